@@ -1,0 +1,37 @@
+#include "base/deadline.h"
+
+#include <limits.h>
+#include <time.h>
+
+uint64_t mono_now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t deadline_in(double seconds)
+{
+    /* 2^33 seconds are 272 years: far beyond any wait, and far below overflow. */
+    if (!(seconds < 8589934592.0))
+        return DEADLINE_NEVER;
+    if (seconds <= 0)
+        return mono_now();
+    return mono_now() + (uint64_t)(seconds * (double)NS_PER_S);
+}
+
+uint64_t deadline_min(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+int deadline_poll_ms(uint64_t deadline)
+{
+    if (deadline == DEADLINE_NEVER)
+        return -1;
+    uint64_t now = mono_now();
+    if (deadline <= now)
+        return 0;
+    uint64_t ms = (deadline - now + NS_PER_MS - 1) / NS_PER_MS;
+    return ms > INT_MAX ? INT_MAX : (int)ms;
+}

@@ -1,0 +1,29 @@
+/*
+ * Points in time on the monotonic clock, in nanoseconds.
+ *
+ * A deadline is an absolute point; DEADLINE_NEVER stands for "no limit". Nothing here looks at the
+ * wall clock, so setting the system's time never moves a deadline.
+ */
+#ifndef DBRUN_BASE_DEADLINE_H
+#define DBRUN_BASE_DEADLINE_H
+
+#include <stdint.h>
+
+#define DEADLINE_NEVER UINT64_MAX
+#define NS_PER_S       UINT64_C(1000000000)
+#define NS_PER_MS      UINT64_C(1000000)
+
+/* Now, in nanoseconds on CLOCK_MONOTONIC. */
+uint64_t mono_now(void);
+
+/* The deadline `seconds` from now. Negative counts as 0; NaN and what does not fit as DEADLINE_NEVER. */
+uint64_t deadline_in(double seconds);
+
+/* The earlier of two deadlines. */
+uint64_t deadline_min(uint64_t a, uint64_t b);
+
+/* Milliseconds to wait until `deadline`, rounded up so that a wait never ends too early: 0 when it
+ * has passed, -1 for DEADLINE_NEVER. Fits poll(2). */
+int deadline_poll_ms(uint64_t deadline);
+
+#endif

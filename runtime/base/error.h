@@ -1,0 +1,82 @@
+/*
+ * The error value of floors 0 to 2: what went wrong, told once, with everything a person needs.
+ * The binding turns it into the Lua error object (bind/error.h).
+ *
+ * An error is a plain struct that its owner zero-initialises and clears. Setting never fails: when
+ * memory is out, the message is a static text.
+ */
+#ifndef DBRUN_BASE_ERROR_H
+#define DBRUN_BASE_ERROR_H
+
+#include <stdarg.h>
+#include <stdbool.h>
+
+enum error_kind {
+    ERROR_NONE,
+    ERROR_USAGE,
+    ERROR_CONFIG,
+    ERROR_CONNECT,
+    ERROR_TIMEOUT,
+    ERROR_CANCELLED,
+    ERROR_QUERY,
+    ERROR_CONSTRAINT,
+    ERROR_POOL,
+    ERROR_REDIS,
+    ERROR_PROTOCOL,
+    ERROR_IO,
+};
+
+/* What became of the work that was asked for. */
+enum error_outcome {
+    OUTCOME_NONE,     /* there was no work to speak of */
+    OUTCOME_NOT_SENT, /* nothing reached the server: safe to try again */
+    OUTCOME_FAILED,   /* the server refused or rolled it back */
+    OUTCOME_UNKNOWN,  /* it may have happened */
+};
+
+/* Texts beside the message. Kept in one array so that adding a field touches one line. */
+enum error_field {
+    ERROR_SQLSTATE,
+    ERROR_SEVERITY,
+    ERROR_DETAIL,
+    ERROR_HINT,
+    ERROR_CONTEXT,
+    ERROR_SCHEMA,
+    ERROR_TABLE,
+    ERROR_COLUMN,
+    ERROR_DATATYPE,
+    ERROR_CONSTRAINT_NAME,
+    ERROR_STATEMENT, /* the SQL that failed */
+    ERROR_CODE,      /* the first word of a Redis error reply */
+    ERROR_FIELDS,
+};
+
+struct error {
+    enum error_kind kind;
+    enum error_outcome outcome;
+    bool retryable;
+    int position; /* 1-based, in characters, into ERROR_STATEMENT; 0 = none */
+    char *message;
+    char *field[ERROR_FIELDS];
+};
+
+/* Replaces whatever `e` held. `e` may be NULL: then nothing happens. */
+void error_set(struct error *e, enum error_kind kind, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void error_setv(struct error *e, enum error_kind kind, const char *fmt, va_list ap)
+    __attribute__((format(printf, 3, 0)));
+/* Sets one field; a copy of `text` is kept. NULL removes it. */
+void error_set_field(struct error *e, enum error_field f, const char *text);
+/* Moves `from` into `to` (cleared first); `from` is empty afterwards. */
+void error_move(struct error *to, struct error *from);
+void error_copy(struct error *to, const struct error *from);
+void error_clear(struct error *e);
+bool error_is_set(const struct error *e);
+
+/* "query", "not_sent", "sqlstate": the names scripts see. */
+const char *error_kind_name(enum error_kind k);
+/* NULL for OUTCOME_NONE. */
+const char *error_outcome_name(enum error_outcome o);
+const char *error_field_name(enum error_field f);
+
+#endif

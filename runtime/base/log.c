@@ -1,0 +1,78 @@
+#include "base/log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const char *const level_names[] = {"error", "warn", "info", "debug"};
+static const char *const level_labels[] = {"ERROR", "WARN ", "INFO ", "DEBUG"};
+
+bool log_level_parse(const char *word, enum log_level *level)
+{
+    for (int i = 0; i <= LOG_LEVEL_DEBUG; i++) {
+        if (strcmp(word, level_names[i]) == 0) {
+            *level = (enum log_level)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+static void json_text(struct buf *out, const char *text)
+{
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '"' || c == '\\')
+            buf_addf(out, "\\%c", c);
+        else if (c < 0x20)
+            buf_addf(out, "\\u%04x", c);
+        else
+            buf_add(out, text, 1);
+    }
+}
+
+static void format_line(const struct log *log, enum log_level level, const char *text, struct buf *out)
+{
+    struct timespec ts;
+    struct tm tm;
+    char stamp[32];
+    clock_gettime(CLOCK_REALTIME, &ts);
+    gmtime_r(&ts.tv_sec, &tm);
+    strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
+    int ms = (int)(ts.tv_nsec / 1000000);
+    if (!log->json) {
+        buf_addf(out, "%s.%03dZ %s %s\n", stamp, ms, level_labels[level], text);
+        return;
+    }
+    buf_addf(out, "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"message\":\"", stamp, ms, level_names[level]);
+    json_text(out, text);
+    buf_adds(out, "\"}\n");
+}
+
+void log_write(const struct log *log, enum log_level level, const char *fmt, ...)
+{
+    if (!log_wants(log, level))
+        return;
+    char *text;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vasprintf(&text, fmt, ap);
+    va_end(ap);
+    if (n < 0)
+        return;
+    struct buf masked = {0};
+    struct buf line = {0};
+    if (secrets_mask(log->secrets, text, (size_t)n, &masked)) {
+        format_line(log, level, masked.data ? masked.data : "", &line);
+        /* One write per line keeps lines of several processes whole. stderr being gone is no
+         * reason to stop: there is nobody left to tell. */
+        if (line.data && write(log->fd, line.data, line.len) < 0)
+            line.len = 0;
+    }
+    buf_free(&line);
+    buf_free(&masked);
+    free(text);
+}

@@ -1,0 +1,45 @@
+/*
+ * What every binding needs to reach: one struct per Lua universe, upvalue 1 of every C function that
+ * the modules export. It is made by bind_open (once) and lives in the registry until lua_close.
+ */
+#ifndef DBRUN_BIND_RUNTIME_H
+#define DBRUN_BIND_RUNTIME_H
+
+#include "base/log.h"
+#include "base/secrets.h"
+#include "drive/drive_poll.h"
+#include "drive/worker.h"
+#include "task/sched.h"
+
+#include <lauxlib.h>
+#include <lua.h>
+
+struct runtime {
+    struct sched *sched;
+    struct workers *workers;
+    struct secrets *secrets;
+    struct log *log;
+    struct drive_interrupt interrupt; /* filled in by the host; fd = -1 in a stock lua5.4 */
+    lua_State *L;                     /* the main thread */
+};
+
+/* The runtime of the running C function (its upvalue 1). */
+static inline struct runtime *bind_runtime(lua_State *L)
+{
+    return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+/* The runtime of this Lua universe, made when there is none yet. */
+struct runtime *bind_open(lua_State *L);
+
+/* A library table whose functions all have the runtime as upvalue 1. */
+void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns);
+/* A metatable named `tname` (registry) with `meta` as metamethods and `methods` as its __index table;
+ * leaves it on the stack. Methods may be added to its __index from Lua (bind_class in dbrun.core). */
+void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_Reg *meta,
+                const luaL_Reg *methods);
+
+/* lua_CFunction: pushes the table `dbrun.core` with one sub-table per binding. */
+int bind_core(lua_State *L);
+
+#endif

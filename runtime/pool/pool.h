@@ -1,0 +1,166 @@
+/*
+ * The generic pool: slots, FIFO waiters, policy. It knows neither Lua, nor libuv, nor a database.
+ * It never waits and never looks at a clock by itself: the caller passes `now`, and brings the news
+ * (opened, failed, pinged, reset, closed) when they come.
+ *
+ * Slots, and the list each state stands in:
+ *
+ *            acquire            pool_opened                 release
+ *   (none) ----------> OPENING -------------> LEASED/IDLE <---------+
+ *                         | open_failed           | acquire: check   |
+ *                         v                       v                  |
+ *                      (none)    IDLE --ping--> PINGING --ok--> LEASED --> RESETTING --ok--> IDLE
+ *                                  |               | failed        | broken     | failed
+ *                                  +---------------+------> CLOSING <-----------+ --pool_closed--> (none)
+ *
+ * Always true:  opening + pinging + idle + leased + resetting + closing <= size + overflow
+ *               waiters present => idle is empty
+ *               a waiter is settled exactly once
+ *
+ * Who owns what: the pool owns its slots; `slot->conn` belongs to the embedder, who makes it in `open`
+ * and destroys it in `close`. A waiter belongs to the caller and must stay where it is until settled
+ * or cancelled.
+ */
+#ifndef DBRUN_POOL_POOL_H
+#define DBRUN_POOL_POOL_H
+
+#include "base/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct pool;
+
+enum pool_slot_state {
+    SLOT_OPENING,
+    SLOT_IDLE,    /* list: idle, most recently used first */
+    SLOT_PINGING, /* a round trip before it is given out */
+    SLOT_LEASED,  /* list: leased, oldest first */
+    SLOT_RESETTING,
+    SLOT_CLOSING,
+};
+
+struct pool_slot {
+    struct pool *pool;
+    void *conn; /* the embedder's */
+    enum pool_slot_state state;
+    struct pool_slot *next; /* in the list of its state */
+    struct pool_slot *prev;
+    uint64_t opened_at;
+    uint64_t idle_since;
+    uint64_t leased_at;
+    uint64_t generation; /* of the pool when its connect began */
+    uint64_t expires_at; /* recycle with jitter; UINT64_MAX = never */
+    const void *owner;   /* who holds it (a task), NULL = nobody in particular */
+    bool owner_waits;    /* that owner is waiting for another slot of this pool */
+    bool invalid;        /* close it on return */
+};
+
+enum pool_settle {
+    POOL_GRANTED,  /* waiter->slot is yours; give it back with pool_release */
+    POOL_WAITING,  /* queued: `settled` will be called, or call pool_cancel */
+    POOL_FULL,     /* nowait and no capacity */
+    POOL_DEADLOCK, /* every slot is held by somebody who waits, the caller included */
+    POOL_FAILED,   /* the connect failed: waiter->error says why */
+    POOL_CLOSED,   /* the pool was closed */
+};
+
+struct pool_waiter {
+    /* filled in by the caller */
+    const void *owner;
+    bool nowait;                            /* exhausted = POOL_FULL at once */
+    void (*settled)(struct pool_waiter *w); /* never called from inside pool_acquire */
+    /* filled in by the pool */
+    enum pool_settle result;
+    struct pool_slot *slot;
+    struct error error; /* on POOL_FAILED; the caller clears it */
+    struct pool_waiter *next;
+    struct pool_waiter *prev;
+    uint64_t since;
+};
+
+enum pool_check { POOL_CHECK_OK, POOL_CHECK_PING, POOL_CHECK_DEAD };
+enum pool_verdict { POOL_REUSE, POOL_RESET, POOL_BROKEN };
+
+/* What the embedder does for the pool. Each of open, ping, reset and close may bring its news before
+ * it returns (the sync engine does) or later. `now` is passed through. */
+struct pool_ops {
+    void (*open)(struct pool_slot *s);  /* -> pool_opened | pool_open_failed */
+    void (*close)(struct pool_slot *s); /* -> pool_closed; destroys s->conn */
+    /* A look at an idle connection at checkout: never blocks. */
+    enum pool_check (*check)(struct pool_slot *s, uint64_t idle_ns);
+    void (*ping)(struct pool_slot *s);               /* -> pool_pinged */
+    enum pool_verdict (*judge)(struct pool_slot *s); /* on return */
+    void (*reset)(struct pool_slot *s);              /* -> pool_reset_done */
+    /* The pool is closed and its last slot is gone. May free the pool. NULL = not interested. */
+    void (*drained)(struct pool *p);
+};
+
+struct pool_config {
+    uint32_t size;    /* kept open; 0 = no limit */
+    int32_t overflow; /* above that, closed on return; -1 = no limit */
+    uint64_t recycle; /* age in ns after which a connection is replaced at checkout; 0 = never */
+    uint64_t seed;    /* for the jitter of recycle (at most 10 % earlier) */
+    const struct pool_ops *ops;
+    void *data;
+};
+
+struct pool_stats {
+    uint32_t size, overflow; /* overflow: what is allowed above size */
+    uint32_t open;           /* everything that counts against the limit */
+    uint32_t idle, leased, opening, resetting, closing;
+    uint32_t waiting;
+    uint64_t opened, closed, recycled, invalidated, timeouts, failed;
+    uint64_t acquired;
+    uint64_t wait_count, wait_ns, wait_max_ns; /* of acquires that had to queue */
+};
+
+/* NULL when memory is out. */
+struct pool *pool_new(const struct pool_config *config);
+void *pool_data(const struct pool *p);
+/* The pool must be drained (or never used). */
+void pool_free(struct pool *p);
+
+/* Takes a connection or queues. POOL_WAITING means that `w` is queued; any other answer is final and
+ * also stands in w->result. */
+enum pool_settle pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t now);
+/* Withdraws a waiter that is still queued; false when it was settled already (a granted slot is then
+ * the caller's to release). `timed_out` counts it in the statistics. */
+bool pool_cancel(struct pool *p, struct pool_waiter *w, bool timed_out, uint64_t now);
+/* Gives a leased slot back: judged, then reused, reset or closed. Needs no I/O in the caller. */
+void pool_release(struct pool *p, struct pool_slot *s, uint64_t now);
+/* Gives a leased slot back to be closed, whatever its state. */
+void pool_discard(struct pool *p, struct pool_slot *s, uint64_t now);
+/* Takes the leased connection out of the pool for good (LISTEN, detach): the caller owns s->conn
+ * afterwards; the slot is gone and its capacity free. */
+void *pool_detach(struct pool *p, struct pool_slot *s, uint64_t now);
+
+/* ---- news from the embedder ---- */
+void pool_opened(struct pool_slot *s, void *conn, uint64_t now);
+/* The slot is gone afterwards. The error goes to the first waiter; the permission to open to the next. */
+void pool_open_failed(struct pool_slot *s, struct error *e, uint64_t now);
+/* Failed = the server went away: every older connection is invalidated and this one replaced. */
+void pool_pinged(struct pool_slot *s, bool alive, uint64_t now);
+void pool_reset_done(struct pool_slot *s, bool ok, uint64_t now);
+void pool_closed(struct pool_slot *s, uint64_t now);
+/* An idle connection was seen dying (the loop noticed): close it now. Other states: at return. */
+void pool_died(struct pool_slot *s, uint64_t now);
+
+/* ---- policy ---- */
+
+/* Every connection opened before now retires: idle ones at once, leased ones on return. */
+void pool_invalidate(struct pool *p, uint64_t now);
+/* Closes idle connections as invalidate does and goes on working (SQLAlchemy's dispose). */
+void pool_dispose(struct pool *p, uint64_t now);
+/* No more acquires: waiters get POOL_CLOSED, idle close now, leased on return; then `drained`. */
+void pool_close(struct pool *p, uint64_t now);
+bool pool_is_closed(const struct pool *p);
+
+void pool_stats(const struct pool *p, struct pool_stats *out);
+/* Calls fn for each leased slot, the oldest lease first. */
+void pool_each_leased(const struct pool *p, void (*fn)(const struct pool_slot *s, void *data), void *data);
+/* Calls fn for each slot in whatever state. */
+void pool_each(const struct pool *p, void (*fn)(struct pool_slot *s, void *data), void *data);
+
+#endif

@@ -1,0 +1,131 @@
+/*
+ * The scheduler: tasks (coroutines) that park and are woken. One scheduler per Lua universe.
+ *
+ * Who owns what: the scheduler owns its loop, its tasks' C side and the timers. A task's userdata is
+ * anchored in the registry while the task lives. A resource (a pool, a connection, a child process)
+ * only ever holds a `struct wait *`, and only between wait_begin and the wait's end.
+ *
+ * The rules for whoever parks a task (see runtime/README.md for a statement's way through them):
+ *   1. task_check_park(L) first: it raises where the caller cannot yield.
+ *   2. w = wait_begin(sched, deadline, abandon, data); hand `w` to the resource.
+ *   3. return wait_park(L, w, ctx, k).
+ *   4. The resource calls wait_wake(w): from anywhere, a uv callback included. It runs no Lua; it
+ *      marks the task runnable. From then on `w` is not the resource's any more.
+ *   5. When the deadline passes or the task is cancelled first, the scheduler calls abandon(w): the
+ *      resource forgets `w` at once (and may go on cleaning up by itself).
+ *   6. k runs inside the resumed task. It calls wait_end(w), which tells how the wait ended, and for
+ *      WAIT_CANCELLED frees what it holds and returns task_raise_cancelled(L).
+ * A wait settles exactly once: a wake that came before the cancel wins, and the cancel is then
+ * delivered at the next suspension point.
+ */
+#ifndef DBRUN_TASK_SCHED_H
+#define DBRUN_TASK_SCHED_H
+
+#include <lua.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+struct sched;
+struct task;
+
+enum wait_status { WAIT_NONE, WAIT_PENDING, WAIT_DONE, WAIT_TIMEOUT, WAIT_CANCELLED };
+
+struct wait {
+    struct task *task;
+    void (*abandon)(struct wait *w);
+    void *data;        /* the resource's own */
+    struct wait *next; /* for a FIFO the resource keeps (wait_queue) */
+    struct wait *prev;
+    uint64_t deadline;
+    uint32_t timer; /* place in the timer heap, 0 = none */
+    enum wait_status status;
+};
+
+/* ---- life of a scheduler ---- */
+
+/* Makes the scheduler and its loop, anchored in the registry of L; raises "not enough memory". */
+struct sched *sched_new(lua_State *L);
+uv_loop_t *sched_loop(struct sched *s);
+/* The Lua state that a hook must be set on to stop what runs now; changes at each resume. Safe to
+ * read in a signal handler. */
+lua_State *sched_running(const struct sched *s);
+/* Closes what is left (handles, timers) and runs the loop dry; called by the owner's __gc too. */
+void sched_close(struct sched *s);
+
+/* Runs the function and `nargs` arguments on top of L's stack as the root task, and the loop until
+ * the root group has ended. Returns a lua status (LUA_OK, LUA_ERRRUN, ...); the results, or the error
+ * value (its traceback already attached, see task_traceback), are on L's stack in their place. */
+int sched_run(lua_State *L, struct sched *s, int nargs);
+/* Cancels the root task with an error of kind `cancelled` that says `reason` (static text). May be
+ * called from a uv callback or between two instructions of a hook. */
+void sched_interrupt(struct sched *s, const char *reason);
+bool sched_interrupted(const struct sched *s);
+
+/* Calls `fn(data)` once, after every runnable task ran and before the loop polls: the place for
+ * writing out what several tasks issued in one turn. `d` must live until then or sched_undefer. */
+struct deferred {
+    struct deferred *next;
+    void (*fn)(void *data);
+    void *data;
+    bool queued;
+};
+void sched_defer(struct sched *s, struct deferred *d);
+void sched_undefer(struct sched *s, struct deferred *d);
+
+/* A timer for resources that are not tasks (a drain's grace, a retry). fn runs on the loop, no Lua. */
+struct sched_timer {
+    void (*fn)(struct sched_timer *t);
+    void *data;
+    uint64_t deadline;
+    uint32_t index;
+};
+void sched_timer_start(struct sched *s, struct sched_timer *t, uint64_t deadline);
+void sched_timer_stop(struct sched *s, struct sched_timer *t);
+
+/* ---- waiting ---- */
+
+/* Raises an error that names the sync engine when the caller cannot yield (sort comparators, gsub
+ * callbacks, __tostring, require loaders, __gc), and delivers a cancellation that is due. */
+void task_check_park(lua_State *L, struct sched *s);
+/* The current task's wait, made ready. Each task has exactly one: it does one thing at a time. */
+struct wait *wait_begin(struct sched *s, uint64_t deadline, void (*abandon)(struct wait *w), void *data);
+/* Suspends the task until the wait ends, then continues in k(L, LUA_YIELD, ctx). A wait that has
+ * already been woken continues at once. In the main thread of a stock lua5.4 it runs the loop. */
+int wait_park(lua_State *L, struct wait *w, lua_KContext ctx, lua_KFunction k);
+/* Idempotent; NULL is harmless. */
+void wait_wake(struct wait *w);
+/* How it ended: WAIT_DONE, WAIT_TIMEOUT or WAIT_CANCELLED. */
+enum wait_status wait_end(struct wait *w);
+/* Raises the error of the cancellation that ended the current task's last wait. */
+int task_raise_cancelled(lua_State *L, struct sched *s);
+
+/* FIFO of waits, for resources that keep several. */
+struct wait_queue {
+    struct wait *head;
+    struct wait *tail;
+};
+void wait_queue_push(struct wait_queue *q, struct wait *w);
+void wait_queue_remove(struct wait_queue *q, struct wait *w);
+struct wait *wait_queue_pop(struct wait_queue *q);
+
+/* ---- about the current task ---- */
+
+/* NULL outside of tasks (main thread of a stock lua5.4). Its address identifies the task. */
+struct task *task_current(struct sched *s);
+/* Small number of a task, for logs and traces; the root task is 1, outside of tasks 0. */
+uint32_t task_id(const struct task *t);
+/* A place for one userdata per task that C keeps between statements (its address is stable while the
+ * task lives). Slot numbers are given out at compile time. The value at the top of L is stored. */
+enum task_slot { TASK_SLOT_PG, TASK_SLOT_COUNT };
+void *task_slot_get(struct sched *s, enum task_slot slot);
+void task_slot_set(lua_State *L, struct sched *s, enum task_slot slot, void *p);
+
+/* ---- library ---- */
+
+/* Pushes the C part of dbrun.task and replaces coroutine.wrap/resume/... with versions through
+ * which a task can park. Upvalue of each function: the runtime (bind/runtime.h). */
+int task_open(lua_State *L);
+
+#endif
