@@ -1,0 +1,215 @@
+# dbrun: `make` builds ./build/dbrun, `make help` lists the rest.
+#
+# Everything is found by wildcard: a new runtime/<floor>/x.c, lua/dbrun/x.lua, spec/unit/c/test_x.c or
+# spec/*/x_spec.lua needs no change here. BUILD is the output folder; `make asan` calls this file again
+# with BUILD=build/asan.
+
+VERSION  := 0.1.0
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+BUILD    ?= build
+
+# Debian packages: what building and running needs, and what testing and linting needs besides.
+PACKAGES      := gcc make libc6-dev lua5.4 liblua5.4-dev libuv1-dev libpq-dev libhiredis-dev libssl-dev \
+                 libjansson-dev libpg-query-dev libedit-dev lua-argparse postgresql-15 postgresql-client-15 redis-server
+TEST_PACKAGES := $(PACKAGES) lua-busted lua-check lua-filesystem clang clang-format valgrind luarocks \
+                 pgbouncer openssl procps iproute2
+
+ifeq ($(origin CC),default)
+CC          := gcc
+endif
+LUA_INCDIR  ?= /usr/include/lua5.4
+LUA_LIB     ?= $(firstword $(wildcard /usr/lib/*/liblua5.4.a))
+PQ_INCDIR   ?= /usr/include/postgresql
+ARGPARSE    ?= /usr/share/lua/5.4/argparse.lua
+CFLAGS      ?= -O2 -g
+WARN        := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
+SANITIZE    ?=
+CPPFLAGS_   := -D_GNU_SOURCE -Iruntime -I$(BUILD)/gen -isystem $(LUA_INCDIR) -isystem $(PQ_INCDIR) $(CPPFLAGS)
+CFLAGS_     := -std=c11 $(WARN) -fPIC -fvisibility=hidden -fno-common $(CFLAGS) $(SANITIZE)
+LDFLAGS_    := -Wl,--as-needed $(SANITIZE) $(LDFLAGS)
+LIBS        := -lpq -lhiredis -luv -ljansson -lpg_query -lssl -lcrypto -lpthread -ldl -lm
+HOST_LIBS   := -ledit
+
+SOURCES      := $(wildcard runtime/*/*.c)
+HOST_SOURCES := $(wildcard runtime/host/*.c)
+CORE_SOURCES := $(filter-out $(HOST_SOURCES),$(SOURCES))
+LUA_SOURCES  := $(sort $(shell find lua -name '*.lua'))
+TEST_SOURCES := $(wildcard spec/unit/c/test_*.c)
+TEST_SUPPORT := $(filter-out $(TEST_SOURCES),$(wildcard spec/unit/c/*.c))
+
+CORE_OBJECTS := $(CORE_SOURCES:%.c=$(BUILD)/obj/%.o)
+HOST_OBJECTS := $(HOST_SOURCES:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/embedded.o
+SUPPORT_OBJS := $(TEST_SUPPORT:%.c=$(BUILD)/obj/%.o)
+TESTS        := $(TEST_SOURCES:spec/unit/c/%.c=$(BUILD)/test/%)
+
+DBRUN := $(BUILD)/dbrun
+EMBED := $(BUILD)/embed
+
+.PHONY: all core tests deps test-deps help verify up down migrate seed test lint asan valgrind bench \
+        install uninstall install-rock clean FORCE
+.DELETE_ON_ERROR:
+.SECONDARY:
+
+all: $(DBRUN) core
+
+core: $(BUILD)/core.so $(BUILD)/lib/dbrun/core.so
+
+tests: $(TESTS)
+
+help:
+	@echo "make            build $(DBRUN)"
+	@echo "make verify     packages, build, servers, migrations, seeds, then dbrun scripts/verify.lua --strict"
+	@echo "make up | down  start | stop the private PostgreSQL and Redis in .dbrun/stack"
+	@echo "make migrate    apply scripts/migrations      make seed   run scripts/seeds"
+	@echo "make test       all tests; the last line counts them"
+	@echo "make asan       the same tests on an AddressSanitizer + UBSan + LeakSanitizer build"
+	@echo "make valgrind   the C tests under valgrind"
+	@echo "make lint       gcc and clang with -Werror, clang-format, luacheck, the floors"
+	@echo "make bench      compare with the installed peers"
+	@echo "make install PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)   make uninstall   make clean"
+	@echo "make deps       install the Debian packages that are missing"
+
+# ---- building ----------------------------------------------------------------------------------------
+
+# Version and prefix as C; rewritten only when they change, so that they rebuild only what uses them.
+$(BUILD)/gen/config.h: FORCE
+	@mkdir -p $(@D)
+	@printf '#define DBRUN_VERSION "%s"\n#define DBRUN_PREFIX "%s"\n' '$(VERSION)' '$(PREFIX)' > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(BUILD)/obj/%.o: %.c | $(BUILD)/gen/config.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) -MMD -MP -c -o $@ $<
+
+# The files of lua/ as bytecode inside the binary. The list is a file of its own, so that removing a
+# source rebuilds too.
+$(BUILD)/gen/lua.list: FORCE
+	@mkdir -p $(@D)
+	@printf '%s\n' $(LUA_SOURCES) $(ARGPARSE) > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(EMBED): runtime/host/embed/embed.c $(LUA_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) -o $@ $< $(LUA_LIB) $(SANITIZE) -lm -ldl
+
+$(BUILD)/gen/embedded.c: $(EMBED) $(LUA_SOURCES) $(BUILD)/gen/lua.list
+	$(EMBED) $@ lua $(LUA_SOURCES) $(ARGPARSE)
+
+$(BUILD)/obj/embedded.o: $(BUILD)/gen/embedded.c runtime/host/embedded.h
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS_) $(CFLAGS_) -c -o $@ $<
+
+# All of the Lua library goes in and its API is exported, so that C modules (lfs, term, ...) load.
+$(DBRUN): $(CORE_OBJECTS) $(HOST_OBJECTS) $(LUA_LIB)
+	$(CC) $(LDFLAGS_) -Wl,-E -o $@ $(CORE_OBJECTS) $(HOST_OBJECTS) \
+	    -Wl,--whole-archive $(LUA_LIB) -Wl,--no-whole-archive $(LIBS) $(HOST_LIBS)
+
+$(BUILD)/core.so: $(CORE_OBJECTS)
+	$(CC) $(LDFLAGS_) -shared -o $@ $(CORE_OBJECTS) $(LIBS)
+
+$(BUILD)/lib/dbrun/core.so: $(BUILD)/core.so
+	@mkdir -p $(@D)
+	ln -sf ../../core.so $@
+
+# C tests link the members they use, so the tests of the lower floors carry no Lua.
+$(BUILD)/libdbrun.a: $(CORE_OBJECTS) $(SUPPORT_OBJS)
+	rm -f $@
+	ar rcs $@ $^
+
+$(BUILD)/test/%: $(BUILD)/obj/spec/unit/c/%.o $(BUILD)/libdbrun.a $(LUA_LIB)
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS_) -o $@ $< $(BUILD)/libdbrun.a $(LUA_LIB) $(LIBS)
+
+-include $(shell test -d $(BUILD)/obj && find $(BUILD)/obj -name '*.d')
+
+# ---- packages ----------------------------------------------------------------------------------------
+
+deps:
+	@sh spec/support/packages.sh $(PACKAGES)
+
+test-deps:
+	@sh spec/support/packages.sh $(TEST_PACKAGES)
+
+# ---- using it ----------------------------------------------------------------------------------------
+
+# With servers named by the environment or .env nothing is started; else the private stack is used.
+STACK = $$(sh spec/support/servers_named.sh || echo --stack)
+
+# Packages come before anything is compiled, also the first time, hence the second make.
+verify: deps
+	@$(MAKE) --no-print-directory -s all
+	@stack="$(STACK)"; \
+	$(DBRUN) $$stack scripts/migrate.lua up && \
+	$(DBRUN) $$stack scripts/seed.lua && \
+	$(DBRUN) $$stack scripts/verify.lua --strict
+
+up: deps
+	@$(MAKE) --no-print-directory -s all
+	@$(DBRUN) scripts/stack.lua up
+
+down:
+	@if [ -x $(DBRUN) ]; then $(DBRUN) scripts/stack.lua down; else echo "nothing is built, nothing to stop"; fi
+
+migrate: deps
+	@$(MAKE) --no-print-directory -s all
+	@$(DBRUN) $(STACK) scripts/migrate.lua up
+
+seed: deps
+	@$(MAKE) --no-print-directory -s all
+	@$(DBRUN) $(STACK) scripts/seed.lua
+
+bench: test-deps
+	@$(MAKE) --no-print-directory -s all
+	@$(DBRUN) scripts/bench/bench.lua
+
+# ---- checking ----------------------------------------------------------------------------------------
+
+RUN_TESTS = lua5.4 spec/support/run.lua
+
+test: test-deps
+	@$(MAKE) --no-print-directory -s all tests
+	@$(MAKE) --no-print-directory -s migrate seed
+	@$(RUN_TESTS) --build $(BUILD) spec/unit spec/live spec/faults
+
+ASAN_BUILD    := $(BUILD)/asan
+ASAN_SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+
+asan: test-deps
+	@$(MAKE) --no-print-directory -s BUILD=$(ASAN_BUILD) SANITIZE="$(ASAN_SANITIZE)" CFLAGS="-O1 -g" all tests
+	@$(RUN_TESTS) --sanitizers --build $(ASAN_BUILD) spec/unit spec/live spec/faults
+
+valgrind: test-deps
+	@$(MAKE) --no-print-directory -s tests
+	@$(RUN_TESTS) --valgrind --build $(BUILD)
+
+lint: test-deps
+	@sh spec/support/lint.sh
+
+# ---- installing --------------------------------------------------------------------------------------
+
+BINDIR   = $(DESTDIR)$(PREFIX)/bin
+SHAREDIR = $(DESTDIR)$(PREFIX)/share/dbrun
+MANDIR   = $(DESTDIR)$(PREFIX)/share/man/man1
+
+# Left out of what is installed: the project's own samples and benchmarks.
+SCRIPTS = $(wildcard scripts/*.lua)
+
+install: all
+	install -d '$(BINDIR)' '$(SHAREDIR)/scripts' '$(SHAREDIR)/lua' '$(MANDIR)'
+	install -m 755 $(DBRUN) '$(BINDIR)/dbrun'
+	install -m 644 $(SCRIPTS) '$(SHAREDIR)/scripts'
+	cd lua && find . -name '*.lua' -exec install -D -m 644 '{}' '$(abspath $(SHAREDIR))/lua/{}' ';'
+	install -m 644 runtime/host/dbrun.1 '$(MANDIR)/dbrun.1'
+
+uninstall:
+	rm -f '$(BINDIR)/dbrun' '$(MANDIR)/dbrun.1'
+	rm -rf '$(SHAREDIR)'
+
+# For the rockspec: INST_LIBDIR and INST_LUADIR are the rock's folders.
+install-rock: core
+	install -D -m 755 $(BUILD)/core.so '$(INST_LIBDIR)/dbrun/core.so'
+	cd lua && find . -name '*.lua' -exec install -D -m 644 '{}' '$(abspath $(INST_LUADIR))/{}' ';'
+
+clean:
+	rm -rf $(BUILD)

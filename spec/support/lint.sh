@@ -1,0 +1,86 @@
+#!/bin/sh
+# make lint: every check runs, also when an earlier one failed; exit status 1 when any did.
+set -u
+failed=0
+INCDIRS="-Iruntime -isystem ${LUA_INCDIR:-/usr/include/lua5.4} -isystem ${PQ_INCDIR:-/usr/include/postgresql}"
+WARN="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Werror"
+C_FILES=$(find runtime spec/unit/c scripts -name '*.c' 2>/dev/null | sort)
+H_FILES=$(find runtime spec/unit/c -name '*.h' 2>/dev/null | sort)
+
+check() { # check NAME COMMAND...
+    name=$1
+    shift
+    if "$@"; then
+        echo "ok    $name"
+    else
+        echo "FAIL  $name"
+        failed=1
+    fi
+}
+
+gen=$(mktemp -d) || exit 1
+trap 'rm -rf "$gen"' EXIT
+printf '#define DBRUN_VERSION "lint"\n#define DBRUN_PREFIX "/usr/local"\n' >"$gen/config.h"
+
+# Every file is really compiled: gcc finds some of its warnings only while optimising.
+compile() { # compile CC
+    status=0
+    for file in $C_FILES; do
+        "$1" -std=c11 -D_GNU_SOURCE -O2 -fPIC $WARN $INCDIRS -I"$gen" -c -o "$gen/out.o" "$file" || status=1
+    done
+    return $status
+}
+
+# A folder of runtime/ is a floor and includes only floors below it (and itself).
+floor_of() {
+    case $1 in
+    base) echo 0 ;;
+    pg | redis | pool) echo 1 ;;
+    drive) echo 2 ;;
+    task) echo 3 ;;
+    bind) echo 4 ;;
+    host) echo 5 ;;
+    *) echo unknown ;;
+    esac
+}
+
+floors() {
+    status=0
+    for file in $(find runtime -name '*.[ch]' | sort); do
+        own=$(echo "$file" | cut -d/ -f2)
+        mine=$(floor_of "$own")
+        if [ "$mine" = unknown ]; then
+            echo "$file: the folder is no floor"
+            status=1
+            continue
+        fi
+        for other in $(sed -n 's|^#include "\([a-z_]*\)/.*|\1|p' "$file" | sort -u); do
+            theirs=$(floor_of "$other")
+            if [ "$theirs" = unknown ] || { [ "$other" != "$own" ] && [ "$theirs" -ge "$mine" ]; }; then
+                echo "$file: floor $own must not include $other/"
+                status=1
+            fi
+        done
+        if [ "$mine" -lt 3 ] && grep -nE '#include [<"](lua|lauxlib|lualib)\.h' "$file" /dev/null; then
+            echo "$file: no Lua below floor 3"
+            status=1
+        fi
+        case $file in
+        runtime/base/* | runtime/pg/* | runtime/redis/* | runtime/pool/* | runtime/drive/drive_poll.*)
+            if grep -nE '#include [<"]uv\.h' "$file" /dev/null; then
+                echo "$file: no libuv in floors 0 and 1, nor in drive_poll"
+                status=1
+            fi
+            ;;
+        esac
+    done
+    return $status
+}
+
+check "gcc -Werror" compile gcc
+check "clang -Werror" compile clang
+check "clang-format" clang-format --dry-run -Werror $C_FILES $H_FILES
+check "floors" floors
+check "luacheck lua scripts" luacheck --std lua54 --max-line-length 120 -q --no-cache --no-color lua $(find scripts -name '*.lua')
+check "luacheck spec" luacheck --std lua54+busted --max-line-length 120 -q --no-cache --no-color spec
+exit $failed
