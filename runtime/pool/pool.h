@@ -14,8 +14,13 @@
  *                                  +---------------+------> CLOSING <-----------+ --pool_closed--> (none)
  *
  * Always true:  opening + pinging + idle + leased + resetting + closing <= size + overflow
- *               waiters present => idle is empty
+ *               a waiter that no opening or pinging slot is meant for => idle is empty, and the limit reached
+ *               waiters are served strictly in the order they came, and nobody who comes later barges in
  *               a waiter is settled exactly once
+ *
+ * Calls may nest: open, ping, reset and close may bring their news before they return, and `settled`
+ * may acquire and release. What a nested call sets going is done when the outermost one ends.
+ * `check` and `judge` only look; they must not call the pool.
  *
  * Who owns what: the pool owns its slots; `slot->conn` belongs to the embedder, who makes it in `open`
  * and destroys it in `close`. A waiter belongs to the caller and must stay where it is until settled
@@ -50,11 +55,14 @@ struct pool_slot {
     uint64_t opened_at;
     uint64_t idle_since;
     uint64_t leased_at;
-    uint64_t generation; /* of the pool when its connect began */
-    uint64_t expires_at; /* recycle with jitter; UINT64_MAX = never */
-    const void *owner;   /* who holds it (a task), NULL = nobody in particular */
-    bool owner_waits;    /* that owner is waiting for another slot of this pool */
-    bool invalid;        /* close it on return */
+    uint64_t generation;  /* of the pool when its connect began */
+    uint64_t expires_at;  /* recycle with jitter; UINT64_MAX = never */
+    const void *owner;    /* who holds it (a task), NULL = nobody in particular */
+    uint32_t owner_waits; /* is that owner waiting for another slot of this pool? */
+    bool invalid;         /* close it on return */
+    /* the pool's own */
+    bool proven; /* the server has just answered: no need to look at it again */
+    struct pool_list *list;
 };
 
 enum pool_settle {
@@ -69,15 +77,19 @@ enum pool_settle {
 struct pool_waiter {
     /* filled in by the caller */
     const void *owner;
-    bool nowait;                            /* exhausted = POOL_FULL at once */
-    void (*settled)(struct pool_waiter *w); /* never called from inside pool_acquire */
+    /* POOL_FULL at once instead of waiting until somebody gives one back. (While one is being opened,
+     * pinged, reset or closed the answer may still be POOL_WAITING: it comes by itself.) */
+    bool nowait;
+    void (*settled)(struct pool_waiter *w); /* not called for the `w` that pool_acquire itself answers */
     /* filled in by the pool */
     enum pool_settle result;
     struct pool_slot *slot;
-    struct error error; /* on POOL_FAILED; the caller clears it */
+    struct error error; /* written on POOL_FAILED only; the caller clears it then */
     struct pool_waiter *next;
     struct pool_waiter *prev;
     uint64_t since;
+    bool queued; /* not settled and not withdrawn yet */
+    bool inside; /* pool_acquire has not returned yet */
 };
 
 enum pool_check { POOL_CHECK_OK, POOL_CHECK_PING, POOL_CHECK_DEAD };
@@ -88,7 +100,8 @@ enum pool_verdict { POOL_REUSE, POOL_RESET, POOL_BROKEN };
 struct pool_ops {
     void (*open)(struct pool_slot *s);  /* -> pool_opened | pool_open_failed */
     void (*close)(struct pool_slot *s); /* -> pool_closed; destroys s->conn */
-    /* A look at an idle connection at checkout: never blocks. */
+    /* A look at a connection at checkout: never blocks. idle_ns is 0 for one that goes straight from
+     * its last user to a waiter. Not asked about one that was just opened, pinged or reset. */
     enum pool_check (*check)(struct pool_slot *s, uint64_t idle_ns);
     void (*ping)(struct pool_slot *s);               /* -> pool_pinged */
     enum pool_verdict (*judge)(struct pool_slot *s); /* on return */
@@ -107,13 +120,17 @@ struct pool_config {
 };
 
 struct pool_stats {
-    uint32_t size, overflow; /* overflow: what is allowed above size */
+    uint32_t size, overflow; /* overflow: what is allowed above size; UINT32_MAX = no limit */
     uint32_t open;           /* everything that counts against the limit */
     uint32_t idle, leased, opening, resetting, closing;
     uint32_t waiting;
+    /* Of the closed ones: recycled for their age; invalidated because they were no good any more (died,
+     * failed a ping or a reset, broken, discarded, or older than an invalidate). failed: connects. */
     uint64_t opened, closed, recycled, invalidated, timeouts, failed;
     uint64_t acquired;
-    uint64_t wait_count, wait_ns, wait_max_ns; /* of acquires that had to queue */
+    uint64_t wait_count, wait_ns, wait_max_ns; /* of acquires answered POOL_WAITING, whatever came of it */
+    uint32_t pinging;
+    uint64_t detached; /* opened == closed + detached + what is open and not opening */
 };
 
 /* NULL when memory is out. */
@@ -126,7 +143,7 @@ void pool_free(struct pool *p);
  * also stands in w->result. */
 enum pool_settle pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t now);
 /* Withdraws a waiter that is still queued; false when it was settled already (a granted slot is then
- * the caller's to release). `timed_out` counts it in the statistics. */
+ * the caller's to release) or withdrawn. `timed_out` counts it in the statistics. */
 bool pool_cancel(struct pool *p, struct pool_waiter *w, bool timed_out, uint64_t now);
 /* Gives a leased slot back: judged, then reused, reset or closed. Needs no I/O in the caller. */
 void pool_release(struct pool *p, struct pool_slot *s, uint64_t now);
@@ -138,7 +155,8 @@ void *pool_detach(struct pool *p, struct pool_slot *s, uint64_t now);
 
 /* ---- news from the embedder ---- */
 void pool_opened(struct pool_slot *s, void *conn, uint64_t now);
-/* The slot is gone afterwards. The error goes to the first waiter; the permission to open to the next. */
+/* The slot is gone afterwards. The error moves to the first waiter (`e` is empty then; it is cleared when
+ * nobody waits); the permission to open goes to the next. */
 void pool_open_failed(struct pool_slot *s, struct error *e, uint64_t now);
 /* Failed = the server went away: every older connection is invalidated and this one replaced. */
 void pool_pinged(struct pool_slot *s, bool alive, uint64_t now);
@@ -151,9 +169,11 @@ void pool_died(struct pool_slot *s, uint64_t now);
 
 /* Every connection opened before now retires: idle ones at once, leased ones on return. */
 void pool_invalidate(struct pool *p, uint64_t now);
-/* Closes idle connections as invalidate does and goes on working (SQLAlchemy's dispose). */
+/* Closes idle connections as invalidate does and goes on working (SQLAlchemy's dispose): those in use
+ * finish and are closed on return. */
 void pool_dispose(struct pool *p, uint64_t now);
-/* No more acquires: waiters get POOL_CLOSED, idle close now, leased on return; then `drained`. */
+/* No more acquires: waiters get POOL_CLOSED, idle close now, leased on return; then `drained`, which
+ * comes from inside this call when nothing is open. */
 void pool_close(struct pool *p, uint64_t now);
 bool pool_is_closed(const struct pool *p);
 

@@ -1,0 +1,209 @@
+#include "pool/pool_impl.h"
+
+/* ---- taking and giving back ---- */
+
+static enum pool_settle answer(struct pool_waiter *w, enum pool_settle result)
+{
+    w->result = result;
+    return result;
+}
+
+/* Queues `w`, or tells why that makes no sense. */
+static enum pool_settle queue(struct pool *p, struct pool_waiter *w)
+{
+    /* What is not leased comes by itself (or can be opened), and those ahead in the queue take theirs
+     * first: beyond that, somebody would have to give one back. */
+    if (w->nowait && p->limit - p->list[SLOT_LEASED].count <= p->waiting)
+        return answer(w, POOL_FULL);
+    if (w->owner && pool_would_deadlock(p, w->owner))
+        return answer(w, POOL_DEADLOCK);
+    pool_waiter_push(p, w);
+    return answer(w, POOL_WAITING);
+}
+
+static enum pool_settle acquire_slowly(struct pool *p, struct pool_waiter *w, enum pool_check said,
+                                       uint64_t now)
+{
+    w->inside = true;
+    pool_enter(p, now);
+    if (said != POOL_CHECK_OK)
+        pool_slot_suspect(p, p->list[SLOT_IDLE].head, said);
+    queue(p, w);
+    pool_leave(p);
+    w->inside = false;
+    return w->result;
+}
+
+enum pool_settle pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t now)
+{
+    struct pool_slot *s = p->list[SLOT_IDLE].head;
+    enum pool_check said = POOL_CHECK_OK;
+    w->slot = NULL;
+    w->queued = false;
+    if (p->closed)
+        return answer(w, POOL_CLOSED);
+    if (s && !p->first && now <= s->expires_at) {
+        said = p->config.ops->check(s, pool_slot_idle_ns(s, now));
+        if (said == POOL_CHECK_OK) {
+            pool_slot_lease(p, s, w->owner, now);
+            w->slot = s;
+            return answer(w, POOL_GRANTED);
+        }
+    }
+    return acquire_slowly(p, w, said, now);
+}
+
+bool pool_cancel(struct pool *p, struct pool_waiter *w, bool timed_out, uint64_t now)
+{
+    if (!w->queued)
+        return false;
+    pool_enter(p, now);
+    pool_waiter_remove(p, w);
+    if (timed_out)
+        p->timeouts++;
+    pool_leave(p);
+    return true;
+}
+
+static void give_back(struct pool *p, struct pool_slot *s, enum pool_verdict verdict)
+{
+    s->owner = NULL;
+    s->owner_waits = 0;
+    if (p->closed)
+        pool_slot_close(p, s, POOL_SHUTDOWN);
+    else if (verdict == POOL_BROKEN)
+        pool_slot_close(p, s, POOL_UNUSABLE);
+    else if (!p->first && p->list[SLOT_IDLE].count >= p->keep)
+        pool_slot_close(p, s, POOL_SURPLUS); /* no use in resetting what is closed anyway */
+    else if (verdict == POOL_REUSE)
+        pool_slot_ready(p, s, false);
+    else {
+        pool_slot_move(p, s, SLOT_RESETTING);
+        p->config.ops->reset(s);
+    }
+}
+
+void pool_release(struct pool *p, struct pool_slot *s, uint64_t now)
+{
+    assert(s->pool == p && s->state == SLOT_LEASED);
+    enum pool_verdict verdict = pool_slot_retired(p, s) ? POOL_BROKEN : p->config.ops->judge(s);
+    if (verdict == POOL_REUSE && !p->first && p->list[SLOT_IDLE].count < p->keep) {
+        pool_slot_move(p, s, SLOT_IDLE);
+        s->idle_since = now;
+        s->owner = NULL;
+        return;
+    }
+    pool_enter(p, now);
+    give_back(p, s, verdict);
+    pool_leave(p);
+}
+
+void pool_discard(struct pool *p, struct pool_slot *s, uint64_t now)
+{
+    assert(s->pool == p && s->state == SLOT_LEASED);
+    pool_enter(p, now);
+    give_back(p, s, POOL_BROKEN);
+    pool_leave(p);
+}
+
+void *pool_detach(struct pool *p, struct pool_slot *s, uint64_t now)
+{
+    assert(s->pool == p && s->state == SLOT_LEASED);
+    void *conn = s->conn;
+    pool_enter(p, now);
+    p->detached++;
+    pool_slot_gone(p, s);
+    pool_leave(p);
+    return conn;
+}
+
+/* ---- news from the embedder ---- */
+
+/* When a connection made at `now` is due for replacement. The jitter keeps connections that were
+ * opened together from being replaced together. */
+static uint64_t expiry(struct pool *p, uint64_t now)
+{
+    uint64_t age = p->config.recycle;
+    if (age == 0)
+        return UINT64_MAX;
+    p->random ^= p->random << 13;
+    p->random ^= p->random >> 7;
+    p->random ^= p->random << 17;
+    age -= p->random % (age / 10 + 1);
+    return age < UINT64_MAX - now ? now + age : UINT64_MAX;
+}
+
+void pool_opened(struct pool_slot *s, void *conn, uint64_t now)
+{
+    struct pool *p = s->pool;
+    assert(s->state == SLOT_OPENING);
+    pool_enter(p, now);
+    s->conn = conn;
+    s->opened_at = p->now;
+    s->expires_at = expiry(p, p->now);
+    p->opened++;
+    pool_slot_ready(p, s, true);
+    pool_leave(p);
+}
+
+void pool_open_failed(struct pool_slot *s, struct error *e, uint64_t now)
+{
+    struct pool *p = s->pool;
+    struct pool_waiter *w = p->first;
+    assert(s->state == SLOT_OPENING);
+    pool_enter(p, now);
+    p->failed++;
+    pool_slot_gone(p, s);
+    if (w) {
+        w->error = *e;
+        *e = (struct error){0};
+        pool_waiter_settle(p, w, POOL_FAILED);
+    } else {
+        error_clear(e);
+    }
+    pool_leave(p);
+}
+
+void pool_pinged(struct pool_slot *s, bool alive, uint64_t now)
+{
+    struct pool *p = s->pool;
+    assert(s->state == SLOT_PINGING);
+    pool_enter(p, now);
+    if (alive)
+        pool_slot_ready(p, s, true);
+    else
+        pool_slot_dead(p, s);
+    pool_leave(p);
+}
+
+void pool_reset_done(struct pool_slot *s, bool ok, uint64_t now)
+{
+    struct pool *p = s->pool;
+    assert(s->state == SLOT_RESETTING);
+    pool_enter(p, now);
+    if (ok)
+        pool_slot_ready(p, s, true);
+    else
+        pool_slot_close(p, s, POOL_UNUSABLE);
+    pool_leave(p);
+}
+
+void pool_closed(struct pool_slot *s, uint64_t now)
+{
+    struct pool *p = s->pool;
+    assert(s->state == SLOT_CLOSING);
+    pool_enter(p, now);
+    p->closed_count++;
+    pool_slot_gone(p, s);
+    pool_leave(p);
+}
+
+void pool_died(struct pool_slot *s, uint64_t now)
+{
+    struct pool *p = s->pool;
+    pool_enter(p, now);
+    s->invalid = true;
+    if (s->state == SLOT_IDLE)
+        pool_slot_close(p, s, POOL_UNUSABLE);
+    pool_leave(p);
+}

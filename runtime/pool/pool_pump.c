@@ -1,0 +1,218 @@
+#include "pool/pool_impl.h"
+
+#include <stdlib.h>
+
+/* ---- waiters ---- */
+
+/* Marks the connections that the waiter's owner holds, for pool_would_deadlock. Only the queue's slow
+ * path walks the leases, and there are never more of them than the limit. */
+static void mark_owner(struct pool *p, const void *owner, bool waits)
+{
+    for (struct pool_slot *s = p->list[SLOT_LEASED].head; s; s = s->next) {
+        if (s->owner != owner)
+            continue;
+        if (waits)
+            s->owner_waits++;
+        else if (s->owner_waits)
+            s->owner_waits--;
+    }
+}
+
+void pool_waiter_push(struct pool *p, struct pool_waiter *w)
+{
+    w->queued = true;
+    w->since = p->now;
+    w->next = NULL;
+    w->prev = p->last;
+    if (p->last)
+        p->last->next = w;
+    else
+        p->first = w;
+    p->last = w;
+    p->waiting++;
+    if (w->owner)
+        mark_owner(p, w->owner, true);
+}
+
+void pool_waiter_remove(struct pool *p, struct pool_waiter *w)
+{
+    if (w->prev)
+        w->prev->next = w->next;
+    else
+        p->first = w->next;
+    if (w->next)
+        w->next->prev = w->prev;
+    else
+        p->last = w->prev;
+    p->waiting--;
+    w->queued = false;
+    w->next = w->prev = NULL;
+    if (w->owner)
+        mark_owner(p, w->owner, false);
+    if (w->inside)
+        return; /* answered by pool_acquire itself: it never had to wait for its turn */
+    uint64_t waited = p->now - w->since;
+    p->wait_count++;
+    p->wait_ns += waited;
+    if (waited > p->wait_max_ns)
+        p->wait_max_ns = waited;
+}
+
+void pool_waiter_settle(struct pool *p, struct pool_waiter *w, enum pool_settle result)
+{
+    pool_waiter_remove(p, w);
+    w->result = result;
+    if (!w->inside)
+        w->settled(w);
+}
+
+/* ---- slots ---- */
+
+void pool_slot_ready(struct pool *p, struct pool_slot *s, bool proven)
+{
+    pool_list_remove(s);
+    s->state = SLOT_IDLE;
+    s->idle_since = p->now;
+    s->proven = proven;
+    pool_list_push_tail(&p->ready, s);
+}
+
+void pool_slot_close(struct pool *p, struct pool_slot *s, enum pool_reason why)
+{
+    if (why == POOL_TOO_OLD)
+        p->recycled++;
+    else if (why == POOL_UNUSABLE)
+        p->invalidated++;
+    pool_slot_move(p, s, SLOT_CLOSING);
+    p->config.ops->close(s);
+}
+
+void pool_slot_gone(struct pool *p, struct pool_slot *s)
+{
+    pool_list_remove(s);
+    p->open--;
+    free(s);
+}
+
+void pool_slot_dead(struct pool *p, struct pool_slot *s)
+{
+    /* Of several that find out at once only the first starts a generation: the connections that are
+     * being made since then are not to blame. */
+    bool news = s->generation == p->generation;
+    pool_slot_close(p, s, p->closed ? POOL_SHUTDOWN : POOL_UNUSABLE);
+    if (news)
+        pool_retire_all(p);
+}
+
+void pool_slot_suspect(struct pool *p, struct pool_slot *s, enum pool_check said)
+{
+    if (said == POOL_CHECK_DEAD) {
+        pool_slot_dead(p, s);
+    } else {
+        pool_slot_move(p, s, SLOT_PINGING);
+        p->config.ops->ping(s);
+    }
+}
+
+static void grant(struct pool *p, struct pool_slot *s)
+{
+    struct pool_waiter *w = p->first;
+    w->slot = s;
+    pool_slot_lease(p, s, w->owner, p->now);
+    pool_waiter_settle(p, w, POOL_GRANTED);
+}
+
+/* Somebody waits: a checkout, with all that is looked at then. */
+static void offer(struct pool *p, struct pool_slot *s)
+{
+    if (p->now > s->expires_at) {
+        pool_slot_close(p, s, POOL_TOO_OLD);
+        return;
+    }
+    enum pool_check said = POOL_CHECK_OK;
+    if (!s->proven)
+        said = p->config.ops->check(s, pool_slot_idle_ns(s, p->now));
+    if (said == POOL_CHECK_OK)
+        grant(p, s);
+    else
+        pool_slot_suspect(p, s, said);
+}
+
+/* ---- the pump ---- */
+
+static void place_ready(struct pool *p, struct pool_slot *s)
+{
+    if (pool_slot_retired(p, s)) {
+        pool_slot_close(p, s, p->closed ? POOL_SHUTDOWN : POOL_UNUSABLE);
+    } else if (p->first) {
+        offer(p, s);
+    } else if (p->list[SLOT_IDLE].count >= p->keep) {
+        pool_slot_close(p, s, POOL_SURPLUS);
+    } else {
+        s->proven = false;
+        pool_slot_move(p, s, SLOT_IDLE);
+    }
+}
+
+static void open_one(struct pool *p)
+{
+    struct pool_slot *s = calloc(1, sizeof *s);
+    if (!s) {
+        struct pool_waiter *w = p->first;
+        w->error = (struct error){0};
+        error_set(&w->error, ERROR_POOL, "not enough memory");
+        pool_waiter_settle(p, w, POOL_FAILED);
+        return;
+    }
+    s->pool = p;
+    s->generation = p->generation;
+    p->open++; /* before the connect begins: two of them can never share the last place */
+    pool_slot_move(p, s, SLOT_OPENING);
+    p->config.ops->open(s);
+}
+
+/* Is there a waiter that no connect and no ping under way is for? */
+static bool someone_needs(const struct pool *p)
+{
+    return p->waiting > p->list[SLOT_OPENING].count + p->list[SLOT_PINGING].count;
+}
+
+/* One step at a time, and everything is looked at afresh after each: a step may call the embedder,
+ * who may call the pool. */
+static bool pump_step(struct pool *p)
+{
+    struct pool_slot *idle = p->list[SLOT_IDLE].head;
+    if (p->ready.head)
+        place_ready(p, p->ready.head);
+    else if (p->closed && p->first)
+        pool_waiter_settle(p, p->first, POOL_CLOSED);
+    else if (idle && p->closed)
+        pool_slot_close(p, idle, POOL_SHUTDOWN);
+    else if (idle && someone_needs(p))
+        offer(p, idle);
+    else if (someone_needs(p) && p->open < p->limit)
+        open_one(p);
+    else
+        return false;
+    return true;
+}
+
+void pool_enter(struct pool *p, uint64_t now)
+{
+    p->depth++;
+    if (now > p->now)
+        p->now = now;
+}
+
+void pool_leave(struct pool *p)
+{
+    if (p->depth == 1)
+        while (pump_step(p))
+            ;
+    p->depth--;
+    if (p->depth == 0 && p->closed && p->open == 0 && !p->told_drained) {
+        p->told_drained = true;
+        if (p->config.ops->drained)
+            p->config.ops->drained(p);
+    }
+}
