@@ -1,0 +1,285 @@
+#include "base/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#ifndef CLOSE_RANGE_CLOEXEC
+#define CLOSE_RANGE_CLOEXEC (1U << 2)
+#endif
+
+extern char **environ;
+
+/* The steps that can fail between fork and exec; told to the parent through a pipe. */
+enum step { STEP_STDIO, STEP_SESSION, STEP_GROUPS, STEP_GID, STEP_UID, STEP_PDEATHSIG, STEP_CWD, STEP_EXEC };
+
+struct report {
+    enum step step;
+    int err;
+};
+
+static void close_fd(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
+/* ---- in the child: only async-signal-safe calls from here ... ---- */
+
+/* Handlers of this process must not run in the child, whose memory is a copy: with the loop's own
+ * handler they would write to the pipe it shares with its parent. */
+static void reset_signals(void)
+{
+    for (int sig = 1; sig < NSIG; sig++) {
+        struct sigaction sa;
+        if (sigaction(sig, NULL, &sa) < 0)
+            continue;
+        if (sig != SIGPIPE && (sa.sa_handler == SIG_DFL || sa.sa_handler == SIG_IGN))
+            continue;
+        sa = (struct sigaction){.sa_handler = SIG_DFL};
+        sigaction(sig, &sa, NULL);
+    }
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void close_on_exec_from(unsigned first)
+{
+#ifdef SYS_close_range
+    if (syscall(SYS_close_range, first, ~0U, CLOSE_RANGE_CLOEXEC) == 0)
+        return;
+#endif
+    struct rlimit lim = {0};
+    getrlimit(RLIMIT_NOFILE, &lim);
+    unsigned end = lim.rlim_cur > 65536 ? 65536 : (unsigned)lim.rlim_cur;
+    for (unsigned fd = first; fd < end; fd++)
+        fcntl((int)fd, F_SETFD, FD_CLOEXEC);
+}
+
+/* Everything but stdio and exec; also run by spawn_exec. */
+static bool become(const struct spawn *s, pid_t parent, enum step *step)
+{
+    *step = STEP_SESSION;
+    if (s->new_session && setsid() < 0)
+        return false;
+    if (s->set_ids) {
+        *step = STEP_GROUPS;
+        if (geteuid() == 0 && setgroups(s->ngroups, s->groups) < 0)
+            return false;
+        *step = STEP_GID;
+        if (setresgid(s->gid, s->gid, s->gid) < 0)
+            return false;
+        *step = STEP_UID;
+        if (setresuid(s->uid, s->uid, s->uid) < 0)
+            return false;
+    }
+    /* After the change of user, which clears it. */
+    *step = STEP_PDEATHSIG;
+    if (s->pdeathsig) {
+        if (prctl(PR_SET_PDEATHSIG, (unsigned long)s->pdeathsig, 0, 0, 0) < 0)
+            return false;
+        if (parent && getppid() != parent) /* it died before we asked */
+            raise(SIGKILL);
+    }
+    *step = STEP_CWD;
+    return !s->cwd || chdir(s->cwd) == 0;
+}
+
+static bool arrange_stdio(const struct spawn *s, const int fd[3])
+{
+    for (int i = 0; i < 3; i++) {
+        if (fd[i] >= 0 && dup2(fd[i], i) < 0)
+            return false;
+        if (s->io[i] == SPAWN_STDOUT && dup2(1, i) < 0)
+            return false;
+    }
+    return true;
+}
+
+static _Noreturn void child_main(const struct spawn *s, const int fd[3], int report_fd, pid_t parent)
+{
+    struct report r = {STEP_STDIO, 0};
+    reset_signals();
+    if (arrange_stdio(s, fd) && become(s, parent, &r.step)) {
+        r.step = STEP_EXEC;
+        close_on_exec_from(3);
+        execvpe(s->argv[0], s->argv, s->envp ? s->envp : environ);
+    }
+    r.err = errno;
+    while (write(report_fd, &r, sizeof(r)) < 0 && errno == EINTR)
+        ;
+    _exit(127);
+}
+
+/* ---- ... to here ---- */
+
+static void explain(const struct spawn *s, const struct report *r, struct error *e)
+{
+    static const char *const steps[] = {
+        [STEP_STDIO] = "set up its standard streams",
+        [STEP_SESSION] = "start a session",
+        [STEP_GROUPS] = "set its groups",
+        [STEP_GID] = "set its group",
+        [STEP_UID] = "change to its user",
+        [STEP_PDEATHSIG] = "tie it to this process",
+    };
+    const char *name = s->argv[0];
+    if (r->step == STEP_EXEC) {
+        error_set(e, ERROR_IO, "cannot run '%s': %s", name, strerror(r->err));
+        if (r->err == ENOENT)
+            error_set_field(e, ERROR_HINT,
+                            strchr(name, '/')
+                                ? "is the path right, and is the interpreter in its first line there?"
+                                : "is it installed, and is its folder in PATH?");
+        else if (r->err == EACCES)
+            error_set_field(e, ERROR_HINT, "the file, or a folder above it, does not allow it for this user");
+    } else if (r->step == STEP_CWD) {
+        error_set(e, ERROR_IO, "cannot run '%s' in the folder '%s': %s", name, s->cwd, strerror(r->err));
+    } else {
+        error_set(e, ERROR_IO, "cannot run '%s': cannot %s: %s", name, steps[r->step], strerror(r->err));
+        if (r->err == EPERM && s->set_ids)
+            error_set_field(e, ERROR_HINT, "only root may run a program as another user");
+    }
+}
+
+/* Descriptors 0 to 2 may be closed in this process: keep ours above them, so that arranging the
+ * child's never overwrites one that is still needed. */
+static int above_stdio(int fd)
+{
+    if (fd < 0 || fd > 2)
+        return fd;
+    int up = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+    int err = errno;
+    close(fd);
+    errno = err;
+    return up;
+}
+
+static bool make_pipe(int ends[2])
+{
+    int fd[2];
+    if (pipe2(fd, O_CLOEXEC) < 0)
+        return false;
+    ends[0] = above_stdio(fd[0]);
+    ends[1] = above_stdio(fd[1]);
+    return ends[0] >= 0 && ends[1] >= 0;
+}
+
+static bool open_stdio(const struct spawn *s, int i, int *child, int *ours)
+{
+    int ends[2] = {-1, -1};
+    int flags = (i == 0 ? O_RDONLY : O_WRONLY | O_CREAT | O_APPEND) | O_CLOEXEC | O_NOCTTY;
+    switch (s->io[i]) {
+    case SPAWN_INHERIT:
+    case SPAWN_STDOUT:
+        return true;
+    case SPAWN_NULL:
+        *child = above_stdio(open("/dev/null", O_RDWR | O_CLOEXEC));
+        return *child >= 0;
+    case SPAWN_FILE:
+        *child = above_stdio(open(s->path[i], flags, 0666));
+        return *child >= 0;
+    case SPAWN_PIPE:
+        break;
+    }
+    bool ok = make_pipe(ends);
+    *child = ends[i == 0 ? 0 : 1];
+    *ours = ends[i == 0 ? 1 : 0];
+    return ok && fcntl(*ours, F_SETFL, O_NONBLOCK) == 0;
+}
+
+static pid_t fork_quietly(const struct spawn *s, const int fd[3], int report_fd)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    pid_t parent = getpid();
+    pid_t pid = fork();
+    if (pid == 0)
+        child_main(s, fd, report_fd, parent);
+    int err = errno;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    errno = err;
+    return pid;
+}
+
+/* True when the exec succeeded, which closes the pipe without a word. */
+static bool exec_succeeded(int fd, struct report *r)
+{
+    ssize_t n;
+    do
+        n = read(fd, r, sizeof(*r));
+    while (n < 0 && errno == EINTR);
+    return n != (ssize_t)sizeof(*r);
+}
+
+bool spawn_start(const struct spawn *s, struct spawned *out, struct error *e)
+{
+    int child[3] = {-1, -1, -1};
+    int report[2] = {-1, -1};
+    struct report r;
+    bool ok = false;
+    *out = (struct spawned){.pid = -1, .pipe = {-1, -1, -1}};
+
+    for (int i = 0; i < 3; i++) {
+        if (open_stdio(s, i, &child[i], &out->pipe[i]))
+            continue;
+        if (s->io[i] == SPAWN_FILE)
+            error_set(e, ERROR_IO, "cannot open '%s' for '%s': %s", s->path[i], s->argv[0], strerror(errno));
+        else
+            error_set(e, ERROR_IO, "cannot make a pipe to '%s': %s", s->argv[0], strerror(errno));
+        goto done;
+    }
+    if (!make_pipe(report) || (out->pid = fork_quietly(s, child, report[1])) < 0) {
+        error_set(e, ERROR_IO, "cannot start '%s': %s", s->argv[0], strerror(errno));
+        goto done;
+    }
+    close_fd(&report[1]);
+    ok = exec_succeeded(report[0], &r);
+    if (!ok) {
+        while (waitpid(out->pid, NULL, 0) < 0 && errno == EINTR)
+            ;
+        explain(s, &r, e);
+    }
+done:
+    for (int i = 0; i < 3; i++) {
+        close_fd(&child[i]);
+        if (!ok)
+            close_fd(&out->pipe[i]);
+    }
+    close_fd(&report[0]);
+    close_fd(&report[1]);
+    return ok;
+}
+
+void spawn_exec(const struct spawn *s, struct error *e)
+{
+    struct report r = {STEP_SESSION, 0};
+    fflush(NULL);
+    if (become(s, 0, &r.step)) {
+        r.step = STEP_EXEC;
+        struct sigaction dfl = {.sa_handler = SIG_DFL}, old;
+        sigset_t none, mask;
+        sigaction(SIGPIPE, &dfl, &old);
+        sigemptyset(&none);
+        sigprocmask(SIG_SETMASK, &none, &mask);
+        close_on_exec_from(3);
+        execvpe(s->argv[0], s->argv, s->envp ? s->envp : environ);
+        r.err = errno;
+        sigaction(SIGPIPE, &old, NULL);
+        sigprocmask(SIG_SETMASK, &mask, NULL);
+    } else {
+        r.err = errno;
+    }
+    explain(s, &r, e);
+}
