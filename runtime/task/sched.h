@@ -21,6 +21,8 @@
 #ifndef DBRUN_TASK_SCHED_H
 #define DBRUN_TASK_SCHED_H
 
+#include "base/error.h"
+
 #include <lua.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -32,14 +34,22 @@ struct task;
 
 enum wait_status { WAIT_NONE, WAIT_PENDING, WAIT_DONE, WAIT_TIMEOUT, WAIT_CANCELLED };
 
+/* A timer: fn runs on the loop, no Lua. Waits have one; resources that are not tasks (a drain's grace,
+ * a retry) keep their own. */
+struct sched_timer {
+    void (*fn)(struct sched_timer *t);
+    void *data;
+    uint64_t deadline;
+    uint32_t index;
+};
+
 struct wait {
     struct task *task;
     void (*abandon)(struct wait *w);
     void *data;        /* the resource's own */
     struct wait *next; /* for a FIFO the resource keeps (wait_queue) */
     struct wait *prev;
-    uint64_t deadline;
-    uint32_t timer; /* place in the timer heap, 0 = none */
+    struct sched_timer timer; /* its deadline; stopped = none */
     enum wait_status status;
 };
 
@@ -62,6 +72,16 @@ int sched_run(lua_State *L, struct sched *s, int nargs);
  * called from a uv callback or between two instructions of a hook. */
 void sched_interrupt(struct sched *s, const char *reason);
 bool sched_interrupted(const struct sched *s);
+/* Raises the interruption right here, for a hook that stops Lua code which never yields. */
+int sched_raise_interrupted(lua_State *L, struct sched *s);
+
+/* Work that goes on although no task waits for it (a cancel request, a rollback of a returned
+ * connection): the program's end waits for it, for at most 1.5 s. +1 when it begins, -1 when done. */
+void sched_background(struct sched *s, int change);
+
+/* How errors become Lua values; set by the binding, which knows the error object. */
+void sched_set_errors(struct sched *s, void (*push)(lua_State *L, void *data, const struct error *e),
+                      void *data);
 
 /* Calls `fn(data)` once, after every runnable task ran and before the loop polls: the place for
  * writing out what several tasks issued in one turn. `d` must live until then or sched_undefer. */
@@ -74,13 +94,6 @@ struct deferred {
 void sched_defer(struct sched *s, struct deferred *d);
 void sched_undefer(struct sched *s, struct deferred *d);
 
-/* A timer for resources that are not tasks (a drain's grace, a retry). fn runs on the loop, no Lua. */
-struct sched_timer {
-    void (*fn)(struct sched_timer *t);
-    void *data;
-    uint64_t deadline;
-    uint32_t index;
-};
 void sched_timer_start(struct sched *s, struct sched_timer *t, uint64_t deadline);
 void sched_timer_stop(struct sched *s, struct sched_timer *t);
 
@@ -117,15 +130,14 @@ struct task *task_current(struct sched *s);
 /* Small number of a task, for logs and traces; the root task is 1, outside of tasks 0. */
 uint32_t task_id(const struct task *t);
 /* A place for one userdata per task that C keeps between statements (its address is stable while the
- * task lives). Slot numbers are given out at compile time. The value at the top of L is stored. */
-enum task_slot { TASK_SLOT_PG, TASK_SLOT_COUNT };
-void *task_slot_get(struct sched *s, enum task_slot slot);
-void task_slot_set(lua_State *L, struct sched *s, enum task_slot slot, void *p);
+ * task lives): the statement in flight. task_set_scratch pops the userdata whose block is `p`. */
+void *task_scratch(struct sched *s);
+void task_set_scratch(lua_State *L, struct sched *s, void *p);
 
 /* ---- library ---- */
 
 /* Pushes the C part of dbrun.task and replaces coroutine.wrap/resume/... with versions through
- * which a task can park. Upvalue of each function: the runtime (bind/runtime.h). */
-int task_open(lua_State *L);
+ * which a task can park.  Upvalue of each function: the scheduler. */
+int task_open(lua_State *L, struct sched *s);
 
 #endif

@@ -1,0 +1,141 @@
+--- The one class of errors: what went wrong, where, and what to do about it.
+local core <const> = require "dbrun.core"
+
+local M = {}
+
+---@alias dbrun.ErrorKind
+---| "usage"      # wrong arguments or a call in the wrong place
+---| "config"     # a setting that is wrong or missing
+---| "connect"    # no connection, or the connection was lost
+---| "timeout"    # a deadline passed
+---| "cancelled"  # the task was cancelled
+---| "query"      # the server refused the statement
+---| "constraint" # a constraint refused the data (SQLSTATE class 23)
+---| "pool"       # no connection to be had from the pool
+---| "redis"      # an error reply of Redis; `code` is its first word
+---| "protocol"   # the server said something that cannot be
+---| "io"         # files, processes
+
+---@class dbrun.Error
+---@field kind dbrun.ErrorKind
+---@field message string
+---@field sqlstate? string five characters, PostgreSQL only
+---@field detail? string
+---@field hint? string what to do
+---@field context? string
+---@field statement? string the SQL that failed
+---@field position? integer 1-based, in characters, into statement
+---@field constraint? string
+---@field schema? string
+---@field table? string
+---@field column? string
+---@field code? string first word of a Redis error reply
+---@field retryable boolean whether the same work may succeed when it is run again
+---@field outcome? "not_sent"|"failed"|"unknown" what became of the work
+---@field where? string script file:line
+---@field traceback? string
+
+---Makes an error object of the fields given; `where` is filled in.
+---@param fields table kind and message at least
+---@return dbrun.Error
+function M.new(fields)
+    return core.error.new(fields)
+end
+
+---Raises an error object of the fields given.
+---@param fields table
+function M.raise(fields)
+    error(core.error.new(fields), 0)
+end
+
+local metatable <const> = core.error.metatable()
+
+---Is `v` an error object (of that kind)?
+---@param v any
+---@param kind? dbrun.ErrorKind
+---@return boolean
+function M.is(v, kind)
+    return type(v) == "table" and getmetatable(v) == metatable and (kind == nil or v.kind == kind)
+end
+
+--- The line of `sql` that holds character `position`, its number, and the column (both from 1).
+local function locate(sql, position)
+    local line, start, at = 1, 1, 0
+    for p, c in utf8.codes(sql, true) do
+        at = at + 1
+        if at >= position then
+            local stop = sql:find("\n", p, true) or #sql + 1
+            return sql:sub(start, stop - 1), line, at - utf8.len(sql, 1, start - 1, true)
+        end
+        if c == 10 then
+            line, start = line + 1, p + 1
+        end
+    end
+    local last = sql:sub(start)
+    return last, line, (utf8.len(last, 1, -1, true) or #last) + 1
+end
+
+--- psql's picture of a position: the line, cut to fit, and a caret under the character.
+local function caret(sql, position)
+    local ok, text, line, column = pcall(locate, sql, position)
+    if not ok then
+        return nil
+    end
+    text = text:gsub("\t", " "):gsub("\r$", "")
+    local width <const> = 72
+    local before = column - 1
+    local from = 0
+    if before > width - 12 then
+        from = before - (width - 24)
+    end
+    local first = utf8.offset(text, from + 1) or 1
+    local beyond = utf8.offset(text, from + width + 1)
+    local shown = text:sub(first, (beyond or #text + 1) - 1)
+    if from > 0 then
+        shown = "..." .. shown
+    end
+    if beyond and beyond <= #text then
+        shown = shown .. "..."
+    end
+    local label = ("LINE %d: "):format(line)
+    local pad = #label + (column - 1 - from) + (from > 0 and 3 or 0)
+    return label .. shown .. "\n" .. (" "):rep(pad) .. "^"
+end
+
+local names <const> = {
+    usage = "usage error", config = "configuration error", connect = "connection error", timeout = "timeout",
+    cancelled = "cancelled", pool = "pool error", redis = "Redis error", protocol = "protocol error",
+    io = "I/O error", query = "error", constraint = "error",
+}
+
+---What psql would print: message, caret, DETAIL, HINT, CONTEXT, and the script's line.
+---@param e dbrun.Error
+---@return string
+function M.format(e)
+    local out = {}
+    local head = names[e.kind] or tostring(e.kind)
+    if e.sqlstate then
+        head = ("%s: %s (SQLSTATE %s)"):format(e.severity or "ERROR", e.message, e.sqlstate)
+    elseif e.kind == "cancelled" then
+        head = e.message
+    else
+        head = head .. ": " .. tostring(e.message)
+    end
+    out[1] = e.where and (e.where .. ": " .. head) or head
+    if e.statement and e.position then
+        out[#out + 1] = caret(e.statement, e.position)
+    end
+    for _, field in ipairs { "detail", "hint", "context" } do
+        if e[field] then
+            out[#out + 1] = ("%s:  %s"):format(field:upper(), e[field])
+        end
+    end
+    if e.outcome == "unknown" then
+        out[#out + 1] = "OUTCOME:  unknown: the work may or may not have happened; look before running it again"
+    end
+    return table.concat(out, "\n")
+end
+
+metatable.__tostring = M.format
+
+return M

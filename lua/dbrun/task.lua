@@ -1,0 +1,275 @@
+--- Tasks: straight-line code that runs side by side. Structured: a task belongs to a group, an error in
+--- one cancels the others of its group, and nothing outlives its group.
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local ctask <const> = core.task
+
+---@class dbrun.Task
+---@field join fun(self: dbrun.Task): ... waits for its end: returns what its function returned, or raises its error
+---@field cancel fun(self: dbrun.Task) raises an error of kind `cancelled` where it waits
+---@field status fun(self: dbrun.Task): "ready"|"running"|"waiting"|"done"|"failed"|"cancelled"
+
+---@class dbrun.Group
+---@field spawn fun(self: dbrun.Group, fn: function, ...): dbrun.Task
+---@field wait fun(self: dbrun.Group) waits until all its tasks have ended; raises the first error
+---@field cancel fun(self: dbrun.Group)
+
+local M = {}
+
+---Starts a task in the group of the task that calls.
+---@type fun(fn: function, ...): dbrun.Task
+M.spawn = ctask.spawn
+
+---A group: `local g <close> = task.group()`. The end of the block waits for its tasks.
+---@type fun(): dbrun.Group
+M.group = ctask.group
+
+---Waits `seconds`; other tasks run meanwhile.
+---@type fun(seconds: number)
+M.sleep = ctask.sleep
+
+---Calls `fn(...)` and raises an error of kind `timeout` inside it when it takes longer than `seconds`.
+---@type fun(seconds: number, fn: function, ...): ...
+M.timeout = ctask.timeout
+
+---Calls `fn(...)`; a cancellation from outside waits until it has returned.
+---@type fun(fn: function, ...): ...
+M.shield = ctask.shield
+
+---Seconds on the monotonic clock.
+---@type fun(): number
+M.now = ctask.now
+
+local function check_list(name, list)
+    if type(list) ~= "table" then
+        errors.raise { kind = "usage", message = name .. ": expected a list, got " .. type(list) }
+    end
+    return list
+end
+
+local function check_count(name, n)
+    if math.type(n) ~= "integer" or n < 1 then
+        errors.raise { kind = "usage", message = name .. ": expected a whole number of at least 1, got "
+            .. tostring(n) }
+    end
+    return n
+end
+
+---Runs all functions side by side.
+---@param list function[]
+---@return table results the first value that each returned, in the order of the list; `n` = their number
+function M.all(list)
+    check_list("task.all", list)
+    local results = { n = #list }
+    local g <close> = ctask.group()
+    for i, fn in ipairs(list) do
+        g:spawn(function()
+            results[i] = fn()
+        end)
+    end
+    g:wait()
+    return results
+end
+
+---Calls `fn(item, index)` for each item, at most `n` at a time.
+---@param list any[]
+---@param n integer
+---@param fn fun(item: any, index: integer): any
+---@return table results in the order of the list
+function M.map(list, n, fn)
+    check_list("task.map", list)
+    check_count("task.map", n)
+    local results, at, count = { n = #list }, 0, #list
+    local g <close> = ctask.group()
+    for _ = 1, math.min(n, count) do
+        g:spawn(function()
+            while at < count do
+                at = at + 1
+                local i = at
+                results[i] = fn(list[i], i)
+            end
+        end)
+    end
+    g:wait()
+    return results
+end
+
+---Runs all functions side by side; the first that ends decides, the others are cancelled.
+---@param list function[]
+---@return any ... what the first returned (its error is raised)
+function M.race(list)
+    check_list("task.race", list)
+    if #list == 0 then
+        errors.raise { kind = "usage", message = "task.race: expected at least one function" }
+    end
+    local winner
+    local g <close> = ctask.group()
+    local done <const> = ctask.condition()
+    for _, fn in ipairs(list) do
+        g:spawn(function()
+            local result = table.pack(pcall(fn))
+            if not winner then
+                winner = result
+                done:notify()
+            end
+        end)
+    end
+    if not winner then
+        done:wait()
+    end
+    g:cancel()
+    g:wait()
+    if not winner[1] then
+        error(winner[2], 0)
+    end
+    return table.unpack(winner, 2, winner.n)
+end
+
+---@class dbrun.Queue
+local Queue = {}
+Queue.__index = Queue
+
+---A queue between tasks. With a size, `push` waits while it is full.
+---@param size? integer
+---@return dbrun.Queue
+function M.queue(size)
+    if size ~= nil then
+        check_count("task.queue", size)
+    end
+    return setmetatable({ size = size or math.huge, first = 1, last = 0, closed = false,
+        filled = ctask.condition(), emptied = ctask.condition() }, Queue)
+end
+
+function Queue:__len()
+    return self.last - self.first + 1
+end
+
+---Adds a value (not nil) at the end.
+---@param value any
+function Queue:push(value)
+    if value == nil then
+        errors.raise { kind = "usage", message = "queue:push: nil cannot be queued" }
+    end
+    while not self.closed and #self >= self.size do
+        self.emptied:wait()
+    end
+    if self.closed then
+        errors.raise { kind = "usage", message = "queue:push: the queue is closed" }
+    end
+    self.last = self.last + 1
+    self[self.last] = value
+    self.filled:notify()
+end
+
+---Takes the first value, waiting for one; nil when the queue is closed and empty, or after `seconds`.
+---@param seconds? number
+---@return any
+function Queue:pop(seconds)
+    local deadline <const> = seconds and ctask.now() + seconds
+    while #self == 0 do
+        if self.closed then
+            return nil
+        end
+        local left = deadline and deadline - ctask.now()
+        if left and left <= 0 then
+            return nil
+        end
+        self.filled:wait(left)
+    end
+    local value = self[self.first]
+    self[self.first] = nil
+    self.first = self.first + 1
+    self.emptied:notify()
+    return value
+end
+
+---No more values: `pop` gives what is left, then nil.
+function Queue:close()
+    self.closed = true
+    self.filled:notify(math.maxinteger)
+    self.emptied:notify(math.maxinteger)
+end
+
+---Iterates until the queue is closed and empty: `for value in q:items() do`.
+---@return fun(): any
+function Queue:items()
+    return function()
+        return self:pop()
+    end
+end
+
+---@class dbrun.Semaphore
+local Semaphore = {}
+Semaphore.__index = Semaphore
+
+---At most `n` holders at a time, served in the order they came.
+---@param n integer
+---@return dbrun.Semaphore
+function M.semaphore(n)
+    check_count("task.semaphore", n)
+    return setmetatable({ free = n, size = n, turn = ctask.condition() }, Semaphore)
+end
+
+local Permit = { __index = {} }
+
+---Gives the permit back; once only.
+function Permit.__index:release()
+    local s = self.semaphore
+    if not s then
+        return
+    end
+    self.semaphore = nil
+    -- A waiter gets the permit itself, so that nobody who comes later can take it first.
+    if s.turn:notify() == 0 then
+        s.free = s.free + 1
+    end
+end
+Permit.__close = Permit.__index.release
+
+---Waits for a permit: `local permit <close> = sem:acquire()`. With a time limit, nil when it passed.
+---@param seconds? number
+---@return table|nil permit permit:release() gives it back
+function Semaphore:acquire(seconds)
+    if self.free > 0 then
+        self.free = self.free - 1
+    elseif not self.turn:wait(seconds) then
+        return nil
+    end
+    return setmetatable({ semaphore = self }, Permit)
+end
+
+---Takes a permit when one is free now.
+---@return table|nil
+function Semaphore:try_acquire()
+    if self.free == 0 then
+        return nil
+    end
+    return self:acquire()
+end
+
+---Calls `fn(...)` while holding a permit.
+---@param fn function
+---@return any ...
+function Semaphore:with(fn, ...)
+    local permit <close> = self:acquire()
+    return fn(...)
+end
+
+---Calls `fn(name)` each time the signal comes. SIGINT and SIGTERM: then they no longer end the program.
+---@param name string "SIGHUP", "SIGUSR1", ...
+---@param fn fun(name: string)
+---@return dbrun.Task task task:cancel() stops listening
+function M.on_signal(name, fn)
+    if type(fn) ~= "function" then
+        errors.raise { kind = "usage", message = "task.on_signal: expected a function, got " .. type(fn) }
+    end
+    local signal <const> = ctask.signal(name)
+    return ctask.daemon(function()
+        while true do
+            signal:wait()
+            fn(name)
+        end
+    end)
+end
+
+return M

@@ -1,0 +1,106 @@
+/*
+ * dbrun.core: one sub-table per binding. Each is opened when it is first asked for, so that starting
+ * costs only what the script uses.
+ */
+#include "bind/error.h"
+#include "bind/log.h"
+#include "bind/runtime.h"
+#if __has_include("bind/json.h")
+#include "bind/json.h"
+#define WITH_JSON
+#endif
+#if __has_include("bind/process.h")
+#include "bind/process.h"
+#define WITH_PROCESS
+#endif
+#if __has_include("bind/fs.h")
+#include "bind/fs.h"
+#define WITH_FS
+#endif
+#if __has_include("bind/tty.h")
+#include "bind/tty.h"
+#define WITH_TTY
+#endif
+#if __has_include("bind/sqlsplit.h")
+#include "bind/sqlsplit.h"
+#define WITH_SQLSPLIT
+#endif
+#if __has_include("bind/pg.h")
+#include "bind/pg.h"
+#define WITH_PG
+#endif
+#if __has_include("bind/redis.h")
+#include "bind/redis.h"
+#define WITH_REDIS
+#endif
+
+#include <string.h>
+
+static int open_task(lua_State *L, struct runtime *rt)
+{
+    return task_open(L, rt->sched);
+}
+
+static const struct part {
+    const char *name;
+    int (*open)(lua_State *L, struct runtime *rt);
+} parts[] = {
+    {"error", bind_error_open},
+    {"log", bind_log_open},
+    {"task", open_task},
+#ifdef WITH_JSON
+    {"json", bind_json_open},
+#endif
+#ifdef WITH_PROCESS
+    {"process", bind_process_open},
+#endif
+#ifdef WITH_FS
+    {"fs", bind_fs_open},
+#endif
+#ifdef WITH_TTY
+    {"tty", bind_tty_open},
+#endif
+#ifdef WITH_SQLSPLIT
+    {"sqlsplit", bind_sqlsplit_open},
+#endif
+#ifdef WITH_PG
+    {"pg", bind_pg_open},
+#endif
+#ifdef WITH_REDIS
+    {"redis", bind_redis_open},
+#endif
+};
+
+/* __index(core, name): opens the part and keeps it. */
+static int open_part(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 2);
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        if (strcmp(name, parts[i].name) != 0)
+            continue;
+        parts[i].open(L, bind_runtime(L));
+        lua_pushvalue(L, -1);
+        lua_setfield(L, 1, name);
+        return 1;
+    }
+    return 0;
+}
+
+int bind_core(lua_State *L)
+{
+    struct runtime *rt = bind_open(L);
+    static const luaL_Reg meta[] = {{"__index", open_part}, {NULL, NULL}};
+    lua_newtable(L);
+    lua_newtable(L);
+    lua_setfield(L, -2, "options");
+    lua_pushlightuserdata(L, NULL); /* SQL NULL and JSON null, where nil cannot stand */
+    lua_setfield(L, -2, "null");
+    bind_lib(L, rt, meta);
+    lua_setmetatable(L, -2);
+    /* The error class must exist before anything can fail, and coroutines be transparent before a
+     * task can park in one. */
+    lua_getfield(L, -1, "error");
+    lua_getfield(L, -2, "task");
+    lua_pop(L, 2);
+    return 1;
+}

@@ -1,0 +1,56 @@
+#include "drive/drive_poll.h"
+
+#include "base/deadline.h"
+
+#include <errno.h>
+#include <poll.h>
+
+static unsigned ready_events(short revents)
+{
+    unsigned ready = 0;
+    if (revents & (POLLIN | POLLERR | POLLHUP | POLLNVAL))
+        ready |= IO_READ;
+    if (revents & (POLLOUT | POLLERR | POLLHUP | POLLNVAL))
+        ready |= IO_WRITE;
+    return ready;
+}
+
+enum drive_status drive_poll(int fd, unsigned interest, uint64_t deadline, const struct drive_interrupt *intr,
+                             unsigned *ready)
+{
+    struct pollfd fds[2] = {{.fd = fd}, {.fd = -1}};
+    if (interest & IO_READ)
+        fds[0].events |= POLLIN;
+    if (interest & IO_WRITE)
+        fds[0].events |= POLLOUT;
+    if (intr) {
+        fds[1].fd = intr->fd;
+        fds[1].events = POLLIN;
+    }
+    for (;;) {
+        if (intr && intr->check && intr->check(intr->data))
+            return DRIVE_INTERRUPTED;
+        int n = poll(fds, 2, deadline_poll_ms(deadline));
+        if (n < 0) {
+            if (errno == EINTR)
+                continue;
+            return DRIVE_ERROR;
+        }
+        if (fds[0].revents) {
+            *ready = ready_events(fds[0].revents);
+            return DRIVE_READY;
+        }
+        if (n == 0 && (deadline_poll_ms(deadline) == 0))
+            return DRIVE_TIMEOUT;
+        /* The interrupt's descriptor is readable for good once a signal came: nothing to stop for
+         * (the script handles that signal), so do not look at it again in this wait. */
+        if (fds[1].revents && !(intr->check && intr->check(intr->data)))
+            fds[1].fd = -1;
+    }
+}
+
+bool drive_poll_readable(int fd)
+{
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    return poll(&p, 1, 0) != 0;
+}

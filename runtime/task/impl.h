@@ -1,0 +1,165 @@
+/*
+ * Shared by the files of this folder only: what a task, a scope and a group are.
+ *
+ *   task states:   READY --resume--> RUNNING --park--> PARKED --wake/abandon--> READY
+ *                                       \--body returned or raised--> DONE
+ *
+ * A scope is something that can cancel a stretch of a task: the task itself (t:cancel), a group's body
+ * (a child failed), a timeout. Scopes of a task form a stack, the innermost first. A scope that fired is
+ * delivered once, at the suspension point where the task is or at the next one; a shield in between
+ * holds it back.
+ */
+#ifndef DBRUN_TASK_IMPL_H
+#define DBRUN_TASK_IMPL_H
+
+#include "task/sched.h"
+
+#define TASK_CLASS  "dbrun.task"
+#define GROUP_CLASS "dbrun.group"
+
+enum scope_kind { SCOPE_TASK, SCOPE_GROUP, SCOPE_TIMEOUT, SCOPE_SHIELD };
+
+struct scope {
+    struct scope *outer;
+    struct task *task; /* NULL when not on a task's stack */
+    const char *reason;
+    double seconds; /* SCOPE_TIMEOUT */
+    enum scope_kind kind;
+    bool fired;
+    bool delivered;
+};
+
+enum task_state { TASK_READY, TASK_RUNNING, TASK_PARKED, TASK_DONE };
+
+struct task {
+    struct sched *sched;
+    struct group *group;
+    struct task *next; /* in its group */
+    struct task *prev;
+    struct task *ready_next;
+    lua_State *co;
+    lua_KFunction k; /* where a parked task goes on */
+    lua_KContext kctx;
+    struct wait wait;
+    struct scope own;
+    struct scope *scope;       /* innermost */
+    struct wait_queue joiners; /* waits of tasks in t:join() */
+    void *scratch;
+    const char *cancel_reason; /* of the cancellation delivered last */
+    double cancel_seconds;
+    int ref;   /* registry reference to the userdata while it lives */
+    int nargs; /* arguments on co's stack before the first resume; results after the end */
+    uint32_t id;
+    enum scope_kind cancel_kind;
+    enum task_state state;
+    bool ok;     /* DONE: returned rather than raised */
+    bool quiet;  /* DONE: ended by its own cancellation */
+    bool daemon; /* does not keep its group alive */
+};
+
+/* User values of a task's userdata. */
+enum { TASK_UV_THREAD = 1, TASK_UV_GROUP, TASK_UV_SCRATCH, TASK_UVS = TASK_UV_SCRATCH };
+
+struct group {
+    struct sched *sched;
+    struct task *owner;   /* whose scope stack `scope` is on; NULL once the owner ended */
+    struct group *parent; /* where a group that was never closed is counted */
+    struct task *tasks;
+    struct scope scope;
+    struct wait *waiter; /* the owner, in g:wait() or at the end of its block */
+    uint32_t live;       /* tasks that keep it alive, and open groups below */
+    int error;           /* registry reference of the first error; LUA_NOREF = none */
+    bool cancelled;
+    bool counted; /* holds one count on its parent */
+};
+
+struct timer_heap {
+    struct sched_timer **list; /* 1-based: list[0] is not used */
+    uint32_t n;
+    uint32_t cap;
+};
+
+struct sched {
+    lua_State *L; /* the main thread */
+    lua_State *volatile running;
+    struct task *current;  /* never NULL: main_task when no task runs */
+    struct task main_task; /* stands for the main thread of a stock lua5.4 */
+    struct task *ready_head;
+    struct task *ready_tail;
+    struct group root;
+    struct task *root_task; /* the script, NULL once it ended */
+    struct deferred *deferred;
+    struct timer_heap timers;
+    uv_loop_t loop;
+    uv_timer_t uv_timer;
+    uint64_t uv_timer_at;
+    void (*push_error)(lua_State *L, void *data, const struct error *e);
+    void *push_error_data;
+    const char *interrupt_reason;
+    uint64_t polled_at; /* ready rounds since the loop polled last */
+    int free_threads;   /* registry reference of the list of coroutines that can be used again */
+    int free_count;
+    int last_error;     /* registry references: the error that a task raised last ... */
+    int last_traceback; /* ... and where it came from */
+    int background;
+    uint32_t next_id;
+    bool parking; /* the yield that is under way parks the task */
+    bool closed;
+};
+
+/* ---- sched.c ---- */
+void sched_make_ready(struct sched *s, struct task *t);
+/* Runs what can run, then lets the loop wait for news (or only look, when something can run). */
+void sched_turn(struct sched *s);
+bool sched_stuck(struct sched *s);
+
+/* ---- timers.c ---- */
+void timers_run(struct sched *s);
+void timers_arm(struct sched *s);
+bool timers_init(struct sched *s);
+void timers_free(struct sched *s);
+
+/* ---- wait.c ---- */
+void scope_enter(struct task *t, struct scope *sc, enum scope_kind kind);
+void scope_leave(struct scope *sc);
+/* Cancels the stretch, now when the task is parked in it, else at its next suspension point. */
+void scope_fire(struct scope *sc, const char *reason);
+/* Raises when a cancellation is due. */
+void scope_deliver(lua_State *L, struct task *t);
+
+/* ---- task.c ---- */
+/* Makes a task of the function and `nargs` arguments on top of L's stack (they are popped) in
+ * `group`, ready to run, and pushes its userdata. `group_index` = stack index of the group's
+ * userdata, 0 for the root group. */
+struct task *task_new(lua_State *L, struct sched *s, struct group *group, int group_index, int nargs);
+void task_resume(struct sched *s, struct task *t);
+struct task *task_check(lua_State *L, int arg);
+int task_join(lua_State *L);
+
+/* ---- group.c ---- */
+void group_init(struct group *g, struct sched *s);
+void group_add(struct group *g, struct task *t);
+/* Called when a task of it ended; its error, if it failed, is on top of t->co. */
+void group_task_ended(struct group *g, struct task *t, bool failed);
+void group_cancel(struct group *g, const char *reason);
+/* The owner ended: its open groups are their parents' business from now on. */
+void group_owner_ended(struct task *owner);
+void group_classes(lua_State *L, struct sched *s);
+int group_new(lua_State *L);
+
+/* ---- coroutine.c, sync.c ---- */
+void coroutine_patch(lua_State *L, struct sched *s);
+int cond_new(lua_State *L);
+int signal_new(lua_State *L);
+void sync_classes(lua_State *L, struct sched *s);
+
+/* Upvalue 1 of every function of this folder. */
+static inline struct sched *sched_upvalue(lua_State *L)
+{
+    return lua_touserdata(L, lua_upvalueindex(1));
+}
+
+/* Raises a usage error. */
+int sched_usage(lua_State *L, struct sched *s, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+
+#endif

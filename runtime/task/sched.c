@@ -1,0 +1,282 @@
+/* The scheduler: ready queue, turns of the loop, the root task's run, the end. */
+#include "base/deadline.h"
+#include "task/impl.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+enum { ROUNDS_BEFORE_POLL = 16, THREADS_KEPT = 1024 };
+
+static char registry_key; /* its address is the key; it holds nothing */
+
+/* ---- life ---- */
+
+static int sched_gc(lua_State *L)
+{
+    sched_close(lua_touserdata(L, 1));
+    return 0;
+}
+
+struct sched *sched_new(lua_State *L)
+{
+    struct sched *s = lua_newuserdatauv(L, sizeof *s, 0);
+    memset(s, 0, sizeof *s);
+    s->closed = true; /* nothing to close yet */
+    lua_createtable(L, 0, 1);
+    lua_pushcfunction(L, sched_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_setmetatable(L, -2);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &registry_key);
+
+    lua_rawgeti(L, LUA_REGISTRYINDEX, LUA_RIDX_MAINTHREAD);
+    s->L = lua_tothread(L, -1);
+    lua_pop(L, 1);
+    s->running = s->L;
+    lua_createtable(L, THREADS_KEPT, 0);
+    s->free_threads = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushboolean(L, 0);
+    s->last_error = luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pushboolean(L, 0);
+    s->last_traceback = luaL_ref(L, LUA_REGISTRYINDEX);
+    group_init(&s->root, s);
+    s->main_task.sched = s;
+    s->main_task.group = &s->root;
+    s->main_task.co = s->L;
+    s->main_task.ref = LUA_NOREF;
+    s->main_task.state = TASK_RUNNING;
+    s->current = &s->main_task;
+    int rc = uv_loop_init(&s->loop);
+    if (rc != 0)
+        luaL_error(L, "cannot make an event loop: %s", uv_strerror(rc));
+    s->closed = false;
+    timers_init(s);
+    return s;
+}
+
+static void close_handle(uv_handle_t *h, void *data)
+{
+    (void)data;
+    if (!uv_is_closing(h))
+        uv_close(h, NULL);
+}
+
+void sched_close(struct sched *s)
+{
+    if (s->closed)
+        return;
+    s->closed = true;
+    uv_close((uv_handle_t *)&s->uv_timer, NULL);
+    uv_run(&s->loop, UV_RUN_DEFAULT);
+    if (uv_loop_close(&s->loop) == UV_EBUSY) {
+        /* A handle whose owner forgot it. Its block leaks, but the program ends. */
+        uv_walk(&s->loop, close_handle, NULL);
+        uv_run(&s->loop, UV_RUN_DEFAULT);
+        uv_loop_close(&s->loop);
+    }
+    timers_free(s);
+}
+
+uv_loop_t *sched_loop(struct sched *s)
+{
+    return &s->loop;
+}
+
+lua_State *sched_running(const struct sched *s)
+{
+    return s->running;
+}
+
+void sched_set_errors(struct sched *s, void (*push)(lua_State *L, void *data, const struct error *e),
+                      void *data)
+{
+    s->push_error = push;
+    s->push_error_data = data;
+}
+
+/* ---- turns ---- */
+
+void sched_make_ready(struct sched *s, struct task *t)
+{
+    t->state = TASK_READY;
+    t->ready_next = NULL;
+    if (s->ready_tail)
+        s->ready_tail->ready_next = t;
+    else
+        s->ready_head = t;
+    s->ready_tail = t;
+}
+
+void sched_defer(struct sched *s, struct deferred *d)
+{
+    if (d->queued)
+        return;
+    d->queued = true;
+    d->next = s->deferred;
+    s->deferred = d;
+}
+
+void sched_undefer(struct sched *s, struct deferred *d)
+{
+    if (!d->queued)
+        return;
+    struct deferred **at = &s->deferred;
+    while (*at != d)
+        at = &(*at)->next;
+    *at = d->next;
+    d->queued = false;
+}
+
+static void run_deferred(struct sched *s)
+{
+    while (s->deferred) {
+        struct deferred *d = s->deferred;
+        s->deferred = d->next;
+        d->queued = false;
+        d->fn(d->data);
+    }
+}
+
+/* Resumes everything that can run, and what became ready by that, but not for ever: tasks that wake
+ * each other must not keep the loop from its sockets. */
+static void run_ready(struct sched *s)
+{
+    for (int round = 0; s->ready_head && round < ROUNDS_BEFORE_POLL; round++) {
+        struct task *t = s->ready_head;
+        s->ready_head = s->ready_tail = NULL;
+        while (t) {
+            struct task *next = t->ready_next;
+            task_resume(s, t);
+            t = next;
+        }
+    }
+}
+
+static void poll_loop(struct sched *s)
+{
+    run_deferred(s);
+    timers_arm(s);
+    uv_run(&s->loop, s->ready_head ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+}
+
+void sched_turn(struct sched *s)
+{
+    run_ready(s);
+    poll_loop(s);
+}
+
+/* Everybody waits, and no socket, timer or child is left that could wake anybody. */
+bool sched_stuck(struct sched *s)
+{
+    return !s->ready_head && !s->deferred && s->timers.n == 0 && s->background == 0 &&
+           !uv_loop_alive(&s->loop);
+}
+
+void sched_background(struct sched *s, int change)
+{
+    s->background += change;
+}
+
+/* ---- the program ---- */
+
+void sched_interrupt(struct sched *s, const char *reason)
+{
+    if (s->interrupt_reason)
+        return;
+    s->interrupt_reason = reason;
+    group_cancel(&s->root, reason);
+}
+
+bool sched_interrupted(const struct sched *s)
+{
+    return s->interrupt_reason != NULL;
+}
+
+int sched_raise_interrupted(lua_State *L, struct sched *s)
+{
+    struct task *t = s->current;
+    t->own.fired = true;
+    t->own.delivered = true;
+    t->cancel_kind = SCOPE_TASK;
+    t->cancel_reason = s->interrupt_reason;
+    return task_raise_cancelled(L, s);
+}
+
+static void finish_timer(struct sched_timer *t)
+{
+    bool *over = t->data;
+    *over = true;
+}
+
+/* What goes on in the background (rollbacks, cancel requests) gets a moment to end. */
+static void finish_background(struct sched *s)
+{
+    bool over = false;
+    struct sched_timer limit = {.fn = finish_timer, .data = &over};
+    sched_timer_start(s, &limit, mono_now() + 1500 * NS_PER_MS);
+    while (!over && (s->background > 0 || s->root.tasks))
+        sched_turn(s);
+    sched_timer_stop(s, &limit);
+}
+
+/* Attaches the traceback to the error on top of the stack: as the field `traceback` of an object, at
+ * the end of a string. */
+static void attach_traceback(lua_State *L, struct sched *s)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_error);
+    bool known = lua_rawequal(L, -1, -2);
+    lua_pop(L, 1);
+    if (!known)
+        return;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_traceback);
+    if (lua_type(L, -2) == LUA_TSTRING || lua_type(L, -2) == LUA_TNUMBER) {
+        lua_pushfstring(L, "%s\n%s", lua_tostring(L, -2), lua_tostring(L, -1));
+        lua_replace(L, -3);
+        lua_pop(L, 1);
+        return;
+    }
+    if (lua_istable(L, -2)) {
+        lua_pushliteral(L, "traceback");
+        lua_insert(L, -2);
+        lua_rawset(L, -3);
+        return;
+    }
+    lua_pop(L, 1);
+}
+
+int sched_run(lua_State *L, struct sched *s, int nargs)
+{
+    luaL_checkstack(L, 16, "too many arguments");
+    int base = lua_gettop(L) - nargs - 1;
+    struct task *t = task_new(L, s, &s->root, 0, nargs);
+    s->root_task = t;
+    while (s->root.live > 0) {
+        run_ready(s);
+        if (s->root.live == 0)
+            break;
+        if (sched_stuck(s)) {
+            sched_interrupt(s, "every task waits for another one, and nothing is left that could wake them");
+            continue;
+        }
+        poll_loop(s);
+    }
+    s->root_task = NULL;
+    group_cancel(&s->root, "the program has ended");
+    finish_background(s);
+
+    lua_settop(L, base + 1); /* the root task's userdata keeps its results alive */
+    if (s->root.error != LUA_NOREF) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, s->root.error);
+        luaL_unref(L, LUA_REGISTRYINDEX, s->root.error);
+        s->root.error = LUA_NOREF;
+        attach_traceback(L, s);
+        lua_remove(L, base + 1);
+        return LUA_ERRRUN;
+    }
+    int n = t->nargs;
+    if (n > 0) {
+        luaL_checkstack(L, n, "too many results");
+        lua_xmove(t->co, L, n);
+    }
+    lua_remove(L, base + 1);
+    return LUA_OK;
+}

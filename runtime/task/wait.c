@@ -1,0 +1,231 @@
+/* Parking and waking, and the scopes that cancel. */
+#include "base/deadline.h"
+#include "task/impl.h"
+
+#include <lauxlib.h>
+#include <stdarg.h>
+
+/* ---- FIFO of waits ---- */
+
+void wait_queue_push(struct wait_queue *q, struct wait *w)
+{
+    w->next = NULL;
+    w->prev = q->tail;
+    if (q->tail)
+        q->tail->next = w;
+    else
+        q->head = w;
+    q->tail = w;
+}
+
+void wait_queue_remove(struct wait_queue *q, struct wait *w)
+{
+    if (w->prev)
+        w->prev->next = w->next;
+    else
+        q->head = w->next;
+    if (w->next)
+        w->next->prev = w->prev;
+    else
+        q->tail = w->prev;
+    w->next = w->prev = NULL;
+}
+
+struct wait *wait_queue_pop(struct wait_queue *q)
+{
+    struct wait *w = q->head;
+    if (w)
+        wait_queue_remove(q, w);
+    return w;
+}
+
+/* ---- waits ---- */
+
+static void settle(struct wait *w, enum wait_status status)
+{
+    struct task *t = w->task;
+    w->status = status;
+    sched_timer_stop(t->sched, &w->timer);
+    if (t->state == TASK_PARKED)
+        sched_make_ready(t->sched, t);
+}
+
+static void expired(struct sched_timer *timer)
+{
+    struct wait *w = timer->data;
+    w->abandon(w);
+    settle(w, WAIT_TIMEOUT);
+}
+
+struct wait *wait_begin(struct sched *s, uint64_t deadline, void (*abandon)(struct wait *w), void *data)
+{
+    struct task *t = s->current;
+    struct wait *w = &t->wait;
+    w->task = t;
+    w->abandon = abandon;
+    w->data = data;
+    w->next = w->prev = NULL;
+    w->status = WAIT_PENDING;
+    w->timer.fn = expired;
+    w->timer.data = w;
+    if (deadline != DEADLINE_NEVER)
+        sched_timer_start(s, &w->timer, deadline);
+    return w;
+}
+
+void wait_wake(struct wait *w)
+{
+    if (w && w->status == WAIT_PENDING)
+        settle(w, WAIT_DONE);
+}
+
+enum wait_status wait_end(struct wait *w)
+{
+    enum wait_status status = w->status;
+    w->status = WAIT_NONE;
+    return status;
+}
+
+static int parked_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct task *t = (struct task *)ctx;
+    if (t->wait.status == WAIT_PENDING) {
+        /* Somebody else resumed a coroutine that waits (coroutine.resume on it from another task). */
+        t->wait.abandon(&t->wait);
+        t->wait.status = WAIT_NONE;
+        sched_timer_stop(t->sched, &t->wait.timer);
+        return sched_usage(L, t->sched, "a coroutine that waits was resumed by somebody else");
+    }
+    return t->k(L, status, t->kctx);
+}
+
+/* Stock lua5.4 has no root task: the main thread itself turns the loop until it has what it waits for. */
+static void turn_until_settled(struct sched *s, struct wait *w)
+{
+    while (w->status == WAIT_PENDING) {
+        if (sched_stuck(s)) {
+            w->abandon(w);
+            settle(w, WAIT_TIMEOUT);
+            return;
+        }
+        sched_turn(s);
+    }
+}
+
+int wait_park(lua_State *L, struct wait *w, lua_KContext ctx, lua_KFunction k)
+{
+    struct task *t = w->task;
+    struct sched *s = t->sched;
+    if (t == &s->main_task)
+        turn_until_settled(s, w);
+    if (w->status != WAIT_PENDING)
+        return k(L, LUA_YIELD, ctx);
+    t->k = k;
+    t->kctx = ctx;
+    t->state = TASK_PARKED;
+    s->parking = true;
+    return lua_yieldk(L, 0, (lua_KContext)t, parked_k);
+}
+
+void task_check_park(lua_State *L, struct sched *s)
+{
+    struct task *t = s->current;
+    if (t != &s->main_task) {
+        if (!lua_isyieldable(L))
+            sched_usage(L, s,
+                        "this function waits, and nothing can wait here (a sort comparator, a gsub "
+                        "callback, __tostring, __gc or while a module loads): use the sync engine "
+                        "(db.sync), or call it outside");
+        if (t->state != TASK_RUNNING)
+            sched_usage(L, s, "this coroutine does not belong to the task that runs now");
+    }
+    scope_deliver(L, t);
+}
+
+/* ---- scopes ---- */
+
+void scope_enter(struct task *t, struct scope *sc, enum scope_kind kind)
+{
+    *sc = (struct scope){.task = t, .kind = kind, .outer = t->scope};
+    t->scope = sc;
+}
+
+void scope_leave(struct scope *sc)
+{
+    if (!sc->task)
+        return;
+    struct scope **at = &sc->task->scope;
+    while (*at && *at != sc)
+        at = &(*at)->outer;
+    if (*at)
+        *at = sc->outer;
+    sc->task = NULL;
+}
+
+static bool shielded(const struct scope *sc)
+{
+    for (const struct scope *in = sc->task->scope; in && in != sc; in = in->outer)
+        if (in->kind == SCOPE_SHIELD)
+            return true;
+    return false;
+}
+
+static void remember(struct task *t, struct scope *sc)
+{
+    sc->delivered = true;
+    t->cancel_kind = sc->kind;
+    t->cancel_reason = sc->reason;
+    t->cancel_seconds = sc->seconds;
+}
+
+void scope_fire(struct scope *sc, const char *reason)
+{
+    struct task *t = sc->task;
+    if (sc->fired || !t || t->state == TASK_DONE)
+        return;
+    sc->fired = true;
+    sc->reason = reason;
+    struct wait *w = &t->wait;
+    if (t->state != TASK_PARKED || w->status != WAIT_PENDING || shielded(sc))
+        return;
+    remember(t, sc);
+    w->abandon(w);
+    settle(w, WAIT_CANCELLED);
+}
+
+void scope_deliver(lua_State *L, struct task *t)
+{
+    struct scope *due = NULL; /* the outermost: it ends most */
+    for (struct scope *sc = t->scope; sc && sc->kind != SCOPE_SHIELD; sc = sc->outer)
+        if (sc->fired && !sc->delivered)
+            due = sc;
+    if (!due)
+        return;
+    remember(t, due);
+    task_raise_cancelled(L, t->sched);
+}
+
+int task_raise_cancelled(lua_State *L, struct sched *s)
+{
+    struct task *t = s->current;
+    struct error e = {0};
+    if (t->cancel_kind == SCOPE_TIMEOUT)
+        error_set(&e, ERROR_TIMEOUT, "the time limit of %g s has passed (task.timeout)", t->cancel_seconds);
+    else
+        error_set(&e, ERROR_CANCELLED, "%s", t->cancel_reason ? t->cancel_reason : "the task was cancelled");
+    s->push_error(L, s->push_error_data, &e);
+    error_clear(&e);
+    return lua_error(L);
+}
+
+int sched_usage(lua_State *L, struct sched *s, const char *fmt, ...)
+{
+    struct error e = {0};
+    va_list ap;
+    va_start(ap, fmt);
+    error_setv(&e, ERROR_USAGE, fmt, ap);
+    va_end(ap);
+    s->push_error(L, s->push_error_data, &e);
+    error_clear(&e);
+    return lua_error(L);
+}
