@@ -1,0 +1,248 @@
+--- Files and folders, synchronous. Everything here raises errors of kind `io` that name path and cause.
+
+local core = require "dbrun.core"
+local errors = require "dbrun.error"
+local process = require "dbrun.process"
+local task = require "dbrun.task"
+
+local fs = core.fs
+
+local M = {}
+
+---@class dbrun.fs.Stat
+---@field kind "file"|"folder"|"link"|"socket"|"fifo"|"device"
+---@field size integer bytes
+---@field mode integer rights, such as 0x1C0 for 0700
+---@field uid integer
+---@field gid integer
+---@field dev integer
+---@field ino integer
+---@field mtime number seconds since 1970
+
+--- What is at this path; nil when there is nothing.
+---@param path string
+---@param no_follow? boolean true: of a link, the link itself
+---@return dbrun.fs.Stat?
+function M.stat(path, no_follow)
+    return fs.stat(path, no_follow)
+end
+
+---@param path string
+---@return boolean
+function M.exists(path)
+    return fs.stat(path) ~= nil
+end
+
+--- May the current user do this with it?
+---@param path string
+---@param right "r"|"w"|"x"
+---@return boolean
+function M.access(path, right)
+    return fs.access(path, right)
+end
+
+--- Path and name as one path; an absolute name stays as it is.
+---@param path string
+---@param ... string
+---@return string
+function M.join(path, ...)
+    for _, name in ipairs { ... } do
+        if name:sub(1, 1) == "/" then
+            path = name
+        else
+            path = path:gsub("([^/])$", "%1/") .. name
+        end
+    end
+    return path
+end
+
+---@param path string
+---@return string folder "." when the path has none
+function M.dirname(path)
+    local dir = path:gsub("/+$", ""):match("^(.*)/[^/]*$")
+    if not dir then return path:sub(1, 1) == "/" and "/" or "." end
+    return dir == "" and "/" or dir
+end
+
+---@param path string
+---@return string
+function M.basename(path)
+    return (path:gsub("/+$", ""):match("[^/]*$"))
+end
+
+--- Names in a folder, sorted by bytes, without "." and "..".
+---@param path string
+---@return string[]
+function M.list(path)
+    local names = fs.list(path)
+    table.sort(names)
+    return names
+end
+
+--- Makes the folder and those above it that are missing.
+---@param path string
+---@param mode? integer rights of the folders that are made; default: the umask's
+function M.mkdir_p(path, mode)
+    local missing = {}
+    while not M.exists(path) do
+        missing[#missing + 1] = path
+        local above = M.dirname(path)
+        if above == path then break end
+        path = above
+    end
+    for i = #missing, 1, -1 do fs.mkdir(missing[i], mode) end
+    local there = fs.stat(missing[1] or path)
+    if there and there.kind ~= "folder" then
+        errors.raise { kind = "io", message = ("'%s' is there, but it is no folder"):format(missing[1] or path) }
+    end
+end
+
+--- Makes one folder; false when there is something of this name already.
+---@param path string
+---@param mode? integer
+---@return boolean made
+function M.mkdir(path, mode)
+    return fs.mkdir(path, mode)
+end
+
+--- Removes a folder with all below it, or one file. Links are removed, never followed.
+---@param path string
+function M.rmtree(path)
+    fs.rmtree(path)
+end
+
+---@param path string
+function M.rmdir(path)
+    fs.rmdir(path)
+end
+
+---@param path string
+---@return boolean removed false when it was not there
+function M.unlink(path)
+    return fs.unlink(path)
+end
+
+---@param from string
+---@param to string replaced when it is a file
+function M.rename(from, to)
+    fs.rename(from, to)
+end
+
+---@param path string
+---@return string
+function M.realpath(path)
+    return fs.realpath(path)
+end
+
+---@param path string
+---@return string target
+function M.readlink(path)
+    return fs.readlink(path)
+end
+
+---@param target string
+---@param path string
+function M.symlink(target, path)
+    fs.symlink(target, path)
+end
+
+---@param path string
+---@param uid integer
+---@param gid integer
+function M.chown(path, uid, gid)
+    fs.chown(path, uid, gid)
+end
+
+---@param path string
+---@param mode integer
+function M.chmod(path, mode)
+    fs.chmod(path, mode)
+end
+
+--- Bytes that the current user may still write to the file system of this path.
+---@param path string
+---@return integer
+function M.free_space(path)
+    return fs.free_space(path)
+end
+
+---@return string
+function M.cwd()
+    return fs.cwd()
+end
+
+--- The whole file.
+---@param path string
+---@return string bytes
+function M.read(path)
+    local f <close>, reason = io.open(path, "rb")
+    if not f then
+        local cause = tostring(reason):sub(#path + 3)
+        errors.raise { kind = "io", message = ("cannot read '%s': %s"):format(path, cause) }
+    end
+    local data, failure = f:read("a")
+    if not data then
+        errors.raise { kind = "io", message = ("cannot read '%s': %s"):format(path, failure) }
+    end
+    return data
+end
+
+local counter = 0
+
+--- Writes the file whole or not at all: under another name first, then renamed. An existing file is
+--- replaced; without `mode` its rights stay.
+---@param path string
+---@param data string
+---@param mode? integer
+---@param opts? {sync: boolean} sync: on the disk before this returns
+function M.write(path, data, mode, opts)
+    local old = fs.stat(path)
+    counter = counter + 1
+    local temporary = ("%s.%d.%d.new"):format(path, process.pid(), counter)
+    fs.unlink(temporary)
+    fs.write_new(temporary, data, mode or (old and old.mode), opts and opts.sync)
+    local ok, problem = pcall(fs.rename, temporary, path)
+    if not ok then
+        fs.unlink(temporary)
+        error(problem, 0)
+    end
+end
+
+--- Where temporary files belong.
+---@return string
+function M.tempdir()
+    local dir = os.getenv("TMPDIR")
+    if dir and dir:sub(1, 1) == "/" and fs.access(dir, "w") then return (dir:gsub("(.)/+$", "%1")) end
+    return "/tmp"
+end
+
+--- A new folder that only the current user may enter.
+---@param prefix? string path and beginning of the name; default "dbrun-" in the folder for temporary files
+---@return string path
+function M.mkdtemp(prefix)
+    return fs.mkdtemp(prefix or (M.tempdir() .. "/dbrun-"))
+end
+
+---@class dbrun.fs.Lock
+---@field release fun(self: dbrun.fs.Lock)
+
+--- Takes an exclusive lock on a file, which is made when it is missing. `local lock <close> = fs.lock(path)`;
+--- the system releases it, too, when the program dies. Waiting parks the task.
+---@param path string
+---@param wait? number seconds to wait for another holder; default 0
+---@param mode? integer rights of the file
+---@return dbrun.fs.Lock? lock nil when somebody else held it all the time
+function M.lock(path, wait, mode)
+    local deadline <const> = task.now() + (wait or 0)
+    local pause = 0.002
+    while true do
+        local lock = fs.try_lock(path, mode)
+        if lock then return lock end
+        local left = deadline - task.now()
+        if left <= 0 then return nil end
+        task.sleep(math.min(pause, left))
+        pause = math.min(pause * 1.5, 0.05)
+    end
+end
+
+return M

@@ -1,0 +1,143 @@
+--- How far a long work is: on a terminal one line, drawn again at most ten times a second, with rate and
+--- remaining time; elsewhere plain lines, a few of them, so that a log stays readable.
+---
+---     local p <close> = progress.new{label = "observations", total = 100000, unit = "rows"}
+---     for ... do p:add(1000) end
+
+local task = require "dbrun.task"
+local tty = require "dbrun.tty"
+
+local M = {}
+
+---@class dbrun.progress.Options
+---@field label string
+---@field total? number how much there is; without it no share and no remaining time is shown
+---@field unit? string such as "rows"
+---@field out? file* default io.stderr
+---@field fd? integer descriptor of out; default 2
+---@field terminal? boolean default: what fd is
+---@field interval? number seconds between two lines where there is no terminal; default 5
+---@field clock? fun(): number seconds; default task.now
+
+---@class dbrun.progress.Progress
+local Progress = {}
+local meta = { __index = Progress, __name = "dbrun.progress" }
+
+local redraw_interval <const> = 0.1
+
+--- 1234567 -> "1,234,567"
+---@param n number
+---@return string
+function M.number(n)
+    local text = ("%.0f"):format(n)
+    local sign, digits = text:match("^(%-?)(%d+)$")
+    if not digits then return text end
+    return sign .. digits:reverse():gsub("(%d%d%d)", "%1,"):gsub(",$", ""):reverse()
+end
+
+--- Seconds as a person says them: "0.4 s", "12 s", "3:05", "2:00:07".
+---@param s number
+---@return string
+function M.duration(s)
+    if s < 9.95 then return ("%.1f s"):format(s) end
+    local whole = math.floor(s + 0.5)
+    if whole < 60 then return ("%d s"):format(whole) end
+    if whole < 3600 then return ("%d:%02d"):format(whole // 60, whole % 60) end
+    return ("%d:%02d:%02d"):format(whole // 3600, whole % 3600 // 60, whole % 60)
+end
+
+--- The longest text of at most `width` bytes, cut between characters.
+local function cut(text, width)
+    if #text <= width then return text end
+    while width > 0 and (text:byte(width + 1) & 0xC0) == 0x80 do width = width - 1 end
+    return text:sub(1, width)
+end
+
+function Progress:text(now)
+    local elapsed = now - self.started
+    local unit = self.unit and (" " .. self.unit) or ""
+    local rate = elapsed > 0 and self.done / elapsed or 0
+    local parts = {}
+    if self.total then
+        local share = self.total > 0 and self.done / self.total or 1
+        parts[1] = ("%s: %3.0f %%  %s/%s%s"):format(self.label, math.min(share, 1) * 100, M.number(self.done),
+            M.number(self.total), unit)
+    else
+        parts[1] = ("%s: %s%s"):format(self.label, M.number(self.done), unit)
+    end
+    if rate > 0 then parts[2] = ("%s/s"):format(M.number(rate)) end
+    if self.ended then
+        parts[#parts + 1] = "in " .. M.duration(elapsed)
+    elseif self.total and rate > 0 and self.done < self.total then
+        parts[#parts + 1] = M.duration((self.total - self.done) / rate) .. " left"
+    end
+    return table.concat(parts, "  ")
+end
+
+function Progress:draw(now)
+    self.drawn_at = now
+    local text = self:text(now)
+    if self.terminal then
+        self.out:write("\r", cut(text, tty.width(self.fd) - 1), "\27[K")
+    else
+        self.out:write(text, "\n")
+    end
+    self.out:flush()
+end
+
+--- `n` more are done.
+---@param n? number default 1
+function Progress:add(n)
+    return self:set(self.done + (n or 1))
+end
+
+--- So much is done in all.
+---@param done number
+function Progress:set(done)
+    if self.ended then return end
+    self.done = done
+    local now = self.clock()
+    if now - self.drawn_at >= self.interval then self:draw(now) end
+end
+
+--- Writes a line of its own (a warning, say) without tearing the progress line.
+---@param line string
+function Progress:line(line)
+    if self.terminal and not self.ended then self.out:write("\r\27[K") end
+    self.out:write(line, "\n")
+    if self.terminal and not self.ended then self:draw(self.clock()) end
+end
+
+--- The last state, with the whole time, as a line that stays. Called by `<close>`, once.
+function Progress:finish()
+    if self.ended then return end
+    self.ended = true
+    self:draw(self.clock())
+    if self.terminal then
+        self.out:write("\n")
+        self.out:flush()
+    end
+end
+
+meta.__close = function(self)
+    self:finish()
+end
+
+---@param opts dbrun.progress.Options
+---@return dbrun.progress.Progress
+function M.new(opts)
+    local fd = opts.fd or 2
+    local terminal = opts.terminal
+    if terminal == nil then terminal = not tty.dumb(fd) end
+    local clock = opts.clock or task.now
+    local now = clock()
+    local self = setmetatable({
+        label = opts.label, total = opts.total, unit = opts.unit, out = opts.out or io.stderr, fd = fd,
+        terminal = terminal, clock = clock, started = now, done = 0,
+        interval = terminal and redraw_interval or opts.interval or 5, drawn_at = now,
+    }, meta)
+    if terminal then self:draw(now) end
+    return self
+end
+
+return M

@@ -1,0 +1,55 @@
+--- What the terminal shows: is it one, how wide is it, and may there be colours?
+
+local core = require "dbrun.core"
+
+local tty = core.tty
+
+local M = {}
+
+--- Is the descriptor a terminal?
+---@param fd? integer default 1, the standard output
+---@return boolean
+function M.isatty(fd)
+    return tty.isatty(fd or 1)
+end
+
+--- Columns of the terminal; COLUMNS of the environment, else 80, where it does not tell.
+---@param fd? integer default 1
+---@return integer
+function M.width(fd)
+    return tty.width(fd or 1) or math.tointeger(tonumber(os.getenv("COLUMNS"))) or 80
+end
+
+--- May this descriptor get colours and a line that is drawn again? On a terminal that understands it,
+--- unless the user said no (NO_COLOR, any value but the empty one).
+---@param fd? integer default 1
+---@return boolean
+function M.colour(fd)
+    local no, term = os.getenv("NO_COLOR"), os.getenv("TERM")
+    return (no == nil or no == "") and M.dumb(fd) == false and term ~= nil
+end
+
+--- True when the descriptor is no terminal, or one that cannot move its cursor.
+---@param fd? integer default 1
+---@return boolean
+function M.dumb(fd)
+    return not tty.isatty(fd or 1) or os.getenv("TERM") == "dumb"
+end
+
+local codes <const> = {
+    bold = 1, dim = 2, red = 31, green = 32, yellow = 33, blue = 34, magenta = 35, cyan = 36,
+}
+
+--- A function that paints a text, or leaves it alone where there are no colours.
+---@param fd? integer default 1
+---@return fun(text: string, name: "bold"|"dim"|"red"|"green"|"yellow"|"blue"|"magenta"|"cyan"): string
+function M.painter(fd)
+    if not M.colour(fd) then
+        return function(text) return text end
+    end
+    return function(text, name)
+        return ("\27[%dm%s\27[0m"):format(codes[name], text)
+    end
+end
+
+return M
