@@ -1,0 +1,299 @@
+--- What libpq knows about connection parameters: their names, the values they take, and the
+--- `host=... dbname=...` form with its quoting. Errors here never contain a value.
+local errors = require "dbrun.error"
+local nearest = require "dbrun.nearest"
+
+local M = {}
+
+local function integer(text)
+    if text:find "^%s*[+-]?%d+%s*$" then
+        return true
+    end
+    return false, "an integer"
+end
+
+local function one_of(...)
+    local names <const> = { ... }
+    local known <const> = {}
+    for _, name in ipairs(names) do
+        known[name:lower()] = true
+    end
+    local expected <const> = table.concat(names, ", ")
+    return function(text)
+        return known[text:lower()] or false, "one of " .. expected
+    end
+end
+
+local function any()
+    return true
+end
+
+local on_off <const> = one_of("0", "1")
+local protocol <const> = one_of("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
+
+-- Every parameter of libpq 15 with the check of its value.
+local KEYWORDS <const> = {
+    application_name = any,
+    channel_binding = one_of("disable", "prefer", "require"),
+    client_encoding = any,
+    connect_timeout = integer,
+    dbname = any,
+    fallback_application_name = any,
+    gssencmode = one_of("disable", "prefer", "require"),
+    gsslib = any,
+    host = any,
+    hostaddr = any,
+    keepalives = integer,
+    keepalives_count = integer,
+    keepalives_idle = integer,
+    keepalives_interval = integer,
+    krbsrvname = any,
+    options = any,
+    passfile = any,
+    password = any,
+    port = any,
+    replication = any,
+    requirepeer = any,
+    service = any,
+    ssl_max_protocol_version = protocol,
+    ssl_min_protocol_version = protocol,
+    sslcert = any,
+    sslcompression = on_off,
+    sslcrl = any,
+    sslcrldir = any,
+    sslkey = any,
+    sslmode = one_of("disable", "allow", "prefer", "require", "verify-ca", "verify-full"),
+    sslpassword = any,
+    sslrootcert = any,
+    sslsni = on_off,
+    target_session_attrs = one_of("any", "read-write", "read-only", "primary", "standby", "prefer-standby"),
+    tcp_user_timeout = integer,
+    user = any,
+}
+
+-- Parameters that people bring along from other drivers, and what to do instead.
+local FOREIGN <const> = {
+    command_timeout = "use DB_STATEMENT_TIMEOUT",
+    max_overflow = "use DB_MAX_OVERFLOW",
+    pool_size = "use DB_POOL_SIZE",
+    pool_timeout = "use DB_POOL_TIMEOUT",
+    prepared_statement_cache_size = "use DB_STATEMENT_CACHE",
+    schema = "use options=-c%20search_path%3DNAME",
+    search_path = "use options=-c%20search_path%3DNAME",
+    server_settings = "use options=-c%20NAME%3DVALUE",
+    statement_cache_size = "use DB_STATEMENT_CACHE",
+}
+
+local names = {}
+for keyword in pairs(KEYWORDS) do
+    names[#names + 1] = keyword
+end
+table.sort(names)
+
+---Raises an error of kind `config`: "<what>: <message>".
+---@param what string
+---@param message string
+---@param hint? string
+function M.fail(what, message, hint)
+    errors.raise { kind = "config", message = what .. ": " .. message, hint = hint }
+end
+
+---A name as an error may show it, after a space. Where a password stands in the same list, an
+---unknown name may be a piece of it that was not quoted.
+local function shown(name, hide)
+    if not hide and #name <= 40 and name:find "^[%a_][%w_-]*$" then
+        return (" '%s'"):format(name)
+    end
+    return ""
+end
+
+---Refuses a parameter that libpq does not know, and a value it would not take.
+---@param what string what the parameter stands in, for errors
+---@param keyword string
+---@param value string
+---@param hide? boolean do not show an unknown name
+function M.check(what, keyword, value, hide)
+    local check <const> = KEYWORDS[keyword]
+    if not check then
+        local near <const> = nearest.find(keyword, names)
+        M.fail(what, "unknown connection parameter" .. shown(keyword, hide),
+            FOREIGN[keyword] or (near and ("did you mean '%s'?"):format(near)))
+    end
+    if value:find("\0", 1, true) then
+        M.fail(what, ("the value of '%s' contains a NUL byte"):format(keyword))
+    end
+    if not utf8.len(value) then
+        M.fail(what, ("the value of '%s' is not valid UTF-8"):format(keyword))
+    end
+    if value ~= "" then
+        local ok <const>, expected <const> = check(value)
+        if not ok then
+            M.fail(what, ("wrong value for '%s': expected %s"):format(keyword, expected))
+        end
+    end
+end
+
+---Splits at commas; an empty text is one empty part.
+local function split(text)
+    local parts = {}
+    for part in (text .. ","):gmatch "([^,]*)," do
+        parts[#parts + 1] = part
+    end
+    return parts
+end
+
+---Whether `text` is a TCP port.
+---@param text string
+---@return integer|nil
+function M.port(text)
+    local number <const> = text:find "^%d+$" and #text <= 5 and math.tointeger(tonumber(text))
+    if number and number >= 1 and number <= 65535 then
+        return number
+    end
+    return nil
+end
+
+---The list of servers that `host`, `hostaddr` and `port` describe together.
+local function servers(what, params)
+    local hosts <const> = params.host and params.host ~= "" and split(params.host)
+    local addresses <const> = params.hostaddr and params.hostaddr ~= "" and split(params.hostaddr)
+    local ports <const> = params.port and params.port ~= "" and split(params.port) or { "" }
+    if hosts and addresses and #hosts ~= #addresses then
+        M.fail(what, ("%d hosts, but %d addresses in 'hostaddr'"):format(#hosts, #addresses))
+    end
+    local count <const> = hosts and #hosts or addresses and #addresses or 1
+    if #ports ~= 1 and #ports ~= count then
+        M.fail(what, ("%d ports for %d hosts"):format(#ports, count), "give one port, or one for each host")
+    end
+    local list = {}
+    for i = 1, count do
+        local text <const> = ports[#ports == 1 and 1 or i]
+        local port <const> = M.port(text)
+        if text ~= "" and not port then
+            M.fail(what, "the port is not a number from 1 to 65535")
+        end
+        local host <const> = hosts and hosts[i] or ""
+        if host:find "%s" and not host:find "^/" then
+            M.fail(what, "the host contains white space")
+        end
+        list[i] = { host = host ~= "" and host or nil, port = port }
+    end
+    return list
+end
+
+---Makes a parsed connection from a map of libpq's keywords.
+---@param what string for errors
+---@param form "url"|"keywords"
+---@param given table<string, string>
+---@param hide? boolean an unknown name may be a piece of a password
+---@return dbrun.Postgres
+function M.from_params(what, form, given, hide)
+    local params = {}
+    for keyword, value in pairs(given) do
+        M.check(what, keyword, value, hide)
+        if value ~= "" then
+            params[keyword] = value
+        end
+    end
+    local result = { form = form, hosts = servers(what, params), params = params }
+    for _, keyword in ipairs { "user", "password", "dbname" } do
+        result[keyword] = params[keyword]
+        params[keyword] = nil
+    end
+    params.host, params.port = nil, nil
+    return result
+end
+
+---One value of the keyword form: its text and the position behind it; nil when its quote stays open.
+local function keyword_value(text, pos)
+    local parts = {}
+    local quoted <const> = text:sub(pos, pos) == "'"
+    local plain <const> = quoted and "^[^'\\]+" or "^[^%s\\]+"
+    if quoted then
+        pos = pos + 1
+    end
+    while pos <= #text do
+        local char <const> = text:sub(pos, pos)
+        if char == "\\" then
+            parts[#parts + 1] = text:sub(pos + 1, pos + 1)
+            pos = pos + 2
+        elseif quoted and char == "'" then
+            return table.concat(parts), pos + 1
+        elseif char:find "%s" and not quoted then
+            break
+        else
+            local run <const> = text:match(plain, pos)
+            parts[#parts + 1] = run
+            pos = pos + #run
+        end
+    end
+    return not quoted and table.concat(parts) or nil, pos
+end
+
+---Parses `host=... dbname='...'` as libpq does.
+---@param text string
+---@param what string for errors
+---@return dbrun.Postgres
+function M.parse_keywords(text, what)
+    local given = {}
+    local pos = text:match "^%s*()"
+    while pos <= #text do
+        local keyword <const>, value_at <const> = text:match("^([^=%s]+)%s*=%s*()", pos)
+        if not keyword then
+            M.fail(what, "expected keyword=value pairs",
+                "a value with spaces stands in single quotes; a URL begins with postgresql://")
+        end
+        local value <const>, after <const> = keyword_value(text, value_at)
+        if not value then
+            M.fail(what, "a single quote is never closed in the value of" ..
+                (KEYWORDS[keyword] and shown(keyword) or " a parameter"))
+        end
+        given[keyword] = value
+        pos = text:match("^%s*()", after)
+    end
+    return M.from_params(what, "keywords", given, given.password ~= nil or given.sslpassword ~= nil)
+end
+
+---Quotes a value for the `keyword=value` form.
+---@param value string
+---@return string
+function M.quote(value)
+    return "'" .. value:gsub("['\\]", "\\%0") .. "'"
+end
+
+---The parameters for PQconnectdbParams, in a fixed order: servers, user, password, dbname, then the
+---others by name. Without a `port` or `host` libpq's own defaults (PG* variables, socket) apply.
+---@param parsed dbrun.Postgres
+---@return {[1]: string, [2]: string}[]
+function M.params(parsed)
+    local list, hosts, ports = {}, {}, {}
+    for i, server in ipairs(parsed.hosts) do
+        hosts[i] = server.host or ""
+        ports[i] = server.port and tostring(server.port) or ""
+    end
+    local function add(keyword, value)
+        if value and value ~= "" then
+            list[#list + 1] = { keyword, value }
+        end
+    end
+    if table.concat(hosts) ~= "" then
+        add("host", table.concat(hosts, ","))
+    end
+    if table.concat(ports) ~= "" then
+        add("port", table.concat(ports, ","))
+    end
+    add("user", parsed.user)
+    add("password", parsed.password)
+    add("dbname", parsed.dbname)
+    local others = {}
+    for keyword in pairs(parsed.params) do
+        others[#others + 1] = keyword
+    end
+    table.sort(others)
+    for _, keyword in ipairs(others) do
+        add(keyword, parsed.params[keyword])
+    end
+    return list
+end
+
+return M
