@@ -1,0 +1,8 @@
+/*
+ * The floor of S1: a program that does nothing. The harness links it with the libraries that the
+ * measured dbrun needs, so what remains is the dynamic linker's work.
+ */
+int main(void)
+{
+    return 0;
+}

@@ -1,0 +1,59 @@
+/*
+ * The floor of P3: a prepared point select on one connection, blocking in PQexecPrepared.
+ * Usage: select_block CONNINFO SECONDS
+ */
+#include "floor.h"
+
+#include <libpq-fe.h>
+
+enum { WARM_UP = 500 };
+
+static uint64_t random_state = 88172645463325252u;
+
+static int die(const char *what, PGconn *conn)
+{
+    fprintf(stderr, "%s: %s\n", what, PQerrorMessage(conn));
+    return 1;
+}
+
+/* True when the balance was the account's own number. */
+static int select_one(PGconn *conn)
+{
+    char text[12];
+    const char *values[1] = {text};
+    int account = floor_account(&random_state);
+    snprintf(text, sizeof text, "%d", account);
+    PGresult *res = PQexecPrepared(conn, "s", 1, values, NULL, NULL, 0);
+    int right = PQntuples(res) == 1 && atoi(PQgetvalue(res, 0, 0)) == account;
+    PQclear(res);
+    return right;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc != 3) {
+        fprintf(stderr, "usage: %s CONNINFO SECONDS\n", argv[0]);
+        return 2;
+    }
+    PGconn *conn = PQconnectdb(argv[1]);
+    if (PQstatus(conn) != CONNECTION_OK)
+        return die("connect", conn);
+    PGresult *res = PQprepare(conn, "s", SELECT_SQL, 1, NULL);
+    if (PQresultStatus(res) != PGRES_COMMAND_OK)
+        return die("prepare", conn);
+    PQclear(res);
+
+    uint64_t done = 0, wrong = 0;
+    for (int i = 0; i < WARM_UP; i++)
+        wrong += !select_one(conn);
+    struct floor_clock start = floor_start();
+    double deadline = start.wall + atof(argv[2]);
+    while (floor_seconds() < deadline) {
+        for (int i = 0; i < 16; i++)
+            wrong += !select_one(conn);
+        done += 16;
+    }
+    floor_report(start, done, wrong);
+    PQfinish(conn);
+    return 0;
+}

@@ -1,0 +1,239 @@
+-- Runs one workload: its contenders in alternating pairs, and what came out against its targets.
+local metrics <const> = require "bench.lib.metrics"
+local stats <const> = require "bench.lib.stats"
+local targets <const> = require "bench.lib.targets"
+
+local M = {}
+
+---@class bench.Workload
+---@field id string
+---@field order integer           -- place in the table
+---@field title string
+---@field metric string           -- what is compared first
+---@field alone? boolean          -- needs no servers
+---@field ours bench.Contender[]
+---@field others bench.Contender[]
+---@field targets bench.Target[]
+---@field prepare? fun(ctx: bench.Context)   -- once, before the first run
+---@field measure? table<string, fun(seconds: number): table>  -- what child.lua runs
+---@field file string             -- its path; filled in by the loader
+
+---@class bench.Row
+---@field id string
+---@field title string
+---@field metric string
+---@field ours string             -- the contender's name
+---@field ours_value number
+---@field other? string
+---@field other_value? number
+---@field verdict bench.Verdict
+---@field target string           -- "" when there is none
+
+---@class bench.Result
+---@field id string
+---@field title string
+---@field metric string
+---@field rows bench.Row[]
+---@field samples table<string, bench.Sample[]>  -- by contender, in the order they were taken
+---@field order string[]          -- the contenders' names as the picture shows them
+---@field kinds table<string, string>
+---@field missing string[]        -- lines about peers that are not installed
+---@field failure? string         -- why this run is a failed run
+
+---@class bench.Options
+---@field pairs integer
+---@field note fun(text: string)  -- progress
+
+local function find(list, name)
+    for _, c in ipairs(list) do
+        if c.name == name then return c end
+    end
+    error("no contender is named " .. tostring(name))
+end
+
+--- Raises when the workload's declaration makes no sense.
+---@param w bench.Workload
+function M.check(w)
+    for _, key in ipairs { "id", "order", "title", "metric", "ours", "others", "targets" } do
+        if w[key] == nil then error("workload " .. tostring(w.id) .. ": no " .. key) end
+    end
+    for _, t in ipairs(w.targets) do
+        targets.check(t)
+        if t.ours then find(w.ours, t.ours) end
+        if t.against then find(w.others, t.against) end
+    end
+end
+
+---@class bench.Duel
+---@field ours bench.Contender
+---@field other? bench.Contender
+---@field targets bench.Target[]
+
+--- Who runs against whom: one duel for each pair that a target names, one for each peer that none names
+--- (told for information), one without opponent for limits that nothing else measures.
+---@param w bench.Workload
+---@return bench.Duel[]
+function M.duels(w)
+    local list <const>, by_key <const> = {}, {}
+    local function duel(ours, other)
+        local key <const> = ours.name .. "\0" .. (other and other.name or "")
+        if not by_key[key] then
+            by_key[key] = { ours = ours, other = other, targets = {} }
+            list[#list + 1] = by_key[key]
+        end
+        return by_key[key]
+    end
+    local named <const> = {}
+    for _, t in ipairs(w.targets) do
+        if t.against then
+            named[t.against] = true
+            local d <const> = duel(t.ours and find(w.ours, t.ours) or w.ours[1], find(w.others, t.against))
+            d.targets[#d.targets + 1] = t
+        end
+    end
+    for _, other in ipairs(w.others) do
+        if not named[other.name] then duel(w.ours[1], other) end
+    end
+    for _, t in ipairs(w.targets) do
+        if t.limit then
+            local ours <const> = t.ours and find(w.ours, t.ours) or w.ours[1]
+            local d
+            for _, x in ipairs(list) do
+                if x.ours == ours then d = d or x end
+            end
+            d = d or duel(ours)
+            d.targets[#d.targets + 1] = t
+        end
+    end
+    return list
+end
+
+local function column(samples, metric)
+    local out <const> = {}
+    for i, s in ipairs(samples) do out[i] = s[metric] end
+    return out
+end
+
+--- The rows of one duel: its main metric first (for information when no target names it), then the rest.
+---@param w bench.Workload
+---@param duel bench.Duel
+---@param ours bench.Sample[]
+---@param other bench.Sample[]  -- empty without opponent
+---@return bench.Row[]
+function M.rows(w, duel, ours, other)
+    local rows <const> = {}
+    local function add(t)
+        local a <const>, b <const> = column(ours, t.metric), column(other, t.metric)
+        local alone <const> = t.limit ~= nil
+        if #a == 0 or (not alone and #b == 0) then return end
+        rows[#rows + 1] = {
+            id = w.id, title = w.title, metric = t.metric, ours = duel.ours.name, ours_value = stats.median(a),
+            other = not alone and duel.other.name or nil, other_value = not alone and stats.median(b) or nil,
+            verdict = targets.judge(t, a, b), target = targets.text(t),
+        }
+    end
+    local main = false
+    for _, t in ipairs(duel.targets) do main = main or (t.metric == w.metric and t.limit == nil) end
+    if not main and duel.other then add { metric = w.metric } end
+    for _, t in ipairs(duel.targets) do add(t) end
+    return rows
+end
+
+---@param result bench.Result
+local function take(result, ctx, w, contender)
+    local sample <const> = contender.run(ctx, w)
+    local list <const> = result.samples[contender.name] or {}
+    result.samples[contender.name] = list
+    list[#list + 1] = sample
+    return sample
+end
+
+local function fight(result, ctx, w, duel, opts)
+    local ours <const>, other <const> = {}, {}
+    for i = 1, opts.pairs do
+        local against <const> = duel.other and " against " .. duel.other.name or ""
+        opts.note(("%s %s%s, %d of %d"):format(w.id, duel.ours.name, against, i, opts.pairs))
+        ours[i] = take(result, ctx, w, duel.ours)
+        if duel.other then other[i] = take(result, ctx, w, duel.other) end
+    end
+    for _, row in ipairs(M.rows(w, duel, ours, other)) do result.rows[#result.rows + 1] = row end
+end
+
+--- What is left of a duel whose opponent is not installed: the limits.
+local function alone(duel)
+    local limits <const> = {}
+    for _, t in ipairs(duel.targets) do
+        if t.limit then limits[#limits + 1] = t end
+    end
+    return limits[1] and { ours = duel.ours, targets = limits }
+end
+
+--- Leaves out who is not installed, and says what to install.
+local function present(result, ctx, duels)
+    local told <const>, list <const> = {}, {}
+    for _, d in ipairs(duels) do
+        local missing <const> = d.other and d.other.missing and d.other.missing(ctx)
+        if missing and not told[d.other.name] then
+            told[d.other.name] = true
+            result.missing[#result.missing + 1] =
+                ("%s: %s is not compared, it needs: apt-get install %s"):format(result.id, d.other.name, missing)
+        end
+        list[#list + 1] = missing and alone(d) or not missing and d or nil
+    end
+    return list
+end
+
+--- The rows on the workload's own metric first, otherwise in the order they came.
+---@param result bench.Result
+function M.sort(result)
+    local first <const>, rest <const> = {}, {}
+    for _, row in ipairs(result.rows) do
+        local list <const> = row.metric == result.metric and first or rest
+        list[#list + 1] = row
+    end
+    result.rows = table.move(rest, 1, #rest, #first + 1, first)
+end
+
+--- Runs a workload. A wrong answer or a program that fails makes it a failed run: `failure` says why.
+---@param ctx bench.Context
+---@param w bench.Workload
+---@param opts bench.Options
+---@return bench.Result
+function M.run(ctx, w, opts)
+    local result <const> = {
+        id = w.id, title = w.title, metric = w.metric, rows = {}, samples = {}, order = {}, kinds = {}, missing = {},
+    }
+    for _, list in ipairs { w.ours, w.others } do
+        for _, c in ipairs(list) do
+            result.order[#result.order + 1] = c.name
+            result.kinds[c.name] = c.kind
+        end
+    end
+    local ok <const>, why <const> = pcall(function()
+        if w.prepare then w.prepare(ctx) end
+        for _, duel in ipairs(present(result, ctx, M.duels(w))) do fight(result, ctx, w, duel, opts) end
+    end)
+    M.sort(result)
+    if not ok then
+        if type(why) == "table" and why.kind == "cancelled" then error(why, 0) end
+        result.failure = tostring(why)
+    end
+    return result
+end
+
+--- The median of what a contender did in a workload, for its bar in the picture.
+---@param result bench.Result
+---@param name string
+---@return number|nil
+function M.value(result, name)
+    return stats.median(column(result.samples[name] or {}, result.metric))
+end
+
+--- Is a longer bar the better one?
+---@param result bench.Result
+---@return boolean
+function M.longer_is_better(result)
+    return metrics.list[result.metric].more
+end
+
+return M

@@ -1,0 +1,87 @@
+-- Targets: what a workload has to reach, and whether it did. They are never edited here.
+--
+-- A target has exactly one of
+--   at_least = x   as fast as x times the other: rates ours/other, times other/ours
+--   at_most  = x   costs at most x times what the other does: ours/other
+--   limit    = x   ours alone, in the metric's unit (seconds, bytes, per second)
+local metrics = require "bench.lib.metrics"
+local stats = require "bench.lib.stats"
+
+local M = {}
+
+---@class bench.Target
+---@field metric string        -- a key of metrics.list
+---@field ours? string         -- which contender of ours; default: the first
+---@field against? string      -- the name of the peer or floor; none for `limit`
+---@field at_least? number
+---@field at_most? number
+---@field limit? number
+---@field text? string         -- how the target is written; made when absent
+
+---@class bench.Verdict
+---@field ratio number|nil     -- median of the pairs' ratios; nil for `limit`
+---@field low number|nil       -- the smallest and the largest of them
+---@field high number|nil
+---@field met boolean|nil      -- nil when there is no target
+
+local function number(x)
+    return string.format(x == math.floor(x) and "%.1f" or "%g", x)
+end
+
+--- How a target is written in the table.
+---@param t bench.Target
+---@return string
+function M.text(t)
+    if t.text then return t.text end
+    if t.at_least then return ">= " .. number(t.at_least) .. " x" end
+    if t.at_most then return "<= " .. number(t.at_most) .. " x" end
+    if t.limit then
+        local m <const> = metrics.list[t.metric]
+        return (m.more and ">= " or "<= ") .. m.format(t.limit)
+    end
+    return ""
+end
+
+--- Raises when a workload declares a target that means nothing.
+---@param t bench.Target
+function M.check(t)
+    local n = 0
+    for _, key in ipairs { "at_least", "at_most", "limit" } do
+        if t[key] then n = n + 1 end
+    end
+    local m <const> = metrics.list[t.metric]
+    if not m then error("target: unknown metric " .. tostring(t.metric)) end
+    if n ~= 1 then error("target: one of at_least, at_most, limit expected") end
+    if t.limit and t.against then error("target: a limit is not against anybody") end
+    if not t.limit and not t.against then error("target: against whom?") end
+    if t.at_most and m.more then error("target: at_most is for what costs, " .. t.metric .. " is a gain") end
+end
+
+--- Compares the pairs. Without a bound in `t` it only tells the ratio, as a factor of speed.
+---@param t bench.Target
+---@param ours number[]    -- one value per pair
+---@param other number[]   -- empty for `limit`
+---@return bench.Verdict
+function M.judge(t, ours, other)
+    local m <const> = metrics.list[t.metric]
+    if t.limit then
+        local value <const> = stats.median(ours)
+        local met
+        if m.more then met = value >= t.limit else met = value <= t.limit end
+        return { met = met }
+    end
+    local ratios
+    if t.at_most or m.more then
+        ratios = stats.ratios(ours, other)
+    else
+        ratios = stats.ratios(other, ours)
+    end
+    local ratio <const> = stats.median(ratios)
+    local low <const>, high <const> = stats.range(ratios)
+    local met
+    if t.at_least then met = ratio >= t.at_least end
+    if t.at_most then met = ratio <= t.at_most end
+    return { ratio = ratio, low = low, high = high, met = met }
+end
+
+return M
