@@ -1,0 +1,143 @@
+#include "redis/queue.h"
+
+#include <string.h>
+
+/* A buffer that once held something large is given back, a usual one is kept. */
+enum { KEEP_CAPACITY = 256 * 1024, COMPACT_AT = 64 * 1024 };
+
+static void forget_bytes(struct redis_queue *q)
+{
+    q->written = 0;
+    q->start = 0;
+    if (q->out.cap > KEEP_CAPACITY)
+        buf_free(&q->out);
+    else
+        buf_clear(&q->out);
+}
+
+void redis_queue_push(struct redis_queue *q, struct redis_call *c, size_t from, uint32_t expect)
+{
+    c->next = NULL;
+    c->size = q->out.len - from;
+    c->expect = expect;
+    c->state = REDIS_CALL_UNSENT;
+    c->dropped = false;
+    if (q->tail)
+        q->tail->next = c;
+    else
+        q->head = c;
+    q->tail = c;
+}
+
+bool redis_queue_drop(struct redis_queue *q, struct redis_call *c)
+{
+    c->dropped = true;
+    if (c->state != REDIS_CALL_UNSENT)
+        return false;
+    /* Once its first byte has left, the rest must follow, or the stream would be garbage. */
+    if (c == q->head && q->written > q->start)
+        return false;
+    q->dropped++;
+    return true;
+}
+
+void redis_queue_compact(struct redis_queue *q, redis_call_fn *gone, void *data)
+{
+    if (q->dropped == 0)
+        return;
+    q->dropped = 0;
+    size_t at = q->start;
+    size_t to = q->start;
+    struct redis_call **link = &q->head;
+    q->tail = NULL;
+    while (*link) {
+        struct redis_call *c = *link;
+        size_t size = c->size;
+        if (c->dropped && at >= q->written) {
+            *link = c->next;
+            c->next = NULL;
+            c->state = REDIS_CALL_DONE;
+            gone(c, data);
+        } else {
+            if (to != at)
+                memmove(q->out.data + to, q->out.data + at, size);
+            to += size;
+            q->tail = c;
+            link = &c->next;
+        }
+        at += size;
+    }
+    q->out.len = to;
+    if (q->out.data)
+        q->out.data[to] = '\0';
+    if (to == q->written)
+        forget_bytes(q);
+}
+
+void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, void *data)
+{
+    q->written += n;
+    while (q->head && q->start + q->head->size <= q->written) {
+        struct redis_call *c = q->head;
+        q->start += c->size;
+        q->head = c->next;
+        if (!q->head)
+            q->tail = NULL;
+        c->next = NULL;
+        c->state = REDIS_CALL_SENT;
+        sent(c, data);
+    }
+    if (q->written == q->out.len) {
+        forget_bytes(q);
+    } else if (q->start >= COMPACT_AT && q->start >= q->out.len / 2) {
+        buf_consume(&q->out, q->start);
+        q->written -= q->start;
+        q->start = 0;
+    }
+}
+
+bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
+{
+    if (!from->head)
+        return true;
+    if (!buf_add(&to->out, from->out.data + from->start, from->out.len - from->start)) {
+        to->out.oom = false;
+        return false;
+    }
+    if (to->tail)
+        to->tail->next = from->head;
+    else
+        to->head = from->head;
+    to->tail = from->tail;
+    to->dropped += from->dropped;
+    from->head = NULL;
+    from->tail = NULL;
+    from->dropped = 0;
+    forget_bytes(from);
+    return true;
+}
+
+struct redis_call *redis_queue_pop(struct redis_queue *q)
+{
+    struct redis_call *c = q->head;
+    if (!c)
+        return NULL;
+    q->head = c->next;
+    q->start += c->size;
+    if (q->written < q->start)
+        q->written = q->start;
+    c->next = NULL;
+    c->state = REDIS_CALL_DONE;
+    if (!q->head) {
+        q->tail = NULL;
+        q->dropped = 0;
+        forget_bytes(q);
+    }
+    return c;
+}
+
+void redis_queue_free(struct redis_queue *q)
+{
+    buf_free(&q->out);
+    *q = (struct redis_queue){0};
+}

@@ -1,0 +1,235 @@
+#include "redis/resp.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- commands ---- */
+
+size_t resp_digits(uint64_t v)
+{
+    size_t n = 1;
+    while (v >= 10) {
+        v /= 10;
+        n++;
+    }
+    return n;
+}
+
+static size_t format_uint(uint64_t v, char *out)
+{
+    size_t n = resp_digits(v);
+    for (size_t i = n; i-- > 0; v /= 10)
+        out[i] = (char)('0' + v % 10);
+    return n;
+}
+
+size_t resp_format_int(int64_t v, char *out)
+{
+    if (v >= 0)
+        return format_uint((uint64_t)v, out);
+    out[0] = '-';
+    /* Not -v: the least integer has no positive twin. */
+    return 1 + format_uint(-(uint64_t)v, out + 1);
+}
+
+/* "<sigil><number>\r\n" and `extra` bytes more; returns where those go, or NULL when memory is out. */
+static char *add_prefix(struct buf *b, char sigil, uint64_t number, size_t extra)
+{
+    if (!buf_reserve(b, 1 + RESP_INT_DIGITS + 2 + extra))
+        return NULL;
+    char *p = b->data + b->len;
+    *p++ = sigil;
+    p += format_uint(number, p);
+    *p++ = '\r';
+    *p++ = '\n';
+    return p;
+}
+
+static void set_end(struct buf *b, char *end)
+{
+    *end = '\0';
+    b->len = (size_t)(end - b->data);
+}
+
+bool resp_add_header(struct buf *b, uint64_t n)
+{
+    char *p = add_prefix(b, '*', n, 0);
+    if (!p)
+        return false;
+    set_end(b, p);
+    return true;
+}
+
+bool resp_add_arg(struct buf *b, const void *data, size_t len)
+{
+    char *p = add_prefix(b, '$', len, len + 2);
+    if (!p)
+        return false;
+    if (len)
+        memcpy(p, data, len);
+    p += len;
+    *p++ = '\r';
+    *p++ = '\n';
+    set_end(b, p);
+    return true;
+}
+
+bool resp_add_int(struct buf *b, int64_t v)
+{
+    char text[RESP_INT_DIGITS];
+    size_t n = resp_format_int(v, text);
+    return resp_add_arg(b, text, n);
+}
+
+bool resp_add_double(struct buf *b, double v)
+{
+    char text[40];
+    if (isnan(v))
+        return resp_add_arg(b, "nan", 3);
+    if (isinf(v))
+        return v > 0 ? resp_add_arg(b, "inf", 3) : resp_add_arg(b, "-inf", 4);
+    int n = 0;
+    for (int digits = 15; digits <= 17; digits++) {
+        n = snprintf(text, sizeof text, "%.*g", digits, v);
+        /* Reading back what 15 digits gave decides; the comparison is meant to be exact. */
+        double back = strtod(text, NULL);
+        if (memcmp(&back, &v, sizeof v) == 0)
+            break;
+    }
+    /* A program that called setlocale may have another decimal point. */
+    for (int i = 0; i < n; i++)
+        if (!strchr("0123456789+-e", text[i]))
+            text[i] = '.';
+    return resp_add_arg(b, text, (size_t)n);
+}
+
+/* ---- replies ---- */
+
+/* What stands on the tape: a header, and for texts the bytes, padded so that headers stay aligned. */
+struct node {
+    uint64_t type;
+    uint64_t value;
+};
+
+static size_t padded(size_t len)
+{
+    return (len + 7) & ~(size_t)7;
+}
+
+void resp_reply_clear(struct resp_reply *r)
+{
+    free(r->data);
+    resp_reply_init(r);
+}
+
+void resp_reply_move(struct resp_reply *to, struct resp_reply *from)
+{
+    free(to->data);
+    to->data = from->data;
+    to->len = from->len;
+    to->cap = from->cap;
+    if (!from->data)
+        memcpy(to->small, from->small, from->len);
+    resp_reply_init(from);
+}
+
+static bool grow(struct resp_reply *r, size_t need)
+{
+    size_t cap = r->cap;
+    while (cap < need)
+        cap *= 2;
+    char *data = realloc(r->data, cap);
+    if (!data)
+        return false;
+    if (!r->data)
+        memcpy(data, r->small, r->len);
+    r->data = data;
+    r->cap = cap;
+    return true;
+}
+
+/* Room for a header and `extra` bytes behind it; NULL when memory is out. */
+static char *append(struct resp_reply *r, enum resp_type type, uint64_t value, size_t extra)
+{
+    if (extra > SIZE_MAX / 4 - r->len)
+        return NULL;
+    size_t need = r->len + sizeof(struct node) + padded(extra);
+    if (need > r->cap && !grow(r, need))
+        return NULL;
+    char *p = (r->data ? r->data : r->small) + r->len;
+    struct node n = {(uint64_t)type, value};
+    memcpy(p, &n, sizeof n);
+    r->len = need;
+    return p + sizeof n;
+}
+
+bool resp_put_nil(struct resp_reply *r)
+{
+    return append(r, RESP_NIL, 0, 0) != NULL;
+}
+
+bool resp_put_integer(struct resp_reply *r, int64_t v)
+{
+    return append(r, RESP_INTEGER, (uint64_t)v, 0) != NULL;
+}
+
+bool resp_put_text(struct resp_reply *r, enum resp_type type, const char *text, size_t len)
+{
+    char *p = append(r, type, len, len);
+    if (!p)
+        return false;
+    if (len)
+        memcpy(p, text, len);
+    return true;
+}
+
+bool resp_put_array(struct resp_reply *r, uint64_t elements)
+{
+    return append(r, RESP_ARRAY, elements, 0) != NULL;
+}
+
+bool resp_next(struct resp_cursor *c, struct resp_item *out)
+{
+    struct node n;
+    if ((size_t)(c->end - c->at) < sizeof n)
+        return false;
+    memcpy(&n, c->at, sizeof n);
+    c->at += sizeof n;
+    out->type = (enum resp_type)n.type;
+    out->integer = 0;
+    out->size = 0;
+    out->text = NULL;
+    switch (out->type) {
+    case RESP_NIL:
+        break;
+    case RESP_INTEGER:
+        out->integer = (int64_t)n.value;
+        break;
+    case RESP_ARRAY:
+        out->size = n.value;
+        break;
+    case RESP_STATUS:
+    case RESP_STRING:
+    case RESP_ERROR:
+        out->size = n.value;
+        out->text = c->at;
+        c->at += padded(n.value);
+        break;
+    }
+    return true;
+}
+
+bool resp_skip(struct resp_cursor *c)
+{
+    /* No recursion: every array adds its elements to what is left to step over. */
+    struct resp_item item;
+    for (uint64_t left = 1; left > 0; left--) {
+        if (!resp_next(c, &item))
+            return false;
+        if (item.type == RESP_ARRAY)
+            left += item.size;
+    }
+    return true;
+}

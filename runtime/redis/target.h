@@ -1,0 +1,46 @@
+/*
+ * Where a Redis server is and as whom to speak to it. Immutable once made, and counted, because a
+ * connect on a worker thread may outlive the pool that asked for it.
+ */
+#ifndef DBRUN_REDIS_TARGET_H
+#define DBRUN_REDIS_TARGET_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum redis_text {
+    REDIS_HOST,
+    REDIS_PATH, /* unix socket; wins over the host */
+    REDIS_USERNAME,
+    REDIS_PASSWORD,
+    REDIS_CLIENT_NAME,
+    REDIS_CA_FILE, /* NULL: the system's authorities */
+    REDIS_CA_DIR,
+    REDIS_CERT_FILE, /* the client's own certificate */
+    REDIS_KEY_FILE,
+    REDIS_SERVER_NAME, /* the name the certificate must carry, when it is not the host */
+    REDIS_TEXTS,
+};
+
+struct redis_target {
+    char *text[REDIS_TEXTS]; /* NULL = not given */
+    char *label;             /* "host:port" or the socket's path: for messages */
+    uint16_t port;
+    int db;
+    bool tls;
+    bool verify;          /* of the certificate; off only when asked for */
+    bool verify_hostname; /* on top of that */
+    _Atomic unsigned refs;
+};
+
+/* An empty target with one reference, verifying, port 6379. NULL when memory is out. */
+struct redis_target *redis_target_new(void);
+/* Keeps a copy. False when memory is out. */
+bool redis_target_set(struct redis_target *t, enum redis_text which, const char *text);
+/* Works out the label; to be called once all is set. */
+bool redis_target_seal(struct redis_target *t);
+struct redis_target *redis_target_ref(struct redis_target *t);
+/* Frees it with the last reference; the password is wiped. NULL is harmless. */
+void redis_target_unref(struct redis_target *t);
+
+#endif

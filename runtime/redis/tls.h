@@ -1,0 +1,23 @@
+/*
+ * A TLS session (OpenSSL) over a connected, non-blocking socket: the certificate is verified, the
+ * host name in it checked, the server told which name is meant (SNI). Writing never raises SIGPIPE.
+ *
+ * The descriptor stays the transport's.
+ */
+#ifndef DBRUN_REDIS_TLS_H
+#define DBRUN_REDIS_TLS_H
+
+#include "redis/transport.h"
+
+/* NULL = `e` is set (kind config for files that cannot be used). */
+struct redis_tls *redis_tls_new(const struct redis_target *target, int fd, struct error *e);
+void redis_tls_free(struct redis_tls *tls);
+
+enum redis_io redis_tls_handshake(struct redis_tls *tls, unsigned *want, struct error *e);
+enum redis_io redis_tls_read(struct redis_tls *tls, void *data, size_t len, size_t *done, unsigned *want,
+                             struct error *e);
+enum redis_io redis_tls_write(struct redis_tls *tls, const void *data, size_t len, size_t *done,
+                              unsigned *want, struct error *e);
+bool redis_tls_quiet(struct redis_tls *tls);
+
+#endif

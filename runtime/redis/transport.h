@@ -1,0 +1,49 @@
+/*
+ * Bytes to and from a Redis server over a connected, non-blocking socket: TCP, unix, or TLS on top.
+ * It never waits and never raises SIGPIPE.
+ *
+ * Who owns what: the transport owns the descriptor and the TLS session from redis_transport_open on,
+ * also when that fails.
+ */
+#ifndef DBRUN_REDIS_TRANSPORT_H
+#define DBRUN_REDIS_TRANSPORT_H
+
+#include "base/error.h"
+#include "redis/target.h"
+
+#include <stddef.h>
+
+/* What a step waits for; the same bits as IO_READ and IO_WRITE of the drivers. */
+#define REDIS_IO_READ  1u
+#define REDIS_IO_WRITE 2u
+
+struct redis_tls;
+
+struct redis_transport {
+    int fd; /* -1 = closed */
+    struct redis_tls *tls;
+    unsigned want; /* what the last call that could not go on waits for */
+};
+
+enum redis_io {
+    REDIS_IO_OK,    /* *done bytes were moved, at least one */
+    REDIS_IO_AGAIN, /* nothing now: wait for t->want */
+    REDIS_IO_CLOSED,
+    REDIS_IO_FAILED,
+};
+
+/* Takes over `fd`. With target->tls a handshake is due: redis_transport_handshake. False = `e` is set. */
+bool redis_transport_open(struct redis_transport *t, int fd, const struct redis_target *target,
+                          struct error *e);
+/* Once the last answer was REDIS_IO_OK it is done. Without TLS it is done at once. */
+enum redis_io redis_transport_handshake(struct redis_transport *t, struct error *e);
+enum redis_io redis_transport_read(struct redis_transport *t, void *data, size_t len, size_t *done,
+                                   struct error *e);
+enum redis_io redis_transport_write(struct redis_transport *t, const void *data, size_t len, size_t *done,
+                                    struct error *e);
+/* Has the server, which was asked nothing, closed or said something? (A session ticket of TLS is
+ * neither.) */
+bool redis_transport_quiet(struct redis_transport *t);
+void redis_transport_close(struct redis_transport *t);
+
+#endif
