@@ -1,0 +1,147 @@
+#include "drive/pg_connect.h"
+
+#include "base/deadline.h"
+#include "pg/errors.h"
+
+#include <errno.h>
+#include <string.h>
+
+static void no_notice(void *data, const PGresult *r)
+{
+    (void)data;
+    (void)r;
+}
+
+/* How far it came when the time was up. */
+static const char *stage(const PGconn *conn, const char **layer)
+{
+    switch (PQstatus(conn)) {
+    case CONNECTION_STARTED:
+    case CONNECTION_NEEDED:
+        *layer = "network";
+        return "no answer to the attempt to connect";
+    case CONNECTION_SSL_STARTUP:
+        *layer = "tls";
+        return "the connection was made, but TLS was not agreed on";
+    case CONNECTION_AUTH_OK:
+    case CONNECTION_CHECK_WRITABLE:
+    case CONNECTION_CHECK_STANDBY:
+    case CONNECTION_CHECK_TARGET:
+        *layer = "server";
+        return "logged in, but the server did not become ready";
+    default:
+        *layer = "server";
+        return "the connection was made, but the server said nothing more";
+    }
+}
+
+static void set_timeout(struct error *err, const PGconn *conn, const char *target)
+{
+    const char *layer;
+    const char *what = stage(conn, &layer);
+    error_set(err, ERROR_TIMEOUT, "cannot connect to PostgreSQL at %s in time: %s", target, what);
+    err->outcome = OUTCOME_NOT_SENT;
+    err->retryable = true;
+    error_set_field(err, ERROR_LAYER, layer);
+    error_set_field(err, ERROR_HINT,
+                    "Check that this is a PostgreSQL server, that it is not overloaded or stopped, and that "
+                    "nothing between drops the packets.");
+}
+
+/* Waits for the socket; false with `err` set when the deadline passed or the program is to stop. */
+static bool wait_for(const PGconn *conn, unsigned interest, const char *target, uint64_t deadline,
+                     const struct drive_interrupt *intr, struct error *err)
+{
+    unsigned ready;
+    switch (drive_poll(PQsocket(conn), interest, deadline, intr, &ready)) {
+    case DRIVE_READY:
+        return true;
+    case DRIVE_TIMEOUT:
+        set_timeout(err, conn, target);
+        return false;
+    case DRIVE_INTERRUPTED:
+        error_set(err, ERROR_CANCELLED, "interrupted while connecting to PostgreSQL at %s", target);
+        return false;
+    case DRIVE_ERROR:
+        error_set(err, ERROR_IO, "poll: %s", strerror(errno));
+        return false;
+    }
+    return false;
+}
+
+static bool connect_loop(PGconn *conn, const char *target, uint64_t deadline,
+                         const struct drive_interrupt *intr, struct error *err)
+{
+    PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    while (status != PGRES_POLLING_OK) {
+        if (status == PGRES_POLLING_FAILED) {
+            pg_error_from_connect(err, conn, target);
+            return false;
+        }
+        unsigned interest = status == PGRES_POLLING_READING ? IO_READ : IO_WRITE;
+        if (!wait_for(conn, interest, target, deadline, intr, err))
+            return false;
+        status = PQconnectPoll(conn);
+    }
+    return true;
+}
+
+bool drive_pg_command(PGconn *conn, const char *sql, uint64_t deadline, const struct drive_interrupt *intr,
+                      struct error *err)
+{
+    if (!PQsendQuery(conn, sql)) {
+        error_set(err, ERROR_CONNECT, "%s", PQerrorMessage(conn));
+        return false;
+    }
+    while (PQflush(conn) > 0)
+        if (!wait_for(conn, IO_WRITE, "this connection", deadline, intr, err))
+            return false;
+    for (;;) {
+        while (PQisBusy(conn)) {
+            if (!wait_for(conn, IO_READ, "this connection", deadline, intr, err))
+                return false;
+            if (!PQconsumeInput(conn))
+                break;
+        }
+        PGresult *r = PQgetResult(conn);
+        if (!r)
+            break;
+        ExecStatusType status = PQresultStatus(r);
+        if (status == PGRES_FATAL_ERROR && !error_is_set(err))
+            pg_error_from_result(err, r, sql);
+        PQclear(r);
+        if (PQstatus(conn) == CONNECTION_BAD)
+            break;
+    }
+    return !error_is_set(err);
+}
+
+PGconn *drive_pg_connect(const char *const *keywords, const char *const *values, const char *target,
+                         uint64_t deadline, const struct drive_interrupt *intr, struct error *err)
+{
+    PGconn *conn = PQconnectStartParams(keywords, values, 0);
+    if (!conn) {
+        error_set(err, ERROR_CONNECT, "not enough memory to connect");
+        return NULL;
+    }
+    PQsetNoticeReceiver(conn, no_notice, NULL);
+    PQsetErrorVerbosity(conn, PQERRORS_VERBOSE); /* the only way to the SQLSTATE of a refusal */
+    if (PQstatus(conn) == CONNECTION_BAD) {
+        pg_error_from_connect(err, conn, target);
+        PQfinish(conn);
+        return NULL;
+    }
+    bool ok = connect_loop(conn, target, deadline, intr, err);
+    if (ok) {
+        PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
+        ok = PQsetnonblocking(conn, 1) == 0;
+        const char *style = PQparameterStatus(conn, "DateStyle");
+        if (style && strncmp(style, "ISO", 3) != 0)
+            ok = drive_pg_command(conn, "SET datestyle = ISO", deadline, intr, err);
+    }
+    if (!ok) {
+        PQfinish(conn);
+        return NULL;
+    }
+    return conn;
+}

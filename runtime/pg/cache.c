@@ -1,0 +1,153 @@
+#include "pg/cache.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+enum { BUCKETS = 256, LONGEST = 16 * 1024, DEFERRED = 8 };
+
+struct pg_cache {
+    struct pg_cached *bucket[BUCKETS];
+    struct pg_cached *newest;
+    struct pg_cached *oldest;
+    void (*forget)(void *data, int ref);
+    void *data;
+    char deferred[DEFERRED][40]; /* to be closed on the server when a statement is prepared next */
+    uint32_t n_deferred;
+    uint64_t random;
+    uint32_t limit;
+    uint32_t count;
+    uint32_t named;
+};
+
+struct pg_cache *pg_cache_new(uint32_t limit, void (*forget)(void *data, int ref), void *data)
+{
+    struct pg_cache *c = calloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    c->limit = limit;
+    c->forget = forget;
+    c->data = data;
+    if (getrandom(&c->random, sizeof c->random, 0) != (ssize_t)sizeof c->random) {
+        free(c);
+        return NULL;
+    }
+    return c;
+}
+
+void pg_cache_clear(struct pg_cache *c)
+{
+    while (c->newest)
+        pg_cache_forget(c, c->newest);
+}
+
+void pg_cache_free(struct pg_cache *c)
+{
+    if (!c)
+        return;
+    pg_cache_clear(c);
+    free(c);
+}
+
+uint32_t pg_cache_count(const struct pg_cache *c)
+{
+    return c->count;
+}
+
+/* FNV-1a over 8 bytes at a time: texts are compared afterwards, so speed matters more than spread. */
+static uint64_t hash_text(const char *s, size_t len)
+{
+    uint64_t h = UINT64_C(14695981039346656037) ^ len;
+    while (len >= 8) {
+        uint64_t word;
+        memcpy(&word, s, 8);
+        h = (h ^ word) * UINT64_C(1099511628211);
+        h ^= h >> 29;
+        s += 8;
+        len -= 8;
+    }
+    while (len--)
+        h = (h ^ (unsigned char)*s++) * UINT64_C(1099511628211);
+    return h ^ (h >> 32);
+}
+
+static void unlink_order(struct pg_cache *c, struct pg_cached *e)
+{
+    if (e->newer)
+        e->newer->older = e->older;
+    else
+        c->newest = e->older;
+    if (e->older)
+        e->older->newer = e->newer;
+    else
+        c->oldest = e->newer;
+}
+
+static void link_newest(struct pg_cache *c, struct pg_cached *e)
+{
+    e->newer = NULL;
+    e->older = c->newest;
+    if (c->newest)
+        c->newest->newer = e;
+    else
+        c->oldest = e;
+    c->newest = e;
+}
+
+void pg_cache_forget(struct pg_cache *c, struct pg_cached *e)
+{
+    struct pg_cached **at = &c->bucket[e->hash % BUCKETS];
+    while (*at != e)
+        at = &(*at)->chain;
+    *at = e->chain;
+    unlink_order(c, e);
+    c->count--;
+    if (e->ref && c->forget)
+        c->forget(c->data, e->ref);
+    free(e);
+}
+
+struct pg_cached *pg_cache_get(struct pg_cache *c, const char *sql, size_t len, char evicted[40])
+{
+    evicted[0] = '\0';
+    if (c->limit == 0 || len > LONGEST)
+        return NULL;
+    uint64_t hash = hash_text(sql, len);
+    for (struct pg_cached *e = c->bucket[hash % BUCKETS]; e; e = e->chain) {
+        if (e->hash != hash || e->len != len || memcmp(e->sql, sql, len) != 0)
+            continue;
+        if (c->newest != e) {
+            unlink_order(c, e);
+            link_newest(c, e);
+        }
+        if (e->seen && !e->prepared && c->n_deferred > 0)
+            memcpy(evicted, c->deferred[--c->n_deferred], sizeof c->deferred[0]);
+        return e;
+    }
+    struct pg_cached *e = malloc(sizeof *e + len + 1);
+    if (!e)
+        return NULL;
+    if (c->count >= c->limit) {
+        if (c->oldest->prepared)
+            memcpy(evicted, c->oldest->name, sizeof c->oldest->name);
+        pg_cache_forget(c, c->oldest);
+    }
+    *e = (struct pg_cached){.hash = hash, .len = len};
+    memcpy(e->sql, sql, len);
+    e->sql[len] = '\0';
+    snprintf(e->name, sizeof e->name, "dbrun_%016llx_%u", (unsigned long long)c->random, ++c->named);
+    e->chain = c->bucket[hash % BUCKETS];
+    c->bucket[hash % BUCKETS] = e;
+    link_newest(c, e);
+    c->count++;
+    return e;
+}
+
+void pg_cache_defer_close(struct pg_cache *c, const char name[40])
+{
+    /* More than a few wait only when every statement runs once; the server keeps those until the
+     * connection ends, which recycle bounds. */
+    if (c->n_deferred < DEFERRED)
+        memcpy(c->deferred[c->n_deferred++], name, sizeof c->deferred[0]);
+}

@@ -1,0 +1,188 @@
+#include "pg/errors.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+bool pg_sqlstate_is_disconnect(const char *s)
+{
+    return strcmp(s, "57P01") == 0 || strcmp(s, "57P02") == 0 || strcmp(s, "57P03") == 0 ||
+           strncmp(s, "08", 2) == 0;
+}
+
+static enum error_kind kind_of(const char *s, const char *message)
+{
+    if (pg_sqlstate_is_disconnect(s) || strcmp(s, "53300") == 0)
+        return ERROR_CONNECT;
+    if (strncmp(s, "23", 2) == 0)
+        return ERROR_CONSTRAINT;
+    /* 57014 is both; the text of a timeout says so in every language PostgreSQL keeps untranslated
+     * GUC names for, and otherwise it was a cancel request. */
+    if (strcmp(s, "57014") == 0)
+        return strstr(message, "timeout") ? ERROR_TIMEOUT : ERROR_CANCELLED;
+    return ERROR_QUERY;
+}
+
+static bool is_retryable(const char *s)
+{
+    return strcmp(s, "40001") == 0 || strcmp(s, "40P01") == 0 || strcmp(s, "55P03") == 0 ||
+           strcmp(s, "53300") == 0 || strcmp(s, "57P03") == 0;
+}
+
+/* What to do, where PostgreSQL itself does not say. */
+static const char *hint_for(const char *s)
+{
+    static const struct {
+        const char *sqlstate;
+        const char *hint;
+    } hints[] = {
+        {"53300", "The server has no connection left: lower DB_POOL_SIZE or DB_MAX_OVERFLOW, or raise "
+                  "max_connections; select * from pg_stat_activity shows who holds them."},
+        {"53100", "The server's disk is full: free space there, then run this again."},
+        {"25006", "This server is read-only (a standby, or default_transaction_read_only): connect to the "
+                  "primary, for example with target_session_attrs=read-write in DATABASE_URL."},
+        {"28P01", "Check the user and the password in DATABASE_URL (or POSTGRES_USER and "
+                  "POSTGRES_PASSWORD, or ~/.pgpass)."},
+        {"28000", "Check the user, and what pg_hba.conf of the server allows from here."},
+        {"3D000", "Check the database name in DATABASE_URL (or POSTGRES_DB), or create it with createdb."},
+        {"57P03", "The server is starting, stopping or recovering: wait a moment and try again."},
+        {"42601", "If this is several statements, use exec: query takes one."},
+        {"25P02", "An earlier statement of this transaction failed: its error is the one to look at."},
+    };
+    for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
+        if (strcmp(s, hints[i].sqlstate) == 0)
+            return hints[i].hint;
+    return NULL;
+}
+
+/* 42601 is every syntax error; the hint fits only one of them. */
+static bool hint_fits(const char *sqlstate, const char *message)
+{
+    return strcmp(sqlstate, "42601") != 0 || strstr(message, "multiple commands") != NULL;
+}
+
+void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
+{
+    static const struct {
+        int diag;
+        enum error_field field;
+    } fields[] = {
+        {PG_DIAG_MESSAGE_DETAIL, ERROR_DETAIL},  {PG_DIAG_MESSAGE_HINT, ERROR_HINT},
+        {PG_DIAG_CONTEXT, ERROR_CONTEXT},        {PG_DIAG_SCHEMA_NAME, ERROR_SCHEMA},
+        {PG_DIAG_TABLE_NAME, ERROR_TABLE},       {PG_DIAG_COLUMN_NAME, ERROR_COLUMN},
+        {PG_DIAG_DATATYPE_NAME, ERROR_DATATYPE}, {PG_DIAG_CONSTRAINT_NAME, ERROR_CONSTRAINT_NAME},
+        {PG_DIAG_SEVERITY, ERROR_SEVERITY},
+    };
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
+    if (!state) { /* libpq's own: the connection was lost */
+        const char *text = PQresultErrorMessage(r);
+        size_t len = strcspn(text, "\n");
+        error_set(e, ERROR_CONNECT, "the connection to the server was lost: %.*s", (int)len, text);
+        error_set_field(e, ERROR_HINT,
+                        "The server may have stopped, crashed or restarted: its log says why.");
+        return;
+    }
+    error_set(e, kind_of(state, message ? message : ""), "%s", message ? message : "unknown error");
+    e->retryable = is_retryable(state);
+    e->outcome = OUTCOME_FAILED;
+    error_set_field(e, ERROR_SQLSTATE, state);
+    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
+        error_set_field(e, fields[i].field, PQresultErrorField(r, fields[i].diag));
+    if (!e->field[ERROR_HINT] && hint_fits(state, e->message))
+        error_set_field(e, ERROR_HINT, hint_for(state));
+    const char *position = PQresultErrorField(r, PG_DIAG_STATEMENT_POSITION);
+    if (position)
+        e->position = atoi(position);
+    error_set_field(e, ERROR_STATEMENT, sql);
+}
+
+/* libpq tells the SQLSTATE of a failed connect only in the text, in verbose mode:
+ * "...: FATAL:  28P01: password authentication failed\nLOCATION:  ...". */
+static bool find_sqlstate(const char *text, char state[6], const char **message)
+{
+    static const char *const marks[] = {"FATAL:  ", "ERROR:  ", "PANIC:  "};
+    const char *found = NULL;
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++) {
+        const char *at = text;
+        while ((at = strstr(at, marks[i]))) {
+            at += strlen(marks[i]);
+            if (strspn(at, "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ") == 5 && at[5] == ':')
+                found = at > found ? at : found;
+        }
+    }
+    if (!found)
+        return false;
+    memcpy(state, found, 5);
+    state[5] = '\0';
+    *message = found + 7;
+    return true;
+}
+
+static const char *layer_of(const char *state, const char *text)
+{
+    if (state) {
+        if (strncmp(state, "28", 2) == 0)
+            return "authentication";
+        return strcmp(state, "3D000") == 0 ? "database" : "server";
+    }
+    if (strstr(text, "could not translate host name"))
+        return "name";
+    if (strstr(text, "SSL") || strstr(text, "certificate"))
+        return "tls";
+    if (strstr(text, "password"))
+        return "authentication";
+    return "network";
+}
+
+static const char *layer_hint(const char *layer, const char *text)
+{
+    if (strcmp(layer, "name") == 0)
+        return "Check the host name in DATABASE_URL (or POSTGRES_HOST), and that this machine can resolve "
+               "it.";
+    if (strcmp(layer, "tls") == 0)
+        return "Check sslmode, sslrootcert and the host name in DATABASE_URL against the server's "
+               "certificate.";
+    if (strcmp(layer, "authentication") == 0)
+        return "Check the user and the password in DATABASE_URL (or POSTGRES_USER and POSTGRES_PASSWORD, or "
+               "~/.pgpass).";
+    if (strstr(text, "refused") || strstr(text, "No such file"))
+        return "Is the server running, and is this its host and port? Check DATABASE_URL (or POSTGRES_HOST "
+               "and "
+               "POSTGRES_PORT); `dbrun stack up` starts a private one.";
+    return "Check that the server is up and that nothing between drops the packets.";
+}
+
+/* The first line that says something, without libpq's tail of advice. */
+static size_t first_line(const char *text)
+{
+    size_t n = strcspn(text, "\n");
+    return n;
+}
+
+void pg_error_from_connect(struct error *e, const PGconn *conn, const char *target)
+{
+    char state[6];
+    const char *text = PQerrorMessage(conn);
+    const char *message = text;
+    bool has_state = find_sqlstate(text, state, &message);
+    const char *layer = layer_of(has_state ? state : NULL, text);
+    if (!has_state) {
+        /* 'connection to server at "h" (1.2.3.4), port 5432 failed: Connection refused' */
+        const char *failed = strstr(text, " failed: ");
+        if (failed)
+            message = failed + strlen(" failed: ");
+    }
+    enum error_kind kind = ERROR_CONNECT;
+    error_set(e, kind, "cannot connect to PostgreSQL at %s: %.*s", target, (int)first_line(message), message);
+    e->outcome = OUTCOME_NOT_SENT;
+    error_set_field(e, ERROR_LAYER, layer);
+    if (has_state) {
+        error_set_field(e, ERROR_SQLSTATE, state);
+        error_set_field(e, ERROR_SEVERITY, "FATAL");
+        e->retryable = is_retryable(state);
+    } else {
+        e->retryable = strcmp(layer, "network") == 0;
+    }
+    const char *hint = has_state ? hint_for(state) : NULL;
+    error_set_field(e, ERROR_HINT, hint ? hint : layer_hint(layer, text));
+}

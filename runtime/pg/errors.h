@@ -1,0 +1,20 @@
+/*
+ * What libpq reports, as the error value: SQLSTATE, position, hint and so on.
+ * SQLSTATE classes: appendix A of the PostgreSQL manual.
+ */
+#ifndef DBRUN_PG_ERRORS_H
+#define DBRUN_PG_ERRORS_H
+
+#include "base/error.h"
+
+#include <libpq-fe.h>
+
+/* From an error result. `outcome` of a lost connection is left to the caller, who knows what was sent. */
+void pg_error_from_result(struct error *e, const PGresult *r, const char *sql);
+/* From a connect that failed; the message of libpq never carries a connection string here. `target` is
+ * the host and port as the user knows them. The connection must have been in verbose mode. */
+void pg_error_from_connect(struct error *e, const PGconn *conn, const char *target);
+/* Does this SQLSTATE mean that the connection is gone? (57P01, 57P02, 57P03, class 08) */
+bool pg_sqlstate_is_disconnect(const char *sqlstate);
+
+#endif

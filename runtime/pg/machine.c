@@ -1,0 +1,342 @@
+#include "pg/machine.h"
+
+#include "pg/errors.h"
+#include "pg/types.h"
+
+#include <string.h>
+
+enum { MOST_PARAMS = 65535 }; /* Bind carries their number in 16 bits */
+
+bool pg_machine_init(struct pg_machine *m, PGconn *conn, uint32_t cache_limit,
+                     void (*forget)(void *data, int ref), void *data)
+{
+    *m = (struct pg_machine){.conn = conn, .state = PG_IDLE};
+    m->cache = pg_cache_new(cache_limit, forget, data);
+    return m->cache != NULL;
+}
+
+void pg_machine_close(struct pg_machine *m)
+{
+    PQclear(m->result);
+    m->result = NULL;
+    error_clear(&m->error);
+    pg_cache_free(m->cache);
+    m->cache = NULL;
+    if (m->conn)
+        PQfinish(m->conn);
+    m->conn = NULL;
+    m->state = PG_CLOSED;
+}
+
+int pg_machine_fd(const struct pg_machine *m)
+{
+    return PQsocket(m->conn);
+}
+
+/* ---- beginning ---- */
+
+/* Why libpq would not send. */
+static bool not_sent(struct pg_machine *m)
+{
+    if (PQstatus(m->conn) == CONNECTION_BAD) {
+        m->state = PG_BROKEN;
+        error_set(&m->error, ERROR_CONNECT,
+                  "the connection to the server was lost before the statement was sent");
+        m->error.retryable = true;
+    } else {
+        const char *text = PQerrorMessage(m->conn);
+        error_set(&m->error, ERROR_QUERY, "%.*s", (int)strcspn(text, "\n"), text);
+    }
+    m->error.outcome = OUTCOME_NOT_SENT;
+    return false;
+}
+
+static bool begin(struct pg_machine *m)
+{
+    PQclear(m->result);
+    m->result = NULL;
+    error_clear(&m->error);
+    m->entry = NULL;
+    m->skip = 0;
+    m->preparing = m->pipelined = m->flushing = m->discard = false;
+    if (m->state == PG_BROKEN)
+        return not_sent(m);
+    if (m->state != PG_IDLE) {
+        error_set(&m->error, ERROR_USAGE, "this connection is busy with another statement");
+        m->error.outcome = OUTCOME_NOT_SENT;
+        return false;
+    }
+    m->in_transaction = pg_machine_in_transaction(m);
+    return true;
+}
+
+static bool sent(struct pg_machine *m)
+{
+    m->state = PG_BUSY;
+    int rc = PQflush(m->conn);
+    m->flushing = rc != 0; /* an error shows itself in the first step */
+    return true;
+}
+
+/* PREPARE, the statement and one sync in a single round trip. */
+static bool prepare_and_query(struct pg_machine *m, struct pg_cached *e, const char *evicted,
+                              const struct pg_params *p)
+{
+    if (!PQenterPipelineMode(m->conn))
+        return not_sent(m);
+    m->pipelined = true;
+    bool ok = true;
+    if (evicted[0]) {
+        char sql[64] = "DEALLOCATE ";
+        strcat(sql, evicted);
+        ok = PQsendQueryParams(m->conn, sql, 0, NULL, NULL, NULL, NULL, 0);
+        m->skip++;
+    }
+    ok = ok && PQsendPrepare(m->conn, e->name, e->sql, p->n, p->types);
+    m->skip++;
+    m->preparing = true;
+    ok = ok && PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats, e->binary) &&
+         PQpipelineSync(m->conn);
+    if (!ok) {
+        /* Half a pipeline cannot be taken back: this connection is of no use any more. */
+        not_sent(m);
+        m->state = PG_BROKEN;
+        return false;
+    }
+    return sent(m);
+}
+
+bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p)
+{
+    char evicted[40];
+    if (!begin(m))
+        return false;
+    if (p->n > MOST_PARAMS) {
+        error_set(&m->error, ERROR_USAGE, "%d parameters: PostgreSQL takes at most %d", p->n, MOST_PARAMS);
+        error_set_field(&m->error, ERROR_HINT, "Pass an array (= any($1)), or use execute_many or copy_in.");
+        m->error.outcome = OUTCOME_NOT_SENT;
+        return false;
+    }
+    struct pg_cached *e = pg_cache_get(m->cache, sql, len, evicted);
+    m->entry = e;
+    if (e && e->prepared) {
+        if (!PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats, e->binary))
+            return not_sent(m);
+        return sent(m);
+    }
+    /* In a failed transaction nothing can be prepared. */
+    if (e && e->seen && PQtransactionStatus(m->conn) != PQTRANS_INERROR)
+        return prepare_and_query(m, e, evicted, p);
+    if (evicted[0])
+        pg_cache_defer_close(m->cache, evicted);
+    if (!PQsendQueryParams(m->conn, sql, p->n, p->types, p->values, p->lengths, p->formats, 0))
+        return not_sent(m);
+    return sent(m);
+}
+
+bool pg_machine_simple(struct pg_machine *m, const char *sql)
+{
+    if (!begin(m))
+        return false;
+    if (!PQsendQuery(m->conn, sql))
+        return not_sent(m);
+    return sent(m);
+}
+
+/* ---- stepping ---- */
+
+static void take_error(struct pg_machine *m, const PGresult *r)
+{
+    bool has_state = PQresultErrorField(r, PG_DIAG_SQLSTATE) != NULL;
+    if (error_is_set(&m->error) && (m->error.field[ERROR_SQLSTATE] || !has_state))
+        return;
+    pg_error_from_result(&m->error, r, NULL);
+}
+
+static void take_tuples(struct pg_machine *m, PGresult *r)
+{
+    if (m->skip > 0) {
+        m->skip--;
+        if (m->skip == 0 && m->preparing)
+            m->entry->prepared = true;
+        PQclear(r);
+        return;
+    }
+    if (m->entry && !m->entry->seen) {
+        m->entry->seen = true;
+        m->entry->binary = PQnfields(r) > 0 && pg_types_all_binary(r);
+    }
+    PQclear(m->result);
+    m->result = r;
+}
+
+/* Takes one result; true when the machine stops here (COPY). */
+static bool take_result(struct pg_machine *m, PGresult *r)
+{
+    switch (PQresultStatus(r)) {
+    case PGRES_TUPLES_OK:
+    case PGRES_COMMAND_OK:
+    case PGRES_EMPTY_QUERY:
+    case PGRES_SINGLE_TUPLE:
+        take_tuples(m, r);
+        return false;
+    case PGRES_COPY_IN:
+        PQclear(r);
+        if (m->discard) {
+            PQputCopyEnd(m->conn, "the statement was cancelled");
+            m->flushing = PQflush(m->conn) != 0;
+            return false;
+        }
+        m->state = PG_COPY_IN;
+        return true;
+    case PGRES_COPY_OUT:
+    case PGRES_COPY_BOTH:
+        PQclear(r);
+        m->state = PG_COPY_OUT;
+        return true;
+    case PGRES_PIPELINE_SYNC:
+        PQclear(r);
+        PQexitPipelineMode(m->conn);
+        m->pipelined = false;
+        return false;
+    case PGRES_BAD_RESPONSE:
+    case PGRES_FATAL_ERROR:
+        take_error(m, r);
+        PQclear(r);
+        return false;
+    case PGRES_PIPELINE_ABORTED:
+    case PGRES_NONFATAL_ERROR:
+        PQclear(r);
+        return false;
+    }
+    PQclear(r);
+    return false;
+}
+
+/* The connection is gone: what became of the statement? */
+static unsigned broken(struct pg_machine *m)
+{
+    m->state = PG_BROKEN;
+    if (!error_is_set(&m->error)) {
+        const char *text = PQerrorMessage(m->conn);
+        error_set(&m->error, ERROR_CONNECT, "the connection to the server was lost: %.*s",
+                  (int)strcspn(text, "\n"), text);
+    }
+    if (m->error.outcome == OUTCOME_NONE)
+        m->error.outcome = OUTCOME_UNKNOWN;
+    return PG_DONE;
+}
+
+static unsigned finished(struct pg_machine *m)
+{
+    if (PQstatus(m->conn) == CONNECTION_BAD)
+        return broken(m);
+    m->state = PG_IDLE;
+    if (error_is_set(&m->error)) {
+        PQclear(m->result);
+        m->result = NULL;
+    }
+    return PG_DONE;
+}
+
+/* COPY TO STDOUT that nobody reads. */
+static unsigned discard_copy_out(struct pg_machine *m)
+{
+    char *row;
+    int n;
+    while ((n = PQgetCopyData(m->conn, &row, 1)) > 0)
+        PQfreemem(row);
+    if (n == 0)
+        return PG_WANT_READ;
+    m->state = PG_BUSY;
+    return 0;
+}
+
+unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
+{
+    bool lost = false;
+    if (m->state == PG_BROKEN)
+        return PG_DONE;
+    if (ready & PG_WANT_READ)
+        lost = !PQconsumeInput(m->conn);
+    if (m->flushing) {
+        int rc = PQflush(m->conn);
+        lost = lost || rc < 0;
+        m->flushing = rc > 0;
+    }
+    unsigned want = PG_WANT_READ | (m->flushing ? PG_WANT_WRITE : 0);
+    if (m->state == PG_COPY_OUT && m->discard && discard_copy_out(m) == PG_WANT_READ && !lost)
+        return want;
+    if (m->state != PG_BUSY)
+        return lost ? broken(m) : PG_DONE;
+    for (;;) {
+        if (!lost && PQisBusy(m->conn))
+            return want;
+        PGresult *r = PQgetResult(m->conn);
+        if (r) {
+            if (take_result(m, r))
+                return m->discard ? pg_machine_step(m, 0) : PG_DONE;
+            continue;
+        }
+        if (PQstatus(m->conn) == CONNECTION_BAD || !m->pipelined)
+            return finished(m);
+        /* In a pipeline, NULL only separates the results of one statement from the next. */
+    }
+}
+
+void pg_machine_discard(struct pg_machine *m)
+{
+    m->discard = true;
+    if (m->state == PG_COPY_IN)
+        pg_machine_copy_end(m, "the statement was cancelled");
+}
+
+PGresult *pg_machine_take(struct pg_machine *m)
+{
+    PGresult *r = m->result;
+    m->result = NULL;
+    return r;
+}
+
+/* ---- COPY ---- */
+
+int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len)
+{
+    while (len > 0) { /* libpq counts in int */
+        size_t part = len > (1u << 30) ? 1u << 30 : len;
+        int rc = PQputCopyData(m->conn, data, (int)part);
+        if (rc <= 0)
+            return rc;
+        data += part;
+        len -= part;
+    }
+    return 1;
+}
+
+void pg_machine_copy_end(struct pg_machine *m, const char *failure)
+{
+    PQputCopyEnd(m->conn, failure);
+    m->state = PG_BUSY;
+    m->flushing = true;
+}
+
+int pg_machine_copy_get(struct pg_machine *m, char **row)
+{
+    int n = PQgetCopyData(m->conn, row, 1);
+    if (n < 0)
+        m->state = PG_BUSY;
+    return n < 0 ? -1 : n;
+}
+
+/* ---- asking ---- */
+
+bool pg_machine_in_transaction(const struct pg_machine *m)
+{
+    PGTransactionStatusType t = PQtransactionStatus(m->conn);
+    return t == PQTRANS_INTRANS || t == PQTRANS_INERROR;
+}
+
+bool pg_machine_is_clean(const struct pg_machine *m)
+{
+    return m->state == PG_IDLE && PQtransactionStatus(m->conn) == PQTRANS_IDLE;
+}
