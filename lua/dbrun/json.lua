@@ -1,0 +1,64 @@
+--- JSON: `json.decode(text)`, `json.encode(value)`.
+---
+--- | JSON | Lua |
+--- |---|---|
+--- | object | table; the order of its members is not kept, of a name given twice the last counts |
+--- | array | sequence that knows it is an array (`json.is_array`), so that an empty one stays one |
+--- | string | string, UTF-8 |
+--- | integer | integer of 64 bits; one that does not fit is an error, no digit is ever lost |
+--- | number with point or exponent | float |
+--- | null | `json.null`, which is `db.null`; it prints as `userdata: (nil)` or `userdata: NULL` |
+---
+--- A plain table is written as an array when its keys are 1 to n, as an object when they are strings or
+--- there are none (`json.array{}` is the empty array). Anything in between, NaN, infinities, functions
+--- and text that is not UTF-8 are refused with their place: `at $.rows[3].name`.
+local core <const> = require "dbrun.core"
+
+local M = {}
+
+---Null, where nil cannot stand. The same value as `db.null`.
+---@type lightuserdata
+M.null = core.null
+
+---Parses a JSON text. Any value may stand at the top.
+---@param text string
+---@return any
+---Raises an error of kind `usage` with line and column.
+function M.decode(text)
+    return core.json.decode(text)
+end
+
+---Writes a value as JSON.
+---@param value any
+---@param options? {indent?: integer, sort_keys?: boolean} indent: spaces for each level (0 to 16, default
+---all on one line); sort_keys: members in the order of their names instead of any order
+---@return string
+---Raises an error of kind `usage` that names the place of what cannot be written.
+function M.encode(value, options)
+    return core.json.encode(value, options)
+end
+
+---Marks a table as an array, so that it is written as one even when it is empty.
+---@generic T: table
+---@param t? T default a new table
+---@return T t the same table
+function M.array(t)
+    return core.json.array(t)
+end
+
+---Marks a table as an object: it is written as one whatever its keys are, integer keys as strings.
+---@generic T: table
+---@param t? T default a new table
+---@return T t the same table
+function M.object(t)
+    return core.json.object(t)
+end
+
+---Was this table made from a JSON array, or marked as one?
+---@param t any
+---@return boolean
+function M.is_array(t)
+    return core.json.is_array(t)
+end
+
+return M
