@@ -40,7 +40,7 @@ function M.sentence(result, row)
     local variant <const> = row.ours ~= "dbrun" and row.ours .. ": " or ""
     local value
     if row.verdict.ratio then
-        value = report.ratio(row.verdict.ratio) .. " x " .. row.other
+        value = report.ratio(row.verdict.ratio) .. (row.verdict.faster and " x faster than " or " x ") .. row.other
     else
         value = metrics.list[row.metric].format(row.ours_value)
     end
@@ -82,19 +82,19 @@ local function section(out, result, y)
     local direction <const> = runner.longer_is_better(result) and "longer is better" or "shorter is better"
     out[#out + 1] = svg.element("line", { x1 = MARGIN, y1 = y, x2 = WIDTH - MARGIN, y2 = y, stroke = LINE })
     y = y + 26
-    out[#out + 1] = text(MARGIN, y, 15, INK, result.id .. "  " .. result.title, { font_weight = "bold" })
+    out[#out + 1] = text(MARGIN, y, 15, INK, result.id .. ": " .. result.title, { font_weight = "bold" })
     out[#out + 1] = text(WIDTH - MARGIN, y, 12, FAINT, direction, { text_anchor = "end" })
-    y = bars(out, result, y + 12)
-    y = y + 2
+    y = y + 12
+    if result.failure then
+        out[#out + 1] = text(MARGIN + LABEL, y + 12, 12, MISSED, "failed run: no numbers")
+        return y + 19 + GAP - 14
+    end
+    y = bars(out, result, y) + 2
     for _, row in ipairs(result.rows) do
         if row.verdict.met ~= nil then
             add(out, verdict(y, result, row))
             y = y + 19
         end
-    end
-    if result.failure then
-        out[#out + 1] = text(MARGIN + LABEL, y + 12, 12, MISSED, "failed run: no numbers")
-        y = y + 19
     end
     return y + GAP - 14
 end
@@ -104,7 +104,7 @@ local function legend(out, y)
     for _, item in ipairs { { "ours", "dbrun" }, { "floor", "floor: the least in plain C" }, { "peer", "peers" } } do
         out[#out + 1] = svg.element("rect", { x = x, y = y, width = 14, height = 14, rx = 2, fill = FILL[item[1]] })
         out[#out + 1] = text(x + 20, y + 12, 12, FAINT, item[2])
-        x = x + 60 + 7 * #item[2]
+        x = x + 44 + 6.5 * #item[2]
     end
 end
 

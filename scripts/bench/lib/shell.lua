@@ -13,9 +13,9 @@ end
 ---@param env? table<string, string>
 ---@return string
 function M.command(argv, env)
-    local words <const> = {}
+    local words <const> = { "exec" }
     if env then
-        words[1] = "env"
+        words[2] = "env"
         local keys <const> = {}
         for k in pairs(env) do keys[#keys + 1] = k end
         table.sort(keys)

@@ -23,9 +23,11 @@ local M = {}
 ---@field low number|nil       -- the smallest and the largest of them
 ---@field high number|nil
 ---@field met boolean|nil      -- nil when there is no target
+---@field faster? boolean      -- the ratio tells how many times faster ours is
 
-local function number(x)
-    return string.format(x == math.floor(x) and "%.1f" or "%g", x)
+--- Is the ratio of this target (other/ours) a factor of speed on a metric where less is better?
+local function is_faster(t)
+    return not metrics.list[t.metric].more and not t.at_most and not t.limit
 end
 
 --- How a target is written in the table.
@@ -33,8 +35,8 @@ end
 ---@return string
 function M.text(t)
     if t.text then return t.text end
-    if t.at_least then return ">= " .. number(t.at_least) .. " x" end
-    if t.at_most then return "<= " .. number(t.at_most) .. " x" end
+    if t.at_least then return (">= %g x"):format(t.at_least) .. (is_faster(t) and " faster" or "") end
+    if t.at_most then return ("<= %g x"):format(t.at_most) end
     if t.limit then
         local m <const> = metrics.list[t.metric]
         return (m.more and ">= " or "<= ") .. m.format(t.limit)
@@ -81,7 +83,7 @@ function M.judge(t, ours, other)
     local met
     if t.at_least then met = ratio >= t.at_least end
     if t.at_most then met = ratio <= t.at_most end
-    return { ratio = ratio, low = low, high = high, met = met }
+    return { ratio = ratio, low = low, high = high, met = met, faster = is_faster(t) }
 end
 
 return M
