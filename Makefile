@@ -46,6 +46,15 @@ TESTS        := $(TEST_SOURCES:spec/unit/c/%.c=$(BUILD)/test/%)
 DBRUN := $(BUILD)/dbrun
 EMBED := $(BUILD)/embed
 
+# `make V=1` shows the commands.
+ifeq ($(V),1)
+SAY := @:
+RUN :=
+else
+SAY := @printf '  %s\n'
+RUN := @
+endif
+
 .PHONY: all core tests deps test-deps help verify up down migrate seed test lint asan valgrind bench \
         install uninstall install-rock clean FORCE
 .DELETE_ON_ERROR:
@@ -80,7 +89,8 @@ $(BUILD)/gen/config.h: FORCE
 
 $(BUILD)/obj/%.o: %.c | $(BUILD)/gen/config.h
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_) $(CFLAGS_) -MMD -MP -c -o $@ $<
+	$(SAY) 'CC    $<'
+	$(RUN)$(CC) $(CPPFLAGS_) $(CFLAGS_) -MMD -MP -c -o $@ $<
 
 # The files of lua/ as bytecode inside the binary. The list is a file of its own, so that removing a
 # source rebuilds too.
@@ -91,35 +101,42 @@ $(BUILD)/gen/lua.list: FORCE
 
 $(EMBED): runtime/host/embed/embed.c $(LUA_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_) $(CFLAGS_) -o $@ $< $(LUA_LIB) $(SANITIZE) -lm -ldl
+	$(SAY) 'CC    $<'
+	$(RUN)$(CC) $(CPPFLAGS_) $(CFLAGS_) -o $@ $< $(LUA_LIB) $(SANITIZE) -lm -ldl
 
 $(BUILD)/gen/embedded.c: $(EMBED) $(LUA_SOURCES) $(BUILD)/gen/lua.list
-	$(EMBED) $@ lua $(LUA_SOURCES) $(ARGPARSE)
+	$(SAY) 'EMBED lua'
+	$(RUN)$(EMBED) $@ lua $(LUA_SOURCES) $(ARGPARSE)
 
 $(BUILD)/obj/embedded.o: $(BUILD)/gen/embedded.c runtime/host/embedded.h
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS_) $(CFLAGS_) -c -o $@ $<
+	$(SAY) 'CC    $<'
+	$(RUN)$(CC) $(CPPFLAGS_) $(CFLAGS_) -c -o $@ $<
 
 # All of the Lua library goes in and its API is exported, so that C modules (lfs, term, ...) load.
 $(DBRUN): $(CORE_OBJECTS) $(HOST_OBJECTS) $(LUA_LIB)
-	$(CC) $(LDFLAGS_) -Wl,-E -o $@ $(CORE_OBJECTS) $(HOST_OBJECTS) \
+	$(SAY) 'LD    $@'
+	$(RUN)$(CC) $(LDFLAGS_) -Wl,-E -o $@ $(CORE_OBJECTS) $(HOST_OBJECTS) \
 	    -Wl,--whole-archive $(LUA_LIB) -Wl,--no-whole-archive $(LIBS) $(HOST_LIBS)
 
+# A thread that is stuck in a connect may outlive lua_close, hence nodelete.
 $(BUILD)/core.so: $(CORE_OBJECTS)
-	$(CC) $(LDFLAGS_) -shared -o $@ $(CORE_OBJECTS) $(LIBS)
+	$(SAY) 'LD    $@'
+	$(RUN)$(CC) $(LDFLAGS_) -shared -Wl,-z,nodelete -o $@ $(CORE_OBJECTS) $(LIBS)
 
 $(BUILD)/lib/dbrun/core.so: $(BUILD)/core.so
 	@mkdir -p $(@D)
-	ln -sf ../../core.so $@
+	@ln -sf ../../core.so $@
 
 # C tests link the members they use, so the tests of the lower floors carry no Lua.
 $(BUILD)/libdbrun.a: $(CORE_OBJECTS) $(SUPPORT_OBJS)
-	rm -f $@
-	ar rcs $@ $^
+	$(SAY) 'AR    $@'
+	$(RUN)rm -f $@ && ar rcs $@ $^
 
 $(BUILD)/test/%: $(BUILD)/obj/spec/unit/c/%.o $(BUILD)/libdbrun.a $(LUA_LIB)
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS_) -o $@ $< $(BUILD)/libdbrun.a $(LUA_LIB) $(LIBS)
+	$(SAY) 'LD    $@'
+	$(RUN)$(CC) $(LDFLAGS_) -o $@ $< $(BUILD)/libdbrun.a $(LUA_LIB) $(LIBS)
 
 -include $(shell test -d $(BUILD)/obj && find $(BUILD)/obj -name '*.d')
 

@@ -1,0 +1,71 @@
+/*
+ * What the files of this folder share: one run of the program. It lives in main's frame.
+ *
+ *   main.c      the order of things, the exit status      options.c   the command line
+ *   state.c     the Lua state and what is in it           script.c    which file a name means
+ *   program.c   the root task: LUA_INIT, -e, -l, script   repl.c      the prompt
+ *   signals.c   SIGINT, SIGTERM, SIGPIPE, --timeout       report.c    the error nobody caught
+ *   finish.c    os.exit, and whether stdout took it all   embedded.h  lua/ inside the binary
+ */
+#ifndef DBRUN_HOST_HOST_H
+#define DBRUN_HOST_HOST_H
+
+#include "bind/runtime.h"
+#include "host/options.h"
+
+#include <limits.h>
+
+enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
+
+struct host {
+    struct options options;
+    int argc;
+    char **argv;
+    const char *progname;
+    char script[PATH_MAX]; /* the file that argv[options.script] means */
+    struct runtime *rt;
+    int step;         /* of program.c */
+    int action;       /* how many of -e, -l and -W were begun */
+    bool load_failed; /* a chunk did not compile: told without a traceback, as lua does */
+    bool exit_asked;  /* os.exit(status, true) */
+    bool running;     /* inside sched_run */
+    int exit_status;
+};
+
+/* ---- state.c ---- */
+
+/* Fills a new Lua state: libraries, `arg`, dbrun.core with core.options, the embedded modules. May
+ * raise; sets h->rt. */
+void state_fill(lua_State *L, struct host *h);
+/* The host of this Lua state. */
+struct host *state_host(lua_State *L);
+
+/* ---- program.c ---- */
+
+/* lua_CFunction, the body of the root task. */
+int program_main(lua_State *L);
+
+/* ---- repl.c ---- */
+
+/* lua_CFunction: reads, runs and prints until the input ends. Runs in the root task. */
+int repl_main(lua_State *L);
+
+/* ---- report.c ---- */
+
+/* "progname: text" on stderr, secrets masked. */
+void report_line(const struct host *h, const char *text);
+/* Prints the error on top of the stack, which nobody caught, and says which exit status it means. */
+int report_error(lua_State *L, struct host *h);
+/* Pushes what lua would print for the error at the top: its text, with the traceback. */
+void report_push_text(lua_State *L, struct runtime *rt);
+
+/* ---- finish.c ---- */
+
+/* Replaces os.exit. */
+void finish_install(lua_State *L);
+/* Flushes; when stdout did not take everything, a line on stderr and a status that is not 0. */
+int finish_flush(const struct host *h, int status);
+/* Ends the process. */
+void finish_process(int status) __attribute__((noreturn));
+
+#endif

@@ -1,0 +1,143 @@
+/* dbrun: lua with PostgreSQL and Redis at hand. */
+#include "config.h"
+#include "host/host.h"
+#include "host/script.h"
+#include "host/signals.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A standard descriptor that is closed would be given to the next socket, and print would write into
+ * it. It gets one that fails in the direction it is used in, as a closed one does. */
+static void guard_descriptors(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
+            (void)!open("/dev/null", fd == STDIN_FILENO ? O_WRONLY : O_RDONLY);
+}
+
+/* lua_CFunction under pcall: everything that may raise. Leaves the status of sched_run and the error. */
+static int run(lua_State *L)
+{
+    struct host *h = lua_touserdata(L, 1);
+    state_fill(L, h);
+    if (!signals_start(h->rt, h->options.timeout))
+        return luaL_error(L, "cannot watch for signals: %s", strerror(errno));
+    lua_settop(L, 0);
+    lua_pushcfunction(L, program_main);
+    h->running = true;
+    int status = sched_run(L, h->rt->sched, 0);
+    h->running = false;
+    lua_pushboolean(L, status == LUA_OK);
+    lua_insert(L, 1);
+    lua_settop(L, 2);
+    return 2;
+}
+
+static bool is_cancelled(lua_State *L)
+{
+    bool is = false;
+    if (lua_istable(L, -1)) {
+        lua_pushliteral(L, "kind");
+        lua_rawget(L, -2);
+        is = lua_isstring(L, -1) && strcmp(lua_tostring(L, -1), "cancelled") == 0;
+        lua_pop(L, 1);
+    }
+    return is;
+}
+
+/* Stack: whether it went well, and the error if not. */
+static int exit_status(lua_State *L, struct host *h)
+{
+    bool ok = lua_toboolean(L, -2);
+    bool expected = ok || is_cancelled(L); /* the echo of what stopped the program */
+    const char *reason = signals_reason();
+    if (reason != NULL) {
+        if (!expected)
+            report_error(L, h);
+        report_line(h, reason);
+        return signals_received() != 0 ? 128 + signals_received() : STATUS_FAILED;
+    }
+    if (signals_pipe_broke() && !ok)
+        return STATUS_FAILED; /* finish_flush says why */
+    if (h->exit_asked) {
+        if (!expected)
+            report_error(L, h);
+        return h->exit_status;
+    }
+    return ok ? STATUS_OK : report_error(L, h);
+}
+
+static int run_lua(struct host *h)
+{
+    lua_State *L = luaL_newstate();
+    if (L == NULL) {
+        fprintf(stderr, "%s: cannot create state: not enough memory\n", h->progname);
+        return STATUS_FAILED;
+    }
+    lua_pushcfunction(L, run);
+    lua_pushlightuserdata(L, h);
+    if (lua_pcall(L, 1, 2, 0) != LUA_OK) {
+        lua_pushboolean(L, false);
+        lua_insert(L, -2);
+    }
+    int status = exit_status(L, h);
+    signals_stop();
+    lua_close(L);
+    h->rt = NULL;
+    return status;
+}
+
+/* Checks what can be checked before anything runs. */
+static bool prepare(struct host *h)
+{
+    struct options *o = &h->options;
+    if (!options_parse(o, h->argc, h->argv)) {
+        fprintf(stderr, "%s: %s\n", h->progname, o->error);
+        return false;
+    }
+    if (o->help || o->about)
+        return true;
+    if (o->env_file != NULL && access(o->env_file, R_OK) != 0) {
+        fprintf(stderr, "%s: --env-file: cannot read %s: %s\n", h->progname, o->env_file, strerror(errno));
+        return false;
+    }
+    if (o->script < h->argc && o->is_stdin)
+        snprintf(h->script, sizeof h->script, "%s", h->argv[o->script]);
+    else if (o->script < h->argc && !script_find(h->argv[o->script], h->script, sizeof h->script)) {
+        fprintf(stderr, "%s: cannot open %s: %s\n", h->progname, h->argv[o->script], strerror(errno));
+        return false;
+    }
+    return true;
+}
+
+int main(int argc, char **argv)
+{
+    static struct host host;
+    struct host *h = &host;
+    h->argc = argc;
+    h->argv = argv;
+    h->progname = argc > 0 && argv[0][0] != '\0' ? argv[0] : "dbrun";
+    guard_descriptors();
+    signals_ignore_pipe();
+    int status = STATUS_USAGE;
+    if (prepare(h)) {
+        status = STATUS_OK;
+        if (h->options.help)
+            fputs(options_help, stdout);
+        else if (h->options.about)
+            printf("dbrun %s (%s)\n", DBRUN_VERSION, LUA_RELEASE);
+        else {
+            if (h->options.version)
+                printf("%s\n", LUA_COPYRIGHT);
+            status = run_lua(h);
+        }
+    }
+    options_free(&h->options);
+    finish_process(finish_flush(h, status));
+}

@@ -1,0 +1,46 @@
+/*
+ * The command line: lua's options and dbrun's own, in any order, up to the script's name. Parsing runs
+ * no Lua and prints nothing; it borrows argv.
+ */
+#ifndef DBRUN_HOST_OPTIONS_H
+#define DBRUN_HOST_OPTIONS_H
+
+#include "base/log.h"
+
+#include <stdbool.h>
+
+/* What -e, -l and -W ask for is done in their order. */
+struct option_action {
+    char kind; /* 'e', 'l' or 'W' */
+    const char *text;
+};
+
+struct options {
+    int script;     /* index of the script's name in argv; argc = none */
+    bool is_stdin;  /* the script is "-" */
+    bool version;   /* -v */
+    bool interact;  /* -i */
+    bool no_env;    /* -E: LUA_INIT, LUA_PATH and LUA_CPATH are not looked at */
+    bool help;      /* --help */
+    bool about;     /* --version */
+    bool stack;     /* --stack */
+    bool no_dotenv; /* --no-env */
+    const char *env_file;
+    double timeout;  /* seconds; 0 = none */
+    const char *log; /* the word; NULL = default */
+    enum log_level log_level;
+    const char *log_format; /* "text", "json" or NULL */
+    struct option_action *actions;
+    int action_count;
+    char error[256]; /* what is wrong with the command line */
+};
+
+/* False when the command line is wrong: o->error then says what, in one line. */
+bool options_parse(struct options *o, int argc, char **argv);
+void options_free(struct options *o);
+/* Was something asked for that runs without a script's name? (Then no prompt and no stdin.) */
+bool options_has_code(const struct options *o);
+/* The text of --help. */
+extern const char options_help[];
+
+#endif

@@ -1,0 +1,195 @@
+/*
+ * The root task: what the command line asks for, in lua's order. Each step is called with a
+ * continuation, so that it can wait; the first error ends the program.
+ */
+#include "host/host.h"
+
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum step { STEP_STACK, STEP_INIT, STEP_ACTIONS, STEP_SCRIPT, STEP_INTERACTIVE, STEP_END };
+
+/* What a step left to do: nothing, or to call the function with its arguments on the stack. */
+enum { NO_CALL = -1 };
+
+/* The chunk that luaL_load* has left on the stack; text of an error is kept for the report. */
+static int loaded(lua_State *L, struct host *h, int status)
+{
+    if (status == LUA_OK)
+        return 0;
+    h->load_failed = true;
+    return lua_error(L);
+}
+
+static int load_text(lua_State *L, struct host *h, const char *text, const char *name)
+{
+    return loaded(L, h, luaL_loadbuffer(L, text, strlen(text), name));
+}
+
+/* dbrun.stack starts the servers and says where they are. */
+static int prepare_stack(lua_State *L, struct host *h)
+{
+    h->step = STEP_INIT;
+    if (!h->options.stack)
+        return NO_CALL;
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "dbrun.stack");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "up");
+    return 0;
+}
+
+/* Its answer wins over every other source of configuration. */
+static void take_stack(lua_State *L)
+{
+    luaL_checktype(L, -1, LUA_TTABLE);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, -1, "dbrun.core");
+    lua_getfield(L, -1, "options");
+    lua_getfield(L, -1, "overlay");
+    lua_pushnil(L);
+    while (lua_next(L, -6) != 0) {
+        lua_pushvalue(L, -2);
+        lua_insert(L, -2);
+        lua_settable(L, -4);
+    }
+}
+
+static int prepare_init(lua_State *L, struct host *h)
+{
+    h->step = STEP_ACTIONS;
+    if (h->options.no_env)
+        return NO_CALL;
+    const char *name = "=LUA_INIT_5_4";
+    const char *init = getenv(name + 1);
+    if (init == NULL) {
+        name = "=LUA_INIT";
+        init = getenv(name + 1);
+    }
+    if (init == NULL)
+        return NO_CALL;
+    if (init[0] == '@')
+        return loaded(L, h, luaL_loadfile(L, init + 1));
+    return load_text(L, h, init, name);
+}
+
+/* -e, -l and -W: `done` counts those that are over. */
+static int prepare_action(lua_State *L, struct host *h)
+{
+    const struct options *o = &h->options;
+    if (h->action == o->action_count) {
+        h->step = STEP_SCRIPT;
+        return NO_CALL;
+    }
+    const struct option_action *a = &o->actions[h->action++];
+    if (a->kind == 'e')
+        return load_text(L, h, a->text, "=(command line)");
+    if (a->kind == 'W') {
+        lua_warning(L, "@on", 0);
+        return NO_CALL;
+    }
+    const char *module = strchr(a->text, '=');
+    lua_getglobal(L, "require");
+    lua_pushstring(L, module == NULL ? a->text : module + 1);
+    return 1;
+}
+
+/* -l NAME and -l NAME=MODULE: the module goes into the global NAME. */
+static void take_action(lua_State *L, const struct option_action *a)
+{
+    if (a->kind != 'l')
+        return;
+    lua_pushlstring(L, a->text, strcspn(a->text, "="));
+    lua_pushglobaltable(L);
+    lua_insert(L, -2);
+    lua_rotate(L, -3, -1);
+    lua_settable(L, -3);
+}
+
+static int prepare_script(lua_State *L, struct host *h)
+{
+    h->step = STEP_INTERACTIVE;
+    if (h->options.script >= h->argc)
+        return NO_CALL;
+    loaded(L, h, luaL_loadfile(L, h->options.is_stdin ? NULL : h->script));
+    if (lua_getglobal(L, "arg") != LUA_TTABLE) {
+        lua_pushliteral(L, "'arg' is not a table");
+        return loaded(L, h, LUA_ERRRUN);
+    }
+    int n = (int)luaL_len(L, -1);
+    luaL_checkstack(L, n + 3, "too many arguments to script");
+    int table = lua_gettop(L);
+    for (int i = 1; i <= n; i++)
+        lua_rawgeti(L, table, i);
+    lua_remove(L, table);
+    return n;
+}
+
+static int prepare_interactive(lua_State *L, struct host *h)
+{
+    const struct options *o = &h->options;
+    h->step = STEP_END;
+    bool alone = o->script >= h->argc && !options_has_code(o);
+    if (o->interact || (alone && isatty(STDIN_FILENO))) {
+        if (!o->version)
+            printf("%s\n", LUA_COPYRIGHT);
+        lua_pushcfunction(L, repl_main);
+        return 0;
+    }
+    return alone ? loaded(L, h, luaL_loadfile(L, NULL)) : NO_CALL;
+}
+
+static int prepare(lua_State *L, struct host *h)
+{
+    switch ((enum step)h->step) {
+    case STEP_STACK:
+        return prepare_stack(L, h);
+    case STEP_INIT:
+        return prepare_init(L, h);
+    case STEP_ACTIONS:
+        return prepare_action(L, h);
+    case STEP_SCRIPT:
+        return prepare_script(L, h);
+    case STEP_INTERACTIVE:
+        return prepare_interactive(L, h);
+    case STEP_END:
+        break;
+    }
+    return NO_CALL;
+}
+
+/* The call that `prepare` set up has returned one value. */
+static void take(lua_State *L, struct host *h)
+{
+    if (h->step == STEP_INIT) /* what has just run is the step before */
+        take_stack(L);
+    else if (h->step == STEP_ACTIONS && h->action > 0)
+        take_action(L, &h->options.actions[h->action - 1]);
+    lua_settop(L, 0);
+}
+
+static int run_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct host *h = (struct host *)ctx;
+    if (status == LUA_YIELD)
+        take(L, h);
+    while (h->step != STEP_END) {
+        int nargs = prepare(L, h);
+        if (nargs == NO_CALL) {
+            lua_settop(L, 0);
+            continue;
+        }
+        lua_callk(L, nargs, 1, ctx, run_k);
+        take(L, h);
+    }
+    return 0;
+}
+
+int program_main(lua_State *L)
+{
+    struct host *h = state_host(L);
+    return run_k(L, LUA_OK, (lua_KContext)h);
+}

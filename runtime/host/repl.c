@@ -1,0 +1,388 @@
+/*
+ * The prompt. The root task waits for the terminal on the loop, so tasks that were started go on while
+ * somebody types; what was typed runs as a task of its own, so that Ctrl-C can end it alone.
+ *
+ *   READ --a whole statement--> EVALUATE --its task ended--> READ     end of input: the REPL returns
+ *     ^--incomplete: more lines-|
+ */
+#include "base/deadline.h"
+#include "drive/drive_uv.h"
+#include "host/host.h"
+#include "host/signals.h"
+
+#include <editline/readline.h>
+#include <fcntl.h>
+#include <locale.h>
+#include <lualib.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define REPL_CLASS "dbrun.repl"
+
+/* Stack of repl_main: the box that owns this, the source typed so far (nil = none), the task. */
+enum { AT_BOX = 1, AT_SOURCE, AT_TASK, AT_TOP = AT_TASK };
+
+struct repl {
+    struct host *host;
+    struct drive_uv *input; /* NULL: stdin is no terminal and is read in the ordinary way */
+    struct wait *wait;      /* the root task's */
+    struct wait *waiter;    /* the same while it may be woken */
+    int tty;                /* what the loop watches */
+    char *line;             /* what libedit delivered */
+    bool editing;           /* libedit has the terminal */
+    bool ended;             /* end of input */
+    bool broken;            /* Ctrl-C */
+    bool started;           /* the evaluation's task runs ... */
+    bool evaluating;        /* ... and has not ended */
+};
+
+static struct repl *edited; /* libedit's callback has no argument */
+
+/* ---- the terminal ---- */
+
+static void wake(struct repl *r)
+{
+    struct wait *w = r->waiter;
+    r->waiter = NULL;
+    wait_wake(w);
+}
+
+static void on_input(void *data, unsigned events)
+{
+    (void)events;
+    wake(data);
+}
+
+static void on_break(void *data)
+{
+    struct repl *r = data;
+    r->broken = true;
+    wake(r);
+}
+
+static void forget_wait(struct wait *w)
+{
+    struct repl *r = w->data;
+    r->waiter = NULL;
+}
+
+static void stop_editing(struct repl *r)
+{
+    if (!r->editing)
+        return;
+    r->editing = false;
+    rl_callback_handler_remove(); /* gives the terminal its ordinary modes back */
+    drive_uv_want(r->input, 0);
+}
+
+static void on_line(char *line)
+{
+    edited->line = line;
+    edited->ended = line == NULL;
+    stop_editing(edited);
+}
+
+static void start_editing(struct repl *r, const char *prompt)
+{
+    edited = r;
+    r->editing = true;
+    drive_uv_want(r->input, IO_READ);
+    rl_callback_handler_install(prompt, on_line);
+}
+
+static int repl_gc(lua_State *L)
+{
+    struct repl *r = lua_touserdata(L, 1);
+    signals_interactive(NULL, NULL);
+    stop_editing(r);
+    drive_uv_close(r->input);
+    r->input = NULL;
+    if (r->tty >= 0)
+        close(r->tty);
+    r->tty = -1;
+    free(r->line);
+    r->line = NULL;
+    return 0;
+}
+
+/* ---- reading ---- */
+
+static const char *push_prompt(lua_State *L, bool first)
+{
+    lua_getglobal(L, first ? "_PROMPT" : "_PROMPT2");
+    if (lua_isnil(L, -1)) {
+        lua_pop(L, 1);
+        lua_pushstring(L, first ? "> " : ">> ");
+    }
+    return luaL_tolstring(L, -1, NULL);
+}
+
+/* A line of a stdin that is no terminal: waits in read(2), as lua does. */
+static void read_plain(struct repl *r, const char *prompt)
+{
+    size_t size = 0;
+    fputs(prompt, stdout);
+    fflush(stdout);
+    ssize_t len = getline(&r->line, &size, stdin);
+    if (len < 0) {
+        free(r->line);
+        r->line = NULL;
+        r->ended = true;
+    } else if (len > 0 && r->line[len - 1] == '\n') {
+        r->line[len - 1] = '\0';
+    }
+}
+
+/* Adds the line to the source at AT_SOURCE. `=expr` is `return expr` on a first line. */
+static void take_line(lua_State *L, struct repl *r)
+{
+    if (lua_isnil(L, AT_SOURCE) && r->line[0] == '=')
+        lua_pushfstring(L, "return %s", r->line + 1);
+    else if (lua_isnil(L, AT_SOURCE))
+        lua_pushstring(L, r->line);
+    else
+        lua_pushfstring(L, "%s\n%s", lua_tostring(L, AT_SOURCE), r->line);
+    lua_replace(L, AT_SOURCE);
+    free(r->line);
+    r->line = NULL;
+}
+
+static bool is_incomplete(lua_State *L, int status)
+{
+    static const char mark[] = "<eof>";
+    size_t len;
+    const char *text = lua_tolstring(L, -1, &len);
+    return status == LUA_ERRSYNTAX && text != NULL && len >= sizeof mark - 1 &&
+           strcmp(text + len - (sizeof mark - 1), mark) == 0;
+}
+
+/* Compiles the source, as an expression if it is one. Leaves the function or the error. */
+static int compile(lua_State *L)
+{
+    size_t len;
+    const char *text = lua_pushfstring(L, "return %s", lua_tostring(L, AT_SOURCE));
+    if (luaL_loadbuffer(L, text, strlen(text), "=stdin") == LUA_OK) {
+        lua_remove(L, -2);
+        return LUA_OK;
+    }
+    lua_pop(L, 2);
+    text = lua_tolstring(L, AT_SOURCE, &len);
+    return luaL_loadbuffer(L, text, len, "=stdin");
+}
+
+static void remember_source(lua_State *L, const struct repl *r)
+{
+    const char *text = lua_tostring(L, AT_SOURCE);
+    if (r->input != NULL && text[0] != '\0')
+        add_history(text);
+}
+
+/* ---- evaluating, in a task of its own ---- */
+
+static void show_error(lua_State *L, struct repl *r)
+{
+    struct host quiet = *r->host;
+    quiet.progname = NULL; /* as in lua, the prompt's errors carry no name */
+    report_push_text(L, r->host->rt);
+    report_line(&quiet, lua_tostring(L, -1));
+}
+
+/* Stack: repl (light), results. */
+static void show_results(lua_State *L, struct repl *r)
+{
+    int n = lua_gettop(L) - 1;
+    if (n == 0)
+        return;
+    luaL_checkstack(L, LUA_MINSTACK, "too many results to print");
+    lua_getglobal(L, "print");
+    lua_insert(L, 2);
+    if (lua_pcall(L, n, 0, 0) != LUA_OK) {
+        lua_pushfstring(L, "error calling 'print' (%s)", lua_tostring(L, -1));
+        show_error(L, r);
+    }
+}
+
+static int evaluated(lua_State *L, int status, lua_KContext ctx)
+{
+    struct repl *r = (struct repl *)ctx;
+    if (status == LUA_OK || status == LUA_YIELD)
+        show_results(L, r);
+    else
+        show_error(L, r);
+    r->evaluating = false;
+    wake(r);
+    return 0;
+}
+
+/* As lua's: a string gets the traceback, an object that can tell its text stays as it is. */
+static int handle_message(lua_State *L)
+{
+    const char *text = lua_tostring(L, 1);
+    if (text == NULL) {
+        if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
+            return 1;
+        text = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+    }
+    luaL_traceback(L, L, text, 1);
+    return 1;
+}
+
+/* Stack: repl (light), function. */
+static int evaluate_body(lua_State *L)
+{
+    struct repl *r = lua_touserdata(L, 1);
+    r->started = true;
+    lua_pushcfunction(L, handle_message);
+    lua_replace(L, 1);
+    int status = lua_pcallk(L, 0, LUA_MULTRET, 1, (lua_KContext)r, evaluated);
+    return evaluated(L, status, (lua_KContext)r);
+}
+
+/* Takes the function on top of the stack; its task goes to AT_TASK. */
+static void start_evaluation(lua_State *L, struct repl *r)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, -1, "dbrun.core");
+    lua_getfield(L, -1, "task");
+    lua_getfield(L, -1, "spawn");
+    lua_pushcfunction(L, evaluate_body);
+    lua_pushlightuserdata(L, r);
+    lua_pushvalue(L, -7);
+    lua_call(L, 3, 1);
+    lua_replace(L, AT_TASK);
+    lua_settop(L, AT_TOP);
+    r->evaluating = true;
+    r->started = false;
+}
+
+static void cancel_evaluation(lua_State *L, struct repl *r)
+{
+    if (!r->started)
+        return; /* a task that never began would never say that it ended */
+    lua_getfield(L, AT_TASK, "cancel");
+    lua_pushvalue(L, AT_TASK);
+    lua_call(L, 1, 0);
+}
+
+/* ---- the loop ---- */
+
+static int repl_k(lua_State *L, int status, lua_KContext ctx);
+
+static int park(lua_State *L, struct repl *r)
+{
+    struct sched *s = r->host->rt->sched;
+    task_check_park(L, s);
+    r->wait = r->waiter = wait_begin(s, DEADLINE_NEVER, forget_wait, r);
+    return wait_park(L, r->wait, (lua_KContext)r, repl_k);
+}
+
+/* Ctrl-C: the evaluation is ended, or what was typed is forgotten. */
+static void handle_break(lua_State *L, struct repl *r)
+{
+    r->broken = false;
+    if (r->evaluating) {
+        cancel_evaluation(L, r);
+        return;
+    }
+    stop_editing(r);
+    fputc('\n', stdout);
+    lua_pushnil(L);
+    lua_replace(L, AT_SOURCE);
+}
+
+/* True when the line is there or the input has ended; false: wait for more. */
+static bool read_line(lua_State *L, struct repl *r)
+{
+    const char *prompt = push_prompt(L, lua_isnil(L, AT_SOURCE));
+    if (r->input == NULL)
+        read_plain(r, prompt);
+    else if (!r->editing)
+        start_editing(r, prompt);
+    lua_settop(L, AT_TOP);
+    return r->line != NULL || r->ended;
+}
+
+static void take_statement(lua_State *L, struct repl *r)
+{
+    take_line(L, r);
+    int status = compile(L);
+    if (is_incomplete(L, status)) {
+        lua_settop(L, AT_TOP);
+        return;
+    }
+    remember_source(L, r);
+    lua_pushnil(L);
+    lua_replace(L, AT_SOURCE);
+    if (status == LUA_OK)
+        start_evaluation(L, r);
+    else
+        show_error(L, r);
+    lua_settop(L, AT_TOP);
+}
+
+static int repl_loop(lua_State *L, struct repl *r)
+{
+    for (;;) {
+        if (r->broken)
+            handle_break(L, r);
+        if (r->evaluating || (r->line == NULL && !r->ended && !read_line(L, r)))
+            return park(L, r);
+        if (r->ended)
+            break;
+        take_statement(L, r);
+    }
+    signals_interactive(NULL, NULL);
+    stop_editing(r);
+    fputc('\n', stdout);
+    return 0;
+}
+
+static int repl_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    struct repl *r = (struct repl *)ctx;
+    struct sched *s = r->host->rt->sched;
+    if (wait_end(r->wait) == WAIT_CANCELLED) {
+        stop_editing(r);
+        return task_raise_cancelled(L, s);
+    }
+    if (r->editing && !r->broken)
+        rl_callback_read_char();
+    return repl_loop(L, r);
+}
+
+/* The loop watches the terminal through a descriptor of its own: watching makes it non-blocking, and
+ * that would go for stdout and the shell too if they shared it. Without one, lines are read plainly. */
+static void open_terminal(struct repl *r)
+{
+    char name[PATH_MAX];
+    if (ttyname_r(STDIN_FILENO, name, sizeof name) != 0)
+        return;
+    r->tty = open(name, O_RDONLY | O_NOCTTY | O_CLOEXEC);
+    if (r->tty < 0)
+        return;
+    r->input = drive_uv_open(sched_loop(r->host->rt->sched), r->tty, on_input, r);
+    setlocale(LC_CTYPE, ""); /* for libedit: what is a character */
+    rl_catch_signals = 0;
+    rl_readline_name = "dbrun";
+}
+
+int repl_main(lua_State *L)
+{
+    struct host *h = state_host(L);
+    lua_settop(L, 0);
+    struct repl *r = lua_newuserdatauv(L, sizeof *r, 0);
+    *r = (struct repl){.host = h, .tty = -1};
+    if (luaL_newmetatable(L, REPL_CLASS)) {
+        lua_pushcfunction(L, repl_gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, AT_BOX);
+    lua_settop(L, AT_TOP);
+    if (isatty(STDIN_FILENO))
+        open_terminal(r);
+    signals_interactive(on_break, r);
+    return repl_loop(L, r);
+}

@@ -1,0 +1,127 @@
+/* What is printed about an error that nobody caught. */
+#include "host/host.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static void write_masked(struct runtime *rt, const char *text, size_t len)
+{
+    struct buf out = {0};
+    if (rt != NULL && rt->secrets != NULL && secrets_mask(rt->secrets, text, len, &out) && out.data != NULL)
+        fwrite(out.data, 1, out.len, stderr);
+    else if (rt == NULL || len == 0)
+        fwrite(text, 1, len, stderr);
+    else
+        fputs("not enough memory", stderr);
+    buf_free(&out);
+}
+
+void report_line(const struct host *h, const char *text)
+{
+    fflush(stdout);
+    if (h->progname != NULL)
+        fprintf(stderr, "%s: ", h->progname);
+    write_masked(h->rt, text, strlen(text));
+    fputc('\n', stderr);
+    fflush(stderr);
+}
+
+/* The scheduler's own frame below the script's makes one "[C]: in ?" more than lua shows. */
+static size_t trim_traceback(const char *text, size_t len)
+{
+    static const char twice[] = "\n\t[C]: in ?\n\t[C]: in ?";
+    size_t n = sizeof twice - 1;
+    if (len >= n && memcmp(text + len - n, twice, n) == 0)
+        return len - n / 2;
+    return len;
+}
+
+/* Pushes core.task.traceback(value at index), which is nil when it is not known. */
+static void push_traceback(lua_State *L, int index)
+{
+    index = lua_absindex(L, index);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, -1, "dbrun.core");
+    lua_getfield(L, -1, "task");
+    lua_getfield(L, -1, "traceback");
+    lua_pushvalue(L, index);
+    lua_call(L, 1, 1);
+    lua_replace(L, -4);
+    lua_pop(L, 2);
+}
+
+static bool is_kind(lua_State *L, int index, const char *kind)
+{
+    index = lua_absindex(L, index);
+    bool is = false;
+    if (lua_getmetatable(L, index)) {
+        luaL_getmetatable(L, "dbrun.error");
+        is = lua_rawequal(L, -1, -2);
+        lua_pop(L, 2);
+    }
+    if (is && kind != NULL) {
+        lua_pushliteral(L, "kind");
+        lua_rawget(L, index);
+        const char *name = lua_tostring(L, -1);
+        is = name != NULL && strcmp(name, kind) == 0;
+        lua_pop(L, 1);
+    }
+    return is;
+}
+
+/* A mistake of whoever called the program, not of the script: where it was found helps nobody. */
+static bool is_usage(lua_State *L, int index)
+{
+    return is_kind(L, index, "usage") || is_kind(L, index, "config");
+}
+
+/* Stack: the error; leaves its text. Strings carry their traceback already. */
+static int push_text(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    if (lua_type(L, 1) == LUA_TSTRING || lua_type(L, 1) == LUA_TNUMBER) {
+        lua_tostring(L, 1);
+        return 1;
+    }
+    bool has_text = luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING;
+    if (has_text && (!is_kind(L, 1, NULL) || is_usage(L, 1)))
+        return 1;
+    if (!has_text)
+        lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+    push_traceback(L, 1);
+    if (!lua_isstring(L, -1)) {
+        lua_pop(L, 1);
+        return 1;
+    }
+    lua_pushfstring(L, "%s\n%s", lua_tostring(L, -2), lua_tostring(L, -1));
+    return 1;
+}
+
+void report_push_text(lua_State *L, struct runtime *rt)
+{
+    (void)rt;
+    lua_pushcfunction(L, push_text);
+    lua_insert(L, -2);
+    lua_pcall(L, 1, 1, 0); /* an error in __tostring is the text then */
+    if (lua_tostring(L, -1) == NULL) {
+        lua_pop(L, 1);
+        lua_pushliteral(L, "(the error has no text)");
+    }
+}
+
+int report_error(lua_State *L, struct host *h)
+{
+    int status = is_usage(L, -1) ? STATUS_USAGE : STATUS_FAILED;
+    report_push_text(L, h->rt);
+    size_t len;
+    const char *text = lua_tolstring(L, -1, &len);
+    const char *traceback = strstr(text, "\nstack traceback:\n");
+    if (h->load_failed && traceback != NULL)
+        len = (size_t)(traceback - text);
+    fflush(stdout);
+    fprintf(stderr, "%s: ", h->progname);
+    write_masked(h->rt, text, trim_traceback(text, len));
+    fputc('\n', stderr);
+    fflush(stderr);
+    return status;
+}

@@ -1,0 +1,244 @@
+#include "host/signals.h"
+
+#include "base/deadline.h"
+#include "bind/error.h"
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Both timers of this file; not SIGALRM, which belongs to the script. */
+#define TIMER_SIGNAL (SIGRTMIN + 5)
+
+enum { GRACE_SECONDS = 2 };
+
+enum stop { STOP_NONE, STOP_SIGINT, STOP_SIGTERM, STOP_TIMEOUT };
+
+static char too_long[80];
+static const char *const reasons[] = {
+    [STOP_SIGINT] = "interrupted by SIGINT",
+    [STOP_SIGTERM] = "interrupted by SIGTERM",
+    [STOP_TIMEOUT] = too_long,
+};
+static const int statuses[] = {[STOP_SIGINT] = 130, [STOP_SIGTERM] = 143, [STOP_TIMEOUT] = 1};
+
+static struct {
+    struct runtime *rt;
+    pthread_t thread; /* the one that runs Lua */
+    uv_async_t async;
+    timer_t timer;
+    void (*interrupted)(void *data);
+    void *interrupted_data;
+    int eventfd;
+    volatile sig_atomic_t watching;
+    volatile sig_atomic_t stop;        /* enum stop: what came first */
+    volatile sig_atomic_t interactive; /* SIGINT stops only what was typed */
+    volatile sig_atomic_t break_line;  /* it came */
+    volatile sig_atomic_t pipe_broke;
+} state = {.eventfd = -1};
+
+/* ---- in the handlers: async-signal-safe calls only ---- */
+
+static void say(const char *text)
+{
+    ssize_t n = write(STDERR_FILENO, text, strlen(text));
+    (void)n; /* nobody is left to tell */
+}
+
+/* The script had its two seconds. */
+static void die(void)
+{
+    say("dbrun: ");
+    say(reasons[state.stop]);
+    say("; it did not end within 2 s\n");
+    _exit(statuses[state.stop]);
+}
+
+static void stop_hook(lua_State *L, lua_Debug *ar);
+
+/* Lua code that never waits is stopped before its next instruction, as lua does. */
+static void hook_running(void)
+{
+    lua_State *L = sched_running(state.rt->sched);
+    lua_sethook(L, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
+}
+
+static void arm(double seconds)
+{
+    double whole;
+    double part = modf(seconds, &whole);
+    struct itimerspec at = {.it_value = {.tv_sec = (time_t)whole, .tv_nsec = (long)(part * 1e9)}};
+    if (at.it_value.tv_sec == 0 && at.it_value.tv_nsec == 0)
+        at.it_value.tv_nsec = 1;
+    timer_settime(state.timer, 0, &at, NULL);
+}
+
+static void notice(void)
+{
+    uint64_t one = 1;
+    ssize_t n = write(state.eventfd, &one, sizeof one);
+    (void)n; /* full: then it is readable already */
+    uv_async_send(&state.async);
+    hook_running();
+}
+
+static void request_stop(enum stop stop)
+{
+    if (state.stop != STOP_NONE && stop == STOP_TIMEOUT)
+        die();
+    if (state.stop != STOP_NONE) /* the second signal */
+        _exit(statuses[stop]);
+    state.stop = stop;
+    arm(GRACE_SECONDS);
+    notice();
+}
+
+static void on_signal(int sig)
+{
+    int saved = errno;
+    if (!state.watching) {
+        if (sig == SIGINT || sig == SIGTERM)
+            _exit(128 + sig);
+        if (sig == TIMER_SIGNAL && state.stop != STOP_NONE)
+            die();
+    } else if (!pthread_equal(pthread_self(), state.thread)) {
+        pthread_kill(state.thread, sig); /* a hook may be set only where Lua runs */
+    } else if (sig == SIGPIPE) {
+        hook_running(); /* the hook finds out whether it was stdout */
+    } else if (sig == SIGINT && state.interactive) {
+        state.break_line = 1;
+        notice();
+    } else {
+        request_stop(sig == SIGINT ? STOP_SIGINT : sig == SIGTERM ? STOP_SIGTERM : STOP_TIMEOUT);
+    }
+    errno = saved;
+}
+
+/* ---- outside of the handlers ---- */
+
+/* Was SIGINT pressed in the REPL? Whoever asks first deals with it. */
+static bool take_break(void)
+{
+    if (!state.break_line)
+        return false;
+    state.break_line = 0;
+    uint64_t count;
+    ssize_t n = read(state.eventfd, &count, sizeof count);
+    (void)n;
+    return true;
+}
+
+static void stop_hook(lua_State *L, lua_Debug *ar)
+{
+    (void)ar;
+    lua_sethook(L, NULL, 0, 0);
+    struct runtime *rt = state.rt;
+    if (state.stop != STOP_NONE) {
+        if (sched_interrupted(rt->sched))
+            return; /* the loop was faster, and the cancellation is on its way */
+        sched_interrupt(rt->sched, reasons[state.stop]);
+        sched_raise_interrupted(L, rt->sched);
+    }
+    if (take_break())
+        luaL_error(L, "interrupted!");
+    if (ferror(stdout) && !state.pipe_broke) {
+        state.pipe_broke = 1;
+        bind_fail(L, rt, ERROR_IO, "cannot write to stdout: %s", strerror(EPIPE));
+    }
+}
+
+static void on_loop(uv_async_t *async)
+{
+    (void)async;
+    if (state.stop != STOP_NONE)
+        sched_interrupt(state.rt->sched, reasons[state.stop]);
+    if (take_break() && state.interrupted)
+        state.interrupted(state.interrupted_data);
+}
+
+static bool pending(void *data)
+{
+    (void)data;
+    return state.stop != STOP_NONE || state.break_line;
+}
+
+static void handle(int sig, int flags)
+{
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = flags};
+    sigfillset(&sa.sa_mask);
+    sigaction(sig, &sa, NULL);
+}
+
+void signals_ignore_pipe(void)
+{
+    /* A handler and not SIG_IGN: child processes get the default back when they exec. */
+    handle(SIGPIPE, SA_RESTART);
+}
+
+bool signals_start(struct runtime *rt, double timeout)
+{
+    state.rt = rt;
+    state.thread = pthread_self();
+    snprintf(too_long, sizeof too_long, "the script took longer than %g s (--timeout)", timeout);
+    state.eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (state.eventfd < 0)
+        return false;
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = TIMER_SIGNAL};
+    if (timer_create(CLOCK_MONOTONIC, &event, &state.timer) != 0)
+        return false;
+    int rc = uv_async_init(sched_loop(rt->sched), &state.async, on_loop);
+    if (rc != 0) {
+        errno = -rc;
+        return false;
+    }
+    uv_unref((uv_handle_t *)&state.async);
+    rt->interrupt.fd = state.eventfd;
+    rt->interrupt.check = pending;
+    state.watching = 1;
+    /* No SA_RESTART: a read from a terminal or pipe ends, and the hook gets its turn. */
+    handle(SIGINT, 0);
+    handle(SIGTERM, 0);
+    handle(TIMER_SIGNAL, 0);
+    if (timeout > 0)
+        arm(timeout);
+    return true;
+}
+
+void signals_stop(void)
+{
+    if (!state.watching)
+        return;
+    state.watching = 0;
+    uv_close((uv_handle_t *)&state.async, NULL); /* static: nothing to free once it is closed */
+    state.rt->interrupt.fd = -1;
+    if (state.stop == STOP_NONE)
+        timer_delete(state.timer);
+}
+
+int signals_received(void)
+{
+    return state.stop == STOP_SIGINT ? SIGINT : state.stop == STOP_SIGTERM ? SIGTERM : 0;
+}
+
+const char *signals_reason(void)
+{
+    return reasons[state.stop];
+}
+
+bool signals_pipe_broke(void)
+{
+    return state.pipe_broke != 0;
+}
+
+void signals_interactive(void (*interrupted)(void *data), void *data)
+{
+    state.interrupted = interrupted;
+    state.interrupted_data = data;
+    state.break_line = 0;
+    state.interactive = interrupted != NULL;
+}

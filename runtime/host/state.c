@@ -1,0 +1,160 @@
+/* The Lua state: what is in it before the script runs. Nothing is loaded that was not asked for. */
+#include "host/embedded.h"
+#include "host/host.h"
+#include "host/script.h"
+
+#include <lualib.h>
+#include <stdlib.h>
+#include <string.h>
+
+static char registry_key; /* its address is the key of the host */
+
+struct host *state_host(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &registry_key);
+    struct host *h = lua_touserdata(L, -1);
+    lua_pop(L, 1);
+    return h;
+}
+
+/* ---- modules ---- */
+
+static int compare_name(const void *name, const void *module)
+{
+    return strcmp(name, ((const struct embedded_module *)module)->name);
+}
+
+static int load_embedded(lua_State *L, const char *name)
+{
+    const struct embedded_module *m =
+        bsearch(name, embedded_modules, embedded_count, sizeof *m, compare_name);
+    if (m == NULL)
+        return 0;
+    if (luaL_loadbufferx(L, (const char *)m->code, m->size, name, "b") != LUA_OK)
+        return lua_error(L);
+    lua_pushliteral(L, ":embedded:");
+    return 2;
+}
+
+/* As DIR/dbrun/config.lua or DIR/dbrun/init.lua, but called what it is called inside the binary. */
+static int load_from_folder(lua_State *L, const char *folder, const char *name)
+{
+    luaL_gsub(L, name, ".", "/");
+    lua_pushfstring(L, "%s/%s.lua", folder, lua_tostring(L, -1));
+    if (luaL_loadfile(L, lua_tostring(L, -1)) == LUA_ERRFILE) {
+        lua_pop(L, 2);
+        lua_pushfstring(L, "%s/%s/init.lua", folder, lua_tostring(L, -1));
+        if (luaL_loadfile(L, lua_tostring(L, -1)) == LUA_ERRFILE)
+            return 0;
+    }
+    if (!lua_isfunction(L, -1))
+        return luaL_error(L, "error loading module '%s':\n\t%s", name, lua_tostring(L, -1));
+    lua_insert(L, -2);
+    return 2;
+}
+
+/* Comes before package.path: the binary's own modules fit it, an installed older rock may not. */
+static int search_own(lua_State *L)
+{
+    const char *name = luaL_checkstring(L, 1);
+    if (strncmp(name, "dbrun", 5) != 0 || (name[5] != '.' && name[5] != '\0'))
+        return 0;
+    const char *folder = getenv("DBRUN_LUA_DIR");
+    if (folder != NULL && *folder != '\0')
+        return load_from_folder(L, folder, name);
+    return load_embedded(L, name);
+}
+
+/* Comes last: what others brought (argparse) serves only where it is not installed. */
+static int search_others(lua_State *L)
+{
+    return load_embedded(L, luaL_checkstring(L, 1));
+}
+
+static void add_searchers(lua_State *L)
+{
+    lua_getglobal(L, "package");
+    lua_getfield(L, -1, "searchers");
+    lua_Integer n = luaL_len(L, -1);
+    for (lua_Integer i = n; i >= 2; i--) { /* the first one is package.preload's */
+        lua_geti(L, -1, i);
+        lua_seti(L, -2, i + 1);
+    }
+    lua_pushcfunction(L, search_own);
+    lua_seti(L, -2, 2);
+    lua_pushcfunction(L, search_others);
+    lua_seti(L, -2, n + 2);
+    lua_pop(L, 2);
+}
+
+/* ---- what the script sees ---- */
+
+static void push_arg(lua_State *L, const struct host *h)
+{
+    int script = h->options.script == h->argc ? 0 : h->options.script;
+    lua_createtable(L, h->argc - script, script + 1);
+    for (int i = 0; i < h->argc; i++) {
+        lua_pushstring(L, i == script && h->script[0] != '\0' ? h->script : h->argv[i]);
+        lua_rawseti(L, -2, i - script);
+    }
+    lua_setglobal(L, "arg");
+}
+
+static void set_string(lua_State *L, const char *key, const char *value)
+{
+    if (value == NULL)
+        return;
+    lua_pushstring(L, value);
+    lua_setfield(L, -2, key);
+}
+
+/* core.options, on top of the stack. */
+static void fill_options(lua_State *L, const struct options *o)
+{
+    char program[PATH_MAX];
+    set_string(L, "env_file", o->env_file);
+    lua_pushboolean(L, o->no_dotenv);
+    lua_setfield(L, -2, "no_env");
+    lua_pushboolean(L, o->stack);
+    lua_setfield(L, -2, "stack");
+    if (o->timeout > 0) {
+        lua_pushnumber(L, o->timeout);
+        lua_setfield(L, -2, "timeout");
+    }
+    set_string(L, "log", o->log);
+    set_string(L, "log_format", o->log_format);
+    lua_newtable(L);
+    lua_setfield(L, -2, "overlay");
+    if (script_program(program, sizeof program))
+        set_string(L, "program", program);
+}
+
+static void open_core(lua_State *L, struct host *h)
+{
+    h->rt = bind_open(L);
+    if (h->options.log != NULL)
+        h->rt->log->level = h->options.log_level;
+    if (h->options.log_format != NULL)
+        h->rt->log->json = strcmp(h->options.log_format, "json") == 0;
+    luaL_requiref(L, "dbrun.core", bind_core, 0);
+    lua_getfield(L, -1, "options");
+    fill_options(L, &h->options);
+    lua_pop(L, 2);
+}
+
+void state_fill(lua_State *L, struct host *h)
+{
+    luaL_checkversion(L);
+    lua_pushlightuserdata(L, h);
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &registry_key);
+    if (h->options.no_env) { /* tells the libraries to leave the environment alone */
+        lua_pushboolean(L, 1);
+        lua_setfield(L, LUA_REGISTRYINDEX, "LUA_NOENV");
+    }
+    luaL_openlibs(L);
+    push_arg(L, h);
+    add_searchers(L);
+    open_core(L, h);
+    finish_install(L);
+    lua_gc(L, LUA_GCGEN, 0, 0);
+}
