@@ -13,6 +13,8 @@ local runner <const> = require "bench.lib.runner"
 local servers <const> = require "bench.lib.servers"
 local shell <const> = require "bench.lib.shell"
 
+local JSON_STYLE <const> = { indent = 2, sort_keys = true }
+
 local function parser()
     local p <const> = cli.parser {
         name = "dbrun scripts/bench/run.lua",
@@ -76,7 +78,7 @@ end
 
 local function write_all(results, facts, dir)
     shell.must { "mkdir", "-p", dir }
-    shell.write(dir .. "/bench.json", json.encode(report.document(results, facts)) .. "\n")
+    shell.write(dir .. "/bench.json", json.encode(report.document(results, facts), JSON_STYLE) .. "\n")
     shell.write(dir .. "/bench.md", report.markdown(results, facts))
     shell.write(dir .. "/bench.svg", picture.draw(results, facts))
 end

@@ -1,5 +1,6 @@
 -- The results as people and programs read them: a table for the terminal, Markdown for the README, JSON.
 local cli <const> = require "dbrun.cli"
+local json <const> = require "dbrun.json"
 local metrics <const> = require "bench.lib.metrics"
 
 local M = {}
@@ -110,9 +111,9 @@ end
 ---@param facts bench.Facts
 ---@return table
 function M.document(results, facts)
-    local workloads <const> = {}
+    local workloads <const> = json.array {}
     for i, r in ipairs(results) do
-        local rows <const> = {}
+        local rows <const> = json.array {}
         for j, row in ipairs(r.rows) do
             rows[j] = {
                 metric = row.metric, ours = row.ours, ours_value = row.ours_value, other = row.other,
@@ -122,7 +123,7 @@ function M.document(results, facts)
         end
         workloads[i] = {
             id = r.id, title = r.title, metric = r.metric, rows = rows, samples = r.samples, kinds = r.kinds,
-            missing = r.missing, failure = r.failure,
+            missing = json.array(r.missing), failure = r.failure,
         }
     end
     return { facts = facts, workloads = workloads }
