@@ -41,6 +41,7 @@ struct runtime *bind_open(lua_State *L)
     rt->log->level = LOG_LEVEL_WARN;
     rt->log->fd = STDERR_FILENO;
     rt->interrupt.fd = -1;
+    rt->sched = sched_new(L); /* before the metatable, so that it is finalised after the runtime */
     lua_createtable(L, 0, 1);
     lua_pushcfunction(L, runtime_gc);
     lua_setfield(L, -2, "__gc");
@@ -54,7 +55,6 @@ struct runtime *bind_open(lua_State *L)
     if (!rt->secrets)
         luaL_error(L, "not enough memory");
     rt->log->secrets = rt->secrets;
-    rt->sched = sched_new(L);
     sched_set_errors(rt->sched, push_error, rt);
     rt->workers = workers_new(sched_loop(rt->sched));
     if (!rt->workers)
