@@ -1,0 +1,251 @@
+--- What the scripts that ship have in common on the command line: options, exit statuses, tables, times, colours.
+--- A script is `return cli.main("name", fn)`: `fn` returns its exit status, and whatever it raises becomes one
+--- readable message on stderr and the status 1 or 2.
+local errors = require "dbrun.error"
+
+local M = {}
+
+--- Exit statuses (README): 0 ok, 1 the work failed, 2 wrong usage or configuration.
+M.OK = 0
+M.FAILED = 1
+M.USAGE = 2
+
+local HELP <const> = {}
+
+local function add_help(parser)
+    parser:add_help(false)
+    parser:flag("-h --help", "Show this help and exit.")
+        :action(function() error({ [HELP] = parser:get_help() }, 0) end)
+end
+
+---A parser whose mistakes are errors of kind `usage` and whose --help ends the parse.
+---@param spec { name: string, description: string, examples?: string[], epilog?: string }
+---    name: what the user types, as in "dbrun scripts/seed.lua"; examples: one command line each
+---@return table parser an argparse parser; give it to cli.parse
+function M.parser(spec)
+    local argparse = require "argparse"
+    local parser = argparse { name = spec.name, description = spec.description }
+    parser:help_max_width(100)
+    local epilog = {}
+    if spec.examples then
+        epilog[#epilog + 1] = "Examples:"
+        for _, example in ipairs(spec.examples) do epilog[#epilog + 1] = "   " .. example end
+    end
+    if spec.epilog then
+        if #epilog > 0 then epilog[#epilog + 1] = "" end
+        epilog[#epilog + 1] = spec.epilog
+    end
+    if #epilog > 0 then parser:epilog(table.concat(epilog, "\n")) end
+    add_help(parser)
+    return parser
+end
+
+---Adds a command to a parser made by cli.parser.
+---@param parser table
+---@param name string
+---@param description string
+---@return table command an argparse command
+function M.command(parser, name, description)
+    local command = parser:command(name, description)
+    command:help_max_width(100)
+    add_help(command)
+    return command
+end
+
+---Parses a command line.
+---@param parser table made by cli.parser
+---@param argv string[]
+---@return table? args nil when --help was asked for
+---@return string? help the help text then
+---Raises an error of kind `usage`.
+function M.parse(parser, argv)
+    parser.error = function(at, message)
+        errors.raise {
+            kind = "usage",
+            message = message,
+            hint = ("%s --help"):format(at:_get_fullname()),
+        }
+    end
+    local ok, result = pcall(parser.parse, parser, argv)
+    if ok then return result end
+    if type(result) == "table" and rawget(result, HELP) then return nil, result[HELP] end
+    error(result, 0)
+end
+
+---A converter for argparse's :convert that takes a number of seconds or more of something, from `least` upwards.
+---@param least number smallest value allowed
+---@param what string what was expected, for the message: "a number of seconds"
+---@return fun(text: string): number?, string?
+function M.number(least, what)
+    return function(text)
+        local n = tonumber(text)
+        if not n or n ~= n or n == math.huge or n < least then
+            return nil, ("expected %s, got '%s'"):format(what, text)
+        end
+        return n
+    end
+end
+
+---As cli.number, for whole numbers.
+---@param least integer
+---@param what string
+---@return fun(text: string): integer?, string?
+function M.integer(least, what)
+    return function(text)
+        local n = math.tointeger(tonumber(text))
+        if not n or n < least then return nil, ("expected %s, got '%s'"):format(what, text) end
+        return n
+    end
+end
+
+---A converter that splits `a,b,c`.
+---@param text string
+---@return string[]
+function M.list(text)
+    local list = {}
+    for item in text:gmatch "[^,%s]+" do list[#list + 1] = item end
+    return list
+end
+
+-- ---- output ----
+
+---Writes to standard output; a full disk or a closed pipe is an error and not silence.
+---@param ... string
+---Raises an error of kind `io`.
+function M.write(...)
+    local ok, why = io.stdout:write(...)
+    if ok then return end
+    errors.raise { kind = "io", message = ("cannot write to standard output: %s"):format(why) }
+end
+
+---cli.write with a line end.
+---@param ... string
+function M.print(...)
+    M.write(...)
+    M.write("\n")
+end
+
+---A line for a person who watches, on stderr, so that standard output stays clean.
+---@param ... string
+function M.note(...)
+    io.stderr:write(...)
+    io.stderr:write("\n")
+end
+
+---How wide a text is on a terminal, in columns (colour codes count nothing, each character one).
+---@param text string
+---@return integer
+function M.width(text)
+    local plain = text:gsub("\27%[[%d;]*m", "")
+    return utf8.len(plain) or #plain
+end
+
+---Lines of a table whose columns are aligned.
+---@param rows string[][]
+---@param opts? { indent?: integer, gap?: integer, right?: table<integer, boolean> } right: columns to align right
+---@return string[] lines without trailing blanks
+function M.table(rows, opts)
+    opts = opts or {}
+    local widths, last = {}, 0
+    for _, row in ipairs(rows) do
+        last = math.max(last, #row)
+        for i, cell in ipairs(row) do widths[i] = math.max(widths[i] or 0, M.width(cell)) end
+    end
+    local lines, gap = {}, (" "):rep(opts.gap or 2)
+    for _, row in ipairs(rows) do
+        local cells = {}
+        for i, cell in ipairs(row) do
+            local pad = (" "):rep(widths[i] - M.width(cell))
+            cells[i] = opts.right and opts.right[i] and pad .. cell or cell .. pad
+        end
+        lines[#lines + 1] = ((" "):rep(opts.indent or 0) .. table.concat(cells, gap)):gsub("%s+$", "")
+    end
+    return lines
+end
+
+---A span of time as people write it: "0.4 ms", "12 ms", "3.20 s", "2 min 05 s".
+---@param seconds number
+---@return string
+function M.duration(seconds)
+    if seconds < 0.00995 then return ("%.1f ms"):format(seconds * 1000) end
+    if seconds < 0.9995 then return ("%.0f ms"):format(seconds * 1000) end
+    if seconds < 59.995 then return ("%.2f s"):format(seconds) end
+    local whole = math.floor(seconds + 0.5)
+    if whole < 3600 then return ("%d min %02d s"):format(whole // 60, whole % 60) end
+    return ("%d h %02d min"):format(whole // 3600, whole % 3600 // 60)
+end
+
+---A count with its thousands apart: 100000 -> "100,000".
+---@param n integer
+---@return string
+function M.count(n)
+    local digits = ("%d"):format(n)
+    local sign, rest = digits:match "^(-?)(%d+)$"
+    rest = rest:reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", "")
+    return sign .. rest
+end
+
+---"1 migration", "3 migrations".
+---@param n integer
+---@param one string
+---@param many? string default: one .. "s"
+---@return string
+function M.plural(n, one, many)
+    return ("%s %s"):format(M.count(n), n == 1 and one or many or one .. "s")
+end
+
+local CODES <const> = { bold = "1", dim = "2", red = "31", green = "32", yellow = "33", cyan = "36" }
+
+---Functions that colour a text, or leave it alone where `fd` is no terminal that wants colours.
+---@param fd integer 1 or 2
+---@return table<string, fun(text: string): string> style bold, dim, red, green, yellow, cyan
+function M.style(fd)
+    local on = require("dbrun.tty").colour(fd)
+    local style = {}
+    for name, code in pairs(CODES) do
+        style[name] = on and function(text) return "\27[" .. code .. "m" .. text .. "\27[0m" end
+            or function(text) return text end
+    end
+    return style
+end
+
+-- ---- the outermost frame ----
+
+---The text an error is shown with: the message, then what belongs to it.
+---@param name string of the script
+---@param e table error object
+---@return string
+local function shown(name, e)
+    if e.kind == "usage" then
+        local help = e.hint and (" (help: %s)"):format(e.hint) or ""
+        return ("%s: %s%s"):format(name, e.message, help)
+    end
+    return ("%s: %s"):format(name, e.text or tostring(e))
+end
+
+local function on_error(e)
+    if errors.is(e) then return e end
+    return { bug = debug.traceback(tostring(e), 2) }
+end
+
+---Runs a script: returns its exit status, turns errors into a message and a status.
+---@param name string the script's short name, in front of messages
+---@param fn fun(): integer? its work; nil counts as 0
+---@return integer status
+---Raises what is not an ordinary failure: an interruption (the host turns it into 130 or 143) and mistakes in the
+---program itself, with their traceback.
+function M.main(name, fn)
+    local ok, result = xpcall(fn, on_error)
+    local flushed, why = io.stdout:flush()
+    if ok and not flushed then
+        M.note(("%s: cannot write to standard output: %s"):format(name, why))
+        return M.FAILED
+    end
+    if ok then return result or M.OK end
+    if result.bug then error(result.bug, 0) end
+    if result.kind == "cancelled" then error(result, 0) end
+    M.note(shown(name, result))
+    return (result.kind == "usage" or result.kind == "config") and M.USAGE or M.FAILED
+end
+
+return M

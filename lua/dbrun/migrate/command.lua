@@ -1,0 +1,146 @@
+--- The command line of migrations.
+local cli = require "dbrun.cli"
+
+local M = {}
+
+local EXAMPLES <const> = {
+    "dbrun scripts/migrate.lua new add_alerts        make an empty migration",
+    "dbrun scripts/migrate.lua status --exit-code    1 when something is pending: for CI",
+    "dbrun scripts/migrate.lua up                    apply what is pending",
+    "dbrun scripts/migrate.lua up --to 20250301120000",
+    "dbrun scripts/migrate.lua down --steps 2        take back the last two",
+    "dbrun --stack scripts/migrate.lua up            on the private servers of this project",
+}
+
+local EPILOG <const> = [[
+Files are dbmate's: NUMBER_name.sql with a section '-- migrate:up' and a section '-- migrate:down'.
+Each runs in one transaction with its row in schema_migrations; 'transaction:false' on the directive line runs its
+statements one by one. The database is MIGRATION_DATABASE_URL, else DATABASE_URL (see: dbrun scripts/config.lua).
+Exit status: 0 done, 1 a migration failed, 2 wrong usage or configuration.]]
+
+local seconds = cli.number(0, "a number of seconds")
+local positive = cli.integer(1, "a whole number of at least 1")
+
+local function common(command)
+    command:option("--dir", "Folder with migrations; may be given several times (default: DBRUN_MIGRATIONS_DIR, "
+        .. "scripts/migrations)."):count "*":target "dirs":argname "FOLDER"
+    command:option("--table", "Table that records the versions."):argname "NAME":default "schema_migrations"
+end
+
+local function writing(command)
+    common(command)
+    command:option("--lock-wait", "How long to wait for another migrator (default 60)."):argname "S":convert(seconds)
+    command:option("--lock-timeout", "How long a statement may wait for a table in use (default 5; 0 = for ever).")
+        :argname "S":convert(seconds)
+    command:option("--statement-timeout", "Limit for each statement (default: none)."):argname "S":convert(seconds)
+end
+
+local function parser()
+    local p = cli.parser {
+        name = "dbrun scripts/migrate.lua",
+        description = "Apply, take back and list the migrations of a database.",
+        examples = EXAMPLES,
+        epilog = EPILOG,
+    }
+    p:command_target "command"
+    local up = cli.command(p, "up", "Apply what is pending.")
+    writing(up)
+    up:option("--to", "Stop after this version."):argname "VERSION"
+    up:option("--steps", "Apply at most so many."):argname "N":convert(positive)
+    up:flag("--strict", "Refuse files that are older than the last applied one.")
+    local down = cli.command(p, "down", "Take back the last ones applied.")
+    writing(down)
+    down:option("--steps", "How many (default 1)."):argname "N":convert(positive)
+    local status = cli.command(p, "status", "List the files and say which are applied.")
+    common(status)
+    status:flag("--exit-code", "Exit with 1 when something is pending.")
+    status:flag("--quiet", "Print nothing.")
+    local new = cli.command(p, "new", "Make an empty migration, named after the time and NAME.")
+    new:argument("name", "Words for the file's name.")
+    new:option("--dir", "Folder for it."):count "*":target "dirs":argname "FOLDER"
+    return p
+end
+
+---Tells a person what happens, as it happens.
+local function console()
+    local style = cli.style(1)
+    local live = require("dbrun.tty").isatty(1)
+    local verb = { up = { "applying", "applied" }, down = { "undoing", "undone" } }
+    return {
+        target = function(target) cli.print("Target: ", style.bold(target)) end,
+        waiting = function(holder, waited)
+            cli.note(("waiting for the migration lock (%s): it is held by %s"):format(cli.duration(waited), holder))
+        end,
+        begin = function(file, direction)
+            if not live then return end
+            cli.write(("%s  %s ..."):format(verb[direction][1], file.name))
+            io.stdout:flush()
+        end,
+        done = function(file, direction, took)
+            local line = ("%s  %s  %s"):format(verb[direction][2], file.name, style.dim(cli.duration(took)))
+            cli.print(live and "\r\27[K" or "", line)
+            io.stdout:flush()
+        end,
+    }
+end
+
+local run = {}
+
+function run.up(args)
+    local migrate = require "dbrun.migrate"
+    args.listener = console()
+    local done = migrate.up(args)
+    if #done == 0 then
+        cli.print "Nothing to apply: the database is up to date."
+    else
+        cli.print(("%s applied."):format(cli.plural(#done, "migration")))
+    end
+    return cli.OK
+end
+
+function run.down(args)
+    local migrate = require "dbrun.migrate"
+    args.listener = console()
+    local done = migrate.down(args)
+    if #done == 0 then
+        cli.note "migrate: nothing to take back: no migration of these folders is applied"
+        return cli.FAILED
+    end
+    cli.print(("%s taken back."):format(cli.plural(#done, "migration")))
+    return cli.OK
+end
+
+function run.status(args)
+    local state = require("dbrun.migrate").status(args)
+    if not args.quiet then
+        for _, entry in ipairs(state.files) do
+            cli.print(entry.applied and "[X] " or "[ ] ", entry.file.name)
+        end
+        cli.print(("\nApplied: %d\nPending: %d"):format(state.applied, state.pending))
+        if #state.missing > 0 then
+            cli.note(("migrate: %s in the database without a file: %s"):format(
+                cli.plural(#state.missing, "version"), table.concat(state.missing, ", ")))
+        end
+    end
+    return args.exit_code and state.pending > 0 and cli.FAILED or cli.OK
+end
+
+function run.new(args)
+    cli.print(require("dbrun.migrate").new(args.name, args))
+    return cli.OK
+end
+
+---@param argv string[]
+---@return integer status
+function M.main(argv)
+    return cli.main("migrate", function()
+        local args, help = cli.parse(parser(), argv)
+        if not args then
+            cli.print(help)
+            return cli.OK
+        end
+        return run[args.command](args)
+    end)
+end
+
+return M

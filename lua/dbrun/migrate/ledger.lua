@@ -1,0 +1,97 @@
+--- The table that says which migrations were applied: schema_migrations(version), as dbmate keeps it.
+--- Every function takes a connection (or an engine): whatever has `query`, `one`, `value` and `exec`.
+local M = {}
+
+---@class dbrun.migrate.Ledger
+---@field schema string
+---@field name string
+---@field sql string both, quoted
+---@field exists boolean
+---@field schema_exists boolean
+
+M.DEFAULT_TABLE = "schema_migrations"
+
+local LOCATE <const> = [[
+select current_schema()::text as current,
+       (select setting from pg_catalog.pg_settings where name = 'search_path' and source = 'client') as path]]
+
+local LOOK <const> = [[
+select to_regclass($1) is not null as has_table, to_regnamespace($2) is not null as has_schema]]
+
+local function quote(identifier)
+    return '"' .. identifier:gsub('"', '""') .. '"'
+end
+
+---The first entry of a search_path as it is written: `"My App", public` -> My App.
+local function first_of(path)
+    local quoted = path:match '^%s*"(.-)"%s*,' or path:match '^%s*"(.*)"%s*$'
+    if quoted then return (quoted:gsub('""', '"')) end
+    return path:match "^%s*([^,]-)%s*," or path:match "^%s*(.-)%s*$"
+end
+
+---Finds the table: the schema is the one in its name, else the first of the search_path in the URL, else the server's
+---current schema, else public.
+---@param conn table
+---@param name string "schema_migrations" or "schema.table"
+---@return dbrun.migrate.Ledger
+function M.locate(conn, name)
+    local schema, rest = name:match "^([^.]+)%.(.+)$"
+    if not schema then
+        local row = conn:one(LOCATE)
+        local asked = row.path and first_of(row.path)
+        schema = asked and asked ~= "" and asked ~= "$user" and asked or row.current or "public"
+        rest = name
+    end
+    return M.refresh(conn, { schema = schema, name = rest, sql = quote(schema) .. "." .. quote(rest) })
+end
+
+---Looks again whether table and schema are there.
+---@param conn table
+---@param ledger dbrun.migrate.Ledger
+---@return dbrun.migrate.Ledger ledger the same one
+function M.refresh(conn, ledger)
+    local row = conn:one(LOOK, ledger.sql, quote(ledger.schema))
+    ledger.exists, ledger.schema_exists = row.has_table, row.has_schema
+    return ledger
+end
+
+---Makes the table, and its schema, where they are missing.
+---@param conn table
+---@param ledger dbrun.migrate.Ledger
+function M.create(conn, ledger)
+    if ledger.exists then return end
+    if not ledger.schema_exists then
+        conn:exec("create schema if not exists " .. quote(ledger.schema))
+    end
+    conn:exec(("create table if not exists %s (version varchar primary key)"):format(ledger.sql))
+    ledger.exists, ledger.schema_exists = true, true
+end
+
+---The versions that were applied.
+---@param conn table
+---@param ledger dbrun.migrate.Ledger
+---@return table<string, true>
+function M.applied(conn, ledger)
+    local set = {}
+    if not ledger.exists then return set end
+    for _, row in ipairs(conn:query("select version::text as version from " .. ledger.sql)) do
+        set[row.version] = true
+    end
+    return set
+end
+
+---@param conn table
+---@param ledger dbrun.migrate.Ledger
+---@param version string
+function M.insert(conn, ledger, version)
+    conn:query(("insert into %s (version) values ($1)"):format(ledger.sql), version)
+end
+
+---@param conn table
+---@param ledger dbrun.migrate.Ledger
+---@param version string
+function M.delete(conn, ledger, version)
+    conn:query(("delete from %s where version::text = $1"):format(ledger.sql), version)
+end
+
+return M

@@ -1,0 +1,79 @@
+--- One migrator at a time: a session's advisory lock, taken by trying in a loop.
+--- A statement that waits inside the server would hold back CREATE INDEX CONCURRENTLY of the one who has the lock; a
+--- loop does not, and can say who has it.
+local errors = require "dbrun.error"
+local task = require "dbrun.task"
+
+local M = {}
+
+local TRY <const> = "select pg_catalog.pg_try_advisory_lock($1)"
+local UNLOCK <const> = "select pg_catalog.pg_advisory_unlock($1)"
+local HOLDER <const> = [[
+select a.pid, coalesce(nullif(a.application_name, ''), 'no application name') as application,
+       coalesce(a.usename, '?') as role, coalesce(host(a.client_addr), 'local socket') as client,
+       to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') as since, a.state
+  from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a using (pid)
+ where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+   and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+   and l.classid::bigint = (($1::bigint >> 32) & 4294967295) and l.objid::bigint = ($1::bigint & 4294967295)
+ limit 1]]
+
+---The lock's key for a ledger: two tables, two locks. (FNV-1a, 64 bits.)
+---@param ledger dbrun.migrate.Ledger
+---@return integer
+function M.key(ledger)
+    local hash = 0xcbf29ce484222325
+    for _, byte in ipairs { ("dbrun migrate " .. ledger.sql):byte(1, -1) } do
+        hash = (hash ~ byte) * 0x100000001b3
+    end
+    return hash
+end
+
+---Who holds the lock, in words; nil when nobody does any more.
+---@param conn table
+---@param key integer
+---@return string?
+function M.holder(conn, key)
+    local row = conn:one(HOLDER, key)
+    if not row then return nil end
+    return ("process %d (%s, role %s, %s, connected since %s, %s)"):format(
+        row.pid, row.application, row.role, row.client, row.since, row.state or "state unknown")
+end
+
+---Takes the lock, waiting at most `wait` seconds.
+---@param conn table a leased connection: the lock belongs to its session
+---@param key integer
+---@param wait number seconds
+---@param tell fun(holder: string, waited: number) called after 1 s, then every 10 s
+---Raises an error of kind `timeout`.
+function M.take(conn, key, wait, tell)
+    local began, pause, next_word = task.now(), 0.05, 1
+    while not conn:value(TRY, key) do
+        local waited = task.now() - began
+        if waited >= wait then
+            errors.raise {
+                kind = "timeout",
+                message = ("the migration lock was not free within %g s: it is held by %s"):format(
+                    wait, M.holder(conn, key) or "somebody who is gone by now"),
+                hint = "wait for that run to end and start again, or give it longer with --lock-wait",
+            }
+        end
+        if waited >= next_word then
+            local holder = M.holder(conn, key)
+            if holder then tell(holder, waited) end
+            next_word = waited + 10
+        end
+        task.sleep(math.max(0.001, math.min(pause, wait - waited)))
+        pause = math.min(pause * 1.5, 0.5)
+    end
+end
+
+---Gives it back. A connection that cannot is closed, which frees the lock too.
+---@param conn table
+---@param key integer
+function M.release(conn, key)
+    local ok, freed = pcall(conn.value, conn, UNLOCK, key)
+    if not (ok and freed) then conn:invalidate() end
+end
+
+return M

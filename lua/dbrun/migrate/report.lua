@@ -1,0 +1,72 @@
+--- A failed statement of a file, told so that a person finds it: file, line, the line's text with a caret, what the
+--- server said, and what became of the migration.
+local errors = require "dbrun.error"
+
+local M = {}
+
+---Where character `position` of a text stands: line and column (from 1) and the line's text.
+local function locate(sql, position)
+    local byte = utf8.offset(sql, position, 1) or position
+    byte = math.max(1, math.min(byte, #sql + 1))
+    local before = sql:sub(1, byte - 1)
+    local _, newlines = before:gsub("\n", "")
+    local start = (before:match ".*\n()" or 1)
+    local text = sql:sub(start, (sql:find("\n", byte, true) or #sql + 1) - 1)
+    return newlines + 1, (utf8.len(sql, start, byte - 1, true) or byte - start) + 1, (text:gsub("\r$", ""))
+end
+
+local WIDTH <const> = 100
+
+---The line and a caret below it; a long line is cut around the place.
+local function picture(number, text, column)
+    text = text:gsub("\t", " ")
+    local count = utf8.len(text, 1, -1, true) or #text
+    local from = 1
+    if column and column > WIDTH - 20 then from = column - WIDTH // 2 end
+    local to = math.min(count, from + WIDTH - 1)
+    local first, last = utf8.offset(text, from) or 1, (utf8.offset(text, to + 1) or #text + 1) - 1
+    local shown = (from > 1 and "..." or "") .. text:sub(first, last) .. (to < count and "..." or "")
+    local label = ("%6d | "):format(number)
+    local out = { label .. shown }
+    if column then
+        out[2] = (" "):rep(#label - 2) .. "| " .. (" "):rep(column - from + (from > 1 and 3 or 0)) .. "^"
+    end
+    return table.concat(out, "\n")
+end
+
+local HINTS <const> = {
+    ["55P03"] = "somebody else uses that table: run it again at a quieter moment, or wait longer with --lock-timeout "
+        .. "(who: select pid, query from pg_stat_activity where state <> 'idle')",
+    ["57014"] = "the statement was cancelled or ran into --statement-timeout",
+    ["42501"] = "the role of this connection lacks the right: MIGRATION_DATABASE_URL can name another one",
+    ["25006"] = "this server or session is read-only: point MIGRATION_DATABASE_URL at the primary",
+    ["25001"] = "put 'transaction:false' behind '-- migrate:up' (or down): this statement cannot run in a transaction",
+}
+
+---The error of a statement, with its file and line.
+---@param e dbrun.Error what the statement raised
+---@param file string path of the migration
+---@param statement { sql: string, line: integer } as split (line: in the file)
+---@param aftermath string what became of the migration
+---@return dbrun.Error error with `file`, `line` and the whole picture in `text`
+function M.failed(e, file, statement, aftermath)
+    local line, column, text = 1, nil, statement.sql:match "^[^\r\n]*"
+    if e.position and e.position > 0 then
+        line, column, text = locate(statement.sql, e.position)
+    end
+    line = statement.line + line - 1
+    local state = e.sqlstate and " (SQLSTATE " .. e.sqlstate .. ")" or ""
+    local message = ("%s:%d: %s%s"):format(file, line, e.message, state)
+    local out = { message, picture(line, text, column) }
+    local hint = e.hint or HINTS[e.sqlstate]
+    for _, field in ipairs { { "detail", e.detail }, { "hint", hint }, { "context", e.context } } do
+        if field[2] then out[#out + 1] = ("  %s: %s"):format(field[1], (field[2]:gsub("\n", "\n    "))) end
+    end
+    out[#out + 1] = "  " .. aftermath
+    return errors.new {
+        kind = e.kind, message = message, sqlstate = e.sqlstate, detail = e.detail, hint = hint, context = e.context,
+        retryable = e.retryable, outcome = e.outcome, file = file, line = line, text = table.concat(out, "\n"),
+    }
+end
+
+return M

@@ -1,0 +1,102 @@
+--- Seeds: Lua files that fill a database, each in a transaction of its own, written so that running them again makes
+--- nothing twice.
+---
+---     require("dbrun.seed").run { only = { "sources" } }
+---
+--- `dbrun scripts/seed.lua` is the command line over this module (dbrun.seed.command).
+local config = require "dbrun.config"
+local errors = require "dbrun.error"
+local files = require "dbrun.seed.files"
+local task = require "dbrun.task"
+
+local M = {}
+
+---@class dbrun.seed.Options
+---@field engine? table default: db.async
+---@field dir? string folder (default: the key DBRUN_SEEDS_DIR)
+---@field env? string run the files of this sub-folder too, after the others
+---@field only? string[] names of the seeds to run
+---@field dry_run? boolean run all in one transaction and roll it back
+---@field force? boolean passed on to the seeds as ctx.force
+---@field listener? { target?: fun(target: string), done?: fun(seed: dbrun.seed.Done) }
+
+---@class dbrun.seed.Done
+---@field name string
+---@field result integer|string|nil what the seed returned
+---@field seconds number
+
+---The error of a seed, with its name in front; an interruption stays what it is.
+local function raise_failed(e, file, done, opts)
+    if errors.is(e, "cancelled") then error(e, 0) end
+    local where, kind = file.path, errors.is(e) and e.kind or "query"
+    local why = tostring(e):gsub("\n", "\n  ")
+    local kept = opts.dry_run and "Nothing was kept: this was a dry run."
+        or ("Nothing of it was kept%s."):format(done > 0 and "; what ran before it stays" or "")
+    errors.raise {
+        kind = kind == "usage" and "query" or kind,
+        message = ("%s failed: %s"):format(where, errors.is(e) and e.message or why),
+        sqlstate = errors.is(e) and e.sqlstate or nil,
+        text = ("%s failed: %s\n  %s"):format(where, why, kept),
+    }
+end
+
+local function run_one(parent, file, seed, opts)
+    local began, result = task.now(), nil
+    parent:transaction(function(tx)
+        local ctx = require("dbrun.seed.context").new(tx, file, opts)
+        result = seed.run(ctx)
+    end)
+    return { name = file.name, result = result, seconds = task.now() - began }
+end
+
+---Runs every seed on `parent`: an engine, or the transaction of a dry run.
+local function run_all(parent, list, seeds, opts)
+    local done = {}
+    for i, file in ipairs(list) do
+        local ok, result = xpcall(run_one, function(e)
+            return errors.is(e) and e or debug.traceback(tostring(e), 2)
+        end, parent, file, seeds[i], opts)
+        if not ok then raise_failed(result, file, #done, opts) end
+        done[i] = result
+        if opts.listener and opts.listener.done then opts.listener.done(result) end
+    end
+    return done
+end
+
+local ROLL_BACK <const> = setmetatable({}, { __tostring = function() return "the end of a dry run" end })
+
+local function dry_run(engine, list, seeds, opts)
+    local done
+    local ok, e = pcall(engine.transaction, engine, function(tx)
+        done = run_all(tx, list, seeds, opts)
+        error(ROLL_BACK, 0)
+    end)
+    if not ok and e ~= ROLL_BACK then error(e, 0) end
+    return done
+end
+
+---Runs the seeds of a folder.
+---@param opts? dbrun.seed.Options
+---@return dbrun.seed.Done[]
+---Raises errors of kind `config` (folder), `usage` (a name that is not there), and that of the seed that failed.
+function M.run(opts)
+    opts = opts or {}
+    local list = files.list(opts.dir or config.DBRUN_SEEDS_DIR, opts.env)
+    if opts.only and #opts.only > 0 then list = files.select(list, opts.only) end
+    local seeds = {}
+    for i, file in ipairs(list) do seeds[i] = files.load(file) end
+    local engine = opts.engine or require("dbrun.db").async
+    if opts.listener and opts.listener.target then
+        opts.listener.target(require("dbrun.target").describe(engine, config.async_database_url))
+    end
+    return (opts.dry_run and dry_run or run_all)(engine, list, seeds, opts)
+end
+
+---The command line.
+---@param argv string[]
+---@return integer status for os.exit
+function M.main(argv)
+    return require("dbrun.seed.command").main(argv)
+end
+
+return M

@@ -1,0 +1,92 @@
+--- The command line of seeds.
+local cli = require "dbrun.cli"
+
+local M = {}
+
+local EXAMPLES <const> = {
+    "dbrun scripts/seed.lua                          run all, in the order of their names",
+    "dbrun scripts/seed.lua --only sources           one (or several: a,b)",
+    "dbrun scripts/seed.lua --env staging            those of scripts/seeds/staging besides",
+    "dbrun scripts/seed.lua --dry-run                run all, keep nothing",
+    "dbrun --stack scripts/seed.lua                  on the private servers of this project",
+}
+
+local EPILOG <const> = [[
+A seed is a Lua file that returns function(ctx) or {description=, run=function(ctx)}. It runs in a transaction, ctx.db;
+ctx.redis, ctx.config, ctx.random (the same numbers in every run), ctx.progress and ctx.force are there too.
+The database is DATABASE_URL (see: dbrun scripts/config.lua).
+Exit status: 0 done, 1 a seed failed, 2 wrong usage or configuration.]]
+
+local function parser()
+    local p = cli.parser {
+        name = "dbrun scripts/seed.lua",
+        description = "Fill a database with data: safe to run again.",
+        examples = EXAMPLES,
+        epilog = EPILOG,
+    }
+    p:option("--dir", "Folder with seeds (default: DBRUN_SEEDS_DIR, scripts/seeds)."):argname "FOLDER"
+    p:option("--env", "Run the seeds of this sub-folder too, after the others."):argname "NAME"
+    p:option("--only", "Run these only; names as in 010_sources or sources."):argname "NAME,..":convert(cli.list)
+    p:flag("--dry-run", "Roll everything back at the end.")
+    p:flag("--force", "Tell the seeds to make their data again even where it is there.")
+    p:flag("--list", "List the seeds and run none.")
+    return p
+end
+
+---What a seed returned, in words.
+local function remark(result)
+    if math.type(result) == "integer" then return cli.plural(result, "row") end
+    return result and tostring(result) or ""
+end
+
+local function console()
+    local style = cli.style(1)
+    return {
+        target = function(target)
+            cli.print("Target: ", style.bold(target))
+            io.stdout:flush()
+        end,
+        done = function(seed)
+            local row = { "seeded", seed.name, remark(seed.result), style.dim(cli.duration(seed.seconds)) }
+            cli.print(cli.table({ row })[1])
+            io.stdout:flush()
+        end,
+    }
+end
+
+local function list(args)
+    local files = require "dbrun.seed.files"
+    local dir = args.dir or require("dbrun.config").DBRUN_SEEDS_DIR
+    local rows = {}
+    for i, file in ipairs(files.list(dir, args.env)) do
+        rows[i] = { file.name, files.load(file).description or "" }
+    end
+    for _, line in ipairs(cli.table(rows)) do cli.print(line) end
+    return cli.OK
+end
+
+local function run(args)
+    local done = require("dbrun.seed").run {
+        dir = args.dir, env = args.env, only = args.only, dry_run = args.dry_run, force = args.force,
+        listener = console(),
+    }
+    if args.dry_run then
+        cli.print(("%s ran; nothing was kept (--dry-run)."):format(cli.plural(#done, "seed")))
+    end
+    return cli.OK
+end
+
+---@param argv string[]
+---@return integer status
+function M.main(argv)
+    return cli.main("seed", function()
+        local args, help = cli.parse(parser(), argv)
+        if not args then
+            cli.print(help)
+            return cli.OK
+        end
+        return (args.list and list or run)(args)
+    end)
+end
+
+return M
