@@ -178,7 +178,7 @@ seed: deps
 
 bench: test-deps
 	@$(MAKE) --no-print-directory -s all
-	@$(DBRUN) scripts/bench/bench.lua
+	@$(DBRUN) scripts/bench/run.lua
 
 # ---- checking ----------------------------------------------------------------------------------------
 
