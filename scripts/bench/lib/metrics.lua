@@ -30,7 +30,7 @@ M.list = {
         format = function(v) return cli.count(math.floor(v + 0.5)) .. "/s" end,
     },
     time = { label = "time", more = false, format = M.duration },
-    cpu = { label = "client CPU each", more = false, format = M.duration },
+    cpu = { label = "client CPU per operation", more = false, format = M.duration },
     memory = {
         label = "memory", more = false,
         format = function(bytes)
