@@ -152,7 +152,7 @@ void redisconn_free(struct redisconn *c)
 
 void redisconn_listen(struct redisconn *c, const struct redisconn_events *events, void *data)
 {
-    c->events = events;
+    c->events = events ? events : &no_events;
     c->data = data;
 }
 

@@ -48,7 +48,7 @@ struct redisconn *redisconn_new(int fd, struct redis_target *target, struct erro
 /* Calls that are still in its lists are forgotten. NULL is harmless. */
 void redisconn_free(struct redisconn *c);
 
-/* Who is told from now on; `events` must live as long as they are. */
+/* Who is told from now on; `events` must outlive that. NULL: nobody. */
 void redisconn_listen(struct redisconn *c, const struct redisconn_events *events, void *data);
 int redisconn_fd(const struct redisconn *c);
 enum redisconn_state redisconn_state(const struct redisconn *c);

@@ -1,0 +1,202 @@
+#include "drive/redis_login.h"
+
+#include "base/deadline.h"
+
+#include <errno.h>
+#include <string.h>
+
+enum { LOADING_PAUSE_MS = 50 };
+
+enum step { STEP_AUTH, STEP_SELECT, STEP_NAME, STEP_PING, STEPS };
+
+struct login {
+    struct redisconn *conn;
+    struct redis_call call[STEPS];
+    bool asked[STEPS];
+};
+
+static void on_done(struct redis_call *c, void *data)
+{
+    /* The driver looks at the calls once nothing is outstanding. */
+    (void)c;
+    (void)data;
+}
+
+static const struct redisconn_events events = {on_done, NULL};
+
+static bool fail(struct redisconn *c, const char *layer, const char *what, const char *hint, struct error *e)
+{
+    error_set(e, ERROR_CONNECT, "redis at %s: %s: %s", redisconn_target(c)->label, layer, what);
+    error_set_field(e, ERROR_CONTEXT, layer);
+    error_set_field(e, ERROR_HINT, hint);
+    e->outcome = OUTCOME_NOT_SENT;
+    return false;
+}
+
+/* Runs the machine until all is answered. */
+static bool drive(struct redisconn *c, uint64_t deadline, const struct drive_interrupt *intr, struct error *e)
+{
+    unsigned ready = 0;
+    for (;;) {
+        unsigned got = redisconn_step(c, ready);
+        if (got & REDISCONN_BROKEN) {
+            error_copy(e, redisconn_error(c));
+            bool tls = strstr(e->message ? e->message : "", "TLS") != NULL;
+            error_set_field(e, ERROR_CONTEXT, tls ? "TLS" : "server");
+            e->outcome = OUTCOME_NOT_SENT;
+            return false;
+        }
+        if (got & REDISCONN_DONE)
+            return true;
+        switch (drive_poll(redisconn_fd(c), got, deadline, intr, &ready)) {
+        case DRIVE_READY:
+            break;
+        case DRIVE_TIMEOUT:
+            fail(c, redisconn_state(c) == REDISCONN_HANDSHAKE ? "TLS" : "server",
+                 "connected, but no answer before the deadline",
+                 "something listens there and says nothing: is it Redis, and does it still run?", e);
+            e->retryable = true;
+            return false;
+        case DRIVE_INTERRUPTED:
+            return fail(c, "server", "interrupted", NULL, e);
+        case DRIVE_ERROR:
+            return fail(c, "server", strerror(errno), NULL, e);
+        }
+    }
+}
+
+static void ask(struct login *l, enum step s, const char *const *words, size_t n)
+{
+    struct redis_queue *q = redisconn_queue(l->conn);
+    size_t from = q->out.len;
+    resp_add_header(&q->out, n);
+    for (size_t i = 0; i < n; i++)
+        resp_add_arg(&q->out, words[i], strlen(words[i]));
+    resp_reply_clear(&l->call[s].reply);
+    redis_queue_push(q, &l->call[s], from, 1);
+    l->asked[s] = true;
+}
+
+static void ask_all(struct login *l, const struct redis_target *t)
+{
+    const char *user = t->text[REDIS_USERNAME];
+    const char *password = t->text[REDIS_PASSWORD];
+    const char *name = t->text[REDIS_CLIENT_NAME];
+    if (password && user)
+        ask(l, STEP_AUTH, (const char *[]){"AUTH", user, password}, 3);
+    else if (password)
+        ask(l, STEP_AUTH, (const char *[]){"AUTH", password}, 2);
+    if (t->db != 0) {
+        char text[RESP_INT_DIGITS + 1];
+        text[resp_format_int(t->db, text)] = '\0';
+        ask(l, STEP_SELECT, (const char *[]){"SELECT", text}, 2);
+    }
+    if (name)
+        ask(l, STEP_NAME, (const char *[]){"CLIENT", "SETNAME", name}, 3);
+    ask(l, STEP_PING, (const char *[]){"PING"}, 1);
+}
+
+/* The text of an error reply, cut to the room there is; "" when it is none. */
+static const char *refusal(const struct redis_call *c, char *out, size_t size)
+{
+    struct resp_cursor cur = resp_cursor(&c->reply);
+    struct resp_item item;
+    out[0] = '\0';
+    if (resp_next(&cur, &item) && item.type == RESP_ERROR) {
+        size_t n = item.size < size - 1 ? (size_t)item.size : size - 1;
+        memcpy(out, item.text, n);
+        out[n] = '\0';
+    }
+    return out;
+}
+
+static bool begins(const char *text, const char *word)
+{
+    return strncmp(text, word, strlen(word)) == 0;
+}
+
+static const char *hint_for(const char *text)
+{
+    if (begins(text, "NOAUTH"))
+        return "the server wants a password: REDIS_PASSWORD, or redis://:password@host";
+    if (begins(text, "WRONGPASS") || strstr(text, "invalid password"))
+        return "check the user and the password in REDIS_URL, or REDIS_USERNAME and REDIS_PASSWORD";
+    if (strstr(text, "without any password configured"))
+        return "the server knows no password for the default user: leave it out, or name a user";
+    if (begins(text, "DENIED"))
+        return "the server is in protected mode: set a password on it, or connect from its own machine";
+    if (begins(text, "NOPERM"))
+        return "the user's ACL does not allow it";
+    if (strstr(text, "max number of clients"))
+        return "raise maxclients on the server, or lower REDIS_MAX_CONNECTIONS";
+    if (strstr(text, "DB index is out of range"))
+        return "the server has fewer databases (its setting `databases`, 16 as it comes)";
+    return NULL;
+}
+
+static bool transient(const char *text)
+{
+    return begins(text, "LOADING") || begins(text, "BUSY") || begins(text, "MASTERDOWN");
+}
+
+/* PING again until a server that loads its data, or runs a long script, has time for us. */
+static bool await_ready(struct login *l, char *text, size_t size, uint64_t deadline,
+                        const struct drive_interrupt *intr, struct error *e)
+{
+    while (transient(refusal(&l->call[STEP_PING], text, size))) {
+        unsigned ready;
+        uint64_t now = mono_now();
+        if (deadline <= now)
+            return true; /* told as what the server says */
+        uint64_t pause = deadline_min(deadline, now + LOADING_PAUSE_MS * NS_PER_MS);
+        if (drive_poll(-1, 0, pause, intr, &ready) == DRIVE_INTERRUPTED)
+            return fail(l->conn, "server", "interrupted", NULL, e);
+        ask(l, STEP_PING, (const char *[]){"PING"}, 1);
+        if (!drive(l->conn, deadline, intr, e)) {
+            if (!e->retryable)
+                return false;
+            return fail(l->conn, "server", text, "it did not become ready before the deadline", e);
+        }
+    }
+    return true;
+}
+
+static bool judge(struct login *l, char *text, size_t size, uint64_t deadline,
+                  const struct drive_interrupt *intr, struct error *e)
+{
+    static const char *const layers[STEPS] = {"authentication", "database", "server", "server"};
+    if (!drive(l->conn, deadline, intr, e) || !await_ready(l, text, size, deadline, intr, e))
+        return false;
+    for (int s = 0; s < STEPS; s++) {
+        if (!l->asked[s] || !*refusal(&l->call[s], text, size))
+            continue;
+        /* A user whose ACL has no PING or no CLIENT is logged in all the same. */
+        if (begins(text, "NOPERM") && (s == STEP_PING || s == STEP_NAME))
+            continue;
+        const char *layer =
+            begins(text, "NOAUTH") || begins(text, "WRONGPASS") ? "authentication" : layers[s];
+        fail(l->conn, layer, text, hint_for(text), e);
+        e->retryable = transient(text) || strstr(text, "max number of clients") != NULL;
+        return false;
+    }
+    return true;
+}
+
+bool redis_login(struct redisconn *c, uint64_t deadline, const struct drive_interrupt *intr, struct error *e)
+{
+    struct login l = {.conn = c};
+    char text[512];
+    for (int s = 0; s < STEPS; s++)
+        resp_reply_init(&l.call[s].reply);
+    redisconn_listen(c, &events, NULL);
+    ask_all(&l, redisconn_target(c));
+    bool ok = judge(&l, text, sizeof text, deadline, intr, e);
+    if (!ok && strstr(e->message ? e->message : "", "max number of clients")) {
+        error_set_field(e, ERROR_HINT, hint_for("max number of clients"));
+        e->retryable = true;
+    }
+    for (int s = 0; s < STEPS; s++)
+        resp_reply_clear(&l.call[s].reply);
+    redisconn_listen(c, NULL, NULL);
+    return ok;
+}

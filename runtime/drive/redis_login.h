@@ -1,0 +1,14 @@
+/*
+ * What happens on a new Redis connection before anybody may use it: TLS, AUTH, SELECT, CLIENT SETNAME
+ * and a PING, in blocking code. A server that is still loading its data is waited for.
+ */
+#ifndef DBRUN_DRIVE_REDIS_LOGIN_H
+#define DBRUN_DRIVE_REDIS_LOGIN_H
+
+#include "drive/drive_poll.h"
+#include "redis/conn.h"
+
+/* False: `e` says which layer refused (see redis_connect). */
+bool redis_login(struct redisconn *c, uint64_t deadline, const struct drive_interrupt *intr, struct error *e);
+
+#endif
