@@ -216,7 +216,7 @@ local function keyword_value(text, pos)
         local char <const> = text:sub(pos, pos)
         if char == "\\" then
             parts[#parts + 1] = text:sub(pos + 1, pos + 1)
-            pos = pos + 2
+            pos = math.min(pos + 2, #text + 1)
         elseif quoted and char == "'" then
             return table.concat(parts), pos + 1
         elseif char:find "%s" and not quoted then
@@ -276,7 +276,7 @@ function M.params(parsed)
             list[#list + 1] = { keyword, value }
         end
     end
-    if table.concat(hosts) ~= "" then
+    if #hosts > 1 or hosts[1] ~= "" then
         add("host", table.concat(hosts, ","))
     end
     if table.concat(ports) ~= "" then

@@ -144,7 +144,7 @@ describe("a .env file", function()
     it("never fails in another way than with its own error, whatever the bytes", function()
         local seed = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time()
         math.randomseed(seed)
-        local pieces = { "A", "=", "'", '"', "\\", "#", "\n", "\r", " ", "\0", "\xFF", "\xC3\xA4", "export ", "$(", "1" }
+        local pieces = { "A", "=", "'", '"', "\\", "#", "\n", "\r", " ", "\0", "\xFF", "ä", "export ", "$(", "1" }
         for round = 1, 5000 do
             local parts = {}
             for i = 1, math.random(0, 20) do
