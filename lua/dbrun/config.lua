@@ -11,7 +11,7 @@
 --- A wrong value is an error of kind `config` that names key, source and what was expected.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
-local keys = require "dbrun.config_keys"
+local keys = require "dbrun.config.keys"
 
 ---@class Config
 ---@field DATABASE_URL string|nil PostgreSQL's address: a URL or `keyword=value` pairs; wins over POSTGRES_*

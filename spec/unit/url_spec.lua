@@ -195,7 +195,8 @@ describe("a PostgreSQL URL", function()
                 hosts[i] = servers[math.random(#servers)]
             end
             local address = { hosts = hosts, user = random_text(math.random(8)),
-                password = random_text(math.random(12)), dbname = random_text(math.random(8)), params = { application_name = random_text(5) } }
+                password = random_text(math.random(12)), dbname = random_text(math.random(8)),
+                params = { application_name = random_text(5) } }
             local expected = url.conninfo_params(address)
             assert.same(expected, url.conninfo_params(url.parse_postgres(url.build_postgres(address))), where)
             assert.same(expected, url.conninfo_params(url.parse_postgres(url.build_keywords(address))), where)

@@ -1,0 +1,110 @@
+--- The command line of the configuration.
+local cli = require "dbrun.cli"
+local config = require "dbrun.config"
+local json = require "dbrun.json"
+
+local M = {}
+
+local EXAMPLES <const> = {
+    "dbrun scripts/config.lua                        what is configured, and where it comes from",
+    "dbrun scripts/config.lua --check                is it right?",
+    "dbrun --env-file staging.env scripts/config.lua",
+}
+
+local EPILOG <const> = [[
+Values come from --stack, the environment, .env, the defaults, in this order. Secrets are shown as ***.
+Exit status: 0 right, 2 something is wrong.]]
+
+local function parser()
+    local p = cli.parser {
+        name = "dbrun scripts/config.lua",
+        description = "Show the configuration: each key, its value and its source.",
+        examples = EXAMPLES,
+        epilog = EPILOG,
+    }
+    p:option("--format", "How to print."):choices { "text", "json" }:default "text"
+    p:flag("--check", "Print nothing but what is wrong.")
+    return p
+end
+
+local function print_json(rows)
+    local list = json.array()
+    for i, row in ipairs(rows) do
+        list[i] = {
+            key = row.key,
+            value = row.value or json.null,
+            source = row.source,
+            error = row.error,
+            hint = row.hint,
+        }
+    end
+    cli.print(json.encode(list, { indent = 2, sort_keys = true }))
+end
+
+---Control characters in a value must neither break the table nor steer the terminal.
+local function printable(text)
+    return (text:gsub("%c", function(char)
+        return ("\\x%02X"):format(char:byte())
+    end))
+end
+
+local function print_table(rows)
+    local style = cli.style(1)
+    local cells = { { style.bold "KEY", style.bold "VALUE", style.bold "SOURCE" } }
+    for _, row in ipairs(rows) do
+        local value = row.error and style.red "wrong" or row.value and printable(row.value) or style.dim "not set"
+        local source = row.source == "default" and style.dim(row.source) or row.source
+        cells[#cells + 1] = { row.key, value, source }
+    end
+    for _, line in ipairs(cli.table(cells)) do
+        cli.print(line)
+    end
+end
+
+---Tells what is wrong, each thing once: a wrong key makes the URLs that are computed from it wrong too.
+local function report_errors(rows)
+    local told = {}
+    for _, row in ipairs(rows) do
+        if row.error and not told[row.error] then
+            told[row.error] = true
+            cli.note("config: ", row.error, row.hint and (" (%s)"):format(row.hint) or "")
+        end
+    end
+    return next(told) and cli.USAGE or cli.OK
+end
+
+local function show(format)
+    local rows = config.explain()
+    if format == "json" then
+        print_json(rows)
+    else
+        print_table(rows)
+    end
+    return report_errors(rows)
+end
+
+local function check()
+    for _, note in ipairs(config.check()) do
+        cli.note("config: ", note)
+    end
+    return cli.OK
+end
+
+---Runs the command.
+---@param argv string[] the arguments
+---@return integer status
+function M.main(argv)
+    return cli.main("config", function()
+        local args, help = cli.parse(parser(), argv)
+        if not args then
+            cli.write(help, "\n")
+            return cli.OK
+        end
+        if args.check then
+            return check()
+        end
+        return show(args.format)
+    end)
+end
+
+return M
