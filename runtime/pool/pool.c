@@ -68,7 +68,6 @@ bool pool_cancel(struct pool *p, struct pool_waiter *w, bool timed_out, uint64_t
 static void give_back(struct pool *p, struct pool_slot *s, enum pool_verdict verdict)
 {
     s->owner = NULL;
-    s->owner_waits = 0;
     if (p->closed)
         pool_slot_close(p, s, POOL_SHUTDOWN);
     else if (verdict == POOL_BROKEN)

@@ -19,11 +19,14 @@
 #include <string.h>
 #include <time.h>
 
-static struct {
+struct check_state {
     const char *test;
     unsigned passed, failed;
     bool broken; /* a check of the running test failed */
-} check_state;
+};
+
+/* Weak: the files of one program share it, and each may include this. */
+__attribute__((weak)) struct check_state check_state;
 
 static inline bool check_report(bool ok, const char *file, int line, const char *what)
 {
@@ -58,6 +61,7 @@ static inline bool check_text(const char *a, const char *b, const char *file, in
 #define CHECK(cond)          check_report((cond), __FILE__, __LINE__, #cond)
 #define CHECK_EQ(got, want)  check_equal((long long)(got), (long long)(want), __FILE__, __LINE__, #got)
 #define CHECK_STR(got, want) check_text((got), (want), __FILE__, __LINE__, #got)
+#define CHECK_NEVER(what)    check_report(false, __FILE__, __LINE__, what)
 #define TEST(words, fn)      check_run((words), (fn))
 
 static inline void check_run(const char *words, void (*fn)(void))
