@@ -62,7 +62,7 @@ function M.parse(parser, argv)
     parser.error = function(at, message)
         errors.raise {
             kind = "usage",
-            message = message,
+            message = (message:gsub("%s*\n%s*", ". ")), -- "Did you mean ...?" comes on a second line
             hint = ("%s --help"):format(at:_get_fullname()),
         }
     end
@@ -72,30 +72,32 @@ function M.parse(parser, argv)
     error(result, 0)
 end
 
----A converter for argparse's :convert that takes a number of seconds or more of something, from `least` upwards.
----@param least number smallest value allowed
----@param what string what was expected, for the message: "a number of seconds"
----@return fun(text: string): number?, string?
-function M.number(least, what)
-    return function(text)
+---Adds an option that takes a number of seconds.
+---@param parser table
+---@param name string "--wait"
+---@param description string
+---@param least? number smallest value allowed (default 0)
+---@return table option
+function M.seconds(parser, name, description, least)
+    return parser:option(name, description):argname "S":convert(function(text)
         local n = tonumber(text)
-        if not n or n ~= n or n == math.huge or n < least then
-            return nil, ("expected %s, got '%s'"):format(what, text)
-        end
-        return n
-    end
+        if n and n >= (least or 0) and n < 1e9 then return n end
+        return nil, ("option '%s': expected a number of seconds%s, got '%s'"):format(name,
+            least and (", at least %g"):format(least) or "", text)
+    end)
 end
 
----As cli.number, for whole numbers.
----@param least integer
----@param what string
----@return fun(text: string): integer?, string?
-function M.integer(least, what)
-    return function(text)
+---Adds an option that takes a whole number of at least 1.
+---@param parser table
+---@param name string "--steps"
+---@param description string
+---@return table option
+function M.count_option(parser, name, description)
+    return parser:option(name, description):argname "N":convert(function(text)
         local n = math.tointeger(tonumber(text))
-        if not n or n < least then return nil, ("expected %s, got '%s'"):format(what, text) end
-        return n
-    end
+        if n and n >= 1 then return n end
+        return nil, ("option '%s': expected a whole number of at least 1, got '%s'"):format(name, text)
+    end)
 end
 
 ---A converter that splits `a,b,c`.
@@ -220,7 +222,12 @@ local function shown(name, e)
         local help = e.hint and (" (help: %s)"):format(e.hint) or ""
         return ("%s: %s%s"):format(name, e.message, help)
     end
-    return ("%s: %s"):format(name, e.text or tostring(e))
+    if e.text then return ("%s: %s"):format(name, e.text) end
+    local where = e.where -- a line of a module says nothing to whoever typed the command
+    e.where = nil
+    local text = tostring(e)
+    e.where = where
+    return ("%s: %s"):format(name, text)
 end
 
 local function on_error(e)
@@ -232,8 +239,7 @@ end
 ---@param name string the script's short name, in front of messages
 ---@param fn fun(): integer? its work; nil counts as 0
 ---@return integer status
----Raises what is not an ordinary failure: an interruption (the host turns it into 130 or 143) and mistakes in the
----program itself, with their traceback.
+---Raises an interruption again: the host turns it into 130 or 143.
 function M.main(name, fn)
     local ok, result = xpcall(fn, on_error)
     local flushed, why = io.stdout:flush()
@@ -242,7 +248,10 @@ function M.main(name, fn)
         return M.FAILED
     end
     if ok then return result or M.OK end
-    if result.bug then error(result.bug, 0) end
+    if result.bug then
+        M.note(("%s: %s"):format(name, result.bug))
+        return M.FAILED
+    end
     if result.kind == "cancelled" then error(result, 0) end
     M.note(shown(name, result))
     return (result.kind == "usage" or result.kind == "config") and M.USAGE or M.FAILED

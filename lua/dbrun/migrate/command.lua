@@ -14,12 +14,10 @@ local EXAMPLES <const> = {
 
 local EPILOG <const> = [[
 Files are dbmate's: NUMBER_name.sql with a section '-- migrate:up' and a section '-- migrate:down'.
-Each runs in one transaction with its row in schema_migrations; 'transaction:false' on the directive line runs its
-statements one by one. The database is MIGRATION_DATABASE_URL, else DATABASE_URL (see: dbrun scripts/config.lua).
+Each runs in one transaction with its row in schema_migrations; with 'transaction:false' on the
+directive line its statements run one by one. The database is MIGRATION_DATABASE_URL, else
+DATABASE_URL (dbrun scripts/config.lua shows both).
 Exit status: 0 done, 1 a migration failed, 2 wrong usage or configuration.]]
-
-local seconds = cli.number(0, "a number of seconds")
-local positive = cli.integer(1, "a whole number of at least 1")
 
 local function common(command)
     command:option("--dir", "Folder with migrations; may be given several times (default: DBRUN_MIGRATIONS_DIR, "
@@ -29,10 +27,9 @@ end
 
 local function writing(command)
     common(command)
-    command:option("--lock-wait", "How long to wait for another migrator (default 60)."):argname "S":convert(seconds)
-    command:option("--lock-timeout", "How long a statement may wait for a table in use (default 5; 0 = for ever).")
-        :argname "S":convert(seconds)
-    command:option("--statement-timeout", "Limit for each statement (default: none)."):argname "S":convert(seconds)
+    cli.seconds(command, "--lock-wait", "How long to wait for another migrator (default 60).")
+    cli.seconds(command, "--lock-timeout", "How long a statement may wait for a table in use (default 5; 0: no limit).")
+    cli.seconds(command, "--statement-timeout", "Limit for each statement (default: none).")
 end
 
 local function parser()
@@ -46,11 +43,11 @@ local function parser()
     local up = cli.command(p, "up", "Apply what is pending.")
     writing(up)
     up:option("--to", "Stop after this version."):argname "VERSION"
-    up:option("--steps", "Apply at most so many."):argname "N":convert(positive)
+    cli.count_option(up, "--steps", "Apply at most so many.")
     up:flag("--strict", "Refuse files that are older than the last applied one.")
     local down = cli.command(p, "down", "Take back the last ones applied.")
     writing(down)
-    down:option("--steps", "How many (default 1)."):argname "N":convert(positive)
+    cli.count_option(down, "--steps", "How many (default 1).")
     local status = cli.command(p, "status", "List the files and say which are applied.")
     common(status)
     status:flag("--exit-code", "Exit with 1 when something is pending.")

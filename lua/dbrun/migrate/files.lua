@@ -104,7 +104,10 @@ end
 function M.create(dir, words)
     local path = dir:gsub("/+$", "") .. "/" .. M.new_name(words)
     fs.mkdir_p(dir)
-    fs.write_new(path, "-- migrate:up\n\n\n-- migrate:down\n\n")
+    if fs.exists(path) then
+        errors.raise { kind = "io", message = ("'%s' is there already"):format(path) }
+    end
+    fs.write(path, "-- migrate:up\n\n\n-- migrate:down\n\n")
     return path
 end
 

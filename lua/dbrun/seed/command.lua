@@ -12,9 +12,9 @@ local EXAMPLES <const> = {
 }
 
 local EPILOG <const> = [[
-A seed is a Lua file that returns function(ctx) or {description=, run=function(ctx)}. It runs in a transaction, ctx.db;
-ctx.redis, ctx.config, ctx.random (the same numbers in every run), ctx.progress and ctx.force are there too.
-The database is DATABASE_URL (see: dbrun scripts/config.lua).
+A seed is a Lua file that returns function(ctx) or {description=, run=function(ctx)}. It runs in a
+transaction, ctx.db; ctx.redis, ctx.config, ctx.random (the same numbers in every run), ctx.progress
+and ctx.force are there too. The database is DATABASE_URL (dbrun scripts/config.lua shows it).
 Exit status: 0 done, 1 a seed failed, 2 wrong usage or configuration.]]
 
 local function parser()

@@ -1,0 +1,127 @@
+--- Verification: can this project reach and use its servers, and is in them what it needs?
+---
+---     local results, run = require("dbrun.verify").run { strict = true }
+---
+--- `dbrun scripts/verify.lua` is the command line over this module (dbrun.verify.command).
+local errors = require "dbrun.error"
+local task = require "dbrun.task"
+
+local M = {}
+
+---@class dbrun.verify.Options
+---@field strict? boolean what is missing in the database is a FAIL instead of a WARN
+---@field deadline? number seconds for all checks together (default 10)
+---@field wait? number seconds to wait until the servers are usable before checking (default 0)
+---@field only? string[] names, or the part before the dot: run these, and those they need
+---@field skip? string[] leave these out
+---@field expect? string file with the facts (default scripts/expect.lua)
+---@field waiting? fun(what: string, waited: number) told about once every five seconds of waiting
+
+---@class dbrun.verify.Run
+---@field strict boolean
+---@field seconds number
+---@field status integer for os.exit: 0, 1, or 2 for a wrong configuration
+
+---Every check in the order of the report; one stands behind those it needs.
+---@return dbrun.verify.Check[]
+function M.checks()
+    local pg, redis = require "dbrun.verify.checks_pg", require "dbrun.verify.checks_redis"
+    local schema = require "dbrun.verify.checks_schema"
+    return {
+        require("dbrun.verify.checks_config").configuration,
+        pg.async, pg.concurrency, pg.sync, redis.redis, redis.round_trip,
+        schema.migrations, schema.tables, schema.partitioning,
+    }
+end
+
+---Does a word of --only or --skip mean this check? "redis" means "redis" and "redis.round_trip".
+local function means(word, name)
+    return word == name or name:sub(1, #word + 1) == word .. "."
+end
+
+local function matches(words, name)
+    for _, word in ipairs(words) do
+        if means(word, name) then return true end
+    end
+    return false
+end
+
+local function check_words(words, checks, option)
+    for _, word in ipairs(words) do
+        local known = false
+        for _, check in ipairs(checks) do known = known or means(word, check.name) end
+        if not known then
+            errors.raise {
+                kind = "usage",
+                message = ("%s: no check is called '%s'"):format(option, word),
+                hint = "dbrun scripts/verify.lua --list",
+            }
+        end
+    end
+end
+
+---The checks that were asked for. With `only`, those that they need run too: they say why something is amiss.
+---@param checks dbrun.verify.Check[]
+---@param only? string[]
+---@param skip? string[]
+---@return dbrun.verify.Check[]
+function M.select(checks, only, skip)
+    only, skip = only or {}, skip or {}
+    check_words(only, checks, "--only")
+    check_words(skip, checks, "--skip")
+    local wanted = {}
+    for i = #checks, 1, -1 do
+        local check = checks[i]
+        local asked = #only == 0 or matches(only, check.name) or wanted[check.name]
+        if asked and not matches(skip, check.name) then
+            wanted[check.name] = true
+            for _, need in ipairs(check.needs or {}) do wanted[need] = true end
+        end
+    end
+    local chosen = {}
+    for _, check in ipairs(checks) do
+        if wanted[check.name] and not matches(skip, check.name) then chosen[#chosen + 1] = check end
+    end
+    return chosen
+end
+
+local function status_of(results)
+    local status = 0
+    for _, result in ipairs(results) do
+        if result.status == "FAIL" then
+            if result.layer == "configuration" then return 2 end
+            status = 1
+        end
+    end
+    return status
+end
+
+---Runs the checks.
+---@param opts? dbrun.verify.Options
+---@return dbrun.verify.Result[]
+---@return dbrun.verify.Run
+---Raises an error of kind `usage` for a name that no check has.
+function M.run(opts)
+    opts = opts or {}
+    local began = task.now()
+    local checks = M.select(M.checks(), opts.only, opts.skip)
+    if opts.wait and opts.wait > 0 then require("dbrun.verify.wait").until_usable(checks, opts) end
+    local deadline = opts.deadline or 10
+    local ctx = {
+        config = require "dbrun.config",
+        strict = opts.strict or false,
+        deadline = task.now() + deadline,
+        options = { expect = opts.expect, deadline = deadline },
+    }
+    local results = require("dbrun.verify.runner").run(checks, ctx)
+    return results, { strict = ctx.strict, seconds = task.now() - began, status = status_of(results) }
+end
+
+---The command line.
+---@param argv string[]
+---@return integer status for os.exit
+function M.main(argv)
+    return require("dbrun.verify.command").main(argv)
+end
+
+return M

@@ -1,0 +1,165 @@
+--- PostgreSQL: does the server answer on both engines, and do several connections really work at once?
+local diagnose = require "dbrun.verify.diagnose"
+local task = require "dbrun.task"
+
+local M = {}
+
+local AT_ONCE <const> = 4 -- connections of the concurrency check
+
+local function async_service(ctx)
+    return {
+        name = "postgres",
+        source = ctx.config.source "async_database_url",
+        server = diagnose.server("postgres", ctx.config.async_database_url),
+    }
+end
+
+local function sync_service(ctx)
+    return {
+        name = "postgres",
+        source = ctx.config.source "sync_database_url",
+        server = diagnose.server("postgres", ctx.config.sync_database_url),
+    }
+end
+
+local function engine() return require("dbrun.db").async end
+
+local function pool_text(config)
+    local overflow = config.DB_MAX_OVERFLOW
+    return ("pool of %s%s, %g s to wait"):format(config.DB_POOL_SIZE == 0 and "any size" or config.DB_POOL_SIZE,
+        overflow == 0 and "" or overflow < 0 and " and more" or " + " .. overflow, config.DB_POOL_TIMEOUT)
+end
+
+---@type dbrun.verify.Check
+M.async = {
+    name = "postgres.async",
+    about = "db.async connects and answers; version and pool settings",
+    after = { "configuration" },
+    service = async_service,
+    run = function(ctx)
+        local _ = ctx.config.async_database_url -- a wrong value is the configuration's, not the server's
+        local target = require("dbrun.target").describe(engine(), ctx.config.async_database_url)
+        return { text = ("%s, %s"):format(target, pool_text(ctx.config)), facts = { target = target } }
+    end,
+}
+
+-- ---- several at once ----
+
+local MEET <const> = [[
+select pg_backend_pid() as pid, extract(epoch from statement_timestamp())::float8 as began,
+       extract(epoch from clock_timestamp())::float8 as ended
+  from pg_sleep(0.003)]]
+
+---The greatest number of spans that overlap: how many statements the server ran at the same time.
+---@param spans { began: number, ended: number }[]
+---@return integer
+function M.overlap(spans)
+    local most = 0
+    for _, at in ipairs(spans) do
+        local now = 0
+        for _, other in ipairs(spans) do
+            if other.began <= at.began and at.began < other.ended then now = now + 1 end
+        end
+        most = math.max(most, now)
+    end
+    return most
+end
+
+---Takes `n` connections, waits until all are held, then runs a statement on each at the same time.
+local function meet(n)
+    local spans, held, all_held = {}, 0, task.queue()
+    task.all((function()
+        local list = {}
+        for i = 1, n do
+            list[i] = function()
+                local conn <close> = engine():acquire()
+                held = held + 1
+                if held == n then
+                    for _ = 1, n do all_held:push(true) end
+                end
+                all_held:pop()
+                spans[i] = conn:one(MEET)
+            end
+        end
+        return list
+    end)())
+    return spans
+end
+
+local function distinct(spans)
+    local seen, pids = {}, {}
+    for _, span in ipairs(spans) do
+        if not seen[span.pid] then pids[#pids + 1] = ("%d"):format(span.pid) end
+        seen[span.pid] = true
+    end
+    return pids
+end
+
+---@type dbrun.verify.Check
+M.concurrency = {
+    name = "postgres.concurrency",
+    about = ("db.async runs statements on up to %d connections at the same time"):format(AT_ONCE),
+    needs = { "postgres.async" },
+    service = async_service,
+    run = function(ctx)
+        local config = ctx.config
+        local size = config.DB_POOL_SIZE == 0 and math.huge or config.DB_POOL_SIZE
+        local room = config.DB_MAX_OVERFLOW < 0 and math.huge or size + config.DB_MAX_OVERFLOW
+        local n = math.min(AT_ONCE, room)
+        local spans = meet(n)
+        local pids, at_once = distinct(spans), M.overlap(spans)
+        local text = ("%d connections held at once, %d statements at the same moment (backends %s)"):format(
+            #pids, at_once, table.concat(pids, ", "))
+        local facts = { connections = #pids, at_once = at_once }
+        if #pids < n then
+            return {
+                status = "FAIL", text = text, facts = facts,
+                cause = ("%d connections of the pool share %d backends"):format(n, #pids),
+                remedy = { "a pooler in transaction mode stands between: name the server itself in DATABASE_URL, "
+                    .. "or keep DB_STATEMENT_CACHE=0" },
+            }
+        end
+        if n > 1 and at_once < 2 then
+            return {
+                status = "WARN", text = text, facts = facts,
+                cause = "the statements ran one after the other: this machine or the server is very busy",
+                remedy = { "run it again; look at the load with top" },
+            }
+        end
+        return { text = text, facts = facts }
+    end,
+}
+
+-- ---- the sync engine ----
+
+---The sync engine blocks while it waits, and with it every other check. So its server is asked through an async
+---connection first, under the deadline that all share, unless that was done already.
+local function ask_first(ctx)
+    local url = ctx.config.sync_database_url
+    if url == ctx.config.async_database_url then return end
+    local db = require "dbrun.db"
+    local probe = db.engine { url = url, mode = "async", size = 1, overflow = 0, application_name = "dbrun verify" }
+    local _ <close> = setmetatable({}, { __close = function() probe:dispose() end })
+    probe:value "select 1"
+end
+
+---@type dbrun.verify.Check
+M.sync = {
+    name = "postgres.sync",
+    about = "db.sync connects and answers (migrations and seeds use it)",
+    after = { "configuration" },
+    service = sync_service,
+    run = function(ctx)
+        ask_first(ctx)
+        local sync = require("dbrun.db").sync
+        local size = ctx.config.SYNC_POOL_SIZE
+        local where = ""
+        if ctx.config.sync_database_url ~= ctx.config.async_database_url then
+            where = require("dbrun.target").describe(sync, ctx.config.sync_database_url) .. ", "
+        end
+        local pid = sync:value "select pg_backend_pid()"
+        return ("%spool of %d, backend %d"):format(where, size, pid)
+    end,
+}
+
+return M

@@ -1,0 +1,77 @@
+--- Redis: does it answer, and does a key live as long as it was told to?
+local diagnose = require "dbrun.verify.diagnose"
+
+local M = {}
+
+local function service(ctx)
+    return {
+        name = "redis",
+        source = ctx.config.source "redis_url",
+        server = diagnose.server("redis", ctx.config.redis_url),
+    }
+end
+
+local function client() return require("dbrun.redis").get() end
+
+---@type dbrun.verify.Check
+M.redis = {
+    name = "redis",
+    about = "Redis answers to PING; version and pool settings",
+    after = { "configuration" },
+    service = service,
+    run = function(ctx)
+        local _ = ctx.config.redis_url
+        local r = client()
+        local answer = r:ping()
+        if answer ~= "PONG" then
+            return { status = "FAIL", text = "PING was not answered with PONG", cause = tostring(answer),
+                remedy = { "is it a Redis server that listens there?" } }
+        end
+        local info = r:info "server"
+        local version = info:match "redis_version:(%S+)" or "of unknown version"
+        local mode = info:match "redis_mode:(%S+)" or "unknown mode"
+        return {
+            text = ("Redis %s, %s, up to %d connections"):format(version, mode, ctx.config.REDIS_MAX_CONNECTIONS),
+            facts = { version = version, mode = mode },
+        }
+    end,
+}
+
+---A name that nobody else uses: two verifications at once must not read each other's key.
+local function probe_key()
+    local process = require "dbrun.process"
+    return ("dbrun:verify:%d:%d:%d"):format(process.pid(), os.time(), math.random(1, 2 ^ 31))
+end
+
+---@type dbrun.verify.Check
+M.round_trip = {
+    name = "redis.round_trip",
+    about = "a key is written, read back, has its lifetime, and is removed",
+    needs = { "redis" },
+    service = service,
+    run = function()
+        local r, key, lifetime = client(), probe_key(), 60
+        local written = "dbrun \0\1\255 verify " .. key
+        local replies = r:pipeline(function(p)
+            p:set(key, written, "EX", lifetime)
+            p:get(key)
+            p:ttl(key)
+            p:del(key)
+        end)
+        for _, reply in ipairs(replies) do
+            if type(reply) == "table" and reply.kind then error(reply, 0) end
+        end
+        local set, read, ttl, deleted = table.unpack(replies, 1, 4)
+        if set == "OK" and read == written and ttl > 0 and ttl <= lifetime and deleted == 1 then
+            return ("SET, GET, TTL and DEL of a key of %d bytes that lives %d s"):format(#written, ttl)
+        end
+        return {
+            status = "FAIL", text = "what was read is not what was written",
+            cause = ("SET %s, GET %s, TTL %s, DEL %s"):format(tostring(set), read == written and "equal" or "different",
+                tostring(ttl), tostring(deleted)),
+            remedy = { "is it a proxy, a replica, or a server that evicts (redis-cli config get maxmemory-policy)?" },
+        }
+    end,
+}
+
+return M

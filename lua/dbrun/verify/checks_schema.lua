@@ -1,0 +1,179 @@
+--- What is in the database: migrations, tables, and how they are split by time.
+local M = {}
+
+local function engine() return require("dbrun.db").async end
+
+local UP <const> = "dbrun scripts/migrate.lua up"
+
+-- ---- migrations ----
+
+---The folder need not be there where nobody asked for one: then the project has no migrations.
+local function migration_files(ctx)
+    local dir = ctx.config.DBRUN_MIGRATIONS_DIR
+    local by_default = ctx.config.source "DBRUN_MIGRATIONS_DIR" == "default"
+    if by_default and not require("dbrun.fs").exists(dir) then return nil, dir end
+    return require("dbrun.migrate.files").list { dir }, dir
+end
+
+local function names_of(state)
+    local names = {}
+    for _, entry in ipairs(state.files) do
+        if not entry.applied then names[#names + 1] = entry.file.name end
+    end
+    local shown = table.concat(names, ", ", 1, math.min(#names, 3))
+    return #names > 3 and ("%s and %d more"):format(shown, #names - 3) or shown
+end
+
+---@type dbrun.verify.Check
+M.migrations = {
+    name = "schema.migrations",
+    about = "every migration is applied, and every applied one has its file",
+    needs = { "postgres.async" },
+    after = { "postgres.concurrency" },
+    service = function(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end,
+    run = function(ctx)
+        local files, dir = migration_files(ctx)
+        if not files then return ("no folder %s: nothing to check"):format(dir) end
+        local state = require("dbrun.migrate").compare(engine(), files)
+        local cause, remedy = {}, {}
+        if state.pending > 0 then
+            cause[1], remedy[1] = ("%d not applied: %s"):format(state.pending, names_of(state)), UP
+        end
+        if #state.missing > 0 then
+            cause[#cause + 1] = ("applied, but without a file in %s: %s"):format(dir, table.concat(state.missing, ", "))
+            remedy[#remedy + 1] = "bring the files back (another branch?); dbrun scripts/migrate.lua status"
+        end
+        local facts = { applied = state.applied, pending = state.pending, missing = #state.missing }
+        local text = ("%d of %d applied"):format(state.applied, #state.files)
+        if #cause == 0 then return { text = text, facts = facts } end
+        return { status = "INCOMPLETE", text = text, cause = table.concat(cause, "\n"), remedy = remedy, facts = facts }
+    end,
+}
+
+-- ---- tables ----
+
+---The facts and, when there are none to check, the words that say so.
+local function facts_of(ctx, want)
+    local facts, file = require("dbrun.verify.expect").load(ctx.options.expect)
+    if not facts then return nil, ("no %s: nothing to check"):format(file) end
+    local chosen = {}
+    for _, fact in ipairs(facts) do
+        if want(fact) then chosen[#chosen + 1] = fact end
+    end
+    if #chosen == 0 then return nil, ("%s expects none"):format(file) end
+    return chosen
+end
+
+local function lines_of(facts)
+    local names = {}
+    for i, fact in ipairs(facts) do names[i] = fact.table end
+    return table.concat(names, "\n"), names
+end
+
+local TABLES <const> = [[
+select name from unnest(string_to_array($1, E'\n')) name where to_regclass(name) is null]]
+
+---@type dbrun.verify.Check
+M.tables = {
+    name = "schema.tables",
+    about = "the tables and views of scripts/expect.lua are there",
+    needs = { "postgres.async" },
+    after = { "postgres.concurrency" },
+    service = M.migrations.service,
+    run = function(ctx)
+        local facts, none = facts_of(ctx, function() return true end)
+        if not facts then return none end
+        local joined, names = lines_of(facts)
+        local absent = {}
+        for i, row in ipairs(engine():query(TABLES, joined)) do absent[i] = row.name end
+        if #absent == 0 then return table.concat(names, ", ") end
+        return {
+            status = "INCOMPLETE", text = ("%d of %d are there"):format(#names - #absent, #names),
+            cause = "missing: " .. table.concat(absent, ", "), remedy = { UP }, facts = { missing = absent },
+        }
+    end,
+}
+
+-- ---- split by time ----
+
+---For each table: its kind, the column of its first partition key, how many partitions there are and whether one of
+---them takes a row of now. Bounds are read from their text; a bound that is no time (a list, a number) is left out.
+local NATIVE <const> = [[
+select t.name, c.oid is not null as there, coalesce(p.partstrat = 'r', false) as native,
+       a.attname::text as key, part.count::int as parts, part.for_now,
+       exists (select from pg_extension where extname = 'timescaledb') as timescale
+  from unnest(string_to_array($1, E'\n')) with ordinality t (name, n)
+  left join pg_class c on c.oid = to_regclass(t.name)
+  left join pg_partitioned_table p on p.partrelid = c.oid
+  left join pg_attribute a on a.attrelid = c.oid and a.attnum = p.partattrs[0]
+  cross join lateral (
+       select count(*), bool_or(
+              a.atttypid not in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
+              or b.bound = 'DEFAULT'
+              or (case when a.atttypid in ('timestamptz'::regtype, 'timestamp'::regtype, 'date'::regtype)
+                  then coalesce(now() >= substring(b.bound from 'FROM \(''([^'']+)''')::timestamptz, true)
+                   and coalesce(now() < substring(b.bound from 'TO \(''([^'']+)''')::timestamptz, true) end)
+              ) as for_now
+         from pg_inherits i join pg_class k on k.oid = i.inhrelid
+        cross join lateral (select pg_get_expr(k.relpartbound, k.oid) as bound) b
+        where i.inhparent = c.oid) part
+ order by t.n]]
+
+local HYPER <const> = [[
+select t.name, d.column_name::text as key, h.num_chunks::int as parts, d.time_interval::text as step
+  from unnest(string_to_array($1, E'\n')) t (name)
+  join timescaledb_information.hypertables h
+    on to_regclass(format('%I.%I', h.hypertable_schema, h.hypertable_name)) = to_regclass(t.name)
+  join timescaledb_information.dimensions d
+    on d.hypertable_schema = h.hypertable_schema and d.hypertable_name = h.hypertable_name
+ where d.dimension_number = 1]]
+
+---What a table is, as one sentence, and what is wrong with it (nil = nothing).
+local function judge(fact, native, hyper)
+    local name, column = fact.table, fact.time_partitioned
+    if hyper then
+        local text = ("%s: hypertable on %s, %s, %d chunks"):format(name, hyper.key, hyper.step or "no interval",
+            hyper.parts or 0)
+        return text, hyper.key ~= column and ("%s is split by %s, not by %s"):format(name, hyper.key, column) or nil
+    end
+    if not native.there then return name .. ": not there", name .. " is not there" end
+    if not native.native then
+        return name .. ": not split", ("%s is neither a hypertable nor partitioned by range"):format(name)
+    end
+    local text = ("%s: %d partitions by %s"):format(name, native.parts, native.key or "an expression")
+    if native.key ~= column then
+        return text, ("%s is split by %s, not by %s"):format(name, native.key or "an expression", column)
+    end
+    if not native.for_now then return text, ("%s has no partition for now: inserting fails"):format(name) end
+    return text, nil
+end
+
+---@type dbrun.verify.Check
+M.partitioning = {
+    name = "schema.time_partitioning",
+    about = "tables that must be split by time are hypertables or have native range partitions",
+    needs = { "postgres.async" },
+    after = { "postgres.concurrency" },
+    service = M.migrations.service,
+    run = function(ctx)
+        local facts, none = facts_of(ctx, function(fact) return fact.time_partitioned ~= nil end)
+        if not facts then return none end
+        local joined = lines_of(facts)
+        local native, hyper = engine():query(NATIVE, joined), {}
+        if native[1].timescale then
+            for _, row in ipairs(engine():query(HYPER, joined)) do hyper[row.name] = row end
+        end
+        local texts, wrong = {}, {}
+        for i, fact in ipairs(facts) do
+            local text, problem = judge(fact, native[i], hyper[fact.table])
+            texts[i], wrong[#wrong + 1] = text, problem
+        end
+        if #wrong == 0 then return table.concat(texts, "; ") end
+        return {
+            status = "INCOMPLETE", text = table.concat(texts, "; "), cause = table.concat(wrong, "\n"),
+            remedy = { UP, "make the partition, or correct the expectation" },
+        }
+    end,
+}
+
+return M

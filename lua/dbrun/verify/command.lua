@@ -1,0 +1,75 @@
+--- The command line of the verification.
+local cli = require "dbrun.cli"
+
+local M = {}
+
+local EXAMPLES <const> = {
+    "dbrun scripts/verify.lua                        servers, and what is in the database",
+    "dbrun scripts/verify.lua --strict               what is missing is a FAIL: after a deployment",
+    "dbrun scripts/verify.lua --wait 30              give servers that are starting half a minute",
+    "dbrun scripts/verify.lua --only redis,schema    these checks and those they need",
+    "dbrun scripts/verify.lua --format json --output verify.json",
+    "dbrun --stack scripts/verify.lua                on the private servers of this project",
+}
+
+local EPILOG <const> = [[
+Every line is PASS, WARN or FAIL; under what is not PASS stand its cause, the configuration key to
+blame and what to do. All checks run side by side.
+Exit status: 0 no FAIL, 1 a FAIL, 2 wrong usage or configuration.]]
+
+local function parser()
+    local p = cli.parser {
+        name = "dbrun scripts/verify.lua",
+        description = "Check that PostgreSQL and Redis can be reached and used, and hold what is expected.",
+        examples = EXAMPLES,
+        epilog = EPILOG,
+    }
+    p:flag("--strict", "What is missing in the database (tables, partitioning, migrations) is a FAIL, not a WARN.")
+    cli.seconds(p, "--wait", "Wait up to S seconds until the servers are usable.")
+    cli.seconds(p, "--deadline", "Seconds for all checks together (default 10).", 0.1)
+    p:option("--format", "text or json."):argname "FORMAT":choices { "text", "json" }:default "text"
+    p:option("--output", "Write the report to FILE too, in that format."):argname "FILE"
+    p:option("--only", "Run these checks and those they need."):argname "NAME,..":convert(cli.list)
+    p:option("--skip", "Leave these out."):argname "NAME,..":convert(cli.list)
+    p:option("--expect", "File with the expectations (default scripts/expect.lua)."):argname "FILE"
+    p:flag("--list", "List the checks and run none.")
+    return p
+end
+
+local function list()
+    local rows = {}
+    for i, check in ipairs(require("dbrun.verify").checks()) do rows[i] = { check.name, check.about } end
+    for _, line in ipairs(cli.table(rows)) do cli.print(line) end
+    return cli.OK
+end
+
+local function run(args)
+    local results, summary = require("dbrun.verify").run {
+        strict = args.strict, deadline = args.deadline, wait = args.wait, only = args.only, skip = args.skip,
+        expect = args.expect,
+        waiting = function(what, waited) cli.note(("waiting (%s) for %s"):format(cli.duration(waited), what)) end,
+    }
+    local report = require "dbrun.verify.report"
+    if args.output then
+        require("dbrun.fs").write(args.output, report.formats[args.format](results, summary))
+        args.format = "text"
+    end
+    local style = args.format == "text" and cli.style(1) or nil
+    cli.write(report.formats[args.format](results, summary, style))
+    return summary.status
+end
+
+---@param argv string[]
+---@return integer status
+function M.main(argv)
+    return cli.main("verify", function()
+        local args, help = cli.parse(parser(), argv)
+        if not args then
+            cli.print(help)
+            return cli.OK
+        end
+        return (args.list and list or run)(args)
+    end)
+end
+
+return M

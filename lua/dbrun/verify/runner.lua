@@ -1,0 +1,150 @@
+--- Runs checks side by side under one deadline. A check that needs another waits for it, and is not run when that one
+--- failed: then the report has one root cause and no noise.
+local diagnose = require "dbrun.verify.diagnose"
+local errors = require "dbrun.error"
+local task = require "dbrun.task"
+
+local M = {}
+
+---@class dbrun.verify.Check
+---@field name string stable: scripts and dashboards know it
+---@field about string one line for --list
+---@field needs? string[] checks that must not have failed
+---@field after? string[] checks that must have ended, however
+---@field service? fun(ctx: dbrun.verify.Context): dbrun.verify.Service? whom to blame for an error
+---@field run fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string what it found; an error is a FAIL
+
+---@class dbrun.verify.Found what a check returns; a string is a PASS with that text
+---@field status? "PASS"|"WARN"|"FAIL"|"INCOMPLETE" INCOMPLETE: WARN, and FAIL with --strict (default PASS)
+---@field text string
+---@field cause? string
+---@field key? string
+---@field remedy? string[]
+---@field facts? table<string, any> for the JSON report
+
+---@class dbrun.verify.Result: dbrun.verify.Found
+---@field name string
+---@field status "PASS"|"WARN"|"FAIL"
+---@field seconds number
+---@field layer? string
+---@field blocked_by? string the check whose failure kept this one from running
+
+---@class dbrun.verify.Context what checks share
+---@field config Config
+---@field strict boolean
+---@field deadline number point in time (task.now)
+---@field options table of the command line
+---@field remaining fun(self: dbrun.verify.Context): number seconds
+
+local function failed(name, seconds, diagnosis)
+    return {
+        name = name, status = "FAIL", seconds = seconds, text = diagnosis.text, cause = diagnosis.cause,
+        layer = diagnosis.layer, key = diagnosis.key, remedy = diagnosis.remedy,
+    }
+end
+
+local function blocked(check, culprit)
+    return {
+        name = check.name, status = "FAIL", seconds = 0, blocked_by = culprit.name, remedy = {},
+        text = ("not checked: %s failed"):format(culprit.name),
+    }
+end
+
+local function traceback(e)
+    return errors.is(e) and e or { traceback = debug.traceback(tostring(e), 2) }
+end
+
+---Whom to blame. Reading the configuration may be what failed; then nobody else is.
+local function service_of(check, ctx)
+    if not check.service then return nil end
+    local ok, service = pcall(check.service, ctx)
+    return ok and service or nil
+end
+
+---The words for a deadline that passed: which one, and that nothing came.
+local function too_late(ctx, service)
+    local whom = service and (service.name == "redis" and "Redis" or "PostgreSQL") or "the server"
+    return errors.new {
+        kind = "timeout",
+        message = ("%s gave no answer within the deadline of %g s"):format(whom, ctx.options.deadline),
+    }
+end
+
+---A wrong value is told once, by the check of the configuration.
+local function told_already(found, check, results)
+    local configuration = results.configuration
+    return found.kind == "config" and check.name ~= "configuration" and configuration
+        and configuration.status == "FAIL" and configuration or nil
+end
+
+---@param check dbrun.verify.Check
+---@param ctx dbrun.verify.Context
+---@param results table<string, dbrun.verify.Result> those that are known already
+---@return dbrun.verify.Result
+local function run_one(check, ctx, results)
+    local began = task.now()
+    local left = ctx.deadline - began
+    local ok, found = xpcall(task.timeout, traceback, math.max(left, 0), check.run, ctx)
+    local seconds = task.now() - began
+    if not ok then
+        if found.traceback then return failed(check.name, seconds, diagnose.bug(found.traceback)) end
+        if found.kind == "cancelled" then error(found, 0) end
+        local told = told_already(found, check, results)
+        if told then return blocked(check, told) end
+        local service = service_of(check, ctx)
+        if found.kind == "timeout" and task.now() >= ctx.deadline then found = too_late(ctx, service) end
+        return failed(check.name, seconds, diagnose.explain(found, service))
+    end
+    if type(found) == "string" then found = { text = found } end
+    found.status = found.status or "PASS"
+    if found.status == "INCOMPLETE" then found.status = ctx.strict and "FAIL" or "WARN" end
+    found.name, found.seconds = check.name, seconds
+    return found
+end
+
+---Waits for the checks this one depends on; returns the failed one that keeps it from running.
+local function wait_for(check, started, results)
+    for _, list in ipairs { check.after or {}, check.needs or {} } do
+        for _, name in ipairs(list) do
+            if started[name] then started[name]:join() end
+        end
+    end
+    for _, name in ipairs(check.needs or {}) do
+        local result = results[name]
+        if result and result.status == "FAIL" then
+            return result.blocked_by and results[result.blocked_by] or result
+        end
+    end
+end
+
+---Runs the checks; every one has a result, in the order of the list.
+---@param checks dbrun.verify.Check[] a check stands behind those it needs
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Result[]
+function M.run(checks, ctx)
+    local started, results, ordered = {}, {}, {}
+    local group <close> = task.group()
+    for i, check in ipairs(checks) do
+        started[check.name] = group:spawn(function()
+            local culprit = wait_for(check, started, results)
+            local result = culprit and blocked(check, culprit) or run_one(check, ctx, results)
+            results[check.name], ordered[i] = result, result
+        end)
+    end
+    group:wait()
+    return ordered
+end
+
+---How many results of each status there are.
+---@param results dbrun.verify.Result[]
+---@return { PASS: integer, WARN: integer, FAIL: integer, blocked: integer }
+function M.count(results)
+    local count = { PASS = 0, WARN = 0, FAIL = 0, blocked = 0 }
+    for _, result in ipairs(results) do
+        count[result.status] = count[result.status] + 1
+        if result.blocked_by then count.blocked = count.blocked + 1 end
+    end
+    return count
+end
+
+return M

@@ -1,0 +1,7 @@
+-- What `dbrun scripts/verify.lua` expects to find in the database, one fact a line.
+return {
+    { table = "sources" },
+    { table = "series" },
+    { table = "observations", time_partitioned = "observed_at" },
+    { table = "latest_observations" },
+}

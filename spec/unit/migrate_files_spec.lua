@@ -1,0 +1,220 @@
+-- Migration files: which belong to a folder, how one splits into its sections, and its sections into statements.
+local errors = require "dbrun.error"
+local files = require "dbrun.migrate.files"
+local fs = require "dbrun.fs"
+local parse = require "dbrun.migrate.parse"
+local split = require "dbrun.migrate.split"
+
+local function failure(fn, ...)
+    local ok, e = pcall(fn, ...)
+    assert.is_false(ok, "it was accepted")
+    assert.is_true(errors.is(e), tostring(e))
+    return e
+end
+
+describe("the sections of a migration file", function()
+    local function parsed(text) return parse.parse(text, "db/1_x.sql") end
+
+    it("are what stands between the directives", function()
+        local p = parsed "-- migrate:up\ncreate table a();\n\n-- migrate:down\ndrop table a;\n"
+        assert.equal("-- migrate:up\ncreate table a();\n\n", p.up.sql)
+        assert.equal("-- migrate:down\ndrop table a;\n", p.down.sql)
+        assert.equal(1, p.up.line)
+        assert.equal(4, p.down.line)
+        assert.is_true(p.up.transaction)
+        assert.is_true(p.down.transaction)
+    end)
+
+    it("may be written --migrate:up, with more blanks or CRLF, behind comments, blank lines and a BOM", function()
+        for _, text in ipairs {
+            "--migrate:up\nselect 1;\n--migrate:down\nselect 2;",
+            "--   migrate:up\nselect 1;\n--\tmigrate:down\nselect 2;",
+            "-- migrate:up\r\nselect 1;\r\n-- migrate:down\r\nselect 2;\r\n",
+            "-- a remark\n\n   -- another\n-- migrate:up\nselect 1;\n-- migrate:down\nselect 2;",
+            "\xEF\xBB\xBF-- migrate:up\nselect 1;\n-- migrate:down\nselect 2;",
+        } do
+            local p = parsed(text)
+            assert.matches("select 1;", p.up.sql)
+            assert.matches("select 2;", p.down.sql)
+            assert.not_matches("select 2;", p.up.sql)
+        end
+    end)
+
+    it("may both be empty", function()
+        local p = parsed "-- migrate:up\n-- migrate:down"
+        assert.same({}, (split.split(p.up.sql)))
+        assert.same({}, (split.split(p.down.sql)))
+    end)
+
+    it("take options of their own; only transaction:false turns the transaction off", function()
+        local p = parsed "-- migrate:up transaction:false env:prod remark\n-- migrate:down transaction:no\n"
+        assert.is_false(p.up.transaction)
+        assert.is_true(p.down.transaction)
+        assert.same({ transaction = "false", env = "prod" }, p.up.options)
+    end)
+
+    it("begin only with a directive in column 0, in lower case, as a word of its own", function()
+        for _, text in ipairs {
+            " -- migrate:up\n-- migrate:down\n", "-- MIGRATE:UP\n-- migrate:down\n",
+            "-- migrate:upwards\n-- migrate:down\n", "-- migrate:up;\n-- migrate:down\n",
+        } do
+            assert.matches("migrate:up", failure(parsed, text).message)
+        end
+    end)
+
+    local cases = {
+        { "no up section", "select 1;\n", 1, "no '%-%- migrate:up' section" },
+        { "nothing at all", "", 1, "no '%-%- migrate:up' section" },
+        { "no down section", "-- migrate:up\nselect 1;\n", 3, "no '%-%- migrate:down' section" },
+        { "the down section first", "\n-- migrate:down\n-- migrate:up\n", 2, "stands before" },
+        { "a statement in front", "-- x\n\nselect 1;\n-- migrate:up\n-- migrate:down\n", 3, "statement stands before" },
+        { "two down sections", "-- migrate:up\n-- migrate:down\n\n-- migrate:down\n", 4,
+            "a second .*first is in line 2" },
+        { "two up sections", "-- migrate:up\n-- migrate:down\n-- migrate:up\n", 3, "a second .*first is in line 1" },
+    }
+    for _, case in ipairs(cases) do
+        local name, text, line, message = table.unpack(case)
+        it("are refused with file and line: " .. name, function()
+            local e = failure(parsed, text)
+            assert.matches("^db/1_x%.sql:" .. line .. ": ", e.message)
+            assert.matches(message, e.message)
+            assert.equal(line, e.line)
+            assert.equal("db/1_x.sql", e.file)
+        end)
+    end
+end)
+
+describe("the statements of a section", function()
+    local cases = {
+        { "plain ones", "select 1; select 2", { "select 1", "select 2" } },
+        { "comments and empty statements", "-- a;\n;;/* ; */ select 1;\n-- end;", { "select 1" } },
+        { "nested comments", "/* a /* ; */ ; */ select 1; select 2;", { "select 1", "select 2" } },
+        { "strings", "select 'a;''b;'; select e'\\';'; select \"a;b\"", { "select 'a;''b;'", "select e'\\';'",
+            'select "a;b"' } },
+        { "dollar quotes", "do $$ begin; end $$; select $a$ ;$$; $a$;",
+            { "do $$ begin; end $$", "select $a$ ;$$; $a$" } },
+        { "rules", "create rule r as on insert to t do (select 1; select 2); select 3",
+            { "create rule r as on insert to t do (select 1; select 2)", "select 3" } },
+        { "SQL bodies",
+            "create or replace function f() returns int begin atomic select case when a then 1 end; select 2; end; x",
+            { "create or replace function f() returns int begin atomic select case when a then 1 end; select 2; end",
+                "x" } },
+        { "nothing", " \n -- only a remark", {} },
+    }
+    for _, case in ipairs(cases) do
+        local name, sql, expected = table.unpack(case)
+        it("are told apart: " .. name, function()
+            local texts = {}
+            for i, statement in ipairs((split.split(sql))) do texts[i] = statement.sql end
+            assert.same(expected, texts)
+        end)
+        it("are told apart without a parser too: " .. name, function()
+            local texts = {}
+            for i, range in ipairs(split.lex(sql)) do texts[i] = sql:sub(range.first, range.last) end
+            assert.same(expected, texts)
+        end)
+    end
+
+    it("know the line of their first word", function()
+        local lines = {}
+        for i, statement in ipairs((split.split("-- migrate:up\n\n-- why\nselect 1;\n\n\nselect\n2; select 3", 10))) do
+            lines[i] = statement.line
+        end
+        assert.same({ 13, 16, 17 }, lines)
+    end)
+
+    it("are still told apart, none dropped, when one does not parse", function()
+        local list = split.split "select 1; selec 2;\nselect 'it''s'; mistake"
+        local texts = {}
+        for i, statement in ipairs(list) do texts[i] = statement.sql end
+        assert.same({ "select 1", "selec 2", "select 'it''s'", "mistake" }, texts)
+    end)
+
+    it("survive texts that end in the middle of something", function()
+        for _, sql in ipairs {
+            "select 'a", 'select "a', "select $$ a", "/* a", "/* /* */", "select e'\\", "(", ";", "$", "$a",
+        } do
+            assert.is_table((split.split(sql)))
+            assert.is_table(split.lex(sql))
+        end
+    end)
+
+    it("that begin or end a transaction are found; savepoints and bodies are none", function()
+        local function control(sql)
+            local found = split.transaction_control((split.split(sql)))
+            return found and found.sql
+        end
+        assert.equal("commit", control "select 1; commit")
+        assert.equal("BEGIN", control "BEGIN; select 1")
+        assert.equal("start transaction", control "start transaction; select 1")
+        assert.equal("rollback", control "rollback; select 1")
+        assert.is_nil(control "savepoint a; rollback to a; release a")
+        assert.is_nil(control "ROLLBACK TO SAVEPOINT a")
+        assert.is_nil(control "do $$ begin commit; end $$; create function f() returns int begin atomic select 1; end")
+    end)
+end)
+
+describe("the files of migration folders", function()
+    local root
+
+    before_each(function() root = fs.mkdtemp() end)
+    after_each(function() fs.rmtree(root) end)
+
+    local function make(path, text)
+        fs.mkdir_p(fs.dirname(root .. "/" .. path))
+        fs.write(root .. "/" .. path, text or "-- migrate:up\n-- migrate:down\n")
+    end
+
+    local function names(...)
+        local dirs, list = {}, {}
+        for i, dir in ipairs { ... } do dirs[i] = root .. "/" .. dir end
+        for i, file in ipairs(files.list(dirs)) do list[i] = file.name end
+        return list
+    end
+
+    it("are those whose name begins with digits and ends with .sql", function()
+        for _, name in ipairs { "2_b.sql", "10_a.sql", "3.sql", "README.md", "x4_c.sql", "5_d.sql.bak", "6_e.SQL" } do
+            make("db/" .. name)
+        end
+        fs.mkdir(root .. "/db/7_folder.sql")
+        assert.same({ "10_a.sql", "2_b.sql", "3.sql" }, names "db")
+        assert.equal("10", files.list({ root .. "/db" })[1].version)
+    end)
+
+    it("are sorted by name over all folders, as strings", function()
+        make "a/1_a.sql"
+        make "a/30_c.sql"
+        make "b/2_b.sql"
+        assert.same({ "1_a.sql", "2_b.sql", "30_c.sql" }, names("a", "b"))
+        assert.same({ "1_a.sql", "2_b.sql", "30_c.sql" }, names("b", "a/"))
+    end)
+
+    it("may not have the same version twice", function()
+        make "a/1_a.sql"
+        make "b/1_b.sql"
+        local e = failure(names, "a", "b")
+        assert.matches("version 1: .*a/1_a%.sql and .*b/1_b%.sql", e.message)
+    end)
+
+    it("that are in no folder are an error that names the folder and how to set it", function()
+        local e = failure(names, "nowhere")
+        assert.equal("config", e.kind)
+        assert.matches("nowhere", e.message)
+        assert.matches("DBRUN_MIGRATIONS_DIR", e.hint)
+    end)
+
+    it("are an error when there are none", function()
+        fs.mkdir(root .. "/empty")
+        assert.matches("no migration files", failure(files.some, { root .. "/empty" }).message)
+    end)
+
+    it("that are made new have the time in front, both sections, and a name without surprises", function()
+        assert.equal("20250102030405_add_alerts.sql", files.new_name("add alerts", 1735787045))
+        assert.equal("20250102030405_etc_passwd.sql", files.new_name("../../etc/passwd", 1735787045))
+        assert.matches("no name", failure(files.new_name, " / ").message)
+        local path = files.create(root .. "/new/folder/", "first one")
+        assert.matches("^" .. root:gsub("%p", "%%%0") .. "/new/folder/%d+_first_one%.sql$", path)
+        local p = parse.parse(fs.read(path), path)
+        assert.same({}, (split.split(p.up.sql)))
+    end)
+end)

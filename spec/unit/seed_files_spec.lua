@@ -1,0 +1,114 @@
+-- Seed files, which of them run, and the numbers they draw.
+local errors = require "dbrun.error"
+local files = require "dbrun.seed.files"
+local fs = require "dbrun.fs"
+local random = require "dbrun.seed.random"
+
+local function failure(fn, ...)
+    local ok, e = pcall(fn, ...)
+    assert.is_false(ok, "it was accepted")
+    assert.is_true(errors.is(e), tostring(e))
+    return e
+end
+
+describe("seed files", function()
+    local root
+
+    before_each(function() root = fs.mkdtemp() end)
+    after_each(function() fs.rmtree(root) end)
+
+    local function make(name, text)
+        fs.mkdir_p(fs.dirname(root .. "/" .. name))
+        fs.write(root .. "/" .. name, text or "return function() end\n")
+        return { name = name:gsub("%.lua$", ""), path = root .. "/" .. name }
+    end
+
+    local function names(list)
+        local result = {}
+        for i, file in ipairs(list) do result[i] = file.name end
+        return result
+    end
+
+    it("run in the order of their names, those of an environment last", function()
+        for _, name in ipairs { "020_b.lua", "010_a.lua", "staging/005_c.lua", "notes.txt", ".hidden.lua" } do
+            make(name)
+        end
+        assert.same({ "010_a", "020_b" }, names(files.list(root)))
+        assert.same({ "010_a", "020_b", "005_c" }, names(files.list(root .. "/", "staging")))
+    end)
+
+    it("are chosen by name, with or without the number", function()
+        for _, name in ipairs { "010_a.lua", "020_b.lua", "030_c.lua" } do make(name) end
+        local list = files.list(root)
+        assert.same({ "010_a", "030_c" }, names(files.select(list, { "c", "010_a" })))
+        local e = failure(files.select, list, { "d" })
+        assert.equal("usage", e.kind)
+        assert.matches("'d'; there are 010_a, 020_b, 030_c", e.message)
+    end)
+
+    it("are a configuration error where there are none, or no such environment", function()
+        make "x/010_a.lua"
+        assert.matches("no seeds", failure(files.list, root).message)
+        assert.equal("config", failure(files.list, root .. "/nowhere").kind)
+        assert.matches("%-%-env prod", failure(files.list, root .. "/x", "prod").message)
+    end)
+
+    it("return a function, or a table with run", function()
+        assert.is_function(files.load(make("a.lua", "return function() end")).run)
+        local seed = files.load(make("b.lua", "return { description = 'x', run = function() end }"))
+        assert.equal("x", seed.description)
+    end)
+
+    it("that do not are refused with their path", function()
+        for text, message in pairs {
+            ["return 1"] = "a number", ["return {}"] = "without `run`", ["x ="] = "unexpected symbol",
+            ["error 'boom'"] = "boom", [""] = "a nil",
+        } do
+            local e = failure(files.load, make("bad.lua", text))
+            assert.matches(root .. "/bad.lua is no seed: ", e.text, 1, true)
+            assert.matches(message, e.text, 1, true)
+        end
+    end)
+end)
+
+describe("the random numbers of a seed", function()
+    it("are the same in every run and differ from seed to seed", function()
+        local a, b, c = random.new "010_a", random.new "010_a", random.new "020_b"
+        local same = true
+        for _ = 1, 100 do
+            local x = a()
+            assert.equal(x, b())
+            same = same and x == c()
+        end
+        assert.is_false(same)
+    end)
+
+    it("stay in their range and cover it", function()
+        local r, seen = random.new "x", {}
+        for _ = 1, 2000 do
+            local n = r(3, 7)
+            assert.is_true(n >= 3 and n <= 7 and math.type(n) == "integer")
+            seen[n] = true
+            local f = r:float(-1, 1)
+            assert.is_true(f >= -1 and f < 1)
+            assert.is_true(r(6) <= 6)
+        end
+        for n = 3, 7 do assert.is_true(seen[n], n) end
+        assert.is_true(r:pick({ "a" }) == "a")
+    end)
+
+    it("have the mean and the spread asked for", function()
+        local r, sum, squares, n = random.new "normal", 0, 0, 20000
+        for _ = 1, n do
+            local x = r:normal(10, 2)
+            sum, squares = sum + x, squares + (x - 10) ^ 2
+        end
+        assert.is_true(math.abs(sum / n - 10) < 0.1)
+        assert.is_true(math.abs(math.sqrt(squares / n) - 2) < 0.1)
+    end)
+
+    it("of an empty or too wide range are an error", function()
+        assert.has_error(function() random.new "x"(2, 1) end)
+        assert.has_error(function() random.new "x"(math.mininteger, math.maxinteger) end)
+    end)
+end)

@@ -1,0 +1,280 @@
+-- Verification without a server: which checks run, what depends on what, what a failure says, and the report.
+local diagnose = require "dbrun.verify.diagnose"
+local errors = require "dbrun.error"
+local expect = require "dbrun.verify.expect"
+local fs = require "dbrun.fs"
+local json = require "dbrun.json"
+local report = require "dbrun.verify.report"
+local runner = require "dbrun.verify.runner"
+local task = require "dbrun.task"
+local verify = require "dbrun.verify"
+
+local function failure(fn, ...)
+    local ok, e = pcall(fn, ...)
+    assert.is_false(ok, "it was accepted")
+    assert.is_true(errors.is(e), tostring(e))
+    return e
+end
+
+local function run(checks, opts)
+    opts = opts or {}
+    local deadline = opts.deadline or 5
+    return runner.run(checks, {
+        strict = opts.strict or false, deadline = task.now() + deadline, options = { deadline = deadline },
+    })
+end
+
+local function statuses(results)
+    local list = {}
+    for i, result in ipairs(results) do list[i] = result.status end
+    return table.concat(list, " ")
+end
+
+describe("checks", function()
+    it("give their results in the order of the list, whichever ends first", function()
+        local results = run {
+            { name = "slow", run = function() task.sleep(0.02); return "late" end },
+            { name = "fast", run = function() return "early" end },
+        }
+        assert.equal("slow", results[1].name)
+        assert.equal("late", results[1].text)
+        assert.equal("PASS PASS", statuses(results))
+        assert.is_true(results[1].seconds >= 0.02 and results[2].seconds < 0.02)
+    end)
+
+    it("run side by side", function()
+        local checks = {}
+        for i = 1, 20 do checks[i] = { name = "c" .. i, run = function() task.sleep(0.05); return "" end } end
+        local began = task.now()
+        run(checks)
+        assert.is_true(task.now() - began < 0.5)
+    end)
+
+    it("that find something incomplete are WARN, and FAIL in a strict run", function()
+        local checks = { { name = "a", run = function() return { status = "INCOMPLETE", text = "x" } end } }
+        assert.equal("WARN", statuses(run(checks)))
+        assert.equal("FAIL", statuses(run(checks, { strict = true })))
+    end)
+
+    it("that need a failed one are not run, and name the root of it", function()
+        local ran = false
+        local results = run {
+            { name = "root", run = function() errors.raise { kind = "connect", message = "no way" } end },
+            { name = "middle", needs = { "root" }, run = function() ran = true; return "" end },
+            { name = "leaf", needs = { "middle" }, run = function() ran = true; return "" end },
+            { name = "other", run = function() return "" end },
+        }
+        assert.is_false(ran)
+        assert.equal("FAIL FAIL FAIL PASS", statuses(results))
+        assert.equal("root", results[2].blocked_by)
+        assert.equal("root", results[3].blocked_by)
+        assert.matches("not checked: root failed", results[3].text)
+    end)
+
+    it("that only come after a failed one are run", function()
+        local results = run {
+            { name = "a", run = function() errors.raise { kind = "connect", message = "x" } end },
+            { name = "b", after = { "a" }, run = function() return "" end },
+        }
+        assert.equal("FAIL PASS", statuses(results))
+    end)
+
+    it("end at the deadline, all together", function()
+        local began = task.now()
+        local results = run({
+            { name = "a", run = function() task.sleep(60) end },
+            { name = "b", run = function() task.sleep(60) end },
+            { name = "c", run = function() return "" end },
+        }, { deadline = 0.1 })
+        assert.is_true(task.now() - began < 1)
+        assert.equal("FAIL FAIL PASS", statuses(results))
+        assert.matches("deadline of 0.1 s", results[1].cause)
+        assert.equal("time", results[1].layer)
+    end)
+
+    it("that break themselves fail without taking the others along", function()
+        local results = run {
+            { name = "a", run = function() local t = nil; return t.x end },
+            { name = "b", run = function() return "" end },
+        }
+        assert.equal("FAIL PASS", statuses(results))
+        assert.matches("index a nil value", results[1].cause)
+    end)
+
+    it("that meet a wrong configuration leave it to the check that tells about it", function()
+        local results = run {
+            { name = "configuration", run = function() errors.raise { kind = "config", message = "PORT: x" } end },
+            { name = "a", after = { "configuration" }, run = function()
+                errors.raise { kind = "config", message = "PORT: x" }
+            end },
+        }
+        assert.equal("configuration", results[1].layer)
+        assert.equal("configuration", results[2].blocked_by)
+    end)
+end)
+
+describe("the choice of checks", function()
+    local function chosen(only, skip)
+        local names = {}
+        for i, check in ipairs(verify.select(verify.checks(), only, skip)) do names[i] = check.name end
+        return names
+    end
+
+    it("is all of them, under names that stay", function()
+        assert.same({
+            "configuration", "postgres.async", "postgres.concurrency", "postgres.sync", "redis", "redis.round_trip",
+            "schema.migrations", "schema.tables", "schema.time_partitioning",
+        }, chosen())
+    end)
+
+    it("takes along what the chosen ones need", function()
+        assert.same({ "redis", "redis.round_trip" }, chosen { "redis" })
+        assert.same({ "redis", "redis.round_trip" }, chosen { "redis.round_trip" })
+        assert.same({ "postgres.async", "schema.tables" }, chosen { "schema.tables" })
+    end)
+
+    it("can leave some out", function()
+        assert.same({ "configuration", "redis", "redis.round_trip" }, chosen({}, { "postgres", "schema" }))
+    end)
+
+    it("refuses names that no check has", function()
+        assert.matches("%-%-only: no check is called 'postgre'", failure(chosen, { "postgre" }).message)
+        assert.matches("%-%-skip", failure(chosen, {}, { "x" }).message)
+    end)
+end)
+
+describe("a failure", function()
+    local function explain(fields, source, server)
+        return diagnose.explain(errors.new(fields), {
+            name = server and server.redis and "redis" or "postgres", source = source or "default",
+            server = server or {},
+        })
+    end
+
+    it("names its layer and the key that is to blame", function()
+        local parts = "POSTGRES_HOST (environment), POSTGRES_PASSWORD (.env line 4)"
+        local cases = {
+            { { kind = "connect", layer = "name", message = "x" }, "name", "POSTGRES_HOST (environment)" },
+            { { kind = "connect", layer = "authentication", message = "x" }, "authentication",
+                "POSTGRES_USER (not set), POSTGRES_PASSWORD (.env line 4)" },
+            { { kind = "connect", layer = "database", message = "x" }, "database", "POSTGRES_DB (not set)" },
+            { { kind = "timeout", message = "x" }, "time", "POSTGRES_HOST (environment), POSTGRES_PORT (not set)" },
+        }
+        for _, case in ipairs(cases) do
+            local found = explain(case[1], parts)
+            assert.equal(case[2], found.layer)
+            assert.equal(case[3], found.key)
+            assert.equal(case[3] and "DATABASE_URL (environment)", explain(case[1], "DATABASE_URL (environment)").key)
+        end
+    end)
+
+    it("says when nothing was configured", function()
+        assert.matches("DATABASE_URL is not set", explain({ kind = "connect", layer = "network", message = "x" }).key)
+        assert.matches("REDIS_URL is not set", explain({ kind = "connect", message = "refused" }, "default",
+            { redis = true }).key)
+    end)
+
+    it("gives commands that can be typed, whatever the names contain", function()
+        local found = explain({ kind = "connect", layer = "database", message = "x" }, "x",
+            { host = "db.example", port = 5433, user = "o'neil", dbname = "my db" })
+        assert.equal([[createdb -h db.example -p 5433 -U 'o'\''neil' 'my db']], found.remedy[1])
+        found = explain({ kind = "redis", code = "WRONGPASS", message = "x" }, "x",
+            { redis = true, path = "/tmp/r.sock", username = "app" })
+        assert.equal("authentication", found.layer)
+        assert.equal("redis-cli -s /tmp/r.sock --user app --askpass ping", found.remedy[1])
+    end)
+
+    it("keeps SQLSTATE, detail and the server's hint", function()
+        local found = explain({ kind = "connect", layer = "server", sqlstate = "53300", message = "too many clients",
+            hint = "raise max_connections" }, "x")
+        assert.matches("too many clients %(SQLSTATE 53300%)", found.cause)
+        assert.same({ "raise max_connections" }, found.remedy)
+    end)
+end)
+
+describe("the expectations", function()
+    local root
+
+    before_each(function() root = fs.mkdtemp() end)
+    after_each(function() fs.rmtree(root) end)
+
+    local function load_text(text)
+        fs.write(root .. "/expect.lua", text)
+        return expect.load(root .. "/expect.lua")
+    end
+
+    it("are a list of facts", function()
+        assert.same({ { table = "a" }, { table = "s.b", time_partitioned = "t" } },
+            (load_text "return { { table = 'a' }, { table = 's.b', time_partitioned = 't' } }"))
+    end)
+
+    it("that make no sense are refused with file and fact", function()
+        for text, message in pairs {
+            ["return { { table = 'a' }, { tabel = 'b' } }"] = "fact 2 has 'tabel'",
+            ["return { 'a' }"] = "fact 1 is a string",
+            ["return { { table = 1 } }"] = "fact 1: `table` is a number",
+            ["return { {} }"] = "fact 1 names no table",
+            ["return 5"] = "returns a number",
+            ["return {"] = "expect.lua:1:",
+            ["error 'boom'"] = "boom",
+        } do
+            local e = failure(load_text, text)
+            assert.equal("config", e.kind)
+            assert.matches("expect.lua", e.message, 1, true)
+            assert.matches(message, e.message, 1, true)
+        end
+        assert.matches("no such file", failure(expect.load, root .. "/none.lua").message)
+    end)
+end)
+
+describe("the report", function()
+    local RESULTS <const> = {
+        { name = "a", status = "PASS", seconds = 0.0012, text = "all well" },
+        { name = "bb", status = "FAIL", seconds = 3, text = "cannot log in", cause = "password\nwrong", layer = "x",
+            key = "DATABASE_URL (environment)", remedy = { "try", "again" } },
+        { name = "c", status = "FAIL", seconds = 0, text = "not checked: bb failed", blocked_by = "bb", remedy = {} },
+        { name = "d", status = "WARN", seconds = 0.5, text = "3 of 4", cause = "one is missing",
+            remedy = { "make it" } },
+    }
+
+    it("for people has a line for each check, and below it the cause, the key, and what to do", function()
+        local text = report.text(RESULTS, { strict = true, seconds = 3.01 })
+        assert.equal([[
+PASS  a   1.2 ms  all well
+FAIL  bb  3.00 s  cannot log in
+      cause  password
+             wrong
+      key    DATABASE_URL (environment)
+      do     try
+             again
+FAIL  c           not checked: bb failed
+WARN  d   500 ms  3 of 4
+      cause  one is missing
+      do     make it
+
+1 of 4 passed, 1 warning, 1 failed, 1 not checked because of that, in 3.01 s (strict)
+]], text)
+    end)
+
+    it("for programs is JSON with the same things", function()
+        local decoded = json.decode(report.json(RESULTS, { strict = false, seconds = 3 }))
+        assert.is_false(decoded.ok)
+        assert.equal(1, decoded.passed)
+        assert.equal(2, decoded.failed)
+        assert.equal("bb", decoded.checks[2].name)
+        assert.same({ "try", "again" }, { table.unpack(decoded.checks[2].remedy) })
+        assert.is_true(json.is_array(decoded.checks[3].remedy))
+        assert.equal("bb", decoded.checks[3].blocked_by)
+    end)
+end)
+
+describe("the measured concurrency", function()
+    local overlap = require("dbrun.verify.checks_pg").overlap
+
+    it("is the greatest number of statements at one moment", function()
+        assert.equal(0, overlap {})
+        assert.equal(1, overlap { { began = 0, ended = 1 }, { began = 1, ended = 2 } })
+        assert.equal(2, overlap { { began = 0, ended = 3 }, { began = 1, ended = 2 }, { began = 2, ended = 4 } })
+        assert.equal(3, overlap { { began = 0, ended = 3 }, { began = 1, ended = 3 }, { began = 2, ended = 4 } })
+    end)
+end)
