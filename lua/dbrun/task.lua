@@ -251,7 +251,7 @@ end
 ---@param fn function
 ---@return any ...
 function Semaphore:with(fn, ...)
-    local permit <close> = self:acquire()
+    local _ <close> = self:acquire()
     return fn(...)
 end
 

@@ -42,6 +42,12 @@ void pg_cache_clear(struct pg_cache *c)
         pg_cache_forget(c, c->newest);
 }
 
+void pg_cache_disable(struct pg_cache *c)
+{
+    pg_cache_clear(c);
+    c->limit = 0;
+}
+
 void pg_cache_free(struct pg_cache *c)
 {
     if (!c)

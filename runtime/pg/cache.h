@@ -41,6 +41,8 @@ void pg_cache_forget(struct pg_cache *c, struct pg_cached *e);
 void pg_cache_defer_close(struct pg_cache *c, const char name[40]);
 /* The server has forgotten them all (DISCARD ALL, reset). */
 void pg_cache_clear(struct pg_cache *c);
+/* From now on every lookup is NULL. */
+void pg_cache_disable(struct pg_cache *c);
 uint32_t pg_cache_count(const struct pg_cache *c);
 
 #endif

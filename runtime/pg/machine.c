@@ -267,6 +267,8 @@ unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
     unsigned want = PG_WANT_READ | (m->flushing ? PG_WANT_WRITE : 0);
     if (m->state == PG_COPY_OUT && m->discard && discard_copy_out(m) == PG_WANT_READ && !lost)
         return want;
+    if (m->state == PG_COPY_IN && !lost)
+        return m->flushing ? want : PG_DONE;
     if (m->state != PG_BUSY)
         return lost ? broken(m) : PG_DONE;
     for (;;) {
@@ -310,7 +312,10 @@ int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len)
         data += part;
         len -= part;
     }
-    return 1;
+    /* libpq would queue without end: what the socket does not take now is waited for. */
+    int flush = PQflush(m->conn);
+    m->flushing = flush != 0;
+    return flush == 0 ? 1 : 0;
 }
 
 void pg_machine_copy_end(struct pg_machine *m, const char *failure)

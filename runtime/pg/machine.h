@@ -73,7 +73,7 @@ void pg_machine_discard(struct pg_machine *m);
 /* The result of the last statement, now the caller's; NULL when there is none. */
 PGresult *pg_machine_take(struct pg_machine *m);
 
-/* COPY FROM STDIN. put: 1 = taken, 0 = wait until the socket can be written, -1 = failed (end it).
+/* COPY FROM STDIN. put: 1 = sent, 0 = queued: step until PG_DONE before more, -1 = failed (end it).
  * end: `failure` NULL = complete, else the COPY is made to fail with this text; then step to PG_DONE. */
 int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len);
 void pg_machine_copy_end(struct pg_machine *m, const char *failure);

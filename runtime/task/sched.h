@@ -127,11 +127,16 @@ struct wait *wait_queue_pop(struct wait_queue *q);
 
 /* NULL outside of tasks (main thread of a stock lua5.4). Its address identifies the task. */
 struct task *task_current(struct sched *s);
+/* The current task's wait: what a continuation ends. */
+struct wait *task_wait(struct sched *s);
+/* The script line where a task that is parked stands, "file:line"; false when there is none. */
+bool task_where(const struct task *t, char *out, size_t size);
 /* Small number of a task, for logs and traces; the root task is 1, outside of tasks 0. */
 uint32_t task_id(const struct task *t);
 /* A place for one userdata per task that C keeps between statements (its address is stable while the
  * task lives): the statement in flight. task_set_scratch pops the userdata whose block is `p`. */
 void *task_scratch(struct sched *s);
+void task_push_scratch(lua_State *L, struct sched *s);
 void task_set_scratch(lua_State *L, struct sched *s, void *p);
 
 /* ---- library ---- */

@@ -3,6 +3,7 @@
 #include "task/impl.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 #include <string.h>
 
 enum { THREADS_KEPT = 1024 };
@@ -224,6 +225,38 @@ void task_set_scratch(lua_State *L, struct sched *s, void *p)
         lua_pop(L, 1);
     }
     t->scratch = p;
+}
+
+void task_push_scratch(lua_State *L, struct sched *s)
+{
+    struct task *t = s->current;
+    if (t->ref == LUA_NOREF) {
+        lua_rawgetp(L, LUA_REGISTRYINDEX, &t->scratch);
+        return;
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, t->ref);
+    lua_getiuservalue(L, -1, TASK_UV_SCRATCH);
+    lua_remove(L, -2);
+}
+
+struct wait *task_wait(struct sched *s)
+{
+    return &s->current->wait;
+}
+
+bool task_where(const struct task *t, char *out, size_t size)
+{
+    lua_Debug ar;
+    if (!t || !t->co)
+        return false;
+    for (int level = 0; lua_getstack(t->co, level, &ar); level++) {
+        lua_getinfo(t->co, "Sl", &ar);
+        if (ar.currentline > 0 && strncmp(ar.short_src, "dbrun/", 6) != 0) {
+            snprintf(out, size, "%s:%d", ar.short_src, ar.currentline);
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Pushes the userdata of the current task's group; 0 when it is the root group. */

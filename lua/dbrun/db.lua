@@ -1,0 +1,150 @@
+--- PostgreSQL: pooled handles, async (tasks wait, the program goes on) and sync (the program waits).
+---
+---     local db = require "dbrun.db"
+---     print(db.async:value("select count(*) from users where active = $1", true))
+---
+--- Both engines have the same methods. All raise the error object of dbrun.error.
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local params <const> = require "dbrun.db.params"
+local options <const> = require "dbrun.db.options"
+
+local M = {}
+
+---SQL NULL where nil cannot stand: in lists, and as the value of a :name parameter.
+M.null = core.null
+M.array = params.array
+M.json = params.json
+M.bytea = params.bytea
+M.typed = params.typed
+M.ident = params.ident
+
+---@class dbrun.Result
+---@field [integer] table<string, any> rows by column name; NULL is absent
+---@field columns {name: string, type?: string, oid: integer}[]
+---@field command string "SELECT", "INSERT", "CREATE TABLE", ...
+---@field affected integer rows that the command counted
+
+---@class dbrun.EngineOptions
+---@field url? string URL or keyword string; empty = libpq's own default
+---@field mode? "async"|"sync" async
+---@field size? integer connections kept open (20; sync 5; 0 = no limit)
+---@field overflow? integer above that, closed on return (10; sync 0; -1 = no limit)
+---@field timeout? number seconds to wait for a connection (30)
+---@field connect_timeout? number seconds for opening one (10)
+---@field command_timeout? number seconds for each statement (0 = none)
+---@field recycle? number seconds of age after which a connection is replaced (0 = never)
+---@field pre_ping? boolean look at a connection before it is given out (true)
+---@field pre_ping_idle? number seconds idle after which that look is a round trip (0.5; 0 = always)
+---@field reset? "rollback"|"full"|"none" what happens to a connection on return (rollback)
+---@field statement_cache? integer prepared statements for each connection (100; 0 = none)
+---@field application_name? string
+
+---@class dbrun.Engine
+---@field query fun(self, sql: string, ...): dbrun.Result one statement; parameters $1... or a table for :name
+---@field one fun(self, sql: string, ...): table|nil the only row; an error when there are more
+---@field value fun(self, sql: string, ...): any first column of the first row
+---@field exec fun(self, sql: string): integer one or several statements; rows affected by the last
+---@field acquire fun(self): dbrun.Connection `local c <close> = engine:acquire()`
+---@field stats fun(self): table<string, number> seconds and counts
+---@field invalidate fun(self) all connections of now are replaced
+---@field dispose fun(self) closes idle connections
+---@field close fun(self) for good
+local Engine, Connection = core.pg.classes()
+
+---@class dbrun.Connection: dbrun.Engine
+---@field release fun(self)
+---@field cancel fun(self) the statement that another task runs on it ends with SQLSTATE 57014
+---@field backend_pid fun(self): integer
+---@field invalidate fun(self) it is closed when it is released
+---@field in_transaction fun(self): false|"open"|"failed"
+
+---Runs fn(tx) in a transaction: COMMIT when it returns, ROLLBACK when it raises. tx has the methods of a
+---connection; tx:transaction is a savepoint.
+---@param opts? {isolation?: string, read_only?: boolean, deferrable?: boolean, retry?: integer, timeout?: number}
+---@param fn fun(tx: dbrun.Connection): ...
+---@return any ... what fn returned
+function Connection:transaction(opts, fn)
+    return require "dbrun.db.transaction".run(self, opts, fn)
+end
+
+---As Connection:transaction, on a connection of its own.
+function Engine:transaction(opts, fn)
+    local conn <close> = self:acquire()
+    return conn:transaction(opts, fn)
+end
+
+---Copies rows into a table; see dbrun.db.copy.
+---@param table_name string
+---@param columns string[]
+---@param source function|table|string
+---@param opts? table
+---@return integer rows
+function Connection:copy_in(table_name, columns, source, opts)
+    return require "dbrun.db.copy".copy_in(self, table_name, columns, source, opts)
+end
+
+function Engine:copy_in(table_name, columns, source, opts)
+    local conn <close> = self:acquire()
+    return conn:copy_in(table_name, columns, source, opts)
+end
+
+---`local s <close> = engine:session()`: begins at the first statement, s:commit(), s:rollback().
+---@return dbrun.Session
+function Engine:session()
+    return require "dbrun.db.session".new(self)
+end
+
+---An engine with a pool of its own.
+---@param opts dbrun.EngineOptions
+---@return dbrun.Engine
+function M.engine(opts)
+    if type(opts) ~= "table" then
+        errors.raise { kind = "usage", message = "db.engine: expected a table of options, got " .. type(opts) }
+    end
+    return core.pg.engine(options.prepare(opts, "db.engine{url=}"))
+end
+
+local function from_config(mode)
+    local config <const> = require "dbrun.config"
+    local key <const> = mode .. "_database_url"
+    local sync <const> = mode == "sync"
+    return core.pg.engine(options.prepare({
+        url = config[key],
+        mode = mode,
+        size = sync and config.SYNC_POOL_SIZE or config.DB_POOL_SIZE,
+        overflow = sync and 0 or config.DB_MAX_OVERFLOW,
+        timeout = config.DB_POOL_TIMEOUT,
+        recycle = config.DB_POOL_RECYCLE,
+        pre_ping = config.DB_POOL_PRE_PING,
+        connect_timeout = config.DB_CONNECT_TIMEOUT,
+        command_timeout = config.DB_STATEMENT_TIMEOUT,
+        statement_cache = config.DB_STATEMENT_CACHE,
+    }, config.source(key)))
+end
+
+---Closes db.async and db.sync; the next use opens them anew.
+function M.close()
+    for _, mode in ipairs { "async", "sync" } do
+        local engine <const> = rawget(M, mode)
+        M[mode] = nil
+        if engine then
+            engine:close()
+        end
+    end
+end
+
+---@type dbrun.Engine
+M.async = nil
+---@type dbrun.Engine
+M.sync = nil
+
+return setmetatable(M, {
+    __index = function(_, key)
+        if key == "async" or key == "sync" then
+            local engine <const> = from_config(key)
+            M[key] = engine
+            return engine
+        end
+    end,
+})

@@ -1,0 +1,114 @@
+--- What db.engine accepts, checked and turned into what the C part takes.
+local errors <const> = require "dbrun.error"
+local url <const> = require "dbrun.url"
+
+local M = {}
+
+local function is_integer(v, low)
+    return math.type(v) == "integer" and v >= low and v <= 1000000
+end
+
+local function is_seconds(v)
+    return type(v) == "number" and v >= 0 and v < math.huge
+end
+
+--- For each option: what it must be, and how that reads in an error.
+local checks <const> = {
+    url = { function(v) return type(v) == "string" end, "a string" },
+    mode = { function(v) return v == "async" or v == "sync" end, '"async" or "sync"' },
+    size = { function(v) return is_integer(v, 0) end, "a whole number of at least 0 (0 = no limit)" },
+    overflow = { function(v) return is_integer(v, -1) end, "a whole number of at least -1 (-1 = no limit)" },
+    timeout = { is_seconds, "a number of seconds" },
+    connect_timeout = { function(v) return is_seconds(v) and v > 0 end, "a number of seconds above 0" },
+    command_timeout = { function(v) return v == false or is_seconds(v) end, "a number of seconds (0 = none)" },
+    recycle = { function(v) return v == false or is_seconds(v) end, "a number of seconds (0 or false = never)" },
+    pre_ping = { function(v) return type(v) == "boolean" end, "true or false" },
+    pre_ping_idle = { is_seconds, "a number of seconds" },
+    reset = { function(v) return v == "rollback" or v == "full" or v == "none" end,
+        '"rollback", "full" or "none"' },
+    statement_cache = { function(v) return is_integer(v, 0) end, "a whole number of at least 0" },
+    application_name = { function(v) return type(v) == "string" end, "a string" },
+}
+
+local function check(options)
+    for key, value in pairs(options) do
+        local rule <const> = checks[key]
+        if not rule then
+            local near <const> = require "dbrun.nearest".find(tostring(key), (function()
+                local names = {}
+                for name in pairs(checks) do
+                    names[#names + 1] = name
+                end
+                table.sort(names)
+                return names
+            end)())
+            errors.raise { kind = "usage", message = ("db.engine: unknown option %q"):format(tostring(key)),
+                hint = near and ("did you mean %s?"):format(near) }
+        elseif not rule[1](value) then
+            errors.raise { kind = "usage", message = ("db.engine: %s must be %s"):format(key, rule[2]) }
+        end
+    end
+end
+
+--- Connections that die silently are noticed within two minutes, unless the address says otherwise.
+local connection_defaults <const> = {
+    { "client_encoding", "UTF8" }, { "keepalives_idle", "60" }, { "keepalives_interval", "10" },
+    { "keepalives_count", "3" }, { "tcp_user_timeout", "60000" },
+}
+
+---"host:port" as the user knows it, for messages.
+local function target_of(parsed)
+    local list = {}
+    for i, server in ipairs(parsed.hosts or {}) do
+        local host <const> = server.host or parsed.params and parsed.params.hostaddr or os.getenv "PGHOST"
+            or "the default socket"
+        local port <const> = server.port or os.getenv "PGPORT" or 5432
+        list[i] = host:find "^/" and ("%s (port %s)"):format(host, port) or ("%s:%s"):format(host, port)
+    end
+    if #list == 0 then
+        list[1] = ("%s:%s"):format(os.getenv "PGHOST" or "the default socket", os.getenv "PGPORT" or 5432)
+    end
+    return table.concat(list, ",")
+end
+
+---Checks the options and makes the C part's settings of them.
+---@param options table as db.engine takes them
+---@param what string what the URL is, for errors
+---@return table
+function M.prepare(options, what)
+    check(options)
+    local sync <const> = options.mode == "sync"
+    local parsed <const> = url.parse_postgres(options.url or "", what)
+    local params <const> = url.conninfo_params(parsed)
+    local given = {}
+    for _, pair in ipairs(params) do
+        given[pair[1]] = true
+    end
+    for _, pair in ipairs(connection_defaults) do
+        if not given[pair[1]] then
+            params[#params + 1] = pair
+        end
+    end
+    if options.application_name then
+        params[#params + 1] = { "application_name", options.application_name }
+    elseif not given.application_name then
+        params[#params + 1] = { "fallback_application_name", "dbrun" }
+    end
+    return {
+        params = params,
+        target = target_of(parsed),
+        sync = sync,
+        size = options.size or (sync and 5 or 20),
+        overflow = options.overflow or (sync and 0 or 10),
+        timeout = options.timeout or 30,
+        connect_timeout = options.connect_timeout or 10,
+        command_timeout = options.command_timeout or 0,
+        recycle = options.recycle or 0,
+        pre_ping = options.pre_ping ~= false,
+        pre_ping_idle = options.pre_ping_idle or 0.5,
+        reset = options.reset or "rollback",
+        statement_cache = options.statement_cache or 100,
+    }
+end
+
+return M

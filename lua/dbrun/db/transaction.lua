@@ -1,0 +1,155 @@
+--- Transactions on a leased connection: BEGIN ... COMMIT, nested ones as savepoints, retries.
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+
+local M = {}
+
+local isolations <const> = {
+    ["read committed"] = "READ COMMITTED", ["repeatable read"] = "REPEATABLE READ", serializable = "SERIALIZABLE",
+    ["read uncommitted"] = "READ UNCOMMITTED",
+}
+
+local known <const> = { isolation = true, read_only = true, deferrable = true, retry = true, timeout = true }
+
+local function check_options(opts)
+    for key in pairs(opts) do
+        if not known[key] then
+            errors.raise { kind = "usage", message = ("transaction: unknown option %q"):format(tostring(key)),
+                hint = "isolation, read_only, deferrable, retry and timeout are known" }
+        end
+    end
+    if opts.isolation and not isolations[opts.isolation] then
+        errors.raise { kind = "usage", message = ("transaction: unknown isolation %q"):format(
+            tostring(opts.isolation)), hint = '"read committed", "repeatable read" or "serializable"' }
+    end
+    local retry <const> = opts.retry or 0
+    if math.type(retry) ~= "integer" or retry < 0 then
+        errors.raise { kind = "usage", message = "transaction: retry must be a whole number of at least 0" }
+    end
+end
+
+---The BEGIN statement for these options.
+---@param opts table
+---@return string
+function M.begin_sql(opts)
+    local words = { "BEGIN" }
+    if opts.isolation then
+        words[#words + 1] = "ISOLATION LEVEL " .. isolations[opts.isolation]
+    end
+    if opts.read_only ~= nil then
+        words[#words + 1] = opts.read_only and "READ ONLY" or "READ WRITE"
+    end
+    if opts.deferrable ~= nil then
+        words[#words + 1] = opts.deferrable and "DEFERRABLE" or "NOT DEFERRABLE"
+    end
+    return table.concat(words, " ")
+end
+
+--- Rolls back what is open; a connection that cannot do it any more is closed on return anyway.
+local function rollback(conn, sql)
+    core.task.shield(function()
+        local ok <const>, e <const> = pcall(conn.exec, conn, sql)
+        if not ok then
+            core.log.write("debug", "postgres: " .. sql .. " failed: " .. tostring(e))
+            conn:invalidate()
+        end
+    end)
+end
+
+---Commits what is open. A transaction in which a statement failed cannot be committed: that is an error
+---here, where the server would silently roll back.
+---@param conn table
+function M.commit(conn)
+    if conn:in_transaction() == "failed" then
+        rollback(conn, "ROLLBACK")
+        errors.raise {
+            kind = "query", sqlstate = "25P02", severity = "ERROR", outcome = "failed", retryable = false,
+            message = "nothing was committed: a statement of this transaction failed and its error was caught",
+            hint = "Let the error leave the transaction, or put the statement that may fail into a nested one.",
+        }
+    end
+    conn:exec "COMMIT"
+end
+
+--- fn(conn, ...) between BEGIN and COMMIT.
+local function run_top(conn, opts, fn)
+    conn:exec(M.begin_sql(opts))
+    local result <const> = table.pack(pcall(fn, conn))
+    if not result[1] then
+        if conn:in_transaction() then
+            rollback(conn, "ROLLBACK")
+        end
+        return result
+    end
+    M.commit(conn)
+    return result
+end
+
+--- fn(conn, ...) inside a savepoint.
+local function run_nested(conn, fn)
+    conn:exec "SAVEPOINT dbrun"
+    local result <const> = table.pack(pcall(fn, conn))
+    if result[1] and conn:in_transaction() == "open" then
+        conn:exec "RELEASE SAVEPOINT dbrun"
+    elseif conn:in_transaction() then
+        rollback(conn, "ROLLBACK TO SAVEPOINT dbrun; RELEASE SAVEPOINT dbrun")
+    end
+    return result
+end
+
+local function is_serialization_failure(e)
+    return errors.is(e) and (e.sqlstate == "40001" or e.sqlstate == "40P01")
+end
+
+--- The pause before try number `try`: exponential with full jitter, at most 2 s.
+local function pause(conn, try)
+    local seconds <const> = math.random() * math.min(2, 0.01 * 2 ^ try)
+    if conn:is_sync() then
+        core.pg.pause(seconds)
+    else
+        core.task.sleep(seconds)
+    end
+end
+
+local function run_with_retries(conn, opts, fn)
+    for try = 0, opts.retry or 0 do
+        -- COMMIT too may fail with 40001: then everything was rolled back and may run again.
+        local ok <const>, result <const> = pcall(run_top, conn, opts, fn)
+        if ok and result[1] then
+            return table.unpack(result, 2, result.n)
+        end
+        local e <const> = ok and result[2] or result
+        if try == (opts.retry or 0) or not is_serialization_failure(e) then
+            error(e, 0)
+        end
+        pause(conn, try + 1)
+    end
+end
+
+---Runs fn(conn) in a transaction of the leased connection; nested = savepoint.
+---@param conn table
+---@param opts table|function
+---@param fn? function
+---@return any ... what fn returned
+function M.run(conn, opts, fn)
+    if type(opts) == "function" then
+        opts, fn = {}, opts
+    end
+    if type(opts) ~= "table" or type(fn) ~= "function" then
+        errors.raise { kind = "usage", message = "transaction: expected ([options,] function)" }
+    end
+    check_options(opts)
+    if conn:in_transaction() then
+        local result <const> = run_nested(conn, fn)
+        if not result[1] then
+            error(result[2], 0)
+        end
+        return table.unpack(result, 2, result.n)
+    end
+    if opts.timeout then
+        return core.task.timeout(opts.timeout, run_with_retries, conn, opts, fn)
+    end
+    return run_with_retries(conn, opts, fn)
+end
+
+return M

@@ -1,0 +1,10 @@
+/* core.pg: PostgreSQL engines, leases and statements. lua/dbrun/db.lua builds sessions, transactions
+ * and the singletons on it. */
+#ifndef DBRUN_BIND_PG_H
+#define DBRUN_BIND_PG_H
+
+#include "bind/runtime.h"
+
+int bind_pg_open(lua_State *L, struct runtime *rt);
+
+#endif

@@ -1,0 +1,199 @@
+/*
+ * Shared by the files of the PostgreSQL binding: engine, link, lease and operation.
+ *
+ *   engine  settings and a pool. Its block outlives the userdata while links or connects are left.
+ *   link    one established connection in a pool slot: the machine plus who waits for it.
+ *   lease   what a script holds after engine:acquire(): a link until it is released.
+ *   op      one statement of one task, from checkout to result; reused by the task's next statement.
+ *
+ * What a link does (link->use), and what ends it:
+ *   LINK_FREE       in the pool, idle             a statement begins; the socket says something
+ *   LINK_STATEMENT  a task waits for it           the reply; the wait is abandoned -> LINK_DRAINING
+ *   LINK_DRAINING   cancelled: replies are thrown away and a cancel request is on its way
+ *   LINK_PINGING    the pool asks whether it lives
+ *   LINK_RESETTING  ROLLBACK (or DISCARD ALL) on return
+ */
+#ifndef DBRUN_BIND_PG_IMPL_H
+#define DBRUN_BIND_PG_IMPL_H
+
+#include "bind/error.h"
+#include "bind/runtime.h"
+#include "drive/drive_uv.h"
+#include "pg/machine.h"
+#include "pool/pool.h"
+
+#define PG_ENGINE_CLASS "dbrun.pg.engine"
+#define PG_LEASE_CLASS  "dbrun.pg.conn"
+#define PG_RESULT_CLASS "dbrun.pg.result"
+#define PG_PARAM_CLASS  "dbrun.pg.param"
+
+/* A connection string as libpq wants it; shared by the engine and its connects. */
+struct pg_conninfo {
+    unsigned refs;
+    char *target; /* "host:port" for messages */
+    char **keywords;
+    char **values;
+};
+
+enum pg_reset { PG_RESET_ROLLBACK, PG_RESET_FULL, PG_RESET_NONE };
+
+struct pg_engine {
+    struct runtime *rt;
+    struct pool *pool;
+    struct pg_conninfo *info;
+    struct pg_connecting *connecting; /* connects under way */
+    unsigned refs;
+    bool sync;
+    bool closed;
+    bool pre_ping;
+    bool cache_off; /* a pooler in between loses prepared statements */
+    enum pg_reset reset;
+    uint32_t cache_limit;
+    double timeout; /* seconds, as all below */
+    double connect_timeout;
+    double command_timeout; /* 0 = none */
+    double pre_ping_idle;
+    char *setup; /* SQL that each new connection runs first; NULL = none */
+    char name[16];
+};
+
+enum pg_link_use { LINK_FREE, LINK_STATEMENT, LINK_DRAINING, LINK_PINGING, LINK_RESETTING };
+
+struct pg_link {
+    struct pg_engine *engine;
+    struct pool_slot *slot;
+    struct pg_machine m;
+    struct drive_uv *io; /* NULL on the sync engine */
+    struct wait *waiter;
+    struct sched_timer limit; /* of a ping, a drain, a reset */
+    enum pg_link_use use;
+    struct pg_cancel_job *cancel; /* a request under way: the link is nobody's until it is answered */
+    bool reset_after_drain;
+    bool in_background;
+    int pid;
+    char where[64];     /* script line of the acquire */
+    char statement[96]; /* the beginning of the last one */
+};
+
+struct pg_lease {
+    struct pg_engine *engine;
+    struct pg_link *link; /* NULL = released */
+};
+
+/* What the caller wants to see of a result. */
+enum pg_shape { SHAPE_RESULT, SHAPE_ONE, SHAPE_VALUE, SHAPE_AFFECTED };
+
+enum pg_stage { STAGE_IDLE, STAGE_ACQUIRE, STAGE_ACQUIRED, STAGE_DRAINED, STAGE_SEND, STAGE_REPLY };
+
+struct pg_op {
+    struct pg_engine *engine;
+    struct pg_link *link;
+    struct pg_lease *lease; /* NULL: the statement takes and gives back a connection by itself */
+    struct pool_waiter waiter;
+    struct wait *wait;
+    PGresult *result;
+    struct error error;
+    enum pg_stage stage;
+    enum pg_shape shape;
+    int nparams; /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
+    bool simple;
+    bool acquire_only;
+    bool retried;
+};
+
+/* ---- pg_engine.c ---- */
+struct pg_engine *pg_engine_check(lua_State *L, int arg);
+void pg_engine_ref(struct pg_engine *e);
+void pg_engine_unref(struct pg_engine *e);
+/* Sets `err` to the pool's answer, with who holds the connections. */
+void pg_engine_pool_error(struct pg_engine *e, enum pool_settle result, struct error *err);
+extern const struct pool_ops pg_pool_ops;
+
+/* ---- pg_connect.c ---- */
+void pg_conninfo_unref(struct pg_conninfo *info);
+void pg_connect_slot(struct pool_slot *slot);
+/* The engine is going: connects under way end by themselves and are thrown away. */
+void pg_connects_forget(struct pg_engine *e);
+
+/* ---- pg_link.c ---- */
+/* Takes over the connection; NULL (and it is closed) when memory is out. */
+struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn *conn);
+void pg_link_free(struct pg_link *link);
+/* After pg_machine_query/simple said true: waits as the engine does and goes on in k. */
+int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k);
+/* Async: waits until a cancelled statement has been drained. */
+int pg_link_wait_drained(lua_State *L, struct pg_link *link, lua_KContext ctx, lua_KFunction k);
+/* Asks the server to cancel what runs now; whoever waits for it gets 57014. */
+void pg_link_request_cancel(struct pg_link *link);
+/* Nobody waits any more: cancel, and throw away what still comes. */
+void pg_link_abandon(struct pg_link *link);
+enum pool_check pg_link_check(struct pool_slot *slot, uint64_t idle_ns);
+void pg_link_ping(struct pool_slot *slot);
+enum pool_verdict pg_link_judge(struct pool_slot *slot);
+void pg_link_reset(struct pool_slot *slot);
+void pg_link_close(struct pool_slot *slot);
+
+/* ---- pg_param.c ---- */
+enum { PG_PARAMS_INLINE = 16 };
+/* Parameters in libpq's form; the texts point into the Lua stack and into `text`. */
+struct pg_encoded {
+    struct pg_params p;
+    void *block; /* NULL when the arrays below were enough */
+    Oid types[PG_PARAMS_INLINE];
+    const char *values[PG_PARAMS_INLINE];
+    int lengths[PG_PARAMS_INLINE];
+    int formats[PG_PARAMS_INLINE];
+    char numbers[PG_PARAMS_INLINE][32];
+};
+/* Raises for a value that cannot be a parameter, naming its number. Replaces what must be turned into
+ * text (wrapped values) on the stack. Called before a connection is taken. */
+void pg_params_check(lua_State *L, struct runtime *rt, int first, int n);
+/* Can the value at this index be a parameter (or a COPY column)? */
+bool pg_param_is_allowed(lua_State *L, int at);
+/* A number as the text that reads back as the same value. */
+void pg_param_number(lua_State *L, int at, char out[32]);
+/* Never raises. False when memory is out. */
+bool pg_params_encode(lua_State *L, int first, int n, struct pg_encoded *out);
+void pg_params_free(struct pg_encoded *enc);
+/* db.bytea, db.json, db.typed, db.array */
+extern const luaL_Reg pg_param_functions[];
+
+/* ---- pg_result.c ---- */
+/* Pushes the list of columns. A prepared statement has the same ones every time: they are made once and
+ * kept with it. */
+void pg_result_columns(lua_State *L, const PGresult *r, struct pg_cached *entry);
+/* Pushes the result in its shape (SHAPE_RESULT takes its columns from the top of the stack); raises
+ * (one: more than one row). */
+int pg_result_push(lua_State *L, struct runtime *rt, const PGresult *r, enum pg_shape shape);
+
+/* ---- pg_op.c ---- */
+void pg_op_classes(lua_State *L, struct runtime *rt);
+/* Methods of engines and of leases: a statement with parameters ... */
+int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum pg_shape shape);
+/* ... one or several without (simple protocol) ... */
+int pg_script(lua_State *L, struct pg_engine *e, struct pg_lease *lease);
+/* ... or only the checkout: returns a lease. */
+int pg_acquire(lua_State *L, struct pg_engine *e);
+
+/* ---- pg_lease.c ---- */
+/* Pushes a lease that holds nothing yet. */
+struct pg_lease *pg_lease_new(lua_State *L);
+void pg_lease_class(lua_State *L, struct runtime *rt);
+
+/* The lease at 1, which must still hold its connection. */
+struct pg_lease *pg_lease_check(lua_State *L);
+
+/* ---- pg_named.c ---- */
+/* Stack 2 = SQL with :name parameters, 3 = the table of their values. Replaces 2 by the SQL with $n and
+ * the table by the values in order; returns their number. */
+int pg_named_expand(lua_State *L, struct runtime *rt);
+
+/* ---- pg_copy.c ---- */
+/* Lease methods copy_begin, copy_send, copy_end; function core.pg.copy_encoder. */
+int pg_copy_begin(lua_State *L);
+int pg_copy_send(lua_State *L);
+int pg_copy_end(lua_State *L);
+int pg_copy_encoder(lua_State *L);
+void pg_copy_class(lua_State *L, struct runtime *rt);
+
+#endif

@@ -1,0 +1,491 @@
+/* One connection of the pool: who waits for it, and what it does between two users. */
+#include "base/deadline.h"
+#include "bind/pg_impl.h"
+#include "drive/worker_sync.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Seconds: how long a ping, a drain and a reset may take before the connection is given up. */
+#define PING_LIMIT  5.0
+#define DRAIN_LIMIT 2.0
+#define RESET_LIMIT 5.0
+/* A connection that was in use this recently was looked at by that use. */
+#define LOOK_AFTER_NS (1 * NS_PER_MS)
+
+struct pg_cancel_job {
+    struct job job;
+    PGcancel *cancel;
+    struct pg_link *link; /* NULL once the link is gone */
+    char why[256];
+    bool ok;
+};
+
+static void on_ready(void *data, unsigned events);
+static void on_limit(struct sched_timer *t);
+static void reset_begin(struct pg_link *link);
+static void reset_next(struct pg_link *link);
+
+/* ---- life ---- */
+
+static void on_notice(void *data, const PGresult *r)
+{
+    struct pg_link *link = data;
+    const struct log *log = link->engine->rt->log;
+    if (!log_wants(log, LOG_LEVEL_INFO))
+        return;
+    const char *severity = PQresultErrorField(r, PG_DIAG_SEVERITY);
+    const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
+    log_write(log, LOG_LEVEL_INFO, "postgres: %s: %s", severity ? severity : "NOTICE",
+              message ? message : "");
+}
+
+static void forget_columns(void *data, int ref)
+{
+    struct pg_link *link = data;
+    luaL_unref(link->engine->rt->L, LUA_REGISTRYINDEX, ref);
+}
+
+struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn *conn)
+{
+    struct pg_link *link = calloc(1, sizeof *link);
+    if (!link) {
+        PQfinish(conn);
+        return NULL;
+    }
+    link->engine = e;
+    link->slot = slot;
+    link->limit.fn = on_limit;
+    link->limit.data = link;
+    uint32_t limit = e->cache_off ? 0 : e->cache_limit;
+    bool ok = pg_machine_init(&link->m, conn, limit, forget_columns, link);
+    if (ok && !e->sync) {
+        link->io = drive_uv_open(sched_loop(e->rt->sched), PQsocket(conn), on_ready, link);
+        ok = link->io != NULL;
+    }
+    if (!ok) {
+        pg_machine_close(&link->m);
+        free(link);
+        return NULL;
+    }
+    PQsetNoticeReceiver(conn, on_notice, link);
+    link->pid = PQbackendPID(conn);
+    pg_engine_ref(e);
+    if (link->io)
+        drive_uv_want(link->io, IO_READ);
+    return link;
+}
+
+static void set_background(struct pg_link *link, bool on)
+{
+    if (link->in_background == on)
+        return;
+    link->in_background = on;
+    sched_background(link->engine->rt->sched, on ? 1 : -1);
+}
+
+void pg_link_free(struct pg_link *link)
+{
+    struct pg_engine *e = link->engine;
+    if (link->cancel)
+        link->cancel->link = NULL;
+    set_background(link, false);
+    sched_timer_stop(e->rt->sched, &link->limit);
+    drive_uv_close(link->io);
+    pg_machine_close(&link->m);
+    free(link);
+    pg_engine_unref(e);
+}
+
+/* ---- waiting for a statement ---- */
+
+static void abandon_statement(struct wait *w)
+{
+    struct pg_link *link = w->data;
+    link->waiter = NULL;
+    pg_link_abandon(link);
+}
+
+static const struct drive_interrupt *interrupt_of(const struct pg_link *link)
+{
+    const struct drive_interrupt *intr = &link->engine->rt->interrupt;
+    return intr->fd >= 0 ? intr : NULL;
+}
+
+/* Steps to the end of the statement, blocking. False when the deadline passed or the program stops. */
+static enum drive_status run_blocking(struct pg_link *link, uint64_t deadline)
+{
+    unsigned want = pg_machine_step(&link->m, 0);
+    while (want != PG_DONE) {
+        unsigned ready = 0;
+        enum drive_status status =
+            drive_poll(pg_machine_fd(&link->m), want, deadline, interrupt_of(link), &ready);
+        if (status != DRIVE_READY)
+            return status;
+        want = pg_machine_step(&link->m, ready);
+    }
+    return DRIVE_READY;
+}
+
+static void cancel_call(void *arg)
+{
+    char why[256];
+    PQcancel(arg, why, sizeof why);
+}
+
+static void cancel_drop(void *arg)
+{
+    PQfreeCancel(arg);
+}
+
+/* The blocking engine cancels by itself: the request, a short grace, else the connection is given up. */
+static void cancel_blocking(struct pg_link *link)
+{
+    uint64_t deadline = deadline_in(DRAIN_LIMIT);
+    PGcancel *cancel = PQgetCancel(link->m.conn);
+    pg_machine_discard(&link->m);
+    enum drive_status sent = DRIVE_ERROR;
+    if (cancel)
+        sent = worker_call(cancel_call, cancel_drop, cancel, deadline, NULL);
+    if (sent != DRIVE_TIMEOUT)
+        PQfreeCancel(cancel);
+    if (sent != DRIVE_READY) {
+        link->m.state = PG_BROKEN;
+        return;
+    }
+    unsigned want = pg_machine_step(&link->m, 0);
+    while (want != PG_DONE) {
+        unsigned ready = 0;
+        if (drive_poll(pg_machine_fd(&link->m), want, deadline, NULL, &ready) != DRIVE_READY) {
+            link->m.state = PG_BROKEN;
+            return;
+        }
+        want = pg_machine_step(&link->m, ready);
+    }
+}
+
+int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k)
+{
+    struct sched *s = link->engine->rt->sched;
+    uint64_t deadline = timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER;
+    if (link->engine->sync) {
+        enum drive_status status = run_blocking(link, deadline);
+        if (status != DRIVE_READY) {
+            cancel_blocking(link);
+            error_set(&link->m.error, status == DRIVE_INTERRUPTED ? ERROR_CANCELLED : ERROR_TIMEOUT,
+                      status == DRIVE_INTERRUPTED ? "interrupted" : "the statement did not end within %g s",
+                      timeout);
+            link->m.error.outcome = OUTCOME_UNKNOWN;
+        }
+        return k(L, LUA_OK, ctx);
+    }
+    link->use = LINK_STATEMENT;
+    link->waiter = wait_begin(s, deadline, abandon_statement, link);
+    if (link->m.flushing)
+        drive_uv_want(link->io, IO_READ | IO_WRITE);
+    return wait_park(L, link->waiter, ctx, k);
+}
+
+static void abandon_drained(struct wait *w)
+{
+    struct pg_link *link = w->data;
+    link->waiter = NULL;
+}
+
+int pg_link_wait_drained(lua_State *L, struct pg_link *link, lua_KContext ctx, lua_KFunction k)
+{
+    struct sched *s = link->engine->rt->sched;
+    link->waiter = wait_begin(s, DEADLINE_NEVER, abandon_drained, link);
+    return wait_park(L, link->waiter, ctx, k);
+}
+
+/* ---- cancelling: the request on a worker, the drain on the loop ---- */
+
+static void cancel_work(struct job *j)
+{
+    struct pg_cancel_job *c = (struct pg_cancel_job *)j;
+    c->ok = PQcancel(c->cancel, c->why, sizeof c->why) == 1;
+}
+
+static void cancel_free(struct job *j)
+{
+    struct pg_cancel_job *c = (struct pg_cancel_job *)j;
+    PQfreeCancel(c->cancel);
+    free(c);
+}
+
+static bool is_busy(const struct pg_link *link)
+{
+    return link->m.state == PG_BUSY || link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT;
+}
+
+/* The statement has ended. As long as a cancel request is under way it could still hit the next one, so
+ * the link is nobody's until both are over. */
+static void settle(struct pg_link *link)
+{
+    if (link->cancel)
+        return;
+    if (link->use == LINK_DRAINING) {
+        if (is_busy(link))
+            return;
+        sched_timer_stop(link->engine->rt->sched, &link->limit);
+        set_background(link, false);
+        link->use = LINK_FREE;
+        if (link->reset_after_drain) {
+            link->reset_after_drain = false;
+            reset_begin(link);
+            return;
+        }
+    }
+    link->use = LINK_FREE;
+    wait_wake(link->waiter);
+    link->waiter = NULL;
+}
+
+static void cancel_done(struct job *j)
+{
+    struct pg_cancel_job *c = (struct pg_cancel_job *)j;
+    struct pg_link *link = c->link;
+    if (link) {
+        if (!c->ok && link->m.state != PG_BROKEN)
+            log_write(link->engine->rt->log, LOG_LEVEL_DEBUG, "postgres: the cancel request failed: %s",
+                      c->why);
+        link->cancel = NULL;
+        if (link->use == LINK_DRAINING || (link->use == LINK_STATEMENT && link->m.state != PG_BUSY))
+            settle(link);
+    }
+    cancel_free(j);
+}
+
+void pg_link_request_cancel(struct pg_link *link)
+{
+    if (link->cancel || link->m.state == PG_IDLE || link->m.state == PG_BROKEN)
+        return;
+    struct pg_cancel_job *c = calloc(1, sizeof *c);
+    if (!c)
+        return; /* whoever waits for the end has a limit */
+    c->job = (struct job){.work = cancel_work, .done = cancel_done, .drop = cancel_free};
+    c->link = link;
+    c->cancel = PQgetCancel(link->m.conn);
+    if (!c->cancel || !workers_run(link->engine->rt->workers, &c->job)) {
+        cancel_free(&c->job);
+        return;
+    }
+    link->cancel = c;
+}
+
+void pg_link_abandon(struct pg_link *link)
+{
+    if (link->m.state == PG_BROKEN)
+        return;
+    link->use = LINK_DRAINING;
+    set_background(link, true);
+    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(DRAIN_LIMIT));
+    pg_link_request_cancel(link);
+    pg_machine_discard(&link->m);
+    if (link->m.flushing)
+        drive_uv_want(link->io, IO_READ | IO_WRITE);
+}
+
+/* ---- what the socket says ---- */
+
+/* Readable while nobody uses it: a notice, a changed parameter, or the end. */
+static void idle_ready(struct pg_link *link)
+{
+    bool alive = PQconsumeInput(link->m.conn) != 0;
+    if (alive) {
+        PQisBusy(link->m.conn); /* lets libpq parse what came */
+        alive = PQstatus(link->m.conn) == CONNECTION_OK;
+    }
+    if (alive)
+        return;
+    link->m.state = PG_BROKEN;
+    drive_uv_want(link->io, 0);
+    pool_died(link->slot, mono_now());
+}
+
+static void finish_ping(struct pg_link *link, bool alive)
+{
+    sched_timer_stop(link->engine->rt->sched, &link->limit);
+    link->use = LINK_FREE;
+    pool_pinged(link->slot, alive, mono_now());
+}
+
+static void finish_reset(struct pg_link *link, bool ok)
+{
+    sched_timer_stop(link->engine->rt->sched, &link->limit);
+    set_background(link, false);
+    link->use = LINK_FREE;
+    pool_reset_done(link->slot, ok, mono_now());
+}
+
+static void on_ready(void *data, unsigned events)
+{
+    struct pg_link *link = data;
+    if (link->use == LINK_FREE && link->m.state == PG_IDLE) {
+        idle_ready(link);
+        return;
+    }
+    unsigned want = pg_machine_step(&link->m, events);
+    if (want != PG_DONE) {
+        drive_uv_want(link->io, want);
+        return;
+    }
+    drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
+    switch (link->use) {
+    case LINK_STATEMENT:
+    case LINK_DRAINING:
+        settle(link);
+        break;
+    case LINK_PINGING:
+        finish_ping(link, link->m.state == PG_IDLE);
+        break;
+    case LINK_RESETTING:
+        reset_next(link);
+        break;
+    case LINK_FREE:
+        break;
+    }
+}
+
+/* A ping, drain or reset took too long. */
+static void on_limit(struct sched_timer *t)
+{
+    struct pg_link *link = t->data;
+    link->m.state = PG_BROKEN;
+    drive_uv_want(link->io, 0);
+    if (link->use == LINK_PINGING)
+        finish_ping(link, false);
+    else if (link->use == LINK_RESETTING)
+        finish_reset(link, false);
+    else if (link->use == LINK_DRAINING)
+        settle(link);
+}
+
+/* ---- what the pool asks for ---- */
+
+static bool is_dead(struct pg_link *link)
+{
+    /* A server that stops says FATAL first and closes then: each needs a look of its own. */
+    for (int i = 0; i < 4 && drive_poll_readable(pg_machine_fd(&link->m)); i++) {
+        if (!PQconsumeInput(link->m.conn))
+            return true;
+        PQisBusy(link->m.conn);
+        if (PQstatus(link->m.conn) != CONNECTION_OK)
+            return true;
+    }
+    return false;
+}
+
+enum pool_check pg_link_check(struct pool_slot *slot, uint64_t idle_ns)
+{
+    struct pg_link *link = slot->conn;
+    struct pg_engine *e = link->engine;
+    if (link->m.state != PG_IDLE)
+        return POOL_CHECK_DEAD;
+    if (idle_ns < LOOK_AFTER_NS)
+        return POOL_CHECK_OK;
+    if (is_dead(link))
+        return POOL_CHECK_DEAD;
+    if (e->pre_ping && (double)idle_ns / (double)NS_PER_S >= e->pre_ping_idle)
+        return POOL_CHECK_PING;
+    return POOL_CHECK_OK;
+}
+
+void pg_link_ping(struct pool_slot *slot)
+{
+    struct pg_link *link = slot->conn;
+    link->use = LINK_PINGING;
+    if (!pg_machine_simple(&link->m, "")) {
+        finish_ping(link, false);
+        return;
+    }
+    if (link->engine->sync) {
+        bool alive = run_blocking(link, deadline_in(PING_LIMIT)) == DRIVE_READY && link->m.state == PG_IDLE;
+        finish_ping(link, alive);
+        return;
+    }
+    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PING_LIMIT));
+}
+
+enum pool_verdict pg_link_judge(struct pool_slot *slot)
+{
+    struct pg_link *link = slot->conn;
+    link->where[0] = '\0';
+    if (link->m.state == PG_BROKEN || link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT)
+        return link->use == LINK_DRAINING ? POOL_RESET : POOL_BROKEN;
+    if (link->use == LINK_DRAINING)
+        return POOL_RESET;
+    if (link->m.state == PG_BUSY)
+        return POOL_BROKEN;
+    switch (link->engine->reset) {
+    case PG_RESET_FULL:
+        return POOL_RESET;
+    case PG_RESET_NONE:
+        return POOL_REUSE;
+    case PG_RESET_ROLLBACK:
+        break;
+    }
+    return pg_machine_is_clean(&link->m) ? POOL_REUSE : POOL_RESET;
+}
+
+static const char *reset_statement(struct pg_link *link)
+{
+    if (pg_machine_in_transaction(&link->m))
+        return "ROLLBACK";
+    if (link->engine->reset == PG_RESET_FULL && strcmp(link->statement, "DISCARD ALL") != 0)
+        return "DISCARD ALL";
+    return NULL;
+}
+
+/* One statement after the other until the connection is as new. */
+static void reset_next(struct pg_link *link)
+{
+    for (;;) {
+        const char *sql = reset_statement(link);
+        if (link->m.state != PG_IDLE || error_is_set(&link->m.error) || !sql) {
+            finish_reset(link, link->m.state == PG_IDLE && !error_is_set(&link->m.error));
+            return;
+        }
+        link->use = LINK_RESETTING;
+        if (strcmp(sql, "DISCARD ALL") == 0)
+            pg_cache_clear(link->m.cache);
+        strcpy(link->statement, sql);
+        if (!pg_machine_simple(&link->m, sql)) {
+            finish_reset(link, false);
+            return;
+        }
+        if (!link->engine->sync) {
+            if (link->m.flushing)
+                drive_uv_want(link->io, IO_READ | IO_WRITE);
+            return;
+        }
+        if (run_blocking(link, deadline_in(RESET_LIMIT)) != DRIVE_READY)
+            link->m.state = PG_BROKEN;
+    }
+}
+
+static void reset_begin(struct pg_link *link)
+{
+    set_background(link, true);
+    error_clear(&link->m.error); /* of the statement before: it has been told */
+    link->statement[0] = '\0';
+    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(RESET_LIMIT));
+    reset_next(link);
+}
+
+void pg_link_reset(struct pool_slot *slot)
+{
+    struct pg_link *link = slot->conn;
+    if (link->use == LINK_DRAINING)
+        link->reset_after_drain = true;
+    else
+        reset_begin(link);
+}
+
+void pg_link_close(struct pool_slot *slot)
+{
+    pg_link_free(slot->conn);
+    slot->conn = NULL;
+    pool_closed(slot, mono_now());
+}

@@ -1,0 +1,412 @@
+/*
+ * One statement of one task, from checkout to result. It is one C function with one yield: the stages
+ * below are where it may be resumed. Stack: 1 = engine or lease, 2 = SQL, 3.. = parameters, then the op.
+ *
+ *   ACQUIRE  take a connection, or queue            -> ACQUIRED (parked) or SEND
+ *   ACQUIRED the pool has answered                  -> SEND, or raises
+ *   DRAINED  the lease's cancelled statement ended  -> SEND
+ *   SEND     parameters are encoded and sent        -> REPLY (parked on the async engine)
+ *   REPLY    the connection goes back, the result becomes Lua values (or the error is raised)
+ */
+#include "base/deadline.h"
+#include "bind/pg_impl.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#define OP_CLASS "dbrun.pg.op"
+
+static int op_k(lua_State *L, int status, lua_KContext ctx);
+
+/* ---- the op ---- */
+
+/* What a statement that was cut short (by an error in between) left behind. */
+static void op_clean(struct pg_op *op)
+{
+    if (op->engine && op->stage == STAGE_ACQUIRED && op->waiter.result == POOL_WAITING)
+        pool_cancel(op->engine->pool, &op->waiter, false, mono_now());
+    if (op->engine && op->link && !op->lease)
+        pool_discard(op->engine->pool, op->link->slot, mono_now());
+    PQclear(op->result);
+    error_clear(&op->error);
+    error_clear(&op->waiter.error);
+    memset(op, 0, sizeof *op);
+}
+
+static int op_gc(lua_State *L)
+{
+    op_clean(lua_touserdata(L, 1));
+    return 0;
+}
+
+void pg_op_classes(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {{"__gc", op_gc}, {NULL, NULL}};
+    bind_class(L, rt, OP_CLASS, meta, NULL);
+    lua_pop(L, 1);
+}
+
+/* The current task's op, pushed on the stack so that it lives as long as this call does. One that is in
+ * use (a finaliser that queries while a result is being made) is left alone. */
+static struct pg_op *op_take(lua_State *L, struct runtime *rt)
+{
+    struct pg_op *op = task_scratch(rt->sched);
+    if (op && op->stage == STAGE_IDLE) {
+        task_push_scratch(L, rt->sched);
+        return op;
+    }
+    op = lua_newuserdatauv(L, sizeof *op, 0);
+    memset(op, 0, sizeof *op);
+    luaL_setmetatable(L, OP_CLASS);
+    lua_pushvalue(L, -1);
+    task_set_scratch(L, rt->sched, op);
+    return op;
+}
+
+static int op_raise(lua_State *L, struct pg_op *op)
+{
+    struct runtime *rt = op->engine->rt;
+    struct error e = {0};
+    error_move(&e, &op->error);
+    op_clean(op);
+    return bind_error_raise(L, rt, &e);
+}
+
+static int op_raise_cancelled(lua_State *L, struct pg_op *op)
+{
+    struct sched *s = op->engine->rt->sched;
+    op_clean(op);
+    return task_raise_cancelled(L, s);
+}
+
+/* ---- checkout ---- */
+
+static void waiter_settled(struct pool_waiter *w)
+{
+    struct pg_op *op = (struct pg_op *)((char *)w - offsetof(struct pg_op, waiter));
+    wait_wake(op->wait);
+    op->wait = NULL;
+}
+
+static void abandon_checkout(struct wait *w)
+{
+    struct pg_op *op = w->data;
+    op->wait = NULL;
+    pool_cancel(op->engine->pool, &op->waiter, mono_now() >= w->timer.deadline, mono_now());
+}
+
+static int checkout_failed(lua_State *L, struct pg_op *op, enum pool_settle result)
+{
+    op->stage = STAGE_REPLY; /* nothing is queued any more */
+    if (result == POOL_FAILED)
+        error_move(&op->error, &op->waiter.error);
+    else
+        pg_engine_pool_error(op->engine, result, &op->error);
+    return op_raise(L, op);
+}
+
+static int checkout(lua_State *L, struct pg_op *op)
+{
+    struct pg_engine *e = op->engine;
+    op->waiter = (struct pool_waiter){
+        .owner = task_current(e->rt->sched), .nowait = e->sync, .settled = waiter_settled};
+    op->stage = STAGE_ACQUIRED;
+    enum pool_settle result = pool_acquire(e->pool, &op->waiter, mono_now());
+    if (result == POOL_WAITING) {
+        op->wait = wait_begin(e->rt->sched, deadline_in(e->timeout), abandon_checkout, op);
+        return wait_park(L, op->wait, (lua_KContext)op, op_k);
+    }
+    if (result != POOL_GRANTED)
+        return checkout_failed(L, op, result);
+    return op_k(L, LUA_OK, (lua_KContext)op);
+}
+
+/* Who holds the connection, for the error that others get when they wait too long. */
+static void note_place(lua_State *L, struct pg_link *link)
+{
+    lua_Debug ar;
+    for (int level = 1; lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Sl", &ar);
+        if (ar.currentline > 0 && strncmp(ar.short_src, "dbrun/", 6) != 0) {
+            snprintf(link->where, sizeof link->where, "%s:%d", ar.short_src, ar.currentline);
+            return;
+        }
+    }
+}
+
+/* The pool has answered: at once, or while the task was parked. */
+static int checked_out(lua_State *L, struct pg_op *op, bool parked)
+{
+    if (parked) {
+        switch (wait_end(task_wait(op->engine->rt->sched))) {
+        case WAIT_CANCELLED:
+            return op_raise_cancelled(L, op);
+        case WAIT_TIMEOUT:
+            return checkout_failed(L, op, POOL_WAITING);
+        default:
+            break;
+        }
+    }
+    if (op->waiter.result != POOL_GRANTED)
+        return checkout_failed(L, op, op->waiter.result);
+    op->link = op->waiter.slot->conn;
+    if (op->acquire_only) {
+        struct pg_lease *lease = lua_touserdata(L, 2);
+        lease->link = op->link;
+        note_place(L, lease->link);
+        op->link = NULL;
+        op_clean(op);
+        lua_settop(L, 2);
+        return 1;
+    }
+    op->stage = STAGE_SEND;
+    return op_k(L, LUA_OK, (lua_KContext)op);
+}
+
+/* ---- sending ---- */
+
+static void note_statement(struct pg_link *link, const char *sql, size_t len)
+{
+    size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
+    memcpy(link->statement, sql, n);
+    link->statement[n] = '\0';
+}
+
+static int send_statement(lua_State *L, struct pg_op *op)
+{
+    struct pg_link *link = op->link;
+    size_t len;
+    const char *sql = lua_tolstring(L, 2, &len);
+    bool sent = false;
+    op->stage = STAGE_REPLY;
+    note_statement(link, sql, len);
+    if (op->simple) {
+        sent = pg_machine_simple(&link->m, sql);
+    } else {
+        struct pg_encoded enc;
+        if (pg_params_encode(L, 3, op->nparams, &enc)) {
+            sent = pg_machine_query(&link->m, sql, len, &enc.p);
+            pg_params_free(&enc);
+        } else {
+            error_set(&link->m.error, ERROR_QUERY, "not enough memory for the parameters");
+        }
+    }
+    if (!sent)
+        return op_k(L, LUA_OK, (lua_KContext)op);
+    return pg_link_wait(L, link, op->engine->command_timeout, (lua_KContext)op, op_k);
+}
+
+/* ---- the reply ---- */
+
+/* The statement may be run once more, by itself: the server had forgotten the prepared one, or its
+ * columns have changed; and nothing else hangs on it. */
+static bool may_run_again(struct pg_op *op, struct pg_cached *entry)
+{
+    struct pg_link *link = op->link;
+    const char *state = op->error.field[ERROR_SQLSTATE];
+    if (op->retried || !state || !entry || link->m.in_transaction || link->m.state != PG_IDLE)
+        return false;
+    if (strcmp(state, "0A000") == 0 && entry->prepared && strstr(op->error.message, "cached plan")) {
+        pg_cache_forget(link->m.cache, entry);
+        return true;
+    }
+    if (strcmp(state, "26000") != 0 && strcmp(state, "42P05") != 0)
+        return false;
+    struct pg_engine *e = op->engine;
+    if (!e->cache_off)
+        log_write(
+            e->rt->log, LOG_LEVEL_WARN,
+            "postgres: %s loses prepared statements (a transaction pooler?): the statement cache is off "
+            "for this engine; set DB_STATEMENT_CACHE=0 to begin so",
+            e->info->target);
+    e->cache_off = true;
+    pg_cache_disable(link->m.cache);
+    return true;
+}
+
+static bool is_commit(const char *sql)
+{
+    sql += strspn(sql, " \t\r\n");
+    return strncasecmp(sql, "commit", 6) == 0 || strncasecmp(sql, "end", 3) == 0;
+}
+
+/* Fills in what only the caller of the machine knows: the SQL, and whether lost work was lost. */
+static void complete_error(lua_State *L, struct pg_op *op)
+{
+    struct error *e = &op->error;
+    const char *sql = lua_tostring(L, 2);
+    error_set_field(e, ERROR_STATEMENT, sql);
+    bool lost = op->link->m.state == PG_BROKEN;
+    if (lost && e->outcome == OUTCOME_UNKNOWN && op->link->m.in_transaction && !is_commit(sql))
+        e->outcome = OUTCOME_FAILED; /* a transaction that was not committed is gone */
+    if (lost && e->kind == ERROR_CONNECT && e->outcome != OUTCOME_UNKNOWN)
+        e->retryable = true;
+}
+
+static void give_back(struct pg_op *op)
+{
+    struct pg_link *link = op->link;
+    op->link = NULL;
+    if (!op->lease)
+        pool_release(op->engine->pool, link->slot, mono_now());
+}
+
+static void copy_left_open(struct pg_op *op)
+{
+    struct pg_link *link = op->link;
+    error_set(&op->error, ERROR_USAGE, "COPY FROM STDIN or TO STDOUT cannot be run as a statement");
+    error_set_field(&op->error, ERROR_HINT, "Use copy_in or copy_out.");
+    link->m.state = PG_BROKEN;
+}
+
+static int replied(lua_State *L, struct pg_op *op, bool parked)
+{
+    struct pg_link *link = op->link;
+    struct sched *s = op->engine->rt->sched;
+    enum wait_status how = parked ? wait_end(task_wait(s)) : WAIT_DONE;
+    if (how == WAIT_CANCELLED) {
+        give_back(op);
+        return op_raise_cancelled(L, op);
+    }
+    if (how == WAIT_TIMEOUT) {
+        error_set(&op->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
+                  op->engine->command_timeout);
+        op->error.outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+        error_set_field(&op->error, ERROR_STATEMENT, lua_tostring(L, 2));
+        give_back(op);
+        return op_raise(L, op);
+    }
+    struct pg_cached *entry = link->m.entry;
+    if (link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT)
+        copy_left_open(op);
+    else if (error_is_set(&link->m.error))
+        error_move(&op->error, &link->m.error);
+    if (error_is_set(&op->error)) {
+        if (may_run_again(op, entry)) {
+            error_clear(&op->error);
+            op->retried = true;
+            op->stage = STAGE_SEND;
+            return op_k(L, LUA_OK, (lua_KContext)op);
+        }
+        complete_error(L, op);
+        give_back(op);
+        return op_raise(L, op);
+    }
+    op->result = pg_machine_take(&link->m);
+    if (op->shape == SHAPE_RESULT && op->result)
+        pg_result_columns(L, op->result, entry);
+    give_back(op);
+    if (!op->result) { /* an empty statement */
+        op_clean(op);
+        return 0;
+    }
+    struct runtime *rt = op->engine->rt;
+    int n = pg_result_push(L, rt, op->result, op->shape);
+    op_clean(op);
+    return n;
+}
+
+static int op_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_op *op = (struct pg_op *)ctx;
+    bool parked = status == LUA_YIELD;
+    switch (op->stage) {
+    case STAGE_ACQUIRE:
+        return checkout(L, op);
+    case STAGE_ACQUIRED:
+        return checked_out(L, op, parked);
+    case STAGE_DRAINED:
+        if (wait_end(task_wait(op->engine->rt->sched)) == WAIT_CANCELLED)
+            return op_raise_cancelled(L, op);
+        return send_statement(L, op);
+    case STAGE_SEND:
+        return send_statement(L, op);
+    case STAGE_REPLY:
+        return replied(L, op, parked);
+    case STAGE_IDLE:
+        break;
+    }
+    return luaL_error(L, "dbrun: a statement was resumed that is not running");
+}
+
+/* ---- entering ---- */
+
+static int enter(lua_State *L, struct pg_op *op, struct pg_engine *e, struct pg_lease *lease)
+{
+    op->engine = e;
+    op->lease = lease;
+    if (!lease) {
+        op->stage = STAGE_ACQUIRE;
+        return op_k(L, LUA_OK, (lua_KContext)op);
+    }
+    op->link = lease->link;
+    op->stage = STAGE_SEND;
+    if (op->link->use == LINK_DRAINING) {
+        op->stage = STAGE_DRAINED;
+        return pg_link_wait_drained(L, op->link, (lua_KContext)op, op_k);
+    }
+    if (op->link->use != LINK_FREE) {
+        op->link = NULL;
+        op_clean(op);
+        return bind_fail(L, e->rt, ERROR_USAGE,
+                         "this connection is running a statement of another task: a leased connection is for "
+                         "one task at a time");
+    }
+    return op_k(L, LUA_OK, (lua_KContext)op);
+}
+
+static void check_sql(lua_State *L, struct runtime *rt)
+{
+    size_t len;
+    if (lua_type(L, 2) != LUA_TSTRING)
+        bind_fail(L, rt, ERROR_USAGE, "expected the SQL as a string, got %s", luaL_typename(L, 2));
+    const char *sql = lua_tolstring(L, 2, &len);
+    if (memchr(sql, 0, len))
+        bind_fail(L, rt, ERROR_USAGE, "the SQL holds a NUL byte");
+}
+
+int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum pg_shape shape)
+{
+    struct runtime *rt = e->rt;
+    check_sql(L, rt);
+    int nparams = lua_gettop(L) - 2;
+    if (nparams == 1 && lua_istable(L, 3) && !luaL_getmetafield(L, 3, "__name"))
+        nparams = pg_named_expand(L, rt);
+    else
+        lua_settop(L, 2 + nparams);
+    pg_params_check(L, rt, 3, nparams);
+    if (!e->sync)
+        task_check_park(L, rt->sched);
+    struct pg_op *op = op_take(L, rt);
+    op->nparams = nparams;
+    op->shape = shape;
+    return enter(L, op, e, lease);
+}
+
+int pg_script(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
+{
+    struct runtime *rt = e->rt;
+    check_sql(L, rt);
+    if (lua_gettop(L) > 2)
+        return bind_fail(L, rt, ERROR_USAGE, "exec takes no parameters: use query");
+    if (!e->sync)
+        task_check_park(L, rt->sched);
+    struct pg_op *op = op_take(L, rt);
+    op->simple = true;
+    op->shape = SHAPE_AFFECTED;
+    return enter(L, op, e, lease);
+}
+
+int pg_acquire(lua_State *L, struct pg_engine *e)
+{
+    struct runtime *rt = e->rt;
+    if (!e->sync)
+        task_check_park(L, rt->sched);
+    lua_settop(L, 1);
+    struct pg_lease *lease = pg_lease_new(L);
+    lease->engine = e;
+    struct pg_op *op = op_take(L, rt);
+    op->acquire_only = true;
+    return enter(L, op, e, NULL);
+}

@@ -1,0 +1,95 @@
+#include "drive/worker_sync.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+/* Shared by the two threads; the last one frees it. */
+struct call {
+    pthread_mutex_t lock;
+    int fd;
+    unsigned refs;
+    bool done;
+    bool abandoned;
+    void (*work)(void *arg);
+    void (*drop)(void *arg);
+    void *arg;
+};
+
+static void unref_locked(struct call *c)
+{
+    bool last = --c->refs == 0;
+    pthread_mutex_unlock(&c->lock);
+    if (last) {
+        close(c->fd);
+        pthread_mutex_destroy(&c->lock);
+        free(c);
+    }
+}
+
+static void *call_main(void *p)
+{
+    struct call *c = p;
+    c->work(c->arg);
+    pthread_mutex_lock(&c->lock);
+    c->done = true;
+    bool abandoned = c->abandoned;
+    if (!abandoned)
+        eventfd_write(c->fd, 1);
+    unref_locked(c);
+    if (abandoned)
+        c->drop(c->arg);
+    return NULL;
+}
+
+static bool start(struct call *c)
+{
+    sigset_t all;
+    sigset_t before;
+    pthread_t thread;
+    pthread_attr_t attr;
+    pthread_attr_init(&attr);
+    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+    pthread_attr_setstacksize(&attr, 512 * 1024);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int rc = pthread_create(&thread, &attr, call_main, c);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+    return rc == 0;
+}
+
+enum drive_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), void *arg, uint64_t deadline,
+                              const struct drive_interrupt *intr)
+{
+    struct call *c = calloc(1, sizeof *c);
+    if (!c)
+        return DRIVE_ERROR;
+    c->fd = eventfd(0, EFD_CLOEXEC);
+    if (c->fd < 0) {
+        free(c);
+        return DRIVE_ERROR;
+    }
+    pthread_mutex_init(&c->lock, NULL);
+    c->refs = 2;
+    c->work = work;
+    c->drop = drop;
+    c->arg = arg;
+    if (!start(c)) {
+        pthread_mutex_lock(&c->lock);
+        c->refs--;
+        unref_locked(c);
+        return DRIVE_ERROR;
+    }
+    unsigned ready;
+    enum drive_status status = drive_poll(c->fd, IO_READ, deadline, intr, &ready);
+    pthread_mutex_lock(&c->lock);
+    if (c->done)
+        status = DRIVE_READY;
+    else
+        c->abandoned = true;
+    unref_locked(c);
+    return status;
+}

@@ -1,0 +1,28 @@
+/*
+ * `:name` parameters: a lexer that finds them in SQL and rewrites them as $1, $2, ... It knows what is
+ * not a parameter: string constants (also E'..'), quoted identifiers, dollar quotes, comments (nested),
+ * casts (::), assignments (:=) and array slices ([1:2], [a:b]). Lexical rules: section 4.1 of the
+ * PostgreSQL manual.
+ */
+#ifndef DBRUN_PG_NAMED_H
+#define DBRUN_PG_NAMED_H
+
+#include "base/buf.h"
+
+#include <stddef.h>
+
+struct pg_name {
+    size_t at; /* offset in the SQL, of the first character of the name */
+    size_t len;
+};
+
+struct pg_names {
+    struct pg_name *list; /* each name once, in the order of their numbers */
+    size_t n;
+    size_t cap;
+};
+
+/* Appends the rewritten SQL to `out` and the names to `names` (free the list). False when memory is out. */
+bool pg_named_rewrite(const char *sql, size_t len, struct buf *out, struct pg_names *names);
+
+#endif
