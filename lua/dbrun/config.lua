@@ -214,7 +214,9 @@ local function note_contradictions(state, url_label, pairs_)
     local others = {}
     for _, pair in ipairs(pairs_) do
         local raw <const>, source <const> = lookup(state, pair.key)
-        if raw ~= nil and tostring(raw) ~= tostring(pair.url == nil and "" or pair.url) then
+        local says <const> = tostring(raw)
+        -- Kubernetes sets POSTGRES_PORT=tcp://... for a service of that name: nobody meant that.
+        if raw ~= nil and says ~= tostring(pair.url == nil and "" or pair.url) and not says:find "^tcp://" then
             others[#others + 1] = ("%s (%s)"):format(pair.key, source)
         end
     end

@@ -116,10 +116,28 @@ static int raise_malformed(lua_State *L, json_error_t *at)
     return bind_error_raise(L, rt, &e);
 }
 
+/* jansson takes a NUL for the end of the text and would not see what follows. */
+static void refuse_nul(lua_State *L, const char *text, size_t len)
+{
+    const char *nul = memchr(text, '\0', len);
+    if (!nul)
+        return;
+    json_error_t at = {.line = 1, .column = 1, .text = "there is a NUL byte"};
+    for (const char *c = text; c < nul; c++) {
+        at.column++;
+        if (*c == '\n') {
+            at.line++;
+            at.column = 1;
+        }
+    }
+    raise_malformed(L, &at);
+}
+
 void bind_json_push(lua_State *L, const char *text, size_t len)
 {
     json_error_t at;
     luaL_checkstack(L, 4, "out of stack for JSON");
+    refuse_nul(L, text, len);
     json_t **box = push_box(L);
     *box = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &at);
     if (!*box) {

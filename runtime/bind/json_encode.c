@@ -261,6 +261,9 @@ static void add_array(struct encoder *e, const struct place *at)
 static void add_member(struct encoder *e, const struct place *at, bool first, const char *key, size_t len)
 {
     struct place inside = {.up = at, .key = key, .len = len};
+    if (memchr(key, '\0', len))
+        refuse(e, &inside, "a name that contains a NUL byte",
+               "no reader of JSON that is written in C takes it");
     if (!first)
         add(e, ",", 1);
     newline(e);

@@ -1,0 +1,466 @@
+local config = require "dbrun.config"
+local core = require "dbrun.core"
+local errors = require "dbrun.error"
+
+local AWKWARD <const> = "p@/:%#'\\ ä\u{10348}?&"
+
+---A configuration that sees only this environment and this text of a file.
+local function load(environ, text, arguments)
+    local path
+    if text then
+        path = os.tmpname()
+        local file = assert(io.open(path, "wb"))
+        file:write(text)
+        file:close()
+    end
+    local c = config.load(arguments, { environ = environ or {}, env_file = path, no_env = not path })
+    assert(c.NO_SUCH_KEY == nil) -- the file has been read now
+    if path then
+        os.remove(path)
+    end
+    return c, path
+end
+
+local function refused(fn)
+    local ok, e = pcall(fn)
+    assert.is_false(ok, "this should have been refused")
+    assert.is_true(errors.is(e, "config"), tostring(e))
+    assert.is_nil(tostring(e):lower():find("hunter", 1, true), tostring(e))
+    return e
+end
+
+describe("the configuration", function()
+    it("has defaults", function()
+        local c = load()
+        assert.same({ 20, 10, 30, false, true, 10, false, 100, 5, 50 }, {
+            c.DB_POOL_SIZE, c.DB_MAX_OVERFLOW, c.DB_POOL_TIMEOUT, c.DB_POOL_RECYCLE, c.DB_POOL_PRE_PING,
+            c.DB_CONNECT_TIMEOUT, c.DB_STATEMENT_TIMEOUT, c.DB_STATEMENT_CACHE, c.SYNC_POOL_SIZE,
+            c.REDIS_MAX_CONNECTIONS,
+        })
+        assert.same({ "scripts/migrations", "scripts/seeds", "scripts/hooks" },
+            { c.DBRUN_MIGRATIONS_DIR, c.DBRUN_SEEDS_DIR, c.DBRUN_HOOKS_DIR })
+        assert.is_nil(c.DATABASE_URL)
+        assert.equal("postgresql://", c.async_database_url)
+        assert.equal("postgresql://", c.sync_database_url)
+        assert.equal("redis://127.0.0.1:6379/0", c.redis_url)
+    end)
+
+    it("takes arguments before the environment, that before the file, that before defaults", function()
+        local file = "SYNC_POOL_SIZE=1\nDB_POOL_SIZE=1\nDB_MAX_OVERFLOW=1"
+        local c, path = load({ DB_POOL_SIZE = "2", DB_MAX_OVERFLOW = "2" }, file, { DB_MAX_OVERFLOW = 3 })
+        assert.same({ 3, 2, 1, 50 }, { c.DB_MAX_OVERFLOW, c.DB_POOL_SIZE, c.SYNC_POOL_SIZE, c.REDIS_MAX_CONNECTIONS })
+        assert.same({ "argument", "environment", path .. " line 1", "default" }, {
+            c.source "DB_MAX_OVERFLOW", c.source "DB_POOL_SIZE", c.source "SYNC_POOL_SIZE",
+            c.source "REDIS_MAX_CONNECTIONS",
+        })
+    end)
+
+    it("takes an empty value as the default, and lets it hide what is behind", function()
+        local c = load({ DB_POOL_SIZE = "", DATABASE_URL = "" }, "DB_POOL_SIZE=7\nDATABASE_URL=postgresql://file")
+        assert.equal(20, c.DB_POOL_SIZE)
+        assert.equal("postgresql://", c.async_database_url)
+        assert.equal("default", c.source "DB_POOL_SIZE")
+    end)
+
+    it("has any other key as the string it was given as", function()
+        local c = load({ FROM_ENV = "01" }, "CUSTOM='a b'\nEMPTY=", { mine = "x" })
+        assert.same({ "01", "a b", "", "x" }, { c.FROM_ENV, c.CUSTOM, c.EMPTY, c.mine })
+        assert.is_nil(c.NOT_THERE)
+        assert.is_nil(c[1])
+    end)
+
+    it("cannot be assigned to", function()
+        local ok, e = pcall(function() load().DB_POOL_SIZE = 5 end)
+        assert.is_false(ok)
+        assert.is_true(errors.is(e, "usage"))
+        assert.truthy(e.message:find("config.DB_POOL_SIZE", 1, true))
+    end)
+
+    local typed = {
+        { "DB_POOL_SIZE", { ["0"] = 0, ["5"] = 5, [" 7 "] = 7, ["+3"] = 3, ["007"] = 7 },
+            { "abc", "-1", "1.5", "0x10", "1e2", "99999999999999999999", "100001", "5;", "five hunter" } },
+        { "DB_MAX_OVERFLOW", { ["-1"] = -1, ["0"] = 0 }, { "-2", "x" } },
+        { "DB_POOL_TIMEOUT", { ["0"] = 0, ["2.5"] = 2.5, [".5"] = 0.5, ["30"] = 30 },
+            { "-1", "off", "inf", "nan", "1e5", "0x1", "5s", "1,5" } },
+        { "DB_POOL_RECYCLE", { off = false, OFF = false, ["-1"] = false, ["0"] = false, ["3600"] = 3600, none = false },
+            { "-2", "hunter", "on" } },
+        { "DB_STATEMENT_TIMEOUT", { off = false, ["0"] = false, ["0.5"] = 0.5 }, { "hunter", "-3" } },
+        { "DB_CONNECT_TIMEOUT", { ["0.5"] = 0.5, ["10"] = 10 }, { "0", "-1", "off" } },
+        { "DB_POOL_PRE_PING", { ["true"] = true, ["1"] = true, Yes = true, on = true, ["false"] = false, ["0"] = false,
+            NO = false, off = false }, { "2", "hunter", "tru" } },
+        { "SYNC_POOL_SIZE", { ["1"] = 1 }, { "0", "x" } },
+        { "REDIS_MAX_CONNECTIONS", { ["1"] = 1 }, { "0", "x" } },
+        { "DB_STATEMENT_CACHE", { ["0"] = 0 }, { "-1" } },
+        { "POSTGRES_PORT", { ["5432"] = 5432, ["65535"] = 65535 }, { "0", "65536", "hunter", "5432,5433" } },
+        { "REDIS_PORT", { ["1"] = 1 }, { "0", "65536" } },
+        { "REDIS_DB", { ["0"] = 0, ["15"] = 15 }, { "-1", "x" } },
+        { "POSTGRES_HOST", { db = "db" }, { "a\0b", "a\xFF" } },
+    }
+    for _, case in ipairs(typed) do
+        local key = case[1]
+        it("takes the values of " .. key, function()
+            for text, value in pairs(case[2]) do
+                local got = load({ [key] = text })[key]
+                assert.equal(value, got, ("%s=%s"):format(key, text))
+                assert.equal(math.type(value), math.type(got))
+            end
+        end)
+        it("refuses wrong values of " .. key .. ", naming key, source and what was expected", function()
+            for _, text in ipairs(case[3]) do
+                local e = refused(function() return load({ [key] = text })[key] end)
+                assert.truthy(e.message:find(key .. " (environment): expected ", 1, true), e.message)
+            end
+        end)
+    end
+
+    it("takes numbers and booleans as arguments", function()
+        local c = load(nil, nil, { DB_POOL_SIZE = 3, DB_POOL_TIMEOUT = 1.5, DB_POOL_PRE_PING = false,
+            DB_POOL_RECYCLE = false, REDIS_DB = 2.0 })
+        assert.same({ 3, 1.5, false, false, 2 },
+            { c.DB_POOL_SIZE, c.DB_POOL_TIMEOUT, c.DB_POOL_PRE_PING, c.DB_POOL_RECYCLE, c.REDIS_DB })
+    end)
+
+    it("names the line of the file that a wrong value stands in", function()
+        local c, path = load(nil, "# x\n\nDB_POOL_SIZE=hunter2")
+        local e = refused(function() return c.DB_POOL_SIZE end)
+        assert.equal(("DB_POOL_SIZE (%s line 3): expected an integer from 0 to 100000"):format(path), e.message)
+    end)
+
+    it("explains Kubernetes' variables of a service", function()
+        local e = refused(function() return load({ REDIS_PORT = "tcp://10.0.0.1:6379" }).redis_url end)
+        assert.truthy(e.hint:find("enableServiceLinks", 1, true))
+        assert.equal("redis://cache:6379/0",
+            load({ REDIS_PORT = "tcp://10.0.0.1:6379", REDIS_URL = "redis://cache" }).redis_url)
+    end)
+
+    it("refuses a file that does not exist when it was named", function()
+        local c = config.load(nil, { environ = {}, env_file = "/nonexistent/dev.env" })
+        assert.truthy(refused(function() return c.DB_POOL_SIZE end).message:find("/nonexistent/dev.env", 1, true))
+    end)
+
+    it("is cheap: under 0.3 ms from loading to all URLs", function()
+        local started = os.clock()
+        for _ = 1, 200 do
+            local c = config.load({ POSTGRES_PASSWORD = AWKWARD }, { no_env = true })
+            assert(c.async_database_url and c.sync_database_url and c.redis_url and c.DB_POOL_SIZE)
+        end
+        assert.is_true((os.clock() - started) / 200 < 0.0003)
+    end)
+end)
+
+describe("the database's URL", function()
+    local url = require "dbrun.url"
+
+    local cases = {
+        { "all POSTGRES_ keys", { POSTGRES_HOST = "db", POSTGRES_PORT = "5433", POSTGRES_USER = "app",
+            POSTGRES_PASSWORD = "pw12", POSTGRES_DB = "shop" }, "postgresql://app:pw12@db:5433/shop" },
+        { "a host alone", { POSTGRES_HOST = "db" }, "postgresql://db" },
+        { "a socket folder", { POSTGRES_HOST = "/run/pg", POSTGRES_DB = "x" }, "postgresql://%2Frun%2Fpg/x" },
+        { "several hosts", { POSTGRES_HOST = "a,b", POSTGRES_PORT = "5433" }, "postgresql://a:5433,b:5433" },
+        { "a user alone", { POSTGRES_USER = "app" }, "postgresql://app@" },
+        { "DATABASE_URL", { DATABASE_URL = "postgresql+asyncpg://app@db/shop" }, "postgresql://app@db/shop" },
+        { "a keyword string", { DATABASE_URL = "host=/run/pg dbname='my shop'" },
+            "postgresql://%2Frun%2Fpg/my%20shop" },
+        { "DATABASE_URL before POSTGRES_ keys", { DATABASE_URL = "postgresql://db", POSTGRES_HOST = "db" },
+            "postgresql://db" },
+    }
+    for _, case in ipairs(cases) do
+        it("is made from " .. case[1], function()
+            local c = load(case[2])
+            assert.equal(case[3], c.async_database_url)
+            assert.equal(case[3], c.sync_database_url)
+        end)
+    end
+
+    it("carries passwords with any characters", function()
+        local c = load { POSTGRES_USER = AWKWARD, POSTGRES_PASSWORD = AWKWARD, POSTGRES_DB = AWKWARD,
+            REDIS_USERNAME = AWKWARD, REDIS_PASSWORD = AWKWARD }
+        local parsed = url.parse_postgres(c.async_database_url)
+        assert.same({ AWKWARD, AWKWARD, AWKWARD }, { parsed.user, parsed.password, parsed.dbname })
+        parsed = url.parse_redis(c.redis_url)
+        assert.same({ AWKWARD, AWKWARD }, { parsed.username, parsed.password })
+    end)
+
+    it("is MIGRATION_DATABASE_URL for the sync engine", function()
+        local c = load { DATABASE_URL = "postgresql://pooler/x", MIGRATION_DATABASE_URL = "postgresql://direct/x" }
+        assert.equal("postgresql://pooler/x", c.async_database_url)
+        assert.equal("postgresql://direct/x", c.sync_database_url)
+        assert.equal("MIGRATION_DATABASE_URL (environment)", c.source "sync_database_url")
+    end)
+
+    it("is never the file's MIGRATION_DATABASE_URL when this run was pointed somewhere else", function()
+        local c = load({ MIGRATION_DATABASE_URL = "postgresql://production" }, nil,
+            { DATABASE_URL = "postgresql://mine" })
+        assert.equal("postgresql://mine", c.sync_database_url)
+        c = load(nil, nil, { DATABASE_URL = "postgresql://a", MIGRATION_DATABASE_URL = "postgresql://b" })
+        assert.equal("postgresql://b", c.sync_database_url)
+    end)
+
+    it("names the keys that are to blame", function()
+        assert.equal("DATABASE_URL (environment)",
+            load { DATABASE_URL = "postgresql://db" }.source "async_database_url")
+        assert.equal("POSTGRES_HOST (environment), POSTGRES_PORT (environment)",
+            load { POSTGRES_HOST = "db", POSTGRES_PORT = "1" }.source "async_database_url")
+        assert.equal("default", load().source "async_database_url")
+        assert.equal("REDIS_URL (environment)", load { REDIS_URL = "redis://c" }.source "redis_url")
+    end)
+
+    it("is refused with key and source where it is wrong", function()
+        local c, path = load(nil, "\nDATABASE_URL=postgresql://app:hunter2@db:port/x")
+        local e = refused(function() return c.async_database_url end)
+        assert.equal(("DATABASE_URL (%s line 2): the port is not a number from 1 to 65535"):format(path), e.message)
+        e = refused(function() return load { MIGRATION_DATABASE_URL = "hunter2" }.sync_database_url end)
+        assert.truthy(e.message:find "^MIGRATION_DATABASE_URL %(environment%): ")
+        e = refused(function() return load { REDIS_URL = "http://:hunter2@c" }.redis_url end)
+        assert.truthy(e.message:find "^REDIS_URL %(environment%): ")
+        e = refused(function() return load { DATABASE_URL = "mysql://hunter2@db" }.DATABASE_URL end)
+        assert.truthy(e.message:find "^DATABASE_URL %(environment%): ")
+    end)
+end)
+
+describe("the URL of Redis", function()
+    local cases = {
+        { "REDIS_HOST and the like", { REDIS_HOST = "c", REDIS_PORT = "1", REDIS_DB = "2", REDIS_USERNAME = "me",
+            REDIS_PASSWORD = "pw12" }, "redis://me:pw12@c:1/2" },
+        { "a password alone", { REDIS_PASSWORD = "pw12" }, "redis://:pw12@127.0.0.1:6379/0" },
+        { "a socket", { REDIS_HOST = "/run/r.sock", REDIS_DB = "1" }, "unix:///run/r.sock?db=1" },
+        { "REDIS_URL", { REDIS_URL = "rediss://c/3" }, "rediss://c:6379/3" },
+        { "sentinels", { REDIS_URL = "redis+sentinel://a,b/main/0" }, "redis+sentinel://a:26379,b:26379/main/0" },
+    }
+    for _, case in ipairs(cases) do
+        it("is made from " .. case[1], function()
+            assert.equal(case[3], load(case[2]).redis_url)
+        end)
+    end
+end)
+
+describe("config.explain", function()
+    local function row(c, key)
+        for _, r in ipairs(c.explain()) do
+            if r.key == key then
+                return r
+            end
+        end
+    end
+
+    it("lists each key once, with value and source", function()
+        local c = load({ DB_POOL_SIZE = "5" }, "CUSTOM=x")
+        local seen = {}
+        for _, r in ipairs(c.explain()) do
+            assert.is_nil(seen[r.key])
+            seen[r.key] = true
+            assert.is_string(r.source)
+        end
+        assert.same({ key = "DB_POOL_SIZE", value = "5", source = "environment" }, row(c, "DB_POOL_SIZE"))
+        assert.equal("off", row(c, "DB_POOL_RECYCLE").value)
+        assert.equal("x", row(c, "CUSTOM").value)
+        assert.is_nil(row(c, "DATABASE_URL").value)
+        assert.is_true(seen.async_database_url and seen.sync_database_url and seen.redis_url)
+    end)
+
+    it("shows no secret, wherever it stands", function()
+        local c = load({
+            DATABASE_URL = "postgresql://app:hunter%402@db/x?sslpassword=hunter3",
+            MIGRATION_DATABASE_URL = "host=db password='hunter 4'",
+            REDIS_URL = "redis://c?password=hunter5",
+            POSTGRES_PASSWORD = "hunter6",
+        }, "API_TOKEN=hunter7\nOTHER_URL=amqp://u:hunter/@8@mq/\nMY_SECRET=hunter9\nDSN='x password=hunter'\n")
+        for _, r in ipairs(c.explain()) do
+            assert.is_nil(tostring(r.value):find("hunter", 1, true), r.key)
+        end
+        assert.equal("postgresql://app:***@db/x?sslpassword=***", row(c, "DATABASE_URL").value)
+        assert.equal("postgresql://app:***@db/x?sslpassword=***", row(c, "async_database_url").value)
+        assert.equal("host='db' password='***'", row(c, "MIGRATION_DATABASE_URL").value)
+        assert.equal("redis://:***@c:6379/0", row(c, "redis_url").value)
+        assert.equal("amqp://***@mq/", row(c, "OTHER_URL").value)
+    end)
+
+    it("tells what is wrong with a value instead of failing", function()
+        local c = load { DB_POOL_SIZE = "hunter2", DATABASE_URL = "postgresql://u:hunter2@h:x" }
+        local r = row(c, "DB_POOL_SIZE")
+        assert.is_nil(r.value)
+        assert.truthy(r.error:find("expected an integer", 1, true))
+        assert.truthy(row(c, "async_database_url").error:find("the port", 1, true))
+        assert.equal("20", row(load(), "DB_POOL_SIZE").value)
+    end)
+
+    it("does not complain about keys that a URL wins over", function()
+        local c = load { DATABASE_URL = "postgresql://db", POSTGRES_PORT = "tcp://10.0.0.1:5432" }
+        assert.same({ key = "POSTGRES_PORT", value = "(not used)", source = "environment" }, row(c, "POSTGRES_PORT"))
+    end)
+end)
+
+describe("config.check", function()
+    it("passes where all is right", function()
+        assert.same({}, load({ DATABASE_URL = "postgresql://db" }, "CUSTOM=1").check())
+    end)
+
+    it("raises the first thing that is wrong", function()
+        local e = refused(function() load({ DB_STATEMENT_CACHE = "hunter2" }).check() end)
+        assert.truthy(e.message:find "^DB_STATEMENT_CACHE")
+        refused(function() load({ REDIS_URL = "hunter2" }).check() end)
+    end)
+
+    it("notes keys of the file that look like a mistyped one", function()
+        local c, path = load(nil, "A=1\nDB_POOLSIZE=5")
+        assert.same({ ("DB_POOLSIZE (%s line 2) is not a key of dbrun; did you mean DB_POOL_SIZE?"):format(path) },
+            c.check())
+    end)
+
+    it("leaves alone what a URL wins over", function()
+        assert.same({}, load({ REDIS_URL = "redis://c", REDIS_PORT = "tcp://10.0.0.1:6379" }).check())
+    end)
+end)
+
+describe("passwords", function()
+    it("are known to the masking once they are read, plain and as they stand in a URL", function()
+        local c = load { POSTGRES_USER = "app", POSTGRES_PASSWORD = "quite@hidden",
+            REDIS_URL = "redis://:well%2Fhidden@c" }
+        assert(c.async_database_url and c.redis_url)
+        local text = "quite@hidden quite%40hidden well/hidden well%2Fhidden"
+        assert.equal("*** *** *** ***", core.log.mask(text))
+    end)
+
+    it("that equal the user's name do not garble every message", function()
+        assert(load { DATABASE_URL = "postgresql://garbled:garbled@db" }.async_database_url)
+        assert.equal('role "garbled" does not exist', core.log.mask 'role "garbled" does not exist')
+    end)
+end)
+
+-- The same through the program: its options, the folder it runs in, its log and its exit status.
+describe("dbrun in a folder", function()
+    local fs = require "dbrun.fs"
+    local program = core.options.program
+    local folder
+
+    local function run(arguments, environ)
+        local lua_dir = os.getenv "DBRUN_LUA_DIR"
+        local command = ("cd '%s' && env -i %s %s '%s' %s 2>&1; echo \"exit $?\""):format(folder,
+            lua_dir and ("DBRUN_LUA_DIR='%s'"):format(fs.realpath(lua_dir)) or "", environ or "", program, arguments)
+        local pipe <close> = assert(io.popen(command))
+        local output = pipe:read "a"
+        return output:match "^(.*)exit (%d+)\n$"
+    end
+
+    local function file(name, text)
+        local f <close> = assert(io.open(folder .. "/" .. name, "wb"))
+        f:write(text)
+    end
+
+    before_each(function()
+        folder = os.tmpname()
+        os.remove(folder)
+        assert(fs.mkdir(folder))
+    end)
+    after_each(function()
+        fs.rmtree(folder)
+    end)
+
+    if not program then
+        pending("needs the dbrun binary: this is another interpreter")
+        return
+    end
+
+    local PRINT <const> = [[-e 'local c = require "dbrun.config" print(c.DB_POOL_SIZE, c.source "DB_POOL_SIZE")']]
+
+    it("reads the .env of the folder", function()
+        file(".env", "\nDB_POOL_SIZE=7")
+        assert.equal("7\t.env line 2\n", (run(PRINT)))
+        assert.equal("8\tenvironment\n", (run(PRINT, "DB_POOL_SIZE=8")))
+    end)
+
+    it("reads another file with --env-file, and none with --no-env", function()
+        file(".env", "DB_POOL_SIZE=7")
+        file("dev.env", "DB_POOL_SIZE=9")
+        assert.equal("9\tdev.env line 1\n", (run("--env-file dev.env " .. PRINT)))
+        assert.equal("20\tdefault\n", (run("--no-env " .. PRINT)))
+    end)
+
+    it("reads no file before a key is asked for", function()
+        file(".env", "this is no environment file")
+        local output, status = run [[-e 'require "dbrun.config" print "fine"']]
+        assert.equal("fine\n", output)
+        assert.equal("0", status)
+    end)
+
+    it("lets --stack win over everything, MIGRATION_DATABASE_URL included", function()
+        file(".env", "MIGRATION_DATABASE_URL=postgresql://production/x\nREDIS_URL=redis://production")
+        local output = run([[-e 'require "dbrun.core".options.overlay =
+            { DATABASE_URL = "postgresql://stack", REDIS_URL = "unix:///stack" }
+            local c = require "dbrun.config"
+            print(c.async_database_url, c.sync_database_url, c.redis_url, c.source "DATABASE_URL")']],
+            "DATABASE_URL=postgresql://other")
+        assert.equal("postgresql://stack\tpostgresql://stack\tunix:///stack?db=0\t--stack\n", output)
+    end)
+
+    it("notes in the log what wins, what was given twice and what is not expanded", function()
+        file(".env", "DATABASE_URL=postgresql://db/x\nPOSTGRES_DB=y\nPOSTGRES_HOST=db\nA=1\nA=2\nB=${A}\n")
+        local output = run [[-e 'local c = require "dbrun.config"
+            assert(c.async_database_url and c.sync_database_url)']]
+        local _, lines = output:gsub("\n", "")
+        assert.equal(3, lines, output)
+        assert.truthy(output:find(
+            "DATABASE_URL (.env line 1) wins over POSTGRES_DB (.env line 2), which says something else", 1, true),
+            output)
+        assert.truthy(output:find(".env line 5: A was given before, in line 4; the last one counts", 1, true), output)
+        assert.truthy(output:find(".env line 6: the '$' in B is taken literally", 1, true), output)
+    end)
+
+    local function config_script(arguments, environ)
+        return run(("'%s/config.lua' %s"):format(fs.realpath "scripts", arguments), environ)
+    end
+
+    it("shows the configuration", function()
+        file(".env", "DATABASE_URL=postgresql://app:hunter2@db/x\nDB_POOL_SIZE=7")
+        local output, status = config_script ""
+        assert.equal("0", status)
+        assert.truthy(output:find "DB_POOL_SIZE +7 +%.env line 2\n")
+        assert.truthy(output:find("postgresql://app:***@db/x", 1, true))
+        assert.is_nil(output:find("hunter2", 1, true))
+    end)
+
+    it("shows it as JSON", function()
+        local output, status = config_script("--format json", "DB_POOL_SIZE=7")
+        assert.equal("0", status)
+        for _, row in ipairs(require "dbrun.json".decode(output)) do
+            if row.key == "DB_POOL_SIZE" then
+                assert.same({ key = "DB_POOL_SIZE", value = "7", source = "environment" }, row)
+            elseif row.key == "DATABASE_URL" then
+                assert.equal(require "dbrun.json".null, row.value)
+            end
+        end
+    end)
+
+    it("says with --check what is wrong, and exits with 2", function()
+        file(".env", "\nDB_POOL_SIZE=hunter2")
+        local output, status = config_script "--check"
+        assert.equal("2", status)
+        assert.truthy(output:find("DB_POOL_SIZE (.env line 2): expected an integer from 0 to 100000", 1, true), output)
+        assert.is_nil(output:find("hunter2", 1, true))
+        output, status = config_script("", "DB_POOL_SIZE=x")
+        assert.equal("2", status)
+        assert.truthy(output:find("config: DB_POOL_SIZE (environment): expected", 1, true))
+        output, status = config_script("--check", "DB_POOL_SIZE=3")
+        assert.equal("", output)
+        assert.equal("0", status)
+    end)
+
+    it("says which line of .env is malformed, and exits with 2", function()
+        file(".env", "A=1\nhunter2\n")
+        for _, arguments in ipairs { "", "--check", "--format json" } do
+            local output, status = config_script(arguments)
+            assert.equal("2", status)
+            assert.truthy(output:find(".env line 2: expected KEY=VALUE", 1, true), output)
+            assert.is_nil(output:find("hunter2", 1, true))
+        end
+    end)
+
+    it("refuses options it does not know with exit 2, and explains itself with --help", function()
+        local output, status = config_script "--nonsense"
+        assert.equal("2", status)
+        assert.truthy(output:find("unknown option", 1, true))
+        output, status = config_script "--help"
+        assert.equal("0", status)
+        assert.truthy(output:find("Usage: dbrun scripts/config.lua", 1, true))
+    end)
+end)
