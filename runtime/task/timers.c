@@ -95,6 +95,9 @@ static void on_timer(uv_timer_t *handle)
     struct sched *s = handle->data;
     s->uv_timer_at = DEADLINE_NEVER;
     timers_run(s);
+    /* uv_run(ONCE) runs timers first and polls afterwards, with no timer left for however long it takes:
+     * what was woken just now must not wait for that. */
+    uv_stop(&s->loop);
 }
 
 /* Waking too early is harmless and cheaper than arming the timer for every statement, so only an
