@@ -215,10 +215,17 @@ describe("json.encode", function()
         assert.equal(text, json.encode(json.decode(lines)))
     end)
 
-    it("leaves no memory behind when it refuses", function()
+    local function proc(name)
+        local f <close> = assert(io.open("/proc/self/" .. name))
+        return f:read "a"
+    end
+
+    -- AddressSanitizer keeps freed memory for a while; its LeakSanitizer looks for the same mistake.
+    local sanitized = proc "maps":find "libasan" or proc "maps":find "\n0*7fff7000%-"
+    local check = sanitized and pending or it
+    check("leaves no memory behind when it refuses", function()
         local function resident()
-            local f <close> = assert(io.open "/proc/self/statm")
-            return tonumber(f:read "a":match "^%d+ (%d+)") * 4096
+            return tonumber(proc "statm":match "^%d+ (%d+)") * 4096
         end
         local big = { ("x"):rep(1024 * 1024), "\xFF" }
         local bad = "[" .. ("[1,2],"):rep(50000) .. "x]"
