@@ -263,11 +263,11 @@ describe("config.explain", function()
             DATABASE_URL = "postgresql://app:hunter%402@db/x?sslpassword=hunter3",
             MIGRATION_DATABASE_URL = "host=db password='hunter 4'",
             REDIS_URL = "redis://c?password=hunter5",
-            POSTGRES_PASSWORD = "hunter6",
         }, "API_TOKEN=hunter7\nOTHER_URL=amqp://u:hunter/@8@mq/\nMY_SECRET=hunter9\nDSN='x password=hunter'\n")
         for _, r in ipairs(c.explain()) do
             assert.is_nil(tostring(r.value):find("hunter", 1, true), r.key)
         end
+        assert.equal("***", row(load { POSTGRES_PASSWORD = "hunter6" }, "POSTGRES_PASSWORD").value)
         assert.equal("postgresql://app:***@db/x?sslpassword=***", row(c, "DATABASE_URL").value)
         assert.equal("postgresql://app:***@db/x?sslpassword=***", row(c, "async_database_url").value)
         assert.equal("host='db' password='***'", row(c, "MIGRATION_DATABASE_URL").value)
