@@ -71,7 +71,7 @@ struct pg_link {
     bool reset_after_drain;
     bool in_background;
     int pid;
-    char where[64];     /* script line of the acquire */
+    char where[80];     /* script line of the acquire */
     char statement[96]; /* the beginning of the last one */
 };
 
