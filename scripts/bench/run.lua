@@ -23,8 +23,8 @@ local function parser()
         epilog = "Exit status: 0 measured (targets met or not), 1 a run failed or gave a wrong answer, 2 usage.",
     }
     p:option("--only", "Only these workloads: P1,P3."):convert(cli.list)
-    p:option("--pairs", "Alternating pairs for each comparison (default 5)."):convert(cli.integer(1, "a number"))
-    p:option("--seconds", "How long one run lasts (default 2)."):convert(cli.number(0.1, "seconds, at least 0.1"))
+    cli.count_option(p, "--pairs", "Alternating pairs for each comparison (default 5).")
+    cli.seconds(p, "--seconds", "How long one run lasts (default 2).", 0.1)
     p:option("--output", "Folder for bench.json, bench.md and bench.svg.", "build/bench")
     p:option("--program", "The dbrun that is measured (default: the one that runs this)."):argname "FILE"
     p:flag("--quick", "Two pairs of half a second: does it work, not how fast is it.")

@@ -1,16 +1,15 @@
 /*
  * Runs a program and says what it cost: wall time, CPU time, the largest resident set.
  *
- *   measure [-n RUNS] [-t SECONDS] [-q] -o FILE -- PROGRAM ARGUMENT...
+ *   measure [-n RUNS] [-t SECONDS] -o FILE -- PROGRAM ARGUMENT...
  *
- * One line per run goes to FILE: {"wall":s,"cpu":s,"rss_kib":n,"status":n}. `-q` drops the program's
- * standard output. A run that takes longer than `-t` is killed and counts as status 124. The status
- * of measure is that of the last run; it stops at the first that fails. It is a small C program of its
+ * One line per run goes to FILE: {"wall":s,"cpu":s,"rss_kib":n,"status":n}. A run that takes longer
+ * than `-t` is killed and counts as status 124. The status of measure is that of the last run; it
+ * stops at the first that fails. It is a small C program of its
  * own because a child inherits its parent's high-water mark of memory until it calls exec, and
  * because the start of a process of 4 ms cannot be timed from a shell.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -30,14 +29,11 @@ static double seconds(void)
     return (double)ts.tv_sec + (double)ts.tv_nsec / 1e9;
 }
 
-static pid_t spawn(char **argv, bool quiet, const sigset_t *mask)
+static pid_t spawn(char **argv, const sigset_t *mask)
 {
     pid_t pid = vfork();
     if (pid != 0)
         return pid;
-    int null = quiet ? open("/dev/null", O_WRONLY | O_CLOEXEC) : -1;
-    if (null >= 0)
-        dup2(null, STDOUT_FILENO);
     sigprocmask(SIG_SETMASK, mask, NULL);
     execvp(argv[0], argv);
     _exit(STATUS_NO_PROGRAM);
@@ -74,7 +70,7 @@ static double timeval_seconds(struct timeval tv)
     return (double)tv.tv_sec + (double)tv.tv_usec / 1e6;
 }
 
-static int run(char **argv, double limit, bool quiet, FILE *out)
+static int run(char **argv, double limit, FILE *out)
 {
     sigset_t set, before;
     signal(SIGCHLD, SIG_DFL);
@@ -85,7 +81,7 @@ static int run(char **argv, double limit, bool quiet, FILE *out)
     sigprocmask(SIG_BLOCK, &set, &before);
 
     double start = seconds();
-    pid_t pid = spawn(argv, quiet, &before);
+    pid_t pid = spawn(argv, &before);
     if (pid < 0) {
         perror("measure: fork");
         return STATUS_NO_PROGRAM;
@@ -106,21 +102,18 @@ int main(int argc, char **argv)
 {
     int runs = 1;
     double limit = 600;
-    bool quiet = false;
     const char *path = NULL;
     int opt;
-    while ((opt = getopt(argc, argv, "+n:t:qo:")) != -1) {
+    while ((opt = getopt(argc, argv, "+n:t:o:")) != -1) {
         if (opt == 'n')
             runs = atoi(optarg);
         else if (opt == 't')
             limit = atof(optarg);
-        else if (opt == 'q')
-            quiet = true;
         else if (opt == 'o')
             path = optarg;
     }
     if (!path || runs < 1 || limit <= 0 || optind >= argc) {
-        fprintf(stderr, "usage: measure [-n RUNS] [-t SECONDS] [-q] -o FILE -- PROGRAM ARGUMENT...\n");
+        fprintf(stderr, "usage: measure [-n RUNS] [-t SECONDS] -o FILE -- PROGRAM ARGUMENT...\n");
         return 2;
     }
     FILE *out = fopen(path, "we");
@@ -130,7 +123,7 @@ int main(int argc, char **argv)
     }
     int status = 0;
     for (int i = 0; i < runs && status == 0; i++)
-        status = run(argv + optind, limit, quiet, out);
+        status = run(argv + optind, limit, out);
     if (fclose(out) != 0) {
         perror(path);
         return 2;

@@ -61,19 +61,18 @@ end
 
 --- Runs a program and measures it. Raises when it fails, with what it wrote to its standard error.
 ---@param argv (string|number)[]
----@param opts? { runs?: integer, quiet?: boolean, limit?: number }
+---@param opts? { runs?: integer, quiet?: boolean, limit?: number }  -- quiet: what it prints is not returned
 ---@return string output
 ---@return bench.Run[]
 function Context:measure(argv, opts)
     opts = opts or {}
-    local costs <const>, complaints <const> = self.tmp .. "/costs", self.tmp .. "/stderr"
+    local costs <const>, complaints <const> = self.tmp .. "/costs", self.tmp .. "/said"
     local words <const> = {
         self:compile "measure", "-n", opts.runs or 1, "-t", opts.limit or self.seconds * 3 + 30, "-o", costs,
     }
-    if opts.quiet then words[#words + 1] = "-q" end
     words[#words + 1] = "--"
     table.move(argv, 1, #argv, #words + 1, words)
-    local sh <const> = { "sh", "-c", 'exec "$@" 2>"$0"', complaints }
+    local sh <const> = { "sh", "-c", opts.quiet and 'exec "$@" >"$0" 2>&1' or 'exec "$@" 2>"$0"', complaints }
     table.move(words, 1, #words, #sh + 1, sh)
     local out <const>, status <const> = shell.run(sh, self:env())
     if status ~= 0 then
