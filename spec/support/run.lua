@@ -1,0 +1,201 @@
+--- Runs the C tests and the busted specs, each file in a process of its own, several side by side.
+--- Runs on a stock lua5.4, so that a broken dbrun cannot hide that it is broken.
+---
+---   lua5.4 spec/support/run.lua [--build DIR] [--sanitizers | --valgrind] [--jobs N] [FOLDER|FILE ...]
+---
+--- The C tests run when spec/unit is among the folders, or with --valgrind. Details of what failed are
+--- printed; the last line is `N passed, N failed, N skipped`. Exit status 1 when anything failed or
+--- nothing ran.
+
+local TIME_LIMIT <const> = 240 -- seconds for one file
+
+local opts <const> = { build = "build", jobs = 2, paths = {} }
+do
+    local i = 1
+    while i <= #arg do
+        local a = arg[i]
+        if a == "--build" or a == "--jobs" then
+            i = i + 1
+            opts[a:sub(3)] = a == "--jobs" and assert(math.tointeger(arg[i]), "--jobs: a number") or arg[i]
+        elseif a == "--sanitizers" or a == "--valgrind" then
+            opts[a:sub(3)] = true
+        else
+            opts.paths[#opts.paths + 1] = a
+        end
+        i = i + 1
+    end
+end
+
+local function quote(s)
+    return "'" .. s:gsub("'", "'\\''") .. "'"
+end
+
+local function read_file(path)
+    local f <close> = io.open(path, "rb")
+    return f and f:read "a" or ""
+end
+
+local function lines_of(command)
+    local list = {}
+    local p <close> = assert(io.popen(command))
+    for line in p:lines() do
+        list[#list + 1] = line
+    end
+    return list
+end
+
+local tmp <const> = assert(lines_of("mktemp -d")[1], "mktemp failed")
+local reports <const> = opts.build .. "/reports"
+
+-- ---- what there is to run ----
+
+local ENVIRONMENT <const> = opts.sanitizers and table.concat({
+    "ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:exitcode=99:log_path=" .. reports .. "/asan",
+    "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=" .. reports .. "/ubsan",
+    "LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0",
+}, " ") or ""
+
+local function spec_command(path)
+    return ("%s %s/dbrun /usr/bin/busted --ignore-lua -o TAP %s"):format(ENVIRONMENT, opts.build, quote(path))
+end
+
+local function c_command(path)
+    if opts.valgrind then
+        return "DBRUN_TEST_OPS=20000 valgrind -q --error-exitcode=1 --leak-check=full --errors-for-leak-kinds=definite "
+            .. quote(path)
+    end
+    return ENVIRONMENT .. " " .. quote(path)
+end
+
+local function collect()
+    local jobs, with_c = {}, opts.valgrind
+    for _, path in ipairs(opts.paths) do
+        with_c = with_c or path:gsub("/$", "") == "spec/unit"
+        for _, file in ipairs(lines_of("find " .. quote(path) .. " -name '*_spec.lua' | sort")) do
+            jobs[#jobs + 1] = { name = file, kind = "spec", command = spec_command(file) }
+        end
+    end
+    if with_c then
+        for i, source in ipairs(lines_of "ls spec/unit/c/test_*.c 2>/dev/null") do
+            local program = opts.build .. "/test/" .. source:match "([^/]+)%.c$"
+            table.insert(jobs, i, { name = source, kind = "c", command = c_command(program) })
+        end
+    end
+    return jobs
+end
+
+-- ---- reading results ----
+
+--- TAP as busted prints it: counts, and the lines that tell what failed.
+local function judge_spec(job)
+    local planned, seen, failing
+    seen = 0
+    for line in job.output:gmatch "[^\n]+" do
+        if line:match "^ok %d+ %- # SKIP" then
+            job.skipped, seen, failing = job.skipped + 1, seen + 1, false
+            job.details[#job.details + 1] = "  skipped: " .. line:match "# SKIP (.*)"
+        elseif line:match "^ok %d+ %- " then
+            job.passed, seen, failing = job.passed + 1, seen + 1, false
+        elseif line:match "^not ok %d+ %- " then
+            job.failed, seen, failing = job.failed + 1, seen + 1, true
+            job.details[#job.details + 1] = "  " .. line
+        elseif line:match "^1%.%.%d+$" then
+            planned, failing = math.tointeger(line:sub(4)), false
+        elseif failing then
+            job.details[#job.details + 1] = "  " .. line
+        end
+    end
+    if planned ~= seen or seen == 0 then
+        return seen == 0 and "no test ran" or "it ended before its last test"
+    end
+end
+
+local function judge_c(job)
+    local passed, failed = job.output:match ".*: (%d+) passed, (%d+) failed"
+    if not passed then
+        return "it ended before its last test"
+    end
+    job.passed, job.failed = math.tointeger(passed), math.tointeger(failed)
+    if job.passed + job.failed == 0 then
+        return "no test ran"
+    end
+end
+
+local function judge(job)
+    job.passed, job.failed, job.skipped, job.details = 0, 0, 0, {}
+    local wrong = (job.kind == "c" and judge_c or judge_spec)(job)
+    if job.status == 124 or job.status == 137 then
+        wrong = ("it did not end within %d s"):format(TIME_LIMIT)
+    elseif not wrong and job.status ~= 0 and job.failed == 0 then
+        wrong = "exit status " .. job.status
+    end
+    if wrong then
+        job.failed = job.failed + 1
+        job.details[#job.details + 1] = "  " .. wrong
+    end
+    if wrong or (job.kind == "c" and job.failed > 0) then
+        job.details[#job.details + 1] = (job.output:gsub("[^\n]+", "  | %0"))
+    end
+end
+
+-- ---- running ----
+
+local function start(job, index)
+    job.path = ("%s/%d"):format(tmp, index)
+    local command = ("timeout -k 5 %d env %s >%s 2>&1 </dev/null; echo $?; date +%%s.%%N"):format(
+        TIME_LIMIT, job.command, job.path)
+    job.began = tonumber(lines_of("date +%s.%N")[1])
+    job.pipe = assert(io.popen(command))
+end
+
+local function finish(job)
+    job.status = math.tointeger(job.pipe:read "n")
+    job.seconds = job.pipe:read "n" - job.began
+    job.pipe:close()
+    job.output = read_file(job.path)
+    os.remove(job.path)
+    judge(job)
+    print(("%-4s %-44s %4d passed%s%s  %6.2f s"):format(job.failed == 0 and "ok" or "FAIL", job.name, job.passed,
+        job.failed > 0 and (", %d failed"):format(job.failed) or "",
+        job.skipped > 0 and (", %d skipped"):format(job.skipped) or "", job.seconds))
+    for _, line in ipairs(job.details) do
+        print(line)
+    end
+    io.stdout:flush()
+end
+
+--- Every report of a sanitizer is a failure, also one of a child process that a test did not look at.
+local function judge_reports(sum)
+    for _, path in ipairs(lines_of("ls " .. quote(reports) .. "/* 2>/dev/null")) do
+        sum.failed = sum.failed + 1
+        print("FAIL " .. path)
+        print((read_file(path):gsub("[^\n]+", "  | %0")))
+    end
+end
+
+os.execute(("rm -rf %s && mkdir -p %s"):format(quote(reports), quote(reports)))
+local jobs <const> = collect()
+local sum <const> = { passed = 0, failed = 0, skipped = 0 }
+for i = 1, math.min(opts.jobs, #jobs) do
+    start(jobs[i], i)
+end
+for i, job in ipairs(jobs) do
+    finish(job)
+    local next_one = jobs[i + opts.jobs]
+    if next_one then
+        start(next_one, i + opts.jobs)
+    end
+    for key in pairs(sum) do
+        sum[key] = sum[key] + job[key]
+    end
+end
+if opts.sanitizers then
+    judge_reports(sum)
+end
+os.remove(tmp)
+if sum.passed == 0 and sum.failed == 0 then
+    print "nothing ran"
+    sum.failed = 1
+end
+print(("%d passed, %d failed, %d skipped"):format(sum.passed, sum.failed, sum.skipped))
+os.exit(sum.failed == 0)
