@@ -218,16 +218,16 @@ end
 ---@param e table error object
 ---@return string
 local function shown(name, e)
+    if e.text then return ("%s: %s"):format(name, e.text) end
     if e.kind == "usage" then
         local help = e.hint and (" (help: %s)"):format(e.hint) or ""
         return ("%s: %s%s"):format(name, e.message, help)
     end
-    if e.text then return ("%s: %s"):format(name, e.text) end
-    local where = e.where -- a line of a module says nothing to whoever typed the command
-    e.where = nil
-    local text = tostring(e)
-    e.where = where
-    return ("%s: %s"):format(name, text)
+    local lines = { ("%s: %s%s"):format(name, e.message, e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or "") }
+    for _, field in ipairs { "detail", "hint", "context" } do
+        if e[field] then lines[#lines + 1] = ("  %s: %s"):format(field, (e[field]:gsub("\n", "\n    "))) end
+    end
+    return table.concat(lines, "\n")
 end
 
 local function on_error(e)

@@ -45,7 +45,7 @@ end
 local function with_connection(opts, fn)
     local db = require "dbrun.db"
     local engine = db.engine { url = opts.url, mode = "sync", size = 1, application_name = "dbrun migrate" }
-    local _ <close> = setmetatable({}, { __close = function() engine:dispose() end })
+    local _ <close> = setmetatable({}, { __close = function() engine:close() end })
     local conn <close> = engine:acquire()
     return fn(conn)
 end

@@ -73,8 +73,12 @@ local function console()
             cli.write(("%s  %s ..."):format(verb[direction][1], file.name))
             io.stdout:flush()
         end,
-        done = function(file, direction, took)
+        done = function(file, direction, took, empty)
             local line = ("%s  %s  %s"):format(verb[direction][2], file.name, style.dim(cli.duration(took)))
+            if empty then
+                line = line .. style.yellow(("  (its %s section is empty: only its version was %s)"):format(
+                    direction, direction == "up" and "recorded" or "removed"))
+            end
             cli.print(live and "\r\27[K" or "", line)
             io.stdout:flush()
         end,

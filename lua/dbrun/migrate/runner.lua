@@ -14,7 +14,8 @@ local M = {}
 ---@field target? fun(target: string) before the first write
 ---@field waiting? fun(holder: string, seconds: number) somebody else has the lock
 ---@field begin? fun(file: dbrun.migrate.File, direction: "up"|"down")
----@field done? fun(file: dbrun.migrate.File, direction: "up"|"down", seconds: number)
+---@field done? fun(file: dbrun.migrate.File, direction: "up"|"down", seconds: number, empty: boolean)
+---    empty: the section holds no statement, only the version was recorded
 
 ---@class dbrun.migrate.Work one file in one direction, read and split before anything is written
 ---@field file dbrun.migrate.File
@@ -118,7 +119,9 @@ local function run_one(conn, book, work, opts)
     else
         run_by_statement(conn, book, work)
     end
-    if listener.done then listener.done(work.file, work.direction, task.now() - began) end
+    if listener.done then
+        listener.done(work.file, work.direction, task.now() - began, #work.statements == 0)
+    end
 end
 
 -- ---- the whole run ----

@@ -132,33 +132,48 @@ M.concurrency = {
 
 -- ---- the sync engine ----
 
----The sync engine blocks while it waits, and with it every other check. So its server is asked through an async
----connection first, under the deadline that all share, unless that was done already.
+local function same_server(ctx)
+    return ctx.config.sync_database_url == ctx.config.async_database_url
+end
+
+---The sync engine blocks while it waits, and with it every other check. So a server of its own is asked through an
+---async connection first, under the deadline that all share.
 local function ask_first(ctx)
-    local url = ctx.config.sync_database_url
-    if url == ctx.config.async_database_url then return end
     local db = require "dbrun.db"
-    local probe = db.engine { url = url, mode = "async", size = 1, overflow = 0, application_name = "dbrun verify" }
-    local _ <close> = setmetatable({}, { __close = function() probe:dispose() end })
+    local probe = db.engine { url = ctx.config.sync_database_url, mode = "async", size = 1, overflow = 0 }
+    local _ <close> = setmetatable({}, { __close = function() probe:close() end })
     probe:value "select 1"
+end
+
+---db.sync as the configuration makes it, but with the time that is left as the limit of everything it does.
+local function limited_engine(ctx)
+    local left = math.max(0.05, ctx.deadline - task.now())
+    return require("dbrun.db").engine {
+        url = ctx.config.sync_database_url, mode = "sync", size = ctx.config.SYNC_POOL_SIZE, overflow = 0,
+        timeout = left, connect_timeout = math.min(left, math.max(0.05, ctx.config.DB_CONNECT_TIMEOUT)),
+        command_timeout = left, pre_ping = ctx.config.DB_POOL_PRE_PING,
+        statement_cache = ctx.config.DB_STATEMENT_CACHE,
+    }
 end
 
 ---@type dbrun.verify.Check
 M.sync = {
     name = "postgres.sync",
     about = "db.sync connects and answers (migrations and seeds use it)",
-    after = { "configuration" },
+    needs = { "postgres.async" },
+    independent = function(ctx) return not same_server(ctx) end,
+    after = { "configuration", "redis.round_trip" }, -- what blocks comes last
     service = sync_service,
     run = function(ctx)
-        ask_first(ctx)
-        local sync = require("dbrun.db").sync
-        local size = ctx.config.SYNC_POOL_SIZE
+        if not same_server(ctx) then ask_first(ctx) end
+        local sync = limited_engine(ctx)
+        local _ <close> = setmetatable({}, { __close = function() sync:close() end })
         local where = ""
-        if ctx.config.sync_database_url ~= ctx.config.async_database_url then
+        if not same_server(ctx) then
             where = require("dbrun.target").describe(sync, ctx.config.sync_database_url) .. ", "
         end
         local pid = sync:value "select pg_backend_pid()"
-        return ("%spool of %d, backend %d"):format(where, size, pid)
+        return ("%spool of %d, backend %d"):format(where, ctx.config.SYNC_POOL_SIZE, pid)
     end,
 }
 

@@ -128,24 +128,28 @@ select t.name, d.column_name::text as key, h.num_chunks::int as parts, d.time_in
     on d.hypertable_schema = h.hypertable_schema and d.hypertable_name = h.hypertable_name
  where d.dimension_number = 1]]
 
----What a table is, as one sentence, and what is wrong with it (nil = nothing).
+local SPLIT_IT <const> = "split it in a migration, or correct the expectation"
+
+---What a table is, as one sentence; what is wrong with it (nil = nothing); what to do.
 local function judge(fact, native, hyper)
     local name, column = fact.table, fact.time_partitioned
     if hyper then
         local text = ("%s: hypertable on %s, %s, %d chunks"):format(name, hyper.key, hyper.step or "no interval",
             hyper.parts or 0)
-        return text, hyper.key ~= column and ("%s is split by %s, not by %s"):format(name, hyper.key, column) or nil
+        if hyper.key == column then return text end
+        return text, ("%s is split by %s, not by %s"):format(name, hyper.key, column), SPLIT_IT
     end
-    if not native.there then return name .. ": not there", name .. " is not there" end
+    if not native.there then return name .. ": not there", name .. " is not there", UP end
     if not native.native then
-        return name .. ": not split", ("%s is neither a hypertable nor partitioned by range"):format(name)
+        return name .. ": not split", ("%s is neither a hypertable nor partitioned by range"):format(name), SPLIT_IT
     end
     local text = ("%s: %d partitions by %s"):format(name, native.parts, native.key or "an expression")
     if native.key ~= column then
-        return text, ("%s is split by %s, not by %s"):format(name, native.key or "an expression", column)
+        return text, ("%s is split by %s, not by %s"):format(name, native.key or "an expression", column), SPLIT_IT
     end
-    if not native.for_now then return text, ("%s has no partition for now: inserting fails"):format(name) end
-    return text, nil
+    if native.for_now then return text end
+    return text, ("%s has no partition for now: inserting fails"):format(name),
+        ("create table ... partition of %s for values from (...) to (...)"):format(name)
 end
 
 ---@type dbrun.verify.Check
@@ -163,15 +167,16 @@ M.partitioning = {
         if native[1].timescale then
             for _, row in ipairs(engine():query(HYPER, joined)) do hyper[row.name] = row end
         end
-        local texts, wrong = {}, {}
+        local texts, wrong, remedy = {}, {}, {}
         for i, fact in ipairs(facts) do
-            local text, problem = judge(fact, native[i], hyper[fact.table])
+            local text, problem, todo = judge(fact, native[i], hyper[fact.table])
             texts[i], wrong[#wrong + 1] = text, problem
+            if todo and not remedy[todo] then remedy[#remedy + 1], remedy[todo] = todo, true end
         end
         if #wrong == 0 then return table.concat(texts, "; ") end
         return {
             status = "INCOMPLETE", text = table.concat(texts, "; "), cause = table.concat(wrong, "\n"),
-            remedy = { UP, "make the partition, or correct the expectation" },
+            remedy = table.move(remedy, 1, #remedy, 1, {}),
         }
     end,
 }

@@ -10,6 +10,7 @@ local M = {}
 ---@field name string stable: scripts and dashboards know it
 ---@field about string one line for --list
 ---@field needs? string[] checks that must not have failed
+---@field independent? fun(ctx: dbrun.verify.Context): boolean true: with this configuration `needs` does not hold
 ---@field after? string[] checks that must have ended, however
 ---@field service? fun(ctx: dbrun.verify.Context): dbrun.verify.Service? whom to blame for an error
 ---@field run fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string what it found; an error is a FAIL
@@ -34,7 +35,6 @@ local M = {}
 ---@field strict boolean
 ---@field deadline number point in time (task.now)
 ---@field options table of the command line
----@field remaining fun(self: dbrun.verify.Context): number seconds
 
 local function failed(name, seconds, diagnosis)
     return {
@@ -63,7 +63,13 @@ end
 
 ---The words for a deadline that passed: which one, and that nothing came.
 local function too_late(ctx, service)
-    local whom = service and (service.name == "redis" and "Redis" or "PostgreSQL") or "the server"
+    local whom = "the server"
+    if service then
+        local server = service.server or {}
+        local at = server.host or server.path
+        whom = (service.name == "redis" and "Redis" or "PostgreSQL") .. (at and " at " .. at or "")
+            .. (server.port and ":" .. server.port or "")
+    end
     return errors.new {
         kind = "timeout",
         message = ("%s gave no answer within the deadline of %g s"):format(whom, ctx.options.deadline),
@@ -103,12 +109,14 @@ local function run_one(check, ctx, results)
 end
 
 ---Waits for the checks this one depends on; returns the failed one that keeps it from running.
-local function wait_for(check, started, results)
+local function wait_for(check, ctx, started, results)
     for _, list in ipairs { check.after or {}, check.needs or {} } do
         for _, name in ipairs(list) do
             if started[name] then started[name]:join() end
         end
     end
+    local ok, independent = pcall(check.independent or function() return false end, ctx)
+    if ok and independent then return nil end
     for _, name in ipairs(check.needs or {}) do
         local result = results[name]
         if result and result.status == "FAIL" then
@@ -126,7 +134,7 @@ function M.run(checks, ctx)
     local group <close> = task.group()
     for i, check in ipairs(checks) do
         started[check.name] = group:spawn(function()
-            local culprit = wait_for(check, started, results)
+            local culprit = wait_for(check, ctx, started, results)
             local result = culprit and blocked(check, culprit) or run_one(check, ctx, results)
             results[check.name], ordered[i] = result, result
         end)

@@ -11,7 +11,7 @@ local TIMES <const> = 2
 local function ask_postgres()
     local db = require "dbrun.db"
     local engine = db.engine { url = config.async_database_url, mode = "async", size = 1, overflow = 0 }
-    local _ <close> = setmetatable({}, { __close = function() engine:dispose() end })
+    local _ <close> = setmetatable({}, { __close = function() engine:close() end })
     engine:value "select 1"
 end
 
