@@ -8,6 +8,8 @@ static char out_of_memory[] = "not enough memory";
 
 void error_clear(struct error *e)
 {
+    if (e->kind == ERROR_NONE) /* the hot path: nothing was set */
+        return;
     if (e->message != out_of_memory)
         free(e->message);
     for (int i = 0; i < ERROR_FIELDS; i++)
@@ -38,7 +40,7 @@ void error_set(struct error *e, enum error_kind kind, const char *fmt, ...)
 
 void error_set_field(struct error *e, enum error_field f, const char *text)
 {
-    if (!e)
+    if (!e || e->kind == ERROR_NONE)
         return;
     char *copy = text ? strdup(text) : NULL;
     free(e->field[f]);
@@ -64,7 +66,7 @@ void error_copy(struct error *to, const struct error *from)
     to->retryable = from->retryable;
     to->position = from->position;
     to->message = from->message ? strdup(from->message) : NULL;
-    if (!to->message)
+    if (from->message && !to->message)
         to->message = out_of_memory;
     for (int i = 0; i < ERROR_FIELDS; i++)
         to->field[i] = from->field[i] ? strdup(from->field[i]) : NULL;
@@ -105,7 +107,8 @@ const char *error_field_name(enum error_field f)
         [ERROR_CONTEXT] = "context",     [ERROR_SCHEMA] = "schema",
         [ERROR_TABLE] = "table",         [ERROR_COLUMN] = "column",
         [ERROR_DATATYPE] = "datatype",   [ERROR_CONSTRAINT_NAME] = "constraint",
-        [ERROR_STATEMENT] = "statement", [ERROR_CODE] = "code",       [ERROR_LAYER] = "layer",
+        [ERROR_STATEMENT] = "statement", [ERROR_CODE] = "code",
+        [ERROR_LAYER] = "layer",
     };
     return names[f];
 }

@@ -66,7 +66,7 @@ void error_set(struct error *e, enum error_kind kind, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void error_setv(struct error *e, enum error_kind kind, const char *fmt, va_list ap)
     __attribute__((format(printf, 3, 0)));
-/* Sets one field; a copy of `text` is kept. NULL removes it. */
+/* Sets one field of an error that is set; a copy of `text` is kept. NULL removes it. */
 void error_set_field(struct error *e, enum error_field f, const char *text);
 /* Moves `from` into `to` (cleared first); `from` is empty afterwards. */
 void error_move(struct error *to, struct error *from);
