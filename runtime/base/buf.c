@@ -52,6 +52,8 @@ bool buf_addf(struct buf *b, const char *fmt, ...)
     va_start(ap, fmt);
     int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
+    if (n < 0)
+        b->oom = true; /* longer than a text can be: must not go unnoticed either */
     if (n < 0 || !buf_reserve(b, (size_t)n))
         return false;
     va_start(ap, fmt);

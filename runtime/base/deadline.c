@@ -32,6 +32,6 @@ int deadline_poll_ms(uint64_t deadline)
     uint64_t now = mono_now();
     if (deadline <= now)
         return 0;
-    uint64_t ms = (deadline - now + NS_PER_MS - 1) / NS_PER_MS;
+    uint64_t ms = (deadline - now - 1) / NS_PER_MS + 1;
     return ms > INT_MAX ? INT_MAX : (int)ms;
 }

@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -21,14 +22,54 @@ bool log_level_parse(const char *word, enum log_level *level)
     return false;
 }
 
+/* Length of the UTF-8 character at text[0], or 0 when it is none. Never looks past the NUL. */
+static size_t utf8_length(const unsigned char *text)
+{
+    static const struct {
+        unsigned char mask, lead;
+        unsigned least;
+    } form[] = {{0, 0, 0}, {0x80, 0x00, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
+    for (size_t n = 1; n <= 4; n++) {
+        if ((text[0] & form[n].mask) != form[n].lead)
+            continue;
+        unsigned code = text[0] & (unsigned char)~form[n].mask;
+        for (size_t i = 1; i < n; i++) {
+            if ((text[i] & 0xc0) != 0x80)
+                return 0;
+            code = code << 6 | (text[i] & 0x3fu);
+        }
+        bool surrogate = code >= 0xd800 && code <= 0xdfff;
+        return code >= form[n].least && code <= 0x10ffff && !surrogate ? n : 0;
+    }
+    return 0;
+}
+
 static void json_text(struct buf *out, const char *text)
 {
-    for (; *text; text++) {
+    while (*text) {
         unsigned char c = (unsigned char)*text;
+        size_t n = utf8_length((const unsigned char *)text);
         if (c == '"' || c == '\\')
             buf_addf(out, "\\%c", c);
         else if (c < 0x20)
             buf_addf(out, "\\u%04x", c);
+        else if (n)
+            buf_add(out, text, n);
+        else
+            buf_adds(out, "\\ufffd"); /* a server may send any bytes; the line stays JSON */
+        text += n ? n : 1;
+    }
+}
+
+/* What servers say must neither steer the terminal nor look like a line of ours. */
+static void plain_text(struct buf *out, const char *text)
+{
+    for (; *text; text++) {
+        unsigned char c = (unsigned char)*text;
+        if (c == '\n')
+            buf_adds(out, "\n    ");
+        else if ((c < 0x20 && c != '\t') || c == 0x7f)
+            buf_addf(out, "\\x%02x", c);
         else
             buf_add(out, text, 1);
     }
@@ -44,12 +85,29 @@ static void format_line(const struct log *log, enum log_level level, const char 
     strftime(stamp, sizeof stamp, "%Y-%m-%dT%H:%M:%S", &tm);
     int ms = (int)(ts.tv_nsec / 1000000);
     if (!log->json) {
-        buf_addf(out, "%s.%03dZ %s %s\n", stamp, ms, level_labels[level], text);
+        buf_addf(out, "%s.%03dZ %s ", stamp, ms, level_labels[level]);
+        plain_text(out, text);
+        buf_adds(out, "\n");
         return;
     }
     buf_addf(out, "{\"time\":\"%s.%03dZ\",\"level\":\"%s\",\"message\":\"", stamp, ms, level_names[level]);
     json_text(out, text);
     buf_adds(out, "\"}\n");
+}
+
+/* One write per line keeps lines of several processes whole; only what a pipe did not take at once is
+ * written after it. stderr being gone or stuck is no reason to stop: there is nobody left to tell. */
+static void write_out(int fd, const char *data, size_t len)
+{
+    while (len) {
+        ssize_t n = write(fd, data, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return;
+        data += n;
+        len -= (size_t)n;
+    }
 }
 
 void log_write(const struct log *log, enum log_level level, const char *fmt, ...)
@@ -67,10 +125,8 @@ void log_write(const struct log *log, enum log_level level, const char *fmt, ...
     struct buf line = {0};
     if (secrets_mask(log->secrets, text, (size_t)n, &masked)) {
         format_line(log, level, masked.data ? masked.data : "", &line);
-        /* One write per line keeps lines of several processes whole. stderr being gone is no
-         * reason to stop: there is nobody left to tell. */
-        if (line.data && write(log->fd, line.data, line.len) < 0)
-            line.len = 0;
+        if (!line.oom)
+            write_out(log->fd, line.data, line.len);
     }
     buf_free(&line);
     buf_free(&masked);

@@ -1,12 +1,12 @@
 #include "base/secrets.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
-enum { MIN_SECRET = 4 };
+enum { MIN_SECRET = 4, SHORT_WORD = 8 };
 static const char stars[] = "***";
+static const char password[] = "password";
 
 struct secret {
     char *text;
@@ -50,42 +50,151 @@ bool secrets_add(struct secrets *s, const char *secret, size_t len)
     if (!text)
         return false;
     memcpy(text, secret, len);
-    /* Longest first, so that a secret inside a longer one does not leave the rest behind. */
-    size_t at = s->n;
-    while (at > 0 && s->list[at - 1].len < len) {
-        s->list[at] = s->list[at - 1];
-        at--;
-    }
-    s->list[at] = (struct secret){text, len};
-    s->n++;
+    s->list[s->n++] = (struct secret){text, len};
     return true;
 }
 
-/* Length of the secret that starts at text[i], or 0. */
-static size_t known_at(const struct secrets *s, const char *text, size_t len)
+/* ---- characters, the same in every locale ---- */
+
+static bool is_space(char c)
 {
-    for (size_t i = 0; i < s->n; i++)
-        if (s->list[i].len <= len && memcmp(text, s->list[i].text, s->list[i].len) == 0)
-            return s->list[i].len;
-    return 0;
+    return c == ' ' || (c >= '\t' && c <= '\r');
 }
 
-/* After "://": the span of the password in "user:password@", counted from `text`. An unencoded '@'
- * inside the password is part of it: the last '@' before the path or white space ends it. */
+static bool is_quote(char c)
+{
+    return c == '\'' || c == '"' || c == '`';
+}
+
+static bool is_word(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_';
+}
+
+static int hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    c = (char)(c | 0x20);
+    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
+}
+
+/* ---- secrets that are known ---- */
+
+/* How texts write a byte: as it is, %XX as in URLs, behind a backslash as in keyword strings and JSON,
+ * or, for a quote, twice as in SQL. */
+enum spelling { PLAIN, PERCENT, BACKSLASH, DOUBLED, SPELLINGS };
+
+/* The next byte of the text in this spelling; *n is how many characters it takes. */
+static char spelled(const char *text, size_t len, enum spelling how, size_t *n)
+{
+    *n = 1;
+    if (how == PERCENT && len >= 3 && text[0] == '%' && hex_digit(text[1]) >= 0 && hex_digit(text[2]) >= 0) {
+        *n = 3;
+        return (char)(hex_digit(text[1]) * 16 + hex_digit(text[2]));
+    }
+    if (how == BACKSLASH && len >= 2 && text[0] == '\\') {
+        *n = 2;
+        return text[1];
+    }
+    if (how == DOUBLED && len >= 2 && text[0] == '\'' && text[1] == '\'')
+        *n = 2;
+    return text[0];
+}
+
+/* Length of the text that spells `secret`, or 0. */
+static size_t matches(const char *text, size_t len, const struct secret *secret, enum spelling how)
+{
+    size_t at = 0;
+    for (size_t i = 0; i < secret->len; i++) {
+        size_t n;
+        if (at == len || spelled(text + at, len - at, how, &n) != secret->text[i])
+            return 0;
+        at += n;
+    }
+    return at;
+}
+
+/* A short word of small letters may also stand inside of other words ("test" in "latest"): masking it
+ * there garbles texts and hides nothing. */
+static bool whole_words_only(const struct secret *secret)
+{
+    if (secret->len >= SHORT_WORD)
+        return false;
+    for (size_t i = 0; i < secret->len; i++)
+        if (secret->text[i] < 'a' || secret->text[i] > 'z')
+            return false;
+    return true;
+}
+
+/* Length of the longest secret that is spelled at text[at], or 0. */
+static size_t known_at(const struct secrets *s, const char *text, size_t len, size_t at)
+{
+    size_t longest = 0;
+    for (size_t i = 0; s && i < s->n; i++) {
+        for (int how = PLAIN; how < SPELLINGS; how++) {
+            size_t n = matches(text + at, len - at, &s->list[i], (enum spelling)how);
+            if (n <= longest)
+                continue;
+            bool inside = (at > 0 && is_word(text[at - 1])) || (at + n < len && is_word(text[at + n]));
+            if (!(inside && whole_words_only(&s->list[i])))
+                longest = n;
+        }
+    }
+    return longest;
+}
+
+/* ---- places where secrets stand ---- */
+
+/* A quote that ends something, and does not merely stand inside of a password. */
+static bool closes(const char *text, size_t len, size_t at)
+{
+    return is_quote(text[at]) && (at + 1 == len || !is_word(text[at + 1]));
+}
+
+/* Could text[from..to) be what follows the '@' of a URL? */
+static bool like_host(const char *text, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++)
+        if (is_quote(text[i]) || is_space(text[i]))
+            return false;
+    return to > from;
+}
+
+static bool is_port(const char *text, size_t from, size_t to)
+{
+    for (size_t i = from; i < to; i++) {
+        if (text[i] == '/' || text[i] == '?' || text[i] == ',')
+            return i > from;
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+    }
+    return to > from;
+}
+
+/* After "://": the span of the password in "user:password@". A password that nobody encoded may hold
+ * '@', '/', quotes, even spaces: the last '@' before something that looks like the end of a host ends it,
+ * on the same line. Masking a little too much is better than a little too little. */
 static bool url_password(const char *text, size_t len, size_t *from, size_t *to)
 {
-    size_t colon = len;
+    size_t colon = 0;
+    while (colon < len && text[colon] != ':') {
+        if (strchr("/@[", text[colon]) || is_space(text[colon]) || closes(text, len, colon))
+            return false; /* no password */
+        colon++;
+    }
     size_t at = len;
-    for (size_t i = 0; i < len; i++) {
-        unsigned char c = (unsigned char)text[i];
-        if (isspace(c) || c == '"' || c == '\'')
-            break;
-        if (c == '/' && colon == len)
-            break; /* no user part */
-        if (c == ':' && colon == len)
-            colon = i;
-        if (c == '@' && colon < len)
+    bool past_space = false;
+    for (size_t i = colon + 1; i < len && text[i] != '\n'; i++) {
+        if (text[i] == '@')
             at = i;
+        if (past_space && text[i] == ':' && len - i > 3 && memcmp(text + i, "://", 3) == 0)
+            break; /* another URL */
+        if (!is_space(text[i]) && !closes(text, len, i))
+            continue;
+        if (at < len ? like_host(text, at + 1, i) : is_port(text, colon + 1, i))
+            break;
+        past_space = true;
     }
     if (at == len || at == colon + 1)
         return false;
@@ -94,51 +203,97 @@ static bool url_password(const char *text, size_t len, size_t *from, size_t *to)
     return true;
 }
 
-/* The value after "password=": quoted in '..' or up to white space or '&'. */
-static size_t keyword_value(const char *text, size_t len)
+/* Length of a quoted value, the quotes included; a backslash or doubling the quote keeps one inside. */
+static size_t quoted_value(const char *text, size_t len)
+{
+    char quote = text[0];
+    for (size_t i = 1; i < len; i++) {
+        if (text[i] == '\\')
+            i++;
+        else if (text[i] == quote && (i + 1 == len || text[i + 1] != quote))
+            return i + 1;
+        else if (text[i] == quote)
+            i++;
+    }
+    return len;
+}
+
+/* Length of an unquoted value: up to white space, or the next parameter where it stands in a URL. */
+static size_t bare_value(const char *text, size_t len, bool in_url)
 {
     size_t i = 0;
-    if (i < len && text[i] == '\'') {
-        for (i = 1; i < len && text[i] != '\''; i++)
-            if (text[i] == '\\')
-                i++;
-        return i < len ? i + 1 : len;
-    }
-    while (i < len && !isspace((unsigned char)text[i]) && text[i] != '&' && text[i] != '"')
+    while (i < len && !is_space(text[i]) && !closes(text, len, i) && !(in_url && text[i] == '&'))
+        i += text[i] == '\\' ? 2 : 1;
+    return i < len ? i : len;
+}
+
+static size_t skip_blanks(const char *text, size_t len, size_t i)
+{
+    while (i < len && (text[i] == ' ' || text[i] == '\t'))
         i++;
     return i;
 }
 
+/* At the word "password": where its value begins, in "password = value", "password":"value" and SQL's
+ * PASSWORD 'value'; `len` when none follows. */
+static size_t value_of_password(const char *text, size_t len)
+{
+    size_t i = sizeof password - 1;
+    bool json = i < len && text[i] == '"';
+    i += json;
+    size_t j = skip_blanks(text, len, i);
+    if (j < len && (text[j] == '=' || (json && text[j] == ':')))
+        return skip_blanks(text, len, j + 1);
+    if (j + 1 < len && (text[j] == 'E' || text[j] == 'e'))
+        j++;
+    return j > i && j < len && text[j] == '\'' ? j : len;
+}
+
+/* ---- masking ---- */
+
+/* A place that begins at text[at]: the secret in it is text[*from, *to). */
+static bool place_at(const char *text, size_t len, size_t at, size_t *from, size_t *to)
+{
+    size_t left = len - at;
+    if (left > 3 && memcmp(text + at, "://", 3) == 0 && url_password(text + at + 3, left - 3, from, to)) {
+        *from += at + 3;
+        *to += at + 3;
+        return true;
+    }
+    if (left < sizeof password || strncasecmp(text + at, password, sizeof password - 1) != 0)
+        return false;
+    *from = at + value_of_password(text + at, left);
+    if (*from == len)
+        return false;
+    bool in_url = at > 0 && (text[at - 1] == '?' || text[at - 1] == '&');
+    if (text[*from] == '\'' || text[*from] == '"')
+        *to = *from + quoted_value(text + *from, len - *from);
+    else
+        *to = *from + bare_value(text + *from, len - *from, in_url);
+    return *to > *from;
+}
+
 bool secrets_mask(const struct secrets *s, const char *text, size_t len, struct buf *out)
 {
-    static const char key[] = "password=";
-    for (size_t i = 0; i < len;) {
-        size_t left = len - i;
-        size_t n = known_at(s, text + i, left);
-        if (n) {
-            buf_adds(out, stars);
-            i += n;
+    size_t from = 0; /* the place that was seen last; what stands before it may be secret too */
+    size_t to = 0;
+    size_t done = 0;
+    for (size_t at = 0; at < len;) {
+        size_t end = at + known_at(s, text, len, at);
+        if (at >= to)
+            place_at(text, len, at, &from, &to);
+        if (at >= from && end < to)
+            end = to;
+        if (end == at) {
+            at++;
             continue;
         }
-        size_t from;
-        size_t to;
-        if (left > 3 && memcmp(text + i, "://", 3) == 0 && url_password(text + i + 3, left - 3, &from, &to)) {
-            buf_add(out, text + i, 3 + from);
-            buf_adds(out, stars);
-            i += 3 + to;
-            continue;
-        }
-        if (left > sizeof key - 1 && strncasecmp(text + i, key, sizeof key - 1) == 0) {
-            buf_add(out, text + i, sizeof key - 1);
-            i += sizeof key - 1;
-            n = keyword_value(text + i, len - i);
-            if (n)
-                buf_adds(out, stars);
-            i += n;
-            continue;
-        }
-        buf_add(out, text + i, 1);
-        i++;
+        buf_add(out, text + done, at - done);
+        buf_adds(out, stars);
+        at = done = end;
+        if (at > from && at < to)
+            at = done = to; /* a secret that reached into a place: one mask for both */
     }
+    buf_add(out, text + done, len - done);
     return !out->oom;
 }
