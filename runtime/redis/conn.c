@@ -191,11 +191,23 @@ uint64_t redisconn_received(const struct redisconn *c)
     return c->received;
 }
 
-bool redisconn_is_idle(struct redisconn *c)
+bool redisconn_is_drained(const struct redisconn *c)
 {
     return c->state == REDISCONN_OPEN && !c->queue.head && redis_queue_pending(&c->queue) == 0 &&
-           !c->sent_head && c->reader->len == c->reader->pos && c->push.len == 0 &&
-           redis_transport_quiet(&c->transport);
+           !c->sent_head && c->reader->len == c->reader->pos && c->push.len == 0;
+}
+
+bool redisconn_is_idle(struct redisconn *c)
+{
+    return redisconn_is_drained(c) && redis_transport_quiet(&c->transport);
+}
+
+bool redisconn_is_awaited(const struct redisconn *c)
+{
+    for (const struct redis_call *call = c->sent_head; call; call = call->next)
+        if (!call->dropped)
+            return true;
+    return false;
 }
 
 /* ---- failing: the one place that changes the state to FAILED ---- */

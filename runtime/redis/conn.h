@@ -64,8 +64,12 @@ unsigned redisconn_step(struct redisconn *c, unsigned ready);
 /* After a failure, or to give up: the next call that was sent. NULL at the end. */
 struct redis_call *redisconn_pop_sent(struct redisconn *c);
 
-/* Nothing unsent, unanswered or half read, and the server has said nothing: fit for somebody else. */
+/* Nothing unsent, unanswered or half read. */
+bool redisconn_is_drained(const struct redisconn *c);
+/* And the server has said nothing since and not gone away (asks the socket): fit for somebody else. */
 bool redisconn_is_idle(struct redisconn *c);
+/* Does anybody still want a reply that was asked for? */
+bool redisconn_is_awaited(const struct redisconn *c);
 /* Calls that were sent and not answered. */
 uint32_t redisconn_unanswered(const struct redisconn *c);
 /* Bytes received so far: tells a slow server from a dead one. */

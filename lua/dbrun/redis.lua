@@ -1,0 +1,242 @@
+--- Redis: a client whose commands all tasks share one connection for, pipelined by itself; pools,
+--- pipelines, transactions, blocking commands on connections of their own.
+---
+---     local redis = require "dbrun.redis"
+---     local r = redis.get()
+---     r:set("greeting", "hello", "EX", 60)
+---     print(r:get("greeting"))
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local options <const> = require "dbrun.redis.options"
+
+local M = {}
+
+---@class dbrun.redis.Pool
+---@field close fun(self: dbrun.redis.Pool) idle connections close now, those in use when they come back
+---@field closed fun(self: dbrun.redis.Pool): boolean
+---@field stats fun(self: dbrun.redis.Pool): table<string, number|string>
+---@field invalidate fun(self: dbrun.redis.Pool) connections opened before now are not used again
+
+---A client. Any command of Redis is a method: `r:get(key)`, `r:hset(key, {field = value})`. Arguments are
+---strings, numbers, and flat tables of those; nil is refused. An error reply is raised as an error of
+---kind `redis` with its first word in `code`.
+---@class dbrun.redis.Client
+---@field call fun(self: dbrun.redis.Client, name: string, ...): any a command by its name: `r:call("CLIENT", "LIST")`
+---@field acquire fun(self: dbrun.redis.Client): dbrun.redis.Connection takes a connection of one's own from the pool
+---@field with fun(self: dbrun.redis.Client, opts: {timeout: number?, idempotent: boolean?}): dbrun.redis.Client
+---@field closed fun(self: dbrun.redis.Client): boolean
+---@field batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
+---@field [string] fun(self: dbrun.redis.Client, ...): any
+
+---A connection of one's own: `local c <close> = r:acquire()`.
+---@class dbrun.redis.Connection: dbrun.redis.Client
+---@field close fun(self: dbrun.redis.Connection) gives it back
+---@field discard fun(self: dbrun.redis.Connection) closes it for good
+---@field package raw fun(self: dbrun.redis.Connection, name: string, ...): any
+
+---Commands that are sent together. Each command is a method that queues it; `#p` is how many there are.
+---@class dbrun.redis.Pipeline
+---@field call fun(self: dbrun.redis.Pipeline, name: string, ...): dbrun.redis.Pipeline
+---@field clear fun(self: dbrun.redis.Pipeline) forgets what is queued
+---@field package send fun(self: dbrun.redis.Pipeline): table|nil
+---@field [string] fun(self: dbrun.redis.Pipeline, ...): any
+
+--- A table of methods in which every command of Redis is found once it is asked for.
+local function with_commands(kind)
+    local methods <const> = core.redis.class(kind).__index
+    return setmetatable(methods, {
+        __index = function(t, name)
+            if type(name) ~= "string" or not name:find "^%a[%w_.:-]*$" then
+                return nil
+            end
+            local command <const> = core.redis.command(kind, name)
+            rawset(t, name, command)
+            return command
+        end,
+    })
+end
+
+local Client <const> = with_commands "client"
+with_commands "connection"
+local Pipeline <const> = with_commands "pipeline"
+
+-- ---- pools and clients ----
+
+--- The pool that a client made for itself, and closes with itself.
+local own_pool <const> = setmetatable({}, { __mode = "k" })
+
+---Makes a pool of connections. It opens none before one is needed.
+---@param opts? table
+---  url: default REDIS_URL; max_connections: 50; timeout: seconds to wait for a connection (20);
+---  on_full: "error" raises at once when all are in use; also host, port, path, db, username, password, tls,
+---  ca_file, ca_dir, cert_file, key_file, server_name, verify, verify_hostname, client_name, ping_idle
+---@return dbrun.redis.Pool
+---Raises errors of kind `config` and `usage`.
+function M.pool(opts)
+    return core.redis.pool_new((options.pool(opts or {}, "redis.pool")))
+end
+
+---Makes a client, on a pool of its own (`url=` and the options of redis.pool) or on one that is given.
+---Closing the client closes the pool only when it is its own.
+---@param opts? table pool=, or the options of redis.pool; command_timeout= seconds a command may take (30);
+---  idempotent=true: commands whose connection was lost are sent again even when they may have run
+---@return dbrun.redis.Client
+function M.client(opts)
+    opts = opts or {}
+    local settings <const>, client_opts <const> = options.pool(opts, "redis.client")
+    if opts.pool then
+        return core.redis.client_new(opts.pool, client_opts)
+    end
+    local pool <const> = core.redis.pool_new(settings)
+    local client <const> = core.redis.client_new(pool, client_opts)
+    own_pool[client] = pool
+    return client
+end
+
+local close_line <const> = Client.close
+
+---Closes the client: commands under way fail, its connection goes back to the pool. A pool that was
+---passed in stays open.
+function Client:close()
+    close_line(self)
+    local pool <const> = own_pool[self]
+    if pool then
+        own_pool[self] = nil
+        pool:close()
+    end
+end
+
+core.redis.class("client").__close = Client.close
+
+local singleton
+
+---The client that all parts of a program share, made from the configuration (REDIS_URL and
+---REDIS_MAX_CONNECTIONS) when it is first asked for.
+---@return dbrun.redis.Client
+function M.get()
+    if not singleton or singleton:closed() then
+        local config <const> = require "dbrun.config"
+        singleton = M.client { url = config.redis_url, max_connections = config.REDIS_MAX_CONNECTIONS }
+    end
+    return singleton
+end
+
+---Closes the shared client and its pool; the next redis.get() makes new ones. Harmless when there is none.
+function M.close()
+    local client <const> = singleton
+    singleton = nil
+    if client then
+        client:close()
+    end
+end
+
+-- ---- commands that block ----
+
+--- BLPOP and its like would hold up everybody on the shared connection.
+core.redis.class("client").__blocking = function(client, name, ...)
+    local connection <close> = client:acquire()
+    return connection:call(name, ...)
+end
+
+-- ---- pipelines ----
+
+--- What a pipeline's last execute gave, for r:pipeline(fn).
+local last_replies <const> = setmetatable({}, { __mode = "k" })
+
+---Sends what is queued and returns the replies in order. Error replies are values in that list.
+---@param opts? {raise: boolean?} raise=true raises the first of them instead
+---@return any[]
+function Pipeline:execute(opts)
+    local replies <const> = self:send()
+    if opts and opts.raise and replies then
+        for i = 1, #replies do
+            if errors.is(replies[i]) then
+                error(replies[i], 0)
+            end
+        end
+    end
+    last_replies[self] = replies
+    return replies
+end
+
+---Runs `fn(p)`, which queues commands (`p:set(k, v)`), and sends them in one write.
+---@param fn? fun(p: dbrun.redis.Pipeline) without it the pipeline is returned: p:get(k); p:execute()
+---@return any[] replies in order; error replies are values in it
+function Client:pipeline(fn)
+    local p <const> = self:batch(false)
+    if not fn then
+        return p
+    end
+    fn(p)
+    if #p > 0 then
+        return p:execute()
+    end
+    return last_replies[p] or {}
+end
+
+-- ---- transactions ----
+
+--- Closes the connection for good unless told that all is well: WATCH may still be in force.
+local function discard_unless_clean(guard)
+    if not guard.clean then
+        guard.connection:discard()
+    end
+end
+local Guard <const> = { __close = discard_unless_clean }
+
+--- One attempt on a connection that watches. The replies, or nil when a watched key had changed.
+local function watched_attempt(client, keys, fn)
+    local connection <close> = client:acquire()
+    local guard <close> = setmetatable({ connection = connection, clean = false }, Guard)
+    connection:raw("WATCH", keys)
+    local tx <const> = connection:batch(true)
+    fn(tx, connection)
+    local replies
+    if #tx > 0 then
+        replies = tx:send()
+    else
+        connection:raw "UNWATCH"
+        replies = {}
+    end
+    guard.clean = true
+    return replies
+end
+
+---A transaction: `fn(tx)` queues commands (`tx:incr(k)`), which then run as one (MULTI, EXEC).
+---With `watch` it happens only if none of these keys changes from before `fn` is called until EXEC; `fn` may
+---read with `r` or with its second argument, the watching connection, and runs again when one changed.
+---@param opts? {watch: string|string[]|nil, retry: integer?} retry: how often to run again (0)
+---@param fn fun(tx: dbrun.redis.Pipeline, connection: dbrun.redis.Connection?)
+---@return any[] replies of the queued commands; error replies are values in it
+---Raises an error of kind `redis` with code `WATCH` when a watched key kept changing.
+function Client:multi(opts, fn)
+    if type(opts) == "function" then
+        opts, fn = {}, opts
+    end
+    opts = opts or {}
+    if type(fn) ~= "function" then
+        errors.raise { kind = "usage", message = "redis: multi expects a function, got " .. type(fn) }
+    end
+    if not opts.watch then
+        local tx <const> = self:batch(true)
+        fn(tx)
+        return tx:send()
+    end
+    local keys <const> = type(opts.watch) == "table" and opts.watch or { opts.watch }
+    local retry <const> = opts.retry or 0
+    for _ = 0, retry do
+        local replies <const> = watched_attempt(self, keys, fn)
+        if replies then
+            return replies
+        end
+    end
+    return errors.raise {
+        kind = "redis", code = "WATCH", outcome = "failed", retryable = true,
+        message = ("a watched key changed in each of %d attempts, so nothing was done"):format(retry + 1),
+        hint = "multi{retry = n} tries n times more",
+    }
+end
+
+require("dbrun.redis.extras")(Client)
+
+return M

@@ -1,0 +1,168 @@
+--- What a Redis client can do beyond single commands: iterating, scripts, locks.
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local task <const> = require "dbrun.task"
+
+--- Token of a lock, so that nobody releases what is not his any more.
+local RELEASE <const> = [[
+if redis.call("get", KEYS[1]) == ARGV[1] then return redis.call("del", KEYS[1]) end
+return 0]]
+local EXTEND <const> = [[
+if redis.call("get", KEYS[1]) == ARGV[1] then return redis.call("pexpire", KEYS[1], ARGV[2]) end
+return 0]]
+
+---@class dbrun.redis.Lock
+---@field name string
+---@field token string
+local Lock <const> = {}
+Lock.__index = Lock
+
+---Gives the lock back. Harmless when it has expired or was given back already.
+---@return boolean held whether it was still ours
+function Lock:release()
+    if self.released then
+        return false
+    end
+    self.released = true
+    return self.scripts.release({ self.name }, { self.token }) == 1
+end
+
+---Makes it last for `ttl` seconds from now.
+---@param ttl? number default: as it was taken
+---@return boolean held false when it has expired and may be somebody else's
+function Lock:extend(ttl)
+    local ms <const> = math.ceil((ttl or self.ttl) * 1000)
+    return not self.released and self.scripts.extend({ self.name }, { self.token, ms }) == 1
+end
+
+Lock.__close = function(self)
+    self:release()
+end
+
+local function scan_options(opts)
+    local words = {}
+    for _, name in ipairs { "match", "count", "type" } do
+        if opts and opts[name] then
+            words[#words + 1] = name:upper()
+            words[#words + 1] = opts[name]
+        end
+    end
+    return words
+end
+
+--- An iterator over the pages of a SCAN command; `step` elements make one round, told by `tell`.
+local function pages(client, command, key, opts, step, tell)
+    local words <const> = scan_options(opts)
+    local cursor, list, at = "0", {}, 1
+    local done = false
+    return function()
+        while at > #list do
+            if done then
+                return nil
+            end
+            local reply
+            if key then
+                reply = client:call(command, key, cursor, words)
+            else
+                reply = client:call(command, cursor, words)
+            end
+            cursor, list, at = reply[1], reply[2], 1
+            done = cursor == "0"
+        end
+        local i <const> = at
+        at = at + step
+        return tell(list, i)
+    end
+end
+
+local function one(list, i)
+    return list[i]
+end
+
+local function pair(list, i)
+    return list[i], list[i + 1]
+end
+
+local function scored(list, i)
+    return list[i], tonumber(list[i + 1]) + 0.0
+end
+
+---@param Client dbrun.redis.Client the table of methods to add to
+return function(Client)
+    ---All keys, a page at a time: `for key in r:scan{match = "user:*"} do`. A key may come twice.
+    ---@param opts? {match: string?, count: integer?, type: string?}
+    ---@return fun(): string?
+    function Client:scan(opts)
+        return pages(self, "SCAN", nil, opts, 1, one)
+    end
+
+    --- HSCAN and its like differ only in what one round tells.
+    local function scanner(command, step, tell)
+        return function(self, key, opts)
+            if key == nil then
+                errors.raise { kind = "usage", message = ("redis: %s expects a key"):format(command:lower()) }
+            end
+            return pages(self, command, key, opts, step, tell)
+        end
+    end
+
+    ---Fields and values of a hash: `for field, value in r:hscan(key) do`.
+    Client.hscan = scanner("HSCAN", 2, pair)
+    ---Members of a set.
+    Client.sscan = scanner("SSCAN", 1, one)
+    ---Members and scores of a sorted set.
+    Client.zscan = scanner("ZSCAN", 2, scored)
+
+    ---A Lua script that runs on the server: `local add = r:script(source); add({key}, {1})`. It is sent by
+    ---its hash, and whole when the server does not know it (any more).
+    ---@param source string
+    ---@return fun(keys: (string|number)[]?, args: (string|number)[]?): any
+    function Client:script(source)
+        if type(source) ~= "string" then
+            errors.raise { kind = "usage", message = "redis: script expects the source, got " .. type(source) }
+        end
+        local sha <const> = core.redis.sha1(source)
+        return function(keys, args)
+            keys, args = keys or {}, args or {}
+            local ok, reply = pcall(self.call, self, "EVALSHA", sha, #keys, keys, args)
+            if not ok then
+                if not errors.is(reply, "redis") or reply.code ~= "NOSCRIPT" then
+                    error(reply, 0)
+                end
+                return self:call("EVAL", source, #keys, keys, args)
+            end
+            return reply
+        end
+    end
+
+    ---Takes a lock that all users of this Redis respect: `local l <close> = r:lock("report", {ttl = 30})`.
+    ---It expires after `ttl` seconds unless it is extended (l:extend()) or given back (l:release()).
+    ---@param name string
+    ---@param opts? {ttl: number?, wait: number?} ttl: 10; wait: seconds to wait for it (0 = do not)
+    ---@return dbrun.redis.Lock
+    ---Raises an error of kind `timeout` when somebody else holds it for longer than `wait`.
+    function Client:lock(name, opts)
+        opts = opts or {}
+        local ttl <const>, wait <const> = opts.ttl or 10, opts.wait or 0
+        if type(ttl) ~= "number" or ttl ~= ttl or ttl <= 0 then
+            errors.raise { kind = "usage", message = "redis: ttl of a lock must be a positive number of seconds" }
+        end
+        local token <const> = core.redis.random_token()
+        local give_up <const> = task.now() + wait
+        local pause = 0.01
+        while self:call("SET", name, token, "NX", "PX", math.ceil(ttl * 1000)) ~= "OK" do
+            local left <const> = give_up - task.now()
+            if left <= 0 then
+                errors.raise {
+                    kind = "timeout", outcome = "not_sent", retryable = true,
+                    message = ("redis: the lock '%s' is held by somebody else (waited %g s)"):format(name, wait),
+                }
+            end
+            -- Not all in step, so that two that wait do not meet again and again.
+            task.sleep(math.min(left, pause * (0.5 + math.random())))
+            pause = math.min(pause * 1.5, 0.25)
+        end
+        local scripts <const> = { release = self:script(RELEASE), extend = self:script(EXTEND) }
+        return setmetatable({ name = name, token = token, ttl = ttl, scripts = scripts, released = false }, Lock)
+    end
+end

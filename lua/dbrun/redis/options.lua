@@ -1,0 +1,138 @@
+--- The options of redis.pool and redis.client: checked, completed from the URL, in the words of core.redis.
+local errors <const> = require "dbrun.error"
+local nearest <const> = require "dbrun.nearest"
+
+local M = {}
+
+local COMMAND_TIMEOUT <const> = 30
+
+local KNOWN <const> = {
+    url = "string", max_connections = "number", timeout = "number", on_full = "string", connect_timeout = "number",
+    ping_idle = "number", command_timeout = "number", idempotent = "boolean", pool = "userdata",
+    host = "string", port = "number", path = "string", db = "number", username = "string", password = "string",
+    tls = "boolean", verify = "boolean", verify_hostname = "boolean", ca_file = "string", ca_dir = "string",
+    cert_file = "string", key_file = "string", server_name = "string", client_name = "string",
+}
+
+local function fail(message, hint)
+    errors.raise { kind = "usage", message = message, hint = hint }
+end
+
+local function check(opts, where)
+    if type(opts) ~= "table" then
+        fail(("%s expects a table of options, got %s"):format(where, type(opts)))
+    end
+    for name, value in pairs(opts) do
+        local expected <const> = KNOWN[name]
+        if not expected then
+            local names = {}
+            for known in pairs(KNOWN) do
+                names[#names + 1] = known
+            end
+            local near <const> = type(name) == "string" and nearest.find(name, names)
+            fail(("%s: unknown option '%s'"):format(where, tostring(name)),
+                near and ("did you mean '%s'?"):format(near))
+        elseif type(value) ~= expected then
+            fail(("%s: %s must be a %s, got %s"):format(where, name, expected, type(value)))
+        end
+    end
+    if opts.on_full and opts.on_full ~= "wait" and opts.on_full ~= "error" then
+        fail(('%s: on_full must be "wait" or "error"'):format(where))
+    end
+    if opts.pool and (opts.url or opts.host or opts.path) then
+        fail(where .. ": either a pool or an address, not both")
+    end
+end
+
+local function wrong(name, expected)
+    errors.raise { kind = "config", message = ("the Redis URL: option %s must be %s"):format(name, expected) }
+end
+
+local function number_of(name, text)
+    local value <const> = tonumber(text)
+    if not value or value < 0 or value ~= value then
+        wrong(name, "a number")
+    end
+    return value
+end
+
+local TRUTH <const> = { ["true"] = true, ["1"] = true, yes = true, ["false"] = false, ["0"] = false, no = false }
+
+local function truth_of(name, text)
+    local value <const> = TRUTH[text:lower()]
+    if value == nil then
+        wrong(name, "true or false")
+    end
+    return value
+end
+
+--- The options behind "?" (redis-py's names), each with what it means here.
+local FROM_URL <const> = {
+    client_name = function(s, text) s.client_name = text end,
+    max_connections = function(s, text) s.max_connections = math.tointeger(number_of("max_connections", text)) end,
+    timeout = function(s, text) s.timeout = number_of("timeout", text) end,
+    socket_timeout = function(s, text) s.command_timeout = number_of("socket_timeout", text) end,
+    socket_connect_timeout = function(s, text) s.connect_timeout = number_of("socket_connect_timeout", text) end,
+    health_check_interval = function(s, text) s.ping_idle = number_of("health_check_interval", text) end,
+    socket_keepalive = function(_, text) truth_of("socket_keepalive", text) end, -- it is always on
+    ssl_ca_certs = function(s, text) s.ca_file = text end,
+    ssl_ca_path = function(s, text) s.ca_dir = text end,
+    ssl_certfile = function(s, text) s.cert_file = text end,
+    ssl_keyfile = function(s, text) s.key_file = text end,
+    ssl_check_hostname = function(s, text) s.verify_hostname = truth_of("ssl_check_hostname", text) end,
+    ssl_cert_reqs = function(s, text)
+        if text ~= "none" and text ~= "required" then
+            wrong("ssl_cert_reqs", "required or none")
+        end
+        s.verify = text == "required"
+    end,
+    ssl_min_version = function(_, text)
+        if text ~= "TLSv1.2" then
+            wrong("ssl_min_version", "TLSv1.2, which is what it always is")
+        end
+    end,
+    protocol = function(_, text)
+        if text ~= "2" then
+            wrong("protocol", "2")
+        end
+    end,
+}
+
+local function from_url(text, where)
+    local parsed <const> = require("dbrun.url").parse_redis(text, "the Redis URL")
+    local kind <const> = parsed.scheme:match "%+(%a+)$"
+    if kind then
+        errors.raise {
+            kind = "config", message = ("%s: %s:// is not supported yet"):format(where, parsed.scheme),
+            hint = "use redis://, rediss:// or unix:// and name one server",
+        }
+    end
+    local settings = {
+        host = parsed.host, port = parsed.port, path = parsed.path, db = parsed.db, tls = parsed.tls,
+        username = parsed.username, password = parsed.password,
+    }
+    for name, value in pairs(parsed.params) do
+        FROM_URL[name](settings, value)
+    end
+    return settings
+end
+
+---Checks the options of redis.pool and redis.client.
+---@param opts table
+---@param where string the function's name, for errors
+---@return table settings for core.redis.pool_new
+---@return table client settings for core.redis.client_new
+function M.pool(opts, where)
+    check(opts, where)
+    local settings = {}
+    if opts.url or not (opts.host or opts.path or opts.pool) then
+        settings = from_url(opts.url or require("dbrun.config").redis_url, where)
+    end
+    for name, value in pairs(opts) do
+        settings[name] = value
+    end
+    settings.full_is_error = settings.on_full == "error"
+    return settings, { timeout = settings.command_timeout or COMMAND_TIMEOUT, idempotent = settings.idempotent }
+end
+
+return M

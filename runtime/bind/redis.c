@@ -1,0 +1,321 @@
+/* core.redis: the userdata (pool, client, connection of one's own) and the functions that make them. */
+#include "bind/redis.h"
+
+#include "base/deadline.h"
+#include "bind/error.h"
+#include "bind/redis_handle.h"
+
+#include <errno.h>
+#include <math.h>
+#include <openssl/evp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- clients and connections ---- */
+
+struct redis_handle *redis_check_handle(lua_State *L, int idx)
+{
+    struct redis_handle *h = luaL_testudata(L, idx, REDIS_CLIENT_CLASS);
+    if (!h)
+        h = luaL_testudata(L, idx, REDIS_CONN_CLASS);
+    struct runtime *rt = bind_runtime(L);
+    if (!h)
+        bind_fail(L, rt, ERROR_USAGE, "redis: expected a client (call it as r:command(...)), got %s",
+                  luaL_typename(L, idx));
+    if (!h->line || h->line->closed)
+        bind_fail(L, rt, ERROR_USAGE, "redis: this %s is closed",
+                  luaL_testudata(L, idx, REDIS_CONN_CLASS) ? "connection" : "client");
+    if (!h->line->shared && !h->line->link) {
+        struct error e = {0};
+        error_set(&e, ERROR_CONNECT, "redis at %s: this connection was lost", h->line->pool->target->label);
+        e.outcome = OUTCOME_NOT_SENT;
+        bind_error_raise(L, rt, &e);
+    }
+    return h;
+}
+
+static struct redis_handle *push_handle(lua_State *L, const char *class)
+{
+    struct redis_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+    *h = (struct redis_handle){.timeout = HUGE_VAL};
+    luaL_setmetatable(L, class);
+    return h;
+}
+
+/* client_new(pool, {timeout=, idempotent=}) -> client */
+static int client_new(lua_State *L)
+{
+    struct redis_pool *p = redis_check_pool(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
+    h->timeout = redis_seconds_field(L, 2, "timeout", HUGE_VAL);
+    h->repeat = redis_boolean_field(L, 2, "idempotent", false);
+    h->line = redis_line_new(bind_runtime(L), p, true);
+    if (!h->line)
+        return luaL_error(L, "not enough memory");
+    return 1;
+}
+
+/* client_with(client, {timeout=, idempotent=}) -> the same client with other settings */
+static int client_with(lua_State *L)
+{
+    struct redis_handle *from = redis_check_handle(L, 1);
+    luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
+    h->timeout = redis_seconds_field(L, 2, "timeout", from->timeout);
+    h->repeat = redis_boolean_field(L, 2, "idempotent", from->repeat);
+    h->line = redis_line_ref(from->line);
+    return 1;
+}
+
+static int handle__gc(lua_State *L)
+{
+    struct redis_handle *h = lua_touserdata(L, 1);
+    struct redis_line *l = h->line;
+    if (l && !l->shared && l->link && !l->closed) {
+        log_write(l->rt->log, LOG_LEVEL_WARN,
+                  "redis at %s: a connection was never closed; it was taken at %s", l->pool->target->label,
+                  l->where);
+        l->link->spoilt = true;
+    }
+    h->line = NULL;
+    redis_line_unref(l);
+    return 0;
+}
+
+/* The line itself lives until the handle is collected: tasks that were waiting still look at it. */
+static int client_close(lua_State *L)
+{
+    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    if (h->line)
+        redis_line_close(h->line);
+    return 0;
+}
+
+static int conn_close(lua_State *L)
+{
+    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CONN_CLASS);
+    if (h->line)
+        redis_line_close(h->line);
+    return 0;
+}
+
+/* The connection goes, and does not come back to the pool. */
+static int conn_discard(lua_State *L)
+{
+    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CONN_CLASS);
+    if (h->line && h->line->link)
+        h->line->link->spoilt = true;
+    return conn_close(L);
+}
+
+static int client_stats(lua_State *L)
+{
+    struct redis_handle *h = redis_check_handle(L, 1);
+    struct redis_line *l = h->line;
+    redis_push_stats(L, l->pool);
+    redis_set_count(L, "commands", l->commands);
+    redis_set_count(L, "in_flight", l->live);
+    redis_set_count(L, "connects", l->connects);
+    redis_set_count(L, "losses", l->losses);
+    return 1;
+}
+
+static int client_closed(lua_State *L)
+{
+    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    lua_pushboolean(L, !h->line || h->line->closed);
+    return 1;
+}
+
+static int handle__tostring(lua_State *L)
+{
+    struct redis_handle *h = lua_touserdata(L, 1);
+    const char *what = luaL_testudata(L, 1, REDIS_CONN_CLASS) ? "connection" : "client";
+    bool open = h->line && !h->line->closed;
+    lua_pushfstring(L, "redis %s (%s)", what, open ? h->line->pool->target->label : "closed");
+    return 1;
+}
+
+/* ---- taking a connection of one's own ---- */
+
+static void note_where(lua_State *L, struct redis_line *l)
+{
+    lua_Debug ar;
+    snprintf(l->where, sizeof l->where, "a connection of its own");
+    for (int level = 1; lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Sl", &ar);
+        if (ar.currentline > 0 && strncmp(ar.short_src, "dbrun/", 6) != 0) {
+            snprintf(l->where, sizeof l->where, "%s:%d", ar.short_src, ar.currentline);
+            return;
+        }
+    }
+}
+
+static int raise_no_connection(lua_State *L, struct redis_line *l, enum pool_settle why)
+{
+    struct error e = {0};
+    if (why == POOL_FAILED)
+        error_move(&e, &l->waiter.error);
+    else
+        redis_pool_explain(l->pool, why, &e);
+    l->closed = true;
+    return bind_error_raise(L, l->rt, &e);
+}
+
+static void acquire_abandoned(struct wait *w)
+{
+    struct redis_line *l = w->data;
+    redis_line_give_up(l, true);
+}
+
+static int acquired(lua_State *L, int status, lua_KContext ctx)
+{
+    struct wait *w = (struct wait *)ctx;
+    struct redis_handle *h = lua_touserdata(L, -1);
+    (void)status;
+    switch (wait_end(w)) {
+    case WAIT_CANCELLED:
+        return task_raise_cancelled(L, h->line->rt->sched);
+    case WAIT_TIMEOUT:
+        return raise_no_connection(L, h->line, POOL_WAITING);
+    default:
+        if (h->line->waiter.result != POOL_GRANTED)
+            return raise_no_connection(L, h->line, h->line->waiter.result);
+        redis_line_attach(h->line);
+        return 1;
+    }
+}
+
+/* client:acquire() -> connection */
+static int client_acquire(lua_State *L)
+{
+    struct redis_handle *from = redis_check_handle(L, 1);
+    struct redis_line *shared = from->line;
+    struct runtime *rt = bind_runtime(L);
+    task_check_park(L, rt->sched);
+    struct redis_handle *h = push_handle(L, REDIS_CONN_CLASS);
+    h->timeout = from->timeout;
+    h->line = redis_line_new(rt, shared->pool, false);
+    if (!h->line)
+        return luaL_error(L, "not enough memory");
+    note_where(L, h->line);
+    uint64_t deadline = deadline_in(shared->pool->timeout);
+    struct wait *w = wait_begin(rt->sched, deadline, acquire_abandoned, h->line);
+    enum pool_settle result = redis_line_acquire(h->line, w, task_current(rt->sched));
+    if (result != POOL_WAITING) {
+        wait_wake(w);
+    } else {
+        /* The client's own shared connection may be the one that is in the way. */
+        redis_line_yield(shared);
+    }
+    return wait_park(L, w, (lua_KContext)w, acquired);
+}
+
+/* ---- commands ---- */
+
+/* command("client" | "connection" | "pipeline", name) -> function */
+static int command(lua_State *L)
+{
+    static const char *const kinds[] = {"client", "connection", "pipeline", NULL};
+    static const char *const classes[] = {REDIS_CLIENT_CLASS, REDIS_CONN_CLASS, REDIS_BATCH_CLASS};
+    struct runtime *rt = bind_runtime(L);
+    int kind = luaL_checkoption(L, 1, NULL, kinds);
+    luaL_checktype(L, 2, LUA_TSTRING);
+    redis_command_push(L, rt, 2);
+    luaL_getmetatable(L, classes[kind]);
+    if (kind == 2)
+        redis_push_queue(L, rt, -2, -1);
+    else
+        redis_push_command(L, rt, -2, -1);
+    return 1;
+}
+
+/* class("client" | ...) -> the metatable */
+static int class(lua_State *L)
+{
+    static const char *const kinds[] = {"pool", "client", "connection", "pipeline", NULL};
+    static const char *const classes[] = {REDIS_POOL_CLASS, REDIS_CLIENT_CLASS, REDIS_CONN_CLASS,
+                                          REDIS_BATCH_CLASS};
+    luaL_getmetatable(L, classes[luaL_checkoption(L, 1, NULL, kinds)]);
+    return 1;
+}
+
+/* ---- what extras.lua needs ---- */
+
+static void push_hex(lua_State *L, const unsigned char *bytes, size_t n)
+{
+    static const char digits[] = "0123456789abcdef";
+    char text[2 * EVP_MAX_MD_SIZE];
+    for (size_t i = 0; i < n; i++) {
+        text[2 * i] = digits[bytes[i] >> 4];
+        text[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    lua_pushlstring(L, text, 2 * n);
+}
+
+/* sha1(text) -> hex: the name of a script on the server */
+static int sha1(lua_State *L)
+{
+    unsigned char md[EVP_MAX_MD_SIZE];
+    unsigned n = 0;
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    if (EVP_Digest(text, len, md, &n, EVP_sha1(), NULL) != 1)
+        return bind_fail(L, bind_runtime(L), ERROR_IO, "redis: SHA-1 is not available");
+    push_hex(L, md, n);
+    return 1;
+}
+
+/* random_token() -> 40 characters that nobody can guess */
+static int random_token(lua_State *L)
+{
+    unsigned char bytes[20];
+    if (getentropy(bytes, sizeof bytes) != 0)
+        return bind_fail(L, bind_runtime(L), ERROR_IO, "redis: no random numbers: %s", strerror(errno));
+    push_hex(L, bytes, sizeof bytes);
+    return 1;
+}
+
+static void client_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {
+        {"__gc", handle__gc}, {"__close", client_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"call", redis_call__any},  {"acquire", client_acquire},
+                                       {"with", client_with},      {"close", client_close},
+                                       {"closed", client_closed},  {"stats", client_stats},
+                                       {"batch", redis_batch_new}, {NULL, NULL}};
+    bind_class(L, rt, REDIS_CLIENT_CLASS, meta, methods);
+    lua_pop(L, 1);
+}
+
+static void conn_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {
+        {"__gc", handle__gc}, {"__close", conn_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"call", redis_call__any},  {"raw", redis_call__raw},
+                                       {"close", conn_close},      {"discard", conn_discard},
+                                       {"batch", redis_batch_new}, {NULL, NULL}};
+    bind_class(L, rt, REDIS_CONN_CLASS, meta, methods);
+    lua_pop(L, 1);
+}
+
+int bind_redis_open(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg functions[] = {{"pool_new", redis_pool__new},
+                                         {"client_new", client_new},
+                                         {"command", command},
+                                         {"class", class},
+                                         {"sha1", sha1},
+                                         {"random_token", random_token},
+                                         {NULL, NULL}};
+    redis_pool_class(L, rt);
+    client_class(L, rt);
+    conn_class(L, rt);
+    redis_batch_class(L, rt);
+    lua_pop(L, 1);
+    bind_lib(L, rt, functions);
+    return 1;
+}
