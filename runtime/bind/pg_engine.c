@@ -193,11 +193,12 @@ static void add_holder(const struct pool_slot *slot, void *data)
     char where[96];
     if (++h->n > 10)
         return;
-    const char *place = link->where;
-    if (!place[0])
-        place = task_where(slot->owner, where, sizeof where) ? where : "?";
+    if (link->line)
+        snprintf(where, sizeof where, "%s:%d", link->source, link->line);
+    else if (!task_where(slot->owner, where, sizeof where))
+        strcpy(where, "?");
     double held = (double)(mono_now() - slot->leased_at) / (double)NS_PER_S;
-    buf_addf(&h->text, "%s%s for %.1f s%s%s", h->n > 1 ? "\n         " : "", place, held,
+    buf_addf(&h->text, "%s%s for %.1f s%s%s", h->n > 1 ? "\n         " : "", where, held,
              link->statement[0] ? ", last statement: " : "", link->statement);
 }
 
@@ -381,12 +382,9 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
                                        {"close", engine_close_method},    {"target", engine_target},
                                        {"is_sync", engine_is_sync},       {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__gc", engine_gc}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"engine", engine_new},
-                                         {"libpq_version", libpq_version},
-                                         {"pause", pause_blocking},
-                                         {"classes", classes},
-                                         {"copy_encoder", pg_copy_encoder},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"engine", engine_new}, {"libpq_version", libpq_version},  {"pause", pause_blocking},
+        {"classes", classes},   {"copy_encoder", pg_copy_encoder}, {NULL, NULL}};
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);
     lua_pop(L, 1);
     pg_lease_class(L, rt);

@@ -71,7 +71,8 @@ struct pg_link {
     bool reset_after_drain;
     bool in_background;
     int pid;
-    char where[80];     /* script line of the acquire */
+    char source[LUA_IDSIZE]; /* script and line of the acquire; line 0 = not leased by a script */
+    int line;
     char statement[96]; /* the beginning of the last one */
 };
 

@@ -6,11 +6,9 @@
 
 struct pg_lease *pg_lease_new(lua_State *L)
 {
-    struct pg_lease *lease = lua_newuserdatauv(L, sizeof *lease, 1);
+    struct pg_lease *lease = lua_newuserdatauv(L, sizeof *lease, 0);
     *lease = (struct pg_lease){NULL, NULL};
     luaL_setmetatable(L, PG_LEASE_CLASS);
-    lua_pushvalue(L, 1); /* the engine lives as long as its leases */
-    lua_setiuservalue(L, -2, 1);
     return lease;
 }
 
@@ -70,10 +68,11 @@ static int lease_gc(lua_State *L)
     if (!link)
         return 0;
     lease->link = NULL;
-    log_write(lease->engine->rt->log, LOG_LEVEL_WARN,
-              "postgres: a connection acquired at %s was never released, only collected: it is closed (use "
-              "`local c <close> = engine:acquire()`)",
-              link->where[0] ? link->where : "an unknown place");
+    log_write(
+        lease->engine->rt->log, LOG_LEVEL_WARN,
+        "postgres: a connection acquired at %s:%d was never released, only collected: it is closed (use "
+        "`local c <close> = engine:acquire()`)",
+        link->line ? link->source : "?", link->line);
     pool_discard(lease->engine->pool, link->slot, mono_now());
     return 0;
 }

@@ -411,7 +411,7 @@ void pg_link_ping(struct pool_slot *slot)
 enum pool_verdict pg_link_judge(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
-    link->where[0] = '\0';
+    link->line = 0;
     if (link->m.state == PG_BROKEN || link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT)
         return link->use == LINK_DRAINING ? POOL_RESET : POOL_BROKEN;
     if (link->use == LINK_DRAINING)

@@ -11,7 +11,6 @@
 #include "base/deadline.h"
 #include "bind/pg_impl.h"
 
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -129,7 +128,8 @@ static void note_place(lua_State *L, struct pg_link *link)
     for (int level = 1; lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "Sl", &ar);
         if (ar.currentline > 0 && strncmp(ar.short_src, "dbrun/", 6) != 0) {
-            snprintf(link->where, sizeof link->where, "%s:%d", ar.short_src, ar.currentline);
+            strcpy(link->source, ar.short_src);
+            link->line = ar.currentline;
             return;
         }
     }
