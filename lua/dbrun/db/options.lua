@@ -56,19 +56,21 @@ local connection_defaults <const> = {
     { "keepalives_count", "3" }, { "tcp_user_timeout", "60000" },
 }
 
----"host:port" as the user knows it, for messages.
+---Where a server is, as the user knows it, for messages: "host:port", or the folder of a socket.
+local function place(host, port)
+    host, port = host or os.getenv "PGHOST", port or os.getenv "PGPORT" or 5432
+    if not host or host == "" then
+        return ("the default socket (port %s)"):format(port)
+    end
+    return host:find "^[/@]" and ("%s (port %s)"):format(host, port) or ("%s:%s"):format(host, port)
+end
+
 local function target_of(parsed)
     local list = {}
     for i, server in ipairs(parsed.hosts or {}) do
-        local host <const> = server.host or parsed.params and parsed.params.hostaddr or os.getenv "PGHOST"
-            or "the default socket"
-        local port <const> = server.port or os.getenv "PGPORT" or 5432
-        list[i] = host:find "^/" and ("%s (port %s)"):format(host, port) or ("%s:%s"):format(host, port)
+        list[i] = place(server.host or parsed.params and parsed.params.hostaddr, server.port)
     end
-    if #list == 0 then
-        list[1] = ("%s:%s"):format(os.getenv "PGHOST" or "the default socket", os.getenv "PGPORT" or 5432)
-    end
-    return table.concat(list, ",")
+    return #list > 0 and table.concat(list, ",") or place()
 end
 
 ---Checks the options and makes the C part's settings of them.
