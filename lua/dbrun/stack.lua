@@ -1,0 +1,116 @@
+--- The private stack: a PostgreSQL and a Redis of the current folder's own, under .dbrun/stack/, on unix
+--- sockets only. It never touches servers that it did not start.
+---
+---     local stack = require "dbrun.stack"
+---     local urls = stack.up()      -- {DATABASE_URL=, REDIS_URL=}
+
+local errors = require "dbrun.error"
+local fs = require "dbrun.fs"
+local place = require "dbrun.stack.place"
+local postgres = require "dbrun.stack.postgres"
+local redis = require "dbrun.stack.redis"
+local task = require "dbrun.task"
+
+local M = {}
+
+local servers <const> = { postgres, redis }
+local lock_wait <const> = 120 -- seconds: somebody else may be making the cluster
+
+--- One at a time: two `up` of the same folder must not both make a cluster. The system lets go of the
+--- lock when its holder dies.
+local function lock()
+    local folder = place.make_folder()
+    local held = fs.lock(folder .. "/lock", lock_wait)
+    if held then return held end
+    return errors.raise {
+        kind = "timeout",
+        message = ("another dbrun has been busy with the stack in '%s' for %d s"):format(folder, lock_wait),
+    }
+end
+
+local function urls(at)
+    return { DATABASE_URL = postgres.url(at), REDIS_URL = redis.url(at) }
+end
+
+---@class dbrun.stack.Options
+---@field report? fun(title: string, started: boolean) told of each server
+
+--- Starts what does not run yet, makes it when it has never been made, and returns when both servers
+--- answer. Does nothing when they do already.
+---@param opts? dbrun.stack.Options
+---@return {DATABASE_URL: string, REDIS_URL: string}
+function M.up(opts)
+    local _ <close> = lock()
+    local at = place.make()
+    local work = {}
+    for i, server in ipairs(servers) do
+        work[i] = function()
+            local started = server.up(at)
+            if opts and opts.report then opts.report(server.title, started) end
+        end
+    end
+    task.all(work)
+    return urls(at)
+end
+
+--- Stops both servers; their data stays.
+---@param opts? {report: fun(title: string, stopped: boolean)}
+---@return boolean any was there something to stop?
+function M.down(opts)
+    if not fs.exists(place.folder()) then return false end
+    local _ <close> = lock()
+    local at = place.find()
+    if not at then return false end
+    local any = false
+    local work = {}
+    for i, server in ipairs(servers) do
+        work[i] = function()
+            local stopped = server.down(at)
+            any = any or stopped
+            if opts and opts.report then opts.report(server.title, stopped) end
+        end
+    end
+    task.all(work)
+    return any
+end
+
+--- Stops the servers and removes their data for good.
+---@return boolean any was there anything?
+function M.reset()
+    if not fs.exists(place.folder()) then return false end
+    M.down()
+    local _ <close> = lock()
+    local at = place.find()
+    if not at then return false end
+    for _, server in ipairs(servers) do server.down(at) end -- somebody may have been faster
+    place.remove(at)
+    return true
+end
+
+--- The addresses, nil when the stack has never been started here. Nothing is started.
+---@return {DATABASE_URL: string, REDIS_URL: string}?
+function M.env()
+    local at = place.find()
+    return at and urls(at)
+end
+
+---@class dbrun.stack.Status
+---@field title string
+---@field up boolean
+---@field text string
+
+--- Asks both servers.
+---@return dbrun.stack.Status[]
+---@return dbrun.stack.Place? place nil when the stack has never been started here
+function M.status()
+    local at = place.find()
+    local list = {}
+    for i, server in ipairs(servers) do
+        local up, text = false, "was never started here"
+        if at then up, text = server.status(at) end
+        list[i] = { title = server.title, up = up, text = text }
+    end
+    return list, at
+end
+
+return M

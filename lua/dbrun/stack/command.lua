@@ -1,0 +1,145 @@
+--- The command line of the private stack.
+local cli = require "dbrun.cli"
+local errors = require "dbrun.error"
+local process = require "dbrun.process"
+local stack = require "dbrun.stack"
+
+local M = {}
+
+local EXAMPLES <const> = {
+    "dbrun stack up                      start PostgreSQL and Redis for this folder",
+    'eval "$(dbrun stack env --export)"  point this shell at them',
+    "dbrun stack run -- psql             run one command with the addresses set",
+    "dbrun stack down                    stop them; the data stays",
+}
+
+local EPILOG <const> = [[
+The servers live under .dbrun/stack of the current folder, on unix sockets that only you can open; started by
+root they run as the user 'postgres'. They go on running until `down`. DBRUN_PG_BINDIR names the folder of
+another PostgreSQL's programs. Exit status: 0 done (status: both answer), 1 it failed (status: something is
+down), 2 wrong usage or a server that is not installed.]]
+
+local function parser()
+    local p = cli.parser {
+        name = "dbrun stack", description = "A PostgreSQL and a Redis of this folder's own.",
+        examples = EXAMPLES, epilog = EPILOG,
+    }
+    p:require_command(true)
+    p:command_target("command")
+    cli.command(p, "up", "Start what does not run, and wait until both answer."):flag("-q --quiet", "Say nothing.")
+    cli.command(p, "down", "Stop both; their data stays.")
+    cli.command(p, "status", "Tell whether both answer; exit status 1 when not.")
+    cli.command(p, "env", "Print DATABASE_URL= and REDIS_URL= lines, as for .env or eval.")
+        :flag("--export", "Put `export` in front of each.")
+    cli.command(p, "reset", "Stop both and remove all their data.")
+        :flag("--force", "Do not ask.")
+    local run = cli.command(p, "run", "Run a command with the addresses in its environment; starts the servers.")
+    run:usage("Usage: dbrun stack run [-h] -- <program> [<argument>] ...")
+    run:argument("program", "The command."):args("*")
+    return p
+end
+
+local function report(style, verb, otherwise)
+    return function(title, done)
+        cli.print(("%-11s"):format(title), done and style.bold(verb) or style.dim(otherwise))
+        io.stdout:flush()
+    end
+end
+
+local function print_env(urls, prefix)
+    for _, key in ipairs { "DATABASE_URL", "REDIS_URL" } do cli.print(prefix, key, "=", urls[key]) end
+end
+
+local commands = {}
+
+function commands.up(args)
+    local style = cli.style(1)
+    local urls = stack.up(not args.quiet and { report = report(style, "started", "is up already") } or nil)
+    if not args.quiet then print_env(urls, "") end
+end
+
+function commands.down()
+    stack.down { report = report(cli.style(1), "stopped", "was not running") }
+end
+
+function commands.status()
+    local style = cli.style(1)
+    local list, place = stack.status()
+    local all = true
+    for _, server in ipairs(list) do
+        all = all and server.up
+        cli.print(("%-11s"):format(server.title), (server.up and style.green or style.red)(server.text))
+    end
+    if place then
+        cli.print(("%-11s"):format("data"), place.data)
+        cli.print(("%-11s"):format("sockets"), place.sockets)
+    end
+    return all and cli.OK or cli.FAILED
+end
+
+function commands.env(args)
+    local urls = stack.env()
+    if not urls then
+        errors.raise {
+            kind = "io", message = "the stack has never been started in this folder",
+            hint = "start it: dbrun stack up",
+        }
+    end
+    print_env(urls, args.export and "export " or "")
+end
+
+local function sure()
+    local tty = require "dbrun.tty"
+    if not tty.isatty(0) then
+        errors.raise {
+            kind = "usage",
+            message = "reset removes all data of this folder's servers: say --force where nobody can be asked",
+        }
+    end
+    io.stderr:write("Remove all data of this folder's PostgreSQL and Redis? [y/N] ")
+    local answer = io.stdin:read("l")
+    return answer and answer:match("^%s*[yY]") ~= nil
+end
+
+function commands.reset(args)
+    if not args.force and not sure() then
+        cli.print("nothing was removed")
+        return cli.FAILED
+    end
+    cli.print(stack.reset() and "stopped and removed" or "there was nothing to remove")
+end
+
+--- The command takes this program's place: its terminal, its signals and its exit status are its own.
+function commands.run(args)
+    if #args.program == 0 then
+        errors.raise { kind = "usage", message = "run: the command is missing: dbrun stack run -- program ..." }
+    end
+    local spec = { table.unpack(args.program) }
+    spec.env = stack.up()
+    process.exec(spec)
+end
+
+--- Everything behind `run` is the command's own, its options included.
+local function split_run(argv)
+    if argv[1] ~= "run" or argv[2] == "-h" or argv[2] == "--help" then return argv end
+    local first = argv[2] == "--" and 3 or 2
+    return { "run" }, { table.unpack(argv, first) }
+end
+
+--- The script: returns its exit status.
+---@param argv string[]
+---@return integer status
+function M.main(argv)
+    return cli.main("stack", function()
+        local own, program = split_run(argv)
+        local args, help = cli.parse(parser(), own)
+        if not args then
+            cli.write(help)
+            return cli.OK
+        end
+        args.program = program or args.program
+        return commands[args.command](args)
+    end)
+end
+
+return M

@@ -1,0 +1,198 @@
+--- Where a folder's stack lives: .dbrun/stack/ below it, unless the servers cannot work there.
+---
+--- Two things can send a part elsewhere: a unix socket's path has at most 107 bytes, and the user that
+--- the servers run as (root's stack runs as another user) may not be able to enter the folder. What was
+--- decided is written to the file `place`, so that it is decided once.
+
+local errors = require "dbrun.error"
+local fs = require "dbrun.fs"
+local process = require "dbrun.process"
+local programs = require "dbrun.stack.programs"
+
+local M = {}
+
+local longest_socket_path <const> = 107
+local longest_socket_name <const> = #"/.s.PGSQL.5432"
+local private <const> = tonumber("700", 8)
+
+---@class dbrun.stack.Place
+---@field folder string .dbrun/stack
+---@field data string holds postgres/, redis/ and the logs
+---@field sockets string
+---@field user dbrun.process.User? who the servers run as; nil = the current user
+
+local function read_record(path)
+    local record = {}
+    if not fs.exists(path) then return record end
+    for line in fs.read(path):gmatch("[^\n]+") do
+        local key, value = line:match("^(%w+)=(.*)$")
+        if key then record[key] = value end
+    end
+    return record
+end
+
+local function write_record(path, record)
+    local lines = {}
+    for _, key in ipairs { "folder", "data", "sockets" } do lines[#lines + 1] = key .. "=" .. record[key] end
+    fs.write(path, table.concat(lines, "\n") .. "\n")
+end
+
+--- The record counts only for the folder that it was written for: a copy of a project must not take the
+--- original's servers for its own. A project that was moved keeps what it had.
+local function still_valid(record, folder)
+    if not record.folder then return {} end
+    if record.folder == folder then return record end
+    local moved = not fs.exists(record.folder .. "/place")
+    local new = {}
+    for _, key in ipairs { "data", "sockets" } do
+        local path = record[key] or ""
+        local inside = path:sub(1, #record.folder + 1) == record.folder .. "/"
+        if inside then
+            new[key] = folder .. path:sub(#record.folder + 1)
+        elseif moved and path ~= "" then
+            new[key] = path
+        end
+    end
+    if new.sockets and #new.sockets + longest_socket_name > longest_socket_path then new.sockets = nil end
+    return new
+end
+
+--- Can that user work in this folder, which is his? The system is asked, as that user: rights of all
+--- folders above, access lists and mount options count.
+local function reachable(path, user)
+    if not user then return true end
+    return process.run {
+        "/bin/sh", "-c", 'cd "$1" && test -w . && test -x .', "sh", path,
+        cwd = "/", uid = user.uid, gid = user.gid, timeout = 10,
+    }.ok
+end
+
+local function give(path, user)
+    if user then fs.chown(path, user.uid, user.gid) end
+    fs.chmod(path, private)
+end
+
+--- An own folder that only its owner may enter, elsewhere.
+local function elsewhere(bases, user)
+    for _, base in ipairs(bases) do
+        if base and base:sub(1, 1) == "/" and fs.access(base, "w") then
+            local path = fs.mkdtemp(base:gsub("/+$", "") .. "/dbrun-")
+            give(path, user)
+            if reachable(path, user) then return path end
+            fs.rmdir(path)
+        end
+    end
+    return errors.raise {
+        kind = "io",
+        message = ("found no folder that %s can work in"):format(user and ("user '" .. user.name .. "'") or "we"),
+        detail = "tried: " .. table.concat(bases, ", "),
+    }
+end
+
+--- The folder is there, ours and private; false when it is not. Raises when it is somebody else's.
+local function usable(path, user)
+    local there = path and fs.stat(path, true)
+    if not there then return false end
+    local owner = user and user.uid or process.uid()
+    if there.kind ~= "folder" or there.uid ~= owner then
+        local name = process.user(there.uid)
+        errors.raise {
+            kind = "io",
+            message = ("'%s' belongs to user %s"):format(path, name and name.name or there.uid),
+            hint = "use the stack as the user who made it, or remove .dbrun/stack and make a new one",
+        }
+    end
+    if there.mode & 63 ~= 0 then fs.chmod(path, private) end
+    return true
+end
+
+local function make_inside(path, user)
+    fs.mkdir(path, private)
+    give(path, user)
+    if reachable(path, user) then return path end
+    fs.rmdir(path)
+    return nil
+end
+
+local function decide_data(folder, record, user)
+    if usable(record.data, user) then return record.data end
+    return make_inside(folder .. "/data", user) or elsewhere({ "/var/tmp", "/tmp" }, user)
+end
+
+local function decide_sockets(folder, record, user)
+    if usable(record.sockets, user) then return record.sockets end
+    local inside = folder .. "/sockets"
+    if #inside + longest_socket_name <= longest_socket_path then
+        local made = make_inside(inside, user)
+        if made then return made end
+    end
+    local runtime_dir = not user and os.getenv("XDG_RUNTIME_DIR")
+    local bases = { "/tmp", "/var/tmp" }
+    if runtime_dir and #runtime_dir + #"/dbrun-XXXXXX" + longest_socket_name <= longest_socket_path then
+        table.insert(bases, 1, runtime_dir)
+    end
+    return elsewhere(bases, user)
+end
+
+--- The folder of the stack of this working folder; it need not be there.
+---@return string
+function M.folder()
+    return fs.join(fs.cwd(), ".dbrun", "stack")
+end
+
+--- Makes the stack's folder, and keeps it out of version control.
+---@return string folder
+function M.make_folder()
+    local folder = M.folder()
+    if not fs.exists(folder) then
+        fs.mkdir_p(folder)
+        local ignore = fs.dirname(folder) .. "/.gitignore"
+        if not fs.exists(ignore) then fs.write(ignore, "*\n") end
+    end
+    return folder
+end
+
+local function data_owner(record)
+    local there = record.data and fs.stat(record.data)
+    return there and there.uid
+end
+
+--- Where the stack is, when it has been made.
+---@return dbrun.stack.Place?
+function M.find()
+    local folder = M.folder()
+    local record = still_valid(read_record(folder .. "/place"), folder)
+    if not record.data or not record.sockets then return nil end
+    if not fs.exists(record.data) or not fs.exists(record.sockets) then return nil end
+    return {
+        folder = folder, data = record.data, sockets = record.sockets,
+        user = programs.server_user(data_owner(record)),
+    }
+end
+
+--- Where the stack is; made when it is not there yet. The caller holds the stack's lock.
+---@return dbrun.stack.Place
+function M.make()
+    local folder = M.folder()
+    local path = folder .. "/place"
+    local old = read_record(path)
+    local record = still_valid(old, folder)
+    local user = programs.server_user(data_owner(record))
+    local new = { folder = folder }
+    new.data = decide_data(folder, record, user)
+    new.sockets = decide_sockets(folder, record, user)
+    if new.folder ~= old.folder or new.data ~= old.data or new.sockets ~= old.sockets then
+        write_record(path, new)
+    end
+    return { folder = folder, data = new.data, sockets = new.sockets, user = user }
+end
+
+--- Removes data and sockets. The servers are down, and the caller holds the lock.
+---@param place dbrun.stack.Place
+function M.remove(place)
+    fs.rmtree(place.data)
+    fs.rmtree(place.sockets)
+    fs.unlink(place.folder .. "/place")
+end
+
+return M

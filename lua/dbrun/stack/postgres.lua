@@ -1,0 +1,283 @@
+--- The stack's PostgreSQL: made once, started, asked, stopped.
+
+local daemon = require "dbrun.stack.daemon"
+local errors = require "dbrun.error"
+local fs = require "dbrun.fs"
+local process = require "dbrun.process"
+local programs = require "dbrun.stack.programs"
+local task = require "dbrun.task"
+
+local M = { title = "PostgreSQL" }
+
+local owner <const>, database <const> = "dbrun", "dbrun"
+local start_limit <const> = 60 -- seconds; recovery after a crash is part of it
+
+local function data_of(place) return place.data .. "/postgres" end
+local function log_of(place) return place.data .. "/postgres.log" end
+local function ids(place) return place.user and place.user.uid, place.user and place.user.gid end
+
+--- The URL of a database on the stack.
+---@param place dbrun.stack.Place
+---@param name? string
+---@return string
+function M.url(place, name)
+    local host = place.sockets:gsub("[^%w%-%._~]", function(c) return ("%%%02X"):format(c:byte()) end)
+    return ("postgresql://%s@/%s?host=%s"):format(owner, name or database, host)
+end
+
+-- ---- making a cluster -----------------------------------------------------------------------------
+
+local function initdb(place, pg, dir, locale)
+    local uid, gid = ids(place)
+    return process.run {
+        pg.bindir .. "/initdb", "-D", dir, "-U", owner, "-A", "trust", "-E", "UTF8", "--locale=" .. locale, "-N",
+        cwd = place.data, uid = uid, gid = gid, env = programs.environment(), stderr = "stdout", timeout = 120,
+    }
+end
+
+--- Settings beside those of the command line. TimescaleDB works only when it is loaded at the start.
+local function settings(pg)
+    local lines = { "", "# dbrun", "max_connections = 200" }
+    local out = process.run { pg.bindir .. "/pg_config", "--pkglibdir", "--sharedir", timeout = 10 }.stdout
+    local library, share = out:match("^([^\n]+)\n([^\n]+)")
+    if share and fs.exists(share .. "/extension/timescaledb.control") and fs.exists(library .. "/timescaledb.so") then
+        lines[#lines + 1] = "shared_preload_libraries = 'timescaledb'"
+        lines[#lines + 1] = "timescaledb.telemetry_level = off"
+    end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+local function append(path, text)
+    local f <close> = assert(io.open(path, "a"))
+    assert(f:write(text))
+    assert(f:close())
+end
+
+--- Makes the cluster under another name and renames it when it is whole: what has the right name is
+--- complete, whatever happens on the way.
+local function make(place, pg)
+    for _, name in ipairs(fs.list(place.data)) do
+        if name:find("^postgres%.new") then fs.rmtree(fs.join(place.data, name)) end
+    end
+    local dir = ("%s.new.%d"):format(data_of(place), process.pid())
+    local _ <close> = setmetatable({}, { __close = function() fs.rmtree(dir) end })
+    local result = initdb(place, pg, dir, "C.UTF-8")
+    if not result.ok and result.stdout:find("invalid locale", 1, true) then
+        fs.rmtree(dir)
+        result = initdb(place, pg, dir, "C")
+    end
+    if not result.ok then
+        local space = fs.free_space(place.data)
+        errors.raise {
+            kind = "io",
+            message = ("initdb could not make a PostgreSQL cluster in '%s'"):format(place.data),
+            detail = daemon.last_lines(result.stdout, 8),
+            hint = space < 100 * 1024 * 1024
+                and ("only %d MB are free there; a new cluster takes about 60"):format(space // (1024 * 1024)) or nil,
+        }
+    end
+    append(dir .. "/postgresql.conf", settings(pg))
+    fs.rename(dir, data_of(place))
+end
+
+-- ---- looking --------------------------------------------------------------------------------------
+
+---@return integer? pid
+---@return string? state such as "ready", "starting"
+local function pid_file(place)
+    local path = data_of(place) .. "/postmaster.pid"
+    local f <close> = io.open(path, "rb")
+    if not f then return nil end
+    local text = f:read("a") or ""
+    local lines = {}
+    for line in (text .. "\n"):gmatch("([^\n]*)\n") do lines[#lines + 1] = line end
+    return math.tointeger(tonumber(lines[1])), lines[8] and lines[8]:match("^%a+")
+end
+
+--- The number of the stack's own server, nil when it does not run.
+---@param place dbrun.stack.Place
+---@return integer? pid
+---@return string? state
+function M.running(place)
+    local pid, state = pid_file(place)
+    if pid and daemon.works_in(pid, "postgres", data_of(place)) then return pid, state end
+    return nil
+end
+
+--- The server's first line of defence against two servers on the same data is postmaster.pid. It is
+--- removed only where it names a process that is none of ours and nobody works on the data; what is left
+--- of a server that was killed is ended first.
+local function clear_remains(place)
+    local dir = data_of(place)
+    local found, unclear = daemon.processes("postgres", dir)
+    if #found > 0 then
+        daemon.poll(2, function()
+            found = daemon.processes("postgres", dir)
+            return #found == 0
+        end)
+    end
+    for _, signal in ipairs { "TERM", "KILL" } do
+        for _, p in ipairs(found) do process.kill(p.pid, signal) end
+        for _, p in ipairs(found) do daemon.wait_gone(p.pid, nil, 3) end
+        found = daemon.processes("postgres", dir)
+    end
+    local pid = pid_file(place)
+    if not pid or not process.alive(pid) then return end
+    for _, other in ipairs(unclear) do
+        if other == pid then
+            errors.raise {
+                kind = "io",
+                message = ("process %d may be a PostgreSQL server on '%s'"):format(pid, dir),
+                hint = "if it is none, remove the file postmaster.pid there",
+            }
+        end
+    end
+    fs.unlink(dir .. "/postmaster.pid")
+end
+
+-- ---- starting -------------------------------------------------------------------------------------
+
+local function launch(place, pg)
+    local uid, gid = ids(place)
+    local log = log_of(place)
+    local size = daemon.rotate(log)
+    local dir = data_of(place)
+    local child = process.start {
+        pg.bindir .. "/postgres", "-D", dir, "-c", "listen_addresses=", "-c", "port=5432",
+        "-c", "unix_socket_permissions=0700",
+        "-c", ('unix_socket_directories="%s"'):format(place.sockets:gsub('"', '""')),
+        cwd = dir, uid = uid, gid = gid, env = programs.environment(), detached = true,
+        stdout = log, stderr = "stdout",
+    }
+    if place.user then fs.chown(log, uid, gid) end
+    return child, size
+end
+
+local function major_of(dir)
+    local path = dir .. "/PG_VERSION"
+    if not fs.exists(path) then
+        errors.raise {
+            kind = "io", message = ("'%s' is no PostgreSQL cluster: PG_VERSION is missing"):format(dir),
+            hint = "start with empty data: dbrun stack reset",
+        }
+    end
+    return math.tointeger(tonumber(fs.read(path):match("^%d+")))
+end
+
+--- One query. true, or nil and the error.
+local function ask(place, name, seconds)
+    local db = require "dbrun.db"
+    local ok, problem = pcall(function()
+        local engine = db.engine {
+            url = M.url(place, name), size = 1, overflow = 0, timeout = seconds, connect_timeout = seconds,
+            command_timeout = seconds, application_name = "dbrun stack",
+        }
+        local _ <close> = setmetatable({}, { __close = function() engine:close() end })
+        assert(engine:value("select 1") == 1, "select 1 is not 1")
+    end)
+    if ok then return true end
+    if errors.is(problem, "cancelled") then error(problem, 0) end
+    return nil, problem
+end
+
+local function make_database(place, seconds)
+    local db = require "dbrun.db"
+    local engine = db.engine {
+        url = M.url(place, "postgres"), size = 1, overflow = 0, timeout = seconds, connect_timeout = seconds,
+        command_timeout = seconds, application_name = "dbrun stack",
+    }
+    local _ <close> = setmetatable({}, { __close = function() engine:close() end })
+    engine:exec(("create database %s"):format(database))
+end
+
+--- Waits until the server answers a query. False when it ended instead.
+local function wait_ready(place, pid)
+    local deadline = task.now() + start_limit
+    local problem
+    while true do
+        local left = deadline - task.now()
+        local running, state = M.running(place)
+        if running and (state == "ready" or state == nil) then
+            local ok
+            ok, problem = ask(place, database, math.min(5, math.max(0.1, left)))
+            if ok then return true end
+            if problem.sqlstate == "3D000" then make_database(place, left) end
+        end
+        if not process.alive(pid) then return false end
+        if state == "stopping" then process.kill(pid, "INT") end
+        if left <= 0 then
+            errors.raise {
+                kind = "timeout",
+                message = ("PostgreSQL (process %d) did not answer within %d s"):format(pid, start_limit),
+                detail = problem and tostring(problem) or nil,
+                hint = ("its log is '%s'; dbrun stack down stops it"):format(log_of(place)),
+            }
+        end
+        task.sleep(problem and problem.sqlstate ~= "3D000" and 0.02 or 0.004)
+    end
+end
+
+local function start(place)
+    local dir = data_of(place)
+    local pg
+    if fs.exists(dir) then
+        pg = programs.postgres(major_of(dir))
+        clear_remains(place)
+    else
+        pg = programs.postgres()
+        make(place, pg)
+    end
+    local child <close>, size = launch(place, pg)
+    if wait_ready(place, child.pid) then return end
+    errors.raise {
+        kind = "io", message = "PostgreSQL did not start",
+        detail = daemon.log_since(log_of(place), size, 8),
+        hint = ("the whole log is '%s'"):format(log_of(place)),
+    }
+end
+
+--- Sees to it that the server runs and answers. The caller holds the stack's lock.
+---@param place dbrun.stack.Place
+---@return boolean started false = it ran already
+function M.up(place)
+    local pid, state = M.running(place)
+    if pid and state == "ready" and fs.exists(place.sockets .. "/.s.PGSQL.5432") then
+        if ask(place, database, 5) then return false end
+    end
+    if pid then
+        if not fs.exists(place.sockets .. "/.s.PGSQL.5432") and state == "ready" then
+            M.down(place) -- its socket was removed: nobody can reach it any more
+        elseif wait_ready(place, pid) then
+            return false
+        end
+    end
+    start(place)
+    return true
+end
+
+--- Stops the server: fast, then at once, then by force.
+---@param place dbrun.stack.Place
+---@return boolean stopped false = it did not run
+function M.down(place)
+    local pid = M.running(place)
+    if not pid then return false end
+    process.kill(pid, "CONT")
+    if not daemon.stop(pid, { { "INT", 20 }, { "QUIT", 5 }, { "KILL", 5 } }) then
+        errors.raise { kind = "timeout", message = ("PostgreSQL (process %d) cannot be stopped"):format(pid) }
+    end
+    return true
+end
+
+--- One line for `status`.
+---@param place dbrun.stack.Place
+---@return boolean up
+---@return string text
+function M.status(place)
+    local pid = M.running(place)
+    if not pid then return false, "is down" end
+    local ok, problem = ask(place, database, 5)
+    if ok then return true, ("answers, process %d"):format(pid) end
+    return false, ("process %d does not answer: %s"):format(pid, problem.message or tostring(problem))
+end
+
+return M

@@ -1,0 +1,165 @@
+--- The stack's Redis: started, asked, stopped.
+
+local daemon = require "dbrun.stack.daemon"
+local errors = require "dbrun.error"
+local fs = require "dbrun.fs"
+local process = require "dbrun.process"
+local programs = require "dbrun.stack.programs"
+local task = require "dbrun.task"
+
+local M = { title = "Redis" }
+
+local start_limit <const> = 60 -- seconds; loading the data is part of it
+
+local function data_of(place) return place.data .. "/redis" end
+local function log_of(place) return place.data .. "/redis.log" end
+local function socket_of(place) return place.sockets .. "/redis.sock" end
+
+---@param place dbrun.stack.Place
+---@return string
+function M.url(place)
+    return "unix://" .. socket_of(place):gsub("[^%w%-%._~/]", function(c) return ("%%%02X"):format(c:byte()) end)
+end
+
+--- A string as Redis' configuration file takes it.
+local function quote(text)
+    return '"' .. text:gsub('[%c"\\]', function(c) return ("\\x%02x"):format(c:byte()) end) .. '"'
+end
+
+local function configuration(place, version)
+    local lines = {
+        "port 0",
+        "unixsocket " .. quote(socket_of(place)),
+        "unixsocketperm 700",
+        "dir " .. quote(data_of(place)),
+        "pidfile " .. quote(data_of(place) .. "/redis.pid"),
+        "daemonize no",
+        "supervised no",
+        "databases 16",
+    }
+    -- Keeps the command line as it is, which is how the process is told from others.
+    if version >= 7 then lines[#lines + 1] = "set-proc-title no" end
+    return table.concat(lines, "\n") .. "\n"
+end
+
+---@param place dbrun.stack.Place
+---@return integer? pid
+function M.running(place)
+    local f <close> = io.open(data_of(place) .. "/redis.pid", "rb")
+    local pid = f and math.tointeger(tonumber((f:read("a") or ""):match("%d+")))
+    if pid and daemon.works_in(pid, M.program, data_of(place)) then return pid end
+    return nil
+end
+
+M.program = "redis-server"
+
+local function ask(place, seconds)
+    local redis = require "dbrun.redis"
+    local ok, problem = pcall(function()
+        local client = redis.client {
+            path = socket_of(place), timeout = seconds, connect_timeout = seconds, command_timeout = seconds,
+        }
+        local _ <close> = setmetatable({}, { __close = function() client:close() end })
+        assert(client:ping() == "PONG", "PING was not answered by PONG")
+    end)
+    if ok then return true end
+    if errors.is(problem, "cancelled") then error(problem, 0) end
+    return nil, problem
+end
+
+local function launch(place)
+    local program = programs.redis()
+    local version = process.run { program, "--version", timeout = 10 }.stdout:match("v=(%d+)")
+    local dir = data_of(place)
+    local uid, gid = place.user and place.user.uid, place.user and place.user.gid
+    fs.mkdir(dir, tonumber("700", 8))
+    if uid then fs.chown(dir, uid, gid) end
+    local conf = dir .. "/redis.conf"
+    fs.write(conf, configuration(place, tonumber(version) or 0), tonumber("600", 8))
+    if uid then fs.chown(conf, uid, gid) end
+    fs.unlink(dir .. "/redis.pid")
+    local log = log_of(place)
+    local size = daemon.rotate(log)
+    local child = process.start {
+        program, conf, cwd = dir, uid = uid, gid = gid, env = programs.environment(), detached = true,
+        stdout = log, stderr = "stdout",
+    }
+    if uid then fs.chown(log, uid, gid) end
+    return child, size
+end
+
+--- Waits until the server answers. False when it ended instead.
+local function wait_ready(place, pid)
+    local deadline = task.now() + start_limit
+    local problem
+    while true do
+        local left = deadline - task.now()
+        if fs.exists(socket_of(place)) then
+            local ok
+            ok, problem = ask(place, math.min(5, math.max(0.1, left)))
+            if ok and M.running(place) then return true end
+        end
+        if not process.alive(pid) then return false end
+        if left <= 0 then
+            errors.raise {
+                kind = "timeout",
+                message = ("Redis (process %d) did not answer within %d s"):format(pid, start_limit),
+                detail = problem and tostring(problem) or nil,
+                hint = ("its log is '%s'; dbrun stack down stops it"):format(log_of(place)),
+            }
+        end
+        task.sleep(0.004)
+    end
+end
+
+--- A server without a pid file (it was removed, or never written) must not get a second one beside it.
+local function clear_remains(place)
+    for _, p in ipairs((daemon.processes(M.program, data_of(place)))) do
+        daemon.stop(p.pid, { { "TERM", 10 }, { "KILL", 5 } })
+    end
+end
+
+--- Sees to it that the server runs and answers. The caller holds the stack's lock.
+---@param place dbrun.stack.Place
+---@return boolean started
+function M.up(place)
+    local pid = M.running(place)
+    if pid and fs.exists(socket_of(place)) then
+        if ask(place, 5) or wait_ready(place, pid) then return false end
+    elseif pid then
+        M.down(place) -- its socket was removed: nobody can reach it any more
+    end
+    if fs.exists(data_of(place)) then clear_remains(place) end
+    local child <close>, size = launch(place)
+    if wait_ready(place, child.pid) then return true end
+    return errors.raise {
+        kind = "io", message = "Redis did not start",
+        detail = daemon.log_since(log_of(place), size, 8),
+        hint = ("the whole log is '%s'"):format(log_of(place)),
+    }
+end
+
+---@param place dbrun.stack.Place
+---@return boolean stopped
+function M.down(place)
+    local pid = M.running(place)
+    if not pid then return false end
+    process.kill(pid, "CONT")
+    if not daemon.stop(pid, { { "TERM", 20 }, { "KILL", 5 } }) then
+        errors.raise { kind = "timeout", message = ("Redis (process %d) cannot be stopped"):format(pid) }
+    end
+    return true
+end
+
+---@param place dbrun.stack.Place
+---@return boolean up
+---@return string text
+function M.status(place)
+    local pid = M.running(place)
+    if not pid then return false, "is down" end
+    local ok, problem = ask(place, 5)
+    if ok then return true, ("answers, process %d"):format(pid) end
+    return false, ("process %d does not answer: %s"):format(pid, problem.message or tostring(problem))
+end
+
+return M
