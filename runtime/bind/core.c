@@ -3,36 +3,15 @@
  * costs only what the script uses.
  */
 #include "bind/error.h"
-#include "bind/log.h"
-#include "bind/runtime.h"
-#if __has_include("bind/json.h")
-#include "bind/json.h"
-#define WITH_JSON
-#endif
-#if __has_include("bind/process.h")
-#include "bind/process.h"
-#define WITH_PROCESS
-#endif
-#if __has_include("bind/fs.h")
 #include "bind/fs.h"
-#define WITH_FS
-#endif
-#if __has_include("bind/tty.h")
-#include "bind/tty.h"
-#define WITH_TTY
-#endif
-#if __has_include("bind/sqlsplit.h")
-#include "bind/sqlsplit.h"
-#define WITH_SQLSPLIT
-#endif
-#if __has_include("bind/pg.h")
+#include "bind/json.h"
+#include "bind/log.h"
 #include "bind/pg.h"
-#define WITH_PG
-#endif
-#if __has_include("bind/redis.h")
+#include "bind/process.h"
 #include "bind/redis.h"
-#define WITH_REDIS
-#endif
+#include "bind/runtime.h"
+#include "bind/sqlsplit.h"
+#include "bind/tty.h"
 
 #include <string.h>
 
@@ -45,30 +24,10 @@ static const struct part {
     const char *name;
     int (*open)(lua_State *L, struct runtime *rt);
 } parts[] = {
-    {"error", bind_error_open},
-    {"log", bind_log_open},
-    {"task", open_task},
-#ifdef WITH_JSON
-    {"json", bind_json_open},
-#endif
-#ifdef WITH_PROCESS
-    {"process", bind_process_open},
-#endif
-#ifdef WITH_FS
-    {"fs", bind_fs_open},
-#endif
-#ifdef WITH_TTY
-    {"tty", bind_tty_open},
-#endif
-#ifdef WITH_SQLSPLIT
-    {"sqlsplit", bind_sqlsplit_open},
-#endif
-#ifdef WITH_PG
-    {"pg", bind_pg_open},
-#endif
-#ifdef WITH_REDIS
+    {"error", bind_error_open}, {"log", bind_log_open},           {"task", open_task},
+    {"json", bind_json_open},   {"process", bind_process_open},   {"fs", bind_fs_open},
+    {"tty", bind_tty_open},     {"sqlsplit", bind_sqlsplit_open}, {"pg", bind_pg_open},
     {"redis", bind_redis_open},
-#endif
 };
 
 /* __index(core, name): opens the part and keeps it. */
