@@ -41,7 +41,12 @@ return {
             modules = rivals.ASYNCPG,
         },
         rivals.python {
-            name = "SQLAlchemy + asyncpg", file = "sqlalchemy_select.py", modules = rivals.SQLALCHEMY_ASYNC,
+            name = "SQLAlchemy + asyncpg", file = "sqlalchemy_select.py", args = { "session" },
+            modules = rivals.SQLALCHEMY_ASYNC,
+        },
+        rivals.python {
+            name = "SQLAlchemy, no session", file = "sqlalchemy_select.py", args = { "connection" },
+            modules = rivals.SQLALCHEMY_ASYNC,
         },
     },
     targets = {
