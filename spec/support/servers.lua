@@ -1,0 +1,114 @@
+--- Real servers for specs, on unix sockets in a temporary folder.
+---
+---     local servers = require "spec.support.servers"
+---     local url = servers.database()             -- a fresh database on the server that this file's specs share
+---     local url = servers.redis_db()             -- a database number of one's own on the shared Redis
+---     local pg <close> = servers.postgres{settings = {max_connections = 5}}    -- a server of one's own
+---     pg:stop() pg:start() pg:restart("immediate") pg:kill("KILL") pg:psql("select 1") pg:log()
+---     local r <close> = servers.redis{config = {maxclients = 5}}
+---
+--- The servers end with the process that started them, however it ends, and leave nothing behind.
+
+local folder = require "spec.support.servers.folder"
+local postgres = require "spec.support.servers.postgres"
+local process = require "dbrun.process"
+local redis = require "spec.support.servers.redis"
+
+local M = {}
+
+local all = {}
+
+local function remember(server)
+    all[#all + 1] = server
+    return server
+end
+
+--- A PostgreSQL of the caller's own: `<close>` it, or it ends with the process.
+---@param opts? spec.PostgresOptions
+---@return spec.Postgres
+function M.postgres(opts)
+    return remember(postgres.new(opts))
+end
+
+--- A Redis of the caller's own.
+---@param opts? spec.RedisOptions
+---@return spec.Redis
+function M.redis(opts)
+    return remember(redis.new(opts))
+end
+
+local shared = {}
+
+--- The servers that all specs of this process share; started when first asked for.
+---@return {postgres: spec.Postgres, redis: spec.Redis}
+function M.shared()
+    return { postgres = M.shared_postgres(), redis = M.shared_redis() }
+end
+
+---@return spec.Postgres
+function M.shared_postgres()
+    shared.postgres = shared.postgres or M.postgres()
+    return shared.postgres
+end
+
+---@return spec.Redis
+function M.shared_redis()
+    shared.redis = shared.redis or M.redis()
+    return shared.redis
+end
+
+local databases, numbers = 0, 0
+
+--- A fresh, empty database on the shared PostgreSQL. It goes when the server goes.
+---@return string url
+---@return string name
+function M.database()
+    local pg = M.shared_postgres()
+    databases = databases + 1
+    local name = ("spec_%d"):format(databases)
+    pg:psql(("create database %s template template0"):format(name))
+    return pg:address { database = name }, name
+end
+
+--- An empty database number on the shared Redis that nobody else gets.
+---@return string url
+---@return integer number
+function M.redis_db()
+    local r = M.shared_redis()
+    numbers = numbers + 1
+    return r:address { db = numbers }, numbers
+end
+
+--- Ends every server of this process and removes their folder. Runs by itself at the end.
+function M.stop_all()
+    for _, server in ipairs(all) do
+        if not server.closed then server:close() end
+    end
+    all, shared = {}, {}
+    folder.remove()
+end
+
+--- At the end of the program nothing can wait any more: signals, a short look, and the folder goes.
+local function at_exit()
+    local pids = {}
+    for _, server in ipairs(all) do
+        if server.pid and not server.closed then
+            pids[#pids + 1] = server.pid
+            process.kill(server.pid, "CONT")
+            process.kill(server.pid, "QUIT")
+        end
+    end
+    for _, pid in ipairs(pids) do
+        local tries = 0
+        while process.alive(pid) and tries < 200 do
+            tries = tries + 1
+            os.execute("sleep 0.01")
+        end
+        if process.alive(pid) then process.kill(pid, "KILL") end
+    end
+    folder.remove()
+end
+
+M.guard = setmetatable({}, { __gc = at_exit })
+
+return M

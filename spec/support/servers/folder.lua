@@ -1,0 +1,129 @@
+--- Where a test run keeps its servers: a folder of its own, locked while the run lives. A later run
+--- sweeps what dead runs have left.
+
+local daemon = require "dbrun.stack.daemon"
+local errors = require "dbrun.error"
+local fs = require "dbrun.fs"
+local process = require "dbrun.process"
+local programs = require "dbrun.stack.programs"
+
+local M = {}
+
+local private <const>, passable <const> = tonumber("700", 8), tonumber("711", 8)
+
+--- Who the servers run as; nil = the current user.
+M.user = programs.server_user()
+
+---@return integer? uid
+---@return integer? gid
+function M.ids()
+    if M.user then return M.user.uid, M.user.gid end
+end
+
+--- Makes a folder that the servers own.
+---@param path string
+function M.make(path)
+    fs.mkdir(path, private)
+    if M.user then fs.chown(path, M.user.uid, M.user.gid) end
+    return path
+end
+
+--- A unix socket's path has at most 107 bytes, so a long TMPDIR is of no use.
+local function base_folder()
+    local dir = fs.tempdir()
+    if #dir > 40 then dir = "/tmp" end
+    local path = ("%s/dbrun-test-%d"):format(dir, (process.uid()))
+    fs.mkdir(path, M.user and passable or private)
+    local there = fs.stat(path, true)
+    if there.kind ~= "folder" or there.uid ~= process.uid() then
+        errors.raise { kind = "io", message = ("'%s' belongs to somebody else"):format(path) }
+    end
+    return path
+end
+
+local function end_servers_below(dir)
+    for _, name in ipairs(fs.list(dir)) do
+        for _, program in ipairs { "postgres", "redis-server" } do
+            for _, p in ipairs((daemon.processes(program, ("%s/%s/data"):format(dir, name)))) do
+                daemon.stop(p.pid, { { "KILL", 5 } })
+            end
+        end
+    end
+end
+
+local function sweep(base)
+    for _, name in ipairs(fs.list(base)) do
+        local dir = base .. "/" .. name
+        if name:find("^run%-") then
+            -- A run that is just beginning has no lock file yet: leave it some time.
+            local there = fs.stat(dir)
+            local held = there and fs.exists(dir .. "/lock")
+            local young = there and os.time() - there.mtime < 60
+            local lock <close> = held and fs.lock(dir .. "/lock") or nil
+            if lock or (there and not held and not young) then
+                end_servers_below(dir)
+                fs.rmtree(dir)
+            end
+        end
+    end
+end
+
+local run
+
+--- The folder of this run.
+---@return string
+function M.run()
+    if run then return run.path end
+    local base = M.base()
+    sweep(base)
+    local path = fs.mkdtemp(base .. "/run-")
+    if M.user then fs.chown(path, M.user.uid, M.user.gid) end
+    run = { path = path, lock = fs.lock(path .. "/lock") }
+    return path
+end
+
+local base
+
+--- The folder that all runs of this user share: templates are kept there.
+---@return string
+function M.base()
+    base = base or base_folder()
+    return base
+end
+
+local counter = 0
+
+--- A new folder in this run's, for one server.
+---@param prefix string
+---@return string
+function M.new(prefix)
+    counter = counter + 1
+    return M.make(("%s/%s%d"):format(M.run(), prefix, counter))
+end
+
+--- Removes this run's folder; its servers have ended.
+function M.remove()
+    if not run then return end
+    fs.rmtree(run.path)
+    run.lock:release()
+    run = nil
+end
+
+--- A TCP port of 127.0.0.1 that nobody listens on now. Another program may be faster: callers try again.
+---@return integer
+function M.free_port()
+    local used = {}
+    for _, path in ipairs { "/proc/net/tcp", "/proc/net/tcp6" } do
+        local f <close> = io.open(path)
+        for line in f and f:lines() or function() end do
+            local port = line:match("^%s*%d+: %x+:(%x%x%x%x) ")
+            if port then used[tonumber(port, 16)] = true end
+        end
+    end
+    while true do
+        local port = math.random(15000, 31000)
+        if not used[port] then return port end
+    end
+end
+
+return M

@@ -1,0 +1,236 @@
+--- Real PostgreSQL servers for specs, each on a copy of a cluster that is made once.
+
+local daemon = require "dbrun.stack.daemon"
+local errors = require "dbrun.error"
+local folder = require "spec.support.servers.folder"
+local fs = require "dbrun.fs"
+local process = require "dbrun.process"
+local programs = require "dbrun.stack.programs"
+
+local M = {}
+
+local start_limit <const> = 30
+
+---@class spec.PostgresOptions
+---@field settings? table<string, string|number> lines of postgresql.conf
+---@field hba? string contents of pg_hba.conf; default: everybody is trusted
+---@field tcp? boolean listen on 127.0.0.1 too
+---@field major? integer default: the newest that is installed
+
+---@class spec.Postgres
+---@field url string of its database `postgres`, as the superuser
+---@field superuser_url string
+---@field user string the superuser
+---@field dir string
+---@field data string
+---@field sockdir string
+---@field port integer
+---@field tcp_port integer? with tcp
+---@field pid integer? while it runs
+local Postgres = {}
+local meta = { __index = Postgres, __name = "spec.Postgres" }
+
+local superuser <const> = "dbrun"
+
+local function encode(text)
+    return (tostring(text):gsub("[^%w%-%._~]", function(c) return ("%%%02X"):format(c:byte()) end))
+end
+
+-- ---- the template ----------------------------------------------------------------------------------
+
+local function make_template(pg, path)
+    local uid, gid = folder.ids()
+    local temporary = ("%s.new.%d"):format(path, process.pid())
+    fs.rmtree(temporary)
+    local _ <close> = setmetatable({}, { __close = function() fs.rmtree(temporary) end })
+    folder.make(temporary)
+    local result = process.run {
+        pg.bindir .. "/initdb", "-D", temporary, "-U", superuser, "-A", "trust", "-E", "UTF8",
+        "--locale=C.UTF-8", "-N", uid = uid, gid = gid, cwd = "/", env = programs.environment(),
+        stderr = "stdout", timeout = 120,
+    }
+    if not result.ok then
+        errors.raise { kind = "io", message = "initdb failed", detail = daemon.last_lines(result.stdout, 10) }
+    end
+    fs.rename(temporary, path)
+end
+
+local function template(pg)
+    local path = ("%s/pg%d"):format(folder.base(), pg.major)
+    if fs.exists(path .. "/PG_VERSION") then return path end
+    local lock <close> = fs.lock(path .. ".lock", 120)
+    assert(lock, "another run has been making the template for 120 s")
+    if not fs.exists(path .. "/PG_VERSION") then make_template(pg, path) end
+    return path
+end
+
+local function copy(from, to)
+    local result = process.run { "cp", "-a", "--reflink=auto", from, to, timeout = 60 }
+    if not result.ok then errors.raise { kind = "io", message = "cp failed", detail = result.stderr } end
+end
+
+-- ---- its configuration -----------------------------------------------------------------------------
+
+local function configuration(self, opts)
+    local values = {
+        unix_socket_directories = self.sockdir, listen_addresses = opts.tcp and "127.0.0.1" or "",
+        port = self.port, fsync = "off", shared_buffers = "16MB", max_connections = 100,
+        log_min_messages = "info", log_line_prefix = "%m [%p] ", log_connections = "on",
+    }
+    for name, value in pairs(opts.settings or {}) do values[name] = value end
+    local lines = {}
+    for name, value in pairs(values) do
+        lines[#lines + 1] = ("%s = '%s'"):format(name, (tostring(value):gsub("'", "''")))
+    end
+    table.sort(lines)
+    return table.concat(lines, "\n") .. "\n"
+end
+
+local function write_owned(path, text)
+    fs.write(path, text, tonumber("600", 8))
+    if folder.user then fs.chown(path, folder.ids()) end
+end
+
+-- ---- life ------------------------------------------------------------------------------------------
+
+local function state(self)
+    local f <close> = io.open(self.data .. "/postmaster.pid", "rb")
+    local lines = {}
+    for line in ((f and f:read("a") or "") .. "\n"):gmatch("([^\n]*)\n") do lines[#lines + 1] = line end
+    return math.tointeger(tonumber(lines[1])) == self.pid and lines[8] and lines[8]:match("^%a+")
+end
+
+--- Starts it and waits until it takes connections.
+function Postgres:start()
+    if self.child then return self end
+    local uid, gid = folder.ids()
+    local before = fs.stat(self.logfile)
+    self.child = process.start {
+        self.bindir .. "/postgres", "-D", self.data, cwd = self.data, uid = uid, gid = gid,
+        env = programs.environment(), pdeathsig = "QUIT", stdout = self.logfile, stderr = "stdout",
+    }
+    self.pid = self.child.pid
+    local answer = daemon.poll(start_limit, function()
+        if not self.child:running() then return "ended" end
+        return state(self) == "ready" and "ready"
+    end)
+    if answer == "ready" then return self end
+    local log = daemon.log_since(self.logfile, before and before.size or 0, 10)
+    self:forget()
+    return errors.raise { kind = "io", message = "the PostgreSQL of a spec did not start", detail = log }
+end
+
+function Postgres:forget()
+    if self.child then self.child:close() end
+    self.child, self.pid = nil, nil
+end
+
+local stop_signals <const> = { smart = "TERM", fast = "INT", immediate = "QUIT" }
+
+--- Stops it and waits for its end.
+---@param mode? "smart"|"fast"|"immediate" default "fast"
+function Postgres:stop(mode)
+    if not self.child then return self end
+    local signal = assert(stop_signals[mode or "fast"], "smart, fast or immediate expected")
+    self.child:kill("CONT")
+    self.child:kill(signal)
+    if not self.child:wait(30) then errors.raise { kind = "timeout", message = "PostgreSQL does not stop" } end
+    self:forget()
+    return self
+end
+
+---@param mode? "smart"|"fast"|"immediate"
+function Postgres:restart(mode)
+    return self:stop(mode):start()
+end
+
+--- Sends a signal to the postmaster. After KILL, QUIT, INT and TERM it waits until the whole server is gone.
+---@param signal string
+function Postgres:kill(signal)
+    self.child:kill(signal)
+    if signal:find("STOP$") or signal:find("CONT$") or signal:find("HUP$") then return self end
+    if not self.child:wait(30) then errors.raise { kind = "timeout", message = "PostgreSQL does not end" } end
+    daemon.poll(10, function() return #daemon.processes("postgres", self.data) == 0 end)
+    self:forget()
+    return self
+end
+
+--- Process numbers of the server's children (backends and workers).
+---@return integer[]
+function Postgres:children()
+    local pids = {}
+    for _, p in ipairs((daemon.processes("postgres", self.data))) do
+        if p.ppid == self.pid then pids[#pids + 1] = p.pid end
+    end
+    return pids
+end
+
+--- Everything it has written to its log.
+---@return string
+function Postgres:log()
+    return fs.exists(self.logfile) and fs.read(self.logfile) or ""
+end
+
+--- The URL of a user and a database on it.
+---@param opts? {user: string, password: string, database: string, tcp: boolean, host: string, params: table}
+---@return string
+function Postgres:address(opts)
+    opts = opts or {}
+    local user = encode(opts.user or superuser) .. (opts.password and (":" .. encode(opts.password)) or "")
+    local params = {}
+    for name, value in pairs(opts.params or {}) do params[#params + 1] = name .. "=" .. encode(value) end
+    table.sort(params)
+    local where = ""
+    if opts.tcp or opts.host then
+        where = ("%s:%d"):format(opts.host or "127.0.0.1", self.tcp_port or self.port)
+    else
+        table.insert(params, 1, "host=" .. encode(self.sockdir))
+        if self.port ~= 5432 then table.insert(params, 2, "port=" .. self.port) end
+    end
+    local query = #params > 0 and ("?" .. table.concat(params, "&")) or ""
+    return ("postgresql://%s@%s/%s%s"):format(user, where, encode(opts.database or "postgres"), query)
+end
+
+--- Runs SQL as the superuser through psql, which is not the code under test.
+---@param sql string
+---@param database? string
+---@return string output rows as lines, columns apart by "|"
+function Postgres:psql(sql, database)
+    local result = process.run {
+        self.bindir .. "/psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", self:address { database = database },
+        "-f", "-", stdin = sql, env = programs.environment(), timeout = 60,
+    }
+    if not result.ok then errors.raise { kind = "io", message = "psql: " .. result.stderr } end
+    return (result.stdout:gsub("\n$", ""))
+end
+
+--- For good: stops it and removes its folder.
+function Postgres:close()
+    if self.closed then return end
+    self.closed = true
+    self:stop("immediate")
+    fs.rmtree(self.dir)
+end
+
+meta.__close = Postgres.close
+
+--- Starts a server of the caller's own. `local pg <close> = servers.postgres{}`.
+---@param opts? spec.PostgresOptions
+---@return spec.Postgres
+function M.new(opts)
+    opts = opts or {}
+    local pg = programs.postgres(opts.major)
+    local dir = folder.new("p")
+    local self = setmetatable({
+        bindir = pg.bindir, major = pg.major, dir = dir, data = dir .. "/data", sockdir = dir, user = superuser,
+        logfile = dir .. "/log", port = opts.tcp and folder.free_port() or 5432,
+    }, meta)
+    self.tcp_port = opts.tcp and self.port or nil
+    copy(template(pg), self.data)
+    write_owned(self.data .. "/postgresql.auto.conf", configuration(self, opts))
+    if opts.hba then write_owned(self.data .. "/pg_hba.conf", opts.hba .. "\n") end
+    self.url, self.superuser_url = self:address(), self:address()
+    return self:start()
+end
+
+return M
