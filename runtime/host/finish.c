@@ -16,8 +16,11 @@ int finish_flush(const struct host *h, int status)
     int reason = errno;
     if (!failed && !ferror(stdout))
         return status;
+    /* An earlier flush failed (print flushes each line): ask again without writing anything. */
     if (reason == 0 && signals_pipe_broke())
         reason = EPIPE;
+    else if (reason == 0 && write(STDOUT_FILENO, "", 0) < 0)
+        reason = errno;
     fprintf(stderr, "%s: cannot write to stdout%s%s\n", h->progname, reason != 0 ? ": " : "",
             reason != 0 ? strerror(reason) : "");
     return status == STATUS_OK ? STATUS_FAILED : status;

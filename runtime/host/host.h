@@ -52,12 +52,14 @@ int repl_main(lua_State *L);
 
 /* ---- report.c ---- */
 
-/* "progname: text" on stderr, secrets masked. */
-void report_line(const struct host *h, const char *text);
+/* "progname: text" on stderr, secrets masked; without the name when it is NULL. */
+void report_line(const char *progname, struct runtime *rt, const char *text);
 /* Prints the error on top of the stack, which nobody caught, and says which exit status it means. */
 int report_error(lua_State *L, struct host *h);
-/* Pushes what lua would print for the error at the top: its text, with the traceback. */
-void report_push_text(lua_State *L, struct runtime *rt);
+/* Replaces the error at the top by what lua would print for it: its text, with the traceback. */
+void report_push_text(lua_State *L);
+/* Is the value an error object, of this kind (NULL = any)? */
+bool report_is_kind(lua_State *L, int index, const char *kind);
 
 /* ---- finish.c ---- */
 

@@ -39,28 +39,16 @@ static int run(lua_State *L)
     return 2;
 }
 
-static bool is_cancelled(lua_State *L)
-{
-    bool is = false;
-    if (lua_istable(L, -1)) {
-        lua_pushliteral(L, "kind");
-        lua_rawget(L, -2);
-        is = lua_isstring(L, -1) && strcmp(lua_tostring(L, -1), "cancelled") == 0;
-        lua_pop(L, 1);
-    }
-    return is;
-}
-
 /* Stack: whether it went well, and the error if not. */
 static int exit_status(lua_State *L, struct host *h)
 {
     bool ok = lua_toboolean(L, -2);
-    bool expected = ok || is_cancelled(L); /* the echo of what stopped the program */
+    bool expected = ok || report_is_kind(L, -1, "cancelled"); /* the echo of what stopped the program */
     const char *reason = signals_reason();
     if (reason != NULL) {
         if (!expected)
             report_error(L, h);
-        report_line(h, reason);
+        report_line(h->progname, h->rt, reason);
         return signals_received() != 0 ? 128 + signals_received() : STATUS_FAILED;
     }
     if (signals_pipe_broke() && !ok)

@@ -183,10 +183,8 @@ static void remember_source(lua_State *L, const struct repl *r)
 
 static void show_error(lua_State *L, struct repl *r)
 {
-    struct host quiet = *r->host;
-    quiet.progname = NULL; /* as in lua, the prompt's errors carry no name */
-    report_push_text(L, r->host->rt);
-    report_line(&quiet, lua_tostring(L, -1));
+    report_push_text(L);
+    report_line(NULL, r->host->rt, lua_tostring(L, -1)); /* as in lua, without the program's name */
 }
 
 /* Stack: repl (light), results. */
@@ -209,7 +207,7 @@ static int evaluated(lua_State *L, int status, lua_KContext ctx)
     struct repl *r = (struct repl *)ctx;
     if (status == LUA_OK || status == LUA_YIELD)
         show_results(L, r);
-    else
+    else if (!r->host->exit_asked)
         show_error(L, r);
     r->evaluating = false;
     wake(r);
@@ -219,6 +217,10 @@ static int evaluated(lua_State *L, int status, lua_KContext ctx)
 /* As lua's: a string gets the traceback, an object that can tell its text stays as it is. */
 static int handle_message(lua_State *L)
 {
+    if (report_is_kind(L, 1, "cancelled")) {
+        lua_pushliteral(L, "interrupted!");
+        return 1;
+    }
     const char *text = lua_tostring(L, 1);
     if (text == NULL) {
         if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
@@ -345,6 +347,8 @@ static int repl_k(lua_State *L, int status, lua_KContext ctx)
     struct repl *r = (struct repl *)ctx;
     struct sched *s = r->host->rt->sched;
     if (wait_end(r->wait) == WAIT_CANCELLED) {
+        if (r->editing)
+            fputc('\n', stdout); /* what follows begins on a line of its own */
         stop_editing(r);
         return task_raise_cancelled(L, s);
     }

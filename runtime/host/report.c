@@ -16,16 +16,6 @@ static void write_masked(struct runtime *rt, const char *text, size_t len)
     buf_free(&out);
 }
 
-void report_line(const struct host *h, const char *text)
-{
-    fflush(stdout);
-    if (h->progname != NULL)
-        fprintf(stderr, "%s: ", h->progname);
-    write_masked(h->rt, text, strlen(text));
-    fputc('\n', stderr);
-    fflush(stderr);
-}
-
 /* The scheduler's own frame below the script's makes one "[C]: in ?" more than lua shows. */
 static size_t trim_traceback(const char *text, size_t len)
 {
@@ -34,6 +24,21 @@ static size_t trim_traceback(const char *text, size_t len)
     if (len >= n && memcmp(text + len - n, twice, n) == 0)
         return len - n / 2;
     return len;
+}
+
+static void write_line(const char *progname, struct runtime *rt, const char *text, size_t len)
+{
+    fflush(stdout);
+    if (progname != NULL)
+        fprintf(stderr, "%s: ", progname);
+    write_masked(rt, text, trim_traceback(text, len));
+    fputc('\n', stderr);
+    fflush(stderr);
+}
+
+void report_line(const char *progname, struct runtime *rt, const char *text)
+{
+    write_line(progname, rt, text, strlen(text));
 }
 
 /* Pushes core.task.traceback(value at index), which is nil when it is not known. */
@@ -50,7 +55,7 @@ static void push_traceback(lua_State *L, int index)
     lua_pop(L, 2);
 }
 
-static bool is_kind(lua_State *L, int index, const char *kind)
+bool report_is_kind(lua_State *L, int index, const char *kind)
 {
     index = lua_absindex(L, index);
     bool is = false;
@@ -72,7 +77,7 @@ static bool is_kind(lua_State *L, int index, const char *kind)
 /* A mistake of whoever called the program, not of the script: where it was found helps nobody. */
 static bool is_usage(lua_State *L, int index)
 {
-    return is_kind(L, index, "usage") || is_kind(L, index, "config");
+    return report_is_kind(L, index, "usage") || report_is_kind(L, index, "config");
 }
 
 /* Stack: the error; leaves its text. Strings carry their traceback already. */
@@ -84,7 +89,7 @@ static int push_text(lua_State *L)
         return 1;
     }
     bool has_text = luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING;
-    if (has_text && (!is_kind(L, 1, NULL) || is_usage(L, 1)))
+    if (has_text && (!report_is_kind(L, 1, NULL) || is_usage(L, 1)))
         return 1;
     if (!has_text)
         lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
@@ -97,9 +102,8 @@ static int push_text(lua_State *L)
     return 1;
 }
 
-void report_push_text(lua_State *L, struct runtime *rt)
+void report_push_text(lua_State *L)
 {
-    (void)rt;
     lua_pushcfunction(L, push_text);
     lua_insert(L, -2);
     lua_pcall(L, 1, 1, 0); /* an error in __tostring is the text then */
@@ -112,16 +116,12 @@ void report_push_text(lua_State *L, struct runtime *rt)
 int report_error(lua_State *L, struct host *h)
 {
     int status = is_usage(L, -1) ? STATUS_USAGE : STATUS_FAILED;
-    report_push_text(L, h->rt);
+    report_push_text(L);
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);
     const char *traceback = strstr(text, "\nstack traceback:\n");
     if (h->load_failed && traceback != NULL)
         len = (size_t)(traceback - text);
-    fflush(stdout);
-    fprintf(stderr, "%s: ", h->progname);
-    write_masked(h->rt, text, trim_traceback(text, len));
-    fputc('\n', stderr);
-    fflush(stderr);
+    write_line(h->progname, h->rt, text, len);
     return status;
 }

@@ -93,7 +93,7 @@ static void request_stop(enum stop stop)
         die();
     if (state.stop != STOP_NONE) /* the second signal */
         _exit(statuses[stop]);
-    state.stop = stop;
+    state.stop = (sig_atomic_t)stop;
     arm(GRACE_SECONDS);
     notice();
 }

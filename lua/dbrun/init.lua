@@ -1,0 +1,37 @@
+--- The whole library under one name: `local dbrun = require "dbrun"`, then `dbrun.db`, `dbrun.redis`, ...
+--- A part is loaded when it is first asked for.
+
+---@class dbrun
+---@field config table configuration from arguments, environment and .env (dbrun.config)
+---@field db table PostgreSQL (dbrun.db)
+---@field error table the error class (dbrun.error)
+---@field fs table files (dbrun.fs)
+---@field json table JSON (dbrun.json)
+---@field migrate table migrations (dbrun.migrate)
+---@field process table child processes (dbrun.process)
+---@field progress table progress lines (dbrun.progress)
+---@field redis table Redis (dbrun.redis)
+---@field seed table seeds (dbrun.seed)
+---@field stack table the private PostgreSQL and Redis (dbrun.stack)
+---@field task table tasks (dbrun.task)
+---@field tty table the terminal (dbrun.tty)
+---@field verify table checks of a project's servers (dbrun.verify)
+local M <const> = {}
+
+local PARTS <const> = {
+    config = true, db = true, error = true, fs = true, json = true, migrate = true, process = true, progress = true,
+    redis = true, seed = true, stack = true, task = true, tty = true, verify = true,
+}
+
+local meta <const> = {}
+
+function meta.__index(_, name)
+    if not PARTS[name] then
+        return nil
+    end
+    local part = require("dbrun." .. name)
+    M[name] = part
+    return part
+end
+
+return setmetatable(M, meta)

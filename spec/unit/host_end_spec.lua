@@ -1,0 +1,129 @@
+--- How programs end: by themselves, by signals, by a time limit, by os.exit, with a stdout that fails.
+
+local task <const> = require "dbrun.task"
+local run <const> = require "spec.support.command".run
+
+--- Lua that the scripts of these tests begin with.
+local PROLOGUE <const> = [[
+    local task = require "dbrun.task"
+    local function closing(fn) return setmetatable({}, { __close = fn }) end
+    local function forever() while true do end end
+]]
+
+local function script(code)
+    return { ["a.lua"] = PROLOGUE .. code }
+end
+
+describe("the end of a program", function()
+    it("comes by itself when the script and its tasks have ended", function()
+        local r = run("lua a.lua", script [[
+            task.spawn(function() task.sleep(0.05) print "last" end)
+            print "first"]])
+        assert.same({ out = "first\nlast\n", err = "", code = 0 }, r)
+    end)
+
+    it("comes at --timeout, in a wait and in a busy loop, with exit status 1", function()
+        for _, code in ipairs { "task.sleep(9)", "forever()", "repeat until pcall(error) == 1" } do
+            local r = run("lua --timeout 0.2 a.lua",
+                script("local x <close> = closing(function() print 'closed' end) " .. code))
+            assert.same({ out = "closed\n", err = "lua: the script took longer than 0.2 s (--timeout)\n", code = 1 }, r)
+        end
+    end)
+
+    it("--timeout does not disturb a script that is fast", function()
+        assert.same({ out = "done\n", err = "", code = 0 }, run [[lua --timeout 10 -e 'print "done"']])
+    end)
+
+    --- Starts the script, sends the signals one after the other once it has said that it is there.
+    local function interrupted(code, ...)
+        local kill = {}
+        for _, name in ipairs { ... } do
+            kill[#kill + 1] = ("kill -%s $pid; sleep 0.2; "):format(name)
+        end
+        return run(("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; sleep 0.05; %s wait $pid")
+            :format(table.concat(kill)), script("io.open('ready', 'w'):close() " .. code))
+    end
+
+    for name, status in pairs { INT = 130, TERM = 143 } do
+        it(("comes at SIG%s with exit status %d, and variables are closed"):format(name, status), function()
+            for _, code in ipairs { "task.sleep(9)", "forever()", "coroutine.wrap(forever)()",
+                "coroutine.wrap(function() task.sleep(9) end)()" } do
+                local r = interrupted(
+                    "local x <close> = closing(function() task.sleep(0.05) print 'closed' end) " .. code, name)
+                assert.same({ out = "closed\n", err = "lua: interrupted by SIG" .. name .. "\n", code = status }, r)
+            end
+        end)
+    end
+
+    it("ends every task when it is interrupted", function()
+        local r = interrupted([[
+            for i = 1, 3 do
+                task.spawn(function() local x <close> = closing(function() print(i) end) task.sleep(9) end)
+            end]], "INT")
+        local lines = {}
+        for line in r.out:gmatch "%d+" do
+            lines[#lines + 1] = line
+        end
+        table.sort(lines)
+        assert.same({ 130, "1", "2", "3" }, { r.code, table.unpack(lines) })
+    end)
+
+    local STUBBORN <const> = "local x <close> = closing(forever) forever()"
+
+    it("comes at once at the second signal", function()
+        local began = task.now()
+        local r = interrupted(STUBBORN, "INT", "TERM")
+        assert.equal(143, r.code)
+        assert.is_true(task.now() - began < 1.5)
+    end)
+
+    it("comes two seconds after a signal whatever the script does", function()
+        local began = task.now()
+        local r = interrupted(STUBBORN, "TERM")
+        local took = task.now() - began
+        assert.same({ out = "", err = "dbrun: interrupted by SIGTERM; it did not end within 2 s\n", code = 143 }, r)
+        assert.is_true(took > 1.9 and took < 3.5, tostring(took))
+    end)
+
+    it("os.exit(n, true) ends the other tasks too", function()
+        local r = run("lua a.lua", script [[
+            task.spawn(function() local x <close> = closing(function() print "closed" end) task.sleep(9) end)
+            task.sleep(0.01)
+            os.exit(5, true)]])
+        assert.same({ out = "closed\n", err = "", code = 5 }, r)
+        r = run("lua a.lua", script "task.spawn(function() os.exit(6, true) end) task.sleep(9)")
+        assert.same({ out = "", err = "", code = 6 }, r)
+    end)
+
+    it("has a status that is not 0 when stdout did not take everything", function()
+        for _, code in ipairs { 'print(1)', 'io.write("x")', 'io.write(("x"):rep(1e6))', 'print(1) os.exit(0)',
+            'print(1) os.exit(0, true)' } do
+            local r = run(("lua -e '%s' >/dev/full"):format(code))
+            assert.equal(1, r.code, code)
+            assert.matches("^lua: cannot write to stdout", r.err)
+            r = run(("lua -e '%s' >&-"):format(code))
+            assert.equal(1, r.code, code)
+            assert.equal("lua: cannot write to stdout: Bad file descriptor\n", r.err)
+        end
+        assert.equal(3, run("lua -e 'print(1) os.exit(3)' >/dev/full").code)
+        assert.same({ out = "", err = "", code = 0 }, run "lua -e 'x = 1' >&-")
+    end)
+
+    it("comes with a message when nobody reads stdout any more, and not by SIGPIPE", function()
+        for _, code in ipairs { "print(1)", "io.write '1\\n'", "io.stdout:write '1\\n'" } do
+            local r = run("{ lua a.lua; echo $? >code; } | head -n 1 >/dev/null; cat code",
+                script(("while true do %s end"):format(code)))
+            assert.same({ out = "1\n", err = "lua: cannot write to stdout: Broken pipe\n", code = 0 }, r)
+        end
+    end)
+
+    it("child processes get SIGPIPE as it was", function()
+        local r = run [[lua -e 'os.execute("{ yes; echo $? >&2; } | head -n 1")']]
+        assert.same({ out = "y\n", err = "141\n", code = 0 }, r)
+    end)
+
+    it("a standard descriptor that was closed is not given to a socket", function()
+        local r = run([[lua a.lua <&- >&- 2>errors; cat errors]], script "task.sleep(0.01) print 'lost'")
+        assert.same({ out = "lua: cannot write to stdout: Bad file descriptor\n", err = "", code = 0 }, r)
+    end)
+end)
