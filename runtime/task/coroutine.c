@@ -119,8 +119,10 @@ static bool is_task_level(lua_State *L, struct sched *s)
 
 static int co_yield (lua_State *L)
 {
-    if (is_task_level(L, sched_upvalue(L)))
-        return luaL_error(L, "attempt to yield from outside a coroutine");
+    if (is_task_level(L, sched_upvalue(L))) {
+        lua_pushliteral(L, "attempt to yield from outside a coroutine"); /* as lua: without a position */
+        return lua_error(L);
+    }
     return lua_yield(L, lua_gettop(L));
 }
 
