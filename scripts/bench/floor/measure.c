@@ -5,9 +5,10 @@
  *
  * One line per run goes to FILE: {"wall":s,"cpu":s,"rss_kib":n,"status":n}. A run that takes longer
  * than `-t` is killed and counts as status 124. The status of measure is that of the last run; it
- * stops at the first that fails. It is a small C program of its
- * own because a child inherits its parent's high-water mark of memory until it calls exec, and
- * because the start of a process of 4 ms cannot be timed from a shell.
+ * stops at the first that fails.
+ *
+ * It is a small C program of its own because a child inherits its parent's high-water mark of memory
+ * until it calls exec, and because the start of a process of 4 ms cannot be timed from a shell.
  */
 #include <errno.h>
 #include <signal.h>
