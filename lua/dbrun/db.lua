@@ -45,6 +45,10 @@ M.ident = params.ident
 ---@field one fun(self, sql: string, ...): table|nil the only row; an error when there are more
 ---@field value fun(self, sql: string, ...): any first column of the first row
 ---@field exec fun(self, sql: string): integer one or several statements; rows affected by the last
+---@field rows fun(self, sql: string, ...): fun(): table|nil `for row in engine:rows(...)`: one by one, with
+---back-pressure; leaving the loop early cancels the statement
+---@field columns fun(self, sql: string, ...): table<string, any[]>, integer one list for each column (NULL =
+---db.null), number of rows
 ---@field acquire fun(self): dbrun.Connection `local c <close> = engine:acquire()`
 ---@field stats fun(self): table<string, number> seconds and counts
 ---@field invalidate fun(self) all connections of now are replaced

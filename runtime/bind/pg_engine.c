@@ -263,6 +263,16 @@ static int engine_value(lua_State *L)
     return pg_statement(L, check(L), NULL, SHAPE_VALUE);
 }
 
+static int engine_columns(lua_State *L)
+{
+    return pg_statement(L, check(L), NULL, SHAPE_COLUMNS);
+}
+
+static int engine_rows(lua_State *L)
+{
+    return pg_rows(L, check(L), NULL);
+}
+
 static int engine_exec(lua_State *L)
 {
     return pg_script(L, check(L), NULL);
@@ -375,12 +385,20 @@ static int classes(lua_State *L)
 
 int bind_pg_open(lua_State *L, struct runtime *rt)
 {
-    static const luaL_Reg methods[] = {{"query", engine_query},           {"one", engine_one},
-                                       {"value", engine_value},           {"exec", engine_exec},
-                                       {"acquire", engine_acquire},       {"stats", engine_stats},
-                                       {"invalidate", engine_invalidate}, {"dispose", engine_dispose},
-                                       {"close", engine_close_method},    {"target", engine_target},
-                                       {"is_sync", engine_is_sync},       {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"query", engine_query},
+                                       {"one", engine_one},
+                                       {"value", engine_value},
+                                       {"exec", engine_exec},
+                                       {"rows", engine_rows},
+                                       {"columns", engine_columns},
+                                       {"acquire", engine_acquire},
+                                       {"stats", engine_stats},
+                                       {"invalidate", engine_invalidate},
+                                       {"dispose", engine_dispose},
+                                       {"close", engine_close_method},
+                                       {"target", engine_target},
+                                       {"is_sync", engine_is_sync},
+                                       {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__gc", engine_gc}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"engine", engine_new}, {"libpq_version", libpq_version},  {"pause", pause_blocking},
@@ -389,6 +407,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
     lua_pop(L, 1);
     pg_lease_class(L, rt);
     pg_op_classes(L, rt);
+    pg_stream_class(L, rt);
     pg_copy_class(L, rt);
     luaL_newmetatable(L, PG_PARAM_CLASS);
     lua_pushliteral(L, PG_PARAM_CLASS);

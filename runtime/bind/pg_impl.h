@@ -9,6 +9,7 @@
  * What a link does (link->use), and what ends it:
  *   LINK_FREE       in the pool, idle             a statement begins; the socket says something
  *   LINK_STATEMENT  a task waits for it           the reply; the wait is abandoned -> LINK_DRAINING
+ *   LINK_STREAM     rows are fetched one by one; the socket is read only while somebody waits for one
  *   LINK_DRAINING   cancelled: replies are thrown away and a cancel request is on its way
  *   LINK_PINGING    the pool asks whether it lives
  *   LINK_RESETTING  ROLLBACK (or DISCARD ALL) on return
@@ -57,7 +58,7 @@ struct pg_engine {
     char name[16];
 };
 
-enum pg_link_use { LINK_FREE, LINK_STATEMENT, LINK_DRAINING, LINK_PINGING, LINK_RESETTING };
+enum pg_link_use { LINK_FREE, LINK_STATEMENT, LINK_STREAM, LINK_DRAINING, LINK_PINGING, LINK_RESETTING };
 
 struct pg_link {
     struct pg_engine *engine;
@@ -65,6 +66,8 @@ struct pg_link {
     struct pg_machine m;
     struct drive_uv *io; /* NULL on the sync engine */
     struct wait *waiter;
+    struct pg_stream *stream; /* whoever iterates over its rows */
+    unsigned stream_step;     /* what the step said that woke it */
     struct sched_timer limit; /* of a ping, a drain, a reset */
     enum pg_link_use use;
     struct pg_cancel_job *cancel; /* a request under way: the link is nobody's until it is answered */
@@ -82,14 +85,15 @@ struct pg_lease {
 };
 
 /* What the caller wants to see of a result. */
-enum pg_shape { SHAPE_RESULT, SHAPE_ONE, SHAPE_VALUE, SHAPE_AFFECTED };
+enum pg_shape { SHAPE_RESULT, SHAPE_ONE, SHAPE_VALUE, SHAPE_AFFECTED, SHAPE_COLUMNS };
 
 enum pg_stage { STAGE_IDLE, STAGE_ACQUIRE, STAGE_ACQUIRED, STAGE_DRAINED, STAGE_SEND, STAGE_REPLY };
 
 struct pg_op {
     struct pg_engine *engine;
     struct pg_link *link;
-    struct pg_lease *lease; /* NULL: the statement takes and gives back a connection by itself */
+    struct pg_lease *lease;   /* NULL: the statement takes and gives back a connection by itself */
+    struct pg_stream *stream; /* on the stack: takes the connection over once the statement is sent */
     struct pool_waiter waiter;
     struct wait *wait;
     PGresult *result;
@@ -126,6 +130,10 @@ int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContex
 int pg_link_wait_drained(lua_State *L, struct pg_link *link, lua_KContext ctx, lua_KFunction k);
 /* Asks the server to cancel what runs now; whoever waits for it gets 57014. */
 void pg_link_request_cancel(struct pg_link *link);
+/* The blocking form of cancelling: returns when the connection is drained, or broken. */
+void pg_link_cancel_blocking(struct pg_link *link);
+/* Steps to the end, or to the next row, blocking. */
+enum drive_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline);
 /* Nobody waits any more: cancel, and throw away what still comes. */
 void pg_link_abandon(struct pg_link *link);
 enum pool_check pg_link_check(struct pool_slot *slot, uint64_t idle_ns);
@@ -167,12 +175,28 @@ void pg_result_columns(lua_State *L, const PGresult *r, struct pg_cached *entry)
  * (one: more than one row). */
 int pg_result_push(lua_State *L, struct runtime *rt, const PGresult *r, enum pg_shape shape);
 
+/* Pushes a row with the column names that stand on the stack from `keys` on. */
+void pg_result_push_row(lua_State *L, const PGresult *r, int keys);
+
+/* ---- pg_stream.c ---- */
+/* A row iterator that holds no connection yet. */
+struct pg_stream *pg_stream_new(lua_State *L);
+/* The statement has been sent on the link. `own`: give it back to the pool at the end. */
+void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own);
+/* The link is going to somebody else, or away. */
+void pg_stream_detach(struct pg_stream *s);
+/* Pushes what `for row in engine:rows(...)` takes: the stream stands at `index`. */
+int pg_stream_push_iterator(lua_State *L, int index);
+void pg_stream_class(lua_State *L, struct runtime *rt);
+
 /* ---- pg_op.c ---- */
 void pg_op_classes(lua_State *L, struct runtime *rt);
 /* Methods of engines and of leases: a statement with parameters ... */
 int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum pg_shape shape);
 /* ... one or several without (simple protocol) ... */
 int pg_script(lua_State *L, struct pg_engine *e, struct pg_lease *lease);
+/* ... a row iterator ... */
+int pg_rows(lua_State *L, struct pg_engine *e, struct pg_lease *lease);
 /* ... or only the checkout: returns a lease. */
 int pg_acquire(lua_State *L, struct pg_engine *e);
 

@@ -38,6 +38,18 @@ static int lease_value(lua_State *L)
     return pg_statement(L, lease->engine, lease, SHAPE_VALUE);
 }
 
+static int lease_columns(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    return pg_statement(L, lease->engine, lease, SHAPE_COLUMNS);
+}
+
+static int lease_rows(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    return pg_rows(L, lease->engine, lease);
+}
+
 static int lease_exec(lua_State *L)
 {
     struct pg_lease *lease = pg_lease_check(L);
@@ -134,6 +146,8 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"one", lease_one},
                                        {"value", lease_value},
                                        {"exec", lease_exec},
+                                       {"rows", lease_rows},
+                                       {"columns", lease_columns},
                                        {"release", lease_release},
                                        {"invalidate", lease_invalidate},
                                        {"cancel", lease_cancel},

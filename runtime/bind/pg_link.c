@@ -89,6 +89,8 @@ void pg_link_free(struct pg_link *link)
     struct pg_engine *e = link->engine;
     if (link->cancel)
         link->cancel->link = NULL;
+    if (link->stream)
+        pg_stream_detach(link->stream);
     set_background(link, false);
     sched_timer_stop(e->rt->sched, &link->limit);
     drive_uv_close(link->io);
@@ -112,19 +114,24 @@ static const struct drive_interrupt *interrupt_of(const struct pg_link *link)
     return intr->fd >= 0 ? intr : NULL;
 }
 
-/* Steps to the end of the statement, blocking. False when the deadline passed or the program stops. */
-static enum drive_status run_blocking(struct pg_link *link, uint64_t deadline)
+enum drive_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline)
 {
-    unsigned want = pg_machine_step(&link->m, 0);
-    while (want != PG_DONE) {
+    *step = pg_machine_step(&link->m, 0);
+    while (*step != PG_DONE && *step != PG_ROW) {
         unsigned ready = 0;
         enum drive_status status =
-            drive_poll(pg_machine_fd(&link->m), want, deadline, interrupt_of(link), &ready);
+            drive_poll(pg_machine_fd(&link->m), *step, deadline, interrupt_of(link), &ready);
         if (status != DRIVE_READY)
             return status;
-        want = pg_machine_step(&link->m, ready);
+        *step = pg_machine_step(&link->m, ready);
     }
     return DRIVE_READY;
+}
+
+static enum drive_status run_blocking(struct pg_link *link, uint64_t deadline)
+{
+    unsigned step;
+    return pg_link_step_blocking(link, &step, deadline);
 }
 
 static void cancel_call(void *arg)
@@ -139,7 +146,7 @@ static void cancel_drop(void *arg)
 }
 
 /* The blocking engine cancels by itself: the request, a short grace, else the connection is given up. */
-static void cancel_blocking(struct pg_link *link)
+void pg_link_cancel_blocking(struct pg_link *link)
 {
     uint64_t deadline = deadline_in(DRAIN_LIMIT);
     PGcancel *cancel = PQgetCancel(link->m.conn);
@@ -171,7 +178,7 @@ int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContex
     if (link->engine->sync) {
         enum drive_status status = run_blocking(link, deadline);
         if (status != DRIVE_READY) {
-            cancel_blocking(link);
+            pg_link_cancel_blocking(link);
             error_set(&link->m.error, status == DRIVE_INTERRUPTED ? ERROR_CANCELLED : ERROR_TIMEOUT,
                       status == DRIVE_INTERRUPTED ? "interrupted" : "the statement did not end within %g s",
                       timeout);
@@ -319,6 +326,15 @@ static void finish_reset(struct pg_link *link, bool ok)
     pool_reset_done(link->slot, ok, mono_now());
 }
 
+/* Nothing more is read until the consumer asks: the server then feels that it is slow. */
+static void wake_stream(struct pg_link *link, unsigned step)
+{
+    link->stream_step = step;
+    drive_uv_want(link->io, 0);
+    wait_wake(link->waiter);
+    link->waiter = NULL;
+}
+
 static void on_ready(void *data, unsigned events)
 {
     struct pg_link *link = data;
@@ -327,6 +343,10 @@ static void on_ready(void *data, unsigned events)
         return;
     }
     unsigned want = pg_machine_step(&link->m, events);
+    if (want == PG_ROW) {
+        wake_stream(link, want);
+        return;
+    }
     if (want != PG_DONE) {
         drive_uv_want(link->io, want);
         return;
@@ -336,6 +356,9 @@ static void on_ready(void *data, unsigned events)
     case LINK_STATEMENT:
     case LINK_DRAINING:
         settle(link);
+        break;
+    case LINK_STREAM:
+        wake_stream(link, want);
         break;
     case LINK_PINGING:
         finish_ping(link, link->m.state == PG_IDLE);
@@ -412,11 +435,13 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
     link->line = 0;
+    if (link->stream)
+        pg_stream_detach(link->stream);
     if (link->m.state == PG_BROKEN || link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT)
         return link->use == LINK_DRAINING ? POOL_RESET : POOL_BROKEN;
     if (link->use == LINK_DRAINING)
         return POOL_RESET;
-    if (link->m.state == PG_BUSY)
+    if (link->m.state == PG_BUSY || link->use == LINK_STREAM)
         return POOL_BROKEN;
     switch (link->engine->reset) {
     case PG_RESET_FULL:

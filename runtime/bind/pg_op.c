@@ -173,6 +173,19 @@ static void note_statement(struct pg_link *link, const char *sql, size_t len)
     link->statement[n] = '\0';
 }
 
+/* From here on the stream holds the connection; errors of the statement show themselves in its first
+ * row. Stack: parameters, stream, op. */
+static int hand_to_stream(lua_State *L, struct pg_op *op)
+{
+    struct pg_link *link = op->link;
+    int index = 3 + op->nparams;
+    pg_machine_stream(&link->m);
+    pg_stream_attach(op->stream, link, op->lease == NULL);
+    op->link = NULL;
+    op_clean(op);
+    return pg_stream_push_iterator(L, index);
+}
+
 static int send_statement(lua_State *L, struct pg_op *op)
 {
     struct pg_link *link = op->link;
@@ -194,6 +207,8 @@ static int send_statement(lua_State *L, struct pg_op *op)
     }
     if (!sent)
         return op_k(L, LUA_OK, (lua_KContext)op);
+    if (op->stream)
+        return hand_to_stream(L, op);
     return pg_link_wait(L, link, op->engine->command_timeout, (lua_KContext)op, op_k);
 }
 
@@ -349,9 +364,10 @@ static int enter(lua_State *L, struct pg_op *op, struct pg_engine *e, struct pg_
     if (op->link->use != LINK_FREE) {
         op->link = NULL;
         op_clean(op);
-        return bind_fail(L, e->rt, ERROR_USAGE,
-                         "this connection is running a statement of another task: a leased connection is for "
-                         "one task at a time");
+        return bind_fail(
+            L, e->rt, ERROR_USAGE,
+            "this connection is busy with another statement (of another task, or an iteration over "
+            "rows that has not ended): a leased connection does one thing at a time");
     }
     return op_k(L, LUA_OK, (lua_KContext)op);
 }
@@ -366,7 +382,8 @@ static void check_sql(lua_State *L, struct runtime *rt)
         bind_fail(L, rt, ERROR_USAGE, "the SQL holds a NUL byte");
 }
 
-int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum pg_shape shape)
+/* Checks SQL and parameters; returns the number of parameters, which stand from 3 on. */
+static int check_statement(lua_State *L, struct pg_engine *e)
 {
     struct runtime *rt = e->rt;
     check_sql(L, rt);
@@ -378,9 +395,25 @@ int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum
     pg_params_check(L, rt, 3, nparams);
     if (!e->sync)
         task_check_park(L, rt->sched);
-    struct pg_op *op = op_take(L, rt);
+    return nparams;
+}
+
+int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum pg_shape shape)
+{
+    int nparams = check_statement(L, e);
+    struct pg_op *op = op_take(L, e->rt);
     op->nparams = nparams;
     op->shape = shape;
+    return enter(L, op, e, lease);
+}
+
+int pg_rows(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
+{
+    int nparams = check_statement(L, e);
+    struct pg_stream *stream = pg_stream_new(L);
+    struct pg_op *op = op_take(L, e->rt);
+    op->nparams = nparams;
+    op->stream = stream;
     return enter(L, op, e, lease);
 }
 

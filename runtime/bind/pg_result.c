@@ -270,7 +270,9 @@ static void push_row(lua_State *L, const struct row_plan *plan, int row)
         if (PQgetisnull(plan->r, row, c))
             continue;
         lua_pushvalue(L, plan->keys + c);
-        push_value(L, plan->r, row, c, (enum pg_kind)plan->kinds[c], plan->binary);
+        enum pg_kind kind =
+            plan->kinds ? (enum pg_kind)plan->kinds[c] : pg_type_of(PQftype(plan->r, c))->kind;
+        push_value(L, plan->r, row, c, kind, plan->binary);
         lua_rawset(L, -3);
     }
 }
@@ -350,6 +352,36 @@ static int push_result(lua_State *L, const PGresult *r)
     return 1;
 }
 
+void pg_result_push_row(lua_State *L, const PGresult *r, int keys)
+{
+    struct row_plan plan = {.r = r, .ncols = PQnfields(r), .keys = keys, .kinds = NULL};
+    plan.binary = plan.ncols > 0 && PQfformat(r, 0) == 1;
+    push_row(L, &plan, 0);
+}
+
+/* {column = {values}, ...}, number of rows: NULL is db.null, so that every list is as long as that. */
+static int push_by_column(lua_State *L, const PGresult *r)
+{
+    int rows = PQntuples(r);
+    int ncols = PQnfields(r);
+    bool binary = ncols > 0 && PQfformat(r, 0) == 1;
+    lua_createtable(L, 0, ncols);
+    for (int c = 0; c < ncols; c++) {
+        enum pg_kind kind = pg_type_of(PQftype(r, c))->kind;
+        lua_createtable(L, rows, 0);
+        for (int i = 0; i < rows; i++) {
+            if (PQgetisnull(r, i, c))
+                lua_pushlightuserdata(L, NULL);
+            else
+                push_value(L, r, i, c, kind, binary);
+            lua_rawseti(L, -2, i + 1);
+        }
+        lua_setfield(L, -2, PQfname(r, c));
+    }
+    lua_pushinteger(L, rows);
+    return 2;
+}
+
 int pg_result_push(lua_State *L, struct runtime *rt, const PGresult *r, enum pg_shape shape)
 {
     struct row_plan plan;
@@ -357,6 +389,8 @@ int pg_result_push(lua_State *L, struct runtime *rt, const PGresult *r, enum pg_
     switch (shape) {
     case SHAPE_RESULT:
         return push_result(L, r);
+    case SHAPE_COLUMNS:
+        return push_by_column(L, r);
     case SHAPE_AFFECTED:
         lua_pushinteger(L, affected(r));
         return 1;

@@ -38,7 +38,7 @@ int pg_machine_fd(const struct pg_machine *m)
 /* Why libpq would not send. */
 static bool not_sent(struct pg_machine *m)
 {
-    if (PQstatus(m->conn) == CONNECTION_BAD) {
+    if (m->state == PG_BROKEN || PQstatus(m->conn) == CONNECTION_BAD) {
         m->state = PG_BROKEN;
         error_set(&m->error, ERROR_CONNECT,
                   "the connection to the server was lost before the statement was sent");
@@ -58,7 +58,7 @@ static bool begin(struct pg_machine *m)
     error_clear(&m->error);
     m->entry = NULL;
     m->skip = 0;
-    m->preparing = m->pipelined = m->flushing = m->discard = false;
+    m->preparing = m->pipelined = m->flushing = m->discard = m->streaming = false;
     if (m->state == PG_BROKEN)
         return not_sent(m);
     if (m->state != PG_IDLE) {
@@ -132,6 +132,12 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
     if (!PQsendQueryParams(m->conn, sql, p->n, p->types, p->values, p->lengths, p->formats, 0))
         return not_sent(m);
     return sent(m);
+}
+
+void pg_machine_stream(struct pg_machine *m)
+{
+    /* In a pipeline the mode belongs to the result that comes next: set when the statement's own does. */
+    m->streaming = m->pipelined || PQsetSingleRowMode(m->conn);
 }
 
 bool pg_machine_simple(struct pg_machine *m, const char *sql)
@@ -276,13 +282,18 @@ unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
             return want;
         PGresult *r = PQgetResult(m->conn);
         if (r) {
+            bool row = PQresultStatus(r) == PGRES_SINGLE_TUPLE;
             if (take_result(m, r))
                 return m->discard ? pg_machine_step(m, 0) : PG_DONE;
+            if (row && !m->discard)
+                return PG_ROW;
             continue;
         }
         if (PQstatus(m->conn) == CONNECTION_BAD || !m->pipelined)
             return finished(m);
         /* In a pipeline, NULL only separates the results of one statement from the next. */
+        if (m->streaming && m->skip == 0)
+            PQsetSingleRowMode(m->conn);
     }
 }
 

@@ -27,6 +27,7 @@
 #define PG_WANT_READ  1u
 #define PG_WANT_WRITE 2u
 #define PG_DONE       4u
+#define PG_ROW        8u /* streaming: one row is in m->result; take it, then step again */
 
 enum pg_state { PG_CLOSED, PG_IDLE, PG_BUSY, PG_COPY_IN, PG_COPY_OUT, PG_BROKEN };
 
@@ -52,6 +53,7 @@ struct pg_machine {
     bool flushing;
     bool discard;        /* nobody waits for the results any more */
     bool in_transaction; /* when the statement began */
+    bool streaming;      /* rows one by one instead of a whole result */
 };
 
 /* Takes over an established connection. `cache_limit` 0 = unnamed statements only. False when memory
@@ -64,6 +66,8 @@ int pg_machine_fd(const struct pg_machine *m);
 /* Sends one statement with parameters (extended protocol), prepared when it pays. The texts are copied
  * before it returns. False: nothing was sent, m->error says why. */
 bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p);
+/* Right after pg_machine_query said true: rows come one by one (PG_ROW). */
+void pg_machine_stream(struct pg_machine *m);
 /* Sends one or several statements without parameters (simple protocol). */
 bool pg_machine_simple(struct pg_machine *m, const char *sql);
 /* Makes the progress that is possible now. `ready`: what the socket is ready for. */
