@@ -92,6 +92,28 @@ static void skip_dollar(struct lexer *x)
     x->at = x->len;
 }
 
+/* A string goes on in the next line's quotes, under the same rules: then moves to them. */
+static bool string_goes_on(struct lexer *x)
+{
+    struct lexer y = *x;
+    bool newline = false;
+    for (;;) {
+        int c = peek(&y, 0);
+        if (c == '-' && peek(&y, 1) == '-') {
+            skip_line_comment(&y);
+        } else if (c == ' ' || (c >= '\t' && c <= '\r')) {
+            newline = newline || c == '\n' || c == '\r';
+            y.at++;
+        } else {
+            break;
+        }
+    }
+    if (!newline || peek(&y, 0) != '\'')
+        return false;
+    *x = y;
+    return true;
+}
+
 /* A word; the prefix of E'..' turns backslashes on. */
 static void skip_word(struct lexer *x)
 {
@@ -99,7 +121,9 @@ static void skip_word(struct lexer *x)
     while (continues_name(peek(x, 0)) || peek(x, 0) == '$')
         x->at++;
     if (x->at - from == 1 && (x->s[from] == 'e' || x->s[from] == 'E') && peek(x, 0) == '\'')
-        skip_quoted(x, '\'', true);
+        do
+            skip_quoted(x, '\'', true);
+        while (string_goes_on(x));
 }
 
 /* The number of a name, giving a new one its own; 0 when memory is out. */
