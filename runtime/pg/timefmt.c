@@ -6,6 +6,9 @@
 
 #define USEC_PER_S   INT64_C(1000000)
 #define USEC_PER_DAY (INT64_C(86400) * USEC_PER_S)
+/* 4714-11-24 BC and the year 294277: what PostgreSQL takes (src/include/datatype/timestamp.h). */
+#define FIRST_TIMESTAMP INT64_C(-211813488000000000)
+#define END_TIMESTAMP   INT64_C(9223371331200000000)
 
 struct civil {
     int64_t year; /* astronomical: 0 is 1 BC */
@@ -228,7 +231,9 @@ bool timefmt_parse_timestamp(const char *text, int64_t *usec)
     }
     if (*p || month < 1 || month > 12 || day < 1 || day > 31)
         return false;
+    if (year < -4713 || year > 294276) /* 64 bits of microseconds end there */
+        return false;
     int64_t days = days_from_civil(year, (int)month, (int)day);
     *usec = days * USEC_PER_DAY + (h * 3600 + m * 60 + s - zone) * USEC_PER_S + fraction;
-    return true;
+    return *usec >= FIRST_TIMESTAMP && *usec < END_TIMESTAMP;
 }
