@@ -67,7 +67,7 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
         if (!instead && !b->transaction && b->line->shared && redis_command_blocks(L, cmd, first) >= 0)
             instead = "a command that blocks would hold up all others: call it outside of the pipeline";
         if (instead)
-            return redis_refuse(L, rt, cmd->name, instead);
+            return redis_refuse(L, rt, cmd, first, instead);
     }
     struct redis_args_error wrong;
     char byte = (char)shape;

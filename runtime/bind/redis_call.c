@@ -134,10 +134,13 @@ static int send_command(lua_State *L, struct redis_handle *h, const struct redis
     return redis_park(L, &r, answered);
 }
 
-int redis_refuse(lua_State *L, struct runtime *rt, const char *name, const char *instead)
+int redis_refuse(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first,
+                 const char *instead)
 {
     struct error e = {0};
-    error_set(&e, ERROR_USAGE, "redis: %s cannot be sent on a connection that is shared or pooled", name);
+    bool sub = (cmd->flags & COMMAND_HAS_SUB) && lua_type(L, first) == LUA_TSTRING;
+    error_set(&e, ERROR_USAGE, "redis: %s%s%.40s cannot be sent on a connection that is shared or pooled",
+              cmd->name, sub ? " " : "", sub ? lua_tostring(L, first) : "");
     error_set_field(&e, ERROR_HINT, instead);
     e.outcome = OUTCOME_NOT_SENT;
     return bind_error_raise(L, rt, &e);
@@ -155,7 +158,7 @@ static int hand_over(lua_State *L, const struct redis_command *cmd, int first)
     int top = lua_gettop(L);
     luaL_checkstack(L, top + 4, "too many arguments");
     if (luaL_getmetafield(L, 1, "__blocking") == LUA_TNIL)
-        return redis_refuse(L, bind_runtime(L), cmd->name, "require \"dbrun.redis\" first");
+        return redis_refuse(L, bind_runtime(L), cmd, first, "require \"dbrun.redis\" first");
     lua_pushvalue(L, 1);
     lua_pushstring(L, cmd->name);
     for (int i = first; i <= top; i++)
@@ -170,7 +173,7 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
     const char *instead;
     struct plan plan = {redis_command_shape(L, cmd, first, &instead), h->timeout};
     if (instead)
-        return redis_refuse(L, bind_runtime(L), cmd->name, instead);
+        return redis_refuse(L, bind_runtime(L), cmd, first, instead);
     double block = redis_command_blocks(L, cmd, first);
     if (block >= 0 && h->line->shared)
         return hand_over(L, cmd, first);

@@ -89,8 +89,8 @@ void redis_line_yield(struct redis_line *l)
     if (!l->link || l->live > 0 || !redisconn_is_drained(l->link->conn))
         return;
     pool_stats(l->pool->pool, &st);
-    if (st.waiting == 0)
-        return;
+    if (st.waiting <= st.opening || st.open < st.size)
+        return; /* nobody is waiting for this one */
     struct redis_link *link = l->link;
     l->link = NULL;
     give_back(link);

@@ -66,6 +66,7 @@ void redis_batch_class(lua_State *L, struct runtime *rt);
 void redis_push_queue(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx);
 int redis_batch_new(lua_State *L); /* (handle, transaction) -> pipeline */
 /* Raises the usage error of a command that may not run there. */
-int redis_refuse(lua_State *L, struct runtime *rt, const char *name, const char *instead);
+int redis_refuse(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first,
+                 const char *instead);
 
 #endif

@@ -77,8 +77,12 @@ void redis_queue_compact(struct redis_queue *q, redis_call_fn *gone, void *data)
 void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, void *data)
 {
     q->written += n;
-    while (q->head && q->start + q->head->size <= q->written) {
+    while (q->head) {
         struct redis_call *c = q->head;
+        /* Of several commands in one call the server answers the first before it has the last. */
+        bool out = c->expect > 1 ? q->start < q->written : q->start + c->size <= q->written;
+        if (!out)
+            break;
         q->start += c->size;
         q->head = c->next;
         if (!q->head)
@@ -89,10 +93,13 @@ void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, voi
     }
     if (q->written == q->out.len) {
         forget_bytes(q);
-    } else if (q->start >= COMPACT_AT && q->start >= q->out.len / 2) {
-        buf_consume(&q->out, q->start);
-        q->written -= q->start;
-        q->start = 0;
+        return;
+    }
+    size_t done = q->start < q->written ? q->start : q->written;
+    if (done >= COMPACT_AT && done >= q->out.len / 2) {
+        buf_consume(&q->out, done);
+        q->written -= done;
+        q->start -= done;
     }
 }
 

@@ -17,8 +17,9 @@
 
 enum redis_call_state {
     REDIS_CALL_NEW,
-    REDIS_CALL_UNSENT, /* in a queue: the server has not got all of it */
-    REDIS_CALL_SENT,   /* in a connection: the server may have run it */
+    REDIS_CALL_UNSENT, /* in a queue: the server cannot have run any of it */
+    REDIS_CALL_SENT,   /* in a connection: the server may have run it. (One command: when its last
+                        * byte has left; several: when the first one has.) */
     REDIS_CALL_DONE,   /* in no list */
 };
 
@@ -36,7 +37,8 @@ struct redis_call {
 struct redis_queue {
     struct buf out;
     size_t written; /* bytes of `out` that have left */
-    size_t start;   /* where the first call begins in `out` */
+    size_t start;   /* where the first call begins in `out`; beyond `written` while several commands
+                     * of one call are on their way */
     struct redis_call *head;
     struct redis_call *tail;
     uint32_t dropped; /* calls whose bytes are to be taken out */
@@ -53,7 +55,7 @@ void redis_queue_push(struct redis_queue *q, struct redis_call *c, size_t from, 
 bool redis_queue_drop(struct redis_queue *q, struct redis_call *c);
 /* Takes out the bytes of dropped calls and hands these to `gone`. Cheap when there are none. */
 void redis_queue_compact(struct redis_queue *q, redis_call_fn *gone, void *data);
-/* `n` more bytes have left; calls `sent` for each call that has left wholly. */
+/* `n` more bytes have left; calls `sent` for each call that the server may run now. */
 void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, void *data);
 /* Appends what `from` has not wholly sent to `to`. False: no memory, both are as they were. */
 bool redis_queue_move(struct redis_queue *to, struct redis_queue *from);

@@ -424,6 +424,37 @@ static void test_full_socket(void)
     close_world(&w);
 }
 
+/* The server answers the first commands of a pipeline before it has got the last ones. */
+static void test_early_replies(void)
+{
+    enum { COMMANDS = 100000 };
+    struct world w = open_world();
+    struct redis_call c;
+    static char drain[1 << 20];
+    redisconn_listen(w.conn, &events, &w);
+    ask(&w, &c, COMMANDS);
+    CHECK_EQ(redisconn_step(w.conn, 0), REDIS_IO_READ | REDIS_IO_WRITE);
+    CHECK_EQ(c.state, REDIS_CALL_SENT);
+    CHECK(!redis_queue_drop(redisconn_queue(w.conn), &c));
+    c.dropped = false;
+    uint32_t answered = 0;
+    unsigned got = REDIS_IO_WRITE;
+    size_t bytes = 0;
+    while (!(got & (REDISCONN_DONE | REDISCONN_BROKEN))) {
+        ssize_t n = read(w.server, drain, sizeof drain);
+        bytes += n > 0 ? (size_t)n : 0;
+        for (; answered < bytes / 14 && answered < COMMANDS; answered++)
+            if (write(w.server, ":1\r\n", 4) != 4)
+                break;
+        got = redisconn_step(w.conn, REDIS_IO_READ | REDIS_IO_WRITE);
+    }
+    CHECK(got & REDISCONN_DONE);
+    CHECK_EQ(w.done, 1);
+    CHECK_EQ(answered, COMMANDS);
+    resp_reply_clear(&c.reply);
+    close_world(&w);
+}
+
 /* Random bytes made of RESP's own pieces: never a crash, and every call comes back exactly once. */
 static void test_fuzz(void)
 {
@@ -477,6 +508,7 @@ int main(void)
     TEST("a connection that the server closed is not idle", test_closed_is_not_idle);
     TEST("a dropped call swallows its own reply and no other", test_tombstone);
     TEST("a full socket asks for writability and loses nothing", test_full_socket);
+    TEST("a pipeline may be answered while it is still being sent", test_early_replies);
     TEST("whatever the server says, each call comes back once", test_fuzz);
     redis_target_unref(target);
     return check_end("redis_machine");

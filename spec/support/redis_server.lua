@@ -1,0 +1,111 @@
+--- A Redis server of a spec's own: started when it is asked for, in a folder of its own, gone at the end.
+---
+---     local server = redis_server.start { args = { "--maxmemory", "10mb" } }
+---     server.url, server:cli(...), server:stop(), server:restart()
+local fs = require "dbrun.fs"
+local process = require "dbrun.process"
+local task = require "dbrun.task"
+
+local M = {}
+
+---@class spec.RedisServer
+---@field dir string
+---@field socket string
+---@field url string over the unix socket
+---@field port? integer with `tcp`
+---@field child dbrun.process.Child
+local Server = {}
+Server.__index = Server
+
+local function wait_until(seconds, fn)
+    local deadline <const> = task.now() + seconds
+    repeat
+        if fn() then
+            return true
+        end
+        task.sleep(0.01)
+    until task.now() > deadline
+    return false
+end
+M.wait_until = wait_until
+
+function Server:log()
+    return fs.exists(self.dir .. "/log") and fs.read(self.dir .. "/log") or ""
+end
+
+---What redis-cli says to a command, for looking at the server from outside.
+function Server:cli(...)
+    return process.run({ "redis-cli", "-s", self.socket, ... }).stdout
+end
+
+function Server:launch()
+    local argv = {
+        "redis-server", "--port", self.port and tostring(self.port) or "0", "--unixsocket", self.socket, "--dir",
+        self.dir, "--save", "", "--appendonly", "no", "--daemonize", "no", "--bind", "127.0.0.1",
+        "--enable-debug-command", "yes", "--maxclients", "500",
+    }
+    table.move(self.args, 1, #self.args, #argv + 1, argv)
+    argv.stdout, argv.stderr, argv.pdeathsig = self.dir .. "/log", "stdout", "KILL"
+    self.child = process.start(argv)
+    return wait_until(5, function()
+        return not self.child:running() or self:log():find "Ready to accept connections"
+            or self:cli("ping"):find "%u"
+    end) and self.child:running()
+end
+
+---Stops the server the hard way, as a crash would.
+function Server:kill()
+    self.child:kill "KILL"
+    self.child:wait(5)
+end
+
+---Starts it again, on the same socket and port.
+function Server:restart()
+    if self.child:running() then
+        self:kill()
+    end
+    assert(self:launch(), "redis-server did not start again: " .. self:log())
+end
+
+function Server:freeze()
+    self.child:kill "STOP"
+end
+
+function Server:thaw()
+    self.child:kill "CONT"
+end
+
+function Server:stop()
+    self.child:kill "CONT"
+    self:kill()
+    self.child:close()
+    fs.rmtree(self.dir)
+end
+
+---@param opts? {args: string[]?, tcp: boolean?, prepare: fun(dir: string)?}
+---@return spec.RedisServer
+function M.start(opts)
+    opts = opts or {}
+    local dir <const> = fs.mkdtemp(fs.join(fs.tempdir(), "dbrun-redis-"))
+    if opts.prepare then
+        opts.prepare(dir)
+    end
+    for _ = 1, 10 do
+        local port <const> = opts.tcp and math.random(20000, 32000) or nil
+        local args = {}
+        for i, text in ipairs(opts.args or {}) do
+            args[i] = text:gsub("DIR", dir):gsub("PORT", tostring(math.random(32001, 45000)))
+        end
+        local self = setmetatable({
+            dir = dir, socket = dir .. "/redis.sock", port = port, args = args,
+            url = "unix://" .. dir .. "/redis.sock",
+        }, Server)
+        if self:launch() then
+            return self
+        end
+        self.child:close()
+    end
+    error("redis-server does not start: " .. fs.read(dir .. "/log"))
+end
+
+return M
