@@ -1,0 +1,55 @@
+--- Finds the examples of a Markdown file that say they can be run: a fenced block of `lua` or `sh` behind a line
+--- `<!-- run -->`. The fenced block of `text` that follows it, before any other block, is what it prints.
+local M = {}
+
+---@class spec.Example
+---@field language "lua"|"sh"
+---@field code string
+---@field line integer where the block begins
+---@field output string|nil
+
+---@param text string of the Markdown file
+---@return spec.Example[]
+function M.examples(text)
+    local list, number = {}, 0
+    local marked, block, last = false, nil, nil
+    for line in (text .. "\n"):gmatch "(.-)\n" do
+        number = number + 1
+        local fence = line:match "^```(%a*)"
+        if block and fence then
+            local code = table.concat(block.lines, "\n")
+            if block.marked then
+                last = { language = block.language, code = code, line = block.line }
+                list[#list + 1] = last
+            else
+                if last and block.language == "text" then
+                    last.output = code
+                end
+                last = nil
+            end
+            block, marked = nil, false
+        elseif block then
+            block.lines[#block.lines + 1] = line
+        elseif fence then
+            block = { language = fence, marked = marked, line = number, lines = {} }
+        elseif line:find "%S" then
+            marked = line == "<!-- run -->"
+        end
+    end
+    assert(not block, "a block is never closed")
+    return list
+end
+
+---Does what was printed fit what is written? `...` stands for any text; white space at line ends does not count.
+---@param printed string
+---@param written string
+---@return boolean
+function M.fits(printed, written)
+    local function tidy(text)
+        return (text:gsub("[ \t]+\n", "\n"):gsub("%s+$", ""))
+    end
+    local pattern = tidy(written):gsub("%p", "%%%0"):gsub("%%%.%%%.%%%.", ".-")
+    return tidy(printed):find("^" .. pattern .. "$") ~= nil
+end
+
+return M
