@@ -1,0 +1,166 @@
+--- The support that other specs stand on: real servers and peers that misbehave.
+local daemon = require "dbrun.stack.daemon"
+local db = require "dbrun.db"
+local errors = require "dbrun.error"
+local fake = require "spec.support.fake"
+local fs = require "dbrun.fs"
+local process = require "dbrun.process"
+local redis = require "dbrun.redis"
+local servers = require "spec.support.servers"
+local task = require "dbrun.task"
+
+local function engine(url, opts)
+    local e = db.engine { url = url, size = 1, overflow = 0, connect_timeout = opts and opts.connect_timeout or 5,
+        timeout = 10, command_timeout = opts and opts.command_timeout or 5 }
+    finally(function() e:close() end)
+    return e
+end
+
+describe("servers for specs", function()
+    it("give a fresh empty database to everybody who asks", function()
+        local a, b = servers.database(), servers.database()
+        assert.are_not.equal(a, b)
+        local e = engine(a)
+        e:exec("create table t (x int)")
+        assert.are.equal(0, engine(b):value("select count(*) from pg_tables where tablename = 't'"))
+    end)
+
+    it("give an empty Redis database number to everybody who asks", function()
+        local a, b = redis.client { url = servers.redis_db() }, redis.client { url = servers.redis_db() }
+        finally(function() a:close() b:close() end)
+        a:set("k", "v")
+        assert.is_nil(b:get("k"))
+        assert.are.equal("v", a:get("k"))
+    end)
+
+    it("start a PostgreSQL with the settings asked for, over TCP too", function()
+        local pg <close> = servers.postgres { settings = { max_connections = 7 }, tcp = true }
+        assert.are.equal("7", pg:psql("show max_connections"))
+        assert.are.equal("7", engine(pg:address { tcp = true }):value("show max_connections"))
+    end)
+
+    it("ask for a password where pg_hba.conf says so", function()
+        local pg <close> = servers.postgres { hba = "local all dbrun trust\nlocal all all scram-sha-256" }
+        pg:psql("create role app login password 'p@ss:/%#'")
+        assert.are.equal("app", engine(pg:address { user = "app", password = "p@ss:/%#" }):value("select current_user"))
+    end)
+
+    it("come back after kill -9 and after an immediate stop", function()
+        local pg <close> = servers.postgres()
+        pg:psql("create table t as select 1 as x")
+        pg:kill("KILL")
+        assert.is_nil(pg.pid)
+        pg:start()
+        assert.are.equal("1", pg:psql("select x from t"))
+        pg:restart("immediate")
+        assert.are.equal("1", pg:psql("select x from t"))
+    end)
+
+    it("say what the server said when it cannot start", function()
+        local ok, e = pcall(servers.postgres, { settings = { no_such_setting = 1 } })
+        assert.is_false(ok)
+        assert.matches("no_such_setting", e.detail)
+    end)
+
+    it("start a Redis with the configuration asked for", function()
+        local r <close> = servers.redis { config = { maxclients = 17 } }
+        assert.matches("17", r:cli("config", "get", "maxclients"))
+    end)
+
+    it("end with their process, even when that is killed", function()
+        local script = os.tmpname()
+        fs.write(script, [[
+            local s = require "spec.support.servers"
+            io.write(s.postgres().data, "\n", s.redis().data, "\n", "ready\n")
+            io.flush()
+            require("dbrun.task").sleep(60)
+        ]])
+        finally(function() fs.unlink(script) end)
+        local child <close> = process.start {
+            require("dbrun.core").options.program, script, stdout = "capture",
+        }
+        local pg, r = child:read_line(30), child:read_line(10)
+        assert.are.equal("ready", child:read_line(10))
+        child:kill("KILL")
+        assert.is_truthy(daemon.poll(10, function()
+            return #daemon.processes("postgres", pg) == 0 and #daemon.processes("redis-server", r) == 0
+        end))
+        assert.is_true(fs.exists(pg), "nobody was there to remove it")
+        local again = process.run { require("dbrun.core").options.program, "-e",
+            'require("spec.support.servers.folder").run()' }
+        assert.are.equal("", again.stderr)
+        assert.is_false(fs.exists(pg), "the next run sweeps it")
+    end)
+end)
+
+describe("a proxy", function()
+    it("passes statements on, and tells how much it passed", function()
+        local pg = servers.shared_postgres()
+        local proxy <close> = fake.proxy { to = pg }
+        local e = engine(proxy:address_of(pg))
+        assert.are.equal(("x"):rep(300000), e:value("select repeat('x', 300000)"))
+        local stats = proxy:stats()
+        assert.are.equal(1, stats.connections)
+        assert.is_true(stats.down > 300000)
+    end)
+
+    it("delays what the server says", function()
+        local pg = servers.shared_postgres()
+        local proxy <close> = fake.proxy { to = pg }
+        local e = engine(proxy:address_of(pg))
+        e:value("select 1")
+        proxy:delay("down", 0.2)
+        local t = task.now()
+        e:value("select 1")
+        assert.is_true(task.now() - t >= 0.2)
+    end)
+
+    it("loses a reply after the server has done the work", function()
+        local pg = servers.shared_postgres()
+        local proxy <close> = fake.proxy { to = pg }
+        pg:psql("create table lost (x int)")
+        local e = engine(proxy:address_of(pg))
+        e:value("select 1")
+        proxy:cut("down", 0)
+        assert.has_error(function() e:exec("insert into lost values (1)") end)
+        assert.are.equal("1", pg:psql("select count(*) from lost"))
+    end)
+
+    it("becomes a black hole", function()
+        local pg = servers.shared_postgres()
+        local proxy <close> = fake.proxy { to = pg }
+        local e = engine(proxy:address_of(pg), { command_timeout = 0.3 })
+        e:value("select 1")
+        proxy:hold("down")
+        local ok, problem = pcall(e.value, e, "select 1")
+        assert.is_false(ok)
+        assert.is_true(errors.is(problem, "timeout"), tostring(problem))
+    end)
+end)
+
+describe("a fake server", function()
+    it("accepts and says nothing", function()
+        local mute <close> = fake.mute()
+        local e = engine("postgresql://x@/x?host=" .. mute.dir:gsub("/", "%%2F"), { connect_timeout = 1 })
+        local t = task.now()
+        local ok, problem = pcall(e.value, e, "select 1")
+        assert.is_false(ok)
+        assert.is_true(errors.is(problem, "timeout") or errors.is(problem, "connect"), tostring(problem))
+        assert.is_true(task.now() - t < 1.5)
+    end)
+
+    it("answers what it was told to", function()
+        local said <close> = fake.say { "+PONG\r\n", tcp = true }
+        local heard = process.run { "redis-cli", "-p", said.port, "ping", timeout = 10 }
+        assert.are.equal("PONG\n", heard.stdout)
+    end)
+
+    it("talks garbage", function()
+        local noise <close> = fake.garbage { seed = 7, tcp = true }
+        local r = redis.client { url = ("redis://127.0.0.1:%d/0"):format(noise.port), command_timeout = 2 }
+        finally(function() r:close() end)
+        local ok, problem = pcall(r.call, r, "PING")
+        assert.is_false(ok)
+        assert.is_true(errors.is(problem), tostring(problem))
+    end)
+end)
