@@ -52,5 +52,9 @@ enum drive_status drive_poll(int fd, unsigned interest, uint64_t deadline, const
 bool drive_poll_readable(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
-    return poll(&p, 1, 0) != 0;
+    int n;
+    do /* a signal interrupts even a look */
+        n = poll(&p, 1, 0);
+    while (n < 0 && errno == EINTR);
+    return n != 0;
 }

@@ -13,8 +13,12 @@ static void on_poll(uv_poll_t *poll, int status, int events)
 {
     struct drive_uv *d = (struct drive_uv *)poll;
     unsigned ready = 0;
-    if (status < 0) /* the next read or write reports what it is */
+    if (status < 0) {
+        /* The next read or write reports what it is. libuv has stopped watching, but what came before
+         * the error may take several reads: the next drive_uv_want must watch again. */
         ready = IO_READ | IO_WRITE;
+        d->interest = 0;
+    }
     if (events & (UV_READABLE | UV_DISCONNECT))
         ready |= IO_READ;
     if (events & UV_WRITABLE)

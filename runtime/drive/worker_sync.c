@@ -32,15 +32,17 @@ static void unref_locked(struct call *c)
 static void *call_main(void *p)
 {
     struct call *c = p;
-    c->work(c->arg);
+    void (*drop)(void *arg) = c->drop;
+    void *arg = c->arg;
+    c->work(arg);
     pthread_mutex_lock(&c->lock);
     c->done = true;
     bool abandoned = c->abandoned;
     if (!abandoned)
         eventfd_write(c->fd, 1);
-    unref_locked(c);
+    unref_locked(c); /* `c` may be gone: the caller that gave up has let go of it already */
     if (abandoned)
-        c->drop(c->arg);
+        drop(arg);
     return NULL;
 }
 

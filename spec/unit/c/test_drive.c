@@ -1,0 +1,363 @@
+/* The drivers: blocking waits, the loop's watchers, work on threads of its own. */
+#include "base/deadline.h"
+#include "check.h"
+#include "drive/drive_poll.h"
+#include "drive/drive_uv.h"
+#include "drive/worker.h"
+#include "drive/worker_sync.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+/* ---- drive_poll ---- */
+
+static void test_poll_ready(void)
+{
+    int fd[2];
+    unsigned ready = 0;
+    CHECK(pipe(fd) == 0);
+    CHECK_EQ(drive_poll(fd[0], IO_READ, mono_now(), NULL, &ready), DRIVE_TIMEOUT);
+    CHECK_EQ(drive_poll(fd[1], IO_WRITE, DEADLINE_NEVER, NULL, &ready), DRIVE_READY);
+    CHECK_EQ(ready, IO_WRITE);
+    CHECK(write(fd[1], "x", 1) == 1);
+    CHECK_EQ(drive_poll(fd[0], IO_READ, DEADLINE_NEVER, NULL, &ready), DRIVE_READY);
+    CHECK_EQ(ready, IO_READ);
+    close(fd[1]);
+    close(fd[0]);
+}
+
+static void test_poll_deadline(void)
+{
+    int fd[2];
+    unsigned ready;
+    CHECK(pipe(fd) == 0);
+    uint64_t begin = mono_now();
+    CHECK_EQ(drive_poll(fd[0], IO_READ, begin + 30 * NS_PER_MS, NULL, &ready), DRIVE_TIMEOUT);
+    CHECK(mono_now() >= begin + 30 * NS_PER_MS);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+static void on_alarm(int sig)
+{
+    (void)sig;
+}
+
+/* Signals all the time, as a busy terminal or many children make them. */
+static void storm(bool on)
+{
+    struct itimerval often = {{0, on ? 200 : 0}, {0, on ? 200 : 0}};
+    struct sigaction sa = {.sa_handler = on ? on_alarm : SIG_IGN};
+    sigaction(SIGALRM, &sa, NULL);
+    setitimer(ITIMER_REAL, &often, NULL);
+}
+
+static void test_poll_signals(void)
+{
+    int fd[2];
+    unsigned ready;
+    CHECK(pipe(fd) == 0);
+    storm(true);
+    uint64_t begin = mono_now();
+    CHECK_EQ(drive_poll(fd[0], IO_READ, begin + 30 * NS_PER_MS, NULL, &ready), DRIVE_TIMEOUT);
+    CHECK(mono_now() >= begin + 30 * NS_PER_MS);
+    /* A look that a signal interrupts has not seen anything. */
+    int seen = 0;
+    for (uint64_t until = mono_now() + 100 * NS_PER_MS; mono_now() < until;)
+        seen += drive_poll_readable(fd[0]);
+    CHECK_EQ(seen, 0);
+    storm(false);
+    close(fd[1]);
+    CHECK(drive_poll_readable(fd[0])); /* the other end is gone */
+    close(fd[0]);
+}
+
+static bool yes(void *data)
+{
+    ++*(int *)data;
+    return true;
+}
+
+static bool no(void *data)
+{
+    ++*(int *)data;
+    return false;
+}
+
+static void test_poll_interrupt(void)
+{
+    int fd[2];
+    int stop[2];
+    int asked = 0;
+    unsigned ready;
+    CHECK(pipe(fd) == 0 && pipe(stop) == 0);
+    CHECK(write(stop[1], "x", 1) == 1);
+    struct drive_interrupt intr = {stop[0], yes, &asked};
+    CHECK_EQ(drive_poll(fd[0], IO_READ, DEADLINE_NEVER, &intr, &ready), DRIVE_INTERRUPTED);
+    /* Readable for good, and nothing to stop for: waits on, and does not spin. */
+    intr.check = no;
+    asked = 0;
+    CHECK_EQ(drive_poll(fd[0], IO_READ, mono_now() + 30 * NS_PER_MS, &intr, &ready), DRIVE_TIMEOUT);
+    CHECK(asked < 10);
+    for (int i = 0; i < 2; i++) {
+        close(fd[i]);
+        close(stop[i]);
+    }
+}
+
+/* ---- drive_uv ---- */
+
+struct watch {
+    struct drive_uv *d;
+    int calls;
+    unsigned events;
+    bool close_inside;
+};
+
+static void on_ready(void *data, unsigned events)
+{
+    struct watch *w = data;
+    w->calls++;
+    w->events |= events;
+    if (w->close_inside) {
+        drive_uv_close(w->d);
+        w->d = NULL;
+    }
+}
+
+static void turn(uv_loop_t *loop)
+{
+    uv_run(loop, UV_RUN_NOWAIT);
+}
+
+static void test_uv_interest(void)
+{
+    uv_loop_t loop;
+    int fd[2];
+    struct watch w = {0};
+    CHECK(uv_loop_init(&loop) == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd) == 0);
+    w.d = drive_uv_open(&loop, fd[0], on_ready, &w);
+    if (!CHECK(w.d != NULL))
+        return;
+    drive_uv_want(w.d, IO_READ);
+    turn(&loop);
+    CHECK_EQ(w.calls, 0);
+    CHECK(write(fd[1], "x", 1) == 1);
+    turn(&loop);
+    CHECK_EQ(w.events, IO_READ);
+    drive_uv_want(w.d, 0); /* back-pressure: not told again */
+    w.calls = 0;
+    turn(&loop);
+    CHECK_EQ(w.calls, 0);
+    drive_uv_want(w.d, IO_READ | IO_WRITE);
+    turn(&loop);
+    CHECK_EQ(w.events, IO_READ | IO_WRITE);
+    w.close_inside = true;
+    turn(&loop);
+    CHECK(w.d == NULL);
+    turn(&loop);
+    CHECK_EQ(uv_loop_close(&loop), 0);
+    drive_uv_close(NULL);
+    close(fd[0]);
+    close(fd[1]);
+}
+
+/* A TCP connection on which the peer first sent something and then reset it. */
+static int reset_connection(void)
+{
+    struct sockaddr_in addr = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    socklen_t len = sizeof addr;
+    struct linger hard = {1, 0};
+    int server = socket(AF_INET, SOCK_STREAM, 0);
+    int client = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(bind(server, (struct sockaddr *)&addr, len) == 0 && listen(server, 1) == 0);
+    CHECK(getsockname(server, (struct sockaddr *)&addr, &len) == 0);
+    CHECK(connect(client, (struct sockaddr *)&addr, len) == 0);
+    int peer = accept(server, NULL, NULL);
+    CHECK(write(peer, "some bytes", 10) == 10);
+    setsockopt(peer, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    close(peer);
+    close(server);
+    return client;
+}
+
+/* The error comes together with the last bytes; who reads them piece by piece must be told again. */
+static void test_uv_reset(void)
+{
+    uv_loop_t loop;
+    struct watch w = {0};
+    int fd = reset_connection();
+    char c;
+    CHECK(uv_loop_init(&loop) == 0);
+    w.d = drive_uv_open(&loop, fd, on_ready, &w);
+    if (!CHECK(w.d != NULL))
+        return;
+    for (int i = 0; i < 20; i++) {
+        drive_uv_want(w.d, IO_READ); /* as a machine's step does */
+        w.calls = 0;
+        turn(&loop);
+        if (!CHECK_EQ(w.calls, 1))
+            break;
+        ssize_t n = read(fd, &c, 1);
+        if (n < 0) /* the error itself */
+            break;
+    }
+    drive_uv_close(w.d);
+    turn(&loop);
+    CHECK_EQ(uv_loop_close(&loop), 0);
+    close(fd);
+}
+
+/* ---- workers ---- */
+
+struct task_job {
+    struct job job; /* first */
+    atomic_int *worked, *dropped;
+    int *done;
+    int ms;
+};
+
+static void job_work(struct job *j)
+{
+    struct task_job *t = (struct task_job *)j;
+    usleep((useconds_t)t->ms * 1000);
+    atomic_fetch_add(t->worked, 1);
+}
+
+static void job_done(struct job *j)
+{
+    struct task_job *t = (struct task_job *)j;
+    ++*t->done;
+    free(t);
+}
+
+static void job_drop(struct job *j)
+{
+    struct task_job *t = (struct task_job *)j;
+    atomic_int *dropped = t->dropped;
+    free(t);
+    atomic_fetch_add(dropped, 1);
+}
+
+static atomic_int worked, dropped;
+static int done;
+
+static bool start_job(struct workers *w, int ms)
+{
+    struct task_job *t = calloc(1, sizeof *t);
+    if (!t)
+        abort();
+    *t = (struct task_job){
+        {.work = job_work, .done = job_done, .drop = job_drop}, &worked, &dropped, &done, ms};
+    return workers_run(w, &t->job);
+}
+
+static void test_workers(void)
+{
+    uv_loop_t loop;
+    CHECK(uv_loop_init(&loop) == 0);
+    struct workers *w = workers_new(&loop);
+    worked = dropped = done = 0;
+    CHECK(!uv_loop_alive(&loop)); /* idle workers keep no program alive */
+    for (int i = 0; i < 10; i++)
+        CHECK(start_job(w, i % 3));
+    CHECK(uv_loop_alive(&loop));
+    uv_run(&loop, UV_RUN_DEFAULT); /* ends by itself */
+    CHECK_EQ(done, 10);
+    CHECK_EQ(worked, 10);
+    CHECK_EQ(dropped, 0);
+    workers_close(w);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_EQ(uv_loop_close(&loop), 0);
+}
+
+static void await_count(atomic_int *counter, int n)
+{
+    for (int i = 0; i < 2000 && atomic_load(counter) < n; i++)
+        usleep(1000);
+    CHECK_EQ(atomic_load(counter), n);
+}
+
+/* Stuck and finished jobs alike; the end of the program waits for neither. */
+static void test_workers_close(void)
+{
+    uv_loop_t loop;
+    CHECK(uv_loop_init(&loop) == 0);
+    struct workers *w = workers_new(&loop);
+    worked = dropped = done = 0;
+    for (int i = 0; i < 4; i++)
+        CHECK(start_job(w, 0) && start_job(w, 100));
+    await_count(&worked, 4);
+    uint64_t begin = mono_now();
+    workers_close(w);
+    uv_run(&loop, UV_RUN_DEFAULT);
+    CHECK_EQ(uv_loop_close(&loop), 0);
+    CHECK(mono_now() - begin < 80 * NS_PER_MS);
+    await_count(&dropped, 8);
+    CHECK_EQ(done, 0);
+}
+
+/* ---- worker_call ---- */
+
+static void call_work(void *arg)
+{
+    usleep((useconds_t) * (int *)arg * 1000);
+    atomic_fetch_add(&worked, 1);
+}
+
+static void call_drop(void *arg)
+{
+    free(arg);
+    atomic_fetch_add(&dropped, 1);
+}
+
+static int *call_arg(int ms)
+{
+    int *arg = malloc(sizeof *arg);
+    if (!arg)
+        abort();
+    *arg = ms;
+    return arg;
+}
+
+static void test_call(void)
+{
+    int *arg = call_arg(5);
+    worked = dropped = 0;
+    CHECK_EQ(worker_call(call_work, call_drop, arg, DEADLINE_NEVER, NULL), DRIVE_READY);
+    CHECK_EQ(worked, 1);
+    CHECK_EQ(dropped, 0);
+    free(arg);
+}
+
+static void test_call_too_long(void)
+{
+    worked = dropped = 0;
+    for (int i = 0; i < 20; i++)
+        CHECK_EQ(worker_call(call_work, call_drop, call_arg(40), mono_now() + 2 * NS_PER_MS, NULL),
+                 DRIVE_TIMEOUT);
+    await_count(&dropped, 20); /* each result is thrown away when it comes */
+    CHECK_EQ(worked, 20);
+}
+
+int main(void)
+{
+    TEST("a blocking wait tells what is ready", test_poll_ready);
+    TEST("a blocking wait never ends too early", test_poll_deadline);
+    TEST("signals neither shorten a wait nor make a socket look readable", test_poll_signals);
+    TEST("an interrupt ends a wait when there is something to stop for", test_poll_interrupt);
+    TEST("a watcher tells what was asked for, and can be closed from inside", test_uv_interest);
+    TEST("after a reset the last bytes and the error are still told", test_uv_reset);
+    TEST("work runs on threads and comes back to the loop", test_workers);
+    TEST("closing waits for no work; its results are dropped", test_workers_close);
+    TEST("a blocking call comes back when the work is done", test_call);
+    TEST("a blocking call that takes too long is dropped when it ends", test_call_too_long);
+    return check_end("drive");
+}
