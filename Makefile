@@ -210,7 +210,7 @@ SHAREDIR = $(DESTDIR)$(PREFIX)/share/dbrun
 MANDIR   = $(DESTDIR)$(PREFIX)/share/man/man1
 
 # Left out of what is installed: the project's own samples and benchmarks.
-SCRIPTS = $(wildcard scripts/*.lua)
+SCRIPTS = $(filter-out scripts/expect.lua,$(wildcard scripts/*.lua))
 
 install: all
 	install -d '$(BINDIR)' '$(SHAREDIR)/scripts' '$(SHAREDIR)/lua' '$(MANDIR)'

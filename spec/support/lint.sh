@@ -4,8 +4,8 @@ set -u
 failed=0
 INCDIRS="-Iruntime -isystem ${LUA_INCDIR:-/usr/include/lua5.4} -isystem ${PQ_INCDIR:-/usr/include/postgresql}"
 WARN="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion -Werror"
-C_FILES=$(find runtime spec/unit/c scripts -name '*.c' 2>/dev/null | sort)
-H_FILES=$(find runtime spec/unit/c -name '*.h' 2>/dev/null | sort)
+C_FILES=$(find runtime spec scripts -name '*.c' 2>/dev/null | sort)
+H_FILES=$(find runtime spec scripts -name '*.h' 2>/dev/null | sort)
 
 check() { # check NAME COMMAND...
     name=$1
