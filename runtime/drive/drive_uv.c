@@ -7,7 +7,21 @@ struct drive_uv {
     void (*ready)(void *data, unsigned events);
     void *data;
     unsigned interest;
+    bool stopped; /* libuv watches no more, although there is an interest */
 };
+
+static void on_poll(uv_poll_t *poll, int status, int events);
+
+static void watch(struct drive_uv *d)
+{
+    int events = 0;
+    if (d->interest & IO_READ)
+        events |= UV_READABLE;
+    if (d->interest & IO_WRITE)
+        events |= UV_WRITABLE;
+    d->stopped = false;
+    uv_poll_start(&d->poll, events, on_poll);
+}
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
@@ -15,15 +29,17 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     unsigned ready = 0;
     if (status < 0) {
         /* The next read or write reports what it is. libuv has stopped watching, but what came before
-         * the error may take several reads: the next drive_uv_want must watch again. */
+         * the error may take several reads. */
         ready = IO_READ | IO_WRITE;
-        d->interest = 0;
+        d->stopped = true;
     }
     if (events & (UV_READABLE | UV_DISCONNECT))
         ready |= IO_READ;
     if (events & UV_WRITABLE)
         ready |= IO_WRITE;
     d->ready(d->data, ready);
+    if (d->stopped && d->interest && !uv_is_closing((uv_handle_t *)poll)) /* its block outlives this */
+        watch(d);
 }
 
 struct drive_uv *drive_uv_open(uv_loop_t *loop, int fd, void (*ready)(void *data, unsigned events),
@@ -46,16 +62,10 @@ void drive_uv_want(struct drive_uv *d, unsigned interest)
     if (d->interest == interest)
         return;
     d->interest = interest;
-    if (!interest) {
+    if (interest)
+        watch(d);
+    else
         uv_poll_stop(&d->poll);
-        return;
-    }
-    int events = 0;
-    if (interest & IO_READ)
-        events |= UV_READABLE;
-    if (interest & IO_WRITE)
-        events |= UV_WRITABLE;
-    uv_poll_start(&d->poll, events, on_poll);
 }
 
 static void closed(uv_handle_t *h)
