@@ -1,25 +1,27 @@
 --- Finds the examples of a Markdown file that say they can be run: a fenced block of `lua` or `sh` behind a line
---- `<!-- run -->`. The fenced block of `text` that follows it, before any other block, is what it prints.
+--- `<!-- run -->` (`<!-- run, exit 1 -->` where it is to fail). The fenced block of `text` that follows it, before
+--- any other block, is what it prints.
 local M = {}
 
 ---@class spec.Example
 ---@field language "lua"|"sh"
 ---@field code string
 ---@field line integer where the block begins
+---@field status integer exit status
 ---@field output string|nil
 
 ---@param text string of the Markdown file
 ---@return spec.Example[]
 function M.examples(text)
     local list, number = {}, 0
-    local marked, block, last = false, nil, nil
+    local marked, block, last -- marked: the exit status of the block that comes next, when it is to be run
     for line in (text .. "\n"):gmatch "(.-)\n" do
         number = number + 1
         local fence = line:match "^```(%a*)"
         if block and fence then
             local code = table.concat(block.lines, "\n")
             if block.marked then
-                last = { language = block.language, code = code, line = block.line }
+                last = { language = block.language, code = code, line = block.line, status = block.marked }
                 list[#list + 1] = last
             else
                 if last and block.language == "text" then
@@ -27,13 +29,14 @@ function M.examples(text)
                 end
                 last = nil
             end
-            block, marked = nil, false
+            block, marked = nil, nil
         elseif block then
             block.lines[#block.lines + 1] = line
         elseif fence then
             block = { language = fence, marked = marked, line = number, lines = {} }
         elseif line:find "%S" then
-            marked = line == "<!-- run -->"
+            local status = line:match "^<!%-%- run(.*) %-%->$"
+            marked = status and (status == "" and 0 or assert(math.tointeger(status:match "^, exit (%d+)$"), line))
         end
     end
     assert(not block, "a block is never closed")
