@@ -42,7 +42,7 @@ describe("the README", function()
     end)
     after_each(function()
         if fs.exists(folder .. "/.dbrun") then -- an example that failed may have left its servers running
-            process.run { program, "stack", "reset", "--force", cwd = folder, timeout = 60, stdout = "/dev/null" }
+            process.run { program, "stack", "reset", "--force", cwd = folder, timeout = 60 }
         end
         fs.rmtree(folder)
     end)
