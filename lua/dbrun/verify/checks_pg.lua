@@ -1,4 +1,5 @@
 --- PostgreSQL: does the server answer on both engines, and do several connections really work at once?
+local cli = require "dbrun.cli"
 local diagnose = require "dbrun.verify.diagnose"
 local task = require "dbrun.task"
 
@@ -48,7 +49,7 @@ M.async = {
 local MEET <const> = [[
 select pg_backend_pid() as pid, extract(epoch from statement_timestamp())::float8 as began,
        extract(epoch from clock_timestamp())::float8 as ended
-  from pg_sleep(0.003)]]
+  from pg_sleep(0.002)]]
 
 ---The greatest number of spans that overlap: how many statements the server ran at the same time.
 ---@param spans { began: number, ended: number }[]
@@ -108,8 +109,8 @@ M.concurrency = {
         local n = math.min(AT_ONCE, room)
         local spans = meet(n)
         local pids, at_once = distinct(spans), M.overlap(spans)
-        local text = ("%d connections held at once, %d statements at the same moment (backends %s)"):format(
-            #pids, at_once, table.concat(pids, ", "))
+        local text = ("%s held at once, %s at the same moment (backends %s)"):format(
+            cli.plural(#pids, "connection"), cli.plural(at_once, "statement"), table.concat(pids, ", "))
         local facts = { connections = #pids, at_once = at_once }
         if #pids < n then
             return {
@@ -166,6 +167,7 @@ M.sync = {
     service = sync_service,
     run = function(ctx)
         if not same_server(ctx) then ask_first(ctx) end
+        task.sleep(0) -- the other checks send off what they have to say before this one blocks
         local sync = limited_engine(ctx)
         local _ <close> = setmetatable({}, { __close = function() sync:close() end })
         local where = ""

@@ -1,9 +1,13 @@
---- What is in the database: migrations, tables, and how they are split by time.
+--- What is in the database: migrations, tables, and how they are split by time. These checks run one after the other,
+--- on one connection, while the concurrency check holds others: a connection that has looked into the catalogs once is
+--- quick, and each one more costs the server a process.
 local M = {}
 
 local function engine() return require("dbrun.db").async end
 
-local UP <const> = "dbrun scripts/migrate.lua up"
+---What applies the migrations, on the servers that this run was pointed at.
+local UP <const> = ("dbrun %sscripts/migrate.lua up"):format(
+    next(require("dbrun.core").options.overlay or {}) and "--stack " or "")
 
 -- ---- migrations ----
 
@@ -29,7 +33,6 @@ M.migrations = {
     name = "schema.migrations",
     about = "every migration is applied, and every applied one has its file",
     needs = { "postgres.async" },
-    after = { "postgres.concurrency" },
     service = function(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end,
     run = function(ctx)
         local files, dir = migration_files(ctx)
@@ -78,7 +81,7 @@ M.tables = {
     name = "schema.tables",
     about = "the tables and views of scripts/expect.lua are there",
     needs = { "postgres.async" },
-    after = { "postgres.concurrency" },
+    after = { "schema.migrations" },
     service = M.migrations.service,
     run = function(ctx)
         local facts, none = facts_of(ctx, function() return true end)
@@ -157,7 +160,7 @@ M.partitioning = {
     name = "schema.time_partitioning",
     about = "tables that must be split by time are hypertables or have native range partitions",
     needs = { "postgres.async" },
-    after = { "postgres.concurrency" },
+    after = { "schema.tables" },
     service = M.migrations.service,
     run = function(ctx)
         local facts, none = facts_of(ctx, function(fact) return fact.time_partitioned ~= nil end)

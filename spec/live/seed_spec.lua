@@ -1,0 +1,181 @@
+-- scripts/seed.lua on a real server.
+local fs = require "dbrun.fs"
+local scripts = require "spec.support.scripts"
+local servers = require "spec.support.servers"
+
+describe("dbrun scripts/seed.lua", function()
+    local url, database, folders
+
+    before_each(function()
+        url, database = servers.database()
+        folders = {}
+    end)
+    after_each(function()
+        for _, folder in ipairs(folders) do fs.rmtree(folder) end
+    end)
+
+    local function folder(files)
+        folders[#folders + 1] = scripts.folder(files)
+        return folders[#folders]
+    end
+
+    local function seed(args, env)
+        local full = { DATABASE_URL = url }
+        for key, value in pairs(env or {}) do full[key] = value end
+        return scripts.run("seed", args, full)
+    end
+
+    local function sql(text)
+        return servers.shared_postgres():psql(text, database)
+    end
+
+    local function insert(n)
+        return ("return function(ctx) ctx.db:exec 'insert into t values (%d)' return 1 end\n"):format(n)
+    end
+
+    local function rows() return sql "select coalesce(string_agg(n::text, ' ' order by n), '') from t" end
+
+    it("fills the sample schema with 100,000 observations, and a second run adds none", function()
+        assert.equal(0, scripts.run("migrate", { "up" }, { DATABASE_URL = url }).code)
+        local first = seed {}
+        assert.equal(0, first.code, first.text)
+        assert.matches("^Target: [^\n]*" .. database, first.stdout)
+        assert.matches("seeded  020_observations  100,000 rows", first.stdout)
+        local sum = "select count(*) || ' ' || sum(value::numeric)::text || ' ' || max(observed_at) from observations"
+        local data = sql(sum)
+        assert.matches("^100000 ", data)
+        assert.equal("10 20", sql "select (select count(*) from sources) || ' ' || (select count(*) from series)")
+        local second = seed {}
+        assert.equal(0, second.code, second.text)
+        assert.equal(data, sql(sum))
+        sql "delete from observations where value > 30"
+        assert.equal(0, seed({}).code)
+        assert.equal(data, sql(sum))
+        assert.matches("100,000 rows", seed({ "--force", "--only", "observations" }).stdout)
+        assert.equal(data, sql(sum))
+    end)
+
+    describe("with seeds of one's own", function()
+        before_each(function() sql "create table t (n int)" end)
+
+        it("runs them in the order of their names", function()
+            local dir = folder {
+                ["020_b.lua"] = "return function(ctx) ctx.db:exec 'update t set n = n * 10' end",
+                ["010_a.lua"] = insert(1),
+            }
+            local result = seed { "--dir", dir }
+            assert.equal(0, result.code, result.text)
+            assert.matches("seeded  010_a  1 row .*seeded  020_b", result.stdout)
+            assert.equal("10", rows())
+        end)
+
+        it("runs those of an environment after the others, and single ones by name", function()
+            local dir = folder { ["010_a.lua"] = insert(1), ["020_b.lua"] = insert(2), ["test/005_c.lua"] = insert(3) }
+            assert.equal(0, seed({ "--dir", dir, "--env", "test", "--only", "b,c" }).code)
+            assert.equal("2 3", rows())
+            assert.equal(0, seed({ "--dir", dir }).code)
+            assert.equal("1 2 2 3", rows())
+            local result = seed { "--dir", dir, "--only", "nope" }
+            assert.equal(2, result.code)
+            assert.matches("no seed is called 'nope'; there are 010_a, 020_b", result.stderr)
+        end)
+
+        it("keeps nothing of one that fails, and what ran before it", function()
+            local dir = folder {
+                ["010_a.lua"] = insert(1),
+                ["020_b.lua"] = "return function(ctx)\n  ctx.db:exec 'insert into t values (2)'\n"
+                    .. "  ctx.db:exec 'insert into nowhere values (1)'\nend",
+                ["030_c.lua"] = insert(3),
+            }
+            local result = seed { "--dir", dir }
+            assert.equal(1, result.code, result.text)
+            assert.equal("1", rows())
+            assert.matches("020_b.lua failed: ", result.stderr)
+            assert.matches('relation "nowhere" does not exist (SQLSTATE 42P01)', result.stderr, 1, true)
+            assert.matches("Nothing of it was kept; what ran before it stays.", result.stderr, 1, true)
+        end)
+
+        it("shows the line of a mistake in a seed", function()
+            local dir = folder { ["010_a.lua"] = "return function(ctx)\n  ctx.nothing.here()\nend" }
+            local result = seed { "--dir", dir }
+            assert.equal(1, result.code)
+            assert.matches("010_a.lua:2: attempt to index a nil value", result.stderr)
+        end)
+
+        it("reads every seed before it runs the first", function()
+            local dir = folder { ["010_a.lua"] = insert(1), ["020_b.lua"] = "return function(" }
+            local result = seed { "--dir", dir }
+            assert.equal(1, result.code)
+            assert.matches("020_b.lua is no seed: ", result.stderr)
+            assert.equal("", rows())
+        end)
+
+        it("--dry-run lets each see what the ones before it did, and keeps nothing", function()
+            local dir = folder {
+                ["010_a.lua"] = insert(1),
+                ["020_b.lua"] = "return function(ctx) return 'sees ' .. ctx.db:value 'select count(*) from t' end",
+            }
+            local result = seed { "--dir", dir, "--dry-run" }
+            assert.equal(0, result.code, result.text)
+            assert.matches("sees 1 ", result.stdout)
+            assert.matches("2 seeds ran; nothing was kept", result.stdout)
+            assert.equal("", rows())
+        end)
+
+        it("--dry-run refuses Redis, which cannot take anything back", function()
+            local dir = folder { ["010_a.lua"] = "return function(ctx) ctx.redis:set('x', 1) end" }
+            local redis = servers.redis_db()
+            local result = seed({ "--dir", dir, "--dry-run" }, { REDIS_URL = redis })
+            assert.equal(1, result.code)
+            assert.matches("a dry run cannot use Redis", result.stderr)
+        end)
+
+        it("gives a seed its database, Redis, configuration, random numbers, and what was asked for", function()
+            local dir = folder { ["010_a.lua"] = [[
+return function(ctx)
+    ctx.redis:set("seeded", ctx.config.DB_POOL_SIZE)
+    local p <close> = ctx.progress("things", 3, "rows")
+    ctx.db:copy_in("t", { "n" }, { { 1 }, { 2 }, { 3 } })
+    p:add(3)
+    return ("%s %s %s %s"):format(ctx.name, ctx.env, ctx.force, ctx.random(1000000))
+end
+]], ["prod/x.lua"] = "return function() end" }
+            local redis, number = servers.redis_db()
+            local env = { REDIS_URL = redis, DB_POOL_SIZE = "7" }
+            local first = seed({ "--dir", dir, "--env", "prod", "--force" }, env)
+            local second = seed({ "--dir", dir }, env)
+            assert.equal(0, first.code, first.text)
+            local drawn = first.stdout:match "010_a prod true (%d+)"
+            assert.is_string(drawn, first.stdout)
+            assert.matches("010_a nil false " .. drawn, second.stdout)
+            assert.equal("7", servers.shared_redis():cli("-n", number, "get", "seeded"))
+            assert.equal("1 1 2 2 3 3", rows())
+            assert.matches("things: 100 %%  3/3 rows", first.stderr)
+        end)
+
+        it("--list says what there is and runs nothing", function()
+            local dir = folder { ["010_a.lua"] = "return { description = 'makes an a', run = function() end }" }
+            local nowhere = "postgresql://nobody@/nowhere?host=/nowhere"
+            local result = seed({ "--dir", dir, "--list" }, { DATABASE_URL = nowhere })
+            assert.equal(0, result.code, result.text)
+            assert.equal("010_a  makes an a\n", result.stdout)
+        end)
+    end)
+
+    it("with wrong usage or configuration exits with 2 and one line", function()
+        for _, args in ipairs { { "--foo" }, { "x" }, { "--dir", "/nowhere" }, { "--dir", folder {} } } do
+            local result = seed(args)
+            assert.equal(2, result.code, result.text)
+            assert.matches("^seed: [^\n]+\n", result.stderr)
+        end
+        assert.equal(0, seed({ "--help" }).code)
+    end)
+
+    it("without a server fails with the cause and no password", function()
+        local result = seed({}, { DATABASE_URL = "postgresql://joe:hunter22@127.0.0.1:1/x" })
+        assert.equal(1, result.code)
+        assert.matches("127.0.0.1:1: Connection refused", result.stderr, 1, true)
+        assert.not_matches("hunter22", result.text)
+        assert.not_matches("traceback", result.text)
+    end)
+end)

@@ -1,0 +1,184 @@
+-- scripts/verify.lua on real servers that are well.
+local fs = require "dbrun.fs"
+local json = require "dbrun.json"
+local scripts = require "spec.support.scripts"
+local servers = require "spec.support.servers"
+
+describe("dbrun scripts/verify.lua", function()
+    local env, database
+
+    before_each(function()
+        local url
+        url, database = servers.database()
+        env = { DATABASE_URL = url, REDIS_URL = (servers.redis_db()) }
+    end)
+
+    local function verify(...) return scripts.run("verify", { ... }, env) end
+    local function migrate(...) assert.equal(0, scripts.run("migrate", { ... }, env).code) end
+    local function sql(text) return servers.shared_postgres():psql(text, database) end
+
+    ---The lines of the report by the name of their check.
+    local function lines(result)
+        local found = {}
+        for status, name, rest in result.stdout:gmatch "(%u%u%u%u)  (%S+)([^\n]*)" do found[name] = status .. rest end
+        return found
+    end
+
+    it("passes on servers that hold what is expected", function()
+        migrate "up"
+        for _, args in ipairs { {}, { "--strict" } } do
+            local result = verify(table.unpack(args))
+            assert.equal(0, result.code, result.text)
+            assert.matches("9 of 9 passed, in ", result.stdout)
+            assert.equal("", result.stderr)
+            local found = lines(result)
+            assert.matches("PostgreSQL %d+.*pool of 20 %+ 10", found["postgres.async"])
+            assert.matches("4 connections held at once", found["postgres.concurrency"])
+            assert.matches("Redis %d+", found.redis)
+            assert.matches("5 of 5 applied", found["schema.migrations"])
+            assert.matches("%d+ partitions by observed_at", found["schema.time_partitioning"])
+            for _, line in pairs(found) do assert.matches("^PASS +[%d.]+ m?s  ", line) end
+        end
+    end)
+
+    it("leaves nothing behind", function()
+        assert.equal(0, verify().code)
+        assert.equal("0", servers.shared_redis():cli("-n", env.REDIS_URL:match "%d+$", "dbsize"))
+        assert.equal("0", sql "select count(*) from pg_class where relnamespace = 'public'::regnamespace")
+        assert.equal("0", sql [[select count(*) from pg_stat_activity
+            where datname = current_database() and pid <> pg_backend_pid()]])
+    end)
+
+    it("warns about what is missing in the database, and fails with --strict, each time saying what to do", function()
+        local basic = verify()
+        assert.equal(0, basic.code, basic.text)
+        local strict = verify "--strict"
+        assert.equal(1, strict.code, strict.text)
+        for _, name in ipairs { "schema.migrations", "schema.tables", "schema.time_partitioning" } do
+            assert.matches("^WARN", lines(basic)[name])
+            assert.matches("^FAIL", lines(strict)[name])
+        end
+        assert.matches("missing: sources, series, observations", strict.stdout)
+        assert.matches("do +dbrun scripts/migrate.lua up", strict.stdout)
+    end)
+
+    it("sees a pending migration, and one that was applied and lost its file", function()
+        migrate "up"
+        migrate "down"
+        local pending = verify("--only", "schema.migrations", "--strict")
+        assert.equal(1, pending.code)
+        assert.matches("1 not applied: 20250101000400_create_latest_observations.sql", pending.stdout, 1, true)
+        migrate "up"
+        sql "insert into schema_migrations values ('20990101000000')"
+        local missing = verify("--only", "schema.migrations")
+        assert.equal(0, missing.code)
+        assert.matches("WARN", missing.stdout)
+        assert.matches("without a file in scripts/migrations: 20990101000000", missing.stdout, 1, true)
+    end)
+
+    it("sees a table that is missing, one that is not split by time, and one without a partition for now", function()
+        migrate "up"
+        local file = fs.mkdtemp() .. "/expect.lua"
+        finally(function() fs.rmtree(fs.dirname(file)) end)
+        fs.write(file, [[return {
+            { table = "sources", time_partitioned = "created_at" },
+            { table = "observations", time_partitioned = "value" },
+            { table = "past", time_partitioned = "at" },
+            { table = "pg_catalog.nothing" },
+        }]])
+        sql [[create table past (at timestamptz) partition by range (at);
+              create table past_1 partition of past for values from (minvalue) to ('2020-01-01')]]
+        local result = verify("--expect", file, "--strict")
+        assert.equal(1, result.code, result.text)
+        assert.matches("missing: pg_catalog.nothing", result.stdout, 1, true)
+        assert.matches("sources is neither a hypertable nor partitioned by range", result.stdout, 1, true)
+        assert.matches("observations is split by observed_at, not by value", result.stdout, 1, true)
+        assert.matches("past has no partition for now", result.stdout, 1, true)
+    end)
+
+    it("writes JSON for programs", function()
+        local result = verify("--format", "json", "--strict")
+        assert.equal(1, result.code)
+        local report = json.decode(result.stdout)
+        assert.is_false(report.ok)
+        assert.is_true(report.strict)
+        local by_name = {}
+        for _, check in ipairs(report.checks) do by_name[check.name] = check end
+        assert.equal("PASS", by_name.redis.status)
+        assert.equal("FAIL", by_name["schema.tables"].status)
+        assert.same({ "dbrun scripts/migrate.lua up" }, { table.unpack(by_name["schema.tables"].remedy) })
+        assert.equal(4, by_name["postgres.concurrency"].facts.connections)
+    end)
+
+    it("writes the report to a file and still shows it", function()
+        local dir = fs.mkdtemp()
+        finally(function() fs.rmtree(dir) end)
+        local result = verify("--format", "json", "--output", dir .. "/report.json")
+        assert.equal(0, result.code, result.text)
+        assert.matches("^PASS  configuration", result.stdout)
+        assert.equal(9, #json.decode(fs.read(dir .. "/report.json")).checks)
+        assert.equal(1, verify("--output", dir .. "/no/such/folder").code)
+    end)
+
+    it("uses as many connections as the pool may have", function()
+        env.DB_POOL_SIZE, env.DB_MAX_OVERFLOW = "1", "0"
+        local result = verify("--only", "postgres")
+        assert.equal(0, result.code, result.text)
+        assert.matches("1 connection held at once, 1 statement at", result.stdout)
+    end)
+
+    it("asks the server of MIGRATION_DATABASE_URL too", function()
+        local other, name = servers.database()
+        env.MIGRATION_DATABASE_URL = other
+        local result = verify("--only", "postgres.sync")
+        assert.equal(0, result.code, result.text)
+        assert.matches("/" .. name .. " ", lines(result)["postgres.sync"], 1, true)
+    end)
+
+    it("runs what is chosen", function()
+        local result = verify("--only", "redis")
+        assert.equal(0, result.code)
+        assert.matches("2 of 2 passed", result.stdout)
+        result = verify("--skip", "postgres,schema")
+        assert.matches("3 of 3 passed", result.stdout)
+        assert.matches("schema.tables +the tables", verify("--list").stdout)
+    end)
+
+    it("warns about a key that looks mistyped", function()
+        local file = fs.mkdtemp() .. "/env"
+        finally(function() fs.rmtree(fs.dirname(file)) end)
+        fs.write(file, "DB_POOL_SIZ=3\n")
+        local command = scripts.command("verify", { "--only", "configuration" }, env)
+        command[2] = "--env-file"
+        table.insert(command, 3, file)
+        local result = require("dbrun.process").run(command)
+        assert.equal(0, result.code, result.stderr)
+        assert.matches("WARN", result.stdout)
+        assert.matches("DB_POOL_SIZ", result.stdout)
+    end)
+
+    it("with wrong usage or configuration exits with 2 and says why", function()
+        for _, args in ipairs { { "--foo" }, { "--only", "nothing" }, { "--format", "xml" }, { "--deadline", "0" },
+            { "--deadline", "soon" }, { "extra" } } do
+            local result = verify(table.unpack(args))
+            assert.equal(2, result.code, result.text)
+            assert.equal("", result.stdout)
+            assert.matches("^verify: [^\n]+\n$", result.stderr)
+        end
+        env.DATABASE_URL = "postgresql://joe:hunter22@127.0.0.1:12x/x"
+        local result = verify()
+        assert.equal(2, result.code, result.text)
+        assert.matches("DATABASE_URL (environment): ", result.stdout, 1, true)
+        assert.matches("PASS  redis", result.stdout)
+        assert.matches("not checked: configuration failed", result.stdout)
+        assert.not_matches("hunter22", result.text)
+        assert.equal(2, verify("--expect", "/nowhere").code)
+    end)
+
+    it("fails when its report cannot be written", function()
+        local command = scripts.command("verify", {}, env, { stdout = "/dev/full", stderr = "capture" })
+        local result = require("dbrun.process").run(command)
+        assert.is_true(result.code ~= 0)
+        assert.matches("No space left", result.stderr)
+    end)
+end)
