@@ -33,6 +33,17 @@ static bool fail(struct redisconn *c, const char *layer, const char *what, const
     return false;
 }
 
+static bool silent(struct redisconn *c, struct error *e)
+{
+    bool tls = redisconn_state(c) == REDISCONN_HANDSHAKE;
+    fail(c, tls ? "TLS" : "server", "connected, but no answer before the deadline",
+         tls ? "does the server speak TLS on this port (redis:// instead of rediss://)?"
+             : "something listens there and says nothing: is it Redis, and does it still run?",
+         e);
+    e->retryable = true;
+    return false;
+}
+
 /* Runs the machine until all is answered. */
 static bool drive(struct redisconn *c, uint64_t deadline, const struct drive_interrupt *intr, struct error *e)
 {
@@ -52,11 +63,7 @@ static bool drive(struct redisconn *c, uint64_t deadline, const struct drive_int
         case DRIVE_READY:
             break;
         case DRIVE_TIMEOUT:
-            fail(c, redisconn_state(c) == REDISCONN_HANDSHAKE ? "TLS" : "server",
-                 "connected, but no answer before the deadline",
-                 "something listens there and says nothing: is it Redis, and does it still run?", e);
-            e->retryable = true;
-            return false;
+            return silent(c, e);
         case DRIVE_INTERRUPTED:
             return fail(c, "server", "interrupted", NULL, e);
         case DRIVE_ERROR:
