@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-enum { BUCKETS = 256, LONGEST = 16 * 1024, DEFERRED = 8 };
+enum { BUCKETS = 256, LONGEST = 16 * 1024, NAME_SIZE = 40 };
 
 struct pg_cache {
     struct pg_cached *bucket[BUCKETS];
@@ -13,8 +13,11 @@ struct pg_cache {
     struct pg_cached *oldest;
     void (*forget)(void *data, int ref);
     void *data;
-    char deferred[DEFERRED][40]; /* to be closed on the server when a statement is prepared next */
+    /* To be closed on the server, one whenever a statement is prepared: so the server never has more than
+     * `limit` of them, however the program changes its statements. */
+    char (*deferred)[NAME_SIZE];
     uint32_t n_deferred;
+    uint32_t cap_deferred;
     uint64_t random;
     uint32_t limit;
     uint32_t count;
@@ -40,6 +43,7 @@ void pg_cache_clear(struct pg_cache *c)
 {
     while (c->newest)
         pg_cache_forget(c, c->newest);
+    c->n_deferred = 0;
 }
 
 void pg_cache_disable(struct pg_cache *c)
@@ -53,6 +57,7 @@ void pg_cache_free(struct pg_cache *c)
     if (!c)
         return;
     pg_cache_clear(c);
+    free(c->deferred);
     free(c);
 }
 
@@ -152,8 +157,13 @@ struct pg_cached *pg_cache_get(struct pg_cache *c, const char *sql, size_t len, 
 
 void pg_cache_defer_close(struct pg_cache *c, const char name[40])
 {
-    /* More than a few wait only when every statement runs once; the server keeps those until the
-     * connection ends, which recycle bounds. */
-    if (c->n_deferred < DEFERRED)
-        memcpy(c->deferred[c->n_deferred++], name, sizeof c->deferred[0]);
+    if (c->n_deferred == c->cap_deferred) {
+        uint32_t cap = c->cap_deferred ? c->cap_deferred * 2 : 8;
+        void *list = realloc(c->deferred, cap * sizeof *c->deferred);
+        if (!list)
+            return; /* the server keeps this one until the connection ends */
+        c->deferred = list;
+        c->cap_deferred = cap;
+    }
+    memcpy(c->deferred[c->n_deferred++], name, sizeof *c->deferred);
 }
