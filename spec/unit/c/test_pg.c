@@ -263,10 +263,11 @@ static void test_every_type(void)
 static PGresult *described(const Oid *types, int n)
 {
     PGresult *r = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    static char name[] = "c";
     PGresAttDesc columns[4];
     memset(columns, 0, sizeof columns);
     for (int i = 0; i < n; i++) {
-        columns[i].name = (char[]){"c"};
+        columns[i].name = name;
         columns[i].typid = types[i];
     }
     CHECK(PQsetResultAttrs(r, n, columns));
