@@ -78,6 +78,17 @@ function Engine:transaction(opts, fn)
     return conn:transaction(opts, fn)
 end
 
+---Overrides how values of a type are read (and, with db.typed(v, name), written).
+---@param type_name string as in pg_type.typname
+---@param codec {decode?: fun(text: string): any, encode?: fun(v: any): string}
+function Engine:set_codec(type_name, codec)
+    if type(type_name) ~= "string" or type(codec) ~= "table" then
+        errors.raise { kind = "usage", message = "set_codec: expected (type name, {decode=, encode=})" }
+    end
+    self:codecs()[type_name] = codec
+    params.encoders[type_name] = codec.encode
+end
+
 ---Copies rows into a table; see dbrun.db.copy.
 ---@param table_name string
 ---@param columns string[]

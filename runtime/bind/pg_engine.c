@@ -23,6 +23,7 @@ void pg_engine_unref(struct pg_engine *e)
     if (--e->refs > 0)
         return;
     pool_free(e->pool);
+    pg_catalog_free(e->catalog);
     pg_conninfo_unref(e->info);
     free(e->setup);
     free(e);
@@ -36,6 +37,8 @@ static void engine_close(struct engine_box *box)
         return;
     box->e = NULL;
     e->closed = true;
+    luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->decoder.codecs);
+    e->decoder.codecs = LUA_NOREF;
     if (e->pool) {
         pool_close(e->pool, mono_now());
         pg_connects_forget(e);
@@ -139,6 +142,8 @@ static void read_settings(lua_State *L, struct pg_engine *e)
     e->pre_ping = bool_field(L, "pre_ping", true);
     e->pre_ping_idle = number_field(L, "pre_ping_idle", 0.5);
     e->cache_limit = (uint32_t)number_field(L, "statement_cache", 100);
+    e->decoder.numeric_float = bool_field(L, "numeric_float", false);
+    e->decoder.epoch = bool_field(L, "epoch", false);
     e->setup = text_field(L, "setup");
     e->info->target = text_field(L, "target");
     if (!e->info->target)
@@ -160,7 +165,12 @@ static int engine_new(lua_State *L)
         return luaL_error(L, "not enough memory");
     e->rt = rt;
     e->refs = 1;
+    e->decoder.codecs = LUA_NOREF;
     box->e = e;
+    e->catalog = pg_catalog_new();
+    e->decoder.catalog = e->catalog;
+    if (!e->catalog)
+        return luaL_error(L, "not enough memory");
     e->info = calloc(1, sizeof *e->info);
     if (!e->info)
         return luaL_error(L, "not enough memory");
@@ -341,6 +351,27 @@ static int engine_close_method(lua_State *L)
     return 0;
 }
 
+static void force_text(struct pool_slot *slot, void *data)
+{
+    struct pg_link *link = slot->conn;
+    (void)data;
+    if (link)
+        link->m.text_only = true;
+}
+
+/* codecs() -> the table {type name = {decode=, encode=}}; from now on results come as text */
+static int engine_codecs(lua_State *L)
+{
+    struct pg_engine *e = check(L);
+    if (e->decoder.codecs == LUA_NOREF) {
+        lua_newtable(L);
+        e->decoder.codecs = luaL_ref(L, LUA_REGISTRYINDEX);
+        pool_each(e->pool, force_text, NULL);
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, e->decoder.codecs);
+    return 1;
+}
+
 /* target() -> "host:port", for messages */
 static int engine_target(lua_State *L)
 {
@@ -397,6 +428,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
                                        {"dispose", engine_dispose},
                                        {"close", engine_close_method},
                                        {"target", engine_target},
+                                       {"codecs", engine_codecs},
                                        {"is_sync", engine_is_sync},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__gc", engine_gc}, {NULL, NULL}};

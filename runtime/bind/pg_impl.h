@@ -18,6 +18,7 @@
 #define DBRUN_BIND_PG_IMPL_H
 
 #include "bind/error.h"
+#include "bind/pg_decode.h"
 #include "bind/runtime.h"
 #include "drive/drive_uv.h"
 #include "pg/machine.h"
@@ -47,13 +48,16 @@ struct pg_engine {
     bool sync;
     bool closed;
     bool pre_ping;
-    bool cache_off; /* a pooler in between loses prepared statements */
+    bool no_lookups; /* the catalog could not be asked: its types stay text */
+    bool cache_off;  /* a pooler in between loses prepared statements */
     enum pg_reset reset;
     uint32_t cache_limit;
     double timeout; /* seconds, as all below */
     double connect_timeout;
     double command_timeout; /* 0 = none */
     double pre_ping_idle;
+    struct pg_catalog *catalog; /* types of the database's own, as they were met */
+    struct pg_decoder decoder;
     char *setup; /* SQL that each new connection runs first; NULL = none */
     char name[16];
 };
@@ -104,6 +108,8 @@ struct pg_op {
     bool simple;
     bool acquire_only;
     bool retried;
+    struct pg_cached *entry; /* of the statement, while the catalog is asked about its types */
+    bool looking_up;
 };
 
 /* ---- pg_engine.c ---- */
@@ -170,13 +176,14 @@ extern const luaL_Reg pg_param_functions[];
 /* ---- pg_result.c ---- */
 /* Pushes the list of columns. A prepared statement has the same ones every time: they are made once and
  * kept with it. */
-void pg_result_columns(lua_State *L, const PGresult *r, struct pg_cached *entry);
+void pg_result_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r, struct pg_cached *entry);
 /* Pushes the result in its shape (SHAPE_RESULT takes its columns from the top of the stack); raises
  * (one: more than one row). */
-int pg_result_push(lua_State *L, struct runtime *rt, const PGresult *r, enum pg_shape shape);
+int pg_result_push(lua_State *L, struct runtime *rt, const struct pg_decoder *d, const PGresult *r,
+                   enum pg_shape shape);
 
 /* Pushes a row with the column names that stand on the stack from `keys` on. */
-void pg_result_push_row(lua_State *L, const PGresult *r, int keys);
+void pg_result_push_row(lua_State *L, const struct pg_decoder *d, const PGresult *r, int keys);
 
 /* ---- pg_stream.c ---- */
 /* A row iterator that holds no connection yet. */

@@ -69,6 +69,8 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
         return NULL;
     }
     PQsetNoticeReceiver(conn, on_notice, link);
+    link->m.catalog = e->catalog;
+    link->m.text_only = e->decoder.codecs != LUA_NOREF;
     link->pid = PQbackendPID(conn);
     pg_engine_ref(e);
     if (link->io)

@@ -17,6 +17,7 @@
 #define OP_CLASS "dbrun.pg.op"
 
 static int op_k(lua_State *L, int status, lua_KContext ctx);
+static int looked_up(lua_State *L, struct pg_op *op);
 
 /* ---- the op ---- */
 
@@ -275,6 +276,68 @@ static void copy_left_open(struct pg_op *op)
     link->m.state = PG_BROKEN;
 }
 
+/* The connection goes back; then the result becomes Lua values. */
+static int deliver(lua_State *L, struct pg_op *op)
+{
+    struct pg_engine *e = op->engine;
+    if (op->shape == SHAPE_RESULT && op->result)
+        pg_result_columns(L, &e->decoder, op->result, op->entry);
+    give_back(op);
+    if (!op->result) { /* an empty statement */
+        op_clean(op);
+        return 0;
+    }
+    int n = pg_result_push(L, e->rt, &e->decoder, op->result, op->shape);
+    op_clean(op);
+    return n;
+}
+
+static bool has_unknown_types(const struct pg_op *op)
+{
+    const struct pg_engine *e = op->engine;
+    if (e->no_lookups || op->link->m.state != PG_IDLE)
+        return false;
+    for (int c = 0; c < PQnfields(op->result); c++)
+        if (!pg_type_is_known(e->catalog, PQftype(op->result, c)))
+            return true;
+    return false;
+}
+
+/* Types of the database's own are looked up once, on the same connection, before the result is read. */
+static int look_up(lua_State *L, struct pg_op *op)
+{
+    static const Oid types[] = {0};
+    static const int zeros[] = {0};
+    struct buf list = {0};
+    for (int c = 0; c < PQnfields(op->result); c++)
+        if (!pg_type_is_known(op->engine->catalog, PQftype(op->result, c)))
+            buf_addf(&list, "%s%u", list.len ? "," : "{", PQftype(op->result, c));
+    buf_adds(&list, "}");
+    const char *values[] = {list.data};
+    struct pg_params p = {
+        .n = 1, .types = types, .values = values, .lengths = zeros, .formats = zeros, .once = true};
+    bool sent = !list.oom && pg_machine_query(&op->link->m, pg_catalog_sql, strlen(pg_catalog_sql), &p);
+    buf_free(&list);
+    op->looking_up = true;
+    if (!sent)
+        return looked_up(L, op);
+    return pg_link_wait(L, op->link, op->engine->command_timeout, (lua_KContext)op, op_k);
+}
+
+/* The statement itself has succeeded: what goes wrong here only leaves its values as text. */
+static int looked_up(lua_State *L, struct pg_op *op)
+{
+    struct pg_engine *e = op->engine;
+    struct pg_machine *m = &op->link->m;
+    if (error_is_set(&m->error) || !m->result || !pg_catalog_load(e->catalog, m->result)) {
+        e->no_lookups = true;
+        log_write(e->rt->log, LOG_LEVEL_WARN, "postgres: the catalog could not be asked about types: %s",
+                  m->error.message ? m->error.message : "not enough memory");
+    }
+    op->looking_up = false;
+    return deliver(L, op);
+}
+
 static int replied(lua_State *L, struct pg_op *op, bool parked)
 {
     struct pg_link *link = op->link;
@@ -292,6 +355,8 @@ static int replied(lua_State *L, struct pg_op *op, bool parked)
         give_back(op);
         return op_raise(L, op);
     }
+    if (op->looking_up)
+        return looked_up(L, op);
     struct pg_cached *entry = link->m.entry;
     if (link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT)
         copy_left_open(op);
@@ -309,17 +374,10 @@ static int replied(lua_State *L, struct pg_op *op, bool parked)
         return op_raise(L, op);
     }
     op->result = pg_machine_take(&link->m);
-    if (op->shape == SHAPE_RESULT && op->result)
-        pg_result_columns(L, op->result, entry);
-    give_back(op);
-    if (!op->result) { /* an empty statement */
-        op_clean(op);
-        return 0;
-    }
-    struct runtime *rt = op->engine->rt;
-    int n = pg_result_push(L, rt, op->result, op->shape);
-    op_clean(op);
-    return n;
+    op->entry = entry;
+    if (op->shape != SHAPE_AFFECTED && op->result && has_unknown_types(op))
+        return look_up(L, op);
+    return deliver(L, op);
 }
 
 static int op_k(lua_State *L, int status, lua_KContext ctx)

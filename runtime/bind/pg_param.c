@@ -212,7 +212,8 @@ bool pg_params_encode(lua_State *L, int first, int n, struct pg_encoded *out)
     }
     for (int i = 0; i < n; i++)
         encode_one(L, first + i, i, &s);
-    out->p = (struct pg_params){n, s.types, s.values, s.lengths, s.formats};
+    out->p = (struct pg_params){
+        .n = n, .types = s.types, .values = s.values, .lengths = s.lengths, .formats = s.formats};
     return true;
 }
 

@@ -138,7 +138,7 @@ static int give_row(lua_State *L, struct pg_stream *s)
     PQclear(s->row);
     s->row = pg_machine_take(&s->link->m);
     int keys = push_keys(L, s->row);
-    pg_result_push_row(L, s->row, keys);
+    pg_result_push_row(L, &s->link->engine->decoder, s->row, keys);
     return 1;
 }
 

@@ -78,6 +78,11 @@ static bool sent(struct pg_machine *m)
     return true;
 }
 
+static int result_format(const struct pg_machine *m, const struct pg_cached *e)
+{
+    return e->binary && !m->text_only;
+}
+
 /* PREPARE, the statement and one sync in a single round trip. */
 static bool prepare_and_query(struct pg_machine *m, struct pg_cached *e, const char *evicted,
                               const struct pg_params *p)
@@ -95,8 +100,10 @@ static bool prepare_and_query(struct pg_machine *m, struct pg_cached *e, const c
     ok = ok && PQsendPrepare(m->conn, e->name, e->sql, p->n, p->types);
     m->skip++;
     m->preparing = true;
-    ok = ok && PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats, e->binary) &&
-         PQpipelineSync(m->conn);
+    ok =
+        ok &&
+        PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats, result_format(m, e)) &&
+        PQpipelineSync(m->conn);
     if (!ok) {
         /* Half a pipeline cannot be taken back: this connection is of no use any more. */
         not_sent(m);
@@ -117,10 +124,12 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
         m->error.outcome = OUTCOME_NOT_SENT;
         return false;
     }
-    struct pg_cached *e = pg_cache_get(m->cache, sql, len, evicted);
+    evicted[0] = '\0';
+    struct pg_cached *e = p->once ? NULL : pg_cache_get(m->cache, sql, len, evicted);
     m->entry = e;
     if (e && e->prepared) {
-        if (!PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats, e->binary))
+        if (!PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats,
+                                 result_format(m, e)))
             return not_sent(m);
         return sent(m);
     }
@@ -170,7 +179,7 @@ static void take_tuples(struct pg_machine *m, PGresult *r)
     }
     if (m->entry && !m->entry->seen) {
         m->entry->seen = true;
-        m->entry->binary = PQnfields(r) > 0 && pg_types_all_binary(r);
+        m->entry->binary = PQnfields(r) > 0 && pg_types_all_binary(m->catalog, r);
     }
     PQclear(m->result);
     m->result = r;

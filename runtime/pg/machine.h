@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "pg/cache.h"
+#include "pg/types.h"
 
 #include <libpq-fe.h>
 #include <stdbool.h>
@@ -38,14 +39,17 @@ struct pg_params {
     const char *const *values;
     const int *lengths;
     const int *formats;
+    bool once; /* not worth a place in the cache */
 };
 
 struct pg_machine {
     PGconn *conn;
     struct pg_cache *cache;
-    struct pg_cached *entry; /* of the statement in flight */
-    PGresult *result;        /* of the last statement that gave one */
-    struct error error;      /* the first error, preferring one with a SQLSTATE */
+    struct pg_cached *entry;          /* of the statement in flight */
+    const struct pg_catalog *catalog; /* the embedder's: types of the database's own; may be NULL */
+    bool text_only;                   /* results in text even where binary could be read */
+    PGresult *result;                 /* of the last statement that gave one */
+    struct error error;               /* the first error, preferring one with a SQLSTATE */
     enum pg_state state;
     int skip;       /* results in front of the statement's own (DEALLOCATE, PREPARE) */
     bool preparing; /* the result after `skip - 1` tells whether the PREPARE worked */

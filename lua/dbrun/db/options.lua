@@ -27,6 +27,8 @@ local checks <const> = {
     reset = { function(v) return v == "rollback" or v == "full" or v == "none" end,
         '"rollback", "full" or "none"' },
     statement_cache = { function(v) return is_integer(v, 0) end, "a whole number of at least 0" },
+    numeric = { function(v) return v == "text" or v == "float" end, '"text" or "float"' },
+    timestamps = { function(v) return v == "text" or v == "epoch" end, '"text" or "epoch"' },
     application_name = { function(v) return type(v) == "string" end, "a string" },
 }
 
@@ -110,6 +112,8 @@ function M.prepare(options, what)
         pre_ping_idle = options.pre_ping_idle or 0.5,
         reset = options.reset or "rollback",
         statement_cache = options.statement_cache or 100,
+        numeric_float = options.numeric == "float",
+        epoch = options.timestamps == "epoch",
     }
 end
 

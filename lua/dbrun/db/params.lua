@@ -30,6 +30,9 @@ local function oid_of(fname, name)
     return oid
 end
 
+--- Functions of the script's own (engine:set_codec), by type name: value -> text.
+M.encoders = {}
+
 local function text_of(fname, v)
     local t <const> = type(v)
     if t == "string" then
@@ -57,6 +60,10 @@ end
 ---@param type_name string a built-in type ("numeric", "timestamptz", ...)
 ---@return table
 function M.typed(v, type_name)
+    local encode <const> = M.encoders[type_name]
+    if encode then
+        return param(text_of("db.typed", encode(v)), 0, false)
+    end
     return param(text_of("db.typed", v), oid_of("db.typed", type_name), false)
 end
 

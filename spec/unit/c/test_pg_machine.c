@@ -57,7 +57,8 @@ static bool query(struct pg_machine *m, const char *sql, const char *param)
     const char *values[] = {param};
     const int lengths[] = {0};
     const int formats[] = {0};
-    struct pg_params p = {param ? 1 : 0, types, values, lengths, formats};
+    struct pg_params p = {
+        .n = param ? 1 : 0, .types = types, .values = values, .lengths = lengths, .formats = formats};
     return pg_machine_query(m, sql, strlen(sql), &p) && run(m, 10);
 }
 
@@ -137,7 +138,7 @@ static void test_too_many_parameters(void)
 {
     struct pg_machine m;
     open_machine(&m, 10);
-    struct pg_params p = {65536, NULL, NULL, NULL, NULL};
+    struct pg_params p = {.n = 65536};
     CHECK(!pg_machine_query(&m, "select 1", 8, &p));
     CHECK(m.error.outcome == OUTCOME_NOT_SENT);
     CHECK(query(&m, "select 1", NULL));
