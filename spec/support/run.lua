@@ -3,7 +3,7 @@
 ---
 ---   lua5.4 spec/support/run.lua [--build DIR] [--sanitizers | --valgrind] [--jobs N] [FOLDER|FILE ...]
 ---
---- The C tests run when spec/unit is among the folders, or with --valgrind. Details of what failed are
+--- With --valgrind all C tests run, and nothing else unless it is named. Details of what failed are
 --- printed; the last line is `N passed, N failed, N skipped`. Exit status 1 when anything failed or
 --- nothing ran.
 
@@ -68,18 +68,20 @@ local function c_command(path)
 end
 
 local function collect()
-    local jobs, with_c = {}, opts.valgrind
+    local jobs, c_sources = {}, {}
+    if opts.valgrind then
+        c_sources = lines_of "ls spec/unit/c/test_*.c"
+    end
     for _, path in ipairs(opts.paths) do
-        with_c = with_c or path:gsub("/$", "") == "spec/unit"
+        table.move(lines_of("find " .. quote(path) .. " -path '*/unit/c/test_*.c' | sort"), 1, 1000, #c_sources + 1,
+            c_sources)
         for _, file in ipairs(lines_of("find " .. quote(path) .. " -name '*_spec.lua' | sort")) do
             jobs[#jobs + 1] = { name = file, kind = "spec", command = spec_command(file) }
         end
     end
-    if with_c then
-        for i, source in ipairs(lines_of "ls spec/unit/c/test_*.c 2>/dev/null") do
-            local program = opts.build .. "/test/" .. source:match "([^/]+)%.c$"
-            table.insert(jobs, i, { name = source, kind = "c", command = c_command(program) })
-        end
+    for i, source in ipairs(c_sources) do
+        local program = opts.build .. "/test/" .. source:match "([^/]+)%.c$"
+        table.insert(jobs, i, { name = source, kind = "c", command = c_command(program) })
     end
     return jobs
 end
