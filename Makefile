@@ -10,9 +10,9 @@ DESTDIR  ?=
 BUILD    ?= build
 
 # Debian packages: what building and running needs, and what testing and linting needs besides.
-PACKAGES      := gcc make libc6-dev lua5.4 liblua5.4-dev libuv1-dev libpq-dev libhiredis-dev libssl-dev \
+PACKAGES      := gcc make libc6-dev liblua5.4-dev libuv1-dev libpq-dev libhiredis-dev libssl-dev \
                  libjansson-dev libpg-query-dev libedit-dev lua-argparse postgresql-15 postgresql-client-15 redis-server
-TEST_PACKAGES := $(PACKAGES) lua-busted lua-check lua-filesystem clang clang-format valgrind luarocks \
+TEST_PACKAGES := $(PACKAGES) lua5.4 lua-busted lua-check lua-filesystem clang clang-format valgrind luarocks \
                  pgbouncer openssl procps iproute2
 
 ifeq ($(origin CC),default)
@@ -154,50 +154,54 @@ test-deps:
 STACK = $$(sh spec/support/servers_named.sh || echo --stack)
 
 # Packages come before anything is compiled, also the first time, hence the second make.
+SUBMAKE = $(MAKE) --no-print-directory -s -j$(shell nproc)
+
 verify: deps
-	@$(MAKE) --no-print-directory -s all
+	@$(SUBMAKE) all
 	@stack="$(STACK)"; \
 	$(DBRUN) $$stack scripts/migrate.lua up && \
 	$(DBRUN) $$stack scripts/seed.lua && \
 	$(DBRUN) $$stack scripts/verify.lua --strict
 
 up: deps
-	@$(MAKE) --no-print-directory -s all
+	@$(SUBMAKE) all
 	@$(DBRUN) scripts/stack.lua up
 
 down:
 	@if [ -x $(DBRUN) ]; then $(DBRUN) scripts/stack.lua down; else echo "nothing is built, nothing to stop"; fi
 
 migrate: deps
-	@$(MAKE) --no-print-directory -s all
+	@$(SUBMAKE) all
 	@$(DBRUN) $(STACK) scripts/migrate.lua up
 
 seed: deps
-	@$(MAKE) --no-print-directory -s all
+	@$(SUBMAKE) all
 	@$(DBRUN) $(STACK) scripts/seed.lua
 
-bench: test-deps
-	@$(MAKE) --no-print-directory -s all
-	@$(DBRUN) scripts/bench/run.lua
+# BENCH_ARGS: see dbrun scripts/bench/run.lua --help.
+bench: deps
+	@$(SUBMAKE) all
+	@$(DBRUN) scripts/bench/run.lua $(BENCH_ARGS)
 
 # ---- checking ----------------------------------------------------------------------------------------
 
 RUN_TESTS = lua5.4 spec/support/run.lua
 
 test: test-deps
-	@$(MAKE) --no-print-directory -s all tests
-	@$(MAKE) --no-print-directory -s migrate seed
+	@$(SUBMAKE) all tests
+	@$(DBRUN) $(STACK) scripts/migrate.lua up
+	@$(DBRUN) $(STACK) scripts/seed.lua
 	@$(RUN_TESTS) --build $(BUILD) spec/unit spec/live spec/faults
 
 ASAN_BUILD    := $(BUILD)/asan
 ASAN_SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
 asan: test-deps
-	@$(MAKE) --no-print-directory -s BUILD=$(ASAN_BUILD) SANITIZE="$(ASAN_SANITIZE)" CFLAGS="-O1 -g" all tests
+	@$(SUBMAKE) BUILD=$(ASAN_BUILD) SANITIZE="$(ASAN_SANITIZE)" CFLAGS="-O1 -g" all tests
 	@$(RUN_TESTS) --sanitizers --build $(ASAN_BUILD) spec/unit spec/live spec/faults
 
 valgrind: test-deps
-	@$(MAKE) --no-print-directory -s tests
+	@$(SUBMAKE) tests
 	@$(RUN_TESTS) --valgrind --build $(BUILD)
 
 lint: test-deps
