@@ -20,10 +20,12 @@ struct pg_cached {
     struct pg_cached *older;
     uint64_t hash;
     size_t len;
-    int ref;       /* the embedder's, for what it keeps with a statement; 0 = nothing */
-    bool seen;     /* it ran once, so `binary` is known */
-    bool prepared; /* the server knows it by `name` */
-    bool binary;   /* every column can be read in binary */
+    int ref;        /* the embedder's, for what it keeps with a statement; 0 = nothing */
+    uint64_t types; /* fingerprint of the parameter types that it has run with */
+    bool seen;      /* it ran once */
+    bool prepared;  /* the server knows it by `name` */
+    bool described; /* the prepared one has answered, so `binary` is known */
+    bool binary;    /* every column can be read in binary; its plan cannot change the types unnoticed */
     char name[40];
     char sql[];
 };

@@ -5,8 +5,9 @@
 
 bool pg_sqlstate_is_disconnect(const char *s)
 {
+    /* 08P01 stays out: it is mostly said of a wrong number of parameters, and the connection lives on. */
     return strcmp(s, "57P01") == 0 || strcmp(s, "57P02") == 0 || strcmp(s, "57P03") == 0 ||
-           strncmp(s, "08", 2) == 0;
+           (strncmp(s, "08", 2) == 0 && strcmp(s, "08P01") != 0);
 }
 
 static enum error_kind kind_of(const char *s, const char *message)

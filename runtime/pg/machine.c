@@ -4,6 +4,7 @@
 #include "pg/types.h"
 
 #include <string.h>
+#include <strings.h>
 
 enum { MOST_PARAMS = 65535 }; /* Bind carries their number in 16 bits */
 
@@ -58,7 +59,7 @@ static bool begin(struct pg_machine *m)
     error_clear(&m->error);
     m->entry = NULL;
     m->skip = 0;
-    m->preparing = m->pipelined = m->flushing = m->discard = m->streaming = false;
+    m->preparing = m->pipelined = m->flushing = m->discard = m->streaming = m->forgotten = false;
     if (m->state == PG_BROKEN)
         return not_sent(m);
     if (m->state != PG_IDLE) {
@@ -83,6 +84,77 @@ static int result_format(const struct pg_machine *m, const struct pg_cached *e)
     return e->binary && !m->text_only;
 }
 
+/* ---- what to prepare ---- */
+
+/* Past blanks, comments and opening parentheses. */
+static const char *first_word(const char *s)
+{
+    for (;;) {
+        s += strspn(s, " \t\r\n\f\v(");
+        if (s[0] == '-' && s[1] == '-') {
+            s += strcspn(s, "\n");
+        } else if (s[0] == '/' && s[1] == '*') {
+            int depth = 0;
+            do {
+                if (s[0] == '/' && s[1] == '*') {
+                    depth++;
+                    s += 2;
+                } else if (s[0] == '*' && s[1] == '/') {
+                    depth--;
+                    s += 2;
+                } else {
+                    s++;
+                }
+            } while (depth > 0 && *s);
+        } else {
+            return s;
+        }
+    }
+}
+
+/* Has it a plan? Utility statements gain nothing from being prepared: some refuse to run together with
+ * the PREPARE (VACUUM), and what others give (FETCH, SHOW, EXECUTE) may change its types unnoticed. */
+static bool has_plan(const char *sql)
+{
+    static const char *const words[] = {"select", "insert", "update", "delete",
+                                        "with",   "values", "table",  "merge"};
+    const char *word = first_word(sql);
+    size_t len = 0;
+    while ((word[len] >= 'a' && word[len] <= 'z') || (word[len] >= 'A' && word[len] <= 'Z'))
+        len++;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strlen(words[i]) == len && strncasecmp(word, words[i], len) == 0)
+            return true;
+    return false;
+}
+
+static uint64_t types_fingerprint(const struct pg_params *p)
+{
+    uint64_t h = (uint64_t)p->n;
+    for (int i = 0; i < p->n; i++)
+        h = (h ^ (p->types ? p->types[i] : 0)) * UINT64_C(1099511628211);
+    return h;
+}
+
+/* The cache's entry for this statement, NULL when it is to run without. */
+static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t len,
+                                   const struct pg_params *p, char evicted[40])
+{
+    evicted[0] = '\0';
+    if (p->once || !has_plan(sql))
+        return NULL;
+    uint64_t types = types_fingerprint(p);
+    struct pg_cached *e = pg_cache_get(m->cache, sql, len, evicted);
+    if (!e)
+        return NULL;
+    if (e->prepared && e->types != types)
+        return NULL; /* the prepared one has other parameter types */
+    if (e->types != types)
+        e->seen = false;
+    e->types = types;
+    return e;
+}
+
 /* PREPARE, the statement and one sync in a single round trip. */
 static bool prepare_and_query(struct pg_machine *m, struct pg_cached *e, const char *evicted,
                               const struct pg_params *p)
@@ -100,10 +172,8 @@ static bool prepare_and_query(struct pg_machine *m, struct pg_cached *e, const c
     ok = ok && PQsendPrepare(m->conn, e->name, e->sql, p->n, p->types);
     m->skip++;
     m->preparing = true;
-    ok =
-        ok &&
-        PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats, result_format(m, e)) &&
-        PQpipelineSync(m->conn);
+    ok = ok && PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats, 0) &&
+         PQpipelineSync(m->conn);
     if (!ok) {
         /* Half a pipeline cannot be taken back: this connection is of no use any more. */
         not_sent(m);
@@ -124,8 +194,7 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
         m->error.outcome = OUTCOME_NOT_SENT;
         return false;
     }
-    evicted[0] = '\0';
-    struct pg_cached *e = p->once ? NULL : pg_cache_get(m->cache, sql, len, evicted);
+    struct pg_cached *e = entry_for(m, sql, len, p, evicted);
     m->entry = e;
     if (e && e->prepared) {
         if (!PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats,
@@ -177,10 +246,16 @@ static void take_tuples(struct pg_machine *m, PGresult *r)
         PQclear(r);
         return;
     }
-    if (m->entry && !m->entry->seen) {
-        m->entry->seen = true;
-        m->entry->binary = PQnfields(r) > 0 && pg_types_all_binary(m->catalog, r);
+    struct pg_cached *e = m->entry;
+    if (e && e->prepared && !e->described) {
+        e->described = true;
+        e->binary = PQnfields(r) > 0 && pg_types_all_binary(m->catalog, r);
     }
+    if (e)
+        e->seen = true;
+    const char *tag = PQcmdStatus(r);
+    if (strcmp(tag, "DISCARD ALL") == 0 || strcmp(tag, "DEALLOCATE ALL") == 0)
+        m->forgotten = true;
     PQclear(m->result);
     m->result = r;
 }
@@ -247,6 +322,10 @@ static unsigned finished(struct pg_machine *m)
     if (PQstatus(m->conn) == CONNECTION_BAD)
         return broken(m);
     m->state = PG_IDLE;
+    if (m->forgotten) {
+        m->entry = NULL;
+        pg_cache_clear(m->cache);
+    }
     if (error_is_set(&m->error)) {
         PQclear(m->result);
         m->result = NULL;
@@ -327,8 +406,8 @@ int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len)
     while (len > 0) { /* libpq counts in int */
         size_t part = len > (1u << 30) ? 1u << 30 : len;
         int rc = PQputCopyData(m->conn, data, (int)part);
-        if (rc <= 0)
-            return rc;
+        if (rc <= 0) /* 0 = there is no memory to queue it in: this part is lost */
+            return -1;
         data += part;
         len -= part;
     }

@@ -56,6 +56,7 @@ struct pg_machine {
     bool pipelined;
     bool flushing;
     bool discard;        /* nobody waits for the results any more */
+    bool forgotten;      /* the server has dropped its prepared statements (DISCARD ALL) */
     bool in_transaction; /* when the statement began */
     bool streaming;      /* rows one by one instead of a whole result */
 };
@@ -67,8 +68,9 @@ bool pg_machine_init(struct pg_machine *m, PGconn *conn, uint32_t cache_limit,
 void pg_machine_close(struct pg_machine *m);
 int pg_machine_fd(const struct pg_machine *m);
 
-/* Sends one statement with parameters (extended protocol), prepared when it pays. The texts are copied
- * before it returns. False: nothing was sent, m->error says why. */
+/* Sends one statement with parameters (extended protocol). What has a plan (SELECT, INSERT, ...) is
+ * prepared when it is seen again with the same parameter types, and from then on read in binary when all
+ * its columns can be. The texts are copied before it returns. False: nothing was sent, m->error says why. */
 bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p);
 /* Right after pg_machine_query said true: rows come one by one (PG_ROW). */
 void pg_machine_stream(struct pg_machine *m);
