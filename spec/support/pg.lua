@@ -1,0 +1,129 @@
+--- What the specs of PostgreSQL share: engines on a database of their own, and small questions.
+---
+---     local pg = require "spec.support.pg"
+---     pg.on_both(describe, function(mode, open)            -- once for "async", once for "sync"
+---         it("...", function() local engine <close> = open { size = 2 } ... end)
+---     end)
+
+local db = require "dbrun.db"
+local fs = require "dbrun.fs"
+local servers = require "spec.support.servers"
+local task = require "dbrun.task"
+
+local M = {}
+
+local database
+
+--- The database that the specs of one file share.
+---@return string url
+function M.url()
+    database = database or servers.database()
+    return database
+end
+
+--- An engine that ends with its block. Small, and with deadlines, so that a failure is no hang.
+---@param opts? table as db.engine takes them
+---@return table engine
+function M.engine(opts)
+    local all = { timeout = 10, connect_timeout = 10, command_timeout = 20 }
+    for key, value in pairs(opts or {}) do
+        all[key] = value
+    end
+    all.url = all.url or M.url()
+    if all.mode ~= "sync" then
+        all.size = all.size or 4
+        all.overflow = all.overflow or 0
+    end
+    local engine = db.engine(all)
+    return setmetatable({}, {
+        __index = function(_, name)
+            local member = engine[name]
+            if type(member) ~= "function" then
+                return member
+            end
+            return function(_, ...)
+                return member(engine, ...)
+            end
+        end,
+        __close = function()
+            engine:close()
+        end,
+    })
+end
+
+--- Runs the block once for each engine. `open(opts)` is M.engine for it.
+---@param describe fun(name: string, block: fun()) busted's, which only spec files see
+---@param block fun(mode: "async"|"sync", open: fun(opts: table?): table)
+function M.on_both(describe, block)
+    for _, mode in ipairs { "async", "sync" } do
+        describe("[" .. mode .. "]", function()
+            block(mode, function(opts)
+                local all = { mode = mode }
+                for key, value in pairs(opts or {}) do
+                    all[key] = value
+                end
+                return M.engine(all)
+            end)
+        end)
+    end
+end
+
+--- The error that fn(...) raises; fails when it raises none.
+---@return any
+function M.raised(fn, ...)
+    local result = table.pack(pcall(fn, ...))
+    if result[1] then
+        error(("expected an error, got %s"):format(tostring(result[2])), 2)
+    end
+    return result[2]
+end
+
+--- Waits until `ready` returns something true; fails after `seconds`.
+---@param seconds number
+---@param ready fun(): any
+function M.eventually(seconds, ready, what)
+    local deadline = task.now() + seconds
+    while true do
+        local result = ready()
+        if result then
+            return result
+        end
+        if task.now() > deadline then
+            error((what or "it") .. " did not happen within " .. seconds .. " s", 2)
+        end
+        task.sleep(0.005)
+    end
+end
+
+--- Waits until nothing of the pool is in use any more.
+function M.settled(engine, seconds)
+    M.eventually(seconds or 2, function()
+        local st = engine:stats()
+        return st.leased == 0 and st.resetting == 0 and st.opening == 0 and st.waiting == 0 and st.open == st.idle
+    end, "the pool's return to rest")
+    return engine:stats()
+end
+
+--- Seconds that fn(...) takes, and what it returns.
+function M.timed(fn, ...)
+    local start = task.now()
+    local result = table.pack(fn(...))
+    return task.now() - start, table.unpack(result, 1, result.n)
+end
+
+--- How many descriptors this program has open.
+---@return integer
+function M.descriptors()
+    return #fs.list("/proc/self/fd")
+end
+
+--- A table of one's own that goes with the block.
+local tables = 0
+function M.table(engine, columns)
+    tables = tables + 1
+    local name = ("spec_t%d"):format(tables)
+    engine:exec(("create table %s (%s)"):format(name, columns))
+    return name
+end
+
+return M
