@@ -262,7 +262,7 @@ pg.on_both(describe, function(_, open)
         it("arrays keep quotes, commas, braces, NULL and dimensions", function()
             local e <close> = open()
             local hostile = { "a,b", "{c}", 'd"e', "f\\g", "", "NULL", " h ", db.null }
-            local sql = "select $1::text[]"
+            local sql = "select $1::text[]::text"
             assert.equal([[{"a,b","{c}","d\"e","f\\g","","NULL"," h ",NULL}]], e:value(sql, db.array(hostile)))
             assert.equal("2", e:value("select (($1::int[])[2][1])::text", db.array { { 1 }, { 2 } }))
             assert.equal("{}", e:value("select $1::int[]::text", db.array {}))

@@ -227,12 +227,12 @@ static void test_types(void)
         {1083, PG_KIND_TIME, "time"},
         {1114, PG_KIND_TIMESTAMP, "timestamp"},
         {1184, PG_KIND_TIMESTAMPTZ, "timestamptz"},
-        {1700, PG_KIND_TEXT, "numeric"},
+        {1700, PG_KIND_NUMERIC, "numeric"},
         {2950, PG_KIND_TEXT, "uuid"},
         {3802, PG_KIND_JSONB, "jsonb"},
     };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
-        const struct pg_type *t = pg_type_of(list[i].oid);
+        const struct pg_type *t = pg_type_of(NULL, list[i].oid);
         CHECK_EQ(t->oid, list[i].oid);
         CHECK_EQ(t->kind, list[i].kind);
         CHECK_STR(t->name, list[i].name);
@@ -244,7 +244,7 @@ static void test_every_type(void)
 {
     unsigned found = 0;
     for (Oid oid = 0; oid < 20000; oid++) {
-        const struct pg_type *t = pg_type_of(oid);
+        const struct pg_type *t = pg_type_of(NULL, oid);
         if (!CHECK(t != NULL))
             return;
         if (t->name[0]) {
@@ -256,8 +256,8 @@ static void test_every_type(void)
         }
     }
     CHECK(found >= 20);
-    CHECK(!pg_type_of(UINT32_MAX)->binary);
-    CHECK(!pg_type_of(1700)->binary); /* numeric: its binary form is not read */
+    CHECK(!pg_type_of(NULL, UINT32_MAX)->binary);
+    CHECK(!pg_type_of(NULL, 1700)->binary); /* numeric: its binary form is not read */
 }
 
 static PGresult *described(const Oid *types, int n)
@@ -288,7 +288,7 @@ static void test_all_binary(void)
     };
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
         PGresult *r = described(list[i].types, list[i].n);
-        CHECK_EQ(pg_types_all_binary(r), list[i].all);
+        CHECK_EQ(pg_types_all_binary(NULL, r), list[i].all);
         PQclear(r);
     }
 }
