@@ -104,6 +104,31 @@ function Engine:copy_in(table_name, columns, source, opts)
     return conn:copy_in(table_name, columns, source, opts)
 end
 
+---Sends what fn adds (p:query(sql, ...)) in one round trip, as one transaction.
+---@param fn fun(p: dbrun.Pipeline)
+---@return dbrun.Result[] in the order of the statements; the first error undoes all and is raised
+function Connection:pipeline(fn)
+    return require "dbrun.db.batch".pipeline(self, fn)
+end
+
+function Engine:pipeline(fn)
+    local conn <close> = self:acquire()
+    return conn:pipeline(fn)
+end
+
+---Runs one statement with each of many parameter lists, pipelined, in one transaction.
+---@param sql string
+---@param source table[]|fun(): table|nil lists for $n, or tables for :name
+---@return integer rows affected by all of them
+function Connection:execute_many(sql, source)
+    return require "dbrun.db.batch".execute_many(self, sql, source)
+end
+
+function Engine:execute_many(sql, source)
+    local conn <close> = self:acquire()
+    return conn:execute_many(sql, source)
+end
+
 ---`local s <close> = engine:session()`: begins at the first statement, s:commit(), s:rollback().
 ---@return dbrun.Session
 function Engine:session()

@@ -432,9 +432,13 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
                                        {"is_sync", engine_is_sync},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__gc", engine_gc}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"engine", engine_new}, {"libpq_version", libpq_version},  {"pause", pause_blocking},
-        {"classes", classes},   {"copy_encoder", pg_copy_encoder}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"engine", engine_new},
+                                         {"libpq_version", libpq_version},
+                                         {"pause", pause_blocking},
+                                         {"classes", classes},
+                                         {"named", pg_named_plan},
+                                         {"copy_encoder", pg_copy_encoder},
+                                         {NULL, NULL}};
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);
     lua_pop(L, 1);
     pg_lease_class(L, rt);

@@ -219,6 +219,12 @@ struct pg_lease *pg_lease_check(lua_State *L);
 /* Stack 2 = SQL with :name parameters, 3 = the table of their values. Replaces 2 by the SQL with $n and
  * the table by the values in order; returns their number. */
 int pg_named_expand(lua_State *L, struct runtime *rt);
+/* lua_CFunction: named(sql) -> {sql with $n, name, name, ...} */
+int pg_named_plan(lua_State *L);
+
+/* ---- pg_batch.c ---- */
+int pg_lease_batch(lua_State *L);
+int pg_lease_batch_many(lua_State *L);
 
 /* ---- pg_copy.c ---- */
 /* Lease methods copy_begin, copy_send, copy_end; function core.pg.copy_encoder. */

@@ -155,6 +155,8 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"in_transaction", lease_in_transaction},
                                        {"parameter", lease_parameter},
                                        {"is_sync", lease_is_sync},
+                                       {"batch", pg_lease_batch},
+                                       {"batch_many", pg_lease_batch_many},
                                        {"copy_begin", pg_copy_begin},
                                        {"copy_send", pg_copy_send},
                                        {"copy_end", pg_copy_end},

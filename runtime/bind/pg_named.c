@@ -87,6 +87,16 @@ static void push_rewritten(lua_State *L, struct runtime *rt)
     lua_remove(L, -2);
 }
 
+int pg_named_plan(lua_State *L)
+{
+    luaL_checkstring(L, 1);
+    lua_settop(L, 1);
+    lua_pushnil(L);
+    lua_insert(L, 1); /* the SQL stands at 2 */
+    push_rewritten(L, bind_runtime(L));
+    return 1;
+}
+
 int pg_named_expand(lua_State *L, struct runtime *rt)
 {
     push_rewritten(L, rt);

@@ -3,6 +3,7 @@
 #include "pg/errors.h"
 #include "pg/types.h"
 
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
@@ -18,6 +19,7 @@ bool pg_machine_init(struct pg_machine *m, PGconn *conn, uint32_t cache_limit,
 
 void pg_machine_close(struct pg_machine *m)
 {
+    pg_machine_batch_clear(m);
     PQclear(m->result);
     m->result = NULL;
     error_clear(&m->error);
@@ -227,6 +229,78 @@ bool pg_machine_simple(struct pg_machine *m, const char *sql)
     return sent(m);
 }
 
+/* ---- batches ---- */
+
+void pg_machine_batch_clear(struct pg_machine *m)
+{
+    for (size_t i = 0; m->batch.list && i < m->batch.n; i++)
+        PQclear(m->batch.list[i]);
+    free(m->batch.list);
+    m->batch = (struct pg_batch){0};
+}
+
+bool pg_machine_batch_begin(struct pg_machine *m, bool count_only)
+{
+    pg_machine_batch_clear(m);
+    if (!begin(m))
+        return false;
+    if (!PQenterPipelineMode(m->conn))
+        return not_sent(m);
+    m->pipelined = true;
+    m->batch.active = true;
+    m->batch.count_only = count_only;
+    return true;
+}
+
+/* The unnamed statement is parsed when a text comes, and lasts until the next one. */
+bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg_params *p)
+{
+    if (sql && !PQsendPrepare(m->conn, "", sql, p->n, p->types))
+        return not_sent(m);
+    if (!PQsendQueryPrepared(m->conn, "", p->n, p->values, p->lengths, p->formats, 0))
+        return not_sent(m);
+    return true;
+}
+
+bool pg_machine_batch_end(struct pg_machine *m)
+{
+    if (!PQpipelineSync(m->conn)) {
+        not_sent(m);
+        m->state = PG_BROKEN;
+        return false;
+    }
+    return sent(m);
+}
+
+/* A PREPARE gives a result too, without a command's tag. */
+static void batch_take(struct pg_machine *m, PGresult *r)
+{
+    struct pg_batch *b = &m->batch;
+    bool is_parse = PQresultStatus(r) == PGRES_COMMAND_OK && PQcmdStatus(r)[0] == '\0';
+    if (is_parse || m->discard) {
+        PQclear(r);
+        return;
+    }
+    b->affected += strtoll(PQcmdTuples(r), NULL, 10);
+    if (b->count_only) {
+        b->n++;
+        PQclear(r);
+        return;
+    }
+    if (b->n == b->cap) {
+        size_t cap = b->cap ? b->cap * 2 : 16;
+        PGresult **list = realloc(b->list, cap * sizeof(*list));
+        if (!list) {
+            error_set(&m->error, ERROR_QUERY, "not enough memory for the results");
+            PQclear(r);
+            return;
+        }
+        b->list = list;
+        b->cap = cap;
+    }
+    b->list[b->n++] = r;
+}
+
 /* ---- stepping ---- */
 
 static void take_error(struct pg_machine *m, const PGresult *r)
@@ -239,6 +313,10 @@ static void take_error(struct pg_machine *m, const PGresult *r)
 
 static void take_tuples(struct pg_machine *m, PGresult *r)
 {
+    if (m->batch.active) {
+        batch_take(m, r);
+        return;
+    }
     if (m->skip > 0) {
         m->skip--;
         if (m->skip == 0 && m->preparing)

@@ -42,14 +42,25 @@ struct pg_params {
     bool once; /* not worth a place in the cache */
 };
 
+/* Several statements in one round trip, as one implicit transaction: the first error ends the batch. */
+struct pg_batch {
+    PGresult **list; /* one for each statement; NULL when `count_only` */
+    size_t n;        /* results so far: on failure, the index of the statement that failed */
+    size_t cap;
+    long long affected; /* rows that all of them counted */
+    bool count_only;
+    bool active;
+};
+
 struct pg_machine {
     PGconn *conn;
     struct pg_cache *cache;
     struct pg_cached *entry;          /* of the statement in flight */
     const struct pg_catalog *catalog; /* the embedder's: types of the database's own; may be NULL */
     bool text_only;                   /* results in text even where binary could be read */
-    PGresult *result;                 /* of the last statement that gave one */
-    struct error error;               /* the first error, preferring one with a SQLSTATE */
+    struct pg_batch batch;
+    PGresult *result;   /* of the last statement that gave one */
+    struct error error; /* the first error, preferring one with a SQLSTATE */
     enum pg_state state;
     int skip;       /* results in front of the statement's own (DEALLOCATE, PREPARE) */
     bool preparing; /* the result after `skip - 1` tells whether the PREPARE worked */
@@ -72,6 +83,15 @@ int pg_machine_fd(const struct pg_machine *m);
  * prepared when it is seen again with the same parameter types, and from then on read in binary when all
  * its columns can be. The texts are copied before it returns. False: nothing was sent, m->error says why. */
 bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p);
+/* A batch: begin, add each statement, end; then step to PG_DONE and look at m->batch. `add` with an SQL of
+ * NULL runs the SQL given last once more, with other parameters, parsed only once. False: m->error says
+ * why; the batch must still be ended (it will then do nothing). */
+bool pg_machine_batch_begin(struct pg_machine *m, bool count_only);
+bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg_params *p);
+bool pg_machine_batch_end(struct pg_machine *m);
+/* Frees the results. */
+void pg_machine_batch_clear(struct pg_machine *m);
+
 /* Right after pg_machine_query said true: rows come one by one (PG_ROW). */
 void pg_machine_stream(struct pg_machine *m);
 /* Sends one or several statements without parameters (simple protocol). */

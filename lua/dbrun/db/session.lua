@@ -25,7 +25,8 @@ local function connection(self)
     return self.conn
 end
 
-for _, name in ipairs { "query", "one", "value", "rows", "columns", "exec", "copy_in", "transaction" } do
+for _, name in ipairs { "query", "one", "value", "rows", "columns", "exec", "copy_in", "pipeline", "execute_many",
+    "transaction" } do
     Session[name] = function(self, ...)
         local conn <const> = connection(self)
         return conn[name](conn, ...)

@@ -1,0 +1,102 @@
+--- Many statements in few round trips: pipelines, and one statement with many parameter lists.
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+
+local M = {}
+
+--- Parameter lists that go out together.
+local CHUNK <const> = 1000
+
+---@class dbrun.Pipeline
+local Pipeline = {}
+Pipeline.__index = Pipeline
+
+---Adds a statement; it is sent when the function of the pipeline returns.
+---@param sql string
+---@param ... any parameters, or one table for :name parameters
+function Pipeline:query(sql, ...)
+    if type(sql) ~= "string" then
+        errors.raise { kind = "usage", message = "pipeline: expected the SQL as a string, got " .. type(sql) }
+    end
+    local item = table.pack(...)
+    local only <const> = item[1]
+    if item.n == 1 and type(only) == "table" and not getmetatable(only) then
+        local plan <const> = core.pg.named(sql)
+        sql, item = plan[1], M.named_row(plan, only)
+    end
+    table.move(item, 1, item.n, 2)
+    item[1], item.n = sql, item.n + 1
+    self[#self + 1] = item
+end
+Pipeline.exec = Pipeline.query
+
+---The values of a :name plan, in order.
+---@param plan table {sql, name, ...}
+---@param values table
+---@return table
+function M.named_row(plan, values)
+    local row = { n = #plan - 1 }
+    for i = 2, #plan do
+        local v <const> = values[plan[i]]
+        if v == nil then
+            errors.raise { kind = "usage", message = ("no value for the parameter :%s (SQL NULL is db.null)")
+                :format(plan[i]) }
+        end
+        row[i - 1] = v
+    end
+    return row
+end
+
+---Sends what fn adds in one round trip, as one transaction: the first error undoes all and is raised.
+---@param conn table a leased connection
+---@param fn fun(p: dbrun.Pipeline)
+---@return dbrun.Result[] in the order of the statements
+function M.pipeline(conn, fn)
+    local p <const> = setmetatable({}, Pipeline)
+    fn(p)
+    return conn:batch(setmetatable(p, nil))
+end
+
+--- An iterator over rows: of a list or of an iterator.
+local function rows_of(source)
+    if type(source) == "function" then
+        return source
+    elseif type(source) == "table" then
+        local i = 0
+        return function()
+            i = i + 1
+            return source[i]
+        end
+    end
+    errors.raise { kind = "usage", message = "execute_many: expected a list or an iterator, got " .. type(source) }
+end
+
+---Runs one statement with each of many parameter lists, pipelined, in one transaction.
+---@param conn table a leased connection
+---@param sql string
+---@param source table[]|fun(): table|nil lists for $n, or tables for :name
+---@return integer rows affected by all of them
+function M.execute_many(conn, sql, source)
+    local next_row <const> = rows_of(source)
+    local plan
+    local total = 0
+    conn:transaction(function()
+        local chunk, n = {}, 0
+        for row in next_row do
+            if type(row) == "table" and row[1] == nil and row.n == nil and next(row) ~= nil then
+                plan = plan or core.pg.named(sql)
+                row = M.named_row(plan, row)
+            end
+            n = n + 1
+            chunk[n] = row
+            if n == CHUNK then
+                total = total + conn:batch_many(plan and plan[1] or sql, chunk)
+                chunk, n = {}, 0
+            end
+        end
+        total = total + conn:batch_many(plan and plan[1] or sql, chunk)
+    end)
+    return total
+end
+
+return M

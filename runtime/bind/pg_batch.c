@@ -1,0 +1,196 @@
+/*
+ * Several statements in one round trip: lease:batch(list) for pipelines, lease:batch_many(sql, rows) for one
+ * statement with many parameter lists. Each is one implicit transaction (or part of the open one).
+ */
+#include "bind/pg_impl.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* Stack during a batch: 1 = lease, 2 = list or SQL, 3 = rows (batch_many). The parameters of the statement
+ * being added stand above `BASE`. */
+enum { BASE = 3 };
+
+static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
+{
+    struct error e = {0};
+    error_move(&e, &link->m.error);
+    if (!error_is_set(&e))
+        error_set(&e, ERROR_QUERY, "the batch could not be sent");
+    if (sql)
+        error_set_field(&e, ERROR_STATEMENT, sql);
+    pg_machine_batch_clear(&link->m);
+    return bind_error_raise(L, link->engine->rt, &e);
+}
+
+/* Pushes the parameters of `row` (a sequence; `n` counts when it ends in nil); returns their number. */
+static int push_params(lua_State *L, struct runtime *rt, int row, int from)
+{
+    lua_getfield(L, row, "n");
+    lua_Integer n = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : (lua_Integer)lua_rawlen(L, row);
+    lua_pop(L, 1);
+    if (n < from - 1 || n > 65536)
+        bind_fail(L, rt, ERROR_USAGE, "a list of %d parameters: PostgreSQL takes at most 65535", (int)n);
+    int count = (int)n - from + 1;
+    luaL_checkstack(L, count + 8, "too many parameters");
+    for (int i = 0; i < count; i++)
+        lua_rawgeti(L, row, from + i);
+    return count;
+}
+
+/* Every value is looked at before anything is sent: half a pipeline cannot be taken back. */
+static void check_all(lua_State *L, struct runtime *rt, int list, int from)
+{
+    lua_Integer n = (lua_Integer)lua_rawlen(L, list);
+    for (lua_Integer i = 1; i <= n; i++) {
+        lua_settop(L, BASE);
+        if (lua_rawgeti(L, list, i) != LUA_TTABLE)
+            bind_fail(L, rt, ERROR_USAGE, "item %d: expected a list of parameters, got %s", (int)i,
+                      luaL_typename(L, -1));
+        if (from == 2) {
+            lua_rawgeti(L, BASE + 1, 1);
+            size_t len;
+            const char *sql = lua_tolstring(L, -1, &len);
+            if (lua_type(L, -1) != LUA_TSTRING || memchr(sql, 0, len))
+                bind_fail(L, rt, ERROR_USAGE, "item %d: expected the SQL as a string without NUL bytes",
+                          (int)i);
+            lua_pop(L, 1);
+        }
+        int count = push_params(L, rt, BASE + 1, from);
+        pg_params_check(L, rt, BASE + 2, count);
+    }
+    lua_settop(L, BASE);
+}
+
+/* Adds the statement of item `i`: nothing here can raise but "not enough memory" of the stack, which
+ * check_all has already grown. */
+static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i, int from, const char *sql)
+{
+    struct pg_encoded enc;
+    lua_settop(L, BASE);
+    lua_rawgeti(L, list, i);
+    int count = push_params(L, link->engine->rt, BASE + 1, from);
+    if (from == 2) {
+        lua_rawgeti(L, BASE + 1, 1);
+        sql = lua_tostring(L, -1); /* alive in the list */
+        lua_pop(L, 1);
+    }
+    if (!pg_params_encode(L, BASE + 2, count, &enc)) {
+        error_set(&link->m.error, ERROR_QUERY, "not enough memory for the parameters");
+        return false;
+    }
+    bool ok = pg_machine_batch_add(&link->m, sql, &enc.p);
+    pg_params_free(&enc);
+    return ok;
+}
+
+static void end_wait(lua_State *L, struct pg_link *link, int status)
+{
+    struct sched *s = link->engine->rt->sched;
+    if (status != LUA_YIELD)
+        return;
+    enum wait_status how = wait_end(task_wait(s));
+    if (how == WAIT_CANCELLED)
+        task_raise_cancelled(L, s);
+    if (how == WAIT_TIMEOUT)
+        bind_fail(L, link->engine->rt, ERROR_TIMEOUT, "the batch did not end within %f s (command_timeout)",
+                  link->engine->command_timeout);
+}
+
+/* Raises the batch's error, with the place in the list. */
+static void check_reply(lua_State *L, struct pg_link *link, const char *sql)
+{
+    struct error *e = &link->m.error;
+    if (!error_is_set(e))
+        return;
+    const char *context = e->field[ERROR_CONTEXT];
+    struct buf place = {0};
+    buf_addf(&place, "statement %zu of the batch%s%s", link->m.batch.n + 1, context ? "\n" : "",
+             context ? context : "");
+    error_set_field(e, ERROR_CONTEXT, place.data);
+    buf_free(&place);
+    batch_failed(L, link, sql);
+}
+
+static int batch_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_link *link = (struct pg_link *)ctx;
+    struct pg_engine *e = link->engine;
+    end_wait(L, link, status);
+    const char *sql = NULL;
+    if (error_is_set(&link->m.error) && lua_rawgeti(L, 2, (lua_Integer)link->m.batch.n + 1) == LUA_TTABLE &&
+        lua_rawgeti(L, -1, 1) == LUA_TSTRING)
+        sql = lua_tostring(L, -1);
+    check_reply(L, link, sql);
+    lua_settop(L, BASE);
+    size_t n = link->m.batch.n;
+    lua_createtable(L, (int)n, 0);
+    for (size_t i = 0; i < n; i++) {
+        const PGresult *r = link->m.batch.list[i];
+        pg_result_columns(L, &e->decoder, r, NULL);
+        pg_result_push(L, e->rt, &e->decoder, r, SHAPE_RESULT);
+        lua_rawseti(L, BASE + 1, (lua_Integer)i + 1);
+    }
+    pg_machine_batch_clear(&link->m);
+    return 1;
+}
+
+static int many_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_link *link = (struct pg_link *)ctx;
+    end_wait(L, link, status);
+    check_reply(L, link, lua_tostring(L, 2));
+    lua_pushinteger(L, link->m.batch.affected);
+    pg_machine_batch_clear(&link->m);
+    return 1;
+}
+
+static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction k)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    struct pg_link *link = lease->link;
+    struct runtime *rt = lease->engine->rt;
+    check_all(L, rt, list, from);
+    if (!lease->engine->sync)
+        task_check_park(L, rt->sched);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, list);
+    if (link->use != LINK_FREE || !pg_machine_batch_begin(&link->m, count_only))
+        return batch_failed(L, link, NULL);
+    snprintf(link->statement, sizeof link->statement, "batch of %d statements", (int)n);
+    bool ok = true;
+    const char *sql = from == 1 ? lua_tostring(L, 2) : NULL;
+    for (lua_Integer i = 1; ok && i <= n; i++)
+        ok = add_item(L, link, list, i, from, i == 1 ? sql : NULL);
+    lua_settop(L, BASE);
+    if (!ok || !pg_machine_batch_end(&link->m)) {
+        link->m.state = PG_BROKEN;
+        return batch_failed(L, link, sql);
+    }
+    return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, k);
+}
+
+/* batch({{sql, ...}, ...}) -> results in order */
+int pg_lease_batch(lua_State *L)
+{
+    lua_settop(L, 2);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_pushnil(L);
+    if (lua_rawlen(L, 2) == 0) {
+        lua_newtable(L);
+        return 1;
+    }
+    return run(L, 2, 2, false, batch_k);
+}
+
+/* batch_many(sql, {{...}, ...}) -> rows affected by all of them */
+int pg_lease_batch_many(lua_State *L)
+{
+    luaL_checkstring(L, 2);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_settop(L, 3);
+    if (lua_rawlen(L, 3) == 0) {
+        lua_pushinteger(L, 0);
+        return 1;
+    }
+    return run(L, 3, 1, true, many_k);
+}
