@@ -28,8 +28,8 @@ SANITIZE    ?=
 CPPFLAGS_   := -D_GNU_SOURCE -Iruntime -I$(BUILD)/gen -isystem $(LUA_INCDIR) -isystem $(PQ_INCDIR) $(CPPFLAGS)
 CFLAGS_     := -std=c11 $(WARN) -fPIC -fvisibility=hidden -fno-common $(CFLAGS) $(SANITIZE)
 LDFLAGS_    := -Wl,--as-needed $(SANITIZE) $(LDFLAGS)
-LIBS        := -lpq -lhiredis -luv -ljansson -lpg_query -lssl -lcrypto -lpthread -ldl -lm
-HOST_LIBS   := -ledit
+# libpg_query and libedit are opened when somebody needs them.
+LIBS        := -lpq -lhiredis -luv -ljansson -lssl -lcrypto -lpthread -ldl -lm
 
 SOURCES      := $(wildcard runtime/*/*.c)
 HOST_SOURCES := $(wildcard runtime/host/*.c)
@@ -117,7 +117,7 @@ $(BUILD)/obj/embedded.o: $(BUILD)/gen/embedded.c runtime/host/embedded.h
 $(DBRUN): $(CORE_OBJECTS) $(HOST_OBJECTS) $(LUA_LIB)
 	$(SAY) 'LD    $@'
 	$(RUN)$(CC) $(LDFLAGS_) -Wl,-E -o $@ $(CORE_OBJECTS) $(HOST_OBJECTS) \
-	    -Wl,--whole-archive $(LUA_LIB) -Wl,--no-whole-archive $(LIBS) $(HOST_LIBS)
+	    -Wl,--whole-archive $(LUA_LIB) -Wl,--no-whole-archive $(LIBS)
 
 # A thread that is stuck in a connect may outlive lua_close, hence nodelete.
 $(BUILD)/core.so: $(CORE_OBJECTS)

@@ -7,10 +7,10 @@
  */
 #include "base/deadline.h"
 #include "drive/drive_uv.h"
+#include "host/editline.h"
 #include "host/host.h"
 #include "host/signals.h"
 
-#include <editline/readline.h>
 #include <fcntl.h>
 #include <locale.h>
 #include <lualib.h>
@@ -27,15 +27,16 @@ enum { AT_BOX = 1, AT_SOURCE, AT_TASK, AT_TOP = AT_TASK };
 struct repl {
     struct host *host;
     struct drive_uv *input; /* NULL: stdin is no terminal and is read in the ordinary way */
-    struct wait *wait;      /* the root task's */
-    struct wait *waiter;    /* the same while it may be woken */
-    int tty;                /* what the loop watches */
-    char *line;             /* what libedit delivered */
-    bool editing;           /* libedit has the terminal */
-    bool ended;             /* end of input */
-    bool broken;            /* Ctrl-C */
-    bool started;           /* the evaluation's task runs ... */
-    bool evaluating;        /* ... and has not ended */
+    const struct editline *edit;
+    struct wait *wait;   /* the root task's */
+    struct wait *waiter; /* the same while it may be woken */
+    int tty;             /* what the loop watches */
+    char *line;          /* what libedit delivered */
+    bool editing;        /* libedit has the terminal */
+    bool ended;          /* end of input */
+    bool broken;         /* Ctrl-C */
+    bool started;        /* the evaluation's task runs ... */
+    bool evaluating;     /* ... and has not ended */
 };
 
 static struct repl *edited; /* libedit's callback has no argument */
@@ -73,7 +74,7 @@ static void stop_editing(struct repl *r)
     if (!r->editing)
         return;
     r->editing = false;
-    rl_callback_handler_remove(); /* gives the terminal its ordinary modes back */
+    r->edit->remove(); /* gives the terminal its ordinary modes back */
     drive_uv_want(r->input, 0);
 }
 
@@ -89,7 +90,7 @@ static void start_editing(struct repl *r, const char *prompt)
     edited = r;
     r->editing = true;
     drive_uv_want(r->input, IO_READ);
-    rl_callback_handler_install(prompt, on_line);
+    r->edit->install(prompt, on_line);
 }
 
 static int repl_gc(lua_State *L)
@@ -176,7 +177,7 @@ static void remember_source(lua_State *L, const struct repl *r)
 {
     const char *text = lua_tostring(L, AT_SOURCE);
     if (r->input != NULL && text[0] != '\0')
-        add_history(text);
+        r->edit->add_history(text);
 }
 
 /* ---- evaluating, in a task of its own ---- */
@@ -353,24 +354,24 @@ static int repl_k(lua_State *L, int status, lua_KContext ctx)
         return task_raise_cancelled(L, s);
     }
     if (r->editing && !r->broken)
-        rl_callback_read_char();
+        r->edit->read_char();
     return repl_loop(L, r);
 }
 
 /* The loop watches the terminal through a descriptor of its own: watching makes it non-blocking, and
- * that would go for stdout and the shell too if they shared it. Without one, lines are read plainly. */
+ * that would go for stdout and the shell too if they shared it. Without one, or without libedit, lines
+ * are read plainly. */
 static void open_terminal(struct repl *r)
 {
     char name[PATH_MAX];
-    if (ttyname_r(STDIN_FILENO, name, sizeof name) != 0)
+    r->edit = editline_open();
+    if (r->edit == NULL || ttyname_r(STDIN_FILENO, name, sizeof name) != 0)
         return;
     r->tty = open(name, O_RDONLY | O_NOCTTY | O_CLOEXEC);
     if (r->tty < 0)
         return;
     r->input = drive_uv_open(sched_loop(r->host->rt->sched), r->tty, on_input, r);
     setlocale(LC_CTYPE, ""); /* for libedit: what is a character */
-    rl_catch_signals = 0;
-    rl_readline_name = "dbrun";
 }
 
 int repl_main(lua_State *L)

@@ -1,0 +1,47 @@
+#include "host/editline.h"
+
+#include <dlfcn.h>
+#include <editline/readline.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <string.h>
+
+#define EDITLINE_SONAME "libedit.so.2"
+
+/* ISO C has no cast from an object pointer to a function pointer; POSIX gives dlsym this meaning. */
+static bool find(void *library, const char *name, void *out)
+{
+    void *p = dlsym(library, name);
+    memcpy(out, &p, sizeof p);
+    return p != NULL;
+}
+
+/* Ctrl-C is ours, and ~/.editrc may ask for the program's name. */
+static bool set_up(void *library)
+{
+    int *catch_signals;
+    const char **name;
+    if (!find(library, "rl_catch_signals", &catch_signals) || !find(library, "rl_readline_name", &name))
+        return false;
+    *catch_signals = 0;
+    *name = "dbrun";
+    return true;
+}
+
+const struct editline *editline_open(void)
+{
+    static struct editline e;
+    static bool tried;
+    static bool found;
+    if (tried)
+        return found ? &e : NULL;
+    tried = true;
+    void *library = dlopen(EDITLINE_SONAME, RTLD_NOW | RTLD_LOCAL);
+    if (library == NULL)
+        return NULL;
+    found = find(library, "rl_callback_handler_install", &e.install) &&
+            find(library, "rl_callback_handler_remove", &e.remove) &&
+            find(library, "rl_callback_read_char", &e.read_char) &&
+            find(library, "add_history", &e.add_history) && set_up(library);
+    return found ? &e : NULL;
+}

@@ -1,0 +1,19 @@
+/*
+ * Line editing at the prompt: libedit, opened when somebody sits at a terminal. Linking it would cost
+ * every start of the program, and only the prompt needs it.
+ */
+#ifndef DBRUN_HOST_EDITLINE_H
+#define DBRUN_HOST_EDITLINE_H
+
+/* libedit's functions, in readline's way. */
+struct editline {
+    void (*install)(const char *prompt, void (*line)(char *line)); /* rl_callback_handler_install */
+    void (*remove)(void);                                          /* rl_callback_handler_remove */
+    void (*read_char)(void);                                       /* rl_callback_read_char */
+    int (*add_history)(const char *line);
+};
+
+/* NULL where the library is not installed. It stays until the end of the program. */
+const struct editline *editline_open(void);
+
+#endif
