@@ -23,7 +23,7 @@ end
 ---    name: what the user types, as in "dbrun scripts/seed.lua"; examples: one command line each
 ---@return table parser an argparse parser; give it to cli.parse
 function M.parser(spec)
-    local argparse = require "argparse"
+    local argparse = require "dbrun.argparse"
     local parser = argparse { name = spec.name, description = spec.description }
     parser:help_max_width(100)
     local epilog = {}

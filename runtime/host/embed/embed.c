@@ -1,8 +1,10 @@
 /*
  * Build tool: compiles Lua files and writes them as C arrays.
  *   embed OUT.c ROOT FILE...
- * A file below ROOT becomes the module its path says (lua/dbrun/init.lua -> dbrun); any other one is
- * named after its file (argparse.lua -> argparse). A syntax error stops the build.
+ * A file below ROOT becomes the module its path says (lua/dbrun/init.lua -> dbrun). Any other one has
+ * two names: its own (argparse.lua -> argparse), and dbrun.argparse, under which dbrun's modules find the
+ * very file that was built in; a file below ROOT that stands in for it elsewhere gives way. A syntax
+ * error stops the build.
  */
 #include <errno.h>
 #include <lauxlib.h>
@@ -12,11 +14,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct module {
+struct source {
     const char *path;
+    bool outside;    /* not below ROOT */
+    bool used;       /* no other one has its name */
     char name[256];  /* dbrun.config */
     char chunk[300]; /* @dbrun/config.lua */
     size_t size;
+};
+
+struct module {
+    char name[300];
+    struct source *source;
 };
 
 struct output {
@@ -24,13 +33,15 @@ struct output {
     size_t count;
 };
 
-static void name_module(struct module *m, const char *root)
+static void name_source(struct source *m, const char *root)
 {
     size_t root_len = strlen(root);
     const char *rel = m->path;
     if (strncmp(rel, root, root_len) == 0 && rel[root_len] == '/')
         rel += root_len + 1;
-    else if (strrchr(rel, '/') != NULL)
+    else
+        m->outside = true;
+    if (m->outside && strrchr(rel, '/') != NULL)
         rel = strrchr(rel, '/') + 1;
     snprintf(m->chunk, sizeof m->chunk, "@%s", rel);
     snprintf(m->name, sizeof m->name, "%s", rel);
@@ -45,9 +56,13 @@ static void name_module(struct module *m, const char *root)
         m->name[len - 5] = '\0';
 }
 
+/* Those of one name: the one from outside first. */
 static int by_name(const void *a, const void *b)
 {
-    return strcmp(((const struct module *)a)->name, ((const struct module *)b)->name);
+    const struct module *x = a;
+    const struct module *y = b;
+    int order = strcmp(x->name, y->name);
+    return order != 0 ? order : (int)y->source->outside - (int)x->source->outside;
 }
 
 static char *read_file(const char *path, size_t *size)
@@ -83,7 +98,7 @@ static int write_bytes(lua_State *L, const void *data, size_t size, void *ud)
     return ferror(out->file);
 }
 
-static void write_module(lua_State *L, FILE *file, struct module *m, size_t index)
+static void write_source(lua_State *L, FILE *file, struct source *m, size_t index)
 {
     size_t len;
     char *text = read_file(m->path, &len);
@@ -92,12 +107,35 @@ static void write_module(lua_State *L, FILE *file, struct module *m, size_t inde
         exit(1);
     }
     struct output out = {.file = file};
-    fprintf(file, "static const unsigned char module_%zu[] = {\n", index);
+    fprintf(file, "static const unsigned char source_%zu[] = {\n", index);
     lua_dump(L, write_bytes, &out, false);
     fprintf(file, "};\n");
     m->size = out.count;
     lua_settop(L, 0);
     free(text);
+}
+
+/* Sorts the modules by name and leaves one of each; returns how many those are. */
+static size_t settle(struct module *modules, size_t count)
+{
+    size_t kept = 0;
+    qsort(modules, count, sizeof *modules, by_name);
+    for (size_t i = 0; i < count; i++) {
+        if (kept > 0 && strcmp(modules[i].name, modules[kept - 1].name) == 0)
+            continue;
+        modules[i].source->used = true;
+        modules[kept++] = modules[i];
+    }
+    return kept;
+}
+
+static void write_table(FILE *file, const struct module *modules, size_t count, const struct source *sources)
+{
+    fprintf(file, "const struct embedded_module embedded_modules[] = {\n");
+    for (size_t i = 0; i < count; i++)
+        fprintf(file, "{\"%s\", source_%zu, %zu},\n", modules[i].name, (size_t)(modules[i].source - sources),
+                modules[i].source->size);
+    fprintf(file, "};\nconst size_t embedded_count = %zu;\n", count);
 }
 
 int main(int argc, char **argv)
@@ -107,26 +145,34 @@ int main(int argc, char **argv)
         return 2;
     }
     size_t count = (size_t)(argc - 3);
-    struct module *modules = calloc(count, sizeof *modules);
+    size_t names = 0;
+    struct source *sources = calloc(count, sizeof *sources);
+    struct module *modules = calloc(count * 2, sizeof *modules);
     lua_State *L = luaL_newstate();
     FILE *file = fopen(argv[1], "w");
-    if (modules == NULL || L == NULL || file == NULL) {
+    if (sources == NULL || modules == NULL || L == NULL || file == NULL) {
         fprintf(stderr, "embed: %s: %s\n", argv[1], strerror(errno));
         return 1;
     }
     for (size_t i = 0; i < count; i++) {
-        modules[i].path = argv[i + 3];
-        name_module(&modules[i], argv[2]);
+        struct source *s = &sources[i];
+        s->path = argv[i + 3];
+        name_source(s, argv[2]);
+        modules[names].source = s;
+        snprintf(modules[names++].name, sizeof modules->name, "%s", s->name);
+        if (!s->outside)
+            continue;
+        modules[names].source = s;
+        snprintf(modules[names++].name, sizeof modules->name, "dbrun.%s", s->name);
     }
-    qsort(modules, count, sizeof *modules, by_name);
+    names = settle(modules, names);
     fprintf(file, "#include \"host/embedded.h\"\n");
     for (size_t i = 0; i < count; i++)
-        write_module(L, file, &modules[i], i);
-    fprintf(file, "const struct embedded_module embedded_modules[] = {\n");
-    for (size_t i = 0; i < count; i++)
-        fprintf(file, "{\"%s\", module_%zu, %zu},\n", modules[i].name, i, modules[i].size);
-    fprintf(file, "};\nconst size_t embedded_count = %zu;\n", count);
+        if (sources[i].used)
+            write_source(L, file, &sources[i], i);
+    write_table(file, modules, names, sources);
     lua_close(L);
+    free(sources);
     free(modules);
     if (fclose(file) != 0) {
         fprintf(stderr, "embed: %s: %s\n", argv[1], strerror(errno));
