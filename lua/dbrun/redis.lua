@@ -237,6 +237,7 @@ function Client:multi(opts, fn)
     }
 end
 
-require("dbrun.redis.extras")(Client)
+require "dbrun.redis.extras" (Client)
+require "dbrun.redis.subscription" (Client)
 
 return M

@@ -3,6 +3,7 @@
 
 #include "base/deadline.h"
 #include "bind/error.h"
+#include "bind/redis_feed.h"
 #include "bind/redis_handle.h"
 
 #include <errno.h>
@@ -295,9 +296,10 @@ static void conn_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
         {"__gc", handle__gc}, {"__close", conn_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"call", redis_call__any},  {"raw", redis_call__raw},
-                                       {"close", conn_close},      {"discard", conn_discard},
-                                       {"batch", redis_batch_new}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"call", redis_call__any},      {"raw", redis_call__raw},   {"close", conn_close},
+        {"listen", redis_feed__listen}, {"post", redis_feed__post}, {"next", redis_feed__next},
+        {"discard", conn_discard},      {"batch", redis_batch_new}, {NULL, NULL}};
     bind_class(L, rt, REDIS_CONN_CLASS, meta, methods);
     lua_pop(L, 1);
 }

@@ -1,6 +1,7 @@
 #include "bind/redis_line.h"
 
 #include "base/deadline.h"
+#include "bind/redis_feed.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -83,17 +84,17 @@ static void on_done(struct redis_call *call, void *data)
 {
     struct line_call *c = (struct line_call *)call;
     (void)data;
-    if (call->dropped)
-        redis_line_give(c);
-    else
+    if (c->wait)
         finish(c);
+    else
+        redis_line_give(c); /* nobody wants it any more, or ever did */
 }
 
 const struct redisconn_events redis_line_events = {on_done, NULL};
 
 void redis_line_fail_call(struct line_call *c, const struct error *why, enum error_outcome outcome)
 {
-    if (c->call.dropped) {
+    if (!c->wait) {
         redis_line_give(c);
         return;
     }
@@ -176,6 +177,15 @@ void redis_line_issue(struct redis_line *l, struct line_call *c, struct wait *w,
         sched_defer(l->rt->sched, &l->flush);
 }
 
+void redis_line_post(struct redis_line *l, struct line_call *c, size_t from)
+{
+    redis_queue_push(redis_line_queue(l), &c->call, from, 0);
+    c->wait = NULL;
+    c->expect = 0;
+    l->commands++;
+    sched_defer(l->rt->sched, &l->flush);
+}
+
 /* ---- life ---- */
 
 struct redis_line *redis_line_new(struct runtime *rt, struct redis_pool *pool, bool shared)
@@ -221,6 +231,8 @@ void redis_line_close(struct redis_line *l)
     for (struct redis_link *r = l->retired; r; r = r->next)
         while ((call = redisconn_pop_sent(r->conn)))
             redis_line_fail_call((struct line_call *)call, &why, OUTCOME_UNKNOWN);
+    if (l->feed)
+        redis_feed_lost(l->feed, &why);
     redis_line_detach(l);
     error_clear(&why);
 }
@@ -243,6 +255,7 @@ void redis_line_unref(struct redis_line *l)
             clear_call(&chunk->calls[i]);
         free(chunk);
     }
+    redis_feed_free(l->feed);
     redis_queue_free(&l->backlog);
     redis_pool_unref(l->pool);
     free(l);

@@ -17,6 +17,7 @@
 #include "bind/redis_pool.h"
 
 struct redis_line;
+struct redis_feed;
 struct line_chunk;
 
 struct line_call {
@@ -38,6 +39,7 @@ struct redis_line {
     struct redis_pool *pool;
     struct redis_link *link;    /* NULL: not connected now */
     struct redis_link *retired; /* those that did not answer in time: only drained */
+    struct redis_feed *feed;    /* of a line of one's own that subscribed */
     struct redis_queue backlog; /* commands that wait for a connection */
     struct deferred flush;
     unsigned refs;
@@ -78,6 +80,8 @@ void redis_line_give(struct line_call *c);
  * answered or has failed. With `repeat` it is sent again when its connection is lost. */
 void redis_line_issue(struct redis_line *l, struct line_call *c, struct wait *w, size_t from, uint32_t expect,
                       uint64_t deadline, bool repeat);
+/* The same for a command that has no reply of its own: nobody waits. */
+void redis_line_post(struct redis_line *l, struct line_call *c, size_t from);
 /* For struct wait: nobody waits any more. Leaves the outcome in w->data. */
 void redis_line_abandon(struct wait *w);
 

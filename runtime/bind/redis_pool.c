@@ -58,7 +58,8 @@ static void link_step(struct redis_link *l, unsigned ready)
         link_failed(l);
         return;
     }
-    drive_uv_want(l->watch, got & (REDIS_IO_READ | REDIS_IO_WRITE));
+    unsigned want = got & (REDIS_IO_READ | REDIS_IO_WRITE);
+    drive_uv_want(l->watch, l->paused ? want & ~REDIS_IO_READ : want);
     if (l->ponged) {
         l->ponged = false;
         sched_timer_stop(l->pool->rt->sched, &l->ping_timer);

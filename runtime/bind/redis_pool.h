@@ -35,6 +35,7 @@ struct redis_link {
     const struct redis_link_user *user; /* NULL: idle */
     void *data;                         /* the user's */
     struct redis_link *next;            /* the user's too */
+    bool paused;                        /* its user is behind: do not read */
     bool spoilt;                        /* in a state nobody else should meet: not to be used again */
     struct redis_call ping;
     struct sched_timer ping_timer;

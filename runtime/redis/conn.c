@@ -316,7 +316,7 @@ static bool parse(struct redisconn *c)
 static bool receive(struct redisconn *c)
 {
     char chunk[READ_CHUNK];
-    for (int i = 0; i < READS_PER_STEP || c->transport.tls; i++) {
+    for (int i = 0; i < READS_PER_STEP || redis_transport_pending(&c->transport); i++) {
         struct error e = {0};
         size_t n;
         enum redis_io io = redis_transport_read(&c->transport, chunk, sizeof chunk, &n, &e);
@@ -329,7 +329,7 @@ static bool receive(struct redisconn *c)
             return failed(c, ERROR_CONNECT, "not enough memory for a reply", NULL);
         if (!parse(c))
             return false;
-        /* A short read has emptied a socket; a TLS session may hold more that no driver would see. */
+        /* A short read has emptied a socket; of TLS it was one record. */
         if (n < sizeof chunk && !c->transport.tls)
             return true;
     }

@@ -285,6 +285,11 @@ enum redis_io redis_tls_write(struct redis_tls *tls, const void *data, size_t le
     return rc == 1 ? REDIS_IO_OK : explain(tls, rc, want, e);
 }
 
+bool redis_tls_pending(const struct redis_tls *tls)
+{
+    return SSL_has_pending(tls->ssl) == 1;
+}
+
 bool redis_tls_quiet(struct redis_tls *tls)
 {
     char byte;

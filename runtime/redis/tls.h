@@ -18,6 +18,7 @@ enum redis_io redis_tls_read(struct redis_tls *tls, void *data, size_t len, size
                              struct error *e);
 enum redis_io redis_tls_write(struct redis_tls *tls, const void *data, size_t len, size_t *done,
                               unsigned *want, struct error *e);
+bool redis_tls_pending(const struct redis_tls *tls);
 bool redis_tls_quiet(struct redis_tls *tls);
 
 #endif

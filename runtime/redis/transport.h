@@ -41,6 +41,8 @@ enum redis_io redis_transport_read(struct redis_transport *t, void *data, size_t
                                    struct error *e);
 enum redis_io redis_transport_write(struct redis_transport *t, const void *data, size_t len, size_t *done,
                                     struct error *e);
+/* Are bytes left over that no driver can see, because they were read from the socket already? */
+bool redis_transport_pending(const struct redis_transport *t);
 /* Has the server, which was asked nothing, closed or said something? (A session ticket of TLS is
  * neither.) */
 bool redis_transport_quiet(struct redis_transport *t);

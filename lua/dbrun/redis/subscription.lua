@@ -1,0 +1,239 @@
+--- Subscriptions: messages as an iterator, over a connection of its own that is made again when it is lost.
+local errors <const> = require "dbrun.error"
+local task <const> = require "dbrun.task"
+
+local QUIET <const> = 15 -- seconds without a word after which the server is asked whether it is there
+local CONFIRM <const> = 10 -- seconds for the answer, and for a subscription to be confirmed
+
+--- The kinds of what comes, and where channel, payload and pattern stand in it.
+local MESSAGES <const> = {
+    message = { channel = 2, payload = 3 },
+    smessage = { channel = 2, payload = 3 },
+    pmessage = { pattern = 2, channel = 3, payload = 4 },
+}
+
+---@class dbrun.redis.Message
+---@field kind "message"|"gap" gap: the connection was lost and made again; messages may have been missed
+---@field channel? string
+---@field payload? string
+---@field pattern? string of a psubscribe
+---@field reason? string of a gap
+
+---`local s <close> = r:subscribe("news")`
+---@class dbrun.redis.Subscription
+---@field package client dbrun.redis.Client
+---@field package command string
+---@field package channels string[]
+---@field package connection dbrun.redis.Connection?
+local Subscription <const> = {}
+Subscription.__index = Subscription
+
+local function to_message(event)
+    local at <const> = MESSAGES[event[1]]
+    if not at then
+        return nil
+    end
+    return {
+        kind = "message", channel = event[at.channel], payload = event[at.payload],
+        pattern = at.pattern and event[at.pattern],
+    }
+end
+
+--- Waits until the server has confirmed `n` channels; messages that come in between are kept.
+local function await_confirmation(self, connection, n)
+    local confirmation <const> = self.command:lower()
+    local give_up <const> = task.now() + CONFIRM
+    while n > 0 do
+        local event <const> = connection:next(math.max(0, give_up - task.now()))
+        if event == nil then
+            errors.raise { kind = "timeout", message = "redis: the subscription was not confirmed", retryable = true }
+        elseif errors.is(event) then
+            error(event, 0)
+        elseif event[1] == confirmation then
+            n = n - 1
+        else
+            self.early[#self.early + 1] = to_message(event)
+        end
+    end
+end
+
+local function open(self)
+    local connection <const> = self.client:acquire()
+    self.connection = connection
+    connection:listen()
+    if #self.channels > 0 then
+        connection:post(self.command, self.channels)
+        await_confirmation(self, connection, #self.channels)
+    end
+end
+
+local function drop_connection(self)
+    local connection <const> = self.connection
+    self.connection = nil
+    if connection then
+        connection:discard()
+    end
+end
+
+local function is_loss(e)
+    return errors.is(e, "connect") or errors.is(e, "protocol")
+end
+
+--- Connects again and again until it works or makes no sense.
+local function reopen(self)
+    local pause = 0.02
+    while not self.closed do
+        drop_connection(self)
+        local ok, e = pcall(open, self)
+        if ok then
+            return true
+        elseif not (errors.is(e) and e.retryable and e.kind ~= "cancelled") then
+            error(e, 0)
+        end
+        task.sleep(pause * (0.5 + math.random()))
+        pause = math.min(pause * 2, 1)
+    end
+    return false
+end
+
+--- The next message, nil when the subscription was closed. Raises when the connection is lost.
+local function next_message(self)
+    local asked = false
+    while not self.closed do
+        if #self.early > 0 then
+            return table.remove(self.early, 1)
+        end
+        local event <const> = self.connection:next(asked and CONFIRM or QUIET)
+        if event ~= nil then
+            asked = false
+            local message <const> = to_message(event)
+            if message then
+                return message
+            end
+        elseif asked then
+            errors.raise { kind = "connect", message = "redis: the server of a subscription does not answer" }
+        else
+            asked = true
+            self.connection:post "PING"
+        end
+    end
+    return nil
+end
+
+---What comes: `for m in s:messages() do print(m.channel, m.payload) end`. Ends when the subscription is
+---closed. When the connection was lost it is made again, and the next element has kind `gap`.
+---@return fun(): dbrun.redis.Message?
+function Subscription:messages()
+    return function()
+        if self.closed then
+            return nil
+        end
+        local ok, result = pcall(next_message, self)
+        if ok then
+            return result
+        elseif self.closed then
+            return nil
+        elseif not is_loss(result) then
+            error(result, 0)
+        end
+        if reopen(self) then
+            return { kind = "gap", reason = result.message }
+        end
+        return nil
+    end
+end
+
+--- Adds or removes names in the list that a reconnect subscribes to.
+local function change(self, names, keep)
+    local kept, given = {}, {}
+    for _, name in ipairs(names) do
+        given[name] = true
+    end
+    for _, name in ipairs(self.channels) do
+        if not given[name] then
+            kept[#kept + 1] = name
+        end
+    end
+    if keep then
+        table.move(names, 1, #names, #kept + 1, kept)
+    end
+    self.channels = kept
+end
+
+---Adds channels (patterns, for a psubscribe).
+---@param ... string
+function Subscription:subscribe(...)
+    change(self, { ... }, true)
+    if self.connection then
+        self.connection:post(self.command, ...)
+    end
+end
+
+---Takes channels away.
+---@param ... string
+function Subscription:unsubscribe(...)
+    change(self, { ... }, false)
+    if self.connection then
+        self.connection:post((self.command:gsub("SUB", "UNSUB", 1)), ...)
+    end
+end
+
+---Ends the subscription; a loop over its messages ends. Twice is harmless.
+function Subscription:close()
+    self.closed = true
+    drop_connection(self)
+end
+
+Subscription.__close = Subscription.close
+
+local subscribe
+function subscribe(client, command, ...)
+    local channels <const> = { ... }
+    if #channels == 1 and type(channels[1]) == "table" then
+        return subscribe(client, command, table.unpack(channels[1]))
+    end
+    if select("#", ...) == 0 then
+        errors.raise { kind = "usage", message = ("redis: %s expects a channel"):format(command:lower()) }
+    end
+    for i = 1, select("#", ...) do
+        if type(channels[i]) ~= "string" then
+            errors.raise {
+                kind = "usage",
+                message = ("redis: %s expects strings, got %s"):format(command:lower(), type(channels[i])),
+            }
+        end
+    end
+    local self <const> = setmetatable({
+        client = client, command = command, channels = channels, early = {}, closed = false,
+    }, Subscription)
+    local ok, e = pcall(open, self)
+    if not ok then
+        self:close()
+        error(e, 0)
+    end
+    return self
+end
+
+---@param Client dbrun.redis.Client the table of methods to add to
+return function(Client)
+    ---Subscribes to channels; what is published from now on comes through `s:messages()`.
+    ---@param ... string
+    ---@return dbrun.redis.Subscription
+    function Client:subscribe(...)
+        return subscribe(self, "SUBSCRIBE", ...)
+    end
+
+    ---The same for patterns (`news.*`).
+    ---@param ... string
+    ---@return dbrun.redis.Subscription
+    function Client:psubscribe(...)
+        return subscribe(self, "PSUBSCRIBE", ...)
+    end
+
+    ---The same for sharded channels.
+    ---@param ... string
+    ---@return dbrun.redis.Subscription
+    function Client:ssubscribe(...)
+        return subscribe(self, "SSUBSCRIBE", ...)
+    end
+end

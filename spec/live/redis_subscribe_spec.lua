@@ -1,0 +1,210 @@
+-- Subscriptions: a connection of their own, messages in order, gaps told.
+local errors = require "dbrun.error"
+local redis = require "dbrun.redis"
+local redis_server = require "spec.support.redis_server"
+local task = require "dbrun.task"
+
+describe("a Redis subscription", function()
+    local server, r
+
+    setup(function()
+        server = redis_server.start()
+    end)
+    teardown(function()
+        server:stop()
+    end)
+    before_each(function()
+        r = redis.client { url = server.url }
+        r:ping()
+    end)
+    after_each(function()
+        r:close()
+    end)
+
+    --- The next `n` elements.
+    local function take(s, n)
+        local got = {}
+        for m in s:messages() do
+            got[#got + 1] = m
+            if #got == n then
+                break
+            end
+        end
+        return got
+    end
+
+    it("gives what is published after it was made, in order", function()
+        local s <close> = r:subscribe("news", "weather")
+        assert.equal(1, r:publish("news", "one"))
+        r:publish("weather", "rain\0y")
+        r:publish("elsewhere", "no")
+        r:publish("news", "two")
+        assert.same({
+            { kind = "message", channel = "news", payload = "one" },
+            { kind = "message", channel = "weather", payload = "rain\0y" },
+            { kind = "message", channel = "news", payload = "two" },
+        }, take(s, 3))
+    end)
+
+    it("with a pattern says which", function()
+        local s <close> = r:psubscribe "news.*"
+        r:publish("news.home", "hi")
+        assert.same({ { kind = "message", channel = "news.home", pattern = "news.*", payload = "hi" } }, take(s, 1))
+    end)
+
+    it("to sharded channels", function()
+        local s <close> = r:ssubscribe "shard"
+        r:call("SPUBLISH", "shard", "hi")
+        assert.equal("hi", take(s, 1)[1].payload)
+    end)
+
+    it("wakes who waits, and lets others go on", function()
+        local s <close> = r:subscribe "news"
+        local got = task.all {
+            function() return take(s, 1)[1].payload end,
+            function()
+                task.sleep(0.02)
+                assert.equal("PONG", r:ping())
+                r:publish("news", "late")
+            end,
+        }
+        assert.equal("late", got[1])
+    end)
+
+    it("carries 50,000 messages", function()
+        local s <close> = r:subscribe "news"
+        local sum = 0
+        task.all {
+            function()
+                local n = 0
+                for m in s:messages() do
+                    n = n + 1
+                    sum = sum + tonumber(m.payload)
+                    if n == 50000 then
+                        return
+                    end
+                end
+            end,
+            function()
+                for i = 0, 49 do
+                    r:pipeline(function(p)
+                        for j = 1, 1000 do
+                            p:publish("news", i * 1000 + j)
+                        end
+                    end)
+                end
+            end,
+        }
+        assert.equal(50000 * 50001 // 2, sum)
+    end)
+
+    it("that is behind does not fill the memory, and is told what it missed", function()
+        r:config("set", "client-output-buffer-limit", "pubsub 1mb 1mb 1")
+        local s <close> = r:subscribe "news"
+        local big <const> = ("x"):rep(100000)
+        for _ = 1, 40 do
+            r:pipeline(function(p)
+                for _ = 1, 20 do
+                    p:publish("news", big)
+                end
+            end)
+        end
+        local messages, gap = 0, false
+        for m in s:messages() do
+            if m.kind == "gap" then
+                gap = true
+                break
+            end
+            messages = messages + 1
+        end
+        assert.is_true(gap)
+        assert.is_true(messages > 0 and messages < 800, messages .. " messages")
+        r:publish("news", "again")
+        assert.equal("again", take(s, 1)[1].payload)
+    end)
+
+    it("whose connection is killed is made again, with a gap event", function()
+        local s <close> = r:subscribe "news"
+        for i = 1, 10 do
+            r:call("CLIENT", "KILL", "TYPE", "pubsub")
+            local gap <const> = take(s, 1)[1]
+            assert.equal("gap", gap.kind)
+            assert.is_string(gap.reason)
+            r:publish("news", i)
+            assert.equal(tostring(i), take(s, 1)[1].payload)
+        end
+    end)
+
+    it("outlives a restart of the server", function()
+        local s <close> = r:subscribe "news"
+        local got = task.all {
+            function() return take(s, 1)[1].kind end,
+            function()
+                server:kill()
+                task.sleep(0.1)
+                server:restart()
+            end,
+        }
+        assert.equal("gap", got[1])
+        r:publish("news", "back")
+        assert.equal("back", take(s, 1)[1].payload)
+    end)
+
+    it("closed ends its loop, also while it waits, and its connection", function()
+        local s <const> = r:subscribe "news"
+        local ended
+        task.all {
+            function()
+                for _ in s:messages() do
+                    error "no message was published"
+                end
+                ended = true
+            end,
+            function()
+                task.sleep(0.02)
+                s:close()
+                s:close()
+            end,
+        }
+        assert.is_true(ended)
+        assert.is_true(redis_server.wait_until(1, function() return r:pubsub("numsub", "news").news == 0 end))
+        assert.equal(1, r:stats().open)
+    end)
+
+    it("can be waited for with a time limit", function()
+        local s <close> = r:subscribe "news"
+        local ok, e = pcall(task.timeout, 0.05, take, s, 1)
+        assert.is_false(ok)
+        assert.is_true(errors.is(e, "timeout"))
+        r:publish("news", "still there")
+        assert.equal("still there", take(s, 1)[1].payload)
+    end)
+
+    it("takes and gives up channels", function()
+        local s <close> = r:subscribe "a"
+        s:subscribe("b", "c")
+        s:unsubscribe "a"
+        assert.is_true(redis_server.wait_until(1, function()
+            local n <const> = r:pubsub("numsub", "a", "b", "c")
+            return n.a == 0 and n.b == 1 and n.c == 1
+        end))
+        r:call("CLIENT", "KILL", "TYPE", "pubsub")
+        assert.equal("gap", take(s, 1)[1].kind)
+        assert.same({ a = 0, b = 1, c = 1 }, r:pubsub("numsub", "a", "b", "c"))
+    end)
+
+    it("refuses wrong arguments, and what the server refuses", function()
+        for _, arguments in ipairs { {}, { 5 }, { "a", nil, n = 2 } } do
+            local ok, e = pcall(r.subscribe, r, table.unpack(arguments, 1, arguments.n))
+            assert.is_false(ok)
+            assert.is_true(errors.is(e, "usage"), tostring(e))
+        end
+        r:acl("setuser", "deaf", "on", ">deafpass", "~*", "+@all", "resetchannels")
+        local deaf <const> = redis.client { path = server.socket, username = "deaf", password = "deafpass" }
+        local ok, e = pcall(deaf.subscribe, deaf, "news")
+        assert.is_false(ok)
+        assert.equal("NOPERM", e.code)
+        assert.equal("PONG", deaf:ping())
+        deaf:close()
+    end)
+end)
