@@ -1,5 +1,6 @@
 /* Engines: settings, the pool, and the module core.pg. */
 #include "base/deadline.h"
+#include "bind/json.h"
 #include "bind/pg.h"
 #include "bind/pg_impl.h"
 
@@ -439,6 +440,8 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
                                          {"named", pg_named_plan},
                                          {"copy_encoder", pg_copy_encoder},
                                          {NULL, NULL}};
+    bind_json_open(L, rt); /* the classes of the JSON values in results */
+    lua_pop(L, 1);
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);
     lua_pop(L, 1);
     pg_lease_class(L, rt);

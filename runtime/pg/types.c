@@ -3,11 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sorted by OID. */
+/* Sorted by OID. ("char" is empty in text where it is a NUL byte in binary.) */
 static const struct pg_type builtin[] = {
     {16, PG_KIND_BOOL, true, "bool", 0, 0, NULL, 0},
     {17, PG_KIND_BYTEA, true, "bytea", 0, 0, NULL, 0},
-    {18, PG_KIND_TEXT, true, "char", 0, 0, NULL, 0},
+    {18, PG_KIND_TEXT, false, "char", 0, 0, NULL, 0},
     {19, PG_KIND_TEXT, true, "name", 0, 0, NULL, 0},
     {20, PG_KIND_INT8, true, "int8", 0, 0, NULL, 0},
     {21, PG_KIND_INT2, true, "int2", 0, 0, NULL, 0},
@@ -47,7 +47,7 @@ static const struct pg_type builtin[] = {
     {869, PG_KIND_TEXT, false, "inet", 0, 0, NULL, 0},
     {1000, PG_KIND_ARRAY, true, "_bool", 16, 0, NULL, 0},
     {1001, PG_KIND_ARRAY, true, "_bytea", 17, 0, NULL, 0},
-    {1002, PG_KIND_ARRAY, true, "_char", 18, 0, NULL, 0},
+    {1002, PG_KIND_ARRAY, false, "_char", 18, 0, NULL, 0},
     {1003, PG_KIND_ARRAY, true, "_name", 19, 0, NULL, 0},
     {1005, PG_KIND_ARRAY, true, "_int2", 21, 0, NULL, 0},
     {1007, PG_KIND_ARRAY, true, "_int4", 23, 0, NULL, 0},
