@@ -1,8 +1,9 @@
 --- Where a folder's stack lives: .dbrun/stack/ below it, unless the servers cannot work there.
 ---
---- Two things can send a part elsewhere: a unix socket's path has at most 107 bytes, and the user that
---- the servers run as (root's stack runs as another user) may not be able to enter the folder. What was
---- decided is written to the file `place`, so that it is decided once.
+--- Three things can send a part elsewhere: a unix socket's path has at most 107 bytes, and no comma (libpq
+--- takes that for a list of hosts); the servers' own files do not bear line ends in it; and the user that the
+--- servers run as (root's stack runs as another user) may not be able to enter the folder. What was decided is
+--- written to the file `place`, so that it is decided once.
 
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -11,8 +12,11 @@ local programs = require "dbrun.stack.programs"
 
 local M = {}
 
-local longest_socket_path <const> = 107
-local longest_socket_name <const> = #"/.s.PGSQL.5432"
+--- Can a socket be in this folder, and can a client say so?
+local function takes_sockets(path)
+    return #path + #"/.s.PGSQL.5432" <= 107 and not path:find("[%c,]")
+end
+
 local private <const> = tonumber("700", 8)
 
 ---@class dbrun.stack.Place
@@ -26,14 +30,17 @@ local function read_record(path)
     if not fs.exists(path) then return record end
     for line in fs.read(path):gmatch("[^\n]+") do
         local key, value = line:match("^(%w+)=(.*)$")
-        if key then record[key] = value end
+        if key then record[key] = value:gsub("%%(%x%x)", function(hex) return string.char(tonumber(hex, 16)) end) end
     end
     return record
 end
 
 local function write_record(path, record)
     local lines = {}
-    for _, key in ipairs { "folder", "data", "sockets" } do lines[#lines + 1] = key .. "=" .. record[key] end
+    for _, key in ipairs { "folder", "data", "sockets" } do
+        local value = record[key]:gsub("[%c%%]", function(c) return ("%%%02X"):format(c:byte()) end)
+        lines[#lines + 1] = key .. "=" .. value
+    end
     fs.write(path, table.concat(lines, "\n") .. "\n")
 end
 
@@ -53,7 +60,7 @@ local function still_valid(record, folder)
             new[key] = path
         end
     end
-    if new.sockets and #new.sockets + longest_socket_name > longest_socket_path then new.sockets = nil end
+    if new.sockets and not takes_sockets(new.sockets) then new.sockets = nil end
     return new
 end
 
@@ -116,19 +123,20 @@ end
 
 local function decide_data(folder, record, user)
     if usable(record.data, user) then return record.data end
-    return make_inside(folder .. "/data", user) or elsewhere({ "/var/tmp", "/tmp" }, user)
+    local inside = folder .. "/data"
+    return not inside:find("%c") and make_inside(inside, user) or elsewhere({ "/var/tmp", "/tmp" }, user)
 end
 
 local function decide_sockets(folder, record, user)
     if usable(record.sockets, user) then return record.sockets end
     local inside = folder .. "/sockets"
-    if #inside + longest_socket_name <= longest_socket_path then
+    if takes_sockets(inside) then
         local made = make_inside(inside, user)
         if made then return made end
     end
     local runtime_dir = not user and os.getenv("XDG_RUNTIME_DIR")
     local bases = { "/tmp", "/var/tmp" }
-    if runtime_dir and #runtime_dir + #"/dbrun-XXXXXX" + longest_socket_name <= longest_socket_path then
+    if runtime_dir and takes_sockets(runtime_dir .. "/dbrun-XXXXXX") then
         table.insert(bases, 1, runtime_dir)
     end
     return elsewhere(bases, user)

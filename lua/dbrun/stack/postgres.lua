@@ -121,8 +121,13 @@ local function clear_remains(place)
         for _, p in ipairs(found) do daemon.wait_gone(p.pid, nil, 3) end
         found = daemon.processes("postgres", dir)
     end
+    -- The folder of the sockets is ours alone: no server runs, so nobody has a claim on it.
+    fs.unlink(place.sockets .. "/.s.PGSQL.5432.lock")
+    fs.unlink(place.sockets .. "/.s.PGSQL.5432")
+    -- Of a number that nobody has the server thinks the same. A zombie's (in a container nobody may collect
+    -- the dead) or a stranger's would keep it from starting.
     local pid = pid_file(place)
-    if not pid or not process.alive(pid) then return end
+    if not pid or not process.info(pid) then return end
     for _, other in ipairs(unclear) do
         if other == pid then
             errors.raise {
@@ -190,6 +195,11 @@ local function make_database(place, seconds)
     engine:exec(("create database %s"):format(database))
 end
 
+--- May the next question be answered? Not when the question itself is wrong.
+local function waitable(problem)
+    return errors.is(problem) and problem.kind ~= "config" and problem.kind ~= "usage"
+end
+
 --- Waits until the server answers a query. False when it ended instead.
 local function wait_ready(place, pid)
     local deadline = task.now() + start_limit
@@ -202,6 +212,7 @@ local function wait_ready(place, pid)
             ok, problem = ask(place, database, math.min(5, math.max(0.1, left)))
             if ok then return true end
             if problem.sqlstate == "3D000" then make_database(place, left) end
+            if not waitable(problem) then error(problem, 0) end
         end
         if not process.alive(pid) then return false end
         if state == "stopping" then process.kill(pid, "INT") end

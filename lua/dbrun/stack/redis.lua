@@ -98,6 +98,8 @@ local function wait_ready(place, pid)
             local ok
             ok, problem = ask(place, math.min(5, math.max(0.1, left)))
             if ok and M.running(place) then return true end
+            local hopeless = problem and (not errors.is(problem) or problem.kind == "config" or problem.kind == "usage")
+            if hopeless then error(problem, 0) end
         end
         if not process.alive(pid) then return false end
         if left <= 0 then
