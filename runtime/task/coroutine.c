@@ -3,10 +3,30 @@
  * script's own (a generator that queries), the yield passes through resume and wrap up to the
  * scheduler, and the wake passes down the same way. The script sees plain Lua coroutines. And as in a
  * stock lua, the script itself is "the main thread": it cannot yield, and coroutine.running says so.
+ *
+ * Only the scheduler may wake what it parked. A coroutine of a task's own, and one that a task is
+ * parked in, carry a mark in their extra space, and scripts can neither resume nor close them.
  */
 #include "task/impl.h"
 
 #include <lauxlib.h>
+
+/* The mark is the scheduler's address. (Coroutines older than the scheduler have no defined content
+ * there, but not this.) */
+static void **mark_of(lua_State *co)
+{
+    return lua_getextraspace(co);
+}
+
+static bool is_marked(lua_State *co, const struct sched *s)
+{
+    return *mark_of(co) == s;
+}
+
+void coroutine_mark(lua_State *co, struct sched *s)
+{
+    *mark_of(co) = s;
+}
 
 static lua_State *check_thread(lua_State *L)
 {
@@ -15,33 +35,71 @@ static lua_State *check_thread(lua_State *L)
     return co;
 }
 
+/* Moves what came back from `co` to L: the number of values, or -1 for an error. */
+static int take_results(lua_State *L, lua_State *co, int status, int nres)
+{
+    if (status != LUA_OK && status != LUA_YIELD) {
+        lua_xmove(co, L, 1);
+        return -1;
+    }
+    if (!lua_checkstack(L, nres + 1)) {
+        lua_pop(co, nres);
+        lua_pushliteral(L, "too many results to resume");
+        return -1;
+    }
+    lua_xmove(co, L, nres);
+    return nres;
+}
+
 /* Resumes `co` with `narg` values from L's top; parks L when the task inside parked. Leaves the values
  * that came back on L. >= 0: their number; -1: an error, its value is on top; -2: parked. */
 static int resume_inner(lua_State *L, struct sched *s, lua_State *co, int narg)
 {
     int nres;
     lua_State *running = s->running;
+    /* Where L cannot yield, what it calls cannot park: it is through L that the park would pass. */
+    uint32_t blocked = lua_isyieldable(L) ? 0 : 1;
     if (!lua_checkstack(co, narg)) {
         lua_pushliteral(L, "too many arguments to resume");
         return -1;
     }
     lua_xmove(L, co, narg);
+    if (lua_status(co) == LUA_YIELD)
+        scopes_bring_back(s, co);
+    else
+        scopes_disown(s, co); /* it begins: what bears its address was another one's, now collected */
     s->running = co;
+    s->blocked += blocked;
     int status = lua_resume(co, L, narg, &nres);
+    s->blocked -= blocked;
     s->running = running;
-    if (status == LUA_YIELD && s->parking)
+    if (status == LUA_YIELD && s->parking) {
+        coroutine_mark(co, s);
         return -2;
-    if (status == LUA_OK || status == LUA_YIELD) {
-        if (!lua_checkstack(L, nres + 1)) {
-            lua_pop(co, nres);
-            lua_pushliteral(L, "too many results to resume");
-            return -1;
-        }
-        lua_xmove(co, L, nres);
-        return nres;
     }
-    lua_xmove(co, L, 1);
-    return -1;
+    if (status == LUA_YIELD)
+        scopes_put_aside(s, co);
+    else
+        scopes_disown(s, co);
+    return take_results(L, co, status, nres);
+}
+
+/* A resume that the script asks for. */
+static int resume_first(lua_State *L, struct sched *s, lua_State *co, int narg)
+{
+    lua_Debug ar;
+    if (is_marked(co, s) || (lua_status(co) == LUA_OK && lua_getstack(co, 0, &ar))) {
+        lua_pushliteral(L, "cannot resume non-suspended coroutine");
+        return -1;
+    }
+    return resume_inner(L, s, co, narg);
+}
+
+/* The way down after a park. */
+static int resume_again(lua_State *L, struct sched *s, lua_State *co)
+{
+    *mark_of(co) = NULL;
+    return resume_inner(L, s, co, 0);
 }
 
 static int resume_finish(lua_State *L, int n)
@@ -56,7 +114,7 @@ static int resume_k(lua_State *L, int status, lua_KContext ctx)
 {
     (void)status;
     struct sched *s = sched_upvalue(L);
-    int n = resume_inner(L, s, (lua_State *)ctx, 0);
+    int n = resume_again(L, s, (lua_State *)ctx);
     return n == -2 ? lua_yieldk(L, 0, ctx, resume_k) : resume_finish(L, n);
 }
 
@@ -64,18 +122,27 @@ static int co_resume(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
     lua_State *co = check_thread(L);
-    int n = resume_inner(L, s, co, lua_gettop(L) - 1);
+    int n = resume_first(L, s, co, lua_gettop(L) - 1);
     return n == -2 ? lua_yieldk(L, 0, (lua_KContext)co, resume_k) : resume_finish(L, n);
 }
 
+/* Closes the variables of a coroutine from outside of it, where they cannot wait. */
+static int reset(struct sched *s, lua_State *co)
+{
+    s->blocked++;
+    int status = lua_resetthread(co);
+    s->blocked--;
+    return status;
+}
+
 /* As lua's auxwrap: the error of a coroutine that died gets the position of the caller in front. */
-static int wrap_finish(lua_State *L, lua_State *co, int n)
+static int wrap_finish(lua_State *L, struct sched *s, lua_State *co, int n)
 {
     if (n >= 0)
         return n;
-    int status = lua_status(co);
+    int status = is_marked(co, s) ? LUA_OK : lua_status(co);
     if (status != LUA_OK && status != LUA_YIELD) { /* an error inside: close its variables */
-        status = lua_resetthread(co);
+        status = reset(s, co);
         lua_xmove(co, L, 1);
     }
     if (status != LUA_ERRMEM && lua_type(L, -1) == LUA_TSTRING) {
@@ -89,16 +156,34 @@ static int wrap_finish(lua_State *L, lua_State *co, int n)
 static int wrap_k(lua_State *L, int status, lua_KContext ctx)
 {
     (void)status;
+    struct sched *s = sched_upvalue(L);
     lua_State *co = (lua_State *)ctx;
-    int n = resume_inner(L, sched_upvalue(L), co, 0);
-    return n == -2 ? lua_yieldk(L, 0, ctx, wrap_k) : wrap_finish(L, co, n);
+    int n = resume_again(L, s, co);
+    return n == -2 ? lua_yieldk(L, 0, ctx, wrap_k) : wrap_finish(L, s, co, n);
 }
 
 static int wrap_call(lua_State *L)
 {
+    struct sched *s = sched_upvalue(L);
     lua_State *co = lua_tothread(L, lua_upvalueindex(2));
-    int n = resume_inner(L, sched_upvalue(L), co, lua_gettop(L));
-    return n == -2 ? lua_yieldk(L, 0, (lua_KContext)co, wrap_k) : wrap_finish(L, co, n);
+    int n = resume_first(L, s, co, lua_gettop(L));
+    return n == -2 ? lua_yieldk(L, 0, (lua_KContext)co, wrap_k) : wrap_finish(L, s, co, n);
+}
+
+static int wrap_body_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)ctx;
+    return status == LUA_OK || status == LUA_YIELD ? lua_gettop(L) : lua_error(L);
+}
+
+/* Nobody but wrap ever sees this coroutine, so an error can close its variables on the way out, inside
+ * of it, where they may wait (a rollback, the tasks of a group). */
+static int wrap_body(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_insert(L, 1);
+    int status = lua_pcallk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, 0, wrap_body_k);
+    return wrap_body_k(L, status, 0);
 }
 
 static int co_wrap(lua_State *L)
@@ -107,9 +192,50 @@ static int co_wrap(lua_State *L)
     lua_pushlightuserdata(L, sched_upvalue(L));
     lua_State *co = lua_newthread(L);
     lua_pushvalue(L, 1);
+    lua_pushcclosure(L, wrap_body, 1);
     lua_xmove(L, co, 1);
     lua_pushcclosure(L, wrap_call, 2);
     return 1;
+}
+
+/* As lua's auxstatus, except that a coroutine which a task is parked in runs, as far as scripts see. */
+static const char *status_of(lua_State *L, const struct sched *s, lua_State *co)
+{
+    lua_Debug ar;
+    if (L == co)
+        return "running";
+    if (is_marked(co, s))
+        return "normal";
+    if (lua_status(co) == LUA_YIELD)
+        return "suspended";
+    if (lua_status(co) != LUA_OK)
+        return "dead";
+    if (lua_getstack(co, 0, &ar))
+        return "normal";
+    return lua_gettop(co) == 0 ? "dead" : "suspended";
+}
+
+static int co_status(lua_State *L)
+{
+    lua_State *co = check_thread(L);
+    lua_pushstring(L, status_of(L, sched_upvalue(L), co));
+    return 1;
+}
+
+static int co_close(lua_State *L)
+{
+    struct sched *s = sched_upvalue(L);
+    lua_State *co = check_thread(L);
+    const char *status = status_of(L, s, co);
+    if (*status != 's' && *status != 'd')
+        return luaL_error(L, "cannot close a %s coroutine", status);
+    if (reset(s, co) == LUA_OK) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    lua_pushboolean(L, 0);
+    lua_xmove(co, L, 1);
+    return 2;
 }
 
 static bool is_task_level(lua_State *L, struct sched *s)
@@ -144,9 +270,10 @@ static int co_running(lua_State *L)
 
 void coroutine_patch(lua_State *L, struct sched *s)
 {
-    static const luaL_Reg functions[] = {{"resume", co_resume},   {"wrap", co_wrap},
-                                         {"yield", co_yield },    {"isyieldable", co_isyieldable},
-                                         {"running", co_running}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"resume", co_resume},   {"wrap", co_wrap},     {"yield", co_yield }, {"isyieldable", co_isyieldable},
+        {"running", co_running}, {"status", co_status}, {"close", co_close},  {NULL, NULL}};
+    *mark_of(s->L) = NULL; /* what new coroutines begin with */
     lua_getglobal(L, "coroutine");
     if (lua_istable(L, -1)) {
         lua_pushlightuserdata(L, s);

@@ -20,11 +20,30 @@ void group_add(struct group *g, struct task *t)
         g->live++;
 }
 
+static struct group *group_of(struct scope *sc)
+{
+    return (struct group *)((char *)sc - offsetof(struct group, scope));
+}
+
 void group_cancel(struct group *g, const char *reason)
 {
     g->cancelled = true;
     for (struct task *t = g->tasks; t; t = t->next)
         scope_fire(&t->own, reason);
+    for (struct group *below = g->orphans; below; below = below->next)
+        group_cancel(below, reason);
+}
+
+void group_rearm(struct group *g)
+{
+    for (struct task *t = g->tasks; t; t = t->next) {
+        t->own.fired = t->own.delivered = false;
+        for (struct scope *sc = t->scope; sc; sc = sc->outer)
+            if (sc->kind == SCOPE_GROUP)
+                group_rearm(group_of(sc));
+    }
+    for (struct group *below = g->orphans; below; below = below->next)
+        group_rearm(below);
 }
 
 /* Takes the error on top of L. */
@@ -47,10 +66,46 @@ static void group_check_end(struct group *g)
     wait_wake(g->waiter);
     g->waiter = NULL;
     if (g->counted) {
+        struct group **at = &g->parent->orphans;
+        while (*at != g)
+            at = &(*at)->next;
+        *at = g->next;
         g->counted = false;
         g->parent->live--;
         group_check_end(g->parent);
     }
+}
+
+/* The nearest group above that somebody will still end. */
+static struct group *group_heir(struct group *g)
+{
+    while (!g->owner && g->parent)
+        g = g->parent;
+    return g;
+}
+
+/* Nobody will close it: what is left of it belongs to the group above, a failure too. */
+static void group_orphan(struct group *g, struct group *parent)
+{
+    lua_State *L = g->sched->L;
+    scope_leave(&g->scope);
+    g->owner = NULL;
+    g->parent = parent;
+    if (g->live > 0) {
+        g->counted = true;
+        g->next = parent->orphans;
+        parent->orphans = g;
+        parent->live++;
+        if (parent->cancelled)
+            group_cancel(g, "the group above was cancelled");
+    }
+    if (g->error == LUA_NOREF)
+        return;
+    lua_checkstack(L, 1);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, g->error);
+    luaL_unref(L, LUA_REGISTRYINDEX, g->error);
+    g->error = LUA_NOREF;
+    group_fail(L, group_heir(g));
 }
 
 void group_task_ended(struct group *g, struct task *t, bool failed)
@@ -63,15 +118,9 @@ void group_task_ended(struct group *g, struct task *t, bool failed)
         t->next->prev = t->prev;
     t->next = t->prev = NULL;
     if (failed) {
-        /* A group that nobody can wait for any more hands its error up. */
-        struct group *to = g;
-        while (!to->owner && to->parent)
-            to = to->parent;
         lua_pushvalue(t->co, -1);
         lua_xmove(t->co, g->sched->L, 1);
-        if (to != g)
-            group_cancel(g, "cancelled because another task of its group failed");
-        group_fail(g->sched->L, to);
+        group_fail(g->sched->L, group_heir(g));
     }
     if (!t->daemon) {
         g->live--;
@@ -83,17 +132,24 @@ void group_owner_ended(struct task *owner)
 {
     while (owner->scope) {
         struct scope *sc = owner->scope;
-        scope_leave(sc);
-        if (sc->kind != SCOPE_GROUP)
-            continue;
-        struct group *g = (struct group *)((char *)sc - offsetof(struct group, scope));
-        g->owner = NULL;
-        g->parent = owner->group;
-        if (g->live > 0) {
-            g->counted = true;
-            g->parent->live++;
-        }
+        if (sc->kind == SCOPE_GROUP)
+            group_orphan(group_of(sc), owner->group);
+        else
+            scope_leave(sc);
     }
+    for (struct scope *sc = owner->sched->aside, *outer; sc; sc = outer) {
+        outer = sc->outer;
+        if (sc->task != owner)
+            continue;
+        sc->task = NULL;
+        if (sc->kind == SCOPE_GROUP) /* its coroutine may never be resumed again */
+            group_orphan(group_of(sc), owner->group);
+    }
+}
+
+void group_set_owner(struct scope *sc, struct task *owner)
+{
+    group_of(sc)->owner = owner;
 }
 
 /* ---- library ---- */
@@ -119,7 +175,7 @@ int group_new(lua_State *L)
     }
     g->owner = t;
     g->parent = t->group;
-    scope_enter(t, &g->scope, SCOPE_GROUP);
+    scope_enter(t, L, &g->scope, SCOPE_GROUP);
     return 1;
 }
 
@@ -201,6 +257,7 @@ static int group_wait(lua_State *L)
  * by itself, unless it is only the echo of a task's failure: then that failure is raised. */
 static int group_close(lua_State *L)
 {
+    struct sched *s = sched_upvalue(L);
     struct group *g = group_check(L);
     if (!g->owner)
         return 0;
@@ -209,16 +266,27 @@ static int group_close(lua_State *L)
     scope_leave(&g->scope);
     if (by_error)
         group_cancel(g, "cancelled because the block of its group raised an error");
+    if (g->live > 0 && !task_can_park(L, s)) {
+        group_cancel(g, "cancelled because the block of its group ended where nothing can wait");
+        group_orphan(g, g->owner->group);
+        if (!by_error)
+            task_check_park(L, s); /* raises what is wrong */
+        return 0;
+    }
     lua_settop(L, 1);
     lua_pushboolean(L, 0);
     return group_end_k(L, LUA_OK, by_error && !echo ? END_CLOSE_ERROR : END_CLOSE);
 }
 
+/* Collected although its owner goes on: only a failure that nobody has heard of is left of it. */
 static int group_gc(lua_State *L)
 {
     struct group *g = lua_touserdata(L, 1);
+    struct group *heir = g->parent ? group_heir(g->parent) : NULL;
     scope_leave(&g->scope);
-    if (g->error != LUA_NOREF)
+    if (g->error != LUA_NOREF && heir && heir->error == LUA_NOREF)
+        heir->error = g->error;
+    else if (g->error != LUA_NOREF)
         luaL_unref(L, LUA_REGISTRYINDEX, g->error);
     g->error = LUA_NOREF;
     return 0;

@@ -7,7 +7,8 @@
  * A scope is something that can cancel a stretch of a task: the task itself (t:cancel), a group's body
  * (a child failed), a timeout. Scopes of a task form a stack, the innermost first. A scope that fired is
  * delivered once, at the suspension point where the task is or at the next one; a shield in between
- * holds it back.
+ * holds it back. While a coroutine of the script's own is suspended, the scopes it entered stand aside:
+ * a generator's time limit is no business of whoever runs between two of its values.
  */
 #ifndef DBRUN_TASK_IMPL_H
 #define DBRUN_TASK_IMPL_H
@@ -21,10 +22,13 @@ enum scope_kind { SCOPE_TASK, SCOPE_GROUP, SCOPE_TIMEOUT, SCOPE_SHIELD };
 
 struct scope {
     struct scope *outer;
-    struct task *task; /* NULL when not on a task's stack */
+    struct sched *sched;
+    struct task *task; /* NULL when it has been left; aside: whose it was, NULL when that one ended */
+    lua_State *co;     /* the coroutine that entered it */
     const char *reason;
     double seconds; /* SCOPE_TIMEOUT */
     enum scope_kind kind;
+    bool aside; /* on the scheduler's list `aside` and not on a task's stack */
     bool fired;
     bool delivered;
 };
@@ -62,15 +66,17 @@ enum { TASK_UV_THREAD = 1, TASK_UV_GROUP, TASK_UV_SCRATCH, TASK_UVS = TASK_UV_SC
 
 struct group {
     struct sched *sched;
-    struct task *owner;   /* whose scope stack `scope` is on; NULL once the owner ended */
-    struct group *parent; /* where a group that was never closed is counted */
+    struct task *owner;    /* whose scope stack `scope` is on; NULL once the owner ended */
+    struct group *parent;  /* where a group that was never closed is counted */
+    struct group *orphans; /* groups below it that nobody closed, and that still run */
+    struct group *next;    /* in the parent's orphans */
     struct task *tasks;
     struct scope scope;
     struct wait *waiter; /* the owner, in g:wait() or at the end of its block */
     uint32_t live;       /* tasks that keep it alive, and open groups below */
     int error;           /* registry reference of the first error; LUA_NOREF = none */
     bool cancelled;
-    bool counted; /* holds one count on its parent */
+    bool counted; /* one of its parent's orphans, with one count on it */
 };
 
 struct timer_heap {
@@ -88,6 +94,7 @@ struct sched {
     struct task *ready_tail;
     struct group root;
     struct task *root_task; /* the script, NULL once it ended */
+    struct scope *aside;    /* of suspended coroutines; those of one coroutine innermost first */
     struct deferred *deferred;
     struct timer_heap timers;
     uv_loop_t loop;
@@ -103,7 +110,8 @@ struct sched {
     int last_traceback; /* ... and where it came from */
     int background;
     uint32_t next_id;
-    bool parking; /* the yield that is under way parks the task */
+    uint32_t blocked; /* C calls that cannot yield between the running coroutine and its task */
+    bool parking;     /* the yield that is under way parks the task */
     bool closed;
 };
 
@@ -120,10 +128,18 @@ bool timers_init(struct sched *s);
 void timers_free(struct sched *s);
 
 /* ---- wait.c ---- */
-void scope_enter(struct task *t, struct scope *sc, enum scope_kind kind);
+void scope_enter(struct task *t, lua_State *co, struct scope *sc, enum scope_kind kind);
 void scope_leave(struct scope *sc);
+/* `co` yields to the script: its scopes no longer bear on what the task does. */
+void scopes_put_aside(struct sched *s, lua_State *co);
+/* `co` is resumed: they do again, and on the task that runs it now. */
+void scopes_bring_back(struct sched *s, lua_State *co);
+/* `co` has ended: what it entered and did not leave (a group that nobody closed) is the task's. */
+void scopes_disown(struct sched *s, lua_State *co);
 /* Cancels the stretch, now when the task is parked in it, else at its next suspension point. */
 void scope_fire(struct scope *sc, const char *reason);
+/* Can the code that runs now park? */
+bool task_can_park(lua_State *L, const struct sched *s);
 /* Raises when a cancellation is due. */
 void scope_deliver(lua_State *L, struct task *t);
 
@@ -142,13 +158,19 @@ void group_add(struct group *g, struct task *t);
 /* Called when a task of it ended; its error, if it failed, is on top of t->co. */
 void group_task_ended(struct group *g, struct task *t, bool failed);
 void group_cancel(struct group *g, const char *reason);
+/* All of its tasks, and those of the groups below, can be cancelled once more. */
+void group_rearm(struct group *g);
 /* The owner ended: its open groups are their parents' business from now on. */
 void group_owner_ended(struct task *owner);
+/* The scope of a group is on the stack of this task now. */
+void group_set_owner(struct scope *sc, struct task *owner);
 void group_classes(lua_State *L, struct sched *s);
 int group_new(lua_State *L);
 
 /* ---- coroutine.c, sync.c ---- */
 void coroutine_patch(lua_State *L, struct sched *s);
+/* A coroutine that scripts must neither resume nor close. */
+void coroutine_mark(lua_State *co, struct sched *s);
 int cond_new(lua_State *L);
 int signal_new(lua_State *L);
 void sync_classes(lua_State *L, struct sched *s);

@@ -186,6 +186,17 @@ void sched_interrupt(struct sched *s, const char *reason)
     group_cancel(&s->root, reason);
 }
 
+/* Everybody waits for everybody. Whoever was told so before, and waited again, is told again. */
+static void break_deadlock(struct sched *s)
+{
+    const char *reason = s->interrupt_reason;
+    if (!reason)
+        reason = "every task waits for another one, and nothing is left that could wake them";
+    group_rearm(&s->root);
+    s->interrupt_reason = NULL;
+    sched_interrupt(s, reason);
+}
+
 bool sched_interrupted(const struct sched *s)
 {
     return s->interrupt_reason != NULL;
@@ -254,7 +265,7 @@ int sched_run(lua_State *L, struct sched *s, int nargs)
         if (s->root.live == 0)
             break;
         if (sched_stuck(s)) {
-            sched_interrupt(s, "every task waits for another one, and nothing is left that could wake them");
+            break_deadlock(s);
             continue;
         }
         poll_loop(s);

@@ -82,6 +82,7 @@ struct task *task_new(lua_State *L, struct sched *s, struct group *group, int gr
     t->ref = LUA_NOREF;
     luaL_setmetatable(L, TASK_CLASS);
     lua_State *co = new_thread(L, s);
+    coroutine_mark(co, s);
     lua_setiuservalue(L, -2, TASK_UV_THREAD);
     if (group_index) {
         lua_pushvalue(L, group_index);
@@ -101,7 +102,7 @@ struct task *task_new(lua_State *L, struct sched *s, struct group *group, int gr
     t->id = ++s->next_id;
     t->wait.task = t;
     group_add(group, t);
-    scope_enter(t, &t->own, SCOPE_TASK);
+    scope_enter(t, co, &t->own, SCOPE_TASK);
     sched_make_ready(s, t);
     if (group->cancelled)
         scope_fire(&t->own, "the group was cancelled");
@@ -379,7 +380,9 @@ static int task_sleep(lua_State *L)
     if (seconds != seconds || seconds < 0)
         return sched_usage(L, s, "task.sleep: expected a number of seconds that is not negative");
     task_check_park(L, s);
-    struct wait *w = wait_begin(s, deadline_in(seconds), abandon_sleep, NULL);
+    /* For ever is a time too: a program that only answers signals is not stuck. */
+    uint64_t deadline = deadline_min(deadline_in(seconds), DEADLINE_NEVER - 1);
+    struct wait *w = wait_begin(s, deadline, abandon_sleep, NULL);
     return wait_park(L, w, 0, sleep_k);
 }
 
@@ -467,7 +470,7 @@ static int task_timeout(lua_State *L)
     luaL_checkany(L, 2);
     struct scope_box *b = scope_box_new(L);
     lua_replace(L, 1);
-    scope_enter(s->current, &b->scope, SCOPE_TIMEOUT);
+    scope_enter(s->current, L, &b->scope, SCOPE_TIMEOUT);
     b->scope.seconds = seconds;
     b->sched = s;
     b->timer.fn = timeout_passed;
@@ -483,7 +486,7 @@ static int task_shield(lua_State *L)
     luaL_checkany(L, 1);
     struct scope_box *b = scope_box_new(L);
     lua_insert(L, 1);
-    scope_enter(s->current, &b->scope, SCOPE_SHIELD);
+    scope_enter(s->current, L, &b->scope, SCOPE_SHIELD);
     return run_scoped(L, b);
 }
 

@@ -127,15 +127,21 @@ int wait_park(lua_State *L, struct wait *w, lua_KContext ctx, lua_KFunction k)
     return lua_yieldk(L, 0, (lua_KContext)t, parked_k);
 }
 
+bool task_can_park(lua_State *L, const struct sched *s)
+{
+    return s->current == &s->main_task || (lua_isyieldable(L) && !s->blocked);
+}
+
 void task_check_park(lua_State *L, struct sched *s)
 {
     struct task *t = s->current;
     if (t != &s->main_task) {
-        if (!lua_isyieldable(L))
-            sched_usage(L, s,
-                        "this function waits, and nothing can wait here (a sort comparator, a gsub "
-                        "callback, __tostring, __gc or while a module loads): use the sync engine "
-                        "(db.sync), or call it outside");
+        if (!task_can_park(L, s))
+            sched_usage(
+                L, s,
+                "this function waits, and nothing can wait here (a sort comparator, a gsub "
+                "callback, __tostring, __gc, coroutine.close or while a module loads): use the sync engine "
+                "(db.sync), or call it outside");
         if (t->state != TASK_RUNNING)
             sched_usage(L, s, "this coroutine does not belong to the task that runs now");
     }
@@ -144,22 +150,72 @@ void task_check_park(lua_State *L, struct sched *s)
 
 /* ---- scopes ---- */
 
-void scope_enter(struct task *t, struct scope *sc, enum scope_kind kind)
+void scope_enter(struct task *t, lua_State *co, struct scope *sc, enum scope_kind kind)
 {
-    *sc = (struct scope){.task = t, .kind = kind, .outer = t->scope};
+    *sc = (struct scope){.sched = t->sched, .task = t, .co = co, .kind = kind, .outer = t->scope};
     t->scope = sc;
 }
 
 void scope_leave(struct scope *sc)
 {
-    if (!sc->task)
+    if (!sc->task && !sc->aside)
         return;
-    struct scope **at = &sc->task->scope;
+    struct scope **at = sc->aside ? &sc->sched->aside : &sc->task->scope;
     while (*at && *at != sc)
         at = &(*at)->outer;
     if (*at)
         *at = sc->outer;
     sc->task = NULL;
+    sc->aside = false;
+}
+
+/* Moves the scopes that `co` entered from one list to the head of another, in the same order. */
+static struct scope *move_scopes(struct scope **from, struct scope **to, lua_State *co)
+{
+    struct scope *first = NULL;
+    struct scope **last = &first;
+    while (*from) {
+        struct scope *sc = *from;
+        if (sc->co != co) {
+            from = &sc->outer;
+            continue;
+        }
+        *from = sc->outer;
+        *last = sc;
+        last = &sc->outer;
+    }
+    *last = *to;
+    if (first)
+        *to = first;
+    return first;
+}
+
+void scopes_put_aside(struct sched *s, lua_State *co)
+{
+    struct scope *sc = move_scopes(&s->current->scope, &s->aside, co);
+    for (; sc && sc->co == co; sc = sc->outer)
+        sc->aside = true;
+}
+
+void scopes_bring_back(struct sched *s, lua_State *co)
+{
+    struct scope *sc = s->aside ? move_scopes(&s->aside, &s->current->scope, co) : NULL;
+    for (; sc && sc->aside; sc = sc->outer) {
+        sc->aside = false;
+        sc->task = s->current;
+        if (sc->kind == SCOPE_GROUP)
+            group_set_owner(sc, s->current);
+    }
+}
+
+void scopes_disown(struct sched *s, lua_State *co)
+{
+    for (struct scope *sc = s->current->scope; sc; sc = sc->outer)
+        if (sc->co == co)
+            sc->co = NULL;
+    for (struct scope *sc = s->aside; sc; sc = sc->outer)
+        if (sc->co == co)
+            sc->co = NULL;
 }
 
 static bool shielded(const struct scope *sc)
@@ -181,10 +237,12 @@ static void remember(struct task *t, struct scope *sc)
 void scope_fire(struct scope *sc, const char *reason)
 {
     struct task *t = sc->task;
-    if (sc->fired || !t || t->state == TASK_DONE)
+    if (sc->fired || (!t && !sc->aside))
         return;
     sc->fired = true;
     sc->reason = reason;
+    if (sc->aside || t->state == TASK_DONE)
+        return;
     struct wait *w = &t->wait;
     if (t->state != TASK_PARKED || w->status != WAIT_PENDING || shielded(sc))
         return;
