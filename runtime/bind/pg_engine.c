@@ -23,6 +23,7 @@ void pg_engine_unref(struct pg_engine *e)
 {
     if (--e->refs > 0)
         return;
+    pg_mux_free(e->mux);
     pool_free(e->pool);
     pg_catalog_free(e->catalog);
     pg_conninfo_unref(e->info);
@@ -187,6 +188,12 @@ static int engine_new(lua_State *L)
     e->pool = pool_new(&config);
     if (!e->pool)
         return luaL_error(L, "not enough memory");
+    int pipeline = (int)number_field(L, "pipeline", 0);
+    if (pipeline > 0) {
+        e->mux = pg_mux_new(e, pipeline);
+        if (!e->mux)
+            return luaL_error(L, "not enough memory");
+    }
     return 1;
 }
 

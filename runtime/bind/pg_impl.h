@@ -10,6 +10,7 @@
  *   LINK_FREE       in the pool, idle             a statement begins; the socket says something
  *   LINK_STATEMENT  a task waits for it           the reply; the wait is abandoned -> LINK_DRAINING
  *   LINK_STREAM     rows are fetched one by one; the socket is read only while somebody waits for one
+ *   LINK_CONVOY     carries statements of several tasks (pipeline=)
  *   LINK_DRAINING   cancelled: replies are thrown away and a cancel request is on its way
  *   LINK_PINGING    the pool asks whether it lives
  *   LINK_RESETTING  ROLLBACK (or DISCARD ALL) on return
@@ -45,6 +46,7 @@ struct pg_engine {
     struct pg_conninfo *info;
     struct pg_connecting *connecting; /* connects under way */
     unsigned refs;
+    struct pg_mux *mux; /* pipeline=: statements share connections; NULL = each takes its own */
     bool sync;
     bool closed;
     bool pre_ping;
@@ -62,7 +64,15 @@ struct pg_engine {
     char name[16];
 };
 
-enum pg_link_use { LINK_FREE, LINK_STATEMENT, LINK_STREAM, LINK_DRAINING, LINK_PINGING, LINK_RESETTING };
+enum pg_link_use {
+    LINK_FREE,
+    LINK_STATEMENT,
+    LINK_STREAM,
+    LINK_CONVOY,
+    LINK_DRAINING,
+    LINK_PINGING,
+    LINK_RESETTING
+};
 
 struct pg_link {
     struct pg_engine *engine;
@@ -70,6 +80,7 @@ struct pg_link {
     struct pg_machine m;
     struct drive_uv *io; /* NULL on the sync engine */
     struct wait *waiter;
+    struct pg_ride *ride;     /* the convoy on it */
     struct pg_stream *stream; /* whoever iterates over its rows */
     unsigned stream_step;     /* what the step said that woke it */
     struct sched_timer limit; /* of a ping, a drain, a reset */
@@ -91,7 +102,15 @@ struct pg_lease {
 /* What the caller wants to see of a result. */
 enum pg_shape { SHAPE_RESULT, SHAPE_ONE, SHAPE_VALUE, SHAPE_AFFECTED, SHAPE_COLUMNS };
 
-enum pg_stage { STAGE_IDLE, STAGE_ACQUIRE, STAGE_ACQUIRED, STAGE_DRAINED, STAGE_SEND, STAGE_REPLY };
+enum pg_stage {
+    STAGE_IDLE,
+    STAGE_SHARED,
+    STAGE_ACQUIRE,
+    STAGE_ACQUIRED,
+    STAGE_DRAINED,
+    STAGE_SEND,
+    STAGE_REPLY
+};
 
 struct pg_op {
     struct pg_engine *engine;
@@ -108,7 +127,10 @@ struct pg_op {
     bool simple;
     bool acquire_only;
     bool retried;
-    struct pg_cached *entry; /* of the statement, while the catalog is asked about its types */
+    struct pg_op *mux_next;   /* in the mux's queue */
+    struct pg_op **mux_place; /* where the convoy keeps it; NULL = queued */
+    lua_State *L;             /* whose stack holds SQL and parameters */
+    struct pg_cached *entry;  /* of the statement, while the catalog is asked about its types */
     bool looking_up;
 };
 
@@ -221,6 +243,18 @@ struct pg_lease *pg_lease_check(lua_State *L);
 int pg_named_expand(lua_State *L, struct runtime *rt);
 /* lua_CFunction: named(sql) -> {sql with $n, name, name, ...} */
 int pg_named_plan(lua_State *L);
+
+/* ---- pg_mux.c ---- */
+/* pipeline=n: at most n statements in flight on each connection. NULL when memory is out. */
+struct pg_mux *pg_mux_new(struct pg_engine *e, int most);
+/* The engine is going: what is queued fails. */
+void pg_mux_free(struct pg_mux *mux);
+/* Queues the op, whose task waits: it gets its result or error, or a connection of its own (op->link). */
+void pg_mux_add(struct pg_mux *mux, struct pg_op *op);
+/* The op's wait was abandoned. */
+void pg_mux_remove(struct pg_mux *mux, struct pg_op *op);
+/* The socket of a link with a convoy is ready. */
+void pg_mux_ready(struct pg_link *link, unsigned events);
 
 /* ---- pg_batch.c ---- */
 int pg_lease_batch(lua_State *L);

@@ -340,6 +340,10 @@ static void wake_stream(struct pg_link *link, unsigned step)
 static void on_ready(void *data, unsigned events)
 {
     struct pg_link *link = data;
+    if (link->use == LINK_CONVOY) {
+        pg_mux_ready(link, events);
+        return;
+    }
     if (link->use == LINK_FREE && link->m.state == PG_IDLE) {
         idle_ready(link);
         return;
@@ -368,6 +372,7 @@ static void on_ready(void *data, unsigned events)
     case LINK_RESETTING:
         reset_next(link);
         break;
+    case LINK_CONVOY:
     case LINK_FREE:
         break;
     }

@@ -24,6 +24,8 @@ static int looked_up(lua_State *L, struct pg_op *op);
 /* What a statement that was cut short (by an error in between) left behind. */
 static void op_clean(struct pg_op *op)
 {
+    if (op->engine && op->stage == STAGE_SHARED && op->wait)
+        pg_mux_remove(op->engine->mux, op);
     if (op->engine && op->stage == STAGE_ACQUIRED && op->waiter.result == POOL_WAITING)
         pool_cancel(op->engine->pool, &op->waiter, false, mono_now());
     if (op->engine && op->link && !op->lease)
@@ -163,6 +165,65 @@ static int checked_out(lua_State *L, struct pg_op *op, bool parked)
     }
     op->stage = STAGE_SEND;
     return op_k(L, LUA_OK, (lua_KContext)op);
+}
+
+/* ---- shared connections (pipeline=) ---- */
+
+static void abandon_shared(struct wait *w)
+{
+    struct pg_op *op = w->data;
+    op->wait = NULL;
+    pg_mux_remove(op->engine->mux, op);
+}
+
+static int share(lua_State *L, struct pg_op *op)
+{
+    struct pg_engine *e = op->engine;
+    double limit = e->timeout + e->command_timeout;
+    op->L = L;
+    op->stage = STAGE_SHARED;
+    op->wait = wait_begin(e->rt->sched, deadline_in(limit), abandon_shared, op);
+    pg_mux_add(e->mux, op);
+    return wait_park(L, op->wait, (lua_KContext)op, op_k);
+}
+
+static int shared(lua_State *L, struct pg_op *op)
+{
+    struct pg_engine *e = op->engine;
+    switch (wait_end(task_wait(e->rt->sched))) {
+    case WAIT_CANCELLED:
+        return op_raise_cancelled(L, op);
+    case WAIT_TIMEOUT:
+        error_set(&op->error, ERROR_TIMEOUT, "the statement did not end within %g s",
+                  e->timeout + e->command_timeout);
+        op->error.outcome = OUTCOME_UNKNOWN;
+        error_set_field(&op->error, ERROR_STATEMENT, lua_tostring(L, 2));
+        return op_raise(L, op);
+    default:
+        break;
+    }
+    if (op->link) { /* it got the connection for itself */
+        op->stage = STAGE_SEND;
+        return op_k(L, LUA_OK, (lua_KContext)op);
+    }
+    if (error_is_set(&op->error)) {
+        const char *state = op->error.field[ERROR_SQLSTATE];
+        bool again = state && !op->retried &&
+                     (strcmp(state, "26000") == 0 ||
+                      (strcmp(state, "0A000") == 0 && strstr(op->error.message, "cached plan")));
+        if (again) { /* on a connection of its own, where the cache is mended */
+            error_clear(&op->error);
+            op->retried = true;
+            return share(L, op);
+        }
+        error_set_field(&op->error, ERROR_STATEMENT, lua_tostring(L, 2));
+        return op_raise(L, op);
+    }
+    if (op->shape == SHAPE_RESULT)
+        pg_result_columns(L, &e->decoder, op->result, NULL);
+    int n = pg_result_push(L, e->rt, &e->decoder, op->result, op->shape);
+    op_clean(op);
+    return n;
 }
 
 /* ---- sending ---- */
@@ -385,6 +446,8 @@ static int op_k(lua_State *L, int status, lua_KContext ctx)
     struct pg_op *op = (struct pg_op *)ctx;
     bool parked = status == LUA_YIELD;
     switch (op->stage) {
+    case STAGE_SHARED:
+        return shared(L, op);
     case STAGE_ACQUIRE:
         return checkout(L, op);
     case STAGE_ACQUIRED:
@@ -410,6 +473,8 @@ static int enter(lua_State *L, struct pg_op *op, struct pg_engine *e, struct pg_
     op->engine = e;
     op->lease = lease;
     if (!lease) {
+        if (e->mux && !op->stream && !op->acquire_only && !op->simple)
+            return share(L, op);
         op->stage = STAGE_ACQUIRE;
         return op_k(L, LUA_OK, (lua_KContext)op);
     }

@@ -119,12 +119,8 @@ void pg_cache_forget(struct pg_cache *c, struct pg_cached *e)
     free(e);
 }
 
-struct pg_cached *pg_cache_get(struct pg_cache *c, const char *sql, size_t len, char evicted[40])
+static struct pg_cached *find_hashed(struct pg_cache *c, uint64_t hash, const char *sql, size_t len)
 {
-    evicted[0] = '\0';
-    if (c->limit == 0 || len > LONGEST)
-        return NULL;
-    uint64_t hash = hash_text(sql, len);
     for (struct pg_cached *e = c->bucket[hash % BUCKETS]; e; e = e->chain) {
         if (e->hash != hash || e->len != len || memcmp(e->sql, sql, len) != 0)
             continue;
@@ -132,11 +128,29 @@ struct pg_cached *pg_cache_get(struct pg_cache *c, const char *sql, size_t len, 
             unlink_order(c, e);
             link_newest(c, e);
         }
+        return e;
+    }
+    return NULL;
+}
+
+struct pg_cached *pg_cache_find(struct pg_cache *c, const char *sql, size_t len)
+{
+    return c->limit == 0 ? NULL : find_hashed(c, hash_text(sql, len), sql, len);
+}
+
+struct pg_cached *pg_cache_get(struct pg_cache *c, const char *sql, size_t len, char evicted[40])
+{
+    evicted[0] = '\0';
+    if (c->limit == 0 || len > LONGEST)
+        return NULL;
+    uint64_t hash = hash_text(sql, len);
+    struct pg_cached *e = find_hashed(c, hash, sql, len);
+    if (e) {
         if (e->seen && !e->prepared && c->n_deferred > 0)
             memcpy(evicted, c->deferred[--c->n_deferred], sizeof c->deferred[0]);
         return e;
     }
-    struct pg_cached *e = malloc(sizeof *e + len + 1);
+    e = malloc(sizeof *e + len + 1);
     if (!e)
         return NULL;
     if (c->count >= c->limit) {

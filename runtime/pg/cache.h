@@ -38,6 +38,8 @@ void pg_cache_free(struct pg_cache *c);
 /* The entry of this text, made when there is none; NULL when it is not to be cached (too long, cache
  * off, out of memory). `evicted` gets the name of a prepared statement that had to go, or "". */
 struct pg_cached *pg_cache_get(struct pg_cache *c, const char *sql, size_t len, char evicted[40]);
+/* The entry of this text if there is one; counts as use. */
+struct pg_cached *pg_cache_find(struct pg_cache *c, const char *sql, size_t len);
 void pg_cache_forget(struct pg_cache *c, struct pg_cached *e);
 /* A name that `evicted` gave could not be closed now: it is given again by a later lookup. */
 void pg_cache_defer_close(struct pg_cache *c, const char name[40]);

@@ -130,7 +130,7 @@ static bool has_plan(const char *sql)
     return false;
 }
 
-static uint64_t types_fingerprint(const struct pg_params *p)
+uint64_t pg_params_fingerprint(const struct pg_params *p)
 {
     uint64_t h = (uint64_t)p->n;
     for (int i = 0; i < p->n; i++)
@@ -145,7 +145,7 @@ static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t
     evicted[0] = '\0';
     if (p->once || !has_plan(sql))
         return NULL;
-    uint64_t types = types_fingerprint(p);
+    uint64_t types = pg_params_fingerprint(p);
     struct pg_cached *e = pg_cache_get(m->cache, sql, len, evicted);
     if (!e)
         return NULL;

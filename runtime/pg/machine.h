@@ -72,6 +72,9 @@ struct pg_machine {
     bool streaming;      /* rows one by one instead of a whole result */
 };
 
+/* Of the parameters' number and types: a prepared statement is for these only. */
+uint64_t pg_params_fingerprint(const struct pg_params *p);
+
 /* Takes over an established connection. `cache_limit` 0 = unnamed statements only. False when memory
  * is out; the connection is then still the caller's. */
 bool pg_machine_init(struct pg_machine *m, PGconn *conn, uint32_t cache_limit,

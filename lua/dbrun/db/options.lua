@@ -29,6 +29,8 @@ local checks <const> = {
     statement_cache = { function(v) return is_integer(v, 0) end, "a whole number of at least 0" },
     numeric = { function(v) return v == "text" or v == "float" end, '"text" or "float"' },
     timestamps = { function(v) return v == "text" or v == "epoch" end, '"text" or "epoch"' },
+    pipeline = { function(v) return v == false or is_integer(v, 0) end,
+        "a number of statements in flight for each connection (0 = none)" },
     application_name = { function(v) return type(v) == "string" end, "a string" },
 }
 
@@ -112,6 +114,7 @@ function M.prepare(options, what)
         pre_ping_idle = options.pre_ping_idle or 0.5,
         reset = options.reset or "rollback",
         statement_cache = options.statement_cache or 100,
+        pipeline = not sync and options.pipeline or 0,
         numeric_float = options.numeric == "float",
         epoch = options.timestamps == "epoch",
     }
