@@ -210,14 +210,25 @@ end)
 describe("dbrun stack, after", function()
     local folder
 
+    -- One stack is damaged again and again, until something has ruined it for good.
     before_each(function()
-        folder = new_folder()
+        if not folder then
+            folder = new_folder()
+            ok(stack(folder, "up", "-q"))
+            psql(folder, "create table t as select 42 as x")
+            redis_cli(folder, "set", "k", "v")
+            redis_cli(folder, "save")
+        end
         ok(stack(folder, "up", "-q"))
-        psql(folder, "create table t as select 42 as x")
-        redis_cli(folder, "set", "k", "v")
-        redis_cli(folder, "save")
     end)
-    after_each(clean_up)
+    teardown(clean_up)
+
+    local function ruined()
+        finally(function()
+            clean_up()
+            folder = nil
+        end)
+    end
 
     local function data_is_there()
         answers(folder)
@@ -238,6 +249,7 @@ describe("dbrun stack, after", function()
     end)
 
     it("reset: everything is gone, and up makes it anew", function()
+        ruined()
         local at = place_of(folder)
         ok(stack(folder, "reset", "--force"))
         assert.is_false(fs.exists(at.data))
@@ -322,6 +334,7 @@ describe("dbrun stack, after", function()
     end)
 
     it("a move of the folder", function()
+        ruined()
         ok(stack(folder, "down"))
         local other = select(2, new_folder()) .. "/moved"
         fs.rename(folder, other)
@@ -331,6 +344,7 @@ describe("dbrun stack, after", function()
     end)
 
     it("damage to the cluster: the log's last lines are shown", function()
+        ruined()
         ok(stack(folder, "down"))
         fs.rmtree(place_of(folder).data .. "/postgres/global")
         local r = stack(folder, "up")
@@ -340,6 +354,7 @@ describe("dbrun stack, after", function()
     end)
 
     it("a change of PostgreSQL's version: it says what to do", function()
+        ruined()
         ok(stack(folder, "down"))
         fs.write(place_of(folder).data .. "/postgres/PG_VERSION", "9\n")
         local r = stack(folder, "up")
