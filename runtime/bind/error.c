@@ -81,27 +81,26 @@ void bind_error_push(lua_State *L, struct runtime *rt, const struct error *e)
     lua_remove(L, -2);
 }
 
-/* A box that owns the error while Lua values are made from it. */
-static int error_box_gc(lua_State *L)
+static int push_protected(lua_State *L)
 {
-    error_clear(lua_touserdata(L, 1));
-    return 0;
+    bind_error_push(L, lua_touserdata(L, 1), lua_touserdata(L, 2));
+    return 1;
 }
 
+/* The texts of `e` are the caller's heap until they are Lua's: what runs out of memory in between must
+ * come back here first. (A light C function and light userdata take no memory themselves.) */
 int bind_error_raise(lua_State *L, struct runtime *rt, struct error *e)
 {
-    luaL_checkstack(L, 4, "out of stack for an error");
-    struct error *box = lua_newuserdatauv(L, sizeof *box, 0);
-    *box = (struct error){0};
-    if (luaL_newmetatable(L, "dbrun.errorbox")) {
-        lua_pushcfunction(L, error_box_gc);
-        lua_setfield(L, -2, "__gc");
+    if (!lua_checkstack(L, 4)) {
+        error_clear(e);
+        return luaL_error(L, "not enough memory");
     }
-    lua_setmetatable(L, -2);
-    error_move(box, e);
-    bind_error_push(L, rt, box);
-    error_clear(box);
-    return lua_error(L);
+    lua_pushcfunction(L, push_protected);
+    lua_pushlightuserdata(L, rt);
+    lua_pushlightuserdata(L, e);
+    lua_pcall(L, 2, 1, 0);
+    error_clear(e);
+    return lua_error(L); /* the object, or what went wrong while it was made */
 }
 
 int bind_fail(lua_State *L, struct runtime *rt, enum error_kind kind, const char *fmt, ...)
