@@ -31,6 +31,13 @@ void pg_engine_unref(struct pg_engine *e)
     free(e);
 }
 
+/* The pool holds a count of its own until its last connection is closed: a connection that comes back
+ * after the engine was collected gives up its count while the pool is still at work. */
+static void pool_drained(struct pool *p)
+{
+    pg_engine_unref(pool_data(p));
+}
+
 /* Connections that are still in use close when they come back; the block lives until then. */
 static void engine_close(struct engine_box *box)
 {
@@ -68,7 +75,7 @@ const struct pool_ops pg_pool_ops = {.open = pg_connect_slot,
                                      .ping = pg_link_ping,
                                      .judge = pg_link_judge,
                                      .reset = pg_link_reset,
-                                     .drained = NULL};
+                                     .drained = pool_drained};
 
 /* ---- settings ---- */
 
@@ -188,6 +195,7 @@ static int engine_new(lua_State *L)
     e->pool = pool_new(&config);
     if (!e->pool)
         return luaL_error(L, "not enough memory");
+    pg_engine_ref(e);
     int pipeline = (int)number_field(L, "pipeline", 0);
     if (pipeline > 0) {
         e->mux = pg_mux_new(e, pipeline);

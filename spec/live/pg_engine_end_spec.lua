@@ -1,0 +1,53 @@
+--- Engines that nobody holds any more while their connections are still in use.
+
+local db <const> = require "dbrun.db"
+local pg <const> = require "spec.support.pg"
+local task <const> = require "dbrun.task"
+
+local function collect()
+    collectgarbage()
+    collectgarbage()
+end
+
+for _, mode in ipairs { "async", "sync" } do
+    describe(("[%s] an engine that was collected"):format(mode), function()
+        it("lets its connections go on working until they come back", function()
+            local c
+            do
+                local engine <const> = db.engine { url = pg.url(), mode = mode }
+                c = engine:acquire()
+            end
+            collect()
+            assert.equal(1, c:value "select 1")
+            c:release()
+            collect()
+        end)
+
+        it("may be collected together with a connection that was forgotten", function()
+            do
+                local engine <const> = db.engine { url = pg.url(), mode = mode }
+                engine:acquire()
+            end
+            collect()
+        end)
+
+        it("closes its connections on the server", function()
+            local name <const> = "collected_" .. mode
+            do
+                local engine <const> = db.engine { url = pg.url(), mode = mode, application_name = name }
+                assert.equal(1, engine:value "select 1")
+            end
+            collect()
+            local engine <close> = pg.engine { mode = mode }
+            local left
+            for _ = 1, 50 do
+                left = engine:value("select count(*) from pg_stat_activity where application_name = $1", name)
+                if left == 0 then
+                    break
+                end
+                task.sleep(0.02)
+            end
+            assert.equal(0, left)
+        end)
+    end)
+end
