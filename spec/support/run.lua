@@ -50,7 +50,7 @@ local reports <const> = opts.build .. "/reports"
 -- ---- what there is to run ----
 
 local ENVIRONMENT <const> = opts.sanitizers and table.concat({
-    "ASAN_OPTIONS=detect_leaks=1:abort_on_error=0:exitcode=99:log_path=" .. reports .. "/asan",
+    "ASAN_OPTIONS=detect_leaks=1:handle_abort=1:exitcode=99:log_path=" .. reports .. "/asan",
     "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=" .. reports .. "/ubsan",
     "LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0",
 }, " ") or ""
