@@ -24,16 +24,19 @@ static int looked_up(lua_State *L, struct pg_op *op);
 /* What a statement that was cut short (by an error in between) left behind. */
 static void op_clean(struct pg_op *op)
 {
-    if (op->engine && op->stage == STAGE_SHARED && op->wait)
-        pg_mux_remove(op->engine->mux, op);
-    if (op->engine && op->stage == STAGE_ACQUIRED && op->waiter.result == POOL_WAITING)
-        pool_cancel(op->engine->pool, &op->waiter, false, mono_now());
-    if (op->engine && op->link && !op->lease)
-        pool_discard(op->engine->pool, op->link->slot, mono_now());
+    struct pg_engine *e = op->engine;
+    if (e && op->stage == STAGE_SHARED && op->wait)
+        pg_mux_remove(e->mux, op);
+    if (e && op->stage == STAGE_ACQUIRED && op->waiter.result == POOL_WAITING)
+        pool_cancel(e->pool, &op->waiter, false, mono_now());
+    if (e && op->link && !op->lease)
+        pool_discard(e->pool, op->link->slot, mono_now());
     PQclear(op->result);
     error_clear(&op->error);
     error_clear(&op->waiter.error);
     memset(op, 0, sizeof *op);
+    if (e)
+        pg_engine_unref(e);
 }
 
 static int op_gc(lua_State *L)
@@ -472,6 +475,7 @@ static int enter(lua_State *L, struct pg_op *op, struct pg_engine *e, struct pg_
 {
     op->engine = e;
     op->lease = lease;
+    pg_engine_ref(e); /* it may be closed while the op waits */
     if (!lease) {
         if (e->mux && !op->stream && !op->acquire_only && !op->simple)
             return share(L, op);
