@@ -175,7 +175,7 @@ static void acquire_abandoned(struct wait *w)
 static int acquired(lua_State *L, int status, lua_KContext ctx)
 {
     struct wait *w = (struct wait *)ctx;
-    struct redis_handle *h = lua_touserdata(L, -1);
+    struct redis_handle *h = lua_touserdata(L, 2);
     (void)status;
     switch (wait_end(w)) {
     case WAIT_CANCELLED:
@@ -186,6 +186,7 @@ static int acquired(lua_State *L, int status, lua_KContext ctx)
         if (h->line->waiter.result != POOL_GRANTED)
             return raise_no_connection(L, h->line, h->line->waiter.result);
         redis_line_attach(h->line);
+        lua_settop(L, 2);
         return 1;
     }
 }
@@ -196,6 +197,7 @@ static int client_acquire(lua_State *L)
     struct redis_handle *from = redis_check_handle(L, 1);
     struct redis_line *shared = from->line;
     struct runtime *rt = bind_runtime(L);
+    lua_settop(L, 1);
     task_check_park(L, rt->sched);
     struct redis_handle *h = push_handle(L, REDIS_CONN_CLASS);
     h->timeout = from->timeout;
