@@ -155,7 +155,9 @@ static void poll_loop(struct sched *s)
 {
     run_deferred(s);
     timers_arm(s);
-    uv_run(&s->loop, s->ready_head ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+    /* What just ran may have settled what a stock lua5.4's main thread waits for. */
+    bool settled = s->main_task.wait.status > WAIT_PENDING;
+    uv_run(&s->loop, s->ready_head || settled ? UV_RUN_NOWAIT : UV_RUN_ONCE);
 }
 
 void sched_turn(struct sched *s)
