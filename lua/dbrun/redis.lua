@@ -147,9 +147,10 @@ local last_replies <const> = setmetatable({}, { __mode = "k" })
 ---@param opts? {raise: boolean?} raise=true raises the first of them instead
 ---@return any[]
 function Pipeline:execute(opts)
+    local n <const> = #self -- the list of replies may have holes
     local replies <const> = self:send()
-    if opts and opts.raise and replies then
-        for i = 1, #replies do
+    if opts and opts.raise then
+        for i = 1, n do
             if errors.is(replies[i]) then
                 error(replies[i], 0)
             end

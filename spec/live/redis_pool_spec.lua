@@ -1,0 +1,200 @@
+-- Pools of Redis connections: who waits, who is refused, what closing leaves behind.
+local core = require "dbrun.core"
+local errors = require "dbrun.error"
+local redis = require "dbrun.redis"
+local redis_server = require "spec.support.redis_server"
+local task = require "dbrun.task"
+
+local function fails(kind, fn, ...)
+    local ok, e = pcall(fn, ...)
+    assert.is_false(ok)
+    assert.is_true(errors.is(e, kind), tostring(e))
+    return e
+end
+
+describe("a Redis client", function()
+    local server, r
+
+    setup(function()
+        server = redis_server.start()
+    end)
+    teardown(function()
+        server:stop()
+    end)
+    before_each(function()
+        r = redis.client { url = server.url }
+        r:flushall()
+    end)
+    after_each(function()
+        r:close()
+    end)
+
+    describe("with a pool that is full", function()
+        local pool, small
+        before_each(function()
+            pool = redis.pool { url = server.url, max_connections = 2, timeout = 0.3 }
+            small = redis.client { pool = pool }
+        end)
+        after_each(function()
+            small:close()
+            pool:close()
+        end)
+
+        it("waits its turn, first come first served", function()
+            local order = {}
+            local a <const>, b <const> = small:acquire(), small:acquire()
+            local g <close> = task.group()
+            for i = 1, 5 do
+                g:spawn(function()
+                    local c <close> = small:acquire()
+                    order[#order + 1] = i
+                    c:ping()
+                end)
+                task.sleep(0)
+            end
+            task.sleep(0.02)
+            assert.equal(5, pool:stats().waiting)
+            a:close()
+            b:close()
+            g:wait()
+            assert.same({ 1, 2, 3, 4, 5 }, order)
+        end)
+
+        it("gives up after its timeout and says who holds the connections", function()
+            local a <close> = small:acquire()
+            local b <close> = small:acquire()
+            local started <const> = task.now()
+            local e <const> = fails("pool", function()
+                task.spawn(small.acquire, small):join()
+            end)
+            local took <const> = task.now() - started
+            assert.is_true(took >= 0.29 and took < 0.45, took .. " s")
+            assert.matches("2 of 2 in use", e.message)
+            assert.matches("redis_pool_spec.lua:%d+ for", e.detail)
+            assert.equal("not_sent", e.outcome)
+            assert.equal(1, pool:stats().timeouts)
+            assert.is_not_nil(a and b)
+        end)
+
+        it("raises at once when the task itself holds all of them", function()
+            local a <close> = small:acquire()
+            local b <close> = small:acquire()
+            local started <const> = task.now()
+            fails("pool", small.acquire, small)
+            assert.is_true(task.now() - started < 0.1)
+            assert.is_not_nil(a and b)
+        end)
+
+        it('raises at once with on_full="error"', function()
+            local eager <const> = redis.client {
+                pool = redis.pool { url = server.url, max_connections = 1, on_full = "error" },
+            }
+            local a <close> = eager:acquire()
+            local started <const> = task.now()
+            local e <const> = fails("pool", eager.acquire, eager)
+            assert.matches("too many connections", e.message)
+            fails("pool", eager.ping, eager)
+            assert.is_true(task.now() - started < 0.1)
+            a:close()
+            assert.equal("PONG", eager:ping())
+            eager:close()
+        end)
+
+        it("ordinary commands go on while others hold connections", function()
+            assert.equal("PONG", small:ping())
+            local a <close> = small:acquire()
+            assert.equal("PONG", a:ping())
+            assert.equal("PONG", small:ping())
+        end)
+
+        it("gives up its shared connection to who needs one of his own", function()
+            local one <const> = redis.client { pool = redis.pool { url = server.url, max_connections = 1 } }
+            assert.equal("PONG", one:ping())
+            assert.is_nil(one:blpop("q", 0.05))
+            assert.equal("PONG", one:ping())
+            one:close()
+        end)
+    end)
+
+    describe("closed", function()
+        local function connected()
+            return tonumber(r:info("clients"):match "connected_clients:(%d+)")
+        end
+
+        -- Pools of other specs that nobody closed would count.
+        before_each(function()
+            collectgarbage()
+            collectgarbage()
+            redis_server.wait_until(1, function() return connected() == 1 end)
+        end)
+
+        it("refuses commands, twice is harmless", function()
+            local c <const> = redis.client { url = server.url }
+            c:ping()
+            c:close()
+            c:close()
+            assert.is_true(c:closed())
+            assert.matches("client is closed", fails("usage", c.ping, c).message)
+        end)
+
+        it("fails what is under way", function()
+            local c <const> = redis.client { url = server.url }
+            c:ping()
+            local e
+            task.all {
+                function() e = fails("pool", c.call, c, "DEBUG", "SLEEP", 0.1) end,
+                function()
+                    task.sleep(0.02)
+                    c:close()
+                end,
+            }
+            assert.equal("unknown", e.outcome)
+        end)
+
+        it("leaves a pool that was passed in open, and gives its connection back", function()
+            local pool <const> = redis.pool { url = server.url }
+            local c <const> = redis.client { pool = pool }
+            c:ping()
+            c:close()
+            assert.is_false(pool:closed())
+            assert.equal(1, pool:stats().idle)
+            local d <const> = redis.client { pool = pool }
+            assert.equal("PONG", d:ping())
+            assert.equal(1, pool:stats().opened)
+            d:close()
+            pool:close()
+            fails("pool", function() redis.client { pool = pool }:ping() end)
+        end)
+
+        it("leaves no connection on the server", function()
+            local c <const> = redis.client { url = server.url }
+            c:ping()
+            local a <const> = c:acquire()
+            a:ping()
+            a:close()
+            c:close()
+            assert.is_true(redis_server.wait_until(1, function()
+                return connected() == 1
+            end))
+        end)
+
+        it("forgotten clients and connections are closed by the collector", function()
+            do
+                local c = redis.client { url = server.url }
+                c:ping()
+                local level <const> = core.log.level()
+                core.log.level "error" -- a connection that is never closed is logged
+                local a = c:acquire()
+                a:ping()
+                c, a = nil, nil
+                assert.is_nil(c or a)
+                collectgarbage()
+                collectgarbage()
+                core.log.level(level)
+            end
+            assert.is_true(redis_server.wait_until(1, function()
+                return connected() == 1
+            end))
+        end)
+    end)
+end)
