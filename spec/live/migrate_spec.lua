@@ -414,6 +414,18 @@ create table c (id int);
         assert.equal(full, dump())
     end)
 
+    it("works for a role that may do nothing but use its own database", function()
+        local pg = servers.shared_postgres()
+        local role = "owner_of_" .. database
+        pg:psql(("create role %s login; alter database %s owner to %s"):format(role, database, role))
+        sql(("alter schema public owner to %s"):format(role))
+        local env = { DATABASE_URL = pg:address { user = role, database = database } }
+        local result = scripts.run("migrate", { "up" }, env)
+        assert.equal(0, result.code, result.text)
+        result = scripts.run("migrate", { "down", "--steps", "9" }, env)
+        assert.equal(0, result.code, result.text)
+    end)
+
     it("with wrong usage or configuration exits with 2 and one line", function()
         for _, args in ipairs { { "sideways" }, { "up", "--foo" }, { "up", "--steps", "0" }, {}, { "new" },
             { "up", "--dir", "/nowhere/at/all" } } do

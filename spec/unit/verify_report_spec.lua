@@ -247,7 +247,7 @@ FAIL  bb  3.00 s  cannot log in
       key    DATABASE_URL (environment)
       do     try
              again
-FAIL  c           not checked: bb failed
+FAIL  c   0.0 ms  not checked: bb failed
 WARN  d   500 ms  3 of 4
       cause  one is missing
       do     make it

@@ -9,8 +9,7 @@ local M = {}
 local TRY <const> = "select pg_catalog.pg_try_advisory_lock($1)"
 local UNLOCK <const> = "select pg_catalog.pg_advisory_unlock($1)"
 local HOLDER <const> = [[
-select a.pid, coalesce(nullif(a.application_name, ''), 'no application name') as application,
-       coalesce(a.usename, '?') as role, coalesce(host(a.client_addr), 'local socket') as client,
+select a.pid, nullif(a.application_name, '') as application, a.usename as role, host(a.client_addr) as address,
        to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') as since, a.state
   from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a using (pid)
  where l.locktype = 'advisory' and l.granted and l.objsubid = 1
@@ -36,8 +35,12 @@ end
 function M.holder(conn, key)
     local row = conn:one(HOLDER, key)
     if not row then return nil end
+    if not row.since then -- another role's session: PostgreSQL shows no more of it
+        return ("process %d (role %s)"):format(row.pid, row.role or "unknown")
+    end
     return ("process %d (%s, role %s, %s, connected since %s, %s)"):format(
-        row.pid, row.application, row.role, row.client, row.since, row.state or "state unknown")
+        row.pid, row.application or "no application name", row.role or "unknown", row.address or "local socket",
+        row.since, row.state or "state unknown")
 end
 
 ---Takes the lock, waiting at most `wait` seconds.

@@ -22,6 +22,12 @@ local REDIS_CODES <const> = {
     LOADING = "server", MISCONF = "server", OOM = "server", READONLY = "server", BUSY = "server", MASTERDOWN = "server",
 }
 
+---What connecting to Redis calls its steps.
+local REDIS_STEPS <const> = {
+    name = "name", TCP = "network", ["unix socket"] = "network", TLS = "tls", authentication = "authentication",
+    database = "database", server = "server",
+}
+
 local WORDS <const> = {
     { "resolve", "name" }, { "host name", "name" }, { "Name or service", "name" }, { "name resolution", "name" },
     { "TLS", "tls" }, { "certificate", "tls" }, { "invalid password", "authentication" },
@@ -37,6 +43,7 @@ local function layer_of(e)
     if e.code and REDIS_CODES[e.code] then return REDIS_CODES[e.code] end
     if e.kind == "timeout" or e.kind == "pool" and e.message:find "time" then return "time" end
     if e.kind == "connect" or e.kind == "io" then
+        if REDIS_STEPS[e.context] then return REDIS_STEPS[e.context] end
         for _, word in ipairs(WORDS) do
             if e.message:find(word[1], 1, true) then return word[2] end
         end
@@ -153,6 +160,7 @@ local REMEDIES <const> = {
     },
 }
 
+---Layers where the server's hint says more than our commands.
 local HINT_ONLY <const> = { server = true, tls = true }
 
 ---The parts of a service's URL that the commands need; an empty table where it cannot be read.
@@ -180,7 +188,8 @@ function M.explain(e, service)
     local remedy = {}
     local known = service and REMEDIES[service.name][layer]
     if known then remedy = known(service.server or {}) end
-    if e.hint and (not known or HINT_ONLY[layer]) then table.insert(remedy, 1, e.hint) end
+    local hint_adds = not known or HINT_ONLY[layer] or (service.name == "redis" and layer == "authentication")
+    if e.hint and hint_adds then table.insert(remedy, 1, e.hint) end
     if e.detail then text = text .. "; " .. e.detail end
     return {
         text = (HEADLINES[layer] or "failed") .. (layer and " (" .. layer .. ")" or ""),

@@ -40,7 +40,7 @@ function M.text(results, run, style)
         rows[i] = {
             style[colour](result.status),
             result.name,
-            result.blocked_by and "" or cli.duration(result.seconds),
+            cli.duration(result.seconds),
             result.blocked_by and style.dim(result.text) or result.text,
         }
     end
