@@ -4,6 +4,7 @@
 #include "pg/types.h"
 
 #include <stdlib.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -62,6 +63,7 @@ static bool begin(struct pg_machine *m)
     m->entry = NULL;
     m->skip = 0;
     m->preparing = m->pipelined = m->flushing = m->discard = m->streaming = m->forgotten = false;
+    m->refused = false;
     if (m->state == PG_BROKEN)
         return not_sent(m);
     if (m->state != PG_IDLE) {
@@ -313,6 +315,8 @@ static void take_error(struct pg_machine *m, const PGresult *r)
 
 static void take_tuples(struct pg_machine *m, PGresult *r)
 {
+    if (PQresultStatus(r)==PGRES_COMMAND_OK && PQnfields(r)>0) fprintf(stderr,"MACH skip %d prep %d pipe %d discard %d err %d entry %p prepared %d msg %s\n", m->skip,m->preparing,m->pipelined,m->discard,m->error.kind,(void*)m->entry,m->entry?m->entry->prepared:-1,PQerrorMessage(m->conn));
+
     if (m->batch.active) {
         batch_take(m, r);
         return;
@@ -429,6 +433,8 @@ unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
     bool lost = false;
     if (m->state == PG_BROKEN)
         return PG_DONE;
+    if ((ready & PG_WANT_READ) && m->state == PG_COPY_IN)
+        pg_machine_copy_look(m);
     if (ready & PG_WANT_READ)
         lost = !PQconsumeInput(m->conn);
     if (m->flushing) {
@@ -475,39 +481,6 @@ PGresult *pg_machine_take(struct pg_machine *m)
     PGresult *r = m->result;
     m->result = NULL;
     return r;
-}
-
-/* ---- COPY ---- */
-
-int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len)
-{
-    while (len > 0) { /* libpq counts in int */
-        size_t part = len > (1u << 30) ? 1u << 30 : len;
-        int rc = PQputCopyData(m->conn, data, (int)part);
-        if (rc <= 0) /* 0 = there is no memory to queue it in: this part is lost */
-            return -1;
-        data += part;
-        len -= part;
-    }
-    /* libpq would queue without end: what the socket does not take now is waited for. */
-    int flush = PQflush(m->conn);
-    m->flushing = flush != 0;
-    return flush == 0 ? 1 : 0;
-}
-
-void pg_machine_copy_end(struct pg_machine *m, const char *failure)
-{
-    PQputCopyEnd(m->conn, failure);
-    m->state = PG_BUSY;
-    m->flushing = true;
-}
-
-int pg_machine_copy_get(struct pg_machine *m, char **row)
-{
-    int n = PQgetCopyData(m->conn, row, 1);
-    if (n < 0)
-        m->state = PG_BUSY;
-    return n < 0 ? -1 : n;
 }
 
 /* ---- asking ---- */

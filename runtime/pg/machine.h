@@ -70,6 +70,7 @@ struct pg_machine {
     bool forgotten;      /* the server has dropped its prepared statements (DISCARD ALL) */
     bool in_transaction; /* when the statement began */
     bool streaming;      /* rows one by one instead of a whole result */
+    bool refused;        /* a COPY FROM STDIN: the server has said no and throws away what still comes */
 };
 
 /* Of the parameters' number and types: a prepared statement is for these only. */
@@ -106,10 +107,14 @@ void pg_machine_discard(struct pg_machine *m);
 /* The result of the last statement, now the caller's; NULL when there is none. */
 PGresult *pg_machine_take(struct pg_machine *m);
 
-/* COPY FROM STDIN. put: 1 = sent, 0 = queued: step until PG_DONE before more, -1 = failed (end it).
- * end: `failure` NULL = complete, else the COPY is made to fail with this text; then step to PG_DONE. */
+/* COPY FROM STDIN. put: 1 = sent (or thrown away, once m->refused is set), 0 = queued: step until PG_DONE
+ * before more, -1 = failed (m->error says why). end: `failure` NULL = complete, else the COPY is made to
+ * fail with this text; then step to PG_DONE, also after m->refused. */
 int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len);
 void pg_machine_copy_end(struct pg_machine *m, const char *failure);
+/* Sets m->refused when an error of the server is next on the socket: libpq would tell of it only at the end
+ * of the COPY. Best effort: not behind TLS, and not when libpq has read it already. */
+void pg_machine_copy_look(struct pg_machine *m);
 /* COPY TO STDOUT. > 0 = length of the row in *row (PQfreemem it), 0 = wait for reading, -1 = the end:
  * step to PG_DONE. */
 int pg_machine_copy_get(struct pg_machine *m, char **row);
