@@ -315,7 +315,6 @@ static void take_error(struct pg_machine *m, const PGresult *r)
 
 static void take_tuples(struct pg_machine *m, PGresult *r)
 {
-    if (PQresultStatus(r)==PGRES_COMMAND_OK && PQnfields(r)>0) fprintf(stderr,"MACH skip %d prep %d pipe %d discard %d err %d entry %p prepared %d msg %s\n", m->skip,m->preparing,m->pipelined,m->discard,m->error.kind,(void*)m->entry,m->entry?m->entry->prepared:-1,PQerrorMessage(m->conn));
 
     if (m->batch.active) {
         batch_take(m, r);
