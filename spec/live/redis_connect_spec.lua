@@ -192,8 +192,9 @@ describe("connecting to Redis", function()
                     print $c ++$n < 4 ? qq{-LOADING Redis is loading the dataset in memory\r\n} : qq{+PONG\r\n};
                 }]]
             assert.equal("PONG", works({ url = loading.url }, "PING"))
-            local e <const> = refused { url = bad_server.start(
-                "while (sysread $c, my $x, 4096) { print $c qq{-LOADING busy\\r\\n} }").url, connect_timeout = 0.2 }
+            local for_ever <close> = bad_server.start(
+                "while (sysread $c, my $x, 4096) { print $c qq{-LOADING busy\\r\\n} }")
+            local e <const> = refused { url = for_ever.url, connect_timeout = 0.2 }
             assert.matches("LOADING", e.message)
             assert.is_true(e.retryable)
         end)
