@@ -216,6 +216,22 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
     return sent(m);
 }
 
+bool pg_machine_describe(struct pg_machine *m, const char *sql)
+{
+    if (!begin(m))
+        return false;
+    if (!PQenterPipelineMode(m->conn))
+        return not_sent(m);
+    m->pipelined = true;
+    m->skip = 1; /* what the parsing gives */
+    if (PQsendPrepare(m->conn, "", sql, 0, NULL) && PQsendDescribePrepared(m->conn, "") &&
+        PQpipelineSync(m->conn))
+        return sent(m);
+    not_sent(m);
+    m->state = PG_BROKEN;
+    return false;
+}
+
 void pg_machine_stream(struct pg_machine *m)
 {
     /* In a pipeline the mode belongs to the result that comes next: set when the statement's own does. */

@@ -87,6 +87,8 @@ int pg_machine_fd(const struct pg_machine *m);
  * prepared when it is seen again with the same parameter types, and from then on read in binary when all
  * its columns can be. The texts are copied before it returns. False: nothing was sent, m->error says why. */
 bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p);
+/* Asks for the columns a statement would give, without running it: the result has them, and no rows. */
+bool pg_machine_describe(struct pg_machine *m, const char *sql);
 /* A batch: begin, add each statement, end; then step to PG_DONE and look at m->batch. `add` with an SQL of
  * NULL runs the SQL given last once more, with other parameters, parsed only once. False: m->error says
  * why; the batch must still be ended (it will then do nothing). */
