@@ -14,13 +14,14 @@
 ---@field seed table seeds (dbrun.seed)
 ---@field stack table the private PostgreSQL and Redis (dbrun.stack)
 ---@field task table tasks (dbrun.task)
+---@field time table dates and times (dbrun.time)
 ---@field tty table the terminal (dbrun.tty)
 ---@field verify table checks of a project's servers (dbrun.verify)
 local M <const> = {}
 
 local PARTS <const> = {
     config = true, db = true, error = true, fs = true, json = true, migrate = true, process = true, progress = true,
-    redis = true, seed = true, stack = true, task = true, tty = true, verify = true,
+    redis = true, seed = true, stack = true, task = true, time = true, tty = true, verify = true,
 }
 
 local meta <const> = {}

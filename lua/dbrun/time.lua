@@ -1,0 +1,445 @@
+--- Dates and times as text and as numbers. The numbers are whole microseconds since 1970-01-01T00:00:00Z: PostgreSQL's
+--- own precision, so nothing is lost; `to_epoch` and `from_epoch` speak of seconds.
+---
+---     local time = require "dbrun.time"
+---     local at = time.parse "2024-02-29T12:34:56.789+00:00"          -- 1709210096789000
+---     print(time.format(time.add(at, { months = 1 })))                -- 2024-03-29T12:34:56.789+00:00
+---     print(time.to_epoch "2024-02-29 13:34:56.789+01")               -- 1709210096.789   1709210096789000
+---
+--- Wherever a moment is expected, a text will do as well. A text without an offset counts as UTC, as the texts of the
+--- engines do. Calendar sums (months, days, weekdays) are done in UTC, or at the offset that is given.
+---
+--- Every function raises an error of kind `usage` for what is no time, and names it.
+local core = require "dbrun.core"
+local errors = require "dbrun.error"
+
+local M = {}
+
+local SECOND <const> = 1000000
+local MINUTE <const>, HOUR <const>, DAY <const> = 60 * SECOND, 3600 * SECOND, 86400 * SECOND
+
+---PostgreSQL's `infinity` and `-infinity` as microseconds.
+M.INFINITY = math.maxinteger
+M.MINUS_INFINITY = math.mininteger
+
+---@alias dbrun.Moment integer|string microseconds since 1970, or a text
+---@alias dbrun.TimeKind "timestamptz"|"timestamp"|"date"|"time"|"timetz"|"infinity"
+---@alias dbrun.Offset integer|string seconds east of UTC, or a text: "+02:00", "-0330", "Z"
+
+---@class dbrun.TimeParts
+---@field year integer 0 is 1 BC, -1 is 2 BC
+---@field month integer
+---@field day integer
+---@field hour integer
+---@field min integer
+---@field sec integer
+---@field usec integer microseconds
+---@field weekday integer 1 is Monday, 7 Sunday
+---@field yearday integer
+---@field offset integer seconds east of UTC
+
+-- ---- errors ----
+
+local function fail(where, message, ...)
+    errors.raise { kind = "usage", message = ("time.%s: %s"):format(where, message:format(...)) }
+end
+
+---A text as an error shows it: short, and on one line.
+local function quoted(text)
+    text = text:gsub("[%c]", "?")
+    return #text > 60 and ("'%s...'"):format(text:sub(1, 57)) or ("'%s'"):format(text)
+end
+
+local function is_infinite(us)
+    return us == math.maxinteger or us == math.mininteger
+end
+
+---a + b, or an error where 64 bits of microseconds end (in the years -290308 and 294247).
+local function sum(where, a, b)
+    local r <const> = a + b
+    if (a ~ r) & (b ~ r) < 0 or is_infinite(r) then
+        fail(where, "the result is beyond what 64 bits of microseconds since 1970 hold")
+    end
+    return r
+end
+
+-- ---- the calendar ----
+
+---Days since 1970-01-01 of a date in the proleptic Gregorian calendar: eras of 400 years whose years begin in March, so
+---that the leap day comes last.
+local function days_from_civil(year, month, day)
+    if month <= 2 then year = year - 1 end
+    local era <const> = year // 400
+    local of_era <const> = year - era * 400
+    local of_year <const> = (153 * (month > 2 and month - 3 or month + 9) + 2) // 5 + day - 1
+    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468
+end
+
+local function civil_from_days(days)
+    local z <const> = days + 719468
+    local era <const> = z // 146097
+    local doe <const> = z - era * 146097
+    local yoe <const> = (doe - doe // 1460 + doe // 36524 - doe // 146096) // 365
+    local doy <const> = doe - (365 * yoe + yoe // 4 - yoe // 100)
+    local mp <const> = (5 * doy + 2) // 153
+    local month <const> = mp < 10 and mp + 3 or mp - 9
+    return yoe + era * 400 + (month <= 2 and 1 or 0), month, doy - (153 * mp + 2) // 5 + 1
+end
+
+local MONTH_DAYS <const> = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
+
+local function days_in(year, month)
+    local leap <const> = month == 2 and year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
+    return MONTH_DAYS[month] + (leap and 1 or 0)
+end
+
+-- ---- reading ----
+
+local OFFSETS <const> = { "^([+-])(%d%d)$", "^([+-])(%d%d):?(%d%d)$", "^([+-])(%d%d):(%d%d):(%d%d)$" }
+
+---Seconds east of UTC; nil when the text is no offset.
+local function parse_offset(text)
+    if text == "Z" or text == "z" then return 0 end
+    for _, pattern in ipairs(OFFSETS) do
+        local sign <const>, h <const>, m <const>, s <const> = text:match(pattern)
+        if sign then
+            local hours <const>, minutes <const>, seconds <const> = tonumber(h), tonumber(m or 0), tonumber(s or 0)
+            if hours > 15 or minutes > 59 or seconds > 59 then return nil end
+            local east <const> = hours * 3600 + minutes * 60 + seconds
+            return sign == "-" and -east or east
+        end
+    end
+end
+
+---Digits behind the point as microseconds, rounded.
+local function parse_fraction(digits)
+    local us <const> = math.tointeger(tonumber((digits .. "000000"):sub(1, 6)))
+    return us + ((digits:byte(7) or 0) >= 0x35 and 1 or 0)
+end
+
+---"12:34:56.789+02": microseconds since midnight, and the offset in seconds (nil when there is none); or nil and why.
+local function parse_clock(text)
+    local h, m, rest = text:match "^(%d%d):(%d%d)(.*)$"
+    if not h then return nil, "expected a time as HH:MM:SS" end
+    local s, us = 0, 0
+    local digits <const>, behind <const> = rest:match "^:(%d%d)(.*)$"
+    if digits then
+        s, rest = tonumber(digits), behind
+        local fraction <const>, after <const> = rest:match "^%.(%d+)(.*)$"
+        if fraction then us, rest = parse_fraction(fraction), after end
+    end
+    h, m = tonumber(h), tonumber(m)
+    local clock <const> = h * HOUR + m * MINUTE + s * SECOND + us
+    if m > 59 or s > 60 or clock > DAY then return nil, "there is no such time of day" end
+    if rest == "" then return clock end
+    local offset <const> = parse_offset(rest)
+    if not offset then return nil, ("'%s' is no offset from UTC"):format(rest) end
+    return clock, nil, offset
+end
+
+---"2024-02-29" and what follows: days since 1970 and the rest; or nil and why.
+local function parse_date(text)
+    local year, month, day, rest = text:match "^(%d%d%d%d%d*)%-(%d%d)%-(%d%d)(.*)$"
+    if not year then return nil, "expected a date as YYYY-MM-DD, or a time as HH:MM:SS" end
+    if #year > 7 then return nil, "there is no such year" end
+    year, month, day = math.tointeger(tonumber(year)), tonumber(month), tonumber(day)
+    local before <const>, era <const> = rest:match "^(.-) ([AB][DC])$"
+    if before then rest = before end
+    if year == 0 then return nil, "there is no year 0: 1 BC is 0001-MM-DD BC" end
+    if era == "BC" then year = 1 - year end
+    if month < 1 or month > 12 or day < 1 or day > days_in(year, month) then return nil, "there is no such day" end
+    return days_from_civil(year, month, day), rest
+end
+
+---@return integer|nil us nil: `kind` says why
+---@return string kind
+---@return integer? offset
+local function read(text)
+    if text == "infinity" then return M.INFINITY, "infinity" end
+    if text == "-infinity" then return M.MINUS_INFINITY, "infinity" end
+    local days, kind, clock_part = 0, "time", text
+    if not text:find "^%d%d:" then
+        local rest
+        days, rest = parse_date(text)
+        if not days then return nil, rest end
+        kind, clock_part = rest == "" and "date" or "timestamp", rest:sub(2)
+        if rest ~= "" and not rest:find "^[Tt ]" then
+            return nil, "expected 'T' or a blank between date and time"
+        end
+    end
+    local clock, why, offset = 0, nil, nil
+    if kind ~= "date" then clock, why, offset = parse_clock(clock_part) end
+    if not clock then return nil, why end
+    if days < -106751990 or days > 106751989 then return nil, "64 bits of microseconds do not reach that far" end
+    return days * DAY + clock - (offset or 0) * SECOND, offset and kind .. "tz" or kind, offset
+end
+
+---Reads a date, a time or both: the texts of the engines (`2024-02-29T12:34:56.789+00:00`), PostgreSQL's own
+---(`2024-02-29 12:34:56.789+02`), `0044-03-15 BC`, years of more than four digits, offsets as `Z`, `+02`, `-0330`,
+---`+05:53:28`, `infinity` and `-infinity`. Without an offset it counts as UTC; digits beyond microseconds are rounded.
+---@param text string
+---@return integer us microseconds since 1970-01-01T00:00:00Z; a time of day alone: since midnight
+---@return dbrun.TimeKind kind
+---@return integer? offset seconds east of UTC, where the text names one
+function M.parse(text)
+    if type(text) ~= "string" then fail("parse", "expected a text, got a %s", type(text)) end
+    local us <const>, kind <const>, offset <const> = read(text)
+    if not us then fail("parse", "%s is no date or time: %s", quoted(text), kind) end
+    return us, kind, offset
+end
+
+---A moment as microseconds.
+local function moment(where, when)
+    if math.type(when) == "integer" then return when end
+    if type(when) == "string" then
+        local us <const>, why <const> = read(when)
+        return us or fail(where, "%s is no date or time: %s", quoted(when), why)
+    end
+    fail(where, "expected a text or whole microseconds, got %s", math.type(when) == "float"
+        and ("%g, which is no integer (seconds: time.from_epoch)"):format(when) or "a " .. type(when))
+end
+
+local function finite(where, when)
+    local us <const> = moment(where, when)
+    if is_infinite(us) then fail(where, "infinity has no such thing") end
+    return us
+end
+
+---An offset as microseconds.
+local function shift_of(where, offset)
+    if offset == nil then return 0 end
+    local seconds <const> = type(offset) == "string" and parse_offset(offset) or math.tointeger(offset)
+    if not seconds or math.abs(seconds) >= 16 * 3600 then
+        fail(where, "%s is no offset from UTC", quoted(tostring(offset)))
+    end
+    return seconds * SECOND
+end
+
+-- ---- writing ----
+
+local function clock_text(us, digits)
+    local whole <const>, fraction <const> = us // SECOND, us % SECOND
+    local text <const> = ("%02d:%02d:%02d"):format(whole // 3600, whole // 60 % 60, whole % 60)
+    if digits == 0 or not digits and fraction == 0 then return text end
+    local behind <const> = ("%06d"):format(fraction)
+    return text .. "." .. (digits and behind:sub(1, digits) or behind:gsub("0+$", ""))
+end
+
+local function offset_text(shift)
+    local seconds <const> = math.abs(shift) // SECOND
+    local text <const> = ("%s%02d:%02d"):format(shift < 0 and "-" or "+", seconds // 3600, seconds // 60 % 60)
+    return seconds % 60 == 0 and text or text .. (":%02d"):format(seconds % 60)
+end
+
+local KINDS <const> = { timestamptz = true, timestamp = true, date = true, time = true, timetz = true }
+
+---Writes a moment as the engines do: `2024-02-29T12:34:56.789+00:00`.
+---@param when dbrun.Moment
+---@param opts? { kind?: dbrun.TimeKind, offset?: dbrun.Offset, digits?: integer }
+---   kind: what is written, default `timestamptz`; offset: at which it is written, default UTC; digits behind the
+---   point, 0 to 6, the rest is cut off (default: as many as there are)
+---@return string
+function M.format(when, opts)
+    opts = opts or {}
+    local us <const>, kind <const> = moment("format", when), opts.kind or "timestamptz"
+    local digits <const> = opts.digits
+    if not KINDS[kind] then fail("format", "there is no kind '%s'", tostring(kind)) end
+    if digits and (math.type(digits) ~= "integer" or digits < 0 or digits > 6) then
+        fail("format", "digits: expected 0 to 6, got %s", tostring(digits))
+    end
+    if is_infinite(us) then return us > 0 and "infinity" or "-infinity" end
+    local shift <const> = shift_of("format", opts.offset)
+    local at <const> = sum("format", us, shift)
+    local zone <const> = kind:find "tz$" and offset_text(shift) or ""
+    if kind:find "^timet?z?$" then
+        return clock_text(at == DAY and DAY or at % DAY, digits) .. zone -- 24:00:00 is a time of its own
+    end
+    local year <const>, month <const>, day <const> = civil_from_days(at // DAY)
+    local text = ("%04d-%02d-%02d"):format(year > 0 and year or 1 - year, month, day)
+    if kind ~= "date" then text = text .. "T" .. clock_text(at % DAY, digits) .. zone end
+    return year > 0 and text or text .. " BC"
+end
+
+-- ---- seconds ----
+
+---The time now, by the clock on the wall (task.now is the one that never jumps).
+---@return integer us
+function M.now()
+    return core.clock.now()
+end
+
+---@param when dbrun.Moment
+---@return number seconds since 1970 (infinity: math.huge)
+---@return integer us the same, exact
+function M.to_epoch(when)
+    local us <const> = moment("to_epoch", when)
+    if is_infinite(us) then return us > 0 and math.huge or -math.huge, us end
+    return us / SECOND, us
+end
+
+---@param seconds number since 1970, rounded to microseconds; what `timestamps = "epoch"` of an engine gives
+---@return integer us
+function M.from_epoch(seconds)
+    if type(seconds) ~= "number" or seconds ~= seconds then
+        fail("from_epoch", "expected seconds, got %s", type(seconds) == "number" and "NaN" or "a " .. type(seconds))
+    end
+    if seconds == math.huge or seconds == -math.huge then
+        return seconds > 0 and M.INFINITY or M.MINUS_INFINITY
+    end
+    local whole <const> = math.floor(seconds)
+    local fraction <const> = seconds - whole
+    if math.type(whole) ~= "integer" or whole < -9223372036854 or whole > 9223372036853 then
+        fail("from_epoch", "%g seconds are more than 64 bits of microseconds hold", seconds)
+    end
+    return whole * SECOND + math.floor(fraction * SECOND + 0.5)
+end
+
+-- ---- the parts of a moment ----
+
+---@param when dbrun.Moment
+---@param offset? dbrun.Offset default UTC
+---@return dbrun.TimeParts
+function M.parts(when, offset)
+    local shift <const> = shift_of("parts", offset)
+    local at <const> = sum("parts", finite("parts", when), shift)
+    local days <const>, clock <const> = at // DAY, at % DAY
+    local year <const>, month <const>, day <const> = civil_from_days(days)
+    return {
+        year = year, month = month, day = day, hour = clock // HOUR, min = clock // MINUTE % 60,
+        sec = clock // SECOND % 60, usec = clock % SECOND, weekday = (days + 3) % 7 + 1,
+        yearday = days - days_from_civil(year, 1, 1) + 1, offset = shift // SECOND,
+    }
+end
+
+local RANGES <const> = {
+    { "year", -290307, 294246 }, { "month", 1, 12 }, { "day", 1, 31 }, { "hour", 0, 23 }, { "min", 0, 59 },
+    { "sec", 0, 59 }, { "usec", 0, 999999 },
+}
+
+---The moment that `parts` describes; what is left out is 0 (month and day: 1).
+---@param parts dbrun.TimeParts weekday and yearday are not looked at
+---@return integer us
+function M.from_parts(parts)
+    local v <const> = {}
+    for _, range in ipairs(RANGES) do
+        local name <const>, least <const>, most <const> = table.unpack(range)
+        local value = parts[name]
+        if value == nil and name ~= "year" then value = math.max(least, 0) end
+        value = math.tointeger(value)
+        if not value or value < least or value > most then
+            fail("from_parts", "%s: expected %d to %d, got %s", name, least, most, tostring(parts[name]))
+        end
+        v[name] = value
+    end
+    if v.day > days_in(v.year, v.month) then
+        fail("from_parts", "there is no day %d in %d-%02d", v.day, v.year, v.month)
+    end
+    return days_from_civil(v.year, v.month, v.day) * DAY + v.hour * HOUR + v.min * MINUTE + v.sec * SECOND + v.usec
+        - shift_of("from_parts", parts.offset)
+end
+
+---@param when dbrun.Moment
+---@param offset? dbrun.Offset
+---@return integer weekday 1 is Monday, 7 Sunday
+function M.weekday(when, offset)
+    local at <const> = sum("weekday", finite("weekday", when), shift_of("weekday", offset))
+    return (at // DAY + 3) % 7 + 1
+end
+
+-- ---- arithmetic ----
+
+local UNITS <const> = {
+    microseconds = 1, milliseconds = 1000, seconds = SECOND, minutes = MINUTE, hours = HOUR, days = DAY,
+    weeks = 7 * DAY,
+}
+local MONTHS <const> = { months = 1, quarters = 3, years = 12 }
+
+---A span in months and microseconds.
+local function span_of(where, delta)
+    if math.type(delta) == "integer" then return 0, delta end
+    if type(delta) ~= "table" then
+        fail(where, "expected whole microseconds or a table ({days = 1, hours = 2}), got a %s", type(delta))
+    end
+    local months, us = 0, 0
+    for unit, n in pairs(delta) do
+        if type(n) ~= "number" or not (UNITS[unit] or MONTHS[unit]) then
+            fail(where, "'%s' = %s is no span of time", tostring(unit), tostring(n))
+        end
+        if MONTHS[unit] then
+            if not math.tointeger(n) or math.abs(n) > 600000 * 12 then
+                fail(where, "%s: expected a whole number of moderate size, got %g", unit, n)
+            end
+            months = months + math.tointeger(n) * MONTHS[unit]
+        else
+            local most <const> = math.maxinteger // UNITS[unit]
+            if not (n >= -most and n <= most) then fail(where, "%s = %g is too long a time", unit, n) end
+            local part <const> = math.type(n) == "integer" and n * UNITS[unit] or math.floor(n * UNITS[unit] + 0.5)
+            us = sum(where, us, math.tointeger(part) or fail(where, "%s = %g is too long a time", unit, n))
+        end
+    end
+    return months, us
+end
+
+---Months first (a day that the month does not have becomes its last), then the rest, as PostgreSQL adds an interval.
+---@param when dbrun.Moment
+---@param delta integer|table<string, number> microseconds, or any of years, quarters, months, weeks, days, hours,
+---   minutes, seconds, milliseconds, microseconds
+---@param offset? dbrun.Offset
+---@return integer us infinity stays infinity
+function M.add(when, delta, offset)
+    local us <const> = moment("add", when)
+    local months <const>, rest <const> = span_of("add", delta)
+    if is_infinite(us) then return us end
+    if months == 0 then return sum("add", us, rest) end
+    local shift <const> = shift_of("add", offset)
+    local at <const> = sum("add", us, shift)
+    local year, month, day = civil_from_days(at // DAY)
+    local count <const> = year * 12 + month - 1 + months
+    year, month = count // 12, count % 12 + 1
+    if year < -290307 or year > 294246 then fail("add", "the result is beyond what 64 bits of microseconds hold") end
+    day = math.min(day, days_in(year, month))
+    return sum("add", days_from_civil(year, month, day) * DAY + at % DAY - shift, rest)
+end
+
+---@param a dbrun.Moment
+---@param b dbrun.Moment
+---@return integer us from b to a: a - b
+function M.diff(a, b)
+    local x <const>, y <const> = finite("diff", a), finite("diff", b)
+    return sum("diff", x, -y)
+end
+
+---The first days of the spans that have no fixed length.
+local STARTS <const> = {
+    month = function(year, month) return year, month end,
+    quarter = function(year, month) return year, month - (month - 1) % 3 end,
+    year = function(year) return year, 1 end,
+    decade = function(year) return year // 10 * 10, 1 end,
+}
+local MONDAY <const> = -3 * DAY -- 1969-12-29
+local WIDTHS <const> = {
+    millisecond = 1000, second = SECOND, minute = MINUTE, hour = HOUR, day = DAY, week = 7 * DAY,
+}
+
+---The beginning of the span of time in which a moment lies: PostgreSQL's date_trunc, or a bucket of any width.
+---@param when dbrun.Moment
+---@param unit "millisecond"|"second"|"minute"|"hour"|"day"|"week"|"month"|"quarter"|"year"|"decade"|integer
+---   a week begins on Monday; a number is a width in microseconds, counted from 1970
+---@param offset? dbrun.Offset at which days and longer spans begin
+---@return integer us infinity stays infinity
+function M.truncate(when, unit, offset)
+    local us <const> = moment("truncate", when)
+    local width <const> = WIDTHS[unit] or math.type(unit) == "integer" and unit
+    if not (width and width > 0 or STARTS[unit]) then fail("truncate", "there is no unit '%s'", tostring(unit)) end
+    if is_infinite(us) then return us end
+    local shift <const> = shift_of("truncate", offset)
+    local at <const> = sum("truncate", us, shift)
+    if width then
+        local from <const> = unit == "week" and MONDAY or 0
+        return sum("truncate", at - shift, -((at % width - from % width) % width))
+    end
+    local year <const>, month <const> = STARTS[unit](civil_from_days(at // DAY))
+    return days_from_civil(year, month, 1) * DAY - shift
+end
+
+return M
