@@ -5,6 +5,7 @@
 #include <grp.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -123,7 +124,22 @@ static _Noreturn void child_main(const struct spawn *s, const int fd[3], int rep
 
 /* ---- ... to here ---- */
 
-static void explain(const struct spawn *s, const struct report *r, struct error *e)
+/* One folder of PATH that may not be searched makes execvp say EACCES for a program that is nowhere. */
+static bool in_path(const char *name)
+{
+    const char *path = getenv("PATH");
+    for (const char *p = path ? path : ""; *p; p += *p == ':') {
+        size_t len = strcspn(p, ":");
+        char file[4096];
+        int n = snprintf(file, sizeof(file), "%.*s/%s", (int)len, p, name);
+        if (n > 0 && (size_t)n < sizeof(file) && access(file, F_OK) == 0)
+            return true;
+        p += len;
+    }
+    return false;
+}
+
+static void explain(const struct spawn *s, struct report *r, struct error *e)
 {
     static const char *const steps[] = {
         [STEP_STDIO] = "set up its standard streams",
@@ -134,6 +150,8 @@ static void explain(const struct spawn *s, const struct report *r, struct error 
         [STEP_PDEATHSIG] = "tie it to this process",
     };
     const char *name = s->argv[0];
+    if (r->step == STEP_EXEC && r->err == EACCES && !strchr(name, '/') && !in_path(name))
+        r->err = ENOENT;
     if (r->step == STEP_EXEC) {
         error_set(e, ERROR_IO, "cannot run '%s': %s", name, strerror(r->err));
         if (r->err == ENOENT)
@@ -179,6 +197,9 @@ static bool open_stdio(const struct spawn *s, int i, int *child, int *ours)
 {
     int ends[2] = {-1, -1};
     int flags = (i == 0 ? O_RDONLY : O_WRONLY | O_CREAT | O_APPEND) | O_CLOEXEC | O_NOCTTY;
+    /* We open it, and the other user may own the folder: a link there must not lead us astray. */
+    if (s->set_ids)
+        flags |= O_NOFOLLOW;
     switch (s->io[i]) {
     case SPAWN_INHERIT:
     case SPAWN_STDOUT:

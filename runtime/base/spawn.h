@@ -29,7 +29,7 @@ struct spawn {
     char *const *envp; /* NULL = the environment of this process */
     const char *cwd;   /* NULL = stay; entered with the rights of the new user */
     enum spawn_io io[3];
-    const char *path[3]; /* for SPAWN_FILE; opened with the rights of this process */
+    const char *path[3]; /* for SPAWN_FILE; opened by this process; with set_ids never through a link */
     bool new_session;    /* setsid: no terminal, and its signals, can reach it */
     int pdeathsig;       /* sent to the child when this process dies; 0 = none */
     bool set_ids;

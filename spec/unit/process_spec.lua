@@ -6,6 +6,7 @@ local process = require "dbrun.process"
 local task = require "dbrun.task"
 
 local dbrun = core.options.program
+local is_root = process.uid() == 0
 
 --- The error that fn raises; it must be one of this kind.
 local function raised(kind, fn, ...)
@@ -98,6 +99,30 @@ describe("process.run", function()
         assert.matches("cannot run 'no%-such%-program%-here': No such file or directory", e.message)
         assert.matches("PATH", e.hint)
         assert.are.equal(before, descriptors())
+    end)
+
+    it("is not misled by a folder in PATH that may not be searched", function()
+        local dir = fs.mkdtemp()
+        finally(function()
+            fs.chmod(dir, tonumber("700", 8))
+            fs.rmtree(dir)
+        end)
+        fs.chmod(dir, 0)
+        local code = 'local _, e = pcall(require("dbrun.process").run, {"no-such-program-here"}) print(e.message)'
+        local r = process.run { dbrun, "-e", code, env = { PATH = dir .. ":" .. os.getenv("PATH") },
+            uid = is_root and 12345 or nil, gid = is_root and 12345 or nil, cwd = "/" }
+        if r.stdout == "" then return pending("this checkout cannot be read by other users") end
+        assert.matches("No such file or directory", r.stdout)
+    end)
+
+    it("does not open the output of another user's program through a link", function()
+        if not is_root then return pending("only root can change users") end
+        local dir = fs.mkdtemp()
+        finally(function() fs.rmtree(dir) end)
+        fs.symlink("target", dir .. "/log")
+        local e = raised("io", process.run, { "true", uid = 12345, gid = 12345, stdout = dir .. "/log" })
+        assert.matches("cannot open '.*/log'", e.message)
+        assert.is_false(fs.exists(dir .. "/target"))
     end)
 
     it("names folder and program when the folder is not there", function()
@@ -315,7 +340,7 @@ describe("a child process", function()
     end)
 
     it("runs as another user, with that user's groups", function()
-        if process.uid() ~= 0 then return pending("only root can change users") end
+        if not is_root then return pending("only root can change users") end
         local nobody = process.user("nobody")
         local r = process.run { "id", "-u", user = "nobody" }
         assert.are.equal(nobody.uid, math.tointeger(tonumber(r.stdout)))
@@ -327,7 +352,7 @@ describe("a child process", function()
     end)
 
     it("cannot change its user without being root", function()
-        if process.uid() ~= 0 then
+        if not is_root then
             local e = raised("io", process.run, { "true", uid = 0, gid = 0 })
             assert.matches("root", e.hint)
             return
