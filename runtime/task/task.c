@@ -10,10 +10,25 @@ enum { THREADS_KEPT = 1024 };
 
 /* ---- the body, inside the coroutine ---- */
 
-/* Message handler: notes where the error came from, while the stack that raised it still stands. */
+static bool is_cancelled_error(lua_State *L)
+{
+    if (!lua_istable(L, -1))
+        return false;
+    lua_pushliteral(L, "kind");
+    lua_rawget(L, -2);
+    const char *kind = lua_tostring(L, -1);
+    bool is = kind && strcmp(kind, "cancelled") == 0;
+    lua_pop(L, 1);
+    return is;
+}
+
+/* Message handler: notes where the error came from, while the stack that raised it still stands. Not
+ * for a cancellation: it is most often the echo of the error that is to be told. */
 static int note_traceback(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
+    if (is_cancelled_error(L))
+        return 1;
     lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_error);
     bool again = lua_rawequal(L, -1, 1); /* raised anew on its way up: the first place counts */
     lua_pop(L, 1);
@@ -110,18 +125,6 @@ struct task *task_new(lua_State *L, struct sched *s, struct group *group, int gr
 }
 
 /* ---- running ---- */
-
-static bool is_cancelled_error(lua_State *L)
-{
-    if (!lua_istable(L, -1))
-        return false;
-    lua_pushliteral(L, "kind");
-    lua_rawget(L, -2);
-    const char *kind = lua_tostring(L, -1);
-    bool is = kind && strcmp(kind, "cancelled") == 0;
-    lua_pop(L, 1);
-    return is;
-}
 
 /* A coroutine that returned nothing is used again. */
 static void recycle_thread(struct sched *s, struct task *t)

@@ -22,6 +22,12 @@ describe("the end of a program", function()
         assert.same({ out = "first\nlast\n", err = "", code = 0 }, r)
     end)
 
+    it("comes with the error of a task, which says where it happened", function()
+        local r = run("lua a.lua", script "task.spawn(function() error 'in a task' end) task.sleep(9)")
+        assert.equal(1, r.code)
+        assert.matches("^lua: a.lua:4: in a task\nstack traceback:\n.*a.lua:4: in function <a.lua:4>", r.err)
+    end)
+
     it("comes at --timeout, in a wait and in a busy loop, with exit status 1", function()
         for _, code in ipairs { "task.sleep(9)", "forever()", "repeat until pcall(error) == 1" } do
             local r = run("lua --timeout 0.2 a.lua",
