@@ -168,7 +168,7 @@ static bool server_close(const char *name)
 {
     for (unsigned i = 0; i < model.n_server; i++)
         if (strcmp(model.server[i], name) == 0) {
-            strcpy(model.server[i], model.server[--model.n_server]);
+            memmove(model.server[i], model.server[--model.n_server], NAME); /* maybe onto itself */
             return true;
         }
     return false;
