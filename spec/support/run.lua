@@ -45,14 +45,16 @@ local function lines_of(command)
 end
 
 local tmp <const> = assert(lines_of("mktemp -d")[1], "mktemp failed")
-local reports <const> = opts.build .. "/reports"
+local root <const> = lines_of("pwd -P")[1]
+local reports <const> = (opts.build:sub(1, 1) == "/" and "" or root .. "/") .. opts.build .. "/reports"
 
 -- ---- what there is to run ----
 
+-- Absolute paths: what the tests start may run in another folder.
 local ENVIRONMENT <const> = opts.sanitizers and table.concat({
-    "ASAN_OPTIONS=detect_leaks=1:handle_abort=1:exitcode=99:log_path=" .. reports .. "/asan",
-    "UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path=" .. reports .. "/ubsan",
-    "LSAN_OPTIONS=suppressions=spec/support/lsan.supp:print_suppressions=0",
+    quote("ASAN_OPTIONS=detect_leaks=1:handle_abort=1:exitcode=99:log_path='" .. reports .. "/asan'"),
+    quote("UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path='" .. reports .. "/ubsan'"),
+    quote("LSAN_OPTIONS=suppressions='" .. root .. "/spec/support/lsan.supp':print_suppressions=0"),
 }, " ") or ""
 
 local function spec_command(path)
