@@ -160,7 +160,7 @@ static bool board(struct pg_ride *ride, bool *broken)
     struct pg_encoded enc;
     size_t len;
     const char *sql = lua_tolstring(op->L, 2, &len);
-    if (op->retried || op->simple || !encode(op, &enc))
+    if (op->alone || !encode(op, &enc))
         return false;
     struct pg_cached *entry = pg_convoy_accepts(&ride->link->m, sql, len, &enc.p);
     bool ok = entry != NULL;
@@ -170,6 +170,8 @@ static bool board(struct pg_ride *ride, bool *broken)
         struct pg_op **place = &ride->ops[ride->convoy.n];
         *broken = !pg_convoy_add(&ride->convoy, entry, &enc.p, place);
         ok = !*broken;
+        if (*broken) /* the op stays in the queue, for another connection */
+            ride->link->m.state = PG_BROKEN;
         if (ok) {
             *place = pop(mux);
             op->mux_place = place;
@@ -189,7 +191,7 @@ static void depart(struct pg_ride *ride)
         if (!board(ride, &broken))
             break;
     if (ride->convoy.n == 0) {
-        struct pg_op *op = mux->head ? pop(mux) : NULL;
+        struct pg_op *op = mux->head && !broken ? pop(mux) : NULL;
         if (op) {
             hand_over(ride, op);
             return;
@@ -197,6 +199,8 @@ static void depart(struct pg_ride *ride)
         ride->busy = false;
         ride->link = NULL;
         pool_release(mux->engine->pool, link->slot, mono_now());
+        if (mux->head)
+            sched_defer(mux->engine->rt->sched, &mux->flush);
         return;
     }
     link->ride = ride;

@@ -211,12 +211,12 @@ static int shared(lua_State *L, struct pg_op *op)
     }
     if (error_is_set(&op->error)) {
         const char *state = op->error.field[ERROR_SQLSTATE];
-        bool again = state && !op->retried &&
+        bool again = state && !op->alone &&
                      (strcmp(state, "26000") == 0 ||
                       (strcmp(state, "0A000") == 0 && strstr(op->error.message, "cached plan")));
         if (again) { /* on a connection of its own, where the cache is mended */
             error_clear(&op->error);
-            op->retried = true;
+            op->alone = true;
             return share(L, op);
         }
         error_set_field(&op->error, ERROR_STATEMENT, lua_tostring(L, 2));

@@ -49,20 +49,39 @@ static void tell(struct pg_convoy *c, PGresult *r, struct error *e)
     c->done(c->data, tag, r, e);
 }
 
+/* The server's own words about the end, when it said some. Once libpq has dropped a connection it has also
+ * forgotten what the replies in its buffer belong to, and gives them as other than they are: none of them
+ * counts any more but an error. */
+static void last_words(struct pg_machine *m, struct error *e)
+{
+    PGresult *r;
+    while ((r = PQgetResult(m->conn))) {
+        if (PQresultStatus(r) == PGRES_FATAL_ERROR && !error_is_set(e) &&
+            PQresultErrorField(r, PG_DIAG_SQLSTATE))
+            pg_error_from_result(e, r, NULL);
+        PQclear(r);
+    }
+    if (!error_is_set(e)) {
+        const char *text = PQerrorMessage(m->conn);
+        error_set(e, ERROR_CONNECT, "the connection to the server was lost: %.*s", (int)strcspn(text, "\n"),
+                  text);
+    }
+    e->outcome = OUTCOME_UNKNOWN;
+}
+
 /* Everything that has not been answered shares the fate of the connection. */
 static unsigned lost(struct pg_convoy *c)
 {
-    struct pg_machine *m = c->m;
-    const char *text = PQerrorMessage(m->conn);
-    m->state = PG_BROKEN;
+    struct error e = {0};
+    c->m->state = PG_BROKEN;
+    last_words(c->m, &e);
     for (; c->at < c->n; c->at++, c->told = false) {
-        struct error e = {0};
-        error_set(&e, ERROR_CONNECT, "the connection to the server was lost: %.*s", (int)strcspn(text, "\n"),
-                  text);
-        e.outcome = OUTCOME_UNKNOWN;
-        tell(c, NULL, &e);
-        error_clear(&e);
+        struct error copy = {0};
+        error_copy(&copy, &e);
+        tell(c, NULL, &copy);
+        error_clear(&copy);
     }
+    error_clear(&e);
     return PG_DONE;
 }
 
@@ -100,8 +119,10 @@ unsigned pg_convoy_step(struct pg_convoy *c, unsigned ready)
         broken = broken || rc < 0;
         m->flushing = rc > 0;
     }
+    if (broken)
+        return lost(c);
     while (c->at < c->n) {
-        if (!broken && PQisBusy(m->conn))
+        if (PQisBusy(m->conn))
             return PG_WANT_READ | (m->flushing ? PG_WANT_WRITE : 0);
         PGresult *r = PQgetResult(m->conn);
         if (r)

@@ -1,0 +1,184 @@
+--- Large results: rows one by one, and column by column.
+
+local db = require "dbrun.db"
+local pg = require "spec.support.pg"
+local task = require "dbrun.task"
+
+local raised = pg.raised
+
+pg.on_both(describe, function(mode, open)
+    describe("rows", function()
+        it("come one by one, in order, the same in text and in binary", function()
+            local e <close> = open()
+            local sql = "select i, i::text as t, null as nothing from generate_series(1, $1::int) i"
+            for _ = 1, 4 do
+                local n, sum = 0, 0
+                for row in e:rows(sql, 20000) do
+                    n, sum = n + 1, sum + row.i
+                    assert(row.t == tostring(row.i) and row.nothing == nil)
+                end
+                assert.equal(20000, n)
+                assert.equal(20000 * 20001 // 2, sum)
+            end
+        end)
+
+        it("take parameters by name", function()
+            local e <close> = open()
+            local got = {}
+            for row in e:rows("select :a::int + g as v from generate_series(1, :n) g", { a = 10, n = 3 }) do
+                got[#got + 1] = row.v
+            end
+            assert.same({ 11, 12, 13 }, got)
+        end)
+
+        it("of a result without rows are none", function()
+            local e <close> = open()
+            for _ in e:rows "select 1 where false" do
+                error "there is no row"
+            end
+            assert.equal(1, e:value "select 1")
+        end)
+
+        it("can be left early; the connection is used again", function()
+            local e <close> = open { size = 1 }
+            for round = 1, 5 do
+                for row in e:rows "select generate_series(1, 1000000) as i" do
+                    if row.i == round * 10 then
+                        break
+                    end
+                end
+                assert.equal(round, e:value("select $1::int", round))
+            end
+            pg.settled(e)
+        end)
+
+        it("end with the error of the row that fails", function()
+            local e <close> = open()
+            local seen = 0
+            local err = raised(function()
+                for _ in e:rows "select 1 / (100 - i) from generate_series(1, 200) i" do
+                    seen = seen + 1
+                end
+            end)
+            assert.equal("22012", err.sqlstate)
+            assert.equal(99, seen)
+            assert.equal(1, e:value "select 1")
+            pg.settled(e)
+        end)
+
+        it("whose loop raises leave a connection that works", function()
+            local e <close> = open { size = 1 }
+            assert.matches("enough", raised(function()
+                for row in e:rows "select generate_series(1, 100000) as i" do
+                    if row.i == 7 then
+                        error "enough"
+                    end
+                end
+            end))
+            assert.equal(2, e:value "select 2")
+            pg.settled(e)
+        end)
+
+        it("hold a leased connection until they end", function()
+            local e <close> = open()
+            local c <close> = e:acquire()
+            for _ in c:rows "select generate_series(1, 3)" do
+                assert.matches("busy", raised(c.query, c, "select 1").message)
+            end
+            assert.equal(1, c:value "select 1")
+        end)
+
+        it("end when their lease is released", function()
+            local e <close> = open()
+            local c = e:acquire()
+            local next_row, stream = c:rows "select generate_series(1, 1000)"
+            assert.equal(1, next_row(stream).generate_series)
+            c:release()
+            assert.is_nil(next_row(stream))
+            assert.equal(1, e:value "select 1")
+            pg.settled(e)
+        end)
+
+        it("that are forgotten give their connection back when they are collected", function()
+            local e <close> = open { size = 1 }
+            do
+                local next_row, stream = e:rows "select generate_series(1, 100000)"
+                next_row(stream)
+            end
+            collectgarbage()
+            collectgarbage()
+            assert.equal(1, e:value "select 1")
+            pg.settled(e, 4)
+        end)
+
+        it("need memory for a few rows only", function()
+            local e <close> = open()
+            collectgarbage()
+            local before, most = collectgarbage "count", 0
+            local n = 0
+            for _ in e:rows "select i, repeat('x', 100) as t from generate_series(1, 100000) i" do
+                n = n + 1
+                if n % 5000 == 0 then
+                    collectgarbage()
+                    most = math.max(most, collectgarbage "count")
+                end
+            end
+            assert.equal(100000, n)
+            assert.is_true(most - before < 1024, ("%.0f KiB"):format(most - before))
+        end)
+    end)
+
+    describe("columns", function()
+        it("give a list for each column and the number of rows", function()
+            local e <close> = open()
+            for _ = 1, 4 do
+                local c, n = e:columns [[select i, case when i % 2 = 0 then i::text end as t
+                    from generate_series(1, 4) i]]
+                assert.equal(4, n)
+                assert.same({ 1, 2, 3, 4 }, c.i)
+                assert.same({ db.null, "2", db.null, "4" }, c.t)
+            end
+        end)
+
+        it("of an empty result are empty lists", function()
+            local e <close> = open()
+            local c, n = e:columns "select 1 as a where false"
+            assert.equal(0, n)
+            assert.same({ a = {} }, c)
+        end)
+    end)
+
+    if mode == "async" then
+        describe("rows of several tasks", function()
+            it("come side by side, each its own", function()
+                local e <close> = open { size = 3 }
+                local sums = task.map({ 1, 2, 3, 4, 5, 6 }, 6, function(k)
+                    local sum = 0
+                    for row in e:rows("select $1::int as k, i from generate_series(1, 3000) i", k) do
+                        assert(row.k == k)
+                        sum = sum + row.i
+                    end
+                    return sum
+                end)
+                for i = 1, 6 do
+                    assert.equal(3000 * 3001 // 2, sums[i])
+                end
+                pg.settled(e)
+            end)
+
+            it("whose task is cancelled leave the pool whole", function()
+                local e <close> = open { size = 2 }
+                for _ = 1, 20 do
+                    local err = raised(task.timeout, 0.01, function()
+                        for _ in e:rows "select i, pg_sleep(0.001) from generate_series(1, 100000) i" do
+                            task.sleep(0)
+                        end
+                    end)
+                    assert.equal("timeout", err.kind)
+                end
+                assert.equal(1, e:value "select 1")
+                pg.settled(e, 5)
+            end)
+        end)
+    end
+end)
