@@ -4,7 +4,6 @@
 #include "pg/types.h"
 
 #include <stdlib.h>
-#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -331,7 +330,6 @@ static void take_error(struct pg_machine *m, const PGresult *r)
 
 static void take_tuples(struct pg_machine *m, PGresult *r)
 {
-
     if (m->batch.active) {
         batch_take(m, r);
         return;
