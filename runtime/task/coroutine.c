@@ -57,8 +57,9 @@ static int resume_inner(lua_State *L, struct sched *s, lua_State *co, int narg)
 {
     int nres;
     lua_State *running = s->running;
-    /* Where L cannot yield, what it calls cannot park: it is through L that the park would pass. */
-    uint32_t blocked = lua_isyieldable(L) ? 0 : 1;
+    /* Where L cannot yield, what it calls cannot park: it is through L that the park would pass. (The
+     * main thread of a stock lua5.4 never yields; it turns the loop where it stands.) */
+    uint32_t blocked = s->current != &s->main_task && !lua_isyieldable(L);
     if (!lua_checkstack(co, narg)) {
         lua_pushliteral(L, "too many arguments to resume");
         return -1;
@@ -129,9 +130,10 @@ static int co_resume(lua_State *L)
 /* Closes the variables of a coroutine from outside of it, where they cannot wait. */
 static int reset(struct sched *s, lua_State *co)
 {
-    s->blocked++;
+    uint32_t blocked = s->current != &s->main_task;
+    s->blocked += blocked;
     int status = lua_resetthread(co);
-    s->blocked--;
+    s->blocked -= blocked;
     return status;
 }
 

@@ -18,6 +18,8 @@
 #define TASK_CLASS  "dbrun.task"
 #define GROUP_CLASS "dbrun.group"
 
+#define STUCK_REASON "every task waits for another one, and nothing is left that could wake them"
+
 enum scope_kind { SCOPE_TASK, SCOPE_GROUP, SCOPE_TIMEOUT, SCOPE_SHIELD };
 
 struct scope {

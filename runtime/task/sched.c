@@ -193,7 +193,7 @@ static void break_deadlock(struct sched *s)
 {
     const char *reason = s->interrupt_reason;
     if (!reason)
-        reason = "every task waits for another one, and nothing is left that could wake them";
+        reason = STUCK_REASON;
     group_rearm(&s->root);
     s->interrupt_reason = NULL;
     sched_interrupt(s, reason);

@@ -310,11 +310,8 @@ static int join_k(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     struct sched *s = sched_upvalue(L);
     struct task *t = (struct task *)ctx;
-    enum wait_status how = wait_end(&s->current->wait);
-    if (how == WAIT_CANCELLED)
+    if (wait_end(&s->current->wait) == WAIT_CANCELLED)
         return task_raise_cancelled(L, s);
-    if (how == WAIT_TIMEOUT)
-        return sched_usage(L, s, "task:join: nothing is left that could end this task");
     int n = t->nargs;
     luaL_checkstack(L, n, "too many results");
     if (t->co)

@@ -46,7 +46,7 @@ static void settle(struct wait *w, enum wait_status status)
     struct task *t = w->task;
     w->status = status;
     sched_timer_stop(t->sched, &w->timer);
-    if (t->state == TASK_PARKED)
+    if (t->state == TASK_PARKED && t != &t->sched->main_task)
         sched_make_ready(t->sched, t);
 }
 
@@ -102,14 +102,19 @@ static int parked_k(lua_State *L, int status, lua_KContext ctx)
 /* Stock lua5.4 has no root task: the main thread itself turns the loop until it has what it waits for. */
 static void turn_until_settled(struct sched *s, struct wait *w)
 {
+    struct task *t = &s->main_task;
+    t->state = TASK_PARKED; /* a time limit, or the failure of a group's task, may end the wait */
     while (w->status == WAIT_PENDING) {
-        if (sched_stuck(s)) {
-            w->abandon(w);
-            settle(w, WAIT_TIMEOUT);
-            return;
+        if (!sched_stuck(s)) {
+            sched_turn(s);
+            continue;
         }
-        sched_turn(s);
+        t->cancel_kind = SCOPE_TASK;
+        t->cancel_reason = STUCK_REASON;
+        w->abandon(w);
+        settle(w, WAIT_CANCELLED);
     }
+    t->state = TASK_RUNNING;
 }
 
 int wait_park(lua_State *L, struct wait *w, lua_KContext ctx, lua_KFunction k)
