@@ -16,9 +16,11 @@ local function stack(folder, ...)
     local words = { ... }
     local spec = type(words[#words]) == "table" and table.remove(words) or {}
     local program = spec.program or { dbrun, script }
-    local argv = { program[1], program[2], table.unpack(words) }
-    spec.program = nil
-    for name, value in pairs(spec) do argv[name] = value end
+    local argv = { table.unpack(program) }
+    table.move(words, 1, #words, #argv + 1, argv)
+    for name, value in pairs(spec) do
+        if name ~= "program" then argv[name] = value end
+    end
     argv.cwd, argv.timeout = argv.cwd or folder, argv.timeout or 90
     return process.run(argv)
 end
@@ -488,6 +490,44 @@ describe("dbrun stack up", function()
         ok(theirs("down"))
         ok(theirs("up"))
         ok(theirs("reset", "--force"))
+    end)
+
+    it("knows its servers where root may not look into other users' processes, as in a container", function()
+        if not is_root then return pending("root's servers run as another user") end
+        local folder = new_folder()
+        local function contained(...)
+            return stack(folder, { program = {
+                "setpriv", "--bounding-set=-sys_ptrace", "--inh-caps=-sys_ptrace", dbrun, script, ...,
+            } })
+        end
+        local first = contained("up")
+        if first.stderr:find("setpriv", 1, true) then return pending("setpriv cannot take rights away here") end
+        ok(first)
+        assert.matches("is up already.*is up already", ok(contained("up")).stdout)
+        ok(contained("status"))
+        process.kill(pid_of(folder), "KILL")
+        process.kill(pid_of(folder, "redis"), "KILL")
+        ok(contained("up"))
+        answers(folder)
+        assert.matches("stopped.*stopped", ok(contained("down")).stdout)
+        assert.are.equal(0, servers_in(place_of(folder).data))
+    end)
+
+    it("puts an ordinary user's sockets into XDG_RUNTIME_DIR when the path is too long", function()
+        local nobody = process.user("nobody")
+        local folder, base = new_folder(("long"):rep(30))
+        local runtime_dir = base .. "/run"
+        fs.mkdir(runtime_dir, oct "700")
+        local spec = { env = { XDG_RUNTIME_DIR = runtime_dir } }
+        if is_root then
+            ok(process.run { "cp", dbrun, base .. "/dbrun" })
+            ok(process.run { "cp", script, base .. "/stack.lua" })
+            for _, path in ipairs { folder, runtime_dir } do fs.chown(path, nobody.uid, nobody.gid) end
+            spec.user, spec.program = "nobody", { base .. "/dbrun", base .. "/stack.lua" }
+        end
+        ok(stack(folder, "up", spec))
+        assert.are.equal(runtime_dir, fs.dirname(place_of(folder).sockets))
+        answers(folder)
     end)
 
     it("says so when the stack belongs to somebody else", function()
