@@ -69,13 +69,16 @@ local Engine, Connection = core.pg.classes()
 ---@param fn fun(tx: dbrun.Connection): ...
 ---@return any ... what fn returned
 function Connection:transaction(opts, fn)
-    return require "dbrun.db.transaction".run(self, opts, fn)
+    local transaction <const> = require "dbrun.db.transaction"
+    return transaction.run(self, transaction.arguments(opts, fn))
 end
 
 ---As Connection:transaction, on a connection of its own.
 function Engine:transaction(opts, fn)
+    local transaction <const> = require "dbrun.db.transaction"
+    opts, fn = transaction.arguments(opts, fn)
     local conn <close> = self:acquire()
-    return conn:transaction(opts, fn)
+    return transaction.run(conn, opts, fn)
 end
 
 ---Overrides how values of a type are read (and, with db.typed(v, name), written).

@@ -84,19 +84,6 @@ static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i
     return ok;
 }
 
-static void end_wait(lua_State *L, struct pg_link *link, int status)
-{
-    struct sched *s = link->engine->rt->sched;
-    if (status != LUA_YIELD)
-        return;
-    enum wait_status how = wait_end(task_wait(s));
-    if (how == WAIT_CANCELLED)
-        task_raise_cancelled(L, s);
-    if (how == WAIT_TIMEOUT)
-        bind_fail(L, link->engine->rt, ERROR_TIMEOUT, "the batch did not end within %f s (command_timeout)",
-                  link->engine->command_timeout);
-}
-
 /* Raises the batch's error, with the place in the list. */
 static void check_reply(lua_State *L, struct pg_link *link, const char *sql)
 {
@@ -115,8 +102,8 @@ static void check_reply(lua_State *L, struct pg_link *link, const char *sql)
 static int batch_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
+    pg_lease_waited(L, link, status, "the batch did not end");
     struct pg_engine *e = link->engine;
-    end_wait(L, link, status);
     const char *sql = NULL;
     if (error_is_set(&link->m.error) && lua_rawgeti(L, 2, (lua_Integer)link->m.batch.n + 1) == LUA_TTABLE &&
         lua_rawgeti(L, -1, 1) == LUA_TSTRING)
@@ -138,7 +125,7 @@ static int batch_k(lua_State *L, int status, lua_KContext ctx)
 static int many_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
-    end_wait(L, link, status);
+    pg_lease_waited(L, link, status, "the batch did not end");
     check_reply(L, link, lua_tostring(L, 2));
     lua_pushinteger(L, link->m.batch.affected);
     pg_machine_batch_clear(&link->m);
@@ -147,14 +134,10 @@ static int many_k(lua_State *L, int status, lua_KContext ctx)
 
 static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction k)
 {
-    struct pg_lease *lease = pg_lease_check(L);
-    struct pg_link *link = lease->link;
-    struct runtime *rt = lease->engine->rt;
-    check_all(L, rt, list, from);
-    if (!lease->engine->sync)
-        task_check_park(L, rt->sched);
+    check_all(L, bind_runtime(L), list, from);
+    struct pg_link *link = pg_lease_link(L);
     lua_Integer n = (lua_Integer)lua_rawlen(L, list);
-    if (link->use != LINK_FREE || !pg_machine_batch_begin(&link->m, count_only))
+    if (pg_link_is_draining(link) || !pg_machine_batch_begin(&link->m, count_only))
         return batch_failed(L, link, NULL);
     snprintf(link->statement, sizeof link->statement, "batch of %d statements", (int)n);
     bool ok = true;

@@ -101,6 +101,9 @@ static int encoder_add(lua_State *L)
     luaL_checktype(L, 2, LUA_TTABLE);
     int n = (int)luaL_checkinteger(L, 3);
     lua_settop(L, 3);
+    if (lua_rawlen(L, 2) > (lua_Unsigned)n)
+        return bind_fail(L, rt, ERROR_USAGE, "copy_in: a row of %d values for %d columns",
+                         (int)lua_rawlen(L, 2), n);
     size_t before = b->len;
     for (int i = 1; i <= n; i++) {
         lua_rawgeti(L, 2, i);
@@ -152,39 +155,19 @@ static int copy_failed(lua_State *L, struct pg_link *link)
     return bind_error_raise(L, link->engine->rt, &e);
 }
 
-/* Ends the wait of an async step; raises when it was cut short. */
-static void end_wait(lua_State *L, struct pg_link *link, int status)
-{
-    struct sched *s = link->engine->rt->sched;
-    if (status != LUA_YIELD)
-        return;
-    enum wait_status how = wait_end(task_wait(s));
-    if (how == WAIT_CANCELLED)
-        task_raise_cancelled(L, s);
-    if (how == WAIT_TIMEOUT)
-        bind_fail(L, link->engine->rt, ERROR_TIMEOUT, "COPY did not get on within %f s (command_timeout)",
-                  link->engine->command_timeout);
-}
-
-static struct pg_link *copy_link(lua_State *L)
-{
-    struct pg_lease *lease = pg_lease_check(L);
-    if (!lease->engine->sync)
-        task_check_park(L, lease->engine->rt->sched);
-    return lease->link;
-}
+static const char waited[] = "COPY did not get on";
 
 static int begin_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
-    end_wait(L, link, status);
+    pg_lease_waited(L, link, status, waited);
     return link->m.state == PG_COPY_IN ? 0 : copy_failed(L, link);
 }
 
 /* copy_begin(sql) */
 int pg_copy_begin(lua_State *L)
 {
-    struct pg_link *link = copy_link(L);
+    struct pg_link *link = pg_lease_link(L);
     const char *sql = luaL_checkstring(L, 2);
     snprintf(link->statement, sizeof link->statement, "%s", sql);
     if (link->use != LINK_FREE || !pg_machine_simple(&link->m, sql))
@@ -195,14 +178,14 @@ int pg_copy_begin(lua_State *L)
 static int send_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
-    end_wait(L, link, status);
+    pg_lease_waited(L, link, status, waited);
     return link->m.state == PG_COPY_IN ? 0 : copy_failed(L, link);
 }
 
 /* copy_send(encoder): sends what it holds and empties it */
 int pg_copy_send(lua_State *L)
 {
-    struct pg_link *link = copy_link(L);
+    struct pg_link *link = pg_lease_link(L);
     struct buf *b = check_encoder(L, 2);
     if (link->m.state != PG_COPY_IN)
         return copy_failed(L, link);
@@ -210,15 +193,15 @@ int pg_copy_send(lua_State *L)
     buf_clear(b);
     if (rc > 0)
         return 0;
-    if (rc < 0)
-        return copy_failed(L, link);
+    if (rc < 0) /* the server has ended the COPY: its reply says why */
+        pg_machine_copy_end(&link->m, NULL);
     return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, send_k);
 }
 
 static int end_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
-    end_wait(L, link, status);
+    pg_lease_waited(L, link, status, waited);
     if (error_is_set(&link->m.error))
         return copy_failed(L, link);
     if (!link->m.result)
@@ -230,7 +213,7 @@ static int end_k(lua_State *L, int status, lua_KContext ctx)
 /* copy_end([failure]) -> rows; with a failure the COPY is undone and the error of that is raised */
 int pg_copy_end(lua_State *L)
 {
-    struct pg_link *link = copy_link(L);
+    struct pg_link *link = pg_lease_link(L);
     const char *failure = luaL_optstring(L, 2, NULL);
     if (link->m.state != PG_COPY_IN)
         return copy_failed(L, link);

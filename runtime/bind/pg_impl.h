@@ -87,6 +87,8 @@ struct pg_link {
     enum pg_link_use use;
     struct pg_cancel_job *cancel; /* a request under way: the link is nobody's until it is answered */
     bool reset_after_drain;
+    uint64_t deadline; /* sync: of what its lease does, set by a transaction; DEADLINE_NEVER = none */
+    double deadline_after;
     bool in_background;
     int pid;
     char source[LUA_IDSIZE]; /* script and line of the acquire; line 0 = not leased by a script */
@@ -157,6 +159,10 @@ void pg_link_free(struct pg_link *link);
 int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k);
 /* Async: waits until a cancelled statement has been drained. */
 int pg_link_wait_drained(lua_State *L, struct pg_link *link, lua_KContext ctx, lua_KFunction k);
+/* Is a cancelled statement, or the request that cancels it, still under way? */
+bool pg_link_is_draining(struct pg_link *link);
+/* The lease is released while a task waits for its statement: that one is cancelled, its task woken. */
+void pg_link_take_away(struct pg_link *link);
 /* Asks the server to cancel what runs now; whoever waits for it gets 57014. */
 void pg_link_request_cancel(struct pg_link *link);
 /* The blocking form of cancelling: returns when the connection is drained, or broken. */
@@ -215,6 +221,8 @@ struct pg_stream *pg_stream_new(lua_State *L);
 void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own);
 /* The link is going to somebody else, or away. */
 void pg_stream_detach(struct pg_stream *s);
+/* The lease is released in the middle of the rows: the next one is an error, not the end. */
+void pg_stream_lose(struct pg_stream *s);
 /* Pushes what `for row in engine:rows(...)` takes: the stream stands at `index`. */
 int pg_stream_push_iterator(lua_State *L, int index);
 void pg_stream_class(lua_State *L, struct runtime *rt);
@@ -237,6 +245,16 @@ void pg_lease_class(lua_State *L, struct runtime *rt);
 
 /* The lease at 1, which must still hold its connection. */
 struct pg_lease *pg_lease_check(lua_State *L);
+/* Raises when the lease was released, or another task uses it. (It may still be draining.) */
+void pg_lease_check_free(lua_State *L, struct pg_lease *lease);
+/* For methods that send by themselves: the link of the lease at 1. Raises as pg_lease_check_free, and where
+ * nothing can wait. */
+struct pg_link *pg_lease_link(lua_State *L);
+/* In the continuation of a method of the lease at 1: ends its wait. Raises when that was cut short, or when
+ * somebody released the lease meanwhile; `what` begins the message. */
+void pg_lease_waited(lua_State *L, struct pg_link *link, int status, const char *what);
+/* Raises the error of a statement whose lease was released while it ran. */
+int pg_lease_lost(lua_State *L, struct runtime *rt);
 
 /* ---- pg_named.c ---- */
 /* Stack 2 = SQL with :name parameters, 3 = the table of their values. Replaces 2 by the SQL with $n and

@@ -20,6 +20,83 @@ struct pg_lease *pg_lease_check(lua_State *L)
     return lease;
 }
 
+int pg_lease_lost(lua_State *L, struct runtime *rt)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_USAGE, "this connection was released while a statement still ran on it");
+    e.outcome = OUTCOME_UNKNOWN;
+    error_set_field(&e, ERROR_HINT, "Release a connection only when every task that uses it has ended.");
+    return bind_error_raise(L, rt, &e);
+}
+
+void pg_lease_waited(lua_State *L, struct pg_link *link, int status, const char *what)
+{
+    struct pg_lease *lease = lua_touserdata(L, 1);
+    struct runtime *rt = bind_runtime(L);
+    enum wait_status how = status == LUA_YIELD ? wait_end(task_wait(rt->sched)) : WAIT_DONE;
+    if (how == WAIT_CANCELLED)
+        task_raise_cancelled(L, rt->sched);
+    if (lease->link != link)
+        pg_lease_lost(L, rt);
+    if (how == WAIT_TIMEOUT)
+        bind_fail(L, rt, ERROR_TIMEOUT, "%s within %f s (command_timeout)", what,
+                  link->engine->command_timeout);
+}
+
+void pg_lease_check_free(lua_State *L, struct pg_lease *lease)
+{
+    struct pg_link *link = lease->link;
+    if (!link)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "this connection has been released");
+    if (pg_link_is_draining(link) ? link->waiter != NULL : link->use != LINK_FREE)
+        bind_fail(
+            L, bind_runtime(L), ERROR_USAGE,
+            "this connection is busy with another statement (of another task, or an iteration over rows "
+            "that has not ended): a leased connection does one thing at a time");
+    if (link->deadline != DEADLINE_NEVER && mono_now() >= link->deadline) {
+        struct error e = {0};
+        error_set(&e, ERROR_TIMEOUT, "the time limit of %g s has passed (transaction)", link->deadline_after);
+        e.outcome = OUTCOME_NOT_SENT;
+        bind_error_raise(L, bind_runtime(L), &e);
+    }
+}
+
+struct pg_link *pg_lease_link(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    if (!lease->engine->sync)
+        task_check_park(L, lease->engine->rt->sched);
+    pg_lease_check_free(L, lease);
+    return lease->link;
+}
+
+static int drained_k(lua_State *L, int status, lua_KContext ctx)
+{
+    pg_lease_waited(L, (struct pg_link *)ctx, status, "the connection was not drained");
+    return 0;
+}
+
+/* drained(): waits until a cancelled statement is over */
+static int lease_drained(lua_State *L)
+{
+    struct pg_link *link = pg_lease_link(L);
+    if (!pg_link_is_draining(link))
+        return 0;
+    return pg_link_wait_drained(L, link, (lua_KContext)link, drained_k);
+}
+
+/* deadline(seconds | nil): what this lease of the sync engine does from now on ends by then */
+static int lease_deadline(lua_State *L)
+{
+    struct pg_link *link = pg_lease_check(L)->link;
+    link->deadline = DEADLINE_NEVER;
+    if (lua_isnoneornil(L, 2))
+        return 0;
+    link->deadline_after = luaL_checknumber(L, 2);
+    link->deadline = deadline_in(link->deadline_after);
+    return 0;
+}
+
 static int lease_query(lua_State *L)
 {
     struct pg_lease *lease = pg_lease_check(L);
@@ -62,7 +139,9 @@ static int lease_release(lua_State *L)
     struct pg_lease *lease = pg_lease_check(L);
     struct pg_link *link = lease->link;
     lease->link = NULL;
-    pool_release(lease->engine->pool, link->slot, mono_now());
+    if (link->waiter || link->stream)
+        pg_link_take_away(link);
+    pool_release(link->engine->pool, link->slot, mono_now());
     return 0;
 }
 
@@ -149,6 +228,8 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"rows", lease_rows},
                                        {"columns", lease_columns},
                                        {"release", lease_release},
+                                       {"drained", lease_drained},
+                                       {"deadline", lease_deadline},
                                        {"invalidate", lease_invalidate},
                                        {"cancel", lease_cancel},
                                        {"backend_pid", lease_backend_pid},

@@ -55,6 +55,7 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
     }
     link->engine = e;
     link->slot = slot;
+    link->deadline = DEADLINE_NEVER;
     link->limit.fn = on_limit;
     link->limit.data = link;
     uint32_t limit = e->cache_off ? 0 : e->cache_limit;
@@ -173,19 +174,28 @@ void pg_link_cancel_blocking(struct pg_link *link)
     }
 }
 
+/* The blocking engine gives a statement up. `timeout` 0 = it was the transaction's time that ran out. */
+static void cut_short(struct pg_link *link, enum drive_status status, double timeout)
+{
+    struct error *e = &link->m.error;
+    pg_link_cancel_blocking(link);
+    if (status == DRIVE_INTERRUPTED)
+        error_set(e, ERROR_CANCELLED, "interrupted");
+    else if (timeout > 0)
+        error_set(e, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)", timeout);
+    else
+        error_set(e, ERROR_TIMEOUT, "the time limit of %g s has passed (transaction)", link->deadline_after);
+    e->outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+}
+
 int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k)
 {
     struct sched *s = link->engine->rt->sched;
     uint64_t deadline = timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER;
     if (link->engine->sync) {
-        enum drive_status status = run_blocking(link, deadline);
-        if (status != DRIVE_READY) {
-            pg_link_cancel_blocking(link);
-            error_set(&link->m.error, status == DRIVE_INTERRUPTED ? ERROR_CANCELLED : ERROR_TIMEOUT,
-                      status == DRIVE_INTERRUPTED ? "interrupted" : "the statement did not end within %g s",
-                      timeout);
-            link->m.error.outcome = OUTCOME_UNKNOWN;
-        }
+        enum drive_status status = run_blocking(link, deadline_min(deadline, link->deadline));
+        if (status != DRIVE_READY)
+            cut_short(link, status, deadline <= link->deadline ? timeout : 0);
         return k(L, LUA_OK, ctx);
     }
     link->use = LINK_STATEMENT;
@@ -193,6 +203,29 @@ int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContex
     if (link->m.flushing)
         drive_uv_want(link->io, IO_READ | IO_WRITE);
     return wait_park(L, link->waiter, ctx, k);
+}
+
+/* Also a statement that ended by itself while somebody asked to cancel it leaves the link to nobody,
+ * until that request is over. */
+bool pg_link_is_draining(struct pg_link *link)
+{
+    if (link->use == LINK_FREE && link->cancel && link->m.state != PG_BROKEN) {
+        link->use = LINK_DRAINING;
+        set_background(link, true);
+        sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(DRAIN_LIMIT));
+    }
+    return link->use == LINK_DRAINING;
+}
+
+void pg_link_take_away(struct pg_link *link)
+{
+    struct wait *waiter = link->waiter;
+    link->waiter = NULL;
+    if (link->stream)
+        pg_stream_lose(link->stream);
+    else if (link->use == LINK_STATEMENT)
+        pg_link_abandon(link);
+    wait_wake(waiter);
 }
 
 static void abandon_drained(struct wait *w)
@@ -232,7 +265,7 @@ static bool is_busy(const struct pg_link *link)
  * the link is nobody's until both are over. */
 static void settle(struct pg_link *link)
 {
-    if (link->cancel)
+    if (link->cancel && link->m.state != PG_BROKEN)
         return;
     if (link->use == LINK_DRAINING) {
         if (is_busy(link))
@@ -268,7 +301,7 @@ static void cancel_done(struct job *j)
 
 void pg_link_request_cancel(struct pg_link *link)
 {
-    if (link->cancel || link->m.state == PG_IDLE || link->m.state == PG_BROKEN)
+    if (link->cancel || link->m.state == PG_IDLE || link->m.state == PG_BROKEN || link->engine->sync)
         return;
     struct pg_cancel_job *c = calloc(1, sizeof *c);
     if (!c)
@@ -442,12 +475,13 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
     link->line = 0;
+    link->deadline = DEADLINE_NEVER;
     if (link->stream)
         pg_stream_detach(link->stream);
-    if (link->m.state == PG_BROKEN || link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT)
-        return link->use == LINK_DRAINING ? POOL_RESET : POOL_BROKEN;
-    if (link->use == LINK_DRAINING)
+    if (pg_link_is_draining(link))
         return POOL_RESET;
+    if (link->m.state == PG_BROKEN || link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT)
+        return POOL_BROKEN;
     if (link->m.state == PG_BUSY || link->use == LINK_STREAM)
         return POOL_BROKEN;
     switch (link->engine->reset) {

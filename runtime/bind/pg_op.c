@@ -18,6 +18,8 @@
 
 static int op_k(lua_State *L, int status, lua_KContext ctx);
 static int looked_up(lua_State *L, struct pg_op *op);
+static bool is_lost(const struct pg_op *op);
+static int op_raise_lost(lua_State *L, struct pg_op *op);
 
 /* ---- the op ---- */
 
@@ -322,6 +324,9 @@ static void complete_error(lua_State *L, struct pg_op *op)
         e->outcome = OUTCOME_FAILED; /* a transaction that was not committed is gone */
     if (lost && e->kind == ERROR_CONNECT && e->outcome != OUTCOME_UNKNOWN)
         e->retryable = true;
+    if (e->outcome == OUTCOME_FAILED && !e->field[ERROR_SQLSTATE] && e->kind != ERROR_CONNECT &&
+        is_commit(sql))
+        e->outcome = OUTCOME_UNKNOWN; /* given up while it ran: it may have been faster */
 }
 
 static void give_back(struct pg_op *op)
@@ -411,11 +416,13 @@ static int replied(lua_State *L, struct pg_op *op, bool parked)
         give_back(op);
         return op_raise_cancelled(L, op);
     }
+    if (is_lost(op))
+        return op_raise_lost(L, op);
     if (how == WAIT_TIMEOUT) {
         error_set(&op->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
                   op->engine->command_timeout);
         op->error.outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
-        error_set_field(&op->error, ERROR_STATEMENT, lua_tostring(L, 2));
+        complete_error(L, op);
         give_back(op);
         return op_raise(L, op);
     }
@@ -444,6 +451,28 @@ static int replied(lua_State *L, struct pg_op *op, bool parked)
     return deliver(L, op);
 }
 
+/* Somebody released the lease while this statement waited: the link is not ours any more. */
+static bool is_lost(const struct pg_op *op)
+{
+    return op->lease && op->lease->link != op->link;
+}
+
+static int op_raise_lost(lua_State *L, struct pg_op *op)
+{
+    struct runtime *rt = op->engine->rt;
+    op_clean(op);
+    return pg_lease_lost(L, rt);
+}
+
+static int drained(lua_State *L, struct pg_op *op)
+{
+    if (wait_end(task_wait(op->engine->rt->sched)) == WAIT_CANCELLED)
+        return op_raise_cancelled(L, op);
+    if (is_lost(op))
+        return op_raise_lost(L, op);
+    return send_statement(L, op);
+}
+
 static int op_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_op *op = (struct pg_op *)ctx;
@@ -456,9 +485,7 @@ static int op_k(lua_State *L, int status, lua_KContext ctx)
     case STAGE_ACQUIRED:
         return checked_out(L, op, parked);
     case STAGE_DRAINED:
-        if (wait_end(task_wait(op->engine->rt->sched)) == WAIT_CANCELLED)
-            return op_raise_cancelled(L, op);
-        return send_statement(L, op);
+        return drained(L, op);
     case STAGE_SEND:
         return send_statement(L, op);
     case STAGE_REPLY:
@@ -484,17 +511,9 @@ static int enter(lua_State *L, struct pg_op *op, struct pg_engine *e, struct pg_
     }
     op->link = lease->link;
     op->stage = STAGE_SEND;
-    if (op->link->use == LINK_DRAINING) {
+    if (pg_link_is_draining(op->link)) {
         op->stage = STAGE_DRAINED;
         return pg_link_wait_drained(L, op->link, (lua_KContext)op, op_k);
-    }
-    if (op->link->use != LINK_FREE) {
-        op->link = NULL;
-        op_clean(op);
-        return bind_fail(
-            L, e->rt, ERROR_USAGE,
-            "this connection is busy with another statement (of another task, or an iteration over "
-            "rows that has not ended): a leased connection does one thing at a time");
     }
     return op_k(L, LUA_OK, (lua_KContext)op);
 }
@@ -509,8 +528,18 @@ static void check_sql(lua_State *L, struct runtime *rt)
         bind_fail(L, rt, ERROR_USAGE, "the SQL holds a NUL byte");
 }
 
+/* May the caller wait, and is the leased connection free? Last of the checks: those of the parameters may
+ * run code of the script, which may do anything. */
+static void check_turn(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
+{
+    if (!e->sync)
+        task_check_park(L, e->rt->sched);
+    if (lease)
+        pg_lease_check_free(L, lease);
+}
+
 /* Checks SQL and parameters; returns the number of parameters, which stand from 3 on. */
-static int check_statement(lua_State *L, struct pg_engine *e)
+static int check_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
 {
     struct runtime *rt = e->rt;
     check_sql(L, rt);
@@ -520,14 +549,13 @@ static int check_statement(lua_State *L, struct pg_engine *e)
     else
         lua_settop(L, 2 + nparams);
     pg_params_check(L, rt, 3, nparams);
-    if (!e->sync)
-        task_check_park(L, rt->sched);
+    check_turn(L, e, lease);
     return nparams;
 }
 
 int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum pg_shape shape)
 {
-    int nparams = check_statement(L, e);
+    int nparams = check_statement(L, e, lease);
     struct pg_op *op = op_take(L, e->rt);
     op->nparams = nparams;
     op->shape = shape;
@@ -536,7 +564,7 @@ int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum
 
 int pg_rows(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
 {
-    int nparams = check_statement(L, e);
+    int nparams = check_statement(L, e, lease);
     struct pg_stream *stream = pg_stream_new(L);
     struct pg_op *op = op_take(L, e->rt);
     op->nparams = nparams;
@@ -550,8 +578,7 @@ int pg_script(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
     check_sql(L, rt);
     if (lua_gettop(L) > 2)
         return bind_fail(L, rt, ERROR_USAGE, "exec takes no parameters: use query");
-    if (!e->sync)
-        task_check_park(L, rt->sched);
+    check_turn(L, e, lease);
     struct pg_op *op = op_take(L, rt);
     op->simple = true;
     op->shape = SHAPE_AFFECTED;

@@ -12,12 +12,13 @@ struct pg_stream {
     struct pg_link *link; /* NULL = at the end */
     PGresult *row;
     bool own;
+    bool lost; /* the lease was released before the end */
 };
 
 struct pg_stream *pg_stream_new(lua_State *L)
 {
     struct pg_stream *s = lua_newuserdatauv(L, sizeof *s, 2);
-    *s = (struct pg_stream){NULL, NULL, false};
+    *s = (struct pg_stream){NULL, NULL, false, false};
     luaL_setmetatable(L, STREAM_CLASS);
     lua_pushvalue(L, 1); /* a lease must not be collected while its rows are read */
     lua_setiuservalue(L, -2, 2);
@@ -81,6 +82,12 @@ static void stop(struct pg_stream *s)
         pg_link_abandon(link);
     if (s->own)
         pool_release(link->engine->pool, link->slot, mono_now());
+}
+
+void pg_stream_lose(struct pg_stream *s)
+{
+    s->lost = true;
+    stop(s);
 }
 
 static int stream_close(lua_State *L)
@@ -188,7 +195,7 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
             return task_raise_cancelled(L, sched);
         }
         if (!link)
-            return 0;
+            return s->lost ? pg_lease_lost(L, bind_runtime(L)) : 0;
         if (how == WAIT_TIMEOUT)
             return fail_late(L, s, ERROR_TIMEOUT);
         step = link->stream_step;
@@ -211,7 +218,7 @@ static int stream_next(lua_State *L)
     struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
     struct pg_link *link = s->link;
     if (!link)
-        return 0;
+        return s->lost ? pg_lease_lost(L, bind_runtime(L)) : 0;
     lua_settop(L, 1);
     if (!link->engine->sync) {
         if (link->waiter)

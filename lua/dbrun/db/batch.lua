@@ -54,6 +54,7 @@ end
 function M.pipeline(conn, fn)
     local p <const> = setmetatable({}, Pipeline)
     fn(p)
+    conn:drained()
     return conn:batch(setmetatable(p, nil))
 end
 

@@ -38,12 +38,16 @@ local function producer_of(source)
     errors.raise { kind = "usage", message = "copy_in: expected an iterator, a list of rows or a string, got " .. t }
 end
 
-local function send_all(conn, next_item, ncolumns)
+local function send_all(conn, next_item, ncolumns, format)
     local encoder <const> = core.pg.copy_encoder()
     local add <const>, raw <const> = encoder.add, encoder.raw
     for item in next_item do
         local size
         if type(item) == "table" then
+            if format ~= "text" then
+                errors.raise { kind = "usage", message = ("copy_in: a row as a table goes in text format, not in %s")
+                    :format(format) }
+            end
             size = add(encoder, item, ncolumns > 0 and ncolumns or #item)
         else
             size = raw(encoder, item)
@@ -60,26 +64,23 @@ end
 ---@param table_name string
 ---@param columns string[] empty = all, in the table's order
 ---@param source function|table|string iterator of rows (sequences) or of pieces of text, a list, or one text
----@param opts? {format?: "text"|"csv"} the format of pieces of text; rows are always text
+---@param opts? {format?: "text"|"csv"|"binary"} the format of pieces of text; rows are always text
 ---@return integer rows
 function M.copy_in(conn, table_name, columns, source, opts)
     local format <const> = opts and opts.format or "text"
-    if format ~= "text" and format ~= "csv" then
-        errors.raise { kind = "usage", message = ("copy_in: unknown format %q (text or csv)"):format(
+    if format ~= "text" and format ~= "csv" and format ~= "binary" then
+        errors.raise { kind = "usage", message = ("copy_in: unknown format %q (text, csv or binary)"):format(
             tostring(format)) }
     end
     local next_item <const> = producer_of(source)
+    conn:drained()
     conn:copy_begin(statement(table_name, columns or {}, format))
-    local ok <const>, e <const> = pcall(send_all, conn, next_item, columns and #columns or 0)
+    local ok <const>, e <const> = pcall(send_all, conn, next_item, columns and #columns or 0, format)
     if ok then
         return conn:copy_end()
     end
-    -- The server's own error (a refused row) says more than the one about the broken COPY.
-    local _, server_error <const> = core.task.shield(pcall, conn.copy_end, conn, "the producer of the rows failed")
-    if errors.is(e) and e.kind ~= "usage" and errors.is(server_error) and server_error.sqlstate
-        and server_error.sqlstate ~= "57014" then
-        error(server_error, 0)
-    end
+    -- It is over already when the error is the server's own; else the server is told to undo it.
+    core.task.shield(pcall, conn.copy_end, conn, "the producer of the rows failed")
     error(e, 0)
 end
 

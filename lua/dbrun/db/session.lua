@@ -18,8 +18,10 @@ local function connection(self)
     if not self.open then
         errors.raise { kind = "usage", message = "this session has been closed" }
     end
-    if not self.conn then
-        self.conn = self.engine:acquire()
+    self.conn = self.conn or self.engine:acquire()
+    -- Looked at each time: the BEGIN may have been cut off, or the script have ended the transaction itself.
+    self.conn:drained()
+    if not self.conn:in_transaction() then
         self.conn:exec "BEGIN"
     end
     return self.conn
@@ -58,12 +60,20 @@ end
 
 ---Rolls back; the next statement begins a new transaction.
 function Session:rollback()
-    if self.conn then
-        local ok <const>, e <const> = pcall(self.conn.exec, self.conn, "ROLLBACK")
-        release(self)
-        if not ok then
-            error(e, 0)
+    local conn <const> = self.conn
+    if not conn then
+        return
+    end
+    local ok <const>, e <const> = pcall(function()
+        conn:drained()
+        if conn:in_transaction() then
+            conn:exec "ROLLBACK"
         end
+    end)
+    release(self)
+    -- With a lost connection its transaction is gone, which is what was asked for.
+    if not ok and not errors.is(e, "connect") then
+        error(e, 0)
     end
 end
 

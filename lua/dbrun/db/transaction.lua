@@ -26,6 +26,10 @@ local function check_options(opts)
     if math.type(retry) ~= "integer" or retry < 0 then
         errors.raise { kind = "usage", message = "transaction: retry must be a whole number of at least 0" }
     end
+    local timeout <const> = opts.timeout
+    if timeout ~= nil and not (type(timeout) == "number" and timeout > 0 and timeout < math.huge) then
+        errors.raise { kind = "usage", message = "transaction: timeout must be a number of seconds above 0" }
+    end
 end
 
 ---The BEGIN statement for these options.
@@ -45,55 +49,77 @@ function M.begin_sql(opts)
     return table.concat(words, " ")
 end
 
---- Rolls back what is open; a connection that cannot do it any more is closed on return anyway.
+--- Rolls back what is open, once a cancelled statement is over. A connection that cannot do it any more is
+--- closed on return.
 local function rollback(conn, sql)
     core.task.shield(function()
-        local ok <const>, e <const> = pcall(conn.exec, conn, sql)
+        local ok <const>, e <const> = pcall(function()
+            conn:deadline(nil)
+            conn:drained()
+            if conn:in_transaction() then
+                conn:exec(sql)
+            end
+        end)
         if not ok then
             core.log.write("debug", "postgres: " .. sql .. " failed: " .. tostring(e))
-            conn:invalidate()
+            pcall(conn.invalidate, conn)
         end
     end)
+end
+
+local function raise_nothing_done(message)
+    errors.raise {
+        kind = "query", sqlstate = "25P02", severity = "ERROR", outcome = "failed", retryable = false,
+        message = message .. ": a statement of this transaction failed and its error was caught",
+        hint = "Let the error leave the transaction, or put the statement that may fail into a nested one.",
+    }
 end
 
 ---Commits what is open. A transaction in which a statement failed cannot be committed: that is an error
 ---here, where the server would silently roll back.
 ---@param conn table
 function M.commit(conn)
+    conn:drained()
     if conn:in_transaction() == "failed" then
         rollback(conn, "ROLLBACK")
-        errors.raise {
-            kind = "query", sqlstate = "25P02", severity = "ERROR", outcome = "failed", retryable = false,
-            message = "nothing was committed: a statement of this transaction failed and its error was caught",
-            hint = "Let the error leave the transaction, or put the statement that may fail into a nested one.",
-        }
+        raise_nothing_done "nothing was committed"
     end
     conn:exec "COMMIT"
 end
 
---- fn(conn, ...) between BEGIN and COMMIT.
+--- fn(conn) between BEGIN and COMMIT. Whatever is cut off, BEGIN and COMMIT too, leaves no transaction open.
 local function run_top(conn, opts, fn)
-    conn:exec(M.begin_sql(opts))
-    local result <const> = table.pack(pcall(fn, conn))
+    local result <const> = table.pack(pcall(function()
+        conn:exec(M.begin_sql(opts))
+        return fn(conn)
+    end))
     if not result[1] then
-        if conn:in_transaction() then
-            rollback(conn, "ROLLBACK")
-        end
+        rollback(conn, "ROLLBACK")
         return result
     end
-    M.commit(conn)
+    local ok <const>, e <const> = pcall(M.commit, conn)
+    if not ok then
+        rollback(conn, "ROLLBACK")
+        return { false, e }
+    end
     return result
 end
 
---- fn(conn, ...) inside a savepoint.
+--- fn(conn) inside a savepoint.
 local function run_nested(conn, fn)
     conn:exec "SAVEPOINT dbrun"
     local result <const> = table.pack(pcall(fn, conn))
-    if result[1] and conn:in_transaction() == "open" then
-        conn:exec "RELEASE SAVEPOINT dbrun"
-    elseif conn:in_transaction() then
-        rollback(conn, "ROLLBACK TO SAVEPOINT dbrun; RELEASE SAVEPOINT dbrun")
+    local undo <const> = "ROLLBACK TO SAVEPOINT dbrun; RELEASE SAVEPOINT dbrun"
+    if not result[1] then
+        rollback(conn, undo)
+        return result
     end
+    conn:drained()
+    if conn:in_transaction() == "failed" then
+        rollback(conn, undo)
+        raise_nothing_done "nothing of the nested transaction was kept"
+    end
+    conn:exec "RELEASE SAVEPOINT dbrun"
     return result
 end
 
@@ -114,24 +140,37 @@ end
 local function run_with_retries(conn, opts, fn)
     for try = 0, opts.retry or 0 do
         -- COMMIT too may fail with 40001: then everything was rolled back and may run again.
-        local ok <const>, result <const> = pcall(run_top, conn, opts, fn)
-        if ok and result[1] then
+        local result <const> = run_top(conn, opts, fn)
+        if result[1] then
             return table.unpack(result, 2, result.n)
         end
-        local e <const> = ok and result[2] or result
-        if try == (opts.retry or 0) or not is_serialization_failure(e) then
-            error(e, 0)
+        if try == (opts.retry or 0) or not is_serialization_failure(result[2]) then
+            error(result[2], 0)
         end
         pause(conn, try + 1)
     end
 end
 
----Runs fn(conn) in a transaction of the leased connection; nested = savepoint.
----@param conn table
+--- A task is stopped by its scheduler, wherever it waits; the sync engine at each statement.
+local function run_within(seconds, conn, opts, fn)
+    if not conn:is_sync() then
+        return core.task.timeout(seconds, run_with_retries, conn, opts, fn)
+    end
+    conn:deadline(seconds)
+    local result <const> = table.pack(pcall(run_with_retries, conn, opts, fn))
+    conn:deadline(nil)
+    if not result[1] then
+        error(result[2], 0)
+    end
+    return table.unpack(result, 2, result.n)
+end
+
+---The arguments of transaction([options,] fn), checked before anything is taken.
 ---@param opts table|function
 ---@param fn? function
----@return any ... what fn returned
-function M.run(conn, opts, fn)
+---@return table opts
+---@return function fn
+function M.arguments(opts, fn)
     if type(opts) == "function" then
         opts, fn = {}, opts
     end
@@ -139,6 +178,16 @@ function M.run(conn, opts, fn)
         errors.raise { kind = "usage", message = "transaction: expected ([options,] function)" }
     end
     check_options(opts)
+    return opts, fn
+end
+
+---Runs fn(conn) in a transaction of the leased connection; nested = savepoint.
+---@param conn table
+---@param opts table as M.arguments gave them
+---@param fn function
+---@return any ... what fn returned
+function M.run(conn, opts, fn)
+    conn:drained()
     if conn:in_transaction() then
         local result <const> = run_nested(conn, fn)
         if not result[1] then
@@ -147,7 +196,7 @@ function M.run(conn, opts, fn)
         return table.unpack(result, 2, result.n)
     end
     if opts.timeout then
-        return core.task.timeout(opts.timeout, run_with_retries, conn, opts, fn)
+        return run_within(opts.timeout, conn, opts, fn)
     end
     return run_with_retries(conn, opts, fn)
 end
