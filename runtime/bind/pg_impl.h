@@ -129,7 +129,7 @@ struct pg_op {
     bool simple;
     bool acquire_only;
     bool retried;
-    bool alone; /* it must not share a connection */
+    bool alone;               /* it must not share a connection */
     struct pg_op *mux_next;   /* in the mux's queue */
     struct pg_op **mux_place; /* where the convoy keeps it; NULL = queued */
     lua_State *L;             /* whose stack holds SQL and parameters */
