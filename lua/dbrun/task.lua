@@ -263,8 +263,9 @@ function M.on_signal(name, fn)
     if type(fn) ~= "function" then
         errors.raise { kind = "usage", message = "task.on_signal: expected a function, got " .. type(fn) }
     end
-    local signal <const> = ctask.signal(name)
+    local listening <const> = ctask.signal(name)
     return ctask.daemon(function()
+        local signal <close> = listening
         while true do
             signal:wait()
             fn(name)

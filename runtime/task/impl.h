@@ -81,6 +81,15 @@ struct group {
     bool counted; /* one of its parent's orphans, with one count on it */
 };
 
+/* The signals that scripts can listen to; the program's own handler of each comes back when the last
+ * listener has gone. */
+enum { SIGNALS = 9 };
+
+struct signal_user {
+    unsigned listeners;
+    struct sigaction before;
+};
+
 struct timer_heap {
     struct sched_timer **list; /* 1-based: list[0] is not used */
     uint32_t n;
@@ -99,6 +108,7 @@ struct sched {
     struct scope *aside;    /* of suspended coroutines; those of one coroutine innermost first */
     struct deferred *deferred;
     struct timer_heap timers;
+    struct signal_user signals[SIGNALS];
     uv_loop_t loop;
     uv_timer_t uv_timer;
     uint64_t uv_timer_at;

@@ -66,9 +66,9 @@ void sched_close(struct sched *s)
         return;
     s->closed = true;
     uv_close((uv_handle_t *)&s->uv_timer, NULL);
-    uv_run(&s->loop, UV_RUN_DEFAULT);
+    uv_run(&s->loop, UV_RUN_NOWAIT);
     if (uv_loop_close(&s->loop) == UV_EBUSY) {
-        /* A handle whose owner forgot it. Its block leaks, but the program ends. */
+        /* A handle whose owner forgot it. Its block leaks, but the program ends, and at once. */
         uv_walk(&s->loop, close_handle, NULL);
         uv_run(&s->loop, UV_RUN_DEFAULT);
         uv_loop_close(&s->loop);

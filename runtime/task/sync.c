@@ -83,6 +83,7 @@ struct signal_handle {
     uv_signal_t uv;
     struct wait *waiter;
     unsigned pending;
+    int index; /* in signal_names */
 };
 
 struct signal_box {
@@ -92,9 +93,9 @@ struct signal_box {
 static const struct {
     const char *name;
     int number;
-} signal_names[] = {{"SIGHUP", SIGHUP},   {"SIGINT", SIGINT},   {"SIGTERM", SIGTERM},
-                    {"SIGUSR1", SIGUSR1}, {"SIGUSR2", SIGUSR2}, {"SIGWINCH", SIGWINCH},
-                    {"SIGCHLD", SIGCHLD}, {"SIGCONT", SIGCONT}, {"SIGQUIT", SIGQUIT}};
+} signal_names[SIGNALS] = {{"SIGHUP", SIGHUP},   {"SIGINT", SIGINT},   {"SIGTERM", SIGTERM},
+                           {"SIGUSR1", SIGUSR1}, {"SIGUSR2", SIGUSR2}, {"SIGWINCH", SIGWINCH},
+                           {"SIGCHLD", SIGCHLD}, {"SIGCONT", SIGCONT}, {"SIGQUIT", SIGQUIT}};
 
 static void on_signal(uv_signal_t *uv, int number)
 {
@@ -110,12 +111,42 @@ static void free_handle(uv_handle_t *uv)
     free(uv);
 }
 
-static int signal_gc(lua_State *L)
+static int signal_start(struct sched *s, struct signal_handle *h)
 {
-    struct signal_box *b = lua_touserdata(L, 1);
-    if (b->h && !sched_upvalue(L)->closed)
-        uv_close((uv_handle_t *)&b->h->uv, free_handle);
+    struct signal_user *u = &s->signals[h->index];
+    int number = signal_names[h->index].number;
+    if (u->listeners == 0)
+        sigaction(number, NULL, &u->before);
+    int rc = uv_signal_start(&h->uv, on_signal, number);
+    if (rc == 0)
+        u->listeners++;
+    return rc;
+}
+
+static void signal_stop(struct sched *s, struct signal_handle *h)
+{
+    struct signal_user *u = &s->signals[h->index];
+    if (!uv_is_active((uv_handle_t *)&h->uv))
+        return;
+    int number = signal_names[h->index].number;
+    struct sigaction now;
+    uv_signal_stop(&h->uv);
+    /* Nobody on the loop listens any more: libuv has put the system's default there. */
+    if (--u->listeners == 0 && sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
+        sigaction(number, &u->before, NULL);
+}
+
+/* __close and __gc */
+static int signal_close(lua_State *L)
+{
+    struct sched *s = sched_upvalue(L);
+    struct signal_box *b = luaL_checkudata(L, 1, SIGNAL_CLASS);
+    struct signal_handle *h = b->h;
     b->h = NULL;
+    if (!h || s->closed)
+        return 0;
+    signal_stop(s, h);
+    uv_close((uv_handle_t *)&h->uv, free_handle);
     return 0;
 }
 
@@ -124,11 +155,11 @@ int signal_new(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
     const char *name = luaL_checkstring(L, 1);
-    int number = 0;
-    for (size_t i = 0; i < sizeof signal_names / sizeof *signal_names; i++)
-        if (strcmp(name, signal_names[i].name) == 0 || strcmp(name, signal_names[i].name + 3) == 0)
-            number = signal_names[i].number;
-    if (!number)
+    int index = 0;
+    while (index < SIGNALS && strcmp(name, signal_names[index].name) != 0 &&
+           strcmp(name, signal_names[index].name + 3) != 0)
+        index++;
+    if (index == SIGNALS)
         return sched_usage(L, s, "task.on_signal: unknown signal \"%s\" (expected SIGHUP, SIGUSR1, ...)",
                            name);
     struct signal_box *b = lua_newuserdatauv(L, sizeof *b, 0);
@@ -137,13 +168,14 @@ int signal_new(lua_State *L)
     struct signal_handle *h = calloc(1, sizeof *h);
     if (!h)
         return luaL_error(L, "not enough memory");
+    h->index = index;
     int rc = uv_signal_init(&s->loop, &h->uv);
     if (rc == 0)
         b->h = h;
     else
         free(h);
     if (rc == 0)
-        rc = uv_signal_start(&h->uv, on_signal, number);
+        rc = signal_start(s, h);
     if (rc != 0)
         return sched_usage(L, s, "task.on_signal: %s: %s", name, uv_strerror(rc));
     uv_unref((uv_handle_t *)&h->uv);
@@ -171,6 +203,8 @@ static int signal_wait(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
     struct signal_box *b = luaL_checkudata(L, 1, SIGNAL_CLASS);
+    if (!b->h)
+        return sched_usage(L, s, "this signal is not listened to any more");
     task_check_park(L, s);
     struct wait *w = wait_begin(s, DEADLINE_NEVER, abandon_signal, b->h);
     if (b->h->pending)
@@ -196,8 +230,10 @@ void sync_classes(lua_State *L, struct sched *s)
     static const luaL_Reg signals[] = {{"wait", signal_wait}, {NULL, NULL}};
     sync_class(L, s, CONDITION_CLASS, condition);
     sync_class(L, s, SIGNAL_CLASS, signals);
-    lua_pushlightuserdata(L, s);
-    lua_pushcclosure(L, signal_gc, 1);
-    lua_setfield(L, -2, "__gc");
+    for (int i = 0; i < 2; i++) {
+        lua_pushlightuserdata(L, s);
+        lua_pushcclosure(L, signal_close, 1);
+        lua_setfield(L, -2, i == 0 ? "__gc" : "__close");
+    }
     lua_pop(L, 2);
 }

@@ -140,6 +140,8 @@ bool task_can_park(lua_State *L, const struct sched *s)
 void task_check_park(lua_State *L, struct sched *s)
 {
     struct task *t = s->current;
+    if (s->closed) /* a finaliser of something older than the scheduler */
+        sched_usage(L, s, "this function waits, and the program has ended");
     if (t != &s->main_task) {
         if (!task_can_park(L, s))
             sched_usage(

@@ -91,3 +91,21 @@ describe("a program that waits for signals", function()
         assert.equal(1, r.code)
     end)
 end)
+
+describe("a program that no longer listens to SIGINT", function()
+    it("is interrupted by it as ever", function()
+        local r = run("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; kill -INT $pid; wait $pid", {
+            ["a.lua"] = PROLOGUE .. [[
+                local _ <close> = closing(function() print "closed" end)
+                local first = task.on_signal("SIGINT", print)
+                local second = task.on_signal("INT", print)
+                task.sleep(0)
+                first:cancel()
+                second:cancel()
+                task.sleep(0.01)
+                io.open("ready", "w"):close()
+                task.sleep(60)]],
+        })
+        assert.same({ out = "closed\n", err = "lua: interrupted by SIGINT\n", code = 130 }, r)
+    end)
+end)
