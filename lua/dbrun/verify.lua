@@ -113,6 +113,9 @@ function M.run(opts)
         deadline = task.now() + deadline,
         options = { expect = opts.expect, deadline = deadline },
     }
+    local _ <close> = setmetatable({}, { __close = function()
+        if ctx.lease then ctx.lease:release() end
+    end })
     local results = require("dbrun.verify.runner").run(checks, ctx)
     return results, { strict = ctx.strict, seconds = task.now() - began, status = status_of(results) }
 end

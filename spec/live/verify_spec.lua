@@ -121,10 +121,15 @@ describe("dbrun scripts/verify.lua", function()
     end)
 
     it("uses as many connections as the pool may have", function()
-        env.DB_POOL_SIZE, env.DB_MAX_OVERFLOW = "1", "0"
-        local result = verify("--only", "postgres")
-        assert.equal(0, result.code, result.text)
-        assert.matches("1 connection held at once, 1 statement at", result.stdout)
+        for size = 1, 6 do
+            env.DB_POOL_SIZE, env.DB_MAX_OVERFLOW = tostring(size), "0"
+            local result = verify "--skip=schema.tables"
+            assert.equal(0, result.code, result.text)
+            assert.matches(math.min(size, 4) .. " connections? held at once, %d", result.stdout)
+            assert.matches("schema.migrations", result.stdout)
+        end
+        env.DB_POOL_SIZE, env.DB_MAX_OVERFLOW = "0", "-1"
+        assert.equal(0, verify().code)
     end)
 
     it("asks the server of MIGRATION_DATABASE_URL too", function()

@@ -71,6 +71,29 @@ describe("checks", function()
         assert.matches("not checked: root failed", results[3].text)
     end)
 
+    it("that are eager run beside what they need, and make no noise when both fail", function()
+        local function checks(ok)
+            return {
+                { name = "root", run = function()
+                    task.sleep(0.05)
+                    if not ok then errors.raise { kind = "connect", message = "no way" } end
+                    return ""
+                end },
+                { name = "eager", needs = { "root" }, eager = true, run = function()
+                    task.sleep(0.05)
+                    if not ok then errors.raise { kind = "connect", message = "no way" } end
+                    return ""
+                end },
+            }
+        end
+        local began = task.now()
+        assert.equal("PASS PASS", statuses(run(checks(true))))
+        assert.is_true(task.now() - began < 0.095)
+        local results = run(checks(false))
+        assert.equal("FAIL FAIL", statuses(results))
+        assert.equal("root", results[2].blocked_by)
+    end)
+
     it("that only come after a failed one are run", function()
         local results = run {
             { name = "a", run = function() errors.raise { kind = "connect", message = "x" } end },

@@ -1,6 +1,7 @@
 --- PostgreSQL: does the server answer on both engines, and do several connections really work at once?
 local cli = require "dbrun.cli"
 local diagnose = require "dbrun.verify.diagnose"
+local errors = require "dbrun.error"
 local task = require "dbrun.task"
 
 local M = {}
@@ -25,10 +26,28 @@ end
 
 local function engine() return require("dbrun.db").async end
 
+---How many connections the pool may have.
+local function room(config)
+    local size, overflow = config.DB_POOL_SIZE, config.DB_MAX_OVERFLOW
+    return (size == 0 or overflow < 0) and math.huge or size + overflow
+end
+
 local function pool_text(config)
     local overflow = config.DB_MAX_OVERFLOW
     return ("pool of %s%s, %g s to wait"):format(config.DB_POOL_SIZE == 0 and "any size" or config.DB_POOL_SIZE,
         overflow == 0 and "" or overflow < 0 and " and more" or " + " .. overflow, config.DB_POOL_TIMEOUT)
+end
+
+---A connection of its own. On a server that is almost full those of the concurrency check, which open at the same time,
+---may take the last slots; that check then fails, and what it got is in the pool a moment later.
+local function first_connection()
+    for _ = 1, 5 do
+        local ok, conn = pcall(engine().acquire, engine())
+        if ok then return conn end
+        if not (errors.is(conn) and conn.sqlstate == "53300") then error(conn, 0) end
+        task.sleep(0.02)
+    end
+    return engine():acquire()
 end
 
 ---@type dbrun.verify.Check
@@ -39,7 +58,12 @@ M.async = {
     service = async_service,
     run = function(ctx)
         local _ = ctx.config.async_database_url -- a wrong value is the configuration's, not the server's
-        local target = require("dbrun.target").describe(engine(), ctx.config.async_database_url)
+        ctx.conn = engine()
+        if room(ctx.config) > AT_ONCE then -- else the concurrency check needs them all
+            ctx.lease = first_connection()
+            ctx.conn = ctx.lease
+        end
+        local target = require("dbrun.target").describe(ctx.conn, ctx.config.async_database_url)
         return { text = ("%s, %s"):format(target, pool_text(ctx.config)), facts = { target = target } }
     end,
 }
@@ -101,12 +125,10 @@ M.concurrency = {
     name = "postgres.concurrency",
     about = ("db.async runs statements on up to %d connections at the same time"):format(AT_ONCE),
     needs = { "postgres.async" },
+    eager = true, -- its connections open while the first one does
     service = async_service,
     run = function(ctx)
-        local config = ctx.config
-        local size = config.DB_POOL_SIZE == 0 and math.huge or config.DB_POOL_SIZE
-        local room = config.DB_MAX_OVERFLOW < 0 and math.huge or size + config.DB_MAX_OVERFLOW
-        local n = math.min(AT_ONCE, room)
+        local n = math.min(AT_ONCE, room(ctx.config))
         local spans = meet(n)
         local pids, at_once = distinct(spans), M.overlap(spans)
         local text = ("%s held at once, %s at the same moment (backends %s)"):format(

@@ -1,9 +1,7 @@
---- What is in the database: migrations, tables, and how they are split by time. These checks run one after the other,
---- on one connection, while the concurrency check holds others: a connection that has looked into the catalogs once is
---- quick, and each one more costs the server a process.
+--- What is in the database: migrations, tables, and how they are split by time. These checks run one after the other on
+--- the connection that the first check took (ctx.conn), while the concurrency check holds others: a connection that has
+--- looked into the catalogs once is quick, and each one more costs the server a process.
 local M = {}
-
-local function engine() return require("dbrun.db").async end
 
 ---What applies the migrations, on the servers that this run was pointed at.
 local UP <const> = ("dbrun %sscripts/migrate.lua up"):format(
@@ -37,7 +35,7 @@ M.migrations = {
     run = function(ctx)
         local files, dir = migration_files(ctx)
         if not files then return ("no folder %s: nothing to check"):format(dir) end
-        local state = require("dbrun.migrate").compare(engine(), files)
+        local state = require("dbrun.migrate").compare(ctx.conn, files)
         local cause, remedy = {}, {}
         if state.pending > 0 then
             cause[1], remedy[1] = ("%d not applied: %s"):format(state.pending, names_of(state)), UP
@@ -88,7 +86,7 @@ M.tables = {
         if not facts then return none end
         local joined, names = lines_of(facts)
         local absent = {}
-        for i, row in ipairs(engine():query(TABLES, joined)) do absent[i] = row.name end
+        for i, row in ipairs(ctx.conn:query(TABLES, joined)) do absent[i] = row.name end
         if #absent == 0 then return table.concat(names, ", ") end
         return {
             status = "INCOMPLETE", text = ("%d of %d are there"):format(#names - #absent, #names),
@@ -160,15 +158,15 @@ M.partitioning = {
     name = "schema.time_partitioning",
     about = "tables that must be split by time are hypertables or have native range partitions",
     needs = { "postgres.async" },
-    after = { "schema.tables" },
+    after = { "schema.migrations", "schema.tables" },
     service = M.migrations.service,
     run = function(ctx)
         local facts, none = facts_of(ctx, function(fact) return fact.time_partitioned ~= nil end)
         if not facts then return none end
         local joined = lines_of(facts)
-        local native, hyper = engine():query(NATIVE, joined), {}
+        local native, hyper = ctx.conn:query(NATIVE, joined), {}
         if native[1].timescale then
-            for _, row in ipairs(engine():query(HYPER, joined)) do hyper[row.name] = row end
+            for _, row in ipairs(ctx.conn:query(HYPER, joined)) do hyper[row.name] = row end
         end
         local texts, wrong, remedy = {}, {}, {}
         for i, fact in ipairs(facts) do

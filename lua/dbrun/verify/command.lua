@@ -44,6 +44,7 @@ local function list()
 end
 
 local function run(args)
+    collectgarbage("incremental", 1000) -- a run ends long before there is anything worth collecting
     local results, summary = require("dbrun.verify").run {
         strict = args.strict, deadline = args.deadline, wait = args.wait, only = args.only, skip = args.skip,
         expect = args.expect,

@@ -11,6 +11,7 @@ local M = {}
 ---@field about string one line for --list
 ---@field needs? string[] checks that must not have failed
 ---@field independent? fun(ctx: dbrun.verify.Context): boolean true: with this configuration `needs` does not hold
+---@field eager? boolean begins without waiting for those it needs: quicker, where failing with them does no harm
 ---@field after? string[] checks that must have ended, however
 ---@field service? fun(ctx: dbrun.verify.Context): dbrun.verify.Service? whom to blame for an error
 ---@field run fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string what it found; an error is a FAIL
@@ -35,6 +36,8 @@ local M = {}
 ---@field strict boolean
 ---@field deadline number point in time (task.now)
 ---@field options table of the command line
+---@field conn? dbrun.Connection|dbrun.Engine for the checks that come after postgres.async
+---@field lease? dbrun.Connection that one, where it is a connection: released at the end
 
 local function failed(name, seconds, diagnosis)
     return {
@@ -125,6 +128,14 @@ local function wait_for(check, ctx, started, results)
     end
 end
 
+---@return dbrun.verify.Result
+local function result_of(check, ctx, started, results)
+    local eager = check.eager and run_one(check, ctx, results)
+    local culprit = wait_for(check, ctx, started, results)
+    if culprit and not (eager and eager.status ~= "FAIL") then return blocked(check, culprit) end
+    return eager or run_one(check, ctx, results)
+end
+
 ---Runs the checks; every one has a result, in the order of the list.
 ---@param checks dbrun.verify.Check[] a check stands behind those it needs
 ---@param ctx dbrun.verify.Context
@@ -134,8 +145,7 @@ function M.run(checks, ctx)
     local group <close> = task.group()
     for i, check in ipairs(checks) do
         started[check.name] = group:spawn(function()
-            local culprit = wait_for(check, ctx, started, results)
-            local result = culprit and blocked(check, culprit) or run_one(check, ctx, results)
+            local result = result_of(check, ctx, started, results)
             results[check.name], ordered[i] = result, result
         end)
     end
