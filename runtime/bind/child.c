@@ -215,7 +215,8 @@ void child_terminate(struct child *c)
     child_kill(c, SIGTERM);
     child_kill(c, SIGCONT); /* a stopped one would not listen */
     sched_timer_stop(c->set->sched, &c->kill_timer);
-    sched_timer_start(c->set->sched, &c->kill_timer, deadline_in(CHILD_KILL_GRACE_S));
+    double grace = sched_interrupted(c->set->sched) ? CHILD_KILL_GRACE_INTERRUPTED_S : CHILD_KILL_GRACE_S;
+    sched_timer_start(c->set->sched, &c->kill_timer, deadline_in(grace));
 }
 
 void child_release(struct child *c)

@@ -17,6 +17,8 @@
 #include <stdint.h>
 
 #define CHILD_KILL_GRACE_S 2.0
+/* An interrupted program has 2 s to end in, its children included. */
+#define CHILD_KILL_GRACE_INTERRUPTED_S 1.0
 
 struct child_set;
 
@@ -66,7 +68,7 @@ void child_close_stdin(struct child *c);
 
 /* False (errno set) when the signal could not be sent; ESRCH when it has ended. */
 bool child_kill(struct child *c, int sig);
-/* SIGTERM now, SIGKILL after CHILD_KILL_GRACE_S. */
+/* SIGTERM now, SIGKILL after the grace. */
 void child_terminate(struct child *c);
 
 /* Has what is wanted come? END = it was reaped and its streams are at their end. */

@@ -325,6 +325,21 @@ describe("a child process", function()
         eventually(function() return not process.alive(pid) end)
     end)
 
+    it("is killed in time when the program is interrupted and it does not listen", function()
+        local script = [[
+            local child <close> = require("dbrun.process").start{
+                "sh", "-c", "trap '' TERM INT; while :; do sleep 0.05; done"}
+            print(child.pid); io.stdout:flush()
+            child:wait()
+        ]]
+        local parent <close> = process.start { dbrun, "-e", script, stdout = "capture", stderr = "null" }
+        local pid = math.tointeger(tonumber(parent:read_line(10)))
+        task.sleep(0.1)
+        parent:kill("INT")
+        assert.are.equal(130, parent:wait(2).code)
+        assert.is_false(process.alive(pid))
+    end)
+
     it("survives the program when it is detached, in a session of its own", function()
         local r = process.run {
             dbrun, "-e", [[
