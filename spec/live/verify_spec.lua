@@ -177,7 +177,14 @@ describe("dbrun scripts/verify.lua", function()
         assert.matches("PASS  redis", result.stdout)
         assert.matches("not checked: configuration failed", result.stdout)
         assert.not_matches("hunter22", result.text)
-        assert.equal(2, verify("--expect", "/nowhere").code)
+        env.REDIS_URL, env.DB_POOL_SIZE, env.POSTGRES_PORT = "redis://x/y", "many", "shadowed"
+        result = verify()
+        assert.equal(2, result.code, result.text)
+        assert.matches("FAIL  configuration +[%d.]+ m?s  3 wrong values", result.stdout)
+        for _, key in ipairs { "DATABASE_URL", "REDIS_URL", "DB_POOL_SIZE" } do
+            assert.matches(key .. " (environment): ", result.stdout, 1, true)
+        end
+        assert.not_matches("POSTGRES_PORT", result.stdout)
     end)
 
     -- The wait for the checks was settled by a task that ran just before the loop polled; the poll then slept on the
@@ -196,6 +203,12 @@ describe("dbrun scripts/verify.lua", function()
         local result = require("dbrun.process").run(command)
         assert.equal(0, result.code, result.stderr)
         assert.matches("6 of 9 passed, 3 warnings", result.stdout)
+    end)
+
+    it("takes a broken file of expectations for a wrong configuration", function()
+        local result = verify("--expect", "/nowhere")
+        assert.equal(2, result.code, result.text)
+        assert.matches("/nowhere: there is no such file", result.stdout, 1, true)
     end)
 
     it("fails when its report cannot be written", function()

@@ -16,10 +16,11 @@ M.DEFAULT_DIR = "scripts/migrations"
 local function names_in(dir)
     local ok, names = pcall(fs.list, dir)
     if ok then return names end
+    if not errors.is(names, "io") then error(names, 0) end
     errors.raise {
         kind = "config",
-        message = ("the migrations folder '%s' cannot be read: %s"):format(dir,
-            errors.is(names) and names.message or tostring(names)),
+        message = fs.exists(dir) and ("the migrations cannot be read: %s"):format(names.message)
+            or ("there is no migrations folder '%s'"):format(dir),
         hint = "name another with --dir or the key DBRUN_MIGRATIONS_DIR",
     }
 end

@@ -38,7 +38,8 @@ function M.list(dir, env)
         if not errors.is(e, "io") then error(e, 0) end
         errors.raise {
             kind = "config",
-            message = ("the seeds folder%s cannot be read: %s"):format(env and " of --env " .. env or "", e.message),
+            message = fs.exists(dir) and ("the seeds%s cannot be read: %s"):format(env and " of --env " .. env or "",
+                e.message) or ("there is no seeds folder '%s'"):format(dir),
             hint = "name another with --dir or the key DBRUN_SEEDS_DIR",
         }
     end

@@ -21,6 +21,7 @@ local M = {}
 ---@field text string
 ---@field cause? string
 ---@field key? string
+---@field layer? string
 ---@field remedy? string[]
 ---@field facts? table<string, any> for the JSON report
 
@@ -28,7 +29,6 @@ local M = {}
 ---@field name string
 ---@field status "PASS"|"WARN"|"FAIL"
 ---@field seconds number
----@field layer? string
 ---@field blocked_by? string the check whose failure kept this one from running
 
 ---@class dbrun.verify.Context what checks share
