@@ -28,6 +28,11 @@ local function program()
         errors.raise { kind = "io", message = "cannot compile " .. source, detail = result.stderr }
     end
     fs.rename(temporary, path)
+    for _, name in ipairs(fs.list(folder.base())) do
+        local other = fs.join(folder.base(), name)
+        local old = name:find("^faultproxy%-") and fs.stat(other)
+        if old and os.time() - old.mtime > 3600 then fs.unlink(other) end
+    end
     return path
 end
 

@@ -10,6 +10,7 @@ local programs = require "dbrun.stack.programs"
 local M = {}
 
 local start_limit <const> = 30
+local template_version <const> = 1 -- one more whenever make_template changes
 
 ---@class spec.PostgresOptions
 ---@field settings? table<string, string|number> lines of postgresql.conf
@@ -55,12 +56,21 @@ local function make_template(pg, path)
     fs.rename(temporary, path)
 end
 
+--- What cleans temporary folders by age takes single files away, so an old template is not trusted.
+local function usable(path)
+    local there = fs.stat(path .. "/PG_VERSION")
+    return there and os.time() - there.mtime < 2 * 24 * 3600
+end
+
 local function template(pg)
-    local path = ("%s/pg%d"):format(folder.base(), pg.major)
-    if fs.exists(path .. "/PG_VERSION") then return path end
+    local path = ("%s/pg%d-%d"):format(folder.base(), pg.major, template_version)
+    if usable(path) then return path end
     local lock <close> = fs.lock(path .. ".lock", 120)
     assert(lock, "another run has been making the template for 120 s")
-    if not fs.exists(path .. "/PG_VERSION") then make_template(pg, path) end
+    if not usable(path) then
+        fs.rmtree(path)
+        make_template(pg, path)
+    end
     return path
 end
 
