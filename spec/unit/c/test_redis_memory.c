@@ -10,6 +10,8 @@
 #include <lualib.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -79,6 +81,17 @@ static char dir[] = "/tmp/dbrun-ctest-XXXXXX";
 static char path[64];
 static pid_t server;
 
+/* The socket's name is there before anybody listens on it. */
+static bool listens(void)
+{
+    struct sockaddr_un addr = {.sun_family = AF_UNIX};
+    snprintf(addr.sun_path, sizeof addr.sun_path, "%s", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool ok = fd >= 0 && connect(fd, (struct sockaddr *)&addr, sizeof addr) == 0;
+    close(fd);
+    return ok;
+}
+
 static bool start_server(void)
 {
     if (!mkdtemp(dir))
@@ -93,9 +106,9 @@ static bool start_server(void)
                "", (char *)NULL);
         _exit(127);
     }
-    for (int i = 0; i < 500 && access(path, R_OK) != 0; i++)
+    for (int i = 0; i < 1000 && !listens(); i++)
         usleep(10000);
-    return server > 0 && access(path, R_OK) == 0;
+    return server > 0 && listens();
 }
 
 static void stop_server(void)
