@@ -11,9 +11,16 @@ local M = {}
 
 M.DEFAULT_TABLE = "schema_migrations"
 
+---Where the table is by default, and whether it is there. (pg_settings would say in one go whether the URL set the
+---search_path, but it reads every setting of the server.)
 local LOCATE <const> = [[
-select current_schema()::text as current,
-       (select setting from pg_catalog.pg_settings where name = 'search_path' and source = 'client') as path]]
+select s.name as schema, current_schema()::text as current, current_setting('search_path') as path,
+       to_regclass(quote_ident(s.name) || '.' || quote_ident($1)) is not null as has_table,
+       to_regnamespace(quote_ident(s.name)) is not null as has_schema
+  from (select coalesce(current_schema()::text, 'public') as name) s]]
+
+local PATH_OF_URL <const> = [[
+select exists (select from pg_catalog.pg_settings where name = 'search_path' and source = 'client')]]
 
 local LOOK <const> = [[
 select to_regclass($1) is not null as has_table, to_regnamespace($2) is not null as has_schema]]
@@ -29,20 +36,31 @@ local function first_of(path)
     return path:match "^%s*([^,]-)%s*," or path:match "^%s*(.-)%s*$"
 end
 
+---The schema that the URL's search_path asks for, where it is another one than the server's current: it may still have
+---to be made.
+local function asked_for(conn, row)
+    local first = first_of(row.path)
+    if first == "" or first == "$user" or first == row.current then return nil end
+    return conn:value(PATH_OF_URL) and first or nil
+end
+
 ---Finds the table: the schema is the one in its name, else the first of the search_path in the URL, else the server's
 ---current schema, else public.
 ---@param conn table
 ---@param name string "schema_migrations" or "schema.table"
 ---@return dbrun.migrate.Ledger
 function M.locate(conn, name)
-    local schema, rest = name:match "^([^.]+)%.(.+)$"
-    if not schema then
-        local row = conn:one(LOCATE)
-        local asked = row.path and first_of(row.path)
-        schema = asked and asked ~= "" and asked ~= "$user" and asked or row.current or "public"
-        rest = name
+    local function ledger(schema, table_name)
+        return { schema = schema, name = table_name, sql = quote(schema) .. "." .. quote(table_name) }
     end
-    return M.refresh(conn, { schema = schema, name = rest, sql = quote(schema) .. "." .. quote(rest) })
+    local schema, rest = name:match "^([^.]+)%.(.+)$"
+    if schema then return M.refresh(conn, ledger(schema, rest)) end
+    local row = conn:one(LOCATE, name)
+    local asked = asked_for(conn, row)
+    if asked then return M.refresh(conn, ledger(asked, name)) end
+    local found = ledger(row.schema, name)
+    found.exists, found.schema_exists = row.has_table, row.has_schema
+    return found
 end
 
 ---Looks again whether table and schema are there.
