@@ -93,18 +93,33 @@ function Engine:set_codec(type_name, codec)
 end
 
 ---Copies rows into a table; see dbrun.db.copy.
----@param table_name string
----@param columns string[]
----@param source function|table|string
----@param opts? table
+---@param table_name string|string[]
+---@param columns string[]|nil
+---@param source function|table|string|file* iterator of rows or of pieces of text, list of rows, text, open file
+---@param opts? dbrun.CopyInOptions
 ---@return integer rows
-function Connection:copy_in(table_name, columns, source, opts)
-    return require "dbrun.db.copy".copy_in(self, table_name, columns, source, opts)
+function Connection:copy_in(table_name, columns, source, opts, ...)
+    return require "dbrun.db.copy".copy_in(self, table_name, columns, source, opts, ...)
 end
 
-function Engine:copy_in(table_name, columns, source, opts)
+function Engine:copy_in(...)
     local conn <close> = self:acquire()
-    return conn:copy_in(table_name, columns, source, opts)
+    return conn:copy_in(...)
+end
+
+---Rows of a query or a table through COPY: `for row in engine:copy_out("select ...") do`. Tables by column name
+---as from query, or with positional=true sequences with db.null; with raw=true pieces of text. See
+---dbrun.db.copy_out.
+---@param source string|string[] a query without parameters, or a table's name
+---@param opts? dbrun.CopyOutOptions
+---@return fun(): table|string|nil
+function Connection:copy_out(source, opts)
+    return require "dbrun.db.copy_out".copy_out(self, source, opts, false)
+end
+
+function Engine:copy_out(source, opts)
+    local conn <close> = self:acquire() -- until the iterator takes the connection over
+    return require "dbrun.db.copy_out".copy_out(conn, source, opts, true)
 end
 
 ---Sends what fn adds (p:query(sql, ...)) in one round trip, as one transaction.

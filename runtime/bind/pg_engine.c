@@ -2,6 +2,7 @@
 #include "base/deadline.h"
 #include "bind/json.h"
 #include "bind/pg.h"
+#include "bind/pg_copy.h"
 #include "bind/pg_impl.h"
 
 #include <stdio.h>
@@ -453,7 +454,6 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
                                          {"pause", pause_blocking},
                                          {"classes", classes},
                                          {"named", pg_named_plan},
-                                         {"copy_encoder", pg_copy_encoder},
                                          {NULL, NULL}};
     bind_json_open(L, rt); /* the classes of the JSON values in results */
     lua_pop(L, 1);
@@ -462,7 +462,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
     pg_lease_class(L, rt);
     pg_op_classes(L, rt);
     pg_stream_class(L, rt);
-    pg_copy_class(L, rt);
+    pg_copy_out_class(L, rt);
     luaL_newmetatable(L, PG_PARAM_CLASS);
     lua_pushliteral(L, PG_PARAM_CLASS);
     lua_setfield(L, -2, "__name");
@@ -470,5 +470,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
     bind_lib(L, rt, functions);
     lua_pushlightuserdata(L, rt);
     luaL_setfuncs(L, pg_param_functions, 1);
+    pg_copy_encoder_open(L, rt);
+    lua_setfield(L, -2, "copy");
     return 1;
 }

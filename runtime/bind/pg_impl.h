@@ -128,6 +128,7 @@ struct pg_op {
     int nparams; /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
     bool simple;
     bool acquire_only;
+    bool describe_only;
     bool retried;
     bool alone;               /* it must not share a connection */
     struct pg_op *mux_next;   /* in the mux's queue */
@@ -215,12 +216,33 @@ int pg_result_push(lua_State *L, struct runtime *rt, const struct pg_decoder *d,
 void pg_result_push_row(lua_State *L, const struct pg_decoder *d, const PGresult *r, int keys);
 
 /* ---- pg_stream.c ---- */
+/* What is read from a connection piece by piece: rows, or a COPY (pg_copy_out.c). */
+struct pg_stream {
+    struct pg_link *link; /* NULL = at the end */
+    PGresult *row;
+    bool own;  /* it gives the connection back at the end */
+    bool lost; /* the lease was released before the end */
+};
 /* A row iterator that holds no connection yet. */
 struct pg_stream *pg_stream_new(lua_State *L);
 /* The statement has been sent on the link. `own`: give it back to the pool at the end. */
 void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own);
 /* The link is going to somebody else, or away. */
 void pg_stream_detach(struct pg_stream *s);
+/* Read to the end: the connection goes back. */
+void pg_stream_finish(struct pg_stream *s);
+/* Not read to the end: what is left is thrown away, and cancelled when it has not arrived yet. */
+void pg_stream_stop(struct pg_stream *s);
+/* Collected without its block having ended: it must not block. */
+void pg_stream_collected(struct pg_stream *s);
+/* May the next piece be asked for? False at the end; raises where nothing can wait, or when the lease was
+ * released meanwhile. */
+bool pg_stream_check_next(lua_State *L, struct pg_stream *s);
+/* Async: waits for the socket and goes on in k, which calls pg_stream_resumed first (false = at the end). */
+int pg_stream_park(lua_State *L, struct pg_stream *s, unsigned want, lua_KFunction k);
+bool pg_stream_resumed(lua_State *L, struct pg_stream *s);
+/* Sync: waits for the socket and steps. Raises when it took too long, or was interrupted. */
+void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want);
 /* The lease is released in the middle of the rows: the next one is an error, not the end. */
 void pg_stream_lose(struct pg_stream *s);
 /* Pushes what `for row in engine:rows(...)` takes: the stream stands at `index`. */
@@ -233,6 +255,8 @@ void pg_op_classes(lua_State *L, struct runtime *rt);
 int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum pg_shape shape);
 /* ... one or several without (simple protocol) ... */
 int pg_script(lua_State *L, struct pg_engine *e, struct pg_lease *lease);
+/* ... the columns of one, which does not run ... */
+int pg_describe(lua_State *L, struct pg_engine *e, struct pg_lease *lease);
 /* ... a row iterator ... */
 int pg_rows(lua_State *L, struct pg_engine *e, struct pg_lease *lease);
 /* ... or only the checkout: returns a lease. */
@@ -279,12 +303,9 @@ void pg_mux_ready(struct pg_link *link, unsigned events);
 int pg_lease_batch(lua_State *L);
 int pg_lease_batch_many(lua_State *L);
 
-/* ---- pg_copy.c ---- */
-/* Lease methods copy_begin, copy_send, copy_end; function core.pg.copy_encoder. */
+/* ---- pg_copy.c: the rest of COPY is in pg_copy.h ---- */
 int pg_copy_begin(lua_State *L);
 int pg_copy_send(lua_State *L);
 int pg_copy_end(lua_State *L);
-int pg_copy_encoder(lua_State *L);
-void pg_copy_class(lua_State *L, struct runtime *rt);
 
 #endif

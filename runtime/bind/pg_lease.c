@@ -1,6 +1,6 @@
 /* What a script holds after engine:acquire(): one connection, until it is released. */
 #include "base/deadline.h"
-#include "bind/pg_impl.h"
+#include "bind/pg_copy.h"
 
 #include <string.h>
 
@@ -119,6 +119,13 @@ static int lease_columns(lua_State *L)
 {
     struct pg_lease *lease = pg_lease_check(L);
     return pg_statement(L, lease->engine, lease, SHAPE_COLUMNS);
+}
+
+/* describe(sql) -> columns {{name=, type=, oid=}, ...} of what the statement would give; it does not run */
+static int lease_describe(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    return pg_describe(L, lease->engine, lease);
 }
 
 static int lease_rows(lua_State *L)
@@ -241,6 +248,9 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"copy_begin", pg_copy_begin},
                                        {"copy_send", pg_copy_send},
                                        {"copy_end", pg_copy_end},
+                                       {"copy_out_begin", pg_copy_out_begin},
+                                       {"reads_binary", pg_copy_reads_binary},
+                                       {"describe", lease_describe},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__close", lease_close}, {"__gc", lease_gc}, {NULL, NULL}};
     bind_class(L, rt, PG_LEASE_CLASS, meta, methods);

@@ -263,6 +263,8 @@ static int send_statement(lua_State *L, struct pg_op *op)
     note_statement(link, sql, len);
     if (op->simple) {
         sent = pg_machine_simple(&link->m, sql);
+    } else if (op->describe_only) {
+        sent = pg_machine_describe(&link->m, sql);
     } else {
         struct pg_encoded enc;
         if (pg_params_encode(L, 3, op->nparams, &enc)) {
@@ -356,7 +358,7 @@ static int deliver(lua_State *L, struct pg_op *op)
         op_clean(op);
         return 0;
     }
-    int n = pg_result_push(L, e->rt, &e->decoder, op->result, op->shape);
+    int n = op->describe_only ? 1 : pg_result_push(L, e->rt, &e->decoder, op->result, op->shape);
     op_clean(op);
     return n;
 }
@@ -559,6 +561,17 @@ int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum
     struct pg_op *op = op_take(L, e->rt);
     op->nparams = nparams;
     op->shape = shape;
+    return enter(L, op, e, lease);
+}
+
+int pg_describe(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
+{
+    check_sql(L, e->rt);
+    lua_settop(L, 2);
+    check_turn(L, e, lease);
+    struct pg_op *op = op_take(L, e->rt);
+    op->describe_only = true;
+    op->shape = SHAPE_RESULT;
     return enter(L, op, e, lease);
 }
 

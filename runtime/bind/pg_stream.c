@@ -8,13 +8,6 @@
 
 #define STREAM_CLASS "dbrun.pg.stream"
 
-struct pg_stream {
-    struct pg_link *link; /* NULL = at the end */
-    PGresult *row;
-    bool own;
-    bool lost; /* the lease was released before the end */
-};
-
 struct pg_stream *pg_stream_new(lua_State *L)
 {
     struct pg_stream *s = lua_newuserdatauv(L, sizeof *s, 2);
@@ -52,8 +45,7 @@ int pg_stream_push_iterator(lua_State *L, int index)
     return 4;
 }
 
-/* The connection goes back. */
-static void finish(struct pg_stream *s)
+void pg_stream_finish(struct pg_stream *s)
 {
     struct pg_link *link = s->link;
     pg_stream_detach(s);
@@ -64,8 +56,7 @@ static void finish(struct pg_stream *s)
         pool_release(link->engine->pool, link->slot, mono_now());
 }
 
-/* Not read to the end: what is left is thrown away, and cancelled when it has not arrived yet. */
-static void stop(struct pg_stream *s)
+void pg_stream_stop(struct pg_stream *s)
 {
     struct pg_link *link = s->link;
     if (!link)
@@ -87,7 +78,7 @@ static void stop(struct pg_stream *s)
 void pg_stream_lose(struct pg_stream *s)
 {
     s->lost = true;
-    stop(s);
+    pg_stream_stop(s);
 }
 
 static int stream_close(lua_State *L)
@@ -95,27 +86,30 @@ static int stream_close(lua_State *L)
     struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
     PQclear(s->row);
     s->row = NULL;
-    stop(s);
+    pg_stream_stop(s);
     return 0;
 }
 
-/* Collected without its block having ended: it must not block. */
-static int stream_gc(lua_State *L)
+void pg_stream_collected(struct pg_stream *s)
 {
-    struct pg_stream *s = lua_touserdata(L, 1);
     struct pg_link *link = s->link;
     PQclear(s->row);
     s->row = NULL;
     if (!link)
-        return 0;
+        return;
     if (!link->engine->sync) {
-        stop(s);
-        return 0;
+        pg_stream_stop(s);
+        return;
     }
     pg_stream_detach(s);
     link->m.state = PG_BROKEN;
     if (s->own)
         pool_discard(link->engine->pool, link->slot, mono_now());
+}
+
+static int stream_gc(lua_State *L)
+{
+    pg_stream_collected(lua_touserdata(L, 1));
     return 0;
 }
 
@@ -162,7 +156,7 @@ static int end_of_rows(lua_State *L, struct pg_stream *s)
     }
     if (error_is_set(&e))
         error_set_field(&e, ERROR_STATEMENT, link->statement);
-    finish(s);
+    pg_stream_finish(s);
     return error_is_set(&e) ? bind_error_raise(L, rt, &e) : 0;
 }
 
@@ -170,7 +164,7 @@ static int fail_late(lua_State *L, struct pg_stream *s, enum error_kind kind)
 {
     struct runtime *rt = s->link->engine->rt;
     double timeout = s->link->engine->command_timeout;
-    stop(s);
+    pg_stream_stop(s);
     if (kind == ERROR_CANCELLED)
         return bind_fail(L, rt, kind, "interrupted");
     return bind_fail(L, rt, kind, "the next row did not come within %f s (command_timeout)", timeout);
@@ -182,60 +176,94 @@ static void abandon_row(struct wait *w)
     link->waiter = NULL;
 }
 
+bool pg_stream_resumed(lua_State *L, struct pg_stream *s)
+{
+    struct runtime *rt = bind_runtime(L);
+    enum wait_status how = wait_end(task_wait(rt->sched));
+    if (how == WAIT_CANCELLED) {
+        pg_stream_stop(s);
+        task_raise_cancelled(L, rt->sched);
+    }
+    if (!s->link && s->lost)
+        pg_lease_lost(L, rt);
+    if (s->link && how == WAIT_TIMEOUT)
+        fail_late(L, s, ERROR_TIMEOUT);
+    return s->link != NULL;
+}
+
+static uint64_t deadline_of(const struct pg_link *link)
+{
+    double timeout = link->engine->command_timeout;
+    return timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER;
+}
+
+int pg_stream_park(lua_State *L, struct pg_stream *s, unsigned want, lua_KFunction k)
+{
+    struct pg_link *link = s->link;
+    link->waiter = wait_begin(link->engine->rt->sched, deadline_of(link), abandon_row, link);
+    drive_uv_want(link->io, want);
+    return wait_park(L, link->waiter, (lua_KContext)s, k);
+}
+
 static int next_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_stream *s = (struct pg_stream *)ctx;
-    struct pg_link *link = s->link;
-    struct sched *sched = bind_runtime(L)->sched;
-    unsigned step = 0;
-    if (status == LUA_YIELD) {
-        enum wait_status how = wait_end(task_wait(sched));
-        if (how == WAIT_CANCELLED) {
-            stop(s);
-            return task_raise_cancelled(L, sched);
-        }
-        if (!link)
-            return s->lost ? pg_lease_lost(L, bind_runtime(L)) : 0;
-        if (how == WAIT_TIMEOUT)
-            return fail_late(L, s, ERROR_TIMEOUT);
-        step = link->stream_step;
-    } else {
-        step = pg_machine_step(&link->m, 0);
-    }
+    if (status == LUA_YIELD && !pg_stream_resumed(L, s))
+        return 0;
+    unsigned step = status == LUA_YIELD ? s->link->stream_step : pg_machine_step(&s->link->m, 0);
     if (step == PG_ROW)
         return give_row(L, s);
     if (step == PG_DONE)
         return end_of_rows(L, s);
-    double timeout = link->engine->command_timeout;
-    link->waiter = wait_begin(sched, timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER, abandon_row, link);
-    drive_uv_want(link->io, step);
-    return wait_park(L, link->waiter, (lua_KContext)s, next_k);
+    return pg_stream_park(L, s, step, next_k);
+}
+
+bool pg_stream_check_next(lua_State *L, struct pg_stream *s)
+{
+    struct runtime *rt = bind_runtime(L);
+    if (!s->link && s->lost)
+        pg_lease_lost(L, rt);
+    if (!s->link)
+        return false;
+    if (s->link->engine->sync)
+        return true;
+    if (s->link->waiter)
+        bind_fail(L, rt, ERROR_USAGE, "rows: another task waits for the next row");
+    task_check_park(L, rt->sched);
+    return true;
+}
+
+/* Raises when it took too long, or was interrupted. */
+static void check_blocking(lua_State *L, struct pg_stream *s, enum drive_status status)
+{
+    if (status == DRIVE_INTERRUPTED)
+        fail_late(L, s, ERROR_CANCELLED);
+    if (status != DRIVE_READY)
+        fail_late(L, s, ERROR_TIMEOUT);
+}
+
+void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want)
+{
+    struct pg_link *link = s->link;
+    const struct drive_interrupt *intr = &bind_runtime(L)->interrupt;
+    uint64_t deadline = deadline_min(deadline_of(link), link->deadline);
+    unsigned ready = 0;
+    check_blocking(L, s, drive_poll(pg_machine_fd(&link->m), want, deadline, intr->fd >= 0 ? intr : NULL, &ready));
+    pg_machine_step(&link->m, ready);
 }
 
 /* The iterator: next(stream) -> row | nil */
 static int stream_next(lua_State *L)
 {
     struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
-    struct pg_link *link = s->link;
-    if (!link)
-        return s->lost ? pg_lease_lost(L, bind_runtime(L)) : 0;
-    lua_settop(L, 1);
-    if (!link->engine->sync) {
-        if (link->waiter)
-            return bind_fail(L, bind_runtime(L), ERROR_USAGE, "rows: another task waits for the next row");
-        task_check_park(L, bind_runtime(L)->sched);
-        return next_k(L, LUA_OK, (lua_KContext)s);
-    }
-    double timeout = link->engine->command_timeout;
     unsigned step;
-    switch (pg_link_step_blocking(link, &step, timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER)) {
-    case DRIVE_READY:
-        return step == PG_ROW ? give_row(L, s) : end_of_rows(L, s);
-    case DRIVE_INTERRUPTED:
-        return fail_late(L, s, ERROR_CANCELLED);
-    default:
-        return fail_late(L, s, ERROR_TIMEOUT);
-    }
+    lua_settop(L, 1);
+    if (!pg_stream_check_next(L, s))
+        return 0;
+    if (!s->link->engine->sync)
+        return next_k(L, LUA_OK, (lua_KContext)s);
+    check_blocking(L, s, pg_link_step_blocking(s->link, &step, deadline_of(s->link)));
+    return step == PG_ROW ? give_row(L, s) : end_of_rows(L, s);
 }
 
 void pg_stream_class(lua_State *L, struct runtime *rt)

@@ -110,8 +110,9 @@ void pg_machine_discard(struct pg_machine *m);
 PGresult *pg_machine_take(struct pg_machine *m);
 
 /* COPY FROM STDIN. put: 1 = sent (or thrown away, once m->refused is set), 0 = queued: step until PG_DONE
- * before more, -1 = failed (m->error says why). end: `failure` NULL = complete, else the COPY is made to
- * fail with this text; then step to PG_DONE, also after m->refused. */
+ * before more, -1 = it could not be sent: end the COPY with a failure, the reply says why. end: `failure`
+ * NULL = complete, else the COPY is made to fail with this text; then step to PG_DONE, also after
+ * m->refused. */
 int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len);
 void pg_machine_copy_end(struct pg_machine *m, const char *failure);
 /* Sets m->refused when an error of the server is next on the socket: libpq would tell of it only at the end

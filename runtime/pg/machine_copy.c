@@ -1,8 +1,6 @@
 /* COPY FROM STDIN and TO STDOUT on the connection machine. */
 #include "pg/machine.h"
 
-#include <errno.h>
-#include <string.h>
 #include <sys/socket.h>
 
 enum { LARGEST_PART = 1 << 26 }; /* libpq counts in int, and copies what it is given */
@@ -24,16 +22,6 @@ void pg_machine_copy_look(struct pg_machine *m)
     m->refused = is_error_message(head, n);
 }
 
-static int put_failed(struct pg_machine *m)
-{
-    const char *text = PQerrorMessage(m->conn);
-    if (PQstatus(m->conn) == CONNECTION_BAD)
-        m->state = PG_BROKEN;
-    error_set(&m->error, m->state == PG_BROKEN ? ERROR_CONNECT : ERROR_QUERY, "COPY: %.*s",
-              (int)strcspn(text, "\n"), text[0] ? text : "not enough memory");
-    return -1;
-}
-
 int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len)
 {
     pg_machine_copy_look(m);
@@ -41,16 +29,16 @@ int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len)
         return 1;
     while (len > 0) {
         int part = len > LARGEST_PART ? LARGEST_PART : (int)len;
-        /* 0 means here that libpq's buffer cannot grow: it is never full otherwise. */
+        /* 0 = libpq's buffer cannot grow, and this part is lost: it is never full otherwise. */
         if (PQputCopyData(m->conn, data, part) <= 0)
-            return put_failed(m);
+            return -1;
         data += part;
         len -= (size_t)part;
     }
     /* libpq would queue without end: what the socket does not take now is waited for. */
     int flush = PQflush(m->conn);
     if (flush < 0)
-        return put_failed(m);
+        return -1;
     m->flushing = flush > 0;
     return flush == 0;
 }

@@ -1,87 +1,231 @@
---- COPY FROM STDIN: rows (or ready text) from a producer, in blocks.
+--- COPY FROM STDIN: rows, or ready text, from a producer that may wait itself.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
+local statement <const> = require "dbrun.db.copy_statement"
 
 local M = {}
 
---- Bytes that are collected before they are sent.
-local BLOCK <const> = 256 * 1024
+--- Texts of this size are sent as they are, in parts; shorter ones are collected first.
+local LARGE <const> = 64 * 1024
 
-local function statement(table_name, columns, format)
-    local list = {}
-    for i, column in ipairs(columns) do
-        list[i] = params.ident { column }
-    end
-    local names <const> = #list > 0 and " (" .. table.concat(list, ", ") .. ")" or ""
-    return ("COPY %s%s FROM STDIN WITH (FORMAT %s)"):format(params.ident(table_name), names, format)
+--- Stands for arrays whose elements are of a type of the database's own.
+local SOME_ARRAY <const> = 0xffffffff
+
+local function refuse(message, hint)
+    errors.raise { kind = "usage", message = "copy_in: " .. message, hint = hint }
 end
 
---- A producer as a function: of a list, a function, or one string.
-local function producer_of(source)
+-- ---- the table's columns ---------------------------------------------------------------------------
+
+--- Domains are their base types here, and enums text, which is also their binary form.
+local columns_sql <const> = [[
+with recursive col(num, name, type) as (
+    select a.attnum, a.attname::text, a.atttypid from pg_catalog.pg_attribute a
+    where a.attrelid = pg_catalog.to_regclass($1) and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+    union all
+    select c.num, c.name, t.typbasetype from col c join pg_catalog.pg_type t on t.oid = c.type where t.typtype = 'd')
+select c.name, case t.typtype when 'e' then 25 else c.type::int8 end as oid, t.typname::text as type,
+    t.typcategory = 'A' as is_array
+from col c join pg_catalog.pg_type t on t.oid = c.type where t.typtype <> 'd' order by c.num]]
+
+---@class dbrun.CopyPlan
+---@field names string[]
+---@field oids integer[] empty when a column is not known: the server will say so
+---@field types string[]
+
+---@return dbrun.CopyPlan
+local function plan_columns(conn, table_name, columns)
+    local found, all = {}, {}
+    for i, row in ipairs(conn:query(columns_sql, params.ident(table_name))) do
+        found[row.name], all[i] = row, row.name
+    end
+    local plan <const> = { names = #columns > 0 and columns or all, oids = {}, types = {} }
+    for i, name in ipairs(plan.names) do
+        local column <const> = found[name]
+        if not column then
+            plan.oids = {}
+            break
+        end
+        local foreign <const> = column.is_array and not core.pg.copy.binary(column.oid)
+        plan.oids[i], plan.types[i] = foreign and SOME_ARRAY or column.oid, column.type
+    end
+    return plan
+end
+
+--- The format in which rows go: binary where every value can be written so.
+local function format_of_rows(plan, wanted)
+    if wanted == "text" or wanted == "csv" or #plan.oids == 0 then
+        return wanted or "text"
+    end
+    for i, oid in ipairs(plan.oids) do
+        local known <const> = core.pg.copy.binary(oid)
+        if wanted == "binary" and not known then
+            refuse(("column %q has the type %s, whose binary form is not known here"):format(plan.names[i],
+                plan.types[i]), "Leave the format out: then text is taken where binary cannot be.")
+        elseif not wanted and known ~= "always" then
+            return "text"
+        end
+    end
+    return "binary"
+end
+
+-- ---- the source ------------------------------------------------------------------------------------
+
+local function chunks_of_file(file)
+    return function()
+        local data <const>, why <const> = file:read(LARGE)
+        if not data and why then
+            errors.raise { kind = "io", message = "copy_in: the file cannot be read: " .. tostring(why) }
+        end
+        return data
+    end
+end
+
+local function items_of_list(list)
+    local i = 0
+    return function()
+        i = i + 1
+        return list[i]
+    end
+end
+
+--- What a generic `for` takes, for each kind of source.
+local function iterator_of(source, state)
     local t <const> = type(source)
-    if t == "function" then
-        return source
+    local meta <const> = getmetatable(source)
+    if t == "function" or (t ~= "string" and type(meta) == "table" and meta.__call) then
+        return source, state
     elseif t == "string" then
-        return function()
-            local s <const> = source
-            source = nil
-            return s
-        end
+        return items_of_list { source }
+    elseif io.type(source) == "file" then
+        return chunks_of_file(source)
     elseif t == "table" then
-        local i = 0
-        return function()
-            i = i + 1
-            return source[i]
-        end
+        return items_of_list(source)
     end
-    errors.raise { kind = "usage", message = "copy_in: expected an iterator, a list of rows or a string, got " .. t }
+    refuse("expected rows or text from an iterator, a list, a string or an open file, got "
+        .. (io.type(source) or t))
 end
 
-local function send_all(conn, next_item, ncolumns, format)
-    local encoder <const> = core.pg.copy_encoder()
-    local add <const>, raw <const> = encoder.add, encoder.raw
-    for item in next_item do
-        local size
-        if type(item) == "table" then
-            if format ~= "text" then
-                errors.raise { kind = "usage", message = ("copy_in: a row as a table goes in text format, not in %s")
-                    :format(format) }
+--- Rows by name have the name of a column where rows by position have 1, 2, ...
+local function is_by_name(row, names)
+    if #row == 0 then
+        for _, name in ipairs(names) do
+            if row[name] ~= nil then
+                return true
             end
-            size = add(encoder, item, ncolumns > 0 and ncolumns or #item)
-        else
-            size = raw(encoder, item)
         end
-        if size >= BLOCK then
-            conn:copy_send(encoder)
+    end
+    return false
+end
+
+-- ---- sending ---------------------------------------------------------------------------------------
+
+local function array_text(list)
+    return params.array(list)[1]
+end
+
+--- Each of these ends early when the server has refused the COPY: its error comes with the end.
+local function send_rows(conn, encoder, plan, first, f, state)
+    local add <const> = encoder:rows(is_by_name(first, plan.names))
+    if add(first) and not conn:copy_send(encoder) then
+        return
+    end
+    for row in f, state, first do
+        if add(row) and not conn:copy_send(encoder) then
+            return
+        end
+    end
+    encoder:finish()
+    conn:copy_send(encoder)
+end
+
+--- In parts, so that a text of any length is never copied as a whole.
+local function send_text(conn, text)
+    local at = 0
+    repeat
+        at = conn:copy_send(text, at)
+    until not at or at == #text
+    return at
+end
+
+local function send_chunk(conn, encoder, chunk)
+    if type(chunk) ~= "string" then
+        refuse(("the iterator gave a %s after pieces of text"):format(type(chunk)))
+    elseif #chunk < LARGE then
+        return not encoder:raw(chunk) or conn:copy_send(encoder)
+    end
+    return conn:copy_send(encoder) and send_text(conn, chunk)
+end
+
+local function send_chunks(conn, encoder, _, first, f, state)
+    if not send_chunk(conn, encoder, first) then
+        return
+    end
+    for chunk in f, state, first do
+        if not send_chunk(conn, encoder, chunk) then
+            return
         end
     end
     conn:copy_send(encoder)
 end
 
----Copies rows into a table. A producer that raises ends the COPY: nothing of it stays, and its error goes on.
----@param conn table a leased connection
----@param table_name string
----@param columns string[] empty = all, in the table's order
----@param source function|table|string iterator of rows (sequences) or of pieces of text, a list, or one text
----@param opts? {format?: "text"|"csv"|"binary"} the format of pieces of text; rows are always text
----@return integer rows
-function M.copy_in(conn, table_name, columns, source, opts)
-    local format <const> = opts and opts.format or "text"
-    if format ~= "text" and format ~= "csv" and format ~= "binary" then
-        errors.raise { kind = "usage", message = ("copy_in: unknown format %q (text, csv or binary)"):format(
-            tostring(format)) }
-    end
-    local next_item <const> = producer_of(source)
+local function run(conn, sql, send, ...)
     conn:drained()
-    conn:copy_begin(statement(table_name, columns or {}, format))
-    local ok <const>, e <const> = pcall(send_all, conn, next_item, columns and #columns or 0, format)
+    conn:copy_begin(sql)
+    local ok <const>, e <const> = pcall(send, conn, ...)
     if ok then
         return conn:copy_end()
     end
-    -- It is over already when the error is the server's own; else the server is told to undo it.
+    -- It is over already when the connection was lost or the task cancelled; else the server is told to
+    -- undo it.
     core.task.shield(pcall, conn.copy_end, conn, "the producer of the rows failed")
     error(e, 0)
+end
+
+local function copy_rows(conn, table_name, columns, opts, first, f, state)
+    if type(first) ~= "table" then
+        refuse(("the iterator gave a %s, where a row (a table) or a piece of text was expected"):format(type(first)))
+    end
+    local plan <const> = plan_columns(conn, table_name, columns)
+    local format <const> = format_of_rows(plan, opts.format)
+    local target <const> = params.ident(table_name)
+    local sql <const> = statement.copy_in(target, plan.names, { format = format })
+    local encoder <const> = core.pg.copy.encoder(format, plan.oids, plan.names, array_text)
+    return run(conn, sql, send_rows, encoder, plan, first, f, state)
+end
+
+---Copies rows into a table; all or nothing of them. The producer may wait (query on other connections). One
+---that raises ends the COPY, and its error goes on.
+---
+---Rows are sequences in the order of `columns` (nil or db.null = NULL), or tables by column name. Values are as
+---query gives them: bytea as raw bytes; JSON and arrays also as tables.
+---@param conn dbrun.Connection
+---@param table_name string|string[] "schema.table" or {"schema", "ta.ble"}
+---@param columns string[]|nil nil or empty = all that are not generated, in the table's order
+---@param source function|table|string|file* iterator of rows or of pieces of text (its state may follow, as
+---other:rows(...) gives it), list of rows, one text, or an open file
+---@param opts? dbrun.CopyInOptions
+---@return integer rows as the server counted them
+function M.copy_in(conn, table_name, columns, source, opts, ...)
+    local state
+    if opts ~= nil and (type(opts) ~= "table" or getmetatable(opts)) then
+        state, opts = opts, nil
+    end
+    opts = statement.check("copy_in", opts)
+    local _ <close> = select(2, ...)
+    local f <const>, s <const> = iterator_of(source, state)
+    local first <const> = f(s, nil)
+    if first == nil then
+        local sql <const> = statement.copy_in(params.ident(table_name), columns or {}, { format = "text" })
+        return run(conn, sql, function() end)
+    elseif type(first) ~= "string" then
+        statement.rows_only("copy_in", opts)
+        return copy_rows(conn, table_name, columns or {}, opts, first, f, s)
+    end
+    local sql <const> = statement.copy_in(params.ident(table_name), columns or {}, opts)
+    local encoder <const> = core.pg.copy.encoder("text", {}, {}, array_text)
+    return run(conn, sql, send_chunks, encoder, nil, first, f, s)
 end
 
 return M

@@ -1,0 +1,84 @@
+--- COPY TO STDOUT: rows, or the text as it comes, with back-pressure.
+local errors <const> = require "dbrun.error"
+local params <const> = require "dbrun.db.params"
+local statement <const> = require "dbrun.db.copy_statement"
+
+local M = {}
+
+local function refuse(message, hint)
+    errors.raise { kind = "usage", message = "copy_out: " .. message, hint = hint }
+end
+
+local columns_sql <const> = [[
+select a.attname::text as name from pg_catalog.pg_attribute a
+where a.attrelid = pg_catalog.to_regclass($1) and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+order by a.attnum]]
+
+--- A table is read through a SELECT: COPY itself refuses views and partitioned tables, and finds nothing in
+--- a hypertable.
+local function query_of_table(conn, name, columns)
+    local target <const> = params.ident(name)
+    local list = columns or {}
+    if #list == 0 then
+        for i, row in ipairs(conn:query(columns_sql, target)) do
+            list[i] = row.name
+        end
+    end
+    return ("SELECT %s FROM %s"):format(#list > 0 and statement.column_list(list) or "*", target)
+end
+
+--- A list is a table's name, and so is a text without blanks and brackets; anything else is a query.
+local function query_of(conn, source, opts)
+    if type(source) == "table" or (type(source) == "string" and not source:find "[%s()]") then
+        return query_of_table(conn, source, opts.columns)
+    elseif type(source) ~= "string" then
+        refuse("expected a query or a table's name, got a " .. type(source))
+    elseif opts.columns then
+        refuse "columns are for a table: a query names its own"
+    end
+    return (source:gsub("[%s;]+$", ""))
+end
+
+local function open_raw(conn, query, opts, own)
+    return conn:copy_out_begin(statement.copy_out(query, opts), { raw = true, own = own })
+end
+
+local function open_rows(conn, query, opts, own)
+    statement.rows_only("copy_out", opts)
+    local names, oids = {}, {}
+    for i, column in ipairs(conn:describe(query)) do
+        names[i], oids[i] = column.name, column.oid
+    end
+    if #names == 0 then
+        refuse "the statement gives no columns"
+    elseif opts.format == "csv" then
+        refuse("rows travel as text or binary, not as CSV", "Ask for the text with raw = true.")
+    end
+    local readable <const> = conn:reads_binary(oids)
+    if opts.format == "binary" and not readable then
+        refuse("the binary form of a column's type is not known here", "Leave the format out.")
+    end
+    local format <const> = opts.format or (readable and "binary" or "text")
+    return conn:copy_out_begin(statement.copy_out(query, { format = format }), {
+        binary = format == "binary", by_name = not opts.positional, own = own, oids = oids, names = names,
+    })
+end
+
+---Begins a COPY TO STDOUT. Leaving the loop early cancels it.
+---@param conn dbrun.Connection
+---@param source string|string[] a query, or a table's name
+---@param opts? dbrun.CopyOutOptions
+---@param own boolean the iterator gives the connection back to its pool at the end
+---@return fun(): table|string|nil iterator also closable (`<close>`)
+---@return nil
+---@return nil
+---@return any closing for the generic `for`
+function M.copy_out(conn, source, opts, own)
+    opts = statement.check("copy_out", opts)
+    local query <const> = query_of(conn, source, opts)
+    conn:drained()
+    local iterator <const> = (opts.raw and open_raw or open_rows)(conn, query, opts, own)
+    return iterator, nil, nil, iterator
+end
+
+return M

@@ -1,0 +1,117 @@
+--- The COPY statements, and the options of copy_in and copy_out.
+local errors <const> = require "dbrun.error"
+local params <const> = require "dbrun.db.params"
+
+local M = {}
+
+---@class dbrun.CopyInOptions
+---@field format? "binary"|"text"|"csv" of rows: how they travel (chosen by itself); of text: what it is ("text")
+---@field header? boolean|"match" text in CSV: its first line names the columns
+---@field delimiter? string
+---@field null? string how NULL is written
+---@field quote? string
+---@field escape? string
+
+---@class dbrun.CopyOutOptions: dbrun.CopyInOptions
+---@field raw? boolean pieces of text (or of the binary format) instead of rows
+---@field columns? string[] of a table; default: all that are not generated
+---@field positional? boolean rows as sequences with db.null, instead of tables by column name
+
+local formats <const> = { binary = true, text = true, csv = true }
+
+--- Options that say how the text is written, each with what it takes.
+local text_options <const> = { header = true, delimiter = "string", null = "string", quote = "string",
+    escape = "string" }
+
+local known <const> = {
+    copy_in = { format = true },
+    copy_out = { format = true, raw = "boolean", columns = "table", positional = "boolean" },
+}
+
+local function check_option(fname, key, value)
+    local expected <const> = known[fname][key] or text_options[key]
+    if not expected then
+        errors.raise { kind = "usage", message = ("%s: unknown option %q"):format(fname, tostring(key)) }
+    elseif expected ~= true and type(value) ~= expected then
+        errors.raise { kind = "usage", message = ("%s: %s must be a %s, got a %s"):format(fname, key, expected,
+            type(value)) }
+    end
+end
+
+---Checks the options; nil = none.
+---@param fname "copy_in"|"copy_out"
+---@param opts table|nil
+---@return table
+function M.check(fname, opts)
+    opts = opts or {}
+    for key, value in pairs(opts) do
+        check_option(fname, key, value)
+    end
+    if opts.format ~= nil and not formats[opts.format] then
+        errors.raise { kind = "usage", message = ("%s: unknown format %q (binary, text or csv)"):format(fname,
+            tostring(opts.format)) }
+    end
+    return opts
+end
+
+---Raises when there are options that make sense for text only.
+---@param fname string
+---@param opts table
+function M.rows_only(fname, opts)
+    for key in pairs(text_options) do
+        if opts[key] ~= nil then
+            errors.raise { kind = "usage", message = ("%s: %s is for text, not for rows"):format(fname, key) }
+        end
+    end
+end
+
+--- A string constant that means the same whatever standard_conforming_strings is.
+local function literal(s)
+    if s:find("\0", 1, true) then
+        errors.raise { kind = "usage", message = "an option of COPY holds a NUL byte" }
+    end
+    return "E'" .. s:gsub("[\\']", "%0%0") .. "'"
+end
+
+local function options_sql(opts)
+    local list = { "FORMAT " .. (opts.format or "text") }
+    if opts.header ~= nil then
+        list[#list + 1] = "HEADER " .. (opts.header == "match" and "MATCH" or opts.header and "TRUE" or "FALSE")
+    end
+    for _, key in ipairs { "delimiter", "null", "quote", "escape" } do
+        if opts[key] then
+            list[#list + 1] = key:upper() .. " " .. literal(opts[key])
+        end
+    end
+    return table.concat(list, ", ")
+end
+
+---Names as a list of quoted identifiers.
+---@param names string[]
+---@return string
+function M.column_list(names)
+    local list = {}
+    for i, name in ipairs(names) do
+        list[i] = params.ident { name }
+    end
+    return table.concat(list, ", ")
+end
+
+---@param target string quoted
+---@param columns string[]
+---@param opts table
+---@return string
+function M.copy_in(target, columns, opts)
+    local names <const> = #columns > 0 and " (" .. M.column_list(columns) .. ")" or ""
+    return ("COPY %s%s FROM STDIN WITH (%s)"):format(target, names, options_sql(opts))
+end
+
+---@param query string
+---@param opts table
+---@return string
+function M.copy_out(query, opts)
+    -- The line break ends a comment that the query may end with.
+    return ("COPY (%s\n) TO STDOUT WITH (%s)"):format(query, options_sql(opts))
+end
+
+return M
