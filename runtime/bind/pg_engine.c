@@ -449,12 +449,9 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
                                        {"is_sync", engine_is_sync},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__gc", engine_gc}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"engine", engine_new},
-                                         {"libpq_version", libpq_version},
-                                         {"pause", pause_blocking},
-                                         {"classes", classes},
-                                         {"named", pg_named_plan},
-                                         {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"engine", engine_new},    {"libpq_version", libpq_version},
+                                         {"pause", pause_blocking}, {"classes", classes},
+                                         {"named", pg_named_plan},  {NULL, NULL}};
     bind_json_open(L, rt); /* the classes of the JSON values in results */
     lua_pop(L, 1);
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);

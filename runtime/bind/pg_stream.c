@@ -248,7 +248,8 @@ void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want)
     const struct drive_interrupt *intr = &bind_runtime(L)->interrupt;
     uint64_t deadline = deadline_min(deadline_of(link), link->deadline);
     unsigned ready = 0;
-    check_blocking(L, s, drive_poll(pg_machine_fd(&link->m), want, deadline, intr->fd >= 0 ? intr : NULL, &ready));
+    check_blocking(L, s,
+                   drive_poll(pg_machine_fd(&link->m), want, deadline, intr->fd >= 0 ? intr : NULL, &ready));
     pg_machine_step(&link->m, ready);
 }
 
