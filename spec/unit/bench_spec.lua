@@ -400,8 +400,11 @@ describe("the workloads that ship", function()
     local AGREED <const> = {
         P1 = { "rate pgbench >= 1 x", "rate asyncpg >= 7 x", "rate SQLAlchemy + asyncpg >= 18 x",
             "cpu floor in C <= 1.5 x" },
+        P2 = { "rate pgbench >= 2.2 x" },
         P3 = { "rate floor in C >= 0.97 x" },
+        P4 = { "rate asyncpg >= 2 x", "rate asyncpg >= 2.5 x", "rate asyncpg >= 1.8 x" },
         P6 = { "time  <= 0.25 us" },
+        M2 = { "cpu dbrun, 20 tasks <= 1.3 x" },
         R1 = { "rate redis-benchmark >= 5 x" },
         R3 = { "rate redis-benchmark >= 0.97 x" },
         S1 = { "time C, same libraries <= 1.3 x" },

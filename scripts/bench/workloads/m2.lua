@@ -1,0 +1,31 @@
+-- M2: the cost of a statement against the number of tasks: P1 with 10,000 tasks on the same 20 connections.
+local contender <const> = require "bench.lib.contender"
+
+local function with(tasks)
+    return function(seconds)
+        local db <const> = require "dbrun.db"
+        local load <const> = require "bench.lib.load"
+        local engine <const>, sql <const>, random <const> = db.async, load.SELECT, math.random
+
+        local function step()
+            local aid <const> = random(1, load.ACCOUNTS)
+            return 1, engine:value(sql, aid) == aid and 0 or 1
+        end
+        local result <const> = load.tasks(tasks, seconds, step, step)
+        db.close()
+        return result
+    end
+end
+
+local few <const> = contender.ours("dbrun, 20 tasks", "few")
+few.kind = "floor"
+
+return {
+    id = "M2", order = 31, title = "point select, 10,000 tasks on 20 connections", metric = "cpu",
+    measure = { few = with(20), many = with(10000) },
+    ours = { contender.ours("dbrun, 10,000 tasks", "many") },
+    others = { few },
+    targets = {
+        { metric = "cpu", against = "dbrun, 20 tasks", at_most = 1.3 },
+    },
+}

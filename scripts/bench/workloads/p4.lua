@@ -1,0 +1,68 @@
+-- P4: a million rows (int8, float8, text, timestamptz) into Lua values: as rows, column by column, and one
+-- by one in constant memory.
+local contender <const> = require "bench.lib.contender"
+local rivals <const> = require "bench.lib.rivals"
+
+local ROWS <const> = 1000000
+local SQL <const> = "SELECT i::int8 AS a, i::float8 / 4 AS b, 'text of row ' || i AS c, "
+    .. "'2024-01-01 00:00:00+00'::timestamptz + i * interval '1 second' AS d FROM generate_series(1, $1::int) i"
+local SUM <const> = ROWS * (ROWS + 1) // 2
+
+--- Runs `read(engine, n)` -> sum of column a: once small, so that the statement is prepared, then whole.
+local function measuring(read)
+    return function()
+        local db <const> = require "dbrun.db"
+        local task <const> = require "dbrun.task"
+        local engine <const> = db.async
+        for _ = 1, 3 do read(engine, 10) end
+        collectgarbage()
+        local begin <const>, cpu <const> = task.now(), os.clock()
+        local sum <const> = read(engine, ROWS)
+        local result <const> = {
+            ops = ROWS, checks = ROWS, errors = sum == SUM and 0 or ROWS, seconds = task.now() - begin,
+            cpu = os.clock() - cpu,
+        }
+        db.close()
+        return result
+    end
+end
+
+local function query(engine, n)
+    local sum = 0
+    for _, row in ipairs(engine:query(SQL, n)) do sum = sum + row.a end
+    return sum
+end
+
+local function columns(engine, n)
+    local sum = 0
+    for _, a in ipairs(engine:columns(SQL, n).a) do sum = sum + a end
+    return sum
+end
+
+local function rows(engine, n)
+    local sum = 0
+    for row in engine:rows(SQL, n) do sum = sum + row.a end
+    return sum
+end
+
+local function python(name, module)
+    return rivals.python {
+        name = name, file = "rows.py", args = { name, ROWS, SQL },
+        modules = module,
+    }
+end
+
+return {
+    id = "P4", order = 4, title = "a million rows into Lua values", metric = "rate",
+    measure = { query = measuring(query), columns = measuring(columns), rows = measuring(rows) },
+    ours = {
+        contender.ours("dbrun, query", "query"), contender.ours("dbrun, columns", "columns"),
+        contender.ours("dbrun, rows", "rows"),
+    },
+    others = { python("asyncpg", rivals.ASYNCPG), python("psycopg2", rivals.PSYCOPG2) },
+    targets = {
+        { metric = "rate", ours = "dbrun, query", against = "asyncpg", at_least = 2.0 },
+        { metric = "rate", ours = "dbrun, columns", against = "asyncpg", at_least = 2.5 },
+        { metric = "rate", ours = "dbrun, rows", against = "asyncpg", at_least = 1.8 },
+    },
+}
