@@ -455,6 +455,7 @@ describe("dbrun stack up", function()
         answers(folder)
         local at = place_of(folder)
         assert.is_nil(at.data:find(base, 1, true))
+        assert.are.equal(folder .. "/.dbrun/stack\n", fs.read(at.data .. "/belongs-to"))
         assert.are.equal(oct "700", fs.stat(at.data).mode)
         local pids = { pid_of(folder), pid_of(folder, "redis") }
         for _, pid in ipairs(pids) do

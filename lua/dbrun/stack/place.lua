@@ -191,6 +191,8 @@ function M.make()
     new.sockets = decide_sockets(folder, record, user)
     if new.folder ~= old.folder or new.data ~= old.data or new.sockets ~= old.sockets then
         write_record(path, new)
+        -- For whoever finds a folder elsewhere and asks whose it is.
+        if new.data ~= folder .. "/data" then fs.write(new.data .. "/belongs-to", folder .. "\n") end
     end
     return { folder = folder, data = new.data, sockets = new.sockets, user = user }
 end
