@@ -117,10 +117,37 @@ static void turn_until_settled(struct sched *s, struct wait *w)
     t->state = TASK_RUNNING;
 }
 
+/* The outermost scope that fired and was not delivered yet (it ends most), up to a shield. */
+static struct scope *scope_due(const struct task *t)
+{
+    struct scope *due = NULL;
+    for (struct scope *sc = t->scope; sc && sc->kind != SCOPE_SHIELD; sc = sc->outer)
+        if (sc->fired && !sc->delivered)
+            due = sc;
+    return due;
+}
+
+static void remember(struct task *t, struct scope *sc)
+{
+    sc->delivered = true;
+    t->cancel_kind = sc->kind;
+    t->cancel_reason = sc->reason;
+    t->cancel_seconds = sc->seconds;
+}
+
 int wait_park(lua_State *L, struct wait *w, lua_KContext ctx, lua_KFunction k)
 {
     struct task *t = w->task;
     struct sched *s = t->sched;
+    /* It may have fired after the wait before this one was woken, and before that one's continuation ran:
+     * an operation of several waits would otherwise sit out the next one. */
+    struct scope *due = w->status == WAIT_PENDING ? scope_due(t) : NULL;
+    if (due) {
+        remember(t, due);
+        w->abandon(w);
+        settle(w, WAIT_CANCELLED);
+        return k(L, LUA_YIELD, ctx);
+    }
     if (t == &s->main_task)
         turn_until_settled(s, w);
     if (w->status != WAIT_PENDING)
@@ -233,14 +260,6 @@ static bool shielded(const struct scope *sc)
     return false;
 }
 
-static void remember(struct task *t, struct scope *sc)
-{
-    sc->delivered = true;
-    t->cancel_kind = sc->kind;
-    t->cancel_reason = sc->reason;
-    t->cancel_seconds = sc->seconds;
-}
-
 void scope_fire(struct scope *sc, const char *reason)
 {
     struct task *t = sc->task;
@@ -260,10 +279,7 @@ void scope_fire(struct scope *sc, const char *reason)
 
 void scope_deliver(lua_State *L, struct task *t)
 {
-    struct scope *due = NULL; /* the outermost: it ends most */
-    for (struct scope *sc = t->scope; sc && sc->kind != SCOPE_SHIELD; sc = sc->outer)
-        if (sc->fired && !sc->delivered)
-            due = sc;
+    struct scope *due = scope_due(t);
     if (!due)
         return;
     remember(t, due);
