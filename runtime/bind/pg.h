@@ -6,5 +6,7 @@
 #include "bind/runtime.h"
 
 int bind_pg_open(lua_State *L, struct runtime *rt);
+/* The program ends: connections that are still being rolled back, drained or opened are given up. */
+void bind_pg_shutdown(struct runtime *rt);
 
 #endif

@@ -24,6 +24,12 @@ void pg_engine_unref(struct pg_engine *e)
 {
     if (--e->refs > 0)
         return;
+    if (e->prev)
+        e->prev->next = e->next;
+    else
+        e->rt->engines = e->next;
+    if (e->next)
+        e->next->prev = e->prev;
     pg_mux_free(e->mux);
     pool_free(e->pool);
     pg_catalog_free(e->catalog);
@@ -54,6 +60,30 @@ static void engine_close(struct engine_box *box)
         pg_connects_forget(e);
     }
     pg_engine_unref(e);
+}
+
+static void give_up(struct pool_slot *slot, void *data)
+{
+    (void)data;
+    if (slot->state == SLOT_PINGING || slot->state == SLOT_RESETTING)
+        pg_link_give_up(slot->conn);
+    else if (slot->state == SLOT_LEASED)
+        pool_discard(slot->pool, slot, mono_now());
+}
+
+void bind_pg_shutdown(struct runtime *rt)
+{
+    struct pg_engine *next;
+    for (struct pg_engine *e = rt->engines; e; e = next) {
+        pg_engine_ref(e);
+        if (e->pool) {
+            pool_close(e->pool, mono_now());
+            pg_connects_forget(e);
+            pool_each(e->pool, give_up, NULL);
+        }
+        next = e->next;
+        pg_engine_unref(e);
+    }
 }
 
 static int engine_gc(lua_State *L)
@@ -175,6 +205,10 @@ static int engine_new(lua_State *L)
         return luaL_error(L, "not enough memory");
     e->rt = rt;
     e->refs = 1;
+    e->next = rt->engines;
+    if (e->next)
+        e->next->prev = e;
+    rt->engines = e;
     e->decoder.codecs = LUA_NOREF;
     box->e = e;
     e->catalog = pg_catalog_new();
@@ -448,7 +482,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
                                        {"codecs", engine_codecs},
                                        {"is_sync", engine_is_sync},
                                        {NULL, NULL}};
-    static const luaL_Reg meta[] = {{"__gc", engine_gc}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__gc", engine_gc}, {"__close", engine_close_method}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"engine", engine_new},    {"libpq_version", libpq_version},
                                          {"pause", pause_blocking}, {"classes", classes},
                                          {"named", pg_named_plan},  {NULL, NULL}};

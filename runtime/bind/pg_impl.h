@@ -45,6 +45,8 @@ struct pg_engine {
     struct pool *pool;
     struct pg_conninfo *info;
     struct pg_connecting *connecting; /* connects under way */
+    struct pg_engine *next;           /* of the runtime */
+    struct pg_engine *prev;
     unsigned refs;
     struct pg_mux *mux; /* pipeline=: statements share connections; NULL = each takes its own */
     bool sync;
@@ -170,6 +172,8 @@ void pg_link_request_cancel(struct pg_link *link);
 void pg_link_cancel_blocking(struct pg_link *link);
 /* Steps to the end, or to the next row, blocking. */
 enum drive_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline);
+/* Ends a ping, drain or reset at once: the connection is closed. */
+void pg_link_give_up(struct pg_link *link);
 /* Nobody waits any more: cancel, and throw away what still comes. */
 void pg_link_abandon(struct pg_link *link);
 enum pool_check pg_link_check(struct pool_slot *slot, uint64_t idle_ns);

@@ -414,9 +414,14 @@ static void on_ready(void *data, unsigned events)
 /* A ping, drain or reset took too long. */
 static void on_limit(struct sched_timer *t)
 {
-    struct pg_link *link = t->data;
+    pg_link_give_up(t->data);
+}
+
+void pg_link_give_up(struct pg_link *link)
+{
     link->m.state = PG_BROKEN;
-    drive_uv_want(link->io, 0);
+    if (link->io)
+        drive_uv_want(link->io, 0);
     if (link->use == LINK_PINGING)
         finish_ping(link, false);
     else if (link->use == LINK_RESETTING)

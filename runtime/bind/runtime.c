@@ -1,6 +1,7 @@
 #include "bind/runtime.h"
 
 #include "bind/error.h"
+#include "bind/pg.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@ static void push_error(lua_State *L, void *data, const struct error *e)
 static int runtime_gc(lua_State *L)
 {
     struct runtime *rt = lua_touserdata(L, 1);
+    bind_pg_shutdown(rt);
     if (rt->workers)
         workers_close(rt->workers);
     if (rt->sched)

@@ -14,6 +14,8 @@
 #include <lauxlib.h>
 #include <lua.h>
 
+struct pg_engine;
+
 struct runtime {
     struct sched *sched;
     struct workers *workers;
@@ -21,6 +23,7 @@ struct runtime {
     struct log *log;
     struct drive_interrupt interrupt; /* filled in by the host; fd = -1 in a stock lua5.4 */
     lua_State *L;                     /* the main thread */
+    struct pg_engine *engines;        /* every one that still has connections or users */
 };
 
 /* The runtime of the running C function (its upvalue 1). */
