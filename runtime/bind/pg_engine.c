@@ -256,7 +256,7 @@ static void add_holder(const struct pool_slot *slot, void *data)
         return;
     if (link->line)
         snprintf(where, sizeof where, "%s:%d", link->source, link->line);
-    else if (!task_where(slot->owner, where, sizeof where))
+    else if (!link->task || !task_where(link->task, where, sizeof where))
         strcpy(where, "?");
     double held = (double)(mono_now() - slot->leased_at) / (double)NS_PER_S;
     buf_addf(&h->text, "%s%s for %.1f s%s%s", h->n > 1 ? "\n         " : "", where, held,

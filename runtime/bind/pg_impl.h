@@ -95,7 +95,8 @@ struct pg_link {
     int pid;
     char source[LUA_IDSIZE]; /* script and line of the acquire; line 0 = not leased by a script */
     int line;
-    char statement[96]; /* the beginning of the last one */
+    const struct task *task; /* whose single statement it runs; NULL while it is leased */
+    char statement[96];      /* the beginning of the last one */
 };
 
 struct pg_lease {

@@ -480,6 +480,7 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
     link->line = 0;
+    link->task = NULL;
     link->deadline = DEADLINE_NEVER;
     if (link->stream)
         pg_stream_detach(link->stream);

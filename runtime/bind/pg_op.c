@@ -116,8 +116,9 @@ static int checkout_failed(lua_State *L, struct pg_op *op, enum pool_settle resu
 static int checkout(lua_State *L, struct pg_op *op)
 {
     struct pg_engine *e = op->engine;
-    op->waiter = (struct pool_waiter){
-        .owner = task_current(e->rt->sched), .nowait = e->sync, .settled = waiter_settled};
+    /* Its number, not its address: a lease may outlive its task, whose memory then becomes another's. */
+    const void *owner = (const void *)(uintptr_t)task_id(task_current(e->rt->sched));
+    op->waiter = (struct pool_waiter){.owner = owner, .nowait = e->sync, .settled = waiter_settled};
     op->stage = STAGE_ACQUIRED;
     enum pool_settle result = pool_acquire(e->pool, &op->waiter, mono_now());
     if (result == POOL_WAITING) {
@@ -168,6 +169,7 @@ static int checked_out(lua_State *L, struct pg_op *op, bool parked)
         lua_settop(L, 2);
         return 1;
     }
+    op->link->task = task_current(op->engine->rt->sched);
     op->stage = STAGE_SEND;
     return op_k(L, LUA_OK, (lua_KContext)op);
 }
@@ -236,6 +238,8 @@ static int shared(lua_State *L, struct pg_op *op)
 static void note_statement(struct pg_link *link, const char *sql, size_t len)
 {
     size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
+    while (n > 0 && n < len && ((unsigned char)sql[n] & 0xc0) == 0x80) /* not inside a character */
+        n--;
     memcpy(link->statement, sql, n);
     link->statement[n] = '\0';
 }
@@ -247,6 +251,9 @@ static int hand_to_stream(lua_State *L, struct pg_op *op)
     struct pg_link *link = op->link;
     int index = 3 + op->nparams;
     pg_machine_stream(&link->m);
+    if (!op->lease)
+        note_place(L, link); /* the rows may be read by another task than this */
+    link->task = NULL;
     pg_stream_attach(op->stream, link, op->lease == NULL);
     op->link = NULL;
     op_clean(op);

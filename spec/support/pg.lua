@@ -21,7 +21,7 @@ function M.url()
     return database
 end
 
---- An engine that ends with its block. Small, and with deadlines, so that a failure is no hang.
+--- An engine, to be closed with its block. Small, and with deadlines, so that a failure is no hang.
 ---@param opts? table as db.engine takes them
 ---@return table engine
 function M.engine(opts)
@@ -34,21 +34,7 @@ function M.engine(opts)
         all.size = all.size or 4
         all.overflow = all.overflow or 0
     end
-    local engine = db.engine(all)
-    return setmetatable({}, {
-        __index = function(_, name)
-            local member = engine[name]
-            if type(member) ~= "function" then
-                return member
-            end
-            return function(_, ...)
-                return member(engine, ...)
-            end
-        end,
-        __close = function()
-            engine:close()
-        end,
-    })
+    return db.engine(all)
 end
 
 --- Runs the block once for each engine. `open(opts)` is M.engine for it.
