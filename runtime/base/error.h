@@ -48,7 +48,7 @@ enum error_field {
     ERROR_CONSTRAINT_NAME,
     ERROR_STATEMENT, /* the SQL that failed */
     ERROR_CODE,      /* the first word of a Redis error reply */
-    ERROR_LAYER,     /* of a failed connect: name, network, tls, authentication, database, server */
+    ERROR_LAYER,     /* of a failed connect: name, network, tls, authentication, database, server, time */
     ERROR_FIELDS,
 };
 

@@ -12,8 +12,9 @@ static void no_notice(void *data, const PGresult *r)
     (void)r;
 }
 
-/* How far it came when the time was up. */
-static const char *stage(const PGconn *conn, const char **layer)
+/* How far it came when the time was up. While libpq waits for the answer to its first packet, which asks for
+ * TLS, it calls that the start of TLS already: only its TLS object tells whether the server has answered. */
+static const char *stage(PGconn *conn, const char **layer)
 {
     switch (PQstatus(conn)) {
     case CONNECTION_STARTED:
@@ -21,21 +22,25 @@ static const char *stage(const PGconn *conn, const char **layer)
         *layer = "network";
         return "no answer to the attempt to connect";
     case CONNECTION_SSL_STARTUP:
+        if (!PQsslStruct(conn, "OpenSSL")) {
+            *layer = "time";
+            return "the connection was made, but the server says nothing";
+        }
         *layer = "tls";
         return "the connection was made, but TLS was not agreed on";
     case CONNECTION_AUTH_OK:
     case CONNECTION_CHECK_WRITABLE:
     case CONNECTION_CHECK_STANDBY:
     case CONNECTION_CHECK_TARGET:
-        *layer = "server";
+        *layer = "time";
         return "logged in, but the server did not become ready";
     default:
-        *layer = "server";
+        *layer = "time";
         return "the connection was made, but the server said nothing more";
     }
 }
 
-static void set_timeout(struct error *err, const PGconn *conn, const char *target)
+static void set_timeout(struct error *err, PGconn *conn, const char *target)
 {
     const char *layer;
     const char *what = stage(conn, &layer);
@@ -49,7 +54,7 @@ static void set_timeout(struct error *err, const PGconn *conn, const char *targe
 }
 
 /* Waits for the socket; false with `err` set when the deadline passed or the program is to stop. */
-static bool wait_for(const PGconn *conn, unsigned interest, const char *target, uint64_t deadline,
+static bool wait_for(PGconn *conn, unsigned interest, const char *target, uint64_t deadline,
                      const struct drive_interrupt *intr, struct error *err)
 {
     unsigned ready;
