@@ -1,5 +1,6 @@
 -- scripts/verify.lua on servers that are not well: lines instead of a traceback, inside the deadline, and what is well
 -- is still told.
+local fake = require "spec.support.fake"
 local folder = require "spec.support.servers.folder"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
@@ -92,6 +93,21 @@ describe("dbrun scripts/verify.lua", function()
         assert.is_true(result.seconds >= 1.9)
         pg:kill "CONT"
         assert.equal(0, verify(with { DATABASE_URL = pg.url }).code)
+    end)
+
+    it("tells a server that accepts and says nothing from one with which TLS is not agreed on", function()
+        local mute <close> = fake.mute { tcp = true }
+        local env = with { DATABASE_URL = ("%s127.0.0.1:%d/x"):format(NOWHERE, mute.port), DB_CONNECT_TIMEOUT = "1" }
+        postgres_fails(env, "time", "the connection was made, but the server says nothing", "pg_isready -h 127.0.0.1")
+    end)
+
+    it("does not blame PostgreSQL for a Redis that says nothing until the deadline", function()
+        local r <close> = servers.redis()
+        r:kill "STOP"
+        local result = verify(with { REDIS_URL = r.url })
+        assert.matches("^FAIL.*%(time%)", result.redis)
+        assert.matches("^PASS", result["postgres.sync"], nil, result.text)
+        r:kill "CONT"
     end)
 
     it("does not let a mute server of MIGRATION_DATABASE_URL hold up the others", function()

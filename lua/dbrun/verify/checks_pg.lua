@@ -185,7 +185,8 @@ M.sync = {
     about = "db.sync connects and answers (migrations and seeds use it)",
     needs = { "postgres.async" },
     independent = function(ctx) return not same_server(ctx) end,
-    after = { "configuration", "redis.round_trip" }, -- what blocks comes last
+    after = { "configuration" },
+    rather_after = { "redis.round_trip" }, -- what blocks comes last
     service = sync_service,
     run = function(ctx)
         if not same_server(ctx) then ask_first(ctx) end

@@ -13,6 +13,7 @@ local M = {}
 ---@field independent? fun(ctx: dbrun.verify.Context): boolean true: with this configuration `needs` does not hold
 ---@field eager? boolean begins without waiting for those it needs: quicker, where failing with them does no harm
 ---@field after? string[] checks that must have ended, however
+---@field rather_after? string[] the same, but they get half of the time at most: a mute server of theirs is not this one
 ---@field service? fun(ctx: dbrun.verify.Context): dbrun.verify.Service? whom to blame for an error
 ---@field run fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string what it found; an error is a FAIL
 
@@ -111,6 +112,17 @@ local function run_one(check, ctx, results)
     return found
 end
 
+---Waits until the checks of `rather_after` have ended, or half of the time that is left is over.
+local function wait_a_while(check, ctx, started)
+    local half <const> = math.max((ctx.deadline - task.now()) / 2, 0)
+    local ok, e = pcall(task.timeout, half, function()
+        for _, name in ipairs(check.rather_after) do
+            if started[name] then started[name]:join() end
+        end
+    end)
+    if not ok and not errors.is(e, "timeout") then error(e, 0) end
+end
+
 ---Waits for the checks this one depends on; returns the failed one that keeps it from running.
 local function wait_for(check, ctx, started, results)
     for _, list in ipairs { check.after or {}, check.needs or {} } do
@@ -118,6 +130,7 @@ local function wait_for(check, ctx, started, results)
             if started[name] then started[name]:join() end
         end
     end
+    if check.rather_after then wait_a_while(check, ctx, started) end
     local ok, independent = pcall(check.independent or function() return false end, ctx)
     if ok and independent then return nil end
     for _, name in ipairs(check.needs or {}) do
