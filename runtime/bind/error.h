@@ -1,5 +1,5 @@
 /*
- * The error object that scripts see (DESIGN: one class for everything). A table with the metatable
+ * The error object that scripts see (one class for everything). A table with the metatable
  * "dbrun.error": kind, message, sqlstate, detail, hint, position, constraint, table, column, code,
  * retryable, outcome, where; tostring() prints it with the caret under the position.
  */

@@ -1,4 +1,4 @@
--- The command line helpers: options and their mistakes, tables, times, the last word about an error.
+-- What scripts share on the command line: options and their mistakes, tables, times, the last word about an error.
 local cli = require "dbrun.cli"
 local errors = require "dbrun.error"
 
