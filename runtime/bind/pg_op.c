@@ -31,6 +31,8 @@ static void op_clean(struct pg_op *op)
         pg_mux_remove(e->mux, op);
     if (e && op->stage == STAGE_ACQUIRED && op->waiter.result == POOL_WAITING)
         pool_cancel(e->pool, &op->waiter, false, mono_now());
+    else if (e && op->stage == STAGE_ACQUIRED && op->waiter.result == POOL_GRANTED && op->waiter.slot)
+        pool_discard(e->pool, op->waiter.slot, mono_now()); /* granted, but its task was never resumed */
     if (e && op->link && !op->lease)
         pool_discard(e->pool, op->link->slot, mono_now());
     PQclear(op->result);
@@ -160,6 +162,7 @@ static int checked_out(lua_State *L, struct pg_op *op, bool parked)
     if (op->waiter.result != POOL_GRANTED)
         return checkout_failed(L, op, op->waiter.result);
     op->link = op->waiter.slot->conn;
+    op->waiter.slot = NULL; /* the op holds it by its link now */
     if (op->acquire_only) {
         struct pg_lease *lease = lua_touserdata(L, 2);
         lease->link = op->link;
