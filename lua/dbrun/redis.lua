@@ -76,10 +76,18 @@ function M.pool(opts)
     return core.redis.pool_new((options.pool(opts or {}, "redis.pool")))
 end
 
+local function with_own_pool(settings, client_opts)
+    local pool <const> = core.redis.pool_new(settings)
+    local client <const> = core.redis.client_new(pool, client_opts)
+    own_pool[client] = pool
+    return client
+end
+
 ---Makes a client, on a pool of its own (`url=` and the options of redis.pool) or on one that is given.
 ---Closing the client closes the pool only when it is its own.
 ---@param opts? table pool=, or the options of redis.pool; command_timeout= seconds a command may take (30);
----  idempotent=true: commands whose connection was lost are sent again even when they may have run
+---  idempotent=true: commands whose connection was lost are sent again even when they may have run; read_from=
+---  "replica" in a cluster: commands that only read go to replicas, which may be behind
 ---@return dbrun.redis.Client
 function M.client(opts)
     opts = opts or {}
@@ -87,10 +95,13 @@ function M.client(opts)
     if opts.pool then
         return core.redis.client_new(opts.pool, client_opts)
     end
-    local pool <const> = core.redis.pool_new(settings)
-    local client <const> = core.redis.client_new(pool, client_opts)
-    own_pool[client] = pool
-    return client
+    if settings.cluster then
+        settings.command_timeout, settings.comeback = client_opts.timeout, 0
+        return require("dbrun.redis.cluster").new(settings, settings.cluster, function(of_node)
+            return with_own_pool(of_node, client_opts)
+        end)
+    end
+    return with_own_pool(settings, client_opts)
 end
 
 local close_line <const> = Client.close

@@ -168,6 +168,15 @@ local function postgres_option(name, value)
     return name, value
 end
 
+---`search_path=` as dbmate and Go's driver have it: libpq has no such parameter, but passes `options` on to the server.
+---A blank inside is escaped there with a backslash.
+local function with_search_path(options, search_path)
+    if not search_path or not search_path:find "%S" then
+        return options
+    end
+    return (options and options .. " " or "") .. "-c search_path=" .. search_path:gsub("[%s\\]", "\\%0")
+end
+
 ---Parses a PostgreSQL URL or `keyword=value` string. Empty text is libpq's own default.
 ---@param text string
 ---@param what? string what the text is, for errors (e.g. "DATABASE_URL (environment)")
@@ -196,12 +205,17 @@ function M.parse_postgres(text, what)
         password = parts.password and decode(what, "the password", parts.password),
         dbname = decode(what, "the name of the database", parts.path),
     }
-    local hide = false
+    local hide, search_path = false, nil
     each_option(what, parts.query, function(name, value)
         name, value = postgres_option(name, value)
+        if name == "search_path" then
+            search_path = value
+            return
+        end
         given[name] = value
         hide = hide or name == "password" or name == "sslpassword"
     end)
+    given.options = with_search_path(given.options, search_path)
     return conninfo.from_params(what, "url", given, hide)
 end
 
@@ -285,9 +299,10 @@ local REDIS_SCHEMES <const> = {
 
 -- The options of a Redis URL. The names are redis-py's.
 local REDIS_OPTIONS <const> = {
-    "client_name", "db", "health_check_interval", "max_connections", "password", "protocol", "socket_connect_timeout",
-    "socket_keepalive", "socket_timeout", "ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile",
-    "ssl_check_hostname", "ssl_keyfile", "ssl_min_version", "timeout", "username",
+    "client_name", "db", "health_check_interval", "max_connections", "password", "protocol", "read_from",
+    "sentinel_password", "sentinel_username", "socket_connect_timeout", "socket_keepalive", "socket_timeout",
+    "ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile",
+    "ssl_min_version", "timeout", "username",
 }
 
 local function redis_options(what, query)

@@ -5,6 +5,7 @@
 #include "bind/error.h"
 #include "bind/redis_feed.h"
 #include "bind/redis_handle.h"
+#include "redis/slot.h"
 
 #include <errno.h>
 #include <math.h>
@@ -272,6 +273,28 @@ static int sha1(lua_State *L)
     return 1;
 }
 
+/* slot(key) -> 0 to 16383: where a cluster keeps it. A number is the text it is sent as. */
+static int slot(lua_State *L)
+{
+    size_t len;
+    struct buf b = {0};
+    if (lua_type(L, 1) != LUA_TNUMBER) {
+        const char *key = luaL_checklstring(L, 1, &len);
+        lua_pushinteger(L, redis_slot(key, len));
+        return 1;
+    }
+    bool ok =
+        lua_isinteger(L, 1) ? resp_add_int(&b, lua_tointeger(L, 1)) : resp_add_double(&b, lua_tonumber(L, 1));
+    if (!ok)
+        return luaL_error(L, "not enough memory");
+    /* "$3\r\n1.5\r\n" */
+    const char *text = memchr(b.data, '\n', b.len);
+    lua_Integer at = redis_slot(text + 1, b.len - 2 - (size_t)(text + 1 - b.data));
+    buf_free(&b);
+    lua_pushinteger(L, at);
+    return 1;
+}
+
 /* random_token() -> 40 characters that nobody can guess */
 static int random_token(lua_State *L)
 {
@@ -313,6 +336,7 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
                                          {"command", command},
                                          {"class", class},
                                          {"sha1", sha1},
+                                         {"slot", slot},
                                          {"random_token", random_token},
                                          {NULL, NULL}};
     redis_pool_class(L, rt);

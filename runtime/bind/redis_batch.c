@@ -10,8 +10,9 @@
 #include <math.h>
 #include <string.h>
 
-#define MULTI "*1\r\n$5\r\nMULTI\r\n"
-#define EXEC  "*1\r\n$4\r\nEXEC\r\n"
+#define MULTI  "*1\r\n$5\r\nMULTI\r\n"
+#define ASKING "*1\r\n$6\r\nASKING\r\n"
+#define EXEC   "*1\r\n$4\r\nEXEC\r\n"
 
 struct redis_batch {
     struct redis_line *line; /* holds it */
@@ -117,6 +118,21 @@ static int batch_call(lua_State *L)
     const struct redis_command *cmd = redis_command_push(L, rt, 2);
     lua_replace(L, 2);
     return queue_command(L, b, cmd, 3);
+}
+
+/* The next command is about a key that is on its way to this node of a cluster. */
+static int batch_asking(lua_State *L)
+{
+    struct redis_batch *b = check_batch(L);
+    char shape = (char)SHAPE_PLAIN;
+    if (!buf_reserve(&b->shapes, 1) || !buf_add(&b->out, ASKING, sizeof ASKING - 1)) {
+        b->shapes.oom = b->out.oom = false;
+        return luaL_error(L, "not enough memory");
+    }
+    buf_add(&b->shapes, &shape, 1);
+    b->count++;
+    lua_settop(L, 1);
+    return 1;
 }
 
 static int batch__len(lua_State *L)
@@ -269,7 +285,10 @@ static int batch_clear(lua_State *L)
 void redis_batch_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {{"__gc", batch__gc}, {"__len", batch__len}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"call", batch_call}, {"send", batch_execute}, {"clear", batch_clear}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"call", batch_call},
+                                       {"asking", batch_asking},
+                                       {"send", batch_execute},
+                                       {"clear", batch_clear},
+                                       {NULL, NULL}};
     bind_class(L, rt, REDIS_BATCH_CLASS, meta, methods);
 }

@@ -7,9 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 
-/* After a connection was lost, commands wait this long for the server to come back; later they fail
- * at once, as they do when it never was there. */
-#define COMEBACK_NS   (5 * NS_PER_S)
 #define FIRST_PAUSE   0.02
 #define LONGEST_PAUSE 0.5
 
@@ -190,7 +187,9 @@ static void retry(struct sched_timer *t)
 static void connect_failed(struct redis_line *l, const struct error *why)
 {
     uint64_t now = mono_now();
-    bool wait = why->retryable && l->lost_at && now - l->lost_at < COMEBACK_NS;
+    /* After a connection was lost, commands wait for the server to come back; later they fail at once,
+     * as they do when it never was there. */
+    bool wait = why->retryable && l->lost_at && now - l->lost_at < l->pool->comeback;
     if (!wait) {
         redis_line_fail_backlog(l, why);
         return;

@@ -327,6 +327,7 @@ struct redis_pool *redis_pool_new(struct runtime *rt, struct redis_target *targe
     p->timeout = o->timeout;
     p->connect_timeout = o->connect_timeout;
     p->ping_idle = o->ping_idle <= 0 ? 0 : to_ns(o->ping_idle);
+    p->comeback = o->comeback <= 0 ? 0 : to_ns(o->comeback);
     return p;
 }
 

@@ -52,6 +52,7 @@ struct redis_pool {
     double timeout;     /* seconds to wait for a slot */
     double connect_timeout;
     uint64_t ping_idle; /* ns */
+    uint64_t comeback;  /* ns that commands wait for a server that was there and is gone */
 };
 
 struct redis_pool_options {
@@ -60,6 +61,7 @@ struct redis_pool_options {
     double timeout;
     double connect_timeout;
     double ping_idle;
+    double comeback;
 };
 
 /* NULL when memory is out. Holds `target`. One reference. */

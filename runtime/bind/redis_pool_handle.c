@@ -5,6 +5,11 @@
 
 #include <string.h>
 
+/* Seconds that commands wait for a server that was there and is gone. A failover takes as long as the
+ * sentinels need to agree; commands have deadlines of their own all the while. */
+#define COMEBACK_TIME 5
+#define FAILOVER_TIME 60
+
 struct pool_handle {
     struct redis_pool *pool;
 };
@@ -75,6 +80,9 @@ static void fill_texts(lua_State *L, int idx, struct redis_target *t)
         [REDIS_CERT_FILE] = "cert_file",
         [REDIS_KEY_FILE] = "key_file",
         [REDIS_SERVER_NAME] = "server_name",
+        [REDIS_SERVICE] = "service",
+        [REDIS_SENTINEL_USERNAME] = "sentinel_username",
+        [REDIS_SENTINEL_PASSWORD] = "sentinel_password",
     };
     for (int i = 0; i < REDIS_TEXTS; i++) {
         size_t len;
@@ -90,21 +98,52 @@ static void fill_texts(lua_State *L, int idx, struct redis_target *t)
     }
 }
 
+static void hide(lua_State *L, const char *password)
+{
+    struct runtime *rt = bind_runtime(L);
+    if (password && !secrets_add(rt->secrets, password, strlen(password)))
+        luaL_error(L, "not enough memory");
+}
+
+static uint16_t port_at(lua_State *L, int idx)
+{
+    int is_int;
+    lua_Integer port = lua_tointegerx(L, idx, &is_int);
+    if (!is_int || port < 1 || port > 65535)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: port must be an integer from 1 to 65535");
+    return (uint16_t)port;
+}
+
+/* sentinels = {{host=, port=}, ...} */
+static void fill_sentinels(lua_State *L, int idx, struct redis_target *t)
+{
+    if (lua_getfield(L, idx, "sentinels") == LUA_TTABLE) {
+        lua_Unsigned n = lua_rawlen(L, -1);
+        for (lua_Unsigned i = 1; i <= n; i++) {
+            lua_rawgeti(L, -1, (lua_Integer)i);
+            luaL_checktype(L, -1, LUA_TTABLE);
+            lua_getfield(L, -1, "host");
+            lua_getfield(L, -2, "port");
+            if (!redis_target_add_sentinel(t, luaL_checkstring(L, -2), port_at(L, -1)))
+                luaL_error(L, "not enough memory");
+            lua_pop(L, 3);
+        }
+        if (!t->sentinels || !t->text[REDIS_SERVICE])
+            bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: sentinels need a service, and the reverse");
+    }
+    lua_pop(L, 1);
+}
+
 static void fill_target(lua_State *L, int idx, struct redis_target *t)
 {
     struct runtime *rt = bind_runtime(L);
     int is_int;
     fill_texts(L, idx, t);
-    const char *password = t->text[REDIS_PASSWORD];
-    if (password && !secrets_add(rt->secrets, password, strlen(password)))
-        luaL_error(L, "not enough memory");
-    lua_getfield(L, idx, "port");
-    if (!lua_isnil(L, -1)) {
-        lua_Integer port = lua_tointegerx(L, -1, &is_int);
-        if (!is_int || port < 1 || port > 65535)
-            bind_fail(L, rt, ERROR_USAGE, "redis: port must be an integer from 1 to 65535");
-        t->port = (uint16_t)port;
-    }
+    hide(L, t->text[REDIS_PASSWORD]);
+    hide(L, t->text[REDIS_SENTINEL_PASSWORD]);
+    fill_sentinels(L, idx, t);
+    if (lua_getfield(L, idx, "port") != LUA_TNIL)
+        t->port = port_at(L, -1);
     lua_getfield(L, idx, "db");
     if (!lua_isnil(L, -1)) {
         lua_Integer db = lua_tointegerx(L, -1, &is_int);
@@ -116,6 +155,8 @@ static void fill_target(lua_State *L, int idx, struct redis_target *t)
     t->tls = redis_boolean_field(L, idx, "tls", false);
     t->verify = redis_boolean_field(L, idx, "verify", true);
     t->verify_hostname = redis_boolean_field(L, idx, "verify_hostname", true);
+    t->read_replica = redis_boolean_field(L, idx, "read_replica", false);
+    t->sentinel_tls = redis_boolean_field(L, idx, "sentinel_tls", t->tls);
     if (!redis_target_seal(t))
         luaL_error(L, "not enough memory");
 }
@@ -137,6 +178,7 @@ int redis_pool__new(lua_State *L)
         .timeout = redis_seconds_field(L, 1, "timeout", 20),
         .connect_timeout = redis_seconds_field(L, 1, "connect_timeout", 10),
         .ping_idle = redis_seconds_field(L, 1, "ping_idle", 0.5),
+        .comeback = redis_seconds_field(L, 1, "comeback", t->sentinels ? FAILOVER_TIME : COMEBACK_TIME),
     };
     lua_getfield(L, 1, "max_connections");
     lua_Integer max = lua_isnil(L, -1) ? 50 : lua_tointegerx(L, -1, &is_int);

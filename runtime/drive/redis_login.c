@@ -7,7 +7,7 @@
 
 enum { LOADING_PAUSE_MS = 50 };
 
-enum step { STEP_AUTH, STEP_SELECT, STEP_NAME, STEP_PING, STEPS };
+enum step { STEP_AUTH, STEP_SELECT, STEP_READONLY, STEP_NAME, STEP_PING, STEPS };
 
 struct login {
     struct redisconn *conn;
@@ -55,6 +55,7 @@ static bool drive(struct redisconn *c, uint64_t deadline, const struct drive_int
             bool tls = strstr(e->message ? e->message : "", "TLS") != NULL;
             error_set_field(e, ERROR_CONTEXT, tls ? "TLS" : "server");
             e->outcome = OUTCOME_NOT_SENT;
+            e->retryable = !tls && e->kind == ERROR_CONNECT; /* it went while we came: it may come back */
             return false;
         }
         if (got & REDISCONN_DONE)
@@ -98,6 +99,8 @@ static void ask_all(struct login *l, const struct redis_target *t)
         text[resp_format_int(t->db, text)] = '\0';
         ask(l, STEP_SELECT, (const char *[]){"SELECT", text}, 2);
     }
+    if (t->read_replica)
+        ask(l, STEP_READONLY, (const char *[]){"READONLY"}, 1);
     if (name)
         ask(l, STEP_NAME, (const char *[]){"CLIENT", "SETNAME", name}, 3);
     ask(l, STEP_PING, (const char *[]){"PING"}, 1);
@@ -171,7 +174,7 @@ static bool await_ready(struct login *l, char *text, size_t size, uint64_t deadl
 static bool judge(struct login *l, char *text, size_t size, uint64_t deadline,
                   const struct drive_interrupt *intr, struct error *e)
 {
-    static const char *const layers[STEPS] = {"authentication", "database", "server", "server"};
+    static const char *const layers[STEPS] = {"authentication", "database", "server", "server", "server"};
     if (!drive(l->conn, deadline, intr, e) || !await_ready(l, text, size, deadline, intr, e))
         return false;
     for (int s = 0; s < STEPS; s++) {

@@ -28,12 +28,75 @@ bool redis_target_set(struct redis_target *t, enum redis_text which, const char 
     return true;
 }
 
+static size_t count_sentinels(const struct redis_target *t)
+{
+    size_t n = 0;
+    while (t->sentinels && t->sentinels[n])
+        n++;
+    return n;
+}
+
+bool redis_target_add_sentinel(struct redis_target *t, const char *host, uint16_t port)
+{
+    size_t n = count_sentinels(t);
+    struct redis_target **list = realloc(t->sentinels, (n + 2) * sizeof *list);
+    if (!list)
+        return false;
+    t->sentinels = list;
+    list[n + 1] = NULL;
+    list[n] = redis_target_new();
+    if (!list[n] || !redis_target_set(list[n], REDIS_HOST, host))
+        return false;
+    list[n]->port = port;
+    return true;
+}
+
+struct redis_target *redis_target_at(const struct redis_target *t, const char *host, uint16_t port)
+{
+    struct redis_target *at = redis_target_new();
+    if (!at)
+        return NULL;
+    for (int i = 0; i < REDIS_SERVICE; i++)
+        if (!redis_target_set(at, (enum redis_text)i, i == REDIS_HOST ? host : t->text[i]))
+            goto fail;
+    at->port = port;
+    at->db = t->db;
+    at->tls = t->tls;
+    at->verify = t->verify;
+    at->verify_hostname = t->verify_hostname;
+    at->read_replica = t->read_replica;
+    if (redis_target_seal(at))
+        return at;
+fail:
+    redis_target_unref(at);
+    return NULL;
+}
+
+/* What a sentinel has in common with the server it knows of, and what not. */
+static bool seal_sentinel(const struct redis_target *t, struct redis_target *s)
+{
+    static const enum redis_text shared[] = {REDIS_CA_FILE, REDIS_CA_DIR, REDIS_CERT_FILE, REDIS_KEY_FILE};
+    for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
+        if (!redis_target_set(s, shared[i], t->text[shared[i]]))
+            return false;
+    s->tls = t->sentinel_tls;
+    s->verify = t->verify;
+    s->verify_hostname = t->verify_hostname;
+    return redis_target_set(s, REDIS_USERNAME, t->text[REDIS_SENTINEL_USERNAME]) &&
+           redis_target_set(s, REDIS_PASSWORD, t->text[REDIS_SENTINEL_PASSWORD]) && redis_target_seal(s);
+}
+
 bool redis_target_seal(struct redis_target *t)
 {
     const char *host = t->text[REDIS_HOST] ? t->text[REDIS_HOST] : "127.0.0.1";
     char *label = NULL;
     int n;
-    if (t->text[REDIS_PATH])
+    for (size_t i = 0; t->sentinels && t->sentinels[i]; i++)
+        if (!seal_sentinel(t, t->sentinels[i]))
+            return false;
+    if (t->sentinels)
+        n = asprintf(&label, "sentinel service %s", t->text[REDIS_SERVICE]);
+    else if (t->text[REDIS_PATH])
         n = asprintf(&label, "%s", t->text[REDIS_PATH]);
     else
         n = asprintf(&label, strchr(host, ':') ? "[%s]:%u" : "%s:%u", host, (unsigned)t->port);
@@ -54,8 +117,13 @@ void redis_target_unref(struct redis_target *t)
 {
     if (!t || --t->refs > 0)
         return;
+    for (size_t i = 0; t->sentinels && t->sentinels[i]; i++)
+        redis_target_unref(t->sentinels[i]);
+    free(t->sentinels);
     if (t->text[REDIS_PASSWORD])
         explicit_bzero(t->text[REDIS_PASSWORD], strlen(t->text[REDIS_PASSWORD]));
+    if (t->text[REDIS_SENTINEL_PASSWORD])
+        explicit_bzero(t->text[REDIS_SENTINEL_PASSWORD], strlen(t->text[REDIS_SENTINEL_PASSWORD]));
     for (int i = 0; i < REDIS_TEXTS; i++)
         free(t->text[i]);
     free(t->label);

@@ -19,6 +19,9 @@ enum redis_text {
     REDIS_CERT_FILE, /* the client's own certificate */
     REDIS_KEY_FILE,
     REDIS_SERVER_NAME, /* the name the certificate must carry, when it is not the host */
+    REDIS_SERVICE,     /* the master's name: the sentinels say where it is */
+    REDIS_SENTINEL_USERNAME,
+    REDIS_SENTINEL_PASSWORD,
     REDIS_TEXTS,
 };
 
@@ -30,6 +33,9 @@ struct redis_target {
     bool tls;
     bool verify;          /* of the certificate; off only when asked for */
     bool verify_hostname; /* on top of that */
+    bool read_replica;    /* of a cluster: the server is told that reads are welcome */
+    bool sentinel_tls;
+    struct redis_target **sentinels; /* NULL-terminated; NULL = the server is where `text` says */
     _Atomic unsigned refs;
 };
 
@@ -37,7 +43,11 @@ struct redis_target {
 struct redis_target *redis_target_new(void);
 /* Keeps a copy. False when memory is out. */
 bool redis_target_set(struct redis_target *t, enum redis_text which, const char *text);
-/* Works out the label; to be called once all is set. */
+/* Adds a sentinel; with these the server is looked for at each connect. False when memory is out. */
+bool redis_target_add_sentinel(struct redis_target *t, const char *host, uint16_t port);
+/* The same server settings at another address. NULL when memory is out. One reference. */
+struct redis_target *redis_target_at(const struct redis_target *t, const char *host, uint16_t port);
+/* Works out the label (also of the sentinels, which get their password); to be called once all is set. */
 bool redis_target_seal(struct redis_target *t);
 struct redis_target *redis_target_ref(struct redis_target *t);
 /* Frees it with the last reference; the password is wiped. NULL is harmless. */

@@ -12,6 +12,7 @@ local KNOWN <const> = {
     host = "string", port = "number", path = "string", db = "number", username = "string", password = "string",
     tls = "boolean", verify = "boolean", verify_hostname = "boolean", ca_file = "string", ca_dir = "string",
     cert_file = "string", key_file = "string", server_name = "string", client_name = "string",
+    read_from = "string", sentinel_username = "string", sentinel_password = "string", sentinel_tls = "boolean",
 }
 
 local function fail(message, hint)
@@ -38,6 +39,9 @@ local function check(opts, where)
     end
     if opts.on_full and opts.on_full ~= "wait" and opts.on_full ~= "error" then
         fail(('%s: on_full must be "wait" or "error"'):format(where))
+    end
+    if opts.read_from and opts.read_from ~= "primary" and opts.read_from ~= "replica" then
+        fail(('%s: read_from must be "primary" or "replica"'):format(where))
     end
     if opts.pool and (opts.url or opts.host or opts.path) then
         fail(where .. ": either a pool or an address, not both")
@@ -75,6 +79,14 @@ local FROM_URL <const> = {
     socket_connect_timeout = function(s, text) s.connect_timeout = number_of("socket_connect_timeout", text) end,
     health_check_interval = function(s, text) s.ping_idle = number_of("health_check_interval", text) end,
     socket_keepalive = function(_, text) truth_of("socket_keepalive", text) end, -- it is always on
+    read_from = function(s, text)
+        if text ~= "primary" and text ~= "replica" then
+            wrong("read_from", "primary or replica")
+        end
+        s.read_from = text
+    end,
+    sentinel_username = function(s, text) s.sentinel_username = text end,
+    sentinel_password = function(s, text) s.sentinel_password = text end,
     ssl_ca_certs = function(s, text) s.ca_file = text end,
     ssl_ca_path = function(s, text) s.ca_dir = text end,
     ssl_certfile = function(s, text) s.cert_file = text end,
@@ -101,16 +113,21 @@ local FROM_URL <const> = {
 local function from_url(text, where)
     local parsed <const> = require("dbrun.url").parse_redis(text, "the Redis URL")
     local kind <const> = parsed.scheme:match "%+(%a+)$"
-    if kind then
-        errors.raise {
-            kind = "config", message = ("%s: %s:// is not supported yet"):format(where, parsed.scheme),
-            hint = "use redis://, rediss:// or unix:// and name one server",
-        }
+    if kind == "cluster" and where == "redis.pool" then
+        fail("redis.pool: a cluster has a pool for each node",
+            "use redis.client{url = \"redis+cluster://...\"}")
+    elseif kind == "cluster" and parsed.db ~= 0 then
+        errors.raise { kind = "config", message = where .. ": a cluster has only the database 0" }
     end
     local settings = {
         host = parsed.host, port = parsed.port, path = parsed.path, db = parsed.db, tls = parsed.tls,
         username = parsed.username, password = parsed.password,
     }
+    if kind == "cluster" then
+        settings.cluster = parsed.hosts
+    elseif kind == "sentinel" then
+        settings.sentinels, settings.service = parsed.hosts, parsed.service
+    end
     for name, value in pairs(parsed.params) do
         FROM_URL[name](settings, value)
     end

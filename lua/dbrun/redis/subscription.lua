@@ -87,11 +87,20 @@ local function reopen(self)
         local ok, e = pcall(open, self)
         if ok then
             return true
-        elseif not (errors.is(e) and e.retryable and e.kind ~= "cancelled") then
+        elseif not (errors.is(e) and (e.retryable or e.code == "MOVED") and e.kind ~= "cancelled") then
             error(e, 0)
         end
         task.sleep(pause * (0.5 + math.random()))
         pause = math.min(pause * 2, 1)
+    end
+    return false
+end
+
+local function has(list, name)
+    for _, one in ipairs(list) do
+        if one == name then
+            return true
+        end
     end
     return false
 end
@@ -109,6 +118,8 @@ local function next_message(self)
             local message <const> = to_message(event)
             if message then
                 return message
+            elseif event[1] == "sunsubscribe" and has(self.channels, event[2]) then
+                errors.raise { kind = "connect", message = "redis: the channel moved to another node of the cluster" }
             end
         elseif asked then
             errors.raise { kind = "connect", message = "redis: the server of a subscription does not answer" }

@@ -1,0 +1,409 @@
+--- A client of a Redis cluster: each command goes to the node that has its key, over the shared connection
+--- of that node's client. What a node says about where a key is (MOVED, ASK) is followed; commands that
+--- were not sent are sent again when a node is lost, those that may have run are not.
+---
+---     local r = redis.client { url = "redis+cluster://host1:7000,host2:7000" }
+---     r:set("user:{7}:name", "Ada")      -- keys with the same {tag} are on the same node
+---     r:mget("a", "b", "c")              -- split by slot; so are mset, del, unlink, exists and touch
+local batches <const> = require "dbrun.redis.cluster_batch"
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local keys <const> = require "dbrun.redis.keys"
+local redirect <const> = require "dbrun.redis.redirect"
+local task <const> = require "dbrun.task"
+local Topology <const> = require "dbrun.redis.topology"
+
+local M = {}
+
+local REPLICAS_EVERY <const> = 10 -- seconds after which replicas are looked for again
+
+---A client of a cluster has the methods of a client of one server, and these.
+---@class dbrun.redis.Cluster: dbrun.redis.Client
+---@field package state table what all handles of one client share
+---@field package timeout number
+---@field package idempotent boolean
+---@field package read_from "primary"|"replica"
+local Cluster <const> = {}
+local Metatable <const> = {}
+
+-- ---- one command ----
+
+--- The arguments as one flat list: tables are opened as a client of one server would.
+local function flatten(...)
+    local args <const>, n = { ... }, select("#", ...)
+    for i = 1, n do
+        if type(args[i]) == "table" then
+            local flat, m = table.move(args, 1, i - 1, 1, {}), i - 1
+            for j = i, n do
+                local v <const> = args[j]
+                if type(v) ~= "table" then
+                    m = m + 1
+                    flat[m] = v
+                elseif #v > 0 then
+                    table.move(v, 1, #v, m + 1, flat)
+                    m = m + #v
+                else
+                    for name, value in pairs(v) do
+                        flat[m + 1], flat[m + 2] = name, value
+                        m = m + 2
+                    end
+                end
+            end
+            return flat, m
+        end
+    end
+    return args, n
+end
+
+--- The node for a slot (nil: any) and the client to use there.
+local function pick(self, spec, slot)
+    local topology <const> = self.state.topology
+    local shard
+    if slot then
+        shard = topology:shard(slot)
+    else
+        shard = topology:any()
+    end
+    if not shard then
+        return nil
+    end
+    if spec.reads and self.read_from == "replica" and #shard.replicas > 0 then
+        local node <const> = shard.replicas[math.random(#shard.replicas)]
+        return topology:reader(node), node
+    end
+    return shard.primary.client, shard.primary
+end
+
+local function check_open(self)
+    if self.state.closed then
+        errors.raise { kind = "usage", message = "redis: this client is closed", outcome = "not_sent" }
+    end
+end
+
+--- Looks at the cluster when that is due. Raises only when nothing is known at all.
+local function look(self)
+    local topology <const> = self.state.topology
+    if #topology.shards == 0 then
+        topology:refresh(0)
+    elseif topology.stale then
+        redirect.refresh(topology, redirect.REFRESH_EVERY)
+    elseif self.read_from == "replica" and task.now() - topology.refreshed_at > REPLICAS_EVERY then
+        topology.stale = true -- nothing ever tells of replicas that come and go
+    end
+end
+
+---Makes sure that something is known of the cluster.
+---@package
+function Cluster:ready()
+    check_open(self)
+    look(self)
+end
+
+--- Sends one command to whoever has the slot, until it is answered or makes no sense any more.
+local function send(self, spec, slot, name, ...)
+    check_open(self)
+    look(self)
+    local client <const>, node <const> = pick(self, spec, slot)
+    local failure
+    if client then
+        local usual <const> = self.usual and client
+            or client:with { timeout = self.timeout, idempotent = self.idempotent }
+        local ok, reply = pcall(usual.call, usual, name, ...)
+        if ok then
+            return reply
+        end
+        failure = reply
+    else
+        failure = redirect.nobody(slot)
+    end
+    local trip <const> = redirect.trip(self, slot, node, failure)
+    while trip:again() do
+        local target, asking = trip.node, trip.asking
+        local to, replica = target and target.client, false
+        if not to then
+            to, target = pick(self, trip.primary_only and {} or spec, slot)
+            replica = target and to ~= target.client
+        end
+        if to then
+            local ok, reply = pcall(trip.run, trip, to, asking, name, ...)
+            if ok then
+                return reply
+            end
+            trip:failed(target, reply, replica)
+        else
+            trip:failed(nil, redirect.nobody(slot))
+        end
+    end
+    error(trip.failure, 0)
+end
+
+-- ---- which node ----
+
+local known_by_server <const> = {}
+
+--- What a command's keys are. One that is not in the table is looked up at the server, once.
+local function spec_of(self, name, argument)
+    local spec = keys.known(name, argument) or known_by_server[name]
+    if not spec then
+        spec = keys.told(send(self, {}, nil, "COMMAND", "INFO", name)[1])
+        known_by_server[name] = spec
+    end
+    return spec
+end
+
+local function crossslot(name, key, other)
+    return errors.new {
+        kind = "redis", code = "CROSSSLOT", outcome = "not_sent",
+        message = ("CROSSSLOT the keys of %s are not in one slot of the cluster: '%s' and '%s' are not"):format(
+            name, tostring(key):sub(1, 60), tostring(other):sub(1, 60)),
+        hint = "only the part in braces counts: {order:7}:items and {order:7}:total are in one slot",
+    }
+end
+
+--- The keys of a command; nil when it has none.
+local function keys_of(self, spec, name, args, n)
+    if spec.movable then
+        return send(self, {}, nil, "COMMAND", "GETKEYS", name, table.unpack(args, 1, n))
+    end
+    return spec.find and spec.find(args, n)
+end
+
+--- The slot of all keys; nil when there are none; nil and an error when they are not in one.
+local function slot_of(name, list)
+    local slot
+    for i = 1, list and #list or 0 do
+        local key <const> = list[i]
+        if type(key) ~= "string" and type(key) ~= "number" then
+            return nil -- the node's client says what is wrong with it
+        end
+        local this <const> = core.redis.slot(key)
+        if slot and slot ~= this then
+            return nil, crossslot(name, list[1], key)
+        end
+        slot = this
+    end
+    return slot
+end
+
+---What is needed to send a command: for pipelines.
+---@return table entry name, args, n, spec, slot, error
+---@package
+function Cluster:plan(name, ...)
+    local args <const>, n <const> = flatten(...)
+    local spec <const> = spec_of(self, name, args[1])
+    local list <const> = keys_of(self, spec, name, args, n)
+    local slot <const>, e <const> = slot_of(name, list)
+    return { name = name, args = args, n = n, spec = spec, slot = slot, error = e }
+end
+
+-- ---- commands that concern several nodes ----
+
+local JOIN <const> = {
+    first = function(replies) return replies[1] end,
+    sum = function(replies)
+        local n = 0
+        for _, reply in ipairs(replies) do
+            n = n + reply
+        end
+        return n
+    end,
+    join = function(replies)
+        local list = {}
+        for _, reply in ipairs(replies) do
+            table.move(reply, 1, #reply, #list + 1, list)
+        end
+        return list
+    end,
+    all = function(replies)
+        local list = {}
+        for _, reply in ipairs(replies) do
+            for i, flag in ipairs(reply) do
+                list[i] = math.min(list[i] or 1, flag)
+            end
+        end
+        return list
+    end,
+}
+
+local function everywhere(self, spec, name, ...)
+    check_open(self)
+    look(self)
+    local args <const> = table.pack(...)
+    local fns = {}
+    for i, shard in ipairs(self.state.topology.shards) do
+        fns[i] = function()
+            return shard.primary.client:with { timeout = self.timeout }:call(name, table.unpack(args, 1, args.n))
+        end
+    end
+    return JOIN[spec.everywhere](task.all(fns))
+end
+
+-- ---- commands ----
+
+local function run(self, name, ...)
+    local spec <const> = spec_of(self, name, (...))
+    if spec.single then
+        local key <const> = ...
+        local kind <const> = type(key)
+        if kind == "string" or kind == "number" then
+            return send(self, spec, core.redis.slot(key), name, ...)
+        end
+    elseif spec.everywhere then
+        return everywhere(self, spec, name, ...)
+    end
+    local entry <const> = self:plan(name, ...)
+    if entry.error and spec.split then
+        return batches.split(self, entry)
+    elseif entry.error then
+        error(entry.error, 0)
+    end
+    return send(self, spec, entry.slot, name, table.unpack(entry.args, 1, entry.n))
+end
+
+local function check_name(name)
+    if type(name) ~= "string" then
+        errors.raise { kind = "usage", message = "redis: call expects the name of a command, got " .. type(name) }
+    end
+    return name:upper()
+end
+
+---A command by its name.
+---@param name string
+---@return any
+function Cluster:call(name, ...)
+    return run(self, check_name(name), ...)
+end
+
+---The same client with other settings.
+---@param opts {timeout: number?, idempotent: boolean?, read_from: "primary"|"replica"|nil}
+---@return dbrun.redis.Cluster
+function Cluster:with(opts)
+    local other = { state = self.state, usual = false }
+    for _, name in ipairs { "timeout", "idempotent", "read_from" } do
+        other[name] = opts[name]
+        if other[name] == nil then
+            other[name] = self[name]
+        end
+    end
+    return setmetatable(other, Metatable)
+end
+
+---A connection of one's own to the node that has `key` (any primary without one).
+---@param key? string
+---@return dbrun.redis.Connection
+function Cluster:acquire(key)
+    check_open(self)
+    look(self)
+    return redirect.attempt(self, key and core.redis.slot(key), function(client)
+        return client:acquire()
+    end)
+end
+
+---The nodes there are, each with a client of its own: `r:nodes()[1].client:info()`.
+---@return {name: string, host: string, port: integer, role: "primary"|"replica", client: dbrun.redis.Client}[]
+function Cluster:nodes()
+    check_open(self)
+    look(self)
+    local list = {}
+    local function add(node, role, client)
+        list[#list + 1] = { name = node.name, host = node.host, port = node.port, role = role, client = client }
+    end
+    for _, shard in ipairs(self.state.topology.shards) do
+        add(shard.primary, "primary", shard.primary.client)
+        for _, replica in ipairs(shard.replicas) do
+            add(replica, "replica", self.state.topology:reader(replica))
+        end
+    end
+    return list
+end
+
+---The figures of all nodes together, and each node's own in `nodes`.
+---@return table
+function Cluster:stats()
+    local topology <const> = self.state.topology
+    local sum = {
+        nodes = {}, refreshes = topology.refreshes, redirects = self.state.redirects,
+        slots_covered = topology:covered(),
+    }
+    for name, node in pairs(topology.nodes) do
+        for _, client in pairs { node.client, node.reader } do
+            if not client:closed() then
+                local own <const> = client:stats()
+                sum.nodes[name] = sum.nodes[name] or own
+                for figure, value in pairs(own) do
+                    if type(value) == "number" then
+                        sum[figure] = (sum[figure] or 0) + value
+                    end
+                end
+            end
+        end
+    end
+    return sum
+end
+
+---@return boolean
+function Cluster:closed()
+    return self.state.closed
+end
+
+---Closes the client and its connections to all nodes. Twice is harmless.
+function Cluster:close()
+    self.state.closed = true
+    self.state.topology:close()
+end
+
+-- ---- making one ----
+
+require "dbrun.redis.extras" (Cluster)
+require "dbrun.redis.subscription" (Cluster)
+require "dbrun.redis.cluster_more" (Cluster)
+batches.install(Cluster)
+
+setmetatable(Cluster, {
+    __index = function(t, name)
+        if type(name) ~= "string" or not name:find "^%a[%w_.:-]*$" then
+            return nil
+        end
+        local upper <const> = name:upper()
+        local function command(self, ...)
+            if getmetatable(self) ~= Metatable then
+                errors.raise {
+                    kind = "usage",
+                    message = ("redis: expected a client (call it as r:%s(...)), got %s"):format(name, type(self)),
+                }
+            end
+            return run(self, upper, ...)
+        end
+        rawset(t, name, command)
+        return command
+    end,
+})
+
+Metatable.__index = Cluster
+Metatable.__close = Cluster.close
+Metatable.__name = "dbrun.redis.cluster"
+Metatable.__tostring = function(self)
+    return ("redis cluster (%s)"):format(self.state.closed and "closed" or self.state.label)
+end
+
+---@param settings table for the client of each node
+---@param seeds dbrun.Server[] nodes to begin with
+---@param connect fun(settings: table): dbrun.redis.Client
+---@return dbrun.redis.Cluster
+function M.new(settings, seeds, connect)
+    local label = {}
+    for i, seed in ipairs(seeds) do
+        label[i] = ("%s:%d"):format(seed.host, seed.port)
+    end
+    local state <const> = {
+        topology = Topology.new(settings, seeds, connect),
+        closed = false, redirects = 0,
+        label = table.concat(label, ","),
+    }
+    return setmetatable({
+        state = state, usual = true, timeout = settings.command_timeout or 30,
+        idempotent = settings.idempotent or false, read_from = settings.read_from or "primary",
+    }, Metatable)
+end
+
+return M

@@ -1,0 +1,385 @@
+--- Many commands for a cluster at once: pipelines, commands split by slot, transactions.
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local redirect <const> = require "dbrun.redis.redirect"
+local task <const> = require "dbrun.task"
+
+local M = {}
+
+local MOST_HOPS <const> = 16
+local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
+
+---A command on its way: what Cluster:plan gives, and its reply.
+---@class dbrun.redis.Entry
+---@field name string
+---@field args any[]
+---@field n integer
+---@field spec dbrun.redis.KeySpec
+---@field slot integer?
+---@field reply any
+---@field node dbrun.redis.Node? where a node said that the key is
+---@field asking boolean?
+---@field parts dbrun.redis.Entry[]? what it was split into
+
+-- ---- rounds ----
+
+local function reads_only(entries)
+    for _, entry in ipairs(entries) do
+        if not entry.spec.reads then
+            return false
+        end
+    end
+    return true
+end
+
+--- The clients that the commands go to, in order, each with its commands. What goes nowhere has its error.
+local function group(cluster, entries, replica)
+    local topology <const> = cluster.state.topology
+    local groups, by_client, any = {}, {}, nil
+    for _, entry in ipairs(entries) do
+        local shard
+        if entry.slot then
+            shard = topology:shard(entry.slot)
+        else
+            any = any or topology:any()
+            shard = any
+        end
+        local node = entry.node or shard and shard.primary
+        local client = node and node.client
+        if replica and not entry.node and shard and #shard.replicas > 0 then
+            node = shard.replicas[1 + (entry.slot or 0) % #shard.replicas]
+            client = topology:reader(node)
+        end
+        if not client then
+            entry.reply = redirect.nobody(entry.slot)
+        else
+            local g = by_client[client]
+            if not g then
+                g = { client = client, node = node, entries = {} }
+                by_client[client], groups[#groups + 1] = g, g
+            end
+            g.entries[#g.entries + 1] = entry
+        end
+    end
+    return groups
+end
+
+--- Queues a group's commands. Raises when one cannot be sent at all, before anything is.
+local function queue(cluster, g, timeout)
+    local batch <const> = g.client:with { timeout = timeout, idempotent = cluster.idempotent }:batch(false)
+    for _, entry in ipairs(g.entries) do
+        if entry.asking then
+            batch:asking()
+        end
+        batch:call(entry.name, table.unpack(entry.args, 1, entry.n))
+    end
+    g.batch = batch
+end
+
+local function send_group(g)
+    local ok, replies = pcall(g.batch.send, g.batch)
+    if not ok and not redirect.kind_of(replies, false) then
+        error(replies, 0)
+    end
+    local at = 0
+    for _, entry in ipairs(g.entries) do
+        at = at + (entry.asking and 2 or 1)
+        if ok then
+            entry.reply = replies[at]
+        else
+            entry.reply = replies -- the connection was lost: none of them has another answer
+        end
+        entry.from = g.node
+    end
+end
+
+local function send_all(cluster, groups, timeout)
+    local fns = {}
+    for i, g in ipairs(groups) do
+        queue(cluster, g, timeout)
+        fns[i] = function()
+            send_group(g)
+        end
+    end
+    if #fns == 1 then
+        fns[1]()
+    else
+        task.all(fns)
+    end
+end
+
+--- Sorts out what has to be sent again, and where to. Returns those, and whether to wait before.
+local function sift(cluster, entries)
+    local topology <const> = cluster.state.topology
+    local again, wait = {}, false
+    for _, entry in ipairs(entries) do
+        local e <const> = entry.reply
+        local kind <const> = errors.is(e) and redirect.kind_of(e, cluster.idempotent)
+        entry.node, entry.asking = nil, false
+        if kind == "moved" or kind == "ask" then
+            local slot <const>, target <const> = redirect.target(topology, e, entry.from)
+            if kind == "moved" then
+                topology:moved(slot, target)
+            end
+            entry.node, entry.asking = target, kind == "ask"
+        elseif kind then
+            topology.stale = true
+            wait = wait or kind ~= "gone"
+        end
+        if kind and kind ~= "gone" then
+            again[#again + 1] = entry
+        end
+    end
+    return again, wait
+end
+
+---Sends all of them, each to its node, in as few round trips as there are nodes; follows what moved. Each
+---gets its `reply`, which may be an error.
+---@param cluster dbrun.redis.Cluster
+---@param entries dbrun.redis.Entry[]
+function M.execute(cluster, entries)
+    local topology <const> = cluster.state.topology
+    local give_up <const> = task.now() + cluster.timeout
+    local replica = cluster.read_from == "replica" and reads_only(entries)
+    local pause, hops = FIRST_PAUSE, 0
+    while true do
+        send_all(cluster, group(cluster, entries, replica), math.max(0.001, give_up - task.now()))
+        local wait
+        entries, wait = sift(cluster, entries)
+        local left <const> = give_up - task.now()
+        if #entries == 0 or left <= 0 or cluster.state.closed then
+            return
+        end
+        replica, hops = false, hops + 1
+        cluster.state.redirects = cluster.state.redirects + #entries
+        if wait or hops > MOST_HOPS then
+            task.sleep(math.min(left, pause * (0.5 + math.random())))
+            pause = math.min(pause * 2, LONGEST_PAUSE)
+        end
+        if wait then
+            redirect.refresh(topology, 0.1)
+        end
+    end
+end
+
+-- ---- commands split by slot ----
+
+--- One command for each slot that its keys are in.
+local function parts_of(entry)
+    local step <const> = entry.spec.split == "pairs" and 2 or 1
+    local parts, by_slot = {}, {}
+    for i = 1, entry.n, step do
+        local slot <const> = core.redis.slot(entry.args[i])
+        local part = by_slot[slot]
+        if not part then
+            part = { name = entry.name, args = {}, n = 0, spec = entry.spec, slot = slot, at = {} }
+            by_slot[slot], parts[#parts + 1] = part, part
+        end
+        part.at[#part.at + 1] = i
+        for j = i, i + step - 1 do
+            part.n = part.n + 1
+            part.args[part.n] = entry.args[j]
+        end
+    end
+    return parts
+end
+
+--- What the parts' replies are together: a value, or the first error.
+local function together(entry, parts)
+    local sum, list = 0, {}
+    for _, part in ipairs(parts) do
+        local reply <const> = part.reply
+        if errors.is(reply) then
+            return reply
+        elseif entry.spec.split == "sum" then
+            sum = sum + reply
+        elseif entry.spec.split == "list" then
+            for i, at in ipairs(part.at) do
+                list[at] = reply[i]
+            end
+        end
+    end
+    if entry.spec.split == "sum" then
+        return sum
+    end
+    return entry.spec.split == "list" and list or "OK"
+end
+
+---Runs a command whose keys are in several slots as one command for each. It is not atomic.
+---@param cluster dbrun.redis.Cluster
+---@param entry dbrun.redis.Entry
+---@return any
+function M.split(cluster, entry)
+    local parts <const> = parts_of(entry)
+    M.execute(cluster, parts)
+    local reply <const> = together(entry, parts)
+    if errors.is(reply) then
+        error(reply, 0)
+    end
+    return reply
+end
+
+-- ---- pipelines ----
+
+---@class dbrun.redis.ClusterPipeline: dbrun.redis.Pipeline
+---@field package entries dbrun.redis.Entry[]
+local Pipeline <const> = {}
+local Metatable <const> = {}
+
+---Queues a command by its name.
+---@param name string
+---@return dbrun.redis.ClusterPipeline
+function Pipeline:call(name, ...)
+    local entry <const> = self.cluster:plan(name:upper(), ...)
+    if entry.spec.everywhere then
+        errors.raise {
+            kind = "usage", message = ("redis: %s concerns all nodes of the cluster"):format(entry.name),
+            hint = "call it outside of the pipeline",
+        }
+    elseif entry.error and entry.spec.split and not self.transaction then
+        entry.parts = parts_of(entry)
+    elseif entry.error then
+        error(entry.error, 0)
+    end
+    self.entries[#self.entries + 1] = entry
+    return self
+end
+
+---Forgets what is queued.
+function Pipeline:clear()
+    self.entries = {}
+end
+
+---Sends what is queued: each command to its node. The replies are in the order of the commands; error replies
+---are values, also when the connection to a node was lost (kind `connect`, with its `outcome`).
+---@param opts? {raise: boolean?}
+---@return any[]
+function Pipeline:execute(opts)
+    local entries <const>, flat = self.entries, {}
+    self.entries = {}
+    for _, entry in ipairs(entries) do
+        table.move(entry.parts or { entry }, 1, entry.parts and #entry.parts or 1, #flat + 1, flat)
+    end
+    if #flat > 0 then
+        self.cluster:ready()
+        M.execute(self.cluster, flat)
+    end
+    local replies = {}
+    for i, entry in ipairs(entries) do
+        local reply = entry.reply
+        if entry.parts then
+            reply = together(entry, entry.parts)
+        end
+        if opts and opts.raise and errors.is(reply) then
+            error(reply, 0)
+        end
+        replies[i] = reply
+    end
+    self.last = replies
+    return replies
+end
+
+setmetatable(Pipeline, {
+    __index = function(t, name)
+        if type(name) ~= "string" or not name:find "^%a[%w_.:-]*$" then
+            return nil
+        end
+        local function command(self, ...)
+            return t.call(self, name, ...)
+        end
+        rawset(t, name, command)
+        return command
+    end,
+})
+
+Metatable.__index = Pipeline
+Metatable.__len = function(self)
+    return #self.entries
+end
+
+local function new_pipeline(cluster, transaction)
+    return setmetatable({ cluster = cluster, entries = {}, transaction = transaction, last = {} }, Metatable)
+end
+
+-- ---- transactions ----
+
+--- The one slot of a transaction's keys.
+local function slot_of_all(entries)
+    local slot
+    for _, entry in ipairs(entries) do
+        if slot and entry.slot and slot ~= entry.slot then
+            errors.raise {
+                kind = "redis", code = "CROSSSLOT", outcome = "not_sent",
+                message = "CROSSSLOT a transaction runs on one node, and its keys are not in one slot of the cluster",
+                hint = "only the part in braces counts: {order:7}:items and {order:7}:total are in one slot",
+            }
+        end
+        slot = slot or entry.slot
+    end
+    return slot
+end
+
+local function run_transaction(cluster, entries)
+    return redirect.attempt(cluster, slot_of_all(entries), function(client)
+        local tx <const> = client:batch(true)
+        for _, entry in ipairs(entries) do
+            tx:call(entry.name, table.unpack(entry.args, 1, entry.n))
+        end
+        return tx:send()
+    end)
+end
+
+--- With watched keys the node's own client does it; errors of the caller's function are only passed on.
+local function run_watched(cluster, opts, fn)
+    local list <const> = type(opts.watch) == "table" and opts.watch or { opts.watch }
+    local entries = {}
+    for i, key in ipairs(list) do
+        entries[i] = { slot = core.redis.slot(key) }
+    end
+    return redirect.attempt(cluster, slot_of_all(entries), function(client, trip)
+        return client:multi(opts, function(tx, connection)
+            local ok <const>, e <const> = pcall(fn, tx, connection)
+            if not ok then
+                trip.final = true
+                error(e, 0)
+            end
+        end)
+    end)
+end
+
+---@param Cluster dbrun.redis.Cluster the table of methods to add to
+function M.install(Cluster)
+    ---Runs `fn(p)`, which queues commands, and sends each to its node; the replies come in order.
+    ---@param fn? fun(p: dbrun.redis.ClusterPipeline) without it the pipeline is returned
+    ---@return any[]
+    function Cluster:pipeline(fn)
+        local p <const> = new_pipeline(self, false)
+        if not fn then
+            return p
+        end
+        fn(p)
+        return #p > 0 and p:execute() or p.last
+    end
+
+    ---A transaction on the node that has its keys, which must be in one slot ({tag}).
+    ---@param opts? {watch: string|string[]|nil, retry: integer?}
+    ---@param fn fun(tx: dbrun.redis.ClusterPipeline, connection: dbrun.redis.Connection?)
+    ---@return any[]
+    function Cluster:multi(opts, fn)
+        if type(opts) == "function" then
+            opts, fn = {}, opts
+        end
+        if type(fn) ~= "function" then
+            errors.raise { kind = "usage", message = "redis: multi expects a function, got " .. type(fn) }
+        end
+        self:ready()
+        if opts and opts.watch then
+            return run_watched(self, opts, fn)
+        end
+        local tx <const> = new_pipeline(self, true)
+        fn(tx)
+        return #tx > 0 and run_transaction(self, tx.entries) or {}
+    end
+end
+
+return M

@@ -1,0 +1,71 @@
+--- What differs in a cluster of the methods that go over several commands: scanning, sharded subscriptions.
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local redirect <const> = require "dbrun.redis.redirect"
+
+--- Subscribes for a cluster: takes its connection from the node that has the channel now.
+local Subscriber <const> = {}
+Subscriber.__index = Subscriber
+require "dbrun.redis.subscription" (Subscriber)
+
+function Subscriber:acquire()
+    local topology <const> = self.cluster.state.topology
+    if self.again then
+        redirect.refresh(topology, 0.1)
+    end
+    self.again = true
+    return self.cluster:acquire(self.channel)
+end
+
+local function check_channels(list)
+    local slot
+    for _, channel in ipairs(list) do
+        local this <const> = type(channel) == "string" and core.redis.slot(channel)
+        if slot and this and this ~= slot then
+            errors.raise {
+                kind = "redis", code = "CROSSSLOT", outcome = "not_sent",
+                message = "CROSSSLOT the channels are not in one slot of the cluster",
+                hint = "subscribe to each by itself, or give them one {tag}",
+            }
+        end
+        slot = slot or this
+    end
+end
+
+---@param Cluster dbrun.redis.Cluster the table of methods to add to
+return function(Cluster)
+    ---All keys, of one primary after the other. A key may come twice.
+    ---@param opts? {match: string?, count: integer?, type: string?}
+    ---@return fun(): string?
+    function Cluster:scan(opts)
+        local clients = {}
+        for _, node in ipairs(self:nodes()) do
+            if node.role == "primary" then
+                clients[#clients + 1] = node.client
+            end
+        end
+        local i, keys = 0, nil
+        return function()
+            while true do
+                local key <const> = keys and keys()
+                if key ~= nil then
+                    return key
+                end
+                i = i + 1
+                if not clients[i] then
+                    return nil
+                end
+                keys = clients[i]:scan(opts)
+            end
+        end
+    end
+
+    ---Subscribes to sharded channels, which must be in one slot; follows them when they move.
+    ---@param ... string
+    ---@return dbrun.redis.Subscription
+    function Cluster:ssubscribe(...)
+        local list <const> = type(...) == "table" and (...) or { ... }
+        check_channels(list)
+        return setmetatable({ cluster = self, channel = list[1] }, Subscriber):ssubscribe(...)
+    end
+end

@@ -1,0 +1,213 @@
+--- What a client of a cluster does when a command was not answered where it was sent.
+local errors <const> = require "dbrun.error"
+local task <const> = require "dbrun.task"
+
+local M = {}
+
+M.REFRESH_EVERY = 1 -- seconds between two looks at the cluster because something moved
+local REFRESH_AFTER_LOSS <const> = 0.1
+local MOST_HOPS <const> = 16 -- redirections in a row, without any pause
+local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
+
+---Looks at the cluster again. That nobody answers is no reason to fail: what is known may still do.
+---@param topology dbrun.redis.Topology
+---@param age number
+function M.refresh(topology, age)
+    local ok, e = pcall(topology.refresh, topology, age)
+    if not ok and not (errors.is(e) and (e.kind == "connect" or e.kind == "redis" or e.kind == "protocol"
+        or (e.kind == "timeout" and e.outcome))) then
+        error(e, 0)
+    end
+end
+
+---The error of a slot that no node has.
+function M.nobody(slot)
+    return errors.new {
+        kind = "redis", code = "CLUSTERDOWN", outcome = "not_sent", retryable = true,
+        message = slot and ("CLUSTERDOWN no node has slot %d"):format(slot) or "CLUSTERDOWN no node is known",
+        hint = "the cluster is not whole: redis-cli --cluster check host:port",
+    }
+end
+
+--- Error replies after which the command did not run, and may be sent again in a moment.
+local WAITED_OUT <const> = { TRYAGAIN = true, CLUSTERDOWN = true, LOADING = true, MASTERDOWN = true, READONLY = true }
+
+--- What an error says: "moved" | "ask" (and the node), "again" (later), "lost" (not sent), nil = it is the answer.
+---@param e any
+---@param idempotent boolean
+function M.kind_of(e, idempotent)
+    if not errors.is(e) then
+        return nil
+    elseif e.kind == "redis" then
+        local code <const> = e.code
+        if code == "MOVED" or code == "ASK" then
+            return code:lower()
+        elseif code == "EXECABORT" and e.detail then
+            -- A transaction: what was queued did not run. That a slot is on its way has to be waited out.
+            local why <const> = e.detail:match "^(%u+)"
+            return why == "MOVED" and "moved" or (why == "ASK" or WAITED_OUT[why]) and "again" or nil
+        end
+        return WAITED_OUT[code] and "again" or nil
+    elseif e.kind == "connect" then
+        if e.outcome == "not_sent" then
+            return "lost"
+        end
+        return idempotent and "lost" or "gone"
+    elseif e.kind == "timeout" and e.outcome then
+        return "gone"
+    end
+end
+
+---Where a MOVED or ASK points to.
+---@param topology dbrun.redis.Topology
+---@param e dbrun.Error
+---@param from dbrun.redis.Node?
+---@return integer slot
+---@return dbrun.redis.Node node
+function M.target(topology, e, from)
+    local text <const> = e.code == "EXECABORT" and e.detail or e.message
+    local slot <const>, host, port <const> = text:match "^%u+ (%d+) (.*):(%d+)"
+    if not slot then
+        errors.raise { kind = "protocol", message = "redis cluster: a redirection that says not where to: " .. text }
+    end
+    if host == "" or host == "?" then
+        host = from and from.host or topology.seeds[1].host
+    end
+    return math.tointeger(slot), topology:node(host, math.tointeger(port))
+end
+
+--- These may wait, so that they get a connection of their own.
+local BLOCKING <const> = { BLMOVE = true, BLMPOP = true, BLPOP = true, BRPOP = true, BRPOPLPUSH = true, BZMPOP = true,
+    BZPOPMAX = true, BZPOPMIN = true, XREAD = true, XREADGROUP = true }
+
+---A command's way after its first failure.
+---@class dbrun.redis.Trip
+---@field node? dbrun.redis.Node where to go next; nil: look it up
+---@field asking boolean
+---@field failure any
+local Trip <const> = {}
+Trip.__index = Trip
+
+---@param cluster dbrun.redis.Cluster
+---@param slot integer?
+---@param node dbrun.redis.Node? where it failed
+---@param failure any
+---@return dbrun.redis.Trip
+function M.trip(cluster, slot, node, failure)
+    local self <const> = setmetatable({
+        cluster = cluster, slot = slot, give_up = task.now() + cluster.timeout, hops = 0, pause = FIRST_PAUSE,
+    }, Trip)
+    self:failed(node, failure)
+    return self
+end
+
+---Notes what became of an attempt.
+---@param node dbrun.redis.Node?
+---@param e any
+---@param replica boolean? it was a replica: the primary is asked next
+function Trip:failed(node, e, replica)
+    local topology <const> = self.cluster.state.topology
+    self.failure, self.node, self.asking, self.wait, self.look = e, nil, false, false, nil
+    self.kind = M.kind_of(e, self.cluster.idempotent)
+    self.primary_only = self.primary_only or replica
+    if self.kind == "moved" then
+        local slot <const>, target <const> = M.target(topology, e, node)
+        topology:moved(slot, target)
+        self.node = target
+    elseif self.kind == "ask" then
+        self.node, self.asking = select(2, M.target(topology, e, node)), true
+    elseif self.kind == "again" then
+        topology.stale, self.wait, self.look = true, true, REFRESH_AFTER_LOSS
+        if e.code == "READONLY" or e.code == "CLUSTERDOWN" then
+            self.primary_only = true
+        end
+    elseif self.kind == "lost" then
+        topology.stale, self.wait, self.look, self.primary_only = true, true, REFRESH_AFTER_LOSS, true
+    elseif self.kind == "gone" then
+        topology.stale = true
+    end
+end
+
+---May it be tried again? Waits and looks at the cluster when that helps.
+---@return boolean
+function Trip:again()
+    if not self.kind or self.kind == "gone" or self.cluster.state.closed then
+        return false
+    end
+    local topology <const> = self.cluster.state.topology
+    self.hops = self.wait and 0 or self.hops + 1
+    self.cluster.state.redirects = self.cluster.state.redirects + 1
+    if self.hops > MOST_HOPS then
+        self.wait, self.hops = true, 0
+    end
+    if self.wait then
+        local left <const> = self.give_up - task.now()
+        if left <= 0 then
+            return false
+        end
+        task.sleep(math.min(left, self.pause * (0.5 + math.random())))
+        self.pause = math.min(self.pause * 2, LONGEST_PAUSE)
+    end
+    if self.look then
+        M.refresh(topology, self.look)
+    end
+    return true
+end
+
+---Runs `fn(client, trip)` for the primary that has the slot (any, without one), again where that helps.
+---`trip.final` set by it: its error is not about the cluster.
+---@param cluster dbrun.redis.Cluster
+---@param slot integer?
+---@param fn fun(client: dbrun.redis.Client, trip: dbrun.redis.Trip): any
+---@return any
+function M.attempt(cluster, slot, fn)
+    local topology <const> = cluster.state.topology
+    local trip <const> = setmetatable({
+        cluster = cluster, slot = slot, give_up = task.now() + cluster.timeout, hops = 0, pause = FIRST_PAUSE,
+    }, Trip)
+    repeat
+        local shard
+        if slot then
+            shard = topology:shard(slot)
+        else
+            shard = topology:any()
+        end
+        local node <const> = trip.node or shard and shard.primary
+        if node then
+            local ok, result = pcall(fn, node.client, trip)
+            if ok then
+                return result
+            elseif trip.final then
+                error(result, 0)
+            end
+            trip:failed(node, result)
+        else
+            trip:failed(nil, M.nobody(slot))
+        end
+        if trip.asking then
+            trip.node, trip.asking, trip.wait = nil, false, true -- a key that is on its way is waited for
+        end
+    until not trip:again()
+    error(trip.failure, 0)
+end
+
+---One more attempt, in the time that is left.
+---@param client dbrun.redis.Client
+---@param asking boolean
+function Trip:run(client, asking, name, ...)
+    local left <const> = math.max(0.001, self.give_up - task.now())
+    local quick <const> = client:with { timeout = left, idempotent = self.cluster.idempotent }
+    if not asking then
+        return quick:call(name, ...)
+    end
+    local connection <close> = BLOCKING[name] and quick:acquire() or nil
+    local batch <const> = (connection or quick):batch(false)
+    batch:asking():call(name, ...)
+    local reply <const> = batch:send()[2]
+    if errors.is(reply) then
+        error(reply, 0)
+    end
+    return reply
+end
+
+return M

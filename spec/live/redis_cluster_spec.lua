@@ -1,0 +1,297 @@
+-- A client of a cluster of six nodes: what goes where, and what cannot.
+local errors = require "dbrun.error"
+local redis = require "dbrun.redis"
+local redis_cluster = require "spec.support.redis_cluster"
+local redis_server = require "spec.support.redis_server"
+local task = require "dbrun.task"
+
+local function fails(code, fn, ...)
+    local ok, e = pcall(fn, ...)
+    assert.is_false(ok)
+    assert.is_true(errors.is(e), tostring(e))
+    assert.equal(code, e.code or e.kind, tostring(e))
+    return e
+end
+
+describe("a client of a Redis cluster", function()
+    local cluster, r
+
+    setup(function()
+        cluster = redis_cluster.start()
+    end)
+    teardown(function()
+        cluster:stop()
+    end)
+    before_each(function()
+        r = redis.client { url = cluster.url }
+        r:flushall()
+    end)
+    after_each(function()
+        r:close()
+    end)
+
+    it("finds the node of every key", function()
+        for i = 1, 200 do
+            r:set("key" .. i, i)
+        end
+        for i = 1, 200 do
+            assert.equal(tostring(i), r:get("key" .. i))
+        end
+        assert.equal(200, r:dbsize())
+        for i = 1, 3 do
+            assert.is_true(tonumber(cluster.nodes[i]:cli "dbsize") > 20)
+        end
+        assert.equal(0, r:stats().redirects)
+    end)
+
+    it("takes numbers, bytes and tags as keys", function()
+        for _, key in ipairs { 12, -3, 1.5, "a\0b\r\n", "{tag}x", "{}y", "", "{a}{b}" } do
+            r:set(key, "v")
+            assert.equal("v", r:get(key))
+        end
+        assert.equal(0, r:stats().redirects)
+    end)
+
+    it("begins with whichever of its nodes answers", function()
+        local c = redis.client { url = "redis+cluster://127.0.0.1:1," .. cluster:address(2) }
+        assert.equal("OK", c:set("k", "v"))
+        c:close()
+        c = redis.client { url = "redis+cluster://127.0.0.1:1", command_timeout = 0.5 }
+        local e <const> = fails("connect", c.get, c, "k")
+        assert.equal("not_sent", e.outcome)
+        c:close()
+    end)
+
+    it("says that a server is no part of a cluster", function()
+        local single <const> = redis_server.start { tcp = true }
+        local c <const> = redis.client { url = ("redis+cluster://127.0.0.1:%d"):format(single.port) }
+        local e <const> = fails("config", c.get, c, "k")
+        assert.matches("redis://", e.hint, 1, true)
+        c:close()
+        single:stop()
+    end)
+
+    it("refuses a database number, and a pool", function()
+        fails("config", redis.client, { url = cluster.url .. "/3" })
+        fails("usage", redis.pool, { url = cluster.url })
+    end)
+
+    describe("with several keys", function()
+        it("splits mset, mget, del, unlink, exists and touch by slot", function()
+            local values, names = {}, {}
+            for i = 1, 50 do
+                values["k" .. i], names[i] = i, "k" .. i
+            end
+            assert.equal("OK", r:mset(values))
+            local got <const> = r:mget(names)
+            for i = 1, 50 do
+                assert.equal(tostring(i), got[i])
+            end
+            assert.same({ "1", nil, "2" }, r:mget("k1", "nothing", "k2"))
+            assert.equal(50, r:exists(names))
+            assert.equal(50, r:touch(names))
+            assert.equal(2, r:del("k1", "k2"))
+            assert.equal(48, r:unlink(names))
+        end)
+
+        it("sends them whole when they have one tag", function()
+            r:mset { ["{t}a"] = 1, ["{t}b"] = 2 }
+            assert.same({ "1", "2" }, r:mget("{t}a", "{t}b"))
+            r:sadd("{s}1", "a", "b")
+            r:sadd("{s}2", "b")
+            assert.same({ "b" }, r:sinter("{s}1", "{s}2"))
+            assert.equal(1, r:zadd("{z}1", 1, "m"))
+            assert.equal(1, r:zunionstore("{z}3", 2, "{z}1", "{z}2"))
+            assert.equal("OK", r:rename("{t}a", "{t}c"))
+            assert.equal(3, r:eval("return #KEYS + #ARGV", 2, "{e}1", "{e}2", "x"))
+            r:xadd("{x}1", "1-0", { f = "v" })
+            assert.same({ ["{x}1"] = { { "1-0", { f = "v" } } } }, r:xread("STREAMS", "{x}1", "{x}2", 0, 0))
+        end)
+
+        it("explains why others cannot be", function()
+            for _, call in ipairs {
+                { "sinter", "a", "b" }, { "rename", "a", "b" }, { "msetnx", "a", 1, "b", 2 }, { "pfmerge", "a", "b" },
+                { "eval", "return 1", 2, "a", "b" }, { "zunionstore", "a", 2, "b", "c" }, { "bitop", "AND", "a", "b" },
+                { "xread", "STREAMS", "a", "b", 0, 0 }, { "lmpop", 2, "a", "b", "LEFT" }, { "sort", "a", "STORE", "b" },
+            } do
+                local e <const> = fails("CROSSSLOT", r[call[1]], r, table.unpack(call, 2))
+                assert.equal("not_sent", e.outcome)
+                assert.matches("{order:7}", e.hint, 1, true)
+            end
+        end)
+
+        it("asks the server about a command that it does not know", function()
+            for i = 1, 10 do
+                r:set("k" .. i, "v")
+                assert.equal("OK", r:call("RESTORE-ASKING", "copy" .. i, 0, r:dump("k" .. i)))
+                assert.equal("v", r:get("copy" .. i))
+                fails("IOERR", r.call, r, "MIGRATE", "127.0.0.1", 1, "k" .. i, 0, 100) -- it reached the key's node
+            end
+            fails("ERR", r.nonsense, r, "k")
+            assert.equal(0, r:stats().redirects)
+        end)
+    end)
+
+    it("gives commands without a key to some node, and those about all keys to all", function()
+        assert.equal("PONG", r:ping())
+        assert.equal("hello", r:echo "hello")
+        assert.matches("cluster_state:ok", r:call("CLUSTER", "INFO"))
+        assert.same({ maxmemory = "0" }, r:config("get", "maxmemory"))
+        for i = 1, 30 do
+            r:set("k" .. i, i)
+        end
+        assert.equal(30, #r:keys "k*")
+        local n = 0
+        for _ in r:scan { match = "k*", count = 3 } do
+            n = n + 1
+        end
+        assert.equal(30, n)
+        local sha <const> = r:call("SCRIPT", "LOAD", "return 7")
+        for i = 1, 30 do
+            assert.equal(7, r:evalsha(sha, 1, "k" .. i))
+        end
+        assert.same({ 1, 0 }, r:call("SCRIPT", "EXISTS", sha, ("0"):rep(40)))
+        r:flushall()
+        assert.equal(0, r:dbsize())
+    end)
+
+    it("runs pipelines over all nodes and keeps their order", function()
+        local replies <const> = r:pipeline(function(p)
+            for i = 1, 300 do
+                p:set("k" .. i, i)
+            end
+            for i = 1, 300 do
+                p:get("k" .. i)
+            end
+            p:mget("k1", "k2", "k3"):incr("k1"):lpush("k1", "x"):get "nothing"
+        end)
+        for i = 1, 300 do
+            assert.equal("OK", replies[i])
+            assert.equal(tostring(i), replies[300 + i])
+        end
+        assert.same({ "1", "2", "3" }, replies[601])
+        assert.equal(2, replies[602])
+        assert.equal("WRONGTYPE", replies[603].code)
+        assert.is_nil(replies[604])
+        local p <const> = r:pipeline():set("a", "x"):incr "a"
+        assert.equal(2, #p)
+        assert.is_false((pcall(p.execute, p, { raise = true })))
+        assert.same({}, r:pipeline(function() end))
+    end)
+
+    it("refuses a pipeline with what concerns all nodes, blocks or is wrong before anything is sent", function()
+        for _, call in ipairs { { "flushall" }, { "blpop", "q", 1 }, { "set", "k", true }, { "sinter", "a", "b" } } do
+            local ok, e = pcall(r.pipeline, r, function(p)
+                p:set("before", 1)
+                p[call[1]](p, table.unpack(call, 2))
+            end)
+            assert.is_false(ok)
+            assert.is_true(errors.is(e))
+            assert.equal(0, r:exists "before")
+        end
+    end)
+
+    it("runs transactions whose keys are in one slot", function()
+        assert.same({ "OK", 2 }, r:multi(function(tx)
+            tx:set("{t}a", 1)
+            tx:incr "{t}a"
+        end))
+        fails("CROSSSLOT", r.multi, r, function(tx)
+            tx:set("a", 1)
+            tx:set("b", 1)
+        end)
+        local rounds = 0
+        local replies <const> = r:multi({ watch = "{t}a", retry = 3 }, function(tx, connection)
+            rounds = rounds + 1
+            local v <const> = connection:get "{t}a"
+            if rounds == 1 then
+                r:incr "{t}a"
+            end
+            tx:set("{t}a", v * 10)
+        end)
+        assert.same({ "OK" }, replies)
+        assert.equal("30", r:get "{t}a")
+        local ok, e = pcall(r.multi, r, { watch = "k" }, function() error "mine" end)
+        assert.is_false(ok)
+        assert.matches("mine", tostring(e))
+    end)
+
+    it("has scripts, locks and blocking commands", function()
+        assert.equal("v", r:script "return ARGV[1]"({ "key" }, { "v" }))
+        local lock <close> = r:lock("report", { ttl = 5 })
+        fails("timeout", r.lock, r, "report", { ttl = 5 })
+        assert.is_true(lock:extend(6))
+        assert.is_nil(r:blpop("q", 0.05))
+        local got
+        task.all {
+            function() got = r:blpop("q", 5) end,
+            function()
+                task.sleep(0.02)
+                r:rpush("q", "x")
+            end,
+        }
+        assert.same({ "q", "x" }, got)
+    end)
+
+    it("subscribes to channels of any node, and to sharded ones at their node", function()
+        do
+            local s <close> = r:subscribe "news"
+            task.sleep(0.05)
+            r:publish("news", "one")
+            assert.equal("one", s:messages()().payload)
+        end
+        for _, channel in ipairs { "a", "b", "c", "foo" } do
+            local s <close> = r:ssubscribe(channel)
+            r:spublish(channel, "two")
+            assert.equal("two", s:messages()().payload)
+        end
+        fails("CROSSSLOT", r.ssubscribe, r, "a", "b")
+    end)
+
+    it("reads from replicas when asked to, and writes to primaries", function()
+        local c
+        assert.is_true(redis_server.wait_until(10, function()
+            if c then c:close() end
+            c = redis.client { url = cluster.url, read_from = "replica" }
+            return #c:nodes() == 6
+        end))
+        for i = 1, 50 do
+            c:set("k" .. i, i)
+        end
+        local function reads(from, to)
+            local n = 0
+            for i = from, to do
+                n = n + tonumber(cluster.nodes[i]:cli("info", "commandstats"):match "cmdstat_get:calls=(%d+)" or 0)
+            end
+            return n
+        end
+        local primaries <const>, replicas <const> = reads(1, 3), reads(4, 6)
+        assert.is_true(redis_server.wait_until(5, function() return c:get "k50" == "50" end))
+        for i = 1, 50 do
+            c:get("k" .. i)
+        end
+        assert.equal(primaries, reads(1, 3))
+        assert.is_true(reads(4, 6) >= replicas + 50)
+        assert.equal("1", c:with { read_from = "primary" }:get "k1")
+        assert.equal(primaries + 1, reads(1, 3))
+        c:close()
+    end)
+
+    it("is closed once and for all", function()
+        r:get "k"
+        r:close()
+        r:close()
+        assert.is_true(r:closed())
+        fails("usage", r.get, r, "k")
+    end)
+
+    it("says what is wrong with arguments, as with one server", function()
+        fails("usage", r.set, r, "k", nil)
+        fails("usage", r.get, r, nil)
+        fails("usage", r.get, r, true)
+        fails("usage", r.call, r, 5)
+        fails("usage", r.get, "k")
+        fails("usage", r.multi, r, 5)
+        fails("usage", r.call, r, "SUBSCRIBE", "x")
+    end)
+end)
