@@ -456,7 +456,10 @@ unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
         m->flushing = rc > 0;
     }
     unsigned want = PG_WANT_READ | (m->flushing ? PG_WANT_WRITE : 0);
-    if (m->state == PG_COPY_OUT && m->discard && discard_copy_out(m) == PG_WANT_READ && !lost)
+    /* What the server said last (57P01, ...) comes only behind the end of a COPY. */
+    if (m->state == PG_COPY_IN && lost)
+        pg_machine_copy_end(m, "the connection was lost");
+    if (m->state == PG_COPY_OUT && (m->discard || lost) && discard_copy_out(m) == PG_WANT_READ && !lost)
         return want;
     if (m->state == PG_COPY_IN && !lost)
         return m->flushing ? want : PG_DONE;
