@@ -5,6 +5,8 @@
 #include <string.h>
 
 static char out_of_memory[] = "not enough memory";
+/* Stands for the fields of an error that found no memory for them; never written to. */
+static char *no_fields[ERROR_FIELDS];
 
 void error_clear(struct error *e)
 {
@@ -12,9 +14,19 @@ void error_clear(struct error *e)
         return;
     if (e->message != out_of_memory)
         free(e->message);
-    for (int i = 0; i < ERROR_FIELDS; i++)
-        free(e->field[i]);
+    if (e->field != no_fields) {
+        for (int i = 0; i < ERROR_FIELDS; i++)
+            free(e->field[i]);
+        free(e->field);
+    }
     *e = (struct error){0};
+}
+
+static void make_fields(struct error *e)
+{
+    e->field = calloc(ERROR_FIELDS, sizeof *e->field);
+    if (!e->field)
+        e->field = no_fields;
 }
 
 void error_setv(struct error *e, enum error_kind kind, const char *fmt, va_list ap)
@@ -28,6 +40,7 @@ void error_setv(struct error *e, enum error_kind kind, const char *fmt, va_list 
     error_clear(e);
     e->kind = kind;
     e->message = text;
+    make_fields(e);
 }
 
 void error_set(struct error *e, enum error_kind kind, const char *fmt, ...)
@@ -40,7 +53,7 @@ void error_set(struct error *e, enum error_kind kind, const char *fmt, ...)
 
 void error_set_field(struct error *e, enum error_field f, const char *text)
 {
-    if (!e || e->kind == ERROR_NONE)
+    if (!e || e->kind == ERROR_NONE || e->field == no_fields)
         return;
     char *copy = text ? strdup(text) : NULL;
     free(e->field[f]);
@@ -61,6 +74,8 @@ void error_copy(struct error *to, const struct error *from)
     if (to == from)
         return;
     error_clear(to);
+    if (!error_is_set(from))
+        return;
     to->kind = from->kind;
     to->outcome = from->outcome;
     to->retryable = from->retryable;
@@ -68,7 +83,8 @@ void error_copy(struct error *to, const struct error *from)
     to->message = from->message ? strdup(from->message) : NULL;
     if (from->message && !to->message)
         to->message = out_of_memory;
-    for (int i = 0; i < ERROR_FIELDS; i++)
+    make_fields(to);
+    for (int i = 0; i < ERROR_FIELDS && to->field != no_fields; i++)
         to->field[i] = from->field[i] ? strdup(from->field[i]) : NULL;
 }
 

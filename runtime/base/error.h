@@ -58,7 +58,7 @@ struct error {
     bool retryable;
     int position; /* 1-based, in characters, into ERROR_STATEMENT; 0 = none */
     char *message;
-    char *field[ERROR_FIELDS];
+    char **field; /* ERROR_FIELDS of them; NULL in an error that is not set */
 };
 
 /* Replaces whatever `e` held. `e` may be NULL: then nothing happens. */
