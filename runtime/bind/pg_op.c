@@ -546,8 +546,11 @@ static void check_turn(lua_State *L, struct pg_engine *e, struct pg_lease *lease
 {
     if (!e->sync)
         task_check_park(L, e->rt->sched);
-    if (lease)
-        pg_lease_check_free(L, lease);
+    if (!lease)
+        return;
+    pg_lease_check_free(L, lease);
+    if (lease->link->m.state == PG_COPY_IN || lease->link->m.state == PG_COPY_OUT)
+        bind_fail(L, e->rt, ERROR_USAGE, "this connection is in the middle of a COPY");
 }
 
 /* Checks SQL and parameters; returns the number of parameters, which stand from 3 on. */
