@@ -26,6 +26,7 @@ struct host {
     struct runtime *rt;
     int step;         /* of program.c */
     int action;       /* how many of -e, -l and -W were begun */
+    bool preparing;   /* --stack starts the servers: what they say is told without a traceback */
     bool load_failed; /* a chunk did not compile: told without a traceback, as lua does */
     bool exit_asked;  /* os.exit(status, true) */
     bool running;     /* inside sched_run */

@@ -39,6 +39,7 @@ static int prepare_stack(lua_State *L, struct host *h)
     lua_pushliteral(L, "dbrun.stack");
     lua_call(L, 1, 1);
     lua_getfield(L, -1, "up");
+    h->preparing = true;
     return 0;
 }
 
@@ -164,9 +165,10 @@ static int prepare(lua_State *L, struct host *h)
 /* The call that `prepare` set up has returned one value. */
 static void take(lua_State *L, struct host *h)
 {
-    if (h->step == STEP_INIT) /* what has just run is the step before */
+    if (h->step == STEP_INIT) { /* what has just run is the step before */
+        h->preparing = false;
         take_stack(L);
-    else if (h->step == STEP_ACTIONS && h->action > 0)
+    } else if (h->step == STEP_ACTIONS && h->action > 0)
         take_action(L, &h->options.actions[h->action - 1]);
     lua_settop(L, 0);
 }

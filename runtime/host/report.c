@@ -116,11 +116,12 @@ void report_push_text(lua_State *L)
 int report_error(lua_State *L, struct host *h)
 {
     int status = is_usage(L, -1) ? STATUS_USAGE : STATUS_FAILED;
+    bool plain = h->load_failed || (h->preparing && report_is_kind(L, -1, NULL));
     report_push_text(L);
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);
     const char *traceback = strstr(text, "\nstack traceback:\n");
-    if (h->load_failed && traceback != NULL)
+    if (plain && traceback != NULL)
         len = (size_t)(traceback - text);
     write_line(h->progname, h->rt, text, len);
     return status;

@@ -42,6 +42,14 @@ describe("the command line of dbrun", function()
         usage("lua no-such-name", "cannot open no-such-name")
     end)
 
+    it("tells why there are no servers for --stack, and nothing of its own inside", function()
+        local r = run("lua --stack -e 'print(1)'", { [".dbrun"] = "a file where the folder should be" })
+        assert.equal("", r.out)
+        assert.equal(1, r.code)
+        assert.matches("cannot make the folder '.*/%.dbrun", r.err)
+        assert.not_matches("traceback", r.err)
+    end)
+
     it("takes its own options between lua's, and leaves them in arg", function()
         local r = run("lua --no-env -e 'x = 1' --timeout=9 --log debug a.lua --stack", { ["a.lua"] =
             "local o = require 'dbrun.core'.options print(x, o.no_env, o.timeout, o.log, o.stack, arg[-1], arg[1])" })
