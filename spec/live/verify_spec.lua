@@ -4,7 +4,7 @@ local json = require "dbrun.json"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 
-describe("dbrun scripts/verify.lua", function()
+describe("dbrun verify", function()
     local env, database
 
     before_each(function()
@@ -59,7 +59,7 @@ describe("dbrun scripts/verify.lua", function()
             assert.matches("^FAIL", lines(strict)[name])
         end
         assert.matches("missing: sources, series, observations", strict.stdout)
-        assert.matches("do +dbrun scripts/migrate.lua up", strict.stdout)
+        assert.matches("do +dbrun migrate up", strict.stdout)
     end)
 
     it("sees a pending migration, and one that was applied and lost its file", function()
@@ -106,7 +106,7 @@ describe("dbrun scripts/verify.lua", function()
         for _, check in ipairs(report.checks) do by_name[check.name] = check end
         assert.equal("PASS", by_name.redis.status)
         assert.equal("FAIL", by_name["schema.tables"].status)
-        assert.same({ "dbrun scripts/migrate.lua up" }, { table.unpack(by_name["schema.tables"].remedy) })
+        assert.same({ "dbrun migrate up" }, { table.unpack(by_name["schema.tables"].remedy) })
         assert.equal(4, by_name["postgres.concurrency"].facts.connections)
     end)
 
@@ -117,7 +117,10 @@ describe("dbrun scripts/verify.lua", function()
         assert.equal(0, result.code, result.text)
         assert.matches("^PASS  configuration", result.stdout)
         assert.equal(9, #json.decode(fs.read(dir .. "/report.json")).checks)
-        assert.equal(1, verify("--output", dir .. "/no/such/folder").code)
+        local nowhere = verify("--output", dir .. "/no/such/folder")
+        assert.equal(1, nowhere.code)
+        assert.matches("^PASS  configuration", nowhere.stdout)
+        assert.matches("no/such/folder", nowhere.stderr, 1, true)
     end)
 
     it("uses as many connections as the pool may have", function()

@@ -4,12 +4,12 @@ local cli = require "dbrun.cli"
 local M = {}
 
 local EXAMPLES <const> = {
-    "dbrun scripts/verify.lua                        servers, and what is in the database",
-    "dbrun scripts/verify.lua --strict               what is missing is a FAIL: after a deployment",
-    "dbrun scripts/verify.lua --wait 30              give servers that are starting half a minute",
-    "dbrun scripts/verify.lua --only redis,schema    these checks and those they need",
-    "dbrun scripts/verify.lua --format json --output verify.json",
-    "dbrun --stack scripts/verify.lua                on the private servers of this project",
+    "dbrun verify                        servers, and what is in the database",
+    "dbrun verify --strict               what is missing is a FAIL: after a deployment",
+    "dbrun verify --wait 30              give servers that are starting half a minute",
+    "dbrun verify --only redis,schema    these checks and those they need",
+    "dbrun verify --format json --output verify.json",
+    "dbrun --stack verify                on the private servers of this project",
 }
 
 local EPILOG <const> = [[
@@ -19,7 +19,7 @@ Exit status: 0 no FAIL, 1 a FAIL, 2 wrong usage or configuration.]]
 
 local function parser()
     local p = cli.parser {
-        name = "dbrun scripts/verify.lua",
+        name = "dbrun verify",
         description = "Check that PostgreSQL and Redis can be reached and used, and hold what is expected.",
         examples = EXAMPLES,
         epilog = EPILOG,
@@ -51,12 +51,11 @@ local function run(args)
         waiting = function(what, waited) cli.note(("waiting (%s) for %s"):format(cli.duration(waited), what)) end,
     }
     local report = require "dbrun.verify.report"
-    if args.output then
+    local format = args.output and "text" or args.format
+    cli.write(report.formats[format](results, summary, format == "text" and cli.style(1) or nil))
+    if args.output then -- last: where the file cannot be written the report has been seen
         require("dbrun.fs").write(args.output, report.formats[args.format](results, summary))
-        args.format = "text"
     end
-    local style = args.format == "text" and cli.style(1) or nil
-    cli.write(report.formats[args.format](results, summary, style))
     return summary.status
 end
 
