@@ -1,4 +1,4 @@
--- What `dbrun scripts/verify.lua` expects to find in the database, one fact a line.
+-- What `dbrun verify` expects to find in the database, one fact a line.
 return {
     { table = "sources" },
     { table = "series" },

@@ -20,7 +20,7 @@ end
 
 ---A parser whose mistakes are errors of kind `usage` and whose --help ends the parse.
 ---@param spec { name: string, description: string, examples?: string[], epilog?: string }
----    name: what the user types, as in "dbrun scripts/seed.lua"; examples: one command line each
+---    name: what the user types, as in "dbrun seed"; examples: one command line each
 ---@return table parser an argparse parser; give it to cli.parse
 function M.parser(spec)
     local argparse = require "dbrun.argparse"

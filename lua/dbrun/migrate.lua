@@ -3,7 +3,7 @@
 ---     local migrate = require "dbrun.migrate"
 ---     migrate.up { dirs = { "db/migrations" } }
 ---
---- `dbrun scripts/migrate.lua` is the command line over this module (dbrun.migrate.command).
+--- `dbrun migrate` is the command line over this module (dbrun.migrate.command).
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.files"
@@ -70,7 +70,7 @@ local function up_to(list, version)
     errors.raise {
         kind = "usage",
         message = ("no migration has the version '%s'"):format(version),
-        hint = "dbrun scripts/migrate.lua status",
+        hint = "dbrun migrate status",
     }
 end
 

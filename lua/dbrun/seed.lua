@@ -3,7 +3,7 @@
 ---
 ---     require("dbrun.seed").run { only = { "sources" } }
 ---
---- `dbrun scripts/seed.lua` is the command line over this module (dbrun.seed.command).
+--- `dbrun seed` is the command line over this module (dbrun.seed.command).
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local files = require "dbrun.seed.files"

@@ -2,7 +2,7 @@
 ---
 ---     local results, run = require("dbrun.verify").run { strict = true }
 ---
---- `dbrun scripts/verify.lua` is the command line over this module (dbrun.verify.command).
+--- `dbrun verify` is the command line over this module (dbrun.verify.command).
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
 
@@ -54,7 +54,7 @@ local function check_words(words, checks, option)
             errors.raise {
                 kind = "usage",
                 message = ("%s: no check is called '%s'"):format(option, word),
-                hint = "dbrun scripts/verify.lua --list",
+                hint = "dbrun verify --list",
             }
         end
     end

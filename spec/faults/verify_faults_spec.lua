@@ -25,7 +25,7 @@ local function verify(env, ...)
     return result
 end
 
-describe("dbrun scripts/verify.lua", function()
+describe("dbrun verify", function()
     local good
 
     before_each(function()

@@ -8,7 +8,7 @@ local A <const> = "-- migrate:up\ncreate table a (id int primary key);\n-- migra
 local B <const> = "-- migrate:up\ncreate table b (id int primary key);\n-- migrate:down\ndrop table b;\n"
 local C <const> = "-- migrate:up\ncreate table c (id int primary key);\n-- migrate:down\ndrop table c;\n"
 
-describe("dbrun scripts/migrate.lua", function()
+describe("dbrun migrate", function()
     local url, database, folders
 
     before_each(function()
@@ -443,7 +443,7 @@ create table c (id int);
             for word in (command .. "--help"):gmatch "%S+" do args[#args + 1] = word end
             local result = scripts.run("migrate", args)
             assert.equal(0, result.code)
-            assert.matches("^Usage: dbrun scripts/migrate.lua", result.stdout)
+            assert.matches("^Usage: dbrun migrate", result.stdout)
         end
     end)
 

@@ -3,7 +3,7 @@ local fs = require "dbrun.fs"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 
-describe("dbrun scripts/seed.lua", function()
+describe("dbrun seed", function()
     local url, database, folders
 
     before_each(function()

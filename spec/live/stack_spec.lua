@@ -196,7 +196,9 @@ describe("dbrun stack", function()
     it("refuses what it does not know", function()
         assert.are.equal(2, stack(folder, "start").code)
         assert.are.equal(2, stack(folder).code)
-        assert.matches("Usage", ok(stack(folder, "--help")).stdout)
+        local help = ok(stack(folder, "--help")).stdout
+        assert.matches("^Usage.*\n$", help)
+        for line in help:gmatch "[^\n]+" do assert.is_true(#line <= 100, line) end
     end)
 
     it("is not taken for its own by a copy of the folder", function()

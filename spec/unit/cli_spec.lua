@@ -3,7 +3,7 @@ local cli = require "dbrun.cli"
 local errors = require "dbrun.error"
 
 local function sample()
-    local parser = cli.parser { name = "dbrun scripts/sample.lua", description = "A sample.", examples = { "dbrun x" } }
+    local parser = cli.parser { name = "dbrun sample", description = "A sample.", examples = { "dbrun x" } }
     parser:command_target "command"
     local go = cli.command(parser, "go", "Go somewhere.")
     cli.seconds(go, "--wait", "Wait.")
@@ -29,16 +29,16 @@ describe("a command line", function()
         for _, argv in ipairs { { "--help" }, { "-h" }, { "go", "--help" }, { "go", "--wait", "1", "-h" } } do
             local args, help = cli.parse(sample(), argv)
             assert.is_nil(args)
-            assert.matches("^Usage: dbrun scripts/sample.lua", help)
+            assert.matches("^Usage: dbrun sample", help)
         end
         assert.matches("Examples:\n   dbrun x", select(2, cli.parse(sample(), { "-h" })))
     end)
 
     it("with a mistake raises one line that names it, and the command for help", function()
         assert.equal("unknown option '--foo'", mistake({ "go", "--foo" }).message)
-        assert.equal("dbrun scripts/sample.lua go --help", mistake({ "go", "--foo" }).hint)
+        assert.equal("dbrun sample go --help", mistake({ "go", "--foo" }).hint)
         assert.equal("unknown command 'bo'. Did you mean 'go'?", mistake({ "bo" }).message)
-        assert.equal("dbrun scripts/sample.lua --help", mistake({}).hint)
+        assert.equal("dbrun sample --help", mistake({}).hint)
         assert.equal("option '--wait': expected a number of seconds, got 'x'", mistake({ "go", "--wait", "x" }).message)
         for _, bad in ipairs { "-1", "nan", "inf", "1e12", "" } do
             assert.matches("%-%-wait", mistake({ "go", "--wait=" .. bad }).message)

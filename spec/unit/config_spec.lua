@@ -461,6 +461,6 @@ describe("dbrun in a folder", function()
         assert.truthy(output:find("unknown option", 1, true))
         output, status = config_script "--help"
         assert.equal("0", status)
-        assert.truthy(output:find("Usage: dbrun scripts/config.lua", 1, true))
+        assert.truthy(output:find("Usage: dbrun config", 1, true))
     end)
 end)

@@ -6,9 +6,9 @@ local json = require "dbrun.json"
 local M = {}
 
 local EXAMPLES <const> = {
-    "dbrun scripts/config.lua                        what is configured, and where it comes from",
-    "dbrun scripts/config.lua --check                is it right?",
-    "dbrun --env-file staging.env scripts/config.lua",
+    "dbrun config                        what is configured, and where it comes from",
+    "dbrun config --check                is it right?",
+    "dbrun --env-file staging.env config",
 }
 
 local EPILOG <const> = [[
@@ -17,7 +17,7 @@ Exit status: 0 right, 2 something is wrong.]]
 
 local function parser()
     local p = cli.parser {
-        name = "dbrun scripts/config.lua",
+        name = "dbrun config",
         description = "Show the configuration: each key, its value and its source.",
         examples = EXAMPLES,
         epilog = EPILOG,

@@ -4,19 +4,19 @@ local cli = require "dbrun.cli"
 local M = {}
 
 local EXAMPLES <const> = {
-    "dbrun scripts/migrate.lua new add_alerts        make an empty migration",
-    "dbrun scripts/migrate.lua status --exit-code    1 when something is pending: for CI",
-    "dbrun scripts/migrate.lua up                    apply what is pending",
-    "dbrun scripts/migrate.lua up --to 20250301120000",
-    "dbrun scripts/migrate.lua down --steps 2        take back the last two",
-    "dbrun --stack scripts/migrate.lua up            on the private servers of this project",
+    "dbrun migrate new add_alerts        make an empty migration",
+    "dbrun migrate status --exit-code    1 when something is pending: for CI",
+    "dbrun migrate up                    apply what is pending",
+    "dbrun migrate up --to 20250301120000",
+    "dbrun migrate down --steps 2        take back the last two",
+    "dbrun --stack migrate up            on the private servers of this project",
 }
 
 local EPILOG <const> = [[
 Files are dbmate's: NUMBER_name.sql with a section '-- migrate:up' and a section '-- migrate:down'.
 Each runs in one transaction with its row in schema_migrations; with 'transaction:false' on the
 directive line its statements run one by one. The database is MIGRATION_DATABASE_URL, else
-DATABASE_URL (dbrun scripts/config.lua shows both).
+DATABASE_URL (dbrun config shows both).
 Exit status: 0 done, 1 a migration failed, 2 wrong usage or configuration.]]
 
 local function common(command)
@@ -34,7 +34,7 @@ end
 
 local function parser()
     local p = cli.parser {
-        name = "dbrun scripts/migrate.lua",
+        name = "dbrun migrate",
         description = "Apply, take back and list the migrations of a database.",
         examples = EXAMPLES,
         epilog = EPILOG,

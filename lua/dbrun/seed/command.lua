@@ -4,22 +4,22 @@ local cli = require "dbrun.cli"
 local M = {}
 
 local EXAMPLES <const> = {
-    "dbrun scripts/seed.lua                          run all, in the order of their names",
-    "dbrun scripts/seed.lua --only sources           one (or several: a,b)",
-    "dbrun scripts/seed.lua --env staging            those of scripts/seeds/staging besides",
-    "dbrun scripts/seed.lua --dry-run                run all, keep nothing",
-    "dbrun --stack scripts/seed.lua                  on the private servers of this project",
+    "dbrun seed                          run all, in the order of their names",
+    "dbrun seed --only sources           one (or several: a,b)",
+    "dbrun seed --env staging            those of scripts/seeds/staging besides",
+    "dbrun seed --dry-run                run all, keep nothing",
+    "dbrun --stack seed                  on the private servers of this project",
 }
 
 local EPILOG <const> = [[
 A seed is a Lua file that returns function(ctx) or {description=, run=function(ctx)}. It runs in a
 transaction, ctx.db; ctx.redis, ctx.config, ctx.random (the same numbers in every run), ctx.progress
-and ctx.force are there too. The database is DATABASE_URL (dbrun scripts/config.lua shows it).
+and ctx.force are there too. The database is DATABASE_URL (dbrun config shows it).
 Exit status: 0 done, 1 a seed failed, 2 wrong usage or configuration.]]
 
 local function parser()
     local p = cli.parser {
-        name = "dbrun scripts/seed.lua",
+        name = "dbrun seed",
         description = "Fill a database with data: safe to run again.",
         examples = EXAMPLES,
         epilog = EPILOG,

@@ -14,10 +14,11 @@ local EXAMPLES <const> = {
 }
 
 local EPILOG <const> = [[
-The servers live under .dbrun/stack of the current folder, on unix sockets that only you can open; started by
-root they run as the user 'postgres'. They go on running until `down`. DBRUN_PG_BINDIR names the folder of
-another PostgreSQL's programs. Exit status: 0 done (status: both answer), 1 it failed (status: something is
-down), 2 wrong usage or a server that is not installed.]]
+The servers live under .dbrun/stack of the current folder, on unix sockets that only you can open;
+started by root they run as the user 'postgres'. They go on running until `down`. DBRUN_PG_BINDIR
+names the folder of another PostgreSQL's programs.
+Exit status: 0 done (status: both answer), 1 it failed (status: something is down), 2 wrong usage or
+a server that is not installed.]]
 
 local function parser()
     local p = cli.parser {
@@ -134,7 +135,7 @@ function M.main(argv)
         local own, program = split_run(argv)
         local args, help = cli.parse(parser(), own)
         if not args then
-            cli.write(help)
+            cli.print(help)
             return cli.OK
         end
         args.program = program or args.program

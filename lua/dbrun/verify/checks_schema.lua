@@ -6,7 +6,7 @@ local time = require "dbrun.time"
 local M = {}
 
 ---What applies the migrations, on the servers that this run was pointed at.
-local UP <const> = ("dbrun %sscripts/migrate.lua up"):format(
+local UP <const> = ("dbrun %smigrate up"):format(
     next(require("dbrun.core").options.overlay or {}) and "--stack " or "")
 
 -- ---- migrations ----
@@ -44,7 +44,7 @@ M.migrations = {
         end
         if #state.missing > 0 then
             cause[#cause + 1] = ("applied, but without a file in %s: %s"):format(dir, table.concat(state.missing, ", "))
-            remedy[#remedy + 1] = "bring the files back (another branch?); dbrun scripts/migrate.lua status"
+            remedy[#remedy + 1] = "bring the files back (another branch?); dbrun migrate status"
         end
         local facts = { applied = state.applied, pending = state.pending, missing = #state.missing }
         local text = ("%d of %d applied"):format(state.applied, #state.files)
