@@ -179,6 +179,11 @@ void group_set_owner(struct scope *sc, struct task *owner);
 void group_classes(lua_State *L, struct sched *s);
 int group_new(lua_State *L);
 
+/* ---- scoped.c ---- */
+int scoped_timeout(lua_State *L);
+int scoped_shield(lua_State *L);
+void scoped_class(lua_State *L);
+
 /* ---- coroutine.c, sync.c ---- */
 void coroutine_patch(lua_State *L, struct sched *s);
 /* A coroutine that scripts must neither resume nor close. */

@@ -410,86 +410,6 @@ static int task_traceback(lua_State *L)
     return 1;
 }
 
-/* ---- scopes around a function: timeout and shield ---- */
-
-struct scope_box {
-    struct scope scope;
-    struct sched_timer timer;
-    struct sched *sched;
-};
-
-static void scope_box_end(struct scope_box *b)
-{
-    scope_leave(&b->scope);
-    if (b->sched)
-        sched_timer_stop(b->sched, &b->timer);
-}
-
-static int scope_box_gc(lua_State *L)
-{
-    scope_box_end(lua_touserdata(L, 1));
-    return 0;
-}
-
-static struct scope_box *scope_box_new(lua_State *L)
-{
-    struct scope_box *b = lua_newuserdatauv(L, sizeof *b, 0);
-    memset(b, 0, sizeof *b);
-    luaL_setmetatable(L, "dbrun.scope");
-    return b;
-}
-
-static int scoped_k(lua_State *L, int status, lua_KContext ctx)
-{
-    scope_box_end((struct scope_box *)ctx);
-    if (status != LUA_OK && status != LUA_YIELD)
-        return lua_error(L);
-    return lua_gettop(L) - 1; /* all but the box */
-}
-
-/* Stack: box, function, arguments. */
-static int run_scoped(lua_State *L, struct scope_box *b)
-{
-    int status = lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, (lua_KContext)b, scoped_k);
-    return scoped_k(L, status, (lua_KContext)b);
-}
-
-static void timeout_passed(struct sched_timer *t)
-{
-    struct scope_box *b = t->data;
-    scope_fire(&b->scope, "the time limit has passed");
-}
-
-/* timeout(seconds, fn, ...) */
-static int task_timeout(lua_State *L)
-{
-    struct sched *s = sched_upvalue(L);
-    lua_Number seconds = luaL_checknumber(L, 1);
-    if (seconds != seconds || seconds < 0)
-        return sched_usage(L, s, "task.timeout: expected a number of seconds that is not negative");
-    luaL_checkany(L, 2);
-    struct scope_box *b = scope_box_new(L);
-    lua_replace(L, 1);
-    scope_enter(s->current, L, &b->scope, SCOPE_TIMEOUT);
-    b->scope.seconds = seconds;
-    b->sched = s;
-    b->timer.fn = timeout_passed;
-    b->timer.data = b;
-    sched_timer_start(s, &b->timer, deadline_in(seconds));
-    return run_scoped(L, b);
-}
-
-/* shield(fn, ...): cancellations from outside wait until it has returned. */
-static int task_shield(lua_State *L)
-{
-    struct sched *s = sched_upvalue(L);
-    luaL_checkany(L, 1);
-    struct scope_box *b = scope_box_new(L);
-    lua_insert(L, 1);
-    scope_enter(s->current, L, &b->scope, SCOPE_SHIELD);
-    return run_scoped(L, b);
-}
-
 /* ---- assembling ---- */
 
 static void new_class(lua_State *L, struct sched *s, const char *name, const luaL_Reg *methods)
@@ -507,17 +427,14 @@ int task_open(lua_State *L, struct sched *s)
     static const luaL_Reg methods[] = {
         {"join", task_join}, {"cancel", task_cancel}, {"status", task_status}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"spawn", task_spawn},   {"daemon", task_daemon},   {"group", group_new},
-        {"sleep", task_sleep},   {"timeout", task_timeout}, {"shield", task_shield},
-        {"now", task_now},       {"id", task_id_current},   {"traceback", task_traceback},
-        {"condition", cond_new}, {"signal", signal_new},    {NULL, NULL}};
+        {"spawn", task_spawn},   {"daemon", task_daemon},     {"group", group_new},
+        {"sleep", task_sleep},   {"timeout", scoped_timeout}, {"shield", scoped_shield},
+        {"now", task_now},       {"id", task_id_current},     {"traceback", task_traceback},
+        {"condition", cond_new}, {"signal", signal_new},      {NULL, NULL}};
     new_class(L, s, TASK_CLASS, methods);
     group_classes(L, s);
     sync_classes(L, s);
-    luaL_newmetatable(L, "dbrun.scope");
-    lua_pushcfunction(L, scope_box_gc);
-    lua_setfield(L, -2, "__gc");
-    lua_pop(L, 1);
+    scoped_class(L);
     coroutine_patch(L, s);
     lua_newtable(L);
     lua_pushlightuserdata(L, s);

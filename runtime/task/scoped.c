@@ -1,0 +1,92 @@
+/* Scopes around a function: task.timeout and task.shield. */
+#include "base/deadline.h"
+#include "task/impl.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+struct scope_box {
+    struct scope scope;
+    struct sched_timer timer;
+    struct sched *sched;
+};
+
+static void scope_box_end(struct scope_box *b)
+{
+    scope_leave(&b->scope);
+    if (b->sched)
+        sched_timer_stop(b->sched, &b->timer);
+}
+
+static int scope_box_gc(lua_State *L)
+{
+    scope_box_end(lua_touserdata(L, 1));
+    return 0;
+}
+
+static struct scope_box *scope_box_new(lua_State *L)
+{
+    struct scope_box *b = lua_newuserdatauv(L, sizeof *b, 0);
+    memset(b, 0, sizeof *b);
+    luaL_setmetatable(L, "dbrun.scope");
+    return b;
+}
+
+static int scoped_k(lua_State *L, int status, lua_KContext ctx)
+{
+    scope_box_end((struct scope_box *)ctx);
+    if (status != LUA_OK && status != LUA_YIELD)
+        return lua_error(L);
+    return lua_gettop(L) - 1; /* all but the box */
+}
+
+/* Stack: box, function, arguments. */
+static int run_scoped(lua_State *L, struct scope_box *b)
+{
+    int status = lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, (lua_KContext)b, scoped_k);
+    return scoped_k(L, status, (lua_KContext)b);
+}
+
+static void timeout_passed(struct sched_timer *t)
+{
+    struct scope_box *b = t->data;
+    scope_fire(&b->scope, "the time limit has passed");
+}
+
+/* timeout(seconds, fn, ...) */
+int scoped_timeout(lua_State *L)
+{
+    struct sched *s = sched_upvalue(L);
+    lua_Number seconds = luaL_checknumber(L, 1);
+    if (seconds != seconds || seconds < 0)
+        return sched_usage(L, s, "task.timeout: expected a number of seconds that is not negative");
+    luaL_checkany(L, 2);
+    struct scope_box *b = scope_box_new(L);
+    lua_replace(L, 1);
+    scope_enter(s->current, L, &b->scope, SCOPE_TIMEOUT);
+    b->scope.seconds = seconds;
+    b->sched = s;
+    b->timer.fn = timeout_passed;
+    b->timer.data = b;
+    sched_timer_start(s, &b->timer, deadline_in(seconds));
+    return run_scoped(L, b);
+}
+
+/* shield(fn, ...): cancellations from outside wait until it has returned. */
+int scoped_shield(lua_State *L)
+{
+    struct sched *s = sched_upvalue(L);
+    luaL_checkany(L, 1);
+    struct scope_box *b = scope_box_new(L);
+    lua_insert(L, 1);
+    scope_enter(s->current, L, &b->scope, SCOPE_SHIELD);
+    return run_scoped(L, b);
+}
+
+void scoped_class(lua_State *L)
+{
+    luaL_newmetatable(L, "dbrun.scope");
+    lua_pushcfunction(L, scope_box_gc);
+    lua_setfield(L, -2, "__gc");
+    lua_pop(L, 1);
+}
