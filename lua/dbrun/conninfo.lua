@@ -78,7 +78,7 @@ local FOREIGN <const> = {
     pool_size = "use DB_POOL_SIZE",
     pool_timeout = "use DB_POOL_TIMEOUT",
     prepared_statement_cache_size = "use DB_STATEMENT_CACHE",
-    schema = "use options=-c%20search_path%3DNAME",
+    schema = "use search_path=NAME",
     search_path = "use options=-c%20search_path%3DNAME",
     server_settings = "use options=-c%20NAME%3DVALUE",
     statement_cache_size = "use DB_STATEMENT_CACHE",

@@ -4,7 +4,8 @@
 #include <pg_query.h>
 #include <string.h>
 
-#define BOX "dbrun.sqlsplit.result"
+#define BOX      "dbrun.sqlsplit.result"
+#define TREE_BOX "dbrun.sqlsplit.tree"
 
 /* The name of the library whose structs pg_query.h describes. Another version may lay them out
  * differently, so the plain `.so` link is not tried. */
@@ -14,12 +15,16 @@
 
 typedef PgQuerySplitResult (*split_fn)(const char *sql);
 typedef void (*free_fn)(PgQuerySplitResult result);
+typedef PgQueryParseResult (*parse_fn)(const char *sql);
+typedef void (*free_parse_fn)(PgQueryParseResult result);
 
 /* Upvalue 2 of the functions. */
 struct library {
     void *handle;
     split_fn split;
     free_fn free;
+    parse_fn parse;
+    free_parse_fn free_parse;
 };
 
 /* A result that the collector frees when a Lua error jumps over us. */
@@ -31,6 +36,21 @@ struct box {
 static int box_gc(lua_State *L)
 {
     struct box *b = lua_touserdata(L, 1);
+    if (b->free)
+        b->free(b->result);
+    b->free = NULL;
+    return 0;
+}
+
+/* The same for a parse tree. */
+struct tree_box {
+    PgQueryParseResult result;
+    free_parse_fn free; /* NULL: empty */
+};
+
+static int tree_box_gc(lua_State *L)
+{
+    struct tree_box *b = lua_touserdata(L, 1);
     if (b->free)
         b->free(b->result);
     b->free = NULL;
@@ -54,7 +74,9 @@ static bool library_load(struct library *lib)
     if (!lib->handle)
         return false;
     symbol(lib->handle, "pg_query_free_split_result", &lib->free);
-    if (lib->free)
+    symbol(lib->handle, "pg_query_parse", &lib->parse);
+    symbol(lib->handle, "pg_query_free_parse_result", &lib->free_parse);
+    if (lib->free && lib->parse && lib->free_parse)
         symbol(lib->handle, "pg_query_split_with_parser", &lib->split);
     return lib->split != NULL;
 }
@@ -63,7 +85,7 @@ static int push_missing(lua_State *L)
 {
     const char *why = dlerror();
     lua_pushfstring(L, "PostgreSQL's SQL parser is not installed (%s)",
-                    why ? why : DBRUN_PG_QUERY_SONAME " lacks pg_query_split_with_parser");
+                    why ? why : DBRUN_PG_QUERY_SONAME " lacks a function");
     return 2;
 }
 
@@ -100,20 +122,30 @@ static int push_statements(lua_State *L, const PgQuerySplitResult *r)
     return 1;
 }
 
-static int sqlsplit_split(lua_State *L)
+/* The text to parse, or NULL with nil and a message pushed. */
+static const char *check_text(lua_State *L, struct library *lib)
 {
-    struct library *lib = lua_touserdata(L, lua_upvalueindex(2));
     size_t len;
     const char *sql = luaL_checklstring(L, 1, &len);
     if (memchr(sql, '\0', len)) {
         lua_pushnil(L);
         lua_pushliteral(L, "the text contains a NUL byte");
-        return 2;
+        return NULL;
     }
     if (!library_load(lib)) {
         lua_pushnil(L);
-        return push_missing(L);
+        push_missing(L);
+        return NULL;
     }
+    return sql;
+}
+
+static int sqlsplit_split(lua_State *L)
+{
+    struct library *lib = lua_touserdata(L, lua_upvalueindex(2));
+    const char *sql = check_text(L, lib);
+    if (!sql)
+        return 2;
     struct box *b = lua_newuserdatauv(L, sizeof *b, 0);
     b->free = NULL;
     luaL_setmetatable(L, BOX);
@@ -122,9 +154,28 @@ static int sqlsplit_split(lua_State *L)
     return b->result.error ? push_error(L, b->result.error) : push_statements(L, &b->result);
 }
 
+/* The parse tree as JSON text: {"version": n, "stmts": [{"stmt": {...}, "stmt_location": n}]}. */
+static int sqlsplit_parse(lua_State *L)
+{
+    struct library *lib = lua_touserdata(L, lua_upvalueindex(2));
+    const char *sql = check_text(L, lib);
+    if (!sql)
+        return 2;
+    struct tree_box *b = lua_newuserdatauv(L, sizeof *b, 0);
+    b->free = NULL;
+    luaL_setmetatable(L, TREE_BOX);
+    b->result = lib->parse(sql);
+    b->free = lib->free_parse;
+    if (b->result.error)
+        return push_error(L, b->result.error);
+    lua_pushstring(L, b->result.parse_tree);
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
     {"available", sqlsplit_available},
     {"split", sqlsplit_split},
+    {"parse", sqlsplit_parse},
     {NULL, NULL},
 };
 
@@ -134,7 +185,11 @@ int bind_sqlsplit_open(lua_State *L, struct runtime *rt)
         lua_pushcfunction(L, box_gc);
         lua_setfield(L, -2, "__gc");
     }
-    lua_pop(L, 1);
+    if (luaL_newmetatable(L, TREE_BOX)) {
+        lua_pushcfunction(L, tree_box_gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_pop(L, 2);
     luaL_newlibtable(L, functions);
     lua_pushlightuserdata(L, rt);
     struct library *lib = lua_newuserdatauv(L, sizeof *lib, 0);

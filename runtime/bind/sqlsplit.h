@@ -1,5 +1,6 @@
 /*
- * core.sqlsplit: where the statements of an SQL text begin and end, asked of PostgreSQL's own parser.
+ * core.sqlsplit: where the statements of an SQL text begin and end, and what they are, asked of
+ * PostgreSQL's own parser.
  *
  * The parser is libpg_query, 2.7 MB that only migrations need: it is opened with dlopen at the first
  * use, so nobody else pays for it at start-up and the program works where it is not installed.
@@ -14,7 +15,8 @@
  *   available() -> boolean [, why not]
  *   split(sql)  -> list of {first, last} (bytes, 1-based, blanks and comments in front included)
  *               -> nil, message [, position in characters]  when the text does not parse,
- *               -> nil, message                             when the library is not there. */
+ *               -> nil, message                             when the library is not there.
+ *   parse(sql)  -> the parse tree as JSON text; nil, message [, position] as split. */
 int bind_sqlsplit_open(lua_State *L, struct runtime *rt);
 
 #endif

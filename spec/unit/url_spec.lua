@@ -88,6 +88,14 @@ describe("a PostgreSQL URL", function()
             "host=db | options=-c search_path=x",
         },
         {
+            "dbmate's search_path", "postgresql://db/x?search_path=app%2Cpublic",
+            "host=db | dbname=x | options=-c search_path=app,public",
+        },
+        {
+            "a search_path with blanks beside options", "postgresql://db/x?search_path=%22My%20App%22,public&options=-c%20a=b",
+            [[host=db | dbname=x | options=-c a=b -c search_path="My\ App",public]],
+        },
+        {
             "options that win over the address", "postgresql://u:p@a:1/x?host=b&port=2&user=v&dbname=y&password=q",
             "host=b | port=2 | user=v | password=q | dbname=y",
         },
