@@ -7,6 +7,7 @@
 #include "base/deadline.h"
 
 #include <math.h>
+#include <string.h>
 
 /* ---- parking ---- */
 
@@ -81,6 +82,10 @@ static int raise_reply(lua_State *L, struct runtime *rt, struct line_call *c, co
 {
     struct error e = {0};
     redis_reply_error(item, name, &e);
+    if (c->line->pool->target->sentinels && item->size > 8 && memcmp(item->text, "READONLY", 8) == 0) {
+        error_set_field(&e, ERROR_HINT, "a failover is under way: try again, the new master is looked for");
+        e.retryable = true;
+    }
     redis_taken(c);
     return bind_error_raise(L, rt, &e);
 }

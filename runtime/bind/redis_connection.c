@@ -68,9 +68,25 @@ static void lost(struct redis_link *link)
     error_clear(&why);
 }
 
+/* All connections to the old master are done with; the next one goes where the sentinels say. */
+static void leave_master(struct redis_line *l)
+{
+    l->demoted = false;
+    pool_invalidate(l->pool->pool, mono_now());
+    if (l->shared) {
+        l->lost_at = mono_now();
+        redis_line_retire(l);
+        redis_line_sweep(l);
+    }
+}
+
 static void progress(struct redis_link *link)
 {
     struct redis_line *l = link->data;
+    if (l->demoted) {
+        leave_master(l);
+        return;
+    }
     if (l->live == 0 && l->shared)
         redis_line_yield(l);
 }

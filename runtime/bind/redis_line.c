@@ -80,10 +80,25 @@ static void finish(struct line_call *c)
     wait_wake(w);
 }
 
+/* Was a command refused because the server has become a replica? */
+static bool says_readonly(const struct redis_call *call)
+{
+    static const char word[] = "READONLY ";
+    struct resp_cursor cur = resp_cursor(&call->reply);
+    struct resp_item item;
+    while (resp_next(&cur, &item))
+        if (item.type == RESP_ERROR && item.size >= sizeof word - 1 &&
+            memcmp(item.text, word, sizeof word - 1) == 0)
+            return true;
+    return false;
+}
+
 static void on_done(struct redis_call *call, void *data)
 {
     struct line_call *c = (struct line_call *)call;
     (void)data;
+    if (c->line->pool->target->sentinels && says_readonly(call))
+        c->line->demoted = true; /* redis_connection.c sees to it once the machine has unwound */
     if (c->wait)
         finish(c);
     else

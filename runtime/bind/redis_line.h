@@ -43,6 +43,7 @@ struct redis_line {
     struct redis_queue backlog; /* commands that wait for a connection */
     struct deferred flush;
     unsigned refs;
+    bool demoted; /* the server said that it is no master any more: look for the new one */
     bool shared; /* takes connections by itself */
     bool closed;
     uint32_t live; /* commands that somebody waits for */

@@ -2,6 +2,7 @@
 
 #include "base/deadline.h"
 #include "drive/redis_login.h"
+#include "drive/redis_sentinel.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -193,8 +194,8 @@ static int open_tcp(const struct redis_target *t, uint64_t deadline, const struc
     return fd;
 }
 
-struct redisconn *redis_connect(struct redis_target *t, uint64_t deadline, const struct drive_interrupt *intr,
-                                struct error *e)
+static struct redisconn *connect_direct(struct redis_target *t, uint64_t deadline,
+                                        const struct drive_interrupt *intr, struct error *e)
 {
     int fd = t->text[REDIS_PATH] ? open_unix(t, deadline, intr, e) : open_tcp(t, deadline, intr, e);
     if (fd < 0)
@@ -210,4 +211,12 @@ struct redisconn *redis_connect(struct redis_target *t, uint64_t deadline, const
         return NULL;
     }
     return c;
+}
+
+struct redisconn *redis_connect(struct redis_target *t, uint64_t deadline, const struct drive_interrupt *intr,
+                                struct error *e)
+{
+    if (t->sentinels)
+        return redis_sentinel_connect(t, deadline, intr, connect_direct, e);
+    return connect_direct(t, deadline, intr, e);
 }

@@ -1,7 +1,8 @@
 /*
  * Connecting to Redis, in blocking code for a worker thread: the name is resolved, its addresses are
  * tried in turn, TLS shakes hands, the user logs in, the database is selected, the connection named,
- * and the server has answered a PING; all of it under one deadline.
+ * and the server has answered a PING; all of it under one deadline. With sentinels the server is the
+ * master that they name (redis_sentinel.h).
  *
  * (Only the resolver cannot be held to a deadline. Whoever waits for the worker watches the clock.)
  */
@@ -12,7 +13,7 @@
 #include "redis/conn.h"
 
 /* NULL: `e` says which layer failed (ERROR_CONTEXT: "name", "TCP", "unix socket", "TLS",
- * "authentication", "database", "server"), at which address, and what to do. */
+ * "authentication", "database", "server", "sentinel", "role"), at which address, and what to do. */
 struct redisconn *redis_connect(struct redis_target *t, uint64_t deadline, const struct drive_interrupt *intr,
                                 struct error *e);
 

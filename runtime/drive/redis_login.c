@@ -73,16 +73,31 @@ static bool drive(struct redisconn *c, uint64_t deadline, const struct drive_int
     }
 }
 
-static void ask(struct login *l, enum step s, const char *const *words, size_t n)
+static void queue(struct redisconn *c, struct redis_call *call, const char *const *words, size_t n)
 {
-    struct redis_queue *q = redisconn_queue(l->conn);
+    struct redis_queue *q = redisconn_queue(c);
     size_t from = q->out.len;
     resp_add_header(&q->out, n);
     for (size_t i = 0; i < n; i++)
         resp_add_arg(&q->out, words[i], strlen(words[i]));
-    resp_reply_clear(&l->call[s].reply);
-    redis_queue_push(q, &l->call[s], from, 1);
+    resp_reply_clear(&call->reply);
+    redis_queue_push(q, call, from, 1);
+}
+
+static void ask(struct login *l, enum step s, const char *const *words, size_t n)
+{
+    queue(l->conn, &l->call[s], words, n);
     l->asked[s] = true;
+}
+
+bool redis_ask(struct redisconn *c, const char *const *words, size_t n, struct redis_call *call,
+               uint64_t deadline, const struct drive_interrupt *intr, struct error *e)
+{
+    redisconn_listen(c, &events, NULL);
+    queue(c, call, words, n);
+    bool ok = drive(c, deadline, intr, e);
+    redisconn_listen(c, NULL, NULL);
+    return ok;
 }
 
 static void ask_all(struct login *l, const struct redis_target *t)

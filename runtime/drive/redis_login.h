@@ -11,4 +11,9 @@
 /* False: `e` says which layer refused (see redis_connect). */
 bool redis_login(struct redisconn *c, uint64_t deadline, const struct drive_interrupt *intr, struct error *e);
 
+/* One command on a connection that nobody else uses: its reply is in call->reply, which is the caller's
+ * (initialised, and to be cleared). False: `e` is set. */
+bool redis_ask(struct redisconn *c, const char *const *words, size_t n, struct redis_call *call,
+               uint64_t deadline, const struct drive_interrupt *intr, struct error *e);
+
 #endif

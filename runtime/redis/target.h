@@ -36,6 +36,7 @@ struct redis_target {
     bool read_replica;    /* of a cluster: the server is told that reads are welcome */
     bool sentinel_tls;
     struct redis_target **sentinels; /* NULL-terminated; NULL = the server is where `text` says */
+    _Atomic unsigned good_sentinel;  /* the one that answered last: only a hint whom to ask first */
     _Atomic unsigned refs;
 };
 

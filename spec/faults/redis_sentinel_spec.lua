@@ -1,0 +1,145 @@
+-- A client that finds its master through sentinels, and what it does when the master changes.
+local errors = require "dbrun.error"
+local redis = require "dbrun.redis"
+local redis_sentinels = require "spec.support.redis_sentinels"
+local redis_server = require "spec.support.redis_server"
+local task = require "dbrun.task"
+
+local function fails(kind, fn, ...)
+    local ok, e = pcall(fn, ...)
+    assert.is_false(ok)
+    assert.is_true(errors.is(e, kind), tostring(e))
+    return e
+end
+
+describe("a Redis client of sentinels", function()
+    local set, r
+
+    setup(function()
+        set = redis_sentinels.start { password = "s3cret", sentinel_password = "0ther" }
+    end)
+    teardown(function()
+        set:stop()
+    end)
+    before_each(function()
+        r = redis.client { url = set.url }
+    end)
+    after_each(function()
+        r:close()
+    end)
+
+    local function index_of_master()
+        return set:master_port() == set.servers[1].port and 1 or 2
+    end
+
+    --- Waits until master and replica have found together again.
+    local function settle()
+        assert.is_true(redis_server.wait_until(20, function()
+            local m <const> = index_of_master()
+            return set:cli(m, "info", "replication"):find "connected_slaves:1"
+                and set:cli(3 - m, "info", "replication"):find "master_link_status:up"
+                and set:sentinel_cli(1, "sentinel", "master", "main"):find "flags\nmaster\n"
+        end), "master and replica do not find together")
+    end
+
+    it("finds the master", function()
+        assert.equal("OK", r:set("k", "v"))
+        assert.equal("v", r:get "k")
+        assert.equal("master", r:role()[1])
+        assert.matches("main", tostring(r))
+    end)
+
+    it("asks the next one when a sentinel does not answer", function()
+        local url <const> = set.url:gsub("@", "@127.0.0.1:1,")
+        local c <const> = redis.client { url = url }
+        assert.equal("PONG", c:ping())
+        c:close()
+    end)
+
+    it("says which master nobody knows, and whom it could not ask, without passwords", function()
+        local c = redis.client { url = (set.url:gsub("/main", "/other")) }
+        local e = fails("config", c.ping, c)
+        assert.matches('"other"', e.message)
+        c:close()
+        c = redis.client { url = "redis+sentinel://:s3cret@127.0.0.1:1/main/0" }
+        e = fails("connect", c.ping, c)
+        assert.equal("not_sent", e.outcome)
+        c:close()
+        c = redis.client { url = (set.url:gsub("0ther", "wr0ng")) }
+        e = fails("connect", c.ping, c)
+        assert.not_matches("wr0ng", tostring(e))
+        assert.not_matches("s3cret", tostring(e))
+        c:close()
+    end)
+
+    it("runs blocking commands, transactions and subscriptions at the master", function()
+        assert.is_nil(r:blpop("q", 0.02))
+        assert.same({ "OK" }, r:multi(function(tx) tx:set("k", 1) end))
+        local s <close> = r:subscribe "ch"
+        r:publish("ch", "x")
+        assert.equal("x", s:messages()().payload)
+    end)
+
+    it("whose master becomes a replica gets READONLY once, and then the new master", function()
+        settle()
+        local old <const> = index_of_master()
+        r:ping()
+        assert.matches("OK", set:failover())
+        assert.is_true(redis_server.wait_until(10, function() return index_of_master() ~= old end))
+        set:cli(old, "replicaof", "127.0.0.1", tostring(set.servers[3 - old].port))
+        local ok, e = pcall(r.set, r, "k", "v")
+        if not ok then -- else its connection was closed, and it has found the new one already
+            assert.is_true(errors.is(e))
+            assert.is_true(e.code == "READONLY" and e.retryable and e.outcome == "failed" or e.outcome == "unknown",
+                tostring(e))
+        end
+        assert.equal("OK", r:set("k", "v"))
+        assert.equal("v\n", set:cli(3 - old, "get", "k"))
+    end)
+
+    it("whose master is killed goes on at the new one, and no command is run twice", function()
+        settle()
+        local tag <const> = "run" .. (tonumber(os.getenv "DBRUN_TEST_SEED") or os.time())
+        local stop, done, unknown, failed, twice, late, killed_at = false, 0, 0, 0, 0, 0, nil
+        local s <close> = r:subscribe "news"
+        local g <close> = task.group()
+        for i = 1, 20 do
+            g:spawn(function()
+                local n = 0
+                while not stop do
+                    n = n + 1
+                    local ok, reply = pcall(r.incr, r, ("%s:%d:%d"):format(tag, i, n))
+                    if ok then
+                        done = done + 1
+                        twice = twice + (reply == 1 and 0 or 1)
+                        late = late + (killed_at and 1 or 0)
+                    else
+                        assert(errors.is(reply) and reply.outcome, tostring(reply))
+                        unknown = unknown + (reply.outcome == "unknown" and 1 or 0)
+                        failed = failed + (reply.outcome == "unknown" and 0 or 1)
+                    end
+                    task.sleep(0.002)
+                end
+            end)
+        end
+        task.sleep(0.1)
+        local old <const> = index_of_master()
+        set.servers[old]:kill()
+        task.sleep(0.01)
+        killed_at = task.now()
+        assert.is_true(redis_server.wait_until(20, function() return late > 200 end), "no failover")
+        stop = true
+        g:wait()
+        assert.equal(0, twice)
+        assert.equal(0, failed, "commands that were not sent wait for the failover")
+        assert.is_true(unknown <= 20, unknown .. " unknown")
+        for _, key in ipairs(r:keys(tag .. "*")) do
+            twice = twice + (r:get(key) == "1" and 0 or 1)
+        end
+        assert.equal(0, twice)
+        assert.equal("gap", s:messages()().kind)
+        r:publish("news", "back")
+        assert.equal("back", s:messages()().payload)
+        set.servers[old]:restart()
+    end)
+end)
