@@ -112,6 +112,14 @@ function Fake:stats()
     return out
 end
 
+--- What a `record` has heard so far, on all its connections.
+---@return string
+function Fake:heard()
+    return (self:tell("heard"):gsub("^heard ", ""):gsub("%x%x", function(two)
+        return string.char(tonumber(two, 16))
+    end))
+end
+
 --- The address of a server of spec.support.servers, with this proxy in the server's place.
 ---@param server spec.Postgres|spec.Redis
 ---@param opts? table options of server:address
@@ -128,7 +136,8 @@ end
 local function start(opts, words)
     local dir = fs.mkdtemp(folder.run() .. "/f-")
     local listen = opts.tcp and "tcp:0" or ("unix:%s/.s.PGSQL.5432"):format(dir)
-    local spec = { program(), listen, table.unpack(words) }
+    local spec = { program(), opts.listen or listen, table.unpack(words) }
+    if opts.own_network then table.move({ "unshare", "-n", table.unpack(spec) }, 1, #spec + 2, 1, spec) end
     spec.stdin_from, spec.stdout, spec.stderr, spec.pdeathsig = "pipe", "capture", "inherit", "KILL"
     return dir, process.start(spec)
 end
@@ -144,12 +153,13 @@ local function new(opts, ...)
         error("faultproxy did not start")
     end
     local self = setmetatable({ child = child, dir = dir }, meta)
-    if opts.tcp then self.port = math.tointeger(tonumber(address)) else self.path = address end
+    if not address:find "^/" then self.port = math.tointeger(tonumber(address)) else self.path = address end
     return self
 end
 
 --- Passes everything on to a server, with the faults that are asked for.
----@param opts {to: string|spec.Postgres|spec.Redis, tcp: boolean?}
+--- `own_network`: it lives in a network namespace of its own (its unix side is reached from everywhere).
+---@param opts {to: string|spec.Postgres|spec.Redis, tcp: boolean?, listen: string?, own_network: boolean?}
 ---@return spec.Fake
 function M.proxy(opts)
     local to = opts.to
@@ -181,6 +191,20 @@ end
 ---@return spec.Fake
 function M.say(opts)
     return script(opts, "say")
+end
+
+--- As `say`; heard() tells everything that was said to it.
+---@param opts {[integer]: string, tcp: boolean?}
+---@return spec.Fake
+function M.record(opts)
+    return script(opts, "record")
+end
+
+--- As `say`, but the last text is said again and again, as soon as it is its turn.
+---@param opts {[integer]: string, tcp: boolean?}
+---@return spec.Fake
+function M.drown(opts)
+    return script(opts, "drown")
 end
 
 --- As `say`, but the first text is said without being asked.

@@ -5,11 +5,13 @@
  *   faultproxy LISTEN mute                 accepts and says nothing
  *   faultproxy LISTEN say HEX [HEX ...]    answers the n-th thing it hears with the n-th HEX
  *   faultproxy LISTEN greet HEX [HEX ...]  the same, but the first HEX is said without being asked
+ *   faultproxy LISTEN record HEX [HEX ...] as say, and keeps the first bytes that it hears for `heard`
+ *   faultproxy LISTEN drown HEX [HEX ...]  as say, but the last HEX is said again and again
  *   faultproxy LISTEN flood HEX            says HEX once something was heard, again and again
  *   faultproxy LISTEN garbage SEED         random bytes, without end
  *
- * LISTEN and TARGET: unix:PATH, or tcp:PORT on 127.0.0.1 (0 = any). The first line of stdout is
- * "listening PATH-or-PORT". Lines of stdin (up = towards the server, down = towards the client):
+ * LISTEN and TARGET: unix:PATH, tcp:PORT on 127.0.0.1 (0 = any), or any:PORT on all addresses. The first line
+ * of stdout is "listening PATH-or-PORT". Lines of stdin (up = towards the server, down = towards the client):
  *
  *   delay up|down MS      each chunk waits so long       drip MS        one byte at a time, so far apart
  *   hold up|down          nothing passes any more        pass up|down   it does again
@@ -17,6 +19,7 @@
  *   cut                   closes all connections         reset          the same, with RST
  *   refuse                new ones are closed at once    accept         they are taken again
  *   stats                 prints "connections N up BYTES down BYTES"
+ *   heard                 prints "heard HEX", of `record`
  *
  * Each line is answered by "ok" (or "error"). It ends with stdin.
  */
@@ -37,7 +40,7 @@
 #include <unistd.h>
 
 enum { UP, DOWN };
-enum mode { PROXY, MUTE, SAY, GREET, FLOOD, GARBAGE };
+enum mode { PROXY, MUTE, SAY, GREET, RECORD, DROWN, FLOOD, GARBAGE, MODES };
 
 #define MAX_CONNS  512
 #define QUEUE_FULL (1 << 20)
@@ -78,6 +81,8 @@ static struct {
     uint64_t seed;
     uint64_t bytes[2];
     uint64_t accepted;
+    char memory[1024]; /* of RECORD */
+    size_t memory_len;
     struct conn conns[MAX_CONNS];
     int n;
 } g = {.cut_after = {-1, -1}};
@@ -111,9 +116,10 @@ static socklen_t parse_address(const char *text, struct sockaddr_storage *out)
         return sizeof(*un);
     }
     struct sockaddr_in *in = (struct sockaddr_in *)out;
+    bool any = strncmp(text, "any:", 4) == 0;
     in->sin_family = AF_INET;
-    in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    in->sin_port = htons((uint16_t)atoi(strncmp(text, "tcp:", 4) == 0 ? text + 4 : text));
+    in->sin_addr.s_addr = htonl(any ? INADDR_ANY : INADDR_LOOPBACK);
+    in->sin_port = htons((uint16_t)atoi(any || strncmp(text, "tcp:", 4) == 0 ? text + 4 : text));
     return sizeof(*in);
 }
 
@@ -248,9 +254,14 @@ static void accept_one(int listener)
 }
 
 /* Something was heard by a fake. */
-static void heard(struct conn *c)
+static void heard(struct conn *c, const char *data, size_t len)
 {
-    if ((g.mode == SAY || g.mode == GREET) && c->heard < g.script_len)
+    bool scripted = g.mode == SAY || g.mode == GREET || g.mode == RECORD || g.mode == DROWN;
+    if (g.mode == RECORD && len <= sizeof(g.memory) - g.memory_len) {
+        memcpy(g.memory + g.memory_len, data, len);
+        g.memory_len += len;
+    }
+    if (scripted && c->heard < g.script_len)
         say_hex(c, g.script[c->heard]);
     if (g.mode == FLOOD && c->heard == 0)
         say_hex(c, g.script[0]);
@@ -276,7 +287,7 @@ static bool read_side(struct conn *c, int side)
     }
     g.bytes[dir] += (uint64_t)n;
     if (g.mode != PROXY) {
-        heard(c);
+        heard(c, buf, (size_t)n);
         return true;
     }
     if (g.cut_after[dir] >= 0 && n > g.cut_after[dir]) {
@@ -315,6 +326,8 @@ static bool write_side(struct conn *c, int dir)
     }
     if (!f->head && g.mode == FLOOD && dir == DOWN && c->heard > 0)
         say_hex(c, g.script[0]);
+    if (!f->head && g.mode == DROWN && dir == DOWN && c->heard >= g.script_len)
+        say_hex(c, g.script[g.script_len - 1]);
     if (!f->head && g.mode == GARBAGE && dir == DOWN)
         say_garbage(c);
     return true;
@@ -337,6 +350,14 @@ static bool end_flows(struct conn *c)
 }
 
 /* ---- control ---- */
+
+static void print_memory(void)
+{
+    printf("heard ");
+    for (size_t i = 0; i < g.memory_len; i++)
+        printf("%02x", (unsigned char)g.memory[i]);
+    printf("\n");
+}
 
 static bool command(char *line)
 {
@@ -364,6 +385,8 @@ static bool command(char *line)
     else if (strcmp(word, "stats") == 0)
         printf("connections %llu up %llu down %llu\n", (unsigned long long)g.accepted,
                (unsigned long long)g.bytes[UP], (unsigned long long)g.bytes[DOWN]);
+    else if (strcmp(word, "heard") == 0)
+        print_memory();
     else
         return false;
     return true;
@@ -445,12 +468,13 @@ static void turn(int listener)
 
 int main(int argc, char **argv)
 {
-    static const char *const modes[] = {"proxy", "mute", "say", "greet", "flood", "garbage"};
+    static const char *const modes[] = {"proxy",  "mute",  "say",   "greet",
+                                        "record", "drown", "flood", "garbage"};
     int mode = 0;
-    while (argc > 2 && mode < 6 && strcmp(argv[2], modes[mode]) != 0)
+    while (argc > 2 && mode < MODES && strcmp(argv[2], modes[mode]) != 0)
         mode++;
-    if (argc < 3 || mode == 6 || (mode != MUTE && argc < 4)) {
-        fprintf(stderr, "usage: faultproxy LISTEN proxy|mute|say|greet|flood|garbage ...\n");
+    if (argc < 3 || mode == MODES || (mode != MUTE && argc < 4)) {
+        fprintf(stderr, "usage: faultproxy LISTEN proxy|mute|say|greet|record|drown|flood|garbage ...\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
