@@ -43,6 +43,13 @@ local HINTS <const> = {
     ["25001"] = "put 'transaction:false' behind '-- migrate:up' (or down): this statement cannot run in a transaction",
 }
 
+---COPY with data is refused as a wrong use of `exec`; here the file is what is wrong, not a call.
+local function misused(e)
+    if e.kind ~= "usage" then return e.kind, e.hint end
+    return "query", e.message:find "^COPY" and "a migration has nothing to send: write the rows as insert statements, "
+        .. "or make a seed that uses copy_in" or e.hint
+end
+
 ---The error of a statement, with its file and line.
 ---@param e dbrun.Error what the statement raised
 ---@param file string path of the migration
@@ -58,13 +65,14 @@ function M.failed(e, file, statement, aftermath)
     local state = e.sqlstate and " (SQLSTATE " .. e.sqlstate .. ")" or ""
     local message = ("%s:%d: %s%s"):format(file, line, e.message, state)
     local out = { message, picture(line, text, column) }
-    local hint = e.hint or HINTS[e.sqlstate]
+    local kind, hint = misused(e)
+    hint = hint or HINTS[e.sqlstate]
     for _, field in ipairs { { "detail", e.detail }, { "hint", hint }, { "context", e.context } } do
         if field[2] then out[#out + 1] = ("  %s: %s"):format(field[1], (field[2]:gsub("\n", "\n    "))) end
     end
     out[#out + 1] = "  " .. aftermath
     return errors.new {
-        kind = e.kind, message = message, sqlstate = e.sqlstate, detail = e.detail, hint = hint, context = e.context,
+        kind = kind, message = message, sqlstate = e.sqlstate, detail = e.detail, hint = hint, context = e.context,
         retryable = e.retryable, outcome = e.outcome, file = file, line = line, text = table.concat(out, "\n"),
     }
 end
