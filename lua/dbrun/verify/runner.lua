@@ -13,7 +13,7 @@ local M = {}
 ---@field independent? fun(ctx: dbrun.verify.Context): boolean true: with this configuration `needs` does not hold
 ---@field eager? boolean begins without waiting for those it needs: quicker, where failing with them does no harm
 ---@field after? string[] checks that must have ended, however
----@field rather_after? string[] the same, but they get half of the time at most: a mute server of theirs is not this one
+---@field rather_after? string[] the same for half of the time at most: if their server is mute this one need not be
 ---@field service? fun(ctx: dbrun.verify.Context): dbrun.verify.Service? whom to blame for an error
 ---@field run fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string what it found; an error is a FAIL
 
