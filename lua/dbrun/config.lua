@@ -204,6 +204,7 @@ local function address(state, key, parse)
     local parsed <const> = parse(text, label)
     remember(parsed.password, parsed.user, parsed.username, parsed.dbname)
     remember(parsed.params.sslpassword)
+    remember(parsed.params.sentinel_password, parsed.params.sentinel_username)
     return parsed, label
 end
 

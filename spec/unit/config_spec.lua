@@ -273,6 +273,9 @@ describe("config.explain", function()
         assert.equal("host='db' password='***'", row(c, "MIGRATION_DATABASE_URL").value)
         assert.equal("redis://:***@c:6379/0", row(c, "redis_url").value)
         assert.equal("amqp://***@mq/", row(c, "OTHER_URL").value)
+        local sentinel = load { REDIS_URL = "redis+sentinel://:hunter@s/main/0?sentinel_password=hunter2" }
+        assert.equal("redis+sentinel://:***@s:26379/main/0?sentinel_password=***", row(sentinel, "redis_url").value)
+        assert.is_nil(tostring(row(sentinel, "REDIS_URL").value):find("hunter", 1, true))
     end)
 
     it("tells what is wrong with a value instead of failing", function()

@@ -154,7 +154,9 @@ local function masked_address(kind, value)
     local url <const> = require "dbrun.url"
     local parsed <const> = url["parse_" .. kind](value)
     parsed.password = parsed.password and "***"
-    parsed.params.sslpassword = parsed.params.sslpassword and "***"
+    for _, name in ipairs { "sslpassword", "sentinel_password" } do
+        parsed.params[name] = parsed.params[name] and "***"
+    end
     if parsed.form == "keywords" then
         return url.build_keywords(parsed)
     end
