@@ -141,8 +141,9 @@ static const char *layer_hint(const char *layer, const char *text)
         return "Check the host name in DATABASE_URL (or POSTGRES_HOST), and that this machine can resolve "
                "it.";
     if (strstr(text, "certificate verify failed")) /* libpq knows the reason, and forgets it */
-        return "The server's certificate has expired, or no authority in sslrootcert (or "
-               "~/.postgresql/root.crt) has signed it: openssl s_client -starttls postgres -connect HOST:PORT shows which.";
+        return "The server's certificate has expired, or no authority in sslrootcert (or in "
+               "~/.postgresql/root.crt) has signed it: `openssl s_client -starttls postgres -connect "
+               "HOST:PORT` shows which.";
     if (strcmp(layer, "tls") == 0)
         return "Check sslmode, sslrootcert and the host name in DATABASE_URL against the server's "
                "certificate.";

@@ -138,7 +138,7 @@ describe("PostgreSQL over the network", function()
                 -- libpq does not tell which of the two it was: the hint names both, and how to find out.
                 local err <const> = refused(joe, "tls", "certificate verify failed")
                 assert.matches("expired", err.hint)
-                assert.matches("openssl s_client -starttls postgres", err.hint, 1, true)
+                assert.matches("`openssl s_client -starttls postgres", err.hint, 1, true)
             end)
 
             it("names the file of the authority that is not there", function()
