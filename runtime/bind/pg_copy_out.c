@@ -282,7 +282,7 @@ static int copy_out_call(lua_State *L)
 static int copy_out_close(lua_State *L)
 {
     struct copy_out *c = luaL_checkudata(L, 1, COPY_OUT_CLASS);
-    pg_stream_stop(&c->base);
+    pg_stream_leave(&c->base, !lua_isnoneornil(L, 2));
     buf_free(&c->in);
     c->at = 0;
     return 0;

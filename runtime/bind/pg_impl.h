@@ -89,6 +89,7 @@ struct pg_link {
     enum pg_link_use use;
     struct pg_cancel_job *cancel; /* a request under way: the link is nobody's until it is answered */
     bool reset_after_drain;
+    bool patient;      /* draining, but not cancelled yet */
     uint64_t deadline; /* sync: of what its lease does, set by a transaction; DEADLINE_NEVER = none */
     double deadline_after;
     bool in_background;
@@ -175,8 +176,10 @@ void pg_link_cancel_blocking(struct pg_link *link);
 enum drive_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline);
 /* Ends a ping, drain or reset at once: the connection is closed. */
 void pg_link_give_up(struct pg_link *link);
-/* Nobody waits any more: cancel, and throw away what still comes. */
-void pg_link_abandon(struct pg_link *link);
+/* Nobody waits any more: what still comes is thrown away. It is cancelled at once, or (in a transaction,
+ * which a cancel would end) when it has not ended by itself after `grace` seconds. */
+void pg_link_abandon(struct pg_link *link, double grace);
+void pg_link_warn_cancelled(const struct pg_link *link);
 enum pool_check pg_link_check(struct pool_slot *slot, uint64_t idle_ns);
 void pg_link_ping(struct pool_slot *slot);
 enum pool_verdict pg_link_judge(struct pool_slot *slot);
@@ -238,6 +241,8 @@ void pg_stream_detach(struct pg_stream *s);
 void pg_stream_finish(struct pg_stream *s);
 /* Not read to the end: what is left is thrown away, and cancelled when it has not arrived yet. */
 void pg_stream_stop(struct pg_stream *s);
+/* The loop was left. In a transaction that goes on (not `failed`) a cancel has time. */
+void pg_stream_leave(struct pg_stream *s, bool failed);
 /* Collected without its block having ended: it must not block. */
 void pg_stream_collected(struct pg_stream *s);
 /* May the next piece be asked for? False at the end; raises where nothing can wait, or when the lease was

@@ -108,7 +108,7 @@ static void abandon_statement(struct wait *w)
 {
     struct pg_link *link = w->data;
     link->waiter = NULL;
-    pg_link_abandon(link);
+    pg_link_abandon(link, 0);
 }
 
 static const struct drive_interrupt *interrupt_of(const struct pg_link *link)
@@ -224,7 +224,7 @@ void pg_link_take_away(struct pg_link *link)
     if (link->stream)
         pg_stream_lose(link->stream);
     else if (link->use == LINK_STATEMENT)
-        pg_link_abandon(link);
+        pg_link_abandon(link, 0);
     wait_wake(waiter);
 }
 
@@ -273,6 +273,7 @@ static void settle(struct pg_link *link)
         sched_timer_stop(link->engine->rt->sched, &link->limit);
         set_background(link, false);
         link->use = LINK_FREE;
+        link->patient = false;
         if (link->reset_after_drain) {
             link->reset_after_drain = false;
             reset_begin(link);
@@ -316,14 +317,25 @@ void pg_link_request_cancel(struct pg_link *link)
     link->cancel = c;
 }
 
-void pg_link_abandon(struct pg_link *link)
+void pg_link_warn_cancelled(const struct pg_link *link)
+{
+    log_write(link->engine->rt->log, LOG_LEVEL_WARN,
+              "postgres: rows that a loop in a transaction had left did not end in time: the statement was "
+              "cancelled, and the transaction with it (a cursor can be left at any time): %s",
+              link->statement);
+}
+
+void pg_link_abandon(struct pg_link *link, double grace)
 {
     if (link->m.state == PG_BROKEN)
         return;
     link->use = LINK_DRAINING;
+    link->patient = grace > 0;
     set_background(link, true);
-    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(DRAIN_LIMIT));
-    pg_link_request_cancel(link);
+    sched_timer_start(link->engine->rt->sched, &link->limit,
+                      deadline_in(link->patient ? grace : DRAIN_LIMIT));
+    if (!link->patient)
+        pg_link_request_cancel(link);
     pg_machine_discard(&link->m);
     if (link->m.flushing)
         drive_uv_want(link->io, IO_READ | IO_WRITE);
@@ -411,10 +423,23 @@ static void on_ready(void *data, unsigned events)
     }
 }
 
+/* Its rows do not end by themselves. */
+static void lose_patience(struct pg_link *link)
+{
+    link->patient = false;
+    pg_link_warn_cancelled(link);
+    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(DRAIN_LIMIT));
+    pg_link_request_cancel(link);
+}
+
 /* A ping, drain or reset took too long. */
 static void on_limit(struct sched_timer *t)
 {
-    pg_link_give_up(t->data);
+    struct pg_link *link = t->data;
+    if (link->patient && link->use == LINK_DRAINING)
+        lose_patience(link);
+    else
+        pg_link_give_up(link);
 }
 
 void pg_link_give_up(struct pg_link *link)
@@ -549,10 +574,15 @@ static void reset_begin(struct pg_link *link)
 void pg_link_reset(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
-    if (link->use == LINK_DRAINING)
-        link->reset_after_drain = true;
-    else
+    if (link->use != LINK_DRAINING) {
         reset_begin(link);
+        return;
+    }
+    link->reset_after_drain = true;
+    if (link->patient) { /* its transaction is going: nothing is lost by a cancel */
+        link->patient = false;
+        pg_link_request_cancel(link);
+    }
 }
 
 void pg_link_close(struct pool_slot *slot)

@@ -549,7 +549,7 @@ static void check_turn(lua_State *L, struct pg_engine *e, struct pg_lease *lease
     if (!lease)
         return;
     pg_lease_check_free(L, lease);
-    if (lease->link->m.state == PG_COPY_IN || lease->link->m.state == PG_COPY_OUT)
+    if (lease->link->m.state == PG_COPY_IN)
         bind_fail(L, e->rt, ERROR_USAGE, "this connection is in the middle of a COPY");
 }
 

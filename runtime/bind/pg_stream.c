@@ -8,6 +8,9 @@
 
 #define STREAM_CLASS "dbrun.pg.stream"
 
+/* Seconds that the rest of a loop's rows may take in a transaction, before they are cancelled. */
+#define LEFT_GRACE 5.0
+
 struct pg_stream *pg_stream_new(lua_State *L)
 {
     struct pg_stream *s = lua_newuserdatauv(L, sizeof *s, 2);
@@ -56,7 +59,20 @@ void pg_stream_finish(struct pg_stream *s)
         pool_release(link->engine->pool, link->slot, mono_now());
 }
 
-void pg_stream_stop(struct pg_stream *s)
+/* Sync: reads what is left for at most `grace` seconds; cancels then. */
+static void drain_blocking(struct pg_link *link, double grace)
+{
+    unsigned step;
+    if (grace > 0) {
+        uint64_t deadline = deadline_min(deadline_in(grace), link->deadline);
+        if (pg_link_step_blocking(link, &step, deadline) == DRIVE_READY)
+            return;
+        pg_link_warn_cancelled(link);
+    }
+    pg_link_cancel_blocking(link);
+}
+
+static void stop(struct pg_stream *s, double grace)
 {
     struct pg_link *link = s->link;
     if (!link)
@@ -68,11 +84,22 @@ void pg_stream_stop(struct pg_stream *s)
     if (link->io)
         drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
     if (!over && link->engine->sync)
-        pg_link_cancel_blocking(link);
+        drain_blocking(link, grace);
     else if (!over)
-        pg_link_abandon(link);
+        pg_link_abandon(link, grace);
     if (s->own)
         pool_release(link->engine->pool, link->slot, mono_now());
+}
+
+void pg_stream_stop(struct pg_stream *s)
+{
+    stop(s, 0);
+}
+
+void pg_stream_leave(struct pg_stream *s, bool failed)
+{
+    bool goes_on = s->link && !s->own && !failed && s->link->m.in_transaction;
+    stop(s, goes_on ? LEFT_GRACE : 0);
 }
 
 void pg_stream_lose(struct pg_stream *s)
@@ -86,7 +113,7 @@ static int stream_close(lua_State *L)
     struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
     PQclear(s->row);
     s->row = NULL;
-    pg_stream_stop(s);
+    pg_stream_leave(s, !lua_isnoneornil(L, 2));
     return 0;
 }
 
