@@ -403,6 +403,7 @@ describe("the workloads that ship", function()
         P2 = { "rate pgbench >= 2.2 x" },
         P3 = { "rate floor in C >= 0.97 x" },
         P4 = { "rate asyncpg >= 2 x", "rate asyncpg >= 2.5 x", "rate asyncpg >= 1.8 x" },
+        P5 = { "rate psql \\copy >= 0.95 x" },
         P6 = { "time  <= 0.25 us" },
         M2 = { "cpu dbrun, 20 tasks <= 1.3 x" },
         R1 = { "rate redis-benchmark >= 5 x" },
