@@ -294,7 +294,7 @@ static void test_connect_deadline(void)
     double took = (double)(mono_now() - from) / (double)NS_PER_S;
     CHECK(took >= 0.3 && took < 5);
     CHECK(err.kind == ERROR_TIMEOUT);
-    CHECK(strcmp(err.field[ERROR_LAYER], "server") == 0);
+    CHECK(strcmp(err.field[ERROR_LAYER], "time") == 0);
     error_clear(&err);
     close(fd);
     unlink(addr.sun_path);
