@@ -153,6 +153,24 @@ function Engine:session()
     return require "dbrun.db.session".new(self)
 end
 
+---Runs fn(conn) while this connection holds the advisory lock `key`, which no other session gets meanwhile: a text or
+---a 64-bit integer, in this database. Given back at the end however fn ends. Waits until it is free, at most `timeout`
+---seconds (an error of kind `timeout` then says who holds it).
+---@param key string|integer
+---@param opts? { timeout?: number }
+---@param fn fun(conn: dbrun.Connection): ...
+---@return any ... what fn returned
+function Connection:advisory_lock(key, opts, fn)
+    local advisory <const> = require "dbrun.db.advisory"
+    return advisory.on(self, advisory.arguments(key, opts, fn))
+end
+
+---As Connection:advisory_lock, on a connection of its own.
+function Engine:advisory_lock(key, opts, fn)
+    local advisory <const> = require "dbrun.db.advisory"
+    return advisory.run(self, advisory.arguments(key, opts, fn))
+end
+
 ---An engine with a pool of its own.
 ---@param opts dbrun.EngineOptions
 ---@return dbrun.Engine

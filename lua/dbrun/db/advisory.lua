@@ -1,0 +1,225 @@
+--- Advisory locks: one at a time, among all programs that name the same key in the same database.
+---
+---     db.async:advisory_lock("nightly report", function(conn) ... end)
+---
+--- The lock belongs to a connection that is leased for it, and goes with it: when the program dies, when that
+--- breaks. Behind a transaction pooler no connection is one's own, and this does not work.
+---
+--- It is taken by trying again and again. A statement that waits for it inside the server would hold a snapshot, so
+--- that the holder's CREATE INDEX CONCURRENTLY and it waited for each other. Tasks of one program wait for each other
+--- here, in the order they came, and only the first of them holds a connection.
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local task <const> = require "dbrun.task"
+
+local M = {}
+
+local TRY <const> = "select pg_catalog.pg_try_advisory_lock($1)"
+local UNLOCK <const> = "select pg_catalog.pg_advisory_unlock($1)"
+local HOLDER <const> = [[
+select a.pid, nullif(a.application_name, '') as application, a.usename as role, host(a.client_addr) as address,
+       to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') as since, a.state
+  from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a using (pid)
+ where l.locktype = 'advisory' and l.granted and l.objsubid = 1
+   and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
+   and l.classid::bigint = (($1::bigint >> 32) & 4294967295) and l.objid::bigint = ($1::bigint & 4294967295)
+ limit 1]]
+
+-- Seconds between two tries: the first, and the longest.
+local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
+
+---The number that stands for a text: FNV-1a, 64 bits, so that programs in other languages can name the same lock.
+---@param text string
+---@return integer
+function M.hash(text)
+    local hash = 0xcbf29ce484222325
+    for i = 1, #text do
+        hash = (hash ~ text:byte(i)) * 0x100000001b3
+    end
+    return hash
+end
+
+---Who holds a lock, in words; nil when nobody does any more.
+---@param conn table
+---@param number integer
+---@return string?
+function M.holder(conn, number)
+    local row <const> = conn:one(HOLDER, number)
+    if not row then return nil end
+    if not row.since then -- another role's session: PostgreSQL shows no more of it
+        return ("process %d (role %s)"):format(row.pid, row.role or "unknown")
+    end
+    return ("process %d (%s, role %s, %s, connected since %s, %s)"):format(
+        row.pid, row.application or "no application name", row.role or "unknown", row.address or "local socket",
+        row.since, row.state or "state unknown")
+end
+
+-- ---- arguments ----
+
+local function usage(message, hint)
+    errors.raise { kind = "usage", message = "advisory_lock: " .. message, hint = hint }
+end
+
+---@class dbrun.db.AdvisoryCall
+---@field number integer what the server locks
+---@field name string for messages: 'nightly report', or the number
+---@field limit? number seconds to wait
+---@field fn function
+
+---The arguments of advisory_lock(key [, options], fn), checked before anything is taken.
+---@param key string|integer
+---@param opts? { timeout?: number }|function
+---@param fn? function
+---@return dbrun.db.AdvisoryCall
+function M.arguments(key, opts, fn)
+    if type(opts) == "function" then
+        opts, fn = {}, opts
+    end
+    if type(opts) ~= "table" or type(fn) ~= "function" then usage "expected (key, [options,] function)" end
+    for name in pairs(opts) do
+        if name ~= "timeout" then usage(("unknown option %q"):format(tostring(name)), "timeout is known") end
+    end
+    local limit <const> = opts.timeout
+    if limit ~= nil and not (type(limit) == "number" and limit >= 0 and limit < math.huge) then
+        usage "timeout must be a number of seconds of at least 0"
+    end
+    local number <const> = type(key) == "string" and M.hash(key) or math.tointeger(key)
+    if not number then usage(("the key must be a string or an integer, got %s"):format(tostring(key))) end
+    return { number = number, name = type(key) == "string" and ("'%s'"):format(key) or tostring(number), limit = limit,
+        fn = fn }
+end
+
+local function raise_timeout(call, holder)
+    errors.raise {
+        kind = "timeout", outcome = "not_sent", retryable = true,
+        message = ("the advisory lock %s was not free within %g s: it is held by %s"):format(call.name, call.limit,
+            holder or "somebody who is gone by now"),
+    }
+end
+
+-- ---- taking and giving back ----
+
+local function pause(conn, seconds)
+    if conn:is_sync() then
+        core.pg.pause(seconds)
+    else
+        task.sleep(seconds)
+    end
+end
+
+---@param stop? number task.now() when the time is over
+---@return boolean taken false: the time is over
+local function take(conn, call, stop)
+    local wait = FIRST_PAUSE
+    while not conn:value(TRY, call.number) do
+        local left <const> = stop and stop - task.now() or math.huge
+        if left <= 0 then return false end
+        pause(conn, math.min(left, wait * (0.5 + math.random() / 2)))
+        wait = math.min(wait * 1.5, LONGEST_PAUSE)
+    end
+    return true
+end
+
+---Gives the lock back; false when it was not there any more. A connection that cannot do it is closed when it is
+---released, which frees the lock too.
+local function give_back(conn, call, inside)
+    return task.shield(function()
+        local ok <const>, freed <const> = pcall(function()
+            conn:drained()
+            -- What fn left open is undone before somebody else may begin.
+            if not inside and conn:in_transaction() then conn:exec "ROLLBACK" end
+            if conn:in_transaction() == "failed" then -- the transaction around all this takes no statement any more
+                conn:invalidate()
+                return true
+            end
+            return conn:value(UNLOCK, call.number)
+        end)
+        if ok and freed then return true end
+        core.log.write("debug", ("postgres: the advisory lock %s could not be given back: %s"):format(call.name,
+            ok and "the connection does not hold it" or tostring(freed)))
+        pcall(conn.invalidate, conn)
+        return false
+    end)
+end
+
+---Runs the function while the leased connection holds the lock.
+---@param conn table
+---@param call dbrun.db.AdvisoryCall
+---@param stop? number task.now() when the wait is over
+---@return any ... what the function returned
+function M.on(conn, call, stop)
+    stop = stop or call.limit and task.now() + call.limit
+    conn:drained()
+    local inside <const> = conn:in_transaction() ~= false
+    local ok <const>, taken <const> = pcall(take, conn, call, stop)
+    if not ok then
+        pcall(conn.invalidate, conn) -- a statement that was cut off may have got the lock all the same
+        error(taken, 0)
+    end
+    if not taken then raise_timeout(call, M.holder(conn, call.number)) end
+    local result <const> = table.pack(pcall(call.fn, conn))
+    local freed <const> = give_back(conn, call, inside)
+    if not result[1] then error(result[2], 0) end
+    if not freed then
+        errors.raise {
+            kind = "connect", outcome = "unknown", retryable = false,
+            message = ("the advisory lock %s was lost before the work under it ended"):format(call.name),
+            hint = "The connection that held it broke or was released: somebody else may have worked meanwhile.",
+        }
+    end
+    return table.unpack(result, 2, result.n)
+end
+
+-- ---- among the tasks of this program ----
+
+---By engine and number: the queue of the tasks that want the lock.
+---@type table<table, table<integer, { turn: dbrun.Semaphore, users: integer, holder?: integer }>>
+local queues <const> = setmetatable({}, { __mode = "k" })
+
+---Waits until no other task of this program has the lock on this engine.
+---@return table place to be closed
+local function enter(engine, call, stop)
+    local mine <const> = queues[engine] or {}
+    queues[engine] = mine
+    local queue <const> = mine[call.number] or { turn = task.semaphore(1), users = 0 }
+    mine[call.number] = queue
+    local permit = queue.turn:try_acquire()
+    if not permit and (engine:is_sync() or queue.holder == core.task.id()) then
+        usage(("%s holds the lock %s already, and would wait for itself"):format(
+            engine:is_sync() and "this program" or "this task", call.name),
+            "fn gets the connection that holds it: conn:advisory_lock takes it once more.")
+    end
+    queue.users = queue.users + 1
+    local function forget()
+        queue.users = queue.users - 1
+        if queue.users == 0 then mine[call.number] = nil end
+    end
+    if not permit then
+        local ok <const>, got <const> = pcall(queue.turn.acquire, queue.turn, stop and math.max(0, stop - task.now()))
+        permit = ok and got
+        if not permit then
+            forget()
+            if not ok then error(got, 0) end
+            raise_timeout(call, "another task of this program")
+        end
+    end
+    queue.holder = core.task.id()
+    return setmetatable({}, { __close = function()
+        queue.holder = nil
+        permit:release()
+        forget()
+    end })
+end
+
+---Runs the function while a connection of the engine holds the lock.
+---@param engine table
+---@param call dbrun.db.AdvisoryCall
+---@return any ... what the function returned
+function M.run(engine, call)
+    local stop <const> = call.limit and task.now() + call.limit
+    local _ <close> = enter(engine, call, stop)
+    local conn <close> = engine:acquire()
+    return M.on(conn, call, stop)
+end
+
+return M
