@@ -39,6 +39,7 @@ local M = {}
 ---@field call fun(self: dbrun.redis.Pipeline, name: string, ...): dbrun.redis.Pipeline
 ---@field clear fun(self: dbrun.redis.Pipeline) forgets what is queued
 ---@field package send fun(self: dbrun.redis.Pipeline): table|nil
+---@field package last fun(self: dbrun.redis.Pipeline): table|nil what the last execute gave
 ---@field [string] fun(self: dbrun.redis.Pipeline, ...): any
 
 --- A table of methods in which every command of Redis is found once it is asked for.
@@ -151,23 +152,19 @@ end
 
 -- ---- pipelines ----
 
---- What a pipeline's last execute gave, for r:pipeline(fn).
-local last_replies <const> = setmetatable({}, { __mode = "k" })
-
 ---Sends what is queued and returns the replies in order. Error replies are values in that list.
 ---@param opts? {raise: boolean?} raise=true raises the first of them instead
 ---@return any[]
 function Pipeline:execute(opts)
-    local n <const> = #self -- the list of replies may have holes
+    local n <const> = opts and opts.raise and #self -- the list of replies may have holes
     local replies <const> = self:send()
-    if opts and opts.raise then
+    if n then
         for i = 1, n do
             if errors.is(replies[i]) then
                 error(replies[i], 0)
             end
         end
     end
-    last_replies[self] = replies
     return replies
 end
 
@@ -183,7 +180,7 @@ function Client:pipeline(fn)
     if #p > 0 then
         return p:execute()
     end
-    return last_replies[p] or {}
+    return p:last() or {}
 end
 
 -- ---- transactions ----

@@ -105,12 +105,37 @@ static bool count_all(lua_State *L, int first, int top, uint64_t *count, struct 
     return true;
 }
 
+enum { FEW = 8 };
+
+/* A few strings, which most commands are: no table to look into, nothing to convert. False: some other way.
+ */
+static bool write_texts(lua_State *L, const struct redis_command *cmd, int first, int top, struct buf *out)
+{
+    struct resp_text args[FEW];
+    size_t n = 0;
+    if (top - first >= FEW)
+        return false;
+    for (int i = first; i <= top; i++, n++) {
+        if (lua_type(L, i) != LUA_TSTRING)
+            return false;
+        args[n].data = lua_tolstring(L, i, &args[n].len);
+        if (args[n].len > RESP_MAX_STRING)
+            return false;
+    }
+    if (resp_add_command(out, cmd->text, cmd->wire_len, args, n))
+        return true;
+    out->oom = false;
+    return false;
+}
+
 bool redis_args_write(lua_State *L, const struct redis_command *cmd, int first, struct buf *out,
                       struct redis_args_error *e)
 {
     int top = lua_gettop(L);
     uint64_t count = 1;
     *e = (struct redis_args_error){0};
+    if (write_texts(L, cmd, first, top, out))
+        return true;
     if (!lua_checkstack(L, 4) || !count_all(L, first, top, &count, e))
         return false;
     size_t from = out->len;

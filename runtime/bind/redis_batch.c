@@ -14,6 +14,13 @@
 #define ASKING "*1\r\n$6\r\nASKING\r\n"
 #define EXEC   "*1\r\n$4\r\nEXEC\r\n"
 
+enum {
+    FIRST_BYTES = 4000,
+    FIRST_COMMANDS = 120,
+    BYTES_A_REPLY = 32,
+    MOST_EXPECTED = 1 << 20,
+};
+
 struct redis_batch {
     struct redis_line *line; /* holds it */
     struct redis_handle handle;
@@ -47,12 +54,15 @@ int redis_batch_new(lua_State *L)
 {
     struct redis_handle *h = redis_check_handle(L, 1);
     bool transaction = lua_toboolean(L, 2);
-    struct redis_batch *b = lua_newuserdatauv(L, sizeof *b, 0);
+    struct redis_batch *b = lua_newuserdatauv(L, sizeof *b, 1); /* its user value: the last replies */
     memset(b, 0, sizeof *b);
     luaL_setmetatable(L, REDIS_BATCH_CLASS);
     b->line = redis_line_ref(h->line);
     b->handle = *h;
     b->transaction = transaction;
+    /* So that they need not grow step by step; no memory is told when a command is queued. */
+    if (!buf_reserve(&b->out, FIRST_BYTES) || !buf_reserve(&b->shapes, FIRST_COMMANDS))
+        b->out.oom = b->shapes.oom = false;
     return 1;
 }
 
@@ -175,6 +185,16 @@ static int batch_done(lua_State *L, int status, lua_KContext ctx)
     push_replies(L, b, &cur, c->expect);
     redis_taken(c);
     forget(b);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, 1);
+    return 1;
+}
+
+/* The replies that the last execution gave; nil when there was none. */
+static int batch_last(lua_State *L)
+{
+    luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
+    lua_getiuservalue(L, 1, 1);
     return 1;
 }
 
@@ -271,6 +291,8 @@ static int batch_execute(lua_State *L)
         redis_line_give(r.call);
         return luaL_error(L, "not enough memory");
     }
+    size_t expected = (size_t)r.expect * BYTES_A_REPLY;
+    resp_reply_expect(&r.call->call.reply, expected < MOST_EXPECTED ? expected : MOST_EXPECTED);
     b->running = true;
     return redis_park(L, &r, b->transaction ? transaction_done : batch_done);
 }
@@ -285,10 +307,8 @@ static int batch_clear(lua_State *L)
 void redis_batch_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {{"__gc", batch__gc}, {"__len", batch__len}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"call", batch_call},
-                                       {"asking", batch_asking},
-                                       {"send", batch_execute},
-                                       {"clear", batch_clear},
-                                       {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"call", batch_call},    {"asking", batch_asking},
+                                       {"send", batch_execute}, {"last", batch_last},
+                                       {"clear", batch_clear},  {NULL, NULL}};
     bind_class(L, rt, REDIS_BATCH_CLASS, meta, methods);
 }

@@ -76,6 +76,41 @@ bool resp_add_arg(struct buf *b, const void *data, size_t len)
     return true;
 }
 
+static char *put_prefix(char *p, char sigil, uint64_t number)
+{
+    *p++ = sigil;
+    if (number < 10)
+        *p++ = (char)('0' + number);
+    else
+        p += format_uint(number, p);
+    *p++ = '\r';
+    *p++ = '\n';
+    return p;
+}
+
+bool resp_add_command(struct buf *b, const char *wire, size_t wire_len, const struct resp_text *args,
+                      size_t n)
+{
+    const size_t around = 1 + RESP_INT_DIGITS + 2;
+    size_t size = around + wire_len;
+    for (size_t i = 0; i < n; i++)
+        size += around + args[i].len + 2;
+    if (!buf_reserve(b, size))
+        return false;
+    char *p = put_prefix(b->data + b->len, '*', n + 1);
+    memcpy(p, wire, wire_len);
+    p += wire_len;
+    for (size_t i = 0; i < n; i++) {
+        p = put_prefix(p, '$', args[i].len);
+        memcpy(p, args[i].data, args[i].len);
+        p += args[i].len;
+        *p++ = '\r';
+        *p++ = '\n';
+    }
+    set_end(b, p);
+    return true;
+}
+
 bool resp_add_int(struct buf *b, int64_t v)
 {
     char text[RESP_INT_DIGITS];
@@ -148,6 +183,12 @@ static bool grow(struct resp_reply *r, size_t need)
     r->data = data;
     r->cap = cap;
     return true;
+}
+
+void resp_reply_expect(struct resp_reply *r, size_t size)
+{
+    if (size > r->cap)
+        (void)grow(r, size);
 }
 
 /* Room for a header and `extra` bytes behind it; NULL when memory is out. */

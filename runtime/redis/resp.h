@@ -36,6 +36,14 @@ bool resp_add_header(struct buf *b, uint64_t n);
 /* Appends one argument. False when memory is out: the buffer's `oom` is set then. */
 bool resp_add_arg(struct buf *b, const void *data, size_t len);
 bool resp_add_int(struct buf *b, int64_t v);
+
+struct resp_text {
+    const char *data;
+    size_t len;
+};
+/* Appends a whole command in one go: its name as it goes over the wire, and `n` arguments. */
+bool resp_add_command(struct buf *b, const char *wire, size_t wire_len, const struct resp_text *args,
+                      size_t n);
 /* Appends the shortest decimal form that reads back as the same number; "inf", "-inf", "nan". */
 bool resp_add_double(struct buf *b, double v);
 
@@ -68,6 +76,8 @@ static inline void resp_reply_init(struct resp_reply *r)
 
 /* Empties it and gives back its memory. */
 void resp_reply_clear(struct resp_reply *r);
+/* Makes room for a tape of `size` bytes, so that it need not grow step by step. No memory is no failure. */
+void resp_reply_expect(struct resp_reply *r, size_t size);
 /* Moves the tape of `from` into `to` (whatever `to` held is freed). */
 void resp_reply_move(struct resp_reply *to, struct resp_reply *from);
 

@@ -41,13 +41,14 @@ end
 --- redis-benchmark's SET and GET. It counts requests instead of time: the first call finds out how many
 --- fill the time.
 ---@param connections integer
+---@param depth? integer commands that each sends at once (1)
 ---@return bench.Contender
-function M.redis_benchmark(connections)
+function M.redis_benchmark(connections, depth)
     local known
     local function once(ctx, requests)
         local out <const>, runs <const> = ctx:measure {
             "redis-benchmark", "-s", ctx.servers.redis_socket, "-t", "set,get", "-c", connections,
-            "-n", math.max(1000, math.floor(requests)), "--csv",
+            "-P", depth or 1, "-n", math.max(1000, math.floor(requests)), "--csv",
         }
         local rate <const> = M.redis_rate(out)
         if not rate then error("redis-benchmark: " .. out, 0) end
@@ -59,7 +60,7 @@ function M.redis_benchmark(connections)
             if not shell.which "redis-benchmark" then return "redis-tools" end
         end,
         run = function(ctx)
-            known = known or once(ctx, 5000).rate
+            known = known or once(ctx, 5000 * (depth or 1)).rate
             local sample <const> = once(ctx, known * ctx.seconds / 2)
             known = sample.rate
             return sample

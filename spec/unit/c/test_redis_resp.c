@@ -17,6 +17,26 @@ static void test_command(void)
     static const char want[] = "*3\r\n$3\r\nSET\r\n$3\r\na\0b\r\n$0\r\n\r\n";
     CHECK_EQ(b.len, sizeof want - 1);
     CHECK(memcmp(b.data, want, sizeof want - 1) == 0);
+    /* And in one go, also where the lengths have several digits. */
+    buf_clear(&b);
+    static const char name[] = "$3\r\nSET\r\n";
+    struct resp_text args[] = {{"a\0b", 3}, {"", 0}};
+    CHECK(resp_add_command(&b, name, sizeof name - 1, args, 2));
+    CHECK_EQ(b.len, sizeof want - 1);
+    CHECK(memcmp(b.data, want, sizeof want - 1) == 0);
+    buf_clear(&b);
+    static char value[1234];
+    struct buf plain = {0};
+    struct resp_text long_args[12];
+    CHECK(resp_add_header(&plain, 13) && buf_add(&plain, name, sizeof name - 1));
+    for (size_t i = 0; i < 12; i++) {
+        long_args[i] = (struct resp_text){value, i * 112};
+        CHECK(resp_add_arg(&plain, value, i * 112));
+    }
+    CHECK(resp_add_command(&b, name, sizeof name - 1, long_args, 12));
+    CHECK_EQ(b.len, plain.len);
+    CHECK(memcmp(b.data, plain.data, plain.len) == 0);
+    buf_free(&plain);
     buf_free(&b);
 }
 
