@@ -98,7 +98,12 @@ static bool prepare(struct host *h)
     if (o->script < h->argc && o->is_stdin)
         snprintf(h->script, sizeof h->script, "%s", h->argv[o->script]);
     else if (o->script < h->argc && !script_find(h->argv[o->script], h->script, sizeof h->script)) {
-        fprintf(stderr, "%s: cannot open %s: %s\n", h->progname, h->argv[o->script], strerror(errno));
+        const char *name = h->argv[o->script];
+        int reason = errno;
+        fprintf(stderr, "%s: cannot open %s", h->progname, name);
+        if (strpbrk(name, "/.") == NULL && name[0] != '\0')
+            fprintf(stderr, ", nor scripts/%s.lua here or in the installation", name);
+        fprintf(stderr, ": %s\n", strerror(reason));
         return false;
     }
     return true;
