@@ -233,11 +233,12 @@ static bool protocol_failed(struct redisconn *c, const char *what)
 
 static bool io_failed(struct redisconn *c, enum redis_io io, struct error *e)
 {
-    if (io == REDIS_IO_CLOSED)
-        failed(c, ERROR_CONNECT,
-               c->state == REDISCONN_HANDSHAKE ? "the server closed the connection during the TLS handshake"
-                                               : "the server closed the connection",
-               NULL);
+    if (io == REDIS_IO_CLOSED && c->state == REDISCONN_HANDSHAKE)
+        failed(c, ERROR_CONNECT, "the server closed the connection during the TLS handshake",
+               "does it speak TLS on this port (else redis://)?");
+    else if (io == REDIS_IO_CLOSED)
+        failed(c, ERROR_CONNECT, "the server closed the connection",
+               "it may have stopped, restarted, or ended this client: its log says why");
     else
         failed(c, ERROR_CONNECT, e->message, e->field[ERROR_HINT]);
     error_clear(e);
