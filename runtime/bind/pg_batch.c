@@ -51,8 +51,9 @@ static void check_all(lua_State *L, struct runtime *rt, int list, int from)
             lua_rawgeti(L, BASE + 1, 1);
             size_t len;
             const char *sql = lua_tolstring(L, -1, &len);
-            if (lua_type(L, -1) != LUA_TSTRING || memchr(sql, 0, len))
-                bind_fail(L, rt, ERROR_USAGE, "item %d: expected the SQL as a string without NUL bytes",
+            if (lua_type(L, -1) != LUA_TSTRING || len > PG_SQL_MAX || memchr(sql, 0, len))
+                bind_fail(L, rt, ERROR_USAGE,
+                          "item %d: expected the SQL as a string without NUL bytes, shorter than 1 GiB",
                           (int)i);
             lua_pop(L, 1);
         }

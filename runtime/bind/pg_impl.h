@@ -20,6 +20,7 @@
 
 #include "bind/error.h"
 #include "bind/pg_decode.h"
+#include "bind/pg_events.h"
 #include "bind/runtime.h"
 #include "drive/drive_uv.h"
 #include "pg/machine.h"
@@ -62,7 +63,11 @@ struct pg_engine {
     double pre_ping_idle;
     struct pg_catalog *catalog; /* types of the database's own, as they were met */
     struct pg_decoder decoder;
-    char *setup; /* SQL that each new connection runs first; NULL = none */
+    int on_connect; /* the script's functions, in the registry; LUA_NOREF = none */
+    int on_notice;
+    struct pg_notices notices; /* from shared connections */
+    size_t large_result;       /* bytes of a result that the log tells; 0 = never */
+    char *setup;               /* SQL that each new connection runs first; NULL = none */
     char name[16];
 };
 
@@ -89,6 +94,10 @@ struct pg_link {
     enum pg_link_use use;
     struct pg_cancel_job *cancel; /* a request under way: the link is nobody's until it is answered */
     bool reset_after_drain;
+    int on_notice; /* of its lease; LUA_NOREF = the engine's */
+    struct pg_notices notices;
+    bool telling;      /* a handler runs: nothing else may happen on it */
+    bool fresh;        /* on_connect has not seen it yet */
     bool patient;      /* draining, but not cancelled yet */
     uint64_t deadline; /* sync: of what its lease does, set by a transaction; DEADLINE_NEVER = none */
     double deadline_after;
@@ -113,6 +122,7 @@ enum pg_stage {
     STAGE_SHARED,
     STAGE_ACQUIRE,
     STAGE_ACQUIRED,
+    STAGE_CONNECTED,
     STAGE_DRAINED,
     STAGE_SEND,
     STAGE_REPLY
@@ -131,6 +141,8 @@ struct pg_op {
     enum pg_shape shape;
     int nparams; /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
     bool simple;
+    int top;                   /* of the stack, while on_connect runs */
+    struct pg_lease *newcomer; /* what on_connect gets: anchored on the stack */
     bool acquire_only;
     bool describe_only;
     bool retried;
@@ -201,6 +213,8 @@ struct pg_encoded {
 /* Raises for a value that cannot be a parameter, naming its number. Replaces what must be turned into
  * text (wrapped values) on the stack. Called before a connection is taken. */
 void pg_params_check(lua_State *L, struct runtime *rt, int first, int n);
+/* A longer one would not fit into a message that the server takes (MaxAllocSize): it would hang up. */
+#define PG_SQL_MAX ((1u << 30) - (1u << 20))
 /* Can the value at this index be a parameter (or a COPY column)? */
 bool pg_param_is_allowed(lua_State *L, int at);
 /* A number as the text that reads back as the same value. */

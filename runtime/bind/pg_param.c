@@ -42,6 +42,9 @@ static int refuse(lua_State *L, struct runtime *rt, int number, const char *what
     return bind_error_raise(L, rt, &e);
 }
 
+#define VALUE_LIMIT (1u << 30)
+#define LARGE_HINT  "Use COPY in parts, or a large object."
+
 static void check_text(lua_State *L, struct runtime *rt, int at, int number)
 {
     size_t len;
@@ -51,9 +54,8 @@ static void check_text(lua_State *L, struct runtime *rt, int at, int number)
                "Raw bytes are passed as db.bytea(s).");
     if (!is_utf8((const unsigned char *)s, len))
         refuse(L, rt, number, "is not valid UTF-8", "Raw bytes are passed as db.bytea(s).");
-    if (len >= (1u << 30))
-        refuse(L, rt, number, "is 1 GiB or more, which PostgreSQL does not take",
-               "Use COPY in parts, or a large object.");
+    if (len >= VALUE_LIMIT)
+        refuse(L, rt, number, "is 1 GiB or more, which PostgreSQL does not take", LARGE_HINT);
 }
 
 /* A wrapped value: {text, oid, binary}. */
@@ -84,14 +86,31 @@ bool pg_param_is_allowed(lua_State *L, int at)
     }
 }
 
+/* Bytes of a parameter's value in the message, as far as they can be many. */
+static size_t value_size(lua_State *L, int at)
+{
+    if (lua_type(L, at) != LUA_TTABLE)
+        return lua_type(L, at) == LUA_TSTRING ? lua_rawlen(L, at) : 0;
+    size_t len = lua_rawgeti(L, at, 1) == LUA_TSTRING ? lua_rawlen(L, -1) : 0;
+    lua_pop(L, 1);
+    return len;
+}
+
 void pg_params_check(lua_State *L, struct runtime *rt, int first, int n)
 {
+    /* All parameters go in one message; to one that is too long the server answers by hanging up. */
+    size_t total = 4096 + 6 * (size_t)n;
     for (int i = 0; i < n; i++) {
         int at = first + i;
         if (lua_type(L, at) == LUA_TSTRING)
             check_text(L, rt, at, i + 1);
-        if (pg_param_is_allowed(L, at))
+        if (pg_param_is_allowed(L, at)) {
+            total += value_size(L, at);
+            if (total >= VALUE_LIMIT)
+                refuse(L, rt, i + 1, "and those before it are 1 GiB together, which PostgreSQL does not take",
+                       LARGE_HINT);
             continue;
+        }
         lua_pushfstring(L, "is a %s, which cannot be a parameter", luaL_typename(L, at));
         refuse(L, rt, i + 1, lua_tostring(L, -1),
                "A list is passed as db.array(t), JSON as db.json(v), SQL NULL as nil or db.null.");
