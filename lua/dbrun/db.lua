@@ -39,6 +39,24 @@ M.ident = params.ident
 ---@field reset? "rollback"|"full"|"none" what happens to a connection on return (rollback)
 ---@field statement_cache? integer prepared statements for each connection (100; 0 = none)
 ---@field application_name? string
+---@field on_connect? fun(conn: dbrun.Connection) runs once for each new connection, in the task that gets it, before
+---anything else does; an error closes the connection and is raised there
+---@field on_notice? fun(notice: dbrun.Notice) what the server says beside its answers, told in the task whose
+---statement brought it; it cannot wait, and its errors go to the log
+---@field large_result? integer bytes of a result held in memory that the log warns about (256 MiB; 0 = never)
+
+---@class dbrun.Notice
+---@field severity string "NOTICE", "WARNING", "INFO", "LOG" or "DEBUG"
+---@field sqlstate string
+---@field message string
+---@field detail? string
+---@field hint? string
+---@field context? string
+---@field schema? string
+---@field table? string
+---@field column? string
+---@field datatype? string
+---@field constraint? string
 
 ---@class dbrun.Engine
 ---@field query fun(self, sql: string, ...): dbrun.Result one statement; parameters $1... or a table for :name
@@ -62,6 +80,19 @@ local Engine, Connection = core.pg.classes()
 ---@field backend_pid fun(self): integer
 ---@field invalidate fun(self) it is closed when it is released
 ---@field in_transaction fun(self): false|"open"|"failed"
+---@field parameters table<string, string> what the server has reported (server_version, TimeZone, ...), as it is now
+---@field on_notice fun(self, fn: fun(notice: dbrun.Notice)|nil) instead of the engine's, as long as this lease lasts
+---@field describe fun(self, sql: string): {name: string, type?: string, oid: integer}[] the columns that a statement
+---would give; it does not run
+
+---Rows through a server cursor: `for row in tx:cursor(sql, ..., {fetch = n}) do`. Only in a transaction. Leaving the
+---loop early costs nothing; other statements may run on the connection in between.
+---@param sql string
+---@param ... any parameters, then perhaps {fetch = rows at a time (1000)}
+---@return dbrun.Cursor cursor also callable, and closable (`<close>`)
+function Connection:cursor(sql, ...)
+    return require "dbrun.db.cursor".open(self, sql, ...)
+end
 
 ---Runs fn(tx) in a transaction: COMMIT when it returns, ROLLBACK when it raises. tx has the methods of a
 ---connection; tx:transaction is a savepoint.

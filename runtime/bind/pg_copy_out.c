@@ -235,6 +235,7 @@ static int end_of_copy(lua_State *L, struct copy_out *c)
     struct pg_link *link = c->base.link;
     struct error e = {0};
     bool rest = !c->raw && left(c) > 0;
+    pg_notices_tell(L, link);
     error_move(&e, &link->m.error);
     if (error_is_set(&e))
         error_set_field(&e, ERROR_STATEMENT, link->statement);

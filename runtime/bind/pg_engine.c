@@ -54,7 +54,10 @@ static void engine_close(struct engine_box *box)
     box->e = NULL;
     e->closed = true;
     luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->decoder.codecs);
-    e->decoder.codecs = LUA_NOREF;
+    luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->on_connect);
+    luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->on_notice);
+    e->decoder.codecs = e->on_connect = e->on_notice = LUA_NOREF;
+    pg_notices_clear(&e->notices);
     if (e->pool) {
         pool_close(e->pool, mono_now());
         pg_connects_forget(e);
@@ -169,6 +172,15 @@ static void read_params(lua_State *L, struct pg_conninfo *info)
     lua_pop(L, 1);
 }
 
+/* A function field, kept in the registry. */
+static int function_field(lua_State *L, const char *key)
+{
+    if (lua_getfield(L, 1, key) == LUA_TFUNCTION)
+        return luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pop(L, 1);
+    return LUA_NOREF;
+}
+
 static void read_settings(lua_State *L, struct pg_engine *e)
 {
     static const char *const resets[] = {"rollback", "full", "none", NULL};
@@ -184,6 +196,9 @@ static void read_settings(lua_State *L, struct pg_engine *e)
     e->cache_limit = (uint32_t)number_field(L, "statement_cache", 100);
     e->decoder.numeric_float = bool_field(L, "numeric_float", false);
     e->decoder.epoch = bool_field(L, "epoch", false);
+    e->large_result = (size_t)number_field(L, "large_result", 0);
+    e->on_connect = function_field(L, "on_connect");
+    e->on_notice = function_field(L, "on_notice");
     e->setup = text_field(L, "setup");
     e->info->target = text_field(L, "target");
     if (!e->info->target)
@@ -209,7 +224,7 @@ static int engine_new(lua_State *L)
     if (e->next)
         e->next->prev = e;
     rt->engines = e;
-    e->decoder.codecs = LUA_NOREF;
+    e->decoder.codecs = e->on_connect = e->on_notice = LUA_NOREF;
     box->e = e;
     e->catalog = pg_catalog_new();
     e->decoder.catalog = e->catalog;
@@ -460,7 +475,7 @@ static int classes(lua_State *L)
     luaL_getmetatable(L, PG_ENGINE_CLASS);
     lua_getfield(L, -1, "__index");
     luaL_getmetatable(L, PG_LEASE_CLASS);
-    lua_getfield(L, -1, "__index");
+    lua_getfield(L, -1, "methods");
     lua_remove(L, -2);
     return 2;
 }

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#define PARAMETERS_CLASS "dbrun.pg.parameters"
+
 struct pg_lease *pg_lease_new(lua_State *L)
 {
     struct pg_lease *lease = lua_newuserdatauv(L, sizeof *lease, 0);
@@ -41,6 +43,7 @@ void pg_lease_waited(lua_State *L, struct pg_link *link, int status, const char 
     if (how == WAIT_TIMEOUT)
         bind_fail(L, rt, ERROR_TIMEOUT, "%s within %f s (command_timeout)", what,
                   link->engine->command_timeout);
+    pg_notices_tell(L, link);
 }
 
 void pg_lease_check_free(lua_State *L, struct pg_lease *lease)
@@ -48,6 +51,9 @@ void pg_lease_check_free(lua_State *L, struct pg_lease *lease)
     struct pg_link *link = lease->link;
     if (!link)
         bind_fail(L, bind_runtime(L), ERROR_USAGE, "this connection has been released");
+    if (link->telling)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE,
+                  "this connection's on_notice runs: it cannot use the connection itself");
     if (pg_link_is_draining(link) ? link->waiter != NULL : link->use != LINK_FREE)
         bind_fail(
             L, bind_runtime(L), ERROR_USAGE,
@@ -145,6 +151,8 @@ static int lease_release(lua_State *L)
 {
     struct pg_lease *lease = pg_lease_check(L);
     struct pg_link *link = lease->link;
+    if (link->telling)
+        pg_lease_check_free(L, lease);
     lease->link = NULL;
     if (link->waiter || link->stream)
         pg_link_take_away(link);
@@ -220,6 +228,81 @@ static int lease_parameter(lua_State *L)
     return 1;
 }
 
+/* conn.parameters: what the server has reported, as it is now */
+static int push_parameters(lua_State *L)
+{
+    lua_newuserdatauv(L, 0, 1);
+    luaL_setmetatable(L, PARAMETERS_CLASS);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    return 1;
+}
+
+/* parameters.NAME */
+static int parameters_index(lua_State *L)
+{
+    luaL_checkudata(L, 1, PARAMETERS_CLASS);
+    if (lua_type(L, 2) != LUA_TSTRING)
+        return 0;
+    lua_getiuservalue(L, 1, 1);
+    lua_replace(L, 1);
+    return lease_parameter(L);
+}
+
+/* pairs(parameters): those that every server reports */
+static int parameters_pairs(lua_State *L)
+{
+    static const char *const names[] = {"server_version",
+                                        "server_encoding",
+                                        "client_encoding",
+                                        "application_name",
+                                        "default_transaction_read_only",
+                                        "in_hot_standby",
+                                        "is_superuser",
+                                        "session_authorization",
+                                        "DateStyle",
+                                        "IntervalStyle",
+                                        "TimeZone",
+                                        "integer_datetimes",
+                                        "standard_conforming_strings"};
+    luaL_checkudata(L, 1, PARAMETERS_CLASS);
+    lua_getiuservalue(L, 1, 1);
+    lua_replace(L, 1);
+    PGconn *conn = pg_lease_check(L)->link->m.conn;
+    lua_getglobal(L, "next");
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        lua_pushstring(L, PQparameterStatus(conn, names[i]));
+        lua_setfield(L, -2, names[i]);
+    }
+    return 2;
+}
+
+/* on_notice(fn | nil): told what the server says beside its answers, as long as this lease lasts */
+static int lease_on_notice(lua_State *L)
+{
+    struct pg_link *link = pg_lease_check(L)->link;
+    if (!lua_isnoneornil(L, 2))
+        luaL_checktype(L, 2, LUA_TFUNCTION);
+    luaL_unref(L, LUA_REGISTRYINDEX, link->on_notice);
+    link->on_notice = LUA_NOREF;
+    lua_settop(L, 2);
+    if (!lua_isnil(L, 2))
+        link->on_notice = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+/* conn.NAME: a method, or the parameters */
+static int lease_index(lua_State *L)
+{
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
+        return 1;
+    if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "parameters") == 0)
+        return push_parameters(L);
+    return 1;
+}
+
 static int lease_is_sync(lua_State *L)
 {
     lua_pushboolean(L, pg_lease_check(L)->engine->sync);
@@ -242,6 +325,7 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"backend_pid", lease_backend_pid},
                                        {"in_transaction", lease_in_transaction},
                                        {"parameter", lease_parameter},
+                                       {"on_notice", lease_on_notice},
                                        {"is_sync", lease_is_sync},
                                        {"batch", pg_lease_batch},
                                        {"batch_many", pg_lease_batch_many},
@@ -253,6 +337,15 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"describe", lease_describe},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__close", lease_close}, {"__gc", lease_gc}, {NULL, NULL}};
+    static const luaL_Reg parameters[] = {
+        {"__index", parameters_index}, {"__pairs", parameters_pairs}, {NULL, NULL}};
     bind_class(L, rt, PG_LEASE_CLASS, meta, methods);
+    lua_getfield(L, -1, "__index");
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "methods");
+    lua_pushcclosure(L, lease_index, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    bind_class(L, rt, PARAMETERS_CLASS, parameters, NULL);
     lua_pop(L, 1);
 }

@@ -28,18 +28,6 @@ static void reset_next(struct pg_link *link);
 
 /* ---- life ---- */
 
-static void on_notice(void *data, const PGresult *r)
-{
-    struct pg_link *link = data;
-    const struct log *log = link->engine->rt->log;
-    if (!log_wants(log, LOG_LEVEL_INFO))
-        return;
-    const char *severity = PQresultErrorField(r, PG_DIAG_SEVERITY);
-    const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
-    log_write(log, LOG_LEVEL_INFO, "postgres: %s: %s", severity ? severity : "NOTICE",
-              message ? message : "");
-}
-
 static void forget_columns(void *data, int ref)
 {
     struct pg_link *link = data;
@@ -56,6 +44,7 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
     link->engine = e;
     link->slot = slot;
     link->deadline = DEADLINE_NEVER;
+    link->on_notice = LUA_NOREF;
     link->limit.fn = on_limit;
     link->limit.data = link;
     uint32_t limit = e->cache_off ? 0 : e->cache_limit;
@@ -69,7 +58,8 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
         free(link);
         return NULL;
     }
-    PQsetNoticeReceiver(conn, on_notice, link);
+    PQsetNoticeReceiver(conn, pg_notices_receive, link);
+    link->fresh = e->on_connect != LUA_NOREF;
     link->m.catalog = e->catalog;
     link->m.text_only = e->decoder.codecs != LUA_NOREF;
     link->pid = PQbackendPID(conn);
@@ -94,6 +84,7 @@ void pg_link_free(struct pg_link *link)
         link->cancel->link = NULL;
     if (link->stream)
         pg_stream_detach(link->stream);
+    pg_notices_forget(link);
     set_background(link, false);
     sched_timer_stop(e->rt->sched, &link->limit);
     drive_uv_close(link->io);
@@ -505,6 +496,7 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
     link->line = 0;
+    pg_notices_forget(link);
     link->task = NULL;
     link->deadline = DEADLINE_NEVER;
     if (link->stream)

@@ -98,6 +98,8 @@ void pg_stream_stop(struct pg_stream *s)
 
 void pg_stream_leave(struct pg_stream *s, bool failed)
 {
+    if (s->link && s->link->telling)
+        return; /* on_notice of its own end */
     bool goes_on = s->link && !s->own && !failed && s->link->m.in_transaction;
     stop(s, goes_on ? LEFT_GRACE : 0);
 }
@@ -165,6 +167,7 @@ static int give_row(lua_State *L, struct pg_stream *s)
 {
     PQclear(s->row);
     s->row = pg_machine_take(&s->link->m);
+    pg_notices_tell(L, s->link);
     int keys = push_keys(L, s->row);
     pg_result_push_row(L, &s->link->engine->decoder, s->row, keys);
     return 1;
@@ -176,6 +179,7 @@ static int end_of_rows(lua_State *L, struct pg_stream *s)
     struct runtime *rt = link->engine->rt;
     struct error e = {0};
     bool copy = link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT;
+    pg_notices_tell(L, link);
     error_move(&e, &link->m.error);
     if (copy) {
         error_set(&e, ERROR_USAGE, "rows: COPY gives no rows (use copy_in or copy_out)");

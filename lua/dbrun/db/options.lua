@@ -12,6 +12,13 @@ local function is_seconds(v)
     return type(v) == "number" and v >= 0 and v < math.huge
 end
 
+local function is_function(v)
+    return type(v) == "function"
+end
+
+--- A result of this size is told in the log.
+local LARGE_RESULT <const> = 256 * 1024 * 1024
+
 --- For each option: what it must be, and how that reads in an error.
 local checks <const> = {
     url = { function(v) return type(v) == "string" end, "a string" },
@@ -31,6 +38,10 @@ local checks <const> = {
     timestamps = { function(v) return v == "text" or v == "epoch" end, '"text" or "epoch"' },
     pipeline = { function(v) return v == false or is_integer(v, 0) end,
         "a number of statements in flight for each connection (0 = none)" },
+    on_connect = { is_function, "a function" },
+    on_notice = { is_function, "a function" },
+    large_result = { function(v) return math.type(v) == "integer" and v >= 0 end,
+        "a whole number of bytes (0 = never)" },
     application_name = { function(v) return type(v) == "string" end, "a string" },
 }
 
@@ -117,6 +128,9 @@ function M.prepare(options, what)
         pipeline = not sync and options.pipeline or 0,
         numeric_float = options.numeric == "float",
         epoch = options.timestamps == "epoch",
+        on_connect = options.on_connect,
+        on_notice = options.on_notice,
+        large_result = options.large_result or LARGE_RESULT,
     }
 end
 

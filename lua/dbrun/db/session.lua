@@ -27,7 +27,7 @@ local function connection(self)
     return self.conn
 end
 
-for _, name in ipairs { "query", "one", "value", "rows", "columns", "exec", "copy_in", "copy_out", "pipeline",
+for _, name in ipairs { "query", "one", "value", "rows", "columns", "cursor", "exec", "copy_in", "copy_out", "pipeline",
     "execute_many", "transaction" } do
     Session[name] = function(self, ...)
         local conn <const> = connection(self)
