@@ -6,6 +6,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 struct pg_connecting {
     struct job job;
@@ -18,6 +19,7 @@ struct pg_connecting {
     uint64_t deadline;
     PGconn *conn;
     struct error error;
+    bool unwanted; /* set by the loop, read by the thread */
 };
 
 /* Counted from several threads: the loop's and those that still connect for an engine that is gone. */
@@ -57,10 +59,31 @@ static void connecting_unlink(struct pg_connecting *c)
         c->next->prev = c->prev;
 }
 
-static void work(struct pg_connecting *c)
+static void try_once(struct pg_connecting *c)
 {
+    error_clear(&c->error);
     c->conn = drive_pg_connect((const char *const *)c->info->keywords, (const char *const *)c->info->values,
                                c->info->target, c->deadline, NULL, &c->error);
+}
+
+/* A server that starts, stops or recovers says so (57P03): it is asked again until the time is up. */
+static bool is_starting(const struct pg_connecting *c)
+{
+    const char *state = error_is_set(&c->error) ? c->error.field[ERROR_SQLSTATE] : NULL;
+    return !c->conn && state && strcmp(state, "57P03") == 0;
+}
+
+static void work(struct pg_connecting *c)
+{
+    uint64_t pause = 20 * NS_PER_MS;
+    try_once(c);
+    while (is_starting(c) && mono_now() + pause < c->deadline &&
+           !__atomic_load_n(&c->unwanted, __ATOMIC_RELAXED)) {
+        struct timespec ts = {.tv_nsec = (long)pause};
+        nanosleep(&ts, NULL);
+        pause = pause < 200 * NS_PER_MS ? pause * 3 / 2 : pause;
+        try_once(c);
+    }
     if (c->conn && c->setup && !drive_pg_command(c->conn, c->setup, c->deadline, NULL, &c->error)) {
         PQfinish(c->conn);
         c->conn = NULL;
@@ -195,6 +218,7 @@ void pg_connects_forget(struct pg_engine *e)
         struct pool_slot *slot = c->slot;
         connecting_unlink(c);
         c->engine = NULL;
+        __atomic_store_n(&c->unwanted, true, __ATOMIC_RELAXED);
         open_failed_now(slot, "the engine was closed");
         pg_engine_unref(e);
     }

@@ -182,8 +182,11 @@ bool pg_link_is_draining(struct pg_link *link);
 void pg_link_take_away(struct pg_link *link);
 /* Asks the server to cancel what runs now; whoever waits for it gets 57014. */
 void pg_link_request_cancel(struct pg_link *link);
-/* The blocking form of cancelling: returns when the connection is drained, or broken. */
-void pg_link_cancel_blocking(struct pg_link *link);
+/* Seconds that a cancelled statement has to end before its connection is given up. */
+#define PG_DRAIN_LIMIT 2.0
+/* The blocking form of cancelling: the request, then `grace` seconds to end; else the connection is broken.
+ */
+void pg_link_cancel_blocking(struct pg_link *link, double grace);
 /* Steps to the end, or to the next row, blocking. */
 enum drive_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline);
 /* Ends a ping, drain or reset at once: the connection is closed. */

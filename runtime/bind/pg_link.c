@@ -7,9 +7,10 @@
 #include <string.h>
 
 /* Seconds: how long a ping, a drain and a reset may take before the connection is given up. */
-#define PING_LIMIT  5.0
-#define DRAIN_LIMIT 2.0
-#define RESET_LIMIT 5.0
+#define PING_LIMIT      5.0
+#define SHORTEST_GRACE  0.05
+#define INTERRUPT_GRACE 0.5
+#define RESET_LIMIT     5.0
 /* A connection that was in use this recently was looked at by that use. */
 #define LOOK_AFTER_NS (1 * NS_PER_MS)
 
@@ -139,10 +140,9 @@ static void cancel_drop(void *arg)
     PQfreeCancel(arg);
 }
 
-/* The blocking engine cancels by itself: the request, a short grace, else the connection is given up. */
-void pg_link_cancel_blocking(struct pg_link *link)
+void pg_link_cancel_blocking(struct pg_link *link, double grace)
 {
-    uint64_t deadline = deadline_in(DRAIN_LIMIT);
+    uint64_t deadline = deadline_in(grace);
     PGcancel *cancel = PQgetCancel(link->m.conn);
     pg_machine_discard(&link->m);
     enum drive_status sent = DRIVE_ERROR;
@@ -165,11 +165,21 @@ void pg_link_cancel_blocking(struct pg_link *link)
     }
 }
 
+/* A deadline may be overrun by a tenth, or by a moment. */
+static double grace_after(double limit)
+{
+    double grace = limit / 10;
+    if (grace < SHORTEST_GRACE)
+        return SHORTEST_GRACE;
+    return grace < PG_DRAIN_LIMIT ? grace : PG_DRAIN_LIMIT;
+}
+
 /* The blocking engine gives a statement up. `timeout` 0 = it was the transaction's time that ran out. */
 static void cut_short(struct pg_link *link, enum drive_status status, double timeout)
 {
     struct error *e = &link->m.error;
-    pg_link_cancel_blocking(link);
+    double limit = timeout > 0 ? timeout : link->deadline_after;
+    pg_link_cancel_blocking(link, status == DRIVE_INTERRUPTED ? INTERRUPT_GRACE : grace_after(limit));
     if (status == DRIVE_INTERRUPTED)
         error_set(e, ERROR_CANCELLED, "interrupted");
     else if (timeout > 0)
@@ -203,7 +213,7 @@ bool pg_link_is_draining(struct pg_link *link)
     if (link->use == LINK_FREE && link->cancel && link->m.state != PG_BROKEN) {
         link->use = LINK_DRAINING;
         set_background(link, true);
-        sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(DRAIN_LIMIT));
+        sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
     }
     return link->use == LINK_DRAINING;
 }
@@ -324,7 +334,7 @@ void pg_link_abandon(struct pg_link *link, double grace)
     link->patient = grace > 0;
     set_background(link, true);
     sched_timer_start(link->engine->rt->sched, &link->limit,
-                      deadline_in(link->patient ? grace : DRAIN_LIMIT));
+                      deadline_in(link->patient ? grace : PG_DRAIN_LIMIT));
     if (!link->patient)
         pg_link_request_cancel(link);
     pg_machine_discard(&link->m);
@@ -419,7 +429,7 @@ static void lose_patience(struct pg_link *link)
 {
     link->patient = false;
     pg_link_warn_cancelled(link);
-    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(DRAIN_LIMIT));
+    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
     pg_link_request_cancel(link);
 }
 

@@ -69,7 +69,7 @@ static void drain_blocking(struct pg_link *link, double grace)
             return;
         pg_link_warn_cancelled(link);
     }
-    pg_link_cancel_blocking(link);
+    pg_link_cancel_blocking(link, PG_DRAIN_LIMIT);
 }
 
 static void stop(struct pg_stream *s, double grace)

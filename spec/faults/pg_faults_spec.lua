@@ -1,0 +1,743 @@
+--- What happens to statements when the backend, the server, the network or the task goes away.
+
+local errors = require "dbrun.error"
+local fake = require "spec.support.fake"
+local fs = require "dbrun.fs"
+local pg = require "spec.support.pg"
+local process = require "dbrun.process"
+local servers = require "spec.support.servers"
+local task = require "dbrun.task"
+
+local raised = pg.raised
+
+--- Runs fn while a task ticks every 10 ms; the longest time between two ticks.
+local function longest_pause(fn, ...)
+    local worst, last, stop = 0, task.now(), false
+    local ticker = task.spawn(function()
+        while not stop do
+            task.sleep(0.01)
+            local now = task.now()
+            worst, last = math.max(worst, now - last), now
+        end
+    end)
+    local result = table.pack(pcall(fn, ...))
+    stop = true
+    ticker:join()
+    if not result[1] then
+        error(result[2], 0)
+    end
+    return worst
+end
+
+--- A server of the block's own, and a connection to it that is none of the code under test.
+local function server_with(settings)
+    local server = servers.postgres { settings = settings }
+    function server:terminate(pid)
+        self:psql(("select pg_terminate_backend(%d, 5000)"):format(pid))
+    end
+    return server
+end
+
+local server
+
+setup(function()
+    server = server_with {}
+end)
+
+teardown(function()
+    server:close()
+end)
+
+pg.on_both(describe, function(mode, open_any)
+    local function open(opts)
+        opts = opts or {}
+        opts.url = opts.url or server.url
+        return open_any(opts)
+    end
+
+    describe("a backend killed", function()
+        it("while idle is noticed by nobody", function()
+            local e <close> = open { size = 2 }
+            for _ = 1, 10 do
+                local pid = e:value "select pg_backend_pid()"
+                server:terminate(pid)
+                assert.not_equal(pid, e:value "select pg_backend_pid()")
+            end
+            assert.equal(10, e:stats().invalidated)
+        end)
+
+        it("while idle and all the others with it, too", function()
+            local e <close> = open { size = 4 }
+            for _ = 1, 5 do
+                local leases = {}
+                for i = 1, 4 do
+                    leases[i] = e:acquire()
+                end
+                for i = 1, 4 do
+                    leases[i]:value "select 1"
+                    leases[i]:release()
+                end
+                server:psql [[select pg_terminate_backend(pid, 5000) from pg_stat_activity
+                    where backend_type = 'client backend' and pid <> pg_backend_pid()]]
+                for i = 1, 4 do
+                    assert.equal(i, e:value("select $1::int", i))
+                end
+                pg.settled(e)
+            end
+        end)
+
+        it("with SIGKILL, which takes the whole server through recovery, is survived", function()
+            local own <close> = server_with {}
+            local e <close> = open { url = own.url, size = 2 }
+            local pid = e:value "select pg_backend_pid()"
+            process.kill(pid, "KILL")
+            pg.eventually(10, function()
+                return (pcall(own.psql, own, "select 1"))
+            end, "recovery")
+            assert.equal(1, e:value "select 1")
+            pg.settled(e)
+        end)
+
+        if mode == "async" then
+            it("in a statement is 57P01, and the connection is gone", function()
+                local e <close> = open { size = 1 }
+                local t = pg.table(e, "i int")
+                for _ = 1, 5 do
+                    local pid = e:value "select pg_backend_pid()"
+                    local running = task.spawn(function()
+                        return raised(e.query, e, ("insert into %s select 1 from pg_sleep(30)"):format(t))
+                    end)
+                    task.sleep(0.02)
+                    server:terminate(pid)
+                    local problem = running:join()
+                    assert.equal("57P01", problem.sqlstate)
+                    assert.is_true(errors.is(problem, "connect"))
+                    assert.equal("failed", problem.outcome)
+                    assert.not_equal(pid, e:value "select pg_backend_pid()")
+                    assert.equal(0, e:value(("select count(*) from %s"):format(t)))
+                    assert.equal(1, pg.settled(e).open)
+                end
+            end)
+        end
+
+        it("in its own statement is 57P01, and the connection is gone", function()
+            local e <close> = open { size = 1 }
+            for _ = 1, 5 do
+                local problem = raised(e.value, e, "select pg_terminate_backend(pg_backend_pid()), pg_sleep(5)")
+                assert.equal("57P01", problem.sqlstate)
+                assert.equal(1, e:value "select 1")
+                assert.equal(1, e:stats().open)
+            end
+        end)
+
+        it("in a transaction takes all of it along, and every later statement says so", function()
+            local e <close> = open { size = 1 }
+            local t = pg.table(e, "i int")
+            local problem = raised(e.transaction, e, function(tx)
+                tx:query(("insert into %s values (1)"):format(t))
+                server:terminate(tx:backend_pid())
+                local first = raised(tx.query, tx, ("insert into %s values (2)"):format(t))
+                assert.is_true(errors.is(first, "connect"))
+                assert.is_true(first.outcome == "failed" or first.outcome == "not_sent", first.outcome)
+                local second = raised(tx.query, tx, ("insert into %s values (3)"):format(t))
+                assert.is_true(errors.is(second, "connect"))
+                assert.equal("not_sent", second.outcome)
+                assert(#second.message > 10)
+            end)
+            assert.is_true(errors.is(problem, "connect"), tostring(problem))
+            assert.equal(0, e:value(("select count(*) from %s"):format(t)))
+        end)
+    end)
+
+    describe("a reply that is lost", function()
+        it("of COMMIT has the outcome unknown, and nothing is run again", function()
+            local proxy <close> = fake.proxy { to = server }
+            local e <close> = open { url = proxy:address_of(server), size = 1 }
+            local direct <close> = open { size = 1 }
+            local t = pg.table(direct, "i int")
+            for i = 1, 5 do
+                local runs = 0
+                local problem = raised(e.transaction, e, { retry = 5 }, function(tx)
+                    runs = runs + 1
+                    tx:query(("insert into %s values ($1)"):format(t), i)
+                    proxy:cut("down", 0)
+                end)
+                assert.equal("unknown", problem.outcome)
+                assert.is_true(errors.is(problem, "connect"), tostring(problem))
+                assert.is_false(problem.retryable)
+                assert.matches("OUTCOME:  unknown", tostring(problem), 1, true)
+                assert.equal(1, runs)
+            end
+            -- The server had done the work: that is what unknown warns of.
+            assert.equal(5, direct:value(("select count(*) from %s"):format(t)))
+        end)
+
+        it("of a session's commit is unknown too", function()
+            local proxy <close> = fake.proxy { to = server }
+            local e <close> = open { url = proxy:address_of(server), size = 1 }
+            local s <close> = e:session()
+            s:value "select 1"
+            proxy:cut("down", 0)
+            assert.equal("unknown", raised(s.commit, s).outcome)
+            assert.equal(1, e:value "select 1")
+        end)
+
+        it("in the middle of a transaction means that nothing was done", function()
+            local proxy <close> = fake.proxy { to = server }
+            local e <close> = open { url = proxy:address_of(server), size = 1 }
+            local direct <close> = open { size = 1 }
+            local t = pg.table(direct, "i int")
+            local problem = raised(e.transaction, e, function(tx)
+                proxy:cut("down", 0)
+                tx:query(("insert into %s values (1)"):format(t))
+            end)
+            assert.equal("failed", problem.outcome)
+            assert.equal(0, direct:value(("select count(*) from %s"):format(t)))
+        end)
+
+        it("of a statement by itself is unknown", function()
+            local proxy <close> = fake.proxy { to = server }
+            local e <close> = open { url = proxy:address_of(server), size = 1 }
+            e:value "select 1"
+            for _, n in ipairs { 0, 1, 5, 20, 40 } do
+                proxy:cut("down", n)
+                local problem = raised(e.value, e, "select 'a longer reply than that of most statements'::text")
+                assert.equal("unknown", problem.outcome)
+                assert.is_true(errors.is(problem, "connect"), tostring(problem))
+                assert.equal(1, e:value "select 1")
+            end
+        end)
+
+        it("while the connection was idle is noticed before anything is sent", function()
+            local proxy <close> = fake.proxy { to = server }
+            local e <close> = open { url = proxy:address_of(server), size = 2 }
+            for _ = 1, 5 do
+                e:value "select 1"
+                proxy:cut()
+                task.sleep(0.02)
+                assert.equal(1, e:value "select 1")
+                e:value "select 1"
+                proxy:reset()
+                task.sleep(0.02)
+                assert.equal(1, e:value "select 1")
+            end
+        end)
+    end)
+
+    describe("a frozen backend", function()
+        it("lets the statement's deadline fire in time", function()
+            local e <close> = open { size = 1, command_timeout = 0.5 }
+            local pid = e:value "select pg_backend_pid()"
+            process.kill(pid, "STOP")
+            local _ <close> = setmetatable({}, { __close = function() process.kill(pid, "CONT") end })
+            local seconds, problem = pg.timed(raised, e.query, e, "select 1")
+            assert.is_true(errors.is(problem, "timeout"), tostring(problem))
+            assert(seconds >= 0.49 and seconds < 0.65, seconds)
+        end)
+
+        it("does not keep its place in the pool once it runs again, or for long", function()
+            local e <close> = open { size = 1, command_timeout = 0.2 }
+            for _ = 1, 2 do
+                local pid = e:value "select pg_backend_pid()"
+                process.kill(pid, "STOP")
+                raised(e.query, e, "select 'lost'")
+                local seconds, v = pg.timed(function()
+                    -- The sync engine has opened a new connection; the async one after its grace.
+                    for _ = 1, 50 do
+                        local ok, v = pcall(e.value, e, "select 'found'")
+                        if ok then
+                            return v
+                        end
+                        task.sleep(0.1)
+                    end
+                end)
+                process.kill(pid, "CONT")
+                assert.equal("found", v)
+                assert(seconds < 3, seconds)
+                pg.settled(e)
+            end
+        end)
+
+        it("in a transaction lets its time limit fire", function()
+            local e <close> = open { size = 1 }
+            local pid
+            local seconds, problem = pg.timed(raised, e.transaction, e, { timeout = 0.5 }, function(tx)
+                pid = tx:backend_pid()
+                process.kill(pid, "STOP")
+                tx:query "select 1"
+            end)
+            process.kill(pid, "CONT")
+            assert.is_true(errors.is(problem, "timeout"), tostring(problem))
+            assert(seconds < 3.2, seconds)
+            assert.equal(1, e:value "select 1")
+        end)
+    end)
+
+    describe("connecting", function()
+        it("to a peer that accepts and says nothing ends at the deadline", function()
+            local mute <close> = fake.mute()
+            local mute_tcp <close> = fake.mute { tcp = true }
+            for _, url in ipairs { "postgresql://u@/d?host=" .. mute.dir, ("postgresql://u@127.0.0.1:%d/d"):format(mute_tcp.port) } do
+                local e <close> = open { url = url, size = 1, connect_timeout = 0.5 }
+                local seconds, problem = pg.timed(raised, e.value, e, "select 1")
+                assert(seconds >= 0.49 and seconds < 0.75, seconds)
+                assert.is_true(errors.is(problem, "timeout"), tostring(problem))
+                assert.equal("not_sent", problem.outcome)
+                assert.is_string(problem.hint)
+                assert.equal(0, e:stats().open)
+            end
+        end)
+
+        it("to a server that says one byte at a time ends at the deadline", function()
+            local proxy <close> = fake.proxy { to = server }
+            proxy:drip(0.02)
+            local e <close> = open { url = proxy:address_of(server), size = 1, connect_timeout = 0.5 }
+            local seconds, problem = pg.timed(raised, e.value, e, "select 1")
+            assert(seconds >= 0.49 and seconds < 0.75, seconds)
+            assert.is_true(errors.is(problem, "timeout"), tostring(problem))
+            proxy:drip(0)
+            assert.equal(1, e:value "select 1")
+        end)
+
+        it("to something that is no PostgreSQL is an error in time", function()
+            local replies = { "HTTP/1.1 400 Bad Request\r\n\r\n", "E\0\0\0\5\0", "R\255\255\255\255", "R\0\0\0\4", "\0",
+                "R\0\0\0\8\0\0\0\99", "-ERR unknown command\r\n" }
+            for _, text in ipairs(replies) do
+                local bad <close> = fake.say { text, text }
+                local e <close> = open { url = "postgresql://u@/d?host=" .. bad.dir, size = 1, connect_timeout = 1 }
+                local seconds, problem = pg.timed(raised, e.value, e, "select 1")
+                assert.is_true(errors.is(problem, "connect") or errors.is(problem, "timeout"), tostring(problem))
+                assert(seconds < 1.3, seconds)
+                assert(utf8.len(tostring(problem)))
+            end
+            for seed = 1, 5 do
+                local bad <close> = fake.garbage { seed = seed }
+                local e <close> = open { url = "postgresql://u@/d?host=" .. bad.dir, size = 1, connect_timeout = 1 }
+                local seconds, problem = pg.timed(raised, e.value, e, "select 1")
+                assert.is_true(errors.is(problem), tostring(problem))
+                assert(seconds < 1.3, seconds)
+            end
+        end)
+
+        it("to a server that is starting waits until it has started", function()
+            local message = "SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+            local starting <close> = fake.say { "E" .. string.pack(">I4", #message + 4) .. message }
+            local url = ("postgresql://dbrun@/postgres?host=%s"):format(starting.dir)
+            local e <close> = open { url = url, size = 1, connect_timeout = 0.5 }
+            local seconds, problem = pg.timed(raised, e.value, e, "select 1")
+            assert.equal("57P03", problem.sqlstate)
+            assert.is_true(errors.is(problem, "connect"))
+            assert.is_true(problem.retryable)
+            assert.matches("wait", problem.hint)
+            assert(seconds >= 0.4 and seconds < 0.75, seconds)
+
+            -- Now it comes up while somebody waits.
+            local patient <close> = open { url = url, size = 1, connect_timeout = 10 }
+            local swap = process.start { "sh", "-c", 'sleep 0.5; ln -sf "$1" "$2"', "sh",
+                server.sockdir .. "/.s.PGSQL.5432", starting.path }
+            local took, v = pg.timed(patient.value, patient, "select 42")
+            swap:wait(5)
+            swap:close()
+            assert.equal(42, v)
+            assert(took >= 0.3 and took < 5, took)
+        end)
+    end)
+
+    describe("a server with no connection left", function()
+        it("is 53300 with a hint, and the pool recovers", function()
+            local small <close> = server_with { max_connections = 5, superuser_reserved_connections = 0 }
+            local hog <close> = pg.engine { url = small.url, size = 5 }
+            local leases = {}
+            for i = 1, 5 do
+                leases[i] = hog:acquire()
+                leases[i]:value "select 1"
+            end
+            local e <close> = open { url = small.url, size = 3 }
+            for _ = 1, 3 do
+                local problem = raised(e.value, e, "select 1")
+                assert.equal("53300", problem.sqlstate)
+                assert.is_true(errors.is(problem, "connect"))
+                assert.is_true(problem.retryable)
+                assert.equal("not_sent", problem.outcome)
+                assert.matches("DB_POOL_SIZE", problem.hint)
+                assert.equal(0, e:stats().open)
+            end
+            hog:invalidate() -- so that they close when they come back
+            for i = 1, 5 do
+                leases[i]:release()
+            end
+            pg.eventually(2, function()
+                return (pcall(e.value, e, "select 1"))
+            end)
+        end)
+    end)
+
+    describe("a server that crashes and comes back", function()
+        it("is reconnected to, and nobody gets a wrong answer", function()
+            local own <close> = server_with {}
+            local e <close> = open { url = own.url, size = 3, connect_timeout = 5 }
+            for i = 1, 3 do
+                assert.equal(i, e:value("select $1::int", i))
+                own:stop "immediate"
+                local problem = raised(e.value, e, "select 1")
+                assert.is_true(errors.is(problem, "connect"), tostring(problem))
+                own:start()
+                local seconds, v = pg.timed(e.value, e, "select $1::int", i)
+                assert.equal(i, v)
+                assert(seconds < 2, seconds)
+                pg.settled(e)
+            end
+        end)
+    end)
+end)
+
+describe("[async] tasks", function()
+    it("that run while the server crashes and starts again all end, and go on afterwards", function()
+        local own <close> = server_with {}
+        local e <close> = pg.engine { url = own.url, size = 5, overflow = 3, timeout = 5, connect_timeout = 5 }
+        local stop, good, bad, wrong = false, 0, 0, 0
+        local late = 0 -- since the last start
+        local work = {}
+        for i = 1, 20 do
+            work[i] = task.spawn(function()
+                while not stop do
+                    local nonce = math.random(1 << 40)
+                    local ok, v = pcall(e.value, e, "select $1::int8 from pg_sleep(0.002)", nonce)
+                    if not ok then
+                        assert.is_true(errors.is(v, "connect") or errors.is(v, "pool") or errors.is(v, "timeout"), tostring(v))
+                        bad = bad + 1
+                        task.sleep(0.01)
+                    elseif v ~= nonce then
+                        wrong = wrong + 1
+                    else
+                        good, late = good + 1, late + 1
+                    end
+                end
+            end)
+        end
+        task.sleep(0.3)
+        for _ = 1, 3 do
+            own:stop "immediate"
+            task.sleep(0.1)
+            own:start()
+            late = 0
+            pg.eventually(5, function()
+                return late > 100
+            end, "the return of service")
+        end
+        stop = true
+        for i = 1, 20 do
+            work[i]:join()
+        end
+        assert.equal(0, wrong)
+        assert(good > 300 and bad > 0)
+        pg.settled(e)
+    end)
+
+    it("are not held up by frozen backends, a frozen server or silent peers", function()
+        local own <close> = server_with {}
+        local e <close> = pg.engine { url = own.url, size = 3, timeout = 1, connect_timeout = 1, command_timeout = 0.5 }
+        local mute <close> = fake.mute()
+        local deaf <close> = pg.engine { url = "postgresql://u@/d?host=" .. mute.dir, size = 3, connect_timeout = 0.5 }
+        local pids = {}
+        for i = 1, 2 do
+            local c <close> = e:acquire()
+            local c2 <close> = e:acquire()
+            pids[i] = (i == 1 and c or c2):backend_pid()
+        end
+        local worst = longest_pause(function()
+            for _, pid in ipairs(pids) do
+                process.kill(pid, "STOP")
+            end
+            process.kill(own.pid, "STOP") -- cancel requests and connects are answered by nobody
+            local work = {}
+            for i = 1, 10 do
+                work[i] = task.spawn(function()
+                    local seconds, ok, problem = pg.timed(pcall, e.value, e, "select 1")
+                    assert(seconds < 1.7, seconds)
+                    if not ok then
+                        assert.is_true(errors.is(problem, "timeout") or errors.is(problem, "pool"), tostring(problem))
+                    end
+                end)
+                work[i + 10] = task.spawn(function()
+                    pcall(deaf.value, deaf, "select 1")
+                end)
+            end
+            for i = 1, 20 do
+                work[i]:join()
+            end
+        end)
+        process.kill(own.pid, "CONT")
+        for _, pid in ipairs(pids) do
+            process.kill(pid, "CONT")
+        end
+        assert(worst < 0.1, worst)
+        pg.eventually(3, function()
+            return (pcall(e.value, e, "select 1"))
+        end)
+        pg.settled(e, 4)
+        assert(e:stats().open <= 3)
+    end)
+
+    it("wait in order for the few connections that the server has left", function()
+        local small <close> = server_with { max_connections = 5, superuser_reserved_connections = 0 }
+        local e <close> = pg.engine { url = small.url, size = 3, overflow = 0, timeout = 10 }
+        local order = {}
+        local work = {}
+        for i = 1, 30 do
+            work[i] = function()
+                local c <close> = e:acquire()
+                order[#order + 1] = i
+                c:value "select pg_sleep(0.002)"
+            end
+        end
+        task.all(work)
+        for i = 1, 30 do
+            assert.equal(i, order[i])
+        end
+        assert.equal(0, e:stats().failed)
+    end)
+end)
+
+describe("[async] a cancelled statement", function()
+    it("never cancels the next one, however late its cancel request comes", function()
+        local proxy <close> = fake.proxy { to = server }
+        local e <close> = pg.engine { url = proxy:address_of(server), size = 1 }
+        local c <close> = e:acquire()
+        c:value "select 1"
+        for round = 1, 30 do
+            proxy:delay("up", (round % 3) * 0.015)
+            proxy:delay("down", (round % 2) * 0.015)
+            pcall(task.timeout, 0.003 * (round % 10), c.value, c, "select 'wrong' from pg_sleep(0.02)")
+            local nonce = "right " .. round
+            assert.equal(nonce, c:value("select $1::text from pg_sleep(0.03)", nonce))
+        end
+    end)
+
+    it("cancelled by conn:cancel at any moment never cancels the next one", function()
+        local proxy <close> = fake.proxy { to = server }
+        local e <close> = pg.engine { url = proxy:address_of(server), size = 1 }
+        for round = 1, 20 do
+            proxy:delay("up", (round % 3) * 0.01)
+            local c = e:acquire()
+            local running = task.spawn(function()
+                pcall(c.value, c, "select 'wrong' from pg_sleep(0.01)")
+                c:release()
+            end)
+            task.sleep(0.002 * (round % 12))
+            pcall(c.cancel, c)
+            running:join()
+            local nonce = "right " .. round
+            assert.equal(nonce, e:value("select $1::text from pg_sleep(0.02)", nonce))
+        end
+    end)
+
+    it("is drained at each byte of its reply", function()
+        local proxy <close> = fake.proxy { to = server }
+        local e <close> = pg.engine { url = proxy:address_of(server), size = 1 }
+        local c <close> = e:acquire()
+        for round = 1, 15 do
+            proxy:drip(0.001)
+            pcall(task.timeout, 0.01 * round, c.query, c, "select 'wrong' as v from generate_series(1, 20)")
+            proxy:drip(0)
+            local nonce = "right " .. round
+            assert.equal(nonce, c:value("select $1::text", nonce))
+        end
+    end)
+end)
+
+describe("[async] anything at any moment", function()
+    it("gives no wrong answer and loses no connection", function()
+        local seed = math.tointeger(tonumber(os.getenv "DBRUN_TEST_SEED")) or os.time()
+        math.randomseed(seed)
+        local own <close> = server_with { max_connections = 30 }
+        local e <close> = pg.engine { url = own.url, size = 4, overflow = 3, timeout = 2, connect_timeout = 5,
+            command_timeout = 3, pre_ping_idle = 0.05 }
+        local t = pg.table(e, "i int8")
+        local files_before
+        local deadline = task.now() + 8
+        local done, cancelled, failed = 0, 0, 0
+
+        local function check(nonce, v, what)
+            if v ~= nonce then
+                error(("seed %d: %s gave %s instead of %s"):format(seed, what, tostring(v), tostring(nonce)))
+            end
+            done = done + 1
+        end
+
+        local doings = {
+            function(n) check(n, e:value("select $1::int8", n), "value") end,
+            function(n) check(n, e:query("select $1::int8 as v from pg_sleep(0.003)", n)[1].v, "query") end,
+            function(n) check(n, e:one("select $1::int8 as v, $2::text as x", n, ("x"):rep(20000)).v, "one") end,
+            function(n)
+                local c <close> = e:acquire()
+                check(n, c:value("select $1::int8", n), "first of a lease")
+                pcall(task.timeout, math.random() * 0.01, c.value, c, "select -1 from pg_sleep(0.005)")
+                check(n + 1, c:value("select $1::int8 + 1", n), "after a cancelled one")
+            end,
+            function(n)
+                e:transaction(function(tx)
+                    tx:query(("insert into %s values ($1)"):format(t), n)
+                    check(n, tx:value("select $1::int8 from pg_sleep(0.001)", n), "transaction")
+                    if n % 3 == 0 then
+                        error("rolled back", 0)
+                    end
+                end)
+            end,
+            function(n)
+                local s <close> = e:session()
+                check(n, s:value("select $1::int8", n), "session")
+                if n % 2 == 0 then
+                    s:commit()
+                end
+            end,
+            function(n)
+                local seen = 0
+                for row in e:rows("select $1::int8 + i as v from generate_series(0, 3000) i", n) do
+                    check(n + seen, row.v, "rows")
+                    seen = seen + 1
+                    if seen == n % 2000 + 1 then
+                        break
+                    end
+                end
+            end,
+            function(n)
+                e:transaction(function(tx)
+                    tx:copy_in(t, { "i" }, { { n }, { n + 1 } })
+                    check(2, tx:value(("select count(*) from %s where i in ($1::int8, $1::int8 + 1)"):format(t), n), "copy_in")
+                    error("rolled back", 0)
+                end)
+            end,
+            function(n)
+                local c <close> = e:acquire()
+                c:exec "begin"
+                check(n, c:value("select $1::int8", n), "left in a transaction")
+            end,
+        }
+
+        local function worker()
+            while task.now() < deadline do
+                local n = math.random(1 << 40) * 4096
+                local ok, problem
+                if math.random(3) == 1 then
+                    ok, problem = pcall(task.timeout, math.random() * 0.02, doings[math.random(#doings)], n)
+                else
+                    ok, problem = pcall(doings[math.random(#doings)], n)
+                end
+                if not ok and problem ~= "rolled back" then
+                    if not errors.is(problem) then
+                        error(problem, 0)
+                    end
+                    if errors.is(problem, "timeout") or errors.is(problem, "cancelled") then
+                        cancelled = cancelled + 1
+                    elseif errors.is(problem, "connect") or errors.is(problem, "pool") then
+                        failed = failed + 1
+                    else
+                        error(problem, 0)
+                    end
+                end
+            end
+        end
+
+        local work = {}
+        for i = 1, 25 do
+            work[i] = task.spawn(worker)
+        end
+        -- Tasks that are cancelled from outside wherever they are: waiting, opening, running.
+        local killer = task.spawn(function()
+            while task.now() < deadline do
+                local victim = task.spawn(pcall, worker)
+                task.sleep(math.random() * 0.02)
+                victim:cancel()
+            end
+        end)
+        -- Backends that are killed, frozen for a moment, and connections that are retired.
+        local chaos = task.spawn(function()
+            while task.now() < deadline do
+                task.sleep(0.05 + math.random() * 0.1)
+                local what = math.random(4)
+                if what == 1 then
+                    own:psql [[select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend'
+                        and pid <> pg_backend_pid() order by random() limit 2]]
+                elseif what == 2 then
+                    e:invalidate()
+                elseif what == 3 then
+                    e:dispose()
+                else
+                    local pid = math.tointeger(tonumber((own:psql [[select pid from pg_stat_activity
+                        where backend_type = 'client backend' and pid <> pg_backend_pid() order by random() limit 1]])))
+                    if pid then
+                        process.kill(pid, "STOP")
+                        task.sleep(0.03)
+                        process.kill(pid, "CONT")
+                    end
+                end
+                collectgarbage()
+                files_before = files_before or pg.descriptors()
+            end
+        end)
+        for i = 1, 25 do
+            work[i]:join()
+        end
+        killer:join()
+        chaos:join()
+
+        local st = pg.settled(e, 4)
+        assert.equal(0, st.leased)
+        assert(st.open <= 7 and st.idle <= 4)
+        assert(done > 500 and cancelled > 50, ("%d done, %d cancelled, %d failed"):format(done, cancelled, failed))
+        -- Every place in the pool can be had, none was lost on the way.
+        local leases = {}
+        for i = 1, 7 do
+            leases[i] = e:acquire()
+            assert.equal(i, leases[i]:value("select $1::int", i))
+        end
+        for i = 1, 7 do
+            leases[i]:release()
+        end
+        e:dispose()
+        pg.eventually(2, function()
+            return own:psql [[select count(*) from pg_stat_activity where backend_type = 'client backend'
+                and pid <> pg_backend_pid()]] == "0"
+        end, "the end of all connections")
+        collectgarbage()
+        assert(pg.descriptors() <= files_before, ("seed %d: %d descriptors, %d before"):format(seed, pg.descriptors(),
+            files_before))
+        print(("# seed %d: %d answers, %d cancelled, %d failed"):format(seed, done, cancelled, failed))
+    end)
+end)
+
+describe("[async] a thousand repetitions", function()
+    it("of cancelled, failed and lost work leave descriptors and memory flat", function()
+        local e <close> = pg.engine { url = server.url, size = 2 }
+        local function round()
+            pcall(task.timeout, 0.0005, e.value, e, "select pg_sleep(1)")
+            pcall(e.value, e, "select 1/0")
+            pcall(e.value, e, "select pg_terminate_backend(pg_backend_pid())")
+            pcall(e.transaction, e, function(tx)
+                tx:value "select 1"
+                error "no"
+            end)
+        end
+        local function memory()
+            pg.settled(e, 4)
+            e:dispose() -- how many are idle now is a matter of chance
+            task.sleep(0.1)
+            collectgarbage()
+            collectgarbage()
+            local kb = fs.read("/proc/self/status"):match "VmRSS:%s*(%d+)"
+            return math.tointeger(tonumber(kb))
+        end
+        for _ = 1, 200 do
+            round()
+        end
+        local kb = memory()
+        local files = pg.descriptors()
+        for _ = 1, 800 do
+            round()
+        end
+        local kb_after = memory()
+        assert(kb_after - kb < 4096, ("%d KiB, %d before"):format(kb_after, kb))
+        assert(pg.descriptors() <= files, ("%d descriptors, %d before"):format(pg.descriptors(), files))
+    end)
+end)
