@@ -20,6 +20,7 @@
 
 #include "bind/error.h"
 #include "bind/pg_decode.h"
+#include "bind/pg_events.h"
 #include "bind/runtime.h"
 #include "drive/drive_uv.h"
 #include "pg/machine.h"
@@ -62,7 +63,11 @@ struct pg_engine {
     double pre_ping_idle;
     struct pg_catalog *catalog; /* types of the database's own, as they were met */
     struct pg_decoder decoder;
-    char *setup; /* SQL that each new connection runs first; NULL = none */
+    int on_connect; /* the script's functions, in the registry; LUA_NOREF = none */
+    int on_notice;
+    struct pg_notices notices; /* from shared connections */
+    size_t large_result;       /* bytes of a result that the log tells; 0 = never */
+    char *setup;               /* SQL that each new connection runs first; NULL = none */
     char name[16];
 };
 
@@ -89,6 +94,11 @@ struct pg_link {
     enum pg_link_use use;
     struct pg_cancel_job *cancel; /* a request under way: the link is nobody's until it is answered */
     bool reset_after_drain;
+    int on_notice; /* of its lease; LUA_NOREF = the engine's */
+    struct pg_notices notices;
+    bool telling;      /* a handler runs: nothing else may happen on it */
+    bool fresh;        /* on_connect has not seen it yet */
+    bool patient;      /* draining, but not cancelled yet */
     uint64_t deadline; /* sync: of what its lease does, set by a transaction; DEADLINE_NEVER = none */
     double deadline_after;
     bool in_background;
@@ -112,6 +122,7 @@ enum pg_stage {
     STAGE_SHARED,
     STAGE_ACQUIRE,
     STAGE_ACQUIRED,
+    STAGE_CONNECTED,
     STAGE_DRAINED,
     STAGE_SEND,
     STAGE_REPLY
@@ -130,6 +141,8 @@ struct pg_op {
     enum pg_shape shape;
     int nparams; /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
     bool simple;
+    int top;                   /* of the stack, while on_connect runs */
+    struct pg_lease *newcomer; /* what on_connect gets: anchored on the stack */
     bool acquire_only;
     bool describe_only;
     bool retried;
@@ -169,14 +182,19 @@ bool pg_link_is_draining(struct pg_link *link);
 void pg_link_take_away(struct pg_link *link);
 /* Asks the server to cancel what runs now; whoever waits for it gets 57014. */
 void pg_link_request_cancel(struct pg_link *link);
-/* The blocking form of cancelling: returns when the connection is drained, or broken. */
-void pg_link_cancel_blocking(struct pg_link *link);
+/* Seconds that a cancelled statement has to end before its connection is given up. */
+#define PG_DRAIN_LIMIT 2.0
+/* The blocking form of cancelling: the request, then `grace` seconds to end; else the connection is broken.
+ */
+void pg_link_cancel_blocking(struct pg_link *link, double grace);
 /* Steps to the end, or to the next row, blocking. */
 enum drive_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline);
 /* Ends a ping, drain or reset at once: the connection is closed. */
 void pg_link_give_up(struct pg_link *link);
-/* Nobody waits any more: cancel, and throw away what still comes. */
-void pg_link_abandon(struct pg_link *link);
+/* Nobody waits any more: what still comes is thrown away. It is cancelled at once, or (in a transaction,
+ * which a cancel would end) when it has not ended by itself after `grace` seconds. */
+void pg_link_abandon(struct pg_link *link, double grace);
+void pg_link_warn_cancelled(const struct pg_link *link);
 enum pool_check pg_link_check(struct pool_slot *slot, uint64_t idle_ns);
 void pg_link_ping(struct pool_slot *slot);
 enum pool_verdict pg_link_judge(struct pool_slot *slot);
@@ -240,6 +258,8 @@ void pg_stream_detach(struct pg_stream *s);
 void pg_stream_finish(struct pg_stream *s);
 /* Not read to the end: what is left is thrown away, and cancelled when it has not arrived yet. */
 void pg_stream_stop(struct pg_stream *s);
+/* The loop was left. In a transaction that goes on (not `failed`) a cancel has time. */
+void pg_stream_leave(struct pg_stream *s, bool failed);
 /* Collected without its block having ended: it must not block. */
 void pg_stream_collected(struct pg_stream *s);
 /* May the next piece be asked for? False at the end; raises where nothing can wait, or when the lease was

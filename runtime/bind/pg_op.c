@@ -17,6 +17,7 @@
 #define OP_CLASS "dbrun.pg.op"
 
 static int op_k(lua_State *L, int status, lua_KContext ctx);
+static int leased(lua_State *L, struct pg_op *op);
 static int looked_up(lua_State *L, struct pg_op *op);
 static bool is_lost(const struct pg_op *op);
 static int op_raise_lost(lua_State *L, struct pg_op *op);
@@ -163,6 +164,19 @@ static int checked_out(lua_State *L, struct pg_op *op, bool parked)
         return checkout_failed(L, op, op->waiter.result);
     op->link = op->waiter.slot->conn;
     op->waiter.slot = NULL; /* the op holds it by its link now */
+    return leased(L, op);
+}
+
+/* The op has its connection. */
+static int leased(lua_State *L, struct pg_op *op)
+{
+    if (op->link->fresh) {
+        struct pg_link *link = op->link;
+        op->link = NULL; /* the lease's, while on_connect runs */
+        op->top = lua_gettop(L);
+        op->stage = STAGE_CONNECTED;
+        return pg_connect_event(L, link, &op->newcomer, (lua_KContext)op, op_k);
+    }
     if (op->acquire_only) {
         struct pg_lease *lease = lua_touserdata(L, 2);
         lease->link = op->link;
@@ -175,6 +189,22 @@ static int checked_out(lua_State *L, struct pg_op *op, bool parked)
     op->link->task = task_current(op->engine->rt->sched);
     op->stage = STAGE_SEND;
     return op_k(L, LUA_OK, (lua_KContext)op);
+}
+
+/* on_connect has returned, or raised. */
+static int connected(lua_State *L, struct pg_op *op, int status)
+{
+    struct runtime *rt = op->engine->rt;
+    op->link = pg_connected(L, op->newcomer, status);
+    op->newcomer = NULL;
+    if (op->link) {
+        lua_settop(L, op->top);
+        return leased(L, op);
+    }
+    op_clean(op);
+    if (lua_type(L, -1) == LUA_TSTRING)
+        return bind_fail(L, rt, ERROR_CONNECT, "%s", lua_tostring(L, -1));
+    return lua_error(L);
 }
 
 /* ---- shared connections (pipeline=) ---- */
@@ -212,10 +242,9 @@ static int shared(lua_State *L, struct pg_op *op)
     default:
         break;
     }
-    if (op->link) { /* it got the connection for itself */
-        op->stage = STAGE_SEND;
-        return op_k(L, LUA_OK, (lua_KContext)op);
-    }
+    if (op->link) /* it got the connection for itself */
+        return leased(L, op);
+    pg_notices_tell_shared(L, e);
     if (error_is_set(&op->error)) {
         const char *state = op->error.field[ERROR_SQLSTATE];
         bool again = state && !op->alone &&
@@ -357,12 +386,22 @@ static void copy_left_open(struct pg_op *op)
     link->m.state = PG_BROKEN;
 }
 
+static void warn_when_large(lua_State *L, const struct pg_op *op)
+{
+    size_t limit = op->engine->large_result;
+    size_t bytes = limit && op->result ? PQresultMemorySize(op->result) : 0;
+    if (bytes > limit)
+        pg_warn_large(L, op->engine, bytes, PQntuples(op->result), lua_tostring(L, 2));
+}
+
 /* The connection goes back; then the result becomes Lua values. */
 static int deliver(lua_State *L, struct pg_op *op)
 {
     struct pg_engine *e = op->engine;
     if (op->shape == SHAPE_RESULT && op->result)
         pg_result_columns(L, &e->decoder, op->result, op->entry);
+    pg_notices_tell(L, op->link);
+    warn_when_large(L, op);
     give_back(op);
     if (!op->result) { /* an empty statement */
         op_clean(op);
@@ -453,6 +492,7 @@ static int replied(lua_State *L, struct pg_op *op, bool parked)
             return op_k(L, LUA_OK, (lua_KContext)op);
         }
         complete_error(L, op);
+        pg_notices_tell(L, link);
         give_back(op);
         return op_raise(L, op);
     }
@@ -496,6 +536,8 @@ static int op_k(lua_State *L, int status, lua_KContext ctx)
         return checkout(L, op);
     case STAGE_ACQUIRED:
         return checked_out(L, op, parked);
+    case STAGE_CONNECTED:
+        return connected(L, op, status);
     case STAGE_DRAINED:
         return drained(L, op);
     case STAGE_SEND:
@@ -551,7 +593,7 @@ static void check_turn(lua_State *L, struct pg_engine *e, struct pg_lease *lease
     if (!lease)
         return;
     pg_lease_check_free(L, lease);
-    if (lease->link->m.state == PG_COPY_IN || lease->link->m.state == PG_COPY_OUT)
+    if (lease->link->m.state == PG_COPY_IN)
         bind_fail(L, e->rt, ERROR_USAGE, "this connection is in the middle of a COPY");
 }
 
