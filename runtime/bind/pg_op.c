@@ -300,6 +300,8 @@ static int send_statement(lua_State *L, struct pg_op *op)
     bool sent = false;
     op->stage = STAGE_REPLY;
     note_statement(link, sql, len);
+    if (op->engine->cache_off)
+        pg_cache_disable(link->m.cache);
     if (op->simple) {
         sent = pg_machine_simple(&link->m, sql);
     } else if (op->describe_only) {
@@ -322,21 +324,16 @@ static int send_statement(lua_State *L, struct pg_op *op)
 
 /* ---- the reply ---- */
 
-/* The statement may be run once more, by itself: the server had forgotten the prepared one, or its
- * columns have changed; and nothing else hangs on it. */
-static bool may_run_again(struct pg_op *op, struct pg_cached *entry)
+/* The server does not know a statement that this connection has prepared. */
+static bool is_lost_statement(const struct error *e)
 {
-    struct pg_link *link = op->link;
-    const char *state = op->error.field[ERROR_SQLSTATE];
-    if (op->retried || !state || !entry || link->m.in_transaction || link->m.state != PG_IDLE)
-        return false;
-    if (strcmp(state, "0A000") == 0 && entry->prepared && strstr(op->error.message, "cached plan")) {
-        pg_cache_forget(link->m.cache, entry);
-        return true;
-    }
-    if (strcmp(state, "26000") != 0 && strcmp(state, "42P05") != 0)
-        return false;
-    struct pg_engine *e = op->engine;
+    const char *state = e->field[ERROR_SQLSTATE];
+    return state && (strcmp(state, "26000") == 0 || strcmp(state, "42P05") == 0) &&
+           strstr(e->message, "\"dbrun_");
+}
+
+static void switch_cache_off(struct pg_engine *e, struct pg_machine *m)
+{
     if (!e->cache_off)
         log_write(
             e->rt->log, LOG_LEVEL_WARN,
@@ -344,7 +341,40 @@ static bool may_run_again(struct pg_op *op, struct pg_cached *entry)
             "for this engine; set DB_STATEMENT_CACHE=0 to begin so",
             e->info->target);
     e->cache_off = true;
-    pg_cache_disable(link->m.cache);
+    pg_cache_disable(m->cache);
+}
+
+/* The server keeps the statement until something else is prepared. */
+static void forget_statement(struct pg_cache *cache, struct pg_cached *entry)
+{
+    char name[sizeof entry->name];
+    memcpy(name, entry->name, sizeof name);
+    pg_cache_forget(cache, entry);
+    pg_cache_defer_close(cache, name);
+}
+
+/* The statement may be run once more, by itself: the server had forgotten the prepared one, or its
+ * columns have changed; and nothing else hangs on it. */
+static bool may_run_again(struct pg_op *op, struct pg_cached *entry)
+{
+    struct pg_machine *m = &op->link->m;
+    const char *state = op->error.field[ERROR_SQLSTATE];
+    if (op->retried || !state || !entry || m->state != PG_IDLE)
+        return false;
+    if (is_lost_statement(&op->error)) {
+        switch_cache_off(op->engine, m);
+        if (!m->in_transaction)
+            return true;
+        op->error.retryable = true;
+        error_set_field(&op->error, ERROR_HINT,
+                        "A pooler between lost a prepared statement. From now on none is prepared: run the "
+                        "transaction again, and set DB_STATEMENT_CACHE=0 (or statement_cache=0).");
+        return false;
+    }
+    if (m->in_transaction || strcmp(state, "0A000") != 0 || !entry->prepared ||
+        !strstr(op->error.message, "cached plan"))
+        return false;
+    forget_statement(m->cache, entry);
     return true;
 }
 
