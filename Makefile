@@ -36,7 +36,8 @@ HOST_SOURCES := $(wildcard runtime/host/*.c)
 CORE_SOURCES := $(filter-out $(HOST_SOURCES),$(SOURCES))
 LUA_SOURCES  := $(sort $(shell find lua -name '*.lua'))
 TEST_SOURCES := $(wildcard spec/unit/c/test_*.c)
-TEST_SUPPORT := $(filter-out $(TEST_SOURCES),$(wildcard spec/unit/c/*.c))
+FUZZ_SOURCES := $(wildcard spec/unit/c/fuzz_*.c)
+TEST_SUPPORT := $(filter-out $(TEST_SOURCES) $(FUZZ_SOURCES),$(wildcard spec/unit/c/*.c))
 
 CORE_OBJECTS := $(CORE_SOURCES:%.c=$(BUILD)/obj/%.o)
 HOST_OBJECTS := $(HOST_SOURCES:%.c=$(BUILD)/obj/%.o) $(BUILD)/obj/embedded.o
@@ -55,7 +56,7 @@ SAY := @printf '  %s\n'
 RUN := @
 endif
 
-.PHONY: all core tests deps test-deps help verify up down migrate seed test lint asan valgrind bench \
+.PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test lint asan valgrind fuzz bench \
         install uninstall install-rock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -74,6 +75,7 @@ help:
 	@echo "make test       all tests; the last line counts them"
 	@echo "make asan       the same tests on an AddressSanitizer + UBSan + LeakSanitizer build"
 	@echo "make valgrind   the C tests under valgrind"
+	@echo "make fuzz       libFuzzer on hostile input, FUZZ_SECONDS=$(FUZZ_SECONDS) for each program"
 	@echo "make lint       gcc and clang with -Werror, clang-format, luacheck, the floors"
 	@echo "make bench      compare with the installed peers"
 	@echo "make install PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)   make uninstall   make clean"
@@ -203,6 +205,28 @@ asan: test-deps
 valgrind: test-deps
 	@$(SUBMAKE) tests
 	@$(RUN_TESTS) --valgrind --build $(BUILD)
+
+# Each spec/unit/c/fuzz_*.c is a program of its own, with its words in a .dict. What it learns stays in $(BUILD)/fuzz/corpus; an input
+# that makes it fail is kept beside it.
+FUZZ_SECONDS  ?= 60
+FUZZ_BUILD    := $(BUILD)/fuzz
+FUZZ_SANITIZE := -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+FUZZERS       := $(FUZZ_SOURCES:spec/unit/c/%.c=$(BUILD)/%)
+
+$(BUILD)/fuzz_%: $(BUILD)/obj/spec/unit/c/fuzz_%.o $(BUILD)/libdbrun.a $(LUA_LIB)
+	$(SAY) 'LD    $@'
+	$(RUN)$(CC) $(LDFLAGS_) -fsanitize=fuzzer -o $@ $< $(BUILD)/libdbrun.a $(LUA_LIB) $(LIBS)
+
+fuzzers: $(FUZZERS)
+
+fuzz: test-deps
+	@$(SUBMAKE) BUILD=$(FUZZ_BUILD) CC=clang SANITIZE="$(FUZZ_SANITIZE)" CFLAGS="-O1 -g" fuzzers
+	@set -e; for program in $(FUZZ_SOURCES:spec/unit/c/%.c=%); do \
+	    corpus=$(FUZZ_BUILD)/corpus/$$program; mkdir -p $$corpus; \
+	    $(FUZZ_BUILD)/$$program -max_total_time=$(FUZZ_SECONDS) -max_len=4096 -timeout=10 -rss_limit_mb=2048 \
+	        -dict=spec/unit/c/$$program.dict -print_final_stats=1 -verbosity=0 -artifact_prefix=$$corpus- $$corpus; \
+	    echo "$$program: nothing found in $(FUZZ_SECONDS) s"; \
+	done
 
 lint: test-deps
 	@sh spec/support/lint.sh

@@ -44,7 +44,7 @@ struct redis_line {
     struct deferred flush;
     unsigned refs;
     bool demoted; /* the server said that it is no master any more: look for the new one */
-    bool shared; /* takes connections by itself */
+    bool shared;  /* takes connections by itself */
     bool closed;
     uint32_t live; /* commands that somebody waits for */
     struct line_chunk *chunks;
