@@ -93,10 +93,30 @@ static void start_editing(struct repl *r, const char *prompt)
     r->edit->install(prompt, on_line);
 }
 
+/* A task that was started here has failed: told at once, and what was being typed begins anew. */
+static void on_failure(lua_State *L, void *data)
+{
+    struct repl *r = data;
+    if (r->editing)
+        fputc('\n', stdout);
+    stop_editing(r);
+    fflush(stdout);
+    lua_pushvalue(L, -1);
+    report_error(L, r->host);
+    lua_pop(L, 1);
+    wake(r);
+}
+
+static void end_listening(struct repl *r)
+{
+    signals_interactive(NULL, NULL);
+    sched_on_failure(r->host->rt->sched, NULL, NULL);
+}
+
 static int repl_gc(lua_State *L)
 {
     struct repl *r = lua_touserdata(L, 1);
-    signals_interactive(NULL, NULL);
+    end_listening(r);
     stop_editing(r);
     drive_uv_close(r->input);
     r->input = NULL;
@@ -336,7 +356,7 @@ static int repl_loop(lua_State *L, struct repl *r)
             break;
         take_statement(L, r);
     }
-    signals_interactive(NULL, NULL);
+    end_listening(r);
     stop_editing(r);
     fputc('\n', stdout);
     return 0;
@@ -389,5 +409,6 @@ int repl_main(lua_State *L)
     if (isatty(STDIN_FILENO))
         open_terminal(r);
     signals_interactive(on_break, r);
+    sched_on_failure(h->rt->sched, on_failure, r);
     return repl_loop(L, r);
 }

@@ -49,7 +49,7 @@ void group_rearm(struct group *g)
 /* Takes the error on top of L. */
 static void group_fail(lua_State *L, struct group *g)
 {
-    if (g->error != LUA_NOREF) {
+    if (g->error != LUA_NOREF || (g == &g->sched->root && sched_tell_failure(L, g->sched))) {
         lua_pop(L, 1);
         return;
     }
@@ -118,6 +118,8 @@ void group_task_ended(struct group *g, struct task *t, bool failed)
         t->next->prev = t->prev;
     t->next = t->prev = NULL;
     if (failed) {
+        if (t == g->sched->root_task)
+            sched_on_failure(g->sched, NULL, NULL);
         lua_pushvalue(t->co, -1);
         lua_xmove(t->co, g->sched->L, 1);
         group_fail(g->sched->L, group_heir(g));

@@ -114,6 +114,8 @@ struct sched {
     uint64_t uv_timer_at;
     void (*push_error)(lua_State *L, void *data, const struct error *e);
     void *push_error_data;
+    void (*on_failure)(lua_State *L, void *data);
+    void *on_failure_data;
     const char *interrupt_reason;
     uint64_t polled_at; /* ready rounds since the loop polled last */
     int free_threads;   /* registry reference of the list of coroutines that can be used again */
@@ -132,6 +134,9 @@ void sched_make_ready(struct sched *s, struct task *t);
 /* Runs what can run, then lets the loop wait for news (or only look, when something can run). */
 void sched_turn(struct sched *s);
 bool sched_stuck(struct sched *s);
+
+/* The error of a task of the root group is on top of L: tells it to whoever wants to hear of it. */
+bool sched_tell_failure(lua_State *L, struct sched *s);
 
 /* ---- timers.c ---- */
 void timers_run(struct sched *s);

@@ -256,6 +256,22 @@ static void attach_traceback(lua_State *L, struct sched *s)
     lua_pop(L, 1);
 }
 
+void sched_on_failure(struct sched *s, void (*fn)(lua_State *L, void *data), void *data)
+{
+    s->on_failure = fn;
+    s->on_failure_data = data;
+}
+
+bool sched_tell_failure(lua_State *L, struct sched *s)
+{
+    if (!s->on_failure || s->interrupt_reason)
+        return false;
+    luaL_checkstack(L, 16, NULL);
+    attach_traceback(L, s);
+    s->on_failure(L, s->on_failure_data);
+    return true;
+}
+
 int sched_run(lua_State *L, struct sched *s, int nargs)
 {
     luaL_checkstack(L, 16, "too many arguments");

@@ -75,6 +75,11 @@ bool sched_interrupted(const struct sched *s);
 /* Raises the interruption right here, for a hook that stops Lua code which never yields. */
 int sched_raise_interrupted(lua_State *L, struct sched *s);
 
+/* `fn(L, data)` hears of every task of the root group that fails, with the error (its traceback attached)
+ * on top of L, and the program goes on: for a prompt. It ends as ever with NULL, and when the root task
+ * itself fails. */
+void sched_on_failure(struct sched *s, void (*fn)(lua_State *L, void *data), void *data);
+
 /* Work that goes on although no task waits for it (a cancel request, a rollback of a returned
  * connection): the program's end waits for it, for at most 1.5 s. +1 when it begins, -1 when done. */
 void sched_background(struct sched *s, int change);

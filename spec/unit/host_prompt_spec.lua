@@ -43,6 +43,16 @@ describe("the prompt", function()
         assert.matches("background\n", out)
     end)
 
+    it("tells that a task has failed and goes on", function()
+        local out, r = typed("t = require \"dbrun.task\"", "t.spawn(function() t.sleep(0.1) error \"in the task\" end)",
+            "x = 1", "t.sleep(0.2)", "t.spawn(function() local g = t.group() g:spawn(error, \"below\") g:wait() end)",
+            "print \"still here\"")
+        assert.matches("stdin:1: in the task\nstack traceback:\n", out)
+        assert.matches("below\n", out)
+        assert.matches("\nstill here\n", out)
+        assert.equal(0, r.code)
+    end)
+
     it("reads plain lines when stdin is no terminal", function()
         assert.matches("> 2\n> 3\n> \n$", run("printf '1+1\\nprint(3)\\n' | lua -i").out)
     end)
