@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/socket.h>
 
 static void no_notice(void *data, const PGresult *r)
 {
@@ -121,6 +122,18 @@ bool drive_pg_command(PGconn *conn, const char *sql, uint64_t deadline, const st
     return !error_is_set(err);
 }
 
+/* libpq moves what is left of a message to the front of its buffer each time the socket is full: with the
+ * little room that a unix socket has, one of hundreds of megabytes took minutes of nothing but that. TCP
+ * makes room by itself. */
+static void widen(int fd)
+{
+    int domain;
+    int room = 4 << 20;
+    socklen_t len = sizeof domain;
+    if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &len) == 0 && domain == AF_UNIX)
+        (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room); /* the system may give less */
+}
+
 PGconn *drive_pg_connect(const char *const *keywords, const char *const *values, const char *target,
                          uint64_t deadline, const struct drive_interrupt *intr, struct error *err)
 {
@@ -140,6 +153,7 @@ PGconn *drive_pg_connect(const char *const *keywords, const char *const *values,
     if (ok) {
         PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
         ok = PQsetnonblocking(conn, 1) == 0;
+        widen(PQsocket(conn));
         const char *style = PQparameterStatus(conn, "DateStyle");
         if (style && strncmp(style, "ISO", 3) != 0)
             ok = drive_pg_command(conn, "SET datestyle = ISO", deadline, intr, err);
