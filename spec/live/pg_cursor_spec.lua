@@ -1,0 +1,169 @@
+--- tx:cursor and rows inside a transaction: large results that can be left at any time.
+
+local errors = require "dbrun.error"
+local pg = require "spec.support.pg"
+local task = require "dbrun.task"
+
+local raised = pg.raised
+
+--- One row after the other: each fills the server's output buffer.
+local slow <const> = "select i, repeat('x', 10000), pg_sleep(0.2) from generate_series(1, 100) i"
+
+local numbers <const> = "select i, 'n' || i as s from generate_series(1, $1::int) i"
+
+pg.on_both(describe, function(_, open)
+    describe("a cursor", function()
+        it("gives every row in order, whatever is fetched at a time", function()
+            local e <close> = open()
+            for _, fetch in ipairs { 1, 7, 10, 25, 26, 1000 } do
+                e:transaction(function(tx)
+                    local n, sum = 0, 0
+                    for row in tx:cursor(numbers, 25, { fetch = fetch }) do
+                        n, sum = n + 1, sum + row.i
+                        assert.equal("n" .. n, row.s)
+                    end
+                    assert.same({ 25, 325 }, { n, sum })
+                end)
+            end
+        end)
+
+        it("takes parameters by name, and an option beside them", function()
+            local e <close> = open()
+            e:transaction(function(tx)
+                local got = {}
+                for row in tx:cursor("select i + :add as v from generate_series(1, :n) i", { n = 3, add = 10 },
+                    { fetch = 2 }) do
+                    got[#got + 1] = row.v
+                end
+                for row in tx:cursor("select :fetch::int as v", { fetch = 5 }, { fetch = 2 }) do
+                    got[#got + 1] = row.v
+                end
+                assert.same({ 11, 12, 13, 5 }, got)
+            end)
+        end)
+
+        it("lets other statements and other cursors run on its connection in between", function()
+            local e <close> = open { size = 1 }
+            local t = pg.table(e, "i int")
+            e:transaction(function(tx)
+                for a in tx:cursor(numbers, 4, { fetch = 2 }) do
+                    for b in tx:cursor(numbers, 3, { fetch = 1 }) do
+                        tx:query(("insert into %s values ($1)"):format(t), a.i * 10 + b.i)
+                    end
+                end
+            end)
+            assert.equal("11 12 13 21 22 23 31 32 33 41 42 43",
+                e:value(("select string_agg(i::text, ' ' order by i) from %s"):format(t)))
+        end)
+
+        it("that is left early is closed on the server, and the transaction goes on", function()
+            local e <close> = open { size = 1 }
+            e:transaction(function(tx)
+                for row in tx:cursor("select generate_series(1, 100000000) as i", { fetch = 10 }) do
+                    if row.i == 25 then break end
+                end
+                assert.equal(0, tx:value "select count(*) from pg_cursors where name like 'dbrun%'")
+                local kept <close> = tx:cursor(numbers, 5)
+                assert.equal(1, kept().i)
+                assert.equal(1, tx:value "select count(*) from pg_cursors where name like 'dbrun%'")
+                kept:close()
+                kept:close()
+                assert.is_nil(kept())
+                assert.equal(0, tx:value "select count(*) from pg_cursors where name like 'dbrun%'")
+            end)
+        end)
+
+        it("that is left by an error leaves that error to be seen", function()
+            local e <close> = open { size = 1 }
+            local err = raised(e.transaction, e, function(tx)
+                for _ in tx:cursor(numbers, 100, { fetch = 10 }) do error("left", 0) end
+            end)
+            assert.equal("left", err)
+            err = raised(e.transaction, e, function(tx)
+                for _ in tx:cursor "select 1 / (5 - i) from generate_series(1, 10) i" do assert(true) end
+            end)
+            assert.equal("22012", err.sqlstate)
+            assert.equal(1, e:value "select 1")
+            pg.settled(e)
+        end)
+
+        it("lives in a session too, until it commits", function()
+            local e <close> = open()
+            local s <close> = e:session()
+            local cursor <close> = s:cursor(numbers, 30, { fetch = 10 })
+            for i = 1, 10 do assert.equal(i, cursor().i) end
+            s:commit()
+            assert.is_true(errors.is(raised(cursor), "usage"))
+        end)
+
+        it("needs a transaction, SQL and a sensible option", function()
+            local e <close> = open()
+            local c <close> = e:acquire()
+            assert.matches("lives in a transaction", raised(c.cursor, c, "select 1").message)
+            e:transaction(function(tx)
+                assert.matches("expected the SQL", raised(tx.cursor, tx, 5).message)
+                assert.matches("at least 1", raised(tx.cursor, tx, "select 1", { fetch = 0 }).message)
+            end)
+            local err = raised(e.transaction, e, function(tx) tx:cursor "selec 1" end)
+            assert.same({ "42601", "query" }, { err.sqlstate, err.kind })
+        end)
+    end)
+
+    describe("rows in a transaction", function()
+        it("can be left early, and the transaction goes on", function()
+            local e <close> = open { size = 1 }
+            local t = pg.table(e, "i int")
+            e:transaction(function(tx)
+                tx:query(("insert into %s values (1)"):format(t))
+                for row in tx:rows "select generate_series(1, 300000) as i" do
+                    if row.i == 3 then break end
+                end
+                tx:query(("insert into %s values (2)"):format(t))
+            end)
+            assert.equal(2, e:value(("select count(*) from %s"):format(t)))
+        end)
+
+        it("that are left by an error are cancelled at once", function()
+            local e <close> = open { size = 1 }
+            local seconds = pg.timed(function()
+                assert.equal("left", raised(e.transaction, e, function(tx)
+                    for _ in tx:rows(slow) do error("left", 0) end
+                end))
+            end)
+            assert.is_true(seconds < 2, seconds .. " s")
+            assert.equal(1, e:value "select 1")
+            pg.settled(e)
+        end)
+    end)
+end)
+
+describe("rows that are left in a transaction and do not end", function()
+    it("are cancelled at once when their connection is given back", function()
+        local e <close> = pg.engine { size = 1 }
+        local start = task.now()
+        do
+            local c <close> = e:acquire()
+            c:exec "begin"
+            local _, _, _, stream <close> = c:rows(slow)
+            assert.is_not_nil(stream)
+        end
+        assert.equal(1, e:value "select 1")
+        assert.is_true(task.now() - start < 2, (task.now() - start) .. " s")
+        pg.settled(e)
+    end)
+
+    it("are cancelled after 5 s, and the log says so", function()
+        local e <close> = pg.engine { size = 1 }
+        local start = task.now()
+        local err = raised(e.transaction, e, function(tx)
+            for row in tx:rows(slow) do
+                if row.i == 1 then break end
+            end
+            tx:query "select 1"
+        end)
+        assert.equal("25P02", err.sqlstate)
+        assert.is_true(task.now() - start < 8, (task.now() - start) .. " s")
+        assert.equal(1, e:value "select 1")
+        pg.settled(e)
+    end)
+end)
