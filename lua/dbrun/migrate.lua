@@ -1,4 +1,4 @@
---- Migrations: SQL files in dbmate's format, applied one after the other under a lock.
+--- Migrations: SQL files in dbmate's format and Lua files, applied one after the other under a lock.
 ---
 ---     local migrate = require "dbrun.migrate"
 ---     migrate.up { dirs = { "db/migrations" } }
@@ -8,6 +8,7 @@ local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.files"
 local ledger = require "dbrun.migrate.ledger"
+local session = require "dbrun.migrate.session"
 
 local M = {}
 
@@ -17,11 +18,15 @@ local M = {}
 ---@field table? string "name" or "schema.name" (default schema_migrations)
 ---@field lock_wait? number seconds to wait for another migrator (default 60)
 ---@field lock_timeout? number seconds a statement may wait for a table that somebody uses (default 5)
+---@field lock_retries? integer how often a migration is tried again after a lock_timeout (default 3)
 ---@field statement_timeout? number seconds for each statement (default: no limit)
+---@field hooks? string folder with hooks (default: the key DBRUN_HOOKS_DIR, where that folder is there)
+---@field target? string the name of the database, said out loud: a protected one is not changed without it
 ---@field listener? dbrun.migrate.Listener
 
 ---@class dbrun.migrate.Done
 ---@field file dbrun.migrate.File
+---@field direction "up"|"down"
 ---@field seconds number
 
 ---@class dbrun.migrate.State
@@ -29,38 +34,6 @@ local M = {}
 ---@field pending integer
 ---@field applied integer
 ---@field missing string[] versions that were applied and have no file
-
----@param opts? dbrun.migrate.Options
----@return dbrun.migrate.Options
-local function complete(opts)
-    local full = {}
-    for key, value in pairs(opts or {}) do full[key] = value end
-    full.url = full.url or config.sync_database_url
-    full.dirs = full.dirs and #full.dirs > 0 and full.dirs or { config.DBRUN_MIGRATIONS_DIR }
-    full.table = full.table or ledger.DEFAULT_TABLE
-    return full
-end
-
----Calls fn with one leased connection of an engine that is gone afterwards.
-local function with_connection(opts, fn)
-    local db = require "dbrun.db"
-    local engine = db.engine { url = opts.url, mode = "sync", size = 1, application_name = "dbrun migrate" }
-    local _ <close> = setmetatable({}, { __close = function() engine:close() end })
-    local conn <close> = engine:acquire()
-    return fn(conn)
-end
-
----The listener, whose `target` is called with the target's description.
-local function with_target(opts, conn)
-    local listener = {}
-    for key, value in pairs(opts.listener or {}) do listener[key] = value end
-    if listener.target then
-        local tell = listener.target
-        listener.target = function() tell(require("dbrun.target").describe(conn, opts.url)) end
-    end
-    opts.listener = listener
-    return opts
-end
 
 ---The files up to and including a version.
 local function up_to(list, version)
@@ -91,6 +64,18 @@ local function check_order(list, applied)
     end
 end
 
+---Picks the files that are not applied.
+local function pending(list, steps)
+    return function(applied)
+        local chosen = {}
+        for _, file in ipairs(list) do
+            if #chosen == (steps or math.huge) then break end
+            if not applied[file.version] then chosen[#chosen + 1] = file end
+        end
+        return chosen
+    end
+end
+
 ---Applies what is pending.
 ---@param opts? dbrun.migrate.Options|{ to?: string, steps?: integer, strict?: boolean }
 ---    to: last version to apply; steps: how many at most; strict: refuse files older than the last applied one
@@ -98,37 +83,48 @@ end
 ---Raises errors of kind `query` and `constraint` (a migration failed: `file`, `line`, `sqlstate`), `timeout` (the
 ---lock), `config`, `connect`.
 function M.up(opts)
-    opts = complete(opts)
+    opts = session.complete(opts)
     local list = files.some(opts.dirs)
     local limited = opts.to and up_to(list, opts.to) or list
-    return with_connection(opts, function(conn)
-        return require("dbrun.migrate.runner").run(conn, with_target(opts, conn), "up", function(applied)
+    return session.writing(opts, function(conn)
+        return require("dbrun.migrate.runner").run(conn, opts, "up", function(applied)
             if opts.strict then check_order(list, applied) end
-            local chosen = {}
-            for _, file in ipairs(limited) do
-                if #chosen == (opts.steps or math.huge) then break end
-                if not applied[file.version] then chosen[#chosen + 1] = file end
-            end
-            return chosen
+            return pending(limited, opts.steps)(applied)
         end)
     end)
+end
+
+---Picks the last ones applied that have a file, the latest first.
+local function last_applied(list, steps)
+    return function(applied)
+        local chosen = {}
+        for i = #list, 1, -1 do
+            if #chosen == (steps or 1) then break end
+            if applied[list[i].version] then chosen[#chosen + 1] = list[i] end
+        end
+        return chosen
+    end
 end
 
 ---Takes back the last ones applied that have a file, the latest first.
 ---@param opts? dbrun.migrate.Options|{ steps?: integer } steps: how many (default 1)
 ---@return dbrun.migrate.Done[] done empty when nothing is applied
 function M.down(opts)
-    opts = complete(opts)
+    opts = session.complete(opts)
     local list = files.some(opts.dirs)
-    return with_connection(opts, function(conn)
-        return require("dbrun.migrate.runner").run(conn, with_target(opts, conn), "down", function(applied)
-            local chosen = {}
-            for i = #list, 1, -1 do
-                if #chosen == (opts.steps or 1) then break end
-                if applied[list[i].version] then chosen[#chosen + 1] = list[i] end
-            end
-            return chosen
-        end)
+    return session.writing(opts, function(conn)
+        return require("dbrun.migrate.runner").run(conn, opts, "down", last_applied(list, opts.steps))
+    end)
+end
+
+---Takes the last ones back and applies them again, under one lock.
+---@param opts? dbrun.migrate.Options|{ steps?: integer } steps: how many (default 1)
+---@return dbrun.migrate.Done[] done empty when nothing is applied
+function M.redo(opts)
+    opts = session.complete(opts)
+    local list = files.some(opts.dirs)
+    return session.writing(opts, function(conn)
+        return require("dbrun.migrate.runner").redo(conn, opts, last_applied(list, opts.steps))
     end)
 end
 
@@ -159,21 +155,78 @@ end
 ---@param opts? dbrun.migrate.Options
 ---@return dbrun.migrate.State
 function M.status(opts)
-    opts = complete(opts)
+    opts = session.complete(opts)
     local list = files.some(opts.dirs)
-    return with_connection(opts, function(conn) return M.compare(conn, list, opts.table) end)
+    return session.reading(opts, function(conn) return M.compare(conn, list, opts.table) end)
 end
 
 ---Makes an empty migration in the (first) folder.
 ---@param name string words for the file's name
----@param opts? dbrun.migrate.Options
+---@param opts? dbrun.migrate.Options|{ lua?: boolean } lua: a Lua migration
 ---@return string path
 function M.new(name, opts)
     local dirs = opts and opts.dirs and #opts.dirs > 0 and opts.dirs or { config.DBRUN_MIGRATIONS_DIR }
-    return files.create(dirs[1], name)
+    return files.create(dirs[1], name, opts and opts.lua and "lua" or "sql")
 end
 
----The command line: `up`, `down`, `status`, `new`.
+---Says that the database is at a version, and runs nothing: that version and all before it count as applied, those
+---behind it do not.
+---@param version string
+---@param opts? dbrun.migrate.Options
+---@return { added: dbrun.migrate.File[], removed: dbrun.migrate.File[] }
+function M.stamp(version, opts)
+    opts = session.complete(opts)
+    return require("dbrun.migrate.upkeep").stamp(opts, up_to(files.some(opts.dirs), version))
+end
+
+---Compares the files with what was applied: changed or missing files, files that come late, half-done ones.
+---@param opts? dbrun.migrate.Options
+---@return dbrun.migrate.Finding[] findings empty: all is well
+function M.verify(opts)
+    return require("dbrun.migrate.upkeep").verify(session.complete(opts))
+end
+
+---Brings the records in line with the files.
+---@param opts? dbrun.migrate.Options|{ missing?: boolean, version?: string, statement?: integer }
+---    missing: forget applied versions that have no file; version, statement: where the next run of a half-done
+---    migration begins
+---@return string[] done what was changed, in words
+function M.repair(opts)
+    return require("dbrun.migrate.upkeep").repair(session.complete(opts))
+end
+
+---What a run would do. Writes nothing.
+---@param opts? dbrun.migrate.Options|{ direction?: "up"|"down", to?: string, steps?: integer }
+---@return dbrun.migrate.Planned[]
+function M.plan(opts)
+    opts = session.complete(opts)
+    local list = files.some(opts.dirs)
+    return session.reading(opts, function(conn)
+        local applied = ledger.applied(conn, ledger.locate(conn, opts.table))
+        local pick = opts.direction == "down" and last_applied(list, opts.steps)
+            or pending(opts.to and up_to(list, opts.to) or list, opts.steps)
+        return require("dbrun.migrate.plan").of(conn, opts, pick(applied))
+    end)
+end
+
+---The schema as SQL, as dbmate writes it.
+---@param opts? dbrun.migrate.Options
+---@return string
+function M.dump(opts)
+    return require("dbrun.migrate.dump").text(session.complete(opts))
+end
+
+---Looks for statements that are dangerous on a database in use.
+---@param opts? dbrun.migrate.Options|{ files?: string[], from?: string } files: paths (default: all of the folders);
+---    from: only this version and later ones
+---@return dbrun.migrate.LintFinding[]
+function M.lint(opts)
+    opts = opts or {}
+    local dirs = opts.dirs and #opts.dirs > 0 and opts.dirs or { config.DBRUN_MIGRATIONS_DIR }
+    return require("dbrun.migrate.lint").run(dirs, opts)
+end
+
+---The command line: `dbrun migrate --help`.
 ---@param argv string[]
 ---@return integer status for os.exit
 function M.main(argv)

@@ -15,7 +15,9 @@ local EXAMPLES <const> = {
 local EPILOG <const> = [[
 Files are dbmate's: NUMBER_name.sql with a section '-- migrate:up' and a section '-- migrate:down'.
 Each runs in one transaction with its row in schema_migrations; with 'transaction:false' on the
-directive line its statements run one by one. The database is MIGRATION_DATABASE_URL, else
+directive line its statements run one by one, and a run that was interrupted goes on where it stopped.
+NUMBER_name.lua returns { up = function(ctx) end, down = function(ctx) end }.
+The database is MIGRATION_DATABASE_URL, else
 DATABASE_URL (dbrun config shows both).
 Exit status: 0 done, 1 a migration failed, 2 wrong usage or configuration.]]
 
@@ -28,8 +30,45 @@ end
 local function writing(command)
     common(command)
     cli.seconds(command, "--lock-wait", "How long to wait for another migrator (default 60).")
-    cli.seconds(command, "--lock-timeout", "How long a statement may wait for a table in use (default 5; 0: no limit).")
+    cli.seconds(command, "--lock-timeout",
+        "How long a statement may wait for a table in use (default 5; 0: no limit).")
     cli.seconds(command, "--statement-timeout", "Limit for each statement (default: none).")
+    command:option("--lock-retries", "How often a migration is tried again after that (default 3)."):argname "N"
+        :convert(function(text)
+            local n = math.tointeger(tonumber(text))
+            if n and n >= 0 then return n end
+            return nil, ("option '--lock-retries': expected a whole number, got '%s'"):format(text)
+        end)
+    command:option("--hooks", "Folder with hooks (default: DBRUN_HOOKS_DIR, scripts/hooks)."):argname "FOLDER"
+    command:option("--target", "The name of the database: a protected one (DBRUN_PROTECTED) is refused without it.")
+        :argname "NAME"
+end
+
+local function more_commands(p)
+    local stamp = cli.command(p, "stamp", "Say that the database is at a version, and run nothing.")
+    writing(stamp)
+    stamp:argument("version", "This one and those before it count as applied, those behind it do not.")
+    local plan = cli.command(p, "plan", "Print what 'up' would run: the SQL, and the locks it takes.")
+    common(plan)
+    plan:option("--to", "Stop after this version."):argname "VERSION"
+    cli.count_option(plan, "--steps", "At most so many.")
+    plan:flag("--down", "What 'down' would run.")
+    local verify = cli.command(p, "verify", "Compare the files with what was applied.")
+    common(verify)
+    local repair = cli.command(p, "repair", "Bring the records in line with the files.")
+    writing(repair)
+    repair:flag("--missing", "Forget the applied versions that have no file.")
+    repair:option("--version", "A half-done migration ..."):argname "VERSION"
+    cli.count_option(repair, "--statement", "... and the number of the statement it goes on with.")
+    local dump = cli.command(p, "dump", "Write the schema as SQL, as dbmate does.")
+    common(dump)
+    dump:option("--file", "Where to (- : standard output)."):argname "FILE":default "db/schema.sql"
+    local lint = cli.command(p, "lint", "Look for statements that are dangerous on a database in use.")
+    lint:argument("files", "Files (default: all of the folders)."):args "*"
+    lint:option("--dir", "Folder with migrations; may be given several times."):count "*":target "dirs"
+        :argname "FOLDER"
+    lint:option("--from", "Only this version and later ones."):argname "VERSION"
+    lint:flag("--rules", "Print the rules and exit.")
 end
 
 local function parser()
@@ -48,6 +87,9 @@ local function parser()
     local down = cli.command(p, "down", "Take back the last ones applied.")
     writing(down)
     cli.count_option(down, "--steps", "How many (default 1).")
+    local redo = cli.command(p, "redo", "Take the last ones back and apply them again.")
+    writing(redo)
+    cli.count_option(redo, "--steps", "How many (default 1).")
     local status = cli.command(p, "status", "List the files and say which are applied.")
     common(status)
     status:flag("--exit-code", "Exit with 1 when something is pending.")
@@ -55,6 +97,8 @@ local function parser()
     local new = cli.command(p, "new", "Make an empty migration, named after the time and NAME.")
     new:argument("name", "Words for the file's name.")
     new:option("--dir", "Folder for it."):count "*":target "dirs":argname "FOLDER"
+    new:flag("--lua", "A Lua migration.")
+    more_commands(p)
     return p
 end
 
@@ -67,6 +111,14 @@ local function console()
         target = function(target) cli.print("Target: ", style.bold(target)) end,
         waiting = function(holder, waited)
             cli.note(("waiting for the migration lock (%s): it is held by %s"):format(cli.duration(waited), holder))
+        end,
+        resumed = function(file, done, count)
+            cli.note(("%s was interrupted: %d of its %d statements took effect, it goes on behind them"):format(
+                file.name, done, count))
+        end,
+        retry = function(file, pause, attempt, of)
+            cli.note(("%s: a table it needs is in use; again in %s (%d of %d)"):format(
+                file.name, cli.duration(pause), attempt, of))
         end,
         begin = function(file, direction)
             if not live then return end
@@ -111,6 +163,17 @@ function run.down(args)
     return cli.OK
 end
 
+function run.redo(args)
+    args.listener = console()
+    local done = require("dbrun.migrate").redo(args)
+    if #done == 0 then
+        cli.note "migrate: nothing to take back: no migration of these folders is applied"
+        return cli.FAILED
+    end
+    cli.print(("%s taken back and applied again."):format(cli.plural(#done // 2, "migration")))
+    return cli.OK
+end
+
 function run.status(args)
     local state = require("dbrun.migrate").status(args)
     if not args.quiet then
@@ -130,6 +193,9 @@ function run.new(args)
     cli.print(require("dbrun.migrate").new(args.name, args))
     return cli.OK
 end
+
+---The others stand in a file of their own.
+setmetatable(run, { __index = function(_, name) return require("dbrun.migrate.command_more")[name] end })
 
 ---@param argv string[]
 ---@return integer status

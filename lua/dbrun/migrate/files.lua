@@ -1,7 +1,9 @@
---- The migration files of one or several folders.
+--- The migration files of one or several folders: NUMBER_name.sql in dbmate's format, and NUMBER_name.lua, which
+--- returns { up = function(ctx) end, down = function(ctx) end, transaction = true }.
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local parse = require "dbrun.migrate.parse"
+local sha256 = require "dbrun.sha256"
 
 local M = {}
 
@@ -11,6 +13,7 @@ M.DEFAULT_DIR = "scripts/migrations"
 ---@field version string the digits at the start of the name
 ---@field name string file name
 ---@field path string
+---@field kind "sql"|"lua"
 
 ---@return string[]
 local function names_in(dir)
@@ -33,11 +36,12 @@ function M.list(dirs)
     local list, by_version = {}, {}
     for _, dir in ipairs(dirs) do
         for _, name in ipairs(names_in(dir)) do
-            local version = name:match "^(%d+).*%.sql$"
+            local kind = name:match "%.(%l+)$"
+            local version = (kind == "sql" or kind == "lua") and name:match "^(%d+)"
             local path = dir:gsub("/+$", "") .. "/" .. name
             local stat = version and fs.stat(path)
             if version and not (stat and stat.kind == "folder") then
-                list[#list + 1] = { version = version, name = name, path = path }
+                list[#list + 1] = { version = version, name = name, path = path, kind = kind }
             end
         end
     end
@@ -72,43 +76,102 @@ function M.some(dirs)
     }
 end
 
----Reads and splits one.
----@param file dbrun.migrate.File
----@return dbrun.migrate.Parsed
----Raises an error that names the file, and the line where the format is wrong.
-function M.read(file)
+local function contents(file)
     local handle, why = io.open(file.path, "rb")
     local text = handle and handle:read "a"
     if handle then handle:close() end
     if not text then
         errors.raise { kind = "io", message = ("cannot read %s"):format(why or file.path) }
     end
-    return parse.parse(text, file.path)
+    return text
+end
+
+local function lua_failed(file, message, hint)
+    errors.raise {
+        kind = "query", message = ("%s: %s"):format(file.path, message), hint = hint, file = file.path, line = 1,
+    }
+end
+
+local SHAPE <const> = "it returns { up = function(ctx) ... end, down = function(ctx) ... end }"
+
+---The sections of a Lua migration; a missing down does nothing, as an empty section.
+local function read_lua(file, text)
+    local chunk, why = load(text, "@" .. file.path, "t")
+    if not chunk then lua_failed(file, "is no valid Lua: " .. why) end
+    local ok, result = xpcall(chunk, function(e) return errors.is(e) and e or debug.traceback(tostring(e), 2) end)
+    if not ok then lua_failed(file, tostring(result)) end
+    if type(result) ~= "table" then lua_failed(file, "returned " .. type(result) .. ", not a table", SHAPE) end
+    local known = { up = "function", down = "function", transaction = "boolean" }
+    for key, value in pairs(result) do
+        if type(value) ~= known[key] then
+            lua_failed(file, ("'%s' is %s"):format(tostring(key), known[key] and "not a " .. known[key] or "unknown"),
+                SHAPE)
+        end
+    end
+    if not result.up then lua_failed(file, "has no 'up'", SHAPE) end
+    local function section(fn)
+        return { sql = "", line = 1, options = {}, transaction = result.transaction ~= false, fn = fn }
+    end
+    return { up = section(result.up), down = section(result.down) }
+end
+
+---Reads and splits one.
+---@param file dbrun.migrate.File
+---@return dbrun.migrate.Parsed
+---Raises an error that names the file, and the line where the format is wrong.
+function M.read(file)
+    local text = contents(file)
+    return file.kind == "lua" and read_lua(file, text) or parse.parse(text, file.path)
+end
+
+---The checksum of a file; a mark in front and the kind of line ends do not count.
+---@param file dbrun.migrate.File
+---@return string hex
+function M.checksum(file)
+    local text = contents(file):gsub("^\xEF\xBB\xBF", ""):gsub("\r\n", "\n")
+    return sha256.hex(text)
 end
 
 ---The name of a new file: the time in UTC, and the words given with what a file name should not contain replaced.
 ---@param words string
 ---@param now? integer seconds since 1970 (default: now)
+---@param kind? "sql"|"lua"
 ---@return string
-function M.new_name(words, now)
+function M.new_name(words, now, kind)
     local slug = words:gsub("[^%w_.\x80-\xff-]+", "_"):gsub("^[_.]+", ""):gsub("_+$", "")
     if slug == "" then
         errors.raise { kind = "usage", message = ("'%s' is no name for a migration"):format(words) }
     end
-    return os.date("!%Y%m%d%H%M%S", now or os.time()) .. "_" .. slug .. ".sql"
+    return os.date("!%Y%m%d%H%M%S", now or os.time()) .. "_" .. slug .. "." .. (kind or "sql")
 end
+
+local EMPTY <const> = {
+    sql = "-- migrate:up\n\n\n-- migrate:down\n\n",
+    lua = [[
+-- ctx: db (the transaction's query, value, exec, rows ...), redis, config, migration, progress.
+return {
+    up = function(ctx)
+        ctx.db:exec "select 1"
+    end,
+    down = function(ctx)
+        ctx.db:exec "select 1"
+    end,
+}
+]],
+}
 
 ---Makes an empty migration.
 ---@param dir string made when it is missing
 ---@param words string
+---@param kind? "sql"|"lua"
 ---@return string path
-function M.create(dir, words)
-    local path = dir:gsub("/+$", "") .. "/" .. M.new_name(words)
+function M.create(dir, words, kind)
+    local path = dir:gsub("/+$", "") .. "/" .. M.new_name(words, nil, kind)
     fs.mkdir_p(dir)
     if fs.exists(path) then
         errors.raise { kind = "io", message = ("'%s' is there already"):format(path) }
     end
-    fs.write(path, "-- migrate:up\n\n\n-- migrate:down\n\n")
+    fs.write(path, EMPTY[kind or "sql"])
     return path
 end
 

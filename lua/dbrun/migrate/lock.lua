@@ -1,4 +1,7 @@
---- One migrator at a time: a session's advisory lock, taken by trying in a loop.
+--- One migrator at a time: an advisory lock, taken by trying in a loop. It belongs to the session. Behind a pooler,
+--- where a session is nobody's for longer than a transaction, it belongs to a transaction that a second connection
+--- keeps open, so that it is gone, too, when its owner dies. (That transaction has no snapshot and no number: it holds
+--- back neither VACUUM nor CREATE INDEX CONCURRENTLY.)
 --- A statement that waits inside the server would hold back CREATE INDEX CONCURRENTLY of the one who has the lock; a
 --- loop does not, and can say who has it.
 local errors = require "dbrun.error"
@@ -7,6 +10,7 @@ local task = require "dbrun.task"
 local M = {}
 
 local TRY <const> = "select pg_catalog.pg_try_advisory_lock($1)"
+local TRY_IN_TRANSACTION <const> = "select pg_catalog.pg_try_advisory_xact_lock($1)"
 local UNLOCK <const> = "select pg_catalog.pg_advisory_unlock($1)"
 local HOLDER <const> = [[
 select a.pid, nullif(a.application_name, '') as application, a.usename as role, host(a.client_addr) as address,
@@ -48,10 +52,11 @@ end
 ---@param key integer
 ---@param wait number seconds
 ---@param tell fun(holder: string, waited: number) called after 1 s, then every 10 s
+---@param try? string the statement that tries
 ---Raises an error of kind `timeout`.
-function M.take(conn, key, wait, tell)
+function M.take(conn, key, wait, tell, try)
     local began, pause, next_word = task.now(), 0.05, 1
-    while not conn:value(TRY, key) do
+    while not conn:value(try or TRY, key) do
         local waited = task.now() - began
         if waited >= wait then
             errors.raise {
@@ -77,6 +82,40 @@ end
 function M.release(conn, key)
     local ok, freed = pcall(conn.value, conn, UNLOCK, key)
     if not (ok and freed) then conn:invalidate() end
+end
+
+---@class dbrun.migrate.Held `<close>` gives the lock back
+---@field check fun(self) raises when the lock was lost
+
+---Takes the lock for a run.
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@param opts { lock_wait?: number, second?: fun(): table } second: gives another connection
+---@param pooled boolean
+---@param tell fun(holder: string, waited: number)
+---@return dbrun.migrate.Held
+function M.hold(conn, book, opts, pooled, tell)
+    local key, wait = M.key(book), opts.lock_wait or 60
+    if not pooled then
+        M.take(conn, key, wait, tell)
+        return setmetatable({ check = function() end }, { __close = function() M.release(conn, key) end })
+    end
+    local keeper = opts.second()
+    local held = setmetatable({}, { __close = function()
+        if not pcall(keeper.exec, keeper, "rollback") then keeper:invalidate() end
+        keeper:release()
+    end })
+    local ok, e = pcall(function()
+        keeper:exec "begin"
+        keeper:exec "set local idle_in_transaction_session_timeout = 0"
+        M.take(keeper, key, wait, tell, TRY_IN_TRANSACTION)
+    end)
+    if not ok then
+        getmetatable(held).__close()
+        error(e, 0)
+    end
+    function held.check() keeper:value "select 1" end
+    return held
 end
 
 return M

@@ -9,6 +9,7 @@ local M = {}
 ---@field line integer number of the directive line in its file
 ---@field options table<string, string> the `key:value` words of the directive line
 ---@field transaction boolean false only for transaction:false
+---@field fn? fun(ctx: table) of a Lua migration, which has no SQL
 
 ---@class dbrun.migrate.Parsed
 ---@field up dbrun.migrate.Section

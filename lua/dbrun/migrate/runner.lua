@@ -1,11 +1,16 @@
 --- Runs migrations on one connection, under the lock: each with its version's row in one transaction, or, where the
---- file says transaction:false, statement by statement.
+--- file says transaction:false, statement by statement (dbrun.migrate.steps).
+local context = require "dbrun.migrate.context"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.files"
+local hooks = require "dbrun.migrate.hooks"
 local ledger = require "dbrun.migrate.ledger"
 local lock = require "dbrun.migrate.lock"
+local records = require "dbrun.migrate.records"
 local report = require "dbrun.migrate.report"
+local settings = require "dbrun.migrate.settings"
 local split = require "dbrun.migrate.split"
+local steps = require "dbrun.migrate.steps"
 local task = require "dbrun.task"
 
 local M = {}
@@ -14,6 +19,9 @@ local M = {}
 ---@field target? fun(target: string) before the first write
 ---@field waiting? fun(holder: string, seconds: number) somebody else has the lock
 ---@field begin? fun(file: dbrun.migrate.File, direction: "up"|"down")
+---@field statement? fun(file: dbrun.migrate.File, statement: dbrun.migrate.Statement, number: integer, count: integer)
+---@field resumed? fun(file: dbrun.migrate.File, done: integer, count: integer) an interrupted one goes on
+---@field retry? fun(file: dbrun.migrate.File, pause: number, attempt: integer, of: integer) a table was in use
 ---@field done? fun(file: dbrun.migrate.File, direction: "up"|"down", seconds: number, empty: boolean)
 ---    empty: the section holds no statement, only the version was recorded
 
@@ -22,6 +30,17 @@ local M = {}
 ---@field direction "up"|"down"
 ---@field section dbrun.migrate.Section
 ---@field statements dbrun.migrate.Statement[]
+---@field checksum string
+---@field current? dbrun.migrate.Statement the one that runs
+
+---@class dbrun.migrate.Run
+---@field conn table
+---@field book dbrun.migrate.Ledger
+---@field opts table
+---@field listener dbrun.migrate.Listener
+---@field hooks dbrun.migrate.Hooks
+---@field pooled boolean a pooler stands between: the session is not ours for longer than a transaction
+---@field local_settings? fun(tx: table) the settings of a transaction, then
 
 ---Reads a file and splits the section that is wanted.
 ---@param file dbrun.migrate.File
@@ -41,101 +60,219 @@ function M.prepare(file, direction)
             line = stray.line,
         }
     end
-    return { file = file, direction = direction, section = section, statements = statements }
+    return {
+        file = file, direction = direction, section = section, statements = statements,
+        checksum = files.checksum(file),
+    }
 end
 
 -- ---- one migration ----
 
----The session as every migration finds it, whatever the one before has SET.
-local function fresh_session(conn, opts)
-    conn:exec "reset all"
-    conn:query("select pg_catalog.set_config('lock_timeout', $1, false)", ("%dms"):format(
-        math.floor((opts.lock_timeout or 5) * 1000 + 0.5)))
-    if opts.statement_timeout then
-        conn:query("select pg_catalog.set_config('statement_timeout', $1, false)", ("%dms"):format(
-            math.floor(opts.statement_timeout * 1000 + 0.5)))
-    end
-end
+local EACH <const> = { up = "EachMigrate", down = "EachUndo" }
 
-local function record(conn, book, work)
+local function record(run, work, conn, began)
     if work.direction == "up" then
-        ledger.insert(conn, book, work.file.version)
+        ledger.insert(conn, run.book, work.file.version)
+        records.applied(conn, run.book, work.file, work.checksum, task.now() - began)
     else
-        ledger.delete(conn, book, work.file.version)
+        ledger.delete(conn, run.book, work.file.version)
+        records.delete(conn, run.book, work.file.version)
     end
 end
 
----An error that is not the server's word about this statement is passed on as it is.
-local function raise_failed(e, work, statement, aftermath)
-    if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
-    error(report.failed(e, work.file.path, statement, aftermath), 0)
+---An error that came out of the code of a Lua migration: with its file, its place and its SQLSTATE.
+local function raise_lua(e, work, aftermath)
+    local fields = errors.is(e) and { sqlstate = e.sqlstate, detail = e.detail, hint = e.hint, outcome = e.outcome,
+        line = tonumber((e.where or ""):match ":(%d+)$") } or {}
+    fields.kind = errors.is(e) and e.kind ~= "usage" and e.kind ~= "config" and e.kind or "query"
+    fields.file = work.file.path
+    fields.message = ("%s: %s"):format(work.file.path, errors.is(e) and e.message or (tostring(e):match "^[^\n]*"))
+    local where = errors.is(e) and e.where and (" (at %s)"):format(e.where) or ""
+    fields.text = ("%s: %s%s\n  %s"):format(work.file.path, tostring(e), where, aftermath)
+    errors.raise(fields)
+end
+
+---An error that is not the server's word about a statement is passed on as it is.
+local function raise_failed(e, work, aftermath)
+    if errors.is(e, "cancelled") or errors.is(e) and e.file then error(e, 0) end
+    if work.section.fn or not errors.is(e) then raise_lua(e, work, aftermath) end
+    error(report.failed(e, work.file.path, work.current or { sql = "commit", line = work.section.line }, aftermath), 0)
 end
 
 local UNDONE <const> = { up = "Nothing of this migration was kept.", down = "Nothing of this migration was undone." }
 
-local function run_in_transaction(conn, book, work)
-    local current = { sql = "commit", line = work.section.line }
-    local ok, e = pcall(conn.transaction, conn, function(tx)
-        for _, statement in ipairs(work.statements) do
-            current = statement
+---Calls the function of a Lua migration; what is no error object gets its traceback.
+local function call_lua(work, conn)
+    local ok, e = xpcall(work.section.fn, function(e)
+        return errors.is(e) and e or debug.traceback(tostring(e), 2)
+    end, context.new(conn, { migration = context.migration(work) }))
+    if not ok then error(e, 0) end
+end
+
+local function hook(run, work, when, conn, own, e)
+    local fields = { migration = context.migration(work), error = e }
+    hooks.run(run.hooks, when, conn, fields, own, run.local_settings)
+end
+
+local function run_in_transaction(run, work, began)
+    local half = records.one(run.conn, run.book, work.file.version)
+    if half and half.direction and half.done > 0 then
+        errors.raise {
+            kind = "query", file = work.file.path, line = work.section.line,
+            message = ("%s:%d: %d of its statements took effect when it said transaction:false"):format(
+                work.file.path, work.section.line, half.done),
+            hint = ("put transaction:false back; or: migrate repair --version %s --statement 1"):format(
+                work.file.version),
+        }
+    end
+    local count = #work.statements
+    local ok, e = pcall(run.conn.transaction, run.conn, function(tx)
+        if run.local_settings then run.local_settings(tx) end
+        hook(run, work, "before" .. EACH[work.direction], tx)
+        if work.section.fn then call_lua(work, tx) end
+        for i, statement in ipairs(work.statements) do
+            work.current = statement
+            if run.listener.statement then run.listener.statement(work.file, statement, i, count) end
             tx:exec(statement.sql)
         end
-        current = { sql = "commit", line = work.section.line }
-        record(tx, book, work)
+        work.current = nil
+        hook(run, work, "after" .. EACH[work.direction], tx)
+        record(run, work, tx, began)
     end)
     if ok then return end
     local unknown = errors.is(e) and e.outcome == "unknown"
-    raise_failed(e, work, current, unknown and "The connection was lost at COMMIT: whether the migration was kept is "
+    raise_failed(e, work, unknown and "The connection was lost at COMMIT: whether the migration was kept is "
         .. "not known. 'migrate status' tells." or UNDONE[work.direction])
 end
 
-local function partial(work, done)
+local function partial(work)
     local verb = work.direction == "up" and "applied" or "undone"
+    local done, list = work.steps_done or 0, work.steps or {}
     if done == 0 then return ("Nothing before it was done: the migration counts as not %s."):format(verb) end
+    local last = list[done].statements[#list[done].statements]
     return ("transaction:false: %d of its %d statements took effect (lines %d to %d) and stay; the migration counts as "
-        .. "not %s."):format(done, #work.statements, work.statements[1].line, work.statements[done].line, verb)
+        .. "not %s. The next run goes on behind them."):format(
+        done, #list, work.statements[1].line, last.line, verb)
 end
 
-local function run_by_statement(conn, book, work)
-    for i, statement in ipairs(work.statements) do
-        local ok, e = pcall(conn.exec, conn, statement.sql)
-        if not ok then raise_failed(e, work, statement, partial(work, i - 1)) end
+local function run_by_statement(run, work, began)
+    function work.record(conn) record(run, work, conn, began) end
+    local ok, e = pcall(function()
+        hook(run, work, "before" .. EACH[work.direction], run.conn)
+        if work.section.fn then
+            call_lua(work, run.conn)
+            run.conn:transaction(work.record)
+        else
+            steps.run(run, work)
+        end
+        work.current = nil
+        hook(run, work, "after" .. EACH[work.direction], run.conn)
+    end)
+    if not ok then raise_failed(e, work, partial(work)) end
+end
+
+---Tells the hooks of an error; one that fails itself does not hide the error.
+local function tell_error(run, event, e, work)
+    if errors.is(e, "cancelled") then return end
+    local fields = { error = e, migration = work and context.migration(work) }
+    local ok, why = pcall(hooks.run, run.hooks, event, run.conn, fields, true, run.local_settings)
+    if not ok and errors.is(e) then
+        e.text = ("%s\n  The hooks for %s failed, too: %s"):format(e.text or e.message, event,
+            errors.is(why) and why.message or tostring(why))
     end
-    record(conn, book, work)
 end
 
 ---Runs one prepared migration.
----@param conn table
----@param book dbrun.migrate.Ledger
----@param work dbrun.migrate.Work
----@param opts table
-local function run_one(conn, book, work, opts)
-    local listener <const> = opts.listener or {}
+local function run_one(run, work)
+    local listener <const> = run.listener
     local began = task.now()
     if listener.begin then listener.begin(work.file, work.direction) end
-    fresh_session(conn, opts)
-    if work.section.transaction then
-        run_in_transaction(conn, book, work)
-    else
-        run_by_statement(conn, book, work)
+    if not run.pooled then settings.session(run.conn, run.opts) end
+    local ok, e = pcall(function()
+        if work.section.transaction then
+            run.retry(work, function() run_in_transaction(run, work, began) end)
+        else
+            run_by_statement(run, work, began)
+        end
+    end)
+    if not ok then
+        tell_error(run, "after" .. EACH[work.direction] .. "Error", e, work)
+        error(e, 0)
     end
+    local took = task.now() - began
     if listener.done then
-        listener.done(work.file, work.direction, task.now() - began, #work.statements == 0)
+        listener.done(work.file, work.direction, took, #work.statements == 0 and not work.section.fn)
+    end
+    return { file = work.file, direction = work.direction, seconds = took }
+end
+
+---Calls fn, again after a while when a table it needs was in use for longer than the lock_timeout: giving up the place
+---in the queue lets those through who waited behind it.
+local function retrying(run)
+    local retries <const> = run.opts.lock_retries or 3
+    return function(work, fn)
+        for attempt = 0, retries do
+            local ok, e = pcall(fn)
+            if ok then return end
+            if not errors.is(e) or e.sqlstate ~= "55P03" or attempt == retries then error(e, 0) end
+            local pause = math.min(0.5 * 2 ^ attempt, 10) * (0.5 + math.random() / 2)
+            if run.listener.retry then run.listener.retry(work.file, pause, attempt + 1, retries) end
+            task.sleep(pause)
+        end
     end
 end
 
 -- ---- the whole run ----
 
----Calls fn(conn, book) while this session alone may migrate. The lock is given back on every way out.
+---Calls fn(run) while this session alone may migrate. The lock is given back on every way out.
 local function locked(conn, opts, fn)
     local listener <const> = opts.listener or {}
     local book = ledger.locate(conn, opts.table)
-    local key = lock.key(book)
-    lock.take(conn, key, opts.lock_wait or 60, listener.waiting or function() end)
-    local _ <close> = setmetatable({}, { __close = function() lock.release(conn, key) end })
+    local pooled = settings.pooled(conn)
+    local held <close> = lock.hold(conn, book, opts, pooled, listener.waiting or function() end)
     if listener.target then listener.target() end
     ledger.create(conn, ledger.refresh(conn, book))
-    return fn(book)
+    records.create(conn, book)
+    local run = { conn = conn, book = book, opts = opts, listener = listener, pooled = pooled, held = held,
+        hooks = opts.hooks_list or hooks.load(nil) }
+    run.local_settings = pooled and function(tx) settings.transaction(tx, opts) end or nil
+    run.retry = retrying(run)
+    return fn(run)
+end
+
+local AROUND <const> = { up = "Migrate", down = "Undo" }
+
+---All works of one direction, with the hooks around them.
+local function run_all(run, direction, works, done)
+    local around = AROUND[direction]
+    local function event(name)
+        hooks.run(run.hooks, name, run.conn, {}, true, run.local_settings)
+    end
+    local ok, e = pcall(function()
+        event("before" .. around)
+        for _, work in ipairs(works) do
+            run.held:check()
+            done[#done + 1] = run_one(run, work)
+        end
+        if direction == "up" then
+            event "beforeRepeatables"
+            event "afterVersioned"
+            if #works > 0 then event "afterMigrateApplied" end
+        end
+        event("after" .. around)
+    end)
+    if not ok then
+        tell_error(run, "after" .. around .. "Error", e)
+        error(e, 0)
+    end
+end
+
+local ALWAYS <const> = { up = { "beforeMigrate", "beforeRepeatables", "afterVersioned", "afterMigrate" }, down = {} }
+
+local function prepared(list, direction)
+    local works = {}
+    for i, file in ipairs(list) do works[i] = M.prepare(file, direction) end
+    return works
 end
 
 ---Runs what `choose` picks: first under no lock, so that a run with nothing to do writes nothing and waits for nobody,
@@ -144,20 +281,42 @@ end
 ---@param opts table see dbrun.migrate
 ---@param direction "up"|"down"
 ---@param choose fun(applied: table<string, true>): dbrun.migrate.File[]
----@return { file: dbrun.migrate.File, seconds: number }[] done
+---@return { file: dbrun.migrate.File, direction: "up"|"down", seconds: number }[] done
 function M.run(conn, opts, direction, choose)
     local book = ledger.locate(conn, opts.table)
-    if #choose(ledger.applied(conn, book)) == 0 then return {} end
-    return locked(conn, opts, function(fresh_book)
-        local works, done = {}, {}
-        for i, file in ipairs(choose(ledger.applied(conn, fresh_book))) do works[i] = M.prepare(file, direction) end
-        for i, work in ipairs(works) do
-            local began = task.now()
-            run_one(conn, fresh_book, work, opts)
-            done[i] = { file = work.file, seconds = task.now() - began }
-        end
+    local always = opts.hooks_list and hooks.any(opts.hooks_list, ALWAYS[direction])
+    if #choose(ledger.applied(conn, book)) == 0 and not always then return {} end
+    return locked(conn, opts, function(run)
+        local done = {}
+        run_all(run, direction, prepared(choose(ledger.applied(conn, run.book)), direction), done)
         return done
     end)
+end
+
+---Takes back what `choose` picks, and applies it again. Both directions are read before anything is written.
+---@param conn table
+---@param opts table
+---@param choose fun(applied: table<string, true>): dbrun.migrate.File[] the latest first
+---@return table[] done
+function M.redo(conn, opts, choose)
+    local book = ledger.locate(conn, opts.table)
+    if #choose(ledger.applied(conn, book)) == 0 then return {} end
+    return locked(conn, opts, function(run)
+        local done, list, again = {}, choose(ledger.applied(conn, run.book)), {}
+        for i = #list, 1, -1 do again[#again + 1] = list[i] end
+        local downs, ups = prepared(list, "down"), prepared(again, "up")
+        run_all(run, "down", downs, done)
+        run_all(run, "up", ups, done)
+        return done
+    end)
+end
+
+---Calls fn(conn, book) under the lock: for those who change the records.
+---@param conn table
+---@param opts table
+---@param fn fun(run: dbrun.migrate.Run)
+function M.locked(conn, opts, fn)
+    return locked(conn, opts, fn)
 end
 
 return M

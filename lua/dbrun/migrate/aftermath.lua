@@ -1,0 +1,189 @@
+--- Statements that cannot run in a transaction: which they are, and, when nobody knows whether one of them ended, what
+--- it has left behind.
+local tree = require "dbrun.migrate.tree"
+
+local M = {}
+
+---@alias dbrun.migrate.Verdict
+---| "done"    # it took effect
+---| "again"   # it did not, or running it twice does no harm
+---| "unknown" # only a person can tell
+
+---@class dbrun.migrate.Outside how one kind of statement is handled
+---@field name string
+---@field before? fun(conn: table, body: table): string? what to remember before it runs
+---@field clean? fun(conn: table, body: table, before?: string) takes away what a failed run has left
+---@field unjudged? boolean its judge always says "unknown"
+---@field judge fun(conn: table, body: table, before?: string): dbrun.migrate.Verdict
+
+local function again() return "again" end
+
+-- ---- CREATE INDEX CONCURRENTLY ----
+
+local INDEXES <const> = [[
+select i.indexrelid::bigint as id, i.indexrelid::regclass::text as name, c.relname as plain,
+       i.indisvalid and i.indisready as valid
+  from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
+ where i.indrelid = to_regclass($1)
+   and not exists (select from pg_catalog.pg_stat_progress_create_index p
+                    where p.index_relid = i.indexrelid and p.pid <> pg_backend_pid())]]
+
+local function indexes(conn, body)
+    return conn:query(INDEXES, tree.relation(body.relation))
+end
+
+---The indexes that this statement made, or began to make: by its name, else those that were not there before.
+local function made(conn, body, before)
+    local list = {}
+    for _, index in ipairs(indexes(conn, body)) do
+        local new = before and not before:find(" " .. index.id .. " ", 1, true)
+        if body.idxname and index.plain == body.idxname or not body.idxname and new then list[#list + 1] = index end
+    end
+    return list
+end
+
+local create_index <const> = {
+    name = "CREATE INDEX CONCURRENTLY",
+    before = function(conn, body)
+        local ids = {}
+        for _, index in ipairs(indexes(conn, body)) do ids[#ids + 1] = tostring(index.id) end
+        return " " .. table.concat(ids, " ") .. " "
+    end,
+    clean = function(conn, body, before)
+        for _, index in ipairs(made(conn, body, before)) do
+            if not index.valid then conn:exec("drop index concurrently if exists " .. index.name) end
+        end
+    end,
+    judge = function(conn, body, before)
+        for _, index in ipairs(made(conn, body, before)) do
+            if index.valid then return "done" end
+        end
+        return "again"
+    end,
+}
+
+-- ---- the others ----
+
+local LEFT_OVER <const> = [[
+select i.indexrelid::regclass::text as name from pg_catalog.pg_index i
+  join pg_catalog.pg_class c on c.oid = i.indexrelid
+ where not i.indisvalid and c.relname ~ '_cc(new|old)[0-9]*$'
+   and not exists (select from pg_catalog.pg_stat_progress_create_index p where p.index_relid = i.indexrelid)]]
+
+local reindex <const> = {
+    name = "REINDEX CONCURRENTLY",
+    clean = function(conn)
+        for _, row in ipairs(conn:query(LEFT_OVER)) do conn:exec("drop index concurrently if exists " .. row.name) end
+    end,
+    judge = again,
+}
+
+---"done" when a name is (or is not) in a catalog.
+local function present(name, sql, field, wanted)
+    return {
+        name = name,
+        judge = function(conn, body)
+            return conn:value(sql, field(body)) == wanted and "done" or "again"
+        end,
+    }
+end
+
+local DATABASE <const> = "select exists (select from pg_catalog.pg_database where datname = $1)"
+local SPACE <const> = "select exists (select from pg_catalog.pg_tablespace where spcname = $1)"
+local SUBSCRIPTION <const> = [[select exists (select from pg_catalog.pg_subscription s join pg_catalog.pg_database d
+    on d.oid = s.subdbid where d.datname = current_database() and s.subname = $1)]]
+local function dbname(body) return body.dbname end
+local function spacename(body) return body.tablespacename end
+local function subname(body) return body.subname end
+
+local drop_index <const> = present("DROP INDEX CONCURRENTLY", "select to_regclass($1) is not null", function(body)
+    return tree.name(body.objects[1].List.items)
+end, false)
+
+local PARTITION <const> = [[
+select coalesce((select case when inhdetachpending then 'pending' else 'attached' end
+                   from pg_catalog.pg_inherits
+                  where inhparent = to_regclass($1) and inhrelid = to_regclass($2)), 'detached')]]
+
+local function partition(body)
+    for _, node in ipairs(body.cmds) do
+        local command = node.AlterTableCmd
+        if command and command.subtype == "AT_DetachPartition" and command.def.PartitionCmd.concurrent then
+            return tree.relation(command.def.PartitionCmd.name)
+        end
+    end
+end
+
+local detach <const> = {
+    name = "DETACH PARTITION CONCURRENTLY",
+    judge = function(conn, body)
+        local parent, child = tree.relation(body.relation), partition(body)
+        local state = conn:value(PARTITION, parent, child)
+        if state == "pending" then
+            conn:exec(("alter table %s detach partition %s finalize"):format(parent, child))
+        end
+        return state == "attached" and "again" or "done"
+    end,
+}
+
+local harmless <const> = { name = "maintenance", judge = again }
+
+---By kind of node: how it is handled when it cannot run in a transaction, nil when it can.
+local KINDS <const> = {
+    IndexStmt = function(b) return b.concurrent and create_index end,
+    DropStmt = function(b) return b.concurrent and drop_index end,
+    ReindexStmt = function(b)
+        if tree.option(b.params, "concurrently") then return reindex end
+        return (b.kind == "REINDEX_OBJECT_DATABASE" or b.kind == "REINDEX_OBJECT_SYSTEM"
+            or b.kind == "REINDEX_OBJECT_SCHEMA") and harmless
+    end,
+    VacuumStmt = function(b) return b.is_vacuumcmd and harmless end,
+    ClusterStmt = function(b) return not b.relation and harmless end,
+    AlterSystemStmt = function() return harmless end,
+    AlterTableStmt = function(b) return partition(b) and detach end,
+    CreatedbStmt = function() return present("CREATE DATABASE", DATABASE, dbname, true) end,
+    DropdbStmt = function() return present("DROP DATABASE", DATABASE, dbname, false) end,
+    CreateTableSpaceStmt = function() return present("CREATE TABLESPACE", SPACE, spacename, true) end,
+    DropTableSpaceStmt = function() return present("DROP TABLESPACE", SPACE, spacename, false) end,
+    CreateSubscriptionStmt = function() return present("CREATE SUBSCRIPTION", SUBSCRIPTION, subname, true) end,
+    DropSubscriptionStmt = function() return present("DROP SUBSCRIPTION", SUBSCRIPTION, subname, false) end,
+}
+
+---What is not known, or was found out only by trying: a procedure that commits, an extension's function.
+local unknown <const> = {
+    name = "a statement that ends transactions by itself",
+    unjudged = true,
+    judge = function() return "unknown" end,
+}
+
+---What the words of a statement say, where there is no parser: enough for the names that stand in them.
+local function by_words(sql)
+    local low = sql:lower():gsub("%s+", " ")
+    local unique, rest = low:match "^create (u?n?i?q?u?e? ?)index concurrently (.*)$"
+    if unique then
+        rest = rest:gsub("^if not exists ", "")
+        local name, relation = rest:match "^([%w_]+) on o?n?l?y? ?([%w_.]+)"
+        if not name then return unknown, {} end
+        local schema, plain = relation:match "^(.-)%.(.*)$"
+        return create_index, { idxname = name, relation = { schemaname = schema, relname = plain or relation } }
+    end
+    if low:find "^vacuum" or low:find "^alter system" then return harmless, {} end
+    if low:find "^drop index concurrently" or low:find "^reindex .*concurrently" then return unknown, {} end
+end
+
+---How a statement is handled that cannot run in a transaction.
+---@param sql string
+---@return dbrun.migrate.Outside? handler nil: it may run in one, as far as its text tells
+---@return table? body for the handler's functions
+function M.outside(sql)
+    local kind, body = tree.of(sql)
+    if not kind then return by_words(sql) end
+    local handler = KINDS[kind] and KINDS[kind](body)
+    if handler then return handler, body end
+end
+
+---The handler for a statement that the server itself refused to run in a transaction.
+---@return dbrun.migrate.Outside
+function M.refused() return unknown, {} end
+
+return M

@@ -1,0 +1,105 @@
+--- The command line of migrations, second part: what looks and what mends.
+local cli = require "dbrun.cli"
+local errors = require "dbrun.error"
+
+local M = {}
+
+local function target_only()
+    return { target = function(target) cli.print("Target: ", target) end }
+end
+
+function M.stamp(args)
+    args.listener = target_only()
+    local result = require("dbrun.migrate").stamp(args.version, args)
+    for _, file in ipairs(result.added) do cli.print("recorded  ", file.name) end
+    for _, file in ipairs(result.removed) do cli.print("removed   ", file.name) end
+    cli.print(("The database counts as %s. No migration was run."):format(args.version))
+    return cli.OK
+end
+
+function M.verify(args)
+    local findings = require("dbrun.migrate").verify(args)
+    for _, finding in ipairs(findings) do
+        cli.print(("%s: %s\n  hint: %s"):format(finding.name, finding.text, finding.hint))
+    end
+    if #findings == 0 then cli.print "The files are those that were applied." end
+    return #findings > 0 and cli.FAILED or cli.OK
+end
+
+function M.repair(args)
+    args.listener = target_only()
+    local done = require("dbrun.migrate").repair(args)
+    for _, line in ipairs(done) do cli.print(line) end
+    if #done == 0 then cli.print "Nothing to repair." end
+    return cli.OK
+end
+
+local function statement_lines(statement)
+    local blocks = require("dbrun.migrate.locks").BLOCKS
+    local out = { ("-- line %d%s%s"):format(statement.line, statement.outside and ", outside a transaction" or "",
+        statement.done and ", done already" or "") }
+    if not statement.locks then out[#out + 1] = "-- locks: not known (the parser does not know this statement)" end
+    for _, lock in ipairs(statement.locks or {}) do
+        out[#out + 1] = ("-- locks %s in %s: holds back %s"):format(lock.table, lock.mode, blocks[lock.mode])
+    end
+    out[#out + 1] = statement.sql .. ";"
+    return table.concat(out, "\n")
+end
+
+function M.plan(args)
+    args.direction = args.down and "down" or "up"
+    local plan = require("dbrun.migrate").plan(args)
+    if #plan == 0 then
+        cli.print("-- Nothing to ", args.down and "take back." or "apply: the database is up to date.")
+    end
+    for _, planned in ipairs(plan) do
+        cli.print(("-- %s (%s, %s)"):format(planned.file.path, planned.direction,
+            planned.transaction and "one transaction" or "statement by statement"))
+        if planned.lua then cli.print "-- a Lua migration: what it does is not known before" end
+        for _, statement in ipairs(planned.statements) do cli.print(statement_lines(statement)) end
+        cli.print ""
+    end
+    return cli.OK
+end
+
+function M.dump(args)
+    local text = require("dbrun.migrate").dump(args)
+    if args.file == "-" then
+        cli.write(text)
+        return cli.OK
+    end
+    local fs = require "dbrun.fs"
+    fs.mkdir_p(fs.dirname(args.file))
+    fs.write(args.file, text)
+    cli.print("Written: ", args.file)
+    return cli.OK
+end
+
+local function print_rules()
+    for _, rule in ipairs(require("dbrun.migrate.lint").RULES) do
+        cli.print(("%s\n  why:  %s\n  safe: %s"):format(rule.name, rule.why, rule.safe))
+    end
+    return cli.OK
+end
+
+function M.lint(args)
+    if args.rules then return print_rules() end
+    if #args.files > 0 and (#args.dirs > 0 or args.from) then
+        errors.raise { kind = "usage", message = "lint: files, or --dir and --from, not both" }
+    end
+    local findings, looked = require("dbrun.migrate").lint(args)
+    for _, f in ipairs(findings) do
+        cli.print(("%s:%d: %s [%s]"):format(f.path, f.line, f.message, f.rule))
+        cli.print("  why:  ", f.why)
+        cli.print("  safe: ", f.safe)
+    end
+    if #findings > 0 then
+        cli.print(("\n%s. A comment '-- lint: allow RULE' in front of a statement switches a rule off for it."):format(
+            cli.plural(#findings, "finding")))
+        return cli.FAILED
+    end
+    cli.print(("%s looked at, nothing found."):format(cli.plural(looked, "file")))
+    return cli.OK
+end
+
+return M

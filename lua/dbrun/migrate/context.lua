@@ -1,0 +1,50 @@
+--- What a Lua migration or a Lua hook gets to work with.
+local M = {}
+
+---@class dbrun.migrate.Context
+---@field db table the transaction (or, without one, the connection): query, one, value, exec, rows, copy_in ...
+---@field engine table the same
+---@field redis table the Redis client; opened when first used. What is written there is not rolled back
+---@field config Config
+---@field migration? { version: string, name: string, path: string, direction: "up"|"down" }
+---@field event? string of a hook
+---@field error? dbrun.Error of a hook that is called because something failed
+---@field progress fun(label: string, total?: integer, unit?: string): dbrun.progress.Progress
+
+---Methods of the connection may be called on the context itself: `up = function(db) db:exec "..." end` works.
+local function lookup(self, key)
+    if key == "redis" then
+        local client = require("dbrun.redis").get()
+        rawset(self, "redis", client)
+        return client
+    end
+    local db = rawget(self, "db")
+    local method = db and db[key]
+    if type(method) ~= "function" then return nil end
+    return function(_, ...) return method(db, ...) end
+end
+
+---@param conn? table nil before there is a connection
+---@param fields table more fields
+---@return dbrun.migrate.Context
+function M.new(conn, fields)
+    local ctx = {
+        db = conn,
+        engine = conn,
+        config = require "dbrun.config",
+        progress = function(label, total, unit)
+            return require("dbrun.progress").new { label = label, total = total, unit = unit }
+        end,
+    }
+    for key, value in pairs(fields) do ctx[key] = value end
+    return setmetatable(ctx, { __index = lookup })
+end
+
+---What a context says about a migration.
+---@param work dbrun.migrate.Work
+function M.migration(work)
+    local file = work.file
+    return { version = file.version, name = file.name, path = file.path, direction = work.direction }
+end
+
+return M

@@ -1,0 +1,151 @@
+--- Which locks a statement takes on tables that are there already: what others must wait for while it runs.
+local tree = require "dbrun.migrate.tree"
+
+local M = {}
+
+---@class dbrun.migrate.Lock
+---@field table string as the statement writes it
+---@field mode string "ACCESS EXCLUSIVE", ...
+
+---What a mode keeps others from, for a reader who does not know them by heart.
+M.BLOCKS = {
+    ["ACCESS SHARE"] = "nothing",
+    ["ROW SHARE"] = "nothing",
+    ["ROW EXCLUSIVE"] = "nothing",
+    ["SHARE UPDATE EXCLUSIVE"] = "schema changes and VACUUM",
+    ["SHARE"] = "writes",
+    ["SHARE ROW EXCLUSIVE"] = "writes",
+    ["EXCLUSIVE"] = "writes",
+    ["ACCESS EXCLUSIVE"] = "reads and writes",
+}
+
+local ORDER <const> = {
+    "ACCESS SHARE", "ROW SHARE", "ROW EXCLUSIVE", "SHARE UPDATE EXCLUSIVE", "SHARE", "SHARE ROW EXCLUSIVE",
+    "EXCLUSIVE", "ACCESS EXCLUSIVE",
+}
+local RANK <const> = {}
+for i, mode in ipairs(ORDER) do RANK[mode] = i end
+
+---Adds the mode for a table; the strongest counts.
+local function add(found, name, mode)
+    if not found[name] then found[#found + 1] = name end
+    if not found[name] or RANK[mode] > RANK[found[name]] then found[name] = mode end
+end
+
+---Parts of ALTER TABLE that do with less than ACCESS EXCLUSIVE.
+local MILD <const> = {
+    AT_ValidateConstraint = "SHARE UPDATE EXCLUSIVE", AT_SetStatistics = "SHARE UPDATE EXCLUSIVE",
+    AT_SetOptions = "SHARE UPDATE EXCLUSIVE", AT_ResetOptions = "SHARE UPDATE EXCLUSIVE",
+    AT_SetRelOptions = "SHARE UPDATE EXCLUSIVE", AT_ResetRelOptions = "SHARE UPDATE EXCLUSIVE",
+    AT_ClusterOn = "SHARE UPDATE EXCLUSIVE", AT_AttachPartition = "SHARE UPDATE EXCLUSIVE",
+    AT_EnableTrig = "SHARE ROW EXCLUSIVE", AT_DisableTrig = "SHARE ROW EXCLUSIVE",
+    AT_EnableTrigUser = "SHARE ROW EXCLUSIVE", AT_DisableTrigUser = "SHARE ROW EXCLUSIVE",
+}
+
+local function alter_table(body, found)
+    local name = tree.relation(body.relation)
+    for _, node in ipairs(body.cmds) do
+        local command = node.AlterTableCmd
+        local constraint = command.def and command.def.Constraint
+        local mode = MILD[command.subtype] or "ACCESS EXCLUSIVE"
+        if command.subtype == "AT_DetachPartition" and command.def.PartitionCmd.concurrent then
+            mode = "SHARE UPDATE EXCLUSIVE"
+        end
+        if constraint and constraint.contype == "CONSTR_FOREIGN" then
+            mode = "SHARE ROW EXCLUSIVE"
+            add(found, tree.relation(constraint.pktable), mode)
+        end
+        add(found, name, mode)
+    end
+end
+
+local function create_table(body, found)
+    tree.walk(body.tableElts or {}, function(kind, node)
+        if kind == "Constraint" and node.pktable then add(found, tree.relation(node.pktable), "SHARE ROW EXCLUSIVE") end
+    end)
+    for _, node in ipairs(body.inhRelations or {}) do
+        add(found, tree.relation(node.RangeVar), body.partbound and "ACCESS EXCLUSIVE" or "SHARE UPDATE EXCLUSIVE")
+    end
+end
+
+local TABLES <const> = {
+    OBJECT_TABLE = true, OBJECT_VIEW = true, OBJECT_MATVIEW = true, OBJECT_INDEX = true, OBJECT_SEQUENCE = true,
+    OBJECT_FOREIGN_TABLE = true,
+}
+
+local function drop(body, found)
+    for _, object in ipairs(body.objects) do
+        local items = object.List and object.List.items
+        if items and TABLES[body.removeType] then
+            add(found, tree.name(items), body.concurrent and "SHARE UPDATE EXCLUSIVE" or "ACCESS EXCLUSIVE")
+        elseif items and #items > 1 and (body.removeType == "OBJECT_TRIGGER" or body.removeType == "OBJECT_POLICY"
+            or body.removeType == "OBJECT_RULE") then
+            add(found, tree.name(table.move(items, 1, #items - 1, 1, {})), "ACCESS EXCLUSIVE")
+        end
+    end
+end
+
+local function all(field, mode)
+    return function(body, found)
+        for _, node in ipairs(body[field] or {}) do
+            local relation = node.RangeVar or node.VacuumRelation and node.VacuumRelation.relation
+            if relation then add(found, tree.relation(relation), type(mode) == "function" and mode(body) or mode) end
+        end
+    end
+end
+
+local function one(mode)
+    return function(body, found)
+        if body.relation then
+            add(found, tree.relation(body.relation), type(mode) == "function" and mode(body) or mode)
+        end
+    end
+end
+
+local LOCK_MODES <const> = ORDER -- LockStmt counts them from 1 in this order
+
+local KINDS <const> = {
+    AlterTableStmt = alter_table,
+    CreateStmt = create_table,
+    DropStmt = drop,
+    IndexStmt = one(function(b) return b.concurrent and "SHARE UPDATE EXCLUSIVE" or "SHARE" end),
+    ReindexStmt = one(function(b)
+        return tree.option(b.params, "concurrently") and "SHARE UPDATE EXCLUSIVE" or "SHARE"
+    end),
+    TruncateStmt = all("relations", "ACCESS EXCLUSIVE"),
+    VacuumStmt = all("rels", function(b)
+        return tree.option(b.options, "full") and "ACCESS EXCLUSIVE" or "SHARE UPDATE EXCLUSIVE"
+    end),
+    ClusterStmt = one "ACCESS EXCLUSIVE",
+    RenameStmt = one "ACCESS EXCLUSIVE",
+    AlterObjectSchemaStmt = one "ACCESS EXCLUSIVE",
+    CreatePolicyStmt = function(b, found) add(found, tree.relation(b.table), "ACCESS EXCLUSIVE") end,
+    AlterPolicyStmt = function(b, found) add(found, tree.relation(b.table), "ACCESS EXCLUSIVE") end,
+    RuleStmt = one "ACCESS EXCLUSIVE",
+    CreateTrigStmt = one "SHARE ROW EXCLUSIVE",
+    CreateStatsStmt = all("relations", "SHARE UPDATE EXCLUSIVE"),
+    RefreshMatViewStmt = one(function(b) return b.concurrent and "EXCLUSIVE" or "ACCESS EXCLUSIVE" end),
+    LockStmt = all("relations", function(b) return LOCK_MODES[b.mode] or "ACCESS EXCLUSIVE" end),
+    InsertStmt = one "ROW EXCLUSIVE",
+    UpdateStmt = one "ROW EXCLUSIVE",
+    DeleteStmt = one "ROW EXCLUSIVE",
+    MergeStmt = one "ROW EXCLUSIVE",
+    CopyStmt = one(function(b) return b.is_from and "ROW EXCLUSIVE" or "ACCESS SHARE" end),
+}
+
+---The locks of one statement, the strongest for each table. Reading (ACCESS SHARE) is left out.
+---@param sql string
+---@return dbrun.migrate.Lock[]? locks nil when the statement could not be read
+---@return string? why not
+function M.of(sql)
+    local kind, body = tree.of(sql)
+    if not kind then return nil, body end
+    local found, list = {}, {}
+    if KINDS[kind] then KINDS[kind](body, found) end
+    for _, name in ipairs(found) do
+        if found[name] ~= "ACCESS SHARE" then list[#list + 1] = { table = name, mode = found[name] } end
+    end
+    return list
+end
+
+return M

@@ -1,0 +1,149 @@
+--- dbrun's own records beside the table of versions: which file it was, its checksum, how long it took, who ran it and
+--- when, and how far a migration without a transaction came. dbmate does not know this table and needs not to.
+---
+--- A row with `direction` is a migration at work: `done` of its statements took effect; `at_work` is the one that was
+--- begun outside a transaction and of which nobody has said that it ended.
+local M = {}
+
+---@class dbrun.migrate.Record
+---@field version string
+---@field name string
+---@field checksum string of the file when it ran
+---@field seconds? number
+---@field applied_at? string
+---@field applied_by? string
+---@field direction? "up"|"down" set: it is half done
+---@field done integer statements that took effect
+---@field done_checksum? string of those statements
+---@field at_work? integer
+---@field before? string JSON: what was there before the statement at work
+
+local COLUMNS <const> = [[
+(version varchar primary key, name text not null, checksum text, seconds double precision,
+ applied_at timestamptz, applied_by text, applied_from text,
+ direction text, done integer not null default 0, done_checksum text, at_work integer, before text,
+ backend_pid integer, backend_start timestamptz)]]
+
+---The table's name in SQL, for a ledger.
+---@param book dbrun.migrate.Ledger
+---@return string
+function M.table(book)
+    return ('"%s"."%s_dbrun"'):format(book.schema:gsub('"', '""'), (book.name:gsub('"', '""')))
+end
+
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@return boolean
+function M.exist(conn, book)
+    return conn:value("select to_regclass($1) is not null", M.table(book))
+end
+
+---Makes the table where it is missing. The schema is there by then.
+---@param conn table
+---@param book dbrun.migrate.Ledger
+function M.create(conn, book)
+    if M.exist(conn, book) then return end
+    conn:exec(("create table if not exists %s %s"):format(M.table(book), COLUMNS))
+end
+
+---All records by version.
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@return table<string, dbrun.migrate.Record>
+function M.all(conn, book)
+    local by_version = {}
+    if not M.exist(conn, book) then return by_version end
+    for _, row in ipairs(conn:query(([[
+        select version::text as version, name, checksum, seconds, applied_at, applied_by, applied_from, direction,
+               done, done_checksum, at_work, before from %s]]):format(M.table(book)))) do
+        by_version[row.version] = row
+    end
+    return by_version
+end
+
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@param version string
+---@return dbrun.migrate.Record?
+function M.one(conn, book, version)
+    return conn:one(([[select version::text as version, name, checksum, direction, done, done_checksum, at_work, before
+        from %s where version::text = $1]]):format(M.table(book)), version)
+end
+
+local function from()
+    local process = require "dbrun.process"
+    local handle <close> = io.open("/proc/sys/kernel/hostname", "r")
+    local host = handle and handle:read "l"
+    local user = process.user and process.user(process.uid())
+    return ("%s%s"):format(user and user.name or "?", host and "@" .. host or "")
+end
+
+---Says that a migration is applied.
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@param file dbrun.migrate.File
+---@param checksum string
+---@param seconds? number nil: it was not run, only said to be applied
+function M.applied(conn, book, file, checksum, seconds)
+    conn:query(([[
+        insert into %s (version, name, checksum, seconds, applied_at, applied_by, applied_from)
+        values ($1, $2, $3, $4, clock_timestamp(), session_user, $5)
+        on conflict (version) do update set name = excluded.name, checksum = excluded.checksum,
+            seconds = excluded.seconds, applied_at = excluded.applied_at, applied_by = excluded.applied_by,
+            applied_from = excluded.applied_from, direction = null, done = 0, done_checksum = null,
+            at_work = null, before = null, backend_pid = null, backend_start = null]]):format(M.table(book)),
+        file.version, file.name, checksum, seconds, from())
+end
+
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@param version string
+function M.delete(conn, book, version)
+    conn:query(("delete from %s where version::text = $1"):format(M.table(book)), version)
+end
+
+---Notes how far a migration came. In the transaction of a statement it counts exactly when that statement does.
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@param work dbrun.migrate.Work
+---@param done integer
+---@param done_checksum string
+function M.progress(conn, book, work, done, done_checksum)
+    conn:query(([[
+        insert into %s as r (version, name, checksum, direction, done, done_checksum) values ($1, $2, $3, $4, $5, $6)
+        on conflict (version) do update set direction = excluded.direction, done = excluded.done,
+            done_checksum = excluded.done_checksum, checksum = coalesce(r.checksum, excluded.checksum),
+            at_work = null, before = null, backend_pid = null, backend_start = null]]):format(M.table(book)),
+        work.file.version, work.file.name, work.checksum, work.direction, done, done_checksum)
+end
+
+---Notes that a statement begins that cannot share a transaction with this note.
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@param work dbrun.migrate.Work
+---@param number integer
+---@param before? string
+function M.begin(conn, book, work, number, before)
+    conn:query(([[
+        update %s set at_work = $2, before = $3, backend_pid = pg_backend_pid(),
+               backend_start = (select backend_start from pg_catalog.pg_stat_activity where pid = pg_backend_pid())
+         where version::text = $1]]):format(M.table(book)), work.file.version, number, before)
+end
+
+---Whether the statement that a killed client has left behind still runs on the server.
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@param version string
+---@param sql string the statement
+---@return integer? pid
+function M.still_running(conn, book, version, sql)
+    return conn:value(([[
+        select a.pid from pg_catalog.pg_stat_activity a, %s r
+         where r.version::text = $1 and a.pid <> pg_backend_pid() and a.state is distinct from 'idle'
+           and a.datname = current_database()
+           and ((a.pid = r.backend_pid and a.backend_start = r.backend_start)
+                or (a.application_name = 'dbrun migrate' and left(a.query, 500) = left($2, 500))) limit 1]]):format(
+        M.table(book)), version, sql)
+end
+
+return M

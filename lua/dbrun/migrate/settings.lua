@@ -1,0 +1,43 @@
+--- The settings that every migration finds, whatever the one before has SET.
+local M = {}
+
+local function milliseconds(seconds)
+    return ("%dms"):format(math.floor(seconds * 1000 + 0.5))
+end
+
+local SET <const> = "select pg_catalog.set_config($1, $2, $3)"
+
+local function limits(conn, opts, is_local)
+    conn:query(SET, "lock_timeout", milliseconds(opts.lock_timeout or 5), is_local)
+    if opts.statement_timeout then
+        conn:query(SET, "statement_timeout", milliseconds(opts.statement_timeout), is_local)
+    end
+end
+
+---For the whole session.
+---@param conn table
+---@param opts { lock_timeout?: number, statement_timeout?: number } seconds
+function M.session(conn, opts)
+    conn:exec "reset all"
+    limits(conn, opts, false)
+    -- The statement of a program that was killed is stopped by the server (14 and later), and its locks are free again.
+    conn:exec [[select pg_catalog.set_config('client_connection_check_interval', '2s', false)
+                 where current_setting('server_version_num')::int >= 140000]]
+end
+
+---For one transaction.
+---@param tx table
+---@param opts { lock_timeout?: number, statement_timeout?: number } seconds
+function M.transaction(tx, opts)
+    limits(tx, opts, true)
+end
+
+---Whether a pooler stands between: the process that the connection was given at its start is not the one that answers.
+---@param conn table
+---@return boolean
+function M.pooled(conn)
+    local answering = conn:value "select pg_backend_pid()"
+    return conn:backend_pid() ~= answering
+end
+
+return M

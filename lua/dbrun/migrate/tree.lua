@@ -1,0 +1,73 @@
+--- What a statement is, asked of the server's own parser (core.sqlsplit.parse). Where the parser is not installed or
+--- does not know the syntax, there is no tree and the callers say so or go by the statement's words.
+local json = require "dbrun.json"
+
+local M = {}
+
+---The node of one statement.
+---@param sql string one statement
+---@return string? kind "IndexStmt", "AlterTableStmt", ...; nil when there is no tree
+---@return table body the node's fields; the reason (string) when there is no tree
+function M.of(sql)
+    local ok, core = pcall(require, "dbrun.core")
+    if not ok or not core.sqlsplit then return nil, "the parser is not installed" end
+    local text, why = core.sqlsplit.parse(sql)
+    if not text then return nil, why end
+    local entry = json.decode(text).stmts[1]
+    if not entry then return nil, "there is no statement" end
+    return next(entry.stmt)
+end
+
+---"schema.name" of a RangeVar, as it would be written.
+---@param relation table
+---@return string
+function M.relation(relation)
+    local function quote(name)
+        return name:find "^[%l_][%l%d_$]*$" and name or '"' .. name:gsub('"', '""') .. '"'
+    end
+    return (relation.schemaname and quote(relation.schemaname) .. "." or "") .. quote(relation.relname)
+end
+
+---The dotted name that a list of String nodes means.
+---@param list table[]
+---@return string
+function M.name(list)
+    local parts = {}
+    for _, node in ipairs(list) do
+        parts[#parts + 1] = M.relation { relname = node.String and node.String.sval or "" }
+    end
+    return table.concat(parts, ".")
+end
+
+---Calls fn(kind, body) for every node below a value, in no order.
+---@param value any
+---@param fn fun(kind: string, body: table)
+function M.walk(value, fn)
+    if type(value) ~= "table" then return end
+    for key, child in pairs(value) do
+        if type(child) == "table" then
+            if type(key) == "string" and key:find "^%u" then fn(key, child) end
+            M.walk(child, fn)
+        end
+    end
+end
+
+---The value of an option (DefElem) of a statement: true when it stands there without one.
+---@param options table[]?
+---@param name string
+---@return any value nil when it is not there, or is switched off
+function M.option(options, name)
+    for _, node in ipairs(options or {}) do
+        local def = node.DefElem
+        if def and def.defname == name then
+            local arg = def.arg
+            if not arg then return true end
+            local value = arg.String and arg.String.sval or arg.Integer and (arg.Integer.ival or 0)
+                or arg.Boolean and (arg.Boolean.boolval or false)
+            if value == "false" or value == "off" or value == 0 then return nil end
+            return value
+        end
+    end
+end
+
+return M

@@ -1,0 +1,189 @@
+--- The records and the files: stamp, verify, repair.
+local errors = require "dbrun.error"
+local files = require "dbrun.migrate.files"
+local ledger = require "dbrun.migrate.ledger"
+local records = require "dbrun.migrate.records"
+local session = require "dbrun.migrate.session"
+
+local M = {}
+
+---@class dbrun.migrate.Finding
+---@field kind "changed"|"missing"|"late"|"half-done"
+---@field version string
+---@field name string
+---@field text string what is wrong, in words
+---@field hint string
+
+local function runner() return require "dbrun.migrate.runner" end
+
+---@param opts dbrun.migrate.Options
+---@param wanted dbrun.migrate.File[] those that shall count as applied
+function M.stamp(opts, wanted)
+    local all = files.some(opts.dirs)
+    return session.writing(opts, function(conn)
+        return runner().locked(conn, opts, function(run)
+            local result, keep = { added = {}, removed = {} }, {}
+            conn:transaction(function(tx)
+                local applied = ledger.applied(tx, run.book)
+                for _, file in ipairs(wanted) do
+                    keep[file.version] = true
+                    if not applied[file.version] then
+                        ledger.insert(tx, run.book, file.version)
+                        records.applied(tx, run.book, file, files.checksum(file))
+                        result.added[#result.added + 1] = file
+                    end
+                end
+                for _, file in ipairs(all) do
+                    if applied[file.version] and not keep[file.version] then
+                        ledger.delete(tx, run.book, file.version)
+                        records.delete(tx, run.book, file.version)
+                        result.removed[#result.removed + 1] = file
+                    end
+                end
+            end)
+            return result
+        end)
+    end)
+end
+
+-- ---- verify ----
+
+local function half_done(record, name)
+    return {
+        kind = "half-done", version = record.version, name = name,
+        text = ("half done (%s): %d of its statements took effect%s"):format(record.direction, record.done,
+            record.at_work and (", number %d was interrupted"):format(record.at_work) or ""),
+        hint = ("'%s' goes on with it"):format(record.direction),
+    }
+end
+
+local function of_file(file, applied, record, last)
+    if record and record.direction then return half_done(record, file.name) end
+    if applied and record and record.checksum ~= files.checksum(file) then
+        return {
+            kind = "changed", version = file.version, name = file.name,
+            text = ("changed since it was applied%s"):format(
+                record.applied_at and " at " .. tostring(record.applied_at) or ""),
+            hint = "bring it back and write a new migration; 'repair' if the change means nothing",
+        }
+    end
+    if not applied and last and file.name < last then
+        return {
+            kind = "late", version = file.version, name = file.name,
+            text = ("pending, but the later %s is applied already"):format(last),
+            hint = "give it a newer version, or apply it all the same: 'up' does, 'up --strict' does not",
+        }
+    end
+end
+
+local function findings(conn, opts, list)
+    local book = ledger.locate(conn, opts.table)
+    local applied, by_version, on_disk, out = ledger.applied(conn, book), records.all(conn, book), {}, {}
+    local last
+    for _, file in ipairs(list) do
+        on_disk[file.version] = true
+        if applied[file.version] then last = file.name end
+    end
+    for _, file in ipairs(list) do
+        out[#out + 1] = of_file(file, applied[file.version], by_version[file.version], last)
+    end
+    local gone = {}
+    for version in pairs(applied) do
+        if not on_disk[version] then gone[#gone + 1] = version end
+    end
+    for version, record in pairs(by_version) do
+        if record.direction and not on_disk[version] and not applied[version] then gone[#gone + 1] = version end
+    end
+    table.sort(gone)
+    for _, version in ipairs(gone) do
+        local record = by_version[version]
+        out[#out + 1] = {
+            kind = "missing", version = version, name = record and record.name or version,
+            text = "in the database, but its file is missing",
+            hint = "bring the file back (another branch?); 'repair --missing' forgets it",
+        }
+    end
+    return out
+end
+
+---@param opts dbrun.migrate.Options
+---@return dbrun.migrate.Finding[]
+function M.verify(opts)
+    local list = files.list(opts.dirs)
+    return session.reading(opts, function(conn) return findings(conn, opts, list) end)
+end
+
+-- ---- repair ----
+
+---Where the next run of a half-done migration begins.
+local function set_statement(tx, run, opts, list)
+    local record = records.one(tx, run.book, opts.version)
+    if not record or not record.direction then
+        errors.raise { kind = "usage", message = ("the migration '%s' is not half done"):format(opts.version),
+            hint = "dbrun migrate verify" }
+    end
+    local work
+    for _, file in ipairs(list) do
+        if file.version == opts.version then work = runner().prepare(file, record.direction) end
+    end
+    if not work then
+        errors.raise { kind = "usage", message = ("there is no file with the version '%s'"):format(opts.version) }
+    end
+    local steps = require("dbrun.migrate.steps").of(work.statements)
+    if opts.statement > #steps + 1 then
+        errors.raise { kind = "usage", message = ("%s has %d statements"):format(work.file.path, #steps) }
+    end
+    if opts.statement == 1 and record.direction == "up" then
+        records.delete(tx, run.book, opts.version)
+    else
+        local last = steps[opts.statement - 1]
+        records.progress(tx, run.book, work, opts.statement - 1, last and last.checksum or "")
+    end
+    return ("%s: the next run begins with statement %d"):format(work.file.name, opts.statement)
+end
+
+local function align(tx, run, opts, list)
+    local applied, by_version, on_disk, done = ledger.applied(tx, run.book), records.all(tx, run.book), {}, {}
+    for _, file in ipairs(list) do
+        on_disk[file.version] = true
+        local record, checksum = by_version[file.version], files.checksum(file)
+        if applied[file.version] and not (record and (record.direction or record.checksum == checksum)) then
+            records.applied(tx, run.book, file, checksum)
+            done[#done + 1] = ("%s: %s"):format(file.name, record and "its checksum is the file's now" or "recorded")
+        end
+    end
+    for version in pairs(applied) do
+        if opts.missing and not on_disk[version] then
+            ledger.delete(tx, run.book, version)
+            records.delete(tx, run.book, version)
+            done[#done + 1] = version .. ": forgotten, it has no file"
+        end
+    end
+    for version, record in pairs(by_version) do
+        if not applied[version] and (not record.direction or opts.missing and not on_disk[version]) then
+            records.delete(tx, run.book, version)
+            done[#done + 1] = record.name .. ": its record is gone, it is not applied"
+        end
+    end
+    table.sort(done)
+    return done
+end
+
+---@param opts dbrun.migrate.Options|{ missing?: boolean, version?: string, statement?: integer }
+---@return string[] done
+function M.repair(opts)
+    if (opts.version == nil) ~= (opts.statement == nil) then
+        errors.raise { kind = "usage", message = "repair: --version and --statement belong together" }
+    end
+    local list = files.list(opts.dirs)
+    return session.writing(opts, function(conn)
+        return runner().locked(conn, opts, function(run)
+            return conn:transaction(function(tx)
+                if opts.version then return { set_statement(tx, run, opts, list) } end
+                return align(tx, run, opts, list)
+            end)
+        end)
+    end)
+end
+
+return M
