@@ -202,9 +202,12 @@ static int connected(lua_State *L, struct pg_op *op, int status)
         return leased(L, op);
     }
     op_clean(op);
-    if (lua_type(L, -1) == LUA_TSTRING)
-        return bind_fail(L, rt, ERROR_CONNECT, "%s", lua_tostring(L, -1));
-    return lua_error(L);
+    if (lua_type(L, -1) != LUA_TSTRING)
+        return lua_error(L);
+    struct error e = {0};
+    error_set(&e, ERROR_CONNECT, "%s", lua_tostring(L, -1));
+    e.outcome = OUTCOME_NOT_SENT;
+    return bind_error_raise(L, rt, &e);
 }
 
 /* ---- shared connections (pipeline=) ---- */
