@@ -137,6 +137,10 @@ static const char *layer_of(const char *state, const char *text)
 
 static const char *layer_hint(const char *layer, const char *text)
 {
+    if (strstr(text, "Too many open files"))
+        return "This program has no file descriptor left: close what it holds open, lower DB_POOL_SIZE, or "
+               "raise "
+               "the limit (ulimit -n).";
     if (strcmp(layer, "name") == 0)
         return "Check the host name in DATABASE_URL (or POSTGRES_HOST), and that this machine can resolve "
                "it.";
