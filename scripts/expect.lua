@@ -1,7 +1,8 @@
--- What `dbrun verify` expects to find in the database, one fact a line.
+-- What `dbrun verify` expects of the servers and of the database, one fact a line. It also takes versions, extensions,
+-- indexes, limits, and checks of your own: see the head of lua/dbrun/verify/expect.lua.
 return {
-    { table = "sources" },
-    { table = "series" },
+    { table = "sources", columns = { "id bigint not null", "name text not null" }, indexes = { "unique (name)" } },
+    { table = "series", privileges = "select, insert, update, delete" },
     { table = "observations", time_partitioned = "observed_at" },
     { table = "latest_observations" },
 }

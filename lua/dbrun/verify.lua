@@ -23,15 +23,21 @@ local M = {}
 ---@field status integer for os.exit: 0, 1, or 2 for a wrong configuration
 
 ---Every check in the order of the report; one stands behind those it needs.
+---@param expectations? dbrun.verify.Expectations whose own checks come last
 ---@return dbrun.verify.Check[]
-function M.checks()
+function M.checks(expectations)
     local pg, redis = require "dbrun.verify.checks_pg", require "dbrun.verify.checks_redis"
-    local schema = require "dbrun.verify.checks_schema"
-    return {
-        require("dbrun.verify.checks_config").configuration,
-        pg.async, pg.concurrency, pg.sync, redis.redis, redis.round_trip,
-        schema.migrations, schema.tables, schema.partitioning,
-    }
+    local schema, expected = require "dbrun.verify.checks_schema", require "dbrun.verify.checks_expected"
+    local list = { require("dbrun.verify.checks_config").configuration, pg.async, pg.concurrency, pg.sync }
+    local function add(...) table.move({ ... }, 1, select("#", ...), #list + 1, list) end
+    add(require("dbrun.verify.server").check, table.unpack(require("dbrun.verify.checks_server").list))
+    add(redis.redis, redis.round_trip, table.unpack(require("dbrun.verify.checks_redis_state").list))
+    add(schema.migrations, schema.tables, expected.columns, expected.indexes, expected.privileges, expected.extensions)
+    add(schema.partitioning, require("dbrun.verify.checks_timescale").hypertables)
+    if expectations and #expectations.own > 0 then
+        add(table.unpack(require("dbrun.verify.own").checks(expectations, list)))
+    end
+    return list
 end
 
 ---Does a word of --only or --skip mean this check? "redis" means "redis" and "redis.round_trip".
@@ -60,7 +66,15 @@ local function check_words(words, checks, option)
     end
 end
 
----The checks that were asked for. With `only`, those that they need run too: they say why something is amiss.
+local function needs_any(check, gone)
+    for _, need in ipairs(check.needs or {}) do
+        if gone[need] then return true end
+    end
+    return false
+end
+
+---The checks that were asked for. With `only`, those that they need run too: they say why something is amiss. With
+---`skip`, those that need one that is left out are left out as well.
 ---@param checks dbrun.verify.Check[]
 ---@param only? string[]
 ---@param skip? string[]
@@ -69,18 +83,21 @@ function M.select(checks, only, skip)
     only, skip = only or {}, skip or {}
     check_words(only, checks, "--only")
     check_words(skip, checks, "--skip")
-    local wanted = {}
+    local wanted, gone = {}, {}
+    for _, check in ipairs(checks) do
+        gone[check.name] = matches(skip, check.name) or needs_any(check, gone)
+    end
     for i = #checks, 1, -1 do
         local check = checks[i]
         local asked = #only == 0 or matches(only, check.name) or wanted[check.name]
-        if asked and not matches(skip, check.name) then
+        if asked and not gone[check.name] then
             wanted[check.name] = true
             for _, need in ipairs(check.needs or {}) do wanted[need] = true end
         end
     end
     local chosen = {}
     for _, check in ipairs(checks) do
-        if wanted[check.name] and not matches(skip, check.name) then chosen[#chosen + 1] = check end
+        if wanted[check.name] then chosen[#chosen + 1] = check end
     end
     return chosen
 end
@@ -96,6 +113,18 @@ local function status_of(results)
     return status
 end
 
+---The expectations. A broken file is told by the check of the tables: the others run without it.
+---@param file? string
+---@return dbrun.verify.Expectations
+---@return dbrun.Error? problem
+function M.expectations(file)
+    local expect = require "dbrun.verify.expect"
+    local ok, found = pcall(expect.load, file)
+    if ok then return found end
+    if not errors.is(found, "config") then error(found, 0) end
+    return expect.none(), found
+end
+
 ---Runs the checks.
 ---@param opts? dbrun.verify.Options
 ---@return dbrun.verify.Result[]
@@ -104,14 +133,17 @@ end
 function M.run(opts)
     opts = opts or {}
     local began = task.now()
-    local checks = M.select(M.checks(), opts.only, opts.skip)
+    local expectations, problem = M.expectations(opts.expect)
+    local checks = M.select(M.checks(expectations), opts.only, opts.skip)
     if opts.wait and opts.wait > 0 then require("dbrun.verify.wait").until_usable(checks, opts) end
     local deadline = opts.deadline or 10
     local ctx = {
         config = require "dbrun.config",
         strict = opts.strict or false,
         deadline = task.now() + deadline,
-        options = { expect = opts.expect, deadline = deadline },
+        options = { deadline = deadline },
+        expect = expectations,
+        expect_error = problem,
     }
     local _ <close> = setmetatable({}, { __close = function()
         if ctx.lease then ctx.lease:release() end

@@ -145,19 +145,32 @@ describe("the choice of checks", function()
 
     it("is all of them, under names that stay", function()
         assert.same({
-            "configuration", "postgres.async", "postgres.concurrency", "postgres.sync", "redis", "redis.round_trip",
-            "schema.migrations", "schema.tables", "schema.time_partitioning",
+            "configuration", "postgres.async", "postgres.concurrency", "postgres.sync", "postgres.server",
+            "postgres.version", "postgres.capacity", "postgres.pooler", "postgres.writable", "postgres.replication",
+            "postgres.clock", "postgres.encoding", "postgres.timezone", "postgres.transactions", "postgres.wraparound",
+            "postgres.dead_rows", "postgres.invalid_indexes", "redis", "redis.round_trip", "redis.version",
+            "redis.rights", "redis.memory", "redis.eviction", "redis.persistence", "redis.clients",
+            "redis.replication", "redis.latency", "schema.migrations", "schema.tables", "schema.columns",
+            "schema.indexes", "schema.privileges", "schema.extensions", "schema.time_partitioning",
+            "schema.hypertables",
         }, chosen())
     end)
 
     it("takes along what the chosen ones need", function()
-        assert.same({ "redis", "redis.round_trip" }, chosen { "redis" })
+        assert.same({ "postgres.async", "postgres.server", "postgres.clock" }, chosen { "postgres.clock" })
         assert.same({ "redis", "redis.round_trip" }, chosen { "redis.round_trip" })
         assert.same({ "postgres.async", "schema.tables" }, chosen { "schema.tables" })
     end)
 
     it("can leave some out", function()
-        assert.same({ "configuration", "redis", "redis.round_trip" }, chosen({}, { "postgres", "schema" }))
+        assert.same({ "configuration", "redis", "redis.round_trip", "redis.latency" }, chosen({}, { "postgres",
+            "schema", "redis.version", "redis.rights", "redis.memory", "redis.eviction", "redis.persistence",
+            "redis.clients",
+            "redis.replication" }))
+    end)
+
+    it("leaves out what needs one that is left out", function()
+        assert.same({ "configuration" }, chosen({}, { "redis", "postgres.async" }))
     end)
 
     it("refuses names that no check has", function()
@@ -228,7 +241,27 @@ describe("the expectations", function()
 
     it("are a list of facts", function()
         assert.same({ { table = "a" }, { table = "s.b", time_partitioned = "t" } },
-            (load_text "return { { table = 'a' }, { table = 's.b', time_partitioned = 't' } }"))
+            (load_text "return { { table = 'a' }, { table = 's.b', time_partitioned = 't' } }").tables)
+        local all = load_text [[return {
+            { postgresql = ">= 14", encoding = "UTF8" }, { extension = "x", version = "1.2" },
+            { limit = "postgres.clock", warn = 5 }, { check = "own", run = print },
+        }]]
+        assert.equal(">= 14", all.postgresql)
+        assert.same({ warn = 5 }, all.limits["postgres.clock"])
+        assert.equal("own", all.own[1].check)
+    end)
+
+    it("compare versions part by part", function()
+        for _, case in ipairs {
+            { "15.10", ">= 14", true }, { "15.10", "15", true }, { "15.10", "15.1", false },
+            { "15.10", "= 15.10", true }, { "15.10", "< 15.9", false }, { "9.6", ">= 10", false },
+            { "7.0.15", "> 7.0", true }, { "7.0", "<= 7.0", true }, { "7.0", "> 7.0", false },
+            { "17beta1", ">= 17", true },
+        } do
+            assert.equal(case[3], expect.version_fits(case[1], case[2]), table.concat({ case[1], case[2] }, " "))
+        end
+        assert.is_nil(expect.version_pattern "soon")
+        assert.is_nil(expect.version_pattern "=> 1")
     end)
 
     it("that make no sense are refused with file and fact", function()
@@ -236,7 +269,13 @@ describe("the expectations", function()
             ["return { { table = 'a' }, { tabel = 'b' } }"] = "fact 2 has 'tabel'",
             ["return { 'a' }"] = "fact 1 is a string",
             ["return { { table = 1 } }"] = "fact 1: `table` is a number",
-            ["return { {} }"] = "fact 1 names no table",
+            ["return { {} }"] = "fact 1 is empty",
+            ["return { { table = '' } }"] = "fact 1 names no table",
+            ["return { { table = 'a', privileges = 'select, fly' } }"] = "'fly' is no privilege",
+            ["return { { postgresql = 'new' } }"] = "not a version",
+            ["return { { check = 'a' } }"] = "has no `run`",
+            ["return { { table = 'a', columns = { 1 } } }"] = "entry 1 of `columns`",
+            ["return { { limit = 'postgres.clok', warn = 1 } }"] = "no check has the limit 'postgres.clok'",
             ["return 5"] = "returns a number",
             ["return {"] = "expect.lua:1:",
             ["error 'boom'"] = "boom",

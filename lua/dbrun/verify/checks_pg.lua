@@ -131,6 +131,8 @@ M.concurrency = {
         local n = math.min(AT_ONCE, room(ctx.config))
         local spans = meet(n)
         local pids, at_once = distinct(spans), M.overlap(spans)
+        ctx.own_backends = {}
+        for i, span in ipairs(spans) do ctx.own_backends[i] = span.pid end
         local text = ("%s held at once, %s at the same moment (backends %s)"):format(
             cli.plural(#pids, "connection"), cli.plural(at_once, "statement"), table.concat(pids, ", "))
         local facts = { connections = #pids, at_once = at_once }

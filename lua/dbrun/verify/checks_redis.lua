@@ -13,6 +13,32 @@ end
 
 local function client() return require("dbrun.redis").get() end
 
+---The lines of INFO by their names.
+local function parse_info(text)
+    local info = {}
+    for name, value in text:gmatch "([%w_]+):([^\r\n]*)" do info[name] = value end
+    return info
+end
+
+---Everything that the checks of Redis read, in one go; what a user may not ask stays nil.
+local function ask(r)
+    local replies = r:pipeline(function(p)
+        p:ping()
+        p:info()
+        p:call("ACL", "WHOAMI")
+        p:call("CONFIG", "GET", "save")
+    end)
+    local first = replies[1]
+    if type(first) == "table" and first.kind then error(first, 0) end
+    local info, user, save = replies[2], replies[3], replies[4]
+    return {
+        answer = first, info = type(info) == "string" and parse_info(info) or nil,
+        refused = type(info) == "table" and info.message or nil,
+        user = type(user) == "string" and user or nil,
+        save = type(save) == "table" and not save.kind and (save.save or save[2]) or nil,
+    }
+end
+
 ---@type dbrun.verify.Check
 M.redis = {
     name = "redis",
@@ -21,15 +47,15 @@ M.redis = {
     service = service,
     run = function(ctx)
         local _ = ctx.config.redis_url
-        local r = client()
-        local answer = r:ping()
-        if answer ~= "PONG" then
-            return { status = "FAIL", text = "PING was not answered with PONG", cause = tostring(answer),
+        local server = ask(client())
+        if server.answer ~= "PONG" then
+            return { status = "FAIL", text = "PING was not answered with PONG", cause = tostring(server.answer),
                 remedy = { "is it a Redis server that listens there?" } }
         end
-        local info = r:info "server"
-        local version = info:match "redis_version:(%S+)" or "of unknown version"
-        local mode = info:match "redis_mode:(%S+)" or "unknown mode"
+        ctx.redis = server
+        server.user = server.user or service(ctx).server.username or "default"
+        local info = server.info or {}
+        local version, mode = info.redis_version or "of unknown version", info.redis_mode or "unknown mode"
         return {
             text = ("Redis %s, %s, up to %d connections"):format(version, mode, ctx.config.REDIS_MAX_CONNECTIONS),
             facts = { version = version, mode = mode },

@@ -28,11 +28,43 @@ local function names_of(state)
     return #names > 3 and ("%s and %d more"):format(shown, #names - 3) or shown
 end
 
+---Records that say something else than the files; the server computes the checksums, which is quicker than Lua is.
+local CHANGED <const> = [[
+select f.n::int as n, r.direction, r.done from unnest($1::text[], $2::bytea[]) with ordinality f (version, body, n)
+  join %s r on r.version = f.version
+ where r.direction is not null or r.checksum <> encode(sha256(f.body), 'hex') order by n]]
+
+local function contents(file)
+    local handle <close> = assert(io.open(file.path, "rb"))
+    return (handle:read "a":gsub("^\xEF\xBB\xBF", ""):gsub("\r\n", "\n"))
+end
+
+---Migrations that were changed after they had been applied, and those of which only a part ran.
+local function changed_files(conn, list)
+    local ledger, records = require "dbrun.migrate.ledger", require "dbrun.migrate.records"
+    local book = ledger.locate(conn, ledger.DEFAULT_TABLE)
+    if #list == 0 or not records.exist(conn, book) then return {}, {} end
+    local db, versions, bodies, changed, half = require "dbrun.db", {}, {}, {}, {}
+    for i, file in ipairs(list) do versions[i], bodies[i] = file.version, contents(file) end
+    local sql = CHANGED:format(records.table(book))
+    for _, row in ipairs(conn:query(sql, db.array(versions, "text"), db.array(bodies, "bytea"))) do
+        local file = list[row.n]
+        if row.direction then
+            half[#half + 1] = ("%s (%s, %d statements)"):format(file.name, row.direction, row.done)
+        else
+            changed[#changed + 1] = file.name
+        end
+    end
+    return changed, half
+end
+
 ---@type dbrun.verify.Check
 M.migrations = {
     name = "schema.migrations",
-    about = "every migration is applied, and every applied one has its file",
+    about = "every migration is applied, unchanged since then, and every applied one has its file",
     needs = { "postgres.async" },
+    on_conn = true,
+    after = { "postgres.server" },
     service = function(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end,
     run = function(ctx)
         local files, dir = migration_files(ctx)
@@ -46,7 +78,17 @@ M.migrations = {
             cause[#cause + 1] = ("applied, but without a file in %s: %s"):format(dir, table.concat(state.missing, ", "))
             remedy[#remedy + 1] = "bring the files back (another branch?); dbrun migrate status"
         end
-        local facts = { applied = state.applied, pending = state.pending, missing = #state.missing }
+        local changed, half = changed_files(ctx.conn, files)
+        if #changed > 0 then
+            cause[#cause + 1] = "changed after they were applied: " .. table.concat(changed, ", ")
+            remedy[#remedy + 1] = "bring them back and write a new migration; dbrun migrate verify"
+        end
+        if #half > 0 then
+            cause[#cause + 1] = "half done: " .. table.concat(half, ", ")
+            remedy[#remedy + 1] = "dbrun migrate up goes on with it; dbrun migrate verify"
+        end
+        local facts = { applied = state.applied, pending = state.pending, missing = #state.missing,
+            changed = #changed, half_done = #half }
         local text = ("%d of %d applied"):format(state.applied, #state.files)
         if #cause == 0 then return { text = text, facts = facts } end
         return { status = "INCOMPLETE", text = text, cause = table.concat(cause, "\n"), remedy = remedy, facts = facts }
@@ -57,13 +99,12 @@ M.migrations = {
 
 ---The facts and, when there are none to check, the words that say so.
 local function facts_of(ctx, want)
-    local facts, file = require("dbrun.verify.expect").load(ctx.options.expect)
-    if not facts then return nil, ("no %s: nothing to check"):format(file) end
+    if not ctx.expect.there then return nil, ("no %s: nothing to check"):format(ctx.expect.file) end
     local chosen = {}
-    for _, fact in ipairs(facts) do
+    for _, fact in ipairs(ctx.expect.tables) do
         if want(fact) then chosen[#chosen + 1] = fact end
     end
-    if #chosen == 0 then return nil, ("%s expects none"):format(file) end
+    if #chosen == 0 then return nil, ("%s expects none"):format(ctx.expect.file) end
     return chosen
 end
 
@@ -81,9 +122,11 @@ M.tables = {
     name = "schema.tables",
     about = "the tables and views of scripts/expect.lua are there",
     needs = { "postgres.async" },
+    on_conn = true,
     after = { "schema.migrations" },
     service = M.migrations.service,
     run = function(ctx)
+        if ctx.expect_error then error(ctx.expect_error, 0) end
         local facts, none = facts_of(ctx, function() return true end)
         if not facts then return none end
         local joined, names = lines_of(facts)
@@ -187,7 +230,8 @@ M.partitioning = {
     name = "schema.time_partitioning",
     about = "tables that must be split by time are hypertables or have native range partitions",
     needs = { "postgres.async" },
-    after = { "schema.migrations", "schema.tables" },
+    on_conn = true,
+    after = { "schema.migrations", "schema.extensions" },
     service = M.migrations.service,
     run = function(ctx)
         local facts, none = facts_of(ctx, function(fact) return fact.time_partitioned ~= nil end)

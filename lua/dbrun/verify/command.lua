@@ -9,12 +9,13 @@ local EXAMPLES <const> = {
     "dbrun verify --wait 30              give servers that are starting half a minute",
     "dbrun verify --only redis,schema    these checks and those they need",
     "dbrun verify --format json --output verify.json",
+    "dbrun verify --watch 5              again every 5 s: what changes",
     "dbrun --stack verify                on the private servers of this project",
 }
 
 local EPILOG <const> = [[
-Every line is PASS, WARN or FAIL; under what is not PASS stand its cause, the configuration key to
-blame and what to do. All checks run side by side.
+Every line is PASS, WARN, FAIL, or SKIP where there is nothing to check; under what is not PASS stand
+its cause, the configuration key to blame and what to do. All checks run side by side.
 Exit status: 0 no FAIL, 1 a FAIL, 2 wrong usage or configuration.]]
 
 local function parser()
@@ -27,35 +28,48 @@ local function parser()
     p:flag("--strict", "What is missing in the database (tables, partitioning, migrations) is a FAIL, not a WARN.")
     cli.seconds(p, "--wait", "Wait up to S seconds until the servers are usable.")
     cli.seconds(p, "--deadline", "Seconds for all checks together (default 10).", 0.1)
-    p:option("--format", "text or json."):argname "FORMAT":choices { "text", "json" }:default "text"
+    p:option("--format", "text, json, junit or tap."):argname "FORMAT":choices { "text", "json", "junit", "tap" }
+        :default "text"
     p:option("--output", "Write the report to FILE too, in that format."):argname "FILE"
     p:option("--only", "Run these checks and those they need."):argname "NAME,..":convert(cli.list)
     p:option("--skip", "Leave these out."):argname "NAME,..":convert(cli.list)
     p:option("--expect", "File with the expectations (default scripts/expect.lua)."):argname "FILE"
+    cli.seconds(p, "--watch", "Do it again every S seconds until Ctrl-C, and show what changes.", 0.05)
     p:flag("--list", "List the checks and run none.")
     return p
 end
 
-local function list()
-    local rows = {}
-    for i, check in ipairs(require("dbrun.verify").checks()) do rows[i] = { check.name, check.about } end
+local function list(args)
+    local verify, rows = require "dbrun.verify", {}
+    local checks = verify.checks((verify.expectations(args.expect)))
+    for i, check in ipairs(checks) do rows[i] = { check.name, check.about } end
     for _, line in ipairs(cli.table(rows)) do cli.print(line) end
     return cli.OK
 end
 
-local function run(args)
-    collectgarbage("incremental", 1000) -- a run ends long before there is anything worth collecting
-    local results, summary = require("dbrun.verify").run {
+local function once(args)
+    return require("dbrun.verify").run {
         strict = args.strict, deadline = args.deadline, wait = args.wait, only = args.only, skip = args.skip,
         expect = args.expect,
         waiting = function(what, waited) cli.note(("waiting (%s) for %s"):format(cli.duration(waited), what)) end,
     }
+end
+
+---Shows the report and writes it to the file in the chosen format: shown first, for the file may not be writable.
+local function tell(args, results, summary)
     local report = require "dbrun.verify.report"
     local format = args.output and "text" or args.format
     cli.write(report.formats[format](results, summary, format == "text" and cli.style(1) or nil))
-    if args.output then -- last: where the file cannot be written the report has been seen
+    if args.output then
         require("dbrun.fs").write(args.output, report.formats[args.format](results, summary))
     end
+end
+
+local function run(args)
+    if args.watch then return require("dbrun.verify.watch").run(args, once, tell) end
+    collectgarbage("incremental", 1000) -- a run ends long before there is anything worth collecting
+    local results, summary = once(args)
+    tell(args, results, summary)
     return summary.status
 end
 

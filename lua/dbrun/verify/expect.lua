@@ -1,8 +1,14 @@
---- What a database is expected to contain: a Lua file that returns a list of facts.
+--- What a project expects of its servers and its database: a Lua file that returns a list of facts.
 ---
 ---     return {
----         { table = "sources" },
----         { table = "metrics.observations", time_partitioned = "observed_at" },
+---         { postgresql = ">= 14", encoding = "UTF8", timezone = "UTC" },
+---         { redis = ">= 6.2", eviction = "noeviction" },
+---         { extension = "pg_trgm", version = ">= 1.5" },
+---         { table = "sources", columns = { "id bigint not null", "name text" }, indexes = { "unique (name)" },
+---           privileges = "select, insert" },
+---         { table = "metrics.observations", time_partitioned = "observed_at", chunk_interval = "7 days" },
+---         { limit = "postgres.transactions", warn = 60, fail = 600 },
+---         { check = "orders.open", about = "no order is older than a day", run = function(ctx) ... end },
 ---     }
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -14,47 +20,187 @@ M.DEFAULT_FILE = "scripts/expect.lua"
 ---@class dbrun.verify.Fact
 ---@field table string "name" or "schema.name", as SQL would write it
 ---@field time_partitioned? string the column by which it must be split: a hypertable or native range partitions
+---@field columns? string[] "name", "name type" or "name type not null"
+---@field indexes? string[] a name, "(columns)" or "unique (columns)"
+---@field privileges? string "select, insert"
+---@field role? string whose privileges; default: the role that connects
+---@field chunk_interval? string of a hypertable, as PostgreSQL prints it: "7 days"
+---@field compression? boolean of a hypertable
 
-local KNOWN <const> = { table = "string", time_partitioned = "string" }
+---@class dbrun.verify.Own a check of the team's own
+---@field check string its name, "orders.open"
+---@field about? string
+---@field needs? string[] default: none
+---@field run fun(ctx: dbrun.verify.OwnContext): any
+
+---@class dbrun.verify.Expectations
+---@field file string
+---@field there boolean false: no file was named and the default is not there
+---@field tables dbrun.verify.Fact[]
+---@field extensions { extension: string, version?: string }[]
+---@field limits table<string, { warn?: number, fail?: number }>
+---@field own dbrun.verify.Own[]
+---@field [string] any the single facts: postgresql, encoding ...
+
+---What may stand beside the key that gives a fact its kind.
+local KINDS <const> = {
+    table = {
+        table = "string", time_partitioned = "string", columns = "table", indexes = "table", privileges = "string",
+        role = "string", chunk_interval = "string", compression = "boolean",
+    },
+    extension = { extension = "string", version = "string" },
+    limit = { limit = "string", warn = "number", fail = "number" },
+    check = { check = "string", about = "string", needs = "table", run = "function" },
+}
+
+---Facts of the servers, of which there is one each.
+local SINGLE <const> = {
+    postgresql = "string", encoding = "string", timezone = "string", writable = "boolean", pooler = "boolean",
+    replicas = "number", redis = "string", eviction = "string", persistence = "string", redis_replicas = "number",
+    redis_can = "table",
+}
+
+local PRIVILEGES <const> = {
+    SELECT = true, INSERT = true, UPDATE = true, DELETE = true, TRUNCATE = true, REFERENCES = true, TRIGGER = true,
+}
 
 local function fail(file, message, hint)
     errors.raise { kind = "config", message = ("%s: %s"):format(file, message), hint = hint }
 end
 
-local function check_fact(file, i, fact)
+local function kind_of(file, i, fact)
     if type(fact) ~= "table" then fail(file, ("fact %d is a %s, not a table"):format(i, type(fact))) end
-    for key, value in pairs(fact) do
-        if not KNOWN[key] then
-            fail(file, ("fact %d has '%s', which means nothing here"):format(i, tostring(key)),
-                "a fact has `table` and may have `time_partitioned`")
-        end
-        if type(value) ~= KNOWN[key] then
-            fail(file, ("fact %d: `%s` is a %s, not a %s"):format(i, key, type(value), KNOWN[key]))
-        end
+    for kind in pairs(KINDS) do
+        if fact[kind] ~= nil then return kind, KINDS[kind] end
     end
-    if not fact.table or fact.table == "" or fact.table:find "[%c]" then
-        fail(file, ("fact %d names no table"):format(i))
+    if next(fact) == nil then fail(file, ("fact %d is empty"):format(i)) end
+    return "single", SINGLE
+end
+
+local function check_fields(file, i, fact, known)
+    for key, value in pairs(fact) do
+        if not known[key] then
+            local names = {}
+            for name in pairs(known) do names[#names + 1] = name end
+            table.sort(names)
+            fail(file, ("fact %d has '%s', which means nothing here"):format(i, tostring(key)),
+                "known here: " .. table.concat(names, ", "))
+        end
+        if type(value) ~= known[key] then
+            fail(file, ("fact %d: `%s` is a %s, not a %s"):format(i, key, type(value), known[key]))
+        end
+        for j, entry in ipairs(type(value) == "table" and value or {}) do
+            if type(entry) ~= "string" or entry:find "[%c]" then
+                fail(file, ("fact %d: entry %d of `%s` is no name"):format(i, j, key))
+            end
+        end
     end
 end
 
----Reads the facts.
----@param file? string default scripts/expect.lua, which need not be there
----@return dbrun.verify.Fact[]? nil when no file was named and the default is not there
----@return string file
----Raises an error of kind `config` that names the file and what is wrong in it.
-function M.load(file)
-    local path = file or M.DEFAULT_FILE
-    if not fs.exists(path) then
-        if not file then return nil, path end
-        fail(path, "there is no such file")
+local function check_names(file, i, fact, kind)
+    if kind ~= "single" and (fact[kind] == "" or fact[kind]:find "[%c]") then
+        fail(file, ("fact %d names no %s"):format(i, kind))
     end
+    for word in (fact.privileges or ""):gmatch "[^,%s]+" do
+        if not PRIVILEGES[word:upper()] then
+            fail(file, ("fact %d: '%s' is no privilege of a table"):format(i, word))
+        end
+    end
+    for _, key in ipairs { "version", "postgresql", "redis" } do
+        if fact[key] and not M.version_pattern(fact[key]) then
+            fail(file, ("fact %d: `%s` is '%s', not a version such as '>= 1.5'"):format(i, key, fact[key]))
+        end
+    end
+    if kind == "limit" and not require("dbrun.verify.limits").DEFAULTS[fact.limit] then
+        fail(file, ("fact %d: no check has the limit '%s'"):format(i, fact.limit))
+    end
+    if kind == "check" and not fact.run then
+        fail(file, ("fact %d: the check '%s' has no `run`"):format(i, fact.check))
+    end
+end
+
+---@return dbrun.verify.Expectations
+local function empty(file, there)
+    return { file = file, there = there, tables = {}, extensions = {}, limits = {}, own = {} }
+end
+
+local function add(into, kind, fact)
+    if kind == "table" then into.tables[#into.tables + 1] = fact end
+    if kind == "extension" then into.extensions[#into.extensions + 1] = fact end
+    if kind == "check" then into.own[#into.own + 1] = fact end
+    if kind == "limit" then into.limits[fact.limit] = { warn = fact.warn, fail = fact.fail } end
+    if kind == "single" then
+        for key, value in pairs(fact) do into[key] = value end
+    end
+end
+
+local function read(path)
     local chunk, why = loadfile(path, "t")
     if not chunk then errors.raise { kind = "config", message = why } end
     local ok, facts = pcall(chunk)
     if not ok then errors.raise { kind = "config", message = tostring(facts) } end
     if type(facts) ~= "table" then fail(path, ("it returns a %s, not a list of facts"):format(type(facts))) end
-    for i, fact in ipairs(facts) do check_fact(path, i, fact) end
-    return facts, path
+    return facts
+end
+
+---Reads the facts.
+---@param file? string default scripts/expect.lua, which need not be there
+---@return dbrun.verify.Expectations
+---Raises an error of kind `config` that names the file and what is wrong in it.
+function M.load(file)
+    local path = file or M.DEFAULT_FILE
+    if not fs.exists(path) then
+        if not file then return empty(path, false) end
+        fail(path, "there is no such file")
+    end
+    local expectations = empty(path, true)
+    for i, fact in ipairs(read(path)) do
+        local kind, known = kind_of(path, i, fact)
+        check_fields(path, i, fact, known)
+        check_names(path, i, fact, kind)
+        add(expectations, kind, fact)
+    end
+    return expectations
+end
+
+---No facts: what a run goes on with whose file is broken.
+---@return dbrun.verify.Expectations
+function M.none()
+    return empty(M.DEFAULT_FILE, false)
+end
+
+-- ---- versions ----
+
+---@param text string "14", ">= 1.5", "< 2"
+---@return string? operator
+---@return string? version
+function M.version_pattern(text)
+    local operator, version = text:match "^%s*([<>=]*)%s*(%d[%d.]*)%s*$"
+    if not version or not (operator == "" or operator == "=" or operator:find "^[<>]=?$") then return nil end
+    return operator == "" and "=" or operator, version
+end
+
+---How two versions stand to each other: -1, 0, 1. With "=" a shorter one stands for all that begin with it.
+local function compare(a, b, prefix)
+    local left, right = a:gmatch "%d+", b:gmatch "%d+"
+    while true do
+        local x, y = left(), right()
+        if not y and (prefix or not x) then return 0 end
+        local difference = (tonumber(x) or 0) - (tonumber(y) or 0)
+        if difference ~= 0 then return difference < 0 and -1 or 1 end
+    end
+end
+
+---Does a version fit? "15.10" fits ">= 14", "15" and "< 15.11".
+---@param version string
+---@param expected string
+---@return boolean
+function M.version_fits(version, expected)
+    local operator, wanted = M.version_pattern(expected)
+    local order = compare(version, wanted, operator == "=")
+    if operator == "=" then return order == 0 end
+    if operator:sub(1, 1) == ">" then return order > 0 or order == 0 and operator == ">=" end
+    return order < 0 or order == 0 and operator == "<="
 end
 
 return M

@@ -1,10 +1,10 @@
---- The results of a verification as text for people and as JSON for programs.
+--- The results of a verification as text for people, as JSON for programs, and as JUnit and TAP for what shows tests.
 local cli = require "dbrun.cli"
 
 local M = {}
 
 local PLAIN <const> = setmetatable({}, { __index = function() return function(text) return text end end })
-local COLOURS <const> = { PASS = "green", WARN = "yellow", FAIL = "red" }
+local COLOURS <const> = { PASS = "green", WARN = "yellow", FAIL = "red", SKIP = "dim" }
 
 ---Lines under a result that is not PASS.
 local function below(result, style)
@@ -20,11 +20,20 @@ local function below(result, style)
     return lines
 end
 
+---What is told under the headline of a result, as lines without their layout.
+local function details(result)
+    local lines = { result.cause }
+    if result.key then lines[#lines + 1] = "key: " .. result.key end
+    for _, remedy in ipairs(result.remedy or {}) do lines[#lines + 1] = "do: " .. remedy end
+    return table.concat(lines, "\n")
+end
+
 local function summary(results, count, seconds)
     local parts = { ("%d of %d passed"):format(count.PASS, #results) }
     if count.WARN > 0 then parts[#parts + 1] = cli.plural(count.WARN, "warning") end
     if count.FAIL > count.blocked then parts[#parts + 1] = ("%d failed"):format(count.FAIL - count.blocked) end
     if count.blocked > 0 then parts[#parts + 1] = ("%d not checked because of that"):format(count.blocked) end
+    if count.SKIP > 0 then parts[#parts + 1] = ("%d skipped"):format(count.SKIP) end
     return ("%s, in %s"):format(table.concat(parts, ", "), cli.duration(seconds))
 end
 
@@ -71,12 +80,80 @@ function M.json(results, run)
     end
     return json.encode({
         ok = count.FAIL == 0, strict = run.strict, seconds = run.seconds, passed = count.PASS, warned = count.WARN,
-        failed = count.FAIL, checks = json.array(checks),
+        failed = count.FAIL, skipped = count.SKIP, checks = json.array(checks),
     }, { indent = 2, sort_keys = true }) .. "\n"
+end
+
+-- ---- JUnit ----
+
+local ENTITIES <const> = { ["&"] = "&amp;", ["<"] = "&lt;", [">"] = "&gt;", ['"'] = "&quot;", ["\n"] = "&#10;" }
+
+---Text for an attribute or an element; what XML cannot contain becomes a question mark.
+local function xml(text)
+    text = utf8.len(text) and text or text:gsub("[\x80-\xff]", "?")
+    text = text:gsub("[%z\1-\8\11-\31\127]", "?"):gsub("\xef\xbf[\xbe\xbf]", "?")
+    return (text:gsub('[&<>"\n]', ENTITIES))
+end
+
+---What stands inside a test case.
+local function outcome(result)
+    local text, more = xml(result.text), xml(details(result))
+    if result.status == "SKIP" then return ('<skipped message="%s"/>'):format(text) end
+    if result.blocked_by then return ('<skipped message="%s"/>'):format(text) end
+    if result.status == "FAIL" then
+        return ('<failure message="%s" type="%s">%s</failure>'):format(text, xml(result.layer or "check"), more)
+    end
+    local status = result.status == "WARN" and "WARN: " or ""
+    return ("<system-out>%s%s%s</system-out>"):format(status, text, more == "" and "" or "&#10;" .. more)
+end
+
+---One suite for each word before the dot, as JUnit's schema has it. A warning passes, with its text as output.
+---@param results dbrun.verify.Result[]
+---@param run { seconds: number }
+---@return string
+function M.junit(results, run)
+    local count = require("dbrun.verify.runner").count(results)
+    local failed, skipped = count.FAIL - count.blocked, count.SKIP + count.blocked
+    local lines = {
+        '<?xml version="1.0" encoding="UTF-8"?>',
+        ('<testsuites name="dbrun verify" tests="%d" failures="%d" errors="0" time="%.3f">'):format(#results, failed,
+            run.seconds),
+        ('  <testsuite name="dbrun verify" tests="%d" failures="%d" errors="0" skipped="%d" time="%.3f" '
+            .. 'timestamp="%s">')
+            :format(#results, failed, skipped, run.seconds, os.date "!%Y-%m-%dT%H:%M:%S"),
+    }
+    for _, result in ipairs(results) do
+        lines[#lines + 1] = ('    <testcase classname="verify.%s" name="%s" time="%.6f">%s</testcase>'):format(
+            xml(result.name:match "^[^.]+"), xml(result.name), result.seconds, outcome(result))
+    end
+    lines[#lines + 1] = "  </testsuite>\n</testsuites>\n"
+    return table.concat(lines, "\n")
+end
+
+-- ---- TAP ----
+
+---A text in one line in which nothing is taken for a directive.
+local function tap_line(text) return (text:gsub("%c+", " "):gsub("#", "\\#")) end
+
+---Version 13. A warning is ok, and says so in a comment.
+---@param results dbrun.verify.Result[]
+---@return string
+function M.tap(results)
+    local lines = { "TAP version 13", ("1..%d"):format(#results) }
+    for i, result in ipairs(results) do
+        local skipped = result.status == "SKIP"
+        lines[#lines + 1] = ("%s %d - %s%s"):format(result.status == "FAIL" and "not ok" or "ok", i, result.name,
+            skipped and " # SKIP " .. tap_line(result.text) or ": " .. tap_line(result.text))
+        if result.status == "WARN" then lines[#lines + 1] = "# WARN" end
+        if result.status == "WARN" or result.status == "FAIL" then
+            for line in details(result):gmatch "[^\n]+" do lines[#lines + 1] = "#   " .. tap_line(line) end
+        end
+    end
+    return table.concat(lines, "\n") .. "\n"
 end
 
 ---The formats, by the name that --format takes.
 ---@type table<string, fun(results: dbrun.verify.Result[], run: table, style?: table): string>
-M.formats = { text = M.text, json = M.json }
+M.formats = { text = M.text, json = M.json, junit = M.junit, tap = M.tap }
 
 return M

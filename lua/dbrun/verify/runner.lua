@@ -15,10 +15,12 @@ local M = {}
 ---@field after? string[] checks that must have ended, however
 ---@field rather_after? string[] the same for half of the time at most: if their server is mute this one need not be
 ---@field service? fun(ctx: dbrun.verify.Context): dbrun.verify.Service? whom to blame for an error
+---@field on_conn? boolean works on ctx.conn, which does one thing at a time: such checks run one after the other
 ---@field run fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string what it found; an error is a FAIL
 
 ---@class dbrun.verify.Found what a check returns; a string is a PASS with that text
----@field status? "PASS"|"WARN"|"FAIL"|"INCOMPLETE" INCOMPLETE: WARN, and FAIL with --strict (default PASS)
+---@field status? "PASS"|"WARN"|"FAIL"|"SKIP"|"INCOMPLETE" INCOMPLETE: WARN, and FAIL with --strict; SKIP: there is
+---    nothing to check, and `text` says why (default PASS)
 ---@field text string
 ---@field cause? string
 ---@field key? string
@@ -28,7 +30,7 @@ local M = {}
 
 ---@class dbrun.verify.Result: dbrun.verify.Found
 ---@field name string
----@field status "PASS"|"WARN"|"FAIL"
+---@field status "PASS"|"WARN"|"FAIL"|"SKIP"
 ---@field seconds number
 ---@field blocked_by? string the check whose failure kept this one from running
 
@@ -37,6 +39,11 @@ local M = {}
 ---@field strict boolean
 ---@field deadline number point in time (task.now)
 ---@field options table of the command line
+---@field expect dbrun.verify.Expectations
+---@field expect_error? dbrun.Error why there are none
+---@field server? dbrun.verify.Server what postgres.server learnt
+---@field own_backends? integer[] process numbers of the concurrency check
+---@field redis? table what the check `redis` learnt
 ---@field conn? dbrun.Connection|dbrun.Engine for the checks that come after postgres.async
 ---@field lease? dbrun.Connection that one, where it is a connection: released at the end
 
@@ -87,6 +94,12 @@ local function told_already(found, check, results)
         and configuration.status == "FAIL" and configuration or nil
 end
 
+local function work(check, ctx)
+    if not check.on_conn then return check.run(ctx) end
+    ctx.turn = ctx.turn or task.semaphore(1)
+    return ctx.turn:with(check.run, ctx)
+end
+
 ---@param check dbrun.verify.Check
 ---@param ctx dbrun.verify.Context
 ---@param results table<string, dbrun.verify.Result> those that are known already
@@ -94,7 +107,7 @@ end
 local function run_one(check, ctx, results)
     local began = task.now()
     local left = ctx.deadline - began
-    local ok, found = xpcall(task.timeout, traceback, math.max(left, 0), check.run, ctx)
+    local ok, found = xpcall(task.timeout, traceback, math.max(left, 0), work, check, ctx)
     local seconds = task.now() - began
     if not ok then
         if found.traceback then return failed(check.name, seconds, diagnose.bug(found.traceback)) end
@@ -168,9 +181,9 @@ end
 
 ---How many results of each status there are.
 ---@param results dbrun.verify.Result[]
----@return { PASS: integer, WARN: integer, FAIL: integer, blocked: integer }
+---@return { PASS: integer, WARN: integer, FAIL: integer, SKIP: integer, blocked: integer }
 function M.count(results)
-    local count = { PASS = 0, WARN = 0, FAIL = 0, blocked = 0 }
+    local count = { PASS = 0, WARN = 0, FAIL = 0, SKIP = 0, blocked = 0 }
     for _, result in ipairs(results) do
         count[result.status] = count[result.status] + 1
         if result.blocked_by then count.blocked = count.blocked + 1 end

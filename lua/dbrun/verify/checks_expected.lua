@@ -1,0 +1,189 @@
+--- What the expectations say about tables in detail, and about extensions: columns, indexes, privileges. The tables are
+--- asked about in one query, and only when there is something to compare.
+local expect = require "dbrun.verify.expect"
+
+local M = {}
+
+local DETAILS <const> = [[
+select t.name, coalesce(t.role, current_user) as role,
+       to_regclass(t.name) is not null as there,
+       array(select array[attname::text, format_type(atttypid, atttypmod), attnotnull::text] from pg_attribute
+              where attrelid = to_regclass(t.name) and attnum > 0 and not attisdropped) as columns,
+       array(select array[(select relname::text from pg_class where oid = indexrelid), pg_get_indexdef(indexrelid)]
+               from pg_index where indrelid = to_regclass(t.name)) as indexes,
+       t.role is not null and to_regrole(quote_ident(t.role)) is null as no_role,
+       array(select p from unnest(string_to_array(t.privileges, ',')) p
+              where to_regclass(t.name) is not null
+                and not case when t.role is null then has_table_privilege(to_regclass(t.name), p)
+                             when to_regrole(quote_ident(t.role)) is null then false
+                             else has_table_privilege(t.role::name, to_regclass(t.name), p) end) as lacking
+  from unnest($1::text[], $2::text[], $3::text[]) t (name, role, privileges)]]
+
+local function words(text)
+    local list = {}
+    for word in (text or ""):gmatch "[^,%s]+" do list[#list + 1] = word:upper() end
+    return table.concat(list, ",")
+end
+
+---The tables with something beside their name, and what is known about each; asked once.
+local function details(ctx)
+    if ctx.details then return ctx.details end
+    local db = require "dbrun.db"
+    local facts, names, roles, privileges = {}, {}, {}, {}
+    for _, fact in ipairs(ctx.expect.tables) do
+        if fact.columns or fact.indexes or fact.privileges then
+            local n = #facts + 1
+            facts[n], names[n], roles[n] = fact, fact.table, fact.role or db.null
+            privileges[n] = fact.privileges and words(fact.privileges) or db.null
+        end
+    end
+    local rows = #facts == 0 and {} or ctx.conn:query(DETAILS, db.array(names, "text"), db.array(roles, "text"),
+        db.array(privileges, "text"))
+    ctx.details = { facts = facts, rows = rows }
+    return ctx.details
+end
+
+---A check over the tables that have `key`: `compare` gives what is missing in one, as lines.
+local function table_check(name, key, about, after, compare, remedy)
+    return {
+        name = "schema." .. name, about = about, needs = { "postgres.async" }, after = after, on_conn = true,
+        service = function(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end,
+        run = function(ctx)
+            local found, seen, absent, causes = details(ctx), {}, {}, {}
+            for i, fact in ipairs(found.facts) do
+                local row = found.rows[i]
+                if fact[key] and not row.there then
+                    absent[#absent + 1] = fact.table -- which schema.tables tells
+                elseif fact[key] then
+                    seen[#seen + 1] = fact.table
+                    for _, line in ipairs(compare(fact, row)) do
+                        causes[#causes + 1] = ("%s: %s"):format(fact.table, line)
+                    end
+                end
+            end
+            if #seen == 0 and #absent > 0 then
+                return { status = "SKIP", text = "not there: " .. table.concat(absent, ", ") }
+            end
+            if #seen == 0 then return ("%s expects none"):format(ctx.expect.file) end
+            local text = ("as expected in %s"):format(table.concat(seen, ", "))
+            if #causes == 0 then return text end
+            return { status = "INCOMPLETE", text = ("%d not as expected"):format(#causes),
+                cause = table.concat(causes, "\n"), remedy = { remedy, "or correct " .. ctx.expect.file } }
+        end,
+    }
+end
+
+-- ---- columns ----
+
+---Names of types that people write, and what the server calls them.
+local ALIASES <const> = {
+    int = "integer", int4 = "integer", int8 = "bigint", int2 = "smallint", float8 = "double precision", float4 = "real",
+    bool = "boolean", timestamptz = "timestamp with time zone", timestamp = "timestamp without time zone",
+    timetz = "time with time zone", time = "time without time zone", decimal = "numeric", varchar = "character varying",
+    char = "character(1)", varbit = "bit varying",
+}
+
+---"varchar(20)[]" as format_type writes it.
+local function type_name(text)
+    local base, rest = text:lower():match "^%s*([^(%[]*)(.-)%s*$"
+    base = base:gsub("%s+$", "")
+    if base == "char" and rest:find "^%(" then return "character" .. rest end
+    return (ALIASES[base] or base) .. rest
+end
+
+local function compare_columns(fact, row)
+    local there, lines = {}, {}
+    for _, column in ipairs(row.columns) do there[column[1]] = { type = column[2], not_null = column[3] == "true" } end
+    for _, wanted in ipairs(fact.columns) do
+        local name, rest = wanted:match '^%s*"(.-)"%s*(.*)$'
+        if not name then name, rest = wanted:match "^%s*(%S+)%s*(.*)$" end
+        local type_text, not_null = rest:gsub("%s*[nN][oO][tT]%s+[nN][uU][lL][lL]%s*$", "")
+        local column = there[name]
+        if not column then
+            lines[#lines + 1] = ("no column %s"):format(name)
+        elseif type_text ~= "" and type_name(type_text) ~= column.type then
+            lines[#lines + 1] = ("%s is %s, not %s"):format(name, column.type, type_name(type_text))
+        elseif not_null > 0 and not column.not_null then
+            lines[#lines + 1] = ("%s may be null"):format(name)
+        end
+    end
+    return lines
+end
+
+M.columns = table_check("columns", "columns", "columns have the expected names and types", { "schema.tables" },
+    compare_columns, "alter the table in a migration")
+
+-- ---- indexes ----
+
+local function squeeze(text) return (text:lower():gsub("%s+", "")) end
+
+local function has_index(row, wanted)
+    local unique, columns = wanted:match "^%s*([uU]?[nN]?[iI]?[qQ]?[uU]?[eE]?)%s*(%(.*%))%s*$"
+    for _, index in ipairs(row.indexes) do
+        if not columns and index[1] == wanted then return true end
+        if columns and (unique == "" or index[2]:find "^CREATE UNIQUE") then
+            local of = index[2]:match "USING [%w_]+ (%b())"
+            if of and squeeze(of) == squeeze(columns) then return true end
+        end
+    end
+    return false
+end
+
+M.indexes = table_check("indexes", "indexes", "tables have the expected indexes", { "schema.columns" },
+    function(fact, row)
+        local lines = {}
+        for _, wanted in ipairs(fact.indexes) do
+            if not has_index(row, wanted) then lines[#lines + 1] = ("no index %s"):format(wanted) end
+        end
+        return lines
+    end, "create index concurrently ... in a migration")
+
+-- ---- privileges ----
+
+M.privileges = table_check("privileges", "privileges", "the role may do with tables what it must", { "schema.indexes" },
+    function(_, row)
+        if row.no_role then return { ("the role %s does not exist"):format(row.role) } end
+        if #row.lacking == 0 then return {} end
+        return { ("%s may not %s"):format(row.role, table.concat(row.lacking, ", ")) }
+    end, "grant ... on TABLE to ROLE")
+
+-- ---- extensions ----
+
+local EXTENSIONS <const> = [[
+select e.name, i.extversion as version,
+       (select default_version from pg_available_extensions where name = e.name and i.extversion is null) as available
+  from unnest($1::text[]) e (name) left join pg_extension i on i.extname = e.name]]
+
+---@type dbrun.verify.Check
+M.extensions = {
+    name = "schema.extensions",
+    about = "the expected extensions are there, in the expected versions",
+    needs = { "postgres.async" },
+    on_conn = true,
+    after = { "schema.privileges" },
+    service = M.columns.service,
+    run = function(ctx)
+        local wanted, names = ctx.expect.extensions, {}
+        if #wanted == 0 then return ("%s expects none"):format(ctx.expect.file) end
+        for i, fact in ipairs(wanted) do names[i] = fact.extension end
+        local texts, causes, remedy = {}, {}, {}
+        for i, row in ipairs(ctx.conn:query(EXTENSIONS, require("dbrun.db").array(names, "text"))) do
+            local version = wanted[i].version
+            texts[i] = row.version and ("%s %s"):format(row.name, row.version) or row.name .. " missing"
+            if not row.version then
+                causes[#causes + 1] = row.name .. (row.available and " is not in this database"
+                    or " is not installed on the server")
+                remedy[#remedy + 1] = row.available and ("create extension %s;"):format(row.name)
+                    or "install its package on the server"
+            elseif version and not expect.version_fits(row.version, version) then
+                causes[#causes + 1] = ("%s is %s, expected %s"):format(row.name, row.version, version)
+                remedy[#remedy + 1] = ("alter extension %s update;"):format(row.name)
+            end
+        end
+        local text = table.concat(texts, ", ")
+        if #causes == 0 then return text end
+        return { status = "INCOMPLETE", text = text, cause = table.concat(causes, "\n"), remedy = remedy }
+    end,
+}
+
+return M

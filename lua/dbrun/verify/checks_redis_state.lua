@@ -1,0 +1,219 @@
+--- How Redis is: version, rights, memory, eviction, persistence, clients, replication, latency. All but the rights and
+--- the latency judge the one INFO that the check `redis` got.
+local cli = require "dbrun.cli"
+local expect = require "dbrun.verify.expect"
+local limits = require "dbrun.verify.limits"
+local task = require "dbrun.task"
+
+local M = {}
+
+---@type dbrun.verify.Check[]
+M.list = {}
+
+local function service(ctx) return require("dbrun.verify.checks_redis").redis.service(ctx) end
+
+local function add(name, about, run)
+    M.list[#M.list + 1] = {
+        name = "redis." .. name, about = about, needs = { "redis" }, service = service, run = run,
+    }
+end
+
+---A check of what INFO says; where the user may not ask, there is nothing to judge.
+local function check(name, about, run)
+    add(name, about, function(ctx)
+        local info = ctx.redis.info
+        if info then return run(ctx, info) end
+        return { status = "SKIP", text = ("INFO: %s"):format(ctx.redis.refused or "no answer") }
+    end)
+end
+
+local function differs(text, cause, ...)
+    return { status = "INCOMPLETE", text = text, cause = cause, remedy = { ... } }
+end
+
+local function number(info, name) return tonumber(info[name]) or 0 end
+
+local function size(bytes)
+    if bytes < 1 << 20 then return ("%.0f KiB"):format(bytes / 1024) end
+    if bytes < 1 << 30 then return ("%.1f MiB"):format(bytes / (1 << 20)) end
+    return ("%.1f GiB"):format(bytes / (1 << 30))
+end
+
+check("version", "the server's version is the expected one (redis = '>= 6.2')", function(ctx, info)
+    local wanted, version = ctx.expect.redis, info.redis_version or "0"
+    if not wanted then return version .. ", none is expected" end
+    if expect.version_fits(version, wanted) then return ("%s, expected %s"):format(version, wanted) end
+    return differs(version, ("version %s is expected"):format(wanted),
+        "use a server of that version, or correct the expectation in " .. ctx.expect.file)
+end)
+
+-- ---- rights ----
+
+---A harmless call of each: what it is refused for is no right where the code says so, anything else is an answer.
+local HARMLESS <const> = {
+    PUBLISH = { "dbrun:verify", "" }, EVAL = { "return 1", "0" }, SCAN = { "0", "COUNT", "1" }, INFO = { "server" },
+    KEYS = { "dbrun:verify:none" }, DBSIZE = {}, EXISTS = { "dbrun:verify:none" }, GET = { "dbrun:verify:none" },
+    DEL = { "dbrun:verify:none" }, EXPIRE = { "dbrun:verify:none", "1" }, XLEN = { "dbrun:verify:none" },
+    LLEN = { "dbrun:verify:none" }, HLEN = { "dbrun:verify:none" }, SCARD = { "dbrun:verify:none" },
+    ZCARD = { "dbrun:verify:none" },
+}
+
+local USUAL <const> = { "GET", "DEL", "EXPIRE", "SCAN", "PUBLISH", "EVAL", "INFO" }
+
+---Which commands the user may not run.
+local function refused(r, names)
+    local replies = r:pipeline(function(p)
+        for _, name in ipairs(names) do p:call(name, table.unpack(HARMLESS[name])) end
+    end)
+    local list = {}
+    for i, name in ipairs(names) do
+        local reply = replies[i]
+        if type(reply) == "table" and reply.code == "NOPERM" then list[#list + 1] = name end
+    end
+    return list
+end
+
+add("rights", "the user may run what is expected (redis_can = { 'PUBLISH', 'EVAL' })", function(ctx)
+    local wanted, names = ctx.expect.redis_can, {}
+    for i, name in ipairs(wanted or USUAL) do
+        names[i] = name:upper()
+        if not HARMLESS[names[i]] then
+            return differs("cannot be checked", ("there is no harmless call of %s"):format(names[i]),
+                "take it out of redis_can in " .. ctx.expect.file)
+        end
+    end
+    local list = refused(require("dbrun.redis").get(), names)
+    local text = ("user %s may run %s"):format(ctx.redis.user, table.concat(names, ", "))
+    if #list == 0 then return text end
+    local cause = ("user %s may not run %s"):format(ctx.redis.user, table.concat(list, ", "))
+    if not wanted then return cause end
+    return differs(("%d of %d are allowed"):format(#names - #list, #names), cause,
+        ("acl setuser %s +%s"):format(ctx.redis.user, list[1]:lower()), "are its key and channel patterns wide enough?")
+end)
+
+-- ---- memory ----
+
+check("memory", "there is room below maxmemory", function(ctx, info)
+    local used, most = number(info, "used_memory"), number(info, "maxmemory")
+    local system = number(info, "total_system_memory")
+    local whole, named = most, "maxmemory"
+    if most == 0 then whole, named = system, "the machine's memory" end
+    if whole == 0 then return ("%s used, no maxmemory"):format(size(used)) end
+    local share = used / whole
+    local text = ("%s used, %.0f %% of %s (%s)"):format(size(used), share * 100, named, size(whole))
+    local status, limit = limits.judge(ctx, "redis.memory", share)
+    if not limit then return text end
+    local policy = info.maxmemory_policy or "noeviction"
+    return {
+        status = status, text = text, cause = ("more than %.0f %%; then: %s"):format(limit * 100,
+            policy == "noeviction" and "writes are refused" or "keys are evicted (" .. policy .. ")"),
+        remedy = { "redis-cli --bigkeys; give keys a lifetime, or raise maxmemory" },
+    }
+end)
+
+check("eviction", "the eviction policy is the expected one (eviction = 'noeviction')", function(ctx, info)
+    local policy, wanted = info.maxmemory_policy or "unknown", ctx.expect.eviction
+    local text = policy .. (number(info, "maxmemory") == 0 and ", no maxmemory" or "")
+    if wanted and wanted ~= policy then
+        return differs(text, wanted .. " is expected", "config set maxmemory-policy " .. wanted .. "; config rewrite")
+    end
+    local evicted = number(info, "evicted_keys")
+    if wanted or evicted == 0 then return text end
+    return {
+        status = "WARN", text = text,
+        cause = ("%s keys were evicted since the start"):format(cli.count(math.tointeger(evicted) or 0)),
+        remedy = { "raise maxmemory, or expect the policy in " .. ctx.expect.file },
+    }
+end)
+
+-- ---- persistence ----
+
+local function persistence_of(ctx, info)
+    if info.aof_enabled == "1" then return "aof" end
+    if ctx.redis.save == nil then return nil end
+    return ctx.redis.save ~= "" and "rdb" or "none"
+end
+
+---What is written to disk, and what INFO calls its last outcome.
+local WRITES <const> = {
+    { "rdb_last_bgsave_status", "saving to disk" }, { "aof_last_write_status", "writing the AOF" },
+    { "aof_last_bgrewrite_status", "rewriting the AOF" },
+}
+
+local SURVIVES <const> = "what is written survives (persistence = 'aof'), and the last save did not fail"
+
+check("persistence", SURVIVES, function(ctx, info)
+    local kind, wanted = persistence_of(ctx, info), ctx.expect.persistence
+    local text = kind == "none" and "none: a restart begins empty" or kind or "unknown: CONFIG GET is refused"
+    for _, part in ipairs(WRITES) do
+        if info[part[1]] == "err" then
+            return { status = "FAIL", text = text, cause = part[2] .. " failed the last time: writes may be refused",
+                remedy = { "look at Redis' log; is its disk full, its folder writable?" } }
+        end
+    end
+    if wanted and kind and kind ~= wanted and not (wanted == "any" and kind ~= "none") then
+        return differs(text, wanted .. " is expected", wanted == "aof" and "config set appendonly yes; config rewrite"
+            or "config set save '3600 1'; config rewrite")
+    end
+    return text
+end)
+
+-- ---- clients, replication, latency ----
+
+check("clients", "the pool fits into maxclients beside the other clients", function(ctx, info)
+    local most, busy = number(info, "maxclients"), math.max(0, number(info, "connected_clients") - 1)
+    local pool = ctx.config.REDIS_MAX_CONNECTIONS
+    if most == 0 then return { status = "SKIP", text = "the server does not say maxclients" } end
+    local text = ("pool of %d, others %d, maxclients %d"):format(pool, busy, most)
+    local remedy = { "lower REDIS_MAX_CONNECTIONS, or raise maxclients (and the limit of open files)" }
+    if pool > most then
+        return { status = "FAIL", text = text, cause = "the pool alone is greater than maxclients", remedy = remedy }
+    end
+    if pool + busy > most then
+        return { status = "WARN", text = text, remedy = remedy,
+            cause = ("with all in use, %d are missing"):format(pool + busy - most) }
+    end
+    local status, limit = limits.judge(ctx, "redis.clients", busy / most)
+    if not limit then return text end
+    return { status = status, text = text, cause = "others use almost all connections",
+        remedy = { "redis-cli client list" } }
+end)
+
+local FOLLOWS <const> = "a replica follows its master, a master has its replicas (redis_replicas = 1)"
+
+check("replication", FOLLOWS, function(ctx, info)
+    local wanted, count = ctx.expect.redis_replicas, number(info, "connected_slaves")
+    if info.role == "slave" then
+        local text = ("replica of %s:%s"):format(tostring(info.master_host), tostring(info.master_port))
+        if info.master_link_status ~= "up" then
+            return { status = "FAIL", text = text, cause = "the link to the master is down",
+                remedy = { "redis-cli info replication; is the master there, masterauth right?" } }
+        end
+        return { status = "WARN", text = text, cause = "a replica refuses writes, or loses them",
+            remedy = { "name the master in REDIS_URL" } }
+    end
+    local text = count == 0 and "master without replicas"
+        or ("master, %s"):format(cli.plural(math.tointeger(count), "replica"))
+    if wanted and count < wanted then
+        return differs(text, ("%g expected"):format(wanted), "redis-cli info replication; look at the replicas' logs")
+    end
+    return text
+end)
+
+local ROUNDS <const> = 5
+
+add("latency", ("the best of %d round trips is quick"):format(ROUNDS), function(ctx)
+    local r, best = require("dbrun.redis").get(), math.huge
+    for _ = 1, ROUNDS do
+        local began = task.now()
+        r:ping()
+        best = math.min(best, task.now() - began)
+    end
+    local text = ("%s for a round trip"):format(cli.duration(best))
+    local status, limit = limits.judge(ctx, "redis.latency", best)
+    if not limit then return text end
+    return { status = status, text = text, cause = ("more than %s"):format(cli.duration(limit)),
+        remedy = { "redis-cli --latency; slowlog get; is it far away, or its machine busy?" } }
+end)
+
+return M

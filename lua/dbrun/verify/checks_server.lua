@@ -1,0 +1,244 @@
+--- What a program needs of a PostgreSQL server beside an answer: room for its pools, the right to write, a clock, a
+--- version ... All of them judge the one answer of dbrun.verify.server.
+local cli = require "dbrun.cli"
+local expect = require "dbrun.verify.expect"
+local limits = require "dbrun.verify.limits"
+
+local M = {}
+
+---@type dbrun.verify.Check[]
+M.list = {}
+
+local function check(name, about, run, after)
+    M.list[#M.list + 1] = {
+        name = "postgres." .. name, about = about, needs = { "postgres.server" }, after = after,
+        run = function(ctx) return run(ctx, ctx.server) end,
+    }
+end
+
+---What differs from an expectation: WARN, and FAIL with --strict.
+local function differs(text, cause, ...)
+    return { status = "INCOMPLETE", text = text, cause = cause, remedy = { ... } }
+end
+
+check("version", "the server's version is the expected one (postgresql = '>= 14')", function(ctx, server)
+    local wanted = ctx.expect.postgresql
+    if not wanted then return server.version .. ", none is expected" end
+    if expect.version_fits(server.version, wanted) then return ("%s, expected %s"):format(server.version, wanted) end
+    return differs(server.version, ("version %s is expected"):format(wanted),
+        "use a server of that version, or correct the expectation in " .. ctx.expect.file)
+end)
+
+-- ---- room for the pools ----
+
+---Sessions that are not this verification's.
+local function others(ctx, server)
+    local own, n = { [server.pid] = true }, 0
+    for _, pid in ipairs(ctx.own_backends or {}) do own[pid] = true end
+    for _, pid in ipairs(server.sessions) do n = n + (own[pid] and 0 or 1) end
+    return n
+end
+
+---How many connections this role may have in this database, and what says so.
+local function room(server)
+    local most = server.max_connections - (server.superuser and 0 or server.reserved)
+    local why = ("max_connections %d%s"):format(server.max_connections,
+        server.superuser and "" or (", %d of them reserved"):format(server.reserved))
+    if not server.superuser and server.database_limit >= 0 and server.database_limit < most then
+        most, why = server.database_limit, ("CONNECTION LIMIT %d of the database"):format(server.database_limit)
+    end
+    if not server.superuser and server.role_limit >= 0 and server.role_limit < most then
+        most, why = server.role_limit, ("CONNECTION LIMIT %d of the role"):format(server.role_limit)
+    end
+    return most, why
+end
+
+check("capacity", "both pools fit into max_connections beside the other sessions", function(ctx, server)
+    local config = ctx.config
+    if server.pooler then return { status = "SKIP", text = "a pooler shares the server's connections" } end
+    local size, overflow = config.DB_POOL_SIZE, config.DB_MAX_OVERFLOW
+    local sync = config.sync_database_url == config.async_database_url and config.SYNC_POOL_SIZE or 0
+    local most, why = room(server)
+    local busy = others(ctx, server)
+    local text = ("%d + %d + %d (sync) of %d, others use %d"):format(size, math.max(overflow, 0), sync, most, busy)
+    local facts = { room = most, others = busy, kept = size + sync, at_most = size + math.max(overflow, 0) + sync }
+    local remedy = { "lower DB_POOL_SIZE or DB_MAX_OVERFLOW, raise max_connections, or put a pooler in between" }
+    local function found(status, cause)
+        return { status = status, text = text, cause = cause and cause .. " (" .. why .. ")", facts = facts,
+            remedy = cause and remedy }
+    end
+    if size + sync > most then return found("FAIL", "the pools cannot even be filled on a server of their own") end
+    if size == 0 or overflow < 0 then return found("WARN", "the pool has no upper bound, the server has") end
+    if facts.at_most + busy > most then
+        return found("WARN", ("with all in use, %d connections are missing"):format(facts.at_most + busy - most))
+    end
+    local status = limits.judge(ctx, "postgres.capacity", busy / most)
+    return found(status, status ~= "PASS" and "others use almost all of the server's connections" or nil)
+end, { "postgres.concurrency" })
+
+check("pooler", "what stands between: the server itself, or a pooler", function(ctx, server)
+    local text = server.pooler and "a pooler stands between" or "the server itself answers"
+    if ctx.expect.pooler ~= nil then
+        if ctx.expect.pooler == server.pooler then return text .. ", as expected" end
+        return differs(text, ctx.expect.pooler and "a pooler is expected" or "no pooler is expected",
+            "look at DATABASE_URL: which port is it?")
+    end
+    if not server.pooler then return text end
+    if ctx.config.MIGRATION_DATABASE_URL and ctx.config.DB_STATEMENT_CACHE == 0 then return text end
+    return {
+        status = "WARN", text = text,
+        cause = "session state (advisory locks, LISTEN, SET, prepared statements) may belong to another connection",
+        remedy = { "name the server itself in MIGRATION_DATABASE_URL: migrations lock a session",
+            "set DB_STATEMENT_CACHE=0, unless the pooler keeps prepared statements" },
+    }
+end)
+
+-- ---- writing, replication ----
+
+check("writable", "the session can write: no standby, no read-only setting", function(ctx, server)
+    local text = server.standby and "a standby: it can only be read" or server.read_only
+        and "read-only sessions (default_transaction_read_only)" or "a primary, sessions can write"
+    local writable = not (server.standby or server.read_only)
+    local wanted = ctx.expect.writable ~= false
+    if writable == wanted then return text .. (ctx.expect.writable ~= nil and ", as expected" or "") end
+    return differs(text, wanted and "migrations and seeds cannot run here" or "a session that cannot write is expected",
+        wanted and "name the primary in DATABASE_URL (target_session_attrs=read-write finds it)"
+        or "use a standby, or set default_transaction_read_only for the role")
+end)
+
+local function standby(ctx, server)
+    local behind = server.behind or 0
+    local text = ("standby, %s behind, %s"):format(cli.duration(behind),
+        server.receiving and "receiving" or "not receiving")
+    local status, limit = limits.judge(ctx, "postgres.replication", behind)
+    if limit then
+        return { status = status, text = text, cause = ("more than %g s behind"):format(limit),
+            remedy = { "select * from pg_stat_wal_receiver; a long query on the standby may hold it up" } }
+    end
+    if server.receiving then return text end
+    return { status = "WARN", text = text, cause = "no WAL receiver runs: what the primary writes does not arrive",
+        remedy = { "look at primary_conninfo and the standby's log" } }
+end
+
+local function idle_slot(ctx, server)
+    for _, slot in ipairs(server.slots) do
+        local kept = tonumber(slot[2]) or 0
+        local status = limits.judge(ctx, "postgres.slots", kept)
+        if status ~= "PASS" then
+            return status, ("the replication slot '%s' is not used and keeps %s bytes of WAL"):format(slot[1],
+                cli.count(math.floor(kept)))
+        end
+    end
+end
+
+check("replication", "standbys keep up, and no slot keeps WAL for nobody", function(ctx, server)
+    if server.standby then return standby(ctx, server) end
+    local wanted, most = ctx.expect.replicas, 0
+    for _, behind in ipairs(server.replicas) do most = math.max(most, behind) end
+    local text = #server.replicas == 0 and "primary without standbys"
+        or ("%s, at most %s behind"):format(cli.plural(#server.replicas, "standby", "standbys"), cli.duration(most))
+    local status, limit = limits.judge(ctx, "postgres.replication", most)
+    if limit then
+        return { status = status, text = text, cause = ("more than %g s behind"):format(limit),
+            remedy = { "select * from pg_stat_replication" } }
+    end
+    local slot_status, cause = idle_slot(ctx, server)
+    if cause then
+        return { status = slot_status, text = text, cause = cause,
+            remedy = { "bring its standby back, or: select pg_drop_replication_slot('...')" } }
+    end
+    if wanted and #server.replicas < wanted then
+        return differs(text, ("%g expected"):format(wanted),
+            "select * from pg_stat_replication; look at the standbys' logs")
+    end
+    return text
+end)
+
+-- ---- clock, encoding, time zone ----
+
+check("clock", "the server's clock goes as this machine's does", function(ctx, server)
+    local ahead = server.clock_ahead
+    local distance = math.max(0, math.abs(ahead) - server.round_trip / 2)
+    local status, limit = limits.judge(ctx, "postgres.clock", distance)
+    if not limit then return ("%s apart"):format(cli.duration(distance)) end
+    return {
+        status = status, text = ("%s %s"):format(cli.duration(math.abs(ahead)), ahead > 0 and "ahead" or "behind"),
+        cause = ("more than %g s between the server's clock and this machine's"):format(limit),
+        remedy = { "timedatectl   (on both: is NTP on?)" },
+    }
+end)
+
+check("encoding", "texts are UTF-8", function(ctx, server)
+    local wanted = ctx.expect.encoding
+    local text = ("%s, the session %s"):format(server.encoding, server.client_encoding)
+    local remedy = "create the database anew: createdb -E UTF8 -T template0"
+    if wanted and server.encoding:upper() ~= wanted:upper() then
+        return differs(text, wanted .. " is expected", remedy)
+    end
+    if wanted or server.encoding == "UTF8" then return text end
+    return { status = "WARN", text = text, remedy = { remedy }, cause = server.encoding == "SQL_ASCII"
+        and "SQL_ASCII takes any bytes: texts may be in several encodings" or "characters outside it are refused" }
+end)
+
+check("timezone", "the session's time zone is the expected one (timezone = 'UTC')", function(ctx, server)
+    local wanted = ctx.expect.timezone
+    if not wanted then return server.timezone .. ", none is expected" end
+    if wanted:lower() == server.timezone:lower() then return server.timezone .. ", as expected" end
+    return differs(server.timezone, wanted .. " is expected", ("alter role ... set timezone = '%s'"):format(wanted))
+end)
+
+-- ---- upkeep ----
+
+check("transactions", "no transaction is open for long", function(ctx, server)
+    local oldest = server.oldest
+    if not oldest then return "no other transaction is open" end
+    local pid, age, state, application = table.unpack(oldest)
+    age = tonumber(age)
+    local text = ("the oldest is open for %s"):format(cli.duration(age))
+    local status, limit = limits.judge(ctx, "postgres.transactions", age)
+    if not limit then return text end
+    return {
+        status = status, text = text,
+        cause = ("backend %s (%s, '%s') is in one for more than %g s: vacuum cannot clean up behind it"):format(pid,
+            tostring(state), tostring(application), limit),
+        remedy = { ("select pg_terminate_backend(%s)"):format(pid), "set idle_in_transaction_session_timeout" },
+    }
+end)
+
+check("wraparound", "the oldest transaction number is far from the end of the numbers", function(ctx, server)
+    local database, age = server.age[1], tonumber(server.age[2])
+    local share = age / (1 << 31)
+    local text = ("%s: %s transactions old, %.1f %% of the way"):format(database, cli.count(age), share * 100)
+    local status, limit = limits.judge(ctx, "postgres.wraparound", share)
+    if not limit then return text end
+    return { status = status, text = text, cause = "vacuum does not keep up: at the end the server refuses to write",
+        remedy = { ("vacuumdb --freeze %s"):format(database),
+            "look for old transactions, prepared transactions and replication slots: they hold vacuum back" } }
+end)
+
+check("dead_rows", "no table consists of dead rows", function(ctx, server)
+    local causes, worst = {}, "PASS"
+    local rank = { PASS = 0, WARN = 1, FAIL = 2 }
+    for _, row in ipairs(server.dead) do
+        local name, dead, live = row[1], tonumber(row[2]), tonumber(row[3])
+        local status = limits.judge(ctx, "postgres.dead_rows", dead / (dead + live))
+        if rank[status] > rank[worst] then worst = status end
+        if status ~= "PASS" then
+            causes[#causes + 1] = ("%s: %s dead, %s alive"):format(name, cli.count(dead), cli.count(live))
+        end
+    end
+    if #causes == 0 then return "no table with more than 10,000 dead rows has too many" end
+    return { status = worst, text = cli.plural(#causes, "table") .. " to vacuum", cause = table.concat(causes, "\n"),
+        remedy = { "vacuum (analyze) TABLE; is autovacuum off, or held up by an old transaction?" } }
+end)
+
+check("invalid_indexes", "no index is left invalid by a failed CREATE INDEX CONCURRENTLY", function(_, server)
+    if #server.invalid == 0 then return "none" end
+    local names = table.concat(server.invalid, ", ")
+    return differs(cli.plural(#server.invalid, "invalid index", "invalid indexes"),
+        names .. ": slows down writes and is never used",
+        ("drop index concurrently %s; and create it again"):format(server.invalid[1]),
+        "or: reindex index concurrently ...")
+end)
+
+return M

@@ -1,0 +1,57 @@
+--- Verification again and again: the whole report once, then a line for each check whose status changed. The programs'
+--- formats are written anew each time.
+local cli = require "dbrun.cli"
+local task = require "dbrun.task"
+
+local M = {}
+
+local COLOURS <const> = { PASS = "green", WARN = "yellow", FAIL = "red", SKIP = "dim" }
+
+---The checks whose status is another one than before.
+---@param before table<string, dbrun.verify.Result>
+---@param results dbrun.verify.Result[]
+---@return { result: dbrun.verify.Result, was: string }[]
+function M.changes(before, results)
+    local list = {}
+    for _, result in ipairs(results) do
+        local old = before[result.name]
+        if not old or old.status ~= result.status then
+            list[#list + 1] = { result = result, was = old and old.status or "new" }
+        end
+    end
+    return list
+end
+
+local function show(changes, style)
+    for _, change in ipairs(changes) do
+        local result = change.result
+        cli.print(("%s  %s -> %s  %s  %s"):format(os.date "%H:%M:%S", change.was,
+            style[COLOURS[result.status]](result.status), result.name, result.cause and
+            ("%s: %s"):format(result.text, (result.cause:gsub("\n", "; "))) or result.text))
+    end
+    io.stdout:flush()
+end
+
+---Goes on until it is interrupted.
+---@param args table of the command line
+---@param once fun(args: table): dbrun.verify.Result[], dbrun.verify.Run
+---@param tell fun(args: table, results: dbrun.verify.Result[], run: dbrun.verify.Run)
+function M.run(args, once, tell)
+    local style, before = cli.style(1), nil
+    local whole = args.format ~= "text"
+    while true do
+        local results, summary = once(args)
+        if whole or not before then
+            tell(args, results, summary)
+            io.stdout:flush()
+        else
+            show(M.changes(before, results), style)
+        end
+        before = {}
+        for _, result in ipairs(results) do before[result.name] = result end
+        args.wait = nil
+        task.sleep(args.watch)
+    end
+end
+
+return M

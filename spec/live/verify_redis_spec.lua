@@ -1,0 +1,150 @@
+-- The checks of Redis, each made to pass, to warn and to fail on real servers.
+local fs = require "dbrun.fs"
+local scripts = require "spec.support.scripts"
+local servers = require "spec.support.servers"
+local task = require "dbrun.task"
+
+describe("dbrun verify, about Redis:", function()
+    local r, root
+
+    setup(function() r = servers.redis() end)
+    teardown(function() r:close() end)
+    before_each(function() root = fs.mkdtemp() end)
+    after_each(function() fs.rmtree(root) end)
+
+    local function check(name, facts, opts)
+        opts = opts or {}
+        fs.write(root .. "/expect.lua", "return { " .. (facts or "") .. " }")
+        local env = { REDIS_URL = opts.url or r.url, DATABASE_URL = "postgresql:///none?host=/nowhere" }
+        for key, value in pairs(opts.env or {}) do env[key] = value end
+        local result = scripts.run("verify", { "--only", name, "--expect", root .. "/expect.lua",
+            opts.strict and "--strict" or nil }, env)
+        local status = result.stdout:match("(%u%u%u%u)  " .. name:gsub("%p", "%%%0") .. " ")
+        assert.equal(status == "FAIL" and 1 or 0, result.code, result.text)
+        return status, result.stdout
+    end
+
+    local function incomplete(name, facts, cause, opts)
+        opts = opts or {}
+        local status, text = check(name, facts, opts)
+        assert.equal("WARN", status, text)
+        assert.matches(cause, text, 1, true)
+        opts.strict = true
+        assert.equal("FAIL", (check(name, facts, opts)))
+    end
+
+    it("version", function()
+        assert.equal("PASS", (check "redis.version"))
+        assert.equal("PASS", (check("redis.version", "{ redis = '>= 5' }")))
+        incomplete("redis.version", "{ redis = '< 5' }", "version < 5 is expected")
+    end)
+
+    it("rights, and a user who may not even ask", function()
+        assert.equal("PASS", (check("redis.rights", "{ redis_can = { 'publish', 'EVAL' } }")))
+        r:cli("acl", "setuser", "few", "on", ">secret22", "~*", "+@read", "+@write", "+@connection", "-info")
+        finally(function() r:cli("acl", "deluser", "few") end)
+        local few = { url = r:address { user = "few", password = "secret22" } }
+        local status, text = check("redis.rights", "", few)
+        assert.equal("PASS", status, text)
+        assert.matches("user few may not run PUBLISH, EVAL, INFO", text, 1, true)
+        incomplete("redis.rights", "{ redis_can = { 'GET', 'PUBLISH' } }", "user few may not run PUBLISH", few)
+        incomplete("redis.rights", "{ redis_can = { 'FLUSHALL' } }", "no harmless call of FLUSHALL")
+        status, text = check("redis.memory", "", few)
+        assert.equal("SKIP", status, text)
+        assert.not_matches("secret22", text)
+    end)
+
+    it("memory below maxmemory", function()
+        assert.equal("PASS", (check "redis.memory"))
+        local small <close> = servers.redis { config = { maxmemory = "10mb" } }
+        local url = { url = small.url }
+        assert.equal("PASS", (check("redis.memory", "", url)))
+        small:cli("setrange", "big", "7400000", "x")
+        local status, text = check("redis.memory", "", url)
+        assert.equal("WARN", status, text)
+        assert.matches("more than 80 %; then: writes are refused", text, 1, true)
+        small:cli("config", "set", "maxmemory", "8mb")
+        status, text = check("redis.memory", "", url)
+        assert.equal("FAIL", status, text)
+    end)
+
+    it("eviction", function()
+        assert.equal("PASS", (check("redis.eviction", "{ eviction = 'noeviction' }")))
+        incomplete("redis.eviction", "{ eviction = 'allkeys-lru' }", "allkeys-lru is expected")
+        local small <close> = servers.redis { config = { maxmemory = "3mb", ["maxmemory-policy"] = "allkeys-lru" } }
+        assert.equal("PASS", (check("redis.eviction", "", { url = small.url })))
+        for i = 1, 4 do small:cli("setrange", "big" .. i, "900000", "x") end
+        local status, text = check("redis.eviction", "", { url = small.url })
+        assert.equal("WARN", status, text)
+        assert.matches("keys were evicted since the start", text)
+    end)
+
+    it("persistence", function()
+        local status, text = check "redis.persistence"
+        assert.equal("PASS", status)
+        assert.matches("none: a restart begins empty", text)
+        incomplete("redis.persistence", "{ persistence = 'aof' }", "aof is expected")
+        local kept <close> = servers.redis { config = { appendonly = "yes" } }
+        for _, kind in ipairs { "aof", "any" } do
+            local facts = ("{ persistence = '%s' }"):format(kind)
+            assert.equal("PASS", (check("redis.persistence", facts, { url = kept.url })))
+        end
+    end)
+
+    it("a save that failed", function()
+        local broken <close> = servers.redis()
+        fs.mkdir(broken.data .. "/dump.rdb") -- a folder cannot be replaced by a file
+        broken:cli("bgsave")
+        for _ = 1, 250 do
+            if broken:cli("info", "persistence"):find "rdb_last_bgsave_status:err" then break end
+            task.sleep(0.02)
+        end
+        local status, text = check("redis.persistence", "", { url = broken.url })
+        assert.equal("FAIL", status, text)
+        assert.matches("saving to disk failed the last time", text)
+    end)
+
+    it("room for the pool", function()
+        assert.equal("PASS", (check "redis.clients"))
+        local small <close> = servers.redis { config = { maxclients = 10 } }
+        local env = { REDIS_MAX_CONNECTIONS = "5" }
+        local opts = { url = small.url, env = env }
+        assert.equal("PASS", (check("redis.clients", "", opts)))
+        local others = {}
+        local redis = require "dbrun.redis"
+        for i = 1, 6 do
+            others[i] = redis.client { url = small.url }
+            others[i]:ping()
+        end
+        local status, text = check("redis.clients", "", opts)
+        assert.equal("WARN", status, text)
+        assert.matches("with all in use, 1 are missing", text)
+        for i = 1, 6 do others[i]:close() end
+        env.REDIS_MAX_CONNECTIONS = "11"
+        assert.equal("FAIL", (check("redis.clients", "", opts)))
+    end)
+
+    it("replication", function()
+        assert.equal("PASS", (check "redis.replication"))
+        incomplete("redis.replication", "{ redis_replicas = 1 }", "1 expected")
+        local master <close> = servers.redis { tcp = true }
+        local replica <close> = servers.redis { config = { replicaof = { "127.0.0.1 " .. master.tcp_port } } }
+        for _ = 1, 250 do
+            if replica:cli("info", "replication"):find "master_link_status:up" then break end
+            task.sleep(0.02)
+        end
+        local status, text = check("redis.replication", "", { url = replica.url })
+        assert.equal("WARN", status, text)
+        assert.equal("PASS", (check("redis.replication", "{ redis_replicas = 1 }", { url = master.url })))
+        master:kill "KILL"
+        status, text = check("redis.replication", "", { url = replica.url })
+        assert.equal("FAIL", status, text)
+        assert.matches("the link to the master is down", text)
+    end)
+
+    it("latency", function()
+        assert.equal("PASS", (check "redis.latency"))
+        assert.equal("WARN", (check("redis.latency", "{ limit = 'redis.latency', warn = 0 }")))
+        assert.equal("FAIL", (check("redis.latency", "{ limit = 'redis.latency', fail = 0 }")))
+    end)
+end)
