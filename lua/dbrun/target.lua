@@ -1,5 +1,6 @@
 --- Which database a script is about to work on, in a few words without a password: asked of the server, because what
---- counts is where the connection ended up. And whether it may: DBRUN_PROTECTED names those that stay as they are unasked.
+--- counts is where the connection ended up. And whether it may: DBRUN_PROTECTED names those that stay as they are
+--- unasked.
 local errors = require "dbrun.error"
 
 local M = {}
