@@ -70,7 +70,8 @@ local own_pool <const> = setmetatable({}, { __mode = "k" })
 ---@param opts? table
 ---  url: default REDIS_URL; max_connections: 50; timeout: seconds to wait for a connection (20);
 ---  on_full: "error" raises at once when all are in use; also host, port, path, db, username, password, tls,
----  ca_file, ca_dir, cert_file, key_file, server_name, verify, verify_hostname, client_name, ping_idle
+---  ca_file, ca_dir, cert_file, key_file, server_name, verify, verify_hostname, min_version ("TLSv1.2" or
+---  "TLSv1.3"), client_name, ping_idle
 ---@return dbrun.redis.Pool
 ---Raises errors of kind `config` and `usage`.
 function M.pool(opts)

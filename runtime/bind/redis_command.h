@@ -30,6 +30,9 @@ enum redis_shape {
     SHAPE_FOUND,      /* {name, ..., {lon, lat}}: floats in the innermost */
     SHAPE_FOUND_PART, /* one of those */
     SHAPE_DEEP_MAP,   /* maps whose values may be maps */
+    SHAPE_ENTRY,      /* {id, {f v ...}}   -> {id, {f = v}} */
+    SHAPE_NAMED,      /* a map whose names say what shape the values have */
+    SHAPE_NAMED_LIST, /* list of such maps */
 };
 
 enum {

@@ -153,6 +153,7 @@ static void fill_target(lua_State *L, int idx, struct redis_target *t)
     }
     lua_pop(L, 2);
     t->tls = redis_boolean_field(L, idx, "tls", false);
+    t->tls13 = redis_boolean_field(L, idx, "tls13", false);
     t->verify = redis_boolean_field(L, idx, "verify", true);
     t->verify_hostname = redis_boolean_field(L, idx, "verify_hostname", true);
     t->read_replica = redis_boolean_field(L, idx, "read_replica", false);

@@ -235,9 +235,39 @@ static void push_streams(lua_State *L, struct runtime *rt, struct resp_cursor *c
     }
 }
 
+static enum redis_shape shape_of_name(const struct resp_item *name)
+{
+    static const struct {
+        const char *name;
+        enum redis_shape shape;
+    } known[] = {{"consumers", SHAPE_NAMED_LIST}, {"entries", SHAPE_ENTRIES},   {"first-entry", SHAPE_ENTRY},
+                 {"functions", SHAPE_NAMED_LIST}, {"groups", SHAPE_NAMED_LIST}, {"last-entry", SHAPE_ENTRY}};
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (name->text && name->size == strlen(known[i].name) &&
+            memcmp(name->text, known[i].name, name->size) == 0)
+            return known[i].shape;
+    return SHAPE_PLAIN;
+}
+
+/* What is told of a stream (and its groups, and their consumers) or of a library of functions. */
+static void push_named(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n)
+{
+    struct resp_item name;
+    lua_createtable(L, 0, table_size(n / 2));
+    for (uint64_t i = 0; i + 1 < n && resp_next(c, &name); i += 2) {
+        push_item(L, rt, c, &name, SHAPE_PLAIN);
+        redis_reply_push(L, rt, c, shape_of_name(&name));
+        if (lua_isnil(L, -2))
+            lua_pop(L, 2);
+        else
+            lua_rawset(L, -3);
+    }
+}
+
 static void push_elements(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
                           enum redis_shape shape)
 {
+    static const enum redis_shape entry[] = {SHAPE_PLAIN, SHAPE_MAP};
     static const enum redis_shape key_score[] = {SHAPE_PLAIN, SHAPE_PLAIN, SHAPE_SCORE};
     static const enum redis_shape key_scored[] = {SHAPE_PLAIN, SHAPE_SCORED};
     static const enum redis_shape claimed[] = {SHAPE_PLAIN, SHAPE_ENTRIES, SHAPE_PLAIN};
@@ -287,6 +317,15 @@ static void push_elements(lua_State *L, struct runtime *rt, struct resp_cursor *
         break;
     case SHAPE_DEEP_MAP:
         push_map(L, rt, c, n, SHAPE_DEEP_MAP);
+        break;
+    case SHAPE_ENTRY:
+        push_tuple(L, rt, c, n, entry, 2);
+        break;
+    case SHAPE_NAMED:
+        push_named(L, rt, c, n);
+        break;
+    case SHAPE_NAMED_LIST:
+        push_list(L, rt, c, n, SHAPE_NAMED);
         break;
     }
 }

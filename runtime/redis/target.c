@@ -62,6 +62,7 @@ struct redis_target *redis_target_at(const struct redis_target *t, const char *h
     at->port = port;
     at->db = t->db;
     at->tls = t->tls;
+    at->tls13 = t->tls13;
     at->verify = t->verify;
     at->verify_hostname = t->verify_hostname;
     at->read_replica = t->read_replica;
@@ -80,6 +81,7 @@ static bool seal_sentinel(const struct redis_target *t, struct redis_target *s)
         if (!redis_target_set(s, shared[i], t->text[shared[i]]))
             return false;
     s->tls = t->sentinel_tls;
+    s->tls13 = t->tls13;
     s->verify = t->verify;
     s->verify_hostname = t->verify_hostname;
     return redis_target_set(s, REDIS_USERNAME, t->text[REDIS_SENTINEL_USERNAME]) &&

@@ -31,6 +31,7 @@ struct redis_target {
     uint16_t port;
     int db;
     bool tls;
+    bool tls13;           /* nothing below TLS 1.3; else nothing below 1.2 */
     bool verify;          /* of the certificate; off only when asked for */
     bool verify_hostname; /* on top of that */
     bool read_replica;    /* of a cluster: the server is told that reads are welcome */

@@ -316,6 +316,19 @@ describe("Redis over TLS", function()
         server:cli("config", "set", "tls-auth-clients", "optional")
     end)
 
+    it("insists on the version of TLS that is asked for", function()
+        server:cli("config", "set", "tls-protocols", "TLSv1.2")
+        assert.equal("PONG", works({ url = tls_url("localhost", "ssl_ca_certs=DIR/ca.crt") }, "PING"))
+        local e <const> = refused { url = tls_url("localhost", "ssl_ca_certs=DIR/ca.crt&ssl_min_version=TLSv1.3") }
+        assert.equal("TLS", e.context)
+        server:cli("config", "set", "tls-protocols", "")
+        assert.equal("PONG", works({
+            url = tls_url("localhost", "ssl_ca_certs=DIR/ca.crt"), min_version = "TLSv1.3",
+        }, "PING"))
+        assert.equal("config", refused { url = tls_url("localhost", "ssl_min_version=SSLv3") }.kind)
+        assert.equal("usage", refused { url = server.url, min_version = "TLSv1.1" }.kind)
+    end)
+
     it("never falls back to plain text, and says who does not speak TLS", function()
         local e = refused { url = ("rediss://localhost:%d"):format(server.port), connect_timeout = 0.3 }
         assert.equal("TLS", e.context)

@@ -13,6 +13,7 @@ local KNOWN <const> = {
     tls = "boolean", verify = "boolean", verify_hostname = "boolean", ca_file = "string", ca_dir = "string",
     cert_file = "string", key_file = "string", server_name = "string", client_name = "string",
     read_from = "string", sentinel_username = "string", sentinel_password = "string", sentinel_tls = "boolean",
+    min_version = "string",
 }
 
 local function fail(message, hint)
@@ -42,6 +43,9 @@ local function check(opts, where)
     end
     if opts.read_from and opts.read_from ~= "primary" and opts.read_from ~= "replica" then
         fail(('%s: read_from must be "primary" or "replica"'):format(where))
+    end
+    if opts.min_version and opts.min_version ~= "TLSv1.2" and opts.min_version ~= "TLSv1.3" then
+        fail(('%s: min_version must be "TLSv1.2" or "TLSv1.3"'):format(where))
     end
     if opts.pool and (opts.url or opts.host or opts.path) then
         fail(where .. ": either a pool or an address, not both")
@@ -98,10 +102,11 @@ local FROM_URL <const> = {
         end
         s.verify = text == "required"
     end,
-    ssl_min_version = function(_, text)
-        if text ~= "TLSv1.2" then
-            wrong("ssl_min_version", "TLSv1.2, which is what it always is")
+    ssl_min_version = function(s, text)
+        if text ~= "TLSv1.2" and text ~= "TLSv1.3" then
+            wrong("ssl_min_version", "TLSv1.2, which is what it always is at least, or TLSv1.3")
         end
+        s.min_version = text
     end,
     protocol = function(_, text)
         if text ~= "2" then
@@ -148,6 +153,7 @@ function M.pool(opts, where)
     for name, value in pairs(opts) do
         settings[name] = value
     end
+    settings.tls13 = settings.min_version == "TLSv1.3"
     settings.full_is_error = settings.on_full == "error"
     return settings, { timeout = settings.command_timeout or COMMAND_TIMEOUT, idempotent = settings.idempotent }
 end

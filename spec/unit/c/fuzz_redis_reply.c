@@ -182,7 +182,7 @@ static void to_lua(const struct resp_reply *reply, size_t memory)
 {
     struct runtime *rt;
     lua_State *L = state(&rt);
-    for (int shape = SHAPE_PLAIN; shape <= SHAPE_DEEP_MAP; shape++) {
+    for (int shape = SHAPE_PLAIN; shape <= SHAPE_NAMED_LIST; shape++) {
         lua_limit = SIZE_MAX;
         must(lua_checkstack(L, 5));
         lua_pushcfunction(L, convert);
