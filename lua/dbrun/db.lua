@@ -109,7 +109,7 @@ function Engine:transaction(opts, fn)
     local transaction <const> = require "dbrun.db.transaction"
     opts, fn = transaction.arguments(opts, fn)
     local conn <close> = self:acquire()
-    return transaction.run(conn, opts, fn)
+    return transaction.run(conn, opts, fn, true)
 end
 
 ---Overrides how values of a type are read (and, with db.typed(v, name), written).

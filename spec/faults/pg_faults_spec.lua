@@ -268,7 +268,7 @@ pg.on_both(describe, function(mode, open_any)
             end)
             process.kill(pid, "CONT")
             assert.is_true(errors.is(problem, "timeout"), tostring(problem))
-            assert(seconds < 3.2, seconds)
+            assert(seconds < 0.65, seconds)
             assert.equal(1, e:value "select 1")
         end)
     end)
@@ -536,9 +536,9 @@ describe("[async] a cancelled statement", function()
         local proxy <close> = fake.proxy { to = server }
         local e <close> = pg.engine { url = proxy:address_of(server), size = 1 }
         local c <close> = e:acquire()
-        for round = 1, 15 do
+        for round = 1, 10 do
             proxy:drip(0.001)
-            pcall(task.timeout, 0.01 * round, c.query, c, "select 'wrong' as v from generate_series(1, 20)")
+            pcall(task.timeout, 0.015 * round, c.query, c, "select 'wrong' as v from generate_series(1, 20)")
             proxy:drip(0)
             local nonce = "right " .. round
             assert.equal(nonce, c:value("select $1::text", nonce))
@@ -555,7 +555,7 @@ describe("[async] anything at any moment", function()
             command_timeout = 3, pre_ping_idle = 0.05 }
         local t = pg.table(e, "i int8")
         local files_before
-        local deadline = task.now() + 8
+        local deadline = task.now() + 6
         local done, cancelled, failed = 0, 0, 0
 
         local function check(nonce, v, what)
@@ -707,7 +707,7 @@ describe("[async] anything at any moment", function()
     end)
 end)
 
-describe("[async] a thousand repetitions", function()
+describe("[async] hundreds of repetitions", function()
     it("of cancelled, failed and lost work leave descriptors and memory flat", function()
         local e <close> = pg.engine { url = server.url, size = 2 }
         local function round()
@@ -728,16 +728,17 @@ describe("[async] a thousand repetitions", function()
             local kb = fs.read("/proc/self/status"):match "VmRSS:%s*(%d+)"
             return math.tointeger(tonumber(kb))
         end
-        for _ = 1, 200 do
+        for _ = 1, 100 do
             round()
         end
         local kb = memory()
         local files = pg.descriptors()
-        for _ = 1, 800 do
+        for _ = 1, 400 do
             round()
         end
         local kb_after = memory()
-        assert(kb_after - kb < 4096, ("%d KiB, %d before"):format(kb_after, kb))
+        local limit = os.getenv "ASAN_OPTIONS" and 65536 or 4096 -- a sanitizer keeps freed memory
+        assert(kb_after - kb < limit, ("%d KiB, %d before"):format(kb_after, kb))
         assert(pg.descriptors() <= files, ("%d descriptors, %d before"):format(pg.descriptors(), files))
     end)
 end)

@@ -87,6 +87,14 @@ function M.commit(conn)
     conn:exec "COMMIT"
 end
 
+--- Who is out of time does not wait for a statement to be drained: a connection that goes back anyway is
+--- rolled back by the pool.
+local function undo(conn, opts, e)
+    if not (opts.own and (errors.is(e, "timeout") or errors.is(e, "cancelled"))) then
+        rollback(conn, "ROLLBACK")
+    end
+end
+
 --- fn(conn) between BEGIN and COMMIT. Whatever is cut off, BEGIN and COMMIT too, leaves no transaction open.
 local function run_top(conn, opts, fn)
     local result <const> = table.pack(pcall(function()
@@ -94,12 +102,12 @@ local function run_top(conn, opts, fn)
         return fn(conn)
     end))
     if not result[1] then
-        rollback(conn, "ROLLBACK")
+        undo(conn, opts, result[2])
         return result
     end
     local ok <const>, e <const> = pcall(M.commit, conn)
     if not ok then
-        rollback(conn, "ROLLBACK")
+        undo(conn, opts, e)
         return { false, e }
     end
     return result
@@ -185,8 +193,12 @@ end
 ---@param conn table
 ---@param opts table as M.arguments gave them
 ---@param fn function
+---@param own? boolean the connection goes back to the pool right after
 ---@return any ... what fn returned
-function M.run(conn, opts, fn)
+function M.run(conn, opts, fn, own)
+    if own then
+        opts = setmetatable({ own = true }, { __index = opts })
+    end
     conn:drained()
     if conn:in_transaction() then
         local result <const> = run_nested(conn, fn)
