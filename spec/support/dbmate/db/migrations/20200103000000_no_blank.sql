@@ -1,0 +1,4 @@
+--migrate:up
+alter table posts add created timestamptz default now();
+--migrate:down
+alter table posts drop created;

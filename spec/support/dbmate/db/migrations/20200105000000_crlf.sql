@@ -1,0 +1,7 @@
+-- migrate:up
+create table crlf (
+  id int
+);
+
+-- migrate:down
+drop table crlf;

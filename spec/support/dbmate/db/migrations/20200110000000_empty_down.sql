@@ -1,0 +1,3 @@
+-- migrate:up
+create table if not exists kept (id int);
+-- migrate:down

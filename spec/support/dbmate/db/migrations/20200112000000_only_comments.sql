@@ -1,0 +1,5 @@
+-- migrate:up
+-- nothing to do here
+/* nor here; */
+-- migrate:down
+-- nor there

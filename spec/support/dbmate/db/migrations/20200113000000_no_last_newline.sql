@@ -1,0 +1,4 @@
+-- migrate:up
+create sequence counter start 100;
+-- migrate:down
+drop sequence counter
