@@ -22,7 +22,7 @@ pg.on_both(describe, function(mode, open)
         return setmetatable({ conn = conn }, {
             __close = function()
                 pcall(conn.release, conn)
-                getmetatable(e).__close()
+                getmetatable(e).__close(e)
             end,
         })
     end

@@ -380,7 +380,10 @@ describe("[async] the pool", function()
     end)
 
     it("never cuts a character of the statement that it shows", function()
-        local e <close> = pg.engine { size = 1, overflow = 0, timeout = 0.01 }
+        local e <close> = pg.engine { size = 1, overflow = 0, timeout = 0.2 }
+        pg.eventually(10, function() -- connecting may take longer than that
+            return pcall(e.value, e, "select 1")
+        end)
         for pad = 0, 3 do
             local c <close> = e:acquire()
             c:value("select '" .. ("x"):rep(pad) .. ("日"):rep(60) .. "'")
