@@ -189,7 +189,9 @@ describe("a Redis client under everything at once", function()
         assert.equal(0, wrong, "DBRUN_TEST_SEED=" .. seed)
         assert.is_true(done >= COMMANDS and cancelled > 0 and lost > 0)
         assert.is_true(more_files <= 50, more_files .. " descriptors") -- the pool may hold that many
-        assert.is_true(more_memory < 16 * 1024, more_memory .. " KiB")
+        if not os.getenv "ASAN_OPTIONS" then -- what it keeps of freed memory counts as resident
+            assert.is_true(more_memory < 16 * 1024, more_memory .. " KiB")
+        end
         assert.is_true(more_lua < 2 * 1024, more_lua .. " KiB in Lua")
     end)
 end)
