@@ -277,7 +277,8 @@ pg.on_both(describe, function(mode, open_any)
         it("to a peer that accepts and says nothing ends at the deadline", function()
             local mute <close> = fake.mute()
             local mute_tcp <close> = fake.mute { tcp = true }
-            for _, url in ipairs { "postgresql://u@/d?host=" .. mute.dir, ("postgresql://u@127.0.0.1:%d/d"):format(mute_tcp.port) } do
+            for _, url in ipairs { "postgresql://u@/d?host=" .. mute.dir,
+                ("postgresql://u@127.0.0.1:%d/d"):format(mute_tcp.port) } do
                 local e <close> = open { url = url, size = 1, connect_timeout = 0.5 }
                 local seconds, problem = pg.timed(raised, e.value, e, "select 1")
                 assert(seconds >= 0.49 and seconds < 0.75, seconds)
@@ -404,7 +405,8 @@ describe("[async] tasks", function()
                     local nonce = math.random(1 << 40)
                     local ok, v = pcall(e.value, e, "select $1::int8 from pg_sleep(0.002)", nonce)
                     if not ok then
-                        assert.is_true(errors.is(v, "connect") or errors.is(v, "pool") or errors.is(v, "timeout"), tostring(v))
+                        assert.is_true(errors.is(v, "connect") or errors.is(v, "pool") or errors.is(v, "timeout"),
+                            tostring(v))
                         bad = bad + 1
                         task.sleep(0.01)
                     elseif v ~= nonce then
@@ -604,7 +606,8 @@ describe("[async] anything at any moment", function()
             function(n)
                 e:transaction(function(tx)
                     tx:copy_in(t, { "i" }, { { n }, { n + 1 } })
-                    check(2, tx:value(("select count(*) from %s where i in ($1::int8, $1::int8 + 1)"):format(t), n), "copy_in")
+                    local sql = ("select count(*) from %s where i in ($1::int8, $1::int8 + 1)"):format(t)
+                    check(2, tx:value(sql, n), "copy_in")
                     error("rolled back", 0)
                 end)
             end,
@@ -657,7 +660,8 @@ describe("[async] anything at any moment", function()
                 task.sleep(0.05 + math.random() * 0.1)
                 local what = math.random(4)
                 if what == 1 then
-                    own:psql [[select pg_terminate_backend(pid) from pg_stat_activity where backend_type = 'client backend'
+                    own:psql [[select pg_terminate_backend(pid) from pg_stat_activity
+                        where backend_type = 'client backend'
                         and pid <> pg_backend_pid() order by random() limit 2]]
                 elseif what == 2 then
                     e:invalidate()

@@ -1,6 +1,7 @@
 --- Behind a PgBouncer in transaction mode: each transaction may run in another session of the server, and what one
 --- session prepared the next does not know.
 
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
 local pgbouncer = require "spec.support.pgbouncer"
@@ -17,7 +18,7 @@ local raised = pg.raised
 
 --- What a dbrun of its own writes to its log.
 local function log_of(url, source)
-    local result = process.run { require "dbrun.core".options.program, "--no-env", "-", stdin = source,
+    local result = process.run { core.options.program, "--no-env", "-", stdin = source,
         env = { DATABASE_URL = url }, timeout = 30 }
     assert(result.ok, result.stderr)
     return result.stderr
@@ -27,11 +28,13 @@ pg.on_both(describe, function(mode, open)
     local server, bouncer
 
     setup(function()
+        core.log.level "error" -- what is written then is looked at in a program of its own, below
         server = servers.postgres()
         bouncer = pgbouncer.start(server)
     end)
 
     teardown(function()
+        core.log.level "warn"
         getmetatable(bouncer).__close(bouncer)
         server:close()
     end)
@@ -131,7 +134,8 @@ pg.on_both(describe, function(mode, open)
             assert.equal(i, e:value("select $1::int8 /* never prepared */", i))
         end
         for _ = 1, 3 do
-            assert.equal(0, e:value [[select count(*) from pg_prepared_statements where statement like '%never prepared%'
+            assert.equal(0, e:value [[select count(*) from pg_prepared_statements
+                where statement like '%never prepared%'
                 and statement not like '%count%']])
         end
     end)
@@ -155,7 +159,8 @@ pg.on_both(describe, function(mode, open)
         local log = log_of(bouncer.url, ([[
             local db = require "dbrun.db"
             local e <close> = db.engine { url = os.getenv "DATABASE_URL", mode = "%s", size = 3 }
-            local busy <close> = db.engine { url = os.getenv "DATABASE_URL", mode = "%s", size = 1, statement_cache = 0 }
+            local busy <close> = db.engine { url = os.getenv "DATABASE_URL", mode = "%s", size = 1,
+                statement_cache = 0 }
             local a, b = e:acquire(), e:acquire()
             for round = 1, 4 do
                 for i = 1, 5 do
@@ -202,7 +207,8 @@ pg.on_both(describe, function(mode, open)
                         local v = e:value(("select $1::int8 + %d"):format(k), nonce)
                         assert(v == nonce + k, "a wrong answer")
                         if math.random(5) == 1 then
-                            local ok, problem = pcall(task.timeout, 0.003, e.value, e, "select $1::int8 from pg_sleep(0.005)",
+                            local ok, problem = pcall(task.timeout, 0.003, e.value, e,
+                                "select $1::int8 from pg_sleep(0.005)",
                                 nonce)
                             assert(ok or errors.is(problem, "timeout"), tostring(problem))
                         end

@@ -45,7 +45,8 @@ pg.on_both(describe, function(mode, open)
         it("takes columns of hostile names, and tables too", function()
             local e <close> = open()
             local name = 'co"py, me'
-            e:exec(("drop table if exists %s; create table %s (%s int, %s int)"):format(db.ident { name }, db.ident { name },
+            e:exec(("drop table if exists %s; create table %s (%s int, %s int)"):format(db.ident { name },
+                db.ident { name },
                 db.ident { 'a"b' }, db.ident { "c d" }))
             assert.equal(1, e:copy_in({ name }, { "c d", 'a"b' }, { { 1, 2 } }))
             assert.same({ ['a"b'] = 2, ["c d"] = 1 }, e:one("select * from " .. db.ident { name }))
@@ -54,7 +55,8 @@ pg.on_both(describe, function(mode, open)
         it("keeps every character of text, and tells NULL from empty", function()
             local e <close> = open()
             local t = pg.table(e, "n int, s text")
-            local values = { "", "\\N", "\\.", "\\", "a\tb", "a\nb", "a\rb\r\n", "\\t", "größe 日本 🙂", "'\"", "\b\f\v\127",
+            local values = { "", "\\N", "\\.", "\\", "a\tb", "a\nb", "a\rb\r\n", "\\t", "größe 日本 🙂", "'\"",
+                "\b\f\v\127",
                 (" "):rep(3), "\\\\N", "x\\", ("y"):rep(300000) }
             local rows = {}
             for i, s in ipairs(values) do
@@ -102,7 +104,8 @@ pg.on_both(describe, function(mode, open)
         it("never changes a value to make it fit: it is an error, and nothing stays", function()
             local e <close> = open()
             local bad = { { i2 = 70000 }, { i4 = 1 << 31 }, { i4 = 2 ^ 31 }, { i4 = true }, { i8 = 1.5 }, { i8 = "x" },
-                { i8 = 1e30 }, { i8 = 2 ^ 63 }, { i8 = 0 / 0 }, { i2 = "" }, { b = "perhaps" }, { b = 2 }, { s = "a\0b" },
+                { i8 = 1e30 }, { i8 = 2 ^ 63 }, { i8 = 0 / 0 }, { i2 = "" }, { b = "perhaps" }, { b = 2 },
+                { s = "a\0b" },
                 { s = "\255" }, { f4 = "x" }, { d = "no date" }, { u = "no uuid" } }
             -- The first table's rows can go in binary, the second's only as text.
             for _, columns in ipairs { "i2 int2, i4 int4, i8 int8, f4 float4, b bool, s text",

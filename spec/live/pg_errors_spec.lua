@@ -1,4 +1,4 @@
---- What an error says: kind, SQLSTATE, hint, the place in the SQL, the place in the script, and what became of the work.
+--- What an error says: kind, SQLSTATE, hint, the place in the SQL and in the script, what became of the work.
 
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
@@ -274,7 +274,8 @@ pg.on_both(describe, function(mode, open)
         it("passwords of any characters work", function()
             local server <close> = servers.postgres { hba = "local all dbrun trust\nlocal all all scram-sha-256" }
             for _, password in ipairs { "@/:%#'\\ ?&=", "größe日本", "%41", "a b", ("x"):rep(200) } do
-                server:psql(("drop role if exists bob; create role bob login password '%s'"):format(password:gsub("'", "''")))
+                local quoted = password:gsub("'", "''")
+                server:psql(("drop role if exists bob; create role bob login password '%s'"):format(quoted))
                 local e <close> = open { url = server:address { user = "bob", password = password } }
                 assert.equal("bob", e:value "select current_user::text")
             end
@@ -282,7 +283,8 @@ pg.on_both(describe, function(mode, open)
     end)
 
     it("usage errors say which function, and nothing is sent", function()
-        for _, opts in ipairs { { size = "many" }, { sizes = 3 }, { timeout = -1 }, { mode = "both" }, { reset = "maybe" },
+        for _, opts in ipairs { { size = "many" }, { sizes = 3 }, { timeout = -1 }, { mode = "both" },
+            { reset = "maybe" },
             { statement_cache = 1.5 }, { connect_timeout = 0 } } do
             opts.url = opts.url or pg.url()
             local problem = raised(db.engine, opts)

@@ -343,8 +343,9 @@ describe("[async] the pool", function()
         local first = e:acquire()
         local order = {}
         local waiter = task.spawn(function()
-            local c <close> = e:acquire()
+            local mine <close> = e:acquire()
             order[#order + 1] = "waiter"
+            mine:value "select 1"
         end)
         task.sleep(0.01)
         first:release()

@@ -92,7 +92,8 @@ pg.on_both(describe, function(mode, open)
 
         it("refuses unknown options and wrong arguments before a connection is taken", function()
             local e <close> = open()
-            for _, args in ipairs { { { isolation = "chaos" } }, { { retries = 3 } }, { { retry = -1 } }, { { retry = 1.5 } },
+            for _, args in ipairs { { { isolation = "chaos" } }, { { retries = 3 } }, { { retry = -1 } },
+                { { retry = 1.5 } },
                 { { timeout = "soon" } }, { { timeout = -1 } } } do
                 local problem = raised(e.transaction, e, args[1], function() end)
                 assert.is_true(errors.is(problem, "usage"), tostring(problem))
@@ -333,7 +334,8 @@ describe("[async] a cancelled transaction", function()
             assert.equal(false, c:in_transaction())
         end
         local outside <close> = pg.engine { size = 1 }
-        local seen = outside:one(("select count(*) filter (where i = 1) as one, count(*) filter (where i = 2) as two from %s")
+        local seen = outside:one(([[select count(*) filter (where i = 1) as one,
+            count(*) filter (where i = 2) as two from %s]])
             :format(t))
         assert.equal(61, seen.two)
         assert(seen.one >= committed)

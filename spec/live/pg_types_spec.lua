@@ -187,7 +187,8 @@ pg.on_both(describe, function(_, open)
             { "'294276-12-31 00:00+00'::timestamptz", "294276-12-31T00:00:00+00:00" },
             { "'infinity'::timestamptz", "infinity" }, { "'-infinity'::timestamptz", "-infinity" },
         }
-        for _, zone in ipairs { "UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Asia/Tokyo", "-13:37" } do
+        for _, zone in ipairs { "UTC", "Europe/Berlin", "Asia/Kathmandu", "America/St_Johns", "Asia/Tokyo",
+            "-13:37" } do
             c:exec(("set timezone = '%s'"):format(zone))
             for _, item in ipairs(list) do
                 gives(c, item[1] .. (" /* %s */"):format(zone), item[2])
@@ -233,7 +234,8 @@ pg.on_both(describe, function(_, open)
     end)
 
     it("json goes there and back unchanged, empty arrays and objects too", function()
-        for _, text in ipairs { "[]", "{}", '{"a": []}', '{"a": {}}', "[[], {}]", "null", '[1, 2.5, "x", true, null]' } do
+        for _, text in ipairs { "[]", "{}", '{"a": []}', '{"a": {}}', "[[], {}]", "null",
+            '[1, 2.5, "x", true, null]' } do
             for _ = 1, 4 do
                 local v = c:value("select $1::text::jsonb", text)
                 assert.equal(text, c:value("select $1::jsonb::text", db.json(v)))
@@ -267,7 +269,8 @@ pg.on_both(describe, function(_, open)
     end)
 
     it("NULL of every type", function()
-        for _, t in ipairs { "bool", "int2", "int4", "int8", "oid", "float4", "float8", "text", "varchar", "bytea", "date",
+        for _, t in ipairs { "bool", "int2", "int4", "int8", "oid", "float4", "float8", "text", "varchar", "bytea",
+            "date",
             "time", "timestamp", "timestamptz", "json", "jsonb", "numeric", "uuid", "int4[]" } do
             gives(c, "null::" .. t, nil)
         end
@@ -280,7 +283,8 @@ pg.on_both(describe, function(_, open)
         for _ = 1, 4 do
             local r = c:query(sql)
             for i = 1, 10 do
-                assert(same(r[i], { i = i, f = i / 2, t = tostring(i), b = i % 2 == 0, d = ("2024-01-%02d"):format(i + 1),
+                assert(same(r[i], { i = i, f = i / 2, t = tostring(i),
+                    b = i % 2 == 0, d = ("2024-01-%02d"):format(i + 1),
                     n = i % 3 ~= 0 and i or nil, j = { i = i } }), show(r[i]))
             end
         end

@@ -44,7 +44,8 @@ function M.start(server, settings)
         return fs.exists(dir .. "/log") and fs.read(dir .. "/log") or ""
     end
     local ok = pcall(pg.eventually, 10, function()
-        return fs.exists(dir .. "/.s.PGSQL.6432")
+        local e <close> = pg.engine { url = self.url, size = 1, statement_cache = 0 }
+        return (pcall(e.value, e, "select 1"))
     end)
     if not ok then
         child:close()

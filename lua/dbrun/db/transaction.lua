@@ -117,14 +117,14 @@ end
 local function run_nested(conn, fn)
     conn:exec "SAVEPOINT dbrun"
     local result <const> = table.pack(pcall(fn, conn))
-    local undo <const> = "ROLLBACK TO SAVEPOINT dbrun; RELEASE SAVEPOINT dbrun"
+    local back <const> = "ROLLBACK TO SAVEPOINT dbrun; RELEASE SAVEPOINT dbrun"
     if not result[1] then
-        rollback(conn, undo)
+        rollback(conn, back)
         return result
     end
     conn:drained()
     if conn:in_transaction() == "failed" then
-        rollback(conn, undo)
+        rollback(conn, back)
         raise_nothing_done "nothing of the nested transaction was kept"
     end
     conn:exec "RELEASE SAVEPOINT dbrun"
