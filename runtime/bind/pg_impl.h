@@ -94,6 +94,7 @@ struct pg_link {
     enum pg_link_use use;
     struct pg_cancel_job *cancel; /* a request under way: the link is nobody's until it is answered */
     bool reset_after_drain;
+    bool writer;   /* target_session_attrs asks for a server that takes writes, and this one did */
     int on_notice; /* of its lease; LUA_NOREF = the engine's */
     struct pg_notices notices;
     bool telling;      /* a handler runs: nothing else may happen on it */
@@ -172,6 +173,8 @@ void pg_connects_forget(struct pg_engine *e);
 /* Takes over the connection; NULL (and it is closed) when memory is out. */
 struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn *conn);
 void pg_link_free(struct pg_link *link);
+/* Its server took writes when it was opened, as its address asks for, and does not any more. */
+bool pg_link_is_demoted(const struct pg_link *link);
 /* After pg_machine_query/simple said true: waits as the engine does and goes on in k. */
 int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k);
 /* Async: waits until a cancelled statement has been drained. */

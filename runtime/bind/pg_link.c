@@ -35,6 +35,34 @@ static void forget_columns(void *data, int ref)
     luaL_unref(link->engine->rt->L, LUA_REGISTRYINDEX, ref);
 }
 
+static bool is_on(const PGconn *conn, const char *parameter)
+{
+    const char *value = PQparameterStatus(conn, parameter);
+    return value && strcmp(value, "on") == 0;
+}
+
+static bool is_read_only(const PGconn *conn)
+{
+    return is_on(conn, "in_hot_standby") || is_on(conn, "default_transaction_read_only");
+}
+
+/* Does its address, environment or service file ask for a server that takes writes? */
+static bool asks_for_writes(PGconn *conn)
+{
+    bool asks = false;
+    PQconninfoOption *options = PQconninfo(conn);
+    for (PQconninfoOption *o = options; o && o->keyword; o++)
+        if (strcmp(o->keyword, "target_session_attrs") == 0 && o->val)
+            asks = strcmp(o->val, "read-write") == 0 || strcmp(o->val, "primary") == 0;
+    PQconninfoFree(options);
+    return asks;
+}
+
+bool pg_link_is_demoted(const struct pg_link *link)
+{
+    return link->writer && is_read_only(link->m.conn);
+}
+
 struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn *conn)
 {
     struct pg_link *link = calloc(1, sizeof *link);
@@ -64,6 +92,7 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
     link->m.catalog = e->catalog;
     link->m.text_only = e->decoder.codecs != LUA_NOREF;
     link->pid = PQbackendPID(conn);
+    link->writer = asks_for_writes(conn) && !is_read_only(conn);
     pg_engine_ref(e);
     if (link->io)
         drive_uv_want(link->io, IO_READ);
@@ -515,7 +544,7 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
         return POOL_RESET;
     if (link->m.state == PG_BROKEN || link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT)
         return POOL_BROKEN;
-    if (link->m.state == PG_BUSY || link->use == LINK_STREAM)
+    if (link->m.state == PG_BUSY || link->use == LINK_STREAM || pg_link_is_demoted(link))
         return POOL_BROKEN;
     switch (link->engine->reset) {
     case PG_RESET_FULL:

@@ -387,12 +387,22 @@ static bool is_commit(const char *sql)
     return strncasecmp(sql, "commit", 6) == 0 || strncasecmp(sql, "end", 3) == 0;
 }
 
+/* A primary that is none any more, where the address asks for one: the others of its time go too, before each
+ * of them costs somebody a write. */
+static void leave_demoted(struct pg_op *op)
+{
+    const char *state = op->error.field[ERROR_SQLSTATE];
+    if (state && strcmp(state, "25006") == 0 && pg_link_is_demoted(op->link))
+        pool_invalidate(op->engine->pool, mono_now());
+}
+
 /* Fills in what only the caller of the machine knows: the SQL, and whether lost work was lost. */
 static void complete_error(lua_State *L, struct pg_op *op)
 {
     struct error *e = &op->error;
     const char *sql = lua_tostring(L, 2);
     error_set_field(e, ERROR_STATEMENT, sql);
+    leave_demoted(op);
     bool lost = op->link->m.state == PG_BROKEN;
     if (lost && e->outcome == OUTCOME_UNKNOWN && op->link->m.in_transaction && !is_commit(sql))
         e->outcome = OUTCOME_FAILED; /* a transaction that was not committed is gone */

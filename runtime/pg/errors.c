@@ -119,6 +119,13 @@ static bool find_sqlstate(const char *text, char state[6], const char **message)
     return true;
 }
 
+/* It answered, but is not what target_session_attrs asks for. */
+static bool is_wrong_role(const char *text)
+{
+    return strstr(text, "session is read-only") || strstr(text, "session is not read-only") ||
+           strstr(text, "hot standby mode");
+}
+
 static const char *layer_of(const char *state, const char *text)
 {
     if (state) {
@@ -128,6 +135,8 @@ static const char *layer_of(const char *state, const char *text)
     }
     if (strstr(text, "could not translate host name"))
         return "name";
+    if (is_wrong_role(text))
+        return "server";
     if (strstr(text, "SSL") || strstr(text, "certificate"))
         return "tls";
     if (strstr(text, "password"))
@@ -137,6 +146,9 @@ static const char *layer_of(const char *state, const char *text)
 
 static const char *layer_hint(const char *layer, const char *text)
 {
+    if (is_wrong_role(text))
+        return "No server of the address is what target_session_attrs asks for: name all servers in "
+               "DATABASE_URL (host1,host2), or wait until one is promoted.";
     if (strstr(text, "Too many open files"))
         return "This program has no file descriptor left: close what it holds open, lower DB_POOL_SIZE, or "
                "raise "
@@ -190,7 +202,7 @@ void pg_error_from_connect(struct error *e, const PGconn *conn, const char *targ
         error_set_field(e, ERROR_SEVERITY, "FATAL");
         e->retryable = is_retryable(state);
     } else {
-        e->retryable = strcmp(layer, "network") == 0;
+        e->retryable = strcmp(layer, "network") == 0 || is_wrong_role(text);
     }
     const char *hint = has_state ? hint_for(state) : NULL;
     error_set_field(e, ERROR_HINT, hint ? hint : layer_hint(layer, text));
