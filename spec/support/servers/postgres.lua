@@ -17,6 +17,7 @@ local template_version <const> = 1 -- one more whenever make_template changes
 ---@field hba? string contents of pg_hba.conf; default: everybody is trusted
 ---@field tcp? boolean listen on 127.0.0.1 too
 ---@field major? integer default: the newest that is installed
+---@field standby_of? spec.Postgres it follows this one, as a hot standby made by pg_basebackup
 
 ---@class spec.Postgres
 ---@field url string of its database `postgres`, as the superuser
@@ -79,6 +80,15 @@ local function copy(from, to)
     if not result.ok then errors.raise { kind = "io", message = "cp failed", detail = result.stderr } end
 end
 
+local function base_backup(self, primary)
+    local uid, gid = folder.ids()
+    local result = process.run {
+        self.bindir .. "/pg_basebackup", "-D", self.data, "-d", primary:address(), "-R", "-X", "stream", "-c", "fast",
+        "--no-sync", uid = uid, gid = gid, cwd = "/", env = programs.environment(), timeout = 60,
+    }
+    if not result.ok then errors.raise { kind = "io", message = "pg_basebackup failed", detail = result.stderr } end
+end
+
 -- ---- its configuration -----------------------------------------------------------------------------
 
 local function configuration(self, opts)
@@ -87,6 +97,10 @@ local function configuration(self, opts)
         port = self.port, fsync = "off", shared_buffers = "16MB", max_connections = 100,
         log_min_messages = "info", log_line_prefix = "%m [%p] ", log_connections = "on",
     }
+    if opts.standby_of then
+        values.primary_conninfo = ("host=%s port=%d user=%s"):format(opts.standby_of.sockdir, opts.standby_of.port,
+            superuser)
+    end
     for name, value in pairs(opts.settings or {}) do values[name] = value end
     local lines = {}
     for name, value in pairs(values) do
@@ -122,7 +136,8 @@ function Postgres:start()
     self.pid = self.child.pid
     local answer = daemon.poll(start_limit, function()
         if not self.child:running() then return "ended" end
-        return state(self) == "ready" and "ready"
+        local now = state(self)
+        return (now == "ready" or now == "standby") and "ready"
     end)
     if answer == "ready" then return self end
     local log = daemon.log_since(self.logfile, before and before.size or 0, 10)
@@ -162,6 +177,23 @@ function Postgres:kill(signal)
     if not self.child:wait(30) then errors.raise { kind = "timeout", message = "PostgreSQL does not end" } end
     daemon.poll(10, function() return #daemon.processes("postgres", self.data) == 0 end)
     self:forget()
+    return self
+end
+
+--- A standby becomes a primary; waits until it takes writes.
+function Postgres:promote()
+    assert(self:psql "select pg_promote(true, 30)" == "t", "the standby was not promoted")
+    return self
+end
+
+--- Waits until everything that `primary` has written so far can be read here.
+---@param primary spec.Postgres
+function Postgres:catch_up(primary)
+    local lsn = primary:psql "select pg_current_wal_lsn()"
+    local there = daemon.poll(start_limit, function()
+        return self:psql(("select pg_last_wal_replay_lsn() >= '%s'"):format(lsn)) == "t"
+    end)
+    assert(there, "the standby does not catch up")
     return self
 end
 
@@ -236,7 +268,11 @@ function M.new(opts)
         logfile = dir .. "/log", port = opts.tcp and folder.free_port() or 5432,
     }, meta)
     self.tcp_port = opts.tcp and self.port or nil
-    copy(template(pg), self.data)
+    if opts.standby_of then
+        base_backup(self, opts.standby_of)
+    else
+        copy(template(pg), self.data)
+    end
     write_owned(self.data .. "/postgresql.auto.conf", configuration(self, opts))
     if opts.hba then write_owned(self.data .. "/pg_hba.conf", opts.hba .. "\n") end
     self.url, self.superuser_url = self:address(), self:address()
