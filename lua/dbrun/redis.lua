@@ -25,6 +25,7 @@ local M = {}
 ---@field acquire fun(self: dbrun.redis.Client): dbrun.redis.Connection takes a connection of one's own from the pool
 ---@field with fun(self: dbrun.redis.Client, opts: {timeout: number?, idempotent: boolean?}): dbrun.redis.Client
 ---@field closed fun(self: dbrun.redis.Client): boolean
+---@field package leave fun(self: dbrun.redis.Client) connects anew for all that is not sent yet
 ---@field batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
 ---@field [string] fun(self: dbrun.redis.Client, ...): any
 
@@ -66,6 +67,9 @@ local Pipeline <const> = with_commands "pipeline"
 --- The pool that a client made for itself, and closes with itself.
 local own_pool <const> = setmetatable({}, { __mode = "k" })
 
+--- What ends the tasks that listen to a client's sentinels.
+local watching <const> = setmetatable({}, { __mode = "k" })
+
 ---Makes a pool of connections. It opens none before one is needed.
 ---@param opts? table
 ---  url: default REDIS_URL; max_connections: 50; timeout: seconds to wait for a connection (20);
@@ -103,7 +107,13 @@ function M.client(opts)
             return with_own_pool(of_node, client_opts)
         end)
     end
-    return with_own_pool(settings, client_opts)
+    local client <const> = with_own_pool(settings, client_opts)
+    if settings.sentinels then
+        watching[client] = require("dbrun.redis.sentinel").watch(client, settings, function(of_sentinel)
+            return with_own_pool(of_sentinel, { timeout = client_opts.timeout })
+        end)
+    end
+    return client
 end
 
 local close_line <const> = Client.close
@@ -112,6 +122,10 @@ local close_line <const> = Client.close
 ---passed in stays open.
 function Client:close()
     close_line(self)
+    if watching[self] then
+        watching[self]()
+        watching[self] = nil
+    end
     local pool <const> = own_pool[self]
     if pool then
         own_pool[self] = nil

@@ -113,6 +113,15 @@ static int conn_discard(lua_State *L)
     return conn_close(L);
 }
 
+/* Another server is to be used from now on: what was sent is answered, everything else goes there. */
+static int client_leave(lua_State *L)
+{
+    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    if (h->line && !h->line->closed)
+        redis_line_leave(h->line);
+    return 0;
+}
+
 static int client_stats(lua_State *L)
 {
     struct redis_handle *h = redis_check_handle(L, 1);
@@ -309,10 +318,10 @@ static void client_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
         {"__gc", handle__gc}, {"__close", client_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"call", redis_call__any},  {"acquire", client_acquire},
-                                       {"with", client_with},      {"close", client_close},
-                                       {"closed", client_closed},  {"stats", client_stats},
-                                       {"batch", redis_batch_new}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"call", redis_call__any}, {"acquire", client_acquire}, {"with", client_with},
+        {"close", client_close},   {"closed", client_closed},   {"stats", client_stats},
+        {"leave", client_leave},   {"batch", redis_batch_new},  {NULL, NULL}};
     bind_class(L, rt, REDIS_CLIENT_CLASS, meta, methods);
     lua_pop(L, 1);
 }

@@ -68,12 +68,11 @@ static void lost(struct redis_link *link)
     error_clear(&why);
 }
 
-/* All connections to the old master are done with; the next one goes where the sentinels say. */
-static void leave_master(struct redis_line *l)
+void redis_line_leave(struct redis_line *l)
 {
     l->demoted = false;
     pool_invalidate(l->pool->pool, mono_now());
-    if (l->shared) {
+    if (l->shared && l->link) {
         l->lost_at = mono_now();
         redis_line_retire(l);
         redis_line_sweep(l);
@@ -84,7 +83,7 @@ static void progress(struct redis_link *link)
 {
     struct redis_line *l = link->data;
     if (l->demoted) {
-        leave_master(l);
+        redis_line_leave(l);
         return;
     }
     if (l->live == 0 && l->shared)

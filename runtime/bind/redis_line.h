@@ -98,6 +98,9 @@ void redis_line_attach(struct redis_line *l);
 void redis_line_give_up(struct redis_line *l, bool timed_out);
 /* The connection did not say a word for as long as a command may take: others get another one. */
 void redis_line_retire(struct redis_line *l);
+/* All connections to the old master are done with, once what was sent is answered; the next one goes where
+ * the sentinels say. */
+void redis_line_leave(struct redis_line *l);
 /* Lets go of retired connections that nobody waits for. */
 void redis_line_sweep(struct redis_line *l);
 /* Gives the connection back when nothing is under way on it and somebody waits for one. */

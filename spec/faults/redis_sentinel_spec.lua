@@ -80,6 +80,29 @@ describe("a Redis client of sentinels", function()
         assert.equal("x", s:messages()().payload)
     end)
 
+    it("leaves the old master as soon as the sentinels have another one, though it still takes writes", function()
+        settle()
+        local old <const> = index_of_master()
+        assert.equal("OK", r:set("k", "before"))
+        local conn <close> = r:acquire() -- and what is in the pool
+        conn:close()
+        assert.matches("OK", set:failover())
+        assert.is_true(redis_server.wait_until(10, function()
+            for i = 1, 3 do
+                local port <const> = set:sentinel_cli(i, "sentinel", "get-master-addr-by-name", "main"):match "\n(%d+)"
+                if tonumber(port) == set.servers[old].port then
+                    return false
+                end
+            end
+            return true
+        end))
+        task.sleep(0.2)
+        assert.equal("OK", r:set("k", "after"))
+        assert.is_nil(r:blpop("q", 0.01))
+        assert.equal("after\n", set:cli(3 - old, "get", "k"))
+        assert.equal("master", r:role()[1])
+    end)
+
     it("whose master becomes a replica gets READONLY once, and then the new master", function()
         settle()
         local old <const> = index_of_master()

@@ -1,0 +1,88 @@
+--- Listens to the sentinels while a client is open: when they tell of a new master, the client leaves the
+--- old one, which may be alive and take writes that nobody will ever see again.
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local task <const> = require "dbrun.task"
+
+local M = {}
+
+local LOOK_EVERY <const> = 5 -- seconds after which it is looked whether the client is still there
+local ANSWER_WITHIN <const> = 10 -- seconds of silence after a PING: then the sentinel counts as lost
+local PAUSE <const> = 1 -- seconds before a lost sentinel is tried again
+
+--- Waits for events on a connection to one sentinel until the client is gone; raises when the connection is lost.
+local function listen(connection, service, client_of)
+    local quiet = 0
+    while true do
+        local event <const> = connection:next(LOOK_EVERY)
+        local client <const> = client_of()
+        if not client then
+            return
+        elseif event == nil then
+            quiet = quiet + LOOK_EVERY
+            if quiet > LOOK_EVERY + ANSWER_WITHIN then
+                errors.raise { kind = "connect", message = "the sentinel does not answer" }
+            end
+            connection:post "PING"
+        else
+            quiet = 0
+            if event[1] == "message" and event[3]:match "^(%S+) " == service then
+                client:leave()
+            end
+        end
+    end
+end
+
+local function watch_one(open, service, client_of)
+    local missed = false
+    while client_of() do
+        pcall(function()
+            local sentinel <close> = open()
+            local connection <close> = sentinel:acquire()
+            connection:listen()
+            connection:post("SUBSCRIBE", "+switch-master")
+            local client <const> = client_of()
+            if missed and client then
+                client:leave() -- what was said meanwhile is not known
+            end
+            missed = true
+            listen(connection, service, client_of)
+            connection:discard()
+        end)
+        -- What failed was the connection to a sentinel: others listen too, and connecting tells the rest.
+        task.sleep(PAUSE)
+    end
+end
+
+---Begins to listen. The tasks end when the client is closed or collected, or with cancel.
+---@param client dbrun.redis.Client
+---@param settings table with service and sentinels
+---@param connect fun(settings: table): dbrun.redis.Client
+---@return fun() cancel
+function M.watch(client, settings, connect)
+    local box <const> = setmetatable({ client }, { __mode = "v" })
+    local function client_of()
+        local c <const> = box[1]
+        return c and not c:closed() and c or nil
+    end
+    local tasks = {}
+    for i, server in ipairs(settings.sentinels) do
+        local own <const> = { host = server.host, port = server.port, max_connections = 1 }
+        for _, name in ipairs { "ca_file", "ca_dir", "cert_file", "key_file", "verify", "verify_hostname", "tls13" } do
+            own[name] = settings[name]
+        end
+        own.username, own.password = settings.sentinel_username, settings.sentinel_password
+        own.tls = settings.tls
+        if settings.sentinel_tls ~= nil then
+            own.tls = settings.sentinel_tls
+        end
+        tasks[i] = core.task.daemon(watch_one, function() return connect(own) end, settings.service, client_of)
+    end
+    return function()
+        for _, t in ipairs(tasks) do
+            t:cancel()
+        end
+    end
+end
+
+return M
