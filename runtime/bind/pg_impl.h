@@ -248,13 +248,16 @@ void pg_result_push_row(lua_State *L, const struct pg_decoder *d, const PGresult
 struct pg_stream {
     struct pg_link *link; /* NULL = at the end */
     PGresult *row;
-    bool own;  /* it gives the connection back at the end */
-    bool lost; /* the lease was released before the end */
+    bool own;       /* it gives the connection back at the end */
+    bool lost;      /* the lease was released before the end */
+    unsigned first; /* the step that was made before it was attached; 0 = none */
 };
 /* A row iterator that holds no connection yet. */
 struct pg_stream *pg_stream_new(lua_State *L);
 /* The statement has been sent on the link. `own`: give it back to the pool at the end. */
 void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own);
+/* As above, when the first row has come (it is the machine's result), or there is none. */
+void pg_stream_attach_ready(struct pg_stream *s, struct pg_link *link, bool own);
 /* The link is going to somebody else, or away. */
 void pg_stream_detach(struct pg_stream *s);
 /* Read to the end: the connection goes back. */

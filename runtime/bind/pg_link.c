@@ -373,12 +373,20 @@ void pg_link_abandon(struct pg_link *link, double grace)
 
 /* ---- what the socket says ---- */
 
+/* A script that ran LISTEN on a pooled connection: libpq would keep what nobody reads. */
+static void drop_notifications(struct pg_link *link)
+{
+    PGnotify *n;
+    while ((n = PQnotifies(link->m.conn)))
+        PQfreemem(n);
+}
+
 /* Readable while nobody uses it: a notice, a changed parameter, or the end. */
 static void idle_ready(struct pg_link *link)
 {
     bool alive = PQconsumeInput(link->m.conn) != 0;
     if (alive) {
-        PQisBusy(link->m.conn); /* lets libpq parse what came */
+        drop_notifications(link); /* lets libpq parse what came, too */
         alive = PQstatus(link->m.conn) == CONNECTION_OK;
     }
     if (alive)
@@ -425,6 +433,8 @@ static void on_ready(void *data, unsigned events)
     }
     unsigned want = pg_machine_step(&link->m, events);
     if (want == PG_ROW) {
+        if (link->use == LINK_STATEMENT) /* the first: the statement has not failed */
+            link->use = LINK_STREAM;
         wake_stream(link, want);
         return;
     }
@@ -493,7 +503,7 @@ static bool is_dead(struct pg_link *link)
     for (int i = 0; i < 4 && drive_poll_readable(pg_machine_fd(&link->m)); i++) {
         if (!PQconsumeInput(link->m.conn))
             return true;
-        PQisBusy(link->m.conn);
+        drop_notifications(link);
         if (PQstatus(link->m.conn) != CONNECTION_OK)
             return true;
     }
@@ -538,6 +548,7 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
     pg_notices_forget(link);
     link->task = NULL;
     link->deadline = DEADLINE_NEVER;
+    drop_notifications(link);
     if (link->stream)
         pg_stream_detach(link->stream);
     if (pg_link_is_draining(link))

@@ -279,17 +279,16 @@ static void note_statement(struct pg_link *link, const char *sql, size_t len)
     link->statement[n] = '\0';
 }
 
-/* From here on the stream holds the connection; errors of the statement show themselves in its first
- * row. Stack: parameters, stream, op. */
+/* The first row is there, or it is known that there is none: from here on the stream holds the connection.
+ * Stack: parameters, stream, op. */
 static int hand_to_stream(lua_State *L, struct pg_op *op)
 {
     struct pg_link *link = op->link;
     int index = 3 + op->nparams;
-    pg_machine_stream(&link->m);
     if (!op->lease)
         note_place(L, link); /* the rows may be read by another task than this */
     link->task = NULL;
-    pg_stream_attach(op->stream, link, op->lease == NULL);
+    pg_stream_attach_ready(op->stream, link, op->lease == NULL);
     op->link = NULL;
     op_clean(op);
     return pg_stream_push_iterator(L, index);
@@ -321,7 +320,7 @@ static int send_statement(lua_State *L, struct pg_op *op)
     if (!sent)
         return op_k(L, LUA_OK, (lua_KContext)op);
     if (op->stream)
-        return hand_to_stream(L, op);
+        pg_machine_stream(&link->m);
     return pg_link_wait(L, link, op->engine->command_timeout, (lua_KContext)op, op_k);
 }
 
@@ -539,6 +538,8 @@ static int replied(lua_State *L, struct pg_op *op, bool parked)
         give_back(op);
         return op_raise(L, op);
     }
+    if (op->stream)
+        return hand_to_stream(L, op);
     op->result = pg_machine_take(&link->m);
     op->entry = entry;
     if (op->shape != SHAPE_AFFECTED && op->result && has_unknown_types(op))

@@ -14,7 +14,7 @@
 struct pg_stream *pg_stream_new(lua_State *L)
 {
     struct pg_stream *s = lua_newuserdatauv(L, sizeof *s, 2);
-    *s = (struct pg_stream){NULL, NULL, false, false};
+    *s = (struct pg_stream){.link = NULL};
     luaL_setmetatable(L, STREAM_CLASS);
     lua_pushvalue(L, 1); /* a lease must not be collected while its rows are read */
     lua_setiuservalue(L, -2, 2);
@@ -29,6 +29,20 @@ void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own)
     link->use = LINK_STREAM;
     if (link->io)
         drive_uv_want(link->io, link->m.flushing ? IO_READ | IO_WRITE : 0);
+}
+
+void pg_stream_attach_ready(struct pg_stream *s, struct pg_link *link, bool own)
+{
+    pg_stream_attach(s, link, own);
+    s->first = link->m.state == PG_BUSY ? PG_ROW : PG_DONE;
+}
+
+/* What is known already, or what can be had without waiting. */
+static unsigned first_step(struct pg_stream *s)
+{
+    unsigned step = s->first;
+    s->first = 0;
+    return step ? step : pg_machine_step(&s->link->m, 0);
 }
 
 void pg_stream_detach(struct pg_stream *s)
@@ -241,7 +255,7 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
     struct pg_stream *s = (struct pg_stream *)ctx;
     if (status == LUA_YIELD && !pg_stream_resumed(L, s))
         return 0;
-    unsigned step = status == LUA_YIELD ? s->link->stream_step : pg_machine_step(&s->link->m, 0);
+    unsigned step = status == LUA_YIELD ? s->link->stream_step : first_step(s);
     if (step == PG_ROW)
         return give_row(L, s);
     if (step == PG_DONE)
@@ -294,7 +308,10 @@ static int stream_next(lua_State *L)
         return 0;
     if (!s->link->engine->sync)
         return next_k(L, LUA_OK, (lua_KContext)s);
-    check_blocking(L, s, pg_link_step_blocking(s->link, &step, deadline_of(s->link)));
+    step = s->first;
+    s->first = 0;
+    if (!step)
+        check_blocking(L, s, pg_link_step_blocking(s->link, &step, deadline_of(s->link)));
     return step == PG_ROW ? give_row(L, s) : end_of_rows(L, s);
 }
 

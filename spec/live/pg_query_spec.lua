@@ -419,6 +419,36 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
+        it("notices changes in rows and columns too", function()
+            local e <close> = open()
+            local t = pg.table(e, "a int")
+            e:exec(("insert into %s values (1)"):format(t))
+            local c <close> = e:acquire()
+            local function rows_of(sql)
+                local list = {}
+                for row in c:rows(sql) do
+                    list[#list + 1] = row
+                end
+                return list
+            end
+            for n = 0, 4 do
+                local sql = ("select * from %s -- %d"):format(t, n)
+                for _ = 1, n do
+                    assert.same({ { a = 1 } }, rows_of(sql))
+                    assert.same({ a = { 1 } }, (c:columns(sql)))
+                end
+                c:exec(("alter table %s add b numeric default 1.5"):format(t))
+                for _ = 1, 3 do
+                    assert.same({ { a = 1, b = "1.5" } }, rows_of(sql))
+                    assert.same({ a = { 1 }, b = { "1.5" } }, (c:columns(sql)))
+                end
+                c:exec(("alter table %s drop b; do $$ begin execute 'deallocate all'; end $$"):format(t))
+                core.log.level "error"
+                assert.same({ { a = 1 } }, rows_of(sql))
+                core.log.level "warn"
+            end
+        end)
+
         it("does not mistake another table of the same name", function()
             local e <close> = open()
             local c <close> = e:acquire()
