@@ -4,6 +4,7 @@
 #include "bind/pg.h"
 #include "bind/pg_copy.h"
 #include "bind/pg_impl.h"
+#include "bind/pg_listen.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -508,6 +509,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
     pg_lease_class(L, rt);
     pg_op_classes(L, rt);
     pg_stream_class(L, rt);
+    pg_listen_class(L, rt);
     pg_copy_out_class(L, rt);
     luaL_newmetatable(L, PG_PARAM_CLASS);
     lua_pushliteral(L, PG_PARAM_CLASS);

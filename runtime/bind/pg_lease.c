@@ -1,6 +1,7 @@
 /* What a script holds after engine:acquire(): one connection, until it is released. */
 #include "base/deadline.h"
 #include "bind/pg_copy.h"
+#include "bind/pg_listen.h"
 
 #include <string.h>
 
@@ -335,6 +336,7 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"copy_out_begin", pg_copy_out_begin},
                                        {"reads_binary", pg_copy_reads_binary},
                                        {"describe", lease_describe},
+                                       {"listen_feed", pg_listen_feed},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__close", lease_close}, {"__gc", lease_gc}, {NULL, NULL}};
     static const luaL_Reg parameters[] = {
