@@ -202,6 +202,14 @@ function Engine:advisory_lock(key, opts, fn)
     return advisory.run(self, advisory.arguments(key, opts, fn))
 end
 
+---Listens to channels, on a connection of its own that counts no more against the pool: `local l <close> =
+---engine:listen("orders")`, then `for ev in l:events() do`. Names are taken as they are: NOTIFY Orders means "orders".
+---@param ... string
+---@return dbrun.Listener
+function Engine:listen(...)
+    return require "dbrun.db.listen".new(self, ...)
+end
+
 ---An engine with a pool of its own.
 ---@param opts dbrun.EngineOptions
 ---@return dbrun.Engine

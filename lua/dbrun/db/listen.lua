@@ -1,0 +1,272 @@
+--- LISTEN: notifications as an iterator, on a connection of its own that is made again when it is lost.
+---
+---     local listener <close> = db.async:listen("orders", "stock")
+---     for ev in listener:events() do
+---         if ev.kind == "notify" then print(ev.channel, ev.payload) else read_everything_again() end
+---     end
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local task <const> = require "dbrun.task"
+
+local QUIET <const> = 15 -- seconds without a word after which the server is asked whether it is there
+local CONFIRM <const> = 10 -- seconds for its answer, and for LISTEN
+local LONGEST_NAME <const> = 63 -- bytes; the server would cut off the rest without an error
+local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1
+
+---@class dbrun.Notification
+---@field kind "notify"|"gap" gap: the connection was lost and made again; notifications may have been missed
+---@field channel? string
+---@field payload? string
+---@field pid? integer of the server process that notified
+---@field reason? string of a gap
+
+---@class dbrun.Listener
+---@field private engine dbrun.Engine
+---@field private channels string[]
+---@field private feed? table the connection; nil while there is none
+---@field private lost? string why there is none
+---@field private heard number when the server last gave a sign
+---@field private asked? number when it was asked for one
+---@field private quiet number
+---@field private confirm number
+---@field private changed table condition that close() notifies
+local Listener <const> = {}
+Listener.__index = Listener
+
+-- ---- channels ----
+
+local function quote(name)
+    return '"' .. name:gsub('"', '""') .. '"'
+end
+
+local function statements(command, names)
+    local list = {}
+    for i, name in ipairs(names) do list[i] = command .. " " .. quote(name) end
+    return table.concat(list, "; ")
+end
+
+local function usage(message)
+    errors.raise { kind = "usage", message = message }
+end
+
+---The names given, each once: as arguments, or as one list.
+local function names_of(what, ...)
+    local given <const> = table.pack(...)
+    local list <const> = given.n == 1 and type(given[1]) == "table" and given[1] or given
+    local names, seen = {}, {}
+    for i = 1, list.n or #list do
+        local name <const> = list[i]
+        if type(name) ~= "string" then
+            usage(("%s: a channel is named by a string, not by a %s"):format(what, type(name)))
+        end
+        if name == "" or #name > LONGEST_NAME or name:find("\0", 1, true) then
+            usage(("%s: a channel's name has 1 to %d bytes and no NUL, which %q has not"):format(what, LONGEST_NAME,
+                name))
+        end
+        if not seen[name] then names[#names + 1] = name end
+        seen[name] = true
+    end
+    if #names == 0 then usage(what .. ": expected the name of a channel") end
+    return names
+end
+
+---`list` without the names of `other`.
+local function without(list, other)
+    local gone, kept = {}, {}
+    for _, name in ipairs(other) do gone[name] = true end
+    for _, name in ipairs(list) do
+        if not gone[name] then kept[#kept + 1] = name end
+    end
+    return kept
+end
+
+-- ---- the connection ----
+
+local function drop(self)
+    local feed <const> = self.feed
+    self.feed = nil
+    if feed then feed:close() end
+end
+
+local function open(self)
+    do
+        local conn <close> = self.engine:acquire()
+        self.feed = conn:listen_feed()
+    end
+    self.heard, self.asked = task.now(), nil
+    if #self.channels > 0 then self.feed:exec(statements("listen", self.channels), self.confirm) end
+end
+
+---Will trying again not help? The limit of a task around the loop has no outcome: that one is no answer of ours.
+local function is_final(e)
+    if not errors.is(e) or (e.kind == "timeout" and e.outcome ~= "not_sent") then return true end
+    if e.kind ~= "connect" and e.kind ~= "timeout" and e.kind ~= "pool" and e.kind ~= "io" then return true end
+    local state <const> = e.sqlstate or ""
+    return state:sub(1, 2) == "28" or state == "3D000" or state == "42501"
+end
+
+local function pause(self, seconds)
+    if self.engine:is_sync() then
+        core.pg.pause(seconds)
+    else
+        self.changed:wait(seconds)
+    end
+end
+
+---Connects again and again until it works, makes no sense, or the time is over.
+---@return boolean
+local function reopen(self, stop)
+    local wait = FIRST_PAUSE
+    while not self.closed do
+        drop(self)
+        local ok <const>, e <const> = pcall(open, self)
+        if ok and not self.closed then return true end
+        if not ok and is_final(e) then error(e, 0) end
+        local left <const> = stop and stop - task.now() or math.huge
+        if left <= 0 then break end
+        if not self.closed then pause(self, math.min(left, wait * (0.5 + math.random()))) end
+        wait = math.min(wait * 2, LONGEST_PAUSE)
+    end
+    drop(self)
+    return false
+end
+
+-- ---- taking ----
+
+---Asks a server that has been silent for long whether it is there.
+local function look_after(self)
+    local feed <const>, now <const> = self.feed, task.now()
+    if not feed:busy() then
+        if self.asked then
+            self.heard, self.asked = now, nil
+        elseif now - self.heard >= self.quiet then
+            feed:ask()
+            self.asked = now
+        end
+    elseif self.asked and now - self.asked >= self.confirm then
+        errors.raise { kind = "connect", message = "the connection that listens was lost: the server does not answer" }
+    end
+end
+
+---The next notification; nil when the time is over or the listener was closed. Raises when the connection is lost.
+local function next_notification(self, stop)
+    repeat
+        look_after(self)
+        local now <const> = task.now()
+        local until_look <const> = self.asked and self.asked + self.confirm - now or self.heard + self.quiet - now
+        local left <const> = stop and stop - now or math.huge
+        local channel <const>, payload <const>, pid <const> = self.feed:next(math.max(0, math.min(left, until_look)))
+        if channel then
+            self.heard = task.now()
+            return { kind = "notify", channel = channel, payload = payload, pid = pid }
+        end
+    until self.closed or left <= until_look
+    return nil
+end
+
+---Waits for the next event.
+---@param timeout? number seconds; default: for ever
+---@return dbrun.Notification|nil event nil when the time is over or the listener was closed
+function Listener:next(timeout)
+    if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
+        usage "next: the timeout must be a number of seconds of at least 0"
+    end
+    if self.taking then usage "two tasks cannot take the events of one listener" end
+    self.taking = true
+    local _ <close> = setmetatable({}, { __close = function() self.taking = false end })
+    local stop <const> = timeout and task.now() + timeout
+    while not self.closed do
+        if self.lost then
+            if not reopen(self, stop) then return nil end
+            local reason <const> = self.lost
+            self.lost = nil
+            return { kind = "gap", reason = reason }
+        end
+        local ok <const>, result <const> = pcall(next_notification, self, stop)
+        if ok then return result end
+        if self.closed then return nil end
+        if not errors.is(result, "connect") then error(result, 0) end
+        self.lost = result.message
+        core.log.write("info", "postgres: " .. result.message .. "; connecting again")
+    end
+    return nil
+end
+
+---What comes: `for ev in listener:events() do`. Ends when the listener is closed, or when nothing came for `timeout`
+---seconds. When the connection was lost it is made again, and the next event has the kind `gap`.
+---@param timeout? number seconds of silence that end the loop; default: none
+---@return fun(): dbrun.Notification?
+function Listener:events(timeout)
+    return function() return self:next(timeout) end
+end
+
+-- ---- changing ----
+
+---Runs it where there is a connection. One that is lost meanwhile is made again by whoever takes the events.
+local function change(self, sql)
+    if not self.feed or self.lost then return end
+    local ok <const>, e <const> = pcall(self.feed.exec, self.feed, sql, self.confirm)
+    if not ok and not errors.is(e, "connect") then error(e, 0) end
+end
+
+local function check_open(self)
+    if self.closed then usage "this listener has been closed" end
+end
+
+---Listens to more channels.
+---@param ... string
+function Listener:listen(...)
+    check_open(self)
+    local names <const> = without(names_of("listen", ...), self.channels)
+    if #names == 0 then return end
+    self.channels = table.move(names, 1, #names, #self.channels + 1, self.channels)
+    change(self, statements("listen", names))
+end
+
+---Listens to these channels no more.
+---@param ... string
+function Listener:unlisten(...)
+    check_open(self)
+    local names <const> = names_of("unlisten", ...)
+    self.channels = without(self.channels, names)
+    change(self, statements("unlisten", names))
+end
+
+---The server process of the connection; nil while there is none.
+---@return integer|nil
+function Listener:backend_pid()
+    return self.feed and self.feed:backend_pid()
+end
+
+---Ends it: a loop over its events ends. Twice is harmless.
+function Listener:close()
+    self.closed = true
+    drop(self)
+    self.changed:notify()
+end
+Listener.__close = Listener.close
+
+local M = {}
+
+---A listener that hears what is notified from now on.
+---@param engine dbrun.Engine
+---@param ... string channels
+---@return dbrun.Listener
+function M.new(engine, ...)
+    local self <const> = setmetatable({
+        engine = engine, channels = names_of("listen", ...), quiet = QUIET, confirm = CONFIRM, closed = false,
+        changed = core.task.condition(),
+    }, Listener)
+    local ok, e = pcall(open, self)
+    if not ok and errors.is(e, "connect") and self.feed then -- the pool's connection had died unseen
+        drop(self)
+        ok, e = pcall(open, self)
+    end
+    if not ok then
+        drop(self)
+        error(e, 0)
+    end
+    return self
+end
+
+return M
