@@ -49,8 +49,10 @@ return {
                 return { rate = ROWS / r.wall, time = r.wall / ROWS, cpu = r.cpu / ROWS, memory = r.rss_kib * 1024 }
             end,
         },
-        rivals.python { name = "asyncpg", file = "copy.py", args = { "asyncpg", ROWS }, modules = rivals.ASYNCPG },
-        rivals.python { name = "psycopg2", file = "copy.py", args = { "psycopg2", ROWS }, modules = rivals.PSYCOPG2 },
+        rivals.python { name = "asyncpg", file = "copy_in.py", args = { "asyncpg", ROWS }, modules = rivals.ASYNCPG },
+        rivals.python {
+            name = "psycopg2", file = "copy_in.py", args = { "psycopg2", ROWS }, modules = rivals.PSYCOPG2,
+        },
     },
     targets = {
         { metric = "rate", against = "psql \\copy", at_least = 0.95 },

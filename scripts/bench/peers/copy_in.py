@@ -1,4 +1,4 @@
-"""P5: COPY of a million rows in, made by a generator. Usage: copy.py SECONDS asyncpg|psycopg2 ROWS"""
+"""P5: COPY of a million rows in, made by a generator. Usage: copy_in.py SECONDS asyncpg|psycopg2 ROWS"""
 import asyncio
 import io
 import json
