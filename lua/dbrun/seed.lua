@@ -1,5 +1,5 @@
---- Seeds: Lua files that fill a database, each in a transaction of its own, written so that running them again makes
---- nothing twice.
+--- Seeds: Lua and SQL files that fill a database, each in a transaction of its own. A table (dbrun_seeds) notes what
+--- ran with which content: what has not changed since is not run again.
 ---
 ---     require("dbrun.seed").run { only = { "sources" } }
 ---
@@ -7,6 +7,7 @@
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local files = require "dbrun.seed.files"
+local ledger = require "dbrun.seed.ledger"
 local task = require "dbrun.task"
 
 local M = {}
@@ -16,14 +17,16 @@ local M = {}
 ---@field dir? string folder (default: the key DBRUN_SEEDS_DIR)
 ---@field env? string run the files of this sub-folder too, after the others
 ---@field only? string[] names of the seeds to run
+---@field target? string the name of the database, said out loud: a protected one is not changed without it
 ---@field dry_run? boolean run all in one transaction and roll it back
----@field force? boolean passed on to the seeds as ctx.force
+---@field force? boolean run what has not changed, too; passed on to the seeds as ctx.force
 ---@field listener? { target?: fun(target: string), done?: fun(seed: dbrun.seed.Done) }
 
 ---@class dbrun.seed.Done
 ---@field name string
 ---@field result integer|string|nil what the seed returned
 ---@field seconds number
+---@field unchanged? boolean it ran before with this content, so it did not now
 
 ---The error of a seed, with its name in front; an interruption stays what it is.
 local function raise_failed(e, file, done, opts)
@@ -41,12 +44,15 @@ local function raise_failed(e, file, done, opts)
 end
 
 local function run_one(parent, file, seed, opts)
-    local began, result = task.now(), nil
+    local began, result, unchanged = task.now(), nil, false
     parent:transaction(function(tx)
-        local ctx = require("dbrun.seed.context").new(tx, file, opts)
-        result = seed.run(ctx)
+        ledger.open(tx)
+        unchanged = not (opts.force or seed.always) and ledger.has(tx, file.key, seed.checksum)
+        if unchanged then return end
+        result = seed.run(require("dbrun.seed.context").new(tx, file, opts))
+        ledger.note(tx, file.key, seed.checksum, result, task.now() - began)
     end)
-    return { name = file.name, result = result, seconds = task.now() - began }
+    return { name = file.name, result = result, seconds = task.now() - began, unchanged = unchanged or nil }
 end
 
 ---Runs every seed on `parent`: an engine, or the transaction of a dry run.
@@ -82,15 +88,19 @@ end
 function M.run(opts)
     opts = opts or {}
     local list = files.list(opts.dir or config.DBRUN_SEEDS_DIR, opts.env)
-    if opts.only and #opts.only > 0 then list = files.select(list, opts.only) end
+    local wanted = opts.only and #opts.only > 0 and files.select(list, opts.only) or nil
     local seeds = {}
     for i, file in ipairs(list) do seeds[i] = files.load(file) end
+    list, seeds = require("dbrun.seed.order").arrange(list, seeds, wanted)
     local engine = opts.engine or require("dbrun.db").async
     if opts.listener and opts.listener.target then
         opts.listener.target(require("dbrun.target").describe(engine, config.async_database_url))
     end
+    require("dbrun.protect").check(engine, config.async_database_url, opts.target)
     return (opts.dry_run and dry_run or run_all)(engine, list, seeds, opts)
 end
+
+M.upsert = require("dbrun.seed.upsert").upsert
 
 ---The command line.
 ---@param argv string[]

@@ -49,7 +49,8 @@ describe("dbrun seed", function()
         assert.equal(0, second.code, second.text)
         assert.equal(data, sql(sum))
         sql "delete from observations where value > 30"
-        assert.equal(0, seed({}).code)
+        assert.matches("unchanged  020_observations", second.stdout)
+        assert.equal(0, seed({ "--force" }).code)
         assert.equal(data, sql(sum))
         assert.matches("100,000 rows", seed({ "--force", "--only", "observations" }).stdout)
         assert.equal(data, sql(sum))
@@ -74,7 +75,7 @@ describe("dbrun seed", function()
             assert.equal(0, seed({ "--dir", dir, "--env", "test", "--only", "b,c" }).code)
             assert.equal("2 3", rows())
             assert.equal(0, seed({ "--dir", dir }).code)
-            assert.equal("1 2 2 3", rows())
+            assert.equal("1 2 3", rows())
             local result = seed { "--dir", dir, "--only", "nope" }
             assert.equal(2, result.code)
             assert.matches("no seed is called 'nope'; there are 010_a, 020_b", result.stderr)
@@ -143,7 +144,10 @@ end
             local redis, number = servers.redis_db()
             local env = { REDIS_URL = redis, DB_POOL_SIZE = "7" }
             local first = seed({ "--dir", dir, "--env", "prod", "--force" }, env)
-            local second = seed({ "--dir", dir }, env)
+            local second = seed({ "--dir", dir, "--only", "a" }, env)
+            assert.matches("unchanged  010_a", second.stdout)
+            sql "delete from dbrun_seeds"
+            second = seed({ "--dir", dir }, env)
             assert.equal(0, first.code, first.text)
             local drawn = first.stdout:match "010_a prod true (%d+)"
             assert.is_string(drawn, first.stdout)
@@ -151,6 +155,80 @@ end
             assert.equal("7", servers.shared_redis():cli("-n", number, "get", "seeded"))
             assert.equal("1 1 2 2 3 3", rows())
             assert.matches("things: 100 %%  3/3 rows", first.stderr)
+        end)
+
+        it("runs a seed once, and again when it has changed or --force says so", function()
+            local two = "-- two more\ninsert into t values (2), (3);"
+            local dir = folder { ["010_a.lua"] = insert(1), ["020_b.sql"] = two }
+            assert.matches("seeded  020_b  2 rows", seed({ "--dir", dir }).stdout)
+            local second = seed { "--dir", dir }
+            assert.matches("unchanged  010_a\nunchanged  020_b\n", second.stdout)
+            assert.equal("1 2 3", rows())
+            fs.write(dir .. "/010_a.lua", insert(5))
+            local third = seed { "--dir", dir }
+            assert.matches("seeded  010_a .*unchanged  020_b", third.stdout)
+            assert.equal("1 2 3 5", rows())
+            assert.equal(0, seed({ "--dir", dir, "--force", "--only", "b" }).code)
+            assert.equal("1 2 2 3 3 5", rows())
+            assert.equal("2", sql "select count(*) from dbrun_seeds where result is not null and length(checksum) = 64")
+        end)
+
+        it("runs one with `always` every time", function()
+            local dir = folder { ["a.lua"] = [[return { always = true, run = function(ctx)
+                ctx.db:exec "insert into t values (1)" end }]] }
+            for _ = 1, 2 do assert.equal(0, seed({ "--dir", dir }).code) end
+            assert.equal("1 1", rows())
+        end)
+
+        it("forgets a seed that failed, and a dry run", function()
+            local dir = folder { ["a.lua"] = "return function(ctx)\n"
+                .. "ctx.db:exec 'insert into t values (1)' error 'x' end" }
+            assert.equal(1, seed({ "--dir", dir }).code)
+            fs.write(dir .. "/a.lua", insert(1))
+            assert.matches("seeded  a", seed({ "--dir", dir, "--dry-run" }).stdout)
+            assert.equal("", sql "select to_regclass('dbrun_seeds')")
+            assert.matches("seeded  a", seed({ "--dir", dir }).stdout)
+            assert.matches("unchanged  a", seed({ "--dir", dir, "--dry-run" }).stdout)
+            assert.equal("1", rows())
+        end)
+
+        it("runs seeds after those they declare", function()
+            local dir = folder {
+                ["010_a.lua"] = [[return { after = { "b" }, run = function(ctx)
+                    ctx.db:exec "insert into t select max(n) * 10 from t" end }]],
+                ["020_b.lua"] = insert(4),
+            }
+            local result = seed { "--dir", dir, "--only", "a" }
+            assert.equal(0, result.code, result.text)
+            assert.equal("4 40", rows())
+        end)
+
+        it("runs each once when several begin at the same time", function()
+            local dir = folder { ["a.lua"] = "return function(ctx) ctx.db:query 'select pg_sleep(0.2)' "
+                .. "ctx.db:exec 'insert into t values (1)' end" }
+            local runs = {}
+            for i = 1, 4 do runs[i] = scripts.start("seed", { "--dir", dir }, { DATABASE_URL = url }) end
+            local seeded = 0
+            for i = 1, 4 do
+                local result = runs[i].finish()
+                assert.equal(0, result.code, result.text)
+                if result.stdout:find "seeded" then seeded = seeded + 1 end
+            end
+            assert.equal(1, seeded)
+            assert.equal("1", rows())
+        end)
+
+        it("refuses a protected target until it is named", function()
+            local dir = folder { ["a.lua"] = insert(1) }
+            local protected = { DBRUN_PROTECTED = "other, spec_*" }
+            local refused = seed({ "--dir", dir }, protected)
+            assert.equal(2, refused.code, refused.text)
+            assert.matches("protected", refused.stderr)
+            assert.equal("", rows())
+            assert.equal(2, seed({ "--dir", dir, "--target", "another" }).code)
+            assert.equal("", rows())
+            assert.equal(0, seed({ "--dir", dir, "--target", database }, protected).code)
+            assert.equal("1", rows())
         end)
 
         it("--list says what there is and runs nothing", function()

@@ -2,6 +2,7 @@
 local errors = require "dbrun.error"
 local files = require "dbrun.seed.files"
 local fs = require "dbrun.fs"
+local order = require "dbrun.seed.order"
 local random = require "dbrun.seed.random"
 
 local function failure(fn, ...)
@@ -40,7 +41,7 @@ describe("seed files", function()
     it("are chosen by name, with or without the number", function()
         for _, name in ipairs { "010_a.lua", "020_b.lua", "030_c.lua" } do make(name) end
         local list = files.list(root)
-        assert.same({ "010_a", "030_c" }, names(files.select(list, { "c", "010_a" })))
+        assert.same({ [list[1]] = true, [list[3]] = true }, files.select(list, { "c", "010_a" }))
         local e = failure(files.select, list, { "d" })
         assert.equal("usage", e.kind)
         assert.matches("'d'; there are 010_a, 020_b, 030_c", e.message)
@@ -51,6 +52,45 @@ describe("seed files", function()
         assert.matches("no seeds", failure(files.list, root).message)
         assert.equal("config", failure(files.list, root .. "/nowhere").kind)
         assert.matches("%-%-env prod", failure(files.list, root .. "/x", "prod").message)
+    end)
+
+    ---The names in the order in which seeds run that come after these: {"010_a", "c b"}: after c and b.
+    local function arranged(specs, wanted)
+        local list, seeds, chosen = {}, {}, nil
+        for i, spec in ipairs(specs) do
+            local words = {}
+            for word in spec:gmatch "%S+" do words[#words + 1] = word end
+            list[i] = { name = words[1], key = words[1], path = words[1] .. ".lua" }
+            seeds[i] = { after = table.move(words, 2, #words, 1, {}) }
+            if wanted and wanted[words[1]] then
+                chosen = chosen or {}
+                chosen[list[i]] = true
+            end
+        end
+        local files_, seeds_ = order.arrange(list, seeds, chosen)
+        assert.equal(#files_, #seeds_)
+        return table.concat(names(files_), " ")
+    end
+
+    it("run after those they declare, else by name", function()
+        assert.equal("010_a 020_b 030_c", arranged { "010_a", "020_b", "030_c" })
+        assert.equal("030_c 010_a 020_b", arranged { "010_a c", "020_b", "030_c" })
+        assert.equal("030_c 020_b 010_a", arranged { "010_a b", "020_b 030_c", "030_c" })
+        assert.equal("020_b 010_a", arranged({ "010_a b", "020_b", "030_c" }, { ["010_a"] = true }))
+    end)
+
+    it("that wait for each other, or for none that is there, are refused", function()
+        local e = failure(arranged, { "010_a b", "020_b c", "030_c a" })
+        assert.equal("config", e.kind)
+        assert.matches("010_a after 020_b after 030_c after 010_a", e.message, 1, true)
+        assert.matches("010_a.lua: it comes after 'x', which is no seed here", failure(arranged, { "010_a x" }).message)
+    end)
+
+    it("have a checksum of their content, whatever the line ends", function()
+        local a = files.load(make("a.lua", "return function()\nend\n")).checksum
+        assert.equal(a, files.load(make("b.lua", "return function()\r\nend\r\n")).checksum)
+        assert.not_equal(a, files.load(make("c.lua", "return function()\nend\n\n")).checksum)
+        assert.equal(64, #a)
     end)
 
     it("return a function, or a table with run", function()
@@ -95,6 +135,30 @@ describe("the random numbers of a seed", function()
         end
         for n = 3, 7 do assert.is_true(seen[n], n) end
         assert.is_true(r:pick({ "a" }) == "a")
+    end)
+
+    it("make data of all kinds, the same in every run", function()
+        local function draw(r)
+            return { r:boolean(), r:weighted { { "a", 9 }, { "b", 1 } }, r:shuffle { 1, 2, 3 },
+                r:sample({ 1, 2, 3 }, 2), r:uuid(),
+                r:bytes(5), r:time("2025-01-01", "2025-02-01"), r:word(), r:words(3), r:name(), r:email() }
+        end
+        local a, b = draw(random.new "kinds"), draw(random.new "kinds")
+        assert.same(a, b)
+        assert.matches("^%x+%-%x%x%x%x%-4%x%x%x%-[89ab]%x%x%x%-%x+$", a[5])
+        assert.equal(36, #a[5])
+        assert.equal(5, #a[6])
+        assert.matches("^2025%-01%-%d%dT", a[7])
+        assert.matches("@example%.org$", a[11])
+        local r, counts = random.new "weights", { a = 0, b = 0 }
+        for _ = 1, 2000 do
+            local x = r:weighted { { "a", 9 }, { "b", 1 } }
+            counts[x] = counts[x] + 1
+        end
+        assert.is_true(counts.a > 1700 and counts.b > 120)
+        local sum = 0
+        for _, n in ipairs(r:shuffle { 1, 2, 3, 4 }) do sum = sum + n end
+        assert.equal(10, sum)
     end)
 
     it("have the mean and the spread asked for", function()

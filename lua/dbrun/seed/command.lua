@@ -7,14 +7,17 @@ local EXAMPLES <const> = {
     "dbrun seed                          run all, in the order of their names",
     "dbrun seed --only sources           one (or several: a,b)",
     "dbrun seed --env staging            those of scripts/seeds/staging besides",
+    "dbrun seed --force --only sources   again, although it has not changed",
     "dbrun seed --dry-run                run all, keep nothing",
     "dbrun --stack seed                  on the private servers of this project",
 }
 
 local EPILOG <const> = [[
-A seed is a Lua file that returns function(ctx) or {description=, run=function(ctx)}. It runs in a
-transaction, ctx.db; ctx.redis, ctx.config, ctx.random (the same numbers in every run), ctx.progress
-and ctx.force are there too. The database is DATABASE_URL (dbrun config shows it).
+A seed is an SQL file, or a Lua file that returns function(ctx) or {description=, after={NAME ...},
+always=, run=function(ctx)}. It runs in a transaction, ctx.db; ctx.upsert(table, key_columns, rows),
+ctx.redis, ctx.config, ctx.random (the same numbers in every run), ctx.progress and ctx.force are
+there too. The table dbrun_seeds notes what ran: a seed runs again when its file changes.
+The database is DATABASE_URL (dbrun config shows it).
 Exit status: 0 done, 1 a seed failed, 2 wrong usage or configuration.]]
 
 local function parser()
@@ -28,7 +31,9 @@ local function parser()
     p:option("--env", "Run the seeds of this sub-folder too, after the others."):argname "NAME"
     p:option("--only", "Run these only; names as in 010_sources or sources."):argname "NAME,..":convert(cli.list)
     p:flag("--dry-run", "Roll everything back at the end.")
-    p:flag("--force", "Tell the seeds to make their data again even where it is there.")
+    p:flag("--force", "Run seeds that have not changed, too, and tell them to make their data again.")
+    p:option("--target", "The name of the database: a protected one (DBRUN_PROTECTED) is refused without it.")
+        :argname "NAME"
     p:flag("--list", "List the seeds and run none.")
     return p
 end
@@ -48,6 +53,7 @@ local function console()
         end,
         done = function(seed)
             local row = { "seeded", seed.name, remark(seed.result), style.dim(cli.duration(seed.seconds)) }
+            if seed.unchanged then row = { "unchanged", seed.name } end
             cli.print(cli.table({ row })[1])
             io.stdout:flush()
         end,
@@ -59,7 +65,9 @@ local function list(args)
     local dir = args.dir or require("dbrun.config").DBRUN_SEEDS_DIR
     local rows = {}
     for i, file in ipairs(files.list(dir, args.env)) do
-        rows[i] = { file.name, files.load(file).description or "" }
+        local seed = files.load(file)
+        local after = seed.after and #seed.after > 0 and ("after " .. table.concat(seed.after, ", ")) or nil
+        rows[i] = { file.name, seed.description or after or "", seed.description and after }
     end
     for _, line in ipairs(cli.table(rows)) do cli.print(line) end
     return cli.OK
@@ -68,6 +76,7 @@ end
 local function run(args)
     local done = require("dbrun.seed").run {
         dir = args.dir, env = args.env, only = args.only, dry_run = args.dry_run, force = args.force,
+        target = args.target,
         listener = console(),
     }
     if args.dry_run then

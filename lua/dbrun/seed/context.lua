@@ -7,6 +7,8 @@ local M = {}
 ---@field db table the seed's transaction: query, one, value, exec, copy_in ... all or nothing of the seed stays
 ---@field redis table the Redis client; opened when first used. Redis knows no roll back: refused in a dry run
 ---@field config Config
+---@field upsert fun(table: string, keys: string[], rows: table|function, opts?: dbrun.seed.UpsertOptions): integer
+---    many rows at once, inserted or updated: dbrun.seed.upsert
 ---@field random dbrun.seed.Random the same numbers in every run
 ---@field name string of the seed
 ---@field env? string what --env said
@@ -44,6 +46,7 @@ function M.new(tx, file, opts)
         force = opts.force or false,
         dry_run = opts.dry_run or false,
         progress = progress,
+        upsert = function(...) return require("dbrun.seed.upsert").upsert(tx, ...) end,
     }
     return setmetatable(ctx, {
         __index = function(self, key)

@@ -1,23 +1,31 @@
 --- The seed files of a folder: which there are, in which order, and what is in one.
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
+local order = require "dbrun.seed.order"
 
 local M = {}
 
 ---@class dbrun.seed.File
 ---@field name string file name without .lua, as in "010_sources"
+---@field key string name in the ledger: with the environment in front, "test/005_c"
 ---@field path string
+---@field sql? boolean an SQL file
 ---@field env? string the environment whose folder it lies in
 
 ---@class dbrun.seed.Seed
 ---@field description? string
+---@field after? string[] names of seeds that must have run before
+---@field always? boolean runs every time, whether it changed or not
+---@field checksum string
 ---@field run fun(ctx: dbrun.seed.Context): integer|string|nil rows made, or a remark
 
 local function lua_files(dir, env, into)
     for _, entry in ipairs(fs.list(dir)) do
-        local name, path = entry:match "^([^.].*)%.lua$", dir .. "/" .. entry
-        if name and (fs.stat(path) or {}).kind ~= "folder" then
-            into[#into + 1] = { name = name, path = path, env = env }
+        local name, kind = entry:match "^([^.].*)%.(%a+)$"
+        local path = dir .. "/" .. entry
+        if (kind == "lua" or kind == "sql") and (fs.stat(path) or {}).kind ~= "folder" then
+            local key = env and env .. "/" .. name or name
+            into[#into + 1] = { name = name, key = key, path = path, env = env, sql = kind == "sql" }
         end
     end
 end
@@ -43,21 +51,21 @@ function M.list(dir, env)
             hint = "name another with --dir or the key DBRUN_SEEDS_DIR",
         }
     end
-    if #list == 0 then errors.raise { kind = "config", message = ("no seeds (*.lua) in %s"):format(dir) } end
+    if #list == 0 then errors.raise { kind = "config", message = ("no seeds (*.lua, *.sql) in %s"):format(dir) } end
     return list
 end
 
 ---The files that are meant by a list of names: "010_sources" or just "sources".
 ---@param list dbrun.seed.File[]
 ---@param names string[]
----@return dbrun.seed.File[] in the order of the list
+---@return table<dbrun.seed.File, boolean>
 ---Raises an error of kind `usage` for a name that fits none.
 function M.select(list, names)
     local wanted = {}
     for _, name in ipairs(names) do
         local found = false
         for _, file in ipairs(list) do
-            if file.name == name or file.name:gsub("^%d+[_-]", "") == name then
+            if file.name == name or file.key == name or order.short(file) == name then
                 wanted[file], found = true, true
             end
         end
@@ -71,31 +79,43 @@ function M.select(list, names)
             }
         end
     end
-    local chosen = {}
-    for _, file in ipairs(list) do
-        if wanted[file] then chosen[#chosen + 1] = file end
-    end
-    return chosen
+    return wanted
 end
 
 local function broken(file, why)
     errors.raise { kind = "query", message = why, text = ("%s is no seed: %s"):format(file.path, why) }
 end
 
----Loads one: a file returns a function, or a table with `run`.
----@param file dbrun.seed.File
----@return dbrun.seed.Seed
----Raises an error that names the file, for one that does not compile, fails, or returns something else.
-function M.load(file)
-    local chunk, why = loadfile(file.path, "t")
-    if not chunk then broken(file, why) end
-    local ok, seed = xpcall(chunk, function(e) return errors.is(e) and e or debug.traceback(tostring(e), 2) end)
-    if not ok then broken(file, tostring(seed)) end
+local function run_sql(text)
+    return function(ctx) return ctx.db:exec(text) end
+end
+
+local function checked(file, seed)
     if type(seed) == "function" then return { run = seed } end
     if type(seed) ~= "table" or type(seed.run) ~= "function" then
         broken(file, ("it returns %s instead of a function or a table with a function `run`"):format(
             type(seed) == "table" and "a table without `run`" or "a " .. type(seed)))
     end
+    if type(seed.after or {}) ~= "table" then broken(file, "`after` is no list of names") end
+    return { run = seed.run, description = seed.description, after = seed.after, always = seed.always }
+end
+
+---Loads one: a Lua file returns a function, or a table with `run`; an SQL file is run as it is.
+---@param file dbrun.seed.File
+---@return dbrun.seed.Seed
+---Raises an error that names the file, for one that does not compile, fails, or returns something else.
+function M.load(file)
+    local text = fs.read(file.path)
+    local checksum = require("dbrun.seed.ledger").checksum(text)
+    if file.sql then
+        return { run = run_sql(text), description = text:match "^%-%-%s*([^\n]+)", checksum = checksum }
+    end
+    local chunk, why = load((text:gsub("^#[^\n]*", "")), "@" .. file.path, "t")
+    if not chunk then broken(file, why) end
+    local ok, seed = xpcall(chunk, function(e) return errors.is(e) and e or debug.traceback(tostring(e), 2) end)
+    if not ok then broken(file, tostring(seed)) end
+    seed = checked(file, seed)
+    seed.checksum = checksum
     return seed
 end
 

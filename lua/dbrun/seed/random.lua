@@ -69,6 +69,110 @@ function Random:pick(list)
     return list[self:integer(1, #list)]
 end
 
+---true with this probability.
+---@param probability? number default 0.5
+---@return boolean
+function Random:boolean(probability)
+    return self:float() < (probability or 0.5)
+end
+
+---One element of a list of {value, weight}, more often the greater its weight.
+---@param list { [1]: any, [2]: number }[]
+---@return any
+function Random:weighted(list)
+    local sum = 0
+    for _, entry in ipairs(list) do sum = sum + entry[2] end
+    local at = self:float(0, sum)
+    for _, entry in ipairs(list) do
+        at = at - entry[2]
+        if at < 0 then return entry[1] end
+    end
+    return list[#list][1]
+end
+
+---A new list of the same elements in another order.
+---@generic T
+---@param list T[]
+---@return T[]
+function Random:shuffle(list)
+    local mixed = table.move(list, 1, #list, 1, {})
+    for i = #mixed, 2, -1 do
+        local j = self:integer(1, i)
+        mixed[i], mixed[j] = mixed[j], mixed[i]
+    end
+    return mixed
+end
+
+---`n` different elements of a list (all of them where it is shorter).
+---@generic T
+---@param list T[]
+---@param n integer
+---@return T[]
+function Random:sample(list, n)
+    return table.move(self:shuffle(list), 1, math.min(n, #list), 1, {})
+end
+
+---A UUID of version 4.
+---@return string
+function Random:uuid()
+    local a, b = self:bits(), self:bits()
+    return ("%08x-%04x-4%03x-%04x-%012x"):format(a >> 32, a >> 16 & 0xffff, a & 0xfff, b >> 48 & 0x3fff | 0x8000,
+        b & 0xffffffffffff)
+end
+
+---`n` bytes.
+---@param n integer
+---@return string
+function Random:bytes(n)
+    local parts = {}
+    for i = 1, (n + 7) // 8 do parts[i] = ("<i8"):pack(self:bits()) end
+    return table.concat(parts):sub(1, n)
+end
+
+---A moment between two, to the second.
+---@param from string as PostgreSQL takes it with a time zone or as UTC: "2025-01-01", "2025-01-01T12:00:00Z"
+---@param to string not included
+---@return string "2025-03-04T05:06:07Z"
+function Random:time(from, to)
+    local time = require "dbrun.time"
+    local first, last = time.to_epoch(from) // 1, time.to_epoch(to) // 1
+    return os.date("!%Y-%m-%dT%H:%M:%SZ", self:integer(math.tointeger(first), math.tointeger(last) - 1))
+end
+
+local SYLLABLES <const> = {
+    "ba", "be", "do", "fa", "ga", "hi", "jo", "ka", "la", "le", "ma", "mi", "na", "no", "pa", "po", "ra", "ri", "sa",
+    "se", "ta", "ti", "va", "ve", "wo", "za",
+}
+
+---A word that means nothing, of 2 to 4 syllables.
+---@return string
+function Random:word()
+    local parts = {}
+    for i = 1, self:integer(2, 4) do parts[i] = self:pick(SYLLABLES) end
+    return table.concat(parts)
+end
+
+---`n` words with a blank between them.
+---@param n integer
+---@return string
+function Random:words(n)
+    local list = {}
+    for i = 1, n do list[i] = self:word() end
+    return table.concat(list, " ")
+end
+
+---A first and a last name that nobody has.
+---@return string
+function Random:name()
+    return (("%s %s"):format(self:word(), self:word()):gsub("%f[%a]%a", string.upper))
+end
+
+---An address that no mail reaches.
+---@return string
+function Random:email()
+    return ("%s.%s%d@example.org"):format(self:word(), self:word(), self:integer(1, 9999))
+end
+
 ---A generator; called like math.random: r() float in [0,1), r(n) 1..n, r(m, n) m..n.
 ---@param text string what it starts from
 ---@return dbrun.seed.Random

@@ -1,0 +1,52 @@
+--- Which seeds ran, and with which content: the table dbrun_seeds. Its row is written in the seed's transaction, so
+--- that a seed counts exactly when its data is there; a lock makes a second run wait and then see what the first did.
+local M = {}
+
+local TABLE <const> = "dbrun_seeds"
+
+local COLUMNS <const> = [[
+(name text primary key, checksum text not null, result text, seconds double precision not null,
+ seeded_at timestamptz not null default now(), seeded_by text not null default current_user)]]
+
+---Any number, as long as all runs take the same: "seed" in ASCII.
+local LOCK <const> = 0x73656564
+
+---The checksum of a seed's content; the kind of line ends does not count.
+---@param text string
+---@return string hex
+function M.checksum(text)
+    return require("dbrun.sha256").hex((text:gsub("\r\n", "\n")))
+end
+
+---Waits for other runs to end theirs, and makes the table where it is missing.
+---@param tx table
+function M.open(tx)
+    tx:value("select pg_advisory_xact_lock($1)", LOCK)
+    if not tx:value("select to_regclass($1) is not null", TABLE) then
+        tx:exec(("create table %s %s"):format(TABLE, COLUMNS))
+    end
+end
+
+---Did the seed run with this content?
+---@param tx table
+---@param key string
+---@param checksum string
+---@return boolean
+function M.has(tx, key, checksum)
+    return tx:value(("select exists (select from %s where name = $1 and checksum = $2)"):format(TABLE), key, checksum)
+end
+
+---@param tx table
+---@param key string
+---@param checksum string
+---@param result any what the seed returned
+---@param seconds number
+function M.note(tx, key, checksum, result, seconds)
+    tx:query(([[
+        insert into %s (name, checksum, result, seconds) values ($1, $2, $3, $4)
+        on conflict (name) do update set checksum = excluded.checksum, result = excluded.result,
+            seconds = excluded.seconds, seeded_at = excluded.seeded_at, seeded_by = excluded.seeded_by]]):format(TABLE),
+        key, checksum, result ~= nil and tostring(result) or require("dbrun.db").null, seconds)
+end
+
+return M

@@ -1,0 +1,154 @@
+--- Many rows at once into a table, whether they are there already or not: through COPY into a temporary table, and from
+--- there with INSERT ... ON CONFLICT. Rows that are there already as they should be are not written.
+local errors = require "dbrun.error"
+
+local M = {}
+
+---@class dbrun.seed.UpsertOptions
+---@field columns? string[] of rows by position; default: the names in the first row, or all columns
+---@field update? boolean false leaves rows alone whose key is there (default true)
+---@field total? integer how many rows there will be, for the progress line (default: the length of a list)
+---@field label? string of the progress line (default: the table's name); no line without `total` or a long list
+
+local LONG <const> = 10000 -- rows; a list shorter than that needs no progress line
+
+local function refuse(message, hint)
+    errors.raise { kind = "usage", message = "upsert: " .. message, hint = hint }
+end
+
+---Rows one by one, and the first of them ahead of that.
+local function source_of(rows)
+    if type(rows) == "function" then
+        local first = rows()
+        local held = first
+        return function()
+            local row = held
+            held = nil
+            if row == nil and first ~= nil then return rows() end
+            return row
+        end, first
+    end
+    if type(rows) ~= "table" then refuse("expected a list of rows, or a function that gives one a call") end
+    local i = 0
+    return function()
+        i = i + 1
+        return rows[i]
+    end, rows[1]
+end
+
+---The columns that the rows have.
+local function columns_of(first, opts)
+    if opts.columns then return opts.columns end
+    if #first > 0 then return nil end
+    local names = {}
+    for name in pairs(first) do
+        if type(name) ~= "string" then refuse "a row by name has a column without a name" end
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    return names
+end
+
+local ALL <const> = [[
+select array(select attname::text from pg_attribute where attrelid = $1::regclass and attnum > 0 and not attisdropped
+                and attgenerated = '' order by attnum)]]
+
+---Identifiers, each with a prefix and commas in between.
+local function quoted(names, prefix)
+    local db, list = require "dbrun.db", {}
+    for i, name in ipairs(names) do list[i] = (prefix or "") .. db.ident { name } end
+    return table.concat(list, ", ")
+end
+
+local function equal(names)
+    local db, list = require "dbrun.db", {}
+    for i, name in ipairs(names) do list[i] = ("t.%s = s.%s"):format(db.ident { name }, db.ident { name }) end
+    return table.concat(list, " and ")
+end
+
+---The statement that takes the rows over from the temporary table. Those that are there already are found by a join
+---first: a third of the work that ON CONFLICT makes of each.
+local function merge(target, temporary, columns, keys, update)
+    local is_key, rest, sets = {}, {}, {}
+    for _, key in ipairs(keys) do is_key[key] = true end
+    for _, column in ipairs(columns) do
+        if not is_key[column] then
+            rest[#rest + 1] = column
+            sets[#sets + 1] = ("%s = excluded.%s"):format(quoted { column }, quoted { column })
+        end
+    end
+    local nothing = update == false or #rest == 0
+    local same = nothing and ""
+        or (" and (%s) is not distinct from (%s)"):format(quoted(rest, "t."), quoted(rest, "s."))
+    local sql = ("insert into %s as t (%s) select %s from %s s where not exists (select from %s t where %s%s) "
+        .. "on conflict (%s) do "):format(target, quoted(columns), quoted(columns, "s."), temporary, target,
+        equal(keys), same, quoted(keys))
+    if nothing then return sql .. "nothing" end
+    return ("%supdate set %s where (%s) is distinct from (%s)"):format(sql, table.concat(sets, ", "),
+        quoted(rest, "t."), quoted(rest, "excluded."))
+end
+
+---Counts the rows that pass by, for the progress line; in steps, because counting each costs more than sending it.
+local function counted(next_row, progress)
+    local n = 0
+    return function()
+        local row = next_row()
+        n = n + 1
+        if row == nil then progress:add((n - 1) % 1000) elseif n % 1000 == 0 then progress:add(1000) end
+        return row
+    end
+end
+
+local function progress_of(rows, table_name, opts)
+    local total = opts.total or type(rows) == "table" and #rows >= LONG and #rows
+    if not total then return nil end
+    return require("dbrun.progress").new { label = opts.label or tostring(table_name), total = total, unit = "rows" }
+end
+
+local function check_keys(keys, columns)
+    if type(keys) ~= "table" or #keys == 0 then refuse "expected a list of the key's columns" end
+    local there = {}
+    for _, column in ipairs(columns) do there[column] = true end
+    for _, key in ipairs(keys) do
+        if not there[key] then refuse(("the rows have no column '%s', which is in the key"):format(tostring(key))) end
+    end
+end
+
+local function explained(e, keys)
+    if errors.is(e) and e.sqlstate == "42P10" then
+        e.hint = ("there must be a unique index on (%s)"):format(table.concat(keys, ", "))
+    elseif errors.is(e) and e.sqlstate == "21000" then
+        e.hint = ("two of the rows have the same (%s)"):format(table.concat(keys, ", "))
+    end
+    error(e, 0)
+end
+
+---Writes rows: those whose key is not there are inserted, the others updated where they differ.
+---@param tx table a transaction
+---@param table_name string "name" or "schema.name"
+---@param keys string[] columns of a unique index
+---@param rows table|fun(): table? a list of rows, or a function that gives one a call; rows by name or by position
+---@param opts? dbrun.seed.UpsertOptions
+---@return integer rows inserted and updated
+---Raises errors of kind `usage`, `query`, `constraint`.
+function M.upsert(tx, table_name, keys, rows, opts)
+    opts = opts or {}
+    local next_row, first = source_of(rows)
+    if first == nil then return 0 end
+    local target = require("dbrun.db").ident(table_name)
+    local columns = columns_of(first, opts) or tx:value(ALL, target)
+    check_keys(keys, columns)
+    tx:exec "drop table if exists pg_temp.dbrun_upsert"
+    tx:exec(("create temporary table dbrun_upsert on commit drop as select %s from %s with no data"):format(
+        quoted(columns), target))
+    do
+        local progress <close> = progress_of(rows, table_name, opts)
+        tx:copy_in("pg_temp.dbrun_upsert", columns, progress and counted(next_row, progress) or next_row)
+    end
+    local ok, result = pcall(tx.query, tx, merge(target, "pg_temp.dbrun_upsert", columns, keys, opts.update))
+    if not ok then explained(result, keys) end
+    tx:exec "drop table pg_temp.dbrun_upsert"
+    return result.affected
+end
+
+return M

@@ -1,0 +1,95 @@
+-- upsert: many rows at once, whether they are there already or not.
+local db = require "dbrun.db"
+local errors = require "dbrun.error"
+local seed = require "dbrun.seed"
+local servers = require "spec.support.servers"
+
+describe("upsert", function()
+    local engine
+
+    before_each(function()
+        engine = db.engine { url = (servers.database()), size = 2 }
+        engine:exec [[create table t (id bigint primary key, name text, "odd col" int default 7);
+            create table pairs (a int, b int, primary key (a, b))]]
+    end)
+    after_each(function() engine:dispose() end)
+
+    local function upsert(...)
+        local args = table.pack(...)
+        return engine:transaction(function(tx) return seed.upsert(tx, table.unpack(args, 1, args.n)) end)
+    end
+
+    local function all()
+        return engine:value [[select coalesce(string_agg(format('%s %s %s', id, name, "odd col"), ', ' order by id), '')
+            from t]]
+    end
+
+    it("inserts what is not there and updates what differs, and counts those", function()
+        assert.equal(2, upsert("t", { "id" }, { { id = 1, name = "a" }, { id = 2, name = "b" } }))
+        assert.equal("1 a 7, 2 b 7", all())
+        local rows = { { id = 1, name = "a" }, { id = 2, name = "c" }, { id = 3, name = "d" } }
+        assert.equal(2, upsert("t", { "id" }, rows))
+        assert.equal("1 a 7, 2 c 7, 3 d 7", all())
+        assert.equal(0, upsert("t", { "id" }, { { id = 1, name = "a" }, { id = 3, name = "d" } }))
+        assert.equal(1, upsert("t", { "id" }, { { id = 3, name = db.null } }, { columns = { "id", "name" } }))
+        assert.equal("1 a 7, 2 c 7, 3  7", all())
+    end)
+
+    it("does not write rows that are as they should be", function()
+        upsert("t", { "id" }, { { 1, "a", 1 }, { 2, "b", db.null } })
+        local before = engine:value "select string_agg(xmin::text || ctid::text, ' ' order by id) from t"
+        assert.equal(0, upsert("t", { "id" }, { { 1, "a", 1 }, { 2, "b", db.null } }))
+        assert.equal(before, engine:value "select string_agg(xmin::text || ctid::text, ' ' order by id) from t")
+    end)
+
+    it("leaves rows alone with update = false, and where there is nothing but the key", function()
+        upsert("t", { "id" }, { { 1, "a", 1 } })
+        assert.equal(1, upsert("t", { "id" }, { { 1, "x", 1 }, { 2, "y", 2 } }, { update = false }))
+        assert.equal("1 a 1, 2 y 2", all())
+        assert.equal(2, upsert("pairs", { "a", "b" }, { { 1, 1 }, { 1, 2 } }))
+        assert.equal(1, upsert("pairs", { "b", "a" }, { { a = 1, b = 1 }, { a = 2, b = 1 } }))
+    end)
+
+    it("takes rows from a function, one a call, and none at all", function()
+        local i = 0
+        assert.equal(2500, upsert("t", { "id" }, function()
+            i = i + 1
+            return i <= 2500 and { i, "n" .. i } or nil
+        end, { columns = { "id", "name" } }))
+        assert.equal(2500, engine:value "select count(*) from t where name = 'n' || id")
+        assert.equal(0, upsert("t", { "id" }, {}))
+        assert.equal(0, upsert("t", { "id" }, function() end))
+    end)
+
+    it("works several times in a transaction, on columns with odd names and in other schemas", function()
+        engine:exec [[create schema "My"; create table "My"."Ta.ble" ("K" int primary key, "v ""x" text)]]
+        engine:transaction(function(tx)
+            for n = 2, 4 do
+                assert.equal(2, seed.upsert(tx, { "My", "Ta.ble" }, { "K" }, { { K = 1, ['v "x'] = "v" .. n },
+                    { K = n, ['v "x'] = "v" .. n } }))
+            end
+        end)
+        assert.equal("1 v4,2 v2,3 v3,4 v4", engine:value [[
+            select string_agg("K" || ' ' || "v ""x", ',' order by "K") from "My"."Ta.ble"]])
+    end)
+
+    it("says what is wrong with the key or the rows", function()
+        local function failure(...)
+            local ok, e = pcall(upsert, ...)
+            assert.is_false(ok)
+            assert.is_true(errors.is(e), tostring(e))
+            return e
+        end
+        local e = failure("t", { "name" }, { { 1, "a", 1 } })
+        assert.equal("42P10", e.sqlstate)
+        assert.matches("unique index on (name)", e.hint, 1, true)
+        e = failure("t", { "id" }, { { 1, "a", 1 }, { 1, "b", 1 } })
+        assert.equal("21000", e.sqlstate)
+        assert.matches("two of the rows have the same (id)", e.hint, 1, true)
+        assert.equal("usage", failure("t", {}, { { 1 } }).kind)
+        assert.equal("usage", failure("t", { "id" }, { { name = "a" } }).kind)
+        assert.equal("usage", failure("t", { "id" }, 5).kind)
+        assert.equal("42P01", failure("nowhere", { "id" }, { { 1 } }).sqlstate)
+        assert.equal("", all())
+    end)
+end)
