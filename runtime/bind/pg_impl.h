@@ -90,6 +90,7 @@ struct pg_link {
     struct pg_ride *ride;     /* the convoy on it */
     struct pg_stream *stream; /* whoever iterates over its rows */
     unsigned stream_step;     /* what the step said that woke it */
+    struct sched_timer gone;  /* brings the news of a socket that libpq closed while it sent */
     struct sched_timer limit; /* of a ping, a drain, a reset */
     enum pg_link_use use;
     struct pg_cancel_job *cancel; /* a request under way: the link is nobody's until it is answered */
@@ -187,6 +188,9 @@ void pg_link_take_away(struct pg_link *link);
 void pg_link_request_cancel(struct pg_link *link);
 /* Seconds that a cancelled statement has to end before its connection is given up. */
 #define PG_DRAIN_LIMIT 2.0
+/* After something was sent: watches for what the socket did not take. A server that is gone can make libpq
+ * close its socket while it sends; libuv must not watch that any more, so the loop tells the news itself. */
+void pg_link_watch(struct pg_link *link);
 /* The blocking form of cancelling: the request, then `grace` seconds to end; else the connection is broken.
  */
 void pg_link_cancel_blocking(struct pg_link *link, double grace);

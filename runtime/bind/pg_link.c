@@ -24,6 +24,7 @@ struct pg_cancel_job {
 
 static void on_ready(void *data, unsigned events);
 static void on_limit(struct sched_timer *t);
+static void on_gone(struct sched_timer *t);
 static void reset_begin(struct pg_link *link);
 static void reset_next(struct pg_link *link);
 
@@ -76,6 +77,8 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
     link->on_notice = LUA_NOREF;
     link->limit.fn = on_limit;
     link->limit.data = link;
+    link->gone.fn = on_gone;
+    link->gone.data = link;
     uint32_t limit = e->cache_off ? 0 : e->cache_limit;
     bool ok = pg_machine_init(&link->m, conn, limit, forget_columns, link);
     if (ok && !e->sync) {
@@ -117,6 +120,7 @@ void pg_link_free(struct pg_link *link)
     pg_notices_forget(link);
     set_background(link, false);
     sched_timer_stop(e->rt->sched, &link->limit);
+    sched_timer_stop(e->rt->sched, &link->gone);
     drive_uv_close(link->io);
     pg_machine_close(&link->m);
     free(link);
@@ -230,8 +234,7 @@ int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContex
     }
     link->use = LINK_STATEMENT;
     link->waiter = wait_begin(s, deadline, abandon_statement, link);
-    if (link->m.flushing)
-        drive_uv_want(link->io, IO_READ | IO_WRITE);
+    pg_link_watch(link);
     return wait_park(L, link->waiter, ctx, k);
 }
 
@@ -367,8 +370,7 @@ void pg_link_abandon(struct pg_link *link, double grace)
     if (!link->patient)
         pg_link_request_cancel(link);
     pg_machine_discard(&link->m);
-    if (link->m.flushing)
-        drive_uv_want(link->io, IO_READ | IO_WRITE);
+    pg_link_watch(link);
 }
 
 /* ---- what the socket says ---- */
@@ -472,6 +474,22 @@ static void lose_patience(struct pg_link *link)
     pg_link_request_cancel(link);
 }
 
+static void on_gone(struct sched_timer *t)
+{
+    on_ready(t->data, IO_READ | IO_WRITE);
+}
+
+void pg_link_watch(struct pg_link *link)
+{
+    if (PQsocket(link->m.conn) >= 0) {
+        if (link->m.flushing)
+            drive_uv_want(link->io, IO_READ | IO_WRITE);
+        return;
+    }
+    drive_uv_want(link->io, 0);
+    sched_timer_start(link->engine->rt->sched, &link->gone, mono_now());
+}
+
 /* A ping, drain or reset took too long. */
 static void on_limit(struct sched_timer *t)
 {
@@ -539,6 +557,7 @@ void pg_link_ping(struct pool_slot *slot)
         return;
     }
     sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PING_LIMIT));
+    pg_link_watch(link);
 }
 
 enum pool_verdict pg_link_judge(struct pool_slot *slot)
@@ -595,8 +614,7 @@ static void reset_next(struct pg_link *link)
             return;
         }
         if (!link->engine->sync) {
-            if (link->m.flushing)
-                drive_uv_want(link->io, IO_READ | IO_WRITE);
+            pg_link_watch(link);
             return;
         }
         if (run_blocking(link, deadline_in(RESET_LIMIT)) != DRIVE_READY)

@@ -28,7 +28,7 @@ void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own)
     link->stream = s;
     link->use = LINK_STREAM;
     if (link->io)
-        drive_uv_want(link->io, link->m.flushing ? IO_READ | IO_WRITE : 0);
+        drive_uv_want(link->io, link->m.flushing && PQsocket(link->m.conn) >= 0 ? IO_READ | IO_WRITE : 0);
 }
 
 void pg_stream_attach_ready(struct pg_stream *s, struct pg_link *link, bool own)

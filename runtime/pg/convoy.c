@@ -113,7 +113,8 @@ static void take(struct pg_convoy *c, PGresult *r)
 unsigned pg_convoy_step(struct pg_convoy *c, unsigned ready)
 {
     struct pg_machine *m = c->m;
-    bool broken = (ready & PG_WANT_READ) && !PQconsumeInput(m->conn);
+    /* libpq may have closed the socket while it sent. */
+    bool broken = PQsocket(m->conn) < 0 || ((ready & PG_WANT_READ) && !PQconsumeInput(m->conn));
     if (m->flushing) {
         int rc = PQflush(m->conn);
         broken = broken || rc < 0;

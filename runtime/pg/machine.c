@@ -443,13 +443,13 @@ static unsigned discard_copy_out(struct pg_machine *m)
 
 unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
 {
-    bool lost = false;
     if (m->state == PG_BROKEN)
         return PG_DONE;
+    bool lost = PQsocket(m->conn) < 0; /* libpq may have closed it while it sent */
     if ((ready & PG_WANT_READ) && m->state == PG_COPY_IN)
         pg_machine_copy_look(m);
     if (ready & PG_WANT_READ)
-        lost = !PQconsumeInput(m->conn);
+        lost = !PQconsumeInput(m->conn) || lost;
     if (m->flushing) {
         int rc = PQflush(m->conn);
         lost = lost || rc < 0;
