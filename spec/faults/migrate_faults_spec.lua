@@ -107,4 +107,172 @@ describe("a migration that was interrupted", function()
         assert.equal(0, migrate("up", "--dir", dir).code)
         assert.equal(END_STATE, state())
     end)
+
+    describe("at CREATE INDEX CONCURRENTLY", function()
+        local FILES <const> = {
+            ["1_t.sql"] = "-- migrate:up\ncreate table t (id int);\ninsert into t values (1), (1);\n-- migrate:down\n",
+            ["2_i.sql"] = "-- migrate:up transaction:false\ncreate table before_it ();\n"
+                .. "create unique index concurrently t_id on t (id);\ncreate table behind_it ();\n-- migrate:down\n",
+        }
+
+        local function index()
+            return sql "select indisvalid from pg_index where indexrelid = to_regclass('t_id')"
+        end
+
+        it("by an error goes on there once the cause is gone, and leaves no INVALID index", function()
+            dir = scripts.folder(FILES)
+            local result = migrate("up", "--dir", dir)
+            assert.equal(1, result.code)
+            assert.matches("2_i.sql:3: could not create unique index", result.stderr, 1, true)
+            assert.matches("1 of its 3 statements took effect", result.stderr, 1, true)
+            assert.equal("", index())
+            local findings = migrate("verify", "--dir", dir)
+            assert.equal(1, findings.code)
+            assert.matches("half done %(up%): 1 of its statements took effect", findings.stdout)
+            sql "delete from t where ctid = '(0,1)'"
+            result = migrate("up", "--dir", dir)
+            assert.equal(0, result.code, result.text)
+            assert.matches("2_i.sql was interrupted: 1 of its 3 statements took effect", result.stderr, 1, true)
+            assert.equal("t", index())
+        end)
+
+        it("drops and builds again an INVALID index that somebody else has left there", function()
+            dir = scripts.folder(FILES)
+            migrate("up", "--dir", dir, "--steps", "1")
+            process.run { "psql", "-X", "-d", url, "-c", "create unique index concurrently t_id on t (id)" }
+            assert.equal("f", index())
+            sql "delete from t where ctid = '(0,1)'"
+            local result = migrate("up", "--dir", dir)
+            assert.equal(0, result.code, result.text)
+            assert.equal("t", index())
+        end)
+
+        it("by kill -9 while the server still builds: the next run waits for that, and builds it", function()
+            dir = scripts.folder(FILES)
+            migrate("up", "--dir", dir, "--steps", "1")
+            sql "delete from t where ctid = '(0,1)'"
+            local engine = require("dbrun.db").engine { url = url, size = 1 }
+            local blocker <close> = engine:acquire()
+            blocker:exec "begin; insert into t values (2)" -- the build waits for this transaction
+            local run = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = url })
+            local give_up = task.now() + 20
+            repeat
+                task.sleep(0.02)
+                assert.is_true(task.now() < give_up, "the build did not begin")
+            until sql "select count(*) from pg_stat_activity where query like 'create unique%' and state = 'active'" == "1"
+            run.child:kill "KILL"
+            run.finish()
+            local again = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = url })
+            task.sleep(1.5)
+            blocker:exec "commit"
+            local result = again.finish()
+            assert.equal(0, result.code, result.text)
+            assert.equal("t", index())
+            assert.equal("1 2", sql "select string_agg(version, ' ' order by version) from schema_migrations")
+        end)
+    end)
+
+    it("in statements that were changed since is not run on", function()
+        local first = "-- migrate:up transaction:false\ncreate table x ();\nselect 1 / 0;\n-- migrate:down\n"
+        dir = scripts.folder { ["1_x.sql"] = first }
+        assert.equal(1, migrate("up", "--dir", dir).code)
+        fs.write(dir .. "/1_x.sql", (first:gsub("table x", "table y")))
+        local result = migrate("up", "--dir", dir)
+        assert.equal(1, result.code)
+        assert.matches("1 of its statements took effect, and were changed in the file since", result.stderr, 1, true)
+        assert.equal(0, migrate("repair", "--dir", dir, "--version", "1", "--statement", "3").code)
+        assert.equal(0, migrate("up", "--dir", dir).code)
+        assert.equal("f", sql "select to_regclass('y') is not null")
+    end)
+
+    it("at a procedure that commits by itself is not guessed about", function()
+        dir = scripts.folder { ["1_p.sql"] = [[
+-- migrate:up transaction:false
+create table log (n int);
+create procedure work() language plpgsql as $$
+begin
+    insert into log values (1);
+    commit;
+    perform pg_sleep(30);
+    insert into log values (2);
+end $$;
+call work();
+-- migrate:down
+]] }
+        local run = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = url })
+        local give_up = task.now() + 20
+        repeat
+            task.sleep(0.02)
+            assert.is_true(task.now() < give_up, "it never came to the procedure")
+        until sql "select coalesce((select 1 from pg_class where relname = 'log'), 0)" == "1"
+            and sql "select count(*) from log" == "1"
+        run.child:kill "KILL"
+        run.finish()
+        local result = migrate("up", "--dir", dir)
+        assert.equal(1, result.code, result.text)
+        assert.matches("whether the statement took effect is not known", result.stderr, 1, true)
+        assert.matches("repair --version 1 --statement 3", result.stderr, 1, true)
+        assert.equal("1", sql "select count(*) from log")
+        assert.equal(0, migrate("repair", "--dir", dir, "--version", "1", "--statement", "4").code)
+        assert.equal(0, migrate("up", "--dir", dir).code)
+        assert.equal("1", sql "select count(*) from log")
+    end)
+
+    it("of ten that start at once one applies and nine find nothing to do", function()
+        dir = scripts.folder(PROJECT)
+        local runs, applied = {}, 0
+        for i = 1, 10 do runs[i] = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = url }) end
+        for _, run in ipairs(runs) do
+            local result = run.finish()
+            assert.equal(0, result.code, result.text)
+            if result.stdout:find "4 migrations applied" then applied = applied + 1
+            else assert.matches("Nothing to apply", result.stdout) end
+        end
+        assert.equal(1, applied)
+        assert.equal(END_STATE, state())
+    end)
+
+    describe("behind a pooler in transaction mode", function()
+        local pgbouncer = require "spec.support.pgbouncer"
+
+        local function through(fn)
+            if not pgbouncer.is_there() then pending "pgbouncer is not installed" end
+            local bouncer <close> = pgbouncer.start(servers.shared_postgres())
+            fn((bouncer.url:gsub("/postgres%?", "/" .. database .. "?")))
+        end
+
+        it("five at once: one applies", function()
+            through(function(pooled)
+                dir = scripts.folder(PROJECT)
+                local runs, applied = {}, 0
+                for i = 1, 5 do runs[i] = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = pooled }) end
+                for _, run in ipairs(runs) do
+                    local result = run.finish()
+                    assert.equal(0, result.code, result.text)
+                    if result.stdout:find "4 migrations applied" then applied = applied + 1
+                    else assert.matches("Nothing to apply", result.stdout) end
+                end
+                assert.equal(1, applied)
+                assert.equal(END_STATE, state())
+                assert.equal("0", sql "select count(*) from pg_locks where locktype = 'advisory'")
+            end)
+        end)
+
+        it("another beside the pooler waits, too", function()
+            through(function(pooled)
+                dir = scripts.folder { ["1_s.sql"] = "-- migrate:up\nselect pg_sleep(1);\n-- migrate:down\n" }
+                local run = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = pooled })
+                local give_up = task.now() + 20
+                repeat
+                    task.sleep(0.02)
+                    assert.is_true(task.now() < give_up, "the lock was never taken")
+                until sql "select count(*) from pg_locks where locktype = 'advisory'" == "1"
+                local result = migrate("up", "--dir", dir, "--lock-wait", "0.2")
+                assert.equal(1, result.code, result.text)
+                assert.matches("the migration lock was not free", result.stderr, 1, true)
+                assert.equal(0, run.finish().code)
+                assert.matches("Nothing to apply", migrate("up", "--dir", dir).stdout)
+            end)
+        end)
+    end)
 end)

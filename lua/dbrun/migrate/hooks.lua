@@ -52,6 +52,9 @@ end
 function M.load(dir, must)
     local hooks, names = { by_event = {} }, {}
     if not dir or (not fs.exists(dir) and not must) then return hooks end
+    if not fs.exists(dir) then
+        errors.raise { kind = "config", message = ("there is no hooks folder '%s'"):format(dir) }
+    end
     for _, name in ipairs(fs.list(dir)) do
         local base, kind = name:match "^([^.].*)%.(%l+)$"
         if kind == "sql" or kind == "lua" then

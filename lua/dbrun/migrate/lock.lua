@@ -11,6 +11,8 @@ local M = {}
 
 local TRY <const> = "select pg_catalog.pg_try_advisory_lock($1)"
 local TRY_IN_TRANSACTION <const> = "select pg_catalog.pg_try_advisory_xact_lock($1)"
+-- A statement with parameters leaves its portal, and with it a snapshot, until the next one: this simple one is that.
+local FORGET <const> = "select 1"
 local UNLOCK <const> = "select pg_catalog.pg_advisory_unlock($1)"
 local HOLDER <const> = [[
 select a.pid, nullif(a.application_name, '') as application, a.usename as role, host(a.client_addr) as address,
@@ -52,11 +54,12 @@ end
 ---@param key integer
 ---@param wait number seconds
 ---@param tell fun(holder: string, waited: number) called after 1 s, then every 10 s
----@param try? string the statement that tries
+---@param try? fun(): boolean how to try
 ---Raises an error of kind `timeout`.
 function M.take(conn, key, wait, tell, try)
     local began, pause, next_word = task.now(), 0.05, 1
-    while not conn:value(try or TRY, key) do
+    try = try or function() return conn:value(TRY, key) end
+    while not try() do
         local waited = task.now() - began
         if waited >= wait then
             errors.raise {
@@ -106,15 +109,20 @@ function M.hold(conn, book, opts, pooled, tell)
         keeper:release()
     end })
     local ok, e = pcall(function()
-        keeper:exec "begin"
-        keeper:exec "set local idle_in_transaction_session_timeout = 0"
-        M.take(keeper, key, wait, tell, TRY_IN_TRANSACTION)
+        -- Who waits keeps no transaction open: it would take one of the pooler's few connections.
+        M.take(keeper, key, wait, tell, function()
+            keeper:exec "begin"
+            keeper:exec "set local idle_in_transaction_session_timeout = 0"
+            local mine = keeper:value(TRY_IN_TRANSACTION, key)
+            keeper:exec(mine and FORGET or "rollback")
+            return mine
+        end)
     end)
     if not ok then
         getmetatable(held).__close()
         error(e, 0)
     end
-    function held.check() keeper:value "select 1" end
+    function held.check() keeper:exec(FORGET) end
     return held
 end
 

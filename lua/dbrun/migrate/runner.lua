@@ -82,14 +82,24 @@ end
 
 ---An error that came out of the code of a Lua migration: with its file, its place and its SQLSTATE.
 local function raise_lua(e, work, aftermath)
-    local fields = errors.is(e) and { sqlstate = e.sqlstate, detail = e.detail, hint = e.hint, outcome = e.outcome,
-        line = tonumber((e.where or ""):match ":(%d+)$") } or {}
-    fields.kind = errors.is(e) and e.kind ~= "usage" and e.kind ~= "config" and e.kind or "query"
-    fields.file = work.file.path
-    fields.message = ("%s: %s"):format(work.file.path, errors.is(e) and e.message or (tostring(e):match "^[^\n]*"))
-    local where = errors.is(e) and e.where and (" (at %s)"):format(e.where) or ""
-    fields.text = ("%s: %s%s\n  %s"):format(work.file.path, tostring(e), where, aftermath)
-    errors.raise(fields)
+    local path = work.file.path
+    if not errors.is(e) then -- a message with its traceback
+        local text = tostring(e)
+        if text:sub(1, #path) ~= path then text = path .. ": " .. text end
+        errors.raise { kind = "query", file = path, message = text:match "^[^\n]*", text = text .. "\n  " .. aftermath }
+    end
+    local where = e.where and e.where:sub(1, #path) == path and e.where or path
+    local out = { ("%s: %s%s"):format(where, e.message, e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or "") }
+    if e.statement then out[2] = "  statement: " .. e.statement:gsub("\n", "\n    ") end
+    for _, field in ipairs { "detail", "hint", "context" } do
+        if e[field] then out[#out + 1] = ("  %s: %s"):format(field, (e[field]:gsub("\n", "\n    "))) end
+    end
+    out[#out + 1] = "  " .. aftermath
+    errors.raise {
+        kind = (e.kind == "usage" or e.kind == "config") and "query" or e.kind, sqlstate = e.sqlstate,
+        detail = e.detail, hint = e.hint, outcome = e.outcome, retryable = e.retryable, file = path,
+        line = math.tointeger(tonumber(where:match ":(%d+)$")), message = out[1], text = table.concat(out, "\n"),
+    }
 end
 
 ---An error that is not the server's word about a statement is passed on as it is.

@@ -21,7 +21,10 @@ end
 ---@param fn fun(conn: table): any
 function M.reading(opts, fn)
     local db = require "dbrun.db"
-    local engine = db.engine { url = opts.url, mode = "sync", size = 2, application_name = "dbrun migrate" }
+    -- Nothing is prepared: no statement comes often, and a pooler may stand between.
+    local engine = db.engine {
+        url = opts.url, mode = "sync", size = 2, statement_cache = 0, application_name = "dbrun migrate",
+    }
     local _ <close> = setmetatable({}, { __close = function() engine:close() end })
     local conn <close> = engine:acquire()
     opts.second = function() return engine:acquire() end

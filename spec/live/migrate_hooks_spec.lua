@@ -1,0 +1,164 @@
+-- Hooks around migrations: their events, their order, their transactions, and what Lua hooks may do.
+local fs = require "dbrun.fs"
+local scripts = require "spec.support.scripts"
+local servers = require "spec.support.servers"
+
+local EVENTS <const> = require("dbrun.migrate.hooks").EVENTS
+
+describe("hooks of migrations", function()
+    local url, database, dir
+
+    before_each(function()
+        url, database = servers.database()
+        dir = nil
+    end)
+    after_each(function()
+        if dir then fs.rmtree(dir) end
+    end)
+
+    local function sql(text)
+        return servers.shared_postgres():psql(text, database)
+    end
+
+    ---A project with migrations m/ and hooks h/.
+    local function project(files)
+        dir = scripts.folder(files)
+        sql "create table if not exists seen (n serial, what text)"
+    end
+
+    local function migrate(command, ...)
+        return scripts.run("migrate", { command, "--dir", dir .. "/m", "--hooks", dir .. "/h", ... },
+            { DATABASE_URL = url })
+    end
+
+    local function seen()
+        local list = sql "select string_agg(what, ' ' order by n) from seen"
+        sql "truncate seen"
+        return list
+    end
+
+    local A <const> = "-- migrate:up\ncreate table a ();\n-- migrate:down\ndrop table a;\n"
+    local B <const> = "-- migrate:up\ncreate table b ();\n-- migrate:down\ndrop table b;\n"
+    local BAD <const> = "-- migrate:up\nselect 1 / 0;\n-- migrate:down\nselect 1 / 0;\n"
+
+    ---One hook for each event, which writes its name down; each-hooks with the version.
+    local function all_hooks(files)
+        for i, event in ipairs(EVENTS) do
+            if event == "beforeConnect" then
+                files["h/beforeConnect.lua"] = "assert(not (...).db); io.stdout:write 'before the connection\\n'"
+            elseif i % 2 == 0 then
+                files["h/" .. event .. ".sql"] = ("insert into seen (what) values ('%s');"):format(event)
+            else
+                files["h/" .. event .. ".lua"] = ([[return function(ctx)
+                    ctx.engine:query("insert into seen (what) values ($1)",
+                        ctx.event .. (ctx.migration and ":" .. ctx.migration.version or ""))
+                end]])
+            end
+        end
+        return files
+    end
+
+    it("run in Flyway's order, up and down, and when there is nothing to do", function()
+        project(all_hooks { ["m/1_a.sql"] = A, ["m/2_b.sql"] = B })
+        local result = migrate "up"
+        assert.equal(0, result.code, result.text)
+        assert.matches("^before the connection\n", result.stdout)
+        local order = seen():gsub(":%d", "")
+        assert.equal("afterConnect beforeMigrate beforeEachMigrate afterEachMigrate beforeEachMigrate afterEachMigrate "
+            .. "beforeRepeatables afterVersioned afterMigrateApplied afterMigrate", order)
+        migrate "up"
+        assert.equal("afterConnect beforeMigrate beforeRepeatables afterVersioned afterMigrate", (seen():gsub(":%d", "")))
+        result = migrate "down"
+        assert.equal(0, result.code, result.text)
+        assert.equal("afterConnect beforeUndo beforeEachUndo afterEachUndo afterUndo", (seen():gsub(":%d", "")))
+    end)
+
+    it("are told of errors, after the migration was rolled back", function()
+        project(all_hooks { ["m/1_a.sql"] = A, ["m/2_bad.sql"] = BAD })
+        assert.equal(1, migrate("up").code)
+        assert.equal("afterConnect beforeMigrate beforeEachMigrate afterEachMigrate afterEachMigrateError "
+            .. "afterMigrateError", (seen():gsub(":%d", "")))
+    end)
+
+    it("of one event run the nameless one first, then by name", function()
+        project {
+            ["m/1_a.sql"] = A,
+            ["h/beforeMigrate__b.sql"] = "insert into seen (what) values ('b')",
+            ["h/beforeMigrate__a.lua"] = "(...).db:exec [[insert into seen (what) values ('a')]]",
+            ["h/beforeMigrate.sql"] = "insert into seen (what) values ('none')",
+            ["h/beforeMigrate__a_2.sql"] = "insert into seen (what) values ('a_2')",
+            ["h/README.md"] = "not a hook",
+        }
+        assert.equal(0, migrate("up").code)
+        assert.equal("none a a_2 b", seen())
+    end)
+
+    it("for each migration share its transaction: what fails takes the migration with it", function()
+        project {
+            ["m/1_a.sql"] = A,
+            ["h/beforeEachMigrate.sql"] = "insert into seen (what) values ('each')",
+            ["h/afterEachMigrate.sql"] = "select 1;\nselect nonsense;",
+            ["h/beforeMigrate.sql"] = "insert into seen (what) values ('own')",
+        }
+        local result = migrate "up"
+        assert.equal(1, result.code)
+        assert.matches("/h/afterEachMigrate.sql:2: column \"nonsense\" does not exist", result.stderr, 1, true)
+        assert.equal("own", seen())
+        assert.equal("f", sql "select to_regclass('a') is not null")
+    end)
+
+    it("in Lua can veto a migration", function()
+        project {
+            ["m/1_a.sql"] = A, ["m/2_b.sql"] = B,
+            ["h/beforeEachMigrate__freeze.lua"] = [[
+local ctx = ...
+if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return false, "no changes on Fridays" end]],
+        }
+        local result = migrate "up"
+        assert.equal(1, result.code)
+        assert.matches("beforeEachMigrate__freeze.lua stopped the run: no changes on Fridays", result.stderr, 1, true)
+        assert.equal("1", sql "select string_agg(version, ' ') from schema_migrations")
+    end)
+
+    it("that fail on an error do not hide it", function()
+        project { ["m/1_bad.sql"] = BAD, ["h/afterMigrateError.sql"] = "select nonsense" }
+        local result = migrate "up"
+        assert.matches("division by zero", result.stderr, 1, true)
+        assert.matches("The hooks for afterMigrateError failed, too: .*nonsense", result.stderr)
+    end)
+
+    it("run around a transaction:false migration, too", function()
+        project {
+            ["m/1_x.sql"] = "-- migrate:up transaction:false\ncreate table x (id int);\nvacuum x;\n-- migrate:down\n",
+            ["h/beforeEachMigrate.sql"] = "insert into seen (what) values ('before')",
+            ["h/afterEachMigrate.sql"] = "insert into seen (what) values ('after')",
+        }
+        assert.equal(0, migrate("up").code)
+        assert.equal("before after", seen())
+    end)
+
+    it("with a name that is no event, or the same name twice, are refused before anything runs", function()
+        for files, message in pairs {
+            [{ ["h/beforeMigrat.sql"] = "select 1" }] = "did you mean 'beforeMigrate'?",
+            [{ ["h/afterMigrate__x.sql"] = "select 1", ["h/afterMigrate__x.lua"] = "" }] = "two hooks are called",
+            [{ ["h/beforeConnect.sql"] = "select 1" }] = "no SQL can run",
+        } do
+            files["m/1_a.sql"] = A
+            project(files)
+            local result = migrate "up"
+            assert.equal(2, result.code, result.text)
+            assert.matches(message, result.stderr, 1, true)
+            fs.rmtree(dir)
+        end
+        project { ["m/1_a.sql"] = A }
+        assert.equal(2, migrate("up").code)
+    end)
+
+    it("come from DBRUN_HOOKS_DIR, where that is set", function()
+        project { ["m/1_a.sql"] = A, ["h/afterMigrate.sql"] = "insert into seen (what) values ('set')" }
+        local result = scripts.run("migrate", { "up", "--dir", dir .. "/m" },
+            { DATABASE_URL = url, DBRUN_HOOKS_DIR = dir .. "/h" })
+        assert.equal(0, result.code, result.text)
+        assert.equal("set", seen())
+    end)
+end)
