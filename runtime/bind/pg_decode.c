@@ -118,6 +118,8 @@ static void push_binary(lua_State *L, const struct pg_decoder *d, const struct p
         lua_pushlstring(L, text, timefmt_date(text, pg_decode_int4(p)));
         return;
     case PG_KIND_TIME:
+        if (get_int8(p) < 0 || get_int8(p) > INT64_C(86400000000))
+            luaL_error(L, "the server sent a time that is none");
         lua_pushlstring(L, text, timefmt_time(text, get_int8(p)));
         return;
     case PG_KIND_TIMESTAMP:
@@ -150,6 +152,28 @@ static int hex_digit(char c)
     return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
+static char hex_byte(lua_State *L, const char *p)
+{
+    int high = hex_digit(p[0]);
+    int low = hex_digit(p[1]);
+    if (high < 0 || low < 0)
+        luaL_error(L, "the server sent a malformed bytea");
+    return (char)(high << 4 | low);
+}
+
+/* What stands behind a backslash in the escape format; `used` = how many characters that is. */
+static char escaped_byte(lua_State *L, const char *p, size_t len, size_t *used)
+{
+    if (len >= 1 && p[0] == '\\') {
+        *used = 1;
+        return '\\';
+    }
+    if (len < 3 || p[0] < '0' || p[0] > '3' || p[1] < '0' || p[1] > '7' || p[2] < '0' || p[2] > '7')
+        luaL_error(L, "the server sent a malformed bytea");
+    *used = 3;
+    return (char)((p[0] - '0') << 6 | (p[1] - '0') << 3 | (p[2] - '0'));
+}
+
 /* bytea_output = hex ("\x0aff") or escape ("a\\b\001"): section 8.4 of the PostgreSQL manual. */
 static void push_bytea(lua_State *L, const char *p, size_t len)
 {
@@ -158,17 +182,12 @@ static void push_bytea(lua_State *L, const char *p, size_t len)
     size_t n = 0;
     if (len >= 2 && p[0] == '\\' && p[1] == 'x') {
         for (size_t i = 2; i + 1 < len; i += 2)
-            out[n++] = (char)(hex_digit(p[i]) << 4 | hex_digit(p[i + 1]));
+            out[n++] = hex_byte(L, p + i);
     } else {
         for (size_t i = 0; i < len; i++) {
-            if (p[i] == '\\' && i + 3 < len && p[i + 1] != '\\') {
-                out[n++] = (char)((p[i + 1] - '0') << 6 | (p[i + 2] - '0') << 3 | (p[i + 3] - '0'));
-                i += 3;
-            } else {
-                if (p[i] == '\\')
-                    i++;
-                out[n++] = p[i];
-            }
+            size_t used = 0;
+            out[n++] = p[i] == '\\' ? escaped_byte(L, p + i + 1, len - i - 1, &used) : p[i];
+            i += used;
         }
     }
     luaL_pushresultsize(&b, n);
@@ -197,7 +216,7 @@ static void push_timestamp(lua_State *L, const struct pg_decoder *d, const char 
 }
 
 static void push_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
-                      size_t len)
+                      size_t len, int depth)
 {
     switch (t->kind) {
     case PG_KIND_BOOL:
@@ -241,7 +260,7 @@ static void push_text(lua_State *L, const struct pg_decoder *d, const struct pg_
     case PG_KIND_MULTIRANGE:
     case PG_KIND_HSTORE:
     case PG_KIND_VECTOR:
-        pg_decode_nested_text(L, d, t, p, len);
+        pg_decode_nested_text(L, d, t, p, len, depth);
         return;
     case PG_KIND_DATE:
     case PG_KIND_TIME:
@@ -269,13 +288,18 @@ static bool push_by_codec(lua_State *L, const struct pg_decoder *d, const struct
     return true;
 }
 
+void pg_decode_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+                    size_t len, int depth)
+{
+    if (d->codecs == LUA_NOREF || !push_by_codec(L, d, t, p, len))
+        push_text(L, d, t, p, len, depth);
+}
+
 void pg_decode(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p, size_t len,
                bool binary)
 {
-    if (d->codecs != LUA_NOREF && !binary && push_by_codec(L, d, t, p, len))
-        return;
     if (binary)
         push_binary(L, d, t, p, len);
     else
-        push_text(L, d, t, p, len);
+        pg_decode_text(L, d, t, p, len, 0);
 }

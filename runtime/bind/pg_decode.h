@@ -21,8 +21,12 @@ void pg_decode(lua_State *L, const struct pg_decoder *d, const struct pg_type *t
                bool binary);
 
 /* ---- between pg_decode.c and pg_decode_nested.c ---- */
+/* `depth`: how many values the value is inside of; the text of a value inside of another can hold one more.
+ */
+void pg_decode_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+                    size_t len, int depth);
 void pg_decode_nested_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
-                           size_t len);
+                           size_t len, int depth);
 void pg_decode_array_binary(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
                             size_t len);
 int32_t pg_decode_int4(const char *p);

@@ -80,7 +80,7 @@ static void decode_top(struct reader *r, const struct pg_type *t)
 {
     size_t len;
     const char *s = lua_tolstring(r->L, -1, &len);
-    pg_decode(r->L, r->d, t, s, len, false);
+    pg_decode_text(r->L, r->d, t, s, len, r->depth);
     lua_replace(r->L, -2);
 }
 
@@ -261,9 +261,9 @@ static void push_vector(struct reader *r)
 }
 
 void pg_decode_nested_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
-                           size_t len)
+                           size_t len, int depth)
 {
-    struct reader r = {L, d, p, p + len, 0};
+    struct reader r = {L, d, p, p + len, depth};
     const struct pg_type *elem = pg_type_of(d->catalog, t->elem);
     luaL_checkstack(L, 12, "a nested value");
     switch (t->kind) {

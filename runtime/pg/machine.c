@@ -95,7 +95,7 @@ static const char *first_word(const char *s)
     for (;;) {
         s += strspn(s, " \t\r\n\f\v(");
         if (s[0] == '-' && s[1] == '-') {
-            s += strcspn(s, "\n");
+            s += strcspn(s, "\r\n");
         } else if (s[0] == '/' && s[1] == '*') {
             int depth = 0;
             do {

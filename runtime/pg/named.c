@@ -46,7 +46,7 @@ static void skip_quoted(struct lexer *x, int quote, bool backslash)
 
 static void skip_line_comment(struct lexer *x)
 {
-    while (x->at < x->len && x->s[x->at] != '\n')
+    while (x->at < x->len && x->s[x->at] != '\n' && x->s[x->at] != '\r')
         x->at++;
 }
 

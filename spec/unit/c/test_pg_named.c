@@ -119,6 +119,7 @@ static void test_comments(void)
     static const struct sample list[] = {
         {"select 1 -- :a\n, :b", "select 1 -- :a\n, $1", "b"},
         {"select 1 -- it's\n, :b", "select 1 -- it's\n, $1", "b"},
+        {"select 1 -- :a\r, :b", "select 1 -- :a\r, $1", "b"},
         {"select 1 /* :a */ + :b", "select 1 /* :a */ + $1", "b"},
         {"select 1 /* /* :a */ :b */ + :c", "select 1 /* /* :a */ :b */ + $1", "c"},
         {"select 1 /* ' */ + :c", "select 1 /* ' */ + $1", "c"},

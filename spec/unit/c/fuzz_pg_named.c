@@ -1,0 +1,195 @@
+/*
+ * For libFuzzer (make fuzz): the lexer of `:name` parameters, against the server's own scanner (libpg_query).
+ *
+ * Where the server's scanner sees a colon that is followed at once by a word, and that is no part of a cast,
+ * slice or assignment, there must be a parameter; in strings, comments and dollar quotes there must be none.
+ * And the rewritten text must hold everything else unchanged.
+ */
+#include "pg/named.h"
+
+#include <ctype.h>
+#include <dlfcn.h>
+#include <pg_query.h>
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+enum { MOST = 4096, COLON = 58, IDENT = 258, LINE_COMMENT = 275 };
+
+static void must(bool ok)
+{
+    if (!ok)
+        abort();
+}
+
+/* The development link of the library whose structs pg_query.h describes. */
+static PgQueryScanResult (*scan)(const char *sql);
+static void (*scan_free)(PgQueryScanResult r);
+
+static void open_scanner(void)
+{
+    void *lib = dlopen("libpg_query.so", RTLD_NOW | RTLD_LOCAL);
+    must(lib != NULL);
+    *(void **)&scan = dlsym(lib, "pg_query_scan");
+    *(void **)&scan_free = dlsym(lib, "pg_query_free_scan_result");
+    must(scan && scan_free);
+}
+
+struct token {
+    uint64_t start;
+    uint64_t end;
+    uint64_t kind;
+    uint64_t keyword;
+};
+
+/* ---- the scanner's answer: protocol buffers, a list of messages of four numbers ---- */
+
+struct reader {
+    const unsigned char *p;
+    const unsigned char *end;
+};
+
+static uint64_t varint(struct reader *r)
+{
+    uint64_t v = 0;
+    for (int shift = 0; r->p < r->end && shift < 64; shift += 7) {
+        unsigned char c = *r->p++;
+        v |= (uint64_t)(c & 0x7f) << shift;
+        if (c < 0x80)
+            break;
+    }
+    return v;
+}
+
+static struct token read_token(struct reader r)
+{
+    struct token t = {0};
+    while (r.p < r.end) {
+        uint64_t tag = varint(&r);
+        uint64_t v = varint(&r);
+        uint64_t *field = tag >> 3 == 1   ? &t.start
+                          : tag >> 3 == 2 ? &t.end
+                          : tag >> 3 == 4 ? &t.kind
+                          : tag >> 3 == 5 ? &t.keyword
+                                          : NULL;
+        if (field)
+            *field = v;
+    }
+    return t;
+}
+
+static size_t read_tokens(const PgQueryProtobuf *pbuf, struct token *list)
+{
+    struct reader r = {(const unsigned char *)pbuf->data, (const unsigned char *)pbuf->data + pbuf->len};
+    size_t n = 0;
+    while (r.p < r.end) {
+        uint64_t tag = varint(&r);
+        uint64_t v = varint(&r);
+        if ((tag & 7) != 2)
+            continue;
+        must(n < MOST);
+        list[n++] = read_token((struct reader){r.p, r.p + v});
+        r.p += v;
+    }
+    return n;
+}
+
+/* ---- what the lexer must have found ---- */
+
+static bool is_name_char(int c)
+{
+    return isalnum(c) || c == '_' || c >= 0x80;
+}
+
+/* The places that a slice, a cast or an assignment excludes are the lexer's own rule (named.c). */
+static bool may_precede(const char *sql, size_t at)
+{
+    int c = at > 0 ? (unsigned char)sql[at - 1] : -1;
+    return c != ':' && !is_name_char(c) && c != ']' && c != ')' && c != '"';
+}
+
+/* Where libpg_query cannot tell: a comment in front of a string may stand between two parts of one, which the
+ * server knows and libpg_query's scanner does not; behind a colon a string with a prefix (:e'..') is no SQL,
+ * and an identifier with a dollar sign is more than a parameter's name. */
+static bool is_doubtful(const char *sql, const struct token *t)
+{
+    char c = sql[t[0].end];
+    bool word = t[1].kind == IDENT || t[1].keyword > 0;
+    if (t[0].kind == LINE_COMMENT)
+        return sql[t[1].start] == '\'';
+    if (t[0].kind != COLON || t[1].start != t[0].end)
+        return false;
+    return word ? memchr(sql + t[1].start, '$', t[1].end - t[1].start) != NULL
+                : isalpha((unsigned char)c) || c == '_';
+}
+
+/* Marks where the scanner lets a parameter stand. False: it cannot tell. */
+static bool expect(const char *sql, const struct token *t, size_t n, char *expected)
+{
+    for (size_t i = 0; i + 1 < n; i++) {
+        if (is_doubtful(sql, t + i))
+            return false;
+        if (t[i].kind != COLON || t[i + 1].start != t[i].end)
+            continue;
+        bool word = t[i + 1].kind == IDENT || t[i + 1].keyword > 0;
+        char c = sql[t[i].end];
+        if (word && c != '"' && may_precede(sql, t[i].start))
+            expected[t[i].start] = 1;
+    }
+    return true;
+}
+
+/* Walks both texts: they differ only where a parameter was expected. */
+static void compare(const char *sql, size_t len, const char *expected, const struct buf *out,
+                    const struct pg_names *names)
+{
+    size_t at = 0;
+    size_t to = 0;
+    while (at < len) {
+        if (!expected[at]) {
+            must(to < out->len && out->data[to] == sql[at]);
+            at++;
+            to++;
+            continue;
+        }
+        char *end;
+        must(out->data[to] == '$');
+        unsigned long number = strtoul(out->data + to + 1, &end, 10);
+        must(number >= 1 && number <= names->n);
+        const struct pg_name *name = &names->list[number - 1];
+        must(name->at + name->len <= len && at + 1 + name->len <= len);
+        must(memcmp(sql + name->at, sql + at + 1, name->len) == 0);
+        at += 1 + name->len;
+        must(at >= len || !is_name_char((unsigned char)sql[at]));
+        to = (size_t)(end - out->data);
+        /* A digit behind the name would have been read as part of the number. */
+    }
+    must(to == out->len);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    static struct token tokens[MOST];
+    static char expected[MOST + 1];
+    if (size > MOST || memchr(data, 0, size))
+        return 0;
+    if (!scan)
+        open_scanner();
+    char *sql = malloc(size + 1);
+    struct buf out = {0};
+    struct pg_names names = {0};
+    must(sql != NULL);
+    memcpy(sql, data, size);
+    sql[size] = '\0';
+    must(pg_named_rewrite(sql, size, &out, &names));
+    PgQueryScanResult scanned = scan(sql);
+    memset(expected, 0, size + 1);
+    if (!scanned.error && expect(sql, tokens, read_tokens(&scanned.pbuf, tokens), expected))
+        compare(sql, size, expected, &out, &names);
+    scan_free(scanned);
+    buf_free(&out);
+    free(names.list);
+    free(sql);
+    return 0;
+}
