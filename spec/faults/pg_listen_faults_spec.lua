@@ -1,0 +1,94 @@
+--- A listener whose connection breaks at random moments: no notification comes twice, in the wrong order or damaged,
+--- and none is missing without a gap that says so.
+
+local db = require "dbrun.db"
+local fake = require "spec.support.fake"
+local pg = require "spec.support.pg"
+local servers = require "spec.support.servers"
+
+local ROUNDS <const> = 100
+
+pg.on_both(describe, function(_, open)
+    local sender, seed
+
+    setup(function()
+        seed = math.tointeger(os.getenv "DBRUN_TEST_SEED") or os.time()
+        math.randomseed(seed)
+        sender = db.engine { url = pg.url(), mode = "sync" }
+    end)
+
+    teardown(function() sender:close() end)
+
+    --- Numbered notifications, and what a consumer may make of them.
+    local function stream(listener)
+        local self = { sent = 0, seen = 0, gaps = 0, missed = 0, excused = false }
+
+        function self.send()
+            self.sent = self.sent + 1
+            local filler = ("x"):rep(self.sent * 37 % 200)
+            sender:query("select pg_notify('numbers', $1)", ("%d %s"):format(self.sent, filler))
+        end
+
+        local function take_number(payload)
+            local number, filler = payload:match "^(%d+) (x*)$"
+            number = math.tointeger(tonumber(number))
+            assert(#filler == number * 37 % 200, "damaged")
+            assert(number > self.seen, "twice, or in the wrong order")
+            assert(number == self.seen + 1 or self.excused, "missing without a gap")
+            self.missed = self.missed + number - self.seen - 1
+            self.seen, self.excused = number, false
+        end
+
+        --- Takes what comes until the last one sent is there; one that is sent after a gap has to come.
+        function self.catch_up()
+            while self.seen < self.sent do
+                local ev = assert(listener:next(5), "nothing comes any more")
+                if ev.kind == "gap" then
+                    self.gaps, self.excused = self.gaps + 1, true
+                    self.send()
+                else
+                    take_number(ev.payload)
+                end
+            end
+        end
+
+        return self
+    end
+
+    local function soak(break_it)
+        local proxy <close> = fake.proxy { to = servers.shared_postgres() }
+        local e <close> = open { url = proxy:address_of(servers.shared_postgres(), {
+            database = sender:value "select current_database()" }) }
+        local listener <close> = e:listen "numbers"
+        local numbers, descriptors = stream(listener), nil
+        local ok, why = pcall(function()
+            for round = 1, ROUNDS do
+                for _ = 1, math.random(0, 3) do numbers.send() end
+                break_it(listener, proxy)
+                for _ = 1, math.random(0, 3) do numbers.send() end
+                numbers.catch_up()
+                if round == 10 then descriptors = pg.descriptors() end
+            end
+        end)
+        assert(ok, ("seed %d: %s"):format(seed, tostring(why)))
+        assert.is_true(numbers.gaps > ROUNDS / 4, "only " .. numbers.gaps .. " gaps")
+        assert.is_true(pg.descriptors() <= descriptors + 1)
+        assert.equal(0, pg.settled(e).open)
+    end
+
+    it("the server ends its process", function()
+        soak(function(listener)
+            local pid = listener:backend_pid()
+            -- Half of them are over before more is sent, the others whenever the process comes to it.
+            if pid then sender:query("select pg_terminate_backend($1, $2)", pid, math.random(0, 1) * 5000) end
+        end)
+    end)
+
+    it("the network cuts it, at any byte", function()
+        soak(function(_, proxy) proxy:cut("down", math.random(0, 400)) end)
+    end)
+
+    it("the network resets it", function()
+        soak(function(_, proxy) proxy:reset() end)
+    end)
+end)
