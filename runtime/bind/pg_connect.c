@@ -19,7 +19,8 @@ struct pg_connecting {
     uint64_t deadline;
     PGconn *conn;
     struct error error;
-    bool unwanted; /* set by the loop, read by the thread */
+    struct sched_timer late; /* async: ends the wait for one that is stuck */
+    bool unwanted;           /* set by the loop, read by the thread */
 };
 
 /* Counted from several threads: the loop's and those that still connect for an engine that is gone. */
@@ -51,6 +52,7 @@ static void connecting_free(struct pg_connecting *c)
 
 static void connecting_unlink(struct pg_connecting *c)
 {
+    sched_timer_stop(c->engine->rt->sched, &c->late);
     if (c->prev)
         c->prev->next = c->next;
     else
@@ -139,18 +141,9 @@ static void sync_drop(void *arg)
     connecting_free(arg);
 }
 
-/* libpq's own deadlines end a connect; this only ends the wait for one that is stuck where they do not
- * reach (name resolution, key derivation). */
-static void connect_sync(struct pg_connecting *c)
+/* Nobody waits any more for the thread, whatever it does yet. */
+static void give_up(struct pg_engine *e, struct pool_slot *slot, enum drive_status status)
 {
-    struct pg_engine *e = c->engine;
-    struct pool_slot *slot = c->slot;
-    const struct drive_interrupt *intr = e->rt->interrupt.fd >= 0 ? &e->rt->interrupt : NULL;
-    enum drive_status status = worker_call(sync_work, sync_drop, c, c->deadline + 200 * NS_PER_MS, intr);
-    if (status == DRIVE_READY) {
-        deliver(c);
-        return;
-    }
     struct error err = {0};
     if (status == DRIVE_INTERRUPTED)
         error_set(&err, ERROR_CANCELLED, "interrupted while connecting to PostgreSQL at %s", e->info->target);
@@ -161,13 +154,43 @@ static void connect_sync(struct pg_connecting *c)
                   e->info->target);
     else
         error_set(&err, ERROR_IO, "cannot start a thread to connect with");
-    if (status == DRIVE_ERROR)
-        connecting_free(c);
     err.outcome = OUTCOME_NOT_SENT;
     error_set_field(&err, ERROR_LAYER, "name");
     pool_open_failed(slot, &err, mono_now());
     error_clear(&err);
     pg_engine_unref(e);
+}
+
+static void on_late(struct sched_timer *t)
+{
+    struct pg_connecting *c = t->data;
+    struct pg_engine *e = c->engine;
+    connecting_unlink(c);
+    c->engine = NULL;
+    __atomic_store_n(&c->unwanted, true, __ATOMIC_RELAXED);
+    give_up(e, c->slot, DRIVE_TIMEOUT);
+}
+
+/* What connecting does beside waiting for the socket has its deadline too; this is for what has none: name
+ * resolution, key derivation. */
+static uint64_t late(const struct pg_connecting *c)
+{
+    return c->deadline + 200 * NS_PER_MS;
+}
+
+static void connect_sync(struct pg_connecting *c)
+{
+    struct pg_engine *e = c->engine;
+    struct pool_slot *slot = c->slot;
+    const struct drive_interrupt *intr = e->rt->interrupt.fd >= 0 ? &e->rt->interrupt : NULL;
+    enum drive_status status = worker_call(sync_work, sync_drop, c, late(c), intr);
+    if (status == DRIVE_READY) {
+        deliver(c);
+        return;
+    }
+    if (status == DRIVE_ERROR)
+        connecting_free(c);
+    give_up(e, slot, status);
 }
 
 static void open_failed_now(struct pool_slot *slot, const char *why)
@@ -203,6 +226,8 @@ void pg_connect_slot(struct pool_slot *slot)
     if (c->next)
         c->next->prev = c;
     e->connecting = c;
+    c->late = (struct sched_timer){.fn = on_late, .data = c};
+    sched_timer_start(e->rt->sched, &c->late, late(c));
     if (workers_run(e->rt->workers, &c->job))
         return;
     connecting_unlink(c);
