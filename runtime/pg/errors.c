@@ -61,6 +61,20 @@ static bool hint_fits(const char *sqlstate, const char *message)
     return strcmp(sqlstate, "42601") != 0 || strstr(message, "multiple commands") != NULL;
 }
 
+/* libpq quotes a message type that is none, whatever byte it is: what is not UTF-8 becomes "?". */
+static void make_readable(char *text)
+{
+    for (unsigned char *p = (unsigned char *)text; *p;) {
+        size_t more = *p < 0x80 ? 0 : *p >= 0xf0 ? 3 : *p >= 0xe0 ? 2 : 1;
+        bool ok = *p < 0x80 || (*p >= 0xc2 && *p <= 0xf4);
+        for (size_t i = 1; ok && i <= more; i++)
+            ok = (p[i] & 0xc0) == 0x80; /* a NUL is not */
+        if (!ok)
+            *p = '?';
+        p += ok ? more + 1 : 1;
+    }
+}
+
 void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
 {
     static const struct {
@@ -79,6 +93,7 @@ void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
         const char *text = PQresultErrorMessage(r);
         size_t len = strcspn(text, "\n");
         error_set(e, ERROR_CONNECT, "the connection to the server was lost: %.*s", (int)len, text);
+        make_readable(e->message);
         error_set_field(e, ERROR_HINT,
                         "The server may have stopped, crashed or restarted: its log says why.");
         return;
