@@ -13,7 +13,7 @@ BUILD    ?= build
 PACKAGES      := gcc make libc6-dev liblua5.4-dev libuv1-dev libpq-dev libhiredis-dev libssl-dev \
                  libjansson-dev libpg-query-dev libedit-dev lua-argparse postgresql-15 postgresql-client-15 redis-server
 TEST_PACKAGES := $(PACKAGES) lua5.4 lua-busted lua-check lua-filesystem clang clang-format valgrind luarocks \
-                 pgbouncer openssl procps iproute2
+                 pgbouncer openssl procps iproute2 libxml2-utils perl
 
 ifeq ($(origin CC),default)
 CC          := gcc
