@@ -200,7 +200,7 @@ function M.record(opts)
     return script(opts, "record")
 end
 
---- As `say`, but the last text is said again and again, as soon as it is its turn.
+--- As `say`, but the last text is said without being asked, again and again, once all before it were said.
 ---@param opts {[integer]: string, tcp: boolean?}
 ---@return spec.Fake
 function M.drown(opts)

@@ -6,7 +6,7 @@
  *   faultproxy LISTEN say HEX [HEX ...]    answers the n-th thing it hears with the n-th HEX
  *   faultproxy LISTEN greet HEX [HEX ...]  the same, but the first HEX is said without being asked
  *   faultproxy LISTEN record HEX [HEX ...] as say, and keeps the first bytes that it hears for `heard`
- *   faultproxy LISTEN drown HEX [HEX ...]  as say, but the last HEX is said again and again
+ *   faultproxy LISTEN drown HEX [HEX ...]  as say, but the last HEX without end, after those before
  *   faultproxy LISTEN flood HEX            says HEX once something was heard, again and again
  *   faultproxy LISTEN garbage SEED         random bytes, without end
  *
@@ -326,7 +326,7 @@ static bool write_side(struct conn *c, int dir)
     }
     if (!f->head && g.mode == FLOOD && dir == DOWN && c->heard > 0)
         say_hex(c, g.script[0]);
-    if (!f->head && g.mode == DROWN && dir == DOWN && c->heard >= g.script_len)
+    if (!f->head && g.mode == DROWN && dir == DOWN && c->heard >= g.script_len - 1)
         say_hex(c, g.script[g.script_len - 1]);
     if (!f->head && g.mode == GARBAGE && dir == DOWN)
         say_garbage(c);
