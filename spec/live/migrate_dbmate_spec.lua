@@ -57,7 +57,9 @@ describe("a project of dbmate", function()
     end
 
     local function dump(which)
-        local result = process.run { "pg_dump", "--schema-only", "--exclude-table=schema_migrations_dbrun", "-d", which }
+        local result = process.run {
+            "pg_dump", "--schema-only", "--exclude-table=schema_migrations_dbrun", "-d", which,
+        }
         assert.equal(0, result.code, result.stderr)
         return (result.stdout:gsub("\n\\[un]*restrict [^\n]*", ""))
     end
@@ -96,8 +98,8 @@ describe("a project of dbmate", function()
         assert.not_matches("OWNER TO", text)
         assert.not_matches("schema_migrations_dbrun", text)
         assert.matches("\n%-%-\n%-%- PostgreSQL database dump complete\n%-%-\n", text)
-        assert.matches("\n%-%-\n%-%- Dbmate schema migrations\n%-%-\n\nINSERT INTO public.schema_migrations %(version%) "
-            .. "VALUES\n    %('20200101000000'%),\n", text)
+        assert.matches("\n%-%-\n%-%- Dbmate schema migrations\n%-%-\n\n"
+            .. "INSERT INTO public.schema_migrations %(version%) VALUES\n    %('20200101000000'%),\n", text)
         assert.matches("    %('20200122000000'%);\n$", text)
         local fresh = process.run { "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d",
             (servers.database()), stdin = text }

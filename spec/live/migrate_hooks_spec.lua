@@ -67,7 +67,7 @@ describe("hooks of migrations", function()
         assert.equal("afterConnect beforeMigrate beforeEachMigrate afterEachMigrate beforeEachMigrate afterEachMigrate "
             .. "beforeRepeatables afterVersioned afterMigrateApplied afterMigrate", order)
         migrate "up"
-        assert.equal("afterConnect beforeMigrate beforeRepeatables afterVersioned afterMigrate", (seen():gsub(":%d", "")))
+        assert.equal("afterConnect beforeMigrate beforeRepeatables afterVersioned afterMigrate", seen())
         result = migrate "down"
         assert.equal(0, result.code, result.text)
         assert.equal("afterConnect beforeUndo beforeEachUndo afterEachUndo afterUndo", (seen():gsub(":%d", "")))

@@ -1,4 +1,5 @@
--- scripts/migrate.lua beyond up and down: Lua migrations, records, redo, stamp, verify, repair, plan, protected targets.
+-- scripts/migrate.lua beyond up and down: Lua migrations, records, redo, stamp, verify, repair, plan, protected
+-- targets.
 local fs = require "dbrun.fs"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
@@ -98,7 +99,8 @@ end }
 
         it("and says what is wrong with one", function()
             for text, message in pairs {
-                ["return 1"] = "returned number, not a table", ["return {}"] = "has no 'up'", ["retrun"] = "no valid Lua",
+                ["return 1"] = "returned number, not a table", ["return {}"] = "has no 'up'",
+                ["retrun"] = "no valid Lua",
                 ["return { up = 1 }"] = "'up' is not a function", ["return { pu = 1 }"] = "'pu' is unknown",
                 ["error 'oh'"] = "oh",
             } do
@@ -181,7 +183,8 @@ end }
 
         it("knows nothing against what dbmate has applied; repair records it", function()
             project { ["1_a.sql"] = A }
-            sql "create table schema_migrations (version varchar primary key); insert into schema_migrations values ('1')"
+            sql [[create table schema_migrations (version varchar primary key);
+                  insert into schema_migrations values ('1')]]
             ok "verify"
             assert.matches("1_a.sql: recorded", ok "repair", 1, true)
         end)
@@ -192,12 +195,14 @@ end }
             ["1_a.sql"] = A,
             ["2_more.sql"] = "-- migrate:up\nalter table a add x int;\ncreate index on a (x);\n"
                 .. "alter table a add foreign key (x) references a (id);\n-- migrate:down\nalter table a drop x;\n",
-            ["3_i.sql"] = "-- migrate:up transaction:false\ncreate index concurrently i on a (id);\n-- migrate:down\n",
+            ["3_i.sql"] = "-- migrate:up transaction:false\ncreate index concurrently i on a (id);\n"
+                .. "-- migrate:down\n",
         }
         local text = ok "plan"
         assert.is_false(exists "schema_migrations")
-        assert.matches("2_more.sql (up, one transaction)\n-- line 2\n-- locks a in ACCESS EXCLUSIVE: holds back reads and"
-            .. " writes\nalter table a add x int;\n-- line 3\n-- locks a in SHARE: holds back writes", text, 1, true)
+        assert.matches("2_more.sql (up, one transaction)\n-- line 2\n"
+            .. "-- locks a in ACCESS EXCLUSIVE: holds back reads and writes\nalter table a add x int;\n-- line 3\n"
+            .. "-- locks a in SHARE: holds back writes", text, 1, true)
         assert.matches("in SHARE ROW EXCLUSIVE", text, 1, true)
         assert.matches("-- line 2, outside a transaction\n-- locks a in SHARE UPDATE EXCLUSIVE", text, 1, true)
         assert.matches("create table a (id int primary key);", text, 1, true)

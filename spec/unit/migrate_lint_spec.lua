@@ -140,7 +140,8 @@ describe("lint", function()
     end)
 
     it("names file and line on the command line and exits with 1; with nothing found with 0", function()
-        fs.write(dir .. "/1_x.sql", "-- migrate:up\n\nalter table t add c int,\n  drop d;\n-- migrate:down\nselect 1;\n")
+        fs.write(dir .. "/1_x.sql", "-- migrate:up\n\nalter table t add c int,\n  drop d;\n"
+            .. "-- migrate:down\nselect 1;\n")
         fs.write(dir .. "/2_y.sql", "-- migrate:up\ncreate table y ();\n-- migrate:down\ndrop table y;\n")
         local result = scripts.run("migrate", { "lint", "--dir", dir })
         assert.equal(1, result.code, result.text)
@@ -149,5 +150,20 @@ describe("lint", function()
         assert.equal(0, result.code, result.text)
         assert.equal(0, scripts.run("migrate", { "lint", dir .. "/2_y.sql" }).code)
         assert.matches("drop%-column", scripts.run("migrate", { "lint", "--rules" }).stdout)
+    end)
+end)
+
+describe("SHA-256", function()
+    local sha256 = require "dbrun.sha256"
+
+    it("is what the standard's examples say, also around the ends of a block", function()
+        assert.equal("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", sha256.hex "")
+        assert.equal("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", sha256.hex "abc")
+        assert.equal("41edece42d63e8d9bf515a9ba6932e1c20cbc9f5a5d134645adb5db1b9737ea3", sha256.hex(("a"):rep(1000)))
+        for length = 54, 66 do
+            local process = require "dbrun.process"
+            local text = ("x"):rep(length)
+            assert.equal(process.run({ "sha256sum", stdin = text }).stdout:match "^%x+", sha256.hex(text))
+        end
     end)
 end)
