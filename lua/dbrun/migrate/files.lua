@@ -3,7 +3,6 @@
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local parse = require "dbrun.migrate.parse"
-local sha256 = require "dbrun.sha256"
 
 local M = {}
 
@@ -129,7 +128,7 @@ end
 ---@return string hex
 function M.checksum(file)
     local text = contents(file):gsub("^\xEF\xBB\xBF", ""):gsub("\r\n", "\n")
-    return sha256.hex(text)
+    return require("dbrun.sha256").hex(text) -- loaded when needed: making its tables takes a millisecond
 end
 
 ---The name of a new file: the time in UTC, and the words given with what a file name should not contain replaced.
