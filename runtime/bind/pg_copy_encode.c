@@ -3,7 +3,6 @@
  * format. It knows the columns' types, so that a value goes in as query gives it: bytea as raw bytes, JSON
  * and arrays also as tables. Who feeds it and when a block is sent is lua/dbrun/db/copy.lua's business.
  */
-#include "bind/json.h"
 #include "bind/pg_copy.h"
 #include "bind/pg_impl.h"
 #include "pg/copyfmt.h"
@@ -14,18 +13,7 @@
 #define ENCODER_CLASS "dbrun.pg.copy"
 
 /* Bytes after which `add` says that a block is full. */
-enum { BLOCK = 128 * 1024, MOST_DIMENSIONS = 6, NAMES = 1, ARRAY_TEXT = 2 };
-
-enum copy_format { COPY_TEXT, COPY_CSV, COPY_BINARY };
-
-struct encoder {
-    struct buf out;
-    enum copy_format format;
-    bool by_name; /* rows by column name instead of by position */
-    lua_Integer rows;
-    int ncols; /* 0 = not known: as many as the row has */
-    const struct pg_type *types[];
-};
+enum { BLOCK = 128 * 1024, WIDEST_NUMBER = 12 };
 
 static const struct pg_type untyped = {0, PG_KIND_TEXT, true, "text", 0, 0, NULL, 0};
 
@@ -62,7 +50,7 @@ static void push_shown(lua_State *L, int at)
 }
 
 /* The value at `at`, of column `c` (from 0), cannot be copied. The row is taken back. */
-static int refuse(lua_State *L, struct encoder *x, int at, int c, const struct pg_type *t,
+static int refuse(lua_State *L, struct copy_encoder *x, int at, int c, const struct pg_type *t,
                   enum copyfmt_result why)
 {
     struct runtime *rt = bind_runtime(L);
@@ -71,10 +59,11 @@ static int refuse(lua_State *L, struct encoder *x, int at, int c, const struct p
     if (why == COPYFMT_OOM)
         return luaL_error(L, "not enough memory");
     at = lua_absindex(L, at);
-    lua_getiuservalue(L, lua_upvalueindex(2), NAMES);
-    lua_rawgeti(L, -1, c + 1);
-    snprintf(column, sizeof column, lua_isstring(L, -1) ? "\"%.60s\"" : "%.0s%d", luaL_tolstring(L, -1, NULL),
-             c + 1);
+    lua_getiuservalue(L, lua_upvalueindex(2), COPY_NAMES);
+    if (lua_rawgeti(L, -1, c + 1) == LUA_TSTRING)
+        snprintf(column, sizeof column, "\"%.60s\"", lua_tostring(L, -1));
+    else
+        snprintf(column, sizeof column, "%d", c + 1);
     push_shown(L, at);
     const char *shown = lua_tostring(L, -1);
     if (why == COPYFMT_UNKNOWN)
@@ -94,254 +83,72 @@ static int refuse(lua_State *L, struct encoder *x, int at, int c, const struct p
     return bind_error_raise(L, rt, &e);
 }
 
-/* ---- what tables stand for ---- */
+/* ---- rows ---- */
 
-static bool is_json(const struct pg_type *t)
+/* What most values are, without a call for each number; COPYFMT_UNKNOWN = the others. The value is at the top
+ * and of Lua's type `type`; there is room for a number. */
+static inline enum copyfmt_result common_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t,
+                                               int type, size_t more)
 {
-    return t->kind == PG_KIND_JSON || t->kind == PG_KIND_JSONB;
-}
-
-static bool is_null(lua_State *L, int at)
-{
-    return lua_isnil(L, at) || (lua_islightuserdata(L, at) && lua_touserdata(L, at) == NULL);
-}
-
-static bool is_plain_table(lua_State *L, int at)
-{
-    return lua_istable(L, at) && !pg_param_is_allowed(L, at);
-}
-
-/* Replaces the table at the top by its text: JSON, or an array literal. False when it can have none. */
-static bool table_to_text(lua_State *L, const struct pg_type *t)
-{
-    if (is_json(t)) {
-        lua_pushvalue(L, lua_upvalueindex(1));
-        lua_pushcclosure(L, bind_json_encode, 1);
-    } else if (t->kind == PG_KIND_ARRAY) {
-        lua_getiuservalue(L, lua_upvalueindex(2), ARRAY_TEXT);
-    } else {
-        return false;
-    }
-    lua_insert(L, -2);
-    lua_call(L, 1, 1);
-    return true;
-}
-
-/* ---- text and CSV ---- */
-
-static bool put_quoted(struct encoder *x, const char *s, size_t len)
-{
-    return x->format == COPY_CSV ? copyfmt_csv(&x->out, s, len) : copyfmt_text(&x->out, s, len);
-}
-
-/* A value made by db.bytea, db.json, db.typed or db.array: {text, oid, is it raw bytes?}. */
-static bool put_wrapped(lua_State *L, struct encoder *x, int at)
-{
+    struct buf *b = &x->out;
     size_t len;
-    lua_rawgeti(L, at, 1);
-    lua_rawgeti(L, at, 3);
-    const char *s = lua_tolstring(L, -2, &len);
-    bool ok;
-    if (!s)
-        ok = x->format == COPY_CSV || buf_add(&x->out, "\\N", 2);
-    else if (lua_toboolean(L, -1))
-        ok = copyfmt_bytea(&x->out, s, len, x->format == COPY_TEXT);
-    else
-        ok = put_quoted(x, s, len);
-    lua_pop(L, 2);
-    return ok;
-}
-
-/* The value at the top. */
-static bool put_text(lua_State *L, struct encoder *x, const struct pg_type *t)
-{
-    char number[32];
-    size_t len;
-    const char *s;
-    switch (lua_type(L, -1)) {
-    case LUA_TBOOLEAN:
-        s = lua_toboolean(L, -1) ? "true" : "false";
-        return buf_add(&x->out, s, is_json(t) ? strlen(s) : 1);
-    case LUA_TNUMBER:
-        pg_param_number(L, -1, number);
-        return buf_adds(&x->out, number);
-    case LUA_TSTRING:
-        s = lua_tolstring(L, -1, &len);
-        if (t->kind == PG_KIND_BYTEA)
-            return copyfmt_bytea(&x->out, s, len, x->format == COPY_TEXT);
-        return put_quoted(x, s, len);
-    case LUA_TTABLE:
-        return put_wrapped(L, x, lua_gettop(L));
-    default:
-        return x->format == COPY_CSV || buf_add(&x->out, "\\N", 2);
+    int exact;
+    if (type == LUA_TNUMBER && t->kind == PG_KIND_INT8) {
+        lua_Integer n = lua_tointegerx(L, -1, &exact);
+        copyfmt_put4(b, 8);
+        copyfmt_put8(b, (uint64_t)n);
+        return exact ? COPYFMT_OK : COPYFMT_INVALID;
     }
+    if (type == LUA_TNUMBER && t->kind == PG_KIND_FLOAT8) {
+        lua_Number v = lua_tonumberx(L, -1, NULL);
+        uint64_t bits;
+        memcpy(&bits, &v, 8);
+        copyfmt_put4(b, 8);
+        copyfmt_put8(b, bits);
+        return COPYFMT_OK;
+    }
+    if (type == LUA_TSTRING && t->kind == PG_KIND_TEXT && t->binary) {
+        const char *s = lua_tolstring(L, -1, &len);
+        if (len > INT32_MAX)
+            return COPYFMT_RANGE;
+        if (!buf_reserve(b, len + more))
+            return COPYFMT_OOM;
+        copyfmt_put4(b, (uint32_t)len);
+        memcpy(b->data + b->len, s, len);
+        b->len += len;
+        return COPYFMT_OK;
+    }
+    if (type == LUA_TBOOLEAN && t->kind == PG_KIND_BOOL) {
+        copyfmt_put4(b, 1);
+        b->data[b->len++] = (char)lua_toboolean(L, -1);
+        return COPYFMT_OK;
+    }
+    return COPYFMT_UNKNOWN;
 }
 
-static enum copyfmt_result text_value(lua_State *L, struct encoder *x, const struct pg_type *t)
+/* The values of a row by position, in binary; the one that is refused stays at the top. */
+static enum copyfmt_result binary_row(lua_State *L, struct copy_encoder *x, int *c)
 {
-    if (is_plain_table(L, -1) && !table_to_text(L, t))
-        return COPYFMT_INVALID;
-    if (!pg_param_is_allowed(L, -1))
-        return COPYFMT_INVALID;
-    return put_text(L, x, t) ? COPYFMT_OK : COPYFMT_OOM;
-}
-
-/* ---- binary ---- */
-
-static enum copyfmt_result binary_value(lua_State *L, struct encoder *x, const struct pg_type *t);
-
-static enum copyfmt_result binary_null(struct encoder *x)
-{
-    if (!buf_reserve(&x->out, 4))
+    enum copyfmt_result r = COPYFMT_OK;
+    if (!buf_reserve(&x->out, 2))
         return COPYFMT_OOM;
-    copyfmt_put4(&x->out, UINT32_MAX);
+    copyfmt_put2(&x->out, (uint16_t)x->ncols);
+    for (*c = 0; *c < x->ncols; ++*c) {
+        int type = lua_rawgeti(L, 1, *c + 1);
+        if (!buf_reserve(&x->out, WIDEST_NUMBER))
+            return COPYFMT_OOM;
+        r = common_value(L, x, x->types[*c], type, WIDEST_NUMBER);
+        if (r == COPYFMT_UNKNOWN)
+            r = pg_copy_binary_value(L, x, x->types[*c]);
+        if (r != COPYFMT_OK)
+            return r;
+        lua_settop(L, 1);
+    }
     return COPYFMT_OK;
 }
 
-static enum copyfmt_result binary_boolean(struct encoder *x, const struct pg_type *t, bool v)
-{
-    const char *word = v ? "true" : "false";
-    if (t->kind == PG_KIND_BOOL)
-        return copyfmt_bool(&x->out, v);
-    if (is_json(t))
-        return copyfmt_value(&x->out, t, word, strlen(word));
-    if (t->kind == PG_KIND_TEXT)
-        return copyfmt_value(&x->out, t, v ? "t" : "f", 1);
-    return COPYFMT_INVALID;
-}
-
-static enum copyfmt_result binary_number(lua_State *L, struct encoder *x, const struct pg_type *t)
-{
-    char text[32];
-    lua_Integer n;
-    switch (t->kind) {
-    case PG_KIND_FLOAT8:
-    case PG_KIND_FLOAT4:
-        return copyfmt_float(&x->out, t->kind, lua_tonumber(L, -1));
-    case PG_KIND_INT8:
-    case PG_KIND_INT4:
-    case PG_KIND_INT2:
-    case PG_KIND_OID:
-        if (lua_isinteger(L, -1))
-            return copyfmt_integer(&x->out, t->kind, lua_tointeger(L, -1));
-        if (!lua_numbertointeger(lua_tonumber(L, -1), &n) || (lua_Number)n != lua_tonumber(L, -1))
-            return COPYFMT_INVALID;
-        return copyfmt_integer(&x->out, t->kind, n);
-    case PG_KIND_BYTEA:
-        return COPYFMT_INVALID;
-    default:
-        pg_param_number(L, -1, text);
-        return copyfmt_value(&x->out, t, text, strlen(text));
-    }
-}
-
-static enum copyfmt_result binary_wrapped(lua_State *L, struct encoder *x, const struct pg_type *t)
-{
-    size_t len;
-    lua_rawgeti(L, -1, 1);
-    lua_rawgeti(L, -2, 3);
-    const char *s = lua_tolstring(L, -2, &len);
-    bool raw = lua_toboolean(L, -1);
-    enum copyfmt_result result;
-    if (!s)
-        result = binary_null(x);
-    else if (raw != (t->kind == PG_KIND_BYTEA))
-        result = COPYFMT_INVALID;
-    else
-        result = copyfmt_value(&x->out, t, s, len);
-    lua_pop(L, 2);
-    return result;
-}
-
-/* The elements of one dimension of the array at the top; every list must be as long as its siblings. */
-static enum copyfmt_result put_elements(lua_State *L, struct encoder *x, const struct pg_type *elem,
-                                        const int *sizes, int ndim)
-{
-    enum copyfmt_result result = COPYFMT_OK;
-    if (!lua_istable(L, -1) || lua_rawlen(L, -1) != (size_t)sizes[0])
-        return COPYFMT_INVALID;
-    for (int i = 1; i <= sizes[0] && result == COPYFMT_OK; i++) {
-        lua_rawgeti(L, -1, i);
-        result = ndim > 1 ? put_elements(L, x, elem, sizes + 1, ndim - 1) : binary_value(L, x, elem);
-        lua_pop(L, 1);
-    }
-    return result;
-}
-
-/* How deep and how long: seen from the first elements. */
-static int dimensions(lua_State *L, int sizes[MOST_DIMENSIONS])
-{
-    int top = lua_gettop(L);
-    int n = 0;
-    while (n < MOST_DIMENSIONS && is_plain_table(L, -1) && lua_rawlen(L, -1) <= INT32_MAX) {
-        sizes[n++] = (int)lua_rawlen(L, -1);
-        lua_rawgeti(L, -1, 1);
-    }
-    lua_settop(L, top);
-    return sizes[0] == 0 ? 0 : n;
-}
-
-/* array_recv in arrayfuncs.c. */
-static enum copyfmt_result binary_array(lua_State *L, struct encoder *x, const struct pg_type *t)
-{
-    const struct pg_type *elem = pg_type_of(NULL, t->elem);
-    int sizes[MOST_DIMENSIONS];
-    size_t start = x->out.len;
-    if (is_json(elem))
-        return COPYFMT_UNKNOWN;
-    luaL_checkstack(L, MOST_DIMENSIONS + 8, "an array");
-    int ndim = dimensions(L, sizes);
-    if (!buf_reserve(&x->out, 16 + 8 * MOST_DIMENSIONS))
-        return COPYFMT_OOM;
-    copyfmt_put4(&x->out, 0); /* the length, once it is known */
-    copyfmt_put4(&x->out, (uint32_t)ndim);
-    copyfmt_put4(&x->out, 1); /* there may be NULLs */
-    copyfmt_put4(&x->out, t->elem);
-    for (int i = 0; i < ndim; i++) {
-        copyfmt_put4(&x->out, (uint32_t)sizes[i]);
-        copyfmt_put4(&x->out, 1);
-    }
-    enum copyfmt_result result = ndim > 0 ? put_elements(L, x, elem, sizes, ndim) : COPYFMT_OK;
-    size_t end = x->out.len;
-    x->out.len = start;
-    copyfmt_put4(&x->out, (uint32_t)(end - start - 4));
-    x->out.len = end;
-    return result;
-}
-
-/* The value at the top. */
-static enum copyfmt_result binary_value(lua_State *L, struct encoder *x, const struct pg_type *t)
-{
-    size_t len;
-    const char *s;
-    switch (lua_type(L, -1)) {
-    case LUA_TNIL:
-        return binary_null(x);
-    case LUA_TNUMBER:
-        return binary_number(L, x, t);
-    case LUA_TSTRING:
-        s = lua_tolstring(L, -1, &len);
-        return copyfmt_value(&x->out, t, s, len);
-    case LUA_TBOOLEAN:
-        return binary_boolean(x, t, lua_toboolean(L, -1));
-    case LUA_TTABLE:
-        if (pg_param_is_allowed(L, -1))
-            return binary_wrapped(L, x, t);
-        if (t->kind == PG_KIND_ARRAY)
-            return binary_array(L, x, t);
-        if (!table_to_text(L, t))
-            return COPYFMT_INVALID;
-        s = lua_tolstring(L, -1, &len);
-        return copyfmt_value(&x->out, t, s, len);
-    default:
-        return is_null(L, -1) ? binary_null(x) : COPYFMT_INVALID;
-    }
-}
-
-/* ---- rows ---- */
-
 /* Pushes the value of column `c` (from 0) of the row at 1. */
-static void push_value(lua_State *L, const struct encoder *x, int c)
+static void push_value(lua_State *L, const struct copy_encoder *x, int c)
 {
     if (!x->by_name) {
         lua_rawgeti(L, 1, c + 1);
@@ -351,7 +158,7 @@ static void push_value(lua_State *L, const struct encoder *x, int c)
     lua_rawget(L, 1);
 }
 
-static bool begin_row(struct encoder *x, int n)
+static bool begin_row(struct copy_encoder *x, int n)
 {
     if (x->format != COPY_BINARY)
         return true;
@@ -361,13 +168,13 @@ static bool begin_row(struct encoder *x, int n)
     return true;
 }
 
-static bool end_value(struct encoder *x, bool last)
+static bool end_value(struct copy_encoder *x, bool last)
 {
     static const char between[] = {'\t', ','};
     return x->format == COPY_BINARY || buf_add(&x->out, last ? "\n" : &between[x->format], 1);
 }
 
-static int row_is_odd(lua_State *L, struct encoder *x)
+static int row_is_odd(lua_State *L, struct copy_encoder *x)
 {
     struct runtime *rt = bind_runtime(L);
     if (!lua_istable(L, 1))
@@ -377,32 +184,43 @@ static int row_is_odd(lua_State *L, struct encoder *x)
                      (int)lua_rawlen(L, 1), x->ncols);
 }
 
+static enum copyfmt_result any_row(lua_State *L, struct copy_encoder *x, int *c)
+{
+    int n = x->ncols ? x->ncols : (int)lua_rawlen(L, 1);
+    if (x->by_name)
+        lua_getiuservalue(L, lua_upvalueindex(2), COPY_NAMES);
+    int top = lua_gettop(L);
+    if (!begin_row(x, n))
+        return COPYFMT_OOM;
+    for (*c = 0; *c < n; ++*c) {
+        const struct pg_type *t = x->ncols ? x->types[*c] : &untyped;
+        push_value(L, x, *c);
+        enum copyfmt_result r =
+            x->format == COPY_BINARY ? pg_copy_binary_value(L, x, t) : pg_copy_text_value(L, x, t);
+        if (r != COPYFMT_OK)
+            return r;
+        if (!end_value(x, *c == n - 1))
+            return COPYFMT_OOM;
+        lua_settop(L, top);
+    }
+    return n > 0 || end_value(x, true) ? COPYFMT_OK : COPYFMT_OOM;
+}
+
 /* add(row) -> is a block full? Upvalues: runtime, encoder. */
 static int add_row(lua_State *L)
 {
-    struct encoder *x = lua_touserdata(L, lua_upvalueindex(2));
+    struct copy_encoder *x = lua_touserdata(L, lua_upvalueindex(2));
     size_t before = x->out.len;
+    int c = 0;
     lua_settop(L, 1);
     if (!lua_istable(L, 1) || (!x->by_name && x->ncols && lua_rawlen(L, 1) > (size_t)x->ncols))
         return row_is_odd(L, x);
-    int n = x->ncols ? x->ncols : (int)lua_rawlen(L, 1);
-    if (x->by_name)
-        lua_getiuservalue(L, lua_upvalueindex(2), NAMES);
-    int top = lua_gettop(L);
-    bool ok = begin_row(x, n);
-    for (int c = 0; c < n && ok; c++) {
-        const struct pg_type *t = x->ncols ? x->types[c] : &untyped;
-        push_value(L, x, c);
-        enum copyfmt_result r = x->format == COPY_BINARY ? binary_value(L, x, t) : text_value(L, x, t);
-        if (r != COPYFMT_OK) {
-            x->out.len = before;
-            return refuse(L, x, -1, c, t, r);
-        }
-        ok = end_value(x, c == n - 1);
-        lua_settop(L, top);
+    bool fast = x->format == COPY_BINARY && x->ncols && !x->by_name;
+    enum copyfmt_result r = fast ? binary_row(L, x, &c) : any_row(L, x, &c);
+    if (r != COPYFMT_OK) {
+        x->out.len = before;
+        return refuse(L, x, -1, c, x->ncols ? x->types[c] : &untyped, r);
     }
-    if (!ok || (n == 0 && !end_value(x, true)))
-        return luaL_error(L, "not enough memory");
     x->rows++;
     lua_pushboolean(L, x->out.len >= BLOCK);
     return 1;
@@ -410,14 +228,14 @@ static int add_row(lua_State *L)
 
 /* ---- the object ---- */
 
-static struct encoder *check_encoder(lua_State *L)
+static struct copy_encoder *check_encoder(lua_State *L)
 {
     return luaL_checkudata(L, 1, ENCODER_CLASS);
 }
 
 struct buf *pg_copy_buffer(lua_State *L, int arg)
 {
-    struct encoder *x = luaL_checkudata(L, arg, ENCODER_CLASS);
+    struct copy_encoder *x = luaL_checkudata(L, arg, ENCODER_CLASS);
     return &x->out;
 }
 
@@ -425,7 +243,7 @@ struct buf *pg_copy_buffer(lua_State *L, int arg)
 static int encoder_raw(lua_State *L)
 {
     size_t len;
-    struct encoder *x = check_encoder(L);
+    struct copy_encoder *x = check_encoder(L);
     const char *s = luaL_checklstring(L, 2, &len);
     if (!buf_add(&x->out, s, len))
         return luaL_error(L, "not enough memory");
@@ -436,7 +254,7 @@ static int encoder_raw(lua_State *L)
 /* rows(by_name) -> add: from now on rows come, by position or by column name */
 static int encoder_rows(lua_State *L)
 {
-    struct encoder *x = check_encoder(L);
+    struct copy_encoder *x = check_encoder(L);
     x->by_name = lua_toboolean(L, 2);
     if (x->format == COPY_BINARY && !buf_add(&x->out, COPYFMT_HEADER, COPYFMT_HEADER_LEN))
         return luaL_error(L, "not enough memory");
@@ -449,7 +267,7 @@ static int encoder_rows(lua_State *L)
 /* finish(): what stands behind the last row */
 static int encoder_finish(lua_State *L)
 {
-    struct encoder *x = check_encoder(L);
+    struct copy_encoder *x = check_encoder(L);
     if (x->format == COPY_BINARY && !buf_add(&x->out, COPYFMT_TRAILER, 2))
         return luaL_error(L, "not enough memory");
     return 0;
@@ -457,7 +275,7 @@ static int encoder_finish(lua_State *L)
 
 static int encoder_gc(lua_State *L)
 {
-    struct encoder *x = lua_touserdata(L, 1);
+    struct copy_encoder *x = lua_touserdata(L, 1);
     buf_free(&x->out);
     return 0;
 }
@@ -472,13 +290,13 @@ static int encoder_new(lua_State *L)
     luaL_checktype(L, 3, LUA_TTABLE);
     luaL_checktype(L, 4, LUA_TFUNCTION);
     size_t n = lua_rawlen(L, 2);
-    struct encoder *x = lua_newuserdatauv(L, sizeof *x + n * sizeof x->types[0], 2);
-    *x = (struct encoder){.format = format};
+    struct copy_encoder *x = lua_newuserdatauv(L, sizeof *x + n * sizeof x->types[0], 2);
+    *x = (struct copy_encoder){.format = format};
     luaL_setmetatable(L, ENCODER_CLASS);
     lua_pushvalue(L, 3);
-    lua_setiuservalue(L, -2, NAMES);
+    lua_setiuservalue(L, -2, COPY_NAMES);
     lua_pushvalue(L, 4);
-    lua_setiuservalue(L, -2, ARRAY_TEXT);
+    lua_setiuservalue(L, -2, COPY_ARRAY_TEXT);
     x->ncols = (int)n;
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, 2, (lua_Integer)i + 1);
@@ -492,7 +310,7 @@ static int encoder_new(lua_State *L)
 static bool has_binary(const struct pg_type *t)
 {
     if (t->kind == PG_KIND_ARRAY)
-        return has_binary(pg_type_of(NULL, t->elem)) && !is_json(pg_type_of(NULL, t->elem));
+        return has_binary(pg_type_of(NULL, t->elem)) && !pg_copy_is_json(pg_type_of(NULL, t->elem));
     return copyfmt_is_total(t) || t->kind == PG_KIND_DATE || t->kind == PG_KIND_TIME ||
            t->kind == PG_KIND_TIMESTAMP || t->kind == PG_KIND_TIMESTAMPTZ;
 }
