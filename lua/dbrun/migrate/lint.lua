@@ -78,7 +78,7 @@ local function check_section(out, file, direction, section)
     for i, statement in ipairs(statements) do
         local kind, body = tree.of(statement.sql)
         list[i] = { kind = kind, body = body }
-        mixed = mixed or SCHEMA[kind] and not (kind == "CreateStmt") or false
+        mixed = mixed or SCHEMA[kind] and kind ~= "CreateStmt" or false
     end
     local behind = 1
     for i, statement in ipairs(statements) do
