@@ -16,7 +16,7 @@ bool pg_convoy_begin(struct pg_convoy *c, struct pg_machine *m)
     c->m = m;
     c->n = c->at = 0;
     c->told = false;
-    if (m->state != PG_IDLE || !PQenterPipelineMode(m->conn)) {
+    if (m->state != PG_IDLE || !pg_machine_enter_pipeline(m)) {
         error_set(&m->error, ERROR_CONNECT, "the connection to the server was lost");
         m->error.outcome = OUTCOME_NOT_SENT;
         return false;
@@ -123,13 +123,14 @@ unsigned pg_convoy_step(struct pg_convoy *c, unsigned ready)
     if (broken)
         return lost(c);
     while (c->at < c->n) {
-        if (PQisBusy(m->conn))
+        bool busy = PQisBusy(m->conn);
+        if (PQstatus(m->conn) == CONNECTION_BAD) /* flushing reads too, and parsing may give up */
+            return lost(c);
+        if (busy)
             return PG_WANT_READ | (m->flushing ? PG_WANT_WRITE : 0);
         PGresult *r = PQgetResult(m->conn);
         if (r)
             take(c, r);
-        else if (PQstatus(m->conn) == CONNECTION_BAD)
-            return lost(c);
     }
     m->state = PQexitPipelineMode(m->conn) ? PG_IDLE : PG_BROKEN;
     return PG_DONE;

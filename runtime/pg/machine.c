@@ -74,6 +74,17 @@ static bool begin(struct pg_machine *m)
     return true;
 }
 
+bool pg_machine_enter_pipeline(struct pg_machine *m)
+{
+    /* libpq forgets the single-row mode of a statement when the next one begins, but not when that is the
+     * first of a pipeline: its rows would come one by one, and be missed. A statement without a name
+     * begins, too, and is refused before anything is sent. */
+    if (m->row_mode)
+        PQsendPrepare(m->conn, NULL, NULL, 0, NULL);
+    m->row_mode = false;
+    return PQenterPipelineMode(m->conn);
+}
+
 static bool sent(struct pg_machine *m)
 {
     m->state = PG_BUSY;
@@ -162,7 +173,7 @@ static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t
 static bool prepare_and_query(struct pg_machine *m, struct pg_cached *e, const char *evicted,
                               const struct pg_params *p)
 {
-    if (!PQenterPipelineMode(m->conn))
+    if (!pg_machine_enter_pipeline(m))
         return not_sent(m);
     m->pipelined = true;
     bool ok = true;
@@ -219,7 +230,7 @@ bool pg_machine_describe(struct pg_machine *m, const char *sql)
 {
     if (!begin(m))
         return false;
-    if (!PQenterPipelineMode(m->conn))
+    if (!pg_machine_enter_pipeline(m))
         return not_sent(m);
     m->pipelined = true;
     m->skip = 1; /* what the parsing gives */
@@ -233,6 +244,7 @@ bool pg_machine_describe(struct pg_machine *m, const char *sql)
 
 void pg_machine_stream(struct pg_machine *m)
 {
+    m->row_mode = true;
     /* In a pipeline the mode belongs to the result that comes next: set when the statement's own does. */
     m->streaming = m->pipelined || PQsetSingleRowMode(m->conn);
 }
@@ -261,7 +273,7 @@ bool pg_machine_batch_begin(struct pg_machine *m, bool count_only)
     pg_machine_batch_clear(m);
     if (!begin(m))
         return false;
-    if (!PQenterPipelineMode(m->conn))
+    if (!pg_machine_enter_pipeline(m))
         return not_sent(m);
     m->pipelined = true;
     m->batch.active = true;

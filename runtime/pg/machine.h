@@ -69,6 +69,7 @@ struct pg_machine {
     bool discard;        /* nobody waits for the results any more */
     bool forgotten;      /* the server has dropped its prepared statements (DISCARD ALL) */
     bool in_transaction; /* when the statement began */
+    bool row_mode;       /* a statement since the last pipeline was in single-row mode */
     bool streaming;      /* rows one by one instead of a whole result */
     bool refused;        /* a COPY FROM STDIN: the server has said no and throws away what still comes */
 };
@@ -98,6 +99,8 @@ bool pg_machine_batch_end(struct pg_machine *m);
 /* Frees the results. */
 void pg_machine_batch_clear(struct pg_machine *m);
 
+/* PQenterPipelineMode, and nothing of the statement before carries over. */
+bool pg_machine_enter_pipeline(struct pg_machine *m);
 /* Right after pg_machine_query said true: rows come one by one (PG_ROW). */
 void pg_machine_stream(struct pg_machine *m);
 /* Sends one or several statements without parameters (simple protocol). */

@@ -549,15 +549,15 @@ describe("[async] a cancelled statement", function()
 end)
 
 describe("[async] anything at any moment", function()
-    it("gives no wrong answer and loses no connection", function()
+    local function storm(pipeline)
         local seed = math.tointeger(tonumber(os.getenv "DBRUN_TEST_SEED")) or os.time()
         math.randomseed(seed)
         local own <close> = server_with { max_connections = 30 }
         local e <close> = pg.engine { url = own.url, size = 4, overflow = 3, timeout = 2, connect_timeout = 5,
-            command_timeout = 3, pre_ping_idle = 0.05 }
+            command_timeout = 3, pre_ping_idle = 0.05, pipeline = pipeline }
         local t = pg.table(e, "i int8")
         local files_before
-        local deadline = task.now() + 6
+        local deadline = task.now() + 5
         local done, cancelled, failed = 0, 0, 0
 
         local function check(nonce, v, what)
@@ -708,6 +708,14 @@ describe("[async] anything at any moment", function()
         assert(pg.descriptors() <= files_before, ("seed %d: %d descriptors, %d before"):format(seed, pg.descriptors(),
             files_before))
         print(("# seed %d: %d answers, %d cancelled, %d failed"):format(seed, done, cancelled, failed))
+    end
+
+    it("gives no wrong answer and loses no connection", function()
+        storm(nil)
+    end)
+
+    it("gives none either where statements share connections", function()
+        storm(8)
     end)
 end)
 

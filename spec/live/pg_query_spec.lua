@@ -419,6 +419,24 @@ pg.on_both(describe, function(_, open)
             end
         end)
 
+        it("does not take the rows of a pipeline for those of the iteration before", function()
+            local e <close> = open { size = 1 }
+            local c <close> = e:acquire()
+            for n = 1, 4 do
+                local seen = 0
+                for row in c:rows "select generate_series(1, 3) as i" do
+                    seen = seen + row.i
+                end
+                assert.equal(6, seen)
+                local results = c:pipeline(function(p)
+                    p:query("select $1::int as v", n)
+                    p:query "select generate_series(1, 2) as v"
+                end)
+                assert.same({ { v = n } }, { table.unpack(results[1]) })
+                assert.equal(2, #results[2])
+            end
+        end)
+
         it("notices changes in rows and columns too", function()
             local e <close> = open()
             local t = pg.table(e, "a int")
