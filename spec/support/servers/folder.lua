@@ -51,6 +51,17 @@ local function end_servers_below(dir)
     end
 end
 
+--- Making a run's lock and trying to take it exclude each other: between the file's beginning and its
+--- owner's lock nobody may take it for that of a dead run.
+local function guard(base)
+    return assert(fs.lock(base .. "/guard", 60), "the guard of " .. base .. " is held for a minute")
+end
+
+local function try_lock(base, dir)
+    local _ <close> = guard(base)
+    return fs.lock(dir .. "/lock")
+end
+
 local function sweep(base)
     for _, name in ipairs(fs.list(base)) do
         local dir = base .. "/" .. name
@@ -59,7 +70,7 @@ local function sweep(base)
             local there = fs.stat(dir)
             local held = there and fs.exists(dir .. "/lock")
             local young = there and os.time() - there.mtime < 60
-            local lock <close> = held and fs.lock(dir .. "/lock") or nil
+            local lock <close> = held and try_lock(base, dir) or nil
             if lock or (there and not held and not young) then
                 end_servers_below(dir)
                 fs.rmtree(dir)
@@ -76,9 +87,10 @@ function M.run()
     if run then return run.path end
     local base = M.base()
     sweep(base)
+    local _ <close> = guard(base)
     local path = fs.mkdtemp(base .. "/run-")
     if M.user then fs.chown(path, M.user.uid, M.user.gid) end
-    run = { path = path, lock = fs.lock(path .. "/lock") }
+    run = { path = path, lock = assert(fs.lock(path .. "/lock"), "somebody else holds a lock that is new") }
     return path
 end
 
