@@ -166,17 +166,18 @@ void pg_notices_forget(struct pg_link *link)
 
 /* ---- on_connect ---- */
 
-int pg_connect_event(lua_State *L, struct pg_link *link, struct pg_lease **lease, lua_KContext ctx,
-                     lua_KFunction k)
+struct pg_lease *pg_connect_event(lua_State *L, struct pg_link **owner)
 {
+    luaL_checkstack(L, 4, "on_connect");
     struct pg_lease *holder = pg_lease_new(L);
+    struct pg_link *link = *owner;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, link->engine->on_connect);
+    lua_pushvalue(L, -2);
     holder->engine = link->engine;
     holder->link = link;
     link->fresh = false;
-    *lease = holder;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, link->engine->on_connect);
-    lua_pushvalue(L, -2);
-    return k(L, lua_pcallk(L, 1, 0, 0, ctx, k), ctx);
+    *owner = NULL;
+    return holder;
 }
 
 /* What is wrong with the connection after on_connect; NULL = nothing. */

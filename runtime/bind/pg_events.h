@@ -35,10 +35,9 @@ void pg_notices_tell_shared(lua_State *L, struct pg_engine *e);
 /* The link goes back to its pool: a handler of its lease ends. */
 void pg_notices_forget(struct pg_link *link);
 
-/* Runs on_connect for a fresh link: a lease for it is pushed and holds it until pg_connected, which k calls
- * with its own `status`. */
-int pg_connect_event(lua_State *L, struct pg_link *link, struct pg_lease **lease, lua_KContext ctx,
-                     lua_KFunction k);
+/* Pushes a lease that takes the fresh link over from its owner, on_connect, and the lease as its argument:
+ * the caller calls it, and then pg_connected with what came of it. */
+struct pg_lease *pg_connect_event(lua_State *L, struct pg_link **owner);
 /* Takes the link back from the lease. NULL when on_connect failed: then the connection is closed, and what is
  * to be raised is at the top (an error object, or a message). */
 struct pg_link *pg_connected(lua_State *L, struct pg_lease *lease, int status);

@@ -171,11 +171,10 @@ static int checked_out(lua_State *L, struct pg_op *op, bool parked)
 static int leased(lua_State *L, struct pg_op *op)
 {
     if (op->link->fresh) {
-        struct pg_link *link = op->link;
-        op->link = NULL; /* the lease's, while on_connect runs */
         op->top = lua_gettop(L);
         op->stage = STAGE_CONNECTED;
-        return pg_connect_event(L, link, &op->newcomer, (lua_KContext)op, op_k);
+        op->newcomer = pg_connect_event(L, &op->link);
+        return op_k(L, lua_pcallk(L, 1, 0, 0, (lua_KContext)op, op_k), (lua_KContext)op);
     }
     if (op->acquire_only) {
         struct pg_lease *lease = lua_touserdata(L, 2);
