@@ -28,8 +28,9 @@ SANITIZE    ?=
 CPPFLAGS_   := -D_GNU_SOURCE -Iruntime -I$(BUILD)/gen -isystem $(LUA_INCDIR) -isystem $(PQ_INCDIR) $(CPPFLAGS)
 CFLAGS_     := -std=c11 $(WARN) -fPIC -fvisibility=hidden -fno-common $(CFLAGS) $(SANITIZE)
 LDFLAGS_    := -Wl,--as-needed $(SANITIZE) $(LDFLAGS)
-# libpg_query and libedit are opened when somebody needs them.
-LIBS        := -lpq -lhiredis -luv -ljansson -lssl -lcrypto -lpthread -ldl -lm
+# libpg_query and libedit are opened when somebody needs them. The linker looks for each symbol of each
+# library in this order at every start, and most are in the first two.
+LIBS        := -lc -lcrypto -lssl -lpq -lhiredis -luv -ljansson -lpthread -ldl -lm
 
 SOURCES      := $(wildcard runtime/*/*.c)
 HOST_SOURCES := $(wildcard runtime/host/*.c)

@@ -61,6 +61,21 @@ static int exit_status(lua_State *L, struct host *h)
     return ok ? STATUS_OK : report_error(L, h);
 }
 
+#if defined(__SANITIZE_ADDRESS__)
+#define KEEP_MEMORY 0 /* LeakSanitizer looks at what is left */
+#else
+#define KEEP_MEMORY 1
+#endif
+
+/* lua_Alloc of a state that is being closed: the process ends, and all its memory with it. Giving back each
+ * object took a tenth of the time of a short script. */
+static void *keep(void *ud, void *block, size_t old_size, size_t size)
+{
+    (void)ud;
+    (void)old_size;
+    return size == 0 ? NULL : realloc(block, size);
+}
+
 static int run_lua(struct host *h)
 {
     lua_State *L = luaL_newstate();
@@ -76,6 +91,8 @@ static int run_lua(struct host *h)
     }
     int status = exit_status(L, h);
     signals_stop();
+    if (KEEP_MEMORY)
+        lua_setallocf(L, keep, NULL);
     lua_close(L);
     h->rt = NULL;
     return status;
