@@ -72,6 +72,23 @@ function M.parse(parser, argv)
     error(result, 0)
 end
 
+---The arguments of a command line that is empty or has plain flags only: loading a parser for those takes longer than
+---many a script's work.
+---@param argv string[]
+---@param flags table<string, true> names without "--"
+---@param defaults table arguments that are there without being named
+---@return table? args nil: there is something else, which takes a parser
+function M.plain(argv, flags, defaults)
+    local args = {}
+    for _, word in ipairs(argv) do
+        local name = word:match "^%-%-(%l+)$"
+        if not name or not flags[name] or args[name] then return nil end
+        args[name] = true
+    end
+    for name, value in pairs(defaults) do args[name] = value end
+    return args
+end
+
 ---Adds an option that takes a number of seconds.
 ---@param parser table
 ---@param name string "--wait"

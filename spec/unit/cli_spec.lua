@@ -25,6 +25,19 @@ describe("a command line", function()
         assert.same({ command = "go", go = true, wait = 1.5, steps = 3, only = { "a", "b", "c" } }, args)
     end)
 
+    it("of plain flags needs no parser, anything else does", function()
+        local function plain(...)
+            return cli.plain({ ... }, { strict = true, list = true }, { format = "text" })
+        end
+        assert.same({ format = "text" }, plain())
+        assert.same({ format = "text", strict = true, list = true }, plain("--strict", "--list"))
+        for _, word in ipairs { "--strict=1", "--other", "-s", "--help", "strict", "--", "" } do
+            assert.is_nil(plain(word), word)
+            assert.is_nil(plain("--list", word), word)
+        end
+        assert.is_nil(plain("--strict", "--strict")) -- the parser's to refuse
+    end)
+
     it("answers --help with the text, anywhere, also where something else is missing", function()
         for _, argv in ipairs { { "--help" }, { "-h" }, { "go", "--help" }, { "go", "--wait", "1", "-h" } } do
             local args, help = cli.parse(sample(), argv)

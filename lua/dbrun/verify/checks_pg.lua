@@ -6,7 +6,7 @@ local task = require "dbrun.task"
 
 local M = {}
 
-local AT_ONCE <const> = 4 -- connections of the concurrency check
+local AT_ONCE <const> = 3 -- connections of the concurrency check, beside the one that the other checks use
 
 local function async_service(ctx)
     return {

@@ -77,7 +77,8 @@ end
 ---@return integer status
 function M.main(argv)
     return cli.main("verify", function()
-        local args, help = cli.parse(parser(), argv)
+        local args, help = cli.plain(argv, { strict = true, list = true }, { format = "text" }), nil
+        if not args then args, help = cli.parse(parser(), argv) end
         if not args then
             cli.print(help)
             return cli.OK
