@@ -39,7 +39,8 @@ describe("the command line of dbrun", function()
     it("refuses a script that does not exist", function()
         usage("lua no.lua", "cannot open no.lua")
         usage("lua scripts/no.lua", "cannot open scripts/no.lua")
-        usage("lua no-such-name", "cannot open no-such-name, nor scripts/no-such-name.lua here or in the installation: No")
+        usage("lua no-such-name",
+            "cannot open no-such-name, nor scripts/no-such-name.lua here or in the installation: No")
     end)
 
     it("tells why there are no servers for --stack, and nothing of its own inside", function()

@@ -92,7 +92,8 @@ describe("a PostgreSQL URL", function()
             "host=db | dbname=x | options=-c search_path=app,public",
         },
         {
-            "a search_path with blanks beside options", "postgresql://db/x?search_path=%22My%20App%22,public&options=-c%20a=b",
+            "a search_path with blanks beside options",
+            "postgresql://db/x?search_path=%22My%20App%22,public&options=-c%20a=b",
             [[host=db | dbname=x | options=-c a=b -c search_path="My\ App",public]],
         },
         {
