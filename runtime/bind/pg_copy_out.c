@@ -52,10 +52,11 @@ static int16_t peek2(const struct copy_out *c, size_t offset)
     return (int16_t)be16toh(v);
 }
 
-/* The row's table stands at the top; keys, when there are any, at 2. */
-static void push_field(lua_State *L, const struct copy_out *c, int i, const char *p, size_t len)
+/* The row's table stands at the top; keys, when there are any, at 2. (A codec may end the link: the decoder
+ * is the engine's.) */
+static void push_field(lua_State *L, const struct copy_out *c, const struct pg_decoder *d, int i,
+                       const char *p, size_t len)
 {
-    const struct pg_decoder *d = &c->base.link->engine->decoder;
     if (c->by_name) {
         if (!p)
             return;
@@ -116,13 +117,14 @@ static bool push_binary_row(lua_State *L, struct copy_out *c)
     size_t length = binary_row_length(L, c);
     if (length == 0)
         return false;
+    const struct pg_decoder *d = &c->base.link->engine->decoder;
     const char *p = c->in.data + c->at + 2;
     c->at += length;
     lua_createtable(L, c->by_name ? 0 : c->ncols, c->by_name ? c->ncols : 0);
     for (int i = 0; i < c->ncols; i++) {
         int32_t len = pg_decode_int4(p);
         p += 4;
-        push_field(L, c, i, len < 0 ? NULL : p, len < 0 ? 0 : (size_t)len);
+        push_field(L, c, d, i, len < 0 ? NULL : p, len < 0 ? 0 : (size_t)len);
         p += len < 0 ? 0 : len;
     }
     return true;
@@ -165,20 +167,22 @@ static size_t unescape(char *p, size_t len)
     return (size_t)(out - p);
 }
 
-static void push_text_field(lua_State *L, struct copy_out *c, int i, char *p, size_t len)
+static void push_text_field(lua_State *L, struct copy_out *c, const struct pg_decoder *d, int i, char *p,
+                            size_t len)
 {
     if (len == 2 && p[0] == '\\' && p[1] == 'N') {
-        push_field(L, c, i, NULL, 0);
+        push_field(L, c, d, i, NULL, 0);
         return;
     }
     len = memchr(p, '\\', len) ? unescape(p, len) : (p[len] = '\0', len);
-    push_field(L, c, i, p, len);
+    push_field(L, c, d, i, p, len);
 }
 
 static bool push_text_row(lua_State *L, struct copy_out *c)
 {
     char *p = left(c) ? c->in.data + c->at : NULL;
     char *end = p ? memchr(p, '\n', left(c)) : NULL;
+    const struct pg_decoder *d = &c->base.link->engine->decoder;
     if (!end)
         return false;
     c->at += (size_t)(end - p) + 1;
@@ -190,7 +194,7 @@ static bool push_text_row(lua_State *L, struct copy_out *c)
             malformed(L);
         if (last)
             stop = end;
-        push_text_field(L, c, i, p, (size_t)(stop - p));
+        push_text_field(L, c, d, i, p, (size_t)(stop - p));
         p = stop + 1;
     }
     return true;
@@ -283,6 +287,7 @@ static int copy_out_call(lua_State *L)
 static int copy_out_close(lua_State *L)
 {
     struct copy_out *c = luaL_checkudata(L, 1, COPY_OUT_CLASS);
+    pg_stream_check_codec(L, &c->base);
     pg_stream_leave(&c->base, !lua_isnoneornil(L, 2));
     buf_free(&c->in);
     c->at = 0;

@@ -282,7 +282,13 @@ static bool push_by_codec(lua_State *L, const struct pg_decoder *d, const struct
         return false;
     }
     lua_pushlstring(L, p, len);
-    lua_call(L, 1, 1);
+    struct pg_decoder *own = (struct pg_decoder *)d; /* the engine's, which is not const */
+    bool before = own->in_codec;
+    own->in_codec = true;
+    int status = lua_pcall(L, 1, 1, 0);
+    own->in_codec = before;
+    if (status != LUA_OK)
+        lua_error(L);
     lua_replace(L, top + 1);
     lua_settop(L, top + 1);
     return true;

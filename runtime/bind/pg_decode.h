@@ -13,6 +13,7 @@ struct pg_decoder {
     const struct pg_catalog *catalog;
     int codecs;         /* registry reference of {type name = {decode=, encode=}}; LUA_NOREF = none */
     bool numeric_float; /* numeric as a float instead of its exact text */
+    bool in_codec;      /* one of them runs: what it decodes must stay where it is */
     bool epoch;         /* timestamps as seconds since 1970 instead of ISO 8601 */
 };
 

@@ -272,6 +272,8 @@ void pg_stream_stop(struct pg_stream *s);
 void pg_stream_leave(struct pg_stream *s, bool failed);
 /* Collected without its block having ended: it must not block. */
 void pg_stream_collected(struct pg_stream *s);
+/* Raises inside of a codec, whose text belongs to the stream. */
+void pg_stream_check_codec(lua_State *L, const struct pg_stream *s);
 /* May the next piece be asked for? False at the end; raises where nothing can wait, or when the lease was
  * released meanwhile. */
 bool pg_stream_check_next(lua_State *L, struct pg_stream *s);

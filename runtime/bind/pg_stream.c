@@ -124,9 +124,16 @@ void pg_stream_lose(struct pg_stream *s)
     pg_stream_stop(s);
 }
 
+void pg_stream_check_codec(lua_State *L, const struct pg_stream *s)
+{
+    if (s->link && s->link->engine->decoder.in_codec)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "a codec cannot read on or end what it is a part of");
+}
+
 static int stream_close(lua_State *L)
 {
     struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
+    pg_stream_check_codec(L, s);
     PQclear(s->row);
     s->row = NULL;
     pg_stream_leave(s, !lua_isnoneornil(L, 2));
@@ -266,6 +273,7 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
 bool pg_stream_check_next(lua_State *L, struct pg_stream *s)
 {
     struct runtime *rt = bind_runtime(L);
+    pg_stream_check_codec(L, s);
     if (!s->link && s->lost)
         pg_lease_lost(L, rt);
     if (!s->link)

@@ -129,6 +129,21 @@ pg.on_both(describe, function(_, open)
             assert.same({ { i = "<5>" } }, all(e:copy_out "select 5 as i"))
         end)
 
+        it("keeps its place while a codec runs", function()
+            local e <close> = open()
+            local rows
+            e:set_codec("int4", { decode = function(text)
+                assert.matches("a codec cannot read on", raised(rows).message)
+                assert.matches("a codec cannot read on", raised(getmetatable(rows).__close, rows).message)
+                return text == "2" and error("a two", 0) or "<" .. text .. ">"
+            end })
+            rows = e:copy_out "select generate_series(1, 3) as i"
+            assert.same({ i = "<1>" }, rows())
+            assert.equal("a two", raised(rows))
+            assert.same({ i = "<3>" }, rows())
+            assert.is_nil(rows())
+        end)
+
         it("of many rows is complete, in little memory", function()
             local e <close> = open()
             collectgarbage()
