@@ -7,6 +7,10 @@ local task = require "dbrun.task"
 
 local raised = pg.raised
 
+local seed <const> = math.tointeger(os.getenv "DBRUN_TEST_SEED") or os.time() * 1000 + math.random(0, 999)
+math.randomseed(seed)
+print("# DBRUN_TEST_SEED=" .. seed)
+
 --- An iterator over n rows that fn(i) makes.
 local function generate(n, fn)
     local i = 0
@@ -124,6 +128,25 @@ pg.on_both(describe, function(_, open)
                 assert.same({ "0.00012345", "0.50" }, { rows[5].n, rows[5].m })
             end)
         end
+
+        it("writes any numeric exactly, with its scale", function()
+            local e <close> = open()
+            local t = pg.table(e, "s text, n numeric")
+            local function digits(n)
+                local list = {}
+                for i = 1, n do list[i] = math.random(3) == 1 and "0" or tostring(math.random(0, 9)) end
+                return table.concat(list)
+            end
+            local n = e:copy_in(t, { "s", "n" }, generate(2000, function()
+                local text = ({ "", "-", "+" })[math.random(3)] .. digits(math.random(0, 30))
+                if not text:find "%d" or math.random(2) == 1 then text = text .. "." .. digits(math.random(1, 30)) end
+                if math.random(3) == 1 then text = text .. "e" .. math.random(-30, 30) end
+                return { text, text }
+            end), { format = "binary" })
+            assert.equal(2000, n)
+            assert.same({}, { table.unpack(e:query(([[select s, n::text from %s
+                where s::numeric is distinct from n or s::numeric::text <> n::text limit 3]]):format(t))) })
+        end)
 
         it("knows domains, enums, and types of the database's own", function()
             local e <close> = open()
