@@ -288,6 +288,15 @@ void pg_stream_lose(struct pg_stream *s);
 int pg_stream_push_iterator(lua_State *L, int index);
 void pg_stream_class(lua_State *L, struct runtime *rt);
 
+/* ---- pg_recovery.c ---- */
+/* May the statement that failed be run once more, by itself? Only when the server had forgotten the prepared
+ * one or its columns have changed, and nothing else hangs on it. */
+bool pg_op_may_run_again(struct pg_op *op, struct pg_cached *entry);
+/* Fills in what only the caller of the machine knows: the SQL, and whether lost work was lost. */
+void pg_op_complete_error(struct pg_op *op, const char *sql);
+/* The statement was a COPY that nobody can go on with. */
+void pg_op_copy_left_open(struct pg_op *op);
+
 /* ---- pg_op.c ---- */
 void pg_op_classes(lua_State *L, struct runtime *rt);
 /* Methods of engines and of leases: a statement with parameters ... */

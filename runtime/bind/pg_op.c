@@ -12,7 +12,6 @@
 #include "bind/pg_impl.h"
 
 #include <string.h>
-#include <strings.h>
 
 #define OP_CLASS "dbrun.pg.op"
 
@@ -325,106 +324,12 @@ static int send_statement(lua_State *L, struct pg_op *op)
 
 /* ---- the reply ---- */
 
-/* The server does not know a statement that this connection has prepared. */
-static bool is_lost_statement(const struct error *e)
-{
-    const char *state = e->field[ERROR_SQLSTATE];
-    return state && (strcmp(state, "26000") == 0 || strcmp(state, "42P05") == 0) &&
-           strstr(e->message, "\"dbrun_");
-}
-
-static void switch_cache_off(struct pg_engine *e, struct pg_machine *m)
-{
-    if (!e->cache_off)
-        log_write(
-            e->rt->log, LOG_LEVEL_WARN,
-            "postgres: %s loses prepared statements (a transaction pooler?): the statement cache is off "
-            "for this engine; set DB_STATEMENT_CACHE=0 to begin so",
-            e->info->target);
-    e->cache_off = true;
-    pg_cache_disable(m->cache);
-}
-
-/* The server keeps the statement until something else is prepared. */
-static void forget_statement(struct pg_cache *cache, struct pg_cached *entry)
-{
-    char name[sizeof entry->name];
-    memcpy(name, entry->name, sizeof name);
-    pg_cache_forget(cache, entry);
-    pg_cache_defer_close(cache, name);
-}
-
-/* The statement may be run once more, by itself: the server had forgotten the prepared one, or its
- * columns have changed; and nothing else hangs on it. */
-static bool may_run_again(struct pg_op *op, struct pg_cached *entry)
-{
-    struct pg_machine *m = &op->link->m;
-    const char *state = op->error.field[ERROR_SQLSTATE];
-    if (op->retried || !state || !entry || m->state != PG_IDLE)
-        return false;
-    if (is_lost_statement(&op->error)) {
-        switch_cache_off(op->engine, m);
-        if (!m->in_transaction)
-            return true;
-        op->error.retryable = true;
-        error_set_field(&op->error, ERROR_HINT,
-                        "A pooler between lost a prepared statement. From now on none is prepared: run the "
-                        "transaction again, and set DB_STATEMENT_CACHE=0 (or statement_cache=0).");
-        return false;
-    }
-    if (m->in_transaction || strcmp(state, "0A000") != 0 || !entry->prepared ||
-        !strstr(op->error.message, "cached plan"))
-        return false;
-    forget_statement(m->cache, entry);
-    return true;
-}
-
-static bool is_commit(const char *sql)
-{
-    sql += strspn(sql, " \t\r\n");
-    return strncasecmp(sql, "commit", 6) == 0 || strncasecmp(sql, "end", 3) == 0;
-}
-
-/* A primary that is none any more, where the address asks for one: the others of its time go too, before each
- * of them costs somebody a write. */
-static void leave_demoted(struct pg_op *op)
-{
-    const char *state = op->error.field[ERROR_SQLSTATE];
-    if (state && strcmp(state, "25006") == 0 && pg_link_is_demoted(op->link))
-        pool_invalidate(op->engine->pool, mono_now());
-}
-
-/* Fills in what only the caller of the machine knows: the SQL, and whether lost work was lost. */
-static void complete_error(lua_State *L, struct pg_op *op)
-{
-    struct error *e = &op->error;
-    const char *sql = lua_tostring(L, 2);
-    error_set_field(e, ERROR_STATEMENT, sql);
-    leave_demoted(op);
-    bool lost = op->link->m.state == PG_BROKEN;
-    if (lost && e->outcome == OUTCOME_UNKNOWN && op->link->m.in_transaction && !is_commit(sql))
-        e->outcome = OUTCOME_FAILED; /* a transaction that was not committed is gone */
-    if (lost && e->kind == ERROR_CONNECT && e->outcome != OUTCOME_UNKNOWN)
-        e->retryable = true;
-    if (e->outcome == OUTCOME_FAILED && !e->field[ERROR_SQLSTATE] && e->kind != ERROR_CONNECT &&
-        is_commit(sql))
-        e->outcome = OUTCOME_UNKNOWN; /* given up while it ran: it may have been faster */
-}
-
 static void give_back(struct pg_op *op)
 {
     struct pg_link *link = op->link;
     op->link = NULL;
     if (!op->lease)
         pool_release(op->engine->pool, link->slot, mono_now());
-}
-
-static void copy_left_open(struct pg_op *op)
-{
-    struct pg_link *link = op->link;
-    error_set(&op->error, ERROR_USAGE, "COPY FROM STDIN or TO STDOUT cannot be run as a statement");
-    error_set_field(&op->error, ERROR_HINT, "Use copy_in or copy_out.");
-    link->m.state = PG_BROKEN;
 }
 
 static void warn_when_large(lua_State *L, const struct pg_op *op)
@@ -514,7 +419,7 @@ static int replied(lua_State *L, struct pg_op *op, bool parked)
         error_set(&op->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
                   op->engine->command_timeout);
         op->error.outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
-        complete_error(L, op);
+        pg_op_complete_error(op, lua_tostring(L, 2));
         give_back(op);
         return op_raise(L, op);
     }
@@ -522,17 +427,17 @@ static int replied(lua_State *L, struct pg_op *op, bool parked)
         return looked_up(L, op);
     struct pg_cached *entry = link->m.entry;
     if (link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT)
-        copy_left_open(op);
+        pg_op_copy_left_open(op);
     else if (error_is_set(&link->m.error))
         error_move(&op->error, &link->m.error);
     if (error_is_set(&op->error)) {
-        if (may_run_again(op, entry)) {
+        if (pg_op_may_run_again(op, entry)) {
             error_clear(&op->error);
             op->retried = true;
             op->stage = STAGE_SEND;
             return op_k(L, LUA_OK, (lua_KContext)op);
         }
-        complete_error(L, op);
+        pg_op_complete_error(op, lua_tostring(L, 2));
         pg_notices_tell(L, link);
         give_back(op);
         return op_raise(L, op);
