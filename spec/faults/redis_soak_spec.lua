@@ -187,7 +187,8 @@ describe("a Redis client under everything at once", function()
                 more_lua))
         end
         assert.equal(0, wrong, "DBRUN_TEST_SEED=" .. seed)
-        assert.is_true(done >= COMMANDS and cancelled > 0 and lost > 0)
+        assert.is_true(done >= COMMANDS and cancelled > 0)
+        assert.is_true(lost > 0 or seconds < 5, "no connection was lost") -- a quick run may be over between two kills
         assert.is_true(more_files <= 50, more_files .. " descriptors") -- the pool may hold that many
         if not os.getenv "ASAN_OPTIONS" then -- what it keeps of freed memory counts as resident
             assert.is_true(more_memory < 16 * 1024, more_memory .. " KiB")
