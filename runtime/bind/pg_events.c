@@ -104,35 +104,48 @@ static void push_notice(lua_State *L, const struct pg_notice *n)
     }
 }
 
-/* The error at the top is the handler's: the statement itself has done its work. */
-static void handler_failed(lua_State *L, struct runtime *rt)
+/* Protected: handler, notice */
+static int tell_one(lua_State *L)
 {
-    if (sched_interrupted(rt->sched))
-        lua_error(L);
-    log_write(rt->log, LOG_LEVEL_ERROR, "postgres: on_notice failed: %s", luaL_tolstring(L, -1, NULL));
-    lua_pop(L, 2);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, (int)lua_tointeger(L, 1));
+    push_notice(L, lua_touserdata(L, 2));
+    lua_call(L, 1, 0);
+    return 0;
 }
 
-/* `telling`: set while the handler runs; NULL = nothing to guard. */
+static int as_text(lua_State *L)
+{
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
+/* The statement itself has done its work, so what goes wrong here goes to the log, "not enough memory"
+ * included: nothing up to the call takes memory. `telling`: set while the handler runs; NULL = nothing to
+ * guard. */
 static void tell(lua_State *L, struct runtime *rt, struct pg_notices *list, int handler, bool *telling)
 {
-    luaL_checkstack(L, 8, "a notice");
-    while (list->first) {
+    while (list->first && lua_checkstack(L, 6)) {
         struct pg_notice *n = list->first;
-        lua_rawgeti(L, LUA_REGISTRYINDEX, handler);
-        push_notice(L, n);
+        lua_pushcfunction(L, as_text);
+        lua_pushcfunction(L, tell_one);
+        lua_pushinteger(L, handler);
+        lua_pushlightuserdata(L, n);
+        if (telling)
+            *telling = true;
+        int status = lua_pcall(L, 2, 0, -4);
+        if (telling)
+            *telling = false;
         list->first = n->next;
         list->n--;
         if (!list->first)
             list->last = NULL;
         notice_free(n);
-        if (telling)
-            *telling = true;
-        int status = lua_pcall(L, 1, 0, 0);
-        if (telling)
-            *telling = false;
+        if (status != LUA_OK && sched_interrupted(rt->sched))
+            sched_raise_interrupted(L, rt->sched);
         if (status != LUA_OK)
-            handler_failed(L, rt);
+            log_write(rt->log, LOG_LEVEL_ERROR, "postgres: on_notice failed: %s",
+                      lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "error in its error");
+        lua_pop(L, status == LUA_OK ? 1 : 2);
     }
     if (list->lost)
         log_write(rt->log, LOG_LEVEL_WARN, "postgres: %u more notices were not told to on_notice",

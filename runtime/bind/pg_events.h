@@ -27,8 +27,8 @@ struct pg_notices {
 void pg_notices_clear(struct pg_notices *list);
 /* libpq's notice receiver; `data` is the link. */
 void pg_notices_receive(void *data, const PGresult *r);
-/* Tells what came with a statement on this link. The handler's errors go to the log. Raises only when the
- * program is interrupted, or memory is out. */
+/* Tells what came with a statement on this link. What goes wrong in the handler goes to the log; raises
+ * only when the program is interrupted. */
 void pg_notices_tell(lua_State *L, struct pg_link *link);
 /* Tells what came on connections that several tasks share. */
 void pg_notices_tell_shared(lua_State *L, struct pg_engine *e);

@@ -58,6 +58,7 @@ static bool begin(struct pg_machine *m)
 {
     PQclear(m->result);
     m->result = NULL;
+    pg_machine_batch_clear(m); /* one whose results nobody could take is not the next one's */
     error_clear(&m->error);
     m->entry = NULL;
     m->skip = 0;
@@ -270,11 +271,11 @@ void pg_machine_batch_clear(struct pg_machine *m)
 
 bool pg_machine_batch_begin(struct pg_machine *m, bool count_only)
 {
-    pg_machine_batch_clear(m);
     if (!begin(m))
         return false;
     if (!pg_machine_enter_pipeline(m))
         return not_sent(m);
+    m->state = PG_BUSY; /* also when the caller never comes to its end */
     m->pipelined = true;
     m->batch.active = true;
     m->batch.count_only = count_only;
