@@ -69,7 +69,9 @@ describe("an engine under many tasks and killed backends", function()
             assert.equal(2 * (STATEMENTS // TASKS) * TASKS, answers + lost)
             assert.is_true(answers > lost)
             assert.is_true(pg.descriptors() <= descriptors + 2, "descriptors grew")
-            assert.is_true(resident() <= memory * 1.25 + 8192, ("%d KiB after %d"):format(resident(), memory))
+            if not os.getenv "ASAN_OPTIONS" then -- what it keeps of freed memory counts as resident
+                assert.is_true(resident() <= memory * 1.25 + 8192, ("%d KiB after %d"):format(resident(), memory))
+            end
             print(("# %d answers, %d lost, %d KiB resident"):format(answers, lost, resident()))
         end)
     end
