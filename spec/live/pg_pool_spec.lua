@@ -443,14 +443,16 @@ describe("[async] the pool", function()
             local work = {}
             for i = 1, 5 do
                 work[i] = task.spawn(function()
-                    problems[i] = raised(e.value, e, "select 1")
+                    local ok, v = pcall(e.value, e, "select 1")
+                    problems[i] = ok and "answered" or v
                 end)
             end
             task.sleep(0)
             e:close()
             for i = 1, 5 do
                 work[i]:join()
-                assert.is_true(errors.is(problems[i], "pool"), tostring(problems[i]))
+                -- A connect may be faster than the end: then the answer may come, too.
+                assert.is_true(problems[i] == "answered" or errors.is(problems[i], "pool"), tostring(problems[i]))
             end
         end
         task.sleep(0.05)
