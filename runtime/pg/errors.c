@@ -188,13 +188,6 @@ static const char *layer_hint(const char *layer, const char *text)
     return "Check that the server is up and that nothing between drops the packets.";
 }
 
-/* The first line that says something, without libpq's tail of advice. */
-static size_t first_line(const char *text)
-{
-    size_t n = strcspn(text, "\n");
-    return n;
-}
-
 void pg_error_from_connect(struct error *e, const PGconn *conn, const char *target)
 {
     char state[6];
@@ -208,8 +201,9 @@ void pg_error_from_connect(struct error *e, const PGconn *conn, const char *targ
         if (failed)
             message = failed + strlen(" failed: ");
     }
-    enum error_kind kind = ERROR_CONNECT;
-    error_set(e, kind, "cannot connect to PostgreSQL at %s: %.*s", target, (int)first_line(message), message);
+    /* Only the first line: the rest is libpq's advice. */
+    error_set(e, ERROR_CONNECT, "cannot connect to PostgreSQL at %s: %.*s", target,
+              (int)strcspn(message, "\n"), message);
     e->outcome = OUTCOME_NOT_SENT;
     error_set_field(e, ERROR_LAYER, layer);
     if (has_state) {

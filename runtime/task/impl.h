@@ -63,6 +63,9 @@ struct task {
     bool daemon; /* does not keep its group alive */
 };
 
+/* Coroutines that are kept to be used again: the size of the list and its bound. */
+enum { THREADS_KEPT = 1024 };
+
 /* User values of a task's userdata. */
 enum { TASK_UV_THREAD = 1, TASK_UV_GROUP, TASK_UV_SCRATCH, TASK_UVS = TASK_UV_SCRATCH };
 

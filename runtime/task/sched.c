@@ -5,7 +5,7 @@
 #include <lauxlib.h>
 #include <string.h>
 
-enum { ROUNDS_BEFORE_POLL = 16, THREADS_KEPT = 1024 };
+enum { ROUNDS_BEFORE_POLL = 16 };
 
 static char registry_key; /* its address is the key; it holds nothing */
 

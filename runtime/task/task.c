@@ -6,8 +6,6 @@
 #include <stdio.h>
 #include <string.h>
 
-enum { THREADS_KEPT = 1024 };
-
 /* ---- the body, inside the coroutine ---- */
 
 static bool is_cancelled_error(lua_State *L)
