@@ -144,10 +144,15 @@ end
 
 -- ---- running ----
 
+-- Each job writes its number into this pipe when it has ended, so that the next one starts at once.
+local ended <const> = tmp .. "/ended"
+assert(os.execute("mkfifo " .. quote(ended)), "mkfifo failed")
+local done <const> = assert(io.open(ended, "r+"))
+
 local function start(job, index)
     job.path = ("%s/%d"):format(tmp, index)
-    local command = ("timeout -k 5 %d env %s >%s 2>&1 </dev/null; echo $?; date +%%s.%%N"):format(
-        TIME_LIMIT, job.command, job.path)
+    local command = ("{ timeout -k 5 %d env %s >%s 2>&1 </dev/null; echo $?; date +%%s.%%N; echo %d 1<>%s; }"):format(
+        TIME_LIMIT, job.command, job.path, index, quote(ended))
     job.began = tonumber(lines_of("date +%s.%N")[1])
     job.pipe = assert(io.popen(command))
 end
@@ -180,15 +185,20 @@ end
 os.execute(("rm -rf %s && mkdir -p %s"):format(quote(reports), quote(reports)))
 local jobs <const> = collect()
 local sum <const> = { passed = 0, failed = 0, skipped = 0 }
-for i = 1, math.min(opts.jobs, #jobs) do
-    start(jobs[i], i)
-end
-for i, job in ipairs(jobs) do
-    finish(job)
-    local next_one = jobs[i + opts.jobs]
-    if next_one then
-        start(next_one, i + opts.jobs)
+local started = 0
+local function start_next()
+    if started < #jobs then
+        started = started + 1
+        start(jobs[started], started)
     end
+end
+for _ = 1, opts.jobs do
+    start_next()
+end
+for _ = 1, #jobs do
+    local job <const> = jobs[done:read "n"]
+    finish(job)
+    start_next()
     for key in pairs(sum) do
         sum[key] = sum[key] + job[key]
     end
@@ -196,6 +206,7 @@ end
 if opts.sanitizers then
     judge_reports(sum)
 end
+os.remove(ended)
 os.remove(tmp)
 if sum.passed == 0 and sum.failed == 0 then
     print "nothing ran"
