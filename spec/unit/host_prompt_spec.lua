@@ -1,56 +1,77 @@
 --- The interactive prompt, typed at through a pseudo terminal.
 
 local run <const> = require "spec.support.command".run
+local terminal <const> = require "spec.support.terminal"
 
 describe("the prompt", function()
-    --- Types the lines, with a moment between them; `^C` stands for that key.
-    local function typed(...)
-        local keys = { "sleep 0.3" }
-        for _, line in ipairs { ... } do
-            keys[#keys + 1] = line == "^C" and "printf '\\003'; sleep 0.3"
-                or ("printf '%%s\\n' '%s'; sleep 0.15"):format(line)
-        end
-        local r = run(("{ %s; } | script -qec lua /dev/null"):format(table.concat(keys, "; ")))
-        return r.out:gsub("\r", ""), r
+    local term
+
+    before_each(function()
+        term = terminal.start "lua"
+        term:expect "Lua 5%.4%.%d.-\n> "
+    end)
+    after_each(function()
+        term:close()
+    end)
+
+    --- Types a line and waits for what follows on the screen.
+    local function answers(line, pattern)
+        term:line(line)
+        term:expect(pattern)
+    end
+
+    --- Ends the prompt with Ctrl-D, which is no failure.
+    local function leave()
+        term:type "\4"
+        assert.equal(0, term:wait())
     end
 
     it("shows values, takes `=expr` and statements of several lines", function()
-        local out = typed("1 + 1, \"x\"", "=2 * 21", "for i = 1, 2 do", "print(i * 100)", "end")
-        assert.matches("^.-Lua 5%.4%.%d", out)
-        assert.matches("> 1 %+ 1, \"x\"\n2\tx\n", out)
-        assert.matches("> =2 %* 21\n42\n", out)
-        assert.matches(">> end\n100\n200\n", out)
+        answers("1 + 1, \"x\"", "^1 %+ 1, \"x\"\n2\tx\n> ")
+        answers("=2 * 21", "^=2 %* 21\n42\n> ")
+        answers("for i = 1, 2 do", "^for i = 1, 2 do\n>> ")
+        answers("print(i * 100)", "\n>> ")
+        answers("end", "^end\n100\n200\n> ")
+        leave()
     end)
 
     it("shows errors and goes on", function()
-        local out = typed("error \"wrong\"", "x = = 1", "print \"on\"")
-        assert.matches("\nstdin:1: wrong\nstack traceback:\n", out)
-        assert.matches("\nstdin:1: unexpected symbol near '='\n", out)
-        assert.matches("\non\n", out)
+        answers("error \"wrong\"", "\nstdin:1: wrong\nstack traceback:\n.-\n> ")
+        answers("x = = 1", "\nstdin:1: unexpected symbol near '='\n> ")
+        answers("print \"on\"", "\non\n> ")
+        leave()
     end)
 
     it("Ctrl-C ends what runs, busy or waiting, and forgets a line", function()
-        local out, r = typed("while true do end", "^C", "require \"dbrun.task\".sleep(20)", "^C",
-            "for i = 1, 2 do", "^C", "print \"alive\"")
-        assert.equal(2, select(2, out:gsub("%^Cinterrupted!\n", "")), out)
-        assert.matches("\nalive\n", out)
-        assert.equal(0, r.code)
+        answers("print \"busy\" while true do end", "\nbusy\n")
+        term:type "\3"
+        term:expect "interrupted!\n.-> "
+        answers("print \"asleep\" require \"dbrun.task\".sleep(60)", "\nasleep\n")
+        term:type "\3"
+        term:expect "interrupted!\n.-> "
+        answers("for i = 1, 2 do", "\n>> ")
+        term:type "\3"
+        term:expect "\n> "
+        answers("print \"alive\"", "\nalive\n> ")
+        leave()
     end)
 
     it("lets tasks go on while somebody types", function()
-        local out = typed("t = require \"dbrun.task\"",
-            "t.spawn(function() t.sleep(0.1) print \"background\" end)", "x = 1", "x = 2")
-        assert.matches("background\n", out)
+        answers("t = require \"dbrun.task\"", "\n> ")
+        answers("t.spawn(function() t.sleep(0.1) print(\"back\" .. \"ground\") end)", "\n")
+        term:expect "background\n"
+        answers("print \"here\"", "here\n")
+        leave()
     end)
 
     it("tells that a task has failed and goes on", function()
-        local out, r = typed("t = require \"dbrun.task\"", "t.spawn(function() t.sleep(0.1) error \"in the task\" end)",
-            "x = 1", "t.sleep(0.2)", "t.spawn(function() local g = t.group() g:spawn(error, \"below\") g:wait() end)",
-            "print \"still here\"")
-        assert.matches("stdin:1: in the task\nstack traceback:\n", out)
-        assert.matches("below\n", out)
-        assert.matches("\nstill here\n", out)
-        assert.equal(0, r.code)
+        answers("t = require \"dbrun.task\"", "\n> ")
+        answers("t.spawn(function() t.sleep(0.1) error(\"in the\" .. \" task\") end)", "\n")
+        term:expect "stdin:1: in the task\nstack traceback:\n.-\n> "
+        answers("t.spawn(function() local g = t.group() g:spawn(error, \"bel\" .. \"ow\") g:wait() end)", "\n")
+        term:expect "below\n.-> "
+        answers("print \"still here\"", "\nstill here\n> ")
+        leave()
     end)
 
     it("reads plain lines when stdin is no terminal", function()

@@ -1,0 +1,91 @@
+--- A program at a pseudo terminal, typed at as a person would: nothing is sent before what it answers is on the
+--- screen, so that no test depends on how fast a machine is.
+---
+---     local term <close> = terminal.start("lua")
+---     term:expect "> "
+---     term:line "1 + 1"
+---     term:expect "\n2\n"
+
+local core <const> = require "dbrun.core"
+local fs <const> = require "dbrun.fs"
+local process <const> = require "dbrun.process"
+local task <const> = require "dbrun.task"
+
+local M <const> = {}
+
+local LIMIT <const> = 30 -- seconds for one answer
+
+---@class dbrun.spec.Terminal
+---@field seen string what was on the screen before the last match
+local Terminal = {}
+Terminal.__index = Terminal
+
+--- Starts a shell command in which `lua` is dbrun.
+---@param command string
+---@return dbrun.spec.Terminal
+function M.start(command)
+    local dir <const> = fs.mkdtemp(fs.join(fs.tempdir(), "dbrun-terminal-"))
+    fs.symlink(core.options.program, fs.join(dir, "lua"))
+    local screen <const> = fs.join(dir, "screen")
+    fs.write(screen, "")
+    local child = process.start {
+        "script", "-qefc", command, screen, stdin_from = "pipe", stdout = "null", stderr = "stdout",
+        pdeathsig = "KILL",
+        env = { PATH = dir .. ":" .. os.getenv "PATH", TERM = "dumb", LUA_INIT = false, LUA_PATH = false,
+            LUA_CPATH = false },
+    }
+    return setmetatable({ dir = dir, screen = screen, child = child, at = 1, seen = "" }, Terminal)
+end
+
+--- Everything that was printed so far, with plain ends of lines.
+---@return string
+function Terminal:text()
+    local text = fs.read(self.screen)
+    return (text:gsub("^Script started[^\n]*\n", ""):gsub("\r", ""))
+end
+
+--- Waits until the pattern is on the screen, behind what was matched before, and goes on behind it.
+---@param pattern string
+---@return string matched
+function Terminal:expect(pattern)
+    local deadline <const> = task.now() + LIMIT
+    repeat
+        local text = self:text()
+        local from, to = text:find(pattern, self.at)
+        if from then
+            self.seen = text:sub(1, from - 1)
+            self.at = to + 1
+            return text:sub(from, to)
+        end
+        task.sleep(0.01)
+    until task.now() > deadline
+    error(("'%s' did not come within %d s; on the screen:\n%s"):format(pattern, LIMIT, self:text()), 2)
+end
+
+--- Types keys: `\3` is Ctrl-C, `\4` Ctrl-D.
+---@param keys string
+function Terminal:type(keys)
+    self.child:write(keys)
+end
+
+--- Types a line.
+---@param text string
+function Terminal:line(text)
+    self.child:write(text .. "\n")
+end
+
+--- Waits for the program's end.
+---@return integer code exit status
+function Terminal:wait()
+    local result = self.child:wait(LIMIT)
+    return result and result.code or error("it did not end; on the screen:\n" .. self:text(), 2)
+end
+
+function Terminal:close()
+    self.child:close()
+    fs.rmtree(self.dir)
+end
+
+Terminal.__close = Terminal.close
+
+return M
