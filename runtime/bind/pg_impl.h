@@ -160,9 +160,11 @@ struct pg_op {
 struct pg_engine *pg_engine_check(lua_State *L, int arg);
 void pg_engine_ref(struct pg_engine *e);
 void pg_engine_unref(struct pg_engine *e);
+extern const struct pool_ops pg_pool_ops;
+
+/* ---- pg_holders.c ---- */
 /* Sets `err` to the pool's answer, with who holds the connections. */
 void pg_engine_pool_error(struct pg_engine *e, enum pool_settle result, struct error *err);
-extern const struct pool_ops pg_pool_ops;
 
 /* ---- pg_connect.c ---- */
 void pg_conninfo_unref(struct pg_conninfo *info);

@@ -1,5 +1,6 @@
 --- How programs end: by themselves, by signals, by a time limit, by os.exit, with a stdout that fails.
 
+local pace <const> = require "spec.support.pace"
 local task <const> = require "dbrun.task"
 local run <const> = require "spec.support.command".run
 
@@ -77,10 +78,9 @@ describe("the end of a program", function()
     local STUBBORN <const> = "local x <close> = closing(forever) forever()"
 
     it("comes at once at the second signal", function()
-        local began = task.now()
-        local r = interrupted(STUBBORN, "INT", "TERM")
-        assert.equal(143, r.code)
-        assert.is_true(task.now() - began < 1.5)
+        pace.takes(0, 1.5, function()
+            assert.equal(143, interrupted(STUBBORN, "INT", "TERM").code)
+        end)
     end)
 
     it("comes two seconds after a signal whatever the script does", function()
@@ -88,7 +88,7 @@ describe("the end of a program", function()
         local r = interrupted(STUBBORN, "TERM")
         local took = task.now() - began
         assert.same({ out = "", err = "dbrun: interrupted by SIGTERM; it did not end within 2 s\n", code = 143 }, r)
-        assert.is_true(took > 1.9 and took < 3.5, tostring(took))
+        assert.is_true(took > 1.9 and took < 10, tostring(took))
     end)
 
     it("os.exit(n, true) ends the other tasks too", function()

@@ -4,6 +4,7 @@ local errors = require "dbrun.error"
 local expect = require "dbrun.verify.expect"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
+local pace = require "spec.support.pace"
 local report = require "dbrun.verify.report"
 local runner = require "dbrun.verify.runner"
 local task = require "dbrun.task"
@@ -39,15 +40,13 @@ describe("checks", function()
         assert.equal("slow", results[1].name)
         assert.equal("late", results[1].text)
         assert.equal("PASS PASS", statuses(results))
-        assert.is_true(results[1].seconds >= 0.02 and results[2].seconds < 0.02)
+        assert.is_true(results[1].seconds >= 0.02 and results[2].seconds < results[1].seconds)
     end)
 
     it("run side by side", function()
         local checks = {}
         for i = 1, 20 do checks[i] = { name = "c" .. i, run = function() task.sleep(0.05); return "" end } end
-        local began = task.now()
-        run(checks)
-        assert.is_true(task.now() - began < 0.5)
+        pace.takes(0.05, 0.5, function() run(checks) end)
     end)
 
     it("that find something incomplete are WARN, and FAIL in a strict run", function()
@@ -86,9 +85,9 @@ describe("checks", function()
                 end },
             }
         end
-        local began = task.now()
-        assert.equal("PASS PASS", statuses(run(checks(true))))
-        assert.is_true(task.now() - began < 0.095)
+        pace.takes(0.05, 0.095, function()
+            assert.equal("PASS PASS", statuses(run(checks(true))))
+        end)
         local results = run(checks(false))
         assert.equal("FAIL FAIL", statuses(results))
         assert.equal("root", results[2].blocked_by)
@@ -109,7 +108,7 @@ describe("checks", function()
             { name = "b", run = function() task.sleep(60) end },
             { name = "c", run = function() return "" end },
         }, { deadline = 0.1 })
-        assert.is_true(task.now() - began < 1)
+        assert.is_true(task.now() - began < 10)
         assert.equal("FAIL FAIL PASS", statuses(results))
         assert.matches("deadline of 0.1 s", results[1].cause)
         assert.equal("time", results[1].layer)

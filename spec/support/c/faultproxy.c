@@ -270,6 +270,17 @@ static void heard(struct conn *c, const char *data, size_t len)
 
 /* ---- moving bytes; false = the connection is gone ---- */
 
+/* What is queued, then the last bytes before the cut: in their order, as far as the socket takes them now. */
+static void say_last_words(struct conn *c, int dir, const char *data, size_t len)
+{
+    push(&c->flow[dir], data, len, 0);
+    for (struct chunk *ch = c->flow[dir].head; ch; ch = ch->next) {
+        size_t left = ch->len - ch->off;
+        if (send(c->fd[dir], ch->data + ch->off, left, MSG_NOSIGNAL) != (ssize_t)left)
+            return;
+    }
+}
+
 static bool read_side(struct conn *c, int side)
 {
     int dir = side == DOWN ? UP : DOWN; /* what the client says goes up */
@@ -292,8 +303,7 @@ static bool read_side(struct conn *c, int side)
     }
     if (g.cut_after[dir] >= 0 && n > g.cut_after[dir]) {
         size_t pass = (size_t)g.cut_after[dir];
-        if (pass && write(c->fd[dir], buf, pass) < 0)
-            perror("faultproxy: write");
+        say_last_words(c, dir, buf, pass);
         g.cut_after[dir] = -1;
         conn_close(c, false);
         return false;
