@@ -32,13 +32,16 @@ describe("a Redis client of sentinels", function()
         return set:master_port() == set.servers[1].port and 1 or 2
     end
 
-    --- Waits until master and replica have found together again.
+    --- Waits until master and replica have found together again, and the sentinel that is told to fail over has
+    --- heard of it: it asks a replica every ten seconds, and takes none that was without its master then.
     local function settle()
-        assert.is_true(redis_server.wait_until(20, function()
+        assert.is_true(redis_server.wait_until(60, function()
             local m <const> = index_of_master()
+            local replica <const> = set:sentinel_cli(1, "sentinel", "replicas", "main")
             return set:cli(m, "info", "replication"):find "connected_slaves:1"
                 and set:cli(3 - m, "info", "replication"):find "master_link_status:up"
                 and set:sentinel_cli(1, "sentinel", "master", "main"):find "flags\nmaster\n"
+                and replica:find "flags\nslave\n" and replica:find "master%-link%-status\nok\n"
         end), "master and replica do not find together")
     end
 
@@ -87,7 +90,7 @@ describe("a Redis client of sentinels", function()
         local conn <close> = r:acquire() -- and what is in the pool
         conn:close()
         assert.matches("OK", set:failover())
-        assert.is_true(redis_server.wait_until(10, function()
+        assert.is_true(redis_server.wait_until(30, function()
             for i = 1, 3 do
                 local port <const> = set:sentinel_cli(i, "sentinel", "get-master-addr-by-name", "main"):match "\n(%d+)"
                 if tonumber(port) == set.servers[old].port then
@@ -108,7 +111,7 @@ describe("a Redis client of sentinels", function()
         local old <const> = index_of_master()
         r:ping()
         assert.matches("OK", set:failover())
-        assert.is_true(redis_server.wait_until(10, function() return index_of_master() ~= old end))
+        assert.is_true(redis_server.wait_until(30, function() return index_of_master() ~= old end))
         set:cli(old, "replicaof", "127.0.0.1", tostring(set.servers[3 - old].port))
         local ok, e = pcall(r.set, r, "k", "v")
         if not ok then -- else its connection was closed, and it has found the new one already
@@ -150,7 +153,7 @@ describe("a Redis client of sentinels", function()
         set.servers[old]:kill()
         task.sleep(0.01)
         killed_at = task.now()
-        assert.is_true(redis_server.wait_until(20, function() return late > 200 end), "no failover")
+        assert.is_true(redis_server.wait_until(60, function() return late > 200 end), "no failover")
         stop = true
         g:wait()
         assert.equal(0, twice)
