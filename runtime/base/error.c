@@ -124,7 +124,7 @@ const char *error_field_name(enum error_field f)
         [ERROR_TABLE] = "table",         [ERROR_COLUMN] = "column",
         [ERROR_DATATYPE] = "datatype",   [ERROR_CONSTRAINT_NAME] = "constraint",
         [ERROR_STATEMENT] = "statement", [ERROR_CODE] = "code",
-        [ERROR_LAYER] = "layer",
+        [ERROR_LAYER] = "layer",         [ERROR_ROUTINE] = "routine",
     };
     return names[f];
 }

@@ -49,6 +49,7 @@ enum error_field {
     ERROR_STATEMENT, /* the SQL that failed */
     ERROR_CODE,      /* the first word of a Redis error reply */
     ERROR_LAYER,     /* of a failed connect: name, network, tls, authentication, database, server, time */
+    ERROR_ROUTINE,   /* the function of the server that said it: the same in every language */
     ERROR_FIELDS,
 };
 

@@ -5,7 +5,10 @@
 #include "bind/pg_impl.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+
+#define REPLIES_CLASS "dbrun.pg.replies"
 
 /* Stack during a batch: 1 = lease, 2 = list or SQL, 3 = rows (batch_many). The parameters of the statement
  * being added stand above `BASE`. */
@@ -29,7 +32,7 @@ static int push_params(lua_State *L, struct runtime *rt, int row, int from)
     lua_getfield(L, row, "n");
     lua_Integer n = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : (lua_Integer)lua_rawlen(L, row);
     lua_pop(L, 1);
-    if (n < from - 1 || n > 65536)
+    if (n < from - 1 || n > 65535 + from - 1)
         bind_fail(L, rt, ERROR_USAGE, "a list of %d parameters: PostgreSQL takes at most 65535", (int)n);
     int count = (int)n - from + 1;
     luaL_checkstack(L, count + 8, "too many parameters");
@@ -100,27 +103,90 @@ static void check_reply(lua_State *L, struct pg_link *link, const char *sql)
     batch_failed(L, link, sql);
 }
 
+/* The results while they become Lua values: a codec may run statements on the connection that they came
+ * from, or close its engine. */
+struct replies {
+    PGresult **list;
+    size_t n;
+    struct pg_engine *e;
+};
+
+static void replies_clear(struct replies *r)
+{
+    for (size_t i = 0; i < r->n; i++)
+        PQclear(r->list[i]);
+    free(r->list);
+    if (r->e)
+        pg_engine_unref(r->e);
+    *r = (struct replies){NULL, 0, NULL};
+}
+
+static int replies_gc(lua_State *L)
+{
+    replies_clear(lua_touserdata(L, 1));
+    return 0;
+}
+
+void pg_batch_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {{"__gc", replies_gc}, {NULL, NULL}};
+    bind_class(L, rt, REPLIES_CLASS, meta, NULL);
+    lua_pop(L, 1);
+}
+
+/* Takes the results out of the machine. */
+static struct replies *push_replies(lua_State *L, struct pg_link *link)
+{
+    struct replies *r = lua_newuserdatauv(L, sizeof *r, 0);
+    *r = (struct replies){NULL, 0, NULL};
+    luaL_setmetatable(L, REPLIES_CLASS);
+    *r = (struct replies){link->m.batch.list, link->m.batch.n, link->engine};
+    pg_engine_ref(r->e);
+    link->m.batch = (struct pg_batch){0};
+    return r;
+}
+
+static int push_results(lua_State *L, struct replies *replies)
+{
+    const struct pg_decoder *d = &replies->e->decoder;
+    lua_createtable(L, (int)replies->n, 0);
+    for (size_t i = 0; i < replies->n; i++) {
+        pg_result_columns(L, d, replies->list[i], NULL);
+        pg_result_push(L, replies->e->rt, d, replies->list[i], SHAPE_RESULT);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    replies_clear(replies);
+    return 1;
+}
+
+/* The catalog has answered. The replies stand behind BASE. */
+static int batch_typed_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_link *link = (struct pg_link *)ctx;
+    struct error e = {0};
+    pg_lease_waited(L, link, status, "the catalog did not answer");
+    if (pg_lookup_done(link, &e))
+        return push_results(L, lua_touserdata(L, BASE + 1));
+    pg_lookup_tell(link, &e);
+    return bind_error_raise(L, link->engine->rt, &e);
+}
+
 static int batch_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
     pg_lease_waited(L, link, status, "the batch did not end");
-    struct pg_engine *e = link->engine;
     const char *sql = NULL;
     if (error_is_set(&link->m.error) && lua_rawgeti(L, 2, (lua_Integer)link->m.batch.n + 1) == LUA_TTABLE &&
         lua_rawgeti(L, -1, 1) == LUA_TSTRING)
         sql = lua_tostring(L, -1);
     check_reply(L, link, sql);
     lua_settop(L, BASE);
-    size_t n = link->m.batch.n;
-    lua_createtable(L, (int)n, 0);
-    for (size_t i = 0; i < n; i++) {
-        const PGresult *r = link->m.batch.list[i];
-        pg_result_columns(L, &e->decoder, r, NULL);
-        pg_result_push(L, e->rt, &e->decoder, r, SHAPE_RESULT);
-        lua_rawseti(L, BASE + 1, (lua_Integer)i + 1);
-    }
-    pg_machine_batch_clear(&link->m);
-    return 1;
+    struct replies *replies = push_replies(L, link);
+    if (!pg_lookup_needed(link, replies->list, replies->n))
+        return push_results(L, replies);
+    if (!pg_lookup_send(link, replies->list, replies->n))
+        return batch_typed_k(L, LUA_OK, (lua_KContext)link);
+    return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, batch_typed_k);
 }
 
 static int many_k(lua_State *L, int status, lua_KContext ctx)

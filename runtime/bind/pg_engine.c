@@ -96,7 +96,7 @@ static int engine_gc(lua_State *L)
     return 0;
 }
 
-static struct pg_engine *check(lua_State *L)
+struct pg_engine *pg_engine_check(lua_State *L)
 {
     struct engine_box *box = luaL_checkudata(L, 1, PG_ENGINE_CLASS);
     if (!box->e)
@@ -260,37 +260,37 @@ static int engine_new(lua_State *L)
 
 static int engine_query(lua_State *L)
 {
-    return pg_statement(L, check(L), NULL, SHAPE_RESULT);
+    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_RESULT);
 }
 
 static int engine_one(lua_State *L)
 {
-    return pg_statement(L, check(L), NULL, SHAPE_ONE);
+    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_ONE);
 }
 
 static int engine_value(lua_State *L)
 {
-    return pg_statement(L, check(L), NULL, SHAPE_VALUE);
+    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_VALUE);
 }
 
 static int engine_columns(lua_State *L)
 {
-    return pg_statement(L, check(L), NULL, SHAPE_COLUMNS);
+    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_COLUMNS);
 }
 
 static int engine_rows(lua_State *L)
 {
-    return pg_rows(L, check(L), NULL);
+    return pg_rows(L, pg_engine_check(L), NULL);
 }
 
 static int engine_exec(lua_State *L)
 {
-    return pg_script(L, check(L), NULL);
+    return pg_script(L, pg_engine_check(L), NULL);
 }
 
 static int engine_acquire(lua_State *L)
 {
-    return pg_acquire(L, check(L));
+    return pg_acquire(L, pg_engine_check(L));
 }
 
 static void set_count(lua_State *L, const char *key, uint64_t v)
@@ -309,7 +309,7 @@ static void set_seconds(lua_State *L, const char *key, uint64_t ns)
 static int engine_stats(lua_State *L)
 {
     struct pool_stats st;
-    pool_stats(check(L)->pool, &st);
+    pool_stats(pg_engine_check(L)->pool, &st);
     lua_createtable(L, 0, 20);
     set_count(L, "size", st.size);
     set_count(L, "overflow", st.overflow);
@@ -334,13 +334,13 @@ static int engine_stats(lua_State *L)
 
 static int engine_invalidate(lua_State *L)
 {
-    pool_invalidate(check(L)->pool, mono_now());
+    pool_invalidate(pg_engine_check(L)->pool, mono_now());
     return 0;
 }
 
 static int engine_dispose(lua_State *L)
 {
-    pool_dispose(check(L)->pool, mono_now());
+    pool_dispose(pg_engine_check(L)->pool, mono_now());
     return 0;
 }
 
@@ -362,7 +362,7 @@ static void force_text(struct pool_slot *slot, void *data)
 /* codecs() -> the table {type name = {decode=, encode=}}; from now on results come as text */
 static int engine_codecs(lua_State *L)
 {
-    struct pg_engine *e = check(L);
+    struct pg_engine *e = pg_engine_check(L);
     if (e->decoder.codecs == LUA_NOREF) {
         lua_newtable(L);
         e->decoder.codecs = luaL_ref(L, LUA_REGISTRYINDEX);
@@ -375,13 +375,13 @@ static int engine_codecs(lua_State *L)
 /* target() -> "host:port", for messages */
 static int engine_target(lua_State *L)
 {
-    lua_pushstring(L, check(L)->info->target);
+    lua_pushstring(L, pg_engine_check(L)->info->target);
     return 1;
 }
 
 static int engine_is_sync(lua_State *L)
 {
-    lua_pushboolean(L, check(L)->sync);
+    lua_pushboolean(L, pg_engine_check(L)->sync);
     return 1;
 }
 
@@ -442,6 +442,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
     pg_lease_class(L, rt);
     pg_op_classes(L, rt);
     pg_stream_class(L, rt);
+    pg_batch_class(L, rt);
     pg_listen_class(L, rt);
     pg_copy_out_class(L, rt);
     luaL_newmetatable(L, PG_PARAM_CLASS);

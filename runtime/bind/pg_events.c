@@ -70,9 +70,9 @@ static void add(struct pg_notices *list, const PGresult *r)
     list->n++;
 }
 
-static int handler_of(const struct pg_link *link)
+static const int *handler_of(const struct pg_link *link)
 {
-    return link->on_notice != LUA_NOREF ? link->on_notice : link->engine->on_notice;
+    return link->on_notice != LUA_NOREF ? &link->on_notice : &link->engine->on_notice;
 }
 
 void pg_notices_receive(void *data, const PGresult *r)
@@ -87,7 +87,7 @@ void pg_notices_receive(void *data, const PGresult *r)
         return; /* nobody's statement */
     if (link->use == LINK_CONVOY && link->engine->on_notice != LUA_NOREF)
         add(&link->engine->notices, r);
-    else if (handler_of(link) != LUA_NOREF)
+    else if (*handler_of(link) != LUA_NOREF)
         add(&link->notices, r);
 }
 
@@ -119,26 +119,32 @@ static int as_text(lua_State *L)
     return 1;
 }
 
-/* The statement itself has done its work, so what goes wrong here goes to the log, "not enough memory"
- * included: nothing up to the call takes memory. `telling`: set while the handler runs; NULL = nothing to
- * guard. */
-static void tell(lua_State *L, struct runtime *rt, struct pg_notices *list, int handler, bool *telling)
+static struct pg_notice *take_first(struct pg_notices *list)
 {
-    while (list->first && lua_checkstack(L, 6)) {
-        struct pg_notice *n = list->first;
+    struct pg_notice *n = list->first;
+    list->first = n->next;
+    list->n--;
+    if (!list->first)
+        list->last = NULL;
+    return n;
+}
+
+/* The statement itself has done its work, so what goes wrong here goes to the log, "not enough memory"
+ * included: nothing up to the call takes memory. The handler may do anything, also take itself away or close
+ * the engine: `handler` is read anew for each. `telling`: set while it runs; NULL = nothing to guard. */
+static void tell(lua_State *L, struct runtime *rt, struct pg_notices *list, const int *handler, bool *telling)
+{
+    while (list->first && *handler != LUA_NOREF && lua_checkstack(L, 6)) {
+        struct pg_notice *n = take_first(list);
         lua_pushcfunction(L, as_text);
         lua_pushcfunction(L, tell_one);
-        lua_pushinteger(L, handler);
+        lua_pushinteger(L, *handler);
         lua_pushlightuserdata(L, n);
         if (telling)
             *telling = true;
         int status = lua_pcall(L, 2, 0, -4);
         if (telling)
             *telling = false;
-        list->first = n->next;
-        list->n--;
-        if (!list->first)
-            list->last = NULL;
         notice_free(n);
         if (status != LUA_OK && sched_interrupted(rt->sched))
             sched_raise_interrupted(L, rt->sched);
@@ -155,19 +161,17 @@ static void tell(lua_State *L, struct runtime *rt, struct pg_notices *list, int 
 
 void pg_notices_tell(lua_State *L, struct pg_link *link)
 {
-    int handler = handler_of(link);
     if (!link->notices.first || link->telling)
         return;
-    if (handler == LUA_NOREF)
-        pg_notices_clear(&link->notices);
-    else
-        tell(L, link->engine->rt, &link->notices, handler, &link->telling);
+    if (*handler_of(link) != LUA_NOREF)
+        tell(L, link->engine->rt, &link->notices, handler_of(link), &link->telling);
+    pg_notices_clear(&link->notices); /* what nobody wants to hear */
 }
 
 void pg_notices_tell_shared(lua_State *L, struct pg_engine *e)
 {
     if (e->notices.first && e->on_notice != LUA_NOREF)
-        tell(L, e->rt, &e->notices, e->on_notice, NULL);
+        tell(L, e->rt, &e->notices, &e->on_notice, NULL);
 }
 
 void pg_notices_forget(struct pg_link *link)

@@ -98,9 +98,10 @@ struct pg_link {
     bool writer;   /* target_session_attrs asks for a server that takes writes, and this one did */
     int on_notice; /* of its lease; LUA_NOREF = the engine's */
     struct pg_notices notices;
-    bool telling;      /* a handler runs: nothing else may happen on it */
-    bool fresh;        /* on_connect has not seen it yet */
-    bool patient;      /* draining, but not cancelled yet */
+    bool telling;  /* a handler runs: nothing else may happen on it */
+    bool answered; /* whoever waited has been woken and has not gone on yet: the answer is still its own */
+    bool fresh;    /* on_connect has not seen it yet */
+    bool patient;  /* draining, but not cancelled yet */
     uint64_t deadline; /* sync: of what its lease does, set by a transaction; DEADLINE_NEVER = none */
     double deadline_after;
     bool in_background;
@@ -151,13 +152,17 @@ struct pg_op {
     bool alone;               /* it must not share a connection */
     struct pg_op *mux_next;   /* in the mux's queue */
     struct pg_op **mux_place; /* where the convoy keeps it; NULL = queued */
+    bool sent;                /* in a convoy */
     lua_State *L;             /* whose stack holds SQL and parameters */
     struct pg_cached *entry;  /* of the statement, while the catalog is asked about its types */
     bool looking_up;
+    bool describing; /* rows: asks for the columns first ... */
+    bool described;  /* ... once */
 };
 
 /* ---- pg_engine.c ---- */
-struct pg_engine *pg_engine_check(lua_State *L, int arg);
+/* The engine at 1; raises when it has been closed. */
+struct pg_engine *pg_engine_check(lua_State *L);
 void pg_engine_ref(struct pg_engine *e);
 void pg_engine_unref(struct pg_engine *e);
 extern const struct pool_ops pg_pool_ops;
@@ -184,6 +189,10 @@ int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContex
 int pg_link_wait_drained(lua_State *L, struct pg_link *link, lua_KContext ctx, lua_KFunction k);
 /* Is a cancelled statement, or the request that cancels it, still under way? */
 bool pg_link_is_draining(struct pg_link *link);
+/* Nobody waits for the convoy any more: what runs is cancelled, and the convoy has a limit from now on. */
+void pg_link_cancel_convoy(struct pg_link *link);
+/* The convoy has ended. A cancel request that is still under way keeps the link from the next user. */
+void pg_link_convoy_over(struct pg_link *link);
 /* The lease is released while a task waits for its statement: that one is cancelled, its task woken. */
 void pg_link_take_away(struct pg_link *link);
 /* Asks the server to cancel what runs now; whoever waits for it gets 57014. */
@@ -294,6 +303,8 @@ void pg_stream_class(lua_State *L, struct runtime *rt);
 /* May the statement that failed be run once more, by itself? Only when the server had forgotten the prepared
  * one or its columns have changed, and nothing else hangs on it. */
 bool pg_op_may_run_again(struct pg_op *op, struct pg_cached *entry);
+/* Did it fail for what a connection keeps between statements, not for the statement itself? */
+bool pg_op_is_of_cache(const struct error *e);
 /* Fills in what only the caller of the machine knows: the SQL, and whether lost work was lost. */
 void pg_op_complete_error(struct pg_op *op, const char *sql);
 /* The statement was a COPY that nobody can go on with. */
@@ -311,6 +322,18 @@ int pg_describe(lua_State *L, struct pg_engine *e, struct pg_lease *lease);
 int pg_rows(lua_State *L, struct pg_engine *e, struct pg_lease *lease);
 /* ... or only the checkout: returns a lease. */
 int pg_acquire(lua_State *L, struct pg_engine *e);
+
+/* ---- pg_lookup.c ---- */
+/* Have the results columns of types that the catalog must be asked about (and can it be, now)? */
+bool pg_lookup_needed(const struct pg_link *link, PGresult *const *list, size_t n);
+/* Asks; then step the machine to its end. False: m.error says why not. */
+bool pg_lookup_send(struct pg_link *link, PGresult *const *results, size_t n);
+/* The answer has come, or an error. Where the catalog is closed to the role, values of such types stay text,
+ * always; any other failure is an error (false), for the same statement must not give this today and that
+ * tomorrow. */
+bool pg_lookup_done(struct pg_link *link, struct error *err);
+/* Adds to that error that the statement itself has run. */
+void pg_lookup_tell(struct pg_link *link, struct error *err);
 
 /* ---- pg_lease.c ---- */
 /* Pushes a lease that holds nothing yet. */
@@ -348,8 +371,13 @@ void pg_mux_add(struct pg_mux *mux, struct pg_op *op);
 void pg_mux_remove(struct pg_mux *mux, struct pg_op *op);
 /* The socket of a link with a convoy is ready. */
 void pg_mux_ready(struct pg_link *link, unsigned events);
+/* Cancels the statement that runs in the link's convoy once nobody waits for any of it. */
+void pg_mux_cancel(struct pg_link *link);
+/* Its convoy, which nobody waits for, does not end: the connection is closed. */
+void pg_mux_give_up(struct pg_link *link);
 
 /* ---- pg_batch.c ---- */
+void pg_batch_class(lua_State *L, struct runtime *rt);
 int pg_lease_batch(lua_State *L);
 int pg_lease_batch_many(lua_State *L);
 

@@ -37,6 +37,8 @@ void pg_lease_waited(lua_State *L, struct pg_link *link, int status, const char 
     struct pg_lease *lease = lua_touserdata(L, 1);
     struct runtime *rt = bind_runtime(L);
     enum wait_status how = status == LUA_YIELD ? wait_end(task_wait(rt->sched)) : WAIT_DONE;
+    if (lease->link == link)
+        link->answered = false;
     if (how == WAIT_CANCELLED)
         task_raise_cancelled(L, rt->sched);
     if (lease->link != link)
@@ -55,7 +57,7 @@ void pg_lease_check_free(lua_State *L, struct pg_lease *lease)
     if (link->telling)
         bind_fail(L, bind_runtime(L), ERROR_USAGE,
                   "this connection's on_notice runs: it cannot use the connection itself");
-    if (pg_link_is_draining(link) ? link->waiter != NULL : link->use != LINK_FREE)
+    if (pg_link_is_draining(link) ? link->waiter != NULL : link->use != LINK_FREE || link->answered)
         bind_fail(
             L, bind_runtime(L), ERROR_USAGE,
             "this connection is busy with another statement (of another task, or an iteration over rows "
@@ -154,6 +156,8 @@ static int lease_release(lua_State *L)
     struct pg_link *link = lease->link;
     if (link->telling)
         pg_lease_check_free(L, lease);
+    if (link->stream)
+        pg_stream_check_codec(L, link->stream);
     lease->link = NULL;
     if (link->waiter || link->stream)
         pg_link_take_away(link);

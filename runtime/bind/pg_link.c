@@ -286,7 +286,9 @@ void pg_link_give_up(struct pg_link *link)
     link->m.state = PG_BROKEN;
     if (link->io)
         drive_uv_want(link->io, 0);
-    if (link->use == LINK_PINGING)
+    if (link->use == LINK_CONVOY)
+        pg_mux_give_up(link);
+    else if (link->use == LINK_PINGING)
         pg_link_finish_ping(link, false);
     else if (link->use == LINK_RESETTING)
         pg_link_finish_reset(link, false);

@@ -91,6 +91,7 @@ void pg_link_settle(struct pg_link *link)
         }
     }
     link->use = LINK_FREE;
+    link->answered = link->waiter != NULL;
     wait_wake(link->waiter);
     link->waiter = NULL;
 }
@@ -104,6 +105,8 @@ static void cancel_done(struct job *j)
             log_write(link->engine->rt->log, LOG_LEVEL_DEBUG, "postgres: the cancel request failed: %s",
                       c->why);
         link->cancel = NULL;
+        if (link->use == LINK_CONVOY)
+            pg_mux_cancel(link);
         if (link->use == LINK_DRAINING || (link->use == LINK_STATEMENT && link->m.state != PG_BUSY))
             pg_link_settle(link);
     }
@@ -125,6 +128,7 @@ void pg_link_request_cancel(struct pg_link *link)
         return;
     }
     link->cancel = c;
+    link->m.cancelling = true;
 }
 
 void pg_link_warn_cancelled(const struct pg_link *link)
@@ -159,6 +163,23 @@ void pg_link_lose_patience(struct pg_link *link)
     pg_link_request_cancel(link);
 }
 
+void pg_link_cancel_convoy(struct pg_link *link)
+{
+    if (!link->in_background) {
+        pg_link_set_background(link, true);
+        sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
+    }
+    pg_link_request_cancel(link);
+}
+
+void pg_link_convoy_over(struct pg_link *link)
+{
+    link->use = LINK_FREE;
+    sched_timer_stop(link->engine->rt->sched, &link->limit);
+    pg_link_set_background(link, false);
+    pg_link_is_draining(link);
+}
+
 void pg_link_forget_cancel(struct pg_link *link)
 {
     if (link->cancel)
@@ -169,10 +190,10 @@ void pg_link_forget_cancel(struct pg_link *link)
 /* ---- waiting for the end of it ---- */
 
 /* Also a statement that ended by itself while somebody asked to cancel it leaves the link to nobody,
- * until that request is over. */
+ * until that request is over. (A COPY between two of its blocks has not ended.) */
 bool pg_link_is_draining(struct pg_link *link)
 {
-    if (link->use == LINK_FREE && link->cancel && link->m.state != PG_BROKEN) {
+    if (link->use == LINK_FREE && link->cancel && link->m.state == PG_IDLE) {
         link->use = LINK_DRAINING;
         pg_link_set_background(link, true);
         sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));

@@ -89,6 +89,7 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
     link->line = 0;
+    link->answered = false;
     pg_notices_forget(link);
     link->task = NULL;
     link->deadline = DEADLINE_NEVER;

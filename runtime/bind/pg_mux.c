@@ -21,6 +21,7 @@ struct pg_ride {
     struct pg_convoy convoy;
     struct pg_op *ops[PG_CONVOY_MOST]; /* NULL: its task does not wait any more */
     bool busy;                         /* asked for or carrying */
+    int cancelled;                     /* statements up to here; -1 = none */
 };
 
 struct pg_mux {
@@ -63,11 +64,41 @@ void pg_mux_add(struct pg_mux *mux, struct pg_op *op)
     sched_defer(mux->engine->rt->sched, &mux->flush);
 }
 
+static struct pg_ride *ride_of(struct pg_mux *mux, struct pg_op **place)
+{
+    struct pg_ride *ride = mux->rides;
+    while (place < ride->ops || place >= ride->ops + PG_CONVOY_MOST)
+        ride++;
+    return ride;
+}
+
+/* Does anybody wait for what has not been answered? */
+static bool is_awaited(const struct pg_ride *ride)
+{
+    for (int i = ride->convoy.at; i < ride->convoy.n; i++)
+        if (ride->ops[i])
+            return true;
+    return false;
+}
+
+/* While somebody waits nothing is cancelled: a request that comes late would hit the statement behind the one
+ * it was meant for. */
+void pg_mux_cancel(struct pg_link *link)
+{
+    struct pg_ride *ride = link->ride;
+    if (link->cancel || ride->cancelled >= ride->convoy.at || is_awaited(ride))
+        return;
+    ride->cancelled = ride->convoy.at;
+    pg_link_cancel_convoy(link);
+}
+
 void pg_mux_remove(struct pg_mux *mux, struct pg_op *op)
 {
     if (op->mux_place) { /* sent: the reply finds nobody */
+        struct pg_ride *ride = ride_of(mux, op->mux_place);
         *op->mux_place = NULL;
         op->mux_place = NULL;
+        pg_mux_cancel(ride->link);
         return;
     }
     struct pg_op *before = NULL;
@@ -118,7 +149,7 @@ static void ride_over(struct pg_ride *ride)
     ride->busy = false;
     ride->link = NULL;
     link->ride = NULL;
-    link->use = LINK_FREE;
+    pg_link_convoy_over(link);
     drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
     pool_release(mux->engine->pool, link->slot, mono_now());
     if (mux->head)
@@ -129,10 +160,18 @@ void pg_mux_ready(struct pg_link *link, unsigned events)
 {
     struct pg_ride *ride = link->ride;
     unsigned want = pg_convoy_step(&ride->convoy, events);
-    if (want == PG_DONE)
+    if (want == PG_DONE) {
         ride_over(ride);
-    else
-        drive_uv_want(link->io, want);
+        return;
+    }
+    drive_uv_want(link->io, want);
+    pg_mux_cancel(link);
+}
+
+void pg_mux_give_up(struct pg_link *link)
+{
+    pg_convoy_give_up(&link->ride->convoy);
+    ride_over(link->ride);
 }
 
 /* ---- sending ---- */
@@ -146,10 +185,13 @@ static bool encode(struct pg_op *op, struct pg_encoded *enc)
 /* Gives the connection to one op for itself; its task goes on the ordinary way. */
 static void hand_over(struct pg_ride *ride, struct pg_op *op)
 {
+    struct pg_mux *mux = ride->mux;
     ride->busy = false;
     op->link = ride->link;
     ride->link = NULL;
     wake(op);
+    if (mux->head) /* those behind it need another one */
+        sched_defer(mux->engine->rt->sched, &mux->flush);
 }
 
 /* Puts the first of the queue into the convoy; false when it cannot travel so. */
@@ -175,6 +217,9 @@ static bool board(struct pg_ride *ride, bool *broken)
         if (ok) {
             *place = pop(mux);
             op->mux_place = place;
+            op->sent = true;
+            double limit = mux->engine->command_timeout;
+            wait_set_deadline(op->wait, limit > 0 ? deadline_in(limit) : DEADLINE_NEVER);
         }
     }
     pg_params_free(&enc);
@@ -187,6 +232,7 @@ static void depart(struct pg_ride *ride)
     struct pg_link *link = ride->link;
     bool broken = false;
     ride->convoy.n = 0;
+    ride->cancelled = -1;
     while (mux->head && ride->convoy.n < mux->most && !broken)
         if (!board(ride, &broken))
             break;

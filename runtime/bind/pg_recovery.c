@@ -10,7 +10,20 @@ static bool is_lost_statement(const struct error *e)
 {
     const char *state = e->field[ERROR_SQLSTATE];
     return state && (strcmp(state, "26000") == 0 || strcmp(state, "42P05") == 0) &&
-           strstr(e->message, "\"dbrun_");
+           strstr(e->message, "dbrun_"); /* quoted in as many ways as there are languages */
+}
+
+/* "cached plan must not change result type" */
+static bool is_stale_plan(const struct error *e)
+{
+    const char *state = e->field[ERROR_SQLSTATE];
+    const char *routine = e->field[ERROR_ROUTINE];
+    return state && routine && strcmp(state, "0A000") == 0 && strcmp(routine, "RevalidateCachedQuery") == 0;
+}
+
+bool pg_op_is_of_cache(const struct error *e)
+{
+    return is_lost_statement(e) || is_stale_plan(e);
 }
 
 static void switch_cache_off(struct pg_engine *e, struct pg_machine *m)
@@ -52,17 +65,19 @@ bool pg_op_may_run_again(struct pg_op *op, struct pg_cached *entry)
                         "transaction again, and set DB_STATEMENT_CACHE=0 (or statement_cache=0).");
         return false;
     }
-    if (m->in_transaction || strcmp(state, "0A000") != 0 || !entry->prepared ||
-        !strstr(op->error.message, "cached plan"))
+    if (m->in_transaction || !entry->prepared || !is_stale_plan(&op->error))
         return false;
     forget_statement(m->cache, entry);
     return true;
 }
 
-static bool is_commit(const char *sql)
+/* May it end the transaction? Of several statements any may. */
+static bool may_commit(const struct pg_op *op, const char *sql)
 {
-    sql += strspn(sql, " \t\r\n");
-    return strncasecmp(sql, "commit", 6) == 0 || strncasecmp(sql, "end", 3) == 0;
+    const char *word = pg_first_word(sql);
+    const char *behind = op->simple ? strchr(sql, ';') : NULL;
+    return strncasecmp(word, "commit", 6) == 0 || strncasecmp(word, "end", 3) == 0 ||
+           strncasecmp(word, "prepare", 7) == 0 || (behind && *pg_first_word(behind + 1));
 }
 
 /* A primary that is none any more, where the address asks for one: the others of its time go too, before each
@@ -81,12 +96,12 @@ void pg_op_complete_error(struct pg_op *op, const char *sql)
     error_set_field(e, ERROR_STATEMENT, sql);
     leave_demoted(op);
     bool lost = op->link->m.state == PG_BROKEN;
-    if (lost && e->outcome == OUTCOME_UNKNOWN && op->link->m.in_transaction && !is_commit(sql))
+    if (lost && e->outcome == OUTCOME_UNKNOWN && op->link->m.in_transaction && !may_commit(op, sql))
         e->outcome = OUTCOME_FAILED; /* a transaction that was not committed is gone */
     if (lost && e->kind == ERROR_CONNECT && e->outcome != OUTCOME_UNKNOWN)
         e->retryable = true;
     if (e->outcome == OUTCOME_FAILED && !e->field[ERROR_SQLSTATE] && e->kind != ERROR_CONNECT &&
-        is_commit(sql))
+        may_commit(op, sql))
         e->outcome = OUTCOME_UNKNOWN; /* given up while it ran: it may have been faster */
 }
 

@@ -92,6 +92,11 @@ static void stop(struct pg_stream *s, double grace)
     if (!link)
         return;
     pg_stream_detach(s);
+    if (link->waiter) { /* another task ends what this one reads */
+        s->lost = true;
+        wait_wake(link->waiter);
+        link->waiter = NULL;
+    }
     link->use = LINK_FREE;
     pg_machine_discard(&link->m);
     bool over = pg_machine_step(&link->m, 0) == PG_DONE;
@@ -216,9 +221,12 @@ static int fail_late(lua_State *L, struct pg_stream *s, enum error_kind kind)
 {
     struct runtime *rt = s->link->engine->rt;
     double timeout = s->link->engine->command_timeout;
+    double limit = mono_now() >= s->link->deadline ? s->link->deadline_after : 0;
     pg_stream_stop(s);
     if (kind == ERROR_CANCELLED)
         return bind_fail(L, rt, kind, "interrupted");
+    if (limit > 0)
+        return bind_fail(L, rt, kind, "the time limit of %f s has passed (transaction)", limit);
     return bind_fail(L, rt, kind, "the next row did not come within %f s (command_timeout)", timeout);
 }
 
@@ -246,7 +254,7 @@ bool pg_stream_resumed(lua_State *L, struct pg_stream *s)
 static uint64_t deadline_of(const struct pg_link *link)
 {
     double timeout = link->engine->command_timeout;
-    return timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER;
+    return deadline_min(timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER, link->deadline);
 }
 
 int pg_stream_park(lua_State *L, struct pg_stream *s, unsigned want, lua_KFunction k)
@@ -299,10 +307,10 @@ void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want)
 {
     struct pg_link *link = s->link;
     const struct drive_interrupt *intr = &bind_runtime(L)->interrupt;
-    uint64_t deadline = deadline_min(deadline_of(link), link->deadline);
     unsigned ready = 0;
-    check_blocking(L, s,
-                   drive_poll(pg_machine_fd(&link->m), want, deadline, intr->fd >= 0 ? intr : NULL, &ready));
+    check_blocking(
+        L, s,
+        drive_poll(pg_machine_fd(&link->m), want, deadline_of(link), intr->fd >= 0 ? intr : NULL, &ready));
     pg_machine_step(&link->m, ready);
 }
 

@@ -25,6 +25,7 @@ struct pg_cached {
     bool seen;      /* it ran once */
     bool prepared;  /* the server knows it by `name` */
     bool described; /* the prepared one has answered, so `binary` is known */
+    bool own_types; /* a column is of a type of the database's own, whose fields may change */
     bool binary;    /* every column can be read in binary; its plan cannot change the types unnoticed */
     char name[40];
     char sql[];

@@ -8,7 +8,8 @@ struct pg_cached *pg_convoy_accepts(struct pg_machine *m, const char *sql, size_
                                     const struct pg_params *p)
 {
     struct pg_cached *e = pg_cache_find(m->cache, sql, len);
-    return e && e->prepared && e->described && e->types == pg_params_fingerprint(p) ? e : NULL;
+    return e && e->prepared && e->described && !e->own_types && e->types == pg_params_fingerprint(p) ? e
+                                                                                                     : NULL;
 }
 
 bool pg_convoy_begin(struct pg_convoy *c, struct pg_machine *m)
@@ -83,6 +84,11 @@ static unsigned lost(struct pg_convoy *c)
     }
     error_clear(&e);
     return PG_DONE;
+}
+
+void pg_convoy_give_up(struct pg_convoy *c)
+{
+    lost(c);
 }
 
 static void take(struct pg_convoy *c, PGresult *r)

@@ -24,7 +24,8 @@ struct pg_convoy {
     void *tags[PG_CONVOY_MOST];
 };
 
-/* The entry of a statement that may travel on this connection, else NULL. */
+/* The entry of a statement that may travel on this connection, else NULL: prepared there, and of types that
+ * nobody has to ask about. */
 struct pg_cached *pg_convoy_accepts(struct pg_machine *m, const char *sql, size_t len,
                                     const struct pg_params *p);
 /* The connection must be idle. False: m->error says why. */
@@ -32,5 +33,7 @@ bool pg_convoy_begin(struct pg_convoy *c, struct pg_machine *m);
 bool pg_convoy_add(struct pg_convoy *c, const struct pg_cached *e, const struct pg_params *p, void *tag);
 /* As pg_machine_step. At PG_DONE every statement has been answered and the machine is idle or broken. */
 unsigned pg_convoy_step(struct pg_convoy *c, unsigned ready);
+/* The connection is given up: what has not been answered is told as lost. */
+void pg_convoy_give_up(struct pg_convoy *c);
 
 #endif

@@ -10,16 +10,16 @@ bool pg_sqlstate_is_disconnect(const char *s)
            (strncmp(s, "08", 2) == 0 && strcmp(s, "08P01") != 0);
 }
 
+/* 57014 is a cancel request, or statement_timeout, and only a text in the server's language says which. Where
+ * it is no English, the machine knows of the requests of its own; what is left is mostly a timeout. */
 static enum error_kind kind_of(const char *s, const char *message)
 {
     if (pg_sqlstate_is_disconnect(s) || strcmp(s, "53300") == 0)
         return ERROR_CONNECT;
     if (strncmp(s, "23", 2) == 0)
         return ERROR_CONSTRAINT;
-    /* 57014 is both; the text of a timeout says so in every language PostgreSQL keeps untranslated
-     * GUC names for, and otherwise it was a cancel request. */
     if (strcmp(s, "57014") == 0)
-        return strstr(message, "timeout") ? ERROR_TIMEOUT : ERROR_CANCELLED;
+        return strstr(message, "user request") ? ERROR_CANCELLED : ERROR_TIMEOUT;
     return ERROR_QUERY;
 }
 
@@ -85,7 +85,7 @@ void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
         {PG_DIAG_CONTEXT, ERROR_CONTEXT},        {PG_DIAG_SCHEMA_NAME, ERROR_SCHEMA},
         {PG_DIAG_TABLE_NAME, ERROR_TABLE},       {PG_DIAG_COLUMN_NAME, ERROR_COLUMN},
         {PG_DIAG_DATATYPE_NAME, ERROR_DATATYPE}, {PG_DIAG_CONSTRAINT_NAME, ERROR_CONSTRAINT_NAME},
-        {PG_DIAG_SEVERITY, ERROR_SEVERITY},
+        {PG_DIAG_SEVERITY, ERROR_SEVERITY},      {PG_DIAG_SOURCE_FUNCTION, ERROR_ROUTINE},
     };
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
     const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);

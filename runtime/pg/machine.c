@@ -56,6 +56,11 @@ static bool not_sent(struct pg_machine *m)
 
 static bool begin(struct pg_machine *m)
 {
+    if (m->state != PG_IDLE && m->state != PG_BROKEN) { /* what it is busy with stays as it is */
+        error_set(&m->error, ERROR_USAGE, "this connection is busy with another statement");
+        m->error.outcome = OUTCOME_NOT_SENT;
+        return false;
+    }
     PQclear(m->result);
     m->result = NULL;
     pg_machine_batch_clear(m); /* one whose results nobody could take is not the next one's */
@@ -63,14 +68,9 @@ static bool begin(struct pg_machine *m)
     m->entry = NULL;
     m->skip = 0;
     m->preparing = m->pipelined = m->flushing = m->discard = m->streaming = m->forgotten = false;
-    m->refused = false;
+    m->refused = m->cancelling = false;
     if (m->state == PG_BROKEN)
         return not_sent(m);
-    if (m->state != PG_IDLE) {
-        error_set(&m->error, ERROR_USAGE, "this connection is busy with another statement");
-        m->error.outcome = OUTCOME_NOT_SENT;
-        return false;
-    }
     m->in_transaction = pg_machine_in_transaction(m);
     return true;
 }
@@ -101,8 +101,7 @@ static int result_format(const struct pg_machine *m, const struct pg_cached *e)
 
 /* ---- what to prepare ---- */
 
-/* Past blanks, comments and opening parentheses. */
-static const char *first_word(const char *s)
+const char *pg_first_word(const char *s)
 {
     for (;;) {
         s += strspn(s, " \t\r\n\f\v(");
@@ -133,7 +132,7 @@ static bool has_plan(const char *sql)
 {
     static const char *const words[] = {"select", "insert", "update", "delete",
                                         "with",   "values", "table",  "merge"};
-    const char *word = first_word(sql);
+    const char *word = pg_first_word(sql);
     size_t len = 0;
     while ((word[len] >= 'a' && word[len] <= 'z') || (word[len] >= 'A' && word[len] <= 'Z'))
         len++;
@@ -227,7 +226,7 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
     return sent(m);
 }
 
-bool pg_machine_describe(struct pg_machine *m, const char *sql)
+bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_params *p)
 {
     if (!begin(m))
         return false;
@@ -235,7 +234,7 @@ bool pg_machine_describe(struct pg_machine *m, const char *sql)
         return not_sent(m);
     m->pipelined = true;
     m->skip = 1; /* what the parsing gives */
-    if (PQsendPrepare(m->conn, "", sql, 0, NULL) && PQsendDescribePrepared(m->conn, "") &&
+    if (PQsendPrepare(m->conn, "", sql, p->n, p->types) && PQsendDescribePrepared(m->conn, "") &&
         PQpipelineSync(m->conn))
         return sent(m);
     not_sent(m);
@@ -339,6 +338,9 @@ static void take_error(struct pg_machine *m, const PGresult *r)
     if (error_is_set(&m->error) && (m->error.field[ERROR_SQLSTATE] || !has_state))
         return;
     pg_error_from_result(&m->error, r, NULL);
+    const char *state = m->error.field ? m->error.field[ERROR_SQLSTATE] : NULL;
+    if (m->cancelling && state && strcmp(state, "57014") == 0)
+        m->error.kind = ERROR_CANCELLED; /* whatever its language calls it */
 }
 
 static void take_tuples(struct pg_machine *m, PGresult *r)
@@ -358,12 +360,15 @@ static void take_tuples(struct pg_machine *m, PGresult *r)
     if (e && e->prepared && !e->described) {
         e->described = true;
         e->binary = PQnfields(r) > 0 && pg_types_all_binary(m->catalog, r);
+        e->own_types = !pg_types_all_builtin(r);
     }
     if (e)
         e->seen = true;
     const char *tag = PQcmdStatus(r);
     if (strcmp(tag, "DISCARD ALL") == 0 || strcmp(tag, "DEALLOCATE ALL") == 0)
         m->forgotten = true;
+    if (m->catalog && (strncmp(tag, "ALTER ", 6) == 0 || strncmp(tag, "DROP ", 5) == 0))
+        pg_catalog_expire(m->catalog);
     PQclear(m->result);
     m->result = r;
 }

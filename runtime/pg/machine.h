@@ -55,9 +55,9 @@ struct pg_batch {
 struct pg_machine {
     PGconn *conn;
     struct pg_cache *cache;
-    struct pg_cached *entry;          /* of the statement in flight */
-    const struct pg_catalog *catalog; /* the embedder's: types of the database's own; may be NULL */
-    bool text_only;                   /* results in text even where binary could be read */
+    struct pg_cached *entry;    /* of the statement in flight */
+    struct pg_catalog *catalog; /* the embedder's: types of the database's own; may be NULL */
+    bool text_only;             /* results in text even where binary could be read */
     struct pg_batch batch;
     PGresult *result;   /* of the last statement that gave one */
     struct error error; /* the first error, preferring one with a SQLSTATE */
@@ -67,6 +67,7 @@ struct pg_machine {
     bool pipelined;
     bool flushing;
     bool discard;        /* nobody waits for the results any more */
+    bool cancelling;     /* a cancel request was sent while it ran */
     bool forgotten;      /* the server has dropped its prepared statements (DISCARD ALL) */
     bool in_transaction; /* when the statement began */
     bool row_mode;       /* a statement since the last pipeline was in single-row mode */
@@ -74,6 +75,8 @@ struct pg_machine {
     bool refused;        /* a COPY FROM STDIN: the server has said no and throws away what still comes */
 };
 
+/* Past blanks, comments and opening parentheses. */
+const char *pg_first_word(const char *sql);
 /* Of the parameters' number and types: a prepared statement is for these only. */
 uint64_t pg_params_fingerprint(const struct pg_params *p);
 
@@ -89,7 +92,7 @@ int pg_machine_fd(const struct pg_machine *m);
  * its columns can be. The texts are copied before it returns. False: nothing was sent, m->error says why. */
 bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p);
 /* Asks for the columns a statement would give, without running it: the result has them, and no rows. */
-bool pg_machine_describe(struct pg_machine *m, const char *sql);
+bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_params *p);
 /* A batch: begin, add each statement, end; then step to PG_DONE and look at m->batch. `add` with an SQL of
  * NULL runs the SQL given last once more, with other parameters, parsed only once. False: m->error says
  * why; the batch must still be ended (it will then do nothing). */

@@ -1,5 +1,7 @@
 #include "pg/types.h"
 
+#include "base/deadline.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -158,11 +160,18 @@ struct entry {
     struct pg_type type;
     struct pg_field *fields; /* type.fields, ours to change */
     char *name;
+    uint64_t seen_at; /* when the server told so, in monotonic nanoseconds */
 };
 
 struct pg_catalog {
     struct entry *bucket[BUCKETS];
+    struct entry *replaced; /* by a later look; somebody may still read a value of theirs */
+    uint64_t expired_at;
 };
+
+/* The fields of a composite change under ALTER TABLE, of this program (pg_catalog_expire) or of another:
+ * what is older than this is asked for again. */
+#define FIELDS_FRESH (1 * NS_PER_S)
 
 /* Attributes come as rows of their own, in order; a type without any gives one row. */
 const char pg_catalog_sql[] =
@@ -213,18 +222,28 @@ static void entry_free(struct entry *e)
     free(e);
 }
 
+static void list_free(struct entry *e)
+{
+    while (e) {
+        struct entry *next = e->next;
+        entry_free(e);
+        e = next;
+    }
+}
+
 void pg_catalog_free(struct pg_catalog *c)
 {
     if (!c)
         return;
-    for (int i = 0; i < BUCKETS; i++) {
-        while (c->bucket[i]) {
-            struct entry *e = c->bucket[i];
-            c->bucket[i] = e->next;
-            entry_free(e);
-        }
-    }
+    for (int i = 0; i < BUCKETS; i++)
+        list_free(c->bucket[i]);
+    list_free(c->replaced);
     free(c);
+}
+
+void pg_catalog_expire(struct pg_catalog *c)
+{
+    c->expired_at = mono_now();
 }
 
 static struct entry *find(const struct pg_catalog *c, Oid oid)
@@ -275,6 +294,7 @@ static struct entry *add(struct pg_catalog *c, const PGresult *r, int row)
         return NULL;
     }
     e->type.name = e->name;
+    e->seen_at = mono_now();
     classify(e, r, row);
     e->next = c->bucket[e->type.oid % BUCKETS];
     c->bucket[e->type.oid % BUCKETS] = e;
@@ -315,23 +335,63 @@ static const struct pg_type *find_builtin(Oid oid)
     return NULL;
 }
 
+static struct entry **place_of(struct pg_catalog *c, const struct entry *e)
+{
+    struct entry **at = &c->bucket[e->type.oid % BUCKETS];
+    while (*at != e)
+        at = &(*at)->next;
+    return at;
+}
+
+static bool same_fields(const struct pg_type *a, const struct pg_type *b)
+{
+    bool same = a->nfields == b->nfields;
+    for (int i = 0; same && i < a->nfields; i++)
+        same = a->fields[i].type == b->fields[i].type && strcmp(a->fields[i].name, b->fields[i].name) == 0;
+    return same;
+}
+
+/* A composite was known before: the entry of then stays unless its fields have changed. */
+static void settle(struct pg_catalog *c, struct entry *e)
+{
+    struct entry *old = e ? e->next : NULL;
+    while (old && old->type.oid != e->type.oid)
+        old = old->next;
+    if (!old)
+        return;
+    if (same_fields(&old->type, &e->type)) {
+        old->seen_at = e->seen_at;
+        *place_of(c, e) = e->next;
+        entry_free(e);
+        return;
+    }
+    *place_of(c, old) = old->next;
+    old->next = c->replaced;
+    c->replaced = old;
+}
+
 bool pg_catalog_load(struct pg_catalog *c, const PGresult *r)
 {
     struct entry *e = NULL;
     for (int row = 0; row < PQntuples(r); row++) {
         Oid oid = get_oid(r, row, COL_OID);
-        if (e && e->type.oid == oid) {
-            if (!add_field(e, r, row))
-                return false;
-            continue;
+        if (!e || e->type.oid != oid) {
+            settle(c, e);
+            const struct entry *known = find(c, oid);
+            e = NULL;
+            if (find_builtin(oid) || (known && known->type.kind != PG_KIND_COMPOSITE))
+                continue;
+            e = add(c, r, row);
         }
-        e = NULL;
-        if (find_builtin(oid) || find(c, oid))
+        if (e && add_field(e, r, row))
             continue;
-        e = add(c, r, row);
-        if (!e || !add_field(e, r, row))
-            return false;
+        if (e) {
+            *place_of(c, e) = e->next;
+            entry_free(e);
+        }
+        return false;
     }
+    settle(c, e);
     return true;
 }
 
@@ -351,9 +411,25 @@ const struct pg_type *pg_type_of(const struct pg_catalog *c, Oid oid)
     return t ? t : &unknown;
 }
 
+static bool is_known(const struct pg_catalog *c, Oid oid, int depth)
+{
+    if (oid == 0 || depth > 32 || find_builtin(oid))
+        return true;
+    const struct entry *e = find(c, oid);
+    if (!e)
+        return false;
+    if (e->type.kind == PG_KIND_COMPOSITE &&
+        (e->seen_at <= c->expired_at || mono_now() - e->seen_at > FIELDS_FRESH))
+        return false;
+    for (int i = 0; i < e->type.nfields; i++)
+        if (!is_known(c, e->fields[i].type, depth + 1))
+            return false;
+    return is_known(c, e->type.elem, depth + 1);
+}
+
 bool pg_type_is_known(const struct pg_catalog *c, Oid oid)
 {
-    return find_builtin(oid) || find(c, oid);
+    return is_known(c, oid, 0);
 }
 
 bool pg_types_all_binary(const struct pg_catalog *c, const PGresult *r)
@@ -361,6 +437,15 @@ bool pg_types_all_binary(const struct pg_catalog *c, const PGresult *r)
     int n = PQnfields(r);
     for (int i = 0; i < n; i++)
         if (!pg_type_of(c, PQftype(r, i))->binary)
+            return false;
+    return true;
+}
+
+bool pg_types_all_builtin(const PGresult *r)
+{
+    int n = PQnfields(r);
+    for (int i = 0; i < n; i++)
+        if (!find_builtin(PQftype(r, i)))
             return false;
     return true;
 }

@@ -55,14 +55,19 @@ struct pg_catalog;
 
 struct pg_catalog *pg_catalog_new(void);
 void pg_catalog_free(struct pg_catalog *c);
-/* Reads the answer to pg_catalog_sql. False when memory is out. */
+/* Reads the answer to pg_catalog_sql. False when memory is out. The types given so far stay readable. */
 bool pg_catalog_load(struct pg_catalog *c, const PGresult *r);
 /* Takes one parameter: an array of OIDs as text. Gives those types and all that they are made of. */
 extern const char pg_catalog_sql[];
 
 /* Never NULL: a type that nobody knows is text, with the name "". `c` may be NULL. */
 const struct pg_type *pg_type_of(const struct pg_catalog *c, Oid oid);
+/* False also for what has to be asked for again: composites, after a while. */
 bool pg_type_is_known(const struct pg_catalog *c, Oid oid);
+/* The fields of composites may have changed. */
+void pg_catalog_expire(struct pg_catalog *c);
+/* Is none of the database's own? */
+bool pg_types_all_builtin(const PGresult *r);
 /* Can every column of this result (or description) be read in binary? */
 bool pg_types_all_binary(const struct pg_catalog *c, const PGresult *r);
 

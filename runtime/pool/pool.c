@@ -15,7 +15,7 @@ static enum pool_settle queue(struct pool *p, struct pool_waiter *w)
      * first: beyond that, somebody would have to give one back. */
     if (w->nowait && p->limit - p->list[SLOT_LEASED].count <= p->waiting)
         return answer(w, POOL_FULL);
-    if (w->owner && pool_would_deadlock(p, w->owner))
+    if (pool_would_deadlock(p, w->owner))
         return answer(w, POOL_DEADLOCK);
     pool_waiter_push(p, w);
     return answer(w, POOL_WAITING);

@@ -139,6 +139,9 @@ void *pool_data(const struct pool *p);
 /* The pool must be drained (or never used). */
 void pool_free(struct pool *p);
 
+/* Would `owner` wait for ever: does it hold a connection, while each of the others is held by one that waits
+ * too? NULL never does. pool_acquire asks by itself. */
+bool pool_would_deadlock(const struct pool *p, const void *owner);
 /* Takes a connection or queues. POOL_WAITING means that `w` is queued; any other answer is final and
  * also stands in w->result. */
 enum pool_settle pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t now);

@@ -154,7 +154,5 @@ void pool_waiter_settle(struct pool *p, struct pool_waiter *w, enum pool_settle 
 
 /* Starts a new generation and closes the idle ones of the old. */
 void pool_retire_all(struct pool *p);
-/* Would `owner` wait for ever? */
-bool pool_would_deadlock(const struct pool *p, const void *owner);
 
 #endif

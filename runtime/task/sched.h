@@ -112,6 +112,8 @@ struct wait *wait_begin(struct sched *s, uint64_t deadline, void (*abandon)(stru
 /* Suspends the task until the wait ends, then continues in k(L, LUA_YIELD, ctx). A wait that has
  * already been woken continues at once. In the main thread of a stock lua5.4 it runs the loop. */
 int wait_park(lua_State *L, struct wait *w, lua_KContext ctx, lua_KFunction k);
+/* Another deadline from now on, for a wait whose first part is over. NULL is harmless. */
+void wait_set_deadline(struct wait *w, uint64_t deadline);
 /* Idempotent; NULL is harmless. */
 void wait_wake(struct wait *w);
 /* How it ended: WAIT_DONE, WAIT_TIMEOUT or WAIT_CANCELLED. */

@@ -73,6 +73,16 @@ struct wait *wait_begin(struct sched *s, uint64_t deadline, void (*abandon)(stru
     return w;
 }
 
+void wait_set_deadline(struct wait *w, uint64_t deadline)
+{
+    if (!w || w->status != WAIT_PENDING)
+        return;
+    sched_timer_stop(w->task->sched, &w->timer);
+    w->timer.deadline = deadline;
+    if (deadline != DEADLINE_NEVER)
+        sched_timer_start(w->task->sched, &w->timer, deadline);
+}
+
 void wait_wake(struct wait *w)
 {
     if (w && w->status == WAIT_PENDING)

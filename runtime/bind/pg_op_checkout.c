@@ -1,0 +1,190 @@
+/* How a statement gets its connection: from the pool for itself, or shared with others (pipeline=). */
+#include "base/deadline.h"
+#include "bind/pg_op.h"
+
+#include <string.h>
+
+static int leased(lua_State *L, struct pg_op *op);
+
+/* ---- checkout ---- */
+
+static void waiter_settled(struct pool_waiter *w)
+{
+    struct pg_op *op = (struct pg_op *)((char *)w - offsetof(struct pg_op, waiter));
+    wait_wake(op->wait);
+    op->wait = NULL;
+}
+
+static void abandon_checkout(struct wait *w)
+{
+    struct pg_op *op = w->data;
+    op->wait = NULL;
+    pool_cancel(op->engine->pool, &op->waiter, mono_now() >= w->timer.deadline, mono_now());
+}
+
+static int checkout_failed(lua_State *L, struct pg_op *op, enum pool_settle result)
+{
+    op->stage = STAGE_REPLY; /* nothing is queued any more */
+    if (result == POOL_FAILED)
+        error_move(&op->error, &op->waiter.error);
+    else
+        pg_engine_pool_error(op->engine, result, &op->error);
+    return pg_op_raise(L, op);
+}
+
+/* Whose the connection is: the task's number, not its address: a lease may outlive its task, whose memory
+ * then becomes another's. */
+static const void *owner_of(const struct pg_engine *e)
+{
+    return (const void *)(uintptr_t)task_id(task_current(e->rt->sched));
+}
+
+int pg_op_checkout(lua_State *L, struct pg_op *op)
+{
+    struct pg_engine *e = op->engine;
+    op->waiter = (struct pool_waiter){.owner = owner_of(e), .nowait = e->sync, .settled = waiter_settled};
+    op->stage = STAGE_ACQUIRED;
+    enum pool_settle result = pool_acquire(e->pool, &op->waiter, mono_now());
+    if (result == POOL_WAITING) {
+        op->wait = wait_begin(e->rt->sched, deadline_in(e->timeout), abandon_checkout, op);
+        return wait_park(L, op->wait, (lua_KContext)op, pg_op_k);
+    }
+    if (result != POOL_GRANTED)
+        return checkout_failed(L, op, result);
+    return pg_op_k(L, LUA_OK, (lua_KContext)op);
+}
+
+/* Who holds the connection, for the error that others get when they wait too long. */
+void pg_op_note_place(lua_State *L, struct pg_link *link)
+{
+    lua_Debug ar;
+    for (int level = 1; lua_getstack(L, level, &ar); level++) {
+        lua_getinfo(L, "Sl", &ar);
+        if (ar.currentline > 0 && strncmp(ar.short_src, "dbrun/", 6) != 0) {
+            strcpy(link->source, ar.short_src);
+            link->line = ar.currentline;
+            return;
+        }
+    }
+}
+
+/* The pool has answered: at once, or while the task was parked. */
+int pg_op_checked_out(lua_State *L, struct pg_op *op, bool parked)
+{
+    if (parked) {
+        switch (wait_end(task_wait(op->engine->rt->sched))) {
+        case WAIT_CANCELLED:
+            return pg_op_raise_cancelled(L, op);
+        case WAIT_TIMEOUT:
+            return checkout_failed(L, op, POOL_WAITING);
+        default:
+            break;
+        }
+    }
+    if (op->waiter.result != POOL_GRANTED)
+        return checkout_failed(L, op, op->waiter.result);
+    op->link = op->waiter.slot->conn;
+    op->waiter.slot = NULL; /* the op holds it by its link now */
+    return leased(L, op);
+}
+
+/* The op has its connection. */
+static int leased(lua_State *L, struct pg_op *op)
+{
+    if (op->link->fresh) {
+        op->top = lua_gettop(L);
+        op->stage = STAGE_CONNECTED;
+        op->newcomer = pg_connect_event(L, &op->link);
+        return pg_op_k(L, lua_pcallk(L, 1, 0, 0, (lua_KContext)op, pg_op_k), (lua_KContext)op);
+    }
+    if (op->acquire_only) {
+        struct pg_lease *lease = lua_touserdata(L, 2);
+        lease->link = op->link;
+        pg_op_note_place(L, lease->link);
+        op->link = NULL;
+        pg_op_clean(op);
+        lua_settop(L, 2);
+        return 1;
+    }
+    op->link->task = task_current(op->engine->rt->sched);
+    op->stage = STAGE_SEND;
+    return pg_op_k(L, LUA_OK, (lua_KContext)op);
+}
+
+/* on_connect has returned, or raised. */
+int pg_op_connected(lua_State *L, struct pg_op *op, int status)
+{
+    struct runtime *rt = op->engine->rt;
+    op->link = pg_connected(L, op->newcomer, status);
+    op->newcomer = NULL;
+    if (op->link) {
+        lua_settop(L, op->top);
+        return leased(L, op);
+    }
+    pg_op_clean(op);
+    if (lua_type(L, -1) != LUA_TSTRING)
+        return lua_error(L);
+    struct error e = {0};
+    error_set(&e, ERROR_CONNECT, "%s", lua_tostring(L, -1));
+    e.outcome = OUTCOME_NOT_SENT;
+    return bind_error_raise(L, rt, &e);
+}
+
+/* ---- shared connections (pipeline=) ---- */
+
+static void abandon_shared(struct wait *w)
+{
+    struct pg_op *op = w->data;
+    op->wait = NULL;
+    pg_mux_remove(op->engine->mux, op);
+}
+
+/* In the queue the pool's time limit counts; the statement's begins when it is sent (pg_mux.c). */
+int pg_op_share(lua_State *L, struct pg_op *op)
+{
+    struct pg_engine *e = op->engine;
+    if (pool_would_deadlock(e->pool, owner_of(e)))
+        return checkout_failed(L, op, POOL_DEADLOCK);
+    op->L = L;
+    op->sent = false;
+    op->stage = STAGE_SHARED;
+    op->wait = wait_begin(e->rt->sched, deadline_in(e->timeout), abandon_shared, op);
+    pg_mux_add(e->mux, op);
+    return wait_park(L, op->wait, (lua_KContext)op, pg_op_k);
+}
+
+int pg_op_shared(lua_State *L, struct pg_op *op)
+{
+    struct pg_engine *e = op->engine;
+    switch (wait_end(task_wait(e->rt->sched))) {
+    case WAIT_CANCELLED:
+        return pg_op_raise_cancelled(L, op);
+    case WAIT_TIMEOUT:
+        if (!op->sent)
+            return checkout_failed(L, op, POOL_WAITING);
+        error_set(&op->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
+                  e->command_timeout);
+        op->error.outcome = OUTCOME_UNKNOWN;
+        error_set_field(&op->error, ERROR_STATEMENT, lua_tostring(L, 2));
+        return pg_op_raise(L, op);
+    default:
+        break;
+    }
+    if (op->link) /* it got the connection for itself */
+        return leased(L, op);
+    pg_notices_tell_shared(L, e);
+    if (error_is_set(&op->error)) {
+        if (!op->alone && pg_op_is_of_cache(&op->error)) { /* on one of its own, where the cache is mended */
+            error_clear(&op->error);
+            op->alone = true;
+            return pg_op_share(L, op);
+        }
+        error_set_field(&op->error, ERROR_STATEMENT, lua_tostring(L, 2));
+        return pg_op_raise(L, op);
+    }
+    if (op->shape == SHAPE_RESULT)
+        pg_result_columns(L, &e->decoder, op->result, NULL);
+    int n = pg_result_push(L, e->rt, &e->decoder, op->result, op->shape);
+    pg_op_clean(op);
+    return n;
+}
