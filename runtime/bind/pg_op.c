@@ -8,8 +8,8 @@
  *   SEND     parameters are encoded and sent        -> REPLY (parked on the async engine)
  *   REPLY    the connection goes back, the result becomes Lua values (or the error is raised)
  */
-#include "base/deadline.h"
 #include "bind/pg_op.h"
+#include "base/deadline.h"
 
 #include <string.h>
 

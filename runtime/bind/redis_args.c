@@ -27,6 +27,12 @@ static const char *check_value(lua_State *L, int idx)
     }
 }
 
+static bool is_position(lua_State *L, int idx, uint64_t list)
+{
+    lua_Integer i = lua_isinteger(L, idx) ? lua_tointeger(L, idx) : 0;
+    return i > 0 && (uint64_t)i <= list;
+}
+
 /* How many arguments a table stands for; checks them. */
 static const char *check_table(lua_State *L, int idx, uint64_t *count)
 {
@@ -34,6 +40,10 @@ static const char *check_table(lua_State *L, int idx, uint64_t *count)
     uint64_t list = lua_rawlen(L, idx);
     lua_pushnil(L);
     while (lua_next(L, idx)) {
+        if (list > 0 && !is_position(L, -2, list)) {
+            lua_pop(L, 2);
+            return bad_table;
+        }
         const char *wrong = check_value(L, -1);
         if (!wrong)
             wrong = check_value(L, -2);

@@ -68,6 +68,13 @@ int redis_batch_new(lua_State *L)
 
 /* ---- queueing ---- */
 
+/* Of an execution that failed. */
+static void forget_shapes(struct redis_batch *b)
+{
+    if (b->count == 0)
+        buf_clear(&b->shapes);
+}
+
 static int queue_command(lua_State *L, struct redis_batch *b, const struct redis_command *cmd, int first)
 {
     struct runtime *rt = bind_runtime(L);
@@ -82,6 +89,7 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
     }
     struct redis_args_error wrong;
     char byte = (char)shape;
+    forget_shapes(b);
     if (!buf_reserve(&b->shapes, 1)) {
         b->shapes.oom = false;
         return luaL_error(L, "not enough memory");
@@ -135,6 +143,7 @@ static int batch_asking(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
     char shape = (char)SHAPE_PLAIN;
+    forget_shapes(b);
     if (!buf_reserve(&b->shapes, 1) || !buf_add(&b->out, ASKING, sizeof ASKING - 1)) {
         b->shapes.oom = b->out.oom = false;
         return luaL_error(L, "not enough memory");
@@ -154,13 +163,17 @@ static int batch__len(lua_State *L)
 
 /* ---- executing ---- */
 
-static void forget(struct redis_batch *b)
+static void forget_commands(struct redis_batch *b)
 {
-    b->running = false;
     b->count = 0;
     if (b->out.cap > 1024 * 1024)
         buf_free(&b->out);
     buf_clear(&b->out);
+}
+
+static void forget(struct redis_batch *b)
+{
+    forget_commands(b);
     buf_clear(&b->shapes);
 }
 
@@ -294,6 +307,7 @@ static int batch_execute(lua_State *L)
     size_t expected = (size_t)r.expect * BYTES_A_REPLY;
     resp_reply_expect(&r.call->call.reply, expected < MOST_EXPECTED ? expected : MOST_EXPECTED);
     b->running = true;
+    forget_commands(b); /* they may run: whatever comes of it, the next execution is none of theirs */
     return redis_park(L, &r, b->transaction ? transaction_done : batch_done);
 }
 

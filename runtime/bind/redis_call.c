@@ -143,9 +143,9 @@ int redis_refuse(lua_State *L, struct runtime *rt, const struct redis_command *c
                  const char *instead)
 {
     struct error e = {0};
-    bool sub = (cmd->flags & COMMAND_HAS_SUB) && lua_type(L, first) == LUA_TSTRING;
-    error_set(&e, ERROR_USAGE, "redis: %s%s%.40s cannot be sent on a connection that is shared or pooled",
-              cmd->name, sub ? " " : "", sub ? lua_tostring(L, first) : "");
+    char name[128];
+    redis_command_full_name(L, cmd, first, name, sizeof name);
+    error_set(&e, ERROR_USAGE, "redis: %s cannot be sent on a connection that is shared or pooled", name);
     error_set_field(&e, ERROR_HINT, instead);
     e.outcome = OUTCOME_NOT_SENT;
     return bind_error_raise(L, rt, &e);
@@ -180,6 +180,10 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
     if (instead)
         return redis_refuse(L, bind_runtime(L), cmd, first, instead);
     double block = redis_command_blocks(L, cmd, first);
+    if ((cmd->flags & COMMAND_BLOCK_MS) && h->line->shared)
+        return redis_refuse(L, bind_runtime(L), cmd, first,
+                            "it is about the writes of its own connection: take one (local c <close> = "
+                            "r:acquire()), write and wait on that");
     if (block >= 0 && h->line->shared)
         return hand_over(L, cmd, first);
     if (block >= 0)

@@ -245,28 +245,117 @@ static bool is_word(lua_State *L, int idx, const char *word)
     return len == strlen(word) && strncasecmp(s, word, len) == 0;
 }
 
-static int find_word(lua_State *L, int first, const char *word)
+/* Calls fn(L, index, data) for each argument from `first` on as it goes over the wire (a table stands for
+ * several, see redis_args.c), until it says true. */
+static bool each_arg(lua_State *L, int first, bool (*fn)(lua_State *L, int idx, void *data), void *data)
 {
     int top = lua_gettop(L);
-    for (int i = first; i <= top; i++)
-        if (is_word(L, i, word))
-            return i;
-    return 0;
+    bool stop = false;
+    luaL_checkstack(L, 4, NULL);
+    for (int i = first; i <= top && !stop; i++) {
+        if (!lua_istable(L, i)) {
+            stop = fn(L, i, data);
+            continue;
+        }
+        lua_Integer list = (lua_Integer)lua_rawlen(L, i);
+        for (lua_Integer at = 1; at <= list && !stop; at++) {
+            lua_rawgeti(L, i, at);
+            stop = fn(L, top + 1, data);
+            lua_settop(L, top);
+        }
+        if (list == 0)
+            lua_pushnil(L);
+        while (list == 0 && !stop && lua_next(L, i)) {
+            stop = fn(L, top + 1, data) || fn(L, top + 2, data);
+            lua_settop(L, top + 1);
+        }
+        lua_settop(L, top);
+    }
+    return stop;
+}
+
+/* A word among the arguments behind the first `skip`, and in front of `before`; the number behind it. */
+struct search {
+    const char *word;
+    const char *before;
+    bool to_number; /* and in front of the first number */
+    int skip;
+    bool found;
+    double value; /* 0 when it is no number: the server will refuse it at once */
+};
+
+static bool look_at(lua_State *L, int idx, void *data)
+{
+    struct search *s = data;
+    if (s->found) {
+        s->value = lua_isnumber(L, idx) ? lua_tonumber(L, idx) : 0;
+        return true;
+    }
+    if (s->skip > 0) {
+        s->skip--;
+        return false;
+    }
+    if ((s->before && is_word(L, idx, s->before)) || (s->to_number && lua_isnumber(L, idx)))
+        return true;
+    s->found = is_word(L, idx, s->word);
+    return false;
+}
+
+static bool has_word(lua_State *L, int first, int skip, const char *word)
+{
+    struct search s = {.word = word, .skip = skip};
+    each_arg(L, first, look_at, &s);
+    return s.found;
+}
+
+/* In front of the first score: behind it a member may have that name. */
+static bool has_option(lua_State *L, int first, int skip, const char *word)
+{
+    struct search s = {.word = word, .skip = skip, .to_number = true};
+    each_arg(L, first, look_at, &s);
+    return s.found;
+}
+
+/* The first argument, or the last. */
+struct end {
+    bool first;
+    bool is_text;
+    double number;
+    char text[MAX_NAME];
+};
+
+static bool take_end(lua_State *L, int idx, void *data)
+{
+    struct end *e = data;
+    size_t len = 0;
+    const char *s = lua_type(L, idx) == LUA_TSTRING ? lua_tolstring(L, idx, &len) : NULL;
+    e->number = lua_isnumber(L, idx) ? lua_tonumber(L, idx) : 0;
+    e->is_text = s && len < sizeof e->text;
+    if (e->is_text)
+        memcpy(e->text, s, len + 1);
+    return e->first;
+}
+
+static struct end end_of(lua_State *L, int first, bool want_first)
+{
+    struct end e = {.first = want_first};
+    each_arg(L, want_first ? first : (lua_gettop(L) > first ? lua_gettop(L) : first), take_end, &e);
+    return e;
 }
 
 static enum redis_shape shape_of_options(lua_State *L, const struct redis_command *cmd, int first)
 {
     const char *name = cmd->name;
     if (strcmp(name, "HRANDFIELD") == 0)
-        return find_word(L, first + 1, "WITHVALUES") ? SHAPE_PAIRS : SHAPE_PLAIN;
+        return has_word(L, first, 1, "WITHVALUES") ? SHAPE_PAIRS : SHAPE_PLAIN;
     if (strcmp(name, "LCS") == 0)
-        return find_word(L, first + 2, "IDX") ? SHAPE_MAP : SHAPE_PLAIN;
+        return has_word(L, first, 2, "IDX") ? SHAPE_MAP : SHAPE_PLAIN;
     if (strcmp(name, "ZADD") == 0)
-        return find_word(L, first + 1, "INCR") ? SHAPE_SCORE : SHAPE_PLAIN;
+        return has_option(L, first, 1, "INCR") ? SHAPE_SCORE : SHAPE_PLAIN;
     if (name[0] == 'Z')
-        return find_word(L, first + 1, "WITHSCORES") ? SHAPE_SCORED : SHAPE_PLAIN;
+        return has_word(L, first, 1, "WITHSCORES") ? SHAPE_SCORED : SHAPE_PLAIN;
     if (strcmp(name, "XCLAIM") == 0 || strcmp(name, "XAUTOCLAIM") == 0)
-        return find_word(L, first + 4, "JUSTID") ? SHAPE_PLAIN : cmd->shape;
+        return has_word(L, first, 4, "JUSTID") ? SHAPE_PLAIN : cmd->shape;
     return cmd->shape;
 }
 
@@ -276,14 +365,13 @@ enum redis_shape redis_command_shape(lua_State *L, const struct redis_command *c
     *instead = cmd->flags & REFUSED ? cmd->instead : NULL;
     if (cmd->flags & OPTIONS)
         return shape_of_options(L, cmd, first);
-    if (!(cmd->flags & SUB) || lua_type(L, first) != LUA_TSTRING)
+    if (!(cmd->flags & SUB))
         return cmd->shape;
-    char full[2 * MAX_NAME];
-    size_t len;
-    const char *sub = lua_tolstring(L, first, &len);
-    if (len >= MAX_NAME)
+    struct end sub = end_of(L, first, true);
+    if (!sub.is_text)
         return cmd->shape;
-    int n = snprintf(full, sizeof full, "%s %s", cmd->name, sub);
+    char full[2 * MAX_NAME + 2];
+    int n = snprintf(full, sizeof full, "%s %s", cmd->name, sub.text);
     for (int i = 0; i < n; i++)
         full[i] = (char)toupper((unsigned char)full[i]);
     const struct trait *t = find(full);
@@ -293,31 +381,29 @@ enum redis_shape redis_command_shape(lua_State *L, const struct redis_command *c
     return t->shape;
 }
 
+void redis_command_full_name(lua_State *L, const struct redis_command *cmd, int first, char *out, size_t size)
+{
+    struct end sub = {.is_text = false};
+    if (cmd->flags & SUB)
+        sub = end_of(L, first, true);
+    snprintf(out, size, "%s%s%.40s", cmd->name, sub.is_text ? " " : "", sub.is_text ? sub.text : "");
+}
+
 double redis_command_blocks(lua_State *L, const struct redis_command *cmd, int first)
 {
-    int at = 0;
-    double unit = 1;
-    int top = lua_gettop(L);
-    if (cmd->flags & BLOCK_LAST) {
-        at = top;
+    double seconds;
+    if (cmd->flags & (BLOCK_LAST | BLOCK_MS)) {
+        seconds = end_of(L, first, false).number * (cmd->flags & BLOCK_MS ? 1e-3 : 1);
     } else if (cmd->flags & BLOCK_FIRST) {
-        at = first;
-    } else if (cmd->flags & BLOCK_MS) {
-        at = top;
-        unit = 1e-3;
+        seconds = end_of(L, first, true).number;
     } else if (cmd->name[0] == 'X' && (cmd->flags & OPTIONS)) {
-        int word = find_word(L, first, "BLOCK");
-        int streams = find_word(L, first, "STREAMS");
-        if (!word || (streams && word > streams))
+        struct search s = {.word = "BLOCK", .before = "STREAMS"};
+        each_arg(L, first, look_at, &s);
+        if (!s.found)
             return -1;
-        at = word + 1;
-        unit = 1e-3;
+        seconds = s.value * 1e-3;
     } else {
         return -1;
     }
-    /* What is no number the server will refuse at once. */
-    if (at < first || at > top || !lua_isnumber(L, at))
-        return 0;
-    double seconds = lua_tonumber(L, at) * unit;
     return seconds > 0 ? seconds : 0;
 }

@@ -337,6 +337,25 @@ struct redis_pool *redis_pool_ref(struct redis_pool *p)
     return p;
 }
 
+static void find_pinging(struct pool_slot *slot, void *data)
+{
+    struct pool_slot **found = data;
+    if (slot->state == SLOT_PINGING)
+        *found = slot;
+}
+
+/* Those that were being looked at: nobody waits for the answer any more. */
+static void close_pinging(struct redis_pool *p, uint64_t now)
+{
+    struct pool_slot *slot;
+    do {
+        slot = NULL;
+        pool_each(p->pool, find_pinging, &slot);
+        if (slot)
+            pool_pinged(slot, false, now);
+    } while (slot);
+}
+
 void redis_pool_close(struct redis_pool *p)
 {
     uint64_t now = mono_now();
@@ -352,6 +371,7 @@ void redis_pool_close(struct redis_pool *p)
         pool_open_failed(slot, &e, now);
         error_clear(&e);
     }
+    close_pinging(p, now);
 }
 
 void redis_pool_unref(struct redis_pool *p)

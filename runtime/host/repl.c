@@ -284,9 +284,7 @@ static void cancel_evaluation(lua_State *L, struct repl *r)
 {
     if (!r->started)
         return; /* a task that never began would never say that it ended */
-    lua_getfield(L, AT_TASK, "cancel");
-    lua_pushvalue(L, AT_TASK);
-    lua_call(L, 1, 0);
+    task_cancel_again(L, AT_TASK);
 }
 
 /* ---- the loop ---- */

@@ -116,11 +116,15 @@ bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
     else
         to->head = from->head;
     to->tail = from->tail;
-    to->dropped += from->dropped;
+    /* A head whose first byte had left was dropped without being counted: here it begins anew, or not. */
+    to->dropped += from->dropped + (from->head->dropped ? 1 : 0);
     from->head = NULL;
     from->tail = NULL;
     from->dropped = 0;
-    forget_bytes(from);
+    if (from->start > from->written)
+        from->out.len = from->start; /* the rest of one that counts as sent still has to go */
+    else
+        forget_bytes(from);
     return true;
 }
 

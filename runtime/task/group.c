@@ -70,9 +70,11 @@ static void group_check_end(struct group *g)
         while (*at != g)
             at = &(*at)->next;
         *at = g->next;
+        struct group *parent = g->parent;
         g->counted = false;
-        g->parent->live--;
-        group_check_end(g->parent);
+        g->parent = &g->sched->root; /* nothing keeps the other from here on */
+        parent->live--;
+        group_check_end(parent);
     }
 }
 
@@ -99,13 +101,15 @@ static void group_orphan(struct group *g, struct group *parent)
         if (parent->cancelled)
             group_cancel(g, "the group above was cancelled");
     }
-    if (g->error == LUA_NOREF)
-        return;
-    lua_checkstack(L, 1);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, g->error);
-    luaL_unref(L, LUA_REGISTRYINDEX, g->error);
-    g->error = LUA_NOREF;
-    group_fail(L, group_heir(g));
+    if (g->error != LUA_NOREF) {
+        lua_checkstack(L, 1);
+        lua_rawgeti(L, LUA_REGISTRYINDEX, g->error);
+        luaL_unref(L, LUA_REGISTRYINDEX, g->error);
+        g->error = LUA_NOREF;
+        group_fail(L, group_heir(g));
+    }
+    if (!g->counted)
+        g->parent = &g->sched->root; /* nothing keeps the other */
 }
 
 void group_task_ended(struct group *g, struct task *t, bool failed)

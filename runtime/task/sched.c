@@ -226,8 +226,12 @@ static void finish_background(struct sched *s)
     bool over = false;
     struct sched_timer limit = {.fn = finish_timer, .data = &over};
     sched_timer_start(s, &limit, mono_now() + 1500 * NS_PER_MS);
-    while (!over && (s->background > 0 || s->root.tasks))
-        sched_turn(s);
+    for (;;) {
+        run_ready(s);
+        if (over || !(s->background > 0 || s->root.tasks))
+            break;
+        poll_loop(s);
+    }
     sched_timer_stop(s, &limit);
 }
 

@@ -72,6 +72,9 @@ int sched_run(lua_State *L, struct sched *s, int nargs);
  * called from a uv callback or between two instructions of a hook. */
 void sched_interrupt(struct sched *s, const char *reason);
 bool sched_interrupted(const struct sched *s);
+/* Cancels the task at this index as its method `cancel` does, also when it has swallowed a cancellation
+ * before: for somebody at a prompt, who presses Ctrl-C again. */
+void task_cancel_again(lua_State *L, int index);
 /* Raises the interruption right here, for a hook that stops Lua code which never yields. */
 int sched_raise_interrupted(lua_State *L, struct sched *s);
 

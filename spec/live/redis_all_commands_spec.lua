@@ -74,7 +74,7 @@ local TABLE <const> = {
         { K, { "randomkey" }, "k" }, { K, { "rename", "k", "j" }, "OK" }, { K, { "renamenx", "k", "j" }, 1 },
         { K, { "call", "SCAN", 0 }, { "0", { "k" } } }, { L, { "sort", "l", "ALPHA", "DESC" }, { "c", "b", "a" } },
         { L, { "sort_ro", "l", "ALPHA" }, { "a", "b", "c" } }, { K, { "touch", "k" }, 1 }, { K, { "ttl", "k" }, -1 },
-        { K, { "type", "k" }, "string" }, { K, { "unlink", "k" }, 1 }, { { "wait", 0, 1 }, 0 },
+        { K, { "type", "k" }, "string" }, { K, { "unlink", "k" }, 1 },
     },
     hashes = {
         { H, { "hdel", "h", "a" }, 1 }, { H, { "hexists", "h", "a" }, 1 }, { H, { "hget", "h", "a" }, "1" },

@@ -345,8 +345,11 @@ describe("a Redis client", function()
             assert.is_true(redis_server.wait_until(1, function() return r:stats().open == 1 end))
         end)
 
-        it("wait counts replicas at once when there are enough", function()
-            assert.equal(0, r:wait(0, 100))
+        it("wait is about the connection that wrote", function()
+            assert.matches("its own connection", fails("usage", r.wait, r, 0, 100).hint)
+            local c <close> = r:acquire()
+            c:set("k", "v")
+            assert.equal(0, c:wait(0, 100))
         end)
     end)
 

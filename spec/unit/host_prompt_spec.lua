@@ -1,6 +1,7 @@
 --- The interactive prompt, typed at through a pseudo terminal.
 
 local run <const> = require "spec.support.command".run
+local task <const> = require "dbrun.task"
 local terminal <const> = require "spec.support.terminal"
 
 describe("the prompt", function()
@@ -48,6 +49,13 @@ describe("the prompt", function()
         term:expect "interrupted!\n.-> "
         answers("print \"asleep\" require \"dbrun.task\".sleep(60)", "\nasleep\n")
         term:type "\3"
+        term:expect "interrupted!\n.-> "
+        answers("do pcall(require \"dbrun.task\".sleep, 60) print(\"still \" .. \"there\") "
+            .. "require \"dbrun.task\".sleep(60) end", "\n")
+        task.sleep(0.1)
+        term:type "\3"
+        term:expect "still there\n"
+        term:type "\3" -- and again, when the first was caught
         term:expect "interrupted!\n.-> "
         answers("for i = 1, 2 do", "\n>> ")
         term:type "\3"

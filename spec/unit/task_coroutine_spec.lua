@@ -326,3 +326,23 @@ describe("the coroutine library", function()
         assert.is_truthy(failure(function() gen() end):find("^[^ ]+:%d+: [^ ]+:%d+: text$"))
     end)
 end)
+
+describe("a group of a coroutine that another task has resumed", function()
+    it("may be collected after that task's own group", function()
+        local co = coroutine.create(function()
+            local g = task.group()
+            coroutine.yield()
+            coroutine.yield()
+            return g
+        end)
+        assert.is_true(coroutine.resume(co))
+        do
+            local g <close> = task.group()
+            g:spawn(function() assert(coroutine.resume(co)) end)
+        end
+        for _ = 1, 4 do collectgarbage() end -- that group is gone
+        co = nil -- luacheck: ignore
+        for _ = 1, 2 do collectgarbage() end -- the sanitizers look at this
+        assert.is_nil(co)
+    end)
+end)

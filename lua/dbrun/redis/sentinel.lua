@@ -36,7 +36,7 @@ end
 local function watch_one(open, service, client_of)
     local missed = false
     while client_of() do
-        pcall(function()
+        local ok <const>, e <const> = pcall(function()
             local sentinel <close> = open()
             local connection <close> = sentinel:acquire()
             connection:listen()
@@ -49,6 +49,9 @@ local function watch_one(open, service, client_of)
             listen(connection, service, client_of)
             connection:discard()
         end)
+        if not ok and errors.is(e, "cancelled") then
+            return
+        end
         -- What failed was the connection to a sentinel: others listen too, and connecting tells the rest.
         task.sleep(PAUSE)
     end

@@ -85,7 +85,9 @@ local function reopen(self)
     while not self.closed do
         drop_connection(self)
         local ok, e = pcall(open, self)
-        if ok then
+        if ok and self.closed then -- closed meanwhile, when there was nothing to close
+            drop_connection(self)
+        elseif ok then
             return true
         elseif not (errors.is(e) and (e.retryable or e.code == "MOVED") and e.kind ~= "cancelled") then
             error(e, 0)
