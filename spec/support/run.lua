@@ -9,7 +9,8 @@
 
 local TIME_LIMIT <const> = 240 -- seconds for one file
 
-local opts <const> = { build = "build", jobs = 2, paths = {} }
+-- One more than two cores need: most files wait for servers most of the time.
+local opts <const> = { build = "build", jobs = 3, paths = {} }
 do
     local i = 1
     while i <= #arg do
