@@ -15,7 +15,6 @@ struct pg_connecting {
     struct pg_connecting *next;
     struct pg_connecting *prev;
     struct pg_conninfo *info;
-    char *setup;
     uint64_t deadline;
     PGconn *conn;
     struct error error;
@@ -46,7 +45,6 @@ static void connecting_free(struct pg_connecting *c)
         PQfinish(c->conn);
     error_clear(&c->error);
     pg_conninfo_unref(c->info);
-    free(c->setup);
     free(c);
 }
 
@@ -85,10 +83,6 @@ static void work(struct pg_connecting *c)
         nanosleep(&ts, NULL);
         pause = pause < 200 * NS_PER_MS ? pause * 3 / 2 : pause;
         try_once(c);
-    }
-    if (c->conn && c->setup && !drive_pg_command(c->conn, c->setup, c->deadline, NULL, &c->error)) {
-        PQfinish(c->conn);
-        c->conn = NULL;
     }
 }
 
@@ -215,7 +209,6 @@ void pg_connect_slot(struct pool_slot *slot)
     c->slot = slot;
     c->info = e->info;
     __atomic_add_fetch(&e->info->refs, 1, __ATOMIC_RELAXED);
-    c->setup = e->setup ? strdup(e->setup) : NULL;
     c->deadline = deadline_in(e->connect_timeout);
     pg_engine_ref(e);
     if (e->sync) {

@@ -35,7 +35,6 @@ void pg_engine_unref(struct pg_engine *e)
     pool_free(e->pool);
     pg_catalog_free(e->catalog);
     pg_conninfo_unref(e->info);
-    free(e->setup);
     free(e);
 }
 
@@ -200,14 +199,13 @@ static void read_settings(lua_State *L, struct pg_engine *e)
     e->large_result = (size_t)number_field(L, "large_result", 0);
     e->on_connect = function_field(L, "on_connect");
     e->on_notice = function_field(L, "on_notice");
-    e->setup = text_field(L, "setup");
     e->info->target = text_field(L, "target");
     if (!e->info->target)
         luaL_error(L, "pg.engine: target is missing");
 }
 
 /* engine{params=, target=, sync=, size=, overflow=, timeout=, connect_timeout=, command_timeout=,
- * recycle=, pre_ping=, pre_ping_idle=, reset=, statement_cache=, setup=}: lua/dbrun/db.lua has checked
+ * recycle=, pre_ping=, pre_ping_idle=, reset=, statement_cache=}: lua/dbrun/db.lua has checked
  * every value. */
 static int engine_new(lua_State *L)
 {

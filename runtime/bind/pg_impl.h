@@ -67,7 +67,6 @@ struct pg_engine {
     int on_notice;
     struct pg_notices notices; /* from shared connections */
     size_t large_result;       /* bytes of a result that the log tells; 0 = never */
-    char *setup;               /* SQL that each new connection runs first; NULL = none */
     char name[16];
 };
 

@@ -87,6 +87,7 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
         if (instead)
             return redis_refuse(L, rt, cmd, first, instead);
     }
+    redis_check_read_only(L, rt, cmd, first);
     struct redis_args_error wrong;
     char byte = (char)shape;
     forget_shapes(b);

@@ -119,11 +119,24 @@ struct plan {
     double timeout;
 };
 
+void redis_check_read_only(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first)
+{
+    if (!rt->read_only || redis_command_only_reads(L, cmd, first))
+        return;
+    char name[128];
+    struct error e = {0};
+    redis_command_full_name(L, cmd, first, name, sizeof name);
+    error_set(&e, ERROR_USAGE, "redis: %s may write, and this program runs with --read-only", name);
+    e.outcome = OUTCOME_NOT_SENT;
+    bind_error_raise(L, rt, &e);
+}
+
 static int send_command(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
                         const struct plan *plan)
 {
     struct runtime *rt = bind_runtime(L);
     struct redis_line *l = h->line;
+    redis_check_read_only(L, rt, cmd, first);
     task_check_park(L, rt->sched);
     struct redis_queue *q = redis_line_queue(l);
     struct redis_request r = {.handle = h, .from = q->out.len, .expect = 1, .timeout = plan->timeout};

@@ -63,9 +63,11 @@ const struct redis_command *redis_command_at(lua_State *L, int idx);
 /* The shape for these arguments (stack first .. top), and whether it is refused: *instead is set then. */
 enum redis_shape redis_command_shape(lua_State *L, const struct redis_command *cmd, int first,
                                      const char **instead);
-/* The name with its subcommand, for messages: "CLIENT reply". */
+/* The name with its first argument where that is a part of it, for messages: "CLIENT reply". */
 void redis_command_full_name(lua_State *L, const struct redis_command *cmd, int first, char *out,
                              size_t size);
+/* Does it leave everything as it is? (redis_readonly.c) */
+bool redis_command_only_reads(lua_State *L, const struct redis_command *cmd, int first);
 /* How long it may block, in seconds: -1 = not at all, 0 = without limit. */
 double redis_command_blocks(lua_State *L, const struct redis_command *cmd, int first);
 

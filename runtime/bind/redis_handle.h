@@ -65,6 +65,8 @@ void redis_batch_class(lua_State *L, struct runtime *rt);
 /* Pushes a closure that queues the command at cmd_idx on a pipeline. */
 void redis_push_queue(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx);
 int redis_batch_new(lua_State *L); /* (handle, transaction) -> pipeline */
+/* Raises when the program runs with --read-only and the command (arguments from `first` on) may write. */
+void redis_check_read_only(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first);
 /* Raises the usage error of a command that may not run there. */
 int redis_refuse(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first,
                  const char *instead);

@@ -23,6 +23,7 @@ struct runtime {
     struct log *log;
     struct drive_interrupt interrupt; /* filled in by the host; fd = -1 in a stock lua5.4 */
     lua_State *L;                     /* the main thread */
+    bool read_only;                   /* --read-only: Redis commands that may write are refused */
     struct pg_engine *engines;        /* every one that still has connections or users */
 };
 

@@ -92,8 +92,8 @@ static bool connect_loop(PGconn *conn, const char *target, uint64_t deadline,
     return true;
 }
 
-bool drive_pg_command(PGconn *conn, const char *sql, uint64_t deadline, const struct drive_interrupt *intr,
-                      struct error *err)
+static bool run_command(PGconn *conn, const char *sql, uint64_t deadline, const struct drive_interrupt *intr,
+                        struct error *err)
 {
     if (!PQsendQuery(conn, sql)) {
         error_set(err, ERROR_CONNECT, "%s", PQerrorMessage(conn));
@@ -156,7 +156,7 @@ PGconn *drive_pg_connect(const char *const *keywords, const char *const *values,
         widen(PQsocket(conn));
         const char *style = PQparameterStatus(conn, "DateStyle");
         if (style && strncmp(style, "ISO", 3) != 0)
-            ok = drive_pg_command(conn, "SET datestyle = ISO", deadline, intr, err);
+            ok = run_command(conn, "SET datestyle = ISO", deadline, intr, err);
     }
     if (!ok) {
         PQfinish(conn);

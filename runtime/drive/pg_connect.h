@@ -16,8 +16,4 @@
 PGconn *drive_pg_connect(const char *const *keywords, const char *const *values, const char *target,
                          uint64_t deadline, const struct drive_interrupt *intr, struct error *err);
 
-/* Runs one statement that returns nothing of interest (SET ...), blocking. */
-bool drive_pg_command(PGconn *conn, const char *sql, uint64_t deadline, const struct drive_interrupt *intr,
-                      struct error *err);
-
 #endif

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,7 +29,10 @@ const char options_help[] =
     "  --env-file FILE     read FILE instead of ./.env\n"
     "  --no-env            read no .env\n"
     "  --stack             use the private PostgreSQL and Redis; start them when they are not up\n"
+    "  --read-only         sessions are read-only on the server; Redis commands that may write are refused\n"
     "  --timeout S         end the script after S seconds\n"
+    "  --statement-timeout S, --lock-timeout S\n"
+    "                      the server ends statements, and waits for locks, that take longer\n"
     "  --log LEVEL         error, warn (default), info or debug, on stderr\n"
     "  --log-format FORM   text (default) or json\n"
     "  --version           show the versions of dbrun and Lua\n"
@@ -45,13 +49,38 @@ __attribute__((format(printf, 2, 3))) static bool wrong(struct options *o, const
     return false;
 }
 
-static bool set_timeout(struct options *o, const char *text)
+static bool set_seconds(struct options *o, const char *name, const char *text, double *out)
 {
     char *end;
-    o->timeout = strtod(text, &end);
-    if (end == text || *end != '\0' || !isfinite(o->timeout) || o->timeout <= 0)
-        return wrong(o, "--timeout: expected a number of seconds above 0, got '%s'", text);
+    *out = strtod(text, &end);
+    if (end == text || *end != '\0' || !isfinite(*out) || *out <= 0)
+        return wrong(o, "--%s: expected a number of seconds above 0, got '%s'", name, text);
     return true;
+}
+
+static bool set_timeout(struct options *o, const char *text)
+{
+    return set_seconds(o, "timeout", text, &o->timeout);
+}
+
+/* PostgreSQL counts both in milliseconds, in 31 bits. */
+static bool set_server_seconds(struct options *o, const char *name, const char *text, double *out)
+{
+    if (!set_seconds(o, name, text, out))
+        return false;
+    if (*out < 0.001 || *out > INT32_MAX / 1000.0)
+        return wrong(o, "--%s: expected 0.001 to 2147483 seconds, got '%s'", name, text);
+    return true;
+}
+
+static bool set_statement_timeout(struct options *o, const char *text)
+{
+    return set_server_seconds(o, "statement-timeout", text, &o->statement_timeout);
+}
+
+static bool set_lock_timeout(struct options *o, const char *text)
+{
+    return set_server_seconds(o, "lock-timeout", text, &o->lock_timeout);
 }
 
 static bool set_log(struct options *o, const char *text)
@@ -85,6 +114,9 @@ struct long_option {
 static const struct long_option long_options[] = {
     {"env-file", 0, set_env_file},
     {"timeout", 0, set_timeout},
+    {"statement-timeout", 0, set_statement_timeout},
+    {"lock-timeout", 0, set_lock_timeout},
+    {"read-only", offsetof(struct options, read_only), NULL},
     {"log", 0, set_log},
     {"log-format", 0, set_log_format},
     {"no-env", offsetof(struct options, no_dotenv), NULL},

@@ -26,7 +26,10 @@ struct options {
     bool stack;     /* --stack */
     bool no_dotenv; /* --no-env */
     const char *env_file;
-    double timeout;  /* seconds; 0 = none */
+    bool read_only;
+    double timeout; /* seconds, as the two below; 0 = none */
+    double statement_timeout;
+    double lock_timeout;
     const char *log; /* the word; NULL = default */
     enum log_level log_level;
     const char *log_format; /* "text", "json" or NULL */

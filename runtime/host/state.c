@@ -108,6 +108,14 @@ static void set_string(lua_State *L, const char *key, const char *value)
     lua_setfield(L, -2, key);
 }
 
+static void set_seconds(lua_State *L, const char *name, double seconds)
+{
+    if (seconds > 0) {
+        lua_pushnumber(L, seconds);
+        lua_setfield(L, -2, name);
+    }
+}
+
 /* core.options, on top of the stack. */
 static void fill_options(lua_State *L, const struct options *o)
 {
@@ -117,10 +125,11 @@ static void fill_options(lua_State *L, const struct options *o)
     lua_setfield(L, -2, "no_env");
     lua_pushboolean(L, o->stack);
     lua_setfield(L, -2, "stack");
-    if (o->timeout > 0) {
-        lua_pushnumber(L, o->timeout);
-        lua_setfield(L, -2, "timeout");
-    }
+    lua_pushboolean(L, o->read_only);
+    lua_setfield(L, -2, "read_only");
+    set_seconds(L, "timeout", o->timeout);
+    set_seconds(L, "statement_timeout", o->statement_timeout);
+    set_seconds(L, "lock_timeout", o->lock_timeout);
     set_string(L, "log", o->log);
     set_string(L, "log_format", o->log_format);
     lua_newtable(L);
@@ -132,6 +141,7 @@ static void fill_options(lua_State *L, const struct options *o)
 static void open_core(lua_State *L, struct host *h)
 {
     h->rt = bind_open(L);
+    h->rt->read_only = h->options.read_only;
     if (h->options.log != NULL)
         h->rt->log->level = h->options.log_level;
     if (h->options.log_format != NULL)

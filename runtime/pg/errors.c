@@ -39,7 +39,8 @@ static const char *hint_for(const char *s)
         {"53300", "The server has no connection left: lower DB_POOL_SIZE or DB_MAX_OVERFLOW, or raise "
                   "max_connections; select * from pg_stat_activity shows who holds them."},
         {"53100", "The server's disk is full: free space there, then run this again."},
-        {"25006", "This server is read-only (a standby, or default_transaction_read_only): connect to the "
+        {"25006", "This server or session is read-only (a standby, default_transaction_read_only, dbrun "
+                  "--read-only): connect to the "
                   "primary, for example with target_session_attrs=read-write in DATABASE_URL."},
         {"28P01", "Check the user and the password in DATABASE_URL (or POSTGRES_USER and "
                   "POSTGRES_PASSWORD, or ~/.pgpass)."},

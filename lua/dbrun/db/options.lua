@@ -1,4 +1,5 @@
 --- What db.engine accepts, checked and turned into what the C part takes.
+local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local url <const> = require "dbrun.url"
 
@@ -71,6 +72,30 @@ local connection_defaults <const> = {
     { "keepalives_count", "3" }, { "tcp_user_timeout", "60000" },
 }
 
+---What --read-only, --statement-timeout and --lock-timeout ask of every session. It goes into the start of the
+---connection, so that RESET ALL and DISCARD ALL come back to it.
+local function add_session_settings(params)
+    local given <const> = core.options
+    local list = {}
+    local function set(name, value) list[#list + 1] = ("-c %s=%s"):format(name, value) end
+    local function milliseconds(seconds) return ("%d"):format(math.ceil(seconds * 1000)) end
+    if given.read_only then set("default_transaction_read_only", "on") end
+    if given.statement_timeout then set("statement_timeout", milliseconds(given.statement_timeout)) end
+    if given.lock_timeout then set("lock_timeout", milliseconds(given.lock_timeout)) end
+    if #list == 0 then
+        return
+    end
+    local before = os.getenv "PGOPTIONS" -- libpq's own, which this replaces
+    for i, pair in ipairs(params) do
+        if pair[1] == "options" then
+            before = table.remove(params, i)[2]
+            break
+        end
+    end
+    if before then table.insert(list, 1, before) end
+    params[#params + 1] = { "options", table.concat(list, " ") }
+end
+
 ---Where a server is, as the user knows it, for messages: "host:port", or the folder of a socket.
 local function place(host, port)
     host, port = host or os.getenv "PGHOST", port or os.getenv "PGPORT" or 5432
@@ -106,6 +131,7 @@ function M.prepare(options, what)
             params[#params + 1] = pair
         end
     end
+    add_session_settings(params)
     if options.application_name then
         params[#params + 1] = { "application_name", options.application_name }
     elseif not given.application_name then

@@ -1,4 +1,5 @@
 --- The settings that every migration finds, whatever the one before has SET.
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 
 local M = {}
@@ -14,7 +15,7 @@ end
 local SET <const> = "select pg_catalog.set_config($1, $2, $3)"
 
 local function limits(conn, opts, is_local)
-    conn:query(SET, "lock_timeout", milliseconds(opts.lock_timeout or 5), is_local)
+    conn:query(SET, "lock_timeout", milliseconds(opts.lock_timeout or core.options.lock_timeout or 5), is_local)
     if opts.statement_timeout then
         conn:query(SET, "statement_timeout", milliseconds(opts.statement_timeout), is_local)
     end

@@ -1,4 +1,5 @@
 --- Redis: does it answer, and does a key live as long as it was told to?
+local core = require "dbrun.core"
 local diagnose = require "dbrun.verify.diagnose"
 
 local M = {}
@@ -76,6 +77,7 @@ M.round_trip = {
     needs = { "redis" },
     service = service,
     run = function()
+        if core.options.read_only then return { status = "SKIP", text = "nothing is written with --read-only" } end
         local r, key, lifetime = client(), probe_key(), 60
         local written = "dbrun \0\1\255 verify " .. key
         local replies = r:pipeline(function(p)

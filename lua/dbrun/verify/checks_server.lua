@@ -1,6 +1,7 @@
 --- What a program needs of a PostgreSQL server beside an answer: room for its pools, the right to write, a clock, a
 --- version ... All of them judge the one answer of dbrun.verify.server.
 local cli = require "dbrun.cli"
+local core = require "dbrun.core"
 local expect = require "dbrun.verify.expect"
 local limits = require "dbrun.verify.limits"
 
@@ -96,6 +97,9 @@ end)
 -- ---- writing, replication ----
 
 check("writable", "the session can write: no standby, no read-only setting", function(ctx, server)
+    if core.options.read_only and not server.standby then
+        return { status = "SKIP", text = "this program runs with --read-only" }
+    end
     local text = server.standby and "a standby: it can only be read" or server.read_only
         and "read-only sessions (default_transaction_read_only)" or "a primary, sessions can write"
     local writable = not (server.standby or server.read_only)
