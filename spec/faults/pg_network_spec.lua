@@ -291,7 +291,8 @@ pg.on_both(describe, function(mode, open)
 
     it("rows without end stream in bounded memory, can be left, and are stopped by a limit of time", function()
         local head <const> = message("1", "") .. message("2", "") .. COLUMN .. ROW
-        local peer <close> = fake.drown { HELLO, head, ROW:rep(20) }
+        local described <const> = message("1", "") .. message("t", "\0\0") .. COLUMN .. READY
+        local peer <close> = fake.drown { HELLO, described, head, ROW:rep(20) }
         local e <close> = engine_on(peer, { command_timeout = 2 })
         local before <const> = peak()
         for _ = 1, 2 do
