@@ -29,6 +29,10 @@ local M = {}
 ---@field schema? string
 ---@field table? string
 ---@field column? string
+---@field datatype? string
+---@field severity? string "ERROR", "FATAL" or "PANIC", in the server's language
+---@field routine? string the function of the server that raised it: the same in every language
+---@field layer? string of a failed connect: "name", "network", "tls", "authentication", "database", "server" or "time"
 ---@field code? string first word of a Redis error reply
 ---@field retryable boolean whether the same work may succeed when it is run again
 ---@field outcome? "not_sent"|"failed"|"unknown" what became of the work

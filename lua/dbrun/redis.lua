@@ -167,7 +167,8 @@ end
 
 -- ---- pipelines ----
 
----Sends what is queued and returns the replies in order. Error replies are values in that list.
+---Sends what is queued and returns the replies in order. Error replies are values in that list. What was queued is
+---forgotten with that, also when it fails: what may have run is not run again by the next execution.
 ---@param opts? {raise: boolean?} raise=true raises the first of them instead
 ---@return any[]
 function Pipeline:execute(opts)
