@@ -184,14 +184,16 @@ pg.on_both(describe, function(mode, open)
 
         it("wait no longer than their limit", function()
             local e <close> = open()
+            local gate = task.queue()
             task.all {
-                function() e:advisory_lock("report", function() task.sleep(1) end) end,
+                function() e:advisory_lock("report", function() gate:pop() end) end,
                 function()
                     local err = pace.takes(0.04, 0.2, function()
                         return raised(e.advisory_lock, e, "report", { timeout = 0.05 }, print)
                     end)
                     assert.equal("timeout", err.kind)
                     assert.matches("another task of this program", err.message)
+                    gate:push(true)
                 end,
             }
             assert.equal(0, held(e))

@@ -321,11 +321,11 @@ describe("[async] the pool", function()
         local a <close> = e:acquire()
         a:value "select 'größe 日本', 1"
         local holder = task.spawn(function()
-            e:value "select pg_sleep(1.5), 'a statement of its own'"
+            e:value "select pg_sleep(3), 'a statement of its own'"
         end)
         pg.eventually(10, function() return e:stats().leased == 2 end)
         local tries = e:stats().timeouts
-        local problem = pace.takes(0.2, 0.23, function()
+        local problem = pace.takes(0.2, 0.3, function()
             tries = tries + 1
             return raised(function()
                 return task.spawn(e.value, e, "select 1"):join()

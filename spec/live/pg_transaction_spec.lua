@@ -267,7 +267,7 @@ pg.on_both(describe, function(mode, open)
                     tx:query(("insert into %s values (1)"):format(t))
                     tx:query "select pg_sleep(5)"
                 end)
-            end)
+            end, function() e:value "select 1" end)
             assert.is_true(errors.is(problem, "timeout"), tostring(problem))
             assert.equal(0, count(e, t))
             assert.equal("idle", e:value [[select coalesce(max(state), 'idle') from pg_stat_activity
