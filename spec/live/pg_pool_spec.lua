@@ -16,7 +16,7 @@ local function opened(e, n)
             held[#held + 1] = ok and c or nil
         end
         for _, c in ipairs(held) do c:release() end
-        return e:stats().open == n
+        return e:stats().idle == n
     end)
 end
 
