@@ -7,7 +7,7 @@
 --- printed; the last line is `N passed, N failed, N skipped`. Exit status 1 when anything failed or
 --- nothing ran.
 
-local TIME_LIMIT <const> = 240 -- seconds for one file
+local TIME_LIMIT <const> = 600 -- seconds for one file
 
 -- One more than two cores need: most files wait for servers most of the time.
 local opts <const> = { build = "build", jobs = 3, paths = {} }
