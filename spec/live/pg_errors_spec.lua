@@ -195,7 +195,7 @@ pg.on_both(describe, function(mode, open)
                 assert.matches("0.2 s", problem.message, 1, true)
                 assert.equal("select pg_sleep(5)", problem.statement)
             end
-            -- The sync engine gives a connection up when the server takes the cancel request after a tenth of that time.
+            -- The sync engine gives a connection up when the cancel request takes longer than a tenth of that time.
             local patient <close> = open { size = 1, command_timeout = 2 }
             local kept, tries = false, 0
             while not kept and tries < 5 do
