@@ -1,16 +1,10 @@
 -- A client that finds its master through sentinels, and what it does when the master changes.
 local errors = require "dbrun.error"
+local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local redis_sentinels = require "spec.support.redis_sentinels"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
-
-local function fails(kind, fn, ...)
-    local ok, e = pcall(fn, ...)
-    assert.is_false(ok)
-    assert.is_true(errors.is(e, kind), tostring(e))
-    return e
-end
 
 describe("a Redis client of sentinels", function()
     local set, r

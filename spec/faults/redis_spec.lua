@@ -1,17 +1,11 @@
 -- What happens to commands when the connection, the server or the task goes away.
 local bad_server = require "spec.support.bad_server"
 local errors = require "dbrun.error"
+local fails = require "spec.support.fails"
 local pace = require "spec.support.pace"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
-
-local function fails(kind, fn, ...)
-    local ok, e = pcall(fn, ...)
-    assert.is_false(ok)
-    assert.is_true(errors.is(e, kind), tostring(e))
-    return e
-end
 
 local function open_files()
     local n = 0

@@ -1,5 +1,6 @@
 -- One client for many tasks: pipelining, cancelling, pools, transactions, commands that block.
 local errors = require "dbrun.error"
+local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
@@ -8,13 +9,6 @@ local function seed_of_run()
     local seed <const> = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time() * 1000 + math.random(999)
     math.randomseed(seed)
     return seed
-end
-
-local function fails(kind, fn, ...)
-    local ok, e = pcall(fn, ...)
-    assert.is_false(ok)
-    assert.is_true(errors.is(e, kind), tostring(e))
-    return e
 end
 
 describe("a Redis client", function()

@@ -1,17 +1,10 @@
 -- Pools of Redis connections: who waits, who is refused, what closing leaves behind.
 local core = require "dbrun.core"
-local errors = require "dbrun.error"
+local fails = require "spec.support.fails"
 local pace = require "spec.support.pace"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
-
-local function fails(kind, fn, ...)
-    local ok, e = pcall(fn, ...)
-    assert.is_false(ok)
-    assert.is_true(errors.is(e, kind), tostring(e))
-    return e
-end
 
 describe("a Redis client", function()
     local server, r

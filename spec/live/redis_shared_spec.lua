@@ -1,18 +1,11 @@
 -- What commands on a shared connection must not do to others, however they are written; what is left of those that
 -- were given up; pools and subscriptions that end in the middle of something.
 local core = require "dbrun.core"
-local errors = require "dbrun.error"
+local fails = require "spec.support.fails"
 local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
-
-local function fails(kind, fn, ...)
-    local ok, e = pcall(fn, ...)
-    assert.is_false(ok)
-    assert.is_true(errors.is(e, kind), tostring(e))
-    return e
-end
 
 describe("a shared Redis connection", function()
     local server, r, other
