@@ -190,7 +190,7 @@ describe("a Redis client whose", function()
         admin:call("CLIENT", "PAUSE", 300, "ALL")
         fails("timeout", quick.get, quick, "k")
         task.sleep(0.3)
-        assert.is_nil(quick:get "k")
+        assert.is_nil(r:get "k")
     end)
 
     it("server is full says so", function()
