@@ -25,7 +25,7 @@ end
 ---@param opts? table as db.engine takes them
 ---@return table engine
 function M.engine(opts)
-    local all = { timeout = 10, connect_timeout = 10, command_timeout = 20 }
+    local all = { timeout = 20, connect_timeout = 20, command_timeout = 60 }
     for key, value in pairs(opts or {}) do
         all[key] = value
     end
