@@ -4,7 +4,7 @@ local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
 local task = require "dbrun.task"
 
-local ROUNDS <const> = 100
+local ROUNDS <const> = require "spec.support.rounds" (100)
 local ROWS <const> = 3000
 
 local seed <const> = math.tointeger(os.getenv "DBRUN_TEST_SEED") or os.time() * 1000 + math.random(0, 999)

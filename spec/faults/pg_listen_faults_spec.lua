@@ -6,7 +6,7 @@ local fake = require "spec.support.fake"
 local pg = require "spec.support.pg"
 local servers = require "spec.support.servers"
 
-local ROUNDS <const> = 100
+local ROUNDS <const> = require "spec.support.rounds" (100)
 
 pg.on_both(describe, function(_, open)
     local sender, seed

@@ -2,9 +2,10 @@
 --- DBRUN_SOAK_STATEMENTS and DBRUN_SOAK_TASKS make it larger (1000000 and 10000 for the whole of it).
 
 local pg = require "spec.support.pg"
+local rounds = require "spec.support.rounds"
 local task = require "dbrun.task"
 
-local STATEMENTS <const> = math.tointeger(tonumber(os.getenv "DBRUN_SOAK_STATEMENTS" or 40000))
+local STATEMENTS <const> = math.tointeger(tonumber(os.getenv "DBRUN_SOAK_STATEMENTS") or rounds(40000))
 local TASKS <const> = math.tointeger(tonumber(os.getenv "DBRUN_SOAK_TASKS" or 2000))
 
 local function resident()
