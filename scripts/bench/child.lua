@@ -1,5 +1,6 @@
 -- One run of dbrun's own side of a workload, in a process of its own: `child.lua FILE VARIANT SECONDS`.
--- Prints one line: {"ops":..,"seconds":..,"cpu_us_per_op":..,"errors":..,"checks":..}.
+-- Prints one line: {"ops":..,"seconds":..,"cpu_us_per_op":..,"errors":..,"checks":..}, and "bytes":.. of
+-- memory where that is what it measured.
 local home <const> = assert(arg[0]:match "^(.*)/[^/]*$" or ".")
 package.path = home .. "/../?.lua;" .. package.path
 
@@ -12,4 +13,5 @@ print(require "dbrun.json".encode {
     cpu_us_per_op = result.cpu * 1e6 / math.max(result.ops, 1),
     errors = result.errors,
     checks = result.checks,
+    bytes = result.bytes,
 })

@@ -405,6 +405,7 @@ describe("the workloads that ship", function()
         P4 = { "rate asyncpg >= 2 x", "rate asyncpg >= 2.5 x", "rate asyncpg >= 1.8 x" },
         P5 = { "rate psql \\copy >= 0.95 x" },
         P6 = { "time  <= 0.25 us" },
+        M1 = { "memory  <= 1.50 KiB" },
         M2 = { "cpu dbrun, 20 tasks <= 1.3 x" },
         R1 = { "rate redis-benchmark >= 5 x" },
         R3 = { "rate redis-benchmark >= 0.97 x" },

@@ -10,7 +10,7 @@ local M = {}
 ---@field rate? number    -- operations per second
 ---@field time number     -- seconds an operation (or the whole process)
 ---@field cpu? number     -- seconds of client CPU an operation
----@field memory number   -- bytes, the largest resident set
+---@field memory number   -- bytes, the largest resident set, or what the workload measured itself
 
 ---@class bench.Contender
 ---@field name string
@@ -30,7 +30,8 @@ function M.sample(text, run)
     if r.errors ~= 0 then error(("%d wrong answers of %d"):format(r.errors, r.ops), 0) end
     if not (r.ops > 0 and r.checks > 0 and r.seconds > 0) then error("nothing was done or checked: " .. line, 0) end
     return {
-        rate = r.ops / r.seconds, time = r.seconds / r.ops, cpu = r.cpu_us_per_op * 1e-6, memory = run.rss_kib * 1024,
+        rate = r.ops / r.seconds, time = r.seconds / r.ops, cpu = r.cpu_us_per_op * 1e-6,
+        memory = r.bytes or run.rss_kib * 1024,
         ops = r.ops,
     }
 end
