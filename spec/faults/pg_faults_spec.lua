@@ -311,7 +311,7 @@ pg.on_both(describe, function(mode, open_any)
             local starting <close> = fake.say { "E" .. string.pack(">I4", #message + 4) .. message }
             local url = ("postgresql://dbrun@/postgres?host=%s"):format(starting.dir)
             local e <close> = open { url = url, size = 1, connect_timeout = 0.5 }
-            local problem = pace.takes(0.4, 0.6, function() return raised(e.value, e, "select 1") end)
+            local problem = pace.takes(0.29, 0.6, function() return raised(e.value, e, "select 1") end)
             assert.equal("57P03", problem.sqlstate)
             assert.is_true(errors.is(problem, "connect"))
             assert.is_true(problem.retryable)
