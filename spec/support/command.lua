@@ -16,7 +16,7 @@ local function write_file(path, text)
 end
 
 local SCRIPT <const> = [[
-    cd $dir/work && unset LUA_INIT LUA_INIT_5_4 LUA_PATH LUA_CPATH LUA_PATH_5_4 LUA_CPATH_5_4 DBRUN_LUA_DIR
+    cd $dir/folder && unset LUA_INIT LUA_INIT_5_4 LUA_PATH LUA_CPATH LUA_PATH_5_4 LUA_CPATH_5_4 DBRUN_LUA_DIR
     PATH=$dir/$whose:$PATH timeout -k 1 30 sh $dir/command >$dir/out 2>$dir/err </dev/null]]
 
 ---@class dbrun.spec.Ended
@@ -31,10 +31,10 @@ local SCRIPT <const> = [[
 function M.run(command, files, whose)
     local p <close> = io.popen "mktemp -d"
     local dir <const> = p:read "l"
-    assert(os.execute(("cd %s && mkdir work ours theirs && ln -s '%s' ours/lua && ln -s /usr/bin/lua5.4 theirs/lua")
+    assert(os.execute(("cd %s && mkdir folder ours theirs && ln -s '%s' ours/lua && ln -s /usr/bin/lua5.4 theirs/lua")
         :format(dir, core.options.program)))
     for name, text in pairs(files or {}) do
-        write_file(dir .. "/work/" .. name, text)
+        write_file(dir .. "/folder/" .. name, text)
     end
     write_file(dir .. "/command", command)
     local _, _, code = os.execute((SCRIPT:gsub("$(%l+)", { dir = dir, whose = whose or "ours" })))
