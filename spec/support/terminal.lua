@@ -28,11 +28,12 @@ function M.start(command)
     fs.symlink(core.options.program, fs.join(dir, "lua"))
     local screen <const> = fs.join(dir, "screen")
     fs.write(screen, "")
+    -- exec: a shell that stays between would get each Ctrl-C too, and end with 130 for it when the program ends.
     local child = process.start {
-        "script", "-qefc", command, screen, stdin_from = "pipe", stdout = "null", stderr = "stdout",
+        "script", "-qefc", "exec " .. command, screen, stdin_from = "pipe", stdout = "null", stderr = "stdout",
         pdeathsig = "KILL",
-        env = { PATH = dir .. ":" .. os.getenv "PATH", TERM = "dumb", LUA_INIT = false, LUA_PATH = false,
-            LUA_CPATH = false },
+        env = { PATH = dir .. ":" .. os.getenv "PATH", SHELL = "/bin/sh", TERM = "dumb", LUA_INIT = false,
+            LUA_PATH = false, LUA_CPATH = false },
     }
     return setmetatable({ dir = dir, screen = screen, child = child, at = 1, seen = "" }, Terminal)
 end
@@ -75,10 +76,13 @@ function Terminal:line(text)
 end
 
 --- Waits for the program's end.
----@return integer code exit status
-function Terminal:wait()
-    local result = self.child:wait(LIMIT)
-    return result and result.code or error("it did not end; on the screen:\n" .. self:text(), 2)
+---@param code integer the exit status it shall have
+function Terminal:ends(code)
+    local result <const> = self.child:wait(LIMIT)
+    if not result or result.code ~= code then
+        local how <const> = result and "it ended with exit status " .. result.code or "it did not end"
+        error(("%s instead of exit status %d; on the screen:\n%s"):format(how, code, self:text()), 2)
+    end
 end
 
 function Terminal:close()

@@ -24,7 +24,7 @@ describe("the prompt", function()
     --- Ends the prompt with Ctrl-D, which is no failure.
     local function leave()
         term:type "\4"
-        assert.equal(0, term:wait())
+        term:ends(0)
     end
 
     it("shows values, takes `=expr` and statements of several lines", function()

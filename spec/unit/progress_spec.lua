@@ -125,7 +125,7 @@ describe("a terminal", function()
     local function on_terminal(environment, code)
         if not process.run({ "script", "--version" }).ok then return nil end
         local command = ("%s '%s' -e '%s'"):format(environment, core.options.program, code)
-        return process.run({ "script", "-qec", command, "/dev/null", timeout = 20 }).stdout
+        return process.run({ "script", "-qec", command, "/dev/null", timeout = 20, env = { SHELL = "/bin/sh" } }).stdout
     end
 
     it("gets colours, unless the user said no or it cannot show them", function()
