@@ -53,14 +53,32 @@ local function append(path, text)
     assert(f:close())
 end
 
+--- Removes a cluster that was never finished. When an `up` is killed, its initdb is too, but the server that initdb
+--- had started may write for a moment longer: whoever still works there is ended first, and what it wrote while
+--- its folder went is removed once more.
+local function remove_unfinished(place, dir)
+    local problem
+    local gone = daemon.poll(5, function()
+        for name, folder in pairs { initdb = place.data, postgres = dir } do
+            for _, p in ipairs((daemon.processes(name, folder))) do process.kill(p.pid, "KILL") end
+        end
+        local ok
+        ok, problem = pcall(fs.rmtree, dir)
+        return ok
+    end)
+    if not gone then error(problem, 0) end
+end
+
 --- Makes the cluster under another name and renames it when it is whole: what has the right name is
 --- complete, whatever happens on the way.
 local function make(place, pg)
     for _, name in ipairs(fs.list(place.data)) do
-        if name:find("^postgres%.new") then fs.rmtree(fs.join(place.data, name)) end
+        if name:find("^postgres%.new") then remove_unfinished(place, fs.join(place.data, name)) end
     end
     local dir = ("%s.new.%d"):format(data_of(place), process.pid())
-    local _ <close> = setmetatable({}, { __close = function() fs.rmtree(dir) end })
+    local _ <close> = setmetatable({}, { __close = function()
+        if fs.exists(dir) then remove_unfinished(place, dir) end
+    end })
     local result = initdb(place, pg, dir, "C.UTF-8")
     if not result.ok and result.stdout:find("invalid locale", 1, true) then
         fs.rmtree(dir)
