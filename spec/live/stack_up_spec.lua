@@ -245,6 +245,29 @@ describe("dbrun stack up", function()
         assert.are.equal(1, #daemon.processes("redis-server", data .. "/redis"))
     end)
 
+    it("ends who still writes into a cluster that was never finished", function()
+        local folder = new_folder()
+        ok(stack(folder, "up"))
+        ok(stack(folder, "down"))
+        local data = place_of(folder).data
+        fs.rmtree(data .. "/postgres")
+        local unfinished = data .. "/postgres.new.1"
+        fs.mkdir_p(unfinished)
+        fs.write(folder .. "/postgres", fs.read "/bin/sh")
+        fs.chmod(folder .. "/postgres", oct "755")
+        local writer <close> = process.start {
+            folder .. "/postgres", "-c", "i=0; while :; do i=$((i + 1)); : > $i; done", cwd = unfinished,
+            stdout = "null", stderr = "null",
+        }
+        local deadline = task.now() + 10
+        while #fs.list(unfinished) < 100 and task.now() < deadline do task.sleep(0.01) end
+        assert.is_true(#fs.list(unfinished) >= 100)
+        ok(stack(folder, "up"))
+        assert.are.equal("KILL", writer:wait(5).signal)
+        assert.is_false(fs.exists(unfinished))
+        answers(folder)
+    end)
+
     it("stops at once when it is interrupted", function()
         local folder = new_folder()
         local child <close> = process.start { dbrun, script, "up", cwd = folder, stdout = "null", stderr = "null" }
