@@ -29,7 +29,7 @@ pg.on_both(describe, function(mode, open)
         local pid = e:value "select pg_backend_pid()"
         local descriptors
         for round = 1, ROUNDS do
-            local at <const> = math.random(ROWS)
+            local at <const> = round == 1 and 1 or math.random(ROWS) -- 1: made before anything is sent
             fault(e, t, at)
             assert.equal(0, e:value(("select count(*) from %s"):format(t)))
             local open_connections = pg.settled(e).open -- first: a cancel request has a descriptor of its own
@@ -70,7 +70,9 @@ pg.on_both(describe, function(mode, open)
                 end))
                 assert.is_false(ok)
                 assert.is_true(errors.is(err, "connect"), tostring(err))
-                assert.equal("failed", err.outcome)
+                if at > 1 or err.outcome ~= "not_sent" then -- the connection's end was noticed before it was used
+                    assert.equal("failed", err.outcome)
+                end
             end)
         end)
 
