@@ -2,20 +2,12 @@
 --- DBRUN_SOAK_STATEMENTS and DBRUN_SOAK_TASKS make it larger (1000000 and 10000 for the whole of it).
 
 local pg = require "spec.support.pg"
+local resident = require "spec.support.resident"
 local rounds = require "spec.support.rounds"
 local task = require "dbrun.task"
 
 local STATEMENTS <const> = math.tointeger(tonumber(os.getenv "DBRUN_SOAK_STATEMENTS") or rounds(40000))
 local TASKS <const> = math.tointeger(tonumber(os.getenv "DBRUN_SOAK_TASKS" or 2000))
-
-local function resident()
-    for line in io.lines "/proc/self/status" do
-        local kib = line:match "VmRSS:%s+(%d+)"
-        if kib then
-            return math.tointeger(kib)
-        end
-    end
-end
 
 describe("an engine under many tasks and killed backends", function()
     for _, opts in ipairs { { name = "each statement on a connection of its own" },
@@ -49,7 +41,7 @@ describe("an engine under many tasks and killed backends", function()
                         where application_name = 'spec_soak' order by random() limit 2]]
                 end
             end
-            --- Returns what the program holds beside the engine's connections, in descriptors, and its memory in KiB.
+            --- Returns what the program holds beside the pools' connections, in descriptors, and its memory in KiB.
             local function round()
                 local g <close> = task.group()
                 local killing = g:spawn(storm)
@@ -61,7 +53,9 @@ describe("an engine under many tasks and killed backends", function()
                 killing:cancel()
                 pcall(killing.join, killing)
                 collectgarbage()
-                return pg.descriptors() - pg.settled(e, 10).open, resident()
+                -- First the pools: what is being opened or cancelled has descriptors too.
+                local connections = pg.settled(e, 10).open + pg.settled(killer, 10).open
+                return pg.descriptors() - connections, resident() // 1024
             end
 
             local descriptors, memory = round() -- buffers, threads and the string table have their size after this one
