@@ -1,9 +1,9 @@
 --- Everything at once, at random moments, with a nonce in every reply; and the same again hundreds of times.
 
 local errors = require "dbrun.error"
-local fs = require "dbrun.fs"
 local pg = require "spec.support.pg"
 local process = require "dbrun.process"
+local resident = require "spec.support.resident"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 
@@ -196,8 +196,7 @@ describe("[async] hundreds of repetitions", function()
             task.sleep(0.1)
             collectgarbage()
             collectgarbage()
-            local kb = fs.read("/proc/self/status"):match "VmRSS:%s*(%d+)"
-            return math.tointeger(tonumber(kb))
+            return resident() // 1024
         end
         for _ = 1, 100 do
             round()

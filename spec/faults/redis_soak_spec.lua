@@ -3,6 +3,7 @@
 local errors = require "dbrun.error"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
+local resident = require "spec.support.resident"
 local task = require "dbrun.task"
 
 local COMMANDS <const> = tonumber(os.getenv "DBRUN_SOAK_COMMANDS") or 30000
@@ -21,8 +22,7 @@ local function open_files()
 end
 
 local function resident_kib()
-    local f <close> = io.open "/proc/self/statm"
-    return tonumber(f:read "a":match "%d+ (%d+)") * 4
+    return resident() // 1024
 end
 
 describe("a Redis client under everything at once", function()

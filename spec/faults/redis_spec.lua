@@ -5,6 +5,7 @@ local fails = require "spec.support.fails"
 local pace = require "spec.support.pace"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
+local resident = require "spec.support.resident"
 local task = require "dbrun.task"
 
 local function open_files()
@@ -262,9 +263,9 @@ describe("a Redis client whose", function()
         it("takes no memory for what is only announced", function()
             local bad <close> = answering "*2147483647\\r\\n$536870912\\r\\nx"
             local c <const> = redis.client { url = bad.url, command_timeout = 0.2 }
-            local before <const> = tonumber(io.open("/proc/self/statm"):read "a":match "%d+ (%d+)") * 4096
+            local before <const> = resident()
             fails("timeout", c.get, c, "k")
-            local after <const> = tonumber(io.open("/proc/self/statm"):read "a":match "%d+ (%d+)") * 4096
+            local after <const> = resident()
             assert.is_true(after - before < 32 * 1024 * 1024)
             c:close()
         end)

@@ -5,6 +5,7 @@ local fs = require "dbrun.fs"
 local pace = require "spec.support.pace"
 local pg = require "spec.support.pg"
 local process = require "dbrun.process"
+local resident = require "spec.support.resident"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 
@@ -248,9 +249,6 @@ pg.on_both(describe, function(mode, open)
     check("a consumer that is behind holds the server back, not the memory", function()
         local e <close> = open()
         local l <close> = e:listen "news"
-        local function resident()
-            return tonumber(fs.read "/proc/self/statm":match "^%d+ (%d+)") * 4096
-        end
         local filler, most, before = ("x"):rep(7000), 0, resident()
         local n = 6000 -- 42 MB
         for from = 1, n, 500 do

@@ -1,6 +1,7 @@
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local json = require "dbrun.json"
+local resident = require "spec.support.resident"
 
 local function refused(fn, ...)
     local ok, e = pcall(fn, ...)
@@ -224,9 +225,6 @@ describe("json.encode", function()
     local sanitized = proc "maps":find "libasan" or proc "maps":find "\n0*7fff7000%-"
     local check = sanitized and pending or it
     check("leaves no memory behind when it refuses", function()
-        local function resident()
-            return tonumber(proc "statm":match "^%d+ (%d+)") * 4096
-        end
         local big = { ("x"):rep(1024 * 1024), "\xFF" }
         local bad = "[" .. ("[1,2],"):rep(50000) .. "x]"
         local function round()

@@ -1,0 +1,8 @@
+--- How much memory this program has resident, as the kernel counts it: `resident()`.
+local PAGE <const> = 4096
+
+---@return integer bytes
+return function()
+    local f <close> = assert(io.open "/proc/self/statm")
+    return math.tointeger(f:read "a":match "^%d+ (%d+)") * PAGE
+end
