@@ -2,7 +2,7 @@
 -- they came, and a hundred rounds take no more memory than the first few.
 local contender <const> = require "bench.lib.contender"
 
-local TASKS <const>, ROUNDS <const>, WARM <const> = 10000, 100, 20
+local TASKS <const>, CONNECTIONS <const>, ROUNDS <const>, WARM <const> = 10000, 20, 100, 20
 -- Bytes between the first rounds and the last that are no growth: where Lua is in its collecting makes half of it,
 -- and 20 bytes lost with each task would make it.
 local GROWTH <const> = 16 * 1024 * 1024
@@ -12,10 +12,20 @@ local function resident()
     return math.tointeger(f:read "a":match "^%d+ (%d+)") * 4096
 end
 
+--- All connections of the pool.
+local function hold(engine)
+    local held = {}
+    for i = 1, CONNECTIONS do held[i] = engine:acquire() end
+    return held
+end
+
+local function release(held)
+    for _, c in ipairs(held) do c:release() end
+end
+
 --- One round; returns how many were served out of turn, and what was resident while all waited.
 local function round(engine, task)
-    local held = {}
-    for i = 1, 20 do held[i] = engine:acquire() end
+    local held = hold(engine)
     local served, wrong = 0, 0
     local waiting
     do
@@ -29,7 +39,7 @@ local function round(engine, task)
         end
         repeat task.sleep(0) until engine:stats().waiting == TASKS
         waiting = resident()
-        for _, c in ipairs(held) do c:release() end
+        release(held)
     end
     return wrong + (TASKS - served), waiting
 end
@@ -38,17 +48,17 @@ local function measure()
     local config <const> = require "dbrun.config"
     local db <const> = require "dbrun.db"
     local task <const> = require "dbrun.task"
-    local engine <close> = db.engine { url = config.async_database_url, size = 20, overflow = 0, timeout = 300 }
-    local leases = {}
-    for i = 1, 20 do leases[i] = engine:acquire() end
-    for _, c in ipairs(leases) do c:release() end
+    local engine <close> = db.engine {
+        url = config.async_database_url, size = CONNECTIONS, overflow = 0, timeout = 300,
+    }
+    release(hold(engine)) -- connections count before
     collectgarbage()
     local before <const>, begin <const>, cpu <const> = resident(), task.now(), os.clock()
-    local errors, peak, settled = 0, nil, nil
+    local errors, full, settled = 0, nil, nil
     for i = 1, ROUNDS do
         local wrong <const>, waiting <const> = round(engine, task)
         errors = errors + wrong
-        peak = peak or waiting
+        full = full or waiting -- the first time: later rounds use again what it took
         if i == WARM then
             collectgarbage()
             settled = resident()
@@ -58,7 +68,7 @@ local function measure()
     if resident() > settled + GROWTH then errors = errors + 1 end
     return {
         ops = TASKS * ROUNDS, checks = TASKS * ROUNDS, errors = errors, seconds = task.now() - begin,
-        cpu = os.clock() - cpu, bytes = (peak - before) // TASKS,
+        cpu = os.clock() - cpu, bytes = (full - before) // TASKS,
     }
 end
 
