@@ -3,6 +3,9 @@
  * by a sync of its own, so each is its own transaction and an error touches nobody else. Only statements that
  * are prepared on this connection travel so.
  *
+ * The server commits at the sync: a result is kept until its sync has come. An error in between (a deferred
+ * constraint) takes its place, and a connection that is lost in between leaves the outcome unknown.
+ *
  * Who owns what: the machine lends its connection from pg_convoy_begin until the step says PG_DONE; results
  * and errors are handed over one by one to `done`, in the order of the statements.
  */
@@ -18,9 +21,11 @@ struct pg_convoy {
     /* The result is the callee's; of the error only the contents. NULL result = `e` is set. */
     void (*done)(void *data, void *tag, PGresult *r, struct error *e);
     void *data;
-    int n;     /* statements sent */
-    int at;    /* whose reply comes next */
-    bool told; /* `done` was called for it */
+    int n;               /* statements sent */
+    int at;              /* whose reply comes next */
+    PGresult *result;    /* its result, until the sync */
+    struct error failed; /* or its error */
+    bool separated;      /* libpq's NULL was the last that came */
     void *tags[PG_CONVOY_MOST];
 };
 
