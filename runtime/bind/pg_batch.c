@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define REPLIES_CLASS "dbrun.pg.replies"
 
@@ -41,6 +42,13 @@ static int push_params(lua_State *L, struct runtime *rt, int row, int from)
     return count;
 }
 
+/* A COPY would end the pipeline, and what was sent behind it. */
+static void check_not_copy(lua_State *L, struct runtime *rt, const char *sql)
+{
+    if (strncasecmp(pg_first_word(sql), "copy", 4) == 0)
+        bind_fail(L, rt, ERROR_USAGE, "COPY cannot be part of a pipeline: use copy_in or copy_out");
+}
+
 /* Every value is looked at before anything is sent: half a pipeline cannot be taken back. */
 static void check_all(lua_State *L, struct runtime *rt, int list, int from)
 {
@@ -58,6 +66,7 @@ static void check_all(lua_State *L, struct runtime *rt, int list, int from)
                 bind_fail(L, rt, ERROR_USAGE,
                           "item %d: expected the SQL as a string without NUL bytes, shorter than 1 GiB",
                           (int)i);
+            check_not_copy(L, rt, sql);
             lua_pop(L, 1);
         }
         int count = push_params(L, rt, BASE + 1, from);
@@ -201,6 +210,8 @@ static int many_k(lua_State *L, int status, lua_KContext ctx)
 
 static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction k)
 {
+    if (from == 1)
+        check_not_copy(L, bind_runtime(L), lua_tostring(L, 2));
     check_all(L, bind_runtime(L), list, from);
     struct pg_link *link = pg_lease_link(L);
     lua_Integer n = (lua_Integer)lua_rawlen(L, list);

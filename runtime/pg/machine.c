@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 enum { MOST_PARAMS = 65535 }; /* Bind carries their number in 16 bits */
 
@@ -288,6 +289,7 @@ bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg
         return not_sent(m);
     if (!PQsendQueryPrepared(m->conn, "", p->n, p->values, p->lengths, p->formats, 0))
         return not_sent(m);
+    m->batch.added++;
     return true;
 }
 
@@ -373,6 +375,12 @@ static void take_tuples(struct pg_machine *m, PGresult *r)
     m->result = r;
 }
 
+static bool is_copy(const PGresult *r)
+{
+    ExecStatusType status = PQresultStatus(r);
+    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+}
+
 /* Takes one result; true when the machine stops here (COPY). */
 static bool take_result(struct pg_machine *m, PGresult *r)
 {
@@ -414,6 +422,27 @@ static bool take_result(struct pg_machine *m, PGresult *r)
     }
     PQclear(r);
     return false;
+}
+
+/* What the kernel has received can still be read; nothing waits for more, nor for room to send. */
+static void hang_up(const struct pg_machine *m)
+{
+    if (PQsocket(m->conn) >= 0)
+        shutdown(PQsocket(m->conn), SHUT_RDWR);
+}
+
+/* Replies that do not belong where they came. */
+static unsigned out_of_step(struct pg_machine *m, const char *what)
+{
+    hang_up(m);
+    PQclear(m->result);
+    m->result = NULL;
+    m->state = PG_BROKEN;
+    error_clear(&m->error);
+    error_set(&m->error, ERROR_PROTOCOL,
+              "the server sent %s, which does not belong there: the connection is closed", what);
+    m->error.outcome = OUTCOME_UNKNOWN;
+    return PG_DONE;
 }
 
 /* The connection is gone: what became of the statement? */
@@ -459,6 +488,11 @@ static unsigned discard_copy_out(struct pg_machine *m)
     return 0;
 }
 
+static bool batch_lacks_results(const struct pg_machine *m)
+{
+    return m->batch.active && !m->discard && !error_is_set(&m->error) && m->batch.n < m->batch.added;
+}
+
 unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
 {
     if (m->state == PG_BROKEN)
@@ -483,11 +517,22 @@ unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
         return m->flushing ? want : PG_DONE;
     if (m->state != PG_BUSY)
         return lost ? broken(m) : PG_DONE;
-    for (;;) {
+    if (lost)
+        hang_up(m);
+    for (bool separated = false;;) {
         if (!lost && PQisBusy(m->conn))
             return want;
         PGresult *r = PQgetResult(m->conn);
         if (r) {
+            separated = false;
+            if (m->pipelined && is_copy(r)) {
+                PQclear(r);
+                return out_of_step(m, "the beginning of a COPY");
+            }
+            if (PQresultStatus(r) == PGRES_PIPELINE_SYNC && batch_lacks_results(m)) {
+                PQclear(r);
+                return out_of_step(m, "the end of a pipeline without all of its results");
+            }
             bool row = PQresultStatus(r) == PGRES_SINGLE_TUPLE;
             if (take_result(m, r))
                 return m->discard ? pg_machine_step(m, 0) : PG_DONE;
@@ -497,6 +542,10 @@ unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
         }
         if (PQstatus(m->conn) == CONNECTION_BAD || !m->pipelined)
             return finished(m);
+        /* One NULL separates results. A second one says that libpq expects nothing more. */
+        if (separated)
+            return out_of_step(m, "no more replies");
+        separated = true;
         /* In a pipeline, NULL only separates the results of one statement from the next. */
         if (m->streaming && m->skip == 0)
             PQsetSingleRowMode(m->conn);

@@ -47,6 +47,7 @@ struct pg_batch {
     PGresult **list; /* one for each statement; NULL when `count_only` */
     size_t n;        /* results so far: on failure, the index of the statement that failed */
     size_t cap;
+    size_t added; /* statements */
     long long affected; /* rows that all of them counted */
     bool count_only;
     bool active;

@@ -1,0 +1,184 @@
+--- Statements that share a connection (pipeline=, pipelines, execute_many) when the server refuses at the end, stops
+--- answering, or does not keep to the protocol: each gets its own outcome once, and the program goes on.
+
+local errors = require "dbrun.error"
+local fake = require "spec.support.fake"
+local pg = require "spec.support.pg"
+local process = require "dbrun.process"
+local task = require "dbrun.task"
+
+local raised = pg.raised
+
+local function shared(opts)
+    opts.pipeline = 16
+    return pg.engine(opts)
+end
+
+describe("a statement that is refused when it is committed", function()
+    local function tables(e)
+        local parent = pg.table(e, "i int primary key")
+        local child = pg.table(e, ("i int references %s deferrable initially deferred"):format(parent))
+        return child, parent
+    end
+
+    it("fails on a shared connection, prepared or not", function()
+        local e <close> = shared { size = 1 }
+        local child, parent = tables(e)
+        local sql = ("insert into %s values ($1)"):format(child)
+        for i = 1, 6 do assert.equal("23503", raised(e.query, e, sql, i).sqlstate) end
+        assert.equal(0, e:value(("select count(*) from %s"):format(child)))
+        e:query(("insert into %s values (7)"):format(parent))
+        assert.equal(1, e:query(sql, 7).affected)
+        assert.equal(1, e:value(("select count(*) from %s"):format(child)))
+    end)
+
+    it("fails alone among those in flight with it", function()
+        local e <close> = shared { size = 1 }
+        local child, parent = tables(e)
+        e:query(("insert into %s select generate_series(1, 100, 2)"):format(parent))
+        local sql = ("insert into %s values ($1) returning i"):format(child)
+        for _ = 1, 3 do e:value(sql, 1) end
+        local work, ok = {}, {}
+        for i = 1, 100 do
+            work[i] = function() ok[i] = pcall(e.value, e, sql, i) end
+        end
+        task.all(work)
+        for i = 1, 100 do assert.equal(i % 2 == 1, ok[i], i) end
+        assert.equal(53, e:value(("select count(*) from %s"):format(child)))
+    end)
+
+    pg.on_both(describe, function(_, open)
+        it("fails the whole pipeline, and execute_many", function()
+            local e <close> = open { size = 1 }
+            local child = tables(e)
+            assert.equal("23503", raised(e.pipeline, e, function(p)
+                p:query "select 1"
+                p:query(("insert into %s values (1)"):format(child))
+            end).sqlstate)
+            local insert = ("insert into %s values ($1)"):format(child)
+            assert.equal("23503", raised(e.execute_many, e, insert, { { 1 }, { 2 } }).sqlstate)
+            assert.equal(0, e:value(("select count(*) from %s"):format(child)))
+        end)
+    end)
+end)
+
+describe("a shared connection whose backend is frozen", function()
+    it("is given up without holding the loop", function()
+        local e <close> = shared { size = 1, command_timeout = 0.3, pre_ping = false }
+        for _ = 1, 3 do assert.equal(7, e:value("select $1::int", 7)) end
+        local pid = e:value "select pg_backend_pid()"
+        process.kill(pid, "STOP")
+        local thaw <close> = setmetatable({}, { __close = function() process.kill(pid, "CONT") end })
+        local longest, done = 0, false
+        local problems = {}
+        task.all {
+            function()
+                local work = {}
+                for i = 1, 5 do
+                    work[i] = function() problems[i] = raised(e.value, e, "select $1::int", i) end
+                end
+                task.all(work)
+                pg.eventually(10, function() return e:stats().leased == 0 end, "the connection's end")
+                done = true
+            end,
+            function()
+                while not done do
+                    local before = task.now()
+                    task.sleep(0.01)
+                    longest = math.max(longest, task.now() - before)
+                end
+            end,
+        }
+        for i = 1, 5 do
+            assert.equal("timeout", problems[i].kind)
+            assert.equal("unknown", problems[i].outcome)
+        end
+        assert(longest < 1, ("the loop stood still for %.2f s"):format(longest))
+        assert.equal(1, e:value "select 1")
+        pg.settled(e)
+        assert(thaw)
+    end)
+end)
+
+describe("COPY in a pipeline", function()
+    pg.on_both(describe, function(_, open)
+        it("is refused before anything is sent", function()
+            local e <close> = open { size = 1 }
+            local t = pg.table(e, "i int")
+            for _, sql in ipairs { "copy %s from stdin", "/* a */ COPY %s TO STDOUT", "(copy %s to stdout" } do
+                local problem = raised(e.pipeline, e, function(p)
+                    p:query(("insert into %s values (1)"):format(t))
+                    p:query(sql:format(t))
+                end)
+                assert.is_true(errors.is(problem, "usage"), tostring(problem))
+                assert.matches("copy_in", problem.message)
+            end
+            assert.is_true(errors.is(raised(e.execute_many, e, ("copy %s from stdin"):format(t), { {} }), "usage"))
+            assert.equal(0, e:value(("select count(*) from %s"):format(t)))
+        end)
+    end)
+end)
+
+describe("a server that does not keep to the protocol", function()
+    local function message(kind, body) return kind .. string.pack(">I4", #body + 4) .. body end
+    local ready = message("Z", "I")
+    local hello = message("R", string.pack(">I4", 0)) .. message("K", string.pack(">I4I4", 1, 2)) .. ready
+    local parsed, bound = message("1", ""), message("2", "")
+    local row = message("T", string.pack(">I2zI4I2I4I2I4I2", 1, "n", 0, 0, 23, 4, -1 & 0xffffffff, 0))
+        .. message("D", string.pack(">I2I4", 1, 1) .. "7")
+    local result = row .. message("C", "SELECT 1\0")
+    local copy_in = message("G", string.pack(">BI2I2", 0, 1, 0))
+    local copy_out = message("H", string.pack(">BI2I2", 0, 1, 0))
+    local copy_both = message("W", string.pack(">BI2I2", 0, 1, 0))
+
+    -- The third statement of a text travels on the shared connection.
+    local first = parsed .. bound .. result .. ready
+    local second = parsed .. parsed .. bound .. result .. ready
+    local odd = {
+        ["a sync without a result"] = ready,
+        ["a second result"] = bound .. result .. result .. ready,
+        ["COPY IN"] = bound .. copy_in,
+        ["COPY OUT"] = bound .. copy_out,
+        ["COPY BOTH"] = bound .. copy_both,
+        ["COPY IN behind a result"] = bound .. result .. copy_in .. ready,
+    }
+    for name, reply in pairs(odd) do
+        it(("is left when it answers a shared statement with %s"):format(name), function()
+            local bad <close> = fake.say { hello, first, second, reply }
+            local url = "postgresql://u@/d?sslmode=disable&gssencmode=disable&host=" .. bad.dir
+            local e <close> = shared { url = url, size = 1, command_timeout = 2, connect_timeout = 5, pre_ping = false }
+            for _ = 1, 2 do assert.equal(7, e:value "select 7 as n") end
+            local problem = raised(e.value, e, "select 7 as n")
+            assert.is_true(errors.is(problem), tostring(problem))
+            assert.equal("unknown", problem.outcome)
+            pg.settled(e, 5)
+        end)
+    end
+
+    pg.on_both(describe, function(_, open)
+        local function batch(...)
+            local replies = { hello }
+            for _, reply in ipairs { ... } do replies[#replies + 1] = reply end
+            return fake.say(replies)
+        end
+
+        for name, reply in pairs {
+            ["COPY IN"] = parsed .. bound .. copy_in,
+            ["COPY BOTH"] = parsed .. bound .. copy_both,
+            ["one result for two statements"] = parsed .. bound .. result .. ready,
+        } do
+            it(("is left when it answers a pipeline with %s"):format(name), function()
+                local bad <close> = batch(reply)
+                local url = "postgresql://u@/d?sslmode=disable&gssencmode=disable&host=" .. bad.dir
+                local e <close> = open { url = url, size = 1, command_timeout = 2, connect_timeout = 5 }
+                local ok, problem = pcall(e.pipeline, e, function(p)
+                    p:query "select 7 as n"
+                    p:query "select 8 as n"
+                end)
+                assert.is_false(ok)
+                assert.is_true(errors.is(problem), tostring(problem))
+                pg.settled(e, 5)
+            end)
+        end
+    end)
+end)
