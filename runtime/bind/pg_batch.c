@@ -224,7 +224,7 @@ static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction 
         ok = add_item(L, link, list, i, from, i == 1 ? sql : NULL);
     lua_settop(L, BASE);
     if (!ok || !pg_machine_batch_end(&link->m)) {
-        link->m.state = PG_BROKEN;
+        pg_machine_break(&link->m);
         return batch_failed(L, link, sql);
     }
     return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, k);

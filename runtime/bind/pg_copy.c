@@ -21,7 +21,7 @@ static int copy_failed(lua_State *L, struct pg_link *link)
     if (!e.field[ERROR_STATEMENT])
         error_set_field(&e, ERROR_STATEMENT, link->statement);
     if (link->m.state == PG_COPY_OUT || link->m.state == PG_COPY_IN)
-        link->m.state = PG_BROKEN;
+        pg_machine_break(&link->m);
     return bind_error_raise(L, link->engine->rt, &e);
 }
 
@@ -52,7 +52,7 @@ int pg_copy_start(lua_State *L, struct pg_link *link, lua_KFunction k)
     size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
     memcpy(link->statement, sql, n);
     link->statement[n] = '\0';
-    if (!pg_machine_simple(&link->m, sql))
+    if (!pg_machine_copy(&link->m, sql))
         return copy_failed(L, link);
     return wait_in(L, link, k);
 }

@@ -5,6 +5,7 @@
 #include "bind/pg_copy.h"
 #include "bind/pg_impl.h"
 #include "bind/pg_listen.h"
+#include "bind/pg_mux.h"
 
 #include <stdio.h>
 #include <stdlib.h>

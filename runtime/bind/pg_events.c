@@ -85,7 +85,7 @@ void pg_notices_receive(void *data, const PGresult *r)
               message ? message : "");
     if (link->use == LINK_RESETTING || link->use == LINK_PINGING)
         return; /* nobody's statement */
-    if (link->use == LINK_CONVOY && link->engine->on_notice != LUA_NOREF)
+    if (link->use == LINK_SHARED && link->engine->on_notice != LUA_NOREF)
         add(&link->engine->notices, r);
     else if (*handler_of(link) != LUA_NOREF)
         add(&link->notices, r);

@@ -10,7 +10,7 @@
  *   LINK_FREE       in the pool, idle             a statement begins; the socket says something
  *   LINK_STATEMENT  a task waits for it           the reply; the wait is abandoned -> LINK_DRAINING
  *   LINK_STREAM     rows are fetched one by one; the socket is read only while somebody waits for one
- *   LINK_CONVOY     carries statements of several tasks (pipeline=)
+ *   LINK_SHARED     has statements of several tasks in flight (pipeline=, pg_mux.h)
  *   LINK_DRAINING   cancelled: replies are thrown away and a cancel request is on its way
  *   LINK_PINGING    the pool asks whether it lives
  *   LINK_RESETTING  ROLLBACK (or DISCARD ALL) on return
@@ -74,7 +74,7 @@ enum pg_link_use {
     LINK_FREE,
     LINK_STATEMENT,
     LINK_STREAM,
-    LINK_CONVOY,
+    LINK_SHARED,
     LINK_DRAINING,
     LINK_PINGING,
     LINK_RESETTING
@@ -86,11 +86,11 @@ struct pg_link {
     struct pg_machine m;
     struct drive_uv *io; /* NULL on the sync engine */
     struct wait *waiter;
-    struct pg_ride *ride;     /* the convoy on it */
-    struct pg_stream *stream; /* whoever iterates over its rows */
-    unsigned stream_step;     /* what the step said that woke it */
-    struct sched_timer gone;  /* brings the news of a socket that libpq closed while it sent */
-    struct sched_timer limit; /* of a ping, a drain, a reset */
+    struct pg_mux_conn *mux_conn; /* LINK_SHARED: who shares it */
+    struct pg_stream *stream;     /* whoever iterates over its rows */
+    unsigned stream_step;         /* what the step said that woke it */
+    struct sched_timer gone;      /* brings the news of a socket that libpq closed while it sent */
+    struct sched_timer limit;     /* of a ping, a drain, a reset */
     enum pg_link_use use;
     struct pg_cancel_job *cancel; /* a request under way: the link is nobody's until it is answered */
     bool reset_after_drain;
@@ -148,11 +148,7 @@ struct pg_op {
     bool acquire_only;
     bool describe_only;
     bool retried;
-    bool alone;               /* it must not share a connection */
-    struct pg_op *mux_next;   /* in the mux's queue */
-    struct pg_op **mux_place; /* where the convoy keeps it; NULL = queued */
-    bool sent;                /* in a convoy */
-    lua_State *L;             /* whose stack holds SQL and parameters */
+    struct pg_shared *shared; /* STAGE_SHARED: the statement as the mux has it */
     struct pg_cached *entry;  /* of the statement, while the catalog is asked about its types */
     bool looking_up;
     bool describing; /* rows: asks for the columns first ... */
@@ -188,10 +184,11 @@ int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContex
 int pg_link_wait_drained(lua_State *L, struct pg_link *link, lua_KContext ctx, lua_KFunction k);
 /* Is a cancelled statement, or the request that cancels it, still under way? */
 bool pg_link_is_draining(struct pg_link *link);
-/* Nobody waits for the convoy any more: what runs is cancelled, and the convoy has a limit from now on. */
-void pg_link_cancel_convoy(struct pg_link *link);
-/* The convoy has ended. A cancel request that is still under way keeps the link from the next user. */
-void pg_link_convoy_over(struct pg_link *link);
+/* Nobody waits for what is in flight any more: what runs is cancelled, and all of it has a limit from now on.
+ */
+void pg_link_cancel_shared(struct pg_link *link);
+/* All in flight has ended. A cancel request that is still under way keeps the link from the next user. */
+void pg_link_shared_over(struct pg_link *link);
 /* The lease is released while a task waits for its statement: that one is cancelled, its task woken. */
 void pg_link_take_away(struct pg_link *link);
 /* Asks the server to cancel what runs now; whoever waits for it gets 57014. */
@@ -306,8 +303,6 @@ bool pg_op_may_run_again(struct pg_op *op, struct pg_cached *entry);
 bool pg_op_is_of_cache(const struct error *e);
 /* Fills in what only the caller of the machine knows: the SQL, and whether lost work was lost. */
 void pg_op_complete_error(struct pg_op *op, const char *sql);
-/* The statement was a COPY that nobody can go on with. */
-void pg_op_copy_left_open(struct pg_op *op);
 
 /* ---- pg_op.c ---- */
 void pg_op_classes(lua_State *L, struct runtime *rt);
@@ -358,22 +353,6 @@ int pg_lease_lost(lua_State *L, struct runtime *rt);
 int pg_named_expand(lua_State *L, struct runtime *rt);
 /* lua_CFunction: named(sql) -> {sql with $n, name, name, ...} */
 int pg_named_plan(lua_State *L);
-
-/* ---- pg_mux.c ---- */
-/* pipeline=n: at most n statements in flight on each connection. NULL when memory is out. */
-struct pg_mux *pg_mux_new(struct pg_engine *e, int most);
-/* The engine is going: what is queued fails. */
-void pg_mux_free(struct pg_mux *mux);
-/* Queues the op, whose task waits: it gets its result or error, or a connection of its own (op->link). */
-void pg_mux_add(struct pg_mux *mux, struct pg_op *op);
-/* The op's wait was abandoned. */
-void pg_mux_remove(struct pg_mux *mux, struct pg_op *op);
-/* The socket of a link with a convoy is ready. */
-void pg_mux_ready(struct pg_link *link, unsigned events);
-/* Cancels the statement that runs in the link's convoy once nobody waits for any of it. */
-void pg_mux_cancel(struct pg_link *link);
-/* Its convoy, which nobody waits for, does not end: the connection is closed. */
-void pg_mux_give_up(struct pg_link *link);
 
 /* ---- pg_batch.c ---- */
 void pg_batch_class(lua_State *L, struct runtime *rt);

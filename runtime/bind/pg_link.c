@@ -1,6 +1,7 @@
 /* One connection of the pool: its life, who waits for it, what its socket says. */
 #include "bind/pg_link.h"
 #include "base/deadline.h"
+#include "bind/pg_mux.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +100,7 @@ void pg_link_free(struct pg_link *link)
 {
     struct pg_engine *e = link->engine;
     pg_link_forget_cancel(link);
+    pg_mux_detach(link);
     if (link->stream)
         pg_stream_detach(link->stream);
     pg_notices_forget(link);
@@ -126,10 +128,24 @@ static const struct drive_interrupt *interrupt_of(const struct pg_link *link)
     return intr->fd >= 0 ? intr : NULL;
 }
 
+/* A COPY TO STDOUT that nobody asked for ends soon only when it is cancelled. */
+static bool has_unwanted_copy(const struct pg_link *link)
+{
+    return link->m.unwanted && link->m.state == PG_COPY_OUT && pg_machine_may_cancel(&link->m);
+}
+
 enum drive_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline)
 {
     *step = pg_machine_step(&link->m, 0);
     while (*step != PG_DONE && *step != PG_ROW) {
+        if (has_unwanted_copy(link)) {
+            pg_link_cancel_blocking(link, PG_DRAIN_LIMIT);
+            *step = PG_DONE;
+            return DRIVE_READY;
+        }
+        if (deadline != DEADLINE_NEVER &&
+            mono_now() >= deadline) /* data may keep coming, and the socket be ready, for ever */
+            return DRIVE_TIMEOUT;
         unsigned ready = 0;
         enum drive_status status =
             drive_poll(pg_machine_fd(&link->m), *step, deadline, interrupt_of(link), &ready);
@@ -198,7 +214,7 @@ static void idle_ready(struct pg_link *link)
     }
     if (alive)
         return;
-    link->m.state = PG_BROKEN;
+    pg_machine_break(&link->m);
     drive_uv_want(link->io, 0);
     pool_died(link->slot, mono_now());
 }
@@ -215,7 +231,7 @@ static void wake_stream(struct pg_link *link, unsigned step)
 static void on_ready(void *data, unsigned events)
 {
     struct pg_link *link = data;
-    if (link->use == LINK_CONVOY) {
+    if (link->use == LINK_SHARED) {
         pg_mux_ready(link, events);
         return;
     }
@@ -224,6 +240,8 @@ static void on_ready(void *data, unsigned events)
         return;
     }
     unsigned want = pg_machine_step(&link->m, events);
+    if (has_unwanted_copy(link))
+        pg_link_request_cancel(link);
     if (want == PG_ROW) {
         if (link->use == LINK_STATEMENT) /* the first: the statement has not failed */
             link->use = LINK_STREAM;
@@ -249,7 +267,7 @@ static void on_ready(void *data, unsigned events)
     case LINK_RESETTING:
         pg_link_reset_next(link);
         break;
-    case LINK_CONVOY:
+    case LINK_SHARED:
     case LINK_FREE:
         break;
     }
@@ -283,10 +301,10 @@ static void on_limit(struct sched_timer *t)
 
 void pg_link_give_up(struct pg_link *link)
 {
-    link->m.state = PG_BROKEN;
+    pg_machine_break(&link->m);
     if (link->io)
         drive_uv_want(link->io, 0);
-    if (link->use == LINK_CONVOY)
+    if (link->use == LINK_SHARED)
         pg_mux_give_up(link);
     else if (link->use == LINK_PINGING)
         pg_link_finish_ping(link, false);

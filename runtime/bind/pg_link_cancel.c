@@ -1,6 +1,7 @@
 /* Cancelling what a connection does: the request on a worker, the drain on the loop; who waits for that. */
 #include "base/deadline.h"
 #include "bind/pg_link.h"
+#include "bind/pg_mux.h"
 #include "drive/worker_sync.h"
 
 #include <stdlib.h>
@@ -37,14 +38,15 @@ void pg_link_cancel_blocking(struct pg_link *link, double grace)
     if (sent != DRIVE_TIMEOUT)
         PQfreeCancel(cancel);
     if (sent != DRIVE_READY) {
-        link->m.state = PG_BROKEN;
+        pg_machine_break(&link->m);
         return;
     }
     unsigned want = pg_machine_step(&link->m, 0);
     while (want != PG_DONE) {
         unsigned ready = 0;
-        if (drive_poll(pg_machine_fd(&link->m), want, deadline, NULL, &ready) != DRIVE_READY) {
-            link->m.state = PG_BROKEN;
+        if (mono_now() >= deadline ||
+            drive_poll(pg_machine_fd(&link->m), want, deadline, NULL, &ready) != DRIVE_READY) {
+            pg_machine_break(&link->m);
             return;
         }
         want = pg_machine_step(&link->m, ready);
@@ -66,11 +68,6 @@ static void cancel_free(struct job *j)
     free(c);
 }
 
-static bool is_busy(const struct pg_link *link)
-{
-    return link->m.state == PG_BUSY || link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT;
-}
-
 /* The statement has ended. As long as a cancel request is under way it could still hit the next one, so
  * the link is nobody's until both are over. */
 void pg_link_settle(struct pg_link *link)
@@ -78,7 +75,7 @@ void pg_link_settle(struct pg_link *link)
     if (link->cancel && link->m.state != PG_BROKEN)
         return;
     if (link->use == LINK_DRAINING) {
-        if (is_busy(link))
+        if (pg_machine_is_busy(&link->m) && link->m.state != PG_BROKEN)
             return;
         sched_timer_stop(link->engine->rt->sched, &link->limit);
         pg_link_set_background(link, false);
@@ -96,6 +93,12 @@ void pg_link_settle(struct pg_link *link)
     link->waiter = NULL;
 }
 
+/* Does the machine still wait for the statement's answer? (A COPY between two of its blocks does not.) */
+static bool is_running(const struct pg_link *link)
+{
+    return link->m.state == PG_PLAIN || link->m.state == PG_PIPE;
+}
+
 static void cancel_done(struct job *j)
 {
     struct pg_cancel_job *c = (struct pg_cancel_job *)j;
@@ -105,9 +108,9 @@ static void cancel_done(struct job *j)
             log_write(link->engine->rt->log, LOG_LEVEL_DEBUG, "postgres: the cancel request failed: %s",
                       c->why);
         link->cancel = NULL;
-        if (link->use == LINK_CONVOY)
+        if (link->use == LINK_SHARED)
             pg_mux_cancel(link);
-        if (link->use == LINK_DRAINING || (link->use == LINK_STATEMENT && link->m.state != PG_BUSY))
+        if (link->use == LINK_DRAINING || (link->use == LINK_STATEMENT && !is_running(link)))
             pg_link_settle(link);
     }
     cancel_free(j);
@@ -128,7 +131,7 @@ void pg_link_request_cancel(struct pg_link *link)
         return;
     }
     link->cancel = c;
-    link->m.cancelling = true;
+    pg_machine_cancel_sent(&link->m);
 }
 
 void pg_link_warn_cancelled(const struct pg_link *link)
@@ -163,7 +166,7 @@ void pg_link_lose_patience(struct pg_link *link)
     pg_link_request_cancel(link);
 }
 
-void pg_link_cancel_convoy(struct pg_link *link)
+void pg_link_cancel_shared(struct pg_link *link)
 {
     if (!link->in_background) {
         pg_link_set_background(link, true);
@@ -172,7 +175,7 @@ void pg_link_cancel_convoy(struct pg_link *link)
     pg_link_request_cancel(link);
 }
 
-void pg_link_convoy_over(struct pg_link *link)
+void pg_link_shared_over(struct pg_link *link)
 {
     link->use = LINK_FREE;
     sched_timer_stop(link->engine->rt->sched, &link->limit);

@@ -98,9 +98,7 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
         pg_stream_detach(link->stream);
     if (pg_link_is_draining(link))
         return POOL_RESET;
-    if (link->m.state == PG_BROKEN || link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT)
-        return POOL_BROKEN;
-    if (link->m.state == PG_BUSY || link->use == LINK_STREAM || pg_link_is_demoted(link))
+    if (link->m.state != PG_IDLE || link->use == LINK_STREAM || pg_link_is_demoted(link))
         return POOL_BROKEN;
     switch (link->engine->reset) {
     case PG_RESET_FULL:
@@ -144,7 +142,7 @@ void pg_link_reset_next(struct pg_link *link)
             return;
         }
         if (pg_link_run_blocking(link, deadline_in(RESET_LIMIT)) != DRIVE_READY)
-            link->m.state = PG_BROKEN;
+            pg_machine_break(&link->m);
     }
 }
 

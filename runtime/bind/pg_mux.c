@@ -1,300 +1,334 @@
-/*
- * pipeline=: tasks share connections. What tasks issue queues here; at the end of the loop's turn each free
- * connection takes up to `most` of them at once (pg/convoy.h), each its own transaction. A statement that is
- * not prepared on that connection yet gets the connection for itself and goes the ordinary way, which
- * prepares it; so does one that a convoy could not carry.
- */
+#include "bind/pg_mux.h"
+
 #include "base/deadline.h"
 #include "bind/pg_impl.h"
-#include "pg/convoy.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-enum { CARRIERS = 64 }; /* connections at most that carry at the same time */
+enum { MOST_CONNECTIONS = 64 }; /* that are shared at the same time */
 
-/* A connection that was asked for, or carries. */
-struct pg_ride {
+/* A connection that was asked for, or is shared. */
+struct pg_mux_conn {
     struct pool_waiter waiter; /* first: the pool hands it back */
     struct pg_mux *mux;
     struct pg_link *link;
-    struct pg_convoy convoy;
-    struct pg_op *ops[PG_CONVOY_MOST]; /* NULL: its task does not wait any more */
-    bool busy;                         /* asked for or carrying */
-    int cancelled;                     /* statements up to here; -1 = none */
+    bool busy; /* asked for or shared */
 };
 
 struct pg_mux {
     struct pg_engine *engine;
     struct deferred flush;
-    struct pg_op *head;
-    struct pg_op *tail;
+    struct pg_shared *head;
+    struct pg_shared *tail;
     int queued;
     int most;
-    int asked; /* rides that wait for a connection */
-    int nrides;
-    struct pg_ride rides[CARRIERS];
+    int asked; /* connections that the pool has not answered about */
+    int nconns;
+    struct pg_mux_conn conns[MOST_CONNECTIONS];
 };
 
-static void flush(void *data);
+/* ---- statements as bytes ---- */
+
+static char *put(char **at, const void *bytes, size_t len)
+{
+    char *place = *at;
+    memcpy(place, bytes, len);
+    *at += len;
+    return place;
+}
+
+/* A text ends in NUL, which is not counted; what is binary has a length. */
+static size_t stored(const struct pg_params *p, int i)
+{
+    if (!p->values[i])
+        return 0;
+    return p->formats[i] ? (size_t)p->lengths[i] : strlen(p->values[i]) + 1;
+}
+
+struct pg_shared *pg_shared_new(const char *sql, size_t len, const struct pg_params *p)
+{
+    size_t n = (size_t)p->n;
+    size_t size = sizeof(struct pg_shared) + n * (sizeof(char *) + sizeof(Oid) + 2 * sizeof(int)) + len + 1;
+    for (int i = 0; i < p->n; i++)
+        size += stored(p, i);
+    struct pg_shared *s = malloc(size);
+    if (!s)
+        return NULL;
+    *s = (struct pg_shared){.len = len};
+    char *at = (char *)(s + 1);
+    const char **values = (const char **)(void *)at;
+    at += n * sizeof *values;
+    s->params = (struct pg_params){.n = p->n, .values = values};
+    if (n > 0) { /* libpq's lists may be NULL when there are none */
+        s->params.types = (const Oid *)(void *)put(&at, p->types, n * sizeof(Oid));
+        s->params.lengths = (const int *)(void *)put(&at, p->lengths, n * sizeof(int));
+        s->params.formats = (const int *)(void *)put(&at, p->formats, n * sizeof(int));
+    }
+    for (int i = 0; i < p->n; i++)
+        values[i] = p->values[i] ? put(&at, p->values[i], stored(p, i)) : NULL;
+    s->sql = put(&at, sql, len + 1);
+    return s;
+}
+
+void pg_shared_free(struct pg_shared *s)
+{
+    if (!s)
+        return;
+    PQclear(s->result);
+    error_clear(&s->error);
+    free(s);
+}
 
 /* ---- the queue ---- */
 
-static struct pg_op *pop(struct pg_mux *mux)
+static struct pg_shared *pop(struct pg_mux *mux)
 {
-    struct pg_op *op = mux->head;
-    mux->head = op->mux_next;
+    struct pg_shared *s = mux->head;
+    mux->head = s->next;
     if (!mux->head)
         mux->tail = NULL;
     mux->queued--;
-    op->mux_next = NULL;
-    return op;
+    s->next = NULL;
+    return s;
 }
 
-void pg_mux_add(struct pg_mux *mux, struct pg_op *op)
+static void flush_later(struct pg_mux *mux)
 {
-    op->mux_next = NULL;
-    op->mux_place = NULL;
-    if (mux->tail)
-        mux->tail->mux_next = op;
-    else
-        mux->head = op;
-    mux->tail = op;
-    mux->queued++;
-    sched_defer(mux->engine->rt->sched, &mux->flush);
-}
-
-static struct pg_ride *ride_of(struct pg_mux *mux, struct pg_op **place)
-{
-    struct pg_ride *ride = mux->rides;
-    while (place < ride->ops || place >= ride->ops + PG_CONVOY_MOST)
-        ride++;
-    return ride;
-}
-
-/* Does anybody wait for what has not been answered? */
-static bool is_awaited(const struct pg_ride *ride)
-{
-    for (int i = ride->convoy.at; i < ride->convoy.n; i++)
-        if (ride->ops[i])
-            return true;
-    return false;
-}
-
-/* While somebody waits nothing is cancelled: a request that comes late would hit the statement behind the one
- * it was meant for. */
-void pg_mux_cancel(struct pg_link *link)
-{
-    struct pg_ride *ride = link->ride;
-    if (link->cancel || ride->cancelled >= ride->convoy.at || is_awaited(ride))
-        return;
-    ride->cancelled = ride->convoy.at;
-    pg_link_cancel_convoy(link);
-}
-
-void pg_mux_remove(struct pg_mux *mux, struct pg_op *op)
-{
-    if (op->mux_place) { /* sent: the reply finds nobody */
-        struct pg_ride *ride = ride_of(mux, op->mux_place);
-        *op->mux_place = NULL;
-        op->mux_place = NULL;
-        pg_mux_cancel(ride->link);
-        return;
-    }
-    struct pg_op *before = NULL;
-    struct pg_op *at = mux->head;
-    while (at && at != op) {
-        before = at;
-        at = at->mux_next;
-    }
-    if (!at)
-        return;
-    if (before)
-        before->mux_next = op->mux_next;
-    else
-        mux->head = op->mux_next;
-    if (mux->tail == op)
-        mux->tail = before;
-    mux->queued--;
-}
-
-static void wake(struct pg_op *op)
-{
-    op->mux_place = NULL;
-    wait_wake(op->wait);
-    op->wait = NULL;
-}
-
-/* ---- replies ---- */
-
-static void done(void *data, void *tag, PGresult *r, struct error *e)
-{
-    struct pg_op **place = tag;
-    struct pg_op *op = *place;
-    (void)data;
-    if (!op) {
-        PQclear(r);
-        return;
-    }
-    op->result = r;
-    if (e)
-        error_move(&op->error, e);
-    wake(op);
-}
-
-static void ride_over(struct pg_ride *ride)
-{
-    struct pg_mux *mux = ride->mux;
-    struct pg_link *link = ride->link;
-    ride->busy = false;
-    ride->link = NULL;
-    link->ride = NULL;
-    pg_link_convoy_over(link);
-    drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
-    pool_release(mux->engine->pool, link->slot, mono_now());
     if (mux->head)
         sched_defer(mux->engine->rt->sched, &mux->flush);
 }
 
-void pg_mux_ready(struct pg_link *link, unsigned events)
+void pg_mux_add(struct pg_mux *mux, struct pg_shared *s)
 {
-    struct pg_ride *ride = link->ride;
-    unsigned want = pg_convoy_step(&ride->convoy, events);
+    s->next = NULL;
+    if (mux->tail)
+        mux->tail->next = s;
+    else
+        mux->head = s;
+    mux->tail = s;
+    mux->queued++;
+    flush_later(mux);
+}
+
+void pg_mux_remove(struct pg_mux *mux, struct pg_shared *s)
+{
+    struct pg_link *link = s->flight;
+    s->wait = NULL;
+    if (link) {
+        s->flight = NULL;
+        pg_machine_abandon(&link->m, s);
+        pg_mux_cancel(link);
+        return;
+    }
+    struct pg_shared *before = NULL;
+    struct pg_shared *at = mux->head;
+    while (at && at != s) {
+        before = at;
+        at = at->next;
+    }
+    if (!at)
+        return;
+    if (before)
+        before->next = s->next;
+    else
+        mux->head = s->next;
+    if (mux->tail == s)
+        mux->tail = before;
+    mux->queued--;
+}
+
+/* It has ended. */
+static void wake(struct pg_shared *s)
+{
+    struct wait *w = s->wait;
+    s->wait = NULL;
+    s->flight = NULL;
+    wait_wake(w);
+}
+
+/* ---- in flight ---- */
+
+/* pg_machine's settled. */
+static void settled(void *data, void *owner, PGresult *r, struct error *e)
+{
+    struct pg_shared *s = owner;
+    (void)data;
+    s->result = r;
+    if (e)
+        error_move(&s->error, e);
+    wake(s);
+}
+
+/* Nothing is in flight any more, or nothing was sent. */
+static void flight_over(struct pg_mux_conn *c)
+{
+    struct pg_mux *mux = c->mux;
+    struct pg_link *link = c->link;
+    c->busy = false;
+    c->link = NULL;
+    if (link->use == LINK_SHARED) {
+        link->mux_conn = NULL;
+        pg_link_shared_over(link);
+        drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
+    }
+    pool_release(mux->engine->pool, link->slot, mono_now());
+    flush_later(mux);
+}
+
+static void step(struct pg_link *link, unsigned events)
+{
+    unsigned want = pg_machine_step(&link->m, events);
     if (want == PG_DONE) {
-        ride_over(ride);
+        flight_over(link->mux_conn);
         return;
     }
     drive_uv_want(link->io, want);
     pg_mux_cancel(link);
 }
 
+void pg_mux_ready(struct pg_link *link, unsigned events)
+{
+    step(link, events);
+}
+
+/* While somebody waits nothing is cancelled: a request that comes late would hit the statement behind the one
+ * it was meant for. */
+void pg_mux_cancel(struct pg_link *link)
+{
+    if (!link->cancel && pg_machine_may_cancel(&link->m))
+        pg_link_cancel_shared(link);
+}
+
 void pg_mux_give_up(struct pg_link *link)
 {
-    pg_convoy_give_up(&link->ride->convoy);
-    ride_over(link->ride);
+    pg_machine_break(&link->m);
+    flight_over(link->mux_conn);
+}
+
+void pg_mux_detach(struct pg_link *link)
+{
+    struct pg_mux_conn *c = link->mux_conn;
+    if (!c)
+        return;
+    pg_machine_break(&link->m);
+    link->mux_conn = NULL;
+    c->link = NULL;
+    c->busy = false;
 }
 
 /* ---- sending ---- */
 
-/* The parameters stand on the stack of the op's coroutine, which is parked in its C function. */
-static bool encode(struct pg_op *op, struct pg_encoded *enc)
+/* Gives the connection to one statement for itself; its task goes on the ordinary way. */
+static void hand_over(struct pg_mux_conn *c, struct pg_shared *s)
 {
-    return pg_params_encode(op->L, 3, op->nparams, enc);
+    c->busy = false;
+    s->link = c->link;
+    c->link = NULL;
+    wake(s);
+    flush_later(c->mux); /* those behind it need another one */
 }
 
-/* Gives the connection to one op for itself; its task goes on the ordinary way. */
-static void hand_over(struct pg_ride *ride, struct pg_op *op)
+/* Nothing of it was sent, and the connection is of no use: another one is tried, once. */
+static void not_sent(struct pg_mux *mux, struct pg_shared *s)
 {
-    struct pg_mux *mux = ride->mux;
-    ride->busy = false;
-    op->link = ride->link;
-    ride->link = NULL;
-    wake(op);
-    if (mux->head) /* those behind it need another one */
-        sched_defer(mux->engine->rt->sched, &mux->flush);
-}
-
-/* Puts the first of the queue into the convoy; false when it cannot travel so. */
-static bool board(struct pg_ride *ride, bool *broken)
-{
-    struct pg_mux *mux = ride->mux;
-    struct pg_op *op = mux->head;
-    struct pg_encoded enc;
-    size_t len;
-    const char *sql = lua_tolstring(op->L, 2, &len);
-    if (op->alone || !encode(op, &enc))
-        return false;
-    struct pg_cached *entry = pg_convoy_accepts(&ride->link->m, sql, len, &enc.p);
-    bool ok = entry != NULL;
-    if (ok && ride->convoy.n == 0)
-        ok = pg_convoy_begin(&ride->convoy, &ride->link->m);
-    if (ok) {
-        struct pg_op **place = &ride->ops[ride->convoy.n];
-        *broken = !pg_convoy_add(&ride->convoy, entry, &enc.p, place);
-        ok = !*broken;
-        if (*broken) /* the op stays in the queue, for another connection */
-            ride->link->m.state = PG_BROKEN;
-        if (ok) {
-            *place = pop(mux);
-            op->mux_place = place;
-            op->sent = true;
-            double limit = mux->engine->command_timeout;
-            wait_set_deadline(op->wait, limit > 0 ? deadline_in(limit) : DEADLINE_NEVER);
-        }
+    if (!s->tried) {
+        s->tried = true;
+        return;
     }
-    pg_params_free(&enc);
-    return ok;
+    error_set(&s->error, ERROR_CONNECT,
+              "the connection to the server was lost before the statement was sent");
+    s->error.outcome = OUTCOME_NOT_SENT;
+    s->error.retryable = true;
+    wake(pop(mux));
 }
 
-static void depart(struct pg_ride *ride)
+/* Sends the first of the queue; false when it cannot be shared on this connection, or no more can. */
+static bool send_first(struct pg_mux_conn *c)
 {
-    struct pg_mux *mux = ride->mux;
-    struct pg_link *link = ride->link;
-    bool broken = false;
-    ride->convoy.n = 0;
-    ride->cancelled = -1;
-    while (mux->head && ride->convoy.n < mux->most && !broken)
-        if (!board(ride, &broken))
-            break;
-    if (ride->convoy.n == 0) {
-        struct pg_op *op = mux->head && !broken ? pop(mux) : NULL;
-        if (op) {
-            hand_over(ride, op);
+    struct pg_mux *mux = c->mux;
+    struct pg_shared *s = mux->head;
+    struct pg_machine *m = &c->link->m;
+    struct pg_cached *entry = s->alone ? NULL : pg_machine_shareable(m, s->sql, s->len, &s->params);
+    if (!entry)
+        return false;
+    m->settled = settled;
+    if (!pg_machine_share(m, entry, &s->params, s)) {
+        not_sent(mux, s);
+        return false;
+    }
+    pop(mux);
+    s->flight = c->link;
+    s->sent = true;
+    double limit = mux->engine->command_timeout;
+    wait_set_deadline(s->wait, limit > 0 ? deadline_in(limit) : DEADLINE_NEVER);
+    return true;
+}
+
+/* The connection takes what it may. */
+static void send_all(struct pg_mux_conn *c)
+{
+    struct pg_mux *mux = c->mux;
+    struct pg_link *link = c->link;
+    int n = 0;
+    while (mux->head && n < mux->most && send_first(c))
+        n++;
+    if (n == 0) {
+        if (mux->head && link->m.state == PG_IDLE) {
+            hand_over(c, pop(mux));
             return;
         }
-        ride->busy = false;
-        ride->link = NULL;
-        pool_release(mux->engine->pool, link->slot, mono_now());
-        if (mux->head)
-            sched_defer(mux->engine->rt->sched, &mux->flush);
+        if (link->m.state != PG_IDLE)
+            pg_machine_break(&link->m);
+        flight_over(c);
         return;
     }
-    link->ride = ride;
-    link->use = LINK_CONVOY;
+    link->mux_conn = c;
+    link->use = LINK_SHARED;
     strcpy(link->statement, "(several statements in flight)");
-    unsigned want = pg_convoy_step(&ride->convoy, 0);
-    if (want == PG_DONE)
-        ride_over(ride);
-    else
-        drive_uv_want(link->io, want);
+    step(link, 0);
 }
 
-/* The pool has answered a ride that waited. A failed connect is told to everybody in the queue: each
- * would only wait for the same failure. */
-static void answered(struct pg_ride *ride)
+/* A failed connect is told to everybody in the queue: each would only wait for the same failure. */
+static void fail_queue(struct pg_mux_conn *c)
 {
-    struct pg_mux *mux = ride->mux;
-    if (ride->waiter.result == POOL_GRANTED) {
-        ride->link = ride->waiter.slot->conn;
-        depart(ride);
-        return;
-    }
-    ride->busy = false;
+    struct pg_mux *mux = c->mux;
     struct error e = {0};
-    if (ride->waiter.result == POOL_FAILED)
-        error_move(&e, &ride->waiter.error);
+    if (c->waiter.result == POOL_FAILED)
+        error_move(&e, &c->waiter.error);
     else
-        pg_engine_pool_error(mux->engine, ride->waiter.result, &e);
+        pg_engine_pool_error(mux->engine, c->waiter.result, &e);
     while (mux->head) {
-        struct pg_op *op = pop(mux);
-        error_copy(&op->error, &e);
-        wake(op);
+        struct pg_shared *s = pop(mux);
+        error_copy(&s->error, &e);
+        wake(s);
     }
     error_clear(&e);
 }
 
-static void settled(struct pool_waiter *w)
+static void answered(struct pg_mux_conn *c)
 {
-    struct pg_ride *ride = (struct pg_ride *)w;
-    ride->mux->asked--;
-    answered(ride);
+    if (c->waiter.result == POOL_GRANTED) {
+        c->link = c->waiter.slot->conn;
+        send_all(c);
+        return;
+    }
+    c->busy = false;
+    fail_queue(c);
 }
 
-static struct pg_ride *free_ride(struct pg_mux *mux)
+static void waiter_settled(struct pool_waiter *w)
 {
-    for (int i = 0; i < mux->nrides; i++)
-        if (!mux->rides[i].busy)
-            return &mux->rides[i];
+    struct pg_mux_conn *c = (struct pg_mux_conn *)w;
+    c->mux->asked--;
+    answered(c);
+}
+
+static struct pg_mux_conn *free_conn(struct pg_mux *mux)
+{
+    for (int i = 0; i < mux->nconns; i++)
+        if (!mux->conns[i].busy)
+            return &mux->conns[i];
     return NULL;
 }
 
@@ -304,15 +338,15 @@ static void flush(void *data)
     struct pg_mux *mux = data;
     struct pg_engine *e = mux->engine;
     while (mux->queued > mux->asked * mux->most) {
-        struct pg_ride *ride = free_ride(mux);
-        if (!ride)
+        struct pg_mux_conn *c = free_conn(mux);
+        if (!c)
             return;
-        ride->busy = true;
-        ride->waiter = (struct pool_waiter){.settled = settled};
-        if (pool_acquire(e->pool, &ride->waiter, mono_now()) == POOL_WAITING)
+        c->busy = true;
+        c->waiter = (struct pool_waiter){.settled = waiter_settled};
+        if (pool_acquire(e->pool, &c->waiter, mono_now()) == POOL_WAITING)
             mux->asked++;
         else
-            answered(ride);
+            answered(c);
     }
 }
 
@@ -326,15 +360,13 @@ struct pg_mux *pg_mux_new(struct pg_engine *e, int most)
     mux->engine = e;
     mux->flush.fn = flush;
     mux->flush.data = mux;
-    mux->most = most < PG_CONVOY_MOST ? most : PG_CONVOY_MOST;
+    mux->most = most < PG_MOST_GROUPS ? most : PG_MOST_GROUPS;
     struct pool_stats st;
     pool_stats(e->pool, &st);
-    uint32_t limit = st.size ? st.size + st.overflow : CARRIERS;
-    mux->nrides = limit < CARRIERS ? (int)limit : CARRIERS;
-    for (int i = 0; i < mux->nrides; i++) {
-        mux->rides[i].mux = mux;
-        mux->rides[i].convoy.done = done;
-    }
+    uint32_t limit = st.size ? st.size + st.overflow : MOST_CONNECTIONS;
+    mux->nconns = limit < MOST_CONNECTIONS ? (int)limit : MOST_CONNECTIONS;
+    for (int i = 0; i < mux->nconns; i++)
+        mux->conns[i].mux = mux;
     return mux;
 }
 

@@ -10,6 +10,7 @@
  */
 #include "bind/pg_op.h"
 #include "base/deadline.h"
+#include "bind/pg_mux.h"
 
 #include <string.h>
 
@@ -17,12 +18,24 @@
 
 /* ---- the op ---- */
 
+/* The statement is the mux's no more. */
+static void leave_mux(struct pg_op *op)
+{
+    struct pg_shared *s = op->shared;
+    if (s->wait)
+        pg_mux_remove(op->engine->mux, s);
+    if (s->link) /* given, but its task was never resumed */
+        pool_discard(op->engine->pool, s->link->slot, mono_now());
+    pg_shared_free(s);
+    op->shared = NULL;
+}
+
 /* What a statement that was cut short (by an error in between) left behind. */
 void pg_op_clean(struct pg_op *op)
 {
     struct pg_engine *e = op->engine;
-    if (e && op->stage == STAGE_SHARED && op->wait)
-        pg_mux_remove(e->mux, op);
+    if (op->shared)
+        leave_mux(op);
     if (e && op->stage == STAGE_ACQUIRED && op->waiter.result == POOL_WAITING)
         pool_cancel(e->pool, &op->waiter, false, mono_now());
     else if (e && op->stage == STAGE_ACQUIRED && op->waiter.result == POOL_GRANTED && op->waiter.slot)

@@ -183,9 +183,7 @@ int pg_op_replied(lua_State *L, struct pg_op *op, bool parked)
     if (op->looking_up)
         return looked_up(L, op);
     struct pg_cached *entry = link->m.entry;
-    if (link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT)
-        pg_op_copy_left_open(op);
-    else if (error_is_set(&link->m.error))
+    if (error_is_set(&link->m.error))
         error_move(&op->error, &link->m.error);
     if (error_is_set(&op->error)) {
         if (pg_op_may_run_again(op, entry)) {

@@ -104,11 +104,3 @@ void pg_op_complete_error(struct pg_op *op, const char *sql)
         may_commit(op, sql))
         e->outcome = OUTCOME_UNKNOWN; /* given up while it ran: it may have been faster */
 }
-
-void pg_op_copy_left_open(struct pg_op *op)
-{
-    struct pg_link *link = op->link;
-    error_set(&op->error, ERROR_USAGE, "COPY FROM STDIN or TO STDOUT cannot be run as a statement");
-    error_set_field(&op->error, ERROR_HINT, "Use copy_in or copy_out.");
-    link->m.state = PG_BROKEN;
-}

@@ -34,7 +34,7 @@ void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own)
 void pg_stream_attach_ready(struct pg_stream *s, struct pg_link *link, bool own)
 {
     pg_stream_attach(s, link, own);
-    s->first = link->m.state == PG_BUSY ? PG_ROW : PG_DONE;
+    s->first = pg_machine_is_busy(&link->m) && link->m.state != PG_BROKEN ? PG_ROW : PG_DONE;
 }
 
 /* What is known already, or what can be had without waiting. */
@@ -157,7 +157,7 @@ void pg_stream_collected(struct pg_stream *s)
         return;
     }
     pg_stream_detach(s);
-    link->m.state = PG_BROKEN;
+    pg_machine_break(&link->m);
     if (s->own)
         pool_discard(link->engine->pool, link->slot, mono_now());
 }
@@ -204,13 +204,8 @@ static int end_of_rows(lua_State *L, struct pg_stream *s)
     struct pg_link *link = s->link;
     struct runtime *rt = link->engine->rt;
     struct error e = {0};
-    bool copy = link->m.state == PG_COPY_IN || link->m.state == PG_COPY_OUT;
     pg_notices_tell(L, link);
     error_move(&e, &link->m.error);
-    if (copy) {
-        error_set(&e, ERROR_USAGE, "rows: COPY gives no rows (use copy_in or copy_out)");
-        link->m.state = PG_BROKEN;
-    }
     if (error_is_set(&e))
         error_set_field(&e, ERROR_STATEMENT, link->statement);
     pg_stream_finish(s);

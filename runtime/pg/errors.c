@@ -76,6 +76,19 @@ static void make_readable(char *text)
     }
 }
 
+static void lost_connection(struct error *e, const char *text)
+{
+    error_set(e, ERROR_CONNECT, "the connection to the server was lost: %.*s", (int)strcspn(text, "\n"),
+              text);
+    make_readable(e->message);
+    error_set_field(e, ERROR_HINT, "The server may have stopped, crashed or restarted: its log says why.");
+}
+
+void pg_error_from_loss(struct error *e, const PGconn *conn)
+{
+    lost_connection(e, PQerrorMessage(conn));
+}
+
 void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
 {
     static const struct {
@@ -90,13 +103,8 @@ void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
     };
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
     const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
-    if (!state) { /* libpq's own: the connection was lost */
-        const char *text = PQresultErrorMessage(r);
-        size_t len = strcspn(text, "\n");
-        error_set(e, ERROR_CONNECT, "the connection to the server was lost: %.*s", (int)len, text);
-        make_readable(e->message);
-        error_set_field(e, ERROR_HINT,
-                        "The server may have stopped, crashed or restarted: its log says why.");
+    if (!state) { /* libpq's own */
+        lost_connection(e, PQresultErrorMessage(r));
         return;
     }
     error_set(e, kind_of(state, message ? message : ""), "%s", message ? message : "unknown error");

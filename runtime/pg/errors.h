@@ -11,6 +11,8 @@
 
 /* From an error result. `outcome` of a lost connection is left to the caller, who knows what was sent. */
 void pg_error_from_result(struct error *e, const PGresult *r, const char *sql);
+/* From a connection that libpq has given up. `outcome` as above. */
+void pg_error_from_loss(struct error *e, const PGconn *conn);
 /* From a connect that failed; the message of libpq never carries a connection string here. `target` is
  * the host and port as the user knows them. The connection must have been in verbose mode. */
 void pg_error_from_connect(struct error *e, const PGconn *conn, const char *target);

@@ -1,5 +1,5 @@
 /* COPY FROM STDIN and TO STDOUT on the connection machine. */
-#include "pg/machine.h"
+#include "pg/machine_impl.h"
 
 #include <sys/socket.h>
 
@@ -47,7 +47,7 @@ void pg_machine_copy_end(struct pg_machine *m, const char *failure)
 {
     /* What cannot be sent any more shows itself in the next step. */
     PQputCopyEnd(m->conn, failure);
-    m->state = PG_BUSY;
+    pg_machine_set_state(m, PG_PLAIN);
     m->flushing = true;
 }
 
@@ -55,6 +55,6 @@ int pg_machine_copy_get(struct pg_machine *m, char **row)
 {
     int n = PQgetCopyData(m->conn, row, 1);
     if (n < 0)
-        m->state = PG_BUSY;
+        pg_machine_set_state(m, PG_PLAIN);
     return n < 0 ? -1 : n;
 }

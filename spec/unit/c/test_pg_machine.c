@@ -67,6 +67,11 @@ static bool simple(struct pg_machine *m, const char *sql)
     return pg_machine_simple(m, sql) && run(m, 10);
 }
 
+static bool copy(struct pg_machine *m, const char *sql)
+{
+    return pg_machine_copy(m, sql) && run(m, 10);
+}
+
 static void test_prepares_on_second_sight(void)
 {
     struct pg_machine m;
@@ -180,7 +185,7 @@ static void test_copy_in(void)
     char row[64];
     open_machine(&m, 10);
     CHECK(simple(&m, "create temp table c (i int8, t text)"));
-    CHECK(simple(&m, "copy c from stdin"));
+    CHECK(copy(&m, "copy c from stdin"));
     CHECK(m.state == PG_COPY_IN);
     for (int i = 0; i < 200000; i++) {
         int n = snprintf(row, sizeof row, "%d\tsome text that fills the socket\n", i);
@@ -192,7 +197,7 @@ static void test_copy_in(void)
     pg_machine_copy_end(&m, NULL);
     CHECK(run(&m, 10));
     CHECK(strcmp(PQcmdTuples(m.result), "200000") == 0);
-    CHECK(simple(&m, "copy c from stdin"));
+    CHECK(copy(&m, "copy c from stdin"));
     pg_machine_copy_end(&m, "the producer failed");
     CHECK(run(&m, 10));
     CHECK(strcmp(m.error.field[ERROR_SQLSTATE], "57014") == 0);
@@ -205,7 +210,7 @@ static void test_copy_out(void)
 {
     struct pg_machine m;
     open_machine(&m, 10);
-    CHECK(simple(&m, "copy (select generate_series(1, 1000)) to stdout"));
+    CHECK(copy(&m, "copy (select generate_series(1, 1000)) to stdout"));
     CHECK(m.state == PG_COPY_OUT);
     int rows = 0;
     char *row;
@@ -222,7 +227,7 @@ static void test_copy_out(void)
     }
     CHECK(rows == 1000);
     CHECK(run(&m, 5));
-    CHECK(simple(&m, "copy (select generate_series(1, 100000)) to stdout"));
+    CHECK(copy(&m, "copy (select generate_series(1, 100000)) to stdout"));
     pg_machine_discard(&m);
     CHECK(run(&m, 5));
     CHECK(m.state == PG_IDLE);

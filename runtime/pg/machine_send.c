@@ -1,0 +1,250 @@
+/* What is sent on a connection that nothing else is in flight on. */
+#include "pg/machine_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum { MOST_PARAMS = 65535 }; /* Bind carries their number in 16 bits */
+
+/* ---- beginning ---- */
+
+static bool begin(struct pg_machine *m)
+{
+    if (m->state != PG_IDLE && m->state != PG_BROKEN) { /* what it is busy with stays as it is */
+        error_set(&m->error, ERROR_USAGE, "this connection is busy with another statement");
+        m->error.outcome = OUTCOME_NOT_SENT;
+        return false;
+    }
+    PQclear(m->result);
+    m->result = NULL;
+    pg_machine_batch_clear(m); /* results that nobody could take are not the next statement's */
+    error_clear(&m->error);
+    m->entry = NULL;
+    m->ahead = 0;
+    m->preparing = m->flushing = m->discard = m->streaming = m->forgotten = m->shared = false;
+    m->refused = m->simple = m->copy = m->unwanted = m->separated = false;
+    if (m->state == PG_BROKEN)
+        return pg_machine_not_sent(m, false);
+    m->in_transaction = pg_machine_in_transaction(m);
+    return true;
+}
+
+/* `statements` of the group that is alone were sent. */
+static bool sent(struct pg_machine *m, enum pg_state state, size_t statements)
+{
+    if (m->state != state)
+        pg_machine_set_state(m, state);
+    pg_machine_push(m, statements, NULL);
+    m->flushing = PQflush(m->conn) != 0; /* an error shows itself in the first step */
+    return true;
+}
+
+static int result_format(const struct pg_machine *m, const struct pg_cached *e)
+{
+    return e->binary && !m->text_only;
+}
+
+/* ---- what to prepare ---- */
+
+const char *pg_first_word(const char *s)
+{
+    for (;;) {
+        s += strspn(s, " \t\r\n\f\v(");
+        if (s[0] == '-' && s[1] == '-') {
+            s += strcspn(s, "\r\n");
+        } else if (s[0] == '/' && s[1] == '*') {
+            int depth = 0;
+            do {
+                if (s[0] == '/' && s[1] == '*') {
+                    depth++;
+                    s += 2;
+                } else if (s[0] == '*' && s[1] == '/') {
+                    depth--;
+                    s += 2;
+                } else {
+                    s++;
+                }
+            } while (depth > 0 && *s);
+        } else {
+            return s;
+        }
+    }
+}
+
+/* Has it a plan? Utility statements gain nothing from being prepared: some refuse to run together with
+ * the PREPARE (VACUUM), and what others give (FETCH, SHOW, EXECUTE) may change its types unnoticed. */
+static bool has_plan(const char *sql)
+{
+    static const char *const words[] = {"select", "insert", "update", "delete",
+                                        "with",   "values", "table",  "merge"};
+    const char *word = pg_first_word(sql);
+    size_t len = 0;
+    while ((word[len] >= 'a' && word[len] <= 'z') || (word[len] >= 'A' && word[len] <= 'Z'))
+        len++;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strlen(words[i]) == len && strncasecmp(word, words[i], len) == 0)
+            return true;
+    return false;
+}
+
+uint64_t pg_params_fingerprint(const struct pg_params *p)
+{
+    uint64_t h = (uint64_t)p->n;
+    for (int i = 0; i < p->n; i++)
+        h = (h ^ (p->types ? p->types[i] : 0)) * UINT64_C(1099511628211);
+    return h;
+}
+
+/* The cache's entry for this statement, NULL when it is to run without. */
+static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t len,
+                                   const struct pg_params *p, char evicted[40])
+{
+    evicted[0] = '\0';
+    if (p->once || !has_plan(sql))
+        return NULL;
+    uint64_t types = pg_params_fingerprint(p);
+    struct pg_cached *e = pg_cache_get(m->cache, sql, len, evicted);
+    if (!e)
+        return NULL;
+    if (e->prepared && e->types != types)
+        return NULL; /* the prepared one has other parameter types */
+    if (e->types != types)
+        e->seen = false;
+    e->types = types;
+    return e;
+}
+
+/* PREPARE, the statement and one sync in a single round trip. */
+static bool prepare_and_query(struct pg_machine *m, struct pg_cached *e, const char *evicted,
+                              const struct pg_params *p)
+{
+    if (!pg_machine_enter_pipeline(m))
+        return pg_machine_not_sent(m, false);
+    bool ok = true;
+    if (evicted[0]) {
+        char sql[64] = "DEALLOCATE ";
+        strcat(sql, evicted);
+        ok = PQsendQueryParams(m->conn, sql, 0, NULL, NULL, NULL, NULL, 0);
+        m->ahead++;
+    }
+    ok = ok && PQsendPrepare(m->conn, e->name, e->sql, p->n, p->types);
+    m->ahead++;
+    m->preparing = true;
+    ok = ok && PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats, 0) &&
+         PQpipelineSync(m->conn);
+    return ok ? sent(m, PG_PIPE, 1) : pg_machine_not_sent(m, true);
+}
+
+static bool too_many(struct pg_machine *m, int n)
+{
+    error_set(&m->error, ERROR_USAGE, "%d parameters: PostgreSQL takes at most %d", n, MOST_PARAMS);
+    error_set_field(&m->error, ERROR_HINT, "Pass an array (= any($1)), or use execute_many or copy_in.");
+    m->error.outcome = OUTCOME_NOT_SENT;
+    return false;
+}
+
+bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p)
+{
+    char evicted[40];
+    if (!begin(m))
+        return false;
+    if (p->n > MOST_PARAMS)
+        return too_many(m, p->n);
+    struct pg_cached *e = entry_for(m, sql, len, p, evicted);
+    m->entry = e;
+    if (e && e->prepared) {
+        if (!PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats,
+                                 result_format(m, e)))
+            return pg_machine_not_sent(m, false);
+        return sent(m, PG_PLAIN, 1);
+    }
+    /* In a failed transaction nothing can be prepared. */
+    if (e && e->seen && PQtransactionStatus(m->conn) != PQTRANS_INERROR)
+        return prepare_and_query(m, e, evicted, p);
+    if (evicted[0])
+        pg_cache_defer_close(m->cache, evicted);
+    if (!PQsendQueryParams(m->conn, sql, p->n, p->types, p->values, p->lengths, p->formats, 0))
+        return pg_machine_not_sent(m, false);
+    return sent(m, PG_PLAIN, 1);
+}
+
+bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_params *p)
+{
+    if (!begin(m))
+        return false;
+    if (p->n > MOST_PARAMS)
+        return too_many(m, p->n);
+    if (!pg_machine_enter_pipeline(m))
+        return pg_machine_not_sent(m, false);
+    m->ahead = 1; /* what the parsing gives */
+    if (PQsendPrepare(m->conn, "", sql, p->n, p->types) && PQsendDescribePrepared(m->conn, "") &&
+        PQpipelineSync(m->conn))
+        return sent(m, PG_PIPE, 1);
+    return pg_machine_not_sent(m, true);
+}
+
+void pg_machine_stream(struct pg_machine *m)
+{
+    m->row_mode = true;
+    /* In a pipeline the mode belongs to the result that comes next: set when the statement's own does. */
+    m->streaming = m->state == PG_PIPE || PQsetSingleRowMode(m->conn);
+}
+
+bool pg_machine_simple(struct pg_machine *m, const char *sql)
+{
+    if (!begin(m))
+        return false;
+    if (!PQsendQuery(m->conn, sql))
+        return pg_machine_not_sent(m, false);
+    m->simple = true;
+    return sent(m, PG_PLAIN, 1);
+}
+
+bool pg_machine_copy(struct pg_machine *m, const char *sql)
+{
+    bool ok = pg_machine_simple(m, sql);
+    m->copy = ok;
+    return ok;
+}
+
+/* ---- several statements, one group ---- */
+
+void pg_machine_batch_clear(struct pg_machine *m)
+{
+    for (size_t i = 0; m->batch.list && i < m->batch.n; i++)
+        PQclear(m->batch.list[i]);
+    free(m->batch.list);
+    m->batch = (struct pg_batch){0};
+}
+
+bool pg_machine_batch_begin(struct pg_machine *m, bool count_only)
+{
+    if (!begin(m))
+        return false;
+    if (!pg_machine_enter_pipeline(m))
+        return pg_machine_not_sent(m, false);
+    m->batch.active = true;
+    m->batch.count_only = count_only;
+    pg_machine_set_state(m, PG_PIPE); /* also when the caller never comes to its end */
+    pg_machine_push(m, 0, NULL);
+    return true;
+}
+
+/* The unnamed statement is parsed when a text comes, and lasts until the next one. */
+bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg_params *p)
+{
+    if ((sql && !PQsendPrepare(m->conn, "", sql, p->n, p->types)) ||
+        !PQsendQueryPrepared(m->conn, "", p->n, p->values, p->lengths, p->formats, 0))
+        return pg_machine_not_sent(m, true);
+    pg_machine_head(m)->statements++;
+    return true;
+}
+
+bool pg_machine_batch_end(struct pg_machine *m)
+{
+    if (!PQpipelineSync(m->conn))
+        return pg_machine_not_sent(m, true);
+    m->flushing = PQflush(m->conn) != 0;
+    return true;
+}

@@ -1,0 +1,62 @@
+/* Groups of many callers in flight on one connection. */
+#include "pg/machine_impl.h"
+
+struct pg_cached *pg_machine_shareable(struct pg_machine *m, const char *sql, size_t len,
+                                       const struct pg_params *p)
+{
+    struct pg_cached *e = pg_cache_find(m->cache, sql, len);
+    return e && e->prepared && e->described && !e->own_types && e->types == pg_params_fingerprint(p) ? e
+                                                                                                     : NULL;
+}
+
+bool pg_machine_has_room(const struct pg_machine *m)
+{
+    if (m->state == PG_IDLE)
+        return true;
+    return m->state == PG_PIPE && m->shared && !m->doomed && !m->leaving && !m->flushing &&
+           m->owed < PG_MOST_GROUPS;
+}
+
+/* The first of a flight. */
+static bool begin_sharing(struct pg_machine *m)
+{
+    PQclear(m->result);
+    m->result = NULL;
+    error_clear(&m->error);
+    pg_machine_batch_clear(m);
+    m->entry = NULL;
+    m->ahead = 0;
+    m->preparing = m->discard = m->streaming = m->forgotten = m->simple = m->leaving = false;
+    m->copy = m->unwanted = m->refused = m->in_transaction = m->separated = false;
+    if (!pg_machine_enter_pipeline(m))
+        return false;
+    m->shared = true;
+    pg_machine_set_state(m, PG_PIPE);
+    return true;
+}
+
+bool pg_machine_share(struct pg_machine *m, const struct pg_cached *e, const struct pg_params *p, void *owner)
+{
+    if (m->state == PG_IDLE && !begin_sharing(m)) {
+        pg_machine_set_state(m, PG_BROKEN);
+        return false;
+    }
+    if (!PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats,
+                             e->binary && !m->text_only) ||
+        !PQpipelineSync(m->conn)) {
+        m->doomed = true;
+        return false;
+    }
+    pg_machine_push(m, 1, owner);
+    m->flushing = true; /* the step sends what the socket did not take */
+    return true;
+}
+
+void pg_machine_abandon(struct pg_machine *m, const void *owner)
+{
+    for (uint32_t i = 0; i < m->owed; i++) {
+        struct pg_group *g = &m->group[(m->head + i) % PG_MOST_GROUPS];
+        if (g->owner == owner)
+            g->owner = NULL;
+    }
+}

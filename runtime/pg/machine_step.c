@@ -1,0 +1,445 @@
+/* What comes from the server: one switch over every kind of result, and the end of a connection. */
+#include "pg/errors.h"
+#include "pg/machine_impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+/* ---- settling ---- */
+
+/* The group that is alone has its sync: result and error are the caller's from now on. */
+static void settle_alone(struct pg_machine *m)
+{
+    if (m->forgotten) {
+        m->entry = NULL;
+        pg_cache_clear(m->cache);
+    }
+    if (error_is_set(&m->error)) {
+        PQclear(m->result);
+        m->result = NULL;
+    }
+}
+
+/* The owner hears of it when the machine is done with this group. */
+static void settle_shared(struct pg_machine *m, void *owner)
+{
+    PGresult *r = m->result;
+    struct error e = {0};
+    m->result = NULL;
+    error_move(&e, &m->error);
+    if (error_is_set(&e) || !owner) {
+        PQclear(r);
+        r = NULL;
+    }
+    if (owner)
+        m->settled(m->data, owner, r, error_is_set(&e) ? &e : NULL);
+    error_clear(&e);
+}
+
+/* The head of the queue is over. */
+static void settle(struct pg_machine *m)
+{
+    void *owner = pg_machine_head(m)->owner;
+    m->head = (m->head + 1) % PG_MOST_GROUPS;
+    m->owed--;
+    pg_machine_new_head(m);
+    if (m->shared)
+        settle_shared(m, owner);
+    else
+        settle_alone(m);
+}
+
+/* ---- the end of a connection ---- */
+
+/* What the kernel has received can still be read; nothing waits for more, nor for room to send. */
+static void hang_up(const struct pg_machine *m)
+{
+    if (PQsocket(m->conn) >= 0)
+        shutdown(PQsocket(m->conn), SHUT_RDWR);
+}
+
+/* COPY TO STDOUT that nobody reads; true when it is over. */
+static bool throw_copy_away(struct pg_machine *m)
+{
+    char *row;
+    int n;
+    while ((n = pg_machine_copy_get(m, &row)) > 0)
+        PQfreemem(row);
+    return n < 0;
+}
+
+static bool is_copy(const PGresult *r)
+{
+    ExecStatusType status = PQresultStatus(r);
+    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
+}
+
+static PGresult *next_result(struct pg_machine *m)
+{
+    return PQgetResult(m->conn);
+}
+
+/* What the server said about the end, when it said something. Once libpq has dropped a connection it has also
+ * forgotten what the replies in its buffer belong to, and gives them as other than they are: none of them
+ * counts any more but an error. Two NULLs in a row are the end. */
+static void last_words(struct pg_machine *m, struct error *e)
+{
+    if (m->state == PG_COPY_IN) /* libpq tells of nothing else before the end of a COPY */
+        pg_machine_copy_end(m, "the connection was lost");
+    while (m->state == PG_COPY_OUT && !throw_copy_away(m) && PQconsumeInput(m->conn))
+        ;
+    for (int nulls = 0; nulls < 2;) {
+        PGresult *r = next_result(m);
+        nulls = r ? 0 : nulls + 1;
+        if (!r)
+            continue;
+        if (is_copy(r)) /* it would begin again and again */
+            nulls = 2;
+        if (PQresultStatus(r) == PGRES_FATAL_ERROR && !error_is_set(e) &&
+            PQresultErrorField(r, PG_DIAG_SQLSTATE))
+            pg_error_from_result(e, r, NULL);
+        PQclear(r);
+    }
+    if (!error_is_set(e))
+        pg_error_from_loss(e, m->conn);
+}
+
+/* `words` (taken over): why. What is in flight is settled: a group that failed has failed; of the others
+ * nobody knows. */
+static void break_with(struct pg_machine *m, struct error *words)
+{
+    hang_up(m);
+    pg_machine_set_state(m, PG_BROKEN);
+    while (m->owed > 0) {
+        if (!m->failed) {
+            error_copy(&m->error, words);
+            m->error.outcome = OUTCOME_UNKNOWN;
+        } else if (m->error.outcome == OUTCOME_NONE) {
+            m->error.outcome = OUTCOME_UNKNOWN;
+        }
+        settle(m);
+    }
+    error_clear(words);
+}
+
+void pg_machine_break(struct pg_machine *m)
+{
+    struct error words = {0};
+    if (m->state == PG_BROKEN || m->state == PG_CLOSED)
+        return;
+    hang_up(m);
+    /* The end of the session may have been told as the failure of what ran. */
+    if (m->failed && m->owed > 0 && m->error.kind == ERROR_CONNECT)
+        error_copy(&words, &m->error);
+    else
+        last_words(m, &words);
+    break_with(m, &words);
+}
+
+static unsigned lost(struct pg_machine *m)
+{
+    pg_machine_break(m);
+    return PG_DONE;
+}
+
+/* The server does not keep to the protocol, or libpq and we do not agree where in it we are: nothing that
+ * came or comes can be believed. */
+static unsigned out_of_step(struct pg_machine *m, const char *what)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_PROTOCOL, "the server sent %s where that cannot be: the connection is closed", what);
+    break_with(m, &e);
+    return PG_DONE;
+}
+
+/* ---- errors ---- */
+
+/* A session that is ended when its statements were done may have committed them. */
+static bool may_have_committed(struct pg_machine *m, const PGresult *r)
+{
+    const char *severity = PQresultErrorField(r, PG_DIAG_SEVERITY_NONLOCALIZED);
+    bool ends = severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
+    return ends && m->answered > 0 && (m->simple || m->answered == pg_machine_head(m)->statements);
+}
+
+static void take_error(struct pg_machine *m, PGresult *r)
+{
+    bool has_state = PQresultErrorField(r, PG_DIAG_SQLSTATE) != NULL;
+    bool is_told = error_is_set(&m->error) && (m->error.field[ERROR_SQLSTATE] || !has_state);
+    m->failed = true;
+    if (!is_told && !m->unwanted) {
+        pg_error_from_result(&m->error, r, NULL);
+        const char *state = m->error.field ? m->error.field[ERROR_SQLSTATE] : NULL;
+        if (m->cancelling && state && strcmp(state, "57014") == 0)
+            m->error.kind = ERROR_CANCELLED; /* in whatever language it says so */
+        if (may_have_committed(m, r))
+            m->error.outcome = OUTCOME_UNKNOWN;
+    }
+    PQclear(r);
+}
+
+/* ---- answers: NULL, or what came that cannot be ---- */
+
+static void keep(struct pg_machine *m, PGresult *r)
+{
+    PQclear(m->result);
+    m->result = r;
+}
+
+static void keep_in_batch(struct pg_machine *m, PGresult *r)
+{
+    struct pg_batch *b = &m->batch;
+    b->affected += strtoll(PQcmdTuples(r), NULL, 10);
+    if (m->discard || b->count_only) {
+        PQclear(r);
+    } else if (b->n < b->cap) {
+        b->list[b->n] = r;
+    } else {
+        size_t cap = b->cap ? b->cap * 2 : 16;
+        PGresult **list = realloc(b->list, cap * sizeof(*list));
+        if (!list) {
+            error_set(&m->error, ERROR_QUERY, "not enough memory for the results");
+            m->discard = true;
+            PQclear(r);
+            return;
+        }
+        b->list = list;
+        b->cap = cap;
+        b->list[b->n] = r;
+    }
+    b->n++;
+}
+
+static void note_entry(struct pg_machine *m, const PGresult *r)
+{
+    struct pg_cached *e = m->entry;
+    if (!e)
+        return;
+    e->seen = true;
+    if (!e->prepared || e->described)
+        return;
+    e->described = true;
+    e->binary = PQnfields(r) > 0 && pg_types_all_binary(m->catalog, r);
+    e->own_types = !pg_types_all_builtin(r);
+}
+
+static void note_tag(struct pg_machine *m, PGresult *r)
+{
+    const char *tag = PQcmdStatus(r);
+    if (strcmp(tag, "DISCARD ALL") == 0 || strcmp(tag, "DEALLOCATE ALL") == 0)
+        m->forgotten = true;
+    if (m->catalog && (strncmp(tag, "ALTER ", 6) == 0 || strncmp(tag, "DROP ", 5) == 0))
+        pg_catalog_expire(m->catalog);
+}
+
+/* Of a DEALLOCATE or PREPARE in front of the statement. */
+static void take_ahead(struct pg_machine *m)
+{
+    m->ahead--;
+    if (m->ahead == 0 && m->preparing)
+        m->entry->prepared = true;
+}
+
+/* A whole result. */
+static const char *take_answer(struct pg_machine *m, PGresult *r)
+{
+    /* The statements of a batch have their PREPAREs among them; those answer without a command's tag. */
+    bool is_parse = m->batch.active && PQresultStatus(r) == PGRES_COMMAND_OK && PQcmdStatus(r)[0] == '\0';
+    if (m->ahead > 0 || is_parse) {
+        if (m->ahead > 0)
+            take_ahead(m);
+        PQclear(r);
+        return NULL;
+    }
+    if (m->answered == pg_machine_head(m)->statements && !m->simple && !m->unwanted) {
+        PQclear(r);
+        return "a second result of one statement";
+    }
+    m->answered++;
+    if (m->batch.active) {
+        keep_in_batch(m, r);
+        return NULL;
+    }
+    note_entry(m, r);
+    note_tag(m, r);
+    keep(m, r);
+    return NULL;
+}
+
+static const char *take_row(struct pg_machine *m, PGresult *r)
+{
+    if (!m->streaming || m->ahead > 0) {
+        PQclear(r);
+        return "a single row that was not asked for";
+    }
+    note_entry(m, r);
+    keep(m, r);
+    return NULL;
+}
+
+/* A COPY that was given up, or that nobody asked for: FROM STDIN is made to fail; TO STDOUT is thrown away as
+ * it comes, until it ends or is cancelled. */
+static void end_copy(struct pg_machine *m, bool in, const char *why)
+{
+    pg_machine_set_state(m, in ? PG_COPY_IN : PG_COPY_OUT);
+    if (in)
+        pg_machine_copy_end(m, why);
+}
+
+static const char *take_copy(struct pg_machine *m, bool in)
+{
+    if (m->state != PG_PLAIN)
+        return "the beginning of a COPY";
+    if (m->discard) {
+        end_copy(m, in, "the statement was cancelled");
+    } else if (m->copy) {
+        pg_machine_set_state(m, in ? PG_COPY_IN : PG_COPY_OUT);
+    } else {
+        m->unwanted = m->failed = true;
+        error_set(&m->error, ERROR_USAGE, "COPY FROM STDIN or TO STDOUT cannot be run as a statement");
+        error_set_field(&m->error, ERROR_HINT, "Use copy_in or copy_out.");
+        m->error.outcome = OUTCOME_FAILED;
+        end_copy(m, in, "COPY FROM STDIN cannot be run as a statement");
+    }
+    return NULL;
+}
+
+/* ---- ends ---- */
+
+static const char *leave_pipeline(struct pg_machine *m)
+{
+    if (!PQexitPipelineMode(m->conn))
+        return "the end of a pipeline before all of its replies";
+    if (m->shared && pg_machine_in_transaction(m))
+        return "a transaction on a shared connection, which nobody began,";
+    m->shared = false;
+    pg_machine_set_state(m, PG_IDLE);
+    return NULL;
+}
+
+/* The sync of the head. */
+static const char *take_sync(struct pg_machine *m)
+{
+    bool all = m->answered == pg_machine_head(m)->statements && m->ahead == 0;
+    if (!all && !m->failed)
+        return "the end of a group of statements without all of their results";
+    settle(m);
+    return m->owed == 0 ? leave_pipeline(m) : NULL;
+}
+
+/* In a pipeline NULL ends a statement, and may come behind an error at the sync; outside of one it is the
+ * sync. */
+static const char *take_null(struct pg_machine *m)
+{
+    if (m->state == PG_PIPE) {
+        if (m->separated) /* libpq expects nothing more */
+            return "no more replies";
+        m->separated = true;
+        if (m->streaming && m->ahead == 0)
+            PQsetSingleRowMode(m->conn);
+        return NULL;
+    }
+    if (m->answered == 0 && !m->failed)
+        return "the end of a statement without its result";
+    settle(m);
+    pg_machine_set_state(m, PG_IDLE);
+    return NULL;
+}
+
+/* ---- the switch ---- */
+
+/* What the next result does to the head of the queue. NULL, or what came that cannot be. */
+static const char *take(struct pg_machine *m, PGresult *r)
+{
+    if (!r)
+        return take_null(m);
+    m->separated = false;
+    switch (PQresultStatus(r)) {
+    case PGRES_TUPLES_OK:
+    case PGRES_COMMAND_OK:
+    case PGRES_EMPTY_QUERY:
+        return take_answer(m, r);
+    case PGRES_SINGLE_TUPLE:
+        return take_row(m, r);
+    case PGRES_FATAL_ERROR:
+    case PGRES_BAD_RESPONSE:
+        take_error(m, r);
+        return NULL;
+    case PGRES_PIPELINE_ABORTED:
+        PQclear(r);
+        return m->failed ? NULL : "a skipped statement although none has failed";
+    case PGRES_PIPELINE_SYNC:
+        PQclear(r);
+        return take_sync(m);
+    case PGRES_COPY_IN:
+        PQclear(r);
+        return take_copy(m, true);
+    case PGRES_COPY_OUT:
+        PQclear(r);
+        return take_copy(m, false);
+    case PGRES_COPY_BOTH:
+    case PGRES_NONFATAL_ERROR:
+        break;
+    }
+    PQclear(r);
+    return "a reply of an unknown kind";
+}
+
+/* ---- stepping ---- */
+
+/* Takes what has come, until libpq waits for more. */
+static unsigned take_all(struct pg_machine *m)
+{
+    unsigned want = PG_WANT_READ | (m->flushing ? PG_WANT_WRITE : 0);
+    while (m->owed > 0) {
+        if (m->state == PG_COPY_IN)
+            return m->flushing ? want : PG_DONE;
+        if (m->state == PG_COPY_OUT && !m->discard && !m->unwanted)
+            return PG_DONE;
+        if (m->state == PG_COPY_OUT && !throw_copy_away(m))
+            return want;
+        bool busy = PQisBusy(m->conn);
+        if (PQstatus(m->conn) == CONNECTION_BAD) /* parsing may give up, and flushing reads too */
+            return lost(m);
+        if (busy)
+            return want;
+        PGresult *r = next_result(m);
+        bool is_row = PQresultStatus(r) == PGRES_SINGLE_TUPLE;
+        const char *wrong = take(m, r);
+        if (wrong)
+            return out_of_step(m, wrong);
+        if (is_row && !m->discard)
+            return PG_ROW;
+        want |= m->flushing ? PG_WANT_WRITE : 0; /* the end of a COPY was sent */
+    }
+    return PG_DONE;
+}
+
+unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
+{
+    if (m->state == PG_BROKEN)
+        return PG_DONE;
+    bool gone = m->doomed || PQsocket(m->conn) < 0; /* libpq may have closed it while it sent */
+    if ((ready & PG_WANT_READ) && m->state == PG_COPY_IN)
+        pg_machine_copy_look(m);
+    if (ready & PG_WANT_READ)
+        gone = !PQconsumeInput(m->conn) || gone;
+    if (m->flushing && !gone) {
+        /* What has come is taken first: sending may find the connection dead, and libpq forgets all then. */
+        unsigned now = ready & PG_WANT_READ ? take_all(m) : 0;
+        if (now & (PG_DONE | PG_ROW))
+            return now;
+        int rc = PQflush(m->conn);
+        gone = rc < 0;
+        m->flushing = rc > 0;
+    }
+    return gone ? lost(m) : take_all(m);
+}
+
+void pg_machine_discard(struct pg_machine *m)
+{
+    m->discard = true;
+    if (m->state == PG_COPY_IN)
+        pg_machine_copy_end(m, "the statement was cancelled");
+}
