@@ -1,7 +1,7 @@
 # dbrun: `make` builds ./build/dbrun, `make help` lists the rest.
 #
 # Everything is found by wildcard: a new runtime/<floor>/x.c, lua/dbrun/x.lua, spec/unit/c/test_x.c or
-# spec/*/x_spec.lua needs no change here. BUILD is the output folder; `make asan` calls this file again
+# spec/<kind>/<part>/x_spec.lua needs no change here. BUILD is the output folder; `make asan` calls this file again
 # with BUILD=build/asan.
 
 VERSION  := 0.1.0

@@ -130,12 +130,12 @@ pg.on_both(describe, function(mode, open)
                 return debug.getinfo(2, "l").currentline
             end
             local problem = raised(function() e:query "select nope" end); local here = line()
-            assert.equal("spec/live/pg_errors_spec.lua:" .. here, problem.where:gsub("^%./", ""))
+            assert.equal("spec/live/pg/errors_spec.lua:" .. here, problem.where:gsub("^%./", ""))
             problem = raised(function() e:transaction(function(tx) tx:query "select nope" end) end); here = line()
-            assert.equal("spec/live/pg_errors_spec.lua:" .. here, problem.where:gsub("^%./", ""))
+            assert.equal("spec/live/pg/errors_spec.lua:" .. here, problem.where:gsub("^%./", ""))
             problem = raised(coroutine.wrap(function() e:query "select nope" end)); here = line()
-            assert.equal("spec/live/pg_errors_spec.lua:" .. here, problem.where:gsub("^%./", ""))
-            assert.equal(1, select(2, tostring(problem):gsub("pg_errors_spec", "")))
+            assert.equal("spec/live/pg/errors_spec.lua:" .. here, problem.where:gsub("^%./", ""))
+            assert.equal(1, select(2, tostring(problem):gsub("pg/errors_spec", "")))
         end)
 
         it("has the hint that PostgreSQL leaves out", function()

@@ -89,7 +89,7 @@ pg.on_both(describe, function(mode, open)
             local e <close> = open { size = 1, on_connect = function() error "it rains" end }
             local err = raised(e.value, e, "select 1")
             assert.same({ "connect", "not_sent" }, { err.kind, err.outcome })
-            assert.matches("on_connect failed: .*pg_events_spec.lua:%d+: it rains", err.message)
+            assert.matches("on_connect failed: .*pg/events_spec.lua:%d+: it rains", err.message)
             local e2 <close> = open { size = 1, on_connect = function() error {} end }
             assert.matches("on_connect failed: table", raised(e2.value, e2, "select 1").message)
         end)

@@ -136,7 +136,7 @@ describe("shared connections (pipeline=)", function()
         local problem = raised(function() task.spawn(e.value, e, "select 1"):join() end)
         assert.is_true(errors.is(problem, "pool"), tostring(problem))
         assert.equal("not_sent", problem.outcome)
-        assert.matches("pg_turns_spec.lua:%d+ for", problem.detail)
+        assert.matches("pg/turns_spec.lua:%d+ for", problem.detail)
         assert.equal(1, c:value "select 1")
     end)
 

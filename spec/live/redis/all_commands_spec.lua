@@ -1,4 +1,4 @@
--- A table of commands of all groups: what each gives. (redis_commands_spec.lua looks closer at some of them.)
+-- A table of commands of all groups: what each gives. (commands_spec.lua looks closer at some of them.)
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 
