@@ -237,20 +237,22 @@ lint: test-deps
 BINDIR   = $(DESTDIR)$(PREFIX)/bin
 SHAREDIR = $(DESTDIR)$(PREFIX)/share/dbrun
 MANDIR   = $(DESTDIR)$(PREFIX)/share/man/man1
+DOCDIR   = $(DESTDIR)$(PREFIX)/share/doc/dbrun
 
 # Left out of what is installed: the project's own samples and benchmarks.
 SCRIPTS = $(filter-out scripts/expect.lua,$(wildcard scripts/*.lua))
 
 install: all
-	install -d '$(BINDIR)' '$(SHAREDIR)/scripts' '$(SHAREDIR)/lua' '$(MANDIR)'
+	install -d '$(BINDIR)' '$(SHAREDIR)/scripts' '$(SHAREDIR)/lua' '$(MANDIR)' '$(DOCDIR)'
 	install -m 755 $(DBRUN) '$(BINDIR)/dbrun'
 	install -m 644 $(SCRIPTS) '$(SHAREDIR)/scripts'
 	cd lua && find . -name '*.lua' -exec install -D -m 644 '{}' '$(abspath $(SHAREDIR))/lua/{}' ';'
 	install -m 644 runtime/host/dbrun.1 '$(MANDIR)/dbrun.1'
+	install -m 644 LICENSE '$(DOCDIR)/LICENSE'
 
 uninstall:
 	rm -f '$(BINDIR)/dbrun' '$(MANDIR)/dbrun.1'
-	rm -rf '$(SHAREDIR)'
+	rm -rf '$(SHAREDIR)' '$(DOCDIR)'
 
 # For the rockspec: INST_LIBDIR and INST_LUADIR are the rock's folders.
 install-rock: core

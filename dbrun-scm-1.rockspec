@@ -10,6 +10,7 @@ description = {
         Pooled PostgreSQL connections (libpq) and a Redis client (hiredis) on a libuv loop, for a stock
         Lua 5.4. The same sources build `dbrun`, a `lua` with all of it inside.
     ]],
+    license = "MIT",
 }
 supported_platforms = { "linux" }
 dependencies = { "lua ~> 5.4" }
