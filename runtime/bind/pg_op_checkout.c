@@ -33,17 +33,11 @@ static int checkout_failed(lua_State *L, struct pg_op *op, enum pool_settle resu
     return pg_op_raise(L, op);
 }
 
-/* Whose the connection is: the task's number, not its address: a lease may outlive its task, whose memory
- * then becomes another's. */
-static const void *owner_of(const struct pg_engine *e)
-{
-    return (const void *)(uintptr_t)task_id(task_current(e->rt->sched));
-}
-
 int pg_op_checkout(lua_State *L, struct pg_op *op)
 {
     struct pg_engine *e = op->engine;
-    op->waiter = (struct pool_waiter){.owner = owner_of(e), .nowait = e->sync, .settled = waiter_settled};
+    op->waiter =
+        (struct pool_waiter){.owner = task_owner(e->rt->sched), .nowait = e->sync, .settled = waiter_settled};
     op->stage = STAGE_ACQUIRED;
     enum pool_settle result = pool_acquire(e->pool, &op->waiter, mono_now());
     if (result == POOL_WAITING) {
@@ -165,7 +159,7 @@ static int share(lua_State *L, struct pg_op *op)
 int pg_op_share(lua_State *L, struct pg_op *op)
 {
     struct pg_engine *e = op->engine;
-    if (pool_would_deadlock(e->pool, owner_of(e)))
+    if (pool_would_deadlock(e->pool, task_owner(e->rt->sched)))
         return checkout_failed(L, op, POOL_DEADLOCK);
     op->shared = as_bytes(L, op);
     if (op->shared)

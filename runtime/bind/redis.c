@@ -217,7 +217,7 @@ static int client_acquire(lua_State *L)
     note_where(L, h->line);
     uint64_t deadline = deadline_in(shared->pool->timeout);
     struct wait *w = wait_begin(rt->sched, deadline, acquire_abandoned, h->line);
-    enum pool_settle result = redis_line_acquire(h->line, w, task_current(rt->sched));
+    enum pool_settle result = redis_line_acquire(h->line, w, task_owner(rt->sched));
     if (result != POOL_WAITING) {
         wait_wake(w);
     } else {

@@ -135,7 +135,7 @@ struct wait *wait_queue_pop(struct wait_queue *q);
 
 /* ---- about the current task ---- */
 
-/* NULL outside of tasks (main thread of a stock lua5.4). Its address identifies the task. */
+/* NULL outside of tasks (main thread of a stock lua5.4). */
 struct task *task_current(struct sched *s);
 /* The current task's wait: what a continuation ends. */
 struct wait *task_wait(struct sched *s);
@@ -143,6 +143,9 @@ struct wait *task_wait(struct sched *s);
 bool task_where(const struct task *t, char *out, size_t size);
 /* Small number of a task, for logs and traces; the root task is 1, outside of tasks 0. */
 uint32_t task_id(const struct task *t);
+/* Names the current task as the owner of what it takes from a pool; NULL outside of tasks. Made of its
+ * number, since what it took may outlive it, and its address then becomes another task's. */
+const void *task_owner(struct sched *s);
 /* A place for one userdata per task that C keeps between statements (its address is stable while the
  * task lives): the statement in flight. task_set_scratch pops the userdata whose block is `p`. */
 void *task_scratch(struct sched *s);

@@ -210,6 +210,11 @@ uint32_t task_id(const struct task *t)
     return t ? t->id : 0;
 }
 
+const void *task_owner(struct sched *s)
+{
+    return (const void *)(uintptr_t)task_id(task_current(s));
+}
+
 void *task_scratch(struct sched *s)
 {
     return s->current->scratch;

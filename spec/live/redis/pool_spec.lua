@@ -71,6 +71,29 @@ describe("a Redis client", function()
             assert.is_not_nil(a and b)
         end)
 
+        it("does not take a later task for the one that took a connection and ended", function()
+            pool:close()
+            pool = redis.pool { url = server.url, max_connections = 1, timeout = 10 }
+            local client <close> = redis.client { pool = pool }
+            for _ = 1, 10 do
+                local kept
+                task.spawn(function() kept = client:acquire() end):join()
+                collectgarbage() -- the memory of that task is free: one of the next gets it
+                local later <const> = {}
+                for i = 1, 50 do
+                    later[i] = task.spawn(function()
+                        local c <close> = client:acquire()
+                        return c:ping()
+                    end)
+                end
+                task.sleep(0)
+                kept:close()
+                for _, t in ipairs(later) do
+                    assert.equal("PONG", t:join())
+                end
+            end
+        end)
+
         it("raises at once when the task itself holds all of them", function()
             local a <close> = small:acquire()
             local b <close> = small:acquire()
