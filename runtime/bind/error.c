@@ -1,5 +1,7 @@
 #include "bind/error.h"
 
+#include "task/where.h"
+
 #include <string.h>
 
 #define ERROR_CLASS "dbrun.error"
@@ -15,20 +17,6 @@ static void set_masked(lua_State *L, struct runtime *rt, struct buf *out, const 
         luaL_error(L, "not enough memory");
     lua_pushlstring(L, out->data ? out->data : "", out->len);
     lua_setfield(L, -2, name);
-}
-
-/* The script line that is running: the first Lua function up the stack. */
-static bool script_line(lua_State *L, char *out, size_t size)
-{
-    lua_Debug ar;
-    for (int level = 0; lua_getstack(L, level, &ar); level++) {
-        lua_getinfo(L, "Sl", &ar);
-        if (ar.currentline > 0 && strncmp(ar.short_src, "dbrun/", 6) != 0) {
-            snprintf(out, size, "%s:%d", ar.short_src, ar.currentline);
-            return true;
-        }
-    }
-    return false;
 }
 
 static int box_gc(lua_State *L)
@@ -53,7 +41,7 @@ static struct buf *push_box(lua_State *L)
 
 void bind_error_push(lua_State *L, struct runtime *rt, const struct error *e)
 {
-    char where[LUA_IDSIZE + 16];
+    char where[SCRIPT_WHERE];
     luaL_checkstack(L, 6, "out of stack for an error");
     struct buf *masked = push_box(L);
     lua_createtable(L, 0, 8);
@@ -72,7 +60,7 @@ void bind_error_push(lua_State *L, struct runtime *rt, const struct error *e)
         lua_pushstring(L, error_outcome_name(e->outcome));
         lua_setfield(L, -2, "outcome");
     }
-    if (script_line(L, where, sizeof where)) {
+    if (script_where(L, 0, where, sizeof where)) {
         lua_pushstring(L, where);
         lua_setfield(L, -2, "where");
     }
@@ -132,8 +120,8 @@ static int error_new(lua_State *L)
     }
     lua_settop(L, 1);
     if (lua_getfield(L, 1, "where") == LUA_TNIL) {
-        char where[LUA_IDSIZE + 16];
-        if (script_line(L, where, sizeof where)) {
+        char where[SCRIPT_WHERE];
+        if (script_where(L, 0, where, sizeof where)) {
             lua_pushstring(L, where);
             lua_setfield(L, 1, "where");
         }

@@ -251,15 +251,10 @@ struct pg_link *pg_connected(lua_State *L, struct pg_lease *lease, int status)
 
 void pg_warn_large(lua_State *L, const struct pg_engine *e, size_t bytes, int rows, const char *statement)
 {
-    lua_Debug ar = {.currentline = -1};
-    for (int level = 1; lua_getstack(L, level, &ar); level++) {
-        lua_getinfo(L, "Sl", &ar);
-        if (ar.currentline > 0 && strncmp(ar.short_src, "dbrun/", 6) != 0)
-            break;
-    }
-    log_write(
-        e->rt->log, LOG_LEVEL_WARN,
-        "postgres: %s:%d: a result of %d rows and %zu MiB was held in memory (rows() reads row by row): "
-        "%.200s",
-        ar.currentline > 0 ? ar.short_src : "?", ar.currentline, rows, bytes >> 20, statement);
+    char where[SCRIPT_WHERE] = "?";
+    script_where(L, 1, where, sizeof where);
+    log_write(e->rt->log, LOG_LEVEL_WARN,
+              "postgres: %s: a result of %d rows and %zu MiB was held in memory (rows() reads row by row): "
+              "%.200s",
+              where, rows, bytes >> 20, statement);
 }

@@ -2,7 +2,6 @@
 #include "base/deadline.h"
 #include "bind/pg_impl.h"
 
-#include <stdio.h>
 #include <string.h>
 
 enum { HOLDERS_SHOWN = 10 };
@@ -16,13 +15,13 @@ static void add_holder(const struct pool_slot *slot, void *data)
 {
     struct holders *h = data;
     const struct pg_link *link = slot->conn;
-    char where[96];
+    char where[SCRIPT_WHERE] = "?";
     if (++h->n > HOLDERS_SHOWN)
         return;
-    if (link->line)
-        snprintf(where, sizeof where, "%s:%d", link->source, link->line);
-    else if (!link->task || !task_where(link->task, where, sizeof where))
-        strcpy(where, "?");
+    if (link->where[0])
+        strcpy(where, link->where);
+    else
+        task_where(link->task, where, sizeof where);
     double held = (double)(mono_now() - slot->leased_at) / (double)NS_PER_S;
     buf_addf(&h->text, "%s%s for %.1f s%s%s", h->n > 1 ? "\n         " : "held at ", where, held,
              link->statement[0] ? ", last statement: " : "", link->statement);

@@ -25,6 +25,7 @@
 #include "drive/drive_uv.h"
 #include "pg/machine.h"
 #include "pool/pool.h"
+#include "task/where.h"
 
 #define PG_ENGINE_CLASS "dbrun.pg.engine"
 #define PG_LEASE_CLASS  "dbrun.pg.conn"
@@ -105,10 +106,9 @@ struct pg_link {
     double deadline_after;
     bool in_background;
     int pid;
-    char source[LUA_IDSIZE]; /* script and line of the acquire; line 0 = not leased by a script */
-    int line;
-    const struct task *task; /* whose single statement it runs; NULL while it is leased */
-    char statement[96];      /* the beginning of the last one */
+    char where[SCRIPT_WHERE]; /* script line of the acquire; "" = not leased by a script */
+    const struct task *task;  /* whose single statement it runs; NULL while it is leased */
+    char statement[96];       /* the beginning of the last one */
 };
 
 struct pg_lease {

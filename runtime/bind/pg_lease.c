@@ -179,11 +179,10 @@ static int lease_gc(lua_State *L)
     if (!link)
         return 0;
     lease->link = NULL;
-    log_write(
-        lease->engine->rt->log, LOG_LEVEL_WARN,
-        "postgres: a connection acquired at %s:%d was never released, only collected: it is closed (use "
-        "`local c <close> = engine:acquire()`)",
-        link->line ? link->source : "?", link->line);
+    log_write(lease->engine->rt->log, LOG_LEVEL_WARN,
+              "postgres: a connection acquired at %s was never released, only collected: it is closed (use "
+              "`local c <close> = engine:acquire()`)",
+              link->where[0] ? link->where : "?");
     pool_discard(lease->engine->pool, link->slot, mono_now());
     return 0;
 }

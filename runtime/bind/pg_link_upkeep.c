@@ -88,7 +88,7 @@ void pg_link_finish_reset(struct pg_link *link, bool ok)
 enum pool_verdict pg_link_judge(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
-    link->line = 0;
+    link->where[0] = '\0';
     link->answered = false;
     pg_notices_forget(link);
     link->task = NULL;

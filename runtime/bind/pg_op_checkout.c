@@ -3,8 +3,6 @@
 #include "bind/pg_mux.h"
 #include "bind/pg_op.h"
 
-#include <string.h>
-
 static int leased(lua_State *L, struct pg_op *op);
 
 /* ---- checkout ---- */
@@ -52,15 +50,7 @@ int pg_op_checkout(lua_State *L, struct pg_op *op)
 /* Who holds the connection, for the error that others get when they wait too long. */
 void pg_op_note_place(lua_State *L, struct pg_link *link)
 {
-    lua_Debug ar;
-    for (int level = 1; lua_getstack(L, level, &ar); level++) {
-        lua_getinfo(L, "Sl", &ar);
-        if (ar.currentline > 0 && strncmp(ar.short_src, "dbrun/", 6) != 0) {
-            strcpy(link->source, ar.short_src);
-            link->line = ar.currentline;
-            return;
-        }
-    }
+    script_where(L, 1, link->where, sizeof link->where);
 }
 
 /* The pool has answered: at once, or while the task was parked. */

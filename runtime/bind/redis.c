@@ -152,19 +152,6 @@ static int handle__tostring(lua_State *L)
 
 /* ---- taking a connection of one's own ---- */
 
-static void note_where(lua_State *L, struct redis_line *l)
-{
-    lua_Debug ar;
-    snprintf(l->where, sizeof l->where, "a connection of its own");
-    for (int level = 1; lua_getstack(L, level, &ar); level++) {
-        lua_getinfo(L, "Sl", &ar);
-        if (ar.currentline > 0 && strncmp(ar.short_src, "dbrun/", 6) != 0) {
-            snprintf(l->where, sizeof l->where, "%s:%d", ar.short_src, ar.currentline);
-            return;
-        }
-    }
-}
-
 static int raise_no_connection(lua_State *L, struct redis_line *l, enum pool_settle why)
 {
     struct error e = {0};
@@ -214,7 +201,8 @@ static int client_acquire(lua_State *L)
     h->line = redis_line_new(rt, shared->pool, false);
     if (!h->line)
         return luaL_error(L, "not enough memory");
-    note_where(L, h->line);
+    if (!script_where(L, 1, h->line->where, sizeof h->line->where))
+        snprintf(h->line->where, sizeof h->line->where, "a connection of its own");
     uint64_t deadline = deadline_in(shared->pool->timeout);
     struct wait *w = wait_begin(rt->sched, deadline, acquire_abandoned, h->line);
     enum pool_settle result = redis_line_acquire(h->line, w, task_owner(rt->sched));

@@ -15,6 +15,7 @@
 #define DBRUN_BIND_REDIS_LINE_H
 
 #include "bind/redis_pool.h"
+#include "task/where.h"
 
 struct redis_line;
 struct redis_feed;
@@ -58,8 +59,8 @@ struct redis_line {
     struct sched_timer retry_timer;
     bool retrying;
     double retry_pause;
-    uint64_t lost_at; /* when an established connection was lost; 0 = never */
-    char where[72];   /* a line of one's own: the script line that took it */
+    uint64_t lost_at;         /* when an established connection was lost; 0 = never */
+    char where[SCRIPT_WHERE]; /* a line of one's own: the script line that took it */
     uint64_t commands, connects, losses;
 };
 

@@ -2,6 +2,7 @@
 #include "host/embedded.h"
 #include "host/host.h"
 #include "host/script.h"
+#include "task/where.h"
 
 #include <lualib.h>
 #include <stdlib.h>
@@ -36,7 +37,7 @@ static int load_embedded(lua_State *L, const char *name)
     return 2;
 }
 
-/* As DIR/dbrun/config.lua or DIR/dbrun/init.lua, but called what it is called inside the binary. */
+/* As DIR/dbrun/config.lua or DIR/dbrun/init.lua. */
 static int load_from_folder(lua_State *L, const char *folder, const char *name)
 {
     luaL_gsub(L, name, ".", "/");
@@ -49,6 +50,8 @@ static int load_from_folder(lua_State *L, const char *folder, const char *name)
     }
     if (!lua_isfunction(L, -1))
         return luaL_error(L, "error loading module '%s':\n\t%s", name, lua_tostring(L, -1));
+    script_own_folder(L, lua_pushfstring(L, "%s/dbrun/", folder));
+    lua_pop(L, 1);
     lua_insert(L, -2);
     return 2;
 }

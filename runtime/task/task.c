@@ -1,9 +1,9 @@
 /* A task's life: made, resumed, ended, joined; and the table of functions that scripts see. */
 #include "base/deadline.h"
 #include "task/impl.h"
+#include "task/where.h"
 
 #include <lauxlib.h>
-#include <stdio.h>
 #include <string.h>
 
 /* ---- the body, inside the coroutine ---- */
@@ -253,17 +253,7 @@ struct wait *task_wait(struct sched *s)
 
 bool task_where(const struct task *t, char *out, size_t size)
 {
-    lua_Debug ar;
-    if (!t || !t->co)
-        return false;
-    for (int level = 0; lua_getstack(t->co, level, &ar); level++) {
-        lua_getinfo(t->co, "Sl", &ar);
-        if (ar.currentline > 0 && strncmp(ar.short_src, "dbrun/", 6) != 0) {
-            snprintf(out, size, "%s:%d", ar.short_src, ar.currentline);
-            return true;
-        }
-    }
-    return false;
+    return t && t->co && script_where(t->co, 0, out, size);
 }
 
 /* Pushes the userdata of the current task's group; 0 when it is the root group. */

@@ -19,7 +19,7 @@ struct source {
     bool outside;    /* not below ROOT */
     bool used;       /* no other one has its name */
     char name[256];  /* dbrun.config */
-    char chunk[300]; /* @dbrun/config.lua */
+    char chunk[300]; /* =dbrun/config.lua: no file's source begins so */
     size_t size;
 };
 
@@ -43,7 +43,7 @@ static void name_source(struct source *m, const char *root)
         m->outside = true;
     if (m->outside && strrchr(rel, '/') != NULL)
         rel = strrchr(rel, '/') + 1;
-    snprintf(m->chunk, sizeof m->chunk, "@%s", rel);
+    snprintf(m->chunk, sizeof m->chunk, "=%s", rel);
     snprintf(m->name, sizeof m->name, "%s", rel);
     char *dot = strrchr(m->name, '.');
     if (dot != NULL)
