@@ -20,6 +20,11 @@ uint64_t deadline_in(double seconds)
     return mono_now() + (uint64_t)(seconds * (double)NS_PER_S);
 }
 
+uint64_t deadline_after(uint64_t deadline, uint64_t ns)
+{
+    return ns < DEADLINE_NEVER - deadline ? deadline + ns : DEADLINE_NEVER;
+}
+
 uint64_t deadline_min(uint64_t a, uint64_t b)
 {
     return a < b ? a : b;

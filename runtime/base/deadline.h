@@ -19,6 +19,9 @@ uint64_t mono_now(void);
 /* The deadline `seconds` from now. Negative counts as 0; NaN and what does not fit as DEADLINE_NEVER. */
 uint64_t deadline_in(double seconds);
 
+/* The deadline `ns` later; DEADLINE_NEVER when that is past all time, or `deadline` is. */
+uint64_t deadline_after(uint64_t deadline, uint64_t ns);
+
 /* The earlier of two deadlines. */
 uint64_t deadline_min(uint64_t a, uint64_t b);
 

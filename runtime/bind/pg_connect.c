@@ -169,7 +169,7 @@ static void on_late(struct sched_timer *t)
  * resolution, key derivation. */
 static uint64_t late(const struct pg_connecting *c)
 {
-    return c->deadline + 200 * NS_PER_MS;
+    return deadline_after(c->deadline, 200 * NS_PER_MS);
 }
 
 static void connect_sync(struct pg_connecting *c)

@@ -220,8 +220,7 @@ static void op_open(struct pool_slot *slot)
         open_failed_now(slot, p, err);
         return;
     }
-    if (o->deadline < DEADLINE_NEVER - STUCK_GRACE)
-        sched_timer_start(p->rt->sched, &o->timer, o->deadline + STUCK_GRACE);
+    sched_timer_start(p->rt->sched, &o->timer, deadline_after(o->deadline, STUCK_GRACE));
 }
 
 static void op_close(struct pool_slot *slot)

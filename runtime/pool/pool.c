@@ -1,3 +1,4 @@
+#include "base/deadline.h"
 #include "pool/pool_impl.h"
 
 /* ---- taking and giving back ---- */
@@ -129,7 +130,7 @@ static uint64_t expiry(struct pool *p, uint64_t now)
     p->random ^= p->random >> 7;
     p->random ^= p->random << 17;
     age -= p->random % (age / 10 + 1);
-    return age < UINT64_MAX - now ? now + age : UINT64_MAX;
+    return deadline_after(now, age);
 }
 
 void pool_opened(struct pool_slot *s, void *conn, uint64_t now)

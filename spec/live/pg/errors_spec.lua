@@ -231,6 +231,13 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
+    it("time limits past all time are none", function()
+        for _, seconds in ipairs { 1e12, 1e300 } do
+            local e <close> = open { connect_timeout = seconds, timeout = seconds, command_timeout = seconds }
+            assert.equal(1, e:value "select 1")
+        end
+    end)
+
     describe("a connect that fails", function()
         local function problem_of(url, opts)
             opts = opts or {}

@@ -23,6 +23,14 @@ describe("a Redis client", function()
         r:close()
     end)
 
+    it("takes time limits past all time for none", function()
+        for _, seconds in ipairs { 1e12, 1e300, math.huge } do
+            local patient <close> = redis.client { url = server.url, connect_timeout = seconds, timeout = seconds,
+                command_timeout = seconds }
+            assert.equal("PONG", patient:ping())
+        end
+    end)
+
     describe("with a pool that is full", function()
         local pool, small
         before_each(function()

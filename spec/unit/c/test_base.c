@@ -31,6 +31,19 @@ static void test_deadline_odd_numbers(void)
     CHECK(deadline_in(8e9) > mono_now() + UINT64_C(7000000000) * NS_PER_S);
 }
 
+static void test_deadline_after(void)
+{
+    CHECK(deadline_after(5, 7) == 12);
+    CHECK(deadline_after(5, 0) == 5);
+    CHECK(deadline_after(DEADLINE_NEVER, 0) == DEADLINE_NEVER);
+    CHECK(deadline_after(DEADLINE_NEVER, 200 * NS_PER_MS) == DEADLINE_NEVER);
+    CHECK(deadline_after(DEADLINE_NEVER, DEADLINE_NEVER) == DEADLINE_NEVER);
+    CHECK(deadline_after(DEADLINE_NEVER - 3, 2) == DEADLINE_NEVER - 1);
+    CHECK(deadline_after(DEADLINE_NEVER - 3, 3) == DEADLINE_NEVER);
+    CHECK(deadline_after(DEADLINE_NEVER - 3, 4) == DEADLINE_NEVER);
+    CHECK(deadline_after(mono_now(), DEADLINE_NEVER) == DEADLINE_NEVER);
+}
+
 static void test_deadline_min(void)
 {
     CHECK(deadline_min(3, 4) == 3);
@@ -206,6 +219,7 @@ int main(void)
 {
     TEST("a deadline is that many seconds ahead", test_deadline_forward);
     TEST("negative, infinite, huge and no number make sensible deadlines", test_deadline_odd_numbers);
+    TEST("a deadline that much later never comes round to the past", test_deadline_after);
     TEST("the earlier of two deadlines", test_deadline_min);
     TEST("milliseconds for poll are rounded up", test_poll_ms);
     TEST("a buffer grows", test_buf_grows);
