@@ -10,14 +10,17 @@ uint64_t mono_now(void)
     return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
 }
 
-uint64_t deadline_in(double seconds)
+uint64_t duration_ns(double seconds)
 {
     /* 2^33 seconds are 272 years: far beyond any wait, and far below overflow. */
     if (!(seconds < 8589934592.0))
         return DEADLINE_NEVER;
-    if (seconds <= 0)
-        return mono_now();
-    return mono_now() + (uint64_t)(seconds * (double)NS_PER_S);
+    return seconds > 0 ? (uint64_t)(seconds * (double)NS_PER_S) : 0;
+}
+
+uint64_t deadline_in(double seconds)
+{
+    return deadline_after(mono_now(), duration_ns(seconds));
 }
 
 uint64_t deadline_after(uint64_t deadline, uint64_t ns)

@@ -16,7 +16,10 @@
 /* Now, in nanoseconds on CLOCK_MONOTONIC. */
 uint64_t mono_now(void);
 
-/* The deadline `seconds` from now. Negative counts as 0; NaN and what does not fit as DEADLINE_NEVER. */
+/* `seconds` in nanoseconds. Negative counts as 0; NaN and more than 272 years as DEADLINE_NEVER. */
+uint64_t duration_ns(double seconds);
+
+/* The deadline `seconds` from now; the same holds for them. */
 uint64_t deadline_in(double seconds);
 
 /* The deadline `ns` later; DEADLINE_NEVER when that is past all time, or `deadline` is. */

@@ -238,7 +238,7 @@ static int engine_new(lua_State *L)
     read_params(L, e->info);
     struct pool_config config = {.size = (uint32_t)number_field(L, "size", 20),
                                  .overflow = (int32_t)number_field(L, "overflow", 10),
-                                 .recycle = (uint64_t)(number_field(L, "recycle", 0) * (double)NS_PER_S),
+                                 .recycle = duration_ns(number_field(L, "recycle", 0)),
                                  .seed = mono_now(),
                                  .ops = &pg_pool_ops,
                                  .data = e};

@@ -299,13 +299,6 @@ static const struct pool_ops pool_operations = {
 
 /* ---- life ---- */
 
-static uint64_t to_ns(double seconds)
-{
-    uint64_t now = mono_now();
-    uint64_t then = deadline_in(seconds);
-    return then == DEADLINE_NEVER ? UINT64_MAX : then - now;
-}
-
 struct redis_pool *redis_pool_new(struct runtime *rt, struct redis_target *target,
                                   const struct redis_pool_options *o)
 {
@@ -325,8 +318,8 @@ struct redis_pool *redis_pool_new(struct runtime *rt, struct redis_target *targe
     p->full_is_error = o->full_is_error;
     p->timeout = o->timeout;
     p->connect_timeout = o->connect_timeout;
-    p->ping_idle = o->ping_idle <= 0 ? 0 : to_ns(o->ping_idle);
-    p->comeback = o->comeback <= 0 ? 0 : to_ns(o->comeback);
+    p->ping_idle = duration_ns(o->ping_idle);
+    p->comeback = duration_ns(o->comeback);
     return p;
 }
 

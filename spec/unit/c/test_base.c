@@ -31,6 +31,18 @@ static void test_deadline_odd_numbers(void)
     CHECK(deadline_in(8e9) > mono_now() + UINT64_C(7000000000) * NS_PER_S);
 }
 
+static void test_duration(void)
+{
+    CHECK(duration_ns(1.5) == 3 * NS_PER_S / 2);
+    CHECK(duration_ns(0) == 0);
+    CHECK(duration_ns(-5) == 0);
+    CHECK(duration_ns(-INFINITY) == 0);
+    CHECK(duration_ns(8e9) == UINT64_C(8000000000) * NS_PER_S);
+    CHECK(duration_ns(1e12) == DEADLINE_NEVER);
+    CHECK(duration_ns(INFINITY) == DEADLINE_NEVER);
+    CHECK(duration_ns((double)NAN) == DEADLINE_NEVER);
+}
+
 static void test_deadline_after(void)
 {
     CHECK(deadline_after(5, 7) == 12);
@@ -219,6 +231,7 @@ int main(void)
 {
     TEST("a deadline is that many seconds ahead", test_deadline_forward);
     TEST("negative, infinite, huge and no number make sensible deadlines", test_deadline_odd_numbers);
+    TEST("seconds become nanoseconds, and no more than there are", test_duration);
     TEST("a deadline that much later never comes round to the past", test_deadline_after);
     TEST("the earlier of two deadlines", test_deadline_min);
     TEST("milliseconds for poll are rounded up", test_poll_ms);
