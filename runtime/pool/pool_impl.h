@@ -149,9 +149,6 @@ void pool_waiter_push(struct pool *p, struct pool_waiter *w);
 void pool_waiter_remove(struct pool *p, struct pool_waiter *w);
 /* Takes the waiter off the queue and tells it. It may be gone afterwards. */
 void pool_waiter_settle(struct pool *p, struct pool_waiter *w, enum pool_settle result);
-
-/* ---- pool_policy.c ---- */
-
 /* Starts a new generation and closes the idle ones of the old. */
 void pool_retire_all(struct pool *p);
 

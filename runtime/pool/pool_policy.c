@@ -31,13 +31,6 @@ void pool_free(struct pool *p)
 
 /* ---- retirement ---- */
 
-void pool_retire_all(struct pool *p)
-{
-    p->generation++;
-    while (p->list[SLOT_IDLE].head)
-        pool_slot_close(p, p->list[SLOT_IDLE].head, p->closed ? POOL_SHUTDOWN : POOL_UNUSABLE);
-}
-
 void pool_invalidate(struct pool *p, uint64_t now)
 {
     pool_enter(p, now);

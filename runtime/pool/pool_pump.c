@@ -94,6 +94,13 @@ void pool_slot_gone(struct pool *p, struct pool_slot *s)
     free(s);
 }
 
+void pool_retire_all(struct pool *p)
+{
+    p->generation++;
+    while (p->list[SLOT_IDLE].head)
+        pool_slot_close(p, p->list[SLOT_IDLE].head, p->closed ? POOL_SHUTDOWN : POOL_UNUSABLE);
+}
+
 void pool_slot_dead(struct pool *p, struct pool_slot *s)
 {
     /* Of several that find out at once only the first starts a generation: the connections that are
