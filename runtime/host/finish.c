@@ -50,7 +50,7 @@ void finish_process(int status)
  */
 static int os_exit(lua_State *L)
 {
-    struct host *h = state_host(L);
+    struct host *h = lua_touserdata(L, lua_upvalueindex(1));
     int status;
     if (lua_isboolean(L, 1))
         status = lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE;
@@ -66,10 +66,11 @@ static int os_exit(lua_State *L)
     finish_process(finish_flush(h, status));
 }
 
-void finish_install(lua_State *L)
+void finish_install(lua_State *L, struct host *h)
 {
     lua_getglobal(L, "os");
-    lua_pushcfunction(L, os_exit);
+    lua_pushlightuserdata(L, h);
+    lua_pushcclosure(L, os_exit, 1);
     lua_setfield(L, -2, "exit");
     lua_pop(L, 1);
 }

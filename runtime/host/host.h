@@ -65,7 +65,7 @@ bool report_is_kind(lua_State *L, int index, const char *kind);
 /* ---- finish.c ---- */
 
 /* Replaces os.exit. */
-void finish_install(lua_State *L);
+void finish_install(lua_State *L, struct host *h);
 /* Flushes; when stdout did not take everything, a line on stderr and a status that is not 0. */
 int finish_flush(const struct host *h, int status);
 /* Ends the process. */
