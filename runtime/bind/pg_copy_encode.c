@@ -6,6 +6,7 @@
 #include "bind/pg_copy.h"
 #include "bind/pg_impl.h"
 #include "pg/copyfmt.h"
+#include "pg/wire.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -95,16 +96,16 @@ static inline enum copyfmt_result common_value(lua_State *L, struct copy_encoder
     int exact;
     if (type == LUA_TNUMBER && t->kind == PG_KIND_INT8) {
         lua_Integer n = lua_tointegerx(L, -1, &exact);
-        copyfmt_put4(b, 8);
-        copyfmt_put8(b, (uint64_t)n);
+        wire_put4(b, 8);
+        wire_put8(b, (uint64_t)n);
         return exact ? COPYFMT_OK : COPYFMT_INVALID;
     }
     if (type == LUA_TNUMBER && t->kind == PG_KIND_FLOAT8) {
         lua_Number v = lua_tonumberx(L, -1, NULL);
         uint64_t bits;
         memcpy(&bits, &v, 8);
-        copyfmt_put4(b, 8);
-        copyfmt_put8(b, bits);
+        wire_put4(b, 8);
+        wire_put8(b, bits);
         return COPYFMT_OK;
     }
     if (type == LUA_TSTRING && t->kind == PG_KIND_TEXT && t->binary) {
@@ -113,13 +114,13 @@ static inline enum copyfmt_result common_value(lua_State *L, struct copy_encoder
             return COPYFMT_RANGE;
         if (!buf_reserve(b, len + more))
             return COPYFMT_OOM;
-        copyfmt_put4(b, (uint32_t)len);
+        wire_put4(b, (uint32_t)len);
         memcpy(b->data + b->len, s, len);
         b->len += len;
         return COPYFMT_OK;
     }
     if (type == LUA_TBOOLEAN && t->kind == PG_KIND_BOOL) {
-        copyfmt_put4(b, 1);
+        wire_put4(b, 1);
         b->data[b->len++] = (char)lua_toboolean(L, -1);
         return COPYFMT_OK;
     }
@@ -132,7 +133,7 @@ static enum copyfmt_result binary_row(lua_State *L, struct copy_encoder *x, int 
     enum copyfmt_result r = COPYFMT_OK;
     if (!buf_reserve(&x->out, 2))
         return COPYFMT_OOM;
-    copyfmt_put2(&x->out, (uint16_t)x->ncols);
+    wire_put2(&x->out, (uint16_t)x->ncols);
     for (*c = 0; *c < x->ncols; ++*c) {
         int type = lua_rawgeti(L, 1, *c + 1);
         if (!buf_reserve(&x->out, WIDEST_NUMBER))
@@ -164,7 +165,7 @@ static bool begin_row(struct copy_encoder *x, int n)
         return true;
     if (!buf_reserve(&x->out, 2))
         return false;
-    copyfmt_put2(&x->out, (uint16_t)n);
+    wire_put2(&x->out, (uint16_t)n);
     return true;
 }
 

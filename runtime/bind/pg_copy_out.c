@@ -6,8 +6,8 @@
 #include "base/deadline.h"
 #include "bind/pg_copy.h"
 #include "pg/copyfmt.h"
+#include "pg/wire.h"
 
-#include <endian.h>
 #include <string.h>
 
 #define COPY_OUT_CLASS "dbrun.pg.copyout"
@@ -38,20 +38,6 @@ static size_t left(const struct copy_out *c)
     return c->in.len - c->at;
 }
 
-static int32_t peek4(const struct copy_out *c, size_t offset)
-{
-    uint32_t v;
-    memcpy(&v, c->in.data + c->at + offset, 4);
-    return (int32_t)be32toh(v);
-}
-
-static int16_t peek2(const struct copy_out *c, size_t offset)
-{
-    uint16_t v;
-    memcpy(&v, c->in.data + c->at + offset, 2);
-    return (int16_t)be16toh(v);
-}
-
 /* The row's table stands at the top; keys, when there are any, at 2. (A codec may end the link: the decoder
  * is the engine's.) */
 static void push_field(lua_State *L, const struct copy_out *c, const struct pg_decoder *d, int i,
@@ -77,7 +63,7 @@ static bool skip_header(lua_State *L, struct copy_out *c)
 {
     if (left(c) < COPYFMT_HEADER_LEN)
         return false;
-    int32_t extension = peek4(c, COPYFMT_HEADER_LEN - 4);
+    int32_t extension = wire_get4(c->in.data + c->at + COPYFMT_HEADER_LEN - 4);
     if (memcmp(c->in.data + c->at, COPYFMT_HEADER, 11) != 0 || extension < 0)
         malformed(L);
     if (left(c) - COPYFMT_HEADER_LEN < (size_t)extension)
@@ -94,7 +80,7 @@ static size_t binary_row_length(lua_State *L, const struct copy_out *c)
     for (int i = 0; i < c->ncols; i++) {
         if (left(c) < at + 4)
             return 0;
-        int32_t len = peek4(c, at);
+        int32_t len = wire_get4(c->in.data + c->at + at);
         if (len < -1)
             malformed(L);
         at += 4 + (len > 0 ? (size_t)len : 0);
@@ -108,11 +94,11 @@ static bool push_binary_row(lua_State *L, struct copy_out *c)
         return false;
     if (left(c) < 2)
         return false;
-    if (peek2(c, 0) == -1) { /* the trailer */
+    if (wire_get2(c->in.data + c->at) == -1) { /* the trailer */
         c->at += 2;
         return false;
     }
-    if (peek2(c, 0) != c->ncols)
+    if (wire_get2(c->in.data + c->at) != c->ncols)
         malformed(L);
     size_t length = binary_row_length(L, c);
     if (length == 0)
@@ -122,7 +108,7 @@ static bool push_binary_row(lua_State *L, struct copy_out *c)
     c->at += length;
     lua_createtable(L, c->by_name ? 0 : c->ncols, c->by_name ? c->ncols : 0);
     for (int i = 0; i < c->ncols; i++) {
-        int32_t len = pg_decode_int4(p);
+        int32_t len = wire_get4(p);
         p += 4;
         push_field(L, c, d, i, len < 0 ? NULL : p, len < 0 ? 0 : (size_t)len);
         p += len < 0 ? 0 : len;

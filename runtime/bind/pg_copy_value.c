@@ -1,6 +1,7 @@
 /* One value of a row for COPY FROM STDIN: in the text and CSV formats, or in binary. */
 #include "bind/json.h"
 #include "bind/pg_copy.h"
+#include "pg/wire.h"
 
 #include <string.h>
 
@@ -104,7 +105,7 @@ static enum copyfmt_result binary_null(struct copy_encoder *x)
 {
     if (!buf_reserve(&x->out, 4))
         return COPYFMT_OOM;
-    copyfmt_put4(&x->out, UINT32_MAX);
+    wire_put4(&x->out, UINT32_MAX);
     return COPYFMT_OK;
 }
 
@@ -203,18 +204,18 @@ static enum copyfmt_result binary_array(lua_State *L, struct copy_encoder *x, co
     int ndim = dimensions(L, sizes);
     if (!buf_reserve(&x->out, 16 + 8 * MOST_DIMENSIONS))
         return COPYFMT_OOM;
-    copyfmt_put4(&x->out, 0); /* the length, once it is known */
-    copyfmt_put4(&x->out, (uint32_t)ndim);
-    copyfmt_put4(&x->out, 1); /* there may be NULLs */
-    copyfmt_put4(&x->out, t->elem);
+    wire_put4(&x->out, 0); /* the length, once it is known */
+    wire_put4(&x->out, (uint32_t)ndim);
+    wire_put4(&x->out, 1); /* there may be NULLs */
+    wire_put4(&x->out, t->elem);
     for (int i = 0; i < ndim; i++) {
-        copyfmt_put4(&x->out, (uint32_t)sizes[i]);
-        copyfmt_put4(&x->out, 1);
+        wire_put4(&x->out, (uint32_t)sizes[i]);
+        wire_put4(&x->out, 1);
     }
     enum copyfmt_result result = ndim > 0 ? put_elements(L, x, elem, sizes, ndim) : COPYFMT_OK;
     size_t end = x->out.len;
     x->out.len = start;
-    copyfmt_put4(&x->out, (uint32_t)(end - start - 4));
+    wire_put4(&x->out, (uint32_t)(end - start - 4));
     x->out.len = end;
     return result;
 }

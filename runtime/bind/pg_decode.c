@@ -3,38 +3,17 @@
 
 #include "bind/json.h"
 #include "pg/timefmt.h"
+#include "pg/wire.h"
 
-#include <endian.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 /* ---- one value, binary form (network byte order; src/backend/utils/adt/ *send functions) ---- */
 
-static int64_t get_int8(const char *p)
-{
-    uint64_t v;
-    memcpy(&v, p, 8);
-    return (int64_t)be64toh(v);
-}
-
-int32_t pg_decode_int4(const char *p)
-{
-    uint32_t v;
-    memcpy(&v, p, 4);
-    return (int32_t)be32toh(v);
-}
-
-static int16_t get_int2(const char *p)
-{
-    uint16_t v;
-    memcpy(&v, p, 2);
-    return (int16_t)be16toh(v);
-}
-
 static double get_float8(const char *p)
 {
-    int64_t bits = get_int8(p);
+    int64_t bits = wire_get8(p);
     double v;
     memcpy(&v, &bits, 8);
     return v;
@@ -42,7 +21,7 @@ static double get_float8(const char *p)
 
 static double get_float4(const char *p)
 {
-    int32_t bits = pg_decode_int4(p);
+    int32_t bits = wire_get4(p);
     float v;
     memcpy(&v, &bits, 4);
     return (double)v;
@@ -97,16 +76,16 @@ static void push_binary(lua_State *L, const struct pg_decoder *d, const struct p
         lua_pushboolean(L, p[0] != 0);
         return;
     case PG_KIND_INT2:
-        lua_pushinteger(L, get_int2(p));
+        lua_pushinteger(L, wire_get2(p));
         return;
     case PG_KIND_INT4:
-        lua_pushinteger(L, pg_decode_int4(p));
+        lua_pushinteger(L, wire_get4(p));
         return;
     case PG_KIND_INT8:
-        lua_pushinteger(L, get_int8(p));
+        lua_pushinteger(L, wire_get8(p));
         return;
     case PG_KIND_OID:
-        lua_pushinteger(L, (uint32_t)pg_decode_int4(p));
+        lua_pushinteger(L, (uint32_t)wire_get4(p));
         return;
     case PG_KIND_FLOAT4:
         lua_pushnumber(L, get_float4(p));
@@ -115,16 +94,16 @@ static void push_binary(lua_State *L, const struct pg_decoder *d, const struct p
         lua_pushnumber(L, get_float8(p));
         return;
     case PG_KIND_DATE:
-        lua_pushlstring(L, text, timefmt_date(text, pg_decode_int4(p)));
+        lua_pushlstring(L, text, timefmt_date(text, wire_get4(p)));
         return;
     case PG_KIND_TIME:
-        if (get_int8(p) < 0 || get_int8(p) > INT64_C(86400000000))
+        if (wire_get8(p) < 0 || wire_get8(p) > INT64_C(86400000000))
             luaL_error(L, "the server sent a time that is none");
-        lua_pushlstring(L, text, timefmt_time(text, get_int8(p)));
+        lua_pushlstring(L, text, timefmt_time(text, wire_get8(p)));
         return;
     case PG_KIND_TIMESTAMP:
     case PG_KIND_TIMESTAMPTZ:
-        push_instant(L, d, get_int8(p), kind == PG_KIND_TIMESTAMPTZ);
+        push_instant(L, d, wire_get8(p), kind == PG_KIND_TIMESTAMPTZ);
         return;
     case PG_KIND_JSONB:
         bind_json_push(L, p + 1, len - 1);

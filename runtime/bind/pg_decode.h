@@ -30,6 +30,5 @@ void pg_decode_nested_text(lua_State *L, const struct pg_decoder *d, const struc
                            size_t len, int depth);
 void pg_decode_array_binary(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
                             size_t len);
-int32_t pg_decode_int4(const char *p);
 
 #endif

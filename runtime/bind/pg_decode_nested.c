@@ -4,6 +4,7 @@
  */
 #include "bind/error.h"
 #include "bind/pg_decode.h"
+#include "pg/wire.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -295,7 +296,7 @@ static int32_t take_int4(struct reader *r)
 {
     if (r->end - r->p < 4)
         malformed(r, "array (binary form)");
-    int32_t v = pg_decode_int4(r->p);
+    int32_t v = wire_get4(r->p);
     r->p += 4;
     return v;
 }

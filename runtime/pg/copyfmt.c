@@ -1,8 +1,8 @@
 #include "pg/copyfmt.h"
 
 #include "pg/timefmt.h"
+#include "pg/wire.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -70,8 +70,8 @@ static enum copyfmt_result put_int8(struct buf *b, int64_t v)
 {
     if (!buf_reserve(b, 12))
         return COPYFMT_OOM;
-    copyfmt_put4(b, 8);
-    copyfmt_put8(b, (uint64_t)v);
+    wire_put4(b, 8);
+    wire_put8(b, (uint64_t)v);
     return COPYFMT_OK;
 }
 
@@ -79,8 +79,8 @@ static enum copyfmt_result put_int4(struct buf *b, uint32_t v)
 {
     if (!buf_reserve(b, 8))
         return COPYFMT_OOM;
-    copyfmt_put4(b, 4);
-    copyfmt_put4(b, v);
+    wire_put4(b, 4);
+    wire_put4(b, v);
     return COPYFMT_OK;
 }
 
@@ -98,8 +98,8 @@ enum copyfmt_result copyfmt_integer(struct buf *b, enum pg_kind kind, int64_t v)
             return COPYFMT_RANGE;
         if (!buf_reserve(b, 6))
             return COPYFMT_OOM;
-        copyfmt_put4(b, 2);
-        copyfmt_put2(b, (uint16_t)v);
+        wire_put4(b, 2);
+        wire_put2(b, (uint16_t)v);
         return COPYFMT_OK;
     default:
         return COPYFMT_UNKNOWN;
@@ -125,26 +125,16 @@ enum copyfmt_result copyfmt_bool(struct buf *b, bool v)
 {
     if (!buf_reserve(b, 5))
         return COPYFMT_OOM;
-    copyfmt_put4(b, 1);
+    wire_put4(b, 1);
     b->data[b->len++] = v ? 1 : 0;
     return COPYFMT_OK;
 }
 
 /* ---- binary: from text ---- */
 
-void copyfmt_trim(const char **s, size_t *len)
-{
-    while (*len > 0 && isspace((unsigned char)**s)) {
-        (*s)++;
-        (*len)--;
-    }
-    while (*len > 0 && isspace((unsigned char)(*s)[*len - 1]))
-        (*len)--;
-}
-
 static enum copyfmt_result integer_from(struct buf *b, enum pg_kind kind, const char *s, size_t len)
 {
-    copyfmt_trim(&s, &len);
+    wire_trim(&s, &len);
     bool negative = len > 0 && s[0] == '-';
     size_t i = len > 0 && (s[0] == '-' || s[0] == '+') ? 1 : 0;
     int64_t v = 0; /* negative numbers reach one further */
@@ -164,7 +154,7 @@ static enum copyfmt_result integer_from(struct buf *b, enum pg_kind kind, const 
 static enum copyfmt_result float_from(struct buf *b, enum pg_kind kind, const char *s, size_t len)
 {
     char *end;
-    copyfmt_trim(&s, &len);
+    wire_trim(&s, &len);
     if (len == 0)
         return COPYFMT_INVALID;
     double v = kind == PG_KIND_FLOAT4 ? (double)strtof(s, &end) : strtod(s, &end);
@@ -185,7 +175,7 @@ static enum copyfmt_result bool_from(struct buf *b, const char *s, size_t len)
         bool value;
     } words[] = {{"true", 1, true}, {"false", 1, false}, {"yes", 1, true}, {"no", 1, false},
                  {"on", 2, true},   {"off", 2, false},   {"1", 1, true},   {"0", 1, false}};
-    copyfmt_trim(&s, &len);
+    wire_trim(&s, &len);
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         if (len >= words[i].least && len <= strlen(words[i].word) && strncasecmp(s, words[i].word, len) == 0)
             return copyfmt_bool(b, words[i].value);
@@ -198,7 +188,7 @@ static enum copyfmt_result put_bytes(struct buf *b, const char *s, size_t len)
         return COPYFMT_RANGE;
     if (!buf_reserve(b, len + 4))
         return COPYFMT_OOM;
-    copyfmt_put4(b, (uint32_t)len);
+    wire_put4(b, (uint32_t)len);
     if (len)
         memcpy(b->data + b->len, s, len);
     b->len += len;
@@ -211,7 +201,7 @@ static enum copyfmt_result jsonb_from(struct buf *b, const char *s, size_t len)
         return COPYFMT_RANGE;
     if (!buf_reserve(b, len + 5))
         return COPYFMT_OOM;
-    copyfmt_put4(b, (uint32_t)len + 1);
+    wire_put4(b, (uint32_t)len + 1);
     b->data[b->len++] = 1; /* the version of jsonb's binary form */
     memcpy(b->data + b->len, s, len);
     b->len += len;

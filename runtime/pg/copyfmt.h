@@ -35,29 +35,6 @@ bool copyfmt_bytea(struct buf *b, const char *s, size_t len, bool text_format);
 
 /* ---- binary: length and value ---- */
 
-/* Big-endian numbers without their length. There must be room. */
-static inline void copyfmt_put2(struct buf *b, uint16_t v)
-{
-    char *p = b->data + b->len;
-    p[0] = (char)(v >> 8);
-    p[1] = (char)v;
-    b->len += 2;
-}
-
-static inline void copyfmt_put4(struct buf *b, uint32_t v)
-{
-    v = __builtin_bswap32(v);
-    __builtin_memcpy(b->data + b->len, &v, 4);
-    b->len += 4;
-}
-
-static inline void copyfmt_put8(struct buf *b, uint64_t v)
-{
-    v = __builtin_bswap64(v);
-    __builtin_memcpy(b->data + b->len, &v, 8);
-    b->len += 8;
-}
-
 enum copyfmt_result copyfmt_integer(struct buf *b, enum pg_kind kind, int64_t v);
 enum copyfmt_result copyfmt_float(struct buf *b, enum pg_kind kind, double v);
 enum copyfmt_result copyfmt_bool(struct buf *b, bool v);
@@ -66,8 +43,6 @@ enum copyfmt_result copyfmt_bool(struct buf *b, bool v);
 enum copyfmt_result copyfmt_value(struct buf *b, const struct pg_type *t, const char *s, size_t len);
 /* The part of copyfmt_value for numeric. */
 enum copyfmt_result copyfmt_numeric(struct buf *b, const char *s, size_t len);
-/* Drops white space at both ends. */
-void copyfmt_trim(const char **s, size_t *len);
 /* Is every text that the server would take for this type taken by copyfmt_value too, with the same
  * meaning? */
 bool copyfmt_is_total(const struct pg_type *t);

@@ -1,5 +1,6 @@
 /* numeric: digits in base 10000 (set_var_from_str and numeric_recv in numeric.c). */
 #include "pg/copyfmt.h"
+#include "pg/wire.h"
 
 #include <ctype.h>
 #include <string.h>
@@ -19,11 +20,11 @@ static enum copyfmt_result put_numeric_head(struct buf *b, int ndigits, int weig
 {
     if (!buf_reserve(b, 12 + (size_t)ndigits * 2))
         return COPYFMT_OOM;
-    copyfmt_put4(b, 8 + (uint32_t)ndigits * 2);
-    copyfmt_put2(b, (uint16_t)ndigits);
-    copyfmt_put2(b, (uint16_t)weight);
-    copyfmt_put2(b, (uint16_t)sign);
-    copyfmt_put2(b, (uint16_t)scale);
+    wire_put4(b, 8 + (uint32_t)ndigits * 2);
+    wire_put2(b, (uint16_t)ndigits);
+    wire_put2(b, (uint16_t)weight);
+    wire_put2(b, (uint16_t)sign);
+    wire_put2(b, (uint16_t)scale);
     return COPYFMT_OK;
 }
 
@@ -119,7 +120,7 @@ enum copyfmt_result copyfmt_numeric(struct buf *b, const char *s, size_t len)
 {
     struct decimal d;
     enum copyfmt_result result;
-    copyfmt_trim(&s, &len);
+    wire_trim(&s, &len);
     if (special_from(b, s, len, &result))
         return result;
     result = read_decimal(s, len, &d);
@@ -146,7 +147,7 @@ enum copyfmt_result copyfmt_numeric(struct buf *b, const char *s, size_t len)
         int group = 0;
         for (int k = 0; k < 4; k++, at++)
             group = group * 10 + (at >= (long)first && at < (long)end ? digit_at(&d, (size_t)at) : 0);
-        copyfmt_put2(b, (uint16_t)group);
+        wire_put2(b, (uint16_t)group);
     }
     return COPYFMT_OK;
 }

@@ -1,0 +1,74 @@
+/*
+ * How PostgreSQL writes values: numbers big-endian (pq_sendint and pq_getmsgint of the server), and text with
+ * white space around it.
+ */
+#ifndef DBRUN_PG_WIRE_H
+#define DBRUN_PG_WIRE_H
+
+#include "base/buf.h"
+
+#include <ctype.h>
+#include <endian.h>
+#include <stdint.h>
+#include <string.h>
+
+/* ---- numbers at the end of a buffer, in which there must be room ---- */
+
+static inline void wire_put2(struct buf *b, uint16_t v)
+{
+    v = htobe16(v);
+    memcpy(b->data + b->len, &v, 2);
+    b->len += 2;
+}
+
+static inline void wire_put4(struct buf *b, uint32_t v)
+{
+    v = htobe32(v);
+    memcpy(b->data + b->len, &v, 4);
+    b->len += 4;
+}
+
+static inline void wire_put8(struct buf *b, uint64_t v)
+{
+    v = htobe64(v);
+    memcpy(b->data + b->len, &v, 8);
+    b->len += 8;
+}
+
+/* ---- numbers at `p` ---- */
+
+static inline int16_t wire_get2(const char *p)
+{
+    uint16_t v;
+    memcpy(&v, p, 2);
+    return (int16_t)be16toh(v);
+}
+
+static inline int32_t wire_get4(const char *p)
+{
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return (int32_t)be32toh(v);
+}
+
+static inline int64_t wire_get8(const char *p)
+{
+    uint64_t v;
+    memcpy(&v, p, 8);
+    return (int64_t)be64toh(v);
+}
+
+/* ---- text ---- */
+
+/* Drops white space at both ends. */
+static inline void wire_trim(const char **s, size_t *len)
+{
+    while (*len > 0 && isspace((unsigned char)**s)) {
+        (*s)++;
+        (*len)--;
+    }
+    while (*len > 0 && isspace((unsigned char)(*s)[*len - 1]))
+        (*len)--;
+}
+
+#endif
