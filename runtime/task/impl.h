@@ -132,20 +132,32 @@ struct sched {
     bool closed;
 };
 
-/* ---- sched.c ---- */
-void sched_make_ready(struct sched *s, struct task *t);
-/* Runs what can run, then lets the loop wait for news (or only look, when something can run). */
-void sched_turn(struct sched *s);
-bool sched_stuck(struct sched *s);
-
-/* The error of a task of the root group is on top of L: tells it to whoever wants to hear of it. */
-bool sched_tell_failure(lua_State *L, struct sched *s);
+/*
+ * The files of this folder, from the bottom up: each calls only those before it.
+ *
+ *   where, timers, ready, traceback, wait, coroutine, group, task, sched, sync, scoped, group_methods,
+ * library
+ */
 
 /* ---- timers.c ---- */
 void timers_run(struct sched *s);
 void timers_arm(struct sched *s);
 bool timers_init(struct sched *s);
 void timers_free(struct sched *s);
+
+/* ---- ready.c ---- */
+void sched_make_ready(struct sched *s, struct task *t);
+
+/* ---- traceback.c ---- */
+/* Is the error on top of L a cancellation? */
+bool traceback_is_cancelled(lua_State *L);
+/* Message handler of a task (upvalue: the scheduler): notes where the error came from. */
+int traceback_note(lua_State *L);
+/* Attaches the traceback to the error on top of the stack: as the field `traceback` of an object, at
+ * the end of a string. */
+void traceback_attach(lua_State *L, struct sched *s);
+/* The error of a task of the root group is on top of L: tells it to whoever wants to hear of it. */
+bool sched_tell_failure(lua_State *L, struct sched *s);
 
 /* ---- wait.c ---- */
 void scope_enter(struct task *t, lua_State *co, struct scope *sc, enum scope_kind kind);
@@ -163,14 +175,10 @@ bool task_can_park(lua_State *L, const struct sched *s);
 /* Raises when a cancellation is due. */
 void scope_deliver(lua_State *L, struct task *t);
 
-/* ---- task.c ---- */
-/* Makes a task of the function and `nargs` arguments on top of L's stack (they are popped) in
- * `group`, ready to run, and pushes its userdata. `group_index` = stack index of the group's
- * userdata, 0 for the root group. */
-struct task *task_new(lua_State *L, struct sched *s, struct group *group, int group_index, int nargs);
-void task_resume(struct sched *s, struct task *t);
-struct task *task_check(lua_State *L, int arg);
-int task_join(lua_State *L);
+/* ---- coroutine.c ---- */
+void coroutine_patch(lua_State *L, struct sched *s);
+/* A coroutine that scripts must neither resume nor close. */
+void coroutine_mark(lua_State *co, struct sched *s);
 
 /* ---- group.c ---- */
 void group_init(struct group *g, struct sched *s);
@@ -180,25 +188,40 @@ void group_task_ended(struct group *g, struct task *t, bool failed);
 void group_cancel(struct group *g, const char *reason);
 /* All of its tasks, and those of the groups below, can be cancelled once more. */
 void group_rearm(struct group *g);
+/* The nearest group above that somebody will still end. */
+struct group *group_heir(struct group *g);
+/* Nobody will close it: what is left of it belongs to the group above, a failure too. */
+void group_orphan(struct group *g, struct group *parent);
 /* The owner ended: its open groups are their parents' business from now on. */
 void group_owner_ended(struct task *owner);
 /* The scope of a group is on the stack of this task now. */
 void group_set_owner(struct scope *sc, struct task *owner);
-void group_classes(lua_State *L, struct sched *s);
-int group_new(lua_State *L);
+
+/* ---- task.c ---- */
+/* Makes a task of the function and `nargs` arguments on top of L's stack (they are popped) in
+ * `group`, ready to run, and pushes its userdata. `group_index` = stack index of the group's
+ * userdata, 0 for the root group. */
+struct task *task_new(lua_State *L, struct sched *s, struct group *group, int group_index, int nargs);
+void task_resume(struct sched *s, struct task *t);
+
+/* ---- sched.c ---- */
+/* Runs what can run, then lets the loop wait for news (or only look, when something can run). */
+void sched_turn(struct sched *s);
+bool sched_stuck(struct sched *s);
+
+/* ---- sync.c ---- */
+int cond_new(lua_State *L);
+int signal_new(lua_State *L);
+void sync_classes(lua_State *L, struct sched *s);
 
 /* ---- scoped.c ---- */
 int scoped_timeout(lua_State *L);
 int scoped_shield(lua_State *L);
 void scoped_class(lua_State *L);
 
-/* ---- coroutine.c, sync.c ---- */
-void coroutine_patch(lua_State *L, struct sched *s);
-/* A coroutine that scripts must neither resume nor close. */
-void coroutine_mark(lua_State *co, struct sched *s);
-int cond_new(lua_State *L);
-int signal_new(lua_State *L);
-void sync_classes(lua_State *L, struct sched *s);
+/* ---- group_methods.c ---- */
+void group_classes(lua_State *L, struct sched *s);
+int group_new(lua_State *L);
 
 /* Upvalue 1 of every function of this folder. */
 static inline struct sched *sched_upvalue(lua_State *L)

@@ -95,37 +95,6 @@ void sched_set_errors(struct sched *s, void (*push)(lua_State *L, void *data, co
 
 /* ---- turns ---- */
 
-void sched_make_ready(struct sched *s, struct task *t)
-{
-    t->state = TASK_READY;
-    t->ready_next = NULL;
-    if (s->ready_tail)
-        s->ready_tail->ready_next = t;
-    else
-        s->ready_head = t;
-    s->ready_tail = t;
-}
-
-void sched_defer(struct sched *s, struct deferred *d)
-{
-    if (d->queued)
-        return;
-    d->queued = true;
-    d->next = s->deferred;
-    s->deferred = d;
-}
-
-void sched_undefer(struct sched *s, struct deferred *d)
-{
-    if (!d->queued)
-        return;
-    struct deferred **at = &s->deferred;
-    while (*at != d)
-        at = &(*at)->next;
-    *at = d->next;
-    d->queued = false;
-}
-
 static void run_deferred(struct sched *s)
 {
     while (s->deferred) {
@@ -235,47 +204,6 @@ static void finish_background(struct sched *s)
     sched_timer_stop(s, &limit);
 }
 
-/* Attaches the traceback to the error on top of the stack: as the field `traceback` of an object, at
- * the end of a string. */
-static void attach_traceback(lua_State *L, struct sched *s)
-{
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_error);
-    bool known = lua_rawequal(L, -1, -2);
-    lua_pop(L, 1);
-    if (!known)
-        return;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_traceback);
-    if (lua_type(L, -2) == LUA_TSTRING || lua_type(L, -2) == LUA_TNUMBER) {
-        lua_pushfstring(L, "%s\n%s", lua_tostring(L, -2), lua_tostring(L, -1));
-        lua_replace(L, -3);
-        lua_pop(L, 1);
-        return;
-    }
-    if (lua_istable(L, -2)) {
-        lua_pushliteral(L, "traceback");
-        lua_insert(L, -2);
-        lua_rawset(L, -3);
-        return;
-    }
-    lua_pop(L, 1);
-}
-
-void sched_on_failure(struct sched *s, void (*fn)(lua_State *L, void *data), void *data)
-{
-    s->on_failure = fn;
-    s->on_failure_data = data;
-}
-
-bool sched_tell_failure(lua_State *L, struct sched *s)
-{
-    if (!s->on_failure || s->interrupt_reason)
-        return false;
-    luaL_checkstack(L, 16, NULL);
-    attach_traceback(L, s);
-    s->on_failure(L, s->on_failure_data);
-    return true;
-}
-
 int sched_run(lua_State *L, struct sched *s, int nargs)
 {
     luaL_checkstack(L, 16, "too many arguments");
@@ -301,7 +229,7 @@ int sched_run(lua_State *L, struct sched *s, int nargs)
         lua_rawgeti(L, LUA_REGISTRYINDEX, s->root.error);
         luaL_unref(L, LUA_REGISTRYINDEX, s->root.error);
         s->root.error = LUA_NOREF;
-        attach_traceback(L, s);
+        traceback_attach(L, s);
         lua_remove(L, base + 1);
         return LUA_ERRRUN;
     }

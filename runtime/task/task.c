@@ -1,5 +1,4 @@
-/* A task's life: made, resumed, ended, joined; and the table of functions that scripts see. */
-#include "base/deadline.h"
+/* A task's life: made, resumed, ended; and what C asks about the current one. */
 #include "task/impl.h"
 #include "task/where.h"
 
@@ -7,37 +6,6 @@
 #include <string.h>
 
 /* ---- the body, inside the coroutine ---- */
-
-static bool is_cancelled_error(lua_State *L)
-{
-    if (!lua_istable(L, -1))
-        return false;
-    lua_pushliteral(L, "kind");
-    lua_rawget(L, -2);
-    const char *kind = lua_tostring(L, -1);
-    bool is = kind && strcmp(kind, "cancelled") == 0;
-    lua_pop(L, 1);
-    return is;
-}
-
-/* Message handler: notes where the error came from, while the stack that raised it still stands. Not
- * for a cancellation: it is most often the echo of the error that is to be told. */
-static int note_traceback(lua_State *L)
-{
-    struct sched *s = sched_upvalue(L);
-    if (is_cancelled_error(L))
-        return 1;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_error);
-    bool again = lua_rawequal(L, -1, 1); /* raised anew on its way up: the first place counts */
-    lua_pop(L, 1);
-    if (again)
-        return 1;
-    luaL_traceback(L, L, NULL, 1);
-    lua_rawseti(L, LUA_REGISTRYINDEX, s->last_traceback);
-    lua_pushvalue(L, 1);
-    lua_rawseti(L, LUA_REGISTRYINDEX, s->last_error);
-    return 1;
-}
 
 static int body_k(lua_State *L, int status, lua_KContext ctx)
 {
@@ -52,7 +20,7 @@ static int task_body(lua_State *L)
 {
     struct task *t = lua_touserdata(L, 1);
     lua_pushlightuserdata(L, t->sched);
-    lua_pushcclosure(L, note_traceback, 1);
+    lua_pushcclosure(L, traceback_note, 1);
     lua_replace(L, 1);
     if (t->own.fired) { /* cancelled before it began */
         t->own.delivered = true;
@@ -146,7 +114,7 @@ static void task_ended(struct sched *s, struct task *t)
     lua_State *L = s->L;
     lua_checkstack(L, 8);
     t->state = TASK_DONE;
-    t->quiet = !t->ok && t->own.delivered && is_cancelled_error(t->co) &&
+    t->quiet = !t->ok && t->own.delivered && traceback_is_cancelled(t->co) &&
                !(t == s->root_task && s->interrupt_reason);
     bool heard = t->joiners.head != NULL;
     struct wait *w;
@@ -193,12 +161,7 @@ void task_resume(struct sched *s, struct task *t)
     task_ended(s, t);
 }
 
-/* ---- library ---- */
-
-struct task *task_check(lua_State *L, int arg)
-{
-    return luaL_checkudata(L, arg, TASK_CLASS);
-}
+/* ---- about the current task ---- */
 
 struct task *task_current(struct sched *s)
 {
@@ -254,191 +217,4 @@ struct wait *task_wait(struct sched *s)
 bool task_where(const struct task *t, char *out, size_t size)
 {
     return t && t->co && script_where(t->co, 0, out, size);
-}
-
-/* Pushes the userdata of the current task's group; 0 when it is the root group. */
-static int push_current_group(lua_State *L, struct sched *s)
-{
-    if (s->current->group == &s->root)
-        return 0;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->current->ref);
-    lua_getiuservalue(L, -1, TASK_UV_GROUP);
-    lua_remove(L, -2);
-    return lua_gettop(L);
-}
-
-static int task_spawn(lua_State *L)
-{
-    struct sched *s = sched_upvalue(L);
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    int nargs = lua_gettop(L) - 1;
-    int group = push_current_group(L, s);
-    if (group) {
-        lua_insert(L, 1);
-        group = 1;
-    }
-    task_new(L, s, s->current->group, group, nargs);
-    return 1;
-}
-
-/* A task that does not keep the program alive: what answers signals. */
-static int task_daemon(lua_State *L)
-{
-    struct sched *s = sched_upvalue(L);
-    luaL_checktype(L, 1, LUA_TFUNCTION);
-    struct task *t = task_new(L, s, &s->root, 0, lua_gettop(L) - 1);
-    t->daemon = true;
-    s->root.live--;
-    return 1;
-}
-
-static void abandon_join(struct wait *w)
-{
-    struct task *t = w->data;
-    wait_queue_remove(&t->joiners, w);
-}
-
-static int join_k(lua_State *L, int status, lua_KContext ctx)
-{
-    (void)status;
-    struct sched *s = sched_upvalue(L);
-    struct task *t = (struct task *)ctx;
-    if (wait_end(&s->current->wait) == WAIT_CANCELLED)
-        return task_raise_cancelled(L, s);
-    int n = t->nargs;
-    luaL_checkstack(L, n, "too many results");
-    if (t->co)
-        lua_checkstack(t->co, n);
-    for (int i = n; i > 0; i--)
-        lua_pushvalue(t->co, -n);
-    if (n)
-        lua_xmove(t->co, L, n);
-    return t->ok ? n : lua_error(L);
-}
-
-int task_join(lua_State *L)
-{
-    struct sched *s = sched_upvalue(L);
-    struct task *t = task_check(L, 1);
-    if (t == s->current)
-        return sched_usage(L, s, "task:join: a task cannot wait for itself");
-    lua_settop(L, 1);
-    if (t->state == TASK_DONE) {
-        s->current->wait.status = WAIT_DONE;
-        return join_k(L, LUA_OK, (lua_KContext)t);
-    }
-    task_check_park(L, s);
-    struct wait *w = wait_begin(s, DEADLINE_NEVER, abandon_join, t);
-    wait_queue_push(&t->joiners, w);
-    return wait_park(L, w, (lua_KContext)t, join_k);
-}
-
-static int task_cancel(lua_State *L)
-{
-    struct task *t = task_check(L, 1);
-    scope_fire(&t->own, "the task was cancelled");
-    return 0;
-}
-
-void task_cancel_again(lua_State *L, int index)
-{
-    struct task *t = task_check(L, index);
-    if (t->own.delivered)
-        t->own.fired = t->own.delivered = false;
-    scope_fire(&t->own, "the task was cancelled");
-}
-
-static int task_status(lua_State *L)
-{
-    struct task *t = task_check(L, 1);
-    static const char *const names[] = {"ready", "running", "waiting"};
-    if (t->state != TASK_DONE)
-        lua_pushstring(L, names[t->state]);
-    else
-        lua_pushstring(L, t->ok ? "done" : t->quiet ? "cancelled" : "failed");
-    return 1;
-}
-
-static void abandon_sleep(struct wait *w)
-{
-    (void)w;
-}
-
-static int sleep_k(lua_State *L, int status, lua_KContext ctx)
-{
-    (void)status;
-    (void)ctx;
-    struct sched *s = sched_upvalue(L);
-    if (wait_end(&s->current->wait) == WAIT_CANCELLED)
-        return task_raise_cancelled(L, s);
-    return 0;
-}
-
-static int task_sleep(lua_State *L)
-{
-    struct sched *s = sched_upvalue(L);
-    lua_Number seconds = luaL_checknumber(L, 1);
-    if (seconds != seconds || seconds < 0)
-        return sched_usage(L, s, "task.sleep: expected a number of seconds that is not negative");
-    task_check_park(L, s);
-    /* For ever is a time too: a program that only answers signals is not stuck. */
-    uint64_t deadline = deadline_min(deadline_in(seconds), DEADLINE_NEVER - 1);
-    struct wait *w = wait_begin(s, deadline, abandon_sleep, NULL);
-    return wait_park(L, w, 0, sleep_k);
-}
-
-static int task_now(lua_State *L)
-{
-    lua_pushnumber(L, (lua_Number)mono_now() / (lua_Number)NS_PER_S);
-    return 1;
-}
-
-static int task_id_current(lua_State *L)
-{
-    lua_pushinteger(L, task_id(task_current(sched_upvalue(L))));
-    return 1;
-}
-
-/* traceback(err) -> string|nil: where the error that a task raised last came from. */
-static int task_traceback(lua_State *L)
-{
-    struct sched *s = sched_upvalue(L);
-    luaL_checkany(L, 1);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_error);
-    if (!lua_rawequal(L, -1, 1))
-        return 0;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_traceback);
-    return 1;
-}
-
-/* ---- assembling ---- */
-
-static void new_class(lua_State *L, struct sched *s, const char *name, const luaL_Reg *methods)
-{
-    luaL_newmetatable(L, name);
-    lua_newtable(L);
-    lua_pushlightuserdata(L, s);
-    luaL_setfuncs(L, methods, 1);
-    lua_setfield(L, -2, "__index");
-    lua_pop(L, 1);
-}
-
-int task_open(lua_State *L, struct sched *s)
-{
-    static const luaL_Reg methods[] = {
-        {"join", task_join}, {"cancel", task_cancel}, {"status", task_status}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {
-        {"spawn", task_spawn},   {"daemon", task_daemon},     {"group", group_new},
-        {"sleep", task_sleep},   {"timeout", scoped_timeout}, {"shield", scoped_shield},
-        {"now", task_now},       {"id", task_id_current},     {"traceback", task_traceback},
-        {"condition", cond_new}, {"signal", signal_new},      {NULL, NULL}};
-    new_class(L, s, TASK_CLASS, methods);
-    group_classes(L, s);
-    sync_classes(L, s);
-    scoped_class(L);
-    coroutine_patch(L, s);
-    lua_newtable(L);
-    lua_pushlightuserdata(L, s);
-    luaL_setfuncs(L, functions, 1);
-    return 1;
 }

@@ -1,0 +1,157 @@
+/* Groups as scripts use them: spawn, wait, cancel, and the end of their block. */
+#include "task/impl.h"
+
+#include <lauxlib.h>
+
+static struct group *group_check(lua_State *L)
+{
+    return luaL_checkudata(L, 1, GROUP_CLASS);
+}
+
+int group_new(lua_State *L)
+{
+    struct sched *s = sched_upvalue(L);
+    struct task *t = s->current;
+    lua_settop(L, 0);
+    struct group *g = lua_newuserdatauv(L, sizeof *g, 1);
+    group_init(g, s);
+    luaL_setmetatable(L, GROUP_CLASS);
+    if (t->ref != LUA_NOREF) { /* its group's userdata must outlive this one */
+        lua_rawgeti(L, LUA_REGISTRYINDEX, t->ref);
+        lua_getiuservalue(L, -1, TASK_UV_GROUP);
+        lua_setiuservalue(L, 1, 1);
+        lua_settop(L, 1);
+    }
+    g->owner = t;
+    g->parent = t->group;
+    scope_enter(t, L, &g->scope, SCOPE_GROUP);
+    return 1;
+}
+
+static int group_spawn(lua_State *L)
+{
+    struct sched *s = sched_upvalue(L);
+    struct group *g = group_check(L);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    if (!g->owner)
+        return sched_usage(L, s, "group:spawn: this group has been closed");
+    task_new(L, s, g, 1, lua_gettop(L) - 2);
+    return 1;
+}
+
+static int group_cancel_method(lua_State *L)
+{
+    struct group *g = group_check(L);
+    group_cancel(g, "the group was cancelled");
+    g->cancelled = false; /* it can be used again: only the tasks of now are ended */
+    return 0;
+}
+
+static void abandon_wait(struct wait *w)
+{
+    struct group *g = w->data;
+    g->waiter = NULL;
+    group_cancel(g, "cancelled because the owner of its group was");
+}
+
+enum { END_WAIT, END_CLOSE, END_CLOSE_ERROR };
+
+/* Waits until the last task has ended; nothing shortens that, since nothing outlives its group: a
+ * cancellation of the owner is passed on to the tasks and raised when they are gone. Stack: 1 = group,
+ * 2 = whether the owner was cancelled meanwhile. */
+static int group_end_k(lua_State *L, int status, lua_KContext how)
+{
+    struct sched *s = sched_upvalue(L);
+    struct group *g = lua_touserdata(L, 1);
+    if (status == LUA_YIELD && wait_end(&s->current->wait) == WAIT_CANCELLED) {
+        lua_pushboolean(L, 1);
+        lua_replace(L, 2);
+    }
+    if (g->live > 0) {
+        g->waiter = wait_begin(s, UINT64_MAX, abandon_wait, g);
+        return wait_park(L, g->waiter, how, group_end_k);
+    }
+    g->cancelled = false;
+    g->scope.fired = g->scope.delivered = false;
+    if (how != END_WAIT)
+        g->owner = NULL;
+    if (g->error != LUA_NOREF) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, g->error);
+        luaL_unref(L, LUA_REGISTRYINDEX, g->error);
+        g->error = LUA_NOREF;
+        if (how != END_CLOSE_ERROR)
+            return lua_error(L);
+    }
+    if (lua_toboolean(L, 2))
+        return task_raise_cancelled(L, s);
+    return 0;
+}
+
+static int group_wait(lua_State *L)
+{
+    struct sched *s = sched_upvalue(L);
+    struct group *g = group_check(L);
+    if (g->owner != s->current)
+        return sched_usage(L, s, "group:wait: only the task that made the group can wait for it");
+    lua_settop(L, 1);
+    lua_pushboolean(L, 0);
+    if (g->error != LUA_NOREF)
+        g->scope.delivered = true; /* the failure itself is raised, not its echo */
+    if (g->live > 0)
+        task_check_park(L, s);
+    return group_end_k(L, LUA_OK, END_WAIT);
+}
+
+/* __close(group, error): the block ends. By an error: the tasks are cancelled, and the error goes on
+ * by itself, unless it is only the echo of a task's failure: then that failure is raised. */
+static int group_close(lua_State *L)
+{
+    struct sched *s = sched_upvalue(L);
+    struct group *g = group_check(L);
+    if (!g->owner)
+        return 0;
+    bool by_error = !lua_isnoneornil(L, 2);
+    bool echo = g->scope.delivered;
+    scope_leave(&g->scope);
+    if (by_error)
+        group_cancel(g, "cancelled because the block of its group raised an error");
+    if (g->live > 0 && !task_can_park(L, s)) {
+        group_cancel(g, "cancelled because the block of its group ended where nothing can wait");
+        group_orphan(g, g->owner->group);
+        if (!by_error)
+            task_check_park(L, s); /* raises what is wrong */
+        return 0;
+    }
+    lua_settop(L, 1);
+    lua_pushboolean(L, 0);
+    return group_end_k(L, LUA_OK, by_error && !echo ? END_CLOSE_ERROR : END_CLOSE);
+}
+
+/* Collected although its owner goes on: only a failure that nobody has heard of is left of it. */
+static int group_gc(lua_State *L)
+{
+    struct group *g = lua_touserdata(L, 1);
+    struct group *heir = g->parent ? group_heir(g->parent) : NULL;
+    scope_leave(&g->scope);
+    if (g->error != LUA_NOREF && heir && heir->error == LUA_NOREF)
+        heir->error = g->error;
+    else if (g->error != LUA_NOREF)
+        luaL_unref(L, LUA_REGISTRYINDEX, g->error);
+    g->error = LUA_NOREF;
+    return 0;
+}
+
+void group_classes(lua_State *L, struct sched *s)
+{
+    static const luaL_Reg methods[] = {
+        {"spawn", group_spawn}, {"wait", group_wait}, {"cancel", group_cancel_method}, {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__close", group_close}, {"__gc", group_gc}, {NULL, NULL}};
+    luaL_newmetatable(L, GROUP_CLASS);
+    lua_pushlightuserdata(L, s);
+    luaL_setfuncs(L, meta, 1);
+    luaL_newlibtable(L, methods);
+    lua_pushlightuserdata(L, s);
+    luaL_setfuncs(L, methods, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+}

@@ -1,0 +1,33 @@
+/* What runs in the next turn: tasks that can go on, and what is written out once they all have. */
+#include "task/impl.h"
+
+void sched_make_ready(struct sched *s, struct task *t)
+{
+    t->state = TASK_READY;
+    t->ready_next = NULL;
+    if (s->ready_tail)
+        s->ready_tail->ready_next = t;
+    else
+        s->ready_head = t;
+    s->ready_tail = t;
+}
+
+void sched_defer(struct sched *s, struct deferred *d)
+{
+    if (d->queued)
+        return;
+    d->queued = true;
+    d->next = s->deferred;
+    s->deferred = d;
+}
+
+void sched_undefer(struct sched *s, struct deferred *d)
+{
+    if (!d->queued)
+        return;
+    struct deferred **at = &s->deferred;
+    while (*at != d)
+        at = &(*at)->next;
+    *at = d->next;
+    d->queued = false;
+}

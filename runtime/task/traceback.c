@@ -1,0 +1,75 @@
+/* Where the error that a task raised last came from, and who hears of a task that failed. */
+#include "task/impl.h"
+
+#include <lauxlib.h>
+#include <string.h>
+
+bool traceback_is_cancelled(lua_State *L)
+{
+    if (!lua_istable(L, -1))
+        return false;
+    lua_pushliteral(L, "kind");
+    lua_rawget(L, -2);
+    const char *kind = lua_tostring(L, -1);
+    bool is = kind && strcmp(kind, "cancelled") == 0;
+    lua_pop(L, 1);
+    return is;
+}
+
+/* Called while the stack that raised the error still stands. Not for a cancellation: it is most often the
+ * echo of the error that is to be told. */
+int traceback_note(lua_State *L)
+{
+    struct sched *s = sched_upvalue(L);
+    if (traceback_is_cancelled(L))
+        return 1;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_error);
+    bool again = lua_rawequal(L, -1, 1); /* raised anew on its way up: the first place counts */
+    lua_pop(L, 1);
+    if (again)
+        return 1;
+    luaL_traceback(L, L, NULL, 1);
+    lua_rawseti(L, LUA_REGISTRYINDEX, s->last_traceback);
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, LUA_REGISTRYINDEX, s->last_error);
+    return 1;
+}
+
+void traceback_attach(lua_State *L, struct sched *s)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_error);
+    bool known = lua_rawequal(L, -1, -2);
+    lua_pop(L, 1);
+    if (!known)
+        return;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_traceback);
+    if (lua_type(L, -2) == LUA_TSTRING || lua_type(L, -2) == LUA_TNUMBER) {
+        lua_pushfstring(L, "%s\n%s", lua_tostring(L, -2), lua_tostring(L, -1));
+        lua_replace(L, -3);
+        lua_pop(L, 1);
+        return;
+    }
+    if (lua_istable(L, -2)) {
+        lua_pushliteral(L, "traceback");
+        lua_insert(L, -2);
+        lua_rawset(L, -3);
+        return;
+    }
+    lua_pop(L, 1);
+}
+
+void sched_on_failure(struct sched *s, void (*fn)(lua_State *L, void *data), void *data)
+{
+    s->on_failure = fn;
+    s->on_failure_data = data;
+}
+
+bool sched_tell_failure(lua_State *L, struct sched *s)
+{
+    if (!s->on_failure || s->interrupt_reason)
+        return false;
+    luaL_checkstack(L, 16, NULL);
+    traceback_attach(L, s);
+    s->on_failure(L, s->on_failure_data);
+    return true;
+}
