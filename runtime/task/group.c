@@ -151,7 +151,15 @@ void group_owner_ended(struct task *owner)
     }
 }
 
-void group_set_owner(struct scope *sc, struct task *owner)
+static void set_owner(struct scope *sc, struct task *owner)
 {
     group_of(sc)->owner = owner;
+}
+
+void group_enter(lua_State *L, struct group *g, struct task *t)
+{
+    g->owner = t;
+    g->parent = t->group;
+    scope_enter(t, L, &g->scope, SCOPE_GROUP);
+    g->scope.moved = set_owner;
 }

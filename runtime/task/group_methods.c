@@ -22,9 +22,7 @@ int group_new(lua_State *L)
         lua_setiuservalue(L, 1, 1);
         lua_settop(L, 1);
     }
-    g->owner = t;
-    g->parent = t->group;
-    scope_enter(t, L, &g->scope, SCOPE_GROUP);
+    group_enter(L, g, t);
     return 1;
 }
 

@@ -27,6 +27,7 @@ struct scope {
     struct sched *sched;
     struct task *task; /* NULL when it has been left; aside: whose it was, NULL when that one ended */
     lua_State *co;     /* the coroutine that entered it */
+    void (*moved)(struct scope *sc, struct task *t); /* it is on this task's stack now; NULL = no matter */
     const char *reason;
     double seconds; /* SCOPE_TIMEOUT */
     enum scope_kind kind;
@@ -115,6 +116,7 @@ struct sched {
     uv_loop_t loop;
     uv_timer_t uv_timer;
     uint64_t uv_timer_at;
+    void (*turn_until)(struct sched *s, struct wait *w); /* the main thread's wait_park (sched.c) */
     void (*push_error)(lua_State *L, void *data, const struct error *e);
     void *push_error_data;
     void (*on_failure)(lua_State *L, void *data);
@@ -160,6 +162,8 @@ void traceback_attach(lua_State *L, struct sched *s);
 bool sched_tell_failure(lua_State *L, struct sched *s);
 
 /* ---- wait.c ---- */
+/* Ends a wait that is pending by the cancellation that its task remembers. */
+void wait_cancel(struct wait *w);
 void scope_enter(struct task *t, lua_State *co, struct scope *sc, enum scope_kind kind);
 void scope_leave(struct scope *sc);
 /* `co` yields to the script: its scopes no longer bear on what the task does. */
@@ -194,8 +198,8 @@ struct group *group_heir(struct group *g);
 void group_orphan(struct group *g, struct group *parent);
 /* The owner ended: its open groups are their parents' business from now on. */
 void group_owner_ended(struct task *owner);
-/* The scope of a group is on the stack of this task now. */
-void group_set_owner(struct scope *sc, struct task *owner);
+/* Enters the scope of a new group: t owns it, and then the task whose stack the scope is moved to. */
+void group_enter(lua_State *L, struct group *g, struct task *t);
 
 /* ---- task.c ---- */
 /* Makes a task of the function and `nargs` arguments on top of L's stack (they are popped) in
@@ -203,11 +207,6 @@ void group_set_owner(struct scope *sc, struct task *owner);
  * userdata, 0 for the root group. */
 struct task *task_new(lua_State *L, struct sched *s, struct group *group, int group_index, int nargs);
 void task_resume(struct sched *s, struct task *t);
-
-/* ---- sched.c ---- */
-/* Runs what can run, then lets the loop wait for news (or only look, when something can run). */
-void sched_turn(struct sched *s);
-bool sched_stuck(struct sched *s);
 
 /* ---- sync.c ---- */
 int cond_new(lua_State *L);

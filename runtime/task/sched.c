@@ -9,6 +9,72 @@ enum { ROUNDS_BEFORE_POLL = 16 };
 
 static char registry_key; /* its address is the key; it holds nothing */
 
+/* ---- turns ---- */
+
+static void run_deferred(struct sched *s)
+{
+    while (s->deferred) {
+        struct deferred *d = s->deferred;
+        s->deferred = d->next;
+        d->queued = false;
+        d->fn(d->data);
+    }
+}
+
+/* Resumes everything that can run, and what became ready by that, but not for ever: tasks that wake
+ * each other must not keep the loop from its sockets. */
+static void run_ready(struct sched *s)
+{
+    for (int round = 0; s->ready_head && round < ROUNDS_BEFORE_POLL; round++) {
+        struct task *t = s->ready_head;
+        s->ready_head = s->ready_tail = NULL;
+        while (t) {
+            struct task *next = t->ready_next;
+            task_resume(s, t);
+            t = next;
+        }
+    }
+}
+
+static void poll_loop(struct sched *s)
+{
+    run_deferred(s);
+    timers_arm(s);
+    /* What just ran may have settled what a stock lua5.4's main thread waits for. */
+    bool settled = s->main_task.wait.status > WAIT_PENDING;
+    uv_run(&s->loop, s->ready_head || settled ? UV_RUN_NOWAIT : UV_RUN_ONCE);
+}
+
+/* Everybody waits, and no socket, timer or child is left that could wake anybody. */
+static bool is_stuck(struct sched *s)
+{
+    return !s->ready_head && !s->deferred && s->timers.n == 0 && s->background == 0 &&
+           !uv_loop_alive(&s->loop);
+}
+
+void sched_background(struct sched *s, int change)
+{
+    s->background += change;
+}
+
+/* Stock lua5.4 has no root task: the main thread itself turns the loop until it has what it waits for. */
+static void turn_until(struct sched *s, struct wait *w)
+{
+    struct task *t = &s->main_task;
+    t->state = TASK_PARKED; /* a time limit, or the failure of a group's task, may end the wait */
+    while (w->status == WAIT_PENDING) {
+        if (!is_stuck(s)) {
+            run_ready(s);
+            poll_loop(s);
+            continue;
+        }
+        t->cancel_kind = SCOPE_TASK;
+        t->cancel_reason = STUCK_REASON;
+        wait_cancel(w);
+    }
+    t->state = TASK_RUNNING;
+}
+
 /* ---- life ---- */
 
 static int sched_gc(lua_State *L)
@@ -45,6 +111,7 @@ struct sched *sched_new(lua_State *L)
     s->main_task.ref = LUA_NOREF;
     s->main_task.state = TASK_RUNNING;
     s->current = &s->main_task;
+    s->turn_until = turn_until;
     int rc = uv_loop_init(&s->loop);
     if (rc != 0)
         luaL_error(L, "cannot make an event loop: %s", uv_strerror(rc));
@@ -91,60 +158,6 @@ void sched_set_errors(struct sched *s, void (*push)(lua_State *L, void *data, co
 {
     s->push_error = push;
     s->push_error_data = data;
-}
-
-/* ---- turns ---- */
-
-static void run_deferred(struct sched *s)
-{
-    while (s->deferred) {
-        struct deferred *d = s->deferred;
-        s->deferred = d->next;
-        d->queued = false;
-        d->fn(d->data);
-    }
-}
-
-/* Resumes everything that can run, and what became ready by that, but not for ever: tasks that wake
- * each other must not keep the loop from its sockets. */
-static void run_ready(struct sched *s)
-{
-    for (int round = 0; s->ready_head && round < ROUNDS_BEFORE_POLL; round++) {
-        struct task *t = s->ready_head;
-        s->ready_head = s->ready_tail = NULL;
-        while (t) {
-            struct task *next = t->ready_next;
-            task_resume(s, t);
-            t = next;
-        }
-    }
-}
-
-static void poll_loop(struct sched *s)
-{
-    run_deferred(s);
-    timers_arm(s);
-    /* What just ran may have settled what a stock lua5.4's main thread waits for. */
-    bool settled = s->main_task.wait.status > WAIT_PENDING;
-    uv_run(&s->loop, s->ready_head || settled ? UV_RUN_NOWAIT : UV_RUN_ONCE);
-}
-
-void sched_turn(struct sched *s)
-{
-    run_ready(s);
-    poll_loop(s);
-}
-
-/* Everybody waits, and no socket, timer or child is left that could wake anybody. */
-bool sched_stuck(struct sched *s)
-{
-    return !s->ready_head && !s->deferred && s->timers.n == 0 && s->background == 0 &&
-           !uv_loop_alive(&s->loop);
-}
-
-void sched_background(struct sched *s, int change)
-{
-    s->background += change;
 }
 
 /* ---- the program ---- */
@@ -214,7 +227,7 @@ int sched_run(lua_State *L, struct sched *s, int nargs)
         run_ready(s);
         if (s->root.live == 0)
             break;
-        if (sched_stuck(s)) {
+        if (is_stuck(s)) {
             break_deadlock(s);
             continue;
         }

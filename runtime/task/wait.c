@@ -50,6 +50,12 @@ static void settle(struct wait *w, enum wait_status status)
         sched_make_ready(t->sched, t);
 }
 
+void wait_cancel(struct wait *w)
+{
+    w->abandon(w);
+    settle(w, WAIT_CANCELLED);
+}
+
 static void expired(struct sched_timer *timer)
 {
     struct wait *w = timer->data;
@@ -109,24 +115,6 @@ static int parked_k(lua_State *L, int status, lua_KContext ctx)
     return t->k(L, status, t->kctx);
 }
 
-/* Stock lua5.4 has no root task: the main thread itself turns the loop until it has what it waits for. */
-static void turn_until_settled(struct sched *s, struct wait *w)
-{
-    struct task *t = &s->main_task;
-    t->state = TASK_PARKED; /* a time limit, or the failure of a group's task, may end the wait */
-    while (w->status == WAIT_PENDING) {
-        if (!sched_stuck(s)) {
-            sched_turn(s);
-            continue;
-        }
-        t->cancel_kind = SCOPE_TASK;
-        t->cancel_reason = STUCK_REASON;
-        w->abandon(w);
-        settle(w, WAIT_CANCELLED);
-    }
-    t->state = TASK_RUNNING;
-}
-
 /* The outermost scope that fired and was not delivered yet (it ends most), up to a shield. */
 static struct scope *scope_due(const struct task *t)
 {
@@ -154,12 +142,11 @@ int wait_park(lua_State *L, struct wait *w, lua_KContext ctx, lua_KFunction k)
     struct scope *due = w->status == WAIT_PENDING ? scope_due(t) : NULL;
     if (due) {
         remember(t, due);
-        w->abandon(w);
-        settle(w, WAIT_CANCELLED);
+        wait_cancel(w);
         return k(L, LUA_YIELD, ctx);
     }
     if (t == &s->main_task)
-        turn_until_settled(s, w);
+        s->turn_until(s, w);
     if (w->status != WAIT_PENDING)
         return k(L, LUA_YIELD, ctx);
     t->k = k;
@@ -247,8 +234,8 @@ void scopes_bring_back(struct sched *s, lua_State *co)
     for (; sc && sc->aside; sc = sc->outer) {
         sc->aside = false;
         sc->task = s->current;
-        if (sc->kind == SCOPE_GROUP)
-            group_set_owner(sc, s->current);
+        if (sc->moved)
+            sc->moved(sc, s->current);
     }
 }
 
@@ -283,8 +270,7 @@ void scope_fire(struct scope *sc, const char *reason)
     if (t->state != TASK_PARKED || w->status != WAIT_PENDING || shielded(sc))
         return;
     remember(t, sc);
-    w->abandon(w);
-    settle(w, WAIT_CANCELLED);
+    wait_cancel(w);
 }
 
 void scope_deliver(lua_State *L, struct task *t)
