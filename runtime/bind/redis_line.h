@@ -74,10 +74,6 @@ void redis_line_close(struct redis_line *l);
 
 /* The queue that commands are to be written into now. */
 struct redis_queue *redis_line_queue(struct redis_line *l);
-/* A call for what is about to be issued, NULL when memory is out. */
-struct line_call *redis_line_take(struct redis_line *l);
-/* Gives back a call that is in no list. */
-void redis_line_give(struct line_call *c);
 /* The bytes of the command stand at the end of the queue, from `from` on. `w` is woken when it is
  * answered or has failed. With `repeat` it is sent again when its connection is lost. */
 void redis_line_issue(struct redis_line *l, struct line_call *c, struct wait *w, size_t from, uint32_t expect,
@@ -86,6 +82,19 @@ void redis_line_issue(struct redis_line *l, struct line_call *c, struct wait *w,
 void redis_line_post(struct redis_line *l, struct line_call *c, size_t from);
 /* For struct wait: nobody waits any more. Leaves the outcome in w->data. */
 void redis_line_abandon(struct wait *w);
+
+/* ---- redis_pending.c: the calls, and how each ends ---- */
+
+/* A call for what is about to be issued, NULL when memory is out. */
+struct line_call *redis_line_take(struct redis_line *l);
+/* Gives back a call that is in no list. */
+void redis_line_give(struct line_call *c);
+extern const struct redisconn_events redis_line_events;
+/* Ends a call that is in no list any more. */
+void redis_line_fail_call(struct line_call *c, const struct error *why, enum error_outcome outcome);
+void redis_line_fail_backlog(struct redis_line *l, const struct error *why);
+/* All of them: the line ends. */
+void redis_line_free_calls(struct redis_line *l);
 
 /* ---- redis_connection.c: how a line comes to its connection, and what happens when it goes ---- */
 
@@ -108,12 +117,5 @@ void redis_line_sweep(struct redis_line *l);
 void redis_line_yield(struct redis_line *l);
 /* Stops connecting and lets go of all connections. */
 void redis_line_detach(struct redis_line *l);
-
-/* ---- shared between the two files ---- */
-
-extern const struct redisconn_events redis_line_events;
-/* Ends a call that is in no list any more. */
-void redis_line_fail_call(struct line_call *c, const struct error *why, enum error_outcome outcome);
-void redis_line_fail_backlog(struct redis_line *l, const struct error *why);
 
 #endif
