@@ -2,7 +2,6 @@
 #include "bind/redis_line.h"
 
 #include "base/deadline.h"
-#include "bind/redis_feed.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -59,8 +58,8 @@ static void lost(struct redis_link *link)
     settle_sent(l, link, &why);
     take_unsent(l, link, &why);
     give_back(link);
-    if (l->feed)
-        redis_feed_lost(l->feed, &why);
+    if (l->subscription)
+        l->subscription->on_lost(l->subscription, &why);
     if (!l->shared)
         redis_line_fail_backlog(l, &why);
     else if (l->backlog.head)

@@ -17,6 +17,7 @@ struct item {
 };
 
 struct redis_feed {
+    struct redis_subscription base; /* first: the line hands it back */
     struct redis_line *line;
     struct item *head;
     struct item *tail;
@@ -45,10 +46,14 @@ static void free_items(struct redis_feed *f)
     f->bytes = 0;
 }
 
-void redis_feed_free(struct redis_feed *f)
+static struct redis_feed *feed_of(const struct redis_line *l)
 {
-    if (!f)
-        return;
+    return (struct redis_feed *)l->subscription;
+}
+
+static void feed_free(struct redis_subscription *s)
+{
+    struct redis_feed *f = (struct redis_feed *)s;
     free_items(f);
     free_item(f->taken);
     error_clear(&f->lost);
@@ -62,8 +67,9 @@ static void wake(struct redis_feed *f)
     wait_wake(w);
 }
 
-void redis_feed_lost(struct redis_feed *f, const struct error *why)
+static void on_lost(struct redis_subscription *s, const struct error *why)
 {
+    struct redis_feed *f = (struct redis_feed *)s;
     if (!error_is_set(&f->lost)) {
         error_copy(&f->lost, why);
         f->lost.outcome = OUTCOME_NONE;
@@ -80,12 +86,12 @@ static size_t weight(const struct item *i)
 static void on_push(struct resp_reply *r, void *data)
 {
     struct redis_line *l = data;
-    struct redis_feed *f = l->feed;
+    struct redis_feed *f = feed_of(l);
     struct item *i = malloc(sizeof *i);
     if (!i) {
         struct error why = {0};
         error_set(&why, ERROR_CONNECT, "not enough memory for a message");
-        redis_feed_lost(f, &why);
+        on_lost(&f->base, &why);
         error_clear(&why);
         return;
     }
@@ -139,12 +145,14 @@ int redis_feed__listen(lua_State *L)
 {
     struct redis_line *l = redis_check_handle(L, 1)->line;
     luaL_checkudata(L, 1, REDIS_CONN_CLASS);
-    if (l->feed)
+    if (l->subscription)
         return 0;
-    l->feed = calloc(1, sizeof *l->feed);
-    if (!l->feed)
+    struct redis_feed *f = calloc(1, sizeof *f);
+    if (!f)
         return luaL_error(L, "not enough memory");
-    l->feed->line = l;
+    f->base = (struct redis_subscription){.on_lost = on_lost, .free = feed_free};
+    f->line = l;
+    l->subscription = &f->base;
     l->link->spoilt = true; /* nobody else should get what is still to come */
     redisconn_listen(l->link->conn, &feed_events, l);
     return 0;
@@ -199,7 +207,7 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct wait *w = (struct wait *)ctx;
     struct redis_handle *h = lua_touserdata(L, 1);
-    struct redis_feed *f = h->line->feed;
+    struct redis_feed *f = feed_of(h->line);
     (void)status;
     switch (wait_end(w)) {
     case WAIT_CANCELLED:
@@ -219,7 +227,7 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
 int redis_feed__next(lua_State *L)
 {
     struct redis_line *l = check_line(L);
-    struct redis_feed *f = l->feed;
+    struct redis_feed *f = feed_of(l);
     double seconds = luaL_optnumber(L, 2, HUGE_VAL);
     if (!f || f->wait)
         return bind_fail(L, l->rt, ERROR_USAGE, "redis: %s",

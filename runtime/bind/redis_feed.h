@@ -3,18 +3,12 @@
  * behind stops the reading, so memory stays bounded; the server then drops the connection, which the
  * script is told.
  *
- * Who owns what: the feed belongs to its line (a line of one's own) and ends with it.
+ * Who owns what: the feed is the subscription of its line (a line of one's own) and ends with it.
  */
 #ifndef DBRUN_BIND_REDIS_FEED_H
 #define DBRUN_BIND_REDIS_FEED_H
 
-#include "bind/redis_line.h"
-
-struct redis_feed;
-
-void redis_feed_free(struct redis_feed *f);
-/* The connection is gone: whoever waits is told. */
-void redis_feed_lost(struct redis_feed *f, const struct error *why);
+#include <lua.h>
 
 /* Methods of a connection of one's own. */
 int redis_feed__listen(lua_State *L); /* from now on replies are what it is sent */

@@ -1,7 +1,6 @@
 #include "bind/redis_line.h"
 
 #include "base/deadline.h"
-#include "bind/redis_feed.h"
 
 #include <stddef.h>
 #include <stdlib.h>
@@ -129,8 +128,8 @@ void redis_line_close(struct redis_line *l)
     for (struct redis_link *r = l->retired; r; r = r->next)
         while ((call = redisconn_pop_sent(r->conn)))
             redis_line_fail_call((struct line_call *)call, &why, OUTCOME_UNKNOWN);
-    if (l->feed)
-        redis_feed_lost(l->feed, &why);
+    if (l->subscription)
+        l->subscription->on_lost(l->subscription, &why);
     redis_line_detach(l);
     error_clear(&why);
 }
@@ -147,7 +146,8 @@ void redis_line_unref(struct redis_line *l)
     redis_line_detach(l);
     sched_undefer(l->rt->sched, &l->flush);
     redis_line_free_calls(l);
-    redis_feed_free(l->feed);
+    if (l->subscription)
+        l->subscription->free(l->subscription);
     redis_queue_free(&l->backlog);
     redis_pool_unref(l->pool);
     free(l);

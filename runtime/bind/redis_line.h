@@ -18,8 +18,15 @@
 #include "task/where.h"
 
 struct redis_line;
-struct redis_feed;
 struct line_chunk;
+
+/* What a line of one's own that subscribed tells its subscription. */
+struct redis_subscription {
+    /* The connection is gone, or the line was closed; may come more than once. */
+    void (*on_lost)(struct redis_subscription *s, const struct error *why);
+    /* The line ends: the block goes with it. */
+    void (*free)(struct redis_subscription *s);
+};
 
 struct line_call {
     struct redis_call call; /* first: the machine hands it back */
@@ -38,10 +45,10 @@ struct line_call {
 struct redis_line {
     struct runtime *rt;
     struct redis_pool *pool;
-    struct redis_link *link;    /* NULL: not connected now */
-    struct redis_link *retired; /* those that did not answer in time: only drained */
-    struct redis_feed *feed;    /* of a line of one's own that subscribed */
-    struct redis_queue backlog; /* commands that wait for a connection */
+    struct redis_link *link;                 /* NULL: not connected now */
+    struct redis_link *retired;              /* those that did not answer in time: only drained */
+    struct redis_subscription *subscription; /* owned; NULL: it did not subscribe */
+    struct redis_queue backlog;              /* commands that wait for a connection */
     struct deferred flush;
     unsigned refs;
     bool demoted; /* the server said that it is no master any more: look for the new one */
