@@ -77,7 +77,7 @@ help:
 	@echo "make asan       the same tests on an AddressSanitizer + UBSan + LeakSanitizer build"
 	@echo "make valgrind   the C tests under valgrind"
 	@echo "make fuzz       libFuzzer on hostile input, FUZZ_SECONDS=$(FUZZ_SECONDS) for each program"
-	@echo "make lint       gcc and clang with -Werror, clang-format, luacheck, the floors"
+	@echo "make lint       gcc and clang with -Werror, clang-format, luacheck, floors, circles"
 	@echo "make bench      compare with the installed peers"
 	@echo "make install PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)   make uninstall   make clean"
 	@echo "make deps       install the Debian packages that are missing"
