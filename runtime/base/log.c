@@ -1,7 +1,10 @@
 #include "base/log.h"
 
+#include "base/text.h"
+
 #include <errno.h>
 #include <stdarg.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,33 +25,11 @@ bool log_level_parse(const char *word, enum log_level *level)
     return false;
 }
 
-/* Length of the UTF-8 character at text[0], or 0 when it is none. Never looks past the NUL. */
-static size_t utf8_length(const unsigned char *text)
-{
-    static const struct {
-        unsigned char mask, lead;
-        unsigned least;
-    } form[] = {{0, 0, 0}, {0x80, 0x00, 0}, {0xe0, 0xc0, 0x80}, {0xf0, 0xe0, 0x800}, {0xf8, 0xf0, 0x10000}};
-    for (size_t n = 1; n <= 4; n++) {
-        if ((text[0] & form[n].mask) != form[n].lead)
-            continue;
-        unsigned code = text[0] & (unsigned char)~form[n].mask;
-        for (size_t i = 1; i < n; i++) {
-            if ((text[i] & 0xc0) != 0x80)
-                return 0;
-            code = code << 6 | (text[i] & 0x3fu);
-        }
-        bool surrogate = code >= 0xd800 && code <= 0xdfff;
-        return code >= form[n].least && code <= 0x10ffff && !surrogate ? n : 0;
-    }
-    return 0;
-}
-
 static void json_text(struct buf *out, const char *text)
 {
     while (*text) {
         unsigned char c = (unsigned char)*text;
-        size_t n = utf8_length((const unsigned char *)text);
+        size_t n = utf8_len(text, SIZE_MAX);
         if (c == '"' || c == '\\')
             buf_addf(out, "\\%c", c);
         else if (c < 0x20)

@@ -3,6 +3,7 @@
  * (`$.rows[3].name`) instead of being guessed at.
  */
 #include "base/buf.h"
+#include "base/text.h"
 #include "bind/error.h"
 #include "bind/json.h"
 
@@ -112,32 +113,6 @@ static void newline(struct encoder *e)
 
 /* ---- scalars ---- */
 
-/* Bytes of the valid UTF-8 sequence at s, or 0. */
-static size_t utf8_len(const unsigned char *s, size_t left)
-{
-    static const struct {
-        unsigned char low, high, second_low, second_high, len;
-    } forms[] = {
-        {0x00, 0x7F, 0x00, 0xFF, 1}, {0xC2, 0xDF, 0x80, 0xBF, 2}, {0xE0, 0xE0, 0xA0, 0xBF, 3},
-        {0xE1, 0xEC, 0x80, 0xBF, 3}, {0xED, 0xED, 0x80, 0x9F, 3}, {0xEE, 0xEF, 0x80, 0xBF, 3},
-        {0xF0, 0xF0, 0x90, 0xBF, 4}, {0xF1, 0xF3, 0x80, 0xBF, 4}, {0xF4, 0xF4, 0x80, 0x8F, 4},
-    };
-    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
-        if (s[0] < forms[f].low || s[0] > forms[f].high)
-            continue;
-        size_t len = forms[f].len;
-        if (len > left)
-            return 0;
-        if (len > 1 && (s[1] < forms[f].second_low || s[1] > forms[f].second_high))
-            return 0;
-        for (size_t i = 2; i < len; i++)
-            if (s[i] < 0x80 || s[i] > 0xBF)
-                return 0;
-        return len;
-    }
-    return 0;
-}
-
 static void add_escape(struct encoder *e, unsigned char c)
 {
     static const char names[] = "\b\t\n\f\r\"\\";
@@ -158,7 +133,7 @@ static void add_string(struct encoder *e, const struct place *at, const char *te
         if (s[i] >= 0x20 && s[i] < 0x80 && s[i] != '"' && s[i] != '\\') {
             i++;
         } else if (s[i] >= 0x80) {
-            size_t n = utf8_len(s + i, len - i);
+            size_t n = utf8_len(text + i, len - i);
             if (n == 0) {
                 char what[64];
                 snprintf(what, sizeof what, "byte %zu of the string is not valid UTF-8", i + 1);

@@ -1,6 +1,7 @@
 /* Scalar values, in both forms. Runs only inside the resumed task, where an error reaches its pcall. */
 #include "bind/pg_decode.h"
 
+#include "base/text.h"
 #include "bind/json.h"
 #include "pg/timefmt.h"
 #include "pg/wire.h"
@@ -121,15 +122,6 @@ static void push_binary(lua_State *L, const struct pg_decoder *d, const struct p
 }
 
 /* ---- one value, text form ---- */
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-}
 
 static char hex_byte(lua_State *L, const char *p)
 {

@@ -1,5 +1,6 @@
 /* Lua values as statement parameters. Everything goes as text, whose type the server infers, except
  * bytea, which goes in binary. */
+#include "base/text.h"
 #include "bind/pg_impl.h"
 
 #include <math.h>
@@ -7,31 +8,6 @@
 #include <string.h>
 
 /* ---- checking, before a connection is taken ---- */
-
-/* Well-formed UTF-8 (RFC 3629)? The server would refuse it, but only after it was sent. */
-static bool is_utf8(const unsigned char *s, size_t len)
-{
-    size_t i = 0;
-    while (i < len) {
-        unsigned char c = s[i];
-        if (c < 0x80) {
-            i++;
-            continue;
-        }
-        size_t more = c >= 0xf0 ? 3 : c >= 0xe0 ? 2 : 1;
-        if (c < 0xc2 || c > 0xf4 || more >= len - i)
-            return false;
-        unsigned char second = s[i + 1];
-        if ((c == 0xe0 && second < 0xa0) || (c == 0xed && second > 0x9f) || (c == 0xf0 && second < 0x90) ||
-            (c == 0xf4 && second > 0x8f))
-            return false;
-        for (size_t k = 1; k <= more; k++)
-            if ((s[i + k] & 0xc0) != 0x80)
-                return false;
-        i += more + 1;
-    }
-    return true;
-}
 
 static int refuse(lua_State *L, struct runtime *rt, int number, const char *what, const char *hint)
 {
@@ -52,7 +28,7 @@ static void check_text(lua_State *L, struct runtime *rt, int at, int number)
     if (memchr(s, 0, len))
         refuse(L, rt, number, "holds a NUL byte, which PostgreSQL text cannot",
                "Raw bytes are passed as db.bytea(s).");
-    if (!is_utf8((const unsigned char *)s, len))
+    if (!utf8_is_valid(s, len))
         refuse(L, rt, number, "is not valid UTF-8", "Raw bytes are passed as db.bytea(s).");
     if (len >= VALUE_LIMIT)
         refuse(L, rt, number, "is 1 GiB or more, which PostgreSQL does not take", LARGE_HINT);
@@ -256,7 +232,7 @@ static int param_new(lua_State *L)
     const char *s = lua_tolstring(L, 1, &len);
     if (s && len >= (1u << 30))
         return bind_fail(L, rt, ERROR_USAGE, "a value of 1 GiB or more cannot be a parameter");
-    if (s && !binary && (memchr(s, 0, len) || !is_utf8((const unsigned char *)s, len)))
+    if (s && !binary && (memchr(s, 0, len) || !utf8_is_valid(s, len)))
         return bind_fail(L, rt, ERROR_USAGE,
                          "a text parameter must be valid UTF-8 without NUL bytes (raw bytes: db.bytea)");
     lua_createtable(L, 3, 0);

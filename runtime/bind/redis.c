@@ -2,6 +2,7 @@
 #include "bind/redis.h"
 
 #include "base/deadline.h"
+#include "base/text.h"
 #include "bind/error.h"
 #include "bind/redis_feed.h"
 #include "bind/redis_handle.h"
@@ -227,12 +228,8 @@ static int class(lua_State *L)
 
 static void push_hex(lua_State *L, const unsigned char *bytes, size_t n)
 {
-    static const char digits[] = "0123456789abcdef";
     char text[2 * EVP_MAX_MD_SIZE];
-    for (size_t i = 0; i < n; i++) {
-        text[2 * i] = digits[bytes[i] >> 4];
-        text[2 * i + 1] = digits[bytes[i] & 15];
-    }
+    hex_write(text, bytes, n);
     lua_pushlstring(L, text, 2 * n);
 }
 

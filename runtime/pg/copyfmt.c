@@ -1,5 +1,6 @@
 #include "pg/copyfmt.h"
 
+#include "base/text.h"
 #include "pg/timefmt.h"
 #include "pg/wire.h"
 
@@ -48,7 +49,6 @@ bool copyfmt_csv(struct buf *b, const char *s, size_t len)
 
 bool copyfmt_bytea(struct buf *b, const char *s, size_t len, bool text_format)
 {
-    static const char digits[] = "0123456789abcdef";
     if (!buf_reserve(b, len * 2 + 3))
         return false;
     char *out = b->data + b->len;
@@ -56,11 +56,8 @@ bool copyfmt_bytea(struct buf *b, const char *s, size_t len, bool text_format)
     if (text_format)
         *out++ = '\\';
     *out++ = 'x';
-    for (size_t i = 0; i < len; i++) {
-        *out++ = digits[(unsigned char)s[i] >> 4];
-        *out++ = digits[(unsigned char)s[i] & 15];
-    }
-    b->len = (size_t)(out - b->data);
+    hex_write(out, s, len);
+    b->len = (size_t)(out + len * 2 - b->data);
     return true;
 }
 
@@ -206,15 +203,6 @@ static enum copyfmt_result jsonb_from(struct buf *b, const char *s, size_t len)
     memcpy(b->data + b->len, s, len);
     b->len += len;
     return COPYFMT_OK;
-}
-
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
 }
 
 /* 32 digits, a hyphen after any group of four, braces around: string_to_uuid in uuid.c. */

@@ -1,5 +1,8 @@
 #include "pg/errors.h"
 
+#include "base/text.h"
+
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,14 +68,11 @@ static bool hint_fits(const char *sqlstate, const char *message)
 /* libpq quotes a message type that is none, whatever byte it is: what is not UTF-8 becomes "?". */
 static void make_readable(char *text)
 {
-    for (unsigned char *p = (unsigned char *)text; *p;) {
-        size_t more = *p < 0x80 ? 0 : *p >= 0xf0 ? 3 : *p >= 0xe0 ? 2 : 1;
-        bool ok = *p < 0x80 || (*p >= 0xc2 && *p <= 0xf4);
-        for (size_t i = 1; ok && i <= more; i++)
-            ok = (p[i] & 0xc0) == 0x80; /* a NUL is not */
-        if (!ok)
-            *p = '?';
-        p += ok ? more + 1 : 1;
+    while (*text) {
+        size_t n = utf8_len(text, SIZE_MAX);
+        if (n == 0)
+            *text = '?';
+        text += n ? n : 1;
     }
 }
 

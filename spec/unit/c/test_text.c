@@ -1,0 +1,93 @@
+/* UTF-8 and hexadecimal digits. */
+#include "base/text.h"
+#include "check.h"
+
+#include <stdint.h>
+#include <string.h>
+
+/* `code` in `len` bytes, whether or not that is how it is to be written. */
+static void write_code(char *out, uint32_t code, size_t len)
+{
+    static const unsigned char lead[] = {0, 0, 0xc0, 0xe0, 0xf0};
+    for (size_t i = len; i-- > 1; code >>= 6)
+        out[i] = (char)(0x80 | (code & 0x3f));
+    out[0] = (char)(lead[len] | code);
+}
+
+static size_t right_len(uint32_t code)
+{
+    return code < 0x80 ? 1 : code < 0x800 ? 2 : code < 0x10000 ? 3 : 4;
+}
+
+static void test_utf8_every_code(void)
+{
+    static const uint32_t most[] = {0, 0x7f, 0x7ff, 0xffff, 0x1fffff};
+    uint32_t wrong = 0;
+    for (size_t len = 1; len <= 4; len++) {
+        for (uint32_t code = 0; code <= most[len]; code++) {
+            char text[5] = {0};
+            bool real = right_len(code) == len && code <= 0x10ffff && !(code >= 0xd800 && code <= 0xdfff);
+            write_code(text, code, len);
+            wrong += utf8_len(text, len) != (real ? len : 0);
+            wrong += utf8_len(text, SIZE_MAX) != (real ? len : 0);
+            wrong += utf8_is_valid(text, len) != real;
+            wrong += real && utf8_len(text, len - 1) != 0;
+        }
+    }
+    CHECK_EQ(wrong, 0);
+}
+
+static void test_utf8_broken(void)
+{
+    CHECK_EQ(utf8_len("", 0), 0);
+    CHECK_EQ(utf8_len("\x80", 1), 0);
+    CHECK_EQ(utf8_len("\xbf\xbf", 2), 0);
+    for (int lead = 0xf5; lead <= 0xff; lead++) {
+        char text[] = {(char)lead, (char)0x80, (char)0x80, (char)0x80, 0};
+        CHECK_EQ(utf8_len(text, 4), 0);
+    }
+    CHECK_EQ(utf8_len("\xe6\x97", SIZE_MAX), 0); /* ends at the NUL */
+    CHECK_EQ(utf8_len("\xe6\x97\x41", 3), 0);
+    CHECK_EQ(utf8_len("\xf0\x9f\x98\xc0", 4), 0);
+}
+
+static void test_utf8_text(void)
+{
+    static const char text[] = "gr\xc3\xb6\xc3\x9f"
+                               "e\0\xe6\x97\xa5\xf0\x9f\x98\x80.";
+    CHECK(utf8_is_valid("", 0));
+    CHECK(utf8_is_valid(text, sizeof text - 1));
+    CHECK(!utf8_is_valid(text, 3));
+    CHECK(!utf8_is_valid(text, sizeof text - 3));
+    CHECK(!utf8_is_valid("a\xff", 2));
+}
+
+static void test_hex_digit(void)
+{
+    static const char digits[] = "0123456789abcdef";
+    static const char upper[] = "0123456789ABCDEF";
+    for (int c = -128; c < 128; c++) {
+        const char *at = c ? strchr(digits, (char)c) : NULL;
+        const char *big = c ? strchr(upper, (char)c) : NULL;
+        CHECK_EQ(hex_digit((char)c), at ? at - digits : big ? big - upper : -1);
+    }
+}
+
+static void test_hex_write(void)
+{
+    char out[11] = "..........";
+    hex_write(out, "\x00\x0a\xff\x7f", 4);
+    CHECK_STR(out, "000aff7f..");
+    hex_write(out, "x", 0);
+    CHECK_STR(out, "000aff7f..");
+}
+
+int main(void)
+{
+    TEST("every code is taken in its one form, and in no other", test_utf8_every_code);
+    TEST("what begins no character, or breaks off, is none", test_utf8_broken);
+    TEST("a text is valid when all of it is", test_utf8_text);
+    TEST("a hexadecimal digit has a value in either case", test_hex_digit);
+    TEST("bytes become lower-case digits", test_hex_write);
+    return check_end("text");
+}
