@@ -1,8 +1,9 @@
 /*
- * dbrun.core: one sub-table per binding. Each is opened when it is first asked for, so that starting
- * costs only what the script uses.
+ * dbrun.core: one sub-table (or function) per binding. Each is opened when it is first asked for, so that
+ * starting costs only what the script uses.
  */
 #include "bind/clock.h"
+#include "bind/digest.h"
 #include "bind/error.h"
 #include "bind/fs.h"
 #include "bind/json.h"
@@ -28,7 +29,7 @@ static const struct part {
     {"error", bind_error_open}, {"log", bind_log_open},           {"task", open_task},
     {"json", bind_json_open},   {"process", bind_process_open},   {"fs", bind_fs_open},
     {"tty", bind_tty_open},     {"sqlsplit", bind_sqlsplit_open}, {"pg", bind_pg_open},
-    {"redis", bind_redis_open}, {"clock", bind_clock_open},
+    {"redis", bind_redis_open}, {"clock", bind_clock_open},       {"digest", bind_digest_open},
 };
 
 /* __index(core, name): opens the part and keeps it. */

@@ -10,7 +10,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <openssl/evp.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -226,26 +225,6 @@ static int class(lua_State *L)
 
 /* ---- what extras.lua needs ---- */
 
-static void push_hex(lua_State *L, const unsigned char *bytes, size_t n)
-{
-    char text[2 * EVP_MAX_MD_SIZE];
-    hex_write(text, bytes, n);
-    lua_pushlstring(L, text, 2 * n);
-}
-
-/* sha1(text) -> hex: the name of a script on the server */
-static int sha1(lua_State *L)
-{
-    unsigned char md[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
-    size_t len;
-    const char *text = luaL_checklstring(L, 1, &len);
-    if (EVP_Digest(text, len, md, &n, EVP_sha1(), NULL) != 1)
-        return bind_fail(L, bind_runtime(L), ERROR_IO, "redis: SHA-1 is not available");
-    push_hex(L, md, n);
-    return 1;
-}
-
 /* slot(key) -> 0 to 16383: where a cluster keeps it. A number is the text it is sent as. */
 static int slot(lua_State *L)
 {
@@ -272,9 +251,11 @@ static int slot(lua_State *L)
 static int random_token(lua_State *L)
 {
     unsigned char bytes[20];
+    char text[2 * sizeof bytes];
     if (getentropy(bytes, sizeof bytes) != 0)
         return bind_fail(L, bind_runtime(L), ERROR_IO, "redis: no random numbers: %s", strerror(errno));
-    push_hex(L, bytes, sizeof bytes);
+    hex_write(text, bytes, sizeof bytes);
+    lua_pushlstring(L, text, sizeof text);
     return 1;
 }
 
@@ -308,7 +289,6 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
                                          {"client_new", client_new},
                                          {"command", command},
                                          {"class", class},
-                                         {"sha1", sha1},
                                          {"slot", slot},
                                          {"random_token", random_token},
                                          {NULL, NULL}};

@@ -1,5 +1,6 @@
 --- The migration files of one or several folders: NUMBER_name.sql in dbmate's format, and NUMBER_name.lua, which
 --- returns { up = function(ctx) end, down = function(ctx) end, transaction = true }.
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local parse = require "dbrun.migrate.parse"
@@ -128,7 +129,7 @@ end
 ---@return string hex
 function M.checksum(file)
     local text = contents(file):gsub("^\xEF\xBB\xBF", ""):gsub("\r\n", "\n")
-    return require("dbrun.sha256").hex(text) -- loaded when needed: making its tables takes a millisecond
+    return core.digest("sha256", text)
 end
 
 ---The name of a new file: the time in UTC, and the words given with what a file name should not contain replaced.

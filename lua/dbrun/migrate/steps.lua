@@ -5,9 +5,9 @@
 --- noted before and after; when the note after it is missing, what it has left in the database tells
 --- (dbrun.migrate.aftermath).
 local aftermath = require "dbrun.migrate.aftermath"
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local records = require "dbrun.migrate.records"
-local sha256 = require "dbrun.sha256"
 local split = require "dbrun.migrate.split"
 local task = require "dbrun.task"
 local tree = require "dbrun.migrate.tree"
@@ -26,7 +26,7 @@ function M.of(statements)
     local steps, open, sum = {}, nil, ""
     for _, statement in ipairs(statements) do
         local word = split.transaction_control { statement } and statement.sql:lower():match "^%a+"
-        sum = sha256.hex(sum .. statement.sql)
+        sum = core.digest("sha256", sum .. statement.sql)
         if open then
             open.statements[#open.statements + 1], open.checksum = statement, sum
             if word == "commit" or word == "end" then open = nil end

@@ -121,7 +121,7 @@ return function(Client)
         if type(source) ~= "string" then
             errors.raise { kind = "usage", message = "redis: script expects the source, got " .. type(source) }
         end
-        local sha <const> = core.redis.sha1(source)
+        local sha <const> = core.digest("sha1", source)
         return function(keys, args)
             keys, args = keys or {}, args or {}
             local ok, reply = pcall(self.call, self, "EVALSHA", sha, #keys, keys, args)

@@ -1,5 +1,7 @@
 --- Which seeds ran, and with which content: the table dbrun_seeds. Its row is written in the seed's transaction, so
 --- that a seed counts exactly when its data is there; a lock makes a second run wait and then see what the first did.
+local core = require "dbrun.core"
+
 local M = {}
 
 local TABLE <const> = "dbrun_seeds"
@@ -15,7 +17,7 @@ local LOCK <const> = 0x73656564
 ---@param text string
 ---@return string hex
 function M.checksum(text)
-    return require("dbrun.sha256").hex((text:gsub("\r\n", "\n")))
+    return core.digest("sha256", (text:gsub("\r\n", "\n")))
 end
 
 ---Waits for other runs to end theirs, and makes the table where it is missing.

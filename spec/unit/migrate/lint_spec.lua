@@ -152,18 +152,3 @@ describe("lint", function()
         assert.matches("drop%-column", scripts.run("migrate", { "lint", "--rules" }).stdout)
     end)
 end)
-
-describe("SHA-256", function()
-    local sha256 = require "dbrun.sha256"
-
-    it("is what the standard's examples say, also around the ends of a block", function()
-        assert.equal("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", sha256.hex "")
-        assert.equal("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", sha256.hex "abc")
-        assert.equal("41edece42d63e8d9bf515a9ba6932e1c20cbc9f5a5d134645adb5db1b9737ea3", sha256.hex(("a"):rep(1000)))
-        for length = 54, 66 do
-            local process = require "dbrun.process"
-            local text = ("x"):rep(length)
-            assert.equal(process.run({ "sha256sum", stdin = text }).stdout:match "^%x+", sha256.hex(text))
-        end
-    end)
-end)
