@@ -165,9 +165,9 @@ describe("a Redis client", function()
             c:ping()
             local e
             task.all {
-                function() e = fails("pool", c.call, c, "DEBUG", "SLEEP", 0.1) end,
+                function() e = fails("pool", c.call, c, "DEBUG", "SLEEP", 0.5) end,
                 function()
-                    task.sleep(0.02)
+                    task.sleep(0) -- it has been sent then, and is not answered for long
                     c:close()
                 end,
             }
