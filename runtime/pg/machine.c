@@ -13,6 +13,14 @@ bool pg_machine_init(struct pg_machine *m, PGconn *conn, uint32_t cache_limit,
     return m->cache != NULL;
 }
 
+void pg_machine_batch_clear(struct pg_machine *m)
+{
+    for (size_t i = 0; m->batch.list && i < m->batch.n; i++)
+        PQclear(m->batch.list[i]);
+    free(m->batch.list);
+    m->batch = (struct pg_batch){0};
+}
+
 static void release(struct pg_machine *m)
 {
     pg_machine_batch_clear(m);

@@ -155,6 +155,8 @@ bool pg_machine_is_busy(const struct pg_machine *m);
 bool pg_machine_may_cancel(const struct pg_machine *m);
 /* A cancel request is on its way. */
 void pg_machine_cancel_sent(struct pg_machine *m);
+/* Frees the results of a group of several statements. */
+void pg_machine_batch_clear(struct pg_machine *m);
 /* The result of the last statement, now the caller's; NULL when there is none. */
 PGresult *pg_machine_take(struct pg_machine *m);
 
@@ -179,8 +181,6 @@ void pg_machine_stream(struct pg_machine *m);
 bool pg_machine_batch_begin(struct pg_machine *m, bool count_only);
 bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg_params *p);
 bool pg_machine_batch_end(struct pg_machine *m);
-/* Frees the results. */
-void pg_machine_batch_clear(struct pg_machine *m);
 
 /* ---- machine_share.c: groups of many callers ---- */
 

@@ -210,14 +210,6 @@ bool pg_machine_copy(struct pg_machine *m, const char *sql)
 
 /* ---- several statements, one group ---- */
 
-void pg_machine_batch_clear(struct pg_machine *m)
-{
-    for (size_t i = 0; m->batch.list && i < m->batch.n; i++)
-        PQclear(m->batch.list[i]);
-    free(m->batch.list);
-    m->batch = (struct pg_batch){0};
-}
-
 bool pg_machine_batch_begin(struct pg_machine *m, bool count_only)
 {
     if (!begin(m))
