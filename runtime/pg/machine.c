@@ -56,9 +56,7 @@ int pg_machine_fd(const struct pg_machine *m)
 
 /* ---- states ---- */
 
-#ifndef NDEBUG
-/* The arrows of the chart in machine.h. */
-static bool is_arrow(const struct pg_machine *m, enum pg_state to)
+bool pg_machine_is_arrow(const struct pg_machine *m, enum pg_state to)
 {
     switch (to) {
     case PG_BROKEN:
@@ -76,13 +74,6 @@ static bool is_arrow(const struct pg_machine *m, enum pg_state to)
         return m->state == PG_PLAIN && m->owed == 1;
     }
     return false;
-}
-#endif
-
-void pg_machine_set_state(struct pg_machine *m, enum pg_state to)
-{
-    assert(is_arrow(m, to));
-    m->state = to;
 }
 
 void pg_machine_new_head(struct pg_machine *m)

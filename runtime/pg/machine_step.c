@@ -350,12 +350,12 @@ static const char *take_null(struct pg_machine *m)
 /* ---- the switch ---- */
 
 /* What the next result does to the head of the queue. NULL, or what came that cannot be. */
-static const char *take(struct pg_machine *m, PGresult *r)
+static const char *take(struct pg_machine *m, PGresult *r, ExecStatusType status)
 {
     if (!r)
         return take_null(m);
     m->separated = false;
-    switch (PQresultStatus(r)) {
+    switch (status) {
     case PGRES_TUPLES_OK:
     case PGRES_COMMAND_OK:
     case PGRES_EMPTY_QUERY:
@@ -388,6 +388,12 @@ static const char *take(struct pg_machine *m, PGresult *r)
 
 /* ---- stepping ---- */
 
+/* Parsing may give a connection up, and flushing reads too. */
+static bool is_lost(const struct pg_machine *m)
+{
+    return PQstatus(m->conn) == CONNECTION_BAD;
+}
+
 /* Takes what has come, until libpq waits for more. */
 static unsigned take_all(struct pg_machine *m)
 {
@@ -399,17 +405,18 @@ static unsigned take_all(struct pg_machine *m)
             return PG_DONE;
         if (m->state == PG_COPY_OUT && !throw_copy_away(m))
             return want;
-        bool busy = PQisBusy(m->conn);
-        if (PQstatus(m->conn) == CONNECTION_BAD) /* parsing may give up, and flushing reads too */
-            return lost(m);
-        if (busy)
+        if (PQisBusy(m->conn))
             return want;
+        if (m->state == PG_PIPE && is_lost(m)) /* what it would give now may be told as another's */
+            return lost(m);
         PGresult *r = next_result(m);
-        bool is_row = PQresultStatus(r) == PGRES_SINGLE_TUPLE;
-        const char *wrong = take(m, r);
+        if (!r && is_lost(m))
+            return lost(m);
+        ExecStatusType status = PQresultStatus(r);
+        const char *wrong = take(m, r, status);
         if (wrong)
             return out_of_step(m, wrong);
-        if (is_row && !m->discard)
+        if (status == PGRES_SINGLE_TUPLE && !m->discard)
             return PG_ROW;
         want |= m->flushing ? PG_WANT_WRITE : 0; /* the end of a COPY was sent */
     }
