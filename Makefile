@@ -32,7 +32,7 @@ LDFLAGS_    := -Wl,--as-needed $(SANITIZE) $(LDFLAGS)
 # library in this order at every start, and most are in the first two.
 LIBS        := -lc -lcrypto -lssl -lpq -lhiredis -luv -ljansson -lpthread -ldl -lm
 
-SOURCES      := $(wildcard runtime/*/*.c)
+SOURCES      := $(wildcard runtime/*/*.c runtime/bind/*/*.c)
 HOST_SOURCES := $(wildcard runtime/host/*.c)
 CORE_SOURCES := $(filter-out $(HOST_SOURCES),$(SOURCES))
 LUA_SOURCES  := $(sort $(shell find lua -name '*.lua'))

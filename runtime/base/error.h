@@ -1,6 +1,6 @@
 /*
  * The error value of floors 0 to 2: what went wrong, told once, with everything a person needs.
- * The binding turns it into the Lua error object (bind/error.h).
+ * The binding turns it into the Lua error object (bind/base/error.h).
  *
  * An error is a plain struct that its owner zero-initialises and clears. Setting never fails: when
  * memory is out, the message is a static text.

@@ -2,18 +2,18 @@
  * dbrun.core: one sub-table (or function) per binding. Each is opened when it is first asked for, so that
  * starting costs only what the script uses.
  */
-#include "bind/clock.h"
-#include "bind/digest.h"
-#include "bind/error.h"
-#include "bind/fs.h"
-#include "bind/json.h"
-#include "bind/log.h"
-#include "bind/pg.h"
-#include "bind/process.h"
-#include "bind/redis.h"
-#include "bind/runtime.h"
-#include "bind/sqlsplit.h"
-#include "bind/tty.h"
+#include "bind/base/error.h"
+#include "bind/base/runtime.h"
+#include "bind/data/digest.h"
+#include "bind/data/json.h"
+#include "bind/data/sqlparse.h"
+#include "bind/os/clock.h"
+#include "bind/os/fs.h"
+#include "bind/os/log.h"
+#include "bind/os/process.h"
+#include "bind/os/tty.h"
+#include "bind/pg/module.h"
+#include "bind/redis/module.h"
 
 #include <string.h>
 

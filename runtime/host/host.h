@@ -10,7 +10,7 @@
 #ifndef DBRUN_HOST_HOST_H
 #define DBRUN_HOST_HOST_H
 
-#include "bind/runtime.h"
+#include "bind/base/runtime.h"
 #include "host/options.h"
 
 #include <limits.h>

@@ -1,7 +1,7 @@
 #include "host/signals.h"
 
 #include "base/deadline.h"
-#include "bind/error.h"
+#include "bind/base/error.h"
 
 #include <errno.h>
 #include <math.h>

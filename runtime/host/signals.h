@@ -6,7 +6,7 @@
 #ifndef DBRUN_HOST_SIGNALS_H
 #define DBRUN_HOST_SIGNALS_H
 
-#include "bind/runtime.h"
+#include "bind/base/runtime.h"
 
 /* SIGPIPE kills nobody from here on. Call it first. */
 void signals_ignore_pipe(void);

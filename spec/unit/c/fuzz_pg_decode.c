@@ -5,8 +5,8 @@
  *
  * A text that COPY would send in binary must be the same value when it is read from that.
  */
-#include "bind/pg_decode.h"
-#include "bind/runtime.h"
+#include "bind/base/runtime.h"
+#include "bind/pg/decode.h"
 #include "pg/copyfmt.h"
 
 #include <lualib.h>

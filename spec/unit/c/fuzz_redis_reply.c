@@ -7,8 +7,8 @@
  * "not enough memory" on the way is met too.
  */
 
-#include "bind/error.h"
-#include "bind/redis_reply.h"
+#include "bind/base/error.h"
+#include "bind/redis/reply.h"
 #include "redis/conn.h"
 
 #include <lauxlib.h>

@@ -4,7 +4,7 @@
  */
 #include "check.h"
 
-#include "bind/runtime.h"
+#include "bind/base/runtime.h"
 
 #include <limits.h>
 #include <lualib.h>

@@ -1,0 +1,165 @@
+#include "bind/base/error.h"
+
+#include "task/where.h"
+
+#include <string.h>
+
+#define ERROR_CLASS "dbrun.error"
+
+/* Sets t[name] to the text with secrets masked. The copy lives in `out`, which is a Lua-owned box's
+ * buffer, so that "not enough memory" raised by Lua cannot leak it. */
+static void set_masked(lua_State *L, struct runtime *rt, struct buf *out, const char *name, const char *text)
+{
+    if (!text)
+        return;
+    buf_clear(out);
+    if (!secrets_mask(rt->secrets, text, strlen(text), out))
+        luaL_error(L, "not enough memory");
+    lua_pushlstring(L, out->data ? out->data : "", out->len);
+    lua_setfield(L, -2, name);
+}
+
+static int box_gc(lua_State *L)
+{
+    buf_free(lua_touserdata(L, 1));
+    return 0;
+}
+
+static struct buf *push_box(lua_State *L)
+{
+    struct buf *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (struct buf){0};
+    if (luaL_newmetatable(L, "dbrun.buf")) {
+        lua_pushcfunction(L, box_gc);
+        lua_setfield(L, -2, "__gc");
+        lua_pushcfunction(L, box_gc);
+        lua_setfield(L, -2, "__close");
+    }
+    lua_setmetatable(L, -2);
+    return b;
+}
+
+void bind_error_push(lua_State *L, struct runtime *rt, const struct error *e)
+{
+    char where[SCRIPT_WHERE];
+    luaL_checkstack(L, 6, "out of stack for an error");
+    struct buf *masked = push_box(L);
+    lua_createtable(L, 0, 8);
+    lua_pushstring(L, error_kind_name(e->kind));
+    lua_setfield(L, -2, "kind");
+    set_masked(L, rt, masked, "message", e->message ? e->message : "unknown error");
+    for (int f = 0; f < ERROR_FIELDS; f++)
+        set_masked(L, rt, masked, error_field_name((enum error_field)f), e->field[f]);
+    if (e->position > 0) {
+        lua_pushinteger(L, e->position);
+        lua_setfield(L, -2, "position");
+    }
+    lua_pushboolean(L, e->retryable);
+    lua_setfield(L, -2, "retryable");
+    if (e->outcome != OUTCOME_NONE) {
+        lua_pushstring(L, error_outcome_name(e->outcome));
+        lua_setfield(L, -2, "outcome");
+    }
+    if (script_where(L, 0, where, sizeof where)) {
+        lua_pushstring(L, where);
+        lua_setfield(L, -2, "where");
+    }
+    luaL_setmetatable(L, ERROR_CLASS);
+    buf_free(masked);
+    lua_remove(L, -2);
+}
+
+static int push_protected(lua_State *L)
+{
+    bind_error_push(L, lua_touserdata(L, 1), lua_touserdata(L, 2));
+    return 1;
+}
+
+/* The texts of `e` are the caller's heap until they are Lua's: what runs out of memory in between must
+ * come back here first. (A light C function and light userdata take no memory themselves.) */
+int bind_error_raise(lua_State *L, struct runtime *rt, struct error *e)
+{
+    if (!lua_checkstack(L, 4)) {
+        error_clear(e);
+        return luaL_error(L, "not enough memory");
+    }
+    lua_pushcfunction(L, push_protected);
+    lua_pushlightuserdata(L, rt);
+    lua_pushlightuserdata(L, e);
+    lua_pcall(L, 2, 1, 0);
+    error_clear(e);
+    return lua_error(L); /* the object, or what went wrong while it was made */
+}
+
+int bind_fail(lua_State *L, struct runtime *rt, enum error_kind kind, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    const char *text = lua_pushvfstring(L, fmt, ap);
+    va_end(ap);
+    struct error e = {0};
+    error_set(&e, kind, "%s", text);
+    return bind_error_raise(L, rt, &e);
+}
+
+/* new{kind=, message=, ...} -> object. The table itself becomes the object. */
+static int error_new(lua_State *L)
+{
+    struct runtime *rt = bind_runtime(L);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    if (lua_getfield(L, 1, "message") == LUA_TSTRING) {
+        size_t len;
+        const char *text = lua_tolstring(L, -1, &len);
+        struct buf *masked = push_box(L);
+        if (!secrets_mask(rt->secrets, text, len, masked))
+            return luaL_error(L, "not enough memory");
+        lua_pushlstring(L, masked->data ? masked->data : "", masked->len);
+        lua_setfield(L, 1, "message");
+        buf_free(masked);
+    }
+    lua_settop(L, 1);
+    if (lua_getfield(L, 1, "where") == LUA_TNIL) {
+        char where[SCRIPT_WHERE];
+        if (script_where(L, 0, where, sizeof where)) {
+            lua_pushstring(L, where);
+            lua_setfield(L, 1, "where");
+        }
+    }
+    lua_settop(L, 1);
+    luaL_setmetatable(L, ERROR_CLASS);
+    return 1;
+}
+
+/* metatable() -> table: lua/dbrun/error.lua adds __tostring and methods. */
+static int error_metatable(lua_State *L)
+{
+    luaL_getmetatable(L, ERROR_CLASS);
+    return 1;
+}
+
+/* What tostring() gives while lua/dbrun/error.lua has not been loaded: it loads it. */
+static int error_tostring(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "dbrun.error");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "format");
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+int bind_error_open(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg functions[] = {{"new", error_new}, {"metatable", error_metatable}, {NULL, NULL}};
+    luaL_newmetatable(L, ERROR_CLASS);
+    lua_pushcfunction(L, error_tostring);
+    lua_setfield(L, -2, "__tostring");
+    lua_pushliteral(L, ERROR_CLASS);
+    lua_setfield(L, -2, "__name");
+    lua_pop(L, 1);
+    bind_lib(L, rt, functions);
+    return 1;
+}

@@ -1,0 +1,222 @@
+#include "bind/data/json.h"
+
+#include "bind/base/error.h"
+
+#include <jansson.h>
+#include <limits.h>
+#include <string.h>
+
+#define BOX_CLASS "dbrun.jsonbox"
+
+/* Owns the document while its values are made, which may raise "not enough memory". */
+static int box_gc(lua_State *L)
+{
+    json_t **box = lua_touserdata(L, 1);
+    json_decref(*box);
+    *box = NULL;
+    return 0;
+}
+
+static json_t **push_box(lua_State *L)
+{
+    json_t **box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = NULL;
+    luaL_setmetatable(L, BOX_CLASS);
+    return box;
+}
+
+static int size_hint(size_t n)
+{
+    return n > INT_MAX ? 0 : (int)n;
+}
+
+static void push_value(lua_State *L, json_t *v);
+
+static void push_object(lua_State *L, json_t *v)
+{
+    const char *key;
+    size_t len;
+    json_t *item;
+    lua_createtable(L, 0, size_hint(json_object_size(v)));
+    json_object_keylen_foreach(v, key, len, item)
+    {
+        lua_pushlstring(L, key, len);
+        push_value(L, item);
+        lua_rawset(L, -3);
+    }
+}
+
+static void push_array(lua_State *L, json_t *v)
+{
+    size_t n = json_array_size(v);
+    lua_createtable(L, size_hint(n), 0);
+    for (size_t i = 0; i < n; i++) {
+        push_value(L, json_array_get(v, i));
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    luaL_setmetatable(L, JSON_ARRAY_CLASS);
+}
+
+/* The depth of this recursion is bounded by the parser's own limit. */
+static void push_value(lua_State *L, json_t *v)
+{
+    luaL_checkstack(L, 4, "JSON is nested too deeply");
+    switch (json_typeof(v)) {
+    case JSON_OBJECT:
+        push_object(L, v);
+        break;
+    case JSON_ARRAY:
+        push_array(L, v);
+        break;
+    case JSON_STRING:
+        lua_pushlstring(L, json_string_value(v), json_string_length(v));
+        break;
+    case JSON_INTEGER:
+        lua_pushinteger(L, json_integer_value(v));
+        break;
+    case JSON_REAL:
+        lua_pushnumber(L, json_real_value(v));
+        break;
+    case JSON_TRUE:
+    case JSON_FALSE:
+        lua_pushboolean(L, json_is_true(v));
+        break;
+    case JSON_NULL:
+        lua_pushlightuserdata(L, NULL);
+        break;
+    }
+}
+
+static const char *hint_for(enum json_error_code code)
+{
+    switch (code) {
+    case json_error_numeric_overflow:
+        return "a number does not fit into 64 bits: write it as a string, or read the column as text "
+               "(column::text)";
+    case json_error_stack_overflow:
+        return "the nesting is deeper than 2048 levels";
+    case json_error_null_byte_in_key:
+        return "the name of a member cannot contain \\u0000";
+    default:
+        return NULL;
+    }
+}
+
+static int raise_malformed(lua_State *L, json_error_t *at)
+{
+    struct runtime *rt = bind_open(L);
+    /* jansson repeats a piece of the text, cut anywhere. The place says enough, and the text may
+     * hold what should not be printed. */
+    char *near = strstr(at->text, " near '");
+    if (near)
+        *near = '\0';
+    struct error e = {0};
+    error_set(&e, ERROR_USAGE, "malformed JSON, line %d, column %d: %s", at->line, at->column, at->text);
+    error_set_field(&e, ERROR_HINT, hint_for(json_error_code(at)));
+    return bind_error_raise(L, rt, &e);
+}
+
+/* jansson takes a NUL for the end of the text and would not see what follows. */
+static void refuse_nul(lua_State *L, const char *text, size_t len)
+{
+    const char *nul = memchr(text, '\0', len);
+    if (!nul)
+        return;
+    json_error_t at = {.line = 1, .column = 1, .text = "there is a NUL byte"};
+    for (const char *c = text; c < nul; c++) {
+        at.column++;
+        if (*c == '\n') {
+            at.line++;
+            at.column = 1;
+        }
+    }
+    raise_malformed(L, &at);
+}
+
+void bind_json_push(lua_State *L, const char *text, size_t len)
+{
+    json_error_t at;
+    luaL_checkstack(L, 4, "out of stack for JSON");
+    refuse_nul(L, text, len);
+    json_t **box = push_box(L);
+    *box = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &at);
+    if (!*box) {
+        if (json_error_code(&at) == json_error_out_of_memory)
+            luaL_error(L, "not enough memory");
+        raise_malformed(L, &at);
+    }
+    push_value(L, *box);
+    json_decref(*box);
+    *box = NULL;
+    lua_remove(L, -2);
+}
+
+static int decode(lua_State *L)
+{
+    if (lua_type(L, 1) != LUA_TSTRING)
+        return bind_fail(L, bind_runtime(L), ERROR_USAGE, "json.decode: expected a string, got %s",
+                         luaL_typename(L, 1));
+    size_t len;
+    const char *text = lua_tolstring(L, 1, &len);
+    bind_json_push(L, text, len);
+    return 1;
+}
+
+/* Sets the class of the table at 1 (a new one when there is none) and returns it. */
+static int mark(lua_State *L, const char *name, const char *class)
+{
+    if (lua_isnoneornil(L, 1)) {
+        lua_settop(L, 0);
+        lua_newtable(L);
+    } else if (!lua_istable(L, 1)) {
+        return bind_fail(L, bind_runtime(L), ERROR_USAGE, "json.%s: expected a table, got %s", name,
+                         luaL_typename(L, 1));
+    }
+    lua_settop(L, 1);
+    if (lua_getmetatable(L, 1)) {
+        luaL_getmetatable(L, JSON_ARRAY_CLASS);
+        luaL_getmetatable(L, JSON_OBJECT_CLASS);
+        if (!lua_rawequal(L, 2, 3) && !lua_rawequal(L, 2, 4))
+            return bind_fail(L, bind_runtime(L), ERROR_USAGE, "json.%s: the table has a metatable of its own",
+                             name);
+        lua_settop(L, 1);
+    }
+    luaL_setmetatable(L, class);
+    return 1;
+}
+
+static int array(lua_State *L)
+{
+    return mark(L, "array", JSON_ARRAY_CLASS);
+}
+
+static int object(lua_State *L)
+{
+    return mark(L, "object", JSON_OBJECT_CLASS);
+}
+
+static int is_array(lua_State *L)
+{
+    bool is = false;
+    if (lua_istable(L, 1) && lua_getmetatable(L, 1)) {
+        luaL_getmetatable(L, JSON_ARRAY_CLASS);
+        is = lua_rawequal(L, -1, -2);
+    }
+    lua_pushboolean(L, is);
+    return 1;
+}
+
+int bind_json_open(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg box_meta[] = {{"__gc", box_gc}, {"__close", box_gc}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"decode", decode}, {"encode", bind_json_encode}, {"array", array},
+        {"object", object}, {"is_array", is_array},       {NULL, NULL},
+    };
+    bind_class(L, rt, BOX_CLASS, box_meta, NULL);
+    bind_class(L, rt, JSON_ARRAY_CLASS, NULL, NULL);
+    bind_class(L, rt, JSON_OBJECT_CLASS, NULL, NULL);
+    lua_pop(L, 3);
+    bind_lib(L, rt, functions);
+    return 1;
+}

@@ -1,0 +1,199 @@
+#include "bind/data/sqlparse.h"
+
+#include <dlfcn.h>
+#include <pg_query.h>
+#include <string.h>
+
+#define BOX      "dbrun.sqlsplit.result"
+#define TREE_BOX "dbrun.sqlsplit.tree"
+
+/* The name of the library whose structs pg_query.h describes. Another version may lay them out
+ * differently, so the plain `.so` link is not tried. */
+#ifndef DBRUN_PG_QUERY_SONAME
+#define DBRUN_PG_QUERY_SONAME "libpg_query.so.1504.0"
+#endif
+
+typedef PgQuerySplitResult (*split_fn)(const char *sql);
+typedef void (*free_fn)(PgQuerySplitResult result);
+typedef PgQueryParseResult (*parse_fn)(const char *sql);
+typedef void (*free_parse_fn)(PgQueryParseResult result);
+
+/* Upvalue 2 of the functions. */
+struct library {
+    void *handle;
+    split_fn split;
+    free_fn free;
+    parse_fn parse;
+    free_parse_fn free_parse;
+};
+
+/* A result that the collector frees when a Lua error jumps over us. */
+struct box {
+    PgQuerySplitResult result;
+    free_fn free; /* NULL: empty */
+};
+
+static int box_gc(lua_State *L)
+{
+    struct box *b = lua_touserdata(L, 1);
+    if (b->free)
+        b->free(b->result);
+    b->free = NULL;
+    return 0;
+}
+
+/* The same for a parse tree. */
+struct tree_box {
+    PgQueryParseResult result;
+    free_parse_fn free; /* NULL: empty */
+};
+
+static int tree_box_gc(lua_State *L)
+{
+    struct tree_box *b = lua_touserdata(L, 1);
+    if (b->free)
+        b->free(b->result);
+    b->free = NULL;
+    return 0;
+}
+
+/* ISO C has no cast from an object pointer to a function pointer; POSIX gives dlsym this meaning. */
+static void symbol(void *handle, const char *name, void *fn)
+{
+    void *p = dlsym(handle, name);
+    memcpy(fn, &p, sizeof p);
+}
+
+/* Opens the library once. False when it is not there; then dlerror says why. */
+static bool library_load(struct library *lib)
+{
+    if (lib->split)
+        return true;
+    if (!lib->handle)
+        lib->handle = dlopen(DBRUN_PG_QUERY_SONAME, RTLD_NOW | RTLD_LOCAL);
+    if (!lib->handle)
+        return false;
+    symbol(lib->handle, "pg_query_free_split_result", &lib->free);
+    symbol(lib->handle, "pg_query_parse", &lib->parse);
+    symbol(lib->handle, "pg_query_free_parse_result", &lib->free_parse);
+    if (lib->free && lib->parse && lib->free_parse)
+        symbol(lib->handle, "pg_query_split_with_parser", &lib->split);
+    return lib->split != NULL;
+}
+
+static int push_missing(lua_State *L)
+{
+    const char *why = dlerror();
+    lua_pushfstring(L, "PostgreSQL's SQL parser is not installed (%s)",
+                    why ? why : DBRUN_PG_QUERY_SONAME " lacks a function");
+    return 2;
+}
+
+static int sqlsplit_available(lua_State *L)
+{
+    struct library *lib = lua_touserdata(L, lua_upvalueindex(2));
+    bool ok = library_load(lib);
+    lua_pushboolean(L, ok);
+    return ok ? 1 : push_missing(L);
+}
+
+static int push_error(lua_State *L, const PgQueryError *e)
+{
+    lua_pushnil(L);
+    lua_pushstring(L, e->message ? e->message : "the text does not parse");
+    if (e->cursorpos <= 0)
+        return 2;
+    lua_pushinteger(L, e->cursorpos);
+    return 3;
+}
+
+static int push_statements(lua_State *L, const PgQuerySplitResult *r)
+{
+    lua_createtable(L, r->n_stmts, 0);
+    for (int i = 0; i < r->n_stmts; i++) {
+        lua_Integer first = r->stmts[i]->stmt_location + 1;
+        lua_createtable(L, 0, 2);
+        lua_pushinteger(L, first);
+        lua_setfield(L, -2, "first");
+        lua_pushinteger(L, first + r->stmts[i]->stmt_len - 1);
+        lua_setfield(L, -2, "last");
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+/* The text to parse, or NULL with nil and a message pushed. */
+static const char *check_text(lua_State *L, struct library *lib)
+{
+    size_t len;
+    const char *sql = luaL_checklstring(L, 1, &len);
+    if (memchr(sql, '\0', len)) {
+        lua_pushnil(L);
+        lua_pushliteral(L, "the text contains a NUL byte");
+        return NULL;
+    }
+    if (!library_load(lib)) {
+        lua_pushnil(L);
+        push_missing(L);
+        return NULL;
+    }
+    return sql;
+}
+
+static int sqlsplit_split(lua_State *L)
+{
+    struct library *lib = lua_touserdata(L, lua_upvalueindex(2));
+    const char *sql = check_text(L, lib);
+    if (!sql)
+        return 2;
+    struct box *b = lua_newuserdatauv(L, sizeof *b, 0);
+    b->free = NULL;
+    luaL_setmetatable(L, BOX);
+    b->result = lib->split(sql);
+    b->free = lib->free;
+    return b->result.error ? push_error(L, b->result.error) : push_statements(L, &b->result);
+}
+
+/* The parse tree as JSON text: {"version": n, "stmts": [{"stmt": {...}, "stmt_location": n}]}. */
+static int sqlsplit_parse(lua_State *L)
+{
+    struct library *lib = lua_touserdata(L, lua_upvalueindex(2));
+    const char *sql = check_text(L, lib);
+    if (!sql)
+        return 2;
+    struct tree_box *b = lua_newuserdatauv(L, sizeof *b, 0);
+    b->free = NULL;
+    luaL_setmetatable(L, TREE_BOX);
+    b->result = lib->parse(sql);
+    b->free = lib->free_parse;
+    if (b->result.error)
+        return push_error(L, b->result.error);
+    lua_pushstring(L, b->result.parse_tree);
+    return 1;
+}
+
+static const luaL_Reg functions[] = {
+    {"available", sqlsplit_available},
+    {"split", sqlsplit_split},
+    {"parse", sqlsplit_parse},
+    {NULL, NULL},
+};
+
+int bind_sqlsplit_open(lua_State *L, struct runtime *rt)
+{
+    if (luaL_newmetatable(L, BOX)) {
+        lua_pushcfunction(L, box_gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    if (luaL_newmetatable(L, TREE_BOX)) {
+        lua_pushcfunction(L, tree_box_gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_pop(L, 2);
+    luaL_newlibtable(L, functions);
+    lua_pushlightuserdata(L, rt);
+    struct library *lib = lua_newuserdatauv(L, sizeof *lib, 0);
+    memset(lib, 0, sizeof *lib);
+    luaL_setfuncs(L, functions, 2);
+    return 1;
+}

@@ -1,9 +1,0 @@
-/* core.log: write(level, text), level() and level(word), mask(text), secret(text). */
-#ifndef DBRUN_BIND_LOG_H
-#define DBRUN_BIND_LOG_H
-
-#include "bind/runtime.h"
-
-int bind_log_open(lua_State *L, struct runtime *rt);
-
-#endif

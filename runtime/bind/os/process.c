@@ -1,0 +1,470 @@
+#include "bind/os/process.h"
+
+#include "base/deadline.h"
+#include "bind/base/error.h"
+#include "bind/os/child.h"
+
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define CHILD_CLASS "dbrun.child"
+#define SET_CLASS   "dbrun.children"
+
+/* ---- the set of this Lua universe, made at the first start ---- */
+
+struct set_box {
+    struct child_set *set;
+};
+
+static int set__gc(lua_State *L)
+{
+    struct set_box *box = luaL_checkudata(L, 1, SET_CLASS);
+    if (box->set)
+        child_set_close(box->set);
+    box->set = NULL;
+    return 0;
+}
+
+static struct child_set *the_set(lua_State *L, struct runtime *rt)
+{
+    static const char key;
+    struct set_box *box;
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key) == LUA_TUSERDATA) {
+        box = lua_touserdata(L, -1);
+    } else {
+        box = lua_newuserdatauv(L, sizeof(*box), 0);
+        box->set = NULL;
+        luaL_setmetatable(L, SET_CLASS);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+        lua_remove(L, -2);
+    }
+    if (!box->set)
+        box->set = child_set_new(rt->sched);
+    if (!box->set)
+        bind_fail(L, rt, ERROR_IO, "cannot watch for child processes: %s", strerror(errno));
+    lua_pop(L, 1);
+    return box->set;
+}
+
+/* ---- a spec's table -> struct spawn; all memory is the collector's ---- */
+
+static const char *check_text(lua_State *L, struct runtime *rt, int idx, const char *what)
+{
+    size_t len;
+    const char *s = lua_type(L, idx) == LUA_TSTRING ? lua_tolstring(L, idx, &len) : NULL;
+    if (!s)
+        bind_fail(L, rt, ERROR_USAGE, "process: %s must be strings", what);
+    else if (strlen(s) != len)
+        bind_fail(L, rt, ERROR_USAGE, "process: %s must not contain NUL bytes", what);
+    return s;
+}
+
+/* The list in the field, as a NULL-terminated array; NULL when the field is nil. Leaves one value on
+ * the stack. The strings stay the list's. */
+static char **string_list(lua_State *L, struct runtime *rt, const char *field)
+{
+    if (lua_getfield(L, 1, field) == LUA_TNIL)
+        return NULL;
+    luaL_checktype(L, -1, LUA_TTABLE);
+    int n = (int)lua_rawlen(L, -1);
+    char **list = lua_newuserdatauv(L, ((size_t)n + 1) * sizeof(*list), 0);
+    for (int i = 0; i < n; i++) {
+        lua_rawgeti(L, -2, i + 1);
+        list[i] = (char *)check_text(L, rt, -1, field);
+        lua_pop(L, 1);
+    }
+    list[n] = NULL;
+    lua_remove(L, -2);
+    return list;
+}
+
+static const char *text_field(lua_State *L, struct runtime *rt, const char *field)
+{
+    const char *s = NULL;
+    if (lua_getfield(L, 1, field) != LUA_TNIL)
+        s = check_text(L, rt, -1, field);
+    lua_pop(L, 1); /* the spec's table keeps it */
+    return s;
+}
+
+static lua_Integer integer_field(lua_State *L, const char *field)
+{
+    lua_getfield(L, 1, field);
+    lua_Integer n = luaL_optinteger(L, -1, 0);
+    lua_pop(L, 1);
+    return n;
+}
+
+static bool boolean_field(lua_State *L, const char *field)
+{
+    lua_getfield(L, 1, field);
+    bool b = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return b;
+}
+
+static void ids_of(lua_State *L, struct spawn *s)
+{
+    s->set_ids = lua_getfield(L, 1, "uid") != LUA_TNIL;
+    lua_pop(L, 1);
+    if (!s->set_ids)
+        return;
+    s->uid = (uid_t)integer_field(L, "uid");
+    s->gid = (gid_t)integer_field(L, "gid");
+    lua_getfield(L, 1, "groups");
+    luaL_checktype(L, -1, LUA_TTABLE);
+    s->ngroups = (size_t)lua_rawlen(L, -1);
+    gid_t *groups = lua_newuserdatauv(L, (s->ngroups + 1) * sizeof(*groups), 0);
+    for (size_t i = 0; i < s->ngroups; i++) {
+        lua_rawgeti(L, -2, (lua_Integer)i + 1);
+        groups[i] = (gid_t)luaL_checkinteger(L, -1);
+        lua_pop(L, 1);
+    }
+    s->groups = groups;
+}
+
+static void spawn_of(lua_State *L, struct runtime *rt, struct spawn *s)
+{
+    static const char *const streams[] = {"stdin", "stdout", "stderr"};
+    static const char *const paths[] = {"stdin_path", "stdout_path", "stderr_path"};
+    static const char *const ways[] = {"inherit", "null", "pipe", "file", "stdout", NULL};
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    *s = (struct spawn){.argv = string_list(L, rt, "argv"), .envp = string_list(L, rt, "env")};
+    if (!s->argv || !s->argv[0])
+        bind_fail(L, rt, ERROR_USAGE, "process: the name of the program is missing");
+    s->cwd = text_field(L, rt, "cwd");
+    for (int i = 0; i < 3; i++) {
+        lua_getfield(L, 1, streams[i]);
+        s->io[i] = (enum spawn_io)luaL_checkoption(L, -1, "inherit", ways);
+        s->path[i] = text_field(L, rt, paths[i]);
+    }
+    s->new_session = boolean_field(L, "detached");
+    s->pdeathsig = (int)integer_field(L, "pdeathsig");
+    ids_of(L, s);
+}
+
+/* ---- the handle ---- */
+
+struct handle {
+    struct child *child; /* NULL = closed */
+};
+
+static struct handle *handle_check(lua_State *L)
+{
+    return luaL_checkudata(L, 1, CHILD_CLASS);
+}
+
+static struct child *child_check(lua_State *L)
+{
+    struct handle *h = handle_check(L);
+    if (!h->child)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "process: the handle of this child is closed");
+    return h->child;
+}
+
+static int child__gc(lua_State *L)
+{
+    struct handle *h = handle_check(L);
+    struct child *c = h->child;
+    h->child = NULL;
+    if (c)
+        child_release(c);
+    return 0;
+}
+
+/* start(spec) -> handle */
+static int process_start(lua_State *L)
+{
+    struct runtime *rt = bind_runtime(L);
+    struct spawn s;
+    struct error e = {0};
+    spawn_of(L, rt, &s);
+    struct child_set *set = the_set(L, rt);
+    struct handle *h = lua_newuserdatauv(L, sizeof(*h), 1);
+    h->child = NULL;
+    luaL_setmetatable(L, CHILD_CLASS);
+    /* The set must not be collected before its handles at the end of the universe: it was made first,
+     * and finalizers run in the reverse order. */
+    h->child = child_start(set, &s, s.new_session, &e);
+    if (!h->child)
+        return bind_error_raise(L, rt, &e);
+    return 1;
+}
+
+/* exec(spec): returns never, or raises */
+static int process_exec(lua_State *L)
+{
+    struct runtime *rt = bind_runtime(L);
+    struct spawn s;
+    struct error e = {0};
+    spawn_of(L, rt, &s);
+    spawn_exec(&s, &e);
+    return bind_error_raise(L, rt, &e);
+}
+
+static void child_abandon(struct wait *w)
+{
+    struct child *c = w->data;
+    c->wait = NULL;
+}
+
+static int child_waited(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    struct runtime *rt = bind_runtime(L);
+    enum wait_status how = wait_end((struct wait *)ctx);
+    if (how == WAIT_CANCELLED)
+        return task_raise_cancelled(L, rt->sched);
+    child_check(L); /* another task may have closed the handle */
+    lua_pushboolean(L, how == WAIT_DONE);
+    return 1;
+}
+
+/* handle:wait(what, seconds|nil) -> true, or false when the time is over first.
+ * what: "end" (ended, all output read), "exit" (ended), "line" (a line of stdout, or its end) */
+static int handle_wait(lua_State *L)
+{
+    static const char *const wants[] = {"end", "exit", "line", NULL};
+    struct runtime *rt = bind_runtime(L);
+    struct child *c = child_check(L);
+    enum child_want want = (enum child_want)luaL_checkoption(L, 2, "end", wants);
+    uint64_t deadline = lua_isnoneornil(L, 3) ? DEADLINE_NEVER : deadline_in(luaL_checknumber(L, 3));
+    if (child_has(c, want)) {
+        lua_pushboolean(L, 1);
+        return 1;
+    }
+    if (c->wait)
+        return bind_fail(L, rt, ERROR_USAGE, "process: another task waits for this child already");
+    task_check_park(L, rt->sched);
+    struct wait *w = wait_begin(rt->sched, deadline, child_abandon, c);
+    c->want = want;
+    c->wait = w;
+    return wait_park(L, w, (lua_KContext)w, child_waited);
+}
+
+static int handle_pid(lua_State *L)
+{
+    lua_pushinteger(L, child_check(L)->pid);
+    return 1;
+}
+
+/* handle:status() -> nil while it runs; exit code, nil; or nil, number of the signal that ended it */
+static int handle_status(lua_State *L)
+{
+    struct child *c = child_check(L);
+    if (!c->exited)
+        return 0;
+    if (c->status < 0)
+        return bind_fail(L, bind_runtime(L), ERROR_IO,
+                         "the exit status of process %d was taken by other code in this program",
+                         (int)c->pid);
+    if (WIFSIGNALED(c->status)) {
+        lua_pushnil(L);
+        lua_pushinteger(L, WTERMSIG(c->status));
+        return 2;
+    }
+    lua_pushinteger(L, WEXITSTATUS(c->status));
+    return 1;
+}
+
+/* handle:output(1|2) -> what was captured and not taken yet */
+static int handle_output(lua_State *L)
+{
+    struct child *c = child_check(L);
+    lua_Integer stream = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, stream == 1 || stream == 2, 2, "1 or 2 expected");
+    if (child_lost_output(c))
+        return luaL_error(L, "not enough memory");
+    size_t len;
+    const char *text = child_output(c, (int)stream, &len);
+    lua_pushlstring(L, text, len);
+    child_take(c, (int)stream, len);
+    return 1;
+}
+
+/* handle:line() -> the first line of stdout with its end, or nil */
+static int handle_line(lua_State *L)
+{
+    struct child *c = child_check(L);
+    size_t len;
+    const char *text = child_line(c, &len);
+    if (len == 0)
+        return 0;
+    lua_pushlstring(L, text, len);
+    child_take(c, 1, len);
+    return 1;
+}
+
+static int handle_write(lua_State *L)
+{
+    struct child *c = child_check(L);
+    size_t len;
+    const char *data = luaL_checklstring(L, 2, &len);
+    if (!child_write(c, data, len))
+        return luaL_error(L, "not enough memory");
+    return 0;
+}
+
+static int handle_close_stdin(lua_State *L)
+{
+    child_close_stdin(child_check(L));
+    return 0;
+}
+
+/* handle:kill(number) -> false when it has ended already */
+static int handle_kill(lua_State *L)
+{
+    struct child *c = child_check(L);
+    int sig = (int)luaL_checkinteger(L, 2);
+    bool sent = child_kill(c, sig);
+    if (!sent && errno != ESRCH)
+        return bind_fail(L, bind_runtime(L), ERROR_IO, "cannot send signal %d to process %d: %s", sig,
+                         (int)c->pid, strerror(errno));
+    lua_pushboolean(L, sent);
+    return 1;
+}
+
+static int handle_terminate(lua_State *L)
+{
+    child_terminate(child_check(L));
+    return 0;
+}
+
+/* ---- processes and users in general ---- */
+
+/* kill(pid, number) -> false when there is no such process */
+static int process_kill(lua_State *L)
+{
+    pid_t pid = (pid_t)luaL_checkinteger(L, 1);
+    int sig = (int)luaL_checkinteger(L, 2);
+    luaL_argcheck(L, pid > 0, 1, "a process number expected");
+    bool sent = kill(pid, sig) == 0;
+    if (!sent && errno != ESRCH)
+        return bind_fail(L, bind_runtime(L), ERROR_IO, "cannot send signal %d to process %d: %s", sig,
+                         (int)pid, strerror(errno));
+    lua_pushboolean(L, sent);
+    return 1;
+}
+
+/* ids() -> pid, parent's pid, effective uid, effective gid */
+static int process_ids(lua_State *L)
+{
+    lua_pushinteger(L, getpid());
+    lua_pushinteger(L, getppid());
+    lua_pushinteger(L, (lua_Integer)geteuid());
+    lua_pushinteger(L, (lua_Integer)getegid());
+    return 4;
+}
+
+static void push_groups(lua_State *L, const char *name, gid_t gid)
+{
+    int n = 0;
+    getgrouplist(name, gid, NULL, &n);
+    gid_t *groups = lua_newuserdatauv(L, (size_t)(n + 1) * sizeof(*groups), 0);
+    if (getgrouplist(name, gid, groups, &n) < 0) {
+        groups[0] = gid;
+        n = 1;
+    }
+    lua_createtable(L, n, 0);
+    for (int i = 0; i < n; i++) {
+        lua_pushinteger(L, (lua_Integer)groups[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    lua_remove(L, -2);
+}
+
+/* user(name | uid) -> {name=, uid=, gid=, home=, groups=} or nil */
+static int process_user(lua_State *L)
+{
+    const struct passwd *pw = NULL;
+    if (lua_isinteger(L, 1))
+        pw = getpwuid((uid_t)lua_tointeger(L, 1));
+    else
+        pw = getpwnam(luaL_checkstring(L, 1));
+    if (!pw)
+        return 0;
+    lua_createtable(L, 0, 5);
+    lua_pushstring(L, pw->pw_name);
+    lua_setfield(L, -2, "name");
+    lua_pushinteger(L, (lua_Integer)pw->pw_uid);
+    lua_setfield(L, -2, "uid");
+    lua_pushinteger(L, (lua_Integer)pw->pw_gid);
+    lua_setfield(L, -2, "gid");
+    lua_pushstring(L, pw->pw_dir);
+    lua_setfield(L, -2, "home");
+    push_groups(L, pw->pw_name, pw->pw_gid);
+    lua_setfield(L, -2, "groups");
+    return 1;
+}
+
+/* environ() -> {"KEY=value", ...} */
+static int process_environ(lua_State *L)
+{
+    extern char **environ;
+    lua_newtable(L);
+    for (int i = 0; environ && environ[i]; i++) {
+        lua_pushstring(L, environ[i]);
+        lua_rawseti(L, -2, i + 1);
+    }
+    return 1;
+}
+
+/* NAME -> number, and number -> NAME */
+static void push_signals(lua_State *L)
+{
+    static const struct {
+        const char *name;
+        int number;
+    } signals[] = {
+        {"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ILL", SIGILL},   {"TRAP", SIGTRAP},
+        {"ABRT", SIGABRT}, {"BUS", SIGBUS},   {"FPE", SIGFPE},   {"KILL", SIGKILL}, {"USR1", SIGUSR1},
+        {"SEGV", SIGSEGV}, {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM}, {"TERM", SIGTERM},
+        {"CHLD", SIGCHLD}, {"CONT", SIGCONT}, {"STOP", SIGSTOP}, {"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},
+        {"TTOU", SIGTTOU}, {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ}, {"SYS", SIGSYS},
+    };
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+        lua_pushinteger(L, signals[i].number);
+        lua_setfield(L, -2, signals[i].name);
+        lua_pushstring(L, signals[i].name);
+        lua_rawseti(L, -2, signals[i].number);
+    }
+}
+
+int bind_process_open(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg set_meta[] = {{"__gc", set__gc}, {NULL, NULL}};
+    static const luaL_Reg child_meta[] = {{"__gc", child__gc}, {"__close", child__gc}, {NULL, NULL}};
+    static const luaL_Reg none[] = {{NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"wait", handle_wait},
+        {"pid", handle_pid},
+        {"status", handle_status},
+        {"output", handle_output},
+        {"line", handle_line},
+        {"write", handle_write},
+        {"close_stdin", handle_close_stdin},
+        {"kill", handle_kill},
+        {"terminate", handle_terminate},
+        {"close", child__gc},
+        {NULL, NULL},
+    };
+    static const luaL_Reg functions[] = {
+        {"start", process_start}, {"exec", process_exec},       {"kill", process_kill}, {"ids", process_ids},
+        {"user", process_user},   {"environ", process_environ}, {NULL, NULL},
+    };
+    bind_class(L, rt, SET_CLASS, set_meta, none);
+    bind_class(L, rt, CHILD_CLASS, child_meta, methods);
+    lua_pop(L, 2);
+    bind_lib(L, rt, functions);
+    push_signals(L);
+    lua_setfield(L, -2, "signals");
+    return 1;
+}

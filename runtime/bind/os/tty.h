@@ -1,0 +1,9 @@
+/* core.tty: what a descriptor shows to a person. */
+#ifndef DBRUN_BIND_TTY_H
+#define DBRUN_BIND_TTY_H
+
+#include "bind/base/runtime.h"
+
+int bind_tty_open(lua_State *L, struct runtime *rt);
+
+#endif

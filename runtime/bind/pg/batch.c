@@ -1,0 +1,257 @@
+/*
+ * Several statements in one round trip: lease:batch(list) for pipelines, lease:batch_many(sql, rows) for one
+ * statement with many parameter lists. Each is one implicit transaction (or part of the open one).
+ */
+#include "bind/pg/impl.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#define REPLIES_CLASS "dbrun.pg.replies"
+
+/* Stack during a batch: 1 = lease, 2 = list or SQL, 3 = rows (batch_many). The parameters of the statement
+ * being added stand above `BASE`. */
+enum { BASE = 3 };
+
+static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
+{
+    struct error e = {0};
+    error_move(&e, &link->m.error);
+    if (!error_is_set(&e))
+        error_set(&e, ERROR_QUERY, "the batch could not be sent");
+    if (sql)
+        error_set_field(&e, ERROR_STATEMENT, sql);
+    pg_machine_batch_clear(&link->m);
+    return bind_error_raise(L, link->engine->rt, &e);
+}
+
+/* Pushes the parameters of `row` (a sequence; `n` counts when it ends in nil); returns their number. */
+static int push_params(lua_State *L, struct runtime *rt, int row, int from)
+{
+    lua_getfield(L, row, "n");
+    lua_Integer n = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : (lua_Integer)lua_rawlen(L, row);
+    lua_pop(L, 1);
+    if (n < from - 1 || n > 65535 + from - 1)
+        bind_fail(L, rt, ERROR_USAGE, "a list of %d parameters: PostgreSQL takes at most 65535", (int)n);
+    int count = (int)n - from + 1;
+    luaL_checkstack(L, count + 8, "too many parameters");
+    for (int i = 0; i < count; i++)
+        lua_rawgeti(L, row, from + i);
+    return count;
+}
+
+/* A COPY would end the pipeline, and what was sent behind it. */
+static void check_not_copy(lua_State *L, struct runtime *rt, const char *sql)
+{
+    if (strncasecmp(pg_first_word(sql), "copy", 4) == 0)
+        bind_fail(L, rt, ERROR_USAGE, "COPY cannot be part of a pipeline: use copy_in or copy_out");
+}
+
+/* Every value is looked at before anything is sent: half a pipeline cannot be taken back. */
+static void check_all(lua_State *L, struct runtime *rt, int list, int from)
+{
+    lua_Integer n = (lua_Integer)lua_rawlen(L, list);
+    for (lua_Integer i = 1; i <= n; i++) {
+        lua_settop(L, BASE);
+        if (lua_rawgeti(L, list, i) != LUA_TTABLE)
+            bind_fail(L, rt, ERROR_USAGE, "item %d: expected a list of parameters, got %s", (int)i,
+                      luaL_typename(L, -1));
+        if (from == 2) {
+            lua_rawgeti(L, BASE + 1, 1);
+            size_t len;
+            const char *sql = lua_tolstring(L, -1, &len);
+            if (lua_type(L, -1) != LUA_TSTRING || len > PG_SQL_MAX || memchr(sql, 0, len))
+                bind_fail(L, rt, ERROR_USAGE,
+                          "item %d: expected the SQL as a string without NUL bytes, shorter than 1 GiB",
+                          (int)i);
+            check_not_copy(L, rt, sql);
+            lua_pop(L, 1);
+        }
+        int count = push_params(L, rt, BASE + 1, from);
+        pg_params_check(L, rt, BASE + 2, count);
+    }
+    lua_settop(L, BASE);
+}
+
+/* Adds the statement of item `i`: nothing here can raise but "not enough memory" of the stack, which
+ * check_all has already grown. */
+static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i, int from, const char *sql)
+{
+    struct pg_encoded enc;
+    lua_settop(L, BASE);
+    lua_rawgeti(L, list, i);
+    int count = push_params(L, link->engine->rt, BASE + 1, from);
+    if (from == 2) {
+        lua_rawgeti(L, BASE + 1, 1);
+        sql = lua_tostring(L, -1); /* alive in the list */
+        lua_pop(L, 1);
+    }
+    if (!pg_params_encode(L, BASE + 2, count, &enc)) {
+        error_set(&link->m.error, ERROR_QUERY, "not enough memory for the parameters");
+        return false;
+    }
+    bool ok = pg_machine_batch_add(&link->m, sql, &enc.p);
+    pg_params_free(&enc);
+    return ok;
+}
+
+/* Raises the batch's error, with the place in the list. */
+static void check_reply(lua_State *L, struct pg_link *link, const char *sql)
+{
+    struct error *e = &link->m.error;
+    if (!error_is_set(e))
+        return;
+    const char *context = e->field[ERROR_CONTEXT];
+    struct buf place = {0};
+    buf_addf(&place, "statement %zu of the batch%s%s", link->m.batch.n + 1, context ? "\n" : "",
+             context ? context : "");
+    error_set_field(e, ERROR_CONTEXT, place.data);
+    buf_free(&place);
+    batch_failed(L, link, sql);
+}
+
+/* The results while they become Lua values: a codec may run statements on the connection that they came
+ * from, or close its engine. */
+struct replies {
+    PGresult **list;
+    size_t n;
+    struct pg_engine *e;
+};
+
+static void replies_clear(struct replies *r)
+{
+    for (size_t i = 0; i < r->n; i++)
+        PQclear(r->list[i]);
+    free(r->list);
+    if (r->e)
+        pg_engine_unref(r->e);
+    *r = (struct replies){NULL, 0, NULL};
+}
+
+static int replies_gc(lua_State *L)
+{
+    replies_clear(lua_touserdata(L, 1));
+    return 0;
+}
+
+void pg_batch_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {{"__gc", replies_gc}, {NULL, NULL}};
+    bind_class(L, rt, REPLIES_CLASS, meta, NULL);
+    lua_pop(L, 1);
+}
+
+/* Takes the results out of the machine. */
+static struct replies *push_replies(lua_State *L, struct pg_link *link)
+{
+    struct replies *r = lua_newuserdatauv(L, sizeof *r, 0);
+    *r = (struct replies){NULL, 0, NULL};
+    luaL_setmetatable(L, REPLIES_CLASS);
+    *r = (struct replies){link->m.batch.list, link->m.batch.n, link->engine};
+    pg_engine_ref(r->e);
+    link->m.batch = (struct pg_batch){0};
+    return r;
+}
+
+static int push_results(lua_State *L, struct replies *replies)
+{
+    const struct pg_decoder *d = &replies->e->decoder;
+    lua_createtable(L, (int)replies->n, 0);
+    for (size_t i = 0; i < replies->n; i++) {
+        pg_result_columns(L, d, replies->list[i], NULL);
+        pg_result_push(L, replies->e->rt, d, replies->list[i], SHAPE_RESULT);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    replies_clear(replies);
+    return 1;
+}
+
+/* The catalog has answered. The replies stand behind BASE. */
+static int batch_typed_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_link *link = (struct pg_link *)ctx;
+    struct error e = {0};
+    pg_lease_waited(L, link, status, "the catalog did not answer");
+    if (pg_lookup_done(link, &e))
+        return push_results(L, lua_touserdata(L, BASE + 1));
+    pg_lookup_tell(link, &e);
+    return bind_error_raise(L, link->engine->rt, &e);
+}
+
+static int batch_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_link *link = (struct pg_link *)ctx;
+    pg_lease_waited(L, link, status, "the batch did not end");
+    const char *sql = NULL;
+    if (error_is_set(&link->m.error) && lua_rawgeti(L, 2, (lua_Integer)link->m.batch.n + 1) == LUA_TTABLE &&
+        lua_rawgeti(L, -1, 1) == LUA_TSTRING)
+        sql = lua_tostring(L, -1);
+    check_reply(L, link, sql);
+    lua_settop(L, BASE);
+    struct replies *replies = push_replies(L, link);
+    if (!pg_lookup_needed(link, replies->list, replies->n))
+        return push_results(L, replies);
+    if (!pg_lookup_send(link, replies->list, replies->n))
+        return batch_typed_k(L, LUA_OK, (lua_KContext)link);
+    return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, batch_typed_k);
+}
+
+static int many_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_link *link = (struct pg_link *)ctx;
+    pg_lease_waited(L, link, status, "the batch did not end");
+    check_reply(L, link, lua_tostring(L, 2));
+    lua_pushinteger(L, link->m.batch.affected);
+    pg_machine_batch_clear(&link->m);
+    return 1;
+}
+
+static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction k)
+{
+    if (from == 1)
+        check_not_copy(L, bind_runtime(L), lua_tostring(L, 2));
+    check_all(L, bind_runtime(L), list, from);
+    struct pg_link *link = pg_lease_link(L);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, list);
+    if (pg_link_is_draining(link) || !pg_machine_batch_begin(&link->m, count_only))
+        return batch_failed(L, link, NULL);
+    snprintf(link->statement, sizeof link->statement, "batch of %d statements", (int)n);
+    bool ok = true;
+    const char *sql = from == 1 ? lua_tostring(L, 2) : NULL;
+    for (lua_Integer i = 1; ok && i <= n; i++)
+        ok = add_item(L, link, list, i, from, i == 1 ? sql : NULL);
+    lua_settop(L, BASE);
+    if (!ok || !pg_machine_batch_end(&link->m)) {
+        pg_machine_break(&link->m);
+        return batch_failed(L, link, sql);
+    }
+    return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, k);
+}
+
+/* batch({{sql, ...}, ...}) -> results in order */
+int pg_lease_batch(lua_State *L)
+{
+    lua_settop(L, 2);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    lua_pushnil(L);
+    if (lua_rawlen(L, 2) == 0) {
+        lua_newtable(L);
+        return 1;
+    }
+    return run(L, 2, 2, false, batch_k);
+}
+
+/* batch_many(sql, {{...}, ...}) -> rows affected by all of them */
+int pg_lease_batch_many(lua_State *L)
+{
+    luaL_checkstring(L, 2);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_settop(L, 3);
+    if (lua_rawlen(L, 3) == 0) {
+        lua_pushinteger(L, 0);
+        return 1;
+    }
+    return run(L, 3, 1, true, many_k);
+}

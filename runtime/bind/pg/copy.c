@@ -1,0 +1,155 @@
+/*
+ * COPY FROM STDIN on a lease: begin, send blocks, end. Each waits while the socket is full, so that memory
+ * never holds more than a block or two. What is sent comes from copy_encode.c, or is a text as it is.
+ */
+#include "bind/pg/copy.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { PART = 256 * 1024 }; /* of a long text */
+
+static const char waited[] = "COPY did not get on";
+
+/* Raises what the machine reports about the COPY. */
+static int copy_failed(lua_State *L, struct pg_link *link)
+{
+    struct error e = {0};
+    error_move(&e, &link->m.error);
+    if (!error_is_set(&e))
+        error_set(&e, ERROR_USAGE, "the statement is not the COPY that was asked for");
+    if (!e.field[ERROR_STATEMENT])
+        error_set_field(&e, ERROR_STATEMENT, link->statement);
+    if (link->m.state == PG_COPY_OUT || link->m.state == PG_COPY_IN)
+        pg_machine_break(&link->m);
+    return bind_error_raise(L, link->engine->rt, &e);
+}
+
+/* The connection was lost before the end was sent: nothing of the COPY stays. */
+static int lost_in_between(lua_State *L, struct pg_link *link)
+{
+    struct error *e = &link->m.error;
+    if (link->m.state == PG_BROKEN && !error_is_set(e))
+        error_set(e, ERROR_CONNECT, "the connection to the server was lost in the middle of a COPY");
+    if (link->m.state == PG_BROKEN)
+        e->outcome = OUTCOME_FAILED;
+    return copy_failed(L, link);
+}
+
+static int wait_in(lua_State *L, struct pg_link *link, lua_KFunction k)
+{
+    return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, k);
+}
+
+/* ---- beginning ---- */
+
+int pg_copy_start(lua_State *L, struct pg_link *link, lua_KFunction k)
+{
+    size_t len;
+    const char *sql = luaL_checklstring(L, 2, &len);
+    if (memchr(sql, 0, len))
+        return bind_fail(L, link->engine->rt, ERROR_USAGE, "the SQL holds a NUL byte");
+    size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
+    memcpy(link->statement, sql, n);
+    link->statement[n] = '\0';
+    if (!pg_machine_copy(&link->m, sql))
+        return copy_failed(L, link);
+    return wait_in(L, link, k);
+}
+
+void pg_copy_begun(lua_State *L, struct pg_link *link, int status, enum pg_state state)
+{
+    pg_lease_waited(L, link, status, waited);
+    if (link->m.state == state)
+        return;
+    if (error_is_set(&link->m.error))
+        error_set_field(&link->m.error, ERROR_STATEMENT, lua_tostring(L, 2));
+    copy_failed(L, link);
+}
+
+static int begin_k(lua_State *L, int status, lua_KContext ctx)
+{
+    pg_copy_begun(L, (struct pg_link *)ctx, status, PG_COPY_IN);
+    return 0;
+}
+
+/* copy_begin(sql) */
+int pg_copy_begin(lua_State *L)
+{
+    return pg_copy_start(L, pg_lease_link(L), begin_k);
+}
+
+/* ---- sending ---- */
+
+/* The next offset is on the stack already. */
+static int send_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_link *link = (struct pg_link *)ctx;
+    pg_lease_waited(L, link, status, waited);
+    if (link->m.state != PG_COPY_IN)
+        return lost_in_between(L, link);
+    if (link->m.refused)
+        lua_pushboolean(L, 0);
+    return 1;
+}
+
+/* copy_send(encoder) sends what it holds and empties it; copy_send(text, offset) the part of a long text
+ * that begins there (from 0). Returns the offset of the next part (of an encoder: 0), or false when the
+ * server has refused the COPY: then only copy_end is left to do. */
+int pg_copy_send(lua_State *L)
+{
+    struct pg_link *link = pg_lease_link(L);
+    bool is_text = lua_type(L, 2) == LUA_TSTRING;
+    struct buf *b = is_text ? NULL : pg_copy_buffer(L, 2);
+    size_t len = b ? b->len : 0;
+    const char *data = b && b->data ? b->data : "";
+    lua_Integer from = is_text ? luaL_checkinteger(L, 3) : 0;
+    if (is_text) {
+        data = lua_tolstring(L, 2, &len);
+        luaL_argcheck(L, from >= 0 && (size_t)from <= len, 3, "outside of the text");
+        data += from;
+        len = len - (size_t)from > PART ? PART : len - (size_t)from;
+    }
+    lua_pushinteger(L, is_text ? from + (lua_Integer)len : 0);
+    if (link->m.state != PG_COPY_IN)
+        return lost_in_between(L, link);
+    int rc = pg_machine_copy_put(&link->m, data, len);
+    if (b)
+        buf_clear(b);
+    if (rc > 0)
+        return send_k(L, LUA_OK, (lua_KContext)link);
+    if (rc < 0) /* the reply says why */
+        pg_machine_copy_end(&link->m, "the data could not be sent");
+    return wait_in(L, link, send_k);
+}
+
+/* ---- ending ---- */
+
+static int end_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_link *link = (struct pg_link *)ctx;
+    pg_lease_waited(L, link, status, waited);
+    if (error_is_set(&link->m.error)) {
+        if (link->m.state == PG_BROKEN && link->m.in_transaction)
+            link->m.error.outcome = OUTCOME_FAILED;
+        return copy_failed(L, link);
+    }
+    if (!link->m.result)
+        return 0;
+    lua_pushinteger(L, strtoll(PQcmdTuples(link->m.result), NULL, 10));
+    return 1;
+}
+
+/* copy_end([failure]) -> rows; with a failure the COPY is undone, and the server's error about that is
+ * raised. A COPY that is over already (its wait was cut short) is left as it is. */
+int pg_copy_end(lua_State *L)
+{
+    struct pg_link *link = pg_lease_link(L);
+    const char *failure = luaL_optstring(L, 2, NULL);
+    if (link->m.state == PG_BROKEN)
+        return lost_in_between(L, link);
+    if (link->m.state != PG_COPY_IN || link->use != LINK_FREE)
+        return 0;
+    pg_machine_copy_end(&link->m, failure);
+    return wait_in(L, link, end_k);
+}

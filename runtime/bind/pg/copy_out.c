@@ -1,0 +1,364 @@
+/*
+ * COPY TO STDOUT: an iterator over rows (decoded as query does it) or over chunks as they come. The
+ * connection is the iterator's until its end; the socket is read only while somebody waits for more, so a
+ * slow consumer holds the server back. Leaving the loop early cancels the COPY.
+ */
+#include "base/deadline.h"
+#include "bind/pg/copy.h"
+#include "pg/copyfmt.h"
+#include "pg/wire.h"
+
+#include <string.h>
+
+#define COPY_OUT_CLASS "dbrun.pg.copyout"
+
+enum { CHUNK = 64 * 1024, NAMES = 1, LEASE = 2 };
+
+struct copy_out {
+    struct pg_stream base;
+    struct buf in;
+    size_t at; /* what of `in` was read */
+    bool raw;
+    bool binary;
+    bool by_name;
+    bool started; /* the header of the binary format is behind us */
+    int ncols;
+    const struct pg_type *types[];
+};
+
+/* ---- reading a row ---- */
+
+static int malformed(lua_State *L)
+{
+    return bind_fail(L, bind_runtime(L), ERROR_PROTOCOL, "copy_out: the server sent a malformed row");
+}
+
+static size_t left(const struct copy_out *c)
+{
+    return c->in.len - c->at;
+}
+
+/* The row's table stands at the top; keys, when there are any, at 2. (A codec may end the link: the decoder
+ * is the engine's.) */
+static void push_field(lua_State *L, const struct copy_out *c, const struct pg_decoder *d, int i,
+                       const char *p, size_t len)
+{
+    if (c->by_name) {
+        if (!p)
+            return;
+        lua_rawgeti(L, 2, i + 1);
+        pg_decode(L, d, c->types[i], p, len, c->binary);
+        lua_rawset(L, -3);
+        return;
+    }
+    if (p)
+        pg_decode(L, d, c->types[i], p, len, c->binary);
+    else
+        lua_pushlightuserdata(L, NULL);
+    lua_rawseti(L, -2, i + 1);
+}
+
+/* Signature, flags and an extension that is to be skipped. */
+static bool skip_header(lua_State *L, struct copy_out *c)
+{
+    if (left(c) < COPYFMT_HEADER_LEN)
+        return false;
+    int32_t extension = wire_get4(c->in.data + c->at + COPYFMT_HEADER_LEN - 4);
+    if (memcmp(c->in.data + c->at, COPYFMT_HEADER, 11) != 0 || extension < 0)
+        malformed(L);
+    if (left(c) - COPYFMT_HEADER_LEN < (size_t)extension)
+        return false;
+    c->at += COPYFMT_HEADER_LEN + (size_t)extension;
+    c->started = true;
+    return true;
+}
+
+/* The length of the whole row, 0 when it is not there yet. */
+static size_t binary_row_length(lua_State *L, const struct copy_out *c)
+{
+    size_t at = 2;
+    for (int i = 0; i < c->ncols; i++) {
+        if (left(c) < at + 4)
+            return 0;
+        int32_t len = wire_get4(c->in.data + c->at + at);
+        if (len < -1)
+            malformed(L);
+        at += 4 + (len > 0 ? (size_t)len : 0);
+    }
+    return left(c) < at ? 0 : at;
+}
+
+static bool push_binary_row(lua_State *L, struct copy_out *c)
+{
+    if (!c->started && !skip_header(L, c))
+        return false;
+    if (left(c) < 2)
+        return false;
+    if (wire_get2(c->in.data + c->at) == -1) { /* the trailer */
+        c->at += 2;
+        return false;
+    }
+    if (wire_get2(c->in.data + c->at) != c->ncols)
+        malformed(L);
+    size_t length = binary_row_length(L, c);
+    if (length == 0)
+        return false;
+    const struct pg_decoder *d = &c->base.link->engine->decoder;
+    const char *p = c->in.data + c->at + 2;
+    c->at += length;
+    lua_createtable(L, c->by_name ? 0 : c->ncols, c->by_name ? c->ncols : 0);
+    for (int i = 0; i < c->ncols; i++) {
+        int32_t len = wire_get4(p);
+        p += 4;
+        push_field(L, c, d, i, len < 0 ? NULL : p, len < 0 ? 0 : (size_t)len);
+        p += len < 0 ? 0 : len;
+    }
+    return true;
+}
+
+/* Takes the backslashes out of a field, in place, and ends it with a NUL. */
+static size_t unescape(char *p, size_t len)
+{
+    char *out = p;
+    for (size_t i = 0; i < len; i++) {
+        char ch = p[i];
+        if (ch == '\\' && i + 1 < len) {
+            ch = p[++i];
+            switch (ch) {
+            case 'b':
+                ch = '\b';
+                break;
+            case 'f':
+                ch = '\f';
+                break;
+            case 'n':
+                ch = '\n';
+                break;
+            case 'r':
+                ch = '\r';
+                break;
+            case 't':
+                ch = '\t';
+                break;
+            case 'v':
+                ch = '\v';
+                break;
+            default:
+                break;
+            }
+        }
+        *out++ = ch;
+    }
+    *out = '\0'; /* where the tab or newline stood, at the latest */
+    return (size_t)(out - p);
+}
+
+static void push_text_field(lua_State *L, struct copy_out *c, const struct pg_decoder *d, int i, char *p,
+                            size_t len)
+{
+    if (len == 2 && p[0] == '\\' && p[1] == 'N') {
+        push_field(L, c, d, i, NULL, 0);
+        return;
+    }
+    len = memchr(p, '\\', len) ? unescape(p, len) : (p[len] = '\0', len);
+    push_field(L, c, d, i, p, len);
+}
+
+static bool push_text_row(lua_State *L, struct copy_out *c)
+{
+    char *p = left(c) ? c->in.data + c->at : NULL;
+    char *end = p ? memchr(p, '\n', left(c)) : NULL;
+    const struct pg_decoder *d = &c->base.link->engine->decoder;
+    if (!end)
+        return false;
+    c->at += (size_t)(end - p) + 1;
+    lua_createtable(L, c->by_name ? 0 : c->ncols, c->by_name ? c->ncols : 0);
+    for (int i = 0; i < c->ncols; i++) {
+        bool last = i == c->ncols - 1;
+        char *stop = memchr(p, '\t', (size_t)(end - p));
+        if (last != (stop == NULL))
+            malformed(L);
+        if (last)
+            stop = end;
+        push_text_field(L, c, d, i, p, (size_t)(stop - p));
+        p = stop + 1;
+    }
+    return true;
+}
+
+/* The next row or chunk from what has been received; false when more is needed. */
+static bool push_next(lua_State *L, struct copy_out *c)
+{
+    if (c->raw) {
+        if (left(c) == 0)
+            return false;
+        lua_pushlstring(L, c->in.data + c->at, left(c));
+        c->at = c->in.len;
+        return true;
+    }
+    return c->binary ? push_binary_row(L, c) : push_text_row(L, c);
+}
+
+/* ---- receiving ---- */
+
+/* Collects what libpq has, at most a chunk; false when there is nothing. */
+static bool collect(lua_State *L, struct copy_out *c)
+{
+    struct pg_machine *m = &c->base.link->m;
+    char *data = NULL;
+    int n;
+    bool ok = true;
+    buf_consume(&c->in, c->at);
+    c->at = 0;
+    size_t before = c->in.len;
+    while (ok && c->in.len - before < CHUNK && (n = pg_machine_copy_get(m, &data)) > 0) {
+        ok = buf_add(&c->in, data, (size_t)n);
+        PQfreemem(data);
+    }
+    if (!ok)
+        luaL_error(L, "not enough memory");
+    return c->in.len > before;
+}
+
+static int end_of_copy(lua_State *L, struct copy_out *c)
+{
+    struct pg_link *link = c->base.link;
+    struct error e = {0};
+    bool rest = !c->raw && left(c) > 0;
+    pg_notices_tell(L, link);
+    error_move(&e, &link->m.error);
+    if (error_is_set(&e))
+        error_set_field(&e, ERROR_STATEMENT, link->statement);
+    pg_stream_finish(&c->base);
+    if (error_is_set(&e))
+        return bind_error_raise(L, bind_runtime(L), &e);
+    return rest ? malformed(L) : 0;
+}
+
+static int next_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct copy_out *c = (struct copy_out *)ctx;
+    if (status == LUA_YIELD && !pg_stream_resumed(L, &c->base))
+        return 0;
+    for (;;) {
+        struct pg_machine *m = &c->base.link->m;
+        unsigned want = PG_WANT_READ;
+        if (push_next(L, c))
+            return 1;
+        if (m->state == PG_COPY_OUT && collect(L, c))
+            continue;
+        if (m->state != PG_COPY_OUT)
+            want = pg_machine_step(m, 0);
+        if (want == PG_DONE)
+            return end_of_copy(L, c);
+        if (!c->base.link->engine->sync)
+            return pg_stream_park(L, &c->base, want, next_k);
+        pg_stream_poll_blocking(L, &c->base, want);
+    }
+}
+
+/* ---- the iterator ---- */
+
+/* The iterator is called: iterator() -> row | chunk | nil */
+static int copy_out_call(lua_State *L)
+{
+    struct copy_out *c = luaL_checkudata(L, 1, COPY_OUT_CLASS);
+    lua_settop(L, 1);
+    if (!pg_stream_check_next(L, &c->base))
+        return 0;
+    lua_getiuservalue(L, 1, NAMES);
+    return next_k(L, LUA_OK, (lua_KContext)c);
+}
+
+static int copy_out_close(lua_State *L)
+{
+    struct copy_out *c = luaL_checkudata(L, 1, COPY_OUT_CLASS);
+    pg_stream_check_codec(L, &c->base);
+    pg_stream_leave(&c->base, !lua_isnoneornil(L, 2));
+    buf_free(&c->in);
+    c->at = 0;
+    return 0;
+}
+
+static int copy_out_gc(lua_State *L)
+{
+    struct copy_out *c = lua_touserdata(L, 1);
+    pg_stream_collected(&c->base);
+    buf_free(&c->in);
+    return 0;
+}
+
+static bool flag(lua_State *L, int at, const char *key)
+{
+    lua_getfield(L, at, key);
+    bool v = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return v;
+}
+
+/* Stack: lease, SQL, options, iterator. */
+static int begun_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_link *link = (struct pg_link *)ctx;
+    struct copy_out *c = lua_touserdata(L, 4);
+    struct pg_lease *lease = lua_touserdata(L, 1);
+    pg_copy_begun(L, link, status, PG_COPY_OUT);
+    bool own = flag(L, 3, "own");
+    if (own)
+        lease->link = NULL;
+    pg_stream_attach(&c->base, link, own);
+    lua_settop(L, 4);
+    return 1;
+}
+
+/* copy_out_begin(sql, {raw=, binary=, by_name=, own=, oids=, names=}) -> iterator. own: it gives the
+ * connection back at its end, and the lease is empty from now on. */
+int pg_copy_out_begin(lua_State *L)
+{
+    struct pg_link *link = pg_lease_link(L);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_settop(L, 3);
+    lua_getfield(L, 3, "oids");
+    size_t n = lua_istable(L, 4) ? lua_rawlen(L, 4) : 0;
+    struct copy_out *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->types[0], 2);
+    *c = (struct copy_out){.ncols = (int)n};
+    luaL_setmetatable(L, COPY_OUT_CLASS);
+    c->raw = flag(L, 3, "raw");
+    c->binary = flag(L, 3, "binary");
+    c->by_name = flag(L, 3, "by_name");
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, 4, (lua_Integer)i + 1);
+        c->types[i] = pg_type_of(link->engine->catalog, (Oid)lua_tointeger(L, -1));
+        lua_pop(L, 1);
+    }
+    lua_getfield(L, 3, "names");
+    lua_setiuservalue(L, -2, NAMES);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, LEASE);
+    lua_replace(L, 4);
+    return pg_copy_start(L, link, begun_k);
+}
+
+/* reads_binary(oids) -> can values of all these types be read in the binary format? */
+int pg_copy_reads_binary(lua_State *L)
+{
+    struct pg_link *link = pg_lease_check(L)->link;
+    luaL_checktype(L, 2, LUA_TTABLE);
+    bool binary = !link->m.text_only;
+    size_t n = lua_rawlen(L, 2);
+    for (size_t i = 1; i <= n && binary; i++) {
+        lua_rawgeti(L, 2, (lua_Integer)i);
+        binary = pg_type_of(link->engine->catalog, (Oid)lua_tointeger(L, -1))->binary;
+        lua_pop(L, 1);
+    }
+    lua_pushboolean(L, binary);
+    return 1;
+}
+
+void pg_copy_out_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {
+        {"__call", copy_out_call}, {"__close", copy_out_close}, {"__gc", copy_out_gc}, {NULL, NULL}};
+    bind_class(L, rt, COPY_OUT_CLASS, meta, NULL);
+    lua_pop(L, 1);
+}

@@ -1,0 +1,250 @@
+/* One value of a row for COPY FROM STDIN: in the text and CSV formats, or in binary. */
+#include "bind/data/json.h"
+#include "bind/pg/copy.h"
+#include "pg/wire.h"
+
+#include <string.h>
+
+enum { MOST_DIMENSIONS = 6 };
+
+/* ---- what tables stand for ---- */
+
+bool pg_copy_is_json(const struct pg_type *t)
+{
+    return t->kind == PG_KIND_JSON || t->kind == PG_KIND_JSONB;
+}
+
+static bool is_null(lua_State *L, int at)
+{
+    return lua_isnil(L, at) || (lua_islightuserdata(L, at) && lua_touserdata(L, at) == NULL);
+}
+
+static bool is_plain_table(lua_State *L, int at)
+{
+    return lua_istable(L, at) && !pg_param_is_allowed(L, at);
+}
+
+/* Replaces the table at the top by its text: JSON, or an array literal. False when it can have none. */
+static bool table_to_text(lua_State *L, const struct pg_type *t)
+{
+    if (pg_copy_is_json(t)) {
+        lua_pushvalue(L, lua_upvalueindex(1));
+        lua_pushcclosure(L, bind_json_encode, 1);
+    } else if (t->kind == PG_KIND_ARRAY) {
+        lua_getiuservalue(L, lua_upvalueindex(2), COPY_ARRAY_TEXT);
+    } else {
+        return false;
+    }
+    lua_insert(L, -2);
+    lua_call(L, 1, 1);
+    return true;
+}
+
+/* ---- text and CSV ---- */
+
+static bool put_quoted(struct copy_encoder *x, const char *s, size_t len)
+{
+    return x->format == COPY_CSV ? copyfmt_csv(&x->out, s, len) : copyfmt_text(&x->out, s, len);
+}
+
+/* A value made by db.bytea, db.json, db.typed or db.array: {text, oid, is it raw bytes?}. */
+static bool put_wrapped(lua_State *L, struct copy_encoder *x, int at)
+{
+    size_t len;
+    lua_rawgeti(L, at, 1);
+    lua_rawgeti(L, at, 3);
+    const char *s = lua_tolstring(L, -2, &len);
+    bool ok;
+    if (!s)
+        ok = x->format == COPY_CSV || buf_add(&x->out, "\\N", 2);
+    else if (lua_toboolean(L, -1))
+        ok = copyfmt_bytea(&x->out, s, len, x->format == COPY_TEXT);
+    else
+        ok = put_quoted(x, s, len);
+    lua_pop(L, 2);
+    return ok;
+}
+
+/* The value at the top. */
+static bool put_text(lua_State *L, struct copy_encoder *x, const struct pg_type *t)
+{
+    char number[32];
+    size_t len;
+    const char *s;
+    switch (lua_type(L, -1)) {
+    case LUA_TBOOLEAN:
+        s = lua_toboolean(L, -1) ? "true" : "false";
+        return buf_add(&x->out, s, pg_copy_is_json(t) ? strlen(s) : 1);
+    case LUA_TNUMBER:
+        pg_param_number(L, -1, number);
+        return buf_adds(&x->out, number);
+    case LUA_TSTRING:
+        s = lua_tolstring(L, -1, &len);
+        if (t->kind == PG_KIND_BYTEA)
+            return copyfmt_bytea(&x->out, s, len, x->format == COPY_TEXT);
+        return put_quoted(x, s, len);
+    case LUA_TTABLE:
+        return put_wrapped(L, x, lua_gettop(L));
+    default:
+        return x->format == COPY_CSV || buf_add(&x->out, "\\N", 2);
+    }
+}
+
+enum copyfmt_result pg_copy_text_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t)
+{
+    if (is_plain_table(L, -1) && !table_to_text(L, t))
+        return COPYFMT_INVALID;
+    if (!pg_param_is_allowed(L, -1))
+        return COPYFMT_INVALID;
+    return put_text(L, x, t) ? COPYFMT_OK : COPYFMT_OOM;
+}
+
+/* ---- binary ---- */
+
+static enum copyfmt_result binary_null(struct copy_encoder *x)
+{
+    if (!buf_reserve(&x->out, 4))
+        return COPYFMT_OOM;
+    wire_put4(&x->out, UINT32_MAX);
+    return COPYFMT_OK;
+}
+
+static enum copyfmt_result binary_boolean(struct copy_encoder *x, const struct pg_type *t, bool v)
+{
+    const char *word = v ? "true" : "false";
+    if (t->kind == PG_KIND_BOOL)
+        return copyfmt_bool(&x->out, v);
+    if (pg_copy_is_json(t))
+        return copyfmt_value(&x->out, t, word, strlen(word));
+    if (t->kind == PG_KIND_TEXT)
+        return copyfmt_value(&x->out, t, v ? "t" : "f", 1);
+    return COPYFMT_INVALID;
+}
+
+static enum copyfmt_result binary_number(lua_State *L, struct copy_encoder *x, const struct pg_type *t)
+{
+    char text[32];
+    lua_Integer n;
+    switch (t->kind) {
+    case PG_KIND_FLOAT8:
+    case PG_KIND_FLOAT4:
+        return copyfmt_float(&x->out, t->kind, lua_tonumber(L, -1));
+    case PG_KIND_INT8:
+    case PG_KIND_INT4:
+    case PG_KIND_INT2:
+    case PG_KIND_OID:
+        if (lua_isinteger(L, -1))
+            return copyfmt_integer(&x->out, t->kind, lua_tointeger(L, -1));
+        if (!lua_numbertointeger(lua_tonumber(L, -1), &n) || (lua_Number)n != lua_tonumber(L, -1))
+            return COPYFMT_INVALID;
+        return copyfmt_integer(&x->out, t->kind, n);
+    case PG_KIND_BYTEA:
+        return COPYFMT_INVALID;
+    default:
+        pg_param_number(L, -1, text);
+        return copyfmt_value(&x->out, t, text, strlen(text));
+    }
+}
+
+static enum copyfmt_result binary_wrapped(lua_State *L, struct copy_encoder *x, const struct pg_type *t)
+{
+    size_t len;
+    lua_rawgeti(L, -1, 1);
+    lua_rawgeti(L, -2, 3);
+    const char *s = lua_tolstring(L, -2, &len);
+    bool raw = lua_toboolean(L, -1);
+    enum copyfmt_result result;
+    if (!s)
+        result = binary_null(x);
+    else if (raw != (t->kind == PG_KIND_BYTEA))
+        result = COPYFMT_INVALID;
+    else
+        result = copyfmt_value(&x->out, t, s, len);
+    lua_pop(L, 2);
+    return result;
+}
+
+/* The elements of one dimension of the array at the top; every list must be as long as its siblings. */
+static enum copyfmt_result put_elements(lua_State *L, struct copy_encoder *x, const struct pg_type *elem,
+                                        const int *sizes, int ndim)
+{
+    enum copyfmt_result result = COPYFMT_OK;
+    if (!lua_istable(L, -1) || lua_rawlen(L, -1) != (size_t)sizes[0])
+        return COPYFMT_INVALID;
+    for (int i = 1; i <= sizes[0] && result == COPYFMT_OK; i++) {
+        lua_rawgeti(L, -1, i);
+        result = ndim > 1 ? put_elements(L, x, elem, sizes + 1, ndim - 1) : pg_copy_binary_value(L, x, elem);
+        lua_pop(L, 1);
+    }
+    return result;
+}
+
+/* How deep and how long: seen from the first elements. */
+static int dimensions(lua_State *L, int sizes[MOST_DIMENSIONS])
+{
+    int top = lua_gettop(L);
+    int n = 0;
+    while (n < MOST_DIMENSIONS && is_plain_table(L, -1) && lua_rawlen(L, -1) <= INT32_MAX) {
+        sizes[n++] = (int)lua_rawlen(L, -1);
+        lua_rawgeti(L, -1, 1);
+    }
+    lua_settop(L, top);
+    return sizes[0] == 0 ? 0 : n;
+}
+
+/* array_recv in arrayfuncs.c. */
+static enum copyfmt_result binary_array(lua_State *L, struct copy_encoder *x, const struct pg_type *t)
+{
+    const struct pg_type *elem = pg_type_of(NULL, t->elem);
+    int sizes[MOST_DIMENSIONS];
+    size_t start = x->out.len;
+    if (pg_copy_is_json(elem))
+        return COPYFMT_UNKNOWN;
+    luaL_checkstack(L, MOST_DIMENSIONS + 8, "an array");
+    int ndim = dimensions(L, sizes);
+    if (!buf_reserve(&x->out, 16 + 8 * MOST_DIMENSIONS))
+        return COPYFMT_OOM;
+    wire_put4(&x->out, 0); /* the length, once it is known */
+    wire_put4(&x->out, (uint32_t)ndim);
+    wire_put4(&x->out, 1); /* there may be NULLs */
+    wire_put4(&x->out, t->elem);
+    for (int i = 0; i < ndim; i++) {
+        wire_put4(&x->out, (uint32_t)sizes[i]);
+        wire_put4(&x->out, 1);
+    }
+    enum copyfmt_result result = ndim > 0 ? put_elements(L, x, elem, sizes, ndim) : COPYFMT_OK;
+    size_t end = x->out.len;
+    x->out.len = start;
+    wire_put4(&x->out, (uint32_t)(end - start - 4));
+    x->out.len = end;
+    return result;
+}
+
+/* The value at the top. */
+enum copyfmt_result pg_copy_binary_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t)
+{
+    size_t len;
+    const char *s;
+    switch (lua_type(L, -1)) {
+    case LUA_TNIL:
+        return binary_null(x);
+    case LUA_TNUMBER:
+        return binary_number(L, x, t);
+    case LUA_TSTRING:
+        s = lua_tolstring(L, -1, &len);
+        return copyfmt_value(&x->out, t, s, len);
+    case LUA_TBOOLEAN:
+        return binary_boolean(x, t, lua_toboolean(L, -1));
+    case LUA_TTABLE:
+        if (pg_param_is_allowed(L, -1))
+            return binary_wrapped(L, x, t);
+        if (t->kind == PG_KIND_ARRAY)
+            return binary_array(L, x, t);
+        if (!table_to_text(L, t))
+            return COPYFMT_INVALID;
+        s = lua_tolstring(L, -1, &len);
+        return copyfmt_value(&x->out, t, s, len);
+    default:
+        return is_null(L, -1) ? binary_null(x) : COPYFMT_INVALID;
+    }
+}

@@ -1,0 +1,350 @@
+/*
+ * Values made of values: arrays, composites, ranges, hstore, vector. Text forms: sections 8.15.6, 8.16.6
+ * and 8.17.5 of the PostgreSQL manual; the binary form of arrays: array_send in arrayfuncs.c.
+ */
+#include "bind/base/error.h"
+#include "bind/pg/decode.h"
+#include "pg/wire.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum { DEEPEST = 100, MOST_DIMENSIONS = 6 };
+
+struct reader {
+    lua_State *L;
+    const struct pg_decoder *d;
+    const char *p;
+    const char *end;
+    int depth;
+};
+
+static int malformed(struct reader *r, const char *what)
+{
+    return luaL_error(r->L, "the server sent a malformed %s", what);
+}
+
+static int peek(const struct reader *r)
+{
+    return r->p < r->end ? (unsigned char)*r->p : -1;
+}
+
+static bool take(struct reader *r, char c)
+{
+    if (peek(r) != (unsigned char)c)
+        return false;
+    r->p++;
+    return true;
+}
+
+static void expect(struct reader *r, char c, const char *what)
+{
+    if (!take(r, c))
+        malformed(r, what);
+}
+
+/* Pushes the text up to the closing quote, which is behind us afterwards. Both ways of writing a quote
+ * inside are known: \" and "". */
+static void push_quoted(struct reader *r, const char *what)
+{
+    luaL_Buffer b;
+    luaL_buffinit(r->L, &b);
+    for (;;) {
+        const char *from = r->p;
+        while (r->p < r->end && *r->p != '"' && *r->p != '\\')
+            r->p++;
+        luaL_addlstring(&b, from, (size_t)(r->p - from));
+        if (r->p >= r->end)
+            malformed(r, what);
+        char c = *r->p++;
+        if (c == '"' && peek(r) != '"')
+            break;
+        if (r->p >= r->end)
+            malformed(r, what);
+        luaL_addchar(&b, *r->p++);
+    }
+    luaL_pushresult(&b);
+}
+
+/* Pushes the text up to (not including) one of `stops`. */
+static void push_bare(struct reader *r, const char *stops)
+{
+    const char *from = r->p;
+    while (r->p < r->end && !strchr(stops, *r->p))
+        r->p++;
+    lua_pushlstring(r->L, from, (size_t)(r->p - from));
+}
+
+/* Replaces the text on top by its value. */
+static void decode_top(struct reader *r, const struct pg_type *t)
+{
+    size_t len;
+    const char *s = lua_tolstring(r->L, -1, &len);
+    pg_decode_text(r->L, r->d, t, s, len, r->depth);
+    lua_replace(r->L, -2);
+}
+
+static void enter(struct reader *r)
+{
+    luaL_checkstack(r->L, 12, "a value nested too deep");
+    if (++r->depth > DEEPEST)
+        malformed(r, "value (nested too deep)");
+}
+
+/* ---- arrays ---- */
+
+static void push_array(struct reader *r, const struct pg_type *elem, char delim)
+{
+    const char stops[] = {delim, '}', '\0'};
+    lua_Integer n = 0;
+    enter(r);
+    expect(r, '{', "array");
+    lua_newtable(r->L);
+    while (!take(r, '}')) {
+        if (n > 0)
+            expect(r, delim, "array");
+        if (peek(r) == '{') {
+            push_array(r, elem, delim);
+        } else if (take(r, '"')) {
+            push_quoted(r, "array");
+            decode_top(r, elem);
+        } else {
+            push_bare(r, stops);
+            if (r->p >= r->end)
+                malformed(r, "array");
+            if (strcasecmp(lua_tostring(r->L, -1), "NULL") == 0) {
+                lua_pop(r->L, 1);
+                lua_pushlightuserdata(r->L, NULL);
+            } else {
+                decode_top(r, elem);
+            }
+        }
+        lua_rawseti(r->L, -2, ++n);
+    }
+    r->depth--;
+}
+
+/* "[0:2][1:1]={...}": lower bounds are dropped, a Lua sequence begins at 1. */
+static void skip_bounds(struct reader *r)
+{
+    if (peek(r) != '[')
+        return;
+    while (r->p < r->end && *r->p != '=')
+        r->p++;
+    expect(r, '=', "array");
+}
+
+/* ---- composites ---- */
+
+static void push_composite(struct reader *r, const struct pg_type *t)
+{
+    enter(r);
+    expect(r, '(', "composite");
+    lua_createtable(r->L, 0, t->nfields);
+    for (int i = 0; i < t->nfields; i++) {
+        const struct pg_type *field = pg_type_of(r->d->catalog, t->fields[i].type);
+        if (i > 0)
+            expect(r, ',', "composite");
+        if (peek(r) == ',' || peek(r) == ')')
+            continue; /* NULL */
+        if (take(r, '"'))
+            push_quoted(r, "composite");
+        else
+            push_bare(r, ",)");
+        decode_top(r, field);
+        lua_setfield(r->L, -2, t->fields[i].name);
+    }
+    expect(r, ')', "composite");
+    r->depth--;
+}
+
+/* ---- ranges ---- */
+
+static void set_flag(struct reader *r, const char *key, bool v)
+{
+    lua_pushboolean(r->L, v);
+    lua_setfield(r->L, -2, key);
+}
+
+/* A missing bound is infinite, and absent here. */
+static void set_bound(struct reader *r, const struct pg_type *elem, const char *key)
+{
+    int c = peek(r);
+    if (c == ',' || c == ')' || c == ']')
+        return;
+    if (take(r, '"'))
+        push_quoted(r, "range");
+    else
+        push_bare(r, ",)]");
+    decode_top(r, elem);
+    lua_setfield(r->L, -2, key);
+}
+
+/* {lower=, upper=, lower_inc=, upper_inc=} or {empty=true} */
+static void push_range(struct reader *r, const struct pg_type *elem)
+{
+    enter(r);
+    lua_createtable(r->L, 0, 4);
+    if (r->end - r->p >= 5 && strncmp(r->p, "empty", 5) == 0) {
+        r->p += 5;
+        set_flag(r, "empty", true);
+    } else {
+        bool closed = take(r, '[');
+        if (!closed)
+            expect(r, '(', "range");
+        set_flag(r, "lower_inc", closed);
+        set_bound(r, elem, "lower");
+        expect(r, ',', "range");
+        set_bound(r, elem, "upper");
+        closed = take(r, ']');
+        if (!closed)
+            expect(r, ')', "range");
+        set_flag(r, "upper_inc", closed);
+    }
+    r->depth--;
+}
+
+static void push_multirange(struct reader *r, const struct pg_type *range)
+{
+    const struct pg_type *elem = pg_type_of(r->d->catalog, range->elem);
+    lua_Integer n = 0;
+    expect(r, '{', "multirange");
+    lua_newtable(r->L);
+    while (!take(r, '}')) {
+        if (n > 0)
+            expect(r, ',', "multirange");
+        push_range(r, elem);
+        lua_rawseti(r->L, -2, ++n);
+    }
+}
+
+/* ---- extensions' types ---- */
+
+/* "a"=>"1", "b"=>NULL */
+static void push_hstore(struct reader *r)
+{
+    lua_newtable(r->L);
+    while (r->p < r->end) {
+        expect(r, '"', "hstore");
+        push_quoted(r, "hstore");
+        expect(r, '=', "hstore");
+        expect(r, '>', "hstore");
+        if (take(r, '"')) {
+            push_quoted(r, "hstore");
+        } else {
+            push_bare(r, ",");
+            lua_pop(r->L, 1);
+            lua_pushlightuserdata(r->L, NULL);
+        }
+        lua_rawset(r->L, -3);
+        if (take(r, ','))
+            take(r, ' ');
+    }
+}
+
+/* [1,2.5,3] */
+static void push_vector(struct reader *r)
+{
+    lua_Integer n = 0;
+    expect(r, '[', "vector");
+    lua_newtable(r->L);
+    while (!take(r, ']')) {
+        if (n > 0)
+            expect(r, ',', "vector");
+        push_bare(r, ",]");
+        if (r->p >= r->end)
+            malformed(r, "vector");
+        lua_pushnumber(r->L, strtod(lua_tostring(r->L, -1), NULL));
+        lua_rawseti(r->L, -3, ++n);
+        lua_pop(r->L, 1);
+    }
+}
+
+void pg_decode_nested_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+                           size_t len, int depth)
+{
+    struct reader r = {L, d, p, p + len, depth};
+    const struct pg_type *elem = pg_type_of(d->catalog, t->elem);
+    luaL_checkstack(L, 12, "a nested value");
+    switch (t->kind) {
+    case PG_KIND_ARRAY:
+        skip_bounds(&r);
+        push_array(&r, elem, t->delim ? t->delim : ',');
+        break;
+    case PG_KIND_COMPOSITE:
+        push_composite(&r, t);
+        break;
+    case PG_KIND_RANGE:
+        push_range(&r, elem);
+        break;
+    case PG_KIND_MULTIRANGE:
+        push_multirange(&r, elem);
+        break;
+    case PG_KIND_HSTORE:
+        push_hstore(&r);
+        break;
+    default:
+        push_vector(&r);
+        break;
+    }
+}
+
+/* ---- arrays, binary ---- */
+
+static int32_t take_int4(struct reader *r)
+{
+    if (r->end - r->p < 4)
+        malformed(r, "array (binary form)");
+    int32_t v = wire_get4(r->p);
+    r->p += 4;
+    return v;
+}
+
+static void push_dimension(struct reader *r, const struct pg_type *elem, const int32_t *sizes, int ndim)
+{
+    /* Every element takes four bytes at least: a size that lies cannot make a huge table. */
+    ptrdiff_t most = (r->end - r->p) / 4;
+    int32_t n = sizes[0];
+    if (n < 0 || n > most)
+        malformed(r, "array (binary form)");
+    luaL_checkstack(r->L, 12, "a nested value");
+    lua_createtable(r->L, n, 0);
+    for (int32_t i = 1; i <= n; i++) {
+        if (ndim > 1) {
+            push_dimension(r, elem, sizes + 1, ndim - 1);
+        } else {
+            int32_t len = take_int4(r);
+            if (len < -1 || (len > 0 && len > r->end - r->p))
+                malformed(r, "array (binary form)");
+            if (len < 0) {
+                lua_pushlightuserdata(r->L, NULL);
+            } else {
+                pg_decode(r->L, r->d, elem, r->p, (size_t)len, true);
+                r->p += len;
+            }
+        }
+        lua_rawseti(r->L, -2, i);
+    }
+}
+
+void pg_decode_array_binary(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+                            size_t len)
+{
+    struct reader r = {L, d, p, p + len, 0};
+    int32_t sizes[MOST_DIMENSIONS];
+    int32_t ndim = take_int4(&r);
+    take_int4(&r); /* has NULLs? */
+    Oid type = (Oid)take_int4(&r);
+    if (ndim < 0 || ndim > MOST_DIMENSIONS || type != t->elem)
+        malformed(&r, "array (binary form)");
+    if (ndim == 0) {
+        lua_newtable(L);
+        return;
+    }
+    for (int i = 0; i < ndim; i++) {
+        sizes[i] = take_int4(&r);
+        take_int4(&r); /* lower bound */
+    }
+    push_dimension(&r, pg_type_of(d->catalog, t->elem), sizes, ndim);
+}

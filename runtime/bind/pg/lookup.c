@@ -1,0 +1,70 @@
+/*
+ * Types of the database's own (enums, domains, composites, arrays of them) are looked up before the values of
+ * a result are read, on the connection that it came from: pg_lookup_needed, pg_lookup_send, wait,
+ * pg_lookup_done.
+ */
+#include "bind/pg/impl.h"
+
+#include <string.h>
+
+bool pg_lookup_needed(const struct pg_link *link, PGresult *const *list, size_t n)
+{
+    const struct pg_engine *e = link->engine;
+    if (e->no_lookups || link->m.state != PG_IDLE)
+        return false;
+    for (size_t i = 0; i < n; i++)
+        for (int c = 0; c < PQnfields(list[i]); c++)
+            if (!pg_type_is_known(e->catalog, PQftype(list[i], c)))
+                return true;
+    return false;
+}
+
+bool pg_lookup_send(struct pg_link *link, PGresult *const *results, size_t n)
+{
+    static const Oid types[] = {0};
+    static const int zeros[] = {0};
+    struct buf list = {0};
+    for (size_t i = 0; i < n; i++)
+        for (int c = 0; c < PQnfields(results[i]); c++)
+            if (!pg_type_is_known(link->engine->catalog, PQftype(results[i], c)))
+                buf_addf(&list, "%s%u", list.len ? "," : "{", PQftype(results[i], c));
+    buf_adds(&list, "}");
+    const char *values[] = {list.data};
+    struct pg_params p = {
+        .n = 1, .types = types, .values = values, .lengths = zeros, .formats = zeros, .once = true};
+    bool sent = !list.oom && pg_machine_query(&link->m, pg_catalog_sql, strlen(pg_catalog_sql), &p);
+    buf_free(&list);
+    return sent;
+}
+
+/* Will the catalog never answer (a role without rights on it)? */
+static bool is_barred(const struct error *e)
+{
+    const char *state = e->field ? e->field[ERROR_SQLSTATE] : NULL;
+    return state && strncmp(state, "42", 2) == 0;
+}
+
+bool pg_lookup_done(struct pg_link *link, struct error *err)
+{
+    struct pg_engine *e = link->engine;
+    struct pg_machine *m = &link->m;
+    if (!error_is_set(&m->error) && m->result && pg_catalog_load(e->catalog, m->result))
+        return true;
+    if (is_barred(&m->error) && !m->in_transaction) {
+        e->no_lookups = true;
+        log_write(e->rt->log, LOG_LEVEL_WARN, "postgres: the catalog could not be asked about types: %s",
+                  m->error.message);
+        return true;
+    }
+    error_move(err, &m->error);
+    if (!error_is_set(err))
+        error_set(err, ERROR_QUERY, "not enough memory for the types of the result");
+    return false;
+}
+
+void pg_lookup_tell(struct pg_link *link, struct error *err)
+{
+    err->outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+    error_set_field(err, ERROR_CONTEXT,
+                    "the statement has run; asking the catalog about the types of its result");
+}

@@ -1,0 +1,457 @@
+/* Engines: settings, the pool, and the module core.pg. */
+#include "bind/pg/module.h"
+#include "base/deadline.h"
+#include "bind/data/json.h"
+#include "bind/pg/copy.h"
+#include "bind/pg/impl.h"
+#include "bind/pg/listen.h"
+#include "bind/pg/mux.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct engine_box {
+    struct pg_engine *e; /* NULL = closed */
+};
+
+/* ---- life ---- */
+
+void pg_engine_ref(struct pg_engine *e)
+{
+    e->refs++;
+}
+
+void pg_engine_unref(struct pg_engine *e)
+{
+    if (--e->refs > 0)
+        return;
+    if (e->prev)
+        e->prev->next = e->next;
+    else
+        e->rt->engines = e->next;
+    if (e->next)
+        e->next->prev = e->prev;
+    pg_mux_free(e->mux);
+    pool_free(e->pool);
+    pg_catalog_free(e->catalog);
+    pg_conninfo_unref(e->info);
+    free(e);
+}
+
+/* The pool holds a count of its own until its last connection is closed: a connection that comes back
+ * after the engine was collected gives up its count while the pool is still at work. */
+static void pool_drained(struct pool *p)
+{
+    pg_engine_unref(pool_data(p));
+}
+
+/* Connections that are still in use close when they come back; the block lives until then. */
+static void engine_close(struct engine_box *box)
+{
+    struct pg_engine *e = box->e;
+    if (!e)
+        return;
+    box->e = NULL;
+    e->closed = true;
+    luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->decoder.codecs);
+    luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->on_connect);
+    luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->on_notice);
+    e->decoder.codecs = e->on_connect = e->on_notice = LUA_NOREF;
+    pg_notices_clear(&e->notices);
+    if (e->pool) {
+        pool_close(e->pool, mono_now());
+        pg_connects_forget(e);
+    }
+    pg_engine_unref(e);
+}
+
+static void give_up(struct pool_slot *slot, void *data)
+{
+    (void)data;
+    if (slot->state == SLOT_PINGING || slot->state == SLOT_RESETTING)
+        pg_link_give_up(slot->conn);
+    else if (slot->state == SLOT_LEASED)
+        pool_discard(slot->pool, slot, mono_now());
+}
+
+void bind_pg_shutdown(struct runtime *rt)
+{
+    struct pg_engine *next;
+    for (struct pg_engine *e = rt->engines; e; e = next) {
+        pg_engine_ref(e);
+        if (e->pool) {
+            pool_close(e->pool, mono_now());
+            pg_connects_forget(e);
+            pool_each(e->pool, give_up, NULL);
+        }
+        next = e->next;
+        pg_engine_unref(e);
+    }
+}
+
+static int engine_gc(lua_State *L)
+{
+    engine_close(lua_touserdata(L, 1));
+    return 0;
+}
+
+struct pg_engine *pg_engine_check(lua_State *L)
+{
+    struct engine_box *box = luaL_checkudata(L, 1, PG_ENGINE_CLASS);
+    if (!box->e)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "this engine has been closed");
+    return box->e;
+}
+
+const struct pool_ops pg_pool_ops = {.open = pg_connect_slot,
+                                     .close = pg_link_close,
+                                     .check = pg_link_check,
+                                     .ping = pg_link_ping,
+                                     .judge = pg_link_judge,
+                                     .reset = pg_link_reset,
+                                     .drained = pool_drained};
+
+/* ---- settings ---- */
+
+static double number_field(lua_State *L, const char *key, double otherwise)
+{
+    lua_getfield(L, 1, key);
+    double v = lua_isnil(L, -1) ? otherwise : luaL_checknumber(L, -1);
+    lua_pop(L, 1);
+    return v;
+}
+
+static bool bool_field(lua_State *L, const char *key, bool otherwise)
+{
+    lua_getfield(L, 1, key);
+    bool v = lua_isnil(L, -1) ? otherwise : lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return v;
+}
+
+/* A copy of a text field; NULL when it is absent. */
+static char *text_field(lua_State *L, const char *key)
+{
+    lua_getfield(L, 1, key);
+    const char *s = lua_tostring(L, -1);
+    char *copy = s ? strdup(s) : NULL;
+    bool oom = s && !copy;
+    lua_pop(L, 1);
+    if (oom)
+        luaL_error(L, "not enough memory");
+    return copy;
+}
+
+static char *copy_of(lua_State *L, int at)
+{
+    const char *s = luaL_checkstring(L, at);
+    char *copy = strdup(s);
+    if (!copy)
+        luaL_error(L, "not enough memory");
+    return copy;
+}
+
+/* params = {{keyword, value}, ...}: what libpq gets; the engine already owns `info`. */
+static void read_params(lua_State *L, struct pg_conninfo *info)
+{
+    lua_getfield(L, 1, "params");
+    luaL_checktype(L, -1, LUA_TTABLE);
+    size_t n = lua_rawlen(L, -1);
+    info->keywords = calloc(n + 1, sizeof *info->keywords);
+    info->values = calloc(n + 1, sizeof *info->values);
+    if (!info->keywords || !info->values)
+        luaL_error(L, "not enough memory");
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, -1, (lua_Integer)i + 1);
+        lua_rawgeti(L, -1, 2);
+        lua_rawgeti(L, -2, 1);
+        info->values[i] = copy_of(L, -2);
+        info->keywords[i] = copy_of(L, -1);
+        lua_pop(L, 3);
+    }
+    lua_pop(L, 1);
+}
+
+/* A function field, kept in the registry. */
+static int function_field(lua_State *L, const char *key)
+{
+    if (lua_getfield(L, 1, key) == LUA_TFUNCTION)
+        return luaL_ref(L, LUA_REGISTRYINDEX);
+    lua_pop(L, 1);
+    return LUA_NOREF;
+}
+
+static void read_settings(lua_State *L, struct pg_engine *e)
+{
+    static const char *const resets[] = {"rollback", "full", "none", NULL};
+    lua_getfield(L, 1, "reset");
+    e->reset = (enum pg_reset)luaL_checkoption(L, -1, "rollback", resets);
+    lua_pop(L, 1);
+    e->sync = bool_field(L, "sync", false);
+    e->timeout = number_field(L, "timeout", 30);
+    e->connect_timeout = number_field(L, "connect_timeout", 10);
+    e->command_timeout = number_field(L, "command_timeout", 0);
+    e->pre_ping = bool_field(L, "pre_ping", true);
+    e->pre_ping_idle = number_field(L, "pre_ping_idle", 0.5);
+    e->cache_limit = (uint32_t)number_field(L, "statement_cache", 100);
+    e->decoder.numeric_float = bool_field(L, "numeric_float", false);
+    e->decoder.epoch = bool_field(L, "epoch", false);
+    e->large_result = (size_t)number_field(L, "large_result", 0);
+    e->on_connect = function_field(L, "on_connect");
+    e->on_notice = function_field(L, "on_notice");
+    e->info->target = text_field(L, "target");
+    if (!e->info->target)
+        luaL_error(L, "pg.engine: target is missing");
+}
+
+/* engine{params=, target=, sync=, size=, overflow=, timeout=, connect_timeout=, command_timeout=,
+ * recycle=, pre_ping=, pre_ping_idle=, reset=, statement_cache=}: lua/dbrun/db.lua has checked
+ * every value. */
+static int engine_new(lua_State *L)
+{
+    struct runtime *rt = bind_runtime(L);
+    luaL_checktype(L, 1, LUA_TTABLE);
+    struct engine_box *box = lua_newuserdatauv(L, sizeof *box, 1);
+    box->e = NULL;
+    luaL_setmetatable(L, PG_ENGINE_CLASS);
+    struct pg_engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return luaL_error(L, "not enough memory");
+    e->rt = rt;
+    e->refs = 1;
+    e->next = rt->engines;
+    if (e->next)
+        e->next->prev = e;
+    rt->engines = e;
+    e->decoder.codecs = e->on_connect = e->on_notice = LUA_NOREF;
+    box->e = e;
+    e->catalog = pg_catalog_new();
+    e->decoder.catalog = e->catalog;
+    if (!e->catalog)
+        return luaL_error(L, "not enough memory");
+    e->info = calloc(1, sizeof *e->info);
+    if (!e->info)
+        return luaL_error(L, "not enough memory");
+    e->info->refs = 1;
+    read_settings(L, e);
+    read_params(L, e->info);
+    struct pool_config config = {.size = (uint32_t)number_field(L, "size", 20),
+                                 .overflow = (int32_t)number_field(L, "overflow", 10),
+                                 .recycle = duration_ns(number_field(L, "recycle", 0)),
+                                 .seed = mono_now(),
+                                 .ops = &pg_pool_ops,
+                                 .data = e};
+    e->pool = pool_new(&config);
+    if (!e->pool)
+        return luaL_error(L, "not enough memory");
+    pg_engine_ref(e);
+    int pipeline = (int)number_field(L, "pipeline", 0);
+    if (pipeline > 0) {
+        e->mux = pg_mux_new(e, pipeline);
+        if (!e->mux)
+            return luaL_error(L, "not enough memory");
+    }
+    return 1;
+}
+
+/* ---- methods ---- */
+
+static int engine_query(lua_State *L)
+{
+    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_RESULT);
+}
+
+static int engine_one(lua_State *L)
+{
+    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_ONE);
+}
+
+static int engine_value(lua_State *L)
+{
+    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_VALUE);
+}
+
+static int engine_columns(lua_State *L)
+{
+    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_COLUMNS);
+}
+
+static int engine_rows(lua_State *L)
+{
+    return pg_rows(L, pg_engine_check(L), NULL);
+}
+
+static int engine_exec(lua_State *L)
+{
+    return pg_script(L, pg_engine_check(L), NULL);
+}
+
+static int engine_acquire(lua_State *L)
+{
+    return pg_acquire(L, pg_engine_check(L));
+}
+
+static void set_count(lua_State *L, const char *key, uint64_t v)
+{
+    lua_pushinteger(L, (lua_Integer)v);
+    lua_setfield(L, -2, key);
+}
+
+static void set_seconds(lua_State *L, const char *key, uint64_t ns)
+{
+    lua_pushnumber(L, (lua_Number)ns / (lua_Number)NS_PER_S);
+    lua_setfield(L, -2, key);
+}
+
+/* stats() -> {size=, overflow=, open=, idle=, leased=, waiting=, opened=, closed=, ...} */
+static int engine_stats(lua_State *L)
+{
+    struct pool_stats st;
+    pool_stats(pg_engine_check(L)->pool, &st);
+    lua_createtable(L, 0, 20);
+    set_count(L, "size", st.size);
+    set_count(L, "overflow", st.overflow);
+    set_count(L, "open", st.open);
+    set_count(L, "idle", st.idle);
+    set_count(L, "leased", st.leased);
+    set_count(L, "opening", st.opening);
+    set_count(L, "resetting", st.resetting);
+    set_count(L, "waiting", st.waiting);
+    set_count(L, "opened", st.opened);
+    set_count(L, "closed", st.closed);
+    set_count(L, "recycled", st.recycled);
+    set_count(L, "invalidated", st.invalidated);
+    set_count(L, "timeouts", st.timeouts);
+    set_count(L, "failed", st.failed);
+    set_count(L, "acquired", st.acquired);
+    set_count(L, "wait_count", st.wait_count);
+    set_seconds(L, "wait_sum", st.wait_ns);
+    set_seconds(L, "wait_max", st.wait_max_ns);
+    return 1;
+}
+
+static int engine_invalidate(lua_State *L)
+{
+    pool_invalidate(pg_engine_check(L)->pool, mono_now());
+    return 0;
+}
+
+static int engine_dispose(lua_State *L)
+{
+    pool_dispose(pg_engine_check(L)->pool, mono_now());
+    return 0;
+}
+
+/* close(): for good. Waiters get an error; connections in use close when they come back. */
+static int engine_close_method(lua_State *L)
+{
+    engine_close(luaL_checkudata(L, 1, PG_ENGINE_CLASS));
+    return 0;
+}
+
+static void force_text(struct pool_slot *slot, void *data)
+{
+    struct pg_link *link = slot->conn;
+    (void)data;
+    if (link)
+        link->m.text_only = true;
+}
+
+/* codecs() -> the table {type name = {decode=, encode=}}; from now on results come as text */
+static int engine_codecs(lua_State *L)
+{
+    struct pg_engine *e = pg_engine_check(L);
+    if (e->decoder.codecs == LUA_NOREF) {
+        lua_newtable(L);
+        e->decoder.codecs = luaL_ref(L, LUA_REGISTRYINDEX);
+        pool_each(e->pool, force_text, NULL);
+    }
+    lua_rawgeti(L, LUA_REGISTRYINDEX, e->decoder.codecs);
+    return 1;
+}
+
+/* target() -> "host:port", for messages */
+static int engine_target(lua_State *L)
+{
+    lua_pushstring(L, pg_engine_check(L)->info->target);
+    return 1;
+}
+
+static int engine_is_sync(lua_State *L)
+{
+    lua_pushboolean(L, pg_engine_check(L)->sync);
+    return 1;
+}
+
+/* pause(seconds): the sync engine's sleep; the program waits, but a signal ends it */
+static int pause_blocking(lua_State *L)
+{
+    struct runtime *rt = bind_runtime(L);
+    unsigned ready;
+    uint64_t deadline = deadline_in(luaL_checknumber(L, 1));
+    if (drive_poll(-1, 0, deadline, &rt->interrupt, &ready) == DRIVE_INTERRUPTED)
+        return bind_fail(L, rt, ERROR_CANCELLED, "interrupted");
+    return 0;
+}
+
+/* libpq_version() -> 150020 */
+static int libpq_version(lua_State *L)
+{
+    lua_pushinteger(L, PQlibVersion());
+    return 1;
+}
+
+/* classes() -> engine methods, lease methods: lua/dbrun/db.lua adds to both */
+static int classes(lua_State *L)
+{
+    luaL_getmetatable(L, PG_ENGINE_CLASS);
+    lua_getfield(L, -1, "__index");
+    luaL_getmetatable(L, PG_LEASE_CLASS);
+    lua_getfield(L, -1, "methods");
+    lua_remove(L, -2);
+    return 2;
+}
+
+int bind_pg_open(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg methods[] = {{"query", engine_query},
+                                       {"one", engine_one},
+                                       {"value", engine_value},
+                                       {"exec", engine_exec},
+                                       {"rows", engine_rows},
+                                       {"columns", engine_columns},
+                                       {"acquire", engine_acquire},
+                                       {"stats", engine_stats},
+                                       {"invalidate", engine_invalidate},
+                                       {"dispose", engine_dispose},
+                                       {"close", engine_close_method},
+                                       {"target", engine_target},
+                                       {"codecs", engine_codecs},
+                                       {"is_sync", engine_is_sync},
+                                       {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__gc", engine_gc}, {"__close", engine_close_method}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"engine", engine_new},    {"libpq_version", libpq_version},
+                                         {"pause", pause_blocking}, {"classes", classes},
+                                         {"named", pg_named_plan},  {NULL, NULL}};
+    bind_json_open(L, rt); /* the classes of the JSON values in results */
+    lua_pop(L, 1);
+    bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);
+    lua_pop(L, 1);
+    pg_lease_class(L, rt);
+    pg_op_classes(L, rt);
+    pg_stream_class(L, rt);
+    pg_batch_class(L, rt);
+    pg_listen_class(L, rt);
+    pg_copy_out_class(L, rt);
+    luaL_newmetatable(L, PG_PARAM_CLASS);
+    lua_pushliteral(L, PG_PARAM_CLASS);
+    lua_setfield(L, -2, "__name");
+    lua_pop(L, 1);
+    bind_lib(L, rt, functions);
+    lua_pushlightuserdata(L, rt);
+    luaL_setfuncs(L, pg_param_functions, 1);
+    pg_copy_encoder_open(L, rt);
+    lua_setfield(L, -2, "copy");
+    return 1;
+}

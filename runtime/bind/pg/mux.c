@@ -1,0 +1,379 @@
+#include "bind/pg/mux.h"
+
+#include "base/deadline.h"
+#include "bind/pg/impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_CONNECTIONS = 64 }; /* that are shared at the same time */
+
+/* A connection that was asked for, or is shared. */
+struct pg_mux_conn {
+    struct pool_waiter waiter; /* first: the pool hands it back */
+    struct pg_mux *mux;
+    struct pg_link *link;
+    bool busy; /* asked for or shared */
+};
+
+struct pg_mux {
+    struct pg_engine *engine;
+    struct deferred flush;
+    struct pg_shared *head;
+    struct pg_shared *tail;
+    int queued;
+    int most;
+    int asked; /* connections that the pool has not answered about */
+    int nconns;
+    struct pg_mux_conn conns[MOST_CONNECTIONS];
+};
+
+/* ---- statements as bytes ---- */
+
+static char *put(char **at, const void *bytes, size_t len)
+{
+    char *place = *at;
+    memcpy(place, bytes, len);
+    *at += len;
+    return place;
+}
+
+/* A text ends in NUL, which is not counted; what is binary has a length. */
+static size_t stored(const struct pg_params *p, int i)
+{
+    if (!p->values[i])
+        return 0;
+    return p->formats[i] ? (size_t)p->lengths[i] : strlen(p->values[i]) + 1;
+}
+
+struct pg_shared *pg_shared_new(const char *sql, size_t len, const struct pg_params *p)
+{
+    size_t n = (size_t)p->n;
+    size_t size = sizeof(struct pg_shared) + n * (sizeof(char *) + sizeof(Oid) + 2 * sizeof(int)) + len + 1;
+    for (int i = 0; i < p->n; i++)
+        size += stored(p, i);
+    struct pg_shared *s = malloc(size);
+    if (!s)
+        return NULL;
+    *s = (struct pg_shared){.len = len};
+    char *at = (char *)(s + 1);
+    const char **values = (const char **)(void *)at;
+    at += n * sizeof *values;
+    s->params = (struct pg_params){.n = p->n, .values = values};
+    if (n > 0) { /* libpq's lists may be NULL when there are none */
+        s->params.types = (const Oid *)(void *)put(&at, p->types, n * sizeof(Oid));
+        s->params.lengths = (const int *)(void *)put(&at, p->lengths, n * sizeof(int));
+        s->params.formats = (const int *)(void *)put(&at, p->formats, n * sizeof(int));
+    }
+    for (int i = 0; i < p->n; i++)
+        values[i] = p->values[i] ? put(&at, p->values[i], stored(p, i)) : NULL;
+    s->sql = put(&at, sql, len + 1);
+    return s;
+}
+
+void pg_shared_free(struct pg_shared *s)
+{
+    if (!s)
+        return;
+    PQclear(s->result);
+    error_clear(&s->error);
+    free(s);
+}
+
+/* ---- the queue ---- */
+
+static struct pg_shared *pop(struct pg_mux *mux)
+{
+    struct pg_shared *s = mux->head;
+    mux->head = s->next;
+    if (!mux->head)
+        mux->tail = NULL;
+    mux->queued--;
+    s->next = NULL;
+    return s;
+}
+
+static void flush_later(struct pg_mux *mux)
+{
+    if (mux->head)
+        sched_defer(mux->engine->rt->sched, &mux->flush);
+}
+
+void pg_mux_add(struct pg_mux *mux, struct pg_shared *s)
+{
+    s->next = NULL;
+    if (mux->tail)
+        mux->tail->next = s;
+    else
+        mux->head = s;
+    mux->tail = s;
+    mux->queued++;
+    flush_later(mux);
+}
+
+void pg_mux_remove(struct pg_mux *mux, struct pg_shared *s)
+{
+    struct pg_link *link = s->flight;
+    s->wait = NULL;
+    if (link) {
+        s->flight = NULL;
+        pg_machine_abandon(&link->m, s);
+        pg_mux_cancel(link);
+        return;
+    }
+    struct pg_shared *before = NULL;
+    struct pg_shared *at = mux->head;
+    while (at && at != s) {
+        before = at;
+        at = at->next;
+    }
+    if (!at)
+        return;
+    if (before)
+        before->next = s->next;
+    else
+        mux->head = s->next;
+    if (mux->tail == s)
+        mux->tail = before;
+    mux->queued--;
+}
+
+/* It has ended. */
+static void wake(struct pg_shared *s)
+{
+    struct wait *w = s->wait;
+    s->wait = NULL;
+    s->flight = NULL;
+    wait_wake(w);
+}
+
+/* ---- in flight ---- */
+
+/* pg_machine's settled. */
+static void settled(void *data, void *owner, PGresult *r, struct error *e)
+{
+    struct pg_shared *s = owner;
+    (void)data;
+    s->result = r;
+    if (e)
+        error_move(&s->error, e);
+    wake(s);
+}
+
+/* Nothing is in flight any more, or nothing was sent. */
+static void flight_over(struct pg_mux_conn *c)
+{
+    struct pg_mux *mux = c->mux;
+    struct pg_link *link = c->link;
+    c->busy = false;
+    c->link = NULL;
+    if (link->use == LINK_SHARED) {
+        link->mux_conn = NULL;
+        pg_link_shared_over(link);
+        drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
+    }
+    pool_release(mux->engine->pool, link->slot, mono_now());
+    flush_later(mux);
+}
+
+static void step(struct pg_link *link, unsigned events)
+{
+    unsigned want = pg_machine_step(&link->m, events);
+    if (want == PG_DONE) {
+        flight_over(link->mux_conn);
+        return;
+    }
+    drive_uv_want(link->io, want);
+    pg_mux_cancel(link);
+}
+
+void pg_mux_ready(struct pg_link *link, unsigned events)
+{
+    step(link, events);
+}
+
+/* While somebody waits nothing is cancelled: a request that comes late would hit the statement behind the one
+ * it was meant for. */
+void pg_mux_cancel(struct pg_link *link)
+{
+    if (!link->cancel && pg_machine_may_cancel(&link->m))
+        pg_link_cancel_shared(link);
+}
+
+void pg_mux_give_up(struct pg_link *link)
+{
+    pg_machine_break(&link->m);
+    flight_over(link->mux_conn);
+}
+
+void pg_mux_detach(struct pg_link *link)
+{
+    struct pg_mux_conn *c = link->mux_conn;
+    if (!c)
+        return;
+    pg_machine_break(&link->m);
+    link->mux_conn = NULL;
+    c->link = NULL;
+    c->busy = false;
+}
+
+/* ---- sending ---- */
+
+/* Gives the connection to one statement for itself; its task goes on the ordinary way. */
+static void hand_over(struct pg_mux_conn *c, struct pg_shared *s)
+{
+    c->busy = false;
+    s->link = c->link;
+    c->link = NULL;
+    wake(s);
+    flush_later(c->mux); /* those behind it need another one */
+}
+
+/* Nothing of it was sent, and the connection is of no use: another one is tried, once. */
+static void not_sent(struct pg_mux *mux, struct pg_shared *s)
+{
+    if (!s->tried) {
+        s->tried = true;
+        return;
+    }
+    error_set(&s->error, ERROR_CONNECT,
+              "the connection to the server was lost before the statement was sent");
+    s->error.outcome = OUTCOME_NOT_SENT;
+    s->error.retryable = true;
+    wake(pop(mux));
+}
+
+/* Sends the first of the queue; false when it cannot be shared on this connection, or no more can. */
+static bool send_first(struct pg_mux_conn *c)
+{
+    struct pg_mux *mux = c->mux;
+    struct pg_shared *s = mux->head;
+    struct pg_machine *m = &c->link->m;
+    struct pg_cached *entry = s->alone ? NULL : pg_machine_shareable(m, s->sql, s->len, &s->params);
+    if (!entry)
+        return false;
+    m->settled = settled;
+    if (!pg_machine_share(m, entry, &s->params, s)) {
+        not_sent(mux, s);
+        return false;
+    }
+    pop(mux);
+    s->flight = c->link;
+    s->sent = true;
+    double limit = mux->engine->command_timeout;
+    wait_set_deadline(s->wait, limit > 0 ? deadline_in(limit) : DEADLINE_NEVER);
+    return true;
+}
+
+/* The connection takes what it may. */
+static void send_all(struct pg_mux_conn *c)
+{
+    struct pg_mux *mux = c->mux;
+    struct pg_link *link = c->link;
+    int n = 0;
+    while (mux->head && n < mux->most && send_first(c))
+        n++;
+    if (n == 0) {
+        if (mux->head && link->m.state == PG_IDLE) {
+            hand_over(c, pop(mux));
+            return;
+        }
+        if (link->m.state != PG_IDLE)
+            pg_machine_break(&link->m);
+        flight_over(c);
+        return;
+    }
+    link->mux_conn = c;
+    link->use = LINK_SHARED;
+    strcpy(link->statement, "(several statements in flight)");
+    step(link, 0);
+}
+
+/* A failed connect is told to everybody in the queue: each would only wait for the same failure. */
+static void fail_queue(struct pg_mux_conn *c)
+{
+    struct pg_mux *mux = c->mux;
+    struct error e = {0};
+    if (c->waiter.result == POOL_FAILED)
+        error_move(&e, &c->waiter.error);
+    else
+        pg_engine_pool_error(mux->engine, c->waiter.result, &e);
+    while (mux->head) {
+        struct pg_shared *s = pop(mux);
+        error_copy(&s->error, &e);
+        wake(s);
+    }
+    error_clear(&e);
+}
+
+static void answered(struct pg_mux_conn *c)
+{
+    if (c->waiter.result == POOL_GRANTED) {
+        c->link = c->waiter.slot->conn;
+        send_all(c);
+        return;
+    }
+    c->busy = false;
+    fail_queue(c);
+}
+
+static void waiter_settled(struct pool_waiter *w)
+{
+    struct pg_mux_conn *c = (struct pg_mux_conn *)w;
+    c->mux->asked--;
+    answered(c);
+}
+
+static struct pg_mux_conn *free_conn(struct pg_mux *mux)
+{
+    for (int i = 0; i < mux->nconns; i++)
+        if (!mux->conns[i].busy)
+            return &mux->conns[i];
+    return NULL;
+}
+
+/* At the end of a turn: asks for as many connections as the queue fills. */
+static void flush(void *data)
+{
+    struct pg_mux *mux = data;
+    struct pg_engine *e = mux->engine;
+    while (mux->queued > mux->asked * mux->most) {
+        struct pg_mux_conn *c = free_conn(mux);
+        if (!c)
+            return;
+        c->busy = true;
+        c->waiter = (struct pool_waiter){.settled = waiter_settled};
+        if (pool_acquire(e->pool, &c->waiter, mono_now()) == POOL_WAITING)
+            mux->asked++;
+        else
+            answered(c);
+    }
+}
+
+/* ---- life ---- */
+
+struct pg_mux *pg_mux_new(struct pg_engine *e, int most)
+{
+    struct pg_mux *mux = calloc(1, sizeof *mux);
+    if (!mux)
+        return NULL;
+    mux->engine = e;
+    mux->flush.fn = flush;
+    mux->flush.data = mux;
+    mux->most = most < PG_MOST_GROUPS ? most : PG_MOST_GROUPS;
+    struct pool_stats st;
+    pool_stats(e->pool, &st);
+    uint32_t limit = st.size ? st.size + st.overflow : MOST_CONNECTIONS;
+    mux->nconns = limit < MOST_CONNECTIONS ? (int)limit : MOST_CONNECTIONS;
+    for (int i = 0; i < mux->nconns; i++)
+        mux->conns[i].mux = mux;
+    return mux;
+}
+
+void pg_mux_free(struct pg_mux *mux)
+{
+    if (!mux)
+        return;
+    sched_undefer(mux->engine->rt->sched, &mux->flush);
+    free(mux);
+}

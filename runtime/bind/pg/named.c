@@ -1,0 +1,119 @@
+/* `:name` parameters: the rewritten statement and its names are kept, so each text is read once. */
+#include "pg/named.h"
+#include "bind/pg/impl.h"
+
+#include <stdlib.h>
+
+enum { KEPT = 1000 };
+static const char *const cache_key = "dbrun.pg.named";
+
+struct named_box {
+    struct buf sql;
+    struct pg_names names;
+};
+
+static int box_gc(lua_State *L)
+{
+    struct named_box *b = lua_touserdata(L, 1);
+    buf_free(&b->sql);
+    free(b->names.list);
+    b->names = (struct pg_names){0};
+    return 0;
+}
+
+/* Pushes {sql, name, name, ...} for the SQL at 2. */
+static void rewrite(lua_State *L, struct runtime *rt)
+{
+    size_t len;
+    const char *sql = lua_tolstring(L, 2, &len);
+    struct named_box *b = lua_newuserdatauv(L, sizeof *b, 0);
+    *b = (struct named_box){0};
+    if (luaL_newmetatable(L, "dbrun.pg.namedbox")) {
+        lua_pushcfunction(L, box_gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    if (!pg_named_rewrite(sql, len, &b->sql, &b->names))
+        luaL_error(L, "not enough memory");
+    if (b->names.n == 0)
+        bind_fail(
+            L, rt, ERROR_USAGE,
+            "a table of parameters was given, but the SQL has no :name (a list is passed as db.array(t), "
+            "JSON as db.json(v))");
+    lua_createtable(L, (int)b->names.n + 1, 0);
+    lua_pushlstring(L, b->sql.data, b->sql.len);
+    lua_rawseti(L, -2, 1);
+    for (size_t i = 0; i < b->names.n; i++) {
+        lua_pushlstring(L, sql + b->names.list[i].at, b->names.list[i].len);
+        lua_rawseti(L, -2, (lua_Integer)i + 2);
+    }
+    lua_remove(L, -2);
+}
+
+/* Pushes the cache, emptied when it has grown too large. */
+static void push_cache(lua_State *L)
+{
+    if (lua_getfield(L, LUA_REGISTRYINDEX, cache_key) == LUA_TTABLE) {
+        lua_rawgeti(L, -1, 1);
+        lua_Integer n = lua_tointeger(L, -1);
+        lua_pop(L, 1);
+        if (n < KEPT)
+            return;
+    }
+    lua_pop(L, 1);
+    lua_newtable(L);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, LUA_REGISTRYINDEX, cache_key);
+}
+
+static void push_rewritten(lua_State *L, struct runtime *rt)
+{
+    push_cache(L);
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, -2) == LUA_TTABLE) {
+        lua_remove(L, -2);
+        return;
+    }
+    lua_pop(L, 1);
+    rewrite(L, rt);
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, -4);
+    lua_rawgeti(L, -2, 1);
+    lua_Integer n = lua_tointeger(L, -1);
+    lua_pop(L, 1);
+    lua_pushinteger(L, n + 1);
+    lua_rawseti(L, -3, 1);
+    lua_remove(L, -2);
+}
+
+int pg_named_plan(lua_State *L)
+{
+    luaL_checkstring(L, 1);
+    lua_settop(L, 1);
+    lua_pushnil(L);
+    lua_insert(L, 1); /* the SQL stands at 2 */
+    push_rewritten(L, bind_runtime(L));
+    return 1;
+}
+
+int pg_named_expand(lua_State *L, struct runtime *rt)
+{
+    push_rewritten(L, rt);
+    int plan = lua_gettop(L); /* 4 */
+    int n = (int)lua_rawlen(L, plan) - 1;
+    luaL_checkstack(L, n + 8, "too many parameters");
+    for (int i = 0; i < n; i++) {
+        lua_rawgeti(L, plan, i + 2);
+        lua_pushvalue(L, -1);
+        if (lua_gettable(L, 3) == LUA_TNIL)
+            bind_fail(L, rt, ERROR_USAGE, "no value for the parameter :%s (SQL NULL is db.null)",
+                      lua_tostring(L, -2));
+        lua_remove(L, -2);
+    }
+    lua_rawgeti(L, plan, 1);
+    lua_replace(L, 2);
+    lua_remove(L, plan);
+    lua_remove(L, 3);
+    return n;
+}

@@ -1,0 +1,260 @@
+#include "bind/pg/notices.h"
+
+#include "base/deadline.h"
+#include "bind/pg/impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MOST_NOTICES = 1000 };
+
+static const struct {
+    int code;
+    const char *name;
+} fields[] = {
+    {PG_DIAG_SEVERITY_NONLOCALIZED, "severity"},
+    {PG_DIAG_SQLSTATE, "sqlstate"},
+    {PG_DIAG_MESSAGE_PRIMARY, "message"},
+    {PG_DIAG_MESSAGE_DETAIL, "detail"},
+    {PG_DIAG_MESSAGE_HINT, "hint"},
+    {PG_DIAG_CONTEXT, "context"},
+    {PG_DIAG_SCHEMA_NAME, "schema"},
+    {PG_DIAG_TABLE_NAME, "table"},
+    {PG_DIAG_COLUMN_NAME, "column"},
+    {PG_DIAG_DATATYPE_NAME, "datatype"},
+    {PG_DIAG_CONSTRAINT_NAME, "constraint"},
+};
+
+enum { FIELDS = sizeof fields / sizeof *fields };
+
+struct pg_notice {
+    struct pg_notice *next;
+    char *field[FIELDS];
+};
+
+/* ---- collecting: no Lua here ---- */
+
+static void notice_free(struct pg_notice *n)
+{
+    for (int i = 0; i < FIELDS; i++)
+        free(n->field[i]);
+    free(n);
+}
+
+void pg_notices_clear(struct pg_notices *list)
+{
+    while (list->first) {
+        struct pg_notice *n = list->first;
+        list->first = n->next;
+        notice_free(n);
+    }
+    *list = (struct pg_notices){0};
+}
+
+static void add(struct pg_notices *list, const PGresult *r)
+{
+    struct pg_notice *n = list->n < MOST_NOTICES ? calloc(1, sizeof *n) : NULL;
+    if (!n) {
+        list->lost++;
+        return;
+    }
+    for (int i = 0; i < FIELDS; i++) {
+        const char *text = PQresultErrorField(r, fields[i].code);
+        n->field[i] = text ? strdup(text) : NULL;
+    }
+    if (list->last)
+        list->last->next = n;
+    else
+        list->first = n;
+    list->last = n;
+    list->n++;
+}
+
+static const int *handler_of(const struct pg_link *link)
+{
+    return link->on_notice != LUA_NOREF ? &link->on_notice : &link->engine->on_notice;
+}
+
+void pg_notices_receive(void *data, const PGresult *r)
+{
+    struct pg_link *link = data;
+    const struct log *log = link->engine->rt->log;
+    const char *severity = PQresultErrorField(r, PG_DIAG_SEVERITY);
+    const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
+    log_write(log, LOG_LEVEL_INFO, "postgres: %s: %s", severity ? severity : "NOTICE",
+              message ? message : "");
+    if (link->use == LINK_RESETTING || link->use == LINK_PINGING)
+        return; /* nobody's statement */
+    if (link->use == LINK_SHARED && link->engine->on_notice != LUA_NOREF)
+        add(&link->engine->notices, r);
+    else if (*handler_of(link) != LUA_NOREF)
+        add(&link->notices, r);
+}
+
+/* ---- telling: in the task ---- */
+
+static void push_notice(lua_State *L, const struct pg_notice *n)
+{
+    lua_createtable(L, 0, 4);
+    for (int i = 0; i < FIELDS; i++) {
+        if (!n->field[i])
+            continue;
+        lua_pushstring(L, n->field[i]);
+        lua_setfield(L, -2, fields[i].name);
+    }
+}
+
+/* Protected: handler, notice */
+static int tell_one(lua_State *L)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, (int)lua_tointeger(L, 1));
+    push_notice(L, lua_touserdata(L, 2));
+    lua_call(L, 1, 0);
+    return 0;
+}
+
+static int as_text(lua_State *L)
+{
+    luaL_tolstring(L, 1, NULL);
+    return 1;
+}
+
+static struct pg_notice *take_first(struct pg_notices *list)
+{
+    struct pg_notice *n = list->first;
+    list->first = n->next;
+    list->n--;
+    if (!list->first)
+        list->last = NULL;
+    return n;
+}
+
+/* The statement itself has done its work, so what goes wrong here goes to the log, "not enough memory"
+ * included: nothing up to the call takes memory. The handler may do anything, also take itself away or close
+ * the engine: `handler` is read anew for each. `telling`: set while it runs; NULL = nothing to guard. */
+static void tell(lua_State *L, struct runtime *rt, struct pg_notices *list, const int *handler, bool *telling)
+{
+    while (list->first && *handler != LUA_NOREF && lua_checkstack(L, 6)) {
+        struct pg_notice *n = take_first(list);
+        lua_pushcfunction(L, as_text);
+        lua_pushcfunction(L, tell_one);
+        lua_pushinteger(L, *handler);
+        lua_pushlightuserdata(L, n);
+        if (telling)
+            *telling = true;
+        int status = lua_pcall(L, 2, 0, -4);
+        if (telling)
+            *telling = false;
+        notice_free(n);
+        if (status != LUA_OK && sched_interrupted(rt->sched))
+            sched_raise_interrupted(L, rt->sched);
+        if (status != LUA_OK)
+            log_write(rt->log, LOG_LEVEL_ERROR, "postgres: on_notice failed: %s",
+                      lua_type(L, -1) == LUA_TSTRING ? lua_tostring(L, -1) : "error in its error");
+        lua_pop(L, status == LUA_OK ? 1 : 2);
+    }
+    if (list->lost)
+        log_write(rt->log, LOG_LEVEL_WARN, "postgres: %u more notices were not told to on_notice",
+                  list->lost);
+    list->lost = 0;
+}
+
+void pg_notices_tell(lua_State *L, struct pg_link *link)
+{
+    if (!link->notices.first || link->telling)
+        return;
+    if (*handler_of(link) != LUA_NOREF)
+        tell(L, link->engine->rt, &link->notices, handler_of(link), &link->telling);
+    pg_notices_clear(&link->notices); /* what nobody wants to hear */
+}
+
+void pg_notices_tell_shared(lua_State *L, struct pg_engine *e)
+{
+    if (e->notices.first && e->on_notice != LUA_NOREF)
+        tell(L, e->rt, &e->notices, &e->on_notice, NULL);
+}
+
+void pg_notices_forget(struct pg_link *link)
+{
+    luaL_unref(link->engine->rt->L, LUA_REGISTRYINDEX, link->on_notice);
+    link->on_notice = LUA_NOREF;
+    pg_notices_clear(&link->notices);
+}
+
+/* ---- on_connect ---- */
+
+struct pg_lease *pg_connect_event(lua_State *L, struct pg_link **owner)
+{
+    luaL_checkstack(L, 4, "on_connect");
+    struct pg_lease *holder = pg_lease_new(L);
+    struct pg_link *link = *owner;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, link->engine->on_connect);
+    lua_pushvalue(L, -2);
+    holder->engine = link->engine;
+    holder->link = link;
+    link->fresh = false;
+    *owner = NULL;
+    return holder;
+}
+
+/* What is wrong with the connection after on_connect; NULL = nothing. */
+static const char *not_fit(const struct pg_lease *lease)
+{
+    if (!lease->link)
+        return "on_connect failed: it must not release its connection";
+    if (lease->link->use != LINK_FREE || lease->link->m.state != PG_IDLE)
+        return "on_connect failed: it left a statement unfinished";
+    if (pg_machine_in_transaction(&lease->link->m))
+        return "on_connect failed: it left a transaction open";
+    return NULL;
+}
+
+/* An error object at the top gets the place where it happened; of anything else its text is pushed. */
+static void add_context(lua_State *L)
+{
+    if (lua_istable(L, -1) && luaL_getmetafield(L, -1, "__name") == LUA_TSTRING) {
+        bool cancelled = false;
+        lua_pop(L, 1);
+        if (lua_getfield(L, -1, "kind") == LUA_TSTRING)
+            cancelled = strcmp(lua_tostring(L, -1), "cancelled") == 0;
+        lua_pop(L, 1);
+        if (cancelled)
+            return;
+        bool has_context = lua_getfield(L, -1, "context") == LUA_TSTRING;
+        lua_pushfstring(L, "%s%son_connect of the engine", has_context ? lua_tostring(L, -1) : "",
+                        has_context ? "\n" : "");
+        lua_setfield(L, -3, "context");
+        lua_pop(L, 1);
+        return;
+    }
+    lua_pushfstring(L, "on_connect failed: %s", luaL_tolstring(L, -1, NULL));
+}
+
+struct pg_link *pg_connected(lua_State *L, struct pg_lease *lease, int status)
+{
+    struct pg_link *link = lease->link;
+    bool ok = status == LUA_OK || status == LUA_YIELD;
+    const char *why = ok ? not_fit(lease) : NULL;
+    lease->link = NULL;
+    if (ok && !why)
+        return link;
+    if (link)
+        pool_discard(link->engine->pool, link->slot, mono_now());
+    if (why)
+        lua_pushstring(L, why);
+    else
+        add_context(L);
+    return NULL;
+}
+
+/* ---- large results ---- */
+
+void pg_warn_large(lua_State *L, const struct pg_engine *e, size_t bytes, int rows, const char *statement)
+{
+    char where[SCRIPT_WHERE] = "?";
+    script_where(L, 1, where, sizeof where);
+    log_write(e->rt->log, LOG_LEVEL_WARN,
+              "postgres: %s: a result of %d rows and %zu MiB was held in memory (rows() reads row by row): "
+              "%.200s",
+              where, rows, bytes >> 20, statement);
+}

@@ -1,0 +1,249 @@
+/* Lua values as statement parameters. Everything goes as text, whose type the server infers, except
+ * bytea, which goes in binary. */
+#include "base/text.h"
+#include "bind/pg/impl.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- checking, before a connection is taken ---- */
+
+static int refuse(lua_State *L, struct runtime *rt, int number, const char *what, const char *hint)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_USAGE, "parameter $%d %s", number, what);
+    e.outcome = OUTCOME_NOT_SENT;
+    error_set_field(&e, ERROR_HINT, hint);
+    return bind_error_raise(L, rt, &e);
+}
+
+#define VALUE_LIMIT (1u << 30)
+#define LARGE_HINT  "Use COPY in parts, or a large object."
+
+static void check_text(lua_State *L, struct runtime *rt, int at, int number)
+{
+    size_t len;
+    const char *s = lua_tolstring(L, at, &len);
+    if (memchr(s, 0, len))
+        refuse(L, rt, number, "holds a NUL byte, which PostgreSQL text cannot",
+               "Raw bytes are passed as db.bytea(s).");
+    if (!utf8_is_valid(s, len))
+        refuse(L, rt, number, "is not valid UTF-8", "Raw bytes are passed as db.bytea(s).");
+    if (len >= VALUE_LIMIT)
+        refuse(L, rt, number, "is 1 GiB or more, which PostgreSQL does not take", LARGE_HINT);
+}
+
+/* A wrapped value: {text, oid, binary}. */
+static bool is_wrapped(lua_State *L, int at)
+{
+    if (!lua_getmetatable(L, at))
+        return false;
+    luaL_getmetatable(L, PG_PARAM_CLASS);
+    bool same = lua_rawequal(L, -1, -2);
+    lua_pop(L, 2);
+    return same;
+}
+
+bool pg_param_is_allowed(lua_State *L, int at)
+{
+    switch (lua_type(L, at)) {
+    case LUA_TNIL:
+    case LUA_TBOOLEAN:
+    case LUA_TNUMBER:
+    case LUA_TSTRING:
+        return true;
+    case LUA_TLIGHTUSERDATA:
+        return lua_touserdata(L, at) == NULL;
+    case LUA_TTABLE:
+        return is_wrapped(L, lua_absindex(L, at));
+    default:
+        return false;
+    }
+}
+
+/* Bytes of a parameter's value in the message, as far as they can be many. */
+static size_t value_size(lua_State *L, int at)
+{
+    if (lua_type(L, at) != LUA_TTABLE)
+        return lua_type(L, at) == LUA_TSTRING ? lua_rawlen(L, at) : 0;
+    size_t len = lua_rawgeti(L, at, 1) == LUA_TSTRING ? lua_rawlen(L, -1) : 0;
+    lua_pop(L, 1);
+    return len;
+}
+
+void pg_params_check(lua_State *L, struct runtime *rt, int first, int n)
+{
+    /* All parameters go in one message; to one that is too long the server answers by hanging up. */
+    size_t total = 4096 + 6 * (size_t)n;
+    for (int i = 0; i < n; i++) {
+        int at = first + i;
+        if (lua_type(L, at) == LUA_TSTRING)
+            check_text(L, rt, at, i + 1);
+        if (pg_param_is_allowed(L, at)) {
+            total += value_size(L, at);
+            if (total >= VALUE_LIMIT)
+                refuse(L, rt, i + 1, "and those before it are 1 GiB together, which PostgreSQL does not take",
+                       LARGE_HINT);
+            continue;
+        }
+        lua_pushfstring(L, "is a %s, which cannot be a parameter", luaL_typename(L, at));
+        refuse(L, rt, i + 1, lua_tostring(L, -1),
+               "A list is passed as db.array(t), JSON as db.json(v), SQL NULL as nil or db.null.");
+    }
+}
+
+/* ---- encoding, when the connection is there ---- */
+
+/* The shortest decimal that reads back as the same double. */
+static void format_float(char out[32], double v)
+{
+    if (isnan(v)) {
+        strcpy(out, "NaN");
+        return;
+    }
+    if (isinf(v)) {
+        strcpy(out, v > 0 ? "Infinity" : "-Infinity");
+        return;
+    }
+    snprintf(out, 32, "%.15g", v);
+    if (strtod(out, NULL) != v)
+        snprintf(out, 32, "%.17g", v);
+}
+
+static void encode_integer(char out[32], lua_Integer v)
+{
+    char digits[24];
+    int n = 0;
+    char *p = out;
+    /* Negative numbers have one value more than positive ones: work on those. */
+    lua_Integer rest = v < 0 ? v : -v;
+    do {
+        digits[n++] = (char)('0' - rest % 10);
+        rest /= 10;
+    } while (rest);
+    if (v < 0)
+        *p++ = '-';
+    while (n)
+        *p++ = digits[--n];
+    *p = '\0';
+}
+
+void pg_param_number(lua_State *L, int at, char out[32])
+{
+    if (lua_isinteger(L, at))
+        encode_integer(out, lua_tointeger(L, at));
+    else
+        format_float(out, lua_tonumber(L, at));
+}
+
+struct slots {
+    Oid *types;
+    const char **values;
+    int *lengths;
+    int *formats;
+    char (*numbers)[32];
+};
+
+static void encode_wrapped(lua_State *L, int at, int i, const struct slots *s)
+{
+    /* Raw gets of integer keys in a table that db.* made: nothing here can raise. */
+    size_t len = 0;
+    lua_rawgeti(L, at, 1);
+    s->values[i] = lua_isstring(L, -1) ? lua_tolstring(L, -1, &len) : NULL;
+    lua_rawgeti(L, at, 2);
+    s->types[i] = (Oid)lua_tointeger(L, -1);
+    lua_rawgeti(L, at, 3);
+    s->formats[i] = lua_toboolean(L, -1);
+    s->lengths[i] = (int)len;
+    lua_pop(L, 3); /* the text stays alive in the table */
+}
+
+static void encode_one(lua_State *L, int at, int i, const struct slots *s)
+{
+    s->types[i] = 0;
+    s->formats[i] = 0;
+    s->lengths[i] = 0;
+    s->values[i] = NULL;
+    switch (lua_type(L, at)) {
+    case LUA_TBOOLEAN:
+        s->values[i] = lua_toboolean(L, at) ? "t" : "f";
+        break;
+    case LUA_TNUMBER:
+        pg_param_number(L, at, s->numbers[i]);
+        s->values[i] = s->numbers[i];
+        break;
+    case LUA_TSTRING:
+        s->values[i] = lua_tostring(L, at);
+        break;
+    case LUA_TTABLE:
+        encode_wrapped(L, at, i, s);
+        break;
+    default: /* nil, db.null */
+        break;
+    }
+}
+
+bool pg_params_encode(lua_State *L, int first, int n, struct pg_encoded *out)
+{
+    struct slots s = {out->types, out->values, out->lengths, out->formats, out->numbers};
+    out->block = NULL;
+    if (n > PG_PARAMS_INLINE) {
+        size_t each =
+            sizeof *s.types + sizeof *s.values + sizeof *s.lengths + sizeof *s.formats + sizeof *s.numbers;
+        char *block = malloc(each * (size_t)n);
+        if (!block)
+            return false;
+        out->block = block;
+        s.values = (void *)block;
+        block += sizeof *s.values * (size_t)n;
+        s.types = (void *)block;
+        block += sizeof *s.types * (size_t)n;
+        s.lengths = (void *)block;
+        block += sizeof *s.lengths * (size_t)n;
+        s.formats = (void *)block;
+        block += sizeof *s.formats * (size_t)n;
+        s.numbers = (void *)block;
+    }
+    for (int i = 0; i < n; i++)
+        encode_one(L, first + i, i, &s);
+    out->p = (struct pg_params){
+        .n = n, .types = s.types, .values = s.values, .lengths = s.lengths, .formats = s.formats};
+    return true;
+}
+
+void pg_params_free(struct pg_encoded *enc)
+{
+    free(enc->block);
+    enc->block = NULL;
+}
+
+/* ---- wrapping ---- */
+
+/* param(text|nil, oid, binary) -> wrapped parameter; lua/dbrun/db.lua makes the public functions of it. */
+static int param_new(lua_State *L)
+{
+    struct runtime *rt = bind_runtime(L);
+    if (!lua_isnoneornil(L, 1))
+        luaL_checkstring(L, 1);
+    lua_Integer oid = luaL_optinteger(L, 2, 0);
+    bool binary = lua_toboolean(L, 3);
+    size_t len = 0;
+    const char *s = lua_tolstring(L, 1, &len);
+    if (s && len >= (1u << 30))
+        return bind_fail(L, rt, ERROR_USAGE, "a value of 1 GiB or more cannot be a parameter");
+    if (s && !binary && (memchr(s, 0, len) || !utf8_is_valid(s, len)))
+        return bind_fail(L, rt, ERROR_USAGE,
+                         "a text parameter must be valid UTF-8 without NUL bytes (raw bytes: db.bytea)");
+    lua_createtable(L, 3, 0);
+    lua_pushvalue(L, 1);
+    lua_rawseti(L, -2, 1);
+    lua_pushinteger(L, oid);
+    lua_rawseti(L, -2, 2);
+    lua_pushboolean(L, binary);
+    lua_rawseti(L, -2, 3);
+    luaL_setmetatable(L, PG_PARAM_CLASS);
+    return 1;
+}
+
+const luaL_Reg pg_param_functions[] = {{"param", param_new}, {NULL, NULL}};

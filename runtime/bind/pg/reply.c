@@ -1,0 +1,234 @@
+/* A statement on its connection: sent, waited for, and its result made into Lua values. */
+#include "base/deadline.h"
+#include "bind/pg/op.h"
+
+#include <string.h>
+
+static int looked_up(lua_State *L, struct pg_op *op);
+static bool is_lost(const struct pg_op *op);
+static int raise_lost(lua_State *L, struct pg_op *op);
+
+/* ---- sending ---- */
+
+static void note_statement(struct pg_link *link, const char *sql, size_t len)
+{
+    size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
+    while (n > 0 && n < len && ((unsigned char)sql[n] & 0xc0) == 0x80) /* not inside a character */
+        n--;
+    memcpy(link->statement, sql, n);
+    link->statement[n] = '\0';
+}
+
+/* The first row is there, or it is known that there is none: from here on the stream holds the connection.
+ * Stack: parameters, stream, op. */
+static int hand_to_stream(lua_State *L, struct pg_op *op)
+{
+    struct pg_link *link = op->link;
+    int index = 3 + op->nparams;
+    if (!op->lease)
+        pg_op_note_place(L, link); /* the rows may be read by another task than this */
+    link->task = NULL;
+    pg_stream_attach_ready(op->stream, link, op->lease == NULL);
+    op->link = NULL;
+    pg_op_clean(op);
+    return pg_stream_push_iterator(L, index);
+}
+
+/* Rows that are read one by one leave no moment to ask about their types: known beforehand are those of a
+ * statement that this connection has prepared and given the columns of. */
+static bool is_to_be_described(struct pg_op *op, const char *sql, size_t len)
+{
+    if (!op->stream || op->described || op->engine->no_lookups)
+        return false;
+    const struct pg_cached *e = pg_cache_find(op->link->m.cache, sql, len);
+    return !e || !e->described || e->own_types;
+}
+
+static bool send_with_params(lua_State *L, struct pg_op *op, const char *sql, size_t len)
+{
+    struct pg_machine *m = &op->link->m;
+    struct pg_encoded enc;
+    if (!pg_params_encode(L, 3, op->nparams, &enc)) {
+        error_set(&m->error, ERROR_QUERY, "not enough memory for the parameters");
+        return false;
+    }
+    op->describing = is_to_be_described(op, sql, len);
+    op->described = op->described || op->describing;
+    bool sent = op->describing ? pg_machine_describe(m, sql, &enc.p) : pg_machine_query(m, sql, len, &enc.p);
+    pg_params_free(&enc);
+    return sent;
+}
+
+int pg_op_send(lua_State *L, struct pg_op *op)
+{
+    static const struct pg_params none = {0};
+    struct pg_link *link = op->link;
+    size_t len;
+    const char *sql = lua_tolstring(L, 2, &len);
+    bool sent;
+    op->stage = STAGE_REPLY;
+    note_statement(link, sql, len);
+    if (op->engine->cache_off)
+        pg_cache_disable(link->m.cache);
+    if (op->simple)
+        sent = pg_machine_simple(&link->m, sql);
+    else if (op->describe_only)
+        sent = pg_machine_describe(&link->m, sql, &none);
+    else
+        sent = send_with_params(L, op, sql, len);
+    if (!sent)
+        return pg_op_k(L, LUA_OK, (lua_KContext)op);
+    if (op->stream && !op->describing)
+        pg_machine_stream(&link->m);
+    return pg_link_wait(L, link, op->engine->command_timeout, (lua_KContext)op, pg_op_k);
+}
+
+/* ---- the reply ---- */
+
+static void give_back(struct pg_op *op)
+{
+    struct pg_link *link = op->link;
+    op->link = NULL;
+    if (!op->lease)
+        pool_release(op->engine->pool, link->slot, mono_now());
+}
+
+static void warn_when_large(lua_State *L, const struct pg_op *op)
+{
+    size_t limit = op->engine->large_result;
+    size_t bytes = limit && op->result ? PQresultMemorySize(op->result) : 0;
+    if (bytes > limit)
+        pg_warn_large(L, op->engine, bytes, PQntuples(op->result), lua_tostring(L, 2));
+}
+
+/* The connection goes back; then the result becomes Lua values. */
+static int deliver(lua_State *L, struct pg_op *op)
+{
+    struct pg_engine *e = op->engine;
+    if (op->shape == SHAPE_RESULT && op->result)
+        pg_result_columns(L, &e->decoder, op->result, op->entry);
+    pg_notices_tell(L, op->link);
+    warn_when_large(L, op);
+    give_back(op);
+    if (!op->result) { /* an empty statement */
+        pg_op_clean(op);
+        return 0;
+    }
+    int n = op->describe_only ? 1 : pg_result_push(L, e->rt, &e->decoder, op->result, op->shape);
+    pg_op_clean(op);
+    return n;
+}
+
+/* Types of the database's own are looked up once, on the same connection, before the result is read. */
+static int look_up(lua_State *L, struct pg_op *op)
+{
+    op->looking_up = true;
+    if (!pg_lookup_send(op->link, &op->result, 1))
+        return looked_up(L, op);
+    return pg_link_wait(L, op->link, op->engine->command_timeout, (lua_KContext)op, pg_op_k);
+}
+
+/* The statement itself has succeeded, or (rows) comes now. */
+static int looked_up(lua_State *L, struct pg_op *op)
+{
+    op->looking_up = false;
+    bool ok = pg_lookup_done(op->link, &op->error);
+    if (op->stream && ok) {
+        PQclear(op->result);
+        op->result = NULL;
+        return pg_op_send(L, op);
+    }
+    if (ok)
+        return deliver(L, op);
+    if (!op->stream)
+        pg_lookup_tell(op->link, &op->error);
+    error_set_field(&op->error, ERROR_STATEMENT, lua_tostring(L, 2));
+    give_back(op);
+    return pg_op_raise(L, op);
+}
+
+/* The columns that rows() will give are known before the first of them comes: then nothing can be asked. */
+static int described(lua_State *L, struct pg_op *op)
+{
+    op->describing = false;
+    op->result = pg_machine_take(&op->link->m);
+    if (op->result && pg_lookup_needed(op->link, &op->result, 1))
+        return look_up(L, op);
+    PQclear(op->result);
+    op->result = NULL;
+    return pg_op_send(L, op);
+}
+
+int pg_op_replied(lua_State *L, struct pg_op *op, bool parked)
+{
+    struct pg_link *link = op->link;
+    struct sched *s = op->engine->rt->sched;
+    enum wait_status how = parked ? wait_end(task_wait(s)) : WAIT_DONE;
+    if (!is_lost(op))
+        link->answered = false;
+    if (how == WAIT_CANCELLED) {
+        give_back(op);
+        return pg_op_raise_cancelled(L, op);
+    }
+    if (is_lost(op))
+        return raise_lost(L, op);
+    if (how == WAIT_TIMEOUT) {
+        error_set(&op->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
+                  op->engine->command_timeout);
+        op->error.outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+        pg_op_complete_error(op, lua_tostring(L, 2));
+        give_back(op);
+        return pg_op_raise(L, op);
+    }
+    if (op->looking_up)
+        return looked_up(L, op);
+    struct pg_cached *entry = link->m.entry;
+    if (error_is_set(&link->m.error))
+        error_move(&op->error, &link->m.error);
+    if (error_is_set(&op->error)) {
+        if (pg_op_may_run_again(op, entry)) {
+            error_clear(&op->error);
+            op->retried = true;
+            op->stage = STAGE_SEND;
+            return pg_op_k(L, LUA_OK, (lua_KContext)op);
+        }
+        pg_op_complete_error(op, lua_tostring(L, 2));
+        pg_notices_tell(L, link);
+        give_back(op);
+        return pg_op_raise(L, op);
+    }
+    if (op->describing)
+        return described(L, op);
+    if (op->stream)
+        return hand_to_stream(L, op);
+    op->result = pg_machine_take(&link->m);
+    op->entry = entry;
+    if (op->shape != SHAPE_AFFECTED && op->result && pg_lookup_needed(link, &op->result, 1))
+        return look_up(L, op);
+    return deliver(L, op);
+}
+
+/* Somebody released the lease while this statement waited: the link is not ours any more. */
+static bool is_lost(const struct pg_op *op)
+{
+    return op->lease && op->lease->link != op->link;
+}
+
+static int raise_lost(lua_State *L, struct pg_op *op)
+{
+    struct runtime *rt = op->engine->rt;
+    pg_op_clean(op);
+    return pg_lease_lost(L, rt);
+}
+
+int pg_op_drained(lua_State *L, struct pg_op *op)
+{
+    enum wait_status how = wait_end(task_wait(op->engine->rt->sched));
+    if (!is_lost(op))
+        op->link->answered = false;
+    if (how == WAIT_CANCELLED)
+        return pg_op_raise_cancelled(L, op);
+    if (is_lost(op))
+        return raise_lost(L, op);
+    return pg_op_send(L, op);
+}

@@ -1,0 +1,191 @@
+/* Results as Lua values. Runs only inside the resumed task, where an error reaches its pcall. */
+#include "bind/pg/decode.h"
+#include "bind/pg/impl.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- rows ---- */
+
+enum { TYPES_INLINE = 64 };
+
+/* What is the same for every row. Column names stand on the stack from `keys` on, so that each is
+ * interned once. */
+struct row_plan {
+    const PGresult *r;
+    int ncols;
+    int keys;
+    bool binary;
+    const struct pg_decoder *decoder;
+    const struct pg_type **types; /* NULL: looked up for each value */
+    const struct pg_type *inline_types[TYPES_INLINE];
+};
+
+static void plan_rows(lua_State *L, const struct pg_decoder *d, struct row_plan *plan, const PGresult *r)
+{
+    plan->r = r;
+    plan->ncols = PQnfields(r);
+    plan->binary = plan->ncols > 0 && PQfformat(r, 0) == 1;
+    plan->decoder = d;
+    plan->types = plan->inline_types;
+    luaL_checkstack(L, plan->ncols + 12, "a result with too many columns");
+    if (plan->ncols > TYPES_INLINE)
+        plan->types = lua_newuserdatauv(L, (size_t)plan->ncols * sizeof(*plan->types), 0);
+    plan->keys = lua_gettop(L) + 1;
+    for (int c = 0; c < plan->ncols; c++) {
+        plan->types[c] = pg_type_of(d->catalog, PQftype(r, c));
+        lua_pushstring(L, PQfname(r, c));
+    }
+}
+
+static void push_row(lua_State *L, const struct row_plan *plan, int row)
+{
+    lua_createtable(L, 0, plan->ncols);
+    for (int c = 0; c < plan->ncols; c++) {
+        if (PQgetisnull(plan->r, row, c))
+            continue;
+        lua_pushvalue(L, plan->keys + c);
+        const struct pg_type *t =
+            plan->types ? plan->types[c] : pg_type_of(plan->decoder->catalog, PQftype(plan->r, c));
+        pg_decode(L, plan->decoder, t, PQgetvalue(plan->r, row, c), (size_t)PQgetlength(plan->r, row, c),
+                  plan->binary);
+        lua_rawset(L, -3);
+    }
+}
+
+/* {name=, type=, oid=} for each column. */
+static void push_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r)
+{
+    int n = PQnfields(r);
+    lua_createtable(L, n, 0);
+    for (int c = 0; c < n; c++) {
+        const struct pg_type *t = pg_type_of(d->catalog, PQftype(r, c));
+        lua_createtable(L, 0, 3);
+        lua_pushstring(L, PQfname(r, c));
+        lua_setfield(L, -2, "name");
+        if (t->name[0]) {
+            lua_pushstring(L, t->name);
+            lua_setfield(L, -2, "type");
+        }
+        lua_pushinteger(L, PQftype(r, c));
+        lua_setfield(L, -2, "oid");
+        lua_rawseti(L, -2, c + 1);
+    }
+}
+
+void pg_result_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r, struct pg_cached *entry)
+{
+    if (!entry || !entry->prepared) {
+        push_columns(L, d, r);
+        return;
+    }
+    if (entry->ref) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, entry->ref);
+        return;
+    }
+    push_columns(L, d, r);
+    lua_pushvalue(L, -1);
+    entry->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
+/* "INSERT 0 5" -> "INSERT", "CREATE TABLE" -> "CREATE TABLE". */
+static void push_command(lua_State *L, const PGresult *r)
+{
+    const char *status = PQcmdStatus((PGresult *)r);
+    size_t len = strlen(status);
+    while (len > 0 && ((status[len - 1] >= '0' && status[len - 1] <= '9') || status[len - 1] == ' '))
+        len--;
+    lua_pushlstring(L, status, len);
+}
+
+static lua_Integer affected(const PGresult *r)
+{
+    const char *n = PQcmdTuples((PGresult *)r);
+    return n[0] ? strtoll(n, NULL, 10) : 0;
+}
+
+/* Takes the columns from the top of the stack. */
+static int push_result(lua_State *L, const struct pg_decoder *d, const PGresult *r)
+{
+    struct row_plan plan;
+    int rows = PQntuples(r);
+    lua_createtable(L, rows, 3);
+    lua_insert(L, -2);
+    int result = lua_gettop(L) - 1;
+    lua_setfield(L, result, "columns");
+    push_command(L, r);
+    lua_setfield(L, result, "command");
+    lua_pushinteger(L, affected(r));
+    lua_setfield(L, result, "affected");
+    if (rows > 0) {
+        plan_rows(L, d, &plan, r);
+        for (int i = 0; i < rows; i++) {
+            push_row(L, &plan, i);
+            lua_rawseti(L, result, i + 1);
+        }
+    }
+    lua_settop(L, result);
+    return 1;
+}
+
+void pg_result_push_row(lua_State *L, const struct pg_decoder *d, const PGresult *r, int keys)
+{
+    struct row_plan plan = {.r = r, .ncols = PQnfields(r), .keys = keys, .decoder = d};
+    plan.binary = plan.ncols > 0 && PQfformat(r, 0) == 1;
+    push_row(L, &plan, 0);
+}
+
+/* {column = {values}, ...}, number of rows: NULL is db.null, so that every list is as long as that. */
+static int push_by_column(lua_State *L, const struct pg_decoder *d, const PGresult *r)
+{
+    int rows = PQntuples(r);
+    int ncols = PQnfields(r);
+    bool binary = ncols > 0 && PQfformat(r, 0) == 1;
+    lua_createtable(L, 0, ncols);
+    for (int c = 0; c < ncols; c++) {
+        const struct pg_type *t = pg_type_of(d->catalog, PQftype(r, c));
+        lua_createtable(L, rows, 0);
+        for (int i = 0; i < rows; i++) {
+            if (PQgetisnull(r, i, c))
+                lua_pushlightuserdata(L, NULL);
+            else
+                pg_decode(L, d, t, PQgetvalue(r, i, c), (size_t)PQgetlength(r, i, c), binary);
+            lua_rawseti(L, -2, i + 1);
+        }
+        lua_setfield(L, -2, PQfname(r, c));
+    }
+    lua_pushinteger(L, rows);
+    return 2;
+}
+
+int pg_result_push(lua_State *L, struct runtime *rt, const struct pg_decoder *d, const PGresult *r,
+                   enum pg_shape shape)
+{
+    struct row_plan plan;
+    int rows = PQntuples(r);
+    switch (shape) {
+    case SHAPE_RESULT:
+        return push_result(L, d, r);
+    case SHAPE_COLUMNS:
+        return push_by_column(L, d, r);
+    case SHAPE_AFFECTED:
+        lua_pushinteger(L, affected(r));
+        return 1;
+    case SHAPE_ONE:
+        if (rows > 1)
+            return bind_fail(L, rt, ERROR_USAGE, "one: the statement gave %d rows", rows);
+        if (rows == 0)
+            break;
+        plan_rows(L, d, &plan, r);
+        push_row(L, &plan, 0);
+        return 1;
+    case SHAPE_VALUE:
+        if (rows == 0 || PQnfields(r) == 0 || PQgetisnull(r, 0, 0))
+            break;
+        pg_decode(L, d, pg_type_of(d->catalog, PQftype(r, 0)), PQgetvalue(r, 0, 0),
+                  (size_t)PQgetlength(r, 0, 0), PQfformat(r, 0) == 1);
+        return 1;
+    }
+    lua_pushnil(L);
+    return 1;
+}

@@ -1,0 +1,335 @@
+/*
+ * Rows one by one: `for row in engine:rows(...) do`. The connection is the stream's until the last row;
+ * the socket is read only while the loop waits for a row, so a slow consumer holds the server back
+ * instead of filling memory. Leaving the loop early cancels the statement.
+ */
+#include "base/deadline.h"
+#include "bind/pg/impl.h"
+
+#define STREAM_CLASS "dbrun.pg.stream"
+
+/* Seconds that the rest of a loop's rows may take in a transaction, before they are cancelled. */
+#define LEFT_GRACE 5.0
+
+struct pg_stream *pg_stream_new(lua_State *L)
+{
+    struct pg_stream *s = lua_newuserdatauv(L, sizeof *s, 2);
+    *s = (struct pg_stream){.link = NULL};
+    luaL_setmetatable(L, STREAM_CLASS);
+    lua_pushvalue(L, 1); /* a lease must not be collected while its rows are read */
+    lua_setiuservalue(L, -2, 2);
+    return s;
+}
+
+void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own)
+{
+    s->link = link;
+    s->own = own;
+    link->stream = s;
+    link->use = LINK_STREAM;
+    if (link->io)
+        drive_uv_want(link->io, link->m.flushing && PQsocket(link->m.conn) >= 0 ? IO_READ | IO_WRITE : 0);
+}
+
+void pg_stream_attach_ready(struct pg_stream *s, struct pg_link *link, bool own)
+{
+    pg_stream_attach(s, link, own);
+    s->first = pg_machine_is_busy(&link->m) && link->m.state != PG_BROKEN ? PG_ROW : PG_DONE;
+}
+
+/* What is known already, or what can be had without waiting. */
+static unsigned first_step(struct pg_stream *s)
+{
+    unsigned step = s->first;
+    s->first = 0;
+    return step ? step : pg_machine_step(&s->link->m, 0);
+}
+
+void pg_stream_detach(struct pg_stream *s)
+{
+    if (s->link)
+        s->link->stream = NULL;
+    s->link = NULL;
+}
+
+int pg_stream_push_iterator(lua_State *L, int index)
+{
+    lua_pushvalue(L, index);
+    luaL_getmetafield(L, index, "next");
+    lua_insert(L, -2);
+    lua_pushnil(L);
+    lua_pushvalue(L, index);
+    return 4;
+}
+
+void pg_stream_finish(struct pg_stream *s)
+{
+    struct pg_link *link = s->link;
+    pg_stream_detach(s);
+    link->use = LINK_FREE;
+    if (link->io)
+        drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
+    if (s->own)
+        pool_release(link->engine->pool, link->slot, mono_now());
+}
+
+/* Sync: reads what is left for at most `grace` seconds; cancels then. */
+static void drain_blocking(struct pg_link *link, double grace)
+{
+    unsigned step;
+    if (grace > 0) {
+        uint64_t deadline = deadline_min(deadline_in(grace), link->deadline);
+        if (pg_link_step_blocking(link, &step, deadline) == DRIVE_READY)
+            return;
+        pg_link_warn_cancelled(link);
+    }
+    pg_link_cancel_blocking(link, PG_DRAIN_LIMIT);
+}
+
+static void stop(struct pg_stream *s, double grace)
+{
+    struct pg_link *link = s->link;
+    if (!link)
+        return;
+    pg_stream_detach(s);
+    if (link->waiter) { /* another task ends what this one reads */
+        s->lost = true;
+        wait_wake(link->waiter);
+        link->waiter = NULL;
+    }
+    link->use = LINK_FREE;
+    pg_machine_discard(&link->m);
+    bool over = pg_machine_step(&link->m, 0) == PG_DONE;
+    if (link->io)
+        drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
+    if (!over && link->engine->sync)
+        drain_blocking(link, grace);
+    else if (!over)
+        pg_link_abandon(link, grace);
+    if (s->own)
+        pool_release(link->engine->pool, link->slot, mono_now());
+}
+
+void pg_stream_stop(struct pg_stream *s)
+{
+    stop(s, 0);
+}
+
+void pg_stream_leave(struct pg_stream *s, bool failed)
+{
+    if (s->link && s->link->telling)
+        return; /* on_notice of its own end */
+    bool goes_on = s->link && !s->own && !failed && s->link->m.in_transaction;
+    stop(s, goes_on ? LEFT_GRACE : 0);
+}
+
+void pg_stream_lose(struct pg_stream *s)
+{
+    s->lost = true;
+    pg_stream_stop(s);
+}
+
+void pg_stream_check_codec(lua_State *L, const struct pg_stream *s)
+{
+    if (s->link && s->link->engine->decoder.in_codec)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "a codec cannot read on or end what it is a part of");
+}
+
+static int stream_close(lua_State *L)
+{
+    struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
+    pg_stream_check_codec(L, s);
+    PQclear(s->row);
+    s->row = NULL;
+    pg_stream_leave(s, !lua_isnoneornil(L, 2));
+    return 0;
+}
+
+void pg_stream_collected(struct pg_stream *s)
+{
+    struct pg_link *link = s->link;
+    PQclear(s->row);
+    s->row = NULL;
+    if (!link)
+        return;
+    if (!link->engine->sync) {
+        pg_stream_stop(s);
+        return;
+    }
+    pg_stream_detach(s);
+    pg_machine_break(&link->m);
+    if (s->own)
+        pool_discard(link->engine->pool, link->slot, mono_now());
+}
+
+static int stream_gc(lua_State *L)
+{
+    pg_stream_collected(lua_touserdata(L, 1));
+    return 0;
+}
+
+/* Pushes the names of the columns; made at the first row, then kept. Returns the index of the first. */
+static int push_keys(lua_State *L, const PGresult *r)
+{
+    int n = PQnfields(r);
+    luaL_checkstack(L, n + 12, "a result with too many columns");
+    if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE) {
+        lua_pop(L, 1);
+        lua_createtable(L, n, 0);
+        for (int c = 0; c < n; c++) {
+            lua_pushstring(L, PQfname(r, c));
+            lua_rawseti(L, -2, c + 1);
+        }
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, 1, 1);
+    }
+    int table = lua_gettop(L);
+    for (int c = 0; c < n; c++)
+        lua_rawgeti(L, table, c + 1);
+    return table + 1;
+}
+
+static int give_row(lua_State *L, struct pg_stream *s)
+{
+    PQclear(s->row);
+    s->row = pg_machine_take(&s->link->m);
+    pg_notices_tell(L, s->link);
+    int keys = push_keys(L, s->row);
+    pg_result_push_row(L, &s->link->engine->decoder, s->row, keys);
+    return 1;
+}
+
+static int end_of_rows(lua_State *L, struct pg_stream *s)
+{
+    struct pg_link *link = s->link;
+    struct runtime *rt = link->engine->rt;
+    struct error e = {0};
+    pg_notices_tell(L, link);
+    error_move(&e, &link->m.error);
+    if (error_is_set(&e))
+        error_set_field(&e, ERROR_STATEMENT, link->statement);
+    pg_stream_finish(s);
+    return error_is_set(&e) ? bind_error_raise(L, rt, &e) : 0;
+}
+
+static int fail_late(lua_State *L, struct pg_stream *s, enum error_kind kind)
+{
+    struct runtime *rt = s->link->engine->rt;
+    double timeout = s->link->engine->command_timeout;
+    double limit = mono_now() >= s->link->deadline ? s->link->deadline_after : 0;
+    pg_stream_stop(s);
+    if (kind == ERROR_CANCELLED)
+        return bind_fail(L, rt, kind, "interrupted");
+    if (limit > 0)
+        return bind_fail(L, rt, kind, "the time limit of %f s has passed (transaction)", limit);
+    return bind_fail(L, rt, kind, "the next row did not come within %f s (command_timeout)", timeout);
+}
+
+static void abandon_row(struct wait *w)
+{
+    struct pg_link *link = w->data;
+    link->waiter = NULL;
+}
+
+bool pg_stream_resumed(lua_State *L, struct pg_stream *s)
+{
+    struct runtime *rt = bind_runtime(L);
+    enum wait_status how = wait_end(task_wait(rt->sched));
+    if (how == WAIT_CANCELLED) {
+        pg_stream_stop(s);
+        task_raise_cancelled(L, rt->sched);
+    }
+    if (!s->link && s->lost)
+        pg_lease_lost(L, rt);
+    if (s->link && how == WAIT_TIMEOUT)
+        fail_late(L, s, ERROR_TIMEOUT);
+    return s->link != NULL;
+}
+
+static uint64_t deadline_of(const struct pg_link *link)
+{
+    double timeout = link->engine->command_timeout;
+    return deadline_min(timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER, link->deadline);
+}
+
+int pg_stream_park(lua_State *L, struct pg_stream *s, unsigned want, lua_KFunction k)
+{
+    struct pg_link *link = s->link;
+    link->waiter = wait_begin(link->engine->rt->sched, deadline_of(link), abandon_row, link);
+    drive_uv_want(link->io, want);
+    return wait_park(L, link->waiter, (lua_KContext)s, k);
+}
+
+static int next_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_stream *s = (struct pg_stream *)ctx;
+    if (status == LUA_YIELD && !pg_stream_resumed(L, s))
+        return 0;
+    unsigned step = status == LUA_YIELD ? s->link->stream_step : first_step(s);
+    if (step == PG_ROW)
+        return give_row(L, s);
+    if (step == PG_DONE)
+        return end_of_rows(L, s);
+    return pg_stream_park(L, s, step, next_k);
+}
+
+bool pg_stream_check_next(lua_State *L, struct pg_stream *s)
+{
+    struct runtime *rt = bind_runtime(L);
+    pg_stream_check_codec(L, s);
+    if (!s->link && s->lost)
+        pg_lease_lost(L, rt);
+    if (!s->link)
+        return false;
+    if (s->link->engine->sync)
+        return true;
+    if (s->link->waiter)
+        bind_fail(L, rt, ERROR_USAGE, "rows: another task waits for the next row");
+    task_check_park(L, rt->sched);
+    return true;
+}
+
+/* Raises when it took too long, or was interrupted. */
+static void check_blocking(lua_State *L, struct pg_stream *s, enum drive_status status)
+{
+    if (status == DRIVE_INTERRUPTED)
+        fail_late(L, s, ERROR_CANCELLED);
+    if (status != DRIVE_READY)
+        fail_late(L, s, ERROR_TIMEOUT);
+}
+
+void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want)
+{
+    struct pg_link *link = s->link;
+    const struct drive_interrupt *intr = &bind_runtime(L)->interrupt;
+    unsigned ready = 0;
+    check_blocking(
+        L, s,
+        drive_poll(pg_machine_fd(&link->m), want, deadline_of(link), intr->fd >= 0 ? intr : NULL, &ready));
+    pg_machine_step(&link->m, ready);
+}
+
+/* The iterator: next(stream) -> row | nil */
+static int stream_next(lua_State *L)
+{
+    struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
+    unsigned step;
+    lua_settop(L, 1);
+    if (!pg_stream_check_next(L, s))
+        return 0;
+    if (!s->link->engine->sync)
+        return next_k(L, LUA_OK, (lua_KContext)s);
+    step = s->first;
+    s->first = 0;
+    if (!step)
+        check_blocking(L, s, pg_link_step_blocking(s->link, &step, deadline_of(s->link)));
+    return step == PG_ROW ? give_row(L, s) : end_of_rows(L, s);
+}
+
+void pg_stream_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {
+        {"__close", stream_close}, {"__gc", stream_gc}, {"next", stream_next}, {NULL, NULL}};
+    bind_class(L, rt, STREAM_CLASS, meta, NULL);
+    lua_pop(L, 1);
+}

@@ -1,0 +1,169 @@
+#include "bind/redis/args.h"
+
+#include "bind/base/error.h"
+#include "redis/resp.h"
+
+#include <string.h>
+
+static const char bad_table[] = "a table must be a list without holes, or have names only, not both";
+static const char too_long[] = "a string of more than 512 MiB";
+
+/* NULL when it can be sent, else what is wrong. */
+static const char *check_value(lua_State *L, int idx)
+{
+    switch (lua_type(L, idx)) {
+    case LUA_TSTRING:
+        return lua_rawlen(L, idx) > RESP_MAX_STRING ? too_long : NULL;
+    case LUA_TNUMBER:
+        return NULL;
+    case LUA_TNIL:
+        return "nil";
+    case LUA_TBOOLEAN:
+        return "a boolean: say what is to be stored, a string or a number";
+    case LUA_TTABLE:
+        return "a table inside a table";
+    default:
+        return luaL_typename(L, idx);
+    }
+}
+
+static bool is_position(lua_State *L, int idx, uint64_t list)
+{
+    lua_Integer i = lua_isinteger(L, idx) ? lua_tointeger(L, idx) : 0;
+    return i > 0 && (uint64_t)i <= list;
+}
+
+/* How many arguments a table stands for; checks them. */
+static const char *check_table(lua_State *L, int idx, uint64_t *count)
+{
+    uint64_t pairs = 0;
+    uint64_t list = lua_rawlen(L, idx);
+    lua_pushnil(L);
+    while (lua_next(L, idx)) {
+        if (list > 0 && !is_position(L, -2, list)) {
+            lua_pop(L, 2);
+            return bad_table;
+        }
+        const char *wrong = check_value(L, -1);
+        if (!wrong)
+            wrong = check_value(L, -2);
+        if (wrong) {
+            lua_pop(L, 2);
+            return wrong;
+        }
+        lua_pop(L, 1);
+        pairs++;
+    }
+    if (list > 0 && pairs != list)
+        return bad_table;
+    *count += list > 0 ? list : 2 * pairs;
+    return NULL;
+}
+
+static bool add_value(lua_State *L, int idx, struct buf *out)
+{
+    if (lua_type(L, idx) == LUA_TSTRING) {
+        size_t len;
+        const char *s = lua_tolstring(L, idx, &len);
+        return resp_add_arg(out, s, len);
+    }
+    if (lua_isinteger(L, idx))
+        return resp_add_int(out, lua_tointeger(L, idx));
+    return resp_add_double(out, lua_tonumber(L, idx));
+}
+
+static bool add_table(lua_State *L, int idx, struct buf *out)
+{
+    lua_Unsigned list = lua_rawlen(L, idx);
+    for (lua_Unsigned i = 1; i <= list; i++) {
+        lua_rawgeti(L, idx, (lua_Integer)i);
+        bool ok = add_value(L, -1, out);
+        lua_pop(L, 1);
+        if (!ok)
+            return false;
+    }
+    if (list > 0)
+        return true;
+    lua_pushnil(L);
+    while (lua_next(L, idx)) {
+        if (!add_value(L, -2, out) || !add_value(L, -1, out)) {
+            lua_pop(L, 2);
+            return false;
+        }
+        lua_pop(L, 1);
+    }
+    return true;
+}
+
+static bool count_all(lua_State *L, int first, int top, uint64_t *count, struct redis_args_error *e)
+{
+    for (int i = first; i <= top; i++) {
+        const char *wrong;
+        int type = lua_type(L, i);
+        if (type == LUA_TTABLE) {
+            wrong = check_table(L, i, count);
+        } else {
+            wrong = check_value(L, i);
+            ++*count;
+        }
+        if (wrong) {
+            e->arg = i - first + 1;
+            e->what = wrong;
+            return false;
+        }
+    }
+    return true;
+}
+
+enum { FEW = 8 };
+
+/* A few strings, which most commands are: no table to look into, nothing to convert. False: some other way.
+ */
+static bool write_texts(lua_State *L, const struct redis_command *cmd, int first, int top, struct buf *out)
+{
+    struct resp_text args[FEW];
+    size_t n = 0;
+    if (top - first >= FEW)
+        return false;
+    for (int i = first; i <= top; i++, n++) {
+        if (lua_type(L, i) != LUA_TSTRING)
+            return false;
+        args[n].data = lua_tolstring(L, i, &args[n].len);
+        if (args[n].len > RESP_MAX_STRING)
+            return false;
+    }
+    if (resp_add_command(out, cmd->text, cmd->wire_len, args, n))
+        return true;
+    out->oom = false;
+    return false;
+}
+
+bool redis_args_write(lua_State *L, const struct redis_command *cmd, int first, struct buf *out,
+                      struct redis_args_error *e)
+{
+    int top = lua_gettop(L);
+    uint64_t count = 1;
+    *e = (struct redis_args_error){0};
+    if (write_texts(L, cmd, first, top, out))
+        return true;
+    if (!lua_checkstack(L, 4) || !count_all(L, first, top, &count, e))
+        return false;
+    size_t from = out->len;
+    bool ok = resp_add_header(out, count) && buf_add(out, cmd->text, cmd->wire_len);
+    for (int i = first; ok && i <= top; i++)
+        ok = lua_type(L, i) == LUA_TTABLE ? add_table(L, i, out) : add_value(L, i, out);
+    if (!ok) {
+        out->len = from;
+        out->oom = false;
+    }
+    return ok;
+}
+
+int redis_args_raise(lua_State *L, struct runtime *rt, const struct redis_command *cmd,
+                     const struct redis_args_error *e)
+{
+    if (e->arg == 0)
+        return luaL_error(L, "not enough memory");
+    return bind_fail(L, rt, ERROR_USAGE, "redis: argument %d of %s cannot be sent: %s", e->arg, cmd->name,
+                     e->what);
+}

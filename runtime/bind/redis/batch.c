@@ -1,0 +1,329 @@
+/*
+ * Pipelines: many commands in one write, their replies as one list. A transaction is a pipeline between
+ * MULTI and EXEC, which no other command can come between, because it goes out in one piece.
+ */
+#include "bind/base/error.h"
+#include "bind/redis/args.h"
+#include "bind/redis/handle.h"
+#include "bind/redis/reply.h"
+
+#include <math.h>
+#include <string.h>
+
+#define MULTI  "*1\r\n$5\r\nMULTI\r\n"
+#define ASKING "*1\r\n$6\r\nASKING\r\n"
+#define EXEC   "*1\r\n$4\r\nEXEC\r\n"
+
+enum {
+    FIRST_BYTES = 4000,
+    FIRST_COMMANDS = 120,
+    BYTES_A_REPLY = 32,
+    MOST_EXPECTED = 1 << 20,
+};
+
+struct redis_batch {
+    struct redis_line *line; /* holds it */
+    struct redis_handle handle;
+    struct buf out;
+    struct buf shapes; /* one byte per command */
+    uint32_t count;
+    bool transaction;
+    bool running;
+};
+
+static int batch__gc(lua_State *L)
+{
+    struct redis_batch *b = luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
+    redis_line_unref(b->line);
+    b->line = NULL;
+    b->handle.line = NULL;
+    buf_free(&b->out);
+    buf_free(&b->shapes);
+    return 0;
+}
+
+static struct redis_batch *check_batch(lua_State *L)
+{
+    struct redis_batch *b = luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
+    if (b->running)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: this pipeline is being executed");
+    return b;
+}
+
+int redis_batch_new(lua_State *L)
+{
+    struct redis_handle *h = redis_check_handle(L, 1);
+    bool transaction = lua_toboolean(L, 2);
+    struct redis_batch *b = lua_newuserdatauv(L, sizeof *b, 1); /* its user value: the last replies */
+    memset(b, 0, sizeof *b);
+    luaL_setmetatable(L, REDIS_BATCH_CLASS);
+    b->line = redis_line_ref(h->line);
+    b->handle = *h;
+    b->transaction = transaction;
+    /* So that they need not grow step by step; no memory is told when a command is queued. */
+    if (!buf_reserve(&b->out, FIRST_BYTES) || !buf_reserve(&b->shapes, FIRST_COMMANDS))
+        b->out.oom = b->shapes.oom = false;
+    return 1;
+}
+
+/* ---- queueing ---- */
+
+/* Of an execution that failed. */
+static void forget_shapes(struct redis_batch *b)
+{
+    if (b->count == 0)
+        buf_clear(&b->shapes);
+}
+
+static int queue_command(lua_State *L, struct redis_batch *b, const struct redis_command *cmd, int first)
+{
+    struct runtime *rt = bind_runtime(L);
+    enum redis_shape shape = cmd->shape;
+    if (cmd->flags) {
+        const char *instead;
+        shape = redis_command_shape(L, cmd, first, &instead);
+        if (!instead && !b->transaction && b->line->shared && redis_command_blocks(L, cmd, first) >= 0)
+            instead = "a command that blocks would hold up all others: call it outside of the pipeline";
+        if (instead)
+            return redis_refuse(L, rt, cmd, first, instead);
+    }
+    redis_check_read_only(L, rt, cmd, first);
+    struct redis_args_error wrong;
+    char byte = (char)shape;
+    forget_shapes(b);
+    if (!buf_reserve(&b->shapes, 1)) {
+        b->shapes.oom = false;
+        return luaL_error(L, "not enough memory");
+    }
+    if (!redis_args_write(L, cmd, first, &b->out, &wrong))
+        return redis_args_raise(L, rt, cmd, &wrong);
+    buf_add(&b->shapes, &byte, 1);
+    b->count++;
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* Upvalues: runtime, command, metatable of the class. */
+static int queue_call(lua_State *L)
+{
+    struct redis_batch *b = lua_touserdata(L, 1);
+    bool right = false;
+    if (b && lua_getmetatable(L, 1)) {
+        right = lua_rawequal(L, -1, lua_upvalueindex(3));
+        lua_pop(L, 1);
+    }
+    if (!right || b->running)
+        b = check_batch(L);
+    return queue_command(L, b, lua_touserdata(L, lua_upvalueindex(2)), 2);
+}
+
+void redis_push_queue(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx)
+{
+    cmd_idx = lua_absindex(L, cmd_idx);
+    class_idx = lua_absindex(L, class_idx);
+    lua_pushlightuserdata(L, rt);
+    lua_pushvalue(L, cmd_idx);
+    lua_pushvalue(L, class_idx);
+    lua_pushcclosure(L, queue_call, 3);
+}
+
+static int batch_call(lua_State *L)
+{
+    struct redis_batch *b = check_batch(L);
+    struct runtime *rt = bind_runtime(L);
+    if (lua_type(L, 2) != LUA_TSTRING)
+        return bind_fail(L, rt, ERROR_USAGE, "redis: call expects the name of a command, got %s",
+                         luaL_typename(L, 2));
+    const struct redis_command *cmd = redis_command_push(L, rt, 2);
+    lua_replace(L, 2);
+    return queue_command(L, b, cmd, 3);
+}
+
+/* The next command is about a key that is on its way to this node of a cluster. */
+static int batch_asking(lua_State *L)
+{
+    struct redis_batch *b = check_batch(L);
+    char shape = (char)SHAPE_PLAIN;
+    forget_shapes(b);
+    if (!buf_reserve(&b->shapes, 1) || !buf_add(&b->out, ASKING, sizeof ASKING - 1)) {
+        b->shapes.oom = b->out.oom = false;
+        return luaL_error(L, "not enough memory");
+    }
+    buf_add(&b->shapes, &shape, 1);
+    b->count++;
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int batch__len(lua_State *L)
+{
+    struct redis_batch *b = luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
+    lua_pushinteger(L, b->count);
+    return 1;
+}
+
+/* ---- executing ---- */
+
+static void forget_commands(struct redis_batch *b)
+{
+    b->count = 0;
+    if (b->out.cap > 1024 * 1024)
+        buf_free(&b->out);
+    buf_clear(&b->out);
+}
+
+static void forget(struct redis_batch *b)
+{
+    forget_commands(b);
+    buf_clear(&b->shapes);
+}
+
+/* The list of `n` replies at the cursor, in the shapes that were noted. */
+static void push_replies(lua_State *L, struct redis_batch *b, struct resp_cursor *cur, uint64_t n)
+{
+    lua_createtable(L, n > INT32_MAX ? INT32_MAX : (int)n, 0);
+    for (uint64_t i = 0; i < n; i++) {
+        enum redis_shape shape = i < b->shapes.len ? (enum redis_shape)b->shapes.data[i] : SHAPE_PLAIN;
+        redis_reply_push(L, b->line->rt, cur, shape);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+}
+
+static int batch_done(lua_State *L, int status, lua_KContext ctx)
+{
+    struct redis_batch *b = lua_touserdata(L, 1);
+    (void)status;
+    b->running = false;
+    struct line_call *c = redis_answer(L, b->line, ctx, "the pipeline");
+    struct resp_cursor cur = resp_cursor(&c->call.reply);
+    push_replies(L, b, &cur, c->expect);
+    redis_taken(c);
+    forget(b);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, 1);
+    return 1;
+}
+
+/* The replies that the last execution gave; nil when there was none. */
+static int batch_last(lua_State *L)
+{
+    luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
+    lua_getiuservalue(L, 1, 1);
+    return 1;
+}
+
+static int raise_first(lua_State *L, struct redis_batch *b, struct line_call *c, const struct resp_item *item,
+                       const struct resp_item *cause, bool begun)
+{
+    struct error e = {0};
+    redis_reply_error(item, "EXEC", &e);
+    if (!begun)
+        e.outcome = OUTCOME_UNKNOWN; /* MULTI was refused: the commands ran one by one, or not */
+    if (cause->type == RESP_ERROR) {
+        char text[512];
+        size_t n = cause->size < sizeof text - 1 ? (size_t)cause->size : sizeof text - 1;
+        memcpy(text, cause->text, n);
+        text[n] = '\0';
+        error_set_field(&e, ERROR_DETAIL, text);
+    }
+    struct runtime *rt = b->line->rt;
+    redis_taken(c);
+    forget(b);
+    return bind_error_raise(L, rt, &e);
+}
+
+/* MULTI's OK, QUEUED for each command, then what EXEC says: the replies, nil when a watched key had
+ * changed, or an error because one of the commands was refused. */
+static int transaction_done(lua_State *L, int status, lua_KContext ctx)
+{
+    struct redis_batch *b = lua_touserdata(L, 1);
+    (void)status;
+    b->running = false;
+    struct line_call *c = redis_answer(L, b->line, ctx, "the transaction");
+    struct resp_cursor cur = resp_cursor(&c->call.reply);
+    struct resp_item cause = {.type = RESP_NIL};
+    bool begun = true;
+    struct resp_item item = {.type = RESP_NIL};
+    for (uint32_t i = 0; i + 1 < c->expect && resp_next(&cur, &item); i++) {
+        if (item.type != RESP_ERROR) {
+            while (item.type == RESP_ARRAY && item.size-- > 0)
+                resp_skip(&cur);
+            continue;
+        }
+        begun = begun && i > 0;
+        if (cause.type != RESP_ERROR)
+            cause = item;
+    }
+    if (!resp_next(&cur, &item))
+        item.type = RESP_NIL;
+    if (item.type == RESP_ERROR)
+        return raise_first(L, b, c, &item, &cause, begun);
+    if (item.type == RESP_ARRAY)
+        push_replies(L, b, &cur, item.size);
+    else
+        lua_pushnil(L);
+    redis_taken(c);
+    forget(b);
+    return 1;
+}
+
+static bool write_out(struct redis_batch *b, struct redis_queue *q)
+{
+    size_t from = q->out.len;
+    bool ok = !b->transaction || buf_add(&q->out, MULTI, sizeof MULTI - 1);
+    ok = ok && buf_add(&q->out, b->out.data, b->out.len);
+    ok = ok && (!b->transaction || buf_add(&q->out, EXEC, sizeof EXEC - 1));
+    if (!ok) {
+        q->out.len = from;
+        q->out.oom = false;
+    }
+    return ok;
+}
+
+static int batch_execute(lua_State *L)
+{
+    struct redis_batch *b = check_batch(L);
+    struct runtime *rt = bind_runtime(L);
+    struct redis_line *l = b->line;
+    lua_settop(L, 1);
+    if (l->closed || !(l->shared || l->link))
+        return bind_fail(L, rt, ERROR_USAGE, "redis: the client of this pipeline is closed");
+    if (b->count == 0) {
+        lua_newtable(L);
+        return 1;
+    }
+    task_check_park(L, rt->sched);
+    struct redis_queue *q = redis_line_queue(l);
+    struct redis_request r = {.handle = &b->handle,
+                              .from = q->out.len,
+                              .expect = b->count + (b->transaction ? 2 : 0),
+                              .timeout = b->handle.timeout};
+    r.call = redis_line_take(l);
+    if (!r.call)
+        return luaL_error(L, "not enough memory");
+    if (!write_out(b, q)) {
+        redis_line_give(r.call);
+        return luaL_error(L, "not enough memory");
+    }
+    size_t expected = (size_t)r.expect * BYTES_A_REPLY;
+    resp_reply_expect(&r.call->call.reply, expected < MOST_EXPECTED ? expected : MOST_EXPECTED);
+    b->running = true;
+    forget_commands(b); /* they may run: whatever comes of it, the next execution is none of theirs */
+    return redis_park(L, &r, b->transaction ? transaction_done : batch_done);
+}
+
+/* What is queued is forgotten. */
+static int batch_clear(lua_State *L)
+{
+    forget(check_batch(L));
+    return 0;
+}
+
+void redis_batch_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {{"__gc", batch__gc}, {"__len", batch__len}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"call", batch_call},    {"asking", batch_asking},
+                                       {"send", batch_execute}, {"last", batch_last},
+                                       {"clear", batch_clear},  {NULL, NULL}};
+    bind_class(L, rt, REDIS_BATCH_CLASS, meta, methods);
+}

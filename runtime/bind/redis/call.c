@@ -1,0 +1,265 @@
+/* One command: one C function, one yield. */
+#include "bind/base/error.h"
+#include "bind/redis/args.h"
+#include "bind/redis/handle.h"
+#include "bind/redis/reply.h"
+
+#include "base/deadline.h"
+
+#include <math.h>
+#include <string.h>
+
+/* ---- parking ---- */
+
+int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k)
+{
+    struct redis_line *l = r->handle->line;
+    uint64_t deadline = isinf(r->timeout) ? DEADLINE_NEVER : deadline_in(r->timeout);
+    struct wait *w = wait_begin(l->rt->sched, deadline, redis_line_abandon, r->call);
+    redis_line_issue(l, r->call, w, r->from, r->expect, deadline, r->handle->repeat);
+    return wait_park(L, w, (lua_KContext)w, k);
+}
+
+static int raise_timeout(lua_State *L, struct redis_line *l, enum error_outcome outcome, const char *what)
+{
+    struct error e = {0};
+    bool sent = outcome != OUTCOME_NOT_SENT;
+    error_set(&e, ERROR_TIMEOUT, "redis at %s: %s %s before its deadline", l->pool->target->label, what,
+              sent ? "was not answered" : "could not be sent");
+    if (!sent)
+        error_set_field(&e, ERROR_HINT, "there was no connection to send it on: is the server reachable?");
+    e.outcome = outcome;
+    e.retryable = !sent;
+    return bind_error_raise(L, l->rt, &e);
+}
+
+static int raise_failed(lua_State *L, struct runtime *rt, struct line_call *c, const char *what)
+{
+    struct error e = {0};
+    if (c->error) {
+        error_move(&e, c->error);
+        if (!e.field[ERROR_STATEMENT])
+            error_set_field(&e, ERROR_STATEMENT, what);
+    } else {
+        error_set(&e, ERROR_CONNECT, "not enough memory");
+        e.outcome = OUTCOME_UNKNOWN;
+    }
+    redis_line_give(c);
+    return bind_error_raise(L, rt, &e);
+}
+
+struct line_call *redis_answer(lua_State *L, struct redis_line *l, lua_KContext ctx, const char *what)
+{
+    struct runtime *rt = l->rt;
+    struct wait *w = (struct wait *)ctx;
+    void *data = w->data;
+    enum wait_status status = wait_end(w);
+    if (status == WAIT_CANCELLED)
+        task_raise_cancelled(L, rt->sched);
+    if (status == WAIT_TIMEOUT)
+        raise_timeout(L, l, (enum error_outcome)(intptr_t)data, what);
+    struct line_call *c = data;
+    if (c->failed)
+        raise_failed(L, rt, c, what);
+    /* From here on making Lua values may raise: the line frees the reply then, at the latest with the
+     * next one. */
+    if (l->converting)
+        redis_line_give(l->converting);
+    l->converting = c;
+    return c;
+}
+
+void redis_taken(struct line_call *c)
+{
+    c->line->converting = NULL;
+    redis_line_give(c);
+}
+
+/* ---- one command ---- */
+
+static int raise_reply(lua_State *L, struct runtime *rt, struct line_call *c, const struct resp_item *item,
+                       const char *name)
+{
+    struct error e = {0};
+    redis_reply_error(item, name, &e);
+    if (c->line->pool->target->sentinels && item->size > 8 && memcmp(item->text, "READONLY", 8) == 0) {
+        error_set_field(&e, ERROR_HINT, "a failover is under way: try again, the new master is looked for");
+        e.retryable = true;
+    }
+    redis_taken(c);
+    return bind_error_raise(L, rt, &e);
+}
+
+/* Upvalue 2 of the closures; r:call puts it at index 2. */
+static const struct redis_command *running(lua_State *L)
+{
+    const struct redis_command *cmd = lua_touserdata(L, lua_upvalueindex(2));
+    return cmd ? cmd : lua_touserdata(L, 2);
+}
+
+static int answered(lua_State *L, int status, lua_KContext ctx)
+{
+    struct runtime *rt = bind_runtime(L);
+    const struct redis_command *cmd = running(L);
+    struct redis_handle *h = lua_touserdata(L, 1);
+    struct line_call *c = redis_answer(L, h->line, ctx, cmd->name);
+    struct resp_cursor cur = resp_cursor(&c->call.reply);
+    struct resp_cursor look = cur;
+    struct resp_item item;
+    (void)status;
+    if (resp_next(&look, &item) && item.type == RESP_ERROR)
+        return raise_reply(L, rt, c, &item, cmd->name);
+    redis_reply_push(L, rt, &cur, (enum redis_shape)c->shape);
+    redis_taken(c);
+    return 1;
+}
+
+struct plan {
+    enum redis_shape shape;
+    double timeout;
+};
+
+void redis_check_read_only(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first)
+{
+    if (!rt->read_only || redis_command_only_reads(L, cmd, first))
+        return;
+    char name[128];
+    struct error e = {0};
+    redis_command_full_name(L, cmd, first, name, sizeof name);
+    error_set(&e, ERROR_USAGE, "redis: %s may write, and this program runs with --read-only", name);
+    e.outcome = OUTCOME_NOT_SENT;
+    bind_error_raise(L, rt, &e);
+}
+
+static int send_command(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
+                        const struct plan *plan)
+{
+    struct runtime *rt = bind_runtime(L);
+    struct redis_line *l = h->line;
+    redis_check_read_only(L, rt, cmd, first);
+    task_check_park(L, rt->sched);
+    struct redis_queue *q = redis_line_queue(l);
+    struct redis_request r = {.handle = h, .from = q->out.len, .expect = 1, .timeout = plan->timeout};
+    struct redis_args_error wrong;
+    if (!redis_args_write(L, cmd, first, &q->out, &wrong))
+        return redis_args_raise(L, rt, cmd, &wrong);
+    r.call = redis_line_take(l);
+    if (!r.call) {
+        q->out.len = r.from;
+        return luaL_error(L, "not enough memory");
+    }
+    r.call->shape = (uint8_t)plan->shape;
+    return redis_park(L, &r, answered);
+}
+
+int redis_refuse(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first,
+                 const char *instead)
+{
+    struct error e = {0};
+    char name[128];
+    redis_command_full_name(L, cmd, first, name, sizeof name);
+    error_set(&e, ERROR_USAGE, "redis: %s cannot be sent on a connection that is shared or pooled", name);
+    error_set_field(&e, ERROR_HINT, instead);
+    e.outcome = OUTCOME_NOT_SENT;
+    return bind_error_raise(L, rt, &e);
+}
+
+static int returned(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    return lua_gettop(L) - (int)ctx;
+}
+
+/* A blocking command on a client: the handler in Lua runs it on a connection of its own. */
+static int hand_over(lua_State *L, const struct redis_command *cmd, int first)
+{
+    int top = lua_gettop(L);
+    luaL_checkstack(L, top + 4, "too many arguments");
+    if (luaL_getmetafield(L, 1, "__blocking") == LUA_TNIL)
+        return redis_refuse(L, bind_runtime(L), cmd, first, "require \"dbrun.redis\" first");
+    lua_pushvalue(L, 1);
+    lua_pushstring(L, cmd->name);
+    for (int i = first; i <= top; i++)
+        lua_pushvalue(L, i);
+    lua_callk(L, top - first + 3, LUA_MULTRET, top, returned);
+    return returned(L, LUA_OK, top);
+}
+
+/* Commands that want a closer look. */
+static int send_special(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first)
+{
+    const char *instead;
+    struct plan plan = {redis_command_shape(L, cmd, first, &instead), h->timeout};
+    if (instead)
+        return redis_refuse(L, bind_runtime(L), cmd, first, instead);
+    double block = redis_command_blocks(L, cmd, first);
+    if ((cmd->flags & COMMAND_BLOCK_MS) && h->line->shared)
+        return redis_refuse(L, bind_runtime(L), cmd, first,
+                            "it is about the writes of its own connection: take one (local c <close> = "
+                            "r:acquire()), write and wait on that");
+    if (block >= 0 && h->line->shared)
+        return hand_over(L, cmd, first);
+    if (block >= 0)
+        plan.timeout = block == 0 ? HUGE_VAL : block + h->timeout;
+    return send_command(L, h, cmd, first, &plan);
+}
+
+static int run(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first)
+{
+    if (cmd->flags)
+        return send_special(L, h, cmd, first);
+    struct plan plan = {cmd->shape, h->timeout};
+    return send_command(L, h, cmd, first, &plan);
+}
+
+/* Upvalues: runtime, command, metatable of the class. */
+static int command_call(lua_State *L)
+{
+    struct redis_handle *h = lua_touserdata(L, 1);
+    bool right = false;
+    if (h && lua_getmetatable(L, 1)) {
+        right = lua_rawequal(L, -1, lua_upvalueindex(3));
+        lua_pop(L, 1);
+    }
+    if (!right || !h->line || h->line->closed || !(h->line->shared || h->line->link))
+        h = redis_check_handle(L, 1);
+    return run(L, h, lua_touserdata(L, lua_upvalueindex(2)), 2);
+}
+
+void redis_push_command(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx)
+{
+    cmd_idx = lua_absindex(L, cmd_idx);
+    class_idx = lua_absindex(L, class_idx);
+    lua_pushlightuserdata(L, rt);
+    lua_pushvalue(L, cmd_idx);
+    lua_pushvalue(L, class_idx);
+    lua_pushcclosure(L, command_call, 3);
+}
+
+/* ---- commands by name ---- */
+
+/* Puts the command in place of its name at index 2. */
+static const struct redis_command *name_to_command(lua_State *L, struct runtime *rt)
+{
+    if (lua_type(L, 2) != LUA_TSTRING)
+        bind_fail(L, rt, ERROR_USAGE, "redis: call expects the name of a command, got %s",
+                  luaL_typename(L, 2));
+    const struct redis_command *cmd = redis_command_push(L, rt, 2);
+    lua_replace(L, 2);
+    return cmd;
+}
+
+int redis_call__any(lua_State *L)
+{
+    struct redis_handle *h = redis_check_handle(L, 1);
+    const struct redis_command *cmd = name_to_command(L, bind_runtime(L));
+    return run(L, h, cmd, 3);
+}
+
+int redis_call__raw(lua_State *L)
+{
+    struct redis_handle *h = redis_check_handle(L, 1);
+    const struct redis_command *cmd = name_to_command(L, bind_runtime(L));
+    struct plan plan = {SHAPE_PLAIN, h->timeout};
+    return send_command(L, h, cmd, 3, &plan);
+}

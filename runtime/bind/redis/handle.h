@@ -1,0 +1,74 @@
+/*
+ * The userdata behind core.redis, and what runs commands on them.
+ *
+ * Who owns what: each handle holds one reference of what it points to, taken after the userdata has
+ * its metatable; NULL means closed or not made yet.
+ */
+#ifndef DBRUN_BIND_REDIS_HANDLE_H
+#define DBRUN_BIND_REDIS_HANDLE_H
+
+#include "bind/redis/command.h"
+#include "bind/redis/session.h"
+
+#define REDIS_POOL_CLASS   "dbrun.redis.pool"
+#define REDIS_CLIENT_CLASS "dbrun.redis.client"
+#define REDIS_CONN_CLASS   "dbrun.redis.connection"
+#define REDIS_BATCH_CLASS  "dbrun.redis.pipeline"
+
+/* A client, or a connection of one's own. */
+struct redis_handle {
+    struct redis_line *line;
+    double timeout; /* of a command, in seconds; infinite = none */
+    bool repeat;    /* commands that may have run may run again */
+};
+
+/* Type and open; raises. */
+struct redis_handle *redis_check_handle(lua_State *L, int idx);
+
+/* Issues what stands in the line's queue from `from` on, parks the task, and goes on in k with the
+ * struct wait as its context. NULL `c` = memory is out. */
+struct redis_request {
+    struct redis_handle *handle;
+    struct line_call *call;
+    size_t from;
+    uint32_t expect;
+    double timeout;
+};
+int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k);
+/* In k: the answered call, which redis_taken gives back; raises when there is no answer. `what` is
+ * named in errors. */
+struct line_call *redis_answer(lua_State *L, struct redis_line *l, lua_KContext ctx, const char *what);
+void redis_taken(struct line_call *c);
+
+/* ---- pools (pool_methods.c) ---- */
+
+/* An open pool; raises. */
+struct redis_pool *redis_check_pool(lua_State *L, int idx);
+/* pool_new{host=, port=, path=, ..., max_connections=, timeout=, full_is_error=, ...} -> pool */
+int redis_pool__new(lua_State *L);
+void redis_pool_class(lua_State *L, struct runtime *rt);
+/* Pushes a table with the pool's figures. */
+void redis_push_stats(lua_State *L, const struct redis_pool *p);
+void redis_set_count(lua_State *L, const char *name, uint64_t v);
+double redis_seconds_field(lua_State *L, int idx, const char *name, double otherwise);
+bool redis_boolean_field(lua_State *L, int idx, const char *name, bool otherwise);
+
+/* ---- for the tables of methods ---- */
+
+/* Pushes a closure that runs the command at cmd_idx on handles whose metatable is at class_idx. */
+void redis_push_command(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx);
+int redis_call__any(lua_State *L); /* r:call("NAME", ...) */
+int redis_call__raw(lua_State *L); /* the same without looking at what the command does */
+
+/* Pushes the metatable of pipelines; its methods are in __index. */
+void redis_batch_class(lua_State *L, struct runtime *rt);
+/* Pushes a closure that queues the command at cmd_idx on a pipeline. */
+void redis_push_queue(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx);
+int redis_batch_new(lua_State *L); /* (handle, transaction) -> pipeline */
+/* Raises when the program runs with --read-only and the command (arguments from `first` on) may write. */
+void redis_check_read_only(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first);
+/* Raises the usage error of a command that may not run there. */
+int redis_refuse(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first,
+                 const char *instead);
+
+#endif

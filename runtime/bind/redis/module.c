@@ -1,0 +1,302 @@
+/* core.redis: the userdata (pool, client, connection of one's own) and the functions that make them. */
+#include "bind/redis/module.h"
+
+#include "base/deadline.h"
+#include "base/text.h"
+#include "bind/base/error.h"
+#include "bind/redis/feed.h"
+#include "bind/redis/handle.h"
+#include "redis/slot.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- clients and connections ---- */
+
+static struct redis_handle *push_handle(lua_State *L, const char *class)
+{
+    struct redis_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+    *h = (struct redis_handle){.timeout = HUGE_VAL};
+    luaL_setmetatable(L, class);
+    return h;
+}
+
+/* client_new(pool, {timeout=, idempotent=}) -> client */
+static int client_new(lua_State *L)
+{
+    struct redis_pool *p = redis_check_pool(L, 1);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
+    h->timeout = redis_seconds_field(L, 2, "timeout", HUGE_VAL);
+    h->repeat = redis_boolean_field(L, 2, "idempotent", false);
+    h->line = redis_line_new(bind_runtime(L), p, true);
+    if (!h->line)
+        return luaL_error(L, "not enough memory");
+    return 1;
+}
+
+/* client_with(client, {timeout=, idempotent=}) -> the same client with other settings */
+static int client_with(lua_State *L)
+{
+    struct redis_handle *from = redis_check_handle(L, 1);
+    luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    luaL_checktype(L, 2, LUA_TTABLE);
+    struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
+    h->timeout = redis_seconds_field(L, 2, "timeout", from->timeout);
+    h->repeat = redis_boolean_field(L, 2, "idempotent", from->repeat);
+    h->line = redis_line_ref(from->line);
+    return 1;
+}
+
+static int handle__gc(lua_State *L)
+{
+    struct redis_handle *h = lua_touserdata(L, 1);
+    struct redis_line *l = h->line;
+    if (l && !l->shared && l->link && !l->closed) {
+        log_write(l->rt->log, LOG_LEVEL_WARN,
+                  "redis at %s: a connection was never closed; it was taken at %s", l->pool->target->label,
+                  l->where);
+        l->link->spoilt = true;
+    }
+    h->line = NULL;
+    redis_line_unref(l);
+    return 0;
+}
+
+/* The line itself lives until the handle is collected: tasks that were waiting still look at it. */
+static int client_close(lua_State *L)
+{
+    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    if (h->line)
+        redis_line_close(h->line);
+    return 0;
+}
+
+static int conn_close(lua_State *L)
+{
+    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CONN_CLASS);
+    if (h->line)
+        redis_line_close(h->line);
+    return 0;
+}
+
+/* The connection goes, and does not come back to the pool. */
+static int conn_discard(lua_State *L)
+{
+    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CONN_CLASS);
+    if (h->line && h->line->link)
+        h->line->link->spoilt = true;
+    return conn_close(L);
+}
+
+/* Another server is to be used from now on: what was sent is answered, everything else goes there. */
+static int client_leave(lua_State *L)
+{
+    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    if (h->line && !h->line->closed)
+        redis_line_leave(h->line);
+    return 0;
+}
+
+static int client_stats(lua_State *L)
+{
+    struct redis_handle *h = redis_check_handle(L, 1);
+    struct redis_line *l = h->line;
+    redis_push_stats(L, l->pool);
+    redis_set_count(L, "commands", l->commands);
+    redis_set_count(L, "in_flight", l->live);
+    redis_set_count(L, "connects", l->connects);
+    redis_set_count(L, "losses", l->losses);
+    return 1;
+}
+
+static int client_closed(lua_State *L)
+{
+    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    lua_pushboolean(L, !h->line || h->line->closed);
+    return 1;
+}
+
+static int handle__tostring(lua_State *L)
+{
+    struct redis_handle *h = lua_touserdata(L, 1);
+    const char *what = luaL_testudata(L, 1, REDIS_CONN_CLASS) ? "connection" : "client";
+    bool open = h->line && !h->line->closed;
+    lua_pushfstring(L, "redis %s (%s)", what, open ? h->line->pool->target->label : "closed");
+    return 1;
+}
+
+/* ---- taking a connection of one's own ---- */
+
+static int raise_no_connection(lua_State *L, struct redis_line *l, enum pool_settle why)
+{
+    struct error e = {0};
+    if (why == POOL_FAILED)
+        error_move(&e, &l->waiter.error);
+    else
+        redis_pool_explain(l->pool, why, &e);
+    l->closed = true;
+    return bind_error_raise(L, l->rt, &e);
+}
+
+static void acquire_abandoned(struct wait *w)
+{
+    struct redis_line *l = w->data;
+    redis_line_give_up(l, true);
+}
+
+static int acquired(lua_State *L, int status, lua_KContext ctx)
+{
+    struct wait *w = (struct wait *)ctx;
+    struct redis_handle *h = lua_touserdata(L, 2);
+    (void)status;
+    switch (wait_end(w)) {
+    case WAIT_CANCELLED:
+        return task_raise_cancelled(L, h->line->rt->sched);
+    case WAIT_TIMEOUT:
+        return raise_no_connection(L, h->line, POOL_WAITING);
+    default:
+        if (h->line->waiter.result != POOL_GRANTED)
+            return raise_no_connection(L, h->line, h->line->waiter.result);
+        redis_line_attach(h->line);
+        lua_settop(L, 2);
+        return 1;
+    }
+}
+
+/* client:acquire() -> connection */
+static int client_acquire(lua_State *L)
+{
+    struct redis_handle *from = redis_check_handle(L, 1);
+    struct redis_line *shared = from->line;
+    struct runtime *rt = bind_runtime(L);
+    lua_settop(L, 1);
+    task_check_park(L, rt->sched);
+    struct redis_handle *h = push_handle(L, REDIS_CONN_CLASS);
+    h->timeout = from->timeout;
+    h->line = redis_line_new(rt, shared->pool, false);
+    if (!h->line)
+        return luaL_error(L, "not enough memory");
+    if (!script_where(L, 1, h->line->where, sizeof h->line->where))
+        snprintf(h->line->where, sizeof h->line->where, "a connection of its own");
+    uint64_t deadline = deadline_in(shared->pool->timeout);
+    struct wait *w = wait_begin(rt->sched, deadline, acquire_abandoned, h->line);
+    enum pool_settle result = redis_line_acquire(h->line, w, task_owner(rt->sched));
+    if (result != POOL_WAITING) {
+        wait_wake(w);
+    } else {
+        /* The client's own shared connection may be the one that is in the way. */
+        redis_line_yield(shared);
+    }
+    return wait_park(L, w, (lua_KContext)w, acquired);
+}
+
+/* ---- commands ---- */
+
+/* command("client" | "connection" | "pipeline", name) -> function */
+static int command(lua_State *L)
+{
+    static const char *const kinds[] = {"client", "connection", "pipeline", NULL};
+    static const char *const classes[] = {REDIS_CLIENT_CLASS, REDIS_CONN_CLASS, REDIS_BATCH_CLASS};
+    struct runtime *rt = bind_runtime(L);
+    int kind = luaL_checkoption(L, 1, NULL, kinds);
+    luaL_checktype(L, 2, LUA_TSTRING);
+    redis_command_push(L, rt, 2);
+    luaL_getmetatable(L, classes[kind]);
+    if (kind == 2)
+        redis_push_queue(L, rt, -2, -1);
+    else
+        redis_push_command(L, rt, -2, -1);
+    return 1;
+}
+
+/* class("client" | ...) -> the metatable */
+static int class(lua_State *L)
+{
+    static const char *const kinds[] = {"pool", "client", "connection", "pipeline", NULL};
+    static const char *const classes[] = {REDIS_POOL_CLASS, REDIS_CLIENT_CLASS, REDIS_CONN_CLASS,
+                                          REDIS_BATCH_CLASS};
+    luaL_getmetatable(L, classes[luaL_checkoption(L, 1, NULL, kinds)]);
+    return 1;
+}
+
+/* ---- what extras.lua needs ---- */
+
+/* slot(key) -> 0 to 16383: where a cluster keeps it. A number is the text it is sent as. */
+static int slot(lua_State *L)
+{
+    size_t len;
+    struct buf b = {0};
+    if (lua_type(L, 1) != LUA_TNUMBER) {
+        const char *key = luaL_checklstring(L, 1, &len);
+        lua_pushinteger(L, redis_slot(key, len));
+        return 1;
+    }
+    bool ok =
+        lua_isinteger(L, 1) ? resp_add_int(&b, lua_tointeger(L, 1)) : resp_add_double(&b, lua_tonumber(L, 1));
+    if (!ok)
+        return luaL_error(L, "not enough memory");
+    /* "$3\r\n1.5\r\n" */
+    const char *text = memchr(b.data, '\n', b.len);
+    lua_Integer at = redis_slot(text + 1, b.len - 2 - (size_t)(text + 1 - b.data));
+    buf_free(&b);
+    lua_pushinteger(L, at);
+    return 1;
+}
+
+/* random_token() -> 40 characters that nobody can guess */
+static int random_token(lua_State *L)
+{
+    unsigned char bytes[20];
+    char text[2 * sizeof bytes];
+    if (getentropy(bytes, sizeof bytes) != 0)
+        return bind_fail(L, bind_runtime(L), ERROR_IO, "redis: no random numbers: %s", strerror(errno));
+    hex_write(text, bytes, sizeof bytes);
+    lua_pushlstring(L, text, sizeof text);
+    return 1;
+}
+
+static void client_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {
+        {"__gc", handle__gc}, {"__close", client_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"call", redis_call__any}, {"acquire", client_acquire}, {"with", client_with},
+        {"close", client_close},   {"closed", client_closed},   {"stats", client_stats},
+        {"leave", client_leave},   {"batch", redis_batch_new},  {NULL, NULL}};
+    bind_class(L, rt, REDIS_CLIENT_CLASS, meta, methods);
+    lua_pop(L, 1);
+}
+
+static void conn_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {
+        {"__gc", handle__gc}, {"__close", conn_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"call", redis_call__any},      {"raw", redis_call__raw},   {"close", conn_close},
+        {"listen", redis_feed__listen}, {"post", redis_feed__post}, {"next", redis_feed__next},
+        {"discard", conn_discard},      {"batch", redis_batch_new}, {NULL, NULL}};
+    bind_class(L, rt, REDIS_CONN_CLASS, meta, methods);
+    lua_pop(L, 1);
+}
+
+int bind_redis_open(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg functions[] = {{"pool_new", redis_pool__new},
+                                         {"client_new", client_new},
+                                         {"command", command},
+                                         {"class", class},
+                                         {"slot", slot},
+                                         {"random_token", random_token},
+                                         {NULL, NULL}};
+    redis_pool_class(L, rt);
+    client_class(L, rt);
+    conn_class(L, rt);
+    redis_batch_class(L, rt);
+    lua_pop(L, 1);
+    bind_lib(L, rt, functions);
+    return 1;
+}

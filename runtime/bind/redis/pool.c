@@ -1,0 +1,430 @@
+#include "bind/redis/pool.h"
+
+#include "base/deadline.h"
+#include "drive/redis_connect.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How much longer than its deadline a connect on a worker may take before it is given up for stuck
+ * (in the resolver, which knows no deadline). */
+#define STUCK_GRACE (100 * NS_PER_MS)
+
+/* A connect under way. The slot is the pool's; NULL once nobody waits for it any more. */
+struct redis_opening {
+    struct job job; /* first: the worker hands it back */
+    struct redis_pool *pool;
+    struct pool_slot *slot;
+    struct redis_opening *next;
+    struct redis_opening **link;
+    struct redis_target *target;
+    uint64_t deadline;
+    struct sched_timer timer;
+    struct redisconn *conn;
+    struct error error;
+};
+
+/* ---- links ---- */
+
+static void link_free(struct redis_link *l)
+{
+    sched_timer_stop(l->pool->rt->sched, &l->ping_timer);
+    drive_uv_close(l->watch);
+    redisconn_free(l->conn);
+    resp_reply_clear(&l->ping.reply);
+    free(l);
+}
+
+static void link_failed(struct redis_link *l)
+{
+    uint64_t now = mono_now();
+    drive_uv_close(l->watch);
+    l->watch = NULL;
+    l->spoilt = true;
+    if (l->user)
+        l->user->failed(l);
+    else if (l->slot->state == SLOT_PINGING)
+        pool_pinged(l->slot, false, now);
+    else
+        pool_died(l->slot, now);
+}
+
+/* The one place that steps a connection on the loop. The link may be gone afterwards. */
+static void link_step(struct redis_link *l, unsigned ready)
+{
+    unsigned got = redisconn_step(l->conn, ready);
+    if (got & REDISCONN_BROKEN) {
+        link_failed(l);
+        return;
+    }
+    unsigned want = got & (REDIS_IO_READ | REDIS_IO_WRITE);
+    drive_uv_want(l->watch, l->paused ? want & ~REDIS_IO_READ : want);
+    if (l->ponged) {
+        l->ponged = false;
+        sched_timer_stop(l->pool->rt->sched, &l->ping_timer);
+        redisconn_listen(l->conn, NULL, NULL);
+        pool_pinged(l->slot, true, mono_now());
+        return;
+    }
+    if (l->user)
+        l->user->progress(l);
+}
+
+static void link_ready(void *data, unsigned events)
+{
+    link_step(data, events);
+}
+
+void redis_link_push(struct redis_link *l)
+{
+    link_step(l, 0);
+}
+
+void redis_link_release(struct redis_link *l)
+{
+    l->user = NULL;
+    l->data = NULL;
+    redisconn_listen(l->conn, NULL, NULL);
+    pool_release(l->slot->pool, l->slot, mono_now());
+}
+
+static struct redis_link *link_new(struct redis_pool *p, struct pool_slot *slot, struct redisconn *conn)
+{
+    struct redis_link *l = calloc(1, sizeof *l);
+    if (!l)
+        return NULL;
+    l->conn = conn;
+    l->pool = p;
+    l->slot = slot;
+    resp_reply_init(&l->ping.reply);
+    l->watch = drive_uv_open(sched_loop(p->rt->sched), redisconn_fd(conn), link_ready, l);
+    if (!l->watch) {
+        free(l);
+        return NULL;
+    }
+    drive_uv_want(l->watch, REDIS_IO_READ);
+    return l;
+}
+
+/* ---- what the generic pool asks for ---- */
+
+static void opening_unlink(struct redis_opening *o)
+{
+    if (!o->slot)
+        return;
+    o->slot = NULL;
+    sched_timer_stop(o->pool->rt->sched, &o->timer);
+    *o->link = o->next;
+    if (o->next)
+        o->next->link = o->link;
+}
+
+static void opening_free(struct redis_opening *o)
+{
+    redisconn_free(o->conn);
+    error_clear(&o->error);
+    redis_target_unref(o->target);
+    free(o);
+}
+
+/* On the worker. */
+static void opening_work(struct job *j)
+{
+    struct redis_opening *o = (struct redis_opening *)j;
+    o->conn = redis_connect(o->target, o->deadline, NULL, &o->error);
+}
+
+static void opening_drop(struct job *j)
+{
+    opening_free((struct redis_opening *)j);
+}
+
+/* On the loop. */
+static void opening_done(struct job *j)
+{
+    struct redis_opening *o = (struct redis_opening *)j;
+    struct pool_slot *slot = o->slot;
+    struct redis_pool *p = o->pool;
+    struct redis_link *l = NULL;
+    opening_unlink(o);
+    if (slot && o->conn) {
+        l = link_new(p, slot, o->conn);
+        if (l)
+            o->conn = NULL;
+        else
+            error_set(&o->error, ERROR_CONNECT, "redis at %s: %s", o->target->label, strerror(errno));
+    }
+    struct error e = {0};
+    error_move(&e, &o->error);
+    opening_free(o);
+    if (l)
+        pool_opened(slot, l, mono_now());
+    else if (slot)
+        pool_open_failed(slot, &e, mono_now());
+    error_clear(&e);
+}
+
+static void opening_stuck(struct sched_timer *t)
+{
+    struct redis_opening *o = t->data;
+    struct pool_slot *slot = o->slot;
+    struct error e = {0};
+    error_set(&e, ERROR_CONNECT, "redis at %s: name: the resolver did not answer before the deadline",
+              o->target->label);
+    error_set_field(&e, ERROR_CONTEXT, "name");
+    error_set_field(&e, ERROR_HINT, "check the host in REDIS_URL, and the name server");
+    e.outcome = OUTCOME_NOT_SENT;
+    e.retryable = true;
+    opening_unlink(o); /* the worker's result is destroyed when it comes */
+    pool_open_failed(slot, &e, mono_now());
+    error_clear(&e);
+}
+
+static void open_failed_now(struct pool_slot *slot, struct redis_pool *p, int err)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_CONNECT, "redis at %s: cannot start a thread to connect: %s", p->target->label,
+              strerror(err));
+    e.outcome = OUTCOME_NOT_SENT;
+    pool_open_failed(slot, &e, mono_now());
+    error_clear(&e);
+}
+
+static void op_open(struct pool_slot *slot)
+{
+    struct redis_pool *p = pool_data(slot->pool);
+    struct redis_opening *o = calloc(1, sizeof *o);
+    if (!o) {
+        open_failed_now(slot, p, ENOMEM);
+        return;
+    }
+    o->job.work = opening_work;
+    o->job.done = opening_done;
+    o->job.drop = opening_drop;
+    o->pool = p;
+    o->slot = slot;
+    o->target = redis_target_ref(p->target);
+    o->deadline = deadline_in(p->connect_timeout);
+    o->timer.fn = opening_stuck;
+    o->timer.data = o;
+    o->next = p->openings;
+    o->link = &p->openings;
+    if (o->next)
+        o->next->link = &o->next;
+    p->openings = o;
+    if (!workers_run(p->rt->workers, &o->job)) {
+        int err = errno;
+        opening_unlink(o);
+        opening_free(o);
+        open_failed_now(slot, p, err);
+        return;
+    }
+    sched_timer_start(p->rt->sched, &o->timer, deadline_after(o->deadline, STUCK_GRACE));
+}
+
+static void op_close(struct pool_slot *slot)
+{
+    link_free(slot->conn);
+    slot->conn = NULL;
+    pool_closed(slot, mono_now());
+}
+
+static enum pool_check op_check(struct pool_slot *slot, uint64_t idle_ns)
+{
+    struct redis_link *l = slot->conn;
+    struct redis_pool *p = l->pool;
+    if (!redisconn_is_idle(l->conn))
+        return POOL_CHECK_DEAD;
+    return idle_ns >= p->ping_idle ? POOL_CHECK_PING : POOL_CHECK_OK;
+}
+
+static void pinged(struct redis_call *c, void *data)
+{
+    /* Told to the pool once the machine has unwound: the pool may close the connection. */
+    struct redis_link *l = data;
+    resp_reply_clear(&c->reply);
+    l->ponged = true;
+}
+
+static const struct redisconn_events ping_events = {pinged, NULL};
+
+static void ping_expired(struct sched_timer *t)
+{
+    struct redis_link *l = t->data;
+    link_failed(l);
+}
+
+static void op_ping(struct pool_slot *slot)
+{
+    static const char ping[] = "*1\r\n$4\r\nPING\r\n";
+    struct redis_link *l = slot->conn;
+    struct redis_pool *p = l->pool;
+    struct redis_queue *q = redisconn_queue(l->conn);
+    size_t from = q->out.len;
+    if (!buf_add(&q->out, ping, sizeof ping - 1)) {
+        q->out.oom = false;
+        pool_pinged(slot, false, mono_now());
+        return;
+    }
+    redisconn_listen(l->conn, &ping_events, l);
+    redis_queue_push(q, &l->ping, from, 1);
+    l->ping_timer.fn = ping_expired;
+    l->ping_timer.data = l;
+    sched_timer_start(p->rt->sched, &l->ping_timer, deadline_in(p->connect_timeout));
+    link_step(l, 0);
+}
+
+static enum pool_verdict op_judge(struct pool_slot *slot)
+{
+    struct redis_link *l = slot->conn;
+    return !l->spoilt && redisconn_is_drained(l->conn) ? POOL_REUSE : POOL_BROKEN;
+}
+
+/* Never asked for: a connection is reused as it is or not at all. */
+static void op_reset(struct pool_slot *slot)
+{
+    pool_reset_done(slot, false, mono_now());
+}
+
+static const struct pool_ops pool_operations = {
+    .open = op_open,
+    .close = op_close,
+    .check = op_check,
+    .ping = op_ping,
+    .judge = op_judge,
+    .reset = op_reset,
+    .drained = NULL,
+};
+
+/* ---- life ---- */
+
+struct redis_pool *redis_pool_new(struct runtime *rt, struct redis_target *target,
+                                  const struct redis_pool_options *o)
+{
+    struct redis_pool *p = calloc(1, sizeof *p);
+    if (!p)
+        return NULL;
+    struct pool_config config = {
+        .size = o->max_connections, .seed = mono_now() | 1, .ops = &pool_operations, .data = p};
+    p->pool = pool_new(&config);
+    if (!p->pool) {
+        free(p);
+        return NULL;
+    }
+    p->rt = rt;
+    p->target = redis_target_ref(target);
+    p->refs = 1;
+    p->full_is_error = o->full_is_error;
+    p->timeout = o->timeout;
+    p->connect_timeout = o->connect_timeout;
+    p->ping_idle = duration_ns(o->ping_idle);
+    p->comeback = duration_ns(o->comeback);
+    return p;
+}
+
+struct redis_pool *redis_pool_ref(struct redis_pool *p)
+{
+    p->refs++;
+    return p;
+}
+
+static void find_pinging(struct pool_slot *slot, void *data)
+{
+    struct pool_slot **found = data;
+    if (slot->state == SLOT_PINGING)
+        *found = slot;
+}
+
+/* Those that were being looked at: nobody waits for the answer any more. */
+static void close_pinging(struct redis_pool *p, uint64_t now)
+{
+    struct pool_slot *slot;
+    do {
+        slot = NULL;
+        pool_each(p->pool, find_pinging, &slot);
+        if (slot)
+            pool_pinged(slot, false, now);
+    } while (slot);
+}
+
+void redis_pool_close(struct redis_pool *p)
+{
+    uint64_t now = mono_now();
+    if (pool_is_closed(p->pool))
+        return;
+    pool_close(p->pool, now);
+    while (p->openings) {
+        struct redis_opening *o = p->openings;
+        struct pool_slot *slot = o->slot;
+        struct error e = {0};
+        opening_unlink(o);
+        error_set(&e, ERROR_POOL, "redis at %s: the pool was closed", p->target->label);
+        pool_open_failed(slot, &e, now);
+        error_clear(&e);
+    }
+    close_pinging(p, now);
+}
+
+void redis_pool_unref(struct redis_pool *p)
+{
+    if (!p || --p->refs > 0)
+        return;
+    redis_pool_close(p);
+    pool_free(p->pool);
+    redis_target_unref(p->target);
+    free(p);
+}
+
+/* ---- why there is no connection ---- */
+
+static void add_holder(const struct pool_slot *slot, void *data)
+{
+    const struct redis_link *l = slot->conn;
+    struct buf *b = data;
+    double age = (double)(mono_now() - slot->leased_at) / (double)NS_PER_S;
+    if (b->len)
+        buf_adds(b, "; ");
+    buf_addf(b, "%s for %.1f s", l->user ? l->user->describe(l) : "nobody in particular", age);
+}
+
+void redis_pool_explain(struct redis_pool *p, enum pool_settle why, struct error *e)
+{
+    struct pool_stats st;
+    pool_stats(p->pool, &st);
+    switch (why) {
+    case POOL_CLOSED:
+        error_set(e, ERROR_POOL, "redis at %s: the pool is closed", p->target->label);
+        break;
+    case POOL_FULL:
+        error_set(e, ERROR_POOL, "redis at %s: too many connections: all %u are in use", p->target->label,
+                  st.size);
+        error_set_field(e, ERROR_HINT,
+                        "raise max_connections (REDIS_MAX_CONNECTIONS), or use on_full=\"wait\"");
+        e->retryable = true;
+        break;
+    case POOL_DEADLOCK:
+        error_set(e, ERROR_POOL, "redis at %s: all %u connections are held by tasks that wait for one",
+                  p->target->label, st.size);
+        error_set_field(e, ERROR_HINT,
+                        "take a connection before one holds another, or raise max_connections");
+        break;
+    default:
+        error_set(e, ERROR_POOL, "redis at %s: no connection came free within %g s (%u of %u in use)",
+                  p->target->label, p->timeout, st.leased, st.size);
+        error_set_field(e, ERROR_HINT,
+                        "raise max_connections (REDIS_MAX_CONNECTIONS), or hold connections shorter");
+        e->retryable = true;
+    }
+    e->outcome = OUTCOME_NOT_SENT;
+    struct buf holders = {0};
+    if (why != POOL_CLOSED)
+        pool_each_leased(p->pool, add_holder, &holders);
+    if (holders.len && !holders.oom) {
+        char *text = NULL;
+        if (asprintf(&text, "held by: %s", holders.data) >= 0)
+            error_set_field(e, ERROR_DETAIL, text);
+        free(text);
+    }
+    buf_free(&holders);
+}

@@ -1,0 +1,295 @@
+/* Handles of pools: the options they are made of, and their figures. */
+#include "base/deadline.h"
+#include "bind/base/error.h"
+#include "bind/redis/handle.h"
+
+#include <string.h>
+
+/* Seconds that commands wait for a server that was there and is gone. A failover takes as long as the
+ * sentinels need to agree; commands have deadlines of their own all the while. */
+#define COMEBACK_TIME 5
+#define FAILOVER_TIME 60
+
+struct pool_handle {
+    struct redis_pool *pool;
+};
+
+/* ---- options ---- */
+
+double redis_seconds_field(lua_State *L, int idx, const char *name, double otherwise)
+{
+    double v = otherwise;
+    if (lua_getfield(L, idx, name) != LUA_TNIL) {
+        if (lua_type(L, -1) != LUA_TNUMBER || !(lua_tonumber(L, -1) >= 0))
+            bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: %s must be a number of seconds", name);
+        v = lua_tonumber(L, -1);
+    }
+    lua_pop(L, 1);
+    return v;
+}
+
+bool redis_boolean_field(lua_State *L, int idx, const char *name, bool otherwise)
+{
+    bool v = otherwise;
+    if (lua_getfield(L, idx, name) != LUA_TNIL)
+        v = lua_toboolean(L, -1);
+    lua_pop(L, 1);
+    return v;
+}
+
+/* ---- pools ---- */
+
+/* A target while it is being filled in, and then the pool's. */
+struct target_box {
+    struct redis_target *target;
+};
+
+static int target_box__gc(lua_State *L)
+{
+    struct target_box *box = lua_touserdata(L, 1);
+    redis_target_unref(box->target);
+    box->target = NULL;
+    return 0;
+}
+
+static struct redis_target *push_target(lua_State *L)
+{
+    struct target_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+    box->target = NULL;
+    if (luaL_newmetatable(L, "dbrun.redis.target")) {
+        lua_pushcfunction(L, target_box__gc);
+        lua_setfield(L, -2, "__gc");
+    }
+    lua_setmetatable(L, -2);
+    box->target = redis_target_new();
+    if (!box->target)
+        luaL_error(L, "not enough memory");
+    return box->target;
+}
+
+static void fill_texts(lua_State *L, int idx, struct redis_target *t)
+{
+    static const char *const names[REDIS_TEXTS] = {
+        [REDIS_HOST] = "host",
+        [REDIS_PATH] = "path",
+        [REDIS_USERNAME] = "username",
+        [REDIS_PASSWORD] = "password",
+        [REDIS_CLIENT_NAME] = "client_name",
+        [REDIS_CA_FILE] = "ca_file",
+        [REDIS_CA_DIR] = "ca_dir",
+        [REDIS_CERT_FILE] = "cert_file",
+        [REDIS_KEY_FILE] = "key_file",
+        [REDIS_SERVER_NAME] = "server_name",
+        [REDIS_SERVICE] = "service",
+        [REDIS_SENTINEL_USERNAME] = "sentinel_username",
+        [REDIS_SENTINEL_PASSWORD] = "sentinel_password",
+    };
+    for (int i = 0; i < REDIS_TEXTS; i++) {
+        size_t len;
+        if (lua_getfield(L, idx, names[i]) != LUA_TNIL) {
+            const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
+            if (!s || strlen(s) != len)
+                bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: %s must be a string without NUL bytes",
+                          names[i]);
+            if (!redis_target_set(t, (enum redis_text)i, s))
+                luaL_error(L, "not enough memory");
+        }
+        lua_pop(L, 1);
+    }
+}
+
+static void hide(lua_State *L, const char *password)
+{
+    struct runtime *rt = bind_runtime(L);
+    if (password && !secrets_add(rt->secrets, password, strlen(password)))
+        luaL_error(L, "not enough memory");
+}
+
+static uint16_t port_at(lua_State *L, int idx)
+{
+    int is_int;
+    lua_Integer port = lua_tointegerx(L, idx, &is_int);
+    if (!is_int || port < 1 || port > 65535)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: port must be an integer from 1 to 65535");
+    return (uint16_t)port;
+}
+
+/* sentinels = {{host=, port=}, ...} */
+static void fill_sentinels(lua_State *L, int idx, struct redis_target *t)
+{
+    if (lua_getfield(L, idx, "sentinels") == LUA_TTABLE) {
+        lua_Unsigned n = lua_rawlen(L, -1);
+        for (lua_Unsigned i = 1; i <= n; i++) {
+            lua_rawgeti(L, -1, (lua_Integer)i);
+            luaL_checktype(L, -1, LUA_TTABLE);
+            lua_getfield(L, -1, "host");
+            lua_getfield(L, -2, "port");
+            if (!redis_target_add_sentinel(t, luaL_checkstring(L, -2), port_at(L, -1)))
+                luaL_error(L, "not enough memory");
+            lua_pop(L, 3);
+        }
+        if (!t->sentinels || !t->text[REDIS_SERVICE])
+            bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: sentinels need a service, and the reverse");
+    }
+    lua_pop(L, 1);
+}
+
+static void fill_target(lua_State *L, int idx, struct redis_target *t)
+{
+    struct runtime *rt = bind_runtime(L);
+    int is_int;
+    fill_texts(L, idx, t);
+    hide(L, t->text[REDIS_PASSWORD]);
+    hide(L, t->text[REDIS_SENTINEL_PASSWORD]);
+    fill_sentinels(L, idx, t);
+    if (lua_getfield(L, idx, "port") != LUA_TNIL)
+        t->port = port_at(L, -1);
+    lua_getfield(L, idx, "db");
+    if (!lua_isnil(L, -1)) {
+        lua_Integer db = lua_tointegerx(L, -1, &is_int);
+        if (!is_int || db < 0 || db > INT32_MAX)
+            bind_fail(L, rt, ERROR_USAGE, "redis: db must be an integer from 0 up");
+        t->db = (int)db;
+    }
+    lua_pop(L, 2);
+    t->tls = redis_boolean_field(L, idx, "tls", false);
+    t->tls13 = redis_boolean_field(L, idx, "tls13", false);
+    t->verify = redis_boolean_field(L, idx, "verify", true);
+    t->verify_hostname = redis_boolean_field(L, idx, "verify_hostname", true);
+    t->read_replica = redis_boolean_field(L, idx, "read_replica", false);
+    t->sentinel_tls = redis_boolean_field(L, idx, "sentinel_tls", t->tls);
+    if (!redis_target_seal(t))
+        luaL_error(L, "not enough memory");
+}
+
+/* pool_new{host=, port=, path=, ..., max_connections=, timeout=, full_is_error=, ...} -> pool */
+int redis_pool__new(lua_State *L)
+{
+    struct runtime *rt = bind_runtime(L);
+    int is_int;
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_settop(L, 1);
+    struct pool_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+    h->pool = NULL;
+    luaL_setmetatable(L, REDIS_POOL_CLASS);
+    struct redis_target *t = push_target(L);
+    fill_target(L, 1, t);
+    struct redis_pool_options o = {
+        .full_is_error = redis_boolean_field(L, 1, "full_is_error", false),
+        .timeout = redis_seconds_field(L, 1, "timeout", 20),
+        .connect_timeout = redis_seconds_field(L, 1, "connect_timeout", 10),
+        .ping_idle = redis_seconds_field(L, 1, "ping_idle", 0.5),
+        .comeback = redis_seconds_field(L, 1, "comeback", t->sentinels ? FAILOVER_TIME : COMEBACK_TIME),
+    };
+    lua_getfield(L, 1, "max_connections");
+    lua_Integer max = lua_isnil(L, -1) ? 50 : lua_tointegerx(L, -1, &is_int);
+    if (max < 1 || max > 100000)
+        return bind_fail(L, rt, ERROR_USAGE, "redis: max_connections must be an integer from 1 up");
+    o.max_connections = (uint32_t)max;
+    h->pool = redis_pool_new(rt, t, &o);
+    if (!h->pool)
+        return luaL_error(L, "not enough memory");
+    lua_settop(L, 2);
+    return 1;
+}
+
+struct redis_pool *redis_check_pool(lua_State *L, int idx)
+{
+    struct pool_handle *h = luaL_checkudata(L, idx, REDIS_POOL_CLASS);
+    if (!h->pool)
+        bind_fail(L, bind_runtime(L), ERROR_POOL, "redis: the pool is closed");
+    return h->pool;
+}
+
+static int pool__gc(lua_State *L)
+{
+    struct pool_handle *h = luaL_checkudata(L, 1, REDIS_POOL_CLASS);
+    struct redis_pool *p = h->pool;
+    h->pool = NULL;
+    redis_pool_unref(p);
+    return 0;
+}
+
+static int pool_close_(lua_State *L)
+{
+    struct pool_handle *h = luaL_checkudata(L, 1, REDIS_POOL_CLASS);
+    if (h->pool)
+        redis_pool_close(h->pool);
+    return 0;
+}
+
+static int pool_invalidate_(lua_State *L)
+{
+    pool_invalidate(redis_check_pool(L, 1)->pool, mono_now());
+    return 0;
+}
+
+static int pool_closed_(lua_State *L)
+{
+    struct pool_handle *h = luaL_checkudata(L, 1, REDIS_POOL_CLASS);
+    lua_pushboolean(L, !h->pool || pool_is_closed(h->pool->pool));
+    return 1;
+}
+
+static int pool__tostring(lua_State *L)
+{
+    struct pool_handle *h = luaL_checkudata(L, 1, REDIS_POOL_CLASS);
+    lua_pushfstring(L, "redis pool (%s)", h->pool ? h->pool->target->label : "closed");
+    return 1;
+}
+
+void redis_set_count(lua_State *L, const char *name, uint64_t v)
+{
+    lua_pushinteger(L, (lua_Integer)v);
+    lua_setfield(L, -2, name);
+}
+
+static void set_seconds(lua_State *L, const char *name, uint64_t ns)
+{
+    lua_pushnumber(L, (lua_Number)ns / (lua_Number)NS_PER_S);
+    lua_setfield(L, -2, name);
+}
+
+void redis_push_stats(lua_State *L, const struct redis_pool *p)
+{
+    struct pool_stats st;
+    pool_stats(p->pool, &st);
+    lua_createtable(L, 0, 20);
+    redis_set_count(L, "max_connections", st.size);
+    redis_set_count(L, "open", st.open);
+    redis_set_count(L, "idle", st.idle);
+    redis_set_count(L, "leased", st.leased);
+    redis_set_count(L, "opening", st.opening);
+    redis_set_count(L, "waiting", st.waiting);
+    redis_set_count(L, "opened", st.opened);
+    redis_set_count(L, "closed", st.closed);
+    redis_set_count(L, "recycled", st.recycled);
+    redis_set_count(L, "invalidated", st.invalidated);
+    redis_set_count(L, "timeouts", st.timeouts);
+    redis_set_count(L, "failed", st.failed);
+    redis_set_count(L, "acquired", st.acquired);
+    redis_set_count(L, "waits", st.wait_count);
+    set_seconds(L, "wait_time", st.wait_ns);
+    set_seconds(L, "wait_max", st.wait_max_ns);
+    lua_pushstring(L, p->target->label);
+    lua_setfield(L, -2, "server");
+}
+
+static int pool_stats_(lua_State *L)
+{
+    redis_push_stats(L, redis_check_pool(L, 1));
+    return 1;
+}
+
+void redis_pool_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {
+        {"__gc", pool__gc}, {"__close", pool_close_}, {"__tostring", pool__tostring}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"close", pool_close_},
+                                       {"closed", pool_closed_},
+                                       {"stats", pool_stats_},
+                                       {"invalidate", pool_invalidate_},
+                                       {NULL, NULL}};
+    bind_class(L, rt, REDIS_POOL_CLASS, meta, methods);
+    lua_pop(L, 1);
+}

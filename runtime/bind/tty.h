@@ -1,9 +1,0 @@
-/* core.tty: what a descriptor shows to a person. */
-#ifndef DBRUN_BIND_TTY_H
-#define DBRUN_BIND_TTY_H
-
-#include "bind/runtime.h"
-
-int bind_tty_open(lua_State *L, struct runtime *rt);
-
-#endif
