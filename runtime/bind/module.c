@@ -1,5 +1,5 @@
 /* `require "dbrun.core"` in a stock lua5.4. In dbrun itself the host opens bind_core. */
-#include "bind/base/runtime.h"
+#include "bind/core.h"
 #include "task/where.h"
 
 #include <lualib.h>

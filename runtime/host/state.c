@@ -1,4 +1,5 @@
 /* The Lua state: what is in it before the script runs. Nothing is loaded that was not asked for. */
+#include "bind/core.h"
 #include "host/embedded.h"
 #include "host/host.h"
 #include "host/script.h"

@@ -103,8 +103,10 @@ bool pg_machine_not_sent(struct pg_machine *m, bool half)
         error_set(&m->error, ERROR_QUERY, "%.*s", (int)strcspn(text, "\n"), text);
     }
     m->error.outcome = OUTCOME_NOT_SENT;
-    if (half && m->state != PG_BROKEN)
+    if (half && m->state != PG_BROKEN) {
         pg_machine_set_state(m, PG_BROKEN);
+        m->owed = 0; /* of a batch: m->error tells of all of it */
+    }
     return false;
 }
 

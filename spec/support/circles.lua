@@ -1,10 +1,9 @@
 --- Looks for circles: objects that need each other's symbols, headers that include each other.
 ---
----   lua5.4 spec/support/circles.lua OBJECTS HEADERS [OPEN]
+---   lua5.4 spec/support/circles.lua OBJECTS HEADERS
 ---
 --- OBJECTS: a folder with object files, in folders of their own. HEADERS: the folder that #include "..." starts
---- from. OPEN: a file that names objects one a line (bind/redis; # begins a comment) of a circle that is known and
---- still to be untangled. A circle of objects must consist of these alone, and each of them must be in one.
+--- from.
 --- Prints each circle with what ties it; exit status 1 when something is wrong.
 
 ---@class spec.Graph
@@ -137,27 +136,12 @@ local function circles_of(graph)
     return found
 end
 
----The names that are not in the set.
-local function without(names, set)
-    local rest <const> = {}
-    for _, name in ipairs(names) do
-        if not set[name] then
-            rest[#rest + 1] = name
-        end
-    end
-    return rest
-end
-
----Prints what ties the circle; of one that is partly known, what the rest has to do with it.
-local function show(graph, circle, new)
-    local is_new <const> = {}
-    for _, name in ipairs(new) do
-        is_new[name] = true
-    end
+---Prints what ties the circle.
+local function show(graph, circle)
     for _, from in ipairs(circle) do
         for _, to in ipairs(circle) do
             local by <const> = graph.ties[from][to]
-            if by and (is_new[from] or is_new[to]) then
+            if by then
                 table.sort(by)
                 print(("   %s -> %s: %s"):format(from, to, table.concat(by, " ")))
             end
@@ -167,45 +151,21 @@ end
 
 ---@param what string
 ---@param graph spec.Graph
----@param open table<string, boolean> known and still to be untangled
 ---@return boolean ok
-local function check(what, graph, open)
-    local ok = true
-    local in_circle <const> = {}
-    for _, circle in ipairs(circles_of(graph)) do
-        for _, name in ipairs(circle) do
-            in_circle[name] = true
-        end
-        local new <const> = without(circle, open)
-        if #new == #circle then
-            print(("%s in a circle: %s"):format(what, table.concat(circle, " ")))
-        elseif #new > 0 then
-            print(("%s that join a circle that is known: %s"):format(what, table.concat(new, " ")))
-        end
-        show(graph, circle, new)
-        ok = ok and #new == 0
+local function check(what, graph)
+    local circles <const> = circles_of(graph)
+    for _, circle in ipairs(circles) do
+        print(("%s in a circle: %s"):format(what, table.concat(circle, " ")))
+        show(graph, circle)
     end
-    for name in pairs(open) do
-        if not in_circle[name] then
-            print(("%s is in no circle any more: take it from the list of those that are"):format(name))
-            ok = false
-        end
-    end
-    return ok
+    return #circles == 0
 end
 
-local objects <const>, headers <const>, list <const> = arg[1], arg[2], arg[3]
+local objects <const>, headers <const> = arg[1], arg[2]
 if not headers then
-    io.stderr:write "usage: lua5.4 spec/support/circles.lua OBJECTS HEADERS [OPEN]\n"
+    io.stderr:write "usage: lua5.4 spec/support/circles.lua OBJECTS HEADERS\n"
     os.exit(2)
 end
-local open <const> = {}
-for line in (list and io.lines(list) or function() end) do
-    local name <const> = line:match "^%s*([^#%s]+)"
-    if name then
-        open[name] = true
-    end
-end
-local ok = check("objects", graph_of_objects(objects), open)
-ok = check("headers", graph_of_headers(headers), {}) and ok
+local ok = check("objects", graph_of_objects(objects))
+ok = check("headers", graph_of_headers(headers)) and ok
 os.exit(ok)

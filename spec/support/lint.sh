@@ -36,7 +36,7 @@ compile() { # compile CC
 # Needs what compile gcc has left. Tools of the build have a program each and are not part of the whole.
 circles() {
     rm -rf "$gen/gcc/runtime/host/embed"
-    lua5.4 spec/support/circles.lua "$gen/gcc/runtime" runtime spec/support/circles.open
+    lua5.4 spec/support/circles.lua "$gen/gcc/runtime" runtime
 }
 
 # A folder of runtime/ is a floor and includes only floors below it (and itself).

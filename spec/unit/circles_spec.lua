@@ -13,9 +13,8 @@ describe("the check for circles", function()
     end)
 
     ---@param files table<string, string> "floor/x.c" and "floor/x.h"; what ends in .c is compiled
-    ---@param open? string the list of what is known
     ---@return string said, boolean ok
-    local function check(files, open)
+    local function check(files)
         for name, text in pairs(files) do
             fs.write(dir .. "/src/" .. name, text)
             if name:find "%.c$" then
@@ -25,12 +24,7 @@ describe("the check for circles", function()
                 assert.equal(0, built.code, built.stderr)
             end
         end
-        local argv <const> = { "lua5.4", "spec/support/circles.lua", dir .. "/obj", dir .. "/src" }
-        if open then
-            fs.write(dir .. "/open", open)
-            argv[5] = dir .. "/open"
-        end
-        local r <const> = process.run(argv)
+        local r <const> = process.run { "lua5.4", "spec/support/circles.lua", dir .. "/obj", dir .. "/src" }
         assert.equal("", r.stderr)
         return r.stdout, r.code == 0
     end
@@ -66,29 +60,6 @@ describe("the check for circles", function()
         assert.matches("headers in a circle: floor/a.h floor/b.h floor/c.h\n", said, 1, true)
         assert.matches("   floor/b.h -> floor/c.h: #include\n", said, 1, true)
         assert.matches("headers in a circle: floor/d.h\n", said, 1, true)
-    end)
-
-    describe("with a list of a circle that is known", function()
-        it("passes that circle", function()
-            assert.same({ "", true }, { check(chain(true), "# known\nfloor/a\nfloor/b # too\n\nfloor/c\n") })
-        end)
-
-        it("fails when one more object joins it, and shows what has to do with that one", function()
-            assert.same({ "objects that join a circle that is known: floor/c\n" ..
-                "   floor/b -> floor/c: c\n   floor/c -> floor/a: count\n", false },
-                { check(chain(true), "floor/a\nfloor/b\n") })
-        end)
-
-        it("fails when it names an object that has left it", function()
-            assert.same({ "floor/top is in no circle any more: take it from the list of those that are\n", false },
-                { check(chain(true), "floor/a\nfloor/b\nfloor/c\nfloor/top\n") })
-        end)
-
-        it("fails when it names what there is not", function()
-            local said <const>, ok <const> = check(chain(false), "floor/gone\n")
-            assert.is_false(ok)
-            assert.matches("floor/gone is in no circle", said, 1, true)
-        end)
     end)
 
     it("fails when there are no objects to look at", function()

@@ -33,8 +33,10 @@ static inline struct runtime *bind_runtime(lua_State *L)
     return lua_touserdata(L, lua_upvalueindex(1));
 }
 
-/* The runtime of this Lua universe, made when there is none yet. */
-struct runtime *bind_open(lua_State *L);
+/* The runtime of this Lua universe; NULL when there is none yet. (bind/core.h makes it.) */
+struct runtime *bind_find(lua_State *L);
+/* Keeps the runtime at the top of the stack, and pops it. */
+void bind_keep(lua_State *L);
 
 /* A library table whose functions all have the runtime as upvalue 1. */
 void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns);
@@ -42,8 +44,5 @@ void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns);
  * leaves it on the stack. Methods may be added to its __index from Lua (bind_class in dbrun.core). */
 void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_Reg *meta,
                 const luaL_Reg *methods);
-
-/* lua_CFunction: pushes the table `dbrun.core` with one sub-table per binding. */
-int bind_core(lua_State *L);
 
 #endif

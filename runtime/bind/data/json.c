@@ -104,7 +104,7 @@ static const char *hint_for(enum json_error_code code)
 
 static int raise_malformed(lua_State *L, json_error_t *at)
 {
-    struct runtime *rt = bind_open(L);
+    struct runtime *rt = bind_find(L);
     /* jansson repeats a piece of the text, cut anywhere. The place says enough, and the text may
      * hold what should not be printed. */
     char *near = strstr(at->text, " near '");

@@ -2,7 +2,12 @@
  * Several statements in one round trip: lease:batch(list) for pipelines, lease:batch_many(sql, rows) for one
  * statement with many parameter lists. Each is one implicit transaction (or part of the open one).
  */
-#include "bind/pg/impl.h"
+#include "bind/pg/batch.h"
+#include "bind/base/error.h"
+#include "bind/pg/lease.h"
+#include "bind/pg/lookup.h"
+#include "bind/pg/params.h"
+#include "bind/pg/result.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* Opening connections for the pool: on a worker thread for both engines, which differ in who waits. */
+#include "bind/pg/connect.h"
 #include "base/deadline.h"
-#include "bind/pg/impl.h"
+#include "bind/pg/link.h"
 #include "drive/pg_connect.h"
 #include "drive/worker_sync.h"
 
@@ -21,23 +22,6 @@ struct pg_connecting {
     struct sched_timer late; /* async: ends the wait for one that is stuck */
     bool unwanted;           /* set by the loop, read by the thread */
 };
-
-/* Counted from several threads: the loop's and those that still connect for an engine that is gone. */
-void pg_conninfo_unref(struct pg_conninfo *info)
-{
-    if (!info || __atomic_sub_fetch(&info->refs, 1, __ATOMIC_ACQ_REL) > 0)
-        return;
-    for (size_t i = 0; info->keywords && info->keywords[i]; i++) {
-        free(info->keywords[i]);
-        if (info->values[i])
-            explicit_bzero(info->values[i], strlen(info->values[i]));
-        free(info->values[i]);
-    }
-    free(info->keywords);
-    free(info->values);
-    free(info->target);
-    free(info);
-}
 
 static void connecting_free(struct pg_connecting *c)
 {

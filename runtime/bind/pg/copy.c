@@ -3,6 +3,8 @@
  * never holds more than a block or two. What is sent comes from copy_encode.c, or is a text as it is.
  */
 #include "bind/pg/copy.h"
+#include "bind/base/error.h"
+#include "bind/pg/lease.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -148,7 +150,7 @@ int pg_copy_end(lua_State *L)
     const char *failure = luaL_optstring(L, 2, NULL);
     if (link->m.state == PG_BROKEN)
         return lost_in_between(L, link);
-    if (link->m.state != PG_COPY_IN || link->use != LINK_FREE)
+    if (link->m.state != PG_COPY_IN || link->user)
         return 0;
     pg_machine_copy_end(&link->m, failure);
     return wait_in(L, link, end_k);

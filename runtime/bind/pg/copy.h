@@ -5,13 +5,18 @@
 #ifndef DBRUN_BIND_PG_COPY_H
 #define DBRUN_BIND_PG_COPY_H
 
-#include "bind/pg/impl.h"
+#include "bind/pg/link.h"
 #include "pg/copyfmt.h"
 
 /* Starts a COPY with the SQL at 2 and goes on in k, which calls pg_copy_begun. */
 int pg_copy_start(lua_State *L, struct pg_link *link, lua_KFunction k);
 /* Ends the wait; raises when the COPY has not come to `state`. */
 void pg_copy_begun(lua_State *L, struct pg_link *link, int status, enum pg_state state);
+
+/* Methods of leases. */
+int pg_copy_begin(lua_State *L);
+int pg_copy_send(lua_State *L);
+int pg_copy_end(lua_State *L);
 
 enum copy_format { COPY_TEXT, COPY_CSV, COPY_BINARY };
 

@@ -3,8 +3,8 @@
  * format. It knows the columns' types, so that a value goes in as query gives it: bytea as raw bytes, JSON
  * and arrays also as tables. Who feeds it and when a block is sent is lua/dbrun/db/copy.lua's business.
  */
+#include "bind/base/error.h"
 #include "bind/pg/copy.h"
-#include "bind/pg/impl.h"
 #include "pg/copyfmt.h"
 #include "pg/wire.h"
 

@@ -4,7 +4,12 @@
  * slow consumer holds the server back. Leaving the loop early cancels the COPY.
  */
 #include "base/deadline.h"
+#include "bind/base/error.h"
 #include "bind/pg/copy.h"
+#include "bind/pg/decode.h"
+#include "bind/pg/lease.h"
+#include "bind/pg/notices.h"
+#include "bind/pg/stream.h"
 #include "pg/copyfmt.h"
 #include "pg/wire.h"
 

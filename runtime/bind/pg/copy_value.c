@@ -1,6 +1,7 @@
 /* One value of a row for COPY FROM STDIN: in the text and CSV formats, or in binary. */
 #include "bind/data/json.h"
 #include "bind/pg/copy.h"
+#include "bind/pg/params.h"
 #include "pg/wire.h"
 
 #include <string.h>

@@ -1,245 +1,359 @@
-/* Scalar values, in both forms. Runs only inside the resumed task, where an error reaches its pcall. */
+/*
+ * One value: a scalar (decode_scalar.c), what a codec makes of it, or a value made of values: arrays,
+ * composites, ranges, hstore, vector. Text forms: sections 8.15.6, 8.16.6 and 8.17.5 of the PostgreSQL
+ * manual; the binary form of arrays: array_send in arrayfuncs.c.
+ */
 #include "bind/pg/decode.h"
-
-#include "base/text.h"
-#include "bind/data/json.h"
-#include "pg/timefmt.h"
+#include "bind/base/error.h"
 #include "pg/wire.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
-/* ---- one value, binary form (network byte order; src/backend/utils/adt/ *send functions) ---- */
+enum { DEEPEST = 100, MOST_DIMENSIONS = 6 };
 
-static double get_float8(const char *p)
+struct reader {
+    lua_State *L;
+    const struct pg_decoder *d;
+    const char *p;
+    const char *end;
+    int depth;
+};
+
+static void decode_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+                        size_t len, int depth);
+
+static int malformed(struct reader *r, const char *what)
 {
-    int64_t bits = wire_get8(p);
-    double v;
-    memcpy(&v, &bits, 8);
+    return luaL_error(r->L, "the server sent a malformed %s", what);
+}
+
+static int peek(const struct reader *r)
+{
+    return r->p < r->end ? (unsigned char)*r->p : -1;
+}
+
+static bool take(struct reader *r, char c)
+{
+    if (peek(r) != (unsigned char)c)
+        return false;
+    r->p++;
+    return true;
+}
+
+static void expect(struct reader *r, char c, const char *what)
+{
+    if (!take(r, c))
+        malformed(r, what);
+}
+
+/* Pushes the text up to the closing quote, which is behind us afterwards. Both ways of writing a quote
+ * inside are known: \" and "". */
+static void push_quoted(struct reader *r, const char *what)
+{
+    luaL_Buffer b;
+    luaL_buffinit(r->L, &b);
+    for (;;) {
+        const char *from = r->p;
+        while (r->p < r->end && *r->p != '"' && *r->p != '\\')
+            r->p++;
+        luaL_addlstring(&b, from, (size_t)(r->p - from));
+        if (r->p >= r->end)
+            malformed(r, what);
+        char c = *r->p++;
+        if (c == '"' && peek(r) != '"')
+            break;
+        if (r->p >= r->end)
+            malformed(r, what);
+        luaL_addchar(&b, *r->p++);
+    }
+    luaL_pushresult(&b);
+}
+
+/* Pushes the text up to (not including) one of `stops`. */
+static void push_bare(struct reader *r, const char *stops)
+{
+    const char *from = r->p;
+    while (r->p < r->end && !strchr(stops, *r->p))
+        r->p++;
+    lua_pushlstring(r->L, from, (size_t)(r->p - from));
+}
+
+/* Replaces the text on top by its value. */
+static void decode_top(struct reader *r, const struct pg_type *t)
+{
+    size_t len;
+    const char *s = lua_tolstring(r->L, -1, &len);
+    decode_text(r->L, r->d, t, s, len, r->depth);
+    lua_replace(r->L, -2);
+}
+
+static void enter(struct reader *r)
+{
+    luaL_checkstack(r->L, 12, "a value nested too deep");
+    if (++r->depth > DEEPEST)
+        malformed(r, "value (nested too deep)");
+}
+
+/* ---- arrays ---- */
+
+static void push_array(struct reader *r, const struct pg_type *elem, char delim)
+{
+    const char stops[] = {delim, '}', '\0'};
+    lua_Integer n = 0;
+    enter(r);
+    expect(r, '{', "array");
+    lua_newtable(r->L);
+    while (!take(r, '}')) {
+        if (n > 0)
+            expect(r, delim, "array");
+        if (peek(r) == '{') {
+            push_array(r, elem, delim);
+        } else if (take(r, '"')) {
+            push_quoted(r, "array");
+            decode_top(r, elem);
+        } else {
+            push_bare(r, stops);
+            if (r->p >= r->end)
+                malformed(r, "array");
+            if (strcasecmp(lua_tostring(r->L, -1), "NULL") == 0) {
+                lua_pop(r->L, 1);
+                lua_pushlightuserdata(r->L, NULL);
+            } else {
+                decode_top(r, elem);
+            }
+        }
+        lua_rawseti(r->L, -2, ++n);
+    }
+    r->depth--;
+}
+
+/* "[0:2][1:1]={...}": lower bounds are dropped, a Lua sequence begins at 1. */
+static void skip_bounds(struct reader *r)
+{
+    if (peek(r) != '[')
+        return;
+    while (r->p < r->end && *r->p != '=')
+        r->p++;
+    expect(r, '=', "array");
+}
+
+/* ---- composites ---- */
+
+static void push_composite(struct reader *r, const struct pg_type *t)
+{
+    enter(r);
+    expect(r, '(', "composite");
+    lua_createtable(r->L, 0, t->nfields);
+    for (int i = 0; i < t->nfields; i++) {
+        const struct pg_type *field = pg_type_of(r->d->catalog, t->fields[i].type);
+        if (i > 0)
+            expect(r, ',', "composite");
+        if (peek(r) == ',' || peek(r) == ')')
+            continue; /* NULL */
+        if (take(r, '"'))
+            push_quoted(r, "composite");
+        else
+            push_bare(r, ",)");
+        decode_top(r, field);
+        lua_setfield(r->L, -2, t->fields[i].name);
+    }
+    expect(r, ')', "composite");
+    r->depth--;
+}
+
+/* ---- ranges ---- */
+
+static void set_flag(struct reader *r, const char *key, bool v)
+{
+    lua_pushboolean(r->L, v);
+    lua_setfield(r->L, -2, key);
+}
+
+/* A missing bound is infinite, and absent here. */
+static void set_bound(struct reader *r, const struct pg_type *elem, const char *key)
+{
+    int c = peek(r);
+    if (c == ',' || c == ')' || c == ']')
+        return;
+    if (take(r, '"'))
+        push_quoted(r, "range");
+    else
+        push_bare(r, ",)]");
+    decode_top(r, elem);
+    lua_setfield(r->L, -2, key);
+}
+
+/* {lower=, upper=, lower_inc=, upper_inc=} or {empty=true} */
+static void push_range(struct reader *r, const struct pg_type *elem)
+{
+    enter(r);
+    lua_createtable(r->L, 0, 4);
+    if (r->end - r->p >= 5 && strncmp(r->p, "empty", 5) == 0) {
+        r->p += 5;
+        set_flag(r, "empty", true);
+    } else {
+        bool closed = take(r, '[');
+        if (!closed)
+            expect(r, '(', "range");
+        set_flag(r, "lower_inc", closed);
+        set_bound(r, elem, "lower");
+        expect(r, ',', "range");
+        set_bound(r, elem, "upper");
+        closed = take(r, ']');
+        if (!closed)
+            expect(r, ')', "range");
+        set_flag(r, "upper_inc", closed);
+    }
+    r->depth--;
+}
+
+static void push_multirange(struct reader *r, const struct pg_type *range)
+{
+    const struct pg_type *elem = pg_type_of(r->d->catalog, range->elem);
+    lua_Integer n = 0;
+    expect(r, '{', "multirange");
+    lua_newtable(r->L);
+    while (!take(r, '}')) {
+        if (n > 0)
+            expect(r, ',', "multirange");
+        push_range(r, elem);
+        lua_rawseti(r->L, -2, ++n);
+    }
+}
+
+/* ---- extensions' types ---- */
+
+/* "a"=>"1", "b"=>NULL */
+static void push_hstore(struct reader *r)
+{
+    lua_newtable(r->L);
+    while (r->p < r->end) {
+        expect(r, '"', "hstore");
+        push_quoted(r, "hstore");
+        expect(r, '=', "hstore");
+        expect(r, '>', "hstore");
+        if (take(r, '"')) {
+            push_quoted(r, "hstore");
+        } else {
+            push_bare(r, ",");
+            lua_pop(r->L, 1);
+            lua_pushlightuserdata(r->L, NULL);
+        }
+        lua_rawset(r->L, -3);
+        if (take(r, ','))
+            take(r, ' ');
+    }
+}
+
+/* [1,2.5,3] */
+static void push_vector(struct reader *r)
+{
+    lua_Integer n = 0;
+    expect(r, '[', "vector");
+    lua_newtable(r->L);
+    while (!take(r, ']')) {
+        if (n > 0)
+            expect(r, ',', "vector");
+        push_bare(r, ",]");
+        if (r->p >= r->end)
+            malformed(r, "vector");
+        lua_pushnumber(r->L, strtod(lua_tostring(r->L, -1), NULL));
+        lua_rawseti(r->L, -3, ++n);
+        lua_pop(r->L, 1);
+    }
+}
+
+static void nested_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+                        size_t len, int depth)
+{
+    struct reader r = {L, d, p, p + len, depth};
+    const struct pg_type *elem = pg_type_of(d->catalog, t->elem);
+    luaL_checkstack(L, 12, "a nested value");
+    switch (t->kind) {
+    case PG_KIND_ARRAY:
+        skip_bounds(&r);
+        push_array(&r, elem, t->delim ? t->delim : ',');
+        break;
+    case PG_KIND_COMPOSITE:
+        push_composite(&r, t);
+        break;
+    case PG_KIND_RANGE:
+        push_range(&r, elem);
+        break;
+    case PG_KIND_MULTIRANGE:
+        push_multirange(&r, elem);
+        break;
+    case PG_KIND_HSTORE:
+        push_hstore(&r);
+        break;
+    default:
+        push_vector(&r);
+        break;
+    }
+}
+
+/* ---- arrays, binary ---- */
+
+static int32_t take_int4(struct reader *r)
+{
+    if (r->end - r->p < 4)
+        malformed(r, "array (binary form)");
+    int32_t v = wire_get4(r->p);
+    r->p += 4;
     return v;
 }
 
-static double get_float4(const char *p)
+static void push_dimension(struct reader *r, const struct pg_type *elem, const int32_t *sizes, int ndim)
 {
-    int32_t bits = wire_get4(p);
-    float v;
-    memcpy(&v, &bits, 4);
-    return (double)v;
-}
-
-/* The number of bytes each fixed-size kind has; 0 = any. */
-static size_t size_of(enum pg_kind kind)
-{
-    switch (kind) {
-    case PG_KIND_BOOL:
-        return 1;
-    case PG_KIND_INT2:
-        return 2;
-    case PG_KIND_INT4:
-    case PG_KIND_OID:
-    case PG_KIND_FLOAT4:
-    case PG_KIND_DATE:
-        return 4;
-    case PG_KIND_INT8:
-    case PG_KIND_FLOAT8:
-    case PG_KIND_TIME:
-    case PG_KIND_TIMESTAMP:
-    case PG_KIND_TIMESTAMPTZ:
-        return 8;
-    default:
-        return 0;
-    }
-}
-
-/* Microseconds since 2000 as the engine wants instants. */
-static void push_instant(lua_State *L, const struct pg_decoder *d, int64_t usec, bool utc)
-{
-    char text[TIMEFMT_MAX];
-    if (!d->epoch)
-        lua_pushlstring(L, text, timefmt_timestamp(text, usec, utc));
-    else if (usec == INT64_MAX || usec == INT64_MIN)
-        lua_pushnumber(L, usec < 0 ? -(lua_Number)HUGE_VAL : (lua_Number)HUGE_VAL);
-    else
-        lua_pushnumber(L, (lua_Number)usec / 1e6 + 946684800.0);
-}
-
-static void push_binary(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
-                        size_t len)
-{
-    char text[TIMEFMT_MAX];
-    enum pg_kind kind = t->kind;
-    size_t size = size_of(kind);
-    if ((size && len != size) || (kind == PG_KIND_JSONB && (len < 1 || p[0] != 1)))
-        luaL_error(L, "the server sent a value of %d bytes for the type %s (binary form)", (int)len, t->name);
-    switch (kind) {
-    case PG_KIND_BOOL:
-        lua_pushboolean(L, p[0] != 0);
-        return;
-    case PG_KIND_INT2:
-        lua_pushinteger(L, wire_get2(p));
-        return;
-    case PG_KIND_INT4:
-        lua_pushinteger(L, wire_get4(p));
-        return;
-    case PG_KIND_INT8:
-        lua_pushinteger(L, wire_get8(p));
-        return;
-    case PG_KIND_OID:
-        lua_pushinteger(L, (uint32_t)wire_get4(p));
-        return;
-    case PG_KIND_FLOAT4:
-        lua_pushnumber(L, get_float4(p));
-        return;
-    case PG_KIND_FLOAT8:
-        lua_pushnumber(L, get_float8(p));
-        return;
-    case PG_KIND_DATE:
-        lua_pushlstring(L, text, timefmt_date(text, wire_get4(p)));
-        return;
-    case PG_KIND_TIME:
-        if (wire_get8(p) < 0 || wire_get8(p) > INT64_C(86400000000))
-            luaL_error(L, "the server sent a time that is none");
-        lua_pushlstring(L, text, timefmt_time(text, wire_get8(p)));
-        return;
-    case PG_KIND_TIMESTAMP:
-    case PG_KIND_TIMESTAMPTZ:
-        push_instant(L, d, wire_get8(p), kind == PG_KIND_TIMESTAMPTZ);
-        return;
-    case PG_KIND_JSONB:
-        bind_json_push(L, p + 1, len - 1);
-        return;
-    case PG_KIND_JSON:
-        bind_json_push(L, p, len);
-        return;
-    case PG_KIND_ARRAY:
-        pg_decode_array_binary(L, d, t, p, len);
-        return;
-    default:
-        lua_pushlstring(L, p, len);
-        return;
-    }
-}
-
-/* ---- one value, text form ---- */
-
-static char hex_byte(lua_State *L, const char *p)
-{
-    int high = hex_digit(p[0]);
-    int low = hex_digit(p[1]);
-    if (high < 0 || low < 0)
-        luaL_error(L, "the server sent a malformed bytea");
-    return (char)(high << 4 | low);
-}
-
-/* What stands behind a backslash in the escape format; `used` = how many characters that is. */
-static char escaped_byte(lua_State *L, const char *p, size_t len, size_t *used)
-{
-    if (len >= 1 && p[0] == '\\') {
-        *used = 1;
-        return '\\';
-    }
-    if (len < 3 || p[0] < '0' || p[0] > '3' || p[1] < '0' || p[1] > '7' || p[2] < '0' || p[2] > '7')
-        luaL_error(L, "the server sent a malformed bytea");
-    *used = 3;
-    return (char)((p[0] - '0') << 6 | (p[1] - '0') << 3 | (p[2] - '0'));
-}
-
-/* bytea_output = hex ("\x0aff") or escape ("a\\b\001"): section 8.4 of the PostgreSQL manual. */
-static void push_bytea(lua_State *L, const char *p, size_t len)
-{
-    luaL_Buffer b;
-    char *out = luaL_buffinitsize(L, &b, len);
-    size_t n = 0;
-    if (len >= 2 && p[0] == '\\' && p[1] == 'x') {
-        for (size_t i = 2; i + 1 < len; i += 2)
-            out[n++] = hex_byte(L, p + i);
-    } else {
-        for (size_t i = 0; i < len; i++) {
-            size_t used = 0;
-            out[n++] = p[i] == '\\' ? escaped_byte(L, p + i + 1, len - i - 1, &used) : p[i];
-            i += used;
+    /* Every element takes four bytes at least: a size that lies cannot make a huge table. */
+    ptrdiff_t most = (r->end - r->p) / 4;
+    int32_t n = sizes[0];
+    if (n < 0 || n > most)
+        malformed(r, "array (binary form)");
+    luaL_checkstack(r->L, 12, "a nested value");
+    lua_createtable(r->L, n, 0);
+    for (int32_t i = 1; i <= n; i++) {
+        if (ndim > 1) {
+            push_dimension(r, elem, sizes + 1, ndim - 1);
+        } else {
+            int32_t len = take_int4(r);
+            if (len < -1 || (len > 0 && len > r->end - r->p))
+                malformed(r, "array (binary form)");
+            if (len < 0) {
+                lua_pushlightuserdata(r->L, NULL);
+            } else {
+                pg_decode(r->L, r->d, elem, r->p, (size_t)len, true);
+                r->p += len;
+            }
         }
+        lua_rawseti(r->L, -2, i);
     }
-    luaL_pushresultsize(&b, n);
 }
 
-static void push_float(lua_State *L, const char *p)
+static void array_binary(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+                         size_t len)
 {
-    if (strcmp(p, "NaN") == 0)
-        lua_pushnumber(L, (lua_Number)NAN);
-    else if (strcmp(p, "Infinity") == 0)
-        lua_pushnumber(L, (lua_Number)HUGE_VAL);
-    else if (strcmp(p, "-Infinity") == 0)
-        lua_pushnumber(L, -(lua_Number)HUGE_VAL);
-    else
-        lua_pushnumber(L, strtod(p, NULL));
-}
-
-/* "2024-01-01 12:00:00.5+02" -> "2024-01-01T10:00:00.5+00:00": the same text as from the binary form. */
-static void push_timestamp(lua_State *L, const struct pg_decoder *d, const char *p, size_t len, bool zone)
-{
-    int64_t usec;
-    if (timefmt_parse_timestamp(p, &usec))
-        push_instant(L, d, usec, zone);
-    else
-        lua_pushlstring(L, p, len);
-}
-
-static void push_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
-                      size_t len, int depth)
-{
-    switch (t->kind) {
-    case PG_KIND_BOOL:
-        lua_pushboolean(L, p[0] == 't');
+    struct reader r = {L, d, p, p + len, 0};
+    int32_t sizes[MOST_DIMENSIONS];
+    int32_t ndim = take_int4(&r);
+    take_int4(&r); /* has NULLs? */
+    Oid type = (Oid)take_int4(&r);
+    if (ndim < 0 || ndim > MOST_DIMENSIONS || type != t->elem)
+        malformed(&r, "array (binary form)");
+    if (ndim == 0) {
+        lua_newtable(L);
         return;
-    case PG_KIND_INT2:
-    case PG_KIND_INT4:
-    case PG_KIND_INT8:
-    case PG_KIND_OID:
-        lua_pushinteger(L, strtoll(p, NULL, 10));
-        return;
-    case PG_KIND_FLOAT4:
-        /* The shortest text of a float4 reads as another double than the float4 itself. */
-        if (p[0] == 'N' || strchr(p, 'I'))
-            push_float(L, p);
-        else
-            lua_pushnumber(L, (lua_Number)strtof(p, NULL));
-        return;
-    case PG_KIND_NUMERIC:
-        if (!d->numeric_float)
-            break;
-        push_float(L, p);
-        return;
-    case PG_KIND_FLOAT8:
-        push_float(L, p);
-        return;
-    case PG_KIND_BYTEA:
-        push_bytea(L, p, len);
-        return;
-    case PG_KIND_TIMESTAMP:
-    case PG_KIND_TIMESTAMPTZ:
-        push_timestamp(L, d, p, len, t->kind == PG_KIND_TIMESTAMPTZ);
-        return;
-    case PG_KIND_JSON:
-    case PG_KIND_JSONB:
-        bind_json_push(L, p, len);
-        return;
-    case PG_KIND_ARRAY:
-    case PG_KIND_COMPOSITE:
-    case PG_KIND_RANGE:
-    case PG_KIND_MULTIRANGE:
-    case PG_KIND_HSTORE:
-    case PG_KIND_VECTOR:
-        pg_decode_nested_text(L, d, t, p, len, depth);
-        return;
-    case PG_KIND_DATE:
-    case PG_KIND_TIME:
-    case PG_KIND_TEXT:
-        break;
     }
-    lua_pushlstring(L, p, len);
+    for (int i = 0; i < ndim; i++) {
+        sizes[i] = take_int4(&r);
+        take_int4(&r); /* lower bound */
+    }
+    push_dimension(&r, pg_type_of(d->catalog, t->elem), sizes, ndim);
 }
+
+/* ---- any value ---- */
 
 /* A codec of the script's own, by the type's name; true when it took the value. */
 static bool push_by_codec(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
@@ -265,18 +379,30 @@ static bool push_by_codec(lua_State *L, const struct pg_decoder *d, const struct
     return true;
 }
 
-void pg_decode_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
-                    size_t len, int depth)
+static bool is_nested(const struct pg_type *t)
 {
-    if (d->codecs == LUA_NOREF || !push_by_codec(L, d, t, p, len))
-        push_text(L, d, t, p, len, depth);
+    return t->kind == PG_KIND_ARRAY || t->kind == PG_KIND_COMPOSITE || t->kind == PG_KIND_RANGE ||
+           t->kind == PG_KIND_MULTIRANGE || t->kind == PG_KIND_HSTORE || t->kind == PG_KIND_VECTOR;
+}
+
+static void decode_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+                        size_t len, int depth)
+{
+    if (d->codecs != LUA_NOREF && push_by_codec(L, d, t, p, len))
+        return;
+    if (is_nested(t))
+        nested_text(L, d, t, p, len, depth);
+    else
+        pg_scalar_text(L, d, t, p, len);
 }
 
 void pg_decode(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p, size_t len,
                bool binary)
 {
-    if (binary)
-        push_binary(L, d, t, p, len);
+    if (!binary)
+        decode_text(L, d, t, p, len, 0);
+    else if (t->kind == PG_KIND_ARRAY)
+        array_binary(L, d, t, p, len);
     else
-        pg_decode_text(L, d, t, p, len, 0);
+        pg_scalar_binary(L, d, t, p, len);
 }

@@ -1,14 +1,11 @@
-/* One connection of the pool: its life, who waits for it, what its socket says. */
+/* A connection's life, its user, and what its socket says. */
 #include "bind/pg/link.h"
+#include "bind/pg/notices.h"
+
 #include "base/deadline.h"
-#include "bind/pg/mux.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-/* Seconds that the blocking engine gives a cancelled statement. */
-#define SHORTEST_GRACE  0.05
-#define INTERRUPT_GRACE 0.5
 
 static void on_ready(void *data, unsigned events);
 static void on_limit(struct sched_timer *t);
@@ -77,7 +74,7 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
         return NULL;
     }
     PQsetNoticeReceiver(conn, pg_notices_receive, link);
-    link->fresh = e->on_connect != LUA_NOREF;
+    link->needs_on_connect = e->on_connect != LUA_NOREF;
     link->m.catalog = e->catalog;
     link->m.text_only = e->decoder.codecs != LUA_NOREF;
     link->pid = PQbackendPID(conn);
@@ -96,13 +93,18 @@ void pg_link_set_background(struct pg_link *link, bool on)
     sched_background(link->engine->rt->sched, on ? 1 : -1);
 }
 
+static void detach_user(struct pg_link *link)
+{
+    if (link->user && link->user->detach)
+        link->user->detach(link);
+}
+
 void pg_link_free(struct pg_link *link)
 {
     struct pg_engine *e = link->engine;
-    pg_link_forget_cancel(link);
-    pg_mux_detach(link);
-    if (link->stream)
-        pg_stream_detach(link->stream);
+    if (link->cancel)
+        link->cancel->link = NULL; /* the request ends by itself */
+    detach_user(link);
     pg_notices_forget(link);
     pg_link_set_background(link, false);
     sched_timer_stop(e->rt->sched, &link->limit);
@@ -113,96 +115,47 @@ void pg_link_free(struct pg_link *link)
     pg_engine_unref(e);
 }
 
-/* ---- waiting for a statement ---- */
-
-static void abandon_statement(struct wait *w)
+void pg_link_close(struct pool_slot *slot)
 {
-    struct pg_link *link = w->data;
-    link->waiter = NULL;
-    pg_link_abandon(link, 0);
+    pg_link_free(slot->conn);
+    slot->conn = NULL;
+    pool_closed(slot, mono_now());
 }
 
-static const struct drive_interrupt *interrupt_of(const struct pg_link *link)
+void pg_link_set_user(struct pg_link *link, const struct pg_link_user *user)
 {
-    const struct drive_interrupt *intr = &link->engine->rt->interrupt;
-    return intr->fd >= 0 ? intr : NULL;
+    link->user = user;
 }
 
-/* A COPY TO STDOUT that nobody asked for ends soon only when it is cancelled. */
-static bool has_unwanted_copy(const struct pg_link *link)
+/* ---- notes, for those who wait too long for it ---- */
+
+void pg_link_note_statement(struct pg_link *link, const char *sql, size_t len)
 {
-    return link->m.unwanted && link->m.state == PG_COPY_OUT && pg_machine_may_cancel(&link->m);
+    size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
+    while (n > 0 && n < len && ((unsigned char)sql[n] & 0xc0) == 0x80) /* not inside a character */
+        n--;
+    memcpy(link->statement, sql, n);
+    link->statement[n] = '\0';
 }
 
-enum drive_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline)
+void pg_link_note_place(lua_State *L, struct pg_link *link)
 {
-    *step = pg_machine_step(&link->m, 0);
-    while (*step != PG_DONE && *step != PG_ROW) {
-        if (has_unwanted_copy(link)) {
-            pg_link_cancel_blocking(link, PG_DRAIN_LIMIT);
-            *step = PG_DONE;
-            return DRIVE_READY;
-        }
-        if (deadline != DEADLINE_NEVER &&
-            mono_now() >= deadline) /* data may keep coming, and the socket be ready, for ever */
-            return DRIVE_TIMEOUT;
-        unsigned ready = 0;
-        enum drive_status status =
-            drive_poll(pg_machine_fd(&link->m), *step, deadline, interrupt_of(link), &ready);
-        if (status != DRIVE_READY)
-            return status;
-        *step = pg_machine_step(&link->m, ready);
-    }
-    return DRIVE_READY;
-}
-
-enum drive_status pg_link_run_blocking(struct pg_link *link, uint64_t deadline)
-{
-    unsigned step;
-    return pg_link_step_blocking(link, &step, deadline);
-}
-
-/* A deadline may be overrun by a tenth, or by a moment. */
-static double grace_after(double limit)
-{
-    double grace = limit / 10;
-    if (grace < SHORTEST_GRACE)
-        return SHORTEST_GRACE;
-    return grace < PG_DRAIN_LIMIT ? grace : PG_DRAIN_LIMIT;
-}
-
-/* The blocking engine gives a statement up. `timeout` 0 = it was the transaction's time that ran out. */
-static void cut_short(struct pg_link *link, enum drive_status status, double timeout)
-{
-    struct error *e = &link->m.error;
-    double limit = timeout > 0 ? timeout : link->deadline_after;
-    pg_link_cancel_blocking(link, status == DRIVE_INTERRUPTED ? INTERRUPT_GRACE : grace_after(limit));
-    if (status == DRIVE_INTERRUPTED)
-        error_set(e, ERROR_CANCELLED, "interrupted");
-    else if (timeout > 0)
-        error_set(e, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)", timeout);
-    else
-        error_set(e, ERROR_TIMEOUT, "the time limit of %g s has passed (transaction)", link->deadline_after);
-    e->outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
-}
-
-int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k)
-{
-    struct sched *s = link->engine->rt->sched;
-    uint64_t deadline = timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER;
-    if (link->engine->sync) {
-        enum drive_status status = pg_link_run_blocking(link, deadline_min(deadline, link->deadline));
-        if (status != DRIVE_READY)
-            cut_short(link, status, deadline <= link->deadline ? timeout : 0);
-        return k(L, LUA_OK, ctx);
-    }
-    link->use = LINK_STATEMENT;
-    link->waiter = wait_begin(s, deadline, abandon_statement, link);
-    pg_link_watch(link);
-    return wait_park(L, link->waiter, ctx, k);
+    script_where(L, 1, link->where, sizeof link->where);
 }
 
 /* ---- what the socket says ---- */
+
+void pg_link_drop_notifications(struct pg_link *link)
+{
+    PGnotify *n;
+    while ((n = PQnotifies(link->m.conn)))
+        PQfreemem(n);
+}
+
+void pg_link_rest(struct pg_link *link)
+{
+    drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
+}
 
 /* Readable while nobody uses it: a notice, a changed parameter, or the end. */
 static void idle_ready(struct pg_link *link)
@@ -219,58 +172,24 @@ static void idle_ready(struct pg_link *link)
     pool_died(link->slot, mono_now());
 }
 
-/* Nothing more is read until the consumer asks: the server then feels that it is slow. */
-static void wake_stream(struct pg_link *link, unsigned step)
-{
-    link->stream_step = step;
-    drive_uv_want(link->io, 0);
-    wait_wake(link->waiter);
-    link->waiter = NULL;
-}
-
 static void on_ready(void *data, unsigned events)
 {
     struct pg_link *link = data;
-    if (link->use == LINK_SHARED) {
-        pg_mux_ready(link, events);
-        return;
-    }
-    if (link->use == LINK_FREE && link->m.state == PG_IDLE) {
+    const struct pg_link_user *user = link->user;
+    if (!user && link->m.state == PG_IDLE) {
         idle_ready(link);
         return;
     }
-    unsigned want = pg_machine_step(&link->m, events);
-    if (has_unwanted_copy(link))
-        pg_link_request_cancel(link);
-    if (want == PG_ROW) {
-        if (link->use == LINK_STATEMENT) /* the first: the statement has not failed */
-            link->use = LINK_STREAM;
-        wake_stream(link, want);
+    unsigned step = pg_machine_step(&link->m, events);
+    if (step & (PG_DONE | PG_ROW)) {
+        pg_link_rest(link);
+        if (user)
+            user->stepped(link, step);
         return;
     }
-    if (want != PG_DONE) {
-        drive_uv_want(link->io, want);
-        return;
-    }
-    drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
-    switch (link->use) {
-    case LINK_STATEMENT:
-    case LINK_DRAINING:
-        pg_link_settle(link);
-        break;
-    case LINK_STREAM:
-        wake_stream(link, want);
-        break;
-    case LINK_PINGING:
-        pg_link_finish_ping(link, link->m.state == PG_IDLE);
-        break;
-    case LINK_RESETTING:
-        pg_link_reset_next(link);
-        break;
-    case LINK_SHARED:
-    case LINK_FREE:
-        break;
-    }
+    drive_uv_want(link->io, step);
+    if (user && user->going_on)
+        user->going_on(link);
 }
 
 static void on_gone(struct sched_timer *t)
@@ -289,12 +208,13 @@ void pg_link_watch(struct pg_link *link)
     sched_timer_start(link->engine->rt->sched, &link->gone, mono_now());
 }
 
-/* A ping, drain or reset took too long. */
+/* ---- giving up ---- */
+
 static void on_limit(struct sched_timer *t)
 {
     struct pg_link *link = t->data;
-    if (link->patient && link->use == LINK_DRAINING)
-        pg_link_lose_patience(link);
+    if (link->user && link->user->late)
+        link->user->late(link);
     else
         pg_link_give_up(link);
 }
@@ -304,19 +224,6 @@ void pg_link_give_up(struct pg_link *link)
     pg_machine_break(&link->m);
     if (link->io)
         drive_uv_want(link->io, 0);
-    if (link->use == LINK_SHARED)
-        pg_mux_give_up(link);
-    else if (link->use == LINK_PINGING)
-        pg_link_finish_ping(link, false);
-    else if (link->use == LINK_RESETTING)
-        pg_link_finish_reset(link, false);
-    else if (link->use == LINK_DRAINING)
-        pg_link_settle(link);
-}
-
-void pg_link_close(struct pool_slot *slot)
-{
-    pg_link_free(slot->conn);
-    slot->conn = NULL;
-    pool_closed(slot, mono_now());
+    if (link->user && link->user->given_up)
+        link->user->given_up(link);
 }

@@ -1,117 +1,44 @@
-/* Cancelling what a connection does: the request on a worker, the drain on the loop; who waits for that. */
+/* Giving up what a connection does, on the loop: the request to cancel on a worker, the drain, who waits for
+ * that. */
 #include "base/deadline.h"
 #include "bind/pg/link.h"
-#include "bind/pg/mux.h"
-#include "drive/worker_sync.h"
 
 #include <stdlib.h>
 
-struct pg_cancel_job {
+struct cancel_job {
     struct job job;
+    struct pg_cancelling cancelling;
     PGcancel *cancel;
-    struct pg_link *link; /* NULL once the link is gone */
     char why[256];
     bool ok;
 };
 
-/* ---- the blocking engine ---- */
-
-static void cancel_call(void *arg)
-{
-    char why[256];
-    PQcancel(arg, why, sizeof why);
-}
-
-static void cancel_drop(void *arg)
-{
-    PQfreeCancel(arg);
-}
-
-void pg_link_cancel_blocking(struct pg_link *link, double grace)
-{
-    uint64_t deadline = deadline_in(grace);
-    PGcancel *cancel = PQgetCancel(link->m.conn);
-    pg_machine_discard(&link->m);
-    enum drive_status sent = DRIVE_ERROR;
-    if (cancel)
-        sent = worker_call(cancel_call, cancel_drop, cancel, deadline, NULL);
-    if (sent != DRIVE_TIMEOUT)
-        PQfreeCancel(cancel);
-    if (sent != DRIVE_READY) {
-        pg_machine_break(&link->m);
-        return;
-    }
-    unsigned want = pg_machine_step(&link->m, 0);
-    while (want != PG_DONE) {
-        unsigned ready = 0;
-        if (mono_now() >= deadline ||
-            drive_poll(pg_machine_fd(&link->m), want, deadline, NULL, &ready) != DRIVE_READY) {
-            pg_machine_break(&link->m);
-            return;
-        }
-        want = pg_machine_step(&link->m, ready);
-    }
-}
-
-/* ---- the request, and the drain ---- */
+/* ---- the request ---- */
 
 static void cancel_work(struct job *j)
 {
-    struct pg_cancel_job *c = (struct pg_cancel_job *)j;
+    struct cancel_job *c = (struct cancel_job *)j;
     c->ok = PQcancel(c->cancel, c->why, sizeof c->why) == 1;
 }
 
 static void cancel_free(struct job *j)
 {
-    struct pg_cancel_job *c = (struct pg_cancel_job *)j;
+    struct cancel_job *c = (struct cancel_job *)j;
     PQfreeCancel(c->cancel);
     free(c);
 }
 
-/* The statement has ended. As long as a cancel request is under way it could still hit the next one, so
- * the link is nobody's until both are over. */
-void pg_link_settle(struct pg_link *link)
-{
-    if (link->cancel && link->m.state != PG_BROKEN)
-        return;
-    if (link->use == LINK_DRAINING) {
-        if (pg_machine_is_busy(&link->m) && link->m.state != PG_BROKEN)
-            return;
-        sched_timer_stop(link->engine->rt->sched, &link->limit);
-        pg_link_set_background(link, false);
-        link->use = LINK_FREE;
-        link->patient = false;
-        if (link->reset_after_drain) {
-            link->reset_after_drain = false;
-            pg_link_reset_begin(link);
-            return;
-        }
-    }
-    link->use = LINK_FREE;
-    link->answered = link->waiter != NULL;
-    wait_wake(link->waiter);
-    link->waiter = NULL;
-}
-
-/* Does the machine still wait for the statement's answer? (A COPY between two of its blocks does not.) */
-static bool is_running(const struct pg_link *link)
-{
-    return link->m.state == PG_PLAIN || link->m.state == PG_PIPE;
-}
-
 static void cancel_done(struct job *j)
 {
-    struct pg_cancel_job *c = (struct pg_cancel_job *)j;
-    struct pg_link *link = c->link;
+    struct cancel_job *c = (struct cancel_job *)j;
+    struct pg_link *link = c->cancelling.link;
     if (link) {
         if (!c->ok && link->m.state != PG_BROKEN)
             log_write(link->engine->rt->log, LOG_LEVEL_DEBUG, "postgres: the cancel request failed: %s",
                       c->why);
         link->cancel = NULL;
-        if (link->use == LINK_SHARED)
-            pg_mux_cancel(link);
-        if (link->use == LINK_DRAINING || (link->use == LINK_STATEMENT && !is_running(link)))
-            pg_link_settle(link);
+        if (link->user && link->user->cancel_answered)
+            link->user->cancel_answered(link);
     }
     cancel_free(j);
 }
@@ -120,18 +47,81 @@ void pg_link_request_cancel(struct pg_link *link)
 {
     if (link->cancel || link->m.state == PG_IDLE || link->m.state == PG_BROKEN || link->engine->sync)
         return;
-    struct pg_cancel_job *c = calloc(1, sizeof *c);
+    struct cancel_job *c = calloc(1, sizeof *c);
     if (!c)
-        return; /* whoever waits for the end has a limit */
+        return; /* the wait for the end has a limit */
     c->job = (struct job){.work = cancel_work, .done = cancel_done, .drop = cancel_free};
-    c->link = link;
+    c->cancelling.link = link;
     c->cancel = PQgetCancel(link->m.conn);
     if (!c->cancel || !workers_run(link->engine->rt->workers, &c->job)) {
         cancel_free(&c->job);
         return;
     }
-    link->cancel = c;
+    link->cancel = &c->cancelling;
     pg_machine_cancel_sent(&link->m);
+}
+
+/* ---- the drain ---- */
+
+static void drain_settle(struct pg_link *link);
+
+static void drain_stepped(struct pg_link *link, unsigned step)
+{
+    (void)step;
+    drain_settle(link);
+}
+
+/* Its rows do not end by themselves. */
+static void lose_patience(struct pg_link *link)
+{
+    link->patient = false;
+    pg_link_warn_cancelled(link);
+    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
+    pg_link_request_cancel(link);
+}
+
+static void drain_late(struct pg_link *link)
+{
+    if (link->patient)
+        lose_patience(link);
+    else
+        pg_link_give_up(link);
+}
+
+static const struct pg_link_user drain_user = {
+    .name = "drain",
+    .stepped = drain_stepped,
+    .late = drain_late,
+    .given_up = drain_settle,
+    .cancel_answered = drain_settle,
+};
+
+/* As long as a cancel request is under way it could still hit the next statement: the link is nobody's until
+ * both the statement and the request are over. */
+static void drain_settle(struct pg_link *link)
+{
+    if (link->m.state != PG_BROKEN && (link->cancel || pg_machine_is_busy(&link->m)))
+        return;
+    void (*next)(struct pg_link *) = link->drained;
+    sched_timer_stop(link->engine->rt->sched, &link->limit);
+    pg_link_set_background(link, false);
+    pg_link_set_user(link, NULL);
+    link->patient = false;
+    link->drained = NULL;
+    if (next) {
+        next(link);
+        return;
+    }
+    link->answered = link->waiter != NULL;
+    wait_wake(link->waiter);
+    link->waiter = NULL;
+}
+
+static void begin_drain(struct pg_link *link, double limit)
+{
+    pg_link_set_user(link, &drain_user);
+    pg_link_set_background(link, true);
+    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(limit));
 }
 
 void pg_link_warn_cancelled(const struct pg_link *link)
@@ -144,75 +134,33 @@ void pg_link_warn_cancelled(const struct pg_link *link)
 
 void pg_link_abandon(struct pg_link *link, double grace)
 {
-    if (link->m.state == PG_BROKEN)
+    if (link->m.state == PG_BROKEN) {
+        pg_link_set_user(link, NULL);
         return;
-    link->use = LINK_DRAINING;
+    }
     link->patient = grace > 0;
-    pg_link_set_background(link, true);
-    sched_timer_start(link->engine->rt->sched, &link->limit,
-                      deadline_in(link->patient ? grace : PG_DRAIN_LIMIT));
+    begin_drain(link, link->patient ? grace : PG_DRAIN_LIMIT);
     if (!link->patient)
         pg_link_request_cancel(link);
     pg_machine_discard(&link->m);
     pg_link_watch(link);
 }
 
-/* Its rows do not end by themselves. */
-void pg_link_lose_patience(struct pg_link *link)
+void pg_link_drain_now(struct pg_link *link)
 {
+    if (!link->patient)
+        return;
     link->patient = false;
-    pg_link_warn_cancelled(link);
-    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
     pg_link_request_cancel(link);
 }
 
-void pg_link_cancel_shared(struct pg_link *link)
-{
-    if (!link->in_background) {
-        pg_link_set_background(link, true);
-        sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
-    }
-    pg_link_request_cancel(link);
-}
-
-void pg_link_shared_over(struct pg_link *link)
-{
-    link->use = LINK_FREE;
-    sched_timer_stop(link->engine->rt->sched, &link->limit);
-    pg_link_set_background(link, false);
-    pg_link_is_draining(link);
-}
-
-void pg_link_forget_cancel(struct pg_link *link)
-{
-    if (link->cancel)
-        link->cancel->link = NULL;
-    link->cancel = NULL;
-}
-
-/* ---- waiting for the end of it ---- */
-
-/* Also a statement that ended by itself while somebody asked to cancel it leaves the link to nobody,
- * until that request is over. (A COPY between two of its blocks has not ended.) */
+/* Also a statement that ended by itself while a request to cancel it is under way leaves the link to nobody,
+ * until the request is over. (A COPY between two of its blocks has not ended.) */
 bool pg_link_is_draining(struct pg_link *link)
 {
-    if (link->use == LINK_FREE && link->cancel && link->m.state == PG_IDLE) {
-        link->use = LINK_DRAINING;
-        pg_link_set_background(link, true);
-        sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
-    }
-    return link->use == LINK_DRAINING;
-}
-
-void pg_link_take_away(struct pg_link *link)
-{
-    struct wait *waiter = link->waiter;
-    link->waiter = NULL;
-    if (link->stream)
-        pg_stream_lose(link->stream);
-    else if (link->use == LINK_STATEMENT)
-        pg_link_abandon(link, 0);
-    wait_wake(waiter);
+    if (!link->user && link->cancel && link->m.state == PG_IDLE)
+        begin_drain(link, PG_DRAIN_LIMIT);
+    return link->user == &drain_user;
 }
 
 static void abandon_drained(struct wait *w)
@@ -226,4 +174,34 @@ int pg_link_wait_drained(lua_State *L, struct pg_link *link, lua_KContext ctx, l
     struct sched *s = link->engine->rt->sched;
     link->waiter = wait_begin(s, DEADLINE_NEVER, abandon_drained, link);
     return wait_park(L, link->waiter, ctx, k);
+}
+
+/* ---- shared connections ---- */
+
+void pg_link_cancel_shared(struct pg_link *link)
+{
+    if (!link->in_background) {
+        pg_link_set_background(link, true);
+        sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
+    }
+    pg_link_request_cancel(link);
+}
+
+void pg_link_shared_over(struct pg_link *link)
+{
+    pg_link_set_user(link, NULL);
+    sched_timer_stop(link->engine->rt->sched, &link->limit);
+    pg_link_set_background(link, false);
+    pg_link_is_draining(link);
+}
+
+/* ---- a lease that goes ---- */
+
+void pg_link_take_away(struct pg_link *link)
+{
+    struct wait *waiter = link->waiter;
+    link->waiter = NULL;
+    if (link->user && link->user->taken_away)
+        link->user->taken_away(link);
+    wait_wake(waiter);
 }

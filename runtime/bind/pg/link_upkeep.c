@@ -1,6 +1,7 @@
 /* What a connection does between two users: looked at, pinged, judged, reset. */
 #include "base/deadline.h"
 #include "bind/pg/link.h"
+#include "bind/pg/notices.h"
 
 #include <string.h>
 
@@ -11,14 +12,6 @@
 #define LOOK_AFTER_NS (1 * NS_PER_MS)
 
 /* ---- looking ---- */
-
-/* A script that ran LISTEN on a pooled connection: libpq would keep what nobody reads. */
-void pg_link_drop_notifications(struct pg_link *link)
-{
-    PGnotify *n;
-    while ((n = PQnotifies(link->m.conn)))
-        PQfreemem(n);
-}
 
 static bool is_dead(struct pg_link *link)
 {
@@ -50,25 +43,35 @@ enum pool_check pg_link_check(struct pool_slot *slot, uint64_t idle_ns)
 
 /* ---- pinging ---- */
 
-void pg_link_finish_ping(struct pg_link *link, bool alive)
+static void finish_ping(struct pg_link *link)
 {
     sched_timer_stop(link->engine->rt->sched, &link->limit);
-    link->use = LINK_FREE;
-    pool_pinged(link->slot, alive, mono_now());
+    pg_link_set_user(link, NULL);
+    pool_pinged(link->slot, link->m.state == PG_IDLE, mono_now());
 }
+
+static void ping_stepped(struct pg_link *link, unsigned step)
+{
+    (void)step;
+    finish_ping(link);
+}
+
+static const struct pg_link_user ping_user = {
+    .name = "ping", .stepped = ping_stepped, .given_up = finish_ping, .upkeep = true};
 
 void pg_link_ping(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
-    link->use = LINK_PINGING;
+    pg_link_set_user(link, &ping_user);
     if (!pg_machine_simple(&link->m, "")) {
-        pg_link_finish_ping(link, false);
+        pg_link_give_up(link);
         return;
     }
     if (link->engine->sync) {
-        bool alive =
-            pg_link_run_blocking(link, deadline_in(PING_LIMIT)) == DRIVE_READY && link->m.state == PG_IDLE;
-        pg_link_finish_ping(link, alive);
+        if (pg_link_run_blocking(link, deadline_in(PING_LIMIT)) == DRIVE_READY)
+            finish_ping(link);
+        else
+            pg_link_give_up(link);
         return;
     }
     sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PING_LIMIT));
@@ -76,14 +79,6 @@ void pg_link_ping(struct pool_slot *slot)
 }
 
 /* ---- on return ---- */
-
-void pg_link_finish_reset(struct pg_link *link, bool ok)
-{
-    sched_timer_stop(link->engine->rt->sched, &link->limit);
-    pg_link_set_background(link, false);
-    link->use = LINK_FREE;
-    pool_reset_done(link->slot, ok, mono_now());
-}
 
 enum pool_verdict pg_link_judge(struct pool_slot *slot)
 {
@@ -94,11 +89,11 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
     link->task = NULL;
     link->deadline = DEADLINE_NEVER;
     pg_link_drop_notifications(link);
-    if (link->stream)
-        pg_stream_detach(link->stream);
+    if (link->user && link->user->detach)
+        link->user->detach(link);
     if (pg_link_is_draining(link))
         return POOL_RESET;
-    if (link->m.state != PG_IDLE || link->use == LINK_STREAM || pg_link_is_demoted(link))
+    if (link->m.state != PG_IDLE || link->user || pg_link_is_demoted(link))
         return POOL_BROKEN;
     switch (link->engine->reset) {
     case PG_RESET_FULL:
@@ -120,51 +115,75 @@ static const char *reset_statement(struct pg_link *link)
     return NULL;
 }
 
-/* One statement after the other until the connection is as new. */
-void pg_link_reset_next(struct pg_link *link)
+static void finish_reset(struct pg_link *link)
 {
-    for (;;) {
-        const char *sql = reset_statement(link);
-        if (link->m.state != PG_IDLE || error_is_set(&link->m.error) || !sql) {
-            pg_link_finish_reset(link, link->m.state == PG_IDLE && !error_is_set(&link->m.error));
-            return;
-        }
-        link->use = LINK_RESETTING;
-        if (strcmp(sql, "DISCARD ALL") == 0)
-            pg_cache_clear(link->m.cache);
-        strcpy(link->statement, sql);
-        if (!pg_machine_simple(&link->m, sql)) {
-            pg_link_finish_reset(link, false);
-            return;
-        }
-        if (!link->engine->sync) {
-            pg_link_watch(link);
-            return;
-        }
-        if (pg_link_run_blocking(link, deadline_in(RESET_LIMIT)) != DRIVE_READY)
-            pg_machine_break(&link->m);
-    }
+    bool ok = link->m.state == PG_IDLE && !error_is_set(&link->m.error);
+    sched_timer_stop(link->engine->rt->sched, &link->limit);
+    pg_link_set_background(link, false);
+    pg_link_set_user(link, NULL);
+    pool_reset_done(link->slot, ok, mono_now());
 }
 
-void pg_link_reset_begin(struct pg_link *link)
+static void reset_next(struct pg_link *link);
+
+static void reset_stepped(struct pg_link *link, unsigned step)
+{
+    (void)step;
+    reset_next(link);
+}
+
+static const struct pg_link_user reset_user = {
+    .name = "reset", .stepped = reset_stepped, .given_up = finish_reset, .upkeep = true};
+
+/* Sends it; on the sync engine waits for its end. False: it is over, or goes on by itself. */
+static bool run_reset(struct pg_link *link, const char *sql)
+{
+    if (strcmp(sql, "DISCARD ALL") == 0)
+        pg_cache_clear(link->m.cache);
+    strcpy(link->statement, sql);
+    if (!pg_machine_simple(&link->m, sql)) {
+        pg_link_give_up(link);
+        return false;
+    }
+    if (!link->engine->sync) {
+        pg_link_watch(link);
+        return false;
+    }
+    if (pg_link_run_blocking(link, deadline_in(RESET_LIMIT)) != DRIVE_READY)
+        pg_machine_break(&link->m);
+    return true;
+}
+
+/* One statement after the other until the connection is as new. */
+static void reset_next(struct pg_link *link)
+{
+    const char *sql;
+    do {
+        sql = reset_statement(link);
+        if (link->m.state != PG_IDLE || error_is_set(&link->m.error) || !sql) {
+            finish_reset(link);
+            return;
+        }
+        pg_link_set_user(link, &reset_user);
+    } while (run_reset(link, sql));
+}
+
+static void reset_begin(struct pg_link *link)
 {
     pg_link_set_background(link, true);
     error_clear(&link->m.error); /* of the statement before: it has been told */
     link->statement[0] = '\0';
     sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(RESET_LIMIT));
-    pg_link_reset_next(link);
+    reset_next(link);
 }
 
 void pg_link_reset(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
-    if (link->use != LINK_DRAINING) {
-        pg_link_reset_begin(link);
+    if (!pg_link_is_draining(link)) {
+        reset_begin(link);
         return;
     }
-    link->reset_after_drain = true;
-    if (link->patient) { /* its transaction is going: nothing is lost by a cancel */
-        link->patient = false;
-        pg_link_request_cancel(link);
-    }
+    link->drained = reset_begin;
+    pg_link_drain_now(link); /* its transaction is going */
 }

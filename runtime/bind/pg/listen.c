@@ -1,7 +1,8 @@
 #include "bind/pg/listen.h"
 
 #include "base/deadline.h"
-#include "bind/pg/impl.h"
+#include "bind/base/error.h"
+#include "bind/pg/lease.h"
 #include "pg/errors.h"
 
 #include <errno.h>

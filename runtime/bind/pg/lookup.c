@@ -3,7 +3,7 @@
  * a result are read, on the connection that it came from: pg_lookup_needed, pg_lookup_send, wait,
  * pg_lookup_done.
  */
-#include "bind/pg/impl.h"
+#include "bind/pg/lookup.h"
 
 #include <string.h>
 

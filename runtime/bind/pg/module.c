@@ -1,42 +1,31 @@
 /* Engines: settings, the pool, and the module core.pg. */
 #include "bind/pg/module.h"
 #include "base/deadline.h"
+#include "bind/base/error.h"
 #include "bind/data/json.h"
+#include "bind/pg/batch.h"
+#include "bind/pg/connect.h"
 #include "bind/pg/copy.h"
-#include "bind/pg/impl.h"
+#include "bind/pg/lease_methods.h"
 #include "bind/pg/listen.h"
 #include "bind/pg/mux.h"
+#include "bind/pg/named.h"
+#include "bind/pg/notices.h"
+#include "bind/pg/op.h"
+#include "bind/pg/params.h"
+#include "bind/pg/statement.h"
+#include "bind/pg/stream.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-struct engine_box {
-    struct pg_engine *e; /* NULL = closed */
-};
-
 /* ---- life ---- */
 
-void pg_engine_ref(struct pg_engine *e)
+/* The last count is gone: what was made here. */
+static void last(struct pg_engine *e)
 {
-    e->refs++;
-}
-
-void pg_engine_unref(struct pg_engine *e)
-{
-    if (--e->refs > 0)
-        return;
-    if (e->prev)
-        e->prev->next = e->next;
-    else
-        e->rt->engines = e->next;
-    if (e->next)
-        e->next->prev = e->prev;
     pg_mux_free(e->mux);
-    pool_free(e->pool);
-    pg_catalog_free(e->catalog);
-    pg_conninfo_unref(e->info);
-    free(e);
 }
 
 /* The pool holds a count of its own until its last connection is closed: a connection that comes back
@@ -47,7 +36,7 @@ static void pool_drained(struct pool *p)
 }
 
 /* Connections that are still in use close when they come back; the block lives until then. */
-static void engine_close(struct engine_box *box)
+static void engine_close(struct pg_engine_box *box)
 {
     struct pg_engine *e = box->e;
     if (!e)
@@ -96,21 +85,13 @@ static int engine_gc(lua_State *L)
     return 0;
 }
 
-struct pg_engine *pg_engine_check(lua_State *L)
-{
-    struct engine_box *box = luaL_checkudata(L, 1, PG_ENGINE_CLASS);
-    if (!box->e)
-        bind_fail(L, bind_runtime(L), ERROR_USAGE, "this engine has been closed");
-    return box->e;
-}
-
-const struct pool_ops pg_pool_ops = {.open = pg_connect_slot,
-                                     .close = pg_link_close,
-                                     .check = pg_link_check,
-                                     .ping = pg_link_ping,
-                                     .judge = pg_link_judge,
-                                     .reset = pg_link_reset,
-                                     .drained = pool_drained};
+static const struct pool_ops pool_ops = {.open = pg_connect_slot,
+                                         .close = pg_link_close,
+                                         .check = pg_link_check,
+                                         .ping = pg_link_ping,
+                                         .judge = pg_link_judge,
+                                         .reset = pg_link_reset,
+                                         .drained = pool_drained};
 
 /* ---- settings ---- */
 
@@ -212,7 +193,7 @@ static int engine_new(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
     luaL_checktype(L, 1, LUA_TTABLE);
-    struct engine_box *box = lua_newuserdatauv(L, sizeof *box, 1);
+    struct pg_engine_box *box = lua_newuserdatauv(L, sizeof *box, 1);
     box->e = NULL;
     luaL_setmetatable(L, PG_ENGINE_CLASS);
     struct pg_engine *e = calloc(1, sizeof *e);
@@ -220,6 +201,7 @@ static int engine_new(lua_State *L)
         return luaL_error(L, "not enough memory");
     e->rt = rt;
     e->refs = 1;
+    e->last = last;
     e->next = rt->engines;
     if (e->next)
         e->next->prev = e;
@@ -240,7 +222,7 @@ static int engine_new(lua_State *L)
                                  .overflow = (int32_t)number_field(L, "overflow", 10),
                                  .recycle = duration_ns(number_field(L, "recycle", 0)),
                                  .seed = mono_now(),
-                                 .ops = &pg_pool_ops,
+                                 .ops = &pool_ops,
                                  .data = e};
     e->pool = pool_new(&config);
     if (!e->pool)

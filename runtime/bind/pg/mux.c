@@ -1,7 +1,8 @@
 #include "bind/pg/mux.h"
 
 #include "base/deadline.h"
-#include "bind/pg/impl.h"
+#include "bind/pg/link.h"
+#include "bind/pg/pool_error.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -111,33 +112,6 @@ void pg_mux_add(struct pg_mux *mux, struct pg_shared *s)
     flush_later(mux);
 }
 
-void pg_mux_remove(struct pg_mux *mux, struct pg_shared *s)
-{
-    struct pg_link *link = s->flight;
-    s->wait = NULL;
-    if (link) {
-        s->flight = NULL;
-        pg_machine_abandon(&link->m, s);
-        pg_mux_cancel(link);
-        return;
-    }
-    struct pg_shared *before = NULL;
-    struct pg_shared *at = mux->head;
-    while (at && at != s) {
-        before = at;
-        at = at->next;
-    }
-    if (!at)
-        return;
-    if (before)
-        before->next = s->next;
-    else
-        mux->head = s->next;
-    if (mux->tail == s)
-        mux->tail = before;
-    mux->queued--;
-}
-
 /* It has ended. */
 static void wake(struct pg_shared *s)
 {
@@ -148,6 +122,8 @@ static void wake(struct pg_shared *s)
 }
 
 /* ---- in flight ---- */
+
+static const struct pg_link_user shared_user;
 
 /* pg_machine's settled. */
 static void settled(void *data, void *owner, PGresult *r, struct error *e)
@@ -167,54 +143,79 @@ static void flight_over(struct pg_mux_conn *c)
     struct pg_link *link = c->link;
     c->busy = false;
     c->link = NULL;
-    if (link->use == LINK_SHARED) {
+    if (link->user == &shared_user) {
         link->mux_conn = NULL;
         pg_link_shared_over(link);
-        drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
+        pg_link_rest(link);
     }
     pool_release(mux->engine->pool, link->slot, mono_now());
     flush_later(mux);
 }
 
-static void step(struct pg_link *link, unsigned events)
-{
-    unsigned want = pg_machine_step(&link->m, events);
-    if (want == PG_DONE) {
-        flight_over(link->mux_conn);
-        return;
-    }
-    drive_uv_want(link->io, want);
-    pg_mux_cancel(link);
-}
-
-void pg_mux_ready(struct pg_link *link, unsigned events)
-{
-    step(link, events);
-}
-
 /* While somebody waits nothing is cancelled: a request that comes late would hit the statement behind the one
  * it was meant for. */
-void pg_mux_cancel(struct pg_link *link)
+static void cancel_unawaited(struct pg_link *link)
 {
     if (!link->cancel && pg_machine_may_cancel(&link->m))
         pg_link_cancel_shared(link);
 }
 
-void pg_mux_give_up(struct pg_link *link)
+static void end_flight(struct pg_link *link)
 {
-    pg_machine_break(&link->m);
     flight_over(link->mux_conn);
 }
 
-void pg_mux_detach(struct pg_link *link)
+static void stepped(struct pg_link *link, unsigned step)
+{
+    (void)step;
+    end_flight(link);
+}
+
+/* The pool closes the link. */
+static void detach(struct pg_link *link)
 {
     struct pg_mux_conn *c = link->mux_conn;
-    if (!c)
-        return;
     pg_machine_break(&link->m);
     link->mux_conn = NULL;
     c->link = NULL;
     c->busy = false;
+}
+
+static const struct pg_link_user shared_user = {
+    .name = "shared",
+    .stepped = stepped,
+    .going_on = cancel_unawaited,
+    .given_up = end_flight,
+    .cancel_answered = cancel_unawaited,
+    .detach = detach,
+    .shared = true,
+};
+
+void pg_mux_remove(struct pg_mux *mux, struct pg_shared *s)
+{
+    struct pg_link *link = s->flight;
+    s->wait = NULL;
+    if (link) {
+        s->flight = NULL;
+        pg_machine_abandon(&link->m, s);
+        cancel_unawaited(link);
+        return;
+    }
+    struct pg_shared *before = NULL;
+    struct pg_shared *at = mux->head;
+    while (at && at != s) {
+        before = at;
+        at = at->next;
+    }
+    if (!at)
+        return;
+    if (before)
+        before->next = s->next;
+    else
+        mux->head = s->next;
+    if (mux->tail == s)
+        mux->tail = before;
+    mux->queued--;
 }
 
 /* ---- sending ---- */
@@ -284,9 +285,13 @@ static void send_all(struct pg_mux_conn *c)
         return;
     }
     link->mux_conn = c;
-    link->use = LINK_SHARED;
+    pg_link_set_user(link, &shared_user);
     strcpy(link->statement, "(several statements in flight)");
-    step(link, 0);
+    unsigned want = pg_machine_step(&link->m, 0);
+    if (want == PG_DONE)
+        flight_over(c);
+    else
+        drive_uv_want(link->io, want);
 }
 
 /* A failed connect is told to everybody in the queue: each would only wait for the same failure. */

@@ -48,13 +48,4 @@ void pg_mux_free(struct pg_mux *mux);
 void pg_mux_add(struct pg_mux *mux, struct pg_shared *s);
 /* Its wait was abandoned. */
 void pg_mux_remove(struct pg_mux *mux, struct pg_shared *s);
-/* The socket of a link that is shared is ready. */
-void pg_mux_ready(struct pg_link *link, unsigned events);
-/* Cancels what runs on the link, once nobody waits for anything in flight there. */
-void pg_mux_cancel(struct pg_link *link);
-/* The link is given up: what is in flight on it is settled, and the pool gets it back. */
-void pg_mux_give_up(struct pg_link *link);
-/* The link is being closed by the pool. */
-void pg_mux_detach(struct pg_link *link);
-
 #endif

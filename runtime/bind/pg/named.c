@@ -1,6 +1,7 @@
 /* `:name` parameters: the rewritten statement and its names are kept, so each text is read once. */
 #include "pg/named.h"
-#include "bind/pg/impl.h"
+#include "bind/base/error.h"
+#include "bind/pg/named.h"
 
 #include <stdlib.h>
 

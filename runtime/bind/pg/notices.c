@@ -1,7 +1,7 @@
 #include "bind/pg/notices.h"
 
 #include "base/deadline.h"
-#include "bind/pg/impl.h"
+#include "bind/pg/link.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -83,9 +83,9 @@ void pg_notices_receive(void *data, const PGresult *r)
     const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
     log_write(log, LOG_LEVEL_INFO, "postgres: %s: %s", severity ? severity : "NOTICE",
               message ? message : "");
-    if (link->use == LINK_RESETTING || link->use == LINK_PINGING)
+    if (link->user && link->user->upkeep)
         return; /* nobody's statement */
-    if (link->use == LINK_SHARED && link->engine->on_notice != LUA_NOREF)
+    if (link->user && link->user->shared && link->engine->on_notice != LUA_NOREF)
         add(&link->engine->notices, r);
     else if (*handler_of(link) != LUA_NOREF)
         add(&link->notices, r);
@@ -179,82 +179,4 @@ void pg_notices_forget(struct pg_link *link)
     luaL_unref(link->engine->rt->L, LUA_REGISTRYINDEX, link->on_notice);
     link->on_notice = LUA_NOREF;
     pg_notices_clear(&link->notices);
-}
-
-/* ---- on_connect ---- */
-
-struct pg_lease *pg_connect_event(lua_State *L, struct pg_link **owner)
-{
-    luaL_checkstack(L, 4, "on_connect");
-    struct pg_lease *holder = pg_lease_new(L);
-    struct pg_link *link = *owner;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, link->engine->on_connect);
-    lua_pushvalue(L, -2);
-    holder->engine = link->engine;
-    holder->link = link;
-    link->fresh = false;
-    *owner = NULL;
-    return holder;
-}
-
-/* What is wrong with the connection after on_connect; NULL = nothing. */
-static const char *not_fit(const struct pg_lease *lease)
-{
-    if (!lease->link)
-        return "on_connect failed: it must not release its connection";
-    if (lease->link->use != LINK_FREE || lease->link->m.state != PG_IDLE)
-        return "on_connect failed: it left a statement unfinished";
-    if (pg_machine_in_transaction(&lease->link->m))
-        return "on_connect failed: it left a transaction open";
-    return NULL;
-}
-
-/* An error object at the top gets the place where it happened; of anything else its text is pushed. */
-static void add_context(lua_State *L)
-{
-    if (lua_istable(L, -1) && luaL_getmetafield(L, -1, "__name") == LUA_TSTRING) {
-        bool cancelled = false;
-        lua_pop(L, 1);
-        if (lua_getfield(L, -1, "kind") == LUA_TSTRING)
-            cancelled = strcmp(lua_tostring(L, -1), "cancelled") == 0;
-        lua_pop(L, 1);
-        if (cancelled)
-            return;
-        bool has_context = lua_getfield(L, -1, "context") == LUA_TSTRING;
-        lua_pushfstring(L, "%s%son_connect of the engine", has_context ? lua_tostring(L, -1) : "",
-                        has_context ? "\n" : "");
-        lua_setfield(L, -3, "context");
-        lua_pop(L, 1);
-        return;
-    }
-    lua_pushfstring(L, "on_connect failed: %s", luaL_tolstring(L, -1, NULL));
-}
-
-struct pg_link *pg_connected(lua_State *L, struct pg_lease *lease, int status)
-{
-    struct pg_link *link = lease->link;
-    bool ok = status == LUA_OK || status == LUA_YIELD;
-    const char *why = ok ? not_fit(lease) : NULL;
-    lease->link = NULL;
-    if (ok && !why)
-        return link;
-    if (link)
-        pool_discard(link->engine->pool, link->slot, mono_now());
-    if (why)
-        lua_pushstring(L, why);
-    else
-        add_context(L);
-    return NULL;
-}
-
-/* ---- large results ---- */
-
-void pg_warn_large(lua_State *L, const struct pg_engine *e, size_t bytes, int rows, const char *statement)
-{
-    char where[SCRIPT_WHERE] = "?";
-    script_where(L, 1, where, sizeof where);
-    log_write(e->rt->log, LOG_LEVEL_WARN,
-              "postgres: %s: a result of %d rows and %zu MiB was held in memory (rows() reads row by row): "
-              "%.200s",
-              where, rows, bytes >> 20, statement);
 }

@@ -1,7 +1,8 @@
 /* Lua values as statement parameters. Everything goes as text, whose type the server infers, except
  * bytea, which goes in binary. */
+#include "bind/pg/params.h"
 #include "base/text.h"
-#include "bind/pg/impl.h"
+#include "bind/base/error.h"
 
 #include <math.h>
 #include <stdlib.h>

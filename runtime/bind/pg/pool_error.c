@@ -1,6 +1,7 @@
 /* What a task is told that got no connection from its pool: why, who holds them, and what helps. */
+#include "bind/pg/pool_error.h"
 #include "base/deadline.h"
-#include "bind/pg/impl.h"
+#include "bind/pg/link.h"
 
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /* What a statement's failure means, and what can be done about it without asking the script. */
+#include "bind/pg/recovery.h"
 #include "base/deadline.h"
-#include "bind/pg/impl.h"
 
 #include <string.h>
 #include <strings.h>

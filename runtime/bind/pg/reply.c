@@ -1,6 +1,11 @@
 /* A statement on its connection: sent, waited for, and its result made into Lua values. */
 #include "base/deadline.h"
+#include "bind/pg/lookup.h"
+#include "bind/pg/notices.h"
 #include "bind/pg/op.h"
+#include "bind/pg/params.h"
+#include "bind/pg/recovery.h"
+#include "bind/pg/stream.h"
 
 #include <string.h>
 
@@ -10,15 +15,6 @@ static int raise_lost(lua_State *L, struct pg_op *op);
 
 /* ---- sending ---- */
 
-static void note_statement(struct pg_link *link, const char *sql, size_t len)
-{
-    size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
-    while (n > 0 && n < len && ((unsigned char)sql[n] & 0xc0) == 0x80) /* not inside a character */
-        n--;
-    memcpy(link->statement, sql, n);
-    link->statement[n] = '\0';
-}
-
 /* The first row is there, or it is known that there is none: from here on the stream holds the connection.
  * Stack: parameters, stream, op. */
 static int hand_to_stream(lua_State *L, struct pg_op *op)
@@ -26,7 +22,7 @@ static int hand_to_stream(lua_State *L, struct pg_op *op)
     struct pg_link *link = op->link;
     int index = 3 + op->nparams;
     if (!op->lease)
-        pg_op_note_place(L, link); /* the rows may be read by another task than this */
+        pg_link_note_place(L, link); /* the rows may be read by another task than this */
     link->task = NULL;
     pg_stream_attach_ready(op->stream, link, op->lease == NULL);
     op->link = NULL;
@@ -67,7 +63,7 @@ int pg_op_send(lua_State *L, struct pg_op *op)
     const char *sql = lua_tolstring(L, 2, &len);
     bool sent;
     op->stage = STAGE_REPLY;
-    note_statement(link, sql, len);
+    pg_link_note_statement(link, sql, len);
     if (op->engine->cache_off)
         pg_cache_disable(link->m.cache);
     if (op->simple)
@@ -77,10 +73,10 @@ int pg_op_send(lua_State *L, struct pg_op *op)
     else
         sent = send_with_params(L, op, sql, len);
     if (!sent)
-        return pg_op_k(L, LUA_OK, (lua_KContext)op);
+        return pg_op_next(L, op);
     if (op->stream && !op->describing)
         pg_machine_stream(&link->m);
-    return pg_link_wait(L, link, op->engine->command_timeout, (lua_KContext)op, pg_op_k);
+    return pg_link_wait(L, link, op->engine->command_timeout, (lua_KContext)op, op->k);
 }
 
 /* ---- the reply ---- */
@@ -93,12 +89,23 @@ static void give_back(struct pg_op *op)
         pool_release(op->engine->pool, link->slot, mono_now());
 }
 
+/* Stack: 2 = SQL. */
+static void warn_large(lua_State *L, const struct pg_engine *e, size_t bytes, int rows)
+{
+    char where[SCRIPT_WHERE] = "?";
+    script_where(L, 1, where, sizeof where);
+    log_write(e->rt->log, LOG_LEVEL_WARN,
+              "postgres: %s: a result of %d rows and %zu MiB was held in memory (rows() reads row by row): "
+              "%.200s",
+              where, rows, bytes >> 20, lua_tostring(L, 2));
+}
+
 static void warn_when_large(lua_State *L, const struct pg_op *op)
 {
     size_t limit = op->engine->large_result;
     size_t bytes = limit && op->result ? PQresultMemorySize(op->result) : 0;
     if (bytes > limit)
-        pg_warn_large(L, op->engine, bytes, PQntuples(op->result), lua_tostring(L, 2));
+        warn_large(L, op->engine, bytes, PQntuples(op->result));
 }
 
 /* The connection goes back; then the result becomes Lua values. */
@@ -125,7 +132,7 @@ static int look_up(lua_State *L, struct pg_op *op)
     op->looking_up = true;
     if (!pg_lookup_send(op->link, &op->result, 1))
         return looked_up(L, op);
-    return pg_link_wait(L, op->link, op->engine->command_timeout, (lua_KContext)op, pg_op_k);
+    return pg_link_wait(L, op->link, op->engine->command_timeout, (lua_KContext)op, op->k);
 }
 
 /* The statement itself has succeeded, or (rows) comes now. */
@@ -190,7 +197,7 @@ int pg_op_replied(lua_State *L, struct pg_op *op, bool parked)
             error_clear(&op->error);
             op->retried = true;
             op->stage = STAGE_SEND;
-            return pg_op_k(L, LUA_OK, (lua_KContext)op);
+            return pg_op_next(L, op);
         }
         pg_op_complete_error(op, lua_tostring(L, 2));
         pg_notices_tell(L, link);

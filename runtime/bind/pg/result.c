@@ -1,6 +1,7 @@
 /* Results as Lua values. Runs only inside the resumed task, where an error reaches its pcall. */
+#include "bind/pg/result.h"
+#include "bind/base/error.h"
 #include "bind/pg/decode.h"
-#include "bind/pg/impl.h"
 
 #include <stdlib.h>
 #include <string.h>

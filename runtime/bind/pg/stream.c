@@ -3,8 +3,12 @@
  * the socket is read only while the loop waits for a row, so a slow consumer holds the server back
  * instead of filling memory. Leaving the loop early cancels the statement.
  */
+#include "bind/pg/stream.h"
 #include "base/deadline.h"
-#include "bind/pg/impl.h"
+#include "bind/base/error.h"
+#include "bind/pg/lease.h"
+#include "bind/pg/notices.h"
+#include "bind/pg/result.h"
 
 #define STREAM_CLASS "dbrun.pg.stream"
 
@@ -21,12 +25,47 @@ struct pg_stream *pg_stream_new(lua_State *L)
     return s;
 }
 
+/* The link is the stream's no more. */
+static void detach(struct pg_stream *s)
+{
+    if (!s->link)
+        return;
+    s->link->stream = NULL;
+    pg_link_set_user(s->link, NULL);
+    s->link = NULL;
+}
+
+/* Nothing more is read until the consumer asks: the server then feels that it is slow. */
+static void stepped(struct pg_link *link, unsigned step)
+{
+    link->stream_step = step;
+    drive_uv_want(link->io, 0);
+    wait_wake(link->waiter);
+    link->waiter = NULL;
+}
+
+static void taken_away(struct pg_link *link)
+{
+    struct pg_stream *s = link->stream;
+    s->lost = true;
+    pg_stream_stop(s);
+}
+
+/* The link goes away, or back to its pool. */
+static void on_detach(struct pg_link *link)
+{
+    detach(link->stream);
+}
+
+static const struct pg_link_user stream_user = {
+    .name = "stream", .stepped = stepped, .taken_away = taken_away, .detach = on_detach};
+
 void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own)
 {
     s->link = link;
     s->own = own;
     link->stream = s;
-    link->use = LINK_STREAM;
+    pg_link_set_user(link, &stream_user);
     if (link->io)
         drive_uv_want(link->io, link->m.flushing && PQsocket(link->m.conn) >= 0 ? IO_READ | IO_WRITE : 0);
 }
@@ -34,7 +73,7 @@ void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own)
 void pg_stream_attach_ready(struct pg_stream *s, struct pg_link *link, bool own)
 {
     pg_stream_attach(s, link, own);
-    s->first = pg_machine_is_busy(&link->m) && link->m.state != PG_BROKEN ? PG_ROW : PG_DONE;
+    s->first = pg_machine_is_busy(&link->m) ? PG_ROW : PG_DONE;
 }
 
 /* What is known already, or what can be had without waiting. */
@@ -43,13 +82,6 @@ static unsigned first_step(struct pg_stream *s)
     unsigned step = s->first;
     s->first = 0;
     return step ? step : pg_machine_step(&s->link->m, 0);
-}
-
-void pg_stream_detach(struct pg_stream *s)
-{
-    if (s->link)
-        s->link->stream = NULL;
-    s->link = NULL;
 }
 
 int pg_stream_push_iterator(lua_State *L, int index)
@@ -65,10 +97,9 @@ int pg_stream_push_iterator(lua_State *L, int index)
 void pg_stream_finish(struct pg_stream *s)
 {
     struct pg_link *link = s->link;
-    pg_stream_detach(s);
-    link->use = LINK_FREE;
+    detach(s);
     if (link->io)
-        drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
+        pg_link_rest(link);
     if (s->own)
         pool_release(link->engine->pool, link->slot, mono_now());
 }
@@ -91,17 +122,16 @@ static void stop(struct pg_stream *s, double grace)
     struct pg_link *link = s->link;
     if (!link)
         return;
-    pg_stream_detach(s);
+    detach(s);
     if (link->waiter) { /* another task ends what this one reads */
         s->lost = true;
         wait_wake(link->waiter);
         link->waiter = NULL;
     }
-    link->use = LINK_FREE;
     pg_machine_discard(&link->m);
     bool over = pg_machine_step(&link->m, 0) == PG_DONE;
     if (link->io)
-        drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
+        pg_link_rest(link);
     if (!over && link->engine->sync)
         drain_blocking(link, grace);
     else if (!over)
@@ -121,12 +151,6 @@ void pg_stream_leave(struct pg_stream *s, bool failed)
         return; /* on_notice of its own end */
     bool goes_on = s->link && !s->own && !failed && s->link->m.in_transaction;
     stop(s, goes_on ? LEFT_GRACE : 0);
-}
-
-void pg_stream_lose(struct pg_stream *s)
-{
-    s->lost = true;
-    pg_stream_stop(s);
 }
 
 void pg_stream_check_codec(lua_State *L, const struct pg_stream *s)
@@ -156,7 +180,7 @@ void pg_stream_collected(struct pg_stream *s)
         pg_stream_stop(s);
         return;
     }
-    pg_stream_detach(s);
+    detach(s);
     pg_machine_break(&link->m);
     if (s->own)
         pool_discard(link->engine->pool, link->slot, mono_now());

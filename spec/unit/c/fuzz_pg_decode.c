@@ -5,7 +5,7 @@
  *
  * A text that COPY would send in binary must be the same value when it is read from that.
  */
-#include "bind/base/runtime.h"
+#include "bind/core.h"
 #include "bind/pg/decode.h"
 #include "pg/copyfmt.h"
 

@@ -8,6 +8,7 @@
  */
 
 #include "bind/base/error.h"
+#include "bind/core.h"
 #include "bind/redis/reply.h"
 #include "redis/conn.h"
 

@@ -6,7 +6,7 @@
 #include "check.h"
 #include "pg_server.h"
 
-#include "bind/base/runtime.h"
+#include "bind/core.h"
 
 #include <limits.h>
 #include <lualib.h>

@@ -4,7 +4,7 @@
  */
 #include "check.h"
 
-#include "bind/base/runtime.h"
+#include "bind/core.h"
 
 #include <limits.h>
 #include <lualib.h>

@@ -1,0 +1,228 @@
+#include "bind/pg/decode_scalar.h"
+
+#include "base/text.h"
+#include "bind/data/json.h"
+#include "pg/timefmt.h"
+#include "pg/wire.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- one value, binary form (network byte order; src/backend/utils/adt/ *send functions) ---- */
+
+static double get_float8(const char *p)
+{
+    int64_t bits = wire_get8(p);
+    double v;
+    memcpy(&v, &bits, 8);
+    return v;
+}
+
+static double get_float4(const char *p)
+{
+    int32_t bits = wire_get4(p);
+    float v;
+    memcpy(&v, &bits, 4);
+    return (double)v;
+}
+
+/* The number of bytes each fixed-size kind has; 0 = any. */
+static size_t size_of(enum pg_kind kind)
+{
+    switch (kind) {
+    case PG_KIND_BOOL:
+        return 1;
+    case PG_KIND_INT2:
+        return 2;
+    case PG_KIND_INT4:
+    case PG_KIND_OID:
+    case PG_KIND_FLOAT4:
+    case PG_KIND_DATE:
+        return 4;
+    case PG_KIND_INT8:
+    case PG_KIND_FLOAT8:
+    case PG_KIND_TIME:
+    case PG_KIND_TIMESTAMP:
+    case PG_KIND_TIMESTAMPTZ:
+        return 8;
+    default:
+        return 0;
+    }
+}
+
+/* Microseconds since 2000 as the engine wants instants. */
+static void push_instant(lua_State *L, const struct pg_decoder *d, int64_t usec, bool utc)
+{
+    char text[TIMEFMT_MAX];
+    if (!d->epoch)
+        lua_pushlstring(L, text, timefmt_timestamp(text, usec, utc));
+    else if (usec == INT64_MAX || usec == INT64_MIN)
+        lua_pushnumber(L, usec < 0 ? -(lua_Number)HUGE_VAL : (lua_Number)HUGE_VAL);
+    else
+        lua_pushnumber(L, (lua_Number)usec / 1e6 + 946684800.0);
+}
+
+void pg_scalar_binary(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+                      size_t len)
+{
+    char text[TIMEFMT_MAX];
+    enum pg_kind kind = t->kind;
+    size_t size = size_of(kind);
+    if ((size && len != size) || (kind == PG_KIND_JSONB && (len < 1 || p[0] != 1)))
+        luaL_error(L, "the server sent a value of %d bytes for the type %s (binary form)", (int)len, t->name);
+    switch (kind) {
+    case PG_KIND_BOOL:
+        lua_pushboolean(L, p[0] != 0);
+        return;
+    case PG_KIND_INT2:
+        lua_pushinteger(L, wire_get2(p));
+        return;
+    case PG_KIND_INT4:
+        lua_pushinteger(L, wire_get4(p));
+        return;
+    case PG_KIND_INT8:
+        lua_pushinteger(L, wire_get8(p));
+        return;
+    case PG_KIND_OID:
+        lua_pushinteger(L, (uint32_t)wire_get4(p));
+        return;
+    case PG_KIND_FLOAT4:
+        lua_pushnumber(L, get_float4(p));
+        return;
+    case PG_KIND_FLOAT8:
+        lua_pushnumber(L, get_float8(p));
+        return;
+    case PG_KIND_DATE:
+        lua_pushlstring(L, text, timefmt_date(text, wire_get4(p)));
+        return;
+    case PG_KIND_TIME:
+        if (wire_get8(p) < 0 || wire_get8(p) > INT64_C(86400000000))
+            luaL_error(L, "the server sent a time of day outside of 00:00 to 24:00");
+        lua_pushlstring(L, text, timefmt_time(text, wire_get8(p)));
+        return;
+    case PG_KIND_TIMESTAMP:
+    case PG_KIND_TIMESTAMPTZ:
+        push_instant(L, d, wire_get8(p), kind == PG_KIND_TIMESTAMPTZ);
+        return;
+    case PG_KIND_JSONB:
+        bind_json_push(L, p + 1, len - 1);
+        return;
+    case PG_KIND_JSON:
+        bind_json_push(L, p, len);
+        return;
+    default:
+        lua_pushlstring(L, p, len);
+        return;
+    }
+}
+
+/* ---- one value, text form ---- */
+
+static char hex_byte(lua_State *L, const char *p)
+{
+    int high = hex_digit(p[0]);
+    int low = hex_digit(p[1]);
+    if (high < 0 || low < 0)
+        luaL_error(L, "the server sent a malformed bytea");
+    return (char)(high << 4 | low);
+}
+
+/* What stands behind a backslash in the escape format; `used` = how many characters that is. */
+static char escaped_byte(lua_State *L, const char *p, size_t len, size_t *used)
+{
+    if (len >= 1 && p[0] == '\\') {
+        *used = 1;
+        return '\\';
+    }
+    if (len < 3 || p[0] < '0' || p[0] > '3' || p[1] < '0' || p[1] > '7' || p[2] < '0' || p[2] > '7')
+        luaL_error(L, "the server sent a malformed bytea");
+    *used = 3;
+    return (char)((p[0] - '0') << 6 | (p[1] - '0') << 3 | (p[2] - '0'));
+}
+
+/* bytea_output = hex ("\x0aff") or escape ("a\\b\001"): section 8.4 of the PostgreSQL manual. */
+static void push_bytea(lua_State *L, const char *p, size_t len)
+{
+    luaL_Buffer b;
+    char *out = luaL_buffinitsize(L, &b, len);
+    size_t n = 0;
+    if (len >= 2 && p[0] == '\\' && p[1] == 'x') {
+        for (size_t i = 2; i + 1 < len; i += 2)
+            out[n++] = hex_byte(L, p + i);
+    } else {
+        for (size_t i = 0; i < len; i++) {
+            size_t used = 0;
+            out[n++] = p[i] == '\\' ? escaped_byte(L, p + i + 1, len - i - 1, &used) : p[i];
+            i += used;
+        }
+    }
+    luaL_pushresultsize(&b, n);
+}
+
+static void push_float(lua_State *L, const char *p)
+{
+    if (strcmp(p, "NaN") == 0)
+        lua_pushnumber(L, (lua_Number)NAN);
+    else if (strcmp(p, "Infinity") == 0)
+        lua_pushnumber(L, (lua_Number)HUGE_VAL);
+    else if (strcmp(p, "-Infinity") == 0)
+        lua_pushnumber(L, -(lua_Number)HUGE_VAL);
+    else
+        lua_pushnumber(L, strtod(p, NULL));
+}
+
+/* "2024-01-01 12:00:00.5+02" -> "2024-01-01T10:00:00.5+00:00": the same text as from the binary form. */
+static void push_timestamp(lua_State *L, const struct pg_decoder *d, const char *p, size_t len, bool zone)
+{
+    int64_t usec;
+    if (timefmt_parse_timestamp(p, &usec))
+        push_instant(L, d, usec, zone);
+    else
+        lua_pushlstring(L, p, len);
+}
+
+void pg_scalar_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+                    size_t len)
+{
+    switch (t->kind) {
+    case PG_KIND_BOOL:
+        lua_pushboolean(L, p[0] == 't');
+        return;
+    case PG_KIND_INT2:
+    case PG_KIND_INT4:
+    case PG_KIND_INT8:
+    case PG_KIND_OID:
+        lua_pushinteger(L, strtoll(p, NULL, 10));
+        return;
+    case PG_KIND_FLOAT4:
+        /* The shortest text of a float4 reads as another double than the float4 itself. */
+        if (p[0] == 'N' || strchr(p, 'I'))
+            push_float(L, p);
+        else
+            lua_pushnumber(L, (lua_Number)strtof(p, NULL));
+        return;
+    case PG_KIND_NUMERIC:
+        if (!d->numeric_float)
+            break;
+        push_float(L, p);
+        return;
+    case PG_KIND_FLOAT8:
+        push_float(L, p);
+        return;
+    case PG_KIND_BYTEA:
+        push_bytea(L, p, len);
+        return;
+    case PG_KIND_TIMESTAMP:
+    case PG_KIND_TIMESTAMPTZ:
+        push_timestamp(L, d, p, len, t->kind == PG_KIND_TIMESTAMPTZ);
+        return;
+    case PG_KIND_JSON:
+    case PG_KIND_JSONB:
+        bind_json_push(L, p, len);
+        return;
+    default:
+        break;
+    }
+    lua_pushlstring(L, p, len);
+}

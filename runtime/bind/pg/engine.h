@@ -1,0 +1,58 @@
+/*
+ * An engine: settings and a pool. Its block outlives the userdata while links, connects or statements are
+ * left: it is counted, by its userdata, its pool until that is drained, its links, its connects and each
+ * statement under way.
+ */
+#ifndef DBRUN_BIND_PG_ENGINE_H
+#define DBRUN_BIND_PG_ENGINE_H
+
+#include "bind/base/runtime.h"
+#include "bind/pg/conninfo.h"
+#include "bind/pg/decode_scalar.h"
+#include "bind/pg/notice_list.h"
+#include "pool/pool.h"
+
+#define PG_ENGINE_CLASS "dbrun.pg.engine"
+
+enum pg_reset { PG_RESET_ROLLBACK, PG_RESET_FULL, PG_RESET_NONE };
+
+struct pg_engine {
+    struct runtime *rt;
+    struct pool *pool;
+    struct pg_conninfo *info;
+    struct pg_connecting *connecting; /* connects under way */
+    struct pg_engine *next;           /* of the runtime */
+    struct pg_engine *prev;
+    unsigned refs;
+    void (*last)(struct pg_engine *e); /* frees what module.c made, with the last count */
+    struct pg_mux *mux; /* pipeline=: statements share connections; NULL = each takes its own */
+    bool sync;
+    bool closed;
+    bool pre_ping;
+    bool no_lookups; /* the catalog could not be asked: its types stay text */
+    bool cache_off;  /* a pooler in between loses prepared statements */
+    enum pg_reset reset;
+    uint32_t cache_limit;
+    double timeout; /* seconds, as all below */
+    double connect_timeout;
+    double command_timeout; /* 0 = none */
+    double pre_ping_idle;
+    struct pg_catalog *catalog; /* types of the database's own, as they were met */
+    struct pg_decoder decoder;
+    int on_connect; /* the script's functions, in the registry; LUA_NOREF = none */
+    int on_notice;
+    struct pg_notices notices; /* from shared connections */
+    size_t large_result;       /* bytes of a result that the log tells; 0 = never */
+    char name[16];
+};
+
+struct pg_engine_box {
+    struct pg_engine *e; /* NULL = closed */
+};
+
+void pg_engine_ref(struct pg_engine *e);
+void pg_engine_unref(struct pg_engine *e);
+/* The engine at 1; raises when it has been closed. */
+struct pg_engine *pg_engine_check(lua_State *L);
+
+#endif

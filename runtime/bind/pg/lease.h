@@ -1,0 +1,37 @@
+/*
+ * What a script holds after engine:acquire(): one connection, until it is released. Its methods are in
+ * lease_methods.c.
+ *
+ * Who owns what: the lease has its link until it is released. Another task may release it while a statement
+ * runs: the continuation of that statement looks whether the lease still has the link before it touches the
+ * link.
+ */
+#ifndef DBRUN_BIND_PG_LEASE_H
+#define DBRUN_BIND_PG_LEASE_H
+
+#include "bind/pg/link.h"
+
+#define PG_LEASE_CLASS "dbrun.pg.conn"
+
+struct pg_lease {
+    struct pg_engine *engine;
+    struct pg_link *link; /* NULL = released */
+};
+
+/* Pushes a lease that holds nothing yet. */
+struct pg_lease *pg_lease_new(lua_State *L);
+
+/* The lease at 1, which must still hold its connection. */
+struct pg_lease *pg_lease_check(lua_State *L);
+/* Raises when the lease was released, or another task uses it. (It may still be draining.) */
+void pg_lease_check_free(lua_State *L, struct pg_lease *lease);
+/* For methods that send by themselves: the link of the lease at 1. Raises as pg_lease_check_free, and where
+ * nothing can wait. */
+struct pg_link *pg_lease_link(lua_State *L);
+/* In the continuation of a method of the lease at 1: ends its wait. Raises when that was cut short, or when
+ * somebody released the lease meanwhile; `what` begins the message. */
+void pg_lease_waited(lua_State *L, struct pg_link *link, int status, const char *what);
+/* Raises the error of a statement whose lease was released while it ran. */
+int pg_lease_lost(lua_State *L, struct runtime *rt);
+
+#endif

@@ -1,0 +1,290 @@
+#include "bind/pg/lease_methods.h"
+
+#include "base/deadline.h"
+#include "bind/base/error.h"
+#include "bind/pg/batch.h"
+#include "bind/pg/copy.h"
+#include "bind/pg/lease.h"
+#include "bind/pg/listen.h"
+#include "bind/pg/statement.h"
+#include "bind/pg/stream.h"
+
+#include <string.h>
+
+#define PARAMETERS_CLASS "dbrun.pg.parameters"
+
+static int drained_k(lua_State *L, int status, lua_KContext ctx)
+{
+    pg_lease_waited(L, (struct pg_link *)ctx, status, "the connection was not drained");
+    return 0;
+}
+
+/* drained(): waits until a cancelled statement is over */
+static int lease_drained(lua_State *L)
+{
+    struct pg_link *link = pg_lease_link(L);
+    if (!pg_link_is_draining(link))
+        return 0;
+    return pg_link_wait_drained(L, link, (lua_KContext)link, drained_k);
+}
+
+/* deadline(seconds | nil): what this lease of the sync engine does from now on ends by then */
+static int lease_deadline(lua_State *L)
+{
+    struct pg_link *link = pg_lease_check(L)->link;
+    link->deadline = DEADLINE_NEVER;
+    if (lua_isnoneornil(L, 2))
+        return 0;
+    link->deadline_after = luaL_checknumber(L, 2);
+    link->deadline = deadline_in(link->deadline_after);
+    return 0;
+}
+
+static int lease_query(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    return pg_statement(L, lease->engine, lease, SHAPE_RESULT);
+}
+
+static int lease_one(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    return pg_statement(L, lease->engine, lease, SHAPE_ONE);
+}
+
+static int lease_value(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    return pg_statement(L, lease->engine, lease, SHAPE_VALUE);
+}
+
+static int lease_columns(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    return pg_statement(L, lease->engine, lease, SHAPE_COLUMNS);
+}
+
+/* describe(sql) -> columns {{name=, type=, oid=}, ...} of what the statement would give; it does not run */
+static int lease_describe(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    return pg_describe(L, lease->engine, lease);
+}
+
+static int lease_rows(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    return pg_rows(L, lease->engine, lease);
+}
+
+static int lease_exec(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    return pg_script(L, lease->engine, lease);
+}
+
+/* release(): gives the connection back; a second time is an error. */
+static int lease_release(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    struct pg_link *link = lease->link;
+    if (link->telling)
+        pg_lease_check_free(L, lease);
+    if (link->stream)
+        pg_stream_check_codec(L, link->stream);
+    lease->link = NULL;
+    if (link->waiter || link->stream)
+        pg_link_take_away(link);
+    pool_release(link->engine->pool, link->slot, mono_now());
+    return 0;
+}
+
+/* At the end of a block it may have been released by hand. */
+static int lease_close(lua_State *L)
+{
+    struct pg_lease *lease = luaL_checkudata(L, 1, PG_LEASE_CLASS);
+    return lease->link ? lease_release(L) : 0;
+}
+
+static int lease_gc(lua_State *L)
+{
+    struct pg_lease *lease = lua_touserdata(L, 1);
+    struct pg_link *link = lease->link;
+    if (!link)
+        return 0;
+    lease->link = NULL;
+    log_write(lease->engine->rt->log, LOG_LEVEL_WARN,
+              "postgres: a connection acquired at %s was never released, only collected: it is closed (use "
+              "`local c <close> = engine:acquire()`)",
+              link->where[0] ? link->where : "?");
+    pool_discard(lease->engine->pool, link->slot, mono_now());
+    return 0;
+}
+
+/* invalidate(): the connection is closed when it is released. */
+static int lease_invalidate(lua_State *L)
+{
+    pg_lease_check(L)->link->slot->invalid = true;
+    return 0;
+}
+
+/* cancel(): the statement that another task runs on it ends with SQLSTATE 57014. */
+static int lease_cancel(lua_State *L)
+{
+    pg_link_request_cancel(pg_lease_check(L)->link);
+    return 0;
+}
+
+static int lease_backend_pid(lua_State *L)
+{
+    lua_pushinteger(L, pg_lease_check(L)->link->pid);
+    return 1;
+}
+
+/* in_transaction() -> false, or "open" or "failed" */
+static int lease_in_transaction(lua_State *L)
+{
+    switch (PQtransactionStatus(pg_lease_check(L)->link->m.conn)) {
+    case PQTRANS_INTRANS:
+    case PQTRANS_ACTIVE:
+        lua_pushliteral(L, "open");
+        return 1;
+    case PQTRANS_INERROR:
+        lua_pushliteral(L, "failed");
+        return 1;
+    default:
+        lua_pushboolean(L, 0);
+        return 1;
+    }
+}
+
+/* parameter(name) -> what the server reported (server_version, TimeZone, ...), nil when it did not */
+static int lease_parameter(lua_State *L)
+{
+    const char *value = PQparameterStatus(pg_lease_check(L)->link->m.conn, luaL_checkstring(L, 2));
+    lua_pushstring(L, value);
+    return 1;
+}
+
+/* conn.parameters: what the server has reported, as it is now */
+static int push_parameters(lua_State *L)
+{
+    lua_newuserdatauv(L, 0, 1);
+    luaL_setmetatable(L, PARAMETERS_CLASS);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, 1);
+    return 1;
+}
+
+/* parameters.NAME */
+static int parameters_index(lua_State *L)
+{
+    luaL_checkudata(L, 1, PARAMETERS_CLASS);
+    if (lua_type(L, 2) != LUA_TSTRING)
+        return 0;
+    lua_getiuservalue(L, 1, 1);
+    lua_replace(L, 1);
+    return lease_parameter(L);
+}
+
+/* pairs(parameters): those that every server reports */
+static int parameters_pairs(lua_State *L)
+{
+    static const char *const names[] = {"server_version",
+                                        "server_encoding",
+                                        "client_encoding",
+                                        "application_name",
+                                        "default_transaction_read_only",
+                                        "in_hot_standby",
+                                        "is_superuser",
+                                        "session_authorization",
+                                        "DateStyle",
+                                        "IntervalStyle",
+                                        "TimeZone",
+                                        "integer_datetimes",
+                                        "standard_conforming_strings"};
+    luaL_checkudata(L, 1, PARAMETERS_CLASS);
+    lua_getiuservalue(L, 1, 1);
+    lua_replace(L, 1);
+    PGconn *conn = pg_lease_check(L)->link->m.conn;
+    lua_getglobal(L, "next");
+    lua_newtable(L);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        lua_pushstring(L, PQparameterStatus(conn, names[i]));
+        lua_setfield(L, -2, names[i]);
+    }
+    return 2;
+}
+
+/* on_notice(fn | nil): told what the server says beside its answers, as long as this lease lasts */
+static int lease_on_notice(lua_State *L)
+{
+    struct pg_link *link = pg_lease_check(L)->link;
+    if (!lua_isnoneornil(L, 2))
+        luaL_checktype(L, 2, LUA_TFUNCTION);
+    luaL_unref(L, LUA_REGISTRYINDEX, link->on_notice);
+    link->on_notice = LUA_NOREF;
+    lua_settop(L, 2);
+    if (!lua_isnil(L, 2))
+        link->on_notice = luaL_ref(L, LUA_REGISTRYINDEX);
+    return 0;
+}
+
+/* conn.NAME: a method, or the parameters */
+static int lease_index(lua_State *L)
+{
+    lua_pushvalue(L, 2);
+    if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
+        return 1;
+    if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "parameters") == 0)
+        return push_parameters(L);
+    return 1;
+}
+
+static int lease_is_sync(lua_State *L)
+{
+    lua_pushboolean(L, pg_lease_check(L)->engine->sync);
+    return 1;
+}
+
+void pg_lease_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg methods[] = {{"query", lease_query},
+                                       {"one", lease_one},
+                                       {"value", lease_value},
+                                       {"exec", lease_exec},
+                                       {"rows", lease_rows},
+                                       {"columns", lease_columns},
+                                       {"release", lease_release},
+                                       {"drained", lease_drained},
+                                       {"deadline", lease_deadline},
+                                       {"invalidate", lease_invalidate},
+                                       {"cancel", lease_cancel},
+                                       {"backend_pid", lease_backend_pid},
+                                       {"in_transaction", lease_in_transaction},
+                                       {"parameter", lease_parameter},
+                                       {"on_notice", lease_on_notice},
+                                       {"is_sync", lease_is_sync},
+                                       {"batch", pg_lease_batch},
+                                       {"batch_many", pg_lease_batch_many},
+                                       {"copy_begin", pg_copy_begin},
+                                       {"copy_send", pg_copy_send},
+                                       {"copy_end", pg_copy_end},
+                                       {"copy_out_begin", pg_copy_out_begin},
+                                       {"reads_binary", pg_copy_reads_binary},
+                                       {"describe", lease_describe},
+                                       {"listen_feed", pg_listen_feed},
+                                       {NULL, NULL}};
+    static const luaL_Reg meta[] = {{"__close", lease_close}, {"__gc", lease_gc}, {NULL, NULL}};
+    static const luaL_Reg parameters[] = {
+        {"__index", parameters_index}, {"__pairs", parameters_pairs}, {NULL, NULL}};
+    bind_class(L, rt, PG_LEASE_CLASS, meta, methods);
+    lua_getfield(L, -1, "__index");
+    lua_pushvalue(L, -1);
+    lua_setfield(L, -3, "methods");
+    lua_pushcclosure(L, lease_index, 1);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    bind_class(L, rt, PARAMETERS_CLASS, parameters, NULL);
+    lua_pop(L, 1);
+}

@@ -1,0 +1,70 @@
+/* A task waits for its statement. */
+#include "base/deadline.h"
+#include "bind/pg/link.h"
+
+/* The statement has ended, or the first of its rows is there. While a request to cancel it is under way its
+ * task is not woken: the request could still hit the next statement. */
+static void settle(struct pg_link *link)
+{
+    if (link->cancel && link->m.state != PG_BROKEN)
+        return;
+    pg_link_set_user(link, NULL);
+    link->answered = link->waiter != NULL;
+    wait_wake(link->waiter);
+    link->waiter = NULL;
+}
+
+static void stepped(struct pg_link *link, unsigned step)
+{
+    if (step == PG_ROW) /* nothing more is read before it was taken */
+        drive_uv_want(link->io, 0);
+    settle(link);
+}
+
+static void going_on(struct pg_link *link)
+{
+    if (pg_link_has_unwanted_copy(link))
+        pg_link_request_cancel(link);
+}
+
+static void cancel_answered(struct pg_link *link)
+{
+    if (link->m.state != PG_PLAIN && link->m.state != PG_PIPE)
+        settle(link);
+}
+
+static void taken_away(struct pg_link *link)
+{
+    pg_link_abandon(link, 0);
+}
+
+static const struct pg_link_user statement_user = {
+    .name = "statement",
+    .stepped = stepped,
+    .going_on = going_on,
+    .cancel_answered = cancel_answered,
+    .taken_away = taken_away,
+};
+
+static void abandoned(struct wait *w)
+{
+    struct pg_link *link = w->data;
+    link->waiter = NULL;
+    pg_link_abandon(link, 0);
+}
+
+int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContext ctx, lua_KFunction k)
+{
+    struct sched *s = link->engine->rt->sched;
+    uint64_t deadline = timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER;
+    if (link->engine->sync) {
+        enum drive_status status = pg_link_run_blocking(link, deadline_min(deadline, link->deadline));
+        if (status != DRIVE_READY)
+            pg_link_cut_short(link, status, deadline <= link->deadline ? timeout : 0);
+        return k(L, LUA_OK, ctx);
+    }
+    pg_link_set_user(link, &statement_user);
+    link->waiter = wait_begin(s, deadline, abandoned, link);
+    pg_link_watch(link);
+    return wait_park(L, link->waiter, ctx, k);
+}

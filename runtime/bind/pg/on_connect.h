@@ -1,0 +1,14 @@
+/* on_connect: the script's function for each new connection, before the connection's first statement. */
+#ifndef DBRUN_BIND_PG_ON_CONNECT_H
+#define DBRUN_BIND_PG_ON_CONNECT_H
+
+#include "bind/pg/lease.h"
+
+/* Pushes on_connect and its argument, a lease that takes the new link over from its owner. The caller calls
+ * it, and then pg_connected with the status. */
+struct pg_lease *pg_connect_event(lua_State *L, struct pg_link **owner);
+/* Takes the link back from the lease. NULL when on_connect failed: then the connection is closed, and what is
+ * to be raised is at the top (an error object, or a message). */
+struct pg_link *pg_connected(lua_State *L, struct pg_lease *lease, int status);
+
+#endif

@@ -1,0 +1,166 @@
+/*
+ * One statement of one task, from checkout to result. It is one C function with one yield: the stages
+ * below are where it may be resumed. Stack: 1 = engine or lease, 2 = SQL, 3.. = parameters, then the op.
+ *
+ *   ACQUIRE  take a connection, or queue            -> ACQUIRED (parked) or SEND
+ *   ACQUIRED the pool has answered                  -> SEND, or raises
+ *   DRAINED  the lease's cancelled statement ended  -> SEND
+ *   SEND     parameters are encoded and sent        -> REPLY (parked on the async engine)
+ *   REPLY    the connection goes back, the result becomes Lua values (or the error is raised)
+ */
+#include "bind/pg/statement.h"
+#include "bind/base/error.h"
+
+#include "base/deadline.h"
+#include "bind/pg/named.h"
+#include "bind/pg/op.h"
+#include "bind/pg/params.h"
+#include "bind/pg/stream.h"
+
+#include <string.h>
+
+/* ---- the stages ---- */
+
+static int next_stage(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_op *op = (struct pg_op *)ctx;
+    bool parked = status == LUA_YIELD;
+    switch (op->stage) {
+    case STAGE_SHARED:
+        return pg_op_shared(L, op);
+    case STAGE_ACQUIRE:
+        return pg_op_checkout(L, op);
+    case STAGE_ACQUIRED:
+        return pg_op_checked_out(L, op, parked);
+    case STAGE_CONNECTED:
+        return pg_op_connected(L, op, status);
+    case STAGE_DRAINED:
+        return pg_op_drained(L, op);
+    case STAGE_SEND:
+        return pg_op_send(L, op);
+    case STAGE_REPLY:
+        return pg_op_replied(L, op, parked);
+    case STAGE_IDLE:
+        break;
+    }
+    return luaL_error(L, "dbrun: a statement was resumed that is not running");
+}
+
+/* ---- entering ---- */
+
+static int enter(lua_State *L, struct pg_op *op, struct pg_engine *e, struct pg_lease *lease)
+{
+    op->k = next_stage;
+    op->engine = e;
+    op->lease = lease;
+    pg_engine_ref(e); /* it may be closed while the op waits */
+    if (!lease) {
+        if (e->mux && !op->stream && !op->acquire_only && !op->simple)
+            return pg_op_share(L, op);
+        op->stage = STAGE_ACQUIRE;
+        return pg_op_next(L, op);
+    }
+    op->link = lease->link;
+    op->stage = STAGE_SEND;
+    if (pg_link_is_draining(op->link)) {
+        op->stage = STAGE_DRAINED;
+        return pg_link_wait_drained(L, op->link, (lua_KContext)op, op->k);
+    }
+    return pg_op_next(L, op);
+}
+
+static void check_sql(lua_State *L, struct runtime *rt)
+{
+    size_t len;
+    if (lua_type(L, 2) != LUA_TSTRING)
+        bind_fail(L, rt, ERROR_USAGE, "expected the SQL as a string, got %s", luaL_typename(L, 2));
+    const char *sql = lua_tolstring(L, 2, &len);
+    if (memchr(sql, 0, len))
+        bind_fail(L, rt, ERROR_USAGE, "the SQL holds a NUL byte");
+    if (len > PG_SQL_MAX)
+        bind_fail(L, rt, ERROR_USAGE, "the SQL is 1 GiB long, which PostgreSQL does not take");
+}
+
+/* May the caller wait, and is the leased connection free? Last of the checks: those of the parameters may
+ * run code of the script, which may do anything, close the engine too: it is looked up anew. */
+static void check_turn(lua_State *L, struct pg_lease *lease)
+{
+    struct pg_engine *e = lease ? pg_lease_check(L)->engine : pg_engine_check(L);
+    if (!e->sync)
+        task_check_park(L, e->rt->sched);
+    if (!lease)
+        return;
+    pg_lease_check_free(L, lease);
+    if (lease->link->m.state == PG_COPY_IN)
+        bind_fail(L, e->rt, ERROR_USAGE, "this connection is in the middle of a COPY");
+}
+
+/* Checks SQL and parameters; returns the number of parameters, which stand from 3 on. */
+static int check_statement(lua_State *L, struct runtime *rt, struct pg_lease *lease)
+{
+    check_sql(L, rt);
+    int nparams = lua_gettop(L) - 2;
+    if (nparams == 1 && lua_istable(L, 3) && !luaL_getmetafield(L, 3, "__name"))
+        nparams = pg_named_expand(L, rt);
+    else
+        lua_settop(L, 2 + nparams);
+    pg_params_check(L, rt, 3, nparams);
+    check_turn(L, lease);
+    return nparams;
+}
+
+int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum pg_shape shape)
+{
+    int nparams = check_statement(L, e->rt, lease);
+    struct pg_op *op = pg_op_take(L, e->rt);
+    op->nparams = nparams;
+    op->shape = shape;
+    return enter(L, op, e, lease);
+}
+
+int pg_describe(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
+{
+    check_sql(L, e->rt);
+    lua_settop(L, 2);
+    check_turn(L, lease);
+    struct pg_op *op = pg_op_take(L, e->rt);
+    op->describe_only = true;
+    op->shape = SHAPE_RESULT;
+    return enter(L, op, e, lease);
+}
+
+int pg_rows(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
+{
+    int nparams = check_statement(L, e->rt, lease);
+    struct pg_stream *stream = pg_stream_new(L);
+    struct pg_op *op = pg_op_take(L, e->rt);
+    op->nparams = nparams;
+    op->stream = stream;
+    return enter(L, op, e, lease);
+}
+
+int pg_script(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
+{
+    struct runtime *rt = e->rt;
+    check_sql(L, rt);
+    if (lua_gettop(L) > 2)
+        return bind_fail(L, rt, ERROR_USAGE, "exec takes no parameters: use query");
+    check_turn(L, lease);
+    struct pg_op *op = pg_op_take(L, rt);
+    op->simple = true;
+    op->shape = SHAPE_AFFECTED;
+    return enter(L, op, e, lease);
+}
+
+int pg_acquire(lua_State *L, struct pg_engine *e)
+{
+    struct runtime *rt = e->rt;
+    if (!e->sync)
+        task_check_park(L, rt->sched);
+    lua_settop(L, 1);
+    struct pg_lease *lease = pg_lease_new(L);
+    lease->engine = e;
+    struct pg_op *op = pg_op_take(L, rt);
+    op->acquire_only = true;
+    return enter(L, op, e, NULL);
+}
