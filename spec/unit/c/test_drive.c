@@ -341,7 +341,7 @@ static void test_call_too_long(void)
 {
     worked = dropped = 0;
     for (int i = 0; i < 20; i++)
-        CHECK_EQ(worker_call(call_work, call_drop, call_arg(40), mono_now() + 2 * NS_PER_MS, NULL),
+        CHECK_EQ(worker_call(call_work, call_drop, call_arg(400), mono_now() + 2 * NS_PER_MS, NULL),
                  DRIVE_TIMEOUT);
     await_count(&dropped, 20); /* each result is thrown away when it comes */
     CHECK_EQ(worked, 20);
