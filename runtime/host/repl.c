@@ -6,10 +6,10 @@
  *     ^--incomplete: more lines-|
  */
 #include "base/deadline.h"
-#include "drive/drive_uv.h"
 #include "host/editline.h"
 #include "host/host.h"
 #include "host/signals.h"
+#include "io/watch.h"
 
 #include <fcntl.h>
 #include <locale.h>
@@ -26,7 +26,7 @@ enum { AT_BOX = 1, AT_SOURCE, AT_TASK, AT_TOP = AT_TASK };
 
 struct repl {
     struct host *host;
-    struct drive_uv *input; /* NULL: stdin is no terminal and is read in the ordinary way */
+    struct io_watch *input; /* NULL: stdin is no terminal and is read in the ordinary way */
     const struct editline *edit;
     struct wait *wait;   /* the root task's */
     struct wait *waiter; /* the same while it may be woken */
@@ -75,7 +75,7 @@ static void stop_editing(struct repl *r)
         return;
     r->editing = false;
     r->edit->remove(); /* gives the terminal its ordinary modes back */
-    drive_uv_want(r->input, 0);
+    io_watch_want(r->input, 0);
 }
 
 static void on_line(char *line)
@@ -89,7 +89,7 @@ static void start_editing(struct repl *r, const char *prompt)
 {
     edited = r;
     r->editing = true;
-    drive_uv_want(r->input, IO_READ);
+    io_watch_want(r->input, IO_READ);
     r->edit->install(prompt, on_line);
 }
 
@@ -118,7 +118,7 @@ static int repl_gc(lua_State *L)
     struct repl *r = lua_touserdata(L, 1);
     end_listening(r);
     stop_editing(r);
-    drive_uv_close(r->input);
+    io_watch_close(r->input);
     r->input = NULL;
     if (r->tty >= 0)
         close(r->tty);
@@ -388,7 +388,7 @@ static void open_terminal(struct repl *r)
     r->tty = open(name, O_RDONLY | O_NOCTTY | O_CLOEXEC);
     if (r->tty < 0)
         return;
-    r->input = drive_uv_open(sched_loop(r->host->rt->sched), r->tty, on_input, r);
+    r->input = io_watch_open(sched_loop(r->host->rt->sched), r->tty, on_input, r);
     setlocale(LC_CTYPE, ""); /* for libedit: what is a character */
 }
 

@@ -1,6 +1,6 @@
 /*
  * SIGINT, SIGTERM, SIGPIPE and the script's time limit. A signal stops whatever the program does: a
- * wait on the loop (uv_async), a blocking wait (an eventfd that drive_poll watches), Lua code that
+ * wait on the loop (uv_async), a blocking wait (an eventfd that io_poll watches), Lua code that
  * never waits (a hook). Signals belong to the process, so what is known about them is static.
  */
 #ifndef DBRUN_HOST_SIGNALS_H

@@ -39,15 +39,19 @@ circles() {
     lua5.4 spec/support/circles.lua "$gen/gcc/runtime" runtime
 }
 
-# A folder of runtime/ is a floor and includes only floors below it (and itself).
+# A folder of runtime/, and each folder of runtime/bind/, is a floor. It includes only floors below it (and itself).
 floor_of() {
     case $1 in
     base) echo 0 ;;
     pg | redis | pool) echo 1 ;;
-    drive) echo 2 ;;
-    task) echo 3 ;;
-    bind) echo 4 ;;
-    host) echo 5 ;;
+    io) echo 2 ;;
+    connect) echo 3 ;;
+    task) echo 4 ;;
+    bind/base) echo 5 ;;
+    bind/os | bind/data) echo 6 ;;
+    bind/pg | bind/redis) echo 7 ;;
+    bind) echo 8 ;;
+    host | host/embed) echo 9 ;;
     *) echo unknown ;;
     esac
 }
@@ -55,28 +59,28 @@ floor_of() {
 floors() {
     status=0
     for file in $(find runtime -name '*.[ch]' | sort); do
-        own=$(echo "$file" | cut -d/ -f2)
+        own=$(dirname "${file#runtime/}")
         mine=$(floor_of "$own")
         if [ "$mine" = unknown ]; then
             echo "$file: the folder is no floor"
             status=1
             continue
         fi
-        for other in $(sed -n 's|^#include "\([a-z_]*\)/.*|\1|p' "$file" | sort -u); do
+        for other in $(sed -n 's|^#include "\([a-z_/]*\)/[a-z_0-9]*\.h".*|\1|p' "$file" | sort -u); do
             theirs=$(floor_of "$other")
             if [ "$theirs" = unknown ] || { [ "$other" != "$own" ] && [ "$theirs" -ge "$mine" ]; }; then
                 echo "$file: floor $own must not include $other/"
                 status=1
             fi
         done
-        if [ "$mine" -lt 3 ] && grep -nE '#include [<"](lua|lauxlib|lualib)\.h' "$file" /dev/null; then
-            echo "$file: no Lua below floor 3"
+        if [ "$mine" -lt 4 ] && grep -nE '#include [<"](lua|lauxlib|lualib)\.h' "$file" /dev/null; then
+            echo "$file: no Lua below task/"
             status=1
         fi
         case $file in
-        runtime/base/* | runtime/pg/* | runtime/redis/* | runtime/pool/* | runtime/drive/drive_poll.*)
+        runtime/base/* | runtime/pg/* | runtime/redis/* | runtime/pool/* | runtime/io/poll.*)
             if grep -nE '#include [<"]uv\.h' "$file" /dev/null; then
-                echo "$file: no libuv in floors 0 and 1, nor in drive_poll"
+                echo "$file: no libuv in base/, pg/, redis/, pool/, nor in io/poll"
                 status=1
             fi
             ;;

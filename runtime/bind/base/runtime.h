@@ -7,8 +7,8 @@
 
 #include "base/log.h"
 #include "base/secrets.h"
-#include "drive/drive_poll.h"
-#include "drive/worker.h"
+#include "io/poll.h"
+#include "io/worker.h"
 #include "task/sched.h"
 
 #include <lauxlib.h>
@@ -21,10 +21,10 @@ struct runtime {
     struct workers *workers;
     struct secrets *secrets;
     struct log *log;
-    struct drive_interrupt interrupt; /* filled in by the host; fd = -1 in a stock lua5.4 */
-    lua_State *L;                     /* the main thread */
-    bool read_only;                   /* --read-only: Redis commands that may write are refused */
-    struct pg_engine *engines;        /* every one that still has connections or users */
+    struct io_interrupt interrupt; /* filled in by the host; fd = -1 in a stock lua5.4 */
+    lua_State *L;                  /* the main thread */
+    bool read_only;                /* --read-only: Redis commands that may write are refused */
+    struct pg_engine *engines;     /* every one that still has connections or users */
 };
 
 /* The runtime of the running C function (its upvalue 1). */

@@ -33,7 +33,7 @@ static void stream_close(struct child_stream *st)
 {
     if (st->fd < 0)
         return;
-    drive_uv_close(st->watch);
+    io_watch_close(st->watch);
     st->watch = NULL;
     close(st->fd);
     st->fd = -1;
@@ -75,7 +75,7 @@ static void stdin_flush(struct child_stream *st)
     while (st->fd >= 0 && st->buf.len > 0) {
         ssize_t n = write_quietly(st->fd, st->buf.data + st->off, st->buf.len - st->off);
         if (n < 0 && errno == EAGAIN) {
-            drive_uv_want(st->watch, IO_WRITE);
+            io_watch_want(st->watch, IO_WRITE);
             return;
         }
         if (n < 0) { /* it does not read any more */
@@ -87,7 +87,7 @@ static void stdin_flush(struct child_stream *st)
     }
     if (st->fd < 0)
         return;
-    drive_uv_want(st->watch, 0);
+    io_watch_want(st->watch, 0);
     if (st->close_due)
         stream_close(st);
 }
@@ -134,10 +134,10 @@ static bool stream_open(struct child *c, int i, int fd)
     st->fd = fd;
     if (fd < 0)
         return true;
-    st->watch = drive_uv_open(sched_loop(c->set->sched), fd, stream_ready, st);
+    st->watch = io_watch_open(sched_loop(c->set->sched), fd, stream_ready, st);
     if (!st->watch)
         return false;
-    drive_uv_want(st->watch, i == 0 ? 0 : IO_READ);
+    io_watch_want(st->watch, i == 0 ? 0 : IO_READ);
     return true;
 }
 

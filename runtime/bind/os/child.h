@@ -11,7 +11,7 @@
 
 #include "base/buf.h"
 #include "base/spawn.h"
-#include "drive/drive_uv.h"
+#include "io/watch.h"
 #include "task/sched.h"
 
 #include <stdint.h>
@@ -27,7 +27,7 @@ enum child_want { CHILD_WANT_END, CHILD_WANT_EXIT, CHILD_WANT_LINE };
 
 struct child_stream {
     struct child *child;
-    struct drive_uv *watch;
+    struct io_watch *watch;
     int fd;         /* -1 = closed, or no pipe */
     bool close_due; /* stdin: close when all was written */
     struct buf buf; /* stdin: what is to be written; the others: what was read */

@@ -2,8 +2,8 @@
 #include "bind/pg/connect.h"
 #include "base/deadline.h"
 #include "bind/pg/link.h"
-#include "drive/pg_connect.h"
-#include "drive/worker_sync.h"
+#include "connect/pg.h"
+#include "io/worker_sync.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -46,8 +46,8 @@ static void connecting_unlink(struct pg_connecting *c)
 static void try_once(struct pg_connecting *c)
 {
     error_clear(&c->error);
-    c->conn = drive_pg_connect((const char *const *)c->info->keywords, (const char *const *)c->info->values,
-                               c->info->target, c->deadline, NULL, &c->error);
+    c->conn = connect_pg((const char *const *)c->info->keywords, (const char *const *)c->info->values,
+                         c->info->target, c->deadline, NULL, &c->error);
 }
 
 /* A server that starts, stops or recovers says so (57P03): it is asked again until the time is up. */
@@ -120,12 +120,12 @@ static void sync_drop(void *arg)
 }
 
 /* Nobody waits any more for the thread, whatever it does yet. */
-static void give_up(struct pg_engine *e, struct pool_slot *slot, enum drive_status status)
+static void give_up(struct pg_engine *e, struct pool_slot *slot, enum io_status status)
 {
     struct error err = {0};
-    if (status == DRIVE_INTERRUPTED)
+    if (status == IO_INTERRUPTED)
         error_set(&err, ERROR_CANCELLED, "interrupted while connecting to PostgreSQL at %s", e->info->target);
-    else if (status == DRIVE_TIMEOUT)
+    else if (status == IO_TIMEOUT)
         error_set(&err, ERROR_TIMEOUT,
                   "cannot connect to PostgreSQL at %s in time: the name could not be resolved, or the "
                   "handshake did not end",
@@ -146,7 +146,7 @@ static void on_late(struct sched_timer *t)
     connecting_unlink(c);
     c->engine = NULL;
     __atomic_store_n(&c->unwanted, true, __ATOMIC_RELAXED);
-    give_up(e, c->slot, DRIVE_TIMEOUT);
+    give_up(e, c->slot, IO_TIMEOUT);
 }
 
 /* What connecting does beside waiting for the socket has its deadline too; this is for what has none: name
@@ -160,13 +160,13 @@ static void connect_sync(struct pg_connecting *c)
 {
     struct pg_engine *e = c->engine;
     struct pool_slot *slot = c->slot;
-    const struct drive_interrupt *intr = e->rt->interrupt.fd >= 0 ? &e->rt->interrupt : NULL;
-    enum drive_status status = worker_call(sync_work, sync_drop, c, late(c), intr);
-    if (status == DRIVE_READY) {
+    const struct io_interrupt *intr = e->rt->interrupt.fd >= 0 ? &e->rt->interrupt : NULL;
+    enum io_status status = worker_call(sync_work, sync_drop, c, late(c), intr);
+    if (status == IO_READY) {
         deliver(c);
         return;
     }
-    if (status == DRIVE_ERROR)
+    if (status == IO_ERROR)
         connecting_free(c);
     give_up(e, slot, status);
 }

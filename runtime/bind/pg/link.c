@@ -65,7 +65,7 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
     uint32_t limit = e->cache_off ? 0 : e->cache_limit;
     bool ok = pg_machine_init(&link->m, conn, limit, forget_columns, link);
     if (ok && !e->sync) {
-        link->io = drive_uv_open(sched_loop(e->rt->sched), PQsocket(conn), on_ready, link);
+        link->io = io_watch_open(sched_loop(e->rt->sched), PQsocket(conn), on_ready, link);
         ok = link->io != NULL;
     }
     if (!ok) {
@@ -81,7 +81,7 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
     link->writer = asks_for_writes(conn) && !is_read_only(conn);
     pg_engine_ref(e);
     if (link->io)
-        drive_uv_want(link->io, IO_READ);
+        io_watch_want(link->io, IO_READ);
     return link;
 }
 
@@ -109,7 +109,7 @@ void pg_link_free(struct pg_link *link)
     pg_link_set_background(link, false);
     sched_timer_stop(e->rt->sched, &link->limit);
     sched_timer_stop(e->rt->sched, &link->gone);
-    drive_uv_close(link->io);
+    io_watch_close(link->io);
     pg_machine_close(&link->m);
     free(link);
     pg_engine_unref(e);
@@ -154,7 +154,7 @@ void pg_link_drop_notifications(struct pg_link *link)
 
 void pg_link_rest(struct pg_link *link)
 {
-    drive_uv_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
+    io_watch_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
 }
 
 /* Readable while nobody uses it: a notice, a changed parameter, or the end. */
@@ -168,7 +168,7 @@ static void idle_ready(struct pg_link *link)
     if (alive)
         return;
     pg_machine_break(&link->m);
-    drive_uv_want(link->io, 0);
+    io_watch_want(link->io, 0);
     pool_died(link->slot, mono_now());
 }
 
@@ -187,7 +187,7 @@ static void on_ready(void *data, unsigned events)
             user->stepped(link, step);
         return;
     }
-    drive_uv_want(link->io, step);
+    io_watch_want(link->io, step);
     if (user && user->going_on)
         user->going_on(link);
 }
@@ -201,10 +201,10 @@ void pg_link_watch(struct pg_link *link)
 {
     if (PQsocket(link->m.conn) >= 0) {
         if (link->m.flushing)
-            drive_uv_want(link->io, IO_READ | IO_WRITE);
+            io_watch_want(link->io, IO_READ | IO_WRITE);
         return;
     }
-    drive_uv_want(link->io, 0);
+    io_watch_want(link->io, 0);
     sched_timer_start(link->engine->rt->sched, &link->gone, mono_now());
 }
 
@@ -223,7 +223,7 @@ void pg_link_give_up(struct pg_link *link)
 {
     pg_machine_break(&link->m);
     if (link->io)
-        drive_uv_want(link->io, 0);
+        io_watch_want(link->io, 0);
     if (link->user && link->user->given_up)
         link->user->given_up(link);
 }

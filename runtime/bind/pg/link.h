@@ -17,8 +17,8 @@
 #define DBRUN_BIND_PG_LINK_H
 
 #include "bind/pg/engine.h"
-#include "drive/drive_poll.h"
-#include "drive/drive_uv.h"
+#include "io/poll.h"
+#include "io/watch.h"
 #include "pg/machine.h"
 #include "task/where.h"
 
@@ -53,7 +53,7 @@ struct pg_link {
     struct pg_engine *engine;
     struct pool_slot *slot;
     struct pg_machine m;
-    struct drive_uv *io; /* NULL on the sync engine */
+    struct io_watch *io; /* NULL on the sync engine */
     const struct pg_link_user *user;
     struct wait *waiter;                   /* the task that waits for the user's end, or for the next piece */
     struct pg_mux_conn *mux_conn;          /* shared: by which place of the mux */
@@ -111,14 +111,14 @@ void pg_link_note_place(lua_State *L, struct pg_link *link);
 /* A COPY TO STDOUT that nobody asked for ends soon only when it is cancelled. */
 bool pg_link_has_unwanted_copy(const struct pg_link *link);
 /* Steps to the end, or to the next row, blocking. */
-enum drive_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline);
+enum io_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline);
 /* Steps to the end of the statement, blocking. */
-enum drive_status pg_link_run_blocking(struct pg_link *link, uint64_t deadline);
+enum io_status pg_link_run_blocking(struct pg_link *link, uint64_t deadline);
 /* The blocking form of cancelling: the request, then `grace` seconds to end; else the connection is broken.
  */
 void pg_link_cancel_blocking(struct pg_link *link, double grace);
 /* Gives a statement up. `timeout` 0 = it was the transaction's time that ran out. */
-void pg_link_cut_short(struct pg_link *link, enum drive_status status, double timeout);
+void pg_link_cut_short(struct pg_link *link, enum io_status status, double timeout);
 
 /* ---- link_cancel.c: the async engine ---- */
 

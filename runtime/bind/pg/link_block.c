@@ -1,15 +1,15 @@
 /* Waiting for a connection, and cancelling what it does, without the loop: the sync engine. */
 #include "base/deadline.h"
 #include "bind/pg/link.h"
-#include "drive/worker_sync.h"
+#include "io/worker_sync.h"
 
 /* Seconds that a cancelled statement has. */
 #define SHORTEST_GRACE  0.05
 #define INTERRUPT_GRACE 0.5
 
-static const struct drive_interrupt *interrupt_of(const struct pg_link *link)
+static const struct io_interrupt *interrupt_of(const struct pg_link *link)
 {
-    const struct drive_interrupt *intr = &link->engine->rt->interrupt;
+    const struct io_interrupt *intr = &link->engine->rt->interrupt;
     return intr->fd >= 0 ? intr : NULL;
 }
 
@@ -33,7 +33,7 @@ static bool drain(struct pg_link *link, uint64_t deadline)
     while (want != PG_DONE) {
         unsigned ready = 0;
         if (mono_now() >= deadline ||
-            drive_poll(pg_machine_fd(&link->m), want, deadline, NULL, &ready) != DRIVE_READY)
+            io_poll(pg_machine_fd(&link->m), want, deadline, NULL, &ready) != IO_READY)
             return false;
         want = pg_machine_step(&link->m, ready);
     }
@@ -45,12 +45,12 @@ void pg_link_cancel_blocking(struct pg_link *link, double grace)
     uint64_t deadline = deadline_in(grace);
     PGcancel *cancel = PQgetCancel(link->m.conn);
     pg_machine_discard(&link->m);
-    enum drive_status sent = DRIVE_ERROR;
+    enum io_status sent = IO_ERROR;
     if (cancel)
         sent = worker_call(cancel_call, cancel_drop, cancel, deadline, NULL);
-    if (sent != DRIVE_TIMEOUT)
+    if (sent != IO_TIMEOUT)
         PQfreeCancel(cancel);
-    if (sent != DRIVE_READY || !drain(link, deadline))
+    if (sent != IO_READY || !drain(link, deadline))
         pg_machine_break(&link->m);
 }
 
@@ -61,28 +61,27 @@ bool pg_link_has_unwanted_copy(const struct pg_link *link)
     return link->m.unwanted && link->m.state == PG_COPY_OUT && pg_machine_may_cancel(&link->m);
 }
 
-enum drive_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline)
+enum io_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline)
 {
     *step = pg_machine_step(&link->m, 0);
     while (*step != PG_DONE && *step != PG_ROW) {
         if (pg_link_has_unwanted_copy(link)) {
             pg_link_cancel_blocking(link, PG_DRAIN_LIMIT);
             *step = PG_DONE;
-            return DRIVE_READY;
+            return IO_READY;
         }
         if (deadline != DEADLINE_NEVER && mono_now() >= deadline) /* the socket may be ready for ever */
-            return DRIVE_TIMEOUT;
+            return IO_TIMEOUT;
         unsigned ready = 0;
-        enum drive_status status =
-            drive_poll(pg_machine_fd(&link->m), *step, deadline, interrupt_of(link), &ready);
-        if (status != DRIVE_READY)
+        enum io_status status = io_poll(pg_machine_fd(&link->m), *step, deadline, interrupt_of(link), &ready);
+        if (status != IO_READY)
             return status;
         *step = pg_machine_step(&link->m, ready);
     }
-    return DRIVE_READY;
+    return IO_READY;
 }
 
-enum drive_status pg_link_run_blocking(struct pg_link *link, uint64_t deadline)
+enum io_status pg_link_run_blocking(struct pg_link *link, uint64_t deadline)
 {
     unsigned step;
     return pg_link_step_blocking(link, &step, deadline);
@@ -99,12 +98,12 @@ static double grace_after(double limit)
     return grace < PG_DRAIN_LIMIT ? grace : PG_DRAIN_LIMIT;
 }
 
-void pg_link_cut_short(struct pg_link *link, enum drive_status status, double timeout)
+void pg_link_cut_short(struct pg_link *link, enum io_status status, double timeout)
 {
     struct error *e = &link->m.error;
     double limit = timeout > 0 ? timeout : link->deadline_after;
-    pg_link_cancel_blocking(link, status == DRIVE_INTERRUPTED ? INTERRUPT_GRACE : grace_after(limit));
-    if (status == DRIVE_INTERRUPTED)
+    pg_link_cancel_blocking(link, status == IO_INTERRUPTED ? INTERRUPT_GRACE : grace_after(limit));
+    if (status == IO_INTERRUPTED)
         error_set(e, ERROR_CANCELLED, "interrupted");
     else if (timeout > 0)
         error_set(e, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)", timeout);

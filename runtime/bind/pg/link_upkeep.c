@@ -16,7 +16,7 @@
 static bool is_dead(struct pg_link *link)
 {
     /* A server that stops says FATAL first and closes then: each needs a look of its own. */
-    for (int i = 0; i < 4 && drive_poll_readable(pg_machine_fd(&link->m)); i++) {
+    for (int i = 0; i < 4 && io_poll_readable(pg_machine_fd(&link->m)); i++) {
         if (!PQconsumeInput(link->m.conn))
             return true;
         pg_link_drop_notifications(link);
@@ -68,7 +68,7 @@ void pg_link_ping(struct pool_slot *slot)
         return;
     }
     if (link->engine->sync) {
-        if (pg_link_run_blocking(link, deadline_in(PING_LIMIT)) == DRIVE_READY)
+        if (pg_link_run_blocking(link, deadline_in(PING_LIMIT)) == IO_READY)
             finish_ping(link);
         else
             pg_link_give_up(link);
@@ -149,7 +149,7 @@ static bool run_reset(struct pg_link *link, const char *sql)
         pg_link_watch(link);
         return false;
     }
-    if (pg_link_run_blocking(link, deadline_in(RESET_LIMIT)) != DRIVE_READY)
+    if (pg_link_run_blocking(link, deadline_in(RESET_LIMIT)) != IO_READY)
         pg_machine_break(&link->m);
     return true;
 }

@@ -17,7 +17,7 @@ static void settle(struct pg_link *link)
 static void stepped(struct pg_link *link, unsigned step)
 {
     if (step == PG_ROW) /* nothing more is read before it was taken */
-        drive_uv_want(link->io, 0);
+        io_watch_want(link->io, 0);
     settle(link);
 }
 
@@ -58,8 +58,8 @@ int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContex
     struct sched *s = link->engine->rt->sched;
     uint64_t deadline = timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER;
     if (link->engine->sync) {
-        enum drive_status status = pg_link_run_blocking(link, deadline_min(deadline, link->deadline));
-        if (status != DRIVE_READY)
+        enum io_status status = pg_link_run_blocking(link, deadline_min(deadline, link->deadline));
+        if (status != IO_READY)
             pg_link_cut_short(link, status, deadline <= link->deadline ? timeout : 0);
         return k(L, LUA_OK, ctx);
     }

@@ -23,7 +23,7 @@ struct item {
 struct feed {
     struct runtime *rt;
     PGconn *conn;        /* NULL = closed */
-    struct drive_uv *io; /* NULL on the sync engine */
+    struct io_watch *io; /* NULL on the sync engine */
     struct item *head;
     struct item *tail;
     size_t bytes;           /* in the list */
@@ -100,7 +100,7 @@ static void lose(struct feed *f, const char *why)
     f->lost.retryable = true;
     f->executing = false;
     if (f->io)
-        drive_uv_want(f->io, 0);
+        io_watch_want(f->io, 0);
     wake_all(f);
 }
 
@@ -180,7 +180,7 @@ static void step(struct feed *f, unsigned ready)
         return;
     }
     if (f->io)
-        drive_uv_want(f->io, interest(f));
+        io_watch_want(f->io, interest(f));
     if (f->head) {
         wait_wake(f->wait);
         f->wait = NULL;
@@ -196,16 +196,16 @@ static void on_ready(void *data, unsigned events)
     step(data, events);
 }
 
-/* The sync engine: waits and steps. DRIVE_READY: something happened. */
-static enum drive_status poll_once(struct feed *f, uint64_t deadline)
+/* The sync engine: waits and steps. IO_READY: something happened. */
+static enum io_status poll_once(struct feed *f, uint64_t deadline)
 {
-    const struct drive_interrupt *intr = f->rt->interrupt.fd >= 0 ? &f->rt->interrupt : NULL;
+    const struct io_interrupt *intr = f->rt->interrupt.fd >= 0 ? &f->rt->interrupt : NULL;
     unsigned ready = 0;
     unsigned want = IO_READ | (f->flushing ? IO_WRITE : 0);
-    enum drive_status status = drive_poll(PQsocket(f->conn), want, deadline, intr, &ready);
-    if (status == DRIVE_READY)
+    enum io_status status = io_poll(PQsocket(f->conn), want, deadline, intr, &ready);
+    if (status == IO_READY)
         step(f, ready);
-    else if (status == DRIVE_ERROR)
+    else if (status == IO_ERROR)
         lose(f, strerror(errno));
     return status;
 }
@@ -216,7 +216,7 @@ static void feed_close(struct feed *f)
 {
     if (!f->conn)
         return;
-    drive_uv_close(f->io);
+    io_watch_close(f->io);
     f->io = NULL;
     PQfinish(f->conn);
     f->conn = NULL;
@@ -277,7 +277,7 @@ int pg_listen_feed(lua_State *L)
     PQsetNoticeReceiver(f->conn, on_notice, f);
     if (sync)
         return 1;
-    f->io = drive_uv_open(sched_loop(rt->sched), PQsocket(f->conn), on_ready, f);
+    f->io = io_watch_open(sched_loop(rt->sched), PQsocket(f->conn), on_ready, f);
     if (!f->io)
         return luaL_error(L, "not enough memory");
     step(f, 0); /* notifications may have come already */
@@ -302,7 +302,7 @@ static int push_first(lua_State *L, struct feed *f)
     lua_pushinteger(L, n->be_pid);
     free_item(first(f));
     if (f->paused && f->io && f->bytes <= ROOM_AT)
-        drive_uv_want(f->io, interest(f));
+        io_watch_want(f->io, interest(f));
     return 3;
 }
 
@@ -332,10 +332,10 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
 static int next_blocking(lua_State *L, struct feed *f, uint64_t deadline)
 {
     while (!f->head && !error_is_set(&f->lost)) {
-        enum drive_status status = poll_once(f, deadline);
-        if (status == DRIVE_INTERRUPTED)
+        enum io_status status = poll_once(f, deadline);
+        if (status == IO_INTERRUPTED)
             return interrupted(L, f);
-        if (status == DRIVE_TIMEOUT)
+        if (status == IO_TIMEOUT)
             return 0;
     }
     return f->head ? push_first(L, f) : raise_lost(L, f);
@@ -386,7 +386,7 @@ static bool begin(struct feed *f, const char *sql)
     f->executing = true;
     f->flushing = PQflush(f->conn) != 0; /* an error shows itself in the first step */
     if (f->io)
-        drive_uv_want(f->io, interest(f));
+        io_watch_want(f->io, interest(f));
     return true;
 }
 
@@ -428,12 +428,12 @@ static int exec_k(lua_State *L, int status, lua_KContext ctx)
 static int finish_blocking(lua_State *L, struct feed *f, uint64_t deadline)
 {
     while (f->executing) {
-        enum drive_status status = poll_once(f, deadline);
-        if (status == DRIVE_INTERRUPTED) {
+        enum io_status status = poll_once(f, deadline);
+        if (status == IO_INTERRUPTED) {
             lose(f, "a statement on it was cut off");
             return interrupted(L, f);
         }
-        if (status == DRIVE_TIMEOUT)
+        if (status == IO_TIMEOUT)
             lose(f, "the server does not answer");
     }
     return 0;

@@ -372,7 +372,7 @@ static int pause_blocking(lua_State *L)
     struct runtime *rt = bind_runtime(L);
     unsigned ready;
     uint64_t deadline = deadline_in(luaL_checknumber(L, 1));
-    if (drive_poll(-1, 0, deadline, &rt->interrupt, &ready) == DRIVE_INTERRUPTED)
+    if (io_poll(-1, 0, deadline, &rt->interrupt, &ready) == IO_INTERRUPTED)
         return bind_fail(L, rt, ERROR_CANCELLED, "interrupted");
     return 0;
 }

@@ -291,7 +291,7 @@ static void send_all(struct pg_mux_conn *c)
     if (want == PG_DONE)
         flight_over(c);
     else
-        drive_uv_want(link->io, want);
+        io_watch_want(link->io, want);
 }
 
 /* A failed connect is told to everybody in the queue: each would only wait for the same failure. */

@@ -39,7 +39,7 @@ static void detach(struct pg_stream *s)
 static void stepped(struct pg_link *link, unsigned step)
 {
     link->stream_step = step;
-    drive_uv_want(link->io, 0);
+    io_watch_want(link->io, 0);
     wait_wake(link->waiter);
     link->waiter = NULL;
 }
@@ -67,7 +67,7 @@ void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own)
     link->stream = s;
     pg_link_set_user(link, &stream_user);
     if (link->io)
-        drive_uv_want(link->io, link->m.flushing && PQsocket(link->m.conn) >= 0 ? IO_READ | IO_WRITE : 0);
+        io_watch_want(link->io, link->m.flushing && PQsocket(link->m.conn) >= 0 ? IO_READ | IO_WRITE : 0);
 }
 
 void pg_stream_attach_ready(struct pg_stream *s, struct pg_link *link, bool own)
@@ -110,7 +110,7 @@ static void drain_blocking(struct pg_link *link, double grace)
     unsigned step;
     if (grace > 0) {
         uint64_t deadline = deadline_min(deadline_in(grace), link->deadline);
-        if (pg_link_step_blocking(link, &step, deadline) == DRIVE_READY)
+        if (pg_link_step_blocking(link, &step, deadline) == IO_READY)
             return;
         pg_link_warn_cancelled(link);
     }
@@ -280,7 +280,7 @@ int pg_stream_park(lua_State *L, struct pg_stream *s, unsigned want, lua_KFuncti
 {
     struct pg_link *link = s->link;
     link->waiter = wait_begin(link->engine->rt->sched, deadline_of(link), abandon_row, link);
-    drive_uv_want(link->io, want);
+    io_watch_want(link->io, want);
     return wait_park(L, link->waiter, (lua_KContext)s, k);
 }
 
@@ -314,22 +314,21 @@ bool pg_stream_check_next(lua_State *L, struct pg_stream *s)
 }
 
 /* Raises when it took too long, or was interrupted. */
-static void check_blocking(lua_State *L, struct pg_stream *s, enum drive_status status)
+static void check_blocking(lua_State *L, struct pg_stream *s, enum io_status status)
 {
-    if (status == DRIVE_INTERRUPTED)
+    if (status == IO_INTERRUPTED)
         fail_late(L, s, ERROR_CANCELLED);
-    if (status != DRIVE_READY)
+    if (status != IO_READY)
         fail_late(L, s, ERROR_TIMEOUT);
 }
 
 void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want)
 {
     struct pg_link *link = s->link;
-    const struct drive_interrupt *intr = &bind_runtime(L)->interrupt;
+    const struct io_interrupt *intr = &bind_runtime(L)->interrupt;
     unsigned ready = 0;
     check_blocking(
-        L, s,
-        drive_poll(pg_machine_fd(&link->m), want, deadline_of(link), intr->fd >= 0 ? intr : NULL, &ready));
+        L, s, io_poll(pg_machine_fd(&link->m), want, deadline_of(link), intr->fd >= 0 ? intr : NULL, &ready));
     pg_machine_step(&link->m, ready);
 }
 

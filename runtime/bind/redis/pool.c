@@ -1,7 +1,7 @@
 #include "bind/redis/pool.h"
 
 #include "base/deadline.h"
-#include "drive/redis_connect.h"
+#include "connect/redis.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ struct redis_opening {
 static void link_free(struct redis_link *l)
 {
     sched_timer_stop(l->pool->rt->sched, &l->ping_timer);
-    drive_uv_close(l->watch);
+    io_watch_close(l->watch);
     redisconn_free(l->conn);
     resp_reply_clear(&l->ping.reply);
     free(l);
@@ -39,7 +39,7 @@ static void link_free(struct redis_link *l)
 static void link_failed(struct redis_link *l)
 {
     uint64_t now = mono_now();
-    drive_uv_close(l->watch);
+    io_watch_close(l->watch);
     l->watch = NULL;
     l->spoilt = true;
     if (l->user)
@@ -59,7 +59,7 @@ static void link_step(struct redis_link *l, unsigned ready)
         return;
     }
     unsigned want = got & (REDIS_IO_READ | REDIS_IO_WRITE);
-    drive_uv_want(l->watch, l->paused ? want & ~REDIS_IO_READ : want);
+    io_watch_want(l->watch, l->paused ? want & ~REDIS_IO_READ : want);
     if (l->ponged) {
         l->ponged = false;
         sched_timer_stop(l->pool->rt->sched, &l->ping_timer);
@@ -98,12 +98,12 @@ static struct redis_link *link_new(struct redis_pool *p, struct pool_slot *slot,
     l->pool = p;
     l->slot = slot;
     resp_reply_init(&l->ping.reply);
-    l->watch = drive_uv_open(sched_loop(p->rt->sched), redisconn_fd(conn), link_ready, l);
+    l->watch = io_watch_open(sched_loop(p->rt->sched), redisconn_fd(conn), link_ready, l);
     if (!l->watch) {
         free(l);
         return NULL;
     }
-    drive_uv_want(l->watch, REDIS_IO_READ);
+    io_watch_want(l->watch, REDIS_IO_READ);
     return l;
 }
 

@@ -10,7 +10,7 @@
 #define DBRUN_BIND_REDIS_POOL_H
 
 #include "bind/base/runtime.h"
-#include "drive/drive_uv.h"
+#include "io/watch.h"
 #include "pool/pool.h"
 #include "redis/conn.h"
 
@@ -29,7 +29,7 @@ struct redis_link_user {
 
 struct redis_link {
     struct redisconn *conn;
-    struct drive_uv *watch;
+    struct io_watch *watch;
     struct redis_pool *pool;
     struct pool_slot *slot;
     const struct redis_link_user *user; /* NULL: idle */

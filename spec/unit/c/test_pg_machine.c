@@ -1,8 +1,8 @@
 /* The PostgreSQL machine under the blocking driver, on a real server. */
 #include "base/deadline.h"
 #include "check.h"
-#include "drive/drive_poll.h"
-#include "drive/pg_connect.h"
+#include "connect/pg.h"
+#include "io/poll.h"
 #include "pg/machine.h"
 #include "pg_server.h"
 
@@ -26,7 +26,7 @@ static PGconn *connect_to(const char *dir, const char *dbname, double seconds, s
 {
     const char *keywords[] = {"host", "user", "dbname", NULL};
     const char *values[] = {dir, "postgres", dbname, NULL};
-    return drive_pg_connect(keywords, values, dir, deadline_in(seconds), NULL, err);
+    return connect_pg(keywords, values, dir, deadline_in(seconds), NULL, err);
 }
 
 static void open_machine(struct pg_machine *m, uint32_t cache)
@@ -44,7 +44,7 @@ static bool run(struct pg_machine *m, double seconds)
     unsigned want = pg_machine_step(m, 0);
     while (want != PG_DONE) {
         unsigned ready = 0;
-        if (drive_poll(pg_machine_fd(m), want, deadline, NULL, &ready) != DRIVE_READY)
+        if (io_poll(pg_machine_fd(m), want, deadline, NULL, &ready) != IO_READY)
             return false;
         want = pg_machine_step(m, ready);
     }
@@ -221,7 +221,7 @@ static void test_copy_out(void)
             PQfreemem(row);
         } else {
             unsigned ready;
-            drive_poll(pg_machine_fd(&m), IO_READ, deadline_in(5), NULL, &ready);
+            io_poll(pg_machine_fd(&m), IO_READ, deadline_in(5), NULL, &ready);
             PQconsumeInput(m.conn);
         }
     }

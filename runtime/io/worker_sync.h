@@ -2,15 +2,15 @@
  * A call that may block in ways nobody can bound, made by somebody who blocks too (the sync engine):
  * it runs on a thread of its own, and the caller waits for it no longer than the deadline.
  */
-#ifndef DBRUN_DRIVE_WORKER_SYNC_H
-#define DBRUN_DRIVE_WORKER_SYNC_H
+#ifndef DBRUN_IO_WORKER_SYNC_H
+#define DBRUN_IO_WORKER_SYNC_H
 
-#include "drive/drive_poll.h"
+#include "io/poll.h"
 
-/* DRIVE_READY: work(arg) has returned and `arg` is the caller's again. DRIVE_ERROR: it was never started
+/* IO_READY: work(arg) has returned and `arg` is the caller's again. IO_ERROR: it was never started
  * (no thread, no descriptor) and `arg` is the caller's. Otherwise it still runs: drop(arg) is called on
  * its thread when it returns, and the caller must not touch `arg` any more. */
-enum drive_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), void *arg, uint64_t deadline,
-                              const struct drive_interrupt *intr);
+enum io_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), void *arg, uint64_t deadline,
+                           const struct io_interrupt *intr);
 
 #endif

@@ -6,15 +6,15 @@
  *
  * (Only the resolver cannot be held to a deadline. Whoever waits for the worker watches the clock.)
  */
-#ifndef DBRUN_DRIVE_REDIS_CONNECT_H
-#define DBRUN_DRIVE_REDIS_CONNECT_H
+#ifndef DBRUN_CONNECT_REDIS_H
+#define DBRUN_CONNECT_REDIS_H
 
-#include "drive/drive_poll.h"
+#include "io/poll.h"
 #include "redis/conn.h"
 
 /* NULL: `e` says which layer failed (ERROR_CONTEXT: "name", "TCP", "unix socket", "TLS",
  * "authentication", "database", "server", "sentinel", "role"), at which address, and what to do. */
-struct redisconn *redis_connect(struct redis_target *t, uint64_t deadline, const struct drive_interrupt *intr,
+struct redisconn *redis_connect(struct redis_target *t, uint64_t deadline, const struct io_interrupt *intr,
                                 struct error *e);
 
 #endif

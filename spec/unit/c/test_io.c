@@ -1,10 +1,10 @@
 /* The drivers: blocking waits, the loop's watchers, work on threads of its own. */
 #include "base/deadline.h"
 #include "check.h"
-#include "drive/drive_poll.h"
-#include "drive/drive_uv.h"
-#include "drive/worker.h"
-#include "drive/worker_sync.h"
+#include "io/poll.h"
+#include "io/watch.h"
+#include "io/worker.h"
+#include "io/worker_sync.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,18 +16,18 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-/* ---- drive_poll ---- */
+/* ---- io_poll ---- */
 
 static void test_poll_ready(void)
 {
     int fd[2];
     unsigned ready = 0;
     CHECK(pipe(fd) == 0);
-    CHECK_EQ(drive_poll(fd[0], IO_READ, mono_now(), NULL, &ready), DRIVE_TIMEOUT);
-    CHECK_EQ(drive_poll(fd[1], IO_WRITE, DEADLINE_NEVER, NULL, &ready), DRIVE_READY);
+    CHECK_EQ(io_poll(fd[0], IO_READ, mono_now(), NULL, &ready), IO_TIMEOUT);
+    CHECK_EQ(io_poll(fd[1], IO_WRITE, DEADLINE_NEVER, NULL, &ready), IO_READY);
     CHECK_EQ(ready, IO_WRITE);
     CHECK(write(fd[1], "x", 1) == 1);
-    CHECK_EQ(drive_poll(fd[0], IO_READ, DEADLINE_NEVER, NULL, &ready), DRIVE_READY);
+    CHECK_EQ(io_poll(fd[0], IO_READ, DEADLINE_NEVER, NULL, &ready), IO_READY);
     CHECK_EQ(ready, IO_READ);
     close(fd[1]);
     close(fd[0]);
@@ -39,7 +39,7 @@ static void test_poll_deadline(void)
     unsigned ready;
     CHECK(pipe(fd) == 0);
     uint64_t begin = mono_now();
-    CHECK_EQ(drive_poll(fd[0], IO_READ, begin + 30 * NS_PER_MS, NULL, &ready), DRIVE_TIMEOUT);
+    CHECK_EQ(io_poll(fd[0], IO_READ, begin + 30 * NS_PER_MS, NULL, &ready), IO_TIMEOUT);
     CHECK(mono_now() >= begin + 30 * NS_PER_MS);
     close(fd[0]);
     close(fd[1]);
@@ -66,16 +66,16 @@ static void test_poll_signals(void)
     CHECK(pipe(fd) == 0);
     storm(true);
     uint64_t begin = mono_now();
-    CHECK_EQ(drive_poll(fd[0], IO_READ, begin + 30 * NS_PER_MS, NULL, &ready), DRIVE_TIMEOUT);
+    CHECK_EQ(io_poll(fd[0], IO_READ, begin + 30 * NS_PER_MS, NULL, &ready), IO_TIMEOUT);
     CHECK(mono_now() >= begin + 30 * NS_PER_MS);
     /* A look that a signal interrupts has not seen anything. */
     int seen = 0;
     for (uint64_t until = mono_now() + 100 * NS_PER_MS; mono_now() < until;)
-        seen += drive_poll_readable(fd[0]);
+        seen += io_poll_readable(fd[0]);
     CHECK_EQ(seen, 0);
     storm(false);
     close(fd[1]);
-    CHECK(drive_poll_readable(fd[0])); /* the other end is gone */
+    CHECK(io_poll_readable(fd[0])); /* the other end is gone */
     close(fd[0]);
 }
 
@@ -99,12 +99,12 @@ static void test_poll_interrupt(void)
     unsigned ready;
     CHECK(pipe(fd) == 0 && pipe(stop) == 0);
     CHECK(write(stop[1], "x", 1) == 1);
-    struct drive_interrupt intr = {stop[0], yes, &asked};
-    CHECK_EQ(drive_poll(fd[0], IO_READ, DEADLINE_NEVER, &intr, &ready), DRIVE_INTERRUPTED);
+    struct io_interrupt intr = {stop[0], yes, &asked};
+    CHECK_EQ(io_poll(fd[0], IO_READ, DEADLINE_NEVER, &intr, &ready), IO_INTERRUPTED);
     /* Readable for good, and nothing to stop for: waits on, and does not spin. */
     intr.check = no;
     asked = 0;
-    CHECK_EQ(drive_poll(fd[0], IO_READ, mono_now() + 30 * NS_PER_MS, &intr, &ready), DRIVE_TIMEOUT);
+    CHECK_EQ(io_poll(fd[0], IO_READ, mono_now() + 30 * NS_PER_MS, &intr, &ready), IO_TIMEOUT);
     CHECK(asked < 10);
     for (int i = 0; i < 2; i++) {
         close(fd[i]);
@@ -112,10 +112,10 @@ static void test_poll_interrupt(void)
     }
 }
 
-/* ---- drive_uv ---- */
+/* ---- io_watch ---- */
 
 struct watch {
-    struct drive_uv *d;
+    struct io_watch *d;
     int calls;
     unsigned events;
     bool close_inside;
@@ -127,7 +127,7 @@ static void on_ready(void *data, unsigned events)
     w->calls++;
     w->events |= events;
     if (w->close_inside) {
-        drive_uv_close(w->d);
+        io_watch_close(w->d);
         w->d = NULL;
     }
 }
@@ -143,20 +143,20 @@ static void test_uv_interest(void)
     int fd[2];
     struct watch w = {0};
     CHECK(uv_loop_init(&loop) == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd) == 0);
-    w.d = drive_uv_open(&loop, fd[0], on_ready, &w);
+    w.d = io_watch_open(&loop, fd[0], on_ready, &w);
     if (!CHECK(w.d != NULL))
         return;
-    drive_uv_want(w.d, IO_READ);
+    io_watch_want(w.d, IO_READ);
     turn(&loop);
     CHECK_EQ(w.calls, 0);
     CHECK(write(fd[1], "x", 1) == 1);
     turn(&loop);
     CHECK_EQ(w.events, IO_READ);
-    drive_uv_want(w.d, 0); /* back-pressure: not told again */
+    io_watch_want(w.d, 0); /* back-pressure: not told again */
     w.calls = 0;
     turn(&loop);
     CHECK_EQ(w.calls, 0);
-    drive_uv_want(w.d, IO_READ | IO_WRITE);
+    io_watch_want(w.d, IO_READ | IO_WRITE);
     turn(&loop);
     CHECK_EQ(w.events, IO_READ | IO_WRITE);
     w.close_inside = true;
@@ -164,7 +164,7 @@ static void test_uv_interest(void)
     CHECK(w.d == NULL);
     turn(&loop);
     CHECK_EQ(uv_loop_close(&loop), 0);
-    drive_uv_close(NULL);
+    io_watch_close(NULL);
     close(fd[0]);
     close(fd[1]);
 }
@@ -196,10 +196,10 @@ static void test_uv_reset(void)
     int fd = reset_connection();
     char c;
     CHECK(uv_loop_init(&loop) == 0);
-    w.d = drive_uv_open(&loop, fd, on_ready, &w);
+    w.d = io_watch_open(&loop, fd, on_ready, &w);
     if (!CHECK(w.d != NULL))
         return;
-    drive_uv_want(w.d, IO_READ); /* once */
+    io_watch_want(w.d, IO_READ); /* once */
     for (int i = 0; i < 20; i++) {
         w.calls = 0;
         turn(&loop);
@@ -209,7 +209,7 @@ static void test_uv_reset(void)
         if (n < 0) /* the error itself */
             break;
     }
-    drive_uv_close(w.d);
+    io_watch_close(w.d);
     turn(&loop);
     CHECK_EQ(uv_loop_close(&loop), 0);
     close(fd);
@@ -331,7 +331,7 @@ static void test_call(void)
 {
     int *arg = call_arg(5);
     worked = dropped = 0;
-    CHECK_EQ(worker_call(call_work, call_drop, arg, DEADLINE_NEVER, NULL), DRIVE_READY);
+    CHECK_EQ(worker_call(call_work, call_drop, arg, DEADLINE_NEVER, NULL), IO_READY);
     CHECK_EQ(worked, 1);
     CHECK_EQ(dropped, 0);
     free(arg);
@@ -342,7 +342,7 @@ static void test_call_too_long(void)
     worked = dropped = 0;
     for (int i = 0; i < 20; i++)
         CHECK_EQ(worker_call(call_work, call_drop, call_arg(400), mono_now() + 2 * NS_PER_MS, NULL),
-                 DRIVE_TIMEOUT);
+                 IO_TIMEOUT);
     await_count(&dropped, 20); /* each result is thrown away when it comes */
     CHECK_EQ(worked, 20);
 }
@@ -359,5 +359,5 @@ int main(void)
     TEST("closing waits for no work; its results are dropped", test_workers_close);
     TEST("a blocking call comes back when the work is done", test_call);
     TEST("a blocking call that takes too long is dropped when it ends", test_call_too_long);
-    return check_end("drive");
+    return check_end("io");
 }

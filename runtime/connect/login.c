@@ -1,4 +1,4 @@
-#include "drive/redis_login.h"
+#include "connect/login.h"
 
 #include "base/deadline.h"
 
@@ -45,7 +45,7 @@ static bool silent(struct redisconn *c, struct error *e)
 }
 
 /* Runs the machine until all is answered. */
-static bool drive(struct redisconn *c, uint64_t deadline, const struct drive_interrupt *intr, struct error *e)
+static bool drive(struct redisconn *c, uint64_t deadline, const struct io_interrupt *intr, struct error *e)
 {
     unsigned ready = 0;
     for (;;) {
@@ -60,14 +60,14 @@ static bool drive(struct redisconn *c, uint64_t deadline, const struct drive_int
         }
         if (got & REDISCONN_DONE)
             return true;
-        switch (drive_poll(redisconn_fd(c), got, deadline, intr, &ready)) {
-        case DRIVE_READY:
+        switch (io_poll(redisconn_fd(c), got, deadline, intr, &ready)) {
+        case IO_READY:
             break;
-        case DRIVE_TIMEOUT:
+        case IO_TIMEOUT:
             return silent(c, e);
-        case DRIVE_INTERRUPTED:
+        case IO_INTERRUPTED:
             return fail(c, "server", "interrupted", NULL, e);
-        case DRIVE_ERROR:
+        case IO_ERROR:
             return fail(c, "server", strerror(errno), NULL, e);
         }
     }
@@ -91,7 +91,7 @@ static void ask(struct login *l, enum step s, const char *const *words, size_t n
 }
 
 bool redis_ask(struct redisconn *c, const char *const *words, size_t n, struct redis_call *call,
-               uint64_t deadline, const struct drive_interrupt *intr, struct error *e)
+               uint64_t deadline, const struct io_interrupt *intr, struct error *e)
 {
     redisconn_listen(c, &events, NULL);
     queue(c, call, words, n);
@@ -166,7 +166,7 @@ static bool transient(const char *text)
 
 /* PING again until a server that loads its data, or runs a long script, has time for us. */
 static bool await_ready(struct login *l, char *text, size_t size, uint64_t deadline,
-                        const struct drive_interrupt *intr, struct error *e)
+                        const struct io_interrupt *intr, struct error *e)
 {
     while (transient(refusal(&l->call[STEP_PING], text, size))) {
         unsigned ready;
@@ -174,7 +174,7 @@ static bool await_ready(struct login *l, char *text, size_t size, uint64_t deadl
         if (deadline <= now)
             return true; /* told as what the server says */
         uint64_t pause = deadline_min(deadline, now + LOADING_PAUSE_MS * NS_PER_MS);
-        if (drive_poll(-1, 0, pause, intr, &ready) == DRIVE_INTERRUPTED)
+        if (io_poll(-1, 0, pause, intr, &ready) == IO_INTERRUPTED)
             return fail(l->conn, "server", "interrupted", NULL, e);
         ask(l, STEP_PING, (const char *[]){"PING"}, 1);
         if (!drive(l->conn, deadline, intr, e)) {
@@ -187,7 +187,7 @@ static bool await_ready(struct login *l, char *text, size_t size, uint64_t deadl
 }
 
 static bool judge(struct login *l, char *text, size_t size, uint64_t deadline,
-                  const struct drive_interrupt *intr, struct error *e)
+                  const struct io_interrupt *intr, struct error *e)
 {
     static const char *const layers[STEPS] = {"authentication", "database", "server", "server", "server"};
     if (!drive(l->conn, deadline, intr, e) || !await_ready(l, text, size, deadline, intr, e))
@@ -207,7 +207,7 @@ static bool judge(struct login *l, char *text, size_t size, uint64_t deadline,
     return true;
 }
 
-bool redis_login(struct redisconn *c, uint64_t deadline, const struct drive_interrupt *intr, struct error *e)
+bool redis_login(struct redisconn *c, uint64_t deadline, const struct io_interrupt *intr, struct error *e)
 {
     struct login l = {.conn = c};
     char text[512];

@@ -3,8 +3,8 @@
  * thread of its own, so a job that is stuck delays no other, and neither the loop nor the end of the
  * program waits for it. (libuv's pool has four threads for everybody and joins them at exit.)
  */
-#ifndef DBRUN_DRIVE_WORKER_H
-#define DBRUN_DRIVE_WORKER_H
+#ifndef DBRUN_IO_WORKER_H
+#define DBRUN_IO_WORKER_H
 
 #include <stdbool.h>
 #include <uv.h>

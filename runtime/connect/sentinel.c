@@ -1,7 +1,7 @@
-#include "drive/redis_sentinel.h"
+#include "connect/sentinel.h"
 
 #include "base/deadline.h"
-#include "drive/redis_login.h"
+#include "connect/login.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +52,7 @@ static enum answer judge(const struct redis_target *sentinel, const struct redis
 }
 
 static enum answer ask(struct redis_target *sentinel, const char *service, struct address *at,
-                       uint64_t deadline, const struct drive_interrupt *intr, redis_connect_fn *direct,
+                       uint64_t deadline, const struct io_interrupt *intr, redis_connect_fn *direct,
                        struct error *e)
 {
     struct redis_call call = {.next = NULL};
@@ -70,7 +70,7 @@ static enum answer ask(struct redis_target *sentinel, const char *service, struc
 }
 
 /* Is it what the sentinel takes it for? One that may not be asked is believed. */
-static bool is_master(struct redisconn *c, uint64_t deadline, const struct drive_interrupt *intr,
+static bool is_master(struct redisconn *c, uint64_t deadline, const struct io_interrupt *intr,
                       struct error *e)
 {
     struct redis_call call = {.next = NULL};
@@ -95,7 +95,7 @@ static bool is_master(struct redisconn *c, uint64_t deadline, const struct drive
 }
 
 static struct redisconn *connect_master(const struct redis_target *target, const struct address *at,
-                                        uint64_t deadline, const struct drive_interrupt *intr,
+                                        uint64_t deadline, const struct io_interrupt *intr,
                                         redis_connect_fn *direct, struct error *e)
 {
     struct redis_target *master = redis_target_at(target, at->host, at->port);
@@ -123,7 +123,7 @@ static void tell_unknown(const struct redis_target *target, struct error *e)
 }
 
 struct redisconn *redis_sentinel_connect(struct redis_target *target, uint64_t deadline,
-                                         const struct drive_interrupt *intr, redis_connect_fn *direct,
+                                         const struct io_interrupt *intr, redis_connect_fn *direct,
                                          struct error *e)
 {
     unsigned n = 0;

@@ -1,4 +1,4 @@
-#include "drive/worker.h"
+#include "io/worker.h"
 
 #include <errno.h>
 #include <pthread.h>

@@ -1,4 +1,4 @@
-#include "drive/pg_connect.h"
+#include "connect/pg.h"
 
 #include "base/deadline.h"
 #include "pg/errors.h"
@@ -56,27 +56,27 @@ static void set_timeout(struct error *err, PGconn *conn, const char *target)
 
 /* Waits for the socket; false with `err` set when the deadline passed or the program is to stop. */
 static bool wait_for(PGconn *conn, unsigned interest, const char *target, uint64_t deadline,
-                     const struct drive_interrupt *intr, struct error *err)
+                     const struct io_interrupt *intr, struct error *err)
 {
     unsigned ready;
-    switch (drive_poll(PQsocket(conn), interest, deadline, intr, &ready)) {
-    case DRIVE_READY:
+    switch (io_poll(PQsocket(conn), interest, deadline, intr, &ready)) {
+    case IO_READY:
         return true;
-    case DRIVE_TIMEOUT:
+    case IO_TIMEOUT:
         set_timeout(err, conn, target);
         return false;
-    case DRIVE_INTERRUPTED:
+    case IO_INTERRUPTED:
         error_set(err, ERROR_CANCELLED, "interrupted while connecting to PostgreSQL at %s", target);
         return false;
-    case DRIVE_ERROR:
+    case IO_ERROR:
         error_set(err, ERROR_IO, "poll: %s", strerror(errno));
         return false;
     }
     return false;
 }
 
-static bool connect_loop(PGconn *conn, const char *target, uint64_t deadline,
-                         const struct drive_interrupt *intr, struct error *err)
+static bool connect_loop(PGconn *conn, const char *target, uint64_t deadline, const struct io_interrupt *intr,
+                         struct error *err)
 {
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
     while (status != PGRES_POLLING_OK) {
@@ -92,7 +92,7 @@ static bool connect_loop(PGconn *conn, const char *target, uint64_t deadline,
     return true;
 }
 
-static bool run_command(PGconn *conn, const char *sql, uint64_t deadline, const struct drive_interrupt *intr,
+static bool run_command(PGconn *conn, const char *sql, uint64_t deadline, const struct io_interrupt *intr,
                         struct error *err)
 {
     if (!PQsendQuery(conn, sql)) {
@@ -134,8 +134,8 @@ static void widen(int fd)
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room); /* the system may give less */
 }
 
-PGconn *drive_pg_connect(const char *const *keywords, const char *const *values, const char *target,
-                         uint64_t deadline, const struct drive_interrupt *intr, struct error *err)
+PGconn *connect_pg(const char *const *keywords, const char *const *values, const char *target,
+                   uint64_t deadline, const struct io_interrupt *intr, struct error *err)
 {
     PGconn *conn = PQconnectStartParams(keywords, values, 0);
     if (!conn) {

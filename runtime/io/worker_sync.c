@@ -1,4 +1,4 @@
-#include "drive/worker_sync.h"
+#include "io/worker_sync.h"
 
 #include <pthread.h>
 #include <signal.h>
@@ -63,16 +63,16 @@ static bool start(struct call *c)
     return rc == 0;
 }
 
-enum drive_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), void *arg, uint64_t deadline,
-                              const struct drive_interrupt *intr)
+enum io_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), void *arg, uint64_t deadline,
+                           const struct io_interrupt *intr)
 {
     struct call *c = calloc(1, sizeof *c);
     if (!c)
-        return DRIVE_ERROR;
+        return IO_ERROR;
     c->fd = eventfd(0, EFD_CLOEXEC);
     if (c->fd < 0) {
         free(c);
-        return DRIVE_ERROR;
+        return IO_ERROR;
     }
     pthread_mutex_init(&c->lock, NULL);
     c->refs = 2;
@@ -83,13 +83,13 @@ enum drive_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), 
         pthread_mutex_lock(&c->lock);
         c->refs--;
         unref_locked(c);
-        return DRIVE_ERROR;
+        return IO_ERROR;
     }
     unsigned ready;
-    enum drive_status status = drive_poll(c->fd, IO_READ, deadline, intr, &ready);
+    enum io_status status = io_poll(c->fd, IO_READ, deadline, intr, &ready);
     pthread_mutex_lock(&c->lock);
     if (c->done)
-        status = DRIVE_READY;
+        status = IO_READY;
     else
         c->abandoned = true;
     unref_locked(c);

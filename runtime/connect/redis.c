@@ -1,8 +1,8 @@
-#include "drive/redis_connect.h"
+#include "connect/redis.h"
 
 #include "base/deadline.h"
-#include "drive/redis_login.h"
-#include "drive/redis_sentinel.h"
+#include "connect/login.h"
+#include "connect/sentinel.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -60,17 +60,17 @@ static int fail(struct error *e, const struct redis_target *t, const char *layer
 }
 
 /* Waits until a connect that is under way has ended: 0, or the errno it ended with. */
-static int await_connect(int fd, uint64_t deadline, const struct drive_interrupt *intr)
+static int await_connect(int fd, uint64_t deadline, const struct io_interrupt *intr)
 {
     unsigned ready;
-    switch (drive_poll(fd, IO_WRITE, deadline, intr, &ready)) {
-    case DRIVE_READY:
+    switch (io_poll(fd, IO_WRITE, deadline, intr, &ready)) {
+    case IO_READY:
         break;
-    case DRIVE_TIMEOUT:
+    case IO_TIMEOUT:
         return ETIMEDOUT;
-    case DRIVE_INTERRUPTED:
+    case IO_INTERRUPTED:
         return EINTR;
-    case DRIVE_ERROR:
+    case IO_ERROR:
         return errno;
     }
     int err = 0;
@@ -82,7 +82,7 @@ static int await_connect(int fd, uint64_t deadline, const struct drive_interrupt
 
 /* 0, or the errno. */
 static int connect_to(int fd, const struct sockaddr *addr, socklen_t len, uint64_t deadline,
-                      const struct drive_interrupt *intr)
+                      const struct io_interrupt *intr)
 {
     for (;;) {
         if (connect(fd, addr, len) == 0)
@@ -94,14 +94,14 @@ static int connect_to(int fd, const struct sockaddr *addr, socklen_t len, uint64
         /* The backlog of a unix socket is full, which nothing announces the end of. */
         unsigned ready;
         uint64_t pause = deadline_min(deadline, mono_now() + BACKLOG_PAUSE_MS * NS_PER_MS);
-        if (drive_poll(-1, 0, pause, intr, &ready) == DRIVE_INTERRUPTED)
+        if (io_poll(-1, 0, pause, intr, &ready) == IO_INTERRUPTED)
             return EINTR;
         if (deadline_poll_ms(deadline) == 0)
             return ETIMEDOUT;
     }
 }
 
-static int open_unix(const struct redis_target *t, uint64_t deadline, const struct drive_interrupt *intr,
+static int open_unix(const struct redis_target *t, uint64_t deadline, const struct io_interrupt *intr,
                      struct error *e)
 {
     const char *path = t->text[REDIS_PATH];
@@ -141,7 +141,7 @@ static void tune(int fd)
 }
 
 /* Tries each address with an equal share of the time that is left, so that a dead one cannot use it up. */
-static int walk(struct addrinfo *list, uint64_t deadline, const struct drive_interrupt *intr, int *err)
+static int walk(struct addrinfo *list, uint64_t deadline, const struct io_interrupt *intr, int *err)
 {
     uint64_t left = 0;
     for (struct addrinfo *a = list; a; a = a->ai_next)
@@ -167,7 +167,7 @@ static int walk(struct addrinfo *list, uint64_t deadline, const struct drive_int
     return -1;
 }
 
-static int open_tcp(const struct redis_target *t, uint64_t deadline, const struct drive_interrupt *intr,
+static int open_tcp(const struct redis_target *t, uint64_t deadline, const struct io_interrupt *intr,
                     struct error *e)
 {
     const char *host = t->text[REDIS_HOST] ? t->text[REDIS_HOST] : "127.0.0.1";
@@ -195,7 +195,7 @@ static int open_tcp(const struct redis_target *t, uint64_t deadline, const struc
 }
 
 static struct redisconn *connect_direct(struct redis_target *t, uint64_t deadline,
-                                        const struct drive_interrupt *intr, struct error *e)
+                                        const struct io_interrupt *intr, struct error *e)
 {
     int fd = t->text[REDIS_PATH] ? open_unix(t, deadline, intr, e) : open_tcp(t, deadline, intr, e);
     if (fd < 0)
@@ -213,7 +213,7 @@ static struct redisconn *connect_direct(struct redis_target *t, uint64_t deadlin
     return c;
 }
 
-struct redisconn *redis_connect(struct redis_target *t, uint64_t deadline, const struct drive_interrupt *intr,
+struct redisconn *redis_connect(struct redis_target *t, uint64_t deadline, const struct io_interrupt *intr,
                                 struct error *e)
 {
     if (t->sentinels)

@@ -2,18 +2,18 @@
  * Connecting to PostgreSQL: blocking, with a deadline. Meant for a worker thread, since libpq resolves
  * names and derives SCRAM keys in ways that nobody can bound.
  */
-#ifndef DBRUN_DRIVE_PG_CONNECT_H
-#define DBRUN_DRIVE_PG_CONNECT_H
+#ifndef DBRUN_CONNECT_PG_H
+#define DBRUN_CONNECT_PG_H
 
 #include "base/error.h"
-#include "drive/drive_poll.h"
+#include "io/poll.h"
 
 #include <libpq-fe.h>
 
 /* `keywords`/`values`: NULL-terminated, as PQconnectStartParams takes them; `target`: host and port as
  * the user knows them, for messages. NULL on failure, with `err` set (field `layer` says how far it
  * came). The connection is non-blocking, speaks UTF8 and prints ISO dates. */
-PGconn *drive_pg_connect(const char *const *keywords, const char *const *values, const char *target,
-                         uint64_t deadline, const struct drive_interrupt *intr, struct error *err);
+PGconn *connect_pg(const char *const *keywords, const char *const *values, const char *target,
+                   uint64_t deadline, const struct io_interrupt *intr, struct error *err);
 
 #endif

@@ -1,4 +1,4 @@
-#include "drive/drive_poll.h"
+#include "io/poll.h"
 
 #include "base/deadline.h"
 
@@ -15,8 +15,8 @@ static unsigned ready_events(short revents)
     return ready;
 }
 
-enum drive_status drive_poll(int fd, unsigned interest, uint64_t deadline, const struct drive_interrupt *intr,
-                             unsigned *ready)
+enum io_status io_poll(int fd, unsigned interest, uint64_t deadline, const struct io_interrupt *intr,
+                       unsigned *ready)
 {
     struct pollfd fds[2] = {{.fd = fd}, {.fd = -1}};
     if (interest & IO_READ)
@@ -29,19 +29,19 @@ enum drive_status drive_poll(int fd, unsigned interest, uint64_t deadline, const
     }
     for (;;) {
         if (intr && intr->check && intr->check(intr->data))
-            return DRIVE_INTERRUPTED;
+            return IO_INTERRUPTED;
         int n = poll(fds, 2, deadline_poll_ms(deadline));
         if (n < 0) {
             if (errno == EINTR)
                 continue;
-            return DRIVE_ERROR;
+            return IO_ERROR;
         }
         if (fds[0].revents) {
             *ready = ready_events(fds[0].revents);
-            return DRIVE_READY;
+            return IO_READY;
         }
         if (n == 0 && (deadline_poll_ms(deadline) == 0))
-            return DRIVE_TIMEOUT;
+            return IO_TIMEOUT;
         /* The interrupt's descriptor is readable for good once a signal came: nothing to stop for
          * (the script handles that signal), so do not look at it again in this wait. */
         if (fds[1].revents && !(intr->check && intr->check(intr->data)))
@@ -49,7 +49,7 @@ enum drive_status drive_poll(int fd, unsigned interest, uint64_t deadline, const
     }
 }
 
-bool drive_poll_readable(int fd)
+bool io_poll_readable(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     int n;

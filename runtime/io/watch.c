@@ -1,8 +1,8 @@
-#include "drive/drive_uv.h"
+#include "io/watch.h"
 
 #include <stdlib.h>
 
-struct drive_uv {
+struct io_watch {
     uv_poll_t poll; /* first: the close callback frees the block */
     void (*ready)(void *data, unsigned events);
     void *data;
@@ -12,7 +12,7 @@ struct drive_uv {
 
 static void on_poll(uv_poll_t *poll, int status, int events);
 
-static void watch(struct drive_uv *d)
+static void watch(struct io_watch *d)
 {
     int events = 0;
     if (d->interest & IO_READ)
@@ -25,7 +25,7 @@ static void watch(struct drive_uv *d)
 
 static void on_poll(uv_poll_t *poll, int status, int events)
 {
-    struct drive_uv *d = (struct drive_uv *)poll;
+    struct io_watch *d = (struct io_watch *)poll;
     unsigned ready = 0;
     if (status < 0) {
         /* The next read or write reports what it is. libuv has stopped watching, but what came before
@@ -42,10 +42,10 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         watch(d);
 }
 
-struct drive_uv *drive_uv_open(uv_loop_t *loop, int fd, void (*ready)(void *data, unsigned events),
+struct io_watch *io_watch_open(uv_loop_t *loop, int fd, void (*ready)(void *data, unsigned events),
                                void *data)
 {
-    struct drive_uv *d = calloc(1, sizeof *d);
+    struct io_watch *d = calloc(1, sizeof *d);
     if (!d)
         return NULL;
     if (uv_poll_init(loop, &d->poll, fd) != 0) {
@@ -57,7 +57,7 @@ struct drive_uv *drive_uv_open(uv_loop_t *loop, int fd, void (*ready)(void *data
     return d;
 }
 
-void drive_uv_want(struct drive_uv *d, unsigned interest)
+void io_watch_want(struct io_watch *d, unsigned interest)
 {
     if (d->interest == interest)
         return;
@@ -73,7 +73,7 @@ static void closed(uv_handle_t *h)
     free(h);
 }
 
-void drive_uv_close(struct drive_uv *d)
+void io_watch_close(struct io_watch *d)
 {
     if (d)
         uv_close((uv_handle_t *)&d->poll, closed);
