@@ -24,13 +24,11 @@ printf '#define DBRUN_VERSION "lint"\n#define DBRUN_PREFIX "/usr/local"\n' >"$ge
 
 # Every file is really compiled: gcc finds some of its warnings only while optimising.
 compile() { # compile CC
-    status=0
     for file in $C_FILES; do
-        object=$gen/$1/${file%.c}.o
-        mkdir -p "${object%/*}"
-        "$1" -std=c11 -D_GNU_SOURCE -O2 -fPIC $WARN $INCDIRS -I"$gen" -c -o "$object" "$file" || status=1
+        mkdir -p "$gen/$1/${file%/*}"
     done
-    return $status
+    printf '%s\n' $C_FILES | CC=$1 GEN=$gen FLAGS="-std=c11 -D_GNU_SOURCE -O2 -fPIC $WARN $INCDIRS -I$gen" \
+        xargs -n 1 -P "$(nproc)" sh -c '$CC $FLAGS -c -o "$GEN/$CC/${1%.c}.o" "$1"' sh
 }
 
 # Needs what compile gcc has left. Tools of the build have a program each and are not part of the whole.
