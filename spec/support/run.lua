@@ -45,7 +45,22 @@ local function lines_of(command)
     return list
 end
 
+-- The files that take longest, the longest first: they start first, so that none is left over when the others have
+-- ended.
+local LONG <const> = {
+    "spec/live/stack/up_spec.lua", "spec/faults/pg/statements_spec.lua", "spec/faults/pg/network_spec.lua",
+    "spec/faults/pg/copy_spec.lua", "spec/live/stack/command_spec.lua", "spec/faults/pg/storm_spec.lua",
+    "spec/faults/verify_spec.lua", "spec/faults/migrate_spec.lua", "spec/faults/redis/sentinel_spec.lua",
+    "spec/faults/pg/limits_spec.lua", "spec/live/pg/listen_spec.lua", "spec/faults/redis/cluster_spec.lua",
+    "spec/faults/pg/listen_spec.lua", "spec/live/pg/copy_in_spec.lua", "spec/live/seed/command_spec.lua",
+    "spec/live/readme_spec.lua", "spec/live/migrate/command_spec.lua", "spec/live/pg/turns_spec.lua",
+    "spec/unit/c/test_pg_memory.c", "spec/live/pg/errors_spec.lua", "spec/faults/pg/tls_spec.lua",
+    "spec/faults/pg/standby_spec.lua", "spec/live/servers_spec.lua", "spec/live/migrate/dbmate_spec.lua",
+    "spec/live/pg/pool_spec.lua", "spec/live/pg/cursor_spec.lua", "spec/live/migrate/ops_spec.lua",
+}
+
 local tmp <const> = assert(lines_of("mktemp -d")[1], "mktemp failed")
+
 local root <const> = lines_of("pwd -P")[1]
 local reports <const> = (opts.build:sub(1, 1) == "/" and "" or root .. "/") .. opts.build .. "/reports"
 
@@ -86,6 +101,15 @@ local function collect()
         local program = opts.build .. "/test/" .. source:match "([^/]+)%.c$"
         table.insert(jobs, i, { name = source, kind = "c", command = c_command(program) })
     end
+    local rank <const> = {}
+    for i, name in ipairs(LONG) do
+        assert(io.open(name)):close() -- the list has to follow when a file is renamed
+        rank[name] = i
+    end
+    for i, job in ipairs(jobs) do
+        job.rank = rank[job.name] or #LONG + i
+    end
+    table.sort(jobs, function(a, b) return a.rank < b.rank end)
     return jobs
 end
 
