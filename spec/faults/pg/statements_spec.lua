@@ -72,8 +72,8 @@ pg.on_both(describe, function(mode, open_any)
             local e <close> = open { url = own.url, size = 2 }
             local pid = e:value "select pg_backend_pid()"
             process.kill(pid, "KILL")
-            pg.eventually(10, function()
-                return (pcall(own.psql, own, "select 1"))
+            pg.eventually(10, function() -- until it has noticed, it answers as if nothing had happened
+                return own:log():find("reinitializing", 1, true) and pcall(own.psql, own, "select 1")
             end, "recovery")
             assert.equal(1, e:value "select 1")
             pg.settled(e)

@@ -96,6 +96,7 @@ local function configuration(self, opts)
         unix_socket_directories = self.sockdir, listen_addresses = opts.tcp and "127.0.0.1" or "",
         port = self.port, fsync = "off", shared_buffers = "16MB", max_connections = 100,
         log_min_messages = "info", log_line_prefix = "%m [%p] ", log_connections = "on",
+        dynamic_shared_memory_type = "mmap", -- else what is killed leaves its memory in /dev/shm for ever
     }
     if opts.standby_of then
         values.primary_conninfo = ("host=%s port=%d user=%s"):format(opts.standby_of.sockdir, opts.standby_of.port,
