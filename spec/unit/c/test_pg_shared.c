@@ -1,0 +1,147 @@
+/*
+ * Groups of many callers in flight on one PostgreSQL connection, and connections that are lost, against a
+ * peer that sends what the test says (see test_pg_flight.c).
+ */
+#include "check.h"
+#include "pg_play.h"
+
+#include <unistd.h>
+
+#define OK(n) " <2 <T <D:" n " <C:SELECT_1 <Z"
+
+static const struct pg_scenario shared[] = {
+    {"learn room share:A room" OK("1") " room clean", "room no_room A=(1) room clean IDLE"},
+    {"learn share:A share:B share:C" OK("1") OK("2") OK("3"), "A=(1) B=(2) C=(3) IDLE"},
+    {"learn share:A share:B" OK("1") " room share:C" OK("2") OK("3"), "A=(1) room B=(2) C=(3) IDLE"},
+    {"share:A", "no_entry IDLE"},
+    {"see share:A", "no_entry IDLE"},
+    {"learn share:A <2 <n <C:INSERT_0_1 <Z share:B <2 <n <I <Z", "A=INSERT_0_1 B=empty IDLE"},
+    /* one fails, also at its commit */
+    {"learn share:A share:B share:C" OK("1") " <E:22012 <Z" OK("3"),
+     "A=(1) B=!query/failed/22012 C=(3) IDLE"},
+    {"learn share:A share:B share:C" OK("1") " <2 <E:22012 <Z" OK("3"),
+     "A=(1) B=!query/failed/22012 C=(3) IDLE"},
+    {"learn share:A share:B <2 <T <D:1 <C:SELECT_1 <E:23503 <Z" OK("2") " query" OK("3"),
+     "A=!constraint/failed/23503 B=(2) =(3) IDLE"},
+    {"learn share:A share:B" OK("1") " <2 <n <C:INSERT_0_1 <E:23503 <Z",
+     "A=(1) B=!constraint/failed/23503 IDLE"},
+    {"learn share:A share:B <E:22012 <E:22013 <Z" OK("2"), "A=!query/failed/22012 B=(2) IDLE"},
+    /* abandoned: before, between and behind what comes */
+    {"learn share:A share:B abandon:A may" OK("1") OK("2"), "may_not B=(2) IDLE"},
+    {"learn share:A share:B <2 <T abandon:A <D:1 <C:SELECT_1 <Z" OK("2"), "B=(2) IDLE"},
+    {"learn share:A share:B <2 <T <D:1 <C:SELECT_1 abandon:A <Z" OK("2"), "B=(2) IDLE"},
+    {"learn share:A share:B <2 <E:22012 abandon:A <Z" OK("2"), "B=(2) IDLE"},
+    {"learn share:A share:B share:C" OK("1") " abandon:C abandon:A <2 <E:22012 <Z" OK("3"),
+     "A=(1) B=!query/failed/22012 IDLE"},
+    {"learn share:A abandon:A abandon:A abandon:B" OK("1") " query" OK("2"), "=(2) IDLE"},
+    {"learn share:A share:B abandon:A abandon:B eof", "BROKEN"},
+    /* cancelled: nothing joins, and one request for each head */
+    {"learn share:A share:B abandon:A may abandon:B may cancel may room <E:57014 <Z room may cancel may" OK(
+         "2") " room may",
+     "may_not may may_not no_room no_room may may_not room may_not IDLE"},
+    {"learn share:A abandon:A cancel <E:57014 <Z share:B room <E:57014 <Z",
+     "no_room B=!cancelled/failed/57014 IDLE"},
+    {"learn share:A step abandon:A cancel room" OK("1") " room share:B" OK("2"), "no_room room B=(2) IDLE"},
+    /* a transaction that nobody began: at the end, the last group is not told that it is over */
+    /* what cannot be */
+    {"learn share:A share:B <Z", "A=!protocol/unknown B=!protocol/unknown BROKEN"},
+    {"learn share:A share:B share:C" OK("1") " <Z" OK("2"),
+     "A=(1) B=!protocol/unknown C=!protocol/unknown BROKEN"},
+    {"learn share:A share:B <2 <T <D:1 <C:SELECT_1" OK("2"),
+     "A=!protocol/unknown B=!protocol/unknown BROKEN"},
+    {"learn share:A share:B <2 <T <D:1 <T <D:2 <C:SELECT_1 <Z",
+     "A=!protocol/unknown B=!protocol/unknown BROKEN"},
+    {"learn share:A share:B <2 <n <C:INSERT_0_1 <I <Z", "A=!protocol/unknown B=!protocol/unknown BROKEN"},
+    {"learn share:A share:B <E:22012 <Z <G", "A=!query/failed/22012 B=!protocol/unknown BROKEN"},
+    {"learn share:A share:B <2 <H", "A=!protocol/unknown B=!protocol/unknown BROKEN"},
+    {"learn share:A share:B <2 <W", "A=!protocol/unknown B=!protocol/unknown BROKEN"},
+    {"learn share:A share:B abandon:A <2 <G", "B=!protocol/unknown BROKEN"},
+};
+
+/* Groups that were synced keep their results; one whose error came has failed; of the others nobody knows. */
+static const struct pg_scenario lost[] = {
+    {"learn share:A share:B share:C share:D share:X abandon:X" OK("1") " <2 <E:22012 <Z <2 <T <D:3 eof",
+     "A=(1) B=!query/failed/22012 C=!connect/unknown D=!connect/unknown BROKEN"},
+    {"learn share:A share:B <2 <T <D:1 <C:SELECT_1 eof", "A=!connect/unknown B=!connect/unknown BROKEN"},
+    {"learn share:A share:B <2 <E:22012 eof", "A=!query/failed/22012 B=!connect/unknown BROKEN"},
+    {"learn share:A share:B eof", "A=!connect/unknown B=!connect/unknown BROKEN"},
+    {"learn share:A share:B" OK("1") " <F:57P01 eof", "A=(1) B=!connect/failed/57P01 BROKEN"},
+    {"learn share:A share:B share:C" OK("1") " <F:57P01 eof",
+     "A=(1) B=!connect/failed/57P01 C=!connect/unknown/57P01 BROKEN"},
+    {"learn share:A share:B <2 <T <D:1 <C:SELECT_1 <F:57P01 eof",
+     "A=!connect/unknown/57P01 B=!connect/unknown/57P01 BROKEN"},
+    {"learn share:A share:B <2 <T <D:1 <C:SELECT_1 <P:57P02 eof",
+     "A=!connect/unknown/57P02 B=!connect/unknown/57P02 BROKEN"},
+    {"learn share:A share:B <2 <T <D:1 <F:57P01 eof",
+     "A=!connect/failed/57P01 B=!connect/unknown/57P01 BROKEN"},
+    {"learn share:A share:B <2 <E:22012 <F:57P01 eof", "A=!query/failed/22012 B=!connect/unknown BROKEN"},
+    {"learn share:A share:B" OK("1") " break", "A=(1) B=!connect/unknown BROKEN"},
+    {"learn share:A share:B" OK("1") " close", "A=(1) CLOSED"},
+    /* alone */
+    {"query eof", "=!connect/unknown BROKEN"},
+    {"query <1 <2 <T <D:1 eof", "=!connect/unknown BROKEN"},
+    {"query <1 <2 <T <D:1 <C:SELECT_1 eof", "=!connect/unknown BROKEN"},
+    {"query <1 <2 <T <D:1 <C:SELECT_1 <Z eof", "=(1) BROKEN"},
+    {"query <1 <2 <E:22012 eof", "=!query/failed/22012 BROKEN"},
+    {"query <F:57P01 eof", "=!connect/failed/57P01 BROKEN"},
+    {"query <1 <2 <n <C:INSERT_0_1 <F:57P01 eof", "=!connect/unknown/57P01 BROKEN"},
+    {"simple <C:INSERT_0_1 <F:57P01 eof", "=!connect/unknown/57P01 BROKEN"},
+    {"see query <1 <F:57P01 eof", "=!connect/failed/57P01 BROKEN"},
+    {"see query <1 <2 <n <C:INSERT_0_1 <F:57P01 eof", "=!connect/unknown/57P01 BROKEN"},
+    {"see query <1 <2 <n <C:INSERT_0_1 eof", "=!connect/unknown BROKEN"},
+    {"batch:2 <1 <2 <n <C:INSERT_0_1 <F:57P01 eof", "=!connect/failed/57P01 BROKEN"},
+    {"batch:2 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <F:57P01 eof", "=!connect/unknown/57P01 BROKEN"},
+    {"batch:2 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 eof", "=!connect/unknown BROKEN"},
+    {"describe eof", "=!connect/unknown BROKEN"},
+    {"query break query", "=!connect/unknown no_!connect/not_sent BROKEN"},
+    {"query break break discard step may busy clean room",
+     "=!connect/unknown may_not free unclean no_room BROKEN"},
+    {"query close break step busy", "free CLOSED"},
+    /* while it is idle */
+    {"eof query", "no_!connect/not_sent BROKEN"},
+    {"<F:57P01 eof describe simple copy open",
+     "no_!connect/not_sent no_!connect/not_sent no_!connect/not_sent "
+     "no_!connect/not_sent BROKEN"},
+    {"break may query", "may_not no_!connect/not_sent BROKEN"},
+    {"close busy", "free CLOSED"},
+    {"<N <S <A query <1 <2 <T <D:1 <C:SELECT_1 <Z", "=(1) IDLE"},
+    /* half a message */
+    {"query <1 <2 <!540000001b000163 eof", "=!connect/unknown BROKEN"},
+    {"query <1 <2 <T <!44 eof", "=!connect/unknown BROKEN"},
+    {"learn share:A share:B" OK("1") " <!5a000000 eof", "A=(1) B=!connect/unknown BROKEN"},
+    {"learn share:A <2 <T <D:1 <C:SELECT_1 <!5a00000005 eof", "A=!connect/unknown BROKEN"},
+    {"learn share:A <2 <T <D:1 <C:SELECT_1 <!5a0000000549", "A=(1) IDLE"},
+};
+
+/* libpq says itself what it does not understand: where in the conversation it is, nobody knows then. */
+static const struct pg_scenario garbage[] = {
+    /* a type that there is not; a length below 4, and one beyond all reason; a body of another length */
+    {"query <1 <2 <T <!4400000003", "=!connect/unknown BROKEN"},
+    {"query <1 <2 <!5a7fffffff", "=!connect/unknown BROKEN"},
+    {"query <!48545450 <!2f312e3120343030", "=!connect/unknown BROKEN"},
+    /* a row before its columns; an error that has no SQLSTATE */
+};
+
+static struct pg_script peer;
+
+#define PLAYS(name)                                                                                          \
+    static void test_##name(void)                                                                            \
+    {                                                                                                        \
+        pg_play_all(&peer, name, sizeof name / sizeof *name);                                                \
+    }
+
+PLAYS(shared)
+PLAYS(lost)
+PLAYS(garbage)
+
+int main(void)
+{
+    alarm(120); /* whatever waits, waits for ever */
+    pg_script_open(&peer);
+    TEST("groups of many callers", test_shared);
+    TEST("a connection that is lost", test_lost);
+    TEST("what is no PostgreSQL", test_garbage);
+    pg_play_end();
+    pg_script_close(&peer);
+    return check_end("pg_shared");
+}
