@@ -191,7 +191,11 @@ static void keep_in_batch(struct pg_machine *m, PGresult *r)
 {
     struct pg_batch *b = &m->batch;
     b->affected += strtoll(PQcmdTuples(r), NULL, 10);
-    if (m->discard || b->count_only) {
+    if (m->discard) { /* the list stays as it is: it has `n` */
+        PQclear(r);
+        return;
+    }
+    if (b->count_only) {
         PQclear(r);
     } else if (b->n < b->cap) {
         b->list[b->n] = r;

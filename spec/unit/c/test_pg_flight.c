@@ -114,6 +114,12 @@ static const struct pg_scenario batches[] = {
     {"batch:2 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <E:23503 <Z", "=!constraint/failed/23503 IDLE"},
     {"counts:2 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <E:23503 <Z", "=!constraint/failed/23503 IDLE"},
     /* given up before, between and behind its results; what comes after is another's */
+    {"batch:3 discard <1 <2 <T <D:1 <C:SELECT_1 <2 <T <D:2 <C:SELECT_1 <2 <T <D:3 <C:SELECT_1 <Z query <1 <2 "
+     "<T <D:4 <C:SELECT_1 <Z",
+     "=0:3 =(4) IDLE"},
+    {"batch:3 <1 <2 <T <D:1 <C:SELECT_1 discard <2 <T <D:2 <C:SELECT_1 <2 <T <D:3 <C:SELECT_1 <Z query <1 <2 "
+     "<T <D:4 <C:SELECT_1 <Z",
+     "=1:3:(1) =(4) IDLE"},
     {"batch:2 <1 <2 <T <D:1 <C:SELECT_1 <2 <T <D:2 <C:SELECT_1 discard cancel <E:57014 <Z batch:1 <1 <2 <n "
      "<C:SELECT_0 <Z",
      "=!cancelled/failed/57014 =1:0:SELECT_0 IDLE"},
