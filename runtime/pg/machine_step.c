@@ -261,12 +261,12 @@ static const char *take_answer(struct pg_machine *m, PGresult *r)
         return "a second result of one statement";
     }
     m->answered++;
+    note_tag(m, r);
     if (m->batch.active) {
         keep_in_batch(m, r);
         return NULL;
     }
     note_entry(m, r);
-    note_tag(m, r);
     keep(m, r);
     return NULL;
 }

@@ -130,6 +130,9 @@ static const struct pg_scenario batches[] = {
      "=20:1:():():():():():():():():():():():():():():():():():():():(9) IDLE"},
     {"batch:20 <1 <2 <T <C:SELECT_0 break", "=!connect/unknown BROKEN"},
     /* the server drops what it has prepared */
+    {"learn batch:2 <1 <2 <n <C:DEALLOCATE_ALL <2 <n <C:SELECT_0 <Z entries",
+     "=2:0:DEALLOCATE_ALL:SELECT_0 entries=none IDLE"},
+    {"learn counts:1 <1 <2 <n <C:DISCARD_ALL <Z entries", "=1:0 entries=none IDLE"},
     /* what cannot be */
     {"batch:1 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <Z", "=!protocol/unknown BROKEN"},
     {"batch:2 <1 <2 <n <C:INSERT_0_1 <Z", "=!protocol/unknown BROKEN"},
