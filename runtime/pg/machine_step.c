@@ -168,6 +168,8 @@ static void take_error(struct pg_machine *m, PGresult *r)
     bool has_state = PQresultErrorField(r, PG_DIAG_SQLSTATE) != NULL;
     bool is_told = error_is_set(&m->error) && (m->error.field[ERROR_SQLSTATE] || !has_state);
     m->failed = true;
+    if (m->unwanted)
+        m->error.outcome = may_have_committed(m, r) ? OUTCOME_UNKNOWN : OUTCOME_FAILED;
     if (!is_told && !m->unwanted) {
         pg_error_from_result(&m->error, r, NULL);
         const char *state = m->error.field ? m->error.field[ERROR_SQLSTATE] : NULL;
@@ -303,7 +305,8 @@ static const char *take_copy(struct pg_machine *m, bool in)
         m->unwanted = m->failed = true;
         error_set(&m->error, ERROR_USAGE, "COPY FROM STDIN or TO STDOUT cannot be run as a statement");
         error_set_field(&m->error, ERROR_HINT, "Use copy_in or copy_out.");
-        m->error.outcome = OUTCOME_FAILED;
+        /* FROM STDIN fails for certain; TO STDOUT only when it is cancelled before its end. */
+        m->error.outcome = in ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
         end_copy(m, in, "COPY FROM STDIN cannot be run as a statement");
     }
     return NULL;

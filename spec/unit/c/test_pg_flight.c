@@ -156,6 +156,10 @@ static const struct pg_scenario copies[] = {
     {"simple <G may <E:57014 <Z", "may =!usage/failed IDLE"},
     {"query <1 <2 <G <E:57014 <Z", "=!usage/failed IDLE"},
     {"query <1 <2 <H <d:1 may cancel <d:2 <E:57014 <Z", "may =!usage/failed IDLE"},
+    {"simple <C:INSERT_0_1 <H <d:1 <c <C:COPY_1 <C:INSERT_0_1 <Z", "=!usage/unknown IDLE"},
+    {"simple <H <d:1 eof", "=!usage/unknown BROKEN"},
+    {"simple <C:INSERT_0_1 <H <d:1 <F:57P01 eof", "=!usage/unknown BROKEN"},
+    {"simple <H <d:1 <E:22012 <Z", "=!usage/failed IDLE"},
     {"simple <G eof", "=!usage/failed BROKEN"},
     {"query <1 <2 <W", "=!protocol/unknown BROKEN"},
     /* the connection is lost in it */
