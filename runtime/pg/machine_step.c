@@ -314,25 +314,32 @@ static const char *take_copy(struct pg_machine *m, bool in)
 
 /* ---- ends ---- */
 
-static const char *leave_pipeline(struct pg_machine *m)
+static const char *leave_pipeline(const struct pg_machine *m)
 {
     if (!PQexitPipelineMode(m->conn))
         return "the end of a pipeline before all of its replies";
     if (m->shared && pg_machine_in_transaction(m))
         return "a transaction on a shared connection, which nobody began,";
-    m->shared = false;
-    pg_machine_set_state(m, PG_IDLE);
     return NULL;
 }
 
-/* The sync of the head. */
+/* The sync of the head. Before the last one libpq does not tell of a transaction; what is in one that nobody
+ * ends is not settled as if it had been committed. */
 static const char *take_sync(struct pg_machine *m)
 {
     bool all = m->answered == pg_machine_head(m)->statements && m->ahead == 0;
     if (!all && !m->failed)
         return "the end of a group of statements without all of their results";
+    bool last = m->owed == 1;
+    const char *wrong = last ? leave_pipeline(m) : NULL;
+    if (wrong)
+        return wrong;
     settle(m);
-    return m->owed == 0 ? leave_pipeline(m) : NULL;
+    if (last) {
+        m->shared = false;
+        pg_machine_set_state(m, PG_IDLE);
+    }
+    return NULL;
 }
 
 /* In a pipeline NULL ends a statement, and may come behind an error at the sync; outside of one it is the

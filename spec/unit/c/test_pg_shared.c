@@ -43,6 +43,8 @@ static const struct pg_scenario shared[] = {
      "no_room B=!cancelled/failed/57014 IDLE"},
     {"learn share:A step abandon:A cancel room" OK("1") " room share:B" OK("2"), "no_room room B=(2) IDLE"},
     /* a transaction that nobody began: at the end, the last group is not told that it is over */
+    {"learn share:A share:B" OK("1") " <2 <T <D:2 <C:SELECT_1 <Z:T", "A=(1) B=!protocol/unknown BROKEN"},
+    {"learn share:A <2 <T <D:2 <C:SELECT_1 <Z:E", "A=!protocol/unknown BROKEN"},
     /* what cannot be */
     {"learn share:A share:B <Z", "A=!protocol/unknown B=!protocol/unknown BROKEN"},
     {"learn share:A share:B share:C" OK("1") " <Z" OK("2"),
