@@ -26,6 +26,7 @@ static void release(struct pg_machine *m)
     pg_machine_batch_clear(m);
     PQclear(m->result);
     m->result = NULL;
+    error_clear(&m->failure);
     error_clear(&m->error);
     pg_cache_free(m->cache);
     m->cache = NULL;

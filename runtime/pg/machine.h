@@ -33,9 +33,9 @@
  * the kernel has received stays readable; then each group is settled, once: as it had failed, else as
  * unknown.
  *
- * Who owns what: the machine owns the PGconn, its statement cache, and result and error of the group that is
- * being answered. Of a group that is alone they are the caller's to take once step says PG_DONE; of a shared
- * one they are handed to m->settled.
+ * Who owns what: the machine owns the PGconn, its statement cache, and result and failure of the group that
+ * is being answered. Of a group that is alone they are the caller's to take once step says PG_DONE
+ * (m->result, m->error); of a shared one they are handed to m->settled.
  */
 #ifndef DBRUN_PG_MACHINE_H
 #define DBRUN_PG_MACHINE_H
@@ -95,7 +95,8 @@ struct pg_machine {
     void (*settled)(void *data, void *owner, PGresult *r, struct error *e);
     void *data;
     PGresult *result;        /* of the head of the queue; of the last group alone once step said PG_DONE */
-    struct error error;      /* likewise: the first error, preferring one with a SQLSTATE */
+    struct error failure;    /* of the head: its first error, preferring one with a SQLSTATE */
+    struct error error;      /* of the last group alone once step said PG_DONE; of what was not sent */
     struct pg_cached *entry; /* of the statement that is alone in flight */
     struct pg_batch batch;
     struct pg_group group[PG_MOST_GROUPS]; /* a ring: `owed` of them from `head` on */

@@ -15,9 +15,12 @@ static void settle_alone(struct pg_machine *m)
         m->entry = NULL;
         pg_cache_clear(m->cache);
     }
-    if (error_is_set(&m->error)) {
+    if (error_is_set(&m->failure)) {
+        error_move(&m->error, &m->failure);
         PQclear(m->result);
         m->result = NULL;
+    } else if (m->error.kind != ERROR_NONE) { /* of what was refused meanwhile */
+        error_clear(&m->error);
     }
 }
 
@@ -27,7 +30,7 @@ static void settle_shared(struct pg_machine *m, void *owner)
     PGresult *r = m->result;
     struct error e = {0};
     m->result = NULL;
-    error_move(&e, &m->error);
+    error_move(&e, &m->failure);
     if (error_is_set(&e) || !owner) {
         PQclear(r);
         r = NULL;
@@ -113,10 +116,10 @@ static void break_with(struct pg_machine *m, struct error *words)
     pg_machine_set_state(m, PG_BROKEN);
     while (m->owed > 0) {
         if (!m->failed) {
-            error_copy(&m->error, words);
-            m->error.outcome = OUTCOME_UNKNOWN;
-        } else if (m->error.outcome == OUTCOME_NONE) {
-            m->error.outcome = OUTCOME_UNKNOWN;
+            error_copy(&m->failure, words);
+            m->failure.outcome = OUTCOME_UNKNOWN;
+        } else if (m->failure.outcome == OUTCOME_NONE) {
+            m->failure.outcome = OUTCOME_UNKNOWN;
         }
         settle(m);
     }
@@ -130,8 +133,8 @@ void pg_machine_break(struct pg_machine *m)
         return;
     hang_up(m);
     /* The end of the session may have been told as the failure of what ran. */
-    if (m->failed && m->owed > 0 && m->error.kind == ERROR_CONNECT)
-        error_copy(&words, &m->error);
+    if (m->failed && m->owed > 0 && m->failure.kind == ERROR_CONNECT)
+        error_copy(&words, &m->failure);
     else
         last_words(m, &words);
     break_with(m, &words);
@@ -166,17 +169,17 @@ static bool may_have_committed(struct pg_machine *m, const PGresult *r)
 static void take_error(struct pg_machine *m, PGresult *r)
 {
     bool has_state = PQresultErrorField(r, PG_DIAG_SQLSTATE) != NULL;
-    bool is_told = error_is_set(&m->error) && (m->error.field[ERROR_SQLSTATE] || !has_state);
+    bool is_told = error_is_set(&m->failure) && (m->failure.field[ERROR_SQLSTATE] || !has_state);
     m->failed = true;
     if (m->unwanted)
-        m->error.outcome = may_have_committed(m, r) ? OUTCOME_UNKNOWN : OUTCOME_FAILED;
+        m->failure.outcome = may_have_committed(m, r) ? OUTCOME_UNKNOWN : OUTCOME_FAILED;
     if (!is_told && !m->unwanted) {
-        pg_error_from_result(&m->error, r, NULL);
-        const char *state = m->error.field ? m->error.field[ERROR_SQLSTATE] : NULL;
+        pg_error_from_result(&m->failure, r, NULL);
+        const char *state = m->failure.field ? m->failure.field[ERROR_SQLSTATE] : NULL;
         if (m->cancelling && state && strcmp(state, "57014") == 0)
-            m->error.kind = ERROR_CANCELLED; /* in whatever language it says so */
+            m->failure.kind = ERROR_CANCELLED; /* in whatever language it says so */
         if (may_have_committed(m, r))
-            m->error.outcome = OUTCOME_UNKNOWN;
+            m->failure.outcome = OUTCOME_UNKNOWN;
     }
     PQclear(r);
 }
@@ -205,7 +208,7 @@ static void keep_in_batch(struct pg_machine *m, PGresult *r)
         size_t cap = b->cap ? b->cap * 2 : 16;
         PGresult **list = realloc(b->list, cap * sizeof(*list));
         if (!list) {
-            error_set(&m->error, ERROR_QUERY, "not enough memory for the results");
+            error_set(&m->failure, ERROR_QUERY, "not enough memory for the results");
             m->discard = true;
             PQclear(r);
             return;
@@ -303,10 +306,10 @@ static const char *take_copy(struct pg_machine *m, bool in)
         pg_machine_set_state(m, in ? PG_COPY_IN : PG_COPY_OUT);
     } else {
         m->unwanted = m->failed = true;
-        error_set(&m->error, ERROR_USAGE, "COPY FROM STDIN or TO STDOUT cannot be run as a statement");
-        error_set_field(&m->error, ERROR_HINT, "Use copy_in or copy_out.");
+        error_set(&m->failure, ERROR_USAGE, "COPY FROM STDIN or TO STDOUT cannot be run as a statement");
+        error_set_field(&m->failure, ERROR_HINT, "Use copy_in or copy_out.");
         /* FROM STDIN fails for certain; TO STDOUT only when it is cancelled before its end. */
-        m->error.outcome = in ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+        m->failure.outcome = in ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
         end_copy(m, in, "COPY FROM STDIN cannot be run as a statement");
     }
     return NULL;

@@ -33,6 +33,10 @@ static const struct pg_scenario plain[] = {
     {"query <1 <2 <T <D:1 <Z", "=!protocol/unknown BROKEN"},
     {"simple <W", "=!protocol/unknown BROKEN"},
     /* one statement at a time; what is refused does not touch what runs */
+    {"query query simple describe copy open <1 <2 <T <D:5 <C:SELECT_1 <Z",
+     "no_!usage/not_sent no_!usage/not_sent no_!usage/not_sent no_!usage/not_sent no_!usage/not_sent =(5) "
+     "IDLE"},
+    {"query <1 <2 <E:22012 simple <Z", "no_!usage/not_sent =!query/failed/22012 IDLE"},
     /* cancelled, and given up */
     {"may query busy may cancel <E:57014 <Z busy", "may_not busy may_not =!cancelled/failed/57014 free IDLE"},
     {"query discard may cancel may <T <D:1 <C:SELECT_1 <Z", "may may_not =(1) IDLE"},
@@ -73,6 +77,7 @@ static const struct pg_scenario pipelines[] = {
      "=!constraint/failed/23503 =(1) IDLE"},
     {"see query cancel <1 <2 <E:57014 <Z", "=!cancelled/failed/57014 IDLE"},
     {"see query discard may <1 <2 <T <D:1 <C:SELECT_1 <Z", "may =(1) IDLE"},
+    {"see query query share:A <1 <2 <T <D:5 <C:SELECT_1 <Z", "no_!usage/not_sent no_entry =(5) IDLE"},
     {"see simple <C:BEGIN <E:22012 <Z:E query <E:25P02 <Z:E",
      "=!query/failed/22012 =!query/failed/25P02 IDLE"},
     /* the name that had to go */
@@ -137,11 +142,13 @@ static const struct pg_scenario batches[] = {
     {"batch:1 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <Z", "=!protocol/unknown BROKEN"},
     {"batch:2 <1 <2 <n <C:INSERT_0_1 <Z", "=!protocol/unknown BROKEN"},
     {"batch:2 <1 <2 <n <C:INSERT_0_1 <2 <G", "=!protocol/unknown BROKEN"},
+    {"open query add close_batch <1 <2 <T <D:1 <C:SELECT_1 <Z", "no_!usage/not_sent closed =1:1:(1) IDLE"},
 };
 
 static const struct pg_scenario copies[] = {
     {"copy <G put:1 put:2 end <C:COPY_2 <Z", "COPY_IN put=1 put=1 =COPY_2 IDLE"},
     {"copy <G put:1 fail <E:57014 <Z", "COPY_IN put=1 =!cancelled/failed/57014 IDLE"},
+    {"copy <G query end <C:COPY_0 <Z", "COPY_IN no_!usage/not_sent =COPY_0 IDLE"},
     {"copy <G discard <E:57014 <Z", "COPY_IN =!cancelled/failed/57014 IDLE"},
     {"copy discard <G <E:57014 <Z", "=!cancelled/failed/57014 IDLE"},
     {"copy <H <d:1 <d:2 get <c <C:COPY_2 <Z get", "COPY_OUT got=1 got=2 wait end =COPY_2 IDLE"},
