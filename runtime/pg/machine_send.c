@@ -18,7 +18,8 @@ static bool begin(struct pg_machine *m)
     }
     PQclear(m->result);
     m->result = NULL;
-    pg_machine_batch_clear(m); /* results that nobody could take are not the next statement's */
+    if (m->batch.active)
+        pg_machine_batch_clear(m); /* results that nobody could take are not the next statement's */
     error_clear(&m->error);
     m->entry = NULL;
     m->ahead = 0;

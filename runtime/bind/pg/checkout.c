@@ -43,9 +43,7 @@ int pg_op_checkout(lua_State *L, struct pg_op *op)
         op->wait = wait_begin(e->rt->sched, deadline_in(e->timeout), abandon_checkout, op);
         return wait_park(L, op->wait, (lua_KContext)op, op->k);
     }
-    if (result != POOL_GRANTED)
-        return pg_op_checkout_failed(L, op, result);
-    return pg_op_next(L, op);
+    return pg_op_checked_out(L, op, false);
 }
 
 /* The pool has answered: at once, or while the task was parked. */

@@ -85,15 +85,16 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
     struct pg_link *link = slot->conn;
     link->where[0] = '\0';
     link->answered = false;
-    pg_notices_forget(link);
+    if (link->on_notice != LUA_NOREF || link->notices.first)
+        pg_notices_forget(link);
     link->task = NULL;
     link->deadline = DEADLINE_NEVER;
     pg_link_drop_notifications(link);
     if (link->user && link->user->detach)
         link->user->detach(link);
-    if (pg_link_is_draining(link))
+    if ((link->user || link->cancel) && pg_link_is_draining(link))
         return POOL_RESET;
-    if (link->m.state != PG_IDLE || link->user || pg_link_is_demoted(link))
+    if (link->m.state != PG_IDLE || link->user || (link->writer && pg_link_is_demoted(link)))
         return POOL_BROKEN;
     switch (link->engine->reset) {
     case PG_RESET_FULL:

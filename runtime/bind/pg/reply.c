@@ -114,7 +114,8 @@ static int deliver(lua_State *L, struct pg_op *op)
     struct pg_engine *e = op->engine;
     if (op->shape == SHAPE_RESULT && op->result)
         pg_result_columns(L, &e->decoder, op->result, op->entry);
-    pg_notices_tell(L, op->link);
+    if (op->link->notices.first)
+        pg_notices_tell(L, op->link);
     warn_when_large(L, op);
     give_back(op);
     if (!op->result) { /* an empty statement */

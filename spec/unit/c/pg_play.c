@@ -2,7 +2,7 @@
 
 #include "base/deadline.h"
 #include "check.h"
-#include "drive/drive_poll.h"
+#include "io/poll.h"
 
 #include <poll.h>
 #include <stdlib.h>
@@ -178,7 +178,7 @@ static void drive(struct play *p)
     unsigned ready;
     step(p, 0);
     while (!(p->want & PG_DONE) &&
-           drive_poll(pg_machine_fd(&p->m), p->want, deadline_in(0), NULL, &ready) == DRIVE_READY)
+           io_poll(pg_machine_fd(&p->m), p->want, deadline_in(0), NULL, &ready) == IO_READY)
         step(p, ready);
     if (p->m.state == PG_IDLE || p->m.state == PG_COPY_IN || p->m.state == PG_COPY_OUT)
         turn(p); /* the user waits by other means */
