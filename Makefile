@@ -181,10 +181,10 @@ seed: deps
 	@$(SUBMAKE) all
 	@$(DBRUN) $(STACK) scripts/seed.lua
 
-# BENCH_ARGS: see dbrun scripts/bench/run.lua --help.
+# BENCH_ARGS: see dbrun spec/bench/run.lua --help.
 bench: deps
 	@$(SUBMAKE) all
-	@$(DBRUN) scripts/bench/run.lua $(BENCH_ARGS)
+	@$(DBRUN) spec/bench/run.lua $(BENCH_ARGS)
 
 # ---- checking ----------------------------------------------------------------------------------------
 
@@ -239,7 +239,7 @@ SHAREDIR = $(DESTDIR)$(PREFIX)/share/dbrun
 MANDIR   = $(DESTDIR)$(PREFIX)/share/man/man1
 DOCDIR   = $(DESTDIR)$(PREFIX)/share/doc/dbrun
 
-# Left out of what is installed: the project's own samples and benchmarks.
+# The sample of what verify expects is not installed.
 SCRIPTS = $(filter-out scripts/expect.lua,$(wildcard scripts/*.lua))
 
 install: all

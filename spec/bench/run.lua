@@ -1,4 +1,4 @@
--- `dbrun scripts/bench/run.lua`: measures dbrun against the installed peers and against the floors in C.
+-- `dbrun spec/bench/run.lua`: measures dbrun against the installed peers and against the floors in C.
 -- Prints one table and writes it as bench.json, bench.md and bench.svg. It tells the ratios as they are;
 -- a target that is missed is no failure, a wrong answer or a program that fails is.
 local home <const> = arg[0]:match "^(.*)/[^/]*$" or "."
@@ -17,9 +17,9 @@ local JSON_STYLE <const> = { indent = 2, sort_keys = true }
 
 local function parser()
     local p <const> = cli.parser {
-        name = "dbrun scripts/bench/run.lua",
+        name = "dbrun spec/bench/run.lua",
         description = "Measure dbrun against the installed peers and against plain C.",
-        examples = { "dbrun scripts/bench/run.lua --quick --only P1,P3" },
+        examples = { "dbrun spec/bench/run.lua --quick --only P1,P3" },
         epilog = "Exit status: 0 measured (targets met or not), 1 a run failed or gave a wrong answer, 2 usage.",
     }
     p:option("--only", "Only these workloads: P1,P3."):convert(cli.list)

@@ -1,6 +1,6 @@
 -- The benchmark harness: what it computes, what it prints, what it refuses. No server and no program is
 -- needed: contenders are tables with a `run` function, and these bring numbers that are known.
-package.path = "scripts/?.lua;" .. package.path
+package.path = "spec/?.lua;" .. package.path
 
 local contender <const> = require "bench.lib.contender"
 local metrics <const> = require "bench.lib.metrics"
@@ -414,8 +414,8 @@ describe("the workloads that ship", function()
     }
 
     local loaded <const> = {}
-    for _, name in ipairs(shell.glob("scripts/bench/workloads", "*.lua")) do
-        local w <const> = dofile("scripts/bench/workloads/" .. name)
+    for _, name in ipairs(shell.glob("spec/bench/workloads", "*.lua")) do
+        local w <const> = dofile("spec/bench/workloads/" .. name)
         loaded[w.id] = w
     end
 
