@@ -3,12 +3,12 @@
 ---     local migrate = require "dbrun.migrate"
 ---     migrate.up { dirs = { "db/migrations" } }
 ---
---- `dbrun migrate` is the command line over this module (dbrun.migrate.command).
+--- `dbrun migrate` is the command line over this module (dbrun.migrate.show.command).
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
-local files = require "dbrun.migrate.files"
-local ledger = require "dbrun.migrate.ledger"
-local session = require "dbrun.migrate.session"
+local files = require "dbrun.migrate.read.files"
+local ledger = require "dbrun.migrate.book.ledger"
+local session = require "dbrun.migrate.run.session"
 
 local M = {}
 
@@ -87,7 +87,7 @@ function M.up(opts)
     local list = files.some(opts.dirs)
     local limited = opts.to and up_to(list, opts.to) or list
     return session.writing(opts, function(conn)
-        return require("dbrun.migrate.runner").run(conn, opts, "up", function(applied)
+        return require("dbrun.migrate.run.runner").run(conn, opts, "up", function(applied)
             if opts.strict then check_order(list, applied) end
             return pending(limited, opts.steps)(applied)
         end)
@@ -113,7 +113,7 @@ function M.down(opts)
     opts = session.complete(opts)
     local list = files.some(opts.dirs)
     return session.writing(opts, function(conn)
-        return require("dbrun.migrate.runner").run(conn, opts, "down", last_applied(list, opts.steps))
+        return require("dbrun.migrate.run.runner").run(conn, opts, "down", last_applied(list, opts.steps))
     end)
 end
 
@@ -124,7 +124,7 @@ function M.redo(opts)
     opts = session.complete(opts)
     local list = files.some(opts.dirs)
     return session.writing(opts, function(conn)
-        return require("dbrun.migrate.runner").redo(conn, opts, last_applied(list, opts.steps))
+        return require("dbrun.migrate.run.runner").redo(conn, opts, last_applied(list, opts.steps))
     end)
 end
 
@@ -176,14 +176,14 @@ end
 ---@return { added: dbrun.migrate.File[], removed: dbrun.migrate.File[] }
 function M.stamp(version, opts)
     opts = session.complete(opts)
-    return require("dbrun.migrate.upkeep").stamp(opts, up_to(files.some(opts.dirs), version))
+    return require("dbrun.migrate.book.upkeep").stamp(opts, up_to(files.some(opts.dirs), version))
 end
 
 ---Compares the files with what was applied: changed or missing files, files that come late, half-done ones.
 ---@param opts? dbrun.migrate.Options
 ---@return dbrun.migrate.Finding[] findings empty: all is well
 function M.verify(opts)
-    return require("dbrun.migrate.upkeep").verify(session.complete(opts))
+    return require("dbrun.migrate.book.upkeep").verify(session.complete(opts))
 end
 
 ---Brings the records in line with the files.
@@ -192,7 +192,7 @@ end
 ---    migration begins
 ---@return string[] done what was changed, in words
 function M.repair(opts)
-    return require("dbrun.migrate.upkeep").repair(session.complete(opts))
+    return require("dbrun.migrate.book.upkeep").repair(session.complete(opts))
 end
 
 ---What a run would do. Writes nothing.
@@ -205,7 +205,7 @@ function M.plan(opts)
         local applied = ledger.applied(conn, ledger.locate(conn, opts.table))
         local pick = opts.direction == "down" and last_applied(list, opts.steps)
             or pending(opts.to and up_to(list, opts.to) or list, opts.steps)
-        return require("dbrun.migrate.plan").of(conn, opts, pick(applied))
+        return require("dbrun.migrate.show.plan").of(conn, opts, pick(applied))
     end)
 end
 
@@ -213,7 +213,7 @@ end
 ---@param opts? dbrun.migrate.Options
 ---@return string
 function M.dump(opts)
-    return require("dbrun.migrate.dump").text(session.complete(opts))
+    return require("dbrun.migrate.show.dump").text(session.complete(opts))
 end
 
 ---Looks for statements that are dangerous on a database in use.
@@ -223,14 +223,14 @@ end
 function M.lint(opts)
     opts = opts or {}
     local dirs = opts.dirs and #opts.dirs > 0 and opts.dirs or { config.DBRUN_MIGRATIONS_DIR }
-    return require("dbrun.migrate.lint").run(dirs, opts)
+    return require("dbrun.migrate.show.lint").run(dirs, opts)
 end
 
 ---The command line: `dbrun migrate --help`.
 ---@param argv string[]
 ---@return integer status for os.exit
 function M.main(argv)
-    return require("dbrun.migrate.command").main(argv)
+    return require("dbrun.migrate.show.command").main(argv)
 end
 
 return M

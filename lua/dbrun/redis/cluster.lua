@@ -356,7 +356,7 @@ end
 
 require "dbrun.redis.extras" (Cluster)
 require "dbrun.redis.subscription" (Cluster)
-require "dbrun.redis.cluster_more" (Cluster)
+require "dbrun.redis.cluster_scan_subscribe" (Cluster)
 batches.install(Cluster)
 
 setmetatable(Cluster, {

@@ -16,7 +16,7 @@ local function migration_files(ctx)
     local dir = ctx.config.DBRUN_MIGRATIONS_DIR
     local by_default = ctx.config.source "DBRUN_MIGRATIONS_DIR" == "default"
     if by_default and not require("dbrun.fs").exists(dir) then return nil, dir end
-    return require("dbrun.migrate.files").list { dir }, dir
+    return require("dbrun.migrate.read.files").list { dir }, dir
 end
 
 local function names_of(state)
@@ -41,7 +41,7 @@ end
 
 ---Migrations that were changed after they had been applied, and those of which only a part ran.
 local function changed_files(conn, list)
-    local ledger, records = require "dbrun.migrate.ledger", require "dbrun.migrate.records"
+    local ledger, records = require "dbrun.migrate.book.ledger", require "dbrun.migrate.book.records"
     local book = ledger.locate(conn, ledger.DEFAULT_TABLE)
     if #list == 0 or not records.exist(conn, book) then return {}, {} end
     local db, versions, bodies, changed, half = require "dbrun.db", {}, {}, {}, {}

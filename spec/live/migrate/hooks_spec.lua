@@ -3,7 +3,7 @@ local fs = require "dbrun.fs"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 
-local EVENTS <const> = require("dbrun.migrate.hooks").EVENTS
+local EVENTS <const> = require("dbrun.migrate.run.hooks").EVENTS
 
 describe("hooks of migrations", function()
     local url, database, dir

@@ -1,9 +1,9 @@
 -- Migration files: which belong to a folder, how one splits into its sections, and its sections into statements.
 local errors = require "dbrun.error"
-local files = require "dbrun.migrate.files"
+local files = require "dbrun.migrate.read.files"
 local fs = require "dbrun.fs"
-local parse = require "dbrun.migrate.parse"
-local split = require "dbrun.migrate.split"
+local parse = require "dbrun.migrate.read.parse"
+local split = require "dbrun.migrate.read.split"
 
 local function failure(fn, ...)
     local ok, e = pcall(fn, ...)

@@ -1,7 +1,7 @@
 -- What lint finds in migrations, and what it leaves alone.
 local fs = require "dbrun.fs"
 local migrate = require "dbrun.migrate"
-local lint = require "dbrun.migrate.lint"
+local lint = require "dbrun.migrate.show.lint"
 local scripts = require "spec.support.scripts"
 
 ---For each rule: texts in which it finds something, and texts in which it does not.

@@ -1,6 +1,6 @@
 -- How the failure of a statement is told: file, line, the place in it, what the server said.
 local errors = require "dbrun.error"
-local report = require "dbrun.migrate.report"
+local report = require "dbrun.migrate.show.report"
 
 local function failed(fields, sql, line)
     fields.kind = fields.kind or "query"

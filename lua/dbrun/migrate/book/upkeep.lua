@@ -1,9 +1,9 @@
 --- The records and the files: stamp, verify, repair.
 local errors = require "dbrun.error"
-local files = require "dbrun.migrate.files"
-local ledger = require "dbrun.migrate.ledger"
-local records = require "dbrun.migrate.records"
-local session = require "dbrun.migrate.session"
+local files = require "dbrun.migrate.read.files"
+local ledger = require "dbrun.migrate.book.ledger"
+local records = require "dbrun.migrate.book.records"
+local session = require "dbrun.migrate.run.session"
 
 local M = {}
 
@@ -14,7 +14,7 @@ local M = {}
 ---@field text string what is wrong, in words
 ---@field hint string
 
-local function runner() return require "dbrun.migrate.runner" end
+local function runner() return require "dbrun.migrate.run.runner" end
 
 ---@param opts dbrun.migrate.Options
 ---@param wanted dbrun.migrate.File[] those that shall count as applied
@@ -129,7 +129,7 @@ local function set_statement(tx, run, opts, list)
     if not work then
         errors.raise { kind = "usage", message = ("there is no file with the version '%s'"):format(opts.version) }
     end
-    local steps = require("dbrun.migrate.steps").of(work.statements)
+    local steps = require("dbrun.migrate.run.steps").of(work.statements)
     if opts.statement > #steps + 1 then
         errors.raise { kind = "usage", message = ("%s has %d statements"):format(work.file.path, #steps) }
     end

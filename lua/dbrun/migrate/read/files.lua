@@ -3,7 +3,7 @@
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
-local parse = require "dbrun.migrate.parse"
+local parse = require "dbrun.migrate.read.parse"
 
 local M = {}
 

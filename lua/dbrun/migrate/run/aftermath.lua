@@ -1,6 +1,6 @@
 --- Statements that cannot run in a transaction: which they are, and, when nobody knows whether one of them ended, what
 --- it has left behind.
-local tree = require "dbrun.migrate.tree"
+local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
 

@@ -1,14 +1,14 @@
 --- Hooks: files of a folder that run when a migration run comes to an event, named <event>[__what].sql or .lua.
 ---
 --- Events, names and order are Flyway's. The each-events run inside the migration's own transaction; every other hook
---- has one of its own. A Lua file is called with a context (dbrun.migrate.context), as `...` or by the function that it
---- returns; `false, "reason"`, or an error, stops the run: a veto.
-local context = require "dbrun.migrate.context"
+--- has one of its own. A Lua file is called with a context (dbrun.migrate.run.context), as `...` or by the function
+--- that it returns; `false, "reason"`, or an error, stops the run: a veto.
+local context = require "dbrun.migrate.run.context"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local nearest = require "dbrun.nearest"
-local report = require "dbrun.migrate.report"
-local split = require "dbrun.migrate.split"
+local report = require "dbrun.migrate.show.report"
+local split = require "dbrun.migrate.read.split"
 
 local M = {}
 

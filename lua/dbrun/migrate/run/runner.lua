@@ -1,16 +1,16 @@
 --- Runs migrations on one connection, under the lock: each with its version's row in one transaction, or, where the
---- file says transaction:false, statement by statement (dbrun.migrate.steps).
-local context = require "dbrun.migrate.context"
+--- file says transaction:false, statement by statement (dbrun.migrate.run.steps).
+local context = require "dbrun.migrate.run.context"
 local errors = require "dbrun.error"
-local files = require "dbrun.migrate.files"
-local hooks = require "dbrun.migrate.hooks"
-local ledger = require "dbrun.migrate.ledger"
-local lock = require "dbrun.migrate.lock"
-local records = require "dbrun.migrate.records"
-local report = require "dbrun.migrate.report"
-local settings = require "dbrun.migrate.settings"
-local split = require "dbrun.migrate.split"
-local steps = require "dbrun.migrate.steps"
+local files = require "dbrun.migrate.read.files"
+local hooks = require "dbrun.migrate.run.hooks"
+local ledger = require "dbrun.migrate.book.ledger"
+local lock = require "dbrun.migrate.run.lock"
+local records = require "dbrun.migrate.book.records"
+local report = require "dbrun.migrate.show.report"
+local settings = require "dbrun.migrate.run.settings"
+local split = require "dbrun.migrate.read.split"
+local steps = require "dbrun.migrate.run.steps"
 local task = require "dbrun.task"
 
 local M = {}

@@ -1,7 +1,7 @@
 --- The options of the operations, completed, and the connection that they work on.
 local config = require "dbrun.config"
-local hooks = require "dbrun.migrate.hooks"
-local ledger = require "dbrun.migrate.ledger"
+local hooks = require "dbrun.migrate.run.hooks"
+local ledger = require "dbrun.migrate.book.ledger"
 
 local M = {}
 

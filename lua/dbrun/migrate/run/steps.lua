@@ -3,14 +3,14 @@
 ---
 --- A statement that may run in a transaction shares one with its note: it counts exactly once. One that may not is
 --- noted before and after; when the note after it is missing, what it has left in the database tells
---- (dbrun.migrate.aftermath).
-local aftermath = require "dbrun.migrate.aftermath"
+--- (dbrun.migrate.run.aftermath).
+local aftermath = require "dbrun.migrate.run.aftermath"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
-local records = require "dbrun.migrate.records"
-local split = require "dbrun.migrate.split"
+local records = require "dbrun.migrate.book.records"
+local split = require "dbrun.migrate.read.split"
 local task = require "dbrun.task"
-local tree = require "dbrun.migrate.tree"
+local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
 

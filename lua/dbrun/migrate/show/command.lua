@@ -195,7 +195,7 @@ function run.new(args)
 end
 
 ---The others stand in a file of their own.
-setmetatable(run, { __index = function(_, name) return require("dbrun.migrate.command_more")[name] end })
+setmetatable(run, { __index = function(_, name) return require("dbrun.migrate.show.upkeep_commands")[name] end })
 
 ---@param argv string[]
 ---@return integer status

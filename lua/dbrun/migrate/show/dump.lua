@@ -1,9 +1,9 @@
 --- The schema as SQL, as dbmate writes it: pg_dump without owners and privileges, then the versions.
 local errors = require "dbrun.error"
-local ledger = require "dbrun.migrate.ledger"
+local ledger = require "dbrun.migrate.book.ledger"
 local process = require "dbrun.process"
-local records = require "dbrun.migrate.records"
-local session = require "dbrun.migrate.session"
+local records = require "dbrun.migrate.book.records"
+local session = require "dbrun.migrate.run.session"
 local url = require "dbrun.url"
 
 local M = {}

@@ -3,10 +3,10 @@
 --- A rule looks at one statement. `-- lint: allow RULE` between the statement before and the end of this one switches a
 --- rule off for it. Tables that the same file makes are empty and nobody's: most rules leave them alone.
 local errors = require "dbrun.error"
-local files = require "dbrun.migrate.files"
-local rules = require "dbrun.migrate.lint_rules"
-local split = require "dbrun.migrate.split"
-local tree = require "dbrun.migrate.tree"
+local files = require "dbrun.migrate.read.files"
+local rules = require "dbrun.migrate.show.lint_rules"
+local split = require "dbrun.migrate.read.split"
+local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
 

@@ -1,5 +1,5 @@
 --- The rules of lint: what each looks for, why that hurts, and the safe way.
-local tree = require "dbrun.migrate.tree"
+local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
 
@@ -132,7 +132,7 @@ M.RULES = {
         why = "the server refuses this inside a transaction",
         safe = "put transaction:false behind the directive, and nothing else into that migration",
         statement = function(ctx)
-            local handler = ctx.transaction and require("dbrun.migrate.aftermath").outside(ctx.sql)
+            local handler = ctx.transaction and require("dbrun.migrate.run.aftermath").outside(ctx.sql)
             return handler and ("%s cannot run in a transaction"):format(ctx.sql:match "^%s*([^\n]*)":sub(1, 60))
         end,
     },

@@ -1,5 +1,5 @@
 --- Which locks a statement takes on tables that are there already: what others must wait for while it runs.
-local tree = require "dbrun.migrate.tree"
+local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
 

@@ -1,8 +1,8 @@
 --- What a run would do: the statements that are left, how each runs, and the locks it takes.
-local aftermath = require "dbrun.migrate.aftermath"
-local ledger = require "dbrun.migrate.ledger"
-local locks = require "dbrun.migrate.locks"
-local records = require "dbrun.migrate.records"
+local aftermath = require "dbrun.migrate.run.aftermath"
+local ledger = require "dbrun.migrate.book.ledger"
+local locks = require "dbrun.migrate.show.locks"
+local records = require "dbrun.migrate.book.records"
 
 local M = {}
 
@@ -25,7 +25,7 @@ local M = {}
 ---@param list dbrun.migrate.File[]
 ---@return dbrun.migrate.Planned[]
 function M.of(conn, opts, list)
-    local runner, steps = require "dbrun.migrate.runner", require "dbrun.migrate.steps"
+    local runner, steps = require "dbrun.migrate.run.runner", require "dbrun.migrate.run.steps"
     local by_version, plan = records.all(conn, ledger.locate(conn, opts.table)), {}
     for i, file in ipairs(list) do
         local work = runner.prepare(file, opts.direction or "up")
@@ -55,7 +55,7 @@ end
 ---@param created table<string, true> names; those that the statement makes are added
 ---@return dbrun.migrate.Lock[]?
 function M.locks(sql, created)
-    local tree = require "dbrun.migrate.tree"
+    local tree = require "dbrun.migrate.read.tree"
     local kind, body = tree.of(sql)
     local list = locks.of(sql)
     if not list then return nil end

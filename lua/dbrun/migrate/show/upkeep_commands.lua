@@ -35,7 +35,7 @@ function M.repair(args)
 end
 
 local function statement_lines(statement)
-    local blocks = require("dbrun.migrate.locks").BLOCKS
+    local blocks = require("dbrun.migrate.show.locks").BLOCKS
     local out = { ("-- line %d%s%s"):format(statement.line, statement.outside and ", outside a transaction" or "",
         statement.done and ", done already" or "") }
     if not statement.locks then out[#out + 1] = "-- locks: not known (the parser does not know this statement)" end
@@ -76,7 +76,7 @@ function M.dump(args)
 end
 
 local function print_rules()
-    for _, rule in ipairs(require("dbrun.migrate.lint").RULES) do
+    for _, rule in ipairs(require("dbrun.migrate.show.lint").RULES) do
         cli.print(("%s\n  why:  %s\n  safe: %s"):format(rule.name, rule.why, rule.safe))
     end
     return cli.OK
