@@ -6,60 +6,19 @@
 --- from.
 --- Prints each circle with what ties it; exit status 1 when something is wrong.
 
----@class spec.Graph
----@field names string[] sorted
----@field ties table<string, table<string, string[]>> from, to, by what
-
----@param command string
----@return fun(): string?
-local function lines_of(command)
-    local pipe <const> = assert(io.popen(command))
-    local text <const> = pipe:read "a"
-    assert(pipe:close(), command .. " failed")
-    return text:gmatch "[^\n]+"
-end
-
-local function quote(text)
-    return "'" .. text:gsub("'", "'\\''") .. "'"
-end
-
----The files below a folder whose names end so, without the folder and in order.
----@param folder string
----@param ending string
----@return string[]
-local function files_below(folder, ending)
-    local found <const> = {}
-    for path in lines_of(("find %s -name '*%s' | LC_ALL=C sort"):format(quote(folder), ending)) do
-        found[#found + 1] = path:sub(#folder + 2)
-    end
-    return found
-end
-
-local function tie(graph, from, to, what)
-    local by <const> = graph.ties[from]
-    by[to] = by[to] or {}
-    table.insert(by[to], what)
-end
-
-local function new_graph(names)
-    local graph <const> = { names = names, ties = {} }
-    for _, name in ipairs(names) do
-        graph.ties[name] = {}
-    end
-    return graph
-end
+local graphs <const> = require "spec.support.graph"
 
 ---Objects are tied by the symbols that one needs and another defines.
 ---@param folder string
 ---@return spec.Graph
 local function graph_of_objects(folder)
     local names <const>, defined <const>, needed <const> = {}, {}, {}
-    for _, file in ipairs(files_below(folder, ".o")) do
+    for _, file in ipairs(graphs.files_below(folder, ".o")) do
         local name <const> = file:sub(1, -3)
         names[#names + 1] = name
         needed[name] = {}
     end
-    for line in lines_of(("find %s -name '*.o' -exec nm -A -P {} +"):format(quote(folder))) do
+    for line in graphs.lines_of(("find %s -name '*.o' -exec nm -A -P {} +"):format(graphs.quote(folder))) do
         local path, symbol, kind = line:match "^(.*)%.o: (%S+) (%a)"
         local name <const> = path and path:sub(#folder + 2)
         if kind == "U" or kind == "w" or kind == "v" then
@@ -69,11 +28,11 @@ local function graph_of_objects(folder)
         end
     end
     assert(#names > 0, folder .. ": there are no objects")
-    local graph <const> = new_graph(names)
+    local graph <const> = graphs.new(names)
     for _, name in ipairs(names) do
         for _, symbol in ipairs(needed[name]) do
             if defined[symbol] and defined[symbol] ~= name then
-                tie(graph, name, defined[symbol], symbol)
+                graphs.tie(graph, name, defined[symbol], symbol)
             end
         end
     end
@@ -83,82 +42,17 @@ end
 ---@param folder string
 ---@return spec.Graph
 local function graph_of_headers(folder)
-    local names <const> = files_below(folder, ".h")
-    local graph <const> = new_graph(names)
+    local names <const> = graphs.files_below(folder, ".h")
+    local graph <const> = graphs.new(names)
     for _, name in ipairs(names) do
         for line in io.lines(folder .. "/" .. name) do
             local other <const> = line:match '^%s*#%s*include%s+"([^"]+)"'
             if graph.ties[other] then
-                tie(graph, name, other, "#include")
+                graphs.tie(graph, name, other, "#include")
             end
         end
     end
     return graph
-end
-
----Tarjan's strongly connected components, those of more than one name (a header that includes itself too).
----@param graph spec.Graph
----@return string[][]
-local function circles_of(graph)
-    local index <const>, low <const>, on_stack <const>, stack <const>, found <const> = {}, {}, {}, {}, {}
-    local count = 0
-    local function visit(v)
-        count = count + 1
-        index[v], low[v], on_stack[v] = count, count, true
-        stack[#stack + 1] = v
-        for w in pairs(graph.ties[v]) do
-            if not index[w] then
-                visit(w)
-                low[v] = math.min(low[v], low[w])
-            elseif on_stack[w] then
-                low[v] = math.min(low[v], index[w])
-            end
-        end
-        if low[v] < index[v] then
-            return
-        end
-        local circle <const> = {}
-        repeat
-            local w <const> = table.remove(stack)
-            on_stack[w] = false
-            circle[#circle + 1] = w
-        until w == v
-        if #circle > 1 or graph.ties[v][v] then
-            table.sort(circle)
-            found[#found + 1] = circle
-        end
-    end
-    for _, name in ipairs(graph.names) do
-        if not index[name] then
-            visit(name)
-        end
-    end
-    return found
-end
-
----Prints what ties the circle.
-local function show(graph, circle)
-    for _, from in ipairs(circle) do
-        for _, to in ipairs(circle) do
-            local by <const> = graph.ties[from][to]
-            if by then
-                table.sort(by)
-                print(("   %s -> %s: %s"):format(from, to, table.concat(by, " ")))
-            end
-        end
-    end
-end
-
----@param what string
----@param graph spec.Graph
----@return boolean ok
-local function check(what, graph)
-    local circles <const> = circles_of(graph)
-    for _, circle in ipairs(circles) do
-        print(("%s in a circle: %s"):format(what, table.concat(circle, " ")))
-        show(graph, circle)
-    end
-    return #circles == 0
 end
 
 local objects <const>, headers <const> = arg[1], arg[2]
@@ -166,6 +60,6 @@ if not headers then
     io.stderr:write "usage: lua5.4 spec/support/circles.lua OBJECTS HEADERS\n"
     os.exit(2)
 end
-local ok = check("objects", graph_of_objects(objects))
-ok = check("headers", graph_of_headers(headers)) and ok
+local ok = graphs.check("objects", graph_of_objects(objects))
+ok = graphs.check("headers", graph_of_headers(headers)) and ok
 os.exit(ok)
