@@ -230,7 +230,7 @@ end
 ---@param argv string[]
 ---@return integer status for os.exit
 function M.main(argv)
-    return require("dbrun.migrate.show.command").main(argv)
+    return require("dbrun.migrate.show.command").main(argv, M)
 end
 
 return M

@@ -106,7 +106,7 @@ M.upsert = require("dbrun.seed.upsert").upsert
 ---@param argv string[]
 ---@return integer status for os.exit
 function M.main(argv)
-    return require("dbrun.seed.command").main(argv)
+    return require("dbrun.seed.command").main(argv, M)
 end
 
 return M

@@ -156,7 +156,7 @@ end
 ---@param argv string[]
 ---@return integer status for os.exit
 function M.main(argv)
-    return require("dbrun.verify.command").main(argv)
+    return require("dbrun.verify.command").main(argv, M)
 end
 
 return M

@@ -73,8 +73,8 @@ local function list(args)
     return cli.OK
 end
 
-local function run(args)
-    local done = require("dbrun.seed").run {
+local function run(args, seed)
+    local done = seed.run {
         dir = args.dir, env = args.env, only = args.only, dry_run = args.dry_run, force = args.force,
         target = args.target,
         listener = console(),
@@ -86,15 +86,16 @@ local function run(args)
 end
 
 ---@param argv string[]
+---@param seed table the module dbrun.seed
 ---@return integer status
-function M.main(argv)
+function M.main(argv, seed)
     return cli.main("seed", function()
         local args, help = cli.parse(parser(), argv)
         if not args then
             cli.print(help)
             return cli.OK
         end
-        return (args.list and list or run)(args)
+        return (args.list and list or run)(args, seed)
     end)
 end
 

@@ -39,16 +39,16 @@ local function parser()
     return p
 end
 
-local function list(args)
-    local verify, rows = require "dbrun.verify", {}
+local function list(args, verify)
+    local rows = {}
     local checks = verify.checks((verify.expectations(args.expect)))
     for i, check in ipairs(checks) do rows[i] = { check.name, check.about } end
     for _, line in ipairs(cli.table(rows)) do cli.print(line) end
     return cli.OK
 end
 
-local function once(args)
-    return require("dbrun.verify").run {
+local function once(args, verify)
+    return verify.run {
         strict = args.strict, deadline = args.deadline, wait = args.wait, only = args.only, skip = args.skip,
         expect = args.expect,
         waiting = function(what, waited) cli.note(("waiting (%s) for %s"):format(cli.duration(waited), what)) end,
@@ -65,17 +65,20 @@ local function tell(args, results, summary)
     end
 end
 
-local function run(args)
-    if args.watch then return require("dbrun.verify.watch").run(args, once, tell) end
+local function run(args, verify)
+    if args.watch then
+        return require("dbrun.verify.watch").run(args, function() return once(args, verify) end, tell)
+    end
     collectgarbage("incremental", 1000) -- a run ends long before there is anything worth collecting
-    local results, summary = once(args)
+    local results, summary = once(args, verify)
     tell(args, results, summary)
     return summary.status
 end
 
 ---@param argv string[]
+---@param verify table the module dbrun.verify
 ---@return integer status
-function M.main(argv)
+function M.main(argv, verify)
     return cli.main("verify", function()
         local args, help = cli.plain(argv, { strict = true, list = true }, { format = "text" }), nil
         if not args then args, help = cli.parse(parser(), argv) end
@@ -83,7 +86,7 @@ function M.main(argv)
             cli.print(help)
             return cli.OK
         end
-        return (args.list and list or run)(args)
+        return (args.list and list or run)(args, verify)
     end)
 end
 

@@ -139,8 +139,7 @@ end
 
 local run = {}
 
-function run.up(args)
-    local migrate = require "dbrun.migrate"
+function run.up(args, migrate)
     args.listener = console()
     local done = migrate.up(args)
     if #done == 0 then
@@ -151,8 +150,7 @@ function run.up(args)
     return cli.OK
 end
 
-function run.down(args)
-    local migrate = require "dbrun.migrate"
+function run.down(args, migrate)
     args.listener = console()
     local done = migrate.down(args)
     if #done == 0 then
@@ -163,9 +161,9 @@ function run.down(args)
     return cli.OK
 end
 
-function run.redo(args)
+function run.redo(args, migrate)
     args.listener = console()
-    local done = require("dbrun.migrate").redo(args)
+    local done = migrate.redo(args)
     if #done == 0 then
         cli.note "migrate: nothing to take back: no migration of these folders is applied"
         return cli.FAILED
@@ -174,8 +172,8 @@ function run.redo(args)
     return cli.OK
 end
 
-function run.status(args)
-    local state = require("dbrun.migrate").status(args)
+function run.status(args, migrate)
+    local state = migrate.status(args)
     if not args.quiet then
         for _, entry in ipairs(state.files) do
             cli.print(entry.applied and "[X] " or "[ ] ", entry.file.name)
@@ -189,8 +187,8 @@ function run.status(args)
     return args.exit_code and state.pending > 0 and cli.FAILED or cli.OK
 end
 
-function run.new(args)
-    cli.print(require("dbrun.migrate").new(args.name, args))
+function run.new(args, migrate)
+    cli.print(migrate.new(args.name, args))
     return cli.OK
 end
 
@@ -198,15 +196,16 @@ end
 setmetatable(run, { __index = function(_, name) return require("dbrun.migrate.show.upkeep_commands")[name] end })
 
 ---@param argv string[]
+---@param migrate table the module dbrun.migrate
 ---@return integer status
-function M.main(argv)
+function M.main(argv, migrate)
     return cli.main("migrate", function()
         local args, help = cli.parse(parser(), argv)
         if not args then
             cli.print(help)
             return cli.OK
         end
-        return run[args.command](args)
+        return run[args.command](args, migrate)
     end)
 end
 

@@ -8,17 +8,17 @@ local function target_only()
     return { target = function(target) cli.print("Target: ", target) end }
 end
 
-function M.stamp(args)
+function M.stamp(args, migrate)
     args.listener = target_only()
-    local result = require("dbrun.migrate").stamp(args.version, args)
+    local result = migrate.stamp(args.version, args)
     for _, file in ipairs(result.added) do cli.print("recorded  ", file.name) end
     for _, file in ipairs(result.removed) do cli.print("removed   ", file.name) end
     cli.print(("The database counts as %s. No migration was run."):format(args.version))
     return cli.OK
 end
 
-function M.verify(args)
-    local findings = require("dbrun.migrate").verify(args)
+function M.verify(args, migrate)
+    local findings = migrate.verify(args)
     for _, finding in ipairs(findings) do
         cli.print(("%s: %s\n  hint: %s"):format(finding.name, finding.text, finding.hint))
     end
@@ -26,9 +26,9 @@ function M.verify(args)
     return #findings > 0 and cli.FAILED or cli.OK
 end
 
-function M.repair(args)
+function M.repair(args, migrate)
     args.listener = target_only()
-    local done = require("dbrun.migrate").repair(args)
+    local done = migrate.repair(args)
     for _, line in ipairs(done) do cli.print(line) end
     if #done == 0 then cli.print "Nothing to repair." end
     return cli.OK
@@ -46,9 +46,9 @@ local function statement_lines(statement)
     return table.concat(out, "\n")
 end
 
-function M.plan(args)
+function M.plan(args, migrate)
     args.direction = args.down and "down" or "up"
-    local plan = require("dbrun.migrate").plan(args)
+    local plan = migrate.plan(args)
     if #plan == 0 then
         cli.print("-- Nothing to ", args.down and "take back." or "apply: the database is up to date.")
     end
@@ -62,8 +62,8 @@ function M.plan(args)
     return cli.OK
 end
 
-function M.dump(args)
-    local text = require("dbrun.migrate").dump(args)
+function M.dump(args, migrate)
+    local text = migrate.dump(args)
     if args.file == "-" then
         cli.write(text)
         return cli.OK
@@ -82,12 +82,12 @@ local function print_rules()
     return cli.OK
 end
 
-function M.lint(args)
+function M.lint(args, migrate)
     if args.rules then return print_rules() end
     if #args.files > 0 and (#args.dirs > 0 or args.from) then
         errors.raise { kind = "usage", message = "lint: files, or --dir and --from, not both" }
     end
-    local findings, looked = require("dbrun.migrate").lint(args)
+    local findings, looked = migrate.lint(args)
     for _, f in ipairs(findings) do
         cli.print(("%s:%d: %s [%s]"):format(f.path, f.line, f.message, f.rule))
         cli.print("  why:  ", f.why)
