@@ -92,6 +92,7 @@ check "clang -Werror" compile clang
 check "clang-format" clang-format --dry-run -Werror $C_FILES $H_FILES
 check "floors" floors
 check "circles" circles
+check "circles of modules" lua5.4 spec/support/requires.lua lua
 check "luacheck lua scripts bench" luacheck --std lua54 --max-line-length 120 -q --no-cache --no-color \
     lua scripts spec/bench
 check "luacheck spec" luacheck --std lua54+busted --max-line-length 120 -q --no-cache --no-color \
