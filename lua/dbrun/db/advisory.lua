@@ -14,8 +14,9 @@ local task <const> = require "dbrun.task"
 
 local M = {}
 
-local TRY <const> = "select pg_catalog.pg_try_advisory_lock($1)"
-local UNLOCK <const> = "select pg_catalog.pg_advisory_unlock($1)"
+-- $1: the number of the lock. The session has it, until it gives it back or ends.
+M.TRY = "select pg_catalog.pg_try_advisory_lock($1)"
+M.UNLOCK = "select pg_catalog.pg_advisory_unlock($1)"
 local HOLDER <const> = [[
 select a.pid, nullif(a.application_name, '') as application, a.usename as role, host(a.client_addr) as address,
        to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') as since, a.state
@@ -111,7 +112,7 @@ end
 ---@return boolean taken false: the time is over
 local function take(conn, call, stop)
     local wait = FIRST_PAUSE
-    while not conn:value(TRY, call.number) do
+    while not conn:value(M.TRY, call.number) do
         local left <const> = stop and stop - task.now() or math.huge
         if left <= 0 then return false end
         pause(conn, math.min(left, wait * (0.5 + math.random() / 2)))
@@ -132,7 +133,7 @@ local function give_back(conn, call, inside)
                 conn:invalidate()
                 return true
             end
-            return conn:value(UNLOCK, call.number)
+            return conn:value(M.UNLOCK, call.number)
         end)
         if ok and freed then return true end
         core.log.write("debug", ("postgres: the advisory lock %s could not be given back: %s"):format(call.name,
