@@ -96,7 +96,7 @@ function M.run(opts)
     if opts.listener and opts.listener.target then
         opts.listener.target(require("dbrun.target").describe(engine, config.async_database_url))
     end
-    require("dbrun.protect").check(engine, config.async_database_url, opts.target)
+    require("dbrun.target").check(engine, config.async_database_url, opts.target)
     return (opts.dry_run and dry_run or run_all)(engine, list, seeds, opts)
 end
 

@@ -1,18 +1,32 @@
---- Which database a script is about to work on, in a few words without a password: asked of the server, because what
---- counts is where the connection ended up.
+--- The database that a script is about to work on: what it is called, and whether it is protected. Both are asked of
+--- the server, because what counts is where the connection ended up.
+---
+---     DBRUN_PROTECTED=*prod*,db.example.com/shop
+---
+--- Patterns of databases that no script may change unless its caller names them, separated by commas or blanks; `*`
+--- stands for anything. One without a `/` is compared with the name of the database and with the host; one with a `/`
+--- with "host/database".
+local errors = require "dbrun.error"
+
 local M = {}
 
 local WHERE <const> = [[
 select current_user::text as role, current_database()::text as database, host(inet_server_addr()) as address,
        inet_server_port() as port, current_setting('server_version') as version]]
 
----The host as the URL names it: a person knows that name better than the address behind it.
-local function host_in(url)
+---The servers that a URL names; none when it cannot be read.
+local function servers_in(url)
     local ok, parsed = pcall(require("dbrun.url").parse_postgres, url, "url")
-    local first = ok and #parsed.hosts == 1 and parsed.hosts[1]
-    return first and first.host or nil
+    return ok and parsed.hosts or {}
 end
 
+---The host as the URL names it: a person knows that name better than the address behind it.
+local function host_in(url)
+    local servers = servers_in(url)
+    return #servers == 1 and servers[1].host or nil
+end
+
+---In a few words, without a password.
 ---@param conn table anything with `one`
 ---@param url string the URL it was opened with
 ---@return string target "app@db.example:5432/shop (PostgreSQL 15.10)"
@@ -22,6 +36,55 @@ function M.describe(conn, url)
     if row.port and host:sub(1, 1) ~= "/" then host = ("%s:%d"):format(host, row.port) end
     return ("%s@%s/%s (PostgreSQL %s)"):format(row.role, host:gsub("/+$", ""), row.database,
         row.version:match "^%S+")
+end
+
+local function matches(text, pattern)
+    local lua_pattern = pattern:lower():gsub("[^%w*]", "%%%0"):gsub("%*", ".*")
+    return text:lower():find("^" .. lua_pattern .. "$") ~= nil
+end
+
+---Whether a list of patterns names this database.
+---@param patterns? string
+---@param hosts string[] names under which the server is known
+---@param database string
+---@return string? pattern the one that does
+local function matching(patterns, hosts, database)
+    for pattern in (patterns or ""):gmatch "[^,%s]+" do
+        if not pattern:find("/", 1, true) and matches(database, pattern) then return pattern end
+        for _, host in ipairs(hosts) do
+            local text = pattern:find("/", 1, true) and host .. "/" .. database or host
+            if matches(text, pattern) then return pattern end
+        end
+    end
+end
+
+---Refuses to go on when the target is protected and was not named.
+---@param conn table anything with `one`
+---@param url string it was opened with
+---@param named? string what the user calls the target: the database's name, or host/database
+---Raises an error of kind `usage`.
+function M.check(conn, url, named)
+    local patterns = require("dbrun.config").DBRUN_PROTECTED
+    if not named and not (patterns and patterns:find "%S") then return end
+    local row = conn:one(WHERE)
+    local hosts = { row.address }
+    for _, server in ipairs(servers_in(url)) do hosts[#hosts + 1] = server.host end
+    if named then
+        local fits = named == row.database
+        for _, host in ipairs(hosts) do fits = fits or named == host .. "/" .. row.database end
+        if fits then return end
+        errors.raise {
+            kind = "usage", message = ("the target is the database '%s', not '%s'"):format(row.database, named),
+        }
+    end
+    local pattern = matching(patterns, hosts, row.database)
+    if not pattern then return end
+    errors.raise {
+        kind = "usage",
+        message = ("the database '%s' is protected (DBRUN_PROTECTED: %s): nothing was done"):format(
+            row.database, pattern),
+        hint = ("--target %s says that it is meant"):format(row.database),
+    }
 end
 
 return M
