@@ -134,7 +134,7 @@ end
 function M.write(...)
     local ok, why = io.stdout:write(...)
     if ok then return end
-    errors.raise { kind = "io", message = ("cannot write to standard output: %s"):format(why) }
+    errors.fail("io", ("cannot write to standard output: %s"):format(why))
 end
 
 ---cli.write with a line end.

@@ -92,11 +92,7 @@ local function read_dotenv(path)
     local parsed <const> = dotenv.read(path or ".env")
     if not parsed then
         if path then
-            errors.raise {
-                kind = "config",
-                message = "the environment file " .. path .. " does not exist",
-                hint = "it was named by --env-file",
-            }
+            errors.fail("config", "the environment file " .. path .. " does not exist", "it was named by --env-file")
         end
         return false
     end
@@ -172,7 +168,7 @@ local function explicit(state, key)
 end
 
 local function raise(key, source, message, hint)
-    errors.raise { kind = "config", message = ("%s (%s): %s"):format(key, source, message), hint = hint }
+    errors.fail("config", ("%s (%s): %s"):format(key, source, message), hint)
 end
 
 ---The checked value of one of the known keys, without computed ones.
@@ -480,11 +476,8 @@ function M.load(arguments, options)
             return methods[key] or (get(state, key))
         end,
         __newindex = function(_, key)
-            errors.raise {
-                kind = "usage",
-                message = ("config.%s cannot be assigned"):format(tostring(key)),
-                hint = "config.load{KEY = value} makes a configuration with other values",
-            }
+            errors.fail("usage", ("config.%s cannot be assigned"):format(tostring(key)),
+                "config.load{KEY = value} makes a configuration with other values")
         end,
         __name = "dbrun.config",
     })

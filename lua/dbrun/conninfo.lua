@@ -95,7 +95,7 @@ table.sort(names)
 ---@param message string
 ---@param hint? string
 function M.fail(what, message, hint)
-    errors.raise { kind = "config", message = what .. ": " .. message, hint = hint }
+    errors.fail("config", what .. ": " .. message, hint)
 end
 
 ---A name as an error may show it, after a space. Where a password stands in the same list, an

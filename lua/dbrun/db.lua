@@ -117,7 +117,7 @@ end
 ---@param codec {decode?: fun(text: string): any, encode?: fun(v: any): string}
 function Engine:set_codec(type_name, codec)
     if type(type_name) ~= "string" or type(codec) ~= "table" then
-        errors.raise { kind = "usage", message = "set_codec: expected (type name, {decode=, encode=})" }
+        errors.usage("set_codec", "expected (type name, {decode=, encode=})")
     end
     self:codecs()[type_name] = codec
     params.encoders[type_name] = codec.encode
@@ -215,7 +215,7 @@ end
 ---@return dbrun.Engine
 function M.engine(opts)
     if type(opts) ~= "table" then
-        errors.raise { kind = "usage", message = "db.engine: expected a table of options, got " .. type(opts) }
+        errors.usage("db.engine", "expected a table of options, got %s", type(opts))
     end
     return core.pg.engine(options.prepare(opts, "db.engine{url=}"))
 end

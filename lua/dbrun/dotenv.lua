@@ -35,7 +35,7 @@ local ESCAPES <const> = {
 ---@field expansions dbrun.DotenvPlace[] values with `${NAME}` or `$(...)` outside of single quotes: taken literally
 
 local function fail(name, line, message, hint)
-    errors.raise { kind = "config", message = ("%s line %d: %s"):format(name, line, message), hint = hint }
+    errors.fail("config", ("%s line %d: %s"):format(name, line, message), hint)
 end
 
 local function line_of(text, pos)
@@ -46,11 +46,8 @@ end
 ---Refuses what is no UTF-8 text before anything is read from it, and drops the byte order mark.
 local function check_text(text, name)
     if #text > MAX_FILE then
-        errors.raise {
-            kind = "config",
-            message = ("%s is larger than %d bytes"):format(name, MAX_FILE),
-            hint = "an environment file holds KEY=VALUE lines; is this the right file?",
-        }
+        errors.fail("config", ("%s is larger than %d bytes"):format(name, MAX_FILE),
+            "an environment file holds KEY=VALUE lines; is this the right file?")
     end
     if text:find "^\xFF\xFE" or text:find "^\xFE\xFF" then
         fail(name, 1, "the file is UTF-16", "save it as UTF-8")
@@ -211,11 +208,11 @@ function M.read(path, name)
         if code == ENOENT then
             return nil
         end
-        errors.raise { kind = "config", message = "cannot read the environment file " .. message }
+        errors.fail("config", "cannot read the environment file " .. message)
     end
     local text, why = file:read(MAX_FILE + 1)
     if not text and why then
-        errors.raise { kind = "config", message = ("cannot read the environment file %s: %s"):format(path, why) }
+        errors.fail("config", ("cannot read the environment file %s: %s"):format(path, why))
     end
     return M.parse(text or "", name or path)
 end

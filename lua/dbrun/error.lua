@@ -52,6 +52,22 @@ function M.raise(fields)
     error(core.error.new(fields), 0)
 end
 
+---Raises an error of that kind.
+---@param kind dbrun.ErrorKind
+---@param message string
+---@param hint? string what to do
+function M.fail(kind, message, hint)
+    M.raise { kind = kind, message = message, hint = hint }
+end
+
+---Raises an error of kind `usage`: "fn: message".
+---@param fn string the function that was called wrongly, as scripts call it
+---@param fmt string
+---@param ... any for the format
+function M.usage(fn, fmt, ...)
+    M.fail("usage", ("%s: %s"):format(fn, fmt:format(...)))
+end
+
 local metatable <const> = core.error.metatable()
 
 ---Is `v` an error object (of that kind)?

@@ -93,7 +93,7 @@ function M.mkdir_p(path, mode)
     for i = #missing, 1, -1 do fs.mkdir(missing[i], mode) end
     local there = fs.stat(missing[1] or path)
     if there and there.kind ~= "folder" then
-        errors.raise { kind = "io", message = ("'%s' is there, but it is no folder"):format(missing[1] or path) }
+        errors.fail("io", ("'%s' is there, but it is no folder"):format(missing[1] or path))
     end
 end
 
@@ -178,11 +178,11 @@ function M.read(path)
     local f <close>, reason = io.open(path, "rb")
     if not f then
         local cause = tostring(reason):sub(#path + 3)
-        errors.raise { kind = "io", message = ("cannot read '%s': %s"):format(path, cause) }
+        errors.fail("io", ("cannot read '%s': %s"):format(path, cause))
     end
     local data, failure = f:read("a")
     if not data then
-        errors.raise { kind = "io", message = ("cannot read '%s': %s"):format(path, failure) }
+        errors.fail("io", ("cannot read '%s': %s"):format(path, failure))
     end
     return data
 end

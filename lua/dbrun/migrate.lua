@@ -40,11 +40,7 @@ local function up_to(list, version)
     for i, file in ipairs(list) do
         if file.version == version then return table.move(list, 1, i, 1, {}) end
     end
-    errors.raise {
-        kind = "usage",
-        message = ("no migration has the version '%s'"):format(version),
-        hint = "dbrun migrate status",
-    }
+    errors.fail("usage", ("no migration has the version '%s'"):format(version), "dbrun migrate status")
 end
 
 ---Refuses a pending file that stands before the last applied one.
@@ -55,11 +51,8 @@ local function check_order(list, applied)
     end
     for _, file in ipairs(list) do
         if last and not applied[file.version] and file.name < last.name then
-            errors.raise {
-                kind = "query",
-                message = ("%s is pending, but the later %s is applied already"):format(file.path, last.name),
-                hint = "give it a newer version, or leave --strict out to apply it all the same",
-            }
+            errors.fail("query", ("%s is pending, but the later %s is applied already"):format(file.path, last.name),
+                "give it a newer version, or leave --strict out to apply it all the same")
         end
     end
 end

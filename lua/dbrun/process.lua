@@ -35,18 +35,13 @@ local M = {}
 ---@field stdout? string what was captured
 ---@field stderr? string
 
---- Raises an error of kind `usage` that names the function.
-local function usage(fn, message, ...)
-    errors.raise { kind = "usage", message = "process." .. fn .. ": " .. message:format(...) }
-end
-
 ---@param fn string
 ---@param sig string|integer "TERM", "SIGTERM" or 15
 ---@return integer
 local function signal_number(fn, sig)
     if math.type(sig) == "integer" and sig >= 0 and sig <= 64 then return sig end
     local n = type(sig) == "string" and signals[sig:upper():gsub("^SIG", "")]
-    if not n then usage(fn, "'%s' is no signal", tostring(sig)) end
+    if not n then errors.usage("process." .. fn, "'%s' is no signal", tostring(sig)) end
     return n
 end
 
@@ -67,7 +62,7 @@ local function environment(fn, spec)
     end
     for key, value in pairs(spec.env or {}) do
         if type(key) ~= "string" or key == "" or key:find("[=\0]") then
-            usage(fn, "'%s' is no name of an environment variable", tostring(key))
+            errors.usage("process." .. fn, "'%s' is no name of an environment variable", tostring(key))
         end
         set(key, value and tostring(value) or false)
     end
@@ -83,16 +78,18 @@ local function identity(fn, spec, out)
     if spec.user or spec.uid then
         user = proc.user(spec.user or spec.uid)
         if not user and spec.user then
-            errors.raise { kind = "io", message = ("there is no user '%s' on this machine"):format(spec.user) }
+            errors.fail("io", ("there is no user '%s' on this machine"):format(spec.user))
         end
     end
     if not user and not spec.uid then
-        if spec.gid then usage(fn, "gid without uid") end
+        if spec.gid then errors.usage("process." .. fn, "gid without uid") end
         return
     end
     out.uid = spec.uid or user.uid
     out.gid = spec.gid or (user and user.gid)
-    if not out.gid then usage(fn, "uid %d has no entry in the user database: say which gid", out.uid) end
+    if not out.gid then
+        errors.usage("process." .. fn, "uid %d has no entry in the user database: say which gid", out.uid)
+    end
     out.groups = user and not spec.gid and user.groups or { out.gid }
 end
 
@@ -104,22 +101,23 @@ local function output_stream(fn, name, value, out)
     elseif type(value) == "string" and value:find("/", 1, true) then
         out[name], out[name .. "_path"] = "file", value
     else
-        usage(fn, "%s: 'capture', 'inherit', 'null' or the path of a file (with a '/') expected, got '%s'",
-            name, tostring(value))
+        errors.usage("process." .. fn,
+            "%s: 'capture', 'inherit', 'null' or the path of a file (with a '/') expected, got '%s'", name,
+            tostring(value))
     end
 end
 
 --- The one exact form that the C side takes.
 local function normalize(fn, spec, output)
-    if type(spec) ~= "table" then usage(fn, "a table expected, got %s", type(spec)) end
+    if type(spec) ~= "table" then errors.usage("process." .. fn, "a table expected, got %s", type(spec)) end
     local argv = {}
     for i, arg in ipairs(spec) do
         if type(arg) ~= "string" and type(arg) ~= "number" then
-            usage(fn, "argument %d is a %s", i, type(arg))
+            errors.usage("process." .. fn, "argument %d is a %s", i, type(arg))
         end
         argv[i] = tostring(arg)
     end
-    if #argv == 0 or argv[1] == "" then usage(fn, "the name of the program is missing") end
+    if #argv == 0 or argv[1] == "" then errors.usage("process." .. fn, "the name of the program is missing") end
     local out = {
         argv = argv, env = environment(fn, spec), cwd = spec.cwd, detached = spec.detached and true or false,
         pdeathsig = spec.pdeathsig and signal_number(fn, spec.pdeathsig) or 0, stdin = "null",
@@ -231,7 +229,9 @@ end
 ---@param spec dbrun.process.Spec
 ---@return dbrun.process.Result
 function M.run(spec)
-    if type(spec) == "table" and spec.detached then usage("run", "a detached program is started, not run") end
+    if type(spec) == "table" and spec.detached then
+        errors.usage("process.run", "a detached program is started, not run")
+    end
     local child <close> = start("run", spec, "capture")
     local result = child:wait(spec.timeout)
     if result then return result end

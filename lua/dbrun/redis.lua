@@ -240,7 +240,7 @@ function Client:multi(opts, fn)
     end
     opts = opts or {}
     if type(fn) ~= "function" then
-        errors.raise { kind = "usage", message = "redis: multi expects a function, got " .. type(fn) }
+        errors.usage("redis", "multi expects a function, got %s", type(fn))
     end
     if not opts.watch then
         local tx <const> = self:batch(true)

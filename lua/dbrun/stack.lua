@@ -22,10 +22,8 @@ local function lock()
     local folder = place.make_folder()
     local held = fs.lock(folder .. "/lock", lock_wait)
     if held then return held end
-    return errors.raise {
-        kind = "timeout",
-        message = ("another dbrun has been busy with the stack in '%s' for %d s"):format(folder, lock_wait),
-    }
+    return errors.fail("timeout",
+        ("another dbrun has been busy with the stack in '%s' for %d s"):format(folder, lock_wait))
 end
 
 local function urls(at)

@@ -73,18 +73,13 @@ function M.check(conn, url, named)
         local fits = named == row.database
         for _, host in ipairs(hosts) do fits = fits or named == host .. "/" .. row.database end
         if fits then return end
-        errors.raise {
-            kind = "usage", message = ("the target is the database '%s', not '%s'"):format(row.database, named),
-        }
+        errors.fail("usage", ("the target is the database '%s', not '%s'"):format(row.database, named))
     end
     local pattern = matching(patterns, hosts, row.database)
     if not pattern then return end
-    errors.raise {
-        kind = "usage",
-        message = ("the database '%s' is protected (DBRUN_PROTECTED: %s): nothing was done"):format(
-            row.database, pattern),
-        hint = ("--target %s says that it is meant"):format(row.database),
-    }
+    errors.fail("usage",
+        ("the database '%s' is protected (DBRUN_PROTECTED: %s): nothing was done"):format(row.database, pattern),
+        ("--target %s says that it is meant"):format(row.database))
 end
 
 return M

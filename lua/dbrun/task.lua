@@ -42,15 +42,14 @@ M.now = ctask.now
 
 local function check_list(name, list)
     if type(list) ~= "table" then
-        errors.raise { kind = "usage", message = name .. ": expected a list, got " .. type(list) }
+        errors.usage(name, "expected a list, got %s", type(list))
     end
     return list
 end
 
 local function check_count(name, n)
     if math.type(n) ~= "integer" or n < 1 then
-        errors.raise { kind = "usage", message = name .. ": expected a whole number of at least 1, got "
-            .. tostring(n) }
+        errors.usage(name, "expected a whole number of at least 1, got %s", tostring(n))
     end
     return n
 end
@@ -100,7 +99,7 @@ end
 function M.race(list)
     check_list("task.race", list)
     if #list == 0 then
-        errors.raise { kind = "usage", message = "task.race: expected at least one function" }
+        errors.usage("task.race", "expected at least one function")
     end
     local winner
     local g <close> = ctask.group()
@@ -148,13 +147,13 @@ end
 ---@param value any
 function Queue:push(value)
     if value == nil then
-        errors.raise { kind = "usage", message = "queue:push: nil cannot be queued" }
+        errors.usage("queue:push", "nil cannot be queued")
     end
     while not self.closed and #self >= self.size do
         self.emptied:wait()
     end
     if self.closed then
-        errors.raise { kind = "usage", message = "queue:push: the queue is closed" }
+        errors.usage("queue:push", "the queue is closed")
     end
     self.last = self.last + 1
     self[self.last] = value
@@ -261,7 +260,7 @@ end
 ---@return dbrun.Task task task:cancel() stops listening
 function M.on_signal(name, fn)
     if type(fn) ~= "function" then
-        errors.raise { kind = "usage", message = "task.on_signal: expected a function, got " .. type(fn) }
+        errors.usage("task.on_signal", "expected a function, got %s", type(fn))
     end
     local listening <const> = ctask.signal(name)
     return ctask.daemon(function()

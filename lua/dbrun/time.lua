@@ -40,10 +40,6 @@ M.MINUS_INFINITY = math.mininteger
 
 -- ---- errors ----
 
-local function fail(where, message, ...)
-    errors.raise { kind = "usage", message = ("time.%s: %s"):format(where, message:format(...)) }
-end
-
 ---A text as an error shows it: short, and on one line.
 local function quoted(text)
     text = text:gsub("[%c]", "?")
@@ -58,7 +54,7 @@ end
 local function sum(where, a, b)
     local r <const> = a + b
     if (a ~ r) & (b ~ r) < 0 or is_infinite(r) then
-        fail(where, "the result is beyond what 64 bits of microseconds since 1970 hold")
+        errors.usage("time." .. where, "the result is beyond what 64 bits of microseconds since 1970 hold")
     end
     return r
 end
@@ -182,9 +178,9 @@ end
 ---@return dbrun.TimeKind kind
 ---@return integer? offset seconds east of UTC, where the text names one
 function M.parse(text)
-    if type(text) ~= "string" then fail("parse", "expected a text, got a %s", type(text)) end
+    if type(text) ~= "string" then errors.usage("time.parse", "expected a text, got a %s", type(text)) end
     local us <const>, kind <const>, offset <const> = read(text)
-    if not us then fail("parse", "%s is no date or time: %s", quoted(text), kind) end
+    if not us then errors.usage("time.parse", "%s is no date or time: %s", quoted(text), kind) end
     return us, kind, offset
 end
 
@@ -193,15 +189,16 @@ local function moment(where, when)
     if math.type(when) == "integer" then return when end
     if type(when) == "string" then
         local us <const>, why <const> = read(when)
-        return us or fail(where, "%s is no date or time: %s", quoted(when), why)
+        return us or errors.usage("time." .. where, "%s is no date or time: %s", quoted(when), why)
     end
-    fail(where, "expected a text or whole microseconds, got %s", math.type(when) == "float"
-        and ("%g, which is no integer (seconds: time.from_epoch)"):format(when) or "a " .. type(when))
+    errors.usage("time." .. where, "expected a text or whole microseconds, got %s",
+        math.type(when) == "float" and ("%g, which is no integer (seconds: time.from_epoch)"):format(when)
+            or "a " .. type(when))
 end
 
 local function finite(where, when)
     local us <const> = moment(where, when)
-    if is_infinite(us) then fail(where, "infinity has no such thing") end
+    if is_infinite(us) then errors.usage("time." .. where, "infinity has no such thing") end
     return us
 end
 
@@ -210,7 +207,7 @@ local function shift_of(where, offset)
     if offset == nil then return 0 end
     local seconds <const> = type(offset) == "string" and parse_offset(offset) or math.tointeger(offset)
     if not seconds or math.abs(seconds) >= 16 * 3600 then
-        fail(where, "%s is no offset from UTC", quoted(tostring(offset)))
+        errors.usage("time." .. where, "%s is no offset from UTC", quoted(tostring(offset)))
     end
     return seconds * SECOND
 end
@@ -243,9 +240,9 @@ function M.format(when, opts)
     opts = opts or {}
     local us <const>, kind <const> = moment("format", when), opts.kind or "timestamptz"
     local digits <const> = opts.digits
-    if not KINDS[kind] then fail("format", "there is no kind '%s'", tostring(kind)) end
+    if not KINDS[kind] then errors.usage("time.format", "there is no kind '%s'", tostring(kind)) end
     if digits and (math.type(digits) ~= "integer" or digits < 0 or digits > 6) then
-        fail("format", "digits: expected 0 to 6, got %s", tostring(digits))
+        errors.usage("time.format", "digits: expected 0 to 6, got %s", tostring(digits))
     end
     if is_infinite(us) then return us > 0 and "infinity" or "-infinity" end
     local shift <const> = shift_of("format", opts.offset)
@@ -281,7 +278,8 @@ end
 ---@return integer us
 function M.from_epoch(seconds)
     if type(seconds) ~= "number" or seconds ~= seconds then
-        fail("from_epoch", "expected seconds, got %s", type(seconds) == "number" and "NaN" or "a " .. type(seconds))
+        errors.usage("time.from_epoch", "expected seconds, got %s",
+            type(seconds) == "number" and "NaN" or "a " .. type(seconds))
     end
     if seconds == math.huge or seconds == -math.huge then
         return seconds > 0 and M.INFINITY or M.MINUS_INFINITY
@@ -289,7 +287,7 @@ function M.from_epoch(seconds)
     local whole <const> = math.floor(seconds)
     local fraction <const> = seconds - whole
     if math.type(whole) ~= "integer" or whole < -9223372036854 or whole > 9223372036853 then
-        fail("from_epoch", "%g seconds are more than 64 bits of microseconds hold", seconds)
+        errors.usage("time.from_epoch", "%g seconds are more than 64 bits of microseconds hold", seconds)
     end
     return whole * SECOND + math.floor(fraction * SECOND + 0.5)
 end
@@ -327,12 +325,12 @@ function M.from_parts(parts)
         if value == nil and name ~= "year" then value = math.max(least, 0) end
         value = math.tointeger(value)
         if not value or value < least or value > most then
-            fail("from_parts", "%s: expected %d to %d, got %s", name, least, most, tostring(parts[name]))
+            errors.usage("time.from_parts", "%s: expected %d to %d, got %s", name, least, most, tostring(parts[name]))
         end
         v[name] = value
     end
     if v.day > days_in(v.year, v.month) then
-        fail("from_parts", "there is no day %d in %d-%02d", v.day, v.year, v.month)
+        errors.usage("time.from_parts", "there is no day %d in %d-%02d", v.day, v.year, v.month)
     end
     return days_from_civil(v.year, v.month, v.day) * DAY + v.hour * HOUR + v.min * MINUTE + v.sec * SECOND + v.usec
         - shift_of("from_parts", parts.offset)
@@ -358,23 +356,27 @@ local MONTHS <const> = { months = 1, quarters = 3, years = 12 }
 local function span_of(where, delta)
     if math.type(delta) == "integer" then return 0, delta end
     if type(delta) ~= "table" then
-        fail(where, "expected whole microseconds or a table ({days = 1, hours = 2}), got a %s", type(delta))
+        errors.usage("time." .. where, "expected whole microseconds or a table ({days = 1, hours = 2}), got a %s",
+            type(delta))
     end
     local months, us = 0, 0
     for unit, n in pairs(delta) do
         if type(n) ~= "number" or not (UNITS[unit] or MONTHS[unit]) then
-            fail(where, "'%s' = %s is no span of time", tostring(unit), tostring(n))
+            errors.usage("time." .. where, "'%s' = %s is no span of time", tostring(unit), tostring(n))
         end
         if MONTHS[unit] then
             if not math.tointeger(n) or math.abs(n) > 600000 * 12 then
-                fail(where, "%s: expected a whole number of moderate size, got %g", unit, n)
+                errors.usage("time." .. where, "%s: expected a whole number of moderate size, got %g", unit, n)
             end
             months = months + math.tointeger(n) * MONTHS[unit]
         else
             local most <const> = math.maxinteger // UNITS[unit]
-            if not (n >= -most and n <= most) then fail(where, "%s = %g is too long a time", unit, n) end
+            if not (n >= -most and n <= most) then
+                errors.usage("time." .. where, "%s = %g is too long a time", unit, n)
+            end
             local part <const> = math.type(n) == "integer" and n * UNITS[unit] or math.floor(n * UNITS[unit] + 0.5)
-            us = sum(where, us, math.tointeger(part) or fail(where, "%s = %g is too long a time", unit, n))
+            us = sum(where, us, math.tointeger(part) or errors.usage("time." .. where, "%s = %g is too long a time",
+                unit, n))
         end
     end
     return months, us
@@ -396,7 +398,9 @@ function M.add(when, delta, offset)
     local year, month, day = civil_from_days(at // DAY)
     local count <const> = year * 12 + month - 1 + months
     year, month = count // 12, count % 12 + 1
-    if year < -290307 or year > 294246 then fail("add", "the result is beyond what 64 bits of microseconds hold") end
+    if year < -290307 or year > 294246 then
+        errors.usage("time.add", "the result is beyond what 64 bits of microseconds hold")
+    end
     day = math.min(day, days_in(year, month))
     return sum("add", days_from_civil(year, month, day) * DAY + at % DAY - shift, rest)
 end
@@ -430,7 +434,9 @@ local WIDTHS <const> = {
 function M.truncate(when, unit, offset)
     local us <const> = moment("truncate", when)
     local width <const> = WIDTHS[unit] or math.type(unit) == "integer" and unit
-    if not (width and width > 0 or STARTS[unit]) then fail("truncate", "there is no unit '%s'", tostring(unit)) end
+    if not (width and width > 0 or STARTS[unit]) then
+        errors.usage("time.truncate", "there is no unit '%s'", tostring(unit))
+    end
     if is_infinite(us) then return us end
     local shift <const> = shift_of("truncate", offset)
     local at <const> = sum("truncate", us, shift)

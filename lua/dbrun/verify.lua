@@ -57,11 +57,7 @@ local function check_words(words, checks, option)
         local known = false
         for _, check in ipairs(checks) do known = known or means(word, check.name) end
         if not known then
-            errors.raise {
-                kind = "usage",
-                message = ("%s: no check is called '%s'"):format(option, word),
-                hint = "dbrun verify --list",
-            }
+            errors.fail("usage", ("%s: no check is called '%s'"):format(option, word), "dbrun verify --list")
         end
     end
 end

@@ -57,10 +57,6 @@ end
 
 -- ---- arguments ----
 
-local function usage(message, hint)
-    errors.raise { kind = "usage", message = "advisory_lock: " .. message, hint = hint }
-end
-
 ---@class dbrun.db.AdvisoryCall
 ---@field number integer what the server locks
 ---@field name string for messages: 'nightly report', or the number
@@ -76,16 +72,22 @@ function M.arguments(key, opts, fn)
     if type(opts) == "function" then
         opts, fn = {}, opts
     end
-    if type(opts) ~= "table" or type(fn) ~= "function" then usage "expected (key, [options,] function)" end
+    if type(opts) ~= "table" or type(fn) ~= "function" then
+        errors.usage("advisory_lock", "expected (key, [options,] function)")
+    end
     for name in pairs(opts) do
-        if name ~= "timeout" then usage(("unknown option %q"):format(tostring(name)), "timeout is known") end
+        if name ~= "timeout" then
+            errors.fail("usage", ("advisory_lock: unknown option %q"):format(tostring(name)), "timeout is known")
+        end
     end
     local limit <const> = opts.timeout
     if limit ~= nil and not (type(limit) == "number" and limit >= 0 and limit < math.huge) then
-        usage "timeout must be a number of seconds of at least 0"
+        errors.usage("advisory_lock", "timeout must be a number of seconds of at least 0")
     end
     local number <const> = type(key) == "string" and M.hash(key) or math.tointeger(key)
-    if not number then usage(("the key must be a string or an integer, got %s"):format(tostring(key))) end
+    if not number then
+        errors.usage("advisory_lock", "the key must be a string or an integer, got %s", tostring(key))
+    end
     return { number = number, name = type(key) == "string" and ("'%s'"):format(key) or tostring(number), limit = limit,
         fn = fn }
 end
@@ -186,8 +188,9 @@ local function enter(engine, call, stop)
     mine[call.number] = queue
     local permit = queue.turn:try_acquire()
     if not permit and (engine:is_sync() or queue.holder == core.task.id()) then
-        usage(("%s holds the lock %s already, and would wait for itself"):format(
-            engine:is_sync() and "this program" or "this task", call.name),
+        errors.fail("usage",
+            ("advisory_lock: %s holds the lock %s already, and would wait for itself"):format(
+                engine:is_sync() and "this program" or "this task", call.name),
             "fn gets the connection that holds it: conn:advisory_lock takes it once more.")
     end
     queue.users = queue.users + 1

@@ -16,7 +16,7 @@ Pipeline.__index = Pipeline
 ---@param ... any parameters, or one table for :name parameters
 function Pipeline:query(sql, ...)
     if type(sql) ~= "string" then
-        errors.raise { kind = "usage", message = "pipeline: expected the SQL as a string, got " .. type(sql) }
+        errors.usage("pipeline", "expected the SQL as a string, got %s", type(sql))
     end
     local item = table.pack(...)
     local only <const> = item[1]
@@ -39,8 +39,7 @@ function M.named_row(plan, values)
     for i = 2, #plan do
         local v <const> = values[plan[i]]
         if v == nil then
-            errors.raise { kind = "usage", message = ("no value for the parameter :%s (SQL NULL is db.null)")
-                :format(plan[i]) }
+            errors.fail("usage", ("no value for the parameter :%s (SQL NULL is db.null)"):format(plan[i]))
         end
         row[i - 1] = v
     end
@@ -69,7 +68,7 @@ local function rows_of(source)
             return source[i]
         end
     end
-    errors.raise { kind = "usage", message = "execute_many: expected a list or an iterator, got " .. type(source) }
+    errors.usage("execute_many", "expected a list or an iterator, got %s", type(source))
 end
 
 ---Runs one statement with each of many parameter lists, pipelined, in one transaction.

@@ -12,10 +12,6 @@ local LARGE <const> = 64 * 1024
 --- Stands for arrays whose elements are of a type of the database's own.
 local SOME_ARRAY <const> = 0xffffffff
 
-local function refuse(message, hint)
-    errors.raise { kind = "usage", message = "copy_in: " .. message, hint = hint }
-end
-
 -- ---- the table's columns ---------------------------------------------------------------------------
 
 --- Domains are their base types here, and enums text, which is also their binary form.
@@ -61,8 +57,9 @@ local function format_of_rows(plan, wanted)
     for i, oid in ipairs(plan.oids) do
         local known <const> = core.pg.copy.binary(oid)
         if wanted == "binary" and not known then
-            refuse(("column %q has the type %s, whose binary form is not known here"):format(plan.names[i],
-                plan.types[i]), "Leave the format out: then text is taken where binary cannot be.")
+            errors.fail("usage", ("copy_in: column %q has the type %s, whose binary form is not known here"):format(
+                plan.names[i], plan.types[i]),
+                "Leave the format out: then text is taken where binary cannot be.")
         elseif not wanted and known ~= "always" then
             return "text"
         end
@@ -76,7 +73,7 @@ local function chunks_of_file(file)
     return function()
         local data <const>, why <const> = file:read(LARGE)
         if not data and why then
-            errors.raise { kind = "io", message = "copy_in: the file cannot be read: " .. tostring(why) }
+            errors.fail("io", "copy_in: the file cannot be read: " .. tostring(why))
         end
         return data
     end
@@ -103,8 +100,8 @@ local function iterator_of(source, state)
     elseif t == "table" then
         return items_of_list(source)
     end
-    refuse("expected rows or text from an iterator, a list, a string or an open file, got "
-        .. (io.type(source) or t))
+    errors.usage("copy_in", "expected rows or text from an iterator, a list, a string or an open file, got %s",
+        io.type(source) or t)
 end
 
 --- Rows by name have the name of a column where rows by position have 1, 2, ...
@@ -151,7 +148,7 @@ end
 
 local function send_chunk(conn, encoder, chunk)
     if type(chunk) ~= "string" then
-        refuse(("the iterator gave a %s after pieces of text"):format(type(chunk)))
+        errors.usage("copy_in", "the iterator gave a %s after pieces of text", type(chunk))
     elseif #chunk < LARGE then
         return not encoder:raw(chunk) or conn:copy_send(encoder)
     end
@@ -185,7 +182,8 @@ end
 
 local function copy_rows(conn, table_name, columns, opts, first, f, state)
     if type(first) ~= "table" then
-        refuse(("the iterator gave a %s, where a row (a table) or a piece of text was expected"):format(type(first)))
+        errors.usage("copy_in", "the iterator gave a %s, where a row (a table) or a piece of text was expected",
+            type(first))
     end
     local plan <const> = plan_columns(conn, table_name, columns)
     local format <const> = format_of_rows(plan, opts.format)

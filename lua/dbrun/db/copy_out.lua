@@ -5,10 +5,6 @@ local statement <const> = require "dbrun.db.copy_statement"
 
 local M = {}
 
-local function refuse(message, hint)
-    errors.raise { kind = "usage", message = "copy_out: " .. message, hint = hint }
-end
-
 local columns_sql <const> = [[
 select a.attname::text as name from pg_catalog.pg_attribute a
 where a.attrelid = pg_catalog.to_regclass($1) and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
@@ -32,9 +28,9 @@ local function query_of(conn, source, opts)
     if type(source) == "table" or (type(source) == "string" and not source:find "[%s()]") then
         return query_of_table(conn, source, opts.columns)
     elseif type(source) ~= "string" then
-        refuse("expected a query or a table's name, got a " .. type(source))
+        errors.usage("copy_out", "expected a query or a table's name, got a %s", type(source))
     elseif opts.columns then
-        refuse "columns are for a table: a query names its own"
+        errors.usage("copy_out", "columns are for a table: a query names its own")
     end
     return (source:gsub("[%s;]+$", ""))
 end
@@ -50,13 +46,13 @@ local function open_rows(conn, query, opts, own)
         names[i], oids[i] = column.name, column.oid
     end
     if #names == 0 then
-        refuse "the statement gives no columns"
+        errors.usage("copy_out", "the statement gives no columns")
     elseif opts.format == "csv" then
-        refuse("rows travel as text or binary, not as CSV", "Ask for the text with raw = true.")
+        errors.fail("usage", "copy_out: rows travel as text or binary, not as CSV", "Ask for the text with raw = true.")
     end
     local readable <const> = conn:reads_binary(oids)
     if opts.format == "binary" and not readable then
-        refuse("the binary form of a column's type is not known here", "Leave the format out.")
+        errors.fail("usage", "copy_out: the binary form of a column's type is not known here", "Leave the format out.")
     end
     local format <const> = opts.format or (readable and "binary" or "text")
     return conn:copy_out_begin(statement.copy_out(query, { format = format }), {

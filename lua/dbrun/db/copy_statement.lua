@@ -31,10 +31,9 @@ local known <const> = {
 local function check_option(fname, key, value)
     local expected <const> = known[fname][key] or text_options[key]
     if not expected then
-        errors.raise { kind = "usage", message = ("%s: unknown option %q"):format(fname, tostring(key)) }
+        errors.usage(fname, "unknown option %q", tostring(key))
     elseif expected ~= true and type(value) ~= expected then
-        errors.raise { kind = "usage", message = ("%s: %s must be a %s, got a %s"):format(fname, key, expected,
-            type(value)) }
+        errors.usage(fname, "%s must be a %s, got a %s", key, expected, type(value))
     end
 end
 
@@ -48,8 +47,7 @@ function M.check(fname, opts)
         check_option(fname, key, value)
     end
     if opts.format ~= nil and not formats[opts.format] then
-        errors.raise { kind = "usage", message = ("%s: unknown format %q (binary, text or csv)"):format(fname,
-            tostring(opts.format)) }
+        errors.usage(fname, "unknown format %q (binary, text or csv)", tostring(opts.format))
     end
     return opts
 end
@@ -60,7 +58,7 @@ end
 function M.rows_only(fname, opts)
     for key in pairs(text_options) do
         if opts[key] ~= nil then
-            errors.raise { kind = "usage", message = ("%s: %s is for text, not for rows"):format(fname, key) }
+            errors.usage(fname, "%s is for text, not for rows", key)
         end
     end
 end
@@ -68,7 +66,7 @@ end
 --- A string constant that means the same whatever standard_conforming_strings is.
 local function literal(s)
     if s:find("\0", 1, true) then
-        errors.raise { kind = "usage", message = "an option of COPY holds a NUL byte" }
+        errors.fail("usage", "an option of COPY holds a NUL byte")
     end
     return "E'" .. s:gsub("[\\']", "%0%0") .. "'"
 end

@@ -18,10 +18,6 @@ local Cursor = {}
 Cursor.__index = Cursor
 Cursor.__name = "dbrun.Cursor"
 
-local function fail(message, hint)
-    errors.raise { kind = "usage", message = "cursor: " .. message, hint = hint }
-end
-
 --- The options are the last argument when that is a plain table with `fetch` and nothing else.
 local function split_options(args)
     local last <const> = args[args.n]
@@ -30,7 +26,7 @@ local function split_options(args)
     end
     args.n = args.n - 1
     if math.type(last.fetch) ~= "integer" or last.fetch < 1 then
-        fail "fetch must be a whole number of at least 1"
+        errors.usage("cursor", "fetch must be a whole number of at least 1")
     end
     return last.fetch
 end
@@ -48,9 +44,10 @@ local names = 0
 ---@return dbrun.Cursor closing for the generic `for`
 function M.open(conn, sql, ...)
     if type(sql) ~= "string" then
-        fail("expected the SQL as a string, got " .. type(sql))
+        errors.usage("cursor", "expected the SQL as a string, got %s", type(sql))
     elseif not conn:in_transaction() then
-        fail("it lives in a transaction, and there is none", "Use it in engine:transaction or engine:session.")
+        errors.fail("usage", "cursor: it lives in a transaction, and there is none",
+            "Use it in engine:transaction or engine:session.")
     end
     local args <const> = table.pack(...)
     local size <const> = split_options(args)

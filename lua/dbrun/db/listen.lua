@@ -45,10 +45,6 @@ local function statements(command, names)
     return table.concat(list, "; ")
 end
 
-local function usage(message)
-    errors.raise { kind = "usage", message = message }
-end
-
 ---The names given, each once: as arguments, or as one list.
 local function names_of(what, ...)
     local given <const> = table.pack(...)
@@ -57,16 +53,15 @@ local function names_of(what, ...)
     for i = 1, list.n or #list do
         local name <const> = list[i]
         if type(name) ~= "string" then
-            usage(("%s: a channel is named by a string, not by a %s"):format(what, type(name)))
+            errors.usage(what, "a channel is named by a string, not by a %s", type(name))
         end
         if name == "" or #name > LONGEST_NAME or name:find("\0", 1, true) then
-            usage(("%s: a channel's name has 1 to %d bytes and no NUL, which %q has not"):format(what, LONGEST_NAME,
-                name))
+            errors.usage(what, "a channel's name has 1 to %d bytes and no NUL, which %q has not", LONGEST_NAME, name)
         end
         if not seen[name] then names[#names + 1] = name end
         seen[name] = true
     end
-    if #names == 0 then usage(what .. ": expected the name of a channel") end
+    if #names == 0 then errors.usage(what, "expected the name of a channel") end
     return names
 end
 
@@ -144,7 +139,7 @@ local function look_after(self)
             self.asked = now
         end
     elseif self.asked and now - self.asked >= self.confirm then
-        errors.raise { kind = "connect", message = "the connection that listens was lost: the server does not answer" }
+        errors.fail("connect", "the connection that listens was lost: the server does not answer")
     end
 end
 
@@ -169,9 +164,9 @@ end
 ---@return dbrun.Notification|nil event nil when the time is over or the listener was closed
 function Listener:next(timeout)
     if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
-        usage "next: the timeout must be a number of seconds of at least 0"
+        errors.usage("next", "the timeout must be a number of seconds of at least 0")
     end
-    if self.taking then usage "two tasks cannot take the events of one listener" end
+    if self.taking then errors.fail("usage", "two tasks cannot take the events of one listener") end
     self.taking = true
     local _ <close> = setmetatable({}, { __close = function() self.taking = false end })
     local stop <const> = timeout and task.now() + timeout
@@ -210,7 +205,7 @@ local function change(self, sql)
 end
 
 local function check_open(self)
-    if self.closed then usage "this listener has been closed" end
+    if self.closed then errors.fail("usage", "this listener has been closed") end
 end
 
 ---Listens to more channels.

@@ -58,10 +58,10 @@ local function check(options)
                 table.sort(names)
                 return names
             end)())
-            errors.raise { kind = "usage", message = ("db.engine: unknown option %q"):format(tostring(key)),
-                hint = near and ("did you mean %s?"):format(near) }
+            errors.fail("usage", ("db.engine: unknown option %q"):format(tostring(key)),
+                near and ("did you mean %s?"):format(near))
         elseif not rule[1](value) then
-            errors.raise { kind = "usage", message = ("db.engine: %s must be %s"):format(key, rule[2]) }
+            errors.usage("db.engine", "%s must be %s", key, rule[2])
         end
     end
 end

@@ -24,8 +24,8 @@ local array_oids <const> = {
 local function oid_of(fname, name)
     local oid <const> = oids[name]
     if not oid then
-        errors.raise { kind = "usage", message = ("%s: unknown type %q"):format(fname, tostring(name)),
-            hint = "Use a built-in type's name, or pass the value as it is and cast in the SQL ($1::mytype)." }
+        errors.fail("usage", ("%s: unknown type %q"):format(fname, tostring(name)),
+            "Use a built-in type's name, or pass the value as it is and cast in the SQL ($1::mytype).")
     end
     return oid
 end
@@ -52,7 +52,7 @@ local function text_of(fname, v)
     elseif v == nil or v == core.null then
         return nil
     end
-    errors.raise { kind = "usage", message = ("%s: a %s cannot be a value"):format(fname, t) }
+    errors.usage(fname, "a %s cannot be a value", t)
 end
 
 ---A parameter of a stated type.
@@ -72,7 +72,7 @@ end
 ---@return table
 function M.bytea(s)
     if type(s) ~= "string" then
-        errors.raise { kind = "usage", message = "db.bytea: expected a string, got " .. type(s) }
+        errors.usage("db.bytea", "expected a string, got %s", type(s))
     end
     return param(s, 17, true)
 end
@@ -87,7 +87,7 @@ end
 local function array_element(v, depth, out)
     if type(v) == "table" then
         if depth == 6 then
-            errors.raise { kind = "usage", message = "db.array: more than 6 dimensions" }
+            errors.usage("db.array", "more than 6 dimensions")
         end
         out[#out + 1] = "{"
         for i = 1, #v do
@@ -115,7 +115,7 @@ end
 ---@return table
 function M.array(t, type_name)
     if type(t) ~= "table" then
-        errors.raise { kind = "usage", message = "db.array: expected a list, got " .. type(t) }
+        errors.usage("db.array", "expected a list, got %s", type(t))
     end
     local out = {}
     array_element(t, 0, out)
@@ -125,10 +125,10 @@ end
 
 local function quote(part)
     if type(part) ~= "string" or part == "" then
-        errors.raise { kind = "usage", message = "db.ident: expected a name that is not empty" }
+        errors.usage("db.ident", "expected a name that is not empty")
     end
     if part:find("\0", 1, true) then
-        errors.raise { kind = "usage", message = "db.ident: a name cannot hold a NUL byte" }
+        errors.usage("db.ident", "a name cannot hold a NUL byte")
     end
     return '"' .. part:gsub('"', '""') .. '"'
 end
@@ -148,7 +148,7 @@ function M.ident(name)
         end
     end
     if #parts == 0 then
-        errors.raise { kind = "usage", message = "db.ident: expected at least one name" }
+        errors.usage("db.ident", "expected at least one name")
     end
     return table.concat(parts, ".")
 end

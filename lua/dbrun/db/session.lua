@@ -16,7 +16,7 @@ end
 --- The session's connection, in a transaction.
 local function connection(self)
     if not self.open then
-        errors.raise { kind = "usage", message = "this session has been closed" }
+        errors.fail("usage", "this session has been closed")
     end
     self.conn = self.conn or self.engine:acquire()
     -- Looked at each time: the BEGIN may have been cut off, or the script have ended the transaction itself.
@@ -47,7 +47,7 @@ end
 ---Commits; the next statement begins a new transaction. Without a statement before, nothing is sent.
 function Session:commit()
     if not self.open then
-        errors.raise { kind = "usage", message = "this session has been closed" }
+        errors.fail("usage", "this session has been closed")
     end
     if self.conn then
         local ok <const>, e <const> = pcall(transaction.commit, self.conn)

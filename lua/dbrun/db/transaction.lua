@@ -14,21 +14,21 @@ local known <const> = { isolation = true, read_only = true, deferrable = true, r
 local function check_options(opts)
     for key in pairs(opts) do
         if not known[key] then
-            errors.raise { kind = "usage", message = ("transaction: unknown option %q"):format(tostring(key)),
-                hint = "isolation, read_only, deferrable, retry and timeout are known" }
+            errors.fail("usage", ("transaction: unknown option %q"):format(tostring(key)),
+                "isolation, read_only, deferrable, retry and timeout are known")
         end
     end
     if opts.isolation and not isolations[opts.isolation] then
-        errors.raise { kind = "usage", message = ("transaction: unknown isolation %q"):format(
-            tostring(opts.isolation)), hint = '"read committed", "repeatable read" or "serializable"' }
+        errors.fail("usage", ("transaction: unknown isolation %q"):format(tostring(opts.isolation)),
+            '"read committed", "repeatable read" or "serializable"')
     end
     local retry <const> = opts.retry or 0
     if math.type(retry) ~= "integer" or retry < 0 then
-        errors.raise { kind = "usage", message = "transaction: retry must be a whole number of at least 0" }
+        errors.usage("transaction", "retry must be a whole number of at least 0")
     end
     local timeout <const> = opts.timeout
     if timeout ~= nil and not (type(timeout) == "number" and timeout > 0 and timeout < math.huge) then
-        errors.raise { kind = "usage", message = "transaction: timeout must be a number of seconds above 0" }
+        errors.usage("transaction", "timeout must be a number of seconds above 0")
     end
 end
 
@@ -183,7 +183,7 @@ function M.arguments(opts, fn)
         opts, fn = {}, opts
     end
     if type(opts) ~= "table" or type(fn) ~= "function" then
-        errors.raise { kind = "usage", message = "transaction: expected ([options,] function)" }
+        errors.usage("transaction", "expected ([options,] function)")
     end
     check_options(opts)
     return opts, fn

@@ -262,7 +262,7 @@ end
 
 local function check_name(name)
     if type(name) ~= "string" then
-        errors.raise { kind = "usage", message = "redis: call expects the name of a command, got " .. type(name) }
+        errors.usage("redis", "call expects the name of a command, got %s", type(name))
     end
     return name:upper()
 end
@@ -367,10 +367,7 @@ setmetatable(Cluster, {
         local upper <const> = name:upper()
         local function command(self, ...)
             if getmetatable(self) ~= Metatable then
-                errors.raise {
-                    kind = "usage",
-                    message = ("redis: expected a client (call it as r:%s(...)), got %s"):format(name, type(self)),
-                }
+                errors.usage("redis", "expected a client (call it as r:%s(...)), got %s", name, type(self))
             end
             return run(self, upper, ...)
         end

@@ -232,10 +232,8 @@ local Metatable <const> = {}
 function Pipeline:call(name, ...)
     local entry <const> = self.cluster:plan(name:upper(), ...)
     if entry.spec.everywhere then
-        errors.raise {
-            kind = "usage", message = ("redis: %s concerns all nodes of the cluster"):format(entry.name),
-            hint = "call it outside of the pipeline",
-        }
+        errors.fail("usage", ("redis: %s concerns all nodes of the cluster"):format(entry.name),
+            "call it outside of the pipeline")
     elseif entry.error and entry.spec.split and not self.transaction then
         entry.parts = parts_of(entry)
     elseif entry.error then
@@ -370,7 +368,7 @@ function M.install(Cluster)
             opts, fn = {}, opts
         end
         if type(fn) ~= "function" then
-            errors.raise { kind = "usage", message = "redis: multi expects a function, got " .. type(fn) }
+            errors.usage("redis", "multi expects a function, got %s", type(fn))
         end
         self:ready()
         if opts and opts.watch then

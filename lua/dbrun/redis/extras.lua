@@ -100,7 +100,7 @@ return function(Client)
     local function scanner(command, step, tell)
         return function(self, key, opts)
             if key == nil then
-                errors.raise { kind = "usage", message = ("redis: %s expects a key"):format(command:lower()) }
+                errors.usage("redis", "%s expects a key", command:lower())
             end
             return pages(self, command, key, opts, step, tell)
         end
@@ -119,7 +119,7 @@ return function(Client)
     ---@return fun(keys: (string|number)[]?, args: (string|number)[]?): any
     function Client:script(source)
         if type(source) ~= "string" then
-            errors.raise { kind = "usage", message = "redis: script expects the source, got " .. type(source) }
+            errors.usage("redis", "script expects the source, got %s", type(source))
         end
         local sha <const> = core.digest("sha1", source)
         return function(keys, args)
@@ -145,7 +145,7 @@ return function(Client)
         opts = opts or {}
         local ttl <const>, wait <const> = opts.ttl or 10, opts.wait or 0
         if type(ttl) ~= "number" or ttl ~= ttl or ttl <= 0 then
-            errors.raise { kind = "usage", message = "redis: ttl of a lock must be a positive number of seconds" }
+            errors.usage("redis", "ttl of a lock must be a positive number of seconds")
         end
         local token <const> = core.redis.random_token()
         local give_up <const> = task.now() + wait

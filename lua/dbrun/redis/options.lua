@@ -16,13 +16,9 @@ local KNOWN <const> = {
     min_version = "string",
 }
 
-local function fail(message, hint)
-    errors.raise { kind = "usage", message = message, hint = hint }
-end
-
 local function check(opts, where)
     if type(opts) ~= "table" then
-        fail(("%s expects a table of options, got %s"):format(where, type(opts)))
+        errors.fail("usage", ("%s expects a table of options, got %s"):format(where, type(opts)))
     end
     for name, value in pairs(opts) do
         local expected <const> = KNOWN[name]
@@ -32,28 +28,28 @@ local function check(opts, where)
                 names[#names + 1] = known
             end
             local near <const> = type(name) == "string" and nearest.find(name, names)
-            fail(("%s: unknown option '%s'"):format(where, tostring(name)),
+            errors.fail("usage", ("%s: unknown option '%s'"):format(where, tostring(name)),
                 near and ("did you mean '%s'?"):format(near))
         elseif type(value) ~= expected then
-            fail(("%s: %s must be a %s, got %s"):format(where, name, expected, type(value)))
+            errors.usage(where, "%s must be a %s, got %s", name, expected, type(value))
         end
     end
     if opts.on_full and opts.on_full ~= "wait" and opts.on_full ~= "error" then
-        fail(('%s: on_full must be "wait" or "error"'):format(where))
+        errors.usage(where, 'on_full must be "wait" or "error"')
     end
     if opts.read_from and opts.read_from ~= "primary" and opts.read_from ~= "replica" then
-        fail(('%s: read_from must be "primary" or "replica"'):format(where))
+        errors.usage(where, 'read_from must be "primary" or "replica"')
     end
     if opts.min_version and opts.min_version ~= "TLSv1.2" and opts.min_version ~= "TLSv1.3" then
-        fail(('%s: min_version must be "TLSv1.2" or "TLSv1.3"'):format(where))
+        errors.usage(where, 'min_version must be "TLSv1.2" or "TLSv1.3"')
     end
     if opts.pool and (opts.url or opts.host or opts.path) then
-        fail(where .. ": either a pool or an address, not both")
+        errors.usage(where, "either a pool or an address, not both")
     end
 end
 
 local function wrong(name, expected)
-    errors.raise { kind = "config", message = ("the Redis URL: option %s must be %s"):format(name, expected) }
+    errors.fail("config", ("the Redis URL: option %s must be %s"):format(name, expected))
 end
 
 local function number_of(name, text)
@@ -119,10 +115,10 @@ local function from_url(text, where)
     local parsed <const> = require("dbrun.url").parse_redis(text, "the Redis URL")
     local kind <const> = parsed.scheme:match "%+(%a+)$"
     if kind == "cluster" and where == "redis.pool" then
-        fail("redis.pool: a cluster has a pool for each node",
+        errors.fail("usage", "redis.pool: a cluster has a pool for each node",
             "use redis.client{url = \"redis+cluster://...\"}")
     elseif kind == "cluster" and parsed.db ~= 0 then
-        errors.raise { kind = "config", message = where .. ": a cluster has only the database 0" }
+        errors.fail("config", where .. ": a cluster has only the database 0")
     end
     local settings = {
         host = parsed.host, port = parsed.port, path = parsed.path, db = parsed.db, tls = parsed.tls,

@@ -21,7 +21,7 @@ local function listen(connection, service, client_of)
         elseif event == nil then
             quiet = quiet + LOOK_EVERY
             if quiet > LOOK_EVERY + ANSWER_WITHIN then
-                errors.raise { kind = "connect", message = "the sentinel does not answer" }
+                errors.fail("connect", "the sentinel does not answer")
             end
             connection:post "PING"
         else

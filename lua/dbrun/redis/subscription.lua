@@ -121,10 +121,10 @@ local function next_message(self)
             if message then
                 return message
             elseif event[1] == "sunsubscribe" and has(self.channels, event[2]) then
-                errors.raise { kind = "connect", message = "redis: the channel moved to another node of the cluster" }
+                errors.fail("connect", "redis: the channel moved to another node of the cluster")
             end
         elseif asked then
-            errors.raise { kind = "connect", message = "redis: the server of a subscription does not answer" }
+            errors.fail("connect", "redis: the server of a subscription does not answer")
         else
             asked = true
             self.connection:post "PING"
@@ -206,14 +206,11 @@ function subscribe(client, command, ...)
         return subscribe(client, command, table.unpack(channels[1]))
     end
     if select("#", ...) == 0 then
-        errors.raise { kind = "usage", message = ("redis: %s expects a channel"):format(command:lower()) }
+        errors.usage("redis", "%s expects a channel", command:lower())
     end
     for i = 1, select("#", ...) do
         if type(channels[i]) ~= "string" then
-            errors.raise {
-                kind = "usage",
-                message = ("redis: %s expects strings, got %s"):format(command:lower(), type(channels[i])),
-            }
+            errors.usage("redis", "%s expects strings, got %s", command:lower(), type(channels[i]))
         end
     end
     local self <const> = setmetatable({

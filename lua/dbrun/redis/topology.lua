@@ -164,10 +164,8 @@ local function look(self)
         elseif not says_something(e) then
             error(e, 0)
         elseif e.code == "ERR" and tostring(e.message):find "cluster support disabled" then
-            errors.raise {
-                kind = "config", message = ("redis: %s is not part of a cluster"):format(node.name),
-                hint = "use redis:// instead of redis+cluster://",
-            }
+            errors.fail("config", ("redis: %s is not part of a cluster"):format(node.name),
+                "use redis:// instead of redis+cluster://")
         end
         failure = failure or e
     end

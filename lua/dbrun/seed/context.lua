@@ -23,11 +23,8 @@ end
 
 local function redis(ctx)
     if ctx.dry_run then
-        errors.raise {
-            kind = "usage",
-            message = "a dry run cannot use Redis, which has nothing to roll back",
-            hint = "look at ctx.dry_run before ctx.redis",
-        }
+        errors.fail("usage", "a dry run cannot use Redis, which has nothing to roll back",
+            "look at ctx.dry_run before ctx.redis")
     end
     return require("dbrun.redis").get()
 end

@@ -44,14 +44,12 @@ function M.list(dir, env)
     end)
     if not ok then
         if not errors.is(e, "io") then error(e, 0) end
-        errors.raise {
-            kind = "config",
-            message = fs.exists(dir) and ("the seeds%s cannot be read: %s"):format(env and " of --env " .. env or "",
-                e.message) or ("there is no seeds folder '%s'"):format(dir),
-            hint = "name another with --dir or the key DBRUN_SEEDS_DIR",
-        }
+        errors.fail("config",
+            fs.exists(dir) and ("the seeds%s cannot be read: %s"):format(env and " of --env " .. env or "", e.message)
+                or ("there is no seeds folder '%s'"):format(dir),
+            "name another with --dir or the key DBRUN_SEEDS_DIR")
     end
-    if #list == 0 then errors.raise { kind = "config", message = ("no seeds (*.lua, *.sql) in %s"):format(dir) } end
+    if #list == 0 then errors.fail("config", ("no seeds (*.lua, *.sql) in %s"):format(dir)) end
     return list
 end
 
@@ -72,11 +70,8 @@ function M.select(list, names)
         if not found then
             local known = {}
             for i, file in ipairs(list) do known[i] = file.name end
-            errors.raise {
-                kind = "usage",
-                message = ("no seed is called '%s'; there %s %s"):format(name, #known == 1 and "is" or "are",
-                    table.concat(known, ", ")),
-            }
+            errors.fail("usage", ("no seed is called '%s'; there %s %s"):format(
+                name, #known == 1 and "is" or "are", table.concat(known, ", ")))
         end
     end
     return wanted

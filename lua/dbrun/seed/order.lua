@@ -24,7 +24,7 @@ function M.find(list, name)
 end
 
 local function refuse(file, message)
-    errors.raise { kind = "config", message = ("%s: %s"):format(file.path, message) }
+    errors.fail("config", ("%s: %s"):format(file.path, message))
 end
 
 ---The files that each file comes after.

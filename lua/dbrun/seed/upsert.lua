@@ -12,10 +12,6 @@ local M = {}
 
 local LONG <const> = 10000 -- rows; a list shorter than that needs no progress line
 
-local function refuse(message, hint)
-    errors.raise { kind = "usage", message = "upsert: " .. message, hint = hint }
-end
-
 ---Rows one by one, and the first of them ahead of that.
 local function source_of(rows)
     if type(rows) == "function" then
@@ -28,7 +24,9 @@ local function source_of(rows)
             return row
         end, first
     end
-    if type(rows) ~= "table" then refuse("expected a list of rows, or a function that gives one a call") end
+    if type(rows) ~= "table" then
+        errors.usage("upsert", "expected a list of rows, or a function that gives one a call")
+    end
     local i = 0
     return function()
         i = i + 1
@@ -42,7 +40,7 @@ local function columns_of(first, opts)
     if #first > 0 then return nil end
     local names = {}
     for name in pairs(first) do
-        if type(name) ~= "string" then refuse "a row by name has a column without a name" end
+        if type(name) ~= "string" then errors.usage("upsert", "a row by name has a column without a name") end
         names[#names + 1] = name
     end
     table.sort(names)
@@ -106,11 +104,13 @@ local function progress_of(rows, table_name, opts)
 end
 
 local function check_keys(keys, columns)
-    if type(keys) ~= "table" or #keys == 0 then refuse "expected a list of the key's columns" end
+    if type(keys) ~= "table" or #keys == 0 then errors.usage("upsert", "expected a list of the key's columns") end
     local there = {}
     for _, column in ipairs(columns) do there[column] = true end
     for _, key in ipairs(keys) do
-        if not there[key] then refuse(("the rows have no column '%s', which is in the key"):format(tostring(key))) end
+        if not there[key] then
+            errors.usage("upsert", "the rows have no column '%s', which is in the key", tostring(key))
+        end
     end
 end
 

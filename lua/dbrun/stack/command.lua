@@ -81,10 +81,7 @@ end
 function commands.env(args)
     local urls = stack.env()
     if not urls then
-        errors.raise {
-            kind = "io", message = "the stack has never been started in this folder",
-            hint = "start it: dbrun stack up",
-        }
+        errors.fail("io", "the stack has never been started in this folder", "start it: dbrun stack up")
     end
     print_env(urls, args.export and "export " or "")
 end
@@ -92,10 +89,7 @@ end
 local function sure()
     local tty = require "dbrun.tty"
     if not tty.isatty(0) then
-        errors.raise {
-            kind = "usage",
-            message = "reset removes all data of this folder's servers: say --force where nobody can be asked",
-        }
+        errors.fail("usage", "reset removes all data of this folder's servers: say --force where nobody can be asked")
     end
     io.stderr:write("Remove all data of this folder's PostgreSQL and Redis? [y/N] ")
     local answer = io.stdin:read("l")
@@ -113,7 +107,7 @@ end
 --- The command takes this program's place: its terminal, its signals and its exit status are its own.
 function commands.run(args)
     if #args.program == 0 then
-        errors.raise { kind = "usage", message = "run: the command is missing: dbrun stack run -- program ..." }
+        errors.usage("run", "the command is missing: dbrun stack run -- program ...")
     end
     local spec = { table.unpack(args.program) }
     spec.env = stack.up()

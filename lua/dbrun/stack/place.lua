@@ -103,11 +103,8 @@ local function usable(path, user)
     local owner = user and user.uid or process.uid()
     if there.kind ~= "folder" or there.uid ~= owner then
         local name = process.user(there.uid)
-        errors.raise {
-            kind = "io",
-            message = ("'%s' belongs to user %s"):format(path, name and name.name or there.uid),
-            hint = "use the stack as the user who made it, or remove .dbrun/stack and make a new one",
-        }
+        errors.fail("io", ("'%s' belongs to user %s"):format(path, name and name.name or there.uid),
+            "use the stack as the user who made it, or remove .dbrun/stack and make a new one")
     end
     if there.mode & 63 ~= 0 then fs.chmod(path, private) end
     return true

@@ -148,11 +148,8 @@ local function clear_remains(place)
     if not pid or not process.info(pid) then return end
     for _, other in ipairs(unclear) do
         if other == pid then
-            errors.raise {
-                kind = "io",
-                message = ("process %d may be a PostgreSQL server on '%s'"):format(pid, dir),
-                hint = "if it is none, remove the file postmaster.pid there",
-            }
+            errors.fail("io", ("process %d may be a PostgreSQL server on '%s'"):format(pid, dir),
+                "if it is none, remove the file postmaster.pid there")
         end
     end
     fs.unlink(dir .. "/postmaster.pid")
@@ -179,10 +176,8 @@ end
 local function major_of(dir)
     local path = dir .. "/PG_VERSION"
     if not fs.exists(path) then
-        errors.raise {
-            kind = "io", message = ("'%s' is no PostgreSQL cluster: PG_VERSION is missing"):format(dir),
-            hint = "start with empty data: dbrun stack reset",
-        }
+        errors.fail("io", ("'%s' is no PostgreSQL cluster: PG_VERSION is missing"):format(dir),
+            "start with empty data: dbrun stack reset")
     end
     return math.tointeger(tonumber(fs.read(path):match("^%d+")))
 end
@@ -292,7 +287,7 @@ function M.down(place)
     if not pid then return false end
     process.kill(pid, "CONT")
     if not daemon.stop(pid, { { "INT", 20 }, { "QUIT", 5 }, { "KILL", 5 } }) then
-        errors.raise { kind = "timeout", message = ("PostgreSQL (process %d) cannot be stopped"):format(pid) }
+        errors.fail("timeout", ("PostgreSQL (process %d) cannot be stopped"):format(pid))
     end
     return true
 end

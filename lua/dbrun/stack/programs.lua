@@ -62,10 +62,7 @@ function M.all_postgres()
     if chosen and chosen ~= "" then
         add(list, chosen)
         if #list == 0 then
-            errors.raise {
-                kind = "config",
-                message = ("DBRUN_PG_BINDIR: no initdb and postgres in the folder '%s'"):format(chosen),
-            }
+            errors.fail("config", ("DBRUN_PG_BINDIR: no initdb and postgres in the folder '%s'"):format(chosen))
         end
         return list
     end
@@ -89,15 +86,11 @@ function M.postgres(major)
         if not major or found.major == major then return found end
     end
     if #all == 0 then
-        errors.raise {
-            kind = "config", message = "no PostgreSQL server is installed (initdb and postgres were not found)",
-            hint = "install it (Debian: apt-get install postgresql), or set DBRUN_PG_BINDIR to its folder",
-        }
+        errors.fail("config", "no PostgreSQL server is installed (initdb and postgres were not found)",
+            "install it (Debian: apt-get install postgresql), or set DBRUN_PG_BINDIR to its folder")
     end
-    return errors.raise {
-        kind = "config", message = ("PostgreSQL %d is not installed any more"):format(major),
-        hint = "the data was made by it: install it again, or start with empty data: dbrun stack reset",
-    }
+    return errors.fail("config", ("PostgreSQL %d is not installed any more"):format(major),
+        "the data was made by it: install it again, or start with empty data: dbrun stack reset")
 end
 
 --- Path of the Redis server (or of valkey's, which is the same to us).
@@ -105,10 +98,8 @@ end
 function M.redis()
     local path = M.which("redis-server") or M.which("valkey-server")
     if path then return path end
-    return errors.raise {
-        kind = "config", message = "no Redis server is installed (redis-server was not found in PATH)",
-        hint = "install it (Debian: apt-get install redis-server)",
-    }
+    return errors.fail("config", "no Redis server is installed (redis-server was not found in PATH)",
+        "install it (Debian: apt-get install redis-server)")
 end
 
 --- Who the servers run as: nil = the current user; PostgreSQL refuses root, so root gets another one.
@@ -118,12 +109,10 @@ function M.server_user(owner)
     if process.uid() ~= 0 then return nil end
     local user = process.user(owner and owner ~= 0 and owner or "postgres")
     if user then return user end
-    return errors.raise {
-        kind = "config",
-        message = owner and ("the data belongs to user number %d, who is not on this machine"):format(owner)
+    return errors.fail("config",
+        owner and ("the data belongs to user number %d, who is not on this machine"):format(owner)
             or "PostgreSQL does not run as root, and there is no user 'postgres' to run it as",
-        hint = "run this as an ordinary user, or make the user: useradd --system --home /var/lib/postgresql postgres",
-    }
+        "run this as an ordinary user, or make the user: useradd --system --home /var/lib/postgresql postgres")
 end
 
 --- Changes to the environment for servers and their tools: nothing of a client's or a supervisor's

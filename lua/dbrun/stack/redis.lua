@@ -148,7 +148,7 @@ function M.down(place)
     if not pid then return false end
     process.kill(pid, "CONT")
     if not daemon.stop(pid, { { "TERM", 20 }, { "KILL", 5 } }) then
-        errors.raise { kind = "timeout", message = ("Redis (process %d) cannot be stopped"):format(pid) }
+        errors.fail("timeout", ("Redis (process %d) cannot be stopped"):format(pid))
     end
     return true
 end

@@ -65,7 +65,7 @@ local PRIVILEGES <const> = {
 }
 
 local function fail(file, message, hint)
-    errors.raise { kind = "config", message = ("%s: %s"):format(file, message), hint = hint }
+    errors.fail("config", ("%s: %s"):format(file, message), hint)
 end
 
 local function kind_of(file, i, fact)
@@ -136,9 +136,9 @@ end
 
 local function read(path)
     local chunk, why = loadfile(path, "t")
-    if not chunk then errors.raise { kind = "config", message = why } end
+    if not chunk then errors.fail("config", why) end
     local ok, facts = pcall(chunk)
-    if not ok then errors.raise { kind = "config", message = tostring(facts) } end
+    if not ok then errors.fail("config", tostring(facts)) end
     if type(facts) ~= "table" then fail(path, ("it returns a %s, not a list of facts"):format(type(facts))) end
     return facts
 end

@@ -40,23 +40,19 @@ local function judged(value, file)
     if value == false then return { status = "FAIL", text = "the check says no" } end
     if type(value) ~= "table" then return tostring(value) end
     if STATUS[value.status or "PASS"] and type(value.text) == "string" then return value end
-    errors.raise {
-        kind = "usage",
-        message = ("%s: the check returned a table without `status` and `text`"):format(file),
-        hint = "return a text, true, false, ctx.warn(...), ctx.fail(...), or { status = 'WARN', text = '...' }",
-    }
+    errors.fail("usage", ("%s: the check returned a table without `status` and `text`"):format(file),
+        "return a text, true, false, ctx.warn(...), ctx.fail(...), or { status = 'WARN', text = '...' }")
 end
 
 ---Two checks of one name would be told apart by nobody.
 local function check_name(own, file, taken)
     if taken[own.check] then
-        errors.raise { kind = "config", message = ("%s: two checks are called '%s'"):format(file, own.check) }
+        errors.fail("config", ("%s: two checks are called '%s'"):format(file, own.check))
     end
     taken[own.check] = true
     for _, need in ipairs(own.needs or {}) do
         if not taken[need] then
-            errors.raise { kind = "config",
-                message = ("%s: '%s' needs '%s', which is no check before it"):format(file, own.check, need) }
+            errors.fail("config", ("%s: '%s' needs '%s', which is no check before it"):format(file, own.check, need))
         end
     end
 end

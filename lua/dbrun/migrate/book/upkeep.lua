@@ -119,19 +119,18 @@ end
 local function set_statement(tx, run, opts, list)
     local record = records.one(tx, run.book, opts.version)
     if not record or not record.direction then
-        errors.raise { kind = "usage", message = ("the migration '%s' is not half done"):format(opts.version),
-            hint = "dbrun migrate verify" }
+        errors.fail("usage", ("the migration '%s' is not half done"):format(opts.version), "dbrun migrate verify")
     end
     local work
     for _, file in ipairs(list) do
         if file.version == opts.version then work = runner().prepare(file, record.direction) end
     end
     if not work then
-        errors.raise { kind = "usage", message = ("there is no file with the version '%s'"):format(opts.version) }
+        errors.fail("usage", ("there is no file with the version '%s'"):format(opts.version))
     end
     local steps = require("dbrun.migrate.run.steps").of(work.statements)
     if opts.statement > #steps + 1 then
-        errors.raise { kind = "usage", message = ("%s has %d statements"):format(work.file.path, #steps) }
+        errors.fail("usage", ("%s has %d statements"):format(work.file.path, #steps))
     end
     if opts.statement == 1 and record.direction == "up" then
         records.delete(tx, run.book, opts.version)
@@ -173,7 +172,7 @@ end
 ---@return string[] done
 function M.repair(opts)
     if (opts.version == nil) ~= (opts.statement == nil) then
-        errors.raise { kind = "usage", message = "repair: --version and --statement belong together" }
+        errors.usage("repair", "--version and --statement belong together")
     end
     local list = files.list(opts.dirs)
     return session.writing(opts, function(conn)

@@ -20,12 +20,9 @@ local function names_in(dir)
     local ok, names = pcall(fs.list, dir)
     if ok then return names end
     if not errors.is(names, "io") then error(names, 0) end
-    errors.raise {
-        kind = "config",
-        message = fs.exists(dir) and ("the migrations cannot be read: %s"):format(names.message)
+    errors.fail("config", fs.exists(dir) and ("the migrations cannot be read: %s"):format(names.message)
             or ("there is no migrations folder '%s'"):format(dir),
-        hint = "name another with --dir or the key DBRUN_MIGRATIONS_DIR",
-    }
+        "name another with --dir or the key DBRUN_MIGRATIONS_DIR")
 end
 
 ---Every migration of the folders, sorted by file name; other files and sub-folders are left alone.
@@ -52,11 +49,9 @@ function M.list(dirs)
     for _, file in ipairs(list) do
         local twin = by_version[file.version]
         if twin then
-            errors.raise {
-                kind = "config",
-                message = ("two migrations have the version %s: %s and %s"):format(file.version, twin.path, file.path),
-                hint = "rename the one that was never applied",
-            }
+            errors.fail("config",
+                ("two migrations have the version %s: %s and %s"):format(file.version, twin.path, file.path),
+                "rename the one that was never applied")
         end
         by_version[file.version] = file
     end
@@ -69,11 +64,8 @@ end
 function M.some(dirs)
     local list = M.list(dirs)
     if #list > 0 then return list end
-    errors.raise {
-        kind = "config",
-        message = ("no migration files in %s"):format(table.concat(dirs, ", ")),
-        hint = "make the first with: dbrun migrate new NAME",
-    }
+    errors.fail("config", ("no migration files in %s"):format(table.concat(dirs, ", ")),
+        "make the first with: dbrun migrate new NAME")
 end
 
 local function contents(file)
@@ -81,7 +73,7 @@ local function contents(file)
     local text = handle and handle:read "a"
     if handle then handle:close() end
     if not text then
-        errors.raise { kind = "io", message = ("cannot read %s"):format(why or file.path) }
+        errors.fail("io", ("cannot read %s"):format(why or file.path))
     end
     return text
 end
@@ -140,7 +132,7 @@ end
 function M.new_name(words, now, kind)
     local slug = words:gsub("[^%w_.\x80-\xff-]+", "_"):gsub("^[_.]+", ""):gsub("_+$", "")
     if slug == "" then
-        errors.raise { kind = "usage", message = ("'%s' is no name for a migration"):format(words) }
+        errors.fail("usage", ("'%s' is no name for a migration"):format(words))
     end
     return os.date("!%Y%m%d%H%M%S", now or os.time()) .. "_" .. slug .. "." .. (kind or "sql")
 end
@@ -169,7 +161,7 @@ function M.create(dir, words, kind)
     local path = dir:gsub("/+$", "") .. "/" .. M.new_name(words, nil, kind)
     fs.mkdir_p(dir)
     if fs.exists(path) then
-        errors.raise { kind = "io", message = ("'%s' is there already"):format(path) }
+        errors.fail("io", ("'%s' is there already"):format(path))
     end
     fs.write(path, EMPTY[kind or "sql"])
     return path

@@ -36,12 +36,9 @@ for _, event in ipairs(M.EVENTS) do known[event] = true end
 
 local function unknown_event(path, event)
     local near = nearest.find(event, M.EVENTS)
-    errors.raise {
-        kind = "config",
-        message = ("%s: '%s' is no event of a migration"):format(path, event),
-        hint = near and ("did you mean '%s'?"):format(near)
-            or "a file that is no hook goes elsewhere; the events: " .. table.concat(M.EVENTS, ", "),
-    }
+    errors.fail("config", ("%s: '%s' is no event of a migration"):format(path, event),
+        near and ("did you mean '%s'?"):format(near)
+            or "a file that is no hook goes elsewhere; the events: " .. table.concat(M.EVENTS, ", "))
 end
 
 ---Reads the names of a folder.
@@ -53,7 +50,7 @@ function M.load(dir, must)
     local hooks, names = { by_event = {} }, {}
     if not dir or (not fs.exists(dir) and not must) then return hooks end
     if not fs.exists(dir) then
-        errors.raise { kind = "config", message = ("there is no hooks folder '%s'"):format(dir) }
+        errors.fail("config", ("there is no hooks folder '%s'"):format(dir))
     end
     for _, name in ipairs(fs.list(dir)) do
         local base, kind = name:match "^([^.].*)%.(%l+)$"
@@ -63,12 +60,12 @@ function M.load(dir, must)
             event = event or base
             if not known[event] then unknown_event(path, event) end
             if kind == "sql" and event == "beforeConnect" then
-                errors.raise { kind = "config", message = path .. ": before there is a connection no SQL can run",
-                    hint = "write it in Lua, or make it afterConnect" }
+                errors.fail("config", path .. ": before there is a connection no SQL can run",
+                    "write it in Lua, or make it afterConnect")
             end
             if names[base] then
-                errors.raise { kind = "config", message = ("two hooks are called '%s': %s and %s"):format(
-                    base, names[base], path), hint = "rename one: <event>__what.sql" }
+                errors.fail("config", ("two hooks are called '%s': %s and %s"):format(base, names[base], path),
+                    "rename one: <event>__what.sql")
             end
             names[base] = path
             local list = hooks.by_event[event] or {}
@@ -99,8 +96,8 @@ local function run_sql(hook, conn)
     local statements = split.split(fs.read(hook.path))
     local stray = split.transaction_control(statements)
     if stray then
-        errors.raise { kind = "query", message = ("%s:%d: '%s' would end the hook's transaction"):format(
-            hook.path, stray.line, stray.sql:match "^%a+") }
+        errors.fail("query",
+            ("%s:%d: '%s' would end the hook's transaction"):format(hook.path, stray.line, stray.sql:match "^%a+"))
     end
     for _, statement in ipairs(statements) do
         local ok, e = pcall(conn.exec, conn, statement.sql)

@@ -34,12 +34,9 @@ local function take(conn, key, wait, tell, try)
     while not try() do
         local waited = task.now() - began
         if waited >= wait then
-            errors.raise {
-                kind = "timeout",
-                message = ("the migration lock was not free within %g s: it is held by %s"):format(
-                    wait, advisory.holder(conn, key) or "somebody who is gone by now"),
-                hint = "wait for that run to end and start again, or give it longer with --lock-wait",
-            }
+            errors.fail("timeout", ("the migration lock was not free within %g s: it is held by %s"):format(
+                wait, advisory.holder(conn, key) or "somebody who is gone by now"),
+                "wait for that run to end and start again, or give it longer with --lock-wait")
         end
         if waited >= next_word then
             local holder = advisory.holder(conn, key)

@@ -60,10 +60,8 @@ local function wait_for_ghost(run, work, step)
         local waited = task.now() - began
         local who = ("process %d, which still runs a statement of an interrupted run"):format(pid)
         if waited >= (run.opts.lock_wait or 60) then
-            errors.raise {
-                kind = "timeout", message = ("the migration cannot go on: it waits for %s"):format(who),
-                hint = "wait for it, end it with pg_cancel_backend, or wait longer with --lock-wait",
-            }
+            errors.fail("timeout", ("the migration cannot go on: it waits for %s"):format(who),
+                "wait for it, end it with pg_cancel_backend, or wait longer with --lock-wait")
         end
         if not told and waited >= 1 and run.listener.waiting then run.listener.waiting(who, waited) end
         told = told or waited >= 1

@@ -29,10 +29,8 @@ local function pg_dump(opts, book)
         env = { PGPASSWORD = password or nil },
     }
     if result.code == 0 then return result.stdout end
-    errors.raise {
-        kind = "query", message = "pg_dump failed: " .. (result.stderr or ""):gsub("%s+$", ""),
-        hint = "it must not be older than the server",
-    }
+    errors.fail("query", "pg_dump failed: " .. (result.stderr or ""):gsub("%s+$", ""),
+        "it must not be older than the server")
 end
 
 local VERSIONS <const> = "select quote_literal(version) as version from %s order by version"

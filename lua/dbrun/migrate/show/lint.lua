@@ -125,7 +125,7 @@ end
 function M.run(dirs, opts)
     local available, why = require("dbrun.core").sqlsplit.available()
     if not available then
-        errors.raise { kind = "config", message = why, hint = "apt-get install libpg-query-dev" }
+        errors.fail("config", why, "apt-get install libpg-query-dev")
     end
     local list = opts.files and #opts.files > 0 and named(opts.files) or files.some(dirs)
     local out, looked, on = {}, 0, not opts.from
@@ -137,7 +137,7 @@ function M.run(dirs, opts)
         end
     end
     if not on then
-        errors.raise { kind = "usage", message = ("no migration has the version '%s'"):format(opts.from) }
+        errors.fail("usage", ("no migration has the version '%s'"):format(opts.from))
     end
     return out, looked
 end

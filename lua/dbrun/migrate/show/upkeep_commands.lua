@@ -85,7 +85,7 @@ end
 function M.lint(args, migrate)
     if args.rules then return print_rules() end
     if #args.files > 0 and (#args.dirs > 0 or args.from) then
-        errors.raise { kind = "usage", message = "lint: files, or --dir and --from, not both" }
+        errors.usage("lint", "files, or --dir and --from, not both")
     end
     local findings, looked = migrate.lint(args)
     for _, f in ipairs(findings) do
