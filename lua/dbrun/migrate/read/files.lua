@@ -7,8 +7,6 @@ local parse = require "dbrun.migrate.read.parse"
 
 local M = {}
 
-M.DEFAULT_DIR = "scripts/migrations"
-
 ---@class dbrun.migrate.File
 ---@field version string the digits at the start of the name
 ---@field name string file name
