@@ -4,6 +4,7 @@
 ---     server.url, server:cli(...), server:stop(), server:restart()
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
+local redis = require "dbrun.redis"
 local task = require "dbrun.task"
 
 local M = {}
@@ -106,6 +107,33 @@ function M.start(opts)
         self.child:close()
     end
     error("redis-server does not start: " .. fs.read(dir .. "/log"))
+end
+
+---For a block of specs: a server, and for each test a client of it on an empty database.
+---
+---    local server, r
+---    redis_server.around(_ENV, function(...) server, r = ... end)
+---
+---@param env table the spec file's, which has busted's setup, teardown, before_each and after_each
+---@param set fun(server: spec.RedisServer, client: dbrun.redis.Client?) called before the block and before each test
+---@param opts? table as M.start takes them
+function M.around(env, set, opts)
+    local server, client
+    env.setup(function()
+        server = M.start(opts)
+        set(server)
+    end)
+    env.teardown(function()
+        server:stop()
+    end)
+    env.before_each(function()
+        client = redis.client { url = server.url }
+        client:flushall()
+        set(server, client)
+    end)
+    env.after_each(function()
+        client:close()
+    end)
 end
 
 return M

@@ -19,22 +19,13 @@ end
 
 describe("a Redis client whose", function()
     local server, admin, r
-
-    setup(function()
-        server = redis_server.start()
-    end)
-    teardown(function()
-        server:stop()
-    end)
+    redis_server.around(_ENV, function(...) server, admin = ... end)
     before_each(function()
-        admin = redis.client { url = server.url }
-        admin:flushall()
         r = redis.client { url = server.url }
         r:ping()
     end)
     after_each(function()
         r:close()
-        admin:close()
     end)
 
     describe("connection is killed", function()

@@ -1,5 +1,4 @@
 -- A table of commands of all groups: what each gives. (commands_spec.lua looks closer at some of them.)
-local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 
 --- In the table: {setup..., {command}, expected}. Where the value itself is not foreseeable, a function
@@ -219,17 +218,9 @@ local function name_of(command)
 end
 
 describe("each Redis command gives its natural shape:", function()
-    local server, r, names
-
-    setup(function()
-        server = redis_server.start()
-        r = redis.client { url = server.url }
-        names = {}
-    end)
-    teardown(function()
-        r:close()
-        server:stop()
-    end)
+    local r
+    redis_server.around(_ENV, function(_, client) r = client end)
+    local names <const> = {}
 
     local function check(case)
         r:flushall()

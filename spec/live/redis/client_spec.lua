@@ -13,20 +13,7 @@ end
 
 describe("a Redis client", function()
     local server, r
-
-    setup(function()
-        server = redis_server.start()
-    end)
-    teardown(function()
-        server:stop()
-    end)
-    before_each(function()
-        r = redis.client { url = server.url }
-        r:flushall()
-    end)
-    after_each(function()
-        r:close()
-    end)
+    redis_server.around(_ENV, function(...) server, r = ... end)
 
     --- How many commands the server counted, and how often it read to get them.
     local function counts()

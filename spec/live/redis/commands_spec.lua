@@ -1,22 +1,10 @@
 -- What commands give back, and what they take.
 local errors = require "dbrun.error"
-local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 
 describe("Redis commands", function()
-    local server, r
-
-    setup(function()
-        server = redis_server.start()
-        r = redis.client { url = server.url }
-    end)
-    teardown(function()
-        r:close()
-        server:stop()
-    end)
-    before_each(function()
-        r:flushall()
-    end)
+    local r
+    redis_server.around(_ENV, function(_, client) r = client end)
 
     --- Each: what is done first, the command, what it gives. `call` is {name, arguments...}.
     local function gives(words, expected, ...)

@@ -8,20 +8,7 @@ local task = require "dbrun.task"
 
 describe("a Redis client", function()
     local server, r
-
-    setup(function()
-        server = redis_server.start()
-    end)
-    teardown(function()
-        server:stop()
-    end)
-    before_each(function()
-        r = redis.client { url = server.url }
-        r:flushall()
-    end)
-    after_each(function()
-        r:close()
-    end)
+    redis_server.around(_ENV, function(...) server, r = ... end)
 
     it("takes time limits past all time for none", function()
         for _, seconds in ipairs { 1e12, 1e300, math.huge } do

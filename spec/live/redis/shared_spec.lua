@@ -9,22 +9,13 @@ local task = require "dbrun.task"
 
 describe("a shared Redis connection", function()
     local server, r, other
-
-    setup(function()
-        server = redis_server.start()
-    end)
-    teardown(function()
-        server:stop()
-    end)
-    before_each(function()
-        r = redis.client { url = server.url }
-        other = redis.client { url = server.url }
-        other:flushall()
-    end)
     after_each(function()
         server:thaw()
         r:close()
-        other:close()
+    end)
+    redis_server.around(_ENV, function(...) server, other = ... end)
+    before_each(function()
+        r = redis.client { url = server.url }
     end)
 
     describe("with arguments in tables", function()

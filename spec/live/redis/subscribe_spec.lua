@@ -6,20 +6,7 @@ local task = require "dbrun.task"
 
 describe("a Redis subscription", function()
     local server, r
-
-    setup(function()
-        server = redis_server.start()
-    end)
-    teardown(function()
-        server:stop()
-    end)
-    before_each(function()
-        r = redis.client { url = server.url }
-        r:ping()
-    end)
-    after_each(function()
-        r:close()
-    end)
+    redis_server.around(_ENV, function(...) server, r = ... end)
 
     --- The next `n` elements.
     local function take(s, n)
