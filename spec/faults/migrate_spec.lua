@@ -2,6 +2,7 @@
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
+local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
@@ -51,19 +52,8 @@ local STATE <const> = [[
               from schema_migrations_dbrun)]]
 
 describe("a migration that was interrupted", function()
-    local url, database, dir
-
-    before_each(function()
-        url, database = servers.database()
-        dir = nil
-    end)
-    after_each(function()
-        if dir then fs.rmtree(dir) end
-    end)
-
-    local function sql(text)
-        return servers.shared_postgres():psql(text, database)
-    end
+    local url, database, sql, dir
+    migrations.around(_ENV, function(...) url, database, sql = ... end)
 
     local function migrate(...)
         return scripts.run("migrate", { ... }, { DATABASE_URL = url })
@@ -80,7 +70,7 @@ describe("a migration that was interrupted", function()
     end
 
     it("by kill -9 before each of its messages to the server ends the same after a plain up", function()
-        dir = scripts.folder(PROJECT)
+        dir = migrations.folder(PROJECT)
         local engine, up = require("dbrun.db").engine { url = url, size = 1 }, require("dbrun.migrate").up
         local killed, at = 0, 1
         while true do
@@ -100,7 +90,7 @@ describe("a migration that was interrupted", function()
     end)
 
     it("and killed again and again, at another message each time, ends the same", function()
-        dir = scripts.folder(PROJECT)
+        dir = migrations.folder(PROJECT)
         local rounds = 0
         repeat
             rounds = rounds + 1
@@ -123,7 +113,7 @@ describe("a migration that was interrupted", function()
         end
 
         it("by an error goes on there once the cause is gone, and leaves no INVALID index", function()
-            dir = scripts.folder(FILES)
+            dir = migrations.folder(FILES)
             local result = migrate("up", "--dir", dir)
             assert.equal(1, result.code)
             assert.matches("2_i.sql:3: could not create unique index", result.stderr, 1, true)
@@ -140,7 +130,7 @@ describe("a migration that was interrupted", function()
         end)
 
         it("drops and builds again an INVALID index that somebody else has left there", function()
-            dir = scripts.folder(FILES)
+            dir = migrations.folder(FILES)
             migrate("up", "--dir", dir, "--steps", "1")
             process.run { "psql", "-X", "-d", url, "-c", "create unique index concurrently t_id on t (id)" }
             assert.equal("f", index())
@@ -151,7 +141,7 @@ describe("a migration that was interrupted", function()
         end)
 
         it("by kill -9 while the server still builds: the next run waits for that, and builds it", function()
-            dir = scripts.folder(FILES)
+            dir = migrations.folder(FILES)
             migrate("up", "--dir", dir, "--steps", "1")
             sql "delete from t where ctid = '(0,1)'"
             local engine = require("dbrun.db").engine { url = url, size = 1 }
@@ -178,7 +168,7 @@ describe("a migration that was interrupted", function()
 
     it("in statements that were changed since is not run on", function()
         local first = "-- migrate:up transaction:false\ncreate table x ();\nselect 1 / 0;\n-- migrate:down\n"
-        dir = scripts.folder { ["1_x.sql"] = first }
+        dir = migrations.folder { ["1_x.sql"] = first }
         assert.equal(1, migrate("up", "--dir", dir).code)
         fs.write(dir .. "/1_x.sql", (first:gsub("table x", "table y")))
         local result = migrate("up", "--dir", dir)
@@ -190,7 +180,7 @@ describe("a migration that was interrupted", function()
     end)
 
     it("at a procedure that commits by itself is not guessed about", function()
-        dir = scripts.folder { ["1_p.sql"] = [[
+        dir = migrations.folder { ["1_p.sql"] = [[
 -- migrate:up transaction:false
 create table log (n int);
 create procedure work() language plpgsql as $$
@@ -223,7 +213,7 @@ call work();
     end)
 
     it("of ten that start at once one applies and nine find nothing to do", function()
-        dir = scripts.folder(PROJECT)
+        dir = migrations.folder(PROJECT)
         local runs, applied = {}, 0
         for i = 1, 10 do runs[i] = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = url }) end
         for _, run in ipairs(runs) do
@@ -247,7 +237,7 @@ call work();
 
         it("five at once: one applies", function()
             through(function(pooled)
-                dir = scripts.folder(PROJECT)
+                dir = migrations.folder(PROJECT)
                 local runs, applied = {}, 0
                 local env = { DATABASE_URL = pooled }
                 for i = 1, 5 do runs[i] = scripts.start("migrate", { "up", "--dir", dir }, env) end
@@ -265,7 +255,7 @@ call work();
 
         it("another beside the pooler waits, too", function()
             through(function(pooled)
-                dir = scripts.folder { ["1_s.sql"] = "-- migrate:up\nselect pg_sleep(1);\n-- migrate:down\n" }
+                dir = migrations.folder { ["1_s.sql"] = "-- migrate:up\nselect pg_sleep(1);\n-- migrate:down\n" }
                 local run = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = pooled })
                 local give_up = task.now() + 20
                 repeat

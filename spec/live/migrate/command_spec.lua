@@ -1,35 +1,19 @@
 -- scripts/migrate.lua on a real server.
 local fs = require "dbrun.fs"
+local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 
-local A <const> = "-- migrate:up\ncreate table a (id int primary key);\n-- migrate:down\ndrop table a;\n"
-local B <const> = "-- migrate:up\ncreate table b (id int primary key);\n-- migrate:down\ndrop table b;\n"
-local C <const> = "-- migrate:up\ncreate table c (id int primary key);\n-- migrate:down\ndrop table c;\n"
+local A <const>, B <const>, C <const> = migrations.table "a", migrations.table "b", migrations.table "c"
 
 describe("dbrun migrate", function()
-    local url, database, folders
-
-    before_each(function()
-        url, database = servers.database()
-        folders = {}
-    end)
-    after_each(function()
-        for _, folder in ipairs(folders) do fs.rmtree(folder) end
-    end)
-
-    local function folder(files)
-        folders[#folders + 1] = scripts.folder(files)
-        return folders[#folders]
-    end
+    local folder <const> = migrations.folder
+    local url, database, sql
+    migrations.around(_ENV, function(...) url, database, sql = ... end)
 
     local function migrate(...)
         return scripts.run("migrate", { ... }, { DATABASE_URL = url })
-    end
-
-    local function sql(text)
-        return servers.shared_postgres():psql(text, database)
     end
 
     local function tables()

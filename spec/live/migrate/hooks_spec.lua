@@ -1,28 +1,17 @@
 -- Hooks around migrations: their events, their order, their transactions, and what Lua hooks may do.
 local fs = require "dbrun.fs"
+local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
-local servers = require "spec.support.servers"
 
 local EVENTS <const> = require("dbrun.migrate.run.hooks").EVENTS
 
 describe("hooks of migrations", function()
-    local url, database, dir
-
-    before_each(function()
-        url, database = servers.database()
-        dir = nil
-    end)
-    after_each(function()
-        if dir then fs.rmtree(dir) end
-    end)
-
-    local function sql(text)
-        return servers.shared_postgres():psql(text, database)
-    end
+    local url, sql, dir
+    migrations.around(_ENV, function(address, _, ask) url, sql = address, ask end)
 
     ---A project with migrations m/ and hooks h/.
     local function project(files)
-        dir = scripts.folder(files)
+        dir = migrations.folder(files)
         sql "create table if not exists seen (n serial, what text)"
     end
 

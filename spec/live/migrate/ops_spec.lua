@@ -1,27 +1,21 @@
 -- scripts/migrate.lua beyond up and down: Lua migrations, records, redo, stamp, verify, repair, plan, protected
 -- targets.
 local fs = require "dbrun.fs"
+local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
-local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 
-local A <const> = "-- migrate:up\ncreate table a (id int primary key);\n-- migrate:down\ndrop table a;\n"
-local B <const> = "-- migrate:up\ncreate table b (id int primary key);\n-- migrate:down\ndrop table b;\n"
-local C <const> = "-- migrate:up\ncreate table c (id int primary key);\n-- migrate:down\ndrop table c;\n"
+local A <const>, B <const>, C <const> = migrations.table "a", migrations.table "b", migrations.table "c"
 
 describe("dbrun migrate", function()
-    local url, database, dir, env
-
+    local url, database, sql, dir, env
+    migrations.around(_ENV, function(...) url, database, sql = ... end)
     before_each(function()
-        url, database = servers.database()
         env, dir = { DATABASE_URL = url }, nil
-    end)
-    after_each(function()
-        if dir then fs.rmtree(dir) end
     end)
 
     local function project(files)
-        dir = scripts.folder(files)
+        dir = migrations.folder(files)
         return dir
     end
 
@@ -39,10 +33,6 @@ describe("dbrun migrate", function()
         local result = migrate(...)
         assert.is_true(result.code ~= 0, result.text)
         return result.stderr, result.code
-    end
-
-    local function sql(text)
-        return servers.shared_postgres():psql(text, database)
     end
 
     local function versions()

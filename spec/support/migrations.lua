@@ -1,0 +1,44 @@
+--- What the specs of migrations share: a database for each test, and folders with migrations.
+---
+---     local url, database, sql
+---     migrations.around(_ENV, function(...) url, database, sql = ... end)
+local fs = require "dbrun.fs"
+local scripts = require "spec.support.scripts"
+local servers = require "spec.support.servers"
+
+local M = {}
+
+--- A migration that makes a table and takes it back.
+---@param name string
+---@return string
+function M.table(name)
+    return ("-- migrate:up\ncreate table %s (id int primary key);\n-- migrate:down\ndrop table %s;\n"):format(name,
+        name)
+end
+
+local folders = {}
+
+--- A folder with these files, gone after the test.
+---@param files table<string, string>
+---@return string
+function M.folder(files)
+    local folder = scripts.folder(files)
+    folders[#folders + 1] = folder
+    return folder
+end
+
+--- For a block of specs: a new database for each test.
+---@param env table the spec file's, which has busted's before_each and after_each
+---@param set fun(url: string, database: string, sql: fun(text: string): string) called before each test; `sql` asks
+---    psql
+function M.around(env, set)
+    env.before_each(function()
+        local url, database = servers.database()
+        set(url, database, function(text) return servers.shared_postgres():psql(text, database) end)
+    end)
+    env.after_each(function()
+        for i = #folders, 1, -1 do fs.rmtree(table.remove(folders, i)) end
+    end)
+end
+
+return M
