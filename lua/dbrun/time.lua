@@ -198,7 +198,7 @@ end
 
 local function finite(where, when)
     local us <const> = moment(where, when)
-    if is_infinite(us) then errors.usage("time." .. where, "infinity has no such thing") end
+    if is_infinite(us) then errors.usage("time." .. where, "expected a finite time, got infinity") end
     return us
 end
 

@@ -96,7 +96,7 @@ local function raise_timeout(call, holder)
     errors.raise {
         kind = "timeout", outcome = "not_sent", retryable = true,
         message = ("the advisory lock %s was not free within %g s: it is held by %s"):format(call.name, call.limit,
-            holder or "somebody who is gone by now"),
+            holder or "a session that has ended since"),
     }
 end
 

@@ -68,7 +68,7 @@ function M.target(topology, e, from)
     local text <const> = e.code == "EXECABORT" and e.detail or e.message
     local slot <const>, host, port <const> = text:match "^%u+ (%d+) (.*):(%d+)"
     if not slot then
-        errors.fail("protocol", "redis cluster: a redirection that says not where to: " .. text)
+        errors.fail("protocol", "redis cluster: a redirection without an address: " .. text)
     end
     if host == "" or host == "?" then
         host = from and from.host or topology.seeds[1].host

@@ -35,7 +35,7 @@ local function take(conn, key, wait, tell, try)
         local waited = task.now() - began
         if waited >= wait then
             errors.fail("timeout", ("the migration lock was not free within %g s: it is held by %s"):format(
-                wait, advisory.holder(conn, key) or "somebody who is gone by now"),
+                wait, advisory.holder(conn, key) or "a session that has ended since"),
                 "wait for that run to end and start again, or give it longer with --lock-wait")
         end
         if waited >= next_word then
