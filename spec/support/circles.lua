@@ -8,37 +8,6 @@
 
 local graphs <const> = require "spec.support.graph"
 
----Objects are tied by the symbols that one needs and another defines.
----@param folder string
----@return spec.Graph
-local function graph_of_objects(folder)
-    local names <const>, defined <const>, needed <const> = {}, {}, {}
-    for _, file in ipairs(graphs.files_below(folder, ".o")) do
-        local name <const> = file:sub(1, -3)
-        names[#names + 1] = name
-        needed[name] = {}
-    end
-    for line in graphs.lines_of(("find %s -name '*.o' -exec nm -A -P {} +"):format(graphs.quote(folder))) do
-        local path, symbol, kind = line:match "^(.*)%.o: (%S+) (%a)"
-        local name <const> = path and path:sub(#folder + 2)
-        if kind == "U" or kind == "w" or kind == "v" then
-            table.insert(needed[name], symbol)
-        elseif kind and kind:find "%u" then
-            defined[symbol] = name
-        end
-    end
-    assert(#names > 0, folder .. ": there are no objects")
-    local graph <const> = graphs.new(names)
-    for _, name in ipairs(names) do
-        for _, symbol in ipairs(needed[name]) do
-            if defined[symbol] and defined[symbol] ~= name then
-                graphs.tie(graph, name, defined[symbol], symbol)
-            end
-        end
-    end
-    return graph
-end
-
 ---@param folder string
 ---@return spec.Graph
 local function graph_of_headers(folder)
@@ -60,6 +29,6 @@ if not headers then
     io.stderr:write "usage: lua5.4 spec/support/circles.lua OBJECTS HEADERS\n"
     os.exit(2)
 end
-local ok = graphs.check("objects", graph_of_objects(objects))
+local ok = graphs.check("objects", graphs.of_objects(objects))
 ok = graphs.check("headers", graph_of_headers(headers)) and ok
 os.exit(ok)

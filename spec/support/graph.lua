@@ -54,6 +54,37 @@ function M.new(names)
     return graph
 end
 
+---Objects are tied by the symbols that one needs and another defines.
+---@param folder string
+---@return spec.Graph
+function M.of_objects(folder)
+    local names <const>, defined <const>, needed <const> = {}, {}, {}
+    for _, file in ipairs(M.files_below(folder, ".o")) do
+        local name <const> = file:sub(1, -3)
+        names[#names + 1] = name
+        needed[name] = {}
+    end
+    for line in M.lines_of(("find %s -name '*.o' -exec nm -A -P {} +"):format(M.quote(folder))) do
+        local path, symbol, kind = line:match "^(.*)%.o: (%S+) (%a)"
+        local name <const> = path and path:sub(#folder + 2)
+        if kind == "U" or kind == "w" or kind == "v" then
+            table.insert(needed[name], symbol)
+        elseif kind and kind:find "%u" then
+            defined[symbol] = name
+        end
+    end
+    assert(#names > 0, folder .. ": there are no objects")
+    local graph <const> = M.new(names)
+    for _, name in ipairs(names) do
+        for _, symbol in ipairs(needed[name]) do
+            if defined[symbol] and defined[symbol] ~= name then
+                M.tie(graph, name, defined[symbol], symbol)
+            end
+        end
+    end
+    return graph
+end
+
 ---Tarjan's strongly connected components, those of more than one name (a header that includes itself too).
 ---@param graph spec.Graph
 ---@return string[][]
