@@ -30,6 +30,7 @@ function M.works_in(pid, name, folder)
     local cwd = link(("/proc/%d/cwd"):format(pid))
     if cwd then return cwd == folder end
     local command = slurp(("/proc/%d/cmdline"):format(pid))
+    if command == "" then return false end -- it is ending: its memory, files and folder are gone, its number not yet
     if command:find(folder, 1, true) then return true end
     return nil
 end
