@@ -2,8 +2,8 @@
 -- targets.
 local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
+local pg = require "spec.support.pg"
 local scripts = require "spec.support.scripts"
-local task = require "dbrun.task"
 
 local A <const>, B <const>, C <const> = migrations.table "a", migrations.table "b", migrations.table "c"
 
@@ -236,7 +236,11 @@ end }
         local conn <close> = engine:acquire()
         conn:exec "begin; lock table a"
         local run = scripts.start("migrate", { "up", "--dir", dir, "--lock-timeout", "0.2" }, env)
-        task.sleep(0.6)
+        local function waiting()
+            return conn:value "select count(*) from pg_locks where not granted and relation = 'a'::regclass" > 0
+        end
+        pg.eventually(30, waiting, "the wait for the table")
+        pg.eventually(30, function() return not waiting() end, "the end of that wait")
         conn:exec "rollback"
         local result = run.finish()
         assert.equal(0, result.code, result.text)
