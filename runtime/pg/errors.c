@@ -84,6 +84,14 @@ static void lost_connection(struct error *e, const char *text)
     error_set_field(e, ERROR_HINT, "The server may have stopped, crashed or restarted: its log says why.");
 }
 
+void pg_error_from_nonsense(struct error *e, const PGresult *r)
+{
+    const char *text = PQresultErrorMessage(r);
+    error_set(e, ERROR_PROTOCOL, "the server sent what cannot be read, and the connection is closed: %.*s",
+              (int)strcspn(text, "\n"), text);
+    make_readable(e->message);
+}
+
 void pg_error_from_loss(struct error *e, const PGconn *conn)
 {
     lost_connection(e, PQerrorMessage(conn));
@@ -103,18 +111,19 @@ void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
     };
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
     const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
-    if (!state) { /* libpq's own */
+    if (!state && !message) { /* libpq's own */
         lost_connection(e, PQresultErrorMessage(r));
         return;
     }
-    error_set(e, kind_of(state, message ? message : ""), "%s", message ? message : "unknown error");
-    e->retryable = is_retryable(state);
+    const char *known = state ? state : ""; /* some proxies leave it out */
+    error_set(e, kind_of(known, message ? message : ""), "%s", message ? message : "unknown error");
+    e->retryable = is_retryable(known);
     e->outcome = OUTCOME_FAILED;
     error_set_field(e, ERROR_SQLSTATE, state);
     for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
         error_set_field(e, fields[i].field, PQresultErrorField(r, fields[i].diag));
-    if (!e->field[ERROR_HINT] && hint_fits(state, e->message))
-        error_set_field(e, ERROR_HINT, hint_for(state));
+    if (!e->field[ERROR_HINT] && hint_fits(known, e->message))
+        error_set_field(e, ERROR_HINT, hint_for(known));
     const char *position = PQresultErrorField(r, PG_DIAG_STATEMENT_POSITION);
     if (position)
         e->position = atoi(position);

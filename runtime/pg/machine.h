@@ -95,7 +95,7 @@ struct pg_machine {
     void (*settled)(void *data, void *owner, PGresult *r, struct error *e);
     void *data;
     PGresult *result;        /* of the head of the queue; of the last group alone once step said PG_DONE */
-    struct error failure;    /* of the head: its first error, preferring one with a SQLSTATE */
+    struct error failure;    /* of the head: its first error */
     struct error error;      /* of the last group alone once step said PG_DONE; of what was not sent */
     struct pg_cached *entry; /* of the statement that is alone in flight */
     struct pg_batch batch;

@@ -166,20 +166,28 @@ static bool may_have_committed(struct pg_machine *m, const PGresult *r)
     return ends && m->answered > 0 && (m->simple || m->answered == pg_machine_head(m)->statements);
 }
 
+/* libpq does not understand a message: what belongs to what, it does not know any more. */
+static void take_nonsense(struct pg_machine *m, const PGresult *r)
+{
+    struct error e = {0};
+    pg_error_from_nonsense(&e, r);
+    break_with(m, &e);
+}
+
 static void take_error(struct pg_machine *m, PGresult *r)
 {
-    bool has_state = PQresultErrorField(r, PG_DIAG_SQLSTATE) != NULL;
-    bool is_told = error_is_set(&m->failure) && (m->failure.field[ERROR_SQLSTATE] || !has_state);
-    m->failed = true;
-    if (m->unwanted)
-        m->failure.outcome = may_have_committed(m, r) ? OUTCOME_UNKNOWN : OUTCOME_FAILED;
-    if (!is_told && !m->unwanted) {
+    const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
+    if (!state && !PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY)) { /* libpq's own */
+        take_nonsense(m, r);
+    } else if (!m->failed) {
+        m->failed = true;
         pg_error_from_result(&m->failure, r, NULL);
-        const char *state = m->failure.field ? m->failure.field[ERROR_SQLSTATE] : NULL;
         if (m->cancelling && state && strcmp(state, "57014") == 0)
             m->failure.kind = ERROR_CANCELLED; /* in whatever language it says so */
         if (may_have_committed(m, r))
             m->failure.outcome = OUTCOME_UNKNOWN;
+    } else if (m->unwanted) {
+        m->failure.outcome = may_have_committed(m, r) ? OUTCOME_UNKNOWN : OUTCOME_FAILED;
     }
     PQclear(r);
 }
@@ -209,6 +217,7 @@ static void keep_in_batch(struct pg_machine *m, PGresult *r)
         PGresult **list = realloc(b->list, cap * sizeof(*list));
         if (!list) {
             error_set(&m->failure, ERROR_QUERY, "not enough memory for the results");
+            m->failure.outcome = OUTCOME_UNKNOWN;
             m->discard = true;
             PQclear(r);
             return;

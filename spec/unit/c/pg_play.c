@@ -222,10 +222,9 @@ static struct pg_params params(struct play *p)
 
 static void begun(struct play *p, bool ok)
 {
-    if (ok)
-        p->alone = true;
-    else
+    if (!ok)
         tell_end(p, "no ", NULL, &p->m.error);
+    p->alone = ok || (p->alone && p->m.state != PG_BROKEN); /* it was refused, and another one goes on */
 }
 
 static void query(struct play *p, bool once)
@@ -263,8 +262,14 @@ static void learn(struct play *p, bool prepare)
 static void add(struct play *p, const char *sql)
 {
     struct pg_params v = params(p);
-    if (!pg_machine_batch_add(&p->m, sql, &v))
-        tell_end(p, "no ", NULL, &p->m.error);
+    if (p->alone)
+        begun(p, pg_machine_batch_add(&p->m, sql, &v));
+}
+
+static void close_batch(struct play *p)
+{
+    if (p->alone)
+        begun(p, pg_machine_batch_end(&p->m));
 }
 
 static void batch(struct play *p, int n, bool count_only)
@@ -272,7 +277,7 @@ static void batch(struct play *p, int n, bool count_only)
     begun(p, pg_machine_batch_begin(&p->m, count_only));
     for (int i = 0; i < n; i++)
         add(p, i ? NULL : p->sql);
-    CHECK(pg_machine_batch_end(&p->m));
+    close_batch(p);
 }
 
 static void share(struct play *p, char name)
@@ -379,7 +384,7 @@ static bool begin_word(struct play *p, const char *w, const char *arg)
     else if (strcmp(w, "same") == 0)
         add(p, NULL);
     else if (strcmp(w, "close_batch") == 0)
-        tell(p, pg_machine_batch_end(&p->m) ? "closed" : "no");
+        close_batch(p);
     else
         return false;
     return true;
@@ -409,12 +414,12 @@ static bool word(struct play *p, const char *w, const char *arg)
         get(p);
     else if (strcmp(w, "look") == 0)
         pg_machine_copy_look(&p->m);
-    else if (strcmp(w, "eof") == 0)
+    else if (strcmp(w, "eof") == 0 || strcmp(w, "gone") == 0)
         pg_script_hang_up(p->script);
-    else if (strcmp(w, "half_eof") == 0)
-        shutdown(p->script->fd, SHUT_WR);
     else if (strcmp(w, "step") == 0)
         step(p, 0);
+    else if (strcmp(w, "go") == 0)
+        progress(p);
     else
         return false;
     return true;
@@ -447,7 +452,7 @@ static bool is_waited_for(const char *w)
 /* Does the loop see that it happened? */
 static bool is_seen(const char *w)
 {
-    return strcmp(w, "eof") == 0 || strcmp(w, "half_eof") == 0 || strcmp(w, "swallow") == 0;
+    return strcmp(w, "eof") == 0 || strcmp(w, "swallow") == 0;
 }
 
 static void finish(struct play *p)
@@ -473,6 +478,12 @@ const char *pg_play(struct pg_script *s, enum pg_play_way way, const char *scena
         if (w[0] == '<') {
             if (!pg_script_add(&p.incoming, w + 1))
                 CHECK_NEVER(w);
+            continue;
+        }
+        if (strcmp(w, "unseen") == 0) {
+            pg_script_swallow(s);
+            pg_script_send(s, p.incoming.data, p.incoming.len);
+            buf_clear(&p.incoming);
             continue;
         }
         deliver(&p);

@@ -10,12 +10,13 @@
  *     share:A abandon:A  a shared group of the owner A
  *     discard cancel break close                    what else can be done
  *     put:text put end fail get look refused        of a COPY
- *     eof                the peer closes the connection; half_eof: only what it sends
+ *     eof gone           the peer closes the connection; gone: the machine is not stepped
+ *     unseen             the messages before it came, and the machine is not stepped
  *     little             the socket takes little from now on; swallow: the peer reads what is there
  *     big                the next parameter, or what is put, does not fit into the socket
  *     sql:select_2 cache:1 text catalog             for the statements that come; of the connection
  *     may room clean busy inside entries            asks the machine
- *     step               a step although nothing is known of the socket
+ *     step go            a step although nothing is known of the socket; what the loop does
  *
  * What is told, in order: "A=..." how a shared group ended, "=..." how what was alone ended, "row=..." a row
  * that came by itself, "no ..." what was refused, and at last the state. A result is its values in

@@ -110,10 +110,10 @@ static const struct pg_scenario batches[] = {
     {"batch:2 <1 <2 <n <C:INSERT_0_5 <2 <n <C:UPDATE_3 <Z", "=2:8:INSERT_0_5:UPDATE_3 IDLE"},
     {"counts:3 <1 <2 <n <C:INSERT_0_2 <2 <n <C:INSERT_0_2 <2 <n <C:INSERT_0_2 <Z", "=3:6 IDLE"},
     {"counts:2 <1 <2 <n <I <2 <n <C:INSERT_0_2 <Z", "=2:2 IDLE"},
-    {"open close_batch <Z", "closed =0:0 IDLE"},
+    {"open close_batch <Z", "=0:0 IDLE"},
     {"open add same add close_batch <1 <2 <T <D:1 <C:SELECT_1 <2 <T <D:2 <C:SELECT_1 <1 <2 <T <D:3 "
      "<C:SELECT_1 <Z",
-     "closed =3:3:(1):(2):(3) IDLE"},
+     "=3:3:(1):(2):(3) IDLE"},
     {"batch:2 <1 <2 <n <C:INSERT_0_1 <E:22012 <Z", "=!query/failed/22012 IDLE"},
     {"batch:2 <E:42601 <Z query <1 <2 <T <D:1 <C:SELECT_1 <Z", "=!query/failed/42601 =(1) IDLE"},
     {"batch:2 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <E:23503 <Z", "=!constraint/failed/23503 IDLE"},
@@ -142,7 +142,7 @@ static const struct pg_scenario batches[] = {
     {"batch:1 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <Z", "=!protocol/unknown BROKEN"},
     {"batch:2 <1 <2 <n <C:INSERT_0_1 <Z", "=!protocol/unknown BROKEN"},
     {"batch:2 <1 <2 <n <C:INSERT_0_1 <2 <G", "=!protocol/unknown BROKEN"},
-    {"open query add close_batch <1 <2 <T <D:1 <C:SELECT_1 <Z", "no_!usage/not_sent closed =1:1:(1) IDLE"},
+    {"open query add close_batch <1 <2 <T <D:1 <C:SELECT_1 <Z", "no_!usage/not_sent =1:1:(1) IDLE"},
 };
 
 static const struct pg_scenario copies[] = {

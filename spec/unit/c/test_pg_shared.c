@@ -111,6 +111,23 @@ static const struct pg_scenario lost[] = {
     {"break may query", "may_not no_!connect/not_sent BROKEN"},
     {"close busy", "free CLOSED"},
     {"<N <S <A query <1 <2 <T <D:1 <C:SELECT_1 <Z", "=(1) IDLE"},
+    /* nobody has seen it when the next one is sent: libpq tells that only when it reads */
+    {"gone query go", "=!connect/unknown BROKEN"},
+    {"learn gone query go query", "=!connect/unknown no_!connect/not_sent BROKEN"},
+    {"learn gone simple go", "=!connect/unknown BROKEN"},
+    {"see gone query go", "=!connect/unknown BROKEN"},
+    {"gone describe go", "=!connect/unknown BROKEN"},
+    {"gone open close_batch go", "=!connect/unknown BROKEN"},
+    {"open gone add same close_batch go", "=!connect/unknown BROKEN"},
+    {"big query gone go", "=!connect/unknown BROKEN"},
+    {"gone big query", "no_!connect/not_sent BROKEN"},
+    {"see gone big query", "no_!connect/not_sent BROKEN"},
+    {"learn gone share:A go", "A=!connect/unknown BROKEN"},
+    {"learn share:A gone share:B share:C step", "no_share A=!connect/unknown B=!connect/unknown BROKEN"},
+    {"learn <F:57P01 unseen gone query go", "=!connect/failed/57P01 BROKEN"},
+    {"see <F:57P01 unseen gone query go", "=!connect/failed/57P01 BROKEN"},
+    {"learn share:A" OK("1") " unseen gone share:B go", "A=(1) B=!connect/unknown BROKEN"},
+    {"open add <F:57P01 unseen gone close_batch go", "=!connect/failed/57P01 BROKEN"},
     /* half a message */
     {"query <1 <2 <!540000001b000163 eof", "=!connect/unknown BROKEN"},
     {"query <1 <2 <T <!44 eof", "=!connect/unknown BROKEN"},
@@ -122,10 +139,25 @@ static const struct pg_scenario lost[] = {
 /* libpq says itself what it does not understand: where in the conversation it is, nobody knows then. */
 static const struct pg_scenario garbage[] = {
     /* a type that there is not; a length below 4, and one beyond all reason; a body of another length */
-    {"query <1 <2 <T <!4400000003", "=!connect/unknown BROKEN"},
-    {"query <1 <2 <!5a7fffffff", "=!connect/unknown BROKEN"},
-    {"query <!48545450 <!2f312e3120343030", "=!connect/unknown BROKEN"},
-    /* a row before its columns; an error that has no SQLSTATE */
+    {"query <!2300000004 <1 <2 <T <D:1 <C:SELECT_1 <Z", "=!protocol/unknown BROKEN"},
+    {"query <1 <2 <T <!4400000003", "=!protocol/unknown BROKEN"},
+    {"query <1 <2 <!5a7fffffff", "=!protocol/unknown BROKEN"},
+    {"query <1 <2 <T <!440000000c0001ffffffff0000 <C:SELECT_1 <Z", "=!protocol/unknown BROKEN"},
+    {"query <1 <2 <T <!4400000006000a <C:SELECT_1 <Z", "=!protocol/unknown BROKEN"},
+    {"query <1 <2 <T <!43000000065345 <Z", "=!protocol/unknown BROKEN"},
+    {"query <!48545450 <!2f312e3120343030", "=!protocol/unknown BROKEN"},
+    /* a row before its columns; an error that says nothing */
+    {"query <1 <2 <D:1 <C:SELECT_1 <Z", "=!protocol/unknown BROKEN"},
+    {"query <1 <2 <!450000000500 <Z", "=!protocol/unknown BROKEN"},
+    {"query <1 <2 <E:22012 <!450000000500 <Z", "=!query/failed/22012 BROKEN"},
+    {"query <1 <2 <E <Z query <E:22012 <Z", "=!query/failed =!query/failed/22012 IDLE"},
+    {"see query <1 <2 <D:1 <C:SELECT_1 <Z", "=!protocol/unknown BROKEN"},
+    {"see query <!2300000004 <1 <2 <T <D:1 <C:SELECT_1 <Z", "=!protocol/unknown BROKEN"},
+    {"batch:1 <1 <2 <D:1 <C:SELECT_1 <Z", "=!protocol/unknown BROKEN"},
+    {"learn share:A share:B" OK("1") " <!2300000004" OK("2"), "A=(1) B=!protocol/unknown BROKEN"},
+    {"learn share:A share:B <2 <!5a7fffffff", "A=!connect/unknown B=!connect/unknown BROKEN"},
+    {"learn share:A share:B <2 <T <D:1 <C:SELECT_1 <!2300000004 <Z" OK("2"),
+     "A=!protocol/unknown B=!protocol/unknown BROKEN"},
 };
 
 static struct pg_script peer;
