@@ -94,19 +94,22 @@ void pg_machine_push(struct pg_machine *m, size_t statements, void *owner)
 
 bool pg_machine_not_sent(struct pg_machine *m, bool half)
 {
+    /* What was added to a batch before may have come to the server, and have committed itself. */
+    bool part = m->owed > 0 && pg_machine_head(m)->statements > 0;
     if (m->state == PG_BROKEN || PQstatus(m->conn) == CONNECTION_BAD) {
         error_set(&m->error, ERROR_CONNECT,
-                  "the connection to the server was lost before the statement was sent");
-        m->error.retryable = true;
+                  "the connection to the server was lost before the statement was %s",
+                  part ? "sent whole" : "sent");
+        m->error.retryable = !part;
         half = true;
     } else {
         const char *text = PQerrorMessage(m->conn);
         error_set(&m->error, ERROR_QUERY, "%.*s", (int)strcspn(text, "\n"), text);
     }
-    m->error.outcome = OUTCOME_NOT_SENT;
+    m->error.outcome = part ? OUTCOME_UNKNOWN : OUTCOME_NOT_SENT;
     if (half && m->state != PG_BROKEN) {
+        m->owed = 0; /* of a batch: its caller is told now */
         pg_machine_set_state(m, PG_BROKEN);
-        m->owed = 0; /* of a batch: m->error tells of all of it */
     }
     return false;
 }

@@ -119,6 +119,8 @@ static const struct pg_scenario lost[] = {
     {"gone describe go", "=!connect/unknown BROKEN"},
     {"gone open close_batch go", "=!connect/unknown BROKEN"},
     {"open gone add same close_batch go", "=!connect/unknown BROKEN"},
+    {"open gone big add close_batch", "no_!connect/unknown BROKEN"},
+    {"open add gone big add close_batch", "no_!connect/unknown BROKEN"},
     {"big query gone go", "=!connect/unknown BROKEN"},
     {"gone big query", "no_!connect/not_sent BROKEN"},
     {"see gone big query", "no_!connect/not_sent BROKEN"},
