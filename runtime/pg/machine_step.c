@@ -456,10 +456,16 @@ unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
     bool gone = m->doomed || PQsocket(m->conn) < 0; /* libpq may have closed it while it sent */
     if ((ready & PG_WANT_READ) && m->state == PG_COPY_IN)
         pg_machine_copy_look(m);
+    /* Sending reads, too, and may find the connection dead; libpq forgets then what it has not given. So what
+     * has come is taken before each of the two. */
+    if (m->flushing && (ready & PG_WANT_READ) && !gone && m->owed > 0 && m->state != PG_COPY_OUT) {
+        unsigned now = take_all(m);
+        if (now & (PG_DONE | PG_ROW))
+            return now;
+    }
     if (ready & PG_WANT_READ)
         gone = !PQconsumeInput(m->conn) || gone;
     if (m->flushing && !gone) {
-        /* What has come is taken first: sending may find the connection dead, and libpq forgets all then. */
         unsigned now = ready & PG_WANT_READ ? take_all(m) : 0;
         if (now & (PG_DONE | PG_ROW))
             return now;

@@ -9,7 +9,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { BIG = 1 << 20, MOST_TURNS = 100000, OWNERS = 128 };
+enum { BIG = 1 << 20, MOST_TURNS = 100000, OWNERS = 128, INT4 = 23, TOO_MANY = 65536 };
 
 struct play {
     struct pg_script *script;
@@ -21,6 +21,8 @@ struct play {
     bool alone;   /* something is alone in flight */
     bool copying; /* the beginning of a COPY was told */
     bool big;
+    bool many;
+    bool typed;
     char sql[256];
     struct buf incoming;
 };
@@ -152,6 +154,8 @@ static unsigned readiness(const struct play *p)
     struct pollfd f = {.fd = pg_machine_fd(&p->m)};
     if (!want)
         want = PG_WANT_READ;
+    if (p->m.flushing)
+        want |= PG_WANT_WRITE;
     f.events = (short)((want & PG_WANT_READ ? POLLIN : 0) | (want & PG_WANT_WRITE ? POLLOUT : 0));
     if (f.fd < 0 || p->m.state == PG_BROKEN || p->m.state == PG_CLOSED || poll(&f, 1, 0) <= 0)
         return 0;
@@ -209,15 +213,33 @@ static void deliver(struct play *p)
 
 /* ---- what the machine's user does ---- */
 
-static struct pg_params params(struct play *p)
+static const char *big_text(void)
 {
     static char big[BIG];
+    memset(big, 'x', sizeof big - 1);
+    return big;
+}
+
+static struct pg_params params(struct play *p)
+{
     static const char *values[1];
     static const int lengths[1], formats[1];
-    memset(big, 'x', sizeof big - 1);
-    values[0] = p->big ? big : "v";
+    static const Oid types[1] = {INT4};
+    values[0] = p->big ? big_text() : "v";
+    struct pg_params v = {.n = p->many ? TOO_MANY : 1,
+                          .types = p->typed ? types : NULL,
+                          .values = values,
+                          .lengths = lengths,
+                          .formats = formats};
+    p->big = p->many = p->typed = false;
+    return v;
+}
+
+static const char *sql(struct play *p)
+{
+    const char *text = p->big ? big_text() : p->sql;
     p->big = false;
-    return (struct pg_params){.n = 1, .values = values, .lengths = lengths, .formats = formats};
+    return text;
 }
 
 static void begun(struct play *p, bool ok)
@@ -292,6 +314,13 @@ static void share(struct play *p, char name)
         tell_about(p, "no", "_share");
 }
 
+static void describe(struct play *p)
+{
+    struct pg_params v = {.n = p->many ? TOO_MANY : 0};
+    p->many = false;
+    begun(p, pg_machine_describe(&p->m, sql(p), &v));
+}
+
 static void put(struct play *p, const char *text)
 {
     char line[32];
@@ -348,10 +377,12 @@ static bool small_word(struct play *p, const char *w, const char *arg)
         p->m.catalog = p->catalog = pg_catalog_new();
     else if (strcmp(w, "big") == 0)
         p->big = true;
+    else if (strcmp(w, "many") == 0)
+        p->many = true;
+    else if (strcmp(w, "typed") == 0)
+        p->typed = true;
     else if (strcmp(w, "little") == 0)
         make_little(p);
-    else if (strcmp(w, "swallow") == 0)
-        pg_script_swallow(p->script);
     else
         return false;
     return true;
@@ -370,9 +401,9 @@ static bool begin_word(struct play *p, const char *w, const char *arg)
     else if (strcmp(w, "stream") == 0)
         pg_machine_stream(&p->m);
     else if (strcmp(w, "describe") == 0)
-        begun(p, pg_machine_describe(&p->m, p->sql, &(struct pg_params){0}));
+        describe(p);
     else if (strcmp(w, "simple") == 0)
-        begun(p, pg_machine_simple(&p->m, p->sql));
+        begun(p, pg_machine_simple(&p->m, sql(p)));
     else if (strcmp(w, "copy") == 0)
         begun(p, pg_machine_copy(&p->m, "copy t from stdin"));
     else if (strcmp(w, "batch") == 0 || strcmp(w, "counts") == 0)
@@ -404,6 +435,8 @@ static bool word(struct play *p, const char *w, const char *arg)
         pg_machine_break(&p->m);
     else if (strcmp(w, "close") == 0)
         pg_machine_close(&p->m);
+    else if (strcmp(w, "detach") == 0)
+        PQfinish(pg_machine_detach(&p->m));
     else if (strcmp(w, "put") == 0)
         put(p, arg);
     else if (strcmp(w, "end") == 0)
@@ -420,6 +453,9 @@ static bool word(struct play *p, const char *w, const char *arg)
         step(p, 0);
     else if (strcmp(w, "go") == 0)
         progress(p);
+    else if (strcmp(w, "swallow") == 0)
+        while (pg_script_swallow(p->script) > 0)
+            progress(p);
     else
         return false;
     return true;
@@ -452,7 +488,7 @@ static bool is_waited_for(const char *w)
 /* Does the loop see that it happened? */
 static bool is_seen(const char *w)
 {
-    return strcmp(w, "eof") == 0 || strcmp(w, "swallow") == 0;
+    return strcmp(w, "eof") == 0;
 }
 
 static void finish(struct play *p)

@@ -8,12 +8,13 @@
  *     query stream describe simple once copy        begin a group that is alone
  *     batch:3 counts:3   a whole batch of so many statements; open add same close_batch: its parts
  *     share:A abandon:A  a shared group of the owner A
- *     discard cancel break close                    what else can be done
+ *     discard cancel break close detach             what else can be done
  *     put:text put end fail get look refused        of a COPY
  *     eof gone           the peer closes the connection; gone: the machine is not stepped
  *     unseen             the messages before it came, and the machine is not stepped
- *     little             the socket takes little from now on; swallow: the peer reads what is there
- *     big                the next parameter, or what is put, does not fit into the socket
+ *     little             the socket takes little from now on; swallow: the peer reads all of it
+ *     big                the next parameter, SQL without one, or what is put, does not fit into the socket
+ *     many typed         the next statement has too many parameters; one of a type
  *     sql:select_2 cache:1 text catalog             for the statements that come; of the connection
  *     may room clean busy inside entries            asks the machine
  *     step go            a step although nothing is known of the socket; what the loop does

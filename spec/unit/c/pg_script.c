@@ -62,11 +62,13 @@ void pg_script_send(const struct pg_script *s, const char *bytes, size_t len)
     }
 }
 
-void pg_script_swallow(const struct pg_script *s)
+size_t pg_script_swallow(const struct pg_script *s)
 {
     char bytes[4096];
-    while (recv(s->fd, bytes, sizeof bytes, MSG_DONTWAIT) > 0)
-        ;
+    size_t all = 0;
+    for (ssize_t n; (n = recv(s->fd, bytes, sizeof bytes, MSG_DONTWAIT)) > 0;)
+        all += (size_t)n;
+    return all;
 }
 
 static void no_notice(void *data, const PGresult *r)

@@ -33,8 +33,8 @@ void pg_script_close(struct pg_script *s);
 PGconn *pg_script_connect(struct pg_script *s);
 /* Closes our end: the machine sees the end of the connection behind what was sent. */
 void pg_script_hang_up(struct pg_script *s);
-/* Reads and throws away what the machine has sent. */
-void pg_script_swallow(const struct pg_script *s);
+/* Reads and throws away what the machine has sent; how many bytes that were. */
+size_t pg_script_swallow(const struct pg_script *s);
 void pg_script_send(const struct pg_script *s, const char *bytes, size_t len);
 /* Adds the message of a word. False: there is no such word. */
 bool pg_script_add(struct buf *out, const char *word);

@@ -42,6 +42,22 @@ static const struct pg_scenario plain[] = {
     {"query discard may cancel may <T <D:1 <C:SELECT_1 <Z", "may may_not =(1) IDLE"},
     {"query discard cancel <E:57014 <Z query <E:57014 <Z may",
      "=!cancelled/failed/57014 =!cancelled/failed/57014 may_not IDLE"},
+    /* what is prepared: neither a statement without a plan, nor one that has other types, nor in vain */
+    {"sql:vacuum query <1 <2 <n <C:VACUUM <Z entries", "=VACUUM entries=none IDLE"},
+    {"sql:--_x\n/*_/*_*/_select_*/((select_1)) query <1 <2 <T <D:1 <C:SELECT_1 <Z entries",
+     "=(1) entries=some IDLE"},
+    {"sql:/*_/*_*/ query <1 <2 <n <I <Z entries", "=empty entries=none IDLE"},
+    {"learn typed query <1 <2 <T <D:1 <C:SELECT_1 <Z typed share:A", "=(1) no_entry IDLE"},
+    {"see typed query <1 <2 <T <D:1 <C:SELECT_1 <Z typed query <1 <2 <T <D:2 <C:SELECT_1 <Z",
+     "=(1) =(2) IDLE"},
+    {"see simple <C:BEGIN <E:22012 <Z:E query <E:25P02 <Z:E",
+     "=!query/failed/22012 =!query/failed/25P02 IDLE"},
+    {"many query many describe query <1 <2 <T <D:1 <C:SELECT_1 <Z",
+     "no_!usage/not_sent no_!usage/not_sent =(1) IDLE"},
+    {"learn detach busy step", "free CLOSED"},
+    /* more than the socket takes; an answer that comes too early */
+    {"little big query <E:22012 swallow <Z", "=!query/failed/22012 IDLE"},
+    {"<1 <2 <T <D:1 <C:SELECT_1 <Z unseen little big query <N go", "=(1) IDLE"},
     /* DISCARD ALL, and a changed type */
     {"learn sql:discard_all simple <C:DISCARD_ALL <Z entries", "=DISCARD_ALL entries=none IDLE"},
     {"learn simple <C:DEALLOCATE_ALL <E:22012 <Z entries", "=!query/failed/22012 entries=none IDLE"},
@@ -78,8 +94,6 @@ static const struct pg_scenario pipelines[] = {
     {"see query cancel <1 <2 <E:57014 <Z", "=!cancelled/failed/57014 IDLE"},
     {"see query discard may <1 <2 <T <D:1 <C:SELECT_1 <Z", "may =(1) IDLE"},
     {"see query query share:A <1 <2 <T <D:5 <C:SELECT_1 <Z", "no_!usage/not_sent no_entry =(5) IDLE"},
-    {"see simple <C:BEGIN <E:22012 <Z:E query <E:25P02 <Z:E",
-     "=!query/failed/22012 =!query/failed/25P02 IDLE"},
     /* the name that had to go */
     {"cache:1 learn sql:select_2 query <1 <2 <T <D:1 <C:SELECT_1 <Z query <1 <2 <n <C:DEALLOCATE <1 <2 <T "
      "<D:2 <C:SELECT_1 <Z query <2 <T <D:3 <C:SELECT_1 <Z",
@@ -138,6 +152,7 @@ static const struct pg_scenario batches[] = {
     {"learn batch:2 <1 <2 <n <C:DEALLOCATE_ALL <2 <n <C:SELECT_0 <Z entries",
      "=2:0:DEALLOCATE_ALL:SELECT_0 entries=none IDLE"},
     {"learn counts:1 <1 <2 <n <C:DISCARD_ALL <Z entries", "=1:0 entries=none IDLE"},
+    {"open add many add close_batch", "no_!query/unknown BROKEN"},
     /* what cannot be */
     {"batch:1 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <Z", "=!protocol/unknown BROKEN"},
     {"batch:2 <1 <2 <n <C:INSERT_0_1 <Z", "=!protocol/unknown BROKEN"},
@@ -157,6 +172,11 @@ static const struct pg_scenario copies[] = {
     {"copy <H <d:1 <E:22012 <Z get", "COPY_OUT got=1 end =!query/failed/22012 IDLE"},
     {"copy <C:INSERT_0_1 <Z", "=INSERT_0_1 IDLE"},
     {"copy <E:42P01 <Z", "=!query/failed/42P01 IDLE"},
+    {"little copy <G big put go swallow put:1 end <C:COPY_2 <Z", "COPY_IN put=0 put=1 =COPY_2 IDLE"},
+    {"copy <G gone put:1 put:2 put:3 end", "COPY_IN put=1 put=-1 put=-1 =!connect/unknown BROKEN"},
+    {"copy <G gone big put end", "COPY_IN put=-1 =!connect/unknown BROKEN"},
+    {"copy <G unseen break", "=!connect/unknown BROKEN"},
+    {"copy <H <d:1 unseen break", "=!connect/unknown BROKEN"},
     /* refused while it runs */
     {"copy <G put:1 <E:22P02 <Z put:2 end", "COPY_IN put=1 put=1 =!query/failed/22P02 IDLE"},
     /* nobody asked for it */
