@@ -118,8 +118,6 @@ static void break_with(struct pg_machine *m, struct error *words)
         if (!m->failed) {
             error_copy(&m->failure, words);
             m->failure.outcome = OUTCOME_UNKNOWN;
-        } else if (m->failure.outcome == OUTCOME_NONE) {
-            m->failure.outcome = OUTCOME_UNKNOWN;
         }
         settle(m);
     }
