@@ -105,9 +105,28 @@ function M.mkdir(path, mode)
     return fs.mkdir(path, mode)
 end
 
---- Removes a folder with all below it, or one file. Links are removed, never followed.
+--- Is it a folder whose removal nobody wants: `/`, the user's own, or that of all temporary files?
+local function is_precious(path)
+    local found, real = pcall(fs.realpath, path)
+    if not found then return false end
+    for _, folder in ipairs { "/", M.tempdir(), os.getenv "HOME" } do
+        local there, own = pcall(fs.realpath, folder)
+        if there and own == real then return true end
+    end
+    return false
+end
+
+--- Removes a folder with all below it, or one file. Links are removed, never followed. The root, the home folder and
+--- the folder of all temporary files are refused.
 ---@param path string
 function M.rmtree(path)
+    if is_precious(path) then
+        errors.raise {
+            kind = "usage",
+            message = ("rmtree: '%s' is the root, the home folder or the folder of all temporary files"):format(path),
+            hint = "fs.mkdtemp() makes a folder of your own; fs.tempdir() names the one that all programs share.",
+        }
+    end
     fs.rmtree(path)
 end
 

@@ -111,6 +111,24 @@ describe("files and folders", function()
         assert.has_error(function() fs.rmtree("") end)
     end)
 
+    it("does not remove the home folder, nor the folder of all temporary files", function()
+        local inner <const> = dir .. "/own"
+        fs.mkdir(inner)
+        fs.write(inner .. "/file", "kept")
+        for _, name in ipairs { "TMPDIR", "HOME" } do
+            local r <const> = process.run { core.options.program, "-e", [[
+                local fs = require "dbrun.fs"
+                local own = os.getenv "OWN"
+                for _, path in ipairs { own, own .. "/", own .. "/../own" } do
+                    local ok, problem = pcall(fs.rmtree, path)
+                    print(ok, problem.kind)
+                end
+            ]], env = { [name] = inner, OWN = inner } }
+            assert.equal(("false\tusage\n"):rep(3), r.stdout, r.stderr)
+            assert.equal("kept", fs.read(inner .. "/file"))
+        end
+    end)
+
     it("change owner and rights", function()
         fs.write(dir .. "/f", "")
         fs.chmod(dir .. "/f", oct "604")
