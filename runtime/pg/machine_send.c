@@ -204,9 +204,10 @@ bool pg_machine_simple(struct pg_machine *m, const char *sql)
 
 bool pg_machine_copy(struct pg_machine *m, const char *sql)
 {
-    bool ok = pg_machine_simple(m, sql);
-    m->copy = ok;
-    return ok;
+    if (!pg_machine_simple(m, sql))
+        return false;
+    m->copy = true;
+    return true;
 }
 
 /* ---- several statements, one group ---- */

@@ -164,6 +164,7 @@ static const struct pg_scenario batches[] = {
 static const struct pg_scenario copies[] = {
     {"copy <G put:1 put:2 end <C:COPY_2 <Z", "COPY_IN put=1 put=1 =COPY_2 IDLE"},
     {"copy <G put:1 fail <E:57014 <Z", "COPY_IN put=1 =!cancelled/failed/57014 IDLE"},
+    {"copy copy <G end <C:COPY_0 <Z", "no_!usage/not_sent COPY_IN =COPY_0 IDLE"},
     {"copy <G query end <C:COPY_0 <Z", "COPY_IN no_!usage/not_sent =COPY_0 IDLE"},
     {"copy <G discard <E:57014 <Z", "COPY_IN =!cancelled/failed/57014 IDLE"},
     {"copy discard <G <E:57014 <Z", "=!cancelled/failed/57014 IDLE"},
