@@ -4,9 +4,9 @@
 ---   lua5.4 spec/support/order.lua OBJECTS SOURCES
 ---
 --- OBJECTS: a folder with object files, in folders of their own. SOURCES: the folder that #include "..." starts from.
---- A list is made of lines like "- `wait`, `task`: what they are". A name stands for its .c and its .h; `link.h` names a
---- header that stands elsewhere than its .c. Each file must be named, once. Prints what is out of order; exit status 1
---- when something is.
+--- A list is made of lines like "- `wait`, `task`: what they are". A name stands for its .c and its .h; `link.h` names
+--- a header that stands elsewhere than its .c. Each file must be named, once. Prints what is out of order; exit
+--- status 1 when something is.
 
 local graphs <const> = require "spec.support.graph"
 
@@ -17,10 +17,12 @@ local function complain(...)
 end
 
 ---The place of each file in the list: "x.c" and "x.h" -> number.
----@param readme string path
+---@param folder string
+---@param sources string
 ---@param files table<string, boolean>
 ---@return table<string, integer>
-local function places(readme, files)
+local function places(folder, sources, files)
+    local readme <const> = folder .. "/README.md"
     local place <const>, n = {}, 0
     local function put(file)
         if not files[file] then
@@ -31,7 +33,7 @@ local function places(readme, files)
         place[file] = n
     end
     local names <const> = {}
-    for line in io.lines(readme) do
+    for line in io.lines(sources .. "/" .. readme) do
         for name in (line:match "^%- (`[^:]+`):" or ""):gmatch "`([^`]+)`" do
             names[#names + 1] = name
             names[name] = true
@@ -68,7 +70,7 @@ local function check(folder, sources, objects)
             end
         end
     end
-    local place <const> = places(("%s/%s/README.md"):format(sources, folder), files)
+    local place <const> = places(folder, sources, files)
     for file in pairs(files) do
         for line in io.lines(("%s/%s/%s"):format(sources, folder, file)) do
             local where <const>, other <const> = line:match '^%s*#%s*include%s+"(.-)/?([^/"]+)"'
@@ -93,10 +95,15 @@ if not sources then
     os.exit(2)
 end
 local objects <const> = graphs.of_objects(object_folder)
-for _, readme in ipairs(graphs.files_below(sources, "/README.md")) do
+local checked = 0
+for _, readme in ipairs(graphs.files_below(sources, "README.md")) do
     local folder <const> = readme:match "^(.*)/README%.md$"
     if folder then
         check(folder, sources, objects)
+        checked = checked + 1
     end
+end
+if checked == 0 then
+    complain("%s has no folder with a README.md", sources)
 end
 os.exit(not wrong)
