@@ -37,6 +37,11 @@ circles() {
     lua5.4 spec/support/circles.lua "$gen/gcc/runtime" runtime
 }
 
+# Needs what compile gcc has left, as circles does.
+order() {
+    lua5.4 spec/support/order.lua "$gen/gcc/runtime" runtime
+}
+
 # A folder of runtime/, and each folder of runtime/bind/, is a floor. It includes only floors below it (and itself).
 floor_of() {
     case $1 in
@@ -92,6 +97,7 @@ check "clang -Werror" compile clang
 check "clang-format" clang-format --dry-run -Werror $C_FILES $H_FILES
 check "floors" floors
 check "circles" circles
+check "order of files" order
 check "circles of modules" lua5.4 spec/support/requires.lua lua
 check "luacheck lua scripts bench" luacheck --std lua54 --max-line-length 120 -q --no-cache --no-color \
     lua scripts spec/bench
