@@ -1,12 +1,4 @@
-/*
- * What the files of this folder share: one run of the program. It lives in main's frame.
- *
- *   main.c      the order of things, the exit status      options.c   the command line
- *   state.c     the Lua state and what is in it           script.c    which file a name means
- *   program.c   the root task: LUA_INIT, -e, -l, script   repl.c      the prompt
- *   signals.c   SIGINT, SIGTERM, SIGPIPE, --timeout       report.c    the error nobody caught
- *   finish.c    os.exit, and whether stdout took it all   embedded.h  lua/ inside the binary
- */
+/* One run of the program: what the files of this folder share. It lives in main's frame. */
 #ifndef DBRUN_HOST_HOST_H
 #define DBRUN_HOST_HOST_H
 
