@@ -76,10 +76,9 @@ static void make_readable(char *text)
     }
 }
 
-static void lost_connection(struct error *e, const char *text)
+void pg_error_lost(struct error *e, const char *what, const char *why)
 {
-    error_set(e, ERROR_CONNECT, "the connection to the server was lost: %.*s", (int)strcspn(text, "\n"),
-              text);
+    error_set(e, ERROR_CONNECT, "%s was lost: %.*s", what, (int)strcspn(why, "\n"), why);
     make_readable(e->message);
     error_set_field(e, ERROR_HINT, "The server may have stopped, crashed or restarted: its log says why.");
 }
@@ -94,7 +93,7 @@ void pg_error_from_nonsense(struct error *e, const PGresult *r)
 
 void pg_error_from_loss(struct error *e, const PGconn *conn)
 {
-    lost_connection(e, PQerrorMessage(conn));
+    pg_error_lost(e, "the connection to the server", PQerrorMessage(conn));
 }
 
 void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
@@ -112,7 +111,7 @@ void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
     const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
     if (!state && !message) { /* libpq's own */
-        lost_connection(e, PQresultErrorMessage(r));
+        pg_error_lost(e, "the connection to the server", PQresultErrorMessage(r));
         return;
     }
     const char *known = state ? state : ""; /* some proxies leave it out */

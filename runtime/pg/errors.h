@@ -15,6 +15,8 @@ void pg_error_from_result(struct error *e, const PGresult *r, const char *sql);
 void pg_error_from_loss(struct error *e, const PGconn *conn);
 /* From an error that libpq made itself because it does not understand the server. `outcome` as above. */
 void pg_error_from_nonsense(struct error *e, const PGresult *r);
+/* Of a connection that is gone: which one, and why (the first line counts). */
+void pg_error_lost(struct error *e, const char *what, const char *why);
 /* From a connect that failed; the message of libpq never carries a connection string here. `target` is
  * the host and port as the user knows them. The connection must have been in verbose mode. */
 void pg_error_from_connect(struct error *e, const PGconn *conn, const char *target);

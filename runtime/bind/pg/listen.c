@@ -3,7 +3,7 @@
 #include "base/deadline.h"
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
-#include "pg/errors.h"
+#include "pg/listener.h"
 
 #include <errno.h>
 #include <math.h>
@@ -22,8 +22,8 @@ struct item {
 
 struct feed {
     struct runtime *rt;
-    PGconn *conn;        /* NULL = closed */
-    struct io_watch *io; /* NULL on the sync engine */
+    struct pg_listener l; /* without a connection once it is closed */
+    struct io_watch *io;  /* NULL on the sync engine */
     struct item *head;
     struct item *tail;
     size_t bytes;           /* in the list */
@@ -32,12 +32,6 @@ struct feed {
     bool taking;            /* that task has not gone on yet */
     bool changing;          /* nor this one */
     bool waits_to_send;     /* its statement comes after the one that nobody waits for */
-    bool executing;
-    bool flushing;
-    bool paused;
-    char *last_words; /* what the server said before it closed */
-    struct error failure;
-    struct error lost; /* set: the connection is of no use any more */
 };
 
 /* ---- the list ---- */
@@ -54,6 +48,8 @@ static struct item *first(struct feed *f)
     if (!f->head)
         f->tail = NULL;
     f->bytes -= weight(i);
+    if (f->bytes <= ROOM_AT)
+        f->l.full = false;
     return i;
 }
 
@@ -63,14 +59,12 @@ static void free_item(struct item *i)
     free(i);
 }
 
-/* False when memory is out. */
-static bool append(struct feed *f, PGnotify *n)
+static bool append(void *data, PGnotify *n)
 {
+    struct feed *f = data;
     struct item *i = malloc(sizeof *i);
-    if (!i) {
-        PQfreemem(n);
+    if (!i)
         return false;
-    }
     *i = (struct item){NULL, n};
     if (f->tail)
         f->tail->next = i;
@@ -78,133 +72,53 @@ static bool append(struct feed *f, PGnotify *n)
         f->head = i;
     f->tail = i;
     f->bytes += weight(i);
+    f->l.full = f->l.full || f->bytes >= FULL_AT;
     return true;
 }
 
-/* ---- the connection: no Lua here ---- */
+/* ---- the two drivers: no Lua here ---- */
 
-static void wake_all(struct feed *f)
+static void wake(struct wait **w)
 {
-    struct wait *w = f->wait;
-    struct wait *x = f->exec_wait;
-    f->wait = f->exec_wait = NULL;
-    wait_wake(w);
-    wait_wake(x);
+    struct wait *waiting = *w;
+    *w = NULL;
+    wait_wake(waiting);
+}
+
+/* Looks what the listener waits for now, and wakes the tasks that have something to go on for. */
+static void look(struct feed *f)
+{
+    bool lost = error_is_set(&f->l.lost);
+    if (f->io)
+        io_watch_want(f->io, pg_listener_want(&f->l));
+    if (f->head || lost)
+        wake(&f->wait);
+    if (!pg_listener_is_busy(&f->l) || lost)
+        wake(&f->exec_wait);
 }
 
 static void lose(struct feed *f, const char *why)
 {
-    if (error_is_set(&f->lost))
-        return;
-    error_set(&f->lost, ERROR_CONNECT, "the connection that listens was lost: %s", why);
-    f->lost.retryable = true;
-    f->executing = false;
-    if (f->io)
-        io_watch_want(f->io, 0);
-    wake_all(f);
-}
-
-static void lose_to_server(struct feed *f)
-{
-    char why[256];
-    const char *text = f->last_words ? f->last_words : PQerrorMessage(f->conn);
-    snprintf(why, sizeof why, "%.*s", (int)strcspn(text, "\n"), text);
-    lose(f, why[0] ? why : "the server closed it");
-}
-
-/* A FATAL that nobody asked for comes as a notice. */
-static void on_notice(void *data, const PGresult *r)
-{
-    struct feed *f = data;
-    const char *severity = PQresultErrorField(r, PG_DIAG_SEVERITY_NONLOCALIZED);
-    const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
-    if (!severity || !message || strcmp(severity, "FATAL") != 0)
-        return;
-    free(f->last_words);
-    f->last_words = strdup(message);
-}
-
-static void take_results(struct feed *f)
-{
-    while (f->executing && !PQisBusy(f->conn)) {
-        PGresult *r = PQgetResult(f->conn);
-        if (!r) {
-            f->executing = false;
-            return;
-        }
-        if (PQresultStatus(r) == PGRES_FATAL_ERROR && !error_is_set(&f->failure))
-            pg_error_from_result(&f->failure, r, NULL);
-        PQclear(r);
-    }
-}
-
-static void take_notifications(struct feed *f)
-{
-    for (;;) {
-        PGnotify *n = PQnotifies(f->conn);
-        if (!n)
-            return;
-        if (!append(f, n)) {
-            lose(f, "not enough memory for a notification");
-            return;
-        }
-    }
-}
-
-static unsigned interest(struct feed *f)
-{
-    f->paused = f->bytes >= FULL_AT;
-    unsigned want = f->paused && !f->executing ? 0 : IO_READ;
-    return want | (f->flushing ? IO_WRITE : 0);
-}
-
-/* Makes the progress that is possible now, and wakes whom it concerns. */
-static void step(struct feed *f, unsigned ready)
-{
-    bool gone = false;
-    if (error_is_set(&f->lost))
-        return;
-    if (ready & IO_READ)
-        gone = !PQconsumeInput(f->conn);
-    if (f->flushing) {
-        int rc = PQflush(f->conn);
-        gone = gone || rc < 0;
-        f->flushing = rc > 0;
-    }
-    take_results(f);
-    take_notifications(f);
-    if (error_is_set(&f->lost))
-        return;
-    if (gone || PQstatus(f->conn) == CONNECTION_BAD) {
-        lose_to_server(f);
-        return;
-    }
-    if (f->io)
-        io_watch_want(f->io, interest(f));
-    if (f->head) {
-        wait_wake(f->wait);
-        f->wait = NULL;
-    }
-    if (!f->executing) {
-        wait_wake(f->exec_wait);
-        f->exec_wait = NULL;
-    }
+    pg_listener_lose(&f->l, why);
+    look(f);
 }
 
 static void on_ready(void *data, unsigned events)
 {
-    step(data, events);
+    struct feed *f = data;
+    pg_listener_step(&f->l, events);
+    look(f);
 }
 
-/* The sync engine: waits and steps. IO_READY: something happened. */
+/* The sync engine: waits and steps. IO_READY: something happened. The listener waits for something: an answer
+ * is owed, or the list is empty. */
 static enum io_status poll_once(struct feed *f, uint64_t deadline)
 {
     const struct io_interrupt *intr = f->rt->interrupt.fd >= 0 ? &f->rt->interrupt : NULL;
     unsigned ready = 0;
-    unsigned want = IO_READ | (f->flushing ? IO_WRITE : 0);
-    enum io_status status = io_poll(PQsocket(f->conn), want, deadline, intr, &ready);
+    enum io_status status = io_poll(pg_machine_fd(&f->l.m), pg_listener_want(&f->l), deadline, intr, &ready);
     if (status == IO_READY)
-        step(f, ready);
+        pg_listener_step(&f->l, ready);
     else if (status == IO_ERROR)
         lose(f, strerror(errno));
     return status;
@@ -214,20 +128,15 @@ static enum io_status poll_once(struct feed *f, uint64_t deadline)
 
 static void feed_close(struct feed *f)
 {
-    if (!f->conn)
+    if (!f->l.m.conn)
         return;
     io_watch_close(f->io);
     f->io = NULL;
-    PQfinish(f->conn);
-    f->conn = NULL;
-    f->executing = false;
+    pg_listener_close(&f->l);
     while (f->head)
         free_item(first(f));
-    free(f->last_words);
-    f->last_words = NULL;
-    error_clear(&f->failure);
-    error_clear(&f->lost);
-    wake_all(f);
+    wake(&f->wait);
+    wake(&f->exec_wait);
 }
 
 static int feed__gc(lua_State *L)
@@ -245,42 +154,45 @@ static int feed__close(lua_State *L)
 static struct feed *check(lua_State *L)
 {
     struct feed *f = luaL_checkudata(L, 1, FEED_CLASS);
-    if (!f->conn)
+    if (!f->l.m.conn)
         bind_fail(L, bind_runtime(L), ERROR_USAGE, "this listener has been closed");
     return f;
 }
 
-/* The link without its connection goes; the pool has room for another one. */
-static PGconn *take_connection(struct pg_lease *lease)
+/* The link without its connection goes; the pool has room for another one. False when memory is out. */
+static bool take_connection(struct feed *f, struct pg_lease *lease)
 {
     struct pg_link *link = lease->link;
-    PGconn *conn = link->m.conn;
+    if (!pg_listener_init(&f->l, link->m.conn, append, f))
+        return false;
+    pg_machine_detach(&link->m);
     lease->link = NULL;
     pool_detach(link->engine->pool, link->slot, mono_now());
-    link->m.conn = NULL;
     pg_link_free(link);
-    return conn;
+    return true;
 }
 
 int pg_listen_feed(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
     struct pg_lease *lease = pg_lease_check(L);
-    struct pg_link *link = pg_lease_link(L);
     bool sync = lease->engine->sync;
-    if (!pg_machine_is_clean(&link->m))
-        return bind_fail(L, rt, ERROR_USAGE, "a connection in a transaction cannot listen on its own");
     struct feed *f = lua_newuserdatauv(L, sizeof *f, 0);
     *f = (struct feed){.rt = rt};
     luaL_setmetatable(L, FEED_CLASS);
-    f->conn = take_connection(lease);
-    PQsetNoticeReceiver(f->conn, on_notice, f);
+    struct pg_link *link = pg_lease_link(L);
+    if (!pg_machine_is_clean(&link->m))
+        return bind_fail(L, rt, ERROR_USAGE, "a connection in a transaction cannot listen on its own");
+    if (!take_connection(f, lease))
+        return luaL_error(L, "not enough memory");
     if (sync)
         return 1;
-    f->io = io_watch_open(sched_loop(rt->sched), PQsocket(f->conn), on_ready, f);
-    if (!f->io)
+    f->io = io_watch_open(sched_loop(rt->sched), pg_machine_fd(&f->l.m), on_ready, f);
+    if (!f->io) {
+        feed_close(f);
         return luaL_error(L, "not enough memory");
-    step(f, 0); /* notifications may have come already */
+    }
+    on_ready(f, 0); /* notifications may have come already */
     return 1;
 }
 
@@ -289,7 +201,7 @@ int pg_listen_feed(lua_State *L)
 static int raise_lost(lua_State *L, struct feed *f)
 {
     struct error e = {0};
-    error_copy(&e, &f->lost);
+    error_copy(&e, &f->l.lost);
     return bind_error_raise(L, f->rt, &e);
 }
 
@@ -301,8 +213,8 @@ static int push_first(lua_State *L, struct feed *f)
     lua_pushstring(L, n->extra);
     lua_pushinteger(L, n->be_pid);
     free_item(first(f));
-    if (f->paused && f->io && f->bytes <= ROOM_AT)
-        io_watch_want(f->io, interest(f));
+    if (f->io)
+        io_watch_want(f->io, pg_listener_want(&f->l));
     return 3;
 }
 
@@ -326,12 +238,12 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
         return task_raise_cancelled(L, f->rt->sched);
     if (f->head)
         return push_first(L, f);
-    return error_is_set(&f->lost) ? raise_lost(L, f) : 0;
+    return error_is_set(&f->l.lost) ? raise_lost(L, f) : 0;
 }
 
 static int next_blocking(lua_State *L, struct feed *f, uint64_t deadline)
 {
-    while (!f->head && !error_is_set(&f->lost)) {
+    while (!f->head && !error_is_set(&f->l.lost)) {
         enum io_status status = poll_once(f, deadline);
         if (status == IO_INTERRUPTED)
             return interrupted(L, f);
@@ -352,10 +264,10 @@ static int feed__next(lua_State *L)
     if (f->io)
         task_check_park(L, f->rt->sched);
     else if (!f->head)
-        step(f, 0); /* what came while a statement ran */
+        pg_listener_step(&f->l, 0); /* what came while a statement ran */
     if (f->head)
         return push_first(L, f);
-    if (error_is_set(&f->lost))
+    if (error_is_set(&f->l.lost))
         return raise_lost(L, f);
     if (!f->io)
         return next_blocking(L, f, deadline);
@@ -375,32 +287,25 @@ static void abandon_exec(struct wait *w)
     lose(f, mono_now() >= w->timer.deadline ? "the server does not answer" : "a statement on it was cut off");
 }
 
-/* False: the connection is lost. */
+/* False: it was not sent. */
 static bool begin(struct feed *f, const char *sql)
 {
-    error_clear(&f->failure);
-    if (!PQsendQuery(f->conn, sql)) {
-        lose_to_server(f);
-        return false;
-    }
-    f->executing = true;
-    f->flushing = PQflush(f->conn) != 0; /* an error shows itself in the first step */
-    if (f->io)
-        io_watch_want(f->io, interest(f));
-    return true;
+    bool sent = pg_listener_exec(&f->l, sql);
+    look(f);
+    return sent;
 }
 
 static int executed(lua_State *L, struct feed *f)
 {
     struct error e = {0};
     f->changing = false;
-    if (!f->conn)
+    if (!f->l.m.conn)
         return bind_fail(L, f->rt, ERROR_USAGE, "this listener has been closed");
-    if (error_is_set(&f->lost))
+    if (error_is_set(&f->l.lost))
         return raise_lost(L, f);
-    if (!error_is_set(&f->failure))
+    if (!error_is_set(&f->l.m.error))
         return 0;
-    error_move(&e, &f->failure);
+    error_move(&e, &f->l.m.error);
     return bind_error_raise(L, f->rt, &e);
 }
 
@@ -418,7 +323,7 @@ static int exec_k(lua_State *L, int status, lua_KContext ctx)
         f->changing = false;
         return task_raise_cancelled(L, f->rt->sched);
     }
-    if (!f->waits_to_send || !f->conn || error_is_set(&f->lost))
+    if (!f->waits_to_send || !f->l.m.conn || error_is_set(&f->l.lost))
         return executed(L, f);
     f->waits_to_send = false;
     return begin(f, lua_tostring(L, 2)) ? park_exec(L, f) : executed(L, f);
@@ -427,7 +332,7 @@ static int exec_k(lua_State *L, int status, lua_KContext ctx)
 /* Until the statement in flight is over. */
 static int finish_blocking(lua_State *L, struct feed *f, uint64_t deadline)
 {
-    while (f->executing) {
+    while (pg_listener_is_busy(&f->l)) {
         enum io_status status = poll_once(f, deadline);
         if (status == IO_INTERRUPTED) {
             lose(f, "a statement on it was cut off");
@@ -451,15 +356,15 @@ static int feed__exec(lua_State *L)
         task_check_park(L, f->rt->sched);
     if (!f->io) {
         finish_blocking(L, f, deadline);
-        if (!error_is_set(&f->lost) && begin(f, sql))
+        if (!error_is_set(&f->l.lost) && begin(f, sql))
             finish_blocking(L, f, deadline);
         return executed(L, f);
     }
-    if (error_is_set(&f->lost))
+    if (error_is_set(&f->l.lost))
         return raise_lost(L, f);
-    f->waits_to_send = f->executing;
-    if (!f->executing && !begin(f, sql))
-        return raise_lost(L, f);
+    f->waits_to_send = pg_listener_is_busy(&f->l);
+    if (!f->waits_to_send && !begin(f, sql))
+        return executed(L, f);
     f->changing = true;
     return park_exec(L, f);
 }
@@ -468,7 +373,7 @@ static int feed__exec(lua_State *L)
 static int feed__ask(lua_State *L)
 {
     struct feed *f = check(L);
-    if (!f->executing && !error_is_set(&f->lost))
+    if (!pg_listener_is_busy(&f->l))
         begin(f, "");
     return 0;
 }
@@ -476,14 +381,14 @@ static int feed__ask(lua_State *L)
 /* busy() -> is an answer of the server outstanding? */
 static int feed__busy(lua_State *L)
 {
-    lua_pushboolean(L, check(L)->executing);
+    lua_pushboolean(L, pg_listener_is_busy(&check(L)->l));
     return 1;
 }
 
 /* backend_pid() */
 static int feed__backend_pid(lua_State *L)
 {
-    lua_pushinteger(L, PQbackendPID(check(L)->conn));
+    lua_pushinteger(L, PQbackendPID(check(L)->l.m.conn));
     return 1;
 }
 
