@@ -2,6 +2,7 @@
 
 #include "base/deadline.h"
 #include "bind/base/error.h"
+#include "bind/base/inbox.h"
 #include "bind/pg/lease.h"
 #include "pg/listener.h"
 
@@ -12,11 +13,8 @@
 
 #define FEED_CLASS "dbrun.pg.feed"
 
-/* Bytes of notifications that wait to be taken: there the reading stops, and goes on. */
-enum { FULL_AT = 8 * 1024 * 1024, ROOM_AT = FULL_AT / 2 };
-
 struct item {
-    struct item *next;
+    struct inbox_item base; /* first: the inbox hands it back */
     PGnotify *n;
 };
 
@@ -24,77 +22,50 @@ struct feed {
     struct runtime *rt;
     struct pg_listener l; /* without a connection once it is closed */
     struct io_watch *io;  /* NULL on the sync engine */
-    struct item *head;
-    struct item *tail;
-    size_t bytes;           /* in the list */
-    struct wait *wait;      /* of the task that takes notifications */
-    struct wait *exec_wait; /* of the one that runs a statement */
-    bool taking;            /* that task has not gone on yet */
-    bool changing;          /* nor this one */
+    struct inbox inbox;
+    struct wait *exec_wait; /* of the task that runs a statement */
+    bool changing;          /* it has not gone on yet */
     bool waits_to_send;     /* its statement comes after the one that nobody waits for */
 };
 
-/* ---- the list ---- */
-
-static size_t weight(const struct item *i)
+static void free_item(struct inbox_item *base)
 {
-    return sizeof *i + sizeof *i->n + strlen(i->n->relname) + strlen(i->n->extra);
-}
-
-static struct item *first(struct feed *f)
-{
-    struct item *i = f->head;
-    f->head = i->next;
-    if (!f->head)
-        f->tail = NULL;
-    f->bytes -= weight(i);
-    if (f->bytes <= ROOM_AT)
-        f->l.full = false;
-    return i;
-}
-
-static void free_item(struct item *i)
-{
+    struct item *i = (struct item *)base;
     PQfreemem(i->n);
     free(i);
 }
 
+/* False when memory is out. */
 static bool append(void *data, PGnotify *n)
 {
     struct feed *f = data;
     struct item *i = malloc(sizeof *i);
     if (!i)
         return false;
-    *i = (struct item){NULL, n};
-    if (f->tail)
-        f->tail->next = i;
-    else
-        f->head = i;
-    f->tail = i;
-    f->bytes += weight(i);
-    f->l.full = f->l.full || f->bytes >= FULL_AT;
+    i->n = n;
+    inbox_put(&f->inbox, &i->base, sizeof *i + sizeof *n + strlen(n->relname) + strlen(n->extra));
+    f->l.full = f->inbox.full;
     return true;
 }
 
 /* ---- the two drivers: no Lua here ---- */
 
-static void wake(struct wait **w)
+static void wake_exec(struct feed *f)
 {
-    struct wait *waiting = *w;
-    *w = NULL;
-    wait_wake(waiting);
+    struct wait *w = f->exec_wait;
+    f->exec_wait = NULL;
+    wait_wake(w);
 }
 
-/* Looks what the listener waits for now, and wakes the tasks that have something to go on for. */
+/* Looks what the listener waits for now, and tells the tasks that wait. */
 static void look(struct feed *f)
 {
-    bool lost = error_is_set(&f->l.lost);
     if (f->io)
         io_watch_want(f->io, pg_listener_want(&f->l));
-    if (f->head || lost)
-        wake(&f->wait);
-    if (!pg_listener_is_busy(&f->l) || lost)
-        wake(&f->exec_wait);
+    if (error_is_set(&f->l.lost))
+        inbox_lose(&f->inbox, &f->l.lost);
+    if (!pg_listener_is_busy(&f->l))
+        wake_exec(f);
 }
 
 static void lose(struct feed *f, const char *why)
@@ -118,7 +89,7 @@ static enum io_status poll_once(struct feed *f, uint64_t deadline)
     unsigned ready = 0;
     enum io_status status = io_poll(pg_machine_fd(&f->l.m), pg_listener_want(&f->l), deadline, intr, &ready);
     if (status == IO_READY)
-        pg_listener_step(&f->l, ready);
+        on_ready(f, ready);
     else if (status == IO_ERROR)
         lose(f, strerror(errno));
     return status;
@@ -133,15 +104,16 @@ static void feed_close(struct feed *f)
     io_watch_close(f->io);
     f->io = NULL;
     pg_listener_close(&f->l);
-    while (f->head)
-        free_item(first(f));
-    wake(&f->wait);
-    wake(&f->exec_wait);
+    inbox_close(&f->inbox);
+    wake_exec(f);
 }
 
 static int feed__gc(lua_State *L)
 {
-    feed_close(lua_touserdata(L, 1));
+    struct feed *f = lua_touserdata(L, 1);
+    f->exec_wait = NULL; /* nobody waits any more, or the program ends and takes the tasks along */
+    inbox_free(&f->inbox);
+    feed_close(f);
     return 0;
 }
 
@@ -178,7 +150,7 @@ int pg_listen_feed(lua_State *L)
     struct pg_lease *lease = pg_lease_check(L);
     bool sync = lease->engine->sync;
     struct feed *f = lua_newuserdatauv(L, sizeof *f, 0);
-    *f = (struct feed){.rt = rt};
+    *f = (struct feed){.rt = rt, .inbox = {.free = free_item}};
     luaL_setmetatable(L, FEED_CLASS);
     struct pg_link *link = pg_lease_link(L);
     if (!pg_machine_is_clean(&link->m))
@@ -198,21 +170,15 @@ int pg_listen_feed(lua_State *L)
 
 /* ---- taking ---- */
 
-static int raise_lost(lua_State *L, struct feed *f)
-{
-    struct error e = {0};
-    error_copy(&e, &f->l.lost);
-    return bind_error_raise(L, f->rt, &e);
-}
-
 /* -> channel, payload, pid */
 static int push_first(lua_State *L, struct feed *f)
 {
-    const PGnotify *n = f->head->n;
+    const PGnotify *n = ((struct item *)inbox_take(&f->inbox))->n;
     lua_pushstring(L, n->relname);
     lua_pushstring(L, n->extra);
     lua_pushinteger(L, n->be_pid);
-    free_item(first(f));
+    inbox_taken(&f->inbox);
+    f->l.full = f->inbox.full;
     if (f->io)
         io_watch_want(f->io, pg_listener_want(&f->l));
     return 3;
@@ -223,34 +189,26 @@ static int interrupted(lua_State *L, struct feed *f)
     return bind_fail(L, f->rt, ERROR_CANCELLED, "interrupted");
 }
 
-static void abandon_next(struct wait *w)
-{
-    struct feed *f = w->data;
-    f->wait = NULL;
-}
-
 static int next_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct feed *f = (struct feed *)ctx;
     (void)status;
-    f->taking = false;
-    if (wait_end(task_wait(f->rt->sched)) == WAIT_CANCELLED)
-        return task_raise_cancelled(L, f->rt->sched);
-    if (f->head)
+    inbox_waited(L, f->rt, &f->inbox);
+    if (inbox_has(&f->inbox))
         return push_first(L, f);
-    return error_is_set(&f->l.lost) ? raise_lost(L, f) : 0;
+    return error_is_set(&f->inbox.lost) ? inbox_raise_lost(L, f->rt, &f->inbox) : 0;
 }
 
 static int next_blocking(lua_State *L, struct feed *f, uint64_t deadline)
 {
-    while (!f->head && !error_is_set(&f->l.lost)) {
+    while (!inbox_has(&f->inbox) && !error_is_set(&f->inbox.lost)) {
         enum io_status status = poll_once(f, deadline);
         if (status == IO_INTERRUPTED)
             return interrupted(L, f);
         if (status == IO_TIMEOUT)
             return 0;
     }
-    return f->head ? push_first(L, f) : raise_lost(L, f);
+    return inbox_has(&f->inbox) ? push_first(L, f) : inbox_raise_lost(L, f->rt, &f->inbox);
 }
 
 /* next(seconds) -> channel, payload, pid; nothing when the time is over or the feed was closed. Raises an
@@ -259,21 +217,19 @@ static int feed__next(lua_State *L)
 {
     struct feed *f = check(L);
     uint64_t deadline = deadline_in(luaL_optnumber(L, 2, HUGE_VAL));
-    if (f->taking)
+    if (f->inbox.taking)
         return bind_fail(L, f->rt, ERROR_USAGE, "two tasks cannot take the events of one listener");
     if (f->io)
         task_check_park(L, f->rt->sched);
-    else if (!f->head)
-        pg_listener_step(&f->l, 0); /* what came while a statement ran */
-    if (f->head)
+    else if (!inbox_has(&f->inbox))
+        on_ready(f, 0); /* what came while a statement ran */
+    if (inbox_has(&f->inbox))
         return push_first(L, f);
-    if (error_is_set(&f->l.lost))
-        return raise_lost(L, f);
+    if (error_is_set(&f->inbox.lost))
+        return inbox_raise_lost(L, f->rt, &f->inbox);
     if (!f->io)
         return next_blocking(L, f, deadline);
-    f->taking = true;
-    f->wait = wait_begin(f->rt->sched, deadline, abandon_next, f);
-    return wait_park(L, f->wait, (lua_KContext)f, next_k);
+    return inbox_wait(L, f->rt, &f->inbox, deadline, (lua_KContext)f, next_k);
 }
 
 /* ---- statements: LISTEN, UNLISTEN, and an empty one to see whether the server is there ---- */
@@ -301,8 +257,8 @@ static int executed(lua_State *L, struct feed *f)
     f->changing = false;
     if (!f->l.m.conn)
         return bind_fail(L, f->rt, ERROR_USAGE, "this listener has been closed");
-    if (error_is_set(&f->l.lost))
-        return raise_lost(L, f);
+    if (error_is_set(&f->inbox.lost))
+        return inbox_raise_lost(L, f->rt, &f->inbox);
     if (!error_is_set(&f->l.m.error))
         return 0;
     error_move(&e, &f->l.m.error);
@@ -323,7 +279,7 @@ static int exec_k(lua_State *L, int status, lua_KContext ctx)
         f->changing = false;
         return task_raise_cancelled(L, f->rt->sched);
     }
-    if (!f->waits_to_send || !f->l.m.conn || error_is_set(&f->l.lost))
+    if (!f->waits_to_send || !f->l.m.conn || error_is_set(&f->inbox.lost))
         return executed(L, f);
     f->waits_to_send = false;
     return begin(f, lua_tostring(L, 2)) ? park_exec(L, f) : executed(L, f);
@@ -356,12 +312,12 @@ static int feed__exec(lua_State *L)
         task_check_park(L, f->rt->sched);
     if (!f->io) {
         finish_blocking(L, f, deadline);
-        if (!error_is_set(&f->l.lost) && begin(f, sql))
+        if (!error_is_set(&f->inbox.lost) && begin(f, sql))
             finish_blocking(L, f, deadline);
         return executed(L, f);
     }
-    if (error_is_set(&f->l.lost))
-        return raise_lost(L, f);
+    if (error_is_set(&f->inbox.lost))
+        return inbox_raise_lost(L, f->rt, &f->inbox);
     f->waits_to_send = pg_listener_is_busy(&f->l);
     if (!f->waits_to_send && !begin(f, sql))
         return executed(L, f);

@@ -2,6 +2,7 @@
 
 #include "base/deadline.h"
 #include "bind/base/error.h"
+#include "bind/base/inbox.h"
 #include "bind/redis/args.h"
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
@@ -9,41 +10,22 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { FULL_AT = 8 * 1024 * 1024, ROOM_AT = FULL_AT / 2 };
-
 struct item {
-    struct item *next;
+    struct inbox_item base; /* first: the inbox hands it back */
     struct resp_reply reply;
 };
 
 struct redis_feed {
     struct redis_subscription base; /* first: the line hands it back */
     struct redis_line *line;
-    struct item *head;
-    struct item *tail;
-    size_t bytes;       /* in the list */
-    struct item *taken; /* being made into Lua values right now */
-    struct wait *wait;
-    struct error lost;
+    struct inbox inbox;
 };
 
-static void free_item(struct item *i)
+static void free_item(struct inbox_item *base)
 {
-    if (!i)
-        return;
+    struct item *i = (struct item *)base;
     resp_reply_clear(&i->reply);
     free(i);
-}
-
-static void free_items(struct redis_feed *f)
-{
-    while (f->head) {
-        struct item *i = f->head;
-        f->head = i->next;
-        free_item(i);
-    }
-    f->tail = NULL;
-    f->bytes = 0;
 }
 
 static struct redis_feed *feed_of(const struct redis_line *l)
@@ -54,33 +36,13 @@ static struct redis_feed *feed_of(const struct redis_line *l)
 static void feed_free(struct redis_subscription *s)
 {
     struct redis_feed *f = (struct redis_feed *)s;
-    free_items(f);
-    free_item(f->taken);
-    error_clear(&f->lost);
+    inbox_free(&f->inbox);
     free(f);
-}
-
-static void wake(struct redis_feed *f)
-{
-    struct wait *w = f->wait;
-    f->wait = NULL;
-    wait_wake(w);
 }
 
 static void on_lost(struct redis_subscription *s, const struct error *why)
 {
-    struct redis_feed *f = (struct redis_feed *)s;
-    if (!error_is_set(&f->lost)) {
-        error_copy(&f->lost, why);
-        f->lost.outcome = OUTCOME_NONE;
-        f->lost.retryable = true;
-    }
-    wake(f);
-}
-
-static size_t weight(const struct item *i)
-{
-    return sizeof *i + (i->reply.data ? i->reply.cap : 0);
+    inbox_lose(&((struct redis_feed *)s)->inbox, why);
 }
 
 static void on_push(struct resp_reply *r, void *data)
@@ -95,17 +57,10 @@ static void on_push(struct resp_reply *r, void *data)
         error_clear(&why);
         return;
     }
-    i->next = NULL;
     resp_reply_init(&i->reply);
     resp_reply_move(&i->reply, r);
-    if (f->tail)
-        f->tail->next = i;
-    else
-        f->head = i;
-    f->tail = i;
-    f->bytes += weight(i);
-    l->link->paused = f->bytes >= FULL_AT;
-    wake(f);
+    inbox_put(&f->inbox, &i->base, sizeof *i + (i->reply.data ? i->reply.cap : 0));
+    l->link->paused = f->inbox.full;
 }
 
 /* Posted commands come back this way. */
@@ -115,21 +70,6 @@ static void on_done(struct redis_call *c, void *data)
 }
 
 static const struct redisconn_events feed_events = {on_done, on_push};
-
-static struct item *take(struct redis_feed *f)
-{
-    struct item *i = f->head;
-    f->head = i->next;
-    if (!f->head)
-        f->tail = NULL;
-    f->bytes -= weight(i);
-    struct redis_link *link = f->line->link;
-    if (link && link->paused && f->bytes <= ROOM_AT) {
-        link->paused = false;
-        sched_defer(f->line->rt->sched, &f->line->flush); /* looks at the socket again */
-    }
-    return i;
-}
 
 /* ---- methods ---- */
 
@@ -152,6 +92,7 @@ int redis_feed__listen(lua_State *L)
         return luaL_error(L, "not enough memory");
     f->base = (struct redis_subscription){.on_lost = on_lost, .free = feed_free};
     f->line = l;
+    f->inbox.free = free_item;
     l->subscription = &f->base;
     l->link->spoilt = true; /* nobody else should get what is still to come */
     redisconn_listen(l->link->conn, &feed_events, l);
@@ -179,49 +120,31 @@ int redis_feed__post(lua_State *L)
     return 0;
 }
 
-static void abandon(struct wait *w)
-{
-    struct redis_feed *f = w->data;
-    f->wait = NULL;
-}
-
-static int raise_lost(lua_State *L, struct redis_feed *f)
-{
-    struct error e = {0};
-    error_copy(&e, &f->lost);
-    return bind_error_raise(L, f->line->rt, &e);
-}
-
 static int push_next(lua_State *L, struct redis_feed *f)
 {
-    free_item(f->taken); /* of a time when memory was out */
-    f->taken = take(f);
-    struct resp_cursor cur = resp_cursor(&f->taken->reply);
-    redis_reply_push(L, f->line->rt, &cur, SHAPE_PLAIN);
-    free_item(f->taken);
-    f->taken = NULL;
+    struct redis_line *l = f->line;
+    struct item *i = (struct item *)inbox_take(&f->inbox);
+    struct resp_cursor cur = resp_cursor(&i->reply);
+    redis_reply_push(L, l->rt, &cur, SHAPE_PLAIN);
+    inbox_taken(&f->inbox);
+    if (l->link && l->link->paused && !f->inbox.full) {
+        l->link->paused = false;
+        sched_defer(l->rt->sched, &l->flush); /* looks at the socket again */
+    }
     return 1;
 }
 
 static int next_k(lua_State *L, int status, lua_KContext ctx)
 {
-    struct wait *w = (struct wait *)ctx;
-    struct redis_handle *h = lua_touserdata(L, 1);
-    struct redis_feed *f = feed_of(h->line);
+    struct redis_feed *f = (struct redis_feed *)ctx;
     (void)status;
-    switch (wait_end(w)) {
-    case WAIT_CANCELLED:
-        return task_raise_cancelled(L, h->line->rt->sched);
-    case WAIT_TIMEOUT:
-        lua_pushnil(L);
-        return 1;
-    default:
-        if (f->head)
-            return push_next(L, f);
-        if (error_is_set(&f->lost))
-            return raise_lost(L, f);
-        return bind_fail(L, h->line->rt, ERROR_USAGE, "redis: this subscription is closed");
-    }
+    inbox_waited(L, f->line->rt, &f->inbox);
+    if (inbox_has(&f->inbox))
+        return push_next(L, f);
+    if (error_is_set(&f->inbox.lost))
+        return inbox_raise_lost(L, f->line->rt, &f->inbox);
+    lua_pushnil(L);
+    return 1;
 }
 
 int redis_feed__next(lua_State *L)
@@ -229,16 +152,14 @@ int redis_feed__next(lua_State *L)
     struct redis_line *l = check_line(L);
     struct redis_feed *f = feed_of(l);
     double seconds = luaL_optnumber(L, 2, HUGE_VAL);
-    if (!f || f->wait)
+    if (!f || f->inbox.taking)
         return bind_fail(L, l->rt, ERROR_USAGE, "redis: %s",
                          f ? "two tasks cannot take messages of one subscription"
                            : "this connection did not subscribe");
     task_check_park(L, l->rt->sched);
-    if (f->head)
+    if (inbox_has(&f->inbox))
         return push_next(L, f);
-    if (error_is_set(&f->lost))
-        return raise_lost(L, f);
-    struct wait *w = wait_begin(l->rt->sched, deadline_in(seconds), abandon, f);
-    f->wait = w;
-    return wait_park(L, w, (lua_KContext)w, next_k);
+    if (error_is_set(&f->inbox.lost))
+        return inbox_raise_lost(L, l->rt, &f->inbox);
+    return inbox_wait(L, l->rt, &f->inbox, deadline_in(seconds), (lua_KContext)f, next_k);
 }

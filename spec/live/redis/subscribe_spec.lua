@@ -58,6 +58,22 @@ describe("a Redis subscription", function()
         assert.equal("late", got[1])
     end)
 
+    it("is taken from by one task", function()
+        local s <close> = r:subscribe "news"
+        local got = task.all {
+            function() return take(s, 1)[1].payload end,
+            function()
+                task.sleep(0.02)
+                local _, e = pcall(take, s, 1)
+                r:publish("news", "for the first")
+                return e
+            end,
+        }
+        assert.equal("for the first", got[1])
+        assert.equal("usage", got[2].kind)
+        assert.equal("redis: two tasks cannot take messages of one subscription", got[2].message)
+    end)
+
     it("carries 50,000 messages", function()
         local s <close> = r:subscribe "news"
         local sum = 0
