@@ -2,23 +2,30 @@
 #include "base/deadline.h"
 #include "bind/pg/link.h"
 
-/* The statement has ended, or the first of its rows is there. While a request to cancel it is under way its
- * task is not woken: the request could still hit the next statement. */
-static void settle(struct pg_link *link)
+static void wake(struct pg_link *link)
 {
-    if (link->cancel && link->m.state != PG_BROKEN)
-        return;
     pg_link_set_user(link, NULL);
     link->answered = link->waiter != NULL;
     wait_wake(link->waiter);
     link->waiter = NULL;
 }
 
+/* The statement has ended. While a request to cancel it is under way its task is not woken: the request could
+ * still hit the next statement. */
+static void settle(struct pg_link *link)
+{
+    if (!link->cancel || link->m.state == PG_BROKEN)
+        wake(link);
+}
+
 static void stepped(struct pg_link *link, unsigned step)
 {
-    if (step == PG_ROW) /* nothing more is read before it was taken */
-        io_watch_want(link->io, 0);
-    settle(link);
+    if (step != PG_ROW) {
+        settle(link);
+        return;
+    }
+    io_watch_want(link->io, 0); /* nothing more is read before the row was taken */
+    wake(link);
 }
 
 static void going_on(struct pg_link *link)

@@ -464,6 +464,31 @@ describe("[async] tasks", function()
         assert(e:stats().open <= 3)
     end)
 
+    it("get their first row while a request to cancel them is not answered", function()
+        local own <close> = server_with {}
+        local e <close> = pg.engine { url = own.url, size = 1, command_timeout = 20 }
+        local c <close> = e:acquire()
+        c:value "select 1"
+        local first
+        process.kill(own.pid, "STOP") -- the request to cancel is accepted, and answered by nobody
+        local thaw <close> = setmetatable({}, { __close = function() process.kill(own.pid, "CONT") end })
+        assert(thaw)
+        task.timeout(10, task.all, {
+            function()
+                for row in c:rows "select i, pg_sleep(0.3 * (i % 3)) from generate_series(1, 3) i" do
+                    first = first or row.i
+                end
+            end,
+            function()
+                task.sleep(0.1)
+                c:cancel()
+            end,
+        })
+        assert.equal(1, first)
+        process.kill(own.pid, "CONT")
+        pg.eventually(10, function() return (pcall(c.value, c, "select 1")) end, "the connection's next statement")
+    end)
+
     it("wait in order for the few connections that the server has left", function()
         local small <close> = server_with { max_connections = 5, superuser_reserved_connections = 0 }
         local e <close> = pg.engine { url = small.url, size = 3, overflow = 0, timeout = 10 }
