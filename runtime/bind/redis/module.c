@@ -6,7 +6,7 @@
 #include "bind/base/error.h"
 #include "bind/redis/feed.h"
 #include "bind/redis/handle.h"
-#include "redis/slot.h"
+#include "redis/hash_slot.h"
 
 #include <errno.h>
 #include <math.h>
@@ -232,7 +232,7 @@ static int slot(lua_State *L)
     struct buf b = {0};
     if (lua_type(L, 1) != LUA_TNUMBER) {
         const char *key = luaL_checklstring(L, 1, &len);
-        lua_pushinteger(L, redis_slot(key, len));
+        lua_pushinteger(L, redis_hash_slot(key, len));
         return 1;
     }
     bool ok =
@@ -241,7 +241,7 @@ static int slot(lua_State *L)
         return luaL_error(L, "not enough memory");
     /* "$3\r\n1.5\r\n" */
     const char *text = memchr(b.data, '\n', b.len);
-    lua_Integer at = redis_slot(text + 1, b.len - 2 - (size_t)(text + 1 - b.data));
+    lua_Integer at = redis_hash_slot(text + 1, b.len - 2 - (size_t)(text + 1 - b.data));
     buf_free(&b);
     lua_pushinteger(L, at);
     return 1;

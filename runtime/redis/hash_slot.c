@@ -1,4 +1,4 @@
-#include "redis/slot.h"
+#include "redis/hash_slot.h"
 
 #include <string.h>
 
@@ -15,7 +15,7 @@ static uint16_t crc16(const unsigned char *p, size_t len)
     return (uint16_t)crc;
 }
 
-uint16_t redis_slot(const char *key, size_t len)
+uint16_t redis_hash_slot(const char *key, size_t len)
 {
     /* Only what stands in the first {...} counts, unless that is empty. */
     const char *open = len ? memchr(key, '{', len) : NULL;
@@ -27,5 +27,5 @@ uint16_t redis_slot(const char *key, size_t len)
             len = (size_t)(close - tag);
         }
     }
-    return crc16((const unsigned char *)key, len) & (REDIS_SLOTS - 1);
+    return crc16((const unsigned char *)key, len) & (REDIS_HASH_SLOTS - 1);
 }
