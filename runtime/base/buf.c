@@ -53,7 +53,7 @@ bool buf_addf(struct buf *b, const char *fmt, ...)
     int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
     if (n < 0)
-        b->oom = true; /* longer than a text can be: must not go unnoticed either */
+        b->oom = true; /* longer than INT_MAX: fail loudly, as without memory */
     if (n < 0 || !buf_reserve(b, (size_t)n))
         return false;
     va_start(ap, fmt);

@@ -19,10 +19,10 @@ uint64_t mono_now(void);
 /* `seconds` in nanoseconds. Negative counts as 0; NaN and more than 272 years as DEADLINE_NEVER. */
 uint64_t duration_ns(double seconds);
 
-/* The deadline `seconds` from now; the same holds for them. */
+/* The deadline `seconds` from now, converted as duration_ns does. */
 uint64_t deadline_in(double seconds);
 
-/* The deadline `ns` later; DEADLINE_NEVER when that is past all time, or `deadline` is. */
+/* The deadline `ns` later. DEADLINE_NEVER when that overflows, or when `deadline` is DEADLINE_NEVER. */
 uint64_t deadline_after(uint64_t deadline, uint64_t ns);
 
 /* The earlier of two deadlines. */

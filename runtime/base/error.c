@@ -5,7 +5,7 @@
 #include <string.h>
 
 static char out_of_memory[] = "not enough memory";
-/* Stands for the fields of an error that found no memory for them; never written to. */
+/* Replaces the fields of an error when there is no memory for them; never written to. */
 static char *no_fields[ERROR_FIELDS];
 
 void error_clear(struct error *e)

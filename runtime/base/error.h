@@ -1,6 +1,6 @@
 /*
- * The error value of floors 0 to 2: what went wrong, told once, with everything a person needs.
- * The binding turns it into the Lua error object (bind/base/error.h).
+ * The error value of floors 0 to 2: what went wrong, and everything a person needs to repair it. The binding
+ * turns it into the Lua error object (bind/base/error.h).
  *
  * An error is a plain struct that its owner zero-initialises and clears. Setting never fails: when
  * memory is out, the message is a static text.
@@ -26,9 +26,9 @@ enum error_kind {
     ERROR_IO,
 };
 
-/* What became of the work that was asked for. */
+/* Whether the requested work was done. */
 enum error_outcome {
-    OUTCOME_NONE,     /* there was no work to speak of */
+    OUTCOME_NONE,     /* no work was requested */
     OUTCOME_NOT_SENT, /* nothing reached the server: safe to try again */
     OUTCOME_FAILED,   /* the server refused or rolled it back */
     OUTCOME_UNKNOWN,  /* it may have happened */
@@ -49,7 +49,7 @@ enum error_field {
     ERROR_STATEMENT, /* the SQL that failed */
     ERROR_CODE,      /* the first word of a Redis error reply */
     ERROR_LAYER,     /* of a failed connect: name, network, tls, authentication, database, server, time */
-    ERROR_ROUTINE,   /* the function of the server that said it: the same in every language */
+    ERROR_ROUTINE,   /* the server's C function that raised it: independent of the language of messages */
     ERROR_FIELDS,
 };
 

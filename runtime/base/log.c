@@ -42,7 +42,7 @@ static void json_text(struct buf *out, const char *text)
     }
 }
 
-/* What servers say must neither steer the terminal nor look like a line of ours. */
+/* Text from a server must neither control the terminal nor look like a log line of its own. */
 static void plain_text(struct buf *out, const char *text)
 {
     for (; *text; text++) {
@@ -76,8 +76,8 @@ static void format_line(const struct log *log, enum log_level level, const char 
     buf_adds(out, "\"}\n");
 }
 
-/* One write per line keeps lines of several processes whole; only what a pipe did not take at once is
- * written after it. stderr being gone or stuck is no reason to stop: there is nobody left to tell. */
+/* One write per line keeps the lines of several processes apart; a second write follows only when a pipe took
+ * a part. An error on stderr is ignored: it cannot be reported anywhere. */
 static void write_out(int fd, const char *data, size_t len)
 {
     while (len) {

@@ -13,7 +13,7 @@
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
 struct log {
-    enum log_level level; /* what is more talkative than this is dropped */
+    enum log_level level; /* lines of more detailed levels are dropped */
     bool json;
     int fd;
     const struct secrets *secrets;

@@ -75,8 +75,8 @@ static bool is_word(char c)
 
 /* ---- secrets that are known ---- */
 
-/* How texts write a byte: as it is, %XX as in URLs, behind a backslash as in keyword strings and JSON,
- * or, for a quote, twice as in SQL. */
+/* How a text may spell a byte: as it is; as %XX in URLs; after a backslash in keyword strings and JSON; a
+ * quote doubled, as in SQL. */
 enum spelling { PLAIN, PERCENT, BACKSLASH, DOUBLED, SPELLINGS };
 
 /* The next byte of the text in this spelling; *n is how many characters it takes. */
@@ -96,7 +96,7 @@ static char spelled(const char *text, size_t len, enum spelling how, size_t *n)
     return text[0];
 }
 
-/* Length of the text that spells `secret`, or 0. */
+/* Length of the text when it spells `secret`, else 0. */
 static size_t matches(const char *text, size_t len, const struct secret *secret, enum spelling how)
 {
     size_t at = 0;
@@ -109,8 +109,8 @@ static size_t matches(const char *text, size_t len, const struct secret *secret,
     return at;
 }
 
-/* A short word of small letters may also stand inside of other words ("test" in "latest"): masking it
- * there garbles texts and hides nothing. */
+/* A short word of small letters may be part of another word ("test" in "latest"): masking it there makes the
+ * text unreadable and hides nothing. */
 static bool whole_words_only(const struct secret *secret)
 {
     if (secret->len >= SHORT_WORD)
@@ -121,7 +121,7 @@ static bool whole_words_only(const struct secret *secret)
     return true;
 }
 
-/* Length of the longest secret that is spelled at text[at], or 0. */
+/* Length of the longest secret at text[at], or 0. */
 static size_t known_at(const struct secrets *s, const char *text, size_t len, size_t at)
 {
     size_t longest = 0;
@@ -138,9 +138,9 @@ static size_t known_at(const struct secrets *s, const char *text, size_t len, si
     return longest;
 }
 
-/* ---- places where secrets stand ---- */
+/* ---- places that hold secrets ---- */
 
-/* A quote that ends something, and does not merely stand inside of a password. */
+/* Does the quote end a value, rather than belong to a password? */
 static bool closes(const char *text, size_t len, size_t at)
 {
     return is_quote(text[at]) && (at + 1 == len || !is_word(text[at + 1]));
@@ -166,9 +166,9 @@ static bool is_port(const char *text, size_t from, size_t to)
     return to > from;
 }
 
-/* After "://": the span of the password in "user:password@". A password that nobody encoded may hold
- * '@', '/', quotes, even spaces: the last '@' before something that looks like the end of a host ends it,
- * on the same line. Masking a little too much is better than a little too little. */
+/* After "://": the span of the password in "user:password@". A password that is not %-encoded may contain
+ * '@', '/', quotes, even spaces, so it ends at the last '@' of the line that what looks like a host follows.
+ * Masking too much is better than too little. */
 static bool url_password(const char *text, size_t len, size_t *from, size_t *to)
 {
     size_t colon = 0;
@@ -197,7 +197,7 @@ static bool url_password(const char *text, size_t len, size_t *from, size_t *to)
     return true;
 }
 
-/* Length of a quoted value, the quotes included; a backslash or doubling the quote keeps one inside. */
+/* Length of a quoted value, quotes included; a quote inside is doubled or follows a backslash. */
 static size_t quoted_value(const char *text, size_t len)
 {
     char quote = text[0];
@@ -212,7 +212,7 @@ static size_t quoted_value(const char *text, size_t len)
     return len;
 }
 
-/* Length of an unquoted value: up to white space, or the next parameter where it stands in a URL. */
+/* Length of an unquoted value: up to white space, or in a URL up to the next parameter. */
 static size_t bare_value(const char *text, size_t len, bool in_url)
 {
     size_t i = 0;
@@ -229,7 +229,7 @@ static size_t skip_blanks(const char *text, size_t len, size_t i)
 }
 
 /* At the word "password": where its value begins, in "password = value", "password":"value" and SQL's
- * PASSWORD 'value'; `len` when none follows. */
+ * PASSWORD 'value'; `len` when no value follows. */
 static size_t value_of_password(const char *text, size_t len)
 {
     size_t i = sizeof password - 1;
@@ -267,7 +267,8 @@ static bool place_at(const char *text, size_t len, size_t at, size_t *from, size
     return *to > *from;
 }
 
-/* The bytes that a secret or a place can begin with, in whatever spelling: of most texts nearly none. */
+/* The bytes that a secret or a place can begin with, in any spelling. Most texts contain few of them, which
+ * makes masking fast. */
 static void find_beginnings(const struct secrets *s, bool begins[256])
 {
     memset(begins, 0, 256);
@@ -281,7 +282,7 @@ bool secrets_mask(const struct secrets *s, const char *text, size_t len, struct 
 {
     bool begins[256];
     find_beginnings(s, begins);
-    size_t from = 0; /* the place that was seen last; what stands before it may be secret too */
+    size_t from = 0; /* the last place seen; a secret may begin before it */
     size_t to = 0;
     size_t done = 0;
     for (size_t at = 0; at < len;) {
@@ -302,7 +303,7 @@ bool secrets_mask(const struct secrets *s, const char *text, size_t len, struct 
         buf_adds(out, stars);
         at = done = end;
         if (at > from && at < to)
-            at = done = to; /* a secret that reached into a place: one mask for both */
+            at = done = to; /* a secret overlaps a place: one mask covers both */
     }
     buf_add(out, text + done, len - done);
     return !out->oom;

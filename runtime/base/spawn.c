@@ -19,7 +19,7 @@
 
 extern char **environ;
 
-/* The steps that can fail between fork and exec; told to the parent through a pipe. */
+/* The steps that can fail between fork and exec; the child reports them to its parent through a pipe. */
 enum step { STEP_STDIO, STEP_SESSION, STEP_GROUPS, STEP_GID, STEP_UID, STEP_PDEATHSIG, STEP_CWD, STEP_EXEC };
 
 struct report {
@@ -36,8 +36,8 @@ static void close_fd(int *fd)
 
 /* ---- in the child: only async-signal-safe calls from here ... ---- */
 
-/* Handlers of this process must not run in the child, whose memory is a copy: with the loop's own
- * handler they would write to the pipe it shares with its parent. */
+/* Signal handlers of this process must not run in the child: the loop's handler would write to the pipe that
+ * both processes share. */
 static void reset_signals(void)
 {
     for (int sig = 1; sig < NSIG; sig++) {
@@ -84,12 +84,12 @@ static bool become(const struct spawn *s, pid_t parent, enum step *step)
         if (setresuid(s->uid, s->uid, s->uid) < 0)
             return false;
     }
-    /* After the change of user, which clears it. */
+    /* After the change of user, because that clears it. */
     *step = STEP_PDEATHSIG;
     if (s->pdeathsig) {
         if (prctl(PR_SET_PDEATHSIG, (unsigned long)s->pdeathsig, 0, 0, 0) < 0)
             return false;
-        if (parent && getppid() != parent) /* it died before we asked */
+        if (parent && getppid() != parent) /* the parent died before the prctl */
             raise(SIGKILL);
     }
     *step = STEP_CWD;
@@ -124,7 +124,7 @@ static _Noreturn void child_main(const struct spawn *s, const int fd[3], int rep
 
 /* ---- ... to here ---- */
 
-/* One folder of PATH that may not be searched makes execvp say EACCES for a program that is nowhere. */
+/* When a folder of PATH may not be searched, execvp reports EACCES even for a program that does not exist. */
 static bool in_path(const char *name)
 {
     const char *path = getenv("PATH");
@@ -147,7 +147,7 @@ static void explain(const struct spawn *s, struct report *r, struct error *e)
         [STEP_GROUPS] = "set its groups",
         [STEP_GID] = "set its group",
         [STEP_UID] = "change to its user",
-        [STEP_PDEATHSIG] = "tie it to this process",
+        [STEP_PDEATHSIG] = "arrange that it dies with this process",
     };
     const char *name = s->argv[0];
     if (r->step == STEP_EXEC && r->err == EACCES && !strchr(name, '/') && !in_path(name))
@@ -170,8 +170,8 @@ static void explain(const struct spawn *s, struct report *r, struct error *e)
     }
 }
 
-/* Descriptors 0 to 2 may be closed in this process: keep ours above them, so that arranging the
- * child's never overwrites one that is still needed. */
+/* Descriptors 0 to 2 may be closed in this process: keep ours above them, so that dup2 in the child never
+ * overwrites one that is still needed. */
 static int above_stdio(int fd)
 {
     if (fd < 0 || fd > 2)
@@ -197,7 +197,8 @@ static bool open_stdio(const struct spawn *s, int i, int *child, int *ours)
 {
     int ends[2] = {-1, -1};
     int flags = (i == 0 ? O_RDONLY : O_WRONLY | O_CREAT | O_APPEND) | O_CLOEXEC | O_NOCTTY;
-    /* We open it, and the other user may own the folder: a link there must not lead us astray. */
+    /* This process opens the file with its own rights, and the other user may own the folder: do not follow a
+     * link there. */
     if (s->set_ids)
         flags |= O_NOFOLLOW;
     switch (s->io[i]) {
@@ -234,7 +235,7 @@ static pid_t fork_quietly(const struct spawn *s, const int fd[3], int report_fd)
     return pid;
 }
 
-/* True when the exec succeeded, which closes the pipe without a word. */
+/* True when the exec succeeded: it closes the pipe, and nothing was written to it. */
 static bool exec_succeeded(int fd, struct report *r)
 {
     ssize_t n;

@@ -1,9 +1,9 @@
 /*
  * Starting a child process: fork, set it up, exec.
  *
- * libuv's uv_spawn is not used: it hands every descriptor without close-on-exec to the child (files
- * that a script opened with io.open among them), keeps ignored signals ignored and cannot ask for a
- * signal on the parent's death. The child here gets descriptors 0, 1 and 2 and nothing else.
+ * libuv's uv_spawn is not used: it passes every descriptor without close-on-exec to the child (files that a
+ * script opened with io.open among them), keeps ignored signals ignored and cannot ask for a signal on the
+ * parent's death. The child here gets descriptors 0, 1 and 2 and nothing else.
  *
  * Who owns what: the caller owns the pid (it must wait for it) and the pipe ends in `struct spawned`.
  */
@@ -20,8 +20,8 @@ enum spawn_io {
     SPAWN_INHERIT,
     SPAWN_NULL,
     SPAWN_PIPE,
-    SPAWN_FILE,   /* stdin: read from it; the others: append to it, made when missing */
-    SPAWN_STDOUT, /* stderr only: where stdout goes */
+    SPAWN_FILE,   /* stdin: read from it; the others: append to it, created when missing */
+    SPAWN_STDOUT, /* stderr only: the same as stdout */
 };
 
 struct spawn {
@@ -30,7 +30,7 @@ struct spawn {
     const char *cwd;   /* NULL = stay; entered with the rights of the new user */
     enum spawn_io io[3];
     const char *path[3]; /* for SPAWN_FILE; opened by this process; with set_ids never through a link */
-    bool new_session;    /* setsid: no terminal, and its signals, can reach it */
+    bool new_session;    /* setsid: the terminal and its signals cannot reach it */
     int pdeathsig;       /* sent to the child when this process dies; 0 = none */
     bool set_ids;
     uid_t uid;
@@ -47,7 +47,7 @@ struct spawned {
 /* False: nothing was started, `e` names the program and the step that failed. */
 bool spawn_start(const struct spawn *s, struct spawned *out, struct error *e);
 
-/* Becomes the program (stdio is inherited whatever `io` says). Returns only when that failed. */
+/* Replaces this process by the program (stdio is inherited, `io` is ignored). Returns only on failure. */
 void spawn_exec(const struct spawn *s, struct error *e);
 
 #endif

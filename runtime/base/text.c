@@ -10,7 +10,7 @@ size_t utf8_len(const char *text, size_t left)
     size_t len = s[0] >= 0xf0 ? 4 : s[0] >= 0xe0 ? 3 : 2;
     if (s[0] < 0xc2 || s[0] > 0xf4 || len > left)
         return 0;
-    /* Longer than needed, a surrogate, or beyond U+10FFFF: the second byte tells. */
+    /* The second byte shows overlong forms, surrogates, and code points beyond U+10FFFF. */
     unsigned char least = s[0] == 0xe0 ? 0xa0 : s[0] == 0xf0 ? 0x90 : 0x80;
     unsigned char most = s[0] == 0xed ? 0x9f : s[0] == 0xf4 ? 0x8f : 0xbf;
     if (s[1] < least || s[1] > most)

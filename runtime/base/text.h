@@ -1,5 +1,5 @@
 /*
- * Text that comes from elsewhere: UTF-8 and hexadecimal digits.
+ * UTF-8 and hexadecimal digits.
  */
 #ifndef DBRUN_BASE_TEXT_H
 #define DBRUN_BASE_TEXT_H
@@ -8,9 +8,10 @@
 #include <stddef.h>
 
 /* Bytes of the well-formed UTF-8 sequence (RFC 3629) at the start of `text`; 0 when there is none within
- * `left` bytes. Looks at no byte behind the first wrong one, so a NUL that ends the text is enough. */
+ * `left` bytes. Reads no byte after the first wrong one, so for text that ends in a NUL `left` may be
+ * SIZE_MAX. */
 size_t utf8_len(const char *text, size_t left);
-/* Is all of it well-formed UTF-8? NUL bytes are. */
+/* Is the whole text well-formed UTF-8? NUL bytes are allowed. */
 bool utf8_is_valid(const char *text, size_t len);
 
 /* The value of a hexadecimal digit, -1 when it is not one. */
