@@ -42,8 +42,8 @@ enum io_status io_poll(int fd, unsigned interest, uint64_t deadline, const struc
         }
         if (n == 0 && (deadline_poll_ms(deadline) == 0))
             return IO_TIMEOUT;
-        /* The interrupt's descriptor is readable for good once a signal came: nothing to stop for
-         * (the script handles that signal), so do not look at it again in this wait. */
+        /* After a signal the interrupt's descriptor stays readable. When `check` says that the program goes
+         * on (the script handles that signal), do not poll it again in this wait. */
         if (fds[1].revents && !(intr->check && intr->check(intr->data)))
             fds[1].fd = -1;
     }
@@ -53,7 +53,7 @@ bool io_poll_readable(int fd)
 {
     struct pollfd p = {.fd = fd, .events = POLLIN};
     int n;
-    do /* a signal interrupts even a look */
+    do /* a signal interrupts poll(2) even with timeout 0 */
         n = poll(&p, 1, 0);
     while (n < 0 && errno == EINTR);
     return n != 0;

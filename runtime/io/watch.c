@@ -7,7 +7,7 @@ struct io_watch {
     void (*ready)(void *data, unsigned events);
     void *data;
     unsigned interest;
-    bool stopped; /* libuv watches no more, although there is an interest */
+    bool stopped; /* libuv has stopped watching, although `interest` is not 0 */
 };
 
 static void on_poll(uv_poll_t *poll, int status, int events);
@@ -28,8 +28,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     struct io_watch *d = (struct io_watch *)poll;
     unsigned ready = 0;
     if (status < 0) {
-        /* The next read or write reports what it is. libuv has stopped watching, but what came before
-         * the error may take several reads. */
+        /* The next read or write reports the error. libuv has stopped watching, but the bytes before the
+         * error may take several reads. */
         ready = IO_READ | IO_WRITE;
         d->stopped = true;
     }
@@ -38,7 +38,8 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     if (events & UV_WRITABLE)
         ready |= IO_WRITE;
     d->ready(d->data, ready);
-    if (d->stopped && d->interest && !uv_is_closing((uv_handle_t *)poll)) /* its block outlives this */
+    /* The block is still there after a close: the close callback frees it. */
+    if (d->stopped && d->interest && !uv_is_closing((uv_handle_t *)poll))
         watch(d);
 }
 

@@ -1,9 +1,9 @@
 /*
- * The loop's driver: tells when a descriptor is ready. It is armed for reading once and left armed;
- * interest in writing is added only while a socket is full.
+ * Waits on the loop: calls back when a descriptor is ready. Reading is watched all the time; writing only
+ * while a socket is full.
  *
- * The handle lives in a block of its own that its last close callback frees, so a connection can be
- * torn down from inside its own callback. io_watch_close comes before close(2) of the descriptor.
+ * The handle is a separate block that its close callback frees, so a connection can be closed from inside its
+ * own callback. io_watch_close comes before close(2) of the descriptor.
  */
 #ifndef DBRUN_IO_WATCH_H
 #define DBRUN_IO_WATCH_H
@@ -19,7 +19,7 @@ struct io_watch *io_watch_open(uv_loop_t *loop, int fd, void (*ready)(void *data
                                void *data);
 /* What to wait for: IO_READ, IO_WRITE, both, or 0 (back-pressure). Cheap when nothing changes. */
 void io_watch_want(struct io_watch *d, unsigned interest);
-/* No callback comes any more once this returns. NULL is harmless. */
+/* No callback comes after this has returned. NULL is harmless. */
 void io_watch_close(struct io_watch *d);
 
 #endif

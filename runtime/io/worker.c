@@ -106,7 +106,7 @@ static void *thread_main(void *arg)
 
 bool workers_run(struct workers *w, struct job *j)
 {
-    /* The thread takes no signals: they belong to the main thread, which knows what they mean. */
+    /* The thread blocks all signals: only the main thread handles them. */
     sigset_t all;
     sigset_t before;
     pthread_attr_t attr;

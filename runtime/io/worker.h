@@ -1,7 +1,7 @@
 /*
- * Work that may block in ways nobody can bound (name resolution, SCRAM, PQcancel): each job has a
- * thread of its own, so a job that is stuck delays no other, and neither the loop nor the end of the
- * program waits for it. (libuv's pool has four threads for everybody and joins them at exit.)
+ * Jobs that may block without limit (name resolution, SCRAM, PQcancel). Each runs on its own thread, so a
+ * stuck job delays no other, and neither the loop nor the end of the program waits for it. (libuv's pool has
+ * four threads for all work and joins them at exit.)
  */
 #ifndef DBRUN_IO_WORKER_H
 #define DBRUN_IO_WORKER_H
@@ -12,13 +12,14 @@
 struct workers;
 
 struct workers *workers_new(uv_loop_t *loop);
-/* Jobs still running are left to end by themselves: their `drop` runs instead of `done`. */
+/* Does not wait for running jobs: when they end, their `drop` is called instead of `done`. */
 void workers_close(struct workers *w);
 
 struct job {
     void (*work)(struct job *j); /* on the thread */
-    void (*done)(struct job *j); /* on the loop; owns the job again */
-    void (*drop)(struct job *j); /* nobody waits any more; may run on the thread; frees the job */
+    void (*done)(struct job *j); /* on the loop; the job is the caller's again */
+    /* Called instead of `done` after workers_close, perhaps on the thread; frees the job. */
+    void (*drop)(struct job *j);
     struct job *next;
     struct workers *workers;
 };

@@ -6,7 +6,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-/* Shared by the two threads; the last one frees it. */
+/* Shared by the two threads; the last one to finish frees it. */
 struct call {
     pthread_mutex_t lock;
     int fd;
@@ -40,7 +40,7 @@ static void *call_main(void *p)
     bool abandoned = c->abandoned;
     if (!abandoned)
         eventfd_write(c->fd, 1);
-    unref_locked(c); /* `c` may be gone: the caller that gave up has let go of it already */
+    unref_locked(c); /* `c` may be freed now, when the caller gave up before */
     if (abandoned)
         drop(arg);
     return NULL;

@@ -1,6 +1,6 @@
 /*
- * A call that may block in ways nobody can bound, made by somebody who blocks too (the sync engine):
- * it runs on a thread of its own, and the caller waits for it no longer than the deadline.
+ * For the sync engine: runs a function that may block without limit on its own thread; the caller blocks
+ * until it returns, but no longer than the deadline.
  */
 #ifndef DBRUN_IO_WORKER_SYNC_H
 #define DBRUN_IO_WORKER_SYNC_H
