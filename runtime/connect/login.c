@@ -17,7 +17,7 @@ struct login {
 
 static void on_done(struct redis_call *c, void *data)
 {
-    /* The driver looks at the calls once nothing is outstanding. */
+    /* `drive` reads the replies once all have arrived. */
     (void)c;
     (void)data;
 }
@@ -36,15 +36,15 @@ static bool fail(struct redisconn *c, const char *layer, const char *what, const
 static bool silent(struct redisconn *c, struct error *e)
 {
     bool tls = redisconn_state(c) == REDISCONN_HANDSHAKE;
-    fail(c, tls ? "TLS" : "server", "connected, but no answer before the deadline",
+    fail(c, tls ? "TLS" : "server", "connected, but the server did not answer before the deadline",
          tls ? "does the server speak TLS on this port (redis:// instead of rediss://)?"
-             : "something listens there and says nothing: is it Redis, and does it still run?",
+             : "a server accepts connections there but does not answer: is it Redis, and does it hang?",
          e);
     e->retryable = true;
     return false;
 }
 
-/* Runs the machine until all is answered. */
+/* Steps the connection until every command is answered. */
 static bool drive(struct redisconn *c, uint64_t deadline, const struct io_interrupt *intr, struct error *e)
 {
     unsigned ready = 0;
@@ -55,7 +55,8 @@ static bool drive(struct redisconn *c, uint64_t deadline, const struct io_interr
             bool tls = strstr(e->message ? e->message : "", "TLS") != NULL;
             error_set_field(e, ERROR_CONTEXT, tls ? "TLS" : "server");
             e->outcome = OUTCOME_NOT_SENT;
-            e->retryable = !tls && e->kind == ERROR_CONNECT; /* it went while we came: it may come back */
+            /* A server that closes during the login may be restarting. */
+            e->retryable = !tls && e->kind == ERROR_CONNECT;
             return false;
         }
         if (got & REDISCONN_DONE)
@@ -121,7 +122,7 @@ static void ask_all(struct login *l, const struct redis_target *t)
     ask(l, STEP_PING, (const char *[]){"PING"}, 1);
 }
 
-/* The text of an error reply, cut to the room there is; "" when it is none. */
+/* The text of an error reply, cut to `size`; "" when the reply is no error. */
 static const char *refusal(const struct redis_call *c, char *out, size_t size)
 {
     struct resp_cursor cur = resp_cursor(&c->reply);
@@ -147,7 +148,7 @@ static const char *hint_for(const char *text)
     if (begins(text, "WRONGPASS") || strstr(text, "invalid password"))
         return "check the user and the password in REDIS_URL, or REDIS_USERNAME and REDIS_PASSWORD";
     if (strstr(text, "without any password configured"))
-        return "the server knows no password for the default user: leave it out, or name a user";
+        return "the server has no password for the default user: leave the password out, or name a user";
     if (begins(text, "DENIED"))
         return "the server is in protected mode: set a password on it, or connect from its own machine";
     if (begins(text, "NOPERM"))
@@ -155,7 +156,7 @@ static const char *hint_for(const char *text)
     if (strstr(text, "max number of clients"))
         return "raise maxclients on the server, or lower REDIS_MAX_CONNECTIONS";
     if (strstr(text, "DB index is out of range"))
-        return "the server has fewer databases (its setting `databases`, 16 as it comes)";
+        return "the server has fewer databases (its setting `databases`, 16 by default)";
     return NULL;
 }
 
@@ -164,7 +165,7 @@ static bool transient(const char *text)
     return begins(text, "LOADING") || begins(text, "BUSY") || begins(text, "MASTERDOWN");
 }
 
-/* PING again until a server that loads its data, or runs a long script, has time for us. */
+/* Repeats PING until a server that loads its data, or runs a long script, answers it. */
 static bool await_ready(struct login *l, char *text, size_t size, uint64_t deadline,
                         const struct io_interrupt *intr, struct error *e)
 {
@@ -172,7 +173,7 @@ static bool await_ready(struct login *l, char *text, size_t size, uint64_t deadl
         unsigned ready;
         uint64_t now = mono_now();
         if (deadline <= now)
-            return true; /* told as what the server says */
+            return true; /* `judge` reports the server's last reply */
         uint64_t pause = deadline_min(deadline, now + LOADING_PAUSE_MS * NS_PER_MS);
         if (io_poll(-1, 0, pause, intr, &ready) == IO_INTERRUPTED)
             return fail(l->conn, "server", "interrupted", NULL, e);
@@ -195,7 +196,7 @@ static bool judge(struct login *l, char *text, size_t size, uint64_t deadline,
     for (int s = 0; s < STEPS; s++) {
         if (!l->asked[s] || !*refusal(&l->call[s], text, size))
             continue;
-        /* A user whose ACL has no PING or no CLIENT is logged in all the same. */
+        /* A user whose ACL denies PING or CLIENT is logged in nevertheless. */
         if (begins(text, "NOPERM") && (s == STEP_PING || s == STEP_NAME))
             continue;
         const char *layer =

@@ -1,6 +1,6 @@
 /*
- * What happens on a new Redis connection before anybody may use it: TLS, AUTH, SELECT, CLIENT SETNAME
- * and a PING, in blocking code. A server that is still loading its data is waited for.
+ * Login on a new Redis connection: TLS, AUTH, SELECT, CLIENT SETNAME and a PING, in blocking code. Waits for
+ * a server that is still loading its data.
  */
 #ifndef DBRUN_CONNECT_LOGIN_H
 #define DBRUN_CONNECT_LOGIN_H
@@ -11,8 +11,8 @@
 /* False: `e` says which layer refused (see redis_connect). */
 bool redis_login(struct redisconn *c, uint64_t deadline, const struct io_interrupt *intr, struct error *e);
 
-/* One command on a connection that nobody else uses: its reply is in call->reply, which is the caller's
- * (initialised, and to be cleared). False: `e` is set. */
+/* Sends one command and waits for its reply, on a connection without other users. The reply is in
+ * call->reply, which the caller initialises and clears. False: `e` is set. */
 bool redis_ask(struct redisconn *c, const char *const *words, size_t n, struct redis_call *call,
                uint64_t deadline, const struct io_interrupt *intr, struct error *e);
 

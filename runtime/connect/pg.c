@@ -13,22 +13,22 @@ static void no_notice(void *data, const PGresult *r)
     (void)r;
 }
 
-/* How far it came when the time was up. While libpq waits for the answer to its first packet, which asks for
- * TLS, it calls that the start of TLS already: only its TLS object tells whether the server has answered. */
+/* How far the connect had come at its deadline. While libpq waits for the answer to its first packet, the
+ * request for TLS, its status is already SSL_STARTUP: only the TLS object shows if the server answered. */
 static const char *stage(PGconn *conn, const char **layer)
 {
     switch (PQstatus(conn)) {
     case CONNECTION_STARTED:
     case CONNECTION_NEEDED:
         *layer = "network";
-        return "no answer to the attempt to connect";
+        return "the network or the host did not answer";
     case CONNECTION_SSL_STARTUP:
         if (!PQsslStruct(conn, "OpenSSL")) {
             *layer = "time";
-            return "the connection was made, but the server says nothing";
+            return "the host accepted the connection, but the server did not answer";
         }
         *layer = "tls";
-        return "the connection was made, but TLS was not agreed on";
+        return "the host accepted the connection, but the TLS handshake did not end";
     case CONNECTION_AUTH_OK:
     case CONNECTION_CHECK_WRITABLE:
     case CONNECTION_CHECK_STANDBY:
@@ -37,7 +37,7 @@ static const char *stage(PGconn *conn, const char **layer)
         return "logged in, but the server did not become ready";
     default:
         *layer = "time";
-        return "the connection was made, but the server said nothing more";
+        return "the host accepted the connection, but the server stopped answering";
     }
 }
 
@@ -122,9 +122,9 @@ static bool run_command(PGconn *conn, const char *sql, uint64_t deadline, const 
     return !error_is_set(err);
 }
 
-/* libpq moves what is left of a message to the front of its buffer each time the socket is full: with the
- * little room that a unix socket has, one of hundreds of megabytes took minutes of nothing but that. TCP
- * makes room by itself. */
+/* Each time the socket is full, libpq moves the rest of the message to the front of its buffer. With the
+ * small send buffer of a unix socket a message of hundreds of megabytes took minutes that way. TCP enlarges
+ * its buffer by itself. */
 static void widen(int fd)
 {
     int domain;
@@ -143,7 +143,8 @@ PGconn *connect_pg(const char *const *keywords, const char *const *values, const
         return NULL;
     }
     PQsetNoticeReceiver(conn, no_notice, NULL);
-    PQsetErrorVerbosity(conn, PQERRORS_VERBOSE); /* the only way to the SQLSTATE of a refusal */
+    /* The SQLSTATE of a refused connection is only in the message. */
+    PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
     if (PQstatus(conn) == CONNECTION_BAD) {
         pg_error_from_connect(err, conn, target);
         PQfinish(conn);

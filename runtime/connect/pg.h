@@ -1,6 +1,6 @@
 /*
- * Connecting to PostgreSQL: blocking, with a deadline. Meant for a worker thread, since libpq resolves
- * names and derives SCRAM keys in ways that nobody can bound.
+ * Connecting to PostgreSQL: blocking, with a deadline. Runs on a worker thread, because libpq resolves names
+ * and derives SCRAM keys without a time limit.
  */
 #ifndef DBRUN_CONNECT_PG_H
 #define DBRUN_CONNECT_PG_H
@@ -10,9 +10,9 @@
 
 #include <libpq-fe.h>
 
-/* `keywords`/`values`: NULL-terminated, as PQconnectStartParams takes them; `target`: host and port as
- * the user knows them, for messages. NULL on failure, with `err` set (field `layer` says how far it
- * came). The connection is non-blocking, speaks UTF8 and prints ISO dates. */
+/* `keywords`/`values`: NULL-terminated, as PQconnectStartParams takes them; `target`: host and port for
+ * messages. NULL on failure, with `err` set (field `layer` says how far the connect came). The connection is
+ * non-blocking, speaks UTF8 and prints ISO dates. */
 PGconn *connect_pg(const char *const *keywords, const char *const *values, const char *target,
                    uint64_t deadline, const struct io_interrupt *intr, struct error *err);
 

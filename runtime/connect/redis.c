@@ -21,7 +21,7 @@ enum {
     KEEPALIVE_IDLE_S = 30,
     KEEPALIVE_INTERVAL_S = 10,
     KEEPALIVE_PROBES = 3,
-    USER_TIMEOUT_MS = 30000, /* sent, and not acknowledged for so long: the peer is gone */
+    USER_TIMEOUT_MS = 30000, /* data unacknowledged for so long means that the peer is gone */
     BACKLOG_PAUSE_MS = 20,
 };
 
@@ -29,7 +29,7 @@ static const char *hint_for(int err)
 {
     switch (err) {
     case ECONNREFUSED:
-        return "nothing listens there: is the server running, and is REDIS_URL right?";
+        return "no server listens there: is it running, and is REDIS_URL right?";
     case ENOENT:
         return "there is no such socket: is the server running, and is REDIS_URL right?";
     case EACCES:
@@ -59,7 +59,7 @@ static int fail(struct error *e, const struct redis_target *t, const char *layer
     return -1;
 }
 
-/* Waits until a connect that is under way has ended: 0, or the errno it ended with. */
+/* Waits until a connect in progress has ended: 0, or its errno. */
 static int await_connect(int fd, uint64_t deadline, const struct io_interrupt *intr)
 {
     unsigned ready;
@@ -91,7 +91,7 @@ static int connect_to(int fd, const struct sockaddr *addr, socklen_t len, uint64
             return await_connect(fd, deadline, intr);
         if (errno != EAGAIN)
             return errno;
-        /* The backlog of a unix socket is full, which nothing announces the end of. */
+        /* The backlog of a unix socket is full; poll(2) does not report when that ends. */
         unsigned ready;
         uint64_t pause = deadline_min(deadline, mono_now() + BACKLOG_PAUSE_MS * NS_PER_MS);
         if (io_poll(-1, 0, pause, intr, &ready) == IO_INTERRUPTED)
@@ -125,7 +125,8 @@ static int open_unix(const struct redis_target *t, uint64_t deadline, const stru
 
 static void tune(int fd)
 {
-    /* Without these it works too, only slower or later: nothing to fail for. */
+    /* Errors are ignored: without these options the connection is only slower, or slower to notice a dead
+     * peer. */
     static const struct {
         int level, name, value;
     } options[] = {
@@ -140,7 +141,7 @@ static void tune(int fd)
         (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
 }
 
-/* Tries each address with an equal share of the time that is left, so that a dead one cannot use it up. */
+/* Tries each address with an equal share of the remaining time, so that a dead one cannot use it up. */
 static int walk(struct addrinfo *list, uint64_t deadline, const struct io_interrupt *intr, int *err)
 {
     uint64_t left = 0;

@@ -1,10 +1,9 @@
 /*
- * Connecting to Redis, in blocking code for a worker thread: the name is resolved, its addresses are
- * tried in turn, TLS shakes hands, the user logs in, the database is selected, the connection named,
- * and the server has answered a PING; all of it under one deadline. With sentinels the server is the
- * master that they name (redis_sentinel.h).
+ * Connecting to Redis, in blocking code for a worker thread: resolves the name, tries its addresses in turn,
+ * does the TLS handshake, logs in, selects the database, names the connection and waits for a PING; all under
+ * one deadline. With sentinels the server is the master that they name (connect/sentinel.h).
  *
- * (Only the resolver cannot be held to a deadline. Whoever waits for the worker watches the clock.)
+ * (The resolver alone keeps no deadline. The waiter of the job has its own.)
  */
 #ifndef DBRUN_CONNECT_REDIS_H
 #define DBRUN_CONNECT_REDIS_H

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A sentinel that says nothing for so long is passed over. */
+/* A sentinel that does not answer for so long is skipped. */
 #define SENTINEL_PATIENCE (2 * NS_PER_S)
 
 struct address {
@@ -44,7 +44,7 @@ static enum answer judge(const struct redis_target *sentinel, const struct redis
     }
     int len = item.type == RESP_ERROR ? (int)(item.size < 200 ? item.size : 200) : 0;
     error_set(e, ERROR_CONNECT, "redis sentinel at %s: %.*s", sentinel->label, len ? len : 22,
-              len ? item.text : "that is not an address");
+              len ? item.text : "the reply is not an address");
     error_set_field(e, ERROR_CONTEXT, "sentinel");
     e->outcome = OUTCOME_NOT_SENT;
     e->retryable = true;
@@ -69,7 +69,7 @@ static enum answer ask(struct redis_target *sentinel, const char *service, struc
     return result;
 }
 
-/* Is it what the sentinel takes it for? One that may not be asked is believed. */
+/* Is the server a master, as the sentinel says? When ROLE is denied, the sentinel is believed. */
 static bool is_master(struct redisconn *c, uint64_t deadline, const struct io_interrupt *intr,
                       struct error *e)
 {
@@ -85,7 +85,7 @@ static bool is_master(struct redisconn *c, uint64_t deadline, const struct io_in
     if (ok && strcmp(role, "master") == 0)
         return true;
     if (!e->message)
-        error_set(e, ERROR_CONNECT, "redis at %s: the sentinels take it for the master, but it is a %s",
+        error_set(e, ERROR_CONNECT, "redis at %s: the sentinels name it as the master, but its role is %s",
                   redisconn_target(c)->label, role);
     error_set_field(e, ERROR_CONTEXT, "role");
     error_set_field(e, ERROR_HINT, "a failover is under way: try again in a moment");

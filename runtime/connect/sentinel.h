@@ -1,6 +1,6 @@
 /*
- * Connecting to the master that the sentinels name: asks one sentinel after the other, and believes an
- * address only when the server there says that it is a master. Blocks; runs on workers.
+ * Connecting to the master that the sentinels name: asks one sentinel after the other, and accepts an address
+ * only when the server there says that it is a master. Blocks; runs on workers.
  */
 #ifndef DBRUN_CONNECT_SENTINEL_H
 #define DBRUN_CONNECT_SENTINEL_H

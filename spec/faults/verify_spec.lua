@@ -97,7 +97,8 @@ describe("dbrun verify", function()
     it("tells a server that accepts and says nothing from one with which TLS is not agreed on", function()
         local mute <close> = fake.mute { tcp = true }
         local env = with { DATABASE_URL = ("%s127.0.0.1:%d/x"):format(NOWHERE, mute.port), DB_CONNECT_TIMEOUT = "1" }
-        postgres_fails(env, "time", "the connection was made, but the server says nothing", "pg_isready -h 127.0.0.1")
+        postgres_fails(env, "time", "the host accepted the connection, but the server did not answer",
+            "pg_isready -h 127.0.0.1")
     end)
 
     it("does not blame PostgreSQL for a Redis that says nothing until the deadline", function()

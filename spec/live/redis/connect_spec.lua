@@ -139,7 +139,7 @@ describe("connecting to Redis", function()
                 return refused { url = mute.url, connect_timeout = 0.3 }
             end)
             assert.equal("connect", e.kind)
-            assert.matches("no answer before the deadline", e.message)
+            assert.matches("the server did not answer before the deadline", e.message)
             assert.equal("not_sent", e.outcome)
         end)
 
