@@ -9,11 +9,11 @@ static enum pool_settle answer(struct pool_waiter *w, enum pool_settle result)
     return result;
 }
 
-/* Queues `w`, or tells why that makes no sense. */
+/* Queues `w`, or returns why it cannot be queued. */
 static enum pool_settle queue(struct pool *p, struct pool_waiter *w)
 {
-    /* What is not leased comes by itself (or can be opened), and those ahead in the queue take theirs
-     * first: beyond that, somebody would have to give one back. */
+    /* Slots that are not leased become free by themselves (or can be opened), and waiters ahead in the queue
+     * get theirs first. Beyond that number a leased slot would have to be released. */
     if (w->nowait && p->limit - p->list[SLOT_LEASED].count <= p->waiting)
         return answer(w, POOL_FULL);
     if (pool_would_deadlock(p, w->owner))
@@ -74,7 +74,7 @@ static void give_back(struct pool *p, struct pool_slot *s, enum pool_verdict ver
     else if (verdict == POOL_BROKEN)
         pool_slot_close(p, s, POOL_UNUSABLE);
     else if (!p->first && p->list[SLOT_IDLE].count >= p->keep)
-        pool_slot_close(p, s, POOL_SURPLUS); /* no use in resetting what is closed anyway */
+        pool_slot_close(p, s, POOL_SURPLUS); /* it is closed anyway: a reset would be wasted */
     else if (verdict == POOL_REUSE)
         pool_slot_ready(p, s, false);
     else {
@@ -119,8 +119,8 @@ void *pool_detach(struct pool *p, struct pool_slot *s, uint64_t now)
 
 /* ---- news from the embedder ---- */
 
-/* When a connection made at `now` is due for replacement. The jitter keeps connections that were
- * opened together from being replaced together. */
+/* When a connection opened at `now` is to be replaced. The jitter keeps connections that were opened together
+ * from being replaced together. */
 static uint64_t expiry(struct pool *p, uint64_t now)
 {
     uint64_t age = p->config.recycle;

@@ -1,9 +1,9 @@
 /*
- * The generic pool: slots, FIFO waiters, policy. It knows neither Lua, nor libuv, nor a database.
- * It never waits and never looks at a clock by itself: the caller passes `now`, and brings the news
- * (opened, failed, pinged, reset, closed) when they come.
+ * The generic pool: slots, FIFO waiters, policy. It knows neither Lua, nor libuv, nor a database. It never
+ * waits and reads no clock: the caller passes `now`, and reports results (opened, failed, pinged, reset,
+ * closed) when they come.
  *
- * Slots, and the list each state stands in:
+ * States of a slot; there is a list for each:
  *
  *            acquire            pool_opened                 release
  *   (none) ----------> OPENING -------------> LEASED/IDLE <---------+
@@ -15,12 +15,12 @@
  *
  * Always true:  opening + pinging + idle + leased + resetting + closing <= size + overflow
  *               a waiter that no opening or pinging slot is meant for => idle is empty, and the limit reached
- *               waiters are served strictly in the order they came, and nobody who comes later barges in
+ *               waiters are served strictly first in, first out; a later one never overtakes
  *               a waiter is settled exactly once
  *
- * Calls may nest: open, ping, reset and close may bring their news before they return, and `settled`
- * may acquire and release. What a nested call sets going is done when the outermost one ends.
- * `check` and `judge` only look; they must not call the pool.
+ * Calls may nest: open, ping, reset and close may report their result before they return, and `settled` may
+ * acquire and release. The work that a nested call causes is done when the outermost one ends. `check` and
+ * `judge` must not call the pool.
  *
  * Who owns what: the pool owns its slots; `slot->conn` belongs to the embedder, who makes it in `open`
  * and destroys it in `close`. A waiter belongs to the caller and must stay where it is until settled
@@ -40,7 +40,7 @@ struct pool;
 enum pool_slot_state {
     SLOT_OPENING,
     SLOT_IDLE,    /* list: idle, most recently used first */
-    SLOT_PINGING, /* a round trip before it is given out */
+    SLOT_PINGING, /* pre-ping: a round trip before it is given out */
     SLOT_LEASED,  /* list: leased, oldest first */
     SLOT_RESETTING,
     SLOT_CLOSING,
@@ -55,13 +55,13 @@ struct pool_slot {
     uint64_t opened_at;
     uint64_t idle_since;
     uint64_t leased_at;
-    uint64_t generation;  /* of the pool when its connect began */
+    uint64_t generation;  /* the pool's generation when its connect began */
     uint64_t expires_at;  /* recycle with jitter; UINT64_MAX = never */
-    const void *owner;    /* who holds it (a task), NULL = nobody in particular */
-    uint32_t owner_waits; /* is that owner waiting for another slot of this pool? */
+    const void *owner;    /* who holds it (a task), NULL = unknown */
+    uint32_t owner_waits; /* waiters of the same owner in this pool's queue */
     bool invalid;         /* close it on return */
     /* the pool's own */
-    bool proven; /* the server has just answered: no need to look at it again */
+    bool proven; /* the server has just answered: `check` is not needed */
     struct pool_list *list;
 };
 
@@ -69,7 +69,7 @@ enum pool_settle {
     POOL_GRANTED,  /* waiter->slot is yours; give it back with pool_release */
     POOL_WAITING,  /* queued: `settled` will be called, or call pool_cancel */
     POOL_FULL,     /* nowait and no capacity */
-    POOL_DEADLOCK, /* every slot is held by somebody who waits, the caller included */
+    POOL_DEADLOCK, /* deadlock: every slot is held by an owner that waits for one, the caller included */
     POOL_FAILED,   /* the connect failed: waiter->error says why */
     POOL_CLOSED,   /* the pool was closed */
 };
@@ -77,8 +77,8 @@ enum pool_settle {
 struct pool_waiter {
     /* filled in by the caller */
     const void *owner;
-    /* POOL_FULL at once instead of waiting until somebody gives one back. (While one is being opened,
-     * pinged, reset or closed the answer may still be POOL_WAITING: it comes by itself.) */
+    /* POOL_FULL at once instead of waiting for a release. (While a slot is being opened, pinged, reset or
+     * closed the answer may still be POOL_WAITING: that one needs no release.) */
     bool nowait;
     void (*settled)(struct pool_waiter *w); /* not called for the `w` that pool_acquire itself answers */
     /* filled in by the pool */
@@ -95,18 +95,18 @@ struct pool_waiter {
 enum pool_check { POOL_CHECK_OK, POOL_CHECK_PING, POOL_CHECK_DEAD };
 enum pool_verdict { POOL_REUSE, POOL_RESET, POOL_BROKEN };
 
-/* What the embedder does for the pool. Each of open, ping, reset and close may bring its news before
- * it returns (the sync engine does) or later. `now` is passed through. */
+/* What the embedder does for the pool. Each of open, ping, reset and close may report its result before it
+ * returns (the sync engine does) or later. */
 struct pool_ops {
     void (*open)(struct pool_slot *s);  /* -> pool_opened | pool_open_failed */
     void (*close)(struct pool_slot *s); /* -> pool_closed; destroys s->conn */
-    /* A look at a connection at checkout: never blocks. idle_ns is 0 for one that goes straight from
-     * its last user to a waiter. Not asked about one that was just opened, pinged or reset. */
+    /* Is the connection usable at checkout? Never blocks. idle_ns is 0 when it goes straight from its last
+     * user to a waiter. Not called for a connection that was just opened, pinged or reset. */
     enum pool_check (*check)(struct pool_slot *s, uint64_t idle_ns);
     void (*ping)(struct pool_slot *s);               /* -> pool_pinged */
     enum pool_verdict (*judge)(struct pool_slot *s); /* on return */
     void (*reset)(struct pool_slot *s);              /* -> pool_reset_done */
-    /* The pool is closed and its last slot is gone. May free the pool. NULL = not interested. */
+    /* The pool is closed and its last slot is gone. May free the pool. May be NULL. */
     void (*drained)(struct pool *p);
 };
 
@@ -124,11 +124,11 @@ struct pool_stats {
     uint32_t open;           /* everything that counts against the limit */
     uint32_t idle, leased, opening, resetting, closing;
     uint32_t waiting;
-    /* Of the closed ones: recycled for their age; invalidated because they were no good any more (died,
-     * failed a ping or a reset, broken, discarded, or older than an invalidate). failed: connects. */
+    /* Of the closed connections: recycled for their age; invalidated because they were unusable (died, failed
+     * a ping or a reset, broken, discarded, or older than an invalidate). failed: connects. */
     uint64_t opened, closed, recycled, invalidated, timeouts, failed;
     uint64_t acquired;
-    uint64_t wait_count, wait_ns, wait_max_ns; /* of acquires answered POOL_WAITING, whatever came of it */
+    uint64_t wait_count, wait_ns, wait_max_ns; /* of acquires answered POOL_WAITING, whatever their result */
     uint32_t pinging;
     uint64_t detached; /* opened == closed + detached + what is open and not opening */
 };
@@ -139,8 +139,8 @@ void *pool_data(const struct pool *p);
 /* The pool must be drained (or never used). */
 void pool_free(struct pool *p);
 
-/* Would `owner` wait for ever: does it hold a connection, while each of the others is held by one that waits
- * too? NULL never does. pool_acquire asks by itself. */
+/* Deadlock: does `owner` hold a connection, and is each of the others held by an owner that waits too? False
+ * for NULL. pool_acquire calls this itself. */
 bool pool_would_deadlock(const struct pool *p, const void *owner);
 /* Takes a connection or queues. POOL_WAITING means that `w` is queued; any other answer is final and
  * also stands in w->result. */
@@ -152,38 +152,38 @@ bool pool_cancel(struct pool *p, struct pool_waiter *w, bool timed_out, uint64_t
 void pool_release(struct pool *p, struct pool_slot *s, uint64_t now);
 /* Gives a leased slot back to be closed, whatever its state. */
 void pool_discard(struct pool *p, struct pool_slot *s, uint64_t now);
-/* Takes the leased connection out of the pool for good (LISTEN, detach): the caller owns s->conn
- * afterwards; the slot is gone and its capacity free. */
+/* Takes the leased connection out of the pool for good (LISTEN, detach): the caller owns s->conn afterwards;
+ * the slot is freed and so is its capacity. */
 void *pool_detach(struct pool *p, struct pool_slot *s, uint64_t now);
 
 /* ---- news from the embedder ---- */
 void pool_opened(struct pool_slot *s, void *conn, uint64_t now);
-/* The slot is gone afterwards. The error moves to the first waiter (`e` is empty then; it is cleared when
- * nobody waits); the permission to open goes to the next. */
+/* Frees the slot. The error moves to the first waiter (without one it is cleared; `e` is empty afterwards),
+ * and the next waiter may open a connection. */
 void pool_open_failed(struct pool_slot *s, struct error *e, uint64_t now);
 /* Failed = the server went away: every older connection is invalidated and this one replaced. */
 void pool_pinged(struct pool_slot *s, bool alive, uint64_t now);
 void pool_reset_done(struct pool_slot *s, bool ok, uint64_t now);
 void pool_closed(struct pool_slot *s, uint64_t now);
-/* An idle connection was seen dying (the loop noticed): close it now. Other states: at return. */
+/* The loop noticed that the connection died: an idle one is closed now, others when they are released. */
 void pool_died(struct pool_slot *s, uint64_t now);
 
 /* ---- policy ---- */
 
-/* Every connection opened before now retires: idle ones at once, leased ones on return. */
+/* Retires every connection opened before now: idle ones at once, leased ones on release. */
 void pool_invalidate(struct pool *p, uint64_t now);
-/* Closes idle connections as invalidate does and goes on working (SQLAlchemy's dispose): those in use
- * finish and are closed on return. */
+/* Closes idle connections as invalidate does, and leased ones on release; the pool goes on working
+ * (SQLAlchemy's dispose). */
 void pool_dispose(struct pool *p, uint64_t now);
-/* No more acquires: waiters get POOL_CLOSED, idle close now, leased on return; then `drained`, which
- * comes from inside this call when nothing is open. */
+/* Ends the pool: waiters get POOL_CLOSED, idle connections are closed now, leased ones on release; then
+ * `drained` is called, inside this call when nothing is open. */
 void pool_close(struct pool *p, uint64_t now);
 bool pool_is_closed(const struct pool *p);
 
 void pool_stats(const struct pool *p, struct pool_stats *out);
 /* Calls fn for each leased slot, the oldest lease first. */
 void pool_each_leased(const struct pool *p, void (*fn)(const struct pool_slot *s, void *data), void *data);
-/* Calls fn for each slot in whatever state. */
+/* Calls fn for each slot, whatever its state. */
 void pool_each(const struct pool *p, void (*fn)(struct pool_slot *s, void *data), void *data);
 
 #endif

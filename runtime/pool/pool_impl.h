@@ -1,13 +1,12 @@
 /*
- * Inside of the pool: what pool.c (the calls of users and embedders), pool_pump.c (the transitions and
- * the one place that decides) and pool_policy.c (life, retirement, figures) share. Nobody else includes
- * this.
+ * Shared by pool.c (the calls of users and embedders), pool_pump.c (the transitions, and the decision what is
+ * next) and pool_policy.c (life, retirement, figures); for no other file.
  *
- * Every call that changes more than one slot runs between pool_enter and pool_leave. The calls only
- * change states and put slots on `ready`; the outermost pool_leave then runs the pump, which hands out,
- * opens and closes until nothing is left to do. News that an operation brings before it returns, and
- * calls made from `settled`, find the depth above zero and only leave work for that pump: nothing
- * recurses, however many waiters there are, and no list changes under a loop that walks it.
+ * Every call that changes more than one slot runs between pool_enter and pool_leave. The calls only change
+ * states and put slots on `ready`; the outermost pool_leave then runs the pump, which hands out, opens and
+ * closes until nothing is left to do. Results that an operation reports before it returns, and calls made
+ * from `settled`, find the depth above zero and only leave work for that pump: so nothing recurses, however
+ * many waiters there are, and no list changes while a loop walks it.
  */
 #ifndef DBRUN_POOL_IMPL_H
 #define DBRUN_POOL_IMPL_H
@@ -26,7 +25,7 @@ struct pool {
     struct pool_config config;
     uint32_t limit; /* slots that may exist at once; UINT32_MAX = no limit */
     uint32_t keep;  /* idle ones that stay; UINT32_MAX = all */
-    uint32_t open;  /* slots that exist, in whatever state */
+    uint32_t open;  /* slots in any state */
     struct pool_list list[SLOT_CLOSING + 1];
     struct pool_list ready; /* SLOT_IDLE too: usable, and not yet handed out or put on the idle list */
     struct pool_waiter *first;
@@ -34,7 +33,7 @@ struct pool {
     uint32_t waiting;
     uint32_t depth;
     bool closed;
-    bool told_drained;
+    bool reported_drained;
     uint64_t now; /* the latest that was passed in */
     uint64_t generation;
     uint64_t random;
@@ -45,7 +44,7 @@ struct pool {
 
 /* Why a connection is closed; decides what the statistics say. */
 enum pool_reason {
-    POOL_SURPLUS,  /* nobody waits and enough are idle */
+    POOL_SURPLUS,  /* no waiter, and enough are idle */
     POOL_TOO_OLD,  /* recycle */
     POOL_UNUSABLE, /* died, failed a ping or a reset, broken, discarded, or older than an invalidate */
     POOL_SHUTDOWN, /* the pool is closed */
@@ -115,13 +114,13 @@ static inline void pool_slot_lease(struct pool *p, struct pool_slot *s, const vo
     p->acquired++;
 }
 
-/* Must not be handed out (again). */
+/* Must it not be handed out again? */
 static inline bool pool_slot_retired(const struct pool *p, const struct pool_slot *s)
 {
     return s->invalid || s->generation != p->generation || p->closed;
 }
 
-/* Callers may mix clocks that were read a moment apart: never below zero. */
+/* Callers may pass clocks that were read a moment apart: never below zero. */
 static inline uint64_t pool_slot_idle_ns(const struct pool_slot *s, uint64_t now)
 {
     return now > s->idle_since ? now - s->idle_since : 0;
@@ -130,24 +129,23 @@ static inline uint64_t pool_slot_idle_ns(const struct pool_slot *s, uint64_t now
 /* ---- pool_pump.c ---- */
 
 void pool_enter(struct pool *p, uint64_t now);
-/* Runs the pump when it ends the outermost call, and then tells `drained`. The pool may be gone
- * afterwards. */
+/* At the end of the outermost call, runs the pump and then calls `drained`, which may free the pool. */
 void pool_leave(struct pool *p);
 
-/* Usable from now on: the pump hands it out, keeps it or closes it. `proven` = the server has just
- * answered on it, so it need not be looked at again. */
+/* Usable from now on: the pump hands it out, keeps it or closes it. `proven` = the server has just answered
+ * on it, so `check` is not needed. */
 void pool_slot_ready(struct pool *p, struct pool_slot *s, bool proven);
 void pool_slot_close(struct pool *p, struct pool_slot *s, enum pool_reason why);
-/* Forgets the slot, which gives its capacity back. */
+/* Frees the slot and its capacity. */
 void pool_slot_gone(struct pool *p, struct pool_slot *s);
-/* What an idle connection's check said, when it is not POOL_CHECK_OK: ping it, or replace it. */
+/* An idle connection's check did not say POOL_CHECK_OK: ping or replace it. */
 void pool_slot_suspect(struct pool *p, struct pool_slot *s, enum pool_check said);
-/* The server went away under this connection: the older ones are as good as dead too. */
+/* The server closed this connection: treat all older ones as dead too. */
 void pool_slot_dead(struct pool *p, struct pool_slot *s);
 
 void pool_waiter_push(struct pool *p, struct pool_waiter *w);
 void pool_waiter_remove(struct pool *p, struct pool_waiter *w);
-/* Takes the waiter off the queue and tells it. It may be gone afterwards. */
+/* Takes the waiter off the queue and calls its `settled`, which may free it. */
 void pool_waiter_settle(struct pool *p, struct pool_waiter *w, enum pool_settle result);
 /* Starts a new generation and closes the idle ones of the old. */
 void pool_retire_all(struct pool *p);

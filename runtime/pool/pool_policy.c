@@ -61,7 +61,7 @@ bool pool_would_deadlock(const struct pool *p, const void *owner)
 {
     const struct pool_list *leased = &p->list[SLOT_LEASED];
     bool holds = false;
-    /* Anything else than a lease is on its way to somebody, or makes room when it ends. */
+    /* A slot that is not leased serves a waiter or frees its capacity by itself. */
     if (!owner || leased->count < p->limit)
         return false;
     for (const struct pool_slot *s = leased->head; s; s = s->next) {

@@ -4,8 +4,8 @@
 
 /* ---- waiters ---- */
 
-/* Marks the connections that the waiter's owner holds, for pool_would_deadlock. Only the queue's slow
- * path walks the leases, and there are never more of them than the limit. */
+/* Marks the connections that the waiter's owner holds, for pool_would_deadlock. The walk is short: there are
+ * never more leases than the limit, and only waiting costs it. */
 static void mark_owner(struct pool *p, const void *owner, bool waits)
 {
     for (struct pool_slot *s = p->list[SLOT_LEASED].head; s; s = s->next) {
@@ -50,7 +50,7 @@ void pool_waiter_remove(struct pool *p, struct pool_waiter *w)
     if (w->owner)
         mark_owner(p, w->owner, false);
     if (w->inside)
-        return; /* answered by pool_acquire itself: it never had to wait for its turn */
+        return; /* answered by pool_acquire itself: it did not wait */
     uint64_t waited = p->now - w->since;
     p->wait_count++;
     p->wait_ns += waited;
@@ -103,8 +103,8 @@ void pool_retire_all(struct pool *p)
 
 void pool_slot_dead(struct pool *p, struct pool_slot *s)
 {
-    /* Of several that find out at once only the first starts a generation: the connections that are
-     * being made since then are not to blame. */
+    /* Of several that die together only the first starts a generation: connections opened after it must
+     * survive. */
     bool news = s->generation == p->generation;
     pool_slot_close(p, s, p->closed ? POOL_SHUTDOWN : POOL_UNUSABLE);
     if (news)
@@ -129,7 +129,7 @@ static void grant(struct pool *p, struct pool_slot *s)
     pool_waiter_settle(p, w, POOL_GRANTED);
 }
 
-/* Somebody waits: a checkout, with all that is looked at then. */
+/* Checkout for the first waiter: age, check, pre-ping. */
 static void offer(struct pool *p, struct pool_slot *s)
 {
     if (p->now > s->expires_at) {
@@ -173,19 +173,19 @@ static void open_one(struct pool *p)
     }
     s->pool = p;
     s->generation = p->generation;
-    p->open++; /* before the connect begins: two of them can never share the last place */
+    p->open++; /* before the connect begins, so that two connects never share the last place */
     pool_slot_move(p, s, SLOT_OPENING);
     p->config.ops->open(s);
 }
 
-/* Is there a waiter that no connect and no ping under way is for? */
-static bool someone_needs(const struct pool *p)
+/* Are there more waiters than connects and pings in progress? */
+static bool has_unserved_waiter(const struct pool *p)
 {
     return p->waiting > p->list[SLOT_OPENING].count + p->list[SLOT_PINGING].count;
 }
 
-/* One step at a time, and everything is looked at afresh after each: a step may call the embedder,
- * who may call the pool. */
+/* One step at a time, with all conditions read again after each: a step may call the embedder, which may call
+ * the pool. */
 static bool pump_step(struct pool *p)
 {
     struct pool_slot *idle = p->list[SLOT_IDLE].head;
@@ -195,9 +195,9 @@ static bool pump_step(struct pool *p)
         pool_waiter_settle(p, p->first, POOL_CLOSED);
     else if (idle && p->closed)
         pool_slot_close(p, idle, POOL_SHUTDOWN);
-    else if (idle && someone_needs(p))
+    else if (idle && has_unserved_waiter(p))
         offer(p, idle);
-    else if (someone_needs(p) && p->open < p->limit)
+    else if (has_unserved_waiter(p) && p->open < p->limit)
         open_one(p);
     else
         return false;
@@ -217,8 +217,8 @@ void pool_leave(struct pool *p)
         while (pump_step(p))
             ;
     p->depth--;
-    if (p->depth == 0 && p->closed && p->open == 0 && !p->told_drained) {
-        p->told_drained = true;
+    if (p->depth == 0 && p->closed && p->open == 0 && !p->reported_drained) {
+        p->reported_drained = true;
         if (p->config.ops->drained)
             p->config.ops->drained(p);
     }
