@@ -6,7 +6,7 @@
 
 enum {
     READ_CHUNK = 32 * 1024,
-    READS_PER_STEP = 64,       /* then others have their turn; the driver reports the rest again */
+    READS_PER_STEP = 64,       /* then other connections get a turn; the loop reports the rest again */
     KEEP_READER = 1024 * 1024, /* the reader gives back a larger buffer once it is empty */
     MAX_LINE = 1024 * 1024,    /* of a status or error reply */
     MAX_LENGTH_LINE = 32,      /* of the length before a string or an array */
@@ -29,7 +29,7 @@ struct redisconn {
     struct error error;
 };
 
-/* ---- what hiredis' reader calls: each value is appended to the reply that is being received ---- */
+/* ---- callbacks of hiredis' reader: each appends a value to the reply being received ---- */
 
 static struct resp_reply *receiving(const redisReadTask *task, struct redisconn **conn)
 {
@@ -38,7 +38,7 @@ static struct resp_reply *receiving(const redisReadTask *task, struct redisconn 
     return c->sent_head ? &c->sent_head->reply : &c->push;
 }
 
-/* The reader wants an object that is not NULL; the tape needs none. */
+/* The reader expects an object, NULL means failure. The tape has no objects: any pointer will do. */
 static void *made(struct redisconn *c, bool ok)
 {
     if (!ok && !c->refused)
@@ -61,7 +61,7 @@ static void *read_string(const redisReadTask *task, char *text, size_t len)
     enum resp_type type = task->type == REDIS_REPLY_STATUS  ? RESP_STATUS
                           : task->type == REDIS_REPLY_ERROR ? RESP_ERROR
                                                             : RESP_STRING;
-    /* The reader leaves it at the announced length and does not look at what follows. */
+    /* The reader cuts the string at the announced length and does not check what follows. */
     if (type == RESP_STRING && memcmp(text + len, "\r\n", 2) != 0) {
         c->refused = "a string is longer than announced";
         return NULL;
@@ -73,7 +73,7 @@ static void *read_array(const redisReadTask *task, int elements)
 {
     struct redisconn *c;
     struct resp_reply *r = receiving(task, &c);
-    /* The elements get their room when they come: an announced number costs the server nothing. */
+    /* Memory is taken when the elements arrive: a server can announce any number. */
     return made(c, fits(c, r, 0) && resp_put_array(r, (uint64_t)elements));
 }
 
@@ -227,15 +227,15 @@ static bool protocol_failed(struct redisconn *c, const char *what)
 {
     return failed(c, ERROR_PROTOCOL, what,
                   c->target->tls ? NULL
-                                 : "is it a Redis server that listens there, and without TLS "
-                                   "(rediss:// when it wants TLS)?");
+                                 : "is it a Redis server that listens there, and does it use TLS "
+                                   "(then rediss://)?");
 }
 
 static bool io_failed(struct redisconn *c, enum redis_io io, struct error *e)
 {
     if (io == REDIS_IO_CLOSED && c->state == REDISCONN_HANDSHAKE)
         failed(c, ERROR_CONNECT, "the server closed the connection during the TLS handshake",
-               "does it speak TLS on this port (else redis://)?");
+               "does it speak TLS on this port (if not, use redis://)?");
     else if (io == REDIS_IO_CLOSED)
         failed(c, ERROR_CONNECT, "the server closed the connection",
                "it may have stopped, restarted, or ended this client: its log says why");
@@ -266,11 +266,11 @@ static bool unasked(struct redisconn *c)
         resp_reply_clear(&c->push);
         return true;
     }
-    /* A server that is full says so, unasked, and hangs up. */
+    /* A server with too many clients sends an error without a request and closes the connection. */
     struct resp_cursor cur = resp_cursor(&c->push);
     struct resp_item item;
     if (!resp_next(&cur, &item) || item.type != RESP_ERROR)
-        return protocol_failed(c, "a reply came that nobody had asked for");
+        return protocol_failed(c, "the server sent a reply without a request");
     char text[256];
     size_t len = item.size < sizeof text - 1 ? (size_t)item.size : sizeof text - 1;
     memcpy(text, item.text, len);
@@ -278,7 +278,7 @@ static bool unasked(struct redisconn *c)
     return failed(c, ERROR_CONNECT, text, NULL);
 }
 
-/* The reader waits for more. Can that ever end within the limits? It has no limits of its own. */
+/* The reader waits for more bytes and has no limits: fail when the reply cannot end within ours. */
 static bool check_partial(struct redisconn *c)
 {
     const redisReader *r = c->reader;
@@ -330,7 +330,7 @@ static bool receive(struct redisconn *c)
             return failed(c, ERROR_CONNECT, "not enough memory for a reply", NULL);
         if (!parse(c))
             return false;
-        /* A short read has emptied a socket; of TLS it was one record. */
+        /* After a short read a socket is empty; with TLS a read returns at most one record. */
         if (n < sizeof chunk && !c->transport.tls)
             return true;
     }
@@ -367,7 +367,7 @@ static bool transmit(struct redisconn *c)
         if (io == REDIS_IO_AGAIN)
             return true;
         if (io != REDIS_IO_OK) {
-            /* What the server said before it hung up explains more than the broken pipe. */
+            /* What the server sent before it closed the connection explains more than the broken pipe. */
             if (io == REDIS_IO_CLOSED && !receive(c)) {
                 error_clear(&e);
                 return false;

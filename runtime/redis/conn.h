@@ -1,6 +1,6 @@
 /*
- * One connection to a Redis server as a machine that never waits. Commands are written into its
- * queue; step() sends what it can, reads what there is, and hands each reply to the call it answers.
+ * One connection to a Redis server as a state machine that never waits. Commands are written into its queue;
+ * redisconn_step sends what it can, reads what has arrived, and gives each reply to its call.
  *
  *   HANDSHAKE --TLS done--> OPEN --closed, protocol error, out of memory--> FAILED
  *       |                                                                     ^
@@ -30,25 +30,25 @@
 
 enum redisconn_state { REDISCONN_HANDSHAKE, REDISCONN_OPEN, REDISCONN_FAILED };
 
-/* What step answers: REDIS_IO_READ and REDIS_IO_WRITE to wait for, and one of these. */
+/* What redisconn_step returns: REDIS_IO_READ and REDIS_IO_WRITE to wait for, and one of these. */
 #define REDISCONN_DONE   4u /* nothing unsent, nothing unanswered */
-#define REDISCONN_BROKEN 8u /* redisconn_error says why; nothing more will come */
+#define REDISCONN_BROKEN 8u /* redisconn_error says why; no more replies will come */
 
 struct redisconn;
 
 struct redisconn_events {
-    /* `c` is answered, or was dropped; it is in no list any more. */
+    /* The call is answered or was dropped; it is in no list any more. */
     redis_call_fn *on_done;
-    /* A reply that no call waits for, on a connection that subscribed. NULL: that is an error. */
+    /* A message to a subscriber: a reply without a call. NULL: such a reply is an error. */
     void (*on_push)(struct resp_reply *r, void *data);
 };
 
 /* Takes over the connected descriptor (non-blocking), also when it fails: NULL, `e` set. */
 struct redisconn *redisconn_new(int fd, struct redis_target *target, struct error *e);
-/* Calls that are still in its lists are forgotten. NULL is harmless. */
+/* Calls in its lists are dropped without a callback. NULL is harmless. */
 void redisconn_free(struct redisconn *c);
 
-/* Who is told from now on; `events` must outlive that. NULL: nobody. */
+/* Sets the callbacks; `events` must outlive the connection. NULL: none. */
 void redisconn_listen(struct redisconn *c, const struct redisconn_events *events, void *data);
 int redisconn_fd(const struct redisconn *c);
 enum redisconn_state redisconn_state(const struct redisconn *c);
@@ -58,21 +58,21 @@ const struct redis_target *redisconn_target(const struct redisconn *c);
 /* Where commands are written: append with resp_add_*, then redis_queue_push. */
 struct redis_queue *redisconn_queue(struct redisconn *c);
 
-/* Makes all the progress possible now. `ready`: the REDIS_IO_ bits a driver saw; 0 = only send. */
+/* Makes all the progress possible now. `ready`: the REDIS_IO_ bits that are ready; 0 = only send. */
 unsigned redisconn_step(struct redisconn *c, unsigned ready);
 
-/* After a failure, or to give up: the next call that was sent. NULL at the end. */
+/* After a failure, or before redisconn_free: takes out the next call that was sent. NULL at the end. */
 struct redis_call *redisconn_pop_sent(struct redisconn *c);
 
 /* Nothing unsent, unanswered or half read. */
 bool redisconn_is_drained(const struct redisconn *c);
-/* And the server has said nothing since and not gone away (asks the socket): fit for somebody else. */
+/* Drained, and the socket shows neither data nor a close: another task can use it. */
 bool redisconn_is_idle(struct redisconn *c);
-/* Does anybody still want a reply that was asked for? */
+/* Has a sent call that was not dropped? */
 bool redisconn_is_awaited(const struct redisconn *c);
 /* Calls that were sent and not answered. */
 uint32_t redisconn_unanswered(const struct redisconn *c);
-/* Bytes received so far: tells a slow server from a dead one. */
+/* Bytes received so far: shows whether a slow server still sends. */
 uint64_t redisconn_received(const struct redisconn *c);
 
 #endif

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-/* A buffer that once held something large is given back, a usual one is kept. */
+/* Frees a buffer that has held something large, keeps one of usual size. */
 enum { KEEP_CAPACITY = 256 * 1024, COMPACT_AT = 64 * 1024 };
 
 static void forget_bytes(struct redis_queue *q)
@@ -34,7 +34,7 @@ bool redis_queue_drop(struct redis_queue *q, struct redis_call *c)
     c->dropped = true;
     if (c->state != REDIS_CALL_UNSENT)
         return false;
-    /* Once its first byte has left, the rest must follow, or the stream would be garbage. */
+    /* Once the first byte of a command is sent, the rest must follow, or the stream is garbage. */
     if (c == q->head && q->written > q->start)
         return false;
     q->dropped++;
@@ -79,7 +79,7 @@ void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, voi
     q->written += n;
     while (q->head) {
         struct redis_call *c = q->head;
-        /* Of several commands in one call the server answers the first before it has the last. */
+        /* The server answers the first of several commands in a call before it has the last. */
         bool out = c->expect > 1 ? q->start < q->written : q->start + c->size <= q->written;
         if (!out)
             break;
@@ -116,13 +116,14 @@ bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
     else
         to->head = from->head;
     to->tail = from->tail;
-    /* A head whose first byte had left was dropped without being counted: here it begins anew, or not. */
+    /* A first call that was partly sent and then dropped is not counted in `dropped`: on the new connection
+     * none of it is sent, so it can be taken out. */
     to->dropped += from->dropped + (from->head->dropped ? 1 : 0);
     from->head = NULL;
     from->tail = NULL;
     from->dropped = 0;
     if (from->start > from->written)
-        from->out.len = from->start; /* the rest of one that counts as sent still has to go */
+        from->out.len = from->start; /* the rest of a call that counts as sent is still to be sent */
     else
         forget_bytes(from);
     return true;

@@ -1,6 +1,6 @@
 /*
- * Calls and the queue of those that were not sent yet. A queue may stand alone (no connection yet) or
- * be a connection's; it outlives connections: what was not sent moves on to the next one.
+ * Calls, and the queue of those that are not sent yet. A queue may belong to a connection or exist before one
+ * is open. When a connection fails, what was not sent moves to the next one.
  *
  * Who owns what: the queue owns its bytes. A call belongs to the embedder and must stay where it is
  * while it is in a list.
@@ -20,7 +20,7 @@ enum redis_call_state {
     REDIS_CALL_UNSENT, /* in a queue: the server cannot have run any of it */
     REDIS_CALL_SENT,   /* in a connection: the server may have run it. (One command: when its last
                         * byte has left; several: when the first one has.) */
-    REDIS_CALL_DONE,   /* in no list */
+    REDIS_CALL_DONE,   /* answered, failed or dropped; in no list */
 };
 
 /* One command, or several that are answered together (`expect` replies). */
@@ -29,35 +29,35 @@ struct redis_call {
     size_t size;     /* bytes of the command(s) */
     uint32_t expect; /* replies still to come */
     enum redis_call_state state;
-    bool dropped;            /* nobody wants its replies any more */
+    bool dropped;            /* its replies are to be thrown away */
     struct resp_reply reply; /* its replies, one after the other */
 };
 
 /* Zero-initialised = empty. */
 struct redis_queue {
     struct buf out;
-    size_t written; /* bytes of `out` that have left */
+    size_t written; /* bytes of `out` that were sent */
     size_t start;   /* where the first call begins in `out`; beyond `written` while several commands
                      * of one call are on their way */
     struct redis_call *head;
     struct redis_call *tail;
-    uint32_t dropped; /* calls whose bytes are to be taken out */
+    uint32_t dropped; /* dropped calls whose bytes are to be removed */
 };
 
-/* A call that comes out of a list: answered, or dropped and now nobody's. */
+/* Called for a call that leaves its list: answered, or dropped and now free. */
 typedef void redis_call_fn(struct redis_call *c, void *data);
 
-/* The command of `c`, `expect` replies of it, was just appended to q->out from offset `from` on. */
+/* Queues `c`, which expects `expect` replies; its bytes were just appended to q->out from offset `from` on.
+ * */
 void redis_queue_push(struct redis_queue *q, struct redis_call *c, size_t from, uint32_t expect);
-/* Gives up a call, wherever it is. True: it was not sent and never will be. False: it may have been
- * run, or will be; its reply is going to be swallowed. Either way it stays in its list for now and
- * comes back through the list's redis_call_fn. */
+/* Gives up a call, sent or not. True: it will not be sent. False: the server may run it; its reply will be
+ * thrown away. Either way it stays in its list for now and comes back through the list's redis_call_fn. */
 bool redis_queue_drop(struct redis_queue *q, struct redis_call *c);
-/* Takes out the bytes of dropped calls and hands these to `gone`. Cheap when there are none. */
+/* Removes the bytes of dropped calls and passes the calls to `gone`. Cheap when there are none. */
 void redis_queue_compact(struct redis_queue *q, redis_call_fn *gone, void *data);
-/* `n` more bytes have left; calls `sent` for each call that the server may run now. */
+/* `n` more bytes were sent; calls `sent` for each call that the server may run now. */
 void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, void *data);
-/* Appends what `from` has not wholly sent to `to`. False: no memory, both are as they were. */
+/* Moves to `to` the calls of `from` that were not sent completely. False: no memory, both are unchanged. */
 bool redis_queue_move(struct redis_queue *to, struct redis_queue *from);
 /* Takes out the first call; NULL when there is none. The bytes of the last one go with it. */
 struct redis_call *redis_queue_pop(struct redis_queue *q);

@@ -30,7 +30,7 @@ size_t resp_format_int(int64_t v, char *out)
     if (v >= 0)
         return format_uint((uint64_t)v, out);
     out[0] = '-';
-    /* Not -v: the least integer has no positive twin. */
+    /* -v would overflow for INT64_MIN. */
     return 1 + format_uint(-(uint64_t)v, out + 1);
 }
 
@@ -128,12 +128,12 @@ bool resp_add_double(struct buf *b, double v)
     int n = 0;
     for (int digits = 15; digits <= 17; digits++) {
         n = snprintf(text, sizeof text, "%.*g", digits, v);
-        /* Reading back what 15 digits gave decides; the comparison is meant to be exact. */
+        /* 15 digits are enough when they read back as exactly the same number. */
         double back = strtod(text, NULL);
         if (memcmp(&back, &v, sizeof v) == 0)
             break;
     }
-    /* A program that called setlocale may have another decimal point. */
+    /* The decimal point depends on the locale. */
     for (int i = 0; i < n; i++)
         if (!strchr("0123456789+-e", text[i]))
             text[i] = '.';
@@ -142,7 +142,7 @@ bool resp_add_double(struct buf *b, double v)
 
 /* ---- replies ---- */
 
-/* What stands on the tape: a header, and for texts the bytes, padded so that headers stay aligned. */
+/* A value on the tape: a header, and for texts the bytes, padded so that headers stay aligned. */
 struct node {
     uint64_t type;
     uint64_t value;
@@ -264,7 +264,7 @@ bool resp_next(struct resp_cursor *c, struct resp_item *out)
 
 bool resp_skip(struct resp_cursor *c)
 {
-    /* No recursion: every array adds its elements to what is left to step over. */
+    /* Without recursion: each array adds its elements to the number of values left to skip. */
     struct resp_item item;
     for (uint64_t left = 1; left > 0; left--) {
         if (!resp_next(c, &item))

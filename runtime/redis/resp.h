@@ -5,9 +5,9 @@
  * of memory. An array is its header followed by its elements. So a reply of any depth is freed with
  * one call and without recursion, and a short one needs no memory of its own (`small`).
  *
- * The reader is hiredis' (`redisReader`); it is given functions that append to the tape.
+ * The parser is hiredis' `redisReader`, with callbacks that append to the tape.
  *
- * Who owns what: a resp_reply belongs to whoever embeds it and must not move while it is in use. A
+ * Who owns what: a resp_reply belongs to the struct that contains it and must not move while it is in use. A
  * resp_item points into its reply.
  */
 #ifndef DBRUN_REDIS_RESP_H
@@ -76,7 +76,8 @@ static inline void resp_reply_init(struct resp_reply *r)
 
 /* Empties it and gives back its memory. */
 void resp_reply_clear(struct resp_reply *r);
-/* Makes room for a tape of `size` bytes, so that it need not grow step by step. No memory is no failure. */
+/* Makes room for a tape of `size` bytes, so that it need not grow in steps. Lack of memory is ignored here.
+ * */
 void resp_reply_expect(struct resp_reply *r, size_t size);
 /* Moves the tape of `from` into `to` (whatever `to` held is freed). */
 void resp_reply_move(struct resp_reply *to, struct resp_reply *from);

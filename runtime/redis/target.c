@@ -73,7 +73,7 @@ fail:
     return NULL;
 }
 
-/* What a sentinel has in common with the server it knows of, and what not. */
+/* Gives a sentinel the server's TLS settings, and its own user and password. */
 static bool seal_sentinel(const struct redis_target *t, struct redis_target *s)
 {
     static const enum redis_text shared[] = {REDIS_CA_FILE, REDIS_CA_DIR, REDIS_CERT_FILE, REDIS_KEY_FILE};

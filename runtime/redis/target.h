@@ -1,6 +1,6 @@
 /*
- * Where a Redis server is and as whom to speak to it. Immutable once made, and counted, because a
- * connect on a worker thread may outlive the pool that asked for it.
+ * The address of a Redis server and how to log in. Immutable once made, and reference-counted, because a
+ * connect on a worker thread may outlive its pool.
  */
 #ifndef DBRUN_REDIS_TARGET_H
 #define DBRUN_REDIS_TARGET_H
@@ -19,7 +19,7 @@ enum redis_text {
     REDIS_CERT_FILE, /* the client's own certificate */
     REDIS_KEY_FILE,
     REDIS_SERVER_NAME, /* the name the certificate must carry, when it is not the host */
-    REDIS_SERVICE,     /* the master's name: the sentinels say where it is */
+    REDIS_SERVICE,     /* the master's name, for the sentinels */
     REDIS_SENTINEL_USERNAME,
     REDIS_SENTINEL_PASSWORD,
     REDIS_TEXTS,
@@ -31,13 +31,13 @@ struct redis_target {
     uint16_t port;
     int db;
     bool tls;
-    bool tls13;           /* nothing below TLS 1.3; else nothing below 1.2 */
-    bool verify;          /* of the certificate; off only when asked for */
-    bool verify_hostname; /* on top of that */
-    bool read_replica;    /* of a cluster: the server is told that reads are welcome */
+    bool tls13;           /* at least TLS 1.3; otherwise at least 1.2 */
+    bool verify;          /* check the certificate; off only on request */
+    bool verify_hostname; /* and the host name in it */
+    bool read_replica;    /* in a cluster: send READONLY, so that a replica serves reads */
     bool sentinel_tls;
     struct redis_target **sentinels; /* NULL-terminated; NULL = the server is where `text` says */
-    _Atomic unsigned good_sentinel;  /* the one that answered last: only a hint whom to ask first */
+    _Atomic unsigned good_sentinel;  /* the sentinel that answered last: ask it first next time */
     _Atomic unsigned refs;
 };
 
@@ -45,11 +45,11 @@ struct redis_target {
 struct redis_target *redis_target_new(void);
 /* Keeps a copy. False when memory is out. */
 bool redis_target_set(struct redis_target *t, enum redis_text which, const char *text);
-/* Adds a sentinel; with these the server is looked for at each connect. False when memory is out. */
+/* Adds a sentinel: each connect then asks the sentinels for the master. False when memory is out. */
 bool redis_target_add_sentinel(struct redis_target *t, const char *host, uint16_t port);
 /* The same server settings at another address. NULL when memory is out. One reference. */
 struct redis_target *redis_target_at(const struct redis_target *t, const char *host, uint16_t port);
-/* Works out the label (also of the sentinels, which get their password); to be called once all is set. */
+/* Makes the label, also those of the sentinels, and sets their password. Call it last. */
 bool redis_target_seal(struct redis_target *t);
 struct redis_target *redis_target_ref(struct redis_target *t);
 /* Frees it with the last reference; the password is wiped. NULL is harmless. */

@@ -15,7 +15,7 @@ struct redis_tls {
     BIO_METHOD *method;
 };
 
-/* ---- the socket, as OpenSSL sees it: its own socket BIO would raise SIGPIPE ---- */
+/* ---- a BIO for the socket: OpenSSL's own would raise SIGPIPE ---- */
 
 static int bio_fd(BIO *bio)
 {
@@ -83,7 +83,7 @@ static bool config_error(struct error *e, const char *what, const char *file)
     return false;
 }
 
-/* Asked for the pass phrase of a key: there is nobody to ask, and the terminal is not ours. */
+/* An encrypted key fails: OpenSSL would ask for its pass phrase at the terminal. */
 static int no_pass_phrase(char *buf, int size, int rwflag, void *data)
 {
     (void)buf;
@@ -174,7 +174,7 @@ struct redis_tls *redis_tls_new(const struct redis_target *target, int fd, struc
         return NULL;
     }
     tls->ssl = SSL_new(ctx);
-    SSL_CTX_free(ctx); /* the session holds it from now on */
+    SSL_CTX_free(ctx); /* the session holds a reference */
     if (!tls->ssl || !attach_socket(tls, fd) || !expect_name(tls->ssl, target)) {
         error_set(e, ERROR_CONNECT, "TLS: %s", last_reason());
         redis_tls_free(tls);
@@ -193,7 +193,7 @@ void redis_tls_free(struct redis_tls *tls)
     free(tls);
 }
 
-/* ---- moving bytes ---- */
+/* ---- reading and writing ---- */
 
 static const char *hint_for(long verify, const char *reason)
 {
@@ -202,7 +202,7 @@ static const char *hint_for(long verify, const char *reason)
         break;
     case X509_V_ERR_HOSTNAME_MISMATCH:
     case X509_V_ERR_IP_ADDRESS_MISMATCH:
-        return "connect by a name that stands in the server's certificate";
+        return "connect by a name that is in the server's certificate";
     case X509_V_ERR_CERT_HAS_EXPIRED:
         return "the server's certificate has to be renewed";
     default:
@@ -250,7 +250,7 @@ static enum redis_io explain(struct redis_tls *tls, int rc, unsigned *want, stru
         error_set(e, ERROR_CONNECT, "TLS: %s", strerror(err));
         return REDIS_IO_FAILED;
     default:
-        /* A server that goes away without saying goodbye in TLS is gone all the same. */
+        /* A server that closes without TLS' close_notify counts as closed. */
         if (ERR_GET_REASON(ERR_peek_error()) == SSL_R_UNEXPECTED_EOF_WHILE_READING) {
             ERR_clear_error();
             return REDIS_IO_CLOSED;

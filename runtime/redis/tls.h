@@ -1,6 +1,6 @@
 /*
- * A TLS session (OpenSSL) over a connected, non-blocking socket: the certificate is verified, the
- * host name in it checked, the server told which name is meant (SNI). Writing never raises SIGPIPE.
+ * A TLS session (OpenSSL) over a connected, non-blocking socket: verifies the certificate and the host name
+ * in it, sends the name (SNI). Writing never raises SIGPIPE.
  *
  * The descriptor stays the transport's.
  */

@@ -13,7 +13,7 @@
 
 #include <stddef.h>
 
-/* What a step waits for; the same bits as IO_READ and IO_WRITE of the drivers. */
+/* What a step waits for; the same bits as IO_READ and IO_WRITE in io/poll.h. */
 #define REDIS_IO_READ  1u
 #define REDIS_IO_WRITE 2u
 
@@ -22,7 +22,7 @@ struct redis_tls;
 struct redis_transport {
     int fd; /* -1 = closed */
     struct redis_tls *tls;
-    unsigned want; /* what the last call that could not go on waits for */
+    unsigned want; /* what the last call that returned REDIS_IO_AGAIN waits for */
 };
 
 enum redis_io {
@@ -32,19 +32,19 @@ enum redis_io {
     REDIS_IO_FAILED,
 };
 
-/* Takes over `fd`. With target->tls a handshake is due: redis_transport_handshake. False = `e` is set. */
+/* Takes over `fd`. With target->tls call redis_transport_handshake next. False = `e` is set. */
 bool redis_transport_open(struct redis_transport *t, int fd, const struct redis_target *target,
                           struct error *e);
-/* Once the last answer was REDIS_IO_OK it is done. Without TLS it is done at once. */
+/* Call until it returns REDIS_IO_OK; without TLS it does so at once. */
 enum redis_io redis_transport_handshake(struct redis_transport *t, struct error *e);
 enum redis_io redis_transport_read(struct redis_transport *t, void *data, size_t len, size_t *done,
                                    struct error *e);
 enum redis_io redis_transport_write(struct redis_transport *t, const void *data, size_t len, size_t *done,
                                     struct error *e);
-/* Are bytes left over that no driver can see, because they were read from the socket already? */
+/* Has OpenSSL bytes that were read from the socket already, so that poll(2) does not report them? */
 bool redis_transport_pending(const struct redis_transport *t);
-/* Has the server, which was asked nothing, closed or said something? (A session ticket of TLS is
- * neither.) */
+/* On an idle connection: has the server neither closed it nor sent anything? (A TLS session ticket does not
+ * count.) */
 bool redis_transport_quiet(struct redis_transport *t);
 void redis_transport_close(struct redis_transport *t);
 
