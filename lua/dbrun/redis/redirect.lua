@@ -48,7 +48,7 @@ function M.kind_of(e, idempotent)
             return why == "MOVED" and "moved" or (why == "ASK" or WAITED_OUT[why]) and "again" or nil
         end
         return WAITED_OUT[code] and "again" or nil
-    elseif e.kind == "connect" then
+    elseif e.kind == "connect" or (e.kind == "timeout" and e.layer) then -- a layer: it was connecting
         if e.outcome == "not_sent" then
             return "lost"
         end

@@ -1,11 +1,11 @@
-/* Opening connections for the pool (pool_ops.open). */
+/* Opening connections for the pool of an engine. */
 #ifndef DBRUN_BIND_PG_CONNECT_H
 #define DBRUN_BIND_PG_CONNECT_H
 
 #include "bind/pg/engine.h"
 
+extern const struct connector_ops pg_connector_ops;
+/* pool_ops.open */
 void pg_connect_slot(struct pool_slot *slot);
-/* The engine is going: connects under way end by themselves and are thrown away. */
-void pg_connects_forget(struct pg_engine *e);
 
 #endif

@@ -3,6 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+void pg_conninfo_ref(struct pg_conninfo *info)
+{
+    __atomic_add_fetch(&info->refs, 1, __ATOMIC_RELAXED);
+}
+
 void pg_conninfo_unref(struct pg_conninfo *info)
 {
     if (!info || __atomic_sub_fetch(&info->refs, 1, __ATOMIC_ACQ_REL) > 0)

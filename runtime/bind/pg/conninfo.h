@@ -10,6 +10,7 @@ struct pg_conninfo {
     char **values;
 };
 
+void pg_conninfo_ref(struct pg_conninfo *info);
 /* Gives up one count; the last one frees it, and wipes the values. NULL is harmless. */
 void pg_conninfo_unref(struct pg_conninfo *info);
 

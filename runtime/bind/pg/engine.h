@@ -1,11 +1,12 @@
 /*
  * An engine: settings and a pool. Its block outlives the userdata while links, connects or statements are
- * left: it is counted, by its userdata, its pool until that is drained, its links, its connects and each
- * statement under way.
+ * left: it is counted, by its userdata, its pool until that is drained, its links and each statement
+ * under way.
  */
 #ifndef DBRUN_BIND_PG_ENGINE_H
 #define DBRUN_BIND_PG_ENGINE_H
 
+#include "bind/base/connector.h"
 #include "bind/base/runtime.h"
 #include "bind/pg/conninfo.h"
 #include "bind/pg/decode_scalar.h"
@@ -20,8 +21,8 @@ struct pg_engine {
     struct runtime *rt;
     struct pool *pool;
     struct pg_conninfo *info;
-    struct pg_connecting *connecting; /* connects under way */
-    struct pg_engine *next;           /* of the runtime */
+    struct connector connector; /* of the pool */
+    struct pg_engine *next;     /* of the runtime */
     struct pg_engine *prev;
     unsigned refs;
     void (*last)(struct pg_engine *e); /* frees what module.c made, with the last count */
@@ -33,8 +34,7 @@ struct pg_engine {
     bool cache_off;  /* a pooler in between loses prepared statements */
     enum pg_reset reset;
     uint32_t cache_limit;
-    double timeout; /* seconds, as all below */
-    double connect_timeout;
+    double timeout;         /* seconds, as all below */
     double command_timeout; /* 0 = none */
     double pre_ping_idle;
     struct pg_catalog *catalog; /* types of the database's own, as they were met */

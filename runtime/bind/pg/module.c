@@ -50,7 +50,7 @@ static void engine_close(struct pg_engine_box *box)
     pg_notices_clear(&e->notices);
     if (e->pool) {
         pool_close(e->pool, mono_now());
-        pg_connects_forget(e);
+        connector_forget(&e->connector);
     }
     pg_engine_unref(e);
 }
@@ -71,7 +71,7 @@ void bind_pg_shutdown(struct runtime *rt)
         pg_engine_ref(e);
         if (e->pool) {
             pool_close(e->pool, mono_now());
-            pg_connects_forget(e);
+            connector_forget(&e->connector);
             pool_each(e->pool, give_up, NULL);
         }
         next = e->next;
@@ -171,7 +171,6 @@ static void read_settings(lua_State *L, struct pg_engine *e)
     lua_pop(L, 1);
     e->sync = bool_field(L, "sync", false);
     e->timeout = number_field(L, "timeout", 30);
-    e->connect_timeout = number_field(L, "connect_timeout", 10);
     e->command_timeout = number_field(L, "command_timeout", 0);
     e->pre_ping = bool_field(L, "pre_ping", true);
     e->pre_ping_idle = number_field(L, "pre_ping_idle", 0.5);
@@ -218,6 +217,11 @@ static int engine_new(lua_State *L)
     e->info->refs = 1;
     read_settings(L, e);
     read_params(L, e->info);
+    e->connector = (struct connector){.rt = rt,
+                                      .ops = &pg_connector_ops,
+                                      .target = e->info,
+                                      .connect_timeout = number_field(L, "connect_timeout", 10),
+                                      .blocking = e->sync};
     struct pool_config config = {.size = (uint32_t)number_field(L, "size", 20),
                                  .overflow = (int32_t)number_field(L, "overflow", 10),
                                  .recycle = duration_ns(number_field(L, "recycle", 0)),

@@ -3,27 +3,8 @@
 #include "base/deadline.h"
 #include "connect/redis.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-
-/* How much longer than its deadline a connect on a worker may take before it is given up for stuck
- * (in the resolver, which knows no deadline). */
-#define STUCK_GRACE (100 * NS_PER_MS)
-
-/* A connect under way. The slot is the pool's; NULL once nobody waits for it any more. */
-struct redis_opening {
-    struct job job; /* first: the worker hands it back */
-    struct redis_pool *pool;
-    struct pool_slot *slot;
-    struct redis_opening *next;
-    struct redis_opening **link;
-    struct redis_target *target;
-    uint64_t deadline;
-    struct sched_timer timer;
-    struct redisconn *conn;
-    struct error error;
-};
 
 /* ---- links ---- */
 
@@ -89,138 +70,68 @@ void redis_link_release(struct redis_link *l)
     pool_release(l->slot->pool, l->slot, mono_now());
 }
 
-static struct redis_link *link_new(struct redis_pool *p, struct pool_slot *slot, struct redisconn *conn)
+/* ---- connecting ---- */
+
+static void *connect_to_server(void *target, uint64_t deadline, const struct connecting *c, struct error *e)
 {
+    (void)c;
+    return redis_connect(target, deadline, NULL, e);
+}
+
+static void close_conn(void *conn)
+{
+    redisconn_free(conn);
+}
+
+static void *wrap(struct pool_slot *slot, void *conn)
+{
+    struct redis_pool *p = pool_data(slot->pool);
     struct redis_link *l = calloc(1, sizeof *l);
-    if (!l)
+    if (l)
+        l->watch = io_watch_open(sched_loop(p->rt->sched), redisconn_fd(conn), link_ready, l);
+    if (!l || !l->watch) {
+        redisconn_free(conn);
+        free(l);
         return NULL;
+    }
     l->conn = conn;
     l->pool = p;
     l->slot = slot;
     resp_reply_init(&l->ping.reply);
-    l->watch = io_watch_open(sched_loop(p->rt->sched), redisconn_fd(conn), link_ready, l);
-    if (!l->watch) {
-        free(l);
-        return NULL;
-    }
     io_watch_want(l->watch, REDIS_IO_READ);
     return l;
 }
 
+static void hold(void *target)
+{
+    redis_target_ref(target);
+}
+
+static void let_go(void *target)
+{
+    redis_target_unref(target);
+}
+
+static const char *describe(const void *target)
+{
+    return ((const struct redis_target *)target)->label;
+}
+
+static const struct connector_ops connector_ops = {.server = "Redis",
+                                                   .variable = "REDIS_URL (or REDIS_HOST)",
+                                                   .hold = hold,
+                                                   .let_go = let_go,
+                                                   .describe = describe,
+                                                   .connect = connect_to_server,
+                                                   .wrap = wrap,
+                                                   .close = close_conn};
+
 /* ---- what the generic pool asks for ---- */
-
-static void opening_unlink(struct redis_opening *o)
-{
-    if (!o->slot)
-        return;
-    o->slot = NULL;
-    sched_timer_stop(o->pool->rt->sched, &o->timer);
-    *o->link = o->next;
-    if (o->next)
-        o->next->link = o->link;
-}
-
-static void opening_free(struct redis_opening *o)
-{
-    redisconn_free(o->conn);
-    error_clear(&o->error);
-    redis_target_unref(o->target);
-    free(o);
-}
-
-/* On the worker. */
-static void opening_work(struct job *j)
-{
-    struct redis_opening *o = (struct redis_opening *)j;
-    o->conn = redis_connect(o->target, o->deadline, NULL, &o->error);
-}
-
-static void opening_drop(struct job *j)
-{
-    opening_free((struct redis_opening *)j);
-}
-
-/* On the loop. */
-static void opening_done(struct job *j)
-{
-    struct redis_opening *o = (struct redis_opening *)j;
-    struct pool_slot *slot = o->slot;
-    struct redis_pool *p = o->pool;
-    struct redis_link *l = NULL;
-    opening_unlink(o);
-    if (slot && o->conn) {
-        l = link_new(p, slot, o->conn);
-        if (l)
-            o->conn = NULL;
-        else
-            error_set(&o->error, ERROR_CONNECT, "redis at %s: %s", o->target->label, strerror(errno));
-    }
-    struct error e = {0};
-    error_move(&e, &o->error);
-    opening_free(o);
-    if (l)
-        pool_opened(slot, l, mono_now());
-    else if (slot)
-        pool_open_failed(slot, &e, mono_now());
-    error_clear(&e);
-}
-
-static void opening_stuck(struct sched_timer *t)
-{
-    struct redis_opening *o = t->data;
-    struct pool_slot *slot = o->slot;
-    struct error e = {0};
-    error_set(&e, ERROR_CONNECT, "redis at %s: name: the resolver did not answer before the deadline",
-              o->target->label);
-    error_set_field(&e, ERROR_CONTEXT, "name");
-    error_set_field(&e, ERROR_HINT, "check the host in REDIS_URL, and the name server");
-    e.outcome = OUTCOME_NOT_SENT;
-    e.retryable = true;
-    opening_unlink(o); /* the worker's result is destroyed when it comes */
-    pool_open_failed(slot, &e, mono_now());
-    error_clear(&e);
-}
-
-static void open_failed_now(struct pool_slot *slot, struct redis_pool *p, int err)
-{
-    struct error e = {0};
-    error_set(&e, ERROR_CONNECT, "redis at %s: cannot start a thread to connect: %s", p->target->label,
-              strerror(err));
-    e.outcome = OUTCOME_NOT_SENT;
-    pool_open_failed(slot, &e, mono_now());
-    error_clear(&e);
-}
 
 static void op_open(struct pool_slot *slot)
 {
     struct redis_pool *p = pool_data(slot->pool);
-    struct redis_opening *o = calloc(1, sizeof *o);
-    if (!o) {
-        open_failed_now(slot, p, ENOMEM);
-        return;
-    }
-    o->job.work = opening_work;
-    o->job.done = opening_done;
-    o->job.drop = opening_drop;
-    o->pool = p;
-    o->slot = slot;
-    o->target = redis_target_ref(p->target);
-    o->deadline = deadline_in(p->connect_timeout);
-    o->timer.fn = opening_stuck;
-    o->timer.data = o;
-    o->next = p->openings;
-    o->link = &p->openings;
-    if (o->next)
-        o->next->link = &o->next;
-    p->openings = o;
-    if (!workers_run(p->rt->workers, &o->job)) {
-        int err = errno;
-        opening_unlink(o);
-        opening_free(o);
-        open_failed_now(slot, p, err);
-        return;
-    }
-    sched_timer_start(p->rt->sched, &o->timer, deadline_after(o->deadline, STUCK_GRACE));
+    connector_open(&p->connector, slot);
 }
 
 static void op_close(struct pool_slot *slot)
@@ -271,7 +182,7 @@ static void op_ping(struct pool_slot *slot)
     redis_queue_push(q, &l->ping, from, 1);
     l->ping_timer.fn = ping_expired;
     l->ping_timer.data = l;
-    sched_timer_start(p->rt->sched, &l->ping_timer, deadline_in(p->connect_timeout));
+    sched_timer_start(p->rt->sched, &l->ping_timer, deadline_in(p->connector.connect_timeout));
     link_step(l, 0);
 }
 
@@ -314,10 +225,11 @@ struct redis_pool *redis_pool_new(struct runtime *rt, struct redis_target *targe
     }
     p->rt = rt;
     p->target = redis_target_ref(target);
+    p->connector = (struct connector){
+        .rt = rt, .ops = &connector_ops, .target = target, .connect_timeout = o->connect_timeout};
     p->refs = 1;
     p->full_is_error = o->full_is_error;
     p->timeout = o->timeout;
-    p->connect_timeout = o->connect_timeout;
     p->ping_idle = duration_ns(o->ping_idle);
     p->comeback = duration_ns(o->comeback);
     return p;
@@ -354,15 +266,7 @@ void redis_pool_close(struct redis_pool *p)
     if (pool_is_closed(p->pool))
         return;
     pool_close(p->pool, now);
-    while (p->openings) {
-        struct redis_opening *o = p->openings;
-        struct pool_slot *slot = o->slot;
-        struct error e = {0};
-        opening_unlink(o);
-        error_set(&e, ERROR_POOL, "redis at %s: the pool was closed", p->target->label);
-        pool_open_failed(slot, &e, now);
-        error_clear(&e);
-    }
+    connector_forget(&p->connector);
     close_pinging(p, now);
 }
 

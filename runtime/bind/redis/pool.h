@@ -9,13 +9,13 @@
 #ifndef DBRUN_BIND_REDIS_POOL_H
 #define DBRUN_BIND_REDIS_POOL_H
 
+#include "bind/base/connector.h"
 #include "bind/base/runtime.h"
 #include "io/watch.h"
 #include "pool/pool.h"
 #include "redis/conn.h"
 
 struct redis_link;
-struct redis_opening;
 
 /* Whom a connection that is in use tells. Called with the connection unwound: it may be released. */
 struct redis_link_user {
@@ -46,11 +46,10 @@ struct redis_pool {
     struct runtime *rt;
     struct pool *pool;
     struct redis_target *target;
-    struct redis_opening *openings;
+    struct connector connector;
     unsigned refs;
     bool full_is_error; /* on_full="error" */
     double timeout;     /* seconds to wait for a slot */
-    double connect_timeout;
     uint64_t ping_idle; /* ns */
     uint64_t comeback;  /* ns that commands wait for a server that was there and is gone */
 };

@@ -29,19 +29,24 @@ end
 --- Connecting takes for ever: on the async engine the loop does not notice, on both the deadline holds, and the
 --- program ends although a thread is still at it.
 local STUCK <const> = [[
-local db, task = require "dbrun.db", require "dbrun.task"
-local url <const> = os.getenv "URL"
+local db, redis, task = require "dbrun.db", require "dbrun.redis", require "dbrun.task"
+local url <const>, redis_url <const> = os.getenv "URL", os.getenv "REDIS"
 local limit <const> = 1
 
-local function failed(mode)
-    local e <close> = db.engine { url = url, mode = mode, size = 2, timeout = 10, connect_timeout = limit }
+local function failed(what, fn, ...)
     local began <const> = task.now()
-    local ok <const>, problem = pcall(e.value, e, "select 1")
+    local ok <const>, problem = pcall(fn, ...)
     local took <const> = task.now() - began
     assert(not ok and took >= limit - 0.05 and took < limit + 5, ("%s after %.2f s"):format(problem, took))
-    assert(problem.outcome == "not_sent", problem.outcome)
-    print(mode, problem.kind)
-    return took
+    assert(problem.outcome == "not_sent" and problem.retryable, problem.outcome)
+    print(what, problem.kind, problem.layer)
+    print(problem.message)
+    print(problem.hint)
+end
+
+local function postgres(mode)
+    local e <close> = db.engine { url = url, mode = mode, size = 2, timeout = 10, connect_timeout = limit }
+    failed(mode, e.value, e, "select 1")
 end
 
 local ticks, worst, last, done = 0, 0, task.now(), false
@@ -53,17 +58,37 @@ g:spawn(function()
         ticks, worst, last = ticks + 1, math.max(worst, now - last), now
     end
 end)
-g:spawn(function() failed "async"; done = true end)
+g:spawn(function()
+    postgres "async"
+    if redis_url then
+        local r <close> = redis.client { url = redis_url, connect_timeout = limit }
+        failed("redis", r.ping, r)
+    end
+    done = true
+end)
 g:wait()
 -- Where the loop stands still, there is one tick and a pause as long as the limit.
 assert(ticks > 20 and worst < limit / 2, ("%d ticks, the longest pause was %.2f s"):format(ticks, worst))
-failed "sync"
+postgres "sync"
 ]]
 
-local function stuck(words, url)
-    local took <const>, result <const> = pg.timed(script, words, { URL = url }, STUCK)
+--- What a script is told: which server, which host, and where to look for the host's name.
+local function told(what, server, host, variable)
+    return ([[
+%s	timeout	name
+cannot connect to %s at %s in time: the name of the host could not be resolved, or the login did not end
+Check the host in %s, and the name servers of this machine; an address of numbers needs none.
+]]):format(what, server, host, variable)
+end
+
+local function stuck(words, url, host, redis_host)
+    local env <const> = { URL = url, REDIS = redis_host and "redis://" .. redis_host }
+    local took <const>, result <const> = pg.timed(script, words, env, STUCK)
     assert.equal(0, result.code, result.text)
-    assert.equal("async\ttimeout\nsync\ttimeout\n", result.stdout, result.text)
+    local variable <const> = "DATABASE_URL (or POSTGRES_HOST)"
+    assert.equal(told("async", "PostgreSQL", host, variable)
+        .. (redis_host and told("redis", "Redis", redis_host, "REDIS_URL (or REDIS_HOST)") or "")
+        .. told("sync", "PostgreSQL", host, variable), result.stdout, result.text)
     assert(took < 30, took)
 end
 
@@ -78,7 +103,7 @@ it("a server that asks for two thousand million rounds of SCRAM holds nobody up"
         sleep 30;]]
     local dir <const> = fs.mkdtemp()
     assert(process.run { "ln", "-s", server.socket, dir .. "/.s.PGSQL.5432" }.ok)
-    stuck({ "env" }, "postgresql://joe:secret@/d?host=" .. dir)
+    stuck({ "env" }, "postgresql://joe:secret@/d?host=" .. dir, dir .. " (port 5432)")
     fs.rmtree(dir)
 end)
 
@@ -93,7 +118,8 @@ it("a name server that says nothing holds nobody up", function()
     local inside <const> = [[dir=$1 mute=$2; shift 2; ip link set lo up &&
         mount --bind "$dir/resolv.conf" /etc/resolv.conf && mount --bind "$dir/nsswitch.conf" /etc/nsswitch.conf &&
         exec perl -e "$mute" -- "$@"]]
-    stuck({ "unshare", "-n", "-m", "sh", "-c", inside, "sh", dir, mute }, "postgresql://joe:secret@db.example.com/d")
+    stuck({ "unshare", "-n", "-m", "sh", "-c", inside, "sh", dir, mute }, "postgresql://joe:secret@db.example.com/d",
+        "db.example.com:5432", "cache.example.com:6379")
     fs.rmtree(dir)
 end)
 
