@@ -1,8 +1,9 @@
 #include "io/worker.h"
 
+#include "io/thread.h"
+
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 
 /* Shared by the loop and the threads; the last of them frees it. */
@@ -106,23 +107,11 @@ static void *thread_main(void *arg)
 
 bool workers_run(struct workers *w, struct job *j)
 {
-    /* The thread blocks all signals: only the main thread handles them. */
-    sigset_t all;
-    sigset_t before;
-    pthread_attr_t attr;
-    pthread_t thread;
     j->workers = w;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, 512 * 1024);
     pthread_mutex_lock(&w->lock);
     w->refs++;
     pthread_mutex_unlock(&w->lock);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&thread, &attr, thread_main, j);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
+    int rc = thread_start(thread_main, j);
     if (rc != 0) {
         pthread_mutex_lock(&w->lock);
         unref_locked(w);

@@ -1,7 +1,9 @@
 #include "io/worker_sync.h"
 
+#include "io/thread.h"
+
+#include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -46,23 +48,6 @@ static void *call_main(void *p)
     return NULL;
 }
 
-static bool start(struct call *c)
-{
-    sigset_t all;
-    sigset_t before;
-    pthread_t thread;
-    pthread_attr_t attr;
-    pthread_attr_init(&attr);
-    pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
-    pthread_attr_setstacksize(&attr, 512 * 1024);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int rc = pthread_create(&thread, &attr, call_main, c);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    pthread_attr_destroy(&attr);
-    return rc == 0;
-}
-
 enum io_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), void *arg, uint64_t deadline,
                            const struct io_interrupt *intr)
 {
@@ -71,7 +56,7 @@ enum io_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), voi
         return IO_ERROR;
     c->fd = eventfd(0, EFD_CLOEXEC);
     if (c->fd < 0) {
-        free(c);
+        free(c); /* leaves errno as it is */
         return IO_ERROR;
     }
     pthread_mutex_init(&c->lock, NULL);
@@ -79,10 +64,12 @@ enum io_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), voi
     c->work = work;
     c->drop = drop;
     c->arg = arg;
-    if (!start(c)) {
+    int rc = thread_start(call_main, c);
+    if (rc != 0) {
         pthread_mutex_lock(&c->lock);
         c->refs--;
         unref_locked(c);
+        errno = rc;
         return IO_ERROR;
     }
     unsigned ready;
