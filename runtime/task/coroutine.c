@@ -1,18 +1,18 @@
 /*
- * Lua's coroutine library, made transparent for tasks: when a task parks inside a coroutine of the
- * script's own (a generator that queries), the yield passes through resume and wrap up to the
- * scheduler, and the wake passes down the same way. The script sees plain Lua coroutines. And as in a
- * stock lua, the script itself is "the main thread": it cannot yield, and coroutine.running says so.
+ * Lua's coroutine library, transparent for tasks: when a task parks inside a coroutine that the script
+ * made (a generator that queries), the yield passes up through resume and wrap to the scheduler, and the
+ * wake passes down the same way. The script sees ordinary Lua coroutines. As in a stock lua, the script
+ * itself is "the main thread": it cannot yield, and coroutine.running returns true for it.
  *
- * Only the scheduler may wake what it parked. A coroutine of a task's own, and one that a task is
- * parked in, carry a mark in their extra space, and scripts can neither resume nor close them.
+ * Only the scheduler may resume what it parked. A task's own coroutine, and each coroutine that a task is
+ * parked in, has a mark in its extra space, and scripts can neither resume nor close it.
  */
 #include "task/impl.h"
 
 #include <lauxlib.h>
 
-/* The mark is the scheduler's address. (Coroutines older than the scheduler have no defined content
- * there, but not this.) */
+/* The mark is the scheduler's address. (Coroutines older than the scheduler have undefined content there,
+ * but never this address.) */
 static void **mark_of(lua_State *co)
 {
     return lua_getextraspace(co);
@@ -35,7 +35,7 @@ static lua_State *check_thread(lua_State *L)
     return co;
 }
 
-/* Moves what came back from `co` to L: the number of values, or -1 for an error. */
+/* Moves the results of `co` to L and returns their number, or -1 for an error. */
 static int take_results(lua_State *L, lua_State *co, int status, int nres)
 {
     if (status != LUA_OK && status != LUA_YIELD) {
@@ -57,8 +57,8 @@ static int resume_inner(lua_State *L, struct sched *s, lua_State *co, int narg)
 {
     int nres;
     lua_State *running = s->running;
-    /* Where L cannot yield, what it calls cannot park: it is through L that the park would pass. (The
-     * main thread of a stock lua5.4 never yields; it turns the loop where it stands.) */
+    /* Where L cannot yield, `co` cannot park, because the yield would pass through L. (The main thread of
+     * a stock lua5.4 never yields; its waits run the loop.) */
     uint32_t blocked = s->current != &s->main_task && !lua_isyieldable(L);
     if (!lua_checkstack(co, narg)) {
         lua_pushliteral(L, "too many arguments to resume");
@@ -68,7 +68,7 @@ static int resume_inner(lua_State *L, struct sched *s, lua_State *co, int narg)
     if (lua_status(co) == LUA_YIELD)
         scopes_bring_back(s, co);
     else
-        scopes_disown(s, co); /* it begins: what bears its address was another one's, now collected */
+        scopes_disown(s, co); /* it starts: scopes with its address belong to a collected coroutine */
     s->running = co;
     s->blocked += blocked;
     int status = lua_resume(co, L, narg, &nres);
@@ -85,7 +85,7 @@ static int resume_inner(lua_State *L, struct sched *s, lua_State *co, int narg)
     return take_results(L, co, status, nres);
 }
 
-/* A resume that the script asks for. */
+/* The first resume, by the script. */
 static int resume_first(lua_State *L, struct sched *s, lua_State *co, int narg)
 {
     lua_Debug ar;
@@ -96,7 +96,7 @@ static int resume_first(lua_State *L, struct sched *s, lua_State *co, int narg)
     return resume_inner(L, s, co, narg);
 }
 
-/* The way down after a park. */
+/* A resume by the scheduler after a park. */
 static int resume_again(lua_State *L, struct sched *s, lua_State *co)
 {
     *mark_of(co) = NULL;
@@ -127,7 +127,7 @@ static int co_resume(lua_State *L)
     return n == -2 ? lua_yieldk(L, 0, (lua_KContext)co, resume_k) : resume_finish(L, n);
 }
 
-/* Closes the variables of a coroutine from outside of it, where they cannot wait. */
+/* Closes the variables of a coroutine from outside of it, so their __close cannot wait. */
 static int reset(struct sched *s, lua_State *co)
 {
     uint32_t blocked = s->current != &s->main_task;
@@ -178,8 +178,8 @@ static int wrap_body_k(lua_State *L, int status, lua_KContext ctx)
     return status == LUA_OK || status == LUA_YIELD ? lua_gettop(L) : lua_error(L);
 }
 
-/* Nobody but wrap ever sees this coroutine, so an error can close its variables on the way out, inside
- * of it, where they may wait (a rollback, the tasks of a group). */
+/* Only wrap sees this coroutine, so on an error its variables can be closed inside of it, where their
+ * __close may wait (a rollback, the tasks of a group). */
 static int wrap_body(lua_State *L)
 {
     lua_pushvalue(L, lua_upvalueindex(1));
@@ -200,7 +200,7 @@ static int co_wrap(lua_State *L)
     return 1;
 }
 
-/* As lua's auxstatus, except that a coroutine which a task is parked in runs, as far as scripts see. */
+/* As lua's auxstatus, except that a coroutine which a task is parked in is "normal". */
 static const char *status_of(lua_State *L, const struct sched *s, lua_State *co)
 {
     lua_Debug ar;
@@ -275,7 +275,7 @@ void coroutine_patch(lua_State *L, struct sched *s)
     static const luaL_Reg functions[] = {
         {"resume", co_resume},   {"wrap", co_wrap},     {"yield", co_yield }, {"isyieldable", co_isyieldable},
         {"running", co_running}, {"status", co_status}, {"close", co_close},  {NULL, NULL}};
-    *mark_of(s->L) = NULL; /* what new coroutines begin with */
+    *mark_of(s->L) = NULL; /* new coroutines copy it */
     lua_getglobal(L, "coroutine");
     if (lua_istable(L, -1)) {
         lua_pushlightuserdata(L, s);

@@ -49,7 +49,7 @@ void group_rearm(struct group *g)
 /* Takes the error on top of L. */
 static void group_fail(lua_State *L, struct group *g)
 {
-    if (g->error != LUA_NOREF || (g == &g->sched->root && sched_tell_failure(L, g->sched))) {
+    if (g->error != LUA_NOREF || (g == &g->sched->root && sched_report_failure(L, g->sched))) {
         lua_pop(L, 1);
         return;
     }
@@ -72,7 +72,7 @@ static void group_check_end(struct group *g)
         *at = g->next;
         struct group *parent = g->parent;
         g->counted = false;
-        g->parent = &g->sched->root; /* nothing keeps the other from here on */
+        g->parent = &g->sched->root; /* the parent may be freed from here on */
         parent->live--;
         group_check_end(parent);
     }
@@ -107,7 +107,7 @@ void group_orphan(struct group *g, struct group *parent)
         group_fail(L, group_heir(g));
     }
     if (!g->counted)
-        g->parent = &g->sched->root; /* nothing keeps the other */
+        g->parent = &g->sched->root; /* the parent may be freed from here on */
 }
 
 void group_task_ended(struct group *g, struct task *t, bool failed)

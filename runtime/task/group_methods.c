@@ -41,7 +41,7 @@ static int group_cancel_method(lua_State *L)
 {
     struct group *g = group_check(L);
     group_cancel(g, "the group was cancelled");
-    g->cancelled = false; /* it can be used again: only the tasks of now are ended */
+    g->cancelled = false; /* the group can be used again: only its present tasks end */
     return 0;
 }
 
@@ -49,14 +49,14 @@ static void abandon_wait(struct wait *w)
 {
     struct group *g = w->data;
     g->waiter = NULL;
-    group_cancel(g, "cancelled because the owner of its group was");
+    group_cancel(g, "cancelled because the owner of its group was cancelled");
 }
 
 enum { END_WAIT, END_CLOSE, END_CLOSE_ERROR };
 
-/* Waits until the last task has ended; nothing shortens that, since nothing outlives its group: a
- * cancellation of the owner is passed on to the tasks and raised when they are gone. Stack: 1 = group,
- * 2 = whether the owner was cancelled meanwhile. */
+/* Waits until the last task has ended, always, because no task may outlive its group: a cancellation of
+ * the owner is passed on to the tasks and raised when they have ended. Stack: 1 = group, 2 = whether the
+ * owner was cancelled meanwhile. */
 static int group_end_k(lua_State *L, int status, lua_KContext how)
 {
     struct sched *s = sched_upvalue(L);
@@ -94,14 +94,14 @@ static int group_wait(lua_State *L)
     lua_settop(L, 1);
     lua_pushboolean(L, 0);
     if (g->error != LUA_NOREF)
-        g->scope.delivered = true; /* the failure itself is raised, not its echo */
+        g->scope.delivered = true; /* raise the failure itself, not the cancellation that followed it */
     if (g->live > 0)
         task_check_park(L, s);
     return group_end_k(L, LUA_OK, END_WAIT);
 }
 
-/* __close(group, error): the block ends. By an error: the tasks are cancelled, and the error goes on
- * by itself, unless it is only the echo of a task's failure: then that failure is raised. */
+/* __close(group, error): the block ends. After an error the tasks are cancelled and Lua passes the error
+ * on; if it is only the cancellation that followed a task's failure, that failure is raised instead. */
 static int group_close(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
@@ -117,7 +117,7 @@ static int group_close(lua_State *L)
         group_cancel(g, "cancelled because the block of its group ended where nothing can wait");
         group_orphan(g, g->owner->group);
         if (!by_error)
-            task_check_park(L, s); /* raises what is wrong */
+            task_check_park(L, s); /* raises the usage error */
         return 0;
     }
     lua_settop(L, 1);
@@ -125,7 +125,7 @@ static int group_close(lua_State *L)
     return group_end_k(L, LUA_OK, by_error && !echo ? END_CLOSE_ERROR : END_CLOSE);
 }
 
-/* Collected although its owner goes on: only a failure that nobody has heard of is left of it. */
+/* Collected without a close while its owner runs: an unreported failure passes to the group above. */
 static int group_gc(lua_State *L)
 {
     struct group *g = lua_touserdata(L, 1);

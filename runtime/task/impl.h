@@ -1,14 +1,14 @@
 /*
- * Shared by the files of this folder only: what a task, a scope and a group are.
+ * For the files of this folder only: the structs of task, scope, group and scheduler.
  *
  *   task states:   READY --resume--> RUNNING --park--> PARKED --wake/abandon--> READY
  *                                       \--body returned or raised--> DONE
  *
- * A scope is something that can cancel a stretch of a task: the task itself (t:cancel), a group's body
- * (a child failed), a timeout. Scopes of a task form a stack, the innermost first. A scope that fired is
- * delivered once, at the suspension point where the task is or at the next one; a shield in between
- * holds it back. While a coroutine of the script's own is suspended, the scopes it entered stand aside:
- * a generator's time limit is no business of whoever runs between two of its values.
+ * A scope is a part of a task's run that can be cancelled as a whole: the task itself (t:cancel), a
+ * group's block (a child failed), a timeout. Scopes of a task form a stack, the innermost first. A scope
+ * that fired is delivered once, at the suspension point where the task is or at the next one; a shield
+ * inside it holds that back. While a coroutine that the script made is suspended, the scopes it entered
+ * are set aside: a time limit inside a generator does not apply to the code between two of its values.
  */
 #ifndef DBRUN_TASK_IMPL_H
 #define DBRUN_TASK_IMPL_H
@@ -18,16 +18,18 @@
 #define TASK_CLASS  "dbrun.task"
 #define GROUP_CLASS "dbrun.group"
 
-#define STUCK_REASON "every task waits for another one, and nothing is left that could wake them"
+#define STUCK_REASON                                                                                         \
+    "deadlock: every task waits, and no socket, timer or child process is left that could wake one"
 
 enum scope_kind { SCOPE_TASK, SCOPE_GROUP, SCOPE_TIMEOUT, SCOPE_SHIELD };
 
 struct scope {
     struct scope *outer;
     struct sched *sched;
-    struct task *task; /* NULL when it has been left; aside: whose it was, NULL when that one ended */
+    struct task *task; /* set aside: the task that entered it; NULL once left, or that task ended */
     lua_State *co;     /* the coroutine that entered it */
-    void (*moved)(struct scope *sc, struct task *t); /* it is on this task's stack now; NULL = no matter */
+    /* Called when it moves to this task's stack; may be NULL. */
+    void (*moved)(struct scope *sc, struct task *t);
     const char *reason;
     double seconds; /* SCOPE_TIMEOUT */
     enum scope_kind kind;
@@ -45,14 +47,14 @@ struct task {
     struct task *prev;
     struct task *ready_next;
     lua_State *co;
-    lua_KFunction k; /* where a parked task goes on */
+    lua_KFunction k; /* continuation of a parked task */
     lua_KContext kctx;
     struct wait wait;
     struct scope own;
     struct scope *scope;       /* innermost */
     struct wait_queue joiners; /* waits of tasks in t:join() */
     void *scratch;
-    const char *cancel_reason; /* of the cancellation delivered last */
+    const char *cancel_reason; /* of the last cancellation delivered */
     double cancel_seconds;
     int ref;   /* registry reference to the userdata while it lives */
     int nargs; /* arguments on co's stack before the first resume; results after the end */
@@ -64,7 +66,7 @@ struct task {
     bool daemon; /* does not keep its group alive */
 };
 
-/* Coroutines that are kept to be used again: the size of the list and its bound. */
+/* Coroutines kept for reuse: the size of the list and its limit. */
 enum { THREADS_KEPT = 1024 };
 
 /* User values of a task's userdata. */
@@ -72,21 +74,21 @@ enum { TASK_UV_THREAD = 1, TASK_UV_GROUP, TASK_UV_SCRATCH, TASK_UVS = TASK_UV_SC
 
 struct group {
     struct sched *sched;
-    struct task *owner;    /* whose scope stack `scope` is on; NULL once the owner ended */
-    struct group *parent;  /* where a group that was never closed is counted */
-    struct group *orphans; /* groups below it that nobody closed, and that still run */
+    struct task *owner;    /* the task whose scope stack `scope` is on; NULL once it ended */
+    struct group *parent;  /* the group that counts this one when it was never closed */
+    struct group *orphans; /* groups below it that were never closed and still run */
     struct group *next;    /* in the parent's orphans */
     struct task *tasks;
     struct scope scope;
     struct wait *waiter; /* the owner, in g:wait() or at the end of its block */
-    uint32_t live;       /* tasks that keep it alive, and open groups below */
+    uint32_t live;       /* tasks that keep it alive, and orphans */
     int error;           /* registry reference of the first error; LUA_NOREF = none */
     bool cancelled;
-    bool counted; /* one of its parent's orphans, with one count on it */
+    bool counted; /* it is in its parent's orphans and counts in the parent's `live` */
 };
 
-/* The signals that scripts can listen to; the program's own handler of each comes back when the last
- * listener has gone. */
+/* The signals that scripts can wait for; when the last handle is closed, the program's own handler is
+ * restored. */
 enum { SIGNALS = 9 };
 
 struct signal_user {
@@ -109,7 +111,7 @@ struct sched {
     struct task *ready_tail;
     struct group root;
     struct task *root_task; /* the script, NULL once it ended */
-    struct scope *aside;    /* of suspended coroutines; those of one coroutine innermost first */
+    struct scope *aside;    /* scopes of suspended coroutines; those of one coroutine innermost first */
     struct deferred *deferred;
     struct timer_heap timers;
     struct signal_user signals[SIGNALS];
@@ -123,23 +125,16 @@ struct sched {
     void *on_failure_data;
     const char *interrupt_reason;
     uint64_t polled_at; /* ready rounds since the loop polled last */
-    int free_threads;   /* registry reference of the list of coroutines that can be used again */
+    int free_threads;   /* registry reference of the list of coroutines kept for reuse */
     int free_count;
     int last_error;     /* registry references: the error that a task raised last ... */
     int last_traceback; /* ... and where it came from */
     int background;
     uint32_t next_id;
-    uint32_t blocked; /* C calls that cannot yield between the running coroutine and its task */
-    bool parking;     /* the yield that is under way parks the task */
+    uint32_t blocked; /* number of C calls that cannot yield between the running coroutine and its task */
+    bool parking;     /* the current yield parks the task */
     bool closed;
 };
-
-/*
- * The files of this folder, from the bottom up: each calls only those before it.
- *
- *   where, timers, ready, traceback, wait, coroutine, group, task, sched, sync, scoped, group_methods,
- * library
- */
 
 /* ---- timers.c ---- */
 void timers_run(struct sched *s);
@@ -158,21 +153,22 @@ int traceback_note(lua_State *L);
 /* Attaches the traceback to the error on top of the stack: as the field `traceback` of an object, at
  * the end of a string. */
 void traceback_attach(lua_State *L, struct sched *s);
-/* The error of a task of the root group is on top of L: tells it to whoever wants to hear of it. */
-bool sched_tell_failure(lua_State *L, struct sched *s);
+/* Reports the error of a task of the root group, on top of L, to the function of sched_on_failure. False
+ * when there is none. */
+bool sched_report_failure(lua_State *L, struct sched *s);
 
 /* ---- wait.c ---- */
-/* Ends a wait that is pending by the cancellation that its task remembers. */
+/* Ends a pending wait by the cancellation noted in its task. */
 void wait_cancel(struct wait *w);
 void scope_enter(struct task *t, lua_State *co, struct scope *sc, enum scope_kind kind);
 void scope_leave(struct scope *sc);
-/* `co` yields to the script: its scopes no longer bear on what the task does. */
+/* `co` yields to the script: sets its scopes aside. */
 void scopes_put_aside(struct sched *s, lua_State *co);
-/* `co` is resumed: they do again, and on the task that runs it now. */
+/* `co` is resumed: its scopes apply again, now to the task that runs it. */
 void scopes_bring_back(struct sched *s, lua_State *co);
-/* `co` has ended: what it entered and did not leave (a group that nobody closed) is the task's. */
+/* `co` has ended: scopes that it did not leave (a group that was never closed) become the task's. */
 void scopes_disown(struct sched *s, lua_State *co);
-/* Cancels the stretch, now when the task is parked in it, else at its next suspension point. */
+/* Cancels the scope: now when the task is parked in it, else at its next suspension point. */
 void scope_fire(struct scope *sc, const char *reason);
 /* Can the code that runs now park? */
 bool task_can_park(lua_State *L, const struct sched *s);
@@ -181,24 +177,24 @@ void scope_deliver(lua_State *L, struct task *t);
 
 /* ---- coroutine.c ---- */
 void coroutine_patch(lua_State *L, struct sched *s);
-/* A coroutine that scripts must neither resume nor close. */
+/* Marks a coroutine that scripts can neither resume nor close. */
 void coroutine_mark(lua_State *co, struct sched *s);
 
 /* ---- group.c ---- */
 void group_init(struct group *g, struct sched *s);
 void group_add(struct group *g, struct task *t);
-/* Called when a task of it ended; its error, if it failed, is on top of t->co. */
+/* A task of the group has ended; its error, if it failed, is on top of t->co. */
 void group_task_ended(struct group *g, struct task *t, bool failed);
 void group_cancel(struct group *g, const char *reason);
-/* All of its tasks, and those of the groups below, can be cancelled once more. */
+/* Makes its tasks, and those of the groups below, cancellable again after a cancellation. */
 void group_rearm(struct group *g);
-/* The nearest group above that somebody will still end. */
+/* The nearest group, itself or above, that has an owner. */
 struct group *group_heir(struct group *g);
-/* Nobody will close it: what is left of it belongs to the group above, a failure too. */
+/* Its owner will not close it: its tasks and its failure pass to the group above. */
 void group_orphan(struct group *g, struct group *parent);
-/* The owner ended: its open groups are their parents' business from now on. */
+/* The owner ended: its open groups become orphans of its own group. */
 void group_owner_ended(struct task *owner);
-/* Enters the scope of a new group: t owns it, and then the task whose stack the scope is moved to. */
+/* Enters the scope of a new group. Its owner is t, later the task to whose stack the scope moves. */
 void group_enter(lua_State *L, struct group *g, struct task *t);
 
 /* ---- task.c ---- */

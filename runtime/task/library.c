@@ -1,4 +1,4 @@
-/* dbrun.core.task: the functions and methods that scripts see, and the assembling of them all. */
+/* core.task: its functions, the methods of tasks, and task_open. */
 #include "base/deadline.h"
 #include "task/impl.h"
 
@@ -34,7 +34,7 @@ static int task_spawn(lua_State *L)
     return 1;
 }
 
-/* A task that does not keep the program alive: what answers signals. */
+/* daemon(fn, ...): a task that does not keep the program alive (a signal handler). */
 static int task_daemon(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
@@ -132,9 +132,10 @@ static int task_sleep(lua_State *L)
     struct sched *s = sched_upvalue(L);
     lua_Number seconds = luaL_checknumber(L, 1);
     if (seconds != seconds || seconds < 0)
-        return sched_usage(L, s, "task.sleep: expected a number of seconds that is not negative");
+        return sched_usage(L, s, "task.sleep: expected a number of seconds, 0 or more");
     task_check_park(L, s);
-    /* For ever is a time too: a program that only answers signals is not stuck. */
+    /* An endless sleep counts as a timer, so a program that only waits for signals is not reported as
+     * stuck. */
     uint64_t deadline = deadline_min(deadline_in(seconds), DEADLINE_NEVER - 1);
     struct wait *w = wait_begin(s, deadline, abandon_sleep, NULL);
     return wait_park(L, w, 0, sleep_k);
@@ -152,7 +153,7 @@ static int task_id_current(lua_State *L)
     return 1;
 }
 
-/* traceback(err) -> string|nil: where the error that a task raised last came from. */
+/* traceback(err) -> string|nil: the traceback of the last error that a task raised, if it is `err`. */
 static int task_traceback(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
@@ -164,7 +165,7 @@ static int task_traceback(lua_State *L)
     return 1;
 }
 
-/* ---- assembling ---- */
+/* ---- the table ---- */
 
 static void new_class(lua_State *L, struct sched *s, const char *name, const luaL_Reg *methods)
 {

@@ -1,4 +1,4 @@
-/* What runs in the next turn: tasks that can go on, and what is written out once they all have. */
+/* The queue of tasks that can be resumed, and the work deferred until all of them have run. */
 #include "task/impl.h"
 
 void sched_make_ready(struct sched *s, struct task *t)

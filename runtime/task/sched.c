@@ -21,8 +21,8 @@ static void run_deferred(struct sched *s)
     }
 }
 
-/* Resumes everything that can run, and what became ready by that, but not for ever: tasks that wake
- * each other must not keep the loop from its sockets. */
+/* Resumes all ready tasks, and those that become ready meanwhile, up to a limit: tasks that wake each
+ * other must not keep the loop from its sockets. */
 static void run_ready(struct sched *s)
 {
     for (int round = 0; s->ready_head && round < ROUNDS_BEFORE_POLL; round++) {
@@ -40,12 +40,12 @@ static void poll_loop(struct sched *s)
 {
     run_deferred(s);
     timers_arm(s);
-    /* What just ran may have settled what a stock lua5.4's main thread waits for. */
+    /* These tasks may have ended the wait of a stock lua5.4's main thread. */
     bool settled = s->main_task.wait.status > WAIT_PENDING;
     uv_run(&s->loop, s->ready_head || settled ? UV_RUN_NOWAIT : UV_RUN_ONCE);
 }
 
-/* Everybody waits, and no socket, timer or child is left that could wake anybody. */
+/* Deadlock: every task waits, and there is no socket, timer or child that could wake one. */
 static bool is_stuck(struct sched *s)
 {
     return !s->ready_head && !s->deferred && s->timers.n == 0 && s->background == 0 &&
@@ -57,11 +57,11 @@ void sched_background(struct sched *s, int change)
     s->background += change;
 }
 
-/* Stock lua5.4 has no root task: the main thread itself turns the loop until it has what it waits for. */
+/* A stock lua5.4 has no root task: its main thread runs the loop until its wait has ended. */
 static void turn_until(struct sched *s, struct wait *w)
 {
     struct task *t = &s->main_task;
-    t->state = TASK_PARKED; /* a time limit, or the failure of a group's task, may end the wait */
+    t->state = TASK_PARKED; /* a time limit, or a failed task of a group, may end the wait */
     while (w->status == WAIT_PENDING) {
         if (!is_stuck(s)) {
             run_ready(s);
@@ -135,7 +135,7 @@ void sched_close(struct sched *s)
     uv_close((uv_handle_t *)&s->uv_timer, NULL);
     uv_run(&s->loop, UV_RUN_NOWAIT);
     if (uv_loop_close(&s->loop) == UV_EBUSY) {
-        /* A handle whose owner forgot it. Its block leaks, but the program ends, and at once. */
+        /* A handle that its owner did not close. Its block leaks, but the program ends at once. */
         uv_walk(&s->loop, close_handle, NULL);
         uv_run(&s->loop, UV_RUN_DEFAULT);
         uv_loop_close(&s->loop);
@@ -170,7 +170,8 @@ void sched_interrupt(struct sched *s, const char *reason)
     group_cancel(&s->root, reason);
 }
 
-/* Everybody waits for everybody. Whoever was told so before, and waited again, is told again. */
+/* Deadlock: every task waits for another. Cancels all, also those that caught an earlier cancellation and
+ * waited again. */
 static void break_deadlock(struct sched *s)
 {
     const char *reason = s->interrupt_reason;
@@ -202,7 +203,7 @@ static void finish_timer(struct sched_timer *t)
     *over = true;
 }
 
-/* What goes on in the background (rollbacks, cancel requests) gets a moment to end. */
+/* Background work (rollbacks, cancel requests) gets a moment to end. */
 static void finish_background(struct sched *s)
 {
     bool over = false;

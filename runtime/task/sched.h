@@ -5,7 +5,7 @@
  * anchored in the registry while the task lives. A resource (a pool, a connection, a child process)
  * only ever holds a `struct wait *`, and only between wait_begin and the wait's end.
  *
- * The rules for whoever parks a task (see runtime/README.md for a statement's way through them):
+ * How to park a task (runtime/README.md follows a statement through these steps):
  *   1. task_check_park(L) first: it raises where the caller cannot yield.
  *   2. w = wait_begin(sched, deadline, abandon, data); hand `w` to the resource.
  *   3. return wait_park(L, w, ctx, k).
@@ -13,7 +13,7 @@
  *      marks the task runnable. From then on `w` is not the resource's any more.
  *   5. When the deadline passes or the task is cancelled first, the scheduler calls abandon(w): the
  *      resource forgets `w` at once (and may go on cleaning up by itself).
- *   6. k runs inside the resumed task. It calls wait_end(w), which tells how the wait ended, and for
+ *   6. k runs inside the resumed task. It calls wait_end(w), which returns how the wait ended, and for
  *      WAIT_CANCELLED frees what it holds and returns task_raise_cancelled(L).
  * A wait settles exactly once: a wake that came before the cancel wins, and the cancel is then
  * delivered at the next suspension point.
@@ -34,8 +34,8 @@ struct task;
 
 enum wait_status { WAIT_NONE, WAIT_PENDING, WAIT_DONE, WAIT_TIMEOUT, WAIT_CANCELLED };
 
-/* A timer: fn runs on the loop, no Lua. Waits have one; resources that are not tasks (a drain's grace,
- * a retry) keep their own. */
+/* A timer: fn runs on the loop and must not run Lua. Each wait has one; resources have their own (for the
+ * grace of a drain, a retry). */
 struct sched_timer {
     void (*fn)(struct sched_timer *t);
     void *data;
@@ -61,7 +61,8 @@ uv_loop_t *sched_loop(struct sched *s);
 /* The Lua state that a hook must be set on to stop what runs now; changes at each resume. Safe to
  * read in a signal handler. */
 lua_State *sched_running(const struct sched *s);
-/* Closes what is left (handles, timers) and runs the loop dry; called by the owner's __gc too. */
+/* Closes the remaining handles and timers and runs the loop until it is empty. The scheduler's __gc calls
+ * it too. */
 void sched_close(struct sched *s);
 
 /* Runs the function and `nargs` arguments on top of L's stack as the root task, and the loop until
@@ -72,19 +73,19 @@ int sched_run(lua_State *L, struct sched *s, int nargs);
  * called from a uv callback or between two instructions of a hook. */
 void sched_interrupt(struct sched *s, const char *reason);
 bool sched_interrupted(const struct sched *s);
-/* Cancels the task at this index as its method `cancel` does, also when it has swallowed a cancellation
- * before: for somebody at a prompt, who presses Ctrl-C again. */
+/* Cancels the task at this index as its method `cancel` does, also when it has caught a cancellation
+ * before: for a second Ctrl-C at the prompt. */
 void task_cancel_again(lua_State *L, int index);
 /* Raises the interruption right here, for a hook that stops Lua code which never yields. */
 int sched_raise_interrupted(lua_State *L, struct sched *s);
 
-/* `fn(L, data)` hears of every task of the root group that fails, with the error (its traceback attached)
- * on top of L, and the program goes on: for a prompt. It ends as ever with NULL, and when the root task
- * itself fails. */
+/* For the prompt: when a task of the root group fails, calls `fn(L, data)` with the error (its traceback
+ * attached) on top of L, and the program goes on. With fn NULL, and when the root task itself fails, the
+ * program ends. */
 void sched_on_failure(struct sched *s, void (*fn)(lua_State *L, void *data), void *data);
 
-/* Work that goes on although no task waits for it (a cancel request, a rollback of a returned
- * connection): the program's end waits for it, for at most 1.5 s. +1 when it begins, -1 when done. */
+/* Counts background work, for which no task waits (a cancel request, the rollback of a returned
+ * connection): +1 when it begins, -1 when it ends. The end of the program waits for it at most 1.5 s. */
 void sched_background(struct sched *s, int change);
 
 /* How errors become Lua values; set by the binding, which knows the error object. */
@@ -115,7 +116,7 @@ struct wait *wait_begin(struct sched *s, uint64_t deadline, void (*abandon)(stru
 /* Suspends the task until the wait ends, then continues in k(L, LUA_YIELD, ctx). A wait that has
  * already been woken continues at once. In the main thread of a stock lua5.4 it runs the loop. */
 int wait_park(lua_State *L, struct wait *w, lua_KContext ctx, lua_KFunction k);
-/* Another deadline from now on, for a wait whose first part is over. NULL is harmless. */
+/* Replaces the deadline of a wait. NULL is harmless. */
 void wait_set_deadline(struct wait *w, uint64_t deadline);
 /* Idempotent; NULL is harmless. */
 void wait_wake(struct wait *w);
@@ -137,17 +138,17 @@ struct wait *wait_queue_pop(struct wait_queue *q);
 
 /* NULL outside of tasks (main thread of a stock lua5.4). */
 struct task *task_current(struct sched *s);
-/* The current task's wait: what a continuation ends. */
+/* The current task's wait, for its continuation to end. */
 struct wait *task_wait(struct sched *s);
-/* The script line where a task that is parked stands, "file:line"; false when there is none. */
+/* The script line where a parked task waits, "file:line"; false when there is none. */
 bool task_where(const struct task *t, char *out, size_t size);
 /* Small number of a task, for logs and traces; the root task is 1, outside of tasks 0. */
 uint32_t task_id(const struct task *t);
-/* Names the current task as the owner of what it takes from a pool; NULL outside of tasks. Made of its
- * number, since what it took may outlive it, and its address then becomes another task's. */
+/* Identifies the current task as the owner of a pool slot; NULL outside of tasks. It is the task's number
+ * and not its address, because a slot may outlive its task, and another task may get the address. */
 const void *task_owner(struct sched *s);
-/* A place for one userdata per task that C keeps between statements (its address is stable while the
- * task lives): the statement in flight. task_set_scratch pops the userdata whose block is `p`. */
+/* One userdata per task, kept between statements: the memory of the statement in flight. Its address does
+ * not change. task_set_scratch pops the userdata whose block is `p`. */
 void *task_scratch(struct sched *s);
 void task_push_scratch(lua_State *L, struct sched *s);
 void task_set_scratch(lua_State *L, struct sched *s, void *p);

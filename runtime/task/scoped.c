@@ -37,7 +37,7 @@ static int scoped_k(lua_State *L, int status, lua_KContext ctx)
     scope_box_end((struct scope_box *)ctx);
     if (status != LUA_OK && status != LUA_YIELD)
         return lua_error(L);
-    return lua_gettop(L) - 1; /* all but the box */
+    return lua_gettop(L) - 1; /* everything above the box */
 }
 
 /* Stack: box, function, arguments. */
@@ -59,7 +59,7 @@ int scoped_timeout(lua_State *L)
     struct sched *s = sched_upvalue(L);
     lua_Number seconds = luaL_checknumber(L, 1);
     if (seconds != seconds || seconds < 0)
-        return sched_usage(L, s, "task.timeout: expected a number of seconds that is not negative");
+        return sched_usage(L, s, "task.timeout: expected a number of seconds, 0 or more");
     luaL_checkany(L, 2);
     struct scope_box *b = scope_box_new(L);
     lua_replace(L, 1);
@@ -72,7 +72,7 @@ int scoped_timeout(lua_State *L)
     return run_scoped(L, b);
 }
 
-/* shield(fn, ...): cancellations from outside wait until it has returned. */
+/* shield(fn, ...): cancellations from outside wait until fn has returned. */
 int scoped_shield(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);

@@ -1,4 +1,4 @@
-/* What tasks wait for besides I/O: conditions (the ground of queues and semaphores) and signals. */
+/* Conditions (queues and semaphores are made of them) and signals: what tasks wait for besides I/O. */
 #include "base/deadline.h"
 #include "task/impl.h"
 
@@ -131,7 +131,7 @@ static void signal_stop(struct sched *s, struct signal_handle *h)
     int number = signal_names[h->index].number;
     struct sigaction now;
     uv_signal_stop(&h->uv);
-    /* Nobody on the loop listens any more: libuv has put the system's default there. */
+    /* This was libuv's last watcher of the signal, so libuv has set the default action. */
     if (--u->listeners == 0 && sigaction(number, NULL, &now) == 0 && now.sa_handler == SIG_DFL)
         sigaction(number, &u->before, NULL);
 }
@@ -204,7 +204,7 @@ static int signal_wait(lua_State *L)
     struct sched *s = sched_upvalue(L);
     struct signal_box *b = luaL_checkudata(L, 1, SIGNAL_CLASS);
     if (!b->h)
-        return sched_usage(L, s, "this signal is not listened to any more");
+        return sched_usage(L, s, "this signal handle is closed");
     task_check_park(L, s);
     struct wait *w = wait_begin(s, DEADLINE_NEVER, abandon_signal, b->h);
     if (b->h->pending)

@@ -1,4 +1,4 @@
-/* A task's life: made, resumed, ended; and what C asks about the current one. */
+/* A task's life: creation, resume, end; and functions for C about the current task. */
 #include "task/impl.h"
 #include "task/where.h"
 
@@ -11,11 +11,11 @@ static int body_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct task *t = (struct task *)ctx;
     t->ok = status == LUA_OK || status == LUA_YIELD;
-    return lua_gettop(L) - 1; /* all but the message handler */
+    return lua_gettop(L) - 1; /* everything above the message handler */
 }
 
-/* Stack: task (light userdata), function, arguments. Runs under pcall, since a coroutine that dies of
- * an error would not close its variables. */
+/* Stack: task (light userdata), function, arguments. Runs under pcall, because a coroutine that ends by an
+ * error does not close its variables. */
 static int task_body(lua_State *L)
 {
     struct task *t = lua_touserdata(L, 1);
@@ -92,7 +92,7 @@ struct task *task_new(lua_State *L, struct sched *s, struct group *group, int gr
 
 /* ---- running ---- */
 
-/* A coroutine that returned nothing is used again. */
+/* Keeps a coroutine that returned nothing for another task. */
 static void recycle_thread(struct sched *s, struct task *t)
 {
     lua_State *L = s->L;
@@ -148,7 +148,7 @@ void task_resume(struct sched *s, struct task *t)
         s->parking = false;
         return;
     }
-    if (status == LUA_YIELD) { /* a C library yielded on its own account */
+    if (status == LUA_YIELD) { /* a C library yielded without parking */
         lua_resetthread(t->co);
         lua_pushliteral(t->co, "attempt to yield from outside a coroutine");
         t->ok = false;

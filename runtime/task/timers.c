@@ -36,8 +36,8 @@ static void sift_down(struct timer_heap *h, uint32_t at, struct sched_timer *t)
     heap_put(h, at, t);
 }
 
-/* Room for one more. A timer cannot fail to start half-way through a wait, so growth happens early:
- * when memory is out the program cannot go on, and ends saying so. */
+/* Makes room for one more. Starting a timer cannot fail, so without memory the program ends with a
+ * message. */
 static void heap_grow(struct timer_heap *h)
 {
     if (h->n + 1 < h->cap)
@@ -95,13 +95,13 @@ static void on_timer(uv_timer_t *handle)
     struct sched *s = handle->data;
     s->uv_timer_at = DEADLINE_NEVER;
     timers_run(s);
-    /* uv_run(ONCE) runs timers first and polls afterwards, with no timer left for however long it takes:
-     * what was woken just now must not wait for that. */
+    /* uv_run(ONCE) polls after it has run the timers, and without a timer that may take long: stop it, so
+     * that the tasks woken just now run first. */
     uv_stop(&s->loop);
 }
 
-/* Waking too early is harmless and cheaper than arming the timer for every statement, so only an
- * earlier deadline than the armed one arms it anew. */
+/* Sets the loop's timer only for an earlier deadline: waking too early is harmless, and cheaper than
+ * setting it for every statement. */
 void timers_arm(struct sched *s)
 {
     if (s->timers.n == 0) {

@@ -1,4 +1,4 @@
-/* Where the error that a task raised last came from, and who hears of a task that failed. */
+/* The traceback of the last error that a task raised, and the report of a task that failed. */
 #include "task/impl.h"
 
 #include <lauxlib.h>
@@ -16,15 +16,15 @@ bool traceback_is_cancelled(lua_State *L)
     return is;
 }
 
-/* Called while the stack that raised the error still stands. Not for a cancellation: it is most often the
- * echo of the error that is to be told. */
+/* Called before the stack of the error is unwound. Ignores cancellations: most follow from the error whose
+ * traceback is wanted. */
 int traceback_note(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
     if (traceback_is_cancelled(L))
         return 1;
     lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_error);
-    bool again = lua_rawequal(L, -1, 1); /* raised anew on its way up: the first place counts */
+    bool again = lua_rawequal(L, -1, 1); /* the same error raised again: keep the first traceback */
     lua_pop(L, 1);
     if (again)
         return 1;
@@ -64,7 +64,7 @@ void sched_on_failure(struct sched *s, void (*fn)(lua_State *L, void *data), voi
     s->on_failure_data = data;
 }
 
-bool sched_tell_failure(lua_State *L, struct sched *s)
+bool sched_report_failure(lua_State *L, struct sched *s)
 {
     if (!s->on_failure || s->interrupt_reason)
         return false;

@@ -106,16 +106,16 @@ static int parked_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct task *t = (struct task *)ctx;
     if (t->wait.status == WAIT_PENDING) {
-        /* Somebody else resumed a coroutine that waits (coroutine.resume on it from another task). */
+        /* C code resumed a coroutine that a task is parked in. */
         t->wait.abandon(&t->wait);
         t->wait.status = WAIT_NONE;
         sched_timer_stop(t->sched, &t->wait.timer);
-        return sched_usage(L, t->sched, "a coroutine that waits was resumed by somebody else");
+        return sched_usage(L, t->sched, "a coroutine that waits was resumed from outside the scheduler");
     }
     return t->k(L, status, t->kctx);
 }
 
-/* The outermost scope that fired and was not delivered yet (it ends most), up to a shield. */
+/* Of the scopes inside the innermost shield: the outermost that fired and was not delivered yet. */
 static struct scope *scope_due(const struct task *t)
 {
     struct scope *due = NULL;
@@ -137,8 +137,8 @@ int wait_park(lua_State *L, struct wait *w, lua_KContext ctx, lua_KFunction k)
 {
     struct task *t = w->task;
     struct sched *s = t->sched;
-    /* It may have fired after the wait before this one was woken, and before that one's continuation ran:
-     * an operation of several waits would otherwise sit out the next one. */
+    /* A scope may have fired between the end of the previous wait and its continuation: without this check
+     * an operation with several waits would wait once more. */
     struct scope *due = w->status == WAIT_PENDING ? scope_due(t) : NULL;
     if (due) {
         remember(t, due);
@@ -164,7 +164,7 @@ bool task_can_park(lua_State *L, const struct sched *s)
 void task_check_park(lua_State *L, struct sched *s)
 {
     struct task *t = s->current;
-    if (s->closed) /* a finaliser of something older than the scheduler */
+    if (s->closed) /* a finaliser that runs after the scheduler's */
         sched_usage(L, s, "this function waits, and the program has ended");
     if (t != &s->main_task) {
         if (!task_can_park(L, s))
@@ -200,7 +200,7 @@ void scope_leave(struct scope *sc)
     sc->aside = false;
 }
 
-/* Moves the scopes that `co` entered from one list to the head of another, in the same order. */
+/* Moves the scopes that `co` entered to the head of another list, in the same order. */
 static struct scope *move_scopes(struct scope **from, struct scope **to, lua_State *co)
 {
     struct scope *first = NULL;

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-static char registry_key; /* its address is the key of the folder as it stands in a chunk's source: "@/..." */
+static char registry_key; /* its address is the key of the folder, written as in a chunk's source: "@/..." */
 
 void script_own_folder(lua_State *L, const char *folder)
 {

@@ -1,8 +1,9 @@
 /*
- * The script line that called: the innermost Lua function on a stack that is not in a module of dbrun's own.
+ * The line of the script that called: the innermost Lua function on a stack that is not in one of dbrun's
+ * modules.
  *
- * A module is dbrun's own by where it was loaded from, which no script shares: inside the binary, whose
- * chunks are named "=dbrun/..." as no file's are, or the folder that script_own_folder was given.
+ * A module is dbrun's when it comes from the binary, whose chunks are named "=dbrun/..." (those of files
+ * never are), or from the folder given to script_own_folder.
  */
 #ifndef DBRUN_TASK_WHERE_H
 #define DBRUN_TASK_WHERE_H
@@ -14,7 +15,7 @@
 /* Room for any "file:line". */
 enum { SCRIPT_WHERE = LUA_IDSIZE + 12 };
 
-/* Chunks of files in `folder` (ends in "/") are dbrun's own from now on. */
+/* Chunks of files in `folder` (ends in "/") count as dbrun's from now on. */
 void script_own_folder(lua_State *L, const char *folder);
 
 /* Writes "file:line" of the innermost script function at `from_level` or above on L's stack; false, and

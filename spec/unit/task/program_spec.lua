@@ -11,7 +11,7 @@ local function program(code)
     return run("lua a.lua", { ["a.lua"] = PROLOGUE .. code })
 end
 
-local DEADLOCK <const> = "every task waits for another one, and nothing is left that could wake them"
+local DEADLOCK <const> = "deadlock: every task waits, and no socket, timer or child process is left that could wake one"
 
 describe("a program whose tasks all wait for each other", function()
     it("is told so and ends with exit status 1", function()
