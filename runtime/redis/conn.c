@@ -358,7 +358,8 @@ static void call_sent(struct redis_call *call, void *data)
 static bool transmit(struct redisconn *c)
 {
     struct redis_queue *q = &c->queue;
-    redis_queue_compact(q, c->events->on_done, c->data);
+    if (q->dropped)
+        redis_queue_compact(q, c->events->on_done, c->data);
     while (redis_queue_pending(q) > 0) {
         struct error e = {0};
         size_t n;

@@ -49,7 +49,8 @@ void bind_error_push(lua_State *L, struct runtime *rt, const struct error *e)
     lua_setfield(L, -2, "kind");
     set_masked(L, rt, masked, "message", e->message ? e->message : "unknown error");
     for (int f = 0; f < ERROR_FIELDS; f++)
-        set_masked(L, rt, masked, error_field_name((enum error_field)f), e->field[f]);
+        if (e->field[f])
+            set_masked(L, rt, masked, error_field_name((enum error_field)f), e->field[f]);
     if (e->position > 0) {
         lua_pushinteger(L, e->position);
         lua_setfield(L, -2, "position");
