@@ -3,11 +3,16 @@
  * never holds more than a block or two. What is sent comes from copy_encode.c, or is a text as it is.
  */
 #include "bind/pg/copy.h"
+
+#include "base/deadline.h"
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
 
 #include <stdlib.h>
 #include <string.h>
+
+/* So long a task may send without letting the loop turn. */
+#define TURN_AFTER_NS (5 * NS_PER_MS)
 
 enum { PART = 256 * 1024 }; /* of a long text */
 
@@ -71,7 +76,9 @@ void pg_copy_begun(lua_State *L, struct pg_link *link, int status, enum pg_state
 
 static int begin_k(lua_State *L, int status, lua_KContext ctx)
 {
-    pg_copy_begun(L, (struct pg_link *)ctx, status, PG_COPY_IN);
+    struct pg_link *link = (struct pg_link *)ctx;
+    pg_copy_begun(L, link, status, PG_COPY_IN);
+    link->turned = mono_now();
     return 0;
 }
 
@@ -84,15 +91,49 @@ int pg_copy_begin(lua_State *L)
 /* ---- sending ---- */
 
 /* The next offset is on the stack already. */
-static int send_k(lua_State *L, int status, lua_KContext ctx)
+static int sent(lua_State *L, struct pg_link *link)
 {
-    struct pg_link *link = (struct pg_link *)ctx;
-    pg_lease_waited(L, link, status, waited);
     if (link->m.state != PG_COPY_IN)
         return lost_in_between(L, link);
     if (link->m.refused)
         lua_pushboolean(L, 0);
     return 1;
+}
+
+static int send_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_link *link = (struct pg_link *)ctx;
+    pg_lease_waited(L, link, status, waited);
+    if (status == LUA_YIELD)
+        link->turned = mono_now();
+    return sent(L, link);
+}
+
+static void turn_abandoned(struct wait *w)
+{
+    (void)w; /* nothing is kept of it */
+}
+
+static int turned_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_link *link = (struct pg_link *)ctx;
+    struct runtime *rt = bind_runtime(L);
+    struct pg_lease *lease = lua_touserdata(L, 1);
+    (void)status;
+    if (wait_end(task_wait(rt->sched)) == WAIT_CANCELLED)
+        return task_raise_cancelled(L, rt->sched);
+    if (lease->link != link)
+        return pg_lease_lost(L, rt);
+    link->turned = mono_now();
+    return sent(L, link);
+}
+
+/* A server that keeps up would keep the loop from turning for the whole COPY: no other task would run, and no
+ * deadline pass, this one's neither. */
+static int let_turn(lua_State *L, struct pg_link *link)
+{
+    struct wait *w = wait_begin(link->engine->rt->sched, mono_now(), turn_abandoned, link);
+    return wait_park(L, w, (lua_KContext)link, turned_k);
 }
 
 /* copy_send(encoder) sends what it holds and empties it; copy_send(text, offset) the part of a long text
@@ -118,8 +159,10 @@ int pg_copy_send(lua_State *L)
     int rc = pg_machine_copy_put(&link->m, data, len);
     if (b)
         buf_clear(b);
+    if (rc > 0 && !link->engine->sync && mono_now() - link->turned > TURN_AFTER_NS)
+        return let_turn(L, link);
     if (rc > 0)
-        return send_k(L, LUA_OK, (lua_KContext)link);
+        return sent(L, link);
     if (rc < 0) /* the reply says why */
         pg_machine_copy_end(&link->m, "the data could not be sent");
     return wait_in(L, link, send_k);

@@ -73,6 +73,7 @@ struct pg_link {
     uint64_t deadline;     /* sync: of what its lease does, set by a transaction; DEADLINE_NEVER = none */
     double deadline_after;
     bool in_background;
+    uint64_t turned; /* COPY FROM STDIN: when its task last let the loop turn */
     int pid;
     char where[SCRIPT_WHERE]; /* script line of the acquire; "" = not leased by a script */
     const struct task *task;  /* whose single statement it runs; NULL while it is leased */

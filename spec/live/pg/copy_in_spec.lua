@@ -474,6 +474,30 @@ describe("copy_in on the async engine", function()
         assert.equal(0, e:value(("select count(*) from %s"):format(t)))
     end)
 
+    it("lets other tasks run, and deadlines pass, although its producer never waits", function()
+        local e <close> = pg.engine { size = 2 }
+        local t = pg.table(e, "i int8")
+        local others, copied = 0, nil
+        task.timeout(30, task.all, {
+            function()
+                copied = e:copy_in(t, { "i" }, function()
+                    if others < 20 then return { 1 } end
+                end)
+            end,
+            function()
+                while others < 20 do
+                    task.sleep(0.001)
+                    others = others + 1
+                end
+            end,
+        })
+        assert.equal(copied, e:value(("select count(*) from %s"):format(t)))
+        local start <const> = task.now()
+        local err = raised(task.timeout, 0.2, e.copy_in, e, t, { "i" }, function() return { 1 } end)
+        assert.equal("timeout", err.kind)
+        assert(task.now() - start < 5, task.now() - start)
+    end)
+
     it("keeps the place of a connection that the server cuts in the middle", function()
         local e <close> = pg.engine { size = 2 }
         local t = pg.table(e, "i int8, s text")
