@@ -47,8 +47,8 @@ struct redis_queue {
 /* Called for a call that leaves its list: answered, or dropped and now free. */
 typedef void redis_call_fn(struct redis_call *c, void *data);
 
-/* Queues `c`, which expects `expect` replies; its bytes were just appended to q->out from offset `from` on.
- * */
+/* Queues `c`, which expects `expect` replies; its bytes were just appended to q->out from offset `from`
+ * on. */
 void redis_queue_push(struct redis_queue *q, struct redis_call *c, size_t from, uint32_t expect);
 /* Gives up a call, sent or not. True: it will not be sent. False: the server may run it; its reply will be
  * thrown away. Either way it stays in its list for now and comes back through the list's redis_call_fn. */

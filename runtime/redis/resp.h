@@ -76,8 +76,8 @@ static inline void resp_reply_init(struct resp_reply *r)
 
 /* Empties it and gives back its memory. */
 void resp_reply_clear(struct resp_reply *r);
-/* Makes room for a tape of `size` bytes, so that it need not grow in steps. Lack of memory is ignored here.
- * */
+/* Makes room for a tape of `size` bytes, so that it need not grow in steps. Lack of memory is ignored
+ * here. */
 void resp_reply_expect(struct resp_reply *r, size_t size);
 /* Moves the tape of `from` into `to` (whatever `to` held is freed). */
 void resp_reply_move(struct resp_reply *to, struct resp_reply *from);
