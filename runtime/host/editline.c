@@ -16,7 +16,7 @@ static bool find(void *library, const char *name, void *out)
     return p != NULL;
 }
 
-/* Ctrl-C is ours, and ~/.editrc may ask for the program's name. */
+/* dbrun handles Ctrl-C itself; ~/.editrc may test the program's name. */
 static bool set_up(void *library)
 {
     int *catch_signals;

@@ -1,11 +1,11 @@
 /*
- * Line editing at the prompt: libedit, opened when somebody sits at a terminal. Linking it would cost
- * every start of the program, and only the prompt needs it.
+ * Line editing at the prompt: libedit, opened with dlopen when the prompt runs at a terminal. Linking it
+ * would slow every start of the program.
  */
 #ifndef DBRUN_HOST_EDITLINE_H
 #define DBRUN_HOST_EDITLINE_H
 
-/* libedit's functions, in readline's way. */
+/* libedit's functions, by their readline interface. */
 struct editline {
     void (*install)(const char *prompt, void (*line)(char *line)); /* rl_callback_handler_install */
     void (*remove)(void);                                          /* rl_callback_handler_remove */

@@ -26,7 +26,7 @@ int finish_flush(const struct host *h, int status)
     return status == STATUS_OK ? STATUS_FAILED : status;
 }
 
-/* A thread that is stuck in a connect must not meet OpenSSL's clean-up at exit. */
+/* OpenSSL's clean-up at exit would crash a thread that is still in a connect. */
 static bool only_thread(void)
 {
     struct stat st;

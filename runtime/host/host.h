@@ -17,9 +17,9 @@ struct host {
     char script[PATH_MAX]; /* the file that argv[options.script] means */
     struct runtime *rt;
     int step;         /* of program.c */
-    int action;       /* how many of -e, -l and -W were begun */
-    bool preparing;   /* --stack starts the servers: what they say is told without a traceback */
-    bool load_failed; /* a chunk did not compile: told without a traceback, as lua does */
+    int action;       /* number of -e, -l and -W begun */
+    bool preparing;   /* --stack starts the servers: its errors are reported without a traceback */
+    bool load_failed; /* a chunk did not compile: reported without a traceback, as in lua */
     bool exit_asked;  /* os.exit(status, true) */
     bool running;     /* inside sched_run */
     int exit_status;

@@ -1,4 +1,4 @@
-/* dbrun: lua with PostgreSQL and Redis at hand. */
+/* The program: reads the command line, runs Lua, returns the exit status. */
 #include "config.h"
 #include "host/host.h"
 #include "host/script.h"
@@ -12,8 +12,8 @@
 #include <string.h>
 #include <unistd.h>
 
-/* A standard descriptor that is closed would be given to the next socket, and print would write into
- * it. It gets one that fails in the direction it is used in, as a closed one does. */
+/* The next socket would get a standard descriptor that is closed, and print would write into it. Open
+ * /dev/null there, in the direction that makes reads or writes fail as on a closed descriptor. */
 static void guard_descriptors(void)
 {
     for (int fd = 0; fd <= 2; fd++)
@@ -43,7 +43,7 @@ static int run(lua_State *L)
 static int exit_status(lua_State *L, struct host *h)
 {
     bool ok = lua_toboolean(L, -2);
-    bool expected = ok || report_is_kind(L, -1, "cancelled"); /* the echo of what stopped the program */
+    bool expected = ok || report_is_kind(L, -1, "cancelled"); /* it follows from what stopped the program */
     const char *reason = signals_reason();
     if (reason != NULL) {
         if (!expected)
@@ -62,13 +62,13 @@ static int exit_status(lua_State *L, struct host *h)
 }
 
 #if defined(__SANITIZE_ADDRESS__)
-#define KEEP_MEMORY 0 /* LeakSanitizer looks at what is left */
+#define KEEP_MEMORY 0 /* LeakSanitizer reports what is not freed */
 #else
 #define KEEP_MEMORY 1
 #endif
 
-/* lua_Alloc of a state that is being closed: the process ends, and all its memory with it. Giving back each
- * object took a tenth of the time of a short script. */
+/* lua_Alloc of a state that is being closed: frees nothing, because the process ends. Freeing each object
+ * took a tenth of the time of a short script. */
 static void *keep(void *ud, void *block, size_t old_size, size_t size)
 {
     (void)ud;

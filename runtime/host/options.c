@@ -28,7 +28,7 @@ const char options_help[] =
     "Options of dbrun:\n"
     "  --env-file FILE     read FILE instead of ./.env\n"
     "  --no-env            read no .env\n"
-    "  --stack             use the private PostgreSQL and Redis; start them when they are not up\n"
+    "  --stack             use the private PostgreSQL and Redis; start them when they do not run\n"
     "  --read-only         sessions are read-only on the server; Redis commands that may write are refused\n"
     "  --timeout S         end the script after S seconds\n"
     "  --statement-timeout S, --lock-timeout S\n"
@@ -63,7 +63,7 @@ static bool set_timeout(struct options *o, const char *text)
     return set_seconds(o, "timeout", text, &o->timeout);
 }
 
-/* PostgreSQL counts both in milliseconds, in 31 bits. */
+/* PostgreSQL takes both as milliseconds in 31 bits. */
 static bool set_server_seconds(struct options *o, const char *name, const char *text, double *out)
 {
     if (!set_seconds(o, name, text, out))
@@ -107,7 +107,7 @@ static bool set_env_file(struct options *o, const char *text)
 
 struct long_option {
     const char *name;
-    size_t flag; /* offset of the bool it sets; without meaning when it takes a value */
+    size_t flag; /* offset of the bool it sets; unused when it takes a value */
     bool (*set)(struct options *o, const char *text);
 };
 

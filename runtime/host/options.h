@@ -9,7 +9,7 @@
 
 #include <stdbool.h>
 
-/* What -e, -l and -W ask for is done in their order. */
+/* -e, -l and -W are done in the order of the command line. */
 struct option_action {
     char kind; /* 'e', 'l' or 'W' */
     const char *text;
@@ -41,7 +41,7 @@ struct options {
 /* False when the command line is wrong: o->error then says what, in one line. */
 bool options_parse(struct options *o, int argc, char **argv);
 void options_free(struct options *o);
-/* Was something asked for that runs without a script's name? (Then no prompt and no stdin.) */
+/* Is there anything to run without a script, such as -e? (Then neither prompt nor stdin.) */
 bool options_has_code(const struct options *o);
 /* The text of --help. */
 extern const char options_help[];

@@ -1,6 +1,6 @@
 /*
- * The root task: what the command line asks for, in lua's order. Each step is called with a
- * continuation, so that it can wait; the first error ends the program.
+ * The root task: does what the command line says, in lua's order. Each step is called with a continuation,
+ * so that it can wait; the first error ends the program.
  */
 #include "host/host.h"
 
@@ -12,10 +12,10 @@
 
 enum step { STEP_STACK, STEP_INIT, STEP_ACTIONS, STEP_SCRIPT, STEP_INTERACTIVE, STEP_END };
 
-/* What a step left to do: nothing, or to call the function with its arguments on the stack. */
+/* What a step left to do: nothing, or a call of the function on the stack with the arguments above it. */
 enum { NO_CALL = -1 };
 
-/* The chunk that luaL_load* has left on the stack; text of an error is kept for the report. */
+/* Takes the result of luaL_load* on the stack: the chunk to call, or an error to raise. */
 static int loaded(lua_State *L, struct host *h, int status)
 {
     if (status == LUA_OK)
@@ -43,7 +43,7 @@ static int prepare_stack(lua_State *L, struct host *h)
     return 0;
 }
 
-/* Its answer wins over every other source of configuration. */
+/* Its result overrides every other source of configuration. */
 static void take_stack(lua_State *L)
 {
     luaL_checktype(L, -1, LUA_TTABLE);
@@ -165,7 +165,7 @@ static int prepare(lua_State *L, struct host *h)
 /* The call that `prepare` set up has returned one value. */
 static void take(lua_State *L, struct host *h)
 {
-    if (h->step == STEP_INIT) { /* what has just run is the step before */
+    if (h->step == STEP_INIT) { /* the step before has just run */
         h->preparing = false;
         take_stack(L);
     } else if (h->step == STEP_ACTIONS && h->action > 0)

@@ -1,6 +1,6 @@
 /*
- * The prompt. The root task waits for the terminal on the loop, so tasks that were started go on while
- * somebody types; what was typed runs as a task of its own, so that Ctrl-C can end it alone.
+ * The prompt. The root task waits for the terminal on the loop, so other tasks go on while the user types;
+ * each statement runs as a new task, so that Ctrl-C ends only that.
  *
  *   READ --a whole statement--> EVALUATE --its task ended--> READ     end of input: the REPL returns
  *     ^--incomplete: more lines-|
@@ -26,10 +26,10 @@ enum { AT_BOX = 1, AT_SOURCE, AT_TASK, AT_TOP = AT_TASK };
 
 struct repl {
     struct host *host;
-    struct io_watch *input; /* NULL: stdin is no terminal and is read in the ordinary way */
+    struct io_watch *input; /* NULL: read stdin line by line, it is no terminal */
     const struct editline *edit;
     struct wait *wait;   /* the root task's */
-    struct wait *waiter; /* the same while it may be woken */
+    struct wait *waiter; /* the same while it can be woken */
     int tty;             /* what the loop watches */
     char *line;          /* what libedit delivered */
     bool editing;        /* libedit has the terminal */
@@ -93,7 +93,7 @@ static void start_editing(struct repl *r, const char *prompt)
     r->edit->install(prompt, on_line);
 }
 
-/* A task that was started here has failed: told at once, and what was being typed begins anew. */
+/* A task started at the prompt has failed: reports it at once and shows the prompt again. */
 static void on_failure(lua_State *L, void *data)
 {
     struct repl *r = data;
@@ -140,7 +140,7 @@ static const char *push_prompt(lua_State *L, bool first)
     return luaL_tolstring(L, -1, NULL);
 }
 
-/* A line of a stdin that is no terminal: waits in read(2), as lua does. */
+/* Reads a line of a stdin that is no terminal: blocks in read(2), as lua does. */
 static void read_plain(struct repl *r, const char *prompt)
 {
     size_t size = 0;
@@ -200,7 +200,7 @@ static void remember_source(lua_State *L, const struct repl *r)
         r->edit->add_history(text);
 }
 
-/* ---- evaluating, in a task of its own ---- */
+/* ---- evaluating, in a new task ---- */
 
 static void show_error(lua_State *L, struct repl *r)
 {
@@ -235,7 +235,7 @@ static int evaluated(lua_State *L, int status, lua_KContext ctx)
     return 0;
 }
 
-/* As lua's: a string gets the traceback, an object that can tell its text stays as it is. */
+/* As in lua: a string gets the traceback, an object with __tostring stays as it is. */
 static int handle_message(lua_State *L)
 {
     if (report_is_kind(L, 1, "cancelled")) {
@@ -283,7 +283,7 @@ static void start_evaluation(lua_State *L, struct repl *r)
 static void cancel_evaluation(lua_State *L, struct repl *r)
 {
     if (!r->started)
-        return; /* a task that never began would never say that it ended */
+        return; /* a task that never began would not set `ended` */
     task_cancel_again(L, AT_TASK);
 }
 
@@ -299,7 +299,7 @@ static int park(lua_State *L, struct repl *r)
     return wait_park(L, r->wait, (lua_KContext)r, repl_k);
 }
 
-/* Ctrl-C: the evaluation is ended, or what was typed is forgotten. */
+/* Ctrl-C: ends the evaluation, or drops the typed text. */
 static void handle_break(lua_State *L, struct repl *r)
 {
     r->broken = false;
@@ -367,7 +367,7 @@ static int repl_k(lua_State *L, int status, lua_KContext ctx)
     struct sched *s = r->host->rt->sched;
     if (wait_end(r->wait) == WAIT_CANCELLED) {
         if (r->editing)
-            fputc('\n', stdout); /* what follows begins on a line of its own */
+            fputc('\n', stdout); /* begin a new line */
         stop_editing(r);
         return task_raise_cancelled(L, s);
     }
@@ -376,9 +376,8 @@ static int repl_k(lua_State *L, int status, lua_KContext ctx)
     return repl_loop(L, r);
 }
 
-/* The loop watches the terminal through a descriptor of its own: watching makes it non-blocking, and
- * that would go for stdout and the shell too if they shared it. Without one, or without libedit, lines
- * are read plainly. */
+/* The loop watches a second descriptor of the terminal: watching makes it non-blocking, which would affect
+ * stdout and the shell if they shared it. Without one, or without libedit, lines are read from stdin. */
 static void open_terminal(struct repl *r)
 {
     char name[PATH_MAX];
@@ -389,7 +388,7 @@ static void open_terminal(struct repl *r)
     if (r->tty < 0)
         return;
     r->input = io_watch_open(sched_loop(r->host->rt->sched), r->tty, on_input, r);
-    setlocale(LC_CTYPE, ""); /* for libedit: what is a character */
+    setlocale(LC_CTYPE, ""); /* libedit needs the encoding of characters */
 }
 
 int repl_main(lua_State *L)

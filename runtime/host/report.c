@@ -1,4 +1,4 @@
-/* What is printed about an error that nobody caught. */
+/* Prints an error that the script did not catch. */
 #include "host/host.h"
 
 #include <stdio.h>
@@ -16,7 +16,7 @@ static void write_masked(struct runtime *rt, const char *text, size_t len)
     buf_free(&out);
 }
 
-/* The scheduler's own frame below the script's makes one "[C]: in ?" more than lua shows. */
+/* The scheduler's frame below the script adds a second "[C]: in ?", which lua does not show. */
 static size_t trim_traceback(const char *text, size_t len)
 {
     static const char twice[] = "\n\t[C]: in ?\n\t[C]: in ?";
@@ -74,7 +74,7 @@ bool report_is_kind(lua_State *L, int index, const char *kind)
     return is;
 }
 
-/* A mistake of whoever called the program, not of the script: where it was found helps nobody. */
+/* A mistake on the command line or in the configuration, not in the script: no traceback. */
 static bool is_usage(lua_State *L, int index)
 {
     return report_is_kind(L, index, "usage") || report_is_kind(L, index, "config");
@@ -106,7 +106,7 @@ void report_push_text(lua_State *L)
 {
     lua_pushcfunction(L, push_text);
     lua_insert(L, -2);
-    lua_pcall(L, 1, 1, 0); /* an error in __tostring is the text then */
+    lua_pcall(L, 1, 1, 0); /* an error in __tostring becomes the text */
     if (lua_tostring(L, -1) == NULL) {
         lua_pop(L, 1);
         lua_pushliteral(L, "(the error has no text)");

@@ -15,7 +15,7 @@ bool script_program(char *path, size_t size)
     return len > 0;
 }
 
-/* Anything that can be read as a script: a file, a pipe, a terminal. */
+/* Can it be read as a script: is it a file, a pipe, a terminal? */
 static bool is_script(const char *path)
 {
     struct stat st;

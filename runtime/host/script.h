@@ -1,4 +1,4 @@
-/* Which file the script's name on the command line means. */
+/* Finds the file that a script's name on the command line means. */
 #ifndef DBRUN_HOST_SCRIPT_H
 #define DBRUN_HOST_SCRIPT_H
 
@@ -6,11 +6,11 @@
 #include <stddef.h>
 
 /* The file `name` itself where there is one; else scripts/<name>.lua in the current folder, beside the
- * binary (a build tree, an installation that was moved), or where it was installed. False when there
- * is none; `path` then holds `name`. */
+ * binary (a build tree, an installation that was moved), or where it was installed. False when no file was
+ * found; `path` then holds `name`. */
 bool script_find(const char *name, char *path, size_t size);
 
-/* Absolute path of the running binary; false when the system does not tell. */
+/* Absolute path of the running binary; false when it is unknown. */
 bool script_program(char *path, size_t size);
 
 #endif

@@ -36,7 +36,7 @@ static struct {
     void *interrupted_data;
     int eventfd;
     volatile sig_atomic_t watching;
-    volatile sig_atomic_t stop;        /* enum stop: what came first */
+    volatile sig_atomic_t stop;        /* enum stop: the first cause */
     volatile sig_atomic_t interactive; /* SIGINT stops only what was typed */
     volatile sig_atomic_t break_line;  /* it came */
     volatile sig_atomic_t pipe_broke;
@@ -47,10 +47,10 @@ static struct {
 static void say(const char *text)
 {
     ssize_t n = write(STDERR_FILENO, text, strlen(text));
-    (void)n; /* nobody is left to tell */
+    (void)n; /* the write cannot be reported */
 }
 
-/* The script had its two seconds. */
+/* Called two seconds after the first signal: ends the process. */
 static void die(void)
 {
     say("dbrun: ");
@@ -61,7 +61,7 @@ static void die(void)
 
 static void stop_hook(lua_State *L, lua_Debug *ar);
 
-/* Lua code that never waits is stopped before its next instruction, as lua does. */
+/* Stops Lua code that never waits before its next instruction, as lua does. */
 static void hook_running(void)
 {
     lua_State *L = sched_running(state.rt->sched);
@@ -82,7 +82,7 @@ static void notice(void)
 {
     uint64_t one = 1;
     ssize_t n = write(state.eventfd, &one, sizeof one);
-    (void)n; /* full: then it is readable already */
+    (void)n; /* EAGAIN: the counter is full, so it is readable */
     uv_async_send(&state.async);
     hook_running();
 }
@@ -109,7 +109,7 @@ static void on_signal(int sig)
     } else if (!pthread_equal(pthread_self(), state.thread)) {
         pthread_kill(state.thread, sig); /* a hook may be set only where Lua runs */
     } else if (sig == SIGPIPE) {
-        hook_running(); /* the hook finds out whether it was stdout */
+        hook_running(); /* the hook checks whether it was stdout */
     } else if (sig == SIGINT && state.interactive) {
         state.break_line = 1;
         notice();
@@ -121,7 +121,7 @@ static void on_signal(int sig)
 
 /* ---- outside of the handlers ---- */
 
-/* Was SIGINT pressed in the REPL? Whoever asks first deals with it. */
+/* Did SIGINT come in the REPL? Returns true once for each. */
 static bool take_break(void)
 {
     if (!state.break_line)
@@ -140,7 +140,7 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
     struct runtime *rt = state.rt;
     if (state.stop != STOP_NONE) {
         if (sched_interrupted(rt->sched))
-            return; /* the loop was faster, and the cancellation is on its way */
+            return; /* the loop has cancelled the program already */
         sched_interrupt(rt->sched, reasons[state.stop]);
         sched_raise_interrupted(L, rt->sched);
     }
@@ -176,7 +176,7 @@ static void handle(int sig, int flags)
 
 void signals_ignore_pipe(void)
 {
-    /* A handler and not SIG_IGN: child processes get the default back when they exec. */
+    /* A handler instead of SIG_IGN: exec resets it to the default in child processes. */
     handle(SIGPIPE, SA_RESTART);
 }
 

@@ -1,4 +1,4 @@
-/* The Lua state: what is in it before the script runs. Nothing is loaded that was not asked for. */
+/* Fills the Lua state before the script runs. Modules are loaded only on require. */
 #include "bind/core.h"
 #include "host/embedded.h"
 #include "host/host.h"
@@ -38,7 +38,7 @@ static int load_embedded(lua_State *L, const char *name)
     return 2;
 }
 
-/* As DIR/dbrun/config.lua or DIR/dbrun/init.lua. */
+/* Loads DIR/dbrun/config.lua or DIR/dbrun/init.lua. */
 static int load_from_folder(lua_State *L, const char *folder, const char *name)
 {
     luaL_gsub(L, name, ".", "/");
@@ -57,7 +57,7 @@ static int load_from_folder(lua_State *L, const char *folder, const char *name)
     return 2;
 }
 
-/* Comes before package.path: the binary's own modules fit it, an installed older rock may not. */
+/* Searched before package.path: an installed rock may be of another version than the binary. */
 static int search_own(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 1);
@@ -69,7 +69,7 @@ static int search_own(lua_State *L)
     return load_embedded(L, name);
 }
 
-/* Comes last: what others brought (argparse) serves only where it is not installed. */
+/* Searched last: embedded modules of others (argparse) are used only where they are not installed. */
 static int search_others(lua_State *L)
 {
     return load_embedded(L, luaL_checkstring(L, 1));

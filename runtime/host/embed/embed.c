@@ -1,9 +1,9 @@
 /*
  * Build tool: compiles Lua files and writes them as C arrays.
  *   embed OUT.c ROOT FILE...
- * A file below ROOT becomes the module its path says (lua/dbrun/init.lua -> dbrun). Any other one has
- * two names: its own (argparse.lua -> argparse), and dbrun.argparse, under which dbrun's modules find the
- * very file that was built in; a file below ROOT that stands in for it elsewhere gives way. A syntax
+ * A file below ROOT becomes the module of its path (lua/dbrun/init.lua -> dbrun). Any other file gets two
+ * names: argparse.lua becomes argparse, and dbrun.argparse, by which dbrun's modules require exactly the
+ * embedded file; it replaces a file of that name below ROOT, which is for use without the binary. A syntax
  * error stops the build.
  */
 #include <errno.h>
@@ -17,9 +17,9 @@
 struct source {
     const char *path;
     bool outside;    /* not below ROOT */
-    bool used;       /* no other one has its name */
+    bool used;       /* it won over others of its name */
     char name[256];  /* dbrun.config */
-    char chunk[300]; /* =dbrun/config.lua: no file's source begins so */
+    char chunk[300]; /* =dbrun/config.lua; the chunk name of a file begins with @ */
     size_t size;
 };
 
@@ -56,7 +56,7 @@ static void name_source(struct source *m, const char *root)
         m->name[len - 5] = '\0';
 }
 
-/* Those of one name: the one from outside first. */
+/* By name; of the same name the file from outside ROOT first. */
 static int by_name(const void *a, const void *b)
 {
     const struct module *x = a;
@@ -115,7 +115,7 @@ static void write_source(lua_State *L, FILE *file, struct source *m, size_t inde
     free(text);
 }
 
-/* Sorts the modules by name and leaves one of each; returns how many those are. */
+/* Sorts the modules by name, keeps one of each name and returns their number. */
 static size_t settle(struct module *modules, size_t count)
 {
     size_t kept = 0;
