@@ -39,8 +39,8 @@ static void stream_close(struct child_stream *st)
     st->fd = -1;
 }
 
-/* A write to a pipe whose reader is gone raises SIGPIPE, and the program around us may not ignore
- * it: hold it back for this thread, and take it away when it came from here. */
+/* A write to a pipe without a reader raises SIGPIPE, which a stock lua does not ignore: block it for this
+ * thread, and discard it when this write caused it. */
 static ssize_t write_quietly(int fd, const void *data, size_t len)
 {
     sigset_t pipe_only, old, pending;
@@ -60,7 +60,7 @@ static ssize_t write_quietly(int fd, const void *data, size_t len)
     return n;
 }
 
-/* Moves the rest down only now and then: doing it each time would cost the square of the length. */
+/* Moves the rest to the front only now and then: each time would take quadratic time. */
 static void stream_take(struct child_stream *st, size_t n)
 {
     st->off += n;
@@ -78,7 +78,7 @@ static void stdin_flush(struct child_stream *st)
             io_watch_want(st->watch, IO_WRITE);
             return;
         }
-        if (n < 0) { /* it does not read any more */
+        if (n < 0) { /* the child does not read any more */
             buf_clear(&st->buf);
             stream_close(st);
             return;
@@ -92,7 +92,7 @@ static void stdin_flush(struct child_stream *st)
         stream_close(st);
 }
 
-/* One turn of reading: at most a few chunks, so that a talkative child does not hold up the loop. */
+/* Reads at most a few chunks, so that a child with much output does not hold up the loop. */
 static void output_read(struct child_stream *st)
 {
     for (int i = 0; i < 4; i++) {
@@ -188,7 +188,7 @@ static void on_sigchld(uv_signal_t *handle, int signum)
         pid_t pid = waitpid(c->pid, &status, WNOHANG);
         if (pid == 0 || (pid < 0 && errno == EINTR))
             continue;
-        /* ECHILD: somebody else in this process took its status; that it ended is all we know. */
+        /* ECHILD: other code in this process took its status; it has ended, but the status is unknown. */
         c->status = pid < 0 ? -1 : status;
         child_ended(c);
     }
@@ -213,7 +213,7 @@ void child_terminate(struct child *c)
     if (c->exited)
         return;
     child_kill(c, SIGTERM);
-    child_kill(c, SIGCONT); /* a stopped one would not listen */
+    child_kill(c, SIGCONT); /* a stopped process does not handle SIGTERM */
     sched_timer_stop(c->set->sched, &c->kill_timer);
     double grace = sched_interrupted(c->set->sched) ? CHILD_KILL_GRACE_INTERRUPTED_S : CHILD_KILL_GRACE_S;
     sched_timer_start(c->set->sched, &c->kill_timer, deadline_in(grace));
@@ -238,7 +238,7 @@ void child_release(struct child *c)
     sched_background(c->set->sched, 1);
 }
 
-/* ---- what scripts ask for ---- */
+/* ---- functions for process.c ---- */
 
 bool child_write(struct child *c, const char *data, size_t len)
 {
@@ -314,7 +314,7 @@ struct child *child_start(struct child_set *set, const struct spawn *s, bool det
         error_set(e, ERROR_IO, "cannot start '%s': not enough memory", s->argv[0]);
         return NULL;
     }
-    /* Before the fork: a program that was started with SIGCHLD ignored would lose the status. */
+    /* Before the fork: if SIGCHLD is ignored, the status of a child that ends at once is lost. */
     int rc = set->running ? 0 : uv_signal_start(&set->sigchld, on_sigchld, SIGCHLD);
     if (rc < 0)
         error_set(e, ERROR_IO, "cannot start '%s': %s", s->argv[0], uv_strerror(rc));

@@ -1,10 +1,10 @@
 /*
- * Child processes on the loop: reaping, their standard streams, killing with a grace. No Lua here.
+ * Child processes on the loop: their end, their standard streams, how they are killed. No Lua here.
  *
- * Who owns what: a set (one per Lua universe) owns the SIGCHLD watch and its children. A child is a
- * block of its own with two holders: the handle that scripts have, and the process until it was
- * reaped; the last one to go frees it. So a handle that is closed early leaves a child that is
- * terminated, killed when it does not listen, reaped and freed without anybody waiting.
+ * Who owns what: a set (one per Lua universe) owns the SIGCHLD watch and its children. A child has two
+ * holders: the script's handle, and the process until it is reaped; the last one frees it. So a child
+ * whose handle is closed early is terminated, killed if it does not end, reaped and freed in the
+ * background.
  */
 #ifndef DBRUN_BIND_CHILD_H
 #define DBRUN_BIND_CHILD_H
@@ -17,7 +17,7 @@
 #include <stdint.h>
 
 #define CHILD_KILL_GRACE_S 2.0
-/* An interrupted program has 2 s to end in, its children included. */
+/* An interrupted program must end within 2 s, its children included. */
 #define CHILD_KILL_GRACE_INTERRUPTED_S 1.0
 
 struct child_set;
@@ -31,7 +31,7 @@ struct child_stream {
     int fd;         /* -1 = closed, or no pipe */
     bool close_due; /* stdin: close when all was written */
     struct buf buf; /* stdin: what is to be written; the others: what was read */
-    size_t off;     /* bytes at its beginning that are done with */
+    size_t off;     /* bytes at its beginning that are written or taken */
 };
 
 struct child {
@@ -43,8 +43,8 @@ struct child {
     struct wait *wait; /* the one task that waits, or NULL */
     enum child_want want;
     pid_t pid;
-    int status;      /* of waitpid, once exited; -1 = somebody else took it */
-    bool exited;     /* reaped: the pid is not ours any more */
+    int status;      /* of waitpid, once exited; -1 = other code took it */
+    bool exited;     /* reaped: the pid may belong to another process */
     bool detached;   /* lives on after its handle and after this process */
     bool held;       /* a handle points here */
     bool ending;     /* counted as background work of the scheduler */
@@ -53,15 +53,15 @@ struct child {
 
 /* NULL (errno set) when it cannot watch for children. */
 struct child_set *child_set_new(struct sched *s);
-/* Kills what is not detached and lets go of the rest. */
+/* Kills the children that are not detached and frees all. */
 void child_set_close(struct child_set *set);
 
 /* Starts a child; the caller holds it. NULL: nothing runs, `e` says why. */
 struct child *child_start(struct child_set *set, const struct spawn *s, bool detached, struct error *e);
-/* The handle is gone: what still runs, and is not detached, is terminated in the background. */
+/* Releases the handle's hold: a child that runs, and is not detached, is terminated in the background. */
 void child_release(struct child *c);
 
-/* Queues bytes for its stdin. False when memory is out. Bytes for a child that closed its end vanish. */
+/* Queues bytes for its stdin; ignored when the child has closed it. False when memory is out. */
 bool child_write(struct child *c, const char *data, size_t len);
 /* Closes its stdin as soon as what was queued is written. */
 void child_close_stdin(struct child *c);
@@ -71,15 +71,15 @@ bool child_kill(struct child *c, int sig);
 /* SIGTERM now, SIGKILL after the grace. */
 void child_terminate(struct child *c);
 
-/* Has what is wanted come? END = it was reaped and its streams are at their end. */
+/* Has it happened? END = it was reaped and its streams are at their end. */
 bool child_has(struct child *c, enum child_want want);
 /* The first line of stdout with its end, or what is left when the stream ended; *len 0 = none yet. */
 const char *child_line(struct child *c, size_t *len);
-/* What was captured of stream 1 or 2 and not taken yet. */
+/* The captured output of stream 1 or 2 that was not taken yet. */
 const char *child_output(const struct child *c, int stream, size_t *len);
-/* Takes the first `n` bytes of it away. */
+/* Removes its first `n` bytes. */
 void child_take(struct child *c, int stream, size_t n);
-/* True when memory was out while its output was read: what was captured is not whole. */
+/* True when memory was out while its output was read: the captured output is incomplete. */
 bool child_lost_output(const struct child *c);
 
 #endif

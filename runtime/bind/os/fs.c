@@ -22,7 +22,7 @@ static int fail(lua_State *L, const char *what, const char *path)
     return bind_fail(L, bind_runtime(L), ERROR_IO, "cannot %s '%s': %s", what, path, strerror(err));
 }
 
-/* A path with a NUL in it would name another file than the one that was meant. */
+/* A path with a NUL would name another file. */
 static const char *check_path(lua_State *L, int arg)
 {
     size_t len;
@@ -37,7 +37,7 @@ static mode_t opt_mode(lua_State *L, int arg, mode_t otherwise)
     return (mode_t)luaL_optinteger(L, arg, (lua_Integer)otherwise) & 07777;
 }
 
-/* ---- looking ---- */
+/* ---- looking at files and folders ---- */
 
 static const char *kind_of(mode_t mode)
 {
@@ -138,8 +138,7 @@ static int fs_list(lua_State *L)
 
 static int push_malloced(lua_State *L, char *text)
 {
-    /* A string of at most PATH_MAX bytes fits a buffer on the stack: nothing is left over when the
-     * push runs out of memory. */
+    /* PATH_MAX bytes fit a buffer on the stack, so nothing leaks when the push raises "not enough memory". */
     char copy[PATH_MAX + 1];
     size_t len = strnlen(text, PATH_MAX);
     memcpy(copy, text, len);
@@ -169,7 +168,7 @@ static int fs_readlink(lua_State *L)
 static int fs_cwd(lua_State *L)
 {
     char *cwd = getcwd(NULL, 0);
-    return cwd ? push_malloced(L, cwd) : fail(L, "tell the current folder", ".");
+    return cwd ? push_malloced(L, cwd) : fail(L, "find the current folder", ".");
 }
 
 /* free_space(path) -> bytes that this user may still write */
@@ -183,7 +182,7 @@ static int fs_free_space(lua_State *L)
     return 1;
 }
 
-/* ---- changing ---- */
+/* ---- changing files and folders ---- */
 
 /* mkdir(path [, mode]) -> false when it is there already. The mode is set whatever the umask is. */
 static int fs_mkdir(lua_State *L)
@@ -226,7 +225,7 @@ static int remove_contents(int fd, int depth)
             continue;
         if (unlinkat(dirfd(dir), name, 0) == 0 || errno == ENOENT)
             continue;
-        /* Never through a link: O_NOFOLLOW. */
+        /* Never follows a link: O_NOFOLLOW. */
         int below = errno == EISDIR || errno == EPERM
                         ? openat(dirfd(dir), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
                         : -1;
@@ -242,7 +241,7 @@ static int remove_contents(int fd, int depth)
     return err;
 }
 
-/* rmtree(path): the folder with all below it, or one file; nothing there is fine */
+/* rmtree(path): the folder with all below it, or one file; no error when it does not exist */
 static int fs_rmtree(lua_State *L)
 {
     const char *path = check_path(L, 1);
@@ -339,8 +338,8 @@ static bool write_all(int fd, const char *data, size_t len)
     return true;
 }
 
-/* write_new(path, data [, mode [, sync]]): a file that must not be there yet; none is left behind when
- * it cannot be written whole */
+/* write_new(path, data [, mode [, sync]]): makes a file that must not exist; removes it when it cannot be
+ * written completely */
 static int fs_write_new(lua_State *L)
 {
     const char *path = check_path(L, 1);
@@ -379,7 +378,7 @@ static int lock__gc(lua_State *L)
     return 0;
 }
 
-/* Is the file that was locked still the one at this path? Somebody may have removed it meanwhile. */
+/* Is the locked file still at this path? It may have been removed meanwhile. */
 static bool still_there(int fd, const char *path)
 {
     struct stat ours, now;
@@ -387,7 +386,7 @@ static bool still_there(int fd, const char *path)
            ours.st_ino == now.st_ino;
 }
 
-/* try_lock(path [, mode]) -> lock, or nil when somebody else holds it. The file is made when missing. */
+/* try_lock(path [, mode]) -> lock, or nil when it is held already. The file is made when missing. */
 static int fs_try_lock(lua_State *L)
 {
     const char *path = check_path(L, 1);
@@ -412,7 +411,7 @@ static int fs_try_lock(lua_State *L)
             return fail(L, "lock", path);
         }
     }
-    return 0; /* it is removed and made again all the time: as good as held */
+    return 0; /* the file is removed and made again all the time: treat it as held */
 }
 
 int bind_fs_open(lua_State *L, struct runtime *rt)

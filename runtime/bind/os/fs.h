@@ -1,6 +1,6 @@
 /*
- * core.fs: files and folders, synchronous. lua/dbrun/fs.lua adds what reads better in Lua. Failures
- * raise errors of kind io that name the path and the cause.
+ * core.fs: files and folders, synchronous. lua/dbrun/fs.lua adds what is simpler in Lua. Failures raise
+ * errors of kind io that name the path and the cause.
  */
 #ifndef DBRUN_BIND_FS_H
 #define DBRUN_BIND_FS_H

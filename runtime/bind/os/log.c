@@ -14,7 +14,7 @@ static int write_line(lua_State *L)
     return 0;
 }
 
-/* level([word]) -> word: sets and tells how talkative the log is */
+/* level([word]) -> word: sets the level; returns the level */
 static int level_word(lua_State *L)
 {
     struct log *log = bind_runtime(L)->log;
@@ -31,7 +31,7 @@ static int mask(lua_State *L)
     const char *text = luaL_checklstring(L, 1, &len);
     luaL_Buffer out;
     struct buf masked = {0};
-    luaL_buffinit(L, &out); /* the copy into Lua may raise: reserve before our own memory is taken */
+    luaL_buffinit(L, &out); /* pushing the string may raise: do that before memory of C is taken */
     char *place = luaL_prepbuffsize(&out, len * 2 + 64);
     bool ok = secrets_mask(bind_runtime(L)->secrets, text, len, &masked) && masked.len <= len * 2 + 64;
     if (ok && masked.len)
@@ -44,7 +44,7 @@ static int mask(lua_State *L)
     return 1;
 }
 
-/* secret(text): never shown from now on */
+/* secret(text): masked from now on */
 static int secret(lua_State *L)
 {
     size_t len;

@@ -15,7 +15,7 @@
 #define CHILD_CLASS "dbrun.child"
 #define SET_CLASS   "dbrun.children"
 
-/* ---- the set of this Lua universe, made at the first start ---- */
+/* ---- the child_set of this Lua state, made at the first start ---- */
 
 struct set_box {
     struct child_set *set;
@@ -65,8 +65,8 @@ static const char *check_text(lua_State *L, struct runtime *rt, int idx, const c
     return s;
 }
 
-/* The list in the field, as a NULL-terminated array; NULL when the field is nil. Leaves one value on
- * the stack. The strings stay the list's. */
+/* The list in the field, as a NULL-terminated array; NULL when the field is nil. Leaves one value on the
+ * stack. The strings belong to the list. */
 static char **string_list(lua_State *L, struct runtime *rt, const char *field)
 {
     if (lua_getfield(L, 1, field) == LUA_TNIL)
@@ -190,15 +190,15 @@ static int process_start(lua_State *L)
     struct handle *h = lua_newuserdatauv(L, sizeof(*h), 1);
     h->child = NULL;
     luaL_setmetatable(L, CHILD_CLASS);
-    /* The set must not be collected before its handles at the end of the universe: it was made first,
-     * and finalizers run in the reverse order. */
+    /* When the state is closed, the set must outlive its handles: it was made first, and finalizers run in
+     * reverse order. */
     h->child = child_start(set, &s, s.new_session, &e);
     if (!h->child)
         return bind_error_raise(L, rt, &e);
     return 1;
 }
 
-/* exec(spec): returns never, or raises */
+/* exec(spec): replaces this process, or raises */
 static int process_exec(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
@@ -227,8 +227,8 @@ static int child_waited(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
-/* handle:wait(what, seconds|nil) -> true, or false when the time is over first.
- * what: "end" (ended, all output read), "exit" (ended), "line" (a line of stdout, or its end) */
+/* handle:wait(what, seconds|nil) -> true, or false after that time. what: "end" (ended, all output read),
+ * "exit" (ended), "line" (a line of stdout, or its end) */
 static int handle_wait(lua_State *L)
 {
     static const char *const wants[] = {"end", "exit", "line", NULL};
@@ -263,8 +263,7 @@ static int handle_status(lua_State *L)
         return 0;
     if (c->status < 0)
         return bind_fail(L, bind_runtime(L), ERROR_IO,
-                         "the exit status of process %d was taken by other code in this program",
-                         (int)c->pid);
+                         "other code in this program took the exit status of process %d", (int)c->pid);
     if (WIFSIGNALED(c->status)) {
         lua_pushnil(L);
         lua_pushinteger(L, WTERMSIG(c->status));

@@ -1,6 +1,6 @@
 /*
- * core.process: child processes, signals, users. lua/dbrun/process.lua is the surface that scripts
- * see; it checks and completes what it is given, so the functions here take one exact form.
+ * core.process: child processes, signals, users. Scripts use lua/dbrun/process.lua, which checks and
+ * completes the arguments, so the functions here take one exact form.
  */
 #ifndef DBRUN_BIND_PROCESS_H
 #define DBRUN_BIND_PROCESS_H

@@ -1,4 +1,4 @@
-/* core.tty: what a descriptor shows to a person. */
+/* core.tty: is a descriptor a terminal, and how wide is it? */
 #ifndef DBRUN_BIND_TTY_H
 #define DBRUN_BIND_TTY_H
 
