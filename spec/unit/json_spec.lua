@@ -178,12 +178,12 @@ describe("json.encode", function()
         { "UTF-8 that is cut off", { "\xE2\x82" }, "at $[1]: byte 1" },
         { "a name that is not UTF-8", { ["\xFF"] = 1 }, "at $[a key]: byte 1" },
         { "a name with a NUL", { ["a\0"] = 1 }, "at $[a key]: a name that contains a NUL byte" },
-        { "a sequence with a hole", { 1, nil, 3 }, "at $: the table is no sequence" },
-        { "a table with both kinds of keys", { x = { 1, a = 2 } }, "at $.x: the table is no sequence" },
+        { "a sequence with a hole", { 1, nil, 3 }, "at $: the table is not a sequence" },
+        { "a table with both kinds of keys", { x = { 1, a = 2 } }, "at $.x: the table is not a sequence" },
         { "a sparse table", { [5] = 1 }, "at $: a key of type number" },
         { "a boolean key", { [true] = 1 }, "at $: a key of type boolean" },
         { "a fractional key in an object", json.object { [1.5] = 1 }, "at $: a key of type number" },
-        { "an array with a name", json.array { 1, a = 2 }, "at $: the table is no sequence" },
+        { "an array with a name", json.array { 1, a = 2 }, "at $: the table is not a sequence" },
         { "two keys with the same text", json.object { "x", ["1"] = "y" }, "the same text" },
         { "a table that contains itself", cyclic, "at $.a.b.a.b.a.b.a.b.a.b.a.b...: nested deeper than 2048" },
     }
@@ -252,7 +252,7 @@ describe("json.array and json.object", function()
 
     it("refuse what cannot be marked", function()
         assert.truthy(refused(json.array, 5).message:find("json.array: expected a table, got number", 1, true))
-        assert.truthy(refused(json.object, setmetatable({}, {})).message:find("metatable of its own", 1, true))
+        assert.truthy(refused(json.object, setmetatable({}, {})).message:find("the table has a metatable already", 1, true))
     end)
 end)
 

@@ -8,7 +8,7 @@
 
 #define BOX_CLASS "dbrun.jsonbox"
 
-/* Owns the document while its values are made, which may raise "not enough memory". */
+/* Owns the document while Lua values are made of it, which may raise "not enough memory". */
 static int box_gc(lua_State *L)
 {
     json_t **box = lua_touserdata(L, 1);
@@ -105,8 +105,7 @@ static const char *hint_for(enum json_error_code code)
 static int raise_malformed(lua_State *L, json_error_t *at)
 {
     struct runtime *rt = bind_find(L);
-    /* jansson repeats a piece of the text, cut anywhere. The place says enough, and the text may
-     * hold what should not be printed. */
+    /* jansson's message repeats a piece of the text, which may hold secrets: line and column are enough. */
     char *near = strstr(at->text, " near '");
     if (near)
         *near = '\0';
@@ -116,7 +115,7 @@ static int raise_malformed(lua_State *L, json_error_t *at)
     return bind_error_raise(L, rt, &e);
 }
 
-/* jansson takes a NUL for the end of the text and would not see what follows. */
+/* jansson would take a NUL for the end of the text and ignore the rest. */
 static void refuse_nul(lua_State *L, const char *text, size_t len)
 {
     const char *nul = memchr(text, '\0', len);
@@ -177,7 +176,7 @@ static int mark(lua_State *L, const char *name, const char *class)
         luaL_getmetatable(L, JSON_ARRAY_CLASS);
         luaL_getmetatable(L, JSON_OBJECT_CLASS);
         if (!lua_rawequal(L, 2, 3) && !lua_rawequal(L, 2, 4))
-            return bind_fail(L, bind_runtime(L), ERROR_USAGE, "json.%s: the table has a metatable of its own",
+            return bind_fail(L, bind_runtime(L), ERROR_USAGE, "json.%s: the table has a metatable already",
                              name);
         lua_settop(L, 1);
     }

@@ -1,6 +1,6 @@
 /*
- * Lua values to JSON text. A value that has no JSON form is refused with its place in the value
- * (`$.rows[3].name`) instead of being guessed at.
+ * Lua values to JSON text. A value without a JSON form raises an error that names its place
+ * (`$.rows[3].name`).
  */
 #include "base/buf.h"
 #include "base/text.h"
@@ -15,7 +15,7 @@
 
 #define BUF_CLASS "dbrun.jsonbuf"
 
-/* Where the encoder stands: a list on the C stack, innermost first. */
+/* The place of a value: a list on the C stack, innermost first. */
 struct place {
     const struct place *up;
     const char *key; /* NULL: an element of an array */
@@ -67,10 +67,10 @@ static void add_place(struct buf *b, const struct place *at)
              strspn(at->key, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789") == at->len)
         buf_addf(b, ".%s", at->key);
     else
-        buf_adds(b, "[a key]"); /* too long or too odd to print */
+        buf_adds(b, "[a key]"); /* too long or not printable */
 }
 
-/* The whole path of a value 2,000 levels down helps nobody: the outermost steps are shown. */
+/* Shows only the outermost steps of a long path. */
 static const struct place *outermost(const struct place *at, int depth)
 {
     for (; depth > 12 && at; depth--)
@@ -137,7 +137,7 @@ static void add_string(struct encoder *e, const struct place *at, const char *te
             if (n == 0) {
                 char what[64];
                 snprintf(what, sizeof what, "byte %zu of the string is not valid UTF-8", i + 1);
-                refuse(e, at, what, "JSON holds text: write bytes as hexadecimal or base64");
+                refuse(e, at, what, "JSON strings are UTF-8: write bytes as hexadecimal or base64");
             }
             i += n;
         } else {
@@ -220,7 +220,7 @@ static void add_array(struct encoder *e, const struct place *at)
         if (lua_rawgeti(L, -1, inside.index) == LUA_TNIL) {
             e->depth--;
             refuse(
-                e, at, "the table is no sequence from 1 to n, and not all its keys are strings",
+                e, at, "the table is not a sequence from 1 to n, and not all its keys are strings",
                 "db.null keeps the place of a missing element; json.object(t) makes an object of any table");
         }
         add_value(e, &inside);
@@ -237,8 +237,7 @@ static void add_member(struct encoder *e, const struct place *at, bool first, co
 {
     struct place inside = {.up = at, .key = key, .len = len};
     if (memchr(key, '\0', len))
-        refuse(e, &inside, "a name that contains a NUL byte",
-               "no reader of JSON that is written in C takes it");
+        refuse(e, &inside, "a name that contains a NUL byte", "JSON readers written in C do not accept it");
     if (!first)
         add(e, ",", 1);
     newline(e);
@@ -257,7 +256,7 @@ static const char *member_name(struct encoder *e, const struct place *at, int t,
         return lua_tolstring(L, idx, len);
     if (!lua_isinteger(L, idx) || !has_class(L, t, e->object_class)) {
         char what[96];
-        snprintf(what, sizeof what, "a key of type %s in a table that is no sequence from 1 to n",
+        snprintf(what, sizeof what, "a key of type %s in a table that is not a sequence from 1 to n",
                  luaL_typename(L, idx));
         refuse(e, at, what, "json.object(t) writes integer keys as strings");
     }
@@ -302,7 +301,7 @@ static int compare_members(const void *a, const void *b)
     return x->len < y->len ? -1 : x->len > y->len;
 }
 
-/* The same in the order of the names. A table holds names and keys (at 2i-1 and 2i) meanwhile. */
+/* The same, sorted by name. A table keeps names and keys (at 2i-1 and 2i) from being collected. */
 static bool add_sorted_members(struct encoder *e, const struct place *at)
 {
     lua_State *L = e->L;

@@ -27,7 +27,7 @@ struct library {
     free_parse_fn free_parse;
 };
 
-/* A result that the collector frees when a Lua error jumps over us. */
+/* A result that the collector frees after a Lua error. */
 struct box {
     PgQuerySplitResult result;
     free_fn free; /* NULL: empty */

@@ -1,10 +1,9 @@
 /*
- * core.sqlsplit: where the statements of an SQL text begin and end, and what they are, asked of
- * PostgreSQL's own parser.
+ * core.sqlsplit: splits an SQL text into statements and parses it, with PostgreSQL's own parser.
  *
- * The parser is libpg_query, 2.7 MB that only migrations need: it is opened with dlopen at the first
- * use, so nobody else pays for it at start-up and the program works where it is not installed.
- * Nothing here is kept between two calls but the handle of that library.
+ * The parser is libpg_query, 2.7 MB that only migrations need: it is opened with dlopen at the first use,
+ * so it does not slow the start of other programs, and the program works without it. Only the handle of
+ * the library is kept between two calls.
  */
 #ifndef DBRUN_BIND_SQLSPLIT_H
 #define DBRUN_BIND_SQLSPLIT_H
