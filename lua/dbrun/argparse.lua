@@ -1,3 +1,3 @@
---- argparse, the parser of command lines (dbrun.cli). The binary carries the one it was built with under this name, so
---- that it neither looks for another one nor compiles it; this file stands in for it everywhere else.
+--- argparse, the parser of command lines for dbrun.cli. The binary embeds the real module under this name; this file is
+--- used without the binary and requires the installed one.
 return require "argparse"

@@ -1,6 +1,6 @@
---- What the scripts that ship have in common on the command line: options, exit statuses, tables, times, colours.
---- A script is `return cli.main("name", fn)`: `fn` returns its exit status, and whatever it raises becomes one
---- readable message on stderr and the status 1 or 2.
+--- Command lines of the scripts that are part of dbrun: options, exit statuses, tables, times, colours. A script is
+--- `return cli.main("name", fn)`: `fn` returns its exit status; an error becomes one readable message on stderr and the
+--- status 1 or 2.
 local errors = require "dbrun.error"
 
 local M = {}
@@ -18,7 +18,7 @@ local function add_help(parser)
         :action(function() error({ [HELP] = parser:get_help() }, 0) end)
 end
 
----A parser whose mistakes are errors of kind `usage` and whose --help ends the parse.
+---Makes a parser. It raises errors of kind `usage`, and ends the parse at --help.
 ---@param spec { name: string, description: string, examples?: string[], epilog?: string }
 ---    name: what the user types, as in "dbrun seed"; examples: one command line each
 ---@return table parser an argparse parser; give it to cli.parse
@@ -72,12 +72,12 @@ function M.parse(parser, argv)
     error(result, 0)
 end
 
----The arguments of a command line that is empty or has plain flags only: loading a parser for those takes longer than
----many a script's work.
+---Parses a command line that is empty or has plain flags only, without loading argparse, which would take longer than
+---many scripts.
 ---@param argv string[]
 ---@param flags table<string, true> names without "--"
----@param defaults table arguments that are there without being named
----@return table? args nil: there is something else, which takes a parser
+---@param defaults table arguments that are set without a flag
+---@return table? args nil: there is something else; use a parser
 function M.plain(argv, flags, defaults)
     local args = {}
     for _, word in ipairs(argv) do
@@ -128,7 +128,7 @@ end
 
 -- ---- output ----
 
----Writes to standard output; a full disk or a closed pipe is an error and not silence.
+---Writes to standard output; raises when the disk is full or the pipe closed.
 ---@param ... string
 ---Raises an error of kind `io`.
 function M.write(...)
@@ -144,14 +144,14 @@ function M.print(...)
     M.write("\n")
 end
 
----A line for a person who watches, on stderr, so that standard output stays clean.
+---Writes a line for people to stderr, so that standard output has the result only.
 ---@param ... string
 function M.note(...)
     io.stderr:write(...)
     io.stderr:write("\n")
 end
 
----How wide a text is on a terminal, in columns (colour codes count nothing, each character one).
+---The width of a text on a terminal in columns: one per character, none for colour codes.
 ---@param text string
 ---@return integer
 function M.width(text)
@@ -182,7 +182,7 @@ function M.table(rows, opts)
     return lines
 end
 
----A span of time as people write it: "0.4 ms", "12 ms", "3.20 s", "2 min 05 s".
+---A span of time for people: "0.4 ms", "12 ms", "3.20 s", "2 min 05 s".
 ---@param seconds number
 ---@return string
 function M.duration(seconds)
@@ -194,7 +194,7 @@ function M.duration(seconds)
     return ("%d h %02d min"):format(whole // 3600, whole % 3600 // 60)
 end
 
----A count with its thousands apart: 100000 -> "100,000".
+---A number with separated thousands: 100000 -> "100,000".
 ---@param n integer
 ---@return string
 function M.count(n)
@@ -215,7 +215,7 @@ end
 
 local CODES <const> = { bold = "1", dim = "2", red = "31", green = "32", yellow = "33", cyan = "36" }
 
----Functions that colour a text, or leave it alone where `fd` is no terminal that wants colours.
+---Functions that colour a text, or return it unchanged when `fd` is not a terminal with colours.
 ---@param fd integer 1 or 2
 ---@return table<string, fun(text: string): string> style bold, dim, red, green, yellow, cyan
 function M.style(fd)
@@ -230,7 +230,7 @@ end
 
 -- ---- the outermost frame ----
 
----The text an error is shown with: the message, then what belongs to it.
+---The text of an error for people: the message, then its fields.
 ---@param name string of the script
 ---@param e table error object
 ---@return string

@@ -1,12 +1,11 @@
---- The configuration: where the servers are, how big the pools are, where migrations lie.
+--- The configuration: addresses of the servers, sizes of the pools, folders of migrations and seeds.
 ---
 ---     local config = require "dbrun.config"
 ---     print(config.DB_POOL_SIZE, config.async_database_url)
 ---
---- A value comes from the first of: `--stack`, arguments (`config.load{...}`), the process environment,
---- the `.env` of the current folder (or `--env-file`), the default. Nothing is read before the first
---- access. An empty value hides those behind it and means the default. A key that is not listed in
---- `Config` is there too, as the string it was given as.
+--- A value comes from the first of: `--stack`, arguments (`config.load{...}`), the process environment, the `.env` of
+--- the current folder (or `--env-file`), the default. Nothing is read before the first access. An empty value hides the
+--- sources after it and means the default. A key that is not listed in `Config` can be read too, as a string.
 ---
 --- A wrong value is an error of kind `config` that names key, source and what was expected.
 local core = require "dbrun.core"
@@ -31,7 +30,7 @@ local keys = require "dbrun.config.keys"
 ---@field DB_MAX_OVERFLOW integer connections above that, closed on return (default 10; -1 = no limit)
 ---@field DB_POOL_TIMEOUT number seconds to wait for a connection (default 30)
 ---@field DB_POOL_RECYCLE number|false age in seconds after which a connection is replaced (default off)
----@field DB_POOL_PRE_PING boolean look at a connection before it is given out (default true)
+---@field DB_POOL_PRE_PING boolean test a connection before it is given out (default true)
 ---@field DB_CONNECT_TIMEOUT number seconds for opening a connection (default 10)
 ---@field DB_STATEMENT_TIMEOUT number|false seconds for each statement (default off)
 ---@field DB_STATEMENT_CACHE integer prepared statements kept for each connection (default 100; 0 = none)
@@ -40,14 +39,14 @@ local keys = require "dbrun.config.keys"
 ---@field DBRUN_MIGRATIONS_DIR string folder of the migrations (default scripts/migrations)
 ---@field DBRUN_SEEDS_DIR string folder of the seeds (default scripts/seeds)
 ---@field DBRUN_HOOKS_DIR string folder of the migration hooks (default scripts/hooks)
----@field DBRUN_PROTECTED string|nil targets that scripts must not change unasked
+---@field DBRUN_PROTECTED string|nil databases that scripts change only when they are named
 ---@field async_database_url string PostgreSQL's URL for `db.async`, percent-encoded; contains the password
 ---@field sync_database_url string PostgreSQL's URL for `db.sync`: MIGRATION_DATABASE_URL where it is set
 ---@field redis_url string the URL of Redis, percent-encoded; contains the password
 ---@field explain fun(): dbrun.ConfigRow[] every key, its value (secrets masked) and where it comes from
 ---@field check fun(): string[] looks at every value; raises the first error; returns notes on mistyped keys
 ---@field source fun(key: string): string where a value comes from: `environment`, `.env line 3`, `default`;
----for a computed URL the keys that are to blame: `DATABASE_URL (.env line 3)`
+---for a computed URL the keys it comes from: `DATABASE_URL (.env line 3)`
 ---@field load fun(arguments?: table<string, string|number|boolean>, options?: dbrun.ConfigOptions): Config
 ---@field [string] string|nil any other key
 
@@ -71,8 +70,8 @@ local function log(level, text)
     end
 end
 
----Tells the masking about a password, and about how it looks inside a URL. One that equals the name of
----the user or the database is left out: masking it would garble every message and hide nothing.
+---Registers a password as a secret, also in its URL-encoded form. One that equals the name of the user or the database
+---is left out: masking it would make every message unreadable and hide nothing.
 local function remember(password, ...)
     if not password or not (core.log and core.log.secret) then
         return
@@ -92,22 +91,22 @@ local function read_dotenv(path)
     local parsed <const> = dotenv.read(path or ".env")
     if not parsed then
         if path then
-            errors.fail("config", "the environment file " .. path .. " does not exist", "it was named by --env-file")
+            errors.fail("config", "the environment file " .. path .. " does not exist", "it was given by --env-file")
         end
         return false
     end
     for _, place in ipairs(parsed.duplicates) do
-        log("warn", ("%s line %d: %s was given before, in line %d; the last one counts"):format(parsed.name,
+        log("warn", ("%s line %d: %s is given in line %d too; the last one counts"):format(parsed.name,
             place.line, place.key, place.first))
     end
     for _, place in ipairs(parsed.expansions) do
-        log("warn", ("%s line %d: the '$' in %s is taken literally; single quotes say that it is meant"):format(
+        log("warn", ("%s line %d: the '$' in %s is taken literally; single quotes show that this is intended"):format(
             parsed.name, place.line, place.key))
     end
     return parsed
 end
 
----What the command line says, and the file: read at the first access.
+---Reads the options of the command line and the file, at the first access.
 ---@param state dbrun.ConfigState
 local function read_sources(state)
     local host <const> = core.options or {}
@@ -119,7 +118,7 @@ local function read_sources(state)
     state.overlay = host.overlay or {}
 end
 
----The value of a key as it was given, and where.
+---The value of a key as it was given, and its source.
 ---@param state dbrun.ConfigState
 ---@param key string
 ---@return any value nil when it is given nowhere
@@ -152,7 +151,7 @@ local function find(state, key)
     return nil, "default"
 end
 
----The same, but empty text counts as nothing: it hides the sources behind it.
+---The same, but an empty text counts as not given, and hides the sources after it.
 local function lookup(state, key)
     local value <const>, source <const> = find(state, key)
     if value == "" then
@@ -189,7 +188,7 @@ local function typed(state, key)
     return value, source
 end
 
----A parsed URL from a key, its password made known to the masking; nil when the key is not given.
+---The parsed URL of a key, its password registered as a secret; nil when the key is not given.
 ---@param parse fun(text: string, what: string): table
 local function address(state, key, parse)
     local text <const>, source <const> = lookup(state, key)
@@ -204,7 +203,7 @@ local function address(state, key, parse)
     return parsed, label
 end
 
----Notes in the log which single keys say something else than the URL that wins over them.
+---Logs which single keys differ from the URL that overrides them.
 ---@param url_label string
 ---@param pairs_ {key: string, url: any}[] each key with the URL's value for the same thing
 local function note_contradictions(state, url_label, pairs_)
@@ -212,13 +211,13 @@ local function note_contradictions(state, url_label, pairs_)
     for _, pair in ipairs(pairs_) do
         local raw <const>, source <const> = lookup(state, pair.key)
         local says <const> = tostring(raw)
-        -- Kubernetes sets POSTGRES_PORT=tcp://... for a service of that name: nobody meant that.
+        -- Kubernetes sets POSTGRES_PORT=tcp://... for a service of that name: ignore it.
         if raw ~= nil and says ~= tostring(pair.url == nil and "" or pair.url) and not says:find "^tcp://" then
             others[#others + 1] = ("%s (%s)"):format(pair.key, source)
         end
     end
     if #others > 0 then
-        log("warn", ("%s wins over %s, which say%s something else"):format(url_label, table.concat(others, ", "),
+        log("warn", ("%s overrides %s, which differ%s from it"):format(url_label, table.concat(others, ", "),
             #others == 1 and "s" or ""))
     end
 end
@@ -278,8 +277,7 @@ local function async_database_url(state)
     return url.build_postgres(postgres_from_keys(state)), label
 end
 
----A run that was pointed at a database of its own (`--stack`, an argument) must not migrate another
----one that a file happens to name.
+---A run on a database given for this run only (`--stack`, an argument) must not migrate the one named in a file.
 local function sync_database_url(state)
     local parsed, label
     if explicit(state, "MIGRATION_DATABASE_URL") or not explicit(state, "DATABASE_URL") then
@@ -380,7 +378,7 @@ local function custom_keys(state)
     return list
 end
 
----Keys that belong to an address are not looked at where a URL wins over them.
+---Keys that belong to an address are not checked when a URL overrides them.
 local function in_use(state, key)
     if key:find "^POSTGRES_" then
         return lookup(state, "DATABASE_URL") == nil
@@ -390,7 +388,7 @@ local function in_use(state, key)
     return true
 end
 
----One row of the explanation; a wrong value is told in the row instead of raised.
+---One row of the explanation; a wrong value is reported in the row instead of raised.
 local function row(state, key)
     local ok <const>, value <const>, source <const> = pcall(get, state, key)
     if ok then
@@ -419,8 +417,8 @@ local function explain(state)
     return rows
 end
 
----Looks at everything that counts and raises the first error. Unknown keys of the file that look like a
----known one are returned as notes.
+---Checks all keys in use and raises the first error. Returns notes on unknown keys of the file that resemble a known
+---one.
 local function check(state)
     for _, key in ipairs(keys.order) do
         if in_use(state, key) then
@@ -447,9 +445,9 @@ local M = {}
 ---@class dbrun.ConfigOptions
 ---@field env_file? string read this file instead of `.env`; it must exist
 ---@field no_env? boolean read no file
----@field environ? table<string, string> stands for the process environment
+---@field environ? table<string, string> used instead of the process environment
 
----A fresh configuration, with `arguments` winning over environment and file.
+---A new configuration, in which `arguments` override environment and file.
 ---@param arguments? table<string, string|number|boolean> by key
 ---@param options? dbrun.ConfigOptions
 ---@return Config

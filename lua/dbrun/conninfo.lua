@@ -1,5 +1,5 @@
---- What libpq knows about connection parameters: their names, the values they take, and the
---- `host=... dbname=...` form with its quoting. Errors here never contain a value.
+--- libpq's connection parameters: their names, the values they take, and the `host=... dbname=...` form with its
+--- quoting. Errors here never contain a value.
 local errors = require "dbrun.error"
 local nearest = require "dbrun.nearest"
 
@@ -71,7 +71,7 @@ local KEYWORDS <const> = {
     user = any,
 }
 
--- Parameters that people bring along from other drivers, and what to do instead.
+-- Parameters of other drivers, and what to use instead.
 local FOREIGN <const> = {
     command_timeout = "use DB_STATEMENT_TIMEOUT",
     max_overflow = "use DB_MAX_OVERFLOW",
@@ -98,8 +98,8 @@ function M.fail(what, message, hint)
     errors.fail("config", what .. ": " .. message, hint)
 end
 
----A name as an error may show it, after a space. Where a password stands in the same list, an
----unknown name may be a piece of it that was not quoted.
+---A name for an error, after a space. With a password in the same list, an unknown name may be an unquoted part of it,
+---so it is not shown.
 local function shown(name, hide)
     if not hide and #name <= 40 and name:find "^[%a_][%w_-]*$" then
         return (" '%s'"):format(name)
@@ -107,8 +107,8 @@ local function shown(name, hide)
     return ""
 end
 
----Refuses a parameter that libpq does not know, and a value it would not take.
----@param what string what the parameter stands in, for errors
+---Refuses a parameter or a value that libpq does not accept.
+---@param what string where the parameter comes from, for errors
 ---@param keyword string
 ---@param value string
 ---@param hide? boolean do not show an unknown name
@@ -204,7 +204,7 @@ function M.from_params(what, form, given, hide)
     return result
 end
 
----One value of the keyword form: its text and the position behind it; nil when its quote stays open.
+---One value of the keyword form: its text and the position after it; nil when its quote is not closed.
 local function keyword_value(text, pos)
     local parts = {}
     local quoted <const> = text:sub(pos, pos) == "'"
@@ -241,11 +241,11 @@ function M.parse_keywords(text, what)
         local keyword <const>, value_at <const> = text:match("^([^=%s]+)%s*=%s*()", pos)
         if not keyword then
             M.fail(what, "expected keyword=value pairs",
-                "a value with spaces stands in single quotes; a URL begins with postgresql://")
+                "put a value with spaces into single quotes; a URL begins with postgresql://")
         end
         local value <const>, after <const> = keyword_value(text, value_at)
         if not value then
-            M.fail(what, "a single quote is never closed in the value of" ..
+            M.fail(what, "a single quote is not closed in the value of" ..
                 (KEYWORDS[keyword] and shown(keyword) or " a parameter"))
         end
         given[keyword] = value

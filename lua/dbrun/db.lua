@@ -11,7 +11,7 @@ local options <const> = require "dbrun.db.options"
 
 local M = {}
 
----SQL NULL where nil cannot stand: in lists, and as the value of a :name parameter.
+---SQL NULL where Lua cannot hold nil: in lists, and as the value of a :name parameter.
 M.null = core.null
 M.array = params.array
 M.json = params.json
@@ -34,15 +34,15 @@ M.ident = params.ident
 ---@field connect_timeout? number seconds for opening one (10)
 ---@field command_timeout? number seconds for each statement (0 = none)
 ---@field recycle? number seconds of age after which a connection is replaced (0 = never)
----@field pre_ping? boolean look at a connection before it is given out (true)
----@field pre_ping_idle? number seconds idle after which that look is a round trip (0.5; 0 = always)
+---@field pre_ping? boolean test a connection before it is given out (true)
+---@field pre_ping_idle? number seconds idle after which that test is a round trip (0.5; 0 = always)
 ---@field reset? "rollback"|"full"|"none" what happens to a connection on return (rollback)
 ---@field statement_cache? integer prepared statements for each connection (100; 0 = none)
 ---@field application_name? string
 ---@field on_connect? fun(conn: dbrun.Connection) runs once for each new connection, in the task that gets it, before
 ---anything else does; an error closes the connection and is raised there
----@field on_notice? fun(notice: dbrun.Notice) what the server says beside its answers, told in the task whose
----statement brought it; it cannot wait, and its errors go to the log
+---@field on_notice? fun(notice: dbrun.Notice) called with messages such as NOTICE and WARNING, in
+---the task of the statement that caused them; it cannot wait, and its errors go to the log
 ---@field large_result? integer bytes of a result held in memory that the log warns about (256 MiB; 0 = never)
 
 ---@class dbrun.Notice
@@ -69,24 +69,25 @@ M.ident = params.ident
 ---db.null), number of rows
 ---@field acquire fun(self): dbrun.Connection `local c <close> = engine:acquire()`
 ---@field stats fun(self): table<string, number> seconds and counts
----@field invalidate fun(self) all connections of now are replaced
+---@field invalidate fun(self) replaces all present connections
 ---@field dispose fun(self) closes idle connections
 ---@field close fun(self) for good
 local Engine, Connection = core.pg.classes()
 
 ---@class dbrun.Connection: dbrun.Engine
 ---@field release fun(self)
----@field cancel fun(self) the statement that another task runs on it ends with SQLSTATE 57014
+---@field cancel fun(self) cancels the statement that another task runs on it (SQLSTATE 57014)
 ---@field backend_pid fun(self): integer
----@field invalidate fun(self) it is closed when it is released
+---@field invalidate fun(self) closes it when it is released
 ---@field in_transaction fun(self): false|"open"|"failed"
----@field parameters table<string, string> what the server has reported (server_version, TimeZone, ...), as it is now
----@field on_notice fun(self, fn: fun(notice: dbrun.Notice)|nil) instead of the engine's, as long as this lease lasts
----@field describe fun(self, sql: string): {name: string, type?: string, oid: integer}[] the columns that a statement
----would give; it does not run
+---@field parameters table<string, string> present values of what the server reports (server_version, TimeZone, ...)
+---@field on_notice fun(self, fn: fun(notice: dbrun.Notice)|nil) replaces the engine's function until
+---this connection is released
+---@field describe fun(self, sql: string): {name: string, type?: string, oid: integer}[] the columns of a
+---statement, which is not run
 
----Rows through a server cursor: `for row in tx:cursor(sql, ..., {fetch = n}) do`. Only in a transaction. Leaving the
----loop early costs nothing; other statements may run on the connection in between.
+---Rows through a server cursor: `for row in tx:cursor(sql, ..., {fetch = n}) do`. Only in a transaction. The loop may
+---end early; other statements may run on the connection between its rows.
 ---@param sql string
 ---@param ... any parameters, then perhaps {fetch = rows at a time (1000)}
 ---@return dbrun.Cursor cursor also callable, and closable (`<close>`)
@@ -104,7 +105,7 @@ function Connection:transaction(opts, fn)
     return transaction.run(self, transaction.arguments(opts, fn))
 end
 
----As Connection:transaction, on a connection of its own.
+---As Connection:transaction, on a connection from the pool.
 function Engine:transaction(opts, fn)
     local transaction <const> = require "dbrun.db.transaction"
     opts, fn = transaction.arguments(opts, fn)
@@ -112,7 +113,7 @@ function Engine:transaction(opts, fn)
     return transaction.run(conn, opts, fn, true)
 end
 
----Overrides how values of a type are read (and, with db.typed(v, name), written).
+---Sets how values of a type are read (and, with db.typed(v, name), written).
 ---@param type_name string as in pg_type.typname
 ---@param codec {decode?: fun(text: string): any, encode?: fun(v: any): string}
 function Engine:set_codec(type_name, codec)
@@ -149,13 +150,13 @@ function Connection:copy_out(source, opts)
 end
 
 function Engine:copy_out(source, opts)
-    local conn <close> = self:acquire() -- until the iterator takes the connection over
+    local conn <close> = self:acquire() -- until the iterator owns the connection
     return require "dbrun.db.copy_out".copy_out(conn, source, opts, true)
 end
 
----Sends what fn adds (p:query(sql, ...)) in one round trip, as one transaction.
+---Sends the statements that fn adds (p:query(sql, ...)) in one round trip, as one transaction.
 ---@param fn fun(p: dbrun.Pipeline)
----@return dbrun.Result[] in the order of the statements; the first error undoes all and is raised
+---@return dbrun.Result[] in the order of the statements; the first error rolls all back and is raised
 function Connection:pipeline(fn)
     return require "dbrun.db.batch".pipeline(self, fn)
 end
@@ -184,9 +185,9 @@ function Engine:session()
     return require "dbrun.db.session".new(self)
 end
 
----Runs fn(conn) while this connection holds the advisory lock `key`, which no other session gets meanwhile: a text or
----a 64-bit integer, in this database. Given back at the end however fn ends. Waits until it is free, at most `timeout`
----seconds (an error of kind `timeout` then says who holds it).
+---Runs fn(conn) while this connection holds the advisory lock `key` (a text or a 64-bit integer) of this database.
+---Releases it when fn returns or raises. Waits for it at most `timeout` seconds; then the error of kind `timeout` says
+---who holds it.
 ---@param key string|integer
 ---@param opts? { timeout?: number }
 ---@param fn fun(conn: dbrun.Connection): ...
@@ -196,21 +197,21 @@ function Connection:advisory_lock(key, opts, fn)
     return advisory.on(self, advisory.arguments(key, opts, fn))
 end
 
----As Connection:advisory_lock, on a connection of its own.
+---As Connection:advisory_lock, on a connection from the pool.
 function Engine:advisory_lock(key, opts, fn)
     local advisory <const> = require "dbrun.db.advisory"
     return advisory.run(self, advisory.arguments(key, opts, fn))
 end
 
----Listens to channels, on a connection of its own that counts no more against the pool: `local l <close> =
----engine:listen("orders")`, then `for ev in l:events() do`. Names are taken as they are: NOTIFY Orders means "orders".
+---Listens to channels, on a dedicated connection outside the pool: `local l <close> = engine:listen("orders")`, then
+---`for ev in l:events() do`. Names are taken as they are: NOTIFY Orders means "orders".
 ---@param ... string
 ---@return dbrun.Listener
 function Engine:listen(...)
     return require "dbrun.db.listen".new(self, ...)
 end
 
----An engine with a pool of its own.
+---Makes an engine with its own pool.
 ---@param opts dbrun.EngineOptions
 ---@return dbrun.Engine
 function M.engine(opts)

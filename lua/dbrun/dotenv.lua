@@ -7,9 +7,9 @@
 ---     KEY="say \"hi\"\n"      \n \r \t \" \\ \$ \` are escapes, any other backslash is a character
 ---     # a comment             blank lines are ignored too
 ---
---- A quoted value may go over several lines. LF and CRLF end a line; a byte order mark is skipped.
---- When a key is given twice the last one counts (the caller may tell, see `duplicates`).
---- Errors are of kind `config`; they name file and line, and never quote what stands there.
+--- A quoted value may go over several lines. LF and CRLF end a line; a byte order mark is skipped. When a key is given
+--- twice the last one counts (see `duplicates`). Errors are of kind `config`; they name file and line, and never show
+--- the text, which may be a secret.
 local errors = require "dbrun.error"
 
 local M = {}

@@ -4,17 +4,11 @@ local core <const> = require "dbrun.core"
 local M = {}
 
 ---@alias dbrun.ErrorKind
----| "usage"      # wrong arguments or a call in the wrong place
----| "config"     # a setting that is wrong or missing
----| "connect"    # no connection, or the connection was lost
----| "timeout"    # a deadline passed
----| "cancelled"  # the task was cancelled
----| "query"      # the server refused the statement
----| "constraint" # a constraint refused the data (SQLSTATE class 23)
----| "pool"       # no connection to be had from the pool
----| "redis"      # an error reply of Redis; `code` is its first word
----| "protocol"   # the server said something that cannot be
----| "io"         # files, processes
+---| "usage"      # wrong arguments or a call in the wrong place | "config"     # a setting that is wrong or missing |
+---"connect"    # no connection, or the connection was lost | "timeout"    # a deadline passed | "cancelled"  # the task
+---was cancelled | "query"      # the server refused the statement | "constraint" # a constraint refused the data
+---(SQLSTATE class 23) | "pool"       # the pool had no connection to give | "redis"      # an error reply of Redis;
+---`code` is its first word | "protocol"   # the server broke the protocol | "io"         # files, processes
 
 ---@class dbrun.Error
 ---@field kind dbrun.ErrorKind
@@ -31,11 +25,11 @@ local M = {}
 ---@field column? string
 ---@field datatype? string
 ---@field severity? string "ERROR", "FATAL" or "PANIC", in the server's language
----@field routine? string the function of the server that raised it: the same in every language
+---@field routine? string the server's C function that raised it: independent of the language of messages
 ---@field layer? string of a failed connect: "name", "network", "tls", "authentication", "database", "server" or "time"
 ---@field code? string first word of a Redis error reply
 ---@field retryable boolean whether the same work may succeed when it is run again
----@field outcome? "not_sent"|"failed"|"unknown" what became of the work
+---@field outcome? "not_sent"|"failed"|"unknown" whether the work was done
 ---@field where? string script file:line
 ---@field traceback? string
 
@@ -70,7 +64,7 @@ end
 
 local metatable <const> = core.error.metatable()
 
----Is `v` an error object (of that kind)?
+---Is `v` an error object (of this kind)?
 ---@param v any
 ---@param kind? dbrun.ErrorKind
 ---@return boolean
@@ -95,7 +89,7 @@ local function locate(sql, position)
     return last, line, (utf8.len(last, 1, -1, true) or #last) + 1
 end
 
---- psql's picture of a position: the line, cut to fit, and a caret under the character.
+--- A position shown as in psql: the line, shortened, and a caret under the character.
 local function caret(sql, position)
     local ok, text, line, column = pcall(locate, sql, position)
     if not ok then
@@ -128,7 +122,7 @@ local names <const> = {
     io = "I/O error", query = "error", constraint = "error",
 }
 
----What psql would print: message, caret, DETAIL, HINT, CONTEXT, and the script's line.
+---The text for people, as psql prints it: message, caret, DETAIL, HINT, CONTEXT, and the line of the script.
 ---@param e dbrun.Error
 ---@return string
 function M.format(e)
@@ -151,7 +145,7 @@ function M.format(e)
         end
     end
     if e.outcome == "unknown" then
-        out[#out + 1] = "OUTCOME:  unknown: the work may or may not have happened; look before running it again"
+        out[#out + 1] = "OUTCOME:  unknown: the work may have been done; check before you run it again"
     end
     return table.concat(out, "\n")
 end

@@ -1,4 +1,4 @@
---- Files and folders, synchronous. Everything here raises errors of kind `io` that name path and cause.
+--- Files and folders, synchronous. Functions raise errors of kind `io` that name path and cause.
 
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -19,9 +19,9 @@ local M = {}
 ---@field ino integer
 ---@field mtime number seconds since 1970
 
---- What is at this path; nil when there is nothing.
+--- The file, folder or link at this path; nil when there is none.
 ---@param path string
----@param no_follow? boolean true: of a link, the link itself
+---@param no_follow? boolean true: the link itself, not its target
 ---@return dbrun.fs.Stat?
 function M.stat(path, no_follow)
     return fs.stat(path, no_follow)
@@ -33,7 +33,7 @@ function M.exists(path)
     return fs.stat(path) ~= nil
 end
 
---- May the current user do this with it?
+--- May the current user read, write or execute it?
 ---@param path string
 ---@param right "r"|"w"|"x"
 ---@return boolean
@@ -41,7 +41,7 @@ function M.access(path, right)
     return fs.access(path, right)
 end
 
---- Path and name as one path; an absolute name stays as it is.
+--- Joins path and name; an absolute name is returned unchanged.
 ---@param path string
 ---@param ... string
 ---@return string
@@ -81,7 +81,7 @@ end
 
 --- Makes the folder and those above it that are missing.
 ---@param path string
----@param mode? integer rights of the folders that are made; default: the umask's
+---@param mode? integer mode of the new folders; default: from the umask
 function M.mkdir_p(path, mode)
     local missing = {}
     while not M.exists(path) do
@@ -93,11 +93,11 @@ function M.mkdir_p(path, mode)
     for i = #missing, 1, -1 do fs.mkdir(missing[i], mode) end
     local there = fs.stat(missing[1] or path)
     if there and there.kind ~= "folder" then
-        errors.fail("io", ("'%s' is there, but it is no folder"):format(missing[1] or path))
+        errors.fail("io", ("'%s' exists, but it is not a folder"):format(missing[1] or path))
     end
 end
 
---- Makes one folder; false when there is something of this name already.
+--- Makes one folder; false when the path exists already.
 ---@param path string
 ---@param mode? integer
 ---@return boolean made
@@ -105,7 +105,7 @@ function M.mkdir(path, mode)
     return fs.mkdir(path, mode)
 end
 
---- Is it a folder whose removal nobody wants: `/`, the user's own, or that of all temporary files?
+--- Is it a folder that must not be removed: `/`, the home folder, or the folder of all temporary files?
 local function is_precious(path)
     local found, real = pcall(fs.realpath, path)
     if not found then return false end
@@ -178,7 +178,7 @@ function M.chmod(path, mode)
     fs.chmod(path, mode)
 end
 
---- Bytes that the current user may still write to the file system of this path.
+--- Free bytes for the current user on the file system of this path.
 ---@param path string
 ---@return integer
 function M.free_space(path)
@@ -208,8 +208,8 @@ end
 
 local counter = 0
 
---- Writes the file whole or not at all: under another name first, then renamed. An existing file is
---- replaced; without `mode` its rights stay.
+--- Writes the file completely or not at all: under another name first, then renamed. Replaces an existing file; without
+--- `mode` its mode stays.
 ---@param path string
 ---@param data string
 ---@param mode? integer
@@ -227,7 +227,7 @@ function M.write(path, data, mode, opts)
     end
 end
 
---- Where temporary files belong.
+--- The folder for temporary files, shared by all programs.
 ---@return string
 function M.tempdir()
     local dir = os.getenv("TMPDIR")
@@ -249,8 +249,8 @@ end
 --- the system releases it, too, when the program dies. Waiting parks the task.
 ---@param path string
 ---@param wait? number seconds to wait for another holder; default 0
----@param mode? integer rights of the file
----@return dbrun.fs.Lock? lock nil when somebody else held it all the time
+---@param mode? integer mode of the file
+---@return dbrun.fs.Lock? lock nil when it stayed locked for that time
 function M.lock(path, wait, mode)
     local deadline <const> = task.now() + (wait or 0)
     local pause = 0.002

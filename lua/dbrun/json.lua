@@ -1,13 +1,9 @@
 --- JSON: `json.decode(text)`, `json.encode(value)`.
 ---
---- | JSON | Lua |
---- |---|---|
---- | object | table; the order of its members is not kept, of a name given twice the last counts |
---- | array | sequence that knows it is an array (`json.is_array`), so that an empty one stays one |
---- | string | string, UTF-8 |
---- | integer | integer of 64 bits; one that does not fit is an error, no digit is ever lost |
---- | number with point or exponent | float |
---- | null | `json.null`, which is `db.null`; it prints as `userdata: (nil)` or `userdata: NULL` |
+--- | JSON | Lua | |---|---| | object | table; the order of its members is not kept, when a name is given twice the last
+--- one counts | | array | sequence marked as an array (`json.is_array`), so that an empty one is written as one | |
+--- string | string, UTF-8 | | integer | 64-bit integer; one that does not fit is an error | | number with point or
+--- exponent | float | | null | `json.null`, which is `db.null`; it prints as `userdata: (nil)` or `userdata: NULL` |
 ---
 --- A plain table is written as an array when its keys are 1 to n, as an object when they are strings or
 --- there are none (`json.array{}` is the empty array). Anything in between, NaN, infinities, functions
@@ -16,7 +12,7 @@ local core <const> = require "dbrun.core"
 
 local M = {}
 
----Null, where nil cannot stand. The same value as `db.null`.
+---Null, where Lua cannot hold nil. The same value as `db.null`.
 ---@type lightuserdata
 M.null = core.null
 
@@ -31,9 +27,9 @@ end
 ---Writes a value as JSON.
 ---@param value any
 ---@param options? {indent?: integer, sort_keys?: boolean} indent: spaces for each level (0 to 16, default
----all on one line); sort_keys: members in the order of their names instead of any order
+---all on one line); sort_keys: members sorted by name instead of in any order
 ---@return string
----Raises an error of kind `usage` that names the place of what cannot be written.
+---Raises an error of kind `usage` that names the place of a value without a JSON form.
 function M.encode(value, options)
     return core.json.encode(value, options)
 end
@@ -46,7 +42,7 @@ function M.array(t)
     return core.json.array(t)
 end
 
----Marks a table as an object: it is written as one whatever its keys are, integer keys as strings.
+---Marks a table as an object: it is written as one even when its keys are integers, which become strings.
 ---@generic T: table
 ---@param t? T default a new table
 ---@return T t the same table

@@ -17,11 +17,11 @@ local M = {}
 ---@field dirs? string[] folders with migrations (default: the key DBRUN_MIGRATIONS_DIR)
 ---@field table? string "name" or "schema.name" (default schema_migrations)
 ---@field lock_wait? number seconds to wait for another migrator (default 60)
----@field lock_timeout? number seconds a statement may wait for a table that somebody uses (default 5)
+---@field lock_timeout? number seconds a statement may wait for a table in use (default 5)
 ---@field lock_retries? integer how often a migration is tried again after a lock_timeout (default 3)
 ---@field statement_timeout? number seconds for each statement (default: no limit)
----@field hooks? string folder with hooks (default: the key DBRUN_HOOKS_DIR, where that folder is there)
----@field target? string the name of the database, said out loud: a protected one is not changed without it
+---@field hooks? string folder with hooks (default: the key DBRUN_HOOKS_DIR, if that folder exists)
+---@field target? string the name of the database: required for a protected one
 ---@field listener? dbrun.migrate.Listener
 
 ---@class dbrun.migrate.Done
@@ -43,7 +43,7 @@ local function up_to(list, version)
     errors.fail("usage", ("no migration has the version '%s'"):format(version), "dbrun migrate status")
 end
 
----Refuses a pending file that stands before the last applied one.
+---Refuses a pending file that sorts before the last applied one.
 local function check_order(list, applied)
     local last
     for _, file in ipairs(list) do
@@ -52,7 +52,7 @@ local function check_order(list, applied)
     for _, file in ipairs(list) do
         if last and not applied[file.version] and file.name < last.name then
             errors.fail("query", ("%s is pending, but the later %s is applied already"):format(file.path, last.name),
-                "give it a newer version, or leave --strict out to apply it all the same")
+                "give it a newer version, or apply it anyway without --strict")
         end
     end
 end
@@ -69,7 +69,7 @@ local function pending(list, steps)
     end
 end
 
----Applies what is pending.
+---Applies the pending migrations.
 ---@param opts? dbrun.migrate.Options|{ to?: string, steps?: integer, strict?: boolean }
 ---    to: last version to apply; steps: how many at most; strict: refuse files older than the last applied one
 ---@return dbrun.migrate.Done[]
@@ -99,7 +99,7 @@ local function last_applied(list, steps)
     end
 end
 
----Takes back the last ones applied that have a file, the latest first.
+---Reverts the last applied migrations that have a file, the latest first.
 ---@param opts? dbrun.migrate.Options|{ steps?: integer } steps: how many (default 1)
 ---@return dbrun.migrate.Done[] done empty when nothing is applied
 function M.down(opts)
@@ -110,7 +110,7 @@ function M.down(opts)
     end)
 end
 
----Takes the last ones back and applies them again, under one lock.
+---Reverts the last applied migrations and applies them again, under one lock.
 ---@param opts? dbrun.migrate.Options|{ steps?: integer } steps: how many (default 1)
 ---@return dbrun.migrate.Done[] done empty when nothing is applied
 function M.redo(opts)
@@ -144,7 +144,7 @@ function M.compare(conn, list, table_name)
     return state
 end
 
----What is applied and what is not.
+---Which migrations are applied.
 ---@param opts? dbrun.migrate.Options
 ---@return dbrun.migrate.State
 function M.status(opts)
@@ -162,8 +162,8 @@ function M.new(name, opts)
     return files.create(dirs[1], name, opts and opts.lua and "lua" or "sql")
 end
 
----Says that the database is at a version, and runs nothing: that version and all before it count as applied, those
----behind it do not.
+---Records that the database is at a version, and runs nothing: that version and all before it count as applied, later
+---ones do not.
 ---@param version string
 ---@param opts? dbrun.migrate.Options
 ---@return { added: dbrun.migrate.File[], removed: dbrun.migrate.File[] }
@@ -172,14 +172,15 @@ function M.stamp(version, opts)
     return require("dbrun.migrate.book.upkeep").stamp(opts, up_to(files.some(opts.dirs), version))
 end
 
----Compares the files with what was applied: changed or missing files, files that come late, half-done ones.
+---Compares the files with what was applied: changed or missing files, pending files older than an applied one,
+---half-done migrations.
 ---@param opts? dbrun.migrate.Options
----@return dbrun.migrate.Finding[] findings empty: all is well
+---@return dbrun.migrate.Finding[] findings empty when all is well
 function M.verify(opts)
     return require("dbrun.migrate.book.upkeep").verify(session.complete(opts))
 end
 
----Brings the records in line with the files.
+---Corrects the records so that they match the files.
 ---@param opts? dbrun.migrate.Options|{ missing?: boolean, version?: string, statement?: integer }
 ---    missing: forget applied versions that have no file; version, statement: where the next run of a half-done
 ---    migration begins

@@ -25,7 +25,7 @@ local function distance(a, b)
     return last[#b]
 end
 
----The name in `names` that is nearest to `word`, or nil when none is near enough to be meant.
+---The name in `names` that is nearest to `word`, or nil when none is similar enough.
 ---@param word string
 ---@param names string[]
 ---@return string|nil

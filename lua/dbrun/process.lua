@@ -18,21 +18,21 @@ local M = {}
 ---@field stdin_from? "inherit"|"pipe"|string this program's own, a pipe for `child:write`, or a file
 ---@field stdout? "capture"|"inherit"|"null"|string run captures, start inherits; else a file to append to
 ---@field stderr? "capture"|"inherit"|"null"|"stdout"|string likewise
----@field env? table<string, string|number|false> changes to the environment; false takes a variable away
+---@field env? table<string, string|number|false> changes to the environment; false removes a variable
 ---@field clear_env? boolean start from an empty environment
 ---@field cwd? string
 ---@field user? string name of the user to run as (root only)
 ---@field uid? integer
 ---@field gid? integer default: the group of the user
 ---@field timeout? number seconds; run only
----@field detached? boolean a session of its own, which lives on after this program
+---@field detached? boolean starts a new session and goes on after this program
 ---@field pdeathsig? string|integer signal for the child when this program dies
 
 ---@class dbrun.process.Result
 ---@field code integer exit status; 128 + number when a signal ended it
 ---@field signal? string name of that signal, such as "TERM"
 ---@field ok boolean code is 0
----@field stdout? string what was captured
+---@field stdout? string captured output
 ---@field stderr? string
 
 ---@param fn string
@@ -41,7 +41,7 @@ local M = {}
 local function signal_number(fn, sig)
     if math.type(sig) == "integer" and sig >= 0 and sig <= 64 then return sig end
     local n = type(sig) == "string" and signals[sig:upper():gsub("^SIG", "")]
-    if not n then errors.usage("process." .. fn, "'%s' is no signal", tostring(sig)) end
+    if not n then errors.usage("process." .. fn, "'%s' is not a signal", tostring(sig)) end
     return n
 end
 
@@ -62,7 +62,7 @@ local function environment(fn, spec)
     end
     for key, value in pairs(spec.env or {}) do
         if type(key) ~= "string" or key == "" or key:find("[=\0]") then
-            errors.usage("process." .. fn, "'%s' is no name of an environment variable", tostring(key))
+            errors.usage("process." .. fn, "'%s' is not the name of an environment variable", tostring(key))
         end
         set(key, value and tostring(value) or false)
     end
@@ -88,7 +88,7 @@ local function identity(fn, spec, out)
     out.uid = spec.uid or user.uid
     out.gid = spec.gid or (user and user.gid)
     if not out.gid then
-        errors.usage("process." .. fn, "uid %d has no entry in the user database: say which gid", out.uid)
+        errors.usage("process." .. fn, "uid %d has no entry in the user database: give a gid too", out.uid)
     end
     out.groups = user and not spec.gid and user.groups or { out.gid }
 end
@@ -107,7 +107,7 @@ local function output_stream(fn, name, value, out)
     end
 end
 
---- The one exact form that the C side takes.
+--- The spec in the exact form that core.process takes.
 local function normalize(fn, spec, output)
     if type(spec) ~= "table" then errors.usage("process." .. fn, "a table expected, got %s", type(spec)) end
     local argv = {}
@@ -142,7 +142,7 @@ local child_meta = { __index = Child, __name = "dbrun.process.Child" }
 
 --- Waits until the child has ended and its captured output is at its end.
 ---@param timeout? number seconds
----@return dbrun.process.Result? result nil when the time is over first; the child runs on
+---@return dbrun.process.Result? result nil after that time; the child runs on
 function Child:wait(timeout)
     if self.result then return self.result end
     if not self.handle:wait("end", timeout) then return nil end
@@ -175,7 +175,7 @@ end
 
 --- The next line of its captured standard output, without the line's end.
 ---@param timeout? number seconds
----@return string? line nil at the end of the output, or when the time is over
+---@return string? line nil at the end of the output, or after that time
 ---@return string? reason "end" or "timeout"
 function Child:read_line(timeout)
     if not self.handle:wait("line", timeout) then return nil, "timeout" end
@@ -184,13 +184,13 @@ function Child:read_line(timeout)
     return (line:gsub("\r?\n$", ""))
 end
 
---- Is it still there (as far as this program has been told)?
+--- Does the child still run?
 ---@return boolean
 function Child:running()
     return not self.handle:wait("exit", 0)
 end
 
---- Ends the child (SIGTERM, SIGKILL after 2 s) and waits for it; a detached one is left alone.
+--- Ends the child (SIGTERM, SIGKILL after 2 s) and waits for it; does nothing to a detached one.
 function Child:close()
     if self.closed then return end
     self.closed = true
@@ -217,15 +217,15 @@ local function start(fn, spec, output)
     return child
 end
 
---- Starts a program and returns at once. `local child <close> = process.start{...}` ends it with the block.
+--- Starts a program and returns at once. `local child <close> = process.start{...}` ends the child with the block.
 ---@param spec dbrun.process.Spec
 ---@return dbrun.process.Child
 function M.start(spec)
     return start("start", spec, "inherit")
 end
 
---- Runs a program to its end. It is no error when the program fails: look at `ok` or `code`. Raises
---- kind `io` when it cannot be started and `timeout` when it had to be stopped.
+--- Runs a program to its end. A program that fails raises no error: check `ok` or `code`. Raises kind `io` when it
+--- cannot be started, and `timeout` when it was stopped after `timeout` seconds.
 ---@param spec dbrun.process.Spec
 ---@return dbrun.process.Result
 function M.run(spec)
@@ -243,8 +243,8 @@ function M.run(spec)
     }
 end
 
---- Becomes another program: this one is gone, with its process number, terminal and streams passed on.
---- Returns never; raises kind `io` when the program cannot be run. Close what must be closed before.
+--- Replaces this program by another one, which keeps the process number, terminal and streams. Does not return; raises
+--- kind `io` when the program cannot be run. Nothing is closed: do that before.
 ---@param spec dbrun.process.Spec argv, env, clear_env, cwd, user, uid, gid
 function M.exec(spec)
     io.stdout:flush()
@@ -263,9 +263,9 @@ end
 ---@class dbrun.process.Info
 ---@field state string one letter, as ps(1) prints it
 ---@field ppid integer
----@field start integer when it started, in clock ticks since boot: with the pid it names one process for good
+---@field start integer start time in clock ticks since boot; identifies the process together with the pid
 
---- What the system says of a process; nil when there is none (a zombie is one: state "Z").
+--- The state of a process from /proc; nil when it does not exist (a zombie does: state "Z").
 ---@param pid integer
 ---@return dbrun.process.Info?
 function M.info(pid)
@@ -279,9 +279,9 @@ function M.info(pid)
     return { state = fields[1], ppid = math.tointeger(fields[2]), start = math.tointeger(fields[20]) }
 end
 
---- Does the process run? One that has ended and only waits to be collected by its parent does not.
+--- Does the process run? A zombie does not.
 ---@param pid integer
----@param started? integer `info(pid).start` of the process that is meant: numbers are used again
+---@param started? integer `info(pid).start` of the process: a pid is used again
 ---@return boolean
 function M.alive(pid, started)
     local info = M.info(pid)

@@ -1,5 +1,5 @@
---- How far a long work is: on a terminal one line, drawn again at most ten times a second, with rate and
---- remaining time; elsewhere plain lines, a few of them, so that a log stays readable.
+--- Progress of long work: on a terminal one line, redrawn at most ten times a second, with rate and remaining time;
+--- elsewhere a plain line every few seconds, so that a log stays readable.
 ---
 ---     local p <close> = progress.new{label = "observations", total = 100000, unit = "rows"}
 ---     for ... do p:add(1000) end
@@ -11,11 +11,11 @@ local M = {}
 
 ---@class dbrun.progress.Options
 ---@field label string
----@field total? number how much there is; without it no share and no remaining time is shown
+---@field total? number the amount of work; without it neither percentage nor remaining time is shown
 ---@field unit? string such as "rows"
 ---@field out? file* default io.stderr
 ---@field fd? integer descriptor of out; default 2
----@field terminal? boolean default: what fd is
+---@field terminal? boolean default: whether fd is one
 ---@field interval? number seconds between two lines where there is no terminal; default 5
 ---@field clock? fun(): number seconds; default task.now
 
@@ -35,7 +35,7 @@ function M.number(n)
     return sign .. digits:reverse():gsub("(%d%d%d)", "%1,"):gsub(",$", ""):reverse()
 end
 
---- Seconds as a person says them: "0.4 s", "12 s", "3:05", "2:00:07".
+--- Seconds for people: "0.4 s", "12 s", "3:05", "2:00:07".
 ---@param s number
 ---@return string
 function M.duration(s)
@@ -85,13 +85,13 @@ function Progress:draw(now)
     self.out:flush()
 end
 
---- `n` more are done.
+--- Adds `n` to the work done.
 ---@param n? number default 1
 function Progress:add(n)
     return self:set(self.done + (n or 1))
 end
 
---- So much is done in all.
+--- Sets the work done.
 ---@param done number
 function Progress:set(done)
     if self.ended then return end
@@ -100,7 +100,7 @@ function Progress:set(done)
     if now - self.drawn_at >= self.interval then self:draw(now) end
 end
 
---- Writes a line of its own (a warning, say) without tearing the progress line.
+--- Writes another line, such as a warning, without damaging the progress line.
 ---@param line string
 function Progress:line(line)
     if self.terminal and not self.ended then self.out:write("\r\27[K") end
@@ -108,7 +108,7 @@ function Progress:line(line)
     if self.terminal and not self.ended then self:draw(self.clock()) end
 end
 
---- The last state, with the whole time, as a line that stays. Called by `<close>`, once.
+--- Writes the final state and the total time as a line that stays. Called by `<close>`, once.
 function Progress:finish()
     if self.ended then return end
     self.ended = true

@@ -1,5 +1,5 @@
---- Redis: a client whose commands all tasks share one connection for, pipelined by itself; pools,
---- pipelines, transactions, blocking commands on connections of their own.
+--- Redis: a client whose tasks share one connection, pipelined automatically; pools, pipelines, transactions, dedicated
+--- connections for blocking commands.
 ---
 ---     local redis = require "dbrun.redis"
 ---     local r = redis.get()
@@ -12,38 +12,38 @@ local options <const> = require "dbrun.redis.options"
 local M = {}
 
 ---@class dbrun.redis.Pool
----@field close fun(self: dbrun.redis.Pool) idle connections close now, those in use when they come back
+---@field close fun(self: dbrun.redis.Pool) closes idle connections now, those in use when they are released
 ---@field closed fun(self: dbrun.redis.Pool): boolean
 ---@field stats fun(self: dbrun.redis.Pool): table<string, number|string>
----@field invalidate fun(self: dbrun.redis.Pool) connections opened before now are not used again
+---@field invalidate fun(self: dbrun.redis.Pool) connections opened before now are not given out again
 
 ---A client. Any command of Redis is a method: `r:get(key)`, `r:hset(key, {field = value})`. Arguments are
 ---strings, numbers, and flat tables of those; nil is refused. An error reply is raised as an error of
 ---kind `redis` with its first word in `code`.
 ---@class dbrun.redis.Client
 ---@field call fun(self: dbrun.redis.Client, name: string, ...): any a command by its name: `r:call("CLIENT", "LIST")`
----@field acquire fun(self: dbrun.redis.Client): dbrun.redis.Connection takes a connection of one's own from the pool
+---@field acquire fun(self: dbrun.redis.Client): dbrun.redis.Connection takes a dedicated connection from the pool
 ---@field with fun(self: dbrun.redis.Client, opts: {timeout: number?, idempotent: boolean?}): dbrun.redis.Client
 ---@field closed fun(self: dbrun.redis.Client): boolean
----@field package leave fun(self: dbrun.redis.Client) connects anew for all that is not sent yet
+---@field package leave fun(self: dbrun.redis.Client) sends what is not sent yet on a new connection
 ---@field batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
 ---@field [string] fun(self: dbrun.redis.Client, ...): any
 
----A connection of one's own: `local c <close> = r:acquire()`.
+---A dedicated connection: `local c <close> = r:acquire()`.
 ---@class dbrun.redis.Connection: dbrun.redis.Client
----@field close fun(self: dbrun.redis.Connection) gives it back
+---@field close fun(self: dbrun.redis.Connection) releases it
 ---@field discard fun(self: dbrun.redis.Connection) closes it for good
 ---@field package raw fun(self: dbrun.redis.Connection, name: string, ...): any
 
----Commands that are sent together. Each command is a method that queues it; `#p` is how many there are.
+---Commands that are sent together. Each command is a method that queues it; `#p` is their number.
 ---@class dbrun.redis.Pipeline
 ---@field call fun(self: dbrun.redis.Pipeline, name: string, ...): dbrun.redis.Pipeline
----@field clear fun(self: dbrun.redis.Pipeline) forgets what is queued
+---@field clear fun(self: dbrun.redis.Pipeline) removes the queued commands
 ---@field package send fun(self: dbrun.redis.Pipeline): table|nil
----@field package last fun(self: dbrun.redis.Pipeline): table|nil what the last execute gave
+---@field package last fun(self: dbrun.redis.Pipeline): table|nil the result of the last execute
 ---@field [string] fun(self: dbrun.redis.Pipeline, ...): any
 
---- A table of methods in which every command of Redis is found once it is asked for.
+--- A table of methods that makes a method for each command of Redis at its first use.
 local function with_commands(kind)
     local methods <const> = core.redis.class(kind).__index
     return setmetatable(methods, {
@@ -64,13 +64,13 @@ local Pipeline <const> = with_commands "pipeline"
 
 -- ---- pools and clients ----
 
---- The pool that a client made for itself, and closes with itself.
+--- The pool that a client made, and closes when it is closed.
 local own_pool <const> = setmetatable({}, { __mode = "k" })
 
---- What ends the tasks that listen to a client's sentinels.
+--- The function that ends the tasks listening to a client's sentinels.
 local watching <const> = setmetatable({}, { __mode = "k" })
 
----Makes a pool of connections. It opens none before one is needed.
+---Makes a pool of connections, which are opened when needed.
 ---@param opts? table
 ---  url: default REDIS_URL; max_connections: 50; timeout: seconds to wait for a connection (20);
 ---  on_full: "error" raises at once when all are in use; also host, port, path, db, username, password, tls,
@@ -89,8 +89,8 @@ local function with_own_pool(settings, client_opts)
     return client
 end
 
----Makes a client, on a pool of its own (`url=` and the options of redis.pool) or on one that is given.
----Closing the client closes the pool only when it is its own.
+---Makes a client, with a new pool (`url=` and the options of redis.pool) or on an existing one (`pool=`). Closing the
+---client closes only a pool that it made.
 ---@param opts? table pool=, or the options of redis.pool; command_timeout= seconds a command may take (30);
 ---  idempotent=true: commands whose connection was lost are sent again even when they may have run; read_from=
 ---  "replica" in a cluster: commands that only read go to replicas, which may be behind
@@ -118,8 +118,8 @@ end
 
 local close_line <const> = Client.close
 
----Closes the client: commands under way fail, its connection goes back to the pool. A pool that was
----passed in stays open.
+---Closes the client: commands in progress fail, its connection goes back to the pool. A pool that was passed in stays
+---open.
 function Client:close()
     close_line(self)
     if watching[self] then
@@ -137,8 +137,8 @@ core.redis.class("client").__close = Client.close
 
 local singleton
 
----The client that all parts of a program share, made from the configuration (REDIS_URL and
----REDIS_MAX_CONNECTIONS) when it is first asked for.
+---The client that all parts of a program share, made at the first call from the configuration (REDIS_URL and
+---REDIS_MAX_CONNECTIONS).
 ---@return dbrun.redis.Client
 function M.get()
     if not singleton or singleton:closed() then
@@ -159,7 +159,7 @@ end
 
 -- ---- commands that block ----
 
---- BLPOP and its like would hold up everybody on the shared connection.
+--- BLPOP and similar commands would block the shared connection.
 core.redis.class("client").__blocking = function(client, name, ...)
     local connection <close> = client:acquire()
     return connection:call(name, ...)
@@ -167,8 +167,8 @@ end
 
 -- ---- pipelines ----
 
----Sends what is queued and returns the replies in order. Error replies are values in that list. What was queued is
----forgotten with that, also when it fails: what may have run is not run again by the next execution.
+---Sends the queued commands and returns the replies in order. Error replies are values in that list. Empties the queue,
+---also when it fails, so that the next call does not run commands twice.
 ---@param opts? {raise: boolean?} raise=true raises the first of them instead
 ---@return any[]
 function Pipeline:execute(opts)
@@ -201,7 +201,7 @@ end
 
 -- ---- transactions ----
 
---- Closes the connection for good unless told that all is well: WATCH may still be in force.
+--- Closes the connection for good unless all went well, because WATCH may still be in force.
 local function discard_unless_clean(guard)
     if not guard.clean then
         guard.connection:discard()
@@ -209,7 +209,7 @@ local function discard_unless_clean(guard)
 end
 local Guard <const> = { __close = discard_unless_clean }
 
---- One attempt on a connection that watches. The replies, or nil when a watched key had changed.
+--- One attempt on a connection with WATCH. The replies, or nil when a watched key had changed.
 local function watched_attempt(client, keys, fn)
     local connection <close> = client:acquire()
     local guard <close> = setmetatable({ connection = connection, clean = false }, Guard)
@@ -227,9 +227,9 @@ local function watched_attempt(client, keys, fn)
     return replies
 end
 
----A transaction: `fn(tx)` queues commands (`tx:incr(k)`), which then run as one (MULTI, EXEC).
----With `watch` it happens only if none of these keys changes from before `fn` is called until EXEC; `fn` may
----read with `r` or with its second argument, the watching connection, and runs again when one changed.
+---A transaction: `fn(tx)` queues commands (`tx:incr(k)`), which then run as one (MULTI, EXEC). With `watch` they run
+---only if none of these keys changes from before `fn` is called until EXEC; `fn` may read with `r` or with its second
+---argument, the watching connection, and runs again when one changed.
 ---@param opts? {watch: string|string[]|nil, retry: integer?} retry: how often to run again (0)
 ---@param fn fun(tx: dbrun.redis.Pipeline, connection: dbrun.redis.Connection?)
 ---@return any[] replies of the queued commands; error replies are values in it

@@ -1,5 +1,5 @@
---- Seeds: Lua and SQL files that fill a database, each in a transaction of its own. A table (dbrun_seeds) notes what
---- ran with which content: what has not changed since is not run again.
+--- Seeds: Lua and SQL files that fill a database, each in its own transaction. The table dbrun_seeds records which
+--- content ran: an unchanged seed is not run again.
 ---
 ---     require("dbrun.seed").run { only = { "sources" } }
 ---
@@ -17,18 +17,18 @@ local M = {}
 ---@field dir? string folder (default: the key DBRUN_SEEDS_DIR)
 ---@field env? string run the files of this sub-folder too, after the others
 ---@field only? string[] names of the seeds to run
----@field target? string the name of the database, said out loud: a protected one is not changed without it
+---@field target? string the name of the database: required for a protected one
 ---@field dry_run? boolean run all in one transaction and roll it back
----@field force? boolean run what has not changed, too; passed on to the seeds as ctx.force
+---@field force? boolean run unchanged seeds too; seeds see it as ctx.force
 ---@field listener? { target?: fun(target: string), done?: fun(seed: dbrun.seed.Done) }
 
 ---@class dbrun.seed.Done
 ---@field name string
 ---@field result integer|string|nil what the seed returned
 ---@field seconds number
----@field unchanged? boolean it ran before with this content, so it did not now
+---@field unchanged? boolean not run, because it ran before with this content
 
----The error of a seed, with its name in front; an interruption stays what it is.
+---The error of a seed, with its name in front; an interruption is returned unchanged.
 local function raise_failed(e, file, done, opts)
     if errors.is(e, "cancelled") then error(e, 0) end
     local where, kind = file.path, errors.is(e) and e.kind or "query"
@@ -84,7 +84,7 @@ end
 ---Runs the seeds of a folder.
 ---@param opts? dbrun.seed.Options
 ---@return dbrun.seed.Done[]
----Raises errors of kind `config` (folder), `usage` (a name that is not there), and that of the seed that failed.
+---Raises errors of kind `config` (folder), `usage` (a name without a seed), and the error of the seed that failed.
 function M.run(opts)
     opts = opts or {}
     local list = files.list(opts.dir or config.DBRUN_SEEDS_DIR, opts.env)

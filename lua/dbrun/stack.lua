@@ -1,5 +1,5 @@
---- The private stack: a PostgreSQL and a Redis of the current folder's own, under .dbrun/stack/, on unix
---- sockets only. It never touches servers that it did not start.
+--- The private stack: a PostgreSQL and a Redis for the current folder, in .dbrun/stack/, on unix sockets only. It never
+--- touches servers that it did not start.
 ---
 ---     local stack = require "dbrun.stack"
 ---     local urls = stack.up()      -- {DATABASE_URL=, REDIS_URL=}
@@ -14,10 +14,10 @@ local task = require "dbrun.task"
 local M = {}
 
 local servers <const> = { postgres, redis }
-local lock_wait <const> = 120 -- seconds: somebody else may be making the cluster
+local lock_wait <const> = 120 -- seconds: another process may be making the cluster
 
---- One at a time: two `up` of the same folder must not both make a cluster. The system lets go of the
---- lock when its holder dies.
+--- Takes the lock: two `up` in the same folder must not both make a cluster. The system releases the lock when its
+--- holder dies.
 local function lock()
     local folder = place.make_folder()
     local held = fs.lock(folder .. "/lock", lock_wait)
@@ -31,10 +31,9 @@ local function urls(at)
 end
 
 ---@class dbrun.stack.Options
----@field report? fun(title: string, started: boolean) told of each server
+---@field report? fun(title: string, started: boolean) called for each server
 
---- Starts what does not run yet, makes it when it has never been made, and returns when both servers
---- answer. Does nothing when they do already.
+--- Makes and starts the servers as far as needed, and returns when both answer.
 ---@param opts? dbrun.stack.Options
 ---@return {DATABASE_URL: string, REDIS_URL: string}
 function M.up(opts)
@@ -53,7 +52,7 @@ end
 
 --- Stops both servers; their data stays.
 ---@param opts? {report: fun(title: string, stopped: boolean)}
----@return boolean any was there something to stop?
+---@return boolean any did one run?
 function M.down(opts)
     if not fs.exists(place.folder()) then return false end
     local _ <close> = lock()
@@ -73,14 +72,14 @@ function M.down(opts)
 end
 
 --- Stops the servers and removes their data for good.
----@return boolean any was there anything?
+---@return boolean any was there a stack?
 function M.reset()
     if not fs.exists(place.folder()) then return false end
     M.down()
     local _ <close> = lock()
     local at = place.find()
     if not at then return false end
-    for _, server in ipairs(servers) do server.down(at) end -- somebody may have been faster
+    for _, server in ipairs(servers) do server.down(at) end -- another process may have been faster
     place.remove(at)
     return true
 end
@@ -97,7 +96,7 @@ end
 ---@field up boolean
 ---@field text string
 
---- Asks both servers.
+--- Pings both servers.
 ---@return dbrun.stack.Status[]
 ---@return dbrun.stack.Place? place nil when the stack has never been started here
 function M.status()

@@ -1,11 +1,11 @@
---- The database that a script is about to work on: what it is called, and whether it is protected. Both are asked of
---- the server, because what counts is where the connection ended up.
+--- The database that a script is about to change: its name, and whether it is protected. Both come from the server,
+--- because the connection may have reached another one than the URL suggests.
 ---
 ---     DBRUN_PROTECTED=*prod*,db.example.com/shop
 ---
---- Patterns of databases that no script may change unless its caller names them, separated by commas or blanks; `*`
---- stands for anything. One without a `/` is compared with the name of the database and with the host; one with a `/`
---- with "host/database".
+--- Patterns of databases that scripts change only when --target names them, separated by commas or blanks; `*` matches
+--- anything. A pattern without `/` is compared with the database's name and with the host; one with `/` with
+--- "host/database".
 local errors = require "dbrun.error"
 
 local M = {}
@@ -14,19 +14,19 @@ local WHERE <const> = [[
 select current_user::text as role, current_database()::text as database, host(inet_server_addr()) as address,
        inet_server_port() as port, current_setting('server_version') as version]]
 
----The servers that a URL names; none when it cannot be read.
+---The servers in a URL; none when it cannot be parsed.
 local function servers_in(url)
     local ok, parsed = pcall(require("dbrun.url").parse_postgres, url, "url")
     return ok and parsed.hosts or {}
 end
 
----The host as the URL names it: a person knows that name better than the address behind it.
+---The host as the URL names it, which people know better than its address.
 local function host_in(url)
     local servers = servers_in(url)
     return #servers == 1 and servers[1].host or nil
 end
 
----In a few words, without a password.
+---Describes the target in a few words, without a password.
 ---@param conn table anything with `one`
 ---@param url string the URL it was opened with
 ---@return string target "app@db.example:5432/shop (PostgreSQL 15.10)"
@@ -43,11 +43,11 @@ local function matches(text, pattern)
     return text:lower():find("^" .. lua_pattern .. "$") ~= nil
 end
 
----Whether a list of patterns names this database.
+---Does one of the patterns match this database?
 ---@param patterns? string
 ---@param hosts string[] names under which the server is known
 ---@param database string
----@return string? pattern the one that does
+---@return string? pattern the first that matches
 local function matching(patterns, hosts, database)
     for pattern in (patterns or ""):gmatch "[^,%s]+" do
         if not pattern:find("/", 1, true) and matches(database, pattern) then return pattern end
@@ -58,7 +58,7 @@ local function matching(patterns, hosts, database)
     end
 end
 
----Refuses to go on when the target is protected and was not named.
+---Raises when the target is protected and was not named.
 ---@param conn table anything with `one`
 ---@param url string it was opened with
 ---@param named? string what the user calls the target: the database's name, or host/database
@@ -79,7 +79,7 @@ function M.check(conn, url, named)
     if not pattern then return end
     errors.fail("usage",
         ("the database '%s' is protected (DBRUN_PROTECTED: %s): nothing was done"):format(row.database, pattern),
-        ("--target %s says that it is meant"):format(row.database))
+        ("-name it to change it: --target %s"):format(row.database))
 end
 
 return M

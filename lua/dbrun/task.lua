@@ -1,5 +1,5 @@
---- Tasks: straight-line code that runs side by side. Structured: a task belongs to a group, an error in
---- one cancels the others of its group, and nothing outlives its group.
+--- Tasks: sequential code that runs concurrently. Structured concurrency: a task belongs to a group, an error in one
+--- cancels the others of its group, and no task outlives its group.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local ctask <const> = core.task
@@ -54,7 +54,7 @@ local function check_count(name, n)
     return n
 end
 
----Runs all functions side by side.
+---Runs all functions concurrently.
 ---@param list function[]
 ---@return table results the first value that each returned, in the order of the list; `n` = their number
 function M.all(list)
@@ -93,9 +93,9 @@ function M.map(list, n, fn)
     return results
 end
 
----Runs all functions side by side; the first that ends decides, the others are cancelled.
+---Runs all functions concurrently until the first one ends, and cancels the others.
 ---@param list function[]
----@return any ... what the first returned (its error is raised)
+---@return any ... the results of the first (or its error is raised)
 function M.race(list)
     check_list("task.race", list)
     if #list == 0 then
@@ -143,7 +143,7 @@ function Queue:__len()
     return self.last - self.first + 1
 end
 
----Adds a value (not nil) at the end.
+---Appends a value, which must not be nil.
 ---@param value any
 function Queue:push(value)
     if value == nil then
@@ -182,7 +182,7 @@ function Queue:pop(seconds)
     return value
 end
 
----No more values: `pop` gives what is left, then nil.
+---Closes the queue: `pop` returns the remaining values, then nil.
 function Queue:close()
     self.closed = true
     self.filled:notify(math.maxinteger)
@@ -201,7 +201,7 @@ end
 local Semaphore = {}
 Semaphore.__index = Semaphore
 
----At most `n` holders at a time, served in the order they came.
+---A semaphore: at most `n` holders at a time, first in, first out.
 ---@param n integer
 ---@return dbrun.Semaphore
 function M.semaphore(n)
@@ -211,23 +211,23 @@ end
 
 local Permit = { __index = {} }
 
----Gives the permit back; once only.
+---Releases the permit; further calls do nothing.
 function Permit.__index:release()
     local s = self.semaphore
     if not s then
         return
     end
     self.semaphore = nil
-    -- A waiter gets the permit itself, so that nobody who comes later can take it first.
+    -- The permit passes to the first waiter directly, so that a later task cannot take it first.
     if s.turn:notify() == 0 then
         s.free = s.free + 1
     end
 end
 Permit.__close = Permit.__index.release
 
----Waits for a permit: `local permit <close> = sem:acquire()`. With a time limit, nil when it passed.
+---Waits for a permit: `local permit <close> = sem:acquire()`. With a time limit: nil when it has passed.
 ---@param seconds? number
----@return table|nil permit permit:release() gives it back
+---@return table|nil permit ended by permit:release() or `<close>`
 function Semaphore:acquire(seconds)
     if self.free > 0 then
         self.free = self.free - 1
@@ -237,7 +237,7 @@ function Semaphore:acquire(seconds)
     return setmetatable({ semaphore = self }, Permit)
 end
 
----Takes a permit when one is free now.
+---Takes a permit if one is free, without waiting.
 ---@return table|nil
 function Semaphore:try_acquire()
     if self.free == 0 then
@@ -254,10 +254,10 @@ function Semaphore:with(fn, ...)
     return fn(...)
 end
 
----Calls `fn(name)` each time the signal comes. SIGINT and SIGTERM: then they no longer end the program.
+---Calls `fn(name)` each time the signal comes. SIGINT and SIGTERM then no longer end the program.
 ---@param name string "SIGHUP", "SIGUSR1", ...
 ---@param fn fun(name: string)
----@return dbrun.Task task task:cancel() stops listening
+---@return dbrun.Task task task:cancel() stops that
 function M.on_signal(name, fn)
     if type(fn) ~= "function" then
         errors.usage("task.on_signal", "expected a function, got %s", type(fn))

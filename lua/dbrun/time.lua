@@ -6,10 +6,10 @@
 ---     print(time.format(time.add(at, { months = 1 })))                -- 2024-03-29T12:34:56.789+00:00
 ---     print(time.to_epoch "2024-02-29 13:34:56.789+01")               -- 1709210096.789   1709210096789000
 ---
---- Wherever a moment is expected, a text will do as well. A text without an offset counts as UTC, as the texts of the
---- engines do. Calendar sums (months, days, weekdays) are done in UTC, or at the offset that is given.
+--- A moment may be given as a text everywhere. A text without an offset counts as UTC, as texts of the engines do.
+--- Calendar arithmetic (months, days, weekdays) is done in UTC, or at the given offset.
 ---
---- Every function raises an error of kind `usage` for what is no time, and names it.
+--- Every function raises an error of kind `usage` that shows a value which is not a time.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 
@@ -40,7 +40,7 @@ M.MINUS_INFINITY = math.mininteger
 
 -- ---- errors ----
 
----A text as an error shows it: short, and on one line.
+---A text for an error: shortened, on one line.
 local function quoted(text)
     text = text:gsub("[%c]", "?")
     return #text > 60 and ("'%s...'"):format(text:sub(1, 57)) or ("'%s'"):format(text)
@@ -50,7 +50,7 @@ local function is_infinite(us)
     return us == math.maxinteger or us == math.mininteger
 end
 
----a + b, or an error where 64 bits of microseconds end (in the years -290308 and 294247).
+---a + b, or an error outside 64 bits of microseconds (years -290308 to 294247).
 local function sum(where, a, b)
     local r <const> = a + b
     if (a ~ r) & (b ~ r) < 0 or is_infinite(r) then
@@ -93,7 +93,7 @@ end
 
 local OFFSETS <const> = { "^([+-])(%d%d)$", "^([+-])(%d%d):?(%d%d)$", "^([+-])(%d%d):(%d%d):(%d%d)$" }
 
----Seconds east of UTC; nil when the text is no offset.
+---Seconds east of UTC; nil when the text is not an offset.
 local function parse_offset(text)
     if text == "Z" or text == "z" then return 0 end
     for _, pattern in ipairs(OFFSETS) do
@@ -129,7 +129,7 @@ local function parse_clock(text)
     if m > 59 or s > 60 or clock > DAY then return nil, "there is no such time of day" end
     if rest == "" then return clock end
     local offset <const> = parse_offset(rest)
-    if not offset then return nil, ("'%s' is no offset from UTC"):format(rest) end
+    if not offset then return nil, ("'%s' is not an offset from UTC"):format(rest) end
     return clock, nil, offset
 end
 
@@ -174,7 +174,7 @@ end
 ---(`2024-02-29 12:34:56.789+02`), `0044-03-15 BC`, years of more than four digits, offsets as `Z`, `+02`, `-0330`,
 ---`+05:53:28`, `infinity` and `-infinity`. Without an offset it counts as UTC; digits beyond microseconds are rounded.
 ---@param text string
----@return integer us microseconds since 1970-01-01T00:00:00Z; a time of day alone: since midnight
+---@return integer us microseconds since 1970-01-01T00:00:00Z; for a time of day: since midnight
 ---@return dbrun.TimeKind kind
 ---@return integer? offset seconds east of UTC, where the text names one
 function M.parse(text)
@@ -192,7 +192,7 @@ local function moment(where, when)
         return us or errors.usage("time." .. where, "%s is no date or time: %s", quoted(when), why)
     end
     errors.usage("time." .. where, "expected a text or whole microseconds, got %s",
-        math.type(when) == "float" and ("%g, which is no integer (seconds: time.from_epoch)"):format(when)
+        math.type(when) == "float" and ("%g, which is not an integer (seconds: time.from_epoch)"):format(when)
             or "a " .. type(when))
 end
 
@@ -207,7 +207,7 @@ local function shift_of(where, offset)
     if offset == nil then return 0 end
     local seconds <const> = type(offset) == "string" and parse_offset(offset) or math.tointeger(offset)
     if not seconds or math.abs(seconds) >= 16 * 3600 then
-        errors.usage("time." .. where, "%s is no offset from UTC", quoted(tostring(offset)))
+        errors.usage("time." .. where, "%s is not an offset from UTC", quoted(tostring(offset)))
     end
     return seconds * SECOND
 end
@@ -249,7 +249,7 @@ function M.format(when, opts)
     local at <const> = sum("format", us, shift)
     local zone <const> = kind:find "tz$" and offset_text(shift) or ""
     if kind:find "^timet?z?$" then
-        return clock_text(at == DAY and DAY or at % DAY, digits) .. zone -- 24:00:00 is a time of its own
+        return clock_text(at == DAY and DAY or at % DAY, digits) .. zone -- 24:00:00 differs from 00:00:00
     end
     local year <const>, month <const>, day <const> = civil_from_days(at // DAY)
     local text = ("%04d-%02d-%02d"):format(year > 0 and year or 1 - year, month, day)
@@ -259,7 +259,7 @@ end
 
 -- ---- seconds ----
 
----The time now, by the clock on the wall (task.now is the one that never jumps).
+---The time now, from the system clock (task.now is monotonic).
 ---@return integer us
 function M.now()
     return core.clock.now()
@@ -314,8 +314,8 @@ local RANGES <const> = {
     { "sec", 0, 59 }, { "usec", 0, 999999 },
 }
 
----The moment that `parts` describes; what is left out is 0 (month and day: 1).
----@param parts dbrun.TimeParts weekday and yearday are not looked at
+---The moment that `parts` describes; missing parts are 0 (month and day: 1).
+---@param parts dbrun.TimeParts weekday and yearday are ignored
 ---@return integer us
 function M.from_parts(parts)
     local v <const> = {}
@@ -362,11 +362,11 @@ local function span_of(where, delta)
     local months, us = 0, 0
     for unit, n in pairs(delta) do
         if type(n) ~= "number" or not (UNITS[unit] or MONTHS[unit]) then
-            errors.usage("time." .. where, "'%s' = %s is no span of time", tostring(unit), tostring(n))
+            errors.usage("time." .. where, "'%s' = %s is not a span of time", tostring(unit), tostring(n))
         end
         if MONTHS[unit] then
             if not math.tointeger(n) or math.abs(n) > 600000 * 12 then
-                errors.usage("time." .. where, "%s: expected a whole number of moderate size, got %g", unit, n)
+                errors.usage("time." .. where, "%s: expected a whole number within range, got %g", unit, n)
             end
             months = months + math.tointeger(n) * MONTHS[unit]
         else
@@ -382,7 +382,7 @@ local function span_of(where, delta)
     return months, us
 end
 
----Months first (a day that the month does not have becomes its last), then the rest, as PostgreSQL adds an interval.
+---Adds an interval as PostgreSQL does: months first (a day that the month lacks becomes its last day), then the rest.
 ---@param when dbrun.Moment
 ---@param delta integer|table<string, number> microseconds, or any of years, quarters, months, weeks, days, hours,
 ---   minutes, seconds, milliseconds, microseconds
@@ -413,7 +413,7 @@ function M.diff(a, b)
     return sum("diff", x, -y)
 end
 
----The first days of the spans that have no fixed length.
+---The first day of spans without a fixed length.
 local STARTS <const> = {
     month = function(year, month) return year, month end,
     quarter = function(year, month) return year, month - (month - 1) % 3 end,
@@ -425,7 +425,7 @@ local WIDTHS <const> = {
     millisecond = 1000, second = SECOND, minute = MINUTE, hour = HOUR, day = DAY, week = 7 * DAY,
 }
 
----The beginning of the span of time in which a moment lies: PostgreSQL's date_trunc, or a bucket of any width.
+---The beginning of the span that contains a moment: PostgreSQL's date_trunc, or a bucket of any width.
 ---@param when dbrun.Moment
 ---@param unit "millisecond"|"second"|"minute"|"hour"|"day"|"week"|"month"|"quarter"|"year"|"decade"|integer
 ---   a week begins on Monday; a number is a width in microseconds, counted from 1970

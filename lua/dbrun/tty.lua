@@ -1,4 +1,4 @@
---- What the terminal shows: is it one, how wide is it, and may there be colours?
+--- Terminals: is a descriptor one, how wide is it, does it show colours?
 
 local core = require "dbrun.core"
 
@@ -13,15 +13,15 @@ function M.isatty(fd)
     return tty.isatty(fd or 1)
 end
 
---- Columns of the terminal; COLUMNS of the environment, else 80, where it does not tell.
+--- Columns of the terminal; if unknown, COLUMNS of the environment, else 80.
 ---@param fd? integer default 1
 ---@return integer
 function M.width(fd)
     return tty.width(fd or 1) or math.tointeger(tonumber(os.getenv("COLUMNS"))) or 80
 end
 
---- May this descriptor get colours and a line that is drawn again? On a terminal that understands it,
---- unless the user said no (NO_COLOR, any value but the empty one).
+--- Do colours and redrawn lines work on this descriptor? True for a terminal that supports them, unless NO_COLOR is set
+--- and not empty.
 ---@param fd? integer default 1
 ---@return boolean
 function M.colour(fd)
@@ -29,7 +29,7 @@ function M.colour(fd)
     return (no == nil or no == "") and M.dumb(fd) == false and term ~= nil
 end
 
---- True when the descriptor is no terminal, or one that cannot move its cursor.
+--- True when the descriptor is not a terminal, or one that cannot move its cursor.
 ---@param fd? integer default 1
 ---@return boolean
 function M.dumb(fd)
@@ -40,7 +40,7 @@ local codes <const> = {
     bold = 1, dim = 2, red = 31, green = 32, yellow = 33, blue = 34, magenta = 35, cyan = 36,
 }
 
---- A function that paints a text, or leaves it alone where there are no colours.
+--- A function that colours a text, or returns it unchanged without colours.
 ---@param fd? integer default 1
 ---@return fun(text: string, name: "bold"|"dim"|"red"|"green"|"yellow"|"blue"|"magenta"|"cyan"): string
 function M.painter(fd)

@@ -1,6 +1,6 @@
---- The addresses of PostgreSQL and Redis: URLs into tables and back, with percent-encoding.
---- Errors are of kind `config`. They say what is wrong and where, and never repeat the user's part of
---- a URL, a password, or anything that could be a piece of one.
+--- The addresses of PostgreSQL and Redis: URLs into tables and back, with percent-encoding. Errors are of kind
+--- `config`. They say what is wrong and where, and never show the user part of a URL, a password, or a possible part of
+--- one.
 local conninfo = require "dbrun.conninfo"
 local nearest = require "dbrun.nearest"
 
@@ -13,7 +13,7 @@ local fail <const> = conninfo.fail
 ---@field port? integer
 
 ---@class dbrun.Postgres
----@field form "url"|"keywords" how it was written
+---@field form "url"|"keywords" the form of the text
 ---@field hosts dbrun.Server[] at least one; an empty one is libpq's default
 ---@field user? string
 ---@field password? string
@@ -31,7 +31,7 @@ local fail <const> = conninfo.fail
 ---@field username? string
 ---@field password? string
 ---@field tls boolean
----@field params table<string, string> the options behind "?"
+---@field params table<string, string> the options after "?"
 
 ---Percent-encodes everything but letters, digits and `-._~`.
 ---@param text string
@@ -66,8 +66,8 @@ local function decode(what, part, text)
     return decoded
 end
 
----Splits what follows "://" into its parts, all still encoded. The last "@" before the path ends the
----user's part; a "/" inside a password must be encoded, and a forgotten one is noticed.
+---Splits what follows "://" into its parts, all still encoded. The last "@" before the path ends the user part. A "/"
+---inside a password must be encoded; if it is not, an error says so.
 local function split_url(what, rest)
     local slash <const> = rest:find("/", 1, true) or #rest + 1
     local authority, tail = rest:sub(1, slash - 1), rest:sub(slash)
@@ -80,7 +80,7 @@ local function split_url(what, rest)
     end
     local path <const>, query <const> = tail:match "^([^?]*)%??(.*)$"
     if path:find("@", 1, true) then
-        fail(what, "there is an '@' behind the first '/'",
+        fail(what, "there is an '@' after the first '/'",
             "in a user name or password write %2F for '/'; elsewhere write %40 for '@'")
     end
     local parts = { path = path:sub(2), query = query, hosts = authority }
@@ -102,11 +102,11 @@ local function split_hosts(what, text)
         if item:find "^%[" then
             host, port = item:match "^%[([^%]]*)%](.*)$"
             if not host then
-                fail(what, "the '[' of an IPv6 address is never closed")
+                fail(what, "the '[' of an IPv6 address is not closed")
             elseif host == "" then
                 fail(what, "there is no address between '[' and ']'")
             elseif port ~= "" and not port:find "^:" then
-                fail(what, "there is text behind the ']' of an IPv6 address")
+                fail(what, "there is text after the ']' of an IPv6 address")
             end
             port = port:sub(2)
         else
@@ -123,13 +123,13 @@ local function each_option(what, query, take)
     for item in query:gmatch "[^&]+" do
         local name <const>, value <const> = item:match "^([^=]+)=(.*)$"
         if not name then
-            fail(what, "the options behind '?' must be name=value pairs, joined by '&'")
+            fail(what, "the options after '?' must be name=value pairs, joined by '&'")
         end
         take(decode(what, "the name of an option", name), decode(what, "the value of an option", value))
     end
 end
 
----Shows a scheme in an error only when it cannot be anything else.
+---Shows the scheme in an error only when it cannot be a secret.
 local function unknown_scheme(what, scheme, expected)
     local shown <const> = scheme and #scheme <= 20 and (" '%s://'"):format(scheme) or ""
     fail(what, ("unknown scheme%s"):format(shown), "expected " .. expected)
@@ -156,11 +156,11 @@ local function postgres_scheme(what, scheme)
         unknown_scheme(what, scheme, "postgresql:// or postgres://")
     end
     if scheme:find("+", 1, true) and not PG_DRIVERS[driver] then
-        fail(what, "unknown driver behind '+' in the scheme", "postgresql:// alone is enough")
+        fail(what, "unknown driver after '+' in the scheme", "write postgresql://")
     end
 end
 
----`ssl=` as JDBC (true) and asyncpg (a value of sslmode) have it, in libpq's words.
+---Translates `ssl=` of JDBC (true) and asyncpg (a value of sslmode) into sslmode.
 local function postgres_option(name, value)
     if name == "ssl" then
         return "sslmode", value == "true" and "require" or value
@@ -168,8 +168,7 @@ local function postgres_option(name, value)
     return name, value
 end
 
----`search_path=` as dbmate and Go's driver have it: libpq has no such parameter, but passes `options` on to the server.
----A blank inside is escaped there with a backslash.
+---Translates `search_path=` of dbmate and Go's driver into libpq's `options`, in which a backslash escapes a blank.
 local function with_search_path(options, search_path)
     if not search_path or not search_path:find "%S" then
         return options
@@ -177,7 +176,7 @@ local function with_search_path(options, search_path)
     return (options and options .. " " or "") .. "-c search_path=" .. search_path:gsub("[%s\\]", "\\%0")
 end
 
----Parses a PostgreSQL URL or `keyword=value` string. Empty text is libpq's own default.
+---Parses a PostgreSQL URL or `keyword=value` string. Empty text means libpq's defaults.
 ---@param text string
 ---@param what? string what the text is, for errors (e.g. "DATABASE_URL (environment)")
 ---@return dbrun.Postgres
@@ -196,7 +195,7 @@ function M.parse_postgres(text, what)
     local parts <const> = split_url(what, rest)
     local hosts <const>, ports <const> = split_hosts(what, parts.hosts)
     if parts.path:find("/", 1, true) then
-        fail(what, "there is a second '/' behind the host", "in the name of a database or a password write %2F for '/'")
+        fail(what, "there is a second '/' after the host", "in the name of a database or a password write %2F for '/'")
     end
     local given = {
         host = table.concat(hosts, ","),
@@ -315,7 +314,7 @@ local function redis_options(what, query)
             end
         end
         local near <const> = nearest.find(name, REDIS_OPTIONS)
-        fail(what, "unknown option behind '?'", near and ("did you mean '%s'?"):format(near))
+        fail(what, "unknown option after '?'", near and ("did you mean '%s'?"):format(near))
     end)
     return params
 end

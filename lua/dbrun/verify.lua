@@ -1,4 +1,4 @@
---- Verification: can this project reach and use its servers, and is in them what it needs?
+--- Verification: can this project reach and use its servers, and do they contain what it needs?
 ---
 ---     local results, run = require("dbrun.verify").run { strict = true }
 ---
@@ -9,21 +9,21 @@ local task = require "dbrun.task"
 local M = {}
 
 ---@class dbrun.verify.Options
----@field strict? boolean what is missing in the database is a FAIL instead of a WARN
+---@field strict? boolean a missing table, migration or partition is a FAIL instead of a WARN
 ---@field deadline? number seconds for all checks together (default 10)
 ---@field wait? number seconds to wait until the servers are usable before checking (default 0)
----@field only? string[] names, or the part before the dot: run these, and those they need
----@field skip? string[] leave these out
----@field expect? string file with the facts (default scripts/expect.lua)
----@field waiting? fun(what: string, waited: number) told about once every five seconds of waiting
+---@field only? string[] names, or the part before the dot: run these checks, and those they need
+---@field skip? string[] leave these checks out
+---@field expect? string file with the expectations (default scripts/expect.lua)
+---@field waiting? fun(what: string, waited: number) called about every five seconds while it waits
 
 ---@class dbrun.verify.Run
 ---@field strict boolean
 ---@field seconds number
 ---@field status integer for os.exit: 0, 1, or 2 for a wrong configuration
 
----Every check in the order of the report; one stands behind those it needs.
----@param expectations? dbrun.verify.Expectations whose own checks come last
+---All checks in the order of the report; each comes after those it needs.
+---@param expectations? dbrun.verify.Expectations their own checks come last
 ---@return dbrun.verify.Check[]
 function M.checks(expectations)
     local pg, redis = require "dbrun.verify.checks_pg", require "dbrun.verify.checks_redis"
@@ -40,7 +40,7 @@ function M.checks(expectations)
     return list
 end
 
----Does a word of --only or --skip mean this check? "redis" means "redis" and "redis.round_trip".
+---Does a word of --only or --skip select this check? "redis" selects "redis" and "redis.round_trip".
 local function means(word, name)
     return word == name or name:sub(1, #word + 1) == word .. "."
 end
@@ -69,8 +69,8 @@ local function needs_any(check, gone)
     return false
 end
 
----The checks that were asked for. With `only`, those that they need run too: they say why something is amiss. With
----`skip`, those that need one that is left out are left out as well.
+---The selected checks. `only` adds those that they need, because these report the cause of a failure. `skip` also
+---removes those that need a skipped one.
 ---@param checks dbrun.verify.Check[]
 ---@param only? string[]
 ---@param skip? string[]
@@ -109,7 +109,7 @@ local function status_of(results)
     return status
 end
 
----The expectations. A broken file is told by the check of the tables: the others run without it.
+---The expectations. An error in the file is reported by the check of the tables; the other checks run without it.
 ---@param file? string
 ---@return dbrun.verify.Expectations
 ---@return dbrun.Error? problem
@@ -125,7 +125,7 @@ end
 ---@param opts? dbrun.verify.Options
 ---@return dbrun.verify.Result[]
 ---@return dbrun.verify.Run
----Raises an error of kind `usage` for a name that no check has.
+---Raises an error of kind `usage` for an unknown name.
 function M.run(opts)
     opts = opts or {}
     local began = task.now()

@@ -403,9 +403,9 @@ describe("dbrun in a folder", function()
         local _, lines = output:gsub("\n", "")
         assert.equal(3, lines, output)
         assert.truthy(output:find(
-            "DATABASE_URL (.env line 1) wins over POSTGRES_DB (.env line 2), which says something else", 1, true),
+            "DATABASE_URL (.env line 1) overrides POSTGRES_DB (.env line 2), which differs from it", 1, true),
             output)
-        assert.truthy(output:find(".env line 5: A was given before, in line 4; the last one counts", 1, true), output)
+        assert.truthy(output:find(".env line 5: A is given in line 4 too; the last one counts", 1, true), output)
         assert.truthy(output:find(".env line 6: the '$' in B is taken literally", 1, true), output)
     end)
 

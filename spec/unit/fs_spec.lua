@@ -48,7 +48,7 @@ describe("files and folders", function()
         for _, name in ipairs { "b", "B", "é", "a", ".hidden" } do fs.write(fs.join(dir, name .. ".x"), "") end
         assert.are.same({ ".hidden.x", "B.x", "a", "a.x", "b.x", "é.x" }, fs.list(dir))
         assert.is_false(fs.mkdir(dir .. "/a"))
-        assert.matches("no folder", raised("io", fs.mkdir_p, dir .. "/a.x").message)
+        assert.matches("is not a folder", raised("io", fs.mkdir_p, dir .. "/a.x").message)
         assert.matches("a.x/y", raised("io", fs.mkdir_p, dir .. "/a.x/y").message)
     end)
 

@@ -194,7 +194,7 @@ describe("process.run", function()
         assert.matches("NUL", raised("usage", process.run, { "echo", "a\0b" }).message)
         assert.matches("stdout: ", raised("usage", process.run, { "echo", stdout = "captured" }).message)
         assert.matches("a table expected", raised("usage", process.run, "echo").message)
-        assert.matches("'SIGFOO' is no signal", raised("usage", process.run, { "true", pdeathsig = "SIGFOO" }).message)
+        assert.matches("'SIGFOO' is not a signal", raised("usage", process.run, { "true", pdeathsig = "SIGFOO" }).message)
         assert.matches("environment", raised("usage", process.run, { "true", env = { ["A=B"] = 1 } }).message)
     end)
 

@@ -61,9 +61,9 @@ describe("dbrun.time", function()
                 ["2024-04-31T00:00:00"] = "no such day", ["1900-02-29"] = "no such day",
                 ["0000-01-01"] = "no year 0", ["2024-01-01T24:00:01"] = "no such time", ["12:60:00"] = "no such time",
                 ["2024-01-01T12:00:61"] = "no such time", ["2024-01-01T12"] = "HH:MM:SS",
-                ["2024-01-01x12:00"] = "'T' or a blank", ["2024-01-01T12:00+16:00"] = "no offset",
-                ["2024-01-01T12:00+02:60"] = "no offset", ["2024-01-01T12:00+02:00:5"] = "no offset",
-                ["2024-01-01T12:00 CET"] = "no offset", ["2024-1-1"] = "YYYY%-MM%-DD", [""] = "YYYY%-MM%-DD",
+                ["2024-01-01x12:00"] = "'T' or a blank", ["2024-01-01T12:00+16:00"] = "not an offset",
+                ["2024-01-01T12:00+02:60"] = "not an offset", ["2024-01-01T12:00+02:00:5"] = "no offset",
+                ["2024-01-01T12:00 CET"] = "not an offset", ["2024-1-1"] = "YYYY%-MM%-DD", [""] = "YYYY%-MM%-DD",
                 ["tomorrow"] = "YYYY%-MM%-DD", ["294277-01-01"] = "64 bits", ["12345678-01-01"] = "no such year",
                 [" 2024-01-01"] = "YYYY%-MM%-DD", ["2024-01-01 "] = "HH:MM:SS", ["-0044-01-01"] = "YYYY%-MM%-DD",
             } do
@@ -107,8 +107,8 @@ describe("dbrun.time", function()
         it("refuses options that mean nothing", function()
             assert.matches("no kind 'instant'", refused(time.format, at, { kind = "instant" }))
             assert.matches("0 to 6", refused(time.format, at, { digits = 7 }))
-            assert.matches("no offset", refused(time.format, at, { offset = "CET" }))
-            assert.matches("no offset", refused(time.format, at, { offset = 57600 }))
+            assert.matches("not an offset", refused(time.format, at, { offset = "CET" }))
+            assert.matches("not an offset", refused(time.format, at, { offset = 57600 }))
         end)
     end)
 
