@@ -180,7 +180,7 @@ end
 function M.parse(text)
     if type(text) ~= "string" then errors.usage("time.parse", "expected a text, got a %s", type(text)) end
     local us <const>, kind <const>, offset <const> = read(text)
-    if not us then errors.usage("time.parse", "%s is no date or time: %s", quoted(text), kind) end
+    if not us then errors.usage("time.parse", "%s is not a date or time: %s", quoted(text), kind) end
     return us, kind, offset
 end
 
@@ -189,7 +189,7 @@ local function moment(where, when)
     if math.type(when) == "integer" then return when end
     if type(when) == "string" then
         local us <const>, why <const> = read(when)
-        return us or errors.usage("time." .. where, "%s is no date or time: %s", quoted(when), why)
+        return us or errors.usage("time." .. where, "%s is not a date or time: %s", quoted(when), why)
     end
     errors.usage("time." .. where, "expected a text or whole microseconds, got %s",
         math.type(when) == "float" and ("%g, which is not an integer (seconds: time.from_epoch)"):format(when)

@@ -62,7 +62,7 @@ describe("dbrun.time", function()
                 ["0000-01-01"] = "no year 0", ["2024-01-01T24:00:01"] = "no such time", ["12:60:00"] = "no such time",
                 ["2024-01-01T12:00:61"] = "no such time", ["2024-01-01T12"] = "HH:MM:SS",
                 ["2024-01-01x12:00"] = "'T' or a blank", ["2024-01-01T12:00+16:00"] = "not an offset",
-                ["2024-01-01T12:00+02:60"] = "not an offset", ["2024-01-01T12:00+02:00:5"] = "no offset",
+                ["2024-01-01T12:00+02:60"] = "not an offset", ["2024-01-01T12:00+02:00:5"] = "not an offset",
                 ["2024-01-01T12:00 CET"] = "not an offset", ["2024-1-1"] = "YYYY%-MM%-DD", [""] = "YYYY%-MM%-DD",
                 ["tomorrow"] = "YYYY%-MM%-DD", ["294277-01-01"] = "64 bits", ["12345678-01-01"] = "no such year",
                 [" 2024-01-01"] = "YYYY%-MM%-DD", ["2024-01-01 "] = "HH:MM:SS", ["-0044-01-01"] = "YYYY%-MM%-DD",

@@ -1,20 +1,20 @@
---- Advisory locks: one at a time, among all programs that name the same key in the same database.
+--- Advisory locks: one holder at a time among all programs that use the same key in the same database.
 ---
 ---     db.async:advisory_lock("nightly report", function(conn) ... end)
 ---
---- The lock belongs to a connection that is leased for it, and goes with it: when the program dies, when that
---- breaks. Behind a transaction pooler no connection is one's own, and this does not work.
+--- The lock belongs to the session of a leased connection, and ends with it when the program dies or the connection
+--- breaks. It does not work behind a transaction pooler, where a session is shared.
 ---
---- It is taken by trying again and again. A statement that waits for it inside the server would hold a snapshot, so
---- that the holder's CREATE INDEX CONCURRENTLY and it waited for each other. Tasks of one program wait for each other
---- here, in the order they came, and only the first of them holds a connection.
+--- It is taken by polling: a statement that waits inside the server holds a snapshot, so it and the holder's CREATE
+--- INDEX CONCURRENTLY would wait for each other. Tasks of one program queue here, first in, first out, and only the
+--- first of them holds a connection.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 
 local M = {}
 
--- $1: the number of the lock. The session has it, until it gives it back or ends.
+-- $1: the number of the lock. The session holds it until it unlocks or ends.
 M.TRY = "select pg_catalog.pg_try_advisory_lock($1)"
 M.UNLOCK = "select pg_catalog.pg_advisory_unlock($1)"
 local HOLDER <const> = [[
@@ -26,10 +26,10 @@ select a.pid, nullif(a.application_name, '') as application, a.usename as role, 
    and l.classid::bigint = (($1::bigint >> 32) & 4294967295) and l.objid::bigint = ($1::bigint & 4294967295)
  limit 1]]
 
--- Seconds between two tries: the first, and the longest.
+-- Seconds between two tries: at first, and at most.
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
 
----The number that stands for a text: FNV-1a, 64 bits, so that programs in other languages can name the same lock.
+---The number of the lock for a text: FNV-1a, 64 bits, which programs in other languages can compute too.
 ---@param text string
 ---@return integer
 function M.hash(text)
@@ -40,14 +40,14 @@ function M.hash(text)
     return hash
 end
 
----Who holds a lock, in words; nil when nobody does any more.
+---Describes the session that holds a lock; nil when there is none any more.
 ---@param conn table
 ---@param number integer
 ---@return string?
 function M.holder(conn, number)
     local row <const> = conn:one(HOLDER, number)
     if not row then return nil end
-    if not row.since then -- another role's session: PostgreSQL shows no more of it
+    if not row.since then -- PostgreSQL hides the rest of another role's session
         return ("process %d (role %s)"):format(row.pid, row.role or "unknown")
     end
     return ("process %d (%s, role %s, %s, connected since %s, %s)"):format(
@@ -59,7 +59,7 @@ end
 
 ---@class dbrun.db.AdvisoryCall
 ---@field number integer what the server locks
----@field name string for messages: 'nightly report', or the number
+---@field name string 'nightly report', or the number, for messages
 ---@field limit? number seconds to wait
 ---@field fn function
 
@@ -100,7 +100,7 @@ local function raise_timeout(call, holder)
     }
 end
 
--- ---- taking and giving back ----
+-- ---- locking and unlocking ----
 
 local function pause(conn, seconds)
     if conn:is_sync() then
@@ -110,8 +110,8 @@ local function pause(conn, seconds)
     end
 end
 
----@param stop? number task.now() when the time is over
----@return boolean taken false: the time is over
+---@param stop? number task.now() at the deadline
+---@return boolean taken false: the deadline has passed
 local function take(conn, call, stop)
     local wait = FIRST_PAUSE
     while not conn:value(M.TRY, call.number) do
@@ -123,22 +123,22 @@ local function take(conn, call, stop)
     return true
 end
 
----Gives the lock back; false when it was not there any more. A connection that cannot do it is closed when it is
----released, which frees the lock too.
+---Releases the lock; false when it was already lost. A connection that fails to do so is closed when it is released,
+---which frees the lock too.
 local function give_back(conn, call, inside)
     return task.shield(function()
         local ok <const>, freed <const> = pcall(function()
             conn:drained()
-            -- What fn left open is undone before somebody else may begin.
+            -- Roll back what fn left open before the next holder begins.
             if not inside and conn:in_transaction() then conn:exec "ROLLBACK" end
-            if conn:in_transaction() == "failed" then -- the transaction around all this takes no statement any more
+            if conn:in_transaction() == "failed" then -- the caller's: it takes no statement now
                 conn:invalidate()
                 return true
             end
             return conn:value(M.UNLOCK, call.number)
         end)
         if ok and freed then return true end
-        core.log.write("debug", ("postgres: the advisory lock %s could not be given back: %s"):format(call.name,
+        core.log.write("debug", ("postgres: cannot release the advisory lock %s: %s"):format(call.name,
             ok and "the connection does not hold it" or tostring(freed)))
         pcall(conn.invalidate, conn)
         return false
@@ -148,7 +148,7 @@ end
 ---Runs the function while the leased connection holds the lock.
 ---@param conn table
 ---@param call dbrun.db.AdvisoryCall
----@param stop? number task.now() when the wait is over
+---@param stop? number task.now() at the deadline
 ---@return any ... what the function returned
 function M.on(conn, call, stop)
     stop = stop or call.limit and task.now() + call.limit
@@ -156,7 +156,7 @@ function M.on(conn, call, stop)
     local inside <const> = conn:in_transaction() ~= false
     local ok <const>, taken <const> = pcall(take, conn, call, stop)
     if not ok then
-        pcall(conn.invalidate, conn) -- a statement that was cut off may have got the lock all the same
+        pcall(conn.invalidate, conn) -- a cancelled statement may have taken the lock
         error(taken, 0)
     end
     if not taken then raise_timeout(call, M.holder(conn, call.number)) end
@@ -166,8 +166,8 @@ function M.on(conn, call, stop)
     if not freed then
         errors.raise {
             kind = "connect", outcome = "unknown", retryable = false,
-            message = ("the advisory lock %s was lost before the work under it ended"):format(call.name),
-            hint = "The connection that held it broke or was released: somebody else may have worked meanwhile.",
+            message = ("the advisory lock %s was lost before the function returned"):format(call.name),
+            hint = "The connection that held it broke or was released: another session may have held it meanwhile.",
         }
     end
     return table.unpack(result, 2, result.n)
@@ -175,11 +175,11 @@ end
 
 -- ---- among the tasks of this program ----
 
----By engine and number: the queue of the tasks that want the lock.
+---By engine and number: the queue of tasks that wait for the lock.
 ---@type table<table, table<integer, { turn: dbrun.Semaphore, users: integer, holder?: integer }>>
 local queues <const> = setmetatable({}, { __mode = "k" })
 
----Waits until no other task of this program has the lock on this engine.
+---Waits until no other task of this program holds the lock on this engine.
 ---@return table place to be closed
 local function enter(engine, call, stop)
     local mine <const> = queues[engine] or {}
@@ -189,9 +189,9 @@ local function enter(engine, call, stop)
     local permit = queue.turn:try_acquire()
     if not permit and (engine:is_sync() or queue.holder == core.task.id()) then
         errors.fail("usage",
-            ("advisory_lock: %s holds the lock %s already, and would wait for itself"):format(
+            ("advisory_lock: deadlock: %s holds the lock %s already and would wait for itself"):format(
                 engine:is_sync() and "this program" or "this task", call.name),
-            "fn gets the connection that holds it: conn:advisory_lock takes it once more.")
+            "fn gets the connection that holds it; conn:advisory_lock on that takes it once more.")
     end
     queue.users = queue.users + 1
     local function forget()

@@ -4,7 +4,7 @@ local errors <const> = require "dbrun.error"
 
 local M = {}
 
---- Parameter lists that go out together.
+--- Number of parameter lists sent together.
 local CHUNK <const> = 1000
 
 ---@class dbrun.Pipeline
@@ -39,14 +39,15 @@ function M.named_row(plan, values)
     for i = 2, #plan do
         local v <const> = values[plan[i]]
         if v == nil then
-            errors.fail("usage", ("no value for the parameter :%s (SQL NULL is db.null)"):format(plan[i]))
+            errors.fail("usage", ("the parameter :%s has no value (SQL NULL is db.null)"):format(plan[i]))
         end
         row[i - 1] = v
     end
     return row
 end
 
----Sends what fn adds in one round trip, as one transaction: the first error undoes all and is raised.
+---Sends the statements that fn adds in one round trip, as one transaction: the first error rolls all back and is
+---raised.
 ---@param conn table a leased connection
 ---@param fn fun(p: dbrun.Pipeline)
 ---@return dbrun.Result[] in the order of the statements
@@ -57,7 +58,7 @@ function M.pipeline(conn, fn)
     return conn:batch(setmetatable(p, nil))
 end
 
---- An iterator over rows: of a list or of an iterator.
+--- An iterator over the rows of a list or of an iterator.
 local function rows_of(source)
     if type(source) == "function" then
         return source

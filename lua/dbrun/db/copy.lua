@@ -1,4 +1,4 @@
---- COPY FROM STDIN: rows, or ready text, from a producer that may wait itself.
+--- COPY FROM STDIN: rows, or text, from a producer that may wait.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
@@ -6,15 +6,15 @@ local statement <const> = require "dbrun.db.copy_statement"
 
 local M = {}
 
---- Texts of this size are sent as they are, in parts; shorter ones are collected first.
+--- Texts of at least this size are sent in parts; shorter ones are collected first.
 local LARGE <const> = 64 * 1024
 
---- Stands for arrays whose elements are of a type of the database's own.
+--- The entry for arrays of a user-defined type.
 local SOME_ARRAY <const> = 0xffffffff
 
 -- ---- the table's columns ---------------------------------------------------------------------------
 
---- Domains are their base types here, and enums text, which is also their binary form.
+--- Replaces domains by their base types, and enums by text, whose binary form is the same.
 local columns_sql <const> = [[
 with recursive col(num, name, type) as (
     select a.attnum, a.attname::text, a.atttypid from pg_catalog.pg_attribute a
@@ -27,7 +27,7 @@ from col c join pg_catalog.pg_type t on t.oid = c.type where t.typtype <> 'd' or
 
 ---@class dbrun.CopyPlan
 ---@field names string[]
----@field oids integer[] empty when a column is not known: the server will say so
+---@field oids integer[] empty when a column does not exist: the server reports it
 ---@field types string[]
 
 ---@return dbrun.CopyPlan
@@ -49,7 +49,7 @@ local function plan_columns(conn, table_name, columns)
     return plan
 end
 
---- The format in which rows go: binary where every value can be written so.
+--- The format for rows: binary when every column can be written so.
 local function format_of_rows(plan, wanted)
     if wanted == "text" or wanted == "csv" or #plan.oids == 0 then
         return wanted or "text"
@@ -57,9 +57,9 @@ local function format_of_rows(plan, wanted)
     for i, oid in ipairs(plan.oids) do
         local known <const> = core.pg.copy.binary(oid)
         if wanted == "binary" and not known then
-            errors.fail("usage", ("copy_in: column %q has the type %s, whose binary form is not known here"):format(
+            errors.fail("usage", ("copy_in: column %q has the type %s, for which there is no binary encoder"):format(
                 plan.names[i], plan.types[i]),
-                "Leave the format out: then text is taken where binary cannot be.")
+                "Leave out the format: then text is used for such types.")
         elseif not wanted and known ~= "always" then
             return "text"
         end
@@ -87,7 +87,7 @@ local function items_of_list(list)
     end
 end
 
---- What a generic `for` takes, for each kind of source.
+--- The values for a generic `for`, for each kind of source.
 local function iterator_of(source, state)
     local t <const> = type(source)
     local meta <const> = getmetatable(source)
@@ -104,7 +104,7 @@ local function iterator_of(source, state)
         io.type(source) or t)
 end
 
---- Rows by name have the name of a column where rows by position have 1, 2, ...
+--- Is the row a table by column name, rather than a sequence?
 local function is_by_name(row, names)
     if #row == 0 then
         for _, name in ipairs(names) do
@@ -122,7 +122,7 @@ local function array_text(list)
     return params.array(list)[1]
 end
 
---- Each of these ends early when the server has refused the COPY: its error comes with the end.
+--- Each sender stops early when the server has refused the COPY; the end of the COPY raises its error.
 local function send_rows(conn, encoder, plan, first, f, state)
     local add <const> = encoder:rows(is_by_name(first, plan.names))
     if add(first) and not conn:copy_send(encoder) then
@@ -137,7 +137,7 @@ local function send_rows(conn, encoder, plan, first, f, state)
     conn:copy_send(encoder)
 end
 
---- In parts, so that a text of any length is never copied as a whole.
+--- Sends it in parts, so that a long text is never copied as a whole.
 local function send_text(conn, text)
     local at = 0
     repeat
@@ -148,7 +148,7 @@ end
 
 local function send_chunk(conn, encoder, chunk)
     if type(chunk) ~= "string" then
-        errors.usage("copy_in", "the iterator gave a %s after pieces of text", type(chunk))
+        errors.usage("copy_in", "the iterator returned a %s after pieces of text", type(chunk))
     elseif #chunk < LARGE then
         return not encoder:raw(chunk) or conn:copy_send(encoder)
     end
@@ -174,15 +174,14 @@ local function run(conn, sql, send, ...)
     if ok then
         return conn:copy_end()
     end
-    -- It is over already when the connection was lost or the task cancelled; else the server is told to
-    -- undo it.
+    -- Fail the COPY, unless it has ended because the connection was lost or the task cancelled.
     core.task.shield(pcall, conn.copy_end, conn, "the producer of the rows failed")
     error(e, 0)
 end
 
 local function copy_rows(conn, table_name, columns, opts, first, f, state)
     if type(first) ~= "table" then
-        errors.usage("copy_in", "the iterator gave a %s, where a row (a table) or a piece of text was expected",
+        errors.usage("copy_in", "the iterator returned a %s, expected a row (a table) or a piece of text",
             type(first))
     end
     local plan <const> = plan_columns(conn, table_name, columns)
@@ -193,11 +192,11 @@ local function copy_rows(conn, table_name, columns, opts, first, f, state)
     return run(conn, sql, send_rows, encoder, plan, first, f, state)
 end
 
----Copies rows into a table; all or nothing of them. The producer may wait (query on other connections). One
----that raises ends the COPY, and its error goes on.
+---Copies rows into a table, all or none. The producer may wait (query on other connections). An error in it ends the
+---COPY and is raised.
 ---
----Rows are sequences in the order of `columns` (nil or db.null = NULL), or tables by column name. Values are as
----query gives them: bytea as raw bytes; JSON and arrays also as tables.
+---Rows are sequences in the order of `columns` (nil or db.null = NULL), or tables by column name. Values are as in
+---query results: bytea as raw bytes; JSON and arrays also as tables.
 ---@param conn dbrun.Connection
 ---@param table_name string|string[] "schema.table" or {"schema", "ta.ble"}
 ---@param columns string[]|nil nil or empty = all that are not generated, in the table's order

@@ -1,4 +1,4 @@
---- COPY TO STDOUT: rows, or the text as it comes, with back-pressure.
+--- COPY TO STDOUT: rows, or raw text, with back-pressure.
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
 local statement <const> = require "dbrun.db.copy_statement"
@@ -10,8 +10,8 @@ select a.attname::text as name from pg_catalog.pg_attribute a
 where a.attrelid = pg_catalog.to_regclass($1) and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
 order by a.attnum]]
 
---- A table is read through a SELECT: COPY itself refuses views and partitioned tables, and finds nothing in
---- a hypertable.
+--- A table is read by a SELECT: COPY of a table refuses views and partitioned tables, and returns no rows of a
+--- hypertable.
 local function query_of_table(conn, name, columns)
     local target <const> = params.ident(name)
     local list = columns or {}
@@ -23,14 +23,14 @@ local function query_of_table(conn, name, columns)
     return ("SELECT %s FROM %s"):format(#list > 0 and statement.column_list(list) or "*", target)
 end
 
---- A list is a table's name, and so is a text without blanks and brackets; anything else is a query.
+--- A list, or a text without blanks and brackets, is a table's name; any other text is a query.
 local function query_of(conn, source, opts)
     if type(source) == "table" or (type(source) == "string" and not source:find "[%s()]") then
         return query_of_table(conn, source, opts.columns)
     elseif type(source) ~= "string" then
         errors.usage("copy_out", "expected a query or a table's name, got a %s", type(source))
     elseif opts.columns then
-        errors.usage("copy_out", "columns are for a table: a query names its own")
+        errors.usage("copy_out", "`columns` is for a table; a query selects its columns itself")
     end
     return (source:gsub("[%s;]+$", ""))
 end
@@ -46,13 +46,13 @@ local function open_rows(conn, query, opts, own)
         names[i], oids[i] = column.name, column.oid
     end
     if #names == 0 then
-        errors.usage("copy_out", "the statement gives no columns")
+        errors.usage("copy_out", "the statement returns no columns")
     elseif opts.format == "csv" then
-        errors.fail("usage", "copy_out: rows travel as text or binary, not as CSV", "Ask for the text with raw = true.")
+        errors.fail("usage", "copy_out: rows are sent as text or binary, not as CSV", "raw = true returns CSV.")
     end
     local readable <const> = conn:reads_binary(oids)
     if opts.format == "binary" and not readable then
-        errors.fail("usage", "copy_out: the binary form of a column's type is not known here", "Leave the format out.")
+        errors.fail("usage", "copy_out: a column's type has no binary decoder", "Leave out the format.")
     end
     local format <const> = opts.format or (readable and "binary" or "text")
     return conn:copy_out_begin(statement.copy_out(query, { format = format }), {
@@ -60,11 +60,11 @@ local function open_rows(conn, query, opts, own)
     })
 end
 
----Begins a COPY TO STDOUT. Leaving the loop early cancels it.
+---Starts a COPY TO STDOUT. Leaving the loop early cancels it.
 ---@param conn dbrun.Connection
 ---@param source string|string[] a query, or a table's name
 ---@param opts? dbrun.CopyOutOptions
----@param own boolean the iterator gives the connection back to its pool at the end
+---@param own boolean the iterator releases the connection at its end
 ---@return fun(): table|string|nil iterator also closable (`<close>`)
 ---@return nil
 ---@return nil

@@ -5,7 +5,7 @@ local params <const> = require "dbrun.db.params"
 local M = {}
 
 ---@class dbrun.CopyInOptions
----@field format? "binary"|"text"|"csv" of rows: how they travel (chosen by itself); of text: what it is ("text")
+---@field format? "binary"|"text"|"csv" the format rows are sent in (chosen automatically), or of text ("text")
 ---@field header? boolean|"match" text in CSV: its first line names the columns
 ---@field delimiter? string
 ---@field null? string how NULL is written
@@ -19,7 +19,7 @@ local M = {}
 
 local formats <const> = { binary = true, text = true, csv = true }
 
---- Options that say how the text is written, each with what it takes.
+--- Options about the format of text, and the types of their values.
 local text_options <const> = { header = true, delimiter = "string", null = "string", quote = "string",
     escape = "string" }
 
@@ -52,7 +52,7 @@ function M.check(fname, opts)
     return opts
 end
 
----Raises when there are options that make sense for text only.
+---Raises when options for text are given with rows.
 ---@param fname string
 ---@param opts table
 function M.rows_only(fname, opts)
@@ -63,10 +63,10 @@ function M.rows_only(fname, opts)
     end
 end
 
---- A string constant that means the same whatever standard_conforming_strings is.
+--- A string constant that does not depend on standard_conforming_strings.
 local function literal(s)
     if s:find("\0", 1, true) then
-        errors.fail("usage", "an option of COPY holds a NUL byte")
+        errors.fail("usage", "an option of COPY contains a NUL byte")
     end
     return "E'" .. s:gsub("[\\']", "%0%0") .. "'"
 end
@@ -108,7 +108,7 @@ end
 ---@param opts table
 ---@return string
 function M.copy_out(query, opts)
-    -- The line break ends a comment that the query may end with.
+    -- The line break ends a comment at the end of the query.
     return ("COPY (%s\n) TO STDOUT WITH (%s)"):format(query, options_sql(opts))
 end
 

@@ -1,10 +1,10 @@
---- Server cursors: rows in portions that the script asks for, inside a transaction.
+--- Server cursors: rows are fetched in portions, inside a transaction.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 
 local M = {}
 
---- Rows at a time, when nothing else is said.
+--- Rows per portion by default.
 local FETCH <const> = 1000
 
 ---@class dbrun.Cursor
@@ -31,7 +31,7 @@ local function split_options(args)
     return last.fetch
 end
 
---- Names are never used twice, also not after the end of a transaction.
+--- Names are never reused, even after the end of a transaction.
 local names = 0
 
 ---Declares a cursor.
@@ -46,7 +46,7 @@ function M.open(conn, sql, ...)
     if type(sql) ~= "string" then
         errors.usage("cursor", "expected the SQL as a string, got %s", type(sql))
     elseif not conn:in_transaction() then
-        errors.fail("usage", "cursor: it lives in a transaction, and there is none",
+        errors.fail("usage", "cursor: there is no open transaction",
             "Use it in engine:transaction or engine:session.")
     end
     local args <const> = table.pack(...)
@@ -61,7 +61,7 @@ function M.open(conn, sql, ...)
     return cursor, nil, nil, cursor
 end
 
---- The next portion; false when there is none.
+--- Fetches the next portion; false when there is none.
 local function fetch(cursor)
     if not cursor.conn or cursor.last then
         return false
@@ -83,14 +83,14 @@ function Cursor:__call()
     return self.rows[self.at]
 end
 
----Closes it on the server, if its transaction still goes on. Idempotent.
+---Closes it on the server, if its transaction is still open. Idempotent.
 function Cursor:close()
     local conn <const> = self.conn
     self.conn, self.rows, self.at = nil, {}, 0
     if not conn then
         return
     end
-    -- Released, or its transaction over or failed: then the cursor is gone too.
+    -- After a release, and after the end or failure of the transaction, the cursor does not exist any more.
     local alive <const>, state <const> = pcall(conn.in_transaction, conn)
     if alive and state == "open" then
         core.task.shield(conn.exec, conn, "CLOSE " .. self.name)

@@ -1,4 +1,4 @@
---- LISTEN: notifications as an iterator, on a connection of its own that is made again when it is lost.
+--- LISTEN: notifications as an iterator, on a dedicated connection that reconnects when it is lost.
 ---
 ---     local listener <close> = db.async:listen("orders", "stock")
 ---     for ev in listener:events() do
@@ -8,13 +8,13 @@ local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 
-local QUIET <const> = 15 -- seconds without a word after which the server is asked whether it is there
-local CONFIRM <const> = 10 -- seconds for its answer, and for LISTEN
-local LONGEST_NAME <const> = 63 -- bytes; the server would cut off the rest without an error
+local QUIET <const> = 15 -- seconds of silence after which the server is pinged
+local CONFIRM <const> = 10 -- seconds to wait for its answer, and for LISTEN
+local LONGEST_NAME <const> = 63 -- bytes; the server would truncate a longer name without an error
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1
 
 ---@class dbrun.Notification
----@field kind "notify"|"gap" gap: the connection was lost and made again; notifications may have been missed
+---@field kind "notify"|"gap" gap: after a reconnect; notifications may have been missed
 ---@field channel? string
 ---@field payload? string
 ---@field pid? integer of the server process that notified
@@ -25,8 +25,8 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1
 ---@field private channels string[]
 ---@field private feed? table the connection; nil while there is none
 ---@field private lost? string why there is none
----@field private heard number when the server last gave a sign
----@field private asked? number when it was asked for one
+---@field private heard number when the server last sent something
+---@field private asked? number when it was pinged
 ---@field private quiet number
 ---@field private confirm number
 ---@field private changed table condition that close() notifies
@@ -45,7 +45,7 @@ local function statements(command, names)
     return table.concat(list, "; ")
 end
 
----The names given, each once: as arguments, or as one list.
+---The given names without duplicates, from arguments or one list.
 local function names_of(what, ...)
     local given <const> = table.pack(...)
     local list <const> = given.n == 1 and type(given[1]) == "table" and given[1] or given
@@ -56,7 +56,7 @@ local function names_of(what, ...)
             errors.usage(what, "a channel is named by a string, not by a %s", type(name))
         end
         if name == "" or #name > LONGEST_NAME or name:find("\0", 1, true) then
-            errors.usage(what, "a channel's name has 1 to %d bytes and no NUL, which %q has not", LONGEST_NAME, name)
+            errors.usage(what, "a channel's name must have 1 to %d bytes and no NUL, got %q", LONGEST_NAME, name)
         end
         if not seen[name] then names[#names + 1] = name end
         seen[name] = true
@@ -92,7 +92,8 @@ local function open(self)
     if #self.channels > 0 then self.feed:exec(statements("listen", self.channels), self.confirm) end
 end
 
----Will trying again not help? The limit of a task around the loop has no outcome: that one is no answer of ours.
+---Would a retry fail again? A timeout of the task around the loop has no `outcome` and is not an error of the
+---connection.
 local function is_final(e)
     if not errors.is(e) or (e.kind == "timeout" and e.outcome ~= "not_sent") then return true end
     if e.kind ~= "connect" and e.kind ~= "timeout" and e.kind ~= "pool" and e.kind ~= "io" then return true end
@@ -108,7 +109,7 @@ local function pause(self, seconds)
     end
 end
 
----Connects again and again until it works, makes no sense, or the time is over.
+---Reconnects until it succeeds, fails for good, or the deadline passes.
 ---@return boolean
 local function reopen(self, stop)
     local wait = FIRST_PAUSE
@@ -128,7 +129,7 @@ end
 
 -- ---- taking ----
 
----Asks a server that has been silent for long whether it is there.
+---Pings a server that has been silent for long.
 local function look_after(self)
     local feed <const>, now <const> = self.feed, task.now()
     if not feed:busy() then
@@ -143,7 +144,7 @@ local function look_after(self)
     end
 end
 
----The next notification; nil when the time is over or the listener was closed. Raises when the connection is lost.
+---The next notification; nil after the deadline or when the listener was closed. Raises when the connection is lost.
 local function next_notification(self, stop)
     repeat
         look_after(self)
@@ -161,12 +162,12 @@ end
 
 ---Waits for the next event.
 ---@param timeout? number seconds; default: for ever
----@return dbrun.Notification|nil event nil when the time is over or the listener was closed
+---@return dbrun.Notification|nil event nil after the timeout, or when the listener was closed
 function Listener:next(timeout)
     if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
         errors.usage("next", "the timeout must be a number of seconds of at least 0")
     end
-    if self.taking then errors.fail("usage", "two tasks cannot take the events of one listener") end
+    if self.taking then errors.fail("usage", "another task is taking the events of this listener") end
     self.taking = true
     local _ <close> = setmetatable({}, { __close = function() self.taking = false end })
     local stop <const> = timeout and task.now() + timeout
@@ -187,8 +188,8 @@ function Listener:next(timeout)
     return nil
 end
 
----What comes: `for ev in listener:events() do`. Ends when the listener is closed, or when nothing came for `timeout`
----seconds. When the connection was lost it is made again, and the next event has the kind `gap`.
+---Iterates over events: `for ev in listener:events() do`. Ends when the listener is closed, or after `timeout` seconds
+---without an event. After a lost connection it reconnects, and the next event has the kind `gap`.
 ---@param timeout? number seconds of silence that end the loop; default: none
 ---@return fun(): dbrun.Notification?
 function Listener:events(timeout)
@@ -197,7 +198,7 @@ end
 
 -- ---- changing ----
 
----Runs it where there is a connection. One that is lost meanwhile is made again by whoever takes the events.
+---Runs LISTEN or UNLISTEN if there is a connection. If it is lost meanwhile, the task that takes the events reconnects.
 local function change(self, sql)
     if not self.feed or self.lost then return end
     local ok <const>, e <const> = pcall(self.feed.exec, self.feed, sql, self.confirm)
@@ -218,7 +219,7 @@ function Listener:listen(...)
     change(self, statements("listen", names))
 end
 
----Listens to these channels no more.
+---Stops listening to these channels.
 ---@param ... string
 function Listener:unlisten(...)
     check_open(self)
@@ -233,7 +234,7 @@ function Listener:backend_pid()
     return self.feed and self.feed:backend_pid()
 end
 
----Ends it: a loop over its events ends. Twice is harmless.
+---Closes the listener; a loop over its events ends. Idempotent.
 function Listener:close()
     self.closed = true
     drop(self)
@@ -243,7 +244,7 @@ Listener.__close = Listener.close
 
 local M = {}
 
----A listener that hears what is notified from now on.
+---Makes a listener for notifications from now on.
 ---@param engine dbrun.Engine
 ---@param ... string channels
 ---@return dbrun.Listener
@@ -253,7 +254,7 @@ function M.new(engine, ...)
         changed = core.task.condition(),
     }, Listener)
     local ok, e = pcall(open, self)
-    if not ok and errors.is(e, "connect") and self.feed then -- the pool's connection had died unseen
+    if not ok and errors.is(e, "connect") and self.feed then -- the connection from the pool was dead
         drop(self)
         ok, e = pcall(open, self)
     end

@@ -1,4 +1,4 @@
---- What db.engine accepts, checked and turned into what the C part takes.
+--- The options of db.engine: checked, and translated for core.pg.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local url <const> = require "dbrun.url"
@@ -17,10 +17,10 @@ local function is_function(v)
     return type(v) == "function"
 end
 
---- A result of this size is told in the log.
+--- Results of at least this size are logged.
 local LARGE_RESULT <const> = 256 * 1024 * 1024
 
---- For each option: what it must be, and how that reads in an error.
+--- For each option: its check, and the words for an error.
 local checks <const> = {
     url = { function(v) return type(v) == "string" end, "a string" },
     mode = { function(v) return v == "async" or v == "sync" end, '"async" or "sync"' },
@@ -66,14 +66,14 @@ local function check(options)
     end
 end
 
---- Connections that die silently are noticed within two minutes, unless the address says otherwise.
+--- TCP keepalive settings, unless the address has others: a dead connection is noticed within two minutes.
 local connection_defaults <const> = {
     { "client_encoding", "UTF8" }, { "keepalives_idle", "60" }, { "keepalives_interval", "10" },
     { "keepalives_count", "3" }, { "tcp_user_timeout", "60000" },
 }
 
----What --read-only, --statement-timeout and --lock-timeout ask of every session. It goes into the start of the
----connection, so that RESET ALL and DISCARD ALL come back to it.
+---Session settings of --read-only, --statement-timeout and --lock-timeout. They are sent in the startup packet, so that
+---RESET ALL and DISCARD ALL restore them.
 local function add_session_settings(params)
     local given <const> = core.options
     local list = {}
@@ -85,7 +85,7 @@ local function add_session_settings(params)
     if #list == 0 then
         return
     end
-    local before = os.getenv "PGOPTIONS" -- libpq's own, which this replaces
+    local before = os.getenv "PGOPTIONS" -- libpq's default, which this replaces
     for i, pair in ipairs(params) do
         if pair[1] == "options" then
             before = table.remove(params, i)[2]
@@ -96,7 +96,7 @@ local function add_session_settings(params)
     params[#params + 1] = { "options", table.concat(list, " ") }
 end
 
----Where a server is, as the user knows it, for messages: "host:port", or the folder of a socket.
+---The server's address for messages: "host:port", or the folder of a socket.
 local function place(host, port)
     host, port = host or os.getenv "PGHOST", port or os.getenv "PGPORT" or 5432
     if not host or host == "" then
@@ -113,7 +113,7 @@ local function target_of(parsed)
     return #list > 0 and table.concat(list, ",") or place()
 end
 
----Checks the options and makes the C part's settings of them.
+---Checks the options and returns the settings for core.pg.
 ---@param options table as db.engine takes them
 ---@param what string what the URL is, for errors
 ---@return table

@@ -5,7 +5,7 @@ local param <const> = core.pg.param
 
 local M = {}
 
---- OIDs of the built-in types that can be named in db.typed and db.array (pg_type.dat).
+--- OIDs of the built-in types for db.typed and db.array (pg_type.dat).
 local oids <const> = {
     bool = 16, bytea = 17, char = 18, name = 19, int8 = 20, int2 = 21, int4 = 23, text = 25, oid = 26, json = 114,
     xml = 142, cidr = 650, float4 = 700, float8 = 701, money = 790, macaddr = 829, inet = 869, bpchar = 1042,
@@ -25,12 +25,12 @@ local function oid_of(fname, name)
     local oid <const> = oids[name]
     if not oid then
         errors.fail("usage", ("%s: unknown type %q"):format(fname, tostring(name)),
-            "Use a built-in type's name, or pass the value as it is and cast in the SQL ($1::mytype).")
+            "Use a built-in type's name, or pass the plain value and cast it in the SQL ($1::mytype).")
     end
     return oid
 end
 
---- Functions of the script's own (engine:set_codec), by type name: value -> text.
+--- The script's encoders (engine:set_codec), by type name: value -> text.
 M.encoders = {}
 
 local function text_of(fname, v)
@@ -125,10 +125,10 @@ end
 
 local function quote(part)
     if type(part) ~= "string" or part == "" then
-        errors.usage("db.ident", "expected a name that is not empty")
+        errors.usage("db.ident", "expected a name, got an empty text")
     end
     if part:find("\0", 1, true) then
-        errors.usage("db.ident", "a name cannot hold a NUL byte")
+        errors.usage("db.ident", "a name cannot contain a NUL byte")
     end
     return '"' .. part:gsub('"', '""') .. '"'
 end

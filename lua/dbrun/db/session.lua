@@ -1,5 +1,5 @@
---- Sessions: a transaction that begins with the first statement and lasts until commit or rollback.
---- Nothing is sent by itself, rows stay usable after commit, closing without commit rolls back.
+--- Sessions: a transaction that begins with the first statement and lasts until commit or rollback. Nothing is sent
+--- before the first statement, rows stay usable after commit, closing without commit rolls back.
 local errors <const> = require "dbrun.error"
 local transaction <const> = require "dbrun.db.transaction"
 
@@ -19,7 +19,7 @@ local function connection(self)
         errors.fail("usage", "this session has been closed")
     end
     self.conn = self.conn or self.engine:acquire()
-    -- Looked at each time: the BEGIN may have been cut off, or the script have ended the transaction itself.
+    -- Checked each time: the BEGIN may have been cancelled, or the script may have ended the transaction by SQL.
     self.conn:drained()
     if not self.conn:in_transaction() then
         self.conn:exec "BEGIN"
@@ -35,7 +35,7 @@ for _, name in ipairs { "query", "one", "value", "rows", "columns", "cursor", "e
     end
 end
 
---- Gives the connection back; the pool rolls back what is still open.
+--- Releases the connection; the pool rolls back an open transaction.
 local function release(self)
     local conn <const> = self.conn
     self.conn = nil
@@ -44,7 +44,7 @@ local function release(self)
     end
 end
 
----Commits; the next statement begins a new transaction. Without a statement before, nothing is sent.
+---Commits; the next statement begins a new transaction. Sends nothing if there was no statement.
 function Session:commit()
     if not self.open then
         errors.fail("usage", "this session has been closed")
@@ -71,13 +71,13 @@ function Session:rollback()
         end
     end)
     release(self)
-    -- With a lost connection its transaction is gone, which is what was asked for.
+    -- When the connection is lost, the server rolls back.
     if not ok and not errors.is(e, "connect") then
         error(e, 0)
     end
 end
 
----Ends the session; what was not committed is rolled back. Idempotent.
+---Ends the session; rolls back what was not committed. Idempotent.
 function Session:close()
     self.open = false
     release(self)

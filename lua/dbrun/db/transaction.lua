@@ -49,8 +49,7 @@ function M.begin_sql(opts)
     return table.concat(words, " ")
 end
 
---- Rolls back what is open, once a cancelled statement is over. A connection that cannot do it any more is
---- closed on return.
+--- Rolls back after a cancelled statement has ended. A connection that fails to do so is closed when it is released.
 local function rollback(conn, sql)
     core.task.shield(function()
         local ok <const>, e <const> = pcall(function()
@@ -71,12 +70,11 @@ local function raise_nothing_done(message)
     errors.raise {
         kind = "query", sqlstate = "25P02", severity = "ERROR", outcome = "failed", retryable = false,
         message = message .. ": a statement of this transaction failed and its error was caught",
-        hint = "Let the error leave the transaction, or put the statement that may fail into a nested one.",
+        hint = "Catch the error outside of the transaction, or put the statement into a nested one (a savepoint).",
     }
 end
 
----Commits what is open. A transaction in which a statement failed cannot be committed: that is an error
----here, where the server would silently roll back.
+---Commits. Raises when a statement of the transaction failed, because the server would silently roll back then.
 ---@param conn table
 function M.commit(conn)
     conn:drained()
@@ -87,15 +85,16 @@ function M.commit(conn)
     conn:exec "COMMIT"
 end
 
---- Who is out of time does not wait for a statement to be drained: a connection that goes back anyway is
---- rolled back by the pool.
+--- After its deadline the caller does not wait until a statement is drained: the pool rolls back a connection that is
+--- about to be released.
 local function undo(conn, opts, e)
     if not (opts.own and (errors.is(e, "timeout") or errors.is(e, "cancelled"))) then
         rollback(conn, "ROLLBACK")
     end
 end
 
---- fn(conn) between BEGIN and COMMIT. Whatever is cut off, BEGIN and COMMIT too, leaves no transaction open.
+--- Runs fn(conn) between BEGIN and COMMIT. A cancellation at any point, BEGIN and COMMIT included, leaves no
+--- transaction open.
 local function run_top(conn, opts, fn)
     local result <const> = table.pack(pcall(function()
         conn:exec(M.begin_sql(opts))
@@ -113,7 +112,7 @@ local function run_top(conn, opts, fn)
     return result
 end
 
---- fn(conn) inside a savepoint.
+--- Runs fn(conn) inside a savepoint.
 local function run_nested(conn, fn)
     conn:exec "SAVEPOINT dbrun"
     local result <const> = table.pack(pcall(fn, conn))
@@ -147,7 +146,7 @@ end
 
 local function run_with_retries(conn, opts, fn)
     for try = 0, opts.retry or 0 do
-        -- COMMIT too may fail with 40001: then everything was rolled back and may run again.
+        -- COMMIT too may fail with 40001: then all was rolled back and can be retried.
         local result <const> = run_top(conn, opts, fn)
         if result[1] then
             return table.unpack(result, 2, result.n)
@@ -159,7 +158,7 @@ local function run_with_retries(conn, opts, fn)
     end
 end
 
---- A task is stopped by its scheduler, wherever it waits; the sync engine at each statement.
+--- The time limit: the scheduler stops a task wherever it waits; the sync engine checks at each statement.
 local function run_within(seconds, conn, opts, fn)
     if not conn:is_sync() then
         return core.task.timeout(seconds, run_with_retries, conn, opts, fn)
@@ -191,9 +190,9 @@ end
 
 ---Runs fn(conn) in a transaction of the leased connection; nested = savepoint.
 ---@param conn table
----@param opts table as M.arguments gave them
+---@param opts table as returned by M.arguments
 ---@param fn function
----@param own? boolean the connection goes back to the pool right after
+---@param own? boolean the connection is released right after
 ---@return any ... what fn returned
 function M.run(conn, opts, fn, own)
     if own then

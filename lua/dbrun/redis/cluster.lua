@@ -1,10 +1,10 @@
---- A client of a Redis cluster: each command goes to the node that has its key, over the shared connection
---- of that node's client. What a node says about where a key is (MOVED, ASK) is followed; commands that
---- were not sent are sent again when a node is lost, those that may have run are not.
+--- A client of a Redis cluster: each command goes to the node that has its key, over the shared connection of that
+--- node's client. It follows redirections (MOVED, ASK). When a node is lost, commands that were not sent are sent
+--- again; those that may have run are not.
 ---
 ---     local r = redis.client { url = "redis+cluster://host1:7000,host2:7000" }
 ---     r:set("user:{7}:name", "Ada")      -- keys with the same {tag} are on the same node
----     r:mget("a", "b", "c")              -- split by slot; so are mset, del, unlink, exists and touch
+---     r:mget("a", "b", "c")              -- split by hash slot; so are mset, del, unlink, exists and touch
 local batches <const> = require "dbrun.redis.cluster_batch"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -15,11 +15,11 @@ local Topology <const> = require "dbrun.redis.topology"
 
 local M = {}
 
-local REPLICAS_EVERY <const> = 10 -- seconds after which replicas are looked for again
+local REPLICAS_EVERY <const> = 10 -- seconds after which the replicas are read again
 
 ---A client of a cluster has the methods of a client of one server, and these.
 ---@class dbrun.redis.Cluster: dbrun.redis.Client
----@field package state table what all handles of one client share
+---@field package state table shared by all handles of a client
 ---@field package timeout number
 ---@field package idempotent boolean
 ---@field package read_from "primary"|"replica"
@@ -28,7 +28,7 @@ local Metatable <const> = {}
 
 -- ---- one command ----
 
---- The arguments as one flat list: tables are opened as a client of one server would.
+--- The arguments as one flat list: tables are flattened as by a client of one server.
 local function flatten(...)
     local args <const>, n = { ... }, select("#", ...)
     for i = 1, n do
@@ -55,7 +55,7 @@ local function flatten(...)
     return args, n
 end
 
---- The node for a slot (nil: any) and the client to use there.
+--- The node for a hash slot (nil: any) and the client to use there.
 local function pick(self, spec, slot)
     local topology <const> = self.state.topology
     local shard
@@ -80,7 +80,7 @@ local function check_open(self)
     end
 end
 
---- Looks at the cluster when that is due. Raises only when nothing is known at all.
+--- Reads the topology when that is due. Raises only when no topology is known.
 local function look(self)
     local topology <const> = self.state.topology
     if #topology.shards == 0 then
@@ -88,18 +88,18 @@ local function look(self)
     elseif topology.stale then
         redirect.refresh(topology, redirect.REFRESH_EVERY)
     elseif self.read_from == "replica" and task.now() - topology.refreshed_at > REPLICAS_EVERY then
-        topology.stale = true -- nothing ever tells of replicas that come and go
+        topology.stale = true -- no error reports new or removed replicas
     end
 end
 
----Makes sure that something is known of the cluster.
+---Makes sure that a topology is known.
 ---@package
 function Cluster:ready()
     check_open(self)
     look(self)
 end
 
---- Sends one command to whoever has the slot, until it is answered or makes no sense any more.
+--- Sends one command to the node that has its hash slot, until it is answered or a retry cannot help.
 local function send(self, spec, slot, name, ...)
     check_open(self)
     look(self)
@@ -141,11 +141,11 @@ end
 
 local known_by_server <const> = {}
 
---- What a command's keys are. One that is not in the table is looked up at the server, once.
+--- Which arguments of a command are keys. Asks the server once about a command that is not in the table.
 local function spec_of(self, name, argument)
     local spec = keys.known(name, argument) or known_by_server[name]
     if not spec then
-        spec = keys.told(send(self, {}, nil, "COMMAND", "INFO", name)[1])
+        spec = keys.of_info(send(self, {}, nil, "COMMAND", "INFO", name)[1])
         known_by_server[name] = spec
     end
     return spec
@@ -168,13 +168,13 @@ local function keys_of(self, spec, name, args, n)
     return spec.find and spec.find(args, n)
 end
 
---- The slot of all keys; nil when there are none; nil and an error when they are not in one.
+--- The hash slot of all keys; nil without keys; nil and an error when they are in several.
 local function slot_of(name, list)
     local slot
     for i = 1, list and #list or 0 do
         local key <const> = list[i]
         if type(key) ~= "string" and type(key) ~= "number" then
-            return nil -- the node's client says what is wrong with it
+            return nil -- the node's client raises the error
         end
         local this <const> = core.redis.slot(key)
         if slot and slot ~= this then
@@ -185,7 +185,7 @@ local function slot_of(name, list)
     return slot
 end
 
----What is needed to send a command: for pipelines.
+---Prepares a command for a pipeline.
 ---@return table entry name, args, n, spec, slot, error
 ---@package
 function Cluster:plan(name, ...)
@@ -196,7 +196,7 @@ function Cluster:plan(name, ...)
     return { name = name, args = args, n = n, spec = spec, slot = slot, error = e }
 end
 
--- ---- commands that concern several nodes ----
+-- ---- commands for several nodes ----
 
 local JOIN <const> = {
     first = function(replies) return replies[1] end,
@@ -288,7 +288,7 @@ function Cluster:with(opts)
     return setmetatable(other, Metatable)
 end
 
----A connection of one's own to the node that has `key` (any primary without one).
+---A dedicated connection to the node that has `key` (without a key: to any primary).
 ---@param key? string
 ---@return dbrun.redis.Connection
 function Cluster:acquire(key)
@@ -299,7 +299,7 @@ function Cluster:acquire(key)
     end)
 end
 
----The nodes there are, each with a client of its own: `r:nodes()[1].client:info()`.
+---The known nodes, each with its client: `r:nodes()[1].client:info()`.
 ---@return {name: string, host: string, port: integer, role: "primary"|"replica", client: dbrun.redis.Client}[]
 function Cluster:nodes()
     check_open(self)
@@ -317,7 +317,7 @@ function Cluster:nodes()
     return list
 end
 
----The figures of all nodes together, and each node's own in `nodes`.
+---The sums over all nodes, and the figures of each node in `nodes`.
 ---@return table
 function Cluster:stats()
     local topology <const> = self.state.topology
@@ -384,7 +384,7 @@ Metatable.__tostring = function(self)
 end
 
 ---@param settings table for the client of each node
----@param seeds dbrun.Server[] nodes to begin with
+---@param seeds dbrun.Server[] nodes to ask first
 ---@param connect fun(settings: table): dbrun.redis.Client
 ---@return dbrun.redis.Cluster
 function M.new(settings, seeds, connect)

@@ -9,7 +9,7 @@ local M = {}
 local MOST_HOPS <const> = 16
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
 
----A command on its way: what Cluster:plan gives, and its reply.
+---A queued command (from Cluster:plan), and later its reply.
 ---@class dbrun.redis.Entry
 ---@field name string
 ---@field args any[]
@@ -17,9 +17,9 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
 ---@field spec dbrun.redis.KeySpec
 ---@field slot integer?
 ---@field reply any
----@field node dbrun.redis.Node? where a node said that the key is
+---@field node dbrun.redis.Node? the node named by a redirection
 ---@field asking boolean?
----@field parts dbrun.redis.Entry[]? what it was split into
+---@field parts dbrun.redis.Entry[]? the commands it was split into
 
 -- ---- rounds ----
 
@@ -32,7 +32,7 @@ local function reads_only(entries)
     return true
 end
 
---- The clients that the commands go to, in order, each with its commands. What goes nowhere has its error.
+--- The clients in order, each with its commands. A command without a node gets an error.
 local function group(cluster, entries, replica)
     local topology <const> = cluster.state.topology
     local groups, by_client, any = {}, {}, nil
@@ -64,7 +64,7 @@ local function group(cluster, entries, replica)
     return groups
 end
 
---- Queues a group's commands. Raises when one cannot be sent at all, before anything is.
+--- Queues a group's commands. Raises before anything is sent when one of them is invalid.
 local function queue(cluster, g, timeout)
     local batch <const> = g.client:with { timeout = timeout, idempotent = cluster.idempotent }:batch(false)
     for _, entry in ipairs(g.entries) do
@@ -87,7 +87,7 @@ local function send_group(g)
         if ok then
             entry.reply = replies[at]
         else
-            entry.reply = replies -- the connection was lost: none of them has another answer
+            entry.reply = replies -- the connection was lost: each gets this error
         end
         entry.from = g.node
     end
@@ -108,7 +108,7 @@ local function send_all(cluster, groups, timeout)
     end
 end
 
---- Sorts out what has to be sent again, and where to. Returns those, and whether to wait before.
+--- Returns the commands to send again, with their new nodes, and whether to wait first.
 local function sift(cluster, entries)
     local topology <const> = cluster.state.topology
     local again, wait = {}, false
@@ -133,8 +133,8 @@ local function sift(cluster, entries)
     return again, wait
 end
 
----Sends all of them, each to its node, in as few round trips as there are nodes; follows what moved. Each
----gets its `reply`, which may be an error.
+---Sends each command to its node, in one round trip per node, and follows redirections. Sets `reply` of each, which may
+---be an error.
 ---@param cluster dbrun.redis.Cluster
 ---@param entries dbrun.redis.Entry[]
 function M.execute(cluster, entries)
@@ -164,7 +164,7 @@ end
 
 -- ---- commands split by slot ----
 
---- One command for each slot that its keys are in.
+--- Splits a command into one for each hash slot of its keys.
 local function parts_of(entry)
     local step <const> = entry.spec.split == "pairs" and 2 or 1
     local parts, by_slot = {}, {}
@@ -184,7 +184,7 @@ local function parts_of(entry)
     return parts
 end
 
---- What the parts' replies are together: a value, or the first error.
+--- Combines the replies of the parts into a value, or returns the first error.
 local function together(entry, parts)
     local sum, list = 0, {}
     for _, part in ipairs(parts) do
@@ -205,7 +205,7 @@ local function together(entry, parts)
     return entry.spec.split == "list" and list or "OK"
 end
 
----Runs a command whose keys are in several slots as one command for each. It is not atomic.
+---Runs a command with keys in several hash slots as one command for each. Not atomic.
 ---@param cluster dbrun.redis.Cluster
 ---@param entry dbrun.redis.Entry
 ---@return any
@@ -232,8 +232,8 @@ local Metatable <const> = {}
 function Pipeline:call(name, ...)
     local entry <const> = self.cluster:plan(name:upper(), ...)
     if entry.spec.everywhere then
-        errors.fail("usage", ("redis: %s concerns all nodes of the cluster"):format(entry.name),
-            "call it outside of the pipeline")
+        errors.fail("usage", ("redis: %s goes to all nodes of the cluster"):format(entry.name),
+            "call it outside a pipeline")
     elseif entry.error and entry.spec.split and not self.transaction then
         entry.parts = parts_of(entry)
     elseif entry.error then
@@ -243,13 +243,13 @@ function Pipeline:call(name, ...)
     return self
 end
 
----Forgets what is queued.
+---Removes the queued commands.
 function Pipeline:clear()
     self.entries = {}
 end
 
----Sends what is queued: each command to its node. The replies are in the order of the commands; error replies
----are values, also when the connection to a node was lost (kind `connect`, with its `outcome`).
+---Sends each queued command to its node. The replies are in the order of the commands; error replies are values, also
+---when the connection to a node was lost (kind `connect`, with its `outcome`).
 ---@param opts? {raise: boolean?}
 ---@return any[]
 function Pipeline:execute(opts)
@@ -301,7 +301,7 @@ end
 
 -- ---- transactions ----
 
---- The one slot of a transaction's keys.
+--- The common hash slot of a transaction's keys.
 local function slot_of_all(entries)
     local slot
     for _, entry in ipairs(entries) do
@@ -327,7 +327,7 @@ local function run_transaction(cluster, entries)
     end)
 end
 
---- With watched keys the node's own client does it; errors of the caller's function are only passed on.
+--- With watched keys the node's client runs it; errors of the caller's function are passed on.
 local function run_watched(cluster, opts, fn)
     local list <const> = type(opts.watch) == "table" and opts.watch or { opts.watch }
     local entries = {}
@@ -359,7 +359,7 @@ function M.install(Cluster)
         return #p > 0 and p:execute() or p.last
     end
 
-    ---A transaction on the node that has its keys, which must be in one slot ({tag}).
+    ---A transaction on the node that has its keys, which must be in one hash slot ({tag}).
     ---@param opts? {watch: string|string[]|nil, retry: integer?}
     ---@param fn fun(tx: dbrun.redis.ClusterPipeline, connection: dbrun.redis.Connection?)
     ---@return any[]

@@ -1,9 +1,9 @@
---- What differs in a cluster of the methods that go over several commands: scanning, sharded subscriptions.
+--- Methods of a cluster client that use several commands: scanning, sharded subscriptions.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local redirect <const> = require "dbrun.redis.redirect"
 
---- Subscribes for a cluster: takes its connection from the node that has the channel now.
+--- Subscribes in a cluster, on a connection to the node that has the channel now.
 local Subscriber <const> = {}
 Subscriber.__index = Subscriber
 require "dbrun.redis.subscription" (Subscriber)
@@ -34,7 +34,7 @@ end
 
 ---@param Cluster dbrun.redis.Cluster the table of methods to add to
 return function(Cluster)
-    ---All keys, of one primary after the other. A key may come twice.
+    ---Iterates over all keys, one primary after the other. A key may come twice.
     ---@param opts? {match: string?, count: integer?, type: string?}
     ---@return fun(): string?
     function Cluster:scan(opts)
@@ -60,7 +60,7 @@ return function(Cluster)
         end
     end
 
-    ---Subscribes to sharded channels, which must be in one slot; follows them when they move.
+    ---Subscribes to sharded channels, which must be in one hash slot; reconnects when they move.
     ---@param ... string
     ---@return dbrun.redis.Subscription
     function Cluster:ssubscribe(...)

@@ -1,9 +1,9 @@
---- What a Redis client can do beyond single commands: iterating, scripts, locks.
+--- Methods of a Redis client that use several commands: iterators, scripts, locks.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 
---- Token of a lock, so that nobody releases what is not his any more.
+--- A lock has a random token, so that only its holder can release it.
 local RELEASE <const> = [[
 if redis.call("get", KEYS[1]) == ARGV[1] then return redis.call("del", KEYS[1]) end
 return 0]]
@@ -17,8 +17,8 @@ return 0]]
 local Lock <const> = {}
 Lock.__index = Lock
 
----Gives the lock back. Harmless when it has expired or was given back already.
----@return boolean held whether it was still ours
+---Releases the lock. Harmless when it has expired or was released already.
+---@return boolean held false when it had expired
 function Lock:release()
     if self.released then
         return false
@@ -27,9 +27,9 @@ function Lock:release()
     return self.scripts.release({ self.name }, { self.token }) == 1
 end
 
----Makes it last for `ttl` seconds from now.
----@param ttl? number default: as it was taken
----@return boolean held false when it has expired and may be somebody else's
+---Extends the lock to `ttl` seconds from now.
+---@param ttl? number default: as given to lock
+---@return boolean held false when it has expired, and another client may hold it
 function Lock:extend(ttl)
     local ms <const> = math.ceil((ttl or self.ttl) * 1000)
     return not self.released and self.scripts.extend({ self.name }, { self.token, ms }) == 1
@@ -50,8 +50,8 @@ local function scan_options(opts)
     return words
 end
 
---- An iterator over the pages of a SCAN command; `step` elements make one round, told by `tell`.
-local function pages(client, command, key, opts, step, tell)
+--- An iterator over the pages of a SCAN command; `step` elements are one round, returned by `values`.
+local function pages(client, command, key, opts, step, values)
     local words <const> = scan_options(opts)
     local cursor, list, at = "0", {}, 1
     local done = false
@@ -71,7 +71,7 @@ local function pages(client, command, key, opts, step, tell)
         end
         local i <const> = at
         at = at + step
-        return tell(list, i)
+        return values(list, i)
     end
 end
 
@@ -96,13 +96,13 @@ return function(Client)
         return pages(self, "SCAN", nil, opts, 1, one)
     end
 
-    --- HSCAN and its like differ only in what one round tells.
-    local function scanner(command, step, tell)
+    --- HSCAN, SSCAN and ZSCAN differ only in what one round returns.
+    local function scanner(command, step, values)
         return function(self, key, opts)
             if key == nil then
                 errors.usage("redis", "%s expects a key", command:lower())
             end
-            return pages(self, command, key, opts, step, tell)
+            return pages(self, command, key, opts, step, values)
         end
     end
 
@@ -113,8 +113,8 @@ return function(Client)
     ---Members and scores of a sorted set.
     Client.zscan = scanner("ZSCAN", 2, scored)
 
-    ---A Lua script that runs on the server: `local add = r:script(source); add({key}, {1})`. It is sent by
-    ---its hash, and whole when the server does not know it (any more).
+    ---A Lua script that runs on the server: `local add = r:script(source); add({key}, {1})`. Sends its hash, and the
+    ---whole text when the server does not know it.
     ---@param source string
     ---@return fun(keys: (string|number)[]?, args: (string|number)[]?): any
     function Client:script(source)
@@ -135,12 +135,12 @@ return function(Client)
         end
     end
 
-    ---Takes a lock that all users of this Redis respect: `local l <close> = r:lock("report", {ttl = 30})`.
-    ---It expires after `ttl` seconds unless it is extended (l:extend()) or given back (l:release()).
+    ---Takes a lock that all users of this Redis respect: `local l <close> = r:lock("report", {ttl = 30})`. It expires
+    ---after `ttl` seconds unless it is extended (l:extend()) or released (l:release()).
     ---@param name string
     ---@param opts? {ttl: number?, wait: number?} ttl: 10; wait: seconds to wait for it (0 = do not)
     ---@return dbrun.redis.Lock
-    ---Raises an error of kind `timeout` when somebody else holds it for longer than `wait`.
+    ---Raises an error of kind `timeout` when another client holds it for longer than `wait`.
     function Client:lock(name, opts)
         opts = opts or {}
         local ttl <const>, wait <const> = opts.ttl or 10, opts.wait or 0
@@ -155,10 +155,10 @@ return function(Client)
             if left <= 0 then
                 errors.raise {
                     kind = "timeout", outcome = "not_sent", retryable = true,
-                    message = ("redis: the lock '%s' is held by somebody else (waited %g s)"):format(name, wait),
+                    message = ("redis: the lock '%s' is held by another client (waited %g s)"):format(name, wait),
                 }
             end
-            -- Not all in step, so that two that wait do not meet again and again.
+            -- With jitter, so that two waiters do not collide again and again.
             task.sleep(math.min(left, pause * (0.5 + math.random())))
             pause = math.min(pause * 1.5, 0.25)
         end

@@ -1,13 +1,13 @@
---- Which arguments of a command are keys: what a cluster needs to know to find the node.
+--- Which arguments of a command are keys: a cluster client needs them to find the node.
 local M = {}
 
 ---@class dbrun.redis.KeySpec
 ---@field find? fun(args: any[], n: integer): any[] the keys among the arguments; absent: the command has none
 ---@field single? boolean the first argument is the only key
 ---@field reads boolean may be answered by a replica
----@field split? "list"|"sum"|"pairs" may be split by slot, and how the replies become one
----@field everywhere? "first"|"sum"|"join"|"all" goes to every primary, and how the replies become one
----@field movable? boolean only the server can tell
+---@field split? "list"|"sum"|"pairs" may be split by hash slot, and how the replies are combined
+---@field everywhere? "first"|"sum"|"join"|"all" goes to every primary, and how the replies are combined
+---@field movable? boolean only the server knows its keys
 
 --- The keys from `first` to `last` (counted from the end when negative).
 local function range(first, last, step)
@@ -20,7 +20,7 @@ local function range(first, last, step)
     end
 end
 
---- `fixed` keys, and then as many as the argument at `at` says, behind it.
+--- `fixed` keys, and after the argument `at` as many as it says.
 local function counted(at, fixed)
     return function(args, n)
         local list = {}
@@ -43,13 +43,13 @@ local function word_at(args, from, n, word)
     end
 end
 
---- XREAD: the first half of what follows STREAMS.
+--- XREAD: the first half of the arguments after STREAMS.
 local function streams(args, n)
     local at <const> = word_at(args, 1, n, "STREAMS")
     return at and range(at + 1, at + (n - at) // 2)(args, n) or {}
 end
 
---- The first argument, and the one behind STORE or the like.
+--- The first argument, and the one after STORE or STOREDIST.
 local function with_store(args, n)
     local list = { args[1] }
     for _, word in ipairs { "STORE", "STOREDIST" } do
@@ -107,7 +107,7 @@ local GROUPS <const> = {
     { everywhere = "join", names = "KEYS" },
 }
 
---- Sub-commands that differ from their command.
+--- Subcommands with other keys than their command.
 local SUB <const> = {
     ["MEMORY USAGE"] = { find = second, reads = true },
     ["MEMORY DOCTOR"] = { reads = true }, ["MEMORY STATS"] = { reads = true }, ["MEMORY PURGE"] = {},
@@ -133,7 +133,7 @@ for _, group in ipairs(GROUPS) do
     end
 end
 
----What is known about a command. nil: nothing, the server must be asked (M.told).
+---The entry of a command; nil: unknown, ask the server (M.of_info).
 ---@param name string upper case
 ---@param argument any its first argument
 ---@return dbrun.redis.KeySpec?
@@ -145,12 +145,12 @@ function M.known(name, argument)
     return KNOWN[name]
 end
 
----What COMMAND INFO says about a command.
+---Makes an entry from the reply of COMMAND INFO.
 ---@param info table? its reply for one name
 ---@return dbrun.redis.KeySpec
-function M.told(info)
+function M.of_info(info)
     if type(info) ~= "table" then
-        return {} -- the server does not know it: any node may say so
+        return {} -- the server does not know it: send it to any node, which refuses it
     end
     local flags = {}
     for _, flag in ipairs(info[3] or {}) do

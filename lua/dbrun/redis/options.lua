@@ -1,4 +1,4 @@
---- The options of redis.pool and redis.client: checked, completed from the URL, in the words of core.redis.
+--- The options of redis.pool and redis.client: checked, completed from the URL, translated for core.redis.
 local errors <const> = require "dbrun.error"
 local nearest <const> = require "dbrun.nearest"
 
@@ -44,7 +44,7 @@ local function check(opts, where)
         errors.usage(where, 'min_version must be "TLSv1.2" or "TLSv1.3"')
     end
     if opts.pool and (opts.url or opts.host or opts.path) then
-        errors.usage(where, "either a pool or an address, not both")
+        errors.usage(where, "give either a pool or an address, not both")
     end
 end
 
@@ -70,7 +70,7 @@ local function truth_of(name, text)
     return value
 end
 
---- The options behind "?" (redis-py's names), each with what it means here.
+--- The options after "?" (with redis-py's names), and their meaning here.
 local FROM_URL <const> = {
     client_name = function(s, text) s.client_name = text end,
     max_connections = function(s, text) s.max_connections = math.tointeger(number_of("max_connections", text)) end,
@@ -100,7 +100,7 @@ local FROM_URL <const> = {
     end,
     ssl_min_version = function(s, text)
         if text ~= "TLSv1.2" and text ~= "TLSv1.3" then
-            wrong("ssl_min_version", "TLSv1.2, which is what it always is at least, or TLSv1.3")
+            wrong("ssl_min_version", "TLSv1.2 (the minimum in any case) or TLSv1.3")
         end
         s.min_version = text
     end,

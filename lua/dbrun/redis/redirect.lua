@@ -1,15 +1,15 @@
---- What a client of a cluster does when a command was not answered where it was sent.
+--- Retries of a cluster client: redirections, lost nodes, slots in migration.
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 
 local M = {}
 
-M.REFRESH_EVERY = 1 -- seconds between two looks at the cluster because something moved
+M.REFRESH_EVERY = 1 -- least seconds between two reads of the topology because of a redirection
 local REFRESH_AFTER_LOSS <const> = 0.1
-local MOST_HOPS <const> = 16 -- redirections in a row, without any pause
+local MOST_HOPS <const> = 16 -- redirections in a row without a pause
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
 
----Looks at the cluster again. That nobody answers is no reason to fail: what is known may still do.
+---Reads the topology again. Ignores a failure: the known one may still be right.
 ---@param topology dbrun.redis.Topology
 ---@param age number
 function M.refresh(topology, age)
@@ -20,19 +20,19 @@ function M.refresh(topology, age)
     end
 end
 
----The error of a slot that no node has.
+---The error for a hash slot without a node.
 function M.nobody(slot)
     return errors.new {
         kind = "redis", code = "CLUSTERDOWN", outcome = "not_sent", retryable = true,
         message = slot and ("CLUSTERDOWN no node has slot %d"):format(slot) or "CLUSTERDOWN no node is known",
-        hint = "the cluster is not whole: redis-cli --cluster check host:port",
+        hint = "slots are missing in the cluster: redis-cli --cluster check host:port",
     }
 end
 
---- Error replies after which the command did not run, and may be sent again in a moment.
+--- Error replies after which the command did not run and can be sent again later.
 local WAITED_OUT <const> = { TRYAGAIN = true, CLUSTERDOWN = true, LOADING = true, MASTERDOWN = true, READONLY = true }
 
---- What an error says: "moved" | "ask" (and the node), "again" (later), "lost" (not sent), nil = it is the answer.
+--- Classifies an error: "moved" | "ask" (and the node), "again" (retry later), "lost" (not sent), nil = final.
 ---@param e any
 ---@param idempotent boolean
 function M.kind_of(e, idempotent)
@@ -43,7 +43,7 @@ function M.kind_of(e, idempotent)
         if code == "MOVED" or code == "ASK" then
             return code:lower()
         elseif code == "EXECABORT" and e.detail then
-            -- A transaction: what was queued did not run. That a slot is on its way has to be waited out.
+            -- A transaction: none of its commands ran. While the slot migrates, wait.
             local why <const> = e.detail:match "^(%u+)"
             return why == "MOVED" and "moved" or (why == "ASK" or WAITED_OUT[why]) and "again" or nil
         end
@@ -58,7 +58,7 @@ function M.kind_of(e, idempotent)
     end
 end
 
----Where a MOVED or ASK points to.
+---The node that MOVED or ASK names.
 ---@param topology dbrun.redis.Topology
 ---@param e dbrun.Error
 ---@param from dbrun.redis.Node?
@@ -76,11 +76,11 @@ function M.target(topology, e, from)
     return math.tointeger(slot), topology:node(host, math.tointeger(port))
 end
 
---- These may wait, so that they get a connection of their own.
+--- Blocking commands need a dedicated connection.
 local BLOCKING <const> = { BLMOVE = true, BLMPOP = true, BLPOP = true, BRPOP = true, BRPOPLPUSH = true, BZMPOP = true,
     BZPOPMAX = true, BZPOPMIN = true, XREAD = true, XREADGROUP = true }
 
----A command's way after its first failure.
+---The retries of a command after its first failure.
 ---@class dbrun.redis.Trip
 ---@field node? dbrun.redis.Node where to go next; nil: look it up
 ---@field asking boolean
@@ -101,7 +101,7 @@ function M.trip(cluster, slot, node, failure)
     return self
 end
 
----Notes what became of an attempt.
+---Records the outcome of an attempt.
 ---@param node dbrun.redis.Node?
 ---@param e any
 ---@param replica boolean? it was a replica: the primary is asked next
@@ -128,7 +128,7 @@ function Trip:failed(node, e, replica)
     end
 end
 
----May it be tried again? Waits and looks at the cluster when that helps.
+---May it be retried? Waits and reads the topology when that helps.
 ---@return boolean
 function Trip:again()
     if not self.kind or self.kind == "gone" or self.cluster.state.closed then
@@ -154,8 +154,8 @@ function Trip:again()
     return true
 end
 
----Runs `fn(client, trip)` for the primary that has the slot (any, without one), again where that helps.
----`trip.final` set by it: its error is not about the cluster.
+---Runs `fn(client, trip)` for the primary of the hash slot (any primary without one), with retries. When fn sets
+---`trip.final`, its error is not retried.
 ---@param cluster dbrun.redis.Cluster
 ---@param slot integer?
 ---@param fn fun(client: dbrun.redis.Client, trip: dbrun.redis.Trip): any
@@ -185,13 +185,13 @@ function M.attempt(cluster, slot, fn)
             trip:failed(nil, M.nobody(slot))
         end
         if trip.asking then
-            trip.node, trip.asking, trip.wait = nil, false, true -- a key that is on its way is waited for
+            trip.node, trip.asking, trip.wait = nil, false, true -- wait for a key in migration
         end
     until not trip:again()
     error(trip.failure, 0)
 end
 
----One more attempt, in the time that is left.
+---One more attempt, within the remaining time.
 ---@param client dbrun.redis.Client
 ---@param asking boolean
 function Trip:run(client, asking, name, ...)

@@ -1,16 +1,17 @@
---- Listens to the sentinels while a client is open: when they tell of a new master, the client leaves the
---- old one, which may be alive and take writes that nobody will ever see again.
+--- Listens to the sentinels while a client is open: when they announce a new master, the client leaves the old one,
+--- which may still run and accept writes that will be lost.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 
 local M = {}
 
-local LOOK_EVERY <const> = 5 -- seconds after which it is looked whether the client is still there
+local LOOK_EVERY <const> = 5 -- seconds between checks whether the client still exists
 local ANSWER_WITHIN <const> = 10 -- seconds of silence after a PING: then the sentinel counts as lost
 local PAUSE <const> = 1 -- seconds before a lost sentinel is tried again
 
---- Waits for events on a connection to one sentinel until the client is gone; raises when the connection is lost.
+--- Waits for events on a connection to one sentinel until the client is closed or collected; raises when the connection
+--- is lost.
 local function listen(connection, service, client_of)
     local quiet = 0
     while true do
@@ -43,7 +44,7 @@ local function watch_one(open, service, client_of)
             connection:post("SUBSCRIBE", "+switch-master")
             local client <const> = client_of()
             if missed and client then
-                client:leave() -- what was said meanwhile is not known
+                client:leave() -- events may have been missed: find the master again
             end
             missed = true
             listen(connection, service, client_of)
@@ -52,12 +53,12 @@ local function watch_one(open, service, client_of)
         if not ok and errors.is(e, "cancelled") then
             return
         end
-        -- What failed was the connection to a sentinel: others listen too, and connecting tells the rest.
+        -- A lost sentinel is no error: tasks listen to the others, and each connect asks all.
         task.sleep(PAUSE)
     end
 end
 
----Begins to listen. The tasks end when the client is closed or collected, or with cancel.
+---Starts the listening tasks. They end when the client is closed or collected, or by the returned function.
 ---@param client dbrun.redis.Client
 ---@param settings table with service and sentinels
 ---@param connect fun(settings: table): dbrun.redis.Client

@@ -1,11 +1,11 @@
---- Subscriptions: messages as an iterator, over a connection of its own that is made again when it is lost.
+--- Subscriptions: messages as an iterator, on a dedicated connection that reconnects when it is lost.
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 
-local QUIET <const> = 15 -- seconds without a word after which the server is asked whether it is there
-local CONFIRM <const> = 10 -- seconds for the answer, and for a subscription to be confirmed
+local QUIET <const> = 15 -- seconds of silence after which the server is pinged
+local CONFIRM <const> = 10 -- seconds to wait for its answer, and for a subscription to be confirmed
 
---- The kinds of what comes, and where channel, payload and pattern stand in it.
+--- The kinds of messages, and the positions of channel, payload and pattern in them.
 local MESSAGES <const> = {
     message = { channel = 2, payload = 3 },
     smessage = { channel = 2, payload = 3 },
@@ -13,7 +13,7 @@ local MESSAGES <const> = {
 }
 
 ---@class dbrun.redis.Message
----@field kind "message"|"gap" gap: the connection was lost and made again; messages may have been missed
+---@field kind "message"|"gap" gap: after a reconnect; messages may have been missed
 ---@field channel? string
 ---@field payload? string
 ---@field pattern? string of a psubscribe
@@ -39,7 +39,7 @@ local function to_message(event)
     }
 end
 
---- Waits until the server has confirmed `n` channels; messages that come in between are kept.
+--- Waits until the server has confirmed `n` channels; keeps messages that arrive meanwhile.
 local function await_confirmation(self, connection, n)
     local confirmation <const> = self.command:lower()
     local give_up <const> = task.now() + CONFIRM
@@ -79,13 +79,13 @@ local function is_loss(e)
     return errors.is(e, "connect") or errors.is(e, "protocol")
 end
 
---- Connects again and again until it works or makes no sense.
+--- Reconnects until it succeeds or fails for good.
 local function reopen(self)
     local pause = 0.02
     while not self.closed do
         drop_connection(self)
         local ok, e = pcall(open, self)
-        if ok and self.closed then -- closed meanwhile, when there was nothing to close
+        if ok and self.closed then -- closed while there was no connection
             drop_connection(self)
         elseif ok then
             return true
@@ -133,8 +133,8 @@ local function next_message(self)
     return nil
 end
 
----What comes: `for m in s:messages() do print(m.channel, m.payload) end`. Ends when the subscription is
----closed. When the connection was lost it is made again, and the next element has kind `gap`.
+---Iterates over messages: `for m in s:messages() do print(m.channel, m.payload) end`. Ends when the subscription is
+---closed. After a lost connection it reconnects, and the next element has kind `gap`.
 ---@return fun(): dbrun.redis.Message?
 function Subscription:messages()
     return function()
@@ -156,7 +156,7 @@ function Subscription:messages()
     end
 end
 
---- Adds or removes names in the list that a reconnect subscribes to.
+--- Adds names to, or removes them from, the list for a reconnect.
 local function change(self, names, keep)
     local kept, given = {}, {}
     for _, name in ipairs(names) do
@@ -182,7 +182,7 @@ function Subscription:subscribe(...)
     end
 end
 
----Takes channels away.
+---Unsubscribes from channels.
 ---@param ... string
 function Subscription:unsubscribe(...)
     change(self, { ... }, false)
@@ -191,7 +191,7 @@ function Subscription:unsubscribe(...)
     end
 end
 
----Ends the subscription; a loop over its messages ends. Twice is harmless.
+---Closes the subscription; a loop over its messages ends. Idempotent.
 function Subscription:close()
     self.closed = true
     drop_connection(self)
@@ -226,7 +226,7 @@ end
 
 ---@param Client dbrun.redis.Client the table of methods to add to
 return function(Client)
-    ---Subscribes to channels; what is published from now on comes through `s:messages()`.
+    ---Subscribes to channels; `s:messages()` iterates over what is published from now on.
     ---@param ... string
     ---@return dbrun.redis.Subscription
     function Client:subscribe(...)

@@ -1,9 +1,9 @@
---- The nodes of a Redis cluster and which of them has which slot. It is asked for when it is needed first,
---- when a node says that a slot is elsewhere, and when a connection is lost; then any node that answers may tell.
+--- The topology of a Redis cluster: its nodes and their hash slots. It is read from any node, at the first command,
+--- after a redirection, and after a lost connection.
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 
-local LOOK_TIMEOUT <const> = 1 -- seconds that a node may take to tell
+local LOOK_TIMEOUT <const> = 1 -- seconds to wait for a node's answer
 local SLOTS <const> = 16384
 
 ---@class dbrun.redis.Node
@@ -21,12 +21,12 @@ local SLOTS <const> = 16384
 ---@field slots table<integer, dbrun.redis.Shard>
 ---@field shards dbrun.redis.Shard[]
 ---@field nodes table<string, dbrun.redis.Node>
----@field stale boolean somebody saw that it is wrong
+---@field stale boolean it must be read again
 ---@field refreshes integer
 local Topology <const> = {}
 Topology.__index = Topology
 
----@param settings table what all nodes have in common, for redis.client
+---@param settings table settings of all nodes, for redis.client
 ---@param seeds dbrun.Server[]
 ---@param connect fun(settings: table): dbrun.redis.Client
 ---@return dbrun.redis.Topology
@@ -46,7 +46,7 @@ local function client_of(self, host, port, read_replica)
     return self.connect(settings)
 end
 
----The node at this address; made when it is new.
+---The node at this address, which is added when it is new.
 ---@return dbrun.redis.Node
 function Topology:node(host, port)
     local name <const> = (host:find(":", 1, true) and "[%s]:%d" or "%s:%d"):format(host, port)
@@ -58,7 +58,7 @@ function Topology:node(host, port)
     return node
 end
 
----The client that may read from a replica.
+---The client for reads from a replica.
 ---@param node dbrun.redis.Node
 ---@return dbrun.redis.Client
 function Topology:reader(node)
@@ -74,7 +74,7 @@ local function shuffled(list)
     return list
 end
 
---- Whom to ask: those that are known, in any order, and then those that the URL names.
+--- The nodes to ask: the known ones in random order, then those of the URL.
 local function candidates(self)
     local known, listed = {}, {}
     for _, node in pairs(self.nodes) do
@@ -92,16 +92,16 @@ local function candidates(self)
     return known
 end
 
---- {host, port, ...} of a node, as the node `from` tells it; it may know itself by no name.
-local function node_of(self, told, from)
-    local host = told[1]
+--- {host, port, ...} of a node in a reply of `from`, which may send no name for itself.
+local function node_of(self, entry, from)
+    local host = entry[1]
     if type(host) ~= "string" or host == "" or host == "?" then
         host = from.host
     end
-    return self:node(host, told[2])
+    return self:node(host, entry[2])
 end
 
---- Takes over what CLUSTER SLOTS says.
+--- Applies a reply of CLUSTER SLOTS.
 local function take(self, ranges, from)
     local slots, shards, by_primary, used = {}, {}, {}, {}
     for _, range in ipairs(ranges) do
@@ -125,12 +125,12 @@ local function take(self, ranges, from)
     self.slots, self.shards = slots, shards
     for name, node in pairs(self.nodes) do
         if not used[node] then
-            self.nodes[name] = nil -- commands that are still under way there hold its client
+            self.nodes[name] = nil -- commands in flight there keep its client
         end
     end
 end
 
---- One node's word, or its error.
+--- Asks one node. Returns its reply, or its error.
 local function ask(node)
     local ok, reply = pcall(function()
         return node.client:with { timeout = LOOK_TIMEOUT }:call("CLUSTER", "SLOTS")
@@ -140,13 +140,13 @@ local function ask(node)
     elseif type(reply) ~= "table" or #reply == 0 then
         return nil, errors.new {
             kind = "redis", code = "CLUSTERDOWN", outcome = "not_sent", retryable = true,
-            message = ("redis cluster: %s has no slots to tell of"):format(node.name),
+            message = ("redis cluster: %s knows no hash slots"):format(node.name),
         }
     end
     return reply
 end
 
---- Is it an answer about this node, so that another one may be asked? A time limit of the task's own is none.
+--- Is the error about this node, so that another one can be asked? A timeout of the task is not.
 local function says_something(e)
     local kind <const> = errors.is(e) and e.kind
     return kind == "connect" or kind == "redis" or kind == "protocol" or kind == "pool"
@@ -173,7 +173,7 @@ local function look(self)
     error(failure, 0)
 end
 
----Looks again, unless that was done less than `age` seconds ago. One task looks, the others wait for it.
+---Reads the topology, unless that was done less than `age` seconds ago. One task reads, others wait for it.
 ---@param age number
 ---Raises why no node could tell.
 function Topology:refresh(age)
@@ -189,14 +189,14 @@ function Topology:refresh(age)
     look(self)
 end
 
----The shard that has this slot; nil when nobody has.
+---The shard of this hash slot; nil when there is none.
 ---@param slot integer
 ---@return dbrun.redis.Shard?
 function Topology:shard(slot)
     return self.slots[slot]
 end
 
----A node said that this slot is at another one.
+---Records a redirection: this hash slot is at another node.
 ---@param slot integer
 ---@param node dbrun.redis.Node
 function Topology:moved(slot, node)
@@ -216,7 +216,7 @@ function Topology:any()
     return #self.shards > 0 and self.shards[math.random(#self.shards)] or nil
 end
 
----How many slots somebody has.
+---The number of hash slots with a node.
 ---@return integer
 function Topology:covered()
     local n = 0

@@ -273,7 +273,7 @@ pg.on_both(describe, function(mode, open)
         local list = {}
         local consumer = task.spawn(function() list = heard(l, 0.3) end)
         task.sleep(0.01)
-        assert.matches("two tasks", raised(l.next, l, 1).message)
+        assert.matches("another task is taking", raised(l.next, l, 1).message)
         l:listen "b"
         notify("b", "1")
         consumer:join()
