@@ -2,6 +2,7 @@
 
 #include "base/deadline.h"
 #include "bind/base/error.h"
+#include "bind/base/fields.h"
 #include "bind/os/child.h"
 
 #include <errno.h>
@@ -93,30 +94,14 @@ static const char *text_field(lua_State *L, struct runtime *rt, const char *fiel
     return s;
 }
 
-static lua_Integer integer_field(lua_State *L, const char *field)
-{
-    lua_getfield(L, 1, field);
-    lua_Integer n = luaL_optinteger(L, -1, 0);
-    lua_pop(L, 1);
-    return n;
-}
-
-static bool boolean_field(lua_State *L, const char *field)
-{
-    lua_getfield(L, 1, field);
-    bool b = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return b;
-}
-
 static void ids_of(lua_State *L, struct spawn *s)
 {
     s->set_ids = lua_getfield(L, 1, "uid") != LUA_TNIL;
     lua_pop(L, 1);
     if (!s->set_ids)
         return;
-    s->uid = (uid_t)integer_field(L, "uid");
-    s->gid = (gid_t)integer_field(L, "gid");
+    s->uid = (uid_t)field_integer(L, 1, "uid", 0);
+    s->gid = (gid_t)field_integer(L, 1, "gid", 0);
     lua_getfield(L, 1, "groups");
     luaL_checktype(L, -1, LUA_TTABLE);
     s->ngroups = (size_t)lua_rawlen(L, -1);
@@ -145,8 +130,8 @@ static void spawn_of(lua_State *L, struct runtime *rt, struct spawn *s)
         s->io[i] = (enum spawn_io)luaL_checkoption(L, -1, "inherit", ways);
         s->path[i] = text_field(L, rt, paths[i]);
     }
-    s->new_session = boolean_field(L, "detached");
-    s->pdeathsig = (int)integer_field(L, "pdeathsig");
+    s->new_session = field_boolean(L, 1, "detached", false);
+    s->pdeathsig = (int)field_integer(L, 1, "pdeathsig", 0);
     ids_of(L, s);
 }
 

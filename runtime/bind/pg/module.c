@@ -2,6 +2,7 @@
 #include "bind/pg/module.h"
 #include "base/deadline.h"
 #include "bind/base/error.h"
+#include "bind/base/fields.h"
 #include "bind/data/json.h"
 #include "bind/pg/batch.h"
 #include "bind/pg/connect.h"
@@ -95,35 +96,6 @@ static const struct pool_ops pool_ops = {.open = pg_connect_slot,
 
 /* ---- settings ---- */
 
-static double number_field(lua_State *L, const char *key, double otherwise)
-{
-    lua_getfield(L, 1, key);
-    double v = lua_isnil(L, -1) ? otherwise : luaL_checknumber(L, -1);
-    lua_pop(L, 1);
-    return v;
-}
-
-static bool bool_field(lua_State *L, const char *key, bool otherwise)
-{
-    lua_getfield(L, 1, key);
-    bool v = lua_isnil(L, -1) ? otherwise : lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return v;
-}
-
-/* A copy of a text field; NULL when it is absent. */
-static char *text_field(lua_State *L, const char *key)
-{
-    lua_getfield(L, 1, key);
-    const char *s = lua_tostring(L, -1);
-    char *copy = s ? strdup(s) : NULL;
-    bool oom = s && !copy;
-    lua_pop(L, 1);
-    if (oom)
-        luaL_error(L, "not enough memory");
-    return copy;
-}
-
 static char *copy_of(lua_State *L, int at)
 {
     const char *s = luaL_checkstring(L, at);
@@ -154,35 +126,29 @@ static void read_params(lua_State *L, struct pg_conninfo *info)
     lua_pop(L, 1);
 }
 
-/* A function field, kept in the registry. */
-static int function_field(lua_State *L, const char *key)
-{
-    if (lua_getfield(L, 1, key) == LUA_TFUNCTION)
-        return luaL_ref(L, LUA_REGISTRYINDEX);
-    lua_pop(L, 1);
-    return LUA_NOREF;
-}
-
 static void read_settings(lua_State *L, struct pg_engine *e)
 {
     static const char *const resets[] = {"rollback", "full", "none", NULL};
     lua_getfield(L, 1, "reset");
     e->reset = (enum pg_reset)luaL_checkoption(L, -1, "rollback", resets);
     lua_pop(L, 1);
-    e->sync = bool_field(L, "sync", false);
-    e->timeout = number_field(L, "timeout", 30);
-    e->command_timeout = number_field(L, "command_timeout", 0);
-    e->pre_ping = bool_field(L, "pre_ping", true);
-    e->pre_ping_idle = number_field(L, "pre_ping_idle", 0.5);
-    e->cache_limit = (uint32_t)number_field(L, "statement_cache", 100);
-    e->decoder.numeric_float = bool_field(L, "numeric_float", false);
-    e->decoder.epoch = bool_field(L, "epoch", false);
-    e->large_result = (size_t)number_field(L, "large_result", 0);
-    e->on_connect = function_field(L, "on_connect");
-    e->on_notice = function_field(L, "on_notice");
-    e->info->target = text_field(L, "target");
-    if (!e->info->target)
+    e->sync = field_boolean(L, 1, "sync", false);
+    e->timeout = field_number(L, 1, "timeout", 30);
+    e->command_timeout = field_number(L, 1, "command_timeout", 0);
+    e->pre_ping = field_boolean(L, 1, "pre_ping", true);
+    e->pre_ping_idle = field_number(L, 1, "pre_ping_idle", 0.5);
+    e->cache_limit = (uint32_t)field_number(L, 1, "statement_cache", 100);
+    e->decoder.numeric_float = field_boolean(L, 1, "numeric_float", false);
+    e->decoder.epoch = field_boolean(L, 1, "epoch", false);
+    e->large_result = (size_t)field_number(L, 1, "large_result", 0);
+    e->on_connect = field_function(L, 1, "on_connect");
+    e->on_notice = field_function(L, 1, "on_notice");
+    const char *target = field_text(L, 1, "target");
+    if (!target)
         luaL_error(L, "pg.engine: target is missing");
+    e->info->target = strdup(target);
+    if (!e->info->target)
+        luaL_error(L, "not enough memory");
 }
 
 /* engine{params=, target=, sync=, size=, overflow=, timeout=, connect_timeout=, command_timeout=,
@@ -220,11 +186,11 @@ static int engine_new(lua_State *L)
     e->connector = (struct connector){.rt = rt,
                                       .ops = &pg_connector_ops,
                                       .target = e->info,
-                                      .connect_timeout = number_field(L, "connect_timeout", 10),
+                                      .connect_timeout = field_number(L, 1, "connect_timeout", 10),
                                       .blocking = e->sync};
-    struct pool_config config = {.size = (uint32_t)number_field(L, "size", 20),
-                                 .overflow = (int32_t)number_field(L, "overflow", 10),
-                                 .recycle = duration_ns(number_field(L, "recycle", 0)),
+    struct pool_config config = {.size = (uint32_t)field_number(L, 1, "size", 20),
+                                 .overflow = (int32_t)field_number(L, 1, "overflow", 10),
+                                 .recycle = duration_ns(field_number(L, 1, "recycle", 0)),
                                  .seed = mono_now(),
                                  .ops = &pool_ops,
                                  .data = e};
@@ -232,7 +198,7 @@ static int engine_new(lua_State *L)
     if (!e->pool)
         return luaL_error(L, "not enough memory");
     pg_engine_ref(e);
-    int pipeline = (int)number_field(L, "pipeline", 0);
+    int pipeline = (int)field_number(L, 1, "pipeline", 0);
     if (pipeline > 0) {
         e->mux = pg_mux_new(e, pipeline);
         if (!e->mux)
@@ -278,42 +244,30 @@ static int engine_acquire(lua_State *L)
     return pg_acquire(L, pg_engine_check(L));
 }
 
-static void set_count(lua_State *L, const char *key, uint64_t v)
-{
-    lua_pushinteger(L, (lua_Integer)v);
-    lua_setfield(L, -2, key);
-}
-
-static void set_seconds(lua_State *L, const char *key, uint64_t ns)
-{
-    lua_pushnumber(L, (lua_Number)ns / (lua_Number)NS_PER_S);
-    lua_setfield(L, -2, key);
-}
-
 /* stats() -> {size=, overflow=, open=, idle=, leased=, waiting=, opened=, closed=, ...} */
 static int engine_stats(lua_State *L)
 {
     struct pool_stats st;
     pool_stats(pg_engine_check(L)->pool, &st);
     lua_createtable(L, 0, 20);
-    set_count(L, "size", st.size);
-    set_count(L, "overflow", st.overflow);
-    set_count(L, "open", st.open);
-    set_count(L, "idle", st.idle);
-    set_count(L, "leased", st.leased);
-    set_count(L, "opening", st.opening);
-    set_count(L, "resetting", st.resetting);
-    set_count(L, "waiting", st.waiting);
-    set_count(L, "opened", st.opened);
-    set_count(L, "closed", st.closed);
-    set_count(L, "recycled", st.recycled);
-    set_count(L, "invalidated", st.invalidated);
-    set_count(L, "timeouts", st.timeouts);
-    set_count(L, "failed", st.failed);
-    set_count(L, "acquired", st.acquired);
-    set_count(L, "wait_count", st.wait_count);
-    set_seconds(L, "wait_sum", st.wait_ns);
-    set_seconds(L, "wait_max", st.wait_max_ns);
+    field_set_count(L, "size", st.size);
+    field_set_count(L, "overflow", st.overflow);
+    field_set_count(L, "open", st.open);
+    field_set_count(L, "idle", st.idle);
+    field_set_count(L, "leased", st.leased);
+    field_set_count(L, "opening", st.opening);
+    field_set_count(L, "resetting", st.resetting);
+    field_set_count(L, "waiting", st.waiting);
+    field_set_count(L, "opened", st.opened);
+    field_set_count(L, "closed", st.closed);
+    field_set_count(L, "recycled", st.recycled);
+    field_set_count(L, "invalidated", st.invalidated);
+    field_set_count(L, "timeouts", st.timeouts);
+    field_set_count(L, "failed", st.failed);
+    field_set_count(L, "acquired", st.acquired);
+    field_set_count(L, "wait_count", st.wait_count);
+    field_set_seconds(L, "wait_sum", st.wait_ns);
+    field_set_seconds(L, "wait_max", st.wait_max_ns);
     return 1;
 }
 

@@ -49,9 +49,6 @@ int redis_pool__new(lua_State *L);
 void redis_pool_class(lua_State *L, struct runtime *rt);
 /* Pushes a table with the pool's figures. */
 void redis_push_stats(lua_State *L, const struct redis_pool *p);
-void redis_set_count(lua_State *L, const char *name, uint64_t v);
-double redis_seconds_field(lua_State *L, int idx, const char *name, double otherwise);
-bool redis_boolean_field(lua_State *L, int idx, const char *name, bool otherwise);
 
 /* ---- for the tables of methods ---- */
 

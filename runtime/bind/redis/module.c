@@ -4,6 +4,7 @@
 #include "base/deadline.h"
 #include "base/text.h"
 #include "bind/base/error.h"
+#include "bind/base/fields.h"
 #include "bind/redis/feed.h"
 #include "bind/redis/handle.h"
 #include "redis/hash_slot.h"
@@ -30,8 +31,8 @@ static int client_new(lua_State *L)
     struct redis_pool *p = redis_check_pool(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
     struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
-    h->timeout = redis_seconds_field(L, 2, "timeout", HUGE_VAL);
-    h->repeat = redis_boolean_field(L, 2, "idempotent", false);
+    h->timeout = field_seconds(L, 2, "timeout", HUGE_VAL);
+    h->repeat = field_boolean(L, 2, "idempotent", false);
     h->line = redis_line_new(bind_runtime(L), p, true);
     if (!h->line)
         return luaL_error(L, "not enough memory");
@@ -45,8 +46,8 @@ static int client_with(lua_State *L)
     luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
     luaL_checktype(L, 2, LUA_TTABLE);
     struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
-    h->timeout = redis_seconds_field(L, 2, "timeout", from->timeout);
-    h->repeat = redis_boolean_field(L, 2, "idempotent", from->repeat);
+    h->timeout = field_seconds(L, 2, "timeout", from->timeout);
+    h->repeat = field_boolean(L, 2, "idempotent", from->repeat);
     h->line = redis_line_ref(from->line);
     return 1;
 }
@@ -106,10 +107,10 @@ static int client_stats(lua_State *L)
     struct redis_handle *h = redis_check_handle(L, 1);
     struct redis_line *l = h->line;
     redis_push_stats(L, l->pool);
-    redis_set_count(L, "commands", l->commands);
-    redis_set_count(L, "in_flight", l->live);
-    redis_set_count(L, "connects", l->connects);
-    redis_set_count(L, "losses", l->losses);
+    field_set_count(L, "commands", l->commands);
+    field_set_count(L, "in_flight", l->live);
+    field_set_count(L, "connects", l->connects);
+    field_set_count(L, "losses", l->losses);
     return 1;
 }
 

@@ -1,6 +1,7 @@
 /* Handles of pools: the options they are made of, and their figures. */
 #include "base/deadline.h"
 #include "bind/base/error.h"
+#include "bind/base/fields.h"
 #include "bind/redis/handle.h"
 
 #include <string.h>
@@ -13,29 +14,6 @@
 struct pool_handle {
     struct redis_pool *pool;
 };
-
-/* ---- options ---- */
-
-double redis_seconds_field(lua_State *L, int idx, const char *name, double otherwise)
-{
-    double v = otherwise;
-    if (lua_getfield(L, idx, name) != LUA_TNIL) {
-        if (lua_type(L, -1) != LUA_TNUMBER || !(lua_tonumber(L, -1) >= 0))
-            bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: %s must be a number of seconds", name);
-        v = lua_tonumber(L, -1);
-    }
-    lua_pop(L, 1);
-    return v;
-}
-
-bool redis_boolean_field(lua_State *L, int idx, const char *name, bool otherwise)
-{
-    bool v = otherwise;
-    if (lua_getfield(L, idx, name) != LUA_TNIL)
-        v = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return v;
-}
 
 /* ---- pools ---- */
 
@@ -85,16 +63,9 @@ static void fill_texts(lua_State *L, int idx, struct redis_target *t)
         [REDIS_SENTINEL_PASSWORD] = "sentinel_password",
     };
     for (int i = 0; i < REDIS_TEXTS; i++) {
-        size_t len;
-        if (lua_getfield(L, idx, names[i]) != LUA_TNIL) {
-            const char *s = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
-            if (!s || strlen(s) != len)
-                bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: %s must be a string without NUL bytes",
-                          names[i]);
-            if (!redis_target_set(t, (enum redis_text)i, s))
-                luaL_error(L, "not enough memory");
-        }
-        lua_pop(L, 1);
+        const char *text = field_text(L, idx, names[i]);
+        if (text && !redis_target_set(t, (enum redis_text)i, text))
+            luaL_error(L, "not enough memory");
     }
 }
 
@@ -152,12 +123,12 @@ static void fill_target(lua_State *L, int idx, struct redis_target *t)
         t->db = (int)db;
     }
     lua_pop(L, 2);
-    t->tls = redis_boolean_field(L, idx, "tls", false);
-    t->tls13 = redis_boolean_field(L, idx, "tls13", false);
-    t->verify = redis_boolean_field(L, idx, "verify", true);
-    t->verify_hostname = redis_boolean_field(L, idx, "verify_hostname", true);
-    t->read_replica = redis_boolean_field(L, idx, "read_replica", false);
-    t->sentinel_tls = redis_boolean_field(L, idx, "sentinel_tls", t->tls);
+    t->tls = field_boolean(L, idx, "tls", false);
+    t->tls13 = field_boolean(L, idx, "tls13", false);
+    t->verify = field_boolean(L, idx, "verify", true);
+    t->verify_hostname = field_boolean(L, idx, "verify_hostname", true);
+    t->read_replica = field_boolean(L, idx, "read_replica", false);
+    t->sentinel_tls = field_boolean(L, idx, "sentinel_tls", t->tls);
     if (!redis_target_seal(t))
         luaL_error(L, "not enough memory");
 }
@@ -175,11 +146,11 @@ int redis_pool__new(lua_State *L)
     struct redis_target *t = push_target(L);
     fill_target(L, 1, t);
     struct redis_pool_options o = {
-        .full_is_error = redis_boolean_field(L, 1, "full_is_error", false),
-        .timeout = redis_seconds_field(L, 1, "timeout", 20),
-        .connect_timeout = redis_seconds_field(L, 1, "connect_timeout", 10),
-        .ping_idle = redis_seconds_field(L, 1, "ping_idle", 0.5),
-        .comeback = redis_seconds_field(L, 1, "comeback", t->sentinels ? FAILOVER_TIME : COMEBACK_TIME),
+        .full_is_error = field_boolean(L, 1, "full_is_error", false),
+        .timeout = field_seconds(L, 1, "timeout", 20),
+        .connect_timeout = field_seconds(L, 1, "connect_timeout", 10),
+        .ping_idle = field_seconds(L, 1, "ping_idle", 0.5),
+        .comeback = field_seconds(L, 1, "comeback", t->sentinels ? FAILOVER_TIME : COMEBACK_TIME),
     };
     lua_getfield(L, 1, "max_connections");
     lua_Integer max = lua_isnil(L, -1) ? 50 : lua_tointegerx(L, -1, &is_int);
@@ -238,39 +209,27 @@ static int pool__tostring(lua_State *L)
     return 1;
 }
 
-void redis_set_count(lua_State *L, const char *name, uint64_t v)
-{
-    lua_pushinteger(L, (lua_Integer)v);
-    lua_setfield(L, -2, name);
-}
-
-static void set_seconds(lua_State *L, const char *name, uint64_t ns)
-{
-    lua_pushnumber(L, (lua_Number)ns / (lua_Number)NS_PER_S);
-    lua_setfield(L, -2, name);
-}
-
 void redis_push_stats(lua_State *L, const struct redis_pool *p)
 {
     struct pool_stats st;
     pool_stats(p->pool, &st);
     lua_createtable(L, 0, 20);
-    redis_set_count(L, "max_connections", st.size);
-    redis_set_count(L, "open", st.open);
-    redis_set_count(L, "idle", st.idle);
-    redis_set_count(L, "leased", st.leased);
-    redis_set_count(L, "opening", st.opening);
-    redis_set_count(L, "waiting", st.waiting);
-    redis_set_count(L, "opened", st.opened);
-    redis_set_count(L, "closed", st.closed);
-    redis_set_count(L, "recycled", st.recycled);
-    redis_set_count(L, "invalidated", st.invalidated);
-    redis_set_count(L, "timeouts", st.timeouts);
-    redis_set_count(L, "failed", st.failed);
-    redis_set_count(L, "acquired", st.acquired);
-    redis_set_count(L, "waits", st.wait_count);
-    set_seconds(L, "wait_time", st.wait_ns);
-    set_seconds(L, "wait_max", st.wait_max_ns);
+    field_set_count(L, "max_connections", st.size);
+    field_set_count(L, "open", st.open);
+    field_set_count(L, "idle", st.idle);
+    field_set_count(L, "leased", st.leased);
+    field_set_count(L, "opening", st.opening);
+    field_set_count(L, "waiting", st.waiting);
+    field_set_count(L, "opened", st.opened);
+    field_set_count(L, "closed", st.closed);
+    field_set_count(L, "recycled", st.recycled);
+    field_set_count(L, "invalidated", st.invalidated);
+    field_set_count(L, "timeouts", st.timeouts);
+    field_set_count(L, "failed", st.failed);
+    field_set_count(L, "acquired", st.acquired);
+    field_set_count(L, "waits", st.wait_count);
+    field_set_seconds(L, "wait_time", st.wait_ns);
+    field_set_seconds(L, "wait_max", st.wait_max_ns);
     lua_pushstring(L, p->target->label);
     lua_setfield(L, -2, "server");
 }
