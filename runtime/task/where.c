@@ -27,17 +27,43 @@ static bool begins_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-bool script_where(lua_State *L, int from_level, char *out, size_t size)
+static bool is_own(const lua_Debug *ar, const char *folder)
 {
-    lua_Debug ar;
+    return begins_with(ar->source, "=dbrun/") || (folder && begins_with(ar->source, folder));
+}
+
+/* The innermost script function: *ar tells of it. */
+static bool find(lua_State *L, int from_level, lua_Debug *ar)
+{
     const char *folder = own_folder(L);
-    for (int level = from_level; lua_getstack(L, level, &ar); level++) {
-        lua_getinfo(L, "Sl", &ar);
-        if (ar.currentline <= 0 || begins_with(ar.source, "=dbrun/") ||
-            (folder && begins_with(ar.source, folder)))
-            continue;
-        snprintf(out, size, "%s:%d", ar.short_src, ar.currentline);
-        return true;
+    for (int level = from_level; lua_getstack(L, level, ar); level++) {
+        lua_getinfo(L, "Sl", ar);
+        if (ar->currentline > 0 && !is_own(ar, folder))
+            return true;
     }
     return false;
+}
+
+bool script_place(lua_State *L, int from_level, struct script_place *out)
+{
+    lua_Debug ar;
+    if (!find(L, from_level, &ar))
+        return false;
+    _Static_assert(sizeof out->file == sizeof ar.short_src, "all of it is copied");
+    memcpy(out->file, ar.short_src, sizeof out->file);
+    out->line = ar.currentline;
+    return true;
+}
+
+bool script_place_text(const struct script_place *p, char *out, size_t size)
+{
+    if (p->line > 0)
+        snprintf(out, size, "%s:%d", p->file, p->line);
+    return p->line > 0;
+}
+
+bool script_where(lua_State *L, int from_level, char *out, size_t size)
+{
+    struct script_place p;
+    return script_place(L, from_level, &p) && script_place_text(&p, out, size);
 }

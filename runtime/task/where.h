@@ -15,11 +15,22 @@
 /* Room for any "file:line". */
 enum { SCRIPT_WHERE = LUA_IDSIZE + 12 };
 
+/* A line as it is kept for later: a copy of the chunk's name, which may be collected meanwhile, and nothing
+ * formatted yet. */
+struct script_place {
+    int line; /* 0 = none */
+    char file[LUA_IDSIZE];
+};
+
 /* Chunks of files in `folder` (ends in "/") count as dbrun's from now on. */
 void script_own_folder(lua_State *L, const char *folder);
 
-/* Writes "file:line" of the innermost script function at `from_level` or above on L's stack; false, and
- * `out` as it was, when there is none. Never raises. */
+/* The line of the innermost script function at `from_level` or above on L's stack; false, and `out` as it
+ * was, when there is none. Never raises. */
+bool script_place(lua_State *L, int from_level, struct script_place *out);
+/* Writes it as "file:line"; false, and `out` as it was, when there is none. */
+bool script_place_text(const struct script_place *p, char *out, size_t size);
+/* Both at once. */
 bool script_where(lua_State *L, int from_level, char *out, size_t size);
 
 #endif

@@ -112,11 +112,13 @@ static int lease_gc(lua_State *L)
     struct pg_link *link = lease->link;
     if (!link)
         return 0;
+    char where[SCRIPT_WHERE] = "?";
     lease->link = NULL;
+    script_place_text(&link->place, where, sizeof where);
     log_write(lease->engine->rt->log, LOG_LEVEL_WARN,
               "postgres: a connection acquired at %s was never released, only collected: it is closed (use "
               "`local c <close> = engine:acquire()`)",
-              link->where[0] ? link->where : "?");
+              where);
     pool_discard(lease->engine->pool, link->slot, mono_now());
     return 0;
 }

@@ -140,7 +140,7 @@ void pg_link_note_statement(struct pg_link *link, const char *sql, size_t len)
 
 void pg_link_note_place(lua_State *L, struct pg_link *link)
 {
-    script_where(L, 1, link->where, sizeof link->where);
+    script_place(L, 1, &link->place);
 }
 
 /* ---- what the socket says ---- */

@@ -75,9 +75,9 @@ struct pg_link {
     bool in_background;
     uint64_t turned; /* COPY FROM STDIN: when its task last let the loop turn */
     int pid;
-    char where[SCRIPT_WHERE]; /* script line of the acquire; "" = not leased by a script */
-    const struct task *task;  /* whose single statement it runs; NULL while it is leased */
-    char statement[96];       /* the beginning of the last one */
+    struct script_place place; /* of the acquire; none = not leased by a script */
+    const struct task *task;   /* whose single statement it runs; NULL while it is leased */
+    char statement[96];        /* the beginning of the last one */
 };
 
 /* ---- link.c ---- */

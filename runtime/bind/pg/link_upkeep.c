@@ -83,7 +83,7 @@ void pg_link_ping(struct pool_slot *slot)
 enum pool_verdict pg_link_judge(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
-    link->where[0] = '\0';
+    link->place.line = 0;
     link->answered = false;
     if (link->on_notice != LUA_NOREF || link->notices.first)
         pg_notices_forget(link);

@@ -19,9 +19,7 @@ static void add_holder(const struct pool_slot *slot, void *data)
     char where[SCRIPT_WHERE] = "?";
     if (++h->n > HOLDERS_SHOWN)
         return;
-    if (link->where[0])
-        strcpy(where, link->where);
-    else
+    if (!script_place_text(&link->place, where, sizeof where))
         task_where(link->task, where, sizeof where);
     double held = (double)(mono_now() - slot->leased_at) / (double)NS_PER_S;
     buf_addf(&h->text, "%s%s for %.1f s%s%s", h->n > 1 ? "\n         " : "held at ", where, held,

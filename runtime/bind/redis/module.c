@@ -57,9 +57,11 @@ static int handle__gc(lua_State *L)
     struct redis_handle *h = lua_touserdata(L, 1);
     struct redis_line *l = h->line;
     if (l && !l->shared && l->link && !l->closed) {
+        char where[SCRIPT_WHERE] = "?";
+        script_place_text(&l->place, where, sizeof where);
         log_write(l->rt->log, LOG_LEVEL_WARN,
                   "redis at %s: a connection was never closed; it was taken at %s", l->pool->target->label,
-                  l->where);
+                  where);
         l->link->spoilt = true;
     }
     h->line = NULL;
@@ -181,8 +183,7 @@ static int client_acquire(lua_State *L)
     h->line = redis_line_new(rt, shared->pool, false);
     if (!h->line)
         return luaL_error(L, "not enough memory");
-    if (!script_where(L, 1, h->line->where, sizeof h->line->where))
-        snprintf(h->line->where, sizeof h->line->where, "a connection of its own");
+    script_place(L, 1, &h->line->place);
     uint64_t deadline = deadline_in(shared->pool->timeout);
     struct wait *w = wait_begin(rt->sched, deadline, acquire_abandoned, h->line);
     enum pool_settle result = redis_line_acquire(h->line, w, task_owner(rt->sched));

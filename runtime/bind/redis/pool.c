@@ -2,6 +2,7 @@
 
 #include "base/deadline.h"
 #include "connect/redis.h"
+#include "task/where.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -287,9 +288,12 @@ static void add_holder(const struct pool_slot *slot, void *data)
     const struct redis_link *l = slot->conn;
     struct buf *b = data;
     double age = (double)(mono_now() - slot->leased_at) / (double)NS_PER_S;
+    char who[SCRIPT_WHERE] = "nobody in particular";
+    if (l->user)
+        l->user->describe(l, who, sizeof who);
     if (b->len)
         buf_adds(b, "; ");
-    buf_addf(b, "%s for %.1f s", l->user ? l->user->describe(l) : "nobody in particular", age);
+    buf_addf(b, "%s for %.1f s", who, age);
 }
 
 void redis_pool_explain(struct redis_pool *p, enum pool_settle why, struct error *e)

@@ -24,7 +24,7 @@ struct redis_link_user {
     /* The connection has failed; give it back with pool_discard. */
     void (*failed)(struct redis_link *l);
     /* Who it is, for the error of somebody who gets no connection. */
-    const char *(*describe)(const struct redis_link *l);
+    void (*describe)(const struct redis_link *l, char *out, size_t size);
 };
 
 struct redis_link {

@@ -66,8 +66,8 @@ struct redis_line {
     struct sched_timer retry_timer;
     bool retrying;
     double retry_pause;
-    uint64_t lost_at;         /* when an established connection was lost; 0 = never */
-    char where[SCRIPT_WHERE]; /* a line of one's own: the script line that took it */
+    uint64_t lost_at;          /* when an established connection was lost; 0 = never */
+    struct script_place place; /* a line of one's own: the script line that took it */
     uint64_t commands, connects, losses;
 };
 

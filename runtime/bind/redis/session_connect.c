@@ -89,10 +89,13 @@ static void progress(struct redis_link *link)
         redis_line_yield(l);
 }
 
-static const char *describe(const struct redis_link *link)
+static void describe(const struct redis_link *link, char *out, size_t size)
 {
     const struct redis_line *l = link->data;
-    return l->shared ? "the shared connection of a client" : l->where;
+    if (l->shared)
+        snprintf(out, size, "the shared connection of a client");
+    else if (!script_place_text(&l->place, out, size))
+        snprintf(out, size, "a connection of its own");
 }
 
 static const struct redis_link_user line_user = {progress, lost, describe};
