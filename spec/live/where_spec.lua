@@ -69,7 +69,7 @@ describe("the line of a script that called", function()
             ["made in Lua"] = script .. ":7",
             ["raised by C"] = script .. ":8",
             PostgreSQL = ("held at %s:11; %s:13"):format(script, script),
-            Redis = ("held by: %s:21"):format(script),
+            Redis = ("held at %s:21"):format(script),
         }, said)
         assert.matches(("acquired at %s:11 was never released"):format(script), result.stderr, 1, true)
     end

@@ -3,6 +3,7 @@
 #include "base/deadline.h"
 #include "bind/base/error.h"
 #include "bind/base/fields.h"
+#include "bind/base/pool_stats.h"
 #include "bind/data/json.h"
 #include "bind/pg/batch.h"
 #include "bind/pg/connect.h"
@@ -244,30 +245,10 @@ static int engine_acquire(lua_State *L)
     return pg_acquire(L, pg_engine_check(L));
 }
 
-/* stats() -> {size=, overflow=, open=, idle=, leased=, waiting=, opened=, closed=, ...} */
+/* stats() -> the figures of pool_push_stats */
 static int engine_stats(lua_State *L)
 {
-    struct pool_stats st;
-    pool_stats(pg_engine_check(L)->pool, &st);
-    lua_createtable(L, 0, 20);
-    field_set_count(L, "size", st.size);
-    field_set_count(L, "overflow", st.overflow);
-    field_set_count(L, "open", st.open);
-    field_set_count(L, "idle", st.idle);
-    field_set_count(L, "leased", st.leased);
-    field_set_count(L, "opening", st.opening);
-    field_set_count(L, "resetting", st.resetting);
-    field_set_count(L, "waiting", st.waiting);
-    field_set_count(L, "opened", st.opened);
-    field_set_count(L, "closed", st.closed);
-    field_set_count(L, "recycled", st.recycled);
-    field_set_count(L, "invalidated", st.invalidated);
-    field_set_count(L, "timeouts", st.timeouts);
-    field_set_count(L, "failed", st.failed);
-    field_set_count(L, "acquired", st.acquired);
-    field_set_count(L, "wait_count", st.wait_count);
-    field_set_seconds(L, "wait_sum", st.wait_ns);
-    field_set_seconds(L, "wait_max", st.wait_max_ns);
+    pool_push_stats(L, pg_engine_check(L)->pool);
     return 1;
 }
 

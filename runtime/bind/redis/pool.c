@@ -2,8 +2,8 @@
 
 #include "base/deadline.h"
 #include "connect/redis.h"
-#include "task/where.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -283,56 +283,23 @@ void redis_pool_unref(struct redis_pool *p)
 
 /* ---- why there is no connection ---- */
 
-static void add_holder(const struct pool_slot *slot, void *data)
+static void holder(const struct pool_slot *slot, struct pool_holder *h)
 {
     const struct redis_link *l = slot->conn;
-    struct buf *b = data;
-    double age = (double)(mono_now() - slot->leased_at) / (double)NS_PER_S;
-    char who[SCRIPT_WHERE] = "nobody in particular";
     if (l->user)
-        l->user->describe(l, who, sizeof who);
-    if (b->len)
-        buf_adds(b, "; ");
-    buf_addf(b, "%s for %.1f s", who, age);
+        l->user->describe(l, h);
 }
 
 void redis_pool_explain(struct redis_pool *p, enum pool_settle why, struct error *e)
 {
-    struct pool_stats st;
-    pool_stats(p->pool, &st);
-    switch (why) {
-    case POOL_CLOSED:
-        error_set(e, ERROR_POOL, "redis at %s: the pool is closed", p->target->label);
-        break;
-    case POOL_FULL:
-        error_set(e, ERROR_POOL, "redis at %s: too many connections: all %u are in use", p->target->label,
-                  st.size);
-        error_set_field(e, ERROR_HINT,
-                        "raise max_connections (REDIS_MAX_CONNECTIONS), or use on_full=\"wait\"");
-        e->retryable = true;
-        break;
-    case POOL_DEADLOCK:
-        error_set(e, ERROR_POOL, "redis at %s: all %u connections are held by tasks that wait for one",
-                  p->target->label, st.size);
-        error_set_field(e, ERROR_HINT,
-                        "take a connection before one holds another, or raise max_connections");
-        break;
-    default:
-        error_set(e, ERROR_POOL, "redis at %s: no connection came free within %g s (%u of %u in use)",
-                  p->target->label, p->timeout, st.leased, st.size);
-        error_set_field(e, ERROR_HINT,
-                        "raise max_connections (REDIS_MAX_CONNECTIONS), or hold connections shorter");
-        e->retryable = true;
-    }
-    e->outcome = OUTCOME_NOT_SENT;
-    struct buf holders = {0};
-    if (why != POOL_CLOSED)
-        pool_each_leased(p->pool, add_holder, &holders);
-    if (holders.len && !holders.oom) {
-        char *text = NULL;
-        if (asprintf(&text, "held by: %s", holders.data) >= 0)
-            error_set_field(e, ERROR_DETAIL, text);
-        free(text);
-    }
-    buf_free(&holders);
+    char prefix[320];
+    snprintf(prefix, sizeof prefix, "redis at %s: ", p->target->label);
+    const struct pool_words words = {.prefix = prefix,
+                                     .closed = "the pool is closed",
+                                     .size = "max_connections (REDIS_MAX_CONNECTIONS)",
+                                     .timeout = "timeout",
+                                     .full = ", or use on_full=\"wait\"",
+                                     .waits = p->timeout,
+                                     .holder = holder};
+    pool_error(p->pool, why, &words, e);
 }

@@ -10,6 +10,7 @@
 #define DBRUN_BIND_REDIS_POOL_H
 
 #include "bind/base/connector.h"
+#include "bind/base/pool_error.h"
 #include "bind/base/runtime.h"
 #include "io/watch.h"
 #include "pool/pool.h"
@@ -24,7 +25,7 @@ struct redis_link_user {
     /* The connection has failed; give it back with pool_discard. */
     void (*failed)(struct redis_link *l);
     /* Who it is, for the error of somebody who gets no connection. */
-    void (*describe)(const struct redis_link *l, char *out, size_t size);
+    void (*describe)(const struct redis_link *l, struct pool_holder *h);
 };
 
 struct redis_link {

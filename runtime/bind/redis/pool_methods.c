@@ -2,6 +2,7 @@
 #include "base/deadline.h"
 #include "bind/base/error.h"
 #include "bind/base/fields.h"
+#include "bind/base/pool_stats.h"
 #include "bind/redis/handle.h"
 
 #include <string.h>
@@ -209,27 +210,16 @@ static int pool__tostring(lua_State *L)
     return 1;
 }
 
+/* The figures of every pool, the names that Redis has had for some of them, and where the server is. */
 void redis_push_stats(lua_State *L, const struct redis_pool *p)
 {
-    struct pool_stats st;
-    pool_stats(p->pool, &st);
-    lua_createtable(L, 0, 20);
-    field_set_count(L, "max_connections", st.size);
-    field_set_count(L, "open", st.open);
-    field_set_count(L, "idle", st.idle);
-    field_set_count(L, "leased", st.leased);
-    field_set_count(L, "opening", st.opening);
-    field_set_count(L, "waiting", st.waiting);
-    field_set_count(L, "opened", st.opened);
-    field_set_count(L, "closed", st.closed);
-    field_set_count(L, "recycled", st.recycled);
-    field_set_count(L, "invalidated", st.invalidated);
-    field_set_count(L, "timeouts", st.timeouts);
-    field_set_count(L, "failed", st.failed);
-    field_set_count(L, "acquired", st.acquired);
-    field_set_count(L, "waits", st.wait_count);
-    field_set_seconds(L, "wait_time", st.wait_ns);
-    field_set_seconds(L, "wait_max", st.wait_max_ns);
+    static const char *const aliases[][2] = {
+        {"max_connections", "size"}, {"waits", "wait_count"}, {"wait_time", "wait_sum"}};
+    pool_push_stats(L, p->pool);
+    for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++) {
+        lua_getfield(L, -1, aliases[i][1]);
+        lua_setfield(L, -2, aliases[i][0]);
+    }
     lua_pushstring(L, p->target->label);
     lua_setfield(L, -2, "server");
 }

@@ -89,13 +89,14 @@ static void progress(struct redis_link *link)
         redis_line_yield(l);
 }
 
-static void describe(const struct redis_link *link, char *out, size_t size)
+static void describe(const struct redis_link *link, struct pool_holder *h)
 {
     const struct redis_line *l = link->data;
-    if (l->shared)
-        snprintf(out, size, "the shared connection of a client");
-    else if (!script_place_text(&l->place, out, size))
-        snprintf(out, size, "a connection of its own");
+    if (!l->shared && script_place_text(&l->place, h->who, sizeof h->who))
+        return;
+    h->how = "by";
+    snprintf(h->who, sizeof h->who,
+             l->shared ? "the shared connection of a client" : "a dedicated connection");
 }
 
 static const struct redis_link_user line_user = {progress, lost, describe};
