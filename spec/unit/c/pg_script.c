@@ -2,6 +2,7 @@
 
 #include <endian.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,6 +18,22 @@ static void must(bool ok, const char *what)
         return;
     fprintf(stderr, "pg_script: %s\n", what);
     abort();
+}
+
+/* ---- waiting ---- */
+
+bool pg_script_never_wait;
+
+/* Stands before the C library's. */
+__attribute__((visibility("default"))) int poll(struct pollfd *fds, nfds_t n, int timeout)
+{
+    struct timespec t = {0};
+    int ready = ppoll(fds, n, &t, NULL);
+    if (ready != 0 || timeout == 0)
+        return ready;
+    must(!pg_script_never_wait, "something waits inside of the machine");
+    t = (struct timespec){.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
+    return ppoll(fds, n, timeout < 0 ? NULL : &t, NULL);
 }
 
 /* ---- the connection ---- */
@@ -263,6 +280,34 @@ bool pg_script_add(struct buf *out, const char *word)
     uint32_t n = htobe32((uint32_t)(out->len - from));
     memcpy(out->data + from, &n, sizeof n);
     return true;
+}
+
+/* ---- what came of it ---- */
+
+void pg_script_describe_error(struct buf *out, const struct error *e)
+{
+    const char *outcome = error_outcome_name(e->outcome);
+    const char *state = e->field ? e->field[ERROR_SQLSTATE] : NULL;
+    buf_addf(out, "!%s/%s%s%s", error_kind_name(e->kind), outcome ? outcome : "none", state ? "/" : "",
+             state ? state : "");
+}
+
+void pg_script_describe_result(struct buf *out, PGresult *r)
+{
+    if (!r) {
+        buf_adds(out, "nothing");
+        return;
+    }
+    if (PQresultStatus(r) == PGRES_EMPTY_QUERY)
+        buf_adds(out, "empty");
+    if (PQresultStatus(r) == PGRES_COMMAND_OK && PQnfields(r) == 0)
+        buf_adds(out, PQcmdStatus(r));
+    if (PQnfields(r) == 0)
+        return;
+    buf_adds(out, "(");
+    for (int i = 0; i < PQntuples(r); i++)
+        buf_addf(out, "%s%s", i ? "," : "", PQgetisnull(r, i, 0) ? "NULL" : PQgetvalue(r, i, 0));
+    buf_adds(out, ")");
 }
 
 /* ---- what is always true ---- */

@@ -39,6 +39,14 @@ void pg_script_send(const struct pg_script *s, const char *bytes, size_t len);
 /* Adds the message of a word. False: there is no such word. */
 bool pg_script_add(struct buf *out, const char *word);
 
+/* "!query/failed/22012": kind, outcome, SQLSTATE if there is one. */
+void pg_script_describe_error(struct buf *out, const struct error *e);
+/* The values of the first column in parentheses, the command's tag, "empty", or "nothing". */
+void pg_script_describe_result(struct buf *out, PGresult *r);
+
+/* While this is set, poll(2) aborts where it would wait, also under libpq: the machine never does. */
+extern bool pg_script_never_wait;
+
 /* What is true of a machine whenever nobody is inside of it. NULL, or what is not. */
 const char *pg_script_check(const struct pg_machine *m);
 
