@@ -1,0 +1,76 @@
+#include "pg_asked.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void pg_must(bool ok, const char *what)
+{
+    if (ok)
+        return;
+    fprintf(stderr, "PostgreSQL machine: %s\n", what);
+    abort();
+}
+
+void pg_asked_add(struct pg_asked *a, const char *words)
+{
+    char text[PG_ASKED_WORDS];
+    const char *mark = strstr(words, "%u");
+    size_t have = strlen(a->words);
+    int before = mark ? (int)(mark - words) : (int)strlen(words);
+    int n = snprintf(text, sizeof text, "%.*s", before, words);
+    if (mark)
+        snprintf(text + n, sizeof text - (size_t)n, "%u%s", a->number, mark + 2);
+    n = snprintf(a->words + have, sizeof a->words - have, "%s ", text);
+    pg_must(have + (size_t)n < sizeof a->words, "too much was asked");
+}
+
+void pg_asked_say(struct pg_asked *a, struct buf *out, const char *state, bool in_copy)
+{
+    char word[64];
+    const char *next = a->words + a->at;
+    size_t len = strcspn(next, " ");
+    if (next[0] == '^' && in_copy)
+        return;
+    if (state && !strstr(a->words, "E:")) { /* also at the sync */
+        snprintf(word, sizeof word, "E:%s", state);
+        pg_must(pg_script_add(out, word), word);
+        a->error = true;
+        a->at = strlen(a->words) - strlen("Z ");
+        return;
+    }
+    snprintf(word, sizeof word, "%.*s", (int)len, next);
+    pg_must(word[0] == '^' || pg_script_add(out, word), word);
+    a->at += len + 1;
+    a->served = word[0] == 'Z';
+}
+
+void pg_asked_check_rows(const struct pg_asked *a, const PGresult *r)
+{
+    char own[16];
+    snprintf(own, sizeof own, "n%u", a->number);
+    for (int i = 0; r && PQnfields(r) > 0 && i < PQntuples(r); i++) {
+        const char *value = PQgetvalue(r, i, 0);
+        pg_must(value[0] != 'n' || strcmp(value, own) == 0, "a row of another statement");
+    }
+}
+
+void pg_asked_check_end(const struct pg_asked *a, const struct pg_machine *m, const PGresult *r,
+                        const struct error *e, bool honest)
+{
+    bool failed = e && error_is_set(e);
+    pg_asked_check_rows(a, r);
+    pg_must(!failed || e->outcome != OUTCOME_NONE, "an error that does not say what became of it");
+    if (m->state == PG_BROKEN) {
+        pg_must(failed || (a->served && !a->shared), "a result on a connection that is broken");
+        return;
+    }
+    pg_must(!honest || a->served, "settled before its sync");
+    if (!a->served)
+        return;
+    pg_must(failed == a->error, "an honest answer is told as another one");
+    if (failed && e->kind == ERROR_USAGE) /* a COPY TO STDOUT that is refused comes to its end */
+        return;
+    pg_must(!failed || (e->field[ERROR_SQLSTATE] && e->outcome == OUTCOME_FAILED),
+            "an honest error is told as another one");
+}
