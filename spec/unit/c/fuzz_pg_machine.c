@@ -9,7 +9,6 @@
  */
 #include "pg_asked.h"
 
-#include <poll.h>
 #include <sanitizer/lsan_interface.h>
 #include <string.h>
 
@@ -109,18 +108,7 @@ static void step(struct world *w, unsigned ready)
 
 static unsigned readiness(const struct world *w)
 {
-    struct pollfd f = {.fd = pg_machine_fd(&w->m)};
-    unsigned want = PG_WANT_READ | (w->m.flushing ? PG_WANT_WRITE : 0);
-    f.events = (short)(POLLIN | (want & PG_WANT_WRITE ? POLLOUT : 0));
-    if (w->m.state == PG_CLOSED || w->m.state == PG_BROKEN)
-        return 0;
-    if (f.fd < 0)
-        return want;
-    if (poll(&f, 1, 0) <= 0)
-        return 0;
-    if (f.revents & (POLLHUP | POLLERR))
-        return want;
-    return (f.revents & POLLIN ? PG_WANT_READ : 0) | (f.revents & POLLOUT ? PG_WANT_WRITE : 0);
+    return pg_script_readiness(&w->m, PG_WANT_READ | (w->m.flushing ? PG_WANT_WRITE : 0));
 }
 
 static void turn(struct world *w)

@@ -4,7 +4,6 @@
 #include "check.h"
 #include "io/poll.h"
 
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -125,17 +124,7 @@ static void step(struct play *p, unsigned ready)
 static unsigned readiness(const struct play *p)
 {
     unsigned want = p->want & (PG_WANT_READ | PG_WANT_WRITE);
-    struct pollfd f = {.fd = pg_machine_fd(&p->m)};
-    if (!want)
-        want = PG_WANT_READ;
-    if (p->m.flushing)
-        want |= PG_WANT_WRITE;
-    f.events = (short)((want & PG_WANT_READ ? POLLIN : 0) | (want & PG_WANT_WRITE ? POLLOUT : 0));
-    if (f.fd < 0 || p->m.state == PG_BROKEN || p->m.state == PG_CLOSED || poll(&f, 1, 0) <= 0)
-        return 0;
-    if (f.revents & (POLLHUP | POLLERR))
-        return want;
-    return (f.revents & POLLIN ? PG_WANT_READ : 0) | (f.revents & POLLOUT ? PG_WANT_WRITE : 0);
+    return pg_script_readiness(&p->m, (want ? want : PG_WANT_READ) | (p->m.flushing ? PG_WANT_WRITE : 0));
 }
 
 /* What a loop does as long as the socket is ready. */

@@ -36,6 +36,21 @@ __attribute__((visibility("default"))) int poll(struct pollfd *fds, nfds_t n, in
     return ppoll(fds, n, timeout < 0 ? NULL : &t, NULL);
 }
 
+unsigned pg_script_readiness(const struct pg_machine *m, unsigned want)
+{
+    struct pollfd f = {.fd = pg_machine_fd(m)};
+    f.events = (short)((want & PG_WANT_READ ? POLLIN : 0) | (want & PG_WANT_WRITE ? POLLOUT : 0));
+    if (m->state == PG_BROKEN || m->state == PG_CLOSED)
+        return 0;
+    if (f.fd < 0)
+        return want;
+    if (poll(&f, 1, 0) <= 0)
+        return 0;
+    if (f.revents & (POLLHUP | POLLERR))
+        return want;
+    return (f.revents & POLLIN ? PG_WANT_READ : 0) | (f.revents & POLLOUT ? PG_WANT_WRITE : 0);
+}
+
 /* ---- the connection ---- */
 
 void pg_script_open(struct pg_script *s)

@@ -47,6 +47,10 @@ void pg_script_describe_result(struct buf *out, PGresult *r);
 /* While this is set, poll(2) aborts where it would wait, also under libpq: the machine never does. */
 extern bool pg_script_never_wait;
 
+/* What the machine's socket is ready for, of what is wanted, as a loop tells it; all of that when libpq has
+ * closed it. Nothing of a machine that is broken or closed. */
+unsigned pg_script_readiness(const struct pg_machine *m, unsigned want);
+
 /* What is true of a machine whenever nobody is inside of it. NULL, or what is not. */
 const char *pg_script_check(const struct pg_machine *m);
 
