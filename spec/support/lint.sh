@@ -104,6 +104,19 @@ floors() {
     return $status
 }
 
+# What a server answers is taken in one place, behind PQisBusy; a connect, on a thread of its own, has another. What
+# libpq waits in by itself has none.
+results() {
+    calls='\<PQ(getResult|exec[A-Za-z]*|prepare|describe(Prepared|Portal)|fn)\>'
+    found=$(grep -roE "$calls" --include='*.[ch]' runtime | sort)
+    if [ "$found" != "runtime/connect/pg.c:PQgetResult
+runtime/pg/machine_step.c:PQgetResult" ]; then
+        grep -rnE "$calls" --include='*.[ch]' runtime
+        echo "PQgetResult stands once in pg/machine_step.c and once in connect/pg.c"
+        return 1
+    fi
+}
+
 check "gcc -Werror" compile gcc
 check "clang -Werror" compile clang
 check "clang-format" clang-format --dry-run -Werror $C_FILES $H_FILES
