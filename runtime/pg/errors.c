@@ -26,6 +26,12 @@ static enum error_kind kind_of(const char *s, const char *message)
     return ERROR_QUERY;
 }
 
+bool pg_error_ends_session(const PGresult *r)
+{
+    const char *severity = PQresultErrorField(r, PG_DIAG_SEVERITY_NONLOCALIZED);
+    return severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
+}
+
 static bool is_retryable(const char *s)
 {
     return strcmp(s, "40001") == 0 || strcmp(s, "40P01") == 0 || strcmp(s, "55P03") == 0 ||
@@ -115,7 +121,8 @@ void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
         return;
     }
     const char *known = state ? state : ""; /* some proxies leave it out */
-    error_set(e, kind_of(known, message ? message : ""), "%s", message ? message : "unknown error");
+    enum error_kind kind = kind_of(known, message ? message : "");
+    error_set(e, pg_error_ends_session(r) ? ERROR_CONNECT : kind, "%s", message ? message : "unknown error");
     e->retryable = is_retryable(known);
     e->outcome = OUTCOME_FAILED;
     error_set_field(e, ERROR_SQLSTATE, state);

@@ -20,6 +20,8 @@ void pg_error_lost(struct error *e, const char *what, const char *why);
 /* From a connect that failed; the message of libpq never carries a connection string here. `target` is
  * the host and port as the user knows them. The connection must have been in verbose mode. */
 void pg_error_from_connect(struct error *e, const PGconn *conn, const char *target);
+/* FATAL and PANIC are the last that a server says. */
+bool pg_error_ends_session(const PGresult *r);
 /* Does this SQLSTATE mean that the connection is gone? (57P01, 57P02, 57P03, class 08) */
 bool pg_sqlstate_is_disconnect(const char *sqlstate);
 

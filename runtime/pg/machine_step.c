@@ -159,9 +159,8 @@ static unsigned out_of_step(struct pg_machine *m, const char *what)
 /* A session that is ended when its statements were done may have committed them. */
 static bool may_have_committed(struct pg_machine *m, const PGresult *r)
 {
-    const char *severity = PQresultErrorField(r, PG_DIAG_SEVERITY_NONLOCALIZED);
-    bool ends = severity && (strcmp(severity, "FATAL") == 0 || strcmp(severity, "PANIC") == 0);
-    return ends && m->answered > 0 && (m->simple || m->answered == pg_machine_head(m)->statements);
+    return pg_error_ends_session(r) && m->answered > 0 &&
+           (m->simple || m->answered == pg_machine_head(m)->statements);
 }
 
 /* libpq does not understand a message: what belongs to what, it does not know any more. */

@@ -90,6 +90,8 @@ static const struct pg_scenario lost[] = {
     {"query <1 <2 <T <D:1 <C:SELECT_1 <Z eof", "=(1) BROKEN"},
     {"query <1 <2 <E:22012 eof", "=!query/failed/22012 BROKEN"},
     {"query <F:57P01 eof", "=!connect/failed/57P01 BROKEN"},
+    {"query <F:57P05 eof", "=!connect/failed/57P05 BROKEN"},
+    {"learn share:A share:B <F:57P04 eof", "A=!connect/failed/57P04 B=!connect/unknown/57P04 BROKEN"},
     {"query <1 <2 <n <C:INSERT_0_1 <F:57P01 eof", "=!connect/unknown/57P01 BROKEN"},
     {"simple <C:INSERT_0_1 <F:57P01 eof", "=!connect/unknown/57P01 BROKEN"},
     {"see query <1 <F:57P01 eof", "=!connect/failed/57P01 BROKEN"},
