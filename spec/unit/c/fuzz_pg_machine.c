@@ -11,8 +11,9 @@
 
 #include <sanitizer/lsan_interface.h>
 #include <string.h>
+#include <sys/socket.h>
 
-enum { UNITS = 256, TEXTS = 3, MOST_STEPS = 2000, MOST_STATEMENTS = 6 };
+enum { UNITS = 256, TEXTS = 3, MOST_STEPS = 2000, MOST_STATEMENTS = 6, BIG = 20000 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -29,6 +30,7 @@ struct world {
     bool building; /* a batch */
     bool honest;
     bool may_lie;
+    bool little; /* the socket takes little, and what is asked may be big */
     bool hung_up;
     struct pg_asked unit[UNITS];
 };
@@ -132,10 +134,13 @@ static struct pg_asked *new_unit(struct world *w, bool shared)
     return u;
 }
 
-static struct pg_params params(void)
+static struct pg_params params(const struct world *w, unsigned arg)
 {
-    static const char *const values[] = {"v"};
+    static char big[BIG];
+    static const char *values[1];
     static const int lengths[1], formats[1];
+    memset(big, 'x', sizeof big - 1);
+    values[0] = w->little && arg & 8 ? big : "v";
     return (struct pg_params){.n = 1, .values = values, .lengths = lengths, .formats = formats};
 }
 
@@ -158,7 +163,7 @@ static bool may_begin(const struct world *w)
 
 static void ask_query(struct world *w, unsigned arg)
 {
-    struct pg_params p = params();
+    struct pg_params p = params(w, arg);
     const char *sql = texts[arg % TEXTS];
     struct pg_asked *u = new_unit(w, false);
     p.once = arg & 64;
@@ -207,7 +212,7 @@ static void ask_copy(struct world *w, unsigned arg)
 
 static void ask_batch(struct world *w, unsigned arg)
 {
-    struct pg_params p = params();
+    struct pg_params p = params(w, arg);
     struct pg_asked *u = new_unit(w, false);
     unsigned n = arg % MOST_STATEMENTS;
     bool ok = pg_machine_batch_begin(&w->m, arg & 64);
@@ -232,7 +237,7 @@ static void ask_batch(struct world *w, unsigned arg)
 
 static void share(struct world *w, unsigned arg)
 {
-    struct pg_params p = params();
+    struct pg_params p = params(w, arg);
     const char *sql = texts[arg % TEXTS];
     if (!pg_machine_has_room(&w->m))
         return;
@@ -339,7 +344,8 @@ static void send_some(struct world *w, size_t n)
     n = n < w->out.len ? n : w->out.len;
     if (w->hung_up || n == 0)
         return;
-    pg_script_swallow(&peer);
+    if (!w->little)
+        pg_script_swallow(&peer);
     pg_script_send(&peer, w->out.data, n);
     buf_consume(&w->out, n);
 }
@@ -366,7 +372,10 @@ static void server_does(struct world *w, unsigned op, unsigned arg)
         say_next(w, arg);
         break;
     case 4:
-        say_aside(w, arg);
+        if (arg & 128)
+            pg_script_swallow(&peer);
+        else
+            say_aside(w, arg);
         break;
     case 5:
         send_some(w, arg % 16);
@@ -445,6 +454,8 @@ static void finish(struct world *w)
 {
     send_some(w, SIZE_MAX);
     turn(w);
+    while (!w->hung_up && pg_script_swallow(&peer) > 0)
+        turn(w);
     hang_up(w);
     for (int i = 0; w->m.state != PG_BROKEN; i++) {
         pg_must(i < MOST_STEPS, "no end behind the end of the connection");
@@ -455,6 +466,12 @@ static void finish(struct world *w)
     check_books(w);
     for (unsigned i = 0; i < w->n; i++)
         pg_must(w->unit[i].told || w->unit[i].gone, "an owner that was never told");
+}
+
+static void make_little(const struct world *w)
+{
+    int room = 1; /* the least there is */
+    pg_must(setsockopt(pg_machine_fd(&w->m), SOL_SOCKET, SO_SNDBUF, &room, sizeof room) == 0, "SO_SNDBUF");
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -471,9 +488,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     unsigned how = next(w);
     bool piecewise = how & 1;
     w->may_lie = how & 2;
+    w->little = how & 4;
     if (w->may_lie) /* libpq loses the result that it is reading when a sync or a COPY comes too early */
         __lsan_disable();
     pg_must(pg_machine_init(&w->m, pg_script_connect(&peer), 2, NULL, NULL), "no memory");
+    if (w->little)
+        make_little(w);
     pg_script_never_wait = true;
     w->m.settled = settled;
     w->m.data = w;
@@ -481,10 +501,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     while (w->size > 0) {
         unsigned op = next(w);
         unsigned arg = next(w);
-        if (op & 128)
-            server_does(w, op, arg);
-        else
-            user_does(w, op, arg);
+        (op & 128 ? server_does : user_does)(w, op, arg);
         check_books(w);
         if (!piecewise || op & 64)
             turn(w);
