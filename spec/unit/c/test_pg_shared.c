@@ -142,6 +142,8 @@ static const struct pg_scenario lost[] = {
      "A=(1) B=!connect/unknown C=!connect/unknown BROKEN"},
     {"learn share:A" OK("1") " unseen gone share:B go", "A=(1) B=!connect/unknown BROKEN"},
     {"open add <F:57P01 unseen gone close_batch go", "=!connect/failed/57P01 BROKEN"},
+    {"learn little big share:A share:B step break", "A=!connect/unknown B=!connect/unknown BROKEN"},
+    {"learn little big share:A share:B abandon:A step eof", "B=!connect/unknown BROKEN"},
     /* half a message */
     {"query <1 <2 <!540000001b000163 eof", "=!connect/unknown BROKEN"},
     {"query <1 <2 <T <!44 eof", "=!connect/unknown BROKEN"},
@@ -186,11 +188,33 @@ PLAYS(shared)
 PLAYS(lost)
 PLAYS(garbage)
 
+/* As many as there may be; the first place of the ring is not their first. */
+static void test_full(void)
+{
+    struct buf words = {0};
+    struct buf end = {0};
+    buf_adds(&words, "learn share:A" OK("1"));
+    buf_adds(&end, "A=(1)");
+    for (int i = 0; i < PG_MOST_GROUPS; i++)
+        buf_addf(&words, " share:%c", 'B' + i % 3);
+    buf_adds(&words, " go room");
+    buf_adds(&end, " no_room");
+    for (int i = 0; i < PG_MOST_GROUPS; i++) {
+        buf_addf(&words, OK("%d"), i);
+        buf_addf(&end, " %c=(%d)", 'B' + i % 3, i);
+    }
+    buf_adds(&end, " IDLE");
+    pg_play_all(&peer, &(struct pg_scenario){words.data, end.data}, 1);
+    buf_free(&words);
+    buf_free(&end);
+}
+
 int main(void)
 {
     alarm(120); /* whatever waits, waits for ever */
     pg_script_open(&peer);
     TEST("groups of many callers", test_shared);
+    TEST("as many groups as there may be", test_full);
     TEST("a connection that is lost", test_lost);
     TEST("what is no PostgreSQL", test_garbage);
     pg_play_end();
