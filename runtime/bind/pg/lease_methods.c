@@ -42,45 +42,38 @@ static int lease_deadline(lua_State *L)
 
 static int lease_query(lua_State *L)
 {
-    struct pg_lease *lease = pg_lease_check(L);
-    return pg_statement(L, lease->engine, lease, SHAPE_RESULT);
+    return pg_statement(L, pg_lease_check(L), SHAPE_RESULT);
 }
 
 static int lease_one(lua_State *L)
 {
-    struct pg_lease *lease = pg_lease_check(L);
-    return pg_statement(L, lease->engine, lease, SHAPE_ONE);
+    return pg_statement(L, pg_lease_check(L), SHAPE_ONE);
 }
 
 static int lease_value(lua_State *L)
 {
-    struct pg_lease *lease = pg_lease_check(L);
-    return pg_statement(L, lease->engine, lease, SHAPE_VALUE);
+    return pg_statement(L, pg_lease_check(L), SHAPE_VALUE);
 }
 
 static int lease_columns(lua_State *L)
 {
-    struct pg_lease *lease = pg_lease_check(L);
-    return pg_statement(L, lease->engine, lease, SHAPE_COLUMNS);
+    return pg_statement(L, pg_lease_check(L), SHAPE_COLUMNS);
 }
 
 /* describe(sql) -> columns {{name=, type=, oid=}, ...} of what the statement would give; it does not run */
 static int lease_describe(lua_State *L)
 {
-    struct pg_lease *lease = pg_lease_check(L);
-    return pg_describe(L, lease->engine, lease);
+    return pg_describe(L, pg_lease_check(L));
 }
 
 static int lease_rows(lua_State *L)
 {
-    struct pg_lease *lease = pg_lease_check(L);
-    return pg_rows(L, lease->engine, lease);
+    return pg_rows(L, pg_lease_check(L));
 }
 
 static int lease_exec(lua_State *L)
 {
-    struct pg_lease *lease = pg_lease_check(L);
-    return pg_script(L, lease->engine, lease);
+    return pg_script(L, pg_lease_check(L));
 }
 
 /* release(): gives the connection back; a second time is an error. */
@@ -108,13 +101,15 @@ static int lease_close(lua_State *L)
 
 static int lease_gc(lua_State *L)
 {
-    struct pg_lease *lease = lua_touserdata(L, 1);
+    struct pg_lease *lease = luaL_checkudata(L, 1, PG_LEASE_CLASS);
     struct pg_link *link = lease->link;
-    if (!link)
+    if (!link || link->telling) /* called by hand, by its own on_notice */
         return 0;
     char where[SCRIPT_WHERE] = "?";
     lease->link = NULL;
     script_place_text(&link->place, where, sizeof where);
+    if (link->waiter || link->stream) /* called by hand */
+        pg_link_take_away(link);
     log_write(lease->engine->rt->log, LOG_LEVEL_WARN,
               "postgres: a connection acquired at %s was never released, only collected: it is closed (use "
               "`local c <close> = engine:acquire()`)",
@@ -163,8 +158,8 @@ static int lease_in_transaction(lua_State *L)
 /* parameter(name) -> what the server reported (server_version, TimeZone, ...), nil when it did not */
 static int lease_parameter(lua_State *L)
 {
-    const char *value = PQparameterStatus(pg_lease_check(L)->link->m.conn, luaL_checkstring(L, 2));
-    lua_pushstring(L, value);
+    const char *name = luaL_checkstring(L, 2);
+    lua_pushstring(L, PQparameterStatus(pg_lease_check(L)->link->m.conn, name));
     return 1;
 }
 
@@ -208,11 +203,10 @@ static int parameters_pairs(lua_State *L)
     luaL_checkudata(L, 1, PARAMETERS_CLASS);
     lua_getiuservalue(L, 1, 1);
     lua_replace(L, 1);
-    PGconn *conn = pg_lease_check(L)->link->m.conn;
     lua_getglobal(L, "next");
     lua_newtable(L);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        lua_pushstring(L, PQparameterStatus(conn, names[i]));
+        lua_pushstring(L, PQparameterStatus(pg_lease_check(L)->link->m.conn, names[i]));
         lua_setfield(L, -2, names[i]);
     }
     return 2;
@@ -235,6 +229,7 @@ static int lease_on_notice(lua_State *L)
 /* conn.NAME: a method, or the parameters */
 static int lease_index(lua_State *L)
 {
+    luaL_checkudata(L, 1, PG_LEASE_CLASS);
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
         return 1;

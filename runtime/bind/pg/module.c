@@ -83,7 +83,7 @@ void bind_pg_shutdown(struct runtime *rt)
 
 static int engine_gc(lua_State *L)
 {
-    engine_close(lua_touserdata(L, 1));
+    engine_close(luaL_checkudata(L, 1, PG_ENGINE_CLASS));
     return 0;
 }
 
@@ -212,37 +212,44 @@ static int engine_new(lua_State *L)
 
 static int engine_query(lua_State *L)
 {
-    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_RESULT);
+    pg_engine_check(L);
+    return pg_statement(L, NULL, SHAPE_RESULT);
 }
 
 static int engine_one(lua_State *L)
 {
-    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_ONE);
+    pg_engine_check(L);
+    return pg_statement(L, NULL, SHAPE_ONE);
 }
 
 static int engine_value(lua_State *L)
 {
-    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_VALUE);
+    pg_engine_check(L);
+    return pg_statement(L, NULL, SHAPE_VALUE);
 }
 
 static int engine_columns(lua_State *L)
 {
-    return pg_statement(L, pg_engine_check(L), NULL, SHAPE_COLUMNS);
+    pg_engine_check(L);
+    return pg_statement(L, NULL, SHAPE_COLUMNS);
 }
 
 static int engine_rows(lua_State *L)
 {
-    return pg_rows(L, pg_engine_check(L), NULL);
+    pg_engine_check(L);
+    return pg_rows(L, NULL);
 }
 
 static int engine_exec(lua_State *L)
 {
-    return pg_script(L, pg_engine_check(L), NULL);
+    pg_engine_check(L);
+    return pg_script(L, NULL);
 }
 
 static int engine_acquire(lua_State *L)
 {
-    return pg_acquire(L, pg_engine_check(L));
+    pg_engine_check(L);
+    return pg_acquire(L);
 }
 
 /* stats() -> the figures of pool_push_stats */
@@ -282,9 +289,11 @@ static void force_text(struct pool_slot *slot, void *data)
 /* codecs() -> the table {type name = {decode=, encode=}}; from now on results come as text */
 static int engine_codecs(lua_State *L)
 {
+    luaL_checkudata(L, 1, PG_ENGINE_CLASS);
+    lua_settop(L, 1);
+    lua_newtable(L);
     struct pg_engine *e = pg_engine_check(L);
     if (e->decoder.codecs == LUA_NOREF) {
-        lua_newtable(L);
         e->decoder.codecs = luaL_ref(L, LUA_REGISTRYINDEX);
         pool_each(e->pool, force_text, NULL);
     }

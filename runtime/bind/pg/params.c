@@ -151,7 +151,7 @@ static void encode_wrapped(lua_State *L, int at, int i, const struct slots *s)
     /* Raw gets of integer keys in a table that db.* made: nothing here can raise. */
     size_t len = 0;
     lua_rawgeti(L, at, 1);
-    s->values[i] = lua_isstring(L, -1) ? lua_tolstring(L, -1, &len) : NULL;
+    s->values[i] = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
     lua_rawgeti(L, at, 2);
     s->types[i] = (Oid)lua_tointeger(L, -1);
     lua_rawgeti(L, at, 3);

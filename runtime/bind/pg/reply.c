@@ -108,15 +108,36 @@ static void warn_when_large(lua_State *L, const struct pg_op *op)
         warn_large(L, op->engine, bytes, PQntuples(op->result));
 }
 
+/* Pushes the list of columns. A prepared statement has the same ones every time: they are made once and kept
+ * with it, if it is still there then. */
+static void push_columns(lua_State *L, struct pg_op *op)
+{
+    const struct pg_cached *entry = op->entry;
+    size_t len;
+    if (entry && entry->prepared && entry->ref) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, entry->ref);
+        return;
+    }
+    pg_result_columns(L, &op->engine->decoder, op->result);
+    if (!entry || is_lost(op))
+        return;
+    const char *sql = lua_tolstring(L, 2, &len);
+    struct pg_cached *kept = pg_cache_find(op->link->m.cache, sql, len);
+    if (kept != entry || !kept->prepared || kept->ref)
+        return;
+    lua_pushvalue(L, -1);
+    kept->ref = luaL_ref(L, LUA_REGISTRYINDEX);
+}
+
 /* The connection goes back; then the result becomes Lua values. */
 static int deliver(lua_State *L, struct pg_op *op)
 {
     struct pg_engine *e = op->engine;
-    if (op->shape == SHAPE_RESULT && op->result)
-        pg_result_columns(L, &e->decoder, op->result, op->entry);
     if (op->link->notices.first)
         pg_notices_tell(L, op->link);
     warn_when_large(L, op);
+    if (op->shape == SHAPE_RESULT && op->result)
+        push_columns(L, op); /* from here on a leased link may be gone */
     give_back(op);
     if (!op->result) { /* an empty statement */
         pg_op_clean(op);

@@ -54,8 +54,7 @@ static void push_row(lua_State *L, const struct row_plan *plan, int row)
     }
 }
 
-/* {name=, type=, oid=} for each column. */
-static void push_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r)
+void pg_result_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r)
 {
     int n = PQnfields(r);
     lua_createtable(L, n, 0);
@@ -72,21 +71,6 @@ static void push_columns(lua_State *L, const struct pg_decoder *d, const PGresul
         lua_setfield(L, -2, "oid");
         lua_rawseti(L, -2, c + 1);
     }
-}
-
-void pg_result_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r, struct pg_cached *entry)
-{
-    if (!entry || !entry->prepared) {
-        push_columns(L, d, r);
-        return;
-    }
-    if (entry->ref) {
-        lua_rawgeti(L, LUA_REGISTRYINDEX, entry->ref);
-        return;
-    }
-    push_columns(L, d, r);
-    lua_pushvalue(L, -1);
-    entry->ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 /* "INSERT 0 5" -> "INSERT", "CREATE TABLE" -> "CREATE TABLE". */

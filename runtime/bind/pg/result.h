@@ -4,14 +4,12 @@
 
 #include "bind/base/runtime.h"
 #include "bind/pg/decode.h"
-#include "pg/cache.h"
 
 /* What the caller wants to see of a result. */
 enum pg_shape { SHAPE_RESULT, SHAPE_ONE, SHAPE_VALUE, SHAPE_AFFECTED, SHAPE_COLUMNS };
 
-/* Pushes the list of columns. A prepared statement has the same ones every time: they are made once and
- * kept with it. */
-void pg_result_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r, struct pg_cached *entry);
+/* Pushes the list of columns: {name=, type=, oid=} for each. */
+void pg_result_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r);
 /* Pushes the result in its shape (SHAPE_RESULT takes its columns from the top of the stack); raises
  * (one: more than one row). */
 int pg_result_push(lua_State *L, struct runtime *rt, const struct pg_decoder *d, const PGresult *r,

@@ -97,7 +97,7 @@ int pg_op_shared(lua_State *L, struct pg_op *op)
     op->result = s->result;
     s->result = NULL;
     if (op->shape == SHAPE_RESULT)
-        pg_result_columns(L, &e->decoder, op->result, NULL);
+        pg_result_columns(L, &e->decoder, op->result);
     int n = pg_result_push(L, e->rt, &e->decoder, op->result, op->shape);
     pg_op_clean(op);
     return n;

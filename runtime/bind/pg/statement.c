@@ -48,6 +48,7 @@ static int next_stage(lua_State *L, int status, lua_KContext ctx)
 
 /* ---- entering ---- */
 
+/* Nothing allocates between check_turn, which tells the engine, and the end of this. */
 static int enter(lua_State *L, struct pg_op *op, struct pg_engine *e, struct pg_lease *lease)
 {
     op->k = next_stage;
@@ -81,22 +82,24 @@ static void check_sql(lua_State *L, struct runtime *rt)
         bind_fail(L, rt, ERROR_USAGE, "the SQL is 1 GiB long, which PostgreSQL does not take");
 }
 
-/* May the caller wait, and is the leased connection free? Last of the checks: those of the parameters may
- * run code of the script, which may do anything, close the engine too: it is looked up anew. */
-static void check_turn(lua_State *L, struct pg_lease *lease)
+/* May the caller wait, and is the leased connection free? Last of the checks, when all is allocated: code of
+ * the script that ran until then (a finaliser, or a parameter's metamethod) may have done anything, closed
+ * the engine too: it is looked up anew. */
+static struct pg_engine *check_turn(lua_State *L, struct pg_lease *lease)
 {
     struct pg_engine *e = lease ? pg_lease_check(L)->engine : pg_engine_check(L);
     if (!e->sync)
         task_check_park(L, e->rt->sched);
     if (!lease)
-        return;
+        return e;
     pg_lease_check_free(L, lease);
     if (lease->link->m.state == PG_COPY_IN)
         bind_fail(L, e->rt, ERROR_USAGE, "this connection is in the middle of a COPY");
+    return e;
 }
 
 /* Checks SQL and parameters; returns the number of parameters, which stand from 3 on. */
-static int check_statement(lua_State *L, struct runtime *rt, struct pg_lease *lease)
+static int check_statement(lua_State *L, struct runtime *rt)
 {
     check_sql(L, rt);
     int nparams = lua_gettop(L) - 2;
@@ -105,62 +108,64 @@ static int check_statement(lua_State *L, struct runtime *rt, struct pg_lease *le
     else
         lua_settop(L, 2 + nparams);
     pg_params_check(L, rt, 3, nparams);
-    check_turn(L, lease);
     return nparams;
 }
 
-int pg_statement(lua_State *L, struct pg_engine *e, struct pg_lease *lease, enum pg_shape shape)
+int pg_statement(lua_State *L, struct pg_lease *lease, enum pg_shape shape)
 {
-    int nparams = check_statement(L, e->rt, lease);
-    struct pg_op *op = pg_op_take(L, e->rt);
+    struct runtime *rt = bind_runtime(L);
+    int nparams = check_statement(L, rt);
+    struct pg_op *op = pg_op_take(L, rt);
+    struct pg_engine *e = check_turn(L, lease);
     op->nparams = nparams;
     op->shape = shape;
     return enter(L, op, e, lease);
 }
 
-int pg_describe(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
+int pg_describe(lua_State *L, struct pg_lease *lease)
 {
-    check_sql(L, e->rt);
+    struct runtime *rt = bind_runtime(L);
+    check_sql(L, rt);
     lua_settop(L, 2);
-    check_turn(L, lease);
-    struct pg_op *op = pg_op_take(L, e->rt);
+    struct pg_op *op = pg_op_take(L, rt);
+    struct pg_engine *e = check_turn(L, lease);
     op->describe_only = true;
     op->shape = SHAPE_RESULT;
     return enter(L, op, e, lease);
 }
 
-int pg_rows(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
+int pg_rows(lua_State *L, struct pg_lease *lease)
 {
-    int nparams = check_statement(L, e->rt, lease);
+    struct runtime *rt = bind_runtime(L);
+    int nparams = check_statement(L, rt);
     struct pg_stream *stream = pg_stream_new(L);
-    struct pg_op *op = pg_op_take(L, e->rt);
+    struct pg_op *op = pg_op_take(L, rt);
+    struct pg_engine *e = check_turn(L, lease);
     op->nparams = nparams;
     op->stream = stream;
     return enter(L, op, e, lease);
 }
 
-int pg_script(lua_State *L, struct pg_engine *e, struct pg_lease *lease)
+int pg_script(lua_State *L, struct pg_lease *lease)
 {
-    struct runtime *rt = e->rt;
+    struct runtime *rt = bind_runtime(L);
     check_sql(L, rt);
     if (lua_gettop(L) > 2)
         return bind_fail(L, rt, ERROR_USAGE, "exec takes no parameters: use query");
-    check_turn(L, lease);
     struct pg_op *op = pg_op_take(L, rt);
+    struct pg_engine *e = check_turn(L, lease);
     op->simple = true;
     op->shape = SHAPE_AFFECTED;
     return enter(L, op, e, lease);
 }
 
-int pg_acquire(lua_State *L, struct pg_engine *e)
+int pg_acquire(lua_State *L)
 {
-    struct runtime *rt = e->rt;
-    if (!e->sync)
-        task_check_park(L, rt->sched);
     lua_settop(L, 1);
     struct pg_lease *lease = pg_lease_new(L);
+    struct pg_op *op = pg_op_take(L, bind_runtime(L));
+    struct pg_engine *e = check_turn(L, NULL);
     lease->engine = e;
-    struct pg_op *op = pg_op_take(L, rt);
     op->acquire_only = true;
     return enter(L, op, e, NULL);
 }
