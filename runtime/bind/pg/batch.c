@@ -16,9 +16,10 @@
 
 #define REPLIES_CLASS "dbrun.pg.replies"
 
-/* Stack during a batch: 1 = lease, 2 = list or SQL, 3 = rows (batch_many). The parameters of the statement
- * being added stand above `BASE`. */
-enum { BASE = 3 };
+/* Stack during a batch: 1 = lease, 2 = list or SQL, 3 = rows (batch_many), then the box for the replies and
+ * "n", both made before anything is checked. The parameters of the statement being added stand above `BASE`.
+ */
+enum { REPLIES = 4, N = 5, BASE = 5 };
 
 static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
 {
@@ -35,7 +36,8 @@ static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
 /* Pushes the parameters of `row` (a sequence; `n` counts when it ends in nil); returns their number. */
 static int push_params(lua_State *L, struct runtime *rt, int row, int from)
 {
-    lua_getfield(L, row, "n");
+    lua_pushvalue(L, N);
+    lua_rawget(L, row);
     lua_Integer n = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : (lua_Integer)lua_rawlen(L, row);
     lua_pop(L, 1);
     if (n < from - 1 || n > 65535 + from - 1)
@@ -54,7 +56,8 @@ static void check_not_copy(lua_State *L, struct runtime *rt, const char *sql)
         bind_fail(L, rt, ERROR_USAGE, "COPY cannot be part of a pipeline: use copy_in or copy_out");
 }
 
-/* Every value is looked at before anything is sent: half a pipeline cannot be taken back. */
+/* Every value is looked at before anything is sent: half a pipeline cannot be taken back. Nothing allocates
+ * here and in add_item, nor does code of the script run, so what was looked at is what is sent. */
 static void check_all(lua_State *L, struct runtime *rt, int list, int from)
 {
     lua_Integer n = (lua_Integer)lua_rawlen(L, list);
@@ -65,9 +68,9 @@ static void check_all(lua_State *L, struct runtime *rt, int list, int from)
                       luaL_typename(L, -1));
         if (from == 2) {
             lua_rawgeti(L, BASE + 1, 1);
-            size_t len;
-            const char *sql = lua_tolstring(L, -1, &len);
-            if (lua_type(L, -1) != LUA_TSTRING || len > PG_SQL_MAX || memchr(sql, 0, len))
+            size_t len = 0;
+            const char *sql = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
+            if (!sql || len > PG_SQL_MAX || memchr(sql, 0, len))
                 bind_fail(L, rt, ERROR_USAGE,
                           "item %d: expected the SQL as a string without NUL bytes, shorter than 1 GiB",
                           (int)i);
@@ -137,7 +140,7 @@ static void replies_clear(struct replies *r)
 
 static int replies_gc(lua_State *L)
 {
-    replies_clear(lua_touserdata(L, 1));
+    replies_clear(luaL_checkudata(L, 1, REPLIES_CLASS));
     return 0;
 }
 
@@ -148,12 +151,17 @@ void pg_batch_class(lua_State *L, struct runtime *rt)
     lua_pop(L, 1);
 }
 
-/* Takes the results out of the machine. */
-static struct replies *push_replies(lua_State *L, struct pg_link *link)
+static void push_replies(lua_State *L)
 {
     struct replies *r = lua_newuserdatauv(L, sizeof *r, 0);
     *r = (struct replies){NULL, 0, NULL};
     luaL_setmetatable(L, REPLIES_CLASS);
+}
+
+/* Takes the results out of the machine. */
+static struct replies *take_replies(lua_State *L, struct pg_link *link)
+{
+    struct replies *r = lua_touserdata(L, REPLIES);
     *r = (struct replies){link->m.batch.list, link->m.batch.n, link->engine};
     pg_engine_ref(r->e);
     link->m.batch = (struct pg_batch){0};
@@ -173,14 +181,14 @@ static int push_results(lua_State *L, struct replies *replies)
     return 1;
 }
 
-/* The catalog has answered. The replies stand behind BASE. */
+/* The catalog has answered. */
 static int batch_typed_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
     struct error e = {0};
     pg_lease_waited(L, link, status, "the catalog did not answer");
     if (pg_lookup_done(link, &e))
-        return push_results(L, lua_touserdata(L, BASE + 1));
+        return push_results(L, lua_touserdata(L, REPLIES));
     pg_lookup_tell(link, &e);
     return bind_error_raise(L, link->engine->rt, &e);
 }
@@ -195,7 +203,7 @@ static int batch_k(lua_State *L, int status, lua_KContext ctx)
         sql = lua_tostring(L, -1);
     check_reply(L, link, sql);
     lua_settop(L, BASE);
-    struct replies *replies = push_replies(L, link);
+    struct replies *replies = take_replies(L, link);
     if (!pg_lookup_needed(link, replies->list, replies->n))
         return push_results(L, replies);
     if (!pg_lookup_send(link, replies->list, replies->n))
@@ -215,6 +223,8 @@ static int many_k(lua_State *L, int status, lua_KContext ctx)
 
 static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction k)
 {
+    push_replies(L);
+    lua_pushliteral(L, "n");
     if (from == 1)
         check_not_copy(L, bind_runtime(L), lua_tostring(L, 2));
     check_all(L, bind_runtime(L), list, from);
