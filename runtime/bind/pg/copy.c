@@ -53,7 +53,7 @@ static int wait_in(lua_State *L, struct pg_link *link, lua_KFunction k)
 int pg_copy_start(lua_State *L, struct pg_link *link, lua_KFunction k)
 {
     size_t len;
-    const char *sql = luaL_checklstring(L, 2, &len);
+    const char *sql = lua_tolstring(L, 2, &len);
     if (memchr(sql, 0, len))
         return bind_fail(L, link->engine->rt, ERROR_USAGE, "the SQL holds a NUL byte");
     size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
@@ -85,6 +85,7 @@ static int begin_k(lua_State *L, int status, lua_KContext ctx)
 /* copy_begin(sql) */
 int pg_copy_begin(lua_State *L)
 {
+    luaL_checkstring(L, 2);
     return pg_copy_start(L, pg_lease_link(L), begin_k);
 }
 
@@ -189,8 +190,8 @@ static int end_k(lua_State *L, int status, lua_KContext ctx)
  * raised. A COPY that is over already (its wait was cut short) is left as it is. */
 int pg_copy_end(lua_State *L)
 {
-    struct pg_link *link = pg_lease_link(L);
     const char *failure = luaL_optstring(L, 2, NULL);
+    struct pg_link *link = pg_lease_link(L);
     if (link->m.state == PG_BROKEN)
         return lost_in_between(L, link);
     if (link->m.state != PG_COPY_IN || link->user)

@@ -8,7 +8,7 @@
 #include "bind/pg/link.h"
 #include "pg/copyfmt.h"
 
-/* Starts a COPY with the SQL at 2 and goes on in k, which calls pg_copy_begun. */
+/* Starts a COPY with the SQL (a string) at 2 and goes on in k, which calls pg_copy_begun. */
 int pg_copy_start(lua_State *L, struct pg_link *link, lua_KFunction k);
 /* Ends the wait; raises when the COPY has not come to `state`. */
 void pg_copy_begun(lua_State *L, struct pg_link *link, int status, enum pg_state state);

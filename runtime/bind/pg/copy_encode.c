@@ -276,7 +276,7 @@ static int encoder_finish(lua_State *L)
 
 static int encoder_gc(lua_State *L)
 {
-    struct copy_encoder *x = lua_touserdata(L, 1);
+    struct copy_encoder *x = check_encoder(L);
     buf_free(&x->out);
     return 0;
 }

@@ -17,7 +17,10 @@
 
 #define COPY_OUT_CLASS "dbrun.pg.copyout"
 
-enum { CHUNK = 64 * 1024, NAMES = 1, LEASE = 2 };
+enum { CHUNK = 64 * 1024 };
+
+/* Of the stack while a row is read: 1 = the iterator, then the names of its columns. */
+enum { NAMES = 2, BOX = 3 };
 
 struct copy_out {
     struct pg_stream base;
@@ -43,15 +46,14 @@ static size_t left(const struct copy_out *c)
     return c->in.len - c->at;
 }
 
-/* The row's table stands at the top; keys, when there are any, at 2. (A codec may end the link: the decoder
- * is the engine's.) */
+/* The row's table stands at the top. */
 static void push_field(lua_State *L, const struct copy_out *c, const struct pg_decoder *d, int i,
                        const char *p, size_t len)
 {
     if (c->by_name) {
         if (!p)
             return;
-        lua_rawgeti(L, 2, i + 1);
+        lua_rawgeti(L, NAMES, i + 1);
         pg_decode(L, d, c->types[i], p, len, c->binary);
         lua_rawset(L, -3);
         return;
@@ -93,6 +95,18 @@ static size_t binary_row_length(lua_State *L, const struct copy_out *c)
     return left(c) < at ? 0 : at;
 }
 
+/* Moves the next `len` bytes into the box: when they become Lua values, what is in `in` may change, and the
+ * iterator be closed. */
+static struct pg_row_box *take_row(lua_State *L, struct copy_out *c, size_t len)
+{
+    struct pg_row_box *box = lua_touserdata(L, BOX);
+    if (!buf_add(&box->buf, c->in.data + c->at, len))
+        luaL_error(L, "not enough memory");
+    c->at += len;
+    pg_row_box_begin(box, c->base.link->engine);
+    return box;
+}
+
 static bool push_binary_row(lua_State *L, struct copy_out *c)
 {
     if (!c->started && !skip_header(L, c))
@@ -108,9 +122,9 @@ static bool push_binary_row(lua_State *L, struct copy_out *c)
     size_t length = binary_row_length(L, c);
     if (length == 0)
         return false;
-    const struct pg_decoder *d = &c->base.link->engine->decoder;
-    const char *p = c->in.data + c->at + 2;
-    c->at += length;
+    const struct pg_row_box *box = take_row(L, c, length);
+    const struct pg_decoder *d = &box->engine->decoder;
+    const char *p = box->buf.data + 2;
     lua_createtable(L, c->by_name ? 0 : c->ncols, c->by_name ? c->ncols : 0);
     for (int i = 0; i < c->ncols; i++) {
         int32_t len = wire_get4(p);
@@ -171,12 +185,14 @@ static void push_text_field(lua_State *L, struct copy_out *c, const struct pg_de
 
 static bool push_text_row(lua_State *L, struct copy_out *c)
 {
-    char *p = left(c) ? c->in.data + c->at : NULL;
-    char *end = p ? memchr(p, '\n', left(c)) : NULL;
-    const struct pg_decoder *d = &c->base.link->engine->decoder;
-    if (!end)
+    const char *start = left(c) ? c->in.data + c->at : NULL;
+    const char *newline = start ? memchr(start, '\n', left(c)) : NULL;
+    if (!newline)
         return false;
-    c->at += (size_t)(end - p) + 1;
+    const struct pg_row_box *box = take_row(L, c, (size_t)(newline - start) + 1);
+    const struct pg_decoder *d = &box->engine->decoder;
+    char *p = box->buf.data;
+    char *end = p + box->buf.len - 1;
     lua_createtable(L, c->by_name ? 0 : c->ncols, c->by_name ? c->ncols : 0);
     for (int i = 0; i < c->ncols; i++) {
         bool last = i == c->ncols - 1;
@@ -195,13 +211,18 @@ static bool push_text_row(lua_State *L, struct copy_out *c)
 static bool push_next(lua_State *L, struct copy_out *c)
 {
     if (c->raw) {
-        if (left(c) == 0)
+        const char *chunk = c->in.data + c->at;
+        size_t len = left(c);
+        if (len == 0)
             return false;
-        lua_pushlstring(L, c->in.data + c->at, left(c));
         c->at = c->in.len;
+        lua_pushlstring(L, chunk, len);
         return true;
     }
-    return c->binary ? push_binary_row(L, c) : push_text_row(L, c);
+    if (!(c->binary ? push_binary_row(L, c) : push_text_row(L, c)))
+        return false;
+    pg_row_box_done(L, BOX);
+    return true;
 }
 
 /* ---- receiving ---- */
@@ -269,9 +290,10 @@ static int copy_out_call(lua_State *L)
 {
     struct copy_out *c = luaL_checkudata(L, 1, COPY_OUT_CLASS);
     lua_settop(L, 1);
+    lua_getiuservalue(L, 1, PG_STREAM_NAMES);
+    pg_row_box_push(L);
     if (!pg_stream_check_next(L, &c->base))
         return 0;
-    lua_getiuservalue(L, 1, NAMES);
     return next_k(L, LUA_OK, (lua_KContext)c);
 }
 
@@ -287,9 +309,10 @@ static int copy_out_close(lua_State *L)
 
 static int copy_out_gc(lua_State *L)
 {
-    struct copy_out *c = lua_touserdata(L, 1);
+    struct copy_out *c = luaL_checkudata(L, 1, COPY_OUT_CLASS);
     pg_stream_collected(&c->base);
     buf_free(&c->in);
+    c->at = 0;
     return 0;
 }
 
@@ -307,8 +330,8 @@ static int begun_k(lua_State *L, int status, lua_KContext ctx)
     struct pg_link *link = (struct pg_link *)ctx;
     struct copy_out *c = lua_touserdata(L, 4);
     struct pg_lease *lease = lua_touserdata(L, 1);
-    pg_copy_begun(L, link, status, PG_COPY_OUT);
     bool own = flag(L, 3, "own");
+    pg_copy_begun(L, link, status, PG_COPY_OUT);
     if (own)
         lease->link = NULL;
     pg_stream_attach(&c->base, link, own);
@@ -320,26 +343,27 @@ static int begun_k(lua_State *L, int status, lua_KContext ctx)
  * connection back at its end, and the lease is empty from now on. */
 int pg_copy_out_begin(lua_State *L)
 {
-    struct pg_link *link = pg_lease_link(L);
+    luaL_checkstring(L, 2);
     luaL_checktype(L, 3, LUA_TTABLE);
     lua_settop(L, 3);
     lua_getfield(L, 3, "oids");
     size_t n = lua_istable(L, 4) ? lua_rawlen(L, 4) : 0;
-    struct copy_out *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->types[0], 2);
+    struct copy_out *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->types[0], PG_STREAM_VALUES);
     *c = (struct copy_out){.ncols = (int)n};
     luaL_setmetatable(L, COPY_OUT_CLASS);
     c->raw = flag(L, 3, "raw");
     c->binary = flag(L, 3, "binary");
     c->by_name = flag(L, 3, "by_name");
+    struct pg_link *link = pg_lease_link(L);
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, 4, (lua_Integer)i + 1);
         c->types[i] = pg_type_of(link->engine->catalog, (Oid)lua_tointeger(L, -1));
         lua_pop(L, 1);
     }
     lua_getfield(L, 3, "names");
-    lua_setiuservalue(L, -2, NAMES);
+    lua_setiuservalue(L, -2, PG_STREAM_NAMES);
     lua_pushvalue(L, 1);
-    lua_setiuservalue(L, -2, LEASE);
+    lua_setiuservalue(L, -2, PG_STREAM_LEASE);
     lua_replace(L, 4);
     return pg_copy_start(L, link, begun_k);
 }
@@ -347,8 +371,8 @@ int pg_copy_out_begin(lua_State *L)
 /* reads_binary(oids) -> can values of all these types be read in the binary format? */
 int pg_copy_reads_binary(lua_State *L)
 {
-    struct pg_link *link = pg_lease_check(L)->link;
     luaL_checktype(L, 2, LUA_TTABLE);
+    const struct pg_link *link = pg_lease_check(L)->link;
     bool binary = !link->m.text_only;
     size_t n = lua_rawlen(L, 2);
     for (size_t i = 1; i <= n && binary; i++) {

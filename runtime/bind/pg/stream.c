@@ -11,19 +11,73 @@
 #include "bind/pg/result.h"
 
 #define STREAM_CLASS "dbrun.pg.stream"
+#define BOX_CLASS    "dbrun.pg.row"
+
+/* Of the stack while a row is read: 1 = the stream. */
+enum { BOX = 2 };
 
 /* Seconds that the rest of a loop's rows may take in a transaction, before they are cancelled. */
 #define LEFT_GRACE 5.0
 
 struct pg_stream *pg_stream_new(lua_State *L)
 {
-    struct pg_stream *s = lua_newuserdatauv(L, sizeof *s, 2);
+    struct pg_stream *s = lua_newuserdatauv(L, sizeof *s, PG_STREAM_VALUES);
     *s = (struct pg_stream){.link = NULL};
     luaL_setmetatable(L, STREAM_CLASS);
-    lua_pushvalue(L, 1); /* a lease must not be collected while its rows are read */
-    lua_setiuservalue(L, -2, 2);
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, PG_STREAM_LEASE);
     return s;
 }
+
+/* ---- the box ---- */
+
+struct pg_row_box *pg_row_box_push(lua_State *L)
+{
+    if (lua_getiuservalue(L, 1, PG_STREAM_BOX) == LUA_TUSERDATA) {
+        lua_pushnil(L); /* another row that begins meanwhile takes a box of its own */
+        lua_setiuservalue(L, 1, PG_STREAM_BOX);
+        return lua_touserdata(L, -1);
+    }
+    lua_pop(L, 1);
+    struct pg_row_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+    *box = (struct pg_row_box){.engine = NULL};
+    luaL_setmetatable(L, BOX_CLASS);
+    return box;
+}
+
+void pg_row_box_begin(struct pg_row_box *box, struct pg_engine *e)
+{
+    box->engine = e;
+    pg_engine_ref(e);
+}
+
+static void box_clear(struct pg_row_box *box)
+{
+    struct pg_engine *e = box->engine;
+    PQclear(box->row);
+    box->row = NULL;
+    buf_clear(&box->buf);
+    box->engine = NULL;
+    if (e)
+        pg_engine_unref(e);
+}
+
+void pg_row_box_done(lua_State *L, int index)
+{
+    box_clear(lua_touserdata(L, index));
+    lua_pushvalue(L, index);
+    lua_setiuservalue(L, 1, PG_STREAM_BOX);
+}
+
+static int box_gc(lua_State *L)
+{
+    struct pg_row_box *box = luaL_checkudata(L, 1, BOX_CLASS);
+    box_clear(box);
+    buf_free(&box->buf);
+    return 0;
+}
+
+/* ---- the link ---- */
 
 /* The link is the stream's no more. */
 static void detach(struct pg_stream *s)
@@ -163,8 +217,6 @@ static int stream_close(lua_State *L)
 {
     struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
     pg_stream_check_codec(L, s);
-    PQclear(s->row);
-    s->row = NULL;
     pg_stream_leave(s, !lua_isnoneornil(L, 2));
     return 0;
 }
@@ -172,9 +224,7 @@ static int stream_close(lua_State *L)
 void pg_stream_collected(struct pg_stream *s)
 {
     struct pg_link *link = s->link;
-    PQclear(s->row);
-    s->row = NULL;
-    if (!link)
+    if (!link || link->telling) /* called by hand, by on_notice of its own row */
         return;
     if (!link->engine->sync) {
         pg_stream_stop(s);
@@ -188,7 +238,8 @@ void pg_stream_collected(struct pg_stream *s)
 
 static int stream_gc(lua_State *L)
 {
-    pg_stream_collected(lua_touserdata(L, 1));
+    struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
+    pg_stream_collected(s);
     return 0;
 }
 
@@ -197,7 +248,7 @@ static int push_keys(lua_State *L, const PGresult *r)
 {
     int n = PQnfields(r);
     luaL_checkstack(L, n + 12, "a result with too many columns");
-    if (lua_getiuservalue(L, 1, 1) != LUA_TTABLE) {
+    if (lua_getiuservalue(L, 1, PG_STREAM_NAMES) != LUA_TTABLE) {
         lua_pop(L, 1);
         lua_createtable(L, n, 0);
         for (int c = 0; c < n; c++) {
@@ -205,7 +256,7 @@ static int push_keys(lua_State *L, const PGresult *r)
             lua_rawseti(L, -2, c + 1);
         }
         lua_pushvalue(L, -1);
-        lua_setiuservalue(L, 1, 1);
+        lua_setiuservalue(L, 1, PG_STREAM_NAMES);
     }
     int table = lua_gettop(L);
     for (int c = 0; c < n; c++)
@@ -215,11 +266,13 @@ static int push_keys(lua_State *L, const PGresult *r)
 
 static int give_row(lua_State *L, struct pg_stream *s)
 {
-    PQclear(s->row);
-    s->row = pg_machine_take(&s->link->m);
+    struct pg_row_box *box = lua_touserdata(L, BOX);
+    pg_row_box_begin(box, s->link->engine);
+    box->row = pg_machine_take(&s->link->m);
     pg_notices_tell(L, s->link);
-    int keys = push_keys(L, s->row);
-    pg_result_push_row(L, &s->link->engine->decoder, s->row, keys);
+    int keys = push_keys(L, box->row); /* from here on the link may be gone */
+    pg_result_push_row(L, &box->engine->decoder, box->row, keys);
+    pg_row_box_done(L, BOX);
     return 1;
 }
 
@@ -338,6 +391,7 @@ static int stream_next(lua_State *L)
     struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
     unsigned step;
     lua_settop(L, 1);
+    pg_row_box_push(L);
     if (!pg_stream_check_next(L, s))
         return 0;
     if (!s->link->engine->sync)
@@ -353,6 +407,8 @@ void pg_stream_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
         {"__close", stream_close}, {"__gc", stream_gc}, {"next", stream_next}, {NULL, NULL}};
+    static const luaL_Reg box_meta[] = {{"__gc", box_gc}, {NULL, NULL}};
     bind_class(L, rt, STREAM_CLASS, meta, NULL);
-    lua_pop(L, 1);
+    bind_class(L, rt, BOX_CLASS, box_meta, NULL);
+    lua_pop(L, 2);
 }

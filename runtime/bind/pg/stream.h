@@ -1,4 +1,9 @@
-/* Rows one by one: what `for row in engine:rows(...)` iterates over, and what COPY TO STDOUT shares with it.
+/*
+ * Rows one by one: what `for row in engine:rows(...)` iterates over, and what COPY TO STDOUT shares with it.
+ *
+ * Who owns what: while a row becomes Lua values, a finaliser of the script's may end the stream, release its
+ * lease, close its engine, or (sync) read on. So the row is in a box on the stack by then, which counts the
+ * engine, whose decoder is in use.
  */
 #ifndef DBRUN_BIND_PG_STREAM_H
 #define DBRUN_BIND_PG_STREAM_H
@@ -8,11 +13,28 @@
 /* What is read from a connection piece by piece: rows, or a COPY (copy_out.c). */
 struct pg_stream {
     struct pg_link *link; /* NULL = at the end */
-    PGresult *row;
-    bool own;       /* it gives the connection back at the end */
-    bool lost;      /* the lease was released before the end: the next piece is an error */
-    unsigned first; /* the step that was made before it was attached; 0 = none */
+    bool own;             /* it gives the connection back at the end */
+    bool lost;            /* the lease was released before the end: the next piece is an error */
+    unsigned first;       /* the step that was made before it was attached; 0 = none */
 };
+
+/* What is being made into Lua values. */
+struct pg_row_box {
+    struct pg_engine *engine; /* NULL = empty */
+    PGresult *row;            /* of rows */
+    struct buf buf;           /* of COPY */
+};
+
+/* User values of a stream: names of columns, the lease (it must not be collected while its rows are read),
+ * and the box when no row is being made. */
+enum { PG_STREAM_NAMES = 1, PG_STREAM_LEASE, PG_STREAM_BOX, PG_STREAM_VALUES = PG_STREAM_BOX };
+
+/* Pushes an empty box for a row of the stream at 1. */
+struct pg_row_box *pg_row_box_push(lua_State *L);
+/* A row comes into the box. */
+void pg_row_box_begin(struct pg_row_box *box, struct pg_engine *e);
+/* The row is made: the box at `index` is for the next one. */
+void pg_row_box_done(lua_State *L, int index);
 /* A row iterator that holds no connection yet. */
 struct pg_stream *pg_stream_new(lua_State *L);
 /* The statement has been sent on the link. `own`: give it back to the pool at the end. */
