@@ -42,18 +42,6 @@ order() {
     lua5.4 spec/support/order.lua "$gen/gcc/runtime" runtime
 }
 
-# A result is taken in one place of the machine, and in one of connecting: whatever else took one would answer for
-# statements that are not its own.
-results() {
-    places=$(grep -rlw PQgetResult runtime --include='*.c' --include='*.h' | sort | tr '\n' ' ')
-    count=$(grep -rhow PQgetResult runtime --include='*.c' --include='*.h' | wc -l)
-    if [ "$places" != "runtime/connect/pg.c runtime/pg/machine_step.c " ] || [ "$count" != 2 ]; then
-        echo "PQgetResult belongs once into runtime/pg/machine_step.c and once into runtime/connect/pg.c:"
-        grep -rnw PQgetResult runtime --include='*.c' --include='*.h'
-        return 1
-    fi
-}
-
 # A folder of runtime/, and each folder of runtime/bind/, is a floor. It includes only floors below it (and itself).
 floor_of() {
     case $1 in

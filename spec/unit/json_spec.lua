@@ -252,7 +252,8 @@ describe("json.array and json.object", function()
 
     it("refuse what cannot be marked", function()
         assert.truthy(refused(json.array, 5).message:find("json.array: expected a table, got number", 1, true))
-        assert.truthy(refused(json.object, setmetatable({}, {})).message:find("the table has a metatable already", 1, true))
+        local problem <const> = refused(json.object, setmetatable({}, {}))
+        assert.truthy(problem.message:find("the table has a metatable already", 1, true))
     end)
 end)
 
