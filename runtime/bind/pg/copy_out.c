@@ -5,6 +5,7 @@
  */
 #include "base/deadline.h"
 #include "bind/base/error.h"
+#include "bind/base/fields.h"
 #include "bind/pg/copy.h"
 #include "bind/pg/decode.h"
 #include "bind/pg/lease.h"
@@ -316,21 +317,13 @@ static int copy_out_gc(lua_State *L)
     return 0;
 }
 
-static bool flag(lua_State *L, int at, const char *key)
-{
-    lua_getfield(L, at, key);
-    bool v = lua_toboolean(L, -1);
-    lua_pop(L, 1);
-    return v;
-}
-
 /* Stack: lease, SQL, options, iterator. */
 static int begun_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
     struct copy_out *c = lua_touserdata(L, 4);
     struct pg_lease *lease = lua_touserdata(L, 1);
-    bool own = flag(L, 3, "own");
+    bool own = field_boolean(L, 3, "own", false);
     pg_copy_begun(L, link, status, PG_COPY_OUT);
     if (own)
         lease->link = NULL;
@@ -351,9 +344,9 @@ int pg_copy_out_begin(lua_State *L)
     struct copy_out *c = lua_newuserdatauv(L, sizeof *c + n * sizeof c->types[0], PG_STREAM_VALUES);
     *c = (struct copy_out){.ncols = (int)n};
     luaL_setmetatable(L, COPY_OUT_CLASS);
-    c->raw = flag(L, 3, "raw");
-    c->binary = flag(L, 3, "binary");
-    c->by_name = flag(L, 3, "by_name");
+    c->raw = field_boolean(L, 3, "raw", false);
+    c->binary = field_boolean(L, 3, "binary", false);
+    c->by_name = field_boolean(L, 3, "by_name", false);
     struct pg_link *link = pg_lease_link(L);
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, 4, (lua_Integer)i + 1);

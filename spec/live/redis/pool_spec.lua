@@ -1,4 +1,5 @@
 -- Pools of Redis connections: who waits, who is refused, what closing leaves behind.
+local bad_server = require "spec.support.bad_server"
 local core = require "dbrun.core"
 local fails = require "spec.support.fails"
 local pace = require "spec.support.pace"
@@ -188,6 +189,25 @@ describe("a Redis client", function()
                 end,
             }
             assert.equal("unknown", e.outcome)
+        end)
+
+        it("while it connects tells who waits", function()
+            local mute <close> = bad_server.start "sleep 60"
+            local pool <const> = redis.pool { url = mute.url, connect_timeout = 30 }
+            local c <const> = redis.client { pool = pool }
+            local e = {}
+            task.all {
+                function() e[1] = fails("pool", c.ping, c) end,
+                function() e[2] = fails("pool", c.acquire, c) end,
+                function()
+                    redis_server.wait_until(1, function() return pool:stats().opening == 2 end)
+                    pool:close()
+                end,
+            }
+            assert.equal("not_sent", e[1].outcome)
+            assert.equal("not_sent", e[2].outcome)
+            assert.equal(0, pool:stats().opening)
+            c:close()
         end)
 
         it("leaves a pool that was passed in open, and gives its connection back", function()
