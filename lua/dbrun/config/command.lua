@@ -7,13 +7,13 @@ local M = {}
 
 local EXAMPLES <const> = {
     "dbrun config                        what is configured, and where it comes from",
-    "dbrun config --check                is it right?",
+    "dbrun config --check                print only errors",
     "dbrun --env-file staging.env config",
 }
 
 local EPILOG <const> = [[
 Values come from --stack, the environment, .env, the defaults, in this order. Secrets are shown as ***.
-Exit status: 0 right, 2 something is wrong.]]
+Exit status: 0 all values are valid, 2 a value is wrong.]]
 
 local function parser()
     local p = cli.parser {
@@ -23,7 +23,7 @@ local function parser()
         epilog = EPILOG,
     }
     p:option("--format", "How to print."):choices { "text", "json" }:default "text"
-    p:flag("--check", "Print nothing but what is wrong.")
+    p:flag("--check", "Print only errors.")
     return p
 end
 
@@ -41,7 +41,7 @@ local function print_json(rows)
     cli.print(json.encode(list, { indent = 2, sort_keys = true }))
 end
 
----Control characters in a value must neither break the table nor steer the terminal.
+---Control characters in a value must neither break the table nor control the terminal.
 local function printable(text)
     return (text:gsub("%c", function(char)
         return ("\\x%02X"):format(char:byte())
@@ -61,16 +61,16 @@ local function print_table(rows)
     end
 end
 
----Tells what is wrong, each thing once: a wrong key makes the URLs that are computed from it wrong too.
+---Reports each error once: a wrong key makes the URLs computed from it wrong too.
 local function report_errors(rows)
-    local told = {}
+    local reported = {}
     for _, row in ipairs(rows) do
-        if row.error and not told[row.error] then
-            told[row.error] = true
+        if row.error and not reported[row.error] then
+            reported[row.error] = true
             cli.note("config: ", row.error, row.hint and (" (%s)"):format(row.hint) or "")
         end
     end
-    return next(told) and cli.USAGE or cli.OK
+    return next(reported) and cli.USAGE or cli.OK
 end
 
 local function show(format)

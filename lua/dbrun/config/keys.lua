@@ -1,4 +1,4 @@
---- The known configuration keys: their types, defaults, and what is a secret.
+--- The known configuration keys: types, defaults, and which values are secret.
 local M = {}
 
 ---@class dbrun.ConfigSpec
@@ -6,7 +6,7 @@ local M = {}
 ---@field address? "postgres"|"redis" an address, parsed by dbrun.url instead
 ---@field default any
 ---@field secret? boolean
----@field user? string the key of the user whose password it is
+---@field user? string the key of this password's user
 ---@field dbname? string the key of that user's database
 ---@field off? boolean false is shown as "off"
 ---@field doc string
@@ -41,7 +41,7 @@ end
 
 local OFF <const> = { off = true, no = true, none = true, ["false"] = true, never = true, ["-1"] = true }
 
----A number that is written in digits, or is a number already.
+---A number, or a text of digits.
 local function decimal(raw)
     local word <const> = tostring(raw):match "^%s*(.-)%s*$"
     if word:find "^%d+%.?%d*$" or word:find "^%.%d+$" or math.type(raw) then
@@ -110,7 +110,7 @@ local LIST <const> = {
     { "DB_MAX_OVERFLOW", { parse = integer(-1, LIMIT), default = 10, doc = "connections above that" } },
     { "DB_POOL_TIMEOUT", { parse = seconds(0), default = 30, doc = "seconds to wait for a connection" } },
     { "DB_POOL_RECYCLE", { parse = seconds_or_off, default = false, off = true, doc = "oldest age of a connection" } },
-    { "DB_POOL_PRE_PING", { parse = boolean, default = true, doc = "look at a connection before it is given out" } },
+    { "DB_POOL_PRE_PING", { parse = boolean, default = true, doc = "test a connection before it is given out" } },
     { "DB_CONNECT_TIMEOUT", { parse = seconds(0.001), default = 10, doc = "seconds for opening a connection" } },
     { "DB_STATEMENT_TIMEOUT", { parse = seconds_or_off, default = false, off = true, doc = "for each statement" } },
     { "DB_STATEMENT_CACHE", { parse = integer(0, LIMIT), default = 100, doc = "prepared statements kept" } },
@@ -119,7 +119,7 @@ local LIST <const> = {
     { "DBRUN_MIGRATIONS_DIR", { parse = text, default = "scripts/migrations", doc = "folder of the migrations" } },
     { "DBRUN_SEEDS_DIR", { parse = text, default = "scripts/seeds", doc = "folder of the seeds" } },
     { "DBRUN_HOOKS_DIR", { parse = text, default = "scripts/hooks", doc = "folder of the migration hooks" } },
-    { "DBRUN_PROTECTED", { parse = text, doc = "targets that scripts must not change unasked" } },
+    { "DBRUN_PROTECTED", { parse = text, doc = "databases that scripts change only when they are named" } },
 }
 
 ---@type table<string, dbrun.ConfigSpec>
@@ -131,12 +131,12 @@ for i, entry in ipairs(LIST) do
     M.specs[entry[1]] = entry[2]
 end
 
----The keys that REDIS_URL wins over.
+---The keys that REDIS_URL overrides.
 M.redis_part = {
     REDIS_HOST = true, REDIS_PORT = true, REDIS_DB = true, REDIS_USERNAME = true, REDIS_PASSWORD = true,
 }
 
----Does the name of a key say that its value is a secret?
+---Does the key's name mark its value as a secret?
 ---@param key string
 ---@return boolean
 function M.looks_secret(key)
@@ -149,7 +149,7 @@ function M.looks_secret(key)
     return upper:find "_KEY$" ~= nil or upper:find "_PASS$" ~= nil or upper:find "_DSN$" ~= nil
 end
 
----An address without its password; `value` is known to be right.
+---An address without its password; `value` is valid.
 local function masked_address(kind, value)
     local url <const> = require "dbrun.url"
     local parsed <const> = url["parse_" .. kind](value)
@@ -165,7 +165,7 @@ end
 
 local COMPUTED <const> = { async_database_url = "postgres", sync_database_url = "postgres", redis_url = "redis" }
 
----The text of a value as it may be shown: secrets replaced by `***`.
+---The text of a value for display, secrets replaced by `***`.
 ---@param key string
 ---@param value any a checked value
 ---@return string|nil nil for nil
@@ -183,7 +183,7 @@ function M.shown(key, value)
     if M.looks_secret(key) or value:lower():find "passw[%w_]*%s*=" then
         return "***"
     end
-    -- A URL with a user's part; a password may contain what should have been encoded.
+    -- A URL with a user part; the password may contain characters that should be encoded.
     return (value:gsub("(://).*@", "%1***@"))
 end
 

@@ -6,9 +6,9 @@ local M = {}
 local EXAMPLES <const> = {
     "dbrun seed                          run all, in the order of their names",
     "dbrun seed --only sources           one (or several: a,b)",
-    "dbrun seed --env staging            those of scripts/seeds/staging besides",
-    "dbrun seed --force --only sources   again, although it has not changed",
-    "dbrun seed --dry-run                run all, keep nothing",
+    "dbrun seed --env staging            those of scripts/seeds/staging too",
+    "dbrun seed --force --only sources   run again, although it has not changed",
+    "dbrun seed --dry-run                run all, then roll back",
     "dbrun --stack seed                  on the private servers of this project",
 }
 
@@ -31,14 +31,14 @@ local function parser()
     p:option("--env", "Run the seeds of this sub-folder too, after the others."):argname "NAME"
     p:option("--only", "Run these only; names as in 010_sources or sources."):argname "NAME,..":convert(cli.list)
     p:flag("--dry-run", "Roll everything back at the end.")
-    p:flag("--force", "Run seeds that have not changed, too, and tell them to make their data again.")
+    p:flag("--force", "Run unchanged seeds too, with ctx.force set so that they make their data again.")
     p:option("--target", "The name of the database: a protected one (DBRUN_PROTECTED) is refused without it.")
         :argname "NAME"
     p:flag("--list", "List the seeds and run none.")
     return p
 end
 
----What a seed returned, in words.
+---Describes a seed's result.
 local function remark(result)
     if math.type(result) == "integer" then return cli.plural(result, "row") end
     return result and tostring(result) or ""

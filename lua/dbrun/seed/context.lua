@@ -1,18 +1,18 @@
---- What a seed gets to work with.
+--- The argument of a seed: its context.
 local errors = require "dbrun.error"
 
 local M = {}
 
 ---@class dbrun.seed.Context
----@field db table the seed's transaction: query, one, value, exec, copy_in ... all or nothing of the seed stays
----@field redis table the Redis client; opened when first used. Redis knows no roll back: refused in a dry run
+---@field db table the seed's transaction: query, one, value, exec, copy_in ... committed or rolled back with the seed
+---@field redis table the Redis client; opened when first used. refused in a dry run, because Redis has no rollback
 ---@field config Config
 ---@field upsert fun(table: string, keys: string[], rows: table|function, opts?: dbrun.seed.UpsertOptions): integer
 ---    many rows at once, inserted or updated: dbrun.seed.upsert
 ---@field random dbrun.seed.Random the same numbers in every run
 ---@field name string of the seed
----@field env? string what --env said
----@field force boolean --force: make the data again even where it is there already
+---@field env? string the value of --env
+---@field force boolean --force: make the data again even if it exists
 ---@field dry_run boolean everything will be rolled back
 ---@field progress fun(label: string, total?: integer, unit?: string): dbrun.progress.Progress
 ---    `local p <close> = ctx.progress("observations", 100000, "rows")`, then p:add(n)
@@ -23,8 +23,8 @@ end
 
 local function redis(ctx)
     if ctx.dry_run then
-        errors.fail("usage", "a dry run cannot use Redis, which has nothing to roll back",
-            "look at ctx.dry_run before ctx.redis")
+        errors.fail("usage", "a dry run cannot use Redis, which has no rollback",
+            "check ctx.dry_run before you use ctx.redis")
     end
     return require("dbrun.redis").get()
 end

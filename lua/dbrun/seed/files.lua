@@ -1,4 +1,4 @@
---- The seed files of a folder: which there are, in which order, and what is in one.
+--- The seed files of a folder, sorted; loading one.
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local order = require "dbrun.seed.order"
@@ -15,9 +15,9 @@ local M = {}
 ---@class dbrun.seed.Seed
 ---@field description? string
 ---@field after? string[] names of seeds that must have run before
----@field always? boolean runs every time, whether it changed or not
+---@field always? boolean runs every time, even unchanged
 ---@field checksum string
----@field run fun(ctx: dbrun.seed.Context): integer|string|nil rows made, or a remark
+---@field run fun(ctx: dbrun.seed.Context): integer|string|nil number of rows, or a remark
 
 local function lua_files(dir, env, into)
     for _, entry in ipairs(fs.list(dir)) do
@@ -34,7 +34,7 @@ end
 ---@param dir string
 ---@param env? string
 ---@return dbrun.seed.File[]
----Raises an error of kind `config` when there are none.
+---Raises an error of kind `config` when there is no seed.
 function M.list(dir, env)
     dir = dir:gsub("(.)/+$", "%1")
     local list = {}
@@ -53,11 +53,11 @@ function M.list(dir, env)
     return list
 end
 
----The files that are meant by a list of names: "010_sources" or just "sources".
+---The files for a list of names: "010_sources" or just "sources".
 ---@param list dbrun.seed.File[]
 ---@param names string[]
 ---@return table<dbrun.seed.File, boolean>
----Raises an error of kind `usage` for a name that fits none.
+---Raises an error of kind `usage` for an unknown name.
 function M.select(list, names)
     local wanted = {}
     for _, name in ipairs(names) do
@@ -78,7 +78,7 @@ function M.select(list, names)
 end
 
 local function broken(file, why)
-    errors.raise { kind = "query", message = why, text = ("%s is no seed: %s"):format(file.path, why) }
+    errors.raise { kind = "query", message = why, text = ("%s is not a seed: %s"):format(file.path, why) }
 end
 
 local function run_sql(text)
@@ -91,14 +91,14 @@ local function checked(file, seed)
         broken(file, ("it returns %s instead of a function or a table with a function `run`"):format(
             type(seed) == "table" and "a table without `run`" or "a " .. type(seed)))
     end
-    if type(seed.after or {}) ~= "table" then broken(file, "`after` is no list of names") end
+    if type(seed.after or {}) ~= "table" then broken(file, "`after` is not a list of names") end
     return { run = seed.run, description = seed.description, after = seed.after, always = seed.always }
 end
 
 ---Loads one: a Lua file returns a function, or a table with `run`; an SQL file is run as it is.
 ---@param file dbrun.seed.File
 ---@return dbrun.seed.Seed
----Raises an error that names the file, for one that does not compile, fails, or returns something else.
+---Raises an error that names the file when it does not compile, fails, or returns something else.
 function M.load(file)
     local text = fs.read(file.path)
     local checksum = require("dbrun.seed.ledger").checksum(text)

@@ -1,5 +1,5 @@
---- Which seeds ran, and with which content: the table dbrun_seeds. Its row is written in the seed's transaction, so
---- that a seed counts exactly when its data is there; a lock makes a second run wait and then see what the first did.
+--- The table dbrun_seeds: which content of a seed ran. Its row is written in the seed's transaction, so that it exists
+--- exactly when the data does; with a lock a second run waits and then sees the rows of the first.
 local core = require "dbrun.core"
 
 local M = {}
@@ -10,17 +10,17 @@ local COLUMNS <const> = [[
 (name text primary key, checksum text not null, result text, seconds double precision not null,
  seeded_at timestamptz not null default now(), seeded_by text not null default current_user)]]
 
----Any number, as long as all runs take the same: "seed" in ASCII.
+---The lock's number, the same for all runs: "seed" in ASCII.
 local LOCK <const> = 0x73656564
 
----The checksum of a seed's content; the kind of line ends does not count.
+---The checksum of a seed's content, independent of CRLF or LF.
 ---@param text string
 ---@return string hex
 function M.checksum(text)
     return core.digest("sha256", (text:gsub("\r\n", "\n")))
 end
 
----Waits for other runs to end theirs, and makes the table where it is missing.
+---Waits for the transaction of another run, then makes the table if it is missing.
 ---@param tx table
 function M.open(tx)
     tx:value("select pg_advisory_xact_lock($1)", LOCK)

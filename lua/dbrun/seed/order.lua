@@ -1,4 +1,4 @@
---- In which order seeds run: by name, but each after those it declares in `after`.
+--- The order of seeds: by name, but each after those in its `after`.
 local errors = require "dbrun.error"
 
 local M = {}
@@ -9,7 +9,7 @@ function M.short(file)
     return (file.name:gsub("^%d+[_-]", ""))
 end
 
----The file that a name means: "010_sources", "sources", and for one of an environment "test/005_c" too.
+---The file for a name: "010_sources", "sources", and "test/005_c" for one of an environment.
 ---@param list dbrun.seed.File[]
 ---@param name string
 ---@return dbrun.seed.File?
@@ -27,14 +27,14 @@ local function refuse(file, message)
     errors.fail("config", ("%s: %s"):format(file.path, message))
 end
 
----The files that each file comes after.
+---For each file, those that must run before it.
 local function needs_of(list, seeds)
     local needs = {}
     for i, file in ipairs(list) do
         needs[file] = {}
         for j, name in ipairs(seeds[i].after or {}) do
             local found = M.find(list, name)
-            if not found then refuse(file, ("it comes after '%s', which is no seed here"):format(tostring(name))) end
+            if not found then refuse(file, ("`after` names '%s', which is not a seed here"):format(tostring(name))) end
             needs[file][j] = found
         end
     end
@@ -43,10 +43,10 @@ end
 
 ---@param list dbrun.seed.File[]
 ---@param seeds dbrun.seed.Seed[] what is in each
----@param wanted? table<dbrun.seed.File, boolean> these, and those they come after; nil = all
+---@param wanted? table<dbrun.seed.File, boolean> these, and those they need; nil = all
 ---@return dbrun.seed.File[] files
 ---@return dbrun.seed.Seed[] seeds
----Raises an error of kind `config` for a name that is no seed, and for seeds that wait for each other.
+---Raises an error of kind `config` for an unknown name, and for a circle.
 function M.arrange(list, seeds, wanted)
     local needs, by_file = needs_of(list, seeds), {}
     for i, file in ipairs(list) do by_file[file] = seeds[i] end

@@ -1,5 +1,5 @@
---- Random numbers that are the same in every run: a seed that draws them makes the same data everywhere.
---- xoshiro256**, started from a text, independent of math.random and of what other seeds draw.
+--- Random numbers that are the same in every run, so that a seed makes the same data everywhere. xoshiro256**, seeded
+--- with a text, independent of math.random and of other seeds.
 local M = {}
 
 ---@class dbrun.seed.Random
@@ -41,7 +41,7 @@ function Random:float(low, high)
     return low + unit * ((high or 1) - low)
 end
 
----A whole number from m to n, both included. The bias of the remainder is below 2^-32 for the ranges of test data.
+---A whole number from m to n, both included. Its bias is below 2^-32 for ranges up to 2^32.
 ---@param m integer
 ---@param n integer
 ---@return integer
@@ -76,7 +76,7 @@ function Random:boolean(probability)
     return self:float() < (probability or 0.5)
 end
 
----One element of a list of {value, weight}, more often the greater its weight.
+---One element of a list of {value, weight}, with a probability in proportion to its weight.
 ---@param list { [1]: any, [2]: number }[]
 ---@return any
 function Random:weighted(list)
@@ -144,7 +144,7 @@ local SYLLABLES <const> = {
     "se", "ta", "ti", "va", "ve", "wo", "za",
 }
 
----A word that means nothing, of 2 to 4 syllables.
+---An invented word of 2 to 4 syllables.
 ---@return string
 function Random:word()
     local parts = {}
@@ -161,20 +161,20 @@ function Random:words(n)
     return table.concat(list, " ")
 end
 
----A first and a last name that nobody has.
+---An invented first and last name.
 ---@return string
 function Random:name()
     return (("%s %s"):format(self:word(), self:word()):gsub("%f[%a]%a", string.upper))
 end
 
----An address that no mail reaches.
+---An e-mail address that cannot receive mail.
 ---@return string
 function Random:email()
     return ("%s.%s%d@example.org"):format(self:word(), self:word(), self:integer(1, 9999))
 end
 
 ---A generator; called like math.random: r() float in [0,1), r(n) 1..n, r(m, n) m..n.
----@param text string what it starts from
+---@param text string the seed
 ---@return dbrun.seed.Random
 function M.new(text)
     local hash = 0xcbf29ce484222325

@@ -1,18 +1,18 @@
---- Many rows at once into a table, whether they are there already or not: through COPY into a temporary table, and from
---- there with INSERT ... ON CONFLICT. Rows that are there already as they should be are not written.
+--- Inserts or updates many rows at once: COPY into a temporary table, then INSERT ... ON CONFLICT from there. Rows that
+--- are equal already are not written.
 local errors = require "dbrun.error"
 
 local M = {}
 
 ---@class dbrun.seed.UpsertOptions
 ---@field columns? string[] of rows by position; default: the names in the first row, or all columns
----@field update? boolean false leaves rows alone whose key is there (default true)
+---@field update? boolean false leaves rows with an existing key unchanged (default true)
 ---@field total? integer how many rows there will be, for the progress line (default: the length of a list)
 ---@field label? string of the progress line (default: the table's name); no line without `total` or a long list
 
-local LONG <const> = 10000 -- rows; a list shorter than that needs no progress line
+local LONG <const> = 10000 -- rows; a shorter list gets no progress line
 
----Rows one by one, and the first of them ahead of that.
+---An iterator over the rows, and the first row.
 local function source_of(rows)
     if type(rows) == "function" then
         local first = rows()
@@ -25,7 +25,7 @@ local function source_of(rows)
         end, first
     end
     if type(rows) ~= "table" then
-        errors.usage("upsert", "expected a list of rows, or a function that gives one a call")
+        errors.usage("upsert", "expected a list of rows, or a function that returns one per call")
     end
     local i = 0
     return function()
@@ -40,7 +40,7 @@ local function columns_of(first, opts)
     if #first > 0 then return nil end
     local names = {}
     for name in pairs(first) do
-        if type(name) ~= "string" then errors.usage("upsert", "a row by name has a column without a name") end
+        if type(name) ~= "string" then errors.usage("upsert", "a row has keys that are not column names") end
         names[#names + 1] = name
     end
     table.sort(names)
@@ -64,8 +64,8 @@ local function equal(names)
     return table.concat(list, " and ")
 end
 
----The statement that takes the rows over from the temporary table. Those that are there already are found by a join
----first: a third of the work that ON CONFLICT makes of each.
+---The statement that moves the rows from the temporary table. A join finds unchanged rows first, at a third of the cost
+---of ON CONFLICT.
 local function merge(target, temporary, columns, keys, update)
     local is_key, rest, sets = {}, {}, {}
     for _, key in ipairs(keys) do is_key[key] = true end
@@ -86,7 +86,7 @@ local function merge(target, temporary, columns, keys, update)
         quoted(rest, "t."), quoted(rest, "excluded."))
 end
 
----Counts the rows that pass by, for the progress line; in steps, because counting each costs more than sending it.
+---Counts the rows for the progress line, in steps, because counting each costs more than sending it.
 local function counted(next_row, progress)
     local n = 0
     return function()
@@ -104,12 +104,12 @@ local function progress_of(rows, table_name, opts)
 end
 
 local function check_keys(keys, columns)
-    if type(keys) ~= "table" or #keys == 0 then errors.usage("upsert", "expected a list of the key's columns") end
+    if type(keys) ~= "table" or #keys == 0 then errors.usage("upsert", "expected a list of key columns") end
     local there = {}
     for _, column in ipairs(columns) do there[column] = true end
     for _, key in ipairs(keys) do
         if not there[key] then
-            errors.usage("upsert", "the rows have no column '%s', which is in the key", tostring(key))
+            errors.usage("upsert", "the key column '%s' is not in the rows", tostring(key))
         end
     end
 end
@@ -118,16 +118,16 @@ local function explained(e, keys)
     if errors.is(e) and e.sqlstate == "42P10" then
         e.hint = ("there must be a unique index on (%s)"):format(table.concat(keys, ", "))
     elseif errors.is(e) and e.sqlstate == "21000" then
-        e.hint = ("two of the rows have the same (%s)"):format(table.concat(keys, ", "))
+        e.hint = ("two rows have the same (%s)"):format(table.concat(keys, ", "))
     end
     error(e, 0)
 end
 
----Writes rows: those whose key is not there are inserted, the others updated where they differ.
+---Inserts the rows with a new key, updates the others where they differ.
 ---@param tx table a transaction
 ---@param table_name string "name" or "schema.name"
 ---@param keys string[] columns of a unique index
----@param rows table|fun(): table? a list of rows, or a function that gives one a call; rows by name or by position
+---@param rows table|fun(): table? a list of rows, or a function that returns one per call; rows by name or by position
 ---@param opts? dbrun.seed.UpsertOptions
 ---@return integer rows inserted and updated
 ---Raises errors of kind `usage`, `query`, `constraint`.

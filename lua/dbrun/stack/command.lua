@@ -15,7 +15,7 @@ local EXAMPLES <const> = {
 
 local EPILOG <const> = [[
 The servers live under .dbrun/stack of the current folder, on unix sockets that only you can open;
-started by root they run as the user 'postgres'. They go on running until `down`. DBRUN_PG_BINDIR
+started by root they run as the user 'postgres'. They run until `down`. DBRUN_PG_BINDIR
 names the folder of another PostgreSQL's programs.
 Exit status: 0 done (status: both answer), 1 it failed (status: something is down), 2 wrong usage or
 a server that is not installed.]]
@@ -27,9 +27,9 @@ local function parser()
     }
     p:require_command(true)
     p:command_target("command")
-    cli.command(p, "up", "Start what does not run, and wait until both answer."):flag("-q --quiet", "Say nothing.")
+    cli.command(p, "up", "Start what does not run, and wait until both answer."):flag("-q --quiet", "Print nothing.")
     cli.command(p, "down", "Stop both; their data stays.")
-    cli.command(p, "status", "Tell whether both answer; exit status 1 when not.")
+    cli.command(p, "status", "Show whether both answer; exit status 1 when not.")
     cli.command(p, "env", "Print DATABASE_URL= and REDIS_URL= lines, as for .env or eval.")
         :flag("--export", "Put `export` in front of each.")
     cli.command(p, "reset", "Stop both and remove all their data.")
@@ -89,7 +89,7 @@ end
 local function sure()
     local tty = require "dbrun.tty"
     if not tty.isatty(0) then
-        errors.fail("usage", "reset removes all data of this folder's servers: say --force where nobody can be asked")
+        errors.fail("usage", "reset removes all data of this folder's servers: without a terminal it needs --force")
     end
     io.stderr:write("Remove all data of this folder's PostgreSQL and Redis? [y/N] ")
     local answer = io.stdin:read("l")
@@ -104,7 +104,7 @@ function commands.reset(args)
     cli.print(stack.reset() and "stopped and removed" or "there was nothing to remove")
 end
 
---- The command takes this program's place: its terminal, its signals and its exit status are its own.
+--- Replaces this program by the command, which gets the terminal, the signals and the exit status.
 function commands.run(args)
     if #args.program == 0 then
         errors.usage("run", "the command is missing: dbrun stack run -- program ...")
@@ -114,7 +114,7 @@ function commands.run(args)
     process.exec(spec)
 end
 
---- Everything behind `run` is the command's own, its options included.
+--- Everything after `run` belongs to the command, options included.
 local function split_run(argv)
     if argv[1] ~= "run" or argv[2] == "-h" or argv[2] == "--help" then return argv end
     local first = argv[2] == "--" and 3 or 2

@@ -1,5 +1,5 @@
---- What a folder's server process is, told from /proc: never by a number in a file alone, because
---- numbers are used again and files outlive a crash.
+--- Finds the server processes of a folder in /proc. A pid file alone is not enough: pids are used again, and files
+--- outlive a crash.
 
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
@@ -17,12 +17,12 @@ local function slurp(path)
     return f and f:read("a") or ""
 end
 
---- Is it a process of this program that works in this folder? Told by its current folder; where that may
---- not be looked at (root without the right to trace), by its command line.
+--- Does a process of this program work in this folder? Decided by its current folder; if that may not be read (root
+--- without the right to trace), by its command line.
 ---@param pid integer
 ---@param name string "postgres" or "redis-server"
 ---@param folder string real path
----@return boolean? yes nil = it is such a program, but nobody may look where it works
+---@return boolean? yes nil = the program is right, but its folder cannot be read
 function M.works_in(pid, name, folder)
     if not process.alive(pid) then return false end
     local comm = slurp(("/proc/%d/comm"):format(pid)):match("^[^\n]*")
@@ -30,7 +30,7 @@ function M.works_in(pid, name, folder)
     local cwd = link(("/proc/%d/cwd"):format(pid))
     if cwd then return cwd == folder end
     local command = slurp(("/proc/%d/cmdline"):format(pid))
-    if command == "" then return false end -- it is ending: its memory, files and folder are gone, its number not yet
+    if command == "" then return false end -- it is exiting: memory, files and folder are released, the pid is not
     if command:find(folder, 1, true) then return true end
     return nil
 end
@@ -43,7 +43,7 @@ end
 ---@param name string
 ---@param folder string
 ---@return dbrun.stack.Found[] found
----@return integer[] unclear processes of this program that may or may not be such
+---@return integer[] unclear processes of this program whose folder cannot be read
 function M.processes(name, folder)
     local found, unclear = {}, {}
     for _, entry in ipairs(fs.list("/proc")) do
@@ -61,7 +61,7 @@ function M.processes(name, folder)
     return found, unclear
 end
 
---- Calls `done` again and again until it returns something true, or the time is over.
+--- Calls `done` until it returns a true value or the time is over.
 ---@param seconds number
 ---@param done fun(): any
 ---@return any result what `done` returned; false when the time is over
@@ -111,7 +111,7 @@ function M.last_lines(text, n)
     return table.concat(lines, "\n", math.max(1, #lines - n + 1))
 end
 
---- Moves a log out of the way when it has grown large, and tells how long it is now.
+--- Renames a large log; returns the present size of the log.
 ---@param path string
 ---@return integer size
 function M.rotate(path)
@@ -123,7 +123,7 @@ function M.rotate(path)
     return there and there.size or 0
 end
 
---- What was appended to a log since it had this size, its last lines.
+--- The last lines appended to a log since it had this size.
 ---@param path string
 ---@param size integer
 ---@param n integer

@@ -1,9 +1,9 @@
---- Where a folder's stack lives: .dbrun/stack/ below it, unless the servers cannot work there.
+--- The place of a folder's stack: .dbrun/stack/ below it, unless the servers cannot work there.
 ---
---- Three things can send a part elsewhere: a unix socket's path has at most 107 bytes, and no comma (libpq
---- takes that for a list of hosts); the servers' own files do not bear line ends in it; and the user that the
---- servers run as (root's stack runs as another user) may not be able to enter the folder. What was decided is
---- written to the file `place`, so that it is decided once.
+--- Parts move elsewhere for three reasons: a unix socket's path has at most 107 bytes, and no comma (libpq takes that
+--- for a list of hosts); the servers' configuration files cannot express line ends in a path; and the servers' user
+--- (root's stack runs as another user) may not be able to enter the folder. The decision is written to the file
+--- `place`, so that it stays the same.
 
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -12,7 +12,7 @@ local programs = require "dbrun.stack.programs"
 
 local M = {}
 
---- Can a socket be in this folder, and can a client say so?
+--- Can a socket be in this folder, and can a client name it?
 local function takes_sockets(path)
     return #path + #"/.s.PGSQL.5432" <= 107 and not path:find("[%c,]")
 end
@@ -23,7 +23,7 @@ local private <const> = tonumber("700", 8)
 ---@field folder string .dbrun/stack
 ---@field data string holds postgres/, redis/ and the logs
 ---@field sockets string
----@field user dbrun.process.User? who the servers run as; nil = the current user
+---@field user dbrun.process.User? the servers' user; nil = the current user
 
 local function read_record(path)
     local record = {}
@@ -44,8 +44,8 @@ local function write_record(path, record)
     fs.write(path, table.concat(lines, "\n") .. "\n")
 end
 
---- The record counts only for the folder that it was written for: a copy of a project must not take the
---- original's servers for its own. A project that was moved keeps what it had.
+--- The record is valid only for the folder it was written for: a copy of a project must not use the original's servers.
+--- A project that was moved keeps its place.
 local function still_valid(record, folder)
     if not record.folder then return {} end
     if record.folder == folder then return record end
@@ -64,8 +64,8 @@ local function still_valid(record, folder)
     return new
 end
 
---- Can that user work in this folder, which is his? The system is asked, as that user: rights of all
---- folders above, access lists and mount options count.
+--- Can the user work in this folder, which belongs to him? Tried as that user, because the modes of all folders above,
+--- access lists and mount options matter.
 local function reachable(path, user)
     if not user then return true end
     return process.run {
@@ -79,7 +79,7 @@ local function give(path, user)
     fs.chmod(path, private)
 end
 
---- An own folder that only its owner may enter, elsewhere.
+--- Makes a private folder elsewhere.
 local function elsewhere(bases, user)
     for _, base in ipairs(bases) do
         if base and base:sub(1, 1) == "/" and fs.access(base, "w") then
@@ -91,12 +91,12 @@ local function elsewhere(bases, user)
     end
     return errors.raise {
         kind = "io",
-        message = ("found no folder that %s can work in"):format(user and ("user '" .. user.name .. "'") or "we"),
+        message = ("there is no folder that %s can work in"):format(user and ("user '" .. user.name .. "'") or "we"),
         detail = "tried: " .. table.concat(bases, ", "),
     }
 end
 
---- The folder is there, ours and private; false when it is not. Raises when it is somebody else's.
+--- Is the folder there, ours and private? Raises when it belongs to another user.
 local function usable(path, user)
     local there = path and fs.stat(path, true)
     if not there then return false end
@@ -139,7 +139,7 @@ local function decide_sockets(folder, record, user)
     return elsewhere(bases, user)
 end
 
---- The folder of the stack of this working folder; it need not be there.
+--- The stack's folder for the current folder; it may not exist.
 ---@return string
 function M.folder()
     return fs.join(fs.cwd(), ".dbrun", "stack")
@@ -162,7 +162,7 @@ local function data_owner(record)
     return there and there.uid
 end
 
---- Where the stack is, when it has been made.
+--- The place of the stack; nil when it was never made.
 ---@return dbrun.stack.Place?
 function M.find()
     local folder = M.folder()
@@ -175,7 +175,7 @@ function M.find()
     }
 end
 
---- Where the stack is; made when it is not there yet. The caller holds the stack's lock.
+--- The place of the stack, which is made if needed. The caller holds the stack's lock.
 ---@return dbrun.stack.Place
 function M.make()
     local folder = M.folder()
@@ -188,13 +188,13 @@ function M.make()
     new.sockets = decide_sockets(folder, record, user)
     if new.folder ~= old.folder or new.data ~= old.data or new.sockets ~= old.sockets then
         write_record(path, new)
-        -- For whoever finds a folder elsewhere and asks whose it is.
+        -- Says in a folder elsewhere which project it belongs to.
         if new.data ~= folder .. "/data" then fs.write(new.data .. "/belongs-to", folder .. "\n") end
     end
     return { folder = folder, data = new.data, sockets = new.sockets, user = user }
 end
 
---- Removes data and sockets. The servers are down, and the caller holds the lock.
+--- Removes data and sockets. The servers must be down; the caller holds the lock.
 ---@param place dbrun.stack.Place
 function M.remove(place)
     fs.rmtree(place.data)

@@ -1,4 +1,4 @@
---- The stack's PostgreSQL: made once, started, asked, stopped.
+--- The stack's PostgreSQL: initdb, start, ping, stop.
 
 local daemon = require "dbrun.stack.daemon"
 local errors = require "dbrun.error"
@@ -10,13 +10,13 @@ local task = require "dbrun.task"
 local M = { title = "PostgreSQL" }
 
 local owner <const>, database <const> = "dbrun", "dbrun"
-local start_limit <const> = 60 -- seconds; recovery after a crash is part of it
+local start_limit <const> = 60 -- seconds, including crash recovery
 
 local function data_of(place) return place.data .. "/postgres" end
 local function log_of(place) return place.data .. "/postgres.log" end
 local function ids(place) return place.user and place.user.uid, place.user and place.user.gid end
 
---- The URL of a database on the stack.
+--- The URL of a database of the stack.
 ---@param place dbrun.stack.Place
 ---@param name? string
 ---@return string
@@ -35,7 +35,7 @@ local function initdb(place, pg, dir, locale)
     }
 end
 
---- Settings beside those of the command line. TimescaleDB works only when it is loaded at the start.
+--- Settings beside those of the command line. TimescaleDB must be preloaded.
 local function settings(pg)
     local lines = { "", "# dbrun", "max_connections = 200" }
     local out = process.run { pg.bindir .. "/pg_config", "--pkglibdir", "--sharedir", timeout = 10 }.stdout
@@ -53,9 +53,8 @@ local function append(path, text)
     assert(f:close())
 end
 
---- Removes a cluster that was never finished. When an `up` is killed, its initdb is too, but the server that initdb
---- had started may write for a moment longer: whoever still works there is ended first, and what it wrote while
---- its folder went is removed once more.
+--- Removes an unfinished cluster. When an `up` is killed, its initdb dies too, but the server that initdb started may
+--- write a moment longer: such processes are ended first, and the folder is removed once more.
 local function remove_unfinished(place, dir)
     local problem
     local gone = daemon.poll(5, function()
@@ -69,8 +68,8 @@ local function remove_unfinished(place, dir)
     if not gone then error(problem, 0) end
 end
 
---- Makes the cluster under another name and renames it when it is whole: what has the right name is
---- complete, whatever happens on the way.
+--- Makes the cluster under another name and renames it when it is complete, so that a folder with the right name is
+--- complete even after a crash.
 local function make(place, pg)
     for _, name in ipairs(fs.list(place.data)) do
         if name:find("^postgres%.new") then remove_unfinished(place, fs.join(place.data, name)) end
@@ -112,7 +111,7 @@ local function pid_file(place)
     return math.tointeger(tonumber(lines[1])), lines[8] and lines[8]:match("^%a+")
 end
 
---- The number of the stack's own server, nil when it does not run.
+--- The pid of the stack's server; nil when it does not run.
 ---@param place dbrun.stack.Place
 ---@return integer? pid
 ---@return string? state
@@ -122,9 +121,8 @@ function M.running(place)
     return nil
 end
 
---- The server's first line of defence against two servers on the same data is postmaster.pid. It is
---- removed only where it names a process that is none of ours and nobody works on the data; what is left
---- of a server that was killed is ended first.
+--- postmaster.pid keeps two servers from using the same data. It is removed only when it names a foreign process and no
+--- server works on the data; processes left by a killed server are ended first.
 local function clear_remains(place)
     local dir = data_of(place)
     local found, unclear = daemon.processes("postgres", dir)
@@ -139,17 +137,17 @@ local function clear_remains(place)
         for _, p in ipairs(found) do daemon.wait_gone(p.pid, nil, 3) end
         found = daemon.processes("postgres", dir)
     end
-    -- The folder of the sockets is ours alone: no server runs, so nobody has a claim on it.
+    -- No server runs, and the folder of the sockets is private: what is in it is left over.
     fs.unlink(place.sockets .. "/.s.PGSQL.5432.lock")
     fs.unlink(place.sockets .. "/.s.PGSQL.5432")
-    -- Of a number that nobody has the server thinks the same. A zombie's (in a container nobody may collect
-    -- the dead) or a stranger's would keep it from starting.
+    -- The server itself ignores the pid of a process that does not exist. The pid of a zombie (a container may have no
+    -- init) or of a foreign process would keep it from starting.
     local pid = pid_file(place)
     if not pid or not process.info(pid) then return end
     for _, other in ipairs(unclear) do
         if other == pid then
             errors.fail("io", ("process %d may be a PostgreSQL server on '%s'"):format(pid, dir),
-                "if it is none, remove the file postmaster.pid there")
+                "if it is not, remove the file postmaster.pid there")
         end
     end
     fs.unlink(dir .. "/postmaster.pid")
@@ -176,13 +174,13 @@ end
 local function major_of(dir)
     local path = dir .. "/PG_VERSION"
     if not fs.exists(path) then
-        errors.fail("io", ("'%s' is no PostgreSQL cluster: PG_VERSION is missing"):format(dir),
+        errors.fail("io", ("'%s' is not a PostgreSQL cluster: PG_VERSION is missing"):format(dir),
             "start with empty data: dbrun stack reset")
     end
     return math.tointeger(tonumber(fs.read(path):match("^%d+")))
 end
 
---- One query. true, or nil and the error.
+--- Runs one query. Returns true, or nil and the error.
 local function ask(place, name, seconds)
     local db = require "dbrun.db"
     local ok, problem = pcall(function()
@@ -191,7 +189,7 @@ local function ask(place, name, seconds)
             command_timeout = seconds, application_name = "dbrun stack",
         }
         local _ <close> = setmetatable({}, { __close = function() engine:close() end })
-        assert(engine:value("select 1") == 1, "select 1 is not 1")
+        assert(engine:value("select 1") == 1, "select 1 did not return 1")
     end)
     if ok then return true end
     if errors.is(problem, "cancelled") then error(problem, 0) end
@@ -208,12 +206,12 @@ local function make_database(place, seconds)
     engine:exec(("create database %s"):format(database))
 end
 
---- May the next question be answered? Not when the question itself is wrong.
+--- Can a retry of the query succeed? Not when the query or the configuration is wrong.
 local function waitable(problem)
     return errors.is(problem) and problem.kind ~= "config" and problem.kind ~= "usage"
 end
 
---- Waits until the server answers a query. False when it ended instead.
+--- Waits until the server answers a query. False when its process ended.
 local function wait_ready(place, pid)
     local deadline = task.now() + start_limit
     local problem
@@ -260,7 +258,7 @@ local function start(place)
     }
 end
 
---- Sees to it that the server runs and answers. The caller holds the stack's lock.
+--- Starts the server if needed, until it answers. The caller holds the stack's lock.
 ---@param place dbrun.stack.Place
 ---@return boolean started false = it ran already
 function M.up(place)
@@ -270,7 +268,7 @@ function M.up(place)
     end
     if pid then
         if not fs.exists(place.sockets .. "/.s.PGSQL.5432") and state == "ready" then
-            M.down(place) -- its socket was removed: nobody can reach it any more
+            M.down(place) -- its socket was removed: clients cannot reach it
         elseif wait_ready(place, pid) then
             return false
         end
@@ -279,7 +277,7 @@ function M.up(place)
     return true
 end
 
---- Stops the server: fast, then at once, then by force.
+--- Stops the server: fast shutdown, then immediate, then SIGKILL.
 ---@param place dbrun.stack.Place
 ---@return boolean stopped false = it did not run
 function M.down(place)
@@ -292,7 +290,7 @@ function M.down(place)
     return true
 end
 
---- One line for `status`.
+--- The line for `status`.
 ---@param place dbrun.stack.Place
 ---@return boolean up
 ---@return string text

@@ -1,4 +1,4 @@
---- Finds the installed server programs and the user that they run as.
+--- Finds the installed server programs, and the user to run them as.
 
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -53,8 +53,7 @@ local function add(list, dir)
     if major then list[#list + 1] = { bindir = dir, major = major } end
 end
 
---- The PostgreSQL installations of this machine, the newest first. DBRUN_PG_BINDIR names the only one
---- that counts.
+--- The PostgreSQL installations of this machine, the newest first; only that of DBRUN_PG_BINDIR if it is set.
 ---@return dbrun.stack.Postgres[]
 function M.all_postgres()
     local chosen = os.getenv("DBRUN_PG_BINDIR")
@@ -90,10 +89,10 @@ function M.postgres(major)
             "install it (Debian: apt-get install postgresql), or set DBRUN_PG_BINDIR to its folder")
     end
     return errors.fail("config", ("PostgreSQL %d is not installed any more"):format(major),
-        "the data was made by it: install it again, or start with empty data: dbrun stack reset")
+        "it made the data: install it again, or start with empty data: dbrun stack reset")
 end
 
---- Path of the Redis server (or of valkey's, which is the same to us).
+--- Path of the Redis server, or of valkey's.
 ---@return string
 function M.redis()
     local path = M.which("redis-server") or M.which("valkey-server")
@@ -102,21 +101,20 @@ function M.redis()
         "install it (Debian: apt-get install redis-server)")
 end
 
---- Who the servers run as: nil = the current user; PostgreSQL refuses root, so root gets another one.
----@param owner? integer uid that owns data which is there already
+--- The user to run the servers as: nil = the current user. PostgreSQL refuses root, so root uses another one.
+---@param owner? integer uid that owns existing data
 ---@return dbrun.process.User?
 function M.server_user(owner)
     if process.uid() ~= 0 then return nil end
     local user = process.user(owner and owner ~= 0 and owner or "postgres")
     if user then return user end
     return errors.fail("config",
-        owner and ("the data belongs to user number %d, who is not on this machine"):format(owner)
+        owner and ("the data belongs to uid %d, which does not exist on this machine"):format(owner)
             or "PostgreSQL does not run as root, and there is no user 'postgres' to run it as",
         "run this as an ordinary user, or make the user: useradd --system --home /var/lib/postgresql postgres")
 end
 
---- Changes to the environment for servers and their tools: nothing of a client's or a supervisor's
---- settings may reach them.
+--- The environment for servers and their tools: settings for clients and supervisors are removed.
 ---@return table<string, string|false>
 function M.environment()
     local env = { LC_ALL = "C", NOTIFY_SOCKET = false, LISTEN_FDS = false, LISTEN_PID = false }

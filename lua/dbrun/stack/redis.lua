@@ -1,4 +1,4 @@
---- The stack's Redis: started, asked, stopped.
+--- The stack's Redis: start, ping, stop.
 
 local daemon = require "dbrun.stack.daemon"
 local errors = require "dbrun.error"
@@ -9,7 +9,7 @@ local task = require "dbrun.task"
 
 local M = { title = "Redis" }
 
-local start_limit <const> = 60 -- seconds; loading the data is part of it
+local start_limit <const> = 60 -- seconds, including loading the data
 
 local function data_of(place) return place.data .. "/redis" end
 local function log_of(place) return place.data .. "/redis.log" end
@@ -21,7 +21,7 @@ function M.url(place)
     return "unix://" .. socket_of(place):gsub("[^%w%-%._~/]", function(c) return ("%%%02X"):format(c:byte()) end)
 end
 
---- A string as Redis' configuration file takes it.
+--- Quotes a string for Redis' configuration file.
 local function quote(text)
     return '"' .. text:gsub('[%c"\\]', function(c) return ("\\x%02x"):format(c:byte()) end) .. '"'
 end
@@ -37,7 +37,7 @@ local function configuration(place, version)
         "supervised no",
         "databases 16",
     }
-    -- Keeps the command line as it is, which is how the process is told from others.
+    -- Keeps the command line, by which the process is recognised.
     if version >= 7 then lines[#lines + 1] = "set-proc-title no" end
     return table.concat(lines, "\n") .. "\n"
 end
@@ -60,7 +60,7 @@ local function ask(place, seconds)
             path = socket_of(place), timeout = seconds, connect_timeout = seconds, command_timeout = seconds,
         }
         local _ <close> = setmetatable({}, { __close = function() client:close() end })
-        assert(client:ping() == "PONG", "PING was not answered by PONG")
+        assert(client:ping() == "PONG", "the reply to PING was not PONG")
     end)
     if ok then return true end
     if errors.is(problem, "cancelled") then error(problem, 0) end
@@ -88,7 +88,7 @@ local function launch(place)
     return child, size
 end
 
---- Waits until the server answers. False when it ended instead.
+--- Waits until the server answers. False when its process ended.
 local function wait_ready(place, pid)
     local deadline = task.now() + start_limit
     local problem
@@ -114,14 +114,14 @@ local function wait_ready(place, pid)
     end
 end
 
---- A server without a pid file (it was removed, or never written) must not get a second one beside it.
+--- Finds a server without a pid file, so that no second one is started beside it.
 local function clear_remains(place)
     for _, p in ipairs((daemon.processes(M.program, data_of(place)))) do
         daemon.stop(p.pid, { { "TERM", 10 }, { "KILL", 5 } })
     end
 end
 
---- Sees to it that the server runs and answers. The caller holds the stack's lock.
+--- Starts the server if needed, until it answers. The caller holds the stack's lock.
 ---@param place dbrun.stack.Place
 ---@return boolean started
 function M.up(place)
@@ -129,7 +129,7 @@ function M.up(place)
     if pid and fs.exists(socket_of(place)) then
         if ask(place, 5) or wait_ready(place, pid) then return false end
     elseif pid then
-        M.down(place) -- its socket was removed: nobody can reach it any more
+        M.down(place) -- its socket was removed: clients cannot reach it
     end
     if fs.exists(data_of(place)) then clear_remains(place) end
     local child <close>, size = launch(place)

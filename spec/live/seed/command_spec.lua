@@ -107,7 +107,7 @@ describe("dbrun seed", function()
             local dir = folder { ["010_a.lua"] = insert(1), ["020_b.lua"] = "return function(" }
             local result = seed { "--dir", dir }
             assert.equal(1, result.code)
-            assert.matches("020_b.lua is no seed: ", result.stderr)
+            assert.matches("020_b.lua is not a seed: ", result.stderr)
             assert.equal("", rows())
         end)
 

@@ -83,7 +83,7 @@ describe("seed files", function()
         local e = failure(arranged, { "010_a b", "020_b c", "030_c a" })
         assert.equal("config", e.kind)
         assert.matches("010_a after 020_b after 030_c after 010_a", e.message, 1, true)
-        assert.matches("010_a.lua: it comes after 'x', which is no seed here", failure(arranged, { "010_a x" }).message)
+        assert.matches("010_a.lua: `after` names 'x', which is not a seed here", failure(arranged, { "010_a x" }).message)
     end)
 
     it("have a checksum of their content, whatever the line ends", function()
@@ -105,7 +105,7 @@ describe("seed files", function()
             ["error 'boom'"] = "boom", [""] = "a nil",
         } do
             local e = failure(files.load, make("bad.lua", text))
-            assert.matches(root .. "/bad.lua is no seed: ", e.text, 1, true)
+            assert.matches(root .. "/bad.lua is not a seed: ", e.text, 1, true)
             assert.matches(message, e.text, 1, true)
         end
     end)
