@@ -83,6 +83,12 @@ static PGresult *next_result(struct pg_machine *m)
     return PQgetResult(m->conn);
 }
 
+/* Is it the reason of the end, and not what failed in one of several groups? */
+static bool is_for_all(const struct pg_machine *m, const PGresult *r)
+{
+    return pg_error_ends_session(r) || (m->owed == 1 && PQresultErrorField(r, PG_DIAG_SQLSTATE));
+}
+
 /* What the server said about the end, when it said something. Once libpq has dropped a connection it has also
  * forgotten what the replies in its buffer belong to, and gives them as other than they are: none of them
  * counts any more but an error. Two NULLs in a row are the end. */
@@ -99,8 +105,7 @@ static void last_words(struct pg_machine *m, struct error *e)
             continue;
         if (is_copy(r)) /* it would begin again and again */
             nulls = 2;
-        if (PQresultStatus(r) == PGRES_FATAL_ERROR && !error_is_set(e) &&
-            PQresultErrorField(r, PG_DIAG_SQLSTATE))
+        if (PQresultStatus(r) == PGRES_FATAL_ERROR && !error_is_set(e) && is_for_all(m, r))
             pg_error_from_result(e, r, NULL);
         PQclear(r);
     }

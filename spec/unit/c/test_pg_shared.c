@@ -83,7 +83,12 @@ static const struct pg_scenario lost[] = {
     {"learn share:A share:B <2 <E:22012 <F:57P01 eof", "A=!query/failed/22012 B=!connect/unknown BROKEN"},
     {"learn share:A share:B" OK("1") " break", "A=(1) B=!connect/unknown BROKEN"},
     {"learn share:A share:B" OK("1") " close", "A=(1) CLOSED"},
+    {"learn share:A share:B <E:22012 <Z unseen break", "A=!connect/unknown B=!connect/unknown BROKEN"},
+    {"learn share:A <E:22012 <Z unseen break", "A=!query/unknown/22012 BROKEN"},
+    {"learn share:A share:B <F:57P01 unseen break",
+     "A=!connect/unknown/57P01 B=!connect/unknown/57P01 BROKEN"},
     /* alone */
+    {"query <E:22012 unseen break", "=!query/unknown/22012 BROKEN"},
     {"query eof", "=!connect/unknown BROKEN"},
     {"query <1 <2 <T <D:1 eof", "=!connect/unknown BROKEN"},
     {"query <1 <2 <T <D:1 <C:SELECT_1 eof", "=!connect/unknown BROKEN"},
