@@ -308,8 +308,7 @@ static void say_next(struct world *w, unsigned arg)
     struct pg_asked *u = &w->unit[w->serving];
     if (!w->honest || w->serving >= w->n || (u == w->alone && w->building))
         return;
-    const char *state = arg & 128 ? arg & 64 ? "23503" : "22012" : NULL;
-    pg_asked_say(u, &w->out, state, w->m.state == PG_COPY_IN);
+    pg_asked_say(u, &w->out, arg & 128, w->m.state == PG_COPY_IN);
     w->serving += u->served;
 }
 

@@ -25,15 +25,15 @@ void pg_asked_add(struct pg_asked *a, const char *words)
     pg_must(have + (size_t)n < sizeof a->words, "too much was asked");
 }
 
-void pg_asked_say(struct pg_asked *a, struct buf *out, const char *state, bool in_copy)
+void pg_asked_say(struct pg_asked *a, struct buf *out, bool fail, bool in_copy)
 {
     char word[64];
     const char *next = a->words + a->at;
     size_t len = strcspn(next, " ");
     if (next[0] == '^' && in_copy)
         return;
-    if (state && !strstr(a->words, "E:")) { /* also at the sync */
-        snprintf(word, sizeof word, "E:%s", state);
+    if (fail && !strstr(a->words, "E:")) { /* also at the sync */
+        snprintf(word, sizeof word, "E:N%04u", a->number);
         pg_must(pg_script_add(out, word), word);
         a->error = true;
         a->at = strlen(a->words) - strlen("Z ");
@@ -55,12 +55,24 @@ void pg_asked_check_rows(const struct pg_asked *a, const PGresult *r)
     }
 }
 
+static void check_error(const struct pg_asked *a, const struct error *e, bool honest)
+{
+    char own[16];
+    const char *state = e->field[ERROR_SQLSTATE];
+    snprintf(own, sizeof own, "N%04u", a->number);
+    pg_must(e->outcome == OUTCOME_FAILED || e->outcome == OUTCOME_UNKNOWN,
+            "an error that does not say what became of it");
+    pg_must(!state || state[0] != 'N' || strcmp(state, own) == 0, "the error of another statement");
+    pg_must(a->error || !honest || e->outcome == OUTCOME_UNKNOWN, "nobody said that it has failed");
+}
+
 void pg_asked_check_end(const struct pg_asked *a, const struct pg_machine *m, const PGresult *r,
                         const struct error *e, bool honest)
 {
     bool failed = e && error_is_set(e);
     pg_asked_check_rows(a, r);
-    pg_must(!failed || e->outcome != OUTCOME_NONE, "an error that does not say what became of it");
+    if (failed)
+        check_error(a, e, honest);
     if (m->state == PG_BROKEN) {
         pg_must(failed || (a->served && !a->shared), "a result on a connection that is broken");
         return;
@@ -69,6 +81,7 @@ void pg_asked_check_end(const struct pg_asked *a, const struct pg_machine *m, co
     if (!a->served)
         return;
     pg_must(failed == a->error, "an honest answer is told as another one");
+    pg_must(failed || !a->shared || PQntuples(r) == 1, "an honest row is lost");
     if (failed && e->kind == ERROR_USAGE) /* a COPY TO STDOUT that is refused comes to its end */
         return;
     pg_must(!failed || (e->field[ERROR_SQLSTATE] && e->outcome == OUTCOME_FAILED),

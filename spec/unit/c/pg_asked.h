@@ -22,9 +22,9 @@ struct pg_asked {
 
 /* More words. "%u" is the number, once; '^' stands for the end of a COPY FROM STDIN, which is waited for. */
 void pg_asked_add(struct pg_asked *a, const char *words);
-/* Adds the next message to `out`; with `state` an error and, later, the sync instead of what was still to
- * come. */
-void pg_asked_say(struct pg_asked *a, struct buf *out, const char *state, bool in_copy);
+/* Adds the next message to `out`; with `fail` an error and, later, the sync instead of what was still to
+ * come. The SQLSTATE of the error is 'N' and the number. */
+void pg_asked_say(struct pg_asked *a, struct buf *out, bool fail, bool in_copy);
 /* Aborts when a row has the number of another group. What a dishonest server makes up has none. */
 void pg_asked_check_rows(const struct pg_asked *a, const PGresult *r);
 /* Aborts when this cannot be the end of it. `honest`: the server is, still. */
