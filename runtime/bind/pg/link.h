@@ -4,11 +4,12 @@
  * A link without a user is free: idle in its pool, or leased and between two statements. pg_link_set_user
  * changes the user, and nothing else does:
  *
- *   statement (link_wait.c)    a task waits for it       its reply -> free; the wait is abandoned -> drain
- *   stream    (stream.c)       rows or COPY, piece by piece; the socket is read only while a task waits for
- * more shared    (mux.c)          statements of several tasks in flight (pipeline=) drain     (link_cancel.c)
- * given up: replies are thrown away, and a cancel request is on its way or answered ping      (link_upkeep.c)
- * the pool asks whether it lives reset     (link_upkeep.c)  ROLLBACK (or DISCARD ALL) on return
+ *   statement  link_wait.c    a task waits for it: its reply -> free; the wait is abandoned -> drain
+ *   stream     stream.c       rows or COPY, piece by piece, read only while a task waits for more
+ *   shared     mux.c          statements of several tasks in flight (pipeline=)
+ *   drain      link_cancel.c  given up: replies are thrown away, a cancel request is on its way
+ *   ping       link_upkeep.c  the pool asks whether it lives
+ *   reset      link_upkeep.c  ROLLBACK (or DISCARD ALL) on return
  *
  * Who owns what: a link belongs to its pool slot. The pool may close it inside of the call that brings it
  * news: do not touch a link behind pool_release, pool_pinged, pool_reset_done or pool_died.

@@ -47,10 +47,22 @@ static size_t stored(const struct pg_params *p, int i)
     return p->formats[i] ? (size_t)p->lengths[i] : strlen(p->values[i]) + 1;
 }
 
+/* Texts of types that the server knows need no lists but the values (PQsendQueryPrepared). */
+static bool is_plain(const struct pg_params *p)
+{
+    for (int i = 0; i < p->n; i++)
+        if (p->types[i] || p->formats[i])
+            return false;
+    return true;
+}
+
 struct pg_shared *pg_shared_new(const char *sql, size_t len, const struct pg_params *p)
 {
     size_t n = (size_t)p->n;
-    size_t size = sizeof(struct pg_shared) + n * (sizeof(char *) + sizeof(Oid) + 2 * sizeof(int)) + len + 1;
+    bool plain = is_plain(p);
+    size_t size = sizeof(struct pg_shared) + n * sizeof(char *) + len + 1;
+    if (!plain)
+        size += n * (sizeof(Oid) + 2 * sizeof(int));
     for (int i = 0; i < p->n; i++)
         size += stored(p, i);
     struct pg_shared *s = malloc(size);
@@ -61,7 +73,7 @@ struct pg_shared *pg_shared_new(const char *sql, size_t len, const struct pg_par
     const char **values = (const char **)(void *)at;
     at += n * sizeof *values;
     s->params = (struct pg_params){.n = p->n, .values = values};
-    if (n > 0) { /* libpq's lists may be NULL when there are none */
+    if (!plain) {
         s->params.types = (const Oid *)(void *)put(&at, p->types, n * sizeof(Oid));
         s->params.lengths = (const int *)(void *)put(&at, p->lengths, n * sizeof(int));
         s->params.formats = (const int *)(void *)put(&at, p->formats, n * sizeof(int));
