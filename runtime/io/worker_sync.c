@@ -74,6 +74,8 @@ enum io_status worker_call(void (*work)(void *arg), void (*drop)(void *arg), voi
     }
     unsigned ready;
     enum io_status status = io_poll(c->fd, IO_READ, deadline, intr, &ready);
+    if (status == IO_ERROR) /* what runs already is not the caller's, as that would say */
+        status = IO_TIMEOUT;
     pthread_mutex_lock(&c->lock);
     if (c->done)
         status = IO_READY;

@@ -12,6 +12,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -347,6 +348,27 @@ static void test_call_too_long(void)
     CHECK_EQ(worked, 20);
 }
 
+/* With room for one descriptor, and none open, the call has its own, but poll(2) refuses to wait for two. */
+static void test_call_without_waiting(void)
+{
+    struct rlimit before;
+    worked = dropped = 0;
+    CHECK(getrlimit(RLIMIT_NOFILE, &before) == 0);
+    int input = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 10);
+    CHECK(input >= 0);
+    close(STDIN_FILENO);
+    struct rlimit one = {.rlim_cur = 1, .rlim_max = before.rlim_max};
+    int *arg = call_arg(50);
+    CHECK(setrlimit(RLIMIT_NOFILE, &one) == 0);
+    enum io_status status = worker_call(call_work, call_drop, arg, DEADLINE_NEVER, NULL);
+    CHECK(setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK_EQ(status, IO_TIMEOUT); /* it was started: the argument is not ours any more */
+    await_count(&dropped, 1);
+    CHECK_EQ(worked, 1);
+    CHECK(dup2(input, STDIN_FILENO) == STDIN_FILENO);
+    close(input);
+}
+
 int main(void)
 {
     TEST("a blocking wait tells what is ready", test_poll_ready);
@@ -359,5 +381,6 @@ int main(void)
     TEST("closing waits for no work; its results are dropped", test_workers_close);
     TEST("a blocking call comes back when the work is done", test_call);
     TEST("a blocking call that takes too long is dropped when it ends", test_call_too_long);
+    TEST("a blocking call that cannot be waited for is dropped when it ends", test_call_without_waiting);
     return check_end("io");
 }
