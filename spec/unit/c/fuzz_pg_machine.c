@@ -10,6 +10,7 @@
 #include "pg_asked.h"
 
 #include <sanitizer/lsan_interface.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -473,6 +474,11 @@ static void make_little(const struct world *w)
     pg_must(setsockopt(pg_machine_fd(&w->m), SOL_SOCKET, SO_SNDBUF, &room, sizeof room) == 0, "SO_SNDBUF");
 }
 
+static void close_peer(void)
+{
+    pg_script_close(&peer);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static bool opened;
@@ -480,8 +486,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct world *w = &world;
     if (size < 2)
         return 0;
-    if (!opened)
+    if (!opened) {
         pg_script_open(&peer);
+        atexit(close_peer);
+    }
     opened = true;
     *w = (struct world){.data = data, .size = size, .honest = true, .want = PG_DONE};
     unsigned how = next(w);
