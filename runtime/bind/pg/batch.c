@@ -221,6 +221,20 @@ static int many_k(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
+/* Half of it cannot be taken back. What the caller hears is why it could not be sent, not that the connection
+ * was closed for it; what libpq has sent already may hold (a COMMIT among it). */
+static void give_up(struct pg_link *link)
+{
+    struct error why = {0};
+    error_move(&why, &link->m.error);
+    pg_machine_break(&link->m);
+    if (!error_is_set(&why))
+        return;
+    if (why.outcome == OUTCOME_NONE)
+        why.outcome = OUTCOME_UNKNOWN;
+    error_move(&link->m.error, &why);
+}
+
 static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction k)
 {
     push_replies(L);
@@ -239,7 +253,7 @@ static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction 
         ok = add_item(L, link, list, i, from, i == 1 ? sql : NULL);
     lua_settop(L, BASE);
     if (!ok || !pg_machine_batch_end(&link->m)) {
-        pg_machine_break(&link->m);
+        give_up(link);
         return batch_failed(L, link, sql);
     }
     return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, k);
