@@ -7,7 +7,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_CONNECTIONS = 64 }; /* that are shared at the same time */
+enum {
+    MOST_CONNECTIONS = 64, /* that are shared at the same time */
+    BLOCK = 512,           /* bytes of a statement that is not large, with its parameters */
+    MOST_SPARE = 256       /* such blocks are kept for the next statements */
+};
 
 /* A connection that was asked for, or is shared. */
 struct pg_mux_conn {
@@ -24,6 +28,8 @@ struct pg_mux {
     struct pg_shared *tail;
     int queued;
     int most;
+    struct pg_shared *spare;
+    int nspare;
     int asked; /* connections that the pool has not answered about */
     int nconns;
     struct pg_mux_conn conns[MOST_CONNECTIONS];
@@ -56,7 +62,17 @@ static bool is_plain(const struct pg_params *p)
     return true;
 }
 
-struct pg_shared *pg_shared_new(const char *sql, size_t len, const struct pg_params *p)
+static struct pg_shared *take_block(struct pg_mux *mux, size_t size)
+{
+    struct pg_shared *s = mux->spare;
+    if (size > BLOCK || !s)
+        return malloc(size > BLOCK ? size : BLOCK);
+    mux->spare = s->next;
+    mux->nspare--;
+    return s;
+}
+
+struct pg_shared *pg_shared_new(struct pg_mux *mux, const char *sql, size_t len, const struct pg_params *p)
 {
     size_t n = (size_t)p->n;
     bool plain = is_plain(p);
@@ -65,10 +81,10 @@ struct pg_shared *pg_shared_new(const char *sql, size_t len, const struct pg_par
         size += n * (sizeof(Oid) + 2 * sizeof(int));
     for (int i = 0; i < p->n; i++)
         size += stored(p, i);
-    struct pg_shared *s = malloc(size);
+    struct pg_shared *s = take_block(mux, size);
     if (!s)
         return NULL;
-    *s = (struct pg_shared){.len = len};
+    *s = (struct pg_shared){.len = len, .large = size > BLOCK};
     char *at = (char *)(s + 1);
     const char **values = (const char **)(void *)at;
     at += n * sizeof *values;
@@ -84,13 +100,17 @@ struct pg_shared *pg_shared_new(const char *sql, size_t len, const struct pg_par
     return s;
 }
 
-void pg_shared_free(struct pg_shared *s)
+void pg_shared_free(struct pg_mux *mux, struct pg_shared *s)
 {
-    if (!s)
-        return;
     PQclear(s->result);
     error_clear(&s->error);
-    free(s);
+    if (s->large || mux->nspare == MOST_SPARE) {
+        free(s);
+        return;
+    }
+    s->next = mux->spare;
+    mux->spare = s;
+    mux->nspare++;
 }
 
 /* ---- the queue ---- */
@@ -392,5 +412,10 @@ void pg_mux_free(struct pg_mux *mux)
     if (!mux)
         return;
     sched_undefer(mux->engine->rt->sched, &mux->flush);
+    while (mux->spare) {
+        struct pg_shared *s = mux->spare;
+        mux->spare = s->next;
+        free(s);
+    }
     free(mux);
 }

@@ -16,14 +16,16 @@
 
 struct pg_engine;
 struct pg_link;
+struct pg_mux;
 struct wait;
 
 struct pg_shared {
-    struct pg_shared *next; /* in the queue */
+    struct pg_shared *next; /* in the queue, or among the spare ones */
     struct wait *wait;      /* of its task; NULL once it was woken */
     struct pg_link *flight; /* the connection it was sent on; NULL = queued */
     bool sent;              /* its own time limit counts, not the pool's */
     bool alone;             /* it must not be shared */
+    bool large;             /* its block is of its own size */
     bool tried;             /* a connection broke while it was sent; nothing of it was */
     /* how it ended: one of these */
     struct pg_link *link; /* it has this connection for itself */
@@ -36,9 +38,9 @@ struct pg_shared {
 };
 
 /* A copy of the statement; NULL when memory is out. */
-struct pg_shared *pg_shared_new(const char *sql, size_t len, const struct pg_params *p);
+struct pg_shared *pg_shared_new(struct pg_mux *mux, const char *sql, size_t len, const struct pg_params *p);
 /* It must have ended or been removed. A connection that it has is not given back. */
-void pg_shared_free(struct pg_shared *s);
+void pg_shared_free(struct pg_mux *mux, struct pg_shared *s);
 
 /* pipeline=n: at most n statements in flight on each connection. NULL when memory is out. */
 struct pg_mux *pg_mux_new(struct pg_engine *e, int most);

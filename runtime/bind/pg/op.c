@@ -19,7 +19,7 @@ static void leave_mux(struct pg_op *op)
         pg_mux_remove(op->engine->mux, s);
     if (s->link) /* given, but its task was never resumed */
         pool_discard(op->engine->pool, s->link->slot, mono_now());
-    pg_shared_free(s);
+    pg_shared_free(op->engine->mux, s);
     op->shared = NULL;
 }
 

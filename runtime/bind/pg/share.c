@@ -20,7 +20,7 @@ static struct pg_shared *as_bytes(lua_State *L, const struct pg_op *op)
     const char *sql = lua_tolstring(L, 2, &len);
     if (!pg_params_encode(L, 3, op->nparams, &enc))
         return NULL;
-    struct pg_shared *s = pg_shared_new(sql, len, &enc.p);
+    struct pg_shared *s = pg_shared_new(op->engine->mux, sql, len, &enc.p);
     pg_params_free(&enc);
     return s;
 }
@@ -88,7 +88,7 @@ int pg_op_shared(lua_State *L, struct pg_op *op)
     if (s->link) {
         op->link = s->link;
         op->shared = NULL;
-        pg_shared_free(s);
+        pg_shared_free(e->mux, s);
         return pg_op_leased(L, op);
     }
     pg_notices_tell_shared(L, e);
