@@ -55,27 +55,7 @@ int pg_machine_fd(const struct pg_machine *m)
     return PQsocket(m->conn);
 }
 
-/* ---- states ---- */
-
-bool pg_machine_is_arrow(const struct pg_machine *m, enum pg_state to)
-{
-    switch (to) {
-    case PG_BROKEN:
-        return m->state != PG_CLOSED;
-    case PG_CLOSED:
-        return true;
-    case PG_IDLE:
-        return (m->state == PG_PLAIN || m->state == PG_PIPE) && m->owed == 0;
-    case PG_PIPE:
-        return m->state == PG_IDLE;
-    case PG_PLAIN:
-        return m->state == PG_IDLE || m->state == PG_COPY_IN || m->state == PG_COPY_OUT;
-    case PG_COPY_IN:
-    case PG_COPY_OUT:
-        return m->state == PG_PLAIN && m->owed == 1;
-    }
-    return false;
-}
+/* ---- the queue ---- */
 
 void pg_machine_new_head(struct pg_machine *m)
 {

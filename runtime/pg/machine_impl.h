@@ -8,8 +8,6 @@
 
 /* ---- machine.c ---- */
 
-/* Has the chart this arrow? */
-bool pg_machine_is_arrow(const struct pg_machine *m, enum pg_state to);
 /* A group enters the queue. */
 void pg_machine_push(struct pg_machine *m, size_t statements, void *owner);
 /* What is known about the head of the queue begins anew. */
@@ -23,7 +21,21 @@ bool pg_machine_enter_pipeline(struct pg_machine *m);
 /* The one place that changes m->state; aborts in a debug build when the chart has no such arrow. */
 static inline void pg_machine_set_state(struct pg_machine *m, enum pg_state to)
 {
-    assert(pg_machine_is_arrow(m, to));
+#ifndef NDEBUG
+    enum { ANY = 1 << PG_BROKEN | 1 << PG_CLOSED };
+    static const unsigned arrows[] = {
+        [PG_CLOSED] = 1 << PG_CLOSED,
+        [PG_IDLE] = 1 << PG_PLAIN | 1 << PG_PIPE | ANY,
+        [PG_PLAIN] = 1 << PG_IDLE | 1 << PG_COPY_IN | 1 << PG_COPY_OUT | ANY,
+        [PG_COPY_IN] = 1 << PG_PLAIN | ANY,
+        [PG_COPY_OUT] = 1 << PG_PLAIN | ANY,
+        [PG_PIPE] = 1 << PG_IDLE | ANY,
+        [PG_BROKEN] = ANY,
+    };
+    assert(arrows[m->state] & 1u << to);
+    assert(to != PG_IDLE || m->owed == 0);
+    assert((to != PG_COPY_IN && to != PG_COPY_OUT) || m->owed == 1);
+#endif
     m->state = to;
 }
 
