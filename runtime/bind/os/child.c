@@ -257,9 +257,9 @@ void child_close_stdin(struct child *c)
     stdin_flush(&c->io[0]);
 }
 
-const char *child_output(const struct child *c, int stream, size_t *len)
+const char *child_output(struct child *c, int stream, size_t *len)
 {
-    const struct child_stream *st = &c->io[stream];
+    struct child_stream *st = &c->io[stream];
     *len = st->buf.len - st->off;
     return st->buf.data ? st->buf.data + st->off : "";
 }

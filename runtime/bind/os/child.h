@@ -76,7 +76,7 @@ bool child_has(struct child *c, enum child_want want);
 /* The first line of stdout with its end, or what is left when the stream ended; *len 0 = none yet. */
 const char *child_line(struct child *c, size_t *len);
 /* The captured output of stream 1 or 2 that was not taken yet. */
-const char *child_output(const struct child *c, int stream, size_t *len);
+const char *child_output(struct child *c, int stream, size_t *len);
 /* Removes its first `n` bytes. */
 void child_take(struct child *c, int stream, size_t n);
 /* True when memory was out while its output was read: the captured output is incomplete. */

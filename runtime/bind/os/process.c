@@ -218,9 +218,9 @@ static int handle_wait(lua_State *L)
 {
     static const char *const wants[] = {"end", "exit", "line", NULL};
     struct runtime *rt = bind_runtime(L);
-    struct child *c = child_check(L);
     enum child_want want = (enum child_want)luaL_checkoption(L, 2, "end", wants);
     uint64_t deadline = lua_isnoneornil(L, 3) ? DEADLINE_NEVER : deadline_in(luaL_checknumber(L, 3));
+    struct child *c = child_check(L);
     if (child_has(c, want)) {
         lua_pushboolean(L, 1);
         return 1;
@@ -258,6 +258,31 @@ static int handle_status(lua_State *L)
     return 1;
 }
 
+static const char *first_line(struct child *c, int stream, size_t *len)
+{
+    (void)stream;
+    return child_line(c, len);
+}
+
+/* Takes what `look` gives and pushes it. While there is made room for it, a finaliser of the script's may
+ * take something too, or close the handle: it is looked at again. */
+static int push_taken(lua_State *L, int stream, const char *(*look)(struct child *c, int stream, size_t *len))
+{
+    luaL_Buffer b;
+    size_t len, room;
+    char *copy;
+    const char *text;
+    do {
+        look(child_check(L), stream, &room);
+        copy = luaL_buffinitsize(L, &b, room);
+        text = look(child_check(L), stream, &len);
+    } while (len > room);
+    memcpy(copy, text, len);
+    child_take(child_check(L), stream, len);
+    luaL_pushresultsize(&b, len);
+    return 1;
+}
+
 /* handle:output(1|2) -> what was captured and not taken yet */
 static int handle_output(lua_State *L)
 {
@@ -266,31 +291,25 @@ static int handle_output(lua_State *L)
     luaL_argcheck(L, stream == 1 || stream == 2, 2, "1 or 2 expected");
     if (child_lost_output(c))
         return luaL_error(L, "not enough memory");
-    size_t len;
-    const char *text = child_output(c, (int)stream, &len);
-    lua_pushlstring(L, text, len);
-    child_take(c, (int)stream, len);
-    return 1;
+    return push_taken(L, (int)stream, child_output);
 }
 
 /* handle:line() -> the first line of stdout with its end, or nil */
 static int handle_line(lua_State *L)
 {
-    struct child *c = child_check(L);
     size_t len;
-    const char *text = child_line(c, &len);
+    child_line(child_check(L), &len);
     if (len == 0)
         return 0;
-    lua_pushlstring(L, text, len);
-    child_take(c, 1, len);
-    return 1;
+    push_taken(L, 1, first_line);
+    return lua_rawlen(L, -1) > 0;
 }
 
 static int handle_write(lua_State *L)
 {
-    struct child *c = child_check(L);
     size_t len;
     const char *data = luaL_checklstring(L, 2, &len);
+    struct child *c = child_check(L);
     if (!child_write(c, data, len))
         return luaL_error(L, "not enough memory");
     return 0;
