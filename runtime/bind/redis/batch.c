@@ -52,11 +52,11 @@ static struct redis_batch *check_batch(lua_State *L)
 
 int redis_batch_new(lua_State *L)
 {
-    struct redis_handle *h = redis_check_handle(L, 1);
     bool transaction = lua_toboolean(L, 2);
     struct redis_batch *b = lua_newuserdatauv(L, sizeof *b, 1); /* its user value: the last replies */
     memset(b, 0, sizeof *b);
     luaL_setmetatable(L, REDIS_BATCH_CLASS);
+    const struct redis_handle *h = redis_check_handle(L, 1);
     b->line = redis_line_ref(h->line);
     b->handle = *h;
     b->transaction = transaction;
@@ -68,7 +68,7 @@ int redis_batch_new(lua_State *L)
 
 /* ---- queueing ---- */
 
-/* Of an execution that failed. */
+/* Of the last execution. */
 static void forget_shapes(struct redis_batch *b)
 {
     if (b->count == 0)
@@ -90,6 +90,7 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
     redis_check_read_only(L, rt, cmd, first);
     struct redis_args_error wrong;
     char byte = (char)shape;
+    check_batch(L); /* nothing allocates from here on */
     forget_shapes(b);
     if (!buf_reserve(&b->shapes, 1)) {
         b->shapes.oom = false;
@@ -178,15 +179,20 @@ static void forget(struct redis_batch *b)
     buf_clear(&b->shapes);
 }
 
-/* The list of `n` replies at the cursor, in the shapes that were noted. */
-static void push_replies(lua_State *L, struct redis_batch *b, struct resp_cursor *cur, uint64_t n)
+/* The list of `n` replies at the cursor, in the shapes that were noted: in a copy, since a finaliser of the
+ * script's may queue the next commands meanwhile. */
+static void push_replies(lua_State *L, const struct redis_batch *b, struct resp_cursor *cur, uint64_t n)
 {
+    struct runtime *rt = bind_runtime(L);
+    size_t known;
+    lua_pushlstring(L, b->shapes.len ? b->shapes.data : "", b->shapes.len);
+    const char *shapes = lua_tolstring(L, -1, &known);
     lua_createtable(L, n > INT32_MAX ? INT32_MAX : (int)n, 0);
     for (uint64_t i = 0; i < n; i++) {
-        enum redis_shape shape = i < b->shapes.len ? (enum redis_shape)b->shapes.data[i] : SHAPE_PLAIN;
-        redis_reply_push(L, b->line->rt, cur, shape);
+        redis_reply_push(L, rt, cur, i < known ? (enum redis_shape)shapes[i] : SHAPE_PLAIN);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
+    lua_remove(L, -2);
 }
 
 static int batch_done(lua_State *L, int status, lua_KContext ctx)
@@ -198,7 +204,6 @@ static int batch_done(lua_State *L, int status, lua_KContext ctx)
     struct resp_cursor cur = resp_cursor(&c->call.reply);
     push_replies(L, b, &cur, c->expect);
     redis_taken(c);
-    forget(b);
     lua_pushvalue(L, -1);
     lua_setiuservalue(L, 1, 1);
     return 1;
@@ -212,7 +217,7 @@ static int batch_last(lua_State *L)
     return 1;
 }
 
-static int raise_first(lua_State *L, struct redis_batch *b, struct line_call *c, const struct resp_item *item,
+static int raise_first(lua_State *L, struct line_call *c, const struct resp_item *item,
                        const struct resp_item *cause, bool begun)
 {
     struct error e = {0};
@@ -226,10 +231,8 @@ static int raise_first(lua_State *L, struct redis_batch *b, struct line_call *c,
         text[n] = '\0';
         error_set_field(&e, ERROR_DETAIL, text);
     }
-    struct runtime *rt = b->line->rt;
     redis_taken(c);
-    forget(b);
-    return bind_error_raise(L, rt, &e);
+    return bind_error_raise(L, bind_runtime(L), &e);
 }
 
 /* MULTI's OK, QUEUED for each command, then what EXEC says: the replies, nil when a watched key had
@@ -257,13 +260,12 @@ static int transaction_done(lua_State *L, int status, lua_KContext ctx)
     if (!resp_next(&cur, &item))
         item.type = RESP_NIL;
     if (item.type == RESP_ERROR)
-        return raise_first(L, b, c, &item, &cause, begun);
+        return raise_first(L, c, &item, &cause, begun);
     if (item.type == RESP_ARRAY)
         push_replies(L, b, &cur, item.size);
     else
         lua_pushnil(L);
     redis_taken(c);
-    forget(b);
     return 1;
 }
 

@@ -61,8 +61,11 @@ struct line_call *redis_answer(lua_State *L, struct redis_line *l, lua_KContext 
     struct line_call *c = data;
     if (c->failed)
         raise_failed(L, rt, c, what);
-    /* From here on making Lua values may raise: the line frees the reply then, at the latest with the
-     * next one. */
+    /* From here on making Lua values may raise: the line frees the reply then, at the latest with the next
+     * one. (Outside of tasks a finaliser can wait, and have the next one in the middle of this one: there the
+     * reply stays until the line ends.) */
+    if (!task_current(rt->sched))
+        return c;
     if (l->converting)
         redis_line_give(l->converting);
     l->converting = c;
@@ -71,7 +74,8 @@ struct line_call *redis_answer(lua_State *L, struct redis_line *l, lua_KContext 
 
 void redis_taken(struct line_call *c)
 {
-    c->line->converting = NULL;
+    if (c->line->converting == c)
+        c->line->converting = NULL;
     redis_line_give(c);
 }
 
@@ -135,9 +139,11 @@ static int send_command(lua_State *L, struct redis_handle *h, const struct redis
                         const struct plan *plan)
 {
     struct runtime *rt = bind_runtime(L);
-    struct redis_line *l = h->line;
     redis_check_read_only(L, rt, cmd, first);
     task_check_park(L, rt->sched);
+    if (!redis_is_open(h)) /* closed by a finaliser of the script's; nothing allocates from here on */
+        redis_check_handle(L, 1);
+    struct redis_line *l = h->line;
     struct redis_queue *q = redis_line_queue(l);
     struct redis_request r = {.handle = h, .from = q->out.len, .expect = 1, .timeout = plan->timeout};
     struct redis_args_error wrong;
@@ -221,7 +227,7 @@ static int command_call(lua_State *L)
         right = lua_rawequal(L, -1, lua_upvalueindex(3));
         lua_pop(L, 1);
     }
-    if (!right || !h->line || h->line->closed || !(h->line->shared || h->line->link))
+    if (!right || !redis_is_open(h))
         h = redis_check_handle(L, 1);
     return run(L, h, lua_touserdata(L, lua_upvalueindex(2)), 2);
 }

@@ -102,10 +102,10 @@ int redis_feed__listen(lua_State *L)
 int redis_feed__post(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
-    struct redis_line *l = redis_check_handle(L, 1)->line;
     luaL_checktype(L, 2, LUA_TSTRING);
     const struct redis_command *cmd = redis_command_push(L, rt, 2);
     lua_replace(L, 2);
+    struct redis_line *l = redis_check_handle(L, 1)->line;
     struct redis_queue *q = redis_line_queue(l);
     struct redis_args_error wrong;
     size_t from = q->out.len;

@@ -24,6 +24,10 @@ struct redis_handle {
 
 /* Type and open; raises. */
 struct redis_handle *redis_check_handle(lua_State *L, int idx);
+static inline bool redis_is_open(const struct redis_handle *h)
+{
+    return h->line && !h->line->closed && (h->line->shared || h->line->link);
+}
 
 /* Issues what stands in the line's queue from `from` on, parks the task, and goes on in k with the
  * struct wait as its context. NULL `c` = memory is out. */

@@ -28,12 +28,11 @@ static struct redis_handle *push_handle(lua_State *L, const char *class)
 /* client_new(pool, {timeout=, idempotent=}) -> client */
 static int client_new(lua_State *L)
 {
-    struct redis_pool *p = redis_check_pool(L, 1);
     luaL_checktype(L, 2, LUA_TTABLE);
     struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
     h->timeout = field_seconds(L, 2, "timeout", HUGE_VAL);
     h->repeat = field_boolean(L, 2, "idempotent", false);
-    h->line = redis_line_new(bind_runtime(L), p, true);
+    h->line = redis_line_new(bind_runtime(L), redis_check_pool(L, 1), true);
     if (!h->line)
         return luaL_error(L, "not enough memory");
     return 1;
@@ -42,19 +41,24 @@ static int client_new(lua_State *L)
 /* client_with(client, {timeout=, idempotent=}) -> the same client with other settings */
 static int client_with(lua_State *L)
 {
-    struct redis_handle *from = redis_check_handle(L, 1);
-    luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    const struct redis_handle *from = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
     luaL_checktype(L, 2, LUA_TTABLE);
     struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
     h->timeout = field_seconds(L, 2, "timeout", from->timeout);
     h->repeat = field_boolean(L, 2, "idempotent", from->repeat);
-    h->line = redis_line_ref(from->line);
+    h->line = redis_line_ref(redis_check_handle(L, 1)->line);
     return 1;
+}
+
+static struct redis_handle *any_handle(lua_State *L)
+{
+    struct redis_handle *h = luaL_testudata(L, 1, REDIS_CONN_CLASS);
+    return h ? h : luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
 }
 
 static int handle__gc(lua_State *L)
 {
-    struct redis_handle *h = lua_touserdata(L, 1);
+    struct redis_handle *h = any_handle(L);
     struct redis_line *l = h->line;
     if (l && !l->shared && l->link && !l->closed) {
         char where[SCRIPT_WHERE] = "?";
@@ -106,9 +110,8 @@ static int client_leave(lua_State *L)
 
 static int client_stats(lua_State *L)
 {
-    struct redis_handle *h = redis_check_handle(L, 1);
-    struct redis_line *l = h->line;
-    redis_push_stats(L, l->pool);
+    redis_push_stats(L, redis_check_handle(L, 1)->line->pool);
+    const struct redis_line *l = redis_check_handle(L, 1)->line;
     field_set_count(L, "commands", l->commands);
     field_set_count(L, "in_flight", l->live);
     field_set_count(L, "connects", l->connects);
@@ -125,7 +128,7 @@ static int client_closed(lua_State *L)
 
 static int handle__tostring(lua_State *L)
 {
-    struct redis_handle *h = lua_touserdata(L, 1);
+    const struct redis_handle *h = any_handle(L);
     const char *what = luaL_testudata(L, 1, REDIS_CONN_CLASS) ? "connection" : "client";
     bool open = h->line && !h->line->closed;
     lua_pushfstring(L, "redis %s (%s)", what, open ? h->line->pool->target->label : "closed");
@@ -173,12 +176,12 @@ static int acquired(lua_State *L, int status, lua_KContext ctx)
 /* client:acquire() -> connection */
 static int client_acquire(lua_State *L)
 {
-    struct redis_handle *from = redis_check_handle(L, 1);
-    struct redis_line *shared = from->line;
     struct runtime *rt = bind_runtime(L);
     lua_settop(L, 1);
-    task_check_park(L, rt->sched);
     struct redis_handle *h = push_handle(L, REDIS_CONN_CLASS);
+    const struct redis_handle *from = redis_check_handle(L, 1);
+    struct redis_line *shared = from->line;
+    task_check_park(L, rt->sched);
     h->timeout = from->timeout;
     h->line = redis_line_new(rt, shared->pool, false);
     if (!h->line)

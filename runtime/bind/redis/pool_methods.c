@@ -18,6 +18,8 @@ struct pool_handle {
 
 /* ---- pools ---- */
 
+#define TARGET_CLASS "dbrun.redis.target"
+
 /* A target while it is being filled in, and then the pool's. */
 struct target_box {
     struct redis_target *target;
@@ -25,7 +27,7 @@ struct target_box {
 
 static int target_box__gc(lua_State *L)
 {
-    struct target_box *box = lua_touserdata(L, 1);
+    struct target_box *box = luaL_checkudata(L, 1, TARGET_CLASS);
     redis_target_unref(box->target);
     box->target = NULL;
     return 0;
@@ -35,7 +37,7 @@ static struct redis_target *push_target(lua_State *L)
 {
     struct target_box *box = lua_newuserdatauv(L, sizeof *box, 0);
     box->target = NULL;
-    if (luaL_newmetatable(L, "dbrun.redis.target")) {
+    if (luaL_newmetatable(L, TARGET_CLASS)) {
         lua_pushcfunction(L, target_box__gc);
         lua_setfield(L, -2, "__gc");
     }
@@ -215,12 +217,14 @@ void redis_push_stats(lua_State *L, const struct redis_pool *p)
 {
     static const char *const aliases[][2] = {
         {"max_connections", "size"}, {"waits", "wait_count"}, {"wait_time", "wait_sum"}};
+    char label[512]; /* a finaliser of the script's may close the pool while the table is made */
+    snprintf(label, sizeof label, "%s", p->target->label);
     pool_push_stats(L, p->pool);
     for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++) {
         lua_getfield(L, -1, aliases[i][1]);
         lua_setfield(L, -2, aliases[i][0]);
     }
-    lua_pushstring(L, p->target->label);
+    lua_pushstring(L, label);
     lua_setfield(L, -2, "server");
 }
 

@@ -58,7 +58,7 @@ void redis_reply_error(const struct resp_item *item, const char *command, struct
 
 static int error_box_gc(lua_State *L)
 {
-    error_clear(lua_touserdata(L, 1));
+    error_clear(luaL_checkudata(L, 1, ERROR_BOX));
     return 0;
 }
 
