@@ -1,6 +1,7 @@
 --- Child processes: running, starting, ending, and what they inherit.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
+local finaliser = require "spec.support.finaliser"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local task = require "dbrun.task"
@@ -431,5 +432,11 @@ describe("processes in general", function()
         assert.are.equal(0, process.user("root").uid)
         assert.is_nil(process.user("no-such-user"))
         assert.are.equal(process.uid(), process.user().uid)
+    end)
+end)
+
+describe("a child's output", function()
+    it("is whole, or there is an error, when a finaliser takes some of it or closes the child", function()
+        finaliser.run "finaliser_process.lua"
     end)
 end)
