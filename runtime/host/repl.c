@@ -115,7 +115,7 @@ static void end_listening(struct repl *r)
 
 static int repl_gc(lua_State *L)
 {
-    struct repl *r = lua_touserdata(L, 1);
+    struct repl *r = luaL_checkudata(L, 1, REPL_CLASS);
     end_listening(r);
     stop_editing(r);
     io_watch_close(r->input);

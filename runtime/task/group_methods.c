@@ -128,7 +128,7 @@ static int group_close(lua_State *L)
 /* Collected without a close while its owner runs: an unreported failure passes to the group above. */
 static int group_gc(lua_State *L)
 {
-    struct group *g = lua_touserdata(L, 1);
+    struct group *g = group_check(L);
     struct group *heir = g->parent ? group_heir(g->parent) : NULL;
     scope_leave(&g->scope);
     if (g->error != LUA_NOREF && heir && heir->error == LUA_NOREF)

@@ -5,6 +5,8 @@
 #include <lauxlib.h>
 #include <string.h>
 
+#define SCOPE_CLASS "dbrun.scope"
+
 struct scope_box {
     struct scope scope;
     struct sched_timer timer;
@@ -20,7 +22,7 @@ static void scope_box_end(struct scope_box *b)
 
 static int scope_box_gc(lua_State *L)
 {
-    scope_box_end(lua_touserdata(L, 1));
+    scope_box_end(luaL_checkudata(L, 1, SCOPE_CLASS));
     return 0;
 }
 
@@ -28,7 +30,7 @@ static struct scope_box *scope_box_new(lua_State *L)
 {
     struct scope_box *b = lua_newuserdatauv(L, sizeof *b, 0);
     memset(b, 0, sizeof *b);
-    luaL_setmetatable(L, "dbrun.scope");
+    luaL_setmetatable(L, SCOPE_CLASS);
     return b;
 }
 
@@ -85,7 +87,7 @@ int scoped_shield(lua_State *L)
 
 void scoped_class(lua_State *L)
 {
-    luaL_newmetatable(L, "dbrun.scope");
+    luaL_newmetatable(L, SCOPE_CLASS);
     lua_pushcfunction(L, scope_box_gc);
     lua_setfield(L, -2, "__gc");
     lua_pop(L, 1);

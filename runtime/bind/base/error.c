@@ -5,6 +5,7 @@
 #include <string.h>
 
 #define ERROR_CLASS "dbrun.error"
+#define BUF_CLASS   "dbrun.buf"
 
 /* Sets t[name] to the text with secrets masked. The copy lives in `out`, which is a Lua-owned box's
  * buffer, so that "not enough memory" raised by Lua cannot leak it. */
@@ -21,7 +22,7 @@ static void set_masked(lua_State *L, struct runtime *rt, struct buf *out, const 
 
 static int box_gc(lua_State *L)
 {
-    buf_free(lua_touserdata(L, 1));
+    buf_free(luaL_checkudata(L, 1, BUF_CLASS));
     return 0;
 }
 
@@ -29,7 +30,7 @@ static struct buf *push_box(lua_State *L)
 {
     struct buf *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (struct buf){0};
-    if (luaL_newmetatable(L, "dbrun.buf")) {
+    if (luaL_newmetatable(L, BUF_CLASS)) {
         lua_pushcfunction(L, box_gc);
         lua_setfield(L, -2, "__gc");
         lua_pushcfunction(L, box_gc);

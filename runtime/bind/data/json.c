@@ -11,7 +11,7 @@
 /* Owns the document while Lua values are made of it, which may raise "not enough memory". */
 static int box_gc(lua_State *L)
 {
-    json_t **box = lua_touserdata(L, 1);
+    json_t **box = luaL_checkudata(L, 1, BOX_CLASS);
     json_decref(*box);
     *box = NULL;
     return 0;

@@ -36,7 +36,7 @@ struct encoder {
 
 static int buf_gc(lua_State *L)
 {
-    buf_free(lua_touserdata(L, 1));
+    buf_free(luaL_checkudata(L, 1, BUF_CLASS));
     return 0;
 }
 

@@ -35,7 +35,7 @@ struct box {
 
 static int box_gc(lua_State *L)
 {
-    struct box *b = lua_touserdata(L, 1);
+    struct box *b = luaL_checkudata(L, 1, BOX);
     if (b->free)
         b->free(b->result);
     b->free = NULL;
@@ -50,7 +50,7 @@ struct tree_box {
 
 static int tree_box_gc(lua_State *L)
 {
-    struct tree_box *b = lua_touserdata(L, 1);
+    struct tree_box *b = luaL_checkudata(L, 1, TREE_BOX);
     if (b->free)
         b->free(b->result);
     b->free = NULL;

@@ -262,6 +262,7 @@ static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction 
 /* batch({{sql, ...}, ...}) -> results in order */
 int pg_lease_batch(lua_State *L)
 {
+    luaL_checkudata(L, 1, PG_LEASE_CLASS);
     lua_settop(L, 2);
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_pushnil(L);
@@ -275,6 +276,7 @@ int pg_lease_batch(lua_State *L)
 /* batch_many(sql, {{...}, ...}) -> rows affected by all of them */
 int pg_lease_batch_many(lua_State *L)
 {
+    luaL_checkudata(L, 1, PG_LEASE_CLASS);
     luaL_checkstring(L, 2);
     luaL_checktype(L, 3, LUA_TTABLE);
     lua_settop(L, 3);

@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#define BOX_CLASS "dbrun.pg.namedbox"
+
 enum { KEPT = 1000 };
 static const char *const cache_key = "dbrun.pg.named";
 
@@ -15,7 +17,7 @@ struct named_box {
 
 static int box_gc(lua_State *L)
 {
-    struct named_box *b = lua_touserdata(L, 1);
+    struct named_box *b = luaL_checkudata(L, 1, BOX_CLASS);
     buf_free(&b->sql);
     free(b->names.list);
     b->names = (struct pg_names){0};
@@ -29,7 +31,7 @@ static void rewrite(lua_State *L, struct runtime *rt)
     const char *sql = lua_tolstring(L, 2, &len);
     struct named_box *b = lua_newuserdatauv(L, sizeof *b, 0);
     *b = (struct named_box){0};
-    if (luaL_newmetatable(L, "dbrun.pg.namedbox")) {
+    if (luaL_newmetatable(L, BOX_CLASS)) {
         lua_pushcfunction(L, box_gc);
         lua_setfield(L, -2, "__gc");
     }

@@ -45,7 +45,7 @@ void pg_op_clean(struct pg_op *op)
 
 static int op_gc(lua_State *L)
 {
-    pg_op_clean(lua_touserdata(L, 1));
+    pg_op_clean(luaL_checkudata(L, 1, OP_CLASS));
     return 0;
 }
 

@@ -1,0 +1,14 @@
+--- Methods and metamethods that are written in C, reached through the metatable.
+
+local process = require "dbrun.process"
+
+describe("every C function of every class", function()
+    -- In a program of its own: one that took a foreign block for its own would end it.
+    it("refuses what is not of its class, __gc too", function()
+        local result = process.run { require "dbrun.core".options.program, "--no-env", "spec/support/metamethods.lua",
+            timeout = 60 }
+        assert.equal("", result.stdout)
+        assert.equal(0, result.code, result.stderr)
+        assert.matches("3%d classes, 1%d%d functions", result.stderr)
+    end)
+end)
