@@ -61,7 +61,8 @@ void inbox_free(struct inbox *in)
 {
     in->wait = NULL;
     inbox_close(in);
-    inbox_taken(in);
+    while (in->taken) /* memory was out for them */
+        inbox_taken(in, in->taken);
     error_clear(&in->lost);
 }
 
@@ -69,22 +70,24 @@ void inbox_free(struct inbox *in)
 
 bool inbox_has(const struct inbox *in)
 {
-    return in->taken || in->head;
+    return in->head != NULL;
 }
 
 struct inbox_item *inbox_take(struct inbox *in)
 {
-    if (!in->taken && in->head)
-        in->taken = unlink_first(in);
-    return in->taken;
+    struct inbox_item *i = unlink_first(in);
+    i->next = in->taken;
+    in->taken = i;
+    return i;
 }
 
-void inbox_taken(struct inbox *in)
+void inbox_taken(struct inbox *in, struct inbox_item *i)
 {
-    struct inbox_item *i = in->taken;
-    in->taken = NULL;
-    if (i)
-        in->free(i);
+    struct inbox_item **at = &in->taken;
+    while (*at != i)
+        at = &(*at)->next;
+    *at = i->next;
+    in->free(i);
 }
 
 static void abandon(struct wait *w)

@@ -23,7 +23,7 @@ struct inbox {
     void (*free)(struct inbox_item *i);
     struct inbox_item *head;
     struct inbox_item *tail;
-    struct inbox_item *taken; /* being made into Lua values */
+    struct inbox_item *taken; /* being made into Lua values, each by a call of its own */
     size_t bytes;             /* in the list */
     bool full;                /* read no more */
     bool taking;              /* a task waits, or was woken and has not gone on yet */
@@ -44,10 +44,10 @@ void inbox_free(struct inbox *in);
 
 /* ---- taking ---- */
 
-/* The oldest item, NULL when there is none. It stays the inbox's, and is the next one again, until
- * inbox_taken: what memory did not suffice for is not lost. */
+/* The oldest item; there is one. It stays the inbox's until inbox_taken, also when a finaliser of the
+ * script's closes the inbox or takes the next one while this one becomes Lua values. */
 struct inbox_item *inbox_take(struct inbox *in);
-void inbox_taken(struct inbox *in);
+void inbox_taken(struct inbox *in, struct inbox_item *i);
 /* Is there anything to take? */
 bool inbox_has(const struct inbox *in);
 /* Parks the task until something came, the inbox is lost or closed, or the deadline has passed; then goes on

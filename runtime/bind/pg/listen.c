@@ -110,7 +110,7 @@ static void feed_close(struct feed *f)
 
 static int feed__gc(lua_State *L)
 {
-    struct feed *f = lua_touserdata(L, 1);
+    struct feed *f = luaL_checkudata(L, 1, FEED_CLASS);
     f->exec_wait = NULL; /* nobody waits any more, or the program ends and takes the tasks along */
     inbox_free(&f->inbox);
     feed_close(f);
@@ -173,11 +173,12 @@ int pg_listen_feed(lua_State *L)
 /* -> channel, payload, pid */
 static int push_first(lua_State *L, struct feed *f)
 {
-    const PGnotify *n = ((struct item *)inbox_take(&f->inbox))->n;
+    struct inbox_item *i = inbox_take(&f->inbox);
+    const PGnotify *n = ((struct item *)i)->n;
     lua_pushstring(L, n->relname);
     lua_pushstring(L, n->extra);
     lua_pushinteger(L, n->be_pid);
-    inbox_taken(&f->inbox);
+    inbox_taken(&f->inbox, i);
     f->l.full = f->inbox.full;
     if (f->io)
         io_watch_want(f->io, pg_listener_want(&f->l));

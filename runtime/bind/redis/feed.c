@@ -123,10 +123,10 @@ int redis_feed__post(lua_State *L)
 static int push_next(lua_State *L, struct redis_feed *f)
 {
     struct redis_line *l = f->line;
-    struct item *i = (struct item *)inbox_take(&f->inbox);
-    struct resp_cursor cur = resp_cursor(&i->reply);
+    struct inbox_item *i = inbox_take(&f->inbox);
+    struct resp_cursor cur = resp_cursor(&((struct item *)i)->reply);
     redis_reply_push(L, l->rt, &cur, SHAPE_PLAIN);
-    inbox_taken(&f->inbox);
+    inbox_taken(&f->inbox, i);
     if (l->link && l->link->paused && !f->inbox.full) {
         l->link->paused = false;
         sched_defer(l->rt->sched, &l->flush); /* looks at the socket again */
