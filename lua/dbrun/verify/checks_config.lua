@@ -3,14 +3,14 @@ local errors = require "dbrun.error"
 
 local M = {}
 
----Which keys a URL wins over, so that nobody looks at them.
+---The keys that a URL overrides, which are not checked.
 local SHADOWED <const> = {
     POSTGRES_HOST = "DATABASE_URL", POSTGRES_PORT = "DATABASE_URL", POSTGRES_USER = "DATABASE_URL",
     POSTGRES_PASSWORD = "DATABASE_URL", POSTGRES_DB = "DATABASE_URL", REDIS_HOST = "REDIS_URL",
     REDIS_PORT = "REDIS_URL", REDIS_DB = "REDIS_URL", REDIS_USERNAME = "REDIS_URL", REDIS_PASSWORD = "REDIS_URL",
 }
 
----Every wrong value, not only the first: who mends one should not meet the next.
+---All wrong values, so that they can be corrected at once.
 ---@param first dbrun.Error what config.check raised
 local function all_wrong(config, first)
     local rows, given = config.explain(), {}
@@ -45,7 +45,7 @@ M.configuration = {
         if #notes == 0 then return text end
         return {
             status = "WARN", text = text, cause = table.concat(notes, "\n"),
-            remedy = { "mend the name, or take it out; dbrun config lists what is known" },
+            remedy = { "correct the name, or remove the key; dbrun config lists the known keys" },
         }
     end,
 }

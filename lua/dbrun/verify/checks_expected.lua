@@ -1,5 +1,5 @@
---- What the expectations say about tables in detail, and about extensions: columns, indexes, privileges. The tables are
---- asked about in one query, and only when there is something to compare.
+--- Expectations about columns, indexes and privileges of tables, and about extensions. One query reads all tables, and
+--- only when there is something to compare.
 local expect = require "dbrun.verify.expect"
 
 local M = {}
@@ -25,7 +25,7 @@ local function words(text)
     return table.concat(list, ",")
 end
 
----The tables with something beside their name, and what is known about each; asked once.
+---The tables with expectations beside their name, and their state on the server; read once.
 local function details(ctx)
     if ctx.details then return ctx.details end
     local db = require "dbrun.db"
@@ -43,7 +43,7 @@ local function details(ctx)
     return ctx.details
 end
 
----A check over the tables that have `key`: `compare` gives what is missing in one, as lines.
+---A check over the tables that have `key`: `compare` returns what is missing in one, as lines.
 local function table_check(name, key, about, after, compare, remedy)
     return {
         name = "schema." .. name, about = about, needs = { "postgres.async" }, after = after, on_conn = true,
@@ -53,7 +53,7 @@ local function table_check(name, key, about, after, compare, remedy)
             for i, fact in ipairs(found.facts) do
                 local row = found.rows[i]
                 if fact[key] and not row.there then
-                    absent[#absent + 1] = fact.table -- which schema.tables tells
+                    absent[#absent + 1] = fact.table -- schema.tables reports that
                 elseif fact[key] then
                     seen[#seen + 1] = fact.table
                     for _, line in ipairs(compare(fact, row)) do
@@ -75,7 +75,7 @@ end
 
 -- ---- columns ----
 
----Names of types that people write, and what the server calls them.
+---Common names of types, and the server's names.
 local ALIASES <const> = {
     int = "integer", int4 = "integer", int8 = "bigint", int2 = "smallint", float8 = "double precision", float4 = "real",
     bool = "boolean", timestamptz = "timestamp with time zone", timestamp = "timestamp without time zone",
@@ -140,7 +140,7 @@ M.indexes = table_check("indexes", "indexes", "tables have the expected indexes"
 
 -- ---- privileges ----
 
-M.privileges = table_check("privileges", "privileges", "the role may do with tables what it must", { "schema.indexes" },
+M.privileges = table_check("privileges", "privileges", "the role has the expected privileges", { "schema.indexes" },
     function(_, row)
         if row.no_role then return { ("the role %s does not exist"):format(row.role) } end
         if #row.lacking == 0 then return {} end

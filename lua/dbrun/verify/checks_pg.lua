@@ -1,4 +1,4 @@
---- PostgreSQL: does the server answer on both engines, and do several connections really work at once?
+--- PostgreSQL: does the server answer on both engines, and do several connections work at the same time?
 local cli = require "dbrun.cli"
 local diagnose = require "dbrun.verify.diagnose"
 local errors = require "dbrun.error"
@@ -38,8 +38,8 @@ local function pool_text(config)
         overflow == 0 and "" or overflow < 0 and " and more" or " + " .. overflow, config.DB_POOL_TIMEOUT)
 end
 
----A connection of its own. On a server that is almost full those of the concurrency check, which open at the same time,
----may take the last slots; that check then fails, and what it got is in the pool a moment later.
+---Takes a connection. On a server that is almost full the concurrency check may take the last slots at the same time;
+---that check fails then, and its connections are back in the pool a moment later, so try again.
 local function first_connection()
     for _ = 1, 5 do
         local ok, conn = pcall(engine().acquire, engine())
@@ -57,9 +57,9 @@ M.async = {
     after = { "configuration" },
     service = async_service,
     run = function(ctx)
-        local _ = ctx.config.async_database_url -- a wrong value is the configuration's, not the server's
+        local _ = ctx.config.async_database_url -- a wrong value is an error of the configuration, not of the server
         ctx.conn = engine()
-        if room(ctx.config) > AT_ONCE then -- else the concurrency check needs them all
+        if room(ctx.config) > AT_ONCE then -- otherwise the concurrency check needs all connections
             ctx.lease = first_connection()
             ctx.conn = ctx.lease
         end
@@ -75,11 +75,10 @@ select pg_backend_pid() as pid, extract(epoch from statement_timestamp())::float
        extract(epoch from clock_timestamp())::float8 as ended
   from pg_sleep($1)]]
 
--- Seconds that the statements take. Where the machine is busy short ones may miss each other: then longer ones are
--- tried.
+-- Seconds that the statements take. On a busy machine short ones may not overlap: then longer ones are tried.
 local NAPS <const> = { 0.002, 0.03, 0.3 }
 
----The greatest number of spans that overlap: how many statements the server ran at the same time.
+---The greatest number of overlapping spans: how many statements the server ran at the same time.
 ---@param spans { began: number, ended: number }[]
 ---@return integer
 function M.overlap(spans)
@@ -141,7 +140,7 @@ M.concurrency = {
     name = "postgres.concurrency",
     about = ("db.async runs statements on up to %d connections at the same time"):format(AT_ONCE),
     needs = { "postgres.async" },
-    eager = true, -- its connections open while the first one does
+    eager = true, -- its connections are opened while the first one is
     service = async_service,
     run = function(ctx)
         local n = math.min(AT_ONCE, room(ctx.config))
@@ -156,7 +155,7 @@ M.concurrency = {
             return {
                 status = "FAIL", text = text, facts = facts,
                 cause = ("%d connections of the pool share %d backends"):format(n, #pids),
-                remedy = { "a pooler in transaction mode stands between: name the server itself in DATABASE_URL, "
+                remedy = { "there is a pooler in transaction mode: name the server itself in DATABASE_URL, "
                     .. "or keep DB_STATEMENT_CACHE=0" },
             }
         end
@@ -164,7 +163,7 @@ M.concurrency = {
             return {
                 status = "WARN", text = text, facts = facts,
                 cause = "the statements ran one after the other: this machine or the server is very busy",
-                remedy = { "run it again; look at the load with top" },
+                remedy = { "run it again; check the load with top" },
             }
         end
         return { text = text, facts = facts }
@@ -177,8 +176,8 @@ local function same_server(ctx)
     return ctx.config.sync_database_url == ctx.config.async_database_url
 end
 
----The sync engine blocks while it waits, and with it every other check. So a server of its own is asked through an
----async connection first, under the deadline that all share.
+---The sync engine blocks all other checks while it waits. So if its server is another one, that is tried on an async
+---connection first, under the common deadline.
 local function ask_first(ctx)
     local db = require "dbrun.db"
     local probe = db.engine { url = ctx.config.sync_database_url, mode = "async", size = 1, overflow = 0 }
@@ -186,7 +185,7 @@ local function ask_first(ctx)
     probe:value "select 1"
 end
 
----db.sync as the configuration makes it, but with the time that is left as the limit of everything it does.
+---db.sync from the configuration, with the remaining time as its timeouts.
 local function limited_engine(ctx)
     local left = math.max(0.05, ctx.deadline - task.now())
     return require("dbrun.db").engine {
@@ -204,11 +203,11 @@ M.sync = {
     needs = { "postgres.async" },
     independent = function(ctx) return not same_server(ctx) end,
     after = { "configuration" },
-    rather_after = { "redis.round_trip" }, -- what blocks comes last
+    rather_after = { "redis.round_trip" }, -- it blocks, so it comes last
     service = sync_service,
     run = function(ctx)
         if not same_server(ctx) then ask_first(ctx) end
-        task.sleep(0) -- the other checks send off what they have to say before this one blocks
+        task.sleep(0) -- let the other checks send their statements before this one blocks
         local sync = limited_engine(ctx)
         local _ <close> = setmetatable({}, { __close = function() sync:close() end })
         local where = ""

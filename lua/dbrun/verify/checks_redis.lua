@@ -1,4 +1,4 @@
---- Redis: does it answer, and does a key live as long as it was told to?
+--- Redis: does it answer, and does a key keep its value and lifetime?
 local core = require "dbrun.core"
 local diagnose = require "dbrun.verify.diagnose"
 
@@ -21,7 +21,7 @@ local function parse_info(text)
     return info
 end
 
----Everything that the checks of Redis read, in one go; what a user may not ask stays nil.
+---Reads all that the checks of Redis need in one round trip; nil for what the user may not run.
 local function ask(r)
     local replies = r:pipeline(function(p)
         p:ping()
@@ -50,7 +50,7 @@ M.redis = {
         local _ = ctx.config.redis_url
         local server = ask(client())
         if server.answer ~= "PONG" then
-            return { status = "FAIL", text = "PING was not answered with PONG", cause = tostring(server.answer),
+            return { status = "FAIL", text = "the reply to PING was not PONG", cause = tostring(server.answer),
                 remedy = { "is it a Redis server that listens there?" } }
         end
         ctx.redis = server
@@ -64,7 +64,7 @@ M.redis = {
     end,
 }
 
----A name that nobody else uses: two verifications at once must not read each other's key.
+---A unique name: two verifications at the same time must not read each other's key.
 local function probe_key()
     local process = require "dbrun.process"
     return ("dbrun:verify:%d:%d:%d"):format(process.pid(), os.time(), math.random(1, 2 ^ 31))
@@ -73,7 +73,7 @@ end
 ---@type dbrun.verify.Check
 M.round_trip = {
     name = "redis.round_trip",
-    about = "a key is written, read back, has its lifetime, and is removed",
+    about = "a key can be written, read back and removed, and has its lifetime",
     needs = { "redis" },
     service = service,
     run = function()
@@ -94,7 +94,7 @@ M.round_trip = {
             return ("SET, GET, TTL and DEL of a key of %d bytes that lives %d s"):format(#written, ttl)
         end
         return {
-            status = "FAIL", text = "what was read is not what was written",
+            status = "FAIL", text = "the value read differs from the value written",
             cause = ("SET %s, GET %s, TTL %s, DEL %s"):format(tostring(set), read == written and "equal" or "different",
                 tostring(ttl), tostring(deleted)),
             remedy = { "is it a proxy, a replica, or a server that evicts (redis-cli config get maxmemory-policy)?" },

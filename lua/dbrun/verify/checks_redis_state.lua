@@ -1,5 +1,5 @@
---- How Redis is: version, rights, memory, eviction, persistence, clients, replication, latency. All but the rights and
---- the latency judge the one INFO that the check `redis` got.
+--- The state of Redis: version, rights, memory, eviction, persistence, clients, replication, latency. All but rights
+--- and latency judge the INFO that the check `redis` read.
 local cli = require "dbrun.cli"
 local expect = require "dbrun.verify.expect"
 local limits = require "dbrun.verify.limits"
@@ -18,7 +18,7 @@ local function add(name, about, run)
     }
 end
 
----A check of what INFO says; where the user may not ask, there is nothing to judge.
+---A check of a part of INFO; skipped when the user may not run INFO.
 local function check(name, about, run)
     add(name, about, function(ctx)
         local info = ctx.redis.info
@@ -49,7 +49,7 @@ end)
 
 -- ---- rights ----
 
----A harmless call of each: what it is refused for is no right where the code says so, anything else is an answer.
+---A harmless call of each: NOPERM means that the right is missing, any other reply that it is there.
 local HARMLESS <const> = {
     PUBLISH = { "dbrun:verify", "" }, EVAL = { "return 1", "0" }, SCAN = { "0", "COUNT", "1" }, INFO = { "server" },
     KEYS = { "dbrun:verify:none" }, DBSIZE = {}, EXISTS = { "dbrun:verify:none" }, GET = { "dbrun:verify:none" },
@@ -60,7 +60,7 @@ local HARMLESS <const> = {
 
 local USUAL <const> = { "GET", "DEL", "EXPIRE", "SCAN", "PUBLISH", "EVAL", "INFO" }
 
----Which commands the user may not run.
+---The commands that the user may not run.
 local function refused(r, names)
     local replies = r:pipeline(function(p)
         for _, name in ipairs(names) do p:call(name, table.unpack(HARMLESS[name])) end
@@ -134,13 +134,13 @@ local function persistence_of(ctx, info)
     return ctx.redis.save ~= "" and "rdb" or "none"
 end
 
----What is written to disk, and what INFO calls its last outcome.
+---Kinds of writing to disk, and the fields of INFO with their last result.
 local WRITES <const> = {
     { "rdb_last_bgsave_status", "saving to disk" }, { "aof_last_write_status", "writing the AOF" },
     { "aof_last_bgrewrite_status", "rewriting the AOF" },
 }
 
-local SURVIVES <const> = "what is written survives (persistence = 'aof'), and the last save did not fail"
+local SURVIVES <const> = "data survives a restart (persistence = 'aof'), and the last save did not fail"
 
 check("persistence", SURVIVES, function(ctx, info)
     local kind, wanted = persistence_of(ctx, info), ctx.expect.persistence
@@ -148,7 +148,7 @@ check("persistence", SURVIVES, function(ctx, info)
     for _, part in ipairs(WRITES) do
         if info[part[1]] == "err" then
             return { status = "FAIL", text = text, cause = part[2] .. " failed the last time: writes may be refused",
-                remedy = { "look at Redis' log; is its disk full, its folder writable?" } }
+                remedy = { "check Redis' log; is its disk full, its folder writable?" } }
         end
     end
     if wanted and kind and kind ~= wanted and not (wanted == "any" and kind ~= "none") then
@@ -167,7 +167,7 @@ check("clients", "the pool fits into maxclients beside the other clients", funct
     local text = ("pool of %d, others %d, maxclients %d"):format(pool, busy, most)
     local remedy = { "lower REDIS_MAX_CONNECTIONS, or raise maxclients (and the limit of open files)" }
     if pool > most then
-        return { status = "FAIL", text = text, cause = "the pool alone is greater than maxclients", remedy = remedy }
+        return { status = "FAIL", text = text, cause = "the pool alone exceeds maxclients", remedy = remedy }
     end
     if pool + busy > most then
         return { status = "WARN", text = text, remedy = remedy,

@@ -1,17 +1,17 @@
---- What is in the database: migrations, tables, and how they are split by time. These checks run one after the other on
---- the connection that the first check took (ctx.conn), while the concurrency check holds others: a connection that has
---- looked into the catalogs once is quick, and each one more costs the server a process.
+--- The contents of the database: migrations, tables, partitions by time. These checks run one after the other on the
+--- connection of the first check (ctx.conn), while the concurrency check holds others: its catalog cache is warm, and
+--- another connection costs the server a process.
 local time = require "dbrun.time"
 
 local M = {}
 
----What applies the migrations, on the servers that this run was pointed at.
+---The command that applies the migrations on the servers of this run.
 local UP <const> = ("dbrun %smigrate up"):format(
     next(require("dbrun.core").options.overlay or {}) and "--stack " or "")
 
 -- ---- migrations ----
 
----The folder need not be there where nobody asked for one: then the project has no migrations.
+---A default folder that does not exist means that the project has no migrations.
 local function migration_files(ctx)
     local dir = ctx.config.DBRUN_MIGRATIONS_DIR
     local by_default = ctx.config.source "DBRUN_MIGRATIONS_DIR" == "default"
@@ -28,7 +28,7 @@ local function names_of(state)
     return #names > 3 and ("%s and %d more"):format(shown, #names - 3) or shown
 end
 
----Records that say something else than the files; the server computes the checksums, which is quicker than Lua is.
+---Records that differ from the files. The server computes the checksums, faster than Lua.
 local CHANGED <const> = [[
 select f.n::int as n, r.direction, r.done from unnest($1::text[], $2::bytea[]) with ordinality f (version, body, n)
   join %s r on r.version = f.version
@@ -39,7 +39,7 @@ local function contents(file)
     return (handle:read "a":gsub("^\xEF\xBB\xBF", ""):gsub("\r\n", "\n"))
 end
 
----Migrations that were changed after they had been applied, and those of which only a part ran.
+---Migrations changed after they were applied, and half-done ones.
 local function changed_files(conn, list)
     local ledger, records = require "dbrun.migrate.book.ledger", require "dbrun.migrate.book.records"
     local book = ledger.locate(conn, ledger.DEFAULT_TABLE)
@@ -76,16 +76,16 @@ M.migrations = {
         end
         if #state.missing > 0 then
             cause[#cause + 1] = ("applied, but without a file in %s: %s"):format(dir, table.concat(state.missing, ", "))
-            remedy[#remedy + 1] = "bring the files back (another branch?); dbrun migrate status"
+            remedy[#remedy + 1] = "restore the files (another branch?); dbrun migrate status"
         end
         local changed, half = changed_files(ctx.conn, files)
         if #changed > 0 then
             cause[#cause + 1] = "changed after they were applied: " .. table.concat(changed, ", ")
-            remedy[#remedy + 1] = "bring them back and write a new migration; dbrun migrate verify"
+            remedy[#remedy + 1] = "restore them and write a new migration; dbrun migrate verify"
         end
         if #half > 0 then
             cause[#cause + 1] = "half done: " .. table.concat(half, ", ")
-            remedy[#remedy + 1] = "dbrun migrate up goes on with it; dbrun migrate verify"
+            remedy[#remedy + 1] = "dbrun migrate up continues it; dbrun migrate verify"
         end
         local facts = { applied = state.applied, pending = state.pending, missing = #state.missing,
             changed = #changed, half_done = #half }
@@ -97,7 +97,7 @@ M.migrations = {
 
 -- ---- tables ----
 
----The facts and, when there are none to check, the words that say so.
+---The facts to check, or, without any, a result that says so.
 local function facts_of(ctx, want)
     if not ctx.expect.there then return nil, ("no %s: nothing to check"):format(ctx.expect.file) end
     local chosen = {}
@@ -142,9 +142,9 @@ M.tables = {
 
 -- ---- split by time ----
 
----For each table: by what it is split ("RANGE (observed_at)"), and the bounds of its partitions ("FOR VALUES FROM
----('2024-01-01 00:00:00+00') TO ..."), both as the server words them: asking it to compare them takes a plan over five
----catalogs, which a new connection has to load first.
+---For each table: its partition key ("RANGE (observed_at)"), and the bounds of its partitions ("FOR VALUES FROM
+---('2024-01-01 00:00:00+00') TO ..."), as texts of the server. They are compared here: on the server that takes a plan
+---over five catalogs, which a new connection has to load first.
 local NATIVE <const> = [[
 select t.name, to_regclass(t.name) is not null as there, pg_get_partkeydef(to_regclass(t.name)) as split,
        array(select pg_get_expr(relpartbound, oid) from pg_class where oid = any (
@@ -162,7 +162,7 @@ select t.name, d.column_name::text as key, h.num_chunks::int as parts, d.time_in
     on d.hypertable_schema = h.hypertable_schema and d.hypertable_name = h.hypertable_name
  where d.dimension_number = 1]]
 
----The first column of a partition key; nil when that is an expression.
+---The first column of a partition key; nil for an expression.
 local function key_of(split)
     local keys = split:match("^RANGE %((.*)%)$"):gsub('""', "\0")
     local quoted = keys:match '^"([^"]*)"'
@@ -170,7 +170,7 @@ local function key_of(split)
     return keys:match "^([^%s,()\"']+)%f[%s,]" or keys:match "^([^%s,()\"']+)$"
 end
 
----One side of a partition's bounds as microseconds; nil when it is no time.
+---A bound of a partition as microseconds; nil when it is not a time.
 local function bound_at(bound, pattern, open, unlimited)
     if bound:find(open) then return unlimited end
     local text = bound:match(pattern)
@@ -179,7 +179,7 @@ local function bound_at(bound, pattern, open, unlimited)
     if ok then return us, kind end
 end
 
----Does a partition take a row of now? One whose bounds are no times (numbers, texts) is taken for one that does.
+---Does a partition take rows of the present time? Assumed when its bounds are not times (numbers, texts).
 local function takes_now(bound, native)
     if bound == "DEFAULT" then return true end
     local from, kind = bound_at(bound, "FROM %('([^']*)'", "FROM %(MINVALUE", time.MINUS_INFINITY)
@@ -191,7 +191,7 @@ local function takes_now(bound, native)
 end
 
 ---@param native table row of NATIVE
----@return { key?: string, for_now: boolean }? nil when it is not split by range
+---@return { key?: string, for_now: boolean }? nil when it is not partitioned by range
 local function split_of(native)
     if not native.split or not native.split:find "^RANGE " then return nil end
     local split = { key = key_of(native.split), for_now = false }
@@ -201,7 +201,7 @@ end
 
 local SPLIT_IT <const> = "split it in a migration, or correct the expectation"
 
----What a table is, as one sentence; what is wrong with it (nil = nothing); what to do.
+---Describes a table; returns also what is wrong with it (nil = nothing), and a remedy.
 local function judge(fact, native, hyper)
     local name, column = fact.table, fact.time_partitioned
     if hyper then

@@ -1,5 +1,5 @@
---- What a program needs of a PostgreSQL server beside an answer: room for its pools, the right to write, a clock, a
---- version ... All of them judge the one answer of dbrun.verify.server.
+--- Checks of the PostgreSQL server: room for the pools, the right to write, clock, version ... All judge the result of
+--- the query in dbrun.verify.server.
 local cli = require "dbrun.cli"
 local core = require "dbrun.core"
 local expect = require "dbrun.verify.expect"
@@ -17,7 +17,7 @@ local function check(name, about, run, after)
     }
 end
 
----What differs from an expectation: WARN, and FAIL with --strict.
+---The status for a difference from an expectation: WARN, and FAIL with --strict.
 local function differs(text, cause, ...)
     return { status = "INCOMPLETE", text = text, cause = cause, remedy = { ... } }
 end
@@ -32,7 +32,7 @@ end)
 
 -- ---- room for the pools ----
 
----Sessions that are not this verification's.
+---The sessions of other programs.
 local function others(ctx, server)
     local own, n = { [server.pid] = true }, 0
     for _, pid in ipairs(ctx.own_backends or {}) do own[pid] = true end
@@ -40,7 +40,7 @@ local function others(ctx, server)
     return n
 end
 
----How many connections this role may have in this database, and what says so.
+---The number of connections that this role may have in this database, and the setting that limits it.
 local function room(server)
     local most = server.max_connections - (server.superuser and 0 or server.reserved)
     local why = ("max_connections %d%s"):format(server.max_connections,
@@ -68,8 +68,8 @@ check("capacity", "both pools fit into max_connections beside the other sessions
         return { status = status, text = text, cause = cause and cause .. " (" .. why .. ")", facts = facts,
             remedy = cause and remedy }
     end
-    if size + sync > most then return found("FAIL", "the pools cannot even be filled on a server of their own") end
-    if size == 0 or overflow < 0 then return found("WARN", "the pool has no upper bound, the server has") end
+    if size + sync > most then return found("FAIL", "the pools exceed the limit even without other sessions") end
+    if size == 0 or overflow < 0 then return found("WARN", "the pool has no limit, the server has one") end
     if facts.at_most + busy > most then
         return found("WARN", ("with all in use, %d connections are missing"):format(facts.at_most + busy - most))
     end
@@ -77,12 +77,12 @@ check("capacity", "both pools fit into max_connections beside the other sessions
     return found(status, status ~= "PASS" and "others use almost all of the server's connections" or nil)
 end, { "postgres.concurrency" })
 
-check("pooler", "what stands between: the server itself, or a pooler", function(ctx, server)
-    local text = server.pooler and "a pooler stands between" or "the server itself answers"
+check("pooler", "the connection goes to the server itself, or to a pooler", function(ctx, server)
+    local text = server.pooler and "there is a pooler in between" or "the server itself answers"
     if ctx.expect.pooler ~= nil then
         if ctx.expect.pooler == server.pooler then return text .. ", as expected" end
         return differs(text, ctx.expect.pooler and "a pooler is expected" or "no pooler is expected",
-            "look at DATABASE_URL: which port is it?")
+            "check the port in DATABASE_URL")
     end
     if not server.pooler then return text end
     if ctx.config.MIGRATION_DATABASE_URL and ctx.config.DB_STATEMENT_CACHE == 0 then return text end
@@ -117,11 +117,11 @@ local function standby(ctx, server)
     local status, limit = limits.judge(ctx, "postgres.replication", behind)
     if limit then
         return { status = status, text = text, cause = ("more than %g s behind"):format(limit),
-            remedy = { "select * from pg_stat_wal_receiver; a long query on the standby may hold it up" } }
+            remedy = { "select * from pg_stat_wal_receiver; a long query on the standby may delay it" } }
     end
     if server.receiving then return text end
-    return { status = "WARN", text = text, cause = "no WAL receiver runs: what the primary writes does not arrive",
-        remedy = { "look at primary_conninfo and the standby's log" } }
+    return { status = "WARN", text = text, cause = "no WAL receiver runs: changes on the primary do not arrive",
+        remedy = { "check primary_conninfo and the standby's log" } }
 end
 
 local function idle_slot(ctx, server)
@@ -135,7 +135,7 @@ local function idle_slot(ctx, server)
     end
 end
 
-check("replication", "standbys keep up, and no slot keeps WAL for nobody", function(ctx, server)
+check("replication", "standbys keep up, and no unused slot keeps WAL", function(ctx, server)
     if server.standby then return standby(ctx, server) end
     local wanted, most = ctx.expect.replicas, 0
     for _, behind in ipairs(server.replicas) do most = math.max(most, behind) end
@@ -149,18 +149,18 @@ check("replication", "standbys keep up, and no slot keeps WAL for nobody", funct
     local slot_status, cause = idle_slot(ctx, server)
     if cause then
         return { status = slot_status, text = text, cause = cause,
-            remedy = { "bring its standby back, or: select pg_drop_replication_slot('...')" } }
+            remedy = { "start its standby, or: select pg_drop_replication_slot('...')" } }
     end
     if wanted and #server.replicas < wanted then
         return differs(text, ("%g expected"):format(wanted),
-            "select * from pg_stat_replication; look at the standbys' logs")
+            "select * from pg_stat_replication; check the standbys' logs")
     end
     return text
 end)
 
 -- ---- clock, encoding, time zone ----
 
-check("clock", "the server's clock goes as this machine's does", function(ctx, server)
+check("clock", "the server's clock agrees with this machine's", function(ctx, server)
     local ahead = server.clock_ahead
     local distance = math.max(0, math.abs(ahead) - server.round_trip / 2)
     local status, limit = limits.judge(ctx, "postgres.clock", distance)
@@ -203,24 +203,25 @@ check("transactions", "no transaction is open for long", function(ctx, server)
     if not limit then return text end
     return {
         status = status, text = text,
-        cause = ("backend %s (%s, '%s') is in one for more than %g s: vacuum cannot clean up behind it"):format(pid,
-            tostring(state), tostring(application), limit),
+        cause = ("backend %s (%s, '%s') has had one open for more than %g s: vacuum cannot remove dead rows"):format(
+            pid, tostring(state), tostring(application), limit),
         remedy = { ("select pg_terminate_backend(%s)"):format(pid), "set idle_in_transaction_session_timeout" },
     }
 end)
 
-check("wraparound", "the oldest transaction number is far from the end of the numbers", function(ctx, server)
+check("wraparound", "transaction ids are far from wraparound", function(ctx, server)
     local database, age = server.age[1], tonumber(server.age[2])
     local share = age / (1 << 31)
-    local text = ("%s: %s transactions old, %.1f %% of the way"):format(database, cli.count(age), share * 100)
+    local text = ("%s: %s transactions old, %.1f %% of the way to wraparound"):format(database, cli.count(age),
+        share * 100)
     local status, limit = limits.judge(ctx, "postgres.wraparound", share)
     if not limit then return text end
-    return { status = status, text = text, cause = "vacuum does not keep up: at the end the server refuses to write",
+    return { status = status, text = text, cause = "vacuum does not keep up: at wraparound the server refuses writes",
         remedy = { ("vacuumdb --freeze %s"):format(database),
             "look for old transactions, prepared transactions and replication slots: they hold vacuum back" } }
 end)
 
-check("dead_rows", "no table consists of dead rows", function(ctx, server)
+check("dead_rows", "no table has too many dead rows", function(ctx, server)
     local causes, worst = {}, "PASS"
     local rank = { PASS = 0, WARN = 1, FAIL = 2 }
     for _, row in ipairs(server.dead) do
@@ -233,7 +234,7 @@ check("dead_rows", "no table consists of dead rows", function(ctx, server)
     end
     if #causes == 0 then return "no table with more than 10,000 dead rows has too many" end
     return { status = worst, text = cli.plural(#causes, "table") .. " to vacuum", cause = table.concat(causes, "\n"),
-        remedy = { "vacuum (analyze) TABLE; is autovacuum off, or held up by an old transaction?" } }
+        remedy = { "vacuum (analyze) TABLE; is autovacuum off, or blocked by an old transaction?" } }
 end)
 
 check("invalid_indexes", "no index is left invalid by a failed CREATE INDEX CONCURRENTLY", function(_, server)

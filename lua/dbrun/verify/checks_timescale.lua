@@ -1,7 +1,7 @@
---- Hypertables: the length of their chunks, compression, and jobs that failed. Skipped where TimescaleDB is absent.
+--- Hypertables: the length of their chunks, compression, and jobs that failed. Skipped without TimescaleDB.
 local M = {}
 
----Rows as JSON: older releases lack some of the columns, and what is not there is then simply not in the object.
+---Rows as JSON, because older releases lack some of the columns: the object then lacks the key.
 local ROWS <const> = [[
 select coalesce((select jsonb_agg(to_jsonb(h) || jsonb_build_object('at',
                  to_regclass(format('%I.%I', h.hypertable_schema, h.hypertable_name))::oid::int8))
@@ -44,7 +44,7 @@ local function failed_jobs(row)
 end
 
 local function compare(fact, hypertable)
-    if not hypertable then return { fact.table .. " is no hypertable" } end
+    if not hypertable then return { fact.table .. " is not a hypertable" } end
     local lines = {}
     if fact.chunk_interval and tostring(hypertable.interval) ~= fact.chunk_interval then
         lines[1] = ("%s: chunks of %s, expected %s"):format(fact.table, tostring(hypertable.interval),

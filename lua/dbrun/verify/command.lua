@@ -4,37 +4,37 @@ local cli = require "dbrun.cli"
 local M = {}
 
 local EXAMPLES <const> = {
-    "dbrun verify                        servers, and what is in the database",
-    "dbrun verify --strict               what is missing is a FAIL: after a deployment",
-    "dbrun verify --wait 30              give servers that are starting half a minute",
+    "dbrun verify                        check servers and database",
+    "dbrun verify --strict               a missing table is a FAIL: after a deployment",
+    "dbrun verify --wait 30              wait up to 30 s for servers that are starting",
     "dbrun verify --only redis,schema    these checks and those they need",
     "dbrun verify --format json --output verify.json",
-    "dbrun verify --watch 5              again every 5 s: what changes",
+    "dbrun verify --watch 5              every 5 s; show what changes",
     "dbrun --stack verify                on the private servers of this project",
 }
 
 local EPILOG <const> = [[
-Every line is PASS, WARN, FAIL, or SKIP where there is nothing to check; under what is not PASS stand
-its cause, the configuration key to blame and what to do. All checks run side by side.
+Each check prints PASS, WARN, FAIL, or SKIP when there is nothing to check; with WARN and FAIL also the
+cause, the configuration key and a remedy. All checks run concurrently.
 Exit status: 0 no FAIL, 1 a FAIL, 2 wrong usage or configuration.]]
 
 local function parser()
     local p = cli.parser {
         name = "dbrun verify",
-        description = "Check that PostgreSQL and Redis can be reached and used, and hold what is expected.",
+        description = "Check that PostgreSQL and Redis can be reached and used, and contain what is expected.",
         examples = EXAMPLES,
         epilog = EPILOG,
     }
-    p:flag("--strict", "What is missing in the database (tables, partitioning, migrations) is a FAIL, not a WARN.")
+    p:flag("--strict", "Missing tables, partitions and migrations are a FAIL, not a WARN.")
     cli.seconds(p, "--wait", "Wait up to S seconds until the servers are usable.")
     cli.seconds(p, "--deadline", "Seconds for all checks together (default 10).", 0.1)
     p:option("--format", "text, json, junit or tap."):argname "FORMAT":choices { "text", "json", "junit", "tap" }
         :default "text"
     p:option("--output", "Write the report to FILE too, in that format."):argname "FILE"
     p:option("--only", "Run these checks and those they need."):argname "NAME,..":convert(cli.list)
-    p:option("--skip", "Leave these out."):argname "NAME,..":convert(cli.list)
+    p:option("--skip", "Do not run these checks."):argname "NAME,..":convert(cli.list)
     p:option("--expect", "File with the expectations (default scripts/expect.lua)."):argname "FILE"
-    cli.seconds(p, "--watch", "Do it again every S seconds until Ctrl-C, and show what changes.", 0.05)
+    cli.seconds(p, "--watch", "Repeat every S seconds until Ctrl-C, and show what changes.", 0.05)
     p:flag("--list", "List the checks and run none.")
     return p
 end
@@ -55,8 +55,8 @@ local function once(args, verify)
     }
 end
 
----Shows the report and writes it to the file in the chosen format: shown first, for the file may not be writable.
-local function tell(args, results, summary)
+---Shows the report, then writes it to the file, which may fail.
+local function show(args, results, summary)
     local report = require "dbrun.verify.report"
     local format = args.output and "text" or args.format
     cli.write(report.formats[format](results, summary, format == "text" and cli.style(1) or nil))
@@ -67,11 +67,11 @@ end
 
 local function run(args, verify)
     if args.watch then
-        return require("dbrun.verify.watch").run(args, function() return once(args, verify) end, tell)
+        return require("dbrun.verify.watch").run(args, function() return once(args, verify) end, show)
     end
-    collectgarbage("incremental", 1000) -- a run ends long before there is anything worth collecting
+    collectgarbage("incremental", 1000) -- a run ends before a collection would pay
     local results, summary = once(args, verify)
-    tell(args, results, summary)
+    show(args, results, summary)
     return summary.status
 end
 

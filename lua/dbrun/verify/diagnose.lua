@@ -1,5 +1,4 @@
---- From an error to what a person needs at night: which layer failed, which key of the configuration is to blame, and
---- what to type.
+--- Explains an error: the layer that failed, the configuration key to correct, and the commands to type.
 
 local M = {}
 
@@ -7,10 +6,10 @@ local M = {}
 ---@field text string the headline: "cannot log in"
 ---@field cause string what went wrong, in full
 ---@field layer? "configuration"|"name"|"network"|"tls"|"authentication"|"database"|"server"|"time"
----@field key? string the keys to blame and where they were set: "DATABASE_URL (.env line 3)"
----@field remedy string[] things to do; commands as they are typed
+---@field key? string the keys to correct and their sources: "DATABASE_URL (.env line 3)"
+---@field remedy string[] what to do; commands as they are typed
 
----@class dbrun.verify.Service where the failing work was directed
+---@class dbrun.verify.Service the service that the failed work was for
 ---@field name "postgres"|"redis"
 ---@field source string config.source of the URL: "DATABASE_URL (environment)", "default", ...
 ---@field server? table the parsed URL: host, port, user, dbname
@@ -22,7 +21,7 @@ local REDIS_CODES <const> = {
     LOADING = "server", MISCONF = "server", OOM = "server", READONLY = "server", BUSY = "server", MASTERDOWN = "server",
 }
 
----What connecting to Redis calls its steps.
+---The layers by the names in errors of a Redis connect.
 local REDIS_STEPS <const> = {
     name = "name", TCP = "network", ["unix socket"] = "network", TLS = "tls", authentication = "authentication",
     database = "database", server = "server",
@@ -58,7 +57,7 @@ local HEADLINES <const> = {
     network = "cannot be reached",
     tls = "no encrypted connection",
     authentication = "cannot log in",
-    database = "the database is not there",
+    database = "the database does not exist",
     server = "the server refuses",
     time = "no answer",
 }
@@ -78,7 +77,7 @@ local PARTS <const> = {
     },
 }
 
----The keys of the URL that name this layer, with where each was set.
+---The keys of the URL for this layer, with their sources.
 local function key_of(layer, service)
     local source = service.source
     if source == "default" then
@@ -137,7 +136,7 @@ local REMEDIES <const> = {
         end,
         time = function(server)
             return { psql("pg_isready", { host = server.host, port = server.port }),
-                "look at its log: it may be overloaded, stopped in a debugger, or behind a firewall" }
+                "check its log: it may be overloaded, stopped in a debugger, or behind a firewall" }
         end,
         authentication = function(server)
             return { psql("psql", server, "-d " .. shell(server.dbname or "postgres") .. " -c 'select 1'"),
@@ -160,10 +159,10 @@ local REMEDIES <const> = {
     },
 }
 
----Layers where the server's hint says more than our commands.
+---Layers whose hint is better than our commands.
 local HINT_ONLY <const> = { server = true, tls = true }
 
----The parts of a service's URL that the commands need; an empty table where it cannot be read.
+---The parts of a service's URL for the commands; an empty table when it cannot be parsed.
 ---@param name "postgres"|"redis"
 ---@param url string
 ---@return table
@@ -200,11 +199,11 @@ function M.explain(e, service)
     }
 end
 
----What a mistake in a check itself looks like: it must not take the other checks with it.
+---The result for a bug in a check, which must not end the other checks.
 ---@param problem any
 ---@return dbrun.verify.Diagnosis
 function M.bug(problem)
-    return { text = "this check broke", cause = tostring(problem), remedy = { "report it with this text" } }
+    return { text = "this check failed by a bug", cause = tostring(problem), remedy = { "report this text" } }
 end
 
 return M

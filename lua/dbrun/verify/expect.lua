@@ -1,4 +1,4 @@
---- What a project expects of its servers and its database: a Lua file that returns a list of facts.
+--- The expectations of a project about its servers and database: a Lua file that returns a list of facts.
 ---
 ---     return {
 ---         { postgresql = ">= 14", encoding = "UTF8", timezone = "UTC" },
@@ -27,7 +27,7 @@ M.DEFAULT_FILE = "scripts/expect.lua"
 ---@field chunk_interval? string of a hypertable, as PostgreSQL prints it: "7 days"
 ---@field compression? boolean of a hypertable
 
----@class dbrun.verify.Own a check of the team's own
+---@class dbrun.verify.Own a check of the project
 ---@field check string its name, "orders.open"
 ---@field about? string
 ---@field needs? string[] default: none
@@ -35,14 +35,14 @@ M.DEFAULT_FILE = "scripts/expect.lua"
 
 ---@class dbrun.verify.Expectations
 ---@field file string
----@field there boolean false: no file was named and the default is not there
+---@field there boolean false: no file was named and the default does not exist
 ---@field tables dbrun.verify.Fact[]
 ---@field extensions { extension: string, version?: string }[]
 ---@field limits table<string, { warn?: number, fail?: number }>
 ---@field own dbrun.verify.Own[]
 ---@field [string] any the single facts: postgresql, encoding ...
 
----What may stand beside the key that gives a fact its kind.
+---The keys that a kind of fact may have.
 local KINDS <const> = {
     table = {
         table = "string", time_partitioned = "string", columns = "table", indexes = "table", privileges = "string",
@@ -53,7 +53,7 @@ local KINDS <const> = {
     check = { check = "string", about = "string", needs = "table", run = "function" },
 }
 
----Facts of the servers, of which there is one each.
+---Facts about the servers, at most one of each.
 local SINGLE <const> = {
     postgresql = "string", encoding = "string", timezone = "string", writable = "boolean", pooler = "boolean",
     replicas = "number", redis = "string", eviction = "string", persistence = "string", redis_replicas = "number",
@@ -83,7 +83,7 @@ local function check_fields(file, i, fact, known)
             local names = {}
             for name in pairs(known) do names[#names + 1] = name end
             table.sort(names)
-            fail(file, ("fact %d has '%s', which means nothing here"):format(i, tostring(key)),
+            fail(file, ("fact %d has '%s', which is not known here"):format(i, tostring(key)),
                 "known here: " .. table.concat(names, ", "))
         end
         if type(value) ~= known[key] then
@@ -91,7 +91,7 @@ local function check_fields(file, i, fact, known)
         end
         for j, entry in ipairs(type(value) == "table" and value or {}) do
             if type(entry) ~= "string" or entry:find "[%c]" then
-                fail(file, ("fact %d: entry %d of `%s` is no name"):format(i, j, key))
+                fail(file, ("fact %d: entry %d of `%s` is not a name"):format(i, j, key))
             end
         end
     end
@@ -103,7 +103,7 @@ local function check_names(file, i, fact, kind)
     end
     for word in (fact.privileges or ""):gmatch "[^,%s]+" do
         if not PRIVILEGES[word:upper()] then
-            fail(file, ("fact %d: '%s' is no privilege of a table"):format(i, word))
+            fail(file, ("fact %d: '%s' is not a privilege of a table"):format(i, word))
         end
     end
     for _, key in ipairs { "version", "postgresql", "redis" } do
@@ -144,7 +144,7 @@ local function read(path)
 end
 
 ---Reads the facts.
----@param file? string default scripts/expect.lua, which need not be there
+---@param file? string default scripts/expect.lua, which is optional
 ---@return dbrun.verify.Expectations
 ---Raises an error of kind `config` that names the file and what is wrong in it.
 function M.load(file)
@@ -163,7 +163,7 @@ function M.load(file)
     return expectations
 end
 
----No facts: what a run goes on with whose file is broken.
+---Empty expectations, for a run whose file has an error.
 ---@return dbrun.verify.Expectations
 function M.none()
     return empty(M.DEFAULT_FILE, false)
@@ -180,7 +180,7 @@ function M.version_pattern(text)
     return operator == "" and "=" or operator, version
 end
 
----How two versions stand to each other: -1, 0, 1. With "=" a shorter one stands for all that begin with it.
+---Compares two versions: -1, 0, 1. With "=" a shorter one matches all that begin with it.
 local function compare(a, b, prefix)
     local left, right = a:gmatch "%d+", b:gmatch "%d+"
     while true do

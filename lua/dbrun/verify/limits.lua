@@ -1,5 +1,5 @@
---- From which value on a check warns or fails; { limit = "postgres.transactions", warn = 60 } in the expectations
---- sets others.
+--- The values from which checks warn or fail; { limit = "postgres.transactions", warn = 60 } in the expectations
+--- changes them.
 local M = {}
 
 ---@type table<string, { warn?: number, fail?: number, unit: string }>
@@ -20,7 +20,7 @@ M.DEFAULTS = {
 ---@param name string of the limit
 ---@param value number
 ---@return "PASS"|"WARN"|"FAIL" status
----@return number? limit the one that was passed
+---@return number? limit the limit that was exceeded
 function M.judge(ctx, name, value)
     local default, own = M.DEFAULTS[name], ctx.expect.limits[name] or {}
     local warn, fail = own.warn or default.warn, own.fail or default.fail

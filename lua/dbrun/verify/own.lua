@@ -1,4 +1,4 @@
---- A team's own checks: functions in the file of the expectations.
+--- Checks of the project: functions in the file of the expectations.
 ---
 ---     { check = "orders.open", about = "no order is open for a day", run = function(ctx)
 ---         local n = ctx.db:value "select count(*) from orders where open and made < now() - interval '1 day'"
@@ -34,17 +34,17 @@ end
 
 local STATUS <const> = { PASS = true, WARN = true, FAIL = true, SKIP = true, INCOMPLETE = true }
 
----What a function returned, as the result of a check.
+---Turns the value that a function returned into the result of a check.
 local function judged(value, file)
     if value == nil or value == true then return "as it should be" end
-    if value == false then return { status = "FAIL", text = "the check says no" } end
+    if value == false then return { status = "FAIL", text = "the check returned false" } end
     if type(value) ~= "table" then return tostring(value) end
     if STATUS[value.status or "PASS"] and type(value.text) == "string" then return value end
     errors.fail("usage", ("%s: the check returned a table without `status` and `text`"):format(file),
         "return a text, true, false, ctx.warn(...), ctx.fail(...), or { status = 'WARN', text = '...' }")
 end
 
----Two checks of one name would be told apart by nobody.
+---Names of checks must be unique.
 local function check_name(own, file, taken)
     if taken[own.check] then
         errors.fail("config", ("%s: two checks are called '%s'"):format(file, own.check))
@@ -52,7 +52,7 @@ local function check_name(own, file, taken)
     taken[own.check] = true
     for _, need in ipairs(own.needs or {}) do
         if not taken[need] then
-            errors.fail("config", ("%s: '%s' needs '%s', which is no check before it"):format(file, own.check, need))
+            errors.fail("config", ("%s: '%s' needs '%s', which is not a check before it"):format(file, own.check, need))
         end
     end
 end
@@ -60,7 +60,7 @@ end
 ---@param expectations dbrun.verify.Expectations
 ---@param others dbrun.verify.Check[]
 ---@return dbrun.verify.Check[]
----Raises an error of kind `config` for a name that is taken, and a need that is no check.
+---Raises an error of kind `config` for a name in use, and for an unknown check in `needs`.
 function M.checks(expectations, others)
     local taken, list = {}, {}
     for _, check in ipairs(others) do taken[check.name] = true end

@@ -1,4 +1,4 @@
---- The results of a verification as text for people, as JSON for programs, and as JUnit and TAP for what shows tests.
+--- The results of a verification as text for people, as JSON for programs, and as JUnit and TAP for test tools.
 local cli = require "dbrun.cli"
 
 local M = {}
@@ -20,7 +20,7 @@ local function below(result, style)
     return lines
 end
 
----What is told under the headline of a result, as lines without their layout.
+---The lines below the headline of a result, without layout.
 local function details(result)
     local lines = { result.cause }
     if result.key then lines[#lines + 1] = "key: " .. result.key end
@@ -32,7 +32,7 @@ local function summary(results, count, seconds)
     local parts = { ("%d of %d passed"):format(count.PASS, #results) }
     if count.WARN > 0 then parts[#parts + 1] = cli.plural(count.WARN, "warning") end
     if count.FAIL > count.blocked then parts[#parts + 1] = ("%d failed"):format(count.FAIL - count.blocked) end
-    if count.blocked > 0 then parts[#parts + 1] = ("%d not checked because of that"):format(count.blocked) end
+    if count.blocked > 0 then parts[#parts + 1] = ("%d not checked because of a failure"):format(count.blocked) end
     if count.SKIP > 0 then parts[#parts + 1] = ("%d skipped"):format(count.SKIP) end
     return ("%s, in %s"):format(table.concat(parts, ", "), cli.duration(seconds))
 end
@@ -95,7 +95,7 @@ local function xml(text)
     return (text:gsub('[&<>"\n]', ENTITIES))
 end
 
----What stands inside a test case.
+---The content of a test case.
 local function outcome(result)
     local text, more = xml(result.text), xml(details(result))
     if result.status == "SKIP" then return ('<skipped message="%s"/>'):format(text) end
@@ -107,7 +107,7 @@ local function outcome(result)
     return ("<system-out>%s%s%s</system-out>"):format(status, text, more == "" and "" or "&#10;" .. more)
 end
 
----One suite for each word before the dot, as JUnit's schema has it. A warning passes, with its text as output.
+---One suite for each word before the dot, as in JUnit's schema. A warning passes, with its text as output.
 ---@param results dbrun.verify.Result[]
 ---@param run { seconds: number }
 ---@return string
@@ -132,10 +132,10 @@ end
 
 -- ---- TAP ----
 
----A text in one line in which nothing is taken for a directive.
+---A text on one line, escaped so that TAP sees no directive in it.
 local function tap_line(text) return (text:gsub("%c+", " "):gsub("#", "\\#")) end
 
----Version 13. A warning is ok, and says so in a comment.
+---TAP version 13. A warning is ok, with a comment.
 ---@param results dbrun.verify.Result[]
 ---@return string
 function M.tap(results)

@@ -1,5 +1,5 @@
---- Runs checks side by side under one deadline. A check that needs another waits for it, and is not run when that one
---- failed: then the report has one root cause and no noise.
+--- Runs checks concurrently under one deadline. A check that needs another waits for it, and is not run when that one
+--- failed, so that the report shows one cause once.
 local diagnose = require "dbrun.verify.diagnose"
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
@@ -7,16 +7,16 @@ local task = require "dbrun.task"
 local M = {}
 
 ---@class dbrun.verify.Check
----@field name string stable: scripts and dashboards know it
+---@field name string stable, because scripts and dashboards use it
 ---@field about string one line for --list
 ---@field needs? string[] checks that must not have failed
----@field independent? fun(ctx: dbrun.verify.Context): boolean true: with this configuration `needs` does not hold
----@field eager? boolean begins without waiting for those it needs: quicker, where failing with them does no harm
----@field after? string[] checks that must have ended, however
----@field rather_after? string[] the same for half of the time at most: if their server is mute this one need not be
----@field service? fun(ctx: dbrun.verify.Context): dbrun.verify.Service? whom to blame for an error
----@field on_conn? boolean works on ctx.conn, which does one thing at a time: such checks run one after the other
----@field run fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string what it found; an error is a FAIL
+---@field independent? fun(ctx: dbrun.verify.Context): boolean true: with this configuration `needs` does not apply
+---@field eager? boolean starts without waiting for those it needs: faster, if a failure together with them does no harm
+---@field after? string[] checks that must have ended, with any result
+---@field rather_after? string[] the same, but waits for at most half of the time, because their server may not answer
+---@field service? fun(ctx: dbrun.verify.Context): dbrun.verify.Service? the service that an error belongs to
+---@field on_conn? boolean uses ctx.conn: such checks run one after the other
+---@field run fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string its result; an error is a FAIL
 
 ---@class dbrun.verify.Found what a check returns; a string is a PASS with that text
 ---@field status? "PASS"|"WARN"|"FAIL"|"SKIP"|"INCOMPLETE" INCOMPLETE: WARN, and FAIL with --strict; SKIP: there is
@@ -41,11 +41,11 @@ local M = {}
 ---@field options table of the command line
 ---@field expect dbrun.verify.Expectations
 ---@field expect_error? dbrun.Error why there are none
----@field server? dbrun.verify.Server what postgres.server learnt
+---@field server? dbrun.verify.Server the result of postgres.server
 ---@field own_backends? integer[] process numbers of the concurrency check
----@field redis? table what the check `redis` learnt
+---@field redis? table the result of the check `redis`
 ---@field conn? dbrun.Connection|dbrun.Engine for the checks that come after postgres.async
----@field lease? dbrun.Connection that one, where it is a connection: released at the end
+---@field lease? dbrun.Connection the same, if it is a leased connection: released at the end
 
 local function failed(name, seconds, diagnosis)
     return {
@@ -65,14 +65,14 @@ local function traceback(e)
     return errors.is(e) and e or { traceback = debug.traceback(tostring(e), 2) }
 end
 
----Whom to blame. Reading the configuration may be what failed; then nobody else is.
+---The service of a check; nil when the configuration cannot be read.
 local function service_of(check, ctx)
     if not check.service then return nil end
     local ok, service = pcall(check.service, ctx)
     return ok and service or nil
 end
 
----The words for a deadline that passed: which one, and that nothing came.
+---The error for a passed deadline: which one, and that there was no answer.
 local function too_late(ctx, service)
     local whom = "the server"
     if service then
@@ -87,8 +87,8 @@ local function too_late(ctx, service)
     }
 end
 
----A wrong value is told once, by the check of the configuration.
-local function told_already(found, check, results)
+---A wrong value is reported once, by the check of the configuration.
+local function caused_by(found, check, results)
     local configuration = results.configuration
     return found.kind == "config" and check.name ~= "configuration" and configuration
         and configuration.status == "FAIL" and configuration or nil
@@ -102,7 +102,7 @@ end
 
 ---@param check dbrun.verify.Check
 ---@param ctx dbrun.verify.Context
----@param results table<string, dbrun.verify.Result> those that are known already
+---@param results table<string, dbrun.verify.Result> the results so far
 ---@return dbrun.verify.Result
 local function run_one(check, ctx, results)
     local began = task.now()
@@ -112,8 +112,8 @@ local function run_one(check, ctx, results)
     if not ok then
         if found.traceback then return failed(check.name, seconds, diagnose.bug(found.traceback)) end
         if found.kind == "cancelled" then error(found, 0) end
-        local told = told_already(found, check, results)
-        if told then return blocked(check, told) end
+        local cause = caused_by(found, check, results)
+        if cause then return blocked(check, cause) end
         local service = service_of(check, ctx)
         if found.kind == "timeout" and task.now() >= ctx.deadline then found = too_late(ctx, service) end
         return failed(check.name, seconds, diagnose.explain(found, service))
@@ -125,7 +125,7 @@ local function run_one(check, ctx, results)
     return found
 end
 
----Waits until the checks of `rather_after` have ended, or half of the time that is left is over.
+---Waits until the checks of `rather_after` have ended, or for half of the remaining time.
 local function wait_a_while(check, ctx, started)
     local half <const> = math.max((ctx.deadline - task.now()) / 2, 0)
     local ok, e = pcall(task.timeout, half, function()

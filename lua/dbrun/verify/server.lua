@@ -1,6 +1,6 @@
---- What a PostgreSQL server says about itself, in one query: every check of the server reads its answer. The functions
---- below the views are asked, not the views (pg_stat_activity, pg_settings ...): a view is planned over catalogs that a
---- new connection has to load first.
+--- One query about the state of the PostgreSQL server, for all checks of the server. It calls the functions below the
+--- views (pg_stat_activity, pg_settings ...), because the plan of a view needs catalogs that a new connection has to
+--- load first.
 local M = {}
 
 ---@class dbrun.verify.Server
@@ -56,7 +56,7 @@ local function with_connection(ctx, fn)
     return fn(conn)
 end
 
----Asks, and notes how far the server's clock is from this machine's.
+---Runs the query, and measures the difference between the server's clock and this machine's.
 ---@param ctx dbrun.verify.Context
 ---@return dbrun.verify.Server
 function M.ask(ctx)
@@ -66,7 +66,7 @@ function M.ask(ctx)
     local after = time.to_epoch(time.now())
     facts.clock_ahead = facts.clock - (before + after) / 2
     facts.round_trip = after - before
-    -- Behind a pooler the process that answers is another than the one that the connection was opened with.
+    -- Behind a pooler another process answers than the one that the connection was opened with.
     facts.pooler = opened_with ~= facts.pid
     return facts
 end
@@ -74,7 +74,7 @@ end
 ---@type dbrun.verify.Check
 M.check = {
     name = "postgres.server",
-    about = "what the server says about itself; the checks of the server read it",
+    about = "the state of the server, which the other checks of the server use",
     needs = { "postgres.async" },
     on_conn = true,
     service = function(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end,

@@ -1,5 +1,5 @@
---- Waiting until the servers can be used: a query answered twice in a row, each on its own connection. An open port
---- says nothing: a server that is being set up opens it, closes it and opens it again.
+--- Waiting until the servers can be used: a query answered twice in a row, each on its own connection. An open port is
+--- not enough: during its set-up a server opens it, closes it and opens it again.
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
@@ -27,8 +27,8 @@ local QUESTIONS <const> = {
     { prefix = "redis", name = "Redis", ask = ask_redis },
 }
 
----Asks until the answers came, or the time is over; a wrong configuration does not get better by waiting.
-local function wait_for(question, stop, tell)
+---Asks until the answers came or the time is over; returns at once for a wrong configuration.
+local function wait_for(question, stop, report)
     local began, good, next_word, pause = task.now(), 0, 5, 0.05
     while good < TIMES and task.now() < stop do
         local ok, e = pcall(task.timeout, stop - task.now(), question.ask)
@@ -37,7 +37,7 @@ local function wait_for(question, stop, tell)
         good = ok and good + 1 or 0
         local waited = task.now() - began
         if not ok and waited >= next_word then
-            tell(("%s: %s"):format(question.name, e.message), waited)
+            report(("%s: %s"):format(question.name, e.message), waited)
             next_word = waited + 5
         end
         if good < TIMES then
@@ -47,16 +47,16 @@ local function wait_for(question, stop, tell)
     end
 end
 
----Waits for the servers that the checks need. The checks say afterwards what was not to be had.
+---Waits for the servers that the checks need. The checks report afterwards which is missing.
 ---@param checks dbrun.verify.Check[]
 ---@param opts dbrun.verify.Options
 function M.until_usable(checks, opts)
-    local stop, tell = task.now() + opts.wait, opts.waiting or function() end
+    local stop, report = task.now() + opts.wait, opts.waiting or function() end
     local list = {}
     for _, question in ipairs(QUESTIONS) do
         for _, check in ipairs(checks) do
             if check.name:find("^" .. question.prefix) then
-                list[#list + 1] = function() wait_for(question, stop, tell) end
+                list[#list + 1] = function() wait_for(question, stop, report) end
                 break
             end
         end

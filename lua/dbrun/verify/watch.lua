@@ -1,5 +1,5 @@
---- Verification again and again: the whole report once, then a line for each check whose status changed. The programs'
---- formats are written anew each time.
+--- Repeated verification: the whole report once, then a line for each check whose status changed. Formats for programs
+--- are printed completely each time.
 local cli = require "dbrun.cli"
 local task = require "dbrun.task"
 
@@ -7,7 +7,7 @@ local M = {}
 
 local COLOURS <const> = { PASS = "green", WARN = "yellow", FAIL = "red", SKIP = "dim" }
 
----The checks whose status is another one than before.
+---The checks whose status changed.
 ---@param before table<string, dbrun.verify.Result>
 ---@param results dbrun.verify.Result[]
 ---@return { result: dbrun.verify.Result, was: string }[]
@@ -22,7 +22,7 @@ function M.changes(before, results)
     return list
 end
 
-local function show(changes, style)
+local function show_changes(changes, style)
     for _, change in ipairs(changes) do
         local result = change.result
         cli.print(("%s  %s -> %s  %s  %s"):format(os.date "%H:%M:%S", change.was,
@@ -32,20 +32,20 @@ local function show(changes, style)
     io.stdout:flush()
 end
 
----Goes on until it is interrupted.
+---Repeats until it is interrupted.
 ---@param args table of the command line
 ---@param once fun(args: table): dbrun.verify.Result[], dbrun.verify.Run
----@param tell fun(args: table, results: dbrun.verify.Result[], run: dbrun.verify.Run)
-function M.run(args, once, tell)
+---@param show fun(args: table, results: dbrun.verify.Result[], run: dbrun.verify.Run)
+function M.run(args, once, show)
     local style, before = cli.style(1), nil
     local whole = args.format ~= "text"
     while true do
         local results, summary = once(args)
         if whole or not before then
-            tell(args, results, summary)
+            show(args, results, summary)
             io.stdout:flush()
         else
-            show(M.changes(before, results), style)
+            show_changes(M.changes(before, results), style)
         end
         before = {}
         for _, result in ipairs(results) do before[result.name] = result end

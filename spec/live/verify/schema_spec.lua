@@ -120,7 +120,7 @@ describe("dbrun verify", function()
             insert into job_stats values (1000, 'Success', 5, 0), (1, 'Success', 1, 0)]]
         judges("schema.hypertables", [[{ table = "t", chunk_interval = "7 days", compression = true }]],
             [[{ table = "t", chunk_interval = "1 day", compression = false }, { table = "x", compression = true }]],
-            "t: chunks of 7 days, expected 1 day", "t: compression is on", "x is no hypertable")
+            "t: chunks of 7 days, expected 1 day", "t: compression is on", "x is not a hypertable")
         sql [[update timescaledb_information.job_stats set last_run_status = 'Failed', total_failures = 2
                where job_id = 1000]]
         local status, text = check("schema.hypertables", "", "--strict")

@@ -57,7 +57,7 @@ describe("dbrun verify, about the PostgreSQL server:", function()
         env.DB_POOL_SIZE, env.DB_MAX_OVERFLOW = "19", "0"
         status, text = check(name, "", { env = env })
         assert.equal("FAIL", status, text)
-        assert.matches("cannot even be filled", text)
+        assert.matches("exceed the limit even without other sessions", text)
     end)
 
     it("room for the pools beside others, and under limits of a role", function()
@@ -114,7 +114,7 @@ logfile = %s/bouncer.log
         local through = { url = "postgresql://dbrun@/postgres?host=" .. root .. "&port=6432" }
         local status, text = check("postgres.pooler", "", through)
         assert.equal("WARN", status, text)
-        assert.matches("a pooler stands between", text)
+        assert.matches("there is a pooler in between", text)
         through.strict = true
         assert.equal("FAIL", (check("postgres.pooler", "{ pooler = false }", through)))
         assert.equal("PASS", (check("postgres.pooler", "{ pooler = true }", through)))
@@ -198,7 +198,7 @@ logfile = %s/bouncer.log
         assert.equal("PASS", (check "postgres.transactions"))
         local status, text = check("postgres.transactions", "{ limit = 'postgres.transactions', warn = 0.05 }")
         assert.equal("WARN", status, text)
-        assert.matches("'sleeper') is in one for more than 0.05 s", text, 1, true)
+        assert.matches("'sleeper') has had one open for more than 0.05 s", text, 1, true)
         assert.equal("FAIL", (check("postgres.transactions", "{ limit = 'postgres.transactions', fail = 0.05 }")))
     end)
 

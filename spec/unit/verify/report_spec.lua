@@ -270,7 +270,7 @@ describe("the expectations", function()
             ["return { { table = 1 } }"] = "fact 1: `table` is a number",
             ["return { {} }"] = "fact 1 is empty",
             ["return { { table = '' } }"] = "fact 1 names no table",
-            ["return { { table = 'a', privileges = 'select, fly' } }"] = "'fly' is no privilege",
+            ["return { { table = 'a', privileges = 'select, fly' } }"] = "'fly' is not a privilege",
             ["return { { postgresql = 'new' } }"] = "not a version",
             ["return { { check = 'a' } }"] = "has no `run`",
             ["return { { table = 'a', columns = { 1 } } }"] = "entry 1 of `columns`",
@@ -313,7 +313,7 @@ WARN  d   500 ms  3 of 4
       cause  one is missing
       do     make it
 
-1 of 4 passed, 1 warning, 1 failed, 1 not checked because of that, in 3.01 s (strict)
+1 of 4 passed, 1 warning, 1 failed, 1 not checked because of a failure, in 3.01 s (strict)
 ]], text)
     end)
 
