@@ -25,10 +25,10 @@ end
 ---@param conn table a leased connection: the lock belongs to its session
 ---@param key integer
 ---@param wait number seconds
----@param tell fun(holder: string, waited: number) called after 1 s, then every 10 s
+---@param report fun(holder: string, waited: number) called after 1 s, then every 10 s
 ---@param try? fun(): boolean how to try
 ---Raises an error of kind `timeout`.
-local function take(conn, key, wait, tell, try)
+local function take(conn, key, wait, report, try)
     local began, pause, next_word = task.now(), 0.05, 1
     try = try or function() return conn:value(advisory.TRY, key) end
     while not try() do
@@ -40,7 +40,7 @@ local function take(conn, key, wait, tell, try)
         end
         if waited >= next_word then
             local holder = advisory.holder(conn, key)
-            if holder then tell(holder, waited) end
+            if holder then report(holder, waited) end
             next_word = waited + 10
         end
         task.sleep(math.max(0.001, math.min(pause, wait - waited)))
@@ -64,12 +64,12 @@ end
 ---@param book dbrun.migrate.Ledger
 ---@param opts { lock_wait?: number, second?: fun(): table } second: gives another connection
 ---@param pooled boolean
----@param tell fun(holder: string, waited: number)
+---@param report fun(holder: string, waited: number)
 ---@return dbrun.migrate.Held
-function M.hold(conn, book, opts, pooled, tell)
+function M.hold(conn, book, opts, pooled, report)
     local key, wait = key_of(book), opts.lock_wait or 60
     if not pooled then
-        take(conn, key, wait, tell)
+        take(conn, key, wait, report)
         return setmetatable({ check = function() end }, { __close = function() release(conn, key) end })
     end
     local keeper = opts.second()
@@ -79,7 +79,7 @@ function M.hold(conn, book, opts, pooled, tell)
     end })
     local ok, e = pcall(function()
         -- Who waits keeps no transaction open: it would take one of the pooler's few connections.
-        take(keeper, key, wait, tell, function()
+        take(keeper, key, wait, report, function()
             keeper:exec "begin"
             keeper:exec "set local idle_in_transaction_session_timeout = 0"
             local mine = keeper:value(TRY_IN_TRANSACTION, key)

@@ -35,8 +35,8 @@ end
 local function with_target(opts, conn)
     local listener = {}
     for key, value in pairs(opts.listener or {}) do listener[key] = value end
-    local tell = listener.target
-    listener.target = tell and function() tell(require("dbrun.target").describe(conn, opts.url)) end
+    local report = listener.target
+    listener.target = report and function() report(require("dbrun.target").describe(conn, opts.url)) end
     opts.listener = listener
 end
 

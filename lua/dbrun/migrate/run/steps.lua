@@ -53,7 +53,7 @@ end
 
 ---Waits until the statement of a killed client is over.
 local function wait_for_ghost(run, work, step)
-    local began, told = task.now(), false
+    local began, reported = task.now(), false
     while true do
         local pid = records.still_running(run.conn, run.book, work.file.version, step.statements[1].sql)
         if not pid then return end
@@ -63,8 +63,8 @@ local function wait_for_ghost(run, work, step)
             errors.fail("timeout", ("the migration cannot go on: it waits for %s"):format(who),
                 "wait for it, end it with pg_cancel_backend, or wait longer with --lock-wait")
         end
-        if not told and waited >= 1 and run.listener.waiting then run.listener.waiting(who, waited) end
-        told = told or waited >= 1
+        if not reported and waited >= 1 and run.listener.waiting then run.listener.waiting(who, waited) end
+        reported = reported or waited >= 1
         task.sleep(0.1)
     end
 end
