@@ -1,5 +1,5 @@
---- The table that says which migrations were applied: schema_migrations(version), as dbmate keeps it.
---- Every function takes a connection (or an engine): whatever has `query`, `one`, `value` and `exec`.
+--- The table that says which migrations were applied: schema_migrations(version), as dbmate keeps it. Every function
+--- takes a connection (or an engine): anything with `query`, `one`, `value` and `exec`.
 local M = {}
 
 ---@class dbrun.migrate.Ledger
@@ -11,7 +11,7 @@ local M = {}
 
 M.DEFAULT_TABLE = "schema_migrations"
 
----Where the table is by default, and whether it is there. (pg_settings would say in one go whether the URL set the
+---The default place of the table, and whether it exists. (pg_settings would also show whether the URL set the
 ---search_path, but it reads every setting of the server.)
 local LOCATE <const> = [[
 select s.name as schema, current_schema()::text as current, current_setting('search_path') as path,
@@ -36,8 +36,7 @@ local function first_of(path)
     return path:match "^%s*([^,]-)%s*," or path:match "^%s*(.-)%s*$"
 end
 
----The schema that the URL's search_path asks for, where it is another one than the server's current: it may still have
----to be made.
+---The first schema of the URL's search_path if it is not the current schema, because it may have to be made.
 local function asked_for(conn, row)
     local first = first_of(row.path)
     if first == "" or first == "$user" or first == row.current then return nil end
@@ -63,7 +62,7 @@ function M.locate(conn, name)
     return found
 end
 
----Looks again whether table and schema are there.
+---Checks again whether table and schema exist.
 ---@param conn table
 ---@param ledger dbrun.migrate.Ledger
 ---@return dbrun.migrate.Ledger ledger the same one

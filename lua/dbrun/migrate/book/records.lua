@@ -1,8 +1,8 @@
 --- dbrun's own records beside the table of versions: which file it was, its checksum, how long it took, who ran it and
---- when, and how far a migration without a transaction came. dbmate does not know this table and needs not to.
+--- when, and how far a migration without a transaction came. dbmate does not need this table.
 ---
---- A row with `direction` is a migration at work: `done` of its statements took effect; `at_work` is the one that was
---- begun outside a transaction and of which nobody has said that it ended.
+--- A row with `direction` is a migration in progress or interrupted: `done` of its statements took effect; `at_work` is
+--- a statement that was started outside a transaction and whose end is not recorded.
 local M = {}
 
 ---@class dbrun.migrate.Record
@@ -12,11 +12,11 @@ local M = {}
 ---@field seconds? number
 ---@field applied_at? string
 ---@field applied_by? string
----@field direction? "up"|"down" set: it is half done
+---@field direction? "up"|"down" set: the migration is half done
 ---@field done integer statements that took effect
 ---@field done_checksum? string of those statements
 ---@field at_work? integer
----@field before? string JSON: what was there before the statement at work
+---@field before? string JSON: the state before the statement in `at_work`
 
 local COLUMNS <const> = [[
 (version varchar primary key, name text not null, checksum text, seconds double precision,
@@ -38,7 +38,7 @@ function M.exist(conn, book)
     return conn:value("select to_regclass($1) is not null", M.table(book))
 end
 
----Makes the table where it is missing. The schema is there by then.
+---Makes the table if it is missing. The schema must exist.
 ---@param conn table
 ---@param book dbrun.migrate.Ledger
 function M.create(conn, book)
@@ -78,12 +78,12 @@ local function from()
     return ("%s%s"):format(user and user.name or "?", host and "@" .. host or "")
 end
 
----Says that a migration is applied.
+---Records that a migration is applied.
 ---@param conn table
 ---@param book dbrun.migrate.Ledger
 ---@param file dbrun.migrate.File
 ---@param checksum string
----@param seconds? number nil: it was not run, only said to be applied
+---@param seconds? number nil: only recorded, not run
 function M.applied(conn, book, file, checksum, seconds)
     conn:query(([[
         insert into %s (version, name, checksum, seconds, applied_at, applied_by, applied_from)
@@ -102,7 +102,7 @@ function M.delete(conn, book, version)
     conn:query(("delete from %s where version::text = $1"):format(M.table(book)), version)
 end
 
----Notes how far a migration came. In the transaction of a statement it counts exactly when that statement does.
+---Records how many statements took effect. In the transaction of a statement it is committed with that statement.
 ---@param conn table
 ---@param book dbrun.migrate.Ledger
 ---@param work dbrun.migrate.Work
@@ -117,7 +117,7 @@ function M.progress(conn, book, work, done, done_checksum)
         work.file.version, work.file.name, work.checksum, work.direction, done, done_checksum)
 end
 
----Notes that a statement begins that cannot share a transaction with this note.
+---Records the start of a statement that cannot run in a transaction with this record.
 ---@param conn table
 ---@param book dbrun.migrate.Ledger
 ---@param work dbrun.migrate.Work
@@ -130,7 +130,7 @@ function M.begin(conn, book, work, number, before)
          where version::text = $1]]):format(M.table(book)), work.file.version, number, before)
 end
 
----Whether the statement that a killed client has left behind still runs on the server.
+---The server process that still runs the statement of a killed client; nil when there is none.
 ---@param conn table
 ---@param book dbrun.migrate.Ledger
 ---@param version string

@@ -1,4 +1,4 @@
---- The records and the files: stamp, verify, repair.
+--- Operations on records and files: stamp, verify, repair.
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local ledger = require "dbrun.migrate.book.ledger"
@@ -17,7 +17,7 @@ local M = {}
 local function runner() return require "dbrun.migrate.run.runner" end
 
 ---@param opts dbrun.migrate.Options
----@param wanted dbrun.migrate.File[] those that shall count as applied
+---@param wanted dbrun.migrate.File[] the files to record as applied
 function M.stamp(opts, wanted)
     local all = files.some(opts.dirs)
     return session.writing(opts, function(conn)
@@ -53,7 +53,7 @@ local function half_done(record, name)
         kind = "half-done", version = record.version, name = name,
         text = ("half done (%s): %d of its statements took effect%s"):format(record.direction, record.done,
             record.at_work and (", number %d was interrupted"):format(record.at_work) or ""),
-        hint = ("'%s' goes on with it"):format(record.direction),
+        hint = ("'%s' continues it"):format(record.direction),
     }
 end
 
@@ -64,14 +64,14 @@ local function of_file(file, applied, record, last)
             kind = "changed", version = file.version, name = file.name,
             text = ("changed since it was applied%s"):format(
                 record.applied_at and " at " .. tostring(record.applied_at) or ""),
-            hint = "bring it back and write a new migration; 'repair' if the change means nothing",
+            hint = "restore it and write a new migration; 'repair' if the change has no effect",
         }
     end
     if not applied and last and file.name < last then
         return {
             kind = "late", version = file.version, name = file.name,
             text = ("pending, but the later %s is applied already"):format(last),
-            hint = "give it a newer version, or apply it all the same: 'up' does, 'up --strict' does not",
+            hint = "give it a newer version, or apply it anyway: 'up' does, 'up --strict' does not",
         }
     end
 end
@@ -100,7 +100,7 @@ local function findings(conn, opts, list)
         out[#out + 1] = {
             kind = "missing", version = version, name = record and record.name or version,
             text = "in the database, but its file is missing",
-            hint = "bring the file back (another branch?); 'repair --missing' forgets it",
+            hint = "restore the file (another branch?); 'repair --missing' removes the record",
         }
     end
     return out
@@ -148,20 +148,20 @@ local function align(tx, run, opts, list)
         local record, checksum = by_version[file.version], files.checksum(file)
         if applied[file.version] and not (record and (record.direction or record.checksum == checksum)) then
             records.applied(tx, run.book, file, checksum)
-            done[#done + 1] = ("%s: %s"):format(file.name, record and "its checksum is the file's now" or "recorded")
+            done[#done + 1] = ("%s: %s"):format(file.name, record and "its checksum was updated" or "recorded")
         end
     end
     for version in pairs(applied) do
         if opts.missing and not on_disk[version] then
             ledger.delete(tx, run.book, version)
             records.delete(tx, run.book, version)
-            done[#done + 1] = version .. ": forgotten, it has no file"
+            done[#done + 1] = version .. ": record removed, it has no file"
         end
     end
     for version, record in pairs(by_version) do
         if not applied[version] and (not record.direction or opts.missing and not on_disk[version]) then
             records.delete(tx, run.book, version)
-            done[#done + 1] = record.name .. ": its record is gone, it is not applied"
+            done[#done + 1] = record.name .. ": record removed, it is not applied"
         end
     end
     table.sort(done)

@@ -23,7 +23,7 @@ local function names_in(dir)
         "name another with --dir or the key DBRUN_MIGRATIONS_DIR")
 end
 
----Every migration of the folders, sorted by file name; other files and sub-folders are left alone.
+---Every migration of the folders, sorted by file name; other files and sub-folders are ignored.
 ---@param dirs string[]
 ---@return dbrun.migrate.File[]
 ---Raises an error of kind `config` for a folder that cannot be read, and when two files have the same version.
@@ -87,7 +87,7 @@ local SHAPE <const> = "it returns { up = function(ctx) ... end, down = function(
 ---The sections of a Lua migration; a missing down does nothing, as an empty section.
 local function read_lua(file, text)
     local chunk, why = load(text, "@" .. file.path, "t")
-    if not chunk then lua_failed(file, "is no valid Lua: " .. why) end
+    if not chunk then lua_failed(file, "is not valid Lua: " .. why) end
     local ok, result = xpcall(chunk, function(e) return errors.is(e) and e or debug.traceback(tostring(e), 2) end)
     if not ok then lua_failed(file, tostring(result)) end
     if type(result) ~= "table" then lua_failed(file, "returned " .. type(result) .. ", not a table", SHAPE) end
@@ -105,7 +105,7 @@ local function read_lua(file, text)
     return { up = section(result.up), down = section(result.down) }
 end
 
----Reads and splits one.
+---Reads a file and splits it into its sections.
 ---@param file dbrun.migrate.File
 ---@return dbrun.migrate.Parsed
 ---Raises an error that names the file, and the line where the format is wrong.
@@ -114,7 +114,7 @@ function M.read(file)
     return file.kind == "lua" and read_lua(file, text) or parse.parse(text, file.path)
 end
 
----The checksum of a file; a mark in front and the kind of line ends do not count.
+---The checksum of a file, independent of a byte order mark and of CRLF or LF.
 ---@param file dbrun.migrate.File
 ---@return string hex
 function M.checksum(file)
@@ -122,7 +122,7 @@ function M.checksum(file)
     return core.digest("sha256", text)
 end
 
----The name of a new file: the time in UTC, and the words given with what a file name should not contain replaced.
+---The name of a new file: the time in UTC and the given words, with unsuitable characters replaced.
 ---@param words string
 ---@param now? integer seconds since 1970 (default: now)
 ---@param kind? "sql"|"lua"
@@ -130,7 +130,7 @@ end
 function M.new_name(words, now, kind)
     local slug = words:gsub("[^%w_.\x80-\xff-]+", "_"):gsub("^[_.]+", ""):gsub("_+$", "")
     if slug == "" then
-        errors.fail("usage", ("'%s' is no name for a migration"):format(words))
+        errors.fail("usage", ("'%s' is not a name for a migration"):format(words))
     end
     return os.date("!%Y%m%d%H%M%S", now or os.time()) .. "_" .. slug .. "." .. (kind or "sql")
 end
@@ -159,7 +159,7 @@ function M.create(dir, words, kind)
     local path = dir:gsub("/+$", "") .. "/" .. M.new_name(words, nil, kind)
     fs.mkdir_p(dir)
     if fs.exists(path) then
-        errors.fail("io", ("'%s' is there already"):format(path))
+        errors.fail("io", ("'%s' exists already"):format(path))
     end
     fs.write(path, EMPTY[kind or "sql"])
     return path

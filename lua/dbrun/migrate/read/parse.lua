@@ -1,5 +1,5 @@
---- The text of a migration file, in dbmate's format: an up and a down section, each begun by a directive line.
---- Pure text work: no files, no database.
+--- The text of a migration file, in dbmate's format: an up and a down section, each begun by a directive line. Works on
+--- texts only: no files, no database.
 local errors = require "dbrun.error"
 
 local M = {}
@@ -35,8 +35,8 @@ local function options_of(rest)
     return options
 end
 
----"up" or "down" and the rest of the line, when the line is a directive: it stands in column 0, in lower case, with a
----blank or nothing after it.
+---For a directive: "up" or "down" and the rest of the line. It begins in column 0, in lower case, with a blank or
+---nothing after it.
 local function directive(line)
     local which, rest = line:match "^%-%-%s*migrate:(%l+)(.*)$"
     if (which == "up" or which == "down") and (rest == "" or rest:find "^%s") then return which, rest end
@@ -54,7 +54,7 @@ local function lines(text)
     end
 end
 
----Where each directive stands; errors for what dbmate would not take either.
+---The place of each directive. Raises for what dbmate refuses too.
 local function find_directives(text, name)
     local found, stray = {}, nil
     for number, line, from in lines(text) do
@@ -74,7 +74,7 @@ local function find_directives(text, name)
         end
     end
     if stray and found.up then
-        fail(name, stray, "a statement stands before '-- migrate:up'", "only comments may stand there: move it below")
+        fail(name, stray, "a statement stands before '-- migrate:up'", "only comments are allowed there: move it below")
     end
     return found
 end

@@ -1,5 +1,5 @@
---- The statements of an SQL text, one by one. The server's own parser decides where it can (core.sqlsplit); where it is
---- not installed, or does not know the syntax (a newer server's), the lexer below does what psql's does.
+--- Splits an SQL text into statements with the server's parser (core.sqlsplit). If that is not installed, or does not
+--- know the syntax (of a newer server), the lexer below works as psql's does.
 local M = {}
 
 ---@class dbrun.migrate.Statement
@@ -9,7 +9,7 @@ local M = {}
 
 -- ---- a lexer ----
 
----Behind the end of a comment that begins at `at`; block comments nest.
+---The position after a comment that begins at `at`; block comments nest.
 local function after_comment(sql, at)
     if sql:sub(at, at + 1) == "--" then return (sql:find("\n", at, true) or #sql) + 1 end
     local depth, pos = 1, at + 2
@@ -24,8 +24,8 @@ local function after_comment(sql, at)
     return pos
 end
 
----Behind the end of what is quoted by `quote` and begins at `at`. A doubled quote needs no thought: it reads as the end
----of one text and the start of the next.
+---The position after a text quoted by `quote` that begins at `at`. A doubled quote counts as the end of one text and
+---the start of the next.
 local function after_quoted(sql, at, quote, escapes)
     if not escapes then return (sql:find(quote, at + 1, true) or #sql) + 1 end
     local pos = at + 1
@@ -37,7 +37,7 @@ local function after_quoted(sql, at, quote, escapes)
     end
 end
 
----Behind a $tag$ ... $tag$, or nil when no such text begins at `at`.
+---The position after a $tag$ ... $tag$, or nil when none begins at `at`.
 local function after_dollar(sql, at)
     local tag = sql:match("^%$[%a_\x80-\xff][%w_\x80-\xff]*%$", at) or sql:match("^%$%$", at)
     if not tag then return end
@@ -45,8 +45,8 @@ local function after_dollar(sql, at)
     return (stop or #sql) + 1
 end
 
----Tells when the words so far are inside BEGIN ATOMIC ... END of a function or procedure, where semicolons do not end
----the statement. CASE ends with END too.
+---Tracks whether the words so far are inside BEGIN ATOMIC ... END of a function or procedure, where semicolons do not
+---end the statement. CASE ends with END too.
 local function track_body(state, word)
     state.words = state.words + 1
     if state.words == 1 then
@@ -60,7 +60,7 @@ local function track_body(state, word)
     end
 end
 
----Behind the token at `at`, which is neither blank nor comment.
+---The position after the token at `at`, which is neither blank nor comment.
 local function after_token(sql, at, state)
     local word = sql:match("^[%a_\x80-\xff][%w_$\x80-\xff]*", at)
     if word then
@@ -79,7 +79,7 @@ local function after_token(sql, at, state)
     return at + (number and #number or 1)
 end
 
----Where the next thing that is neither blank nor comment begins, from `at` on.
+---The next position, from `at` on, that is neither blank nor comment.
 local function skip_blanks(sql, at)
     while true do
         at = sql:find("%S", at)
@@ -113,7 +113,7 @@ function M.lex(sql)
     return ranges
 end
 
--- ---- the two together ----
+-- ---- parser or lexer ----
 
 local function parsed_ranges(sql)
     local ok, core = pcall(require, "dbrun.core")
@@ -125,7 +125,7 @@ end
 ---@param sql string
 ---@param line? integer number of its first line (default 1)
 ---@return dbrun.migrate.Statement[]
----@return "parser"|"lexer" how the server's parser, or the lexer where that was not to be had
+---@return "parser"|"lexer" how the server's parser, or the lexer without it
 function M.split(sql, line)
     local ranges, how = parsed_ranges(sql), "parser"
     if not ranges then ranges, how = M.lex(sql), "lexer" end
@@ -149,7 +149,7 @@ local CONTROL <const> = {
     begin = true, start = true, commit = true, ["end"] = true, rollback = true, abort = true,
 }
 
----The first statement that begins or ends a transaction by itself: it would break out of the migration's own.
+---The first statement that begins or ends a transaction: it would end the migration's transaction.
 ---@param statements dbrun.migrate.Statement[]
 ---@return dbrun.migrate.Statement?
 function M.transaction_control(statements)

@@ -1,5 +1,5 @@
---- What a statement is, asked of the server's own parser (core.sqlsplit.parse). Where the parser is not installed or
---- does not know the syntax, there is no tree and the callers say so or go by the statement's words.
+--- The parse tree of a statement, from the server's parser (core.sqlsplit.parse). If the parser is not installed or
+--- does not know the syntax, there is no tree, and callers say so or use the statement's words.
 local json = require "dbrun.json"
 
 local M = {}
@@ -28,7 +28,7 @@ function M.relation(relation)
     return (relation.schemaname and quote(relation.schemaname) .. "." or "") .. quote(relation.relname)
 end
 
----The dotted name that a list of String nodes means.
+---The dotted name in a list of String nodes.
 ---@param list table[]
 ---@return string
 function M.name(list)
@@ -52,10 +52,10 @@ function M.walk(value, fn)
     end
 end
 
----The value of an option (DefElem) of a statement: true when it stands there without one.
+---The value of an option (DefElem) of a statement: true when it is given without one.
 ---@param options table[]?
 ---@param name string
----@return any value nil when it is not there, or is switched off
+---@return any value nil when it is missing, or off
 function M.option(options, name)
     for _, node in ipairs(options or {}) do
         local def = node.DefElem

@@ -1,18 +1,15 @@
---- Statements that cannot run in a transaction: which they are, and, when nobody knows whether one of them ended, what
---- it has left behind.
+--- Statements that cannot run in a transaction, and how to find out, after an interrupted run, whether one took effect.
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
 
 ---@alias dbrun.migrate.Verdict
----| "done"    # it took effect
----| "again"   # it did not, or running it twice does no harm
----| "unknown" # only a person can tell
+---| "done"    # it took effect | "again"   # it did not, or can be run twice | "unknown" # a person must decide
 
 ---@class dbrun.migrate.Outside how one kind of statement is handled
 ---@field name string
----@field before? fun(conn: table, body: table): string? what to remember before it runs
----@field clean? fun(conn: table, body: table, before?: string) takes away what a failed run has left
+---@field before? fun(conn: table, body: table): string? records the state before it runs
+---@field clean? fun(conn: table, body: table, before?: string) removes what a failed run left
 ---@field unjudged? boolean its judge always says "unknown"
 ---@field judge fun(conn: table, body: table, before?: string): dbrun.migrate.Verdict
 
@@ -32,7 +29,7 @@ local function indexes(conn, body)
     return conn:query(INDEXES, tree.relation(body.relation))
 end
 
----The indexes that this statement made, or began to make: by its name, else those that were not there before.
+---The indexes that this statement made or began: by name, else those that did not exist before.
 local function made(conn, body, before)
     local list = {}
     for _, index in ipairs(indexes(conn, body)) do
@@ -128,7 +125,7 @@ local detach <const> = {
 
 local harmless <const> = { name = "maintenance", judge = again }
 
----By kind of node: how it is handled when it cannot run in a transaction, nil when it can.
+---By kind of node: the handler of a statement that cannot run in a transaction, nil when it can.
 local KINDS <const> = {
     IndexStmt = function(b) return b.concurrent and create_index end,
     DropStmt = function(b) return b.concurrent and drop_index end,
@@ -149,14 +146,14 @@ local KINDS <const> = {
     DropSubscriptionStmt = function() return present("DROP SUBSCRIPTION", SUBSCRIPTION, subname, false) end,
 }
 
----What is not known, or was found out only by trying: a procedure that commits, an extension's function.
+---The handler for other statements, which only the server knows: a procedure that commits, an extension's function.
 local unknown <const> = {
     name = "a statement that ends transactions by itself",
     unjudged = true,
     judge = function() return "unknown" end,
 }
 
----What the words of a statement say, where there is no parser: enough for the names that stand in them.
+---The handler from the words of a statement, without the parser: enough to find the names.
 local function by_words(sql)
     local low = sql:lower():gsub("%s+", " ")
     local unique, rest = low:match "^create (u?n?i?q?u?e? ?)index concurrently (.*)$"
@@ -171,9 +168,9 @@ local function by_words(sql)
     if low:find "^drop index concurrently" or low:find "^reindex .*concurrently" then return unknown, {} end
 end
 
----How a statement is handled that cannot run in a transaction.
+---The handler of a statement that cannot run in a transaction.
 ---@param sql string
----@return dbrun.migrate.Outside? handler nil: it may run in one, as far as its text tells
+---@return dbrun.migrate.Outside? handler nil: it can run in one, according to its text
 ---@return table? body for the handler's functions
 function M.outside(sql)
     local kind, body = tree.of(sql)

@@ -1,17 +1,17 @@
---- What a Lua migration or a Lua hook gets to work with.
+--- The argument of a Lua migration or Lua hook: its context.
 local M = {}
 
 ---@class dbrun.migrate.Context
 ---@field db table the transaction (or, without one, the connection): query, one, value, exec, rows, copy_in ...
 ---@field engine table the same
----@field redis table the Redis client; opened when first used. What is written there is not rolled back
+---@field redis table the Redis client; opened when first used. Writes to it are not rolled back
 ---@field config Config
 ---@field migration? { version: string, name: string, path: string, direction: "up"|"down" }
 ---@field event? string of a hook
----@field error? dbrun.Error of a hook that is called because something failed
+---@field error? dbrun.Error of a hook for a failure
 ---@field progress fun(label: string, total?: integer, unit?: string): dbrun.progress.Progress
 
----Methods of the connection may be called on the context itself: `up = function(db) db:exec "..." end` works.
+---Methods of the connection work on the context too: `up = function(db) db:exec "..." end` works.
 local function lookup(self, key)
     if key == "redis" then
         local client = require("dbrun.redis").get()
@@ -40,7 +40,7 @@ function M.new(conn, fields)
     return setmetatable(ctx, { __index = lookup })
 end
 
----What a context says about a migration.
+---The field `migration` of a context.
 ---@param work dbrun.migrate.Work
 function M.migration(work)
     local file = work.file

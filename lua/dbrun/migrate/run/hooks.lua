@@ -1,8 +1,8 @@
---- Hooks: files of a folder that run when a migration run comes to an event, named <event>[__what].sql or .lua.
+--- Hooks: files named <event>[__what].sql or .lua that run at the events of a migration run.
 ---
 --- Events, names and order are Flyway's. The each-events run inside the migration's own transaction; every other hook
---- has one of its own. A Lua file is called with a context (dbrun.migrate.run.context), as `...` or by the function
---- that it returns; `false, "reason"`, or an error, stops the run: a veto.
+--- has its own. A Lua file is called with a context (dbrun.migrate.run.context), as `...` or by the function that it
+--- returns; `false, "reason"`, or an error, stops the run: a veto.
 local context = require "dbrun.migrate.run.context"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -12,7 +12,7 @@ local split = require "dbrun.migrate.read.split"
 
 local M = {}
 
----In the order in which a run comes to them.
+---In the order of a run.
 ---@type string[]
 M.EVENTS = {
     "beforeConnect", "afterConnect",
@@ -36,9 +36,9 @@ for _, event in ipairs(M.EVENTS) do known[event] = true end
 
 local function unknown_event(path, event)
     local near = nearest.find(event, M.EVENTS)
-    errors.fail("config", ("%s: '%s' is no event of a migration"):format(path, event),
+    errors.fail("config", ("%s: '%s' is not an event of a migration"):format(path, event),
         near and ("did you mean '%s'?"):format(near)
-            or "a file that is no hook goes elsewhere; the events: " .. table.concat(M.EVENTS, ", "))
+            or "keep other files in another folder; the events: " .. table.concat(M.EVENTS, ", "))
 end
 
 ---Reads the names of a folder.
@@ -61,7 +61,7 @@ function M.load(dir, must)
             if not known[event] then unknown_event(path, event) end
             if kind == "sql" and event == "beforeConnect" then
                 errors.fail("config", path .. ": before there is a connection no SQL can run",
-                    "write it in Lua, or make it afterConnect")
+                    "write it in Lua, or name it afterConnect")
             end
             if names[base] then
                 errors.fail("config", ("two hooks are called '%s': %s and %s"):format(base, names[base], path),
@@ -103,7 +103,7 @@ local function run_sql(hook, conn)
         local ok, e = pcall(conn.exec, conn, statement.sql)
         if not ok then
             if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
-            error(report.failed(e, hook.path, statement, "It is a hook; what it belongs to was stopped."), 0)
+            error(report.failed(e, hook.path, statement, "It is a hook; the run was stopped."), 0)
         end
     end
 end
@@ -112,14 +112,14 @@ local function veto(hook, why)
     errors.raise {
         kind = "query",
         message = ("%s stopped the run: %s"):format(hook.path, why),
-        hint = "it is a hook: what it asks for comes first",
+        hint = "it is a hook that refuses the run: do what it asks for first",
         file = hook.path,
     }
 end
 
 local function run_lua(hook, conn, fields)
     local chunk, why = load(fs.read(hook.path), "@" .. hook.path, "t")
-    if not chunk then veto(hook, "it is no valid Lua: " .. why) end
+    if not chunk then veto(hook, "it is not valid Lua: " .. why) end
     local ctx = context.new(conn, fields)
     local ok, verdict, reason = xpcall(function()
         local result, because = chunk(ctx)
@@ -136,7 +136,7 @@ end
 ---@param event string
 ---@param conn? table
 ---@param fields? table for the context
----@param own? boolean each in a transaction of its own
+---@param own? boolean each in its own transaction
 ---@param each? fun(tx: table) called first in that transaction
 function M.run(hooks, event, conn, fields, own, each)
     for _, hook in ipairs(hooks.by_event[event] or {}) do

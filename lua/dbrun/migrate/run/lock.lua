@@ -1,9 +1,8 @@
---- One migrator at a time: an advisory lock, taken by trying in a loop. It belongs to the session. Behind a pooler,
---- where a session is nobody's for longer than a transaction, it belongs to a transaction that a second connection
---- keeps open, so that it is gone, too, when its owner dies. (That transaction has no snapshot and no number: it holds
---- back neither VACUUM nor CREATE INDEX CONCURRENTLY.)
---- A statement that waits inside the server would hold back CREATE INDEX CONCURRENTLY of the one who has the lock; a
---- loop does not, and can say who has it.
+--- One migrator at a time: an advisory lock of the session, taken by polling. Behind a pooler, where a session lasts
+--- for a transaction only, it is the lock of a transaction that a second connection keeps open, so that it too ends
+--- when its owner dies. (That transaction has neither snapshot nor transaction id: it holds back neither VACUUM nor
+--- CREATE INDEX CONCURRENTLY.) A statement that waits inside the server would hold back the holder's CREATE INDEX
+--- CONCURRENTLY; polling does not, and can report the holder.
 local advisory = require "dbrun.db.advisory"
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
@@ -11,7 +10,7 @@ local task = require "dbrun.task"
 local M = {}
 
 local TRY_IN_TRANSACTION <const> = "select pg_catalog.pg_try_advisory_xact_lock($1)"
--- A statement with parameters leaves its portal, and with it a snapshot, until the next one: this simple one is that.
+-- A statement with parameters leaves a portal with a snapshot until the next statement: run this simple one.
 local FORGET <const> = "select 1"
 
 ---The lock's key for a ledger: two tables, two locks.
@@ -36,7 +35,7 @@ local function take(conn, key, wait, report, try)
         if waited >= wait then
             errors.fail("timeout", ("the migration lock was not free within %g s: it is held by %s"):format(
                 wait, advisory.holder(conn, key) or "a session that has ended since"),
-                "wait for that run to end and start again, or give it longer with --lock-wait")
+                "wait until that run ends and start again, or wait longer with --lock-wait")
         end
         if waited >= next_word then
             local holder = advisory.holder(conn, key)
@@ -48,7 +47,7 @@ local function take(conn, key, wait, report, try)
     end
 end
 
----Gives it back. A connection that cannot is closed, which frees the lock too.
+---Releases the lock. A connection that fails to do so is closed, which frees the lock too.
 ---@param conn table
 ---@param key integer
 local function release(conn, key)
@@ -56,7 +55,7 @@ local function release(conn, key)
     if not (ok and freed) then conn:invalidate() end
 end
 
----@class dbrun.migrate.Held `<close>` gives the lock back
+---@class dbrun.migrate.Held `<close>` releases the lock
 ---@field check fun(self) raises when the lock was lost
 
 ---Takes the lock for a run.
@@ -78,7 +77,7 @@ function M.hold(conn, book, opts, pooled, report)
         keeper:release()
     end })
     local ok, e = pcall(function()
-        -- Who waits keeps no transaction open: it would take one of the pooler's few connections.
+        -- While it waits it keeps no transaction open, which would take one of the pooler's few connections.
         take(keeper, key, wait, report, function()
             keeper:exec "begin"
             keeper:exec "set local idle_in_transaction_session_timeout = 0"

@@ -15,12 +15,12 @@ local task = require "dbrun.task"
 
 local M = {}
 
----@class dbrun.migrate.Listener what a run tells whoever watches; every function may be missing
+---@class dbrun.migrate.Listener callbacks about a run, all optional
 ---@field target? fun(target: string) before the first write
----@field waiting? fun(holder: string, seconds: number) somebody else has the lock
+---@field waiting? fun(holder: string, seconds: number) another session holds the lock
 ---@field begin? fun(file: dbrun.migrate.File, direction: "up"|"down")
 ---@field statement? fun(file: dbrun.migrate.File, statement: dbrun.migrate.Statement, number: integer, count: integer)
----@field resumed? fun(file: dbrun.migrate.File, done: integer, count: integer) an interrupted one goes on
+---@field resumed? fun(file: dbrun.migrate.File, done: integer, count: integer) an interrupted migration continues
 ---@field retry? fun(file: dbrun.migrate.File, pause: number, attempt: integer, of: integer) a table was in use
 ---@field done? fun(file: dbrun.migrate.File, direction: "up"|"down", seconds: number, empty: boolean)
 ---    empty: the section holds no statement, only the version was recorded
@@ -31,7 +31,7 @@ local M = {}
 ---@field section dbrun.migrate.Section
 ---@field statements dbrun.migrate.Statement[]
 ---@field checksum string
----@field current? dbrun.migrate.Statement the one that runs
+---@field current? dbrun.migrate.Statement the running statement
 
 ---@class dbrun.migrate.Run
 ---@field conn table
@@ -39,10 +39,10 @@ local M = {}
 ---@field opts table
 ---@field listener dbrun.migrate.Listener
 ---@field hooks dbrun.migrate.Hooks
----@field pooled boolean a pooler stands between: the session is not ours for longer than a transaction
----@field local_settings? fun(tx: table) the settings of a transaction, then
+---@field pooled boolean behind a pooler: the session lasts for a transaction only
+---@field local_settings? fun(tx: table) sets the settings in each transaction, if pooled
 
----Reads a file and splits the section that is wanted.
+---Reads a file and splits the section for the direction.
 ---@param file dbrun.migrate.File
 ---@param direction "up"|"down"
 ---@return dbrun.migrate.Work
@@ -53,9 +53,9 @@ function M.prepare(file, direction)
     if stray then
         errors.raise {
             kind = "query",
-            message = ("%s:%d: '%s' would end the migration's own transaction"):format(
+            message = ("%s:%d: '%s' would end the migration's transaction"):format(
                 file.path, stray.line, stray.sql:match "^%a+"),
-            hint = ("take it out, or put 'transaction:false' behind '-- migrate:%s'"):format(direction),
+            hint = ("remove it, or put 'transaction:false' after '-- migrate:%s'"):format(direction),
             file = file.path,
             line = stray.line,
         }
@@ -80,7 +80,7 @@ local function record(run, work, conn, began)
     end
 end
 
----An error that came out of the code of a Lua migration: with its file, its place and its SQLSTATE.
+---An error of the code of a Lua migration, with file, line and SQLSTATE.
 local function raise_lua(e, work, aftermath)
     local path = work.file.path
     if not errors.is(e) then -- a message with its traceback
@@ -102,7 +102,7 @@ local function raise_lua(e, work, aftermath)
     }
 end
 
----An error that is not the server's word about a statement is passed on as it is.
+---An error that does not come from the server is passed on unchanged.
 local function raise_failed(e, work, aftermath)
     if errors.is(e, "cancelled") or errors.is(e) and e.file then error(e, 0) end
     if work.section.fn or not errors.is(e) then raise_lua(e, work, aftermath) end
@@ -111,7 +111,7 @@ end
 
 local UNDONE <const> = { up = "Nothing of this migration was kept.", down = "Nothing of this migration was undone." }
 
----Calls the function of a Lua migration; what is no error object gets its traceback.
+---Calls the function of a Lua migration; an error that is not an error object gets a traceback.
 local function call_lua(work, conn)
     local ok, e = xpcall(work.section.fn, function(e)
         return errors.is(e) and e or debug.traceback(tostring(e), 2)
@@ -152,7 +152,7 @@ local function run_in_transaction(run, work, began)
     if ok then return end
     local unknown = errors.is(e) and e.outcome == "unknown"
     raise_failed(e, work, unknown and "The connection was lost at COMMIT: whether the migration was kept is "
-        .. "not known. 'migrate status' tells." or UNDONE[work.direction])
+        .. "not known. 'migrate status' shows it." or UNDONE[work.direction])
 end
 
 local function partial(work)
@@ -161,7 +161,7 @@ local function partial(work)
     if done == 0 then return ("Nothing before it was done: the migration counts as not %s."):format(verb) end
     local last = list[done].statements[#list[done].statements]
     return ("transaction:false: %d of its %d statements took effect (lines %d to %d) and stay; the migration counts as "
-        .. "not %s. The next run goes on behind them."):format(
+        .. "not %s. The next run continues after them."):format(
         done, #list, work.statements[1].line, last.line, verb)
 end
 
@@ -181,7 +181,7 @@ local function run_by_statement(run, work, began)
     if not ok then raise_failed(e, work, partial(work)) end
 end
 
----Tells the hooks of an error; one that fails itself does not hide the error.
+---Runs the hooks for an error; a hook that fails does not hide the error.
 local function tell_error(run, event, e, work)
     if errors.is(e, "cancelled") then return end
     local fields = { error = e, migration = work and context.migration(work) }
@@ -216,8 +216,8 @@ local function run_one(run, work)
     return { file = work.file, direction = work.direction, seconds = took }
 end
 
----Calls fn, again after a while when a table it needs was in use for longer than the lock_timeout: giving up the place
----in the queue lets those through who waited behind it.
+---Calls fn, and after a pause again when a table was in use for longer than lock_timeout: leaving the lock queue lets
+---the waiters behind it through.
 local function retrying(run)
     local retries <const> = run.opts.lock_retries or 3
     return function(work, fn)
@@ -234,7 +234,7 @@ end
 
 -- ---- the whole run ----
 
----Calls fn(run) while this session alone may migrate. The lock is given back on every way out.
+---Calls fn(run) while this session holds the migration lock, and releases it in any case.
 local function locked(conn, opts, fn)
     local listener <const> = opts.listener or {}
     local book = ledger.locate(conn, opts.table)
@@ -252,7 +252,7 @@ end
 
 local AROUND <const> = { up = "Migrate", down = "Undo" }
 
----All works of one direction, with the hooks around them.
+---Runs all migrations of one direction, with the hooks around them.
 local function run_all(run, direction, works, done)
     local around = AROUND[direction]
     local function event(name)
@@ -285,8 +285,8 @@ local function prepared(list, direction)
     return works
 end
 
----Runs what `choose` picks: first under no lock, so that a run with nothing to do writes nothing and waits for nobody,
----then again under the lock, because somebody else may have been quicker.
+---Runs what `choose` picks: first without the lock, so that a run with nothing to do neither writes nor waits, then
+---again under the lock, because another run may have been faster.
 ---@param conn table a leased connection
 ---@param opts table see dbrun.migrate
 ---@param direction "up"|"down"
@@ -303,7 +303,7 @@ function M.run(conn, opts, direction, choose)
     end)
 end
 
----Takes back what `choose` picks, and applies it again. Both directions are read before anything is written.
+---Reverts what `choose` picks, and applies it again. Reads both directions before anything is written.
 ---@param conn table
 ---@param opts table
 ---@param choose fun(applied: table<string, true>): dbrun.migrate.File[] the latest first
@@ -321,7 +321,7 @@ function M.redo(conn, opts, choose)
     end)
 end
 
----Calls fn(conn, book) under the lock: for those who change the records.
+---Calls fn(run) under the lock, for operations that change the records.
 ---@param conn table
 ---@param opts table
 ---@param fn fun(run: dbrun.migrate.Run)

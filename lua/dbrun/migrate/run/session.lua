@@ -1,4 +1,4 @@
---- The options of the operations, completed, and the connection that they work on.
+--- Completes the options of the operations, and opens their connection.
 local config = require "dbrun.config"
 local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.migrate.book.ledger"
@@ -16,12 +16,12 @@ function M.complete(opts)
     return full
 end
 
----Calls fn with one leased connection of an engine that is gone afterwards.
+---Calls fn with one leased connection of a temporary engine.
 ---@param opts dbrun.migrate.Options
 ---@param fn fun(conn: table): any
 function M.reading(opts, fn)
     local db = require "dbrun.db"
-    -- Nothing is prepared: no statement comes often, and a pooler may stand between.
+    -- No prepared statements: none is repeated often, and there may be a pooler.
     local engine = db.engine {
         url = opts.url, mode = "sync", size = 2, statement_cache = 0, application_name = "dbrun migrate",
     }
@@ -40,7 +40,7 @@ local function with_target(opts, conn)
     opts.listener = listener
 end
 
----As M.reading, for those who write: protected targets are refused, the hooks of the connection run.
+---As M.reading, for operations that write: refuses protected targets, runs the hooks of the connection.
 ---@param opts dbrun.migrate.Options
 ---@param fn fun(conn: table): any
 function M.writing(opts, fn)

@@ -1,4 +1,4 @@
---- The settings that every migration finds, whatever the one before has SET.
+--- The settings at the start of every migration, whatever the previous one SET.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 
@@ -27,8 +27,8 @@ end
 function M.session(conn, opts)
     conn:exec "reset all"
     limits(conn, opts, false)
-    -- The statement of a program that was killed is stopped by the server (14 and later), its locks are free again.
-    -- A server on a system that cannot notice that (not Linux) refuses the value; it goes without.
+    -- The server (14 and later) stops the statement of a killed client, which frees its locks. A server on a system
+    -- other than Linux may refuse the value; that is ignored.
     local ok, e = pcall(conn.exec, conn, CHECK_CLIENT)
     if not ok and not (errors.is(e) and e.sqlstate == "22023") then error(e, 0) end
 end
@@ -40,7 +40,7 @@ function M.transaction(tx, opts)
     limits(tx, opts, true)
 end
 
----Whether a pooler stands between: the process that the connection was given at its start is not the one that answers.
+---Is there a pooler? The backend pid from the start of the connection differs from the one that answers.
 ---@param conn table
 ---@return boolean
 function M.pooled(conn)

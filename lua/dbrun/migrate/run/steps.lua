@@ -1,9 +1,8 @@
---- A migration without a transaction of its own, statement by statement, with a note after each, so that a run which
---- was killed, or failed, goes on where it stopped.
+--- Runs a migration with transaction:false statement by statement, with a record after each, so that the next run
+--- continues where a killed or failed one stopped.
 ---
---- A statement that may run in a transaction shares one with its note: it counts exactly once. One that may not is
---- noted before and after; when the note after it is missing, what it has left in the database tells
---- (dbrun.migrate.run.aftermath).
+--- A statement that can run in a transaction shares one with its record. One that cannot is recorded before and after;
+--- if the record after it is missing, the state of the database decides (dbrun.migrate.run.aftermath).
 local aftermath = require "dbrun.migrate.run.aftermath"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -14,9 +13,9 @@ local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
 
----@class dbrun.migrate.Step one statement, or all from a BEGIN to its COMMIT
+---@class dbrun.migrate.Step one statement, or those from a BEGIN to its COMMIT
 ---@field statements dbrun.migrate.Statement[]
----@field control boolean the file's own BEGIN ... COMMIT
+---@field control boolean a BEGIN ... COMMIT in the file
 ---@field checksum string of everything up to and including it
 
 ---The steps of a section.
@@ -51,7 +50,7 @@ local function repair_hint(work, number)
         :format(work.file.version, number)
 end
 
----Waits until the statement of a killed client is over.
+---Waits until the statement of a killed client has ended.
 local function wait_for_ghost(run, work, step)
     local began, reported = task.now(), false
     while true do
@@ -60,7 +59,7 @@ local function wait_for_ghost(run, work, step)
         local waited = task.now() - began
         local who = ("process %d, which still runs a statement of an interrupted run"):format(pid)
         if waited >= (run.opts.lock_wait or 60) then
-            errors.fail("timeout", ("the migration cannot go on: it waits for %s"):format(who),
+            errors.fail("timeout", ("the migration cannot continue: it waits for %s"):format(who),
                 "wait for it, end it with pg_cancel_backend, or wait longer with --lock-wait")
         end
         if not reported and waited >= 1 and run.listener.waiting then run.listener.waiting(who, waited) end
@@ -69,7 +68,7 @@ local function wait_for_ghost(run, work, step)
     end
 end
 
----Whether the statement at work took effect after all.
+---Did the interrupted statement take effect?
 local function settle(run, work, record, step)
     wait_for_ghost(run, work, step)
     local statement = step.statements[1]
@@ -78,7 +77,7 @@ local function settle(run, work, record, step)
     local verdict = handler.judge(run.conn, body, record.before)
     if verdict == "unknown" then
         refuse(work, statement.line, "a run was interrupted here, and whether the statement took effect is not known",
-            repair_hint(work, record.at_work) .. (", or with %d behind it"):format(record.at_work + 1))
+            repair_hint(work, record.at_work) .. (", or with %d after it"):format(record.at_work + 1))
     end
     if verdict == "done" then
         records.progress(run.conn, run.book, work, record.at_work, step.checksum)
@@ -88,7 +87,7 @@ local function settle(run, work, record, step)
     return record.done
 end
 
----How many steps are done already.
+---The number of steps that an earlier run did.
 local function resume(run, work, steps)
     local record = records.one(run.conn, run.book, work.file.version)
     if not record or not record.direction then return 0 end
@@ -99,7 +98,7 @@ local function resume(run, work, steps)
     local last = steps[record.done]
     if record.done > 0 and not (last and last.checksum == record.done_checksum) then
         refuse(work, work.section.line, ("%d of its statements took effect, and were changed in the file since"):format(
-            record.done), "bring them back as they were, or: " .. repair_hint(work, record.done + 1))
+            record.done), "restore them, or: " .. repair_hint(work, record.done + 1))
     end
     local done = record.done
     if record.at_work and steps[record.at_work] then done = settle(run, work, record, steps[record.at_work]) end
@@ -107,7 +106,7 @@ local function resume(run, work, steps)
     return done
 end
 
----What earlier statements have SET is gone with their session.
+---Repeats the SETs of earlier statements, which ended with their session.
 local function replay_settings(run, steps, done)
     for i = 1, done do
         for _, statement in ipairs(steps[i].statements) do
@@ -119,7 +118,7 @@ end
 
 -- ---- one step ----
 
----Its last note: with the last step the version's row, too.
+---The record after a step; after the last one also the version's row.
 local function note(run, work, conn, steps, number)
     if number == #steps then
         work.record(conn)
@@ -144,8 +143,8 @@ local function inside(run, work, steps, number)
     end)
 end
 
----The server said that a statement failed. One whose effect can be judged keeps its note for the next run, which may
----not come here any more to clean up; of the others the server's word counts.
+---A statement failed on the server. If its effect can be checked, the record stays, so that the next run cleans up even
+---when this one cannot; otherwise the server's error is believed.
 local function after_error(run, work, steps, number, handler, body, before, e)
     if not (errors.is(e) and e.sqlstate) then return end
     if handler.unjudged then
@@ -158,7 +157,7 @@ end
 
 local function outside(run, work, steps, number, handler, body)
     local statement = steps[number].statements[1]
-    -- The note needs a row to stand in: the one of the statement before, or a first one.
+    -- The record needs a row: that of the statement before, or a new one.
     if number == 1 or not records.one(run.conn, run.book, work.file.version) then
         records.progress(run.conn, run.book, work, number - 1, number > 1 and steps[number - 1].checksum or "")
     end
@@ -175,7 +174,7 @@ end
 
 local OUTSIDE_WANTED <const> = { ["25001"] = true, ["2D000"] = true }
 
----Runs one: in a transaction where its text and the server allow it.
+---Runs a step, in a transaction if its text and the server allow that.
 local function run_step(run, work, steps, number)
     local step = steps[number]
     local statement = step.statements[1]
@@ -191,7 +190,7 @@ local function run_step(run, work, steps, number)
     outside(run, work, steps, number, handler, body)
 end
 
----Runs what is left of a section.
+---Runs the remaining steps of a section.
 ---@param run table the runner's state: conn, book, opts, listener, retry
 ---@param work dbrun.migrate.Work with `record(conn)`, which writes or removes the version's row
 ---@return integer skipped steps that an earlier run did

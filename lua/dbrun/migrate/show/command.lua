@@ -33,7 +33,7 @@ local function writing(command)
     cli.seconds(command, "--lock-timeout",
         "How long a statement may wait for a table in use (default 5; 0: no limit).")
     cli.seconds(command, "--statement-timeout", "Limit for each statement (default: none).")
-    command:option("--lock-retries", "How often a migration is tried again after that (default 3)."):argname "N"
+    command:option("--lock-retries", "Retries of a migration after a lock timeout (default 3)."):argname "N"
         :convert(function(text)
             local n = math.tointeger(tonumber(text))
             if n and n >= 0 then return n end
@@ -45,9 +45,9 @@ local function writing(command)
 end
 
 local function more_commands(p)
-    local stamp = cli.command(p, "stamp", "Say that the database is at a version, and run nothing.")
+    local stamp = cli.command(p, "stamp", "Record that the database is at a version, and run nothing.")
     writing(stamp)
-    stamp:argument("version", "This one and those before it count as applied, those behind it do not.")
+    stamp:argument("version", "This one and those before it count as applied, later ones do not.")
     local plan = cli.command(p, "plan", "Print what 'up' would run: the SQL, and the locks it takes.")
     common(plan)
     plan:option("--to", "Stop after this version."):argname "VERSION"
@@ -55,16 +55,16 @@ local function more_commands(p)
     plan:flag("--down", "What 'down' would run.")
     local verify = cli.command(p, "verify", "Compare the files with what was applied.")
     common(verify)
-    local repair = cli.command(p, "repair", "Bring the records in line with the files.")
+    local repair = cli.command(p, "repair", "Correct the records to match the files.")
     writing(repair)
-    repair:flag("--missing", "Forget the applied versions that have no file.")
+    repair:flag("--missing", "Remove the records of versions that have no file.")
     repair:option("--version", "A half-done migration ..."):argname "VERSION"
-    cli.count_option(repair, "--statement", "... and the number of the statement it goes on with.")
+    cli.count_option(repair, "--statement", "... and the number of the statement it continues with.")
     local dump = cli.command(p, "dump", "Write the schema as SQL, as dbmate does.")
     common(dump)
-    dump:option("--file", "Where to (- : standard output)."):argname "FILE":default "db/schema.sql"
+    dump:option("--file", "Output file (- : standard output)."):argname "FILE":default "db/schema.sql"
     local lint = cli.command(p, "lint", "Look for statements that are dangerous on a database in use.")
-    lint:argument("files", "Files (default: all of the folders)."):args "*"
+    lint:argument("files", "Files (default: all in the folders)."):args "*"
     lint:option("--dir", "Folder with migrations; may be given several times."):count "*":target "dirs"
         :argname "FOLDER"
     lint:option("--from", "Only this version and later ones."):argname "VERSION"
@@ -79,15 +79,15 @@ local function parser()
         epilog = EPILOG,
     }
     p:command_target "command"
-    local up = cli.command(p, "up", "Apply what is pending.")
+    local up = cli.command(p, "up", "Apply the pending migrations.")
     writing(up)
     up:option("--to", "Stop after this version."):argname "VERSION"
     cli.count_option(up, "--steps", "Apply at most so many.")
     up:flag("--strict", "Refuse files that are older than the last applied one.")
-    local down = cli.command(p, "down", "Take back the last ones applied.")
+    local down = cli.command(p, "down", "Revert the last applied migrations.")
     writing(down)
     cli.count_option(down, "--steps", "How many (default 1).")
-    local redo = cli.command(p, "redo", "Take the last ones back and apply them again.")
+    local redo = cli.command(p, "redo", "Revert the last applied migrations and apply them again.")
     writing(redo)
     cli.count_option(redo, "--steps", "How many (default 1).")
     local status = cli.command(p, "status", "List the files and say which are applied.")
@@ -102,7 +102,7 @@ local function parser()
     return p
 end
 
----Tells a person what happens, as it happens.
+---Shows the progress of a run to the user.
 local function console()
     local style = cli.style(1)
     local live = require("dbrun.tty").isatty(1)
@@ -113,7 +113,7 @@ local function console()
             cli.note(("waiting for the migration lock (%s): it is held by %s"):format(cli.duration(waited), holder))
         end,
         resumed = function(file, done, count)
-            cli.note(("%s was interrupted: %d of its %d statements took effect, it goes on behind them"):format(
+            cli.note(("%s was interrupted: %d of its %d statements took effect, it continues after them"):format(
                 file.name, done, count))
         end,
         retry = function(file, pause, attempt, of)
@@ -192,7 +192,7 @@ function run.new(args, migrate)
     return cli.OK
 end
 
----The others stand in a file of their own.
+---The other subcommands are in upkeep_commands.lua.
 setmetatable(run, { __index = function(_, name) return require("dbrun.migrate.show.upkeep_commands")[name] end })
 
 ---@param argv string[]

@@ -30,7 +30,7 @@ local function pg_dump(opts, book)
     }
     if result.code == 0 then return result.stdout end
     errors.fail("query", "pg_dump failed: " .. (result.stderr or ""):gsub("%s+$", ""),
-        "it must not be older than the server")
+        "pg_dump must not be older than the server")
 end
 
 local VERSIONS <const> = "select quote_literal(version) as version from %s order by version"

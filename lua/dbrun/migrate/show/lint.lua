@@ -1,7 +1,7 @@
 --- Lint: statements of migrations that are dangerous on a database in use, found in the parse tree.
 ---
---- A rule looks at one statement. `-- lint: allow RULE` between the statement before and the end of this one switches a
---- rule off for it. Tables that the same file makes are empty and nobody's: most rules leave them alone.
+--- A rule checks one statement. `-- lint: allow RULE` between the previous statement and the end of this one switches a
+--- rule off for it. Most rules ignore tables made in the same file, which are empty and not in use.
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local rules = require "dbrun.migrate.show.lint_rules"
@@ -21,7 +21,7 @@ M.RULES = rules.RULES
 ---@field why string
 ---@field safe string what to do instead
 
----@class dbrun.migrate.LintContext what is known when a rule looks at a statement
+---@class dbrun.migrate.LintContext the facts for a rule about a statement
 ---@field kind? string of the node; nil when the statement could not be read
 ---@field body table
 ---@field sql string
@@ -29,7 +29,7 @@ M.RULES = rules.RULES
 ---@field transaction boolean
 ---@field created table<string, true> tables that the file has made before, and their columns as "table.column"
 ---@field checked table<string, true> columns ("table.column") with a validated IS NOT NULL check
----@field mixed boolean in this section stand schema changes as well
+---@field mixed boolean this section has schema changes too
 
 local by_name = {}
 for _, rule in ipairs(M.RULES) do by_name[rule.name] = rule end
@@ -43,7 +43,7 @@ local function allowed_in(text)
     return set
 end
 
----Notes what a statement makes, for those behind it.
+---Records what a statement makes, for those after it.
 local function learn(ctx)
     local body = ctx.body
     if ctx.kind == "CreateStmt" then ctx.created[tree.relation(body.relation)] = true end
@@ -62,7 +62,7 @@ local function check_statement(out, path, ctx, line, allowed)
         if message then out[#out + 1] = finding(path, line, rule, message) end
     end
     if not ctx.kind and not allowed["not-looked-at"] then
-        out[#out + 1] = finding(path, line, by_name["not-looked-at"], "the parser does not take this statement: "
+        out[#out + 1] = finding(path, line, by_name["not-looked-at"], "the parser does not know this statement: "
             .. tostring(ctx.body))
     end
 end
@@ -120,7 +120,7 @@ end
 ---@param dirs string[]
 ---@param opts { files?: string[], from?: string }
 ---@return dbrun.migrate.LintFinding[]
----@return integer looked files that were looked at
+---@return integer looked number of files checked
 ---Raises an error of kind `config` when the parser is not installed.
 function M.run(dirs, opts)
     local available, why = require("dbrun.core").sqlsplit.available()

@@ -1,4 +1,4 @@
---- The rules of lint: what each looks for, why that hurts, and the safe way.
+--- The rules of lint: what each finds, why that is dangerous, and the safe way.
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
@@ -9,14 +9,13 @@ local M = {}
 ---@field safe string
 ---@field statement? fun(ctx: dbrun.migrate.LintContext): string|false|nil the message, when it applies
 
----The name of the table that a statement is about, when it was there before this file.
+---The table of a statement, if it existed before this file.
 local function existing(ctx, relation)
     local name = relation and tree.relation(relation)
     return name and not ctx.created[name] and name or nil
 end
 
----Calls fn(command, constraint) for each part of an ALTER TABLE on a table that was there before; the first message
----that it gives counts.
+---Calls fn(command, constraint) for each part of an ALTER TABLE on an existing table; returns the first message.
 local function alter(fn)
     return function(ctx)
         if ctx.kind ~= "AlterTableStmt" then return end
@@ -64,7 +63,7 @@ local function type_name(column)
     return names and names[#names].String and names[#names].String.sval
 end
 
----Columns ("table.column") that a CHECK (column IS NOT NULL) speaks of.
+---Columns ("table.column") in a CHECK (column IS NOT NULL).
 local function not_null_check(constraint, table_name)
     local test = constraint and constraint.contype == "CONSTR_CHECK" and constraint.raw_expr
         and constraint.raw_expr.NullTest
@@ -74,7 +73,7 @@ local function not_null_check(constraint, table_name)
     return last and table_name .. "." .. last.sval
 end
 
----Notes the columns that a check of this statement proves to be not null.
+---Records the columns that a check of this statement proves to be not null.
 ---@param ctx dbrun.migrate.LintContext
 function M.learn_checks(ctx)
     local name = tree.relation(ctx.body.relation)
@@ -88,7 +87,7 @@ function M.learn_checks(ctx)
         elseif command.subtype == "AT_ValidateConstraint" then
             local proven = ctx.checked[name .. " " .. (command.name or "")]
             if proven then ctx.checked[proven] = true end
-            -- A check of an earlier file: its text is not here, its name is all there is to go by.
+            -- A check of an earlier file, whose text is not here: judge by its name.
             ctx.checked[name .. " validated"] = true
         end
     end
@@ -130,7 +129,7 @@ M.RULES = {
     {
         name = "concurrently-in-transaction",
         why = "the server refuses this inside a transaction",
-        safe = "put transaction:false behind the directive, and nothing else into that migration",
+        safe = "put transaction:false after the directive, and nothing else into that migration",
         statement = function(ctx)
             local handler = ctx.transaction and require("dbrun.migrate.run.aftermath").outside(ctx.sql)
             return handler and ("%s cannot run in a transaction"):format(ctx.sql:match "^%s*([^\n]*)":sub(1, 60))
@@ -163,7 +162,7 @@ M.RULES = {
     },
     {
         name = "not-null-without-check",
-        why = "SET NOT NULL reads the whole table while nobody else may use it",
+        why = "SET NOT NULL reads the whole table under an ACCESS EXCLUSIVE lock",
         safe = "ADD CHECK (c IS NOT NULL) NOT VALID, VALIDATE CONSTRAINT, SET NOT NULL, DROP CONSTRAINT",
         statement = alter(function(command, _, name, ctx)
             local column = command.subtype == "AT_SetNotNull" and name .. "." .. command.name
@@ -205,7 +204,7 @@ M.RULES = {
     },
     {
         name = "check-without-not-valid",
-        why = "checking all rows happens while nobody else may use the table",
+        why = "all rows are checked under an ACCESS EXCLUSIVE lock",
         safe = "ADD CHECK ... NOT VALID, then VALIDATE CONSTRAINT in a later migration",
         statement = alter(function(_, constraint, name)
             return constraint and constraint.contype == "CONSTR_CHECK" and not constraint.skip_validation
@@ -214,7 +213,7 @@ M.RULES = {
     },
     {
         name = "unique-without-index",
-        why = "the index behind the constraint is built while nobody else may use the table",
+        why = "the index of the constraint is built under an ACCESS EXCLUSIVE lock",
         safe = "CREATE UNIQUE INDEX CONCURRENTLY, then ADD CONSTRAINT ... USING INDEX",
         statement = alter(function(command, constraint, name)
             local column = added_column(command)
@@ -227,7 +226,7 @@ M.RULES = {
     },
     {
         name = "exclusion-constraint",
-        why = "its index is built while nobody else may use the table, and cannot be built before",
+        why = "its index is built under an ACCESS EXCLUSIVE lock, and cannot be built before",
         safe = "a new table with the constraint, filled and swapped; or a quiet hour, and a lint comment",
         statement = alter(function(_, constraint, name)
             return constraint and constraint.contype == "CONSTR_EXCLUSION"
@@ -237,7 +236,7 @@ M.RULES = {
     {
         name = "validate-with-add",
         why = "in one transaction the strong lock of ADD is held while VALIDATE reads all rows",
-        safe = "VALIDATE CONSTRAINT in a migration behind the one that adds it",
+        safe = "VALIDATE CONSTRAINT in a migration after the one that adds it",
         statement = alter(function(command, _, name, ctx)
             return command.subtype == "AT_ValidateConstraint" and ctx.transaction and ctx.count > 1
                 and ("a constraint of %s is validated beside other statements, in one transaction"):format(name)
@@ -277,8 +276,8 @@ M.RULES = {
     },
     {
         name = "truncate",
-        why = "TRUNCATE waits for everybody, everybody waits for it, and the rows are gone",
-        safe = "DELETE in batches; or a lint comment where that is meant",
+        why = "TRUNCATE waits for all users of the table, all new ones wait for it, and the rows are gone",
+        safe = "DELETE in batches; or a lint comment if it is intended",
         statement = function(ctx)
             local relation = ctx.kind == "TruncateStmt" and ctx.direction == "up" and ctx.body.relations[1].RangeVar
             local name = relation and existing(ctx, relation)
@@ -307,7 +306,7 @@ M.RULES = {
     },
     {
         name = "set-tablespace-or-logged",
-        why = "the whole table is copied while nobody else may use it",
+        why = "the whole table is copied under an ACCESS EXCLUSIVE lock",
         safe = "a new table, filled and swapped; pg_repack does it without the lock",
         statement = alter(function(command, _, name)
             local copied = command.subtype == "AT_SetTableSpace" or command.subtype == "AT_SetLogged"
@@ -317,7 +316,7 @@ M.RULES = {
     },
     {
         name = "full-vacuum",
-        why = "VACUUM FULL and CLUSTER copy the table while nobody else may use it",
+        why = "VACUUM FULL and CLUSTER copy the table under an ACCESS EXCLUSIVE lock",
         safe = "plain VACUUM; pg_repack",
         statement = function(ctx)
             return (ctx.kind == "VacuumStmt" and tree.option(ctx.body.options, "full") or ctx.kind == "ClusterStmt")
@@ -350,7 +349,7 @@ M.RULES = {
     {
         name = "timescaledb-in-transaction",
         why = "TimescaleDB refuses this inside a transaction",
-        safe = "put transaction:false behind the directive",
+        safe = "put transaction:false after the directive",
         statement = function(ctx)
             if not ctx.transaction then return end
             local call = ctx.kind == "CallStmt" and ctx.body.funccall.funcname
@@ -367,7 +366,7 @@ M.RULES = {
     },
     {
         name = "hypertable-migrate-data",
-        why = "create_hypertable(migrate_data => true) copies all rows while nobody else may use the table",
+        why = "create_hypertable(migrate_data => true) copies all rows under an ACCESS EXCLUSIVE lock",
         safe = "a new hypertable, filled in batches and swapped",
         statement = function(ctx)
             local found
@@ -379,8 +378,8 @@ M.RULES = {
     },
     {
         name = "drop-cascade",
-        why = "CASCADE drops whatever depends on it, which nobody has read",
-        safe = "name what is to go",
+        why = "CASCADE drops all that depends on it, without naming it",
+        safe = "name what is to be dropped",
         statement = function(ctx)
             return ctx.kind == "DropStmt" and ctx.direction == "up" and ctx.body.behavior == "DROP_CASCADE"
                 and "something is dropped with CASCADE"
@@ -388,13 +387,13 @@ M.RULES = {
     },
     {
         name = "missing-down",
-        why = "the migration cannot be taken back",
-        safe = "write the down section; where there is no way back, say so with a lint comment",
+        why = "the migration cannot be reverted",
+        safe = "write the down section; if it cannot be reverted, say so with a lint comment",
     },
     {
         name = "not-looked-at",
-        why = "lint reads with the parser of PostgreSQL 15: this statement is newer, or wrong",
-        safe = "look at it yourself, then switch this off with a lint comment",
+        why = "lint uses the parser of PostgreSQL 15: the statement is newer, or wrong",
+        safe = "check it yourself, then switch this off with a lint comment",
     },
 }
 

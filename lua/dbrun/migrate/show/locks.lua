@@ -1,4 +1,4 @@
---- Which locks a statement takes on tables that are there already: what others must wait for while it runs.
+--- The locks that a statement takes on existing tables, and so what others must wait for.
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
@@ -7,7 +7,7 @@ local M = {}
 ---@field table string as the statement writes it
 ---@field mode string "ACCESS EXCLUSIVE", ...
 
----What a mode keeps others from, for a reader who does not know them by heart.
+---What a lock mode blocks, in words.
 M.BLOCKS = {
     ["ACCESS SHARE"] = "nothing",
     ["ROW SHARE"] = "nothing",
@@ -32,7 +32,7 @@ local function add(found, name, mode)
     if not found[name] or RANK[mode] > RANK[found[name]] then found[name] = mode end
 end
 
----Parts of ALTER TABLE that do with less than ACCESS EXCLUSIVE.
+---Parts of ALTER TABLE that need less than ACCESS EXCLUSIVE.
 local MILD <const> = {
     AT_ValidateConstraint = "SHARE UPDATE EXCLUSIVE", AT_SetStatistics = "SHARE UPDATE EXCLUSIVE",
     AT_SetOptions = "SHARE UPDATE EXCLUSIVE", AT_ResetOptions = "SHARE UPDATE EXCLUSIVE",

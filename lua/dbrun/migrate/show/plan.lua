@@ -1,4 +1,4 @@
---- What a run would do: the statements that are left, how each runs, and the locks it takes.
+--- What a run would do: the remaining statements, how each runs, and the locks it takes.
 local aftermath = require "dbrun.migrate.run.aftermath"
 local ledger = require "dbrun.migrate.book.ledger"
 local locks = require "dbrun.migrate.show.locks"
@@ -50,7 +50,7 @@ function M.of(conn, opts, list)
     return plan
 end
 
----The locks of a statement on tables that the same migration did not make itself.
+---The locks of a statement on tables that the same migration did not make.
 ---@param sql string
 ---@param created table<string, true> names; those that the statement makes are added
 ---@return dbrun.migrate.Lock[]?

@@ -1,10 +1,10 @@
---- A failed statement of a file, told so that a person finds it: file, line, the line's text with a caret, what the
---- server said, and what became of the migration.
+--- The report of a failed statement: file, line, the line's text with a caret, the server's error, and the state of the
+--- migration.
 local errors = require "dbrun.error"
 
 local M = {}
 
----Where character `position` of a text stands: line and column (from 1) and the line's text.
+---The place of character `position` of a text: line and column (from 1) and the line's text.
 local function locate(sql, position)
     local byte = utf8.offset(sql, position, 1) or position
     byte = math.max(1, math.min(byte, #sql + 1))
@@ -35,18 +35,18 @@ local function picture(number, text, column)
 end
 
 local HINTS <const> = {
-    ["55P03"] = "somebody else uses that table: run it again at a quieter moment, or wait longer with --lock-timeout "
+    ["55P03"] = "another session uses that table: run it again at a quieter moment, or wait longer with --lock-timeout "
         .. "(who: select pid, query from pg_stat_activity where state <> 'idle')",
     ["57014"] = "the statement was cancelled or ran into --statement-timeout",
     ["42501"] = "the role of this connection lacks the right: MIGRATION_DATABASE_URL can name another one",
     ["25006"] = "this server or session is read-only: point MIGRATION_DATABASE_URL at the primary",
-    ["25001"] = "put 'transaction:false' behind '-- migrate:up' (or down): this statement cannot run in a transaction",
+    ["25001"] = "put 'transaction:false' after '-- migrate:up' (or down): this statement cannot run in a transaction",
 }
 
----COPY with data is refused as a wrong use of `exec`; here the file is what is wrong, not a call.
+---exec refuses COPY FROM STDIN as a usage error; here the file is wrong, not a call.
 local function misused(e)
     if e.kind ~= "usage" then return e.kind, e.hint end
-    return "query", e.message:find "^COPY" and "a migration has nothing to send: write the rows as insert statements, "
+    return "query", e.message:find "^COPY" and "a migration has no data to send: write the rows as insert statements, "
         .. "or make a seed that uses copy_in" or e.hint
 end
 
@@ -54,7 +54,7 @@ end
 ---@param e dbrun.Error what the statement raised
 ---@param file string path of the migration
 ---@param statement { sql: string, line: integer } as split (line: in the file)
----@param aftermath string what became of the migration
+---@param aftermath string the state of the migration
 ---@return dbrun.Error error with `file`, `line` and the whole picture in `text`
 function M.failed(e, file, statement, aftermath)
     local line, column, text = 1, nil, statement.sql:match "^[^\r\n]*"

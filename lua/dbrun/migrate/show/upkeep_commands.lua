@@ -1,4 +1,4 @@
---- The command line of migrations, second part: what looks and what mends.
+--- The command line of migrations, second part: subcommands that inspect and repair.
 local cli = require "dbrun.cli"
 local errors = require "dbrun.error"
 
@@ -22,7 +22,7 @@ function M.verify(args, migrate)
     for _, finding in ipairs(findings) do
         cli.print(("%s: %s\n  hint: %s"):format(finding.name, finding.text, finding.hint))
     end
-    if #findings == 0 then cli.print "The files are those that were applied." end
+    if #findings == 0 then cli.print "The files are the same as when they were applied." end
     return #findings > 0 and cli.FAILED or cli.OK
 end
 
