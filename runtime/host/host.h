@@ -47,7 +47,7 @@ int repl_main(lua_State *L);
 
 /* "progname: text" on stderr, secrets masked; without the name when it is NULL. */
 void report_line(const char *progname, struct runtime *rt, const char *text);
-/* Prints the error on top of the stack, which nobody caught, and says which exit status it means. */
+/* Prints the error on top of the stack, which the script did not catch, and returns its exit status. */
 int report_error(lua_State *L, struct host *h);
 /* Replaces the error at the top by what lua would print for it: its text, with the traceback. */
 void report_push_text(lua_State *L);

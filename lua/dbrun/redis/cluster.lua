@@ -114,7 +114,7 @@ local function send(self, spec, slot, name, ...)
         end
         failure = reply
     else
-        failure = redirect.nobody(slot)
+        failure = redirect.unassigned(slot)
     end
     local trip <const> = redirect.trip(self, slot, node, failure)
     while trip:again() do
@@ -131,7 +131,7 @@ local function send(self, spec, slot, name, ...)
             end
             trip:failed(target, reply, replica)
         else
-            trip:failed(nil, redirect.nobody(slot))
+            trip:failed(nil, redirect.unassigned(slot))
         end
     end
     error(trip.failure, 0)

@@ -51,7 +51,7 @@ local function group(cluster, entries, replica)
             client = topology:reader(node)
         end
         if not client then
-            entry.reply = redirect.nobody(entry.slot)
+            entry.reply = redirect.unassigned(entry.slot)
         else
             local g = by_client[client]
             if not g then

@@ -21,7 +21,7 @@ function M.refresh(topology, age)
 end
 
 ---The error for a hash slot without a node.
-function M.nobody(slot)
+function M.unassigned(slot)
     return errors.new {
         kind = "redis", code = "CLUSTERDOWN", outcome = "not_sent", retryable = true,
         message = slot and ("CLUSTERDOWN no node has slot %d"):format(slot) or "CLUSTERDOWN no node is known",
@@ -182,7 +182,7 @@ function M.attempt(cluster, slot, fn)
             end
             trip:failed(node, result)
         else
-            trip:failed(nil, M.nobody(slot))
+            trip:failed(nil, M.unassigned(slot))
         end
         if trip.asking then
             trip.node, trip.asking, trip.wait = nil, false, true -- wait for a key in migration

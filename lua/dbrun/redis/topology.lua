@@ -175,7 +175,7 @@ end
 
 ---Reads the topology, unless that was done less than `age` seconds ago. One task reads, others wait for it.
 ---@param age number
----Raises why no node could tell.
+---Raises the reason when no node could answer.
 function Topology:refresh(age)
     if task.now() - self.refreshed_at < age then
         return

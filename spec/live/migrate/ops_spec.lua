@@ -90,7 +90,7 @@ end }
         it("and says what is wrong with one", function()
             for text, message in pairs {
                 ["return 1"] = "returned number, not a table", ["return {}"] = "has no 'up'",
-                ["retrun"] = "no valid Lua",
+                ["retrun"] = "not valid Lua",
                 ["return { up = 1 }"] = "'up' is not a function", ["return { pu = 1 }"] = "'pu' is unknown",
                 ["error 'oh'"] = "oh",
             } do
