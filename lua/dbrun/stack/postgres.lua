@@ -196,6 +196,11 @@ local function ask(place, name, seconds)
     return nil, problem
 end
 
+--- The statement of an `up` that was killed may still run on the server: it has made the database meanwhile, makes it
+--- at the same moment, or is still reading the template.
+local MADE_BY_ANOTHER <const> = { ["42P04"] = true, ["23505"] = true, ["55006"] = true }
+
+--- Afterwards the database is there, or another statement is making it: ask again.
 local function make_database(place, seconds)
     local db = require "dbrun.db"
     local engine = db.engine {
@@ -203,7 +208,8 @@ local function make_database(place, seconds)
         command_timeout = seconds, application_name = "dbrun stack",
     }
     local _ <close> = setmetatable({}, { __close = function() engine:close() end })
-    engine:exec(("create database %s"):format(database))
+    local ok, problem = pcall(engine.exec, engine, ("create database %s"):format(database))
+    if not ok and not (errors.is(problem) and MADE_BY_ANOTHER[problem.sqlstate]) then error(problem, 0) end
 end
 
 --- Can a retry of the query succeed? Not when the query or the configuration is wrong.
