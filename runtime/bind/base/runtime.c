@@ -1,5 +1,7 @@
 #include "bind/base/runtime.h"
 
+#include <string.h>
+
 static char registry_key; /* its address is the key; it holds nothing */
 
 struct runtime *bind_find(lua_State *L)
@@ -34,4 +36,11 @@ void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_
         bind_lib(L, rt, methods);
         lua_setfield(L, -2, "__index");
     }
+}
+
+bool bind_is_collected(lua_State *L)
+{
+    lua_Debug ar;
+    return lua_getstack(L, 0, &ar) && lua_getinfo(L, "n", &ar) && ar.name && strcmp(ar.name, "__gc") == 0 &&
+           strcmp(ar.namewhat, "metamethod") == 0;
 }

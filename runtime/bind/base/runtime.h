@@ -44,5 +44,8 @@ void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns);
  * leaves it on the stack. Methods may be added to its __index from Lua (bind_class in dbrun.core). */
 void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_Reg *meta,
                 const luaL_Reg *methods);
+/* In a __gc: does the collector call it? If not, the script reached it through the metatable, and the object
+ * may still be in use, by a task that waits too. */
+bool bind_is_collected(lua_State *L);
 
 #endif

@@ -34,6 +34,8 @@ struct redis_batch {
 static int batch__gc(lua_State *L)
 {
     struct redis_batch *b = luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
+    if (!bind_is_collected(L)) /* it may be executed */
+        return 0;
     redis_line_unref(b->line);
     b->line = NULL;
     b->handle.line = NULL;

@@ -60,6 +60,10 @@ static int handle__gc(lua_State *L)
 {
     struct redis_handle *h = any_handle(L);
     struct redis_line *l = h->line;
+    if (l && !bind_is_collected(L)) { /* who waits on it still looks at the line */
+        redis_line_close(l);
+        return 0;
+    }
     if (l && !l->shared && l->link && !l->closed) {
         char where[SCRIPT_WHERE] = "?";
         script_place_text(&l->place, where, sizeof where);

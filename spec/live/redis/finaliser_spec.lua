@@ -18,3 +18,12 @@ describe("a finaliser that uses Redis handles", function()
         end)
     end
 end)
+
+describe("a Redis handle that is finalised by hand while a task waits on it", function()
+    local url
+    setup(function() url = servers.redis_db() end)
+
+    it("is closed, and the task gets an error", function()
+        finaliser.run("finaliser_by_hand.lua", url)
+    end)
+end)
