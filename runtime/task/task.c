@@ -54,6 +54,7 @@ static lua_State *new_thread(lua_State *L, struct sched *s)
 struct task *task_new(lua_State *L, struct sched *s, struct group *group, int group_index, int nargs)
 {
     int fn = lua_gettop(L) - nargs;
+    bool open = group->owner != NULL;
     if (group_index)
         group_index = lua_absindex(L, group_index);
     struct task *t = lua_newuserdatauv(L, sizeof *t, TASK_UVS);
@@ -71,6 +72,8 @@ struct task *task_new(lua_State *L, struct sched *s, struct group *group, int gr
     }
     if (!lua_checkstack(co, nargs + 4))
         luaL_error(L, "too many arguments");
+    if (open && !group->owner) /* by a finaliser: all that allocates stands above */
+        sched_usage(L, s, "group:spawn: this group has been closed");
     lua_pushvalue(L, -1);
     t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     /* Nothing raises from here on. */

@@ -1,6 +1,7 @@
 --- Tasks: spawn and join, groups, all, map, race, sleep.
 
 local errors <const> = require "dbrun.error"
+local finaliser <const> = require "spec.support.finaliser"
 local pace <const> = require "spec.support.pace"
 local task <const> = require "dbrun.task"
 
@@ -309,6 +310,27 @@ describe("task.group", function()
             kept = g
         end
         assert.is_true(errors.is(failure(kept.spawn, kept, print), "usage"))
+    end)
+
+    it("closed by a finaliser while a task is made for it leaves no task behind", function()
+        local late = 0
+        finaliser.at_every_moment {
+            prepare = function() return { g = task.group() } end,
+            run = function(x)
+                x.g:spawn(function()
+                    task.sleep(0)
+                    late = late + (x.over and 1 or 0)
+                end)
+                getmetatable(x.g).__close(x.g)
+            end,
+            act = function(x) getmetatable(x.g).__close(x.g) end,
+            check = function(x, ok, e)
+                x.over = true
+                assert.is_true(ok or errors.is(e, "usage"), tostring(e))
+                task.sleep(0.001)
+            end,
+        }
+        assert.equal(0, late)
     end)
 
     it("only the task that made it waits for it", function()
