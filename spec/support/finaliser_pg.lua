@@ -140,8 +140,6 @@ M.acts = {
         x.rows[1](x.rows[2])
     end,
     cancel = function(x) x.conn:cancel() end,
-    invalidate = function(x) x.conn:invalidate() x.conn:release() end,
-    close = function(x) x.engine:close() end,
     ["release and close"] = function(x)
         x.conn:release()
         x.engine:close()
