@@ -48,7 +48,8 @@ end
 -- The files that take longest, the longest first: they start first, so that none is left over when the others have
 -- ended.
 local LONG <const> = {
-    "spec/live/stack/up_spec.lua", "spec/faults/pg/statements_spec.lua", "spec/faults/pg/network_spec.lua",
+    "spec/live/pg/finaliser_spec.lua", "spec/live/stack/up_spec.lua", "spec/faults/pg/statements_spec.lua",
+    "spec/faults/pg/network_spec.lua",
     "spec/faults/pg/copy_spec.lua", "spec/live/stack/command_spec.lua", "spec/faults/pg/storm_spec.lua",
     "spec/faults/verify_spec.lua", "spec/faults/migrate_spec.lua", "spec/faults/redis/sentinel_spec.lua",
     "spec/faults/pg/limits_spec.lua", "spec/live/pg/listen_spec.lua", "spec/faults/redis/cluster_spec.lua",
