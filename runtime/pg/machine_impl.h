@@ -39,6 +39,20 @@ static inline void pg_machine_set_state(struct pg_machine *m, enum pg_state to)
     m->state = to;
 }
 
+/* Nothing of the statement before carries over. */
+static inline void pg_machine_renew(struct pg_machine *m)
+{
+    PQclear(m->result);
+    m->result = NULL;
+    if (m->batch.active)
+        pg_machine_batch_clear(m); /* results that nobody could take are not the next statement's */
+    error_clear(&m->error);
+    m->entry = NULL;
+    m->ahead = 0;
+    m->preparing = m->flushing = m->discard = m->streaming = m->forgotten = m->shared = m->leaving = false;
+    m->refused = m->simple = m->copy = m->unwanted = m->separated = m->in_transaction = false;
+}
+
 static inline struct pg_group *pg_machine_head(struct pg_machine *m)
 {
     return &m->group[m->head];

@@ -16,15 +16,7 @@ static bool begin(struct pg_machine *m)
         m->error.outcome = OUTCOME_NOT_SENT;
         return false;
     }
-    PQclear(m->result);
-    m->result = NULL;
-    if (m->batch.active)
-        pg_machine_batch_clear(m); /* results that nobody could take are not the next statement's */
-    error_clear(&m->error);
-    m->entry = NULL;
-    m->ahead = 0;
-    m->preparing = m->flushing = m->discard = m->streaming = m->forgotten = m->shared = false;
-    m->refused = m->simple = m->copy = m->unwanted = m->separated = false;
+    pg_machine_renew(m);
     if (m->state == PG_BROKEN)
         return pg_machine_not_sent(m, false);
     m->in_transaction = pg_machine_in_transaction(m);

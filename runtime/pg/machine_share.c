@@ -20,14 +20,7 @@ bool pg_machine_has_room(const struct pg_machine *m)
 /* The first of a flight. */
 static bool begin_sharing(struct pg_machine *m)
 {
-    PQclear(m->result);
-    m->result = NULL;
-    error_clear(&m->error);
-    pg_machine_batch_clear(m);
-    m->entry = NULL;
-    m->ahead = 0;
-    m->preparing = m->discard = m->streaming = m->forgotten = m->simple = m->leaving = false;
-    m->copy = m->unwanted = m->refused = m->in_transaction = m->separated = false;
+    pg_machine_renew(m);
     if (!pg_machine_enter_pipeline(m))
         return false;
     m->shared = true;
