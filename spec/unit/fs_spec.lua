@@ -69,6 +69,25 @@ describe("files and folders", function()
         assert.is_false(fs.unlink(dir .. "/keep/f"))
     end)
 
+    it("are removed by several programs at once", function()
+        local jobs <const> = 4
+        for round = 1, 3 do
+            local tree = dir .. "/tree" .. round
+            for i = 1, 2000 do fs.mkdir_p(("%s/%d/%d"):format(tree, i % 20, i)) end
+            local running = {}
+            for job = 1, jobs do
+                running[job] = task.spawn(process.run, {
+                    core.options.program, "--no-env", "-e", ("require('dbrun.fs').rmtree(%q)"):format(tree), timeout = 60,
+                })
+            end
+            for job = 1, jobs do
+                local result = running[job]:join()
+                assert.are.equal(0, result.code, result.stderr)
+            end
+            assert.is_false(fs.exists(tree))
+        end
+    end)
+
     it("are written whole or not at all", function()
         local path = dir .. "/f"
         fs.write(path, "old", oct "600")

@@ -205,7 +205,8 @@ static int fs_rmdir(lua_State *L)
     return 0;
 }
 
-/* Removes what the folder `fd` (consumed) contains. 0, or the error's number. */
+/* Removes what the folder `fd` (consumed) contains. 0, or the error's number. Another program may remove
+ * the same things meanwhile: what is gone already is no error, at whichever call it is noticed. */
 static int remove_contents(int fd, int depth)
 {
     if (depth > 500) {
@@ -219,7 +220,13 @@ static int remove_contents(int fd, int depth)
         return err;
     }
     int err = 0;
-    for (const struct dirent *entry; !err && (errno = 0, entry = readdir(dir));) {
+    while (!err) {
+        errno = 0;
+        const struct dirent *entry = readdir(dir);
+        if (!entry) {
+            err = errno == ENOENT ? 0 : errno;
+            break;
+        }
         const char *name = entry->d_name;
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
             continue;
@@ -230,8 +237,8 @@ static int remove_contents(int fd, int depth)
                         ? openat(dirfd(dir), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
                         : -1;
         if (below < 0) {
-            err = errno;
-            break;
+            err = errno == ENOENT ? 0 : errno;
+            continue;
         }
         err = remove_contents(below, depth + 1);
         if (!err && unlinkat(dirfd(dir), name, AT_REMOVEDIR) < 0 && errno != ENOENT)
@@ -249,10 +256,10 @@ static int fs_rmtree(lua_State *L)
         return 0;
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     int err = fd < 0 ? errno : remove_contents(fd, 0);
-    if (!err && rmdir(path) < 0 && errno != ENOENT)
+    if (!err && rmdir(path) < 0)
         err = errno;
     errno = err;
-    return err ? fail(L, "remove", path) : 0;
+    return err && err != ENOENT ? fail(L, "remove", path) : 0;
 }
 
 /* unlink(path) -> false when it was not there */
