@@ -51,30 +51,42 @@ local function end_servers_below(dir)
     end
 end
 
---- Making a run's lock and trying to take it exclude each other: between the file's beginning and its
---- owner's lock nobody may take it for that of a dead run.
+--- Making a run's lock, trying to take it and giving a run's folder up exclude each other: nobody may take
+--- the lock between a file's beginning and its owner's lock, nor make a lock anew in a folder that is being
+--- removed.
 local function guard(base)
     return assert(fs.lock(base .. "/guard", 60), "the guard of " .. base .. " is held for a minute")
 end
 
-local function try_lock(base, dir)
+--- A folder that is given up has another name from then on; any number of runs may remove it.
+local function give_up(base, name)
+    local gone = ("%s/gone-%s"):format(base, name)
+    fs.rename(base .. "/" .. name, gone)
+    return gone
+end
+
+--- Gives the folder of a dead run up: its new name, or nil when the run lives.
+local function take(base, name)
+    local dir = base .. "/" .. name
     local _ <close> = guard(base)
-    return fs.lock(dir .. "/lock")
+    local there = fs.stat(dir)
+    if not there then return end
+    local held = fs.exists(dir .. "/lock")
+    -- A run that is just beginning has no lock file yet: leave it some time.
+    if not held and os.time() - there.mtime < 60 then return end
+    local lock <close> = held and fs.lock(dir .. "/lock") or nil
+    if held and not lock then return end
+    end_servers_below(dir)
+    return give_up(base, name)
 end
 
 local function sweep(base)
     for _, name in ipairs(fs.list(base)) do
-        local dir = base .. "/" .. name
-        if name:find("^run%-") then
-            -- A run that is just beginning has no lock file yet: leave it some time.
-            local there = fs.stat(dir)
-            local held = there and fs.exists(dir .. "/lock")
-            local young = there and os.time() - there.mtime < 60
-            local lock <close> = held and try_lock(base, dir) or nil
-            if lock or (there and not held and not young) then
-                end_servers_below(dir)
-                fs.rmtree(dir)
-            end
+        if name:find("^gone%-") then
+            fs.rmtree(base .. "/" .. name)
+        elseif name:find("^run%-") then
+            local gone = take(base, name)
+            if gone then fs.rmtree(gone) end
         end
     end
 end
@@ -116,7 +128,12 @@ end
 --- Removes this run's folder; its servers have ended.
 function M.remove()
     if not run then return end
-    fs.rmtree(run.path)
+    local base, gone = M.base(), nil
+    do
+        local _ <close> = guard(base)
+        gone = give_up(base, run.path:match "[^/]+$")
+    end
+    fs.rmtree(gone)
     run.lock:release()
     run = nil
 end
