@@ -22,7 +22,7 @@ enum {
 };
 
 struct redis_batch {
-    struct redis_line *line; /* holds it */
+    struct redis_session *session; /* holds it */
     struct redis_handle handle;
     struct buf out;
     struct buf shapes; /* one byte per command */
@@ -36,9 +36,9 @@ static int batch__gc(lua_State *L)
     struct redis_batch *b = luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
     if (!bind_is_collected(L)) /* it may be executed */
         return 0;
-    redis_line_unref(b->line);
-    b->line = NULL;
-    b->handle.line = NULL;
+    redis_session_unref(b->session);
+    b->session = NULL;
+    b->handle.session = NULL;
     buf_free(&b->out);
     buf_free(&b->shapes);
     return 0;
@@ -59,7 +59,7 @@ int redis_batch_new(lua_State *L)
     memset(b, 0, sizeof *b);
     luaL_setmetatable(L, REDIS_BATCH_CLASS);
     const struct redis_handle *h = redis_check_handle(L, 1);
-    b->line = redis_line_ref(h->line);
+    b->session = redis_session_ref(h->session);
     b->handle = *h;
     b->transaction = transaction;
     /* So that they need not grow step by step; no memory is told when a command is queued. */
@@ -84,7 +84,7 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
     if (cmd->flags) {
         const char *instead;
         shape = redis_command_shape(L, cmd, first, &instead);
-        if (!instead && !b->transaction && b->line->shared && redis_command_blocks(L, cmd, first) >= 0)
+        if (!instead && !b->transaction && b->session->shared && redis_command_blocks(L, cmd, first) >= 0)
             instead = "a command that blocks would hold up all others: call it outside of the pipeline";
         if (instead)
             return redis_refuse(L, rt, cmd, first, instead);
@@ -202,7 +202,7 @@ static int batch_done(lua_State *L, int status, lua_KContext ctx)
     struct redis_batch *b = lua_touserdata(L, 1);
     (void)status;
     b->running = false;
-    struct line_call *c = redis_answer(L, b->line, ctx, "the pipeline");
+    struct session_call *c = redis_answer(L, b->session, ctx, "the pipeline");
     struct resp_cursor cur = resp_cursor(&c->call.reply);
     push_replies(L, b, &cur, c->expect);
     redis_taken(c);
@@ -219,7 +219,7 @@ static int batch_last(lua_State *L)
     return 1;
 }
 
-static int raise_first(lua_State *L, struct line_call *c, const struct resp_item *item,
+static int raise_first(lua_State *L, struct session_call *c, const struct resp_item *item,
                        const struct resp_item *cause, bool begun)
 {
     struct error e = {0};
@@ -244,7 +244,7 @@ static int transaction_done(lua_State *L, int status, lua_KContext ctx)
     struct redis_batch *b = lua_touserdata(L, 1);
     (void)status;
     b->running = false;
-    struct line_call *c = redis_answer(L, b->line, ctx, "the transaction");
+    struct session_call *c = redis_answer(L, b->session, ctx, "the transaction");
     struct resp_cursor cur = resp_cursor(&c->call.reply);
     struct resp_item cause = {.type = RESP_NIL};
     bool begun = true;
@@ -288,25 +288,25 @@ static int batch_execute(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
     struct runtime *rt = bind_runtime(L);
-    struct redis_line *l = b->line;
+    struct redis_session *s = b->session;
     lua_settop(L, 1);
-    if (l->closed || !(l->shared || l->link))
+    if (s->closed || !(s->shared || s->link))
         return bind_fail(L, rt, ERROR_USAGE, "redis: the client of this pipeline is closed");
     if (b->count == 0) {
         lua_newtable(L);
         return 1;
     }
     task_check_park(L, rt->sched);
-    struct redis_queue *q = redis_line_queue(l);
+    struct redis_queue *q = redis_session_queue(s);
     struct redis_request r = {.handle = &b->handle,
                               .from = q->out.len,
                               .expect = b->count + (b->transaction ? 2 : 0),
                               .timeout = b->handle.timeout};
-    r.call = redis_line_take(l);
+    r.call = redis_session_take(s);
     if (!r.call)
         return luaL_error(L, "not enough memory");
     if (!write_out(b, q)) {
-        redis_line_give(r.call);
+        redis_session_give(r.call);
         return luaL_error(L, "not enough memory");
     }
     size_t expected = (size_t)r.expect * BYTES_A_REPLY;

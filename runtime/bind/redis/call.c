@@ -13,27 +13,27 @@
 
 int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k)
 {
-    struct redis_line *l = r->handle->line;
+    struct redis_session *s = r->handle->session;
     uint64_t deadline = isinf(r->timeout) ? DEADLINE_NEVER : deadline_in(r->timeout);
-    struct wait *w = wait_begin(l->rt->sched, deadline, redis_line_abandon, r->call);
-    redis_line_issue(l, r->call, w, r->from, r->expect, deadline, r->handle->repeat);
+    struct wait *w = wait_begin(s->rt->sched, deadline, redis_session_abandon, r->call);
+    redis_session_issue(s, r->call, w, r->from, r->expect, deadline, r->handle->repeat);
     return wait_park(L, w, (lua_KContext)w, k);
 }
 
-static int raise_timeout(lua_State *L, struct redis_line *l, enum error_outcome outcome, const char *what)
+static int raise_timeout(lua_State *L, struct redis_session *s, enum error_outcome outcome, const char *what)
 {
     struct error e = {0};
     bool sent = outcome != OUTCOME_NOT_SENT;
-    error_set(&e, ERROR_TIMEOUT, "redis at %s: %s %s before its deadline", l->pool->target->label, what,
+    error_set(&e, ERROR_TIMEOUT, "redis at %s: %s %s before its deadline", s->pool->target->label, what,
               sent ? "was not answered" : "could not be sent");
     if (!sent)
         error_set_field(&e, ERROR_HINT, "there was no connection to send it on: is the server reachable?");
     e.outcome = outcome;
     e.retryable = !sent;
-    return bind_error_raise(L, l->rt, &e);
+    return bind_error_raise(L, s->rt, &e);
 }
 
-static int raise_failed(lua_State *L, struct runtime *rt, struct line_call *c, const char *what)
+static int raise_failed(lua_State *L, struct runtime *rt, struct session_call *c, const char *what)
 {
     struct error e = {0};
     if (c->error) {
@@ -44,49 +44,49 @@ static int raise_failed(lua_State *L, struct runtime *rt, struct line_call *c, c
         error_set(&e, ERROR_CONNECT, "not enough memory");
         e.outcome = OUTCOME_UNKNOWN;
     }
-    redis_line_give(c);
+    redis_session_give(c);
     return bind_error_raise(L, rt, &e);
 }
 
-struct line_call *redis_answer(lua_State *L, struct redis_line *l, lua_KContext ctx, const char *what)
+struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what)
 {
-    struct runtime *rt = l->rt;
+    struct runtime *rt = s->rt;
     struct wait *w = (struct wait *)ctx;
     void *data = w->data;
     enum wait_status status = wait_end(w);
     if (status == WAIT_CANCELLED)
         task_raise_cancelled(L, rt->sched);
     if (status == WAIT_TIMEOUT)
-        raise_timeout(L, l, (enum error_outcome)(intptr_t)data, what);
-    struct line_call *c = data;
+        raise_timeout(L, s, (enum error_outcome)(intptr_t)data, what);
+    struct session_call *c = data;
     if (c->failed)
         raise_failed(L, rt, c, what);
-    /* From here on making Lua values may raise: the line frees the reply then, at the latest with the next
+    /* From here on making Lua values may raise: the session frees the reply then, at the latest with the next
      * one. (Outside of tasks a finaliser can wait, and have the next one in the middle of this one: there the
-     * reply stays until the line ends.) */
+     * reply stays until the session ends.) */
     if (!task_current(rt->sched))
         return c;
-    if (l->converting)
-        redis_line_give(l->converting);
-    l->converting = c;
+    if (s->converting)
+        redis_session_give(s->converting);
+    s->converting = c;
     return c;
 }
 
-void redis_taken(struct line_call *c)
+void redis_taken(struct session_call *c)
 {
-    if (c->line->converting == c)
-        c->line->converting = NULL;
-    redis_line_give(c);
+    if (c->session->converting == c)
+        c->session->converting = NULL;
+    redis_session_give(c);
 }
 
 /* ---- one command ---- */
 
-static int raise_reply(lua_State *L, struct runtime *rt, struct line_call *c, const struct resp_item *item,
+static int raise_reply(lua_State *L, struct runtime *rt, struct session_call *c, const struct resp_item *item,
                        const char *name)
 {
     struct error e = {0};
     redis_reply_error(item, name, &e);
-    if (c->line->pool->target->sentinels && item->size > 8 && memcmp(item->text, "READONLY", 8) == 0) {
+    if (c->session->pool->target->sentinels && item->size > 8 && memcmp(item->text, "READONLY", 8) == 0) {
         error_set_field(&e, ERROR_HINT, "a failover is under way: try again, the new master is looked for");
         e.retryable = true;
     }
@@ -106,7 +106,7 @@ static int answered(lua_State *L, int status, lua_KContext ctx)
     struct runtime *rt = bind_runtime(L);
     const struct redis_command *cmd = running(L);
     struct redis_handle *h = lua_touserdata(L, 1);
-    struct line_call *c = redis_answer(L, h->line, ctx, cmd->name);
+    struct session_call *c = redis_answer(L, h->session, ctx, cmd->name);
     struct resp_cursor cur = resp_cursor(&c->call.reply);
     struct resp_cursor look = cur;
     struct resp_item item;
@@ -143,13 +143,13 @@ static int send_command(lua_State *L, struct redis_handle *h, const struct redis
     task_check_park(L, rt->sched);
     if (!redis_is_open(h)) /* closed by a finaliser of the script's; nothing allocates from here on */
         redis_check_handle(L, 1);
-    struct redis_line *l = h->line;
-    struct redis_queue *q = redis_line_queue(l);
+    struct redis_session *s = h->session;
+    struct redis_queue *q = redis_session_queue(s);
     struct redis_request r = {.handle = h, .from = q->out.len, .expect = 1, .timeout = plan->timeout};
     struct redis_args_error wrong;
     if (!redis_args_write(L, cmd, first, &q->out, &wrong))
         return redis_args_raise(L, rt, cmd, &wrong);
-    r.call = redis_line_take(l);
+    r.call = redis_session_take(s);
     if (!r.call) {
         q->out.len = r.from;
         return luaL_error(L, "not enough memory");
@@ -199,11 +199,11 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
     if (instead)
         return redis_refuse(L, bind_runtime(L), cmd, first, instead);
     double block = redis_command_blocks(L, cmd, first);
-    if ((cmd->flags & COMMAND_BLOCK_MS) && h->line->shared)
+    if ((cmd->flags & COMMAND_BLOCK_MS) && h->session->shared)
         return redis_refuse(L, bind_runtime(L), cmd, first,
                             "it is about the writes of its own connection: take one (local c <close> = "
                             "r:acquire()), write and wait on that");
-    if (block >= 0 && h->line->shared)
+    if (block >= 0 && h->session->shared)
         return hand_over(L, cmd, first);
     if (block >= 0)
         plan.timeout = block == 0 ? HUGE_VAL : block + h->timeout;

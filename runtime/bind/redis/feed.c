@@ -16,8 +16,8 @@ struct item {
 };
 
 struct redis_feed {
-    struct redis_subscription base; /* first: the line hands it back */
-    struct redis_line *line;
+    struct redis_subscription base; /* first: the session hands it back */
+    struct redis_session *session;
     struct inbox inbox;
 };
 
@@ -28,9 +28,9 @@ static void free_item(struct inbox_item *base)
     free(i);
 }
 
-static struct redis_feed *feed_of(const struct redis_line *l)
+static struct redis_feed *feed_of(const struct redis_session *s)
 {
-    return (struct redis_feed *)l->subscription;
+    return (struct redis_feed *)s->subscription;
 }
 
 static void feed_free(struct redis_subscription *s)
@@ -47,8 +47,8 @@ static void on_lost(struct redis_subscription *s, const struct error *why)
 
 static void on_push(struct resp_reply *r, void *data)
 {
-    struct redis_line *l = data;
-    struct redis_feed *f = feed_of(l);
+    struct redis_session *s = data;
+    struct redis_feed *f = feed_of(s);
     struct item *i = malloc(sizeof *i);
     if (!i) {
         struct error why = {0};
@@ -60,42 +60,42 @@ static void on_push(struct resp_reply *r, void *data)
     resp_reply_init(&i->reply);
     resp_reply_move(&i->reply, r);
     inbox_put(&f->inbox, &i->base, sizeof *i + (i->reply.data ? i->reply.cap : 0));
-    l->link->paused = f->inbox.full;
+    s->link->paused = f->inbox.full;
 }
 
 /* Posted commands come back this way. */
 static void on_done(struct redis_call *c, void *data)
 {
-    redis_line_events.on_done(c, data);
+    redis_session_events.on_done(c, data);
 }
 
 static const struct redisconn_events feed_events = {on_done, on_push};
 
 /* ---- methods ---- */
 
-static struct redis_line *check_line(lua_State *L)
+static struct redis_session *check_session(lua_State *L)
 {
     struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CONN_CLASS);
-    if (!h->line || h->line->closed)
+    if (!h->session || h->session->closed)
         bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: this subscription is closed");
-    return h->line;
+    return h->session;
 }
 
 int redis_feed__listen(lua_State *L)
 {
-    struct redis_line *l = redis_check_handle(L, 1)->line;
+    struct redis_session *s = redis_check_handle(L, 1)->session;
     luaL_checkudata(L, 1, REDIS_CONN_CLASS);
-    if (l->subscription)
+    if (s->subscription)
         return 0;
     struct redis_feed *f = calloc(1, sizeof *f);
     if (!f)
         return luaL_error(L, "not enough memory");
     f->base = (struct redis_subscription){.on_lost = on_lost, .free = feed_free};
-    f->line = l;
+    f->session = s;
     f->inbox.free = free_item;
-    l->subscription = &f->base;
-    l->link->spoilt = true; /* nobody else should get what is still to come */
-    redisconn_listen(l->link->conn, &feed_events, l);
+    s->subscription = &f->base;
+    s->link->spoilt = true; /* nobody else should get what is still to come */
+    redisconn_listen(s->link->conn, &feed_events, s);
     return 0;
 }
 
@@ -105,31 +105,31 @@ int redis_feed__post(lua_State *L)
     luaL_checktype(L, 2, LUA_TSTRING);
     const struct redis_command *cmd = redis_command_push(L, rt, 2);
     lua_replace(L, 2);
-    struct redis_line *l = redis_check_handle(L, 1)->line;
-    struct redis_queue *q = redis_line_queue(l);
+    struct redis_session *s = redis_check_handle(L, 1)->session;
+    struct redis_queue *q = redis_session_queue(s);
     struct redis_args_error wrong;
     size_t from = q->out.len;
     if (!redis_args_write(L, cmd, 3, &q->out, &wrong))
         return redis_args_raise(L, rt, cmd, &wrong);
-    struct line_call *c = redis_line_take(l);
+    struct session_call *c = redis_session_take(s);
     if (!c) {
         q->out.len = from;
         return luaL_error(L, "not enough memory");
     }
-    redis_line_post(l, c, from);
+    redis_session_post(s, c, from);
     return 0;
 }
 
 static int push_next(lua_State *L, struct redis_feed *f)
 {
-    struct redis_line *l = f->line;
+    struct redis_session *s = f->session;
     struct inbox_item *i = inbox_take(&f->inbox);
     struct resp_cursor cur = resp_cursor(&((struct item *)i)->reply);
-    redis_reply_push(L, l->rt, &cur, SHAPE_PLAIN);
+    redis_reply_push(L, s->rt, &cur, SHAPE_PLAIN);
     inbox_taken(&f->inbox, i);
-    if (l->link && l->link->paused && !f->inbox.full) {
-        l->link->paused = false;
-        sched_defer(l->rt->sched, &l->flush); /* looks at the socket again */
+    if (s->link && s->link->paused && !f->inbox.full) {
+        s->link->paused = false;
+        sched_defer(s->rt->sched, &s->flush); /* looks at the socket again */
     }
     return 1;
 }
@@ -138,28 +138,28 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct redis_feed *f = (struct redis_feed *)ctx;
     (void)status;
-    inbox_waited(L, f->line->rt, &f->inbox);
+    inbox_waited(L, f->session->rt, &f->inbox);
     if (inbox_has(&f->inbox))
         return push_next(L, f);
     if (error_is_set(&f->inbox.lost))
-        return inbox_raise_lost(L, f->line->rt, &f->inbox);
+        return inbox_raise_lost(L, f->session->rt, &f->inbox);
     lua_pushnil(L);
     return 1;
 }
 
 int redis_feed__next(lua_State *L)
 {
-    struct redis_line *l = check_line(L);
-    struct redis_feed *f = feed_of(l);
+    struct redis_session *s = check_session(L);
+    struct redis_feed *f = feed_of(s);
     double seconds = luaL_optnumber(L, 2, HUGE_VAL);
     if (!f || f->inbox.taking)
-        return bind_fail(L, l->rt, ERROR_USAGE, "redis: %s",
+        return bind_fail(L, s->rt, ERROR_USAGE, "redis: %s",
                          f ? "two tasks cannot take messages of one subscription"
                            : "this connection did not subscribe");
-    task_check_park(L, l->rt->sched);
+    task_check_park(L, s->rt->sched);
     if (inbox_has(&f->inbox))
         return push_next(L, f);
     if (error_is_set(&f->inbox.lost))
-        return inbox_raise_lost(L, l->rt, &f->inbox);
-    return inbox_wait(L, l->rt, &f->inbox, deadline_in(seconds), (lua_KContext)f, next_k);
+        return inbox_raise_lost(L, s->rt, &f->inbox);
+    return inbox_wait(L, s->rt, &f->inbox, deadline_in(seconds), (lua_KContext)f, next_k);
 }

@@ -3,7 +3,7 @@
  * behind stops the reading, so memory stays bounded; the server then drops the connection, which the
  * script is told.
  *
- * Who owns what: the feed is the subscription of its line (a line of one's own) and ends with it.
+ * Who owns what: the feed is the subscription of its session (a dedicated session) and ends with it.
  */
 #ifndef DBRUN_BIND_REDIS_FEED_H
 #define DBRUN_BIND_REDIS_FEED_H

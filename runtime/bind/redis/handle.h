@@ -17,7 +17,7 @@
 
 /* A client, or a connection of one's own. */
 struct redis_handle {
-    struct redis_line *line;
+    struct redis_session *session;
     double timeout; /* of a command, in seconds; infinite = none */
     bool repeat;    /* commands that may have run may run again */
 };
@@ -26,14 +26,14 @@ struct redis_handle {
 struct redis_handle *redis_check_handle(lua_State *L, int idx);
 static inline bool redis_is_open(const struct redis_handle *h)
 {
-    return h->line && !h->line->closed && (h->line->shared || h->line->link);
+    return h->session && !h->session->closed && (h->session->shared || h->session->link);
 }
 
-/* Issues what stands in the line's queue from `from` on, parks the task, and goes on in k with the
+/* Issues what stands in the session's queue from `from` on, parks the task, and goes on in k with the
  * struct wait as its context. NULL `c` = memory is out. */
 struct redis_request {
     struct redis_handle *handle;
-    struct line_call *call;
+    struct session_call *call;
     size_t from;
     uint32_t expect;
     double timeout;
@@ -41,8 +41,8 @@ struct redis_request {
 int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k);
 /* In k: the answered call, which redis_taken gives back; raises when there is no answer. `what` is
  * named in errors. */
-struct line_call *redis_answer(lua_State *L, struct redis_line *l, lua_KContext ctx, const char *what);
-void redis_taken(struct line_call *c);
+struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what);
+void redis_taken(struct session_call *c);
 
 /* ---- pools (pool_methods.c) ---- */
 

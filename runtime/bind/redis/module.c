@@ -32,8 +32,8 @@ static int client_new(lua_State *L)
     struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
     h->timeout = field_seconds(L, 2, "timeout", HUGE_VAL);
     h->repeat = field_boolean(L, 2, "idempotent", false);
-    h->line = redis_line_new(bind_runtime(L), redis_check_pool(L, 1), true);
-    if (!h->line)
+    h->session = redis_session_new(bind_runtime(L), redis_check_pool(L, 1), true);
+    if (!h->session)
         return luaL_error(L, "not enough memory");
     return 1;
 }
@@ -46,7 +46,7 @@ static int client_with(lua_State *L)
     struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
     h->timeout = field_seconds(L, 2, "timeout", from->timeout);
     h->repeat = field_boolean(L, 2, "idempotent", from->repeat);
-    h->line = redis_line_ref(redis_check_handle(L, 1)->line);
+    h->session = redis_session_ref(redis_check_handle(L, 1)->session);
     return 1;
 }
 
@@ -59,38 +59,38 @@ static struct redis_handle *any_handle(lua_State *L)
 static int handle__gc(lua_State *L)
 {
     struct redis_handle *h = any_handle(L);
-    struct redis_line *l = h->line;
-    if (l && !bind_is_collected(L)) { /* who waits on it still looks at the line */
-        redis_line_close(l);
+    struct redis_session *s = h->session;
+    if (s && !bind_is_collected(L)) { /* who waits on it still looks at the session */
+        redis_session_close(s);
         return 0;
     }
-    if (l && !l->shared && l->link && !l->closed) {
+    if (s && !s->shared && s->link && !s->closed) {
         char where[SCRIPT_WHERE] = "?";
-        script_place_text(&l->place, where, sizeof where);
-        log_write(l->rt->log, LOG_LEVEL_WARN,
-                  "redis at %s: a connection was never closed; it was taken at %s", l->pool->target->label,
+        script_place_text(&s->place, where, sizeof where);
+        log_write(s->rt->log, LOG_LEVEL_WARN,
+                  "redis at %s: a connection was never closed; it was taken at %s", s->pool->target->label,
                   where);
-        l->link->spoilt = true;
+        s->link->spoilt = true;
     }
-    h->line = NULL;
-    redis_line_unref(l);
+    h->session = NULL;
+    redis_session_unref(s);
     return 0;
 }
 
-/* The line itself lives until the handle is collected: tasks that were waiting still look at it. */
+/* The session itself lives until the handle is collected: tasks that were waiting still look at it. */
 static int client_close(lua_State *L)
 {
     struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
-    if (h->line)
-        redis_line_close(h->line);
+    if (h->session)
+        redis_session_close(h->session);
     return 0;
 }
 
 static int conn_close(lua_State *L)
 {
     struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CONN_CLASS);
-    if (h->line)
-        redis_line_close(h->line);
+    if (h->session)
+        redis_session_close(h->session);
     return 0;
 }
 
@@ -98,8 +98,8 @@ static int conn_close(lua_State *L)
 static int conn_discard(lua_State *L)
 {
     struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CONN_CLASS);
-    if (h->line && h->line->link)
-        h->line->link->spoilt = true;
+    if (h->session && h->session->link)
+        h->session->link->spoilt = true;
     return conn_close(L);
 }
 
@@ -107,26 +107,26 @@ static int conn_discard(lua_State *L)
 static int client_leave(lua_State *L)
 {
     struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
-    if (h->line && !h->line->closed)
-        redis_line_leave(h->line);
+    if (h->session && !h->session->closed)
+        redis_session_leave(h->session);
     return 0;
 }
 
 static int client_stats(lua_State *L)
 {
-    redis_push_stats(L, redis_check_handle(L, 1)->line->pool);
-    const struct redis_line *l = redis_check_handle(L, 1)->line;
-    field_set_count(L, "commands", l->commands);
-    field_set_count(L, "in_flight", l->live);
-    field_set_count(L, "connects", l->connects);
-    field_set_count(L, "losses", l->losses);
+    redis_push_stats(L, redis_check_handle(L, 1)->session->pool);
+    const struct redis_session *s = redis_check_handle(L, 1)->session;
+    field_set_count(L, "commands", s->commands);
+    field_set_count(L, "in_flight", s->live);
+    field_set_count(L, "connects", s->connects);
+    field_set_count(L, "losses", s->losses);
     return 1;
 }
 
 static int client_closed(lua_State *L)
 {
     struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
-    lua_pushboolean(L, !h->line || h->line->closed);
+    lua_pushboolean(L, !h->session || h->session->closed);
     return 1;
 }
 
@@ -134,28 +134,28 @@ static int handle__tostring(lua_State *L)
 {
     const struct redis_handle *h = any_handle(L);
     const char *what = luaL_testudata(L, 1, REDIS_CONN_CLASS) ? "connection" : "client";
-    bool open = h->line && !h->line->closed;
-    lua_pushfstring(L, "redis %s (%s)", what, open ? h->line->pool->target->label : "closed");
+    bool open = h->session && !h->session->closed;
+    lua_pushfstring(L, "redis %s (%s)", what, open ? h->session->pool->target->label : "closed");
     return 1;
 }
 
 /* ---- taking a connection of one's own ---- */
 
-static int raise_no_connection(lua_State *L, struct redis_line *l, enum pool_settle why)
+static int raise_no_connection(lua_State *L, struct redis_session *s, enum pool_settle why)
 {
     struct error e = {0};
     if (why == POOL_FAILED)
-        error_move(&e, &l->waiter.error);
+        error_move(&e, &s->waiter.error);
     else
-        redis_pool_explain(l->pool, why, &e);
-    l->closed = true;
-    return bind_error_raise(L, l->rt, &e);
+        redis_pool_explain(s->pool, why, &e);
+    s->closed = true;
+    return bind_error_raise(L, s->rt, &e);
 }
 
 static void acquire_abandoned(struct wait *w)
 {
-    struct redis_line *l = w->data;
-    redis_line_give_up(l, true);
+    struct redis_session *s = w->data;
+    redis_session_give_up(s, true);
 }
 
 static int acquired(lua_State *L, int status, lua_KContext ctx)
@@ -165,13 +165,13 @@ static int acquired(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     switch (wait_end(w)) {
     case WAIT_CANCELLED:
-        return task_raise_cancelled(L, h->line->rt->sched);
+        return task_raise_cancelled(L, h->session->rt->sched);
     case WAIT_TIMEOUT:
-        return raise_no_connection(L, h->line, POOL_WAITING);
+        return raise_no_connection(L, h->session, POOL_WAITING);
     default:
-        if (h->line->waiter.result != POOL_GRANTED)
-            return raise_no_connection(L, h->line, h->line->waiter.result);
-        redis_line_attach(h->line);
+        if (h->session->waiter.result != POOL_GRANTED)
+            return raise_no_connection(L, h->session, h->session->waiter.result);
+        redis_session_attach(h->session);
         lua_settop(L, 2);
         return 1;
     }
@@ -184,21 +184,21 @@ static int client_acquire(lua_State *L)
     lua_settop(L, 1);
     struct redis_handle *h = push_handle(L, REDIS_CONN_CLASS);
     const struct redis_handle *from = redis_check_handle(L, 1);
-    struct redis_line *shared = from->line;
+    struct redis_session *shared = from->session;
     task_check_park(L, rt->sched);
     h->timeout = from->timeout;
-    h->line = redis_line_new(rt, shared->pool, false);
-    if (!h->line)
+    h->session = redis_session_new(rt, shared->pool, false);
+    if (!h->session)
         return luaL_error(L, "not enough memory");
-    script_place(L, 1, &h->line->place);
+    script_place(L, 1, &h->session->place);
     uint64_t deadline = deadline_in(shared->pool->timeout);
-    struct wait *w = wait_begin(rt->sched, deadline, acquire_abandoned, h->line);
-    enum pool_settle result = redis_line_acquire(h->line, w, task_owner(rt->sched));
+    struct wait *w = wait_begin(rt->sched, deadline, acquire_abandoned, h->session);
+    enum pool_settle result = redis_session_acquire(h->session, w, task_owner(rt->sched));
     if (result != POOL_WAITING) {
         wait_wake(w);
     } else {
         /* The client's own shared connection may be the one that is in the way. */
-        redis_line_yield(shared);
+        redis_session_yield(shared);
     }
     return wait_park(L, w, (lua_KContext)w, acquired);
 }

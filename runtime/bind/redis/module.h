@@ -3,7 +3,7 @@
  *
  *   pool.c     connections on the loop, opened on workers, kept by the generic pool
  *   session.c     where commands go: the shared connection of a client, or one of one's own
- *   session_connect.c  how a line comes to its connection, and what happens when that goes
+ *   session_connect.c  how a session comes to its connection, and what happens when that goes
  *   command.c  what is known about a command: its name on the wire, its reply's shape
  *   args.c     arguments, written straight into the output buffer
  *   reply.c    replies into Lua values

@@ -1,4 +1,4 @@
-/* The calls of a line: where they come from, and how each ends. */
+/* The calls of a session: where they come from, and how each ends. */
 #include "bind/redis/session.h"
 
 #include <stdlib.h>
@@ -6,40 +6,40 @@
 
 enum { CALLS_PER_CHUNK = 64 };
 
-struct line_chunk {
-    struct line_chunk *next;
-    struct line_call calls[CALLS_PER_CHUNK];
+struct session_chunk {
+    struct session_chunk *next;
+    struct session_call calls[CALLS_PER_CHUNK];
 };
 
 /* ---- calls ---- */
 
-static bool add_chunk(struct redis_line *l)
+static bool add_chunk(struct redis_session *s)
 {
-    struct line_chunk *chunk = calloc(1, sizeof *chunk);
+    struct session_chunk *chunk = calloc(1, sizeof *chunk);
     if (!chunk)
         return false;
-    chunk->next = l->chunks;
-    l->chunks = chunk;
+    chunk->next = s->chunks;
+    s->chunks = chunk;
     for (int i = 0; i < CALLS_PER_CHUNK; i++) {
-        struct line_call *c = &chunk->calls[i];
-        c->line = l;
+        struct session_call *c = &chunk->calls[i];
+        c->session = s;
         resp_reply_init(&c->call.reply);
-        c->next_free = l->free_calls;
-        l->free_calls = c;
+        c->next_free = s->free_calls;
+        s->free_calls = c;
     }
     return true;
 }
 
-struct line_call *redis_line_take(struct redis_line *l)
+struct session_call *redis_session_take(struct redis_session *s)
 {
-    if (!l->free_calls && !add_chunk(l))
+    if (!s->free_calls && !add_chunk(s))
         return NULL;
-    struct line_call *c = l->free_calls;
-    l->free_calls = c->next_free;
+    struct session_call *c = s->free_calls;
+    s->free_calls = c->next_free;
     return c;
 }
 
-static void clear_call(struct line_call *c)
+static void clear_call(struct session_call *c)
 {
     resp_reply_clear(&c->call.reply);
     free(c->copy);
@@ -52,22 +52,22 @@ static void clear_call(struct line_call *c)
     c->failed = false;
 }
 
-void redis_line_give(struct line_call *c)
+void redis_session_give(struct session_call *c)
 {
     /* The usual call has nothing to free. */
     if (c->call.reply.data || c->copy || c->failed)
         clear_call(c);
     c->call.reply.len = 0;
     c->wait = NULL;
-    c->next_free = c->line->free_calls;
-    c->line->free_calls = c;
+    c->next_free = c->session->free_calls;
+    c->session->free_calls = c;
 }
 
-void redis_line_free_calls(struct redis_line *l)
+void redis_session_free_calls(struct redis_session *s)
 {
-    while (l->chunks) {
-        struct line_chunk *chunk = l->chunks;
-        l->chunks = chunk->next;
+    while (s->chunks) {
+        struct session_chunk *chunk = s->chunks;
+        s->chunks = chunk->next;
         for (int i = 0; i < CALLS_PER_CHUNK; i++)
             clear_call(&chunk->calls[i]);
         free(chunk);
@@ -76,11 +76,11 @@ void redis_line_free_calls(struct redis_line *l)
 
 /* ---- the ends of a call ---- */
 
-static void finish(struct line_call *c)
+static void finish(struct session_call *c)
 {
     struct wait *w = c->wait;
     c->wait = NULL;
-    c->line->live--;
+    c->session->live--;
     wait_wake(w);
 }
 
@@ -99,22 +99,22 @@ static bool says_readonly(const struct redis_call *call)
 
 static void on_done(struct redis_call *call, void *data)
 {
-    struct line_call *c = (struct line_call *)call;
+    struct session_call *c = (struct session_call *)call;
     (void)data;
-    if (c->line->pool->target->sentinels && says_readonly(call))
-        c->line->demoted = true; /* session_connect.c sees to it once the machine has unwound */
+    if (c->session->pool->target->sentinels && says_readonly(call))
+        c->session->demoted = true; /* session_connect.c sees to it once the machine has unwound */
     if (c->wait)
         finish(c);
     else
-        redis_line_give(c); /* nobody wants it any more, or ever did */
+        redis_session_give(c); /* nobody wants it any more, or ever did */
 }
 
-const struct redisconn_events redis_line_events = {on_done, NULL};
+const struct redisconn_events redis_session_events = {on_done, NULL};
 
-void redis_line_fail_call(struct line_call *c, const struct error *why, enum error_outcome outcome)
+void redis_session_fail_call(struct session_call *c, const struct error *why, enum error_outcome outcome)
 {
     if (!c->wait) {
-        redis_line_give(c);
+        redis_session_give(c);
         return;
     }
     resp_reply_clear(&c->call.reply);
@@ -128,9 +128,9 @@ void redis_line_fail_call(struct line_call *c, const struct error *why, enum err
     finish(c);
 }
 
-void redis_line_fail_backlog(struct redis_line *l, const struct error *why)
+void redis_session_fail_backlog(struct redis_session *s, const struct error *why)
 {
     struct redis_call *call;
-    while ((call = redis_queue_pop(&l->backlog)))
-        redis_line_fail_call((struct line_call *)call, why, OUTCOME_NOT_SENT);
+    while ((call = redis_queue_pop(&s->backlog)))
+        redis_session_fail_call((struct session_call *)call, why, OUTCOME_NOT_SENT);
 }

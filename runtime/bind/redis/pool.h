@@ -3,7 +3,7 @@
  * threads and live on the loop.
  *
  * Who owns what: a redis_pool is counted; its handle in Lua, each client and each lease hold it. It
- * owns its links while they are in a slot. A link's user (a line) only borrows it, from the grant to
+ * owns its links while they are in a slot. A link's user (a session) only borrows it, from the grant to
  * pool_release or pool_discard.
  */
 #ifndef DBRUN_BIND_REDIS_POOL_H

@@ -13,142 +13,142 @@ enum {
 
 /* ---- giving up ---- */
 
-void redis_line_abandon(struct wait *w)
+void redis_session_abandon(struct wait *w)
 {
-    struct line_call *c = w->data;
-    struct redis_line *l = c->line;
-    struct redis_queue *q = redis_line_queue(l);
+    struct session_call *c = w->data;
+    struct redis_session *s = c->session;
+    struct redis_queue *q = redis_session_queue(s);
     bool not_sent = redis_queue_drop(q, &c->call);
     w->data = (void *)(intptr_t)(not_sent ? OUTCOME_NOT_SENT : OUTCOME_UNKNOWN);
     c->wait = NULL;
-    l->live--;
+    s->live--;
     if (not_sent) {
-        if (!l->link && q->dropped >= COMPACT_BACKLOG_AT)
-            redis_queue_compact(q, redis_line_events.on_done, l);
-    } else if (l->link && l->shared && c->received == redisconn_received(l->link->conn) &&
+        if (!s->link && q->dropped >= COMPACT_BACKLOG_AT)
+            redis_queue_compact(q, redis_session_events.on_done, s);
+    } else if (s->link && s->shared && c->received == redisconn_received(s->link->conn) &&
                c->deadline <= mono_now()) {
-        redis_line_retire(l);
+        redis_session_retire(s);
     }
-    if (l->retired)
-        redis_line_sweep(l);
+    if (s->retired)
+        redis_session_sweep(s);
 }
 
 /* ---- issuing ---- */
 
-struct redis_queue *redis_line_queue(struct redis_line *l)
+struct redis_queue *redis_session_queue(struct redis_session *s)
 {
-    return l->link ? redisconn_queue(l->link->conn) : &l->backlog;
+    return s->link ? redisconn_queue(s->link->conn) : &s->backlog;
 }
 
 static void flush(void *data)
 {
-    struct redis_line *l = data;
-    if (l->link)
-        redis_link_push(l->link);
+    struct redis_session *s = data;
+    if (s->link)
+        redis_link_push(s->link);
 }
 
-void redis_line_issue(struct redis_line *l, struct line_call *c, struct wait *w, size_t from, uint32_t expect,
-                      uint64_t deadline, bool repeat)
+void redis_session_issue(struct redis_session *s, struct session_call *c, struct wait *w, size_t from,
+                         uint32_t expect, uint64_t deadline, bool repeat)
 {
-    struct redis_queue *q = redis_line_queue(l);
+    struct redis_queue *q = redis_session_queue(s);
     redis_queue_push(q, &c->call, from, expect);
     c->wait = w;
     c->expect = expect;
     c->deadline = deadline;
-    l->live++;
-    l->commands += expect;
+    s->live++;
+    s->commands += expect;
     if (repeat) {
         c->copy = malloc(c->call.size);
         if (c->copy)
             memcpy(c->copy, q->out.data + from, c->call.size);
     }
-    if (!l->link) {
+    if (!s->link) {
         c->received = UINT64_MAX;
-        redis_line_connect(l);
+        redis_session_connect(s);
         return;
     }
-    c->received = redisconn_received(l->link->conn);
+    c->received = redisconn_received(s->link->conn);
     if (redis_queue_pending(q) >= FLUSH_AT)
-        redis_link_push(l->link);
+        redis_link_push(s->link);
     else
-        sched_defer(l->rt->sched, &l->flush);
+        sched_defer(s->rt->sched, &s->flush);
 }
 
-void redis_line_post(struct redis_line *l, struct line_call *c, size_t from)
+void redis_session_post(struct redis_session *s, struct session_call *c, size_t from)
 {
-    redis_queue_push(redis_line_queue(l), &c->call, from, 0);
+    redis_queue_push(redis_session_queue(s), &c->call, from, 0);
     c->wait = NULL;
     c->expect = 0;
-    l->commands++;
-    sched_defer(l->rt->sched, &l->flush);
+    s->commands++;
+    sched_defer(s->rt->sched, &s->flush);
 }
 
 /* ---- life ---- */
 
-struct redis_line *redis_line_new(struct runtime *rt, struct redis_pool *pool, bool shared)
+struct redis_session *redis_session_new(struct runtime *rt, struct redis_pool *pool, bool shared)
 {
-    struct redis_line *l = calloc(1, sizeof *l);
-    if (!l)
+    struct redis_session *s = calloc(1, sizeof *s);
+    if (!s)
         return NULL;
-    l->rt = rt;
-    l->pool = redis_pool_ref(pool);
-    l->shared = shared;
-    l->refs = 1;
-    l->flush.fn = flush;
-    l->flush.data = l;
-    return l;
+    s->rt = rt;
+    s->pool = redis_pool_ref(pool);
+    s->shared = shared;
+    s->refs = 1;
+    s->flush.fn = flush;
+    s->flush.data = s;
+    return s;
 }
 
-struct redis_line *redis_line_ref(struct redis_line *l)
+struct redis_session *redis_session_ref(struct redis_session *s)
 {
-    l->refs++;
-    return l;
+    s->refs++;
+    return s;
 }
 
-void redis_line_close(struct redis_line *l)
+void redis_session_close(struct redis_session *s)
 {
     struct error why = {0};
     struct redis_call *call;
-    if (l->closed)
+    if (s->closed)
         return;
-    l->closed = true;
-    error_set(&why, ERROR_POOL, "redis at %s: the %s was closed", l->pool->target->label,
-              l->shared ? "client" : "connection");
-    redis_line_fail_backlog(l, &why);
-    if (l->link) {
-        while ((call = redis_queue_pop(redisconn_queue(l->link->conn)))) {
-            l->link->spoilt = true; /* half of it may have left */
-            redis_line_fail_call((struct line_call *)call, &why, OUTCOME_NOT_SENT);
+    s->closed = true;
+    error_set(&why, ERROR_POOL, "redis at %s: the %s was closed", s->pool->target->label,
+              s->shared ? "client" : "connection");
+    redis_session_fail_backlog(s, &why);
+    if (s->link) {
+        while ((call = redis_queue_pop(redisconn_queue(s->link->conn)))) {
+            s->link->spoilt = true; /* half of it may have left */
+            redis_session_fail_call((struct session_call *)call, &why, OUTCOME_NOT_SENT);
         }
-        while ((call = redisconn_pop_sent(l->link->conn))) {
-            l->link->spoilt = true; /* its reply is still to come */
-            redis_line_fail_call((struct line_call *)call, &why, OUTCOME_UNKNOWN);
+        while ((call = redisconn_pop_sent(s->link->conn))) {
+            s->link->spoilt = true; /* its reply is still to come */
+            redis_session_fail_call((struct session_call *)call, &why, OUTCOME_UNKNOWN);
         }
     }
-    for (struct redis_link *r = l->retired; r; r = r->next)
+    for (struct redis_link *r = s->retired; r; r = r->next)
         while ((call = redisconn_pop_sent(r->conn)))
-            redis_line_fail_call((struct line_call *)call, &why, OUTCOME_UNKNOWN);
-    if (l->subscription)
-        l->subscription->on_lost(l->subscription, &why);
-    redis_line_detach(l);
+            redis_session_fail_call((struct session_call *)call, &why, OUTCOME_UNKNOWN);
+    if (s->subscription)
+        s->subscription->on_lost(s->subscription, &why);
+    redis_session_detach(s);
     error_clear(&why);
 }
 
-void redis_line_unref(struct redis_line *l)
+void redis_session_unref(struct redis_session *s)
 {
-    if (!l || --l->refs > 0)
+    if (!s || --s->refs > 0)
         return;
     /* Whoever waits holds a reference, so nobody waits, or the program ends and takes them along:
      * their waits must not be touched any more. */
-    l->closed = true;
-    if (l->link && !redisconn_is_drained(l->link->conn))
-        l->link->spoilt = true;
-    redis_line_detach(l);
-    sched_undefer(l->rt->sched, &l->flush);
-    redis_line_free_calls(l);
-    if (l->subscription)
-        l->subscription->free(l->subscription);
-    redis_queue_free(&l->backlog);
-    redis_pool_unref(l->pool);
-    free(l);
+    s->closed = true;
+    if (s->link && !redisconn_is_drained(s->link->conn))
+        s->link->spoilt = true;
+    redis_session_detach(s);
+    sched_undefer(s->rt->sched, &s->flush);
+    redis_session_free_calls(s);
+    if (s->subscription)
+        s->subscription->free(s->subscription);
+    redis_queue_free(&s->backlog);
+    redis_pool_unref(s->pool);
+    free(s);
 }

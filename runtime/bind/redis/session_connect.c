@@ -1,4 +1,4 @@
-/* How a line comes to its connection, and what happens to its commands when the connection goes. */
+/* How a session comes to its connection, and what happens to its commands when the connection goes. */
 #include "bind/redis/session.h"
 
 #include "base/deadline.h"
@@ -18,14 +18,14 @@ static void give_back(struct redis_link *link)
 /* ---- losing a connection ---- */
 
 /* Commands that were sent: repeated when they may be, else of unknown outcome. */
-static void settle_sent(struct redis_line *l, struct redis_link *link, const struct error *why)
+static void settle_sent(struct redis_session *s, struct redis_link *link, const struct error *why)
 {
     struct redis_call *call;
     while ((call = redisconn_pop_sent(link->conn))) {
-        struct line_call *c = (struct line_call *)call;
-        struct redis_queue *q = &l->backlog;
+        struct session_call *c = (struct session_call *)call;
+        struct redis_queue *q = &s->backlog;
         size_t from = q->out.len;
-        bool again = c->copy && !call->dropped && l->shared && !l->closed;
+        bool again = c->copy && !call->dropped && s->shared && !s->closed;
         if (again && buf_add(&q->out, c->copy, call->size)) {
             resp_reply_clear(&call->reply);
             redis_queue_push(q, call, from, c->expect);
@@ -33,84 +33,84 @@ static void settle_sent(struct redis_line *l, struct redis_link *link, const str
         }
         if (again)
             q->out.oom = false;
-        redis_line_fail_call(c, why, OUTCOME_UNKNOWN);
+        redis_session_fail_call(c, why, OUTCOME_UNKNOWN);
     }
 }
 
-static void take_unsent(struct redis_line *l, struct redis_link *link, const struct error *why)
+static void take_unsent(struct redis_session *s, struct redis_link *link, const struct error *why)
 {
     struct redis_queue *q = redisconn_queue(link->conn);
     struct redis_call *call;
-    if (redis_queue_move(&l->backlog, q))
+    if (redis_queue_move(&s->backlog, q))
         return;
     while ((call = redis_queue_pop(q)))
-        redis_line_fail_call((struct line_call *)call, why, OUTCOME_NOT_SENT);
+        redis_session_fail_call((struct session_call *)call, why, OUTCOME_NOT_SENT);
 }
 
 static void lost(struct redis_link *link)
 {
-    struct redis_line *l = link->data;
+    struct redis_session *s = link->data;
     struct error why = {0};
     error_copy(&why, redisconn_error(link->conn));
-    l->link = NULL;
-    l->losses++;
-    l->lost_at = mono_now();
-    settle_sent(l, link, &why);
-    take_unsent(l, link, &why);
+    s->link = NULL;
+    s->losses++;
+    s->lost_at = mono_now();
+    settle_sent(s, link, &why);
+    take_unsent(s, link, &why);
     give_back(link);
-    if (l->subscription)
-        l->subscription->on_lost(l->subscription, &why);
-    if (!l->shared)
-        redis_line_fail_backlog(l, &why);
-    else if (l->backlog.head)
-        redis_line_connect(l);
+    if (s->subscription)
+        s->subscription->on_lost(s->subscription, &why);
+    if (!s->shared)
+        redis_session_fail_backlog(s, &why);
+    else if (s->backlog.head)
+        redis_session_connect(s);
     error_clear(&why);
 }
 
-void redis_line_leave(struct redis_line *l)
+void redis_session_leave(struct redis_session *s)
 {
-    l->demoted = false;
-    pool_invalidate(l->pool->pool, mono_now());
-    if (l->shared && l->link) {
-        l->lost_at = mono_now();
-        redis_line_retire(l);
-        redis_line_sweep(l);
+    s->demoted = false;
+    pool_invalidate(s->pool->pool, mono_now());
+    if (s->shared && s->link) {
+        s->lost_at = mono_now();
+        redis_session_retire(s);
+        redis_session_sweep(s);
     }
 }
 
 static void progress(struct redis_link *link)
 {
-    struct redis_line *l = link->data;
-    if (l->demoted) {
-        redis_line_leave(l);
+    struct redis_session *s = link->data;
+    if (s->demoted) {
+        redis_session_leave(s);
         return;
     }
-    if (l->live == 0 && l->shared)
-        redis_line_yield(l);
+    if (s->live == 0 && s->shared)
+        redis_session_yield(s);
 }
 
 static void describe(const struct redis_link *link, struct pool_holder *h)
 {
-    const struct redis_line *l = link->data;
-    if (!l->shared && script_place_text(&l->place, h->who, sizeof h->who))
+    const struct redis_session *s = link->data;
+    if (!s->shared && script_place_text(&s->place, h->who, sizeof h->who))
         return;
     h->how = "by";
     snprintf(h->who, sizeof h->who,
-             l->shared ? "the shared connection of a client" : "a dedicated connection");
+             s->shared ? "the shared connection of a client" : "a dedicated connection");
 }
 
-static const struct redis_link_user line_user = {progress, lost, describe};
+static const struct redis_link_user session_user = {progress, lost, describe};
 
-void redis_line_yield(struct redis_line *l)
+void redis_session_yield(struct redis_session *s)
 {
     struct pool_stats st;
-    if (!l->link || l->live > 0 || !redisconn_is_drained(l->link->conn))
+    if (!s->link || s->live > 0 || !redisconn_is_drained(s->link->conn))
         return;
-    pool_stats(l->pool->pool, &st);
+    pool_stats(s->pool->pool, &st);
     if (st.waiting <= st.opening || st.open < st.size)
         return; /* nobody is waiting for this one */
-    struct redis_link *link = l->link;
-    l->link = NULL;
+    struct redis_link *link = s->link;
+    s->link = NULL;
     give_back(link);
 }
 
@@ -118,30 +118,30 @@ void redis_line_yield(struct redis_line *l)
 
 static void retired_lost(struct redis_link *link)
 {
-    struct redis_line *l = link->data;
+    struct redis_session *s = link->data;
     struct error why = {0};
-    struct redis_link **at = &l->retired;
+    struct redis_link **at = &s->retired;
     while (*at != link)
         at = &(*at)->next;
     *at = link->next;
     error_copy(&why, redisconn_error(link->conn));
-    settle_sent(l, link, &why);
+    settle_sent(s, link, &why);
     give_back(link);
-    if (l->backlog.head)
-        redis_line_connect(l);
+    if (s->backlog.head)
+        redis_session_connect(s);
     error_clear(&why);
 }
 
 static void retired_progress(struct redis_link *link)
 {
-    redis_line_sweep(link->data);
+    redis_session_sweep(link->data);
 }
 
 static const struct redis_link_user retired_user = {retired_progress, retired_lost, describe};
 
-void redis_line_sweep(struct redis_line *l)
+void redis_session_sweep(struct redis_session *s)
 {
-    struct redis_link **at = &l->retired;
+    struct redis_link **at = &s->retired;
     while (*at) {
         struct redis_link *link = *at;
         if (redisconn_is_awaited(link->conn)) {
@@ -151,181 +151,181 @@ void redis_line_sweep(struct redis_line *l)
         struct redis_call *call;
         *at = link->next;
         while ((call = redisconn_pop_sent(link->conn)))
-            redis_line_give((struct line_call *)call);
+            redis_session_give((struct session_call *)call);
         give_back(link);
     }
 }
 
-void redis_line_retire(struct redis_line *l)
+void redis_session_retire(struct redis_session *s)
 {
-    struct redis_link *link = l->link;
+    struct redis_link *link = s->link;
     struct error why = {0};
-    error_set(&why, ERROR_CONNECT, "redis at %s: not enough memory", l->pool->target->label);
-    l->link = NULL;
-    take_unsent(l, link, &why);
+    error_set(&why, ERROR_CONNECT, "redis at %s: not enough memory", s->pool->target->label);
+    s->link = NULL;
+    take_unsent(s, link, &why);
     link->spoilt = true;
     link->user = &retired_user;
-    link->next = l->retired;
-    l->retired = link;
-    if (l->backlog.head)
-        redis_line_connect(l);
+    link->next = s->retired;
+    s->retired = link;
+    if (s->backlog.head)
+        redis_session_connect(s);
     error_clear(&why);
 }
 
 /* ---- taking a connection ---- */
 
-void redis_line_attach(struct redis_line *l)
+void redis_session_attach(struct redis_session *s)
 {
-    struct redis_link *link = l->waiter.slot->conn;
+    struct redis_link *link = s->waiter.slot->conn;
     struct error why = {0};
-    l->granted = false;
-    l->link = link;
-    l->connects++;
-    l->retry_pause = FIRST_PAUSE;
-    link->user = &line_user;
-    link->data = l;
-    redisconn_listen(link->conn, &redis_line_events, l);
-    redis_queue_compact(&l->backlog, redis_line_events.on_done, l);
-    if (!redis_queue_move(redisconn_queue(link->conn), &l->backlog)) {
-        error_set(&why, ERROR_CONNECT, "redis at %s: not enough memory", l->pool->target->label);
-        redis_line_fail_backlog(l, &why);
+    s->granted = false;
+    s->link = link;
+    s->connects++;
+    s->retry_pause = FIRST_PAUSE;
+    link->user = &session_user;
+    link->data = s;
+    redisconn_listen(link->conn, &redis_session_events, s);
+    redis_queue_compact(&s->backlog, redis_session_events.on_done, s);
+    if (!redis_queue_move(redisconn_queue(link->conn), &s->backlog)) {
+        error_set(&why, ERROR_CONNECT, "redis at %s: not enough memory", s->pool->target->label);
+        redis_session_fail_backlog(s, &why);
         error_clear(&why);
     }
-    sched_defer(l->rt->sched, &l->flush);
+    sched_defer(s->rt->sched, &s->flush);
 }
 
 static void retry(struct sched_timer *t)
 {
-    struct redis_line *l = t->data;
-    l->retrying = false;
-    if (l->backlog.head)
-        redis_line_connect(l);
+    struct redis_session *s = t->data;
+    s->retrying = false;
+    if (s->backlog.head)
+        redis_session_connect(s);
 }
 
-static void connect_failed(struct redis_line *l, const struct error *why)
+static void connect_failed(struct redis_session *s, const struct error *why)
 {
     uint64_t now = mono_now();
     /* After a connection was lost, commands wait for the server to come back; later they fail at once,
      * as they do when it never was there. */
-    bool wait = why->retryable && l->lost_at && now - l->lost_at < l->pool->comeback;
+    bool wait = why->retryable && s->lost_at && now - s->lost_at < s->pool->comeback;
     if (!wait) {
-        redis_line_fail_backlog(l, why);
+        redis_session_fail_backlog(s, why);
         return;
     }
-    l->retry_timer.fn = retry;
-    l->retry_timer.data = l;
-    l->retrying = true;
-    sched_timer_start(l->rt->sched, &l->retry_timer, deadline_in(l->retry_pause));
-    l->retry_pause = l->retry_pause * 2 < LONGEST_PAUSE ? l->retry_pause * 2 : LONGEST_PAUSE;
+    s->retry_timer.fn = retry;
+    s->retry_timer.data = s;
+    s->retrying = true;
+    sched_timer_start(s->rt->sched, &s->retry_timer, deadline_in(s->retry_pause));
+    s->retry_pause = s->retry_pause * 2 < LONGEST_PAUSE ? s->retry_pause * 2 : LONGEST_PAUSE;
 }
 
-static void settle(struct redis_line *l, enum pool_settle result)
+static void settle(struct redis_session *s, enum pool_settle result)
 {
     struct error why = {0};
     switch (result) {
     case POOL_GRANTED:
-        redis_line_attach(l);
+        redis_session_attach(s);
         return;
     case POOL_WAITING:
         return;
     case POOL_FAILED:
-        connect_failed(l, &l->waiter.error);
-        error_clear(&l->waiter.error);
+        connect_failed(s, &s->waiter.error);
+        error_clear(&s->waiter.error);
         return;
     default:
-        redis_pool_explain(l->pool, result, &why);
-        redis_line_fail_backlog(l, &why);
+        redis_pool_explain(s->pool, result, &why);
+        redis_session_fail_backlog(s, &why);
         error_clear(&why);
     }
 }
 
 static void settled(struct pool_waiter *w)
 {
-    struct redis_line *l = (struct redis_line *)((char *)w - offsetof(struct redis_line, waiter));
-    l->acquiring = false;
-    sched_timer_stop(l->rt->sched, &l->acquire_timer);
-    if (l->shared) {
-        settle(l, w->result);
+    struct redis_session *s = (struct redis_session *)((char *)w - offsetof(struct redis_session, waiter));
+    s->acquiring = false;
+    sched_timer_stop(s->rt->sched, &s->acquire_timer);
+    if (s->shared) {
+        settle(s, w->result);
     } else {
-        struct wait *wait = l->acquire_wait;
-        l->acquire_wait = NULL;
-        l->granted = w->result == POOL_GRANTED;
+        struct wait *wait = s->acquire_wait;
+        s->acquire_wait = NULL;
+        s->granted = w->result == POOL_GRANTED;
         wait_wake(wait);
     }
 }
 
 static void acquire_expired(struct sched_timer *t)
 {
-    struct redis_line *l = t->data;
+    struct redis_session *s = t->data;
     struct error why = {0};
-    redis_line_give_up(l, true);
-    redis_pool_explain(l->pool, POOL_WAITING, &why);
-    redis_line_fail_backlog(l, &why);
+    redis_session_give_up(s, true);
+    redis_pool_explain(s->pool, POOL_WAITING, &why);
+    redis_session_fail_backlog(s, &why);
     error_clear(&why);
 }
 
-void redis_line_connect(struct redis_line *l)
+void redis_session_connect(struct redis_session *s)
 {
-    if (l->link || l->acquiring || l->retrying || l->closed)
+    if (s->link || s->acquiring || s->retrying || s->closed)
         return;
-    l->waiter.owner = NULL;
-    l->waiter.nowait = l->pool->full_is_error;
-    l->waiter.settled = settled;
-    enum pool_settle result = pool_acquire(l->pool->pool, &l->waiter, mono_now());
+    s->waiter.owner = NULL;
+    s->waiter.nowait = s->pool->full_is_error;
+    s->waiter.settled = settled;
+    enum pool_settle result = pool_acquire(s->pool->pool, &s->waiter, mono_now());
     if (result != POOL_WAITING) {
-        settle(l, result);
+        settle(s, result);
         return;
     }
-    l->acquiring = true;
-    l->acquire_timer.fn = acquire_expired;
-    l->acquire_timer.data = l;
-    uint64_t deadline = deadline_in(l->pool->timeout);
+    s->acquiring = true;
+    s->acquire_timer.fn = acquire_expired;
+    s->acquire_timer.data = s;
+    uint64_t deadline = deadline_in(s->pool->timeout);
     if (deadline != DEADLINE_NEVER)
-        sched_timer_start(l->rt->sched, &l->acquire_timer, deadline);
+        sched_timer_start(s->rt->sched, &s->acquire_timer, deadline);
 }
 
-enum pool_settle redis_line_acquire(struct redis_line *l, struct wait *w, const void *owner)
+enum pool_settle redis_session_acquire(struct redis_session *s, struct wait *w, const void *owner)
 {
-    l->waiter.owner = owner;
-    l->waiter.nowait = l->pool->full_is_error;
-    l->waiter.settled = settled;
-    enum pool_settle result = pool_acquire(l->pool->pool, &l->waiter, mono_now());
+    s->waiter.owner = owner;
+    s->waiter.nowait = s->pool->full_is_error;
+    s->waiter.settled = settled;
+    enum pool_settle result = pool_acquire(s->pool->pool, &s->waiter, mono_now());
     if (result == POOL_WAITING) {
-        l->acquiring = true;
-        l->acquire_wait = w;
+        s->acquiring = true;
+        s->acquire_wait = w;
     }
-    l->granted = result == POOL_GRANTED;
+    s->granted = result == POOL_GRANTED;
     return result;
 }
 
-void redis_line_give_up(struct redis_line *l, bool timed_out)
+void redis_session_give_up(struct redis_session *s, bool timed_out)
 {
-    l->acquire_wait = NULL;
-    if (!l->acquiring)
+    s->acquire_wait = NULL;
+    if (!s->acquiring)
         return;
-    l->acquiring = false;
-    sched_timer_stop(l->rt->sched, &l->acquire_timer);
-    pool_cancel(l->pool->pool, &l->waiter, timed_out, mono_now());
+    s->acquiring = false;
+    sched_timer_stop(s->rt->sched, &s->acquire_timer);
+    pool_cancel(s->pool->pool, &s->waiter, timed_out, mono_now());
 }
 
-void redis_line_detach(struct redis_line *l)
+void redis_session_detach(struct redis_session *s)
 {
-    redis_line_give_up(l, false);
-    sched_timer_stop(l->rt->sched, &l->retry_timer);
-    l->retrying = false;
-    if (l->granted) {
-        l->granted = false;
-        redis_link_release(l->waiter.slot->conn);
+    redis_session_give_up(s, false);
+    sched_timer_stop(s->rt->sched, &s->retry_timer);
+    s->retrying = false;
+    if (s->granted) {
+        s->granted = false;
+        redis_link_release(s->waiter.slot->conn);
     }
-    error_clear(&l->waiter.error);
-    if (l->link) {
-        struct redis_link *link = l->link;
-        l->link = NULL;
+    error_clear(&s->waiter.error);
+    if (s->link) {
+        struct redis_link *link = s->link;
+        s->link = NULL;
         give_back(link);
     }
-    while (l->retired) {
-        struct redis_link *link = l->retired;
-        l->retired = link->next;
+    while (s->retired) {
+        struct redis_link *link = s->retired;
+        s->retired = link->next;
         give_back(link);
     }
 }
