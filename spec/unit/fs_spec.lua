@@ -76,9 +76,9 @@ describe("files and folders", function()
             for i = 1, 2000 do fs.mkdir_p(("%s/%d/%d"):format(tree, i % 20, i)) end
             local running = {}
             for job = 1, jobs do
-                running[job] = task.spawn(process.run, {
-                    core.options.program, "--no-env", "-e", ("require('dbrun.fs').rmtree(%q)"):format(tree), timeout = 60,
-                })
+                local remove = ("require('dbrun.fs').rmtree(%q)"):format(tree)
+                running[job] = task.spawn(process.run,
+                    { core.options.program, "--no-env", "-e", remove, timeout = 60 })
             end
             for job = 1, jobs do
                 local result = running[job]:join()

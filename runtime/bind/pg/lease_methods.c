@@ -6,7 +6,7 @@
 #include "bind/pg/copy.h"
 #include "bind/pg/lease.h"
 #include "bind/pg/listen.h"
-#include "bind/pg/statement.h"
+#include "bind/pg/query.h"
 #include "bind/pg/stream.h"
 
 #include <string.h>
@@ -42,22 +42,22 @@ static int lease_deadline(lua_State *L)
 
 static int lease_query(lua_State *L)
 {
-    return pg_statement(L, pg_lease_check(L), SHAPE_RESULT);
+    return pg_query(L, pg_lease_check(L), RESULT_WHOLE);
 }
 
 static int lease_one(lua_State *L)
 {
-    return pg_statement(L, pg_lease_check(L), SHAPE_ONE);
+    return pg_query(L, pg_lease_check(L), RESULT_ONE);
 }
 
 static int lease_value(lua_State *L)
 {
-    return pg_statement(L, pg_lease_check(L), SHAPE_VALUE);
+    return pg_query(L, pg_lease_check(L), RESULT_VALUE);
 }
 
 static int lease_columns(lua_State *L)
 {
-    return pg_statement(L, pg_lease_check(L), SHAPE_COLUMNS);
+    return pg_query(L, pg_lease_check(L), RESULT_COLUMNS);
 }
 
 /* describe(sql) -> columns {{name=, type=, oid=}, ...} of what the statement would give; it does not run */

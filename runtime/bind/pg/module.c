@@ -13,8 +13,8 @@
 #include "bind/pg/mux.h"
 #include "bind/pg/named.h"
 #include "bind/pg/notices.h"
-#include "bind/pg/op.h"
 #include "bind/pg/params.h"
+#include "bind/pg/query.h"
 #include "bind/pg/statement.h"
 #include "bind/pg/stream.h"
 
@@ -213,25 +213,25 @@ static int engine_new(lua_State *L)
 static int engine_query(lua_State *L)
 {
     pg_engine_check(L);
-    return pg_statement(L, NULL, SHAPE_RESULT);
+    return pg_query(L, NULL, RESULT_WHOLE);
 }
 
 static int engine_one(lua_State *L)
 {
     pg_engine_check(L);
-    return pg_statement(L, NULL, SHAPE_ONE);
+    return pg_query(L, NULL, RESULT_ONE);
 }
 
 static int engine_value(lua_State *L)
 {
     pg_engine_check(L);
-    return pg_statement(L, NULL, SHAPE_VALUE);
+    return pg_query(L, NULL, RESULT_VALUE);
 }
 
 static int engine_columns(lua_State *L)
 {
     pg_engine_check(L);
-    return pg_statement(L, NULL, SHAPE_COLUMNS);
+    return pg_query(L, NULL, RESULT_COLUMNS);
 }
 
 static int engine_rows(lua_State *L)
@@ -369,7 +369,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);
     lua_pop(L, 1);
     pg_lease_class(L, rt);
-    pg_op_classes(L, rt);
+    pg_statement_classes(L, rt);
     pg_stream_class(L, rt);
     pg_batch_class(L, rt);
     pg_listen_class(L, rt);

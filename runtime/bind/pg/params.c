@@ -138,7 +138,7 @@ void pg_param_number(lua_State *L, int at, char out[32])
         format_float(out, lua_tonumber(L, at));
 }
 
-struct slots {
+struct param_arrays {
     Oid *types;
     const char **values;
     int *lengths;
@@ -146,7 +146,7 @@ struct slots {
     char (*numbers)[32];
 };
 
-static void encode_wrapped(lua_State *L, int at, int i, const struct slots *s)
+static void encode_wrapped(lua_State *L, int at, int i, const struct param_arrays *s)
 {
     /* Raw gets of integer keys in a table that db.* made: nothing here can raise. */
     size_t len = 0;
@@ -160,7 +160,7 @@ static void encode_wrapped(lua_State *L, int at, int i, const struct slots *s)
     lua_pop(L, 3); /* the text stays alive in the table */
 }
 
-static void encode_one(lua_State *L, int at, int i, const struct slots *s)
+static void encode_one(lua_State *L, int at, int i, const struct param_arrays *s)
 {
     s->types[i] = 0;
     s->formats[i] = 0;
@@ -187,7 +187,7 @@ static void encode_one(lua_State *L, int at, int i, const struct slots *s)
 
 bool pg_params_encode(lua_State *L, int first, int n, struct pg_encoded *out)
 {
-    struct slots s = {out->types, out->values, out->lengths, out->formats, out->numbers};
+    struct param_arrays s = {out->types, out->values, out->lengths, out->formats, out->numbers};
     out->block = NULL;
     if (n > PG_PARAMS_INLINE) {
         size_t each =

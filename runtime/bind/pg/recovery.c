@@ -21,7 +21,7 @@ static bool is_stale_plan(const struct error *e)
     return state && routine && strcmp(state, "0A000") == 0 && strcmp(routine, "RevalidateCachedQuery") == 0;
 }
 
-bool pg_op_is_of_cache(const struct error *e)
+bool pg_statement_is_of_cache(const struct error *e)
 {
     return is_lost_statement(e) || is_stale_plan(e);
 }
@@ -49,58 +49,58 @@ static void forget_statement(struct pg_cache *cache, struct pg_cached *entry)
 
 /* The statement may be run once more, by itself: the server had forgotten the prepared one, or its
  * columns have changed; and nothing else hangs on it. */
-bool pg_op_may_run_again(struct pg_op *op, struct pg_cached *entry)
+bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry)
 {
-    struct pg_machine *m = &op->link->m;
-    const char *state = op->error.field[ERROR_SQLSTATE];
-    if (op->retried || !state || !entry || m->state != PG_IDLE)
+    struct pg_machine *m = &st->link->m;
+    const char *state = st->error.field[ERROR_SQLSTATE];
+    if (st->retried || !state || !entry || m->state != PG_IDLE)
         return false;
-    if (is_lost_statement(&op->error)) {
-        switch_cache_off(op->engine, m);
+    if (is_lost_statement(&st->error)) {
+        switch_cache_off(st->engine, m);
         if (!m->in_transaction)
             return true;
-        op->error.retryable = true;
-        error_set_field(&op->error, ERROR_HINT,
+        st->error.retryable = true;
+        error_set_field(&st->error, ERROR_HINT,
                         "A pooler between lost a prepared statement. From now on none is prepared: run the "
                         "transaction again, and set DB_STATEMENT_CACHE=0 (or statement_cache=0).");
         return false;
     }
-    if (m->in_transaction || !entry->prepared || !is_stale_plan(&op->error))
+    if (m->in_transaction || !entry->prepared || !is_stale_plan(&st->error))
         return false;
     forget_statement(m->cache, entry);
     return true;
 }
 
 /* May it end the transaction? Of several statements any may. */
-static bool may_commit(const struct pg_op *op, const char *sql)
+static bool may_commit(const struct pg_statement *st, const char *sql)
 {
     const char *word = pg_first_word(sql);
-    const char *behind = op->simple ? strchr(sql, ';') : NULL;
+    const char *behind = st->simple ? strchr(sql, ';') : NULL;
     return strncasecmp(word, "commit", 6) == 0 || strncasecmp(word, "end", 3) == 0 ||
            strncasecmp(word, "prepare", 7) == 0 || (behind && *pg_first_word(behind + 1));
 }
 
 /* A primary that is none any more, where the address asks for one: the others of its time go too, before each
  * of them costs somebody a write. */
-static void leave_demoted(struct pg_op *op)
+static void leave_demoted(struct pg_statement *st)
 {
-    const char *state = op->error.field[ERROR_SQLSTATE];
-    if (state && strcmp(state, "25006") == 0 && pg_link_is_demoted(op->link))
-        pool_invalidate(op->engine->pool, mono_now());
+    const char *state = st->error.field[ERROR_SQLSTATE];
+    if (state && strcmp(state, "25006") == 0 && pg_link_is_demoted(st->link))
+        pool_invalidate(st->engine->pool, mono_now());
 }
 
 /* Fills in what only the caller of the machine knows: the SQL, and whether lost work was lost. */
-void pg_op_complete_error(struct pg_op *op, const char *sql)
+void pg_statement_complete_error(struct pg_statement *st, const char *sql)
 {
-    struct error *e = &op->error;
+    struct error *e = &st->error;
     error_set_field(e, ERROR_STATEMENT, sql);
-    leave_demoted(op);
-    bool lost = op->link->m.state == PG_BROKEN;
-    if (lost && e->outcome == OUTCOME_UNKNOWN && op->link->m.in_transaction && !may_commit(op, sql))
+    leave_demoted(st);
+    bool lost = st->link->m.state == PG_BROKEN;
+    if (lost && e->outcome == OUTCOME_UNKNOWN && st->link->m.in_transaction && !may_commit(st, sql))
         e->outcome = OUTCOME_FAILED; /* a transaction that was not committed is gone */
     if (lost && e->kind == ERROR_CONNECT && e->outcome != OUTCOME_UNKNOWN)
         e->retryable = true;
     if (e->outcome == OUTCOME_FAILED && !e->field[ERROR_SQLSTATE] && e->kind != ERROR_CONNECT &&
-        may_commit(op, sql))
+        may_commit(st, sql))
         e->outcome = OUTCOME_UNKNOWN; /* given up while it ran: it may have been faster */
 }

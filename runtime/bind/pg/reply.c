@@ -2,91 +2,91 @@
 #include "base/deadline.h"
 #include "bind/pg/lookup.h"
 #include "bind/pg/notices.h"
-#include "bind/pg/op.h"
 #include "bind/pg/params.h"
 #include "bind/pg/recovery.h"
+#include "bind/pg/statement.h"
 #include "bind/pg/stream.h"
 
 #include <string.h>
 
-static int looked_up(lua_State *L, struct pg_op *op);
-static bool is_lost(const struct pg_op *op);
-static int raise_lost(lua_State *L, struct pg_op *op);
+static int looked_up(lua_State *L, struct pg_statement *st);
+static bool is_lost(const struct pg_statement *st);
+static int raise_lost(lua_State *L, struct pg_statement *st);
 
 /* ---- sending ---- */
 
 /* The first row is there, or it is known that there is none: from here on the stream holds the connection.
- * Stack: parameters, stream, op. */
-static int hand_to_stream(lua_State *L, struct pg_op *op)
+ * Stack: parameters, stream, st. */
+static int hand_to_stream(lua_State *L, struct pg_statement *st)
 {
-    struct pg_link *link = op->link;
-    int index = 3 + op->nparams;
-    if (!op->lease)
+    struct pg_link *link = st->link;
+    int index = 3 + st->nparams;
+    if (!st->lease)
         pg_link_note_place(L, link); /* the rows may be read by another task than this */
     link->task = NULL;
-    pg_stream_attach_ready(op->stream, link, op->lease == NULL);
-    op->link = NULL;
-    pg_op_clean(op);
+    pg_stream_attach_ready(st->stream, link, st->lease == NULL);
+    st->link = NULL;
+    pg_statement_clean(st);
     return pg_stream_push_iterator(L, index);
 }
 
 /* Rows that are read one by one leave no moment to ask about their types: known beforehand are those of a
  * statement that this connection has prepared and given the columns of. */
-static bool is_to_be_described(struct pg_op *op, const char *sql, size_t len)
+static bool is_to_be_described(struct pg_statement *st, const char *sql, size_t len)
 {
-    if (!op->stream || op->described || op->engine->no_lookups)
+    if (!st->stream || st->described || st->engine->no_lookups)
         return false;
-    const struct pg_cached *e = pg_cache_find(op->link->m.cache, sql, len);
+    const struct pg_cached *e = pg_cache_find(st->link->m.cache, sql, len);
     return !e || !e->described || e->own_types;
 }
 
-static bool send_with_params(lua_State *L, struct pg_op *op, const char *sql, size_t len)
+static bool send_with_params(lua_State *L, struct pg_statement *st, const char *sql, size_t len)
 {
-    struct pg_machine *m = &op->link->m;
+    struct pg_machine *m = &st->link->m;
     struct pg_encoded enc;
-    if (!pg_params_encode(L, 3, op->nparams, &enc)) {
+    if (!pg_params_encode(L, 3, st->nparams, &enc)) {
         error_set(&m->error, ERROR_QUERY, "not enough memory for the parameters");
         return false;
     }
-    op->describing = is_to_be_described(op, sql, len);
-    op->described = op->described || op->describing;
-    bool sent = op->describing ? pg_machine_describe(m, sql, &enc.p) : pg_machine_query(m, sql, len, &enc.p);
+    st->describing = is_to_be_described(st, sql, len);
+    st->described = st->described || st->describing;
+    bool sent = st->describing ? pg_machine_describe(m, sql, &enc.p) : pg_machine_query(m, sql, len, &enc.p);
     pg_params_free(&enc);
     return sent;
 }
 
-int pg_op_send(lua_State *L, struct pg_op *op)
+int pg_statement_send(lua_State *L, struct pg_statement *st)
 {
     static const struct pg_params none = {0};
-    struct pg_link *link = op->link;
+    struct pg_link *link = st->link;
     size_t len;
     const char *sql = lua_tolstring(L, 2, &len);
     bool sent;
-    op->stage = STAGE_REPLY;
+    st->stage = STAGE_REPLY;
     pg_link_note_statement(link, sql, len);
-    if (op->engine->cache_off)
+    if (st->engine->cache_off)
         pg_cache_disable(link->m.cache);
-    if (op->simple)
+    if (st->simple)
         sent = pg_machine_simple(&link->m, sql);
-    else if (op->describe_only)
+    else if (st->describe_only)
         sent = pg_machine_describe(&link->m, sql, &none);
     else
-        sent = send_with_params(L, op, sql, len);
+        sent = send_with_params(L, st, sql, len);
     if (!sent)
-        return pg_op_next(L, op);
-    if (op->stream && !op->describing)
+        return pg_statement_next(L, st);
+    if (st->stream && !st->describing)
         pg_machine_stream(&link->m);
-    return pg_link_wait(L, link, op->engine->command_timeout, (lua_KContext)op, op->k);
+    return pg_link_wait(L, link, st->engine->command_timeout, (lua_KContext)st, st->k);
 }
 
 /* ---- the reply ---- */
 
-static void give_back(struct pg_op *op)
+static void give_back(struct pg_statement *st)
 {
-    struct pg_link *link = op->link;
-    op->link = NULL;
-    if (!op->lease)
-        pool_release(op->engine->pool, link->slot, mono_now());
+    struct pg_link *link = st->link;
+    st->link = NULL;
+    if (!st->lease)
+        pool_release(st->engine->pool, link->slot, mono_now());
 }
 
 /* Stack: 2 = SQL. */
@@ -100,29 +100,29 @@ static void warn_large(lua_State *L, const struct pg_engine *e, size_t bytes, in
               where, rows, bytes >> 20, lua_tostring(L, 2));
 }
 
-static void warn_when_large(lua_State *L, const struct pg_op *op)
+static void warn_when_large(lua_State *L, const struct pg_statement *st)
 {
-    size_t limit = op->engine->large_result;
-    size_t bytes = limit && op->result ? PQresultMemorySize(op->result) : 0;
+    size_t limit = st->engine->large_result;
+    size_t bytes = limit && st->result ? PQresultMemorySize(st->result) : 0;
     if (bytes > limit)
-        warn_large(L, op->engine, bytes, PQntuples(op->result));
+        warn_large(L, st->engine, bytes, PQntuples(st->result));
 }
 
 /* Pushes the list of columns. A prepared statement has the same ones every time: they are made once and kept
  * with it, if it is still there then. */
-static void push_columns(lua_State *L, struct pg_op *op)
+static void push_columns(lua_State *L, struct pg_statement *st)
 {
-    const struct pg_cached *entry = op->entry;
+    const struct pg_cached *entry = st->entry;
     size_t len;
     if (entry && entry->prepared && entry->ref) {
         lua_rawgeti(L, LUA_REGISTRYINDEX, entry->ref);
         return;
     }
-    pg_result_columns(L, &op->engine->decoder, op->result);
-    if (!entry || is_lost(op))
+    pg_result_columns(L, &st->engine->decoder, st->result);
+    if (!entry || is_lost(st))
         return;
     const char *sql = lua_tolstring(L, 2, &len);
-    struct pg_cached *kept = pg_cache_find(op->link->m.cache, sql, len);
+    struct pg_cached *kept = pg_cache_find(st->link->m.cache, sql, len);
     if (kept != entry || !kept->prepared || kept->ref)
         return;
     lua_pushvalue(L, -1);
@@ -130,134 +130,134 @@ static void push_columns(lua_State *L, struct pg_op *op)
 }
 
 /* The connection goes back; then the result becomes Lua values. */
-static int deliver(lua_State *L, struct pg_op *op)
+static int deliver(lua_State *L, struct pg_statement *st)
 {
-    struct pg_engine *e = op->engine;
-    if (op->link->notices.first)
-        pg_notices_tell(L, op->link);
-    warn_when_large(L, op);
-    if (op->shape == SHAPE_RESULT && op->result)
-        push_columns(L, op); /* from here on a leased link may be gone */
-    give_back(op);
-    if (!op->result) { /* an empty statement */
-        pg_op_clean(op);
+    struct pg_engine *e = st->engine;
+    if (st->link->notices.first)
+        pg_notices_tell(L, st->link);
+    warn_when_large(L, st);
+    if (st->shape == RESULT_WHOLE && st->result)
+        push_columns(L, st); /* from here on a leased link may be gone */
+    give_back(st);
+    if (!st->result) { /* an empty statement */
+        pg_statement_clean(st);
         return 0;
     }
-    int n = op->describe_only ? 1 : pg_result_push(L, e->rt, &e->decoder, op->result, op->shape);
-    pg_op_clean(op);
+    int n = st->describe_only ? 1 : pg_result_push(L, e->rt, &e->decoder, st->result, st->shape);
+    pg_statement_clean(st);
     return n;
 }
 
 /* Types of the database's own are looked up once, on the same connection, before the result is read. */
-static int look_up(lua_State *L, struct pg_op *op)
+static int look_up(lua_State *L, struct pg_statement *st)
 {
-    op->looking_up = true;
-    if (!pg_lookup_send(op->link, &op->result, 1))
-        return looked_up(L, op);
-    return pg_link_wait(L, op->link, op->engine->command_timeout, (lua_KContext)op, op->k);
+    st->looking_up = true;
+    if (!pg_lookup_send(st->link, &st->result, 1))
+        return looked_up(L, st);
+    return pg_link_wait(L, st->link, st->engine->command_timeout, (lua_KContext)st, st->k);
 }
 
 /* The statement itself has succeeded, or (rows) comes now. */
-static int looked_up(lua_State *L, struct pg_op *op)
+static int looked_up(lua_State *L, struct pg_statement *st)
 {
-    op->looking_up = false;
-    bool ok = pg_lookup_done(op->link, &op->error);
-    if (op->stream && ok) {
-        PQclear(op->result);
-        op->result = NULL;
-        return pg_op_send(L, op);
+    st->looking_up = false;
+    bool ok = pg_lookup_done(st->link, &st->error);
+    if (st->stream && ok) {
+        PQclear(st->result);
+        st->result = NULL;
+        return pg_statement_send(L, st);
     }
     if (ok)
-        return deliver(L, op);
-    if (!op->stream)
-        pg_lookup_tell(op->link, &op->error);
-    error_set_field(&op->error, ERROR_STATEMENT, lua_tostring(L, 2));
-    give_back(op);
-    return pg_op_raise(L, op);
+        return deliver(L, st);
+    if (!st->stream)
+        pg_lookup_tell(st->link, &st->error);
+    error_set_field(&st->error, ERROR_STATEMENT, lua_tostring(L, 2));
+    give_back(st);
+    return pg_statement_raise(L, st);
 }
 
 /* The columns that rows() will give are known before the first of them comes: then nothing can be asked. */
-static int described(lua_State *L, struct pg_op *op)
+static int described(lua_State *L, struct pg_statement *st)
 {
-    op->describing = false;
-    op->result = pg_machine_take(&op->link->m);
-    if (op->result && pg_lookup_needed(op->link, &op->result, 1))
-        return look_up(L, op);
-    PQclear(op->result);
-    op->result = NULL;
-    return pg_op_send(L, op);
+    st->describing = false;
+    st->result = pg_machine_take(&st->link->m);
+    if (st->result && pg_lookup_needed(st->link, &st->result, 1))
+        return look_up(L, st);
+    PQclear(st->result);
+    st->result = NULL;
+    return pg_statement_send(L, st);
 }
 
-int pg_op_replied(lua_State *L, struct pg_op *op, bool parked)
+int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
 {
-    struct pg_link *link = op->link;
-    struct sched *s = op->engine->rt->sched;
+    struct pg_link *link = st->link;
+    struct sched *s = st->engine->rt->sched;
     enum wait_status how = parked ? wait_end(task_wait(s)) : WAIT_DONE;
-    if (!is_lost(op))
+    if (!is_lost(st))
         link->answered = false;
     if (how == WAIT_CANCELLED) {
-        give_back(op);
-        return pg_op_raise_cancelled(L, op);
+        give_back(st);
+        return pg_statement_raise_cancelled(L, st);
     }
-    if (is_lost(op))
-        return raise_lost(L, op);
+    if (is_lost(st))
+        return raise_lost(L, st);
     if (how == WAIT_TIMEOUT) {
-        error_set(&op->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
-                  op->engine->command_timeout);
-        op->error.outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
-        pg_op_complete_error(op, lua_tostring(L, 2));
-        give_back(op);
-        return pg_op_raise(L, op);
+        error_set(&st->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
+                  st->engine->command_timeout);
+        st->error.outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+        pg_statement_complete_error(st, lua_tostring(L, 2));
+        give_back(st);
+        return pg_statement_raise(L, st);
     }
-    if (op->looking_up)
-        return looked_up(L, op);
+    if (st->looking_up)
+        return looked_up(L, st);
     struct pg_cached *entry = link->m.entry;
     if (error_is_set(&link->m.error))
-        error_move(&op->error, &link->m.error);
-    if (error_is_set(&op->error)) {
-        if (pg_op_may_run_again(op, entry)) {
-            error_clear(&op->error);
-            op->retried = true;
-            op->stage = STAGE_SEND;
-            return pg_op_next(L, op);
+        error_move(&st->error, &link->m.error);
+    if (error_is_set(&st->error)) {
+        if (pg_statement_may_run_again(st, entry)) {
+            error_clear(&st->error);
+            st->retried = true;
+            st->stage = STAGE_SEND;
+            return pg_statement_next(L, st);
         }
-        pg_op_complete_error(op, lua_tostring(L, 2));
+        pg_statement_complete_error(st, lua_tostring(L, 2));
         pg_notices_tell(L, link);
-        give_back(op);
-        return pg_op_raise(L, op);
+        give_back(st);
+        return pg_statement_raise(L, st);
     }
-    if (op->describing)
-        return described(L, op);
-    if (op->stream)
-        return hand_to_stream(L, op);
-    op->result = pg_machine_take(&link->m);
-    op->entry = entry;
-    if (op->shape != SHAPE_AFFECTED && op->result && pg_lookup_needed(link, &op->result, 1))
-        return look_up(L, op);
-    return deliver(L, op);
+    if (st->describing)
+        return described(L, st);
+    if (st->stream)
+        return hand_to_stream(L, st);
+    st->result = pg_machine_take(&link->m);
+    st->entry = entry;
+    if (st->shape != RESULT_AFFECTED && st->result && pg_lookup_needed(link, &st->result, 1))
+        return look_up(L, st);
+    return deliver(L, st);
 }
 
 /* Somebody released the lease while this statement waited: the link is not ours any more. */
-static bool is_lost(const struct pg_op *op)
+static bool is_lost(const struct pg_statement *st)
 {
-    return op->lease && op->lease->link != op->link;
+    return st->lease && st->lease->link != st->link;
 }
 
-static int raise_lost(lua_State *L, struct pg_op *op)
+static int raise_lost(lua_State *L, struct pg_statement *st)
 {
-    struct runtime *rt = op->engine->rt;
-    pg_op_clean(op);
+    struct runtime *rt = st->engine->rt;
+    pg_statement_clean(st);
     return pg_lease_lost(L, rt);
 }
 
-int pg_op_drained(lua_State *L, struct pg_op *op)
+int pg_statement_drained(lua_State *L, struct pg_statement *st)
 {
-    enum wait_status how = wait_end(task_wait(op->engine->rt->sched));
-    if (!is_lost(op))
-        op->link->answered = false;
+    enum wait_status how = wait_end(task_wait(st->engine->rt->sched));
+    if (!is_lost(st))
+        st->link->answered = false;
     if (how == WAIT_CANCELLED)
-        return pg_op_raise_cancelled(L, op);
-    if (is_lost(op))
-        return raise_lost(L, op);
-    return pg_op_send(L, op);
+        return pg_statement_raise_cancelled(L, st);
+    if (is_lost(st))
+        return raise_lost(L, st);
+    return pg_statement_send(L, st);
 }

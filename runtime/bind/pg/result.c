@@ -144,19 +144,19 @@ static int push_by_column(lua_State *L, const struct pg_decoder *d, const PGresu
 }
 
 int pg_result_push(lua_State *L, struct runtime *rt, const struct pg_decoder *d, const PGresult *r,
-                   enum pg_shape shape)
+                   enum pg_result_shape shape)
 {
     struct row_plan plan;
     int rows = PQntuples(r);
     switch (shape) {
-    case SHAPE_RESULT:
+    case RESULT_WHOLE:
         return push_result(L, d, r);
-    case SHAPE_COLUMNS:
+    case RESULT_COLUMNS:
         return push_by_column(L, d, r);
-    case SHAPE_AFFECTED:
+    case RESULT_AFFECTED:
         lua_pushinteger(L, affected(r));
         return 1;
-    case SHAPE_ONE:
+    case RESULT_ONE:
         if (rows > 1)
             return bind_fail(L, rt, ERROR_USAGE, "one: the statement gave %d rows", rows);
         if (rows == 0)
@@ -164,7 +164,7 @@ int pg_result_push(lua_State *L, struct runtime *rt, const struct pg_decoder *d,
         plan_rows(L, d, &plan, r);
         push_row(L, &plan, 0);
         return 1;
-    case SHAPE_VALUE:
+    case RESULT_VALUE:
         if (rows == 0 || PQnfields(r) == 0 || PQgetisnull(r, 0, 0))
             break;
         pg_decode(L, d, pg_type_of(d->catalog, PQftype(r, 0)), PQgetvalue(r, 0, 0),

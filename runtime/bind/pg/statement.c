@@ -1,171 +1,89 @@
-/*
- * One statement of one task, from checkout to result. It is one C function with one yield: the stages
- * below are where it may be resumed. Stack: 1 = engine or lease, 2 = SQL, 3.. = parameters, then the op.
- *
- *   ACQUIRE  take a connection, or queue            -> ACQUIRED (parked) or SEND
- *   ACQUIRED the pool has answered                  -> SEND, or raises
- *   DRAINED  the lease's cancelled statement ended  -> SEND
- *   SEND     parameters are encoded and sent        -> REPLY (parked on the async engine)
- *   REPLY    the connection goes back, the result becomes Lua values (or the error is raised)
- */
+/* The statement's life. */
 #include "bind/pg/statement.h"
 #include "bind/base/error.h"
 
 #include "base/deadline.h"
-#include "bind/pg/named.h"
-#include "bind/pg/op.h"
-#include "bind/pg/params.h"
-#include "bind/pg/stream.h"
+#include "bind/pg/mux.h"
 
 #include <string.h>
 
-/* ---- the stages ---- */
+#define OP_CLASS "dbrun.pg.op"
 
-static int next_stage(lua_State *L, int status, lua_KContext ctx)
+/* ---- the statement ---- */
+
+/* The statement is the mux's no more. */
+static void leave_mux(struct pg_statement *st)
 {
-    struct pg_op *op = (struct pg_op *)ctx;
-    bool parked = status == LUA_YIELD;
-    switch (op->stage) {
-    case STAGE_SHARED:
-        return pg_op_shared(L, op);
-    case STAGE_ACQUIRE:
-        return pg_op_checkout(L, op);
-    case STAGE_ACQUIRED:
-        return pg_op_checked_out(L, op, parked);
-    case STAGE_CONNECTED:
-        return pg_op_connected(L, op, status);
-    case STAGE_DRAINED:
-        return pg_op_drained(L, op);
-    case STAGE_SEND:
-        return pg_op_send(L, op);
-    case STAGE_REPLY:
-        return pg_op_replied(L, op, parked);
-    case STAGE_IDLE:
-        break;
+    struct pg_shared *s = st->shared;
+    if (s->wait)
+        pg_mux_remove(st->engine->mux, s);
+    if (s->link) /* given, but its task was never resumed */
+        pool_discard(st->engine->pool, s->link->slot, mono_now());
+    pg_shared_free(st->engine->mux, s);
+    st->shared = NULL;
+}
+
+/* What a statement that was cut short (by an error in between) left behind. */
+void pg_statement_clean(struct pg_statement *st)
+{
+    struct pg_engine *e = st->engine;
+    if (st->shared)
+        leave_mux(st);
+    if (e && st->stage == STAGE_ACQUIRED && st->waiter.result == POOL_WAITING)
+        pool_cancel(e->pool, &st->waiter, false, mono_now());
+    else if (e && st->stage == STAGE_ACQUIRED && st->waiter.result == POOL_GRANTED && st->waiter.slot)
+        pool_discard(e->pool, st->waiter.slot, mono_now()); /* granted, but its task was never resumed */
+    if (e && st->link && !st->lease)
+        pool_discard(e->pool, st->link->slot, mono_now());
+    PQclear(st->result);
+    error_clear(&st->error);
+    error_clear(&st->waiter.error);
+    memset(st, 0, sizeof *st);
+    if (e)
+        pg_engine_unref(e);
+}
+
+static int op_gc(lua_State *L)
+{
+    pg_statement_clean(luaL_checkudata(L, 1, OP_CLASS));
+    return 0;
+}
+
+void pg_statement_classes(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {{"__gc", op_gc}, {NULL, NULL}};
+    bind_class(L, rt, OP_CLASS, meta, NULL);
+    lua_pop(L, 1);
+}
+
+/* One that is in use (a finaliser that queries while a result is being made) is left alone. */
+struct pg_statement *pg_statement_take(lua_State *L, struct runtime *rt)
+{
+    struct pg_statement *st = task_scratch(rt->sched);
+    if (st && st->stage == STAGE_IDLE) {
+        task_push_scratch(L, rt->sched);
+        return st;
     }
-    return luaL_error(L, "dbrun: a statement was resumed that is not running");
+    st = lua_newuserdatauv(L, sizeof *st, 0);
+    memset(st, 0, sizeof *st);
+    luaL_setmetatable(L, OP_CLASS);
+    lua_pushvalue(L, -1);
+    task_set_scratch(L, rt->sched, st);
+    return st;
 }
 
-/* ---- entering ---- */
-
-/* Nothing allocates between check_turn, which tells the engine, and the end of this. */
-static int enter(lua_State *L, struct pg_op *op, struct pg_engine *e, struct pg_lease *lease)
+int pg_statement_raise(lua_State *L, struct pg_statement *st)
 {
-    op->k = next_stage;
-    op->engine = e;
-    op->lease = lease;
-    pg_engine_ref(e); /* it may be closed while the op waits */
-    if (!lease) {
-        if (e->mux && !op->stream && !op->acquire_only && !op->simple)
-            return pg_op_share(L, op);
-        op->stage = STAGE_ACQUIRE;
-        return pg_op_next(L, op);
-    }
-    op->link = lease->link;
-    op->stage = STAGE_SEND;
-    if (pg_link_is_draining(op->link)) {
-        op->stage = STAGE_DRAINED;
-        return pg_link_wait_drained(L, op->link, (lua_KContext)op, op->k);
-    }
-    return pg_op_next(L, op);
+    struct runtime *rt = st->engine->rt;
+    struct error e = {0};
+    error_move(&e, &st->error);
+    pg_statement_clean(st);
+    return bind_error_raise(L, rt, &e);
 }
 
-static void check_sql(lua_State *L, struct runtime *rt)
+int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st)
 {
-    size_t len;
-    if (lua_type(L, 2) != LUA_TSTRING)
-        bind_fail(L, rt, ERROR_USAGE, "expected the SQL as a string, got %s", luaL_typename(L, 2));
-    const char *sql = lua_tolstring(L, 2, &len);
-    if (memchr(sql, 0, len))
-        bind_fail(L, rt, ERROR_USAGE, "the SQL holds a NUL byte");
-    if (len > PG_SQL_MAX)
-        bind_fail(L, rt, ERROR_USAGE, "the SQL is 1 GiB long, which PostgreSQL does not take");
-}
-
-/* May the caller wait, and is the leased connection free? Last of the checks, when all is allocated: code of
- * the script that ran until then (a finaliser, or a parameter's metamethod) may have done anything, closed
- * the engine too: it is looked up anew. */
-static struct pg_engine *check_turn(lua_State *L, struct pg_lease *lease)
-{
-    struct pg_engine *e = lease ? pg_lease_check(L)->engine : pg_engine_check(L);
-    if (!e->sync)
-        task_check_park(L, e->rt->sched);
-    if (!lease)
-        return e;
-    pg_lease_check_free(L, lease);
-    if (lease->link->m.state == PG_COPY_IN)
-        bind_fail(L, e->rt, ERROR_USAGE, "this connection is in the middle of a COPY");
-    return e;
-}
-
-/* Checks SQL and parameters; returns the number of parameters, which stand from 3 on. */
-static int check_statement(lua_State *L, struct runtime *rt)
-{
-    check_sql(L, rt);
-    int nparams = lua_gettop(L) - 2;
-    if (nparams == 1 && lua_istable(L, 3) && !luaL_getmetafield(L, 3, "__name"))
-        nparams = pg_named_expand(L, rt);
-    else
-        lua_settop(L, 2 + nparams);
-    pg_params_check(L, rt, 3, nparams);
-    return nparams;
-}
-
-int pg_statement(lua_State *L, struct pg_lease *lease, enum pg_shape shape)
-{
-    struct runtime *rt = bind_runtime(L);
-    int nparams = check_statement(L, rt);
-    struct pg_op *op = pg_op_take(L, rt);
-    struct pg_engine *e = check_turn(L, lease);
-    op->nparams = nparams;
-    op->shape = shape;
-    return enter(L, op, e, lease);
-}
-
-int pg_describe(lua_State *L, struct pg_lease *lease)
-{
-    struct runtime *rt = bind_runtime(L);
-    check_sql(L, rt);
-    lua_settop(L, 2);
-    struct pg_op *op = pg_op_take(L, rt);
-    struct pg_engine *e = check_turn(L, lease);
-    op->describe_only = true;
-    op->shape = SHAPE_RESULT;
-    return enter(L, op, e, lease);
-}
-
-int pg_rows(lua_State *L, struct pg_lease *lease)
-{
-    struct runtime *rt = bind_runtime(L);
-    int nparams = check_statement(L, rt);
-    struct pg_stream *stream = pg_stream_new(L);
-    struct pg_op *op = pg_op_take(L, rt);
-    struct pg_engine *e = check_turn(L, lease);
-    op->nparams = nparams;
-    op->stream = stream;
-    return enter(L, op, e, lease);
-}
-
-int pg_script(lua_State *L, struct pg_lease *lease)
-{
-    struct runtime *rt = bind_runtime(L);
-    check_sql(L, rt);
-    if (lua_gettop(L) > 2)
-        return bind_fail(L, rt, ERROR_USAGE, "exec takes no parameters: use query");
-    struct pg_op *op = pg_op_take(L, rt);
-    struct pg_engine *e = check_turn(L, lease);
-    op->simple = true;
-    op->shape = SHAPE_AFFECTED;
-    return enter(L, op, e, lease);
-}
-
-int pg_acquire(lua_State *L)
-{
-    lua_settop(L, 1);
-    struct pg_lease *lease = pg_lease_new(L);
-    struct pg_op *op = pg_op_take(L, bind_runtime(L));
-    struct pg_engine *e = check_turn(L, NULL);
-    lease->engine = e;
-    op->acquire_only = true;
-    return enter(L, op, e, NULL);
+    struct sched *s = st->engine->rt->sched;
+    pg_statement_clean(st);
+    return task_raise_cancelled(L, s);
 }

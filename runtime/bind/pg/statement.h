@@ -1,20 +1,100 @@
-/* Where statements of engines and leases come in. Stack: 1 = engine (`lease` is NULL then) or lease, whose
- * type has been checked, 2 = SQL, 3.. = parameters. */
+/*
+ * One statement of one task, from checkout to result; the block is used again by the task's next statement.
+ * The stages are where it may be resumed (query.c has their chart). Shared by statement.c, checkout.c,
+ * share.c, reply.c, recovery.c and query.c.
+ *
+ * Who owns what: the statement is a userdata that is anchored on the stack of its C function and with its
+ * task. What it holds (connection, result, error, a place in the pool's or the mux's queue) goes with
+ * pg_statement_clean.
+ */
 #ifndef DBRUN_BIND_PG_STATEMENT_H
 #define DBRUN_BIND_PG_STATEMENT_H
 
 #include "bind/pg/lease.h"
 #include "bind/pg/result.h"
 
-/* Methods of engines and of leases: a statement with parameters ... */
-int pg_statement(lua_State *L, struct pg_lease *lease, enum pg_shape shape);
-/* ... one or several without (simple protocol) ... */
-int pg_script(lua_State *L, struct pg_lease *lease);
-/* ... the columns of one, which does not run ... */
-int pg_describe(lua_State *L, struct pg_lease *lease);
-/* ... a row iterator ... */
-int pg_rows(lua_State *L, struct pg_lease *lease);
-/* ... or only the checkout: returns a lease. */
-int pg_acquire(lua_State *L);
+struct pg_stream;
+
+enum pg_stage {
+    STAGE_IDLE,
+    STAGE_SHARED,
+    STAGE_ACQUIRE,
+    STAGE_ACQUIRED,
+    STAGE_CONNECTED,
+    STAGE_DRAINED,
+    STAGE_SEND,
+    STAGE_REPLY
+};
+
+struct pg_statement {
+    struct pg_engine *engine;
+    struct pg_link *link;
+    struct pg_lease *lease;   /* NULL: the statement takes and gives back a connection by itself */
+    struct pg_stream *stream; /* on the stack: takes the connection over once the statement is sent */
+    lua_KFunction k;          /* goes on with the stage that it is in (query.c) */
+    struct pool_waiter waiter;
+    struct wait *wait;
+    PGresult *result;
+    struct error error;
+    enum pg_stage stage;
+    enum pg_result_shape shape;
+    int nparams; /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
+    bool simple;
+    int top;                        /* of the stack, while on_connect runs */
+    struct pg_lease *connect_lease; /* what on_connect gets: anchored on the stack */
+    bool acquire_only;
+    bool describe_only;
+    bool retried;
+    struct pg_shared *shared; /* STAGE_SHARED: the statement as the mux has it */
+    struct pg_cached *entry;  /* of the statement, while the catalog is asked about its types */
+    bool looking_up;
+    bool describing; /* rows: asks for the columns first ... */
+    bool described;  /* ... once */
+};
+
+/* ---- statement.c ---- */
+
+void pg_statement_classes(lua_State *L, struct runtime *rt);
+/* The current task's statement, pushed on the stack so that it lives as long as this call does. */
+struct pg_statement *pg_statement_take(lua_State *L, struct runtime *rt);
+/* Goes on at once with the stage that the statement is in. */
+static inline int pg_statement_next(lua_State *L, struct pg_statement *st)
+{
+    return st->k(L, LUA_OK, (lua_KContext)st);
+}
+/* Gives up what the statement still holds; it is free for the next statement then. */
+void pg_statement_clean(struct pg_statement *st);
+/* Raises the statement's error. */
+int pg_statement_raise(lua_State *L, struct pg_statement *st);
+int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st);
+
+/* ---- checkout.c ---- */
+
+/* STAGE_ACQUIRE: takes a connection, or queues. */
+int pg_statement_checkout(lua_State *L, struct pg_statement *st);
+/* STAGE_ACQUIRED: the pool has answered, at once or while the task was parked. */
+int pg_statement_checked_out(lua_State *L, struct pg_statement *st, bool parked);
+/* The pool, or its time limit, refuses: raises. */
+int pg_statement_checkout_failed(lua_State *L, struct pg_statement *st, enum pool_settle result);
+/* The statement has its connection. */
+int pg_statement_leased(lua_State *L, struct pg_statement *st);
+/* STAGE_CONNECTED: on_connect has returned, or raised. */
+int pg_statement_connected(lua_State *L, struct pg_statement *st, int status);
+
+/* ---- share.c ---- */
+
+/* Queues for a shared connection. */
+int pg_statement_share(lua_State *L, struct pg_statement *st);
+/* STAGE_SHARED: it has ended, or has a connection for itself. */
+int pg_statement_shared(lua_State *L, struct pg_statement *st);
+
+/* ---- reply.c ---- */
+
+/* STAGE_DRAINED: what was cancelled on the lease has ended. */
+int pg_statement_drained(lua_State *L, struct pg_statement *st);
+/* STAGE_SEND */
+int pg_statement_send(lua_State *L, struct pg_statement *st);
+/* STAGE_REPLY */
+int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked);
 
 #endif

@@ -128,10 +128,10 @@ end
 --- Removes this run's folder; its servers have ended.
 function M.remove()
     if not run then return end
-    local base, gone = M.base(), nil
+    local gone
     do
-        local _ <close> = guard(base)
-        gone = give_up(base, run.path:match "[^/]+$")
+        local _ <close> = guard(M.base())
+        gone = give_up(M.base(), run.path:match "[^/]+$")
     end
     fs.rmtree(gone)
     run.lock:release()

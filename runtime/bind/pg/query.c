@@ -1,0 +1,172 @@
+/*
+ * One statement of one task, from checkout to result. It is one C function with one yield: the stages
+ * below are where it may be resumed. Stack: 1 = engine or lease, 2 = SQL, 3.. = parameters, then the
+ * statement.
+ *
+ *   ACQUIRE  take a connection, or queue            -> ACQUIRED (parked) or SEND
+ *   ACQUIRED the pool has answered                  -> SEND, or raises
+ *   DRAINED  the lease's cancelled statement ended  -> SEND
+ *   SEND     parameters are encoded and sent        -> REPLY (parked on the async engine)
+ *   REPLY    the connection goes back, the result becomes Lua values (or the error is raised)
+ */
+#include "bind/pg/query.h"
+#include "bind/base/error.h"
+
+#include "base/deadline.h"
+#include "bind/pg/named.h"
+#include "bind/pg/params.h"
+#include "bind/pg/statement.h"
+#include "bind/pg/stream.h"
+
+#include <string.h>
+
+/* ---- the stages ---- */
+
+static int next_stage(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_statement *st = (struct pg_statement *)ctx;
+    bool parked = status == LUA_YIELD;
+    switch (st->stage) {
+    case STAGE_SHARED:
+        return pg_statement_shared(L, st);
+    case STAGE_ACQUIRE:
+        return pg_statement_checkout(L, st);
+    case STAGE_ACQUIRED:
+        return pg_statement_checked_out(L, st, parked);
+    case STAGE_CONNECTED:
+        return pg_statement_connected(L, st, status);
+    case STAGE_DRAINED:
+        return pg_statement_drained(L, st);
+    case STAGE_SEND:
+        return pg_statement_send(L, st);
+    case STAGE_REPLY:
+        return pg_statement_replied(L, st, parked);
+    case STAGE_IDLE:
+        break;
+    }
+    return luaL_error(L, "dbrun: a statement was resumed that is not running");
+}
+
+/* ---- entering ---- */
+
+/* Nothing allocates between check_turn, which tells the engine, and the end of this. */
+static int enter(lua_State *L, struct pg_statement *st, struct pg_engine *e, struct pg_lease *lease)
+{
+    st->k = next_stage;
+    st->engine = e;
+    st->lease = lease;
+    pg_engine_ref(e); /* it may be closed while the statement waits */
+    if (!lease) {
+        if (e->mux && !st->stream && !st->acquire_only && !st->simple)
+            return pg_statement_share(L, st);
+        st->stage = STAGE_ACQUIRE;
+        return pg_statement_next(L, st);
+    }
+    st->link = lease->link;
+    st->stage = STAGE_SEND;
+    if (pg_link_is_draining(st->link)) {
+        st->stage = STAGE_DRAINED;
+        return pg_link_wait_drained(L, st->link, (lua_KContext)st, st->k);
+    }
+    return pg_statement_next(L, st);
+}
+
+static void check_sql(lua_State *L, struct runtime *rt)
+{
+    size_t len;
+    if (lua_type(L, 2) != LUA_TSTRING)
+        bind_fail(L, rt, ERROR_USAGE, "expected the SQL as a string, got %s", luaL_typename(L, 2));
+    const char *sql = lua_tolstring(L, 2, &len);
+    if (memchr(sql, 0, len))
+        bind_fail(L, rt, ERROR_USAGE, "the SQL holds a NUL byte");
+    if (len > PG_SQL_MAX)
+        bind_fail(L, rt, ERROR_USAGE, "the SQL is 1 GiB long, which PostgreSQL does not take");
+}
+
+/* May the caller wait, and is the leased connection free? Last of the checks, when all is allocated: code of
+ * the script that ran until then (a finaliser, or a parameter's metamethod) may have done anything, closed
+ * the engine too: it is looked up anew. */
+static struct pg_engine *check_turn(lua_State *L, struct pg_lease *lease)
+{
+    struct pg_engine *e = lease ? pg_lease_check(L)->engine : pg_engine_check(L);
+    if (!e->sync)
+        task_check_park(L, e->rt->sched);
+    if (!lease)
+        return e;
+    pg_lease_check_free(L, lease);
+    if (lease->link->m.state == PG_COPY_IN)
+        bind_fail(L, e->rt, ERROR_USAGE, "this connection is in the middle of a COPY");
+    return e;
+}
+
+/* Checks SQL and parameters; returns the number of parameters, which stand from 3 on. */
+static int check_statement(lua_State *L, struct runtime *rt)
+{
+    check_sql(L, rt);
+    int nparams = lua_gettop(L) - 2;
+    if (nparams == 1 && lua_istable(L, 3) && !luaL_getmetafield(L, 3, "__name"))
+        nparams = pg_named_expand(L, rt);
+    else
+        lua_settop(L, 2 + nparams);
+    pg_params_check(L, rt, 3, nparams);
+    return nparams;
+}
+
+int pg_query(lua_State *L, struct pg_lease *lease, enum pg_result_shape shape)
+{
+    struct runtime *rt = bind_runtime(L);
+    int nparams = check_statement(L, rt);
+    struct pg_statement *st = pg_statement_take(L, rt);
+    struct pg_engine *e = check_turn(L, lease);
+    st->nparams = nparams;
+    st->shape = shape;
+    return enter(L, st, e, lease);
+}
+
+int pg_describe(lua_State *L, struct pg_lease *lease)
+{
+    struct runtime *rt = bind_runtime(L);
+    check_sql(L, rt);
+    lua_settop(L, 2);
+    struct pg_statement *st = pg_statement_take(L, rt);
+    struct pg_engine *e = check_turn(L, lease);
+    st->describe_only = true;
+    st->shape = RESULT_WHOLE;
+    return enter(L, st, e, lease);
+}
+
+int pg_rows(lua_State *L, struct pg_lease *lease)
+{
+    struct runtime *rt = bind_runtime(L);
+    int nparams = check_statement(L, rt);
+    struct pg_stream *stream = pg_stream_new(L);
+    struct pg_statement *st = pg_statement_take(L, rt);
+    struct pg_engine *e = check_turn(L, lease);
+    st->nparams = nparams;
+    st->stream = stream;
+    return enter(L, st, e, lease);
+}
+
+int pg_script(lua_State *L, struct pg_lease *lease)
+{
+    struct runtime *rt = bind_runtime(L);
+    check_sql(L, rt);
+    if (lua_gettop(L) > 2)
+        return bind_fail(L, rt, ERROR_USAGE, "exec takes no parameters: use query");
+    struct pg_statement *st = pg_statement_take(L, rt);
+    struct pg_engine *e = check_turn(L, lease);
+    st->simple = true;
+    st->shape = RESULT_AFFECTED;
+    return enter(L, st, e, lease);
+}
+
+int pg_acquire(lua_State *L)
+{
+    lua_settop(L, 1);
+    struct pg_lease *lease = pg_lease_new(L);
+    struct pg_statement *st = pg_statement_take(L, bind_runtime(L));
+    struct pg_engine *e = check_turn(L, NULL);
+    lease->engine = e;
+    st->acquire_only = true;
+    return enter(L, st, e, NULL);
+}
