@@ -142,6 +142,9 @@ void pool_free(struct pool *p);
 /* Deadlock: does `owner` hold a connection, and is each of the others held by an owner that waits too? False
  * for NULL. pool_acquire calls this itself. */
 bool pool_would_deadlock(const struct pool *p, const void *owner);
+/* Do more tasks wait than connections are being opened, while all of the pool's size is open? Then a
+ * connection that is kept without need helps when it is released. */
+bool pool_wants_back(const struct pool *p);
 /* Takes a connection or queues. POOL_WAITING means that `w` is queued; any other answer is final and
  * also stands in w->result. */
 enum pool_settle pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t now);

@@ -102,6 +102,11 @@ void pool_stats(const struct pool *p, struct pool_stats *out)
     };
 }
 
+bool pool_wants_back(const struct pool *p)
+{
+    return p->waiting > p->list[SLOT_OPENING].count && p->open >= p->config.size;
+}
+
 void pool_each_leased(const struct pool *p, void (*fn)(const struct pool_slot *s, void *data), void *data)
 {
     for (const struct pool_slot *s = p->list[SLOT_LEASED].head; s; s = s->next)

@@ -103,12 +103,8 @@ static const struct redis_link_user session_user = {progress, lost, describe};
 
 void redis_session_yield(struct redis_session *s)
 {
-    struct pool_stats st;
-    if (!s->link || s->live > 0 || !redisconn_is_drained(s->link->conn))
+    if (!s->link || s->live > 0 || !pool_wants_back(s->pool->pool) || !redisconn_is_drained(s->link->conn))
         return;
-    pool_stats(s->pool->pool, &st);
-    if (st.waiting <= st.opening || st.open < st.size)
-        return; /* nobody is waiting for this one */
     struct redis_link *link = s->link;
     s->link = NULL;
     give_back(link);
