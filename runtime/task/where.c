@@ -27,18 +27,21 @@ static bool begins_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-static bool is_own(const lua_Debug *ar, const char *folder)
+/* Is it one of dbrun's own modules: embedded, or from the folder? */
+static bool is_own(lua_State *L, const lua_Debug *ar)
 {
-    return begins_with(ar->source, "=dbrun/") || (folder && begins_with(ar->source, folder));
+    if (*ar->source == '=')
+        return begins_with(ar->source, "=dbrun/");
+    const char *folder = *ar->source == '@' ? own_folder(L) : NULL;
+    return folder && begins_with(ar->source, folder);
 }
 
 /* The innermost script function: *ar tells of it. */
 static bool find(lua_State *L, int from_level, lua_Debug *ar)
 {
-    const char *folder = own_folder(L);
     for (int level = from_level; lua_getstack(L, level, ar); level++) {
         lua_getinfo(L, "Sl", ar);
-        if (ar->currentline > 0 && !is_own(ar, folder))
+        if (ar->currentline > 0 && !is_own(L, ar))
             return true;
     }
     return false;
