@@ -365,7 +365,7 @@ static int repl_k(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     struct repl *r = (struct repl *)ctx;
     struct sched *s = r->host->rt->sched;
-    if (wait_end(r->wait) == WAIT_CANCELLED) {
+    if (wait_end(s) == WAIT_CANCELLED) {
         if (r->editing)
             fputc('\n', stdout); /* begin a new line */
         stop_editing(r);

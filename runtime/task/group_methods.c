@@ -61,7 +61,7 @@ static int group_end_k(lua_State *L, int status, lua_KContext how)
 {
     struct sched *s = sched_upvalue(L);
     struct group *g = lua_touserdata(L, 1);
-    if (status == LUA_YIELD && wait_end(&s->current->wait) == WAIT_CANCELLED) {
+    if (status == LUA_YIELD && wait_end(s) == WAIT_CANCELLED) {
         lua_pushboolean(L, 1);
         lua_replace(L, 2);
     }

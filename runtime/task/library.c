@@ -56,7 +56,7 @@ static int join_k(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     struct sched *s = sched_upvalue(L);
     struct task *t = (struct task *)ctx;
-    if (wait_end(&s->current->wait) == WAIT_CANCELLED)
+    if (wait_end(s) == WAIT_CANCELLED)
         return task_raise_cancelled(L, s);
     int n = t->nargs;
     luaL_checkstack(L, n, "too many results");
@@ -122,7 +122,7 @@ static int sleep_k(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     (void)ctx;
     struct sched *s = sched_upvalue(L);
-    if (wait_end(&s->current->wait) == WAIT_CANCELLED)
+    if (wait_end(s) == WAIT_CANCELLED)
         return task_raise_cancelled(L, s);
     return 0;
 }

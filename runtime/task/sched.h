@@ -13,7 +13,7 @@
  *      marks the task runnable. From then on `w` is not the resource's any more.
  *   5. When the deadline passes or the task is cancelled first, the scheduler calls abandon(w): the
  *      resource forgets `w` at once (and may go on cleaning up by itself).
- *   6. k runs inside the resumed task. It calls wait_end(w), which returns how the wait ended, and for
+ *   6. k runs inside the resumed task. It calls wait_end(sched), which returns how the wait ended, and for
  *      WAIT_CANCELLED frees what it holds and returns task_raise_cancelled(L).
  * A wait settles exactly once: a wake that came before the cancel wins, and the cancel is then
  * delivered at the next suspension point.
@@ -120,8 +120,8 @@ int wait_park(lua_State *L, struct wait *w, lua_KContext ctx, lua_KFunction k);
 void wait_set_deadline(struct wait *w, uint64_t deadline);
 /* Idempotent; NULL is harmless. */
 void wait_wake(struct wait *w);
-/* How it ended: WAIT_DONE, WAIT_TIMEOUT or WAIT_CANCELLED. */
-enum wait_status wait_end(struct wait *w);
+/* How the current task's wait ended: WAIT_DONE, WAIT_TIMEOUT or WAIT_CANCELLED. For its continuation. */
+enum wait_status wait_end(struct sched *s);
 /* Raises the error of the cancellation that ended the current task's last wait. */
 int task_raise_cancelled(lua_State *L, struct sched *s);
 
@@ -138,8 +138,6 @@ struct wait *wait_queue_pop(struct wait_queue *q);
 
 /* NULL outside of tasks (main thread of a stock lua5.4). */
 struct task *task_current(struct sched *s);
-/* The current task's wait, for its continuation to end. */
-struct wait *task_wait(struct sched *s);
 /* The script line where a parked task waits, "file:line"; false when there is none. */
 bool task_where(const struct task *t, char *out, size_t size);
 /* Small number of a task, for logs and traces; the root task is 1, outside of tasks 0. */

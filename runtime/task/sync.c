@@ -34,7 +34,7 @@ static int condition_k(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     (void)ctx;
     struct sched *s = sched_upvalue(L);
-    enum wait_status how = wait_end(&s->current->wait);
+    enum wait_status how = wait_end(s);
     if (how == WAIT_CANCELLED)
         return task_raise_cancelled(L, s);
     lua_pushboolean(L, how == WAIT_DONE);
@@ -193,7 +193,7 @@ static int signal_k(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     struct sched *s = sched_upvalue(L);
     struct signal_handle *h = (struct signal_handle *)ctx;
-    if (wait_end(&s->current->wait) == WAIT_CANCELLED)
+    if (wait_end(s) == WAIT_CANCELLED)
         return task_raise_cancelled(L, s);
     h->pending = 0;
     return 0;

@@ -212,11 +212,6 @@ void task_push_scratch(lua_State *L, struct sched *s)
     lua_remove(L, -2);
 }
 
-struct wait *task_wait(struct sched *s)
-{
-    return &s->current->wait;
-}
-
 bool task_where(const struct task *t, char *out, size_t size)
 {
     return t && t->co && script_where(t->co, 0, out, size);

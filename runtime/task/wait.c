@@ -95,8 +95,9 @@ void wait_wake(struct wait *w)
         settle(w, WAIT_DONE);
 }
 
-enum wait_status wait_end(struct wait *w)
+enum wait_status wait_end(struct sched *s)
 {
+    struct wait *w = &s->current->wait;
     enum wait_status status = w->status;
     w->status = WAIT_NONE;
     return status;

@@ -107,7 +107,7 @@ int inbox_wait(lua_State *L, struct runtime *rt, struct inbox *in, uint64_t dead
 void inbox_waited(lua_State *L, struct runtime *rt, struct inbox *in)
 {
     in->taking = false;
-    if (wait_end(task_wait(rt->sched)) == WAIT_CANCELLED)
+    if (wait_end(rt->sched) == WAIT_CANCELLED)
         task_raise_cancelled(L, rt->sched);
 }
 

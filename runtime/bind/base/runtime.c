@@ -24,18 +24,42 @@ void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns)
     luaL_setfuncs(L, fns, 1);
 }
 
+/* Into the table on top of the stack; the metatable stands at `metatable`. */
+static void set_methods(lua_State *L, struct runtime *rt, const luaL_Reg *fns, int metatable)
+{
+    lua_pushlightuserdata(L, rt);
+    lua_pushvalue(L, metatable);
+    luaL_setfuncs(L, fns, 2);
+}
+
 void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_Reg *meta,
                 const luaL_Reg *methods)
 {
     luaL_newmetatable(L, tname);
-    if (meta) {
-        lua_pushlightuserdata(L, rt);
-        luaL_setfuncs(L, meta, 1);
-    }
+    int metatable = lua_gettop(L);
+    if (meta)
+        set_methods(L, rt, meta, metatable);
     if (methods) {
-        bind_lib(L, rt, methods);
-        lua_setfield(L, -2, "__index");
+        lua_newtable(L);
+        set_methods(L, rt, methods, metatable);
+        lua_setfield(L, metatable, "__index");
     }
+}
+
+void *bind_of(lua_State *L, int upvalue)
+{
+    void *object = lua_touserdata(L, 1);
+    if (!object || !lua_getmetatable(L, 1))
+        return NULL;
+    bool same = lua_rawequal(L, -1, lua_upvalueindex(upvalue));
+    lua_pop(L, 1);
+    return same ? object : NULL;
+}
+
+void *bind_self(lua_State *L, const char *tname)
+{
+    void *self = bind_of(L, 2);
+    return self ? self : luaL_checkudata(L, 1, tname);
 }
 
 bool bind_is_collected(lua_State *L)

@@ -44,6 +44,12 @@ void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns);
  * leaves it on the stack. Methods may be added to its __index from Lua (bind_class in dbrun.core). */
 void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_Reg *meta,
                 const luaL_Reg *methods);
+/* The userdata at 1 when its metatable is the one in that upvalue of the running function; else NULL. Takes
+ * half as long as luaL_testudata. */
+void *bind_of(lua_State *L, int upvalue);
+/* The object at 1, for the methods and metamethods that bind_class made: their upvalue 2 is the metatable. In
+ * other functions, and when the type is wrong, it is luaL_checkudata. */
+void *bind_self(lua_State *L, const char *tname);
 /* In a __gc: does the collector call it? If not, the script reached it through the metatable, and the object
  * may still be in use, by a task that waits too. */
 bool bind_is_collected(lua_State *L);

@@ -203,8 +203,9 @@ static void child_abandon(struct wait *w)
 static int child_waited(lua_State *L, int status, lua_KContext ctx)
 {
     (void)status;
+    (void)ctx;
     struct runtime *rt = bind_runtime(L);
-    enum wait_status how = wait_end((struct wait *)ctx);
+    enum wait_status how = wait_end(rt->sched);
     if (how == WAIT_CANCELLED)
         return task_raise_cancelled(L, rt->sched);
     child_check(L); /* another task may have closed the handle */

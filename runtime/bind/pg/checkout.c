@@ -35,6 +35,7 @@ int pg_statement_checkout_failed(lua_State *L, struct pg_statement *st, enum poo
 int pg_statement_checkout(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
+    st->task = task_current(e->rt->sched);
     st->waiter =
         (struct pool_waiter){.owner = task_owner(e->rt->sched), .nowait = e->sync, .settled = waiter_settled};
     st->stage = STAGE_ACQUIRED;
@@ -50,7 +51,7 @@ int pg_statement_checkout(lua_State *L, struct pg_statement *st)
 int pg_statement_checked_out(lua_State *L, struct pg_statement *st, bool parked)
 {
     if (parked) {
-        switch (wait_end(task_wait(st->engine->rt->sched))) {
+        switch (wait_end(st->engine->rt->sched)) {
         case WAIT_CANCELLED:
             return pg_statement_raise_cancelled(L, st);
         case WAIT_TIMEOUT:
@@ -83,7 +84,7 @@ int pg_statement_leased(lua_State *L, struct pg_statement *st)
         lua_settop(L, 2);
         return 1;
     }
-    st->link->task = task_current(st->engine->rt->sched);
+    st->link->task = st->task;
     st->stage = STAGE_SEND;
     return pg_statement_next(L, st);
 }

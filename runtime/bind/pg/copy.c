@@ -121,7 +121,7 @@ static int turned_k(lua_State *L, int status, lua_KContext ctx)
     struct runtime *rt = bind_runtime(L);
     struct pg_lease *lease = lua_touserdata(L, 1);
     (void)status;
-    if (wait_end(task_wait(rt->sched)) == WAIT_CANCELLED)
+    if (wait_end(rt->sched) == WAIT_CANCELLED)
         return task_raise_cancelled(L, rt->sched);
     if (lease->link != link)
         return pg_lease_lost(L, rt);

@@ -289,7 +289,7 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
 /* The iterator is called: iterator() -> row | chunk | nil */
 static int copy_out_call(lua_State *L)
 {
-    struct copy_out *c = luaL_checkudata(L, 1, COPY_OUT_CLASS);
+    struct copy_out *c = bind_self(L, COPY_OUT_CLASS);
     lua_settop(L, 1);
     lua_getiuservalue(L, 1, PG_STREAM_NAMES);
     pg_row_box_push(L);
@@ -300,7 +300,7 @@ static int copy_out_call(lua_State *L)
 
 static int copy_out_close(lua_State *L)
 {
-    struct copy_out *c = luaL_checkudata(L, 1, COPY_OUT_CLASS);
+    struct copy_out *c = bind_self(L, COPY_OUT_CLASS);
     pg_stream_check_codec(L, &c->base);
     pg_stream_leave(&c->base, !lua_isnoneornil(L, 2));
     buf_free(&c->in);
@@ -310,7 +310,7 @@ static int copy_out_close(lua_State *L)
 
 static int copy_out_gc(lua_State *L)
 {
-    struct copy_out *c = luaL_checkudata(L, 1, COPY_OUT_CLASS);
+    struct copy_out *c = bind_self(L, COPY_OUT_CLASS);
     pg_stream_collected(&c->base);
     buf_free(&c->in);
     c->at = 0;

@@ -28,7 +28,7 @@ void pg_engine_unref(struct pg_engine *e)
 
 struct pg_engine *pg_engine_check(lua_State *L)
 {
-    struct pg_engine_box *box = luaL_checkudata(L, 1, PG_ENGINE_CLASS);
+    struct pg_engine_box *box = bind_self(L, PG_ENGINE_CLASS);
     if (!box->e)
         bind_fail(L, bind_runtime(L), ERROR_USAGE, "this engine has been closed");
     return box->e;

@@ -16,7 +16,7 @@ struct pg_lease *pg_lease_new(lua_State *L)
 
 struct pg_lease *pg_lease_check(lua_State *L)
 {
-    struct pg_lease *lease = luaL_checkudata(L, 1, PG_LEASE_CLASS);
+    struct pg_lease *lease = bind_self(L, PG_LEASE_CLASS);
     if (!lease->link)
         bind_fail(L, bind_runtime(L), ERROR_USAGE, "this connection has been released");
     return lease;
@@ -35,7 +35,7 @@ void pg_lease_waited(lua_State *L, struct pg_link *link, int status, const char 
 {
     struct pg_lease *lease = lua_touserdata(L, 1);
     struct runtime *rt = bind_runtime(L);
-    enum wait_status how = status == LUA_YIELD ? wait_end(task_wait(rt->sched)) : WAIT_DONE;
+    enum wait_status how = status == LUA_YIELD ? wait_end(rt->sched) : WAIT_DONE;
     if (lease->link == link)
         link->answered = false;
     if (how == WAIT_CANCELLED)

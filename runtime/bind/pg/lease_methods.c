@@ -95,13 +95,13 @@ static int lease_release(lua_State *L)
 /* At the end of a block it may have been released by hand. */
 static int lease_close(lua_State *L)
 {
-    struct pg_lease *lease = luaL_checkudata(L, 1, PG_LEASE_CLASS);
+    struct pg_lease *lease = bind_self(L, PG_LEASE_CLASS);
     return lease->link ? lease_release(L) : 0;
 }
 
 static int lease_gc(lua_State *L)
 {
-    struct pg_lease *lease = luaL_checkudata(L, 1, PG_LEASE_CLASS);
+    struct pg_lease *lease = bind_self(L, PG_LEASE_CLASS);
     struct pg_link *link = lease->link;
     if (!link || link->telling) /* called by hand, by its own on_notice */
         return 0;
@@ -229,7 +229,7 @@ static int lease_on_notice(lua_State *L)
 /* conn.NAME: a method, or the parameters */
 static int lease_index(lua_State *L)
 {
-    luaL_checkudata(L, 1, PG_LEASE_CLASS);
+    bind_self(L, PG_LEASE_CLASS);
     lua_pushvalue(L, 2);
     if (lua_rawget(L, lua_upvalueindex(1)) != LUA_TNIL)
         return 1;
@@ -279,7 +279,8 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
     lua_getfield(L, -1, "__index");
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "methods");
-    lua_pushcclosure(L, lease_index, 1);
+    lua_pushvalue(L, -2);
+    lua_pushcclosure(L, lease_index, 2);
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     bind_class(L, rt, PARAMETERS_CLASS, parameters, NULL);

@@ -70,8 +70,8 @@ int pg_link_wait(lua_State *L, struct pg_link *link, double timeout, lua_KContex
             pg_link_cut_short(link, status, deadline <= link->deadline ? timeout : 0);
         return k(L, LUA_OK, ctx);
     }
-    pg_link_set_user(link, &statement_user);
     link->waiter = wait_begin(s, deadline, abandoned, link);
+    pg_link_set_user(link, &statement_user);
     pg_link_watch(link);
     return wait_park(L, link->waiter, ctx, k);
 }

@@ -276,7 +276,7 @@ static int exec_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct feed *f = (struct feed *)ctx;
     (void)status;
-    if (wait_end(task_wait(f->rt->sched)) == WAIT_CANCELLED) {
+    if (wait_end(f->rt->sched) == WAIT_CANCELLED) {
         f->changing = false;
         return task_raise_cancelled(L, f->rt->sched);
     }

@@ -3,7 +3,6 @@
  * below are where it may be resumed. Stack: 1 = engine or lease, 2 = SQL, 3.. = parameters, then the
  * statement.
  *
- *   ACQUIRE  take a connection, or queue            -> ACQUIRED (parked) or SEND
  *   ACQUIRED the pool has answered                  -> SEND, or raises
  *   DRAINED  the lease's cancelled statement ended  -> SEND
  *   SEND     parameters are encoded and sent        -> REPLY (parked on the async engine)
@@ -29,8 +28,6 @@ static int next_stage(lua_State *L, int status, lua_KContext ctx)
     switch (st->stage) {
     case STAGE_SHARED:
         return pg_statement_shared(L, st);
-    case STAGE_ACQUIRE:
-        return pg_statement_checkout(L, st);
     case STAGE_ACQUIRED:
         return pg_statement_checked_out(L, st, parked);
     case STAGE_CONNECTED:
@@ -59,16 +56,14 @@ static int enter(lua_State *L, struct pg_statement *st, struct pg_engine *e, str
     if (!lease) {
         if (e->mux && !st->stream && !st->acquire_only && !st->simple)
             return pg_statement_share(L, st);
-        st->stage = STAGE_ACQUIRE;
-        return pg_statement_next(L, st);
+        return pg_statement_checkout(L, st);
     }
     st->link = lease->link;
-    st->stage = STAGE_SEND;
     if (pg_link_is_draining(st->link)) {
         st->stage = STAGE_DRAINED;
         return pg_link_wait_drained(L, st->link, (lua_KContext)st, st->k);
     }
-    return pg_statement_next(L, st);
+    return pg_statement_send(L, st);
 }
 
 static void check_sql(lua_State *L, struct runtime *rt)
@@ -83,12 +78,21 @@ static void check_sql(lua_State *L, struct runtime *rt)
         bind_fail(L, rt, ERROR_USAGE, "the SQL is 1 GiB long, which PostgreSQL does not take");
 }
 
+/* The types were checked on entry; a closed engine or a released lease raises. */
+static struct pg_engine *engine_now(lua_State *L, struct pg_lease *lease)
+{
+    if (lease)
+        return lease->link ? lease->engine : pg_lease_check(L)->engine;
+    const struct pg_engine_box *box = lua_touserdata(L, 1);
+    return box->e ? box->e : pg_engine_check(L);
+}
+
 /* May the caller wait, and is the leased connection free? Last of the checks, when all is allocated: code of
  * the script that ran until then (a finaliser, or a parameter's metamethod) may have done anything, closed
- * the engine too: it is looked up anew. */
+ * the engine too. */
 static struct pg_engine *check_turn(lua_State *L, struct pg_lease *lease)
 {
-    struct pg_engine *e = lease ? pg_lease_check(L)->engine : pg_engine_check(L);
+    struct pg_engine *e = engine_now(L, lease);
     if (!e->sync)
         task_check_park(L, e->rt->sched);
     if (!lease)

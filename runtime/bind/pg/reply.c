@@ -44,12 +44,12 @@ static bool send_with_params(lua_State *L, struct pg_statement *st, const char *
 {
     struct pg_machine *m = &st->link->m;
     struct pg_encoded enc;
+    st->describing = is_to_be_described(st, sql, len);
+    st->described = st->described || st->describing;
     if (!pg_params_encode(L, 3, st->nparams, &enc)) {
         error_set(&m->error, ERROR_QUERY, "not enough memory for the parameters");
         return false;
     }
-    st->describing = is_to_be_described(st, sql, len);
-    st->described = st->described || st->describing;
     bool sent = st->describing ? pg_machine_describe(m, sql, &enc.p) : pg_machine_query(m, sql, len, &enc.p);
     pg_params_free(&enc);
     return sent;
@@ -63,7 +63,6 @@ int pg_statement_send(lua_State *L, struct pg_statement *st)
     const char *sql = lua_tolstring(L, 2, &len);
     bool sent;
     st->stage = STAGE_REPLY;
-    pg_link_note_statement(link, sql, len);
     if (st->engine->cache_off)
         pg_cache_disable(link->m.cache);
     if (st->simple)
@@ -72,6 +71,7 @@ int pg_statement_send(lua_State *L, struct pg_statement *st)
         sent = pg_machine_describe(&link->m, sql, &none);
     else
         sent = send_with_params(L, st, sql, len);
+    pg_link_note_statement(link, sql, len);
     if (!sent)
         return pg_statement_next(L, st);
     if (st->stream && !st->describing)
@@ -192,7 +192,7 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
 {
     struct pg_link *link = st->link;
     struct sched *s = st->engine->rt->sched;
-    enum wait_status how = parked ? wait_end(task_wait(s)) : WAIT_DONE;
+    enum wait_status how = parked ? wait_end(s) : WAIT_DONE;
     if (!is_lost(st))
         link->answered = false;
     if (how == WAIT_CANCELLED) {
@@ -252,7 +252,7 @@ static int raise_lost(lua_State *L, struct pg_statement *st)
 
 int pg_statement_drained(lua_State *L, struct pg_statement *st)
 {
-    enum wait_status how = wait_end(task_wait(st->engine->rt->sched));
+    enum wait_status how = wait_end(st->engine->rt->sched);
     if (!is_lost(st))
         st->link->answered = false;
     if (how == WAIT_CANCELLED)

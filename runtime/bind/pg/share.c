@@ -29,6 +29,7 @@ static int share(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
     st->stage = STAGE_SHARED;
+    st->task = task_current(e->rt->sched);
     st->shared->wait = wait_begin(e->rt->sched, deadline_in(e->timeout), abandon_shared, st);
     pg_mux_add(e->mux, st->shared);
     return wait_park(L, st->shared->wait, (lua_KContext)st, st->k);
@@ -71,7 +72,7 @@ int pg_statement_shared(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
     struct pg_shared *s = st->shared;
-    switch (wait_end(task_wait(e->rt->sched))) {
+    switch (wait_end(e->rt->sched)) {
     case WAIT_CANCELLED:
         return pg_statement_raise_cancelled(L, st);
     case WAIT_TIMEOUT:

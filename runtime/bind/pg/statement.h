@@ -18,7 +18,6 @@ struct pg_stream;
 enum pg_stage {
     STAGE_IDLE,
     STAGE_SHARED,
-    STAGE_ACQUIRE,
     STAGE_ACQUIRED,
     STAGE_CONNECTED,
     STAGE_DRAINED,
@@ -29,6 +28,7 @@ enum pg_stage {
 struct pg_statement {
     struct pg_engine *engine;
     struct pg_link *link;
+    const struct task *task;  /* that takes the connection; NULL outside of tasks */
     struct pg_lease *lease;   /* NULL: the statement takes and gives back a connection by itself */
     struct pg_stream *stream; /* on the stack: takes the connection over once the statement is sent */
     lua_KFunction k;          /* goes on with the stage that it is in (query.c) */
@@ -70,7 +70,7 @@ int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st);
 
 /* ---- checkout.c ---- */
 
-/* STAGE_ACQUIRE: takes a connection, or queues. */
+/* Takes a connection, or queues: then it goes on at STAGE_ACQUIRED. */
 int pg_statement_checkout(lua_State *L, struct pg_statement *st);
 /* STAGE_ACQUIRED: the pool has answered, at once or while the task was parked. */
 int pg_statement_checked_out(lua_State *L, struct pg_statement *st, bool parked);

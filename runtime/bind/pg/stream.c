@@ -33,13 +33,12 @@ struct pg_stream *pg_stream_new(lua_State *L)
 
 struct pg_row_box *pg_row_box_push(lua_State *L)
 {
-    if (lua_getiuservalue(L, 1, PG_STREAM_BOX) == LUA_TUSERDATA) {
-        lua_pushnil(L); /* another row that begins meanwhile takes a box of its own */
-        lua_setiuservalue(L, 1, PG_STREAM_BOX);
-        return lua_touserdata(L, -1);
-    }
-    lua_pop(L, 1);
-    struct pg_row_box *box = lua_newuserdatauv(L, sizeof *box, 0);
+    lua_getiuservalue(L, 1, PG_STREAM_BOX);
+    struct pg_row_box *box = lua_touserdata(L, -1);
+    if (box && !box->engine)
+        return box;
+    lua_pop(L, 1); /* a finaliser reads on while a row is being made, or the making of a row has failed */
+    box = lua_newuserdatauv(L, sizeof *box, 0);
     *box = (struct pg_row_box){.engine = NULL};
     luaL_setmetatable(L, BOX_CLASS);
     return box;
@@ -64,14 +63,18 @@ static void box_clear(struct pg_row_box *box)
 
 void pg_row_box_done(lua_State *L, int index)
 {
-    box_clear(lua_touserdata(L, index));
+    struct pg_row_box *box = lua_touserdata(L, index);
+    box_clear(box);
+    if (box->kept)
+        return;
+    box->kept = true;
     lua_pushvalue(L, index);
     lua_setiuservalue(L, 1, PG_STREAM_BOX);
 }
 
 static int box_gc(lua_State *L)
 {
-    struct pg_row_box *box = luaL_checkudata(L, 1, BOX_CLASS);
+    struct pg_row_box *box = bind_self(L, BOX_CLASS);
     box_clear(box);
     buf_free(&box->buf);
     return 0;
@@ -215,7 +218,7 @@ void pg_stream_check_codec(lua_State *L, const struct pg_stream *s)
 
 static int stream_close(lua_State *L)
 {
-    struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
+    struct pg_stream *s = bind_self(L, STREAM_CLASS);
     pg_stream_check_codec(L, s);
     pg_stream_leave(s, !lua_isnoneornil(L, 2));
     return 0;
@@ -238,7 +241,7 @@ void pg_stream_collected(struct pg_stream *s)
 
 static int stream_gc(lua_State *L)
 {
-    struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
+    struct pg_stream *s = bind_self(L, STREAM_CLASS);
     pg_stream_collected(s);
     return 0;
 }
@@ -311,7 +314,7 @@ static void abandon_row(struct wait *w)
 bool pg_stream_resumed(lua_State *L, struct pg_stream *s)
 {
     struct runtime *rt = bind_runtime(L);
-    enum wait_status how = wait_end(task_wait(rt->sched));
+    enum wait_status how = wait_end(rt->sched);
     if (how == WAIT_CANCELLED) {
         pg_stream_stop(s);
         task_raise_cancelled(L, rt->sched);
@@ -388,7 +391,7 @@ void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want)
 /* The iterator: next(stream) -> row | nil */
 static int stream_next(lua_State *L)
 {
-    struct pg_stream *s = luaL_checkudata(L, 1, STREAM_CLASS);
+    struct pg_stream *s = bind_self(L, STREAM_CLASS);
     unsigned step;
     lua_settop(L, 1);
     pg_row_box_push(L);

@@ -23,17 +23,18 @@ struct pg_row_box {
     struct pg_engine *engine; /* NULL = empty */
     PGresult *row;            /* of rows */
     struct buf buf;           /* of COPY */
+    bool kept;                /* by the stream, for its next row */
 };
 
 /* User values of a stream: names of columns, the lease (it must not be collected while its rows are read),
- * and the box when no row is being made. */
+ * and the box of its last row. */
 enum { PG_STREAM_NAMES = 1, PG_STREAM_LEASE, PG_STREAM_BOX, PG_STREAM_VALUES = PG_STREAM_BOX };
 
 /* Pushes an empty box for a row of the stream at 1. */
 struct pg_row_box *pg_row_box_push(lua_State *L);
 /* A row comes into the box. */
 void pg_row_box_begin(struct pg_row_box *box, struct pg_engine *e);
-/* The row is made: the box at `index` is for the next one. */
+/* The row is made: the box at `index` is empty again, and kept for the next one. */
 void pg_row_box_done(lua_State *L, int index);
 /* A row iterator that holds no connection yet. */
 struct pg_stream *pg_stream_new(lua_State *L);

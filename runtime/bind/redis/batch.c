@@ -44,11 +44,16 @@ static int batch__gc(lua_State *L)
     return 0;
 }
 
+static void check_not_running(lua_State *L, const struct redis_batch *b)
+{
+    if (b->running)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: this pipeline is being executed");
+}
+
 static struct redis_batch *check_batch(lua_State *L)
 {
     struct redis_batch *b = luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
-    if (b->running)
-        bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: this pipeline is being executed");
+    check_not_running(L, b);
     return b;
 }
 
@@ -92,7 +97,7 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
     redis_check_read_only(L, rt, cmd, first);
     struct redis_args_error wrong;
     char byte = (char)shape;
-    check_batch(L); /* nothing allocates from here on */
+    check_not_running(L, b); /* nothing allocates from here on */
     forget_shapes(b);
     if (!buf_reserve(&b->shapes, 1)) {
         b->shapes.oom = false;
@@ -109,13 +114,8 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
 /* Upvalues: runtime, command, metatable of the class. */
 static int queue_call(lua_State *L)
 {
-    struct redis_batch *b = lua_touserdata(L, 1);
-    bool right = false;
-    if (b && lua_getmetatable(L, 1)) {
-        right = lua_rawequal(L, -1, lua_upvalueindex(3));
-        lua_pop(L, 1);
-    }
-    if (!right || b->running)
+    struct redis_batch *b = bind_of(L, 3);
+    if (!b || b->running)
         b = check_batch(L);
     return queue_command(L, b, lua_touserdata(L, lua_upvalueindex(2)), 2);
 }

@@ -53,7 +53,7 @@ struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KCo
     struct runtime *rt = s->rt;
     struct wait *w = (struct wait *)ctx;
     void *data = w->data;
-    enum wait_status status = wait_end(w);
+    enum wait_status status = wait_end(rt->sched);
     if (status == WAIT_CANCELLED)
         task_raise_cancelled(L, rt->sched);
     if (status == WAIT_TIMEOUT)
@@ -221,13 +221,8 @@ static int run(lua_State *L, struct redis_handle *h, const struct redis_command 
 /* Upvalues: runtime, command, metatable of the class. */
 static int command_call(lua_State *L)
 {
-    struct redis_handle *h = lua_touserdata(L, 1);
-    bool right = false;
-    if (h && lua_getmetatable(L, 1)) {
-        right = lua_rawequal(L, -1, lua_upvalueindex(3));
-        lua_pop(L, 1);
-    }
-    if (!right || !redis_is_open(h))
+    struct redis_handle *h = bind_of(L, 3);
+    if (!h || !redis_is_open(h))
         h = redis_check_handle(L, 1);
     return run(L, h, lua_touserdata(L, lua_upvalueindex(2)), 2);
 }

@@ -160,10 +160,10 @@ static void acquire_abandoned(struct wait *w)
 
 static int acquired(lua_State *L, int status, lua_KContext ctx)
 {
-    struct wait *w = (struct wait *)ctx;
     struct redis_handle *h = lua_touserdata(L, 2);
     (void)status;
-    switch (wait_end(w)) {
+    (void)ctx;
+    switch (wait_end(h->session->rt->sched)) {
     case WAIT_CANCELLED:
         return task_raise_cancelled(L, h->session->rt->sched);
     case WAIT_TIMEOUT:
