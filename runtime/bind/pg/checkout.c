@@ -85,8 +85,7 @@ int pg_statement_leased(lua_State *L, struct pg_statement *st)
         return 1;
     }
     st->link->task = st->task;
-    st->stage = STAGE_SEND;
-    return pg_statement_next(L, st);
+    return pg_statement_send(L, st);
 }
 
 /* on_connect has returned, or raised. */

@@ -3,10 +3,11 @@
  * below are where it may be resumed. Stack: 1 = engine or lease, 2 = SQL, 3.. = parameters, then the
  * statement.
  *
- *   ACQUIRED the pool has answered                  -> SEND, or raises
- *   DRAINED  the lease's cancelled statement ended  -> SEND
- *   SEND     parameters are encoded and sent        -> REPLY (parked on the async engine)
- *   REPLY    the connection goes back, the result becomes Lua values (or the error is raised)
+ *   ACQUIRED  the pool has answered                     -> it is sent, or raises
+ *   CONNECTED on_connect has run on the new connection  -> it is sent, or raises
+ *   DRAINED   the lease's cancelled statement ended     -> it is sent
+ *   SHARED    it has run on a shared connection, or has one for itself and is sent
+ *   REPLY     sent: the connection goes back, the result becomes Lua values (or the error is raised)
  */
 #include "bind/pg/query.h"
 #include "bind/base/error.h"
@@ -34,8 +35,6 @@ static int next_stage(lua_State *L, int status, lua_KContext ctx)
         return pg_statement_connected(L, st, status);
     case STAGE_DRAINED:
         return pg_statement_drained(L, st);
-    case STAGE_SEND:
-        return pg_statement_send(L, st);
     case STAGE_REPLY:
         return pg_statement_replied(L, st, parked);
     case STAGE_IDLE:

@@ -73,7 +73,7 @@ int pg_statement_send(lua_State *L, struct pg_statement *st)
         sent = send_with_params(L, st, sql, len);
     pg_link_note_statement(link, sql, len);
     if (!sent)
-        return pg_statement_next(L, st);
+        return pg_statement_replied(L, st, false);
     if (st->stream && !st->describing)
         pg_machine_stream(&link->m);
     return pg_link_wait(L, link, st->engine->command_timeout, (lua_KContext)st, st->k);
@@ -218,8 +218,7 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
         if (pg_statement_may_run_again(st, entry)) {
             error_clear(&st->error);
             st->retried = true;
-            st->stage = STAGE_SEND;
-            return pg_statement_next(L, st);
+            return pg_statement_send(L, st);
         }
         pg_statement_complete_error(st, lua_tostring(L, 2));
         pg_notices_tell(L, link);

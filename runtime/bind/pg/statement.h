@@ -15,15 +15,7 @@
 
 struct pg_stream;
 
-enum pg_stage {
-    STAGE_IDLE,
-    STAGE_SHARED,
-    STAGE_ACQUIRED,
-    STAGE_CONNECTED,
-    STAGE_DRAINED,
-    STAGE_SEND,
-    STAGE_REPLY
-};
+enum pg_stage { STAGE_IDLE, STAGE_SHARED, STAGE_ACQUIRED, STAGE_CONNECTED, STAGE_DRAINED, STAGE_REPLY };
 
 struct pg_statement {
     struct pg_engine *engine;
@@ -57,11 +49,6 @@ struct pg_statement {
 void pg_statement_classes(lua_State *L, struct runtime *rt);
 /* The current task's statement, pushed on the stack so that it lives as long as this call does. */
 struct pg_statement *pg_statement_take(lua_State *L, struct runtime *rt);
-/* Goes on at once with the stage that the statement is in. */
-static inline int pg_statement_next(lua_State *L, struct pg_statement *st)
-{
-    return st->k(L, LUA_OK, (lua_KContext)st);
-}
 /* Gives up what the statement still holds; it is free for the next statement then. */
 void pg_statement_clean(struct pg_statement *st);
 /* Raises the statement's error. */
@@ -92,7 +79,7 @@ int pg_statement_shared(lua_State *L, struct pg_statement *st);
 
 /* STAGE_DRAINED: what was cancelled on the lease has ended. */
 int pg_statement_drained(lua_State *L, struct pg_statement *st);
-/* STAGE_SEND */
+/* Encodes the parameters and sends: then it goes on at STAGE_REPLY. */
 int pg_statement_send(lua_State *L, struct pg_statement *st);
 /* STAGE_REPLY */
 int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked);
