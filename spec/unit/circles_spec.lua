@@ -1,6 +1,7 @@
 -- The check of make lint that looks for circles of objects and headers.
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
+local sources = require "spec.support.sources"
 
 describe("the check for circles", function()
     local dir
@@ -15,18 +16,8 @@ describe("the check for circles", function()
     ---@param files table<string, string> "floor/x.c" and "floor/x.h"; what ends in .c is compiled
     ---@return string said, boolean ok
     local function check(files)
-        for name, text in pairs(files) do
-            fs.write(dir .. "/src/" .. name, text)
-            if name:find "%.c$" then
-                fs.mkdir_p(dir .. "/obj/" .. fs.dirname(name))
-                local built <const> = process.run { "gcc", "-c", "-I", dir .. "/src", "-o",
-                    dir .. "/obj/" .. name:gsub("%.c$", ".o"), dir .. "/src/" .. name }
-                assert.equal(0, built.code, built.stderr)
-            end
-        end
-        local r <const> = process.run { "lua5.4", "spec/support/circles.lua", dir .. "/obj", dir .. "/src" }
-        assert.equal("", r.stderr)
-        return r.stdout, r.code == 0
+        sources.compile(dir, files)
+        return sources.check(dir, "circles")
     end
 
     -- a needs b, b needs c; `back`: c needs a, through `count`.

@@ -1,6 +1,7 @@
 -- The check of make lint that files stand in the order of their folder's README.md.
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
+local sources = require "spec.support.sources"
 
 describe("the check for the order of files", function()
     local dir
@@ -28,23 +29,8 @@ describe("the check for the order of files", function()
         for name, text in pairs(changed or {}) do
             files[name] = text
         end
-        for name, text in pairs(files) do
-            if text then
-                fs.mkdir_p(dir .. "/src/" .. fs.dirname(name))
-                fs.write(dir .. "/src/" .. name, text)
-            end
-        end
-        for name, text in pairs(files) do
-            if text and name:find "%.c$" then
-                fs.mkdir_p(dir .. "/obj/" .. fs.dirname(name))
-                local built <const> = process.run { "gcc", "-c", "-I", dir .. "/src", "-o",
-                    dir .. "/obj/" .. name:gsub("%.c$", ".o"), dir .. "/src/" .. name }
-                assert.equal(0, built.code, built.stderr)
-            end
-        end
-        local r <const> = process.run { "lua5.4", "spec/support/order.lua", dir .. "/obj", dir .. "/src" }
-        assert.equal("", r.stderr)
-        return r.stdout, r.code == 0
+        sources.compile(dir, files)
+        return sources.check(dir, "order")
     end
 
     ---The README above with some lines in place of others.
