@@ -7,7 +7,7 @@
 #include "bind/base/error.h"
 #include "bind/data/digest.h"
 #include "bind/data/json.h"
-#include "bind/data/sqlparse.h"
+#include "bind/data/sql.h"
 #include "bind/os/clock.h"
 #include "bind/os/fs.h"
 #include "bind/os/log.h"
@@ -86,10 +86,10 @@ static const struct part {
     const char *name;
     int (*open)(lua_State *L, struct runtime *rt);
 } parts[] = {
-    {"error", bind_error_open}, {"log", bind_log_open},           {"task", open_task},
-    {"json", bind_json_open},   {"process", bind_process_open},   {"fs", bind_fs_open},
-    {"tty", bind_tty_open},     {"sqlsplit", bind_sqlsplit_open}, {"pg", bind_pg_open},
-    {"redis", bind_redis_open}, {"clock", bind_clock_open},       {"digest", bind_digest_open},
+    {"error", bind_error_open}, {"log", bind_log_open},         {"task", open_task},
+    {"json", bind_json_open},   {"process", bind_process_open}, {"fs", bind_fs_open},
+    {"tty", bind_tty_open},     {"sql", bind_sql_open},         {"pg", bind_pg_open},
+    {"redis", bind_redis_open}, {"clock", bind_clock_open},     {"digest", bind_digest_open},
 };
 
 /* __index(core, name): opens the part and keeps it. */

@@ -128,8 +128,6 @@ struct pg_machine {
     bool text_only; /* results in text even where binary could be read */
 };
 
-/* Past blanks, comments and opening parentheses. */
-const char *pg_first_word(const char *sql);
 /* Of the parameters' number and types: a prepared statement is for these only. */
 uint64_t pg_params_fingerprint(const struct pg_params *p);
 

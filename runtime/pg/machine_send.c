@@ -1,5 +1,6 @@
 /* What is sent on a connection that nothing else is in flight on. */
 #include "pg/machine_impl.h"
+#include "pg/scan.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -40,38 +41,13 @@ static int result_format(const struct pg_machine *m, const struct pg_cached *e)
 
 /* ---- what to prepare ---- */
 
-const char *pg_first_word(const char *s)
-{
-    for (;;) {
-        s += strspn(s, " \t\r\n\f\v(");
-        if (s[0] == '-' && s[1] == '-') {
-            s += strcspn(s, "\r\n");
-        } else if (s[0] == '/' && s[1] == '*') {
-            int depth = 0;
-            do {
-                if (s[0] == '/' && s[1] == '*') {
-                    depth++;
-                    s += 2;
-                } else if (s[0] == '*' && s[1] == '/') {
-                    depth--;
-                    s += 2;
-                } else {
-                    s++;
-                }
-            } while (depth > 0 && *s);
-        } else {
-            return s;
-        }
-    }
-}
-
 /* Has it a plan? Utility statements gain nothing from being prepared: some refuse to run together with
  * the PREPARE (VACUUM), and what others give (FETCH, SHOW, EXECUTE) may change its types unnoticed. */
 static bool has_plan(const char *sql)
 {
     static const char *const words[] = {"select", "insert", "update", "delete",
                                         "with",   "values", "table",  "merge"};
-    const char *word = pg_first_word(sql);
+    const char *word = sql_first_word(sql);
     size_t len = 0;
     while ((word[len] >= 'a' && word[len] <= 'z') || (word[len] >= 'A' && word[len] <= 'Z'))
         len++;

@@ -1,8 +1,7 @@
 /*
- * `:name` parameters: a lexer that finds them in SQL and rewrites them as $1, $2, ... It knows what is
- * not a parameter: string constants (also E'..'), quoted identifiers, dollar quotes, comments (nested),
- * casts (::), assignments (:=) and array slices ([1:2], [a:b]). Lexical rules: section 4.1 of the
- * PostgreSQL manual.
+ * `:name` parameters: finds them in SQL and rewrites them as $1, $2, ... What is in strings, quoted
+ * identifiers and comments (scan.h) is no parameter, nor are casts (::), assignments (:=) and array slices
+ * ([1:2], [a:b]).
  */
 #ifndef DBRUN_PG_NAMED_H
 #define DBRUN_PG_NAMED_H

@@ -3,7 +3,7 @@
 
 local core <const> = require "dbrun.core"
 
-for _, part in ipairs { "error", "log", "task", "json", "process", "fs", "tty", "sqlsplit", "pg", "redis", "clock",
+for _, part in ipairs { "error", "log", "task", "json", "process", "fs", "tty", "sql", "pg", "redis", "clock",
     "digest" } do
     assert(core[part])
 end

@@ -8,6 +8,7 @@
 #include "bind/pg/lookup.h"
 #include "bind/pg/params.h"
 #include "bind/pg/result.h"
+#include "pg/scan.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,7 +53,7 @@ static int push_params(lua_State *L, struct runtime *rt, int row, int from)
 /* A COPY would end the pipeline, and what was sent behind it. */
 static void check_not_copy(lua_State *L, struct runtime *rt, const char *sql)
 {
-    if (strncasecmp(pg_first_word(sql), "copy", 4) == 0)
+    if (strncasecmp(sql_first_word(sql), "copy", 4) == 0)
         bind_fail(L, rt, ERROR_USAGE, "COPY cannot be part of a pipeline: use copy_in or copy_out");
 }
 

@@ -1,6 +1,7 @@
 /* What a statement's failure means, and what can be done about it without asking the script. */
 #include "bind/pg/recovery.h"
 #include "base/deadline.h"
+#include "pg/scan.h"
 
 #include <string.h>
 #include <strings.h>
@@ -74,10 +75,9 @@ bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry
 /* May it end the transaction? Of several statements any may. */
 static bool may_commit(const struct pg_statement *st, const char *sql)
 {
-    const char *word = pg_first_word(sql);
-    const char *behind = st->simple ? strchr(sql, ';') : NULL;
+    const char *word = sql_first_word(sql);
     return strncasecmp(word, "commit", 6) == 0 || strncasecmp(word, "end", 3) == 0 ||
-           strncasecmp(word, "prepare", 7) == 0 || (behind && *pg_first_word(behind + 1));
+           strncasecmp(word, "prepare", 7) == 0 || (st->simple && sql_is_several(sql));
 }
 
 /* A primary that is none any more, where the address asks for one: the others of its time go too, before each

@@ -3,6 +3,7 @@ local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local fs = require "dbrun.fs"
 local parse = require "dbrun.migrate.read.parse"
+local rounds = require "spec.support.rounds"
 local split = require "dbrun.migrate.read.split"
 
 local function failure(fn, ...)
@@ -91,6 +92,10 @@ describe("the statements of a section", function()
         { "nested comments", "/* a /* ; */ ; */ select 1; select 2;", { "select 1", "select 2" } },
         { "strings", "select 'a;''b;'; select e'\\';'; select \"a;b\"", { "select 'a;''b;'", "select e'\\';'",
             'select "a;b"' } },
+        { "strings with doubled quotes and backslashes", "select e'it''s \\' ;'; select e'a'\n'\\';'; x",
+            { "select e'it''s \\' ;'", "select e'a'\n'\\';'", "x" } },
+        { "line comments that end at a carriage return", "-- a;\rselect 1; select 2", { "select 1", "select 2" } },
+        { "dollar signs in names", "select a$b$ from t; select d$b$", { "select a$b$ from t", "select d$b$" } },
         { "dollar quotes", "do $$ begin; end $$; select $a$ ;$$; $a$;",
             { "do $$ begin; end $$", "select $a$ ;$$; $a$" } },
         { "rules", "create rule r as on insert to t do (select 1; select 2); select 3",
@@ -130,6 +135,34 @@ describe("the statements of a section", function()
         assert.same({ "select 1", "selec 2", "select 'it''s'", "mistake" }, texts)
     end)
 
+    it("are the same without a parser, whatever they are made of", function()
+        local seed = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time()
+        print("DBRUN_TEST_SEED=" .. seed)
+        math.randomseed(seed)
+        local parts <const> = {
+            "select 1", "select 'a'", "select e'\\';'", "select 'it''s'", "select $$;$$", "select $a$;$$;$a$",
+            ";", "; ", "\n", "\r", "-- ;'\n", "/* ; /* ' */ */", 'select "a;b"', "select a$b$ as c$b$",
+            "select (1)", "select 2*-1", "select 'a'\n'b;'", "select e'a'\n'\\';'",
+            "select U&'\\0041;'", "do $x$ begin; end $x$",
+        }
+        for _ = 1, rounds(400) do
+            local text = {}
+            for i = 1, math.random(12) do
+                text[i] = parts[math.random(#parts)] .. (math.random(2) == 1 and ";" or " ")
+            end
+            local sql <const> = table.concat(text)
+            local parsed <const>, how <const> = split.split(sql)
+            if how == "parser" then
+                local expected, lexed = {}, {}
+                for i, statement in ipairs(parsed) do -- the parser leaves a comment behind the last word
+                    expected[i] = statement.sql:sub(1, split.lex(statement.sql)[1].last)
+                end
+                for i, range in ipairs(split.lex(sql)) do lexed[i] = sql:sub(range.first, range.last) end
+                assert.same(expected, lexed)
+            end
+        end
+    end)
+
     it("survive texts that end in the middle of something", function()
         for _, sql in ipairs {
             "select 'a", 'select "a', "select $$ a", "/* a", "/* /* */", "select e'\\", "(", ";", "$", "$a",
@@ -148,6 +181,11 @@ describe("the statements of a section", function()
         assert.equal("BEGIN", control "BEGIN; select 1")
         assert.equal("start transaction", control "start transaction; select 1")
         assert.equal("rollback", control "rollback; select 1")
+        assert.equal("rollback and no chain", control "select 1; rollback and no chain")
+        assert.equal("rollback /* to */", control "rollback /* to */; select 1")
+        assert.equal("prepare transaction 'a'", control "prepare transaction 'a'")
+        assert.is_nil(control "prepare p as select 1; start_of_day()")
+        assert.is_nil(control "rollback /* all */ work -- since\n to a; rollback transaction to savepoint b")
         assert.is_nil(control "savepoint a; rollback to a; release a")
         assert.is_nil(control "ROLLBACK TO SAVEPOINT a")
         assert.is_nil(control "do $$ begin commit; end $$; create function f() returns int begin atomic select 1; end")

@@ -1,5 +1,9 @@
---- Splits an SQL text into statements with the server's parser (core.sqlsplit). If that is not installed, or does not
---- know the syntax (of a newer server), the lexer below works as psql's does.
+--- Splits an SQL text into statements with the server's parser. If that is not installed, or does not know the syntax
+--- (of a newer server), the lexer below works as psql's does.
+local sql_library = require "dbrun.core".sql
+
+local scan <const> = sql_library.scan
+
 local M = {}
 
 ---@class dbrun.migrate.Statement
@@ -9,40 +13,15 @@ local M = {}
 
 -- ---- a lexer ----
 
----The position after a comment that begins at `at`; block comments nest.
-local function after_comment(sql, at)
-    if sql:sub(at, at + 1) == "--" then return (sql:find("\n", at, true) or #sql) + 1 end
-    local depth, pos = 1, at + 2
-    while depth > 0 do
-        local found = sql:find("[*/]", pos)
-        if not found then return #sql + 1 end
-        local two = sql:sub(found, found + 1)
-        if two == "/*" then depth, pos = depth + 1, found + 2
-        elseif two == "*/" then depth, pos = depth - 1, found + 2
-        else pos = found + 1 end
-    end
-    return pos
-end
+local function is_between(kind) return kind == "blank" or kind == "comment" end
 
----The position after a text quoted by `quote` that begins at `at`. A doubled quote counts as the end of one text and
----the start of the next.
-local function after_quoted(sql, at, quote, escapes)
-    if not escapes then return (sql:find(quote, at + 1, true) or #sql) + 1 end
-    local pos = at + 1
+---The next position, from `at` on, that is neither blank nor comment.
+local function skip_blanks(sql, at)
     while true do
-        local found = sql:find("[\\']", pos)
-        if not found then return #sql + 1 end
-        if sql:byte(found) == 39 then return found + 1 end
-        pos = found + 2
+        local kind <const>, behind <const> = scan(sql, at)
+        if not is_between(kind) then return at end
+        at = behind
     end
-end
-
----The position after a $tag$ ... $tag$, or nil when none begins at `at`.
-local function after_dollar(sql, at)
-    local tag = sql:match("^%$[%a_\x80-\xff][%w_\x80-\xff]*%$", at) or sql:match("^%$%$", at)
-    if not tag then return end
-    local _, stop = sql:find(tag, at + #tag, true)
-    return (stop or #sql) + 1
 end
 
 ---Tracks whether the words so far are inside BEGIN ATOMIC ... END of a function or procedure, where semicolons do not
@@ -60,34 +39,9 @@ local function track_body(state, word)
     end
 end
 
----The position after the token at `at`, which is neither blank nor comment.
-local function after_token(sql, at, state)
-    local word = sql:match("^[%a_\x80-\xff][%w_$\x80-\xff]*", at)
-    if word then
-        if (word == "e" or word == "E") and sql:sub(at + 1, at + 1) == "'" then
-            return after_quoted(sql, at + 1, "'", true)
-        end
-        track_body(state, word:lower())
-        return at + #word
-    end
-    local c = sql:sub(at, at)
-    if c == "'" or c == '"' then return after_quoted(sql, at, c) end
-    if c == "$" then return after_dollar(sql, at) or at + 1 end
-    if c == "(" then state.parens = state.parens + 1
-    elseif c == ")" then state.parens = math.max(0, state.parens - 1) end
-    local number = sql:match("^%d[%w_.]*", at)
-    return at + (number and #number or 1)
-end
-
----The next position, from `at` on, that is neither blank nor comment.
-local function skip_blanks(sql, at)
-    while true do
-        at = sql:find("%S", at)
-        if not at then return #sql + 1 end
-        local two = sql:sub(at, at + 1)
-        if two ~= "--" and two ~= "/*" then return at end
-        at = after_comment(sql, at)
-    end
+local function track_sign(state, sign)
+    if sign == "(" then state.parens = state.parens + 1
+    elseif sign == ")" then state.parens = math.max(0, state.parens - 1) end
 end
 
 local function fresh() return { words = 0, parens = 0, body = 0 } end
@@ -97,29 +51,24 @@ local function fresh() return { words = 0, parens = 0, body = 0 } end
 ---@return { first: integer, last: integer }[]
 function M.lex(sql)
     local ranges, state = {}, fresh()
-    local at, first, last = skip_blanks(sql, 1), nil, nil
-    while at <= #sql do
-        if sql:byte(at) == 59 and state.parens == 0 and state.body == 0 then
+    local at, first, last = 1, nil, nil
+    while true do
+        local kind <const>, behind <const> = scan(sql, at)
+        local sign <const> = kind == "sign" and sql:sub(at, at)
+        if not kind or (sign == ";" and state.parens == 0 and state.body == 0) then
             if first then ranges[#ranges + 1] = { first = first, last = last } end
-            state, first, at = fresh(), nil, at + 1
-        else
-            first = first or at
-            at = after_token(sql, at, state)
-            last = math.min(at - 1, #sql)
+            if not kind then return ranges end
+            state, first = fresh(), nil
+        elseif not is_between(kind) then
+            if kind == "word" then track_body(state, sql:sub(at, behind - 1):lower()) end
+            if sign then track_sign(state, sign) end
+            first, last = first or at, behind - 1
         end
-        at = skip_blanks(sql, at)
+        at = behind
     end
-    if first then ranges[#ranges + 1] = { first = first, last = last } end
-    return ranges
 end
 
 -- ---- parser or lexer ----
-
-local function parsed_ranges(sql)
-    local ok, core = pcall(require, "dbrun.core")
-    if not ok or not core.sqlsplit then return nil end
-    return (core.sqlsplit.split(sql))
-end
 
 ---Splits an SQL text into statements.
 ---@param sql string
@@ -127,7 +76,7 @@ end
 ---@return dbrun.migrate.Statement[]
 ---@return "parser"|"lexer" how the server's parser, or the lexer without it
 function M.split(sql, line)
-    local ranges, how = parsed_ranges(sql), "parser"
+    local ranges, how = sql_library.split(sql), "parser"
     if not ranges then ranges, how = M.lex(sql), "lexer" end
     local list, number, counted = {}, line or 1, 1
     for _, range in ipairs(ranges) do
@@ -145,20 +94,36 @@ function M.split(sql, line)
     return list, how
 end
 
+---The first words of a statement, in lower case.
+local function first_words(sql, count)
+    local words, at = {}, 1
+    while #words < count do
+        local kind <const>, behind <const> = scan(sql, at)
+        if kind == "word" then words[#words + 1] = sql:sub(at, behind - 1):lower()
+        elseif not is_between(kind) then break end
+        at = behind
+    end
+    return words
+end
+
 local CONTROL <const> = {
-    begin = true, start = true, commit = true, ["end"] = true, rollback = true, abort = true,
+    begin = true, start = true, commit = true, ["end"] = true, rollback = true, abort = true, prepare = true,
 }
+
+---Does the statement begin or end a transaction? ROLLBACK [WORK | TRANSACTION] TO ends none.
+local function is_control(sql)
+    local first <const>, second <const>, third <const> = table.unpack(first_words(sql, 3))
+    if not CONTROL[first] then return false end
+    if first == "start" or first == "prepare" then return second == "transaction" end
+    return not (first == "rollback" and (second == "to" or third == "to"))
+end
 
 ---The first statement that begins or ends a transaction: it would end the migration's transaction.
 ---@param statements dbrun.migrate.Statement[]
 ---@return dbrun.migrate.Statement?
 function M.transaction_control(statements)
     for _, statement in ipairs(statements) do
-        local first, second = statement.sql:lower():match "^(%a+)%s*(%a*)"
-        local to_savepoint = first == "rollback" and statement.sql:lower():find "%f[%a]to%f[%A]"
-        if CONTROL[first] and not to_savepoint and (first ~= "start" or second == "transaction") then
-            return statement
-        end
+        if is_control(statement.sql) then return statement end
     end
 end
 

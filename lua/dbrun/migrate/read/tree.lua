@@ -1,4 +1,4 @@
---- The parse tree of a statement, from the server's parser (core.sqlsplit.parse). If the parser is not installed or
+--- The parse tree of a statement, from the server's parser (core.sql.parse). If the parser is not installed or
 --- does not know the syntax, there is no tree, and callers say so or use the statement's words.
 local json = require "dbrun.json"
 
@@ -10,8 +10,8 @@ local M = {}
 ---@return table body the node's fields; the reason (string) when there is no tree
 function M.of(sql)
     local ok, core = pcall(require, "dbrun.core")
-    if not ok or not core.sqlsplit then return nil, "the parser is not installed" end
-    local text, why = core.sqlsplit.parse(sql)
+    if not ok or not core.sql then return nil, "the parser is not installed" end
+    local text, why = core.sql.parse(sql)
     if not text then return nil, why end
     local entry = json.decode(text).stmts[1]
     if not entry then return nil, "there is no statement" end

@@ -123,7 +123,7 @@ end
 ---@return integer looked number of files checked
 ---Raises an error of kind `config` when the parser is not installed.
 function M.run(dirs, opts)
-    local available, why = require("dbrun.core").sqlsplit.available()
+    local available, why = require("dbrun.core").sql.available()
     if not available then
         errors.fail("config", why, "apt-get install libpg-query-dev")
     end

@@ -1,11 +1,12 @@
-#include "bind/data/sqlparse.h"
+#include "bind/data/sql.h"
+#include "pg/scan.h"
 
 #include <dlfcn.h>
 #include <pg_query.h>
 #include <string.h>
 
-#define BOX      "dbrun.sqlsplit.result"
-#define TREE_BOX "dbrun.sqlsplit.tree"
+#define BOX      "dbrun.sql.result"
+#define TREE_BOX "dbrun.sql.tree"
 
 /* The name of the library whose structs pg_query.h describes. Another version may lay them out
  * differently, so the plain `.so` link is not tried. */
@@ -89,7 +90,7 @@ static int push_missing(lua_State *L)
     return 2;
 }
 
-static int sqlsplit_available(lua_State *L)
+static int sql_available(lua_State *L)
 {
     struct library *lib = lua_touserdata(L, lua_upvalueindex(2));
     bool ok = library_load(lib);
@@ -140,7 +141,7 @@ static const char *check_text(lua_State *L, struct library *lib)
     return sql;
 }
 
-static int sqlsplit_split(lua_State *L)
+static int sql_split(lua_State *L)
 {
     struct library *lib = lua_touserdata(L, lua_upvalueindex(2));
     const char *sql = check_text(L, lib);
@@ -155,7 +156,7 @@ static int sqlsplit_split(lua_State *L)
 }
 
 /* The parse tree as JSON text: {"version": n, "stmts": [{"stmt": {...}, "stmt_location": n}]}. */
-static int sqlsplit_parse(lua_State *L)
+static int sql_parse(lua_State *L)
 {
     struct library *lib = lua_touserdata(L, lua_upvalueindex(2));
     const char *sql = check_text(L, lib);
@@ -172,14 +173,34 @@ static int sqlsplit_parse(lua_State *L)
     return 1;
 }
 
+/* scan(sql, at) -> kind, the position behind the piece, has it no end?; nothing at the end of the text */
+static int sql_scan(lua_State *L)
+{
+    static const char *const names[] = {
+        [SQL_BLANK] = "blank",   [SQL_COMMENT] = "comment", [SQL_WORD] = "word",
+        [SQL_QUOTED] = "quoted", [SQL_STRING] = "string",   [SQL_DOLLAR] = "dollar",
+        [SQL_NUMBER] = "number", [SQL_SIGN] = "sign",       [SQL_PARAMETER] = "parameter",
+    };
+    struct sql_scan x = {0};
+    x.sql = luaL_checklstring(L, 1, &x.len);
+    lua_Integer at = luaL_optinteger(L, 2, 1);
+    luaL_argcheck(L, at >= 1, 2, "positions begin at 1");
+    x.at = (lua_Unsigned)at - 1 < x.len ? (size_t)at - 1 : x.len;
+    enum sql_kind kind = sql_next(&x);
+    if (kind == SQL_END)
+        return 0;
+    lua_pushstring(L, names[kind]);
+    lua_pushinteger(L, (lua_Integer)x.at + 1);
+    lua_pushboolean(L, x.open);
+    return 3;
+}
+
 static const luaL_Reg functions[] = {
-    {"available", sqlsplit_available},
-    {"split", sqlsplit_split},
-    {"parse", sqlsplit_parse},
-    {NULL, NULL},
+    {"available", sql_available}, {"split", sql_split}, {"parse", sql_parse},
+    {"scan", sql_scan},           {NULL, NULL},
 };
 
-int bind_sqlsplit_open(lua_State *L, struct runtime *rt)
+int bind_sql_open(lua_State *L, struct runtime *rt)
 {
     if (luaL_newmetatable(L, BOX)) {
         lua_pushcfunction(L, box_gc);
