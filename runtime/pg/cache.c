@@ -13,8 +13,8 @@ struct pg_cache {
     struct pg_cached *oldest;
     void (*forget)(void *data, int ref);
     void *data;
-    /* To be closed on the server, one whenever a statement is prepared: so the server never has more than
-     * `limit` of them, however the program changes its statements. */
+    /* Names of evicted statements that are still prepared on the server. Each PREPARE closes one of them, so
+     * the server never holds more than `limit` prepared statements. */
     char (*deferred)[NAME_SIZE];
     uint32_t n_deferred;
     uint32_t cap_deferred;
@@ -66,7 +66,7 @@ uint32_t pg_cache_count(const struct pg_cache *c)
     return c->count;
 }
 
-/* FNV-1a over 8 bytes at a time: texts are compared afterwards, so speed matters more than spread. */
+/* FNV-1a over 8 bytes at a time: the caller compares the texts too, so speed matters more than spread. */
 static uint64_t hash_text(const char *s, size_t len)
 {
     uint64_t h = UINT64_C(14695981039346656037) ^ len;
@@ -175,7 +175,7 @@ void pg_cache_defer_close(struct pg_cache *c, const char name[40])
         uint32_t cap = c->cap_deferred ? c->cap_deferred * 2 : 8;
         void *list = realloc(c->deferred, cap * sizeof *c->deferred);
         if (!list)
-            return; /* the server keeps this one until the connection ends */
+            return; /* the server keeps this statement until the connection ends */
         c->deferred = list;
         c->cap_deferred = cap;
     }

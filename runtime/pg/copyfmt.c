@@ -134,7 +134,7 @@ static enum copyfmt_result integer_from(struct buf *b, enum pg_kind kind, const 
     wire_trim(&s, &len);
     bool negative = len > 0 && s[0] == '-';
     size_t i = len > 0 && (s[0] == '-' || s[0] == '+') ? 1 : 0;
-    int64_t v = 0; /* negative numbers reach one further */
+    int64_t v = 0; /* kept negative, because INT64_MIN has no positive counterpart */
     bool beyond = false;
     if (i == len)
         return COPYFMT_INVALID;
@@ -163,7 +163,7 @@ static enum copyfmt_result float_from(struct buf *b, enum pg_kind kind, const ch
     return copyfmt_float(b, kind, v);
 }
 
-/* "t", "tru", "YES", "on", "0" ...: parse_bool_with_len in bool.c. */
+/* "t", "tru", "YES", "on", "0" ...: the rules of parse_bool_with_len in bool.c. */
 static enum copyfmt_result bool_from(struct buf *b, const char *s, size_t len)
 {
     static const struct {
@@ -205,7 +205,8 @@ static enum copyfmt_result jsonb_from(struct buf *b, const char *s, size_t len)
     return COPYFMT_OK;
 }
 
-/* 32 digits, a hyphen after any group of four, braces around: string_to_uuid in uuid.c. */
+/* 32 hex digits, optionally with a hyphen after each group of four and in braces: the rules of string_to_uuid
+ * in uuid.c. */
 static enum copyfmt_result uuid_from(struct buf *b, const char *s, size_t len)
 {
     char bytes[16];
@@ -236,7 +237,7 @@ static bool has_zone(const char *s, size_t len)
     return clock && (memchr(clock, 'Z', rest) || memchr(clock, '+', rest) || memchr(clock, '-', rest));
 }
 
-/* timefmt reads 2024-02-31 as the 2nd of March: what it read must print as it stood there. */
+/* timefmt reads 2024-02-31 as March 2nd: a date is real only when it prints as the text that was read. */
 static bool date_is_real(const char *s, int64_t days)
 {
     char text[TIMEFMT_MAX];
@@ -245,7 +246,7 @@ static bool date_is_real(const char *s, int64_t days)
     return digits <= n && strncmp(s, text, digits) == 0;
 }
 
-/* "12:34", "12:34:56", ...: hours, minutes and seconds where they are no number of their own. */
+/* "12:34", "12:34:56", ...: checks the ranges of hours, minutes and seconds, which timefmt does not check. */
 static bool clock_is_real(const char *s)
 {
     if (strspn(s, "0123456789") != 2 || s[2] != ':' || strspn(s + 3, "0123456789") != 2)
@@ -263,7 +264,7 @@ static enum copyfmt_result date_from(struct buf *b, const char *s, size_t len)
         return COPYFMT_INVALID;
     if (usec == INT64_MAX || usec == INT64_MIN)
         return put_int4(b, usec > 0 ? INT32_MAX : (uint32_t)INT32_MIN);
-    int64_t days = usec / USEC_PER_DAY; /* whole days: there was no time in it */
+    int64_t days = usec / USEC_PER_DAY; /* exact, because the text has no time of day */
     return date_is_real(s, days) ? put_int4(b, (uint32_t)(int32_t)days) : COPYFMT_INVALID;
 }
 
@@ -300,9 +301,9 @@ static enum copyfmt_result timestamp_from(struct buf *b, const char *s, size_t l
     return put_int8(b, usec);
 }
 
-/* ---- all of them ---- */
+/* ---- all types ---- */
 
-/* Texts whose binary form is the text. */
+/* Is the binary form of this type the text itself? */
 static bool is_plain_text(const struct pg_type *t)
 {
     return t->kind == PG_KIND_TEXT && t->binary;

@@ -1,7 +1,7 @@
 /*
- * What COPY reads: fields in its text and CSV formats, and the binary forms of values that come as text.
- * Section "COPY", File Formats, of the PostgreSQL manual; binary forms: the *recv functions of
- * src/backend/utils/adt. Each call appends to the caller's buffer, whole or not at all.
+ * Writes what COPY FROM reads: fields in the text and CSV formats, and values in the binary format, made from
+ * their texts. Formats: "File Formats" on the manual's page about COPY; binary forms: the *recv functions of
+ * src/backend/utils/adt. Each call appends a complete field to the caller's buffer, or nothing.
  */
 #ifndef DBRUN_PG_COPYFMT_H
 #define DBRUN_PG_COPYFMT_H
@@ -13,24 +13,24 @@
 
 enum copyfmt_result {
     COPYFMT_OK,
-    COPYFMT_INVALID, /* no value of this type: SQLSTATE 22P02 on the server */
-    COPYFMT_RANGE,   /* beyond what the type holds: 22003 */
-    COPYFMT_UNKNOWN, /* the type's binary form is not known here */
+    COPYFMT_INVALID, /* the text is not a value of the type: SQLSTATE 22P02 on the server */
+    COPYFMT_RANGE,   /* the value is outside of the type's range: 22003 */
+    COPYFMT_UNKNOWN, /* this code does not know the type's binary form */
     COPYFMT_OOM,
 };
 
-/* What stands in front of the rows in the binary format, and behind them. */
+/* The binary format begins with the header and ends with the trailer. */
 #define COPYFMT_HEADER     "PGCOPY\n\377\r\n\0\0\0\0\0\0\0\0\0"
 #define COPYFMT_HEADER_LEN 19
 #define COPYFMT_TRAILER    "\377\377"
 
 /* ---- text and CSV ---- */
 
-/* A value that is not NULL (NULL is \N); backslash, tab, newline and carriage return are escaped. */
+/* Writes a value other than NULL (which is \N); escapes backslash, tab, newline and carriage return. */
 bool copyfmt_text(struct buf *b, const char *s, size_t len);
-/* Quoted, so that an empty value is no NULL (which is nothing at all). */
+/* Quotes the value, because COPY reads an empty field without quotes as NULL. */
 bool copyfmt_csv(struct buf *b, const char *s, size_t len);
-/* Bytes as the text of a bytea: \x0aff; escaped once more in the text format. */
+/* Writes bytes as the text of a bytea: \x0aff; in the text format the backslash is escaped. */
 bool copyfmt_bytea(struct buf *b, const char *s, size_t len, bool text_format);
 
 /* ---- binary: length and value ---- */
@@ -38,13 +38,12 @@ bool copyfmt_bytea(struct buf *b, const char *s, size_t len, bool text_format);
 enum copyfmt_result copyfmt_integer(struct buf *b, enum pg_kind kind, int64_t v);
 enum copyfmt_result copyfmt_float(struct buf *b, enum pg_kind kind, double v);
 enum copyfmt_result copyfmt_bool(struct buf *b, bool v);
-/* A value from its text, as the server would read it (dates and times: ISO 8601 only, timestamptz with its
- * zone). `s` must be followed by a NUL. */
+/* Reads the text as the server would (dates and times: ISO 8601 only; timestamptz: only with a zone) and
+ * writes the value. `s` must be followed by a NUL. */
 enum copyfmt_result copyfmt_value(struct buf *b, const struct pg_type *t, const char *s, size_t len);
-/* The part of copyfmt_value for numeric. */
+/* copyfmt_value for the type numeric. */
 enum copyfmt_result copyfmt_numeric(struct buf *b, const char *s, size_t len);
-/* Is every text that the server would take for this type taken by copyfmt_value too, with the same
- * meaning? */
+/* Does copyfmt_value accept every text that the server accepts for this type, with the same meaning? */
 bool copyfmt_is_total(const struct pg_type *t);
 
 #endif

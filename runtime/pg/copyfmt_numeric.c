@@ -1,4 +1,4 @@
-/* numeric: digits in base 10000 (set_var_from_str and numeric_recv in numeric.c). */
+/* Writes numeric in its binary form: digits in base 10000 (set_var_from_str, numeric_recv in numeric.c). */
 #include "pg/copyfmt.h"
 #include "pg/wire.h"
 
@@ -30,9 +30,9 @@ static enum copyfmt_result put_numeric_head(struct buf *b, int ndigits, int weig
 
 /* The number is 0.d1d2d3... times ten to the power of `point`. */
 struct decimal {
-    const char *s; /* digits, perhaps with one '.' in between */
-    size_t n;      /* of digits */
-    size_t dot;    /* digits in front of the '.' */
+    const char *s; /* the digits and at most one '.' */
+    size_t n;      /* number of digits */
+    size_t dot;    /* number of digits before the '.' */
     long point;
     int sign;
     long scale;
@@ -48,7 +48,7 @@ static bool is_word(const char *s, size_t len, const char *word)
     return len == strlen(word) && strncasecmp(s, word, len) == 0;
 }
 
-/* NaN and the infinities; false when it is none of them. */
+/* Writes NaN, Infinity or -Infinity; false when the text is another one. */
 static bool special_from(struct buf *b, const char *s, size_t len, enum copyfmt_result *result)
 {
     bool negative = len > 0 && s[0] == '-';
@@ -134,10 +134,11 @@ enum copyfmt_result copyfmt_numeric(struct buf *b, const char *s, size_t len)
         end--;
     if (first == end)
         return put_numeric_head(b, 0, 0, NUMERIC_POSITIVE, (int)d.scale);
-    /* Groups of four stand around the decimal point: the first may begin in the middle of one. */
+    /* A base-10000 digit holds four decimal digits, counted from the decimal point: so the first decimal
+     * digit may be anywhere in its group. */
     long point = d.point - (long)first;
     long weight = point > 0 ? (point - 1) / 4 : (point - 4) / 4;
-    long lead = (weight + 1) * 4 - point; /* zeros in front of the first digit, in its group */
+    long lead = (weight + 1) * 4 - point; /* zeros before the first digit, in its group */
     size_t ndigits = (size_t)((long)(end - first) + lead + 3) / 4;
     result = put_numeric_head(b, (int)ndigits, (int)weight, d.sign, (int)d.scale);
     if (result != COPYFMT_OK)

@@ -8,13 +8,14 @@
 
 bool pg_sqlstate_is_disconnect(const char *s)
 {
-    /* 08P01 stays out: it is mostly said of a wrong number of parameters, and the connection lives on. */
+    /* Not 08P01: the server mostly reports a wrong number of parameters with it, and keeps the connection. */
     return strcmp(s, "57P01") == 0 || strcmp(s, "57P02") == 0 || strcmp(s, "57P03") == 0 ||
            (strncmp(s, "08", 2) == 0 && strcmp(s, "08P01") != 0);
 }
 
-/* 57014 is a cancel request, or statement_timeout, and only a text in the server's language says which. Where
- * it is no English, the machine knows of the requests of its own; what is left is mostly a timeout. */
+/* 57014 means a cancel request or statement_timeout; only the message tells which, in the server's language.
+ * If it is not in English, the error counts as a timeout, unless the machine sent a cancel request
+ * (take_error in machine_step.c). */
 static enum error_kind kind_of(const char *s, const char *message)
 {
     if (pg_sqlstate_is_disconnect(s) || strcmp(s, "53300") == 0)
@@ -38,26 +39,30 @@ static bool is_retryable(const char *s)
            strcmp(s, "53300") == 0 || strcmp(s, "57P03") == 0;
 }
 
-/* What to do, where PostgreSQL itself does not say. */
+/* What the user can do, for errors to which PostgreSQL adds no hint. */
 static const char *hint_for(const char *s)
 {
     static const struct {
         const char *sqlstate;
         const char *hint;
     } hints[] = {
-        {"53300", "The server has no connection left: lower DB_POOL_SIZE or DB_MAX_OVERFLOW, or raise "
-                  "max_connections; select * from pg_stat_activity shows who holds them."},
-        {"53100", "The server's disk is full: free space there, then run this again."},
+        {"53300",
+         "All connections that the server allows are in use: lower DB_POOL_SIZE or DB_MAX_OVERFLOW, or "
+         "raise max_connections; select * from pg_stat_activity shows the clients that hold them."},
+        {"53100", "The server's disk is full: free space on it, then run this again."},
         {"25006", "This server or session is read-only (a standby, default_transaction_read_only, dbrun "
                   "--read-only): connect to the "
                   "primary, for example with target_session_attrs=read-write in DATABASE_URL."},
         {"28P01", "Check the user and the password in DATABASE_URL (or POSTGRES_USER and "
                   "POSTGRES_PASSWORD, or ~/.pgpass)."},
-        {"28000", "Check the user, and what pg_hba.conf of the server allows from here."},
+        {"28000",
+         "Check the user, and whether the server's pg_hba.conf allows this user to connect from this "
+         "machine."},
         {"3D000", "Check the database name in DATABASE_URL (or POSTGRES_DB), or create it with createdb."},
         {"57P03", "The server is starting, stopping or recovering: wait a moment and try again."},
-        {"42601", "If this is several statements, use exec: query takes one."},
-        {"25P02", "An earlier statement of this transaction failed: its error is the one to look at."},
+        {"42601", "query takes one statement: use exec to run several."},
+        {"25P02", "An earlier statement of this transaction failed: its error tells the cause. Roll back the "
+                  "transaction."},
     };
     for (size_t i = 0; i < sizeof hints / sizeof *hints; i++)
         if (strcmp(s, hints[i].sqlstate) == 0)
@@ -65,13 +70,13 @@ static const char *hint_for(const char *s)
     return NULL;
 }
 
-/* 42601 is every syntax error; the hint fits only one of them. */
+/* 42601 is the SQLSTATE of every syntax error; the hint fits only one of them. */
 static bool hint_fits(const char *sqlstate, const char *message)
 {
     return strcmp(sqlstate, "42601") != 0 || strstr(message, "multiple commands") != NULL;
 }
 
-/* libpq quotes a message type that is none, whatever byte it is: what is not UTF-8 becomes "?". */
+/* libpq quotes an unknown message type byte as it came: replaces every byte that is not UTF-8 with "?". */
 static void make_readable(char *text)
 {
     while (*text) {
@@ -92,7 +97,8 @@ void pg_error_lost(struct error *e, const char *what, const char *why)
 void pg_error_from_nonsense(struct error *e, const PGresult *r)
 {
     const char *text = PQresultErrorMessage(r);
-    error_set(e, ERROR_PROTOCOL, "the server sent what cannot be read, and the connection is closed: %.*s",
+    error_set(e, ERROR_PROTOCOL,
+              "the server sent a message that libpq cannot read; the connection is closed: %.*s",
               (int)strcspn(text, "\n"), text);
     make_readable(e->message);
 }
@@ -116,11 +122,11 @@ void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
     };
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
     const char *message = PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY);
-    if (!state && !message) { /* libpq's own */
+    if (!state && !message) { /* libpq made this error: the server always sends a message */
         pg_error_lost(e, "the connection to the server", PQresultErrorMessage(r));
         return;
     }
-    const char *known = state ? state : ""; /* some proxies leave it out */
+    const char *known = state ? state : ""; /* some proxies send no SQLSTATE */
     enum error_kind kind = kind_of(known, message ? message : "");
     error_set(e, pg_error_ends_session(r) ? ERROR_CONNECT : kind, "%s", message ? message : "unknown error");
     e->retryable = is_retryable(known);
@@ -136,8 +142,8 @@ void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
     error_set_field(e, ERROR_STATEMENT, sql);
 }
 
-/* libpq tells the SQLSTATE of a failed connect only in the text, in verbose mode:
- * "...: FATAL:  28P01: password authentication failed\nLOCATION:  ...". */
+/* libpq gives the SQLSTATE of a failed connect only in the message, and only in verbose mode: "...: FATAL:
+ * 28P01: password authentication failed\nLOCATION: ...". */
 static bool find_sqlstate(const char *text, char state[6], const char **message)
 {
     static const char *const marks[] = {"FATAL:  ", "ERROR:  ", "PANIC:  "};
@@ -158,7 +164,7 @@ static bool find_sqlstate(const char *text, char state[6], const char **message)
     return true;
 }
 
-/* It answered, but is not what target_session_attrs asks for. */
+/* Did the server answer, without the role that target_session_attrs asks for? */
 static bool is_wrong_role(const char *text)
 {
     return strstr(text, "session is read-only") || strstr(text, "session is not read-only") ||
@@ -186,16 +192,15 @@ static const char *layer_of(const char *state, const char *text)
 static const char *layer_hint(const char *layer, const char *text)
 {
     if (is_wrong_role(text))
-        return "No server of the address is what target_session_attrs asks for: name all servers in "
-               "DATABASE_URL (host1,host2), or wait until one is promoted.";
+        return "No server of this address has the role that target_session_attrs asks for: name all servers "
+               "in DATABASE_URL (host1,host2), or wait until one is promoted.";
     if (strstr(text, "Too many open files"))
-        return "This program has no file descriptor left: close what it holds open, lower DB_POOL_SIZE, or "
-               "raise "
-               "the limit (ulimit -n).";
+        return "This program has no file descriptor left: close files and connections that it does not need, "
+               "lower DB_POOL_SIZE, or raise the limit (ulimit -n).";
     if (strcmp(layer, "name") == 0)
         return "Check the host name in DATABASE_URL (or POSTGRES_HOST), and that this machine can resolve "
                "it.";
-    if (strstr(text, "certificate verify failed")) /* libpq knows the reason, and forgets it */
+    if (strstr(text, "certificate verify failed")) /* libpq does not tell which of the two */
         return "The server's certificate has expired, or no authority in sslrootcert (or in "
                "~/.postgresql/root.crt) has signed it: `openssl s_client -starttls postgres -connect "
                "HOST:PORT` shows which.";
@@ -209,7 +214,7 @@ static const char *layer_hint(const char *layer, const char *text)
         return "Is the server running, and is this its host and port? Check DATABASE_URL (or POSTGRES_HOST "
                "and "
                "POSTGRES_PORT); `dbrun stack up` starts a private one.";
-    return "Check that the server is up and that nothing between drops the packets.";
+    return "Check that the server is up, and that no firewall on the way drops the packets.";
 }
 
 void pg_error_from_connect(struct error *e, const PGconn *conn, const char *target)
@@ -225,7 +230,7 @@ void pg_error_from_connect(struct error *e, const PGconn *conn, const char *targ
         if (failed)
             message = failed + strlen(" failed: ");
     }
-    /* Only the first line: the rest is libpq's advice. */
+    /* The other lines are libpq's advice. */
     error_set(e, ERROR_CONNECT, "cannot connect to PostgreSQL at %s: %.*s", target,
               (int)strcspn(message, "\n"), message);
     e->outcome = OUTCOME_NOT_SENT;

@@ -1,6 +1,6 @@
 /*
- * What libpq reports, as the error value: SQLSTATE, position, hint and so on.
- * SQLSTATE classes: appendix A of the PostgreSQL manual.
+ * Makes the error value (SQLSTATE, position, hint and so on) from what libpq reports. SQLSTATE classes:
+ * appendix A of the PostgreSQL manual.
  */
 #ifndef DBRUN_PG_ERRORS_H
 #define DBRUN_PG_ERRORS_H
@@ -9,20 +9,21 @@
 
 #include <libpq-fe.h>
 
-/* From an error result. `outcome` of a lost connection is left to the caller, who knows what was sent. */
+/* From an error result. When the connection is lost, the caller sets `outcome`, because it knows what was
+ * sent. */
 void pg_error_from_result(struct error *e, const PGresult *r, const char *sql);
-/* From a connection that libpq has given up. `outcome` as above. */
+/* From a connection that libpq has closed. `outcome` as above. */
 void pg_error_from_loss(struct error *e, const PGconn *conn);
-/* From an error that libpq made itself because it does not understand the server. `outcome` as above. */
+/* From an error that libpq made because it cannot read what the server sent. `outcome` as above. */
 void pg_error_from_nonsense(struct error *e, const PGresult *r);
-/* Of a connection that is gone: which one, and why (the first line counts). */
+/* A lost connection: `what` names it, `why` gives the reason (only its first line is used). */
 void pg_error_lost(struct error *e, const char *what, const char *why);
-/* From a connect that failed; the message of libpq never carries a connection string here. `target` is
- * the host and port as the user knows them. The connection must have been in verbose mode. */
+/* From a failed connect. `target` is the host and port as the user knows them. The connection must have been
+ * in verbose mode. libpq's message never contains the connection string here. */
 void pg_error_from_connect(struct error *e, const PGconn *conn, const char *target);
-/* FATAL and PANIC are the last that a server says. */
+/* Is it FATAL or PANIC, after which the server closes the connection? */
 bool pg_error_ends_session(const PGresult *r);
-/* Does this SQLSTATE mean that the connection is gone? (57P01, 57P02, 57P03, class 08) */
+/* Does this SQLSTATE mean that the connection is lost? (57P01, 57P02, 57P03, class 08 without 08P01) */
 bool pg_sqlstate_is_disconnect(const char *sqlstate);
 
 #endif

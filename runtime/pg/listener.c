@@ -19,12 +19,12 @@ void pg_listener_lose(struct pg_listener *l, const char *why)
     struct error e = {0};
     if (error_is_set(&l->lost))
         return;
-    pg_error_lost(&e, "the connection that listens", why);
+    pg_error_lost(&e, "the listening connection", why);
     set_lost(l, &e);
     pg_machine_break(&l->m);
 }
 
-/* What was in flight may have been told more than libpq knows afterwards. */
+/* The error of the statement in flight may tell more than libpq does once the connection is closed. */
 static const char *reason(const struct pg_listener *l)
 {
     const struct error *e = &l->m.error;
@@ -42,7 +42,7 @@ static void lose_to_server(struct pg_listener *l)
     pg_listener_lose(l, reason(l));
 }
 
-/* A FATAL that nobody asked for comes as a notice. */
+/* libpq reports a FATAL error as a notice when no statement is in flight. */
 static void on_notice(void *data, const PGresult *r)
 {
     struct pg_listener *l = data;
@@ -87,7 +87,7 @@ bool pg_listener_exec(struct pg_listener *l, const char *sql)
     if (error_is_set(&l->lost))
         return false;
     bool sent = pg_machine_simple(&l->m, sql);
-    if (l->m.state == PG_BROKEN || PQsocket(l->m.conn) < 0) /* libpq may have closed it while it sent */
+    if (l->m.state == PG_BROKEN || PQsocket(l->m.conn) < 0) /* libpq may have closed it while sending */
         pg_listener_step(l, 0);
     return sent && !error_is_set(&l->lost);
 }
@@ -103,7 +103,8 @@ unsigned pg_listener_want(const struct pg_listener *l)
     return PG_WANT_READ | (l->m.flushing ? PG_WANT_WRITE : 0);
 }
 
-/* All that were read; false when memory is out. Lets libpq parse what else came, too. */
+/* Hands all notifications to the sink; false when memory is out. PQnotifies also makes libpq parse what else
+ * has come. */
 static bool take_notifications(struct pg_listener *l)
 {
     PGnotify *n;

@@ -1,15 +1,15 @@
 /*
- * The connection of a listener: a machine on which nothing runs but LISTEN, UNLISTEN and an empty statement
- * to see whether the server is there; in between its socket is read for notifications. Like the machine it
- * never waits: step it when the socket is ready for what it asked for.
+ * The connection of a listener: a machine that runs only LISTEN, UNLISTEN and, to check that the server
+ * answers, an empty statement; in between it reads notifications from the socket. Like the machine it never
+ * waits: step it when the socket is ready for what pg_listener_want gave.
  *
  *        HEARING ---- pg_listener_exec ----------------------> OWING ---- the statement's end ----> HEARING
  *        HEARING, OWING ---- lost, pg_listener_lose ---------> LOST    (l->lost is set, for good)
  *
- * HEARING with l->full reads nothing, so memory stays bounded and the server keeps what is not read; OWING
- * reads in any case, since the answer comes behind the notifications.
+ * HEARING with l->full reads nothing: memory stays bounded, and the server keeps the notifications. OWING
+ * reads in any case, because the answer comes after the notifications.
  *
- * Who owns what: the listener owns its machine; a notification is the sink's once it was handed over.
+ * Who owns what: the listener owns its machine; the sink owns the notifications that it accepted.
  */
 #ifndef DBRUN_PG_LISTENER_H
 #define DBRUN_PG_LISTENER_H
@@ -18,31 +18,31 @@
 
 struct pg_listener {
     struct pg_machine m;
-    /* Takes a notification (PQfreemem it), in the order they came; false when memory is out, and then it is
-     * still the listener's. It may set `full`, and must do nothing else with the listener. */
+    /* Takes over a notification (free it with PQfreemem), in the order of arrival; false when memory is out,
+     * then the listener still owns it. The sink may set `full` and must not use the listener otherwise. */
     bool (*sink)(void *data, PGnotify *n);
     void *data;
-    bool full;         /* the embedder's: enough is waiting to be taken */
-    char *last_words;  /* what the server said unasked before it closed the connection */
-    struct error lost; /* set: the connection is of no use any more */
+    bool full;         /* set by the embedder: read nothing more until it clears this */
+    char *last_words;  /* the FATAL message that came while no statement was in flight */
+    struct error lost; /* set: the connection is lost */
 };
 
 /* Takes over an established connection on which nothing is in flight. The listener must not be moved
- * afterwards. False when memory is out; the connection is then still the caller's. */
+ * afterwards. False when memory is out; then the caller still owns the connection. */
 bool pg_listener_init(struct pg_listener *l, PGconn *conn, bool (*sink)(void *data, PGnotify *n), void *data);
 void pg_listener_close(struct pg_listener *l);
 
-/* Sends one statement. False: it was not sent, l->m.error says why (or l->lost). Else step until
- * pg_listener_is_busy says no: then l->m.error has its error, if there was one. */
+/* Sends one statement. False: it was not sent, and l->m.error or l->lost says why. Else step until
+ * pg_listener_is_busy says no: then l->m.error is set if the statement failed. */
 bool pg_listener_exec(struct pg_listener *l, const char *sql);
-/* Is an answer of the server outstanding? */
+/* Is a statement in flight? */
 bool pg_listener_is_busy(const struct pg_listener *l);
 
-/* Makes the progress that is possible now. `ready`: what the socket is ready for. Gives what to wait for. */
+/* Sends and reads what is possible now. `ready`: what the socket is ready for. Returns what to wait for. */
 unsigned pg_listener_step(struct pg_listener *l, unsigned ready);
-/* What to wait for (PG_WANT_READ, PG_WANT_WRITE); 0 while it is full, and once it is lost. */
+/* What to wait for (PG_WANT_READ, PG_WANT_WRITE); 0 while l->full stops the reading, and after the loss. */
 unsigned pg_listener_want(const struct pg_listener *l);
-/* Gives the connection up. The first reason is the one that counts. */
+/* Gives the connection up. Only the first call's reason counts. */
 void pg_listener_lose(struct pg_listener *l, const char *why);
 
 #endif

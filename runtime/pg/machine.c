@@ -1,4 +1,4 @@
-/* The machine's life, its states, and what can be asked. */
+/* Opening and closing the machine, its queue of groups, and questions about its state. */
 #include "pg/machine_impl.h"
 
 #include <assert.h>
@@ -74,12 +74,12 @@ void pg_machine_push(struct pg_machine *m, size_t statements, void *owner)
 
 bool pg_machine_not_sent(struct pg_machine *m, bool half)
 {
-    /* What was added to a batch before may have come to the server, and have committed itself. */
+    /* Statements added to the batch before may have reached the server, and may contain a COMMIT. */
     bool part = m->owed > 0 && pg_machine_head(m)->statements > 0;
     if (m->state == PG_BROKEN || PQstatus(m->conn) == CONNECTION_BAD) {
         error_set(&m->error, ERROR_CONNECT,
                   "the connection to the server was lost before the statement was %s",
-                  part ? "sent whole" : "sent");
+                  part ? "sent completely" : "sent");
         m->error.retryable = !part;
         half = true;
     } else {
@@ -88,7 +88,7 @@ bool pg_machine_not_sent(struct pg_machine *m, bool half)
     }
     m->error.outcome = part ? OUTCOME_UNKNOWN : OUTCOME_NOT_SENT;
     if (half && m->state != PG_BROKEN) {
-        m->owed = 0; /* of a batch: its caller is told now */
+        m->owed = 0; /* only a batch is in flight here; its caller gets m->error now */
         pg_machine_set_state(m, PG_BROKEN);
     }
     return false;
@@ -96,9 +96,9 @@ bool pg_machine_not_sent(struct pg_machine *m, bool half)
 
 bool pg_machine_enter_pipeline(struct pg_machine *m)
 {
-    /* libpq forgets the single-row mode of a statement when the next one begins, but not when that is the
-     * first of a pipeline: its rows would come one by one, and be missed. A statement without a name
-     * begins, too, and is refused before anything is sent. */
+    /* libpq clears the single-row mode when the next statement begins, but not when that statement is the
+     * first of a pipeline: its rows would come one by one, and take_row would refuse them. PQsendPrepare
+     * without a statement name clears the mode as well, and fails before it sends anything. */
     if (m->row_mode)
         PQsendPrepare(m->conn, NULL, NULL, 0, NULL);
     m->row_mode = false;

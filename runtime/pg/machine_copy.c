@@ -3,11 +3,10 @@
 
 #include <sys/socket.h>
 
-enum { LARGEST_PART = 1 << 26 }; /* libpq counts in int, and copies what it is given */
+enum { LARGEST_PART = 1 << 26 }; /* libpq takes the length as an int, and copies the data */
 
-/* Does an ErrorResponse begin here? 'E', its length, then severity, its untranslated form and the
- * SQLSTATE. Two NUL bytes in a row occur nowhere inside of another message that a COPY can bring, so a
- * look that begins in the middle of one is not mistaken. */
+/* Does an ErrorResponse begin here? 'E', a length below 64 KiB, then the field 'S'. No other message that
+ * comes during a COPY contains two NUL bytes in a row, so these bytes cannot be the middle of one. */
 static bool is_error_message(const char *p, ssize_t n)
 {
     return n >= 6 && p[0] == 'E' && p[1] == 0 && p[2] == 0 && p[5] == 'S';
@@ -29,13 +28,13 @@ int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len)
         return 1;
     while (len > 0) {
         int part = len > LARGEST_PART ? LARGEST_PART : (int)len;
-        /* 0 = libpq's buffer cannot grow, and this part is lost: it is never full otherwise. */
+        /* 0 = libpq has no memory for this part, which is lost. (The buffer has no other limit.) */
         if (PQputCopyData(m->conn, data, part) <= 0)
             return -1;
         data += part;
         len -= (size_t)part;
     }
-    /* libpq would queue without end: what the socket does not take now is waited for. */
+    /* libpq's buffer grows without limit: so the caller waits until the socket has taken all of it. */
     int flush = PQflush(m->conn);
     if (flush < 0)
         return -1;
@@ -45,7 +44,7 @@ int pg_machine_copy_put(struct pg_machine *m, const char *data, size_t len)
 
 void pg_machine_copy_end(struct pg_machine *m, const char *failure)
 {
-    /* What cannot be sent any more shows itself in the next step. */
+    /* If this cannot be sent, the next step finds the connection lost. */
     PQputCopyEnd(m->conn, failure);
     pg_machine_set_state(m, PG_PLAIN);
     m->flushing = true;

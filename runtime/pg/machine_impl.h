@@ -1,4 +1,4 @@
-/* Shared by the files of the machine only. */
+/* Only for the files of the machine. */
 #ifndef DBRUN_PG_MACHINE_IMPL_H
 #define DBRUN_PG_MACHINE_IMPL_H
 
@@ -8,14 +8,14 @@
 
 /* ---- machine.c ---- */
 
-/* A group enters the queue. */
+/* Adds a group to the queue. */
 void pg_machine_push(struct pg_machine *m, size_t statements, void *owner);
-/* What is known about the head of the queue begins anew. */
+/* Resets the fields of struct pg_machine that describe the head of the queue. */
 void pg_machine_new_head(struct pg_machine *m);
-/* What libpq could not send: half a pipeline cannot be taken back, so with `half` the connection is broken.
- * False, for the caller to return. */
+/* Sets m->error when libpq could not send. With `half` a part of a pipeline was queued, which cannot be taken
+ * back: the connection breaks. Returns false, for the caller to return. */
 bool pg_machine_not_sent(struct pg_machine *m, bool half);
-/* Into libpq's pipeline mode; nothing of the statement before carries over. */
+/* Enters libpq's pipeline mode, without the single-row mode of the statement before. */
 bool pg_machine_enter_pipeline(struct pg_machine *m);
 
 /* The one place that changes m->state; aborts in a debug build when the chart has no such arrow. */
@@ -39,13 +39,13 @@ static inline void pg_machine_set_state(struct pg_machine *m, enum pg_state to)
     m->state = to;
 }
 
-/* Nothing of the statement before carries over. */
+/* Clears everything that belongs to the statement before. */
 static inline void pg_machine_renew(struct pg_machine *m)
 {
     PQclear(m->result);
     m->result = NULL;
     if (m->batch.active)
-        pg_machine_batch_clear(m); /* results that nobody could take are not the next statement's */
+        pg_machine_batch_clear(m);
     error_clear(&m->error);
     m->entry = NULL;
     m->ahead = 0;

@@ -1,4 +1,4 @@
-/* What is sent on a connection that nothing else is in flight on. */
+/* Sends statements on a connection on which nothing else is in flight. */
 #include "pg/machine_impl.h"
 #include "pg/scan.h"
 
@@ -6,13 +6,13 @@
 #include <string.h>
 #include <strings.h>
 
-enum { MOST_PARAMS = 65535 }; /* Bind carries their number in 16 bits */
+enum { MOST_PARAMS = 65535 }; /* the protocol's Bind message has 16 bits for their number */
 
 /* ---- beginning ---- */
 
 static bool begin(struct pg_machine *m)
 {
-    if (m->state != PG_IDLE && m->state != PG_BROKEN) { /* what it is busy with stays as it is */
+    if (m->state != PG_IDLE && m->state != PG_BROKEN) { /* do not touch the statement in flight */
         error_set(&m->error, ERROR_USAGE, "this connection is busy with another statement");
         m->error.outcome = OUTCOME_NOT_SENT;
         return false;
@@ -24,13 +24,13 @@ static bool begin(struct pg_machine *m)
     return true;
 }
 
-/* `statements` of the group that is alone were sent. */
+/* The group that is alone was sent, with this number of statements. */
 static bool sent(struct pg_machine *m, enum pg_state state, size_t statements)
 {
     if (m->state != state)
         pg_machine_set_state(m, state);
     pg_machine_push(m, statements, NULL);
-    m->flushing = PQflush(m->conn) != 0; /* an error shows itself in the first step */
+    m->flushing = PQflush(m->conn) != 0; /* the first step reports an error */
     return true;
 }
 
@@ -41,8 +41,8 @@ static int result_format(const struct pg_machine *m, const struct pg_cached *e)
 
 /* ---- what to prepare ---- */
 
-/* Has it a plan? Utility statements gain nothing from being prepared: some refuse to run together with
- * the PREPARE (VACUUM), and what others give (FETCH, SHOW, EXECUTE) may change its types unnoticed. */
+/* Does the statement have a plan? Utility statements gain nothing from PREPARE: some cannot run in a group
+ * with it (VACUUM), and the columns of others (FETCH, SHOW, EXECUTE) may change their types unnoticed. */
 static bool has_plan(const char *sql)
 {
     static const char *const words[] = {"select", "insert", "update", "delete",
@@ -65,7 +65,7 @@ uint64_t pg_params_fingerprint(const struct pg_params *p)
     return h;
 }
 
-/* The cache's entry for this statement, NULL when it is to run without. */
+/* The cache's entry for this statement; NULL: run it without the cache. */
 static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t len,
                                    const struct pg_params *p, char evicted[40])
 {
@@ -77,7 +77,7 @@ static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t
     if (!e)
         return NULL;
     if (e->prepared && e->types != types)
-        return NULL; /* the prepared one has other parameter types */
+        return NULL; /* it was prepared for other parameter types */
     if (e->types != types)
         e->seen = false;
     e->types = types;
@@ -107,7 +107,8 @@ static bool prepare_and_query(struct pg_machine *m, struct pg_cached *e, const c
 
 static bool too_many(struct pg_machine *m, int n)
 {
-    error_set(&m->error, ERROR_USAGE, "%d parameters: PostgreSQL takes at most %d", n, MOST_PARAMS);
+    error_set(&m->error, ERROR_USAGE, "a statement with %d parameters: PostgreSQL takes at most %d", n,
+              MOST_PARAMS);
     error_set_field(&m->error, ERROR_HINT, "Pass an array (= any($1)), or use execute_many or copy_in.");
     m->error.outcome = OUTCOME_NOT_SENT;
     return false;
@@ -128,7 +129,7 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
             return pg_machine_not_sent(m, false);
         return sent(m, PG_PLAIN, 1);
     }
-    /* In a failed transaction nothing can be prepared. */
+    /* In a failed transaction the server refuses PREPARE. */
     if (e && e->seen && PQtransactionStatus(m->conn) != PQTRANS_INERROR)
         return prepare_and_query(m, e, evicted, p);
     if (evicted[0])
@@ -146,7 +147,7 @@ bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_
         return too_many(m, p->n);
     if (!pg_machine_enter_pipeline(m))
         return pg_machine_not_sent(m, false);
-    m->ahead = 1; /* what the parsing gives */
+    m->ahead = 1; /* the result of the PREPARE */
     if (PQsendPrepare(m->conn, "", sql, p->n, p->types) && PQsendDescribePrepared(m->conn, "") &&
         PQpipelineSync(m->conn))
         return sent(m, PG_PIPE, 1);
@@ -156,7 +157,7 @@ bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_
 void pg_machine_stream(struct pg_machine *m)
 {
     m->row_mode = true;
-    /* In a pipeline the mode belongs to the result that comes next: set when the statement's own does. */
+    /* In a pipeline libpq applies the mode to the next result: take_null sets it before the statement's. */
     m->streaming = m->state == PG_PIPE || PQsetSingleRowMode(m->conn);
 }
 
@@ -178,7 +179,7 @@ bool pg_machine_copy(struct pg_machine *m, const char *sql)
     return true;
 }
 
-/* ---- several statements, one group ---- */
+/* ---- several statements in one group ---- */
 
 bool pg_machine_batch_begin(struct pg_machine *m, bool count_only)
 {
@@ -188,12 +189,12 @@ bool pg_machine_batch_begin(struct pg_machine *m, bool count_only)
         return pg_machine_not_sent(m, false);
     m->batch.active = true;
     m->batch.count_only = count_only;
-    pg_machine_set_state(m, PG_PIPE); /* also when the caller never comes to its end */
+    pg_machine_set_state(m, PG_PIPE); /* now, so that a batch that is never ended is not taken for idle */
     pg_machine_push(m, 0, NULL);
     return true;
 }
 
-/* The unnamed statement is parsed when a text comes, and lasts until the next one. */
+/* The unnamed statement is parsed when an SQL is given, and stays until the next SQL. */
 bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg_params *p)
 {
     if ((sql && !PQsendPrepare(m->conn, "", sql, p->n, p->types)) ||

@@ -17,7 +17,7 @@ bool pg_machine_has_room(const struct pg_machine *m)
            m->owed < PG_MOST_GROUPS;
 }
 
-/* The first of a flight. */
+/* Begins a pipeline for the first group. */
 static bool begin_sharing(struct pg_machine *m)
 {
     pg_machine_renew(m);
@@ -41,7 +41,7 @@ bool pg_machine_share(struct pg_machine *m, const struct pg_cached *e, const str
         return false;
     }
     pg_machine_push(m, 1, owner);
-    m->flushing = true; /* the step sends what the socket did not take */
+    m->flushing = true; /* the next step sends it */
     return true;
 }
 

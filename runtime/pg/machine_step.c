@@ -1,4 +1,4 @@
-/* What comes from the server: one switch over every kind of result, and the end of a connection. */
+/* Handles what the server sends: one switch over every kind of result, and the end of a connection. */
 #include "pg/errors.h"
 #include "pg/machine_impl.h"
 
@@ -8,7 +8,7 @@
 
 /* ---- settling ---- */
 
-/* The group that is alone has its sync: result and error are the caller's from now on. */
+/* The sync of the group that is alone has come: the caller may take its result or error. */
 static void settle_alone(struct pg_machine *m)
 {
     if (m->forgotten) {
@@ -19,12 +19,12 @@ static void settle_alone(struct pg_machine *m)
         error_move(&m->error, &m->failure);
         PQclear(m->result);
         m->result = NULL;
-    } else if (m->error.kind != ERROR_NONE) { /* of what was refused meanwhile */
+    } else if (m->error.kind != ERROR_NONE) { /* of another statement, refused while this one ran */
         error_clear(&m->error);
     }
 }
 
-/* The owner hears of it when the machine is done with this group. */
+/* Tells the owner last, when the machine has no more to do with the group. */
 static void settle_shared(struct pg_machine *m, void *owner)
 {
     PGresult *r = m->result;
@@ -40,7 +40,7 @@ static void settle_shared(struct pg_machine *m, void *owner)
     error_clear(&e);
 }
 
-/* The head of the queue is over. */
+/* Removes the head of the queue and hands its result or error on. */
 static void settle(struct pg_machine *m)
 {
     void *owner = pg_machine_head(m)->owner;
@@ -55,14 +55,15 @@ static void settle(struct pg_machine *m)
 
 /* ---- the end of a connection ---- */
 
-/* What the kernel has received can still be read; nothing waits for more, nor for room to send. */
+/* After this, what the kernel has received can still be read, but libpq waits neither for more nor for room
+ * to send. */
 static void hang_up(const struct pg_machine *m)
 {
     if (PQsocket(m->conn) >= 0)
         shutdown(PQsocket(m->conn), SHUT_RDWR);
 }
 
-/* COPY TO STDOUT that nobody reads; true when it is over. */
+/* Throws away the rows of a COPY TO STDOUT; true at its end. */
 static bool throw_copy_away(struct pg_machine *m)
 {
     char *row;
@@ -83,18 +84,19 @@ static PGresult *next_result(struct pg_machine *m)
     return PQgetResult(m->conn);
 }
 
-/* Is it the reason of the end, and not what failed in one of several groups? */
+/* Does this error tell why the connection ended, and not only why one of several groups failed? */
 static bool is_for_all(const struct pg_machine *m, const PGresult *r)
 {
     return pg_error_ends_session(r) || (m->owed == 1 && PQresultErrorField(r, PG_DIAG_SQLSTATE));
 }
 
-/* What the server said about the end, when it said something. Once libpq has dropped a connection it has also
- * forgotten what the replies in its buffer belong to, and gives them as other than they are: none of them
- * counts any more but an error. Two NULLs in a row are the end. */
+/* Sets `e` to the error with which the server ended the connection, or to libpq's reason if the server sent
+ * none. Once libpq has dropped a connection, it does not know any more which statement the replies in its
+ * buffer belong to and returns them with wrong types: so only errors count here. Two NULLs in a row mean that
+ * no reply is left. */
 static void last_words(struct pg_machine *m, struct error *e)
 {
-    if (m->state == PG_COPY_IN) /* libpq tells of nothing else before the end of a COPY */
+    if (m->state == PG_COPY_IN) /* libpq returns no other reply before the COPY has ended */
         pg_machine_copy_end(m, "the connection was lost");
     while (m->state == PG_COPY_OUT && !throw_copy_away(m) && PQconsumeInput(m->conn))
         ;
@@ -103,7 +105,7 @@ static void last_words(struct pg_machine *m, struct error *e)
         nulls = r ? 0 : nulls + 1;
         if (!r)
             continue;
-        if (is_copy(r)) /* it would begin again and again */
+        if (is_copy(r)) /* libpq would return it again and again */
             nulls = 2;
         if (PQresultStatus(r) == PGRES_FATAL_ERROR && !error_is_set(e) && is_for_all(m, r))
             pg_error_from_result(e, r, NULL);
@@ -113,8 +115,8 @@ static void last_words(struct pg_machine *m, struct error *e)
         pg_error_from_loss(e, m->conn);
 }
 
-/* `words` (taken over): why. What is in flight is settled: a group that failed has failed; of the others
- * nobody knows. */
+/* Takes over `words`, the reason. Settles every group in flight: the head with its error if it had failed,
+ * else with the reason and an unknown outcome. */
 static void break_with(struct pg_machine *m, struct error *words)
 {
     hang_up(m);
@@ -135,7 +137,7 @@ void pg_machine_break(struct pg_machine *m)
     if (m->state == PG_BROKEN || m->state == PG_CLOSED)
         return;
     hang_up(m);
-    /* The end of the session may have been told as the failure of what ran. */
+    /* The failure of the head may already be the reason why the server ended the session. */
     if (m->failed && m->owed > 0 && m->failure.kind == ERROR_CONNECT)
         error_copy(&words, &m->failure);
     else
@@ -149,26 +151,26 @@ static unsigned lost(struct pg_machine *m)
     return PG_DONE;
 }
 
-/* The server does not keep to the protocol, or libpq and we do not agree where in it we are: nothing that
- * came or comes can be believed. */
+/* The server violates the protocol, or the machine and libpq disagree about which reply is next: no reply can
+ * be trusted any more. `what` names the reply. */
 static unsigned out_of_step(struct pg_machine *m, const char *what)
 {
     struct error e = {0};
-    error_set(&e, ERROR_PROTOCOL, "the server sent %s where that cannot be: the connection is closed", what);
+    error_set(&e, ERROR_PROTOCOL, "unexpected reply from the server: %s; the connection is closed", what);
     break_with(m, &e);
     return PG_DONE;
 }
 
 /* ---- errors ---- */
 
-/* A session that is ended when its statements were done may have committed them. */
+/* Did the server end the session after it had answered the statements? Then it may have committed them. */
 static bool may_have_committed(struct pg_machine *m, const PGresult *r)
 {
     return pg_error_ends_session(r) && m->answered > 0 &&
            (m->simple || m->answered == pg_machine_head(m)->statements);
 }
 
-/* libpq does not understand a message: what belongs to what, it does not know any more. */
+/* libpq cannot read a message: it does not know any more which statement the next reply belongs to. */
 static void take_nonsense(struct pg_machine *m, const PGresult *r)
 {
     struct error e = {0};
@@ -179,13 +181,13 @@ static void take_nonsense(struct pg_machine *m, const PGresult *r)
 static void take_error(struct pg_machine *m, PGresult *r)
 {
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
-    if (!state && !PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY)) { /* libpq's own */
+    if (!state && !PQresultErrorField(r, PG_DIAG_MESSAGE_PRIMARY)) { /* an error that libpq made */
         take_nonsense(m, r);
     } else if (!m->failed) {
         m->failed = true;
         pg_error_from_result(&m->failure, r, NULL);
         if (m->cancelling && state && strcmp(state, "57014") == 0)
-            m->failure.kind = ERROR_CANCELLED; /* in whatever language it says so */
+            m->failure.kind = ERROR_CANCELLED; /* also when the message is not in English */
         if (may_have_committed(m, r))
             m->failure.outcome = OUTCOME_UNKNOWN;
     } else if (m->unwanted) {
@@ -194,7 +196,7 @@ static void take_error(struct pg_machine *m, PGresult *r)
     PQclear(r);
 }
 
-/* ---- answers: NULL, or what came that cannot be ---- */
+/* ---- answers: NULL, or the name of an unexpected reply ---- */
 
 static void keep(struct pg_machine *m, PGresult *r)
 {
@@ -206,7 +208,7 @@ static void keep_in_batch(struct pg_machine *m, PGresult *r)
 {
     struct pg_batch *b = &m->batch;
     b->affected += strtoll(PQcmdTuples(r), NULL, 10);
-    if (m->discard) { /* the list stays as it is: it has `n` */
+    if (m->discard) { /* the list keeps the `n` results that it has */
         PQclear(r);
         return;
     }
@@ -253,7 +255,7 @@ static void note_tag(struct pg_machine *m, PGresult *r)
         pg_catalog_expire(m->catalog);
 }
 
-/* Of a DEALLOCATE or PREPARE in front of the statement. */
+/* The result of a DEALLOCATE or PREPARE that was sent before the statement. */
 static void take_ahead(struct pg_machine *m)
 {
     m->ahead--;
@@ -261,10 +263,10 @@ static void take_ahead(struct pg_machine *m)
         m->entry->prepared = true;
 }
 
-/* A whole result. */
+/* A complete result. */
 static const char *take_answer(struct pg_machine *m, PGresult *r)
 {
-    /* The statements of a batch have their PREPAREs among them; those answer without a command's tag. */
+    /* In a batch the results of PREPAREs come between those of the statements; they have no command tag. */
     bool is_parse = m->batch.active && PQresultStatus(r) == PGRES_COMMAND_OK && PQcmdStatus(r)[0] == '\0';
     if (m->ahead > 0 || is_parse) {
         if (m->ahead > 0)
@@ -274,7 +276,7 @@ static const char *take_answer(struct pg_machine *m, PGresult *r)
     }
     if (m->answered == pg_machine_head(m)->statements && !m->simple && !m->unwanted) {
         PQclear(r);
-        return "a second result of one statement";
+        return "a second result for one statement";
     }
     m->answered++;
     note_tag(m, r);
@@ -291,15 +293,15 @@ static const char *take_row(struct pg_machine *m, PGresult *r)
 {
     if (!m->streaming || m->ahead > 0) {
         PQclear(r);
-        return "a single row that was not asked for";
+        return "a single row instead of a complete result";
     }
     note_entry(m, r);
     keep(m, r);
     return NULL;
 }
 
-/* A COPY that was given up, or that nobody asked for: FROM STDIN is made to fail; TO STDOUT is thrown away as
- * it comes, until it ends or is cancelled. */
+/* Ends a COPY that the caller gave up or did not expect: FROM STDIN is made to fail; the rows of TO STDOUT
+ * are thrown away until it ends or is cancelled. */
 static void end_copy(struct pg_machine *m, bool in, const char *why)
 {
     pg_machine_set_state(m, in ? PG_COPY_IN : PG_COPY_OUT);
@@ -310,7 +312,7 @@ static void end_copy(struct pg_machine *m, bool in, const char *why)
 static const char *take_copy(struct pg_machine *m, bool in)
 {
     if (m->state != PG_PLAIN)
-        return "the beginning of a COPY";
+        return "the beginning of a COPY in a pipeline";
     if (m->discard) {
         end_copy(m, in, "the statement was cancelled");
     } else if (m->copy) {
@@ -318,8 +320,8 @@ static const char *take_copy(struct pg_machine *m, bool in)
     } else {
         m->unwanted = m->failed = true;
         error_set(&m->failure, ERROR_USAGE, "COPY FROM STDIN or TO STDOUT cannot be run as a statement");
-        error_set_field(&m->failure, ERROR_HINT, "Use copy_in or copy_out.");
-        /* FROM STDIN fails for certain; TO STDOUT only when it is cancelled before its end. */
+        error_set_field(&m->failure, ERROR_HINT, "Use copy_in (FROM STDIN) or copy_out (TO STDOUT).");
+        /* FROM STDIN fails in any case; TO STDOUT only when the cancel request arrives before its end. */
         m->failure.outcome = in ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
         end_copy(m, in, "COPY FROM STDIN cannot be run as a statement");
     }
@@ -333,17 +335,17 @@ static const char *leave_pipeline(const struct pg_machine *m)
     if (!PQexitPipelineMode(m->conn))
         return "the end of a pipeline before all of its replies";
     if (m->shared && pg_machine_in_transaction(m))
-        return "a transaction on a shared connection, which nobody began,";
+        return "an open transaction on a shared connection, although no statement began one";
     return NULL;
 }
 
-/* The sync of the head. Before the last one libpq does not tell of a transaction; what is in one that nobody
- * ends is not settled as if it had been committed. */
+/* The sync of the head. libpq knows only at the last sync whether a transaction is open; a group in a
+ * transaction that was never ended must not be settled as if it had been committed. */
 static const char *take_sync(struct pg_machine *m)
 {
     bool all = m->answered == pg_machine_head(m)->statements && m->ahead == 0;
     if (!all && !m->failed)
-        return "the end of a group of statements without all of their results";
+        return "the end of a group of statements before all of their results";
     bool last = m->owed == 1;
     const char *wrong = last ? leave_pipeline(m) : NULL;
     if (wrong)
@@ -356,20 +358,20 @@ static const char *take_sync(struct pg_machine *m)
     return NULL;
 }
 
-/* In a pipeline NULL ends a statement, and may come behind an error at the sync; outside of one it is the
- * sync. */
+/* In a pipeline NULL ends a statement, and may come after an error at the sync; outside of a pipeline it
+ * stands for the sync. */
 static const char *take_null(struct pg_machine *m)
 {
     if (m->state == PG_PIPE) {
-        if (m->separated) /* libpq expects nothing more */
-            return "no more replies";
+        if (m->separated) /* libpq expects no reply any more */
+            return "the end of the replies before the sync";
         m->separated = true;
         if (m->streaming && m->ahead == 0)
             PQsetSingleRowMode(m->conn);
         return NULL;
     }
     if (m->answered == 0 && !m->failed)
-        return "the end of a statement without its result";
+        return "the end of a statement before its result";
     settle(m);
     pg_machine_set_state(m, PG_IDLE);
     return NULL;
@@ -377,7 +379,7 @@ static const char *take_null(struct pg_machine *m)
 
 /* ---- the switch ---- */
 
-/* What the next result does to the head of the queue. NULL, or what came that cannot be. */
+/* What the next result does to the head of the queue. Returns NULL, or the name of an unexpected reply. */
 static const char *take(struct pg_machine *m, PGresult *r, ExecStatusType status)
 {
     if (!r)
@@ -396,7 +398,7 @@ static const char *take(struct pg_machine *m, PGresult *r, ExecStatusType status
         return NULL;
     case PGRES_PIPELINE_ABORTED:
         PQclear(r);
-        return m->failed ? NULL : "a skipped statement although none has failed";
+        return m->failed ? NULL : "a skipped statement, although no statement before it failed";
     case PGRES_PIPELINE_SYNC:
         PQclear(r);
         return take_sync(m);
@@ -416,13 +418,13 @@ static const char *take(struct pg_machine *m, PGresult *r, ExecStatusType status
 
 /* ---- stepping ---- */
 
-/* Parsing may give a connection up, and flushing reads too. */
+/* libpq may close the connection while it parses or flushes. */
 static bool is_lost(const struct pg_machine *m)
 {
     return PQstatus(m->conn) == CONNECTION_BAD;
 }
 
-/* Takes what has come, until libpq waits for more. */
+/* Handles the replies that have come, until libpq needs more bytes. */
 static unsigned take_all(struct pg_machine *m)
 {
     unsigned want = PG_WANT_READ | (m->flushing ? PG_WANT_WRITE : 0);
@@ -435,7 +437,7 @@ static unsigned take_all(struct pg_machine *m)
             return want;
         if (PQisBusy(m->conn))
             return want;
-        if (m->state == PG_PIPE && is_lost(m)) /* what it would give now may be told as another's */
+        if (m->state == PG_PIPE && is_lost(m)) /* libpq may take a reply for that of another statement */
             return lost(m);
         PGresult *r = next_result(m);
         if (!r && is_lost(m))
@@ -446,7 +448,7 @@ static unsigned take_all(struct pg_machine *m)
             return out_of_step(m, wrong);
         if (status == PGRES_SINGLE_TUPLE && !m->discard)
             return PG_ROW;
-        want |= m->flushing ? PG_WANT_WRITE : 0; /* the end of a COPY was sent */
+        want |= m->flushing ? PG_WANT_WRITE : 0; /* take() may have queued the end of a COPY */
     }
     return PG_DONE;
 }
@@ -455,11 +457,11 @@ unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
 {
     if (m->state == PG_BROKEN)
         return PG_DONE;
-    bool gone = m->doomed || PQsocket(m->conn) < 0; /* libpq may have closed it while it sent */
+    bool gone = m->doomed || PQsocket(m->conn) < 0; /* libpq may have closed the socket while sending */
     if ((ready & PG_WANT_READ) && m->state == PG_COPY_IN)
         pg_machine_copy_look(m);
-    /* Sending reads, too, and may find the connection dead; libpq forgets then what it has not given. So what
-     * has come is taken before each of the two. */
+    /* PQflush reads, too. When PQconsumeInput or PQflush finds the connection dead, libpq loses the replies
+     * that it has not returned yet: so the replies that have come are handled before each of these calls. */
     if (m->flushing && (ready & PG_WANT_READ) && !gone && m->owed > 0 && m->state != PG_COPY_OUT) {
         unsigned now = take_all(m);
         if (now & (PG_DONE | PG_ROW))

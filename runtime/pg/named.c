@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The number of a name, giving a new one its own; 0 when memory is out. */
+/* The number of a name, which is added when it is new; 0 when memory is out. */
 static size_t number_of(struct pg_names *names, const char *sql, size_t at, size_t len)
 {
     for (size_t i = 0; i < names->n; i++)
@@ -22,7 +22,7 @@ static size_t number_of(struct pg_names *names, const char *sql, size_t at, size
     return names->n;
 }
 
-/* At ':'. What stands before it tells a slice ("a[1:n]") from a parameter. */
+/* At a colon: the byte before it tells a slice ("a[1:n]") from a parameter. */
 static bool is_parameter(const char *sql, size_t len, size_t colon)
 {
     int before = colon > 0 ? (unsigned char)sql[colon - 1] : -1;

@@ -6,7 +6,7 @@
 
 #define USEC_PER_S   INT64_C(1000000)
 #define USEC_PER_DAY (INT64_C(86400) * USEC_PER_S)
-/* 4714-11-24 BC and the year 294277: what PostgreSQL takes (src/include/datatype/timestamp.h). */
+/* 4714-11-24 BC and the year 294277: PostgreSQL's limits (src/include/datatype/timestamp.h). */
 #define FIRST_TIMESTAMP INT64_C(-211813488000000000)
 #define END_TIMESTAMP   INT64_C(9223371331200000000)
 
@@ -16,8 +16,8 @@ struct civil {
     int day;
 };
 
-/* Days since 2000-01-01 to the proleptic Gregorian calendar, and back: whole eras of 400 years, with
- * years that begin in March so that the leap day is the last. */
+/* Converts days since 2000-01-01 to the proleptic Gregorian calendar, and back. Counts in eras of 400 years,
+ * and in years that begin in March, so that the leap day is the last day of its year. */
 static struct civil civil_from_days(int64_t days)
 {
     int64_t z = days + 730425; /* since 0000-03-01 */
@@ -231,7 +231,7 @@ bool timefmt_parse_timestamp(const char *text, int64_t *usec)
     }
     if (*p || month < 1 || month > 12 || day < 1 || day > 31)
         return false;
-    if (year < -4713 || year > 294276) /* 64 bits of microseconds end there */
+    if (year < -4713 || year > 294276) /* keeps the microseconds below from overflowing */
         return false;
     int64_t days = days_from_civil(year, (int)month, (int)day);
     *usec = days * USEC_PER_DAY + (h * 3600 + m * 60 + s - zone) * USEC_PER_S + fraction;

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sorted by OID. ("char" is empty in text where it is a NUL byte in binary.) */
+/* Sorted by OID. (The type "char" is not read in binary, because its NUL byte is an empty text.) */
 static const struct pg_type builtin[] = {
     {16, PG_KIND_BOOL, true, "bool", 0, 0, NULL, 0},
     {17, PG_KIND_BYTEA, true, "bytea", 0, 0, NULL, 0},
@@ -151,29 +151,29 @@ static const struct pg_type builtin[] = {
 
 static const struct pg_type unknown = {0, PG_KIND_TEXT, false, "", 0, 0, NULL, 0};
 
-/* ---- the database's own ---- */
+/* ---- types that are not built in ---- */
 
 enum { BUCKETS = 64 };
 
 struct entry {
     struct entry *next;
     struct pg_type type;
-    struct pg_field *fields; /* type.fields, ours to change */
+    struct pg_field *fields; /* type.fields, but not const */
     char *name;
-    uint64_t seen_at; /* when the server told so, in monotonic nanoseconds */
+    uint64_t seen_at; /* when the catalog was read, in monotonic nanoseconds */
 };
 
 struct pg_catalog {
     struct entry *bucket[BUCKETS];
-    struct entry *replaced; /* by a later look; somebody may still read a value of theirs */
+    struct entry *replaced; /* entries whose fields changed: a value of the old type may still be decoded */
     uint64_t expired_at;
 };
 
-/* The fields of a composite change under ALTER TABLE, of this program (pg_catalog_expire) or of another:
- * what is older than this is asked for again. */
+/* ALTER TABLE changes the fields of a composite type. pg_catalog_expire handles this program's; another
+ * program's is noticed because entries older than this are looked up again. */
 #define FIELDS_FRESH (1 * NS_PER_S)
 
-/* Attributes come as rows of their own, in order; a type without any gives one row. */
+/* Gives one row for each attribute of a composite type, in their order, and one row for any other type. */
 const char pg_catalog_sql[] =
     "with recursive need(oid) as ("
     " select unnest($1::oid[])"
@@ -259,7 +259,7 @@ static Oid get_oid(const PGresult *r, int row, int column)
     return (Oid)strtoul(PQgetvalue(r, row, column), NULL, 10);
 }
 
-/* What the catalog's row says; a domain is its base type by another name. */
+/* Sets the kind from the catalog's row. A domain is read as its base type. */
 static void classify(struct entry *e, const PGresult *r, int row)
 {
     struct pg_type *t = &e->type;
@@ -351,7 +351,7 @@ static bool same_fields(const struct pg_type *a, const struct pg_type *b)
     return same;
 }
 
-/* A composite was known before: the entry of then stays unless its fields have changed. */
+/* If the composite type was known before, keeps the old entry unless its fields have changed. */
 static void settle(struct pg_catalog *c, struct entry *e)
 {
     struct entry *old = e ? e->next : NULL;
@@ -398,7 +398,7 @@ bool pg_catalog_load(struct pg_catalog *c, const PGresult *r)
 const struct pg_type *pg_type_of(const struct pg_catalog *c, Oid oid)
 {
     const struct pg_type *t = find_builtin(oid);
-    /* A domain over a domain over ... ends at a type that is none; 32 bounds a catalog that lies. */
+    /* Follows domains over domains to their base type; the limit of 32 ends a loop in a broken catalog. */
     for (int depth = 0; !t && depth < 32; depth++) {
         const struct entry *e = find(c, oid);
         if (!e)

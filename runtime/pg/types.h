@@ -1,7 +1,7 @@
 /*
- * What each PostgreSQL type is for a script, and whether its binary form is read here. Built-in types are a
- * table (their OIDs are fixed: src/include/catalog/pg_type.dat); enums, domains, composites and what else a
- * database has of its own come from its catalog, looked up once and kept.
+ * Which Lua value each PostgreSQL type becomes, and whether it is read in binary. Built-in types are in a
+ * table (their OIDs are fixed: src/include/catalog/pg_type.dat); other types (enums, domains, composites,
+ * extensions') are looked up in the database's catalog and kept.
  */
 #ifndef DBRUN_PG_TYPES_H
 #define DBRUN_PG_TYPES_H
@@ -10,7 +10,7 @@
 #include <stdbool.h>
 
 enum pg_kind {
-    PG_KIND_TEXT, /* whatever has no better form: the server's text */
+    PG_KIND_TEXT, /* any other type: the server's text */
     PG_KIND_BOOL,
     PG_KIND_INT2,
     PG_KIND_INT4,
@@ -42,31 +42,33 @@ struct pg_field {
 struct pg_type {
     Oid oid;
     enum pg_kind kind;
-    bool binary; /* the binary form is understood */
+    bool binary; /* can be read in binary */
     const char *name;
-    Oid elem;                      /* of an array, its elements; of a range or multirange, its bounds */
+    Oid elem;                      /* array: the elements; range: the bounds; multirange: the ranges */
     char delim;                    /* between array elements; 0 = ',' */
-    const struct pg_field *fields; /* of a composite */
+    const struct pg_field *fields; /* of a composite type */
     int nfields;
 };
 
-/* The types of one database, beyond the built-in ones. */
+/* The types of one database that are not built in. */
 struct pg_catalog;
 
 struct pg_catalog *pg_catalog_new(void);
 void pg_catalog_free(struct pg_catalog *c);
-/* Reads the answer to pg_catalog_sql. False when memory is out. The types given so far stay readable. */
+/* Reads the answer to pg_catalog_sql. False when memory is out. Types that pg_type_of returned before stay
+ * valid. */
 bool pg_catalog_load(struct pg_catalog *c, const PGresult *r);
-/* Takes one parameter: an array of OIDs as text. Gives those types and all that they are made of. */
+/* Takes one parameter: an array of OIDs as text. Gives these types and all types that they contain. */
 extern const char pg_catalog_sql[];
 
-/* Never NULL: a type that nobody knows is text, with the name "". `c` may be NULL. */
+/* Never NULL: an unknown type is text, with the name "". `c` may be NULL. */
 const struct pg_type *pg_type_of(const struct pg_catalog *c, Oid oid);
-/* False also for what has to be asked for again: composites, after a while. */
+/* False also for a composite type (or one that contains it) that must be looked up again, because its fields
+ * may have changed. */
 bool pg_type_is_known(const struct pg_catalog *c, Oid oid);
-/* The fields of composites may have changed. */
+/* Makes all composite types be looked up again: their fields may have changed. */
 void pg_catalog_expire(struct pg_catalog *c);
-/* Is none of the database's own? */
+/* Are the types of all columns built in? */
 bool pg_types_all_builtin(const PGresult *r);
 /* Can every column of this result (or description) be read in binary? */
 bool pg_types_all_binary(const struct pg_catalog *c, const PGresult *r);

@@ -1,6 +1,6 @@
 /*
- * How PostgreSQL writes values: numbers big-endian (pq_sendint and pq_getmsgint of the server), and text with
- * white space around it.
+ * Numbers as PostgreSQL sends them, big-endian (pq_sendint and pq_getmsgint of the server), and trimming of
+ * white space around texts.
  */
 #ifndef DBRUN_PG_WIRE_H
 #define DBRUN_PG_WIRE_H
@@ -12,7 +12,7 @@
 #include <stdint.h>
 #include <string.h>
 
-/* ---- numbers at the end of a buffer, in which there must be room ---- */
+/* ---- appending numbers; the buffer must have room ---- */
 
 static inline void wire_put2(struct buf *b, uint16_t v)
 {
@@ -35,7 +35,7 @@ static inline void wire_put8(struct buf *b, uint64_t v)
     b->len += 8;
 }
 
-/* ---- numbers at `p` ---- */
+/* ---- reading numbers at `p` ---- */
 
 static inline int16_t wire_get2(const char *p)
 {

@@ -140,7 +140,7 @@ local function look_after(self)
             self.asked = now
         end
     elseif self.asked and now - self.asked >= self.confirm then
-        errors.fail("connect", "the connection that listens was lost: the server does not answer")
+        errors.fail("connect", "the listening connection was lost: the server does not answer")
     end
 end
 

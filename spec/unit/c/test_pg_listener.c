@@ -232,7 +232,7 @@ static void test_no_memory(void)
     others("select pg_notify('news', '1'), pg_notify('news', '2'), pg_notify('news', '3')");
     CHECK(lost(&e));
     CHECK_EQ(e.n, 1);
-    CHECK_STR(e.l.lost.message, "the connection that listens was lost: not enough memory for a notification");
+    CHECK_STR(e.l.lost.message, "the listening connection was lost: not enough memory for a notification");
     CHECK_EQ(pg_listener_want(&e.l), 0);
     ear_close(&e);
 }
@@ -252,7 +252,7 @@ static void test_terminated(void)
     CHECK_EQ(e.l.lost.kind, ERROR_CONNECT);
     CHECK(e.l.lost.retryable);
     CHECK_STR(e.l.lost.message,
-              "the connection that listens was lost: terminating connection due to administrator command");
+              "the listening connection was lost: terminating connection due to administrator command");
     CHECK(!pg_listener_exec(&e.l, "listen more"));
     pg_listener_lose(&e.l, "another reason");
     CHECK(strstr(e.l.lost.message, "administrator") != NULL);
@@ -269,7 +269,7 @@ static void test_terminated_in_a_statement(void)
     CHECK(lost(&e));
     CHECK(!pg_listener_is_busy(&e.l));
     CHECK_STR(e.l.lost.message,
-              "the connection that listens was lost: terminating connection due to administrator command");
+              "the listening connection was lost: terminating connection due to administrator command");
     ear_close(&e);
 }
 
@@ -281,7 +281,7 @@ static void test_terminated_before_a_statement(void)
     terminate(&e);
     CHECK(!pg_listener_exec(&e.l, "listen more") || lost(&e));
     CHECK_STR(e.l.lost.message,
-              "the connection that listens was lost: terminating connection due to administrator command");
+              "the listening connection was lost: terminating connection due to administrator command");
     ear_close(&e);
 }
 
@@ -292,7 +292,7 @@ static void test_closed_without_a_word(void)
     shutdown(pg_machine_fd(&e.l.m), SHUT_RDWR);
     CHECK(lost(&e));
     CHECK_STR(e.l.lost.message,
-              "the connection that listens was lost: server closed the connection unexpectedly");
+              "the listening connection was lost: server closed the connection unexpectedly");
     ear_close(&e);
 }
 
@@ -307,7 +307,7 @@ static void test_given_up(void)
     CHECK(!pg_listener_is_busy(&e.l));
     CHECK_EQ(pg_listener_want(&e.l), 0);
     CHECK_EQ(pg_listener_step(&e.l, PG_WANT_READ), 0);
-    CHECK_STR(e.l.lost.message, "the connection that listens was lost: the server does not answer");
+    CHECK_STR(e.l.lost.message, "the listening connection was lost: the server does not answer");
     ear_close(&e);
 }
 
