@@ -8,17 +8,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A connect keeps to its deadline itself. What does not end even so much later is stuck in what knows none.
- */
+/* A connect watches its deadline itself. One that has not ended this long after the deadline is stuck in name
+ * resolution or key derivation, which know no deadline. */
 #define GRACE (200 * NS_PER_MS)
 
 struct connecting {
-    struct job job; /* first: the worker hands it back */
+    struct job job; /* first: job_done and the others cast it back */
     const struct connector_ops *ops;
-    struct connector *connector; /* NULL: nobody waits for it any more */
+    struct connector *connector; /* NULL: abandoned */
     struct pool_slot *slot;
     struct connecting *next;
-    struct connecting **link; /* what points to this one */
+    struct connecting **link; /* the pointer that points to this one */
     void *target;
     uint64_t deadline;
     struct sched_timer late; /* on the loop */
@@ -67,7 +67,7 @@ static void list(struct connecting *c)
     cr->first = c;
 }
 
-/* Out of the list, for whatever reason. */
+/* Takes it out of the list, and stops its timer. */
 static void unlist(struct connecting *c)
 {
     sched_timer_stop(c->connector->rt->sched, &c->late);
@@ -79,7 +79,7 @@ static void unlist(struct connecting *c)
 
 /* ---- how it ends ---- */
 
-/* The pool may go in each of these, and the connector with it. */
+/* Each of these calls the pool, which may free itself, and the connector with it. */
 
 static void fail(struct pool_slot *slot, struct error *e)
 {
@@ -94,7 +94,7 @@ static void fail_late(const struct connector *cr, struct pool_slot *slot)
     struct error e = {0};
     char hint[200];
     snprintf(hint, sizeof hint,
-             "Check the host in %s, and the name servers of this machine; an address of numbers needs none.",
+             "Check the host in %s, and the name servers of this machine; a numeric address needs none.",
              ops->variable);
     error_set(
         &e, ERROR_TIMEOUT,
@@ -118,8 +118,8 @@ static void fail_interrupted(const struct connector *cr, struct pool_slot *slot)
 static void fail_to_start(const struct connector *cr, struct pool_slot *slot, int err)
 {
     struct error e = {0};
-    error_set(&e, ERROR_IO, "cannot connect to %s at %s: no thread can be started for it: %s",
-              cr->ops->server, cr->ops->describe(cr->target), strerror(err));
+    error_set(&e, ERROR_IO, "cannot connect to %s at %s: no thread could be started: %s", cr->ops->server,
+              cr->ops->describe(cr->target), strerror(err));
     fail(slot, &e);
 }
 
@@ -131,7 +131,7 @@ static void fail_closed(const struct connector *cr, struct pool_slot *slot)
     fail(slot, &e);
 }
 
-/* It has ended: the pool is told, and it is freed. */
+/* Hands the result of the connect to the pool, and frees the connect. */
 static void deliver(struct connecting *c)
 {
     struct pool_slot *slot = c->slot;
@@ -141,7 +141,7 @@ static void deliver(struct connecting *c)
     error_move(&e, &c->error);
     void *made = conn ? c->ops->wrap(slot, conn) : NULL;
     if (conn && !made)
-        error_set(&e, ERROR_CONNECT, "not enough memory, or descriptors, for a connection to %s",
+        error_set(&e, ERROR_CONNECT, "not enough memory or file descriptors for a connection to %s",
                   c->ops->server);
     connecting_free(c);
     if (made)
@@ -190,7 +190,7 @@ static void job_done(struct job *j)
     deliver(c);
 }
 
-/* Nobody waits for it any more: it ends on its thread. */
+/* The pool does not wait for it any more; the thread ends it and throws its result away. */
 static void abandon(struct connecting *c)
 {
     unlist(c);

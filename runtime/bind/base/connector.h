@@ -1,14 +1,15 @@
 /*
- * How a pool comes to its connections, whatever the database: each connect runs on a thread of its own, under
- * a deadline. On the loop its result comes back by itself; a blocking caller waits for the thread.
+ * Opens connections for a pool of any database: each connect runs on its own thread, under a deadline. On the
+ * loop a callback delivers its result; a blocking caller waits for the thread.
  *
- *   connect ends in time          wrapped, and the pool has it (pool_opened), or the error (pool_open_failed)
- *   it is late (the resolver and  the pool is told a timeout; the result is thrown away when it comes
- *   key derivation know no time)
- *   the pool closes               the pool is told; likewise
+ *   the connect ends in time      the pool gets the wrapped connection (pool_opened) or an error
+ *                                 (pool_open_failed)
+ *   it is late (the resolver and  the pool gets a timeout; the result is thrown away when it comes
+ *   key derivation know no limit)
+ *   the pool closes               the pool gets an error; the result is thrown away when it comes
  *
- * Who owns what: the embedder (an engine, a pool of Redis) embeds the connector, and outlives its connects by
- * calling connector_forget. A connect holds its target; the thread owns the connect until it has ended.
+ * Who owns what: an engine or a Redis pool embeds the connector, and calls connector_forget before it goes. A
+ * connect holds its target; the thread owns the connect until it has ended.
  */
 #ifndef DBRUN_BIND_CONNECTOR_H
 #define DBRUN_BIND_CONNECTOR_H
@@ -20,20 +21,20 @@ struct connecting;
 
 /* One kind of server. */
 struct connector_ops {
-    const char *server;   /* "PostgreSQL": for messages, as the next one */
-    const char *variable; /* where a user names the host */
-    /* Where to connect to: counted from several threads, and never changed. */
+    const char *server;   /* for messages: "PostgreSQL" */
+    const char *variable; /* for messages: the environment variable that names the host */
+    /* Reference counting of the target (the address and login); several threads count, none changes it. */
     void (*hold)(void *target);
     void (*let_go)(void *target);
-    /* Its host and port as the user knows them. */
+    /* The target's host and port as the user knows them. */
     const char *(*describe)(const void *target);
-    /* On the thread: an established connection, or NULL with `e` set. It should not try again when
+    /* On the thread: returns an established connection, or NULL with `e` set. Should not retry once
      * connecting_is_wanted says no. */
     void *(*connect)(void *target, uint64_t deadline, const struct connecting *c, struct error *e);
-    /* Makes what the pool keeps, and takes the connection over; NULL (and it is closed) when memory is out.
-     */
+    /* Takes the connection over and makes what the pool keeps in the slot; NULL when memory is out, and then
+     * the connection is closed. */
     void *(*wrap)(struct pool_slot *slot, void *conn);
-    /* A connection that nobody wants any more; may run on the thread. */
+    /* Closes the connection of an abandoned connect; may run on the thread. */
     void (*close)(void *conn);
 };
 
@@ -46,11 +47,12 @@ struct connector {
     struct connecting *first;
 };
 
-/* pool_ops.open: the pool hears of it at once when the connector is blocking, or nothing can be started. */
+/* For pool_ops.open. Calls the pool before it returns when the connector is blocking, or when no thread can
+ * be started. */
 void connector_open(struct connector *cr, struct pool_slot *slot);
-/* The pool closes: connects under way have failed, and end by themselves. */
+/* The pool closes: fails every connect under way and leaves it to its thread. */
 void connector_forget(struct connector *cr);
-/* On the thread: does anybody still wait for it? */
+/* On the thread: does the pool still wait for this connect? */
 bool connecting_is_wanted(const struct connecting *c);
 
 #endif

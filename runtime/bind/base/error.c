@@ -7,8 +7,8 @@
 #define ERROR_CLASS "dbrun.error"
 #define BUF_CLASS   "dbrun.buf"
 
-/* Sets t[name] to the text with secrets masked. The copy lives in `out`, which is a Lua-owned box's
- * buffer, so that "not enough memory" raised by Lua cannot leak it. */
+/* Sets t[name] to the text with secrets masked. Lua owns the buffer `out` that holds the copy, so the copy
+ * cannot leak when Lua raises "not enough memory". */
 static void set_masked(lua_State *L, struct runtime *rt, struct buf *out, const char *name, const char *text)
 {
     if (!text)
@@ -43,7 +43,7 @@ static struct buf *push_box(lua_State *L)
 void bind_error_push(lua_State *L, struct runtime *rt, const struct error *e)
 {
     char where[SCRIPT_WHERE];
-    luaL_checkstack(L, 6, "out of stack for an error");
+    luaL_checkstack(L, 6, "no room for an error object");
     struct buf *masked = push_box(L);
     lua_createtable(L, 0, 8);
     lua_pushstring(L, error_kind_name(e->kind));
@@ -77,8 +77,8 @@ static int push_protected(lua_State *L)
     return 1;
 }
 
-/* The texts of `e` are the caller's heap until they are Lua's: what runs out of memory in between must
- * come back here first. (A light C function and light userdata take no memory themselves.) */
+/* The object is made in a protected call, so that `e` is freed even when Lua runs out of memory meanwhile.
+ * (Pushing a light C function or a light userdata allocates nothing.) */
 int bind_error_raise(lua_State *L, struct runtime *rt, struct error *e)
 {
     if (!lua_checkstack(L, 4)) {
@@ -90,7 +90,7 @@ int bind_error_raise(lua_State *L, struct runtime *rt, struct error *e)
     lua_pushlightuserdata(L, e);
     lua_pcall(L, 2, 1, 0);
     error_clear(e);
-    return lua_error(L); /* the object, or what went wrong while it was made */
+    return lua_error(L); /* the object, or the error raised while it was made */
 }
 
 int bind_fail(lua_State *L, struct runtime *rt, enum error_kind kind, const char *fmt, ...)
@@ -140,7 +140,7 @@ static int error_metatable(lua_State *L)
     return 1;
 }
 
-/* What tostring() gives while lua/dbrun/error.lua has not been loaded: it loads it. */
+/* __tostring until lua/dbrun/error.lua is loaded and replaces it: loads that module. */
 static int error_tostring(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TTABLE);

@@ -1,27 +1,27 @@
-/* Fields of tables: settings that scripts give, and figures that they are told. */
+/* Reads settings from the tables of scripts, and writes figures into tables for them. */
 #ifndef DBRUN_BIND_FIELDS_H
 #define DBRUN_BIND_FIELDS_H
 
 #include "bind/base/runtime.h"
 
-/* ---- reading t[key] of the table at `at`; a field that is nil is `otherwise` ---- */
+/* ---- reading t[key] of the table at `at`; gives `otherwise` when it is nil ---- */
 
-/* Raise an error of kind `usage` when it is of another type. */
+/* The functions that check the type raise an error of kind `usage` when it is wrong. */
 double field_number(lua_State *L, int at, const char *key, double otherwise);
 /* A number of seconds of at least 0. */
 double field_seconds(lua_State *L, int at, const char *key, double otherwise);
 lua_Integer field_integer(lua_State *L, int at, const char *key, lua_Integer otherwise);
-/* NULL when it is nil. The text has no NUL bytes, and lives as long as the table keeps it. */
+/* NULL when the field is nil. The text has no NUL bytes, and is valid as long as the table keeps it. */
 const char *field_text(lua_State *L, int at, const char *key);
-/* A value other than nil and false is true. */
+/* Any value but nil and false is true. */
 bool field_boolean(lua_State *L, int at, const char *key, bool otherwise);
-/* A reference to it in the registry; LUA_NOREF when it is no function. */
+/* A reference to the function in the registry; LUA_NOREF when the field is no function. */
 int field_function(lua_State *L, int at, const char *key);
 
 /* ---- writing into the table on top of the stack ---- */
 
 void field_set_count(lua_State *L, const char *key, uint64_t n);
-/* Nanoseconds, as seconds. */
+/* Writes nanoseconds as seconds. */
 void field_set_seconds(lua_State *L, const char *key, uint64_t ns);
 
 #endif

@@ -11,7 +11,7 @@ static void wake(struct inbox *in)
     wait_wake(w);
 }
 
-/* ---- what comes ---- */
+/* ---- putting ---- */
 
 void inbox_put(struct inbox *in, struct inbox_item *i, size_t weight)
 {
@@ -37,7 +37,7 @@ void inbox_lose(struct inbox *in, const struct error *why)
     wake(in);
 }
 
-/* Takes the oldest out of the list; there is one. */
+/* Takes the oldest item out of the list, which must not be empty. */
 static struct inbox_item *unlink_first(struct inbox *in)
 {
     struct inbox_item *i = in->head;
@@ -61,7 +61,7 @@ void inbox_free(struct inbox *in)
 {
     in->wait = NULL;
     inbox_close(in);
-    while (in->taken) /* memory was out for them */
+    while (in->taken) /* "not enough memory" was raised while these became Lua values */
         inbox_taken(in, in->taken);
     error_clear(&in->lost);
 }

@@ -8,7 +8,7 @@
 
 enum { HOLDERS_SHOWN = 10 };
 
-/* ---- who holds them ---- */
+/* ---- the holders ---- */
 
 struct holders {
     const struct pool_words *words;
@@ -43,7 +43,7 @@ static void set_holders(const struct pool *p, const struct pool_words *w, struct
     buf_free(&h.text);
 }
 
-/* ---- why ---- */
+/* ---- the message ---- */
 
 static void set_message(enum pool_settle why, const struct pool_stats *st, const struct pool_words *w,
                         struct error *e)
@@ -57,11 +57,10 @@ static void set_message(enum pool_settle why, const struct pool_stats *st, const
         error_set(e, ERROR_POOL, "%s%s", w->prefix, w->closed);
         break;
     case POOL_DEADLOCK:
-        error_set(
-            e, ERROR_POOL,
-            "%severy connection of the pool (%u) is held by a task that waits for another one: this could "
-            "never end",
-            w->prefix, st->leased);
+        error_set(e, ERROR_POOL,
+                  "%sdeadlock: every connection of the pool (%u) is held by a task that waits for another "
+                  "connection",
+                  w->prefix, st->leased);
         break;
     case POOL_FULL:
         error_set(
@@ -76,7 +75,7 @@ static void set_message(enum pool_settle why, const struct pool_stats *st, const
     }
 }
 
-/* ---- what helps ---- */
+/* ---- the hint ---- */
 
 static void set_hint(enum pool_settle why, const struct pool_stats *st, const struct pool_words *w,
                      struct error *e)
@@ -86,15 +85,16 @@ static void set_hint(enum pool_settle why, const struct pool_stats *st, const st
     if (why == POOL_CLOSED)
         return;
     if (why == POOL_DEADLOCK)
-        n = asprintf(&hint, "Take a connection before the task holds another one, or raise %s.", w->size);
+        n = asprintf(&hint, "Do not take a second connection in a task that holds one, or raise %s.",
+                     w->size);
     else if (st->leased == 0 && st->opening > 0)
         n = asprintf(
             &hint,
-            "Nobody holds a connection, but opening one takes longer than that: is the server slow to "
-            "answer? Else raise %s.",
+            "No task holds a connection, but opening one takes longer than that: check that the server "
+            "answers quickly, or raise %s.",
             w->timeout);
     else
-        n = asprintf(&hint, "The lines above hold the connections: release them earlier, or raise %s%s.",
+        n = asprintf(&hint, "The holders above keep the connections: release them earlier, or raise %s%s.",
                      w->size, why == POOL_FULL && w->full ? w->full : "");
     if (n < 0)
         return;

@@ -2,7 +2,7 @@
 
 #include <string.h>
 
-static char registry_key; /* its address is the key; it holds nothing */
+static char registry_key; /* only its address is used, as the key */
 
 struct runtime *bind_find(lua_State *L)
 {

@@ -1,6 +1,6 @@
 /*
- * What every binding needs to reach: one struct per Lua universe, upvalue 1 of every C function that
- * the modules export. It is made by bind_open (once) and lives in the registry until lua_close.
+ * What every binding needs: one struct for each Lua state, upvalue 1 of every C function that the modules
+ * export. bind_open makes it once; it lives in the registry until lua_close.
  */
 #ifndef DBRUN_BIND_RUNTIME_H
 #define DBRUN_BIND_RUNTIME_H
@@ -24,7 +24,7 @@ struct runtime {
     struct io_interrupt interrupt; /* filled in by the host; fd = -1 in a stock lua5.4 */
     lua_State *L;                  /* the main thread */
     bool read_only;                /* --read-only: Redis commands that may write are refused */
-    struct pg_engine *engines;     /* every one that still has connections or users */
+    struct pg_engine *engines;     /* all engines that still have connections or users */
 };
 
 /* The runtime of the running C function (its upvalue 1). */
@@ -33,25 +33,25 @@ static inline struct runtime *bind_runtime(lua_State *L)
     return lua_touserdata(L, lua_upvalueindex(1));
 }
 
-/* The runtime of this Lua universe; NULL when there is none yet. (bind/core.h makes it.) */
+/* The runtime of this Lua state; NULL when there is none yet. (bind/core.h makes it.) */
 struct runtime *bind_find(lua_State *L);
-/* Keeps the runtime at the top of the stack, and pops it. */
+/* Pops the runtime from the stack and keeps it in the registry. */
 void bind_keep(lua_State *L);
 
-/* A library table whose functions all have the runtime as upvalue 1. */
+/* Pushes a library table whose functions all have the runtime as upvalue 1. */
 void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns);
-/* A metatable named `tname` (registry) with `meta` as metamethods and `methods` as its __index table;
- * leaves it on the stack. Methods may be added to its __index from Lua (bind_class in dbrun.core). */
+/* Pushes a new metatable, `tname` in the registry, with `meta` as metamethods and `methods` as its __index
+ * table. Lua code may add methods to __index. */
 void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_Reg *meta,
                 const luaL_Reg *methods);
-/* The userdata at 1 when its metatable is the one in that upvalue of the running function; else NULL. Takes
- * half as long as luaL_testudata. */
+/* The userdata at 1 if its metatable is that upvalue of the running function, else NULL. Takes half as long as
+ * luaL_testudata. */
 void *bind_of(lua_State *L, int upvalue);
 /* The object at 1, for the methods and metamethods that bind_class made: their upvalue 2 is the metatable. In
  * other functions, and when the type is wrong, it is luaL_checkudata. */
 void *bind_self(lua_State *L, const char *tname);
-/* In a __gc: does the collector call it? If not, the script reached it through the metatable, and the object
- * may still be in use, by a task that waits too. */
+/* In a __gc: does the collector call it? If not, the script called it through the metatable, and the object
+ * may still be in use, also by a task that waits. */
 bool bind_is_collected(lua_State *L);
 
 #endif

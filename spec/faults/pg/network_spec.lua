@@ -77,7 +77,7 @@ local function told(what, server, host, variable)
     return ([[
 %s	timeout	name
 cannot connect to %s at %s in time: the name of the host could not be resolved, or the login did not end
-Check the host in %s, and the name servers of this machine; an address of numbers needs none.
+Check the host in %s, and the name servers of this machine; a numeric address needs none.
 ]]):format(what, server, host, variable)
 end
 

@@ -137,7 +137,7 @@ describe("a Redis client", function()
             end):join()
             assert.matches("is held by a task that waits for another one", e.message)
             assert.is_false(e.retryable)
-            assert.matches("^Take a connection before the task holds another one", e.hint)
+            assert.matches("^Do not take a second connection in a task that holds one", e.hint)
         end)
 
         it("ordinary commands go on while others hold connections", function()
