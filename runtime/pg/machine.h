@@ -18,10 +18,10 @@
  *        any ----- lost, out of step, pg_machine_break --> BROKEN
  *        any ----- pg_machine_close ---------------------> CLOSED
  *
- * PLAIN is one group of one statement outside of libpq's pipeline mode; it begins only on an empty queue, and
- * no other group joins it. (Alone, a statement costs about 1,100 instructions less than in pipeline mode.)
- * PIPE is either one group of the caller who steps ("alone"), or groups of many callers that joined with
- * pg_machine_share ("shared").
+ * PLAIN is one group outside of libpq's pipeline mode; it begins only on an empty queue, and no other group
+ * joins it. (Alone, a statement costs about 1,100 instructions less than in pipeline mode.) PIPE is either
+ * one group of the caller who steps ("alone"), or groups of many callers that joined with pg_machine_share
+ * ("shared").
  *
  * A group:     SENT --- its sync, each of its statements answered ---> settled
  *                 \--- an error, at the sync too ---> FAILED --- its sync ---> settled

@@ -5,10 +5,10 @@
 
 #include <string.h>
 
-static const char bad_table[] = "a table must be a list without holes, or have names only, not both";
+static const char bad_table[] = "the table must be either a list without holes or keys with values, not both";
 static const char too_long[] = "a string of more than 512 MiB";
 
-/* NULL when it can be sent, else what is wrong. */
+/* NULL when the value can be sent, else the reason why not. */
 static const char *check_value(lua_State *L, int idx)
 {
     switch (lua_type(L, idx)) {
@@ -19,7 +19,7 @@ static const char *check_value(lua_State *L, int idx)
     case LUA_TNIL:
         return "nil";
     case LUA_TBOOLEAN:
-        return "a boolean: say what is to be stored, a string or a number";
+        return "a boolean: pass the string or number to store instead";
     case LUA_TTABLE:
         return "a table inside a table";
     default:
@@ -33,7 +33,7 @@ static bool is_position(lua_State *L, int idx, uint64_t list)
     return i > 0 && (uint64_t)i <= list;
 }
 
-/* How many arguments a table stands for; checks them. */
+/* Checks the values of a table, and adds their number to *count. */
 static const char *check_table(lua_State *L, int idx, uint64_t *count)
 {
     uint64_t pairs = 0;
@@ -117,8 +117,7 @@ static bool count_all(lua_State *L, int first, int top, uint64_t *count, struct 
 
 enum { FEW = 8 };
 
-/* A few strings, which most commands are: no table to look into, nothing to convert. False: some other way.
- */
+/* The fast path of most commands: a few strings, which need no conversion. False: take the general path. */
 static bool write_texts(lua_State *L, const struct redis_command *cmd, int first, int top, struct buf *out)
 {
     struct resp_text args[FEW];

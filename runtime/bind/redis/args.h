@@ -1,4 +1,4 @@
-/* The arguments of a command, from the Lua stack straight into the buffer that will be sent. */
+/* Writes the arguments of a command from the Lua stack directly into the buffer that will be sent. */
 #ifndef DBRUN_BIND_REDIS_ARGS_H
 #define DBRUN_BIND_REDIS_ARGS_H
 
@@ -6,16 +6,16 @@
 #include "bind/redis/command.h"
 
 struct redis_args_error {
-    int arg; /* which one of the command's, from 1; 0 = memory is out */
-    const char *what;
+    int arg;          /* the number of the argument, from 1; 0 = memory is out */
+    const char *what; /* why it cannot be sent */
 };
 
-/* Appends the command with the arguments at first .. top of the stack: strings, numbers, and flat
- * tables of those (lists in order; other tables as key, value, ...). Never raises: false leaves the
- * buffer as it was, and `e` says which argument is wrong. */
+/* Appends the command with the arguments at first .. top of the stack: strings, numbers, and flat tables of
+ * strings and numbers (lists in order; other tables as key, value, ...). Never raises: false leaves the
+ * buffer unchanged, and `e` says which argument cannot be sent. */
 bool redis_args_write(lua_State *L, const struct redis_command *cmd, int first, struct buf *out,
                       struct redis_args_error *e);
-/* Raises the usage error for it. */
+/* Raises the usage error for `e`, or "not enough memory". */
 int redis_args_raise(lua_State *L, struct runtime *rt, const struct redis_command *cmd,
                      const struct redis_args_error *e);
 

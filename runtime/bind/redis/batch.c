@@ -1,6 +1,6 @@
 /*
- * Pipelines: many commands in one write, their replies as one list. A transaction is a pipeline between
- * MULTI and EXEC, which no other command can come between, because it goes out in one piece.
+ * Pipelines: many commands in one write, their replies as one list. A transaction is a pipeline between MULTI
+ * and EXEC; no command of another task can come between, because the connection sends it in one piece.
  */
 #include "bind/base/error.h"
 #include "bind/redis/args.h"
@@ -22,7 +22,7 @@ enum {
 };
 
 struct redis_batch {
-    struct redis_session *session; /* holds it */
+    struct redis_session *session; /* a counted reference */
     struct redis_handle handle;
     struct buf out;
     struct buf shapes; /* one byte per command */
@@ -34,7 +34,7 @@ struct redis_batch {
 static int batch__gc(lua_State *L)
 {
     struct redis_batch *b = luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
-    if (!bind_is_collected(L)) /* it may be executed */
+    if (!bind_is_collected(L)) /* a task may be executing the pipeline */
         return 0;
     redis_session_unref(b->session);
     b->session = NULL;
@@ -60,14 +60,15 @@ static struct redis_batch *check_batch(lua_State *L)
 int redis_batch_new(lua_State *L)
 {
     bool transaction = lua_toboolean(L, 2);
-    struct redis_batch *b = lua_newuserdatauv(L, sizeof *b, 1); /* its user value: the last replies */
+    struct redis_batch *b = lua_newuserdatauv(L, sizeof *b, 1); /* user value: the last replies */
     memset(b, 0, sizeof *b);
     luaL_setmetatable(L, REDIS_BATCH_CLASS);
     const struct redis_handle *h = redis_check_handle(L, 1);
     b->session = redis_session_ref(h->session);
     b->handle = *h;
     b->transaction = transaction;
-    /* So that they need not grow step by step; no memory is told when a command is queued. */
+    /* Saves growing the buffers step by step. Without memory this is ignored: queueing a command reports
+     * it. */
     if (!buf_reserve(&b->out, FIRST_BYTES) || !buf_reserve(&b->shapes, FIRST_COMMANDS))
         b->out.oom = b->shapes.oom = false;
     return 1;
@@ -75,7 +76,7 @@ int redis_batch_new(lua_State *L)
 
 /* ---- queueing ---- */
 
-/* Of the last execution. */
+/* The shapes of the last execution are kept until the next command is queued. */
 static void forget_shapes(struct redis_batch *b)
 {
     if (b->count == 0)
@@ -90,7 +91,9 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
         const char *instead;
         shape = redis_command_shape(L, cmd, first, &instead);
         if (!instead && !b->transaction && b->session->shared && redis_command_blocks(L, cmd, first) >= 0)
-            instead = "a command that blocks would hold up all others: call it outside of the pipeline";
+            instead =
+                "a command that blocks would delay all commands on the shared connection: call it outside "
+                "of the pipeline";
         if (instead)
             return redis_refuse(L, rt, cmd, first, instead);
     }
@@ -142,7 +145,7 @@ static int batch_call(lua_State *L)
     return queue_command(L, b, cmd, 3);
 }
 
-/* The next command is about a key that is on its way to this node of a cluster. */
+/* Queues ASKING: the slot of the next command's key is migrating to this node of a cluster. */
 static int batch_asking(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
@@ -181,8 +184,8 @@ static void forget(struct redis_batch *b)
     buf_clear(&b->shapes);
 }
 
-/* The list of `n` replies at the cursor, in the shapes that were noted: in a copy, since a finaliser of the
- * script's may queue the next commands meanwhile. */
+/* Pushes the list of the `n` replies at the cursor in the noted shapes. Works on a copy of the shapes,
+ * because a finaliser of the script may queue commands meanwhile. */
 static void push_replies(lua_State *L, const struct redis_batch *b, struct resp_cursor *cur, uint64_t n)
 {
     struct runtime *rt = bind_runtime(L);
@@ -211,7 +214,7 @@ static int batch_done(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
-/* The replies that the last execution gave; nil when there was none. */
+/* last() -> the replies of the last execution | nil */
 static int batch_last(lua_State *L)
 {
     luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
@@ -225,7 +228,7 @@ static int raise_first(lua_State *L, struct session_call *c, const struct resp_i
     struct error e = {0};
     redis_reply_error(item, "EXEC", &e);
     if (!begun)
-        e.outcome = OUTCOME_UNKNOWN; /* MULTI was refused: the commands ran one by one, or not */
+        e.outcome = OUTCOME_UNKNOWN; /* MULTI was refused: the commands may have run one by one */
     if (cause->type == RESP_ERROR) {
         char text[512];
         size_t n = cause->size < sizeof text - 1 ? (size_t)cause->size : sizeof text - 1;
@@ -237,8 +240,8 @@ static int raise_first(lua_State *L, struct session_call *c, const struct resp_i
     return bind_error_raise(L, bind_runtime(L), &e);
 }
 
-/* MULTI's OK, QUEUED for each command, then what EXEC says: the replies, nil when a watched key had
- * changed, or an error because one of the commands was refused. */
+/* The replies: OK to MULTI, QUEUED to each command, then the reply to EXEC: a list of replies, nil when a
+ * watched key had changed, or an error because the server had refused one of the commands. */
 static int transaction_done(lua_State *L, int status, lua_KContext ctx)
 {
     struct redis_batch *b = lua_touserdata(L, 1);
@@ -312,11 +315,11 @@ static int batch_execute(lua_State *L)
     size_t expected = (size_t)r.expect * BYTES_A_REPLY;
     resp_reply_expect(&r.call->call.reply, expected < MOST_EXPECTED ? expected : MOST_EXPECTED);
     b->running = true;
-    forget_commands(b); /* they may run: whatever comes of it, the next execution is none of theirs */
+    forget_commands(b); /* the server may run them from now on: the next execution must not send them again */
     return redis_park(L, &r, b->transaction ? transaction_done : batch_done);
 }
 
-/* What is queued is forgotten. */
+/* clear(): forgets the queued commands. */
 static int batch_clear(lua_State *L)
 {
     forget(check_batch(L));

@@ -1,4 +1,4 @@
-/* One command: one C function, one yield. */
+/* Runs one command: one C function with one yield. */
 #include "bind/base/error.h"
 #include "bind/redis/args.h"
 #include "bind/redis/handle.h"
@@ -27,7 +27,8 @@ static int raise_timeout(lua_State *L, struct redis_session *s, enum error_outco
     error_set(&e, ERROR_TIMEOUT, "redis at %s: %s %s before its deadline", s->pool->target->label, what,
               sent ? "was not answered" : "could not be sent");
     if (!sent)
-        error_set_field(&e, ERROR_HINT, "there was no connection to send it on: is the server reachable?");
+        error_set_field(&e, ERROR_HINT,
+                        "no connection could be opened in time: check that the server is reachable");
     e.outcome = outcome;
     e.retryable = !sent;
     return bind_error_raise(L, s->rt, &e);
@@ -61,9 +62,9 @@ struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KCo
     struct session_call *c = data;
     if (c->failed)
         raise_failed(L, rt, c, what);
-    /* From here on making Lua values may raise: the session frees the reply then, at the latest with the next
-     * one. (Outside of tasks a finaliser can wait, and have the next one in the middle of this one: there the
-     * reply stays until the session ends.) */
+    /* From here on making Lua values may raise: then the session frees this reply when the next one is
+     * converted. (Outside of tasks a finaliser can wait for a command while this reply is converted: there
+     * the session keeps the reply until it ends.) */
     if (!task_current(rt->sched))
         return c;
     if (s->converting)
@@ -87,14 +88,15 @@ static int raise_reply(lua_State *L, struct runtime *rt, struct session_call *c,
     struct error e = {0};
     redis_reply_error(item, name, &e);
     if (c->session->pool->target->sentinels && item->size > 8 && memcmp(item->text, "READONLY", 8) == 0) {
-        error_set_field(&e, ERROR_HINT, "a failover is under way: try again, the new master is looked for");
+        error_set_field(&e, ERROR_HINT,
+                        "a failover is under way, and the client looks for the new master: try again");
         e.retryable = true;
     }
     redis_taken(c);
     return bind_error_raise(L, rt, &e);
 }
 
-/* Upvalue 2 of the closures; r:call puts it at index 2. */
+/* The command: upvalue 2 of the closures; r:call puts it at stack index 2. */
 static const struct redis_command *running(lua_State *L)
 {
     const struct redis_command *cmd = lua_touserdata(L, lua_upvalueindex(2));
@@ -141,7 +143,7 @@ static int send_command(lua_State *L, struct redis_handle *h, const struct redis
     struct runtime *rt = bind_runtime(L);
     redis_check_read_only(L, rt, cmd, first);
     task_check_park(L, rt->sched);
-    if (!redis_is_open(h)) /* closed by a finaliser of the script's; nothing allocates from here on */
+    if (!redis_is_open(h)) /* a finaliser of the script may have closed it; nothing allocates from here on */
         redis_check_handle(L, 1);
     struct redis_session *s = h->session;
     struct redis_queue *q = redis_session_queue(s);
@@ -176,7 +178,7 @@ static int returned(lua_State *L, int status, lua_KContext ctx)
     return lua_gettop(L) - (int)ctx;
 }
 
-/* A blocking command on a client: the handler in Lua runs it on a connection of its own. */
+/* A blocking command on a client: the handler in Lua runs it on a dedicated connection. */
 static int hand_over(lua_State *L, const struct redis_command *cmd, int first)
 {
     int top = lua_gettop(L);
@@ -191,7 +193,7 @@ static int hand_over(lua_State *L, const struct redis_command *cmd, int first)
     return returned(L, LUA_OK, top);
 }
 
-/* Commands that want a closer look. */
+/* Commands whose arguments decide the shape, the time limit or whether they may run. */
 static int send_special(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first)
 {
     const char *instead;
@@ -200,9 +202,10 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
         return redis_refuse(L, bind_runtime(L), cmd, first, instead);
     double block = redis_command_blocks(L, cmd, first);
     if ((cmd->flags & COMMAND_BLOCK_MS) && h->session->shared)
-        return redis_refuse(L, bind_runtime(L), cmd, first,
-                            "it is about the writes of its own connection: take one (local c <close> = "
-                            "r:acquire()), write and wait on that");
+        return redis_refuse(
+            L, bind_runtime(L), cmd, first,
+            "it waits only for the writes of its own connection: take a dedicated one (local c "
+            "<close> = r:acquire()), and write and wait on that");
     if (block >= 0 && h->session->shared)
         return hand_over(L, cmd, first);
     if (block >= 0)
@@ -239,7 +242,7 @@ void redis_push_command(lua_State *L, struct runtime *rt, int cmd_idx, int class
 
 /* ---- commands by name ---- */
 
-/* Puts the command in place of its name at index 2. */
+/* Replaces the name at index 2 by the command. */
 static const struct redis_command *name_to_command(lua_State *L, struct runtime *rt)
 {
     if (lua_type(L, 2) != LUA_TSTRING)

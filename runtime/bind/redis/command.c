@@ -30,12 +30,12 @@ static const char use_multi[] = "use r:multi(function(tx) ... end), which sends 
 static const char use_watch[] = "use r:multi({watch = {...}}, function(tx) ... end)";
 static const char use_subscribe[] =
     "use r:subscribe(...), r:psubscribe(...) or r:ssubscribe(...): a subscription has "
-    "a connection of its own; closing it unsubscribes";
+    "a dedicated connection; closing it unsubscribes";
 static const char use_url[] =
-    "give it in the URL: redis.client{url = \"redis://user:password@host:port/db\"}";
-static const char never[] = "it would change a connection that others use";
+    "set it in the client's URL: redis.client{url = \"redis://user:password@host:port/db\"}";
+static const char never[] = "it would change the state of a connection that other tasks use";
 
-/* Sorted by name (bytes). What is not here is plain. */
+/* Sorted by name (bytes). A command that is not listed has a plain reply and no flags. */
 static const struct trait traits[] = {
     {"ACL", SHAPE_PLAIN, SUB, NULL},
     {"ACL GETUSER", SHAPE_MAP, 0, NULL},
@@ -80,7 +80,7 @@ static const struct trait traits[] = {
     {"MODULE", SHAPE_PLAIN, SUB, NULL},
     {"MODULE LIST", SHAPE_MAPS, 0, NULL},
     {"MONITOR", SHAPE_PLAIN, REFUSED,
-     "it turns a connection into a stream of its own: use redis-cli monitor"},
+     "it turns the connection into a stream of all commands: use redis-cli monitor"},
     {"MULTI", SHAPE_PLAIN, REFUSED, use_multi},
     {"PSUBSCRIBE", SHAPE_PLAIN, REFUSED, use_subscribe},
     {"PSYNC", SHAPE_PLAIN, REFUSED, never},
@@ -162,8 +162,8 @@ const struct redis_command *redis_command_at(lua_State *L, int idx)
     return luaL_testudata(L, idx, COMMAND_CLASS);
 }
 
-/* A name has letters, digits and a few signs; anything else is a mistake, and a blank would hide that
- * two words were meant. */
+/* A name consists of letters, digits and a few signs. A blank is refused, because the words of a command are
+ * separate arguments. */
 static bool valid_name(const char *name, size_t len)
 {
     if (len == 0 || len > MAX_NAME)
@@ -221,7 +221,7 @@ const struct redis_command *redis_command_push(lua_State *L, struct runtime *rt,
     if (!valid_name(name, len))
         bind_fail(L, rt, ERROR_USAGE, "redis: \"%s\" is not the name of a command", name);
     struct redis_command *cmd = new_command(L, name, len);
-    /* A program that makes up names must not fill the memory. */
+    /* The limit keeps a program that makes up names from filling the memory. */
     lua_Integer kept = lua_rawgeti(L, -2, 1) == LUA_TNUMBER ? lua_tointeger(L, -1) : 0;
     lua_pop(L, 1);
     if (kept < MAX_KEPT) {
@@ -237,7 +237,7 @@ const struct redis_command *redis_command_push(lua_State *L, struct runtime *rt,
 
 /* ---- looking at arguments ---- */
 
-/* Is the argument this word, in whatever case? */
+/* Is the argument this word, in upper or lower case? */
 static bool is_word(lua_State *L, int idx, const char *word)
 {
     size_t len;
@@ -247,8 +247,8 @@ static bool is_word(lua_State *L, int idx, const char *word)
     return len == strlen(word) && strncasecmp(s, word, len) == 0;
 }
 
-/* Calls fn(L, index, data) for each argument from `first` on as it goes over the wire (a table stands for
- * several, see args.c), until it says true. */
+/* Calls fn(L, index, data) for each argument from `first` on as it is sent (a table gives several, see
+ * args.c), until fn returns true. */
 static bool each_arg(lua_State *L, int first, bool (*fn)(lua_State *L, int idx, void *data), void *data)
 {
     int top = lua_gettop(L);
@@ -276,14 +276,14 @@ static bool each_arg(lua_State *L, int first, bool (*fn)(lua_State *L, int idx, 
     return stop;
 }
 
-/* A word among the arguments behind the first `skip`, and in front of `before`; the number behind it. */
+/* Searches a word among the arguments, and takes the number after it. */
 struct search {
     const char *word;
-    const char *before;
-    bool to_number; /* and in front of the first number */
-    int skip;
+    const char *before; /* stop at this word; NULL = none */
+    bool to_number;     /* stop at the first number */
+    int skip;           /* the number of arguments not to look at */
     bool found;
-    double value; /* 0 when it is no number: the server will refuse it at once */
+    double value; /* 0 when it is no number: the server refuses the command at once */
 };
 
 static bool look_at(lua_State *L, int idx, void *data)
@@ -310,7 +310,7 @@ static bool has_word(lua_State *L, int first, int skip, const char *word)
     return s.found;
 }
 
-/* In front of the first score: behind it a member may have that name. */
+/* Looks only before the first score: after it a member may be the same word. */
 static bool has_option(lua_State *L, int first, int skip, const char *word)
 {
     struct search s = {.word = word, .skip = skip, .to_number = true};
@@ -318,7 +318,7 @@ static bool has_option(lua_State *L, int first, int skip, const char *word)
     return s.found;
 }
 
-/* The first argument, or the last. */
+/* The first or the last argument. */
 struct end {
     bool first;
     bool is_text;

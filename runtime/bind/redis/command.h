@@ -1,7 +1,6 @@
 /*
- * What is known about a command: its name as it goes over the wire, the shape of its reply, and
- * whether it may run on a connection that others share. A name that is not in the table is a command
- * all the same: its reply is taken as it comes.
+ * What is known about a command: its name as it is sent, the shape of its reply, and whether it may run on a
+ * shared connection. A command that is not in the table may run; its reply is plain.
  */
 #ifndef DBRUN_BIND_REDIS_COMMAND_H
 #define DBRUN_BIND_REDIS_COMMAND_H
@@ -12,15 +11,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* How the reply, which RESP2 gives as flat lists of strings, is told to the script. */
+/* How a reply, which RESP2 gives as flat lists of strings, becomes Lua values. */
 enum redis_shape {
-    SHAPE_PLAIN,      /* as it comes */
+    SHAPE_PLAIN,      /* as the server sends it */
     SHAPE_MAP,        /* k v k v ...       -> {k = v} */
-    SHAPE_MAPS,       /* list of those     -> list of tables */
+    SHAPE_MAPS,       /* list of maps      -> list of tables */
     SHAPE_PAIRS,      /* a b a b ...       -> {{a, b}, ...} */
     SHAPE_SCORED,     /* m s m s ...       -> {{m, s}, ...}, s a float */
     SHAPE_SCORE,      /* "1.5"             -> 1.5 */
-    SHAPE_SCORES,     /* a list of those */
+    SHAPE_SCORES,     /* list of scores    -> list of floats */
     SHAPE_KEY_SCORE,  /* key m s           -> {key, m, s} */
     SHAPE_KEY_SCORED, /* key {{m s} ...}  -> {key, {{m, s}, ...}} */
     SHAPE_ENTRIES,    /* {id, {f v ...}}.. -> {{id, {f = v}}, ...} */
@@ -28,22 +27,22 @@ enum redis_shape {
     SHAPE_CLAIMED,    /* cursor entries ids -> the same, entries in shape */
     SHAPE_PLACES,     /* {{lon, lat}, ...}: floats */
     SHAPE_FOUND,      /* {name, ..., {lon, lat}}: floats in the innermost */
-    SHAPE_FOUND_PART, /* one of those */
+    SHAPE_FOUND_PART, /* one element of SHAPE_FOUND */
     SHAPE_DEEP_MAP,   /* maps whose values may be maps */
     SHAPE_ENTRY,      /* {id, {f v ...}}   -> {id, {f = v}} */
-    SHAPE_NAMED,      /* a map whose names say what shape the values have */
+    SHAPE_NAMED,      /* a map whose keys tell the shapes of its values */
     SHAPE_NAMED_LIST, /* list of such maps */
 };
 
 enum {
-    COMMAND_REFUSED = 1,      /* not for connections that are pooled or shared; `instead` says what to do */
+    COMMAND_REFUSED = 1,      /* refused on shared and pooled connections; `instead` says what to do */
     COMMAND_HAS_SUB = 2,      /* the first argument is part of the name */
-    COMMAND_OPTIONS = 4,      /* arguments change the shape, or make it block */
-    COMMAND_BLOCK_LAST = 8,   /* blocks for the last argument, in seconds */
-    COMMAND_BLOCK_FIRST = 16, /* ... for the first one */
-    COMMAND_BLOCK_MS = 32,    /* ... for the last one, in milliseconds */
+    COMMAND_OPTIONS = 4,      /* arguments change the shape, or make the command block */
+    COMMAND_BLOCK_LAST = 8,   /* the last argument says how many seconds the command blocks */
+    COMMAND_BLOCK_FIRST = 16, /* the first argument says so */
+    COMMAND_BLOCK_MS = 32,    /* the last argument says so, in milliseconds */
 };
-#define COMMAND_SLOW_PATH 0xffu /* any of the above: look closer before sending */
+#define COMMAND_SLOW_PATH 0xffu /* any of these flags */
 
 struct redis_command {
     enum redis_shape shape;
@@ -54,21 +53,22 @@ struct redis_command {
     char text[];
 };
 
-/* Pushes the command of that name (a userdata, kept for the next time) and returns it; raises a usage
- * error when it cannot be a command's name. The name at `idx` must be a string. */
+/* Pushes and returns the command of the name at `idx`, which must be a string. The command is a userdata,
+ * kept for the next call. Raises a usage error when the name is not valid. */
 const struct redis_command *redis_command_push(lua_State *L, struct runtime *rt, int idx);
-/* Is it one that redis_command_push made? NULL when not. */
+/* The command at `idx`; NULL when the value there is not one. */
 const struct redis_command *redis_command_at(lua_State *L, int idx);
 
-/* The shape for these arguments (stack first .. top), and whether it is refused: *instead is set then. */
+/* The shape of the reply for these arguments (stack first .. top). *instead is set when the command is
+ * refused, else NULL. */
 enum redis_shape redis_command_shape(lua_State *L, const struct redis_command *cmd, int first,
                                      const char **instead);
-/* The name with its first argument where that is a part of it, for messages: "CLIENT reply". */
+/* The name for messages, with the subcommand if there is one: "CLIENT reply". */
 void redis_command_full_name(lua_State *L, const struct redis_command *cmd, int first, char *out,
                              size_t size);
-/* Does it leave everything as it is? (readonly.c) */
+/* Is it certain that the command changes nothing? (readonly.c) */
 bool redis_command_only_reads(lua_State *L, const struct redis_command *cmd, int first);
-/* How long it may block, in seconds: -1 = not at all, 0 = without limit. */
+/* How long the command may block, in seconds: -1 = not at all, 0 = without limit. */
 double redis_command_blocks(lua_State *L, const struct redis_command *cmd, int first);
 
 #endif

@@ -11,12 +11,12 @@
 #include <stdlib.h>
 
 struct item {
-    struct inbox_item base; /* first: the inbox hands it back */
+    struct inbox_item base; /* first: free_item and the others cast it back */
     struct resp_reply reply;
 };
 
 struct redis_feed {
-    struct redis_subscription base; /* first: the session hands it back */
+    struct redis_subscription base; /* first: feed_of and the others cast it back */
     struct redis_session *session;
     struct inbox inbox;
 };
@@ -52,7 +52,7 @@ static void on_push(struct resp_reply *r, void *data)
     struct item *i = malloc(sizeof *i);
     if (!i) {
         struct error why = {0};
-        error_set(&why, ERROR_CONNECT, "not enough memory for a message");
+        error_set(&why, ERROR_CONNECT, "the subscription ended: not enough memory for a message");
         on_lost(&f->base, &why);
         error_clear(&why);
         return;
@@ -63,7 +63,7 @@ static void on_push(struct resp_reply *r, void *data)
     s->link->paused = f->inbox.full;
 }
 
-/* Posted commands come back this way. */
+/* A posted command ends here. */
 static void on_done(struct redis_call *c, void *data)
 {
     redis_session_events.on_done(c, data);
@@ -94,7 +94,7 @@ int redis_feed__listen(lua_State *L)
     f->session = s;
     f->inbox.free = free_item;
     s->subscription = &f->base;
-    s->link->spoilt = true; /* nobody else should get what is still to come */
+    s->link->spoilt = true; /* messages still come: no other session may use the connection */
     redisconn_listen(s->link->conn, &feed_events, s);
     return 0;
 }
@@ -129,7 +129,7 @@ static int push_next(lua_State *L, struct redis_feed *f)
     inbox_taken(&f->inbox, i);
     if (s->link && s->link->paused && !f->inbox.full) {
         s->link->paused = false;
-        sched_defer(s->rt->sched, &s->flush); /* looks at the socket again */
+        sched_defer(s->rt->sched, &s->flush); /* makes the link read again */
     }
     return 1;
 }
@@ -154,8 +154,8 @@ int redis_feed__next(lua_State *L)
     double seconds = luaL_optnumber(L, 2, HUGE_VAL);
     if (!f || f->inbox.taking)
         return bind_fail(L, s->rt, ERROR_USAGE, "redis: %s",
-                         f ? "two tasks cannot take messages of one subscription"
-                           : "this connection did not subscribe");
+                         f ? "another task is already waiting for a message of this subscription"
+                           : "this connection has no subscription");
     task_check_park(L, s->rt->sched);
     if (inbox_has(&f->inbox))
         return push_next(L, f);

@@ -1,18 +1,18 @@
 /*
- * A feed: what a connection that subscribed is sent, kept until the script takes it. A consumer that is
- * behind stops the reading, so memory stays bounded; the server then drops the connection, which the
- * script is told.
+ * A feed keeps the messages of a subscription until the script takes them. When too many wait, the connection
+ * is not read any more, so that memory stays bounded; if the server then drops the connection, the script
+ * gets an error.
  *
- * Who owns what: the feed is the subscription of its session (a dedicated session) and ends with it.
+ * Who owns what: a dedicated session owns its feed, as its subscription, and frees it.
  */
 #ifndef DBRUN_BIND_REDIS_FEED_H
 #define DBRUN_BIND_REDIS_FEED_H
 
 #include <lua.h>
 
-/* Methods of a connection of one's own. */
-int redis_feed__listen(lua_State *L); /* from now on replies are what it is sent */
-int redis_feed__post(lua_State *L);   /* (name, ...): sends a command that has no reply of its own */
+/* Methods of a dedicated connection. */
+int redis_feed__listen(lua_State *L); /* from now on replies go to the feed */
+int redis_feed__post(lua_State *L);   /* (name, ...): sends a command without waiting for a reply */
 int redis_feed__next(lua_State *L);   /* ([seconds]) -> list | nil */
 
 #endif

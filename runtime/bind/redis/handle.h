@@ -1,8 +1,8 @@
 /*
- * The userdata behind core.redis, and what runs commands on them.
+ * The userdata of core.redis, and the functions that run commands on them.
  *
- * Who owns what: each handle holds one reference of what it points to, taken after the userdata has
- * its metatable; NULL means closed or not made yet.
+ * Who owns what: each handle holds one counted reference to its session, taken after the userdata has its
+ * metatable; NULL means closed or not made yet.
  */
 #ifndef DBRUN_BIND_REDIS_HANDLE_H
 #define DBRUN_BIND_REDIS_HANDLE_H
@@ -15,22 +15,22 @@
 #define REDIS_CONN_CLASS   "dbrun.redis.connection"
 #define REDIS_BATCH_CLASS  "dbrun.redis.pipeline"
 
-/* A client, or a connection of one's own. */
+/* A client or a dedicated connection. */
 struct redis_handle {
     struct redis_session *session;
-    double timeout; /* of a command, in seconds; infinite = none */
-    bool repeat;    /* commands that may have run may run again */
+    double timeout; /* for each command, in seconds; HUGE_VAL = none */
+    bool repeat;    /* after a lost connection, commands that may have run are sent again */
 };
 
-/* Type and open; raises. */
+/* The handle at `idx`; raises when the value there is not one, or when it is closed. */
 struct redis_handle *redis_check_handle(lua_State *L, int idx);
 static inline bool redis_is_open(const struct redis_handle *h)
 {
     return h->session && !h->session->closed && (h->session->shared || h->session->link);
 }
 
-/* Issues what stands in the session's queue from `from` on, parks the task, and goes on in k with the
- * struct wait as its context. NULL `c` = memory is out. */
+/* Issues the command at the end of the session's queue, from `from` on, and parks the task; then k continues
+ * with the struct wait as its context. */
 struct redis_request {
     struct redis_handle *handle;
     struct session_call *call;
@@ -39,14 +39,14 @@ struct redis_request {
     double timeout;
 };
 int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k);
-/* In k: the answered call, which redis_taken gives back; raises when there is no answer. `what` is
- * named in errors. */
+/* In k: the answered call, to be given back with redis_taken. Raises when the call was not answered; `what`
+ * is the command's name for the error. */
 struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what);
 void redis_taken(struct session_call *c);
 
 /* ---- pools (pool_methods.c) ---- */
 
-/* An open pool; raises. */
+/* The pool at `idx`; raises when the value there is not one, or when it is closed. */
 struct redis_pool *redis_check_pool(lua_State *L, int idx);
 /* pool_new{host=, port=, path=, ..., max_connections=, timeout=, full_is_error=, ...} -> pool */
 int redis_pool__new(lua_State *L);
@@ -59,7 +59,7 @@ void redis_push_stats(lua_State *L, const struct redis_pool *p);
 /* Pushes a closure that runs the command at cmd_idx on handles whose metatable is at class_idx. */
 void redis_push_command(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx);
 int redis_call__any(lua_State *L); /* r:call("NAME", ...) */
-int redis_call__raw(lua_State *L); /* the same without looking at what the command does */
+int redis_call__raw(lua_State *L); /* the same, without checking what the command does */
 
 /* Pushes the metatable of pipelines; its methods are in __index. */
 void redis_batch_class(lua_State *L, struct runtime *rt);
@@ -68,7 +68,7 @@ void redis_push_queue(lua_State *L, struct runtime *rt, int cmd_idx, int class_i
 int redis_batch_new(lua_State *L); /* (handle, transaction) -> pipeline */
 /* Raises when the program runs with --read-only and the command (arguments from `first` on) may write. */
 void redis_check_read_only(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first);
-/* Raises the usage error of a command that may not run there. */
+/* Raises the usage error of a command that is refused; `instead` is the hint. */
 int redis_refuse(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first,
                  const char *instead);
 

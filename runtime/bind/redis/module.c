@@ -1,4 +1,4 @@
-/* core.redis: the userdata (pool, client, connection of one's own) and the functions that make them. */
+/* core.redis: clients and dedicated connections, their methods, and the functions that make them. */
 #include "bind/redis/module.h"
 
 #include "base/deadline.h"
@@ -60,7 +60,7 @@ static int handle__gc(lua_State *L)
 {
     struct redis_handle *h = any_handle(L);
     struct redis_session *s = h->session;
-    if (s && !bind_is_collected(L)) { /* who waits on it still looks at the session */
+    if (s && !bind_is_collected(L)) { /* a task that waits still uses the session */
         redis_session_close(s);
         return 0;
     }
@@ -77,7 +77,7 @@ static int handle__gc(lua_State *L)
     return 0;
 }
 
-/* The session itself lives until the handle is collected: tasks that were waiting still look at it. */
+/* Keeps the session until the handle is collected: tasks that were waiting still use it. */
 static int client_close(lua_State *L)
 {
     struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
@@ -94,7 +94,7 @@ static int conn_close(lua_State *L)
     return 0;
 }
 
-/* The connection goes, and does not come back to the pool. */
+/* Closes the connection instead of giving it back to the pool. */
 static int conn_discard(lua_State *L)
 {
     struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CONN_CLASS);
@@ -103,7 +103,8 @@ static int conn_discard(lua_State *L)
     return conn_close(L);
 }
 
-/* Another server is to be used from now on: what was sent is answered, everything else goes there. */
+/* Moves the client to a new connection, because another server is the master now. Commands that were sent
+ * still get their replies; all others go to the new connection. */
 static int client_leave(lua_State *L)
 {
     struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
@@ -139,7 +140,7 @@ static int handle__tostring(lua_State *L)
     return 1;
 }
 
-/* ---- taking a connection of one's own ---- */
+/* ---- taking a dedicated connection ---- */
 
 static int raise_no_connection(lua_State *L, struct redis_session *s, enum pool_settle why)
 {
@@ -197,7 +198,7 @@ static int client_acquire(lua_State *L)
     if (result != POOL_WAITING) {
         wait_wake(w);
     } else {
-        /* The client's own shared connection may be the one that is in the way. */
+        /* The client's idle shared connection may occupy the last slot of the pool. */
         redis_session_yield(shared);
     }
     return wait_park(L, w, (lua_KContext)w, acquired);
@@ -234,7 +235,8 @@ static int class(lua_State *L)
 
 /* ---- what extras.lua needs ---- */
 
-/* slot(key) -> 0 to 16383: where a cluster keeps it. A number is the text it is sent as. */
+/* slot(key) -> 0 to 16383: the hash slot of the key in a cluster. A number is hashed as the text that is
+ * sent. */
 static int slot(lua_State *L)
 {
     size_t len;
@@ -256,13 +258,14 @@ static int slot(lua_State *L)
     return 1;
 }
 
-/* random_token() -> 40 characters that nobody can guess */
+/* random_token() -> 40 hexadecimal characters that cannot be guessed */
 static int random_token(lua_State *L)
 {
     unsigned char bytes[20];
     char text[2 * sizeof bytes];
     if (getentropy(bytes, sizeof bytes) != 0)
-        return bind_fail(L, bind_runtime(L), ERROR_IO, "redis: no random numbers: %s", strerror(errno));
+        return bind_fail(L, bind_runtime(L), ERROR_IO, "redis: the system gives no random numbers: %s",
+                         strerror(errno));
     hex_write(text, bytes, sizeof bytes);
     lua_pushlstring(L, text, sizeof text);
     return 1;

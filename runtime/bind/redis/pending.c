@@ -1,4 +1,4 @@
-/* The calls of a session: where they come from, and how each ends. */
+/* The calls of a session: how they are allocated, and how each ends. */
 #include "bind/redis/session.h"
 
 #include <stdlib.h>
@@ -102,11 +102,11 @@ static void on_done(struct redis_call *call, void *data)
     struct session_call *c = (struct session_call *)call;
     (void)data;
     if (c->session->pool->target->sentinels && says_readonly(call))
-        c->session->demoted = true; /* session_connect.c sees to it once the machine has unwound */
+        c->session->demoted = true; /* progress in session_connect.c handles it after the machine's step */
     if (c->wait)
         finish(c);
     else
-        redis_session_give(c); /* nobody wants it any more, or ever did */
+        redis_session_give(c); /* abandoned or posted */
 }
 
 const struct redisconn_events redis_session_events = {on_done, NULL};

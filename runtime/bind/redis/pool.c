@@ -32,7 +32,7 @@ static void link_failed(struct redis_link *l)
         pool_died(l->slot, now);
 }
 
-/* The one place that steps a connection on the loop. The link may be gone afterwards. */
+/* The only function that steps a connection on the loop. It may free the link. */
 static void link_step(struct redis_link *l, unsigned ready)
 {
     unsigned got = redisconn_step(l->conn, ready);
@@ -127,7 +127,7 @@ static const struct connector_ops connector_ops = {.server = "Redis",
                                                    .wrap = wrap,
                                                    .close = close_conn};
 
-/* ---- what the generic pool asks for ---- */
+/* ---- the operations of the generic pool ---- */
 
 static void op_open(struct pool_slot *slot)
 {
@@ -153,7 +153,7 @@ static enum pool_check op_check(struct pool_slot *slot, uint64_t idle_ns)
 
 static void pinged(struct redis_call *c, void *data)
 {
-    /* Told to the pool once the machine has unwound: the pool may close the connection. */
+    /* link_step tells the pool after the machine's step, because the pool may close the connection. */
     struct redis_link *l = data;
     resp_reply_clear(&c->reply);
     l->ponged = true;
@@ -193,7 +193,7 @@ static enum pool_verdict op_judge(struct pool_slot *slot)
     return !l->spoilt && redisconn_is_drained(l->conn) ? POOL_REUSE : POOL_BROKEN;
 }
 
-/* Never asked for: a connection is reused as it is or not at all. */
+/* Never called: op_judge never answers that a connection needs a reset. */
 static void op_reset(struct pool_slot *slot)
 {
     pool_reset_done(slot, false, mono_now());
@@ -249,7 +249,7 @@ static void find_pinging(struct pool_slot *slot, void *data)
         *found = slot;
 }
 
-/* Those that were being looked at: nobody waits for the answer any more. */
+/* Closes the connections whose pre-ping is under way: no task waits for them any more. */
 static void close_pinging(struct redis_pool *p, uint64_t now)
 {
     struct pool_slot *slot;
@@ -281,7 +281,7 @@ void redis_pool_unref(struct redis_pool *p)
     free(p);
 }
 
-/* ---- why there is no connection ---- */
+/* ---- the error of a task that got no connection ---- */
 
 static void holder(const struct pool_slot *slot, struct pool_holder *h)
 {

@@ -1,10 +1,10 @@
 /*
- * The pool of Redis connections: the generic pool's rules, over connections that are made on worker
- * threads and live on the loop.
+ * The pool of Redis connections: the generic pool, over connections that are opened on worker threads and
+ * stepped on the loop.
  *
- * Who owns what: a redis_pool is counted; its handle in Lua, each client and each lease hold it. It
- * owns its links while they are in a slot. A link's user (a session) only borrows it, from the grant to
- * pool_release or pool_discard.
+ * Who owns what: a redis_pool is counted; its handle in Lua and each session hold a reference. It owns its
+ * links while they are in a slot. A link's user (a session) only borrows the link, from the grant to
+ * redis_link_release.
  */
 #ifndef DBRUN_BIND_REDIS_POOL_H
 #define DBRUN_BIND_REDIS_POOL_H
@@ -18,13 +18,13 @@
 
 struct redis_link;
 
-/* Whom a connection that is in use tells. Called with the connection unwound: it may be released. */
+/* The callbacks of a link's user. They run after the machine's step, so they may release the link. */
 struct redis_link_user {
     /* The machine has stepped: replies may have come. */
     void (*progress)(struct redis_link *l);
-    /* The connection has failed; give it back with pool_discard. */
+    /* The connection has failed; the user must give the link back. */
     void (*failed)(struct redis_link *l);
-    /* Who it is, for the error of somebody who gets no connection. */
+    /* Describes the user, for the error of a task that gets no connection. */
     void (*describe)(const struct redis_link *l, struct pool_holder *h);
 };
 
@@ -34,10 +34,10 @@ struct redis_link {
     struct redis_pool *pool;
     struct pool_slot *slot;
     const struct redis_link_user *user; /* NULL: idle */
-    void *data;                         /* the user's */
-    struct redis_link *next;            /* the user's too */
-    bool paused;                        /* its user is behind: do not read */
-    bool spoilt;                        /* in a state nobody else should meet: not to be used again */
+    void *data;                         /* belongs to the user */
+    struct redis_link *next;            /* belongs to the user */
+    bool paused;                        /* do not read: the user has too many messages */
+    bool spoilt;                        /* its state is not clean: close it instead of reusing it */
     struct redis_call ping;
     struct sched_timer ping_timer;
     bool ponged;
@@ -52,7 +52,7 @@ struct redis_pool {
     bool full_is_error; /* on_full="error" */
     double timeout;     /* seconds to wait for a slot */
     uint64_t ping_idle; /* ns */
-    uint64_t comeback;  /* ns that commands wait for a server that was there and is gone */
+    uint64_t comeback;  /* ns that commands wait for the server after a connection was lost */
 };
 
 struct redis_pool_options {
@@ -64,21 +64,21 @@ struct redis_pool_options {
     double comeback;
 };
 
-/* NULL when memory is out. Holds `target`. One reference. */
+/* Gives one reference; NULL when memory is out. Holds `target`. */
 struct redis_pool *redis_pool_new(struct runtime *rt, struct redis_target *target,
                                   const struct redis_pool_options *o);
 struct redis_pool *redis_pool_ref(struct redis_pool *p);
-/* The last one closes the pool. NULL is harmless. */
+/* Dropping the last reference closes and frees the pool. NULL is harmless. */
 void redis_pool_unref(struct redis_pool *p);
-/* No more connections: idle ones close now, those in use when they come back. Idempotent. */
+/* Gives no more connections; closes idle ones now, and those in use when they come back. Idempotent. */
 void redis_pool_close(struct redis_pool *p);
 
-/* Sends what is queued, and watches for what is still to come. May call user->failed. */
+/* Sends the queued commands, and watches the socket for replies. May call user->failed. */
 void redis_link_push(struct redis_link *l);
-/* Gives the link back to its pool, which judges it. */
+/* Gives the link back to its pool, which keeps or closes it (op_judge). */
 void redis_link_release(struct redis_link *l);
 
-/* Fills in why there was no connection, and who holds them. */
+/* Sets `e` to the reason why the pool gave no connection, with the holders of its connections. */
 void redis_pool_explain(struct redis_pool *p, enum pool_settle why, struct error *e);
 
 #endif

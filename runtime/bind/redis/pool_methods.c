@@ -1,4 +1,4 @@
-/* Handles of pools: the options they are made of, and their figures. */
+/* Handles of pools: reading their options, their methods and figures. */
 #include "base/deadline.h"
 #include "bind/base/error.h"
 #include "bind/base/fields.h"
@@ -7,8 +7,8 @@
 
 #include <string.h>
 
-/* Seconds that commands wait for a server that was there and is gone. A failover takes as long as the
- * sentinels need to agree; commands have deadlines of their own all the while. */
+/* Seconds that commands wait for the server after a connection was lost; their own deadlines still apply. A
+ * failover takes as long as the sentinels need to agree. */
 #define COMEBACK_TIME 5
 #define FAILOVER_TIME 60
 
@@ -20,7 +20,7 @@ struct pool_handle {
 
 #define TARGET_CLASS "dbrun.redis.target"
 
-/* A target while it is being filled in, and then the pool's. */
+/* Lua owns the target while it is filled in; then the pool takes its own reference. */
 struct target_box {
     struct redis_target *target;
 };
@@ -103,7 +103,7 @@ static void fill_sentinels(lua_State *L, int idx, struct redis_target *t)
             lua_pop(L, 3);
         }
         if (!t->sentinels || !t->text[REDIS_SERVICE])
-            bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: sentinels need a service, and the reverse");
+            bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: sentinels and service must be given together");
     }
     lua_pop(L, 1);
 }
@@ -122,7 +122,7 @@ static void fill_target(lua_State *L, int idx, struct redis_target *t)
     if (!lua_isnil(L, -1)) {
         lua_Integer db = lua_tointegerx(L, -1, &is_int);
         if (!is_int || db < 0 || db > INT32_MAX)
-            bind_fail(L, rt, ERROR_USAGE, "redis: db must be an integer from 0 up");
+            bind_fail(L, rt, ERROR_USAGE, "redis: db must be an integer of at least 0");
         t->db = (int)db;
     }
     lua_pop(L, 2);
@@ -158,7 +158,7 @@ int redis_pool__new(lua_State *L)
     lua_getfield(L, 1, "max_connections");
     lua_Integer max = lua_isnil(L, -1) ? 50 : lua_tointegerx(L, -1, &is_int);
     if (max < 1 || max > 100000)
-        return bind_fail(L, rt, ERROR_USAGE, "redis: max_connections must be an integer from 1 up");
+        return bind_fail(L, rt, ERROR_USAGE, "redis: max_connections must be an integer from 1 to 100000");
     o.max_connections = (uint32_t)max;
     h->pool = redis_pool_new(rt, t, &o);
     if (!h->pool)
@@ -212,12 +212,12 @@ static int pool__tostring(lua_State *L)
     return 1;
 }
 
-/* The figures of every pool, the names that Redis has had for some of them, and where the server is. */
+/* The figures that every pool has, three of them also under older names, and the server's address. */
 void redis_push_stats(lua_State *L, const struct redis_pool *p)
 {
     static const char *const aliases[][2] = {
         {"max_connections", "size"}, {"waits", "wait_count"}, {"wait_time", "wait_sum"}};
-    char label[512]; /* a finaliser of the script's may close the pool while the table is made */
+    char label[512]; /* a copy: a finaliser of the script may close the pool while the table is made */
     snprintf(label, sizeof label, "%s", p->target->label);
     pool_push_stats(L, p->pool);
     for (size_t i = 0; i < sizeof aliases / sizeof *aliases; i++) {

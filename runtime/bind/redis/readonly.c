@@ -1,6 +1,6 @@
 /*
- * --read-only: which commands leave everything as it is. A name that is not in the list may write, also one
- * that nobody knows yet: then it is refused before it is sent.
+ * --read-only: the list of commands that change nothing. Any other command, also an unknown one, may write,
+ * and is refused before it is sent.
  */
 #include "bind/redis/command.h"
 
@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Sorted (bytes): those that the server's COMMAND does not flag `write`, without what changes its settings.
- */
+/* Sorted (bytes): the commands without the flag `write` in the server's COMMAND, except those that change the
+ * server's settings. */
 static const char *const reading[] = {
     "ACL CAT",
     "ACL DRYRUN",

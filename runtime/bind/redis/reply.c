@@ -15,22 +15,25 @@ static const struct {
     const char *hint;
     bool retryable;
 } known_codes[] = {
-    {"BUSY", "a script has been running for long: SCRIPT KILL stops one that has not written", true},
-    {"CLUSTERDOWN", "the cluster is not whole", true},
+    {"BUSY", "a script has been running for too long: SCRIPT KILL stops it, unless it has written", true},
+    {"CLUSTERDOWN", "the cluster does not serve all hash slots: redis-cli --cluster check host:port", true},
     {"LOADING", "the server is loading its data: try again in a moment", true},
-    {"MASTERDOWN", "this replica has lost its primary", true},
+    {"MASTERDOWN", "this replica has lost the connection to its primary", true},
     {"MISCONF", "the server cannot save its data to disk; its log says why", false},
-    {"MOVED", "the server is part of a cluster and another one has this key", false},
-    {"ASK", "the server is part of a cluster and this key is on its way to another one", true},
+    {"MOVED", "another node of the cluster has this key: a client with a redis+cluster:// URL finds it",
+     false},
+    {"ASK",
+     "this key is migrating to another node of the cluster: a client with a redis+cluster:// URL finds it",
+     true},
     {"CROSSSLOT", "in a cluster, keys that are used together need the same {tag}", false},
-    {"NOAUTH", "the server wants a password: REDIS_PASSWORD, or redis://:password@host", false},
-    {"NOPERM", "the user's ACL does not allow it", false},
+    {"NOAUTH", "the server requires a password: set REDIS_PASSWORD, or use redis://:password@host", false},
+    {"NOPERM", "the user's ACL does not allow this command, key or channel", false},
     {"NOSCRIPT", "the server does not know the script (any more): r:script(source) loads it when needed",
      true},
-    {"OOM", "the server has reached its maxmemory", true},
+    {"OOM", "the server has reached its maxmemory: delete keys or raise the limit", true},
     {"READONLY", "this server is a replica: write to the primary", false},
-    {"TRYAGAIN", "the keys are on their way to another server of the cluster", true},
-    {"UNBLOCKED", "the server was made a replica, or the key went away, while the command waited", true},
+    {"TRYAGAIN", "the keys are migrating to another node of the cluster: try again", true},
+    {"UNBLOCKED", "while the command waited, the server became a replica or the key was deleted", true},
     {"WRONGTYPE", NULL, false},
 };
 
@@ -62,7 +65,7 @@ static int error_box_gc(lua_State *L)
     return 0;
 }
 
-/* The error object; what it is made from belongs to a box meanwhile. */
+/* Pushes the error object. Lua owns the struct error meanwhile, so that it cannot leak. */
 static void push_error(lua_State *L, struct runtime *rt, const struct resp_item *item)
 {
     struct error *e = lua_newuserdatauv(L, sizeof *e, 0);
@@ -80,7 +83,8 @@ static void push_error(lua_State *L, struct runtime *rt, const struct resp_item 
 
 /* ---- values ---- */
 
-/* A float as Redis prints it. lua_stringtonumber is used because it knows the locale; it wants a NUL. */
+/* Reads a float as Redis prints it. lua_stringtonumber accepts the decimal point in any locale, and needs a
+ * NUL at the end. */
 static void push_float(lua_State *L, const struct resp_item *item)
 {
     char text[64];
@@ -137,7 +141,7 @@ static void push_item(lua_State *L, struct runtime *rt, struct resp_cursor *c, c
 void redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, enum redis_shape shape)
 {
     struct resp_item item;
-    luaL_checkstack(L, 10, "a reply that is nested too deep");
+    luaL_checkstack(L, 10, "the reply is nested too deep");
     if (resp_next(c, &item))
         push_item(L, rt, c, &item, shape);
     else
@@ -151,7 +155,7 @@ static int table_size(uint64_t n)
     return n > INT32_MAX ? INT32_MAX : (int)n;
 }
 
-/* A list; each element in shape `each`. */
+/* A list; `each` is the shape of its elements. */
 static void push_list(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
                       enum redis_shape each)
 {
@@ -177,7 +181,7 @@ static void push_map(lua_State *L, struct runtime *rt, struct resp_cursor *c, ui
     }
 }
 
-/* a b a b ... -> {{a, b}, ...}; `second` is the shape of b. A reply that has pairs already keeps them. */
+/* a b a b ... -> {{a, b}, ...}; `second` is the shape of b. The server may also send the pairs as lists. */
 static void push_pairs(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
                        enum redis_shape second)
 {
@@ -198,7 +202,7 @@ static void push_pairs(lua_State *L, struct runtime *rt, struct resp_cursor *c, 
     }
 }
 
-/* Each element in a shape of its own; what is beyond the last one is plain. */
+/* A list whose elements have the `given` shapes; the elements after these are plain. */
 static void push_tuple(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
                        const enum redis_shape *shapes, uint64_t given)
 {
@@ -209,7 +213,7 @@ static void push_tuple(lua_State *L, struct runtime *rt, struct resp_cursor *c, 
     }
 }
 
-/* {id, {field value ...}} of a stream; a nil body is an entry that was deleted meanwhile. */
+/* The entries of a stream, {id, {field value ...}}; an entry that was deleted meanwhile is nil. */
 static void push_entries(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n)
 {
     static const enum redis_shape entry[] = {SHAPE_PLAIN, SHAPE_MAP};
@@ -249,7 +253,7 @@ static enum redis_shape shape_of_name(const struct resp_item *name)
     return SHAPE_PLAIN;
 }
 
-/* What is told of a stream (and its groups, and their consumers) or of a library of functions. */
+/* The description of a stream (with its groups and consumers) or of a function library. */
 static void push_named(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n)
 {
     struct resp_item name;

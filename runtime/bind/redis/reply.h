@@ -1,6 +1,6 @@
 /*
- * Replies into Lua values. Only ever called inside a resumed task: everything here may raise "not
- * enough memory", so the reply must belong to somebody who frees it then.
+ * Makes Lua values from replies. Called only in a resumed task: everything here may raise "not enough
+ * memory", so the reply must have an owner that frees it then.
  */
 #ifndef DBRUN_BIND_REDIS_REPLY_H
 #define DBRUN_BIND_REDIS_REPLY_H
@@ -8,9 +8,9 @@
 #include "bind/redis/command.h"
 #include "redis/resp.h"
 
-/* Pushes the next value of the tape in this shape. Error replies become error objects. */
+/* Pushes the next value at the cursor in this shape. Error replies become error objects. */
 void redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, enum redis_shape shape);
-/* The error that an error reply stands for; the caller clears it. */
+/* Sets `e` from an error reply; the caller clears it. */
 void redis_reply_error(const struct resp_item *item, const char *command, struct error *e);
 
 #endif

@@ -8,7 +8,7 @@
 
 enum {
     COMPACT_BACKLOG_AT = 64,
-    FLUSH_AT = 64 * 1024, /* bytes that are sent at once, and not only at the end of the turn */
+    FLUSH_AT = 64 * 1024, /* with this many bytes queued, send now and not at the end of the turn */
 };
 
 /* ---- giving up ---- */
@@ -117,11 +117,11 @@ void redis_session_close(struct redis_session *s)
     redis_session_fail_backlog(s, &why);
     if (s->link) {
         while ((call = redis_queue_pop(redisconn_queue(s->link->conn)))) {
-            s->link->spoilt = true; /* half of it may have left */
+            s->link->spoilt = true; /* a part of it may have been sent */
             redis_session_fail_call((struct session_call *)call, &why, OUTCOME_NOT_SENT);
         }
         while ((call = redisconn_pop_sent(s->link->conn))) {
-            s->link->spoilt = true; /* its reply is still to come */
+            s->link->spoilt = true; /* its reply will still come */
             redis_session_fail_call((struct session_call *)call, &why, OUTCOME_UNKNOWN);
         }
     }
@@ -138,8 +138,8 @@ void redis_session_unref(struct redis_session *s)
 {
     if (!s || --s->refs > 0)
         return;
-    /* Whoever waits holds a reference, so nobody waits, or the program ends and takes them along:
-     * their waits must not be touched any more. */
+    /* A task that waits holds a reference. So no task waits now, or the program ends without resuming its
+     * tasks: either way no wait may be touched. */
     s->closed = true;
     if (s->link && !redisconn_is_drained(s->link->conn))
         s->link->spoilt = true;

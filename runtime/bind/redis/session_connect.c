@@ -1,4 +1,4 @@
-/* How a session comes to its connection, and what happens to its commands when the connection goes. */
+/* How a session gets its connection, and what happens to its commands when the connection is lost. */
 #include "bind/redis/session.h"
 
 #include "base/deadline.h"
@@ -17,7 +17,8 @@ static void give_back(struct redis_link *link)
 
 /* ---- losing a connection ---- */
 
-/* Commands that were sent: repeated when they may be, else of unknown outcome. */
+/* Commands that were sent: queues those again that may be repeated, and fails the others with an unknown
+ * outcome. */
 static void settle_sent(struct redis_session *s, struct redis_link *link, const struct error *why)
 {
     struct redis_call *call;
@@ -110,7 +111,7 @@ void redis_session_yield(struct redis_session *s)
     give_back(link);
 }
 
-/* ---- connections that do not answer ---- */
+/* ---- retired connections ---- */
 
 static void retired_lost(struct redis_link *link)
 {
@@ -201,8 +202,8 @@ static void retry(struct sched_timer *t)
 static void connect_failed(struct redis_session *s, const struct error *why)
 {
     uint64_t now = mono_now();
-    /* After a connection was lost, commands wait for the server to come back; later they fail at once,
-     * as they do when it never was there. */
+    /* For a while after a connection was lost, commands wait for the server to come back. After that, and
+     * when the server was never reached, they fail at once. */
     bool wait = why->retryable && s->lost_at && now - s->lost_at < s->pool->comeback;
     if (!wait) {
         redis_session_fail_backlog(s, why);

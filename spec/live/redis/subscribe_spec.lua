@@ -71,7 +71,7 @@ describe("a Redis subscription", function()
         }
         assert.equal("for the first", got[1])
         assert.equal("usage", got[2].kind)
-        assert.equal("redis: two tasks cannot take messages of one subscription", got[2].message)
+        assert.equal("redis: another task is already waiting for a message of this subscription", got[2].message)
     end)
 
     it("carries 50,000 messages", function()
