@@ -44,8 +44,8 @@ void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns);
  * table. Lua code may add methods to __index. */
 void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_Reg *meta,
                 const luaL_Reg *methods);
-/* The userdata at 1 if its metatable is that upvalue of the running function, else NULL. Takes half as long as
- * luaL_testudata. */
+/* The userdata at 1 if its metatable is that upvalue of the running function, else NULL. Takes half as long
+ * as luaL_testudata. */
 void *bind_of(lua_State *L, int upvalue);
 /* The object at 1, for the methods and metamethods that bind_class made: their upvalue 2 is the metatable. In
  * other functions, and when the type is wrong, it is luaL_checkudata. */

@@ -18,8 +18,8 @@
 #define REPLIES_CLASS "dbrun.pg.replies"
 
 /* Stack during a batch: 1 = lease, 2 = list or SQL, 3 = rows (batch_many), then the box for the replies and
- * "n", both made before anything is checked. The parameters of the statement being added stand above `BASE`.
- */
+ * the string "n", both made before the checks, because nothing may allocate after them. Above `BASE`: the
+ * parameters of the statement that is being added. */
 enum { REPLIES = 4, N = 5, BASE = 5 };
 
 static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
@@ -34,7 +34,8 @@ static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
     return bind_error_raise(L, link->engine->rt, &e);
 }
 
-/* Pushes the parameters of `row` (a sequence; `n` counts when it ends in nil); returns their number. */
+/* Pushes the parameters of `row` from index `from` on, and returns their number. The row's field `n`, or else
+ * its length, says where it ends: a last parameter may be nil. */
 static int push_params(lua_State *L, struct runtime *rt, int row, int from)
 {
     lua_pushvalue(L, N);
@@ -50,15 +51,16 @@ static int push_params(lua_State *L, struct runtime *rt, int row, int from)
     return count;
 }
 
-/* A COPY would end the pipeline, and what was sent behind it. */
+/* A COPY would break the pipeline, and the statements that were sent after it. */
 static void check_not_copy(lua_State *L, struct runtime *rt, const char *sql)
 {
     if (strncasecmp(sql_first_word(sql), "copy", 4) == 0)
         bind_fail(L, rt, ERROR_USAGE, "COPY cannot be part of a pipeline: use copy_in or copy_out");
 }
 
-/* Every value is looked at before anything is sent: half a pipeline cannot be taken back. Nothing allocates
- * here and in add_item, nor does code of the script run, so what was looked at is what is sent. */
+/* Checks every value before anything is sent, because half a pipeline cannot be taken back. Between here and
+ * the end of add_item Lua allocates nothing and runs no code of the script, so the checked values are those
+ * sent. */
 static void check_all(lua_State *L, struct runtime *rt, int list, int from)
 {
     lua_Integer n = (lua_Integer)lua_rawlen(L, list);
@@ -84,8 +86,7 @@ static void check_all(lua_State *L, struct runtime *rt, int list, int from)
     lua_settop(L, BASE);
 }
 
-/* Adds the statement of item `i`: nothing here can raise but "not enough memory" of the stack, which
- * check_all has already grown. */
+/* Adds the statement of item `i`. Cannot raise: check_all has already grown the stack. */
 static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i, int from, const char *sql)
 {
     struct pg_encoded enc;
@@ -94,7 +95,7 @@ static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i
     int count = push_params(L, link->engine->rt, BASE + 1, from);
     if (from == 2) {
         lua_rawgeti(L, BASE + 1, 1);
-        sql = lua_tostring(L, -1); /* alive in the list */
+        sql = lua_tostring(L, -1); /* the list keeps it alive */
         lua_pop(L, 1);
     }
     if (!pg_params_encode(L, BASE + 2, count, &enc)) {
@@ -106,7 +107,7 @@ static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i
     return ok;
 }
 
-/* Raises the batch's error, with the place in the list. */
+/* Raises the batch's error if there is one, with the number of the statement. */
 static void check_reply(lua_State *L, struct pg_link *link, const char *sql)
 {
     struct error *e = &link->m.error;
@@ -121,8 +122,8 @@ static void check_reply(lua_State *L, struct pg_link *link, const char *sql)
     batch_failed(L, link, sql);
 }
 
-/* The results while they become Lua values: a codec may run statements on the connection that they came
- * from, or close its engine. */
+/* Owns the results while they become Lua values: a codec may run statements on the same connection, or close
+ * the engine. */
 struct replies {
     PGresult **list;
     size_t n;
@@ -159,7 +160,7 @@ static void push_replies(lua_State *L)
     luaL_setmetatable(L, REPLIES_CLASS);
 }
 
-/* Takes the results out of the machine. */
+/* Moves the results from the machine into the box. */
 static struct replies *take_replies(lua_State *L, struct pg_link *link)
 {
     struct replies *r = lua_touserdata(L, REPLIES);
@@ -222,8 +223,8 @@ static int many_k(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
-/* Half of it cannot be taken back. What the caller hears is why it could not be sent, not that the connection
- * was closed for it; what libpq has sent already may hold (a COMMIT among it). */
+/* Breaks the connection, because half a batch cannot be taken back. The error keeps the reason why it could
+ * not be sent. The outcome is unknown: the statements that libpq has already sent may contain a COMMIT. */
 static void give_up(struct pg_link *link)
 {
     struct error why = {0};

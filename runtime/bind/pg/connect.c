@@ -1,4 +1,4 @@
-/* How the connector connects to PostgreSQL. */
+/* The connector's operations for PostgreSQL. */
 #include "bind/pg/connect.h"
 #include "base/deadline.h"
 #include "bind/pg/link.h"
@@ -7,7 +7,7 @@
 #include <string.h>
 #include <time.h>
 
-/* A server that starts, stops or recovers says so (57P03): it is asked again until the time is up. */
+/* Does the server start, stop or recover (57P03)? Then connecting is tried again until the deadline. */
 static bool is_starting(const struct error *e)
 {
     const char *state = error_is_set(e) ? e->field[ERROR_SQLSTATE] : NULL;

@@ -5,7 +5,7 @@
 #include "bind/pg/engine.h"
 
 extern const struct connector_ops pg_connector_ops;
-/* pool_ops.open */
+/* For pool_ops.open. */
 void pg_connect_slot(struct pool_slot *slot);
 
 #endif

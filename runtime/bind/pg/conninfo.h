@@ -1,17 +1,16 @@
-/* A connection string as libpq wants it; shared by an engine and its connects. */
+/* A connection string as keywords and values for libpq; an engine and its connects share it. */
 #ifndef DBRUN_BIND_PG_CONNINFO_H
 #define DBRUN_BIND_PG_CONNINFO_H
 
 struct pg_conninfo {
-    unsigned refs; /* counted from several threads: the loop's, and those that connect for an engine that is
-                      gone */
+    unsigned refs; /* changed by several threads: a connect may outlive its engine */
     char *target;  /* "host:port" for messages */
     char **keywords;
     char **values;
 };
 
 void pg_conninfo_ref(struct pg_conninfo *info);
-/* Gives up one count; the last one frees it, and wipes the values. NULL is harmless. */
+/* Drops one reference; dropping the last one wipes the values and frees it. NULL is harmless. */
 void pg_conninfo_unref(struct pg_conninfo *info);
 
 #endif

@@ -1,6 +1,7 @@
 /*
- * COPY FROM STDIN on a lease: begin, send blocks, end. Each waits while the socket is full, so that memory
- * never holds more than a block or two. What is sent comes from copy_encode.c, or is a text as it is.
+ * COPY FROM STDIN on a lease: begin, send blocks, end. Sending waits while the socket is full, so that memory
+ * never holds more than a block or two. The blocks come from copy_encode.c, or are texts in the COPY's
+ * format.
  */
 #include "bind/pg/copy.h"
 
@@ -11,12 +12,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* So long a task may send without letting the loop turn. */
+/* How long a task may send before it must let the loop turn. */
 #define TURN_AFTER_NS (5 * NS_PER_MS)
 
-enum { PART = 256 * 1024 }; /* of a long text */
+enum { PART = 256 * 1024 }; /* a long text is sent in parts of this size */
 
-static const char waited[] = "COPY did not get on";
+static const char waited[] = "COPY made no progress";
 
 /* Raises what the machine reports about the COPY. */
 static int copy_failed(lua_State *L, struct pg_link *link)
@@ -24,7 +25,9 @@ static int copy_failed(lua_State *L, struct pg_link *link)
     struct error e = {0};
     error_move(&e, &link->m.error);
     if (!error_is_set(&e))
-        error_set(&e, ERROR_USAGE, "the statement is not the COPY that was asked for");
+        error_set(
+            &e, ERROR_USAGE,
+            "the statement is not a COPY in the right direction (copy_in: FROM STDIN, copy_out: TO STDOUT)");
     if (!e.field[ERROR_STATEMENT])
         error_set_field(&e, ERROR_STATEMENT, link->statement);
     if (link->m.state == PG_COPY_OUT || link->m.state == PG_COPY_IN)
@@ -32,12 +35,12 @@ static int copy_failed(lua_State *L, struct pg_link *link)
     return bind_error_raise(L, link->engine->rt, &e);
 }
 
-/* The connection was lost before the end was sent: nothing of the COPY stays. */
+/* The connection was lost before the end was sent: the server keeps nothing of the COPY. */
 static int lost_in_between(lua_State *L, struct pg_link *link)
 {
     struct error *e = &link->m.error;
     if (link->m.state == PG_BROKEN && !error_is_set(e))
-        error_set(e, ERROR_CONNECT, "the connection to the server was lost in the middle of a COPY");
+        error_set(e, ERROR_CONNECT, "the connection to the server was lost during a COPY");
     if (link->m.state == PG_BROKEN)
         e->outcome = OUTCOME_FAILED;
     return copy_failed(L, link);
@@ -55,7 +58,7 @@ int pg_copy_start(lua_State *L, struct pg_link *link, lua_KFunction k)
     size_t len;
     const char *sql = lua_tolstring(L, 2, &len);
     if (memchr(sql, 0, len))
-        return bind_fail(L, link->engine->rt, ERROR_USAGE, "the SQL holds a NUL byte");
+        return bind_fail(L, link->engine->rt, ERROR_USAGE, "the SQL contains a NUL byte");
     size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
     memcpy(link->statement, sql, n);
     link->statement[n] = '\0';
@@ -91,7 +94,7 @@ int pg_copy_begin(lua_State *L)
 
 /* ---- sending ---- */
 
-/* The next offset is on the stack already. */
+/* Ends copy_send; the next offset is already on the stack. */
 static int sent(lua_State *L, struct pg_link *link)
 {
     if (link->m.state != PG_COPY_IN)
@@ -112,7 +115,7 @@ static int send_k(lua_State *L, int status, lua_KContext ctx)
 
 static void turn_abandoned(struct wait *w)
 {
-    (void)w; /* nothing is kept of it */
+    (void)w; /* nothing points to the wait */
 }
 
 static int turned_k(lua_State *L, int status, lua_KContext ctx)
@@ -129,17 +132,17 @@ static int turned_k(lua_State *L, int status, lua_KContext ctx)
     return sent(L, link);
 }
 
-/* A server that keeps up would keep the loop from turning for the whole COPY: no other task would run, and no
- * deadline pass, this one's neither. */
+/* While the server takes everything at once, this task never waits: without a turn of the loop no other task
+ * would run during the COPY, and no deadline would be noticed, not even its own. */
 static int let_turn(lua_State *L, struct pg_link *link)
 {
     struct wait *w = wait_begin(link->engine->rt->sched, mono_now(), turn_abandoned, link);
     return wait_park(L, w, (lua_KContext)link, turned_k);
 }
 
-/* copy_send(encoder) sends what it holds and empties it; copy_send(text, offset) the part of a long text
- * that begins there (from 0). Returns the offset of the next part (of an encoder: 0), or false when the
- * server has refused the COPY: then only copy_end is left to do. */
+/* copy_send(encoder) sends the encoder's block and empties it; copy_send(text, offset) sends the part of a
+ * long text that begins at the offset (from 0). Returns the offset of the next part (0 for an encoder), or
+ * false when the server has refused the COPY: then only copy_end may follow. */
 int pg_copy_send(lua_State *L)
 {
     struct pg_link *link = pg_lease_link(L);
@@ -150,7 +153,7 @@ int pg_copy_send(lua_State *L)
     lua_Integer from = is_text ? luaL_checkinteger(L, 3) : 0;
     if (is_text) {
         data = lua_tolstring(L, 2, &len);
-        luaL_argcheck(L, from >= 0 && (size_t)from <= len, 3, "outside of the text");
+        luaL_argcheck(L, from >= 0 && (size_t)from <= len, 3, "the offset is outside of the text");
         data += from;
         len = len - (size_t)from > PART ? PART : len - (size_t)from;
     }
@@ -164,7 +167,7 @@ int pg_copy_send(lua_State *L)
         return let_turn(L, link);
     if (rc > 0)
         return sent(L, link);
-    if (rc < 0) /* the reply says why */
+    if (rc < 0) /* the reply tells the cause */
         pg_machine_copy_end(&link->m, "the data could not be sent");
     return wait_in(L, link, send_k);
 }
@@ -186,8 +189,8 @@ static int end_k(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
-/* copy_end([failure]) -> rows; with a failure the COPY is undone, and the server's error about that is
- * raised. A COPY that is over already (its wait was cut short) is left as it is. */
+/* copy_end([failure]) -> rows. With a failure the server undoes the COPY, and its error is raised. Does
+ * nothing when the COPY has already ended, because its wait was cut short. */
 int pg_copy_end(lua_State *L)
 {
     const char *failure = luaL_optstring(L, 2, NULL);

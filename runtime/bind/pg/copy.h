@@ -1,6 +1,6 @@
 /*
- * COPY between its files: copy.c begins, sends and ends COPY FROM STDIN; copy_encode.c makes what is
- * sent, row by row, copy_value.c each value; copy_out.c reads COPY TO STDOUT.
+ * What the files of COPY share: copy.c begins, sends and ends COPY FROM STDIN; copy_encode.c makes its rows,
+ * copy_value.c their values; copy_out.c reads COPY TO STDOUT.
  */
 #ifndef DBRUN_BIND_PG_COPY_H
 #define DBRUN_BIND_PG_COPY_H
@@ -8,9 +8,9 @@
 #include "bind/pg/link.h"
 #include "pg/copyfmt.h"
 
-/* Starts a COPY with the SQL (a string) at 2 and goes on in k, which calls pg_copy_begun. */
+/* Sends the COPY whose SQL (a string) is at 2; then k continues, which calls pg_copy_begun. */
 int pg_copy_start(lua_State *L, struct pg_link *link, lua_KFunction k);
-/* Ends the wait; raises when the COPY has not come to `state`. */
+/* Ends the wait; raises when the machine is not in `state`, PG_COPY_IN or PG_COPY_OUT. */
 void pg_copy_begun(lua_State *L, struct pg_link *link, int status, enum pg_state state);
 
 /* Methods of leases. */
@@ -25,19 +25,21 @@ struct copy_encoder {
     enum copy_format format;
     bool by_name; /* rows by column name instead of by position */
     lua_Integer rows;
-    int ncols; /* 0 = not known: as many as the row has */
+    int ncols; /* 0 = unknown: each row has as many columns as values */
     const struct pg_type *types[];
 };
 
-/* User values of the encoder: the columns' names, and the function that makes an array literal of a list. */
+/* User values of the encoder: the names of the columns, and the function that makes an array literal from a
+ * list. */
 enum { COPY_NAMES = 1, COPY_ARRAY_TEXT = 2 };
 
 bool pg_copy_is_json(const struct pg_type *t);
-/* Appends the value at the top. The running function has runtime and encoder as upvalues. */
+/* Appends the value at the top of the stack. The running function must have runtime and encoder as
+ * upvalues. */
 enum copyfmt_result pg_copy_text_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t);
 enum copyfmt_result pg_copy_binary_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t);
 
-/* The buffer of the encoder at `arg`. */
+/* The buffer of the encoder at `arg`; raises when there is no encoder. */
 struct buf *pg_copy_buffer(lua_State *L, int arg);
 /* Registers the encoder's class and pushes {encoder=, binary=}. */
 void pg_copy_encoder_open(lua_State *L, struct runtime *rt);

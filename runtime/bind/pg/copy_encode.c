@@ -1,7 +1,7 @@
 /*
- * Rows as what COPY FROM STDIN reads: the encoder collects them in a buffer, in the text, CSV or binary
- * format. It knows the columns' types, so that a value goes in as query gives it: bytea as raw bytes, JSON
- * and arrays also as tables. Who feeds it and when a block is sent is lua/dbrun/db/copy.lua's business.
+ * Makes rows for COPY FROM STDIN: the encoder collects them in a buffer, in the text, CSV or binary format.
+ * It knows the types of the columns, so that it accepts values as query gives them: bytea as raw bytes, JSON
+ * and arrays also as tables. lua/dbrun/db/copy.lua adds the rows, and decides when a block is sent.
  */
 #include "bind/base/error.h"
 #include "bind/pg/copy.h"
@@ -13,12 +13,12 @@
 
 #define ENCODER_CLASS "dbrun.pg.copy"
 
-/* Bytes after which `add` says that a block is full. */
+/* BLOCK: `add` says that the block is full from this many bytes on. */
 enum { BLOCK = 128 * 1024, WIDEST_NUMBER = 12 };
 
 static const struct pg_type untyped = {0, PG_KIND_TEXT, true, "text", 0, 0, NULL, 0};
 
-/* An array whose elements are of a type of the database's own. */
+/* An array whose elements have a type that is not built in. */
 static const struct pg_type some_array = {UINT32_MAX, PG_KIND_ARRAY, false, "an array", 0, 0, NULL, 0};
 
 static const struct pg_type *type_of(Oid oid)
@@ -33,7 +33,7 @@ static const char *name_of(const struct pg_type *t)
 
 /* ---- refusing ---- */
 
-/* The value at `at`, as far as it can be shown. */
+/* Pushes a text for messages that shows the value at `at`, or only its type. */
 static void push_shown(lua_State *L, int at)
 {
     size_t len;
@@ -50,7 +50,7 @@ static void push_shown(lua_State *L, int at)
     }
 }
 
-/* The value at `at`, of column `c` (from 0), cannot be copied. The row is taken back. */
+/* Raises the error for the value at `at`, of column `c` (from 0), which cannot be copied. */
 static int refuse(lua_State *L, struct copy_encoder *x, int at, int c, const struct pg_type *t,
                   enum copyfmt_result why)
 {
@@ -68,26 +68,27 @@ static int refuse(lua_State *L, struct copy_encoder *x, int at, int c, const str
     push_shown(L, at);
     const char *shown = lua_tostring(L, -1);
     if (why == COPYFMT_UNKNOWN)
-        error_set(&e, ERROR_USAGE, "copy_in: row %lld, column %s: the binary form of %s is not known here",
+        error_set(&e, ERROR_USAGE, "copy_in: row %lld, column %s: values of %s cannot be written in binary",
                   (long long)x->rows + 1, column, name_of(t));
     else if (why == COPYFMT_RANGE)
         error_set(&e, ERROR_USAGE, "copy_in: row %lld, column %s: %s is out of range for %s",
                   (long long)x->rows + 1, column, shown, name_of(t));
     else
-        error_set(&e, ERROR_USAGE, "copy_in: row %lld, column %s: %s is no value for %s",
+        error_set(&e, ERROR_USAGE, "copy_in: row %lld, column %s: %s is not a valid value for %s",
                   (long long)x->rows + 1, column, shown, name_of(t));
-    if (why != COPYFMT_UNKNOWN) /* the server's own codes for the same */
+    if (why != COPYFMT_UNKNOWN) /* the codes with which the server reports the same */
         error_set_field(&e, ERROR_SQLSTATE, why == COPYFMT_RANGE ? "22003" : "22P02");
     else
-        error_set_field(&e, ERROR_HINT, "Leave the format out: then text is taken where binary cannot be.");
+        error_set_field(&e, ERROR_HINT,
+                        "Leave out the format: then text is used where binary is not possible.");
     e.outcome = OUTCOME_FAILED;
     return bind_error_raise(L, rt, &e);
 }
 
 /* ---- rows ---- */
 
-/* What most values are, without a call for each number; COPYFMT_UNKNOWN = the others. The value is at the top
- * and of Lua's type `type`; there is room for a number. */
+/* The fast path for the most common values; COPYFMT_UNKNOWN = use the general path. The value is at the top
+ * of the stack and has the Lua type `type`; the buffer has room for a number. */
 static inline enum copyfmt_result common_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t,
                                                int type, size_t more)
 {
@@ -127,7 +128,7 @@ static inline enum copyfmt_result common_value(lua_State *L, struct copy_encoder
     return COPYFMT_UNKNOWN;
 }
 
-/* The values of a row by position, in binary; the one that is refused stays at the top. */
+/* The values of a row by position, in binary; on failure the refused value is at the top of the stack. */
 static enum copyfmt_result binary_row(lua_State *L, struct copy_encoder *x, int *c)
 {
     enum copyfmt_result r = COPYFMT_OK;
@@ -240,7 +241,7 @@ struct buf *pg_copy_buffer(lua_State *L, int arg)
     return &x->out;
 }
 
-/* raw(text) -> is a block full? Data in the COPY's own format. */
+/* raw(text) -> is a block full? Adds data that is already in the COPY's format. */
 static int encoder_raw(lua_State *L)
 {
     size_t len;
@@ -252,7 +253,7 @@ static int encoder_raw(lua_State *L)
     return 1;
 }
 
-/* rows(by_name) -> add: from now on rows come, by position or by column name */
+/* rows(by_name) -> add: begins the rows, whose values are found by position or by column name */
 static int encoder_rows(lua_State *L)
 {
     struct copy_encoder *x = check_encoder(L);
@@ -265,7 +266,7 @@ static int encoder_rows(lua_State *L)
     return 1;
 }
 
-/* finish(): what stands behind the last row */
+/* finish(): adds what the format has after the last row */
 static int encoder_finish(lua_State *L)
 {
     struct copy_encoder *x = check_encoder(L);
@@ -281,8 +282,8 @@ static int encoder_gc(lua_State *L)
     return 0;
 }
 
-/* encoder(format, oids, names, array_text): oids and names of the columns may be empty; array_text makes an
- * array literal of a list. */
+/* encoder(format, oids, names, array_text) -> encoder. The lists oids and names of the columns may be empty;
+ * array_text makes an array literal from a list. */
 static int encoder_new(lua_State *L)
 {
     static const char *const formats[] = {"text", "csv", "binary", NULL};
@@ -307,7 +308,7 @@ static int encoder_new(lua_State *L)
     return 1;
 }
 
-/* Can values of this type be written in binary at all? */
+/* Can at least some values of this type be written in binary? */
 static bool has_binary(const struct pg_type *t)
 {
     if (t->kind == PG_KIND_ARRAY)
@@ -316,7 +317,7 @@ static bool has_binary(const struct pg_type *t)
            t->kind == PG_KIND_TIMESTAMP || t->kind == PG_KIND_TIMESTAMPTZ;
 }
 
-/* binary(oid) -> "always", "often" (not every text that the server takes is known here), or nil */
+/* binary(oid) -> "always", "often" (not for every text that the server accepts), or nil */
 static int type_binary(lua_State *L)
 {
     const struct pg_type *t = type_of((Oid)luaL_checkinteger(L, 1));

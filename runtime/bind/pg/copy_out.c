@@ -1,7 +1,7 @@
 /*
- * COPY TO STDOUT: an iterator over rows (decoded as query does it) or over chunks as they come. The
- * connection is the iterator's until its end; the socket is read only while somebody waits for more, so a
- * slow consumer holds the server back. Leaving the loop early cancels the COPY.
+ * COPY TO STDOUT: an iterator over rows (decoded as query decodes them) or over chunks as they come. The
+ * iterator has the connection until it ends; it reads the socket only while a task waits for more, so a slow
+ * consumer slows the server down. Leaving the loop early cancels the COPY.
  */
 #include "base/deadline.h"
 #include "bind/base/error.h"
@@ -20,17 +20,17 @@
 
 enum { CHUNK = 64 * 1024 };
 
-/* Of the stack while a row is read: 1 = the iterator, then the names of its columns. */
+/* The stack while a row is read: 1 = the iterator, then the names of its columns and the box. */
 enum { NAMES = 2, BOX = 3 };
 
 struct copy_out {
     struct pg_stream base;
     struct buf in;
-    size_t at; /* what of `in` was read */
+    size_t at; /* the bytes of `in` before this offset were read */
     bool raw;
     bool binary;
     bool by_name;
-    bool started; /* the header of the binary format is behind us */
+    bool started; /* the header of the binary format was read */
     int ncols;
     const struct pg_type *types[];
 };
@@ -47,7 +47,7 @@ static size_t left(const struct copy_out *c)
     return c->in.len - c->at;
 }
 
-/* The row's table stands at the top. */
+/* Sets the value of column `i` in the row's table, which is at the top of the stack. */
 static void push_field(lua_State *L, const struct copy_out *c, const struct pg_decoder *d, int i,
                        const char *p, size_t len)
 {
@@ -66,7 +66,7 @@ static void push_field(lua_State *L, const struct copy_out *c, const struct pg_d
     lua_rawseti(L, -2, i + 1);
 }
 
-/* Signature, flags and an extension that is to be skipped. */
+/* Skips the header: signature, flags, and an extension. False when it has not come completely. */
 static bool skip_header(lua_State *L, struct copy_out *c)
 {
     if (left(c) < COPYFMT_HEADER_LEN)
@@ -81,7 +81,7 @@ static bool skip_header(lua_State *L, struct copy_out *c)
     return true;
 }
 
-/* The length of the whole row, 0 when it is not there yet. */
+/* The length of the next row; 0 when it has not come completely. */
 static size_t binary_row_length(lua_State *L, const struct copy_out *c)
 {
     size_t at = 2;
@@ -96,8 +96,8 @@ static size_t binary_row_length(lua_State *L, const struct copy_out *c)
     return left(c) < at ? 0 : at;
 }
 
-/* Moves the next `len` bytes into the box: when they become Lua values, what is in `in` may change, and the
- * iterator be closed. */
+/* Moves the next `len` bytes into the box: while they become Lua values, a finaliser of the script may read
+ * on, which changes `in`, or close the iterator. */
 static struct pg_row_box *take_row(lua_State *L, struct copy_out *c, size_t len)
 {
     struct pg_row_box *box = lua_touserdata(L, BOX);
@@ -136,7 +136,7 @@ static bool push_binary_row(lua_State *L, struct copy_out *c)
     return true;
 }
 
-/* Takes the backslashes out of a field, in place, and ends it with a NUL. */
+/* Replaces the escapes of a field in place, and ends the field with a NUL. */
 static size_t unescape(char *p, size_t len)
 {
     char *out = p;
@@ -169,7 +169,7 @@ static size_t unescape(char *p, size_t len)
         }
         *out++ = ch;
     }
-    *out = '\0'; /* where the tab or newline stood, at the latest */
+    *out = '\0'; /* at the latest where the tab or newline was */
     return (size_t)(out - p);
 }
 
@@ -208,7 +208,7 @@ static bool push_text_row(lua_State *L, struct copy_out *c)
     return true;
 }
 
-/* The next row or chunk from what has been received; false when more is needed. */
+/* Pushes the next row or chunk from `in`; false when more bytes are needed. */
 static bool push_next(lua_State *L, struct copy_out *c)
 {
     if (c->raw) {
@@ -228,7 +228,7 @@ static bool push_next(lua_State *L, struct copy_out *c)
 
 /* ---- receiving ---- */
 
-/* Collects what libpq has, at most a chunk; false when there is nothing. */
+/* Appends the rows that libpq has to `in`, about one chunk at most; false when it has none. */
 static bool collect(lua_State *L, struct copy_out *c)
 {
     struct pg_machine *m = &c->base.link->m;
@@ -286,7 +286,7 @@ static int next_k(lua_State *L, int status, lua_KContext ctx)
 
 /* ---- the iterator ---- */
 
-/* The iterator is called: iterator() -> row | chunk | nil */
+/* iterator() -> row | chunk | nil */
 static int copy_out_call(lua_State *L)
 {
     struct copy_out *c = bind_self(L, COPY_OUT_CLASS);
@@ -332,8 +332,8 @@ static int begun_k(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
-/* copy_out_begin(sql, {raw=, binary=, by_name=, own=, oids=, names=}) -> iterator. own: it gives the
- * connection back at its end, and the lease is empty from now on. */
+/* copy_out_begin(sql, {raw=, binary=, by_name=, own=, oids=, names=}) -> iterator. own: the iterator takes
+ * the connection from the lease, and gives it back to the pool at its end. */
 int pg_copy_out_begin(lua_State *L)
 {
     luaL_checkstring(L, 2);

@@ -1,4 +1,4 @@
-/* One value of a row for COPY FROM STDIN: in the text and CSV formats, or in binary. */
+/* Writes one value of a row for COPY FROM STDIN, in the text, CSV or binary format. */
 #include "bind/data/json.h"
 #include "bind/pg/copy.h"
 #include "bind/pg/params.h"
@@ -8,7 +8,7 @@
 
 enum { MOST_DIMENSIONS = 6 };
 
-/* ---- what tables stand for ---- */
+/* ---- tables ---- */
 
 bool pg_copy_is_json(const struct pg_type *t)
 {
@@ -25,7 +25,7 @@ static bool is_plain_table(lua_State *L, int at)
     return lua_istable(L, at) && !pg_param_is_allowed(L, at);
 }
 
-/* Replaces the table at the top by its text: JSON, or an array literal. False when it can have none. */
+/* Replaces the table at the top by its text: JSON, or an array literal. False when the type is neither. */
 static bool table_to_text(lua_State *L, const struct pg_type *t)
 {
     if (pg_copy_is_json(t)) {
@@ -48,7 +48,7 @@ static bool put_quoted(struct copy_encoder *x, const char *s, size_t len)
     return x->format == COPY_CSV ? copyfmt_csv(&x->out, s, len) : copyfmt_text(&x->out, s, len);
 }
 
-/* A value made by db.bytea, db.json, db.typed or db.array: {text, oid, is it raw bytes?}. */
+/* A value made by db.bytea, db.json, db.typed or db.array: {text, oid, is the text raw bytes?}. */
 static bool put_wrapped(lua_State *L, struct copy_encoder *x, int at)
 {
     size_t len;
@@ -66,7 +66,7 @@ static bool put_wrapped(lua_State *L, struct copy_encoder *x, int at)
     return ok;
 }
 
-/* The value at the top. */
+/* Writes the value at the top of the stack. */
 static bool put_text(lua_State *L, struct copy_encoder *x, const struct pg_type *t)
 {
     char number[32];
@@ -165,7 +165,8 @@ static enum copyfmt_result binary_wrapped(lua_State *L, struct copy_encoder *x, 
     return result;
 }
 
-/* The elements of one dimension of the array at the top; every list must be as long as its siblings. */
+/* Writes the elements of the array at the top, dimension by dimension; all lists of a dimension must have the
+ * same length. */
 static enum copyfmt_result put_elements(lua_State *L, struct copy_encoder *x, const struct pg_type *elem,
                                         const int *sizes, int ndim)
 {
@@ -180,7 +181,7 @@ static enum copyfmt_result put_elements(lua_State *L, struct copy_encoder *x, co
     return result;
 }
 
-/* How deep and how long: seen from the first elements. */
+/* The number and the sizes of the dimensions, taken from the first elements. */
 static int dimensions(lua_State *L, int sizes[MOST_DIMENSIONS])
 {
     int top = lua_gettop(L);
@@ -193,7 +194,7 @@ static int dimensions(lua_State *L, int sizes[MOST_DIMENSIONS])
     return sizes[0] == 0 ? 0 : n;
 }
 
-/* array_recv in arrayfuncs.c. */
+/* The form that array_recv in arrayfuncs.c reads. */
 static enum copyfmt_result binary_array(lua_State *L, struct copy_encoder *x, const struct pg_type *t)
 {
     const struct pg_type *elem = pg_type_of(NULL, t->elem);
@@ -205,9 +206,9 @@ static enum copyfmt_result binary_array(lua_State *L, struct copy_encoder *x, co
     int ndim = dimensions(L, sizes);
     if (!buf_reserve(&x->out, 16 + 8 * MOST_DIMENSIONS))
         return COPYFMT_OOM;
-    wire_put4(&x->out, 0); /* the length, once it is known */
+    wire_put4(&x->out, 0); /* the length, set below */
     wire_put4(&x->out, (uint32_t)ndim);
-    wire_put4(&x->out, 1); /* there may be NULLs */
+    wire_put4(&x->out, 1); /* flag: the array may have NULLs */
     wire_put4(&x->out, t->elem);
     for (int i = 0; i < ndim; i++) {
         wire_put4(&x->out, (uint32_t)sizes[i]);
@@ -221,7 +222,6 @@ static enum copyfmt_result binary_array(lua_State *L, struct copy_encoder *x, co
     return result;
 }
 
-/* The value at the top. */
 enum copyfmt_result pg_copy_binary_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t)
 {
     size_t len;

@@ -1,7 +1,7 @@
 /*
- * One value: a scalar (decode_scalar.c), what a codec makes of it, or a value made of values: arrays,
- * composites, ranges, hstore, vector. Text forms: sections 8.15.6, 8.16.6 and 8.17.5 of the PostgreSQL
- * manual; the binary form of arrays: array_send in arrayfuncs.c.
+ * Makes the Lua value of any type: a scalar (decode_scalar.c), a type with a codec, or a type that contains
+ * values: array, composite, range, multirange, hstore, vector. Text forms: sections 8.15.6, 8.16.6 and 8.17.5
+ * of the PostgreSQL manual; binary form of arrays: array_send in arrayfuncs.c.
  */
 #include "bind/pg/decode.h"
 #include "bind/base/error.h"
@@ -48,8 +48,7 @@ static void expect(struct reader *r, char c, const char *what)
         malformed(r, what);
 }
 
-/* Pushes the text up to the closing quote, which is behind us afterwards. Both ways of writing a quote
- * inside are known: \" and "". */
+/* Pushes the text up to the closing quote, and moves past that. A quote inside is written as \" or "". */
 static void push_quoted(struct reader *r, const char *what)
 {
     luaL_Buffer b;
@@ -171,7 +170,7 @@ static void set_flag(struct reader *r, const char *key, bool v)
     lua_setfield(r->L, -2, key);
 }
 
-/* A missing bound is infinite, and absent here. */
+/* A missing bound is infinite; the table has no field for it. */
 static void set_bound(struct reader *r, const struct pg_type *elem, const char *key)
 {
     int c = peek(r);
@@ -223,7 +222,7 @@ static void push_multirange(struct reader *r, const struct pg_type *range)
     }
 }
 
-/* ---- extensions' types ---- */
+/* ---- types of extensions ---- */
 
 /* "a"=>"1", "b"=>NULL */
 static void push_hstore(struct reader *r)
@@ -307,7 +306,7 @@ static int32_t take_int4(struct reader *r)
 
 static void push_dimension(struct reader *r, const struct pg_type *elem, const int32_t *sizes, int ndim)
 {
-    /* Every element takes four bytes at least: a size that lies cannot make a huge table. */
+    /* Every element takes at least four bytes: this keeps a false size from making a huge table. */
     ptrdiff_t most = (r->end - r->p) / 4;
     int32_t n = sizes[0];
     if (n < 0 || n > most)
@@ -338,7 +337,7 @@ static void array_binary(lua_State *L, const struct pg_decoder *d, const struct 
     struct reader r = {L, d, p, p + len, 0};
     int32_t sizes[MOST_DIMENSIONS];
     int32_t ndim = take_int4(&r);
-    take_int4(&r); /* has NULLs? */
+    take_int4(&r); /* the flag: does the array have NULLs? */
     Oid type = (Oid)take_int4(&r);
     if (ndim < 0 || ndim > MOST_DIMENSIONS || type != t->elem)
         malformed(&r, "array (binary form)");
@@ -355,19 +354,19 @@ static void array_binary(lua_State *L, const struct pg_decoder *d, const struct 
 
 /* ---- any value ---- */
 
-/* A codec of the script's own, by the type's name; true when it took the value. */
+/* Pushes the value that the script's codec for this type makes; false when there is no codec for it. */
 static bool push_by_codec(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
                           size_t len)
 {
     int top = lua_gettop(L);
-    luaL_checkstack(L, 6, "out of stack for a codec");
+    luaL_checkstack(L, 6, "no room to call a codec");
     lua_rawgeti(L, LUA_REGISTRYINDEX, d->codecs);
     if (lua_getfield(L, -1, t->name) != LUA_TTABLE || lua_getfield(L, -1, "decode") != LUA_TFUNCTION) {
         lua_settop(L, top);
         return false;
     }
     lua_pushlstring(L, p, len);
-    struct pg_decoder *own = (struct pg_decoder *)d; /* the engine's, which is not const */
+    struct pg_decoder *own = (struct pg_decoder *)d; /* the engine's decoder itself is not const */
     bool before = own->in_codec;
     own->in_codec = true;
     int status = lua_pcall(L, 1, 1, 0);

@@ -27,7 +27,7 @@ static double get_float4(const char *p)
     return (double)v;
 }
 
-/* The number of bytes each fixed-size kind has; 0 = any. */
+/* The number of bytes of a kind with a fixed size; 0 = any size. */
 static size_t size_of(enum pg_kind kind)
 {
     switch (kind) {
@@ -51,7 +51,7 @@ static size_t size_of(enum pg_kind kind)
     }
 }
 
-/* Microseconds since 2000 as the engine wants instants. */
+/* Pushes an instant, given in microseconds since 2000, as ISO 8601 text or (epoch) as seconds since 1970. */
 static void push_instant(lua_State *L, const struct pg_decoder *d, int64_t usec, bool utc)
 {
     char text[TIMEFMT_MAX];
@@ -128,7 +128,7 @@ static char hex_byte(lua_State *L, const char *p)
     return (char)(high << 4 | low);
 }
 
-/* What stands behind a backslash in the escape format; `used` = how many characters that is. */
+/* The byte that the characters after a backslash give in the escape format; `used` = their number. */
 static char escaped_byte(lua_State *L, const char *p, size_t len, size_t *used)
 {
     if (len >= 1 && p[0] == '\\') {
@@ -172,7 +172,7 @@ static void push_float(lua_State *L, const char *p)
         lua_pushnumber(L, strtod(p, NULL));
 }
 
-/* "2024-01-01 12:00:00.5+02" -> "2024-01-01T10:00:00.5+00:00": the same text as from the binary form. */
+/* "2024-01-01 12:00:00.5+02" -> "2024-01-01T10:00:00.5+00:00": the same text as the binary form gives. */
 static void push_timestamp(lua_State *L, const struct pg_decoder *d, const char *p, size_t len, bool zone)
 {
     int64_t usec;
@@ -196,7 +196,8 @@ void pg_scalar_text(lua_State *L, const struct pg_decoder *d, const struct pg_ty
         lua_pushinteger(L, strtoll(p, NULL, 10));
         return;
     case PG_KIND_FLOAT4:
-        /* The shortest text of a float4 reads as another double than the float4 itself. */
+        /* strtod would give another double than the float4, because its text is only as long as float4
+         * needs. */
         if (p[0] == 'N' || strchr(p, 'I'))
             push_float(L, p);
         else

@@ -1,4 +1,4 @@
-/* What a script holds after engine:acquire(): one connection, until it is released. */
+/* The lease that engine:acquire() gives: one connection until it is released. */
 #include "bind/pg/lease.h"
 #include "base/deadline.h"
 #include "bind/base/error.h"
@@ -55,7 +55,7 @@ void pg_lease_check_free(lua_State *L, struct pg_lease *lease)
         bind_fail(L, bind_runtime(L), ERROR_USAGE, "this connection has been released");
     if (link->telling)
         bind_fail(L, bind_runtime(L), ERROR_USAGE,
-                  "this connection's on_notice runs: it cannot use the connection itself");
+                  "on_notice runs for this connection, and must not use the connection itself");
     if (pg_link_is_draining(link) ? link->waiter != NULL : link->user != NULL || link->answered)
         bind_fail(
             L, bind_runtime(L), ERROR_USAGE,

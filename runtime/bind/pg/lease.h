@@ -1,9 +1,9 @@
 /*
- * What a script holds after engine:acquire(): one connection, until it is released. Its methods are in
+ * The lease that engine:acquire() gives a script: one connection until it is released. Its methods are in
  * lease_methods.c.
  *
  * Who owns what: the lease has its link until it is released. Another task may release it while a statement
- * runs: the continuation of that statement looks whether the lease still has the link before it touches the
+ * runs: so the continuation of the statement checks that the lease still has the link before it touches the
  * link.
  */
 #ifndef DBRUN_BIND_PG_LEASE_H
@@ -18,18 +18,18 @@ struct pg_lease {
     struct pg_link *link; /* NULL = released */
 };
 
-/* Pushes a lease that holds nothing yet. */
+/* Pushes a lease without a link. */
 struct pg_lease *pg_lease_new(lua_State *L);
 
-/* The lease at 1, which must still hold its connection. */
+/* The lease at 1; raises when it was released. */
 struct pg_lease *pg_lease_check(lua_State *L);
 /* Raises when the lease was released, or another task uses it. (It may still be draining.) */
 void pg_lease_check_free(lua_State *L, struct pg_lease *lease);
-/* For methods that send by themselves: the link of the lease at 1. Raises as pg_lease_check_free, and where
- * nothing can wait. */
+/* The link of the lease at 1, for methods that send. Raises as pg_lease_check_free does, and where the task
+ * cannot wait. */
 struct pg_link *pg_lease_link(lua_State *L);
-/* In the continuation of a method of the lease at 1: ends its wait. Raises when that was cut short, or when
- * somebody released the lease meanwhile; `what` begins the message. */
+/* In the continuation of a method of the lease at 1: ends the wait. Raises when the wait was cut short (the
+ * message of a timeout begins with `what`), or when another task released the lease meanwhile. */
 void pg_lease_waited(lua_State *L, struct pg_link *link, int status, const char *what);
 /* Raises the error of a statement whose lease was released while it ran. */
 int pg_lease_lost(lua_State *L, struct runtime *rt);

@@ -15,11 +15,11 @@
 
 static int drained_k(lua_State *L, int status, lua_KContext ctx)
 {
-    pg_lease_waited(L, (struct pg_link *)ctx, status, "the connection was not drained");
+    pg_lease_waited(L, (struct pg_link *)ctx, status, "the cancelled statement did not end");
     return 0;
 }
 
-/* drained(): waits until a cancelled statement is over */
+/* drained(): waits until a given up statement has ended */
 static int lease_drained(lua_State *L)
 {
     struct pg_link *link = pg_lease_link(L);
@@ -28,7 +28,7 @@ static int lease_drained(lua_State *L)
     return pg_link_wait_drained(L, link, (lua_KContext)link, drained_k);
 }
 
-/* deadline(seconds | nil): what this lease of the sync engine does from now on ends by then */
+/* deadline(seconds | nil): limits the time of all statements of this lease of the sync engine */
 static int lease_deadline(lua_State *L)
 {
     struct pg_link *link = pg_lease_check(L)->link;
@@ -60,7 +60,7 @@ static int lease_columns(lua_State *L)
     return pg_query(L, pg_lease_check(L), RESULT_COLUMNS);
 }
 
-/* describe(sql) -> columns {{name=, type=, oid=}, ...} of what the statement would give; it does not run */
+/* describe(sql) -> {{name=, type=, oid=}, ...}: the columns of the statement's result; does not run it */
 static int lease_describe(lua_State *L)
 {
     return pg_describe(L, pg_lease_check(L));
@@ -92,7 +92,7 @@ static int lease_release(lua_State *L)
     return 0;
 }
 
-/* At the end of a block it may have been released by hand. */
+/* The end of a <close> block: the script may have released it already. */
 static int lease_close(lua_State *L)
 {
     struct pg_lease *lease = bind_self(L, PG_LEASE_CLASS);
@@ -103,29 +103,29 @@ static int lease_gc(lua_State *L)
 {
     struct pg_lease *lease = bind_self(L, PG_LEASE_CLASS);
     struct pg_link *link = lease->link;
-    if (!link || link->telling) /* called by hand, by its own on_notice */
+    if (!link || link->telling) /* its on_notice called __gc by hand */
         return 0;
     char where[SCRIPT_WHERE] = "?";
     lease->link = NULL;
     script_place_text(&link->place, where, sizeof where);
-    if (link->waiter || link->stream) /* called by hand */
+    if (link->waiter || link->stream) /* the script called __gc by hand */
         pg_link_take_away(link);
     log_write(lease->engine->rt->log, LOG_LEVEL_WARN,
-              "postgres: a connection acquired at %s was never released, only collected: it is closed (use "
-              "`local c <close> = engine:acquire()`)",
+              "postgres: a connection acquired at %s was never released, and is closed now by the garbage "
+              "collector (use `local c <close> = engine:acquire()`)",
               where);
     pool_discard(lease->engine->pool, link->slot, mono_now());
     return 0;
 }
 
-/* invalidate(): the connection is closed when it is released. */
+/* invalidate(): closes the connection when it is released. */
 static int lease_invalidate(lua_State *L)
 {
     pg_lease_check(L)->link->slot->invalid = true;
     return 0;
 }
 
-/* cancel(): the statement that another task runs on it ends with SQLSTATE 57014. */
+/* cancel(): cancels the statement that another task runs on this lease; it ends with SQLSTATE 57014. */
 static int lease_cancel(lua_State *L)
 {
     pg_link_request_cancel(pg_lease_check(L)->link);
@@ -155,7 +155,7 @@ static int lease_in_transaction(lua_State *L)
     }
 }
 
-/* parameter(name) -> what the server reported (server_version, TimeZone, ...), nil when it did not */
+/* parameter(name) -> the value that the server reported (server_version, TimeZone, ...) | nil */
 static int lease_parameter(lua_State *L)
 {
     const char *name = luaL_checkstring(L, 2);
@@ -163,7 +163,7 @@ static int lease_parameter(lua_State *L)
     return 1;
 }
 
-/* conn.parameters: what the server has reported, as it is now */
+/* conn.parameters: the current values that the server reported */
 static int push_parameters(lua_State *L)
 {
     lua_newuserdatauv(L, 0, 1);
@@ -184,7 +184,7 @@ static int parameters_index(lua_State *L)
     return lease_parameter(L);
 }
 
-/* pairs(parameters): those that every server reports */
+/* pairs(parameters): the parameters that every server reports */
 static int parameters_pairs(lua_State *L)
 {
     static const char *const names[] = {"server_version",
@@ -212,7 +212,7 @@ static int parameters_pairs(lua_State *L)
     return 2;
 }
 
-/* on_notice(fn | nil): told what the server says beside its answers, as long as this lease lasts */
+/* on_notice(fn | nil): sets the handler of the server's notices for this lease */
 static int lease_on_notice(lua_State *L)
 {
     struct pg_link *link = pg_lease_check(L)->link;

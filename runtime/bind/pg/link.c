@@ -1,4 +1,4 @@
-/* A connection's life, its user, and what its socket says. */
+/* Opening and closing a link, its user, and the events of its socket. */
 #include "bind/pg/link.h"
 #include "bind/pg/notices.h"
 
@@ -30,7 +30,7 @@ static bool is_read_only(const PGconn *conn)
     return is_on(conn, "in_hot_standby") || is_on(conn, "default_transaction_read_only");
 }
 
-/* Does its address, environment or service file ask for a server that takes writes? */
+/* Does the connection's address, environment or service file ask for a server that takes writes? */
 static bool asks_for_writes(PGconn *conn)
 {
     bool asks = false;
@@ -103,7 +103,7 @@ void pg_link_free(struct pg_link *link)
 {
     struct pg_engine *e = link->engine;
     if (link->cancel)
-        link->cancel->link = NULL; /* the request ends by itself */
+        link->cancel->link = NULL; /* the worker ends the request */
     detach_user(link);
     pg_notices_forget(link);
     pg_link_set_background(link, false);
@@ -127,12 +127,12 @@ void pg_link_set_user(struct pg_link *link, const struct pg_link_user *user)
     link->user = user;
 }
 
-/* ---- notes, for those who wait too long for it ---- */
+/* ---- notes for the error of tasks that wait too long for a connection ---- */
 
 void pg_link_note_statement(struct pg_link *link, const char *sql, size_t len)
 {
     size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
-    while (n > 0 && n < len && ((unsigned char)sql[n] & 0xc0) == 0x80) /* not inside a character */
+    while (n > 0 && n < len && ((unsigned char)sql[n] & 0xc0) == 0x80) /* do not cut a character */
         n--;
     memcpy(link->statement, sql, n);
     link->statement[n] = '\0';
@@ -143,7 +143,7 @@ void pg_link_note_place(lua_State *L, struct pg_link *link)
     script_place(L, 1, &link->place);
 }
 
-/* ---- what the socket says ---- */
+/* ---- events of the socket ---- */
 
 void pg_link_drop_notifications(struct pg_link *link)
 {
@@ -157,12 +157,12 @@ void pg_link_rest(struct pg_link *link)
     io_watch_want(link->io, link->m.state == PG_BROKEN ? 0 : IO_READ);
 }
 
-/* Readable while nobody uses it: a notice, a changed parameter, or the end. */
+/* The socket of a free link is readable: a notice, a changed parameter, or the end of the connection. */
 static void idle_ready(struct pg_link *link)
 {
     bool alive = PQconsumeInput(link->m.conn) != 0;
     if (alive) {
-        pg_link_drop_notifications(link); /* lets libpq parse what came, too */
+        pg_link_drop_notifications(link); /* also makes libpq parse what came */
         alive = PQstatus(link->m.conn) == CONNECTION_OK;
     }
     if (alive)

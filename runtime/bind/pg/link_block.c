@@ -1,9 +1,9 @@
-/* Waiting for a connection, and cancelling what it does, without the loop: the sync engine. */
+/* The sync engine: waits for a connection, and cancels its statement, without the loop. */
 #include "base/deadline.h"
 #include "bind/pg/link.h"
 #include "io/worker_sync.h"
 
-/* Seconds that a cancelled statement has. */
+/* Seconds that a cancelled statement has to end. */
 #define SHORTEST_GRACE  0.05
 #define INTERRUPT_GRACE 0.5
 
@@ -26,7 +26,7 @@ static void cancel_drop(void *arg)
     PQfreeCancel(arg);
 }
 
-/* Throws away what comes; false when it did not end in time. */
+/* Throws the replies away; false when the statement did not end in time. */
 static bool drain(struct pg_link *link, uint64_t deadline)
 {
     unsigned want = pg_machine_step(&link->m, 0);
@@ -89,7 +89,7 @@ enum io_status pg_link_run_blocking(struct pg_link *link, uint64_t deadline)
 
 /* ---- giving up ---- */
 
-/* A deadline may be overrun by a tenth, or by a moment. */
+/* The time to cancel comes on top of the limit: a tenth of it, within bounds. */
 static double grace_after(double limit)
 {
     double grace = limit / 10;

@@ -1,5 +1,5 @@
-/* Giving up what a connection does, on the loop: the request to cancel on a worker, the drain, who waits for
- * that. */
+/* The async engine gives a statement up: the cancel request on a worker, the drain, and the wait for its
+ * end. */
 #include "base/deadline.h"
 #include "bind/pg/link.h"
 
@@ -49,7 +49,7 @@ void pg_link_request_cancel(struct pg_link *link)
         return;
     struct cancel_job *c = calloc(1, sizeof *c);
     if (!c)
-        return; /* the wait for the end has a limit */
+        return; /* the drain has a time limit, after which the connection is closed */
     c->job = (struct job){.work = cancel_work, .done = cancel_done, .drop = cancel_free};
     c->cancelling.link = link;
     c->cancel = PQgetCancel(link->m.conn);
@@ -71,7 +71,7 @@ static void drain_stepped(struct pg_link *link, unsigned step)
     drain_settle(link);
 }
 
-/* Its rows do not end by themselves. */
+/* The grace is over, and the statement has not ended: cancels it. */
 static void lose_patience(struct pg_link *link)
 {
     link->patient = false;
@@ -96,8 +96,8 @@ static const struct pg_link_user drain_user = {
     .cancel_answered = drain_settle,
 };
 
-/* As long as a cancel request is under way it could still hit the next statement: the link is nobody's until
- * both the statement and the request are over. */
+/* The drain ends when both the statement and the cancel request have ended: a request that is still under way
+ * could cancel the next statement. */
 static void drain_settle(struct pg_link *link)
 {
     if (link->m.state != PG_BROKEN && (link->cancel || pg_machine_is_busy(&link->m)))
@@ -126,10 +126,12 @@ static void begin_drain(struct pg_link *link, double limit)
 
 void pg_link_warn_cancelled(const struct pg_link *link)
 {
-    log_write(link->engine->rt->log, LOG_LEVEL_WARN,
-              "postgres: rows that a loop in a transaction had left did not end in time: the statement was "
-              "cancelled, and the transaction with it (a cursor can be left at any time): %s",
-              link->statement);
+    log_write(
+        link->engine->rt->log, LOG_LEVEL_WARN,
+        "postgres: a loop over rows was left early in a transaction, and its remaining rows did not end in "
+        "time: the statement was cancelled, which failed the transaction (a loop over a cursor can be left "
+        "at any time): %s",
+        link->statement);
 }
 
 void pg_link_abandon(struct pg_link *link, double grace)
@@ -154,8 +156,8 @@ void pg_link_drain_now(struct pg_link *link)
     pg_link_request_cancel(link);
 }
 
-/* Also a statement that ended by itself while a request to cancel it is under way leaves the link to nobody,
- * until the request is over. (A COPY between two of its blocks has not ended.) */
+/* Begins a drain when the statement has ended and its cancel request is still under way. (Between two blocks
+ * of a COPY the link has no user, but the COPY has not ended.) */
 bool pg_link_is_draining(struct pg_link *link)
 {
     if (!link->user && link->cancel && link->m.state == PG_IDLE)
@@ -195,7 +197,7 @@ void pg_link_shared_over(struct pg_link *link)
     pg_link_is_draining(link);
 }
 
-/* ---- a lease that goes ---- */
+/* ---- releasing a lease ---- */
 
 void pg_link_take_away(struct pg_link *link)
 {

@@ -1,21 +1,21 @@
-/* What a connection does between two users: looked at, pinged, judged, reset. */
+/* The pool's operations on idle and returned links: check, pre-ping, judge, reset. */
 #include "base/deadline.h"
 #include "bind/pg/link.h"
 #include "bind/pg/notices.h"
 
 #include <string.h>
 
-/* Seconds: how long a ping and a reset may take before the connection is given up. */
+/* Seconds that a pre-ping and a reset may take before the connection is given up. */
 #define PING_LIMIT  5.0
 #define RESET_LIMIT 5.0
-/* A connection that was in use this recently was looked at by that use. */
+/* A connection that was idle for less time is not checked. */
 #define LOOK_AFTER_NS (1 * NS_PER_MS)
 
-/* ---- looking ---- */
+/* ---- checking ---- */
 
 static bool is_dead(struct pg_link *link)
 {
-    /* A server that stops says FATAL first and closes then: each needs a look of its own. */
+    /* A server that stops sends FATAL and then closes: libpq needs one read for each. */
     for (int i = 0; i < 4 && io_poll_readable(pg_machine_fd(&link->m)); i++) {
         if (!PQconsumeInput(link->m.conn))
             return true;
@@ -41,7 +41,7 @@ enum pool_check pg_link_check(struct pool_slot *slot, uint64_t idle_ns)
     return POOL_CHECK_OK;
 }
 
-/* ---- pinging ---- */
+/* ---- the pre-ping ---- */
 
 static void finish_ping(struct pg_link *link)
 {
@@ -136,7 +136,8 @@ static void reset_stepped(struct pg_link *link, unsigned step)
 static const struct pg_link_user reset_user = {
     .name = "reset", .stepped = reset_stepped, .given_up = finish_reset, .upkeep = true};
 
-/* Sends it; on the sync engine waits for its end. False: it is over, or goes on by itself. */
+/* Sends one statement. True on the sync engine, where it has ended; false on the async engine, where
+ * reset_stepped continues, and when it could not be sent. */
 static bool run_reset(struct pg_link *link, const char *sql)
 {
     if (strcmp(sql, "DISCARD ALL") == 0)
@@ -155,7 +156,7 @@ static bool run_reset(struct pg_link *link, const char *sql)
     return true;
 }
 
-/* One statement after the other until the connection is as new. */
+/* Runs the statements of the reset one after the other. */
 static void reset_next(struct pg_link *link)
 {
     const char *sql;
@@ -172,7 +173,7 @@ static void reset_next(struct pg_link *link)
 static void reset_begin(struct pg_link *link)
 {
     pg_link_set_background(link, true);
-    error_clear(&link->m.error); /* of the statement before: it has been told */
+    error_clear(&link->m.error); /* of the last statement, whose task has it */
     link->statement[0] = '\0';
     sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(RESET_LIMIT));
     reset_next(link);
@@ -186,5 +187,5 @@ void pg_link_reset(struct pool_slot *slot)
         return;
     }
     link->drained = reset_begin;
-    pg_link_drain_now(link); /* its transaction is going */
+    pg_link_drain_now(link); /* the transaction will be rolled back anyway */
 }

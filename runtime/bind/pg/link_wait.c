@@ -10,8 +10,8 @@ static void wake(struct pg_link *link)
     link->waiter = NULL;
 }
 
-/* The statement has ended. While a request to cancel it is under way its task is not woken: the request could
- * still hit the next statement. */
+/* The statement has ended. Its task is not woken while a cancel request is under way, which could cancel the
+ * task's next statement. */
 static void settle(struct pg_link *link)
 {
     if (!link->cancel || link->m.state == PG_BROKEN)
@@ -24,7 +24,7 @@ static void stepped(struct pg_link *link, unsigned step)
         settle(link);
         return;
     }
-    io_watch_want(link->io, 0); /* nothing more is read before the row was taken */
+    io_watch_want(link->io, 0); /* do not read more before the task has taken the row */
     wake(link);
 }
 

@@ -14,18 +14,18 @@
 #define FEED_CLASS "dbrun.pg.feed"
 
 struct item {
-    struct inbox_item base; /* first: the inbox hands it back */
+    struct inbox_item base; /* first: free_item and the others cast it back */
     PGnotify *n;
 };
 
 struct feed {
     struct runtime *rt;
-    struct pg_listener l; /* without a connection once it is closed */
+    struct pg_listener l; /* closed: l.m.conn is NULL */
     struct io_watch *io;  /* NULL on the sync engine */
     struct inbox inbox;
     struct wait *exec_wait; /* of the task that runs a statement */
-    bool changing;          /* it has not gone on yet */
-    bool waits_to_send;     /* its statement comes after the one that nobody waits for */
+    bool changing;          /* a task runs a statement, until it goes on */
+    bool waits_to_send;     /* its statement is sent when the empty statement of ask() has ended */
 };
 
 static void free_item(struct inbox_item *base)
@@ -35,7 +35,7 @@ static void free_item(struct inbox_item *base)
     free(i);
 }
 
-/* False when memory is out. */
+/* The listener's sink. */
 static bool append(void *data, PGnotify *n)
 {
     struct feed *f = data;
@@ -48,7 +48,7 @@ static bool append(void *data, PGnotify *n)
     return true;
 }
 
-/* ---- the two drivers: no Lua here ---- */
+/* ---- the two drivers, without Lua ---- */
 
 static void wake_exec(struct feed *f)
 {
@@ -57,7 +57,7 @@ static void wake_exec(struct feed *f)
     wait_wake(w);
 }
 
-/* Looks what the listener waits for now, and tells the tasks that wait. */
+/* After a step: watches for what the listener wants, and wakes the tasks that wait. */
 static void look(struct feed *f)
 {
     if (f->io)
@@ -81,8 +81,7 @@ static void on_ready(void *data, unsigned events)
     look(f);
 }
 
-/* The sync engine: waits and steps. IO_READY: something happened. The listener waits for something: an answer
- * is owed, or the list is empty. */
+/* The sync engine: waits for the socket, and steps. Called only when the listener wants to read or write. */
 static enum io_status poll_once(struct feed *f, uint64_t deadline)
 {
     const struct io_interrupt *intr = f->rt->interrupt.fd >= 0 ? &f->rt->interrupt : NULL;
@@ -111,7 +110,7 @@ static void feed_close(struct feed *f)
 static int feed__gc(lua_State *L)
 {
     struct feed *f = luaL_checkudata(L, 1, FEED_CLASS);
-    f->exec_wait = NULL; /* nobody waits any more, or the program ends and takes the tasks along */
+    f->exec_wait = NULL; /* no task waits any more, or the program ends without resuming its tasks */
     inbox_free(&f->inbox);
     feed_close(f);
     return 0;
@@ -131,7 +130,7 @@ static struct feed *check(lua_State *L)
     return f;
 }
 
-/* The link without its connection goes; the pool has room for another one. False when memory is out. */
+/* Takes the connection out of the lease's link, and frees the link and its slot. False when memory is out. */
 static bool take_connection(struct feed *f, struct pg_lease *lease)
 {
     struct pg_link *link = lease->link;
@@ -154,7 +153,7 @@ int pg_listen_feed(lua_State *L)
     luaL_setmetatable(L, FEED_CLASS);
     struct pg_link *link = pg_lease_link(L);
     if (!pg_machine_is_clean(&link->m))
-        return bind_fail(L, rt, ERROR_USAGE, "a connection in a transaction cannot listen on its own");
+        return bind_fail(L, rt, ERROR_USAGE, "a connection in a transaction cannot become a listener's");
     if (!take_connection(f, lease))
         return luaL_error(L, "not enough memory");
     if (sync)
@@ -212,18 +211,20 @@ static int next_blocking(lua_State *L, struct feed *f, uint64_t deadline)
     return inbox_has(&f->inbox) ? push_first(L, f) : inbox_raise_lost(L, f->rt, &f->inbox);
 }
 
-/* next(seconds) -> channel, payload, pid; nothing when the time is over or the feed was closed. Raises an
- * error of kind `connect` when the connection is lost, after all that came before. */
+/* next(seconds) -> channel, payload, pid; nothing after the time limit, or when the feed was closed. When the
+ * connection is lost, first gives the notifications that came before, then raises an error of kind
+ * `connect`. */
 static int feed__next(lua_State *L)
 {
     struct feed *f = check(L);
     uint64_t deadline = deadline_in(luaL_optnumber(L, 2, HUGE_VAL));
     if (f->inbox.taking)
-        return bind_fail(L, f->rt, ERROR_USAGE, "two tasks cannot take the events of one listener");
+        return bind_fail(L, f->rt, ERROR_USAGE,
+                         "another task is already waiting for an event of this listener");
     if (f->io)
         task_check_park(L, f->rt->sched);
     else if (!inbox_has(&f->inbox))
-        on_ready(f, 0); /* what came while a statement ran */
+        on_ready(f, 0); /* libpq may have read notifications while a statement ran */
     if (inbox_has(&f->inbox))
         return push_first(L, f);
     if (error_is_set(&f->inbox.lost))
@@ -233,7 +234,7 @@ static int feed__next(lua_State *L)
     return inbox_wait(L, f->rt, &f->inbox, deadline, (lua_KContext)f, next_k);
 }
 
-/* ---- statements: LISTEN, UNLISTEN, and an empty one to see whether the server is there ---- */
+/* ---- statements: LISTEN, UNLISTEN, and an empty one to check that the server answers ---- */
 
 static int exec_k(lua_State *L, int status, lua_KContext ctx);
 
@@ -244,7 +245,7 @@ static void abandon_exec(struct wait *w)
     lose(f, mono_now() >= w->timer.deadline ? "the server does not answer" : "a statement on it was cut off");
 }
 
-/* False: it was not sent. */
+/* Sends a statement; false: it was not sent. */
 static bool begin(struct feed *f, const char *sql)
 {
     bool sent = pg_listener_exec(&f->l, sql);
@@ -286,7 +287,7 @@ static int exec_k(lua_State *L, int status, lua_KContext ctx)
     return begin(f, lua_tostring(L, 2)) ? park_exec(L, f) : executed(L, f);
 }
 
-/* Until the statement in flight is over. */
+/* The sync engine: waits until the statement in flight has ended. */
 static int finish_blocking(lua_State *L, struct feed *f, uint64_t deadline)
 {
     while (pg_listener_is_busy(&f->l)) {
@@ -301,14 +302,16 @@ static int finish_blocking(lua_State *L, struct feed *f, uint64_t deadline)
     return 0;
 }
 
-/* exec(sql, seconds): raises the server's error; a connection that does not answer in time is lost. */
+/* exec(sql, seconds): raises the server's error. When the server does not answer in time, the connection is
+ * lost. */
 static int feed__exec(lua_State *L)
 {
     struct feed *f = check(L);
     const char *sql = luaL_checkstring(L, 2);
     uint64_t deadline = deadline_in(luaL_checknumber(L, 3));
     if (f->changing)
-        return bind_fail(L, f->rt, ERROR_USAGE, "another task changes the channels of this listener");
+        return bind_fail(L, f->rt, ERROR_USAGE,
+                         "another task is already changing the channels of this listener");
     if (f->io)
         task_check_park(L, f->rt->sched);
     if (!f->io) {
@@ -335,7 +338,7 @@ static int feed__ask(lua_State *L)
     return 0;
 }
 
-/* busy() -> is an answer of the server outstanding? */
+/* busy() -> is a statement in flight? */
 static int feed__busy(lua_State *L)
 {
     lua_pushboolean(L, pg_listener_is_busy(&check(L)->l));

@@ -1,10 +1,10 @@
 /*
- * A feed: the connection of a listener, taken out of its pool, and the notifications that came on it until
- * the script takes them. A consumer that is behind stops the reading, so memory stays bounded; the server
- * keeps what is not read.
+ * A feed: the connection of a listener, taken out of its pool, and the notifications that the script has not
+ * taken yet. When too many wait, the connection is not read any more, so that memory stays bounded and the
+ * server keeps the rest.
  *
- * Who owns what: the feed (a userdata) owns the connection. It is made from a lease, which is released by
- * that. A feed whose connection is lost stays so; lua/dbrun/db/listen.lua makes another one.
+ * Who owns what: the feed (a userdata) owns the connection. It is made from a lease, which it releases. A
+ * feed never connects again; lua/dbrun/db/listen.lua makes another one.
  */
 #ifndef DBRUN_BIND_PG_LISTEN_H
 #define DBRUN_BIND_PG_LISTEN_H

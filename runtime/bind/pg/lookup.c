@@ -1,8 +1,3 @@
-/*
- * Types of the database's own (enums, domains, composites, arrays of them) are looked up before the values of
- * a result are read, on the connection that it came from: pg_lookup_needed, pg_lookup_send, wait,
- * pg_lookup_done.
- */
 #include "bind/pg/lookup.h"
 
 #include <string.h>
@@ -37,7 +32,7 @@ bool pg_lookup_send(struct pg_link *link, PGresult *const *results, size_t n)
     return sent;
 }
 
-/* Will the catalog never answer (a role without rights on it)? */
+/* Is the role not allowed to read the catalog? */
 static bool is_barred(const struct error *e)
 {
     const char *state = e->field ? e->field[ERROR_SQLSTATE] : NULL;
@@ -52,7 +47,8 @@ bool pg_lookup_done(struct pg_link *link, struct error *err)
         return true;
     if (is_barred(&m->error) && !m->in_transaction) {
         e->no_lookups = true;
-        log_write(e->rt->log, LOG_LEVEL_WARN, "postgres: the catalog could not be asked about types: %s",
+        log_write(e->rt->log, LOG_LEVEL_WARN,
+                  "postgres: types cannot be looked up in the catalog, so their values stay text: %s",
                   m->error.message);
         return true;
     }
@@ -66,5 +62,5 @@ void pg_lookup_tell(struct pg_link *link, struct error *err)
 {
     err->outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
     error_set_field(err, ERROR_CONTEXT,
-                    "the statement has run; asking the catalog about the types of its result");
+                    "the statement has run; this failed: looking up the types of its result in the catalog");
 }

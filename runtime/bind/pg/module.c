@@ -1,4 +1,4 @@
-/* Engines: settings, the pool, and the module core.pg. */
+/* Engines: their settings, pools and methods; the module core.pg. */
 #include "bind/pg/module.h"
 #include "base/deadline.h"
 #include "bind/base/error.h"
@@ -24,20 +24,20 @@
 
 /* ---- life ---- */
 
-/* The last count is gone: what was made here. */
+/* Called when the last reference is dropped: frees what this file has made. */
 static void last(struct pg_engine *e)
 {
     pg_mux_free(e->mux);
 }
 
-/* The pool holds a count of its own until its last connection is closed: a connection that comes back
- * after the engine was collected gives up its count while the pool is still at work. */
+/* The pool holds its own reference until its last connection is closed: a connection that comes back after
+ * the engine was collected drops its reference while the pool still uses the engine. */
 static void pool_drained(struct pool *p)
 {
     pg_engine_unref(pool_data(p));
 }
 
-/* Connections that are still in use close when they come back; the block lives until then. */
+/* Closes the pool. Connections in use close when they come back; the struct lives until then. */
 static void engine_close(struct pg_engine_box *box)
 {
     struct pg_engine *e = box->e;
@@ -106,7 +106,7 @@ static char *copy_of(lua_State *L, int at)
     return copy;
 }
 
-/* params = {{keyword, value}, ...}: what libpq gets; the engine already owns `info`. */
+/* params = {{keyword, value}, ...}: the connection parameters for libpq. The engine already owns `info`. */
 static void read_params(lua_State *L, struct pg_conninfo *info)
 {
     lua_getfield(L, 1, "params");
@@ -152,9 +152,9 @@ static void read_settings(lua_State *L, struct pg_engine *e)
         luaL_error(L, "not enough memory");
 }
 
-/* engine{params=, target=, sync=, size=, overflow=, timeout=, connect_timeout=, command_timeout=,
- * recycle=, pre_ping=, pre_ping_idle=, reset=, statement_cache=}: lua/dbrun/db.lua has checked
- * every value. */
+/* engine{params=, target=, sync=, size=, overflow=, timeout=, connect_timeout=, command_timeout=, recycle=,
+ * pre_ping=, pre_ping_idle=, reset=, statement_cache=, pipeline=, ...} -> engine. lua/dbrun/db.lua has
+ * checked the values. */
 static int engine_new(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
@@ -271,7 +271,7 @@ static int engine_dispose(lua_State *L)
     return 0;
 }
 
-/* close(): for good. Waiters get an error; connections in use close when they come back. */
+/* close(): waiters get an error; connections in use close when they come back. */
 static int engine_close_method(lua_State *L)
 {
     engine_close(luaL_checkudata(L, 1, PG_ENGINE_CLASS));
@@ -314,7 +314,7 @@ static int engine_is_sync(lua_State *L)
     return 1;
 }
 
-/* pause(seconds): the sync engine's sleep; the program waits, but a signal ends it */
+/* pause(seconds): the sync engine's sleep: blocks the program; a signal ends it */
 static int pause_blocking(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
@@ -332,7 +332,7 @@ static int libpq_version(lua_State *L)
     return 1;
 }
 
-/* classes() -> engine methods, lease methods: lua/dbrun/db.lua adds to both */
+/* classes() -> engine methods, lease methods: lua/dbrun/db.lua adds methods to both */
 static int classes(lua_State *L)
 {
     luaL_getmetatable(L, PG_ENGINE_CLASS);

@@ -8,17 +8,17 @@
 #include <string.h>
 
 enum {
-    MOST_CONNECTIONS = 64, /* that are shared at the same time */
-    BLOCK = 512,           /* bytes of a statement that is not large, with its parameters */
-    MOST_SPARE = 256       /* such blocks are kept for the next statements */
+    MOST_CONNECTIONS = 64, /* shared at the same time */
+    BLOCK = 512,           /* bytes for an ordinary statement with its parameters */
+    MOST_SPARE = 256       /* blocks kept for later statements */
 };
 
-/* A connection that was asked for, or is shared. */
+/* A connection that the pool was asked for, or that is shared. */
 struct pg_mux_conn {
-    struct pool_waiter waiter; /* first: the pool hands it back */
+    struct pool_waiter waiter; /* first: waiter_settled casts it back */
     struct pg_mux *mux;
     struct pg_link *link;
-    bool busy; /* asked for or shared */
+    bool busy; /* the pool was asked, or the connection is shared */
 };
 
 struct pg_mux {
@@ -30,7 +30,7 @@ struct pg_mux {
     int most;
     struct pg_shared *spare;
     int nspare;
-    int asked; /* connections that the pool has not answered about */
+    int asked; /* requests that the pool has not answered yet */
     int nconns;
     struct pg_mux_conn conns[MOST_CONNECTIONS];
 };
@@ -45,7 +45,7 @@ static char *put(char **at, const void *bytes, size_t len)
     return place;
 }
 
-/* A text ends in NUL, which is not counted; what is binary has a length. */
+/* The bytes to copy: a binary value has a length, a text ends in NUL. */
 static size_t stored(const struct pg_params *p, int i)
 {
     if (!p->values[i])
@@ -53,7 +53,8 @@ static size_t stored(const struct pg_params *p, int i)
     return p->formats[i] ? (size_t)p->lengths[i] : strlen(p->values[i]) + 1;
 }
 
-/* Texts of types that the server knows need no lists but the values (PQsendQueryPrepared). */
+/* Are all parameters texts of unspecified type? Then PQsendQueryPrepared needs only the list of the
+ * values. */
 static bool is_plain(const struct pg_params *p)
 {
     for (int i = 0; i < p->n; i++)
@@ -144,7 +145,7 @@ void pg_mux_add(struct pg_mux *mux, struct pg_shared *s)
     flush_later(mux);
 }
 
-/* It has ended. */
+/* Wakes the task of a statement that has ended, or has got a connection alone. */
 static void wake(struct pg_shared *s)
 {
     struct wait *w = s->wait;
@@ -157,7 +158,7 @@ static void wake(struct pg_shared *s)
 
 static const struct pg_link_user shared_user;
 
-/* pg_machine's settled. */
+/* For pg_machine.settled. */
 static void settled(void *data, void *owner, PGresult *r, struct error *e)
 {
     struct pg_shared *s = owner;
@@ -168,7 +169,7 @@ static void settled(void *data, void *owner, PGresult *r, struct error *e)
     wake(s);
 }
 
-/* Nothing is in flight any more, or nothing was sent. */
+/* Gives the connection back: all in flight has ended, or nothing was sent. */
 static void flight_over(struct pg_mux_conn *c)
 {
     struct pg_mux *mux = c->mux;
@@ -184,8 +185,8 @@ static void flight_over(struct pg_mux_conn *c)
     flush_later(mux);
 }
 
-/* While somebody waits nothing is cancelled: a request that comes late would hit the statement behind the one
- * it was meant for. */
+/* Cancels only when no task waits for a statement in flight: a request that arrives late would cancel the
+ * next statement. */
 static void cancel_unawaited(struct pg_link *link)
 {
     if (!link->cancel && pg_machine_may_cancel(&link->m))
@@ -252,17 +253,17 @@ void pg_mux_remove(struct pg_mux *mux, struct pg_shared *s)
 
 /* ---- sending ---- */
 
-/* Gives the connection to one statement for itself; its task goes on the ordinary way. */
+/* Gives the connection to one statement alone; its task sends the statement as without pipeline=. */
 static void hand_over(struct pg_mux_conn *c, struct pg_shared *s)
 {
     c->busy = false;
     s->link = c->link;
     c->link = NULL;
     wake(s);
-    flush_later(c->mux); /* those behind it need another one */
+    flush_later(c->mux); /* the statements that are still queued need another connection */
 }
 
-/* Nothing of it was sent, and the connection is of no use: another one is tried, once. */
+/* The connection broke before the statement was sent: tries another connection once, then fails. */
 static void not_sent(struct pg_mux *mux, struct pg_shared *s)
 {
     if (!s->tried) {
@@ -276,7 +277,8 @@ static void not_sent(struct pg_mux *mux, struct pg_shared *s)
     wake(pop(mux));
 }
 
-/* Sends the first of the queue; false when it cannot be shared on this connection, or no more can. */
+/* Sends the first statement of the queue; false when it cannot be shared on this connection, or was not
+ * sent. */
 static bool send_first(struct pg_mux_conn *c)
 {
     struct pg_mux *mux = c->mux;
@@ -298,7 +300,7 @@ static bool send_first(struct pg_mux_conn *c)
     return true;
 }
 
-/* The connection takes what it may. */
+/* Sends as many statements of the queue as this connection may take. */
 static void send_all(struct pg_mux_conn *c)
 {
     struct pg_mux *mux = c->mux;
@@ -326,7 +328,8 @@ static void send_all(struct pg_mux_conn *c)
         io_watch_want(link->io, want);
 }
 
-/* A failed connect is told to everybody in the queue: each would only wait for the same failure. */
+/* When the pool gives no connection, all queued statements fail: each would only wait for the same
+ * failure. */
 static void fail_queue(struct pg_mux_conn *c)
 {
     struct pg_mux *mux = c->mux;
@@ -369,7 +372,7 @@ static struct pg_mux_conn *free_conn(struct pg_mux *mux)
     return NULL;
 }
 
-/* At the end of a turn: asks for as many connections as the queue fills. */
+/* At the end of a turn: asks the pool for as many connections as the queue can fill. */
 static void flush(void *data)
 {
     struct pg_mux *mux = data;

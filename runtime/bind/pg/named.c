@@ -1,4 +1,4 @@
-/* `:name` parameters: the rewritten statement and its names are kept, so each text is read once. */
+/* `:name` parameters. The rewritten SQL and its names are cached, so that each text is parsed only once. */
 #include "pg/named.h"
 #include "bind/base/error.h"
 #include "bind/pg/named.h"
@@ -41,7 +41,7 @@ static void rewrite(lua_State *L, struct runtime *rt)
     if (b->names.n == 0)
         bind_fail(
             L, rt, ERROR_USAGE,
-            "a table of parameters was given, but the SQL has no :name (a list is passed as db.array(t), "
+            "a table of named parameters was given, but the SQL has no :name (pass a list as db.array(t), "
             "JSON as db.json(v))");
     lua_createtable(L, (int)b->names.n + 1, 0);
     lua_pushlstring(L, b->sql.data, b->sql.len);
@@ -53,7 +53,7 @@ static void rewrite(lua_State *L, struct runtime *rt)
     lua_remove(L, -2);
 }
 
-/* Pushes the cache, emptied when it has grown too large. */
+/* Pushes the cache; replaces it by an empty one when it has grown too large. */
 static void push_cache(lua_State *L)
 {
     if (lua_getfield(L, LUA_REGISTRYINDEX, cache_key) == LUA_TTABLE) {
@@ -95,7 +95,7 @@ int pg_named_plan(lua_State *L)
     luaL_checkstring(L, 1);
     lua_settop(L, 1);
     lua_pushnil(L);
-    lua_insert(L, 1); /* the SQL stands at 2 */
+    lua_insert(L, 1); /* push_rewritten expects the SQL at 2 */
     push_rewritten(L, bind_runtime(L));
     return 1;
 }
@@ -110,7 +110,7 @@ int pg_named_expand(lua_State *L, struct runtime *rt)
         lua_rawgeti(L, plan, i + 2);
         lua_pushvalue(L, -1);
         if (lua_gettable(L, 3) == LUA_TNIL)
-            bind_fail(L, rt, ERROR_USAGE, "no value for the parameter :%s (SQL NULL is db.null)",
+            bind_fail(L, rt, ERROR_USAGE, "no value for the parameter :%s (pass SQL NULL as db.null)",
                       lua_tostring(L, -2));
         lua_remove(L, -2);
     }

@@ -1,10 +1,10 @@
-/* :name parameters. */
+/* `:name` parameters of statements. */
 #ifndef DBRUN_BIND_PG_NAMED_H
 #define DBRUN_BIND_PG_NAMED_H
 
 #include "bind/base/runtime.h"
 
-/* Stack 2 = SQL with :name parameters, 3 = the table of their values. Replaces 2 by the SQL with $n and
+/* Stack: 2 = SQL with :name parameters, 3 = the table of their values. Replaces the SQL by SQL with $n, and
  * the table by the values in order; returns their number. */
 int pg_named_expand(lua_State *L, struct runtime *rt);
 /* lua_CFunction: named(sql) -> {sql with $n, name, name, ...} */

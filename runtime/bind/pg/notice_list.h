@@ -1,4 +1,4 @@
-/* Notices of a server that wait to be told to the script (notices.h). */
+/* Notices of the server that on_notice has not been called for yet (notices.h). */
 #ifndef DBRUN_BIND_PG_NOTICE_LIST_H
 #define DBRUN_BIND_PG_NOTICE_LIST_H
 
@@ -8,7 +8,7 @@ struct pg_notices {
     struct pg_notice *first;
     struct pg_notice *last;
     unsigned n;
-    unsigned lost; /* more than the list takes */
+    unsigned lost; /* number of notices dropped, because the list or the memory was full */
 };
 
 #endif

@@ -32,7 +32,7 @@ struct pg_notice {
     char *field[FIELDS];
 };
 
-/* ---- collecting: no Lua here ---- */
+/* ---- collecting, without Lua ---- */
 
 static void notice_free(struct pg_notice *n)
 {
@@ -84,14 +84,14 @@ void pg_notices_receive(void *data, const PGresult *r)
     log_write(log, LOG_LEVEL_INFO, "postgres: %s: %s", severity ? severity : "NOTICE",
               message ? message : "");
     if (link->user && link->user->upkeep)
-        return; /* nobody's statement */
+        return; /* the pool's own statement: no handler gets its notices */
     if (link->user && link->user->shared && link->engine->on_notice != LUA_NOREF)
         add(&link->engine->notices, r);
     else if (*handler_of(link) != LUA_NOREF)
         add(&link->notices, r);
 }
 
-/* ---- telling: in the task ---- */
+/* ---- calling the handler, in the task ---- */
 
 static void push_notice(lua_State *L, const struct pg_notice *n)
 {
@@ -104,7 +104,7 @@ static void push_notice(lua_State *L, const struct pg_notice *n)
     }
 }
 
-/* Protected: handler, notice */
+/* Protected call: (reference of the handler, notice). */
 static int tell_one(lua_State *L)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, (int)lua_tointeger(L, 1));
@@ -129,9 +129,10 @@ static struct pg_notice *take_first(struct pg_notices *list)
     return n;
 }
 
-/* The statement itself has done its work, so what goes wrong here goes to the log, "not enough memory"
- * included: nothing up to the call takes memory. The handler may do anything, also take itself away or close
- * the engine: `handler` is read anew for each. `telling`: set while it runs; NULL = nothing to guard. */
+/* Calls the handler for each notice. The statement has ended, so an error of the handler goes to the log;
+ * "not enough memory" too, because nothing outside of the protected call allocates. The handler may remove
+ * itself or close the engine: so `handler` is read again for each notice. `telling` is set while the handler
+ * runs; NULL = not needed. */
 static void tell(lua_State *L, struct runtime *rt, struct pg_notices *list, const int *handler, bool *telling)
 {
     while (list->first && *handler != LUA_NOREF && lua_checkstack(L, 6)) {
@@ -154,8 +155,8 @@ static void tell(lua_State *L, struct runtime *rt, struct pg_notices *list, cons
         lua_pop(L, status == LUA_OK ? 1 : 2);
     }
     if (list->lost)
-        log_write(rt->log, LOG_LEVEL_WARN, "postgres: %u more notices were not told to on_notice",
-                  list->lost);
+        log_write(rt->log, LOG_LEVEL_WARN,
+                  "postgres: %u more notices were dropped: on_notice did not get them", list->lost);
     list->lost = 0;
 }
 
@@ -165,7 +166,7 @@ void pg_notices_tell(lua_State *L, struct pg_link *link)
         return;
     if (*handler_of(link) != LUA_NOREF)
         tell(L, link->engine->rt, &link->notices, handler_of(link), &link->telling);
-    pg_notices_clear(&link->notices); /* what nobody wants to hear */
+    pg_notices_clear(&link->notices); /* no handler is left for these */
 }
 
 void pg_notices_tell_shared(lua_State *L, struct pg_engine *e)

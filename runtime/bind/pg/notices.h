@@ -1,6 +1,7 @@
 /*
- * on_notice: what the server says beside its answers. libpq's callback only copies a notice into a list (no
- * Lua runs there); the list is told in the task whose statement brought it, before that statement returns.
+ * on_notice: the script's handler for the server's notices. libpq's callback only copies a notice into a list
+ * (no Lua runs there); the task whose statement caused the notices calls the handler before that statement
+ * returns.
  */
 #ifndef DBRUN_BIND_PG_NOTICES_H
 #define DBRUN_BIND_PG_NOTICES_H
@@ -16,12 +17,12 @@ struct pg_link;
 void pg_notices_clear(struct pg_notices *list);
 /* libpq's notice receiver; `data` is the link. */
 void pg_notices_receive(void *data, const PGresult *r);
-/* Tells what came with a statement on this link. What goes wrong in the handler goes to the log; raises
- * only when the program is interrupted. */
+/* Calls the handler for the notices that came with a statement on this link. An error of the handler goes to
+ * the log; raises only when the program is interrupted. */
 void pg_notices_tell(lua_State *L, struct pg_link *link);
-/* Tells what came on connections that several tasks share. */
+/* Calls the engine's handler for the notices that came on shared connections. */
 void pg_notices_tell_shared(lua_State *L, struct pg_engine *e);
-/* The link goes back to its pool: a handler of its lease ends. */
+/* Removes the handler of the lease and its notices, when the link goes back to its pool. */
 void pg_notices_forget(struct pg_link *link);
 
 #endif

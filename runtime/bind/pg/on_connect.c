@@ -18,7 +18,7 @@ struct pg_lease *pg_connect_event(lua_State *L, struct pg_link **owner)
     return holder;
 }
 
-/* What is wrong with the connection after on_connect; NULL = nothing. */
+/* Why the connection cannot be used after on_connect; NULL = it can. */
 static const char *not_fit(const struct pg_lease *lease)
 {
     if (!lease->link)
@@ -30,7 +30,7 @@ static const char *not_fit(const struct pg_lease *lease)
     return NULL;
 }
 
-/* An error object at the top gets the place where it happened; of anything else its text is pushed. */
+/* Adds on_connect to the context of an error object at the top; pushes a message for any other error. */
 static void add_context(lua_State *L)
 {
     if (lua_istable(L, -1) && luaL_getmetafield(L, -1, "__name") == LUA_TSTRING) {

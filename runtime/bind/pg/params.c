@@ -1,5 +1,5 @@
-/* Lua values as statement parameters. Everything goes as text, whose type the server infers, except
- * bytea, which goes in binary. */
+/* Makes statement parameters from Lua values. All are sent as text, whose type the server infers, except
+ * bytea, which is sent in binary. */
 #include "bind/pg/params.h"
 #include "base/text.h"
 #include "bind/base/error.h"
@@ -20,22 +20,22 @@ static int refuse(lua_State *L, struct runtime *rt, int number, const char *what
 }
 
 #define VALUE_LIMIT (1u << 30)
-#define LARGE_HINT  "Use COPY in parts, or a large object."
+#define LARGE_HINT  "Split the data over several statements or COPY rows, or use a large object."
 
 static void check_text(lua_State *L, struct runtime *rt, int at, int number)
 {
     size_t len;
     const char *s = lua_tolstring(L, at, &len);
     if (memchr(s, 0, len))
-        refuse(L, rt, number, "holds a NUL byte, which PostgreSQL text cannot",
-               "Raw bytes are passed as db.bytea(s).");
+        refuse(L, rt, number, "contains a NUL byte, which PostgreSQL text cannot hold",
+               "Pass raw bytes as db.bytea(s).");
     if (!utf8_is_valid(s, len))
-        refuse(L, rt, number, "is not valid UTF-8", "Raw bytes are passed as db.bytea(s).");
+        refuse(L, rt, number, "is not valid UTF-8", "Pass raw bytes as db.bytea(s).");
     if (len >= VALUE_LIMIT)
-        refuse(L, rt, number, "is 1 GiB or more, which PostgreSQL does not take", LARGE_HINT);
+        refuse(L, rt, number, "is 1 GiB or more, which PostgreSQL does not accept", LARGE_HINT);
 }
 
-/* A wrapped value: {text, oid, binary}. */
+/* Is it a parameter that db.bytea, db.json, ... made: {text, oid, binary}? */
 static bool is_wrapped(lua_State *L, int at)
 {
     if (!lua_getmetatable(L, at))
@@ -63,7 +63,7 @@ bool pg_param_is_allowed(lua_State *L, int at)
     }
 }
 
-/* Bytes of a parameter's value in the message, as far as they can be many. */
+/* How many bytes a parameter takes in the message; 0 for those that take only a few. */
 static size_t value_size(lua_State *L, int at)
 {
     if (lua_type(L, at) != LUA_TTABLE)
@@ -75,7 +75,7 @@ static size_t value_size(lua_State *L, int at)
 
 void pg_params_check(lua_State *L, struct runtime *rt, int first, int n)
 {
-    /* All parameters go in one message; to one that is too long the server answers by hanging up. */
+    /* All parameters are sent in one message; the server closes the connection when that is too long. */
     size_t total = 4096 + 6 * (size_t)n;
     for (int i = 0; i < n; i++) {
         int at = first + i;
@@ -84,19 +84,20 @@ void pg_params_check(lua_State *L, struct runtime *rt, int first, int n)
         if (pg_param_is_allowed(L, at)) {
             total += value_size(L, at);
             if (total >= VALUE_LIMIT)
-                refuse(L, rt, i + 1, "and those before it are 1 GiB together, which PostgreSQL does not take",
+                refuse(L, rt, i + 1,
+                       "and those before it are 1 GiB together, or more, which PostgreSQL does not accept",
                        LARGE_HINT);
             continue;
         }
         lua_pushfstring(L, "is a %s, which cannot be a parameter", luaL_typename(L, at));
         refuse(L, rt, i + 1, lua_tostring(L, -1),
-               "A list is passed as db.array(t), JSON as db.json(v), SQL NULL as nil or db.null.");
+               "Pass a list as db.array(t), JSON as db.json(v), SQL NULL as nil or db.null.");
     }
 }
 
-/* ---- encoding, when the connection is there ---- */
+/* ---- encoding, once a connection is taken ---- */
 
-/* The shortest decimal that reads back as the same double. */
+/* Writes 15 digits if these read back as the same double, else 17. */
 static void format_float(char out[32], double v)
 {
     if (isnan(v)) {
@@ -117,7 +118,7 @@ static void encode_integer(char out[32], lua_Integer v)
     char digits[24];
     int n = 0;
     char *p = out;
-    /* Negative numbers have one value more than positive ones: work on those. */
+    /* Works on the negative number, because INT64_MIN has no positive counterpart. */
     lua_Integer rest = v < 0 ? v : -v;
     do {
         digits[n++] = (char)('0' - rest % 10);
@@ -148,7 +149,7 @@ struct param_arrays {
 
 static void encode_wrapped(lua_State *L, int at, int i, const struct param_arrays *s)
 {
-    /* Raw gets of integer keys in a table that db.* made: nothing here can raise. */
+    /* Cannot raise: these are raw gets of integer keys in a table that db.* made. */
     size_t len = 0;
     lua_rawgeti(L, at, 1);
     s->values[i] = lua_type(L, -1) == LUA_TSTRING ? lua_tolstring(L, -1, &len) : NULL;
@@ -157,7 +158,7 @@ static void encode_wrapped(lua_State *L, int at, int i, const struct param_array
     lua_rawgeti(L, at, 3);
     s->formats[i] = lua_toboolean(L, -1);
     s->lengths[i] = (int)len;
-    lua_pop(L, 3); /* the text stays alive in the table */
+    lua_pop(L, 3); /* the table keeps the text alive */
 }
 
 static void encode_one(lua_State *L, int at, int i, const struct param_arrays *s)
@@ -221,7 +222,7 @@ void pg_params_free(struct pg_encoded *enc)
 
 /* ---- wrapping ---- */
 
-/* param(text|nil, oid, binary) -> wrapped parameter; lua/dbrun/db.lua makes the public functions of it. */
+/* param(text|nil, oid, binary) -> wrapped parameter. The public functions db.bytea, db.json, ... call it. */
 static int param_new(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
@@ -234,8 +235,9 @@ static int param_new(lua_State *L)
     if (s && len >= (1u << 30))
         return bind_fail(L, rt, ERROR_USAGE, "a value of 1 GiB or more cannot be a parameter");
     if (s && !binary && (memchr(s, 0, len) || !utf8_is_valid(s, len)))
-        return bind_fail(L, rt, ERROR_USAGE,
-                         "a text parameter must be valid UTF-8 without NUL bytes (raw bytes: db.bytea)");
+        return bind_fail(
+            L, rt, ERROR_USAGE,
+            "a text parameter must be valid UTF-8 without NUL bytes: pass raw bytes as db.bytea(s)");
     lua_createtable(L, 3, 0);
     lua_pushvalue(L, 1);
     lua_rawseti(L, -2, 1);

@@ -1,4 +1,4 @@
-/* What an engine's pool is called, and who holds its connections. */
+/* The texts of an engine's pool errors, and the holders of its connections. */
 #include "bind/pg/pool_error.h"
 #include "bind/base/pool_error.h"
 #include "bind/pg/link.h"

@@ -1,10 +1,10 @@
-/* What a task is told that got no connection from its pool. */
+/* The error of a task that got no connection from an engine's pool. */
 #ifndef DBRUN_BIND_PG_POOL_ERROR_H
 #define DBRUN_BIND_PG_POOL_ERROR_H
 
 #include "bind/pg/engine.h"
 
-/* Sets `err` to the pool's answer, with who holds the connections. */
+/* Sets `err` for the pool's answer, with the holders of the connections. */
 void pg_engine_pool_error(struct pg_engine *e, enum pool_settle result, struct error *err);
 
 #endif

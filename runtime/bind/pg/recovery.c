@@ -1,4 +1,4 @@
-/* What a statement's failure means, and what can be done about it without asking the script. */
+/* Completes the error of a failed statement, and decides whether the statement may run again. */
 #include "bind/pg/recovery.h"
 #include "base/deadline.h"
 #include "pg/scan.h"
@@ -6,12 +6,13 @@
 #include <string.h>
 #include <strings.h>
 
-/* The server does not know a statement that this connection has prepared. */
+/* Does the server not know a statement that this connection prepared (26000), or already have its name
+ * (42P05)? */
 static bool is_lost_statement(const struct error *e)
 {
     const char *state = e->field[ERROR_SQLSTATE];
     return state && (strcmp(state, "26000") == 0 || strcmp(state, "42P05") == 0) &&
-           strstr(e->message, "dbrun_"); /* quoted in as many ways as there are languages */
+           strstr(e->message, "dbrun_"); /* the rest of the message depends on the language */
 }
 
 /* "cached plan must not change result type" */
@@ -33,13 +34,13 @@ static void switch_cache_off(struct pg_engine *e, struct pg_machine *m)
         log_write(
             e->rt->log, LOG_LEVEL_WARN,
             "postgres: %s loses prepared statements (a transaction pooler?): the statement cache is off "
-            "for this engine; set DB_STATEMENT_CACHE=0 to begin so",
+            "for this engine; set DB_STATEMENT_CACHE=0 to switch it off from the start",
             e->info->target);
     e->cache_off = true;
     pg_cache_disable(m->cache);
 }
 
-/* The server keeps the statement until something else is prepared. */
+/* The server keeps the statement until another one is prepared, which also closes this one. */
 static void forget_statement(struct pg_cache *cache, struct pg_cached *entry)
 {
     char name[sizeof entry->name];
@@ -48,8 +49,6 @@ static void forget_statement(struct pg_cache *cache, struct pg_cached *entry)
     pg_cache_defer_close(cache, name);
 }
 
-/* The statement may be run once more, by itself: the server had forgotten the prepared one, or its
- * columns have changed; and nothing else hangs on it. */
 bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry)
 {
     struct pg_machine *m = &st->link->m;
@@ -62,8 +61,9 @@ bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry
             return true;
         st->error.retryable = true;
         error_set_field(&st->error, ERROR_HINT,
-                        "A pooler between lost a prepared statement. From now on none is prepared: run the "
-                        "transaction again, and set DB_STATEMENT_CACHE=0 (or statement_cache=0).");
+                        "A pooler in front of the server lost a prepared statement. From now on none is "
+                        "prepared: run the transaction again, and set DB_STATEMENT_CACHE=0 (or "
+                        "statement_cache=0).");
         return false;
     }
     if (m->in_transaction || !entry->prepared || !is_stale_plan(&st->error))
@@ -72,7 +72,7 @@ bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry
     return true;
 }
 
-/* May it end the transaction? Of several statements any may. */
+/* Can this SQL end a transaction? One of several statements can be a COMMIT. */
 static bool may_commit(const struct pg_statement *st, const char *sql)
 {
     const char *word = sql_first_word(sql);
@@ -80,8 +80,8 @@ static bool may_commit(const struct pg_statement *st, const char *sql)
            strncasecmp(word, "prepare", 7) == 0 || (st->simple && sql_is_several(sql));
 }
 
-/* A primary that is none any more, where the address asks for one: the others of its time go too, before each
- * of them costs somebody a write. */
+/* The address asks for a primary, and this server is not the primary any more: invalidates all connections of
+ * the pool, so that no other task loses a write on one of them. */
 static void leave_demoted(struct pg_statement *st)
 {
     const char *state = st->error.field[ERROR_SQLSTATE];
@@ -89,7 +89,6 @@ static void leave_demoted(struct pg_statement *st)
         pool_invalidate(st->engine->pool, mono_now());
 }
 
-/* Fills in what only the caller of the machine knows: the SQL, and whether lost work was lost. */
 void pg_statement_complete_error(struct pg_statement *st, const char *sql)
 {
     struct error *e = &st->error;
@@ -97,10 +96,10 @@ void pg_statement_complete_error(struct pg_statement *st, const char *sql)
     leave_demoted(st);
     bool lost = st->link->m.state == PG_BROKEN;
     if (lost && e->outcome == OUTCOME_UNKNOWN && st->link->m.in_transaction && !may_commit(st, sql))
-        e->outcome = OUTCOME_FAILED; /* a transaction that was not committed is gone */
+        e->outcome = OUTCOME_FAILED; /* a lost connection rolls its transaction back */
     if (lost && e->kind == ERROR_CONNECT && e->outcome != OUTCOME_UNKNOWN)
         e->retryable = true;
     if (e->outcome == OUTCOME_FAILED && !e->field[ERROR_SQLSTATE] && e->kind != ERROR_CONNECT &&
         may_commit(st, sql))
-        e->outcome = OUTCOME_UNKNOWN; /* given up while it ran: it may have been faster */
+        e->outcome = OUTCOME_UNKNOWN; /* given up while it ran: the COMMIT may have come first */
 }

@@ -1,4 +1,4 @@
-/* Results as Lua values. Runs only inside the resumed task, where an error reaches its pcall. */
+/* Makes Lua values from results. Runs only in the resumed task, where an error reaches the task's pcall. */
 #include "bind/pg/result.h"
 #include "bind/base/error.h"
 #include "bind/pg/decode.h"
@@ -10,15 +10,15 @@
 
 enum { TYPES_INLINE = 64 };
 
-/* What is the same for every row. Column names stand on the stack from `keys` on, so that each is
- * interned once. */
+/* What all rows of a result share. The column names are on the stack from `keys` on, so that each is interned
+ * only once. */
 struct row_plan {
     const PGresult *r;
     int ncols;
     int keys;
     bool binary;
     const struct pg_decoder *decoder;
-    const struct pg_type **types; /* NULL: looked up for each value */
+    const struct pg_type **types; /* NULL: look the type up for each value */
     const struct pg_type *inline_types[TYPES_INLINE];
 };
 
@@ -89,7 +89,7 @@ static lua_Integer affected(const PGresult *r)
     return n[0] ? strtoll(n, NULL, 10) : 0;
 }
 
-/* Takes the columns from the top of the stack. */
+/* Pops the list of columns from the stack, and pushes the result. */
 static int push_result(lua_State *L, const struct pg_decoder *d, const PGresult *r)
 {
     struct row_plan plan;
@@ -120,7 +120,8 @@ void pg_result_push_row(lua_State *L, const struct pg_decoder *d, const PGresult
     push_row(L, &plan, 0);
 }
 
-/* {column = {values}, ...}, number of rows: NULL is db.null, so that every list is as long as that. */
+/* Pushes {column = {values}, ...} and the number of rows. NULL is db.null, so that every list has that
+ * length. */
 static int push_by_column(lua_State *L, const struct pg_decoder *d, const PGresult *r)
 {
     int rows = PQntuples(r);
@@ -158,7 +159,8 @@ int pg_result_push(lua_State *L, struct runtime *rt, const struct pg_decoder *d,
         return 1;
     case RESULT_ONE:
         if (rows > 1)
-            return bind_fail(L, rt, ERROR_USAGE, "one: the statement gave %d rows", rows);
+            return bind_fail(L, rt, ERROR_USAGE, "one: the statement returned %d rows: use query for several",
+                             rows);
         if (rows == 0)
             break;
         plan_rows(L, d, &plan, r);

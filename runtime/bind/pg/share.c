@@ -1,4 +1,4 @@
-/* pipeline=: a statement that shares a connection with others. */
+/* pipeline=: a statement that shares its connection with others. */
 #include "base/deadline.h"
 #include "bind/pg/mux.h"
 #include "bind/pg/notices.h"
@@ -12,7 +12,7 @@ static void abandon_shared(struct wait *w)
     pg_mux_remove(st->engine->mux, st->shared);
 }
 
-/* The statement as bytes; NULL when memory is out. */
+/* Copies SQL and parameters; NULL when memory is out. */
 static struct pg_shared *as_bytes(lua_State *L, const struct pg_statement *st)
 {
     struct pg_encoded enc;
@@ -35,7 +35,7 @@ static int share(lua_State *L, struct pg_statement *st)
     return wait_park(L, st->shared->wait, (lua_KContext)st, st->k);
 }
 
-/* In the queue the pool's time limit counts; the statement's begins when it is sent (mux.c). */
+/* In the queue the pool's time limit applies; the statement's own begins when it is sent (mux.c). */
 int pg_statement_share(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
@@ -49,7 +49,8 @@ int pg_statement_share(lua_State *L, struct pg_statement *st)
     return pg_statement_raise(L, st);
 }
 
-/* Once more, on a connection for itself, where the statement cache is mended. */
+/* Runs the statement again, alone on a connection, where pg_statement_may_run_again repairs the statement
+ * cache. */
 static int share_again(lua_State *L, struct pg_statement *st)
 {
     error_clear(&st->shared->error);
@@ -67,7 +68,7 @@ static int shared_failed(lua_State *L, struct pg_statement *st)
     return pg_statement_raise(L, st);
 }
 
-/* The statement has ended, or has a connection for itself, or its wait was cut short. */
+/* The statement has ended, or has got a connection alone, or its wait was cut short. */
 int pg_statement_shared(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;

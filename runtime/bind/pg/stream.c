@@ -1,7 +1,7 @@
 /*
- * Rows one by one: `for row in engine:rows(...) do`. The connection is the stream's until the last row;
- * the socket is read only while the loop waits for a row, so a slow consumer holds the server back
- * instead of filling memory. Leaving the loop early cancels the statement.
+ * Rows one by one: `for row in engine:rows(...) do`. The stream has the connection until the last row; it
+ * reads the socket only while the loop waits for a row, so a slow consumer slows the server down instead of
+ * filling the memory. Leaving the loop early cancels the statement.
  */
 #include "bind/pg/stream.h"
 #include "base/deadline.h"
@@ -13,10 +13,11 @@
 #define STREAM_CLASS "dbrun.pg.stream"
 #define BOX_CLASS    "dbrun.pg.row"
 
-/* Of the stack while a row is read: 1 = the stream. */
+/* The stack while a row is read: 1 = the stream, 2 = the box. */
 enum { BOX = 2 };
 
-/* Seconds that the rest of a loop's rows may take in a transaction, before they are cancelled. */
+/* When a loop is left early in a transaction: seconds to read the rest of the rows before the statement is
+ * cancelled. */
 #define LEFT_GRACE 5.0
 
 struct pg_stream *pg_stream_new(lua_State *L)
@@ -82,7 +83,7 @@ static int box_gc(lua_State *L)
 
 /* ---- the link ---- */
 
-/* The link is the stream's no more. */
+/* Ends the stream's use of its link. */
 static void detach(struct pg_stream *s)
 {
     if (!s->link)
@@ -92,7 +93,7 @@ static void detach(struct pg_stream *s)
     s->link = NULL;
 }
 
-/* Nothing more is read until the consumer asks: the server then feels that it is slow. */
+/* Stops reading until the consumer asks for more: so the server cannot send more than the consumer takes. */
 static void stepped(struct pg_link *link, unsigned step)
 {
     link->stream_step = step;
@@ -108,7 +109,7 @@ static void taken_away(struct pg_link *link)
     pg_stream_stop(s);
 }
 
-/* The link goes away, or back to its pool. */
+/* The link is freed, or goes back to its pool. */
 static void on_detach(struct pg_link *link)
 {
     detach(link->stream);
@@ -133,7 +134,7 @@ void pg_stream_attach_ready(struct pg_stream *s, struct pg_link *link, bool own)
     s->first = pg_machine_is_busy(&link->m) ? PG_ROW : PG_DONE;
 }
 
-/* What is known already, or what can be had without waiting. */
+/* The step that was made before the stream was attached, else one that does not wait. */
 static unsigned first_step(struct pg_stream *s)
 {
     unsigned step = s->first;
@@ -161,7 +162,7 @@ void pg_stream_finish(struct pg_stream *s)
         pool_release(link->engine->pool, link->slot, mono_now());
 }
 
-/* Sync: reads what is left for at most `grace` seconds; cancels then. */
+/* Sync engine: reads the rest for at most `grace` seconds, then cancels. */
 static void drain_blocking(struct pg_link *link, double grace)
 {
     unsigned step;
@@ -180,7 +181,7 @@ static void stop(struct pg_stream *s, double grace)
     if (!link)
         return;
     detach(s);
-    if (link->waiter) { /* another task ends what this one reads */
+    if (link->waiter) { /* another task ends the stream while one waits for its next row */
         s->lost = true;
         wait_wake(link->waiter);
         link->waiter = NULL;
@@ -205,7 +206,7 @@ void pg_stream_stop(struct pg_stream *s)
 void pg_stream_leave(struct pg_stream *s, bool failed)
 {
     if (s->link && s->link->telling)
-        return; /* on_notice of its own end */
+        return; /* the on_notice that end_of_rows calls has closed it; end_of_rows goes on */
     bool goes_on = s->link && !s->own && !failed && s->link->m.in_transaction;
     stop(s, goes_on ? LEFT_GRACE : 0);
 }
@@ -213,7 +214,8 @@ void pg_stream_leave(struct pg_stream *s, bool failed)
 void pg_stream_check_codec(lua_State *L, const struct pg_stream *s)
 {
     if (s->link && s->link->engine->decoder.in_codec)
-        bind_fail(L, bind_runtime(L), ERROR_USAGE, "a codec cannot read on or end what it is a part of");
+        bind_fail(L, bind_runtime(L), ERROR_USAGE,
+                  "a codec cannot continue or end the iteration whose value it decodes");
 }
 
 static int stream_close(lua_State *L)
@@ -227,7 +229,7 @@ static int stream_close(lua_State *L)
 void pg_stream_collected(struct pg_stream *s)
 {
     struct pg_link *link = s->link;
-    if (!link || link->telling) /* called by hand, by on_notice of its own row */
+    if (!link || link->telling) /* the on_notice of this row called __gc by hand */
         return;
     if (!link->engine->sync) {
         pg_stream_stop(s);
@@ -246,7 +248,8 @@ static int stream_gc(lua_State *L)
     return 0;
 }
 
-/* Pushes the names of the columns; made at the first row, then kept. Returns the index of the first. */
+/* Pushes the names of the columns, which are kept from the first row on. Returns the index of the first
+ * name. */
 static int push_keys(lua_State *L, const PGresult *r)
 {
     int n = PQnfields(r);
@@ -273,7 +276,7 @@ static int give_row(lua_State *L, struct pg_stream *s)
     pg_row_box_begin(box, s->link->engine);
     box->row = pg_machine_take(&s->link->m);
     pg_notices_tell(L, s->link);
-    int keys = push_keys(L, box->row); /* from here on the link may be gone */
+    int keys = push_keys(L, box->row); /* from here on the link may be freed */
     pg_result_push_row(L, &box->engine->decoder, box->row, keys);
     pg_row_box_done(L, BOX);
     return 1;
@@ -364,12 +367,12 @@ bool pg_stream_check_next(lua_State *L, struct pg_stream *s)
     if (s->link->engine->sync)
         return true;
     if (s->link->waiter)
-        bind_fail(L, rt, ERROR_USAGE, "rows: another task waits for the next row");
+        bind_fail(L, rt, ERROR_USAGE, "rows: another task is already waiting for the next row");
     task_check_park(L, rt->sched);
     return true;
 }
 
-/* Raises when it took too long, or was interrupted. */
+/* Raises when the wait timed out, or was interrupted. */
 static void check_blocking(lua_State *L, struct pg_stream *s, enum io_status status)
 {
     if (status == IO_INTERRUPTED)
@@ -388,7 +391,7 @@ void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want)
     pg_machine_step(&link->m, ready);
 }
 
-/* The iterator: next(stream) -> row | nil */
+/* next(stream) -> row | nil */
 static int stream_next(lua_State *L)
 {
     struct pg_stream *s = bind_self(L, STREAM_CLASS);

@@ -1,28 +1,29 @@
 /*
- * Rows one by one: what `for row in engine:rows(...)` iterates over, and what COPY TO STDOUT shares with it.
+ * Rows one by one: the iterator of `for row in engine:rows(...)`, and the part that COPY TO STDOUT shares
+ * with it.
  *
- * Who owns what: while a row becomes Lua values, a finaliser of the script's may end the stream, release its
- * lease, close its engine, or (sync) read on. So the row is in a box on the stack by then, which counts the
- * engine, whose decoder is in use.
+ * Who owns what: while a row becomes Lua values, a finaliser of the script may end the stream, release its
+ * lease, close its engine, or (sync) read on. So a box on the stack owns the row, and holds a reference to
+ * the engine, whose decoder is in use.
  */
 #ifndef DBRUN_BIND_PG_STREAM_H
 #define DBRUN_BIND_PG_STREAM_H
 
 #include "bind/pg/link.h"
 
-/* What is read from a connection piece by piece: rows, or a COPY (copy_out.c). */
+/* An iterator over rows, or over the data of a COPY (copy_out.c). */
 struct pg_stream {
     struct pg_link *link; /* NULL = at the end */
-    bool own;             /* it gives the connection back at the end */
-    bool lost;            /* the lease was released before the end: the next piece is an error */
-    unsigned first;       /* the step that was made before it was attached; 0 = none */
+    bool own;             /* give the connection back to the pool at the end */
+    bool lost;            /* the lease was released before the end: asking for more raises */
+    unsigned first;       /* the result of the step made before the stream was attached; 0 = none */
 };
 
-/* What is being made into Lua values. */
+/* The row that is becoming Lua values. */
 struct pg_row_box {
     struct pg_engine *engine; /* NULL = empty */
-    PGresult *row;            /* of rows */
-    struct buf buf;           /* of COPY */
+    PGresult *row;            /* a row of a statement */
+    struct buf buf;           /* a row of a COPY */
     bool kept;                /* by the stream, for its next row */
 };
 
@@ -32,35 +33,37 @@ enum { PG_STREAM_NAMES = 1, PG_STREAM_LEASE, PG_STREAM_BOX, PG_STREAM_VALUES = P
 
 /* Pushes an empty box for a row of the stream at 1. */
 struct pg_row_box *pg_row_box_push(lua_State *L);
-/* A row comes into the box. */
+/* Takes a reference to the engine for a row that is put into the box. */
 void pg_row_box_begin(struct pg_row_box *box, struct pg_engine *e);
 /* The row is made: the box at `index` is empty again, and kept for the next one. */
 void pg_row_box_done(lua_State *L, int index);
-/* A row iterator that holds no connection yet. */
+/* Pushes a row iterator without a connection. */
 struct pg_stream *pg_stream_new(lua_State *L);
-/* The statement has been sent on the link. `own`: give it back to the pool at the end. */
+/* Gives the link, on which the statement was sent, to the stream. `own`: see struct pg_stream. */
 void pg_stream_attach(struct pg_stream *s, struct pg_link *link, bool own);
-/* As above, when the first row has come (it is the machine's result), or there is none. */
+/* The same when the first row is already the machine's result, or the statement has ended. */
 void pg_stream_attach_ready(struct pg_stream *s, struct pg_link *link, bool own);
-/* Read to the end: the connection goes back. */
+/* Ends a stream that was read to its end: gives the connection back. */
 void pg_stream_finish(struct pg_stream *s);
-/* Not read to the end: what is left is thrown away, and cancelled when it has not arrived yet. */
+/* Ends a stream before its end: throws the rest away, and cancels the statement if it still runs. */
 void pg_stream_stop(struct pg_stream *s);
-/* The loop was left. In a transaction that goes on (not `failed`) a cancel has time. */
+/* The loop was left. A transaction that goes on (not `failed`) would be lost by a cancel: there the rest has
+ * a few seconds to come. */
 void pg_stream_leave(struct pg_stream *s, bool failed);
-/* Collected without its block having ended: it must not block. */
+/* For __gc: ends a stream whose loop never ended. Does not block. */
 void pg_stream_collected(struct pg_stream *s);
-/* Raises inside of a codec, whose text belongs to the stream. */
+/* Raises while a codec runs, because the stream owns the text that the codec decodes. */
 void pg_stream_check_codec(lua_State *L, const struct pg_stream *s);
-/* May the next piece be asked for? False at the end; raises where nothing can wait, or when the lease was
- * released meanwhile. */
+/* Is there more to read? False at the end; raises where the task cannot wait, or when the lease was released
+ * meanwhile. */
 bool pg_stream_check_next(lua_State *L, struct pg_stream *s);
-/* Async: waits for the socket and goes on in k, which calls pg_stream_resumed first (false = at the end). */
+/* Async engine: waits for the socket; then k continues, which calls pg_stream_resumed first (false = at the
+ * end). */
 int pg_stream_park(lua_State *L, struct pg_stream *s, unsigned want, lua_KFunction k);
 bool pg_stream_resumed(lua_State *L, struct pg_stream *s);
-/* Sync: waits for the socket and steps. Raises when it took too long, or was interrupted. */
+/* Sync engine: waits for the socket and steps. Raises when the wait timed out, or was interrupted. */
 void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want);
-/* Pushes what `for row in engine:rows(...)` takes: the stream stands at `index`. */
+/* Pushes the four values for `for row in engine:rows(...)`; the stream is at `index`. */
 int pg_stream_push_iterator(lua_State *L, int index);
 void pg_stream_class(lua_State *L, struct runtime *rt);
 

@@ -65,7 +65,7 @@ pg.on_both(describe, function(mode, open)
         end)
 
         it("is a NUL byte in a text, in the SQL or in a name", function()
-            refused("%$1 holds a NUL", e.value, e, "select $1::text", "a\0b")
+            refused("%$1 contains a NUL", e.value, e, "select $1::text", "a\0b")
             refused("NUL", e.value, e, "select :a", { a = "\0" })
             refused("NUL", e.value, e, "select 'a\0b'")
             refused("NUL", e.exec, e, "select 1; select 'a\0b'")

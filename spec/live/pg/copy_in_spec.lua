@@ -379,14 +379,14 @@ pg.on_both(describe, function(_, open)
             local t = pg.table(e, "i int2, f float8, b bool, s text, y bytea, u uuid")
             local cases = {
                 { { "i" }, { 40000 }, "22003", 'row 2, column "i": 40000 is out of range for int2' },
-                { { "i" }, { 1.5 }, "22P02", 'column "i": 1.5 is no value for int2' },
-                { { "i" }, { "1x" }, "22P02", 'column "i": "1x" is no value for int2' },
-                { { "i" }, { {} }, "22P02", 'column "i": a table is no value for int2' },
-                { { "f" }, { true }, "22P02", 'column "f": true is no value for float8' },
-                { { "b" }, { "maybe" }, "22P02", 'column "b": "maybe" is no value for bool' },
-                { { "s" }, { print }, "22P02", 'column "s": a function is no value for text' },
-                { { "s", "y" }, { "x", 5 }, "22P02", 'column "y": 5 is no value for bytea' },
-                { { "u" }, { "a0eebc99" }, "22P02", 'column "u": "a0eebc99" is no value for uuid' },
+                { { "i" }, { 1.5 }, "22P02", 'column "i": 1.5 is not a valid value for int2' },
+                { { "i" }, { "1x" }, "22P02", 'column "i": "1x" is not a valid value for int2' },
+                { { "i" }, { {} }, "22P02", 'column "i": a table is not a valid value for int2' },
+                { { "f" }, { true }, "22P02", 'column "f": true is not a valid value for float8' },
+                { { "b" }, { "maybe" }, "22P02", 'column "b": "maybe" is not a valid value for bool' },
+                { { "s" }, { print }, "22P02", 'column "s": a function is not a valid value for text' },
+                { { "s", "y" }, { "x", 5 }, "22P02", 'column "y": 5 is not a valid value for bytea' },
+                { { "u" }, { "a0eebc99" }, "22P02", 'column "u": "a0eebc99" is not a valid value for uuid' },
             }
             for _, case in ipairs(cases) do
                 local columns, bad, sqlstate, text = table.unpack(case)

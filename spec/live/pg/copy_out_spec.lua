@@ -133,8 +133,8 @@ pg.on_both(describe, function(_, open)
             local e <close> = open()
             local rows
             e:set_codec("int4", { decode = function(text)
-                assert.matches("a codec cannot read on", raised(rows).message)
-                assert.matches("a codec cannot read on", raised(getmetatable(rows).__close, rows).message)
+                assert.matches("a codec cannot continue", raised(rows).message)
+                assert.matches("a codec cannot continue", raised(getmetatable(rows).__close, rows).message)
                 return text == "2" and error("a two", 0) or "<" .. text .. ">"
             end })
             rows = e:copy_out "select generate_series(1, 3) as i"
