@@ -51,7 +51,7 @@ static void set_timeout(struct error *err, PGconn *conn, const char *target)
     error_set_field(err, ERROR_LAYER, layer);
     error_set_field(err, ERROR_HINT,
                     "Check that this is a PostgreSQL server, that it is not overloaded or stopped, and that "
-                    "nothing between drops the packets.");
+                    "no firewall on the way drops the packets.");
 }
 
 /* Waits for the socket; false with `err` set when the deadline passed or the program is to stop. */

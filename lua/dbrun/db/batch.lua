@@ -39,7 +39,7 @@ function M.named_row(plan, values)
     for i = 2, #plan do
         local v <const> = values[plan[i]]
         if v == nil then
-            errors.fail("usage", ("the parameter :%s has no value (SQL NULL is db.null)"):format(plan[i]))
+            errors.fail("usage", ("the parameter :%s has no value (pass SQL NULL as db.null)"):format(plan[i]))
         end
         row[i - 1] = v
     end

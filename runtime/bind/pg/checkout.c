@@ -1,4 +1,4 @@
-/* How a statement gets its connection: from the pool for itself, or shared with others (pipeline=). */
+/* How a statement gets a connection for itself from the pool. */
 #include "base/deadline.h"
 #include "bind/base/error.h"
 #include "bind/pg/mux.h"
@@ -24,7 +24,7 @@ static void abandon_checkout(struct wait *w)
 
 int pg_statement_checkout_failed(lua_State *L, struct pg_statement *st, enum pool_settle result)
 {
-    st->stage = STAGE_REPLY; /* nothing is queued any more */
+    st->stage = STAGE_REPLY; /* the waiter is in no queue any more: pg_statement_clean must not cancel it */
     if (result == POOL_FAILED)
         error_move(&st->error, &st->waiter.error);
     else
@@ -63,7 +63,7 @@ int pg_statement_checked_out(lua_State *L, struct pg_statement *st, bool parked)
     if (st->waiter.result != POOL_GRANTED)
         return pg_statement_checkout_failed(L, st, st->waiter.result);
     st->link = st->waiter.slot->conn;
-    st->waiter.slot = NULL; /* the statement holds it by its link now */
+    st->waiter.slot = NULL; /* st->link holds the slot from now on */
     return pg_statement_leased(L, st);
 }
 

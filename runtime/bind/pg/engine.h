@@ -25,24 +25,24 @@ struct pg_engine {
     struct pg_engine *next;     /* of the runtime */
     struct pg_engine *prev;
     unsigned refs;
-    void (*last)(struct pg_engine *e); /* frees what module.c made, with the last count */
+    void (*last)(struct pg_engine *e); /* called when the count falls to 0: frees what module.c made */
     struct pg_mux *mux; /* pipeline=: statements share connections; NULL = each takes its own */
     bool sync;
     bool closed;
     bool pre_ping;
-    bool no_lookups; /* the catalog could not be asked: its types stay text */
-    bool cache_off;  /* a pooler in between loses prepared statements */
+    bool no_lookups; /* the catalog refused: types of the database's own stay text */
+    bool cache_off;  /* a pooler between us and the server loses prepared statements */
     enum pg_reset reset;
     uint32_t cache_limit;
     double timeout;         /* seconds, as all below */
     double command_timeout; /* 0 = none */
     double pre_ping_idle;
-    struct pg_catalog *catalog; /* types of the database's own, as they were met */
+    struct pg_catalog *catalog; /* types of the database's own that were looked up */
     struct pg_decoder decoder;
     int on_connect; /* the script's functions, in the registry; LUA_NOREF = none */
     int on_notice;
     struct pg_notices notices; /* from shared connections */
-    size_t large_result;       /* bytes of a result that the log tells; 0 = never */
+    size_t large_result;       /* a result of that many bytes is logged; 0 = never */
     char name[16];
 };
 

@@ -72,7 +72,7 @@ static void check_sql(lua_State *L, struct runtime *rt)
         bind_fail(L, rt, ERROR_USAGE, "expected the SQL as a string, got %s", luaL_typename(L, 2));
     const char *sql = lua_tolstring(L, 2, &len);
     if (memchr(sql, 0, len))
-        bind_fail(L, rt, ERROR_USAGE, "the SQL holds a NUL byte");
+        bind_fail(L, rt, ERROR_USAGE, "the SQL contains a NUL byte");
     if (len > PG_SQL_MAX)
         bind_fail(L, rt, ERROR_USAGE, "the SQL is 1 GiB long, which PostgreSQL does not take");
 }

@@ -15,8 +15,8 @@ static int raise_lost(lua_State *L, struct pg_statement *st);
 
 /* ---- sending ---- */
 
-/* The first row is there, or it is known that there is none: from here on the stream holds the connection.
- * Stack: parameters, stream, st. */
+/* The first row has come, or the statement has ended without one: the stream takes the connection over.
+ * Stack: parameters, stream, statement. */
 static int hand_to_stream(lua_State *L, struct pg_statement *st)
 {
     struct pg_link *link = st->link;
@@ -30,8 +30,8 @@ static int hand_to_stream(lua_State *L, struct pg_statement *st)
     return pg_stream_push_iterator(L, index);
 }
 
-/* Rows that are read one by one leave no moment to ask about their types: known beforehand are those of a
- * statement that this connection has prepared and given the columns of. */
+/* While rows are read one by one the catalog cannot be asked about their types, so rows() asks for the
+ * columns first. Not when this connection has prepared the statement and knows its columns. */
 static bool is_to_be_described(struct pg_statement *st, const char *sql, size_t len)
 {
     if (!st->stream || st->described || st->engine->no_lookups)
@@ -108,8 +108,8 @@ static void warn_when_large(lua_State *L, const struct pg_statement *st)
         warn_large(L, st->engine, bytes, PQntuples(st->result));
 }
 
-/* Pushes the list of columns. A prepared statement has the same ones every time: they are made once and kept
- * with it, if it is still there then. */
+/* Pushes the list of columns. It is made once for a prepared statement and kept with its cache entry, if the
+ * entry still exists by then. */
 static void push_columns(lua_State *L, struct pg_statement *st)
 {
     const struct pg_cached *entry = st->entry;
@@ -148,7 +148,8 @@ static int deliver(lua_State *L, struct pg_statement *st)
     return n;
 }
 
-/* Types of the database's own are looked up once, on the same connection, before the result is read. */
+/* Asks the catalog about types that the engine does not know yet, on the same connection, before the result
+ * is read. */
 static int look_up(lua_State *L, struct pg_statement *st)
 {
     st->looking_up = true;
@@ -157,7 +158,7 @@ static int look_up(lua_State *L, struct pg_statement *st)
     return pg_link_wait(L, st->link, st->engine->command_timeout, (lua_KContext)st, st->k);
 }
 
-/* The statement itself has succeeded, or (rows) comes now. */
+/* The catalog has answered. The statement itself has succeeded; that of rows() is sent now. */
 static int looked_up(lua_State *L, struct pg_statement *st)
 {
     st->looking_up = false;
@@ -176,7 +177,7 @@ static int looked_up(lua_State *L, struct pg_statement *st)
     return pg_statement_raise(L, st);
 }
 
-/* The columns that rows() will give are known before the first of them comes: then nothing can be asked. */
+/* The columns of rows() are known: looks their types up if needed, then sends the statement. */
 static int described(lua_State *L, struct pg_statement *st)
 {
     st->describing = false;
@@ -236,7 +237,7 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
     return deliver(L, st);
 }
 
-/* Somebody released the lease while this statement waited: the link is not ours any more. */
+/* The lease was released while this statement waited: the link may serve another statement now. */
 static bool is_lost(const struct pg_statement *st)
 {
     return st->lease && st->lease->link != st->link;

@@ -1,4 +1,4 @@
-/* The statement's life. */
+/* The life of a statement's block: taken, cleaned, used again. */
 #include "bind/pg/statement.h"
 #include "bind/base/error.h"
 
@@ -11,19 +11,18 @@
 
 /* ---- the statement ---- */
 
-/* The statement is the mux's no more. */
+/* Takes the statement out of the mux. */
 static void leave_mux(struct pg_statement *st)
 {
     struct pg_shared *s = st->shared;
     if (s->wait)
         pg_mux_remove(st->engine->mux, s);
-    if (s->link) /* given, but its task was never resumed */
+    if (s->link) /* the mux gave it a connection, but its task was never resumed */
         pool_discard(st->engine->pool, s->link->slot, mono_now());
     pg_shared_free(st->engine->mux, s);
     st->shared = NULL;
 }
 
-/* What a statement that was cut short (by an error in between) left behind. */
 void pg_statement_clean(struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
@@ -32,7 +31,8 @@ void pg_statement_clean(struct pg_statement *st)
     if (e && st->stage == STAGE_ACQUIRED && st->waiter.result == POOL_WAITING)
         pool_cancel(e->pool, &st->waiter, false, mono_now());
     else if (e && st->stage == STAGE_ACQUIRED && st->waiter.result == POOL_GRANTED && st->waiter.slot)
-        pool_discard(e->pool, st->waiter.slot, mono_now()); /* granted, but its task was never resumed */
+        pool_discard(e->pool, st->waiter.slot,
+                     mono_now()); /* the pool granted it, but its task was never resumed */
     if (e && st->link && !st->lease)
         pool_discard(e->pool, st->link->slot, mono_now());
     PQclear(st->result);
@@ -56,7 +56,8 @@ void pg_statement_classes(lua_State *L, struct runtime *rt)
     lua_pop(L, 1);
 }
 
-/* One that is in use (a finaliser that queries while a result is being made) is left alone. */
+/* The task's block may be in use: a finaliser may query while a result is made into Lua values. Then another
+ * block is made. */
 struct pg_statement *pg_statement_take(lua_State *L, struct runtime *rt)
 {
     struct pg_statement *st = task_scratch(rt->sched);

@@ -20,10 +20,10 @@ enum pg_stage { STAGE_IDLE, STAGE_SHARED, STAGE_ACQUIRED, STAGE_CONNECTED, STAGE
 struct pg_statement {
     struct pg_engine *engine;
     struct pg_link *link;
-    const struct task *task;  /* that takes the connection; NULL outside of tasks */
+    const struct task *task;  /* the task that takes the connection; NULL outside of tasks */
     struct pg_lease *lease;   /* NULL: the statement takes and gives back a connection by itself */
-    struct pg_stream *stream; /* on the stack: takes the connection over once the statement is sent */
-    lua_KFunction k;          /* goes on with the stage that it is in (query.c) */
+    struct pg_stream *stream; /* rows(), on the stack: takes the connection over with the first row */
+    lua_KFunction k;          /* runs the next stage (query.c) */
     struct pool_waiter waiter;
     struct wait *wait;
     PGresult *result;
@@ -32,16 +32,16 @@ struct pg_statement {
     enum pg_result_shape shape;
     int nparams; /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
     bool simple;
-    int top;                        /* of the stack, while on_connect runs */
+    int top;                        /* the stack's top before on_connect was called */
     struct pg_lease *connect_lease; /* what on_connect gets: anchored on the stack */
     bool acquire_only;
     bool describe_only;
     bool retried;
     struct pg_shared *shared; /* STAGE_SHARED: the statement as the mux has it */
-    struct pg_cached *entry;  /* of the statement, while the catalog is asked about its types */
+    struct pg_cached *entry;  /* the statement's cache entry, while the catalog is asked about its types */
     bool looking_up;
-    bool describing; /* rows: asks for the columns first ... */
-    bool described;  /* ... once */
+    bool describing; /* rows(): the columns were asked for */
+    bool described;  /* rows(): they have been asked for once; not again */
 };
 
 /* ---- statement.c ---- */

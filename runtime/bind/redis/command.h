@@ -42,7 +42,6 @@ enum {
     COMMAND_BLOCK_FIRST = 16, /* the first argument says so */
     COMMAND_BLOCK_MS = 32,    /* the last argument says so, in milliseconds */
 };
-#define COMMAND_SLOW_PATH 0xffu /* any of these flags */
 
 struct redis_command {
     enum redis_shape shape;
