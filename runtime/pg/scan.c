@@ -138,7 +138,7 @@ static enum sql_kind skip_word(struct sql_scan *x)
 
 static void skip_number(struct sql_scan *x)
 {
-    for (int c = peek(x, 0); is_digit(c) || c == '.' || (sql_starts_name(c) && c < 0x80); c = peek(x, 0))
+    while (is_digit(peek(x, 0)) || peek(x, 0) == '.')
         x->at++;
 }
 

@@ -20,7 +20,7 @@ enum sql_kind {
     SQL_STRING,    /* '...', or E'...' with all that goes on in the next lines */
     SQL_DOLLAR,    /* $tag$...$tag$ */
     SQL_PARAMETER, /* $1 */
-    SQL_NUMBER,    /* with what follows directly: 1.5e3, 0x1f, 1_000 */
+    SQL_NUMBER,    /* digits and dots; a letter behind them begins a word: 1..e'a' holds a string */
     SQL_SIGN       /* any other byte: of an operator, a bracket, a semicolon */
 };
 

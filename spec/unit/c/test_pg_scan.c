@@ -35,7 +35,7 @@ static void test_kinds(void)
     check_kinds("\"a\"\"b\" 'it''s' ''", "qbsbs");
     check_kinds("E'a\\'b' e'\\\\' fe'\\'", "sbsbws");
     check_kinds("U&'\\0041' B'01' n'x' U&\"a\"", "w.sbwsbwsbw.q");
-    check_kinds("1 1.5e3 0x1F 1_000 .5 1a", "nbnbnbnb.nbn");
+    check_kinds("1 1.5e3 0x1F .5 1..e'\\''", "nbnwbnwb.nbns");
     check_kinds("$1 $12abc $ $x $$a$$ $_x1$ $$ $_x1$", "pbpwb.b.wbdbd");
     check_kinds("a$b$c$b$", "w");
     check_kinds("gr\xc3\xb6\xc3\x9f\x65 $\xc3\xa9$;$\xc3\xa9$;", "wbd.");
