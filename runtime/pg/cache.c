@@ -135,24 +135,26 @@ static struct pg_cached *find_hashed(struct pg_cache *c, uint64_t hash, const ch
 
 struct pg_cached *pg_cache_find(struct pg_cache *c, const char *sql, size_t len)
 {
-    return c->limit == 0 ? NULL : find_hashed(c, hash_text(sql, len), sql, len);
+    return c->limit == 0 || len > LONGEST ? NULL : find_hashed(c, hash_text(sql, len), sql, len);
 }
 
-struct pg_cached *pg_cache_get(struct pg_cache *c, const char *sql, size_t len, char evicted[40])
+bool pg_cache_take_deferred(struct pg_cache *c, char name[40])
+{
+    if (c->n_deferred == 0)
+        return false;
+    memcpy(name, c->deferred[--c->n_deferred], sizeof c->deferred[0]);
+    return true;
+}
+
+struct pg_cached *pg_cache_add(struct pg_cache *c, const char *sql, size_t len, char evicted[40])
 {
     evicted[0] = '\0';
     if (c->limit == 0 || len > LONGEST)
         return NULL;
-    uint64_t hash = hash_text(sql, len);
-    struct pg_cached *e = find_hashed(c, hash, sql, len);
-    if (e) {
-        if (e->seen && !e->prepared && c->n_deferred > 0)
-            memcpy(evicted, c->deferred[--c->n_deferred], sizeof c->deferred[0]);
-        return e;
-    }
-    e = malloc(sizeof *e + len + 1);
+    struct pg_cached *e = malloc(sizeof *e + len + 1);
     if (!e)
         return NULL;
+    uint64_t hash = hash_text(sql, len);
     if (c->count >= c->limit) {
         if (c->oldest->prepared)
             memcpy(evicted, c->oldest->name, sizeof c->oldest->name);

@@ -36,15 +36,16 @@ struct pg_cached {
 struct pg_cache *pg_cache_new(uint32_t limit, void (*forget)(void *data, int ref), void *data);
 void pg_cache_free(struct pg_cache *c);
 
-/* The entry of this text, which is created when it does not exist; NULL when the text cannot be cached (too
- * long, cache off, out of memory). `evicted` gets the name of a prepared statement for the caller to close on
- * the server, or "". */
-struct pg_cached *pg_cache_get(struct pg_cache *c, const char *sql, size_t len, char evicted[40]);
 /* The entry of this text or NULL; counts as a use. */
 struct pg_cached *pg_cache_find(struct pg_cache *c, const char *sql, size_t len);
+/* An entry for a text that has none; NULL when it cannot be cached (too long, cache off, out of memory).
+ * `evicted` gets the name of a prepared statement for the caller to close on the server, or "". */
+struct pg_cached *pg_cache_add(struct pg_cache *c, const char *sql, size_t len, char evicted[40]);
 void pg_cache_forget(struct pg_cache *c, struct pg_cached *e);
-/* Keeps a name from `evicted` that the caller could not close now: a later lookup gives it again. */
+/* Keeps a name from `evicted` that the caller could not close now ... */
 void pg_cache_defer_close(struct pg_cache *c, const char name[40]);
+/* ... and gives one of them to a caller that can; false when there is none. */
+bool pg_cache_take_deferred(struct pg_cache *c, char name[40]);
 /* Forgets all statements, because the server has dropped them (DISCARD ALL, reset). */
 void pg_cache_clear(struct pg_cache *c);
 /* Clears the cache; from now on every lookup is NULL. */

@@ -70,12 +70,16 @@ static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t
                                    const struct pg_params *p, char evicted[40])
 {
     evicted[0] = '\0';
-    if (p->once || !has_plan(sql))
+    if (p->once)
         return NULL;
-    uint64_t types = pg_params_fingerprint(p);
-    struct pg_cached *e = pg_cache_get(m->cache, sql, len, evicted);
+    struct pg_cached *e = pg_cache_find(m->cache, sql, len);
+    if (!e && has_plan(sql))
+        e = pg_cache_add(m->cache, sql, len, evicted);
     if (!e)
         return NULL;
+    if (e->seen && !e->prepared)
+        pg_cache_take_deferred(m->cache, evicted);
+    uint64_t types = pg_params_fingerprint(p);
     if (e->prepared && e->types != types)
         return NULL; /* it was prepared for other parameter types */
     if (e->types != types)
