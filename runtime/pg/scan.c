@@ -185,7 +185,8 @@ const char *sql_first_word(const char *sql)
     for (;;) {
         size_t from = x.at;
         enum sql_kind kind = sql_next(&x);
-        if (kind != SQL_BLANK && kind != SQL_COMMENT && !(kind == SQL_SIGN && sql[from] == '('))
+        bool passed = kind == SQL_SIGN && (sql[from] == '(' || sql[from] == ';');
+        if (kind != SQL_BLANK && kind != SQL_COMMENT && !passed)
             return sql + from;
     }
 }

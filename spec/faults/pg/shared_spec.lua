@@ -105,7 +105,8 @@ describe("COPY in a pipeline", function()
         it("is refused before anything is sent", function()
             local e <close> = open { size = 1 }
             local t = pg.table(e, "i int")
-            for _, sql in ipairs { "copy %s from stdin", "/* a */ COPY %s TO STDOUT", "(copy %s to stdout" } do
+            for _, sql in ipairs { "copy %s from stdin", "/* a */ COPY %s TO STDOUT", "(copy %s to stdout",
+                "; -- b\n copy %s from stdin" } do
                 local problem = raised(e.pipeline, e, function(p)
                     p:query(("insert into %s values (1)"):format(t))
                     p:query(sql:format(t))

@@ -91,7 +91,7 @@ static void test_first_word(void)
 {
     CHECK_STR(sql_first_word(" \n-- a\n/* b /* c */ */ (( select 1"), "select 1");
     CHECK_STR(sql_first_word("'a'"), "'a'");
-    CHECK_STR(sql_first_word("; select 1"), "; select 1");
+    CHECK_STR(sql_first_word(" ;/* a */; select 1"), "select 1");
     CHECK_STR(sql_first_word(" /* select"), "");
     CHECK_STR(sql_first_word(""), "");
 }
@@ -114,7 +114,7 @@ int main(void)
     TEST("an E-string that goes on in the next line keeps its rules", test_strings_that_go_on);
     TEST("a piece without an end reaches to the end, and says so", test_without_end);
     TEST("a text has a length, not a NUL byte", test_length);
-    TEST("the first word stands behind comments and parentheses", test_first_word);
+    TEST("the first word stands behind comments, parentheses and empty statements", test_first_word);
     TEST("several statements are told from one with semicolons in it", test_several);
     return check_end("pg_scan");
 }
