@@ -1,4 +1,5 @@
 --- COPY TO STDOUT: rows, or raw text, with back-pressure.
+local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
 local statement <const> = require "dbrun.db.copy_statement"
@@ -23,6 +24,18 @@ local function query_of_table(conn, name, columns)
     return ("SELECT %s FROM %s"):format(#list > 0 and statement.column_list(list) or "*", target)
 end
 
+--- A query without the semicolons at its end, and what stands behind them: COPY (..) takes none.
+local function without_end(query)
+    local at, stop = 1, 0
+    while true do
+        local kind <const>, behind <const> = core.sql.scan(query, at)
+        if not kind then return query:sub(1, stop) end
+        local ends <const> = kind == "blank" or kind == "comment" or query:sub(at, behind - 1) == ";"
+        if not ends then stop = behind - 1 end
+        at = behind
+    end
+end
+
 --- A list, or a text without blanks and brackets, is a table's name; any other text is a query.
 local function query_of(conn, source, opts)
     if type(source) == "table" or (type(source) == "string" and not source:find "[%s()]") then
@@ -32,7 +45,7 @@ local function query_of(conn, source, opts)
     elseif opts.columns then
         errors.usage("copy_out", "`columns` is for a table; a query selects its columns itself")
     end
-    return (source:gsub("[%s;]+$", ""))
+    return without_end(source)
 end
 
 local function open_raw(conn, query, opts, own)

@@ -100,6 +100,7 @@ pg.on_both(describe, function(_, open)
             local e <close> = open()
             assert.same({ { i = 1 } }, all(e:copy_out "select 1 as i; \n"))
             assert.same({ { i = 1 } }, all(e:copy_out "select 1 as i -- one"))
+            assert.same({ { s = ";" } }, all(e:copy_out "select ';' as s; /* that */ ; -- was all;"))
         end)
 
         it("feeds copy_in as it is", function()

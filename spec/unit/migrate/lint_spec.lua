@@ -135,6 +135,7 @@ describe("lint", function()
         assert.same({}, found "-- lint: allow truncate\ntruncate t;")
         assert.same({}, found "truncate t -- lint: allow truncate, drop-table\n;")
         assert.is_table(found("-- lint: allow drop-table\ntruncate t;").truncate)
+        assert.is_table(found('truncate "-- lint: allow truncate";').truncate)
         local finding = found("-- lint: allow truncate\ntruncate t;\n\ntruncate u;").truncate
         assert.equal(5, finding.line)
     end)
