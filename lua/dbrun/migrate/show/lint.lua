@@ -2,6 +2,7 @@
 ---
 --- A rule checks one statement. `-- lint: allow RULE` between the previous statement and the end of this one switches a
 --- rule off for it. Most rules ignore tables made in the same file, which are empty and not in use.
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local rules = require "dbrun.migrate.show.lint_rules"
@@ -37,10 +38,16 @@ for _, rule in ipairs(M.RULES) do by_name[rule.name] = rule end
 ---The rules that the comments of a text switch off.
 local function allowed_in(text)
     local set = {}
-    for names in text:gmatch "%-%-%s*lint:%s*allow%s+([^\n]*)" do
-        for name in names:gmatch "[%w-]+" do set[name] = true end
+    local at = 1
+    while true do
+        local kind, behind = core.sql.scan(text, at)
+        if not kind then return set end
+        local comment = kind == "comment" and text:sub(at, behind - 1) or ""
+        for names in comment:gmatch "%-%-%s*lint:%s*allow%s+([^\n]*)" do
+            for name in names:gmatch "[%w-]+" do set[name] = true end
+        end
+        at = behind
     end
-    return set
 end
 
 ---Records what a statement makes, for those after it.
@@ -123,7 +130,7 @@ end
 ---@return integer looked number of files checked
 ---Raises an error of kind `config` when the parser is not installed.
 function M.run(dirs, opts)
-    local available, why = require("dbrun.core").sql.available()
+    local available, why = core.sql.available()
     if not available then
         errors.fail("config", why, "apt-get install libpg-query-dev")
     end
