@@ -176,6 +176,28 @@ pg.on_both(describe, function(mode, open_any)
             assert.equal(0, direct:value(("select count(*) from %s"):format(t)))
         end)
 
+        it("of a text with several statements is unknown there: one may have been COMMIT", function()
+            local proxy <close> = fake.proxy { to = server }
+            local e <close> = open { url = proxy:address_of(server), size = 1 }
+            local direct <close> = open { size = 1 }
+            local t = pg.table(direct, "s text")
+            local function outcome(sql)
+                return raised(e.transaction, e, function(tx)
+                    proxy:cut("down", 0)
+                    tx:exec(sql:format(t))
+                end).outcome
+            end
+            assert.equal("unknown", outcome "insert into %s values ('a'); commit")
+            for _, sql in ipairs {
+                "insert into %s values ('b');;", "insert into %s values ('b') -- one; no more",
+                "insert into %s values ('b; c') /* ; */;", "insert into %s values (E'\\'; b')",
+                "insert into %s values ($$;$$)",
+            } do
+                assert.equal("failed", outcome(sql), sql)
+            end
+            assert.equal(0, direct:value(("select count(*) from %s where s <> 'a'"):format(t)))
+        end)
+
         it("of a statement by itself is unknown", function()
             local proxy <close> = fake.proxy { to = server }
             local e <close> = open { url = proxy:address_of(server), size = 1 }
