@@ -1,4 +1,5 @@
 -- Migration files: which belong to a folder, how one splits into its sections, and its sections into statements.
+local aftermath = require "dbrun.migrate.run.aftermath"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local fs = require "dbrun.fs"
@@ -170,6 +171,20 @@ describe("the statements of a section", function()
             assert.is_table((split.split(sql)))
             assert.is_table(split.lex(sql))
         end
+    end)
+
+    it("are one text for patterns: with one space for blanks and comments, without case and strings", function()
+        assert.equal([[create index "I" on a.b (c) where d = '' or e < $1]],
+            split.plain "CREATE\n/* x */\tINDEX -- y\n\"I\" ON A.b (c) WHERE d = E'X\\' ON' OR e < $1")
+        assert.equal("do ''", split.plain "DO $$ begin COMMIT; end $$")
+        assert.equal("", split.plain "")
+    end)
+
+    it("that cannot run in a transaction are known by their words where the parser does not know them", function()
+        local handler, body = aftermath.outside "CREATE INDEX -- now\nCONCURRENTLY /* x */ i ON s.t (a) mistake mistake"
+        assert.equal("CREATE INDEX CONCURRENTLY", assert(handler).name)
+        assert.same({ idxname = "i", relation = { schemaname = "s", relname = "t" } }, body)
+        assert.is_nil((aftermath.outside "select 'create index concurrently i on t' mistake mistake"))
     end)
 
     it("that begin or end a transaction are found; savepoints and bodies are none", function()

@@ -94,6 +94,25 @@ function M.split(sql, line)
     return list, how
 end
 
+---A statement for patterns about its words: they are in lower case, what stands between them is one space, and its
+---strings are empty.
+---@param sql string
+---@return string
+function M.plain(sql)
+    local out, at = {}, 1
+    while true do
+        local kind <const>, behind <const> = scan(sql, at)
+        if not kind then return table.concat(out) end
+        local text <const> = sql:sub(at, behind - 1)
+        if not is_between(kind) then
+            out[#out + 1] = (kind == "string" or kind == "dollar") and "''" or kind == "word" and text:lower() or text
+        elseif out[#out] ~= " " then
+            out[#out + 1] = " "
+        end
+        at = behind
+    end
+end
+
 ---The first words of a statement, in lower case.
 local function first_words(sql, count)
     local words, at = {}, 1

@@ -1,4 +1,5 @@
 --- Statements that cannot run in a transaction, and how to find out, after an interrupted run, whether one took effect.
+local split = require "dbrun.migrate.read.split"
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
@@ -155,7 +156,7 @@ local unknown <const> = {
 
 ---The handler from the words of a statement, without the parser: enough to find the names.
 local function by_words(sql)
-    local low = sql:lower():gsub("%s+", " ")
+    local low = split.plain(sql)
     local unique, rest = low:match "^create (u?n?i?q?u?e? ?)index concurrently (.*)$"
     if unique then
         rest = rest:gsub("^if not exists ", "")

@@ -130,9 +130,9 @@ end
 local function inside(run, work, steps, number)
     local step = steps[number]
     local list = step.control and table.move(step.statements, 2, #step.statements - 1, 1, {}) or step.statements
-    local opening = step.control and step.statements[1].sql:lower()
+    local opening = step.control and split.plain(step.statements[1].sql)
     local opts = opening and opening:find "serializable" and { isolation = "serializable" }
-        or opening and opening:find "repeatable%s+read" and { isolation = "repeatable read" } or {}
+        or opening and opening:find "repeatable read" and { isolation = "repeatable read" } or {}
     run.conn:transaction(opts, function(tx)
         if run.local_settings then run.local_settings(tx) end
         for _, statement in ipairs(list) do
