@@ -122,6 +122,13 @@ static bool string_goes_on(struct sql_scan *x)
     return true;
 }
 
+static void skip_string(struct sql_scan *x, bool backslash)
+{
+    do
+        skip_quoted(x, '\'', backslash);
+    while (!x->open && string_goes_on(x));
+}
+
 /* A word; the prefix of E'..' turns backslashes on. */
 static enum sql_kind skip_word(struct sql_scan *x)
 {
@@ -130,16 +137,56 @@ static enum sql_kind skip_word(struct sql_scan *x)
         x->at++;
     if (x->at - from != 1 || (x->sql[from] != 'e' && x->sql[from] != 'E') || peek(x, 0) != '\'')
         return SQL_WORD;
-    do
-        skip_quoted(x, '\'', true);
-    while (!x->open && string_goes_on(x));
+    skip_string(x, true);
     return SQL_STRING;
+}
+
+/* Each digit may have a _ before it. */
+static void skip_digits(struct sql_scan *x, const char *digits)
+{
+    for (;;) {
+        size_t underscore = peek(x, 0) == '_';
+        int c = peek(x, underscore);
+        if (c <= 0 || !strchr(digits, c))
+            return;
+        x->at += underscore + 1;
+    }
+}
+
+/* 0x, 0o or 0b, when a digit of its base follows. */
+static bool skip_other_base(struct sql_scan *x)
+{
+    int base = peek(x, 0) == '0' && peek(x, 1) > 0 ? peek(x, 1) | 0x20 : 0;
+    const char *digits = base == 'x'   ? "0123456789abcdefABCDEF"
+                         : base == 'o' ? "01234567"
+                         : base == 'b' ? "01"
+                                       : "";
+    struct sql_scan y = *x;
+    y.at += 2;
+    skip_digits(&y, digits);
+    if (y.at == x->at + 2)
+        return false;
+    x->at = y.at;
+    return true;
 }
 
 static void skip_number(struct sql_scan *x)
 {
-    while (is_digit(peek(x, 0)) || peek(x, 0) == '.')
+    static const char decimal[] = "0123456789";
+    if (skip_other_base(x))
+        return;
+    skip_digits(x, decimal);
+    if (peek(x, 0) == '.' && peek(x, 1) != '.') { /* 1..2 is a range of PL/pgSQL */
         x->at++;
+        if (is_digit(peek(x, 0)))
+            skip_digits(x, decimal);
+    }
+    int c = peek(x, 0);
+    size_t sign = peek(x, 1) == '+' || peek(x, 1) == '-';
+    if ((c == 'e' || c == 'E') && is_digit(peek(x, 1 + sign))) {
+        x->at += 1 + sign;
+        skip_digits(x, decimal);
+    }
 }
 
 enum sql_kind sql_next(struct sql_scan *x)
@@ -161,9 +208,13 @@ enum sql_kind sql_next(struct sql_scan *x)
         skip_block_comment(x);
         return SQL_COMMENT;
     }
-    if (c == '\'' || c == '"') {
+    if (c == '\'') {
+        skip_string(x, false);
+        return SQL_STRING;
+    }
+    if (c == '"') {
         skip_quoted(x, c, false);
-        return c == '"' ? SQL_QUOTED : SQL_STRING;
+        return SQL_QUOTED;
     }
     if (c == '$')
         return skip_dollar(x);

@@ -17,10 +17,10 @@ enum sql_kind {
     SQL_COMMENT,   /* up to the newline, or a block, which nests */
     SQL_WORD,      /* keyword or identifier; a prefix of a string (B, X, N, U&) too, but not E */
     SQL_QUOTED,    /* "identifier" */
-    SQL_STRING,    /* '...', or E'...' with all that goes on in the next lines */
+    SQL_STRING,    /* '...' or E'...', with all that goes on in the next lines */
     SQL_DOLLAR,    /* $tag$...$tag$ */
     SQL_PARAMETER, /* $1 */
-    SQL_NUMBER,    /* digits and dots; a letter behind them begins a word: 1..e'a' holds a string */
+    SQL_NUMBER,    /* as the newest server reads it: 1.5e3, 0x1f, 1_000; in 1a only the 1 */
     SQL_SIGN       /* any other byte: of an operator, a bracket, a semicolon */
 };
 
