@@ -1,6 +1,6 @@
 /*
- * Masking of secrets. Passwords that the program learns are added here; every text that leaves the program
- * (errors, logs, tracebacks) passes secrets_mask.
+ * Masking of secrets. Passwords that the program learns are added here; errors, tracebacks and lines of the
+ * log pass secrets_mask. What a script prints itself does not.
  */
 #ifndef DBRUN_BASE_SECRETS_H
 #define DBRUN_BASE_SECRETS_H

@@ -3,11 +3,11 @@
  * answers, an empty statement; in between it reads notifications from the socket. Like the machine it never
  * waits: step it when the socket is ready for what pg_listener_want gave.
  *
- *        HEARING ---- pg_listener_exec ----------------------> OWING ---- the statement's end ----> HEARING
- *        HEARING, OWING ---- lost, pg_listener_lose ---------> LOST    (l->lost is set, for good)
+ *        idle ---------- pg_listener_exec -----------> busy ---- the statement's end ----> idle
+ *        idle, busy ---- lost, pg_listener_lose -----> lost    (l->lost is set, for good)
  *
- * HEARING with l->full reads nothing: memory stays bounded, and the server keeps the notifications. OWING
- * reads in any case, because the answer comes after the notifications.
+ * Busy is what pg_listener_is_busy says. Idle with l->full reads nothing: memory stays bounded, and the
+ * server keeps the notifications. Busy reads in any case, because the answer comes after the notifications.
  *
  * Who owns what: the listener owns its machine; the sink owns the notifications that it accepted.
  */

@@ -140,7 +140,7 @@ bool pg_machine_may_cancel(const struct pg_machine *m)
 
 void pg_machine_cancel_sent(struct pg_machine *m)
 {
-    m->cancelling = m->leaving = true;
+    m->cancelling = true;
 }
 
 PGresult *pg_machine_take(struct pg_machine *m)

@@ -10,7 +10,7 @@
  *
  * The connection (m->state, changed by set_state alone):
  *
- *        IDLE ---- query, simple ------------------------> PLAIN ---- NULL behind the last result ----> IDLE
+ *        IDLE ---- query, simple, copy ------------------> PLAIN ---- NULL behind the last result ----> IDLE
  *        PLAIN --- COPY answered, and asked for ---------> COPY_IN, COPY_OUT
  *        COPY_IN - copy_end, discard, step (lost) -------> PLAIN
  *        COPY_OUT  copy_get or step to its end ----------> PLAIN
@@ -121,8 +121,7 @@ struct pg_machine {
     bool in_transaction; /* a transaction was open when the group began */
     /* of the connection */
     bool shared;    /* PIPE: groups of many callers */
-    bool leaving;   /* shared, and a cancel was sent: no group joins before all groups are settled */
-    bool doomed;    /* a group was sent in part: the next step breaks the connection */
+    bool doomed;    /* libpq took a group in part: the next step breaks the connection */
     bool flushing;  /* bytes are queued that the socket has not taken yet */
     bool row_mode;  /* a statement since the last pipeline was in single-row mode */
     bool text_only; /* results in text even where binary could be read */
@@ -149,8 +148,8 @@ bool pg_machine_in_transaction(const struct pg_machine *m);
 bool pg_machine_is_clean(const struct pg_machine *m);
 /* Is a group in flight? */
 bool pg_machine_is_busy(const struct pg_machine *m);
-/* May a cancel request be sent? A request cancels what runs when it arrives: so only while no caller waits
- * for a group in flight, and once for each group that becomes the head. */
+/* May a cancel request be sent for the sake of no caller (abandoned groups, an unwanted COPY)? It cancels
+ * what runs when it arrives: so only while no caller waits for a group in flight, and once for each head. */
 bool pg_machine_may_cancel(const struct pg_machine *m);
 /* Notes that a cancel request is on its way. */
 void pg_machine_cancel_sent(struct pg_machine *m);
@@ -188,12 +187,10 @@ bool pg_machine_batch_end(struct pg_machine *m);
  * and all its column types must be built in, so that none has to be looked up. */
 struct pg_cached *pg_machine_shareable(struct pg_machine *m, const char *sql, size_t len,
                                        const struct pg_params *p);
-/* Can one more group join (or begin)? Not while a cancel request may be under way, and not while the socket
- * is full. */
-bool pg_machine_has_room(const struct pg_machine *m);
-/* Sends a group of one statement. m->settled tells `owner` how it ended, exactly once, unless the group is
- * abandoned first. False: nothing of the group was sent; the next step breaks the connection and settles what
- * is in flight. */
+/* Sends a group of one statement: the first, or one more behind others that were sent since the last step and
+ * of which none was cancelled; at most PG_MOST_GROUPS. m->settled tells `owner` how it ended, exactly once,
+ * unless the group is abandoned first. False: the group does not count as sent; the next step breaks the
+ * connection and settles what is in flight. */
 bool pg_machine_share(struct pg_machine *m, const struct pg_cached *e, const struct pg_params *p,
                       void *owner);
 /* The owner does not wait for its group any more: the reply is thrown away when it comes. */

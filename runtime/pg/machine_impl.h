@@ -49,7 +49,7 @@ static inline void pg_machine_renew(struct pg_machine *m)
     error_clear(&m->error);
     m->entry = NULL;
     m->ahead = 0;
-    m->preparing = m->flushing = m->discard = m->streaming = m->forgotten = m->shared = m->leaving = false;
+    m->preparing = m->flushing = m->discard = m->streaming = m->forgotten = m->shared = false;
     m->refused = m->simple = m->copy = m->unwanted = m->separated = m->in_transaction = false;
 }
 

@@ -9,14 +9,6 @@ struct pg_cached *pg_machine_shareable(struct pg_machine *m, const char *sql, si
                                                                                                      : NULL;
 }
 
-bool pg_machine_has_room(const struct pg_machine *m)
-{
-    if (m->state == PG_IDLE)
-        return true;
-    return m->state == PG_PIPE && m->shared && !m->doomed && !m->leaving && !m->flushing &&
-           m->owed < PG_MOST_GROUPS;
-}
-
 /* Begins a pipeline for the first group. */
 static bool begin_sharing(struct pg_machine *m)
 {

@@ -39,7 +39,7 @@ bool sql_starts_name(int c);
 bool sql_continues_name(int c);
 
 /* The first word (or other piece) of a statement: behind blanks, comments, opening parentheses and empty
- * statements. Its end, when there is none. */
+ * statements. Returns the end of the text when there is none. */
 const char *sql_first_word(const char *sql);
 /* Does more than one statement stand in it? A semicolon inside of a routine's body counts too. */
 bool sql_is_several(const char *sql);

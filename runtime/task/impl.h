@@ -66,7 +66,7 @@ struct task {
     bool daemon; /* does not keep its group alive */
 };
 
-/* Coroutines kept for reuse: the size of the list and its limit. */
+/* At most this many ended coroutines are kept for reuse. */
 enum { THREADS_KEPT = 1024 };
 
 /* User values of a task's userdata. */
@@ -124,8 +124,7 @@ struct sched {
     void (*on_failure)(lua_State *L, void *data);
     void *on_failure_data;
     const char *interrupt_reason;
-    uint64_t polled_at; /* ready rounds since the loop polled last */
-    int free_threads;   /* registry reference of the list of coroutines kept for reuse */
+    int free_threads; /* registry reference of the list of coroutines kept for reuse */
     int free_count;
     int last_error;     /* registry references: the error that a task raised last ... */
     int last_traceback; /* ... and where it came from */

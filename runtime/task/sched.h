@@ -67,10 +67,10 @@ void sched_close(struct sched *s);
 
 /* Runs the function and `nargs` arguments on top of L's stack as the root task, and the loop until
  * the root group has ended. Returns a lua status (LUA_OK, LUA_ERRRUN, ...); the results, or the error
- * value (its traceback already attached, see task_traceback), are on L's stack in their place. */
+ * value (its traceback already attached), are on L's stack in their place. */
 int sched_run(lua_State *L, struct sched *s, int nargs);
-/* Cancels the root task with an error of kind `cancelled` that says `reason` (static text). May be
- * called from a uv callback or between two instructions of a hook. */
+/* Cancels all tasks of the root group with an error of kind `cancelled` that says `reason` (static text). May
+ * be called from a uv callback or a Lua hook. */
 void sched_interrupt(struct sched *s, const char *reason);
 bool sched_interrupted(const struct sched *s);
 /* Cancels the task at this index as its method `cancel` does, also when it has caught a cancellation
@@ -92,14 +92,14 @@ void sched_background(struct sched *s, int change);
 void sched_set_errors(struct sched *s, void (*push)(lua_State *L, void *data, const struct error *e),
                       void *data);
 
-/* Calls `fn(data)` once, after every runnable task ran and before the loop polls: the place for
- * writing out what several tasks issued in one turn. `d` must live until then or sched_undefer. */
 struct deferred {
     struct deferred *next;
     void (*fn)(void *data);
     void *data;
     bool queued;
 };
+/* Calls `fn(data)` once, before the loop polls next: the place for writing out what several tasks issued in
+ * one turn. `d` must live until then or sched_undefer. */
 void sched_defer(struct sched *s, struct deferred *d);
 void sched_undefer(struct sched *s, struct deferred *d);
 

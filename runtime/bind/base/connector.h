@@ -23,7 +23,8 @@ struct connecting;
 struct connector_ops {
     const char *server;   /* for messages: "PostgreSQL" */
     const char *variable; /* for messages: the environment variable that names the host */
-    /* Reference counting of the target (the address and login); several threads count, none changes it. */
+    /* Reference counting of the target (the address and login); threads share the target: only its count
+     * changes, atomically. */
     void (*hold)(void *target);
     void (*let_go)(void *target);
     /* The target's host and port as the user knows them. */

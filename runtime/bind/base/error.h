@@ -1,7 +1,7 @@
 /*
  * The error object that scripts see, one class for all errors. A table with the metatable "dbrun.error":
- * kind, message, sqlstate, detail, hint, position, constraint, table, column, code, retryable, outcome,
- * where; tostring() prints it with a caret under the position.
+ * kind, message, retryable, outcome, where, and the fields of enum error_field (base/error.h). tostring() is
+ * in lua/dbrun/error.lua.
  */
 #ifndef DBRUN_BIND_ERROR_H
 #define DBRUN_BIND_ERROR_H

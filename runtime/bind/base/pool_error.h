@@ -8,7 +8,7 @@
 
 /* The holder of a connection. */
 struct pool_holder {
-    const char *how; /* "at" a script line, "by" anything else */
+    const char *how; /* "at" when `who` is a script line, else "by" */
     char who[SCRIPT_WHERE];
     const char *statement; /* the last statement on the connection; "" = not known */
 };

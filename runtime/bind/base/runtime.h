@@ -1,6 +1,7 @@
 /*
  * What every binding needs: one struct for each Lua state, upvalue 1 of every C function that the modules
- * export. bind_open makes it once; it lives in the registry until lua_close.
+ * export (those of core.task have the scheduler). bind_open makes it once; it lives in the registry until
+ * lua_close.
  */
 #ifndef DBRUN_BIND_RUNTIME_H
 #define DBRUN_BIND_RUNTIME_H
@@ -44,8 +45,8 @@ void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns);
  * table. Lua code may add methods to __index. */
 void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_Reg *meta,
                 const luaL_Reg *methods);
-/* The userdata at 1 if its metatable is that upvalue of the running function, else NULL. Takes half as long
- * as luaL_testudata. */
+/* The userdata at 1 if its metatable is upvalue number `upvalue` of the running function, else NULL. Takes
+ * half as long as luaL_testudata. */
 void *bind_of(lua_State *L, int upvalue);
 /* The object at 1, for the methods and metamethods that bind_class made: their upvalue 2 is the metatable. In
  * other functions, and when the type is wrong, it is luaL_checkudata. */

@@ -1,15 +1,15 @@
 /*
  * A link: one established connection in a pool slot. It consists of the machine and its user.
  *
- * A link without a user is free: idle in its pool, or leased and between two statements. Only
- * pg_link_set_user changes the user:
+ * A link without a user is idle in its pool, or leased and between two statements, two blocks of a COPY, or a
+ * reply and the task that takes it (`answered`). Only pg_link_set_user changes the user:
  *
  *   statement  link_wait.c    a task waits for a reply: the reply -> free; the wait is abandoned -> drain
  *   stream     stream.c       rows or COPY, piece by piece, read only while a task waits for more
  *   shared     mux.c          statements of several tasks in flight (pipeline=)
- *   drain      link_cancel.c  a given up statement: replies are thrown away, a cancel request is on its way
- *   ping       link_upkeep.c  the pool's pre-ping
- *   reset      link_upkeep.c  ROLLBACK (or DISCARD ALL) on return
+ *   drain      link_cancel.c  a given up statement: replies are thrown away; it is cancelled at once or after
+ * a grace ping       link_upkeep.c  the pool's pre-ping reset      link_upkeep.c  ROLLBACK (or DISCARD ALL)
+ * on return
  *
  * Who owns what: a link belongs to its pool slot. The pool may close the link inside of pool_release,
  * pool_pinged, pool_reset_done and pool_died: do not touch it after these calls.
@@ -117,7 +117,7 @@ void pg_link_note_place(lua_State *L, struct pg_link *link);
 bool pg_link_has_unwanted_copy(const struct pg_link *link);
 /* Steps to the end, or to the next row, blocking. */
 enum io_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline);
-/* Steps to the end of the statement, blocking. */
+/* The same when the caller does not need the step. */
 enum io_status pg_link_run_blocking(struct pg_link *link, uint64_t deadline);
 /* Cancels the statement, blocking: sends the request, and breaks the connection if the statement has not
  * ended after `grace` seconds. */

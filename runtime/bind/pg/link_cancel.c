@@ -153,6 +153,8 @@ void pg_link_drain_now(struct pg_link *link)
     if (!link->patient)
         return;
     link->patient = false;
+    sched_timer_stop(link->engine->rt->sched, &link->limit);
+    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
     pg_link_request_cancel(link);
 }
 

@@ -12,9 +12,9 @@
 bool pg_lookup_needed(const struct pg_link *link, PGresult *const *list, size_t n);
 /* Sends the lookup; then step the machine to its end. False: not sent, m.error says why. */
 bool pg_lookup_send(struct pg_link *link, PGresult *const *results, size_t n);
-/* Takes the answer, or the error. When the role may not read the catalog, values of such types stay text from
- * now on. Any other failure sets `err` (false): the same statement must not return a text once and a table
- * the next time. */
+/* Takes the answer, or the error. When the catalog refuses (SQLSTATE 42xxx: the role has no rights on it)
+ * outside of a transaction, values of such types stay text from now on. Any other failure sets `err` (false):
+ * the same statement must not return a text once and a table the next time. */
 bool pg_lookup_done(struct pg_link *link, struct error *err);
 /* Adds to the error of the lookup that the statement itself has run. */
 void pg_lookup_tell(struct pg_link *link, struct error *err);

@@ -5,8 +5,7 @@
  * is sent as without pipeline=, which prepares it.
  *
  * Who owns what: a pg_shared belongs to the statement that queued it. The mux uses it from pg_mux_add until
- * it has ended (`wait` is woken) or is removed; then it is neither queued nor in flight. It holds copies: the
- * mux reads no Lua value.
+ * it has ended (`wait` is woken) or is removed. It holds copies: the mux reads no Lua value.
  */
 #ifndef DBRUN_BIND_PG_MUX_H
 #define DBRUN_BIND_PG_MUX_H
@@ -48,6 +47,7 @@ struct pg_mux *pg_mux_new(struct pg_engine *e, int most);
 void pg_mux_free(struct pg_mux *mux);
 /* Queues a statement. */
 void pg_mux_add(struct pg_mux *mux, struct pg_shared *s);
-/* Removes a statement whose task does not wait any more, from the queue or from its flight. */
+/* Forgets a statement whose task does not wait any more: takes it out of the queue; if it was sent, its reply
+ * is thrown away when it comes. */
 void pg_mux_remove(struct pg_mux *mux, struct pg_shared *s);
 #endif

@@ -1,7 +1,7 @@
 /*
  * on_notice: the script's handler for the server's notices. libpq's callback only copies a notice into a list
  * (no Lua runs there); the task whose statement caused the notices calls the handler before that statement
- * returns.
+ * returns. With pipeline= it is the next task whose statement ends.
  */
 #ifndef DBRUN_BIND_PG_NOTICES_H
 #define DBRUN_BIND_PG_NOTICES_H

@@ -157,11 +157,6 @@ static const struct trait *find(const char *name)
 
 /* ---- making commands ---- */
 
-const struct redis_command *redis_command_at(lua_State *L, int idx)
-{
-    return luaL_testudata(L, idx, COMMAND_CLASS);
-}
-
 /* A name consists of letters, digits and a few signs. A blank is refused, because the words of a command are
  * separate arguments. */
 static bool valid_name(const char *name, size_t len)

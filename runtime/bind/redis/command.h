@@ -35,7 +35,7 @@ enum redis_shape {
 };
 
 enum {
-    COMMAND_REFUSED = 1,      /* refused on shared and pooled connections; `instead` says what to do */
+    COMMAND_REFUSED = 1,      /* refused, except by raw(); `instead` says what to do */
     COMMAND_HAS_SUB = 2,      /* the first argument is part of the name */
     COMMAND_OPTIONS = 4,      /* arguments change the shape, or make the command block */
     COMMAND_BLOCK_LAST = 8,   /* the last argument says how many seconds the command blocks */
@@ -55,8 +55,6 @@ struct redis_command {
 /* Pushes and returns the command of the name at `idx`, which must be a string. The command is a userdata,
  * kept for the next call. Raises a usage error when the name is not valid. */
 const struct redis_command *redis_command_push(lua_State *L, struct runtime *rt, int idx);
-/* The command at `idx`; NULL when the value there is not one. */
-const struct redis_command *redis_command_at(lua_State *L, int idx);
 
 /* The shape of the reply for these arguments (stack first .. top). *instead is set when the command is
  * refused, else NULL. */

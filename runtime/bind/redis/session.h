@@ -82,12 +82,14 @@ void redis_session_close(struct redis_session *s);
 /* The queue to write commands into now. */
 struct redis_queue *redis_session_queue(struct redis_session *s);
 /* Queues a command whose bytes are at the end of the queue, from `from` on. Wakes `w` when it is answered or
- * has failed. With `repeat` the command is sent again when its connection is lost. */
+ * has failed. With `repeat` a command of a shared session is sent again when its connection is lost, if there
+ * was memory for its copy. */
 void redis_session_issue(struct redis_session *s, struct session_call *c, struct wait *w, size_t from,
                          uint32_t expect, uint64_t deadline, bool repeat);
 /* The same for a command that no task waits for, because it has no reply. */
 void redis_session_post(struct redis_session *s, struct session_call *c, size_t from);
-/* For struct wait: the task does not wait for its command any more. Leaves the outcome in w->data. */
+/* For struct wait: the task does not wait for its command any more. Stores the enum error_outcome in w->data,
+ * cast to a pointer. */
 void redis_session_abandon(struct wait *w);
 
 /* ---- pending.c: the calls, and how each ends ---- */

@@ -240,7 +240,7 @@ static void share(struct world *w, unsigned arg)
 {
     struct pg_params p = params(w, arg);
     const char *sql = texts[arg % TEXTS];
-    if (!pg_machine_has_room(&w->m))
+    if (w->m.state != PG_IDLE)
         return;
     struct pg_cached *e = pg_machine_shareable(&w->m, sql, strlen(sql), &p);
     for (unsigned i = 0; e && i <= arg / TEXTS % 4; i++) {

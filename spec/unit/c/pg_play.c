@@ -320,8 +320,6 @@ static bool small_word(struct play *p, const char *w, const char *arg)
 {
     if (strcmp(w, "may") == 0)
         tell(p, pg_machine_may_cancel(&p->m) ? "may" : "may_not");
-    else if (strcmp(w, "room") == 0)
-        tell(p, pg_machine_has_room(&p->m) ? "room" : "no_room");
     else if (strcmp(w, "clean") == 0)
         tell(p, pg_machine_is_clean(&p->m) ? "clean" : "unclean");
     else if (strcmp(w, "busy") == 0)
