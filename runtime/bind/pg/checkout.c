@@ -35,7 +35,6 @@ int pg_statement_checkout_failed(lua_State *L, struct pg_statement *st, enum poo
 int pg_statement_checkout(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
-    st->task = task_current(e->rt->sched);
     st->waiter =
         (struct pool_waiter){.owner = task_owner(e->rt->sched), .nowait = e->sync, .settled = waiter_settled};
     st->stage = STAGE_ACQUIRED;
@@ -84,7 +83,9 @@ int pg_statement_leased(lua_State *L, struct pg_statement *st)
         lua_settop(L, 2);
         return 1;
     }
-    st->link->task = st->task;
+    /* Not the task that began the checkout: the script may have yielded in on_connect, in a coroutine that
+     * another task resumed. */
+    st->link->task = task_current(st->engine->rt->sched);
     return pg_statement_send(L, st);
 }
 

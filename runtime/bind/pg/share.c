@@ -29,7 +29,6 @@ static int share(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
     st->stage = STAGE_SHARED;
-    st->task = task_current(e->rt->sched);
     st->shared->wait = wait_begin(e->rt->sched, deadline_in(e->timeout), abandon_shared, st);
     pg_mux_add(e->mux, st->shared);
     return wait_park(L, st->shared->wait, (lua_KContext)st, st->k);

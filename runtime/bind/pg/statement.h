@@ -20,7 +20,6 @@ enum pg_stage { STAGE_IDLE, STAGE_SHARED, STAGE_ACQUIRED, STAGE_CONNECTED, STAGE
 struct pg_statement {
     struct pg_engine *engine;
     struct pg_link *link;
-    const struct task *task;  /* the task that takes the connection; NULL outside of tasks */
     struct pg_lease *lease;   /* NULL: the statement takes and gives back a connection by itself */
     struct pg_stream *stream; /* rows(), on the stack: takes the connection over with the first row */
     lua_KFunction k;          /* runs the next stage (query.c) */

@@ -109,6 +109,27 @@ pg.on_both(describe, function(mode, open)
             end
         end)
 
+        if mode == "async" then
+            it("may yield in a coroutine that another task resumes", function()
+                local e <close> = open {
+                    size = 1, overflow = 0, timeout = 0.2, on_connect = function() coroutine.yield "connecting" end,
+                }
+                local querying
+                task.spawn(function()
+                    querying = coroutine.create(function() return e:value "select 1 from pg_sleep(0.6)" end)
+                    assert(coroutine.resume(querying))
+                end):join()
+                collectgarbage()
+                collectgarbage()
+                local second <const> = task.spawn(function() return coroutine.resume(querying) end)
+                task.sleep(0.05)
+                local problem <const> = raised(e.value, e, "select 2") -- names who holds the connection
+                assert.equal("pool", problem.kind)
+                assert.matches("events_spec.lua:%d+", problem.detail)
+                assert.same({ true, 1 }, { second:join() })
+            end)
+        end
+
         it("may keep nothing: its connection is not its own afterwards", function()
             local kept
             local e <close> = open { size = 1, on_connect = function(conn) kept = conn end }
