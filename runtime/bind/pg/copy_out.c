@@ -101,10 +101,10 @@ static size_t binary_row_length(lua_State *L, const struct copy_out *c)
 static struct pg_row_box *take_row(lua_State *L, struct copy_out *c, size_t len)
 {
     struct pg_row_box *box = lua_touserdata(L, BOX);
+    pg_row_box_begin(box, c->base.link->engine);
     if (!buf_add(&box->buf, c->in.data + c->at, len))
         luaL_error(L, "not enough memory");
     c->at += len;
-    pg_row_box_begin(box, c->base.link->engine);
     return box;
 }
 

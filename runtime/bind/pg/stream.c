@@ -45,12 +45,6 @@ struct pg_row_box *pg_row_box_push(lua_State *L)
     return box;
 }
 
-void pg_row_box_begin(struct pg_row_box *box, struct pg_engine *e)
-{
-    box->engine = e;
-    pg_engine_ref(e);
-}
-
 static void box_clear(struct pg_row_box *box)
 {
     struct pg_engine *e = box->engine;
@@ -60,6 +54,13 @@ static void box_clear(struct pg_row_box *box)
     box->engine = NULL;
     if (e)
         pg_engine_unref(e);
+}
+
+void pg_row_box_begin(struct pg_row_box *box, struct pg_engine *e)
+{
+    pg_engine_ref(e);
+    box_clear(box); /* what a row left whose making has failed */
+    box->engine = e;
 }
 
 void pg_row_box_done(lua_State *L, int index)
@@ -97,6 +98,7 @@ static void detach(struct pg_stream *s)
 static void stepped(struct pg_link *link, unsigned step)
 {
     link->stream_step = step;
+    link->stream->woken = link->waiter != NULL;
     io_watch_want(link->io, 0);
     wait_wake(link->waiter);
     link->waiter = NULL;
@@ -318,6 +320,7 @@ bool pg_stream_resumed(lua_State *L, struct pg_stream *s)
 {
     struct runtime *rt = bind_runtime(L);
     enum wait_status how = wait_end(rt->sched);
+    s->woken = false;
     if (how == WAIT_CANCELLED) {
         pg_stream_stop(s);
         task_raise_cancelled(L, rt->sched);
@@ -366,7 +369,7 @@ bool pg_stream_check_next(lua_State *L, struct pg_stream *s)
         return false;
     if (s->link->engine->sync)
         return true;
-    if (s->link->waiter)
+    if (s->link->waiter || s->woken)
         bind_fail(L, rt, ERROR_USAGE, "rows: another task is already waiting for the next row");
     task_check_park(L, rt->sched);
     return true;

@@ -15,6 +15,7 @@
 struct pg_stream {
     struct pg_link *link; /* NULL = at the end */
     bool own;             /* give the connection back to the pool at the end */
+    bool woken;           /* its task was woken by a step and has not taken what it brought yet */
     bool lost;            /* the lease was released before the end: asking for more raises */
     unsigned first;       /* the result of the step made before the stream was attached; 0 = none */
 };

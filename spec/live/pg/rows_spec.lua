@@ -168,6 +168,61 @@ pg.on_both(describe, function(mode, open)
                 pg.settled(e)
             end)
 
+            -- A task that gets the error tries again until the iteration is over.
+            local function shared_by_tasks(next_item, take)
+                local done
+                task.map({ 1, 2, 3, 4, 5, 6 }, 6, function(k)
+                    while not done do
+                        local ok <const>, item <const> = pcall(next_item)
+                        if ok and item == nil then done = true
+                        elseif ok then take(item)
+                        else
+                            assert.matches("another task", item.message)
+                            local busy_until <const> = os.clock() + 0.003
+                            task.sleep(k % 3 * 0.001)
+                            while os.clock() < busy_until do end
+                        end
+                    end
+                end)
+            end
+
+            it("are never given twice or lost when several tasks use one iterator", function()
+                local e <close> = open { size = 2 }
+                local query <const> = "select i, repeat('x', 4200) as x, pg_sleep(0.003) from generate_series(1, 60) i"
+                local it <const>, stream <const> = e:rows(query)
+                local copied <const> = e:copy_out(query)
+                for _, next_item in ipairs { function() return it(stream) end, function() return copied() end } do
+                    local seen, count = {}, 0
+                    task.timeout(30, shared_by_tasks, next_item, function(row)
+                        count = count + 1
+                        seen[row.i or row[1]] = true
+                    end)
+                    assert.equal(60, count)
+                    assert.equal(60, #seen)
+                end
+                pg.settled(e)
+            end)
+
+            it("whose making fails leave nothing for the next task's row", function()
+                local e <close> = open { size = 2 }
+                local calls = 0
+                e:set_codec("date", { decode = function(text)
+                    calls = calls + 1
+                    return calls % 2 == 0 and error "no date" or text
+                end })
+                local query <const> = "select i, current_date as d from generate_series(1, 20) i"
+                local it <const>, stream <const> = e:rows(query)
+                for _, next_item in ipairs { function() return it(stream) end, e:copy_out(query) } do
+                    local good, bad = 0, 0
+                    repeat
+                        local ok <const>, row <const> = pcall(next_item)
+                        if ok and row then good = good + 1 elseif not ok then bad = bad + 1 end
+                    until ok and not row
+                    assert.same({ 10, 10 }, { good, bad })
+                end
+                pg.settled(e)
+            end)
+
             it("whose task is cancelled leave the pool whole", function()
                 local e <close> = open { size = 2 }
                 for _ = 1, 20 do
