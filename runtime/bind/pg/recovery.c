@@ -72,12 +72,21 @@ bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry
     return true;
 }
 
+/* The scanner takes a backslash in '...' for itself. With standard_conforming_strings off it escapes, and
+ * where the string ends is not known here. */
+static bool is_scanned_right(const struct pg_statement *st, const char *sql)
+{
+    const char *conforming = PQparameterStatus(st->link->m.conn, "standard_conforming_strings");
+    return (conforming && strcmp(conforming, "on") == 0) || !strchr(sql, '\\');
+}
+
 /* Can this SQL end a transaction? One of several statements can be a COMMIT. */
 static bool may_commit(const struct pg_statement *st, const char *sql)
 {
     const char *word = sql_first_word(sql);
     return strncasecmp(word, "commit", 6) == 0 || strncasecmp(word, "end", 3) == 0 ||
-           strncasecmp(word, "prepare", 7) == 0 || (st->simple && sql_is_several(sql));
+           strncasecmp(word, "prepare", 7) == 0 ||
+           (st->simple && (sql_is_several(sql) || !is_scanned_right(st, sql)));
 }
 
 /* The address asks for a primary, and this server is not the primary any more: invalidates all connections of
