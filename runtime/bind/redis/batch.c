@@ -44,8 +44,11 @@ static int batch__gc(lua_State *L)
     return 0;
 }
 
-static void check_not_running(lua_State *L, const struct redis_batch *b)
+/* A finaliser of the script may call after the pipeline's own has run. */
+static void check_open(lua_State *L, const struct redis_batch *b)
 {
+    if (!b->session)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: this pipeline was collected");
     if (b->running)
         bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: this pipeline is being executed");
 }
@@ -53,7 +56,7 @@ static void check_not_running(lua_State *L, const struct redis_batch *b)
 static struct redis_batch *check_batch(lua_State *L)
 {
     struct redis_batch *b = luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
-    check_not_running(L, b);
+    check_open(L, b);
     return b;
 }
 
@@ -100,7 +103,7 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
     redis_check_read_only(L, rt, cmd, first);
     struct redis_args_error wrong;
     char byte = (char)shape;
-    check_not_running(L, b); /* nothing allocates from here on */
+    check_open(L, b); /* nothing allocates from here on */
     forget_shapes(b);
     if (!buf_reserve(&b->shapes, 1)) {
         b->shapes.oom = false;
@@ -118,7 +121,7 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
 static int queue_call(lua_State *L)
 {
     struct redis_batch *b = bind_of(L, 3);
-    if (!b || b->running)
+    if (!b || !b->session || b->running)
         b = check_batch(L);
     return queue_command(L, b, lua_touserdata(L, lua_upvalueindex(2)), 2);
 }

@@ -1,8 +1,10 @@
 --- Finalisers of the script's, which may run wherever Lua allocates: also between the moment at which a client is seen
 --- to be open and the one at which it is used, and while a reply becomes Lua values.
 
+local core = require "dbrun.core"
 local finaliser = require "spec.support.finaliser"
 local finaliser_redis = require "spec.support.finaliser_redis"
+local process = require "dbrun.process"
 local servers = require "spec.support.servers"
 
 describe("a finaliser that uses Redis handles", function()
@@ -25,5 +27,30 @@ describe("a Redis handle that is finalised by hand while a task waits on it", fu
 
     it("is closed, and the task gets an error", function()
         finaliser.run("finaliser_by_hand.lua", url)
+    end)
+end)
+
+describe("a Redis pipeline that a finaliser uses at the program's end", function()
+    it("is refused once it was collected itself", function()
+        local result <const> = process.run {
+            core.options.program, "--no-env", "-e", [[
+                local pipeline
+                -- Finalisers run in the reverse order of their setmetatable: this one runs last.
+                local last = setmetatable({}, { __gc = function()
+                    for _, name in ipairs { "get", "blpop", "execute", "clear" } do
+                        local ok, e = pcall(pipeline[name], pipeline, "key", 1)
+                        print(name, ok, e.kind, e.message)
+                    end
+                end })
+                local client = require "dbrun.redis".client { url = os.getenv "REDIS_URL" }
+                pipeline = client:pipeline()
+                pipeline:get "key"
+                kept = { last, pipeline }]],
+            env = { REDIS_URL = servers.redis_db() }, timeout = 60,
+        }
+        assert.equal(0, result.code, result.stderr)
+        local message <const> = "false\tusage\tredis: this pipeline was collected"
+        assert.equal(("get\t%s\nblpop\t%s\nexecute\t%s\nclear\t%s\n"):format(message, message, message, message),
+            result.stdout)
     end)
 end)
