@@ -41,11 +41,17 @@ local function base_folder()
     return path
 end
 
-local function end_servers_below(dir)
-    for _, name in ipairs(fs.list(dir)) do
-        for _, program in ipairs { "postgres", "redis-server" } do
-            for _, p in ipairs((daemon.processes(program, ("%s/%s/data"):format(dir, name)))) do
-                daemon.stop(p.pid, { { "KILL", 5 } })
+--- Ends the servers of a run whose folder was renamed from `old` to `new`: a server's current folder has the new
+--- name, its command line the old one.
+local function end_servers(old, new)
+    local listed, servers = pcall(fs.list, new)
+    if not listed then return end -- another run has removed it
+    for _, server in ipairs(servers) do
+        for _, folder in ipairs { new, old } do
+            for _, program in ipairs { "postgres", "redis-server" } do
+                for _, p in ipairs((daemon.processes(program, ("%s/%s/data"):format(folder, server)))) do
+                    daemon.stop(p.pid, { { "KILL", 5 } })
+                end
             end
         end
     end
@@ -76,17 +82,16 @@ local function take(base, name)
     if not held and os.time() - there.mtime < 60 then return end
     local lock <close> = held and fs.lock(dir .. "/lock") or nil
     if held and not lock then return end
-    end_servers_below(dir)
     return give_up(base, name)
 end
 
 local function sweep(base)
     for _, name in ipairs(fs.list(base)) do
-        if name:find("^gone%-") then
-            fs.rmtree(base .. "/" .. name)
-        elseif name:find("^run%-") then
-            local gone = take(base, name)
-            if gone then fs.rmtree(gone) end
+        local given_up = name:match "^gone%-(.*)"
+        local gone = given_up and base .. "/" .. name or name:find "^run%-" and take(base, name)
+        if gone then
+            end_servers(("%s/%s"):format(base, given_up or name), gone)
+            fs.rmtree(gone)
         end
     end
 end
