@@ -370,7 +370,7 @@ bool pg_stream_check_next(lua_State *L, struct pg_stream *s)
     if (s->link->engine->sync)
         return true;
     if (s->link->waiter || s->woken)
-        bind_fail(L, rt, ERROR_USAGE, "rows: another task is already waiting for the next row");
+        bind_fail(L, rt, ERROR_USAGE, "another task is already waiting for the next row of this iterator");
     task_check_park(L, rt->sched);
     return true;
 }
