@@ -45,19 +45,15 @@ static int next_stage(lua_State *L, int status, lua_KContext ctx)
 
 /* ---- entering ---- */
 
-/* Nothing allocates between check_turn, which tells the engine, and the end of this. */
-static int enter(lua_State *L, struct pg_statement *st, struct pg_engine *e, struct pg_lease *lease)
+/* The first stage of a statement that has begun. */
+static int enter(lua_State *L, struct pg_statement *st)
 {
-    st->k = next_stage;
-    st->engine = e;
-    st->lease = lease;
-    pg_engine_ref(e); /* it may be closed while the statement waits */
-    if (!lease) {
-        if (e->mux && !st->stream && !st->acquire_only && !st->simple)
+    if (!st->lease) {
+        if (st->engine->mux && !st->stream && !st->acquire_only && !st->simple)
             return pg_statement_share(L, st);
         return pg_statement_checkout(L, st);
     }
-    st->link = lease->link;
+    st->link = st->lease->link;
     if (pg_link_is_draining(st->link)) {
         st->stage = STAGE_DRAINED;
         return pg_link_wait_drained(L, st->link, (lua_KContext)st, st->k);
@@ -102,6 +98,17 @@ static struct pg_engine *check_turn(lua_State *L, struct pg_lease *lease)
     return e;
 }
 
+/* The task's statement on this engine or lease, pushed. Nothing may allocate from here to `enter`. */
+static struct pg_statement *begin(lua_State *L, struct pg_lease *lease)
+{
+    struct pg_statement *st = pg_statement_take(L, bind_runtime(L));
+    st->engine = check_turn(L, lease);
+    st->lease = lease;
+    st->k = next_stage;
+    pg_engine_ref(st->engine); /* it may be closed while the statement waits */
+    return st;
+}
+
 /* Checks SQL and parameters; returns the number of parameters, which stand from 3 on. */
 static int check_statement(lua_State *L, struct runtime *rt)
 {
@@ -117,37 +124,31 @@ static int check_statement(lua_State *L, struct runtime *rt)
 
 int pg_query(lua_State *L, struct pg_lease *lease, enum pg_result_shape shape)
 {
-    struct runtime *rt = bind_runtime(L);
-    int nparams = check_statement(L, rt);
-    struct pg_statement *st = pg_statement_take(L, rt);
-    struct pg_engine *e = check_turn(L, lease);
+    int nparams = check_statement(L, bind_runtime(L));
+    struct pg_statement *st = begin(L, lease);
     st->nparams = nparams;
     st->shape = shape;
-    return enter(L, st, e, lease);
+    return enter(L, st);
 }
 
 int pg_describe(lua_State *L, struct pg_lease *lease)
 {
-    struct runtime *rt = bind_runtime(L);
-    check_sql(L, rt);
+    check_sql(L, bind_runtime(L));
     lua_settop(L, 2);
-    struct pg_statement *st = pg_statement_take(L, rt);
-    struct pg_engine *e = check_turn(L, lease);
+    struct pg_statement *st = begin(L, lease);
     st->describe_only = true;
     st->shape = RESULT_WHOLE;
-    return enter(L, st, e, lease);
+    return enter(L, st);
 }
 
 int pg_rows(lua_State *L, struct pg_lease *lease)
 {
-    struct runtime *rt = bind_runtime(L);
-    int nparams = check_statement(L, rt);
+    int nparams = check_statement(L, bind_runtime(L));
     struct pg_stream *stream = pg_stream_new(L);
-    struct pg_statement *st = pg_statement_take(L, rt);
-    struct pg_engine *e = check_turn(L, lease);
+    struct pg_statement *st = begin(L, lease);
     st->nparams = nparams;
     st->stream = stream;
-    return enter(L, st, e, lease);
+    return enter(L, st);
 }
 
 int pg_script(lua_State *L, struct pg_lease *lease)
@@ -156,20 +157,18 @@ int pg_script(lua_State *L, struct pg_lease *lease)
     check_sql(L, rt);
     if (lua_gettop(L) > 2)
         return bind_fail(L, rt, ERROR_USAGE, "exec takes no parameters: use query");
-    struct pg_statement *st = pg_statement_take(L, rt);
-    struct pg_engine *e = check_turn(L, lease);
+    struct pg_statement *st = begin(L, lease);
     st->simple = true;
     st->shape = RESULT_AFFECTED;
-    return enter(L, st, e, lease);
+    return enter(L, st);
 }
 
 int pg_acquire(lua_State *L)
 {
     lua_settop(L, 1);
     struct pg_lease *lease = pg_lease_new(L);
-    struct pg_statement *st = pg_statement_take(L, bind_runtime(L));
-    struct pg_engine *e = check_turn(L, NULL);
-    lease->engine = e;
+    struct pg_statement *st = begin(L, NULL);
+    lease->engine = st->engine;
     st->acquire_only = true;
-    return enter(L, st, e, NULL);
+    return enter(L, st);
 }

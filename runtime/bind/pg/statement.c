@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-#define OP_CLASS "dbrun.pg.op"
+#define STATEMENT_CLASS "dbrun.pg.statement"
 
 /* ---- the statement ---- */
 
@@ -43,16 +43,16 @@ void pg_statement_clean(struct pg_statement *st)
         pg_engine_unref(e);
 }
 
-static int op_gc(lua_State *L)
+static int statement_gc(lua_State *L)
 {
-    pg_statement_clean(luaL_checkudata(L, 1, OP_CLASS));
+    pg_statement_clean(luaL_checkudata(L, 1, STATEMENT_CLASS));
     return 0;
 }
 
 void pg_statement_classes(lua_State *L, struct runtime *rt)
 {
-    static const luaL_Reg meta[] = {{"__gc", op_gc}, {NULL, NULL}};
-    bind_class(L, rt, OP_CLASS, meta, NULL);
+    static const luaL_Reg meta[] = {{"__gc", statement_gc}, {NULL, NULL}};
+    bind_class(L, rt, STATEMENT_CLASS, meta, NULL);
     lua_pop(L, 1);
 }
 
@@ -67,7 +67,7 @@ struct pg_statement *pg_statement_take(lua_State *L, struct runtime *rt)
     }
     st = lua_newuserdatauv(L, sizeof *st, 0);
     memset(st, 0, sizeof *st);
-    luaL_setmetatable(L, OP_CLASS);
+    luaL_setmetatable(L, STATEMENT_CLASS);
     lua_pushvalue(L, -1);
     task_set_scratch(L, rt->sched, st);
     return st;

@@ -10,6 +10,8 @@
 #include "bind/pg/notices.h"
 #include "bind/pg/result.h"
 
+#include <assert.h>
+
 #define STREAM_CLASS "dbrun.pg.stream"
 #define BOX_CLASS    "dbrun.pg.row"
 
@@ -58,9 +60,9 @@ static void box_clear(struct pg_row_box *box)
 
 void pg_row_box_begin(struct pg_row_box *box, struct pg_engine *e)
 {
-    pg_engine_ref(e);
-    box_clear(box); /* what a row left whose making has failed */
+    assert(!box->engine); /* pg_row_box_push gave it empty, and one task at a time reads */
     box->engine = e;
+    pg_engine_ref(e);
 }
 
 void pg_row_box_done(lua_State *L, int index)
