@@ -26,14 +26,12 @@ end
 
 --- A query without the semicolons at its end, and what stands behind them: COPY (..) takes none.
 local function without_end(query)
-    local at, stop = 1, 0
-    while true do
-        local kind <const>, behind <const> = core.sql.scan(query, at)
-        if not kind then return query:sub(1, stop) end
+    local stop = 0
+    for behind, kind, at in core.sql.scan, query, 1 do
         local ends <const> = kind == "blank" or kind == "comment" or query:sub(at, behind - 1) == ";"
         if not ends then stop = behind - 1 end
-        at = behind
     end
+    return query:sub(1, stop)
 end
 
 --- A list, or a text without blanks and brackets, is a table's name; any other text is a query.

@@ -173,7 +173,8 @@ static int sql_parse(lua_State *L)
     return 1;
 }
 
-/* scan(sql, at) -> kind, the position behind the piece, has it no end?; nothing at the end of the text */
+/* scan(sql, at) -> the position behind the piece, its kind, its position, has it no end?; nothing at the end
+ * of the text. So it is an iterator: for behind, kind, at in scan, sql, 1 do */
 static int sql_scan(lua_State *L)
 {
     static const char *const names[] = {
@@ -183,16 +184,17 @@ static int sql_scan(lua_State *L)
     };
     struct sql_scan x = {0};
     x.sql = luaL_checklstring(L, 1, &x.len);
-    lua_Integer at = luaL_optinteger(L, 2, 1);
+    lua_Integer at = luaL_checkinteger(L, 2);
     luaL_argcheck(L, at >= 1, 2, "positions begin at 1");
     x.at = (lua_Unsigned)at - 1 < x.len ? (size_t)at - 1 : x.len;
     enum sql_kind kind = sql_next(&x);
     if (kind == SQL_END)
         return 0;
-    lua_pushstring(L, names[kind]);
     lua_pushinteger(L, (lua_Integer)x.at + 1);
+    lua_pushstring(L, names[kind]);
+    lua_pushinteger(L, at);
     lua_pushboolean(L, x.open);
-    return 3;
+    return 4;
 }
 
 static const luaL_Reg functions[] = {

@@ -17,9 +17,10 @@
  *               -> nil, message [, position in characters]  when the text does not parse,
  *               -> nil, message                             when the library is not there.
  *   parse(sql)  -> the parse tree as JSON text; nil, message [, position] as split.
- *   scan(sql [, at]) -> kind, position behind the piece at `at`, true when the piece has no end;
+ *   scan(sql, at) -> position behind the piece at `at`, its kind, `at`, true when the piece has no end;
  *               -> nothing at the end of the text. Kinds: blank, comment, word, quoted, string, dollar,
- *               parameter, number, sign (one byte). */
+ *               parameter, number, sign (one byte). For a loop: for behind, kind, at in scan, sql, 1 do ...
+ */
 int bind_sql_open(lua_State *L, struct runtime *rt);
 
 #endif

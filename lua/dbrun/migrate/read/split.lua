@@ -17,11 +17,10 @@ local function is_between(kind) return kind == "blank" or kind == "comment" end
 
 ---The next position, from `at` on, that is neither blank nor comment.
 local function skip_blanks(sql, at)
-    while true do
-        local kind <const>, behind <const> = scan(sql, at)
-        if not is_between(kind) then return at end
-        at = behind
+    for _, kind, from in scan, sql, at do
+        if not is_between(kind) then return from end
     end
+    return #sql + 1
 end
 
 ---Tracks whether the words so far are inside BEGIN ATOMIC ... END of a function or procedure, where semicolons do not
@@ -51,21 +50,23 @@ local function fresh() return { words = 0, parens = 0, body = 0 } end
 ---@return { first: integer, last: integer }[]
 function M.lex(sql)
     local ranges, state = {}, fresh()
-    local at, first, last = 1, nil, nil
-    while true do
-        local kind <const>, behind <const> = scan(sql, at)
-        local sign <const> = kind == "sign" and sql:sub(at, at)
-        if not kind or (sign == ";" and state.parens == 0 and state.body == 0) then
-            if first then ranges[#ranges + 1] = { first = first, last = last } end
-            if not kind then return ranges end
-            state, first = fresh(), nil
+    local first, last
+    local function finish()
+        if first then ranges[#ranges + 1] = { first = first, last = last } end
+        state, first = fresh(), nil
+    end
+    for behind, kind, at in scan, sql, 1 do
+        local text <const> = sql:sub(at, behind - 1)
+        if text == ";" and state.parens == 0 and state.body == 0 then
+            finish()
         elseif not is_between(kind) then
-            if kind == "word" then track_body(state, sql:sub(at, behind - 1):lower()) end
-            if sign then track_sign(state, sign) end
+            if kind == "word" then track_body(state, text:lower())
+            elseif kind == "sign" then track_sign(state, text) end
             first, last = first or at, behind - 1
         end
-        at = behind
     end
+    finish()
+    return ranges
 end
 
 -- ---- parser or lexer ----
@@ -99,28 +100,24 @@ end
 ---@param sql string
 ---@return string
 function M.plain(sql)
-    local out, at = {}, 1
-    while true do
-        local kind <const>, behind <const> = scan(sql, at)
-        if not kind then return table.concat(out) end
+    local out = {}
+    for behind, kind, at in scan, sql, 1 do
         local text <const> = sql:sub(at, behind - 1)
         if not is_between(kind) then
             out[#out + 1] = (kind == "string" or kind == "dollar") and "''" or kind == "word" and text:lower() or text
         elseif out[#out] ~= " " then
             out[#out + 1] = " "
         end
-        at = behind
     end
+    return table.concat(out)
 end
 
 ---The first words of a statement, in lower case.
 local function first_words(sql, count)
-    local words, at = {}, 1
-    while #words < count do
-        local kind <const>, behind <const> = scan(sql, at)
-        if kind == "word" then words[#words + 1] = sql:sub(at, behind - 1):lower()
-        elseif not is_between(kind) then break end
-        at = behind
+    local words = {}
+    for behind, kind, at in scan, sql, 1 do
+        if kind == "word" then words[#words + 1] = sql:sub(at, behind - 1):lower() end
+        if #words == count or (kind ~= "word" and not is_between(kind)) then break end
     end
     return words
 end

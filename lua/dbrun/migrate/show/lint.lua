@@ -38,16 +38,13 @@ for _, rule in ipairs(M.RULES) do by_name[rule.name] = rule end
 ---The rules that the comments of a text switch off.
 local function allowed_in(text)
     local set = {}
-    local at = 1
-    while true do
-        local kind, behind = core.sql.scan(text, at)
-        if not kind then return set end
+    for behind, kind, at in core.sql.scan, text, 1 do
         local comment = kind == "comment" and text:sub(at, behind - 1) or ""
         for names in comment:gmatch "%-%-%s*lint:%s*allow%s+([^\n]*)" do
             for name in names:gmatch "[%w-]+" do set[name] = true end
         end
-        at = behind
     end
+    return set
 end
 
 ---Records what a statement makes, for those after it.
