@@ -21,6 +21,16 @@ local function descriptors()
     return #fs.list("/proc/self/fd")
 end
 
+--- A copy of dbrun that any user may run: the folder of this checkout may be closed to others.
+local function readable_program()
+    local dir <const> = fs.mkdtemp()
+    local folder <const> = setmetatable({ path = dir .. "/dbrun" }, { __close = function() fs.rmtree(dir) end })
+    fs.chmod(dir, tonumber("755", 8))
+    assert.are.equal(0, process.run({ "cp", dbrun, folder.path }).code)
+    fs.chmod(folder.path, tonumber("755", 8))
+    return folder
+end
+
 --- Waits until something is true, at most 5 s.
 local function eventually(fn)
     local deadline = task.now() + 5
@@ -110,9 +120,9 @@ describe("process.run", function()
         end)
         fs.chmod(dir, 0)
         local code = 'local _, e = pcall(require("dbrun.process").run, {"no-such-program-here"}) print(e.message)'
-        local r = process.run { dbrun, "-e", code, env = { PATH = dir .. ":" .. os.getenv("PATH") },
+        local program <close> = readable_program()
+        local r = process.run { program.path, "-e", code, env = { PATH = dir .. ":" .. os.getenv("PATH") },
             uid = is_root and 12345 or nil, gid = is_root and 12345 or nil, cwd = "/" }
-        if r.stdout == "" then return pending("this checkout cannot be read by other users") end
         assert.matches("No such file or directory", r.stdout)
     end)
 
@@ -374,12 +384,12 @@ describe("a child process", function()
             assert.matches("root", e.hint)
             return
         end
+        local program <close> = readable_program()
         local r = process.run {
-            dbrun, "-e", [[
+            program.path, "-e", [[
             local ok, e = pcall(require("dbrun.process").run, {"true", uid = 0, gid = 0})
             io.write(tostring(ok), " ", e.message, " ", e.hint)]], user = "nobody", cwd = "/",
         }
-        if r.stderr:find("Permission denied") then return pending("this checkout cannot be read by other users") end
         assert.matches("^false cannot run 'true': cannot .* only root", r.stdout)
     end)
 end)
