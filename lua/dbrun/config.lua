@@ -34,6 +34,7 @@ local keys = require "dbrun.config.keys"
 ---@field DB_CONNECT_TIMEOUT number seconds for opening a connection (default 10)
 ---@field DB_STATEMENT_TIMEOUT number|false seconds for each statement (default off)
 ---@field DB_STATEMENT_CACHE integer prepared statements kept for each connection (default 100; 0 = none)
+---@field DB_STATEMENT_CACHE_AGE number seconds after which a prepared statement is parsed anew (default 1; 0 = never)
 ---@field SYNC_POOL_SIZE integer connections of the sync engine (default 5)
 ---@field REDIS_MAX_CONNECTIONS integer connections to Redis (default 50)
 ---@field DBRUN_MIGRATIONS_DIR string folder of the migrations (default scripts/migrations)

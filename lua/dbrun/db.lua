@@ -38,6 +38,8 @@ M.ident = params.ident
 ---@field pre_ping_idle? number seconds idle after which that test is a round trip (0.5; 0 = always)
 ---@field reset? "rollback"|"full"|"none" what happens to a connection on return (rollback)
 ---@field statement_cache? integer prepared statements for each connection (100; 0 = none)
+---@field statement_cache_age? number seconds after which a prepared statement is parsed anew (1; 0 = never): so long
+---it may go on with the types of a column that another program has changed
 ---@field application_name? string
 ---@field on_connect? fun(conn: dbrun.Connection) runs once for each new connection, in the task that gets it, before
 ---anything else does; an error closes the connection and is raised there
@@ -236,6 +238,7 @@ local function from_config(mode)
         connect_timeout = config.DB_CONNECT_TIMEOUT,
         command_timeout = config.DB_STATEMENT_TIMEOUT,
         statement_cache = config.DB_STATEMENT_CACHE,
+        statement_cache_age = config.DB_STATEMENT_CACHE_AGE,
     }, config.source(key)))
 end
 

@@ -106,6 +106,18 @@ static void link_newest(struct pg_cache *c, struct pg_cached *e)
     c->newest = e;
 }
 
+static void name_entry(struct pg_cache *c, struct pg_cached *e)
+{
+    snprintf(e->name, sizeof e->name, "dbrun_%016llx_%u", (unsigned long long)c->random, ++c->named);
+}
+
+static void forget_ref(struct pg_cache *c, struct pg_cached *e)
+{
+    if (e->ref && c->forget)
+        c->forget(c->data, e->ref);
+    e->ref = 0;
+}
+
 void pg_cache_forget(struct pg_cache *c, struct pg_cached *e)
 {
     struct pg_cached **at = &c->bucket[e->hash % BUCKETS];
@@ -114,9 +126,18 @@ void pg_cache_forget(struct pg_cache *c, struct pg_cached *e)
     *at = e->chain;
     unlink_order(c, e);
     c->count--;
-    if (e->ref && c->forget)
-        c->forget(c->data, e->ref);
+    forget_ref(c, e);
     free(e);
+}
+
+void pg_cache_renew(struct pg_cache *c, struct pg_cached *e)
+{
+    if (e->prepared) {
+        pg_cache_defer_close(c, e->name);
+        name_entry(c, e);
+    }
+    forget_ref(c, e);
+    e->seen = e->prepared = e->described = false;
 }
 
 static struct pg_cached *find_hashed(struct pg_cache *c, uint64_t hash, const char *sql, size_t len)
@@ -163,7 +184,7 @@ struct pg_cached *pg_cache_add(struct pg_cache *c, const char *sql, size_t len, 
     *e = (struct pg_cached){.hash = hash, .len = len};
     memcpy(e->sql, sql, len);
     e->sql[len] = '\0';
-    snprintf(e->name, sizeof e->name, "dbrun_%016llx_%u", (unsigned long long)c->random, ++c->named);
+    name_entry(c, e);
     e->chain = c->bucket[hash % BUCKETS];
     c->bucket[hash % BUCKETS] = e;
     link_newest(c, e);

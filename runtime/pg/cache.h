@@ -2,6 +2,11 @@
  * The prepared statements of one connection, evicted least recently used first. A statement is prepared when
  * it runs for the second time, so statements that run once leave nothing on the server.
  *
+ * A prepared statement keeps the parameter types, and the meaning of its literals, from the time when it was
+ * parsed: an insert goes on storing a timestamp into a column that has become a timestamptz. So an entry is
+ * used only while nothing is known to have changed since then, and for a limited time (machine_send.c); then
+ * it begins anew.
+ *
  * Names carry a random part: behind a transaction pooler several clients share a server session, and a name
  * must not run the statement of another client.
  */
@@ -20,13 +25,19 @@ struct pg_cached {
     struct pg_cached *older;
     uint64_t hash;
     size_t len;
-    int ref;        /* a reference that the embedder keeps with the statement; 0 = none */
-    uint64_t types; /* fingerprint of the parameter types that it ran with last */
-    bool seen;      /* it ran once */
-    bool prepared;  /* the server knows it by `name` */
-    bool described; /* the prepared statement has answered, so `binary` is known */
-    bool own_types; /* a column has a type that is not built in, whose fields may change */
-    bool binary; /* every column can be read in binary: the server refuses a plan that changes their types */
+    int ref;         /* a reference that the embedder keeps with the statement; 0 = none */
+    uint64_t types;  /* fingerprint of the parameter types that it ran with last */
+    uint64_t parsed; /* when the server parsed it last (base/deadline.h) */
+    uint64_t schema; /* the epochs of machine.h at that time */
+    uint64_t session;
+    unsigned effect; /* enum pg_effect */
+    bool seen;       /* it ran once since it began, or began anew */
+    bool prepared;   /* the server knows it by `name` */
+    bool described;  /* the prepared statement has answered, so the server refuses a plan with other column
+                        types */
+    bool own_types;  /* a column has a type that is not built in, whose fields may change */
+    bool typed;      /* a parameter has a declared type */
+    bool binary;     /* when it was described last, every column could be read in binary */
     char name[40];
     char sql[];
 };
@@ -42,6 +53,9 @@ struct pg_cached *pg_cache_find(struct pg_cache *c, const char *sql, size_t len)
  * `evicted` gets the name of a prepared statement for the caller to close on the server, or "". */
 struct pg_cached *pg_cache_add(struct pg_cache *c, const char *sql, size_t len, char evicted[40]);
 void pg_cache_forget(struct pg_cache *c, struct pg_cached *e);
+/* Makes the statement begin anew, as one that has not run yet. When it is prepared it gets another name, and
+ * the old one is kept for pg_cache_take_deferred. */
+void pg_cache_renew(struct pg_cache *c, struct pg_cached *e);
 /* Keeps a name from `evicted` that the caller could not close now ... */
 void pg_cache_defer_close(struct pg_cache *c, const char name[40]);
 /* ... and gives one of them to a caller that can; false when there is none. */

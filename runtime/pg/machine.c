@@ -9,6 +9,7 @@ bool pg_machine_init(struct pg_machine *m, PGconn *conn, uint32_t cache_limit,
                      void (*forget)(void *data, int ref), void *data)
 {
     *m = (struct pg_machine){.conn = conn, .state = PG_IDLE};
+    pg_machine_begin_epochs(m);
     m->cache = pg_cache_new(cache_limit, forget, data);
     return m->cache != NULL;
 }

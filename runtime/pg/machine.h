@@ -69,6 +69,7 @@ struct pg_params {
     const int *lengths;
     const int *formats;
     bool once; /* do not cache the statement */
+    bool text; /* results in text, unless the server guarantees the types of the columns */
 };
 
 /* The results of a group of several statements. */
@@ -119,12 +120,22 @@ struct pg_machine {
     bool refused;        /* a COPY FROM STDIN failed: the server throws away the data that still comes */
     bool forgotten;      /* the server has dropped its prepared statements (DISCARD ALL) */
     bool in_transaction; /* a transaction was open when the group began */
+    bool guessed;    /* binary results were asked for because the statement's columns allowed it last time */
+    unsigned effect; /* enum pg_effect of its statements */
     /* of the connection */
     bool shared;    /* PIPE: groups of many callers */
     bool doomed;    /* libpq took a group in part: the next step breaks the connection */
     bool flushing;  /* bytes are queued that the socket has not taken yet */
     bool row_mode;  /* a statement since the last pipeline was in single-row mode */
     bool text_only; /* results in text even where binary could be read */
+    /* When the cache's entries are out of date. The embedder sets the first two after pg_machine_init. */
+    uint64_t cache_age;     /* ns from the server's parse; 0 = no limit */
+    uint64_t *schema_epoch; /* raised by each committed DDL; shared by the connections of a program */
+    uint64_t session_epoch; /* raised by each change of the session, and by its own DDL at once */
+    uint64_t
+        reported; /* a hash of the settings that the server reports and that change a statement's meaning */
+    unsigned pending;  /* what the open transaction has changed so far: enum pg_effect */
+    uint64_t no_epoch; /* *schema_epoch of a connection that shares none */
 };
 
 /* A hash of the number and the types of the parameters: a prepared statement takes only these. */
@@ -164,8 +175,13 @@ PGresult *pg_machine_take(struct pg_machine *m);
  * prepared when it runs again with the same parameter types; from then on its result comes in binary if all
  * its columns can be read so. The texts are copied before the call returns. */
 bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p);
+/* Will the server refuse to run the statement if its columns are not those of its last result? Then they need
+ * not be asked for. */
+bool pg_machine_knows_columns(const struct pg_machine *m, const struct pg_cached *e);
 /* Asks for the columns of a statement without running it: the result has them, and no rows. */
 bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_params *p);
+/* The same for a statement of the cache that is prepared, as it was when it was prepared. */
+bool pg_machine_describe_prepared(struct pg_machine *m, const struct pg_cached *e);
 /* One or several statements without parameters (simple protocol). A COPY among them is refused. */
 bool pg_machine_simple(struct pg_machine *m, const char *sql);
 /* One COPY: when its data can be transferred, step returns PG_DONE and the state is PG_COPY_IN or

@@ -18,6 +18,15 @@ bool pg_machine_not_sent(struct pg_machine *m, bool half);
 /* Enters libpq's pipeline mode, without the single-row mode of the statement before. */
 bool pg_machine_enter_pipeline(struct pg_machine *m);
 
+/* ---- machine_epoch.c ---- */
+
+/* Has nothing changed that is known to change the meaning of the entry's prepared statement, and is it young
+ * enough? */
+bool pg_machine_is_current(const struct pg_machine *m, const struct pg_cached *e);
+/* What the statements of a group that has ended have changed: raises the epochs. */
+void pg_machine_raise_epochs(struct pg_machine *m);
+void pg_machine_begin_epochs(struct pg_machine *m);
+
 /* The one place that changes m->state; aborts in a debug build when the chart has no such arrow. */
 static inline void pg_machine_set_state(struct pg_machine *m, enum pg_state to)
 {
@@ -48,9 +57,10 @@ static inline void pg_machine_renew(struct pg_machine *m)
         pg_machine_batch_clear(m);
     error_clear(&m->error);
     m->entry = NULL;
+    m->effect = 0;
     m->ahead = 0;
     m->preparing = m->flushing = m->discard = m->streaming = m->forgotten = m->shared = false;
-    m->refused = m->simple = m->copy = m->unwanted = m->separated = m->in_transaction = false;
+    m->refused = m->simple = m->copy = m->unwanted = m->separated = m->in_transaction = m->guessed = false;
 }
 
 static inline struct pg_group *pg_machine_head(struct pg_machine *m)

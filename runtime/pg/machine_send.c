@@ -1,10 +1,9 @@
 /* Sends statements on a connection on which nothing else is in flight. */
+#include "base/deadline.h"
+#include "pg/effect.h"
 #include "pg/machine_impl.h"
-#include "pg/scan.h"
 
-#include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 enum { MOST_PARAMS = 65535 }; /* the protocol's Bind message has 16 bits for their number */
 
@@ -34,27 +33,22 @@ static bool sent(struct pg_machine *m, enum pg_state state, size_t statements)
     return true;
 }
 
-static int result_format(const struct pg_machine *m, const struct pg_cached *e)
+/* ---- what to prepare, and what a statement does ---- */
+
+static unsigned effect_of(const struct pg_machine *m, const char *sql, size_t len)
 {
-    return e->binary && !m->text_only;
+    const char *plain = PQparameterStatus(m->conn, "standard_conforming_strings");
+    return pg_effect_of(sql, len, plain && strcmp(plain, "on") == 0);
 }
 
-/* ---- what to prepare ---- */
-
-/* Does the statement have a plan? Utility statements gain nothing from PREPARE: some cannot run in a group
- * with it (VACUUM), and the columns of others (FETCH, SHOW, EXECUTE) may change their types unnoticed. */
-static bool has_plan(const char *sql)
+/* Binary when the columns can be read so; that they are still those of the last result, the server guarantees
+ * only for a prepared statement that has answered. */
+static int result_format(struct pg_machine *m, const struct pg_cached *e, const struct pg_params *p)
 {
-    static const char *const words[] = {"select", "insert", "update", "delete",
-                                        "with",   "values", "table",  "merge"};
-    const char *word = sql_first_word(sql);
-    size_t len = 0;
-    while ((word[len] >= 'a' && word[len] <= 'z') || (word[len] >= 'A' && word[len] <= 'Z'))
-        len++;
-    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (strlen(words[i]) == len && strncasecmp(word, words[i], len) == 0)
-            return true;
-    return false;
+    bool sure = e && e->prepared && e->described;
+    bool binary = e && e->binary && !m->text_only && (sure || !p->text);
+    m->guessed = binary && !sure;
+    return binary;
 }
 
 uint64_t pg_params_fingerprint(const struct pg_params *p)
@@ -65,6 +59,25 @@ uint64_t pg_params_fingerprint(const struct pg_params *p)
     return h;
 }
 
+static bool has_declared_type(const struct pg_params *p)
+{
+    for (int i = 0; i < p->n; i++)
+        if (p->types && p->types[i])
+            return true;
+    return false;
+}
+
+/* Utility statements have no entry: they gain nothing from PREPARE, some cannot run in a group with it
+ * (VACUUM), and the columns of others (FETCH, SHOW, EXECUTE) may change their types unnoticed. */
+static struct pg_cached *new_entry(struct pg_machine *m, const char *sql, size_t len, char evicted[40])
+{
+    m->effect = effect_of(m, sql, len);
+    struct pg_cached *e = m->effect & PG_HAS_PLAN ? pg_cache_add(m->cache, sql, len, evicted) : NULL;
+    if (e)
+        e->effect = m->effect;
+    return e;
+}
+
 /* The cache's entry for this statement; NULL: run it without the cache. */
 static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t len,
                                    const struct pg_params *p, char evicted[40])
@@ -73,10 +86,13 @@ static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t
     if (p->once)
         return NULL;
     struct pg_cached *e = pg_cache_find(m->cache, sql, len);
-    if (!e && has_plan(sql))
-        e = pg_cache_add(m->cache, sql, len, evicted);
+    if (!e)
+        e = new_entry(m, sql, len, evicted);
     if (!e)
         return NULL;
+    m->effect = e->effect;
+    if (e->seen && !pg_machine_is_current(m, e))
+        pg_cache_renew(m->cache, e);
     if (e->seen && !e->prepared)
         pg_cache_take_deferred(m->cache, evicted);
     uint64_t types = pg_params_fingerprint(p);
@@ -86,6 +102,15 @@ static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t
         e->seen = false;
     e->types = types;
     return e;
+}
+
+/* The server parses the statement now. */
+static void note_parse(const struct pg_machine *m, struct pg_cached *e, const struct pg_params *p)
+{
+    e->parsed = mono_now();
+    e->schema = *m->schema_epoch;
+    e->session = m->session_epoch;
+    e->typed = has_declared_type(p);
 }
 
 /* PREPARE, the statement and one sync in a single round trip. */
@@ -104,7 +129,9 @@ static bool prepare_and_query(struct pg_machine *m, struct pg_cached *e, const c
     ok = ok && PQsendPrepare(m->conn, e->name, e->sql, p->n, p->types);
     m->ahead++;
     m->preparing = true;
-    ok = ok && PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats, 0) &&
+    ok = ok &&
+         PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats,
+                             result_format(m, e, p)) &&
          PQpipelineSync(m->conn);
     return ok ? sent(m, PG_PIPE, 1) : pg_machine_not_sent(m, true);
 }
@@ -129,16 +156,19 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
     m->entry = e;
     if (e && e->prepared) {
         if (!PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats,
-                                 result_format(m, e)))
+                                 result_format(m, e, p)))
             return pg_machine_not_sent(m, false);
         return sent(m, PG_PLAIN, 1);
     }
+    if (e)
+        note_parse(m, e, p);
     /* In a failed transaction the server refuses PREPARE. */
     if (e && e->seen && PQtransactionStatus(m->conn) != PQTRANS_INERROR)
         return prepare_and_query(m, e, evicted, p);
     if (evicted[0])
         pg_cache_defer_close(m->cache, evicted);
-    if (!PQsendQueryParams(m->conn, sql, p->n, p->types, p->values, p->lengths, p->formats, 0))
+    if (!PQsendQueryParams(m->conn, sql, p->n, p->types, p->values, p->lengths, p->formats,
+                           result_format(m, e, p)))
         return pg_machine_not_sent(m, false);
     return sent(m, PG_PLAIN, 1);
 }
@@ -158,6 +188,15 @@ bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_
     return pg_machine_not_sent(m, true);
 }
 
+bool pg_machine_describe_prepared(struct pg_machine *m, const struct pg_cached *e)
+{
+    if (!begin(m))
+        return false;
+    if (!PQsendDescribePrepared(m->conn, e->name))
+        return pg_machine_not_sent(m, false);
+    return sent(m, PG_PLAIN, 1);
+}
+
 void pg_machine_stream(struct pg_machine *m)
 {
     m->row_mode = true;
@@ -172,6 +211,7 @@ bool pg_machine_simple(struct pg_machine *m, const char *sql)
     if (!PQsendQuery(m->conn, sql))
         return pg_machine_not_sent(m, false);
     m->simple = true;
+    m->effect = effect_of(m, sql, strlen(sql));
     return sent(m, PG_PLAIN, 1);
 }
 
@@ -204,6 +244,8 @@ bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg
     if ((sql && !PQsendPrepare(m->conn, "", sql, p->n, p->types)) ||
         !PQsendQueryPrepared(m->conn, "", p->n, p->values, p->lengths, p->formats, 0))
         return pg_machine_not_sent(m, true);
+    if (sql)
+        m->effect |= effect_of(m, sql, strlen(sql));
     pg_machine_head(m)->statements++;
     return true;
 }

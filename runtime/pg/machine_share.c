@@ -1,12 +1,14 @@
 /* Groups of many callers in flight on one connection. */
+#include "pg/effect.h"
 #include "pg/machine_impl.h"
 
 struct pg_cached *pg_machine_shareable(struct pg_machine *m, const char *sql, size_t len,
                                        const struct pg_params *p)
 {
     struct pg_cached *e = pg_cache_find(m->cache, sql, len);
-    return e && e->prepared && e->described && !e->own_types && e->types == pg_params_fingerprint(p) ? e
-                                                                                                     : NULL;
+    bool can = e && pg_machine_knows_columns(m, e) && e->effect == PG_HAS_PLAN &&
+               e->types == pg_params_fingerprint(p);
+    return can ? e : NULL;
 }
 
 /* Begins a pipeline for the first group. */

@@ -11,6 +11,7 @@
 /* The sync of the group that is alone has come: the caller may take its result or error. */
 static void settle_alone(struct pg_machine *m)
 {
+    pg_machine_raise_epochs(m);
     if (m->forgotten) {
         m->entry = NULL;
         pg_cache_clear(m->cache);
@@ -251,8 +252,6 @@ static void note_tag(struct pg_machine *m, PGresult *r)
     const char *tag = PQcmdStatus(r);
     if (strcmp(tag, "DISCARD ALL") == 0 || strcmp(tag, "DEALLOCATE ALL") == 0)
         m->forgotten = true;
-    if (m->catalog && (strncmp(tag, "ALTER ", 6) == 0 || strncmp(tag, "DROP ", 5) == 0))
-        pg_catalog_expire(m->catalog);
 }
 
 /* The result of a DEALLOCATE or PREPARE that was sent before the statement. */

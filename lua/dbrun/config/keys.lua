@@ -114,6 +114,7 @@ local LIST <const> = {
     { "DB_CONNECT_TIMEOUT", { parse = seconds(0.001), default = 10, doc = "seconds for opening a connection" } },
     { "DB_STATEMENT_TIMEOUT", { parse = seconds_or_off, default = false, off = true, doc = "for each statement" } },
     { "DB_STATEMENT_CACHE", { parse = integer(0, LIMIT), default = 100, doc = "prepared statements kept" } },
+    { "DB_STATEMENT_CACHE_AGE", { parse = seconds(0), default = 1, doc = "seconds until one is parsed anew" } },
     { "SYNC_POOL_SIZE", { parse = integer(1, LIMIT), default = 5, doc = "connections of db.sync" } },
     { "REDIS_MAX_CONNECTIONS", { parse = integer(1, LIMIT), default = 50, doc = "connections to Redis" } },
     { "DBRUN_MIGRATIONS_DIR", { parse = text, default = "scripts/migrations", doc = "folder of the migrations" } },

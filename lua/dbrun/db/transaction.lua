@@ -130,8 +130,17 @@ local function run_nested(conn, fn)
     return result
 end
 
-local function is_serialization_failure(e)
-    return errors.is(e) and (e.sqlstate == "40001" or e.sqlstate == "40P01")
+local transient <const> = { ["40001"] = true, ["40P01"] = true }
+--- Of a statement that was prepared: its columns have changed, or a pooler has lost it. It is prepared anew.
+local of_prepared <const> = { ["0A000"] = true, ["26000"] = true }
+
+--- May the transaction, which is rolled back, succeed when it runs again?
+local function is_worth_a_retry(conn, e)
+    if not errors.is(e) or not e.sqlstate then
+        return false
+    end
+    return transient[e.sqlstate] or (of_prepared[e.sqlstate] and e.retryable)
+        or (e.statement and not conn:in_transaction() and conn:is_stale(e.statement, e.sqlstate))
 end
 
 --- The pause before try number `try`: exponential with full jitter, at most 2 s.
@@ -151,7 +160,7 @@ local function run_with_retries(conn, opts, fn)
         if result[1] then
             return table.unpack(result, 2, result.n)
         end
-        if try == (opts.retry or 0) or not is_serialization_failure(result[2]) then
+        if try == (opts.retry or 0) or not is_worth_a_retry(conn, result[2]) then
             error(result[2], 0)
         end
         pause(conn, try + 1)

@@ -34,6 +34,7 @@ struct pg_engine {
     bool cache_off;  /* a pooler between us and the server loses prepared statements */
     enum pg_reset reset;
     uint32_t cache_limit;
+    uint64_t cache_age;     /* ns; 0 = no limit */
     double timeout;         /* seconds, as all below */
     double command_timeout; /* 0 = none */
     double pre_ping_idle;

@@ -66,6 +66,13 @@ static int lease_describe(lua_State *L)
     return pg_describe(L, pg_lease_check(L));
 }
 
+/* is_stale(sql, sqlstate) -> boolean | nothing: did it fail because its types have changed since this
+ * connection prepared it? Then it begins anew. */
+static int lease_is_stale(lua_State *L)
+{
+    return pg_is_stale(L, pg_lease_check(L));
+}
+
 static int lease_rows(lua_State *L)
 {
     return pg_rows(L, pg_lease_check(L));
@@ -270,6 +277,7 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"copy_out_begin", pg_copy_out_begin},
                                        {"reads_binary", pg_copy_reads_binary},
                                        {"describe", lease_describe},
+                                       {"is_stale", lease_is_stale},
                                        {"listen_feed", pg_listen_feed},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__close", lease_close}, {"__gc", lease_gc}, {NULL, NULL}};

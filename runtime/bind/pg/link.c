@@ -76,6 +76,8 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
     PQsetNoticeReceiver(conn, pg_notices_receive, link);
     link->needs_on_connect = e->on_connect != LUA_NOREF;
     link->m.catalog = e->catalog;
+    link->m.cache_age = e->cache_age;
+    link->m.schema_epoch = &e->rt->schema_epoch;
     link->m.text_only = e->decoder.codecs != LUA_NOREF;
     link->pid = PQbackendPID(conn);
     link->writer = asks_for_writes(conn) && !is_read_only(conn);

@@ -139,6 +139,8 @@ static void read_settings(lua_State *L, struct pg_engine *e)
     e->pre_ping = field_boolean(L, 1, "pre_ping", true);
     e->pre_ping_idle = field_number(L, 1, "pre_ping_idle", 0.5);
     e->cache_limit = (uint32_t)field_number(L, 1, "statement_cache", 100);
+    double age = field_number(L, 1, "statement_cache_age", 1);
+    e->cache_age = age > 0 ? duration_ns(age) + 1 : 0; /* an age of less than 1 ns is not "no limit" */
     e->decoder.numeric_float = field_boolean(L, 1, "numeric_float", false);
     e->decoder.epoch = field_boolean(L, 1, "epoch", false);
     e->large_result = (size_t)field_number(L, 1, "large_result", 0);
@@ -153,8 +155,8 @@ static void read_settings(lua_State *L, struct pg_engine *e)
 }
 
 /* engine{params=, target=, sync=, size=, overflow=, timeout=, connect_timeout=, command_timeout=, recycle=,
- * pre_ping=, pre_ping_idle=, reset=, statement_cache=, pipeline=, ...} -> engine. lua/dbrun/db.lua has
- * checked the values. */
+ * pre_ping=, pre_ping_idle=, reset=, statement_cache=, statement_cache_age=, pipeline=, ...} -> engine.
+ * lua/dbrun/db.lua has checked the values. */
 static int engine_new(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);

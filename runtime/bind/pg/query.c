@@ -15,6 +15,7 @@
 #include "base/deadline.h"
 #include "bind/pg/named.h"
 #include "bind/pg/params.h"
+#include "bind/pg/stale.h"
 #include "bind/pg/statement.h"
 #include "bind/pg/stream.h"
 
@@ -138,6 +139,17 @@ int pg_describe(lua_State *L, struct pg_lease *lease)
     struct pg_statement *st = begin(L, lease);
     st->describe_only = true;
     st->shape = RESULT_WHOLE;
+    return enter(L, st);
+}
+
+int pg_is_stale(lua_State *L, struct pg_lease *lease)
+{
+    check_sql(L, bind_runtime(L));
+    if (!pg_stale_is_suspect(luaL_optstring(L, 3, NULL)))
+        return 0;
+    lua_settop(L, 2);
+    struct pg_statement *st = begin(L, lease);
+    st->stale_only = true;
     return enter(L, st);
 }
 

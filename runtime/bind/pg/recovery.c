@@ -40,13 +40,11 @@ static void switch_cache_off(struct pg_engine *e, struct pg_machine *m)
     pg_cache_disable(m->cache);
 }
 
-/* The server keeps the statement until another one is prepared, which also closes this one. */
-static void forget_statement(struct pg_cache *cache, struct pg_cached *entry)
+/* In a transaction the statement has failed with all that was done before it. */
+static void tell_retryable(struct pg_statement *st, const char *hint)
 {
-    char name[sizeof entry->name];
-    memcpy(name, entry->name, sizeof name);
-    pg_cache_forget(cache, entry);
-    pg_cache_defer_close(cache, name);
+    st->error.retryable = true;
+    error_set_field(&st->error, ERROR_HINT, hint);
 }
 
 bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry)
@@ -59,17 +57,20 @@ bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry
         switch_cache_off(st->engine, m);
         if (!m->in_transaction)
             return true;
-        st->error.retryable = true;
-        error_set_field(&st->error, ERROR_HINT,
-                        "A pooler in front of the server lost a prepared statement. From now on none is "
-                        "prepared: run the transaction again, and set DB_STATEMENT_CACHE=0 (or "
-                        "statement_cache=0).");
+        tell_retryable(st, "A pooler in front of the server lost a prepared statement. From now on none is "
+                           "prepared: run the transaction again, and set DB_STATEMENT_CACHE=0 (or "
+                           "statement_cache=0).");
         return false;
     }
-    if (m->in_transaction || !entry->prepared || !is_stale_plan(&st->error))
+    if (!entry->prepared || !is_stale_plan(&st->error))
         return false;
-    forget_statement(m->cache, entry);
-    return true;
+    pg_cache_renew(m->cache, entry);
+    entry->binary = false;
+    if (!m->in_transaction)
+        return true;
+    tell_retryable(st, "The columns of the statement have changed since it was prepared, and it is prepared "
+                       "anew now. Run the transaction again, or give it retry=1.");
+    return false;
 }
 
 /* The scanner takes a backslash in '...' for itself. With standard_conforming_strings off it escapes, and

@@ -4,12 +4,16 @@
 #include "bind/pg/notices.h"
 #include "bind/pg/params.h"
 #include "bind/pg/recovery.h"
+#include "bind/pg/stale.h"
 #include "bind/pg/statement.h"
 #include "bind/pg/stream.h"
+#include "pg/scan.h"
 
 #include <string.h>
+#include <strings.h>
 
 static int looked_up(lua_State *L, struct pg_statement *st);
+static int ask_whether_stale(lua_State *L, struct pg_statement *st);
 static bool is_lost(const struct pg_statement *st);
 static int raise_lost(lua_State *L, struct pg_statement *st);
 
@@ -37,7 +41,7 @@ static bool is_to_be_described(struct pg_statement *st, const char *sql, size_t 
     if (!st->stream || st->described || st->engine->no_lookups)
         return false;
     const struct pg_cached *e = pg_cache_find(st->link->m.cache, sql, len);
-    return !e || !e->described || e->own_types;
+    return !e || !pg_machine_knows_columns(&st->link->m, e);
 }
 
 static bool send_with_params(lua_State *L, struct pg_statement *st, const char *sql, size_t len)
@@ -50,6 +54,7 @@ static bool send_with_params(lua_State *L, struct pg_statement *st, const char *
         error_set(&m->error, ERROR_QUERY, "not enough memory for the parameters");
         return false;
     }
+    enc.p.text = st->stream != NULL; /* its rows cannot be read once more in text */
     bool sent = st->describing ? pg_machine_describe(m, sql, &enc.p) : pg_machine_query(m, sql, len, &enc.p);
     pg_params_free(&enc);
     return sent;
@@ -65,6 +70,8 @@ int pg_statement_send(lua_State *L, struct pg_statement *st)
     st->stage = STAGE_REPLY;
     if (st->engine->cache_off)
         pg_cache_disable(link->m.cache);
+    if (st->stale_only)
+        return ask_whether_stale(L, st);
     if (st->simple)
         sent = pg_machine_simple(&link->m, sql);
     else if (st->describe_only)
@@ -129,10 +136,50 @@ static void push_columns(lua_State *L, struct pg_statement *st)
     kept->ref = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
+static int send_again(lua_State *L, struct pg_statement *st)
+{
+    error_clear(&st->error);
+    st->retried = true;
+    return pg_statement_send(L, st);
+}
+
+/* The columns came in a binary form that is not read: their types have changed since the statement was
+ * described last. */
+static bool is_unreadable(const struct pg_statement *st)
+{
+    return st->guessed && st->result && PQbinaryTuples(st->result) &&
+           !pg_types_all_binary(st->engine->catalog, st->result);
+}
+
+/* A plain SELECT outside of a transaction runs again, in text. */
+static int read_again(lua_State *L, struct pg_statement *st)
+{
+    const struct pg_machine *m = &st->link->m;
+    const char *sql = lua_tostring(L, 2);
+    bool only_reads = strncmp(PQcmdStatus(st->result), "SELECT", 6) == 0 &&
+                      strncasecmp(sql_first_word(sql), "with", 4) != 0;
+    pg_cache_renew(st->link->m.cache, st->entry);
+    st->entry->binary = false;
+    PQclear(st->result);
+    st->result = NULL;
+    if (only_reads && !m->in_transaction && !st->retried)
+        return send_again(L, st);
+    error_set(&st->error, ERROR_QUERY,
+              "the statement has run, but its result cannot be read: the types of its columns have changed");
+    error_set_field(&st->error, ERROR_HINT,
+                    "Read the rows with another statement; the next run reads the new types.");
+    st->error.outcome = m->in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+    error_set_field(&st->error, ERROR_STATEMENT, sql);
+    give_back(st);
+    return pg_statement_raise(L, st);
+}
+
 /* The connection goes back; then the result becomes Lua values. */
 static int deliver(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
+    if (is_unreadable(st))
+        return read_again(L, st);
     if (st->link->notices.first)
         pg_notices_tell(L, st->link);
     warn_when_large(L, st);
@@ -189,6 +236,70 @@ static int described(lua_State *L, struct pg_statement *st)
     return pg_statement_send(L, st);
 }
 
+/* ---- failure ---- */
+
+static int fail(lua_State *L, struct pg_statement *st)
+{
+    pg_statement_complete_error(st, lua_tostring(L, 2));
+    pg_notices_tell(L, st->link);
+    give_back(st);
+    return pg_statement_raise(L, st);
+}
+
+/* The answer of ask_whether_stale. */
+static int judge(lua_State *L, struct pg_statement *st, bool stale)
+{
+    if (!st->stale_only)
+        return stale ? send_again(L, st) : fail(L, st);
+    pg_statement_clean(st);
+    lua_pushboolean(L, stale);
+    return 1;
+}
+
+/* The failed statement was prepared, and its error may come from types that have changed since. */
+static int ask_whether_stale(lua_State *L, struct pg_statement *st)
+{
+    struct pg_link *link = st->link;
+    size_t len;
+    const char *sql = lua_tolstring(L, 2, &len);
+    if (st->stale_only)
+        st->entry = pg_cache_find(link->m.cache, sql, len);
+    if (!st->entry || !st->entry->prepared || !pg_stale_ask(L, st))
+        return judge(L, st, false);
+    return pg_link_wait(L, link, st->engine->command_timeout, (lua_KContext)st, st->k);
+}
+
+/* A description has come. */
+static int compared(lua_State *L, struct pg_statement *st)
+{
+    switch (pg_stale_take(st)) {
+    case PG_STALE_ASK:
+        if (!pg_stale_ask(L, st))
+            return judge(L, st, false);
+        return pg_link_wait(L, st->link, st->engine->command_timeout, (lua_KContext)st, st->k);
+    case PG_STALE_YES:
+        return judge(L, st, true);
+    case PG_STALE_NO:
+        break;
+    }
+    return judge(L, st, false);
+}
+
+/* The server has refused the statement. */
+static int failed(lua_State *L, struct pg_statement *st, struct pg_cached *entry)
+{
+    const struct pg_machine *m = &st->link->m;
+    if (pg_statement_may_run_again(st, entry))
+        return send_again(L, st);
+    if (st->retried || !entry || !entry->prepared || m->preparing || m->in_transaction ||
+        m->state != PG_IDLE || !pg_stale_is_suspect(st->error.field[ERROR_SQLSTATE]))
+        return fail(L, st);
+    st->entry = entry;
+    return ask_whether_stale(L, st);
+}
+
+/* ---- the statement has ended ---- */
+
 int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
 {
     struct pg_link *link = st->link;
@@ -203,6 +314,8 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
     if (is_lost(st))
         return raise_lost(L, st);
     if (how == WAIT_TIMEOUT) {
+        if (st->comparing) /* the error is known already */
+            return judge(L, st, false);
         error_set(&st->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
                   st->engine->command_timeout);
         st->error.outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
@@ -212,26 +325,20 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
     }
     if (st->looking_up)
         return looked_up(L, st);
+    if (st->comparing)
+        return compared(L, st);
     struct pg_cached *entry = link->m.entry;
     if (error_is_set(&link->m.error))
         error_move(&st->error, &link->m.error);
-    if (error_is_set(&st->error)) {
-        if (pg_statement_may_run_again(st, entry)) {
-            error_clear(&st->error);
-            st->retried = true;
-            return pg_statement_send(L, st);
-        }
-        pg_statement_complete_error(st, lua_tostring(L, 2));
-        pg_notices_tell(L, link);
-        give_back(st);
-        return pg_statement_raise(L, st);
-    }
+    if (error_is_set(&st->error))
+        return failed(L, st, entry);
     if (st->describing)
         return described(L, st);
     if (st->stream)
         return hand_to_stream(L, st);
     st->result = pg_machine_take(&link->m);
     st->entry = entry;
+    st->guessed = link->m.guessed;
     if (st->shape != RESULT_AFFECTED && st->result && pg_lookup_needed(link, &st->result, 1))
         return look_up(L, st);
     return deliver(L, st);

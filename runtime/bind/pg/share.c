@@ -4,6 +4,7 @@
 #include "bind/pg/notices.h"
 #include "bind/pg/params.h"
 #include "bind/pg/recovery.h"
+#include "bind/pg/stale.h"
 #include "bind/pg/statement.h"
 
 static void abandon_shared(struct wait *w)
@@ -48,8 +49,8 @@ int pg_statement_share(lua_State *L, struct pg_statement *st)
     return pg_statement_raise(L, st);
 }
 
-/* Runs the statement again, alone on a connection, where pg_statement_may_run_again repairs the statement
- * cache. */
+/* Runs the statement again, alone on a connection, where reply.c looks whether the statement cache is the
+ * cause. The server has undone what the statement did. */
 static int share_again(lua_State *L, struct pg_statement *st)
 {
     error_clear(&st->shared->error);
@@ -58,9 +59,15 @@ static int share_again(lua_State *L, struct pg_statement *st)
     return share(L, st);
 }
 
+/* Statements share a connection only when they are prepared there. */
+static bool may_be_stale(const struct error *e)
+{
+    return pg_statement_is_of_cache(e) || (e->field && pg_stale_is_suspect(e->field[ERROR_SQLSTATE]));
+}
+
 static int shared_failed(lua_State *L, struct pg_statement *st)
 {
-    if (!st->shared->alone && pg_statement_is_of_cache(&st->shared->error))
+    if (!st->shared->alone && may_be_stale(&st->shared->error))
         return share_again(L, st);
     error_move(&st->error, &st->shared->error);
     error_set_field(&st->error, ERROR_STATEMENT, lua_tostring(L, 2));

@@ -17,6 +17,9 @@ struct pg_stream;
 
 enum pg_stage { STAGE_IDLE, STAGE_SHARED, STAGE_ACQUIRED, STAGE_CONNECTED, STAGE_DRAINED, STAGE_REPLY };
 
+/* The description that was asked for (stale.h). */
+enum pg_comparing { COMPARE_NONE, COMPARE_OLD, COMPARE_NEW };
+
 struct pg_statement {
     struct pg_engine *engine;
     struct pg_link *link;
@@ -37,7 +40,11 @@ struct pg_statement {
     bool describe_only;
     bool retried;
     struct pg_shared *shared; /* STAGE_SHARED: the statement as the mux has it */
-    struct pg_cached *entry;  /* the statement's cache entry, while the catalog is asked about its types */
+    struct pg_cached *entry;  /* the statement's cache entry, while the catalog or its types are asked for */
+    enum pg_comparing comparing;
+    PGresult *old;   /* the description of the statement as it was prepared */
+    bool stale_only; /* does not run: only asks whether its types have changed */
+    bool guessed;    /* see struct pg_machine */
     bool looking_up;
     bool describing; /* rows(): the columns were asked for */
     bool described;  /* rows(): they have been asked for once; not again */

@@ -181,7 +181,7 @@ pg.on_both(describe, function(_, open)
 
         for _, words in ipairs { "DISCARD ALL", "discard all", "DEALLOCATE ALL", "deallocate prepare all" } do
             it("survives " .. words .. " and goes on caching", function()
-                local e <close> = open()
+                local e <close> = open { statement_cache_age = 0 }
                 local c <close> = e:acquire()
                 for round = 1, 3 do
                     for _ = 1, 4 do

@@ -1,0 +1,76 @@
+#include "bind/pg/stale.h"
+#include "bind/pg/params.h"
+
+#include <string.h>
+
+bool pg_stale_is_suspect(const char *state)
+{
+    static const char *const states[] = {"22P02", "22003", "22007", "22008",
+                                         "42804", "42883", "42P18", "XX000"};
+    for (size_t i = 0; state && i < sizeof states / sizeof *states; i++)
+        if (strcmp(state, states[i]) == 0)
+            return true;
+    return false;
+}
+
+bool pg_stale_ask(lua_State *L, struct pg_statement *st)
+{
+    struct pg_machine *m = &st->link->m;
+    struct pg_encoded enc;
+    if (st->comparing == COMPARE_NONE) {
+        st->comparing = COMPARE_OLD;
+        return pg_machine_describe_prepared(m, st->entry);
+    }
+    st->comparing = COMPARE_NEW;
+    if (!pg_params_encode(L, 3, st->nparams, &enc))
+        return false;
+    bool sent = pg_machine_describe(m, st->entry->sql, &enc.p);
+    pg_params_free(&enc);
+    return sent;
+}
+
+static bool is_same(const PGresult *a, const PGresult *b, bool with_params)
+{
+    if (PQnparams(a) != PQnparams(b) || PQnfields(a) != PQnfields(b))
+        return false;
+    for (int i = 0; with_params && i < PQnparams(a); i++)
+        if (PQparamtype(a, i) != PQparamtype(b, i))
+            return false;
+    for (int i = 0; i < PQnfields(a); i++)
+        if (PQftype(a, i) != PQftype(b, i) || PQfmod(a, i) != PQfmod(b, i))
+            return false;
+    return true;
+}
+
+static enum pg_stale answer(struct pg_statement *st, bool stale)
+{
+    PQclear(st->old);
+    st->old = NULL;
+    st->comparing = COMPARE_NONE;
+    if (!stale)
+        return PG_STALE_NO;
+    pg_cache_renew(st->link->m.cache, st->entry);
+    st->entry->binary = false;
+    return PG_STALE_YES;
+}
+
+/* Neither description is refused as long as nothing has changed. */
+enum pg_stale pg_stale_take(struct pg_statement *st)
+{
+    struct pg_machine *m = &st->link->m;
+    PGresult *r = pg_machine_take(m);
+    bool refused = error_is_set(&m->error);
+    error_clear(&m->error);
+    if (refused || !r) {
+        PQclear(r);
+        return answer(st, refused && m->state == PG_IDLE);
+    }
+    if (st->comparing == COMPARE_OLD) {
+        st->old = r;
+        return PG_STALE_ASK;
+    }
+    /* transaction() asks without the values, so without the types that they declare */
+    bool same = is_same(st->old, r, !st->stale_only || !st->entry->typed);
+    PQclear(r);
+    return answer(st, !same);
+}

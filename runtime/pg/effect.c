@@ -1,0 +1,106 @@
+#include "pg/effect.h"
+#include "pg/scan.h"
+
+#include <string.h>
+#include <strings.h>
+
+enum { ALL_EFFECTS = PG_CHANGES_SCHEMA | PG_CHANGES_SESSION | PG_ENDS };
+
+struct piece {
+    enum sql_kind kind;
+    const char *text;
+    size_t len;
+};
+
+/* The next piece that is neither blank nor comment. */
+static struct piece next_piece(struct sql_scan *x)
+{
+    for (;;) {
+        size_t from = x->at;
+        enum sql_kind kind = sql_next(x);
+        if (kind != SQL_BLANK && kind != SQL_COMMENT)
+            return (struct piece){kind, x->sql + from, x->at - from};
+    }
+}
+
+static bool is_word(struct piece p, const char *word)
+{
+    return p.kind == SQL_WORD && strlen(word) == p.len && strncasecmp(p.text, word, p.len) == 0;
+}
+
+static bool is_sign(struct piece p, char sign)
+{
+    return p.kind == SQL_SIGN && p.text[0] == sign;
+}
+
+/* Also when it is quoted. */
+static bool is_set_config(struct piece p)
+{
+    if (p.kind == SQL_QUOTED)
+        return p.len == 12 && memcmp(p.text, "\"set_config\"", 12) == 0;
+    return is_word(p, "set_config");
+}
+
+static bool is_one_of(struct piece p, const char *const *words)
+{
+    for (; *words; words++)
+        if (is_word(p, *words))
+            return true;
+    return false;
+}
+
+/* The effects that the first word tells. */
+static unsigned of_first_word(struct piece p)
+{
+    static const char *const plans[] = {"select", "insert", "update", "delete", "with",
+                                        "values", "table",  "merge",  NULL};
+    static const char *const none[] = {"begin",  "start", "savepoint", "release", "fetch",
+                                       "show",   "close", "move",      "lock",    "listen",
+                                       "notify", "copy",  "declare",   "explain", NULL};
+    static const char *const session[] = {"set", "reset", "discard", NULL};
+    static const char *const ends[] = {"commit", "end", "rollback", "abort", NULL};
+    if (is_one_of(p, plans))
+        return PG_HAS_PLAN;
+    if (is_one_of(p, none))
+        return 0;
+    if (is_one_of(p, session))
+        return PG_CHANGES_SESSION;
+    if (is_one_of(p, ends))
+        return PG_ENDS;
+    return PG_CHANGES_SCHEMA | PG_CHANGES_SESSION;
+}
+
+/* What a word further on tells: INTO makes a table unless it belongs to INSERT or MERGE; CREATE stands in
+ * EXPLAIN ANALYZE; PREPARED in COMMIT PREPARED, which commits the DDL of another session's transaction. */
+static unsigned of_word(struct piece p, struct piece before)
+{
+    if (is_word(p, "into") && !is_word(before, "insert") && !is_word(before, "merge"))
+        return PG_CHANGES_SCHEMA | PG_CHANGES_SESSION;
+    if (is_word(p, "create") ||
+        (is_word(p, "prepared") && (is_word(before, "commit") || is_word(before, "rollback"))))
+        return PG_CHANGES_SCHEMA | PG_CHANGES_SESSION;
+    return is_set_config(p) ? PG_CHANGES_SESSION : 0;
+}
+
+unsigned pg_effect_of(const char *sql, size_t len, bool plain_strings)
+{
+    struct sql_scan x = {.sql = sql, .len = len};
+    struct piece before = {SQL_END, sql, 0};
+    unsigned effect = 0;
+    bool first = true; /* the next word is the first of a statement */
+    if (!plain_strings && memchr(sql, '\\', len))
+        effect = ALL_EFFECTS;
+    for (;;) {
+        struct piece p = next_piece(&x);
+        if (p.kind == SQL_END)
+            return effect;
+        if (is_sign(p, ';'))
+            first = true;
+        else if (first && !is_sign(p, '(')) {
+            effect |= of_first_word(p);
+            first = false;
+        } else
+            effect |= of_word(p, before);
+        before = p;
+    }
+}

@@ -1,0 +1,23 @@
+/*
+ * What a statement does to the statements that are prepared: read off its words, before it is sent. The
+ * command tag does not tell: CREATE TABLE AS and SELECT INTO have the tag SELECT, and set_config() is called
+ * in a SELECT.
+ */
+#ifndef DBRUN_PG_EFFECT_H
+#define DBRUN_PG_EFFECT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum pg_effect {
+    PG_HAS_PLAN = 1,        /* SELECT, INSERT and their like: worth preparing */
+    PG_CHANGES_SCHEMA = 2,  /* DDL, and anything else that may contain DDL (DO, CALL) */
+    PG_CHANGES_SESSION = 4, /* settings, or what a name means in this session (temporary tables) */
+    PG_ENDS = 8             /* COMMIT, ROLLBACK, also to a savepoint: undoes what the transaction changed */
+};
+
+/* The effects of one statement or several, together. `plain_strings`: is standard_conforming_strings on?
+ * Without it the end of a string with a backslash is not known, and such a text has all effects. */
+unsigned pg_effect_of(const char *sql, size_t len, bool plain_strings);
+
+#endif

@@ -1,0 +1,87 @@
+/* What a text tells about the statements that are prepared. */
+#include "check.h"
+#include "pg/effect.h"
+
+enum { PLAN = PG_HAS_PLAN, SCHEMA = PG_CHANGES_SCHEMA, SESSION = PG_CHANGES_SESSION, ENDS = PG_ENDS };
+
+static void check(const char *sql, unsigned expected)
+{
+    unsigned effect = pg_effect_of(sql, strlen(sql), true);
+    if (effect != expected)
+        fprintf(stderr, "in: %s\n", sql);
+    CHECK_EQ(effect, expected);
+}
+
+static void test_plans(void)
+{
+    check("", 0);
+    check("-- nothing", 0);
+    check("select 1", PLAN);
+    check(" /* a */ (SELECT 1) union select 2", PLAN);
+    check("with x as (insert into t values (1) returning *) select * from x", PLAN);
+    check("insert into t select * from u", PLAN);
+    check("insert /* a */ into t values (1)", PLAN);
+    check("merge into t using u on true when matched then delete", PLAN);
+    check("select 'into', \"into\", $$ into $$, created, prepared from t", PLAN);
+    check("selection", SCHEMA | SESSION);
+    check("begin", 0);
+    check("declare c cursor for select 1", 0);
+}
+
+static void test_changes(void)
+{
+    check("create table t (a int)", SCHEMA | SESSION);
+    check("alter table t add b int", SCHEMA | SESSION);
+    check("do 'begin end'", SCHEMA | SESSION);
+    check("call p()", SCHEMA | SESSION);
+    check("truncate t", SCHEMA | SESSION);
+    check("set timezone = 'UTC'", SESSION);
+    check("reset all", SESSION);
+    check("discard plans", SESSION);
+    check("select 1 into temp t", PLAN | SCHEMA | SESSION);
+    check("with x as (select 1) select * INTO t from x", PLAN | SCHEMA | SESSION);
+    check("with x as (insert into t values (1) returning *) select * into u from x", PLAN | SCHEMA | SESSION);
+    check("select set_config('a.b', 'c', false)", PLAN | SESSION);
+    check("select pg_catalog . \"set_config\" ('a.b', 'c', false)", PLAN | SESSION);
+    check("select 'set_config'", PLAN);
+    check("explain select 1", 0);
+    check("explain analyze create table t as select 1", SCHEMA | SESSION);
+    check("explain analyze select 1 into t", SCHEMA | SESSION);
+}
+
+static void test_ends(void)
+{
+    check("commit", ENDS);
+    check("END", ENDS);
+    check("rollback to savepoint a", ENDS);
+    check("abort", ENDS);
+    check("commit prepared 'x'", ENDS | SCHEMA | SESSION);
+    check("rollback prepared 'x'", ENDS | SCHEMA | SESSION);
+    check("prepare transaction 'x'", SCHEMA | SESSION);
+}
+
+static void test_several(void)
+{
+    check("begin; select 1; commit", PLAN | ENDS);
+    check(";; ; drop table t", SCHEMA | SESSION);
+    check("select 1; set a.b = 1", PLAN | SESSION);
+    check("savepoint a; create table t (); release a", SCHEMA | SESSION);
+}
+
+/* Where a string with a backslash ends is not known. */
+static void test_backslashes(void)
+{
+    const char *sql = "select 'a\\'; drop table t; --'";
+    CHECK(pg_effect_of(sql, strlen(sql), false) & PG_CHANGES_SCHEMA);
+    CHECK(pg_effect_of("select 1", 8, false) == PG_HAS_PLAN);
+}
+
+int main(void)
+{
+    TEST("what has a plan is told from utility statements", test_plans);
+    TEST("DDL and settings are found, also in a SELECT", test_changes);
+    TEST("the end of a transaction is one, also to a savepoint", test_ends);
+    TEST("several statements have the effects of each", test_several);
+    TEST("a backslash without standard_conforming_strings may hide anything", test_backslashes);
+    return check_end("pg_effect");
+}
