@@ -54,9 +54,9 @@ static unsigned of_first_word(struct piece p)
 {
     static const char *const plans[] = {"select", "insert", "update", "delete", "with",
                                         "values", "table",  "merge",  NULL};
-    static const char *const none[] = {"begin",  "start", "savepoint", "release", "fetch",
-                                       "show",   "close", "move",      "lock",    "listen",
-                                       "notify", "copy",  "declare",   "explain", NULL};
+    static const char *const none[] = {"begin",   "start",   "savepoint", "release", "fetch",      "show",
+                                       "close",   "move",    "lock",      "listen",  "notify",     "copy",
+                                       "declare", "explain", "prepare",   "execute", "deallocate", NULL};
     static const char *const session[] = {"set", "reset", "discard", NULL};
     static const char *const ends[] = {"commit", "end", "rollback", "abort", NULL};
     if (is_one_of(p, plans))
@@ -71,13 +71,15 @@ static unsigned of_first_word(struct piece p)
 }
 
 /* What a word further on tells: INTO makes a table unless it belongs to INSERT or MERGE; CREATE stands in
- * EXPLAIN ANALYZE; PREPARED in COMMIT PREPARED, which commits the DDL of another session's transaction. */
+ * EXPLAIN ANALYZE; PREPARED in COMMIT PREPARED, which commits the DDL of another session's transaction, as
+ * PREPARE TRANSACTION hands over that of this one. */
 static unsigned of_word(struct piece p, struct piece before)
 {
     if (is_word(p, "into") && !is_word(before, "insert") && !is_word(before, "merge"))
         return PG_CHANGES_SCHEMA | PG_CHANGES_SESSION;
     if (is_word(p, "create") ||
-        (is_word(p, "prepared") && (is_word(before, "commit") || is_word(before, "rollback"))))
+        (is_word(p, "prepared") && (is_word(before, "commit") || is_word(before, "rollback"))) ||
+        (is_word(p, "transaction") && is_word(before, "prepare")))
         return PG_CHANGES_SCHEMA | PG_CHANGES_SESSION;
     return is_set_config(p) ? PG_CHANGES_SESSION : 0;
 }

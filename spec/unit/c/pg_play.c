@@ -198,6 +198,14 @@ static struct pg_params params(struct play *p)
     return v;
 }
 
+/* A scenario's words contain no blanks: '_' stands for one. */
+static void set_sql(struct play *p, const char *word)
+{
+    snprintf(p->sql, sizeof p->sql, "%s", word);
+    for (char *at = strchr(p->sql, '_'); at; at = strchr(at, '_'))
+        *at = ' ';
+}
+
 static const char *sql(struct play *p)
 {
     const char *text = p->big ? big_text() : p->sql;
@@ -331,7 +339,7 @@ static bool small_word(struct play *p, const char *w, const char *arg)
     else if (strcmp(w, "entries") == 0)
         tell_about(p, "entries=", pg_cache_count(p->m.cache) ? "some" : "none");
     else if (strcmp(w, "sql") == 0)
-        snprintf(p->sql, sizeof p->sql, "%s", arg);
+        set_sql(p, arg);
     else if (strcmp(w, "text") == 0)
         p->m.text_only = true;
     else if (strcmp(w, "catalog") == 0)

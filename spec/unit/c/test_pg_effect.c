@@ -25,6 +25,8 @@ static void test_plans(void)
     check("select 'into', \"into\", $$ into $$, created, prepared from t", PLAN);
     check("selection", SCHEMA | SESSION);
     check("begin", 0);
+    check("prepare p as select 1", 0);
+    check("execute p", 0);
     check("declare c cursor for select 1", 0);
 }
 
