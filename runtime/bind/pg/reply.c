@@ -298,6 +298,21 @@ static int failed(lua_State *L, struct pg_statement *st, struct pg_cached *entry
     return ask_whether_stale(L, st);
 }
 
+/* command_timeout has passed. While the types are asked for, the error is known already. */
+static int timed_out(lua_State *L, struct pg_statement *st)
+{
+    if (st->stale_only)
+        return judge(L, st, false);
+    if (!error_is_set(&st->error)) {
+        error_set(&st->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
+                  st->engine->command_timeout);
+        st->error.outcome = st->link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+    }
+    pg_statement_complete_error(st, lua_tostring(L, 2));
+    give_back(st);
+    return pg_statement_raise(L, st);
+}
+
 /* ---- the statement has ended ---- */
 
 int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
@@ -313,16 +328,8 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
     }
     if (is_lost(st))
         return raise_lost(L, st);
-    if (how == WAIT_TIMEOUT) {
-        if (st->comparing) /* the error is known already */
-            return judge(L, st, false);
-        error_set(&st->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
-                  st->engine->command_timeout);
-        st->error.outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
-        pg_statement_complete_error(st, lua_tostring(L, 2));
-        give_back(st);
-        return pg_statement_raise(L, st);
-    }
+    if (how == WAIT_TIMEOUT)
+        return timed_out(L, st);
     if (st->looking_up)
         return looked_up(L, st);
     if (st->comparing)
