@@ -1,10 +1,10 @@
 #include "base/secrets.h"
 
+#include "base/number.h"
 #include "base/text.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 enum { MIN_SECRET = 4, SHORT_WORD = 8 };
 static const char stars[] = "***";
@@ -254,7 +254,7 @@ static bool place_at(const char *text, size_t len, size_t at, size_t *from, size
         *to += at + 3;
         return true;
     }
-    if (left < sizeof password || strncasecmp(text + at, password, sizeof password - 1) != 0)
+    if (left < sizeof password || !ascii_begins(text + at, password, sizeof password - 1))
         return false;
     *from = at + value_of_password(text + at, left);
     if (*from == len)

@@ -1,6 +1,7 @@
 #include "connect/sentinel.h"
 
 #include "base/deadline.h"
+#include "base/number.h"
 #include "connect/login.h"
 
 #include <stdio.h>
@@ -37,7 +38,7 @@ static enum answer judge(const struct redis_target *sentinel, const struct redis
         return ANSWER_UNKNOWN;
     if (item.type == RESP_ARRAY && item.size == 2 && read_text(&c, at->host, sizeof at->host) &&
         read_text(&c, port, sizeof port)) {
-        long n = strtol(port, NULL, 10);
+        int64_t n = number_int(port);
         at->port = (uint16_t)n;
         if (n > 0 && n <= UINT16_MAX)
             return ANSWER_ADDRESS;

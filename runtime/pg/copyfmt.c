@@ -1,5 +1,6 @@
 #include "pg/copyfmt.h"
 
+#include "base/number.h"
 #include "base/text.h"
 #include "pg/timefmt.h"
 #include "pg/wire.h"
@@ -7,7 +8,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #define USEC_PER_DAY INT64_C(86400000000)
 
@@ -154,7 +154,7 @@ static enum copyfmt_result float_from(struct buf *b, enum pg_kind kind, const ch
     wire_trim(&s, &len);
     if (len == 0)
         return COPYFMT_INVALID;
-    double v = kind == PG_KIND_FLOAT4 ? (double)strtof(s, &end) : strtod(s, &end);
+    double v = kind == PG_KIND_FLOAT4 ? (double)number_parse_float(s, &end) : number_parse(s, &end);
     if (end != s + len)
         return COPYFMT_INVALID;
     bool says_infinite = memchr(s, 'n', len) || memchr(s, 'N', len);
@@ -174,7 +174,7 @@ static enum copyfmt_result bool_from(struct buf *b, const char *s, size_t len)
                  {"on", 2, true},   {"off", 2, false},   {"1", 1, true},   {"0", 1, false}};
     wire_trim(&s, &len);
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
-        if (len >= words[i].least && len <= strlen(words[i].word) && strncasecmp(s, words[i].word, len) == 0)
+        if (len >= words[i].least && len <= strlen(words[i].word) && ascii_begins(s, words[i].word, len))
             return copyfmt_bool(b, words[i].value);
     return COPYFMT_INVALID;
 }
@@ -246,14 +246,19 @@ static bool date_is_real(const char *s, int64_t days)
     return digits <= n && strncmp(s, text, digits) == 0;
 }
 
+static int two_digits(const char *s)
+{
+    return (s[0] - '0') * 10 + (s[1] - '0');
+}
+
 /* "12:34", "12:34:56", ...: checks the ranges of hours, minutes and seconds, which timefmt does not check. */
 static bool clock_is_real(const char *s)
 {
     if (strspn(s, "0123456789") != 2 || s[2] != ':' || strspn(s + 3, "0123456789") != 2)
         return false;
-    int h = atoi(s);
-    int m = atoi(s + 3);
-    int sec = s[5] == ':' ? atoi(s + 6) : 0;
+    int h = two_digits(s);
+    int m = two_digits(s + 3);
+    int sec = s[5] == ':' && ascii_is_digit(s[6]) && ascii_is_digit(s[7]) ? two_digits(s + 6) : 0;
     return (h < 24 && m < 60 && sec < 60) || (h == 24 && m == 0 && sec == 0);
 }
 

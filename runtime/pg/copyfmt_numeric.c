@@ -1,10 +1,7 @@
 /* Writes numeric in its binary form: digits in base 10000 (set_var_from_str, numeric_recv in numeric.c). */
+#include "base/number.h"
 #include "pg/copyfmt.h"
 #include "pg/wire.h"
-
-#include <ctype.h>
-#include <string.h>
-#include <strings.h>
 
 enum {
     NUMERIC_POSITIVE = 0,
@@ -43,19 +40,14 @@ static int digit_at(const struct decimal *d, size_t i)
     return d->s[i < d->dot ? i : i + 1] - '0';
 }
 
-static bool is_word(const char *s, size_t len, const char *word)
-{
-    return len == strlen(word) && strncasecmp(s, word, len) == 0;
-}
-
 /* Writes NaN, Infinity or -Infinity; false when the text is another one. */
 static bool special_from(struct buf *b, const char *s, size_t len, enum copyfmt_result *result)
 {
     bool negative = len > 0 && s[0] == '-';
     size_t skip = len > 0 && (s[0] == '-' || s[0] == '+') ? 1 : 0;
-    if (is_word(s, len, "nan"))
+    if (ascii_is_word(s, len, "nan"))
         *result = put_numeric_head(b, 0, 0, NUMERIC_NAN, 0);
-    else if (is_word(s + skip, len - skip, "infinity") || is_word(s + skip, len - skip, "inf"))
+    else if (ascii_is_word(s + skip, len - skip, "infinity") || ascii_is_word(s + skip, len - skip, "inf"))
         *result = put_numeric_head(b, 0, 0, negative ? NUMERIC_NINF : NUMERIC_PINF, 0);
     else
         return false;
@@ -90,7 +82,7 @@ static enum copyfmt_result read_decimal(const char *s, size_t len, struct decima
         i++;
     }
     d->s = s + i;
-    for (; i < len && (isdigit((unsigned char)s[i]) || (s[i] == '.' && !dotted)); i++) {
+    for (; i < len && (ascii_is_digit(s[i]) || (s[i] == '.' && !dotted)); i++) {
         if (s[i] == '.') {
             dotted = true;
             d->dot = d->n;

@@ -1,5 +1,6 @@
 #include "pg/errors.h"
 
+#include "base/number.h"
 #include "base/text.h"
 
 #include <stdint.h>
@@ -138,7 +139,7 @@ void pg_error_from_result(struct error *e, const PGresult *r, const char *sql)
         error_set_field(e, ERROR_HINT, hint_for(known));
     const char *position = PQresultErrorField(r, PG_DIAG_STATEMENT_POSITION);
     if (position)
-        e->position = atoi(position);
+        e->position = (int)number_int(position);
     error_set_field(e, ERROR_STATEMENT, sql);
 }
 

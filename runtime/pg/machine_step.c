@@ -1,4 +1,5 @@
 /* Handles what the server sends: one switch over every kind of result, and the end of a connection. */
+#include "base/number.h"
 #include "pg/errors.h"
 #include "pg/machine_impl.h"
 
@@ -208,7 +209,7 @@ static void keep(struct pg_machine *m, PGresult *r)
 static void keep_in_batch(struct pg_machine *m, PGresult *r)
 {
     struct pg_batch *b = &m->batch;
-    b->affected += strtoll(PQcmdTuples(r), NULL, 10);
+    b->affected += number_int(PQcmdTuples(r));
     if (m->discard) { /* the list keeps the `n` results that it has */
         PQclear(r);
         return;

@@ -1,6 +1,7 @@
 #include "pg/types.h"
 
 #include "base/deadline.h"
+#include "base/number.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -256,7 +257,7 @@ static struct entry *find(const struct pg_catalog *c, Oid oid)
 
 static Oid get_oid(const PGresult *r, int row, int column)
 {
-    return (Oid)strtoul(PQgetvalue(r, row, column), NULL, 10);
+    return (Oid)number_int(PQgetvalue(r, row, column));
 }
 
 /* Sets the kind from the catalog's row. A domain is read as its base type. */

@@ -6,8 +6,8 @@
 #define DBRUN_PG_WIRE_H
 
 #include "base/buf.h"
+#include "base/number.h"
 
-#include <ctype.h>
 #include <endian.h>
 #include <stdint.h>
 #include <string.h>
@@ -63,11 +63,11 @@ static inline int64_t wire_get8(const char *p)
 /* Drops white space at both ends. */
 static inline void wire_trim(const char **s, size_t *len)
 {
-    while (*len > 0 && isspace((unsigned char)**s)) {
+    while (*len > 0 && ascii_is_space(**s)) {
         (*s)++;
         (*len)--;
     }
-    while (*len > 0 && isspace((unsigned char)(*s)[*len - 1]))
+    while (*len > 0 && ascii_is_space((*s)[*len - 1]))
         (*len)--;
 }
 

@@ -1,4 +1,5 @@
 #include "redis/conn.h"
+#include "base/number.h"
 
 #include <hiredis/read.h>
 #include <stdlib.h>
@@ -278,6 +279,15 @@ static bool unasked(struct redisconn *c)
     return failed(c, ERROR_CONNECT, text, NULL);
 }
 
+/* The number between `p` and the end of its line, or a greater one than any limit. */
+static uint64_t announced(const char *p, const char *end)
+{
+    uint64_t n = 0;
+    for (; p < end && ascii_is_digit(*p) && n <= RESP_MAX_STRING; p++)
+        n = n * 10 + (uint64_t)(*p - '0');
+    return n;
+}
+
 /* The reader waits for more bytes and has no limits: fail when the reply cannot end within ours. */
 static bool check_partial(struct redisconn *c)
 {
@@ -292,7 +302,7 @@ static bool check_partial(struct redisconn *c)
     const char *end = memchr(p, '\n', have < MAX_LENGTH_LINE ? have : MAX_LENGTH_LINE);
     if (!end)
         return have < MAX_LENGTH_LINE || protocol_failed(c, "a length without an end");
-    if (strtoull(p, NULL, 10) > RESP_MAX_STRING)
+    if (announced(p, end) > RESP_MAX_STRING)
         return protocol_failed(c, "a string of more than 512 MiB was announced");
     return true;
 }

@@ -1,4 +1,5 @@
 #include "redis/resp.h"
+#include "base/number.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -120,24 +121,12 @@ bool resp_add_int(struct buf *b, int64_t v)
 
 bool resp_add_double(struct buf *b, double v)
 {
-    char text[40];
+    char text[NUMBER_MAX];
     if (isnan(v))
         return resp_add_arg(b, "nan", 3);
     if (isinf(v))
         return v > 0 ? resp_add_arg(b, "inf", 3) : resp_add_arg(b, "-inf", 4);
-    int n = 0;
-    for (int digits = 15; digits <= 17; digits++) {
-        n = snprintf(text, sizeof text, "%.*g", digits, v);
-        /* 15 digits are enough when they read back as exactly the same number. */
-        double back = strtod(text, NULL);
-        if (memcmp(&back, &v, sizeof v) == 0)
-            break;
-    }
-    /* The decimal point depends on the locale. */
-    for (int i = 0; i < n; i++)
-        if (!strchr("0123456789+-e", text[i]))
-            text[i] = '.';
-    return resp_add_arg(b, text, (size_t)n);
+    return resp_add_arg(b, text, number_format(text, v));
 }
 
 /* ---- replies ---- */

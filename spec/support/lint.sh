@@ -105,11 +105,20 @@ runtime/pg/machine_step.c:PQgetResult" ]; then
     fi
 }
 
+# A script may set any locale.
+locales() {
+    lua5.4 spec/support/locale.lua $(find runtime/base runtime/pg runtime/redis runtime/pool runtime/connect \
+        runtime/bind/data runtime/bind/pg runtime/bind/redis -name '*.[ch]' | sort) \
+        $(find lua/dbrun/db lua/dbrun/redis lua/dbrun/seed -name '*.lua' | sort) \
+        lua/dbrun/db.lua lua/dbrun/redis.lua lua/dbrun/json.lua lua/dbrun/time.lua lua/dbrun/url.lua
+}
+
 check "gcc -Werror" compile gcc
 check "clang -Werror" compile clang
 check "clang-format" clang-format --dry-run -Werror $C_FILES $H_FILES
 check "floors" floors
 check "one place for results" results
+check "no locale in codecs" locales
 check "circles" circles
 check "order of files" order
 check "circles of modules" lua5.4 spec/support/requires.lua lua

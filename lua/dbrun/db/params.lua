@@ -37,16 +37,8 @@ local function text_of(fname, v)
     local t <const> = type(v)
     if t == "string" then
         return v
-    elseif math.type(v) == "integer" then
-        return tostring(v)
     elseif t == "number" then
-        if v ~= v then
-            return "NaN"
-        elseif v == math.huge or v == -math.huge then
-            return v > 0 and "Infinity" or "-Infinity"
-        end
-        local short <const> = ("%.15g"):format(v)
-        return tonumber(short) == v and short or ("%.17g"):format(v)
+        return core.pg.number_text(v) -- tostring and %g print the decimal point of the locale
     elseif t == "boolean" then
         return v and "t" or "f"
     elseif v == nil or v == core.null then

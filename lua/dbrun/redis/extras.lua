@@ -84,7 +84,7 @@ local function pair(list, i)
 end
 
 local function scored(list, i)
-    return list[i], tonumber(list[i + 1]) + 0.0
+    return list[i], core.redis.float(list[i + 1])
 end
 
 ---@param Client dbrun.redis.Client the table of methods to add to

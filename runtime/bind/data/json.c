@@ -1,5 +1,6 @@
 #include "bind/data/json.h"
 
+#include "base/number.h"
 #include "bind/base/error.h"
 
 #include <jansson.h>
@@ -138,7 +139,9 @@ void bind_json_push(lua_State *L, const char *text, size_t len)
     luaL_checkstack(L, 4, "out of stack for JSON");
     refuse_nul(L, text, len);
     json_t **box = push_box(L);
+    locale_t before = number_locale_begin(); /* jansson reads numbers with strtod */
     *box = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &at);
+    number_locale_end(before);
     if (!*box) {
         if (json_error_code(&at) == json_error_out_of_memory)
             luaL_error(L, "not enough memory");

@@ -3,11 +3,11 @@
  * (`$.rows[3].name`).
  */
 #include "base/buf.h"
+#include "base/number.h"
 #include "base/text.h"
 #include "bind/base/error.h"
 #include "bind/data/json.h"
 
-#include <locale.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -154,20 +154,12 @@ static void add_string(struct encoder *e, const struct place *at, const char *te
  * float stays a float. */
 static void add_float(struct encoder *e, const struct place *at, double x)
 {
-    char text[40];
+    char text[NUMBER_MAX + 2];
     if (!isfinite(x)) {
         refuse(e, at, isnan(x) ? "NaN has no JSON form" : "an infinite number has no JSON form",
                "use db.null, or a string");
     }
-    for (int digits = 15; digits <= 17; digits++) {
-        snprintf(text, sizeof text, "%.*g", digits, x);
-        if (strtod(text, NULL) == x)
-            break;
-    }
-    char point = localeconv()->decimal_point[0];
-    for (char *c = text; *c; c++)
-        if (*c == point)
-            *c = '.';
+    number_format(text, x);
     if (!strpbrk(text, ".e"))
         strcat(text, ".0");
     add(e, text, strlen(text));

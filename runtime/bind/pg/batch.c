@@ -3,6 +3,7 @@
  * statement with many parameter lists. Each is one implicit transaction (or part of the open one).
  */
 #include "bind/pg/batch.h"
+#include "base/number.h"
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
 #include "bind/pg/lookup.h"
@@ -13,7 +14,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #define REPLIES_CLASS "dbrun.pg.replies"
 
@@ -54,7 +54,7 @@ static int push_params(lua_State *L, struct runtime *rt, int row, int from)
 /* A COPY would break the pipeline, and the statements that were sent after it. */
 static void check_not_copy(lua_State *L, struct runtime *rt, const char *sql)
 {
-    if (strncasecmp(sql_first_word(sql), "copy", 4) == 0)
+    if (ascii_begins(sql_first_word(sql), "copy", 4))
         bind_fail(L, rt, ERROR_USAGE, "COPY cannot be part of a pipeline: use copy_in or copy_out");
 }
 

@@ -6,6 +6,7 @@
 #include "bind/pg/copy.h"
 
 #include "base/deadline.h"
+#include "base/number.h"
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
 
@@ -185,7 +186,7 @@ static int end_k(lua_State *L, int status, lua_KContext ctx)
     }
     if (!link->m.result)
         return 0;
-    lua_pushinteger(L, strtoll(PQcmdTuples(link->m.result), NULL, 10));
+    lua_pushinteger(L, number_int(PQcmdTuples(link->m.result)));
     return 1;
 }
 

@@ -4,12 +4,12 @@
  * of the PostgreSQL manual; binary form of arrays: array_send in arrayfuncs.c.
  */
 #include "bind/pg/decode.h"
+#include "base/number.h"
 #include "bind/base/error.h"
 #include "pg/wire.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 enum { DEEPEST = 100, MOST_DIMENSIONS = 6 };
 
@@ -116,7 +116,7 @@ static void push_array(struct reader *r, const struct pg_type *elem, char delim)
             push_bare(r, stops);
             if (r->p >= r->end)
                 malformed(r, "array");
-            if (strcasecmp(lua_tostring(r->L, -1), "NULL") == 0) {
+            if (ascii_is_word(lua_tostring(r->L, -1), lua_rawlen(r->L, -1), "null")) {
                 lua_pop(r->L, 1);
                 lua_pushlightuserdata(r->L, NULL);
             } else {
@@ -258,7 +258,7 @@ static void push_vector(struct reader *r)
         push_bare(r, ",]");
         if (r->p >= r->end)
             malformed(r, "vector");
-        lua_pushnumber(r->L, strtod(lua_tostring(r->L, -1), NULL));
+        lua_pushnumber(r->L, number_parse(lua_tostring(r->L, -1), NULL));
         lua_rawseti(r->L, -3, ++n);
         lua_pop(r->L, 1);
     }

@@ -1,5 +1,6 @@
 #include "bind/pg/decode_scalar.h"
 
+#include "base/number.h"
 #include "base/text.h"
 #include "bind/data/json.h"
 #include "pg/timefmt.h"
@@ -160,6 +161,14 @@ static void push_bytea(lua_State *L, const char *p, size_t len)
     luaL_pushresultsize(&b, n);
 }
 
+static void push_integer(lua_State *L, const struct pg_type *t, const char *p)
+{
+    int64_t v;
+    if (!number_parse_int(p, &v))
+        luaL_error(L, "the server sent a malformed %s", t->name);
+    lua_pushinteger(L, v);
+}
+
 static void push_float(lua_State *L, const char *p)
 {
     if (strcmp(p, "NaN") == 0)
@@ -169,7 +178,7 @@ static void push_float(lua_State *L, const char *p)
     else if (strcmp(p, "-Infinity") == 0)
         lua_pushnumber(L, -(lua_Number)HUGE_VAL);
     else
-        lua_pushnumber(L, strtod(p, NULL));
+        lua_pushnumber(L, number_parse(p, NULL));
 }
 
 /* "2024-01-01 12:00:00.5+02" -> "2024-01-01T10:00:00.5+00:00": the same text as the binary form gives. */
@@ -193,15 +202,15 @@ void pg_scalar_text(lua_State *L, const struct pg_decoder *d, const struct pg_ty
     case PG_KIND_INT4:
     case PG_KIND_INT8:
     case PG_KIND_OID:
-        lua_pushinteger(L, strtoll(p, NULL, 10));
+        push_integer(L, t, p);
         return;
     case PG_KIND_FLOAT4:
-        /* strtod would give another double than the float4, because its text is only as long as float4
-         * needs. */
+        /* Read as a double it would be another one than the float4, because its text is only as long as
+         * float4 needs. */
         if (p[0] == 'N' || strchr(p, 'I'))
             push_float(L, p);
         else
-            lua_pushnumber(L, (lua_Number)strtof(p, NULL));
+            lua_pushnumber(L, (lua_Number)number_parse_float(p, NULL));
         return;
     case PG_KIND_NUMERIC:
         if (!d->numeric_float)

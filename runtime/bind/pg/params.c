@@ -1,6 +1,7 @@
 /* Makes statement parameters from Lua values. All are sent as text, whose type the server infers, except
  * bytea, which is sent in binary. */
 #include "bind/pg/params.h"
+#include "base/number.h"
 #include "base/text.h"
 #include "bind/base/error.h"
 
@@ -97,7 +98,6 @@ void pg_params_check(lua_State *L, struct runtime *rt, int first, int n)
 
 /* ---- encoding, once a connection is taken ---- */
 
-/* Writes 15 digits if these read back as the same double, else 17. */
 static void format_float(char out[32], double v)
 {
     if (isnan(v)) {
@@ -108,9 +108,7 @@ static void format_float(char out[32], double v)
         strcpy(out, v > 0 ? "Infinity" : "-Infinity");
         return;
     }
-    snprintf(out, 32, "%.15g", v);
-    if (strtod(out, NULL) != v)
-        snprintf(out, 32, "%.17g", v);
+    number_format(out, v);
 }
 
 static void encode_integer(char out[32], lua_Integer v)
@@ -249,4 +247,14 @@ static int param_new(lua_State *L)
     return 1;
 }
 
-const luaL_Reg pg_param_functions[] = {{"param", param_new}, {NULL, NULL}};
+/* number_text(number) -> the text that PostgreSQL reads back as the same number */
+static int number_text(lua_State *L)
+{
+    char text[NUMBER_MAX];
+    luaL_checktype(L, 1, LUA_TNUMBER);
+    pg_param_number(L, 1, text);
+    lua_pushstring(L, text);
+    return 1;
+}
+
+const luaL_Reg pg_param_functions[] = {{"param", param_new}, {"number_text", number_text}, {NULL, NULL}};

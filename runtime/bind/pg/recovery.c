@@ -1,10 +1,10 @@
 /* Completes the error of a failed statement, and decides whether the statement may run again. */
 #include "bind/pg/recovery.h"
 #include "base/deadline.h"
+#include "base/number.h"
 #include "pg/scan.h"
 
 #include <string.h>
-#include <strings.h>
 
 /* Does the server not know a statement that this connection prepared (26000), or already have its name
  * (42P05)? */
@@ -85,8 +85,8 @@ static bool is_scanned_right(const struct pg_statement *st, const char *sql)
 static bool may_commit(const struct pg_statement *st, const char *sql)
 {
     const char *word = sql_first_word(sql);
-    return strncasecmp(word, "commit", 6) == 0 || strncasecmp(word, "end", 3) == 0 ||
-           strncasecmp(word, "prepare", 7) == 0 ||
+    return ascii_begins(word, "commit", 6) || ascii_begins(word, "end", 3) ||
+           ascii_begins(word, "prepare", 7) ||
            (st->simple && (sql_is_several(sql) || !is_scanned_right(st, sql)));
 }
 

@@ -1,5 +1,6 @@
 /* Makes Lua values from results. Runs only in the resumed task, where an error reaches the task's pcall. */
 #include "bind/pg/result.h"
+#include "base/number.h"
 #include "bind/base/error.h"
 #include "bind/pg/decode.h"
 
@@ -86,7 +87,7 @@ static void push_command(lua_State *L, const PGresult *r)
 static lua_Integer affected(const PGresult *r)
 {
     const char *n = PQcmdTuples((PGresult *)r);
-    return n[0] ? strtoll(n, NULL, 10) : 0;
+    return n[0] ? (lua_Integer)number_int(n) : 0;
 }
 
 /* Pops the list of columns from the stack, and pushes the result. */

@@ -1,12 +1,11 @@
 #include "bind/redis/command.h"
 
+#include "base/number.h"
 #include "bind/base/error.h"
 #include "redis/resp.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #define COMMAND_CLASS "dbrun.redis.command"
 
@@ -164,9 +163,9 @@ static bool valid_name(const char *name, size_t len)
     if (len == 0 || len > MAX_NAME)
         return false;
     for (size_t i = 0; i < len; i++)
-        if (!isalnum((unsigned char)name[i]) && !strchr("._-:|", name[i]))
+        if (!ascii_is_alpha(name[i]) && !ascii_is_digit(name[i]) && !strchr("._-:|", name[i]))
             return false;
-    return strlen(name) == len && isalpha((unsigned char)name[0]);
+    return strlen(name) == len && ascii_is_alpha(name[0]);
 }
 
 static struct redis_command *new_command(lua_State *L, const char *name, size_t len)
@@ -174,7 +173,7 @@ static struct redis_command *new_command(lua_State *L, const char *name, size_t 
     char wire[MAX_NAME + 16];
     char upper[MAX_NAME + 1];
     for (size_t i = 0; i < len; i++)
-        upper[i] = (char)toupper((unsigned char)name[i]);
+        upper[i] = ascii_upper(name[i]);
     upper[len] = '\0';
     int wire_len = snprintf(wire, sizeof wire, "$%zu\r\n%s\r\n", len, upper);
     struct redis_command *cmd = lua_newuserdatauv(L, sizeof *cmd + (size_t)wire_len + len + 1, 0);
@@ -239,7 +238,7 @@ static bool is_word(lua_State *L, int idx, const char *word)
     if (lua_type(L, idx) != LUA_TSTRING)
         return false;
     const char *s = lua_tolstring(L, idx, &len);
-    return len == strlen(word) && strncasecmp(s, word, len) == 0;
+    return ascii_is_word(s, len, word);
 }
 
 /* Calls fn(L, index, data) for each argument from `first` on as it is sent (a table gives several, see
@@ -370,7 +369,7 @@ enum redis_shape redis_command_shape(lua_State *L, const struct redis_command *c
     char full[2 * MAX_NAME + 2];
     int n = snprintf(full, sizeof full, "%s %s", cmd->name, sub.text);
     for (int i = 0; i < n; i++)
-        full[i] = (char)toupper((unsigned char)full[i]);
+        full[i] = ascii_upper(full[i]);
     const struct trait *t = find(full);
     if (!t)
         return cmd->shape;

@@ -7,6 +7,7 @@
 #include "bind/base/fields.h"
 #include "bind/redis/feed.h"
 #include "bind/redis/handle.h"
+#include "bind/redis/reply.h"
 #include "redis/hash_slot.h"
 
 #include <errno.h>
@@ -258,6 +259,15 @@ static int slot(lua_State *L)
     return 1;
 }
 
+/* float(text) -> the number that Redis printed so */
+static int read_float(lua_State *L)
+{
+    size_t size;
+    const char *text = luaL_checklstring(L, 1, &size);
+    redis_reply_push_float(L, text, size);
+    return 1;
+}
+
 /* random_token() -> 40 hexadecimal characters that cannot be guessed */
 static int random_token(lua_State *L)
 {
@@ -302,6 +312,7 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
                                          {"command", command},
                                          {"class", class},
                                          {"slot", slot},
+                                         {"float", read_float},
                                          {"random_token", random_token},
                                          {NULL, NULL}};
     redis_pool_class(L, rt);

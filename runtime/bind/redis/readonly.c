@@ -2,9 +2,9 @@
  * --read-only: the list of commands that change nothing. Any other command, also an unknown one, may write,
  * and is refused before it is sent.
  */
+#include "base/number.h"
 #include "bind/redis/command.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -184,6 +184,6 @@ bool redis_command_only_reads(lua_State *L, const struct redis_command *cmd, int
         return true;
     redis_command_full_name(L, cmd, first, full, sizeof full);
     for (char *c = full; *c; c++)
-        *c = (char)toupper((unsigned char)*c);
+        *c = ascii_upper(*c);
     return is_listed(full);
 }

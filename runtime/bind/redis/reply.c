@@ -1,8 +1,8 @@
 #include "bind/redis/reply.h"
 
+#include "base/number.h"
 #include "bind/base/error.h"
 
-#include <ctype.h>
 #include <math.h>
 #include <string.h>
 
@@ -41,8 +41,7 @@ void redis_reply_error(const struct resp_item *item, const char *command, struct
 {
     char code[32] = "";
     size_t n = 0;
-    while (n < item->size && n < sizeof code - 1 &&
-           (isupper((unsigned char)item->text[n]) || item->text[n] == '_'))
+    while (n < item->size && n < sizeof code - 1 && (ascii_is_upper(item->text[n]) || item->text[n] == '_'))
         n++;
     if (n > 0 && (n == item->size || item->text[n] == ' '))
         memcpy(code, item->text, n);
@@ -83,20 +82,18 @@ static void push_error(lua_State *L, struct runtime *rt, const struct resp_item 
 
 /* ---- values ---- */
 
-/* Reads a float as Redis prints it. lua_stringtonumber accepts the decimal point in any locale, and needs a
- * NUL at the end. */
-static void push_float(lua_State *L, const struct resp_item *item)
+void redis_reply_push_float(lua_State *L, const char *s, size_t size)
 {
     char text[64];
-    if (item->size == 0 || item->size >= sizeof text) {
-        lua_pushlstring(L, item->text, item->size);
+    if (size == 0 || size >= sizeof text) {
+        lua_pushlstring(L, s, size);
         return;
     }
-    memcpy(text, item->text, item->size);
-    text[item->size] = '\0';
-    if (lua_stringtonumber(L, text) != 0) {
-        lua_Number v = lua_tonumber(L, -1);
-        lua_pop(L, 1);
+    memcpy(text, s, size);
+    text[size] = '\0';
+    char *end;
+    double v = number_parse(text, &end);
+    if (strspn(text, "0123456789+-.eE") == size && *end == '\0') {
         lua_pushnumber(L, v);
     } else if (strcmp(text, "inf") == 0 || strcmp(text, "+inf") == 0) {
         lua_pushnumber(L, HUGE_VAL);
@@ -105,7 +102,7 @@ static void push_float(lua_State *L, const struct resp_item *item)
     } else if (strcmp(text, "nan") == 0 || strcmp(text, "-nan") == 0) {
         lua_pushnumber(L, (lua_Number)NAN);
     } else {
-        lua_pushlstring(L, item->text, item->size);
+        lua_pushlstring(L, s, size);
     }
 }
 
@@ -128,7 +125,7 @@ static void push_item(lua_State *L, struct runtime *rt, struct resp_cursor *c, c
     case RESP_STATUS:
     case RESP_STRING:
         if (shape == SHAPE_SCORE)
-            push_float(L, item);
+            redis_reply_push_float(L, item->text, item->size);
         else
             lua_pushlstring(L, item->text, item->size);
         break;

@@ -10,6 +10,8 @@
 
 /* Pushes the next value at the cursor in this shape. Error replies become error objects. */
 void redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, enum redis_shape shape);
+/* Pushes a float from the text that Redis prints for it; any other text as it is. */
+void redis_reply_push_float(lua_State *L, const char *s, size_t size);
 /* Sets `e` from an error reply; the caller clears it. */
 void redis_reply_error(const struct resp_item *item, const char *command, struct error *e);
 
