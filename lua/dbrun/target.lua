@@ -6,13 +6,14 @@
 --- Patterns of databases that scripts change only when --target names them, separated by commas or blanks; `*` matches
 --- anything. A pattern without `/` is compared with the database's name and with the host; one with `/` with
 --- "host/database".
+local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
 
 local M = {}
 
-local WHERE <const> = [[
-select current_user::text as role, current_database()::text as database, host(inet_server_addr()) as address,
-       inet_server_port() as port, current_setting('server_version') as version]]
+local WHERE <const> = catalog.sql [[
+select current_user::{text} as role, {current_database}()::{text} as database, {host}({inet_server_addr}()) as address,
+       {inet_server_port}() as port, {current_setting}('server_version') as version]]
 
 ---The servers in a URL; none when it cannot be parsed.
 local function servers_in(url)

@@ -174,26 +174,37 @@ struct pg_catalog {
  * program's is noticed because entries older than this are looked up again. */
 #define FIELDS_FRESH (1 * NS_PER_S)
 
-/* Gives one row for each attribute of a composite type, in their order, and one row for any other type. */
+/* Operators that no schema in the search_path can replace. */
+#define EQ " operator(pg_catalog.=) "
+#define NE " operator(pg_catalog.<>) "
+#define GT " operator(pg_catalog.>) "
+
+/* Gives one row for each attribute of a composite type, in their order, and one row for any other type. Names
+ * every schema: a temporary table called oid is a type of that name, which the server finds first. A type of
+ * an extension is told by its input function, since anything may be called hstore. */
 const char pg_catalog_sql[] =
     "with recursive need(oid) as ("
-    " select unnest($1::oid[])"
+    " select pg_catalog.unnest($1::pg_catalog.oid[])"
     " union"
-    " select part.oid from need join pg_catalog.pg_type t on t.oid = need.oid cross join lateral ("
-    "  select t.typelem where t.typelem <> 0 and t.typcategory = 'A'"
-    "  union all select t.typbasetype where t.typtype = 'd'"
-    "  union all select r.rngsubtype from pg_catalog.pg_range r where r.rngtypid = t.oid"
-    "  union all select r.rngtypid from pg_catalog.pg_range r where r.rngmultitypid = t.oid"
-    "  union all select a.atttypid from pg_catalog.pg_attribute a"
-    "   where a.attrelid = t.typrelid and t.typtype = 'c' and a.attnum > 0 and not a.attisdropped"
+    " select part.oid from need join pg_catalog.pg_type t on t.oid" EQ "need.oid cross join lateral ("
+    "  select t.typelem where t.typelem" NE "0 and t.typcategory" EQ "'A'"
+    "  union all select t.typbasetype where t.typtype" EQ "'d'"
+    "  union all select r.rngsubtype from pg_catalog.pg_range r where r.rngtypid" EQ "t.oid"
+    "  union all select r.rngtypid from pg_catalog.pg_range r where r.rngmultitypid" EQ "t.oid"
+    "  union all select a.atttypid from pg_catalog.pg_attribute a where a.attrelid" EQ "t.typrelid"
+    "   and t.typtype" EQ "'c' and a.attnum" GT "0 and not a.attisdropped"
     " ) part(oid)) "
-    "select need.oid, t.typname, t.typtype, t.typcategory, t.typelem, t.typbasetype,"
+    "select need.oid, t.typname,"
+    " case when t.typtype" NE "'b' then t.typtype when p.proname" EQ "'hstore_in' then 'H'"
+    "  when p.proname" EQ "'vector_in' then 'V' else t.typtype end,"
+    " t.typcategory, t.typelem, t.typbasetype,"
     " coalesce(r.rngsubtype, m.rngtypid), t.typdelim, a.attname, a.atttypid "
-    "from need left join pg_catalog.pg_type t on t.oid = need.oid"
-    " left join pg_catalog.pg_range r on r.rngtypid = t.oid"
-    " left join pg_catalog.pg_range m on m.rngmultitypid = t.oid"
-    " left join pg_catalog.pg_attribute a on a.attrelid = t.typrelid and t.typtype = 'c'"
-    "  and a.attnum > 0 and not a.attisdropped "
+    "from need left join pg_catalog.pg_type t on t.oid" EQ "need.oid"
+    " left join pg_catalog.pg_proc p on p.oid" EQ "t.typinput"
+    " left join pg_catalog.pg_range r on r.rngtypid" EQ "t.oid"
+    " left join pg_catalog.pg_range m on m.rngmultitypid" EQ "t.oid"
+    " left join pg_catalog.pg_attribute a on a.attrelid" EQ "t.typrelid and t.typtype" EQ "'c'"
+    "  and a.attnum" GT "0 and not a.attisdropped "
     "order by need.oid, a.attnum";
 
 enum {
@@ -271,15 +282,15 @@ static void classify(struct entry *e, const PGresult *r, int row)
     } else if (type == 'r' || type == 'm') {
         t->kind = type == 'r' ? PG_KIND_RANGE : PG_KIND_MULTIRANGE;
         t->elem = get_oid(r, row, COL_RANGE);
-    } else if (PQgetvalue(r, row, COL_CATEGORY)[0] == 'A') {
-        t->kind = PG_KIND_ARRAY;
-        t->elem = get_oid(r, row, COL_ELEM);
     } else if (type == 'd') {
         t->elem = get_oid(r, row, COL_BASE);
-    } else if (strcmp(e->name, "hstore") == 0) {
+    } else if (type == 'H') {
         t->kind = PG_KIND_HSTORE;
-    } else if (strcmp(e->name, "vector") == 0) {
+    } else if (type == 'V') {
         t->kind = PG_KIND_VECTOR;
+    } else if (PQgetvalue(r, row, COL_CATEGORY)[0] == 'A' && get_oid(r, row, COL_ELEM)) {
+        t->kind = PG_KIND_ARRAY;
+        t->elem = get_oid(r, row, COL_ELEM);
     }
 }
 

@@ -8,6 +8,7 @@
 --- It is taken by polling: a statement that waits inside the server holds a snapshot, so it and the holder's CREATE
 --- INDEX CONCURRENTLY would wait for each other. Tasks of one program queue here, first in, first out, and only the
 --- first of them holds a connection.
+local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
@@ -15,15 +16,16 @@ local task <const> = require "dbrun.task"
 local M = {}
 
 -- $1: the number of the lock. The session holds it until it unlocks or ends.
-M.TRY = "select pg_catalog.pg_try_advisory_lock($1)"
-M.UNLOCK = "select pg_catalog.pg_advisory_unlock($1)"
-local HOLDER <const> = [[
-select a.pid, nullif(a.application_name, '') as application, a.usename as role, host(a.client_addr) as address,
-       to_char(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') as since, a.state
-  from pg_catalog.pg_locks l join pg_catalog.pg_stat_activity a using (pid)
- where l.locktype = 'advisory' and l.granted and l.objsubid = 1
-   and l.database = (select oid from pg_catalog.pg_database where datname = current_database())
-   and l.classid::bigint = (($1::bigint >> 32) & 4294967295) and l.objid::bigint = ($1::bigint & 4294967295)
+M.TRY = catalog.sql "select {pg_try_advisory_lock}($1)"
+M.UNLOCK = catalog.sql "select {pg_advisory_unlock}($1)"
+local HOLDER <const> = catalog.sql [[
+select a.pid, case when a.application_name {<>} '' then a.application_name end as application,
+       a.usename as role, {host}(a.client_addr) as address,
+       {to_char}(a.backend_start, 'YYYY-MM-DD HH24:MI:SS TZ') as since, a.state
+  from {pg_locks} l join {pg_stat_activity} a on a.pid {=} l.pid
+ where l.locktype {=} 'advisory' and l.granted and l.objsubid {=} 1
+   and l.database {=} (select oid from {pg_database} where datname {=} {current_database}())
+   and l.classid::bigint {=} (($1::bigint {>>} 32) {&} 4294967295) and l.objid::bigint {=} ($1::bigint {&} 4294967295)
  limit 1]]
 
 -- Seconds between two tries: at first, and at most.

@@ -1,4 +1,5 @@
 --- COPY FROM STDIN: rows, or text, from a producer that may wait.
+local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
@@ -15,15 +16,15 @@ local SOME_ARRAY <const> = 0xffffffff
 -- ---- the table's columns ---------------------------------------------------------------------------
 
 --- Replaces domains by their base types, and enums by text, whose binary form is the same.
-local columns_sql <const> = [[
+local columns_sql <const> = catalog.sql [[
 with recursive col(num, name, type) as (
-    select a.attnum, a.attname::text, a.atttypid from pg_catalog.pg_attribute a
-    where a.attrelid = pg_catalog.to_regclass($1) and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+    select a.attnum, a.attname::{text}, a.atttypid from {pg_attribute} a
+    where a.attrelid {=} {to_regclass}($1) and a.attnum {>} 0 and not a.attisdropped and a.attgenerated {=} ''
     union all
-    select c.num, c.name, t.typbasetype from col c join pg_catalog.pg_type t on t.oid = c.type where t.typtype = 'd')
-select c.name, case t.typtype when 'e' then 25 else c.type::int8 end as oid, t.typname::text as type,
-    t.typcategory = 'A' as is_array
-from col c join pg_catalog.pg_type t on t.oid = c.type where t.typtype <> 'd' order by c.num]]
+    select c.num, c.name, t.typbasetype from col c join {pg_type} t on t.oid {=} c.type where t.typtype {=} 'd')
+select c.name, case when t.typtype {=} 'e' then 25 else c.type::{int8} end as oid, t.typname::{text} as type,
+    t.typcategory {=} 'A' as is_array
+from col c join {pg_type} t on t.oid {=} c.type where t.typtype {<>} 'd' order by c.num]]
 
 ---@class dbrun.CopyPlan
 ---@field names string[]

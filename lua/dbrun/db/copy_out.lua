@@ -1,4 +1,5 @@
 --- COPY TO STDOUT: rows, or raw text, with back-pressure.
+local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
@@ -6,9 +7,9 @@ local statement <const> = require "dbrun.db.copy_statement"
 
 local M = {}
 
-local columns_sql <const> = [[
-select a.attname::text as name from pg_catalog.pg_attribute a
-where a.attrelid = pg_catalog.to_regclass($1) and a.attnum > 0 and not a.attisdropped and a.attgenerated = ''
+local columns_sql <const> = catalog.sql [[
+select a.attname::{text} as name from {pg_attribute} a
+where a.attrelid {=} {to_regclass}($1) and a.attnum {>} 0 and not a.attisdropped and a.attgenerated {=} ''
 order by a.attnum]]
 
 --- A table is read by a SELECT: COPY of a table refuses views and partitioned tables, and returns no rows of a

@@ -1,5 +1,6 @@
 --- Inserts or updates many rows at once: COPY into a temporary table, then INSERT ... ON CONFLICT from there. Rows that
 --- are equal already are not written.
+local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
 
 local M = {}
@@ -47,9 +48,9 @@ local function columns_of(first, opts)
     return names
 end
 
-local ALL <const> = [[
-select array(select attname::text from pg_attribute where attrelid = $1::regclass and attnum > 0 and not attisdropped
-                and attgenerated = '' order by attnum)]]
+local ALL <const> = catalog.sql [[
+select array(select attname::{text} from {pg_attribute} where attrelid {=} $1::{regclass} and attnum {>} 0
+                and not attisdropped and attgenerated {=} '' order by attnum)]]
 
 ---Identifiers, each with a prefix and commas in between.
 local function quoted(names, prefix)

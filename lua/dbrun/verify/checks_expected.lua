@@ -1,23 +1,25 @@
 --- Expectations about columns, indexes and privileges of tables, and about extensions. One query reads all tables, and
 --- only when there is something to compare.
+local catalog = require "dbrun.db.catalog"
 local expect = require "dbrun.verify.expect"
 
 local M = {}
 
-local DETAILS <const> = [[
+local DETAILS <const> = catalog.sql [[
 select t.name, coalesce(t.role, current_user) as role,
-       to_regclass(t.name) is not null as there,
-       array(select array[attname::text, format_type(atttypid, atttypmod), attnotnull::text] from pg_attribute
-              where attrelid = to_regclass(t.name) and attnum > 0 and not attisdropped) as columns,
-       array(select array[(select relname::text from pg_class where oid = indexrelid), pg_get_indexdef(indexrelid)]
-               from pg_index where indrelid = to_regclass(t.name)) as indexes,
-       t.role is not null and to_regrole(quote_ident(t.role)) is null as no_role,
-       array(select p from unnest(string_to_array(t.privileges, ',')) p
-              where to_regclass(t.name) is not null
-                and not case when t.role is null then has_table_privilege(to_regclass(t.name), p)
-                             when to_regrole(quote_ident(t.role)) is null then false
-                             else has_table_privilege(t.role::name, to_regclass(t.name), p) end) as lacking
-  from unnest($1::text[], $2::text[], $3::text[]) t (name, role, privileges)]]
+       {to_regclass}(t.name) is not null as there,
+       array(select array[attname::{text}, {format_type}(atttypid, atttypmod), attnotnull::{text}] from {pg_attribute}
+              where attrelid {=} {to_regclass}(t.name) and attnum {>} 0 and not attisdropped) as columns,
+       array(select array[(select relname::{text} from {pg_class} where oid {=} indexrelid),
+                          {pg_get_indexdef}(indexrelid)]
+               from {pg_index} where indrelid {=} {to_regclass}(t.name)) as indexes,
+       t.role is not null and {to_regrole}({quote_ident}(t.role)) is null as no_role,
+       array(select p from {unnest}({string_to_array}(t.privileges, ',')) p
+              where {to_regclass}(t.name) is not null
+                and not case when t.role is null then {has_table_privilege}({to_regclass}(t.name), p)
+                             when {to_regrole}({quote_ident}(t.role)) is null then false
+                             else {has_table_privilege}(t.role::{name}, {to_regclass}(t.name), p) end) as lacking
+  from rows from ({unnest}($1::{text}[]), {unnest}($2::{text}[]), {unnest}($3::{text}[])) t (name, role, privileges)]]
 
 local function words(text)
     local list = {}
@@ -149,10 +151,11 @@ M.privileges = table_check("privileges", "privileges", "the role has the expecte
 
 -- ---- extensions ----
 
-local EXTENSIONS <const> = [[
+local EXTENSIONS <const> = catalog.sql [[
 select e.name, i.extversion as version,
-       (select default_version from pg_available_extensions where name = e.name and i.extversion is null) as available
-  from unnest($1::text[]) e (name) left join pg_extension i on i.extname = e.name]]
+       (select default_version from {pg_available_extensions}
+         where name {=} e.name and i.extversion is null) as available
+  from {unnest}($1::{text}[]) e (name) left join {pg_extension} i on i.extname {=} e.name]]
 
 ---@type dbrun.verify.Check
 M.extensions = {

@@ -1,4 +1,5 @@
 --- PostgreSQL: does the server answer on both engines, and do several connections work at the same time?
+local catalog = require "dbrun.db.catalog"
 local cli = require "dbrun.cli"
 local diagnose = require "dbrun.verify.diagnose"
 local errors = require "dbrun.error"
@@ -70,10 +71,10 @@ M.async = {
 
 -- ---- several at once ----
 
-local MEET <const> = [[
-select pg_backend_pid() as pid, extract(epoch from statement_timestamp())::float8 as began,
-       extract(epoch from clock_timestamp())::float8 as ended
-  from pg_sleep($1)]]
+local MEET <const> = catalog.sql [[
+select {pg_backend_pid}() as pid, extract(epoch from {statement_timestamp}())::{float8} as began,
+       extract(epoch from {clock_timestamp}())::{float8} as ended
+  from {pg_sleep}($1)]]
 
 -- Seconds that the statements take. On a busy machine short ones may not overlap: then longer ones are tried.
 local NAPS <const> = { 0.002, 0.03, 0.3 }
@@ -214,7 +215,7 @@ M.sync = {
         if not same_server(ctx) then
             where = require("dbrun.target").describe(sync, ctx.config.sync_database_url) .. ", "
         end
-        local pid = sync:value "select pg_backend_pid()"
+        local pid = sync:value(catalog.sql "select {pg_backend_pid}()")
         return ("%spool of %d, backend %d"):format(where, ctx.config.SYNC_POOL_SIZE, pid)
     end,
 }

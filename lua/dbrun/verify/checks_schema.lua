@@ -1,6 +1,7 @@
 --- The contents of the database: migrations, tables, partitions by time. These checks run one after the other on the
 --- connection of the first check (ctx.conn), while the concurrency check holds others: its catalog cache is warm, and
 --- another connection costs the server a process.
+local catalog = require "dbrun.db.catalog"
 local time = require "dbrun.time"
 
 local M = {}
@@ -29,10 +30,11 @@ local function names_of(state)
 end
 
 ---Records that differ from the files. The server computes the checksums, faster than Lua.
-local CHANGED <const> = [[
-select f.n::int as n, r.direction, r.done from unnest($1::text[], $2::bytea[]) with ordinality f (version, body, n)
-  join %s r on r.version = f.version
- where r.direction is not null or r.checksum <> encode(sha256(f.body), 'hex') order by n]]
+local CHANGED <const> = catalog.sql [[
+select f.n::int as n, r.direction, r.done
+  from rows from ({unnest}($1::{text}[]), {unnest}($2::{bytea}[])) with ordinality f (version, body, n)
+  join %s r on r.version {=} f.version
+ where r.direction is not null or r.checksum {<>} {encode}({sha256}(f.body), 'hex') order by n]]
 
 local function contents(file)
     local handle <close> = assert(io.open(file.path, "rb"))
@@ -114,8 +116,8 @@ local function lines_of(facts)
     return table.concat(names, "\n"), names
 end
 
-local TABLES <const> = [[
-select name from unnest(string_to_array($1, E'\n')) name where to_regclass(name) is null]]
+local TABLES <const> = catalog.sql [[
+select name from {unnest}({string_to_array}($1, E'\n')) name where {to_regclass}(name) is null]]
 
 ---@type dbrun.verify.Check
 M.tables = {
@@ -145,22 +147,22 @@ M.tables = {
 ---For each table: its partition key ("RANGE (observed_at)"), and the bounds of its partitions ("FOR VALUES FROM
 ---('2024-01-01 00:00:00+00') TO ..."), as texts of the server. They are compared here: on the server that takes a plan
 ---over five catalogs, which a new connection has to load first.
-local NATIVE <const> = [[
-select t.name, to_regclass(t.name) is not null as there, pg_get_partkeydef(to_regclass(t.name)) as split,
-       array(select pg_get_expr(relpartbound, oid) from pg_class where oid = any (
-             array(select inhrelid from pg_inherits where inhparent = to_regclass(t.name)))) as bounds,
-       now()::text as now, localtimestamp::text as local_now,
-       to_regclass('timescaledb_information.hypertables') is not null as timescale
-  from unnest(string_to_array($1, E'\n')) t (name)]]
+local NATIVE <const> = catalog.sql [[
+select t.name, {to_regclass}(t.name) is not null as there, {pg_get_partkeydef}({to_regclass}(t.name)) as split,
+       array(select {pg_get_expr}(relpartbound, oid) from {pg_class} where oid {=} any (
+             array(select inhrelid from {pg_inherits} where inhparent {=} {to_regclass}(t.name)))) as bounds,
+       {now}()::{text} as now, localtimestamp::{text} as local_now,
+       {to_regclass}('timescaledb_information.hypertables') is not null as timescale
+  from {unnest}({string_to_array}($1, E'\n')) t (name)]]
 
-local HYPER <const> = [[
-select t.name, d.column_name::text as key, h.num_chunks::int as parts, d.time_interval::text as step
-  from unnest(string_to_array($1, E'\n')) t (name)
+local HYPER <const> = catalog.sql [[
+select t.name, d.column_name::{text} as key, h.num_chunks::int as parts, d.time_interval::{text} as step
+  from {unnest}({string_to_array}($1, E'\n')) t (name)
   join timescaledb_information.hypertables h
-    on to_regclass(format('%I.%I', h.hypertable_schema, h.hypertable_name)) = to_regclass(t.name)
+    on {to_regclass}({format}('%I.%I', h.hypertable_schema, h.hypertable_name)) {=} {to_regclass}(t.name)
   join timescaledb_information.dimensions d
-    on d.hypertable_schema = h.hypertable_schema and d.hypertable_name = h.hypertable_name
- where d.dimension_number = 1]]
+    on d.hypertable_schema {=} h.hypertable_schema and d.hypertable_name {=} h.hypertable_name
+ where d.dimension_number {=} 1]]
 
 ---The first column of a partition key; nil for an expression.
 local function key_of(split)

@@ -1,16 +1,18 @@
 --- Hypertables: the length of their chunks, compression, and jobs that failed. Skipped without TimescaleDB.
+local catalog <const> = require "dbrun.db.catalog"
+
 local M = {}
 
 ---Rows as JSON, because older releases lack some of the columns: the object then lacks the key.
-local ROWS <const> = [[
-select coalesce((select jsonb_agg(to_jsonb(h) || jsonb_build_object('at',
-                 to_regclass(format('%I.%I', h.hypertable_schema, h.hypertable_name))::oid::int8))
+local ROWS <const> = catalog.sql [[
+select coalesce((select {jsonb_agg}({to_jsonb}(h) {||} {jsonb_build_object}('at',
+                 {to_regclass}({format}('%I.%I', h.hypertable_schema, h.hypertable_name))::{oid}::{int8}))
             from timescaledb_information.hypertables h), '[]') as hypertables,
-       coalesce((select jsonb_agg(to_jsonb(d)) from timescaledb_information.dimensions d
-                  where dimension_number = 1), '[]') as dimensions,
-       coalesce((select jsonb_agg(to_jsonb(j) || to_jsonb(s)) from timescaledb_information.jobs j
-                   join timescaledb_information.job_stats s using (job_id)), '[]') as jobs,
-       array(select to_regclass(n)::oid::int8 from unnest(string_to_array($1, E'\n')) n) as wanted]]
+       coalesce((select {jsonb_agg}({to_jsonb}(d)) from timescaledb_information.dimensions d
+                  where dimension_number {=} 1), '[]') as dimensions,
+       coalesce((select {jsonb_agg}({to_jsonb}(j) {||} {to_jsonb}(s)) from timescaledb_information.jobs j
+                   join timescaledb_information.job_stats s on s.job_id {=} j.job_id), '[]') as jobs,
+       array(select {to_regclass}(n)::{oid}::{int8} from {unnest}({string_to_array}($1, E'\n')) n) as wanted]]
 
 local function dimension_of(row, hypertable)
     for _, dimension in ipairs(row.dimensions) do

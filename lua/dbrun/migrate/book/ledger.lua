@@ -1,5 +1,7 @@
 --- The table that says which migrations were applied: schema_migrations(version), as dbmate keeps it. Every function
 --- takes a connection (or an engine): anything with `query`, `one`, `value` and `exec`.
+local catalog <const> = require "dbrun.db.catalog"
+
 local M = {}
 
 ---@class dbrun.migrate.Ledger
@@ -13,17 +15,17 @@ M.DEFAULT_TABLE = "schema_migrations"
 
 ---The default place of the table, and whether it exists. (pg_settings would also show whether the URL set the
 ---search_path, but it reads every setting of the server.)
-local LOCATE <const> = [[
-select s.name as schema, current_schema()::text as current, current_setting('search_path') as path,
-       to_regclass(quote_ident(s.name) || '.' || quote_ident($1)) is not null as has_table,
-       to_regnamespace(quote_ident(s.name)) is not null as has_schema
-  from (select coalesce(current_schema()::text, 'public') as name) s]]
+local LOCATE <const> = catalog.sql [[
+select s.name as schema, {current_schema}()::{text} as current, {current_setting}('search_path') as path,
+       {to_regclass}({quote_ident}(s.name) {||} '.' {||} {quote_ident}($1)) is not null as has_table,
+       {to_regnamespace}({quote_ident}(s.name)) is not null as has_schema
+  from (select coalesce({current_schema}()::{text}, 'public') as name) s]]
 
-local PATH_OF_URL <const> = [[
-select exists (select from pg_catalog.pg_settings where name = 'search_path' and source = 'client')]]
+local PATH_OF_URL <const> = catalog.sql [[
+select exists (select from {pg_settings} where name {=} 'search_path' and source {=} 'client')]]
 
-local LOOK <const> = [[
-select to_regclass($1) is not null as has_table, to_regnamespace($2) is not null as has_schema]]
+local LOOK <const> = catalog.sql [[
+select {to_regclass}($1) is not null as has_table, {to_regnamespace}($2) is not null as has_schema]]
 
 local function quote(identifier)
     return '"' .. identifier:gsub('"', '""') .. '"'
@@ -91,7 +93,7 @@ end
 function M.applied(conn, ledger)
     local set = {}
     if not ledger.exists then return set end
-    for _, row in ipairs(conn:query("select version::text as version from " .. ledger.sql)) do
+    for _, row in ipairs(conn:query(catalog.sql "select version::{text} as version from " .. ledger.sql)) do
         set[row.version] = true
     end
     return set
@@ -108,7 +110,7 @@ end
 ---@param ledger dbrun.migrate.Ledger
 ---@param version string
 function M.delete(conn, ledger, version)
-    conn:query(("delete from %s where version::text = $1"):format(ledger.sql), version)
+    conn:query((catalog.sql "delete from %s where version::{text} {=} $1"):format(ledger.sql), version)
 end
 
 return M

@@ -3,6 +3,8 @@
 ---
 --- A row with `direction` is a migration in progress or interrupted: `done` of its statements took effect; `at_work` is
 --- a statement that was started outside a transaction and whose end is not recorded.
+local catalog <const> = require "dbrun.db.catalog"
+
 local M = {}
 
 ---@class dbrun.migrate.Record
@@ -18,11 +20,11 @@ local M = {}
 ---@field at_work? integer
 ---@field before? string JSON: the state before the statement in `at_work`
 
-local COLUMNS <const> = [[
-(version varchar primary key, name text not null, checksum text, seconds double precision,
- applied_at timestamptz, applied_by text, applied_from text,
- direction text, done integer not null default 0, done_checksum text, at_work integer, before text,
- backend_pid integer, backend_start timestamptz)]]
+local COLUMNS <const> = catalog.sql [[
+(version varchar primary key, name {text} not null, checksum {text}, seconds double precision,
+ applied_at timestamp with time zone, applied_by {text}, applied_from {text},
+ direction {text}, done integer not null default 0, done_checksum {text}, at_work integer, before {text},
+ backend_pid integer, backend_start timestamp with time zone)]]
 
 ---The table's name in SQL, for a ledger.
 ---@param book dbrun.migrate.Ledger
@@ -35,7 +37,7 @@ end
 ---@param book dbrun.migrate.Ledger
 ---@return boolean
 function M.exist(conn, book)
-    return conn:value("select to_regclass($1) is not null", M.table(book))
+    return conn:value(catalog.sql "select {to_regclass}($1) is not null", M.table(book))
 end
 
 ---Makes the table if it is missing. The schema must exist.
@@ -53,8 +55,8 @@ end
 function M.all(conn, book)
     local by_version = {}
     if not M.exist(conn, book) then return by_version end
-    for _, row in ipairs(conn:query(([[
-        select version::text as version, name, checksum, seconds, applied_at, applied_by, applied_from, direction,
+    for _, row in ipairs(conn:query(catalog.sql([[
+        select version::{text} as version, name, checksum, seconds, applied_at, applied_by, applied_from, direction,
                done, done_checksum, at_work, before from %s]]):format(M.table(book)))) do
         by_version[row.version] = row
     end
@@ -66,8 +68,9 @@ end
 ---@param version string
 ---@return dbrun.migrate.Record?
 function M.one(conn, book, version)
-    return conn:one(([[select version::text as version, name, checksum, direction, done, done_checksum, at_work, before
-        from %s where version::text = $1]]):format(M.table(book)), version)
+    return conn:one(catalog.sql([[
+        select version::{text} as version, name, checksum, direction, done, done_checksum, at_work, before
+          from %s where version::{text} {=} $1]]):format(M.table(book)), version)
 end
 
 local function from()
@@ -85,9 +88,9 @@ end
 ---@param checksum string
 ---@param seconds? number nil: only recorded, not run
 function M.applied(conn, book, file, checksum, seconds)
-    conn:query(([[
+    conn:query(catalog.sql([[
         insert into %s (version, name, checksum, seconds, applied_at, applied_by, applied_from)
-        values ($1, $2, $3, $4, clock_timestamp(), session_user, $5)
+        values ($1, $2, $3, $4, {clock_timestamp}(), session_user, $5)
         on conflict (version) do update set name = excluded.name, checksum = excluded.checksum,
             seconds = excluded.seconds, applied_at = excluded.applied_at, applied_by = excluded.applied_by,
             applied_from = excluded.applied_from, direction = null, done = 0, done_checksum = null,
@@ -99,7 +102,7 @@ end
 ---@param book dbrun.migrate.Ledger
 ---@param version string
 function M.delete(conn, book, version)
-    conn:query(("delete from %s where version::text = $1"):format(M.table(book)), version)
+    conn:query((catalog.sql "delete from %s where version::{text} {=} $1"):format(M.table(book)), version)
 end
 
 ---Records how many statements took effect. In the transaction of a statement it is committed with that statement.
@@ -124,10 +127,10 @@ end
 ---@param number integer
 ---@param before? string
 function M.begin(conn, book, work, number, before)
-    conn:query(([[
-        update %s set at_work = $2, before = $3, backend_pid = pg_backend_pid(),
-               backend_start = (select backend_start from pg_catalog.pg_stat_activity where pid = pg_backend_pid())
-         where version::text = $1]]):format(M.table(book)), work.file.version, number, before)
+    conn:query(catalog.sql([[
+        update %s set at_work = $2, before = $3, backend_pid = {pg_backend_pid}(),
+               backend_start = (select backend_start from {pg_stat_activity} where pid {=} {pg_backend_pid}())
+         where version::{text} {=} $1]]):format(M.table(book)), work.file.version, number, before)
 end
 
 ---The server process that still runs the statement of a killed client; nil when there is none.
@@ -137,12 +140,13 @@ end
 ---@param sql string the statement
 ---@return integer? pid
 function M.still_running(conn, book, version, sql)
-    return conn:value(([[
-        select a.pid from pg_catalog.pg_stat_activity a, %s r
-         where r.version::text = $1 and a.pid <> pg_backend_pid() and a.state is distinct from 'idle'
-           and a.datname = current_database()
-           and ((a.pid = r.backend_pid and a.backend_start = r.backend_start)
-                or (a.application_name = 'dbrun migrate' and left(a.query, 500) = left($2, 500))) limit 1]]):format(
+    return conn:value(catalog.sql([[
+        select a.pid from {pg_stat_activity} a, %s r
+         where r.version::{text} {=} $1 and a.pid {<>} {pg_backend_pid}() and (a.state {=} 'idle') is not true
+           and a.datname {=} {current_database}()
+           and ((a.pid {=} r.backend_pid and a.backend_start {=} r.backend_start)
+                or (a.application_name {=} 'dbrun migrate'
+                    and {left}(a.query, 500) {=} {left}($2, 500))) limit 1]]):format(
         M.table(book)), version, sql)
 end
 

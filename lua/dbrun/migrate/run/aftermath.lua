@@ -1,4 +1,5 @@
 --- Statements that cannot run in a transaction, and how to find out, after an interrupted run, whether one took effect.
+local catalog = require "dbrun.db.catalog"
 local split = require "dbrun.migrate.read.split"
 local tree = require "dbrun.migrate.read.tree"
 
@@ -18,13 +19,13 @@ local function again() return "again" end
 
 -- ---- CREATE INDEX CONCURRENTLY ----
 
-local INDEXES <const> = [[
-select i.indexrelid::bigint as id, i.indexrelid::regclass::text as name, c.relname as plain,
+local INDEXES <const> = catalog.sql [[
+select i.indexrelid::bigint as id, i.indexrelid::{regclass}::{text} as name, c.relname as plain,
        i.indisvalid and i.indisready as valid
-  from pg_catalog.pg_index i join pg_catalog.pg_class c on c.oid = i.indexrelid
- where i.indrelid = to_regclass($1)
-   and not exists (select from pg_catalog.pg_stat_progress_create_index p
-                    where p.index_relid = i.indexrelid and p.pid <> pg_backend_pid())]]
+  from {pg_index} i join {pg_class} c on c.oid {=} i.indexrelid
+ where i.indrelid {=} {to_regclass}($1)
+   and not exists (select from {pg_stat_progress_create_index} p
+                    where p.index_relid {=} i.indexrelid and p.pid {<>} {pg_backend_pid}())]]
 
 local function indexes(conn, body)
     return conn:query(INDEXES, tree.relation(body.relation))
@@ -62,11 +63,11 @@ local create_index <const> = {
 
 -- ---- the others ----
 
-local LEFT_OVER <const> = [[
-select i.indexrelid::regclass::text as name from pg_catalog.pg_index i
-  join pg_catalog.pg_class c on c.oid = i.indexrelid
- where not i.indisvalid and c.relname ~ '_cc(new|old)[0-9]*$'
-   and not exists (select from pg_catalog.pg_stat_progress_create_index p where p.index_relid = i.indexrelid)]]
+local LEFT_OVER <const> = catalog.sql [[
+select i.indexrelid::{regclass}::{text} as name from {pg_index} i
+  join {pg_class} c on c.oid {=} i.indexrelid
+ where not i.indisvalid and c.relname {~} '_cc(new|old)[0-9]*$'
+   and not exists (select from {pg_stat_progress_create_index} p where p.index_relid {=} i.indexrelid)]]
 
 local reindex <const> = {
     name = "REINDEX CONCURRENTLY",
@@ -86,22 +87,23 @@ local function present(name, sql, field, wanted)
     }
 end
 
-local DATABASE <const> = "select exists (select from pg_catalog.pg_database where datname = $1)"
-local SPACE <const> = "select exists (select from pg_catalog.pg_tablespace where spcname = $1)"
-local SUBSCRIPTION <const> = [[select exists (select from pg_catalog.pg_subscription s join pg_catalog.pg_database d
-    on d.oid = s.subdbid where d.datname = current_database() and s.subname = $1)]]
+local DATABASE <const> = catalog.sql "select exists (select from {pg_database} where datname {=} $1)"
+local SPACE <const> = catalog.sql "select exists (select from {pg_tablespace} where spcname {=} $1)"
+local RELATION <const> = catalog.sql "select {to_regclass}($1) is not null"
+local SUBSCRIPTION <const> = catalog.sql [[select exists (select from {pg_subscription} s join {pg_database} d
+    on d.oid {=} s.subdbid where d.datname {=} {current_database}() and s.subname {=} $1)]]
 local function dbname(body) return body.dbname end
 local function spacename(body) return body.tablespacename end
 local function subname(body) return body.subname end
 
-local drop_index <const> = present("DROP INDEX CONCURRENTLY", "select to_regclass($1) is not null", function(body)
+local drop_index <const> = present("DROP INDEX CONCURRENTLY", RELATION, function(body)
     return tree.name(body.objects[1].List.items)
 end, false)
 
-local PARTITION <const> = [[
+local PARTITION <const> = catalog.sql [[
 select coalesce((select case when inhdetachpending then 'pending' else 'attached' end
-                   from pg_catalog.pg_inherits
-                  where inhparent = to_regclass($1) and inhrelid = to_regclass($2)), 'detached')]]
+                   from {pg_inherits}
+                  where inhparent {=} {to_regclass}($1) and inhrelid {=} {to_regclass}($2)), 'detached')]]
 
 local function partition(body)
     for _, node in ipairs(body.cmds) do

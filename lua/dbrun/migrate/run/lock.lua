@@ -4,12 +4,13 @@
 --- CREATE INDEX CONCURRENTLY.) A statement that waits inside the server would hold back the holder's CREATE INDEX
 --- CONCURRENTLY; polling does not, and can report the holder.
 local advisory = require "dbrun.db.advisory"
+local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
 
 local M = {}
 
-local TRY_IN_TRANSACTION <const> = "select pg_catalog.pg_try_advisory_xact_lock($1)"
+local TRY_IN_TRANSACTION <const> = catalog.sql "select {pg_try_advisory_xact_lock}($1)"
 -- A statement with parameters leaves a portal with a snapshot until the next statement: run this simple one.
 local FORGET <const> = "select 1"
 

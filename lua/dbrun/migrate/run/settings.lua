@@ -1,18 +1,19 @@
 --- The settings at the start of every migration, whatever the previous one SET.
+local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 
 local M = {}
 
-local CHECK_CLIENT <const> = [[
-select pg_catalog.set_config('client_connection_check_interval', '2s', false)
- where current_setting('server_version_num')::int >= 140000]]
+local CHECK_CLIENT <const> = catalog.sql [[
+select {set_config}('client_connection_check_interval', '2s', false)
+ where {current_setting}('server_version_num')::int {>=} 140000]]
 
 local function milliseconds(seconds)
     return ("%dms"):format(math.floor(seconds * 1000 + 0.5))
 end
 
-local SET <const> = "select pg_catalog.set_config($1, $2, $3)"
+local SET <const> = catalog.sql "select {set_config}($1, $2, $3)"
 
 local function limits(conn, opts, is_local)
     conn:query(SET, "lock_timeout", milliseconds(opts.lock_timeout or core.options.lock_timeout or 5), is_local)
@@ -44,7 +45,7 @@ end
 ---@param conn table
 ---@return boolean
 function M.pooled(conn)
-    local answering = conn:value "select pg_backend_pid()"
+    local answering = conn:value(catalog.sql "select {pg_backend_pid}()")
     return conn:backend_pid() ~= answering
 end
 

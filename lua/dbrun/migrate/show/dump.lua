@@ -1,4 +1,5 @@
 --- The schema as SQL, as dbmate writes it: pg_dump without owners and privileges, then the versions.
+local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
 local ledger = require "dbrun.migrate.book.ledger"
 local process = require "dbrun.process"
@@ -33,8 +34,8 @@ local function pg_dump(opts, book)
         "pg_dump must not be older than the server")
 end
 
-local VERSIONS <const> = "select quote_literal(version) as version from %s order by version"
-local NAME <const> = "select quote_ident($1) || '.' || quote_ident($2)"
+local VERSIONS <const> = catalog.sql "select {quote_literal}(version) as version from %s order by version"
+local NAME <const> = catalog.sql "select {quote_ident}($1) {||} '.' {||} {quote_ident}($2)"
 
 ---@param opts dbrun.migrate.Options
 ---@return string
