@@ -12,7 +12,8 @@ do $$ declare f record; begin
     for f in select p.oid, proname, pg_get_function_arguments(p.oid) as args,
                     pg_get_function_result(p.oid) as result
                from pg_catalog.pg_proc p
-              where pronamespace = 'pg_catalog'::regnamespace and prokind = 'f' and proname <> 'clock_timestamp' loop
+              where pronamespace = 'pg_catalog'::regnamespace and prokind = 'f'
+                and proname <> 'clock_timestamp' loop
         begin
             execute format('create function shadow.%I(%s) returns %s language plpgsql as '
                 '''begin raise exception ''''%s of the schema in front''''; end''', f.proname, f.args, f.result, f.proname);
