@@ -1,8 +1,8 @@
 #include "pg/effect.h"
+#include "base/number.h"
 #include "pg/scan.h"
 
 #include <string.h>
-#include <strings.h>
 
 enum { ALL_EFFECTS = PG_CHANGES_SCHEMA | PG_CHANGES_SESSION | PG_ENDS };
 
@@ -25,7 +25,7 @@ static struct piece next_piece(struct sql_scan *x)
 
 static bool is_word(struct piece p, const char *word)
 {
-    return p.kind == SQL_WORD && strlen(word) == p.len && strncasecmp(p.text, word, p.len) == 0;
+    return p.kind == SQL_WORD && ascii_is_word(p.text, p.len, word);
 }
 
 static bool is_sign(struct piece p, char sign)

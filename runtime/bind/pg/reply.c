@@ -1,5 +1,6 @@
 /* A statement on its connection: sent, waited for, and its result made into Lua values. */
 #include "base/deadline.h"
+#include "base/number.h"
 #include "bind/pg/lookup.h"
 #include "bind/pg/notices.h"
 #include "bind/pg/params.h"
@@ -10,7 +11,6 @@
 #include "pg/scan.h"
 
 #include <string.h>
-#include <strings.h>
 
 static int looked_up(lua_State *L, struct pg_statement *st);
 static int ask_whether_stale(lua_State *L, struct pg_statement *st);
@@ -157,7 +157,7 @@ static int read_again(lua_State *L, struct pg_statement *st)
     const struct pg_machine *m = &st->link->m;
     const char *sql = lua_tostring(L, 2);
     bool only_reads = strncmp(PQcmdStatus(st->result), "SELECT", 6) == 0 &&
-                      strncasecmp(sql_first_word(sql), "with", 4) != 0;
+                      !ascii_begins(sql_first_word(sql), "with", 4);
     pg_cache_renew(st->link->m.cache, st->entry);
     st->entry->binary = false;
     PQclear(st->result);
