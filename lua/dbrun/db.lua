@@ -165,7 +165,16 @@ end
 
 function Engine:pipeline(fn)
     local conn <close> = self:acquire()
-    return conn:pipeline(fn)
+    local results <const> = conn:pipeline(fn)
+    if conn:in_transaction() then
+        errors.raise {
+            kind = "usage", outcome = "unknown",
+            message = "the pipeline left a transaction open, and it was rolled back: the connection goes back to its "
+                .. "pool",
+            hint = "A pipeline is a transaction by itself; use transaction for more.",
+        }
+    end
+    return results
 end
 
 ---Runs one statement with each of many parameter lists, pipelined, in one transaction.

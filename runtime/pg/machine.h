@@ -58,6 +58,10 @@
 
 enum pg_state { PG_CLOSED, PG_IDLE, PG_PLAIN, PG_COPY_IN, PG_COPY_OUT, PG_PIPE, PG_BROKEN };
 
+/* May a statement end the transaction? Not while it is guarded: the text is refused before it is sent, and
+ * when the server has ended the transaction all the same, every statement after it. */
+enum pg_guard { PG_UNGUARDED, PG_GUARDED, PG_ENDED };
+
 /* The most groups in flight on one connection. */
 enum { PG_MOST_GROUPS = 64 };
 
@@ -120,9 +124,13 @@ struct pg_machine {
     bool refused;        /* a COPY FROM STDIN failed: the server throws away the data that still comes */
     bool forgotten;      /* the server has dropped its prepared statements (DISCARD ALL) */
     bool in_transaction; /* a transaction was open when the group began */
-    bool guessed;    /* binary results were asked for because the statement's columns allowed it last time */
-    unsigned effect; /* enum pg_effect of its statements */
+    bool guessed;     /* binary results were asked for because the statement's columns allowed it last time */
+    unsigned effect;  /* enum pg_effect of its statements */
+    bool committed;   /* a COMMIT or PREPARE TRANSACTION in it has succeeded */
+    bool unread;      /* guarded: the scanner cannot read its text */
+    bool rolled_back; /* a ROLLBACK in it has succeeded, perhaps to a savepoint */
     /* of the connection */
+    enum pg_guard guard;
     bool shared;    /* PIPE: groups of many callers */
     bool doomed;    /* libpq took a group in part: the next step breaks the connection */
     bool flushing;  /* bytes are queued that the socket has not taken yet */
@@ -168,6 +176,13 @@ void pg_machine_cancel_sent(struct pg_machine *m);
 void pg_machine_batch_clear(struct pg_machine *m);
 /* Hands the result of the last statement over to the caller; NULL when there is none. */
 PGresult *pg_machine_take(struct pg_machine *m);
+
+/* ---- machine_guard.c ---- */
+
+/* Guards the transaction that is open, or ends the guard. */
+void pg_machine_guard(struct pg_machine *m, bool on);
+/* Sets m->error and returns false when the guard refuses this text. */
+bool pg_machine_guard_allows(struct pg_machine *m, const char *sql);
 
 /* ---- machine_send.c: each begins a group that is alone; false: nothing was sent, m->error says why ---- */
 

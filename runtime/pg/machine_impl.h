@@ -26,6 +26,14 @@ bool pg_machine_is_current(const struct pg_machine *m, const struct pg_cached *e
 /* What the statements of a group that has ended have changed: raises the epochs. */
 void pg_machine_raise_epochs(struct pg_machine *m);
 void pg_machine_begin_epochs(struct pg_machine *m);
+/* ---- machine_guard.c ---- */
+
+/* Notes whether the scanner can read a text. */
+void pg_machine_guard_read(struct pg_machine *m, const char *sql);
+/* Notes the command tag of a result. */
+void pg_machine_guard_tag(struct pg_machine *m, const char *tag);
+/* At the sync of a group that is alone: has it ended a guarded transaction? Then m->failure says so. */
+void pg_machine_guard_settle(struct pg_machine *m);
 
 /* The one place that changes m->state; aborts in a debug build when the chart has no such arrow. */
 static inline void pg_machine_set_state(struct pg_machine *m, enum pg_state to)
@@ -61,6 +69,7 @@ static inline void pg_machine_renew(struct pg_machine *m)
     m->ahead = 0;
     m->preparing = m->flushing = m->discard = m->streaming = m->forgotten = m->shared = false;
     m->refused = m->simple = m->copy = m->unwanted = m->separated = m->in_transaction = m->guessed = false;
+    m->committed = m->rolled_back = m->unread = false;
 }
 
 static inline struct pg_group *pg_machine_head(struct pg_machine *m)

@@ -19,6 +19,8 @@ static bool begin(struct pg_machine *m)
     pg_machine_renew(m);
     if (m->state == PG_BROKEN)
         return pg_machine_not_sent(m, false);
+    if (m->guard == PG_ENDED)
+        return pg_machine_guard_allows(m, "");
     m->in_transaction = pg_machine_in_transaction(m);
     return true;
 }
@@ -154,6 +156,8 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
         return too_many(m, p->n);
     struct pg_cached *e = entry_for(m, sql, len, p, evicted);
     m->entry = e;
+    if (!e && !pg_machine_guard_allows(m, sql))
+        return false;
     if (e && e->prepared) {
         if (!PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats,
                                  result_format(m, e, p)))
@@ -206,7 +210,7 @@ void pg_machine_stream(struct pg_machine *m)
 
 bool pg_machine_simple(struct pg_machine *m, const char *sql)
 {
-    if (!begin(m))
+    if (!begin(m) || !pg_machine_guard_allows(m, sql))
         return false;
     if (!PQsendQuery(m->conn, sql))
         return pg_machine_not_sent(m, false);
@@ -244,8 +248,10 @@ bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg
     if ((sql && !PQsendPrepare(m->conn, "", sql, p->n, p->types)) ||
         !PQsendQueryPrepared(m->conn, "", p->n, p->values, p->lengths, p->formats, 0))
         return pg_machine_not_sent(m, true);
-    if (sql)
+    if (sql) {
         m->effect |= effect_of(m, sql, strlen(sql));
+        pg_machine_guard_read(m, sql);
+    }
     pg_machine_head(m)->statements++;
     return true;
 }

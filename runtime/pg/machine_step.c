@@ -17,6 +17,7 @@ static void settle_alone(struct pg_machine *m)
         m->entry = NULL;
         pg_cache_clear(m->cache);
     }
+    pg_machine_guard_settle(m);
     if (error_is_set(&m->failure)) {
         error_move(&m->error, &m->failure);
         PQclear(m->result);
@@ -190,7 +191,7 @@ static void take_error(struct pg_machine *m, PGresult *r)
         pg_error_from_result(&m->failure, r, NULL);
         if (m->cancelling && state && strcmp(state, "57014") == 0)
             m->failure.kind = ERROR_CANCELLED; /* also when the message is not in English */
-        if (may_have_committed(m, r))
+        if (m->committed || may_have_committed(m, r))
             m->failure.outcome = OUTCOME_UNKNOWN;
     } else if (m->unwanted) {
         m->failure.outcome = may_have_committed(m, r) ? OUTCOME_UNKNOWN : OUTCOME_FAILED;
@@ -280,6 +281,7 @@ static const char *take_answer(struct pg_machine *m, PGresult *r)
     }
     m->answered++;
     note_tag(m, r);
+    pg_machine_guard_tag(m, PQcmdStatus(r));
     if (m->batch.active) {
         keep_in_batch(m, r);
         return NULL;

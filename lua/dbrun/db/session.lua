@@ -19,10 +19,10 @@ local function connection(self)
         errors.fail("usage", "this session has been closed")
     end
     self.conn = self.conn or self.engine:acquire()
-    -- Checked each time: the BEGIN may have been cancelled, or the script may have ended the transaction by SQL.
+    -- Checked each time: the BEGIN may have been cancelled.
     self.conn:drained()
     if not self.conn:in_transaction() then
-        self.conn:exec "BEGIN"
+        transaction.begin(self.conn, {})
     end
     return self.conn
 end
@@ -64,12 +64,7 @@ function Session:rollback()
     if not conn then
         return
     end
-    local ok <const>, e <const> = pcall(function()
-        conn:drained()
-        if conn:in_transaction() then
-            conn:exec "ROLLBACK"
-        end
-    end)
+    local ok <const>, e <const> = pcall(transaction.rollback, conn)
     release(self)
     -- When the connection is lost, the server rolls back.
     if not ok and not errors.is(e, "connect") then

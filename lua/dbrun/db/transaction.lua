@@ -74,10 +74,59 @@ local function raise_nothing_done(message)
     }
 end
 
----Commits. Raises when a statement of the transaction failed, because the server would silently roll back then.
+local ENDED <const> = "the transaction was ended inside of it"
+
+---The error of a transaction that a statement inside of it has ended; `e` is what was raised, if anything.
+---@param e any
+---@return any
+function M.ended(e)
+    if errors.is(e) and (e.kind == "cancelled" or e.kind == "timeout" or e.message:find(ENDED, 1, true)) then
+        return e
+    end
+    return errors.new {
+        kind = "usage", outcome = "unknown", message = ENDED .. ": what ran before may be committed or lost",
+        detail = e ~= nil and tostring(e) or nil,
+        hint = "Return from its function to commit, raise an error to roll back; a session has commit() and "
+            .. "rollback().",
+    }
+end
+
+--- Lets the transaction be ended again. True when it has been ended already, by a statement inside of it.
+local function unguard(conn)
+    local alive <const>, state <const> = pcall(conn.guard, conn, false)
+    return alive and state == "ended"
+end
+
+---Begins a transaction that only M.commit and M.rollback end.
+---@param conn table
+---@param opts table
+function M.begin(conn, opts)
+    conn:exec(M.begin_sql(opts))
+    conn:guard(true)
+end
+
+---Rolls a transaction of M.begin back. Raises when a statement inside of it has ended it.
+---@param conn table
+function M.rollback(conn)
+    conn:drained()
+    local ended <const> = unguard(conn)
+    if conn:in_transaction() then
+        conn:exec "ROLLBACK"
+    end
+    if ended then
+        error(M.ended(), 0)
+    end
+end
+
+---Commits a transaction of M.begin. Raises when a statement of it failed, because the server would silently roll back
+---then, and when one has ended it.
 ---@param conn table
 function M.commit(conn)
     conn:drained()
+    if unguard(conn) then
+        rollback(conn, "ROLLBACK")
+        error(M.ended(), 0)
+    end
     if conn:in_transaction() == "failed" then
         rollback(conn, "ROLLBACK")
         raise_nothing_done "nothing was committed"
@@ -96,27 +145,62 @@ end
 --- Runs fn(conn) between BEGIN and COMMIT. A cancellation at any point, BEGIN and COMMIT included, leaves no
 --- transaction open.
 local function run_top(conn, opts, fn)
+    local begun = false
     local result <const> = table.pack(pcall(function()
-        conn:exec(M.begin_sql(opts))
+        M.begin(conn, opts)
+        begun = true
         return fn(conn)
     end))
     if not result[1] then
+        if begun and unguard(conn) then
+            result[2] = M.ended(result[2])
+        end
         undo(conn, opts, result[2])
         return result
     end
     local ok <const>, e <const> = pcall(M.commit, conn)
     if not ok then
+        unguard(conn)
         undo(conn, opts, e)
         return { false, e }
     end
     return result
 end
 
---- Runs fn(conn) inside a savepoint.
-local function run_nested(conn, fn)
-    conn:exec "SAVEPOINT dbrun"
-    local result <const> = table.pack(pcall(fn, conn))
-    local back <const> = "ROLLBACK TO SAVEPOINT dbrun; RELEASE SAVEPOINT dbrun"
+--- Each savepoint has a name of its own, so that none can be taken for another one.
+local savepoints = 0
+local process_mark <const> = math.random(0) & 0xffffffff
+
+local function next_savepoint()
+    savepoints = savepoints + 1
+    return ("dbrun_%08x_%d"):format(process_mark, savepoints)
+end
+
+local function release(conn, savepoint)
+    local ok <const>, e <const> = pcall(conn.exec, conn, "RELEASE SAVEPOINT " .. savepoint)
+    if ok then
+        return
+    elseif not (errors.is(e) and e.sqlstate == "3B001") then
+        error(e, 0)
+    end
+    errors.raise {
+        kind = "usage", outcome = "failed",
+        message = "the nested transaction was ended inside of it: its savepoint was released or rolled back",
+        hint = "Inside of it, go back only to savepoints that were made inside of it.",
+    }
+end
+
+--- Runs fn(conn) inside a savepoint. The server ends READ ONLY with the savepoint.
+local function run_in_savepoint(conn, opts, fn)
+    local savepoint <const> = next_savepoint()
+    local back <const> = ("ROLLBACK TO SAVEPOINT %s; RELEASE SAVEPOINT %s"):format(savepoint, savepoint)
+    conn:exec("SAVEPOINT " .. savepoint)
+    local result <const> = table.pack(pcall(function()
+        if opts.read_only ~= nil then
+            conn:exec("SET TRANSACTION " .. (opts.read_only and "READ ONLY" or "READ WRITE"))
+        end
+        return fn(conn)
+    end))
     if not result[1] then
         rollback(conn, back)
         return result
@@ -126,8 +210,35 @@ local function run_nested(conn, fn)
         rollback(conn, back)
         raise_nothing_done "nothing of the nested transaction was kept"
     end
-    conn:exec "RELEASE SAVEPOINT dbrun"
+    release(conn, savepoint)
     return result
+end
+
+local nested_only <const> = { isolation = true, deferrable = true, retry = true, timeout = true }
+
+local function check_nested_options(opts)
+    for key in pairs(nested_only) do
+        if opts[key] ~= nil then
+            errors.fail("usage", ("transaction: a nested transaction cannot have %s"):format(key),
+                "Give it to the outer transaction; a nested one is a savepoint, and takes only read_only.")
+        end
+    end
+end
+
+--- The outer transaction may be one that the script began by SQL: it must not end inside of the nested one either.
+local function run_nested(conn, opts, fn)
+    check_nested_options(opts)
+    if conn:guard() then
+        return run_in_savepoint(conn, opts, fn)
+    end
+    conn:guard(true)
+    local result <const> = table.pack(pcall(run_in_savepoint, conn, opts, fn))
+    if unguard(conn) then
+        error(M.ended(not result[1] and result[2] or nil), 0)
+    elseif not result[1] then
+        error(result[2], 0)
+    end
+    return result[2]
 end
 
 local transient <const> = { ["40001"] = true, ["40P01"] = true }
@@ -209,7 +320,7 @@ function M.run(conn, opts, fn, own)
     end
     conn:drained()
     if conn:in_transaction() then
-        local result <const> = run_nested(conn, fn)
+        local result <const> = run_nested(conn, opts, fn)
         if not result[1] then
             error(result[2], 0)
         end

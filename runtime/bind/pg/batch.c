@@ -58,6 +58,17 @@ static void check_not_copy(lua_State *L, struct runtime *rt, const char *sql)
         bind_fail(L, rt, ERROR_USAGE, "COPY cannot be part of a pipeline: use copy_in or copy_out");
 }
 
+/* A statement that would end a transaction that it must not end. */
+static void check_guard(lua_State *L, struct runtime *rt, const char *sql)
+{
+    struct error e = {0};
+    struct pg_machine *m = &pg_lease_check(L)->link->m;
+    if (pg_machine_is_busy(m) || pg_machine_guard_allows(m, sql))
+        return;
+    error_move(&e, &m->error);
+    bind_error_raise(L, rt, &e);
+}
+
 /* Checks every value before anything is sent, because half a pipeline cannot be taken back. Between here and
  * the end of add_item Lua allocates nothing and runs no code of the script, so the checked values are those
  * sent. */
@@ -78,6 +89,7 @@ static void check_all(lua_State *L, struct runtime *rt, int list, int from)
                           "item %d: expected the SQL as a string without NUL bytes, shorter than 1 GiB",
                           (int)i);
             check_not_copy(L, rt, sql);
+            check_guard(L, rt, sql);
             lua_pop(L, 1);
         }
         int count = push_params(L, rt, BASE + 1, from);
@@ -241,8 +253,10 @@ static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction 
 {
     push_replies(L);
     lua_pushliteral(L, "n");
-    if (from == 1)
+    if (from == 1) {
         check_not_copy(L, bind_runtime(L), lua_tostring(L, 2));
+        check_guard(L, bind_runtime(L), lua_tostring(L, 2));
+    }
     check_all(L, bind_runtime(L), list, from);
     struct pg_link *link = pg_lease_link(L);
     lua_Integer n = (lua_Integer)lua_rawlen(L, list);

@@ -162,6 +162,21 @@ static int lease_in_transaction(lua_State *L)
     }
 }
 
+/* guard([on]) -> what it was: false, "on", or "ended" when the transaction was ended inside of it. While it
+ * is on, the script's statements must not end the open transaction. */
+static int lease_guard(lua_State *L)
+{
+    struct pg_machine *m = &pg_lease_check(L)->link->m;
+    lua_settop(L, 2);
+    if (m->guard == PG_UNGUARDED)
+        lua_pushboolean(L, 0);
+    else
+        lua_pushstring(L, m->guard == PG_ENDED ? "ended" : "on");
+    if (!lua_isnoneornil(L, 2))
+        pg_machine_guard(m, lua_toboolean(L, 2));
+    return 1;
+}
+
 /* parameter(name) -> the value that the server reported (server_version, TimeZone, ...) | nil */
 static int lease_parameter(lua_State *L)
 {
@@ -266,6 +281,7 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"cancel", lease_cancel},
                                        {"backend_pid", lease_backend_pid},
                                        {"in_transaction", lease_in_transaction},
+                                       {"guard", lease_guard},
                                        {"parameter", lease_parameter},
                                        {"on_notice", lease_on_notice},
                                        {"is_sync", lease_is_sync},

@@ -89,6 +89,7 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
         pg_notices_forget(link);
     link->task = NULL;
     link->deadline = DEADLINE_NEVER;
+    pg_machine_guard(&link->m, false);
     pg_link_drop_notifications(link);
     if (link->user && link->user->detach)
         link->user->detach(link);

@@ -315,6 +315,20 @@ static int timed_out(lua_State *L, struct pg_statement *st)
 
 /* ---- the statement has ended ---- */
 
+/* The connection goes back to the pool, which rolls the transaction back. */
+static int raise_left_open(lua_State *L, struct pg_statement *st)
+{
+    error_set(&st->error, ERROR_USAGE,
+              "the statement left a transaction open, and it was rolled back: an engine gives the connection "
+              "back to its pool after each statement");
+    error_set_field(&st->error, ERROR_HINT,
+                    "Use transaction, or take a connection for several statements (acquire, session).");
+    error_set_field(&st->error, ERROR_STATEMENT, lua_tostring(L, 2));
+    st->error.outcome = st->link->m.committed ? OUTCOME_UNKNOWN : OUTCOME_FAILED;
+    give_back(st);
+    return pg_statement_raise(L, st);
+}
+
 int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
 {
     struct pg_link *link = st->link;
@@ -341,6 +355,8 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
         return failed(L, st, entry);
     if (st->describing)
         return described(L, st);
+    if (!st->lease && !(entry && entry->prepared) && pg_machine_in_transaction(&link->m))
+        return raise_left_open(L, st);
     if (st->stream)
         return hand_to_stream(L, st);
     st->result = pg_machine_take(&link->m);

@@ -182,11 +182,11 @@ pg.on_both(describe, function(mode, open_any)
             local direct <close> = open { size = 1 }
             local t = pg.table(direct, "s text")
             local function outcome(sql, before)
-                return raised(e.transaction, e, function(tx)
-                    if before then tx:exec(before) end
-                    proxy:cut("down", 0)
-                    tx:exec(sql:format(t))
-                end).outcome
+                local own <close> = e:acquire() -- transaction would not send a COMMIT
+                own:exec "begin"
+                if before then own:exec(before) end
+                proxy:cut("down", 0)
+                return raised(own.exec, own, sql:format(t)).outcome
             end
             assert.equal("unknown", outcome "insert into %s values ('a'); commit")
             -- A backslash escapes then: the COMMIT that stands in a string otherwise is none here.

@@ -192,7 +192,8 @@ pg.on_both(describe, function(mode, open)
         it("after a BEGIN without a lease too", function()
             local e <close> = open { size = 1 }
             local t = pg.table(e, "i int")
-            e:exec(("begin; insert into %s values (1)"):format(t))
+            assert.matches("left a transaction open",
+                pg.raised(e.exec, e, ("begin; insert into %s values (1)"):format(t)).message)
             assert.equal(0, e:value(("select count(*) from %s"):format(t)))
         end)
 

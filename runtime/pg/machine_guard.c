@@ -1,0 +1,89 @@
+/*
+ * The guard of a transaction that its owner alone ends: what the script runs inside of it must not. A text
+ * that would end it is not sent. The scanner may be wrong about a text (the server decides what is a string),
+ * so the command tags and the state of the transaction are looked at as well.
+ */
+#include "pg/machine_impl.h"
+#include "pg/scan.h"
+#include "pg/tx_text.h"
+
+#include <string.h>
+
+#define ENDED "the transaction was ended inside of it"
+#define HOW                                                                                                  \
+    "Return from its function to commit, raise an error to roll back; a session has commit() and "           \
+    "rollback()."
+
+void pg_machine_guard(struct pg_machine *m, bool on)
+{
+    m->guard = on ? PG_GUARDED : PG_UNGUARDED;
+}
+
+/* With standard_conforming_strings off a backslash escapes, and the scanner does not know where strings end.
+ */
+void pg_machine_guard_read(struct pg_machine *m, const char *sql)
+{
+    const char *conforming = PQparameterStatus(m->conn, "standard_conforming_strings");
+    if (m->guard == PG_GUARDED && strchr(sql, '\\') && !(conforming && strcmp(conforming, "on") == 0))
+        m->unread = true;
+}
+
+static void refuse(struct pg_machine *m, const char *end)
+{
+    int len = 0;
+    while (end && sql_continues_name((unsigned char)end[len]))
+        len++;
+    if (end)
+        error_set(&m->error, ERROR_USAGE, "the transaction must not be ended inside of it: %.*s was not sent",
+                  len, end);
+    else
+        error_set(&m->error, ERROR_USAGE, ENDED ": nothing more can be run in it");
+    error_set_field(&m->error, ERROR_HINT, HOW);
+    m->error.outcome = OUTCOME_NOT_SENT;
+}
+
+bool pg_machine_guard_allows(struct pg_machine *m, const char *sql)
+{
+    if (m->guard == PG_UNGUARDED)
+        return true;
+    pg_machine_guard_read(m, sql);
+    const char *end = m->guard == PG_ENDED || m->unread ? NULL : sql_transaction_end(sql);
+    if (!end && m->guard != PG_ENDED)
+        return true;
+    refuse(m, end);
+    return false;
+}
+
+void pg_machine_guard_tag(struct pg_machine *m, const char *tag)
+{
+    if (tag[0] == 'C' && strcmp(tag, "COMMIT") == 0)
+        m->committed = true;
+    else if (tag[0] == 'P' && strcmp(tag, "PREPARE TRANSACTION") == 0)
+        m->committed = true;
+    else if (tag[0] == 'R' && strcmp(tag, "ROLLBACK") == 0)
+        m->rolled_back = true;
+}
+
+/* Has the group in flight ended the transaction? ROLLBACK is the tag of ROLLBACK TO, too: the scanner has
+ * told them apart if it could. */
+static bool has_ended(const struct pg_machine *m)
+{
+    if (m->state == PG_BROKEN)
+        return false;
+    return m->committed || (m->rolled_back && m->unread) || PQtransactionStatus(m->conn) == PQTRANS_IDLE;
+}
+
+void pg_machine_guard_settle(struct pg_machine *m)
+{
+    if (m->guard != PG_GUARDED || !has_ended(m))
+        return;
+    struct error e = {0};
+    m->guard = PG_ENDED;
+    error_set(&e, ERROR_USAGE, ENDED ", by a %s", m->committed ? "COMMIT" : "ROLLBACK");
+    if (error_is_set(&m->failure))
+        error_set_field(&e, ERROR_DETAIL, m->failure.message);
+    error_set_field(&e, ERROR_HINT, HOW);
+    e.outcome = m->committed ? OUTCOME_UNKNOWN : OUTCOME_FAILED;
+    error_clear(&m->failure);
+    error_move(&m->failure, &e);
+}
