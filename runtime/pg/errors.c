@@ -1,4 +1,5 @@
 #include "pg/errors.h"
+#include "base/buf.h"
 
 #include "base/number.h"
 #include "base/text.h"
@@ -102,6 +103,17 @@ void pg_error_from_nonsense(struct error *e, const PGresult *r)
               "the server sent a message that libpq cannot read; the connection is closed: %.*s",
               (int)strcspn(text, "\n"), text);
     make_readable(e->message);
+}
+
+void pg_error_of_commit(struct error *e, size_t n)
+{
+    const char *context = e->field[ERROR_CONTEXT];
+    struct buf place = {0};
+    bool ok = n == 1 ? buf_addf(&place, "the COMMIT of the statement")
+                     : buf_addf(&place, "the COMMIT of the group of %zu statements", n);
+    if (ok && (!context || buf_addf(&place, "\n%s", context)))
+        error_set_field(e, ERROR_CONTEXT, place.data);
+    buf_free(&place);
 }
 
 void pg_error_from_loss(struct error *e, const PGconn *conn)

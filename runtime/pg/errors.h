@@ -12,6 +12,8 @@
 /* From an error result. When the connection is lost, the caller sets `outcome`, because it knows what was
  * sent. */
 void pg_error_from_result(struct error *e, const PGresult *r, const char *sql);
+/* Adds to the context that the COMMIT of a group of `n` statements failed, and none of the statements. */
+void pg_error_of_commit(struct error *e, size_t n);
 /* From a connection that libpq has closed. `outcome` as above. */
 void pg_error_from_loss(struct error *e, const PGconn *conn);
 /* From an error that libpq made because it cannot read what the server sent. `outcome` as above. */

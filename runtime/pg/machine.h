@@ -62,6 +62,10 @@ enum pg_state { PG_CLOSED, PG_IDLE, PG_PLAIN, PG_COPY_IN, PG_COPY_OUT, PG_PIPE, 
  * when the server has ended the transaction all the same, every statement after it. */
 enum pg_guard { PG_UNGUARDED, PG_GUARDED, PG_ENDED };
 
+/* The error of a COPY where its data cannot be transferred. */
+#define PG_NO_COPY      "COPY FROM STDIN or TO STDOUT cannot be run as a statement"
+#define PG_NO_COPY_HINT "Use copy_in (FROM STDIN) or copy_out (TO STDOUT)."
+
 /* The most groups in flight on one connection. */
 enum { PG_MOST_GROUPS = 64 };
 

@@ -181,6 +181,15 @@ static void take_nonsense(struct pg_machine *m, const PGresult *r)
     break_with(m, &e);
 }
 
+/* An error behind the answers of all statements is one of the COMMIT that comes with the sync. (A text of the
+ * simple protocol may have more statements than answers so far.) */
+static void tell_commit(struct pg_machine *m)
+{
+    size_t n = pg_machine_head(m)->statements;
+    if (!m->simple && !m->in_transaction && n > 0 && m->answered == n)
+        pg_error_of_commit(&m->failure, n);
+}
+
 static void take_error(struct pg_machine *m, PGresult *r)
 {
     const char *state = PQresultErrorField(r, PG_DIAG_SQLSTATE);
@@ -189,6 +198,7 @@ static void take_error(struct pg_machine *m, PGresult *r)
     } else if (!m->failed) {
         m->failed = true;
         pg_error_from_result(&m->failure, r, NULL);
+        tell_commit(m);
         if (m->cancelling && state && strcmp(state, "57014") == 0)
             m->failure.kind = ERROR_CANCELLED; /* also when the message is not in English */
         if (m->committed || may_have_committed(m, r))
@@ -313,6 +323,13 @@ static void end_copy(struct pg_machine *m, bool in, const char *why)
 
 static const char *take_copy(struct pg_machine *m, bool in)
 {
+    if (m->batch.active &&
+        !m->failed) { /* libpq cannot go on; the failure stays when the connection breaks */
+        m->failed = true;
+        error_set(&m->failure, ERROR_USAGE, PG_NO_COPY " of a pipeline");
+        error_set_field(&m->failure, ERROR_HINT, PG_NO_COPY_HINT);
+        m->failure.outcome = OUTCOME_UNKNOWN;
+    }
     if (m->state != PG_PLAIN)
         return "the beginning of a COPY in a pipeline";
     if (m->discard) {
@@ -321,8 +338,8 @@ static const char *take_copy(struct pg_machine *m, bool in)
         pg_machine_set_state(m, in ? PG_COPY_IN : PG_COPY_OUT);
     } else {
         m->unwanted = m->failed = true;
-        error_set(&m->failure, ERROR_USAGE, "COPY FROM STDIN or TO STDOUT cannot be run as a statement");
-        error_set_field(&m->failure, ERROR_HINT, "Use copy_in (FROM STDIN) or copy_out (TO STDOUT).");
+        error_set(&m->failure, ERROR_USAGE, PG_NO_COPY);
+        error_set_field(&m->failure, ERROR_HINT, PG_NO_COPY_HINT);
         /* FROM STDIN fails in any case; TO STDOUT only when the cancel request arrives before its end. */
         m->failure.outcome = in ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
         end_copy(m, in, "COPY FROM STDIN cannot be run as a statement");

@@ -44,6 +44,7 @@ local function query_of(conn, source, opts)
     elseif opts.columns then
         errors.usage("copy_out", "`columns` is for a table; a query selects its columns itself")
     end
+    statement.refuse_copy(source, "copy_out")
     return without_end(source)
 end
 

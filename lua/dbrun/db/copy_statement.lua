@@ -1,4 +1,5 @@
 --- The COPY statements, and the options of copy_in and copy_out.
+local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
 
@@ -50,6 +51,25 @@ function M.check(fname, opts)
         errors.usage(fname, "unknown format %q (binary, text or csv)", tostring(opts.format))
     end
     return opts
+end
+
+---Raises when the SQL is a COPY, whose data that place cannot transfer.
+---@param sql string
+---@param place string
+function M.refuse_copy(sql, place)
+    for behind, kind, at in core.sql.scan, sql, 1 do
+        local passed <const> = kind == "blank" or kind == "comment" or sql:sub(at, at):find "[(;]"
+        if not passed then
+            if kind == "word" and sql:sub(at, behind - 1):lower() == "copy" then
+                errors.raise {
+                    kind = "usage", outcome = "not_sent",
+                    message = "COPY FROM STDIN or TO STDOUT cannot be run as a statement of " .. place,
+                    hint = "Use copy_in (FROM STDIN) or copy_out (TO STDOUT), which take a table or a query.",
+                }
+            end
+            return
+        end
+    end
 end
 
 ---Raises when options for text are given with rows.

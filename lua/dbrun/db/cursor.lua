@@ -49,6 +49,7 @@ function M.open(conn, sql, ...)
         errors.fail("usage", "cursor: there is no open transaction",
             "Use it in engine:transaction or engine:session.")
     end
+    require "dbrun.db.copy_statement".refuse_copy(sql, "a cursor")
     local args <const> = table.pack(...)
     local size <const> = split_options(args)
     names = names + 1

@@ -131,7 +131,13 @@ function M.commit(conn)
         rollback(conn, "ROLLBACK")
         raise_nothing_done "nothing was committed"
     end
-    conn:exec "COMMIT"
+    local ok <const>, e <const> = pcall(conn.exec, conn, "COMMIT")
+    if not ok then
+        if errors.is(e) and e.sqlstate then
+            e.context = (e.context and e.context .. "\n" or "") .. "the COMMIT of the transaction"
+        end
+        error(e, 0)
+    end
 end
 
 --- After its deadline the caller does not wait until a statement is drained: the pool rolls back a connection that is

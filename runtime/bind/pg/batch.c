@@ -54,8 +54,13 @@ static int push_params(lua_State *L, struct runtime *rt, int row, int from)
 /* A COPY would break the pipeline, and the statements that were sent after it. */
 static void check_not_copy(lua_State *L, struct runtime *rt, const char *sql)
 {
-    if (ascii_begins(sql_first_word(sql), "copy", 4))
-        bind_fail(L, rt, ERROR_USAGE, "COPY cannot be part of a pipeline: use copy_in or copy_out");
+    struct error e = {0};
+    if (!ascii_begins(sql_first_word(sql), "copy", 4))
+        return;
+    error_set(&e, ERROR_USAGE, PG_NO_COPY " of a pipeline: use copy_in or copy_out");
+    error_set_field(&e, ERROR_HINT, PG_NO_COPY_HINT);
+    e.outcome = OUTCOME_NOT_SENT;
+    bind_error_raise(L, rt, &e);
 }
 
 /* A statement that would end a transaction that it must not end. */
@@ -119,12 +124,15 @@ static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i
     return ok;
 }
 
-/* Raises the batch's error if there is one, with the number of the statement. */
-static void check_reply(lua_State *L, struct pg_link *link, const char *sql)
+/* Raises the batch's error if there is one, with the number of the statement; behind the last one it is the
+ * error of the COMMIT, which the machine names. */
+static void check_reply(lua_State *L, struct pg_link *link, int list, const char *sql)
 {
     struct error *e = &link->m.error;
     if (!error_is_set(e))
         return;
+    if (link->m.batch.n >= lua_rawlen(L, list))
+        batch_failed(L, link, NULL);
     const char *context = e->field[ERROR_CONTEXT];
     struct buf place = {0};
     buf_addf(&place, "statement %zu of the batch%s%s", link->m.batch.n + 1, context ? "\n" : "",
@@ -215,7 +223,7 @@ static int batch_k(lua_State *L, int status, lua_KContext ctx)
     if (error_is_set(&link->m.error) && lua_rawgeti(L, 2, (lua_Integer)link->m.batch.n + 1) == LUA_TTABLE &&
         lua_rawgeti(L, -1, 1) == LUA_TSTRING)
         sql = lua_tostring(L, -1);
-    check_reply(L, link, sql);
+    check_reply(L, link, 2, sql);
     lua_settop(L, BASE);
     struct replies *replies = take_replies(L, link);
     if (!pg_lookup_needed(link, replies->list, replies->n))
@@ -229,7 +237,7 @@ static int many_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
     pg_lease_waited(L, link, status, "the batch did not end");
-    check_reply(L, link, lua_tostring(L, 2));
+    check_reply(L, link, 3, lua_tostring(L, 2));
     lua_pushinteger(L, link->m.batch.affected);
     pg_machine_batch_clear(&link->m);
     return 1;

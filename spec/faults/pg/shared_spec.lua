@@ -113,8 +113,16 @@ describe("COPY in a pipeline", function()
                 end)
                 assert.is_true(errors.is(problem, "usage"), tostring(problem))
                 assert.matches("copy_in", problem.message)
+                assert.matches(raised(e.query, e, ("copy %s from stdin"):format(t)).message, problem.message, 1, true)
+                assert.equal("not_sent", problem.outcome)
             end
             assert.is_true(errors.is(raised(e.execute_many, e, ("copy %s from stdin"):format(t), { {} }), "usage"))
+            local cursor = raised(e.transaction, e, function(tx)
+                for _ in tx:cursor((" /* a */ (copy %s to stdout)"):format(t)) do error "a row" end
+            end)
+            assert.matches("cannot be run as a statement of a cursor", cursor.message)
+            assert.matches("cannot be run as a statement of copy_out",
+                raised(e.copy_out, e, ("copy %s to stdout"):format(t)).message)
             assert.equal(0, e:value(("select count(*) from %s"):format(t)))
         end)
     end)
@@ -163,8 +171,28 @@ describe("a server that does not keep to the protocol", function()
             return fake.say(replies)
         end
 
+        -- The text does not show it: what the server answers counts.
         for name, reply in pairs {
             ["COPY IN"] = parsed .. bound .. copy_in,
+            ["COPY OUT"] = parsed .. bound .. copy_out,
+        } do
+            it(("tells that %s was no statement for a pipeline"):format(name), function()
+                local bad <close> = batch(reply)
+                local url = "postgresql://u@/d?sslmode=disable&gssencmode=disable&host=" .. bad.dir
+                local e <close> = open { url = url, size = 1, command_timeout = 2, connect_timeout = 5 }
+                local problem = raised(e.pipeline, e, function(p)
+                    p:query "select 7 as n"
+                    p:query "select 8 as n"
+                end)
+                assert.is_true(errors.is(problem, "usage"), tostring(problem))
+                assert.matches("COPY", problem.message)
+                assert.matches("copy_in", problem.hint)
+                assert.equal("unknown", problem.outcome)
+                pg.settled(e, 5)
+            end)
+        end
+
+        for name, reply in pairs {
             ["COPY BOTH"] = parsed .. bound .. copy_both,
             ["one result for two statements"] = parsed .. bound .. result .. ready,
         } do
