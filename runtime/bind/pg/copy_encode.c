@@ -128,8 +128,23 @@ static inline enum copyfmt_result common_value(lua_State *L, struct copy_encoder
     return COPYFMT_UNKNOWN;
 }
 
+/* What was found in a row: the number of its values that are not nil, and where the last one stands (from 1).
+ */
+struct found {
+    int n;
+    int last;
+};
+
+static inline void note_found(struct found *f, int type, int c)
+{
+    if (type != LUA_TNIL) {
+        f->n++;
+        f->last = c + 1;
+    }
+}
+
 /* The values of a row by position, in binary; on failure the refused value is at the top of the stack. */
-static enum copyfmt_result binary_row(lua_State *L, struct copy_encoder *x, int *c)
+static enum copyfmt_result binary_row(lua_State *L, struct copy_encoder *x, int *c, struct found *f)
 {
     enum copyfmt_result r = COPYFMT_OK;
     if (!buf_reserve(&x->out, 2))
@@ -137,6 +152,7 @@ static enum copyfmt_result binary_row(lua_State *L, struct copy_encoder *x, int 
     wire_put2(&x->out, (uint16_t)x->ncols);
     for (*c = 0; *c < x->ncols; ++*c) {
         int type = lua_rawgeti(L, 1, *c + 1);
+        note_found(f, type, *c);
         if (!buf_reserve(&x->out, WIDEST_NUMBER))
             return COPYFMT_OOM;
         r = common_value(L, x, x->types[*c], type, WIDEST_NUMBER);
@@ -149,15 +165,13 @@ static enum copyfmt_result binary_row(lua_State *L, struct copy_encoder *x, int 
     return COPYFMT_OK;
 }
 
-/* Pushes the value of column `c` (from 0) of the row at 1. */
-static void push_value(lua_State *L, const struct copy_encoder *x, int c)
+/* Pushes the value of column `c` (from 0) of the row at 1; returns its type. */
+static int push_value(lua_State *L, const struct copy_encoder *x, int c)
 {
-    if (!x->by_name) {
-        lua_rawgeti(L, 1, c + 1);
-        return;
-    }
+    if (!x->by_name)
+        return lua_rawgeti(L, 1, c + 1);
     lua_rawgeti(L, 2, c + 1);
-    lua_rawget(L, 1);
+    return lua_rawget(L, 1);
 }
 
 static bool begin_row(struct copy_encoder *x, int n)
@@ -186,7 +200,85 @@ static int row_is_odd(lua_State *L, struct copy_encoder *x)
                      (int)lua_rawlen(L, 1), x->ncols);
 }
 
-static enum copyfmt_result any_row(lua_State *L, struct copy_encoder *x, int *c)
+/* ---- keys that are no columns ---- */
+
+/* Is the key on top one of the columns' names? `names` is the index of their list. */
+static bool is_name(lua_State *L, int names)
+{
+    bool found = false;
+    for (lua_Integer i = 1; !found && lua_rawgeti(L, names, i) != LUA_TNIL; i++) {
+        found = lua_rawequal(L, -1, -2);
+        lua_pop(L, 1);
+    }
+    if (!found)
+        lua_pop(L, 1);
+    return found;
+}
+
+/* Is the key below the value on top a place for a value? table.pack's `n` counts, too. */
+static bool is_place(lua_State *L, const struct copy_encoder *x, int names)
+{
+    if (x->by_name) {
+        lua_pushvalue(L, -2);
+        bool known = is_name(L, names);
+        lua_pop(L, 1);
+        return known;
+    }
+    if (lua_isinteger(L, -2))
+        return lua_tointeger(L, -2) >= 1 && (!x->ncols || lua_tointeger(L, -2) <= x->ncols);
+    return lua_type(L, -2) == LUA_TSTRING && strcmp(lua_tostring(L, -2), "n") == 0 && lua_isinteger(L, -1);
+}
+
+static int refuse_key(lua_State *L, struct copy_encoder *x, int key, int names)
+{
+    struct runtime *rt = bind_runtime(L);
+    struct error e = {0};
+    push_shown(L, key);
+    error_set(&e, ERROR_USAGE,
+              x->by_name ? "copy_in: row %lld has a value for %s, which is none of its columns"
+                         : "copy_in: row %lld is a list, and has a value for %s, too",
+              (long long)x->rows + 1, lua_tostring(L, -1));
+    luaL_Buffer b;
+    luaL_buffinit(L, &b);
+    luaL_addstring(
+        &b, "All rows are lists, or all are tables by column name, as the first one is. The columns: ");
+    for (lua_Integer i = 1; i <= (lua_Integer)lua_rawlen(L, names); i++) {
+        luaL_addstring(&b, i > 1 ? ", " : "");
+        lua_rawgeti(L, names, i);
+        luaL_addvalue(&b);
+    }
+    luaL_pushresult(&b);
+    error_set_field(&e, ERROR_HINT, lua_tostring(L, -1));
+    e.outcome = OUTCOME_FAILED;
+    return bind_error_raise(L, rt, &e);
+}
+
+/* Raises when the row has a value that was not found, which would be lost. */
+static void check_keys(lua_State *L, struct copy_encoder *x, const struct found *f)
+{
+    int n = 0;
+    lua_settop(L, 1);
+    if (!x->by_name) { /* behind the last value there is nothing in most rows */
+        if (f->last)
+            lua_pushinteger(L, f->last);
+        else
+            lua_pushnil(L);
+        if (!lua_next(L, 1))
+            return;
+        lua_settop(L, 1);
+    } else {
+        for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1))
+            n++;
+        if (n == f->n)
+            return;
+    }
+    lua_getiuservalue(L, lua_upvalueindex(2), COPY_NAMES);
+    for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1))
+        if (!is_place(L, x, 2))
+            refuse_key(L, x, -2, 2);
+}
+
+static enum copyfmt_result any_row(lua_State *L, struct copy_encoder *x, int *c, struct found *f)
 {
     int n = x->ncols ? x->ncols : (int)lua_rawlen(L, 1);
     if (x->by_name)
@@ -196,7 +288,7 @@ static enum copyfmt_result any_row(lua_State *L, struct copy_encoder *x, int *c)
         return COPYFMT_OOM;
     for (*c = 0; *c < n; ++*c) {
         const struct pg_type *t = x->ncols ? x->types[*c] : &untyped;
-        push_value(L, x, *c);
+        note_found(f, push_value(L, x, *c), *c);
         enum copyfmt_result r =
             x->format == COPY_BINARY ? pg_copy_binary_value(L, x, t) : pg_copy_text_value(L, x, t);
         if (r != COPYFMT_OK)
@@ -214,15 +306,17 @@ static int add_row(lua_State *L)
     struct copy_encoder *x = lua_touserdata(L, lua_upvalueindex(2));
     size_t before = x->out.len;
     int c = 0;
+    struct found found = {0};
     lua_settop(L, 1);
     if (!lua_istable(L, 1) || (!x->by_name && x->ncols && lua_rawlen(L, 1) > (size_t)x->ncols))
         return row_is_odd(L, x);
     bool fast = x->format == COPY_BINARY && x->ncols && !x->by_name;
-    enum copyfmt_result r = fast ? binary_row(L, x, &c) : any_row(L, x, &c);
+    enum copyfmt_result r = fast ? binary_row(L, x, &c, &found) : any_row(L, x, &c, &found);
     if (r != COPYFMT_OK) {
         x->out.len = before;
         return refuse(L, x, -1, c, x->ncols ? x->types[c] : &untyped, r);
     }
+    check_keys(L, x, &found);
     x->rows++;
     lua_pushboolean(L, x->out.len >= BLOCK);
     return 1;

@@ -430,6 +430,45 @@ pg.on_both(describe, function(_, open)
             fails('column "p" has the type point', { "p" }, { { "(1,2)" } }, { format = "binary" })
         end)
 
+        it("for a value that would be lost is a usage error", function()
+            local e <close> = open()
+            local t = pg.table(e, "email text, name text, age int")
+            local function fails(text, rows, columns)
+                for _, format in ipairs(formats) do
+                    local problem = raised(e.copy_in, e, t, columns, rows, option(format))
+                    assert.is_true(errors.is(problem, "usage"), tostring(problem))
+                    assert.is_truthy(problem.message:find(text, 1, true), problem.message)
+                    assert.matches("The columns: email, name", problem.hint, 1, true)
+                    assert.equal(0, e:value(("select count(*) from %s"):format(t)))
+                end
+            end
+            fails('row 1 has a value for "nmae", which is none of its columns', { { email = "a", nmae = "b" } })
+            fails('row 2 has a value for "nmae"', { { email = "a" }, { email = "a", name = "b", nmae = "c" } })
+            fails('row 1 has a value for "age"', { { email = "a", age = 7 } }, { "email", "name" })
+            fails('row 2 has a value for 1', { { email = "a" }, { "b", "c" } })
+            fails('row 1 is a list, and has a value for "nmae", too', { { nmae = "a" } })
+            fails('row 2 is a list, and has a value for "name", too', { { "a", "b" }, { name = "c" } })
+            fails('row 1 is a list, and has a value for "name", too', { { "a", name = "c" } })
+            fails('row 2 is a list, and has a value for "email", too', { {}, { email = "c" } })
+            fails('row 1 is a list, and has a value for 5, too', { { "a", [5] = "b" } })
+            fails('row 1 is a list, and has a value for 0, too', { { [0] = "a", "b" } })
+        end)
+
+        it("takes every way to write a list with holes", function()
+            local e <close> = open()
+            local t = pg.table(e, "i int, j int, k int")
+            local backwards = {}
+            for i = 3, 1, -1 do backwards[i] = i end
+            local n = 0
+            for _, format in ipairs(formats) do
+                n = n + e:copy_in(t, nil, { { 1, 2, 3 }, { nil, nil, 3 }, { 1, nil, 3 }, { [3] = 3 }, { [2] = 2 }, {},
+                    { 1 }, backwards, table.pack(1, nil, nil), table.pack(nil, 2), { 1, db.null, db.null } }, option(format))
+            end
+            assert.equal(44, n)
+            assert.same({ i = 6 * 4, j = 4 * 4, k = 5 * 4 },
+                e:one(("select count(i) as i, count(j) as j, count(k) as k from %s"):format(t)))
+        end)
+
         it("into columns and tables that do not exist is the server's error", function()
             local e <close> = open()
             local t = pg.table(e, "i int")
