@@ -22,7 +22,8 @@ local M = {}
 ---@field constraint? string
 ---@field schema? string
 ---@field table? string
----@field column? string
+---@field column? string of a table, or of the result when its value cannot be read
+---@field column_number? integer 1-based, of a column of the result whose value cannot be read
 ---@field datatype? string
 ---@field severity? string "ERROR", "FATAL" or "PANIC", in the server's language
 ---@field routine? string the server's C function that raised it: independent of the language of messages

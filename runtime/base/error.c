@@ -80,6 +80,7 @@ void error_copy(struct error *to, const struct error *from)
     to->outcome = from->outcome;
     to->retryable = from->retryable;
     to->position = from->position;
+    to->column = from->column;
     to->message = from->message ? strdup(from->message) : NULL;
     if (from->message && !to->message)
         to->message = out_of_memory;

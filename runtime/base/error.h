@@ -58,6 +58,7 @@ struct error {
     enum error_outcome outcome;
     bool retryable;
     int position; /* 1-based, in characters, into ERROR_STATEMENT; 0 = none */
+    int column;   /* the number of the result's column that cannot be read, from 1; 0 = none */
     char *message;
     char **field; /* ERROR_FIELDS of them; NULL in an error that is not set */
 };

@@ -162,12 +162,14 @@ struct entry {
     struct pg_field *fields; /* type.fields, but not const */
     char *name;
     uint64_t seen_at; /* when the catalog was read, in monotonic nanoseconds */
+    uint64_t round;   /* the last pg_type_is_known that came here */
 };
 
 struct pg_catalog {
     struct entry *bucket[BUCKETS];
     struct entry *replaced; /* entries whose fields changed: a value of the old type may still be decoded */
     uint64_t expired_at;
+    uint64_t round;
 };
 
 /* ALTER TABLE changes the fields of a composite type. pg_catalog_expire handles this program's; another
@@ -217,7 +219,8 @@ enum {
     COL_RANGE,
     COL_DELIM,
     COL_FIELD,
-    COL_FIELD_TYPE
+    COL_FIELD_TYPE,
+    COLUMNS
 };
 
 struct pg_catalog *pg_catalog_new(void)
@@ -382,6 +385,11 @@ static void settle(struct pg_catalog *c, struct entry *e)
     c->replaced = old;
 }
 
+bool pg_catalog_is_answer(const PGresult *r)
+{
+    return PQresultStatus(r) == PGRES_TUPLES_OK && PQnfields(r) == COLUMNS;
+}
+
 bool pg_catalog_load(struct pg_catalog *c, const PGresult *r)
 {
     struct entry *e = NULL;
@@ -423,13 +431,20 @@ const struct pg_type *pg_type_of(const struct pg_catalog *c, Oid oid)
     return t ? t : &unknown;
 }
 
-static bool is_known(const struct pg_catalog *c, Oid oid, int depth)
+enum { DEEPEST = 1000 };
+
+/* Looks at each type once, however many types contain it: 22 levels of types with two fields each would be
+ * 4 million paths. */
+static bool is_known(struct pg_catalog *c, Oid oid, int depth)
 {
-    if (oid == 0 || depth > 32 || find_builtin(oid))
+    if (oid == 0 || depth > DEEPEST || find_builtin(oid))
         return true;
-    const struct entry *e = find(c, oid);
+    struct entry *e = find(c, oid);
     if (!e)
         return false;
+    if (e->round == c->round)
+        return true;
+    e->round = c->round;
     if (e->type.kind == PG_KIND_COMPOSITE &&
         (e->seen_at <= c->expired_at || mono_now() - e->seen_at > FIELDS_FRESH))
         return false;
@@ -439,8 +454,9 @@ static bool is_known(const struct pg_catalog *c, Oid oid, int depth)
     return is_known(c, e->type.elem, depth + 1);
 }
 
-bool pg_type_is_known(const struct pg_catalog *c, Oid oid)
+bool pg_type_is_known(struct pg_catalog *c, Oid oid)
 {
+    c->round++;
     return is_known(c, oid, 0);
 }
 

@@ -55,6 +55,8 @@ struct pg_catalog;
 
 struct pg_catalog *pg_catalog_new(void);
 void pg_catalog_free(struct pg_catalog *c);
+/* Does the answer to pg_catalog_sql have the columns that pg_catalog_load reads? */
+bool pg_catalog_is_answer(const PGresult *r);
 /* Reads the answer to pg_catalog_sql. False when memory is out. Types that pg_type_of returned before stay
  * valid. */
 bool pg_catalog_load(struct pg_catalog *c, const PGresult *r);
@@ -65,7 +67,7 @@ extern const char pg_catalog_sql[];
 const struct pg_type *pg_type_of(const struct pg_catalog *c, Oid oid);
 /* False also for a composite type (or one that contains it) that must be looked up again, because its fields
  * may have changed. */
-bool pg_type_is_known(const struct pg_catalog *c, Oid oid);
+bool pg_type_is_known(struct pg_catalog *c, Oid oid);
 /* Makes all composite types be looked up again: their fields may have changed. */
 void pg_catalog_expire(struct pg_catalog *c);
 /* Are the types of all columns built in? */

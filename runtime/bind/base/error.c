@@ -56,6 +56,10 @@ void bind_error_push(lua_State *L, struct runtime *rt, const struct error *e)
         lua_pushinteger(L, e->position);
         lua_setfield(L, -2, "position");
     }
+    if (e->column > 0) {
+        lua_pushinteger(L, e->column);
+        lua_setfield(L, -2, "column_number");
+    }
     lua_pushboolean(L, e->retryable);
     lua_setfield(L, -2, "retryable");
     if (e->outcome != OUTCOME_NONE) {

@@ -103,41 +103,41 @@ static const char *hint_for(enum json_error_code code)
     }
 }
 
-static int raise_malformed(lua_State *L, json_error_t *at)
+static void set_malformed(struct error *e, json_error_t *at)
 {
-    struct runtime *rt = bind_find(L);
     /* jansson's message repeats a piece of the text, which may hold secrets: line and column are enough. */
     char *near = strstr(at->text, " near '");
     if (near)
         *near = '\0';
-    struct error e = {0};
-    error_set(&e, ERROR_USAGE, "malformed JSON, line %d, column %d: %s", at->line, at->column, at->text);
-    error_set_field(&e, ERROR_HINT, hint_for(json_error_code(at)));
-    return bind_error_raise(L, rt, &e);
+    error_set(e, ERROR_USAGE, "malformed JSON, line %d, column %d: %s", at->line, at->column, at->text);
+    error_set_field(e, ERROR_HINT, hint_for(json_error_code(at)));
 }
 
 /* jansson would take a NUL for the end of the text and ignore the rest. */
-static void refuse_nul(lua_State *L, const char *text, size_t len)
+static bool has_nul(const char *text, size_t len, json_error_t *at)
 {
     const char *nul = memchr(text, '\0', len);
     if (!nul)
-        return;
-    json_error_t at = {.line = 1, .column = 1, .text = "there is a NUL byte"};
+        return false;
+    *at = (json_error_t){.line = 1, .column = 1, .text = "there is a NUL byte"};
     for (const char *c = text; c < nul; c++) {
-        at.column++;
+        at->column++;
         if (*c == '\n') {
-            at.line++;
-            at.column = 1;
+            at->line++;
+            at->column = 1;
         }
     }
-    raise_malformed(L, &at);
+    return true;
 }
 
-void bind_json_push(lua_State *L, const char *text, size_t len)
+bool bind_json_read(lua_State *L, const char *text, size_t len, struct error *e)
 {
     json_error_t at;
     luaL_checkstack(L, 4, "out of stack for JSON");
-    refuse_nul(L, text, len);
+    if (has_nul(text, len, &at)) {
+        set_malformed(e, &at);
+        return false;
+    }
     json_t **box = push_box(L);
     locale_t before = number_locale_begin(); /* jansson reads numbers with strtod */
     *box = json_loadb(text, len, JSON_DECODE_ANY | JSON_ALLOW_NUL, &at);
@@ -145,12 +145,22 @@ void bind_json_push(lua_State *L, const char *text, size_t len)
     if (!*box) {
         if (json_error_code(&at) == json_error_out_of_memory)
             luaL_error(L, "not enough memory");
-        raise_malformed(L, &at);
+        lua_pop(L, 1);
+        set_malformed(e, &at);
+        return false;
     }
     push_value(L, *box);
     json_decref(*box);
     *box = NULL;
     lua_remove(L, -2);
+    return true;
+}
+
+void bind_json_push(lua_State *L, const char *text, size_t len)
+{
+    struct error e = {0};
+    if (!bind_json_read(L, text, len, &e))
+        bind_error_raise(L, bind_find(L), &e);
 }
 
 static int decode(lua_State *L)

@@ -8,6 +8,7 @@
 #ifndef DBRUN_BIND_JSON_H
 #define DBRUN_BIND_JSON_H
 
+#include "base/error.h"
 #include "bind/base/runtime.h"
 
 #define JSON_ARRAY_CLASS  "dbrun.array"
@@ -18,6 +19,8 @@
 
 /* Pushes the value of a JSON text; raises an error of kind usage with line and column. */
 void bind_json_push(lua_State *L, const char *text, size_t len);
+/* The same, but a malformed text sets `e` and pushes nothing. */
+bool bind_json_read(lua_State *L, const char *text, size_t len, struct error *e);
 
 /* lua_CFunction: encode(value [, {indent=, sort_keys=}]) -> text. In json_encode.c. */
 int bind_json_encode(lua_State *L);

@@ -39,7 +39,11 @@ struct copy_out {
 
 static int malformed(lua_State *L)
 {
-    return bind_fail(L, bind_runtime(L), ERROR_PROTOCOL, "copy_out: the server sent a malformed row");
+    struct error e = {0};
+    error_set(&e, ERROR_PROTOCOL, "copy_out: the server sent a malformed row");
+    e.outcome = OUTCOME_UNKNOWN;
+    error_set_field(&e, ERROR_CONTEXT, "the statement has begun; this failed: reading its rows");
+    return bind_error_raise(L, bind_runtime(L), &e);
 }
 
 static size_t left(const struct copy_out *c)
@@ -48,9 +52,10 @@ static size_t left(const struct copy_out *c)
 }
 
 /* Sets the value of column `i` in the row's table, which is at the top of the stack. */
-static void push_field(lua_State *L, const struct copy_out *c, const struct pg_decoder *d, int i,
-                       const char *p, size_t len)
+static void push_field(lua_State *L, const struct copy_out *c, struct pg_reading *d, int i, const char *p,
+                       size_t len)
 {
+    d->column = i;
     if (c->by_name) {
         if (!p)
             return;
@@ -124,13 +129,13 @@ static bool push_binary_row(lua_State *L, struct copy_out *c)
     if (length == 0)
         return false;
     const struct pg_row_box *box = take_row(L, c, length);
-    const struct pg_decoder *d = &box->engine->decoder;
+    struct pg_reading d = {.by = &box->engine->decoder, .names = NAMES};
     const char *p = box->buf.data + 2;
     lua_createtable(L, c->by_name ? 0 : c->ncols, c->by_name ? c->ncols : 0);
     for (int i = 0; i < c->ncols; i++) {
         int32_t len = wire_get4(p);
         p += 4;
-        push_field(L, c, d, i, len < 0 ? NULL : p, len < 0 ? 0 : (size_t)len);
+        push_field(L, c, &d, i, len < 0 ? NULL : p, len < 0 ? 0 : (size_t)len);
         p += len < 0 ? 0 : len;
     }
     return true;
@@ -173,7 +178,7 @@ static size_t unescape(char *p, size_t len)
     return (size_t)(out - p);
 }
 
-static void push_text_field(lua_State *L, struct copy_out *c, const struct pg_decoder *d, int i, char *p,
+static void push_text_field(lua_State *L, struct copy_out *c, struct pg_reading *d, int i, char *p,
                             size_t len)
 {
     if (len == 2 && p[0] == '\\' && p[1] == 'N') {
@@ -191,7 +196,7 @@ static bool push_text_row(lua_State *L, struct copy_out *c)
     if (!newline)
         return false;
     const struct pg_row_box *box = take_row(L, c, (size_t)(newline - start) + 1);
-    const struct pg_decoder *d = &box->engine->decoder;
+    struct pg_reading d = {.by = &box->engine->decoder, .names = NAMES};
     char *p = box->buf.data;
     char *end = p + box->buf.len - 1;
     lua_createtable(L, c->by_name ? 0 : c->ncols, c->by_name ? c->ncols : 0);
@@ -202,7 +207,7 @@ static bool push_text_row(lua_State *L, struct copy_out *c)
             malformed(L);
         if (last)
             stop = end;
-        push_text_field(L, c, d, i, p, (size_t)(stop - p));
+        push_text_field(L, c, &d, i, p, (size_t)(stop - p));
         p = stop + 1;
     }
     return true;

@@ -5,9 +5,10 @@
  */
 #include "bind/pg/decode.h"
 #include "base/number.h"
-#include "bind/base/error.h"
+#include "bind/pg/decode_error.h"
 #include "pg/wire.h"
 
+#include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -15,18 +16,18 @@ enum { DEEPEST = 100, MOST_DIMENSIONS = 6 };
 
 struct reader {
     lua_State *L;
-    const struct pg_decoder *d;
+    const struct pg_reading *d;
     const char *p;
     const char *end;
     int depth;
 };
 
-static void decode_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+static void decode_text(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
                         size_t len, int depth);
 
 static int malformed(struct reader *r, const char *what)
 {
-    return luaL_error(r->L, "the server sent a malformed %s", what);
+    return pg_decode_fail(r->L, r->d, "the server sent a malformed %s", what);
 }
 
 static int peek(const struct reader *r)
@@ -45,6 +46,12 @@ static bool take(struct reader *r, char c)
 static void expect(struct reader *r, char c, const char *what)
 {
     if (!take(r, c))
+        malformed(r, what);
+}
+
+static void expect_end(struct reader *r, const char *what)
+{
+    if (r->p != r->end)
         malformed(r, what);
 }
 
@@ -144,9 +151,11 @@ static void push_composite(struct reader *r, const struct pg_type *t)
 {
     enter(r);
     expect(r, '(', "composite");
+    if (t->nfields - 1 > r->end - r->p) /* each comma takes a byte */
+        malformed(r, "composite");
     lua_createtable(r->L, 0, t->nfields);
     for (int i = 0; i < t->nfields; i++) {
-        const struct pg_type *field = pg_type_of(r->d->catalog, t->fields[i].type);
+        const struct pg_type *field = pg_type_of(r->d->by->catalog, t->fields[i].type);
         if (i > 0)
             expect(r, ',', "composite");
         if (peek(r) == ',' || peek(r) == ')')
@@ -210,7 +219,7 @@ static void push_range(struct reader *r, const struct pg_type *elem)
 
 static void push_multirange(struct reader *r, const struct pg_type *range)
 {
-    const struct pg_type *elem = pg_type_of(r->d->catalog, range->elem);
+    const struct pg_type *elem = pg_type_of(r->d->by->catalog, range->elem);
     lua_Integer n = 0;
     expect(r, '{', "multirange");
     lua_newtable(r->L);
@@ -264,11 +273,11 @@ static void push_vector(struct reader *r)
     }
 }
 
-static void nested_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+static void nested_text(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
                         size_t len, int depth)
 {
     struct reader r = {L, d, p, p + len, depth};
-    const struct pg_type *elem = pg_type_of(d->catalog, t->elem);
+    const struct pg_type *elem = pg_type_of(d->by->catalog, t->elem);
     luaL_checkstack(L, 12, "a nested value");
     switch (t->kind) {
     case PG_KIND_ARRAY:
@@ -291,6 +300,7 @@ static void nested_text(lua_State *L, const struct pg_decoder *d, const struct p
         push_vector(&r);
         break;
     }
+    expect_end(&r, t->name);
 }
 
 /* ---- arrays, binary ---- */
@@ -304,13 +314,22 @@ static int32_t take_int4(struct reader *r)
     return v;
 }
 
+/* Checks before any table is made that the value is long enough for its elements, each of which takes at
+ * least four bytes. The server sends an empty array without dimensions, so no size is zero. */
+static void check_sizes(struct reader *r, const int32_t *sizes, int ndim)
+{
+    ptrdiff_t room = (r->end - r->p) / 4;
+    ptrdiff_t n = 1;
+    for (int i = 0; i < ndim; i++) {
+        if (sizes[i] < 1 || sizes[i] > room / n)
+            malformed(r, "array (binary form)");
+        n *= sizes[i];
+    }
+}
+
 static void push_dimension(struct reader *r, const struct pg_type *elem, const int32_t *sizes, int ndim)
 {
-    /* Every element takes at least four bytes: this keeps a false size from making a huge table. */
-    ptrdiff_t most = (r->end - r->p) / 4;
     int32_t n = sizes[0];
-    if (n < 0 || n > most)
-        malformed(r, "array (binary form)");
     luaL_checkstack(r->L, 12, "a nested value");
     lua_createtable(r->L, n, 0);
     for (int32_t i = 1; i <= n; i++) {
@@ -331,7 +350,7 @@ static void push_dimension(struct reader *r, const struct pg_type *elem, const i
     }
 }
 
-static void array_binary(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+static void array_binary(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
                          size_t len)
 {
     struct reader r = {L, d, p, p + len, 0};
@@ -349,24 +368,26 @@ static void array_binary(lua_State *L, const struct pg_decoder *d, const struct 
         sizes[i] = take_int4(&r);
         take_int4(&r); /* lower bound */
     }
-    push_dimension(&r, pg_type_of(d->catalog, t->elem), sizes, ndim);
+    check_sizes(&r, sizes, ndim);
+    push_dimension(&r, pg_type_of(d->by->catalog, t->elem), sizes, ndim);
+    expect_end(&r, "array (binary form)");
 }
 
 /* ---- any value ---- */
 
 /* Pushes the value that the script's codec for this type makes; false when there is no codec for it. */
-static bool push_by_codec(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+static bool push_by_codec(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
                           size_t len)
 {
     int top = lua_gettop(L);
     luaL_checkstack(L, 6, "no room to call a codec");
-    lua_rawgeti(L, LUA_REGISTRYINDEX, d->codecs);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, d->by->codecs);
     if (lua_getfield(L, -1, t->name) != LUA_TTABLE || lua_getfield(L, -1, "decode") != LUA_TFUNCTION) {
         lua_settop(L, top);
         return false;
     }
     lua_pushlstring(L, p, len);
-    struct pg_decoder *own = (struct pg_decoder *)d; /* the engine's decoder itself is not const */
+    struct pg_decoder *own = (struct pg_decoder *)d->by; /* the engine's decoder itself is not const */
     bool before = own->in_codec;
     own->in_codec = true;
     int status = lua_pcall(L, 1, 1, 0);
@@ -384,10 +405,10 @@ static bool is_nested(const struct pg_type *t)
            t->kind == PG_KIND_MULTIRANGE || t->kind == PG_KIND_HSTORE || t->kind == PG_KIND_VECTOR;
 }
 
-static void decode_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+static void decode_text(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
                         size_t len, int depth)
 {
-    if (d->codecs != LUA_NOREF && push_by_codec(L, d, t, p, len))
+    if (d->by->codecs != LUA_NOREF && push_by_codec(L, d, t, p, len))
         return;
     if (is_nested(t))
         nested_text(L, d, t, p, len, depth);
@@ -395,7 +416,7 @@ static void decode_text(lua_State *L, const struct pg_decoder *d, const struct p
         pg_scalar_text(L, d, t, p, len);
 }
 
-void pg_decode(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p, size_t len,
+void pg_decode(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p, size_t len,
                bool binary)
 {
     if (!binary)

@@ -8,7 +8,7 @@
 #include "bind/pg/decode_scalar.h"
 
 /* Pushes one value. A text must be followed by a NUL (libpq puts one there). */
-void pg_decode(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p, size_t len,
+void pg_decode(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p, size_t len,
                bool binary);
 
 #endif

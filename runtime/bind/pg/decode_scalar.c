@@ -3,6 +3,7 @@
 #include "base/number.h"
 #include "base/text.h"
 #include "bind/data/json.h"
+#include "bind/pg/decode_error.h"
 #include "pg/timefmt.h"
 #include "pg/wire.h"
 
@@ -53,10 +54,10 @@ static size_t size_of(enum pg_kind kind)
 }
 
 /* Pushes an instant, given in microseconds since 2000, as ISO 8601 text or (epoch) as seconds since 1970. */
-static void push_instant(lua_State *L, const struct pg_decoder *d, int64_t usec, bool utc)
+static void push_instant(lua_State *L, const struct pg_reading *d, int64_t usec, bool utc)
 {
     char text[TIMEFMT_MAX];
-    if (!d->epoch)
+    if (!d->by->epoch)
         lua_pushlstring(L, text, timefmt_timestamp(text, usec, utc));
     else if (usec == INT64_MAX || usec == INT64_MIN)
         lua_pushnumber(L, usec < 0 ? -(lua_Number)HUGE_VAL : (lua_Number)HUGE_VAL);
@@ -64,14 +65,25 @@ static void push_instant(lua_State *L, const struct pg_decoder *d, int64_t usec,
         lua_pushnumber(L, (lua_Number)usec / 1e6 + 946684800.0);
 }
 
-void pg_scalar_binary(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+static void push_json(lua_State *L, const struct pg_reading *d, const char *p, size_t len)
+{
+    struct error e = {0};
+    if (bind_json_read(L, p, len, &e))
+        return;
+    if (!e.field[ERROR_HINT]) /* not only too large a number or too deep for us */
+        e.kind = ERROR_PROTOCOL;
+    pg_decode_raise(L, d, &e);
+}
+
+void pg_scalar_binary(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
                       size_t len)
 {
     char text[TIMEFMT_MAX];
     enum pg_kind kind = t->kind;
     size_t size = size_of(kind);
     if ((size && len != size) || (kind == PG_KIND_JSONB && (len < 1 || p[0] != 1)))
-        luaL_error(L, "the server sent a value of %d bytes for the type %s (binary form)", (int)len, t->name);
+        pg_decode_fail(L, d, "the server sent a value of %d bytes for the type %s (binary form)", (int)len,
+                       t->name);
     switch (kind) {
     case PG_KIND_BOOL:
         lua_pushboolean(L, p[0] != 0);
@@ -99,7 +111,7 @@ void pg_scalar_binary(lua_State *L, const struct pg_decoder *d, const struct pg_
         return;
     case PG_KIND_TIME:
         if (wire_get8(p) < 0 || wire_get8(p) > INT64_C(86400000000))
-            luaL_error(L, "the server sent a time of day outside of 00:00 to 24:00");
+            pg_decode_fail(L, d, "the server sent a time of day outside of 00:00 to 24:00");
         lua_pushlstring(L, text, timefmt_time(text, wire_get8(p)));
         return;
     case PG_KIND_TIMESTAMP:
@@ -107,12 +119,14 @@ void pg_scalar_binary(lua_State *L, const struct pg_decoder *d, const struct pg_
         push_instant(L, d, wire_get8(p), kind == PG_KIND_TIMESTAMPTZ);
         return;
     case PG_KIND_JSONB:
-        bind_json_push(L, p + 1, len - 1);
+        push_json(L, d, p + 1, len - 1);
         return;
     case PG_KIND_JSON:
-        bind_json_push(L, p, len);
+        push_json(L, d, p, len);
         return;
     default:
+        if (!t->binary)
+            pg_decode_fail(L, d, "the server sent a value in binary form, which was not asked for");
         lua_pushlstring(L, p, len);
         return;
     }
@@ -120,53 +134,47 @@ void pg_scalar_binary(lua_State *L, const struct pg_decoder *d, const struct pg_
 
 /* ---- one value, text form ---- */
 
-static char hex_byte(lua_State *L, const char *p)
+static char hex_byte(lua_State *L, const struct pg_reading *d, const char *p)
 {
     int high = hex_digit(p[0]);
     int low = hex_digit(p[1]);
     if (high < 0 || low < 0)
-        luaL_error(L, "the server sent a malformed bytea");
+        pg_decode_fail(L, d, "the server sent a malformed bytea");
     return (char)(high << 4 | low);
 }
 
 /* The byte that the characters after a backslash give in the escape format; `used` = their number. */
-static char escaped_byte(lua_State *L, const char *p, size_t len, size_t *used)
+static char escaped_byte(lua_State *L, const struct pg_reading *d, const char *p, size_t len, size_t *used)
 {
     if (len >= 1 && p[0] == '\\') {
         *used = 1;
         return '\\';
     }
     if (len < 3 || p[0] < '0' || p[0] > '3' || p[1] < '0' || p[1] > '7' || p[2] < '0' || p[2] > '7')
-        luaL_error(L, "the server sent a malformed bytea");
+        pg_decode_fail(L, d, "the server sent a malformed bytea");
     *used = 3;
     return (char)((p[0] - '0') << 6 | (p[1] - '0') << 3 | (p[2] - '0'));
 }
 
 /* bytea_output = hex ("\x0aff") or escape ("a\\b\001"): section 8.4 of the PostgreSQL manual. */
-static void push_bytea(lua_State *L, const char *p, size_t len)
+static void push_bytea(lua_State *L, const struct pg_reading *d, const char *p, size_t len)
 {
     luaL_Buffer b;
     char *out = luaL_buffinitsize(L, &b, len);
     size_t n = 0;
     if (len >= 2 && p[0] == '\\' && p[1] == 'x') {
-        for (size_t i = 2; i + 1 < len; i += 2)
-            out[n++] = hex_byte(L, p + i);
+        if (len % 2 != 0)
+            pg_decode_fail(L, d, "the server sent a malformed bytea");
+        for (size_t i = 2; i < len; i += 2)
+            out[n++] = hex_byte(L, d, p + i);
     } else {
         for (size_t i = 0; i < len; i++) {
             size_t used = 0;
-            out[n++] = p[i] == '\\' ? escaped_byte(L, p + i + 1, len - i - 1, &used) : p[i];
+            out[n++] = p[i] == '\\' ? escaped_byte(L, d, p + i + 1, len - i - 1, &used) : p[i];
             i += used;
         }
     }
     luaL_pushresultsize(&b, n);
-}
-
-static void push_integer(lua_State *L, const struct pg_type *t, const char *p)
-{
-    int64_t v;
-    if (!number_parse_int(p, &v))
-        luaL_error(L, "the server sent a malformed %s", t->name);
-    lua_pushinteger(L, v);
 }
 
 static void push_float(lua_State *L, const char *p)
@@ -182,7 +190,7 @@ static void push_float(lua_State *L, const char *p)
 }
 
 /* "2024-01-01 12:00:00.5+02" -> "2024-01-01T10:00:00.5+00:00": the same text as the binary form gives. */
-static void push_timestamp(lua_State *L, const struct pg_decoder *d, const char *p, size_t len, bool zone)
+static void push_timestamp(lua_State *L, const struct pg_reading *d, const char *p, size_t len, bool zone)
 {
     int64_t usec;
     if (timefmt_parse_timestamp(p, &usec))
@@ -191,18 +199,29 @@ static void push_timestamp(lua_State *L, const struct pg_decoder *d, const char 
         lua_pushlstring(L, p, len);
 }
 
-void pg_scalar_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+static void push_integer(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
+                         size_t len)
+{
+    int64_t v;
+    if (len != strlen(p) || !number_parse_int(p, &v))
+        pg_decode_fail(L, d, "the server sent a malformed %s", t->name);
+    lua_pushinteger(L, v);
+}
+
+void pg_scalar_text(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
                     size_t len)
 {
     switch (t->kind) {
     case PG_KIND_BOOL:
+        if (len != 1 || (p[0] != 't' && p[0] != 'f'))
+            pg_decode_fail(L, d, "the server sent a malformed %s", t->name);
         lua_pushboolean(L, p[0] == 't');
         return;
     case PG_KIND_INT2:
     case PG_KIND_INT4:
     case PG_KIND_INT8:
     case PG_KIND_OID:
-        push_integer(L, t, p);
+        push_integer(L, d, t, p, len);
         return;
     case PG_KIND_FLOAT4:
         /* Read as a double it would be another one than the float4, because its text is only as long as
@@ -213,7 +232,7 @@ void pg_scalar_text(lua_State *L, const struct pg_decoder *d, const struct pg_ty
             lua_pushnumber(L, (lua_Number)number_parse_float(p, NULL));
         return;
     case PG_KIND_NUMERIC:
-        if (!d->numeric_float)
+        if (!d->by->numeric_float)
             break;
         push_float(L, p);
         return;
@@ -221,7 +240,7 @@ void pg_scalar_text(lua_State *L, const struct pg_decoder *d, const struct pg_ty
         push_float(L, p);
         return;
     case PG_KIND_BYTEA:
-        push_bytea(L, p, len);
+        push_bytea(L, d, p, len);
         return;
     case PG_KIND_TIMESTAMP:
     case PG_KIND_TIMESTAMPTZ:
@@ -229,7 +248,7 @@ void pg_scalar_text(lua_State *L, const struct pg_decoder *d, const struct pg_ty
         return;
     case PG_KIND_JSON:
     case PG_KIND_JSONB:
-        bind_json_push(L, p, len);
+        push_json(L, d, p, len);
         return;
     default:
         break;

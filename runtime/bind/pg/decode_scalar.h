@@ -7,6 +7,7 @@
 
 #include "pg/types.h"
 
+#include <libpq-fe.h>
 #include <lua.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,11 +21,19 @@ struct pg_decoder {
     bool epoch;         /* timestamps as seconds since 1970 instead of ISO 8601 */
 };
 
+/* What is being read: values of a result, or rows of a COPY. */
+struct pg_reading {
+    const struct pg_decoder *by;
+    const PGresult *result; /* NULL: a COPY */
+    int names;              /* of a COPY: the stack index of the list of its columns; 0 = none */
+    int column;             /* the column of the value that is read, from 0 */
+};
+
 /* Push one value of any type but array, composite, range, multirange, hstore and vector. */
-void pg_scalar_binary(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+void pg_scalar_binary(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
                       size_t len);
 /* The text must be followed by a NUL. */
-void pg_scalar_text(lua_State *L, const struct pg_decoder *d, const struct pg_type *t, const char *p,
+void pg_scalar_text(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
                     size_t len);
 
 #endif

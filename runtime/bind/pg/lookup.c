@@ -43,7 +43,13 @@ bool pg_lookup_done(struct pg_link *link, struct error *err)
 {
     struct pg_engine *e = link->engine;
     struct pg_machine *m = &link->m;
-    if (!error_is_set(&m->error) && m->result && pg_catalog_load(e->catalog, m->result))
+    if (!error_is_set(&m->error) && !(m->result && pg_catalog_is_answer(m->result))) {
+        error_set(err, ERROR_PROTOCOL,
+                  "the server's answer about the types of the result has other columns than "
+                  "were asked for");
+        return false;
+    }
+    if (!error_is_set(&m->error) && pg_catalog_load(e->catalog, m->result))
         return true;
     if (is_barred(&m->error) && !m->in_transaction) {
         e->no_lookups = true;

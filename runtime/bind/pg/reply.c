@@ -219,6 +219,8 @@ static int looked_up(lua_State *L, struct pg_statement *st)
         return deliver(L, st);
     if (!st->stream)
         pg_lookup_tell(st->link, &st->error);
+    else if (st->error.outcome == OUTCOME_NONE)
+        st->error.outcome = OUTCOME_NOT_SENT;
     error_set_field(&st->error, ERROR_STATEMENT, lua_tostring(L, 2));
     give_back(st);
     return pg_statement_raise(L, st);

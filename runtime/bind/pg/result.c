@@ -18,7 +18,7 @@ struct row_plan {
     int ncols;
     int keys;
     bool binary;
-    const struct pg_decoder *decoder;
+    struct pg_reading reading;
     const struct pg_type **types; /* NULL: look the type up for each value */
     const struct pg_type *inline_types[TYPES_INLINE];
 };
@@ -28,7 +28,7 @@ static void plan_rows(lua_State *L, const struct pg_decoder *d, struct row_plan 
     plan->r = r;
     plan->ncols = PQnfields(r);
     plan->binary = plan->ncols > 0 && PQfformat(r, 0) == 1;
-    plan->decoder = d;
+    plan->reading = (struct pg_reading){.by = d, .result = r};
     plan->types = plan->inline_types;
     luaL_checkstack(L, plan->ncols + 12, "a result with too many columns");
     if (plan->ncols > TYPES_INLINE)
@@ -40,7 +40,7 @@ static void plan_rows(lua_State *L, const struct pg_decoder *d, struct row_plan 
     }
 }
 
-static void push_row(lua_State *L, const struct row_plan *plan, int row)
+static void push_row(lua_State *L, struct row_plan *plan, int row)
 {
     lua_createtable(L, 0, plan->ncols);
     for (int c = 0; c < plan->ncols; c++) {
@@ -48,8 +48,9 @@ static void push_row(lua_State *L, const struct row_plan *plan, int row)
             continue;
         lua_pushvalue(L, plan->keys + c);
         const struct pg_type *t =
-            plan->types ? plan->types[c] : pg_type_of(plan->decoder->catalog, PQftype(plan->r, c));
-        pg_decode(L, plan->decoder, t, PQgetvalue(plan->r, row, c), (size_t)PQgetlength(plan->r, row, c),
+            plan->types ? plan->types[c] : pg_type_of(plan->reading.by->catalog, PQftype(plan->r, c));
+        plan->reading.column = c;
+        pg_decode(L, &plan->reading, t, PQgetvalue(plan->r, row, c), (size_t)PQgetlength(plan->r, row, c),
                   plan->binary);
         lua_rawset(L, -3);
     }
@@ -116,7 +117,7 @@ static int push_result(lua_State *L, const struct pg_decoder *d, const PGresult 
 
 void pg_result_push_row(lua_State *L, const struct pg_decoder *d, const PGresult *r, int keys)
 {
-    struct row_plan plan = {.r = r, .ncols = PQnfields(r), .keys = keys, .decoder = d};
+    struct row_plan plan = {.r = r, .ncols = PQnfields(r), .keys = keys, .reading = {.by = d, .result = r}};
     plan.binary = plan.ncols > 0 && PQfformat(r, 0) == 1;
     push_row(L, &plan, 0);
 }
@@ -128,15 +129,17 @@ static int push_by_column(lua_State *L, const struct pg_decoder *d, const PGresu
     int rows = PQntuples(r);
     int ncols = PQnfields(r);
     bool binary = ncols > 0 && PQfformat(r, 0) == 1;
+    struct pg_reading reading = {.by = d, .result = r};
     lua_createtable(L, 0, ncols);
     for (int c = 0; c < ncols; c++) {
+        reading.column = c;
         const struct pg_type *t = pg_type_of(d->catalog, PQftype(r, c));
         lua_createtable(L, rows, 0);
         for (int i = 0; i < rows; i++) {
             if (PQgetisnull(r, i, c))
                 lua_pushlightuserdata(L, NULL);
             else
-                pg_decode(L, d, t, PQgetvalue(r, i, c), (size_t)PQgetlength(r, i, c), binary);
+                pg_decode(L, &reading, t, PQgetvalue(r, i, c), (size_t)PQgetlength(r, i, c), binary);
             lua_rawseti(L, -2, i + 1);
         }
         lua_setfield(L, -2, PQfname(r, c));
@@ -170,8 +173,8 @@ int pg_result_push(lua_State *L, struct runtime *rt, const struct pg_decoder *d,
     case RESULT_VALUE:
         if (rows == 0 || PQnfields(r) == 0 || PQgetisnull(r, 0, 0))
             break;
-        pg_decode(L, d, pg_type_of(d->catalog, PQftype(r, 0)), PQgetvalue(r, 0, 0),
-                  (size_t)PQgetlength(r, 0, 0), PQfformat(r, 0) == 1);
+        pg_decode(L, &(struct pg_reading){.by = d, .result = r}, pg_type_of(d->catalog, PQftype(r, 0)),
+                  PQgetvalue(r, 0, 0), (size_t)PQgetlength(r, 0, 0), PQfformat(r, 0) == 1);
         return 1;
     }
     lua_pushnil(L);

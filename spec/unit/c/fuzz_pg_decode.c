@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { LUA_MEMORY = 8 * 1024 * 1024, FIRST_OWN = 100001 };
 
 struct input {
-    const struct pg_decoder *d;
+    struct pg_reading d;
     const struct pg_type *t;
     const char *p;
     size_t len;
@@ -98,7 +98,7 @@ static int decode(lua_State *L)
 {
     const struct input *in = lua_touserdata(L, 1);
     int top = lua_gettop(L);
-    pg_decode(L, in->d, in->t, in->p, in->len, in->binary);
+    pg_decode(L, &in->d, in->t, in->p, in->len, in->binary);
     must(lua_gettop(L) == top + 1);
     return 1;
 }
@@ -205,7 +205,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     must(copy != NULL);
     memcpy(copy, data + 2, size - 2);
     copy[size - 2] = '\0';
-    struct input in = {.d = &d,
+    struct input in = {.d = {.by = &d},
                        .t = type_number(catalog, data[1]),
                        .p = copy,
                        .len = size - 2,

@@ -293,6 +293,56 @@ static void test_all_binary(void)
     }
 }
 
+/* An answer to pg_catalog_sql with `columns` of its columns: composite types 100000 to 100000 + levels - 1,
+ * each with two fields of the type before it. */
+static PGresult *nested_types(int levels, int columns)
+{
+    PGresAttDesc attributes[10];
+    PGresult *r = PQmakeEmptyPGresult(NULL, PGRES_TUPLES_OK);
+    memset(attributes, 0, sizeof attributes);
+    for (int c = 0; c < columns; c++)
+        attributes[c].name = (char *)"column";
+    PQsetResultAttrs(r, columns, attributes);
+    for (int row = 0; row < levels * 2; row++) {
+        char oid[16];
+        char inner[16];
+        snprintf(oid, sizeof oid, "%d", 100000 + row / 2);
+        snprintf(inner, sizeof inner, "%d", row < 2 ? 23 : 100000 + row / 2 - 1);
+        char *values[10] = {oid, "t", "c", "C", "0", "0", NULL, ",", row % 2 ? "b" : "a", inner};
+        for (int c = 0; c < columns; c++)
+            PQsetvalue(r, row, c, values[c], values[c] ? (int)strlen(values[c]) : -1);
+    }
+    return r;
+}
+
+static void test_nested_types(void)
+{
+    enum { LEVELS = 200 };
+    struct pg_catalog *c = pg_catalog_new();
+    PGresult *r = nested_types(LEVELS, 10);
+    CHECK(pg_catalog_is_answer(r));
+    CHECK(pg_catalog_load(c, r));
+    for (int i = 0; i < LEVELS; i++)
+        CHECK(pg_type_is_known(c, (Oid)(100000 + i)));
+    CHECK(!pg_type_is_known(c, 100000 + LEVELS));
+    pg_catalog_expire(c);
+    CHECK(!pg_type_is_known(c, 100000 + LEVELS - 1));
+    PQclear(r);
+    pg_catalog_free(c);
+}
+
+static void test_catalog_answers(void)
+{
+    for (int columns = 0; columns < 10; columns++) {
+        PGresult *r = nested_types(1, columns);
+        CHECK(!pg_catalog_is_answer(r));
+        PQclear(r);
+    }
+    PGresult *r = PQmakeEmptyPGresult(NULL, PGRES_COMMAND_OK);
+    CHECK(!pg_catalog_is_answer(r));
+    PQclear(r);
+}
+
 int main(void)
 {
     TEST("times print and read as PostgreSQL's own", test_known);
@@ -305,6 +355,8 @@ int main(void)
     TEST("half-broken text does no harm", test_random_text);
     TEST("each known type has its kind", test_types);
     TEST("every other type is text", test_every_type);
+    TEST("types are known in the time of their number", test_nested_types);
+    TEST("an answer of the catalog has its columns", test_catalog_answers);
     TEST("binary results only when every column can be read so", test_all_binary);
     return check_end("pg");
 }
