@@ -1,10 +1,10 @@
 #include "pg/tx_text.h"
 
+#include "base/number.h"
 #include "pg/scan.h"
 
 #include <stdbool.h>
 #include <string.h>
-#include <strings.h>
 
 /* The scan of one text, statement by statement. */
 struct reader {
@@ -29,8 +29,7 @@ static bool next(struct reader *r)
 
 static bool is(const struct reader *r, const char *word)
 {
-    size_t len = strlen(word);
-    return r->kind == SQL_WORD && r->x.at - r->from == len && strncasecmp(r->x.sql + r->from, word, len) == 0;
+    return r->kind == SQL_WORD && ascii_is_word(r->x.sql + r->from, r->x.at - r->from, word);
 }
 
 static bool is_sign(const struct reader *r, char c)

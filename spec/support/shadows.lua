@@ -16,7 +16,8 @@ do $$ declare f record; begin
                 and proname <> 'clock_timestamp' loop
         begin
             execute format('create function shadow.%I(%s) returns %s language plpgsql as '
-                '''begin raise exception ''''%s of the schema in front''''; end''', f.proname, f.args, f.result, f.proname);
+                '''begin raise exception ''''%s of the schema in front''''; end''',
+                f.proname, f.args, f.result, f.proname);
         exception when others then null;
         end;
     end loop;

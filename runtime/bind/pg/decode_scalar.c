@@ -202,7 +202,7 @@ static void push_timestamp(lua_State *L, const struct pg_reading *d, const char 
 static void push_integer(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
                          size_t len)
 {
-    int64_t v;
+    int64_t v = 0;
     if (len != strlen(p) || !number_parse_int(p, &v))
         pg_decode_fail(L, d, "the server sent a malformed %s", t->name);
     lua_pushinteger(L, v);

@@ -156,8 +156,8 @@ static int read_again(lua_State *L, struct pg_statement *st)
 {
     const struct pg_machine *m = &st->link->m;
     const char *sql = lua_tostring(L, 2);
-    bool only_reads = strncmp(PQcmdStatus(st->result), "SELECT", 6) == 0 &&
-                      !ascii_begins(sql_first_word(sql), "with", 4);
+    bool only_reads =
+        strncmp(PQcmdStatus(st->result), "SELECT", 6) == 0 && !ascii_begins(sql_first_word(sql), "with", 4);
     pg_cache_renew(st->link->m.cache, st->entry);
     st->entry->binary = false;
     PQclear(st->result);

@@ -462,7 +462,8 @@ pg.on_both(describe, function(_, open)
             local n = 0
             for _, format in ipairs(formats) do
                 n = n + e:copy_in(t, nil, { { 1, 2, 3 }, { nil, nil, 3 }, { 1, nil, 3 }, { [3] = 3 }, { [2] = 2 }, {},
-                    { 1 }, backwards, table.pack(1, nil, nil), table.pack(nil, 2), { 1, db.null, db.null } }, option(format))
+                    { 1 }, backwards, table.pack(1, nil, nil), table.pack(nil, 2), { 1, db.null, db.null },
+                }, option(format))
             end
             assert.equal(44, n)
             assert.same({ i = 6 * 4, j = 4 * 4, k = 5 * 4 },

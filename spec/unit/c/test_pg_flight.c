@@ -157,7 +157,7 @@ static const struct pg_scenario batches[] = {
     /* what cannot be */
     {"batch:1 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <Z", "=!protocol/unknown BROKEN"},
     {"batch:2 <1 <2 <n <C:INSERT_0_1 <Z", "=!protocol/unknown BROKEN"},
-    {"batch:2 <1 <2 <n <C:INSERT_0_1 <2 <G", "=!protocol/unknown BROKEN"},
+    {"batch:2 <1 <2 <n <C:INSERT_0_1 <2 <G", "=!usage/unknown BROKEN"},
     {"open query add close_batch <1 <2 <T <D:1 <C:SELECT_1 <Z", "no_!usage/not_sent =1:1:(1) IDLE"},
 };
 
