@@ -28,6 +28,12 @@ local function any()
     return true
 end
 
+---dbrun's own rule: its texts are UTF-8.
+local function utf8_only(text)
+    local name <const> = text:lower():gsub("[^%w]", "")
+    return name == "utf8" or name == "unicode", "UTF8 (dbrun reads and writes no other encoding)"
+end
+
 local on_off <const> = one_of("0", "1")
 local protocol <const> = one_of("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 
@@ -35,7 +41,7 @@ local protocol <const> = one_of("TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3")
 local KEYWORDS <const> = {
     application_name = any,
     channel_binding = one_of("disable", "prefer", "require"),
-    client_encoding = any,
+    client_encoding = utf8_only,
     connect_timeout = integer,
     dbname = any,
     fallback_application_name = any,

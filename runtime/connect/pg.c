@@ -1,7 +1,9 @@
 #include "connect/pg.h"
 
 #include "base/deadline.h"
+#include "connect/startup.h"
 #include "pg/errors.h"
+#include "pg/settings.h"
 
 #include <errno.h>
 #include <string.h>
@@ -134,8 +136,29 @@ static void widen(int fd)
         (void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &room, sizeof room); /* the system may give less */
 }
 
-PGconn *connect_pg(const char *const *keywords, const char *const *values, const char *target,
-                   uint64_t deadline, const struct io_interrupt *intr, struct error *err)
+/* Makes the session what values need: the settings that a pooler did not take with the startup message, and
+ * those that must not be in it (the order of day and month in DateStyle is the user's). */
+static bool make_session(PGconn *conn, uint64_t deadline, const struct io_interrupt *intr, struct error *err)
+{
+    char sql[PG_SETTINGS_SQL];
+    if (pg_settings_other_encoding(conn) &&
+        !run_command(conn, "SET client_encoding = 'UTF8'", deadline, intr, err))
+        return false;
+    pg_settings_mend(conn, !pg_settings_at_startup(conn), false, sql);
+    if (sql[0] && !run_command(conn, sql, deadline, intr, err))
+        return false;
+    if (!pg_settings_other_encoding(conn))
+        return true;
+    error_set(err, ERROR_CONNECT,
+              "the client_encoding of the session is %s, and the server does not change it",
+              PQparameterStatus(conn, "client_encoding"));
+    error_set_field(err, ERROR_HINT,
+                    "dbrun reads and writes only UTF-8: a pooler must let client_encoding be set.");
+    return false;
+}
+
+static PGconn *open_once(const char *const *keywords, const char *const *values, const char *target,
+                         uint64_t deadline, const struct io_interrupt *intr, struct error *err)
 {
     PGconn *conn = PQconnectStartParams(keywords, values, 0);
     if (!conn) {
@@ -145,19 +168,52 @@ PGconn *connect_pg(const char *const *keywords, const char *const *values, const
     PQsetNoticeReceiver(conn, no_notice, NULL);
     /* The SQLSTATE of a refused connection is only in the message. */
     PQsetErrorVerbosity(conn, PQERRORS_VERBOSE);
-    if (PQstatus(conn) == CONNECTION_BAD) {
+    if (PQstatus(conn) == CONNECTION_BAD)
         pg_error_from_connect(err, conn, target);
-        PQfinish(conn);
+    else
+        connect_loop(conn, target, deadline, intr, err);
+    return conn;
+}
+
+/* A pooler that takes no options says "unsupported startup parameter: options", or "... in options". */
+static bool refuses_options(const PGconn *conn)
+{
+    const char *text = PQerrorMessage(conn);
+    return strstr(text, "startup parameter") && strstr(text, "options");
+}
+
+static PGconn *open_session(const char *const *keywords, const char *const *values, const char *target,
+                            uint64_t deadline, const struct io_interrupt *intr, int *plain, struct error *err)
+{
+    struct startup s;
+    if (__atomic_load_n(plain, __ATOMIC_RELAXED))
+        return open_once(keywords, values, target, deadline, intr, err);
+    if (!startup_init(&s, keywords, values)) {
+        error_set(err, ERROR_CONNECT, "not enough memory to connect");
         return NULL;
     }
-    bool ok = connect_loop(conn, target, deadline, intr, err);
+    PGconn *conn = open_once(s.keywords, s.values, target, deadline, intr, err);
+    startup_free(&s);
+    if (!conn || !error_is_set(err) || !refuses_options(conn))
+        return conn;
+    PQfinish(conn);
+    error_clear(err);
+    conn = open_once(keywords, values, target, deadline, intr, err);
+    if (conn && !error_is_set(err))
+        __atomic_store_n(plain, 1, __ATOMIC_RELAXED);
+    return conn;
+}
+
+PGconn *connect_pg(const char *const *keywords, const char *const *values, const char *target,
+                   uint64_t deadline, const struct io_interrupt *intr, int *plain, struct error *err)
+{
+    PGconn *conn = open_session(keywords, values, target, deadline, intr, plain, err);
+    bool ok = conn && !error_is_set(err);
     if (ok) {
         PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
         ok = PQsetnonblocking(conn, 1) == 0;
         widen(PQsocket(conn));
-        const char *style = PQparameterStatus(conn, "DateStyle");
-        if (style && strncmp(style, "ISO", 3) != 0)
-            ok = run_command(conn, "SET datestyle = ISO", deadline, intr, err);
+        ok = ok && make_session(conn, deadline, intr, err);
     }
     if (!ok) {
         PQfinish(conn);

@@ -133,6 +133,8 @@ struct pg_machine {
     bool committed;   /* a COMMIT or PREPARE TRANSACTION in it has succeeded */
     bool unread;      /* guarded: the scanner cannot read its text */
     bool rolled_back; /* a ROLLBACK in it has succeeded, perhaps to a savepoint */
+    bool mending;     /* behind it the settings are put back that values depend on */
+    bool unmended;    /* ... in vain */
     /* of the connection */
     enum pg_guard guard;
     bool shared;    /* PIPE: groups of many callers */
@@ -140,6 +142,9 @@ struct pg_machine {
     bool flushing;  /* bytes are queued that the socket has not taken yet */
     bool row_mode;  /* a statement since the last pipeline was in single-row mode */
     bool text_only; /* results in text even where binary could be read */
+    bool in_doubt;  /* an open transaction has named a setting that values depend on */
+    bool bare;      /* the settings that values depend on are not the session's defaults */
+    int encoding;   /* libpq's number of client_encoding */
     /* When the cache's entries are out of date. The embedder sets the first two after pg_machine_init. */
     uint64_t cache_age;     /* ns from the server's parse; 0 = no limit */
     uint64_t *schema_epoch; /* raised by each committed DDL; shared by the connections of a program */

@@ -26,6 +26,7 @@ bool pg_machine_is_current(const struct pg_machine *m, const struct pg_cached *e
 /* What the statements of a group that has ended have changed: raises the epochs. */
 void pg_machine_raise_epochs(struct pg_machine *m);
 void pg_machine_begin_epochs(struct pg_machine *m);
+
 /* ---- machine_guard.c ---- */
 
 /* Notes whether the scanner can read a text. */
@@ -34,6 +35,17 @@ void pg_machine_guard_read(struct pg_machine *m, const char *sql);
 void pg_machine_guard_tag(struct pg_machine *m, const char *tag);
 /* At the sync of a group that is alone: has it ended a guarded transaction? Then m->failure says so. */
 void pg_machine_guard_settle(struct pg_machine *m);
+
+/* ---- machine_mend.c ---- */
+
+/* Call it once for each statement of a group, when m->effect is known: does it name a setting that values
+ * depend on? `sql` NULL: the one before, with other parameters. */
+void pg_machine_note_format(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p);
+/* The group that was alone has ended: puts the settings back. Returns what step returns. */
+unsigned pg_machine_mend(struct pg_machine *m);
+/* Is the text that the server sends still UTF-8? If not, the head has failed, and the connection must break:
+ * what it sends cannot be read. */
+bool pg_machine_takes_encoding(struct pg_machine *m);
 
 /* The one place that changes m->state; aborts in a debug build when the chart has no such arrow. */
 static inline void pg_machine_set_state(struct pg_machine *m, enum pg_state to)
@@ -70,6 +82,7 @@ static inline void pg_machine_renew(struct pg_machine *m)
     m->preparing = m->flushing = m->discard = m->streaming = m->forgotten = m->shared = false;
     m->refused = m->simple = m->copy = m->unwanted = m->separated = m->in_transaction = m->guessed = false;
     m->committed = m->rolled_back = m->unread = false;
+    m->mending = m->unmended = false;
 }
 
 static inline struct pg_group *pg_machine_head(struct pg_machine *m)

@@ -158,6 +158,8 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
     m->entry = e;
     if (!e && !pg_machine_guard_allows(m, sql))
         return false;
+    if (!e || !e->prepared || m->effect != PG_HAS_PLAN)
+        pg_machine_note_format(m, sql, len, p);
     if (e && e->prepared) {
         if (!PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats,
                                  result_format(m, e, p)))
@@ -216,6 +218,7 @@ bool pg_machine_simple(struct pg_machine *m, const char *sql)
         return pg_machine_not_sent(m, false);
     m->simple = true;
     m->effect = effect_of(m, sql, strlen(sql));
+    pg_machine_note_format(m, sql, strlen(sql), &(struct pg_params){.n = 0});
     return sent(m, PG_PLAIN, 1);
 }
 
@@ -252,6 +255,7 @@ bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg
         m->effect |= effect_of(m, sql, strlen(sql));
         pg_machine_guard_read(m, sql);
     }
+    pg_machine_note_format(m, sql, sql ? strlen(sql) : 0, p);
     pg_machine_head(m)->statements++;
     return true;
 }

@@ -12,6 +12,10 @@
 /* The sync of the group that is alone has come: the caller may take its result or error. */
 static void settle_alone(struct pg_machine *m)
 {
+    if (m->mending) { /* the result and the error of the group before stay */
+        error_clear(&m->failure);
+        return;
+    }
     pg_machine_raise_epochs(m);
     if (m->forgotten) {
         m->entry = NULL;
@@ -49,6 +53,7 @@ static void settle(struct pg_machine *m)
     void *owner = pg_machine_head(m)->owner;
     m->head = (m->head + 1) % PG_MOST_GROUPS;
     m->owed--;
+    m->unmended = m->mending && m->failed;
     pg_machine_new_head(m);
     if (m->shared)
         settle_shared(m, owner);
@@ -277,6 +282,11 @@ static void take_ahead(struct pg_machine *m)
 /* A complete result. */
 static const char *take_answer(struct pg_machine *m, PGresult *r)
 {
+    if (m->mending) {
+        m->answered++;
+        PQclear(r);
+        return NULL;
+    }
     /* In a batch the results of PREPAREs come between those of the statements; they have no command tag. */
     bool is_parse = m->batch.active && PQresultStatus(r) == PGRES_COMMAND_OK && PQcmdStatus(r)[0] == '\0';
     if (m->ahead > 0 || is_parse) {
@@ -358,6 +368,8 @@ static const char *leave_pipeline(const struct pg_machine *m)
     return NULL;
 }
 
+static const char other_encoding[] = "text in another client_encoding";
+
 /* The sync of the head. libpq knows only at the last sync whether a transaction is open; a group in a
  * transaction that was never ended must not be settled as if it had been committed. */
 static const char *take_sync(struct pg_machine *m)
@@ -369,6 +381,8 @@ static const char *take_sync(struct pg_machine *m)
     const char *wrong = last ? leave_pipeline(m) : NULL;
     if (wrong)
         return wrong;
+    if (!pg_machine_takes_encoding(m))
+        return other_encoding;
     settle(m);
     if (last) {
         m->shared = false;
@@ -391,6 +405,8 @@ static const char *take_null(struct pg_machine *m)
     }
     if (m->answered == 0 && !m->failed)
         return "the end of a statement before its result";
+    if (!pg_machine_takes_encoding(m))
+        return other_encoding;
     settle(m);
     pg_machine_set_state(m, PG_IDLE);
     return NULL;
@@ -472,7 +488,7 @@ static unsigned take_all(struct pg_machine *m)
     return PG_DONE;
 }
 
-unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
+static unsigned step(struct pg_machine *m, unsigned ready)
 {
     if (m->state == PG_BROKEN)
         return PG_DONE;
@@ -497,6 +513,13 @@ unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
         m->flushing = rc > 0;
     }
     return gone ? lost(m) : take_all(m);
+}
+
+unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
+{
+    bool alone = !m->shared;
+    unsigned now = step(m, ready);
+    return alone && (now & PG_DONE) ? pg_machine_mend(m) : now;
 }
 
 void pg_machine_discard(struct pg_machine *m)

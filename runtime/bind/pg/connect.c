@@ -14,11 +14,11 @@ static bool is_starting(const struct error *e)
     return state && strcmp(state, "57P03") == 0;
 }
 
-static PGconn *try_once(const struct pg_conninfo *info, uint64_t deadline, struct error *e)
+static PGconn *try_once(struct pg_conninfo *info, uint64_t deadline, struct error *e)
 {
     error_clear(e);
     return connect_pg((const char *const *)info->keywords, (const char *const *)info->values, info->target,
-                      deadline, NULL, e);
+                      deadline, NULL, &info->plain, e);
 }
 
 static void *connect_pg_server(void *target, uint64_t deadline, const struct connecting *c, struct error *e)

@@ -7,6 +7,7 @@ struct pg_conninfo {
     char *target;  /* "host:port" for messages */
     char **keywords;
     char **values;
+    int plain; /* connect/pg.h */
 };
 
 void pg_conninfo_ref(struct pg_conninfo *info);
