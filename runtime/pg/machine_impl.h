@@ -2,6 +2,7 @@
 #ifndef DBRUN_PG_MACHINE_IMPL_H
 #define DBRUN_PG_MACHINE_IMPL_H
 
+#include "pg/effect.h"
 #include "pg/machine.h"
 
 #include <assert.h>
@@ -41,11 +42,21 @@ void pg_machine_guard_settle(struct pg_machine *m);
 /* Call it once for each statement of a group, when m->effect is known: does it name a setting that values
  * depend on? `sql` NULL: the one before, with other parameters. */
 void pg_machine_note_format(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p);
-/* The group that was alone has ended: puts the settings back. Returns what step returns. */
+/* Was the group a prepared SELECT or its like, without set_config? It hardly ever changes a setting. */
+static inline bool pg_machine_was_usual(const struct pg_machine *m)
+{
+    return m->effect == PG_HAS_PLAN && !m->in_doubt && !m->mending && m->entry && m->entry->prepared &&
+           !m->preparing;
+}
+/* Another group that was alone has ended: puts the settings back. Returns what step returns. */
 unsigned pg_machine_mend(struct pg_machine *m);
-/* Is the text that the server sends still UTF-8? If not, the head has failed, and the connection must break:
- * what it sends cannot be read. */
-bool pg_machine_takes_encoding(struct pg_machine *m);
+/* Is the text that the server sends still UTF-8? */
+static inline bool pg_machine_is_readable(const struct pg_machine *m)
+{
+    return PQclientEncoding(m->conn) == m->encoding;
+}
+/* It is not: the head has failed, and the connection must break. */
+void pg_machine_refuse_encoding(struct pg_machine *m);
 
 /* The one place that changes m->state; aborts in a debug build when the chart has no such arrow. */
 static inline void pg_machine_set_state(struct pg_machine *m, enum pg_state to)

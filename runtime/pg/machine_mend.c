@@ -1,5 +1,4 @@
 /* Puts the settings back that values depend on, behind a group that changed them. */
-#include "pg/effect.h"
 #include "pg/machine_impl.h"
 #include "pg/settings.h"
 
@@ -14,12 +13,6 @@ void pg_machine_note_format(struct pg_machine *m, const char *sql, size_t len, c
         if (p->values[i] && (!p->formats || p->formats[i] == 0) &&
             pg_settings_named(p->values[i], strlen(p->values[i]), false))
             m->effect |= PG_CHANGES_FORMAT;
-}
-
-/* A prepared SELECT or its like, without set_config: hardly ever changes a setting. */
-static bool is_usual(const struct pg_machine *m)
-{
-    return m->effect == PG_HAS_PLAN && m->entry && m->entry->prepared && !m->preparing;
 }
 
 /* What has to be sent; "" = nothing. In a transaction the change may hold until its end, or be what the
@@ -63,16 +56,12 @@ unsigned pg_machine_mend(struct pg_machine *m)
             pg_machine_set_state(m, PG_BROKEN);
         return PG_DONE;
     }
-    if (is_usual(m) && !m->in_doubt)
-        return PG_DONE;
     find_wrong(m, sql);
     return sql[0] ? begin_mending(m, sql) : PG_DONE;
 }
 
-bool pg_machine_takes_encoding(struct pg_machine *m)
+void pg_machine_refuse_encoding(struct pg_machine *m)
 {
-    if (PQclientEncoding(m->conn) == m->encoding)
-        return true;
     const char *encoding = PQparameterStatus(m->conn, "client_encoding");
     error_clear(&m->failure);
     error_set(
@@ -87,5 +76,4 @@ bool pg_machine_takes_encoding(struct pg_machine *m)
                   !(m->effect & ~(unsigned)(PG_CHANGES_SESSION | PG_CHANGES_FORMAT));
     m->failure.outcome = undone ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
     m->failed = true;
-    return false;
 }

@@ -368,7 +368,11 @@ static const char *leave_pipeline(const struct pg_machine *m)
     return NULL;
 }
 
-static const char other_encoding[] = "text in another client_encoding";
+static const char *refuse_encoding(struct pg_machine *m)
+{
+    pg_machine_refuse_encoding(m);
+    return "text in another client_encoding";
+}
 
 /* The sync of the head. libpq knows only at the last sync whether a transaction is open; a group in a
  * transaction that was never ended must not be settled as if it had been committed. */
@@ -381,8 +385,8 @@ static const char *take_sync(struct pg_machine *m)
     const char *wrong = last ? leave_pipeline(m) : NULL;
     if (wrong)
         return wrong;
-    if (!pg_machine_takes_encoding(m))
-        return other_encoding;
+    if (!pg_machine_is_readable(m))
+        return refuse_encoding(m);
     settle(m);
     if (last) {
         m->shared = false;
@@ -405,8 +409,8 @@ static const char *take_null(struct pg_machine *m)
     }
     if (m->answered == 0 && !m->failed)
         return "the end of a statement before its result";
-    if (!pg_machine_takes_encoding(m))
-        return other_encoding;
+    if (!pg_machine_is_readable(m))
+        return refuse_encoding(m);
     settle(m);
     pg_machine_set_state(m, PG_IDLE);
     return NULL;
@@ -519,7 +523,7 @@ unsigned pg_machine_step(struct pg_machine *m, unsigned ready)
 {
     bool alone = !m->shared;
     unsigned now = step(m, ready);
-    return alone && (now & PG_DONE) ? pg_machine_mend(m) : now;
+    return alone && (now & PG_DONE) && !pg_machine_was_usual(m) ? pg_machine_mend(m) : now;
 }
 
 void pg_machine_discard(struct pg_machine *m)

@@ -237,3 +237,13 @@ bool timefmt_parse_timestamp(const char *text, int64_t *usec)
     *usec = days * USEC_PER_DAY + (h * 3600 + m * 60 + s - zone) * USEC_PER_S + fraction;
     return *usec >= FIRST_TIMESTAMP && *usec < END_TIMESTAMP;
 }
+
+bool timefmt_is_date(const char *text)
+{
+    const char *p = text;
+    int64_t n;
+    if (strcmp(text, "infinity") == 0 || strcmp(text, "-infinity") == 0)
+        return true;
+    return get_number(&p, 4, 7, &n) && get_char(&p, '-') && get_number(&p, 2, 2, &n) && get_char(&p, '-') &&
+           get_number(&p, 2, 2, &n) && (*p == '\0' || strcmp(p, " BC") == 0);
+}

@@ -81,7 +81,7 @@ static const struct pg_type builtin[] = {
     {1183, PG_KIND_ARRAY, true, "_time", 1083, 0, NULL, 0},
     {1184, PG_KIND_TIMESTAMPTZ, true, "timestamptz", 0, 0, NULL, 0},
     {1185, PG_KIND_ARRAY, true, "_timestamptz", 1184, 0, NULL, 0},
-    {1186, PG_KIND_TEXT, false, "interval", 0, 0, NULL, 0},
+    {1186, PG_KIND_INTERVAL, false, "interval", 0, 0, NULL, 0},
     {1187, PG_KIND_ARRAY, false, "_interval", 1186, 0, NULL, 0},
     {1231, PG_KIND_ARRAY, false, "_numeric", 1700, 0, NULL, 0},
     {1263, PG_KIND_ARRAY, true, "_cstring", 2275, 0, NULL, 0},

@@ -4,6 +4,7 @@
 #include "base/text.h"
 #include "bind/data/json.h"
 #include "bind/pg/decode_error.h"
+#include "pg/interval.h"
 #include "pg/timefmt.h"
 #include "pg/wire.h"
 
@@ -189,14 +190,43 @@ static void push_float(lua_State *L, const char *p)
         lua_pushnumber(L, number_parse(p, NULL));
 }
 
+/* Another DateStyle than ISO is put back behind the statement that set it; what was sent before that cannot
+ * be read: 01/02 is January or February. */
+static void refuse_style(lua_State *L, const struct pg_reading *d, const char *type)
+{
+    pg_decode_fail(L, d,
+                   "the server sent a %s in another DateStyle than ISO: the statement or a function in it "
+                   "changed DateStyle; use to_char() for texts in another style",
+                   type);
+}
+
 /* "2024-01-01 12:00:00.5+02" -> "2024-01-01T10:00:00.5+00:00": the same text as the binary form gives. */
 static void push_timestamp(lua_State *L, const struct pg_reading *d, const char *p, size_t len, bool zone)
 {
     int64_t usec;
-    if (timefmt_parse_timestamp(p, &usec))
-        push_instant(L, d, usec, zone);
-    else
+    if (!timefmt_parse_timestamp(p, &usec) || strlen(p) != len)
+        refuse_style(L, d, zone ? "timestamptz" : "timestamp");
+    push_instant(L, d, usec, zone);
+}
+
+static void push_date(lua_State *L, const struct pg_reading *d, const char *p, size_t len)
+{
+    if (!timefmt_is_date(p) || strlen(p) != len)
+        refuse_style(L, d, "date");
+    lua_pushlstring(L, p, len);
+}
+
+static void push_interval(lua_State *L, const struct pg_reading *d, const char *p, size_t len)
+{
+    char text[INTERVAL_MAX];
+    if (interval_is_postgres(p)) {
         lua_pushlstring(L, p, len);
+        return;
+    }
+    size_t n = interval_to_postgres(p, text);
+    if (n == 0)
+        pg_decode_fail(L, d, "the server sent an interval in a style that is not known");
+    lua_pushlstring(L, text, n);
 }
 
 static void push_integer(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
@@ -241,6 +271,12 @@ void pg_scalar_text(lua_State *L, const struct pg_reading *d, const struct pg_ty
         return;
     case PG_KIND_BYTEA:
         push_bytea(L, d, p, len);
+        return;
+    case PG_KIND_DATE:
+        push_date(L, d, p, len);
+        return;
+    case PG_KIND_INTERVAL:
+        push_interval(L, d, p, len);
         return;
     case PG_KIND_TIMESTAMP:
     case PG_KIND_TIMESTAMPTZ:

@@ -2,6 +2,7 @@
 --- session prepared the next does not know.
 
 local core = require "dbrun.core"
+local db = require "dbrun.db"
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
 local pgbouncer = require "spec.support.pgbouncer"
@@ -192,6 +193,29 @@ pg.on_both(describe, function(mode, open)
         local c <close> = e:acquire()
         assert(c:value "select count(*) from pg_prepared_statements" >= 1)
     end)
+
+    for what, settings in pairs {
+        refuses = {}, drops = { ignore_startup_parameters = "options" },
+    } do
+        it("a pooler that " .. what .. " the settings of the startup message changes no value", function()
+            local own <close> = servers.postgres()
+            for _, setting in ipairs { "extra_float_digits = -10", "array_nulls = off", "datestyle = 'German'" } do
+                own:psql("alter database postgres set " .. setting)
+            end
+            settings.pool_mode = "session"
+            local pooler <close> = pgbouncer.start(own, settings)
+            local e <close> = open { url = pooler.url, size = 1, overflow = 0 }
+            local c <close> = e:acquire()
+            for _, sql in ipairs { "select 1", "reset all", "discard all", "set extra_float_digits = 0" } do
+                c:exec(sql)
+                for _ = 1, 3 do
+                    assert.equal(0.1 + 0.2, c:value "select 0.1::float8 + 0.2")
+                    assert.equal("2024-01-02", c:value "select date '2024-01-02'")
+                    assert.same({ db.null }, c:value("select $1::text[]", db.array({ db.null }, "text")))
+                end
+            end
+        end)
+    end
 
     if mode == "async" then
         it("a storm of tasks gets only right answers", function()
