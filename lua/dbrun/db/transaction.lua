@@ -93,8 +93,11 @@ end
 
 --- Lets the transaction be ended again. True when it has been ended already, by a statement inside of it.
 local function unguard(conn)
-    local alive <const>, state <const> = pcall(conn.guard, conn, false)
-    return alive and state == "ended"
+    local ok <const>, e <const>, ended <const> = pcall(conn.guard, conn, false)
+    if not ok and not errors.is(e, "usage") then -- not only that the script has released the connection
+        error(e, 0)
+    end
+    return ok and ended
 end
 
 ---Begins a transaction that only M.commit and M.rollback end.

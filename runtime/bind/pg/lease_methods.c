@@ -162,19 +162,17 @@ static int lease_in_transaction(lua_State *L)
     }
 }
 
-/* guard([on]) -> what it was: false, "on", or "ended" when the transaction was ended inside of it. While it
- * is on, the script's statements must not end the open transaction. */
+/* guard([on]) -> was it on?, was the transaction ended inside of it? While it is on, the script's statements
+ * must not end the open transaction. Allocates nothing, so that it is always switched. */
 static int lease_guard(lua_State *L)
 {
     struct pg_machine *m = &pg_lease_check(L)->link->m;
     lua_settop(L, 2);
-    if (m->guard == PG_UNGUARDED)
-        lua_pushboolean(L, 0);
-    else
-        lua_pushstring(L, m->guard == PG_ENDED ? "ended" : "on");
+    lua_pushboolean(L, m->guard != PG_UNGUARDED);
+    lua_pushboolean(L, m->guard == PG_ENDED);
     if (!lua_isnoneornil(L, 2))
         pg_machine_guard(m, lua_toboolean(L, 2));
-    return 1;
+    return 2;
 }
 
 /* parameter(name) -> the value that the server reported (server_version, TimeZone, ...) | nil */

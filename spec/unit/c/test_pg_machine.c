@@ -26,7 +26,8 @@ static PGconn *connect_to(const char *dir, const char *dbname, double seconds, s
 {
     const char *keywords[] = {"host", "user", "dbname", NULL};
     const char *values[] = {dir, "postgres", dbname, NULL};
-    return connect_pg(keywords, values, dir, deadline_in(seconds), NULL, err);
+    int plain = 0;
+    return connect_pg(keywords, values, dir, deadline_in(seconds), NULL, &plain, err);
 }
 
 static void open_machine(struct pg_machine *m, uint32_t cache)
