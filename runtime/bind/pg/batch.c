@@ -196,7 +196,7 @@ static int push_results(lua_State *L, struct replies *replies)
     lua_createtable(L, (int)replies->n, 0);
     for (size_t i = 0; i < replies->n; i++) {
         pg_result_columns(L, d, replies->list[i]);
-        pg_result_push(L, replies->e->rt, d, replies->list[i], RESULT_WHOLE);
+        pg_result_push(L, d, replies->list[i], RESULT_WHOLE);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     replies_clear(replies);

@@ -57,10 +57,11 @@ static void push_field(lua_State *L, const struct copy_out *c, struct pg_reading
 {
     d->column = i;
     if (c->by_name) {
-        if (!p)
-            return;
         lua_rawgeti(L, NAMES, i + 1);
-        pg_decode(L, d, c->types[i], p, len, c->binary);
+        if (p)
+            pg_decode(L, d, c->types[i], p, len, c->binary);
+        else
+            lua_pushnil(L); /* an earlier column may have the same name */
         lua_rawset(L, -3);
         return;
     }

@@ -185,12 +185,15 @@ static int deliver(lua_State *L, struct pg_statement *st)
     warn_when_large(L, st);
     if (st->shape == RESULT_WHOLE && st->result)
         push_columns(L, st); /* from here on a leased link may be gone */
+    bool in_transaction = st->shape == RESULT_ONE && pg_machine_in_transaction(&st->link->m);
     give_back(st);
     if (!st->result) { /* an empty statement */
         pg_statement_clean(st);
         return 0;
     }
-    int n = st->describe_only ? 1 : pg_result_push(L, e->rt, &e->decoder, st->result, st->shape);
+    if (st->shape == RESULT_ONE)
+        pg_result_check_one(L, e->rt, st->result, in_transaction);
+    int n = st->describe_only ? 1 : pg_result_push(L, &e->decoder, st->result, st->shape);
     pg_statement_clean(st);
     return n;
 }

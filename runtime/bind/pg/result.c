@@ -19,9 +19,22 @@ struct row_plan {
     int keys;
     bool binary;
     struct pg_reading reading;
+    bool repeats;                 /* two columns may have one name: then the last one counts, NULL too */
     const struct pg_type **types; /* NULL: look the type up for each value */
     const struct pg_type *inline_types[TYPES_INLINE];
 };
+
+/* Whether names repeat is worth finding out for several rows, if they have not too many columns. */
+static bool may_repeat(lua_State *L, const struct row_plan *plan)
+{
+    if (PQntuples(plan->r) < 8 || plan->ncols > 64)
+        return true;
+    for (int c = 1; c < plan->ncols; c++)
+        for (int before = 0; before < c; before++)
+            if (lua_rawequal(L, plan->keys + before, plan->keys + c))
+                return true;
+    return false;
+}
 
 static void plan_rows(lua_State *L, const struct pg_decoder *d, struct row_plan *plan, const PGresult *r)
 {
@@ -38,14 +51,21 @@ static void plan_rows(lua_State *L, const struct pg_decoder *d, struct row_plan 
         plan->types[c] = pg_type_of(d->catalog, PQftype(r, c));
         lua_pushstring(L, PQfname(r, c));
     }
+    plan->repeats = may_repeat(L, plan);
 }
 
 static void push_row(lua_State *L, struct row_plan *plan, int row)
 {
     lua_createtable(L, 0, plan->ncols);
     for (int c = 0; c < plan->ncols; c++) {
-        if (PQgetisnull(plan->r, row, c))
+        if (PQgetisnull(plan->r, row, c)) {
+            if (plan->repeats && c > 0) {
+                lua_pushvalue(L, plan->keys + c);
+                lua_pushnil(L);
+                lua_rawset(L, -3);
+            }
             continue;
+        }
         lua_pushvalue(L, plan->keys + c);
         const struct pg_type *t =
             plan->types ? plan->types[c] : pg_type_of(plan->reading.by->catalog, PQftype(plan->r, c));
@@ -117,7 +137,8 @@ static int push_result(lua_State *L, const struct pg_decoder *d, const PGresult 
 
 void pg_result_push_row(lua_State *L, const struct pg_decoder *d, const PGresult *r, int keys)
 {
-    struct row_plan plan = {.r = r, .ncols = PQnfields(r), .keys = keys, .reading = {.by = d, .result = r}};
+    struct row_plan plan = {
+        .r = r, .ncols = PQnfields(r), .keys = keys, .reading = {.by = d, .result = r}, .repeats = true};
     plan.binary = plan.ncols > 0 && PQfformat(r, 0) == 1;
     push_row(L, &plan, 0);
 }
@@ -148,8 +169,21 @@ static int push_by_column(lua_State *L, const struct pg_decoder *d, const PGresu
     return 2;
 }
 
-int pg_result_push(lua_State *L, struct runtime *rt, const struct pg_decoder *d, const PGresult *r,
-                   enum pg_result_shape shape)
+void pg_result_check_one(lua_State *L, struct runtime *rt, const PGresult *r, bool in_transaction)
+{
+    struct error e = {0};
+    if (PQntuples(r) <= 1)
+        return;
+    error_set(&e, ERROR_USAGE, "one: the statement returned %d rows: use query for several", PQntuples(r));
+    error_set_field(&e, ERROR_DETAIL,
+                    in_transaction ? "The statement has run: what it changed is part of the open transaction."
+                                   : "The statement has run: what it changed is committed.");
+    if (strncmp(PQcmdStatus((PGresult *)r), "SELECT", 6) != 0)
+        e.outcome = OUTCOME_UNKNOWN;
+    bind_error_raise(L, rt, &e);
+}
+
+int pg_result_push(lua_State *L, const struct pg_decoder *d, const PGresult *r, enum pg_result_shape shape)
 {
     struct row_plan plan;
     int rows = PQntuples(r);
@@ -162,9 +196,6 @@ int pg_result_push(lua_State *L, struct runtime *rt, const struct pg_decoder *d,
         lua_pushinteger(L, affected(r));
         return 1;
     case RESULT_ONE:
-        if (rows > 1)
-            return bind_fail(L, rt, ERROR_USAGE, "one: the statement returned %d rows: use query for several",
-                             rows);
         if (rows == 0)
             break;
         plan_rows(L, d, &plan, r);

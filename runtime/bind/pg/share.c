@@ -106,7 +106,9 @@ int pg_statement_shared(lua_State *L, struct pg_statement *st)
     s->result = NULL;
     if (st->shape == RESULT_WHOLE)
         pg_result_columns(L, &e->decoder, st->result);
-    int n = pg_result_push(L, e->rt, &e->decoder, st->result, st->shape);
+    if (st->shape == RESULT_ONE)
+        pg_result_check_one(L, e->rt, st->result, false);
+    int n = pg_result_push(L, &e->decoder, st->result, st->shape);
     pg_statement_clean(st);
     return n;
 }

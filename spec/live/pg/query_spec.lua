@@ -126,6 +126,27 @@ pg.on_both(describe, function(_, open)
             assert.is_nil(e:one "select 1 as a where false")
         end)
 
+        it("that gets more than one row says that the statement has run, and what became of it", function()
+            local e <close> = open()
+            local t = pg.table(e, "i int")
+            local sql = ("insert into %s values (1), (2) returning i"):format(t)
+            for i = 1, 3 do
+                local problem = raised(e.one, e, sql)
+                assert.is_true(errors.is(problem, "usage"))
+                assert.matches("returned 2 rows", problem.message)
+                assert.matches("has run.*is committed", problem.detail)
+                assert.equal("unknown", problem.outcome)
+                assert.equal(2 * i, e:value(("select count(*) from %s"):format(t)))
+            end
+            local inside
+            assert.is_false((pcall(e.transaction, e, function(tx)
+                inside = raised(tx.one, tx, sql)
+                error(inside, 0)
+            end)))
+            assert.matches("has run.*part of the open transaction", inside.detail)
+            assert.equal(6, e:value(("select count(*) from %s"):format(t)))
+        end)
+
         it("refuses more than one row and leaves the connection usable", function()
             local e <close> = open()
             local problem = raised(e.one, e, "select generate_series(1, 3)")

@@ -295,4 +295,33 @@ pg.on_both(describe, function(_, open)
             assert.equal(2, c:one("select 1 as a, 2 as a").a)
         end
     end)
+
+    it("of columns with the same name the last counts when it is NULL too", function()
+        local sql = "select 1 as x, null as x, i, null as \"long name that is not interned because it is so long\","
+            .. " 7 as y from generate_series(1, %d) i"
+        for _, n in ipairs { 1, 7, 8, 100 } do
+            local expected = { i = n, y = 7 }
+            local text = sql:format(n)
+            for _ = 1, 3 do
+                local rows = c:query(text)
+                assert.equal(n, #rows)
+                assert.same(expected, rows[n])
+                assert.same(expected, c:one(text .. " offset " .. n - 1))
+                assert.same(db.null, c:columns(text).x[n])
+                local last
+                for row in c:rows(text) do last = row end
+                assert.same(expected, last)
+                for row in c:copy_out(text) do last = row end
+                assert.same(expected, last)
+                for row in c:copy_out(text, { format = "text" }) do last = row end
+                assert.same(expected, last)
+                last = c:pipeline(function(p) p:query(text) end)[1][n]
+                assert.same(expected, last)
+                c:transaction(function(tx) for row in tx:cursor(text) do last = row end end)
+                assert.same(expected, last)
+            end
+        end
+        assert.same({ x = 1 }, c:one "select null as x, 1 as x")
+        assert.same({}, c:one "select 1 as x, 2 as x, null as x")
+    end)
 end)
