@@ -103,9 +103,12 @@ static void check_all(lua_State *L, struct runtime *rt, int list, int from)
     lua_settop(L, BASE);
 }
 
-/* Adds the statement of item `i`. Cannot raise: check_all has already grown the stack. */
-static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i, int from, const char *sql)
+/* Adds the statement of item `i`. Cannot raise: check_all has already grown the stack. One statement with
+ * many lists is parsed again whenever the stated types (`types`) change: they are those of one list, not of
+ * all. */
+static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i, int from, uint64_t *types)
 {
+    const char *sql = NULL;
     struct pg_encoded enc;
     lua_settop(L, BASE);
     lua_rawgeti(L, list, i);
@@ -119,6 +122,10 @@ static bool add_item(lua_State *L, struct pg_link *link, int list, lua_Integer i
         error_set(&link->m.error, ERROR_QUERY, "not enough memory for the parameters");
         return false;
     }
+    uint64_t now = pg_params_fingerprint(&enc.p);
+    if (from == 1 && (i == 1 || *types != now))
+        sql = lua_tostring(L, 2);
+    *types = now;
     bool ok = pg_machine_batch_add(&link->m, sql, &enc.p);
     pg_params_free(&enc);
     return ok;
@@ -273,8 +280,9 @@ static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction 
     snprintf(link->statement, sizeof link->statement, "batch of %d statements", (int)n);
     bool ok = true;
     const char *sql = from == 1 ? lua_tostring(L, 2) : NULL;
+    uint64_t types = 0;
     for (lua_Integer i = 1; ok && i <= n; i++)
-        ok = add_item(L, link, list, i, from, i == 1 ? sql : NULL);
+        ok = add_item(L, link, list, i, from, &types);
     lua_settop(L, BASE);
     if (!ok || !pg_machine_batch_end(&link->m)) {
         give_up(link);

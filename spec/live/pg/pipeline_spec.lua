@@ -98,6 +98,30 @@ pg.on_both(describe, function(_, open)
             pg.settled(e)
         end)
 
+        it("takes the types of each list, not those of the first", function()
+            local e <close> = open()
+            local t = pg.table(e, "n int, v text")
+            local values = { db.typed("1", "numeric"), "two", db.bytea "\0", 4, db.null, db.typed("1-1-1", "date"),
+                "seven", true, db.array({ 9 }, "int4"), "ten" }
+            for _, value in ipairs(values) do e:query(("insert into %s values (0, $1)"):format(t), value) end
+            local rows = {}
+            for i, value in ipairs(values) do rows[i] = { value } end
+            assert.equal(#values, e:execute_many(("insert into %s values (0, $1)"):format(t), rows))
+            local named = {}
+            for i, value in ipairs(values) do named[i] = { v = value } end
+            assert.equal(#values, e:execute_many(("insert into %s values (0, :v)"):format(t), named))
+            assert.same({ { n = 3 * 9 } }, { e:one(("select count(v)::int as n from %s"):format(t)) })
+            assert.equal(9, e:value(("select count(distinct v) from %s"):format(t)))
+            assert.equal(3, e:value(("select count(*) from %s where v = 'two'"):format(t)))
+            -- The statement that each list runs is the one that query would run.
+            local kinds = pg.table(e, "kind text")
+            e:execute_many(("insert into %s select pg_typeof($1)"):format(kinds),
+                { { db.typed("1", "int8") }, { db.typed("1", "numeric") }, { db.bytea "x" },
+                    { db.typed("1", "int8") } })
+            assert.equal("bigint numeric bytea bigint",
+                e:value(("select string_agg(kind, ' ' order by ctid) from %s"):format(kinds)))
+        end)
+
         it("of nothing does nothing", function()
             local e <close> = open()
             assert.equal(0, e:execute_many("select $1::int", {}))
