@@ -41,8 +41,9 @@ M.ident = params.ident
 ---@field statement_cache_age? number seconds after which a prepared statement is parsed anew (1; 0 = never): so long
 ---it may go on with the types of a column that another program has changed
 ---@field application_name? string
----@field on_connect? fun(conn: dbrun.Connection) runs once for each new connection, in the task that gets it, before
----anything else does; an error closes the connection and is raised there
+---@field on_connect? fun(conn: dbrun.Connection) runs once for each new connection, and again after DISCARD ALL
+---(reset="full"), in the task that gets it, before anything else does; an error closes the connection and is raised
+---there
 ---@field on_notice? fun(notice: dbrun.Notice) called with messages such as NOTICE and WARNING, in
 ---the task of the statement that caused them; it cannot wait, and its errors go to the log
 ---@field large_result? integer bytes of a result held in memory that the log warns about (256 MiB; 0 = never)

@@ -137,6 +137,7 @@ struct pg_machine {
     bool unmended;    /* ... in vain */
     /* of the connection */
     enum pg_guard guard;
+    bool discarded; /* DISCARD ALL has run: the session is as new; the embedder clears this */
     bool shared;    /* PIPE: groups of many callers */
     bool doomed;    /* libpq took a group in part: the next step breaks the connection */
     bool flushing;  /* bytes are queued that the socket has not taken yet */

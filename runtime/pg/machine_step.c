@@ -267,8 +267,10 @@ static void note_entry(struct pg_machine *m, const PGresult *r)
 static void note_tag(struct pg_machine *m, PGresult *r)
 {
     const char *tag = PQcmdStatus(r);
-    if (strcmp(tag, "DISCARD ALL") == 0 || strcmp(tag, "DEALLOCATE ALL") == 0)
+    bool all = strcmp(tag, "DISCARD ALL") == 0;
+    if (all || strcmp(tag, "DEALLOCATE ALL") == 0)
         m->forgotten = true;
+    m->discarded = m->discarded || all;
 }
 
 /* The result of a DEALLOCATE or PREPARE that was sent before the statement. */

@@ -69,7 +69,7 @@ struct pg_link {
     struct pg_notices notices;
     bool telling;  /* on_notice runs: the link must not be used */
     bool answered; /* the task that waited was woken and has not gone on yet: it must take the answer first */
-    bool needs_on_connect; /* on_connect has not run yet */
+    bool needs_on_connect; /* on_connect has not run yet, or what it did is gone */
     bool patient;          /* drain: no cancel request yet */
     uint64_t deadline;     /* sync: the time limit of a transaction; DEADLINE_NEVER = none */
     double deadline_after;

@@ -80,6 +80,15 @@ void pg_link_ping(struct pool_slot *slot)
 
 /* ---- on return ---- */
 
+/* DISCARD ALL has removed what on_connect had set: it runs again, in the task that gets the connection next.
+ */
+static void renew_session(struct pg_link *link)
+{
+    if (link->m.discarded)
+        link->needs_on_connect = link->engine->on_connect != LUA_NOREF;
+    link->m.discarded = false;
+}
+
 enum pool_verdict pg_link_judge(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
@@ -90,6 +99,7 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
     link->task = NULL;
     link->deadline = DEADLINE_NEVER;
     pg_machine_guard(&link->m, false);
+    renew_session(link);
     pg_link_drop_notifications(link);
     if (link->user && link->user->detach)
         link->user->detach(link);
@@ -119,6 +129,7 @@ static const char *reset_statement(struct pg_link *link)
 
 static void finish_reset(struct pg_link *link)
 {
+    renew_session(link);
     bool ok = link->m.state == PG_IDLE && !error_is_set(&link->m.error);
     sched_timer_stop(link->engine->rt->sched, &link->limit);
     pg_link_set_background(link, false);

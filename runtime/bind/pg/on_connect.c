@@ -57,6 +57,8 @@ struct pg_link *pg_connected(lua_State *L, struct pg_lease *lease, int status)
     bool ok = status == LUA_OK || status == LUA_YIELD;
     const char *why = ok ? not_fit(lease) : NULL;
     lease->link = NULL;
+    if (link)
+        link->m.discarded = false;
     if (ok && !why)
         return link;
     if (link)

@@ -29,6 +29,37 @@ end
 
 pg.on_both(describe, function(mode, open)
     describe("on_connect", function()
+        it("runs again when what it had set was discarded", function()
+            for _, opts in ipairs { { reset = "full" }, { reset = "rollback" }, { reset = "full", pipeline = 4 } } do
+                local runs = 0
+                opts.size = 1
+                function opts.on_connect(conn)
+                    runs = runs + 1
+                    conn:query "set application_name to 'ready'"
+                    conn:query "create temp table scratch (i int)"
+                end
+                local e <close> = open(opts)
+                local pid = e:value "select pg_backend_pid()"
+                for _ = 1, 5 do
+                    if opts.reset == "rollback" then
+                        local c <close> = e:acquire()
+                        c:exec "discard all"
+                    end
+                    assert.equal("ready", e:value "show application_name")
+                    assert.equal(0, e:value "select count(*) from scratch")
+                    for row in e:rows "select current_setting('application_name') as name" do
+                        assert.equal("ready", row.name)
+                    end
+                    assert.is_false((pcall(e.transaction, e, function(tx)
+                        assert.equal("ready", tx:value "show application_name")
+                        error "undone"
+                    end)))
+                end
+                assert.equal(pid, e:value "select pg_backend_pid()")
+                assert(runs >= 6, runs)
+            end
+        end)
+
         it("runs once for each connection, before anything else does, and may query", function()
             local calls = 0
             local e <close> = open {
