@@ -260,7 +260,7 @@ local function is_worth_a_retry(conn, e)
         return false
     end
     return transient[e.sqlstate] or (of_prepared[e.sqlstate] and e.retryable)
-        or (e.statement and not conn:in_transaction() and conn:is_stale(e.statement, e.sqlstate))
+        or (e.statement and not conn:in_transaction() and conn:is_stale(e.statement, e.sqlstate, e.datatype))
 end
 
 --- The pause before try number `try`: exponential with full jitter, at most 2 s.

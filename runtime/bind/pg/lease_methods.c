@@ -66,8 +66,8 @@ static int lease_describe(lua_State *L)
     return pg_describe(L, pg_lease_check(L));
 }
 
-/* is_stale(sql, sqlstate) -> boolean | nothing: did it fail because its types have changed since this
- * connection prepared it? Then it begins anew. */
+/* is_stale(sql, sqlstate, datatype?) -> boolean | nothing: did it fail because its types have changed since
+ * this connection prepared it? Then it begins anew. */
 static int lease_is_stale(lua_State *L)
 {
     return pg_is_stale(L, pg_lease_check(L));

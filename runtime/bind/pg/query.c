@@ -145,7 +145,7 @@ int pg_describe(lua_State *L, struct pg_lease *lease)
 int pg_is_stale(lua_State *L, struct pg_lease *lease)
 {
     check_sql(L, bind_runtime(L));
-    if (!pg_stale_is_suspect(luaL_optstring(L, 3, NULL)))
+    if (!pg_stale_is_suspect(luaL_optstring(L, 3, NULL), !lua_isnoneornil(L, 4)))
         return 0;
     lua_settop(L, 2);
     struct pg_statement *st = begin(L, lease);

@@ -12,8 +12,8 @@ int pg_query(lua_State *L, struct pg_lease *lease, enum pg_result_shape shape);
 int pg_script(lua_State *L, struct pg_lease *lease);
 /* ... the columns of one, which does not run ... */
 int pg_describe(lua_State *L, struct pg_lease *lease);
-/* ... whether one that failed with the SQLSTATE at 3 was prepared before its types changed: a boolean, or
- * nothing when the SQLSTATE has other causes ... */
+/* ... whether one that failed with the SQLSTATE at 3, of the data type at 4, was prepared before its types
+ * changed: a boolean, or nothing when the SQLSTATE has other causes ... */
 int pg_is_stale(lua_State *L, struct pg_lease *lease);
 /* ... a row iterator ... */
 int pg_rows(lua_State *L, struct pg_lease *lease);

@@ -296,8 +296,9 @@ static int failed(lua_State *L, struct pg_statement *st, struct pg_cached *entry
     const struct pg_machine *m = &st->link->m;
     if (pg_statement_may_run_again(st, entry))
         return send_again(L, st);
+    char **field = st->error.field;
     if (st->retried || !entry || !entry->prepared || m->preparing || m->in_transaction ||
-        m->state != PG_IDLE || !pg_stale_is_suspect(st->error.field[ERROR_SQLSTATE]))
+        m->state != PG_IDLE || !pg_stale_is_suspect(field[ERROR_SQLSTATE], field[ERROR_DATATYPE] != NULL))
         return fail(L, st);
     st->entry = entry;
     return ask_whether_stale(L, st);

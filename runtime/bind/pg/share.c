@@ -62,7 +62,8 @@ static int share_again(lua_State *L, struct pg_statement *st)
 /* Statements share a connection only when they are prepared there. */
 static bool may_be_stale(const struct error *e)
 {
-    return pg_statement_is_of_cache(e) || (e->field && pg_stale_is_suspect(e->field[ERROR_SQLSTATE]));
+    return pg_statement_is_of_cache(e) ||
+           pg_stale_is_suspect(e->field[ERROR_SQLSTATE], e->field[ERROR_DATATYPE] != NULL);
 }
 
 static int shared_failed(lua_State *L, struct pg_statement *st)

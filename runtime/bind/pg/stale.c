@@ -3,14 +3,18 @@
 
 #include <string.h>
 
-bool pg_stale_is_suspect(const char *state)
+/* The old type's input function may refuse a value with any SQLSTATE of class 22 (data exception), and with
+ * those of class 42 for a text that is parsed or a name that is looked up (tsquery, regclass); a domain with a
+ * constraint's. */
+bool pg_stale_is_suspect(const char *state, bool of_datatype)
 {
-    static const char *const states[] = {"22P02", "22003", "22007", "22008",
-                                         "42804", "42883", "42P18", "XX000"};
-    for (size_t i = 0; state && i < sizeof states / sizeof *states; i++)
-        if (strcmp(state, states[i]) == 0)
+    static const char *const classes[] = {"22", "42", "3F", "XX"};
+    if (!state || strcmp(state, "42501") == 0)
+        return false;
+    for (size_t i = 0; i < sizeof classes / sizeof *classes; i++)
+        if (strncmp(state, classes[i], 2) == 0)
             return true;
-    return false;
+    return of_datatype && strncmp(state, "23", 2) == 0;
 }
 
 bool pg_stale_ask(lua_State *L, struct pg_statement *st)

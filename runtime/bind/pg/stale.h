@@ -11,8 +11,9 @@
 
 enum pg_stale { PG_STALE_ASK, PG_STALE_YES, PG_STALE_NO };
 
-/* Can an error with this SQLSTATE (or NULL) come from a prepared statement whose types have changed? */
-bool pg_stale_is_suspect(const char *state);
+/* Can an error with this SQLSTATE (or NULL) come from a prepared statement whose types have changed?
+ * `of_datatype`: the error names a data type. */
+bool pg_stale_is_suspect(const char *state, bool of_datatype);
 /* Asks for the next description; false: it was not sent. Stack: parameters from 3 on. */
 bool pg_stale_ask(lua_State *L, struct pg_statement *st);
 /* A description has come: ask for the next one, or the answer. YES: the entry begins anew. */

@@ -1,0 +1,60 @@
+--- Errors of prepared statements: which of them come from types that have changed, and what happens meanwhile.
+
+local pg = require "spec.support.pg"
+
+--- A column's type before and after, a value that both take, and one that only the later type takes. None of these
+--- errors says "invalid text".
+local changes = {
+    { "xml", "text", "<a/>", "<a" },
+    { "jsonb", "json", "1", [["\u0000"]] },
+    { "tsquery", "text", "a & b", "a b" },
+    { "jsonpath", "text", "$.a", "a b" },
+    { "interval", "text", "1 day", "5000000000000000 years" },
+    { "timestamptz", "text", "2024-01-01", "2024-01-01 00:00 Nowhere/Else" },
+    { "int4range", "text", "[1,2)", "[3,1)" },
+    { "int[]", "text", "{1}", "[2:1]={1}" },
+    { "regclass", "text", "pg_class", "no_such_table" },
+    { "regtype", "text", "int4", "no_such_type" },
+    { "positive", "int", 5, -5 },
+    { "required", "int", 5, nil },
+}
+
+pg.on_both(describe, function(_, open_engine)
+    local function open(opts)
+        local e = open_engine(opts)
+        e:exec [[create or replace function hidden_ddl(sql text) returns void language plpgsql as
+            'begin execute sql; end'; drop domain if exists positive, required cascade;
+            create domain positive as int check (value > 0); create domain required as int not null]]
+        return e
+    end
+
+    for _, case in ipairs(changes) do
+        local before, after, warm, value = table.unpack(case, 1, 4)
+        local name = ("of %s when it has become %s is looked into"):format(before, after)
+
+        local function prepare(e)
+            local t = pg.table(e, "v " .. before)
+            local sql = ("insert into %s values ($1)"):format(t)
+            for _ = 1, 3 do
+                e:query(sql, warm)
+            end
+            e:value("select hidden_ddl($1)", ("delete from %s; alter table %s alter v type %s using null")
+                :format(t, t, after))
+            return sql, ("select v::text from %s"):format(t)
+        end
+
+        it("an error " .. name, function()
+            local e <close> = open { size = 1, statement_cache_age = 0 }
+            local sql, read = prepare(e)
+            e:query(sql, value)
+            assert.equal(value and tostring(value), e:value(read))
+        end)
+
+        it("an error " .. name .. " after a transaction with retry", function()
+            local e <close> = open { size = 1, statement_cache_age = 0 }
+            local sql, read = prepare(e)
+            e:transaction({ retry = 1 }, function(tx) tx:query(sql, value) end)
+            assert.equal(value and tostring(value), e:value(read))
+        end)
+    end
+end)
