@@ -284,6 +284,9 @@ static int compared(lua_State *L, struct pg_statement *st)
         return pg_link_wait(L, st->link, st->engine->command_timeout, (lua_KContext)st, st->k);
     case PG_STALE_YES:
         return judge(L, st, true);
+    case PG_STALE_CANCELLED:
+        st->error.outcome = OUTCOME_FAILED; /* as it had before the comparison */
+        return fail(L, st);
     case PG_STALE_NO:
         break;
     }

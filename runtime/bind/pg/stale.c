@@ -4,8 +4,8 @@
 #include <string.h>
 
 /* The old type's input function may refuse a value with any SQLSTATE of class 22 (data exception), and with
- * those of class 42 for a text that is parsed or a name that is looked up (tsquery, regclass); a domain with a
- * constraint's. */
+ * those of class 42 for a text that is parsed or a name that is looked up (tsquery, regclass); a domain with
+ * a constraint's. */
 bool pg_stale_is_suspect(const char *state, bool of_datatype)
 {
     static const char *const classes[] = {"22", "42", "3F", "XX"};
@@ -46,16 +46,27 @@ static bool is_same(const PGresult *a, const PGresult *b, bool with_params)
     return true;
 }
 
-static enum pg_stale answer(struct pg_statement *st, bool stale)
+static enum pg_stale answer(struct pg_statement *st, enum pg_stale how)
 {
     PQclear(st->old);
     st->old = NULL;
     st->comparing = COMPARE_NONE;
-    if (!stale)
-        return PG_STALE_NO;
-    pg_cache_renew(st->link->m.cache, st->entry);
-    st->entry->binary = false;
-    return PG_STALE_YES;
+    if (how == PG_STALE_YES) {
+        pg_cache_renew(st->link->m.cache, st->entry);
+        st->entry->binary = false;
+    }
+    return how;
+}
+
+/* Does the description's error tell that the statement means something else now, and not that the description
+ * was cancelled, ran into a limit of the server, or needs the types of the parameters? */
+static bool is_telling(const struct pg_statement *st, const struct error *e)
+{
+    const char *state = e->field[ERROR_SQLSTATE];
+    if (st->stale_only && st->entry->typed && st->comparing == COMPARE_NEW)
+        return false;
+    return state && (strncmp(state, "0A", 2) == 0 || strncmp(state, "26", 2) == 0 ||
+                     pg_stale_is_suspect(state, false));
 }
 
 /* Neither description is refused as long as nothing has changed. */
@@ -63,11 +74,15 @@ enum pg_stale pg_stale_take(struct pg_statement *st)
 {
     struct pg_machine *m = &st->link->m;
     PGresult *r = pg_machine_take(m);
-    bool refused = error_is_set(&m->error);
-    error_clear(&m->error);
-    if (refused || !r) {
+    if (error_is_set(&m->error)) {
         PQclear(r);
-        return answer(st, refused && m->state == PG_IDLE);
+        if (m->error.kind == ERROR_CANCELLED) {
+            error_move(&st->error, &m->error);
+            return answer(st, PG_STALE_CANCELLED);
+        }
+        bool telling = m->state == PG_IDLE && is_telling(st, &m->error);
+        error_clear(&m->error);
+        return answer(st, telling ? PG_STALE_YES : PG_STALE_NO);
     }
     if (st->comparing == COMPARE_OLD) {
         st->old = r;
@@ -76,5 +91,5 @@ enum pg_stale pg_stale_take(struct pg_statement *st)
     /* transaction() asks without the values, so without the types that they declare */
     bool same = is_same(st->old, r, !st->stale_only || !st->entry->typed);
     PQclear(r);
-    return answer(st, !same);
+    return answer(st, same ? PG_STALE_NO : PG_STALE_YES);
 }

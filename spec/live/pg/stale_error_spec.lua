@@ -1,6 +1,9 @@
 --- Errors of prepared statements: which of them come from types that have changed, and what happens meanwhile.
 
+local db = require "dbrun.db"
 local pg = require "spec.support.pg"
+
+local raised = pg.raised
 
 --- A column's type before and after, a value that both take, and one that only the later type takes. None of these
 --- errors says "invalid text".
@@ -57,4 +60,41 @@ pg.on_both(describe, function(_, open_engine)
             assert.equal(value and tostring(value), e:value(read))
         end)
     end
+
+    local names = "select string_agg(name, ' ' order by name) from pg_prepared_statements where statement = $1"
+
+    it("believes no description that ran into a limit", function()
+        local e <close> = open { size = 1, statement_cache_age = 0 }
+        local other <close> = pg.engine { size = 1 }
+        local t = pg.table(e, "v int")
+        local sql = ("insert into %s values ($1)"):format(t)
+        e:exec "set lock_timeout = '50ms'"
+        for _ = 1, 3 do
+            e:query(sql, 1)
+        end
+        local before = e:value(names, sql)
+        e:value("select hidden_ddl($1)", ("comment on table %s is ''"):format(t)) -- a description locks it now
+        other:transaction(function(tx)
+            tx:exec(("lock table %s in access exclusive mode"):format(t))
+            local err = raised(e.query, e, sql, 5000000000)
+            assert.equal("22003", err.sqlstate)
+            assert.equal("failed", err.outcome)
+        end)
+        assert.equal(before, e:value(names, sql))
+    end)
+
+    it("does not repeat a transaction for the types that its parameters declare", function()
+        local e <close> = open { size = 1, statement_cache_age = 0 }
+        local sql = "select $1 is null"
+        for _ = 1, 3 do
+            assert.is_false(e:value(sql, db.typed("1", "int4")))
+        end
+        local tries = 0
+        local err = raised(e.transaction, e, { retry = 3 }, function(tx)
+            tries = tries + 1
+            tx:value(sql, db.typed("one", "int4"))
+        end)
+        assert.equal("22P02", err.sqlstate)
+        assert.equal(1, tries)
+    end)
 end)
