@@ -59,9 +59,12 @@ static int share_again(lua_State *L, struct pg_statement *st)
     return share(L, st);
 }
 
-/* Statements share a connection only when they are prepared there. */
+/* Statements share a connection only when they are prepared there. An unknown outcome: the server broke down
+ * behind the statement, and may have committed it. */
 static bool may_be_stale(const struct error *e)
 {
+    if (e->outcome != OUTCOME_FAILED)
+        return false;
     return pg_statement_is_of_cache(e) ||
            pg_stale_is_suspect(e->field[ERROR_SQLSTATE], e->field[ERROR_DATATYPE] != NULL);
 }
