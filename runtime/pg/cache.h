@@ -37,6 +37,7 @@ struct pg_cached {
                         types */
     bool own_types;  /* a column has a type that is not built in, whose fields may change */
     bool typed;      /* a parameter has a declared type */
+    bool repeatable; /* it only reads */
     bool binary;     /* when it was described last, every column could be read in binary */
     char name[40];
     char sql[];

@@ -2,8 +2,10 @@
 #include "base/deadline.h"
 #include "pg/effect.h"
 #include "pg/machine_impl.h"
+#include "pg/scan.h"
 
 #include <string.h>
+#include <strings.h>
 
 enum { MOST_PARAMS = 65535 }; /* the protocol's Bind message has 16 bits for their number */
 
@@ -44,11 +46,13 @@ static unsigned effect_of(const struct pg_machine *m, const char *sql, size_t le
 }
 
 /* Binary when the columns can be read so; that they are still those of the last result, the server guarantees
- * only for a prepared statement that has answered. */
+ * only for a prepared statement that has answered. Else only a statement that may run again, should they not
+ * be. */
 static int result_format(struct pg_machine *m, const struct pg_cached *e, const struct pg_params *p)
 {
     bool sure = e && e->prepared && e->described;
-    bool binary = e && e->binary && !m->text_only && (sure || !p->text);
+    bool may_guess = e && e->repeatable && !p->text && !m->in_transaction;
+    bool binary = e && e->binary && !m->text_only && (sure || may_guess);
     m->guessed = binary && !sure;
     return binary;
 }
@@ -69,14 +73,24 @@ static bool has_declared_type(const struct pg_params *p)
     return false;
 }
 
+/* A WITH may hide an INSERT. */
+static bool only_reads(const char *sql)
+{
+    const char *word = sql_first_word(sql);
+    return strncasecmp(word, "select", 6) == 0 || strncasecmp(word, "values", 6) == 0 ||
+           strncasecmp(word, "table", 5) == 0;
+}
+
 /* Utility statements have no entry: they gain nothing from PREPARE, some cannot run in a group with it
  * (VACUUM), and the columns of others (FETCH, SHOW, EXECUTE) may change their types unnoticed. */
 static struct pg_cached *new_entry(struct pg_machine *m, const char *sql, size_t len, char evicted[40])
 {
     m->effect = effect_of(m, sql, len);
     struct pg_cached *e = m->effect & PG_HAS_PLAN ? pg_cache_add(m->cache, sql, len, evicted) : NULL;
-    if (e)
+    if (e) {
         e->effect = m->effect;
+        e->repeatable = only_reads(sql);
+    }
     return e;
 }
 

@@ -23,6 +23,12 @@ static bool is_stale_plan(const struct error *e)
     return state && routine && strcmp(state, "0A000") == 0 && strcmp(routine, "RevalidateCachedQuery") == 0;
 }
 
+/* "no binary output function available for type aclitem", or one that does nothing but raise */
+static bool is_without_binary(const char *state)
+{
+    return strcmp(state, "42883") == 0 || strcmp(state, "0A000") == 0;
+}
+
 bool pg_statement_is_of_cache(const struct error *e)
 {
     return is_lost_statement(e) || is_stale_plan(e);
@@ -61,6 +67,10 @@ bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry
                            "prepared: run the transaction again, and set DB_STATEMENT_CACHE=0 (or "
                            "statement_cache=0).");
         return false;
+    }
+    if (m->guessed && is_without_binary(state)) {
+        entry->binary = false;
+        return true;
     }
     if (!entry->prepared || !is_stale_plan(&st->error))
         return false;

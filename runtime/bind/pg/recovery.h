@@ -5,8 +5,8 @@
 #include "bind/pg/statement.h"
 
 /* May the failed statement run again without asking the script? Only outside of a transaction, once, and when
- * the server had lost the prepared statement or its columns have changed. Then the entry has gone from the
- * cache, or the engine's cache is off when it is the server that loses statements. */
+ * the server had lost the prepared statement or its columns have changed. Then the entry begins anew, or the
+ * engine's cache is off when it is the server that loses statements. */
 bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry);
 /* Is the cause a prepared statement of the connection, and not the statement itself? */
 bool pg_statement_is_of_cache(const struct error *e);

@@ -8,9 +8,6 @@
 #include "bind/pg/stale.h"
 #include "bind/pg/statement.h"
 #include "bind/pg/stream.h"
-#include "pg/scan.h"
-
-#include <string.h>
 
 static int looked_up(lua_State *L, struct pg_statement *st);
 static int ask_whether_stale(lua_State *L, struct pg_statement *st);
@@ -151,27 +148,14 @@ static bool is_unreadable(const struct pg_statement *st)
            !pg_types_all_binary(st->engine->catalog, st->result);
 }
 
-/* A plain SELECT outside of a transaction runs again, in text. */
+/* Only statements that may run again ask for columns in a form that they may not have. */
 static int read_again(lua_State *L, struct pg_statement *st)
 {
-    const struct pg_machine *m = &st->link->m;
-    const char *sql = lua_tostring(L, 2);
-    bool only_reads =
-        strncmp(PQcmdStatus(st->result), "SELECT", 6) == 0 && !ascii_begins(sql_first_word(sql), "with", 4);
     pg_cache_renew(st->link->m.cache, st->entry);
     st->entry->binary = false;
     PQclear(st->result);
     st->result = NULL;
-    if (only_reads && !m->in_transaction && !st->retried)
-        return send_again(L, st);
-    error_set(&st->error, ERROR_QUERY,
-              "the statement has run, but its result cannot be read: the types of its columns have changed");
-    error_set_field(&st->error, ERROR_HINT,
-                    "Read the rows with another statement; the next run reads the new types.");
-    st->error.outcome = m->in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
-    error_set_field(&st->error, ERROR_STATEMENT, sql);
-    give_back(st);
-    return pg_statement_raise(L, st);
+    return send_again(L, st);
 }
 
 /* The connection goes back; then the result becomes Lua values. */

@@ -2,6 +2,7 @@
 
 local db = require "dbrun.db"
 local pg = require "spec.support.pg"
+local task = require "dbrun.task"
 
 local raised = pg.raised
 
@@ -97,4 +98,28 @@ pg.on_both(describe, function(_, open_engine)
         assert.equal("22P02", err.sqlstate)
         assert.equal(1, tries)
     end)
+
+    --- Types that are not read in binary; the last one has no binary form at all.
+    for _, target in ipairs { "money using v::money", "interval using make_interval(secs => v)",
+        "aclitem using makeaclitem(10, 10, 'SELECT', false)" } do
+        it("reads columns that have become " .. target, function()
+            for _, text in ipairs { "select v from %s", "update %s set v = v returning v",
+                "with x as (update %s set v = v returning v) select v from x" } do
+                local e <close> = open { size = 1, statement_cache_age = 0.2 }
+                local t = pg.table(e, "v int")
+                e:exec(("insert into %s values (5)"):format(t))
+                local sql = text:format(t)
+                for _ = 1, 3 do
+                    assert.equal(5, e:value(sql))
+                end
+                e:value("select hidden_ddl($1)", ("alter table %s alter v type %s"):format(t, target))
+                task.sleep(0.25)
+                local expected = e:value(("select v::text from %s"):format(t))
+                for _ = 1, 3 do
+                    assert.equal(expected, e:value(sql))
+                    assert.equal(expected, e:transaction(function(tx) return tx:value(sql) end))
+                end
+            end
+        end)
+    end
 end)
