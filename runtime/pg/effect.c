@@ -54,13 +54,16 @@ static unsigned of_first_word(struct piece p)
 {
     static const char *const plans[] = {"select", "insert", "update", "delete", "with",
                                         "values", "table",  "merge",  NULL};
-    static const char *const none[] = {"begin",   "start",   "savepoint", "release", "fetch",      "show",
-                                       "close",   "move",    "lock",      "listen",  "notify",     "copy",
-                                       "declare", "explain", "prepare",   "execute", "deallocate", NULL};
+    static const char *const runs[] = {"fetch", "move", "copy", "explain", "execute", NULL};
+    static const char *const none[] = {"begin",   "start",      "savepoint", "release", "show",
+                                       "close",   "lock",       "listen",    "notify",  "declare",
+                                       "prepare", "deallocate", NULL};
     static const char *const session[] = {"set", "reset", "discard", NULL};
     static const char *const ends[] = {"commit", "end", "rollback", "abort", NULL};
     if (is_one_of(p, plans))
         return PG_HAS_PLAN;
+    if (is_one_of(p, runs))
+        return PG_RUNS;
     if (is_one_of(p, none))
         return 0;
     if (is_one_of(p, session))

@@ -14,7 +14,8 @@ enum pg_effect {
     PG_CHANGES_SCHEMA = 2,  /* DDL, and anything else that may contain DDL (DO, CALL) */
     PG_CHANGES_SESSION = 4, /* settings, or what a name means in this session (temporary tables) */
     PG_ENDS = 8,            /* COMMIT, ROLLBACK, also to a savepoint: undoes what the transaction changed */
-    PG_CHANGES_FORMAT = 16  /* names a setting that values depend on (settings.h) */
+    PG_CHANGES_FORMAT = 16, /* names a setting that values depend on (settings.h) */
+    PG_RUNS = 32            /* has no plan of its own but runs one, with the functions that it calls */
 };
 
 /* The effects of one statement or several, together. `plain_strings`: is standard_conforming_strings on?

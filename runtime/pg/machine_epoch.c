@@ -70,10 +70,12 @@ void pg_machine_raise_epochs(struct pg_machine *m)
     bool by_name = m->entry && m->entry->prepared && !m->preparing;
     if (m->effect == PG_HAS_PLAN && by_name)
         return; /* the usual case */
-    bool reported = (m->effect & (CHANGES | PG_HAS_PLAN)) && has_reported(m);
-    if (reported || (m->effect & CHANGES))
+    unsigned changes = m->effect & CHANGES;
+    if ((m->effect & (CHANGES | PG_HAS_PLAN | PG_RUNS)) && has_reported(m))
+        changes |= PG_CHANGES_SESSION;
+    if (changes)
         m->session_epoch++;
-    m->pending |= m->effect & CHANGES;
+    m->pending |= changes;
     if ((m->effect & PG_CHANGES_SCHEMA) && m->catalog)
         pg_catalog_expire(m->catalog);
     if (m->pending && (!is_in_transaction(m) || (m->effect & PG_ENDS)))

@@ -2,7 +2,7 @@
 #include "check.h"
 #include "pg/effect.h"
 
-enum { PLAN = PG_HAS_PLAN, SCHEMA = PG_CHANGES_SCHEMA, SESSION = PG_CHANGES_SESSION, ENDS = PG_ENDS };
+enum { PLAN = PG_HAS_PLAN, SCHEMA = PG_CHANGES_SCHEMA, SESSION = PG_CHANGES_SESSION, ENDS = PG_ENDS, RUNS = PG_RUNS };
 
 static void check(const char *sql, unsigned expected)
 {
@@ -26,8 +26,10 @@ static void test_plans(void)
     check("selection", SCHEMA | SESSION);
     check("begin", 0);
     check("prepare p as select 1", 0);
-    check("execute p", 0);
+    check("execute p", RUNS);
     check("declare c cursor for select 1", 0);
+    check("fetch all from c", RUNS);
+    check("copy (select 1) to stdout", RUNS);
 }
 
 static void test_changes(void)
@@ -46,9 +48,9 @@ static void test_changes(void)
     check("select set_config('a.b', 'c', false)", PLAN | SESSION);
     check("select pg_catalog . \"set_config\" ('a.b', 'c', false)", PLAN | SESSION);
     check("select 'set_config'", PLAN);
-    check("explain select 1", 0);
-    check("explain analyze create table t as select 1", SCHEMA | SESSION);
-    check("explain analyze select 1 into t", SCHEMA | SESSION);
+    check("explain select 1", RUNS);
+    check("explain analyze create table t as select 1", RUNS | SCHEMA | SESSION);
+    check("explain analyze select 1 into t", RUNS | SCHEMA | SESSION);
 }
 
 static void test_ends(void)
