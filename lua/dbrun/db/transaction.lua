@@ -259,8 +259,11 @@ local function is_worth_a_retry(conn, e)
     if not errors.is(e) or not e.sqlstate then
         return false
     end
-    return transient[e.sqlstate] or (of_prepared[e.sqlstate] and e.retryable)
-        or (e.statement and not conn:in_transaction() and conn:is_stale(e.statement, e.sqlstate, e.datatype))
+    if transient[e.sqlstate] or (of_prepared[e.sqlstate] and e.retryable) then
+        return true
+    end
+    local ok <const>, open <const> = pcall(conn.in_transaction, conn) -- not when fn has released the connection
+    return ok and not open and e.statement and conn:is_stale(e.statement, e.sqlstate, e.datatype)
 end
 
 --- The pause before try number `try`: exponential with full jitter, at most 2 s.
