@@ -13,8 +13,8 @@ struct pg_cache {
     struct pg_cached *oldest;
     void (*forget)(void *data, int ref);
     void *data;
-    /* Names of evicted statements that are still prepared on the server. Each PREPARE closes one of them, so
-     * the server never holds more than `limit` prepared statements. */
+    /* Names of evicted statements that are still prepared on the server. Each PREPARE outside of
+     * a transaction closes one of them, so the server never holds more than twice `limit`. */
     char (*deferred)[NAME_SIZE];
     uint32_t n_deferred;
     uint32_t cap_deferred;
@@ -159,9 +159,9 @@ struct pg_cached *pg_cache_find(struct pg_cache *c, const char *sql, size_t len)
     return c->limit == 0 || len > LONGEST ? NULL : find_hashed(c, hash_text(sql, len), sql, len);
 }
 
-bool pg_cache_take_deferred(struct pg_cache *c, char name[40])
+bool pg_cache_take_deferred(struct pg_cache *c, bool must, char name[40])
 {
-    if (c->n_deferred == 0)
+    if (c->n_deferred == 0 || (must && c->n_deferred < c->limit))
         return false;
     memcpy(name, c->deferred[--c->n_deferred], sizeof c->deferred[0]);
     return true;

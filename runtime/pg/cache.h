@@ -59,8 +59,9 @@ void pg_cache_forget(struct pg_cache *c, struct pg_cached *e);
 void pg_cache_renew(struct pg_cache *c, struct pg_cached *e);
 /* Keeps a name from `evicted` that the caller could not close now ... */
 void pg_cache_defer_close(struct pg_cache *c, const char name[40]);
-/* ... and gives one of them to a caller that can; false when there is none. */
-bool pg_cache_take_deferred(struct pg_cache *c, char name[40]);
+/* ... and gives one of them to a caller that can; false when there is none. `must`: only when as many as the
+ * limit are kept. */
+bool pg_cache_take_deferred(struct pg_cache *c, bool must, char name[40]);
 /* Forgets all statements, because the server has dropped them (DISCARD ALL, reset). */
 void pg_cache_clear(struct pg_cache *c);
 /* Clears the cache; from now on every lookup is NULL. */

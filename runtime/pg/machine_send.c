@@ -94,7 +94,9 @@ static struct pg_cached *new_entry(struct pg_machine *m, const char *sql, size_t
     return e;
 }
 
-/* The cache's entry for this statement; NULL: run it without the cache. */
+/* The cache's entry for this statement; NULL: run it without the cache. In a transaction old names are closed
+ * only when there are many: behind a pooler that loses prepared statements, or renames them, that is an
+ * error. */
 static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t len,
                                    const struct pg_params *p, char evicted[40])
 {
@@ -110,7 +112,7 @@ static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t
     if (e->seen && !pg_machine_is_current(m, e))
         pg_cache_renew(m->cache, e);
     if (e->seen && !e->prepared)
-        pg_cache_take_deferred(m->cache, evicted);
+        pg_cache_take_deferred(m->cache, m->in_transaction, evicted);
     uint64_t types = pg_params_fingerprint(p);
     if (e->prepared && e->types != types)
         return NULL; /* it was prepared for other parameter types */

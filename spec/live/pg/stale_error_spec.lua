@@ -122,4 +122,51 @@ pg.on_both(describe, function(_, open_engine)
             end
         end)
     end
+
+    it("does not fail a transaction for an old name that a pooler has lost", function()
+        local e <close> = open { size = 1, statement_cache_age = 0 }
+        local c <close> = e:acquire()
+        for _ = 1, 3 do
+            c:value("select $1::int", 1)
+        end
+        c:value("select hidden_ddl($1)", "deallocate " .. c:value(names, "select $1::int"))
+        c:exec "set timezone = 'UTC'"
+        c:exec "begin"
+        for n = 1, 4 do
+            assert.equal(n, c:value("select $1::int", n))
+        end
+        c:exec "commit"
+    end)
+
+    it("closes old names in a long transaction too, when there are many", function()
+        local e <close> = open { size = 1, statement_cache_age = 0, statement_cache = 5 }
+        local most = 0
+        e:transaction(function(tx)
+            for n = 1, 30 do
+                for _ = 1, 3 do
+                    tx:value("select $1::int", n)
+                end
+                tx:exec "set local timezone = 'UTC'"
+                most = math.max(most, tx:value "select count(*) from pg_prepared_statements where name like 'dbrun%'")
+            end
+        end)
+        assert.is_true(most > 1 and most <= 10, tostring(most))
+        for n = 1, 30 do
+            e:value("select $1::int8", n)
+            e:exec "set timezone = 'UTC'"
+            e:value("select $1::int8", n)
+            e:value("select $1::int8", n)
+        end
+        assert.is_true(e:value "select count(*) from pg_prepared_statements where name like 'dbrun%'" <= 10)
+    end)
+
+    it("gives the error of a transaction whose function has released the connection", function()
+        local e <close> = open { size = 1 }
+        local cause = raised(e.query, e, "select 'x'::int")
+        local err = raised(e.transaction, e, { retry = 2 }, function(tx)
+            tx:release()
+            error(cause, 0)
+        end)
+        assert.equal(cause, err)
+    end)
 end)

@@ -27,7 +27,7 @@ static struct pg_cached *get_part(struct pg_cache *c, const char *sql, size_t le
     struct pg_cached *e = pg_cache_find(c, sql, len);
     evicted[0] = '\0';
     if (e && e->seen && !e->prepared)
-        pg_cache_take_deferred(c, evicted);
+        pg_cache_take_deferred(c, false, evicted);
     return e ? e : pg_cache_add(c, sql, len, evicted);
 }
 
