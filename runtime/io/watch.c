@@ -3,11 +3,14 @@
 #include <stdlib.h>
 
 struct io_watch {
-    uv_poll_t poll; /* first: the close callback frees the block */
+    uv_poll_t poll; /* first: the close callback has a pointer to it */
     void (*ready)(void *data, unsigned events);
     void *data;
     unsigned interest;
     bool stopped; /* libuv has stopped watching, although `interest` is not 0 */
+    bool ended; /* the handle is closed: its last callback frees the block if it was released, else the owner
+                 */
+    bool released;
 };
 
 static void on_poll(uv_poll_t *poll, int status, int events);
@@ -43,12 +46,33 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         watch(d);
 }
 
+static void closed(uv_handle_t *h)
+{
+    struct io_watch *d = (struct io_watch *)h;
+    d->ended = true;
+    if (d->released)
+        free(d);
+}
+
+/* Another watch has this descriptor's number: the descriptor that it watched was closed without a word, as
+ * libpq does with a connection that broke. Left alone, it would make epoll forget the new descriptor when it
+ * stops or ends. */
+static void forget(uv_handle_t *h, void *fd)
+{
+    uv_os_fd_t other;
+    if (h->type != UV_POLL || uv_is_closing(h) || uv_fileno(h, &other) != 0 || other != *(int *)fd)
+        return;
+    ((struct io_watch *)h)->interest = 0;
+    uv_close(h, closed);
+}
+
 struct io_watch *io_watch_open(uv_loop_t *loop, int fd, void (*ready)(void *data, unsigned events),
                                void *data)
 {
     struct io_watch *d = calloc(1, sizeof *d);
     if (!d)
         return NULL;
+    uv_walk(loop, forget, &fd);
     if (uv_poll_init(loop, &d->poll, fd) != 0) {
         free(d);
         return NULL;
@@ -60,7 +84,7 @@ struct io_watch *io_watch_open(uv_loop_t *loop, int fd, void (*ready)(void *data
 
 void io_watch_want(struct io_watch *d, unsigned interest)
 {
-    if (d->interest == interest)
+    if (d->interest == interest || uv_is_closing((uv_handle_t *)&d->poll))
         return;
     d->interest = interest;
     if (interest)
@@ -69,13 +93,13 @@ void io_watch_want(struct io_watch *d, unsigned interest)
         uv_poll_stop(&d->poll);
 }
 
-static void closed(uv_handle_t *h)
-{
-    free(h);
-}
-
 void io_watch_close(struct io_watch *d)
 {
-    if (d)
+    if (!d)
+        return;
+    d->released = true;
+    if (d->ended)
+        free(d);
+    else if (!uv_is_closing((uv_handle_t *)&d->poll))
         uv_close((uv_handle_t *)&d->poll, closed);
 }

@@ -3,7 +3,8 @@
  * while a socket is full.
  *
  * The handle is a separate block that its close callback frees, so a connection can be closed from inside its
- * own callback. io_watch_close comes before close(2) of the descriptor.
+ * own callback. io_watch_close comes before close(2) of the descriptor; where a library closes it first, the
+ * watch hears of nothing any more, and is forgotten when another descriptor gets the same number.
  */
 #ifndef DBRUN_IO_WATCH_H
 #define DBRUN_IO_WATCH_H

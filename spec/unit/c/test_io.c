@@ -216,6 +216,53 @@ static void test_uv_reset(void)
     close(fd);
 }
 
+/* The descriptor is closed behind the watch's back, and another connection gets its number. The old watch
+ * ends only then, or is told to stop: the new one must not notice. */
+static void reuse_number(bool stop_first)
+{
+    uv_loop_t loop;
+    int old[2], fd[2];
+    struct watch stale = {0}, w = {0};
+    CHECK(uv_loop_init(&loop) == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, old) == 0);
+    stale.d = io_watch_open(&loop, old[0], on_ready, &stale);
+    if (!CHECK(stale.d != NULL))
+        return;
+    io_watch_want(stale.d, IO_READ);
+    turn(&loop);
+    int number = old[0];
+    close(old[0]);
+    if (stop_first)
+        io_watch_want(stale.d, 0);
+    CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd) == 0);
+    CHECK_EQ(fd[0], number);
+    w.d = io_watch_open(&loop, fd[0], on_ready, &w);
+    if (!CHECK(w.d != NULL))
+        return;
+    io_watch_want(w.d, IO_READ);
+    turn(&loop);
+    io_watch_want(stale.d, IO_READ);
+    io_watch_want(stale.d, 0);
+    turn(&loop);
+    io_watch_close(stale.d);
+    turn(&loop);
+    CHECK(write(fd[1], "x", 1) == 1);
+    turn(&loop);
+    CHECK_EQ(w.calls, 1);
+    CHECK_EQ(stale.calls, 0);
+    io_watch_close(w.d);
+    turn(&loop);
+    CHECK_EQ(uv_loop_close(&loop), 0);
+    close(fd[0]);
+    close(fd[1]);
+    close(old[1]);
+}
+
+static void test_uv_reused_number(void)
+{
+    reuse_number(false);
+    reuse_number(true);
+}
+
 /* ---- workers ---- */
 
 struct task_job {
@@ -377,6 +424,8 @@ int main(void)
     TEST("an interrupt ends a wait when there is something to stop for", test_poll_interrupt);
     TEST("a watcher tells what was asked for, and can be closed from inside", test_uv_interest);
     TEST("after a reset the last bytes and the error are still told", test_uv_reset);
+    TEST("a watcher whose descriptor was closed leaves the next one with its number alone",
+         test_uv_reused_number);
     TEST("work runs on threads and comes back to the loop", test_workers);
     TEST("closing waits for no work; its results are dropped", test_workers_close);
     TEST("a blocking call comes back when the work is done", test_call);
