@@ -61,6 +61,9 @@ static const char *hint_for(const char *s)
          "Check the user, and whether the server's pg_hba.conf allows this user to connect from this "
          "machine."},
         {"3D000", "Check the database name in DATABASE_URL (or POSTGRES_DB), or create it with createdb."},
+        {"57P01", "The server was stopped, or somebody ended this session: the server's log says which. The "
+                  "pool opens "
+                  "another connection."},
         {"57P03", "The server is starting, stopping or recovering: wait a moment and try again."},
         {"42601", "query takes one statement: use exec to run several."},
         {"25P02", "An earlier statement of this transaction failed: its error tells the cause. Roll back the "
@@ -94,6 +97,28 @@ void pg_error_lost(struct error *e, const char *what, const char *why)
     error_set(e, ERROR_CONNECT, "%s was lost: %.*s", what, (int)strcspn(why, "\n"), why);
     make_readable(e->message);
     error_set_field(e, ERROR_HINT, "The server may have stopped, crashed or restarted: its log says why.");
+}
+
+void pg_error_not_sent(struct error *e, bool part)
+{
+    error_set(e, ERROR_CONNECT, "the connection to the server was lost before the statement was %s",
+              part ? "sent completely" : "sent");
+    error_set_field(e, ERROR_HINT,
+                    part ? "The server may have stopped, crashed or restarted: its log says why."
+                         : "Run it again on another connection: the pool opens one.");
+    e->retryable = !part;
+    e->outcome = part ? OUTCOME_UNKNOWN : OUTCOME_NOT_SENT;
+}
+
+void pg_error_late(struct error *e, const char *what, double seconds)
+{
+    if (what)
+        error_set(e, ERROR_TIMEOUT, "%s within %g s (command_timeout)", what, seconds);
+    else
+        error_set(e, ERROR_TIMEOUT, "the time limit of %g s has passed (transaction)", seconds);
+    error_set_field(
+        e, ERROR_HINT,
+        "Allow more time, or look in pg_stat_activity for what the server is doing or waiting for.");
 }
 
 void pg_error_from_nonsense(struct error *e, const PGresult *r)

@@ -20,6 +20,11 @@ void pg_error_from_loss(struct error *e, const PGconn *conn);
 void pg_error_from_nonsense(struct error *e, const PGresult *r);
 /* A lost connection: `what` names it, `why` gives the reason (only its first line is used). */
 void pg_error_lost(struct error *e, const char *what, const char *why);
+/* A lost connection on which nothing, or only a part (`part`), was sent. Sets the outcome too. */
+void pg_error_not_sent(struct error *e, bool part);
+/* A deadline passed: of command_timeout, "`what` within ... s", or of a transaction (`what` is NULL). The
+ * caller sets the outcome. */
+void pg_error_late(struct error *e, const char *what, double seconds);
 /* From a failed connect. `target` is the host and port as the user knows them. The connection must have been
  * in verbose mode. libpq's message never contains the connection string here. */
 void pg_error_from_connect(struct error *e, const PGconn *conn, const char *target);

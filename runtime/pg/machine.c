@@ -1,4 +1,5 @@
 /* Opening and closing the machine, its queue of groups, and questions about its state. */
+#include "pg/errors.h"
 #include "pg/machine_impl.h"
 #include "pg/settings.h"
 
@@ -81,10 +82,7 @@ bool pg_machine_not_sent(struct pg_machine *m, bool half)
     /* Statements added to the batch before may have reached the server, and may contain a COMMIT. */
     bool part = m->owed > 0 && pg_machine_head(m)->statements > 0;
     if (m->state == PG_BROKEN || PQstatus(m->conn) == CONNECTION_BAD) {
-        error_set(&m->error, ERROR_CONNECT,
-                  "the connection to the server was lost before the statement was %s",
-                  part ? "sent completely" : "sent");
-        m->error.retryable = !part;
+        pg_error_not_sent(&m->error, part);
         half = true;
     } else {
         const char *text = PQerrorMessage(m->conn);

@@ -9,6 +9,7 @@
 #include "base/number.h"
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
+#include "pg/errors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -41,7 +42,7 @@ static int lost_in_between(lua_State *L, struct pg_link *link)
 {
     struct error *e = &link->m.error;
     if (link->m.state == PG_BROKEN && !error_is_set(e))
-        error_set(e, ERROR_CONNECT, "the connection to the server was lost during a COPY");
+        pg_error_lost(e, "the connection to the server", "it broke during a COPY");
     if (link->m.state == PG_BROKEN)
         e->outcome = OUTCOME_FAILED;
     return copy_failed(L, link);

@@ -3,6 +3,7 @@
 #include "base/deadline.h"
 #include "bind/base/error.h"
 #include "bind/pg/notices.h"
+#include "pg/errors.h"
 
 #include <string.h>
 
@@ -42,9 +43,12 @@ void pg_lease_waited(lua_State *L, struct pg_link *link, int status, const char 
         task_raise_cancelled(L, rt->sched);
     if (lease->link != link)
         pg_lease_lost(L, rt);
-    if (how == WAIT_TIMEOUT)
-        bind_fail(L, rt, ERROR_TIMEOUT, "%s within %f s (command_timeout)", what,
-                  link->engine->command_timeout);
+    if (how == WAIT_TIMEOUT) {
+        struct error e = {0};
+        pg_error_late(&e, what, link->engine->command_timeout);
+        e.outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+        bind_error_raise(L, rt, &e);
+    }
     pg_notices_tell(L, link);
 }
 
@@ -63,7 +67,7 @@ void pg_lease_check_free(lua_State *L, struct pg_lease *lease)
             "that has not ended): a leased connection does one thing at a time");
     if (link->deadline != DEADLINE_NEVER && mono_now() >= link->deadline) {
         struct error e = {0};
-        error_set(&e, ERROR_TIMEOUT, "the time limit of %g s has passed (transaction)", link->deadline_after);
+        pg_error_late(&e, NULL, link->deadline_after);
         e.outcome = OUTCOME_NOT_SENT;
         bind_error_raise(L, bind_runtime(L), &e);
     }

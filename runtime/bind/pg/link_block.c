@@ -2,6 +2,7 @@
 #include "base/deadline.h"
 #include "bind/pg/link.h"
 #include "io/worker_sync.h"
+#include "pg/errors.h"
 
 /* Seconds that a cancelled statement has to end. */
 #define SHORTEST_GRACE  0.05
@@ -106,8 +107,8 @@ void pg_link_cut_short(struct pg_link *link, enum io_status status, double timeo
     if (status == IO_INTERRUPTED)
         error_set(e, ERROR_CANCELLED, "interrupted");
     else if (timeout > 0)
-        error_set(e, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)", timeout);
+        pg_error_late(e, "the statement did not end", timeout);
     else
-        error_set(e, ERROR_TIMEOUT, "the time limit of %g s has passed (transaction)", link->deadline_after);
+        pg_error_late(e, NULL, link->deadline_after);
     e->outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
 }

@@ -3,6 +3,7 @@
 #include "base/deadline.h"
 #include "bind/pg/link.h"
 #include "bind/pg/pool_error.h"
+#include "pg/errors.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -270,9 +271,7 @@ static void not_sent(struct pg_mux *mux, struct pg_shared *s)
         s->tried = true;
         return;
     }
-    error_set(&s->error, ERROR_CONNECT,
-              "the connection to the server was lost before the statement was sent");
-    s->error.outcome = OUTCOME_NOT_SENT;
+    pg_error_not_sent(&s->error, false);
     s->error.retryable = true;
     wake(pop(mux));
 }

@@ -100,6 +100,13 @@ static bool may_commit(const struct pg_statement *st, const char *sql)
            (st->simple && (sql_is_several(sql) || !is_scanned_right(st, sql)));
 }
 
+/* Does this SQL only begin a transaction? Then nothing is lost with it. */
+static bool only_begins(const struct pg_statement *st, const char *sql)
+{
+    const char *word = sql_first_word(sql);
+    return (strncasecmp(word, "begin", 5) == 0 || strncasecmp(word, "start", 5) == 0) && !may_commit(st, sql);
+}
+
 /* The address asks for a primary, and this server is not the primary any more: invalidates all connections of
  * the pool, so that no other task loses a write on one of them. */
 static void leave_demoted(struct pg_statement *st)
@@ -117,6 +124,8 @@ void pg_statement_complete_error(struct pg_statement *st, const char *sql)
     bool lost = st->link->m.state == PG_BROKEN;
     if (lost && e->outcome == OUTCOME_UNKNOWN && st->link->m.in_transaction && !may_commit(st, sql))
         e->outcome = OUTCOME_FAILED; /* a lost connection rolls its transaction back */
+    if (e->outcome == OUTCOME_UNKNOWN && only_begins(st, sql))
+        e->outcome = OUTCOME_FAILED;
     if (lost && e->kind == ERROR_CONNECT && e->outcome != OUTCOME_UNKNOWN)
         e->retryable = true;
     if (e->outcome == OUTCOME_FAILED && !e->field[ERROR_SQLSTATE] && e->kind != ERROR_CONNECT &&

@@ -8,6 +8,7 @@
 #include "bind/pg/stale.h"
 #include "bind/pg/statement.h"
 #include "bind/pg/stream.h"
+#include "pg/errors.h"
 
 static int looked_up(lua_State *L, struct pg_statement *st);
 static int ask_whether_stale(lua_State *L, struct pg_statement *st);
@@ -297,8 +298,7 @@ static int timed_out(lua_State *L, struct pg_statement *st)
     if (st->stale_only)
         return judge(L, st, false);
     if (!error_is_set(&st->error)) {
-        error_set(&st->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
-                  st->engine->command_timeout);
+        pg_error_late(&st->error, "the statement did not end", st->engine->command_timeout);
         st->error.outcome = st->link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
     }
     pg_statement_complete_error(st, lua_tostring(L, 2));

@@ -6,6 +6,7 @@
 #include "bind/pg/recovery.h"
 #include "bind/pg/stale.h"
 #include "bind/pg/statement.h"
+#include "pg/errors.h"
 
 static void abandon_shared(struct wait *w)
 {
@@ -89,8 +90,7 @@ int pg_statement_shared(lua_State *L, struct pg_statement *st)
     case WAIT_TIMEOUT:
         if (!s->sent)
             return pg_statement_checkout_failed(L, st, POOL_WAITING);
-        error_set(&st->error, ERROR_TIMEOUT, "the statement did not end within %g s (command_timeout)",
-                  e->command_timeout);
+        pg_error_late(&st->error, "the statement did not end", e->command_timeout);
         st->error.outcome = OUTCOME_UNKNOWN;
         error_set_field(&st->error, ERROR_STATEMENT, lua_tostring(L, 2));
         return pg_statement_raise(L, st);

@@ -9,6 +9,7 @@
 #include "bind/pg/lease.h"
 #include "bind/pg/notices.h"
 #include "bind/pg/result.h"
+#include "pg/errors.h"
 
 #include <assert.h>
 
@@ -304,12 +305,17 @@ static int fail_late(lua_State *L, struct pg_stream *s, enum error_kind kind)
     struct runtime *rt = s->link->engine->rt;
     double timeout = s->link->engine->command_timeout;
     double limit = mono_now() >= s->link->deadline ? s->link->deadline_after : 0;
+    bool in_transaction = s->link->m.in_transaction;
+    struct error e = {0};
     pg_stream_stop(s);
     if (kind == ERROR_CANCELLED)
-        return bind_fail(L, rt, kind, "interrupted");
-    if (limit > 0)
-        return bind_fail(L, rt, kind, "the time limit of %f s has passed (transaction)", limit);
-    return bind_fail(L, rt, kind, "the next row did not come within %f s (command_timeout)", timeout);
+        error_set(&e, kind, "interrupted");
+    else if (limit > 0)
+        pg_error_late(&e, NULL, limit);
+    else
+        pg_error_late(&e, "the next row did not come", timeout);
+    e.outcome = in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+    return bind_error_raise(L, rt, &e);
 }
 
 static void abandon_row(struct wait *w)
