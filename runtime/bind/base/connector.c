@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A connect watches its deadline itself. One that has not ended this long after the deadline is stuck in name
- * resolution or key derivation, which know no deadline. */
-#define GRACE (200 * NS_PER_MS)
+/* A connect watches its deadline itself. One that has not ended this long after the deadline, or after so
+ * much of its time, is stuck in name resolution or key derivation, which know no deadline. */
+#define GRACE     (200 * NS_PER_MS)
+#define MOST_LATE 1.1
 
 struct connecting {
     struct job job; /* first: job_done and the others cast it back */
@@ -21,6 +22,7 @@ struct connecting {
     struct connecting **link; /* the pointer that points to this one */
     void *target;
     uint64_t deadline;
+    uint64_t given_up;       /* a little later */
     struct sched_timer late; /* on the loop */
     void *conn;
     struct error error;
@@ -45,6 +47,8 @@ static struct connecting *connecting_new(struct connector *cr, struct pool_slot 
     c->target = cr->target;
     c->ops->hold(c->target);
     c->deadline = deadline_in(cr->connect_timeout);
+    c->given_up =
+        deadline_min(deadline_in(cr->connect_timeout * MOST_LATE), deadline_after(c->deadline, GRACE));
     return c;
 }
 
@@ -224,7 +228,7 @@ static void open_on_loop(struct connecting *c)
     struct pool_slot *slot = c->slot;
     list(c);
     c->late = (struct sched_timer){.fn = on_late, .data = c};
-    sched_timer_start(cr->rt->sched, &c->late, deadline_after(c->deadline, GRACE));
+    sched_timer_start(cr->rt->sched, &c->late, c->given_up);
     if (workers_run(cr->rt->workers, &c->job))
         return;
     int err = errno;
@@ -239,7 +243,7 @@ static void open_blocking(struct connecting *c)
     struct pool_slot *slot = c->slot;
     const struct io_interrupt *intr = cr->rt->interrupt.fd >= 0 ? &cr->rt->interrupt : NULL;
     int err;
-    switch (worker_call(call_work, call_drop, c, deadline_after(c->deadline, GRACE), intr)) {
+    switch (worker_call(call_work, call_drop, c, c->given_up, intr)) {
     case IO_READY:
         deliver(c);
         return;
