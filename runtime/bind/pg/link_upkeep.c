@@ -11,6 +11,13 @@
 /* A connection that was idle for less time is not checked. */
 #define LOOK_AFTER_NS (1 * NS_PER_MS)
 
+/* On the sync engine the caller waits for both: no longer than for a statement. */
+static uint64_t blocking_limit(const struct pg_link *link, double seconds)
+{
+    double timeout = link->engine->command_timeout;
+    return deadline_in(timeout > 0 && timeout < seconds ? timeout : seconds);
+}
+
 /* ---- checking ---- */
 
 static bool is_dead(struct pg_link *link)
@@ -68,7 +75,7 @@ void pg_link_ping(struct pool_slot *slot)
         return;
     }
     if (link->engine->sync) {
-        if (pg_link_run_blocking(link, deadline_in(PING_LIMIT)) == IO_READY)
+        if (pg_link_run_blocking(link, blocking_limit(link, PING_LIMIT)) == IO_READY)
             finish_ping(link);
         else
             pg_link_give_up(link);
@@ -163,7 +170,7 @@ static bool run_reset(struct pg_link *link, const char *sql)
         pg_link_watch(link);
         return false;
     }
-    if (pg_link_run_blocking(link, deadline_in(RESET_LIMIT)) != IO_READY)
+    if (pg_link_run_blocking(link, blocking_limit(link, RESET_LIMIT)) != IO_READY)
         pg_machine_break(&link->m);
     return true;
 }
