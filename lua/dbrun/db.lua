@@ -188,7 +188,7 @@ end
 
 function Engine:execute_many(sql, source)
     local conn <close> = self:acquire()
-    return conn:execute_many(sql, source)
+    return require "dbrun.db.batch".execute_many(conn, sql, source, true)
 end
 
 ---`local s <close> = engine:session()`: begins at the first statement, s:commit(), s:rollback().

@@ -1,6 +1,7 @@
 --- Many statements in few round trips: pipelines, and one statement with many parameter lists.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local transaction <const> = require "dbrun.db.transaction"
 
 local M = {}
 
@@ -76,12 +77,13 @@ end
 ---@param conn table a leased connection
 ---@param sql string
 ---@param source table[]|fun(): table|nil lists for $n, or tables for :name
+---@param own? boolean the connection is released right after
 ---@return integer rows affected by all of them
-function M.execute_many(conn, sql, source)
+function M.execute_many(conn, sql, source, own)
     local next_row <const> = rows_of(source)
     local plan
     local total = 0
-    conn:transaction(function()
+    transaction.run(conn, {}, function()
         local chunk, n = {}, 0
         for row in next_row do
             if type(row) == "table" and row[1] == nil and row.n == nil and next(row) ~= nil then
@@ -96,7 +98,7 @@ function M.execute_many(conn, sql, source)
             end
         end
         total = total + conn:batch_many(plan and plan[1] or sql, chunk)
-    end)
+    end, own)
     return total
 end
 
