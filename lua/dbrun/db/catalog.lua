@@ -7,6 +7,8 @@
 --- Names and operators in braces are those of pg_catalog. What the grammar itself knows (int, varchar, coalesce,
 --- extract, current_user) needs none. An operator in braces binds like `||`, whatever it is. `nullif`, `in`,
 --- `between`, `using` and `is distinct from` look for an operator, too: write them with one.
+local errors <const> = require "dbrun.error"
+
 local M = {}
 
 ---@param text string
@@ -15,6 +17,30 @@ function M.sql(text)
     return (text:gsub("{([^%s{}]+)}", function(name)
         return name:find "^[%a_]" and "pg_catalog." .. name or ("operator(pg_catalog.%s)"):format(name)
     end))
+end
+
+---The rows of a query on the catalogs. A server that leaves out a column that is never NULL, or gives another type than
+---asked for, raises an error of kind `protocol`.
+---@param conn table a leased connection
+---@param sql string
+---@param types table<string, type> of the columns that dbrun relies on
+---@param ... any parameters
+---@return table[]
+function M.rows(conn, sql, types, ...)
+    local rows <const> = conn:query(sql, ...)
+    for _, row in ipairs(rows) do
+        for name, expected in pairs(types) do
+            if type(row[name]) ~= expected then
+                errors.raise {
+                    kind = "protocol", outcome = "failed",
+                    message = ("the server's answer about its catalogs is wrong: %s is a %s, not a %s"):format(name,
+                        type(row[name]), expected),
+                    hint = "Check that the address is that of a PostgreSQL server, and what is between it and dbrun.",
+                }
+            end
+        end
+    end
+    return rows
 end
 
 return M

@@ -26,6 +26,8 @@ select c.name, case when t.typtype {=} 'e' then 25 else c.type::{int8} end as oi
     t.typcategory {=} 'A' as is_array
 from col c join {pg_type} t on t.oid {=} c.type where t.typtype {<>} 'd' order by c.num]]
 
+local COLUMN <const> = { name = "string", oid = "number", type = "string", is_array = "boolean" }
+
 ---@class dbrun.CopyPlan
 ---@field names string[]
 ---@field oids integer[] empty when a column does not exist: the server reports it
@@ -34,7 +36,7 @@ from col c join {pg_type} t on t.oid {=} c.type where t.typtype {<>} 'd' order b
 ---@return dbrun.CopyPlan
 local function plan_columns(conn, table_name, columns)
     local found, all = {}, {}
-    for i, row in ipairs(conn:query(columns_sql, params.ident(table_name))) do
+    for i, row in ipairs(catalog.rows(conn, columns_sql, COLUMN, params.ident(table_name))) do
         found[row.name], all[i] = row, row.name
     end
     local plan <const> = { names = #columns > 0 and columns or all, oids = {}, types = {} }

@@ -18,7 +18,7 @@ local function query_of_table(conn, name, columns)
     local target <const> = params.ident(name)
     local list = columns or {}
     if #list == 0 then
-        for i, row in ipairs(conn:query(columns_sql, target)) do
+        for i, row in ipairs(catalog.rows(conn, columns_sql, { name = "string" }, target)) do
             list[i] = row.name
         end
     end
