@@ -1,11 +1,11 @@
 /* Sends statements on a connection on which nothing else is in flight. */
 #include "base/deadline.h"
+#include "base/number.h"
 #include "pg/effect.h"
 #include "pg/machine_impl.h"
 #include "pg/scan.h"
 
 #include <string.h>
-#include <strings.h>
 
 enum { MOST_PARAMS = 65535 }; /* the protocol's Bind message has 16 bits for their number */
 
@@ -77,8 +77,8 @@ static bool has_declared_type(const struct pg_params *p)
 static bool only_reads(const char *sql)
 {
     const char *word = sql_first_word(sql);
-    return strncasecmp(word, "select", 6) == 0 || strncasecmp(word, "values", 6) == 0 ||
-           strncasecmp(word, "table", 5) == 0;
+    return ascii_begins(word, "select", 6) || ascii_begins(word, "values", 6) ||
+           ascii_begins(word, "table", 5);
 }
 
 /* Utility statements have no entry: they gain nothing from PREPARE, some cannot run in a group with it

@@ -104,7 +104,7 @@ static bool may_commit(const struct pg_statement *st, const char *sql)
 static bool only_begins(const struct pg_statement *st, const char *sql)
 {
     const char *word = sql_first_word(sql);
-    return (strncasecmp(word, "begin", 5) == 0 || strncasecmp(word, "start", 5) == 0) && !may_commit(st, sql);
+    return (ascii_begins(word, "begin", 5) || ascii_begins(word, "start", 5)) && !may_commit(st, sql);
 }
 
 /* The address asks for a primary, and this server is not the primary any more: invalidates all connections of

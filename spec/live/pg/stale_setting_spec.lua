@@ -35,7 +35,8 @@ pg.on_both(describe, function(_, open)
         end)
     end
 
-    for _, run in ipairs { "execute tokyo", "explain analyze select to_tokyo()", "copy (select to_tokyo()) to '/dev/null'",
+    for _, run in ipairs { "execute tokyo", "explain analyze select to_tokyo()",
+        "copy (select to_tokyo()) to '/dev/null'",
         "begin; declare q cursor for select to_tokyo(); fetch q; commit", "values (to_tokyo())" } do
         it("is known after: " .. run, function()
             local e <close> = open { size = 1, statement_cache_age = 0 }

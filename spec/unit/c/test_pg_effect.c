@@ -2,7 +2,13 @@
 #include "check.h"
 #include "pg/effect.h"
 
-enum { PLAN = PG_HAS_PLAN, SCHEMA = PG_CHANGES_SCHEMA, SESSION = PG_CHANGES_SESSION, ENDS = PG_ENDS, RUNS = PG_RUNS };
+enum {
+    PLAN = PG_HAS_PLAN,
+    SCHEMA = PG_CHANGES_SCHEMA,
+    SESSION = PG_CHANGES_SESSION,
+    ENDS = PG_ENDS,
+    RUNS = PG_RUNS
+};
 
 static void check(const char *sql, unsigned expected)
 {
