@@ -11,12 +11,17 @@ local options <const> = require "dbrun.db.options"
 
 local M = {}
 
+-- Loaded with the first value that must be written by its type.
+core.pg.on_values(function(...) return require "dbrun.db.values".write(...) end)
+
 ---SQL NULL where Lua cannot hold nil: in lists, and as the value of a :name parameter.
 M.null = core.null
 M.array = params.array
 M.json = params.json
 M.bytea = params.bytea
 M.typed = params.typed
+M.range = params.range
+M.composite = params.composite
 M.ident = params.ident
 
 ---@class dbrun.Result
@@ -116,15 +121,15 @@ function Engine:transaction(opts, fn)
     return transaction.run(conn, opts, fn, true)
 end
 
----Sets how values of a type are read (and, with db.typed(v, name), written).
+---Sets how values of a type are read by this engine, and written where the server expects that type.
 ---@param type_name string as in pg_type.typname
 ---@param codec {decode?: fun(text: string): any, encode?: fun(v: any): string}
 function Engine:set_codec(type_name, codec)
     if type(type_name) ~= "string" or type(codec) ~= "table" then
         errors.usage("set_codec", "expected (type name, {decode=, encode=})")
     end
-    self:codecs()[type_name] = codec
-    params.encoders[type_name] = codec.encode
+    self:codecs(codec.encode ~= nil)[type_name] = codec
+    self:values().codecs = self:codecs()
 end
 
 ---Copies rows into a table; see dbrun.db.copy.

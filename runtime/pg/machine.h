@@ -87,6 +87,8 @@ struct pg_batch {
     size_t cap;
     long long affected; /* the sum of the affected rows */
     bool count_only;
+    bool describing; /* the parameters of the statements are asked for, which do not run */
+    bool parsed;     /* describing: the next result is the description */
     bool active;
 };
 
@@ -221,6 +223,9 @@ void pg_machine_stream(struct pg_machine *m);
 bool pg_machine_batch_begin(struct pg_machine *m, bool count_only);
 bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg_params *p);
 bool pg_machine_batch_end(struct pg_machine *m);
+/* Instead of `add`: the statement does not run; its result in m->batch.list has the types of its parameters
+ * (PQparamtype). A batch either runs or describes its statements. */
+bool pg_machine_batch_describe(struct pg_machine *m, const char *sql, const struct pg_params *p);
 
 /* ---- machine_share.c: groups of many callers ---- */
 

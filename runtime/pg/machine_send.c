@@ -276,6 +276,15 @@ bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg
     return true;
 }
 
+bool pg_machine_batch_describe(struct pg_machine *m, const char *sql, const struct pg_params *p)
+{
+    m->batch.describing = true;
+    if (!PQsendPrepare(m->conn, "", sql, p->n, p->types) || !PQsendDescribePrepared(m->conn, ""))
+        return pg_machine_not_sent(m, true);
+    pg_machine_head(m)->statements++;
+    return true;
+}
+
 bool pg_machine_batch_end(struct pg_machine *m)
 {
     if (!PQpipelineSync(m->conn))

@@ -289,8 +289,11 @@ static const char *take_answer(struct pg_machine *m, PGresult *r)
         PQclear(r);
         return NULL;
     }
-    /* In a batch the results of PREPAREs come between those of the statements; they have no command tag. */
+    /* In a batch the results of PREPAREs come between those of the statements; they have no command tag. Nor
+     * has a description, which follows each PREPARE of a batch that describes. */
     bool is_parse = m->batch.active && PQresultStatus(r) == PGRES_COMMAND_OK && PQcmdStatus(r)[0] == '\0';
+    if (m->batch.describing)
+        is_parse = m->batch.parsed = !m->batch.parsed;
     if (m->ahead > 0 || is_parse) {
         if (m->ahead > 0)
             take_ahead(m);

@@ -1,6 +1,7 @@
 --- Many statements in few round trips: pipelines, and one statement with many parameter lists.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local literal <const> = require "dbrun.db.literal"
 local transaction <const> = require "dbrun.db.transaction"
 
 local M = {}
@@ -21,9 +22,11 @@ function Pipeline:query(sql, ...)
     end
     local item = table.pack(...)
     local only <const> = item[1]
-    if item.n == 1 and type(only) == "table" and not getmetatable(only) then
+    if item.n == 1 and type(only) == "table" and not literal.is_wrapped(only) then
         local plan <const> = core.pg.named(sql)
-        sql, item = plan[1], M.named_row(plan, only)
+        if plan then
+            sql, item = plan[1], M.named_row(plan, only)
+        end
     end
     table.move(item, 1, item.n, 2)
     item[1], item.n = sql, item.n + 1
@@ -56,7 +59,8 @@ function M.pipeline(conn, fn)
     local p <const> = setmetatable({}, Pipeline)
     fn(p)
     conn:drained()
-    return conn:batch(setmetatable(p, nil))
+    local list <const> = setmetatable(p, nil)
+    return conn:batch(list) or conn:batch(require "dbrun.db.values".write_batch(conn, list), true)
 end
 
 --- An iterator over the rows of a list or of an iterator.
@@ -71,6 +75,12 @@ local function rows_of(source)
         end
     end
     errors.usage("execute_many", "expected a list or an iterator, got %s", type(source))
+end
+
+--- Sends a part of the lists.
+local function send(conn, sql, rows)
+    return conn:batch_many(sql, rows)
+        or conn:batch_many(sql, require "dbrun.db.values".write_many(conn, sql, rows), true)
 end
 
 ---Runs one statement with each of many parameter lists, pipelined, in one transaction.
@@ -88,16 +98,19 @@ function M.execute_many(conn, sql, source, own)
         for row in next_row do
             if type(row) == "table" and row[1] == nil and row.n == nil and next(row) ~= nil then
                 plan = plan or core.pg.named(sql)
+                if not plan then
+                    errors.usage("execute_many", "a list has names, or begins with nil and has no n, but the SQL no :name")
+                end
                 row = M.named_row(plan, row)
             end
             n = n + 1
             chunk[n] = row
             if n == CHUNK then
-                total = total + conn:batch_many(plan and plan[1] or sql, chunk)
+                total = total + send(conn, plan and plan[1] or sql, chunk)
                 chunk, n = {}, 0
             end
         end
-        total = total + conn:batch_many(plan and plan[1] or sql, chunk)
+        total = total + send(conn, plan and plan[1] or sql, chunk)
     end, own)
     return total
 end

@@ -50,8 +50,10 @@ function M.open(conn, sql, ...)
             "Use it in engine:transaction or engine:session.")
     end
     require "dbrun.db.copy_statement".refuse_copy(sql, "a cursor")
-    local args <const> = table.pack(...)
+    local args = table.pack(...)
     local size <const> = split_options(args)
+    -- By the query, not by the DECLARE, whose text is another one each time.
+    sql, args = require "dbrun.db.values".prepare(conn, sql, args)
     names = names + 1
     local name <const> = "dbrun_cursor_" .. names
     conn:query(("DECLARE %s NO SCROLL CURSOR FOR %s"):format(name, sql), table.unpack(args, 1, args.n))

@@ -1,62 +1,103 @@
 --- Parameters of a stated type, and identifiers.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local literal <const> = require "dbrun.db.literal"
 local param <const> = core.pg.param
 
 local M = {}
 
---- OIDs of the built-in types for db.typed and db.array (pg_type.dat).
+--- OIDs of the built-in types by their names in SQL (pg_type.dat): these need no question to the server.
 local oids <const> = {
-    bool = 16, bytea = 17, char = 18, name = 19, int8 = 20, int2 = 21, int4 = 23, text = 25, oid = 26, json = 114,
+    bool = 16, bytea = 17, ['"char"'] = 18, name = 19, int8 = 20, int2 = 21, int4 = 23, text = 25, oid = 26, json = 114,
     xml = 142, cidr = 650, float4 = 700, float8 = 701, money = 790, macaddr = 829, inet = 869, bpchar = 1042,
     varchar = 1043, date = 1082, time = 1083, timestamp = 1114, timestamptz = 1184, interval = 1186, timetz = 1266,
-    bit = 1560, varbit = 1562, numeric = 1700, uuid = 2950, jsonb = 3802,
+    bit = 1560, varbit = 1562, numeric = 1700, uuid = 2950, jsonb = 3802, pg_lsn = 3220, box = 603, point = 600,
+    int4range = 3904, numrange = 3906, tsrange = 3908, tstzrange = 3910, daterange = 3912, int8range = 3926,
+    int4multirange = 4451, nummultirange = 4532, tsmultirange = 4533, tstzmultirange = 4534, datemultirange = 4535,
+    int8multirange = 4536,
     boolean = 16, bigint = 20, smallint = 21, int = 23, integer = 23, real = 700, ["double precision"] = 701,
-    decimal = 1700,
+    decimal = 1700, char = 1042, character = 1042, ["character varying"] = 1043, ["bit varying"] = 1562,
+    ["timestamp with time zone"] = 1184, ["timestamp without time zone"] = 1114, ["time with time zone"] = 1266,
+    ["time without time zone"] = 1083,
 }
 local array_oids <const> = {
     [16] = 1000, [17] = 1001, [18] = 1002, [19] = 1003, [20] = 1016, [21] = 1005, [23] = 1007, [25] = 1009,
-    [26] = 1028, [114] = 199, [142] = 143, [650] = 651, [700] = 1021, [701] = 1022, [790] = 791, [829] = 1040,
-    [869] = 1041, [1042] = 1014, [1043] = 1015, [1082] = 1182, [1083] = 1183, [1114] = 1115, [1184] = 1185,
-    [1186] = 1187, [1266] = 1270, [1560] = 1561, [1562] = 1563, [1700] = 1231, [2950] = 2951, [3802] = 3807,
+    [26] = 1028, [114] = 199, [142] = 143, [600] = 1017, [603] = 1020, [650] = 651, [700] = 1021, [701] = 1022,
+    [790] = 791, [829] = 1040, [869] = 1041, [1042] = 1014, [1043] = 1015, [1082] = 1182, [1083] = 1183, [1114] = 1115,
+    [1184] = 1185, [1186] = 1187, [1266] = 1270, [1560] = 1561, [1562] = 1563, [1700] = 1231, [2950] = 2951,
+    [3220] = 3221, [3802] = 3807, [3904] = 3905, [3906] = 3907, [3908] = 3909, [3910] = 3911, [3912] = 3913,
+    [3926] = 3927, [4451] = 6150, [4532] = 6151, [4533] = 6152, [4534] = 6153, [4535] = 6155, [4536] = 6157,
 }
 
-local function oid_of(fname, name)
+---The OIDs of a built-in type and of its array; nil when the server must be asked.
+---@param name string
+---@return integer|nil oid
+---@return integer|nil array_oid
+function M.builtin(name)
     local oid <const> = oids[name]
-    if not oid then
-        errors.fail("usage", ("%s: unknown type %q"):format(fname, tostring(name)),
-            "Use a built-in type's name, or pass the plain value and cast it in the SQL ($1::mytype).")
-    end
-    return oid
+    return oid, array_oids[oid]
 end
 
---- The script's encoders (engine:set_codec), by type name: value -> text.
-M.encoders = {}
-
-local function text_of(fname, v)
-    local t <const> = type(v)
-    if t == "string" then
-        return v
-    elseif t == "number" then
-        return core.pg.number_text(v) -- tostring and %g print the decimal point of the locale
-    elseif t == "boolean" then
-        return v and "t" or "f"
-    elseif v == nil or v == core.null then
-        return nil
+local function check_name(fname, name)
+    if type(name) ~= "string" or name == "" or name:find("\0", 1, true) then
+        errors.usage(fname, "expected the name of a type, got %s", type(name) == "string" and "an empty text"
+            or "a " .. type(name))
     end
-    errors.usage(fname, "a %s cannot be a value", t)
+end
+
+local kept_marks <const> = { ["dbrun.array"] = true, ["dbrun.object"] = true, ["dbrun.pg.array"] = true }
+
+--- Copies tables; values that were wrapped already are never changed.
+local function copy(fname, v, depth)
+    if type(v) ~= "table" or literal.is_wrapped(v) then
+        return v
+    elseif depth > 100 then
+        errors.usage(fname, "nested too deep: does the table contain itself?")
+    end
+    local meta <const> = getmetatable(v)
+    local out <const> = {}
+    for key, value in next, v do
+        out[key] = copy(fname, value, depth + 1)
+    end
+    return type(meta) == "table" and kept_marks[meta.__name] and setmetatable(out, meta) or out
+end
+
+--- A parameter of a kind; its text is written now when the type is built in.
+local function stated(kind, v, name, extra)
+    local fname <const> = "db." .. kind
+    local oid <const>, array_oid <const> = M.builtin(name)
+    local p = { kind = kind, name = name, value = copy(fname, v, 0) }
+    for key, value in pairs(extra or {}) do
+        p[key] = value
+    end
+    local own <const> = kind == "array" and array_oid or kind ~= "array" and oid or nil
+    local text = false
+    if v == nil or v == core.null then
+        text = nil
+    elseif own then
+        local ok <const>, result <const> = pcall(literal.stated, core.pg.type_tree(own), p, { place = fname .. ": the value" })
+        if not ok and not (errors.is(result) and kind == "typed" and type(v) == "table") then
+            error(result, 0)
+        end
+        text = ok and result
+    end
+    local made <const> = param(text, own or 0, false)
+    for key, value in pairs(p) do
+        made[key] = value
+    end
+    return made
 end
 
 ---A parameter of a stated type.
----@param v any string, number, boolean, nil or db.null
----@param type_name string a built-in type ("numeric", "timestamptz", ...)
+---@param v any string, number, boolean, nil or db.null; a table where the type is an array, a range, ...
+---@param type_name string any type, as SQL writes it ("numeric", "timestamp with time zone", "app.mood", '"Mood"')
 ---@return table
 function M.typed(v, type_name)
-    local encode <const> = M.encoders[type_name]
-    if encode then
-        return param(text_of("db.typed", encode(v)), 0, false)
+    check_name("db.typed", type_name)
+    if type(v) == "function" or type(v) == "thread" or (type(v) == "userdata" and v ~= core.null) then
+        errors.usage("db.typed", "a %s cannot be a value", type(v))
     end
-    return param(text_of("db.typed", v), oid_of("db.typed", type_name), false)
+    return stated("typed", v, type_name)
 end
 
 ---Raw bytes.
@@ -66,53 +107,136 @@ function M.bytea(s)
     if type(s) ~= "string" then
         errors.usage("db.bytea", "expected a string, got %s", type(s))
     end
-    return param(s, 17, true)
+    local p <const> = param(s, 17, true)
+    p.kind, p.name = "bytea", "bytea"
+    return p
 end
 
 ---A JSON value; the server takes it as json or jsonb.
 ---@param v any what dbrun.json encodes
 ---@return table
 function M.json(v)
-    return param(require "dbrun.json".encode(v), 0, false)
+    local p <const> = param(require "dbrun.json".encode(v), 0, false)
+    p.kind = "json"
+    return p
 end
 
-local function array_element(v, depth, out)
-    if type(v) == "table" then
-        if depth == 6 then
-            errors.usage("db.array", "more than 6 dimensions")
-        end
-        out[#out + 1] = "{"
-        for i = 1, #v do
-            if i > 1 then
-                out[#out + 1] = ","
+--- Bytes that no text has, and texts that have another meaning for some type: a backslash in bytea, a list of points
+--- or boxes, whose arrays have other delimiters.
+local function is_plain_text(s, alone)
+    return not s:find "[\\\0]" and utf8.len(s) ~= nil and (alone or s:sub(1, 1) ~= "(")
+end
+
+--- Can the list be written without knowing its type? And the type that its elements state.
+local function scan(list, found, level)
+    for _, v in next, list do
+        local t <const> = type(v)
+        if literal.is_wrapped(v) then
+            if v.name and found.name and v.name ~= found.name then
+                errors.usage("db.array", "its elements state several types (%s, %s)", found.name, v.name)
             end
-            array_element(v[i], depth + 1, out)
+            found.name = found.name or v.name
+        elseif t == "string" then
+            found.unsure = found.unsure or not is_plain_text(v, rawlen(list) == 1)
+        elseif t == "table" then
+            if level == 6 then
+                errors.usage("db.array", "more than 6 dimensions")
+            elseif rawlen(v) == 0 then
+                found.unsure = true
+            end
+            scan(v, found, level + 1)
+        elseif t ~= "number" and t ~= "boolean" and v ~= core.null then
+            errors.usage("db.array", "a %s cannot be a value", t)
         end
-        out[#out + 1] = "}"
-        return
     end
-    local text <const> = text_of("db.array", v)
-    if text == nil then
-        out[#out + 1] = "NULL"
-    elseif type(v) == "string" then
-        out[#out + 1] = '"' .. text:gsub('[\\"]', "\\%0") .. '"'
-    else
-        out[#out + 1] = text
+end
+
+local untyped <const> = { kind = "array", delim = ",", name = "array", elem = { kind = "text", name = "text" } }
+
+local function check_bounds(opts)
+    if opts == nil then
+        return {}
+    elseif type(opts) ~= "table" then
+        errors.usage("db.array", "expected a table of options, got %s", type(opts))
     end
+    local dims, lower = opts.dims, opts.lower
+    if type(dims) == "table" then
+        dims = #dims
+    end
+    if type(lower) == "number" then
+        lower = { lower }
+    end
+    if dims ~= nil and (math.type(dims) ~= "integer" or dims < 1 or dims > 6) then
+        errors.usage("db.array", "dims must be the number of dimensions, 1 to 6")
+    elseif lower ~= nil and type(lower) ~= "table" then
+        errors.usage("db.array", "lower must be a list of the first indexes")
+    end
+    for i, low in ipairs(lower or {}) do
+        if math.type(low) ~= "integer" or low < -0x80000000 or low > 0x7fffffff then
+            errors.usage("db.array", "lower[%d] must be a whole number", i)
+        end
+    end
+    return { dims = dims or lower and #lower or nil, lower = lower and table.move(lower, 1, #lower, 1, {}) }
 end
 
 ---An array from a sequence (nested for several dimensions); db.null stands for NULL elements.
 ---@param t any[]
----@param type_name? string of the elements; without it the server infers it
+---@param type_name? string of the elements; without it the elements' (db.typed) or what the server expects
+---@param opts? {dims?: integer, lower?: integer|integer[]} number of dimensions, first index of each
 ---@return table
-function M.array(t, type_name)
-    if type(t) ~= "table" then
-        errors.usage("db.array", "expected a list, got %s", type(t))
+function M.array(t, type_name, opts)
+    if type(t) ~= "table" or literal.is_wrapped(t) then
+        errors.usage("db.array", "expected a list, got %s", type(t) == "table" and "a parameter" or type(t))
     end
-    local out = {}
-    array_element(t, 0, out)
-    local oid <const> = type_name and array_oids[oid_of("db.array", type_name)] or 0
-    return param(table.concat(out), oid, false)
+    local bounds <const> = check_bounds(opts)
+    if type_name ~= nil then
+        check_name("db.array", type_name)
+        return stated("array", t, type_name, bounds)
+    end
+    local found <const> = {}
+    scan(t, found, 1)
+    if found.name then
+        return stated("array", t, found.name, bounds)
+    end
+    local p = { kind = "array", value = copy("db.array", t, 0), dims = bounds.dims, lower = bounds.lower }
+    local text = false
+    if not found.unsure then
+        text = literal.array(untyped, t, { place = "db.array: the value" }, bounds)
+    end
+    local made <const> = param(text, 0, false)
+    for key, value in pairs(p) do
+        made[key] = value
+    end
+    return made
+end
+
+local function of_table(kind, t, type_name)
+    local fname <const> = "db." .. kind
+    if type(t) ~= "table" or literal.is_wrapped(t) then
+        errors.usage(fname, "expected a table, got %s", type(t) == "table" and "a parameter" or type(t))
+    elseif type_name ~= nil then
+        check_name(fname, type_name)
+        return stated(kind, t, type_name)
+    end
+    local made <const> = param(false, 0, false)
+    made.kind, made.value = kind, copy(fname, t, 0)
+    return made
+end
+
+---A range (or, as a list of them, a multirange).
+---@param t {lower?: any, upper?: any, lower_inc?: boolean, upper_inc?: boolean, empty?: boolean}|table[]
+---@param type_name? string without it what the server expects
+---@return table
+function M.range(t, type_name)
+    return of_table("range", t, type_name)
+end
+
+---A composite value: by field name, or a list of all fields in their order.
+---@param t table
+---@param type_name? string without it what the server expects
+---@return table
+function M.composite(t, type_name)
+    return of_table("composite", t, type_name)
 end
 
 local function quote(part)

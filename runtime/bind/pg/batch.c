@@ -76,9 +76,10 @@ static void check_guard(lua_State *L, struct runtime *rt, const char *sql)
 
 /* Checks every value before anything is sent, because half a pipeline cannot be taken back. Between here and
  * the end of add_item Lua allocates nothing and runs no code of the script, so the checked values are those
- * sent. */
-static void check_all(lua_State *L, struct runtime *rt, int list, int from)
+ * sent. True when a value must be written by its type first (lua/dbrun/db/values.lua). */
+static bool check_all(lua_State *L, struct runtime *rt, int list, int from)
 {
+    bool unwritten = false;
     lua_Integer n = (lua_Integer)lua_rawlen(L, list);
     for (lua_Integer i = 1; i <= n; i++) {
         lua_settop(L, BASE);
@@ -98,9 +99,10 @@ static void check_all(lua_State *L, struct runtime *rt, int list, int from)
             lua_pop(L, 1);
         }
         int count = push_params(L, rt, BASE + 1, from);
-        pg_params_check(L, rt, BASE + 2, count);
+        unwritten = pg_params_check(L, rt, BASE + 2, count) || unwritten;
     }
     lua_settop(L, BASE);
+    return unwritten;
 }
 
 /* Adds the statement of item `i`. Cannot raise: check_all has already grown the stack. One statement with
@@ -264,7 +266,8 @@ static void give_up(struct pg_link *link)
     error_move(&link->m.error, &why);
 }
 
-static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction k)
+/* Returns nothing to Lua, and sends nothing, when the values must be written by their types first. */
+static int run(lua_State *L, int list, int from, bool written, lua_KFunction k)
 {
     push_replies(L);
     lua_pushliteral(L, "n");
@@ -272,10 +275,14 @@ static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction 
         check_not_copy(L, bind_runtime(L), lua_tostring(L, 2));
         check_guard(L, bind_runtime(L), lua_tostring(L, 2));
     }
-    check_all(L, bind_runtime(L), list, from);
+    bool unwritten = check_all(L, bind_runtime(L), list, from);
     struct pg_link *link = pg_lease_link(L);
+    if (unwritten && written)
+        return bind_fail(L, bind_runtime(L), ERROR_USAGE, "a table was left among the parameters");
+    if (unwritten || (link->engine->typed_values && !written))
+        return 0;
     lua_Integer n = (lua_Integer)lua_rawlen(L, list);
-    if (pg_link_is_draining(link) || !pg_machine_batch_begin(&link->m, count_only))
+    if (pg_link_is_draining(link) || !pg_machine_batch_begin(&link->m, from == 1))
         return batch_failed(L, link, NULL);
     snprintf(link->statement, sizeof link->statement, "batch of %d statements", (int)n);
     bool ok = true;
@@ -291,10 +298,11 @@ static int run(lua_State *L, int list, int from, bool count_only, lua_KFunction 
     return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, k);
 }
 
-/* batch({{sql, ...}, ...}) -> results in order */
+/* batch({{sql, ...}, ...}, written) -> results in order, or nothing: write the values first */
 int pg_lease_batch(lua_State *L)
 {
     luaL_checkudata(L, 1, PG_LEASE_CLASS);
+    bool written = lua_toboolean(L, 3);
     lua_settop(L, 2);
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_pushnil(L);
@@ -302,13 +310,14 @@ int pg_lease_batch(lua_State *L)
         lua_newtable(L);
         return 1;
     }
-    return run(L, 2, 2, false, batch_k);
+    return run(L, 2, 2, written, batch_k);
 }
 
-/* batch_many(sql, {{...}, ...}) -> rows affected by all of them */
+/* batch_many(sql, {{...}, ...}, written) -> rows affected by all of them, or nothing: write the values first */
 int pg_lease_batch_many(lua_State *L)
 {
     luaL_checkudata(L, 1, PG_LEASE_CLASS);
+    bool written = lua_toboolean(L, 4);
     luaL_checkstring(L, 2);
     luaL_checktype(L, 3, LUA_TTABLE);
     lua_settop(L, 3);
@@ -316,5 +325,5 @@ int pg_lease_batch_many(lua_State *L)
         lua_pushinteger(L, 0);
         return 1;
     }
-    return run(L, 3, 1, true, many_k);
+    return run(L, 3, 1, written, many_k);
 }

@@ -6,6 +6,7 @@
 #include "bind/pg/copy.h"
 #include "bind/pg/lease.h"
 #include "bind/pg/listen.h"
+#include "bind/pg/param_types.h"
 #include "bind/pg/query.h"
 #include "bind/pg/stream.h"
 
@@ -258,6 +259,15 @@ static int lease_index(lua_State *L)
     return 1;
 }
 
+/* values() -> the engine's table for the values of parameters, schema epoch */
+static int lease_values(lua_State *L)
+{
+    struct pg_lease *lease = pg_lease_check(L);
+    pg_values_push(L, lease->engine);
+    lua_pushinteger(L, (lua_Integer)lease->engine->rt->schema_epoch);
+    return 2;
+}
+
 static int lease_is_sync(lua_State *L)
 {
     lua_pushboolean(L, pg_lease_check(L)->engine->sync);
@@ -291,6 +301,10 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"copy_out_begin", pg_copy_out_begin},
                                        {"reads_binary", pg_copy_reads_binary},
                                        {"describe", lease_describe},
+                                       {"parameter_types", pg_lease_parameter_types},
+                                       {"load_types", pg_lease_load_types},
+                                       {"epochs", pg_lease_epochs},
+                                       {"values", lease_values},
                                        {"is_stale", lease_is_stale},
                                        {"listen_feed", pg_listen_feed},
                                        {NULL, NULL}};

@@ -14,20 +14,25 @@ bool pg_lookup_needed(const struct pg_link *link, PGresult *const *list, size_t 
     return false;
 }
 
-bool pg_lookup_send(struct pg_link *link, PGresult *const *results, size_t n)
+bool pg_lookup_send_list(struct pg_link *link, const char *oids)
 {
     static const Oid types[] = {0};
     static const int zeros[] = {0};
+    const char *values[] = {oids};
+    struct pg_params p = {
+        .n = 1, .types = types, .values = values, .lengths = zeros, .formats = zeros, .once = true};
+    return pg_machine_query(&link->m, pg_catalog_sql, strlen(pg_catalog_sql), &p);
+}
+
+bool pg_lookup_send(struct pg_link *link, PGresult *const *results, size_t n)
+{
     struct buf list = {0};
     for (size_t i = 0; i < n; i++)
         for (int c = 0; c < PQnfields(results[i]); c++)
             if (!pg_type_is_known(link->engine->catalog, PQftype(results[i], c)))
                 buf_addf(&list, "%s%u", list.len ? "," : "{", PQftype(results[i], c));
     buf_adds(&list, "}");
-    const char *values[] = {list.data};
-    struct pg_params p = {
-        .n = 1, .types = types, .values = values, .lengths = zeros, .formats = zeros, .once = true};
-    bool sent = !list.oom && pg_machine_query(&link->m, pg_catalog_sql, strlen(pg_catalog_sql), &p);
+    bool sent = !list.oom && pg_lookup_send_list(link, list.data);
     buf_free(&list);
     return sent;
 }

@@ -12,6 +12,8 @@
 bool pg_lookup_needed(const struct pg_link *link, PGresult *const *list, size_t n);
 /* Sends the lookup; then step the machine to its end. False: not sent, m.error says why. */
 bool pg_lookup_send(struct pg_link *link, PGresult *const *results, size_t n);
+/* The same for an array of OIDs as text: "{1,2}". */
+bool pg_lookup_send_list(struct pg_link *link, const char *oids);
 /* Takes the answer, or the error. When the catalog refuses (SQLSTATE 42xxx: the role has no rights on it)
  * outside of a transaction, values of such types stay text from now on. Any other failure sets `err` (false):
  * the same statement must not return a text once and a table the next time. */

@@ -13,6 +13,7 @@
 #include "bind/pg/mux.h"
 #include "bind/pg/named.h"
 #include "bind/pg/notices.h"
+#include "bind/pg/param_types.h"
 #include "bind/pg/params.h"
 #include "bind/pg/query.h"
 #include "bind/pg/statement.h"
@@ -48,7 +49,8 @@ static void engine_close(struct pg_engine_box *box)
     luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->decoder.codecs);
     luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->on_connect);
     luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->on_notice);
-    e->decoder.codecs = e->on_connect = e->on_notice = LUA_NOREF;
+    luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->values);
+    e->decoder.codecs = e->on_connect = e->on_notice = e->values = LUA_NOREF;
     pg_notices_clear(&e->notices);
     if (e->pool) {
         pool_close(e->pool, mono_now());
@@ -143,6 +145,7 @@ static void read_settings(lua_State *L, struct pg_engine *e)
     e->cache_age = age > 0 ? duration_ns(age) + 1 : 0; /* an age of less than 1 ns is not "no limit" */
     e->decoder.numeric_float = field_boolean(L, 1, "numeric_float", false);
     e->decoder.epoch = field_boolean(L, 1, "epoch", false);
+    e->typed_values = e->decoder.epoch;
     e->large_result = (size_t)field_number(L, 1, "large_result", 0);
     e->on_connect = field_function(L, 1, "on_connect");
     e->on_notice = field_function(L, 1, "on_notice");
@@ -174,7 +177,7 @@ static int engine_new(lua_State *L)
     if (e->next)
         e->next->prev = e;
     rt->engines = e;
-    e->decoder.codecs = e->on_connect = e->on_notice = LUA_NOREF;
+    e->decoder.codecs = e->on_connect = e->on_notice = e->values = LUA_NOREF;
     box->e = e;
     e->catalog = pg_catalog_new();
     e->decoder.catalog = e->catalog;
@@ -288,13 +291,15 @@ static void force_text(struct pool_slot *slot, void *data)
         link->m.text_only = true;
 }
 
-/* codecs() -> the table {type name = {decode=, encode=}}; from now on results come as text */
+/* codecs(writes) -> the table {type name = {decode=, encode=}}; from now on results come as text. `writes`: one
+ * of them has an encode. */
 static int engine_codecs(lua_State *L)
 {
     luaL_checkudata(L, 1, PG_ENGINE_CLASS);
-    lua_settop(L, 1);
+    lua_settop(L, 2);
     lua_newtable(L);
     struct pg_engine *e = pg_engine_check(L);
+    e->typed_values = e->typed_values || lua_toboolean(L, 2);
     if (e->decoder.codecs == LUA_NOREF) {
         e->decoder.codecs = luaL_ref(L, LUA_REGISTRYINDEX);
         pool_each(e->pool, force_text, NULL);
@@ -308,6 +313,30 @@ static int engine_target(lua_State *L)
 {
     lua_pushstring(L, pg_engine_check(L)->info->target);
     return 1;
+}
+
+/* values() -> the engine's table for the values of parameters, schema epoch */
+static int engine_values(lua_State *L)
+{
+    struct pg_engine *e = pg_engine_check(L);
+    pg_values_push(L, e);
+    lua_pushinteger(L, (lua_Integer)e->rt->schema_epoch);
+    return 2;
+}
+
+/* on_values(fn): fn(engine or lease, sql, ...) -> ... writes parameters by their types */
+static int on_values(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, PG_WRITE_VALUES);
+    return 0;
+}
+
+/* type_tree(oid) -> the built-in type as a table (param_types.c) */
+static int builtin_tree(lua_State *L)
+{
+    return pg_type_tree_push(L, NULL, (Oid)luaL_checkinteger(L, 1));
 }
 
 static int engine_is_sync(lua_State *L)
@@ -361,11 +390,14 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
                                        {"target", engine_target},
                                        {"codecs", engine_codecs},
                                        {"is_sync", engine_is_sync},
+                                       {"values", engine_values},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__gc", engine_gc}, {"__close", engine_close_method}, {NULL, NULL}};
     static const luaL_Reg functions[] = {{"engine", engine_new},    {"libpq_version", libpq_version},
                                          {"pause", pause_blocking}, {"classes", classes},
-                                         {"named", pg_named_plan},  {NULL, NULL}};
+                                         {"named", pg_named_plan},  {"type_tree", builtin_tree},
+                                         {"on_values", on_values},
+                                         {NULL, NULL}};
     bind_json_open(L, rt); /* the classes of the JSON values in results */
     lua_pop(L, 1);
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);
@@ -376,6 +408,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
     pg_batch_class(L, rt);
     pg_listen_class(L, rt);
     pg_copy_out_class(L, rt);
+    pg_param_types_class(L, rt);
     luaL_newmetatable(L, PG_PARAM_CLASS);
     lua_pushliteral(L, PG_PARAM_CLASS);
     lua_setfield(L, -2, "__name");

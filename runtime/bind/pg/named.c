@@ -2,6 +2,7 @@
 #include "pg/named.h"
 #include "bind/base/error.h"
 #include "bind/pg/named.h"
+#include "pg/scan.h"
 
 #include <stdlib.h>
 
@@ -25,7 +26,7 @@ static int box_gc(lua_State *L)
 }
 
 /* Pushes {sql, name, name, ...} for the SQL at 2. */
-static void rewrite(lua_State *L, struct runtime *rt)
+static void rewrite(lua_State *L)
 {
     size_t len;
     const char *sql = lua_tolstring(L, 2, &len);
@@ -38,11 +39,6 @@ static void rewrite(lua_State *L, struct runtime *rt)
     lua_setmetatable(L, -2);
     if (!pg_named_rewrite(sql, len, &b->sql, &b->names))
         luaL_error(L, "not enough memory");
-    if (b->names.n == 0)
-        bind_fail(
-            L, rt, ERROR_USAGE,
-            "a table of named parameters was given, but the SQL has no :name (pass a list as db.array(t), "
-            "JSON as db.json(v))");
     lua_createtable(L, (int)b->names.n + 1, 0);
     lua_pushlstring(L, b->sql.data, b->sql.len);
     lua_rawseti(L, -2, 1);
@@ -69,7 +65,7 @@ static void push_cache(lua_State *L)
     lua_setfield(L, LUA_REGISTRYINDEX, cache_key);
 }
 
-static void push_rewritten(lua_State *L, struct runtime *rt)
+static void push_rewritten(lua_State *L)
 {
     push_cache(L);
     lua_pushvalue(L, 2);
@@ -78,7 +74,7 @@ static void push_rewritten(lua_State *L, struct runtime *rt)
         return;
     }
     lua_pop(L, 1);
-    rewrite(L, rt);
+    rewrite(L);
     lua_pushvalue(L, 2);
     lua_pushvalue(L, -2);
     lua_rawset(L, -4);
@@ -96,15 +92,33 @@ int pg_named_plan(lua_State *L)
     lua_settop(L, 1);
     lua_pushnil(L);
     lua_insert(L, 1); /* push_rewritten expects the SQL at 2 */
-    push_rewritten(L, bind_runtime(L));
+    push_rewritten(L);
+    if (lua_rawlen(L, -1) == 1)
+        return 0;
     return 1;
+}
+
+/* The table is the value of $1. */
+static int value_of_first(lua_State *L, struct runtime *rt)
+{
+    size_t len;
+    const char *sql = lua_tolstring(L, 2, &len);
+    struct sql_scan x = {.sql = sql, .len = len};
+    for (enum sql_kind kind = sql_next(&x); kind != SQL_END; kind = sql_next(&x))
+        if (kind == SQL_PARAMETER)
+            return 1;
+    return bind_fail(L, rt, ERROR_USAGE, "a table was given as parameter, but the SQL has no :name and no $1");
 }
 
 int pg_named_expand(lua_State *L, struct runtime *rt)
 {
-    push_rewritten(L, rt);
+    push_rewritten(L);
     int plan = lua_gettop(L); /* 4 */
     int n = (int)lua_rawlen(L, plan) - 1;
+    if (n == 0) {
+        lua_pop(L, 1);
+        return value_of_first(L, rt);
+    }
     luaL_checkstack(L, n + 8, "too many parameters");
     for (int i = 0; i < n; i++) {
         lua_rawgeti(L, plan, i + 2);

@@ -5,9 +5,10 @@
 #include "bind/base/runtime.h"
 
 /* Stack: 2 = SQL with :name parameters, 3 = the table of their values. Replaces the SQL by SQL with $n, and
- * the table by the values in order; returns their number. */
+ * the table by the values in order; returns their number. When the SQL has no :name, the table is the value
+ * of $1; raises when it has no $1 either. */
 int pg_named_expand(lua_State *L, struct runtime *rt);
-/* lua_CFunction: named(sql) -> {sql with $n, name, name, ...} */
+/* lua_CFunction: named(sql) -> {sql with $n, name, name, ...}, or nothing when it has no :name */
 int pg_named_plan(lua_State *L);
 
 #endif

@@ -4,6 +4,7 @@
 #include "base/number.h"
 #include "base/text.h"
 #include "bind/base/error.h"
+#include "pg/timefmt.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -36,8 +37,9 @@ static void check_text(lua_State *L, struct runtime *rt, int at, int number)
         refuse(L, rt, number, "is 1 GiB or more, which PostgreSQL does not accept", LARGE_HINT);
 }
 
-/* Is it a parameter that db.bytea, db.json, ... made: {text, oid, binary}? */
-static bool is_wrapped(lua_State *L, int at)
+/* Is it a parameter that db.bytea, db.json, ... made: {text, oid, binary}? The text is `false` when it is
+ * written only once the type is known. */
+bool pg_param_is_wrapped(lua_State *L, int at)
 {
     if (!lua_getmetatable(L, at))
         return false;
@@ -45,6 +47,17 @@ static bool is_wrapped(lua_State *L, int at)
     bool same = lua_rawequal(L, -1, -2);
     lua_pop(L, 2);
     return same;
+}
+
+/* A table that is no parameter yet: lua/dbrun/db/values.lua writes it by the type that the server expects. */
+static bool is_unwritten(lua_State *L, int at)
+{
+    at = lua_absindex(L, at);
+    if (!pg_param_is_wrapped(L, at))
+        return true;
+    bool unwritten = lua_rawgeti(L, at, 1) == LUA_TBOOLEAN;
+    lua_pop(L, 1);
+    return unwritten;
 }
 
 bool pg_param_is_allowed(lua_State *L, int at)
@@ -58,7 +71,7 @@ bool pg_param_is_allowed(lua_State *L, int at)
     case LUA_TLIGHTUSERDATA:
         return lua_touserdata(L, at) == NULL;
     case LUA_TTABLE:
-        return is_wrapped(L, lua_absindex(L, at));
+        return !is_unwritten(L, at);
     default:
         return false;
     }
@@ -74,8 +87,9 @@ static size_t value_size(lua_State *L, int at)
     return len;
 }
 
-void pg_params_check(lua_State *L, struct runtime *rt, int first, int n)
+bool pg_params_check(lua_State *L, struct runtime *rt, int first, int n)
 {
+    bool unwritten = false;
     /* All parameters are sent in one message; the server closes the connection when that is too long. */
     size_t total = 4096 + 6 * (size_t)n;
     for (int i = 0; i < n; i++) {
@@ -90,26 +104,18 @@ void pg_params_check(lua_State *L, struct runtime *rt, int first, int n)
                        LARGE_HINT);
             continue;
         }
+        if (lua_type(L, at) == LUA_TTABLE) {
+            unwritten = true;
+            continue;
+        }
         lua_pushfstring(L, "is a %s, which cannot be a parameter", luaL_typename(L, at));
         refuse(L, rt, i + 1, lua_tostring(L, -1),
                "Pass a list as db.array(t), JSON as db.json(v), SQL NULL as nil or db.null.");
     }
+    return unwritten;
 }
 
 /* ---- encoding, once a connection is taken ---- */
-
-static void format_float(char out[32], double v)
-{
-    if (isnan(v)) {
-        strcpy(out, "NaN");
-        return;
-    }
-    if (isinf(v)) {
-        strcpy(out, v > 0 ? "Infinity" : "-Infinity");
-        return;
-    }
-    number_format(out, v);
-}
 
 static void encode_integer(char out[32], lua_Integer v)
 {
@@ -127,6 +133,23 @@ static void encode_integer(char out[32], lua_Integer v)
     while (n)
         *p++ = digits[--n];
     *p = '\0';
+}
+
+static void format_float(char out[32], double v)
+{
+    if (isnan(v)) {
+        strcpy(out, "NaN");
+        return;
+    }
+    if (isinf(v)) {
+        strcpy(out, v > 0 ? "Infinity" : "-Infinity");
+        return;
+    }
+    /* Integer types read no exponent. */
+    if (v > -0x1p63 && v < 0x1p63 && (double)(int64_t)v == v && (v != 0 || !signbit(v)))
+        encode_integer(out, (lua_Integer)v);
+    else
+        number_format(out, v);
 }
 
 void pg_param_number(lua_State *L, int at, char out[32])
@@ -167,7 +190,7 @@ static void encode_one(lua_State *L, int at, int i, const struct param_arrays *s
     s->values[i] = NULL;
     switch (lua_type(L, at)) {
     case LUA_TBOOLEAN:
-        s->values[i] = lua_toboolean(L, at) ? "t" : "f";
+        s->values[i] = lua_toboolean(L, at) ? "true" : "false"; /* json reads these, too */
         break;
     case LUA_TNUMBER:
         pg_param_number(L, at, s->numbers[i]);
@@ -220,11 +243,12 @@ void pg_params_free(struct pg_encoded *enc)
 
 /* ---- wrapping ---- */
 
-/* param(text|nil, oid, binary) -> wrapped parameter. The public functions db.bytea, db.json, ... call it. */
+/* param(text|nil|false, oid, binary) -> wrapped parameter; false = to be written by its type. The public functions db.bytea, db.json, ... call it. */
 static int param_new(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
-    if (!lua_isnoneornil(L, 1))
+    bool unwritten = lua_isboolean(L, 1);
+    if (!lua_isnoneornil(L, 1) && !unwritten)
         luaL_checkstring(L, 1);
     lua_Integer oid = luaL_optinteger(L, 2, 0);
     bool binary = lua_toboolean(L, 3);
@@ -247,6 +271,22 @@ static int param_new(lua_State *L)
     return 1;
 }
 
+/* timestamp_text(seconds since 1970, zone) -> ISO 8601 */
+static int timestamp_text(lua_State *L)
+{
+    char text[TIMEFMT_MAX];
+    lua_Number v = luaL_checknumber(L, 1);
+    int64_t usec;
+    if (isinf(v))
+        usec = v < 0 ? INT64_MIN : INT64_MAX;
+    else if (!(v > -9e12 && v < 9.3e12))
+        return bind_fail(L, bind_runtime(L), ERROR_USAGE, "%f is no timestamp (seconds since 1970)", v);
+    else
+        usec = (int64_t)floor((v - 946684800.0) * 1e6 + 0.5);
+    lua_pushlstring(L, text, timefmt_timestamp(text, usec, lua_toboolean(L, 2)));
+    return 1;
+}
+
 /* number_text(number) -> the text that PostgreSQL reads back as the same number */
 static int number_text(lua_State *L)
 {
@@ -257,4 +297,4 @@ static int number_text(lua_State *L)
     return 1;
 }
 
-const luaL_Reg pg_param_functions[] = {{"param", param_new}, {"number_text", number_text}, {NULL, NULL}};
+const luaL_Reg pg_param_functions[] = {{"param", param_new}, {"number_text", number_text}, {"timestamp_text", timestamp_text}, {NULL, NULL}};

@@ -6,6 +6,8 @@
 #include "pg/machine.h"
 
 #define PG_PARAM_CLASS "dbrun.pg.param"
+/* The registry's key of the function that writes parameters by their types. */
+#define PG_WRITE_VALUES "dbrun.pg.write_values"
 
 enum { PG_PARAMS_INLINE = 16 };
 /* Parameters in libpq's form. The values point to strings on the Lua stack and into `numbers` (or the
@@ -19,10 +21,13 @@ struct pg_encoded {
     int formats[PG_PARAMS_INLINE];
     char numbers[PG_PARAMS_INLINE][32];
 };
-/* Raises when a value cannot be a parameter, and names its number. Called before a connection is taken. */
-void pg_params_check(lua_State *L, struct runtime *rt, int first, int n);
+/* Raises when a value cannot be a parameter, and names its number. Called before a connection is taken. True
+ * when a table is among them that must be written by its type first (lua/dbrun/db/values.lua). */
+bool pg_params_check(lua_State *L, struct runtime *rt, int first, int n);
 /* The longest SQL: the server closes the connection when a message is longer than MaxAllocSize. */
 #define PG_SQL_MAX ((1u << 30) - (1u << 20))
+/* Is the value a table that db.json, db.array, ... made? The index is absolute. */
+bool pg_param_is_wrapped(lua_State *L, int at);
 /* Can the value at this index be a parameter (or a COPY column)? */
 bool pg_param_is_allowed(lua_State *L, int at);
 /* Writes the number as a text that reads back as the same value. */

@@ -110,26 +110,63 @@ static struct pg_statement *begin(lua_State *L, struct pg_lease *lease)
     return st;
 }
 
-/* Checks SQL and parameters; returns the number of parameters, which stand from 3 on. */
-static int check_statement(lua_State *L, struct runtime *rt)
+/* ---- parameters that are written by their types ---- */
+
+/* What goes on once they are written. */
+enum { GOAL_LEASE = 16, GOAL_ROWS = 32 };
+
+static int run(lua_State *L, struct pg_lease *lease, int nparams, int goal)
 {
+    struct pg_stream *stream = goal & GOAL_ROWS ? pg_stream_new(L) : NULL;
+    struct pg_statement *st = begin(L, lease);
+    st->nparams = nparams;
+    st->stream = stream;
+    if (!stream)
+        st->shape = (enum pg_result_shape)(goal & (GOAL_LEASE - 1));
+    return enter(L, st);
+}
+
+static int written_k(lua_State *L, int status, lua_KContext ctx)
+{
+    struct runtime *rt = bind_runtime(L);
+    int nparams = lua_gettop(L) - 2;
+    (void)status;
+    if (pg_params_check(L, rt, 3, nparams))
+        return bind_fail(L, rt, ERROR_USAGE, "a table was left among the parameters");
+    return run(L, ctx & GOAL_LEASE ? lua_touserdata(L, 1) : NULL, nparams, (int)ctx);
+}
+
+/* Stack: 1 = engine or lease, 2 = SQL, then the parameters, which the results of the function replace. */
+static int write_values(lua_State *L, int nparams, int goal)
+{
+    luaL_checkstack(L, nparams + 8, "too many parameters");
+    lua_getfield(L, LUA_REGISTRYINDEX, PG_WRITE_VALUES);
+    lua_insert(L, 3);
+    lua_pushvalue(L, 1);
+    lua_insert(L, 4);
+    lua_pushvalue(L, 2);
+    lua_insert(L, 5);
+    lua_callk(L, nparams + 2, LUA_MULTRET, goal, written_k);
+    return written_k(L, LUA_OK, goal);
+}
+
+/* Checks SQL and parameters, which stand from 3 on, and runs the statement. */
+static int check_and_run(lua_State *L, struct pg_lease *lease, int goal)
+{
+    struct runtime *rt = bind_runtime(L);
     check_sql(L, rt);
     int nparams = lua_gettop(L) - 2;
-    if (nparams == 1 && lua_istable(L, 3) && !luaL_getmetafield(L, 3, "__name"))
+    if (nparams == 1 && lua_istable(L, 3) && !pg_param_is_wrapped(L, 3))
         nparams = pg_named_expand(L, rt);
-    else
-        lua_settop(L, 2 + nparams);
-    pg_params_check(L, rt, 3, nparams);
-    return nparams;
+    bool unwritten = pg_params_check(L, rt, 3, nparams);
+    if (nparams > 0 && (unwritten || engine_now(L, lease)->typed_values))
+        return write_values(L, nparams, goal | (lease ? GOAL_LEASE : 0));
+    return run(L, lease, nparams, goal);
 }
 
 int pg_query(lua_State *L, struct pg_lease *lease, enum pg_result_shape shape)
 {
-    int nparams = check_statement(L, bind_runtime(L));
-    struct pg_statement *st = begin(L, lease);
-    st->nparams = nparams;
-    st->shape = shape;
-    return enter(L, st);
+    return check_and_run(L, lease, (int)shape);
 }
 
 int pg_describe(lua_State *L, struct pg_lease *lease)
@@ -155,12 +192,7 @@ int pg_is_stale(lua_State *L, struct pg_lease *lease)
 
 int pg_rows(lua_State *L, struct pg_lease *lease)
 {
-    int nparams = check_statement(L, bind_runtime(L));
-    struct pg_stream *stream = pg_stream_new(L);
-    struct pg_statement *st = begin(L, lease);
-    st->nparams = nparams;
-    st->stream = stream;
-    return enter(L, st);
+    return check_and_run(L, lease, GOAL_ROWS);
 }
 
 int pg_script(lua_State *L, struct pg_lease *lease)
