@@ -5,6 +5,7 @@
  */
 #include "bind/pg/decode.h"
 #include "base/number.h"
+#include "bind/pg/array_mark.h"
 #include "bind/pg/decode_error.h"
 #include "pg/wire.h"
 
@@ -12,7 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { DEEPEST = 100, MOST_DIMENSIONS = 6 };
+enum { DEEPEST = 100 };
 
 struct reader {
     lua_State *L;
@@ -135,14 +136,41 @@ static void push_array(struct reader *r, const struct pg_type *elem, char delim)
     r->depth--;
 }
 
-/* "[0:2][1:1]={...}": lower bounds are dropped, a Lua sequence begins at 1. */
-static void skip_bounds(struct reader *r)
+/* Reads "[0:2][-1:1]=" in front of an array, if it is there, and counts the dimensions. Moves to the array. */
+static struct pg_array_mark take_bounds(struct reader *r)
 {
-    if (peek(r) != '[')
-        return;
-    while (r->p < r->end && *r->p != '=')
-        r->p++;
-    expect(r, '=', "array");
+    struct pg_array_mark mark = {0};
+    for (int i = 0; i < PG_MOST_DIMENSIONS; i++)
+        mark.lower[i] = 1;
+    for (int i = 0; take(r, '['); i++) {
+        bool negative = take(r, '-');
+        int64_t low = 0;
+        while (r->p < r->end && ascii_is_digit(*r->p) && low < INT32_MAX)
+            low = low * 10 + (*r->p++ - '0');
+        if (i == PG_MOST_DIMENSIONS || low > (int64_t)INT32_MAX + negative)
+            malformed(r, "array");
+        mark.lower[i] = (int32_t)(negative ? -low : low);
+        while (r->p < r->end && *r->p != ']')
+            r->p++;
+        expect(r, ']', "array");
+        if (take(r, '='))
+            break;
+    }
+    for (const char *p = r->p; p < r->end && *p == '{' && mark.dims < PG_MOST_DIMENSIONS; p++)
+        mark.dims++;
+    return mark;
+}
+
+static bool is_nested(const struct pg_type *t)
+{
+    return t->kind == PG_KIND_ARRAY || t->kind == PG_KIND_COMPOSITE || t->kind == PG_KIND_RANGE ||
+           t->kind == PG_KIND_MULTIRANGE || t->kind == PG_KIND_HSTORE || t->kind == PG_KIND_VECTOR;
+}
+
+/* May the values of the type become tables? */
+static bool becomes_table(const struct pg_reading *d, const struct pg_type *t)
+{
+    return d->by->codecs != LUA_NOREF || is_nested(t) || t->kind == PG_KIND_JSON || t->kind == PG_KIND_JSONB;
 }
 
 /* ---- composites ---- */
@@ -278,11 +306,13 @@ static void nested_text(lua_State *L, const struct pg_reading *d, const struct p
 {
     struct reader r = {L, d, p, p + len, depth};
     const struct pg_type *elem = pg_type_of(d->by->catalog, t->elem);
+    struct pg_array_mark mark;
     luaL_checkstack(L, 12, "a nested value");
     switch (t->kind) {
     case PG_KIND_ARRAY:
-        skip_bounds(&r);
+        mark = take_bounds(&r);
         push_array(&r, elem, t->delim ? t->delim : ',');
+        pg_array_mark_set(L, &mark, becomes_table(d, elem));
         break;
     case PG_KIND_COMPOSITE:
         push_composite(&r, t);
@@ -354,11 +384,12 @@ static void array_binary(lua_State *L, const struct pg_reading *d, const struct 
                          size_t len)
 {
     struct reader r = {L, d, p, p + len, 0};
-    int32_t sizes[MOST_DIMENSIONS];
+    int32_t sizes[PG_MOST_DIMENSIONS];
+    struct pg_array_mark mark = {0};
     int32_t ndim = take_int4(&r);
     take_int4(&r); /* the flag: does the array have NULLs? */
     Oid type = (Oid)take_int4(&r);
-    if (ndim < 0 || ndim > MOST_DIMENSIONS || type != t->elem)
+    if (ndim < 0 || ndim > PG_MOST_DIMENSIONS || type != t->elem)
         malformed(&r, "array (binary form)");
     if (ndim == 0) {
         lua_newtable(L);
@@ -366,10 +397,13 @@ static void array_binary(lua_State *L, const struct pg_reading *d, const struct 
     }
     for (int i = 0; i < ndim; i++) {
         sizes[i] = take_int4(&r);
-        take_int4(&r); /* lower bound */
+        mark.lower[i] = take_int4(&r);
     }
     check_sizes(&r, sizes, ndim);
-    push_dimension(&r, pg_type_of(d->by->catalog, t->elem), sizes, ndim);
+    const struct pg_type *elem = pg_type_of(d->by->catalog, t->elem);
+    push_dimension(&r, elem, sizes, ndim);
+    mark.dims = ndim;
+    pg_array_mark_set(L, &mark, becomes_table(d, elem));
     expect_end(&r, "array (binary form)");
 }
 
@@ -397,12 +431,6 @@ static bool push_by_codec(lua_State *L, const struct pg_reading *d, const struct
     lua_replace(L, top + 1);
     lua_settop(L, top + 1);
     return true;
-}
-
-static bool is_nested(const struct pg_type *t)
-{
-    return t->kind == PG_KIND_ARRAY || t->kind == PG_KIND_COMPOSITE || t->kind == PG_KIND_RANGE ||
-           t->kind == PG_KIND_MULTIRANGE || t->kind == PG_KIND_HSTORE || t->kind == PG_KIND_VECTOR;
 }
 
 static void decode_text(lua_State *L, const struct pg_reading *d, const struct pg_type *t, const char *p,
