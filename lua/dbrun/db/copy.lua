@@ -2,8 +2,10 @@
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local literal <const> = require "dbrun.db.literal"
 local params <const> = require "dbrun.db.params"
 local statement <const> = require "dbrun.db.copy_statement"
+local types <const> = require "dbrun.db.types"
 
 local M = {}
 
@@ -18,11 +20,11 @@ local SOME_ARRAY <const> = 0xffffffff
 --- Replaces domains by their base types, and enums by text, whose binary form is the same.
 local columns_sql <const> = catalog.sql [[
 with recursive col(num, name, type) as (
-    select a.attnum, a.attname::{text}, a.atttypid from {pg_attribute} a
+    select a.attnum, a.attname, a.atttypid from {pg_attribute} a
     where a.attrelid {=} {to_regclass}($1) and a.attnum {>} 0 and not a.attisdropped and a.attgenerated {=} ''
     union all
     select c.num, c.name, t.typbasetype from col c join {pg_type} t on t.oid {=} c.type where t.typtype {=} 'd')
-select c.name, case when t.typtype {=} 'e' then 25 else c.type::{int8} end as oid, t.typname::{text} as type,
+select c.name, case when t.typtype {=} 'e' then 25::{oid} else c.type end as oid, t.oid as own, t.typname as type,
     t.typcategory {=} 'A' as is_array
 from col c join {pg_type} t on t.oid {=} c.type where t.typtype {<>} 'd' order by c.num]]
 
@@ -33,6 +35,18 @@ local COLUMN <const> = { name = "string", oid = "number", type = "string", is_ar
 ---@field oids integer[] empty when a column does not exist: the server reports it
 ---@field types string[]
 
+--- The trees of the columns' types, how values are written, and the columns whose scalars need their type, too.
+local function add_trees(conn, plan, own)
+    local w <const> = conn:values()
+    plan.writing = { codecs = w.codecs, epoch = w.epoch or nil, outcome = "failed" }
+    plan.trees, plan.special = {}, {}
+    local trees <const> = types.trees_of(conn, { own })
+    for i, oid in ipairs(own) do
+        plan.trees[i] = trees[oid]
+        plan.special[i] = literal.is_special(trees[oid], plan.writing) or nil
+    end
+end
+
 ---@return dbrun.CopyPlan
 local function plan_columns(conn, table_name, columns)
     local found, all = {}, {}
@@ -40,6 +54,7 @@ local function plan_columns(conn, table_name, columns)
         found[row.name], all[i] = row, row.name
     end
     local plan <const> = { names = #columns > 0 and columns or all, oids = {}, types = {} }
+    local own <const> = {}
     for i, name in ipairs(plan.names) do
         local column <const> = found[name]
         if not column then
@@ -48,7 +63,9 @@ local function plan_columns(conn, table_name, columns)
         end
         local foreign <const> = column.is_array and not core.pg.copy.binary(column.oid)
         plan.oids[i], plan.types[i] = foreign and SOME_ARRAY or column.oid, column.type
+        own[i] = column.own
     end
+    add_trees(conn, plan, #plan.oids > 0 and own or {})
     return plan
 end
 
@@ -63,7 +80,7 @@ local function format_of_rows(plan, wanted)
             errors.fail("usage", ("copy_in: column %q has the type %s, for which there is no binary encoder"):format(
                 plan.names[i], plan.types[i]),
                 "Leave out the format: then text is used for such types.")
-        elseif not wanted and known ~= "always" then
+        elseif not wanted and (known ~= "always" or plan.special[i]) then
             return "text"
         end
     end
@@ -121,9 +138,28 @@ end
 
 -- ---- sending ---------------------------------------------------------------------------------------
 
-local function array_text(list)
-    return params.array(list)[1]
+local table_like <const> = { array = true, composite = true, range = true, multirange = true, hstore = true,
+    vector = true, json = true }
+
+--- The function that writes a value by its column's type. What it leaves alone the encoder refuses.
+local function writer(plan, format)
+    local w <const> = plan.writing
+    return function(v, column, row)
+        local tree <const> = plan.trees[column]
+        local plain <const> = type(v) == "table" and not literal.is_wrapped(v)
+        if plain and not table_like[tree.kind] and not plan.special[column] then
+            return v
+        end
+        w.place = ("copy_in: row %d, column %q: the value"):format(row, plan.names[column])
+        for i = #w, 1, -1 do w[i] = nil end
+        if format == "binary" and tree.kind == "array" and type(v) == "table" then
+            return literal.list(tree, v, w)
+        end
+        return core.pg.param(literal.text(tree, v, w), 0, false)
+    end
 end
+
+local function nothing() end
 
 --- Each sender stops early when the server has refused the COPY; the end of the COPY raises its error.
 local function send_rows(conn, encoder, plan, first, f, state)
@@ -191,7 +227,7 @@ local function copy_rows(conn, table_name, columns, opts, first, f, state)
     local format <const> = format_of_rows(plan, opts.format)
     local target <const> = params.ident(table_name)
     local sql <const> = statement.copy_in(target, plan.names, { format = format })
-    local encoder <const> = core.pg.copy.encoder(format, plan.oids, plan.names, array_text)
+    local encoder <const> = core.pg.copy.encoder(format, plan.oids, plan.names, writer(plan, format), plan.special)
     return run(conn, sql, send_rows, encoder, plan, first, f, state)
 end
 
@@ -224,7 +260,7 @@ function M.copy_in(conn, table_name, columns, source, opts, ...)
         return copy_rows(conn, table_name, columns or {}, opts, first, f, s)
     end
     local sql <const> = statement.copy_in(params.ident(table_name), columns or {}, opts)
-    local encoder <const> = core.pg.copy.encoder("text", {}, {}, array_text)
+    local encoder <const> = core.pg.copy.encoder("text", {}, {}, nothing)
     return run(conn, sql, send_chunks, encoder, nil, first, f, s)
 end
 

@@ -18,6 +18,7 @@ local DEEPEST <const> = 100
 ---@field codecs? table<string, {encode?: fun(v: any): any}> of the engine
 ---@field epoch? boolean timestamps are numbers
 ---@field place string "parameter $1"
+---@field outcome? string of the error when a value is refused (not_sent)
 ---@field [integer] string|integer the keys down to the value that is written
 
 local function refuse(w, what, hint)
@@ -30,7 +31,7 @@ local function refuse(w, what, hint)
             place = place .. (key:find "^[%a_][%w_]*$" and #key <= 40 and "." .. key or "[a key]")
         end
     end
-    errors.raise { kind = "usage", outcome = "not_sent", message = place .. " " .. what, hint = hint }
+    errors.raise { kind = "usage", outcome = w.outcome or "not_sent", message = place .. " " .. what, hint = hint }
 end
 M.refuse = refuse
 
@@ -64,6 +65,24 @@ local function codec_of(w, tree)
 end
 
 local text_of
+
+---Does the type, or one that it contains, need its encoder for scalars?
+---@param tree table
+---@param w dbrun.Writing
+---@return boolean
+function M.is_special(tree, w)
+    if codec_of(w, tree) or (w.epoch and (tree.kind == "timestamp" or tree.kind == "timestamptz")) then
+        return true
+    elseif tree.elem and M.is_special(tree.elem, w) then
+        return true
+    end
+    for _, field in pairs(tree.fields or {}) do
+        if M.is_special(field, w) then
+            return true
+        end
+    end
+    return false
+end
 
 --- The text of a value below the one that is written now.
 local function below(tree, v, w, key)
@@ -109,7 +128,7 @@ end
 local function dimensions(tree, v, w, stated)
     if stated then
         return stated
-    elseif table_like[tree.elem.kind] or codec_of(w, tree.elem) then
+    elseif not tree.elem or table_like[tree.elem.kind] or codec_of(w, tree.elem) then
         return 1
     end
     local n = 1
@@ -360,6 +379,47 @@ local function wrapped_text(tree, p, w)
         return p[1]
     end
     return M.stated(tree, p, w)
+end
+
+local function leaves(tree, v, w, level)
+    local out <const> = {}
+    for i = 1, length(v, w, "an array") do
+        local item <const> = rawget(v, i)
+        local is_raw <const> = tree.elem.kind == "bytea" and (type(item) == "string" or is_wrapped(item))
+        if level > 1 then
+            if type(item) ~= "table" or is_wrapped(item) then
+                refuse(w, "is no list, but the array has more dimensions")
+            end
+            w[#w + 1] = i
+            out[i] = leaves(tree, item, w, level - 1)
+            w[#w] = nil
+        elseif is_raw then
+            out[i] = item
+        else
+            local text <const> = below(tree.elem, item, w, i)
+            out[i] = text == nil and null or core.pg.param(text, 0, false)
+        end
+    end
+    return out
+end
+
+---An array as a list whose elements are texts that their type reads: for COPY in binary.
+---@param tree table
+---@param v any a list, or what db.array made
+---@param w dbrun.Writing
+---@return any
+function M.list(tree, v, w)
+    local opts = {}
+    if is_wrapped(v) then
+        if type(v.value) ~= "table" then
+            return v
+        end
+        v, opts = v.value, v
+    end
+    local mark <const> = mark_of(v) or {}
+    local lower <const> = opts.lower or mark.lower
+    local dims <const> = dimensions(tree, v, w, opts.dims or mark.dims or lower and #lower)
+    return M.mark(leaves(tree, v, w, dims), dims, lower)
 end
 
 ---The text of a value of the type; nil = NULL.

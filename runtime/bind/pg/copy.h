@@ -26,15 +26,19 @@ struct copy_encoder {
     bool by_name; /* rows by column name instead of by position */
     lua_Integer rows;
     int ncols; /* 0 = unknown: each row has as many columns as values */
+    bool *special; /* for each column: any value is written by Lua; behind `types` */
     const struct pg_type *types[];
 };
 
-/* User values of the encoder: the names of the columns, and the function that makes an array literal from a
- * list. */
-enum { COPY_NAMES = 1, COPY_ARRAY_TEXT = 2 };
+/* User values of the encoder: the names of the columns, and the function of lua/dbrun/db/copy.lua that writes a
+ * value by its column's type: (value, column, row) -> value. */
+enum { COPY_NAMES = 1, COPY_WRITE = 2 };
 
 bool pg_copy_is_json(const struct pg_type *t);
-/* Appends the value at the top of the stack. The running function must have runtime and encoder as
+/* Replaces the value at the top, of column `c` (from 0), by what Lua makes of it if it is a table. (In binary
+ * a plain list stays: it is written here.) */
+void pg_copy_prepare(lua_State *L, struct copy_encoder *x, int c);
+/* Appends the value at the top of the stack, prepared. The running function must have runtime and encoder as
  * upvalues. */
 enum copyfmt_result pg_copy_text_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t);
 enum copyfmt_result pg_copy_binary_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t);

@@ -155,9 +155,11 @@ static enum copyfmt_result binary_row(lua_State *L, struct copy_encoder *x, int 
         note_found(f, type, *c);
         if (!buf_reserve(&x->out, WIDEST_NUMBER))
             return COPYFMT_OOM;
-        r = common_value(L, x, x->types[*c], type, WIDEST_NUMBER);
-        if (r == COPYFMT_UNKNOWN)
+        r = x->special[*c] ? COPYFMT_UNKNOWN : common_value(L, x, x->types[*c], type, WIDEST_NUMBER);
+        if (r == COPYFMT_UNKNOWN) {
+            pg_copy_prepare(L, x, *c);
             r = pg_copy_binary_value(L, x, x->types[*c]);
+        }
         if (r != COPYFMT_OK)
             return r;
         lua_settop(L, 1);
@@ -289,6 +291,7 @@ static enum copyfmt_result any_row(lua_State *L, struct copy_encoder *x, int *c,
     for (*c = 0; *c < n; ++*c) {
         const struct pg_type *t = x->ncols ? x->types[*c] : &untyped;
         note_found(f, push_value(L, x, *c), *c);
+        pg_copy_prepare(L, x, *c);
         enum copyfmt_result r =
             x->format == COPY_BINARY ? pg_copy_binary_value(L, x, t) : pg_copy_text_value(L, x, t);
         if (r != COPYFMT_OK)
@@ -376,8 +379,8 @@ static int encoder_gc(lua_State *L)
     return 0;
 }
 
-/* encoder(format, oids, names, array_text) -> encoder. The lists oids and names of the columns may be empty;
- * array_text makes an array literal from a list. */
+/* encoder(format, oids, names, write, special) -> encoder. The lists of the columns may be empty; `write`:
+ * COPY_WRITE; `special`: {column = true}. */
 static int encoder_new(lua_State *L)
 {
     static const char *const formats[] = {"text", "csv", "binary", NULL};
@@ -386,18 +389,22 @@ static int encoder_new(lua_State *L)
     luaL_checktype(L, 3, LUA_TTABLE);
     luaL_checktype(L, 4, LUA_TFUNCTION);
     size_t n = lua_rawlen(L, 2);
-    struct copy_encoder *x = lua_newuserdatauv(L, sizeof *x + n * sizeof x->types[0], 2);
+    struct copy_encoder *x = lua_newuserdatauv(L, sizeof *x + n * (sizeof x->types[0] + sizeof *x->special), 2);
     *x = (struct copy_encoder){.format = format};
+    x->special = (bool *)&x->types[n];
     luaL_setmetatable(L, ENCODER_CLASS);
     lua_pushvalue(L, 3);
     lua_setiuservalue(L, -2, COPY_NAMES);
     lua_pushvalue(L, 4);
-    lua_setiuservalue(L, -2, COPY_ARRAY_TEXT);
+    lua_setiuservalue(L, -2, COPY_WRITE);
     x->ncols = (int)n;
+    int top = lua_gettop(L);
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, 2, (lua_Integer)i + 1);
         x->types[i] = type_of((Oid)lua_tointeger(L, -1));
         lua_pop(L, 1);
+        x->special[i] = lua_istable(L, 5) && lua_rawgeti(L, 5, (lua_Integer)i + 1) != LUA_TNIL;
+        lua_settop(L, top);
     }
     return 1;
 }

@@ -1,5 +1,5 @@
 /* Writes one value of a row for COPY FROM STDIN, in the text, CSV or binary format. */
-#include "bind/data/json.h"
+#include "bind/pg/array_mark.h"
 #include "bind/pg/copy.h"
 #include "bind/pg/params.h"
 #include "pg/wire.h"
@@ -25,20 +25,28 @@ static bool is_plain_table(lua_State *L, int at)
     return lua_istable(L, at) && !pg_param_is_allowed(L, at);
 }
 
-/* Replaces the table at the top by its text: JSON, or an array literal. False when the type is neither. */
-static bool table_to_text(lua_State *L, const struct pg_type *t)
+static bool is_to_be_written(lua_State *L, const struct copy_encoder *x, int c)
 {
-    if (pg_copy_is_json(t)) {
-        lua_pushvalue(L, lua_upvalueindex(1));
-        lua_pushcclosure(L, bind_json_encode, 1);
-    } else if (t->kind == PG_KIND_ARRAY) {
-        lua_getiuservalue(L, lua_upvalueindex(2), COPY_ARRAY_TEXT);
-    } else {
+    const struct pg_type *t = x->types[c];
+    if (x->special[c])
+        return !is_null(L, -1);
+    if (!lua_istable(L, -1))
         return false;
-    }
+    bool binary_array = x->format == COPY_BINARY && t->kind == PG_KIND_ARRAY;
+    if (pg_param_is_allowed(L, -1)) /* db.array has a text, and the binary form is made from a list */
+        return binary_array;
+    return !binary_array || pg_param_is_wrapped(L, lua_gettop(L));
+}
+
+void pg_copy_prepare(lua_State *L, struct copy_encoder *x, int c)
+{
+    if (c >= x->ncols || !is_to_be_written(L, x, c))
+        return;
+    lua_getiuservalue(L, lua_upvalueindex(2), COPY_WRITE);
     lua_insert(L, -2);
-    lua_call(L, 1, 1);
-    return true;
+    lua_pushinteger(L, c + 1);
+    lua_pushinteger(L, x->rows + 1);
+    lua_call(L, 3, 1);
 }
 
 /* ---- text and CSV ---- */
@@ -93,8 +101,6 @@ static bool put_text(lua_State *L, struct copy_encoder *x, const struct pg_type 
 
 enum copyfmt_result pg_copy_text_value(lua_State *L, struct copy_encoder *x, const struct pg_type *t)
 {
-    if (is_plain_table(L, -1) && !table_to_text(L, t))
-        return COPYFMT_INVALID;
     if (!pg_param_is_allowed(L, -1))
         return COPYFMT_INVALID;
     return put_text(L, x, t) ? COPYFMT_OK : COPYFMT_OOM;
@@ -165,13 +171,28 @@ static enum copyfmt_result binary_wrapped(lua_State *L, struct copy_encoder *x, 
     return result;
 }
 
+/* Is the table at the top a list of n values, without holes and other keys? */
+static bool is_list_of(lua_State *L, int n)
+{
+    int keys = 0;
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1)) {
+        lua_Integer key = lua_isinteger(L, -2) ? lua_tointeger(L, -2) : 0;
+        if (key < 1 || key > n) {
+            lua_pop(L, 2);
+            return false;
+        }
+        keys++;
+    }
+    return keys == n;
+}
+
 /* Writes the elements of the array at the top, dimension by dimension; all lists of a dimension must have the
  * same length. */
 static enum copyfmt_result put_elements(lua_State *L, struct copy_encoder *x, const struct pg_type *elem,
                                         const int *sizes, int ndim)
 {
     enum copyfmt_result result = COPYFMT_OK;
-    if (!lua_istable(L, -1) || lua_rawlen(L, -1) != (size_t)sizes[0])
+    if (!is_plain_table(L, -1) || !is_list_of(L, sizes[0]))
         return COPYFMT_INVALID;
     for (int i = 1; i <= sizes[0] && result == COPYFMT_OK; i++) {
         lua_rawgeti(L, -1, i);
@@ -194,6 +215,15 @@ static int dimensions(lua_State *L, int sizes[MOST_DIMENSIONS])
     return sizes[0] == 0 ? 0 : n;
 }
 
+/* Does the list at the top have no elements but empty lists? */
+static bool is_empty(lua_State *L, int depth)
+{
+    bool empty = is_list_of(L, (int)lua_rawlen(L, -1));
+    for (lua_pushnil(L); lua_next(L, -2); lua_pop(L, 1))
+        empty = empty && depth > 1 && is_plain_table(L, -1) && is_empty(L, depth - 1);
+    return empty;
+}
+
 /* The form that array_recv in arrayfuncs.c reads. */
 static enum copyfmt_result binary_array(lua_State *L, struct copy_encoder *x, const struct pg_type *t)
 {
@@ -203,7 +233,11 @@ static enum copyfmt_result binary_array(lua_State *L, struct copy_encoder *x, co
     if (pg_copy_is_json(elem))
         return COPYFMT_UNKNOWN;
     luaL_checkstack(L, MOST_DIMENSIONS + 8, "an array");
+    struct pg_array_mark mark;
+    pg_array_mark_get(L, -1, &mark);
     int ndim = dimensions(L, sizes);
+    if (ndim == 0 && !is_empty(L, MOST_DIMENSIONS))
+        return COPYFMT_INVALID;
     if (!buf_reserve(&x->out, 16 + 8 * MOST_DIMENSIONS))
         return COPYFMT_OOM;
     wire_put4(&x->out, 0); /* the length, set below */
@@ -212,7 +246,7 @@ static enum copyfmt_result binary_array(lua_State *L, struct copy_encoder *x, co
     wire_put4(&x->out, t->elem);
     for (int i = 0; i < ndim; i++) {
         wire_put4(&x->out, (uint32_t)sizes[i]);
-        wire_put4(&x->out, 1);
+        wire_put4(&x->out, mark.has_lower ? (uint32_t)mark.lower[i] : 1);
     }
     enum copyfmt_result result = ndim > 0 ? put_elements(L, x, elem, sizes, ndim) : COPYFMT_OK;
     size_t end = x->out.len;
@@ -241,10 +275,7 @@ enum copyfmt_result pg_copy_binary_value(lua_State *L, struct copy_encoder *x, c
             return binary_wrapped(L, x, t);
         if (t->kind == PG_KIND_ARRAY)
             return binary_array(L, x, t);
-        if (!table_to_text(L, t))
-            return COPYFMT_INVALID;
-        s = lua_tolstring(L, -1, &len);
-        return copyfmt_value(&x->out, t, s, len);
+        return COPYFMT_INVALID;
     default:
         return is_null(L, -1) ? binary_null(x) : COPYFMT_INVALID;
     }
