@@ -3,6 +3,7 @@
 #include "base/number.h"
 #include "base/text.h"
 #include "bind/data/json.h"
+#include "bind/data/json_numbers.h"
 #include "bind/pg/decode_error.h"
 #include "pg/interval.h"
 #include "pg/timefmt.h"
@@ -66,11 +67,36 @@ static void push_instant(lua_State *L, const struct pg_reading *d, int64_t usec,
         lua_pushnumber(L, (lua_Number)usec / 1e6 + 946684800.0);
 }
 
+/* Reads the text with the numbers that Lua has no integer for as floats, or (exact) strings. False: there are
+ * none. */
+static bool read_large(lua_State *L, const struct pg_reading *d, const char *p, size_t len, struct error *e,
+                       bool *read)
+{
+    luaL_checkstack(L, 4, "out of stack for JSON");
+    size_t n;
+    char *text = lua_newuserdatauv(L, json_numbers_room(len), 0);
+    bool changed = json_numbers_rewrite(p, len, d->by->exact_json, text, &n);
+    if (changed) {
+        error_clear(e);
+        *read = bind_json_read(L, text, n, e);
+    }
+    lua_remove(L, changed && *read ? -2 : -1);
+    return changed;
+}
+
 static void push_json(lua_State *L, const struct pg_reading *d, const char *p, size_t len)
 {
     struct error e = {0};
-    if (bind_json_read(L, p, len, &e))
+    bool read = false;
+    if (d->by->exact_json && read_large(L, d, p, len, &e, &read) && read)
         return;
+    if (!error_is_set(&e) && bind_json_read(L, p, len, &e))
+        return;
+    if (!d->by->exact_json && read_large(L, d, p, len, &e, &read) && read)
+        return;
+    if (strstr(e.message, "overflow"))
+        error_set_field(&e, ERROR_HINT,
+                        "Read the column as text (column::text), or open the engine with numbers = \"exact\".");
     if (!e.field[ERROR_HINT]) /* not only too large a number or too deep for us */
         e.kind = ERROR_PROTOCOL;
     pg_decode_raise(L, d, &e);

@@ -17,6 +17,7 @@ struct pg_decoder {
     const struct pg_catalog *catalog;
     int codecs;         /* registry reference of {type name = {decode=, encode=}}; LUA_NOREF = none */
     bool numeric_float; /* numeric as a float instead of its exact text */
+    bool exact_json;    /* numbers of JSON that Lua cannot hold exactly are strings instead of floats */
     bool in_codec;      /* a codec runs: the row that it decodes must not be freed or replaced */
     bool epoch;         /* timestamps as seconds since 1970 instead of ISO 8601 */
 };

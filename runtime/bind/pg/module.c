@@ -144,6 +144,7 @@ static void read_settings(lua_State *L, struct pg_engine *e)
     double age = field_number(L, 1, "statement_cache_age", 1);
     e->cache_age = age > 0 ? duration_ns(age) + 1 : 0; /* an age of less than 1 ns is not "no limit" */
     e->decoder.numeric_float = field_boolean(L, 1, "numeric_float", false);
+    e->decoder.exact_json = field_boolean(L, 1, "exact_json", false);
     e->decoder.epoch = field_boolean(L, 1, "epoch", false);
     e->typed_values = e->decoder.epoch;
     e->large_result = (size_t)field_number(L, 1, "large_result", 0);
