@@ -83,7 +83,7 @@ pg.on_both(describe, function(_, open)
 
         it("of an array states dimensions and first indexes", function()
             assert.equal("[0:1]={1,2}", e:value("select $1::text", db.array({ 1, 2 }, "int4", { lower = { 0 } })))
-            assert.equal('{{"{}","[]"}}', e:value("select $1::text",
+            assert.equal('{{"{}",[]}}', e:value("select $1::text",
                 db.array({ { {}, json.array {} } }, "jsonb", { dims = 2 })))
         end)
 
@@ -139,7 +139,8 @@ pg.on_both(describe, function(_, open)
 
     describe("a codec", function()
         it("writes where the server expects its type, on its engine alone", function()
-            local coded <close>, plain <close> = open(), open()
+            local coded <close> = open()
+            local plain <close> = open()
             coded:set_codec("point", {
                 decode = function(text) local x, y = text:match "%((.-),(.-)%)" return { x = tonumber(x), y = tonumber(y) } end,
                 encode = function(p) return ("(%s,%s)"):format(p.x, p.y) end,
@@ -149,7 +150,6 @@ pg.on_both(describe, function(_, open)
             assert.same({ p, db.null }, coded:value("select $1::point[]", { p, db.null }))
             assert.same(p, coded:value("select $1", db.typed(p, "point")))
             assert.equal(5, coded:value("select $1::int", 5))
-            assert.equal("(1,2)", coded:execute_many("create temp table x (p point)", { {} }) and "(1,2)")
             assert.equal("(3,4)", plain:value("select $1::point", "(3,4)"))
             assert.equal("usage", raised(plain.value, plain, "select $1::point", p).kind)
             coded:transaction(function(tx)
@@ -191,7 +191,8 @@ pg.on_both(describe, function(_, open)
         end)
 
         it("of JSON that no integer holds is a float, or with numbers=\"exact\" a string", function()
-            local e <close>, exact <close> = open(), open { numbers = "exact" }
+            local e <close> = open()
+            local exact <close> = open { numbers = "exact" }
             local sql = [[select '{"n": 123456789012345678901, "d": 0.1, "x": 0.12345678901234567891}'::jsonb]]
             for _ = 1, 3 do
                 assert.same({ n = 123456789012345678901.0, d = 0.1, x = 0.12345678901234567891 }, e:value(sql))
