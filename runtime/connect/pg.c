@@ -204,8 +204,8 @@ static PGconn *open_session(const char *const *keywords, const char *const *valu
     return conn;
 }
 
-PGconn *connect_pg(const char *const *keywords, const char *const *values, const char *target,
-                   uint64_t deadline, const struct io_interrupt *intr, int *plain, struct error *err)
+PGconn *connect_pg_again(const char *const *keywords, const char *const *values, const char *target,
+                         uint64_t deadline, const struct io_interrupt *intr, int *plain, struct error *err)
 {
     PGconn *conn = open_session(keywords, values, target, deadline, intr, plain, err);
     bool ok = conn && !error_is_set(err);
@@ -220,4 +220,11 @@ PGconn *connect_pg(const char *const *keywords, const char *const *values, const
         return NULL;
     }
     return conn;
+}
+
+PGconn *connect_pg(const char *const *keywords, const char *const *values, const char *target,
+                   uint64_t deadline, const struct io_interrupt *intr, struct error *err)
+{
+    int plain = 0;
+    return connect_pg_again(keywords, values, target, deadline, intr, &plain, err);
 }

@@ -12,9 +12,12 @@
 
 /* `keywords`/`values`: NULL-terminated, as PQconnectStartParams takes them; `target`: host and port for
  * messages. NULL on failure, with `err` set (field `layer` says how far the connect came). The connection is
- * non-blocking, and its session is as pg/settings.h says. `*plain`: 0 at first, 1 once a pooler was met that
- * takes no options; several threads may connect with it. */
+ * non-blocking, and its session is as pg/settings.h says. */
 PGconn *connect_pg(const char *const *keywords, const char *const *values, const char *target,
-                   uint64_t deadline, const struct io_interrupt *intr, int *plain, struct error *err);
+                   uint64_t deadline, const struct io_interrupt *intr, struct error *err);
+/* For one of several connections: `*plain` is 0 at first, and 1 once a pooler was met that takes no options.
+ * Several threads may connect with it. */
+PGconn *connect_pg_again(const char *const *keywords, const char *const *values, const char *target,
+                         uint64_t deadline, const struct io_interrupt *intr, int *plain, struct error *err);
 
 #endif

@@ -17,8 +17,8 @@ static bool is_starting(const struct error *e)
 static PGconn *try_once(struct pg_conninfo *info, uint64_t deadline, struct error *e)
 {
     error_clear(e);
-    return connect_pg((const char *const *)info->keywords, (const char *const *)info->values, info->target,
-                      deadline, NULL, &info->plain, e);
+    return connect_pg_again((const char *const *)info->keywords, (const char *const *)info->values,
+                            info->target, deadline, NULL, &info->plain, e);
 }
 
 static void *connect_pg_server(void *target, uint64_t deadline, const struct connecting *c, struct error *e)
