@@ -1,7 +1,6 @@
 /* Opening and closing the machine, its queue of groups, and questions about its state. */
 #include "pg/errors.h"
 #include "pg/machine_impl.h"
-#include "pg/settings.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -13,7 +12,6 @@ bool pg_machine_init(struct pg_machine *m, PGconn *conn, uint32_t cache_limit,
     *m = (struct pg_machine){.conn = conn, .state = PG_IDLE};
     pg_machine_begin_epochs(m);
     m->encoding = PQclientEncoding(conn);
-    m->bare = !pg_settings_at_startup(conn);
     m->cache = pg_cache_new(cache_limit, forget, data);
     return m->cache != NULL;
 }

@@ -146,7 +146,8 @@ struct pg_machine {
     bool row_mode;  /* a statement since the last pipeline was in single-row mode */
     bool text_only; /* results in text even where binary could be read */
     bool in_doubt;  /* an open transaction has named a setting that values depend on */
-    bool bare;      /* the settings that values depend on are not the session's defaults */
+    bool bare;      /* set by the embedder: the settings that values depend on are not the session's
+                       defaults */
     int encoding;   /* libpq's number of client_encoding */
     /* When the cache's entries are out of date. The embedder sets the first two after pg_machine_init. */
     uint64_t cache_age;     /* ns from the server's parse; 0 = no limit */

@@ -3,6 +3,7 @@
 #include "bind/pg/notices.h"
 
 #include "base/deadline.h"
+#include "pg/settings.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -78,6 +79,7 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
     link->m.catalog = e->catalog;
     link->m.cache_age = e->cache_age;
     link->m.schema_epoch = &e->rt->schema_epoch;
+    link->m.bare = !pg_settings_at_startup(conn);
     link->m.text_only = e->decoder.codecs != LUA_NOREF;
     link->pid = PQbackendPID(conn);
     link->writer = asks_for_writes(conn) && !is_read_only(conn);
