@@ -175,17 +175,26 @@ static bool becomes_table(const struct pg_reading *d, const struct pg_type *t)
 
 /* ---- composites ---- */
 
+/* Another program may have altered the type since it was looked up. */
+static void expect_field(struct reader *r, char c, const struct pg_type *t)
+{
+    if (!take(r, c))
+        pg_decode_fail(r->L, r->d,
+                       "the server sent a malformed composite: a value of %s does not have its %d fields",
+                       t->name, t->nfields);
+}
+
 static void push_composite(struct reader *r, const struct pg_type *t)
 {
     enter(r);
-    expect(r, '(', "composite");
+    expect_field(r, '(', t);
     if (t->nfields - 1 > r->end - r->p) /* each comma takes a byte */
         malformed(r, "composite");
     lua_createtable(r->L, 0, t->nfields);
     for (int i = 0; i < t->nfields; i++) {
         const struct pg_type *field = pg_type_of(r->d->by->catalog, t->fields[i].type);
         if (i > 0)
-            expect(r, ',', "composite");
+            expect_field(r, ',', t);
         if (peek(r) == ',' || peek(r) == ')')
             continue; /* NULL */
         if (take(r, '"'))
@@ -195,7 +204,7 @@ static void push_composite(struct reader *r, const struct pg_type *t)
         decode_top(r, field);
         lua_setfield(r->L, -2, t->fields[i].name);
     }
-    expect(r, ')', "composite");
+    expect_field(r, ')', t);
     r->depth--;
 }
 

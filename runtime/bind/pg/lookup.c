@@ -1,4 +1,5 @@
 #include "bind/pg/lookup.h"
+#include "pg/shape.h"
 
 #include <string.h>
 
@@ -11,7 +12,19 @@ bool pg_lookup_needed(const struct pg_link *link, PGresult *const *list, size_t 
         for (int c = 0; c < PQnfields(list[i]); c++)
             if (!pg_type_is_known(e->catalog, PQftype(list[i], c)))
                 return true;
-    return false;
+    bool altered = false;
+    for (size_t i = 0; i < n && !altered; i++)
+        altered = pg_shape_is_wrong(e->catalog, list[i]);
+    if (altered)
+        pg_catalog_expire(e->catalog);
+    return altered;
+}
+
+bool pg_lookup_needed_for_rows(const struct pg_link *link, PGresult *description)
+{
+    if (pg_shape_has_fields(link->engine->catalog, description))
+        pg_catalog_expire(link->engine->catalog);
+    return pg_lookup_needed(link, &description, 1);
 }
 
 bool pg_lookup_send_list(struct pg_link *link, const char *oids)

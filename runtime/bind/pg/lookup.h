@@ -8,8 +8,12 @@
 
 #include "bind/pg/link.h"
 
-/* Do the results have columns of types that must be looked up, and is that possible now? */
+/* Do the results have columns of types that must be looked up, and is that possible now? Also types that were
+ * looked up, when a value does not fit them. */
 bool pg_lookup_needed(const struct pg_link *link, PGresult *const *list, size_t n);
+/* The same for the columns of rows that will come one by one: then it is too late to look a type up again, so
+ * composite types are looked up each time. */
+bool pg_lookup_needed_for_rows(const struct pg_link *link, PGresult *description);
 /* Sends the lookup; then step the machine to its end. False: not sent, m.error says why. */
 bool pg_lookup_send(struct pg_link *link, PGresult *const *results, size_t n);
 /* The same for an array of OIDs as text: "{1,2}". */

@@ -219,7 +219,7 @@ static int described(lua_State *L, struct pg_statement *st)
 {
     st->describing = false;
     st->result = pg_machine_take(&st->link->m);
-    if (st->result && pg_lookup_needed(st->link, &st->result, 1))
+    if (st->result && pg_lookup_needed_for_rows(st->link, st->result))
         return look_up(L, st);
     PQclear(st->result);
     st->result = NULL;
@@ -355,7 +355,9 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
     st->result = pg_machine_take(&link->m);
     st->entry = entry;
     st->guessed = link->m.guessed;
-    if (st->shape != RESULT_AFFECTED && st->result && pg_lookup_needed(link, &st->result, 1))
+    if (st->shape != RESULT_AFFECTED && st->result &&
+        (st->describe_only ? pg_lookup_needed_for_rows(link, st->result)
+                           : pg_lookup_needed(link, &st->result, 1)))
         return look_up(L, st);
     return deliver(L, st);
 }
