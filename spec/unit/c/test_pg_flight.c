@@ -59,9 +59,8 @@ static const struct pg_scenario plain[] = {
     /* more than the socket takes; an answer that comes too early */
     {"little big query <E:22012 swallow <Z", "=!query/failed/22012 IDLE"},
     {"<1 <2 <T <D:1 <C:SELECT_1 <Z unseen little big query <N go", "=(1) IDLE"},
-    /* DISCARD ALL, behind which the settings are put back, and a changed type */
-    {"learn sql:discard_all simple <C:DISCARD_ALL <Z busy <C:SET <C:SET <Z entries",
-     "busy =DISCARD_ALL entries=none IDLE"},
+    /* DISCARD ALL, and a changed type */
+    {"learn sql:discard_all simple <C:DISCARD_ALL <Z entries", "=DISCARD_ALL entries=none IDLE"},
     {"learn simple <C:DEALLOCATE_ALL <E:22012 <Z entries", "=!query/failed/22012 entries=none IDLE"},
     {"catalog simple <C:ALTER_TYPE <Z simple <C:DROP_TABLE <Z", "=ALTER_TYPE =DROP_TABLE IDLE"},
 };

@@ -48,8 +48,7 @@ static PGconn *connect_server(void)
     const char *keywords[] = {"host", "user", "dbname", NULL};
     const char *values[] = {server.dir, "postgres", "postgres", NULL};
     struct error err = {0};
-    int plain = 0;
-    PGconn *conn = connect_pg(keywords, values, server.dir, deadline_in(10), NULL, &plain, &err);
+    PGconn *conn = connect_pg(keywords, values, server.dir, deadline_in(10), NULL, &err);
     CHECK(conn != NULL);
     return conn;
 }

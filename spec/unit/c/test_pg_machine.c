@@ -26,8 +26,7 @@ static PGconn *connect_to(const char *dir, const char *dbname, double seconds, s
 {
     const char *keywords[] = {"host", "user", "dbname", NULL};
     const char *values[] = {dir, "postgres", dbname, NULL};
-    int plain = 0;
-    return connect_pg(keywords, values, dir, deadline_in(seconds), NULL, &plain, err);
+    return connect_pg(keywords, values, dir, deadline_in(seconds), NULL, err);
 }
 
 static void open_machine(struct pg_machine *m, uint32_t cache)
