@@ -34,9 +34,16 @@ static void going_on(struct pg_link *link)
         pg_link_request_cancel(link);
 }
 
+/* Has the statement not ended yet? The data of a COPY that is being cancelled may still come. */
+static bool goes_on(const struct pg_link *link)
+{
+    const struct pg_machine *m = &link->m;
+    return m->state == PG_PLAIN || m->state == PG_PIPE || (m->state == PG_COPY_OUT && m->unwanted);
+}
+
 static void cancel_answered(struct pg_link *link)
 {
-    if (link->m.state != PG_PLAIN && link->m.state != PG_PIPE)
+    if (!goes_on(link))
         settle(link);
 }
 
