@@ -7,7 +7,10 @@
 
 #include <errno.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
+
+enum { MOST_FOR_LOGIN = 16 << 20 };
 
 static void no_notice(void *data, const PGresult *r)
 {
@@ -61,6 +64,10 @@ static bool wait_for(PGconn *conn, unsigned interest, const char *target, uint64
                      const struct io_interrupt *intr, struct error *err)
 {
     unsigned ready;
+    if (mono_now() >= deadline) { /* the socket of a server that never stops sending is always ready */
+        set_timeout(err, conn, target);
+        return false;
+    }
     switch (io_poll(PQsocket(conn), interest, deadline, intr, &ready)) {
     case IO_READY:
         return true;
@@ -77,17 +84,35 @@ static bool wait_for(PGconn *conn, unsigned interest, const char *target, uint64
     return false;
 }
 
+/* Adds what has arrived to `received`; false when a server sends more than any login takes: libpq keeps all
+ * of it. */
+static bool is_login(PGconn *conn, size_t *received, const char *target, struct error *err)
+{
+    int n = 0;
+    if (ioctl(PQsocket(conn), FIONREAD, &n) == 0 && n > 0)
+        *received += (size_t)n;
+    if (*received <= MOST_FOR_LOGIN)
+        return true;
+    error_set(
+        err, ERROR_PROTOCOL,
+        "cannot connect to PostgreSQL at %s: the server sent more than %d MiB before the login had ended",
+        target, MOST_FOR_LOGIN >> 20);
+    err->outcome = OUTCOME_NOT_SENT;
+    return false;
+}
+
 static bool connect_loop(PGconn *conn, const char *target, uint64_t deadline, const struct io_interrupt *intr,
                          struct error *err)
 {
     PostgresPollingStatusType status = PGRES_POLLING_WRITING;
+    size_t received = 0;
     while (status != PGRES_POLLING_OK) {
         if (status == PGRES_POLLING_FAILED) {
             pg_error_from_connect(err, conn, target);
             return false;
         }
         unsigned interest = status == PGRES_POLLING_READING ? IO_READ : IO_WRITE;
-        if (!wait_for(conn, interest, target, deadline, intr, err))
+        if (!wait_for(conn, interest, target, deadline, intr, err) || !is_login(conn, &received, target, err))
             return false;
         status = PQconnectPoll(conn);
     }

@@ -268,6 +268,8 @@ void pg_error_from_connect(struct error *e, const PGconn *conn, const char *targ
         if (failed)
             message = failed + strlen(" failed: ");
     }
+    if (message[0] == '\0' || message[0] == '\n')
+        message = "the server refused the connection and gave no reason";
     /* The other lines are libpq's advice. */
     error_set(e, ERROR_CONNECT, "cannot connect to PostgreSQL at %s: %.*s", target,
               (int)strcspn(message, "\n"), message);
