@@ -55,7 +55,7 @@ end
 local function open_rows(conn, query, opts, own)
     statement.rows_only("copy_out", opts)
     local names, oids = {}, {}
-    for i, column in ipairs(conn:describe(query)) do
+    for i, column in ipairs(conn:describe(query) or {}) do
         names[i], oids[i] = column.name, column.oid
     end
     if #names == 0 then

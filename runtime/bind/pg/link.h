@@ -122,6 +122,9 @@ enum io_status pg_link_run_blocking(struct pg_link *link, uint64_t deadline);
 /* Cancels the statement, blocking: sends the request, and breaks the connection if the statement has not
  * ended after `grace` seconds. */
 void pg_link_cancel_blocking(struct pg_link *link, double grace);
+/* Seconds to cancel a statement whose time limit has passed, which come on top of the limit: a tenth of it,
+ * within bounds. */
+double pg_link_grace_after(double limit);
 /* Gives a statement up, and sets m.error. `timeout` 0 = the transaction's time limit has passed. */
 void pg_link_cut_short(struct pg_link *link, enum io_status status, double timeout);
 

@@ -62,12 +62,20 @@ bool pg_link_has_unwanted_copy(const struct pg_link *link)
     return link->m.unwanted && link->m.state == PG_COPY_OUT && pg_machine_may_cancel(&link->m);
 }
 
+/* Seconds to cancel an unwanted COPY: not beyond the statement's deadline. */
+static double time_to_cancel(uint64_t deadline)
+{
+    uint64_t now = mono_now();
+    double left = deadline > now ? (double)(deadline - now) / (double)NS_PER_S : 0;
+    return left < PG_DRAIN_LIMIT ? left : PG_DRAIN_LIMIT;
+}
+
 enum io_status pg_link_step_blocking(struct pg_link *link, unsigned *step, uint64_t deadline)
 {
     *step = pg_machine_step(&link->m, 0);
     while (*step != PG_DONE && *step != PG_ROW) {
         if (pg_link_has_unwanted_copy(link)) {
-            pg_link_cancel_blocking(link, PG_DRAIN_LIMIT);
+            pg_link_cancel_blocking(link, time_to_cancel(deadline));
             *step = PG_DONE;
             return IO_READY;
         }
@@ -90,8 +98,7 @@ enum io_status pg_link_run_blocking(struct pg_link *link, uint64_t deadline)
 
 /* ---- giving up ---- */
 
-/* The time to cancel comes on top of the limit: a tenth of it, within bounds. */
-static double grace_after(double limit)
+double pg_link_grace_after(double limit)
 {
     double grace = limit / 10;
     if (grace < SHORTEST_GRACE)
@@ -103,7 +110,7 @@ void pg_link_cut_short(struct pg_link *link, enum io_status status, double timeo
 {
     struct error *e = &link->m.error;
     double limit = timeout > 0 ? timeout : link->deadline_after;
-    pg_link_cancel_blocking(link, status == IO_INTERRUPTED ? INTERRUPT_GRACE : grace_after(limit));
+    pg_link_cancel_blocking(link, status == IO_INTERRUPTED ? INTERRUPT_GRACE : pg_link_grace_after(limit));
     if (status == IO_INTERRUPTED)
         error_set(e, ERROR_CANCELLED, "interrupted");
     else if (timeout > 0)

@@ -167,8 +167,8 @@ void pg_stream_finish(struct pg_stream *s)
         pool_release(link->engine->pool, link->slot, mono_now());
 }
 
-/* Sync engine: reads the rest for at most `grace` seconds, then cancels. */
-static void drain_blocking(struct pg_link *link, double grace)
+/* Sync engine: reads the rest for at most `grace` seconds, then cancels for at most `cancel` seconds. */
+static void drain_blocking(struct pg_link *link, double grace, double cancel)
 {
     unsigned step;
     if (grace > 0) {
@@ -177,10 +177,10 @@ static void drain_blocking(struct pg_link *link, double grace)
             return;
         pg_link_warn_cancelled(link);
     }
-    pg_link_cancel_blocking(link, PG_DRAIN_LIMIT);
+    pg_link_cancel_blocking(link, cancel);
 }
 
-static void stop(struct pg_stream *s, double grace)
+static void stop(struct pg_stream *s, double grace, double cancel)
 {
     struct pg_link *link = s->link;
     if (!link)
@@ -196,7 +196,7 @@ static void stop(struct pg_stream *s, double grace)
     if (link->io)
         pg_link_rest(link);
     if (!over && link->engine->sync)
-        drain_blocking(link, grace);
+        drain_blocking(link, grace, cancel);
     else if (!over)
         pg_link_abandon(link, grace);
     if (s->own)
@@ -205,7 +205,7 @@ static void stop(struct pg_stream *s, double grace)
 
 void pg_stream_stop(struct pg_stream *s)
 {
-    stop(s, 0);
+    stop(s, 0, PG_DRAIN_LIMIT);
 }
 
 void pg_stream_leave(struct pg_stream *s, bool failed)
@@ -213,7 +213,7 @@ void pg_stream_leave(struct pg_stream *s, bool failed)
     if (s->link && s->link->telling)
         return; /* the on_notice that end_of_rows calls has closed it; end_of_rows goes on */
     bool goes_on = s->link && !s->own && !failed && s->link->m.in_transaction;
-    stop(s, goes_on ? LEFT_GRACE : 0);
+    stop(s, goes_on ? LEFT_GRACE : 0, PG_DRAIN_LIMIT);
 }
 
 void pg_stream_check_codec(lua_State *L, const struct pg_stream *s)
@@ -302,19 +302,20 @@ static int end_of_rows(lua_State *L, struct pg_stream *s)
 
 static int fail_late(lua_State *L, struct pg_stream *s, enum error_kind kind)
 {
-    struct runtime *rt = s->link->engine->rt;
-    double timeout = s->link->engine->command_timeout;
-    double limit = mono_now() >= s->link->deadline ? s->link->deadline_after : 0;
-    bool in_transaction = s->link->m.in_transaction;
+    struct pg_link *link = s->link;
+    struct runtime *rt = link->engine->rt;
+    double timeout = link->engine->command_timeout;
+    double limit = mono_now() >= link->deadline ? link->deadline_after : 0;
     struct error e = {0};
-    pg_stream_stop(s);
     if (kind == ERROR_CANCELLED)
         error_set(&e, kind, "interrupted");
     else if (limit > 0)
         pg_error_late(&e, NULL, limit);
     else
         pg_error_late(&e, "the next row did not come", timeout);
-    e.outcome = in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+    e.outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+    error_set_field(&e, ERROR_STATEMENT, link->statement);
+    stop(s, 0, kind == ERROR_CANCELLED ? PG_DRAIN_LIMIT : pg_link_grace_after(limit > 0 ? limit : timeout));
     return bind_error_raise(L, rt, &e);
 }
 
@@ -346,10 +347,18 @@ static uint64_t deadline_of(const struct pg_link *link)
     return deadline_min(timeout > 0 ? deadline_in(timeout) : DEADLINE_NEVER, link->deadline);
 }
 
+/* One limit for the whole row: a server may send a piece of it now and then for ever. */
+static uint64_t limit_of_row(struct pg_stream *s)
+{
+    if (!s->until)
+        s->until = deadline_of(s->link);
+    return s->until;
+}
+
 int pg_stream_park(lua_State *L, struct pg_stream *s, unsigned want, lua_KFunction k)
 {
     struct pg_link *link = s->link;
-    link->waiter = wait_begin(link->engine->rt->sched, deadline_of(link), abandon_row, link);
+    link->waiter = wait_begin(link->engine->rt->sched, limit_of_row(s), abandon_row, link);
     io_watch_want(link->io, want);
     return wait_park(L, link->waiter, (lua_KContext)s, k);
 }
@@ -375,6 +384,7 @@ bool pg_stream_check_next(lua_State *L, struct pg_stream *s)
         pg_lease_lost(L, rt);
     if (!s->link)
         return false;
+    s->until = 0;
     if (s->link->engine->sync)
         return true;
     if (s->link->waiter || s->woken)
@@ -396,9 +406,10 @@ void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want)
 {
     struct pg_link *link = s->link;
     const struct io_interrupt *intr = &bind_runtime(L)->interrupt;
+    uint64_t until = limit_of_row(s);
     unsigned ready = 0;
-    check_blocking(
-        L, s, io_poll(pg_machine_fd(&link->m), want, deadline_of(link), intr->fd >= 0 ? intr : NULL, &ready));
+    check_blocking(L, s, mono_now() >= until ? IO_TIMEOUT : IO_READY);
+    check_blocking(L, s, io_poll(pg_machine_fd(&link->m), want, until, intr->fd >= 0 ? intr : NULL, &ready));
     pg_machine_step(&link->m, ready);
 }
 

@@ -17,6 +17,7 @@ struct pg_stream {
     bool own;             /* give the connection back to the pool at the end */
     bool woken;           /* its task was woken by a step and has not taken what it brought yet */
     bool lost;            /* the lease was released before the end: asking for more raises */
+    uint64_t until;       /* the time limit of the row that is read; 0 = its reading has not waited yet */
     unsigned first;       /* the result of the step made before the stream was attached; 0 = none */
 };
 
