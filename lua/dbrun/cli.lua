@@ -1,7 +1,10 @@
 --- Command lines of the scripts that are part of dbrun: options, exit statuses, tables, times, colours. A script is
 --- `return cli.main("name", fn)`: `fn` returns its exit status; an error becomes one readable message on stderr and the
 --- status 1 or 2.
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
+
+local tty <const> = core.tty
 
 local M = {}
 
@@ -128,11 +131,28 @@ end
 
 -- ---- output ----
 
+--- A text for a terminal: what colours it or clears the line stays, other control characters are escaped.
+local function guarded(text)
+    local out, from = {}, 1
+    text = text:gsub("\r\n", "\n")
+    for before, own, behind in text:gmatch "()(\r?\27%[[%d;]*[mK])()" do
+        out[#out + 1] = tty.printable(text:sub(from, before - 1)) .. own
+        from = behind
+    end
+    out[#out + 1] = tty.printable(text:sub(from))
+    return table.concat(out)
+end
+
 ---Writes to standard output; raises when the disk is full or the pipe closed.
 ---@param ... string
 ---Raises an error of kind `io`.
 function M.write(...)
-    local ok, why = io.stdout:write(...)
+    local ok, why
+    if tty.isatty(1) then
+        ok, why = io.stdout:write(guarded(table.concat { ... }))
+    else
+        ok, why = io.stdout:write(...)
+    end
     if ok then return end
     errors.fail("io", ("cannot write to standard output: %s"):format(why))
 end
@@ -147,8 +167,7 @@ end
 ---Writes a line for people to stderr, so that standard output has the result only.
 ---@param ... string
 function M.note(...)
-    io.stderr:write(...)
-    io.stderr:write("\n")
+    io.stderr:write(tty.printable(table.concat { ... }), "\n")
 end
 
 ---The width of a text on a terminal in columns: one per character, none for colour codes.

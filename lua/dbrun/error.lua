@@ -123,7 +123,8 @@ local names <const> = {
     io = "I/O error", query = "error", constraint = "error",
 }
 
----The text for people, as psql prints it: message, caret, DETAIL, HINT, CONTEXT, and the line of the script.
+---The text for people, as psql prints it: message, caret, DETAIL, HINT, CONTEXT, and the line of the script. Control
+---characters, which a server may have sent, are escaped; the fields of the error keep them.
 ---@param e dbrun.Error
 ---@return string
 function M.format(e)
@@ -148,7 +149,7 @@ function M.format(e)
     if e.outcome == "unknown" then
         out[#out + 1] = "OUTCOME:  unknown: the work may have been done; check before you run it again"
     end
-    return table.concat(out, "\n")
+    return core.tty.printable(table.concat(out, "\n"))
 end
 
 metatable.__tostring = M.format

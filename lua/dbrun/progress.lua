@@ -76,7 +76,7 @@ end
 
 function Progress:draw(now)
     self.drawn_at = now
-    local text = self:text(now)
+    local text = tty.printable(self:text(now))
     if self.terminal then
         self.out:write("\r", cut(text, tty.width(self.fd) - 1), "\27[K")
     else

@@ -8,6 +8,7 @@
 --- "host/database".
 local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
+local tty = require "dbrun.tty"
 
 local M = {}
 
@@ -35,8 +36,9 @@ function M.describe(conn, url)
     local row = conn:one(WHERE)
     local host = host_in(url) or row.address or "local socket"
     if row.port and host:sub(1, 1) ~= "/" then host = ("%s:%d"):format(host, row.port) end
-    return ("%s@%s/%s (PostgreSQL %s)"):format(row.role, host:gsub("/+$", ""), row.database,
+    local name = ("%s@%s/%s (PostgreSQL %s)"):format(row.role, host:gsub("/+$", ""), row.database,
         row.version:match "^%S+")
+    return tty.printable(name)
 end
 
 local function matches(text, pattern)

@@ -36,6 +36,14 @@ function M.dumb(fd)
     return not tty.isatty(fd or 1) or os.getenv("TERM") == "dumb"
 end
 
+--- A text of a server or a file, as it may be printed on a terminal: control characters but newline and tab are
+--- escaped ("\\x1b"), and so are bytes that are not UTF-8.
+---@param text string
+---@return string
+function M.printable(text)
+    return tty.printable(text)
+end
+
 local codes <const> = {
     bold = 1, dim = 2, red = 31, green = 32, yellow = 33, blue = 34, magenta = 35, cyan = 36,
 }

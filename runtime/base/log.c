@@ -1,5 +1,6 @@
 #include "base/log.h"
 
+#include "base/printable.h"
 #include "base/text.h"
 
 #include <errno.h>
@@ -32,8 +33,8 @@ static void json_text(struct buf *out, const char *text)
         size_t n = utf8_len(text, SIZE_MAX);
         if (c == '"' || c == '\\')
             buf_addf(out, "\\%c", c);
-        else if (c < 0x20)
-            buf_addf(out, "\\u%04x", c);
+        else if (n && printable_control(text, n))
+            buf_addf(out, "\\u%04x", printable_control(text, n));
         else if (n)
             buf_add(out, text, n);
         else
@@ -45,14 +46,13 @@ static void json_text(struct buf *out, const char *text)
 /* Text from a server must neither control the terminal nor look like a log line of its own. */
 static void plain_text(struct buf *out, const char *text)
 {
-    for (; *text; text++) {
-        unsigned char c = (unsigned char)*text;
-        if (c == '\n')
-            buf_adds(out, "\n    ");
-        else if ((c < 0x20 && c != '\t') || c == 0x7f)
-            buf_addf(out, "\\x%02x", c);
-        else
-            buf_add(out, text, 1);
+    for (;;) {
+        size_t line = strcspn(text, "\n");
+        printable_add(out, text, line);
+        if (!text[line])
+            return;
+        buf_adds(out, "\n    ");
+        text += line + 1;
     }
 }
 

@@ -208,6 +208,19 @@ static void show_error(lua_State *L, struct repl *r)
     report_line(NULL, r->host->rt, lua_tostring(L, -1)); /* as in lua, without the program's name */
 }
 
+/* At a terminal the text of a result is escaped: it may come from a server. */
+static void make_printable(lua_State *L, int index)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_getfield(L, -1, "dbrun.core");
+    lua_getfield(L, -1, "tty");
+    lua_getfield(L, -1, "printable");
+    lua_pushvalue(L, index);
+    lua_call(L, 1, 1);
+    lua_replace(L, index);
+    lua_pop(L, 3);
+}
+
 /* Stack: repl (light), results. */
 static void show_results(lua_State *L, struct repl *r)
 {
@@ -215,6 +228,9 @@ static void show_results(lua_State *L, struct repl *r)
     if (n == 0)
         return;
     luaL_checkstack(L, LUA_MINSTACK, "too many results to print");
+    for (int i = 2; i <= n + 1; i++)
+        if (r->input != NULL && lua_type(L, i) == LUA_TSTRING)
+            make_printable(L, i);
     lua_getglobal(L, "print");
     lua_insert(L, 2);
     if (lua_pcall(L, n, 0, 0) != LUA_OK) {

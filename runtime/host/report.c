@@ -1,4 +1,5 @@
 /* Prints an error that the script did not catch. */
+#include "base/printable.h"
 #include "host/host.h"
 
 #include <stdio.h>
@@ -6,13 +7,15 @@
 
 static void write_masked(struct runtime *rt, const char *text, size_t len)
 {
+    struct buf masked = {0};
     struct buf out = {0};
-    if (rt != NULL && rt->secrets != NULL && secrets_mask(rt->secrets, text, len, &out) && out.data != NULL)
+    const struct secrets *secrets = rt != NULL ? rt->secrets : NULL;
+    bool ok = secrets_mask(secrets, text, len, &masked) && printable_add(&out, masked.data, masked.len);
+    if (ok)
         fwrite(out.data, 1, out.len, stderr);
-    else if (rt == NULL || len == 0)
-        fwrite(text, 1, len, stderr);
     else
         fputs("not enough memory", stderr);
+    buf_free(&masked);
     buf_free(&out);
 }
 

@@ -1,10 +1,28 @@
 --- The results of a verification as text for people, as JSON for programs, and as JUnit and TAP for test tools.
 local cli = require "dbrun.cli"
+local tty = require "dbrun.tty"
 
 local M = {}
 
 local PLAIN <const> = setmetatable({}, { __index = function() return function(text) return text end end })
 local COLOURS <const> = { PASS = "green", WARN = "yellow", FAIL = "red", SKIP = "dim" }
+
+--- The results with their texts as they may be printed: servers, files and the environment have a say in them.
+local function printable(results)
+    local list = {}
+    for i, result in ipairs(results) do
+        local copy = setmetatable({}, { __index = result })
+        for _, field in ipairs { "name", "text", "cause", "key" } do
+            copy[field] = result[field] and tty.printable(result[field])
+        end
+        if result.remedy then
+            copy.remedy = {}
+            for j, remedy in ipairs(result.remedy) do copy.remedy[j] = tty.printable(remedy) end
+        end
+        list[i] = copy
+    end
+    return list
+end
 
 ---Lines under a result that is not PASS.
 local function below(result, style)
@@ -43,6 +61,7 @@ end
 ---@return string
 function M.text(results, run, style)
     style = style or PLAIN
+    results = printable(results)
     local rows = {}
     for i, result in ipairs(results) do
         local colour = result.blocked_by and "dim" or COLOURS[result.status]
@@ -78,10 +97,16 @@ function M.json(results, run)
             remedy = json.array(result.remedy or {}), facts = result.facts,
         }
     end
-    return json.encode({
+    -- The other control characters are escaped by JSON's own rules.
+    local text = json.encode({
         ok = count.FAIL == 0, strict = run.strict, seconds = run.seconds, passed = count.PASS, warned = count.WARN,
         failed = count.FAIL, skipped = count.SKIP, checks = json.array(checks),
-    }, { indent = 2, sort_keys = true }) .. "\n"
+    }, { indent = 2, sort_keys = true })
+    local function escaped(c) return ("\\u%04x"):format(utf8.codepoint(c)) end
+    for _, control in ipairs { "\x7f", "\xc2[\x80-\x9f]", "\xe2\x80[\xaa-\xae]", "\xe2\x81[\xa6-\xa9]" } do
+        text = text:gsub(control, escaped)
+    end
+    return text .. "\n"
 end
 
 -- ---- JUnit ----
@@ -112,6 +137,7 @@ end
 ---@param run { seconds: number }
 ---@return string
 function M.junit(results, run)
+    results = printable(results)
     local count = require("dbrun.verify.runner").count(results)
     local failed, skipped = count.FAIL - count.blocked, count.SKIP + count.blocked
     local lines = {
@@ -139,6 +165,7 @@ local function tap_line(text) return (text:gsub("%c+", " "):gsub("#", "\\#")) en
 ---@param results dbrun.verify.Result[]
 ---@return string
 function M.tap(results)
+    results = printable(results)
     local lines = { "TAP version 13", ("1..%d"):format(#results) }
     for i, result in ipairs(results) do
         local skipped = result.status == "SKIP"

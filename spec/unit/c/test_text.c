@@ -1,4 +1,5 @@
 /* UTF-8 and hexadecimal digits. */
+#include "base/printable.h"
 #include "base/text.h"
 #include "check.h"
 
@@ -82,12 +83,33 @@ static void test_hex_write(void)
     CHECK_STR(out, "000aff7f..");
 }
 
+static void printed(const char *text, size_t len, const char *expected)
+{
+    struct buf b = {0};
+    CHECK(printable_add(&b, text, len));
+    CHECK_STR(b.data ? b.data : "", expected);
+    buf_free(&b);
+}
+
+static void test_printable(void)
+{
+    printed("", 0, "");
+    printed("a\tb\n", 4, "a\tb\n");
+    printed("\x1b[2J\r\x7f", 6, "\\x1b[2J\\x0d\\x7f");
+    printed("a\0b", 3, "a\\x00b");
+    printed("\xc2\x9b\xc2\xa0", 4, "\\u009b\xc2\xa0");
+    printed("\xe2\x80\xae\xe2\x81\xa6\xe2\x82\xac", 9, "\\u202e\\u2066\xe2\x82\xac");
+    printed("\xe2\x82", 2, "\\xe2\\x82");
+    printed("\xf0\x9f\x98\x80\xff", 5, "\xf0\x9f\x98\x80\\xff");
+}
+
 int main(void)
 {
     TEST("every code is taken in its one form, and in no other", test_utf8_every_code);
     TEST("what begins no character, or breaks off, is none", test_utf8_broken);
     TEST("a text is valid when all of it is", test_utf8_text);
     TEST("a hexadecimal digit has a value in either case", test_hex_digit);
+    TEST("control characters are escaped", test_printable);
     TEST("bytes become lower-case digits", test_hex_write);
     return check_end("text");
 }

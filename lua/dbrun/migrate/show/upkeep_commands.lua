@@ -1,6 +1,7 @@
 --- The command line of migrations, second part: subcommands that inspect and repair.
 local cli = require "dbrun.cli"
 local errors = require "dbrun.error"
+local tty = require "dbrun.tty"
 
 local M = {}
 
@@ -12,7 +13,7 @@ function M.stamp(args, migrate)
     args.listener = target_only()
     local result = migrate.stamp(args.version, args)
     for _, file in ipairs(result.added) do cli.print("recorded  ", file.name) end
-    for _, file in ipairs(result.removed) do cli.print("removed   ", file.name) end
+    for _, file in ipairs(result.removed) do cli.print("removed   ", tty.printable(file.name)) end
     cli.print(("The database counts as %s. No migration was run."):format(args.version))
     return cli.OK
 end
@@ -29,7 +30,7 @@ end
 function M.repair(args, migrate)
     args.listener = target_only()
     local done = migrate.repair(args)
-    for _, line in ipairs(done) do cli.print(line) end
+    for _, line in ipairs(done) do cli.print(tty.printable(line)) end
     if #done == 0 then cli.print "Nothing to repair." end
     return cli.OK
 end

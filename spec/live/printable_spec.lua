@@ -1,0 +1,113 @@
+--- Texts of a server hold control characters: an error and a notice keep them, and nothing prints them.
+local core = require "dbrun.core"
+local migrations = require "spec.support.migrations"
+local pg = require "spec.support.pg"
+local process = require "dbrun.process"
+local report = require "dbrun.verify.report"
+local scripts = require "spec.support.scripts"
+local terminal = require "spec.support.terminal"
+local tty = require "dbrun.tty"
+
+--- Clears the screen, sets the title, goes back to the line's start, begins a sequence with the 8-bit character.
+local EVIL <const> = "\27[2J\27]0;title\7\r\u{9b}2J\u{202e}\127end"
+
+local function check_clean(text)
+    assert.truthy(utf8.len(text), text)
+    for _, pattern in ipairs { "[%z\1-\8\11-\31\127]", "\xc2[\x80-\x9f]", "\xe2\x80[\xaa-\xae]" } do
+        assert.is_nil(text:find(pattern), ("%q"):format(text))
+    end
+end
+
+local RAISE <const> = ([[do $do$ begin raise exception using message = 'm' || x, detail = 'd' || x, hint = 'h' || x,
+    column = 'c' || x from (select '%s' as x) t; end $do$]]):format(EVIL):gsub(" from %b() t", "")
+    :gsub("'(%a)' || x", function(letter) return "'" .. letter .. EVIL .. "'" end)
+
+it("are kept by an error, and escaped by its text", function()
+    pg.on_both(function(_, fn) fn() end, function(_, open)
+        local e <close> = open { size = 1 }
+        local problem = pg.raised(e.exec, e, RAISE)
+        assert.equal("m" .. EVIL, problem.message)
+        assert.equal("d" .. EVIL, problem.detail)
+        assert.equal("h" .. EVIL, problem.hint)
+        check_clean(tostring(problem))
+        assert.truthy(tostring(problem):find("m\\x1b[2J\\x1b]0;title\\x07\\x0d\\u009b2J\\u202e\\x7fend", 1, true))
+        e:exec(("create temp table t (\"%s\" int)"):format(EVIL))
+        assert.equal(EVIL, e:query "select * from t".columns[1].name)
+    end)
+end)
+
+describe("are escaped", function()
+    local function script(source, ...)
+        local spec = { core.options.program, "--no-env", ... }
+        spec[#spec + 1], spec.stdin, spec.env, spec.timeout = "-", source, { URL = pg.url() }, 60
+        return process.run(spec)
+    end
+
+    it("in the message of an uncaught error, whether object or string, and in its traceback", function()
+        for _, how in ipairs { "e:exec(sql)", "local _, p = pcall(e.exec, e, sql) error(p.message .. p.detail)",
+            "require 'dbrun.task'.spawn(function() e:exec(sql) end)" } do
+            local result = script(([[
+                local db = require "dbrun.db"
+                local e = db.engine { url = os.getenv "URL" }
+                local sql = %q
+                %s]]):format(RAISE, how))
+            assert.equal(1, result.code)
+            assert.truthy(result.stderr:find("\\x1b[2J", 1, true), result.stderr)
+            check_clean(result.stderr)
+        end
+    end)
+
+    it("in the log, as text and as JSON", function()
+        for _, format in ipairs { "text", "json" } do
+            local result = script(([[
+                local db = require "dbrun.db"
+                local e = db.engine { url = os.getenv "URL", on_notice = function(n) error(n.message) end }
+                e:exec(%q)]]):format(RAISE:gsub("raise exception", "raise notice"):gsub("column = .- end %$do",
+                    "errcode = '00000'; end $do")), "--log-format", format)
+            assert.equal(0, result.code, result.stderr)
+            assert.truthy(result.stderr:find("[2J", 1, true), result.stderr)
+            check_clean(result.stderr)
+        end
+    end)
+
+    it("at the prompt, in errors and in values", function()
+        local term <close> = terminal.start "lua --no-env"
+        term:expect "> "
+        term:line "x = '\\27[2J' .. '\\u{9b}m'"
+        term:expect "> "
+        term:line "x"
+        term:expect "\n\\x1b%[2J\\u009bm\n"
+        term:line "error(x)"
+        term:expect "\\x1b%[2J"
+    end)
+
+    it("in the reports of verify, in each format", function()
+        local results = { { name = "pg.x", status = "FAIL", seconds = 0, text = EVIL, cause = EVIL, key = EVIL,
+            remedy = { EVIL }, layer = "server" } }
+        for name, format in pairs(report.formats) do
+            local text = format(results, { strict = false, seconds = 0 })
+            assert.truthy(text:find("end", 1, true), name)
+            check_clean(text)
+        end
+        assert.equal(EVIL, results[1].text)
+    end)
+
+    it("in a part of a UTF-8 character, and in every byte that is none", function()
+        for i = 0, 255 do check_clean(tty.printable("a" .. string.char(i) .. "b")) end
+        assert.equal("a\tb\né€\u{1f600}", tty.printable "a\tb\né€\u{1f600}")
+        assert.equal("\\xe2\\x82", tty.printable "\xe2\x82")
+    end)
+end)
+
+describe("in migrate", function()
+    local url
+    migrations.around(_ENV, function(...) url = ... end)
+
+    it("are escaped, in a failed statement and in a recorded version", function()
+        local folder = migrations.folder { ["1_a.sql"] = "-- migrate:up\n" .. RAISE .. ";\n-- migrate:down\n" }
+        local result = scripts.run("migrate", { "up", "--dir", folder }, { DATABASE_URL = url })
+        assert.equal(1, result.code, result.text)
+        assert.truthy(result.stderr:find("\\x1b[2J", 1, true), result.text)
+        check_clean(result.text)
+    end)
+end)
