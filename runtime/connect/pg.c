@@ -119,8 +119,9 @@ static bool connect_loop(PGconn *conn, const char *target, uint64_t deadline, co
     return true;
 }
 
-static bool run_command(PGconn *conn, const char *sql, uint64_t deadline, const struct io_interrupt *intr,
-                        struct error *err)
+/* Runs one statement; its rows, if there are any, are kept in `*rows`, unless that is NULL. */
+static bool run(PGconn *conn, const char *sql, uint64_t deadline, const struct io_interrupt *intr,
+                PGresult **rows, struct error *err)
 {
     if (!PQsendQuery(conn, sql)) {
         error_set(err, ERROR_CONNECT, "%s", PQerrorMessage(conn));
@@ -142,11 +143,32 @@ static bool run_command(PGconn *conn, const char *sql, uint64_t deadline, const 
         ExecStatusType status = PQresultStatus(r);
         if (status == PGRES_FATAL_ERROR && !error_is_set(err))
             pg_error_from_result(err, r, sql);
-        PQclear(r);
+        if (status == PGRES_TUPLES_OK && rows && !*rows)
+            *rows = r;
+        else
+            PQclear(r);
         if (PQstatus(conn) == CONNECTION_BAD)
             break;
     }
     return !error_is_set(err);
+}
+
+static bool run_command(PGconn *conn, const char *sql, uint64_t deadline, const struct io_interrupt *intr,
+                        struct error *err)
+{
+    return run(conn, sql, deadline, intr, NULL, err);
+}
+
+PGresult *connect_pg_ask(PGconn *conn, const char *sql, uint64_t deadline, struct error *err)
+{
+    PGresult *r = NULL;
+    bool ok = run(conn, sql, deadline, NULL, &r, err);
+    if (ok && r && PQnfields(r) == 4)
+        return r;
+    PQclear(r);
+    if (ok)
+        error_set(err, ERROR_CONNECT, "the server did not answer a question about the session");
+    return NULL;
 }
 
 /* Each time the socket is full, libpq moves the rest of the message to the front of its buffer. With the

@@ -20,4 +20,8 @@ PGconn *connect_pg(const char *const *keywords, const char *const *values, const
 PGconn *connect_pg_again(const char *const *keywords, const char *const *values, const char *target,
                          uint64_t deadline, const struct io_interrupt *intr, int *plain, struct error *err);
 
+/* Runs one statement on such a connection; NULL with `err` set when it fails. For rows that have four
+ * columns. */
+PGresult *connect_pg_ask(PGconn *conn, const char *sql, uint64_t deadline, struct error *err);
+
 #endif

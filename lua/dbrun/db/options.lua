@@ -1,4 +1,5 @@
 --- The options of db.engine: checked, and translated for core.pg.
+local asked <const> = require "dbrun.db.asked"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local url <const> = require "dbrun.url"
@@ -98,6 +99,18 @@ local function add_session_settings(params)
     params[#params + 1] = { "options", table.concat(list, " ") }
 end
 
+---What tells on each new connection whether the settings in `options` hold.
+local function asked_of(params)
+    local text = os.getenv "PGOPTIONS"
+    for _, pair in ipairs(params) do
+        if pair[1] == "options" then
+            text = pair[2]
+        end
+    end
+    local first <const>, second <const> = asked.sql(asked.settings(text or ""))
+    return first and { first, second }
+end
+
 ---The server's address for messages: "host:port", or the folder of a socket.
 local function place(host, port)
     host, port = host or os.getenv "PGHOST", port or os.getenv "PGPORT" or 5432
@@ -142,6 +155,7 @@ function M.prepare(options, what)
     return {
         params = params,
         target = target_of(parsed),
+        asked = asked_of(params),
         sync = sync,
         size = options.size or (sync and 5 or 20),
         overflow = options.overflow or (sync and 0 or 10),

@@ -2,6 +2,7 @@
 #include "bind/pg/connect.h"
 #include "base/deadline.h"
 #include "bind/pg/link.h"
+#include "connect/asked.h"
 #include "connect/pg.h"
 
 #include <string.h>
@@ -17,8 +18,13 @@ static bool is_starting(const struct error *e)
 static PGconn *try_once(struct pg_conninfo *info, uint64_t deadline, struct error *e)
 {
     error_clear(e);
-    return connect_pg_again((const char *const *)info->keywords, (const char *const *)info->values,
-                            info->target, deadline, NULL, &info->plain, e);
+    PGconn *conn = connect_pg((const char *const *)info->keywords, (const char *const *)info->values,
+                              info->target, deadline, NULL, &info->plain, e);
+    if (conn && !connect_pg_asked(conn, info->asked, info->target, deadline, e)) {
+        PQfinish(conn);
+        return NULL;
+    }
+    return conn;
 }
 
 static void *connect_pg_server(void *target, uint64_t deadline, const struct connecting *c, struct error *e)

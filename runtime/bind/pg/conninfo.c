@@ -20,6 +20,8 @@ void pg_conninfo_unref(struct pg_conninfo *info)
     }
     free(info->keywords);
     free(info->values);
+    free(info->asked[0]);
+    free(info->asked[1]);
     free(info->target);
     free(info);
 }

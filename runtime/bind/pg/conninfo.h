@@ -7,7 +7,8 @@ struct pg_conninfo {
     char *target;  /* "host:port" for messages */
     char **keywords;
     char **values;
-    int plain; /* connect/pg.h */
+    char *asked[2]; /* connect/asked.h; NULL: no settings are asked for */
+    int plain;      /* connect/pg.h */
 };
 
 void pg_conninfo_ref(struct pg_conninfo *info);

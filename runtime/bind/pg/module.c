@@ -129,6 +129,19 @@ static void read_params(lua_State *L, struct pg_conninfo *info)
     lua_pop(L, 1);
 }
 
+/* asked = {sql, sql} | nil: what tells whether the settings that were asked for hold */
+static void read_asked(lua_State *L, struct pg_conninfo *info)
+{
+    if (lua_getfield(L, 1, "asked") == LUA_TTABLE) {
+        for (int i = 0; i < 2; i++) {
+            lua_rawgeti(L, -1, i + 1);
+            info->asked[i] = copy_of(L, -1);
+            lua_pop(L, 1);
+        }
+    }
+    lua_pop(L, 1);
+}
+
 static void read_settings(lua_State *L, struct pg_engine *e)
 {
     static const char *const resets[] = {"rollback", "full", "none", NULL};
@@ -190,6 +203,7 @@ static int engine_new(lua_State *L)
     e->info->refs = 1;
     read_settings(L, e);
     read_params(L, e->info);
+    read_asked(L, e->info);
     e->connector = (struct connector){.rt = rt,
                                       .ops = &pg_connector_ops,
                                       .target = e->info,
