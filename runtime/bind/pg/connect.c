@@ -18,8 +18,8 @@ static bool is_starting(const struct error *e)
 static PGconn *try_once(struct pg_conninfo *info, uint64_t deadline, struct error *e)
 {
     error_clear(e);
-    PGconn *conn = connect_pg((const char *const *)info->keywords, (const char *const *)info->values,
-                              info->target, deadline, NULL, &info->plain, e);
+    PGconn *conn = connect_pg_again((const char *const *)info->keywords, (const char *const *)info->values,
+                                    info->target, deadline, NULL, &info->plain, e);
     if (conn && !connect_pg_asked(conn, info->asked, info->target, deadline, e)) {
         PQfinish(conn);
         return NULL;
