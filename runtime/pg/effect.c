@@ -25,7 +25,7 @@ static struct piece next_piece(struct sql_scan *x)
 
 static bool is_word(struct piece p, const char *word)
 {
-    return p.kind == SQL_WORD && ascii_is_word(p.text, p.len, word);
+    return p.kind == SQL_WORD && ascii_lower(p.text[0]) == word[0] && ascii_is_word(p.text, p.len, word);
 }
 
 static bool is_sign(struct piece p, char sign)

@@ -41,7 +41,8 @@ static bool sent(struct pg_machine *m, enum pg_state state, size_t statements)
 
 static unsigned effect_of(const struct pg_machine *m, const char *sql, size_t len)
 {
-    const char *plain = PQparameterStatus(m->conn, "standard_conforming_strings");
+    const char *plain =
+        memchr(sql, '\\', len) ? PQparameterStatus(m->conn, "standard_conforming_strings") : "on";
     return pg_effect_of(sql, len, plain && strcmp(plain, "on") == 0);
 }
 
