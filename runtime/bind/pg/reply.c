@@ -322,6 +322,17 @@ static int raise_left_open(lua_State *L, struct pg_statement *st)
     return pg_statement_raise(L, st);
 }
 
+/* Must the catalog be asked before the result is read? Not when the statement's columns are known to be built
+ * in. */
+static bool has_unknown_types(const struct pg_statement *st)
+{
+    const struct pg_cached *e = st->entry;
+    if (st->shape == RESULT_AFFECTED || !st->result || (e && e->described && !e->own_types))
+        return false;
+    return st->describe_only ? pg_lookup_needed_for_rows(st->link, st->result)
+                             : pg_lookup_needed(st->link, &st->result, 1);
+}
+
 int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
 {
     struct pg_link *link = st->link;
@@ -355,9 +366,7 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
     st->result = pg_machine_take(&link->m);
     st->entry = entry;
     st->guessed = link->m.guessed;
-    if (st->shape != RESULT_AFFECTED && st->result &&
-        (st->describe_only ? pg_lookup_needed_for_rows(link, st->result)
-                           : pg_lookup_needed(link, &st->result, 1)))
+    if (has_unknown_types(st))
         return look_up(L, st);
     return deliver(L, st);
 }

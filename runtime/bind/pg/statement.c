@@ -36,7 +36,8 @@ void pg_statement_clean(struct pg_statement *st)
     if (e && st->link && !st->lease)
         pool_discard(e->pool, st->link->slot, mono_now());
     PQclear(st->result);
-    PQclear(st->old);
+    if (st->old)
+        PQclear(st->old);
     error_clear(&st->error);
     error_clear(&st->waiter.error);
     memset(st, 0, sizeof *st);
