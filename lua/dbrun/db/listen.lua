@@ -10,6 +10,7 @@ local task <const> = require "dbrun.task"
 
 local QUIET <const> = 15 -- seconds of silence after which the server is pinged
 local CONFIRM <const> = 10 -- seconds to wait for its answer, and for LISTEN
+local POOLER <const> = 5 -- seconds to wait for the notification that tells what kind of pooler there is
 local LONGEST_NAME <const> = 63 -- bytes; the server would truncate a longer name without an error
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1
 
@@ -83,12 +84,45 @@ local function drop(self)
     if feed then feed:close() end
 end
 
+--- Is there a pooler in between? Its number of the server's process is none of the server's.
+local function is_pooled(conn)
+    return conn:value "select pg_catalog.pg_backend_pid()" ~= conn:backend_pid()
+end
+
+--- Channels of check_pooler.
+local checks = 0
+local mark <const> = math.random(0) & 0xffffffff
+
+--- A transaction pooler gives the session that ran LISTEN to others, and its notifications to nobody; a session pooler
+--- does not. A notification from another connection tells which one it is, before anything is missed.
+local function check_pooler(self)
+    checks = checks + 1
+    local channel <const> = ("dbrun_check_%08x_%d"):format(mark, checks)
+    self.feed:exec(statements("listen", { channel }), self.confirm)
+    self.engine:query("select pg_catalog.pg_notify($1, '')", channel)
+    local stop <const> = task.now() + POOLER
+    repeat
+        if self.feed:next(math.max(0, stop - task.now())) == channel then
+            return self.feed:exec(statements("unlisten", { channel }), self.confirm)
+        end
+    until task.now() >= stop
+    errors.raise {
+        kind = "config", outcome = "not_sent",
+        message = "listen: a transaction pooler in front of the server keeps the notifications (one that was sent to "
+            .. "this connection did not come)",
+        hint = "Give the listener an engine of its own whose URL leads past the pooler, or to a pool in session mode.",
+    }
+end
+
 local function open(self)
+    local pooled
     do
         local conn <close> = self.engine:acquire()
+        pooled = is_pooled(conn)
         self.feed = conn:listen_feed()
     end
     self.heard, self.asked = task.now(), nil
+    if pooled then check_pooler(self) end
     if #self.channels > 0 then self.feed:exec(statements("listen", self.channels), self.confirm) end
 end
 
