@@ -21,7 +21,8 @@ static void settle_alone(struct pg_machine *m)
         m->entry = NULL;
         pg_cache_clear(m->cache);
     }
-    pg_machine_guard_settle(m);
+    if (m->guard == PG_GUARDED)
+        pg_machine_guard_settle(m);
     if (error_is_set(&m->failure)) {
         error_move(&m->error, &m->failure);
         PQclear(m->result);
@@ -267,6 +268,10 @@ static void note_entry(struct pg_machine *m, const PGresult *r)
 static void note_tag(struct pg_machine *m, PGresult *r)
 {
     const char *tag = PQcmdStatus(r);
+    if (tag[0] == 'S' || tag[0] == 'I' ||
+        tag[0] == 'U') /* SELECT, INSERT, UPDATE, ...: the most common ones */
+        return;
+    pg_machine_guard_tag(m, tag);
     bool all = strcmp(tag, "DISCARD ALL") == 0;
     if (all || strcmp(tag, "DEALLOCATE ALL") == 0)
         m->forgotten = true;
@@ -306,7 +311,6 @@ static const char *take_answer(struct pg_machine *m, PGresult *r)
     }
     m->answered++;
     note_tag(m, r);
-    pg_machine_guard_tag(m, PQcmdStatus(r));
     if (m->batch.active) {
         keep_in_batch(m, r);
         return NULL;
