@@ -45,7 +45,7 @@ M.ident = params.ident
 ---@field statement_cache? integer prepared statements for each connection (100; 0 = none)
 ---@field statement_cache_age? number seconds after which a prepared statement is parsed anew (1; 0 = never): so long
 ---it may go on with the types of a column that another program has changed
----@field numbers? "float"|"exact" numbers of JSON that Lua cannot hold exactly: floats, or strings of their digits (float)
+---@field numbers? "float"|"exact" numbers of JSON that Lua cannot hold exactly: floats, or strings of digits (float)
 ---@field application_name? string
 ---@field on_connect? fun(conn: dbrun.Connection) runs once for each new connection, and again after DISCARD ALL
 ---(reset="full"), in the task that gets it, before anything else does; an error closes the connection and is raised

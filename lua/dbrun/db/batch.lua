@@ -99,7 +99,7 @@ function M.execute_many(conn, sql, source, own)
             if type(row) == "table" and row[1] == nil and row.n == nil and next(row) ~= nil then
                 plan = plan or core.pg.named(sql)
                 if not plan then
-                    errors.usage("execute_many", "a list has names, or begins with nil and has no n, but the SQL no :name")
+                    errors.usage("execute_many", "a list has names (or nil first, and no n), but the SQL no :name")
                 end
                 row = M.named_row(plan, row)
             end

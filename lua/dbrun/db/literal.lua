@@ -197,7 +197,8 @@ end
 function M.array(tree, v, w, opts)
     local mark <const> = mark_of(v) or {}
     local lower <const> = opts and opts.lower or mark.lower
-    local sizes <const> = { n = dimensions(tree, v, w, opts and opts.dims or mark.dims or lower and #lower > 1 and #lower) }
+    local stated <const> = opts and opts.dims or mark.dims or lower and #lower > 1 and #lower
+    local sizes <const> = { n = dimensions(tree, v, w, stated) }
     local out <const> = {}
     if next(v) == nil then
         return "{}"

@@ -75,7 +75,8 @@ local function stated(kind, v, name, extra)
     if v == nil or v == core.null then
         text = nil
     elseif own then
-        local ok <const>, result <const> = pcall(literal.stated, core.pg.type_tree(own), p, { place = fname .. ": the value" })
+        local ok <const>, result <const> = pcall(literal.stated, core.pg.type_tree(own), p,
+            { place = fname .. ": the value" })
         if not ok and not (errors.is(result) and kind == "typed" and type(v) == "table") then
             error(result, 0)
         end

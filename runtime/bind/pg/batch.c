@@ -313,7 +313,8 @@ int pg_lease_batch(lua_State *L)
     return run(L, 2, 2, written, batch_k);
 }
 
-/* batch_many(sql, {{...}, ...}, written) -> rows affected by all of them, or nothing: write the values first */
+/* batch_many(sql, {{...}, ...}, written) -> rows affected by all of them, or nothing: write the values first
+ */
 int pg_lease_batch_many(lua_State *L)
 {
     luaL_checkudata(L, 1, PG_LEASE_CLASS);

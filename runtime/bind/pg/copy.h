@@ -25,13 +25,13 @@ struct copy_encoder {
     enum copy_format format;
     bool by_name; /* rows by column name instead of by position */
     lua_Integer rows;
-    int ncols; /* 0 = unknown: each row has as many columns as values */
+    int ncols;     /* 0 = unknown: each row has as many columns as values */
     bool *special; /* for each column: any value is written by Lua; behind `types` */
     const struct pg_type *types[];
 };
 
-/* User values of the encoder: the names of the columns, and the function of lua/dbrun/db/copy.lua that writes a
- * value by its column's type: (value, column, row) -> value. */
+/* User values of the encoder: the names of the columns, and the function of lua/dbrun/db/copy.lua that writes
+ * a value by its column's type: (value, column, row) -> value. */
 enum { COPY_NAMES = 1, COPY_WRITE = 2 };
 
 bool pg_copy_is_json(const struct pg_type *t);

@@ -389,7 +389,8 @@ static int encoder_new(lua_State *L)
     luaL_checktype(L, 3, LUA_TTABLE);
     luaL_checktype(L, 4, LUA_TFUNCTION);
     size_t n = lua_rawlen(L, 2);
-    struct copy_encoder *x = lua_newuserdatauv(L, sizeof *x + n * (sizeof x->types[0] + sizeof *x->special), 2);
+    struct copy_encoder *x =
+        lua_newuserdatauv(L, sizeof *x + n * (sizeof x->types[0] + sizeof *x->special), 2);
     *x = (struct copy_encoder){.format = format};
     x->special = (bool *)&x->types[n];
     luaL_setmetatable(L, ENCODER_CLASS);

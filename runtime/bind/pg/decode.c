@@ -136,7 +136,8 @@ static void push_array(struct reader *r, const struct pg_type *elem, char delim)
     r->depth--;
 }
 
-/* Reads "[0:2][-1:1]=" in front of an array, if it is there, and counts the dimensions. Moves to the array. */
+/* Reads "[0:2][-1:1]=" in front of an array, if it is there, and counts the dimensions. Moves to the array.
+ */
 static struct pg_array_mark take_bounds(struct reader *r)
 {
     struct pg_array_mark mark = {0};

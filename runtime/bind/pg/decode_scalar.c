@@ -95,8 +95,9 @@ static void push_json(lua_State *L, const struct pg_reading *d, const char *p, s
     if (!d->by->exact_json && read_large(L, d, p, len, &e, &read) && read)
         return;
     if (strstr(e.message, "overflow"))
-        error_set_field(&e, ERROR_HINT,
-                        "Read the column as text (column::text), or open the engine with numbers = \"exact\".");
+        error_set_field(
+            &e, ERROR_HINT,
+            "Read the column as text (column::text), or open the engine with numbers = \"exact\".");
     if (!e.field[ERROR_HINT]) /* not only too large a number or too deep for us */
         e.kind = ERROR_PROTOCOL;
     pg_decode_raise(L, d, &e);

@@ -31,8 +31,8 @@ struct pg_engine {
     bool closed;
     bool pre_ping;
     bool typed_values; /* any parameter may need its type: a codec writes, or timestamps are numbers */
-    bool no_lookups; /* the catalog refused: types of the database's own stay text */
-    bool cache_off;  /* a pooler between us and the server loses prepared statements */
+    bool no_lookups;   /* the catalog refused: types of the database's own stay text */
+    bool cache_off;    /* a pooler between us and the server loses prepared statements */
     enum pg_reset reset;
     uint32_t cache_limit;
     uint64_t cache_age;     /* ns; 0 = no limit */
@@ -43,7 +43,7 @@ struct pg_engine {
     struct pg_decoder decoder;
     int on_connect; /* the script's functions, in the registry; LUA_NOREF = none */
     int on_notice;
-    int values; /* a table for the parameters' values, in the registry (param_types.h) */
+    int values;                /* a table for the parameters' values, in the registry (param_types.h) */
     struct pg_notices notices; /* from shared connections */
     size_t large_result;       /* a result of that many bytes is logged; 0 = never */
     char name[16];

@@ -306,8 +306,8 @@ static void force_text(struct pool_slot *slot, void *data)
         link->m.text_only = true;
 }
 
-/* codecs(writes) -> the table {type name = {decode=, encode=}}; from now on results come as text. `writes`: one
- * of them has an encode. */
+/* codecs(writes) -> the table {type name = {decode=, encode=}}; from now on results come as text. `writes`:
+ * one of them has an encode. */
 static int engine_codecs(lua_State *L)
 {
     luaL_checkudata(L, 1, PG_ENGINE_CLASS);
@@ -411,8 +411,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
     static const luaL_Reg functions[] = {{"engine", engine_new},    {"libpq_version", libpq_version},
                                          {"pause", pause_blocking}, {"classes", classes},
                                          {"named", pg_named_plan},  {"type_tree", builtin_tree},
-                                         {"on_values", on_values},
-                                         {NULL, NULL}};
+                                         {"on_values", on_values},  {NULL, NULL}};
     bind_json_open(L, rt); /* the classes of the JSON values in results */
     lua_pop(L, 1);
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);

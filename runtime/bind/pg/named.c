@@ -107,7 +107,8 @@ static int value_of_first(lua_State *L, struct runtime *rt)
     for (enum sql_kind kind = sql_next(&x); kind != SQL_END; kind = sql_next(&x))
         if (kind == SQL_PARAMETER)
             return 1;
-    return bind_fail(L, rt, ERROR_USAGE, "a table was given as parameter, but the SQL has no :name and no $1");
+    return bind_fail(L, rt, ERROR_USAGE,
+                     "a table was given as parameter, but the SQL has no :name and no $1");
 }
 
 int pg_named_expand(lua_State *L, struct runtime *rt)

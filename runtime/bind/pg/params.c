@@ -243,7 +243,8 @@ void pg_params_free(struct pg_encoded *enc)
 
 /* ---- wrapping ---- */
 
-/* param(text|nil|false, oid, binary) -> wrapped parameter; false = to be written by its type. The public functions db.bytea, db.json, ... call it. */
+/* param(text|nil|false, oid, binary) -> wrapped parameter; false = to be written by its type. The public
+ * functions db.bytea, db.json, ... call it. */
 static int param_new(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
@@ -297,4 +298,5 @@ static int number_text(lua_State *L)
     return 1;
 }
 
-const luaL_Reg pg_param_functions[] = {{"param", param_new}, {"number_text", number_text}, {"timestamp_text", timestamp_text}, {NULL, NULL}};
+const luaL_Reg pg_param_functions[] = {
+    {"param", param_new}, {"number_text", number_text}, {"timestamp_text", timestamp_text}, {NULL, NULL}};
