@@ -2,6 +2,7 @@
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local literal <const> = require "dbrun.db.literal"
+local params <const> = require "dbrun.db.params"
 local transaction <const> = require "dbrun.db.transaction"
 
 local M = {}
@@ -25,7 +26,7 @@ function Pipeline:query(sql, ...)
     if item.n == 1 and type(only) == "table" and not literal.is_wrapped(only) then
         local plan <const> = core.pg.named(sql)
         if plan then
-            sql, item = plan[1], M.named_row(plan, only)
+            sql, item = plan[1], params.named_row(plan, only)
         end
     end
     table.move(item, 1, item.n, 2)
@@ -33,22 +34,6 @@ function Pipeline:query(sql, ...)
     self[#self + 1] = item
 end
 Pipeline.exec = Pipeline.query
-
----The values of a :name plan, in order.
----@param plan table {sql, name, ...}
----@param values table
----@return table
-function M.named_row(plan, values)
-    local row = { n = #plan - 1 }
-    for i = 2, #plan do
-        local v <const> = values[plan[i]]
-        if v == nil then
-            errors.fail("usage", ("the parameter :%s has no value (pass SQL NULL as db.null)"):format(plan[i]))
-        end
-        row[i - 1] = v
-    end
-    return row
-end
 
 ---Sends the statements that fn adds in one round trip, as one transaction: the first error rolls all back and is
 ---raised.
@@ -101,7 +86,7 @@ function M.execute_many(conn, sql, source, own)
                 if not plan then
                     errors.usage("execute_many", "a list has names (or nil first, and no n), but the SQL no :name")
                 end
-                row = M.named_row(plan, row)
+                row = params.named_row(plan, row)
             end
             n = n + 1
             chunk[n] = row

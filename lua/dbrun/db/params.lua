@@ -240,6 +240,22 @@ function M.composite(t, type_name)
     return of_table("composite", t, type_name)
 end
 
+---The values of a :name plan, in order.
+---@param plan table {sql, name, ...}
+---@param values table
+---@return table
+function M.named_row(plan, values)
+    local row = { n = #plan - 1 }
+    for i = 2, #plan do
+        local v <const> = values[plan[i]]
+        if v == nil then
+            errors.fail("usage", ("the parameter :%s has no value (pass SQL NULL as db.null)"):format(plan[i]))
+        end
+        row[i - 1] = v
+    end
+    return row
+end
+
 local function quote(part)
     if type(part) ~= "string" or part == "" then
         errors.usage("db.ident", "expected a name, got an empty text")

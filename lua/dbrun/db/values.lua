@@ -158,7 +158,7 @@ function M.prepare(target, sql, args)
     local only <const> = args[1]
     local plan <const> = args.n == 1 and type(only) == "table" and not literal.is_wrapped(only) and core.pg.named(sql)
     if plan then
-        sql, args = plan[1], require "dbrun.db.batch".named_row(plan, only)
+        sql, args = plan[1], params.named_row(plan, only)
     end
     local w <const> = writing(target)
     for i = 1, args.n do

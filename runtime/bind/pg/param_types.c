@@ -2,7 +2,6 @@
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
 #include "bind/pg/lookup.h"
-#include "bind/pg/params.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -81,7 +81,8 @@ local function make(conn, i, name)
     local g, t = types[name], table_of(i)
     local row = ([=[(%s, array[%s, null, %s]::%s[], array[array[%s, %s], array[%s, null]]::%s[],
         ('[0:1]=' || array[%s, %s]::%s[]::text)::%s[], row(%s, array[%s]::%s[])::%s_c,
-        array[row(%s, null)::%s_c, null])]=]):format(g, g, g, name, g, g, g, name, g, g, name, name, g, g, name, t, g, t)
+        array[row(%s, null)::%s_c, null])]=]):format(g, g, g, name,
+        g, g, g, name, g, g, name, name, g, g, name, t, g, t)
     conn:exec(([[
 create type %s_c as (x %s, y %s[]);
 create table %s (id int generated always as identity, v %s, a %s[], m %s[], low %s[], c %s_c, ca %s_c[]);
