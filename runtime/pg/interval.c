@@ -47,6 +47,14 @@ static int64_t get_fraction(const char **p)
     return usec;
 }
 
+/* Adds n * factor + more; false beyond int64. */
+static bool add_to(int64_t *sum, int64_t n, int64_t factor, int64_t more)
+{
+    int64_t product;
+    return !__builtin_mul_overflow(n, factor, &product) && !__builtin_add_overflow(*sum, product, sum) &&
+           !__builtin_add_overflow(*sum, more, sum);
+}
+
 /* "4:05:06.7", without its sign. */
 static bool get_clock(const char **p, int64_t *usec)
 {
@@ -56,39 +64,27 @@ static bool get_clock(const char **p, int64_t *usec)
     if (!get_number(p, MOST_HOURS, &h) || *(*p)++ != ':' || !get_number(p, 59, &m) || *(*p)++ != ':' ||
         !get_number(p, 59, &s))
         return false;
-    *usec = (h * 3600 + m * 60 + s) * USEC_PER_S + get_fraction(p);
-    return true;
+    *usec = 0;
+    return add_to(usec, h * 3600 + m * 60 + s, USEC_PER_S, get_fraction(p));
 }
 
 /* Adds so many of a unit; of hours, minutes and seconds also a fraction. */
 static bool add(struct span *x, char unit, bool clock, int64_t n, int64_t fraction)
 {
-    int64_t seconds;
     switch (unit) {
     case 'Y':
-        x->months += n * 12;
-        return !clock;
-    case 'D':
-        x->days += n;
-        return !clock;
-    case 'H':
-        seconds = n * 3600;
-        break;
-    case 'S':
-        seconds = n;
-        break;
+        return !clock && add_to(&x->months, n, 12, 0);
     case 'M':
-        if (!clock) {
-            x->months += n;
-            return true;
-        }
-        seconds = n * 60;
-        break;
+        return clock ? add_to(&x->usec, n, 60 * USEC_PER_S, fraction) : add_to(&x->months, n, 1, 0);
+    case 'D':
+        return !clock && add_to(&x->days, n, 1, 0);
+    case 'H':
+        return clock && add_to(&x->usec, n, 3600 * USEC_PER_S, fraction);
+    case 'S':
+        return clock && add_to(&x->usec, n, USEC_PER_S, fraction);
     default:
         return false;
     }
-    x->usec += seconds * USEC_PER_S + fraction;
-    return clock && n <= MOST_HOURS && n >= -MOST_HOURS;
 }
 
 /* P1Y2M-3DT4H5M6.7S */
@@ -145,7 +141,11 @@ static bool read_verbose(const char *p, struct span *x)
         p += len;
     }
     if (strcmp(p, " ago") == 0) {
-        *x = (struct span){-x->months, -x->days, -x->usec};
+        struct span ago = {0};
+        if (!add_to(&ago.months, x->months, -1, 0) || !add_to(&ago.days, x->days, -1, 0) ||
+            !add_to(&ago.usec, x->usec, -1, 0))
+            return false;
+        *x = ago;
         p += 4;
     }
     return *p == '\0';
@@ -171,14 +171,17 @@ static bool read_sql(const char *p, struct span *x)
             p++;
             if (!get_number(&p, 11, &m))
                 return false;
-            x->months += sign * (n * 12 + m);
+            if (!add_to(&x->months, sign * n, 12, sign * m))
+                return false;
         } else if (*p == ':') {
             p = from;
             if (!get_clock(&p, &m))
                 return false;
-            x->usec += sign * m;
+            if (!add_to(&x->usec, m, sign, 0))
+                return false;
         } else {
-            x->days += sign * n;
+            if (!add_to(&x->days, n, sign, 0))
+                return false;
         }
     }
     return *p == '\0';
@@ -209,16 +212,18 @@ static size_t write_postgres(const struct span *x, char out[INTERVAL_MAX])
     put_part(&w, x->days, "day");
     if (w.n > 0 && x->usec == 0)
         return w.n;
-    int64_t usec = x->usec < 0 ? -x->usec : x->usec;
-    int64_t s = usec / USEC_PER_S;
-    w.n += (size_t)snprintf(out + w.n, INTERVAL_MAX - w.n, "%s%s%02" PRId64 ":%02" PRId64 ":%02" PRId64,
+    const uint64_t second = (uint64_t)USEC_PER_S;
+    uint64_t usec = x->usec < 0 ? 0 - (uint64_t)x->usec : (uint64_t)x->usec;
+    uint64_t s = usec / second;
+    uint64_t fraction = usec % second;
+    w.n += (size_t)snprintf(out + w.n, INTERVAL_MAX - w.n, "%s%s%02" PRIu64 ":%02" PRIu64 ":%02" PRIu64,
                             w.n ? " " : "",
                             x->usec < 0  ? "-"
                             : w.negative ? "+"
                                          : "",
                             s / 3600, s / 60 % 60, s % 60);
-    if (usec % USEC_PER_S) {
-        w.n += (size_t)snprintf(out + w.n, INTERVAL_MAX - w.n, ".%06" PRId64, usec % USEC_PER_S);
+    if (fraction) {
+        w.n += (size_t)snprintf(out + w.n, INTERVAL_MAX - w.n, ".%06" PRIu64, fraction);
         while (out[w.n - 1] == '0')
             out[--w.n] = '\0';
     }
@@ -230,9 +235,14 @@ static size_t write_postgres(const struct span *x, char out[INTERVAL_MAX])
 /* "-04:05:06.7": also the form of `sql_standard` from ten hours on, with the same meaning. */
 static bool is_clock(const char *p)
 {
-    int64_t usec;
+    static const char digits[] = "0123456789";
     sign_at(&p);
-    return ascii_is_digit(p[0]) && ascii_is_digit(p[1]) && get_clock(&p, &usec) && *p == '\0';
+    size_t hours = strspn(p, digits);
+    p += hours;
+    if (hours < 2 || p[0] != ':' || strspn(p + 1, digits) != 2 || p[3] != ':' || strspn(p + 4, digits) != 2)
+        return false;
+    p += 6;
+    return *p == '\0' || (*p == '.' && p[1] && p[1 + strspn(p + 1, digits)] == '\0');
 }
 
 bool interval_is_postgres(const char *text)
