@@ -308,3 +308,28 @@ bool secrets_mask(const struct secrets *s, const char *text, size_t len, struct 
     buf_add(out, text + done, len - done);
     return !out->oom;
 }
+
+bool error_mask(struct error *e, const struct secrets *s)
+{
+    struct buf out = {0};
+    struct error masked = {0};
+    bool ok = secrets_mask(s, e->message, strlen(e->message), &out);
+    if (ok)
+        error_set(&masked, e->kind, "%s", out.data ? out.data : "");
+    for (int f = 0; ok && f < ERROR_FIELDS; f++) {
+        if (!e->field[f])
+            continue;
+        buf_clear(&out);
+        ok = secrets_mask(s, e->field[f], strlen(e->field[f]), &out);
+        error_set_field(&masked, (enum error_field)f, out.data);
+    }
+    buf_free(&out);
+    masked.outcome = e->outcome;
+    masked.retryable = e->retryable;
+    masked.position = e->position;
+    masked.column = e->column;
+    if (ok)
+        error_move(e, &masked);
+    error_clear(&masked);
+    return ok;
+}

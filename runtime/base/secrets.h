@@ -6,6 +6,7 @@
 #define DBRUN_BASE_SECRETS_H
 
 #include "base/buf.h"
+#include "base/error.h"
 
 struct secrets;
 
@@ -23,5 +24,7 @@ bool secrets_add(struct secrets *s, const char *secret, size_t len);
  *   - the value after `password=`, `"password":` and SQL's `PASSWORD '...'`.
  * `s` may be NULL: then there are no known secrets. False when memory is out. */
 bool secrets_mask(const struct secrets *s, const char *text, size_t len, struct buf *out);
+/* Masks the message and all fields of an error that is set. False when memory is out. */
+bool error_mask(struct error *e, const struct secrets *s);
 
 #endif

@@ -1,6 +1,7 @@
 #include "connect/pg.h"
 
 #include "base/deadline.h"
+#include "base/secrets.h"
 #include "connect/startup.h"
 #include "pg/errors.h"
 #include "pg/settings.h"
@@ -251,6 +252,24 @@ static PGconn *open_session(const char *const *keywords, const char *const *valu
     return conn;
 }
 
+/* Masks the passwords of this connection in an error: a server may repeat what it was sent. Only libpq knows
+ * a password of a password file, a service file or the environment. */
+static void hide_passwords(struct error *err, PGconn *conn)
+{
+    struct secrets *secrets = secrets_new();
+    const char *password = PQpass(conn);
+    if (secrets && password)
+        secrets_add(secrets, password, strlen(password));
+    PQconninfoOption *options = secrets ? PQconninfo(conn) : NULL;
+    for (PQconninfoOption *o = options; o && o->keyword; o++)
+        if (strcmp(o->keyword, "sslpassword") == 0 && o->val)
+            secrets_add(secrets, o->val, strlen(o->val));
+    PQconninfoFree(options);
+    if (!secrets || !error_mask(err, secrets))
+        error_set(err, err->kind, "cannot connect to PostgreSQL (not enough memory to say why)");
+    secrets_free(secrets);
+}
+
 PGconn *connect_pg_again(const char *const *keywords, const char *const *values, const char *target,
                          uint64_t deadline, const struct io_interrupt *intr, int *plain, struct error *err)
 {
@@ -262,11 +281,12 @@ PGconn *connect_pg_again(const char *const *keywords, const char *const *values,
         widen(PQsocket(conn));
         ok = ok && make_session(conn, deadline, intr, err);
     }
-    if (!ok) {
-        PQfinish(conn);
-        return NULL;
-    }
-    return conn;
+    if (ok)
+        return conn;
+    if (conn && error_is_set(err))
+        hide_passwords(err, conn);
+    PQfinish(conn);
+    return NULL;
 }
 
 PGconn *connect_pg(const char *const *keywords, const char *const *values, const char *target,

@@ -108,23 +108,32 @@ int bind_fail(lua_State *L, struct runtime *rt, enum error_kind kind, const char
     return bind_error_raise(L, rt, &e);
 }
 
+/* Masks the field, if it is a text, of the table at 1. */
+static void mask_field(lua_State *L, struct runtime *rt, const char *name)
+{
+    if (lua_getfield(L, 1, name) == LUA_TSTRING) {
+        size_t len;
+        const char *text = lua_tolstring(L, -1, &len);
+        struct buf *masked = push_box(L);
+        if (!secrets_mask(rt->secrets, text, len, masked))
+            luaL_error(L, "not enough memory");
+        lua_pushlstring(L, masked->data ? masked->data : "", masked->len);
+        lua_setfield(L, 1, name);
+        buf_free(masked);
+    }
+    lua_settop(L, 1);
+}
+
 /* new{kind=, message=, ...} -> object. The table itself becomes the object. */
 static int error_new(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
-    if (lua_getfield(L, 1, "message") == LUA_TSTRING) {
-        size_t len;
-        const char *text = lua_tolstring(L, -1, &len);
-        struct buf *masked = push_box(L);
-        if (!secrets_mask(rt->secrets, text, len, masked))
-            return luaL_error(L, "not enough memory");
-        lua_pushlstring(L, masked->data ? masked->data : "", masked->len);
-        lua_setfield(L, 1, "message");
-        buf_free(masked);
-    }
-    lua_settop(L, 1);
+    mask_field(L, rt, "message");
+    mask_field(L, rt, "text");
+    for (int f = 0; f < ERROR_FIELDS; f++)
+        mask_field(L, rt, error_field_name((enum error_field)f));
     if (lua_getfield(L, 1, "where") == LUA_TNIL) {
         char where[SCRIPT_WHERE];
         if (script_where(L, 0, where, sizeof where)) {

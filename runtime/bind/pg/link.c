@@ -48,6 +48,13 @@ bool pg_link_is_demoted(const struct pg_link *link)
     return link->writer && is_read_only(link->m.conn);
 }
 
+/* So that errors of statements and lines of the log do not repeat it, wherever libpq found it. */
+static bool learn_password(struct secrets *secrets, const PGconn *conn)
+{
+    const char *password = PQpass(conn);
+    return !password || secrets_add(secrets, password, strlen(password));
+}
+
 struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn *conn)
 {
     struct pg_link *link = calloc(1, sizeof *link);
@@ -65,6 +72,7 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
     link->gone.data = link;
     uint32_t limit = e->cache_off ? 0 : e->cache_limit;
     bool ok = pg_machine_init(&link->m, conn, limit, forget_columns, link);
+    ok = ok && learn_password(e->rt->secrets, conn);
     if (ok && !e->sync) {
         link->io = io_watch_open(sched_loop(e->rt->sched), PQsocket(conn), on_ready, link);
         ok = link->io != NULL;

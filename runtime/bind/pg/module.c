@@ -108,8 +108,13 @@ static char *copy_of(lua_State *L, int at)
     return copy;
 }
 
+static bool is_secret(const char *keyword)
+{
+    return strcmp(keyword, "password") == 0 || strcmp(keyword, "sslpassword") == 0;
+}
+
 /* params = {{keyword, value}, ...}: the connection parameters for libpq. The engine already owns `info`. */
-static void read_params(lua_State *L, struct pg_conninfo *info)
+static void read_params(lua_State *L, struct pg_conninfo *info, struct secrets *secrets)
 {
     lua_getfield(L, 1, "params");
     luaL_checktype(L, -1, LUA_TTABLE);
@@ -124,6 +129,8 @@ static void read_params(lua_State *L, struct pg_conninfo *info)
         lua_rawgeti(L, -2, 1);
         info->values[i] = copy_of(L, -2);
         info->keywords[i] = copy_of(L, -1);
+        if (is_secret(info->keywords[i]) && !secrets_add(secrets, info->values[i], strlen(info->values[i])))
+            luaL_error(L, "not enough memory");
         lua_pop(L, 3);
     }
     lua_pop(L, 1);
@@ -202,7 +209,7 @@ static int engine_new(lua_State *L)
         return luaL_error(L, "not enough memory");
     e->info->refs = 1;
     read_settings(L, e);
-    read_params(L, e->info);
+    read_params(L, e->info, rt->secrets);
     read_asked(L, e->info);
     e->connector = (struct connector){.rt = rt,
                                       .ops = &pg_connector_ops,
