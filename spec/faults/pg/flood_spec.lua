@@ -97,7 +97,8 @@ pg.on_both(describe, function(mode, open)
         assert(errors.is(problem), ("%s: %s"):format(name, problem))
         assert(problem.kind == "timeout" or name:find "COPY", ("%s: %s"):format(name, problem))
         local expected = name:find "execute_many" and "failed" or "unknown"
-        assert(problem.outcome == expected or problem.kind == "usage", ("%s: %s, %s"):format(name, problem.outcome, problem))
+        assert(problem.outcome == expected or problem.kind == "usage",
+            ("%s: %s, %s"):format(name, problem.outcome, problem))
         assert(took < 1.5, ("%s: %.2f s, %s"):format(name, took, problem))
         pg.settled(e, 5)
         assert(bad)

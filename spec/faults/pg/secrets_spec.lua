@@ -18,7 +18,8 @@ local CODE <const> = [[
     sysread $c, $d, 10000;
     my ($pw) = $d =~ /^p....(.*)\0$/s;
     my $error = sub { my ($how) = @_;
-        return $m->("E", "S$how\0V$how\0C28P01\0Mwrong: $pw!\0" . join("", map { "$_$pw\0" } split //, "DHWstcndR") . "\0") };
+        return $m->("E", "S$how\0V$how\0C28P01\0Mwrong: $pw!\0"
+            . join("", map { "$_$pw\0" } split //, "DHWstcndR") . "\0") };
     my $tell = $m->("N", "SNOTICE\0VNOTICE\0C00000\0M$pw\0\0");
     %s
     sysread $c, $d, 10000;]]
@@ -64,7 +65,8 @@ for when, code in pairs { ["at the login"] = AT_LOGIN, ["later"] = LATER } do
             local all = { SECRET = password, ELSEWHERE = params == "" and when == "at the login" and "1" or nil,
                 URL = "postgresql://joe@/d?sslmode=disable&gssencmode=disable&host=" .. dir .. params }
             for name, value in pairs(env or {}) do all[name] = value end
-            local result = process.run { core.options.program, "--no-env", "-", stdin = SCRIPT, env = all, timeout = 60 }
+            local result = process.run { core.options.program, "--no-env", "-", stdin = SCRIPT, env = all,
+                timeout = 60 }
             assert.equal(1, result.code)
             assert.matches("%*%*%*", result.stderr)
             assert.is_nil(result.stderr:find(password, 1, true), result.stderr)
