@@ -51,11 +51,12 @@ static unsigned effect_of(const struct pg_machine *m, const char *sql, size_t le
  * be. */
 static int result_format(struct pg_machine *m, const struct pg_cached *e, const struct pg_params *p)
 {
-    bool sure = e && e->prepared && e->described;
-    bool may_guess = e && e->repeatable && !p->text && !m->in_transaction;
-    bool binary = e && e->binary && !m->text_only && (sure || may_guess);
-    m->guessed = binary && !sure;
-    return binary;
+    if (!e || !e->binary || m->text_only)
+        return 0;
+    if (e->prepared && e->described)
+        return 1;
+    m->guessed = e->repeatable && !p->text && !m->in_transaction;
+    return m->guessed;
 }
 
 uint64_t pg_params_fingerprint(const struct pg_params *p)
