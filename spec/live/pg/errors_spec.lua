@@ -219,11 +219,11 @@ pg.on_both(describe, function(mode, open)
         end)
     end)
 
-    describe("an error in the script's own code while rows are made", function()
+    describe("a value that cannot be read", function()
         it("gives the connection back", function()
             local e <close> = open { size = 1 }
             for _ = 1, 3 do
-                local problem = raised(e.value, e, "select '12345678901234567890123'::json")
+                local problem = raised(e.value, e, "select (repeat('[', 3000) || repeat(']', 3000))::json")
                 assert.is_true(errors.is(problem))
                 assert.equal(1, e:value "select 1")
             end

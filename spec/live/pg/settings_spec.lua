@@ -82,7 +82,9 @@ pg.on_both(describe, function(mode)
         for setting, value in pairs(settings) do
             psql(("alter role %s set %s = '%s'"):format(name, setting, value))
         end
-        finally(function() psql("drop role " .. name) end)
+        finally(function() -- its last server process may still remove temporary tables
+            pg.eventually(10, function() return pcall(psql, "drop role " .. name) end, "the removal of the role")
+        end)
         return server:address { user = name }
     end
 
