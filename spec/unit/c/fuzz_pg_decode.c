@@ -1,7 +1,11 @@
 /*
  * For libFuzzer (make fuzz): values of every type, in text and in binary, as Lua values in a real Lua state
  * with little memory. The first byte chooses the form and how the engine wants its values, the second the
- * type.
+ * type. With bit 8 of the first the input also says what the catalog answers about the types 100001 to
+ * 100008: any kind, of any elements, fields and bases, in any order and number of columns.
+ *
+ * No value takes more memory than LUA_MEMORY, many times what the longest input takes: running out of it is a
+ * failure. Each other error is an error object.
  *
  * A text that COPY would send in binary must be the same value when it is read from that.
  */
@@ -10,12 +14,13 @@
 #include "pg/copyfmt.h"
 
 #include <lualib.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { LUA_MEMORY = 8 * 1024 * 1024, FIRST_OWN = 100001 };
+enum { LUA_MEMORY = 8 * 1024 * 1024, FULL = LUA_MEMORY / 4, FIRST_OWN = 100001, LIED = 8, MOST_ROWS = 64 };
 
 struct input {
     struct pg_reading d;
@@ -112,6 +117,10 @@ static bool read_value(lua_State *L, const struct input *in)
     if (lua_pcall(L, 1, 1, 0) == LUA_OK)
         return true;
     must(lua_gettop(L) == top + 1);
+    must(lua_type(L, -1) == LUA_TTABLE); /* neither "not enough memory" nor another bare text */
+    lua_getfield(L, -1, "kind");
+    must(lua_type(L, -1) == LUA_TSTRING);
+    lua_pop(L, 1);
     lua_pop(L, 1);
     return false;
 }
@@ -174,6 +183,86 @@ static const struct pg_type *type_number(const struct pg_catalog *catalog, unsig
     return pg_type_of(catalog, n < builtin ? oids[n] : FIRST_OWN + n - builtin);
 }
 
+/* ---- a catalog that lies ---- */
+
+struct bytes {
+    const uint8_t *data;
+    size_t size;
+};
+
+static unsigned next(struct bytes *b)
+{
+    if (b->size == 0)
+        return 0;
+    b->size--;
+    return *b->data++;
+}
+
+/* An OID of a lied type, of a built-in one, or nonsense. */
+static void put_oid(char text[16], unsigned byte)
+{
+    static const char *const others[] = {"0",  "23", "25",          "1007", "3904", "701",
+                                         "17", "-1", "99999999999", "x",    ""};
+    if (byte < 128)
+        snprintf(text, 16, "%u", FIRST_OWN + byte % LIED);
+    else
+        snprintf(text, 16, "%s", others[byte % (sizeof others / sizeof *others)]);
+}
+
+static void set_row(PGresult *r, int row, int columns, struct bytes *b)
+{
+    static const char types[] = "bcdermp";
+    static const char categories[] = "ACNRUE";
+    char oid[16], elem[16], base[16], range[16], field[16];
+    char type[2] = {types[next(b) % (sizeof types - 1)]};
+    char category[2] = {categories[next(b) % (sizeof categories - 1)]};
+    char delim[2] = {(char)next(b)};
+    unsigned how = next(b);
+    static const char *const names[] = {"t", "hstore", "vector", ""};
+    put_oid(oid, next(b));
+    put_oid(elem, next(b));
+    put_oid(base, next(b));
+    put_oid(range, next(b));
+    put_oid(field, next(b));
+    char *values[10] = {oid,  (char *)names[how % 4], type, category, elem, base, range, delim, (char *)"f",
+                        field};
+    for (int c = 0; c < columns; c++) {
+        const char *v = how & 64 && c == (int)(how >> 2 & 15) ? NULL : values[c % 10];
+        must(PQsetvalue(r, row, c, (char *)v, v ? (int)strlen(v) : -1));
+    }
+}
+
+/* NULL when the answer is none. */
+static struct pg_catalog *lying_catalog(struct bytes *b)
+{
+    PGresAttDesc attributes[12];
+    unsigned how = next(b);
+    int columns = how & 128 ? (int)(how % 12) : 10;
+    int rows = (int)(next(b) % MOST_ROWS);
+    PGresult *r = PQmakeEmptyPGresult(NULL, how & 64 ? PGRES_COMMAND_OK : PGRES_TUPLES_OK);
+    memset(attributes, 0, sizeof attributes);
+    for (int c = 0; c < columns; c++)
+        attributes[c].name = (char *)"column";
+    must(PQsetResultAttrs(r, columns, attributes));
+    for (int row = 0; row < rows && columns > 0 && b->size > 0; row++)
+        set_row(r, row, columns, b);
+    struct pg_catalog *catalog = pg_catalog_new();
+    must(catalog != NULL);
+    bool is_answer = pg_catalog_is_answer(r);
+    must(is_answer == (columns == 10 && !(how & 64)));
+    if (is_answer) {
+        must(pg_catalog_load(catalog, r));
+        if (how & 32)
+            must(pg_catalog_load(catalog, r));
+        for (Oid oid = FIRST_OWN; oid < FIRST_OWN + LIED; oid++)
+            pg_type_is_known(catalog, oid);
+    }
+    PQclear(r);
+    return catalog;
+}
+
+/* ---- one input ---- */
+
 static lua_State *new_state(void)
 {
     lua_State *L = lua_newstate(limited, NULL);
@@ -197,24 +286,29 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         L = new_state();
         catalog = make_catalog();
     }
-    struct pg_decoder d = {.catalog = catalog,
+    struct bytes rest = {.data = data + 2, .size = size - 2};
+    struct pg_catalog *lied = data[0] & 8 ? lying_catalog(&rest) : NULL;
+    struct pg_decoder d = {.catalog = lied ? lied : catalog,
                            .codecs = LUA_NOREF,
                            .numeric_float = (data[0] & 2) != 0,
                            .epoch = (data[0] & 4) != 0};
-    char *copy = malloc(size - 1);
+    char *copy = malloc(rest.size + 1);
     must(copy != NULL);
-    memcpy(copy, data + 2, size - 2);
-    copy[size - 2] = '\0';
+    memcpy(copy, rest.data, rest.size);
+    copy[rest.size] = '\0';
     struct input in = {.d = {.by = &d},
-                       .t = type_number(catalog, data[1]),
+                       .t = lied ? pg_type_of(lied, FIRST_OWN + data[1] % LIED)
+                                 : type_number(catalog, data[1]),
                        .p = copy,
-                       .len = size - 2,
+                       .len = rest.size,
                        .binary = (data[0] & 1) != 0};
     lua_pushvalue(L, 1);
     lua_pushlightuserdata(L, &in);
-    lua_pcall(L, 1, 0, 0);
+    must(lua_pcall(L, 1, 0, 0) == LUA_OK);
     lua_settop(L, 1);
-    lua_gc(L, LUA_GCSTEP, 0);
+    if (used > FULL)
+        lua_gc(L, LUA_GCCOLLECT, 0);
     free(copy);
+    pg_catalog_free(lied);
     return 0;
 }
