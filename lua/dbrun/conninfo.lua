@@ -5,11 +5,13 @@ local nearest = require "dbrun.nearest"
 
 local M = {}
 
+--- libpq reads these as a C int, and fails only when it connects.
 local function integer(text)
-    if text:find "^%s*[+-]?%d+%s*$" then
+    local digits <const> = text:match "^%s*[+-]?0*(%d+)%s*$"
+    if digits and #digits <= 10 and tonumber(digits) < 1 << 31 then
         return true
     end
-    return false, "an integer"
+    return false, "an integer of 32 bits"
 end
 
 local function one_of(...)

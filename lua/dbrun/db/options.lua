@@ -128,6 +128,12 @@ local function target_of(parsed)
     return #list > 0 and table.concat(list, ",") or place()
 end
 
+--- The connect_timeout of a URL: libpq itself obeys it only where it blocks. Without a limit (0) ours stays.
+local function positive(text)
+    local seconds <const> = text and tonumber(text)
+    return seconds and seconds > 0 and seconds or nil
+end
+
 ---Checks the options and returns the settings for core.pg.
 ---@param options table as db.engine takes them
 ---@param what string what the URL is, for errors
@@ -139,7 +145,7 @@ function M.prepare(options, what)
     local params <const> = url.conninfo_params(parsed)
     local given = {}
     for _, pair in ipairs(params) do
-        given[pair[1]] = true
+        given[pair[1]] = pair[2]
     end
     for _, pair in ipairs(connection_defaults) do
         if not given[pair[1]] then
@@ -160,7 +166,7 @@ function M.prepare(options, what)
         size = options.size or (sync and 5 or 20),
         overflow = options.overflow or (sync and 0 or 10),
         timeout = options.timeout or 30,
-        connect_timeout = options.connect_timeout or 10,
+        connect_timeout = options.connect_timeout or positive(given.connect_timeout) or 10,
         command_timeout = options.command_timeout or 0,
         recycle = options.recycle or 0,
         pre_ping = options.pre_ping ~= false,

@@ -135,6 +135,19 @@ local function from_url(text, where)
     return settings
 end
 
+--- Of the options and of the URL.
+local function check_times(settings, where)
+    for _, name in ipairs { "timeout", "connect_timeout", "command_timeout", "ping_idle" } do
+        local seconds <const> = settings[name]
+        if seconds and not (seconds >= 0) then
+            errors.usage(where, "%s must be a number of seconds of at least 0", name)
+        end
+    end
+    if settings.connect_timeout == 0 then
+        errors.usage(where, "connect_timeout must be a number of seconds above 0")
+    end
+end
+
 ---Checks the options of redis.pool and redis.client.
 ---@param opts table
 ---@param where string the function's name, for errors
@@ -149,6 +162,7 @@ function M.pool(opts, where)
     for name, value in pairs(opts) do
         settings[name] = value
     end
+    check_times(settings, where)
     settings.tls13 = settings.min_version == "TLSv1.3"
     settings.full_is_error = settings.on_full == "error"
     return settings, { timeout = settings.command_timeout or COMMAND_TIMEOUT, idempotent = settings.idempotent }
