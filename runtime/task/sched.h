@@ -124,6 +124,8 @@ void wait_wake(struct wait *w);
 enum wait_status wait_end(struct sched *s);
 /* Raises the error of the cancellation that ended the current task's last wait. */
 int task_raise_cancelled(lua_State *L, struct sched *s);
+/* As above; `outcome` says what became of the work that the task waited for. */
+int task_raise_cancelled_with(lua_State *L, struct sched *s, enum error_outcome outcome);
 
 /* FIFO of waits, for resources that keep several. */
 struct wait_queue {

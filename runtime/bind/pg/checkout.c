@@ -52,7 +52,7 @@ int pg_statement_checked_out(lua_State *L, struct pg_statement *st, bool parked)
     if (parked) {
         switch (wait_end(st->engine->rt->sched)) {
         case WAIT_CANCELLED:
-            return pg_statement_raise_cancelled(L, st);
+            return pg_statement_raise_cancelled(L, st, OUTCOME_NOT_SENT);
         case WAIT_TIMEOUT:
             return pg_statement_checkout_failed(L, st, POOL_WAITING);
         default:

@@ -127,7 +127,7 @@ static int turned_k(lua_State *L, int status, lua_KContext ctx)
     struct pg_lease *lease = lua_touserdata(L, 1);
     (void)status;
     if (wait_end(rt->sched) == WAIT_CANCELLED)
-        return task_raise_cancelled(L, rt->sched);
+        return task_raise_cancelled_with(L, rt->sched, OUTCOME_FAILED); /* a COPY whose end was not sent */
     if (lease->link != link)
         return pg_lease_lost(L, rt);
     link->turned = mono_now();

@@ -39,8 +39,10 @@ void pg_lease_waited(lua_State *L, struct pg_link *link, int status, const char 
     enum wait_status how = status == LUA_YIELD ? wait_end(rt->sched) : WAIT_DONE;
     if (lease->link == link)
         link->answered = false;
-    if (how == WAIT_CANCELLED)
-        task_raise_cancelled(L, rt->sched);
+    if (how == WAIT_CANCELLED) {
+        bool rolled_back = lease->link == link && link->m.in_transaction;
+        task_raise_cancelled_with(L, rt->sched, rolled_back ? OUTCOME_FAILED : OUTCOME_UNKNOWN);
+    }
     if (lease->link != link)
         pg_lease_lost(L, rt);
     if (how == WAIT_TIMEOUT) {

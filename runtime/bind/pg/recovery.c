@@ -107,6 +107,12 @@ static bool only_begins(const struct pg_statement *st, const char *sql)
     return (ascii_begins(word, "begin", 5) || ascii_begins(word, "start", 5)) && !may_commit(st, sql);
 }
 
+enum error_outcome pg_statement_unfinished(const struct pg_statement *st, const char *sql)
+{
+    bool rolled_back = st->link->m.in_transaction && !may_commit(st, sql);
+    return rolled_back || only_begins(st, sql) ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
+}
+
 /* The address asks for a primary, and this server is not the primary any more: invalidates all connections of
  * the pool, so that no other task loses a write on one of them. */
 static void leave_demoted(struct pg_statement *st)

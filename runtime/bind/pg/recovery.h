@@ -10,6 +10,8 @@
 bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry);
 /* Is the cause a prepared statement of the connection, and not the statement itself? */
 bool pg_statement_is_of_cache(const struct error *e);
+/* What became of a statement for whose end nobody waits any more. */
+enum error_outcome pg_statement_unfinished(const struct pg_statement *st, const char *sql);
 /* Adds what the machine does not know: the SQL, and the outcome of a lost or given up statement. */
 void pg_statement_complete_error(struct pg_statement *st, const char *sql);
 

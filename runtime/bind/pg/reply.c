@@ -306,6 +306,15 @@ static int timed_out(lua_State *L, struct pg_statement *st)
     return pg_statement_raise(L, st);
 }
 
+/* The task was cancelled while the statement ran. */
+static int cancelled(lua_State *L, struct pg_statement *st)
+{
+    enum error_outcome outcome =
+        is_lost(st) ? OUTCOME_UNKNOWN : pg_statement_unfinished(st, lua_tostring(L, 2));
+    give_back(st);
+    return pg_statement_raise_cancelled(L, st, outcome);
+}
+
 /* ---- the statement has ended ---- */
 
 /* The connection goes back to the pool, which rolls the transaction back. */
@@ -340,10 +349,8 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
     enum wait_status how = parked ? wait_end(s) : WAIT_DONE;
     if (!is_lost(st))
         link->answered = false;
-    if (how == WAIT_CANCELLED) {
-        give_back(st);
-        return pg_statement_raise_cancelled(L, st);
-    }
+    if (how == WAIT_CANCELLED)
+        return cancelled(L, st);
     if (is_lost(st))
         return raise_lost(L, st);
     if (how == WAIT_TIMEOUT)
@@ -390,7 +397,7 @@ int pg_statement_drained(lua_State *L, struct pg_statement *st)
     if (!is_lost(st))
         st->link->answered = false;
     if (how == WAIT_CANCELLED)
-        return pg_statement_raise_cancelled(L, st);
+        return pg_statement_raise_cancelled(L, st, OUTCOME_NOT_SENT);
     if (is_lost(st))
         return raise_lost(L, st);
     return pg_statement_send(L, st);

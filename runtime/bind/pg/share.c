@@ -86,7 +86,7 @@ int pg_statement_shared(lua_State *L, struct pg_statement *st)
     struct pg_shared *s = st->shared;
     switch (wait_end(e->rt->sched)) {
     case WAIT_CANCELLED:
-        return pg_statement_raise_cancelled(L, st);
+        return pg_statement_raise_cancelled(L, st, s->sent ? OUTCOME_UNKNOWN : OUTCOME_NOT_SENT);
     case WAIT_TIMEOUT:
         if (!s->sent)
             return pg_statement_checkout_failed(L, st, POOL_WAITING);

@@ -84,9 +84,9 @@ int pg_statement_raise(lua_State *L, struct pg_statement *st)
     return bind_error_raise(L, rt, &e);
 }
 
-int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st)
+int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st, enum error_outcome outcome)
 {
     struct sched *s = st->engine->rt->sched;
     pg_statement_clean(st);
-    return task_raise_cancelled(L, s);
+    return task_raise_cancelled_with(L, s, outcome);
 }

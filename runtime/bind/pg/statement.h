@@ -59,7 +59,7 @@ struct pg_statement *pg_statement_take(lua_State *L, struct runtime *rt);
 void pg_statement_clean(struct pg_statement *st);
 /* Raises the statement's error. */
 int pg_statement_raise(lua_State *L, struct pg_statement *st);
-int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st);
+int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st, enum error_outcome outcome);
 
 /* ---- checkout.c ---- */
 

@@ -331,8 +331,9 @@ bool pg_stream_resumed(lua_State *L, struct pg_stream *s)
     enum wait_status how = wait_end(rt->sched);
     s->woken = false;
     if (how == WAIT_CANCELLED) {
+        bool in_transaction = s->link && s->link->m.in_transaction;
         pg_stream_stop(s);
-        task_raise_cancelled(L, rt->sched);
+        task_raise_cancelled_with(L, rt->sched, in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN);
     }
     if (!s->link && s->lost)
         pg_lease_lost(L, rt);
