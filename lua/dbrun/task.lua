@@ -217,7 +217,7 @@ function Permit.__index:release()
     if not s then
         return
     end
-    self.semaphore = nil
+    self.semaphore = false
     -- The permit passes to the first waiter directly, so that a later task cannot take it first.
     if s.turn:notify() == 0 then
         s.free = s.free + 1
@@ -229,12 +229,15 @@ Permit.__close = Permit.__index.release
 ---@param seconds? number
 ---@return table|nil permit ended by permit:release() or `<close>`
 function Semaphore:acquire(seconds)
+    -- Made before it counts: nothing may fail between taking and returning it.
+    local permit <const> = setmetatable({ semaphore = false }, Permit)
     if self.free > 0 then
         self.free = self.free - 1
     elseif not self.turn:wait(seconds) then
         return nil
     end
-    return setmetatable({ semaphore = self }, Permit)
+    permit.semaphore = self
+    return permit
 end
 
 ---Takes a permit if one is free, without waiting.

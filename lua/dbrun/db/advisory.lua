@@ -125,7 +125,7 @@ local function take(conn, call, stop)
     return true
 end
 
----Releases the lock; false when it was already lost. A connection that fails to do so is closed when it is released,
+---Releases the lock; false when it was already lost, and the error if it is none of the database (no memory). A connection that fails to do so is closed when it is released,
 ---which frees the lock too.
 local function give_back(conn, call, inside)
     return task.shield(function()
@@ -143,8 +143,15 @@ local function give_back(conn, call, inside)
         core.log.write("debug", ("postgres: cannot release the advisory lock %s: %s"):format(call.name,
             ok and "the connection does not hold it" or tostring(freed)))
         pcall(conn.invalidate, conn)
-        return false
+        return false, not ok and not errors.is(freed) and freed or nil
     end)
+end
+
+--- Closes a connection that may still hold the lock, whatever ended its use. Made before the lock is taken: memory may
+--- run out at any call.
+local Guard <const> = {}
+function Guard:__close()
+    if self.armed then self.conn:invalidate() end
 end
 
 ---Runs the function while the leased connection holds the lock.
@@ -156,15 +163,16 @@ function M.on(conn, call, stop)
     stop = stop or call.limit and task.now() + call.limit
     conn:drained()
     local inside <const> = conn:in_transaction() ~= false
-    local ok <const>, taken <const> = pcall(take, conn, call, stop)
-    if not ok then
-        pcall(conn.invalidate, conn) -- a cancelled statement may have taken the lock
-        error(taken, 0)
+    local guard <close> = setmetatable({ conn = conn, armed = true }, Guard) -- a cancelled statement may have taken it
+    if not take(conn, call, stop) then
+        guard.armed = false
+        raise_timeout(call, M.holder(conn, call.number))
     end
-    if not taken then raise_timeout(call, M.holder(conn, call.number)) end
     local result <const> = table.pack(pcall(call.fn, conn))
-    local freed <const> = give_back(conn, call, inside)
+    local freed <const>, why <const> = give_back(conn, call, inside)
+    guard.armed = false
     if not result[1] then error(result[2], 0) end
+    if why then error(why, 0) end
     if not freed then
         errors.raise {
             kind = "connect", outcome = "unknown", retryable = false,
@@ -178,43 +186,56 @@ end
 -- ---- among the tasks of this program ----
 
 ---By engine and number: the queue of tasks that wait for the lock.
----@type table<table, table<integer, { turn: dbrun.Semaphore, users: integer, holder?: integer }>>
+---@type table<table, table<integer, { turn: dbrun.Semaphore, users: integer, holder: integer|false }>>
 local queues <const> = setmetatable({}, { __mode = "k" })
 
----Waits until no other task of this program holds the lock on this engine.
----@return table place to be closed
-local function enter(engine, call, stop)
+--- A task's place at a lock. All of it is made before it counts and takes its turn: memory may run out at any call.
+---@class dbrun.db.AdvisoryPlace
+---@field engine table
+---@field call dbrun.db.AdvisoryCall
+---@field mine table the queues of the engine
+---@field queue table
+---@field permit table|false
+---@field counted boolean
+local Place <const> = {}
+Place.__index = Place
+
+---@return dbrun.db.AdvisoryPlace closable
+local function place_at(engine, call)
     local mine <const> = queues[engine] or {}
     queues[engine] = mine
-    local queue <const> = mine[call.number] or { turn = task.semaphore(1), users = 0 }
+    local queue <const> = mine[call.number] or { turn = task.semaphore(1), users = 0, holder = false }
+    local place <const> = setmetatable({ engine = engine, call = call, mine = mine, queue = queue, permit = false,
+        counted = false }, Place)
     mine[call.number] = queue
-    local permit = queue.turn:try_acquire()
-    if not permit and (engine:is_sync() or queue.holder == core.task.id()) then
+    return place
+end
+
+---Waits until no other task of this program holds the lock on this engine.
+function Place:enter(stop)
+    local engine <const>, call <const>, queue <const> = self.engine, self.call, self.queue
+    local id <const> = core.task.id()
+    queue.users, self.counted = queue.users + 1, true
+    self.permit = queue.turn:try_acquire() or false
+    if not self.permit and (engine:is_sync() or queue.holder == id) then
         errors.fail("usage",
             ("advisory_lock: deadlock: %s holds the lock %s already and would wait for itself"):format(
                 engine:is_sync() and "this program" or "this task", call.name),
             "fn gets the connection that holds it; conn:advisory_lock on that takes it once more.")
     end
-    queue.users = queue.users + 1
-    local function forget()
-        queue.users = queue.users - 1
-        if queue.users == 0 then mine[call.number] = nil end
+    self.permit = self.permit or queue.turn:acquire(stop and math.max(0, stop - task.now())) or false
+    if not self.permit then raise_timeout(call, "another task of this program") end
+    queue.holder = id
+end
+
+function Place:__close()
+    local queue <const> = self.queue
+    if self.permit then
+        queue.holder = false
+        self.permit:release()
     end
-    if not permit then
-        local ok <const>, got <const> = pcall(queue.turn.acquire, queue.turn, stop and math.max(0, stop - task.now()))
-        permit = ok and got
-        if not permit then
-            forget()
-            if not ok then error(got, 0) end
-            raise_timeout(call, "another task of this program")
-        end
-    end
-    queue.holder = core.task.id()
-    return setmetatable({}, { __close = function()
-        queue.holder = nil
-        permit:release()
-        forget()
-    end })
+    if self.counted then queue.users = queue.users - 1 end
+    if queue.users == 0 then self.mine[self.call.number] = nil end
 end
 
 ---Runs the function while a connection of the engine holds the lock.
@@ -223,7 +244,8 @@ end
 ---@return any ... what the function returned
 function M.run(engine, call)
     local stop <const> = call.limit and task.now() + call.limit
-    local _ <close> = enter(engine, call, stop)
+    local place <close> = place_at(engine, call)
+    place:enter(stop)
     local conn <close> = engine:acquire()
     return M.on(conn, call, stop)
 end

@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <lualib.h>
 
+/* On average every second or third allocation; DBRUN_TEST_STRIDE=1: every one. */
 enum { STRIDE = 4 };
 
 static const char setup[] =
@@ -20,7 +21,13 @@ static const char setup[] =
     "'dbrun.db.transaction'\n"
     "require 'dbrun.db.batch' require 'dbrun.db.session'\n"
     "local notices, prepared = 0, 0\n"
+    "local shared = mode == 'shared'\n"
+    "if shared then mode = 'async' end\n"
+    "local function open(opts) return db.engine{url = 'postgresql://postgres@/postgres?host=' .. dir, mode = "
+    "mode, size "
+    "= 1, pipeline = shared and 8 or nil, command_timeout = 20} end\n"
     "local e = db.engine{url = 'postgresql://postgres@/postgres?host=' .. dir, mode = mode, size = 4, "
+    "pipeline = shared and 8 or nil, "
     "overflow = 0, "
     "command_timeout "
     "= 20,\n"
@@ -77,10 +84,12 @@ static const char setup[] =
     "        assert(c:describe('select 1 as one')[1].name == 'one') c:on_notice(nil) end,\n"
     "    connect = function() e:invalidate() assert(e:value 'show application_name' == 'memory') end,\n"
     "}\n"
+    "local all_places = assert(loadfile 'spec/unit/c/pg_memory_work.lua')()(work, e, open)\n"
     "local function check()\n"
     "    assert(e:value 'select 1' == 1)\n" /* takes the place of a statement that was cut short */
     "    collectgarbage() collectgarbage()\n"
     "    assert(e:value 'show application_name' == 'memory')\n"
+    "    all_places()\n"
     "    local s = e:stats()\n"
     "    assert(s.leased == 0 and s.waiting == 0, 'leased ' .. s.leased .. ', waiting ' .. s.waiting)\n"
     "end\n"
@@ -180,9 +189,10 @@ static void every_work(const char *mode, long fails)
         return;
     bool ok = true;
     for (lua_Integer i = 1; ok && lua_rawgeti(L, 1, i) == LUA_TFUNCTION; i++) {
-        long n = prng_below(&dice, STRIDE);
+        uint32_t stride = (uint32_t)check_env("DBRUN_TEST_STRIDE", STRIDE);
+        long n = prng_below(&dice, stride);
         while (try_at(L, n, fails, &ok) && ok)
-            n += 1 + prng_below(&dice, STRIDE);
+            n += 1 + prng_below(&dice, stride);
         if (!ok) {
             lua_rawgeti(L, 2, i);
             printf("[%s] %s at allocation %ld\n", mode, lua_tostring(L, -1), n);
@@ -213,6 +223,16 @@ static void test_sync_one_fails(void)
     every_work("sync", 2);
 }
 
+static void test_shared_all_fail(void)
+{
+    every_work("shared", LONG_MAX);
+}
+
+static void test_shared_one_fails(void)
+{
+    every_work("shared", 2);
+}
+
 int main(void)
 {
     dice = prng_new(check_seed("pg_memory"));
@@ -222,6 +242,8 @@ int main(void)
     TEST("async: some allocation fails", test_async_one_fails);
     TEST("sync: every allocation fails from some one on", test_sync_all_fail);
     TEST("sync: some allocation fails", test_sync_one_fails);
+    TEST("shared connections: every allocation fails from some one on", test_shared_all_fail);
+    TEST("shared connections: some allocation fails", test_shared_one_fails);
     pg_server_stop(&server);
     return check_end("pg_memory");
 }
