@@ -139,7 +139,8 @@ end
 local function check_times(settings, where)
     for _, name in ipairs { "timeout", "connect_timeout", "command_timeout", "ping_idle" } do
         local seconds <const> = settings[name]
-        if seconds and not (seconds >= 0) then
+        local fine <const> = seconds == nil or seconds >= 0 -- NaN is not
+        if not fine then
             errors.usage(where, "%s must be a number of seconds of at least 0", name)
         end
     end
