@@ -125,8 +125,8 @@ local function take(conn, call, stop)
     return true
 end
 
----Releases the lock; false when it was already lost, and the error if it is none of the database (no memory). A connection that fails to do so is closed when it is released,
----which frees the lock too.
+---Releases the lock; false when it was already lost, and the error if it is none of the database (no memory). A
+---connection that fails to do so is closed when it is released, which frees the lock too.
 local function give_back(conn, call, inside)
     return task.shield(function()
         local ok <const>, freed <const> = pcall(function()

@@ -18,8 +18,8 @@ return function(work, e, open)
     function work.types()
         local other <close> = open()
         for _ = 1, 2 do
-            local row <const> = other:one [[select 'ok'::mood as m, row(1, 'sad')::pair as p, array[row(2, 'ok')::pair] as l,
-                5::small as s, '[1,3)'::spans as r, null::pair as n]]
+            local row <const> = other:one [[select 'ok'::mood as m, row(1, 'sad')::pair as p, array[row(2, 'ok')::pair]
+                as l, 5::small as s, '[1,3)'::spans as r, null::pair as n]]
             assert(row.m == "ok" and row.p.a == 1 and row.p.m == "sad" and row.l[1].a == 2 and row.s == 5)
             assert(row.r.lower == 1 and row.n == nil)
         end
@@ -31,8 +31,9 @@ return function(work, e, open)
     end
 
     function work.parameters()
-        local r <const> = e:one("select $1::int[] as a, $2::jsonb as j, $3::bytea as y, $4::numeric as n, $5::bool as b, "
-            .. "$6::float8 as f, $7::text as t", db.array({ 1, db.null, 3 }, "int4"), db.json { k = { 1, 2 } },
+        local r <const> = e:one("select $1::int[] as a, $2::jsonb as j, $3::bytea as y, $4::numeric as n, "
+            .. "$5::bool as b, $6::float8 as f, $7::text as t",
+            db.array({ 1, db.null, 3 }, "int4"), db.json { k = { 1, 2 } },
             db.bytea "\0\1", db.typed("1.50", "numeric"), true, 1.5, db.null)
         assert(r.a[3] == 3 and r.j.k[2] == 2 and r.y == "\0\1" and r.n == "1.50" and r.b and r.f == 1.5 and r.t == nil)
     end
