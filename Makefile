@@ -57,7 +57,7 @@ SAY := @printf '  %s\n'
 RUN := @
 endif
 
-.PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test lint asan valgrind fuzz bench \
+.PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test faults lint asan valgrind fuzz bench \
         install uninstall install-rock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
@@ -75,6 +75,7 @@ help:
 	@echo "make migrate    apply scripts/migrations      make seed   run scripts/seeds"
 	@echo "make test       all tests; the last line counts them"
 	@echo "make asan       the same tests on an AddressSanitizer + UBSan + LeakSanitizer build"
+	@echo "make faults     each fault 100 times at random moments; DBRUN_TEST_SEED repeats them"
 	@echo "make valgrind   the C tests under valgrind"
 	@echo "make fuzz       libFuzzer on hostile input, FUZZ_SECONDS=$(FUZZ_SECONDS) for each program"
 	@echo "make lint       gcc and clang with -Werror, clang-format, luacheck, floors, circles"
@@ -196,12 +197,21 @@ test: test-deps
 	@$(DBRUN) $(STACK) scripts/seed.lua
 	@$(RUN_TESTS) --build $(BUILD) spec/unit spec/live spec/faults
 
+FAULTS := spec/faults/pg/each spec/faults/pg/copy_spec.lua spec/faults/pg/listen_spec.lua \
+          spec/unit/c/test_pg_memory.c spec/unit/c/test_redis_memory.c
+
 ASAN_BUILD    := $(BUILD)/asan
 ASAN_SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
 asan: test-deps
 	@$(SUBMAKE) BUILD=$(ASAN_BUILD) SANITIZE="$(ASAN_SANITIZE)" CFLAGS="-O1 -g" all tests
 	@$(RUN_TESTS) --sanitizers --build $(ASAN_BUILD) spec/unit spec/live spec/faults
+
+# make test makes each of them a tenth as often. DBRUN_FAULT_ROUNDS and DBRUN_TEST_SEED may be set.
+faults: test-deps
+	@$(SUBMAKE) all tests
+	@DBRUN_FAULT_ROUNDS=$${DBRUN_FAULT_ROUNDS:-100} DBRUN_TEST_STRIDE=1 DBRUN_TEST_SEED=$${DBRUN_TEST_SEED:-$$(date +%s)} \
+	    $(RUN_TESTS) --build $(BUILD) --seconds 1200 $(FAULTS)
 
 valgrind: test-deps
 	@$(SUBMAKE) tests

@@ -1,23 +1,21 @@
 --- Runs the C tests and the busted specs, each file in a process of its own, several side by side.
 --- Runs on a stock lua5.4, so that a broken dbrun cannot hide that it is broken.
 ---
----   lua5.4 spec/support/run.lua [--build DIR] [--sanitizers | --valgrind] [--jobs N] [FOLDER|FILE ...]
+---   lua5.4 spec/support/run.lua [--build DIR] [--sanitizers | --valgrind] [--jobs N] [--seconds N] [FOLDER|FILE ...]
 ---
 --- With --valgrind all C tests run, and nothing else unless it is named. Details of what failed are
 --- printed; the last line is `N passed, N failed, N skipped`. Exit status 1 when anything failed or
 --- nothing ran.
 
-local TIME_LIMIT <const> = 600 -- seconds for one file
-
 -- One more than two cores need: most files wait for servers most of the time.
-local opts <const> = { build = "build", jobs = 3, paths = {} }
+local opts <const> = { build = "build", jobs = 3, seconds = 600, paths = {} }
 do
     local i = 1
     while i <= #arg do
         local a = arg[i]
-        if a == "--build" or a == "--jobs" then
+        if a == "--build" or a == "--jobs" or a == "--seconds" then -- seconds: the limit for one file
             i = i + 1
-            opts[a:sub(3)] = a == "--jobs" and assert(math.tointeger(arg[i]), "--jobs: a number") or arg[i]
+            opts[a:sub(3)] = a ~= "--build" and assert(math.tointeger(arg[i]), a .. ": a number") or arg[i]
         elseif a == "--sanitizers" or a == "--valgrind" then
             opts[a:sub(3)] = true
         else
@@ -192,7 +190,7 @@ local function judge(job)
     job.passed, job.failed, job.skipped, job.details = 0, 0, 0, {}
     local wrong = (job.kind == "c" and judge_c or judge_spec)(job)
     if job.status == 124 or job.status == 137 then
-        wrong = ("it did not end within %d s"):format(TIME_LIMIT)
+        wrong = ("it did not end within %d s"):format(opts.seconds)
     elseif not wrong and job.status ~= 0 and job.failed == 0 then
         wrong = "exit status " .. job.status
     end
@@ -218,7 +216,7 @@ local WITH_PARENT <const> = "setpriv --pdeathsig TERM"
 local function start(job, index)
     job.path = ("%s/%d"):format(tmp, index)
     local command = ("%s timeout -k 5 %d env %s >%s 2>&1 </dev/null; echo $?; date +%%s.%%N; echo %d 1<>%s"):format(
-        WITH_PARENT, TIME_LIMIT, job.command, job.path, index, quote(ended))
+        WITH_PARENT, opts.seconds, job.command, job.path, index, quote(ended))
     command = ("exec %s sh -c %s"):format(WITH_PARENT, quote(command))
     job.began = tonumber(lines_of("date +%s.%N")[1])
     job.pipe = assert(io.popen(command))

@@ -1,12 +1,13 @@
 --- A listener whose connection breaks at random moments: no notification comes twice, in the wrong order or damaged,
---- and none is missing without a gap that says so.
+--- and none is missing without a gap that says so. Row 18 of the faults.
 
 local db = require "dbrun.db"
 local fake = require "spec.support.fake"
 local pg = require "spec.support.pg"
 local servers = require "spec.support.servers"
 
-local ROUNDS <const> = require "spec.support.rounds" (100)
+local ROUNDS <const> = require "spec.support.faults.rounds".count
+local WARM <const> = math.max(1, ROUNDS // 5)
 
 pg.on_both(describe, function(_, open)
     local sender, seed
@@ -67,7 +68,7 @@ pg.on_both(describe, function(_, open)
                 break_it(listener, proxy)
                 for _ = 1, math.random(0, 3) do numbers.send() end
                 numbers.catch_up()
-                if round == 10 then descriptors = pg.descriptors() end
+                if round == WARM then descriptors = pg.descriptors() end
             end
         end)
         assert(ok, ("seed %d: %s"):format(seed, tostring(why)))

@@ -17,6 +17,7 @@
  *   hold up|down          nothing passes any more        pass up|down   it does again
  *   cut up|down N         after N more bytes: the connection that sends the next one is closed at once
  *   cut                   closes all connections         reset          the same, with RST
+ *   later MS LINE         does LINE then; the newest counts             never          forgets it
  *   refuse                new ones are closed at once    accept         they are taken again
  *   stats                 prints "connections N up BYTES down BYTES"
  *   heard                 prints "heard HEX", of `record`
@@ -78,6 +79,8 @@ static struct {
     int64_t cut_after[2]; /* -1 = not */
     bool hold[2];
     bool refuse;
+    int64_t later_at; /* 0 = nothing to do later */
+    char later[64];
     uint64_t seed;
     uint64_t bytes[2];
     uint64_t accepted;
@@ -369,8 +372,21 @@ static void print_memory(void)
     printf("\n");
 }
 
+static bool remember_for_later(const char *line)
+{
+    long ms;
+    int at = 0;
+    if (sscanf(line, "later %ld %n", &ms, &at) != 1 || at == 0 || strlen(line + at) >= sizeof(g.later))
+        return false;
+    strcpy(g.later, line + at);
+    g.later_at = now_ms() + ms;
+    return true;
+}
+
 static bool command(char *line)
 {
+    if (strncmp(line, "later ", 6) == 0)
+        return remember_for_later(line);
     char *word = strtok(line, " \n"), *a = strtok(NULL, " \n"), *b = strtok(NULL, " \n");
     int dir = a && strcmp(a, "down") == 0 ? DOWN : UP;
     if (!word)
@@ -388,6 +404,8 @@ static bool command(char *line)
     else if (strcmp(word, "cut") == 0 || strcmp(word, "reset") == 0)
         while (g.n > 0)
             conn_close(&g.conns[0], *word == 'r');
+    else if (strcmp(word, "never") == 0)
+        g.later_at = 0;
     else if (strcmp(word, "refuse") == 0)
         g.refuse = true;
     else if (strcmp(word, "accept") == 0)
@@ -444,6 +462,12 @@ static void turn(int listener)
 {
     static struct pollfd fds[2 + 2 * MAX_CONNS];
     int64_t now = now_ms(), next = now + 3600000;
+    if (g.later_at && g.later_at <= now) {
+        g.later_at = 0;
+        command(g.later);
+    } else if (g.later_at) {
+        next = g.later_at;
+    }
     int n = g.n;
     fds[0] = (struct pollfd){.fd = 0, .events = POLLIN};
     fds[1] = (struct pollfd){.fd = listener, .events = POLLIN};

@@ -1,0 +1,71 @@
+--- For how long the machine let nobody run, or not this program: what a deadline is not to blame for.
+
+local core <const> = require "dbrun.core"
+local process <const> = require "dbrun.process"
+
+local M <const> = {}
+
+local OBSERVER <const> = [[
+    io.stdout:setvbuf "line"
+    local task = require "dbrun.task"
+    local last = task.now()
+    print "0 0"
+    while true do
+        task.sleep(0.01)
+        local now = task.now()
+        if now - last > 0.025 then print(("%.6f %.6f"):format(last + 0.01, now)) end
+        last = now
+    end
+]]
+
+---@class spec.Stalls
+---@field child table
+---@field list number[][] from and to of each pause that the observer had
+local Stalls <const> = {}
+local meta <const> = { __index = Stalls }
+
+--- Starts a program that only looks at the clock, which all programs share.
+---@return spec.Stalls closable
+function M.start()
+    local child <const> = process.start {
+        core.options.program, "--no-env", "-e", OBSERVER, stdout = "capture", pdeathsig = "KILL",
+    }
+    assert(child:read_line(30), "the observer does not start")
+    return setmetatable({ child = child, list = {} }, meta)
+end
+
+--- Seconds that this program has waited for a processor so far.
+---@return number
+function M.waited()
+    local f <close> = io.open "/proc/self/schedstat"
+    local ns <const> = f and f:read "a":match "^%d+ (%d+)"
+    return ns and tonumber(ns) / 1e9 or 0
+end
+
+--- Seconds between these times in which the observer did not run.
+---@param from number
+---@param to number
+---@return number
+function Stalls:between(from, to)
+    while true do
+        local line <const> = self.child:read_line(0)
+        if not line then break end
+        local first <const>, last <const> = line:match "^(%S+) (%S+)$"
+        self.list[#self.list + 1] = { tonumber(first), tonumber(last) }
+    end
+    local sum = 0
+    for _, pause in ipairs(self.list) do
+        sum = sum + math.max(0, math.min(to, pause[2]) - math.max(from, pause[1]))
+    end
+    return sum
+end
+
+function Stalls:close()
+    self.child:kill "KILL"
+    self.child:wait(5)
+    self.child:close()
+end
+
+meta.__close = Stalls.close
+
+return M
