@@ -1,4 +1,4 @@
--- What is too large, malformed or used up: values and texts that PostgreSQL cannot take, a full disk, no descriptor
+-- What is too large, malformed or used up: values and texts that PostgreSQL cannot take, no descriptor
 -- left, and a clock that jumps.
 local core = require "dbrun.core"
 local db = require "dbrun.db"
@@ -143,70 +143,6 @@ pg.on_both(describe, function(mode, open)
         assert.matches("HINT: [^\n]*ulimit", result.stdout)
         assert.matches("\n1\t0\n2\t0\n$", result.stdout)
     end)
-end)
-
--- ---- a disk that is full ----
-
---- Runs in a mount namespace of its own, where a tablespace lies on a disk of a few megabytes.
-local FULL_DISK <const> = [==[
-local db = require "dbrun.db"
-local folder = require "spec.support.servers.folder"
-local process = require "dbrun.process"
-local servers = require "spec.support.servers"
-
-local server <close> = servers.postgres()
-local small <const> = folder.make(server.dir .. "/small")
-local uid <const>, gid <const> = folder.ids()
-local options <const> = ("size=6m,mode=700,uid=%d,gid=%d"):format(uid or process.uid(), gid or 0)
-assert(process.run { "mount", "-t", "tmpfs", "-o", options, "small", small }.ok)
-local _ <close> = setmetatable({}, { __close = function()
-    server:stop "immediate"
-    assert(process.run { "umount", small }.ok)
-end })
-server:psql(("create tablespace small location '%s'"):format(small))
-local FRESH <const> = [=[drop table if exists t; create table t (s text) tablespace small;
-    alter table t alter s set storage external]=]
-
-for _, mode in ipairs { "async", "sync" } do
-    local e <close> = db.engine { url = server.url, mode = mode, size = 1 }
-    local pid <const> = e:value "select pg_backend_pid()"
-    local function full(what, fn, ...)
-        local ok <const>, problem <const> = pcall(fn, ...)
-        assert(not ok, what .. " worked")
-        print(mode, what, problem.sqlstate, problem.kind, problem.outcome, problem.hint ~= nil)
-        assert(e:value "select count(*) from t" == 1, what .. ": something was kept")
-        assert(e:value "select pg_backend_pid()" == pid, what .. ": not the same connection")
-    end
-    e:exec(FRESH)
-    e:exec "insert into t values ('before')"
-    full("statement", e.query, e, "insert into t select repeat('x', 7000) from generate_series(1, 2000)")
-    full("transaction", e.transaction, e, function(tx)
-        for i = 1, 2000 do
-            tx:query("insert into t values ($1)", ("%d"):format(i):rep(2000))
-        end
-    end)
-    local rows <const> = {}
-    for i = 1, 2000 do rows[i] = { ("y"):rep(7000) } end
-    full("copy_in", e.copy_in, e, "t", { "s" }, rows)
-    full("execute_many", e.execute_many, e, "insert into t values ($1)", rows)
-    e:exec "drop table t" -- room again, once nobody has the files open
-    e:exec "checkpoint"
-    e:exec(FRESH)
-    assert(e:query("insert into t select repeat('x', 7000) from generate_series(1, 20)").affected == 20)
-end
-]==]
-
-it("on a full disk nothing is half kept, the error is 53100 with a hint, and with room again all goes on", function()
-    if process.uid() ~= 0 or not process.run { "unshare", "-m", "mount", "-t", "tmpfs", "x", "/mnt" }.ok then
-        return pending "mounting a small disk takes root and CAP_SYS_ADMIN"
-    end
-    local result <const> = script({ "unshare", "-m" }, nil, FULL_DISK)
-    assert.equal(0, result.code, result.text)
-    for _, mode in ipairs { "async", "sync" } do
-        for _, what in ipairs { "statement", "transaction", "copy_in", "execute_many" } do
-            assert.matches(("%s\t%s\t53100\tquery\tfailed\ttrue\n"):format(mode, what), result.stdout, nil, result.text)
-        end
-    end
 end)
 
 -- ---- a clock that jumps ----
