@@ -167,9 +167,11 @@ void pg_stream_finish(struct pg_stream *s)
         pool_release(link->engine->pool, link->slot, mono_now());
 }
 
-/* Sync engine: reads the rest for at most `grace` seconds, then cancels for at most `cancel` seconds. */
+/* Sync engine: reads the rest for at most `grace` seconds, then cancels for at most `cancel` seconds, or as
+ * long as a statement may take. */
 static void drain_blocking(struct pg_link *link, double grace, double cancel)
 {
+    double timeout = link->engine->command_timeout;
     unsigned step;
     if (grace > 0) {
         uint64_t deadline = deadline_min(deadline_in(grace), link->deadline);
@@ -177,7 +179,7 @@ static void drain_blocking(struct pg_link *link, double grace, double cancel)
             return;
         pg_link_warn_cancelled(link);
     }
-    pg_link_cancel_blocking(link, cancel);
+    pg_link_cancel_blocking(link, timeout > 0 && timeout < cancel ? timeout : cancel);
 }
 
 static void stop(struct pg_stream *s, double grace, double cancel)
