@@ -243,6 +243,12 @@ bool pg_machine_share(struct pg_machine *m, const struct pg_cached *e, const str
 /* The owner does not wait for its group any more: the reply is thrown away when it comes. */
 void pg_machine_abandon(struct pg_machine *m, const void *owner);
 
+/* ---- machine_end.c ---- */
+
+/* Gives the connection up and settles everything in flight; m->error tells how a group that was alone ended.
+ * Never waits. */
+void pg_machine_break(struct pg_machine *m);
+
 /* ---- machine_step.c ---- */
 
 /* Sends and reads what is possible now. `ready`: what the socket is ready for. */
@@ -250,9 +256,6 @@ unsigned pg_machine_step(struct pg_machine *m, unsigned ready);
 /* The caller of the group that is alone gives up: its results are thrown away as they come, and a COPY FROM
  * STDIN is made to fail. */
 void pg_machine_discard(struct pg_machine *m);
-/* Gives the connection up and settles everything in flight; m->error tells how a group that was alone ended.
- * Never waits. */
-void pg_machine_break(struct pg_machine *m);
 
 /* ---- machine_copy.c ---- */
 

@@ -58,6 +58,18 @@ static inline bool pg_machine_is_readable(const struct pg_machine *m)
 /* It is not: the head has failed, and the connection must break. */
 void pg_machine_refuse_encoding(struct pg_machine *m);
 
+/* ---- machine_end.c ---- */
+
+/* The next result of the server: the only call of PQgetResult on a connection of the machine. */
+PGresult *pg_machine_next_result(struct pg_machine *m);
+/* Throws away the rows of a COPY TO STDOUT; true at its end. */
+bool pg_machine_throw_copy_away(struct pg_machine *m);
+/* Removes the head of the queue and hands its result or error on. */
+void pg_machine_settle(struct pg_machine *m);
+/* Takes over `words`, the reason. Settles every group in flight: the head with its error if it had failed,
+ * else with the reason and an unknown outcome. */
+void pg_machine_break_with(struct pg_machine *m, struct error *words);
+
 /* The one place that changes m->state; aborts in a debug build when the chart has no such arrow. */
 static inline void pg_machine_set_state(struct pg_machine *m, enum pg_state to)
 {

@@ -1,158 +1,12 @@
-/* Handles what the server sends: one switch over every kind of result, and the end of a connection. */
+/* Handles what the server sends: one switch over every kind of result. */
 #include "base/number.h"
 #include "pg/errors.h"
 #include "pg/machine_impl.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-
-/* ---- settling ---- */
-
-/* The sync of the group that is alone has come: the caller may take its result or error. */
-static void settle_alone(struct pg_machine *m)
-{
-    if (m->mending) { /* the result and the error of the group before stay */
-        error_clear(&m->failure);
-        return;
-    }
-    pg_machine_raise_epochs(m);
-    if (m->forgotten) {
-        m->entry = NULL;
-        pg_cache_clear(m->cache);
-    }
-    if (m->guard == PG_GUARDED)
-        pg_machine_guard_settle(m);
-    if (error_is_set(&m->failure)) {
-        error_move(&m->error, &m->failure);
-        PQclear(m->result);
-        m->result = NULL;
-    } else if (m->error.kind != ERROR_NONE) { /* of another statement, refused while this one ran */
-        error_clear(&m->error);
-    }
-}
-
-/* Tells the owner last, when the machine has no more to do with the group. */
-static void settle_shared(struct pg_machine *m, void *owner)
-{
-    PGresult *r = m->result;
-    struct error e = {0};
-    m->result = NULL;
-    error_move(&e, &m->failure);
-    if (error_is_set(&e) || !owner) {
-        PQclear(r);
-        r = NULL;
-    }
-    if (owner)
-        m->settled(m->data, owner, r, error_is_set(&e) ? &e : NULL);
-    error_clear(&e);
-}
-
-/* Removes the head of the queue and hands its result or error on. */
-static void settle(struct pg_machine *m)
-{
-    void *owner = pg_machine_head(m)->owner;
-    m->head = (m->head + 1) % PG_MOST_GROUPS;
-    m->owed--;
-    m->unmended = m->mending && m->failed;
-    pg_machine_new_head(m);
-    if (m->shared)
-        settle_shared(m, owner);
-    else
-        settle_alone(m);
-}
 
 /* ---- the end of a connection ---- */
-
-/* After this, what the kernel has received can still be read, but libpq waits neither for more nor for room
- * to send. */
-static void hang_up(const struct pg_machine *m)
-{
-    if (PQsocket(m->conn) >= 0)
-        shutdown(PQsocket(m->conn), SHUT_RDWR);
-}
-
-/* Throws away the rows of a COPY TO STDOUT; true at its end. */
-static bool throw_copy_away(struct pg_machine *m)
-{
-    char *row;
-    int n;
-    while ((n = pg_machine_copy_get(m, &row)) > 0)
-        PQfreemem(row);
-    return n < 0;
-}
-
-static bool is_copy(const PGresult *r)
-{
-    ExecStatusType status = PQresultStatus(r);
-    return status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH;
-}
-
-static PGresult *next_result(struct pg_machine *m)
-{
-    return PQgetResult(m->conn);
-}
-
-/* Does this error tell why the connection ended, and not only why one of several groups failed? */
-static bool is_for_all(const struct pg_machine *m, const PGresult *r)
-{
-    return pg_error_ends_session(r) || (m->owed == 1 && PQresultErrorField(r, PG_DIAG_SQLSTATE));
-}
-
-/* Sets `e` to the error with which the server ended the connection, or to libpq's reason if the server sent
- * none. Once libpq has dropped a connection, it does not know any more which statement the replies in its
- * buffer belong to and returns them with wrong types: so only errors count here. Two NULLs in a row mean that
- * no reply is left. */
-static void last_words(struct pg_machine *m, struct error *e)
-{
-    if (m->state == PG_COPY_IN) /* libpq returns no other reply before the COPY has ended */
-        pg_machine_copy_end(m, "the connection was lost");
-    while (m->state == PG_COPY_OUT && !throw_copy_away(m) && PQconsumeInput(m->conn))
-        ;
-    for (int nulls = 0; nulls < 2;) {
-        PGresult *r = next_result(m);
-        nulls = r ? 0 : nulls + 1;
-        if (!r)
-            continue;
-        if (is_copy(r)) /* libpq would return it again and again */
-            nulls = 2;
-        if (PQresultStatus(r) == PGRES_FATAL_ERROR && !error_is_set(e) && is_for_all(m, r))
-            pg_error_from_result(e, r, NULL);
-        PQclear(r);
-    }
-    if (!error_is_set(e))
-        pg_error_from_loss(e, m->conn);
-}
-
-/* Takes over `words`, the reason. Settles every group in flight: the head with its error if it had failed,
- * else with the reason and an unknown outcome. */
-static void break_with(struct pg_machine *m, struct error *words)
-{
-    hang_up(m);
-    pg_machine_set_state(m, PG_BROKEN);
-    while (m->owed > 0) {
-        if (!m->failed) {
-            error_copy(&m->failure, words);
-            m->failure.outcome = OUTCOME_UNKNOWN;
-        }
-        settle(m);
-    }
-    error_clear(words);
-}
-
-void pg_machine_break(struct pg_machine *m)
-{
-    struct error words = {0};
-    if (m->state == PG_BROKEN || m->state == PG_CLOSED)
-        return;
-    hang_up(m);
-    /* The failure of the head may already be the reason why the server ended the session. */
-    if (m->failed && m->owed > 0 && m->failure.kind == ERROR_CONNECT)
-        error_copy(&words, &m->failure);
-    else
-        last_words(m, &words);
-    break_with(m, &words);
-}
 
 static unsigned lost(struct pg_machine *m)
 {
@@ -166,7 +20,7 @@ static unsigned out_of_step(struct pg_machine *m, const char *what)
 {
     struct error e = {0};
     error_set(&e, ERROR_PROTOCOL, "unexpected reply from the server: %s; the connection is closed", what);
-    break_with(m, &e);
+    pg_machine_break_with(m, &e);
     return PG_DONE;
 }
 
@@ -184,7 +38,7 @@ static void take_nonsense(struct pg_machine *m, const PGresult *r)
 {
     struct error e = {0};
     pg_error_from_nonsense(&e, r);
-    break_with(m, &e);
+    pg_machine_break_with(m, &e);
 }
 
 /* An error behind the answers of all statements is one of the COMMIT that comes with the sync. (A text of the
@@ -396,7 +250,7 @@ static const char *take_sync(struct pg_machine *m)
         return wrong;
     if (!pg_machine_is_readable(m))
         return refuse_encoding(m);
-    settle(m);
+    pg_machine_settle(m);
     if (last) {
         m->shared = false;
         pg_machine_set_state(m, PG_IDLE);
@@ -420,7 +274,7 @@ static const char *take_null(struct pg_machine *m)
         return "the end of a statement before its result";
     if (!pg_machine_is_readable(m))
         return refuse_encoding(m);
-    settle(m);
+    pg_machine_settle(m);
     pg_machine_set_state(m, PG_IDLE);
     return NULL;
 }
@@ -481,13 +335,13 @@ static unsigned take_all(struct pg_machine *m)
             return m->flushing ? want : PG_DONE;
         if (m->state == PG_COPY_OUT && !m->discard && !m->unwanted)
             return PG_DONE;
-        if (m->state == PG_COPY_OUT && !throw_copy_away(m))
+        if (m->state == PG_COPY_OUT && !pg_machine_throw_copy_away(m))
             return want;
         if (PQisBusy(m->conn))
             return want;
         if (m->state == PG_PIPE && is_lost(m)) /* libpq may take a reply for that of another statement */
             return lost(m);
-        PGresult *r = next_result(m);
+        PGresult *r = pg_machine_next_result(m);
         if (!r && is_lost(m))
             return lost(m);
         ExecStatusType status = PQresultStatus(r);

@@ -98,9 +98,9 @@ results() {
     calls='\<PQ(getResult|exec[A-Za-z]*|prepare|describe(Prepared|Portal)|fn)\>'
     found=$(grep -roE "$calls" --include='*.[ch]' runtime | sort)
     if [ "$found" != "runtime/connect/pg.c:PQgetResult
-runtime/pg/machine_step.c:PQgetResult" ]; then
+runtime/pg/machine_end.c:PQgetResult" ]; then
         grep -rnE "$calls" --include='*.[ch]' runtime
-        echo "PQgetResult stands once in pg/machine_step.c and once in connect/pg.c"
+        echo "PQgetResult stands once in pg/machine_end.c and once in connect/pg.c"
         return 1
     fi
 }
