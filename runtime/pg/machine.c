@@ -33,6 +33,7 @@ static void release(struct pg_machine *m)
     error_clear(&m->error);
     pg_cache_free(m->cache);
     m->cache = NULL;
+    m->entry = NULL;
     m->conn = NULL;
     m->owed = 0;
     pg_machine_set_state(m, PG_CLOSED);

@@ -60,7 +60,7 @@ void pg_machine_refuse_encoding(struct pg_machine *m);
 
 /* ---- machine_end.c ---- */
 
-/* The next result of the server: the only call of PQgetResult on a connection of the machine. */
+/* The next result of the server: there is no other place that asks libpq for it. */
 PGresult *pg_machine_next_result(struct pg_machine *m);
 /* Throws away the rows of a COPY TO STDOUT; true at its end. */
 bool pg_machine_throw_copy_away(struct pg_machine *m);

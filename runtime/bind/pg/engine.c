@@ -33,3 +33,41 @@ struct pg_engine *pg_engine_check(lua_State *L)
         bind_fail(L, bind_runtime(L), ERROR_USAGE, "this engine has been closed");
     return box->e;
 }
+
+/* ---- holding ---- */
+
+#define HOLD_CLASS "dbrun.pg.hold"
+
+struct pg_engine_hold *pg_engine_hold_push(lua_State *L)
+{
+    struct pg_engine_hold *hold = lua_newuserdatauv(L, sizeof *hold, 0);
+    hold->e = NULL;
+    luaL_setmetatable(L, HOLD_CLASS);
+    return hold;
+}
+
+void pg_engine_hold_take(struct pg_engine_hold *hold, struct pg_engine *e)
+{
+    pg_engine_ref(e);
+    hold->e = e;
+}
+
+void pg_engine_hold_drop(struct pg_engine_hold *hold)
+{
+    if (hold->e)
+        pg_engine_unref(hold->e);
+    hold->e = NULL;
+}
+
+static int hold_gc(lua_State *L)
+{
+    pg_engine_hold_drop(luaL_checkudata(L, 1, HOLD_CLASS));
+    return 0;
+}
+
+void pg_engine_hold_class(lua_State *L, struct runtime *rt)
+{
+    static const luaL_Reg meta[] = {{"__gc", hold_gc}, {NULL, NULL}};
+    bind_class(L, rt, HOLD_CLASS, meta, NULL);
+    lua_pop(L, 1);
+}

@@ -55,6 +55,18 @@ struct pg_engine_box {
 
 void pg_engine_ref(struct pg_engine *e);
 void pg_engine_unref(struct pg_engine *e);
+
+/* A reference to an engine on the stack, for code that reads the engine while it makes Lua values: a
+ * finaliser of the script may close it meanwhile. Push it empty, check that the engine is there, then take.
+ */
+struct pg_engine_hold {
+    struct pg_engine *e;
+};
+struct pg_engine_hold *pg_engine_hold_push(lua_State *L);
+void pg_engine_hold_take(struct pg_engine_hold *hold, struct pg_engine *e);
+void pg_engine_hold_drop(struct pg_engine_hold *hold);
+void pg_engine_hold_class(lua_State *L, struct runtime *rt);
+
 /* The engine at 1; raises when it has been closed. */
 struct pg_engine *pg_engine_check(lua_State *L);
 

@@ -263,7 +263,7 @@ static int lease_index(lua_State *L)
 static int lease_values(lua_State *L)
 {
     struct pg_lease *lease = pg_lease_check(L);
-    pg_values_push(L, lease->engine);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, lease->engine->values);
     lua_pushinteger(L, (lua_Integer)lease->engine->rt->schema_epoch);
     return 2;
 }

@@ -28,6 +28,7 @@
 /* Called when the last reference is dropped: frees what this file has made. */
 static void last(struct pg_engine *e)
 {
+    luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->values); /* leases use it behind the engine's close, too */
     pg_mux_free(e->mux);
 }
 
@@ -49,8 +50,7 @@ static void engine_close(struct pg_engine_box *box)
     luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->decoder.codecs);
     luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->on_connect);
     luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->on_notice);
-    luaL_unref(e->rt->L, LUA_REGISTRYINDEX, e->values);
-    e->decoder.codecs = e->on_connect = e->on_notice = e->values = LUA_NOREF;
+    e->decoder.codecs = e->on_connect = e->on_notice = LUA_NOREF;
     pg_notices_clear(&e->notices);
     if (e->pool) {
         pool_close(e->pool, mono_now());
@@ -210,6 +210,7 @@ static int engine_new(lua_State *L)
     e->info->refs = 1;
     read_settings(L, e);
     read_params(L, e->info, rt->secrets);
+    pg_values_make(L, e);
     read_asked(L, e->info);
     e->connector = (struct connector){.rt = rt,
                                       .ops = &pg_connector_ops,
@@ -341,7 +342,7 @@ static int engine_target(lua_State *L)
 static int engine_values(lua_State *L)
 {
     struct pg_engine *e = pg_engine_check(L);
-    pg_values_push(L, e);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, e->values);
     lua_pushinteger(L, (lua_Integer)e->rt->schema_epoch);
     return 2;
 }
@@ -424,6 +425,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);
     lua_pop(L, 1);
     pg_lease_class(L, rt);
+    pg_engine_hold_class(L, rt);
     pg_statement_classes(L, rt);
     pg_stream_class(L, rt);
     pg_batch_class(L, rt);

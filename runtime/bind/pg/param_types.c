@@ -1,4 +1,5 @@
 #include "bind/pg/param_types.h"
+#include "base/buf.h"
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
 #include "bind/pg/lookup.h"
@@ -82,19 +83,15 @@ int pg_type_tree_push(lua_State *L, const struct pg_catalog *c, Oid oid)
     return 1;
 }
 
-int pg_values_push(lua_State *L, struct pg_engine *e)
+void pg_values_make(lua_State *L, struct pg_engine *e)
 {
-    if (e->values == LUA_NOREF) {
-        lua_newtable(L);
-        lua_pushboolean(L, e->decoder.epoch);
-        lua_setfield(L, -2, "epoch");
-        /* seconds; 0 = no limit; below: nothing is kept */
-        lua_pushnumber(L, e->cache_limit == 0 ? -1 : (lua_Number)e->cache_age / 1e9);
-        lua_setfield(L, -2, "age");
-        e->values = luaL_ref(L, LUA_REGISTRYINDEX);
-    }
-    lua_rawgeti(L, LUA_REGISTRYINDEX, e->values);
-    return 1;
+    lua_newtable(L);
+    lua_pushboolean(L, e->decoder.epoch);
+    lua_setfield(L, -2, "epoch");
+    /* seconds; 0 = no limit; below: nothing is kept */
+    lua_pushnumber(L, e->cache_limit == 0 ? -1 : (lua_Number)e->cache_age / 1e9);
+    lua_setfield(L, -2, "age");
+    e->values = luaL_ref(L, LUA_REGISTRYINDEX);
 }
 
 /* epochs() -> schema epoch, session epoch, backend's pid */
@@ -131,18 +128,17 @@ void pg_param_types_class(lua_State *L, struct runtime *rt)
 static int fail(lua_State *L, struct pg_link *link, lua_Integer number)
 {
     struct error e = {0};
+    struct buf context = {0};
     error_move(&e, &link->m.error);
     if (!error_is_set(&e))
         error_set(&e, ERROR_QUERY, "the types of the parameters could not be asked for");
-    const char *sql = NULL;
     if (lua_rawgeti(L, 2, number) == LUA_TTABLE && lua_rawgeti(L, -1, 1) == LUA_TSTRING)
-        sql = lua_tostring(L, -1);
-    if (sql)
-        error_set_field(&e, ERROR_STATEMENT, sql);
-    const char *context = e.field ? e.field[ERROR_CONTEXT] : NULL;
-    lua_pushfstring(L, "%s%sasking for the types of its parameters; the statement has not run",
-                    context ? context : "", context ? "\n" : "");
-    error_set_field(&e, ERROR_CONTEXT, lua_tostring(L, -1));
+        error_set_field(&e, ERROR_STATEMENT, lua_tostring(L, -1));
+    const char *before = e.field ? e.field[ERROR_CONTEXT] : NULL;
+    buf_addf(&context, "%s%sasking for the types of its parameters; the statement has not run",
+             before ? before : "", before ? "\n" : "");
+    error_set_field(&e, ERROR_CONTEXT, context.data);
+    buf_free(&context);
     if (e.outcome == OUTCOME_UNKNOWN && !link->m.in_transaction)
         e.outcome = OUTCOME_NOT_SENT;
     pg_machine_batch_clear(&link->m);
@@ -256,8 +252,14 @@ static bool are_known(lua_State *L, struct pg_link *link)
     return known;
 }
 
+/* Stack: lease, list, hold. */
+enum { HOLD = 3 };
+
+/* A finaliser may close the engine while the tables are made. */
 static int push_trees(lua_State *L, struct pg_engine *e)
 {
+    struct pg_engine_hold *hold = lua_touserdata(L, HOLD);
+    pg_engine_hold_take(hold, e);
     size_t n = lua_rawlen(L, 2);
     lua_createtable(L, 0, (int)n);
     for (size_t i = 1; i <= n; i++) {
@@ -265,6 +267,7 @@ static int push_trees(lua_State *L, struct pg_engine *e)
         pg_type_tree_push(L, e->catalog, (Oid)lua_tointeger(L, -1));
         lua_rawset(L, -3);
     }
+    pg_engine_hold_drop(hold);
     return 1;
 }
 
@@ -273,7 +276,7 @@ static int loaded_k(lua_State *L, int status, lua_KContext ctx)
     struct pg_link *link = (struct pg_link *)ctx;
     struct error e = {0};
     pg_lease_waited(L, link, status, "the catalog did not answer");
-    lua_settop(L, 2);
+    lua_settop(L, HOLD);
     if (pg_lookup_done(link, &e))
         return push_trees(L, link->engine);
     return bind_error_raise(L, link->engine->rt, &e);
@@ -284,6 +287,7 @@ int pg_lease_load_types(lua_State *L)
 {
     luaL_checktype(L, 2, LUA_TTABLE);
     lua_settop(L, 2);
+    pg_engine_hold_push(L);
     struct pg_link *link = pg_lease_link(L);
     if (link->engine->no_lookups || are_known(L, link))
         return push_trees(L, link->engine);

@@ -12,8 +12,8 @@
 int pg_lease_parameter_types(lua_State *L);
 int pg_lease_load_types(lua_State *L);
 int pg_lease_epochs(lua_State *L);
-/* Pushes the engine's table for the values of parameters (encoders, described types), made on first use. */
-int pg_values_push(lua_State *L, struct pg_engine *e);
+/* Makes the engine's table for the values of parameters (encoders, described types): e->values. */
+void pg_values_make(lua_State *L, struct pg_engine *e);
 /* type_tree(oid, engine's catalog or NULL) */
 int pg_type_tree_push(lua_State *L, const struct pg_catalog *c, Oid oid);
 /* Registers the class of the box that owns descriptions. */

