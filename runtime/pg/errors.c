@@ -61,9 +61,9 @@ static const char *hint_for(const char *s)
          "Check the user, and whether the server's pg_hba.conf allows this user to connect from this "
          "machine."},
         {"3D000", "Check the database name in DATABASE_URL (or POSTGRES_DB), or create it with createdb."},
-        {"57P01", "The server was stopped, or somebody ended this session: the server's log says which. The "
-                  "pool opens "
-                  "another connection."},
+        {"57P01",
+         "The server was stopped, or this session was ended from outside: the server's log says which. "
+         "The pool opens another connection."},
         {"57P03", "The server is starting, stopping or recovering: wait a moment and try again."},
         {"42601", "query takes one statement: use exec to run several."},
         {"25P02", "An earlier statement of this transaction failed: its error tells the cause. Roll back the "
