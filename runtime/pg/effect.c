@@ -12,15 +12,11 @@ struct piece {
     size_t len;
 };
 
-/* The next piece that is neither blank nor comment. */
 static struct piece next_piece(struct sql_scan *x)
 {
-    for (;;) {
-        size_t from = x->at;
-        enum sql_kind kind = sql_next(x);
-        if (kind != SQL_BLANK && kind != SQL_COMMENT)
-            return (struct piece){kind, x->sql + from, x->at - from};
-    }
+    size_t from;
+    enum sql_kind kind = sql_next_piece(x, &from);
+    return (struct piece){kind, x->sql + from, x->at - from};
 }
 
 static bool is_word(struct piece p, const char *word)

@@ -228,33 +228,36 @@ enum sql_kind sql_next(struct sql_scan *x)
     return SQL_SIGN;
 }
 
+enum sql_kind sql_next_piece(struct sql_scan *x, size_t *from)
+{
+    enum sql_kind kind;
+    do {
+        *from = x->at;
+        kind = sql_next(x);
+    } while (kind == SQL_BLANK || kind == SQL_COMMENT);
+    return kind;
+}
+
 /* ---- questions about a statement ---- */
 
 const char *sql_first_word(const char *sql)
 {
     struct sql_scan x = {.sql = sql, .len = strlen(sql)};
-    for (;;) {
-        size_t from = x.at;
-        enum sql_kind kind = sql_next(&x);
-        bool passed = kind == SQL_SIGN && (sql[from] == '(' || sql[from] == ';');
-        if (kind != SQL_BLANK && kind != SQL_COMMENT && !passed)
-            return sql + from;
-    }
+    size_t from;
+    while (sql_next_piece(&x, &from) == SQL_SIGN && (sql[from] == '(' || sql[from] == ';'))
+        ;
+    return sql + from;
 }
 
 bool sql_is_several(const char *sql)
 {
     struct sql_scan x = {.sql = sql, .len = strlen(sql)};
     bool ended = false;
-    for (;;) {
-        size_t from = x.at;
-        enum sql_kind kind = sql_next(&x);
-        if (kind == SQL_END)
-            return false;
-        if (kind == SQL_BLANK || kind == SQL_COMMENT)
-            continue;
+    size_t from;
+    while (sql_next_piece(&x, &from) != SQL_END) {
         if (ended && sql[from] != ';')
             return true;
-        ended = ended || (kind == SQL_SIGN && sql[from] == ';');
+        ended = ended || sql[from] == ';'; /* no other piece begins with one */
     }
+    return false;
 }

@@ -33,6 +33,8 @@ struct sql_scan {
 
 /* The kind of the piece at x->at, and x->at moves behind it. SQL_END, again and again, at the end. */
 enum sql_kind sql_next(struct sql_scan *x);
+/* The same for the next piece that is neither blank nor comment; `from` = where it begins. */
+enum sql_kind sql_next_piece(struct sql_scan *x, size_t *from);
 
 /* A byte that begins an identifier, or goes on in one ('$' apart). */
 bool sql_starts_name(int c);

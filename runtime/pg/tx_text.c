@@ -17,13 +17,9 @@ struct reader {
     bool begun;         /* the last word was BEGIN */
 };
 
-/* The next piece that is neither blank nor comment. */
 static bool next(struct reader *r)
 {
-    do {
-        r->from = r->x.at;
-        r->kind = sql_next(&r->x);
-    } while (r->kind == SQL_BLANK || r->kind == SQL_COMMENT);
+    r->kind = sql_next_piece(&r->x, &r->from);
     return r->kind != SQL_END;
 }
 
