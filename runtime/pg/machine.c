@@ -108,10 +108,12 @@ bool pg_machine_enter_pipeline(struct pg_machine *m)
 
 /* ---- asking ---- */
 
-bool pg_machine_in_transaction(const struct pg_machine *m)
+bool pg_machine_is_scanned_right(const struct pg_machine *m, const char *sql, size_t len)
 {
-    PGTransactionStatusType t = PQtransactionStatus(m->conn);
-    return t == PQTRANS_INTRANS || t == PQTRANS_INERROR;
+    if (!memchr(sql, '\\', len))
+        return true;
+    const char *conforming = PQparameterStatus(m->conn, "standard_conforming_strings");
+    return conforming && strcmp(conforming, "on") == 0;
 }
 
 bool pg_machine_is_clean(const struct pg_machine *m)

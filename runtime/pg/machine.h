@@ -175,7 +175,14 @@ PGconn *pg_machine_detach(struct pg_machine *m);
 int pg_machine_fd(const struct pg_machine *m);
 
 /* In a transaction block, healthy or failed? */
-bool pg_machine_in_transaction(const struct pg_machine *m);
+static inline bool pg_machine_in_transaction(const struct pg_machine *m)
+{
+    PGTransactionStatusType t = PQtransactionStatus(m->conn);
+    return t == PQTRANS_INTRANS || t == PQTRANS_INERROR;
+}
+/* Does the scanner (scan.h) find the ends of this text's strings? It takes a backslash in '...' for itself;
+ * with standard_conforming_strings off it escapes. */
+bool pg_machine_is_scanned_right(const struct pg_machine *m, const char *sql, size_t len);
 /* Can another caller use the connection? It is idle and in no transaction. */
 bool pg_machine_is_clean(const struct pg_machine *m);
 /* Is a group in flight? */

@@ -47,12 +47,6 @@ static void raise_schema(struct pg_machine *m)
         pg_catalog_expire(m->catalog);
 }
 
-static bool is_in_transaction(const struct pg_machine *m)
-{
-    PGTransactionStatusType t = PQtransactionStatus(m->conn);
-    return t == PQTRANS_INTRANS || t == PQTRANS_INERROR;
-}
-
 /* The transaction has ended, or a part of it was undone: what it changed holds for others now, or holds no
  * longer. */
 static void end_pending(struct pg_machine *m)
@@ -60,7 +54,7 @@ static void end_pending(struct pg_machine *m)
     m->session_epoch++;
     if (m->pending & PG_CHANGES_SCHEMA)
         raise_schema(m);
-    if (!is_in_transaction(m))
+    if (!pg_machine_in_transaction(m))
         m->pending = 0;
 }
 
@@ -78,7 +72,7 @@ void pg_machine_raise_epochs(struct pg_machine *m)
     m->pending |= changes;
     if ((m->effect & PG_CHANGES_SCHEMA) && m->catalog)
         pg_catalog_expire(m->catalog);
-    if (m->pending && (!is_in_transaction(m) || (m->effect & PG_ENDS)))
+    if (m->pending && (!pg_machine_in_transaction(m) || (m->effect & PG_ENDS)))
         end_pending(m);
 }
 

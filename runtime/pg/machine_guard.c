@@ -19,12 +19,9 @@ void pg_machine_guard(struct pg_machine *m, bool on)
     m->guard = on ? PG_GUARDED : PG_UNGUARDED;
 }
 
-/* With standard_conforming_strings off a backslash escapes, and the scanner does not know where strings end.
- */
 void pg_machine_guard_read(struct pg_machine *m, const char *sql)
 {
-    const char *conforming = PQparameterStatus(m->conn, "standard_conforming_strings");
-    if (m->guard == PG_GUARDED && strchr(sql, '\\') && !(conforming && strcmp(conforming, "on") == 0))
+    if (m->guard == PG_GUARDED && !pg_machine_is_scanned_right(m, sql, strlen(sql)))
         m->unread = true;
 }
 

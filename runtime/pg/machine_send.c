@@ -41,9 +41,7 @@ static bool sent(struct pg_machine *m, enum pg_state state, size_t statements)
 
 static unsigned effect_of(const struct pg_machine *m, const char *sql, size_t len)
 {
-    const char *plain =
-        memchr(sql, '\\', len) ? PQparameterStatus(m->conn, "standard_conforming_strings") : "on";
-    return pg_effect_of(sql, len, plain && strcmp(plain, "on") == 0);
+    return pg_effect_of(sql, len, pg_machine_is_scanned_right(m, sql, len));
 }
 
 /* Binary when the columns can be read so; that they are still those of the last result, the server guarantees

@@ -84,21 +84,14 @@ bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry
     return false;
 }
 
-/* The scanner takes a backslash in '...' for itself. With standard_conforming_strings off it escapes, and
- * where the string ends is not known here. */
-static bool is_scanned_right(const struct pg_statement *st, const char *sql)
-{
-    const char *conforming = PQparameterStatus(st->link->m.conn, "standard_conforming_strings");
-    return (conforming && strcmp(conforming, "on") == 0) || !strchr(sql, '\\');
-}
-
 /* Can this SQL end a transaction? One of several statements can be a COMMIT. */
 static bool may_commit(const struct pg_statement *st, const char *sql)
 {
     const char *word = sql_first_word(sql);
     return ascii_begins(word, "commit", 6) || ascii_begins(word, "end", 3) ||
            ascii_begins(word, "prepare", 7) ||
-           (st->simple && (sql_is_several(sql) || !is_scanned_right(st, sql)));
+           (st->simple &&
+            (sql_is_several(sql) || !pg_machine_is_scanned_right(&st->link->m, sql, strlen(sql))));
 }
 
 /* Does this SQL only begin a transaction? Then nothing is lost with it. */
