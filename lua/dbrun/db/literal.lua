@@ -138,9 +138,16 @@ local function dimensions(tree, v, w, stated)
     return n
 end
 
-local function quoted(text)
+---An element of an array's text, or a part of an hstore's.
+---@param text string
+---@return string
+function M.quoted(text)
     return '"' .. text:gsub('[\\"]', "\\%0") .. '"'
 end
+local quoted <const> = M.quoted
+
+---An array of which nothing is known: its elements are texts.
+M.untyped = { kind = "array", delim = ",", name = "array", elem = { kind = "text", name = "text" } }
 
 --- A list inside of a json[] may be a JSON array, or a second dimension.
 local function check_json_element(tree, v, w)
@@ -218,16 +225,22 @@ local function field_text(text)
     return text and '"' .. text:gsub('[\\"]', "%0%0") .. '"' or ""
 end
 
+--- The fields in their order; `by_position`: the values stand at 1 to n.
+local function fields(tree, v, w, by_position)
+    local out = {}
+    for i, name in ipairs(tree.names) do
+        local key <const> = by_position and i or name
+        out[i] = field_text(below(tree.fields[name], rawget(v, key), w, key))
+    end
+    return "(" .. table.concat(out, ",") .. ")"
+end
+
 local function positional(tree, v, w)
     local n <const> = length(v, w, "a composite value by position")
     if n > #tree.names then
         refuse(w, ("has %d values, the type %s %d fields"):format(n, tree.name, #tree.names))
     end
-    local out = {}
-    for i, name in ipairs(tree.names) do
-        out[i] = field_text(below(tree.fields[name], rawget(v, i), w, i))
-    end
-    return "(" .. table.concat(out, ",") .. ")"
+    return fields(tree, v, w, true)
 end
 
 ---@param v table by field name, or (`by_position`) a list
@@ -244,11 +257,7 @@ function M.composite(tree, v, w, by_position)
             refuse(w, ("has the key %q, which is no field of the type %s"):format(tostring(key), tree.name), hint)
         end
     end
-    local out = {}
-    for i, name in ipairs(tree.names) do
-        out[i] = field_text(below(tree.fields[name], rawget(v, name), w, name))
-    end
-    return "(" .. table.concat(out, ",") .. ")"
+    return fields(tree, v, w)
 end
 
 local range_keys <const> = { lower = "any", upper = "any", lower_inc = "boolean", upper_inc = "boolean",

@@ -62,6 +62,15 @@ local function copy(fname, v, depth)
     return type(meta) == "table" and kept_marks[meta.__name] and setmetatable(out, meta) or out
 end
 
+--- A parameter with the fields that its kind keeps; `text` false: written when its type is known.
+local function with_fields(text, oid, fields)
+    local made <const> = param(text, oid, false)
+    for key, value in pairs(fields) do
+        made[key] = value
+    end
+    return made
+end
+
 --- A parameter of a kind; its text is written now when the type is built in.
 local function stated(kind, v, name, extra)
     local fname <const> = "db." .. kind
@@ -82,11 +91,7 @@ local function stated(kind, v, name, extra)
         end
         text = ok and result
     end
-    local made <const> = param(text, own or 0, false)
-    for key, value in pairs(p) do
-        made[key] = value
-    end
-    return made
+    return with_fields(text, own or 0, p)
 end
 
 ---A parameter of a stated type.
@@ -152,8 +157,6 @@ local function scan(list, found, level)
     end
 end
 
-local untyped <const> = { kind = "array", delim = ",", name = "array", elem = { kind = "text", name = "text" } }
-
 local function check_bounds(opts)
     if opts == nil then
         return {}
@@ -199,16 +202,12 @@ function M.array(t, type_name, opts)
     if found.name then
         return stated("array", t, found.name, bounds)
     end
-    local p = { kind = "array", value = copy("db.array", t, 0), dims = bounds.dims, lower = bounds.lower }
     local text = false
     if not found.unsure then
-        text = literal.array(untyped, t, { place = "db.array: the value" }, bounds)
+        text = literal.array(literal.untyped, t, { place = "db.array: the value" }, bounds)
     end
-    local made <const> = param(text, 0, false)
-    for key, value in pairs(p) do
-        made[key] = value
-    end
-    return made
+    return with_fields(text, 0,
+        { kind = "array", value = copy("db.array", t, 0), dims = bounds.dims, lower = bounds.lower })
 end
 
 local function of_table(kind, t, type_name)
@@ -219,9 +218,7 @@ local function of_table(kind, t, type_name)
         check_name(fname, type_name)
         return stated(kind, t, type_name)
     end
-    local made <const> = param(false, 0, false)
-    made.kind, made.value = kind, copy(fname, t, 0)
-    return made
+    return with_fields(false, 0, { kind = kind, value = copy(fname, t, 0) })
 end
 
 ---A range (or, as a list of them, a multirange).

@@ -6,6 +6,7 @@
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local literal <const> = require "dbrun.db.literal"
 
 local M = {}
 
@@ -121,7 +122,7 @@ end
 local function text_list(names)
     local out = {}
     for i, name in ipairs(names) do
-        out[i] = '"' .. name:gsub('[\\"]', "\\%0") .. '"'
+        out[i] = literal.quoted(name)
     end
     return "{" .. table.concat(out, ",") .. "}"
 end

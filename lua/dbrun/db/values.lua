@@ -64,8 +64,6 @@ local function is_open(tree)
     return tree.kind == "text" and (tree.name == "text" or tree.name == "unknown" or tree.name == "varchar")
 end
 
-local untyped <const> = { kind = "array", delim = ",", name = "array", elem = { kind = "text", name = "text" } }
-
 local function write_one(w, v, need, found, tree)
     if need == nil then
         return v
@@ -76,7 +74,7 @@ local function write_one(w, v, need, found, tree)
         return v -- more values than parameters: the server says so
     elseif literal.is_wrapped(v) then
         if v.kind == "array" and is_open(tree) then
-            tree = untyped
+            tree = literal.untyped
         end
         return param(literal.stated(tree, v, w), 0, false)
     elseif type(v) ~= "table" and not (w.codecs and w.codecs[tree.name] and w.codecs[tree.name].encode)
