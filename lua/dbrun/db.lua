@@ -4,6 +4,7 @@
 ---     print(db.async:value("select count(*) from users where active = $1", true))
 ---
 --- Both engines have the same methods. All raise the error object of dbrun.error.
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
@@ -233,9 +234,7 @@ end
 ---@param opts dbrun.EngineOptions
 ---@return dbrun.Engine
 function M.engine(opts)
-    if type(opts) ~= "table" then
-        errors.usage("db.engine", "expected a table of options, got %s", type(opts))
-    end
+    args.check("db.engine", "the options", opts, "table")
     return core.pg.engine(options.prepare(opts, "db.engine{url=}"))
 end
 

@@ -1,73 +1,37 @@
 --- The options of db.engine: checked, and translated for core.pg.
+local args <const> = require "dbrun.args"
 local asked <const> = require "dbrun.db.asked"
 local core <const> = require "dbrun.core"
-local errors <const> = require "dbrun.error"
 local url <const> = require "dbrun.url"
 
 local M = {}
 
-local function is_integer(v, low)
-    return math.type(v) == "integer" and v >= low and v <= 1000000
-end
-
-local function is_seconds(v)
-    return type(v) == "number" and v >= 0 and v < math.huge
-end
-
-local function is_function(v)
-    return type(v) == "function"
-end
-
 --- Results of at least this size are logged.
 local LARGE_RESULT <const> = 256 * 1024 * 1024
 
---- For each option: its check, and the words for an error.
-local checks <const> = {
-    url = { function(v) return type(v) == "string" end, "a string" },
-    mode = { function(v) return v == "async" or v == "sync" end, '"async" or "sync"' },
-    size = { function(v) return is_integer(v, 0) end, "a whole number of at least 0 (0 = no limit)" },
-    overflow = { function(v) return is_integer(v, -1) end, "a whole number of at least -1 (-1 = no limit)" },
-    timeout = { is_seconds, "a number of seconds" },
-    connect_timeout = { function(v) return is_seconds(v) and v > 0 end, "a number of seconds above 0" },
-    command_timeout = { function(v) return v == false or is_seconds(v) end, "a number of seconds (0 = none)" },
-    recycle = { function(v) return v == false or is_seconds(v) end, "a number of seconds (0 or false = never)" },
-    pre_ping = { function(v) return type(v) == "boolean" end, "true or false" },
-    pre_ping_idle = { is_seconds, "a number of seconds" },
-    reset = { function(v) return v == "rollback" or v == "full" or v == "none" end,
-        '"rollback", "full" or "none"' },
-    statement_cache = { function(v) return is_integer(v, 0) end, "a whole number of at least 0" },
-    statement_cache_age = { is_seconds, "a number of seconds (0 = no limit)" },
-    numeric = { function(v) return v == "text" or v == "float" end, '"text" or "float"' },
-    numbers = { function(v) return v == "float" or v == "exact" end, '"float" or "exact"' },
-    timestamps = { function(v) return v == "text" or v == "epoch" end, '"text" or "epoch"' },
-    pipeline = { function(v) return v == false or is_integer(v, 0) end,
-        "a number of statements in flight for each connection (0 = none)" },
-    on_connect = { is_function, "a function" },
-    on_notice = { is_function, "a function" },
-    large_result = { function(v) return math.type(v) == "integer" and v >= 0 end,
-        "a whole number of bytes (0 = never)" },
-    application_name = { function(v) return type(v) == "string" end, "a string" },
+local KNOWN <const> = {
+    url = "string",
+    mode = args.one_of("async", "sync"),
+    size = args.whole(0, 1000000), -- 0 = no limit
+    overflow = args.whole(-1, 1000000), -- -1 = no limit
+    timeout = args.seconds,
+    connect_timeout = args.some_seconds,
+    command_timeout = args.or_false(args.seconds), -- 0 = none
+    recycle = args.or_false(args.seconds), -- 0 = never
+    pre_ping = "boolean",
+    pre_ping_idle = args.seconds,
+    reset = args.one_of("rollback", "full", "none"),
+    statement_cache = args.whole(0, 1000000),
+    statement_cache_age = args.seconds, -- 0 = no limit
+    numeric = args.one_of("text", "float"),
+    numbers = args.one_of("float", "exact"),
+    timestamps = args.one_of("text", "epoch"),
+    pipeline = args.or_false(args.whole(0, 1000000)), -- statements in flight for each connection, 0 = none
+    on_connect = "function",
+    on_notice = "function",
+    large_result = args.whole(0), -- bytes, 0 = never
+    application_name = "string",
 }
-
-local function check(options)
-    for key, value in pairs(options) do
-        local rule <const> = checks[key]
-        if not rule then
-            local near <const> = require "dbrun.nearest".find(tostring(key), (function()
-                local names = {}
-                for name in pairs(checks) do
-                    names[#names + 1] = name
-                end
-                table.sort(names)
-                return names
-            end)())
-            errors.fail("usage", ("db.engine: unknown option %q"):format(tostring(key)),
-                near and ("did you mean %s?"):format(near))
-        elseif not rule[1](value) then
-            errors.usage("db.engine", "%s must be %s", key, rule[2])
-        end
-    end
-end
 
 --- TCP keepalive settings, unless the address has others: a dead connection is noticed within two minutes.
 local connection_defaults <const> = {
@@ -139,7 +103,7 @@ end
 ---@param what string what the URL is, for errors
 ---@return table
 function M.prepare(options, what)
-    check(options)
+    args.options("db.engine", options, KNOWN)
     local sync <const> = options.mode == "sync"
     local parsed <const> = url.parse_postgres(options.url or "", what)
     local params <const> = url.conninfo_params(parsed)

@@ -1,4 +1,5 @@
 --- Transactions on a leased connection: BEGIN ... COMMIT, nested ones as savepoints, retries.
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 
@@ -9,28 +10,10 @@ local isolations <const> = {
     ["read uncommitted"] = "READ UNCOMMITTED",
 }
 
-local known <const> = { isolation = true, read_only = true, deferrable = true, retry = true, timeout = true }
-
-local function check_options(opts)
-    for key in pairs(opts) do
-        if not known[key] then
-            errors.fail("usage", ("transaction: unknown option %q"):format(tostring(key)),
-                "isolation, read_only, deferrable, retry and timeout are known")
-        end
-    end
-    if opts.isolation and not isolations[opts.isolation] then
-        errors.fail("usage", ("transaction: unknown isolation %q"):format(tostring(opts.isolation)),
-            '"read committed", "repeatable read" or "serializable"')
-    end
-    local retry <const> = opts.retry or 0
-    if math.type(retry) ~= "integer" or retry < 0 then
-        errors.usage("transaction", "retry must be a whole number of at least 0")
-    end
-    local timeout <const> = opts.timeout
-    if timeout ~= nil and not (type(timeout) == "number" and timeout > 0 and timeout < math.huge) then
-        errors.usage("transaction", "timeout must be a number of seconds above 0")
-    end
-end
+local KNOWN <const> = {
+    isolation = args.one_of("read committed", "repeatable read", "serializable", "read uncommitted"),
+    read_only = "boolean", deferrable = "boolean", retry = args.whole(0), timeout = args.some_seconds,
+}
 
 ---The BEGIN statement for these options.
 ---@param opts table
@@ -310,14 +293,7 @@ end
 ---@return table opts
 ---@return function fn
 function M.arguments(opts, fn)
-    if type(opts) == "function" then
-        opts, fn = {}, opts
-    end
-    if type(opts) ~= "table" or type(fn) ~= "function" then
-        errors.usage("transaction", "expected ([options,] function)")
-    end
-    check_options(opts)
-    return opts, fn
+    return args.options_and_function("transaction", opts, fn, KNOWN)
 end
 
 ---Runs fn(conn) in a transaction of the leased connection; nested = savepoint.

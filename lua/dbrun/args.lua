@@ -1,0 +1,201 @@
+--- Checks of arguments, options and names. Each error is of kind `usage` and says which function was called, which
+--- argument is wrong, what is expected, and, for a mistyped name, the nearest known one.
+local errors <const> = require "dbrun.error"
+
+local M = {}
+
+---What a value must be: the name of a Lua type, or a test and the words for an error. With `shows`, an error shows a
+---string that fails the test: only for strings that cannot be secret.
+---@alias dbrun.args.Rule string|{ [1]: (fun(value: any): boolean), [2]: string, shows?: boolean }
+
+-- ---- rules ----
+
+local function sorted_names(set)
+    local names = {}
+    for name in pairs(set) do
+        names[#names + 1] = name
+    end
+    table.sort(names)
+    return names
+end
+
+--- For times: NaN and infinity fail.
+M.seconds = {
+    function(v) return type(v) == "number" and v >= 0 and v < math.huge end, "a number of seconds of at least 0",
+}
+M.some_seconds = {
+    function(v) return type(v) == "number" and v > 0 and v < math.huge end, "a number of seconds above 0",
+}
+
+---A rule for whole numbers, as integers or floats without a fraction.
+---@param low integer
+---@param high? integer
+---@return dbrun.args.Rule
+function M.whole(low, high)
+    local words <const> = high and ("a whole number from %d to %d"):format(low, high)
+        or ("a whole number of at least %d"):format(low)
+    return {
+        function(v)
+            local n <const> = type(v) == "number" and math.tointeger(v)
+            return n and n >= low and (not high or n <= high) or false
+        end, words,
+    }
+end
+
+---A rule for one of a few strings.
+---@param ... string
+---@return dbrun.args.Rule
+function M.one_of(...)
+    local set, quoted = {}, {}
+    for i, word in ipairs { ... } do
+        set[word], quoted[i] = true, ('"%s"'):format(word)
+    end
+    local last <const> = table.remove(quoted)
+    local words <const> = #quoted > 0 and table.concat(quoted, ", ") .. " or " .. last or last
+    return { function(v) return set[v] == true end, words, shows = true }
+end
+
+---A rule for `false` or what another rule allows: many options are turned off by false.
+---@param rule dbrun.args.Rule
+---@return dbrun.args.Rule
+function M.or_false(rule)
+    local test <const> = type(rule) == "string" and function(v) return type(v) == rule end or rule[1]
+    local words <const> = type(rule) == "string" and "a " .. rule or rule[2]
+    local shows <const> = type(rule) == "table" and rule.shows
+    return { function(v) return v == false or test(v) end, words .. ", or false", shows = shows }
+end
+
+-- ---- values ----
+
+local ARTICLES <const> = { userdata = "an object", table = "a table", thread = "a coroutine" }
+
+--- What was given, for an error. A string is named by its type alone: it may be a password.
+local function got(value, shows)
+    local kind <const> = type(value)
+    if kind == "nil" or kind == "boolean" or kind == "number" then
+        return tostring(value)
+    elseif kind == "string" and shows then
+        return ("%q"):format(#value > 64 and value:sub(1, 61) .. "..." or value)
+    end
+    return ARTICLES[kind] or "a " .. kind
+end
+
+---Raises unless the value fits the rule.
+---@param fn string the function as scripts call it, "fs.read"
+---@param name string the argument or option
+---@param value any
+---@param rule dbrun.args.Rule
+function M.check(fn, name, value, rule)
+    if type(rule) == "string" then
+        if type(value) ~= rule then
+            errors.usage(fn, "%s must be a %s, got %s", name, rule, got(value))
+        end
+    elseif not rule[1](value) then
+        errors.usage(fn, "%s must be %s, got %s", name, rule[2], got(value, rule.shows))
+    end
+end
+
+---Raises unless the value is nil or fits the rule.
+---@param fn string
+---@param name string
+---@param value any
+---@param rule dbrun.args.Rule
+function M.optional(fn, name, value, rule)
+    if value ~= nil then
+        M.check(fn, name, value, rule)
+    end
+end
+
+-- ---- options ----
+
+local function raise_unknown_option(fn, key, known)
+    local names <const> = sorted_names(known)
+    local near <const> = type(key) == "string" and require "dbrun.nearest".find(key, names)
+    local hint = near and ("did you mean '%s'?"):format(near)
+    if not hint then
+        hint = #names == 1 and ("the only option is '%s'"):format(names[1])
+            or "the options are " .. table.concat(names, ", ")
+    end
+    local shown <const> = type(key) == "string" and ("'%s'"):format(key) or ("[%s]"):format(got(key))
+    errors.fail("usage", ("%s: unknown option %s"):format(fn, shown), hint)
+end
+
+---Raises when the options are no table, when one of them is unknown, or when its value does not fit its rule.
+---@param fn string the function as scripts call it, "db.engine"
+---@param options table|nil
+---@param known table<string, dbrun.args.Rule> all options
+---@return table options an empty table for nil
+function M.options(fn, options, known)
+    if options == nil then
+        return {}
+    elseif type(options) ~= "table" then
+        errors.usage(fn, "the options must be a table, got %s", got(options))
+    end
+    for key, value in next, options do
+        local rule <const> = known[key]
+        if rule == nil then
+            raise_unknown_option(fn, key, known)
+        end
+        M.check(fn, key, value, rule)
+    end
+    return options
+end
+
+---The arguments of a function that is called as fn(..., [options,] work).
+---@param fn string
+---@param options table|function|nil
+---@param work function|nil
+---@param known table<string, dbrun.args.Rule>
+---@return table options
+---@return function work
+function M.options_and_function(fn, options, work, known)
+    if type(options) == "function" then
+        if work ~= nil then
+            errors.fail("usage", ("%s: got %s behind the function"):format(fn, got(work)),
+                "options stand before the function")
+        end
+        options, work = nil, options
+    end
+    options = M.options(fn, options, known)
+    M.check(fn, "the function to call", work, "function")
+    return options, work
+end
+
+-- ---- names ----
+
+---For an `__index`: raises an error that tells what was meant when a script asks for a name that is not there, and
+---gives nil when nothing resembles it, so that a script may still ask whether a newer function exists.
+---@param what string what has no such name: "db", "an engine"
+---@param key any
+---@param names table<string, any> the keys are the names there are
+---@param meant? table<string, string> names of other places, and where they are: { query = "db.async:query(...)" }
+---@return nil
+function M.unknown_name(what, key, names, meant)
+    if type(key) ~= "string" or key:find "^__" then
+        return nil
+    end
+    local instead <const> = meant and meant[key]
+    if instead then
+        errors.fail("usage", ("%s has no '%s'"):format(what, key), instead)
+    end
+    local near <const> = require "dbrun.nearest".find(key, sorted_names(names))
+    if near then
+        errors.fail("usage", ("%s has no '%s'"):format(what, key), ("did you mean '%s'?"):format(near))
+    end
+    return nil
+end
+
+---Lets a module or the methods of a class answer for names that they do not have, see unknown_name.
+---@param names table the module, or the table of methods
+---@param what string
+---@param meant? table<string, string>
+---@return table names
+function M.answer_for_names(names, what, meant)
+    return setmetatable(names, {
+        __index = function(_, key)
+            return M.unknown_name(what, key, names, meant)
+        end,
+    })
+end
+
+return M
