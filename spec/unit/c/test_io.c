@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -416,6 +417,19 @@ static void test_call_without_waiting(void)
     close(input);
 }
 
+/* Whether poll refuses more descriptors than the limit, on which the test above is built. valgrind keeps the
+ * limit to itself, and the kernel does not know it. */
+static bool poll_obeys_limit(void)
+{
+    struct rlimit before;
+    struct pollfd two[2] = {{.fd = -1}, {.fd = -1}};
+    if (getrlimit(RLIMIT_NOFILE, &before) != 0)
+        return false;
+    struct rlimit one = {.rlim_cur = 1, .rlim_max = before.rlim_max};
+    bool refused = setrlimit(RLIMIT_NOFILE, &one) == 0 && poll(two, 2, 0) < 0;
+    return setrlimit(RLIMIT_NOFILE, &before) == 0 && refused;
+}
+
 int main(void)
 {
     TEST("a blocking wait tells what is ready", test_poll_ready);
@@ -430,6 +444,10 @@ int main(void)
     TEST("closing waits for no work; its results are dropped", test_workers_close);
     TEST("a blocking call comes back when the work is done", test_call);
     TEST("a blocking call that takes too long is dropped when it ends", test_call_too_long);
-    TEST("a blocking call that cannot be waited for is dropped when it ends", test_call_without_waiting);
+    if (poll_obeys_limit())
+        TEST("a blocking call that cannot be waited for is dropped when it ends", test_call_without_waiting);
+    else
+        printf("io: not run: a blocking call that cannot be waited for: the limit of descriptors has no "
+               "effect\n");
     return check_end("io");
 }
