@@ -5,14 +5,16 @@
  * itself is "the main thread": it cannot yield, and coroutine.running returns true for it.
  *
  * Only the scheduler may resume what it parked. A task's own coroutine, and each coroutine that a task is
- * parked in, has a mark in its extra space, and scripts can neither resume nor close it.
+ * parked in, has a mark in its extra space, and scripts can neither resume nor close it. A task's coroutine
+ * runs this task only, since scripts know coroutines by their address, and a hook stays with one. When the
+ * task has ended, another mark says that it is dead.
  */
 #include "task/impl.h"
 
 #include <lauxlib.h>
 
-/* The mark is the scheduler's address. (Coroutines older than the scheduler have undefined content there,
- * but never this address.) */
+/* The mark is the scheduler's address, or that of a part of it for a dead one. (Coroutines older than the
+ * scheduler have undefined content there, but never these addresses.) */
 static void **mark_of(lua_State *co)
 {
     return lua_getextraspace(co);
@@ -26,6 +28,16 @@ static bool is_marked(lua_State *co, const struct sched *s)
 void coroutine_mark(lua_State *co, struct sched *s)
 {
     *mark_of(co) = s;
+}
+
+void coroutine_mark_dead(lua_State *co, struct sched *s)
+{
+    *mark_of(co) = &s->dead;
+}
+
+static bool is_marked_dead(lua_State *co, const struct sched *s)
+{
+    return *mark_of(co) == &s->dead;
 }
 
 static lua_State *check_thread(lua_State *L)
@@ -89,6 +101,10 @@ static int resume_inner(lua_State *L, struct sched *s, lua_State *co, int narg)
 static int resume_first(lua_State *L, struct sched *s, lua_State *co, int narg)
 {
     lua_Debug ar;
+    if (is_marked_dead(co, s)) {
+        lua_pushliteral(L, "cannot resume dead coroutine");
+        return -1;
+    }
     if (is_marked(co, s) || (lua_status(co) == LUA_OK && lua_getstack(co, 0, &ar))) {
         lua_pushliteral(L, "cannot resume non-suspended coroutine");
         return -1;
@@ -208,6 +224,8 @@ static const char *status_of(lua_State *L, const struct sched *s, lua_State *co)
         return "running";
     if (is_marked(co, s))
         return "normal";
+    if (is_marked_dead(co, s))
+        return "dead";
     if (lua_status(co) == LUA_YIELD)
         return "suspended";
     if (lua_status(co) != LUA_OK)
@@ -231,7 +249,8 @@ static int co_close(lua_State *L)
     const char *status = status_of(L, s, co);
     if (*status != 's' && *status != 'd')
         return luaL_error(L, "cannot close a %s coroutine", status);
-    if (reset(s, co) == LUA_OK) {
+    /* The task of a dead one has closed its variables, and t:join() takes the results from it. */
+    if (is_marked_dead(co, s) || reset(s, co) == LUA_OK) {
         lua_pushboolean(L, 1);
         return 1;
     }

@@ -66,9 +66,6 @@ struct task {
     bool daemon; /* does not keep its group alive */
 };
 
-/* At most this many ended coroutines are kept for reuse. */
-enum { THREADS_KEPT = 1024 };
-
 /* User values of a task's userdata. */
 enum { TASK_UV_THREAD = 1, TASK_UV_GROUP, TASK_UV_SCRATCH, TASK_UVS = TASK_UV_SCRATCH };
 
@@ -124,8 +121,6 @@ struct sched {
     void (*on_failure)(lua_State *L, void *data);
     void *on_failure_data;
     const char *interrupt_reason;
-    int free_threads; /* registry reference of the list of coroutines kept for reuse */
-    int free_count;
     int last_error;     /* registry references: the error that a task raised last ... */
     int last_traceback; /* ... and where it came from */
     int background;
@@ -133,6 +128,7 @@ struct sched {
     uint32_t blocked; /* number of C calls that cannot yield between the running coroutine and its task */
     bool parking;     /* the current yield parks the task */
     bool closed;
+    char dead; /* its address marks the coroutines of ended tasks */
 };
 
 /* ---- timers.c ---- */
@@ -178,6 +174,8 @@ void scope_deliver(lua_State *L, struct task *t);
 void coroutine_patch(lua_State *L, struct sched *s);
 /* Marks a coroutine that scripts can neither resume nor close. */
 void coroutine_mark(lua_State *co, struct sched *s);
+/* Its task has ended: for scripts it is dead, although it keeps what the task returned, for t:join(). */
+void coroutine_mark_dead(lua_State *co, struct sched *s);
 
 /* ---- group.c ---- */
 void group_init(struct group *g, struct sched *s);

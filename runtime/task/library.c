@@ -60,8 +60,7 @@ static int join_k(lua_State *L, int status, lua_KContext ctx)
         return task_raise_cancelled(L, s);
     int n = t->nargs;
     luaL_checkstack(L, n, "too many results");
-    if (t->co)
-        lua_checkstack(t->co, n);
+    lua_checkstack(t->co, n);
     for (int i = n; i > 0; i--)
         lua_pushvalue(t->co, -n);
     if (n)

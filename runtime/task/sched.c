@@ -98,8 +98,6 @@ struct sched *sched_new(lua_State *L)
     s->L = lua_tothread(L, -1);
     lua_pop(L, 1);
     s->running = s->L;
-    lua_createtable(L, THREADS_KEPT, 0);
-    s->free_threads = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pushboolean(L, 0);
     s->last_error = luaL_ref(L, LUA_REGISTRYINDEX);
     lua_pushboolean(L, 0);

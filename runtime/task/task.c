@@ -38,19 +38,6 @@ static int task_body(lua_State *L)
 
 /* ---- making ---- */
 
-static lua_State *new_thread(lua_State *L, struct sched *s)
-{
-    if (s->free_count == 0)
-        return lua_newthread(L);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->free_threads);
-    lua_rawgeti(L, -1, s->free_count);
-    lua_pushboolean(L, 0);
-    lua_rawseti(L, -3, s->free_count);
-    lua_remove(L, -2);
-    s->free_count--;
-    return lua_tothread(L, -1);
-}
-
 struct task *task_new(lua_State *L, struct sched *s, struct group *group, int group_index, int nargs)
 {
     int fn = lua_gettop(L) - nargs;
@@ -63,7 +50,7 @@ struct task *task_new(lua_State *L, struct sched *s, struct group *group, int gr
     t->state = TASK_DONE;
     t->ref = LUA_NOREF;
     luaL_setmetatable(L, TASK_CLASS);
-    lua_State *co = new_thread(L, s);
+    lua_State *co = lua_newthread(L);
     coroutine_mark(co, s);
     lua_setiuservalue(L, -2, TASK_UV_THREAD);
     if (group_index) {
@@ -95,23 +82,6 @@ struct task *task_new(lua_State *L, struct sched *s, struct group *group, int gr
 
 /* ---- running ---- */
 
-/* Keeps a coroutine that returned nothing for another task. */
-static void recycle_thread(struct sched *s, struct task *t)
-{
-    lua_State *L = s->L;
-    if (!t->ok || t->nargs > 0 || s->free_count >= THREADS_KEPT || lua_status(t->co) != LUA_OK)
-        return;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->free_threads);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, t->ref);
-    lua_getiuservalue(L, -1, TASK_UV_THREAD);
-    lua_rawseti(L, -3, ++s->free_count);
-    lua_pushnil(L);
-    lua_setiuservalue(L, -2, TASK_UV_THREAD);
-    lua_pop(L, 2);
-    lua_settop(t->co, 0);
-    t->co = NULL;
-}
-
 static void task_ended(struct sched *s, struct task *t)
 {
     lua_State *L = s->L;
@@ -125,7 +95,7 @@ static void task_ended(struct sched *s, struct task *t)
         wait_wake(w);
     group_owner_ended(t);
     group_task_ended(t->group, t, !t->ok && !t->quiet && !heard);
-    recycle_thread(s, t);
+    coroutine_mark_dead(t->co, s);
     int ref = t->ref;
     t->ref = LUA_NOREF;
     if (t != s->root_task || t->nargs == 0 || !t->ok)
