@@ -19,7 +19,6 @@ struct host {
     int step;         /* of program.c */
     int action;       /* number of -e, -l and -W begun */
     bool preparing;   /* --stack starts the servers: its errors are reported without a traceback */
-    bool load_failed; /* a chunk did not compile: reported without a traceback, as in lua */
     bool exit_asked;  /* os.exit(status, true) */
     bool running;     /* inside sched_run */
     int exit_status;
@@ -40,8 +39,9 @@ int program_main(lua_State *L);
 
 /* ---- repl.c ---- */
 
-/* lua_CFunction: reads, runs and prints until the input ends. Runs in the root task. */
-int repl_main(lua_State *L);
+/* Reads, runs and prints until the input ends. The root task's function returns what it returns: the prompt
+ * has no C frame of its own under what is typed. */
+int repl_main(lua_State *L, struct host *h);
 
 /* ---- report.c ---- */
 

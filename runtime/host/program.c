@@ -1,6 +1,9 @@
 /*
- * The root task: does what the command line says, in lua's order. Each step is called with a continuation,
- * so that it can wait; the first error ends the program.
+ * The root task: does what the command line says, in lua's order; the first error ends the program.
+ *
+ * As in lua, one C function stands under every chunk, and nothing else: it is the first function of the root
+ * task's coroutine, and it calls each chunk by lua_pcallk with the handler that notes tracebacks. Scripts ask
+ * debug.getinfo and debug.getlocal for that depth to learn whether they are the main chunk.
  */
 #include "host/host.h"
 
@@ -10,23 +13,24 @@
 #include <string.h>
 #include <unistd.h>
 
-enum step { STEP_STACK, STEP_INIT, STEP_ACTIONS, STEP_SCRIPT, STEP_INTERACTIVE, STEP_END };
+enum step { STEP_STACK, STEP_INIT, STEP_ACTIONS, STEP_SCRIPT, STEP_INTERACTIVE, STEP_PROMPT, STEP_END };
+
+/* Stack: the message handler; then what a step calls, or its result. */
+enum { AT_HANDLER = 1 };
 
 /* What a step left to do: nothing, or a call of the function on the stack with the arguments above it. */
 enum { NO_CALL = -1 };
 
-/* Takes the result of luaL_load* on the stack: the chunk to call, or an error to raise. */
-static int loaded(lua_State *L, struct host *h, int status)
+/* Takes the result of luaL_load* on the stack: the chunk to call, or an error to raise, which as in lua has no
+ * traceback. */
+static int loaded(lua_State *L, int status)
 {
-    if (status == LUA_OK)
-        return 0;
-    h->load_failed = true;
-    return lua_error(L);
+    return status == LUA_OK ? 0 : lua_error(L);
 }
 
-static int load_text(lua_State *L, struct host *h, const char *text, const char *name)
+static int load_text(lua_State *L, const char *text, const char *name)
 {
-    return loaded(L, h, luaL_loadbuffer(L, text, strlen(text), name));
+    return loaded(L, luaL_loadbuffer(L, text, strlen(text), name));
 }
 
 /* dbrun.stack starts the servers and says where they are. */
@@ -73,8 +77,8 @@ static int prepare_init(lua_State *L, struct host *h)
     if (init == NULL)
         return NO_CALL;
     if (init[0] == '@')
-        return loaded(L, h, luaL_loadfile(L, init + 1));
-    return load_text(L, h, init, name);
+        return loaded(L, luaL_loadfile(L, init + 1));
+    return load_text(L, init, name);
 }
 
 /* -e, -l and -W: `done` counts those that are over. */
@@ -87,7 +91,7 @@ static int prepare_action(lua_State *L, struct host *h)
     }
     const struct option_action *a = &o->actions[h->action++];
     if (a->kind == 'e')
-        return load_text(L, h, a->text, "=(command line)");
+        return load_text(L, a->text, "=(command line)");
     if (a->kind == 'W') {
         lua_warning(L, "@on", 0);
         return NO_CALL;
@@ -115,10 +119,10 @@ static int prepare_script(lua_State *L, struct host *h)
     h->step = STEP_INTERACTIVE;
     if (h->options.script >= h->argc)
         return NO_CALL;
-    loaded(L, h, luaL_loadfile(L, h->options.is_stdin ? NULL : h->script));
+    loaded(L, luaL_loadfile(L, h->options.is_stdin ? NULL : h->script));
     if (lua_getglobal(L, "arg") != LUA_TTABLE) {
         lua_pushliteral(L, "'arg' is not a table");
-        return loaded(L, h, LUA_ERRRUN);
+        return loaded(L, LUA_ERRRUN);
     }
     int n = (int)luaL_len(L, -1);
     luaL_checkstack(L, n + 3, "too many arguments to script");
@@ -137,10 +141,10 @@ static int prepare_interactive(lua_State *L, struct host *h)
     if (o->interact || (alone && isatty(STDIN_FILENO))) {
         if (!o->version)
             printf("%s\n", LUA_COPYRIGHT);
-        lua_pushcfunction(L, repl_main);
-        return 0;
+        h->step = STEP_PROMPT;
+        return NO_CALL;
     }
-    return alone ? loaded(L, h, luaL_loadfile(L, NULL)) : NO_CALL;
+    return alone ? loaded(L, luaL_loadfile(L, NULL)) : NO_CALL;
 }
 
 static int prepare(lua_State *L, struct host *h)
@@ -156,6 +160,7 @@ static int prepare(lua_State *L, struct host *h)
         return prepare_script(L, h);
     case STEP_INTERACTIVE:
         return prepare_interactive(L, h);
+    case STEP_PROMPT:
     case STEP_END:
         break;
     }
@@ -170,28 +175,39 @@ static void take(lua_State *L, struct host *h)
         take_stack(L);
     } else if (h->step == STEP_ACTIONS && h->action > 0)
         take_action(L, &h->options.actions[h->action - 1]);
-    lua_settop(L, 0);
+    lua_settop(L, AT_HANDLER);
+}
+
+static int run_k(lua_State *L, int status, lua_KContext ctx);
+
+static int run(lua_State *L, struct host *h)
+{
+    while (h->step < STEP_PROMPT) {
+        int nargs = prepare(L, h);
+        if (nargs == NO_CALL) {
+            lua_settop(L, AT_HANDLER);
+            continue;
+        }
+        int status = lua_pcallk(L, nargs, 1, AT_HANDLER, (lua_KContext)h, run_k);
+        if (status != LUA_OK)
+            return lua_error(L);
+        take(L, h);
+    }
+    return h->step == STEP_PROMPT ? repl_main(L, h) : 0;
 }
 
 static int run_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct host *h = (struct host *)ctx;
-    if (status == LUA_YIELD)
-        take(L, h);
-    while (h->step != STEP_END) {
-        int nargs = prepare(L, h);
-        if (nargs == NO_CALL) {
-            lua_settop(L, 0);
-            continue;
-        }
-        lua_callk(L, nargs, 1, ctx, run_k);
-        take(L, h);
-    }
-    return 0;
+    if (status != LUA_YIELD)
+        return lua_error(L);
+    take(L, h);
+    return run(L, h);
 }
 
 int program_main(lua_State *L)
 {
     struct host *h = state_host(L);
-    return run_k(L, LUA_OK, (lua_KContext)h);
+    sched_push_handler(L, h->rt->sched);
+    return run(L, h);
 }

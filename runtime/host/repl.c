@@ -1,8 +1,8 @@
 /*
- * The prompt. The root task waits for the terminal on the loop, so other tasks go on while the user types;
- * each statement runs as a new task, so that Ctrl-C ends only that.
+ * The prompt. The root task waits for the terminal on the loop, so other tasks go on while the user types.
+ * It runs each statement itself, under lua_pcallk, in a stretch that Ctrl-C cancels.
  *
- *   READ --a whole statement--> EVALUATE --its task ended--> READ     end of input: the REPL returns
+ *   READ --a whole statement--> EVALUATE --it ended--> READ     end of input: the REPL returns
  *     ^--incomplete: more lines-|
  */
 #include "base/deadline.h"
@@ -21,22 +21,21 @@
 
 #define REPL_CLASS "dbrun.repl"
 
-/* Stack of repl_main: the box that owns this, the source typed so far (nil = none), the task. */
-enum { AT_BOX = 1, AT_SOURCE, AT_TASK, AT_TOP = AT_TASK };
+/* Stack: the box that owns this, the source typed so far (nil = none), the message handler, the stretch of
+ * the statement that runs. */
+enum { AT_BOX = 1, AT_SOURCE, AT_HANDLER, AT_STRETCH, AT_TOP = AT_STRETCH };
 
 struct repl {
     struct host *host;
     struct io_watch *input; /* NULL: read stdin line by line, it is no terminal */
     const struct editline *edit;
-    struct wait *wait;   /* the root task's */
-    struct wait *waiter; /* the same while it can be woken */
+    struct wait *waiter; /* the root task's, while it can be woken */
     int tty;             /* what the loop watches */
     char *line;          /* what libedit delivered */
     bool editing;        /* libedit has the terminal */
     bool ended;          /* end of input */
     bool broken;         /* Ctrl-C */
-    bool started;        /* the evaluation's task runs ... */
-    bool evaluating;     /* ... and has not ended */
+    struct scope_box *evaluation; /* of the statement that runs; NULL = none */
 };
 
 static struct repl *edited; /* libedit's callback has no argument */
@@ -56,9 +55,14 @@ static void on_input(void *data, unsigned events)
     wake(data);
 }
 
+/* Ctrl-C: ends the statement that runs, or drops the typed text. */
 static void on_break(void *data)
 {
     struct repl *r = data;
+    if (r->evaluation) {
+        stretch_cancel(r->evaluation);
+        return;
+    }
     r->broken = true;
     wake(r);
 }
@@ -200,7 +204,9 @@ static void remember_source(lua_State *L, const struct repl *r)
         r->edit->add_history(text);
 }
 
-/* ---- evaluating, in a new task ---- */
+/* ---- evaluating ---- */
+
+static int repl_loop(lua_State *L, struct repl *r);
 
 static void show_error(lua_State *L, struct repl *r)
 {
@@ -221,34 +227,22 @@ static void make_printable(lua_State *L, int index)
     lua_pop(L, 3);
 }
 
-/* Stack: repl (light), results. */
+/* They stand above AT_TOP. */
 static void show_results(lua_State *L, struct repl *r)
 {
-    int n = lua_gettop(L) - 1;
+    int n = lua_gettop(L) - AT_TOP;
     if (n == 0)
         return;
     luaL_checkstack(L, LUA_MINSTACK, "too many results to print");
-    for (int i = 2; i <= n + 1; i++)
+    for (int i = AT_TOP + 1; i <= AT_TOP + n; i++)
         if (r->input != NULL && lua_type(L, i) == LUA_TSTRING)
             make_printable(L, i);
     lua_getglobal(L, "print");
-    lua_insert(L, 2);
+    lua_insert(L, AT_TOP + 1);
     if (lua_pcall(L, n, 0, 0) != LUA_OK) {
         lua_pushfstring(L, "error calling 'print' (%s)", lua_tostring(L, -1));
         show_error(L, r);
     }
-}
-
-static int evaluated(lua_State *L, int status, lua_KContext ctx)
-{
-    struct repl *r = (struct repl *)ctx;
-    if (status == LUA_OK || status == LUA_YIELD)
-        show_results(L, r);
-    else if (!r->host->exit_asked)
-        show_error(L, r);
-    r->evaluating = false;
-    wake(r);
-    return 0;
 }
 
 /* As in lua: a string gets the traceback, an object with __tostring stays as it is. */
@@ -268,39 +262,34 @@ static int handle_message(lua_State *L)
     return 1;
 }
 
-/* Stack: repl (light), function. */
-static int evaluate_body(lua_State *L)
+/* Shows what came of the statement. */
+static void show(lua_State *L, struct repl *r, int status)
 {
-    struct repl *r = lua_touserdata(L, 1);
-    r->started = true;
-    lua_pushcfunction(L, handle_message);
-    lua_replace(L, 1);
-    int status = lua_pcallk(L, 0, LUA_MULTRET, 1, (lua_KContext)r, evaluated);
-    return evaluated(L, status, (lua_KContext)r);
-}
-
-/* Takes the function on top of the stack; its task goes to AT_TASK. */
-static void start_evaluation(lua_State *L, struct repl *r)
-{
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_getfield(L, -1, "dbrun.core");
-    lua_getfield(L, -1, "task");
-    lua_getfield(L, -1, "spawn");
-    lua_pushcfunction(L, evaluate_body);
-    lua_pushlightuserdata(L, r);
-    lua_pushvalue(L, -7);
-    lua_call(L, 3, 1);
-    lua_replace(L, AT_TASK);
+    struct sched *s = r->host->rt->sched;
+    stretch_leave(r->evaluation);
+    r->evaluation = NULL;
+    if (status == LUA_OK || status == LUA_YIELD)
+        show_results(L, r);
+    else
+        show_error(L, r);
     lua_settop(L, AT_TOP);
-    r->evaluating = true;
-    r->started = false;
+    if (sched_interrupted(s))
+        sched_raise_interrupted(L, s);
 }
 
-static void cancel_evaluation(lua_State *L, struct repl *r)
+static int evaluate_k(lua_State *L, int status, lua_KContext ctx)
 {
-    if (!r->started)
-        return; /* a task that never began would not set `ended` */
-    task_cancel_again(L, AT_TASK);
+    struct repl *r = (struct repl *)ctx;
+    show(L, r, status);
+    return repl_loop(L, r);
+}
+
+/* Runs the function on top of the stack. */
+static void evaluate(lua_State *L, struct repl *r)
+{
+    r->evaluation = stretch_enter(L, r->host->rt->sched);
+    lua_replace(L, AT_STRETCH);
+    show(L, r, lua_pcallk(L, 0, LUA_MULTRET, AT_HANDLER, (lua_KContext)r, evaluate_k));
 }
 
 /* ---- the loop ---- */
@@ -311,18 +300,14 @@ static int park(lua_State *L, struct repl *r)
 {
     struct sched *s = r->host->rt->sched;
     task_check_park(L, s);
-    r->wait = r->waiter = wait_begin(s, DEADLINE_NEVER, forget_wait, r);
-    return wait_park(L, r->wait, (lua_KContext)r, repl_k);
+    r->waiter = wait_begin(s, DEADLINE_NEVER, forget_wait, r);
+    return wait_park(L, r->waiter, (lua_KContext)r, repl_k);
 }
 
-/* Ctrl-C: ends the evaluation, or drops the typed text. */
+/* Ctrl-C: drops the typed text. */
 static void handle_break(lua_State *L, struct repl *r)
 {
     r->broken = false;
-    if (r->evaluating) {
-        cancel_evaluation(L, r);
-        return;
-    }
     stop_editing(r);
     fputc('\n', stdout);
     lua_pushnil(L);
@@ -353,7 +338,7 @@ static void take_statement(lua_State *L, struct repl *r)
     lua_pushnil(L);
     lua_replace(L, AT_SOURCE);
     if (status == LUA_OK)
-        start_evaluation(L, r);
+        evaluate(L, r);
     else
         show_error(L, r);
     lua_settop(L, AT_TOP);
@@ -364,7 +349,7 @@ static int repl_loop(lua_State *L, struct repl *r)
     for (;;) {
         if (r->broken)
             handle_break(L, r);
-        if (r->evaluating || (r->line == NULL && !r->ended && !read_line(L, r)))
+        if (r->line == NULL && !r->ended && !read_line(L, r))
             return park(L, r);
         if (r->ended)
             break;
@@ -407,9 +392,8 @@ static void open_terminal(struct repl *r)
     setlocale(LC_CTYPE, ""); /* libedit needs the encoding of characters */
 }
 
-int repl_main(lua_State *L)
+int repl_main(lua_State *L, struct host *h)
 {
-    struct host *h = state_host(L);
     lua_settop(L, 0);
     struct repl *r = lua_newuserdatauv(L, sizeof *r, 0);
     *r = (struct repl){.host = h, .tty = -1};
@@ -419,6 +403,8 @@ int repl_main(lua_State *L)
     }
     lua_setmetatable(L, AT_BOX);
     lua_settop(L, AT_TOP);
+    lua_pushcfunction(L, handle_message);
+    lua_replace(L, AT_HANDLER);
     if (isatty(STDIN_FILENO))
         open_terminal(r);
     signals_interactive(on_break, r);

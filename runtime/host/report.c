@@ -19,22 +19,12 @@ static void write_masked(struct runtime *rt, const char *text, size_t len)
     buf_free(&out);
 }
 
-/* The scheduler's frame below the script adds a second "[C]: in ?", which lua does not show. */
-static size_t trim_traceback(const char *text, size_t len)
-{
-    static const char twice[] = "\n\t[C]: in ?\n\t[C]: in ?";
-    size_t n = sizeof twice - 1;
-    if (len >= n && memcmp(text + len - n, twice, n) == 0)
-        return len - n / 2;
-    return len;
-}
-
 static void write_line(const char *progname, struct runtime *rt, const char *text, size_t len)
 {
     fflush(stdout);
     if (progname != NULL)
         fprintf(stderr, "%s: ", progname);
-    write_masked(rt, text, trim_traceback(text, len));
+    write_masked(rt, text, len);
     fputc('\n', stderr);
     fflush(stderr);
 }
@@ -119,7 +109,7 @@ void report_push_text(lua_State *L)
 int report_error(lua_State *L, struct host *h)
 {
     int status = is_usage(L, -1) ? STATUS_USAGE : STATUS_FAILED;
-    bool plain = h->load_failed || (h->preparing && report_is_kind(L, -1, NULL));
+    bool plain = h->preparing && report_is_kind(L, -1, NULL);
     report_push_text(L);
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);

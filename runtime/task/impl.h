@@ -143,8 +143,6 @@ void sched_make_ready(struct sched *s, struct task *t);
 /* ---- traceback.c ---- */
 /* Is the error on top of L a cancellation? */
 bool traceback_is_cancelled(lua_State *L);
-/* Message handler of a task (upvalue: the scheduler): notes where the error came from. */
-int traceback_note(lua_State *L);
 /* Attaches the traceback to the error on top of the stack: as the field `traceback` of an object, at
  * the end of a string. */
 void traceback_attach(lua_State *L, struct sched *s);
@@ -199,6 +197,8 @@ void group_enter(lua_State *L, struct group *g, struct task *t);
  * `group`, ready to run, and pushes its userdata. `group_index` = stack index of the group's
  * userdata, 0 for the root group. */
 struct task *task_new(lua_State *L, struct sched *s, struct group *group, int group_index, int nargs);
+/* The same for the root task: the function is the first one of its coroutine. */
+struct task *task_new_root(lua_State *L, struct sched *s, int nargs);
 void task_resume(struct sched *s, struct task *t);
 
 /* ---- sync.c ---- */

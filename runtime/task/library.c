@@ -92,14 +92,6 @@ static int task_cancel(lua_State *L)
     return 0;
 }
 
-void task_cancel_again(lua_State *L, int index)
-{
-    struct task *t = task_check(L, index);
-    if (t->own.delivered)
-        t->own.fired = t->own.delivered = false;
-    scope_fire(&t->own, "the task was cancelled");
-}
-
 static int task_status(lua_State *L)
 {
     struct task *t = task_check(L, 1);

@@ -220,7 +220,7 @@ int sched_run(lua_State *L, struct sched *s, int nargs)
 {
     luaL_checkstack(L, 16, "too many arguments");
     int base = lua_gettop(L) - nargs - 1;
-    struct task *t = task_new(L, s, &s->root, 0, nargs);
+    struct task *t = task_new_root(L, s, nargs);
     s->root_task = t;
     while (s->root.live > 0) {
         run_ready(s);

@@ -66,16 +66,23 @@ lua_State *sched_running(const struct sched *s);
 void sched_close(struct sched *s);
 
 /* Runs the function and `nargs` arguments on top of L's stack as the root task, and the loop until
- * the root group has ended. Returns a lua status (LUA_OK, LUA_ERRRUN, ...); the results, or the error
+ * the root group has ended. The function is the first one of the task's coroutine: it calls scripts by
+ * lua_pcallk, because a coroutine that ends by an error does not close its variables. Returns a lua status (LUA_OK, LUA_ERRRUN, ...); the results, or the error
  * value (its traceback already attached), are on L's stack in their place. */
 int sched_run(lua_State *L, struct sched *s, int nargs);
+/* Pushes the message handler for such a call: it notes the traceback, which sched_run attaches. */
+void sched_push_handler(lua_State *L, struct sched *s);
 /* Cancels all tasks of the root group with an error of kind `cancelled` that says `reason` (static text). May
  * be called from a uv callback or a Lua hook. */
 void sched_interrupt(struct sched *s, const char *reason);
 bool sched_interrupted(const struct sched *s);
-/* Cancels the task at this index as its method `cancel` does, also when it has caught a cancellation
- * before: for a second Ctrl-C at the prompt. */
-void task_cancel_again(lua_State *L, int index);
+/* A stretch of the current task that can be cancelled by itself: what was typed at the prompt. stretch_enter
+ * pushes its userdata; stretch_cancel may be called from a uv callback, and also takes effect when the stretch
+ * has caught a cancellation before (a second Ctrl-C). */
+struct scope_box;
+struct scope_box *stretch_enter(lua_State *L, struct sched *s);
+void stretch_leave(struct scope_box *b);
+void stretch_cancel(struct scope_box *b);
 /* Raises the interruption right here, for a hook that stops Lua code which never yields. */
 int sched_raise_interrupted(lua_State *L, struct sched *s);
 

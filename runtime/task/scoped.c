@@ -1,4 +1,4 @@
-/* Scopes around a function: task.timeout and task.shield. */
+/* Scopes around a function: task.timeout and task.shield; for C: the prompt's statement. */
 #include "base/deadline.h"
 #include "task/impl.h"
 
@@ -83,6 +83,28 @@ int scoped_shield(lua_State *L)
     lua_insert(L, 1);
     scope_enter(s->current, L, &b->scope, SCOPE_SHIELD);
     return run_scoped(L, b);
+}
+
+/* ---- for C ---- */
+
+struct scope_box *stretch_enter(lua_State *L, struct sched *s)
+{
+    struct scope_box *b = scope_box_new(L);
+    scope_enter(s->current, L, &b->scope, SCOPE_TASK);
+    return b;
+}
+
+void stretch_leave(struct scope_box *b)
+{
+    scope_leave(&b->scope);
+}
+
+void stretch_cancel(struct scope_box *b)
+{
+    struct scope *sc = &b->scope;
+    if (sc->delivered)
+        sc->fired = sc->delivered = false;
+    scope_fire(sc, "interrupted");
 }
 
 void scoped_class(lua_State *L)

@@ -19,8 +19,7 @@ static int body_k(lua_State *L, int status, lua_KContext ctx)
 static int task_body(lua_State *L)
 {
     struct task *t = lua_touserdata(L, 1);
-    lua_pushlightuserdata(L, t->sched);
-    lua_pushcclosure(L, traceback_note, 1);
+    sched_push_handler(L, t->sched);
     lua_replace(L, 1);
     if (t->own.fired) { /* cancelled before it began */
         t->own.delivered = true;
@@ -38,7 +37,10 @@ static int task_body(lua_State *L)
 
 /* ---- making ---- */
 
-struct task *task_new(lua_State *L, struct sched *s, struct group *group, int group_index, int nargs)
+/* `body` is the coroutine's first function: task_body, which calls the function on L, or NULL for that
+ * function itself. */
+static struct task *make(lua_State *L, struct sched *s, struct group *group, int group_index, int nargs,
+                         lua_CFunction body)
 {
     int fn = lua_gettop(L) - nargs;
     bool open = group->owner != NULL;
@@ -65,11 +67,16 @@ struct task *task_new(lua_State *L, struct sched *s, struct group *group, int gr
     t->ref = luaL_ref(L, LUA_REGISTRYINDEX);
     /* Nothing raises from here on. */
     lua_insert(L, fn);
-    lua_pushcfunction(co, task_body);
-    lua_pushlightuserdata(co, t);
+    if (body) {
+        lua_pushcfunction(co, body);
+        lua_pushlightuserdata(co, t);
+        t->nargs = nargs + 2;
+    } else {
+        t->nargs = nargs;
+        t->ok = true; /* unless it raises */
+    }
     lua_xmove(L, co, nargs + 1);
     t->co = co;
-    t->nargs = nargs + 2;
     t->id = ++s->next_id;
     t->wait.task = t;
     group_add(group, t);
@@ -78,6 +85,16 @@ struct task *task_new(lua_State *L, struct sched *s, struct group *group, int gr
     if (group->cancelled)
         scope_fire(&t->own, "the group was cancelled");
     return t;
+}
+
+struct task *task_new(lua_State *L, struct sched *s, struct group *group, int group_index, int nargs)
+{
+    return make(L, s, group, group_index, nargs, task_body);
+}
+
+struct task *task_new_root(lua_State *L, struct sched *s, int nargs)
+{
+    return make(L, s, &s->root, 0, nargs, NULL);
 }
 
 /* ---- running ---- */
@@ -126,7 +143,7 @@ void task_resume(struct sched *s, struct task *t)
         lua_pushliteral(t->co, "attempt to yield from outside a coroutine");
         t->ok = false;
         nres = 1;
-    } else if (status != LUA_OK) { /* out of memory before the pcall, or in its message handler */
+    } else if (status != LUA_OK) { /* the root task failed; or no memory before task_body's pcall */
         t->ok = false;
         nres = 1;
     }

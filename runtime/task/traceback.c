@@ -18,7 +18,7 @@ bool traceback_is_cancelled(lua_State *L)
 
 /* Called before the stack of the error is unwound. Ignores cancellations: most follow from the error whose
  * traceback is wanted. */
-int traceback_note(lua_State *L)
+static int note(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
     if (traceback_is_cancelled(L))
@@ -33,6 +33,12 @@ int traceback_note(lua_State *L)
     lua_pushvalue(L, 1);
     lua_rawseti(L, LUA_REGISTRYINDEX, s->last_error);
     return 1;
+}
+
+void sched_push_handler(lua_State *L, struct sched *s)
+{
+    lua_pushlightuserdata(L, s);
+    lua_pushcclosure(L, note, 1);
 }
 
 void traceback_attach(lua_State *L, struct sched *s)
