@@ -188,29 +188,12 @@ static int wrap_call(lua_State *L)
     return n == -2 ? lua_yieldk(L, 0, (lua_KContext)co, wrap_k) : wrap_finish(L, s, co, n);
 }
 
-static int wrap_body_k(lua_State *L, int status, lua_KContext ctx)
-{
-    (void)ctx;
-    return status == LUA_OK || status == LUA_YIELD ? lua_gettop(L) : lua_error(L);
-}
-
-/* Only wrap sees this coroutine, so on an error its variables can be closed inside of it, where their
- * __close may wait (a rollback, the tasks of a group). */
-static int wrap_body(lua_State *L)
-{
-    lua_pushvalue(L, lua_upvalueindex(1));
-    lua_insert(L, 1);
-    int status = lua_pcallk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, 0, wrap_body_k);
-    return wrap_body_k(L, status, 0);
-}
-
 static int co_wrap(lua_State *L)
 {
     luaL_checktype(L, 1, LUA_TFUNCTION);
     lua_pushlightuserdata(L, sched_upvalue(L));
     lua_State *co = lua_newthread(L);
     lua_pushvalue(L, 1);
-    lua_pushcclosure(L, wrap_body, 1);
     lua_xmove(L, co, 1);
     lua_pushcclosure(L, wrap_call, 2);
     return 1;

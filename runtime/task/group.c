@@ -59,6 +59,25 @@ static void group_fail(lua_State *L, struct group *g)
         scope_fire(&g->scope, "cancelled because a task of the group failed");
 }
 
+/* Takes it out of the list of the group that counts it. */
+static void group_uncount(struct group *g)
+{
+    struct group **at = &g->parent->orphans;
+    while (*at != g)
+        at = &(*at)->next;
+    *at = g->next;
+    g->counted = false;
+}
+
+static void group_count(struct group *g, struct group *parent)
+{
+    g->parent = parent;
+    g->counted = true;
+    g->next = parent->orphans;
+    parent->orphans = g;
+    parent->live++;
+}
+
 static void group_check_end(struct group *g)
 {
     if (g->live > 0)
@@ -66,12 +85,8 @@ static void group_check_end(struct group *g)
     wait_wake(g->waiter);
     g->waiter = NULL;
     if (g->counted) {
-        struct group **at = &g->parent->orphans;
-        while (*at != g)
-            at = &(*at)->next;
-        *at = g->next;
         struct group *parent = g->parent;
-        g->counted = false;
+        group_uncount(g);
         g->parent = &g->sched->root; /* the parent may be freed from here on */
         parent->live--;
         group_check_end(parent);
@@ -85,6 +100,42 @@ struct group *group_heir(struct group *g)
     return g;
 }
 
+static bool is_inside(const struct group *in, const struct group *g)
+{
+    while (in && in != g)
+        in = in->parent;
+    return in != NULL;
+}
+
+struct group *group_around(struct group *g)
+{
+    struct group *around = g->owner->group;
+    for (struct scope *sc = g->owner->scope; sc; sc = sc->outer) {
+        if (sc->kind != SCOPE_GROUP || sc == &g->scope)
+            continue;
+        around = group_of(sc);
+        break;
+    }
+    return is_inside(around, g) ? &g->sched->root : around; /* a task of the group itself may close it */
+}
+
+void group_collected(struct group *g)
+{
+    struct group *heir = g->parent ? group_heir(g->parent) : &g->sched->root;
+    while (g->orphans) {
+        struct group *below = g->orphans;
+        group_uncount(below);
+        group_count(below, heir);
+    }
+    if (g->counted) {
+        group_uncount(g);
+        g->parent->live--; /* the heir may be another group above */
+        group_check_end(g->parent);
+    }
+    g->owner = NULL;
+    g->parent = &g->sched->root; /* for a group that is collected later */
+}
+
 void group_orphan(struct group *g, struct group *parent)
 {
     lua_State *L = g->sched->L;
@@ -92,10 +143,7 @@ void group_orphan(struct group *g, struct group *parent)
     g->owner = NULL;
     g->parent = parent;
     if (g->live > 0) {
-        g->counted = true;
-        g->next = parent->orphans;
-        parent->orphans = g;
-        parent->live++;
+        group_count(g, parent);
         if (parent->cancelled)
             group_cancel(g, "the group above was cancelled");
     }

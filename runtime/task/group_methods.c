@@ -100,6 +100,28 @@ static int group_wait(lua_State *L)
     return group_end_k(L, LUA_OK, END_WAIT);
 }
 
+/* The block ended where nothing can wait: the tasks are cancelled, and the group around this one waits for them.
+ * That is what was asked for when the coroutine of the block was closed from outside (by coroutine.close, or by
+ * coroutine.wrap after an error inside): then no function stands under this one. Anywhere else it is a mistake,
+ * since the tasks had no time to do their work. */
+static int hand_over(lua_State *L, struct sched *s, struct group *g, bool by_error, bool echo)
+{
+    lua_Debug ar;
+    int error = g->error;
+    g->error = LUA_NOREF;
+    group_cancel(g, "cancelled because the block of its group ended where nothing can wait");
+    group_orphan(g, group_around(g));
+    if (error != LUA_NOREF) {
+        lua_rawgeti(L, LUA_REGISTRYINDEX, error);
+        luaL_unref(L, LUA_REGISTRYINDEX, error);
+        if (!by_error || echo)
+            return lua_error(L);
+    }
+    if (!by_error && lua_getstack(L, 1, &ar))
+        task_check_park(L, s); /* raises the usage error */
+    return 0;
+}
+
 /* __close(group, error): the block ends. After an error the tasks are cancelled and Lua passes the error
  * on; if it is only the cancellation that followed a task's failure, that failure is raised instead. */
 static int group_close(lua_State *L)
@@ -113,13 +135,8 @@ static int group_close(lua_State *L)
     scope_leave(&g->scope);
     if (by_error)
         group_cancel(g, "cancelled because the block of its group raised an error");
-    if (g->live > 0 && !task_can_park(L, s)) {
-        group_cancel(g, "cancelled because the block of its group ended where nothing can wait");
-        group_orphan(g, g->owner->group);
-        if (!by_error)
-            task_check_park(L, s); /* raises the usage error */
-        return 0;
-    }
+    if (g->live > 0 && !task_can_park(L, s))
+        return hand_over(L, s, g, by_error, echo);
     lua_settop(L, 1);
     lua_pushboolean(L, 0);
     return group_end_k(L, LUA_OK, by_error && !echo ? END_CLOSE_ERROR : END_CLOSE);
@@ -136,6 +153,7 @@ static int group_gc(lua_State *L)
     else if (g->error != LUA_NOREF)
         luaL_unref(L, LUA_REGISTRYINDEX, g->error);
     g->error = LUA_NOREF;
+    group_collected(g);
     return 0;
 }
 

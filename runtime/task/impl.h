@@ -185,6 +185,10 @@ void group_cancel(struct group *g, const char *reason);
 void group_rearm(struct group *g);
 /* The nearest group, itself or above, that has an owner. */
 struct group *group_heir(struct group *g);
+/* The group around an open one: the innermost that its owner has open, else the one that its owner belongs to. */
+struct group *group_around(struct group *g);
+/* Its memory goes: what it counts passes to the group above. */
+void group_collected(struct group *g);
 /* Its owner will not close it: its tasks and its failure pass to the group above. */
 void group_orphan(struct group *g, struct group *parent);
 /* The owner ended: its open groups become orphans of its own group. */

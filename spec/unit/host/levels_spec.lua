@@ -34,7 +34,8 @@ local programs <const> = {
     { "dofile", "lua -e 'dofile \"a.lua\"'", { ["a.lua"] = LEVELS } },
     { "require", "lua -e 'require \"a\"'", { ["a.lua"] = LEVELS } },
     { "a coroutine", "lua a.lua",
-        { ["a.lua"] = ("coroutine.wrap(function() %s end)() print(coroutine.resume(coroutine.create(function() %s end)))")
+        { ["a.lua"] = ("coroutine.wrap(function() %s end)() "
+                .. "print(coroutine.resume(coroutine.create(function() %s end)))")
             :format(LEVELS, LEVELS) } },
     { "an error in a script", "lua a.lua", { ["a.lua"] = FAILS } },
     { "an error on stdin", "lua - <a.lua", { ["a.lua"] = FAILS } },
@@ -50,7 +51,8 @@ local programs <const> = {
         { ["a.lua"] = "return setmetatable({}, {__index = function(_, k) error(k) end}).key" } },
     { "an error in __close", "lua a.lua",
         { ["a.lua"] = "local x <close> = setmetatable({}, {__close = function() error 'closing' end})" } },
-    { "a stack overflow", "lua a.lua 2>&1 | sed -n '1,3p;$p'", { ["a.lua"] = "local function f() return 1 + f() end f()" } },
+    { "a stack overflow", "lua a.lua 2>&1 | sed -n '1,3p;$p'",
+        { ["a.lua"] = "local function f() return 1 + f() end f()" } },
     { "an error with level 2", "lua a.lua", { ["a.lua"] = "local function f() error('two', 2) end f()" } },
     { "the traceback of a coroutine", "lua a.lua", { ["a.lua"] =
         [[local co = coroutine.create(function() local x = 1 coroutine.yield(x) end)

@@ -86,14 +86,14 @@ describe("a generator", function()
         assert.equal("dead", coroutine.status(co))
     end)
 
-    it("is cancelled with its task: its variables are closed and may wait", function()
+    it("is cancelled with its task: its variables are closed, from outside", function()
         local g <close> = task.group()
         local closed <const> = {}
         local t = g:spawn(function()
             local gen = coroutine.wrap(function()
                 local _ <close> = closing(function(_, why)
-                    task.sleep(0.005)
                     closed[#closed + 1] = why.kind
+                    closed[#closed + 1] = failure(task.sleep, 0.005).kind -- as in coroutine.close
                 end)
                 task.sleep(60)
             end)
@@ -102,7 +102,22 @@ describe("a generator", function()
         task.sleep(0)
         t:cancel()
         assert.is_true(errors.is(failure(t.join, t), "cancelled"))
-        assert.same({ "cancelled" }, closed)
+        assert.same({ "cancelled", "usage" }, closed)
+    end)
+
+    it("closes variables that wait when a pcall inside sees the error", function()
+        local gen = coroutine.wrap(function()
+            local slept = false
+            local ok = pcall(function()
+                local _ <close> = closing(function()
+                    task.sleep(0.001)
+                    slept = true
+                end)
+                error "inside"
+            end)
+            coroutine.yield(ok, slept)
+        end)
+        assert.same({ false, true }, { gen() })
     end)
 
     it("can be handed from task to task between its values", function()
