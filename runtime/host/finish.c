@@ -1,4 +1,4 @@
-/* The end of the process: os.exit, what is left in stdout's buffer, the exit status. */
+/* The end of the process: what is left in stdout's buffer. */
 #include "host/host.h"
 #include "host/signals.h"
 
@@ -39,38 +39,4 @@ void finish_process(int status)
         exit(status);
     fflush(NULL);
     _exit(status);
-}
-
-/*
- * os.exit([code [, close]]). Without `close` the process ends here, as in lua. With it, lua closes the
- * state; but here the script runs in a task, and a state cannot be closed from inside one of its own
- * coroutines while others wait. So the whole program is cancelled instead: the call raises, variables
- * are closed, the other tasks end, and then the host closes the state and exits with `code`. Called a
- * second time (something caught the first) it ends the process at once.
- */
-static int os_exit(lua_State *L)
-{
-    struct host *h = lua_touserdata(L, lua_upvalueindex(1));
-    int status;
-    if (lua_isboolean(L, 1))
-        status = lua_toboolean(L, 1) ? EXIT_SUCCESS : EXIT_FAILURE;
-    else
-        status = (int)luaL_optinteger(L, 1, EXIT_SUCCESS);
-    bool first = !h->exit_asked;
-    h->exit_asked = true;
-    h->exit_status = status;
-    if (lua_toboolean(L, 2) && h->running && first) {
-        sched_interrupt(h->rt->sched, "os.exit was called");
-        return sched_raise_interrupted(L, h->rt->sched);
-    }
-    finish_process(finish_flush(h, status));
-}
-
-void finish_install(lua_State *L, struct host *h)
-{
-    lua_getglobal(L, "os");
-    lua_pushlightuserdata(L, h);
-    lua_pushcclosure(L, os_exit, 1);
-    lua_setfield(L, -2, "exit");
-    lua_pop(L, 1);
 }

@@ -9,6 +9,9 @@
 
 enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
+/* RUNNING: inside sched_run; ENDING: os.exit(code, true) ends the tasks; CLOSING: inside lua_close. */
+enum phase { PHASE_STARTING, PHASE_RUNNING, PHASE_ENDING, PHASE_CLOSING };
+
 struct host {
     struct options options;
     int argc;
@@ -16,11 +19,11 @@ struct host {
     const char *progname;
     char script[PATH_MAX]; /* the file that argv[options.script] means */
     struct runtime *rt;
-    int step;         /* of program.c */
-    int action;       /* number of -e, -l and -W begun */
-    bool preparing;   /* --stack starts the servers: its errors are reported without a traceback */
-    bool exit_asked;  /* os.exit(status, true) */
-    bool running;     /* inside sched_run */
+    int step;        /* of program.c */
+    int action;      /* number of -e, -l and -W begun */
+    bool preparing;  /* --stack starts the servers: its errors are reported without a traceback */
+    bool exit_asked; /* os.exit(status, true) */
+    enum phase phase;
     int exit_status;
 };
 
@@ -56,11 +59,17 @@ bool report_is_kind(lua_State *L, int index, const char *kind);
 
 /* ---- finish.c ---- */
 
-/* Replaces os.exit. */
-void finish_install(lua_State *L, struct host *h);
 /* Flushes; when stdout did not take everything, a line on stderr and a status that is not 0. */
 int finish_flush(const struct host *h, int status);
 /* Ends the process. */
 void finish_process(int status) __attribute__((noreturn));
+
+/* ---- exit.c ---- */
+
+/* Replaces os.exit. */
+void exit_install(lua_State *L, struct host *h);
+/* Closes the state and returns the exit status. Stack: whether the program went well, and the error if not,
+ * which is reported. */
+int exit_close(lua_State *L, struct host *h);
 
 #endif

@@ -30,50 +30,12 @@ static int run(lua_State *L)
         return luaL_error(L, "cannot watch for signals: %s", strerror(errno));
     lua_settop(L, 0);
     lua_pushcfunction(L, program_main);
-    h->running = true;
+    h->phase = PHASE_RUNNING;
     int status = sched_run(L, h->rt->sched, 0);
-    h->running = false;
     lua_pushboolean(L, status == LUA_OK);
     lua_insert(L, 1);
     lua_settop(L, 2);
     return 2;
-}
-
-/* Stack: whether it went well, and the error if not. */
-static int exit_status(lua_State *L, struct host *h)
-{
-    bool ok = lua_toboolean(L, -2);
-    bool expected = ok || report_is_kind(L, -1, "cancelled"); /* it follows from what stopped the program */
-    const char *reason = signals_reason();
-    if (reason != NULL) {
-        if (!expected)
-            report_error(L, h);
-        report_line(h->progname, h->rt, reason);
-        return signals_received() != 0 ? 128 + signals_received() : STATUS_FAILED;
-    }
-    if (signals_pipe_broke() && !ok)
-        return STATUS_FAILED; /* finish_flush says why */
-    if (h->exit_asked) {
-        if (!expected)
-            report_error(L, h);
-        return h->exit_status;
-    }
-    return ok ? STATUS_OK : report_error(L, h);
-}
-
-#if defined(__SANITIZE_ADDRESS__)
-#define KEEP_MEMORY 0 /* LeakSanitizer reports what is not freed */
-#else
-#define KEEP_MEMORY 1
-#endif
-
-/* lua_Alloc of a state that is being closed: frees nothing, because the process ends. Freeing each object
- * took a tenth of the time of a short script. */
-static void *keep(void *ud, void *block, size_t old_size, size_t size)
-{
-    (void)ud;
-    (void)old_size;
-    return size == 0 ? NULL : realloc(block, size);
 }
 
 static int run_lua(struct host *h)
@@ -89,13 +51,7 @@ static int run_lua(struct host *h)
         lua_pushboolean(L, false);
         lua_insert(L, -2);
     }
-    int status = exit_status(L, h);
-    signals_stop();
-    if (KEEP_MEMORY)
-        lua_setallocf(L, keep, NULL);
-    lua_close(L);
-    h->rt = NULL;
-    return status;
+    return exit_close(L, h);
 }
 
 /* Checks what can be checked before anything runs. */

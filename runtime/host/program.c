@@ -21,8 +21,8 @@ enum { AT_HANDLER = 1 };
 /* What a step left to do: nothing, or a call of the function on the stack with the arguments above it. */
 enum { NO_CALL = -1 };
 
-/* Takes the result of luaL_load* on the stack: the chunk to call, or an error to raise, which as in lua has no
- * traceback. */
+/* Takes the result of luaL_load* on the stack: the chunk to call, or an error to raise, which as in lua has
+ * no traceback. */
 static int loaded(lua_State *L, int status)
 {
     return status == LUA_OK ? 0 : lua_error(L);

@@ -29,12 +29,12 @@ struct repl {
     struct host *host;
     struct io_watch *input; /* NULL: read stdin line by line, it is no terminal */
     const struct editline *edit;
-    struct wait *waiter; /* the root task's, while it can be woken */
-    int tty;             /* what the loop watches */
-    char *line;          /* what libedit delivered */
-    bool editing;        /* libedit has the terminal */
-    bool ended;          /* end of input */
-    bool broken;         /* Ctrl-C */
+    struct wait *waiter;          /* the root task's, while it can be woken */
+    int tty;                      /* what the loop watches */
+    char *line;                   /* what libedit delivered */
+    bool editing;                 /* libedit has the terminal */
+    bool ended;                   /* end of input */
+    bool broken;                  /* Ctrl-C */
     struct scope_box *evaluation; /* of the statement that runs; NULL = none */
 };
 

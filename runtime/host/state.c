@@ -169,6 +169,6 @@ void state_fill(lua_State *L, struct host *h)
     push_arg(L, h);
     add_searchers(L);
     open_core(L, h);
-    finish_install(L, h);
+    exit_install(L, h);
     lua_gc(L, LUA_GCGEN, 0, 0);
 }

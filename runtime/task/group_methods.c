@@ -100,10 +100,10 @@ static int group_wait(lua_State *L)
     return group_end_k(L, LUA_OK, END_WAIT);
 }
 
-/* The block ended where nothing can wait: the tasks are cancelled, and the group around this one waits for them.
- * That is what was asked for when the coroutine of the block was closed from outside (by coroutine.close, or by
- * coroutine.wrap after an error inside): then no function stands under this one. Anywhere else it is a mistake,
- * since the tasks had no time to do their work. */
+/* The block ended where nothing can wait: the tasks are cancelled, and the group around this one waits for
+ * them. That is what was asked for when the coroutine of the block was closed from outside (by
+ * coroutine.close, or by coroutine.wrap after an error inside): then no function stands under this one.
+ * Anywhere else it is a mistake, since the tasks had no time to do their work. */
 static int hand_over(lua_State *L, struct sched *s, struct group *g, bool by_error, bool echo)
 {
     lua_Debug ar;

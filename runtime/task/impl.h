@@ -106,6 +106,7 @@ struct sched {
     struct task main_task; /* stands for the main thread of a stock lua5.4 */
     struct task *ready_head;
     struct task *ready_tail;
+    struct task *turn; /* those ready that this turn has still to resume */
     struct group root;
     struct task *root_task; /* the script, NULL once it ended */
     struct scope *aside;    /* scopes of suspended coroutines; those of one coroutine innermost first */
@@ -139,6 +140,8 @@ void timers_free(struct sched *s);
 
 /* ---- ready.c ---- */
 void sched_make_ready(struct sched *s, struct task *t);
+/* Takes it out of the lists of tasks to resume, if it is in one. */
+void sched_forget_ready(struct sched *s, struct task *t);
 
 /* ---- traceback.c ---- */
 /* Is the error on top of L a cancellation? */
@@ -185,7 +188,8 @@ void group_cancel(struct group *g, const char *reason);
 void group_rearm(struct group *g);
 /* The nearest group, itself or above, that has an owner. */
 struct group *group_heir(struct group *g);
-/* The group around an open one: the innermost that its owner has open, else the one that its owner belongs to. */
+/* The group around an open one: the innermost that its owner has open, else the one that its owner belongs
+ * to. */
 struct group *group_around(struct group *g);
 /* Its memory goes: what it counts passes to the group above. */
 void group_collected(struct group *g);
@@ -204,6 +208,12 @@ struct task *task_new(lua_State *L, struct sched *s, struct group *group, int gr
 /* The same for the root task: the function is the first one of its coroutine. */
 struct task *task_new_root(lua_State *L, struct sched *s, int nargs);
 void task_resume(struct sched *s, struct task *t);
+/* Stops the task where it stands, for good: nothing resumes it, waits for it or counts it any more. Its
+ * groups pass to the group around it. */
+void task_halt(struct sched *s, struct task *t);
+/* Closes the variables of a halted task from outside, without an error, so that their __close cannot wait.
+ * An error in one becomes a warning, as that of a finaliser. */
+void task_close(struct sched *s, struct task *t);
 
 /* ---- sync.c ---- */
 int cond_new(lua_State *L);

@@ -21,18 +21,24 @@ static void run_deferred(struct sched *s)
     }
 }
 
+static void run_turn(struct sched *s)
+{
+    while (s->turn) {
+        struct task *t = s->turn;
+        s->turn = t->ready_next;
+        task_resume(s, t);
+    }
+}
+
 /* Resumes all ready tasks, and those that become ready meanwhile, up to a limit: tasks that wake each
  * other must not keep the loop from its sockets. */
 static void run_ready(struct sched *s)
 {
+    run_turn(s); /* sched_end, called by a task: the turn that it has left */
     for (int round = 0; s->ready_head && round < ROUNDS_BEFORE_POLL; round++) {
-        struct task *t = s->ready_head;
+        s->turn = s->ready_head;
         s->ready_head = s->ready_tail = NULL;
-        while (t) {
-            struct task *next = t->ready_next;
-            task_resume(s, t);
-            t = next;
-        }
+        run_turn(s);
     }
 }
 
@@ -146,6 +152,11 @@ uv_loop_t *sched_loop(struct sched *s)
     return &s->loop;
 }
 
+lua_State *sched_main(const struct sched *s)
+{
+    return s->L;
+}
+
 lua_State *sched_running(const struct sched *s)
 {
     return s->running;
@@ -216,6 +227,18 @@ static void finish_background(struct sched *s)
     sched_timer_stop(s, &limit);
 }
 
+/* Moves the error of the root group to L's top, its traceback attached. False when there is none. */
+static bool take_error(lua_State *L, struct sched *s)
+{
+    if (s->root.error == LUA_NOREF)
+        return false;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->root.error);
+    luaL_unref(L, LUA_REGISTRYINDEX, s->root.error);
+    s->root.error = LUA_NOREF;
+    traceback_attach(L, s);
+    return true;
+}
+
 int sched_run(lua_State *L, struct sched *s, int nargs)
 {
     luaL_checkstack(L, 16, "too many arguments");
@@ -237,11 +260,7 @@ int sched_run(lua_State *L, struct sched *s, int nargs)
     finish_background(s);
 
     lua_settop(L, base + 1); /* the root task's userdata keeps its results alive */
-    if (s->root.error != LUA_NOREF) {
-        lua_rawgeti(L, LUA_REGISTRYINDEX, s->root.error);
-        luaL_unref(L, LUA_REGISTRYINDEX, s->root.error);
-        s->root.error = LUA_NOREF;
-        traceback_attach(L, s);
+    if (take_error(L, s)) {
         lua_remove(L, base + 1);
         return LUA_ERRRUN;
     }
@@ -252,4 +271,51 @@ int sched_run(lua_State *L, struct sched *s, int nargs)
     }
     lua_remove(L, base + 1);
     return LUA_OK;
+}
+
+/* Waits for the tasks that were cancelled; when none of them can be woken, they are cancelled once more. */
+static void end_others(struct sched *s)
+{
+    bool again = false;
+    while (s->root.live > 0) {
+        run_ready(s);
+        if (s->root.live == 0)
+            break;
+        if (!is_stuck(s)) {
+            poll_loop(s);
+            continue;
+        }
+        if (again)
+            break;
+        again = true;
+        group_rearm(&s->root);
+        group_cancel(&s->root, s->interrupt_reason);
+    }
+}
+
+int sched_end(struct sched *s, const char *reason)
+{
+    struct task *caller = s->current;
+    struct task *root = s->root_task;
+    s->current = &s->main_task;
+    s->running = s->L;
+    s->blocked = 0;
+    if (caller != &s->main_task)
+        task_halt(s, caller);
+    if (root && root != caller)
+        task_halt(s, root);
+    if (!s->interrupt_reason)
+        s->interrupt_reason = reason;
+    sched_on_failure(s, NULL, NULL);
+    group_cancel(&s->root, s->interrupt_reason);
+    end_others(s);
+    if (caller != &s->main_task)
+        task_close(s, caller);
+    if (root && root != caller)
+        task_close(s, root);
+    end_others(s); /* what these started or left */
+    s->root_task = NULL;
+    finish_background(s);
+    lua_checkstack(s->L, 16);
+    return take_error(s->L, s) ? LUA_ERRRUN : LUA_OK;
 }

@@ -58,6 +58,8 @@ struct wait {
 /* Makes the scheduler and its loop, anchored in the registry of L; raises "not enough memory". */
 struct sched *sched_new(lua_State *L);
 uv_loop_t *sched_loop(struct sched *s);
+/* The main thread of the Lua state. */
+lua_State *sched_main(const struct sched *s);
 /* The Lua state that a hook must be set on to stop what runs now; changes at each resume. Safe to
  * read in a signal handler. */
 lua_State *sched_running(const struct sched *s);
@@ -65,11 +67,18 @@ lua_State *sched_running(const struct sched *s);
  * it too. */
 void sched_close(struct sched *s);
 
-/* Runs the function and `nargs` arguments on top of L's stack as the root task, and the loop until
- * the root group has ended. The function is the first one of the task's coroutine: it calls scripts by
- * lua_pcallk, because a coroutine that ends by an error does not close its variables. Returns a lua status (LUA_OK, LUA_ERRRUN, ...); the results, or the error
- * value (its traceback already attached), are on L's stack in their place. */
+/* Runs the function and `nargs` arguments on top of L's stack as the root task, and the loop until the root
+ * group has ended. The function is the first one of the task's coroutine: it calls scripts by lua_pcallk,
+ * because a coroutine that ends by an error does not close its variables. Returns a lua status (LUA_OK,
+ * LUA_ERRRUN, ...); the results, or the error value (its traceback already attached), are on L's stack in
+ * their place. */
 int sched_run(lua_State *L, struct sched *s, int nargs);
+/* Ends the program from inside of a task or a finaliser, also where nothing can yield: the task that runs and
+ * the root task stop where they are, for good; the others are cancelled and waited for; then the variables of
+ * the two are closed without an error, from outside. No pcall sees it. Returns as sched_run does, with an
+ * error of the others on the main thread; after it only the end of the process may follow, since the caller's
+ * frames are gone. */
+int sched_end(struct sched *s, const char *reason);
 /* Pushes the message handler for such a call: it notes the traceback, which sched_run attaches. */
 void sched_push_handler(lua_State *L, struct sched *s);
 /* Cancels all tasks of the root group with an error of kind `cancelled` that says `reason` (static text). May
@@ -77,8 +86,8 @@ void sched_push_handler(lua_State *L, struct sched *s);
 void sched_interrupt(struct sched *s, const char *reason);
 bool sched_interrupted(const struct sched *s);
 /* A stretch of the current task that can be cancelled by itself: what was typed at the prompt. stretch_enter
- * pushes its userdata; stretch_cancel may be called from a uv callback, and also takes effect when the stretch
- * has caught a cancellation before (a second Ctrl-C). */
+ * pushes its userdata; stretch_cancel may be called from a uv callback, and also takes effect when the
+ * stretch has caught a cancellation before (a second Ctrl-C). */
 struct scope_box;
 struct scope_box *stretch_enter(lua_State *L, struct sched *s);
 void stretch_leave(struct scope_box *b);

@@ -151,6 +151,45 @@ void task_resume(struct sched *s, struct task *t)
     task_ended(s, t);
 }
 
+/* ---- the end of the program ---- */
+
+void task_halt(struct sched *s, struct task *t)
+{
+    if (t->state == TASK_DONE)
+        return;
+    if (t->wait.status == WAIT_PENDING) {
+        t->wait.abandon(&t->wait);
+        sched_timer_stop(s, &t->wait.timer);
+    }
+    t->wait.status = WAIT_NONE;
+    sched_forget_ready(s, t);
+    t->state = TASK_PARKED;
+    group_owner_ended(t);
+    group_task_ended(t->group, t, false);
+}
+
+void task_close(struct sched *s, struct task *t)
+{
+    if (t->state == TASK_DONE)
+        return;
+    s->current = t;
+    s->running = t->co;
+    s->blocked = 1;
+    t->state = TASK_RUNNING;
+    if (lua_resetthread(t->co) != LUA_OK) {
+        const char *text = lua_tostring(t->co, -1);
+        lua_warning(s->L, "error in __close (", 1);
+        lua_warning(s->L, text ? text : "error object is not a string", 1);
+        lua_warning(s->L, ")", 0);
+    }
+    group_owner_ended(t); /* groups that these variables opened */
+    t->state = TASK_DONE;
+    coroutine_mark_dead(t->co, s);
+    s->current = &s->main_task;
+    s->running = s->L;
+    s->blocked = 0;
+}
+
 /* ---- about the current task ---- */
 
 struct task *task_current(struct sched *s)
