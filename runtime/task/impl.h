@@ -166,8 +166,6 @@ void scopes_bring_back(struct sched *s, lua_State *co);
 void scopes_disown(struct sched *s, lua_State *co);
 /* Cancels the scope: now when the task is parked in it, else at its next suspension point. */
 void scope_fire(struct scope *sc, const char *reason);
-/* Can the code that runs now park? */
-bool task_can_park(lua_State *L, const struct sched *s);
 /* Raises when a cancellation is due. */
 void scope_deliver(lua_State *L, struct task *t);
 

@@ -127,6 +127,8 @@ void sched_timer_stop(struct sched *s, struct sched_timer *t);
 /* Raises an error that names the sync engine when the caller cannot yield (sort comparators, gsub
  * callbacks, __tostring, require loaders, __gc), and delivers a cancellation that is due. */
 void task_check_park(lua_State *L, struct sched *s);
+/* Can the code that runs now park? */
+bool task_can_park(lua_State *L, const struct sched *s);
 /* The current task's wait, made ready. Each task has exactly one: it does one thing at a time. */
 struct wait *wait_begin(struct sched *s, uint64_t deadline, void (*abandon)(struct wait *w), void *data);
 /* Suspends the task until the wait ends, then continues in k(L, LUA_YIELD, ctx). A wait that has

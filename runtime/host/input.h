@@ -1,0 +1,14 @@
+/*
+ * io.read, io.lines, file:read and file:lines as Lua's own, but for this: where they would wait for a pipe, a
+ * socket or a terminal (standard input, io.popen), they park the task. Where nothing can yield, and for all
+ * other files, Lua's own functions run and block.
+ */
+#ifndef DBRUN_HOST_INPUT_H
+#define DBRUN_HOST_INPUT_H
+
+#include "bind/base/runtime.h"
+
+/* Replaces these functions, and those that close a file, in the library `io` and in its class of files. */
+void input_install(lua_State *L, struct runtime *rt);
+
+#endif
