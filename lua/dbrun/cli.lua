@@ -275,7 +275,7 @@ end
 ---@param name string the script's short name, in front of messages
 ---@param fn fun(): integer? its work; nil counts as 0
 ---@return integer status
----Raises an interruption again: the host turns it into 130 or 143.
+---Raises an interruption again: the host turns it into 129, 130 or 143.
 function M.main(name, fn)
     local ok, result = xpcall(fn, on_error)
     local flushed, why = io.stdout:flush()

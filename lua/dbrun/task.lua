@@ -259,7 +259,7 @@ function Semaphore:with(fn, ...)
     return fn(...)
 end
 
----Calls `fn(name)` each time the signal comes. SIGINT and SIGTERM then no longer end the program.
+---Calls `fn(name)` each time the signal comes. SIGINT, SIGTERM and SIGHUP then no longer end the program.
 ---@param name string "SIGHUP", "SIGUSR1", ...
 ---@param fn fun(name: string)
 ---@return dbrun.Task task task:cancel() stops that

@@ -38,7 +38,7 @@ const char options_help[] =
     "  --version           show the versions of dbrun and Lua\n"
     "  --help              show this\n"
     "\n"
-    "Exit status: 0 ok, 1 the script failed, 2 wrong usage or configuration, 130/143 interrupted.\n";
+    "Exit status: 0 ok, 1 the script failed, 2 wrong usage or configuration, 129/130/143 interrupted.\n";
 
 __attribute__((format(printf, 2, 3))) static bool wrong(struct options *o, const char *fmt, ...)
 {

@@ -17,15 +17,20 @@
 
 enum { GRACE_SECONDS = 2 };
 
-enum stop { STOP_NONE, STOP_SIGINT, STOP_SIGTERM, STOP_TIMEOUT };
+/* When a terminal closes, both its shell and the system send SIGHUP: within this time they are one. */
+#define ONE_HANGUP (50 * NS_PER_MS)
+
+enum stop { STOP_NONE, STOP_SIGINT, STOP_SIGTERM, STOP_SIGHUP, STOP_TIMEOUT };
 
 static char too_long[80];
 static const char *const reasons[] = {
     [STOP_SIGINT] = "interrupted by SIGINT",
     [STOP_SIGTERM] = "interrupted by SIGTERM",
+    [STOP_SIGHUP] = "interrupted by SIGHUP",
     [STOP_TIMEOUT] = too_long,
 };
-static const int statuses[] = {[STOP_SIGINT] = 130, [STOP_SIGTERM] = 143, [STOP_TIMEOUT] = 1};
+static const int statuses[] = {
+    [STOP_SIGINT] = 130, [STOP_SIGTERM] = 143, [STOP_SIGHUP] = 129, [STOP_TIMEOUT] = 1};
 
 static struct {
     struct runtime *rt;
@@ -34,6 +39,7 @@ static struct {
     timer_t timer;
     void (*interrupted)(void *data);
     void *interrupted_data;
+    uint64_t stopped_at; /* written and read in handlers only, which do not interrupt each other */
     int eventfd;
     volatile sig_atomic_t watching;
     volatile sig_atomic_t stop;        /* enum stop: the first cause */
@@ -87,22 +93,44 @@ static void notice(void)
     hook_running();
 }
 
+static bool is_same_hangup(enum stop stop)
+{
+    return stop == STOP_SIGHUP && state.stop == STOP_SIGHUP && mono_now() - state.stopped_at < ONE_HANGUP;
+}
+
 static void request_stop(enum stop stop)
 {
+    if (is_same_hangup(stop))
+        return;
     if (state.stop != STOP_NONE && stop == STOP_TIMEOUT)
         die();
     if (state.stop != STOP_NONE) /* the second signal */
         _exit(statuses[stop]);
+    state.stopped_at = mono_now();
     state.stop = (sig_atomic_t)stop;
     arm(GRACE_SECONDS);
     notice();
+}
+
+static enum stop stop_of(int sig)
+{
+    switch (sig) {
+    case SIGINT:
+        return STOP_SIGINT;
+    case SIGTERM:
+        return STOP_SIGTERM;
+    case SIGHUP:
+        return STOP_SIGHUP;
+    default:
+        return STOP_TIMEOUT;
+    }
 }
 
 static void on_signal(int sig)
 {
     int saved = errno;
     if (!state.watching) {
-        if (sig == SIGINT || sig == SIGTERM)
+        if (sig != TIMER_SIGNAL && sig != SIGPIPE)
             _exit(128 + sig);
         if (sig == TIMER_SIGNAL && state.stop != STOP_NONE)
             die();
@@ -114,7 +142,7 @@ static void on_signal(int sig)
         state.break_line = 1;
         notice();
     } else {
-        request_stop(sig == SIGINT ? STOP_SIGINT : sig == SIGTERM ? STOP_SIGTERM : STOP_TIMEOUT);
+        request_stop(stop_of(sig));
     }
     errno = saved;
 }
@@ -174,6 +202,12 @@ static void handle(int sig, int flags)
     sigaction(sig, &sa, NULL);
 }
 
+static bool is_ignored(int sig)
+{
+    struct sigaction sa;
+    return sigaction(sig, NULL, &sa) == 0 && !(sa.sa_flags & SA_SIGINFO) && sa.sa_handler == SIG_IGN;
+}
+
 void signals_ignore_pipe(void)
 {
     /* A handler instead of SIG_IGN: exec resets it to the default in child processes. */
@@ -203,6 +237,8 @@ bool signals_start(struct runtime *rt, double timeout)
     /* No SA_RESTART: a read from a terminal or pipe ends, and the hook gets its turn. */
     handle(SIGINT, 0);
     handle(SIGTERM, 0);
+    if (!is_ignored(SIGHUP)) /* nohup */
+        handle(SIGHUP, 0);
     handle(TIMER_SIGNAL, 0);
     if (timeout > 0)
         arm(timeout);
@@ -222,7 +258,7 @@ void signals_stop(void)
 
 int signals_received(void)
 {
-    return state.stop == STOP_SIGINT ? SIGINT : state.stop == STOP_SIGTERM ? SIGTERM : 0;
+    return state.stop == STOP_NONE || state.stop == STOP_TIMEOUT ? 0 : statuses[state.stop] - 128;
 }
 
 const char *signals_reason(void)

@@ -1,5 +1,5 @@
 /*
- * SIGINT, SIGTERM, SIGPIPE and the script's time limit. A signal stops a wait on the loop (uv_async), a
+ * SIGINT, SIGTERM, SIGHUP, SIGPIPE and the script's time limit. A signal stops a wait on the loop (uv_async), a
  * blocking wait (an eventfd that io_poll watches), and Lua code that never waits (a hook). Signals belong
  * to the process, so their state is static.
  */
@@ -15,7 +15,7 @@ bool signals_start(struct runtime *rt, double timeout);
 /* Call it before lua_close: a later signal ends the process at once. */
 void signals_stop(void);
 
-/* The signal that stopped the program: SIGINT or SIGTERM; 0 for none and for the time limit. */
+/* The signal that stopped the program: SIGINT, SIGTERM or SIGHUP; 0 for none and for the time limit. */
 int signals_received(void);
 /* The text for it ("interrupted by SIGINT"); NULL when nothing stopped the program. */
 const char *signals_reason(void);

@@ -51,7 +51,7 @@ describe("the end of a program", function()
             :format(table.concat(kill)), script("io.open('ready', 'w'):close() " .. code))
     end
 
-    for name, status in pairs { INT = 130, TERM = 143 } do
+    for name, status in pairs { HUP = 129, INT = 130, TERM = 143 } do
         it(("comes at SIG%s with exit status %d, and variables are closed"):format(name, status), function()
             for _, code in ipairs { "task.sleep(9)", "forever()", "coroutine.wrap(forever)()",
                 "coroutine.wrap(function() task.sleep(9) end)()" } do
@@ -81,6 +81,18 @@ describe("the end of a program", function()
         pace.takes(0, 1.5, function()
             assert.equal(143, interrupted(STUBBORN, "INT", "TERM").code)
         end)
+        pace.takes(0, 1.5, function()
+            assert.equal(129, interrupted(STUBBORN, "HUP", "HUP").code)
+        end)
+    end)
+
+    it("does not come at SIGHUP under nohup, nor where the script handles it", function()
+        local code = "task.sleep(0.6) print 'done'"
+        assert.same({ out = "done\n", err = "", code = 0 }, run(
+            [[trap '' HUP; lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; kill -HUP $pid; wait $pid]],
+            script("io.open('ready', 'w'):close() " .. code)))
+        assert.same({ out = "SIGHUP\ndone\n", err = "", code = 0 },
+            interrupted("task.on_signal('SIGHUP', print) io.open('ready', 'w'):close() " .. code, "HUP"))
     end)
 
     it("comes two seconds after a signal whatever the script does", function()

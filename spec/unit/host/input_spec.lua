@@ -168,7 +168,7 @@ describe("standard input", function()
         assert.same({ out = "2\tattempt to use a closed file\n2\tfile is already closed\n", err = "", code = 0 }, r)
     end)
 
-    for name, status in pairs { INT = 130, TERM = 143 } do
+    for name, status in pairs { HUP = 129, INT = 130, TERM = 143 } do
         it(("SIG%s ends a program that waits for it, and variables are closed"):format(name), function()
             local r = run(([[mkfifo f; sleep 9 >f & lua a.lua <f & pid=$!
                 while [ ! -e ready ]; do sleep 0.02; done; sleep 0.1; kill -%s $pid; wait $pid; code=$?
