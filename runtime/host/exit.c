@@ -24,7 +24,7 @@ static int exit_status(lua_State *L, struct host *h)
             report_error(L, h);
         return h->exit_status;
     }
-    return ok ? STATUS_OK : report_error(L, h);
+    return ok ? h->script_status : report_error(L, h);
 }
 
 #if defined(__SANITIZE_ADDRESS__)

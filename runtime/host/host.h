@@ -19,12 +19,14 @@ struct host {
     const char *progname;
     char script[PATH_MAX]; /* the file that argv[options.script] means */
     struct runtime *rt;
-    int step;        /* of program.c */
-    int action;      /* number of -e, -l and -W begun */
-    bool preparing;  /* --stack starts the servers: its errors are reported without a traceback */
-    bool exit_asked; /* os.exit(status, true) */
+    int step;            /* of program.c */
+    int action;          /* number of -e, -l and -W begun */
+    bool preparing;      /* --stack starts the servers: its errors are reported without a traceback */
+    bool exit_asked;     /* os.exit(status, true) */
+    bool returns_status; /* the call under way is the script's, whose value is the exit status */
     enum phase phase;
-    int exit_status;
+    int exit_status; /* os.exit's */
+    int script_status;
 };
 
 /* ---- state.c ---- */
@@ -39,6 +41,12 @@ struct host *state_host(lua_State *L);
 
 /* lua_CFunction, the body of the root task. */
 int program_main(lua_State *L);
+
+/* ---- status.c ---- */
+
+/* Takes the value on top of the stack, which the script has returned: its exit status, or raises an error
+ * when it can be none. */
+void status_take(lua_State *L, struct host *h);
 
 /* ---- repl.c ---- */
 

@@ -120,6 +120,7 @@ static int prepare_script(lua_State *L, struct host *h)
     if (h->options.script >= h->argc)
         return NO_CALL;
     loaded(L, luaL_loadfile(L, h->options.is_stdin ? NULL : h->script));
+    h->returns_status = !h->options.interact; /* else the prompt's end is the program's */
     if (lua_getglobal(L, "arg") != LUA_TTABLE) {
         lua_pushliteral(L, "'arg' is not a table");
         return loaded(L, LUA_ERRRUN);
@@ -144,6 +145,7 @@ static int prepare_interactive(lua_State *L, struct host *h)
         h->step = STEP_PROMPT;
         return NO_CALL;
     }
+    h->returns_status = alone;
     return alone ? loaded(L, luaL_loadfile(L, NULL)) : NO_CALL;
 }
 
@@ -175,6 +177,9 @@ static void take(lua_State *L, struct host *h)
         take_stack(L);
     } else if (h->step == STEP_ACTIONS && h->action > 0)
         take_action(L, &h->options.actions[h->action - 1]);
+    else if (h->returns_status)
+        status_take(L, h);
+    h->returns_status = false;
     lua_settop(L, AT_HANDLER);
 }
 

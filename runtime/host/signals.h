@@ -1,6 +1,6 @@
 /*
- * SIGINT, SIGTERM, SIGHUP, SIGPIPE and the script's time limit. A signal stops a wait on the loop (uv_async), a
- * blocking wait (an eventfd that io_poll watches), and Lua code that never waits (a hook). Signals belong
+ * SIGINT, SIGTERM, SIGHUP, SIGPIPE and the script's time limit. A signal stops a wait on the loop (uv_async),
+ * a blocking wait (an eventfd that io_poll watches), and Lua code that never waits (a hook). Signals belong
  * to the process, so their state is static.
  */
 #ifndef DBRUN_HOST_SIGNALS_H

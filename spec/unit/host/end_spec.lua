@@ -103,6 +103,41 @@ describe("the end of a program", function()
         assert.is_true(took > 1.9 and took < 10, tostring(took))
     end)
 
+    it("has the exit status that the script returns", function()
+        for value, code in pairs { ["0"] = 0, ["1"] = 1, ["255"] = 255, ["3, 'x'"] = 3, ["0x10"] = 16 } do
+            local files = { ["a.lua"] = "return " .. value }
+            for _, command in ipairs { "lua a.lua", "lua - <a.lua", "lua <a.lua", "lua -e 'return 9' a.lua" } do
+                assert.same({ out = "", err = "", code = code }, run(command, files), command .. value)
+            end
+        end
+        local r = run("lua a.lua", script [[
+            task.spawn(function() task.sleep(0.05) print "last" end)
+            return 4]])
+        assert.same({ out = "last\n", err = "", code = 4 }, r)
+        assert.equal(0, run("lua -i a.lua", { ["a.lua"] = "return 4" }).code)
+        assert.equal(1, run("lua a.lua", script "task.spawn(error, 'later') return 4").code)
+        assert.equal(5, run("lua a.lua",
+            script "task.spawn(function() task.sleep(0.01) os.exit(5) end) return 4").code)
+        assert.equal(6, run("lua a.lua", { ["a.lua"] = [[
+            return require "dbrun.cli".main("a", function() return 6 end)]] }).code)
+    end)
+
+    it("is an error when the script returns what can be none", function()
+        local range, kind = "but an exit status is an integer from 0 to 255",
+            "but a script returns nothing, or its exit status: an integer from 0 to 255"
+        for value, text in pairs { ["256"] = "256, " .. range, ["-1"] = "-1, " .. range,
+            ["1 << 40"] = "1099511627776, " .. range, ["'1'"] = "a string, " .. kind,
+            ["print"] = "a function, " .. kind,
+            ["coroutine.create(print)"] = "a thread, " .. kind, ["io.stdout"] = "a userdata, " .. kind,
+            ["false"] = "false" } do
+            local files = { ["a.lua"] = "return " .. value }
+            assert.same({ out = "", err = ("lua: a.lua returned %s\n"):format(text), code = 1 },
+                run("lua a.lua", files))
+            assert.same({ out = "", err = ("lua: stdin returned %s\n"):format(text), code = 1 },
+                run("lua <a.lua", files))
+        end
+    end)
+
     it("os.exit(n, true) ends the other tasks too", function()
         local r = run("lua a.lua", script [[
             task.spawn(function() local x <close> = closing(function() print "closed" end) task.sleep(9) end)

@@ -55,7 +55,11 @@ local same <const> = {
         { ["a.lua"] = "print('bytecode', ...)" } },
     { "a script that does not compile", "lua a.lua", { ["a.lua"] = "local x = \n\n)" } },
     { "a folder as script", "mkdir f && lua f" },
-    { "a script that returns a number", "lua a.lua", { ["a.lua"] = "return 5" } },
+    { "a script that returns 0, nothing, true, a float or a table", "for v in 0 nil true 5.5 {}; do\n"
+        .. "lua a.lua $v; lua - $v <a.lua; lua <b.lua; done", { ["a.lua"] = "return load('return ' .. ...)()",
+        ["b.lua"] = "return 0" } },
+    { "what -e and -l return", "lua -l m -e 'return 5'; echo $?; lua -l m -e 'return {}, \"x\"'",
+        { ["m.lua"] = "return 3" } },
     { "an error with a traceback", "lua a.lua", { ["a.lua"] =
         [[local function f() error 'deep' end
         local function g() f() end
