@@ -42,6 +42,9 @@ const struct editline *editline_open(void)
     found = find(library, "rl_callback_handler_install", &e.install) &&
             find(library, "rl_callback_handler_remove", &e.remove) &&
             find(library, "rl_callback_read_char", &e.read_char) &&
+            find(library, "rl_deprep_terminal", &e.restore) &&
+            find(library, "rl_prep_terminal", &e.prepare) &&
+            find(library, "rl_forced_update_display", &e.redraw) &&
             find(library, "add_history", &e.add_history) && set_up(library);
     return found ? &e : NULL;
 }

@@ -10,6 +10,9 @@ struct editline {
     void (*install)(const char *prompt, void (*line)(char *line)); /* rl_callback_handler_install */
     void (*remove)(void);                                          /* rl_callback_handler_remove */
     void (*read_char)(void);                                       /* rl_callback_read_char */
+    void (*restore)(void);                                         /* rl_deprep_terminal: ordinary modes */
+    void (*prepare)(int meta);                                     /* rl_prep_terminal: the editor's */
+    int (*redraw)(void);                                           /* rl_forced_update_display */
     int (*add_history)(const char *line);
 };
 

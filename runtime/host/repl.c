@@ -9,6 +9,7 @@
 #include "host/editline.h"
 #include "host/host.h"
 #include "host/signals.h"
+#include "host/suspend.h"
 #include "io/watch.h"
 
 #include <fcntl.h>
@@ -29,6 +30,7 @@ struct repl {
     struct host *host;
     struct io_watch *input; /* NULL: read stdin line by line, it is no terminal */
     const struct editline *edit;
+    struct suspend *suspend;
     struct wait *waiter;          /* the root task's, while it can be woken */
     int tty;                      /* what the loop watches */
     char *line;                   /* what libedit delivered */
@@ -78,6 +80,7 @@ static void stop_editing(struct repl *r)
     if (!r->editing)
         return;
     r->editing = false;
+    suspend_unwatch(r->suspend);
     r->edit->remove(); /* gives the terminal its ordinary modes back */
     io_watch_want(r->input, 0);
 }
@@ -95,6 +98,7 @@ static void start_editing(struct repl *r, const char *prompt)
     r->editing = true;
     io_watch_want(r->input, IO_READ);
     r->edit->install(prompt, on_line);
+    suspend_watch(r->suspend);
 }
 
 /* A task started at the prompt has failed: reports it at once and shows the prompt again. */
@@ -122,6 +126,8 @@ static int repl_gc(lua_State *L)
     struct repl *r = luaL_checkudata(L, 1, REPL_CLASS);
     end_listening(r);
     stop_editing(r);
+    suspend_close(r->suspend);
+    r->suspend = NULL;
     io_watch_close(r->input);
     r->input = NULL;
     if (r->tty >= 0)
@@ -389,6 +395,7 @@ static void open_terminal(struct repl *r)
     if (r->tty < 0)
         return;
     r->input = io_watch_open(sched_loop(r->host->rt->sched), r->tty, on_input, r);
+    r->suspend = suspend_open(sched_loop(r->host->rt->sched), r->edit);
     setlocale(LC_CTYPE, ""); /* libedit needs the encoding of characters */
 }
 

@@ -1,5 +1,6 @@
 --- The interactive prompt, typed at through a pseudo terminal.
 
+local process <const> = require "dbrun.process"
 local run <const> = require "spec.support.command".run
 local task <const> = require "dbrun.task"
 local terminal <const> = require "spec.support.terminal"
@@ -80,6 +81,57 @@ describe("the prompt", function()
         term:expect "below\n.-> "
         answers("print \"still here\"", "\nstill here\n> ")
         leave()
+    end)
+
+    it("gives the terminal back at Ctrl-Z, and takes it again with the line as it was", function()
+        leave()
+        term:close()
+        term = terminal.start "sh -i"
+        term:line "PS1='@''@ '; tty"
+        local path = term:expect("/dev/[%w/]+\n.-@@ "):match "/dev/[%w/]+"
+
+        local function modes(...)
+            local wanted, seen = { ... }, nil
+            for _ = 1, 500 do
+                seen = process.run { "stty", "-a", "-F", path }.stdout
+                local all = true
+                for _, mode in ipairs(wanted) do all = all and seen:find("[ \n]" .. mode .. "[ ;\n]") end
+                if all then return end
+                task.sleep(0.02)
+            end
+            error("the terminal's modes are " .. seen)
+        end
+
+        term:line "lua"
+        term:expect "Lua 5.-\n> "
+        modes("%-icanon", "%-echo")
+        for _ = 1, 2 do
+            term:type "1 + "
+            term:expect "1 %+ "
+            term:type "\26"
+            term:expect "Stopped.-@@ "
+            modes("icanon", "echo")
+            term:line "fg"
+            term:expect "fg\nlua.-1 %+ "
+            modes("%-icanon", "%-echo")
+            term:line "41"
+            term:expect "\n42\n> "
+        end
+
+        answers("do print(\"bu\" .. \"sy\") while true do end end", "\nbusy\n")
+        term:type "\26"
+        term:expect "Stopped.-@@ "
+        modes("icanon", "echo")
+        term:line "fg"
+        term:expect "fg\nlua"
+        term:type "\3"
+        term:expect "interrupted!\n.-> "
+        answers("print(6 * 7)", "\n42\n> ")
+        term:type "\4"
+        term:expect "@@ "
+        modes("icanon", "echo")
+        term:line "exit"
+        term:ends(0)
     end)
 
     it("reads plain lines when stdin is no terminal", function()
