@@ -60,6 +60,10 @@ int repl_main(lua_State *L, struct host *h);
 void report_line(const char *progname, struct runtime *rt, const char *text);
 /* Prints the error on top of the stack, which the script did not catch, and returns its exit status. */
 int report_error(lua_State *L, struct host *h);
+/* lua_CFunction, upvalue 1 the host: the message handler of a chunk. As in lua it makes text of the
+ * error, with a traceback where the error does not tell its text itself, before anything is unwound. dbrun's
+ * own errors stay objects. */
+int report_handler(lua_State *L);
 /* Replaces the error at the top by what lua would print for it: its text, with the traceback. */
 void report_push_text(lua_State *L);
 /* Is the value an error object, of this kind (NULL = any)? */

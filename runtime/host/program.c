@@ -213,6 +213,7 @@ static int run_k(lua_State *L, int status, lua_KContext ctx)
 int program_main(lua_State *L)
 {
     struct host *h = state_host(L);
-    sched_push_handler(L, h->rt->sched);
+    lua_pushlightuserdata(L, h);
+    lua_pushcclosure(L, report_handler, 1);
     return run(L, h);
 }

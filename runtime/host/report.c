@@ -106,6 +106,26 @@ void report_push_text(lua_State *L)
     }
 }
 
+int report_handler(lua_State *L)
+{
+    const struct host *h = lua_touserdata(L, lua_upvalueindex(1));
+    struct sched *s = h->rt->sched;
+    if (h->phase == PHASE_ENDING) /* os.exit closes a variable: its error is a warning */
+        return 1;
+    if (report_is_kind(L, 1, NULL))
+        return sched_note_error(L, s);
+    const char *text = lua_tostring(L, 1);
+    if (text == NULL && luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
+        return 1;
+    if (text == NULL)
+        text = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+    lua_pushvalue(L, 1);
+    sched_note_error(L, s);
+    if (sched_push_traceback(L, s, 1))
+        lua_pushfstring(L, "%s\n%s", text, lua_tostring(L, -1));
+    return 1;
+}
+
 int report_error(lua_State *L, struct host *h)
 {
     int status = is_usage(L, -1) ? STATUS_USAGE : STATUS_FAILED;

@@ -149,11 +149,7 @@ static int task_traceback(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
     luaL_checkany(L, 1);
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_error);
-    if (!lua_rawequal(L, -1, 1))
-        return 0;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_traceback);
-    return 1;
+    return sched_push_traceback(L, s, 1);
 }
 
 /* ---- the table ---- */

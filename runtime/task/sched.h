@@ -81,6 +81,10 @@ int sched_run(lua_State *L, struct sched *s, int nargs);
 int sched_end(struct sched *s, const char *reason);
 /* Pushes the message handler for such a call: it notes the traceback, which sched_run attaches. */
 void sched_push_handler(lua_State *L, struct sched *s);
+/* What that handler does, for one that does more. Stack: the error, alone. */
+int sched_note_error(lua_State *L, struct sched *s);
+/* Pushes the traceback noted last, if it is that of the error at this index. */
+bool sched_push_traceback(lua_State *L, struct sched *s, int index);
 /* Cancels all tasks of the root group with an error of kind `cancelled` that says `reason` (static text). May
  * be called from a uv callback or a Lua hook. */
 void sched_interrupt(struct sched *s, const char *reason);

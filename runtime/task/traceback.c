@@ -16,11 +16,9 @@ bool traceback_is_cancelled(lua_State *L)
     return is;
 }
 
-/* Called before the stack of the error is unwound. Ignores cancellations: most follow from the error whose
- * traceback is wanted. */
-static int note(lua_State *L)
+/* Ignores cancellations: most follow from the error whose traceback is wanted. */
+int sched_note_error(lua_State *L, struct sched *s)
 {
-    struct sched *s = sched_upvalue(L);
     if (traceback_is_cancelled(L))
         return 1;
     lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_error);
@@ -33,6 +31,22 @@ static int note(lua_State *L)
     lua_pushvalue(L, 1);
     lua_rawseti(L, LUA_REGISTRYINDEX, s->last_error);
     return 1;
+}
+
+bool sched_push_traceback(lua_State *L, struct sched *s, int index)
+{
+    index = lua_absindex(L, index);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_error);
+    bool known = lua_rawequal(L, -1, index);
+    lua_pop(L, 1);
+    if (known)
+        lua_rawgeti(L, LUA_REGISTRYINDEX, s->last_traceback);
+    return known;
+}
+
+static int note(lua_State *L)
+{
+    return sched_note_error(L, sched_upvalue(L));
 }
 
 void sched_push_handler(lua_State *L, struct sched *s)

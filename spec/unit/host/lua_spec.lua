@@ -4,6 +4,9 @@ local run <const> = require "spec.support.command".run
 
 local ECHO <const> = "for i = -9, 9 do if arg[i] then io.write(i, '=', arg[i], ' ') end end print(#arg, ...)"
 
+--- Lua that some scripts begin with.
+local TELLING <const> = "local function telling(fn) return setmetatable({}, { __tostring = fn, __name = 'T' }) end "
+
 -- name, shell command, files
 local same <const> = {
     { "-e runs a string", [[lua -e 'print(1, "a")']] },
@@ -72,6 +75,41 @@ local same <const> = {
     { "an error that is true", [[lua -e 'error(true)']] },
     { "an error that tells its text",
         [[lua -e 'error(setmetatable({}, {__tostring = function() return "text" end}))']] },
+    { "an error's __tostring runs before anything is unwound", "lua a.lua", { ["a.lua"] = TELLING .. [[
+        local x <close> = setmetatable({}, { __close = function(_, e) print("closed", type(e), e) end })
+        local function f()
+            local mine = "a local"
+            error(telling(function()
+                local _, value = debug.getlocal(3, 1)
+                print(debug.traceback "told")
+                return value
+            end))
+        end
+        f()]] } },
+    { "an error's __tostring that fails", "lua a.lua", { ["a.lua"] = TELLING
+        .. "error(telling(function() error() end))" } },
+    { "an error's __tostring that fails with text", "lua a.lua", { ["a.lua"] = TELLING
+        .. "error(telling(function() error 'inside' end))" } },
+    { "an error's __tostring that fails with another that tells its text", "lua a.lua", { ["a.lua"] = TELLING
+        .. "error(telling(function() error(telling(function() return 'the other' end)) end))" } },
+    { "an error's __tostring that ends the program", "lua a.lua", { ["a.lua"] = TELLING
+        .. "error(telling(function() os.exit(7) end))" } },
+    { "an error's __tostring that cannot be called", "lua a.lua", { ["a.lua"] =
+        "error(setmetatable({}, { __tostring = 'text' }))" } },
+    { "an error's __tostring that returns no string", "for v in 42 nil {} true; do lua a.lua $v; done",
+        { ["a.lua"] = TELLING
+        .. "local v = load('return ' .. ...)() error(telling(function() return v end))" } },
+    { "an error of -e, -l or stdin that tells its text",
+        "lua -e 'require \"m\"'; lua -l m; lua <m.lua; lua - <m.lua; LUA_INIT=@m.lua lua m.lua", { ["m.lua"] = TELLING
+        .. "local x <close> = setmetatable({}, { __close = function(_, e) print(e) end })"
+        .. " error(telling(function() return 'text' end))" } },
+    { "an error that tells its text and is caught", "lua a.lua", { ["a.lua"] = TELLING
+        .. "local e = telling(function() return 'text' end) print(select(2, pcall(error, e)) == e) error(e)" } },
+    { "what variables get that are closed by an error that is not caught",
+        "for v in 1 '\"a\"' nil {} print; do lua a.lua $v; done",
+        { ["a.lua"] = "local x <close> = setmetatable({}, { __close = function(_, e) print(e) end })"
+        .. " error(load('return ' .. ...)())" } },
+    { "an error with __name", "lua a.lua", { ["a.lua"] = "error(setmetatable({}, { __name = 'My.Class' }))" } },
     { "an error in a C function", [[lua -e 'string.rep()']] },
     { "an error in a coroutine", "lua a.lua",
         { ["a.lua"] = "local co = coroutine.wrap(function() error 'inside' end)\nco()" } },
