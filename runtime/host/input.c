@@ -29,6 +29,9 @@ enum { READS_AT_ONCE = 16 };
 
 /* Its address is the key of the table: file -> struct input, or false for one that makes nobody wait. */
 static const char inputs_key;
+/* Of the function and the file of input_push_reader. */
+static const char reader_key;
+static const char stdin_key;
 
 /* Lua's own functions. They have no upvalues, so they can be called in place of ours. */
 static struct {
@@ -589,5 +592,16 @@ void input_install(lua_State *L, struct runtime *rt)
     stock.read = replace(L, rt, "read", file_read);
     stock.lines = replace(L, rt, "lines", file_lines);
     stock.close = replace(L, rt, "close", file_close);
+    lua_getfield(L, -1, "read");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &reader_key);
+    lua_getfield(L, -3, "stdin");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &stdin_key);
     lua_pop(L, 3);
+}
+
+int input_push_reader(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &reader_key);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &stdin_key);
+    return 1;
 }

@@ -10,5 +10,8 @@
 
 /* Replaces these functions, and those that close a file, in the library `io` and in its class of files. */
 void input_install(lua_State *L, struct runtime *rt);
+/* Pushes a function that reads a line of standard input, whatever the script has made of `io`, and its
+ * arguments; returns their number. */
+int input_push_reader(lua_State *L);
 
 #endif

@@ -8,6 +8,7 @@
 #include "base/deadline.h"
 #include "host/editline.h"
 #include "host/host.h"
+#include "host/input.h"
 #include "host/signals.h"
 #include "host/suspend.h"
 #include "io/watch.h"
@@ -28,7 +29,7 @@ enum { AT_BOX = 1, AT_SOURCE, AT_HANDLER, AT_STRETCH, AT_TOP = AT_STRETCH };
 
 struct repl {
     struct host *host;
-    struct io_watch *input; /* NULL: read stdin line by line, it is no terminal */
+    struct io_watch *input; /* NULL: read stdin as io.read does, it is no terminal */
     const struct editline *edit;
     struct suspend *suspend;
     struct wait *waiter;          /* the root task's, while it can be woken */
@@ -150,20 +151,28 @@ static const char *push_prompt(lua_State *L, bool first)
     return luaL_tolstring(L, -1, NULL);
 }
 
-/* Reads a line of a stdin that is no terminal: blocks in read(2), as lua does. */
-static void read_plain(struct repl *r, const char *prompt)
+static int read_plain_k(lua_State *L, int status, lua_KContext ctx);
+
+/* On top of the stack: the line, nil at the end of the input. */
+static void take_plain(lua_State *L, struct repl *r)
 {
-    size_t size = 0;
+    signals_interactive(on_break, r);
+    if (lua_isnil(L, -1))
+        r->ended = true;
+    else if ((r->line = strdup(lua_tostring(L, -1))) == NULL)
+        luaL_error(L, "not enough memory");
+    lua_settop(L, AT_TOP);
+}
+
+/* Reads a line of a stdin that is no terminal, as io.read does. Meanwhile SIGINT ends the program, as in lua.
+ */
+static void read_plain(lua_State *L, struct repl *r, const char *prompt)
+{
     fputs(prompt, stdout);
     fflush(stdout);
-    ssize_t len = getline(&r->line, &size, stdin);
-    if (len < 0) {
-        free(r->line);
-        r->line = NULL;
-        r->ended = true;
-    } else if (len > 0 && r->line[len - 1] == '\n') {
-        r->line[len - 1] = '\0';
-    }
+    signals_interactive(NULL, NULL);
+    lua_callk(L, input_push_reader(L), 1, (lua_KContext)r, read_plain_k);
+    take_plain(L, r);
 }
 
 /* Adds the line to the source at AT_SOURCE. `=expr` is `return expr` on a first line. */
@@ -325,7 +334,7 @@ static bool read_line(lua_State *L, struct repl *r)
 {
     const char *prompt = push_prompt(L, lua_isnil(L, AT_SOURCE));
     if (r->input == NULL)
-        read_plain(r, prompt);
+        read_plain(L, r, prompt);
     else if (!r->editing)
         start_editing(r, prompt);
     lua_settop(L, AT_TOP);
@@ -365,6 +374,14 @@ static int repl_loop(lua_State *L, struct repl *r)
     stop_editing(r);
     fputc('\n', stdout);
     return 0;
+}
+
+static int read_plain_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    struct repl *r = (struct repl *)ctx;
+    take_plain(L, r);
+    return repl_loop(L, r);
 }
 
 static int repl_k(lua_State *L, int status, lua_KContext ctx)

@@ -134,6 +134,15 @@ describe("the prompt", function()
         term:ends(0)
     end)
 
+    it("lets tasks run while it waits for a stdin that is no terminal", function()
+        local r = run([[(echo 't = require "dbrun.task" n = 0'
+            echo 'ticker = t.spawn(function() while true do t.sleep(0.01) n = n + 1 end end)'
+            sleep 0.4; echo 'print(n > 5 or n)'; echo 'print(io.read())'; sleep 0.1; echo 'for you'
+            echo 'ticker:cancel()') | lua -i]])
+        assert.matches("> true\n> for you\n> > \n$", r.out)
+        assert.equal(0, r.code)
+    end)
+
     it("reads plain lines when stdin is no terminal", function()
         assert.matches("> 2\n> 3\n> \n$", run("printf '1+1\\nprint(3)\\n' | lua -i").out)
     end)
