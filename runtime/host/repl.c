@@ -8,7 +8,7 @@
 #include "base/deadline.h"
 #include "host/editline.h"
 #include "host/host.h"
-#include "host/input.h"
+#include "host/read.h"
 #include "host/signals.h"
 #include "host/suspend.h"
 #include "io/watch.h"
@@ -171,7 +171,7 @@ static void read_plain(lua_State *L, struct repl *r, const char *prompt)
     fputs(prompt, stdout);
     fflush(stdout);
     signals_interactive(NULL, NULL);
-    lua_callk(L, input_push_reader(L), 1, (lua_KContext)r, read_plain_k);
+    lua_callk(L, read_push_reader(L), 1, (lua_KContext)r, read_plain_k);
     take_plain(L, r);
 }
 

@@ -2,7 +2,7 @@
 #include "bind/core.h"
 #include "host/embedded.h"
 #include "host/host.h"
-#include "host/input.h"
+#include "host/read.h"
 #include "host/script.h"
 #include "task/where.h"
 
@@ -171,6 +171,6 @@ void state_fill(lua_State *L, struct host *h)
     add_searchers(L);
     open_core(L, h);
     exit_install(L, h);
-    input_install(L, h->rt);
+    read_install(L, h->rt);
     lua_gc(L, LUA_GCGEN, 0, 0);
 }
