@@ -106,6 +106,20 @@ function M.optional(fn, name, value, rule)
     end
 end
 
+---Raises unless a method was called on an object of its class: with ':', not with '.'.
+---@param fn string the method
+---@param self any
+---@param class table|table<table, true> the metatable, or a set of them
+---@param what string "a listener"
+---@param as string how examples name the object: "listener"
+function M.self(fn, self, class, what, as)
+    local meta <const> = getmetatable(self)
+    if meta ~= class and not (meta and rawget(class, meta)) then
+        errors.fail("usage", ("%s: must be called on %s, got %s"):format(fn, what, got(self)),
+            ("call it with ':', as %s:%s(...)"):format(as, fn))
+    end
+end
+
 -- ---- options ----
 
 local function raise_unknown_option(fn, key, known)

@@ -56,12 +56,6 @@ void *bind_of(lua_State *L, int upvalue)
     return same ? object : NULL;
 }
 
-void *bind_self(lua_State *L, const char *tname)
-{
-    void *self = bind_of(L, 2);
-    return self ? self : luaL_checkudata(L, 1, tname);
-}
-
 bool bind_is_collected(lua_State *L)
 {
     lua_Debug ar;

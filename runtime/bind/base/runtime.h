@@ -49,9 +49,6 @@ void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_
 /* The userdata at 1 if its metatable is upvalue number `upvalue` of the running function, else NULL. Takes
  * half as long as luaL_testudata. */
 void *bind_of(lua_State *L, int upvalue);
-/* The object at 1, for the methods and metamethods that bind_class made: their upvalue 2 is the metatable. In
- * other functions, and when the type is wrong, it is luaL_checkudata. */
-void *bind_self(lua_State *L, const char *tname);
 /* In a __gc: does the collector call it? If not, the script called it through the metatable, and the object
  * may still be in use, also by a task that waits. */
 bool bind_is_collected(lua_State *L);

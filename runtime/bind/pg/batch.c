@@ -4,6 +4,7 @@
  */
 #include "bind/pg/batch.h"
 #include "base/number.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
 #include "bind/pg/lookup.h"
@@ -301,10 +302,10 @@ static int run(lua_State *L, int list, int from, bool written, lua_KFunction k)
 /* batch({{sql, ...}, ...}, written) -> results in order, or nothing: write the values first */
 int pg_lease_batch(lua_State *L)
 {
-    luaL_checkudata(L, 1, PG_LEASE_CLASS);
+    bind_self(L, PG_LEASE_CLASS);
     bool written = lua_toboolean(L, 3);
     lua_settop(L, 2);
-    luaL_checktype(L, 2, LUA_TTABLE);
+    bind_check_type(L, PG_LEASE_CLASS, 2, "the list", LUA_TTABLE);
     lua_pushnil(L);
     if (lua_rawlen(L, 2) == 0) {
         lua_newtable(L);
@@ -317,10 +318,10 @@ int pg_lease_batch(lua_State *L)
  */
 int pg_lease_batch_many(lua_State *L)
 {
-    luaL_checkudata(L, 1, PG_LEASE_CLASS);
+    bind_self(L, PG_LEASE_CLASS);
     bool written = lua_toboolean(L, 4);
-    luaL_checkstring(L, 2);
-    luaL_checktype(L, 3, LUA_TTABLE);
+    bind_check_type(L, PG_LEASE_CLASS, 2, "the SQL", LUA_TSTRING);
+    bind_check_type(L, PG_LEASE_CLASS, 3, "the list", LUA_TTABLE);
     lua_settop(L, 3);
     if (lua_rawlen(L, 3) == 0) {
         lua_pushinteger(L, 0);

@@ -7,6 +7,7 @@
 
 #include "base/deadline.h"
 #include "base/number.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
 #include "pg/errors.h"
@@ -90,7 +91,7 @@ static int begin_k(lua_State *L, int status, lua_KContext ctx)
 /* copy_begin(sql) */
 int pg_copy_begin(lua_State *L)
 {
-    luaL_checkstring(L, 2);
+    bind_check_type(L, PG_LEASE_CLASS, 2, "the SQL", LUA_TSTRING);
     return pg_copy_start(L, pg_lease_link(L), begin_k);
 }
 
@@ -195,7 +196,9 @@ static int end_k(lua_State *L, int status, lua_KContext ctx)
  * nothing when the COPY has already ended, because its wait was cut short. */
 int pg_copy_end(lua_State *L)
 {
-    const char *failure = luaL_optstring(L, 2, NULL);
+    if (!lua_isnoneornil(L, 2))
+        bind_check_type(L, PG_LEASE_CLASS, 2, "the failure", LUA_TSTRING);
+    const char *failure = lua_tostring(L, 2);
     struct pg_link *link = pg_lease_link(L);
     if (link->m.state == PG_BROKEN)
         return lost_in_between(L, link);

@@ -4,6 +4,7 @@
  * consumer slows the server down. Leaving the loop early cancels the COPY.
  */
 #include "base/deadline.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/base/fields.h"
 #include "bind/pg/copy.h"
@@ -342,8 +343,8 @@ static int begun_k(lua_State *L, int status, lua_KContext ctx)
  * the connection from the lease, and gives it back to the pool at its end. */
 int pg_copy_out_begin(lua_State *L)
 {
-    luaL_checkstring(L, 2);
-    luaL_checktype(L, 3, LUA_TTABLE);
+    bind_check_type(L, PG_LEASE_CLASS, 2, "the SQL", LUA_TSTRING);
+    bind_check_type(L, PG_LEASE_CLASS, 3, "the options", LUA_TTABLE);
     lua_settop(L, 3);
     lua_getfield(L, 3, "oids");
     size_t n = lua_istable(L, 4) ? lua_rawlen(L, 4) : 0;
@@ -370,7 +371,7 @@ int pg_copy_out_begin(lua_State *L)
 /* reads_binary(oids) -> can values of all these types be read in the binary format? */
 int pg_copy_reads_binary(lua_State *L)
 {
-    luaL_checktype(L, 2, LUA_TTABLE);
+    bind_check_type(L, PG_LEASE_CLASS, 2, "the list", LUA_TTABLE);
     const struct pg_link *link = pg_lease_check(L)->link;
     bool binary = !link->m.text_only;
     size_t n = lua_rawlen(L, 2);

@@ -1,5 +1,6 @@
 #include "bind/pg/engine.h"
 
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 
 #include <stdlib.h>

@@ -1,6 +1,7 @@
 /* The lease that engine:acquire() gives: one connection until it is released. */
 #include "bind/pg/lease.h"
 #include "base/deadline.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/pg/notices.h"
 #include "pg/errors.h"

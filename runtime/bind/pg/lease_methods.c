@@ -1,6 +1,7 @@
 #include "bind/pg/lease_methods.h"
 
 #include "base/deadline.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/pg/batch.h"
 #include "bind/pg/copy.h"
@@ -36,7 +37,8 @@ static int lease_deadline(lua_State *L)
     link->deadline = DEADLINE_NEVER;
     if (lua_isnoneornil(L, 2))
         return 0;
-    link->deadline_after = luaL_checknumber(L, 2);
+    bind_check_type(L, PG_LEASE_CLASS, 2, "the time", LUA_TNUMBER);
+    link->deadline_after = lua_tonumber(L, 2);
     link->deadline = deadline_in(link->deadline_after);
     return 0;
 }
@@ -179,8 +181,8 @@ static int lease_guard(lua_State *L)
 /* parameter(name) -> the value that the server reported (server_version, TimeZone, ...) | nil */
 static int lease_parameter(lua_State *L)
 {
-    const char *name = luaL_checkstring(L, 2);
-    lua_pushstring(L, PQparameterStatus(pg_lease_check(L)->link->m.conn, name));
+    bind_check_type(L, PG_LEASE_CLASS, 2, "the name", LUA_TSTRING);
+    lua_pushstring(L, PQparameterStatus(pg_lease_check(L)->link->m.conn, lua_tostring(L, 2)));
     return 1;
 }
 
@@ -197,7 +199,7 @@ static int push_parameters(lua_State *L)
 /* parameters.NAME */
 static int parameters_index(lua_State *L)
 {
-    luaL_checkudata(L, 1, PARAMETERS_CLASS);
+    bind_self(L, PARAMETERS_CLASS);
     if (lua_type(L, 2) != LUA_TSTRING)
         return 0;
     lua_getiuservalue(L, 1, 1);
@@ -221,7 +223,7 @@ static int parameters_pairs(lua_State *L)
                                         "TimeZone",
                                         "integer_datetimes",
                                         "standard_conforming_strings"};
-    luaL_checkudata(L, 1, PARAMETERS_CLASS);
+    bind_self(L, PARAMETERS_CLASS);
     lua_getiuservalue(L, 1, 1);
     lua_replace(L, 1);
     lua_getglobal(L, "next");
@@ -238,7 +240,7 @@ static int lease_on_notice(lua_State *L)
 {
     struct pg_link *link = pg_lease_check(L)->link;
     if (!lua_isnoneornil(L, 2))
-        luaL_checktype(L, 2, LUA_TFUNCTION);
+        bind_check_type(L, PG_LEASE_CLASS, 2, "the function", LUA_TFUNCTION);
     luaL_unref(L, LUA_REGISTRYINDEX, link->on_notice);
     link->on_notice = LUA_NOREF;
     lua_settop(L, 2);
@@ -256,6 +258,8 @@ static int lease_index(lua_State *L)
         return 1;
     if (lua_type(L, 2) == LUA_TSTRING && strcmp(lua_tostring(L, 2), "parameters") == 0)
         return push_parameters(L);
+    lua_pushvalue(L, 2);
+    lua_gettable(L, lua_upvalueindex(1)); /* answers for names that are meant */
     return 1;
 }
 
@@ -312,6 +316,7 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
     static const luaL_Reg parameters[] = {
         {"__index", parameters_index}, {"__pairs", parameters_pairs}, {NULL, NULL}};
     bind_class(L, rt, PG_LEASE_CLASS, meta, methods);
+    bind_class_words(L, "a connection", "conn");
     lua_getfield(L, -1, "__index");
     lua_pushvalue(L, -1);
     lua_setfield(L, -3, "methods");
@@ -320,5 +325,6 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
     lua_setfield(L, -2, "__index");
     lua_pop(L, 1);
     bind_class(L, rt, PARAMETERS_CLASS, parameters, NULL);
+    bind_class_words(L, "the parameters of a connection", "parameters");
     lua_pop(L, 1);
 }

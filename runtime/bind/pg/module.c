@@ -1,6 +1,7 @@
 /* Engines: their settings, pools and methods; the module core.pg. */
 #include "bind/pg/module.h"
 #include "base/deadline.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/base/fields.h"
 #include "bind/base/pool_stats.h"
@@ -85,7 +86,7 @@ void bind_pg_shutdown(struct runtime *rt)
 
 static int engine_gc(lua_State *L)
 {
-    engine_close(luaL_checkudata(L, 1, PG_ENGINE_CLASS));
+    engine_close(bind_self(L, PG_ENGINE_CLASS));
     return 0;
 }
 
@@ -302,7 +303,7 @@ static int engine_dispose(lua_State *L)
 /* close(): waiters get an error; connections in use close when they come back. */
 static int engine_close_method(lua_State *L)
 {
-    engine_close(luaL_checkudata(L, 1, PG_ENGINE_CLASS));
+    engine_close(bind_self(L, PG_ENGINE_CLASS));
     return 0;
 }
 
@@ -318,7 +319,7 @@ static void force_text(struct pool_slot *slot, void *data)
  * one of them has an encode. */
 static int engine_codecs(lua_State *L)
 {
-    luaL_checkudata(L, 1, PG_ENGINE_CLASS);
+    bind_self(L, PG_ENGINE_CLASS);
     lua_settop(L, 2);
     lua_newtable(L);
     struct pg_engine *e = pg_engine_check(L);
@@ -386,15 +387,15 @@ static int libpq_version(lua_State *L)
     return 1;
 }
 
-/* classes() -> engine methods, lease methods: lua/dbrun/db.lua adds methods to both */
+/* classes() -> engine methods, lease methods, and the metatables of both: lua/dbrun/db.lua adds methods */
 static int classes(lua_State *L)
 {
     luaL_getmetatable(L, PG_ENGINE_CLASS);
-    lua_getfield(L, -1, "__index");
     luaL_getmetatable(L, PG_LEASE_CLASS);
-    lua_getfield(L, -1, "methods");
-    lua_remove(L, -2);
-    return 2;
+    lua_getfield(L, -2, "__index");
+    lua_getfield(L, -2, "methods");
+    lua_rotate(L, -4, 2);
+    return 4;
 }
 
 int bind_pg_open(lua_State *L, struct runtime *rt)
@@ -423,6 +424,7 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
     bind_json_open(L, rt); /* the classes of the JSON values in results */
     lua_pop(L, 1);
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);
+    bind_class_words(L, "an engine", "engine");
     lua_pop(L, 1);
     pg_lease_class(L, rt);
     pg_engine_hold_class(L, rt);

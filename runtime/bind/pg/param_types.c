@@ -1,5 +1,6 @@
 #include "bind/pg/param_types.h"
 #include "base/buf.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
 #include "bind/pg/lookup.h"
@@ -204,7 +205,7 @@ static bool add_description(lua_State *L, struct pg_link *link, lua_Integer i, O
 /* parameter_types({{sql, declared type or 0, ...}, ...}) -> {{oid, ...}, ...}: in one round trip */
 int pg_lease_parameter_types(lua_State *L)
 {
-    luaL_checktype(L, 2, LUA_TTABLE);
+    bind_check_type(L, PG_LEASE_CLASS, 2, "the list", LUA_TTABLE);
     lua_settop(L, 2);
     lua_Integer n = (lua_Integer)lua_rawlen(L, 2);
     size_t most = 0;
@@ -285,7 +286,7 @@ static int loaded_k(lua_State *L, int status, lua_KContext ctx)
 /* load_types({oid, ...}) -> {oid = tree}: asks the catalog about those that the engine does not know */
 int pg_lease_load_types(lua_State *L)
 {
-    luaL_checktype(L, 2, LUA_TTABLE);
+    bind_check_type(L, PG_LEASE_CLASS, 2, "the list", LUA_TTABLE);
     lua_settop(L, 2);
     pg_engine_hold_push(L);
     struct pg_link *link = pg_lease_link(L);

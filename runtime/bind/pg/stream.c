@@ -5,6 +5,7 @@
  */
 #include "bind/pg/stream.h"
 #include "base/deadline.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
 #include "bind/pg/notices.h"

@@ -2,6 +2,7 @@
  * Pipelines: many commands in one write, their replies as one list. A transaction is a pipeline between MULTI
  * and EXEC; no command of another task can come between, because the connection sends it in one piece.
  */
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/redis/args.h"
 #include "bind/redis/handle.h"
@@ -33,7 +34,7 @@ struct redis_batch {
 
 static int batch__gc(lua_State *L)
 {
-    struct redis_batch *b = luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
+    struct redis_batch *b = bind_self(L, REDIS_BATCH_CLASS);
     if (!bind_is_collected(L)) /* a task may be executing the pipeline */
         return 0;
     redis_session_unref(b->session);
@@ -55,7 +56,7 @@ static void check_open(lua_State *L, const struct redis_batch *b)
 
 static struct redis_batch *check_batch(lua_State *L)
 {
-    struct redis_batch *b = luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
+    struct redis_batch *b = bind_self(L, REDIS_BATCH_CLASS);
     check_open(L, b);
     return b;
 }
@@ -121,9 +122,12 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
 static int queue_call(lua_State *L)
 {
     struct redis_batch *b = bind_of(L, 3);
-    if (!b || !b->session || b->running)
-        b = check_batch(L);
-    return queue_command(L, b, lua_touserdata(L, lua_upvalueindex(2)), 2);
+    const struct redis_command *cmd = lua_touserdata(L, lua_upvalueindex(2));
+    if (!b)
+        return bind_wrong_self(L, REDIS_BATCH_CLASS, redis_method_name(L, cmd));
+    if (!b->session || b->running)
+        check_open(L, b);
+    return queue_command(L, b, cmd, 2);
 }
 
 void redis_push_queue(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx)
@@ -140,9 +144,7 @@ static int batch_call(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
     struct runtime *rt = bind_runtime(L);
-    if (lua_type(L, 2) != LUA_TSTRING)
-        return bind_fail(L, rt, ERROR_USAGE, "redis: call expects the name of a command, got %s",
-                         luaL_typename(L, 2));
+    bind_check_type(L, REDIS_BATCH_CLASS, 2, "the name of the command", LUA_TSTRING);
     const struct redis_command *cmd = redis_command_push(L, rt, 2);
     lua_replace(L, 2);
     return queue_command(L, b, cmd, 3);
@@ -166,7 +168,7 @@ static int batch_asking(lua_State *L)
 
 static int batch__len(lua_State *L)
 {
-    struct redis_batch *b = luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
+    struct redis_batch *b = bind_self(L, REDIS_BATCH_CLASS);
     lua_pushinteger(L, b->count);
     return 1;
 }
@@ -220,7 +222,7 @@ static int batch_done(lua_State *L, int status, lua_KContext ctx)
 /* last() -> the replies of the last execution | nil */
 static int batch_last(lua_State *L)
 {
-    luaL_checkudata(L, 1, REDIS_BATCH_CLASS);
+    bind_self(L, REDIS_BATCH_CLASS);
     lua_getiuservalue(L, 1, 1);
     return 1;
 }
@@ -336,4 +338,5 @@ void redis_batch_class(lua_State *L, struct runtime *rt)
                                        {"send", batch_execute}, {"last", batch_last},
                                        {"clear", batch_clear},  {NULL, NULL}};
     bind_class(L, rt, REDIS_BATCH_CLASS, meta, methods);
+    bind_class_words(L, "a pipeline", "p");
 }

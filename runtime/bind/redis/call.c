@@ -1,4 +1,5 @@
 /* Runs one command: one C function with one yield. */
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/redis/args.h"
 #include "bind/redis/handle.h"
@@ -225,9 +226,12 @@ static int run(lua_State *L, struct redis_handle *h, const struct redis_command 
 static int command_call(lua_State *L)
 {
     struct redis_handle *h = bind_of(L, 3);
+    const struct redis_command *cmd = lua_touserdata(L, lua_upvalueindex(2));
+    if (!h && !redis_is_handle(L, 1))
+        return bind_wrong_self(L, REDIS_CLIENT_CLASS, redis_method_name(L, cmd));
     if (!h || !redis_is_open(h))
         h = redis_check_handle(L, 1);
-    return run(L, h, lua_touserdata(L, lua_upvalueindex(2)), 2);
+    return run(L, h, cmd, 2);
 }
 
 void redis_push_command(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx)
@@ -245,9 +249,7 @@ void redis_push_command(lua_State *L, struct runtime *rt, int cmd_idx, int class
 /* Replaces the name at index 2 by the command. */
 static const struct redis_command *name_to_command(lua_State *L, struct runtime *rt)
 {
-    if (lua_type(L, 2) != LUA_TSTRING)
-        bind_fail(L, rt, ERROR_USAGE, "redis: call expects the name of a command, got %s",
-                  luaL_typename(L, 2));
+    bind_check_type(L, REDIS_CLIENT_CLASS, 2, "the name of the command", LUA_TSTRING);
     const struct redis_command *cmd = redis_command_push(L, rt, 2);
     lua_replace(L, 2);
     return cmd;

@@ -1,6 +1,7 @@
 #include "bind/redis/feed.h"
 
 #include "base/deadline.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/base/inbox.h"
 #include "bind/redis/args.h"
@@ -75,7 +76,7 @@ static const struct redisconn_events feed_events = {on_done, on_push};
 
 static struct redis_session *check_session(lua_State *L)
 {
-    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CONN_CLASS);
+    const struct redis_handle *h = bind_self(L, REDIS_CONN_CLASS);
     if (!h->session || h->session->closed)
         bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: this subscription is closed");
     return h->session;
@@ -84,7 +85,7 @@ static struct redis_session *check_session(lua_State *L)
 int redis_feed__listen(lua_State *L)
 {
     struct redis_session *s = redis_check_handle(L, 1)->session;
-    luaL_checkudata(L, 1, REDIS_CONN_CLASS);
+    bind_self(L, REDIS_CONN_CLASS);
     if (s->subscription)
         return 0;
     struct redis_feed *f = calloc(1, sizeof *f);
@@ -102,7 +103,7 @@ int redis_feed__listen(lua_State *L)
 int redis_feed__post(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
-    luaL_checktype(L, 2, LUA_TSTRING);
+    bind_check_type(L, REDIS_CONN_CLASS, 2, "the name of the command", LUA_TSTRING);
     const struct redis_command *cmd = redis_command_push(L, rt, 2);
     lua_replace(L, 2);
     struct redis_session *s = redis_check_handle(L, 1)->session;
@@ -151,7 +152,9 @@ int redis_feed__next(lua_State *L)
 {
     struct redis_session *s = check_session(L);
     struct redis_feed *f = feed_of(s);
-    double seconds = luaL_optnumber(L, 2, HUGE_VAL);
+    if (!lua_isnoneornil(L, 2))
+        bind_check_type(L, REDIS_CONN_CLASS, 2, "the time", LUA_TNUMBER);
+    double seconds = lua_isnoneornil(L, 2) ? HUGE_VAL : lua_tonumber(L, 2);
     if (!f || f->inbox.taking)
         return bind_fail(L, s->rt, ERROR_USAGE, "redis: %s",
                          f ? "another task is already waiting for a message of this subscription"

@@ -1,16 +1,32 @@
 #include "bind/redis/handle.h"
 
+#include "base/number.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
+
+bool redis_is_handle(lua_State *L, int idx)
+{
+    return luaL_testudata(L, idx, REDIS_CLIENT_CLASS) || luaL_testudata(L, idx, REDIS_CONN_CLASS);
+}
+
+const char *redis_method_name(lua_State *L, const struct redis_command *cmd)
+{
+    luaL_checkstack(L, 4, "no room for an error object");
+    char name[64];
+    size_t n = 0;
+    while (cmd->name[n] && n < sizeof name - 1) {
+        name[n] = ascii_lower(cmd->name[n]);
+        n++;
+    }
+    return lua_pushlstring(L, name, n);
+}
 
 struct redis_handle *redis_check_handle(lua_State *L, int idx)
 {
-    struct redis_handle *h = luaL_testudata(L, idx, REDIS_CLIENT_CLASS);
-    if (!h)
-        h = luaL_testudata(L, idx, REDIS_CONN_CLASS);
+    if (!redis_is_handle(L, idx))
+        bind_wrong_self(L, REDIS_CLIENT_CLASS, NULL);
+    struct redis_handle *h = lua_touserdata(L, idx);
     struct runtime *rt = bind_runtime(L);
-    if (!h)
-        bind_fail(L, rt, ERROR_USAGE, "redis: expected a client (call it as r:command(...)), got %s",
-                  luaL_typename(L, idx));
     if (!h->session || h->session->closed)
         bind_fail(L, rt, ERROR_USAGE, "redis: this %s is closed",
                   luaL_testudata(L, idx, REDIS_CONN_CLASS) ? "connection" : "client");

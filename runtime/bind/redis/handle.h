@@ -22,6 +22,10 @@ struct redis_handle {
     bool repeat;    /* after a lost connection, commands that may have run are sent again */
 };
 
+/* Is the value a client or a dedicated connection? */
+bool redis_is_handle(lua_State *L, int idx);
+/* Pushes the command's name as scripts write it: "hgetall". */
+const char *redis_method_name(lua_State *L, const struct redis_command *cmd);
 /* The handle at `idx`; raises when the value there is not one, or when it is closed. */
 struct redis_handle *redis_check_handle(lua_State *L, int idx);
 static inline bool redis_is_open(const struct redis_handle *h)

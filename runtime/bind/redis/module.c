@@ -3,6 +3,7 @@
 
 #include "base/deadline.h"
 #include "base/text.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/base/fields.h"
 #include "bind/redis/feed.h"
@@ -42,8 +43,8 @@ static int client_new(lua_State *L)
 /* client_with(client, {timeout=, idempotent=}) -> the same client with other settings */
 static int client_with(lua_State *L)
 {
-    const struct redis_handle *from = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
-    luaL_checktype(L, 2, LUA_TTABLE);
+    const struct redis_handle *from = bind_self(L, REDIS_CLIENT_CLASS);
+    bind_check_type(L, REDIS_CLIENT_CLASS, 2, "the options", LUA_TTABLE);
     struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
     h->timeout = field_seconds(L, 2, "timeout", from->timeout);
     h->repeat = field_boolean(L, 2, "idempotent", from->repeat);
@@ -54,7 +55,7 @@ static int client_with(lua_State *L)
 static struct redis_handle *any_handle(lua_State *L)
 {
     struct redis_handle *h = luaL_testudata(L, 1, REDIS_CONN_CLASS);
-    return h ? h : luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    return h ? h : bind_self(L, REDIS_CLIENT_CLASS);
 }
 
 static int handle__gc(lua_State *L)
@@ -81,7 +82,7 @@ static int handle__gc(lua_State *L)
 /* Keeps the session until the handle is collected: tasks that were waiting still use it. */
 static int client_close(lua_State *L)
 {
-    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    struct redis_handle *h = bind_self(L, REDIS_CLIENT_CLASS);
     if (h->session)
         redis_session_close(h->session);
     return 0;
@@ -89,7 +90,7 @@ static int client_close(lua_State *L)
 
 static int conn_close(lua_State *L)
 {
-    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CONN_CLASS);
+    struct redis_handle *h = bind_self(L, REDIS_CONN_CLASS);
     if (h->session)
         redis_session_close(h->session);
     return 0;
@@ -98,7 +99,7 @@ static int conn_close(lua_State *L)
 /* Closes the connection instead of giving it back to the pool. */
 static int conn_discard(lua_State *L)
 {
-    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CONN_CLASS);
+    struct redis_handle *h = bind_self(L, REDIS_CONN_CLASS);
     if (h->session && h->session->link)
         h->session->link->spoilt = true;
     return conn_close(L);
@@ -108,7 +109,7 @@ static int conn_discard(lua_State *L)
  * still get their replies; all others go to the new connection. */
 static int client_leave(lua_State *L)
 {
-    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    struct redis_handle *h = bind_self(L, REDIS_CLIENT_CLASS);
     if (h->session && !h->session->closed)
         redis_session_leave(h->session);
     return 0;
@@ -127,7 +128,7 @@ static int client_stats(lua_State *L)
 
 static int client_closed(lua_State *L)
 {
-    struct redis_handle *h = luaL_checkudata(L, 1, REDIS_CLIENT_CLASS);
+    struct redis_handle *h = bind_self(L, REDIS_CLIENT_CLASS);
     lua_pushboolean(L, !h->session || h->session->closed);
     return 1;
 }
@@ -290,6 +291,7 @@ static void client_class(lua_State *L, struct runtime *rt)
         {"close", client_close},   {"closed", client_closed},   {"stats", client_stats},
         {"leave", client_leave},   {"batch", redis_batch_new},  {NULL, NULL}};
     bind_class(L, rt, REDIS_CLIENT_CLASS, meta, methods);
+    bind_class_words(L, "a client", "r");
     lua_pop(L, 1);
 }
 
@@ -302,6 +304,7 @@ static void conn_class(lua_State *L, struct runtime *rt)
         {"listen", redis_feed__listen}, {"post", redis_feed__post}, {"next", redis_feed__next},
         {"discard", conn_discard},      {"batch", redis_batch_new}, {NULL, NULL}};
     bind_class(L, rt, REDIS_CONN_CLASS, meta, methods);
+    bind_class_words(L, "a connection", "conn");
     lua_pop(L, 1);
 }
 

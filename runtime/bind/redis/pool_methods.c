@@ -1,5 +1,6 @@
 /* Handles of pools: reading their options, their methods and figures. */
 #include "base/deadline.h"
+#include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/base/fields.h"
 #include "bind/base/pool_stats.h"
@@ -169,7 +170,10 @@ int redis_pool__new(lua_State *L)
 
 struct redis_pool *redis_check_pool(lua_State *L, int idx)
 {
-    struct pool_handle *h = luaL_checkudata(L, idx, REDIS_POOL_CLASS);
+    const struct pool_handle *h = luaL_testudata(L, idx, REDIS_POOL_CLASS);
+    if (!h)
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis.client: pool must be a pool of redis.pool, got %s",
+                  bind_push_got(L, idx));
     if (!h->pool)
         bind_fail(L, bind_runtime(L), ERROR_POOL, "redis: the pool is closed");
     return h->pool;
@@ -177,7 +181,7 @@ struct redis_pool *redis_check_pool(lua_State *L, int idx)
 
 static int pool__gc(lua_State *L)
 {
-    struct pool_handle *h = luaL_checkudata(L, 1, REDIS_POOL_CLASS);
+    struct pool_handle *h = bind_self(L, REDIS_POOL_CLASS);
     struct redis_pool *p = h->pool;
     h->pool = NULL;
     redis_pool_unref(p);
@@ -186,7 +190,7 @@ static int pool__gc(lua_State *L)
 
 static int pool_close_(lua_State *L)
 {
-    struct pool_handle *h = luaL_checkudata(L, 1, REDIS_POOL_CLASS);
+    struct pool_handle *h = bind_self(L, REDIS_POOL_CLASS);
     if (h->pool)
         redis_pool_close(h->pool);
     return 0;
@@ -194,20 +198,21 @@ static int pool_close_(lua_State *L)
 
 static int pool_invalidate_(lua_State *L)
 {
+    bind_self(L, REDIS_POOL_CLASS);
     pool_invalidate(redis_check_pool(L, 1)->pool, mono_now());
     return 0;
 }
 
 static int pool_closed_(lua_State *L)
 {
-    struct pool_handle *h = luaL_checkudata(L, 1, REDIS_POOL_CLASS);
+    struct pool_handle *h = bind_self(L, REDIS_POOL_CLASS);
     lua_pushboolean(L, !h->pool || pool_is_closed(h->pool->pool));
     return 1;
 }
 
 static int pool__tostring(lua_State *L)
 {
-    struct pool_handle *h = luaL_checkudata(L, 1, REDIS_POOL_CLASS);
+    struct pool_handle *h = bind_self(L, REDIS_POOL_CLASS);
     lua_pushfstring(L, "redis pool (%s)", h->pool ? h->pool->target->label : "closed");
     return 1;
 }
@@ -230,6 +235,7 @@ void redis_push_stats(lua_State *L, const struct redis_pool *p)
 
 static int pool_stats_(lua_State *L)
 {
+    bind_self(L, REDIS_POOL_CLASS);
     redis_push_stats(L, redis_check_pool(L, 1));
     return 1;
 }
@@ -244,5 +250,6 @@ void redis_pool_class(lua_State *L, struct runtime *rt)
                                        {"invalidate", pool_invalidate_},
                                        {NULL, NULL}};
     bind_class(L, rt, REDIS_POOL_CLASS, meta, methods);
+    bind_class_words(L, "a pool", "pool");
     lua_pop(L, 1);
 }
