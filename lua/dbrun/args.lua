@@ -55,6 +55,23 @@ function M.one_of(...)
     return { function(v) return set[v] == true end, words, shows = true }
 end
 
+local function are_strings(list)
+    local n = 0
+    for key, value in next, type(list) == "table" and list or { 0 } do
+        if math.type(key) ~= "integer" or type(value) ~= "string" then
+            return false
+        end
+        n = n + 1
+    end
+    return n == #list
+end
+
+--- Lists without holes and other keys.
+M.strings = { are_strings, "a list of strings" }
+M.string_or_strings = {
+    function(v) return type(v) == "string" or are_strings(v) end, "a string or a list of strings",
+}
+
 ---A rule for `false` or what another rule allows: many options are turned off by false.
 ---@param rule dbrun.args.Rule
 ---@return dbrun.args.Rule
@@ -117,6 +134,20 @@ function M.self(fn, self, class, what, as)
     if meta ~= class and not (meta and rawget(class, meta)) then
         errors.fail("usage", ("%s: must be called on %s, got %s"):format(fn, what, got(self)),
             ("call it with ':', as %s:%s(...)"):format(as, fn))
+    end
+end
+
+---Raises when there is an argument too many.
+---@param fn string
+---@param takes string "takes no arguments"
+---@param hint string|nil what to write instead
+---@param ... any what stands behind the last argument that the function takes
+function M.no_more(fn, takes, hint, ...)
+    for i = 1, select("#", ...) do
+        local extra <const> = (select(i, ...))
+        if extra ~= nil then
+            errors.fail("usage", ("%s: %s, got %s"):format(fn, takes, got(extra)), hint)
+        end
     end
 end
 

@@ -7,6 +7,7 @@
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local names <const> = require "dbrun.db.names"
 local params <const> = require "dbrun.db.params"
 local options <const> = require "dbrun.db.options"
 
@@ -82,7 +83,18 @@ M.ident = params.ident
 ---@field invalidate fun(self) replaces all present connections
 ---@field dispose fun(self) closes idle connections
 ---@field close fun(self) for good
-local Engine, Connection = core.pg.classes()
+local Engine, Connection, engine_class, connection_class = core.pg.classes()
+names.answer("engine", Engine)
+names.answer("connection", Connection)
+
+--- Raises unless a method was called on an engine, or a connection: `engine.transaction(fn)` has no object.
+local function on_engine(method, self)
+    args.self(method, self, engine_class, "an engine", "engine")
+end
+
+local function on_connection(method, self)
+    args.self(method, self, connection_class, "a connection", "conn")
+end
 
 ---@class dbrun.Connection: dbrun.Engine
 ---@field release fun(self)
@@ -102,6 +114,7 @@ local Engine, Connection = core.pg.classes()
 ---@param ... any parameters, then perhaps {fetch = rows at a time (1000)}
 ---@return dbrun.Cursor cursor also callable, and closable (`<close>`)
 function Connection:cursor(sql, ...)
+    on_connection("cursor", self)
     return require "dbrun.db.cursor".open(self, sql, ...)
 end
 
@@ -111,25 +124,31 @@ end
 ---@param fn fun(tx: dbrun.Connection): ...
 ---@return any ... what fn returned
 function Connection:transaction(opts, fn)
+    on_connection("transaction", self)
     local transaction <const> = require "dbrun.db.transaction"
     return transaction.run(self, transaction.arguments(opts, fn))
 end
 
 ---As Connection:transaction, on a connection from the pool.
 function Engine:transaction(opts, fn)
+    on_engine("transaction", self)
     local transaction <const> = require "dbrun.db.transaction"
     opts, fn = transaction.arguments(opts, fn)
     local conn <close> = self:acquire()
     return transaction.run(conn, opts, fn, true)
 end
 
+local CODEC <const> = { function(v) return type(v) == "table" end, "a table {decode=, encode=}" }
+local CODEC_KEYS <const> = { decode = "function", encode = "function" }
+
 ---Sets how values of a type are read by this engine, and written where the server expects that type.
 ---@param type_name string as in pg_type.typname
 ---@param codec {decode?: fun(text: string): any, encode?: fun(v: any): string}
 function Engine:set_codec(type_name, codec)
-    if type(type_name) ~= "string" or type(codec) ~= "table" then
-        errors.usage("set_codec", "expected (type name, {decode=, encode=})")
-    end
+    on_engine("set_codec", self)
+    args.check("set_codec", "the type's name", type_name, "string")
+    args.check("set_codec", "the codec", codec, CODEC)
+    args.options("set_codec", codec, CODEC_KEYS)
     self:codecs(codec.encode ~= nil)[type_name] = codec
     self:values().codecs = self:codecs()
 end
@@ -141,12 +160,17 @@ end
 ---@param opts? dbrun.CopyInOptions
 ---@return integer rows
 function Connection:copy_in(table_name, columns, source, opts, ...)
-    return require "dbrun.db.copy".copy_in(self, table_name, columns, source, opts, ...)
+    on_connection("copy_in", self)
+    local copy <const> = require "dbrun.db.copy"
+    return copy.copy_in(self, copy.arguments(table_name, columns, source, opts, ...))
 end
 
 function Engine:copy_in(...)
+    on_engine("copy_in", self)
+    local copy <const> = require "dbrun.db.copy"
+    local call <const> = copy.arguments(...)
     local conn <close> = self:acquire()
-    return conn:copy_in(...)
+    return copy.copy_in(conn, call)
 end
 
 ---Rows of a query or a table through COPY: `for row in engine:copy_out("select ...") do`. Tables by column name
@@ -155,23 +179,32 @@ end
 ---@param source string|string[] a query without parameters, or a table's name
 ---@param opts? dbrun.CopyOutOptions
 ---@return fun(): table|string|nil
-function Connection:copy_out(source, opts)
-    return require "dbrun.db.copy_out".copy_out(self, source, opts, false)
+function Connection:copy_out(source, opts, ...)
+    on_connection("copy_out", self)
+    local copy_out <const> = require "dbrun.db.copy_out"
+    return copy_out.copy_out(self, source, copy_out.arguments(source, opts, ...), false)
 end
 
-function Engine:copy_out(source, opts)
+function Engine:copy_out(source, opts, ...)
+    on_engine("copy_out", self)
+    local copy_out <const> = require "dbrun.db.copy_out"
+    opts = copy_out.arguments(source, opts, ...)
     local conn <close> = self:acquire() -- until the iterator owns the connection
-    return require "dbrun.db.copy_out".copy_out(conn, source, opts, true)
+    return copy_out.copy_out(conn, source, opts, true)
 end
 
 ---Sends the statements that fn adds (p:query(sql, ...)) in one round trip, as one transaction.
 ---@param fn fun(p: dbrun.Pipeline)
 ---@return dbrun.Result[] in the order of the statements; the first error rolls all back and is raised
 function Connection:pipeline(fn)
+    on_connection("pipeline", self)
+    args.check("pipeline", "the function to call", fn, "function")
     return require "dbrun.db.batch".pipeline(self, fn)
 end
 
 function Engine:pipeline(fn)
+    on_engine("pipeline", self)
+    args.check("pipeline", "the function to call", fn, "function")
     local conn <close> = self:acquire()
     local results <const> = conn:pipeline(fn)
     if conn:in_transaction() then
@@ -187,20 +220,29 @@ end
 
 ---Runs one statement with each of many parameter lists, pipelined, in one transaction.
 ---@param sql string
----@param source table[]|fun(): table|nil lists for $n, or tables for :name
+---@param source table[]|fun(): table|nil lists for $n, or tables for :name; an iterator may be followed by its state,
+---as other:rows(...) gives it
 ---@return integer rows affected by all of them
-function Connection:execute_many(sql, source)
-    return require "dbrun.db.batch".execute_many(self, sql, source)
+function Connection:execute_many(sql, source, ...)
+    on_connection("execute_many", self)
+    local batch <const> = require "dbrun.db.batch"
+    return batch.execute_many(self, batch.arguments(sql, source, ...))
 end
 
-function Engine:execute_many(sql, source)
+function Engine:execute_many(sql, source, ...)
+    on_engine("execute_many", self)
+    local batch <const> = require "dbrun.db.batch"
+    local call <const> = batch.arguments(sql, source, ...)
     local conn <close> = self:acquire()
-    return require "dbrun.db.batch".execute_many(conn, sql, source, true)
+    return batch.execute_many(conn, call, true)
 end
 
 ---`local s <close> = engine:session()`: begins at the first statement, s:commit(), s:rollback().
 ---@return dbrun.Session
-function Engine:session()
+function Engine:session(...)
+    on_engine("session", self)
+    args.no_more("session", "takes no arguments",
+        "isolation and other settings: session:exec \"set transaction ...\" as its first statement", ...)
     return require "dbrun.db.session".new(self)
 end
 
@@ -212,12 +254,14 @@ end
 ---@param fn fun(conn: dbrun.Connection): ...
 ---@return any ... what fn returned
 function Connection:advisory_lock(key, opts, fn)
+    on_connection("advisory_lock", self)
     local advisory <const> = require "dbrun.db.advisory"
     return advisory.on(self, advisory.arguments(key, opts, fn))
 end
 
 ---As Connection:advisory_lock, on a connection from the pool.
 function Engine:advisory_lock(key, opts, fn)
+    on_engine("advisory_lock", self)
     local advisory <const> = require "dbrun.db.advisory"
     return advisory.run(self, advisory.arguments(key, opts, fn))
 end
@@ -227,6 +271,7 @@ end
 ---@param ... string
 ---@return dbrun.Listener
 function Engine:listen(...)
+    on_engine("listen", self)
     return require "dbrun.db.listen".new(self, ...)
 end
 
@@ -280,5 +325,6 @@ return setmetatable(M, {
             M[key] = engine
             return engine
         end
+        return names.unknown("module", key, M)
     end,
 })

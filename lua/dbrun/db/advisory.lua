@@ -8,6 +8,7 @@
 --- It is taken by polling: a statement that waits inside the server holds a snapshot, so it and the holder's CREATE
 --- INDEX CONCURRENTLY would wait for each other. Tasks of one program queue here, first in, first out, and only the
 --- first of them holds a connection.
+local args <const> = require "dbrun.args"
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -65,33 +66,23 @@ end
 ---@field limit? number seconds to wait
 ---@field fn function
 
+local KEY <const> = {
+    function(v) return type(v) == "string" or (type(v) == "number" and math.tointeger(v)) end,
+    "a string or an integer",
+}
+local KNOWN <const> = { timeout = args.seconds }
+
 ---The arguments of advisory_lock(key [, options], fn), checked before anything is taken.
 ---@param key string|integer
 ---@param opts? { timeout?: number }|function
 ---@param fn? function
 ---@return dbrun.db.AdvisoryCall
 function M.arguments(key, opts, fn)
-    if type(opts) == "function" then
-        opts, fn = {}, opts
-    end
-    if type(opts) ~= "table" or type(fn) ~= "function" then
-        errors.usage("advisory_lock", "expected (key, [options,] function)")
-    end
-    for name in pairs(opts) do
-        if name ~= "timeout" then
-            errors.fail("usage", ("advisory_lock: unknown option %q"):format(tostring(name)), "timeout is known")
-        end
-    end
-    local limit <const> = opts.timeout
-    if limit ~= nil and not (type(limit) == "number" and limit >= 0 and limit < math.huge) then
-        errors.usage("advisory_lock", "timeout must be a number of seconds of at least 0")
-    end
+    args.check("advisory_lock", "the key", key, KEY)
+    opts, fn = args.options_and_function("advisory_lock", opts, fn, KNOWN)
     local number <const> = type(key) == "string" and M.hash(key) or math.tointeger(key)
-    if not number then
-        errors.usage("advisory_lock", "the key must be a string or an integer, got %s", tostring(key))
-    end
-    return { number = number, name = type(key) == "string" and ("'%s'"):format(key) or tostring(number), limit = limit,
-        fn = fn }
+    return { number = number, name = type(key) == "string" and ("'%s'"):format(key) or tostring(number),
+        limit = opts.timeout, fn = fn }
 end
 
 local function raise_timeout(call, holder)

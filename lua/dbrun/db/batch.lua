@@ -1,8 +1,11 @@
 --- Many statements in few round trips: pipelines, and one statement with many parameter lists.
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local literal <const> = require "dbrun.db.literal"
+local names <const> = require "dbrun.db.names"
 local params <const> = require "dbrun.db.params"
+local source <const> = require "dbrun.db.source"
 local transaction <const> = require "dbrun.db.transaction"
 
 local M = {}
@@ -12,15 +15,14 @@ local CHUNK <const> = 1000
 
 ---@class dbrun.Pipeline
 local Pipeline = {}
-Pipeline.__index = Pipeline
+local Metatable <const> = { __index = names.answer("pipeline", Pipeline) }
 
 ---Adds a statement; it is sent when the function of the pipeline returns.
 ---@param sql string
 ---@param ... any parameters, or one table for :name parameters
 function Pipeline:query(sql, ...)
-    if type(sql) ~= "string" then
-        errors.usage("pipeline", "expected the SQL as a string, got %s", type(sql))
-    end
+    args.self("query", self, Metatable, "a pipeline", "p")
+    args.check("query", "the SQL", sql, "string")
     local item = table.pack(...)
     local only <const> = item[1]
     if item.n == 1 and type(only) == "table" and not literal.is_wrapped(only) then
@@ -41,25 +43,33 @@ Pipeline.exec = Pipeline.query
 ---@param fn fun(p: dbrun.Pipeline)
 ---@return dbrun.Result[] in the order of the statements
 function M.pipeline(conn, fn)
-    local p <const> = setmetatable({}, Pipeline)
+    local p <const> = setmetatable({}, Metatable)
     fn(p)
     conn:drained()
     local list <const> = setmetatable(p, nil)
     return conn:batch(list) or conn:batch(require "dbrun.db.values".write_batch(conn, list), true)
 end
 
---- An iterator over the rows of a list or of an iterator.
-local function rows_of(source)
-    if type(source) == "function" then
-        return source
-    elseif type(source) == "table" then
-        local i = 0
-        return function()
-            i = i + 1
-            return source[i]
-        end
+local HINT <const> = 'execute_many(sql, { { 1, "a" }, { 2, "b" } })'
+local SOURCE <const> = {
+    function(v) return type(v) == "table" or source.is_iterator(v) end, "a list of parameter lists, or an iterator",
+}
+
+---The arguments of execute_many, checked before anything is taken.
+---@param sql string
+---@param rows table[]|fun(): table|nil lists for $n, or tables for :name
+---@param ... any state and closing value of an iterator
+---@return table call
+function M.arguments(sql, rows, ...)
+    local takes <const> = "takes the SQL and one list of parameter lists"
+    args.check("execute_many", "the SQL", sql, "string")
+    args.check("execute_many", "its second argument", rows, SOURCE)
+    if source.is_iterator(rows) then
+        source.check_rest("execute_many", takes, HINT, ...)
+        return { sql = sql, rows = table.pack(rows, ...) }
     end
-    errors.usage("execute_many", "expected a list or an iterator, got %s", type(source))
+    args.no_more("execute_many", takes, HINT, ...)
+    return { sql = sql, rows = { source.items(rows) } }
 end
 
 --- Sends a part of the lists.
@@ -70,17 +80,16 @@ end
 
 ---Runs one statement with each of many parameter lists, pipelined, in one transaction.
 ---@param conn table a leased connection
----@param sql string
----@param source table[]|fun(): table|nil lists for $n, or tables for :name
+---@param call table from M.arguments
 ---@param own? boolean the connection is released right after
 ---@return integer rows affected by all of them
-function M.execute_many(conn, sql, source, own)
-    local next_row <const> = rows_of(source)
+function M.execute_many(conn, call, own)
+    local sql <const>, rows <const> = call.sql, call.rows
     local plan
     local total = 0
     transaction.run(conn, {}, function()
         local chunk, n = {}, 0
-        for row in next_row do
+        for row in rows[1], rows[2], rows[3], rows[4] do
             if type(row) == "table" and row[1] == nil and row.n == nil and next(row) ~= nil then
                 plan = plan or core.pg.named(sql)
                 if not plan then

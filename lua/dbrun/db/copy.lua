@@ -1,9 +1,11 @@
 --- COPY FROM STDIN: rows, or text, from a producer that may wait.
+local args <const> = require "dbrun.args"
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local literal <const> = require "dbrun.db.literal"
 local params <const> = require "dbrun.db.params"
+local sources <const> = require "dbrun.db.source"
 local statement <const> = require "dbrun.db.copy_statement"
 local types <const> = require "dbrun.db.types"
 
@@ -48,9 +50,9 @@ local function add_trees(conn, plan, own)
 end
 
 ---@return dbrun.CopyPlan
-local function plan_columns(conn, table_name, columns)
+local function plan_columns(conn, target, columns)
     local found, all = {}, {}
-    for i, row in ipairs(catalog.rows(conn, columns_sql, COLUMN, params.ident(table_name))) do
+    for i, row in ipairs(catalog.rows(conn, columns_sql, COLUMN, target)) do
         found[row.name], all[i] = row, row.name
     end
     local plan <const> = { names = #columns > 0 and columns or all, oids = {}, types = {} }
@@ -99,29 +101,16 @@ local function chunks_of_file(file)
     end
 end
 
-local function items_of_list(list)
-    local i = 0
-    return function()
-        i = i + 1
-        return list[i]
-    end
-end
-
 --- The values for a generic `for`, for each kind of source.
 local function iterator_of(source, state)
-    local t <const> = type(source)
-    local meta <const> = getmetatable(source)
-    if t == "function" or (t ~= "string" and type(meta) == "table" and meta.__call) then
+    if sources.is_iterator(source) then
         return source, state
-    elseif t == "string" then
-        return items_of_list { source }
+    elseif type(source) == "string" then
+        return sources.items { source }
     elseif io.type(source) == "file" then
         return chunks_of_file(source)
-    elseif t == "table" then
-        return items_of_list(source)
     end
-    errors.usage("copy_in", "expected rows or text from an iterator, a list, a string or an open file, got %s",
-        io.type(source) or t)
+    return sources.items(source)
 end
 
 --- Is the row a table by column name, rather than a sequence?
@@ -218,17 +207,58 @@ local function run(conn, sql, send, ...)
     error(e, 0)
 end
 
-local function copy_rows(conn, table_name, columns, opts, first, f, state)
+local function copy_rows(conn, call, first, f, state)
     if type(first) ~= "table" then
         errors.usage("copy_in", "the iterator returned a %s, expected a row (a table) or a piece of text",
             type(first))
     end
-    local plan <const> = plan_columns(conn, table_name, columns)
-    local format <const> = format_of_rows(plan, opts.format)
-    local target <const> = params.ident(table_name)
-    local sql <const> = statement.copy_in(target, plan.names, { format = format })
+    local plan <const> = plan_columns(conn, call.target, call.columns)
+    local format <const> = format_of_rows(plan, call.opts.format)
+    local sql <const> = statement.copy_in(call.target, plan.names, { format = format })
     local encoder <const> = core.pg.copy.encoder(format, plan.oids, plan.names, writer(plan, format), plan.special)
     return run(conn, sql, send_rows, encoder, plan, first, f, state)
+end
+
+---@class dbrun.db.CopyIn
+---@field target string the table's name, quoted
+---@field columns string[] empty: all
+---@field source any
+---@field opts table
+---@field state any
+---@field closing any
+
+local SOURCE <const> = {
+    function(v)
+        return type(v) == "table" or type(v) == "string" or sources.is_iterator(v) or io.type(v) == "file"
+    end, "rows or text from an iterator, a list, a string or an open file",
+}
+local TAKES <const> = "takes (table, columns, rows, options)"
+local HINT <const> = 'copy_in("t", { "a", "b" }, rows, { format = "csv" })'
+
+---The arguments of copy_in, checked before anything is taken.
+---@param table_name string|string[] "schema.table" or {"schema", "ta.ble"}
+---@param columns string[]|nil nil or empty = all that are not generated, in the table's order
+---@param source function|table|string|file* iterator of rows or of pieces of text (its state may follow, as
+---other:rows(...) gives it), list of rows, one text, or an open file
+---@param opts? dbrun.CopyInOptions
+---@return dbrun.db.CopyIn
+function M.arguments(table_name, columns, source, opts, ...)
+    local target <const> = params.ident_of("copy_in", "the table's name", table_name)
+    args.optional("copy_in", "the columns", columns, args.strings)
+    if io.type(source) == "closed file" then
+        errors.usage("copy_in", "the source is a closed file")
+    end
+    args.check("copy_in", "the source", source, SOURCE)
+    local is_state <const> = sources.is_iterator(source) and (type(opts) ~= "table" or getmetatable(opts) ~= nil)
+    local call <const> = { target = target, columns = columns or {}, source = source }
+    if is_state then
+        sources.check_rest("copy_in", TAKES, HINT, opts, ...)
+        call.state, call.closing, opts = opts, (select(2, ...)), nil
+    else
+        args.no_more("copy_in", TAKES, HINT, ...)
+    end
+    call.opts = statement.check("copy_in", opts)
+    return call
 end
 
 ---Copies rows into a table, all or none. The producer may wait (query on other connections). An error in it ends the
@@ -237,31 +267,20 @@ end
 ---Rows are sequences in the order of `columns` (nil or db.null = NULL), or tables by column name. Values are as in
 ---query results: bytea as raw bytes; JSON and arrays also as tables.
 ---@param conn dbrun.Connection
----@param table_name string|string[] "schema.table" or {"schema", "ta.ble"}
----@param columns string[]|nil nil or empty = all that are not generated, in the table's order
----@param source function|table|string|file* iterator of rows or of pieces of text (its state may follow, as
----other:rows(...) gives it), list of rows, one text, or an open file
----@param opts? dbrun.CopyInOptions
+---@param call dbrun.db.CopyIn
 ---@return integer rows as the server counted them
-function M.copy_in(conn, table_name, columns, source, opts, ...)
-    local state
-    if opts ~= nil and (type(opts) ~= "table" or getmetatable(opts)) then
-        state, opts = opts, nil
-    end
-    opts = statement.check("copy_in", opts)
-    local _ <close> = select(2, ...)
-    local f <const>, s <const> = iterator_of(source, state)
+function M.copy_in(conn, call)
+    local _ <close> = call.closing
+    local f <const>, s <const> = iterator_of(call.source, call.state)
     local first <const> = f(s, nil)
     if first == nil then
-        local sql <const> = statement.copy_in(params.ident(table_name), columns or {}, { format = "text" })
-        return run(conn, sql, function() end)
+        return run(conn, statement.copy_in(call.target, call.columns, { format = "text" }), function() end)
     elseif type(first) ~= "string" then
-        statement.rows_only("copy_in", opts)
-        return copy_rows(conn, table_name, columns or {}, opts, first, f, s)
+        statement.rows_only("copy_in", call.opts)
+        return copy_rows(conn, call, first, f, s)
     end
-    local sql <const> = statement.copy_in(params.ident(table_name), columns or {}, opts)
     local encoder <const> = core.pg.copy.encoder("text", {}, {}, nothing)
-    return run(conn, sql, send_chunks, encoder, nil, first, f, s)
+    return run(conn, statement.copy_in(call.target, call.columns, call.opts), send_chunks, encoder, nil, first, f, s)
 end
 
 return M

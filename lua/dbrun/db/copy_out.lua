@@ -1,4 +1,5 @@
 --- COPY TO STDOUT: rows, or raw text, with back-pressure.
+local args <const> = require "dbrun.args"
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -39,8 +40,6 @@ end
 local function query_of(conn, source, opts)
     if type(source) == "table" or (type(source) == "string" and not source:find "[%s()]") then
         return query_of_table(conn, source, opts.columns)
-    elseif type(source) ~= "string" then
-        errors.usage("copy_out", "expected a query or a table's name, got a %s", type(source))
     elseif opts.columns then
         errors.usage("copy_out", "`columns` is for a table; a query selects its columns itself")
     end
@@ -73,17 +72,30 @@ local function open_rows(conn, query, opts, own)
     })
 end
 
+local SOURCE <const> = { args.string_or_strings[1], "a query or a table's name" }
+
+---The options of copy_out, checked with its other arguments before anything is taken.
+---@param source string|string[]
+---@param opts? dbrun.CopyOutOptions
+---@param ... any nothing
+---@return table opts
+function M.arguments(source, opts, ...)
+    args.check("copy_out", "its first argument", source, SOURCE)
+    args.no_more("copy_out", "takes a query or a table's name, and options",
+        "a query of COPY takes no parameters: write the values into it", ...)
+    return statement.check("copy_out", opts)
+end
+
 ---Starts a COPY TO STDOUT. Leaving the loop early cancels it.
 ---@param conn dbrun.Connection
 ---@param source string|string[] a query, or a table's name
----@param opts? dbrun.CopyOutOptions
+---@param opts dbrun.CopyOutOptions from M.arguments
 ---@param own boolean the iterator releases the connection at its end
 ---@return fun(): table|string|nil iterator also closable (`<close>`)
 ---@return nil
 ---@return nil
 ---@return any closing for the generic `for`
 function M.copy_out(conn, source, opts, own)
-    opts = statement.check("copy_out", opts)
     local query <const> = query_of(conn, source, opts)
     conn:drained()
     local iterator <const> = (opts.raw and open_raw or open_rows)(conn, query, opts, own)

@@ -1,4 +1,5 @@
 --- The COPY statements, and the options of copy_in and copy_out.
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
@@ -18,39 +19,31 @@ local M = {}
 ---@field columns? string[] of a table; default: all that are not generated
 ---@field positional? boolean rows as sequences with db.null, instead of tables by column name
 
-local formats <const> = { binary = true, text = true, csv = true }
-
 --- Options about the format of text, and the types of their values.
-local text_options <const> = { header = true, delimiter = "string", null = "string", quote = "string",
-    escape = "string" }
-
-local known <const> = {
-    copy_in = { format = true },
-    copy_out = { format = true, raw = "boolean", columns = "table", positional = "boolean" },
+local text_options <const> = {
+    header = { function(v) return type(v) == "boolean" or v == "match" end, 'true, false or "match"', shows = true },
+    delimiter = "string", null = "string", quote = "string", escape = "string",
 }
 
-local function check_option(fname, key, value)
-    local expected <const> = known[fname][key] or text_options[key]
-    if not expected then
-        errors.usage(fname, "unknown option %q", tostring(key))
-    elseif expected ~= true and type(value) ~= expected then
-        errors.usage(fname, "%s must be a %s, got a %s", key, expected, type(value))
+local function with_text_options(known)
+    for name, rule in pairs(text_options) do
+        known[name] = rule
     end
+    return known
 end
+
+local FORMAT <const> = args.one_of("binary", "text", "csv")
+local KNOWN <const> = {
+    copy_in = with_text_options { format = FORMAT },
+    copy_out = with_text_options { format = FORMAT, raw = "boolean", columns = args.strings, positional = "boolean" },
+}
 
 ---Checks the options; nil = none.
 ---@param fname "copy_in"|"copy_out"
 ---@param opts table|nil
 ---@return table
 function M.check(fname, opts)
-    opts = opts or {}
-    for key, value in pairs(opts) do
-        check_option(fname, key, value)
-    end
-    if opts.format ~= nil and not formats[opts.format] then
-        errors.usage(fname, "unknown format %q (binary, text or csv)", tostring(opts.format))
-    end
-    return opts
+    return args.options(fname, opts, KNOWN[fname])
 end
 
 ---Raises when the SQL is a COPY, whose data that place cannot transfer.

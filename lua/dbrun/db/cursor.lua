@@ -1,6 +1,8 @@
 --- Server cursors: rows are fetched in portions, inside a transaction.
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local names <const> = require "dbrun.db.names"
 
 local M = {}
 
@@ -8,31 +10,31 @@ local M = {}
 local FETCH <const> = 1000
 
 ---@class dbrun.Cursor
----@field private conn dbrun.Connection|nil nil = closed
+---@field private conn dbrun.Connection|false false = closed
+---@field private last boolean has the server given its last row?
 ---@field private name string
 ---@field private fetch string
 ---@field private size integer
 ---@field private rows table
 ---@field private at integer
 local Cursor = {}
-Cursor.__index = Cursor
-Cursor.__name = "dbrun.Cursor"
+local Metatable <const> = { __index = names.answer("cursor", Cursor), __name = "dbrun.Cursor" }
+
+local ROWS <const> = args.whole(1)
 
 --- The options are the last argument when that is a plain table with `fetch` and nothing else.
-local function split_options(args)
-    local last <const> = args[args.n]
+local function split_options(given)
+    local last <const> = given[given.n]
     if type(last) ~= "table" or getmetatable(last) or last.fetch == nil or next(last, (next(last))) ~= nil then
         return FETCH
     end
-    args.n = args.n - 1
-    if math.type(last.fetch) ~= "integer" or last.fetch < 1 then
-        errors.usage("cursor", "fetch must be a whole number of at least 1")
-    end
-    return last.fetch
+    given.n = given.n - 1
+    args.check("cursor", "fetch", last.fetch, ROWS)
+    return math.tointeger(last.fetch)
 end
 
 --- Names are never reused, even after the end of a transaction.
-local names = 0
+local cursors = 0
 
 ---Declares a cursor.
 ---@param conn dbrun.Connection in a transaction
@@ -43,24 +45,23 @@ local names = 0
 ---@return nil
 ---@return dbrun.Cursor closing for the generic `for`
 function M.open(conn, sql, ...)
-    if type(sql) ~= "string" then
-        errors.usage("cursor", "expected the SQL as a string, got %s", type(sql))
-    elseif not conn:in_transaction() then
+    args.check("cursor", "the SQL", sql, "string")
+    if not conn:in_transaction() then
         errors.fail("usage", "cursor: there is no open transaction",
             "Use it in engine:transaction or engine:session.")
     end
     require "dbrun.db.copy_statement".refuse_copy(sql, "a cursor")
-    local args = table.pack(...)
-    local size <const> = split_options(args)
+    local given = table.pack(...)
+    local size <const> = split_options(given)
     -- By the query, not by the DECLARE, whose text is another one each time.
-    sql, args = require "dbrun.db.values".prepare(conn, sql, args)
-    names = names + 1
-    local name <const> = "dbrun_cursor_" .. names
-    conn:query(("DECLARE %s NO SCROLL CURSOR FOR %s"):format(name, sql), table.unpack(args, 1, args.n))
+    sql, given = require "dbrun.db.values".prepare(conn, sql, given)
+    cursors = cursors + 1
+    local name <const> = "dbrun_cursor_" .. cursors
+    conn:query(("DECLARE %s NO SCROLL CURSOR FOR %s"):format(name, sql), table.unpack(given, 1, given.n))
     local cursor <const> = setmetatable({
         conn = conn, name = name, fetch = ("FETCH FORWARD %d FROM %s"):format(size, name), size = size,
-        rows = {}, at = 0,
-    }, Cursor)
+        rows = {}, at = 0, last = false,
+    }, Metatable)
     return cursor, nil, nil, cursor
 end
 
@@ -77,7 +78,7 @@ end
 
 ---The next row, nil at the end.
 ---@return table|nil
-function Cursor:__call()
+function Metatable:__call()
     if self.at == #self.rows and not fetch(self) then
         self:close()
         return nil
@@ -88,8 +89,9 @@ end
 
 ---Closes it on the server, if its transaction is still open. Idempotent.
 function Cursor:close()
+    args.self("close", self, Metatable, "a cursor", "cursor")
     local conn <const> = self.conn
-    self.conn, self.rows, self.at = nil, {}, 0
+    self.conn, self.rows, self.at = false, {}, 0
     if not conn then
         return
     end
@@ -99,6 +101,6 @@ function Cursor:close()
         core.task.shield(conn.exec, conn, "CLOSE " .. self.name)
     end
 end
-Cursor.__close = Cursor.close
+Metatable.__close = Cursor.close
 
 return M

@@ -4,8 +4,10 @@
 ---     for ev in listener:events() do
 ---         if ev.kind == "notify" then print(ev.channel, ev.payload) else read_everything_again() end
 ---     end
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local object_names <const> = require "dbrun.db.names"
 local task <const> = require "dbrun.task"
 
 local QUIET <const> = 15 -- seconds of silence after which the server is pinged
@@ -24,15 +26,20 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1
 ---@class dbrun.Listener
 ---@field private engine dbrun.Engine
 ---@field private channels string[]
----@field private feed? table the connection; nil while there is none
----@field private lost? string why there is none
+---@field private feed table|false the connection; false while there is none
+---@field private lost string|false why there is none
 ---@field private heard number when the server last sent something
----@field private asked? number when it was pinged
+---@field private asked number|false when it was pinged
+---@field private taking boolean does a task wait for events?
 ---@field private quiet number
 ---@field private confirm number
 ---@field private changed table condition that close() notifies
 local Listener <const> = {}
-Listener.__index = Listener
+local Metatable <const> = { __index = object_names.answer("listener", Listener), __name = "dbrun.Listener" }
+
+local function check_self(method, self)
+    args.self(method, self, Metatable, "a listener", "listener")
+end
 
 -- ---- channels ----
 
@@ -51,11 +58,12 @@ local function names_of(what, ...)
     local given <const> = table.pack(...)
     local list <const> = given.n == 1 and type(given[1]) == "table" and given[1] or given
     local names, seen = {}, {}
+    if list ~= given then
+        args.check(what, "the channels", list, args.strings)
+    end
     for i = 1, list.n or #list do
         local name <const> = list[i]
-        if type(name) ~= "string" then
-            errors.usage(what, "a channel is named by a string, not by a %s", type(name))
-        end
+        args.check(what, "a channel's name", name, "string")
         if name == "" or #name > LONGEST_NAME or name:find("\0", 1, true) then
             errors.usage(what, "a channel's name must have 1 to %d bytes and no NUL, got %q", LONGEST_NAME, name)
         end
@@ -80,7 +88,7 @@ end
 
 local function drop(self)
     local feed <const> = self.feed
-    self.feed = nil
+    self.feed = false
     if feed then feed:close() end
 end
 
@@ -121,7 +129,7 @@ local function open(self)
         pooled = is_pooled(conn)
         self.feed = conn:listen_feed()
     end
-    self.heard, self.asked = task.now(), nil
+    self.heard, self.asked = task.now(), false
     if pooled then check_pooler(self) end
     if #self.channels > 0 then self.feed:exec(statements("listen", self.channels), self.confirm) end
 end
@@ -168,7 +176,7 @@ local function look_after(self)
     local feed <const>, now <const> = self.feed, task.now()
     if not feed:busy() then
         if self.asked then
-            self.heard, self.asked = now, nil
+            self.heard, self.asked = now, false
         elseif now - self.heard >= self.quiet then
             feed:ask()
             self.asked = now
@@ -194,13 +202,16 @@ local function next_notification(self, stop)
     return nil
 end
 
+local TIMEOUT <const> = {
+    function(v) return type(v) == "number" and v >= 0 end, "a number of seconds of at least 0", -- or math.huge
+}
+
 ---Waits for the next event.
 ---@param timeout? number seconds; default: for ever
 ---@return dbrun.Notification|nil event nil after the timeout, or when the listener was closed
 function Listener:next(timeout)
-    if timeout ~= nil and not (type(timeout) == "number" and timeout >= 0) then
-        errors.usage("next", "the timeout must be a number of seconds of at least 0")
-    end
+    check_self("next", self)
+    args.optional("next", "the timeout", timeout, TIMEOUT)
     if self.taking then errors.fail("usage", "another task is taking the events of this listener") end
     self.taking = true
     local _ <close> = setmetatable({}, { __close = function() self.taking = false end })
@@ -209,7 +220,7 @@ function Listener:next(timeout)
         if self.lost then
             if not reopen(self, stop) then return nil end
             local reason <const> = self.lost
-            self.lost = nil
+            self.lost = false
             return { kind = "gap", reason = reason }
         end
         local ok <const>, result <const> = pcall(next_notification, self, stop)
@@ -227,6 +238,8 @@ end
 ---@param timeout? number seconds of silence that end the loop; default: none
 ---@return fun(): dbrun.Notification?
 function Listener:events(timeout)
+    check_self("events", self)
+    args.optional("events", "the timeout", timeout, TIMEOUT)
     return function() return self:next(timeout) end
 end
 
@@ -246,6 +259,7 @@ end
 ---Listens to more channels.
 ---@param ... string
 function Listener:listen(...)
+    check_self("listen", self)
     check_open(self)
     local names <const> = without(names_of("listen", ...), self.channels)
     if #names == 0 then return end
@@ -256,6 +270,7 @@ end
 ---Stops listening to these channels.
 ---@param ... string
 function Listener:unlisten(...)
+    check_self("unlisten", self)
     check_open(self)
     local names <const> = names_of("unlisten", ...)
     self.channels = without(self.channels, names)
@@ -265,16 +280,18 @@ end
 ---The server process of the connection; nil while there is none.
 ---@return integer|nil
 function Listener:backend_pid()
-    return self.feed and self.feed:backend_pid()
+    check_self("backend_pid", self)
+    return self.feed and self.feed:backend_pid() or nil
 end
 
 ---Closes the listener; a loop over its events ends. Idempotent.
 function Listener:close()
+    check_self("close", self)
     self.closed = true
     drop(self)
     self.changed:notify()
 end
-Listener.__close = Listener.close
+Metatable.__close = Listener.close
 
 local M = {}
 
@@ -284,9 +301,10 @@ local M = {}
 ---@return dbrun.Listener
 function M.new(engine, ...)
     local self <const> = setmetatable({
-        engine = engine, channels = names_of("listen", ...), quiet = QUIET, confirm = CONFIRM, closed = false,
+        engine = engine, channels = names_of("listen", ...), quiet = QUIET, confirm = CONFIRM,
+        feed = false, lost = false, heard = 0, asked = false, taking = false, closed = false,
         changed = core.task.condition(),
-    }, Listener)
+    }, Metatable)
     local ok, e = pcall(open, self)
     if not ok and errors.is(e, "connect") and self.feed then -- the connection from the pool was dead
         drop(self)

@@ -1,4 +1,5 @@
 --- Parameters of a stated type, and identifiers.
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local literal <const> = require "dbrun.db.literal"
@@ -38,11 +39,13 @@ function M.builtin(name)
     return oid, array_oids[oid]
 end
 
+local TYPE_NAME <const> = {
+    function(v) return type(v) == "string" and v ~= "" and not v:find("\0", 1, true) end,
+    'the name of a type ("int4", "app.mood")', shows = true,
+}
+
 local function check_name(fname, name)
-    if type(name) ~= "string" or name == "" or name:find("\0", 1, true) then
-        errors.usage(fname, "expected the name of a type, got %s", type(name) == "string" and "an empty text"
-            or "a " .. type(name))
-    end
+    args.check(fname, "its second argument", name, TYPE_NAME)
 end
 
 local kept_marks <const> = { ["dbrun.array"] = true, ["dbrun.object"] = true, ["dbrun.pg.array"] = true }
@@ -110,9 +113,7 @@ end
 ---@param s string
 ---@return table
 function M.bytea(s)
-    if type(s) ~= "string" then
-        errors.usage("db.bytea", "expected a string, got %s", type(s))
-    end
+    args.check("db.bytea", "its argument", s, "string")
     local p <const> = param(s, 17, true)
     p.kind, p.name = "bytea", "bytea"
     return p
@@ -157,12 +158,22 @@ local function scan(list, found, level)
     end
 end
 
+local BOUND <const> = args.whole(-0x80000000, 0x7fffffff)
+local BOUNDS <const> = {
+    -- A list of sizes, as the decoder notes them, counts as their number.
+    dims = {
+        function(v)
+            local n <const> = type(v) == "table" and #v or v
+            return math.type(n) == "integer" and n >= 1 and n <= 6
+        end, "the number of dimensions, 1 to 6",
+    },
+    lower = {
+        function(v) return type(v) == "table" or math.type(v) == "integer" end, "the first index, or a list of them",
+    },
+}
+
 local function check_bounds(opts)
-    if opts == nil then
-        return {}
-    elseif type(opts) ~= "table" then
-        errors.usage("db.array", "expected a table of options, got %s", type(opts))
-    end
+    opts = args.options("db.array", opts, BOUNDS)
     local dims, lower = opts.dims, opts.lower
     if type(dims) == "table" then
         dims = #dims
@@ -170,18 +181,13 @@ local function check_bounds(opts)
     if type(lower) == "number" then
         lower = { lower }
     end
-    if dims ~= nil and (math.type(dims) ~= "integer" or dims < 1 or dims > 6) then
-        errors.usage("db.array", "dims must be the number of dimensions, 1 to 6")
-    elseif lower ~= nil and type(lower) ~= "table" then
-        errors.usage("db.array", "lower must be a list of the first indexes")
-    end
     for i, low in ipairs(lower or {}) do
-        if math.type(low) ~= "integer" or low < -0x80000000 or low > 0x7fffffff then
-            errors.usage("db.array", "lower[%d] must be a whole number", i)
-        end
+        args.check("db.array", ("lower[%d]"):format(i), low, BOUND)
     end
     return { dims = dims or lower and #lower or nil, lower = lower and table.move(lower, 1, #lower, 1, {}) }
 end
+
+local LIST <const> = { function(v) return type(v) == "table" end, "a list" }
 
 ---An array from a sequence (nested for several dimensions); db.null stands for NULL elements.
 ---@param t any[]
@@ -189,9 +195,10 @@ end
 ---@param opts? {dims?: integer, lower?: integer|integer[]} number of dimensions, first index of each
 ---@return table
 function M.array(t, type_name, opts)
-    if type(t) ~= "table" or literal.is_wrapped(t) then
-        errors.usage("db.array", "expected a list, got %s", type(t) == "table" and "a parameter" or type(t))
+    if literal.is_wrapped(t) then
+        errors.usage("db.array", "expected a list, got a parameter")
     end
+    args.check("db.array", "its first argument", t, LIST)
     local bounds <const> = check_bounds(opts)
     if type_name ~= nil then
         check_name("db.array", type_name)
@@ -212,9 +219,11 @@ end
 
 local function of_table(kind, t, type_name)
     local fname <const> = "db." .. kind
-    if type(t) ~= "table" or literal.is_wrapped(t) then
-        errors.usage(fname, "expected a table, got %s", type(t) == "table" and "a parameter" or type(t))
-    elseif type_name ~= nil then
+    if literal.is_wrapped(t) then
+        errors.usage(fname, "expected a table, got a parameter")
+    end
+    args.check(fname, "its first argument", t, "table")
+    if type_name ~= nil then
         check_name(fname, type_name)
         return stated(kind, t, type_name)
     end
@@ -253,12 +262,11 @@ function M.named_row(plan, values)
     return row
 end
 
-local function quote(part)
-    if type(part) ~= "string" or part == "" then
-        errors.usage("db.ident", "expected a name, got an empty text")
-    end
-    if part:find("\0", 1, true) then
-        errors.usage("db.ident", "a name cannot contain a NUL byte")
+local function quote(fn, part)
+    if part == "" then
+        errors.usage(fn, "expected a name, got an empty text")
+    elseif part:find("\0", 1, true) then
+        errors.usage(fn, "a name cannot contain a NUL byte")
     end
     return '"' .. part:gsub('"', '""') .. '"'
 end
@@ -267,18 +275,28 @@ end
 ---@param name string|string[]
 ---@return string
 function M.ident(name)
+    return M.ident_of("db.ident", "the name", name)
+end
+
+---The same for an argument of another function.
+---@param fn string the function that was called
+---@param what string the argument
+---@param name any
+---@return string
+function M.ident_of(fn, what, name)
     local parts = {}
+    args.check(fn, what, name, args.string_or_strings)
     if type(name) == "table" then
         for i, part in ipairs(name) do
-            parts[i] = quote(part)
+            parts[i] = quote(fn, part)
         end
     else
-        for part in (tostring(name) .. "."):gmatch "(.-)%." do
-            parts[#parts + 1] = quote(part)
+        for part in (name .. "."):gmatch "(.-)%." do
+            parts[#parts + 1] = quote(fn, part)
         end
     end
     if #parts == 0 then
-        errors.usage("db.ident", "expected at least one name")
+        errors.usage(fn, "expected at least one name")
     end
     return table.concat(parts, ".")
 end

@@ -1,16 +1,24 @@
 --- Sessions: a transaction that begins with the first statement and lasts until commit or rollback. Nothing is sent
 --- before the first statement, rows stay usable after commit, closing without commit rolls back.
+local args <const> = require "dbrun.args"
 local errors <const> = require "dbrun.error"
+local names <const> = require "dbrun.db.names"
 local transaction <const> = require "dbrun.db.transaction"
 
 ---@class dbrun.Session
 local Session = {}
-Session.__index = Session
+local Metatable <const> = { __index = names.answer("session", Session), __name = "dbrun.Session" }
+
+local M = {}
 
 ---@param engine table
 ---@return dbrun.Session
-function Session.new(engine)
-    return setmetatable({ engine = engine, open = true }, Session)
+function M.new(engine)
+    return setmetatable({ engine = engine, conn = false, open = true }, Metatable)
+end
+
+local function check_self(method, self)
+    args.self(method, self, Metatable, "a session", "session")
 end
 
 --- The session's connection, in a transaction.
@@ -30,6 +38,7 @@ end
 for _, name in ipairs { "query", "one", "value", "rows", "columns", "cursor", "exec", "copy_in", "copy_out", "pipeline",
     "execute_many", "transaction" } do
     Session[name] = function(self, ...)
+        check_self(name, self)
         local conn <const> = connection(self)
         return conn[name](conn, ...)
     end
@@ -38,7 +47,7 @@ end
 --- Releases the connection; the pool rolls back an open transaction.
 local function release(self)
     local conn <const> = self.conn
-    self.conn = nil
+    self.conn = false
     if conn then
         conn:release()
     end
@@ -46,6 +55,7 @@ end
 
 ---Commits; the next statement begins a new transaction. Sends nothing if there was no statement.
 function Session:commit()
+    check_self("commit", self)
     if not self.open then
         errors.fail("usage", "this session has been closed")
     end
@@ -60,6 +70,7 @@ end
 
 ---Rolls back; the next statement begins a new transaction.
 function Session:rollback()
+    check_self("rollback", self)
     local conn <const> = self.conn
     if not conn then
         return
@@ -74,9 +85,10 @@ end
 
 ---Ends the session; rolls back what was not committed. Idempotent.
 function Session:close()
+    check_self("close", self)
     self.open = false
     release(self)
 end
-Session.__close = Session.close
+Metatable.__close = Session.close
 
-return Session
+return M
