@@ -136,3 +136,13 @@ void bind_check_type(lua_State *L, const char *tname, int arg, const char *what,
                                         [LUA_TFUNCTION] = "a function"};
     bind_wrong_arg(L, tname, arg, what, words[type]);
 }
+
+void bind_check_none(lua_State *L, const char *tname)
+{
+    if (lua_isnoneornil(L, 2))
+        return;
+    luaL_checkstack(L, 12, "no room for an error object");
+    const char *got = bind_push_got(L, 2);
+    const char *name = bind_push_name(L, tname);
+    bind_fail(L, bind_find(L), ERROR_USAGE, "%s: takes no arguments, got %s", name, got);
+}

@@ -23,6 +23,8 @@ const char *bind_push_name(lua_State *L, const char *tname);
 int bind_wrong_arg(lua_State *L, const char *tname, int arg, const char *what, const char *expected);
 /* Raises unless the argument has this type of Lua: a number, string, table or function. */
 void bind_check_type(lua_State *L, const char *tname, int arg, const char *what, int type);
+/* Raises when the method, which takes none, got an argument. */
+void bind_check_none(lua_State *L, const char *tname);
 /* What stands at this index, for errors: "nil", "5", "a string". Never the text of a string, which may be
  * secret. Pushes it. */
 const char *bind_push_got(lua_State *L, int arg);

@@ -10,6 +10,7 @@
 #include "bind/pg/lookup.h"
 #include "bind/pg/params.h"
 #include "bind/pg/result.h"
+#include "pg/placeholder.h"
 #include "pg/scan.h"
 
 #include <stdio.h>
@@ -30,7 +31,7 @@ static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
     if (!error_is_set(&e))
         error_set(&e, ERROR_QUERY, "the batch could not be sent");
     if (sql)
-        error_set_field(&e, ERROR_STATEMENT, sql);
+        pg_error_of_statement(&e, sql);
     pg_machine_batch_clear(&link->m);
     return bind_error_raise(L, link->engine->rt, &e);
 }

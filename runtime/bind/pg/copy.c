@@ -11,6 +11,7 @@
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
 #include "pg/errors.h"
+#include "pg/placeholder.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -76,7 +77,7 @@ void pg_copy_begun(lua_State *L, struct pg_link *link, int status, enum pg_state
     if (link->m.state == state)
         return;
     if (error_is_set(&link->m.error))
-        error_set_field(&link->m.error, ERROR_STATEMENT, lua_tostring(L, 2));
+        pg_error_of_statement(&link->m.error, lua_tostring(L, 2));
     copy_failed(L, link);
 }
 

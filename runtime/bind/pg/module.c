@@ -278,6 +278,7 @@ static int engine_exec(lua_State *L)
 static int engine_acquire(lua_State *L)
 {
     pg_engine_check(L);
+    bind_check_none(L, PG_ENGINE_CLASS);
     return pg_acquire(L);
 }
 

@@ -2,6 +2,7 @@
 #include "pg/named.h"
 #include "bind/base/error.h"
 #include "bind/pg/named.h"
+#include "pg/placeholder.h"
 #include "pg/scan.h"
 
 #include <stdlib.h>
@@ -107,8 +108,26 @@ static int value_of_first(lua_State *L, struct runtime *rt)
     for (enum sql_kind kind = sql_next(&x); kind != SQL_END; kind = sql_next(&x))
         if (kind == SQL_PARAMETER)
             return 1;
-    return bind_fail(L, rt, ERROR_USAGE,
-                     "a table was given as parameter, but the SQL has no :name and no $1");
+    struct error e = {0};
+    char found[48];
+    char hint[PG_PLACE_HINT];
+    enum pg_placeholder foreign = pg_placeholder_find(sql, len, found, sizeof found);
+    error_set(&e, ERROR_USAGE, "a table was given as parameter, but the SQL has no :name and no $1");
+    if (foreign != PG_PLACE_NONE) {
+        pg_placeholder_hint(foreign, found, hint, sizeof hint);
+        error_set_field(&e, ERROR_HINT, hint);
+    }
+    return bind_error_raise(L, rt, &e);
+}
+
+/* The table of values is at 3. */
+static void raise_no_value(lua_State *L, struct runtime *rt, const char *name)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_USAGE, "no value for the parameter :%s (pass SQL NULL as db.null)", name);
+    if (lua_rawlen(L, 3) > 0) /* a list: the values of $1, $2 ... */
+        error_set_field(&e, ERROR_HINT, "values of :name are given by name, {name = value}, not as a list");
+    bind_error_raise(L, rt, &e);
 }
 
 int pg_named_expand(lua_State *L, struct runtime *rt)
@@ -125,8 +144,7 @@ int pg_named_expand(lua_State *L, struct runtime *rt)
         lua_rawgeti(L, plan, i + 2);
         lua_pushvalue(L, -1);
         if (lua_gettable(L, 3) == LUA_TNIL)
-            bind_fail(L, rt, ERROR_USAGE, "no value for the parameter :%s (pass SQL NULL as db.null)",
-                      lua_tostring(L, -2));
+            raise_no_value(L, rt, lua_tostring(L, -2));
         lua_remove(L, -2);
     }
     lua_rawgeti(L, plan, 1);

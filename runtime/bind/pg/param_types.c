@@ -4,6 +4,7 @@
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
 #include "bind/pg/lookup.h"
+#include "pg/placeholder.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,7 +135,7 @@ static int fail(lua_State *L, struct pg_link *link, lua_Integer number)
     if (!error_is_set(&e))
         error_set(&e, ERROR_QUERY, "the types of the parameters could not be asked for");
     if (lua_rawgeti(L, 2, number) == LUA_TTABLE && lua_rawgeti(L, -1, 1) == LUA_TSTRING)
-        error_set_field(&e, ERROR_STATEMENT, lua_tostring(L, -1));
+        pg_error_of_statement(&e, lua_tostring(L, -1));
     const char *before = e.field ? e.field[ERROR_CONTEXT] : NULL;
     buf_addf(&context, "%s%sasking for the types of its parameters; the statement has not run",
              before ? before : "", before ? "\n" : "");

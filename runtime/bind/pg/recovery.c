@@ -2,6 +2,7 @@
 #include "bind/pg/recovery.h"
 #include "base/deadline.h"
 #include "base/number.h"
+#include "pg/placeholder.h"
 #include "pg/scan.h"
 
 #include <string.h>
@@ -119,7 +120,7 @@ static void leave_demoted(struct pg_statement *st)
 void pg_statement_complete_error(struct pg_statement *st, const char *sql)
 {
     struct error *e = &st->error;
-    error_set_field(e, ERROR_STATEMENT, sql);
+    pg_error_of_statement(e, sql);
     leave_demoted(st);
     bool lost = st->link->m.state == PG_BROKEN;
     if (lost && e->outcome == OUTCOME_UNKNOWN && st->link->m.in_transaction && !may_commit(st, sql))

@@ -7,6 +7,7 @@
 #include "bind/pg/stale.h"
 #include "bind/pg/statement.h"
 #include "pg/errors.h"
+#include "pg/placeholder.h"
 
 static void abandon_shared(struct wait *w)
 {
@@ -75,7 +76,7 @@ static int shared_failed(lua_State *L, struct pg_statement *st)
     if (!st->shared->alone && may_be_stale(&st->shared->error))
         return share_again(L, st);
     error_move(&st->error, &st->shared->error);
-    error_set_field(&st->error, ERROR_STATEMENT, lua_tostring(L, 2));
+    pg_error_of_statement(&st->error, lua_tostring(L, 2));
     return pg_statement_raise(L, st);
 }
 

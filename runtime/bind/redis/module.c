@@ -184,6 +184,8 @@ static int acquired(lua_State *L, int status, lua_KContext ctx)
 static int client_acquire(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
+    bind_self(L, REDIS_CLIENT_CLASS);
+    bind_check_none(L, REDIS_CLIENT_CLASS);
     lua_settop(L, 1);
     struct redis_handle *h = push_handle(L, REDIS_CONN_CLASS);
     const struct redis_handle *from = redis_check_handle(L, 1);

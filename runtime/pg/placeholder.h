@@ -1,0 +1,28 @@
+/*
+ * Parameters as other libraries write them: ?, %s, %(name)s, @p1, $name, :1. The server refuses them with an
+ * error that says nothing about parameters. A `?` between two operands is the operator of jsonb.
+ */
+#ifndef DBRUN_PG_PLACEHOLDER_H
+#define DBRUN_PG_PLACEHOLDER_H
+
+#include "base/error.h"
+
+#include <stddef.h>
+
+/* What a text has where a value must stand. */
+enum pg_placeholder {
+    PG_PLACE_NONE,
+    PG_PLACE_FOREIGN, /* a parameter as another library writes it */
+    PG_PLACE_NAMED    /* :name, which is one only when a table of values is given */
+};
+
+/* The first one outside of strings, quoted identifiers and comments; writes it, shortened, to `out`. */
+enum pg_placeholder pg_placeholder_find(const char *sql, size_t len, char *out, size_t size);
+/* The hint for what was found; `size` bytes are enough for every one. */
+enum { PG_PLACE_HINT = 192 };
+void pg_placeholder_hint(enum pg_placeholder kind, const char *found, char *out, size_t size);
+
+/* Sets the statement of an error, and adds the hint when the server may have refused such a parameter. */
+void pg_error_of_statement(struct error *e, const char *sql);
+
+#endif

@@ -1,0 +1,71 @@
+--- Parameters written as other libraries write them: the server's error gets a hint at $1 and :name.
+local pg = require "spec.support.pg"
+
+local raised = pg.raised
+
+local foreign <const> = {
+    ["?"] = "select 1 where 1 = ?", ["%s"] = "select %s", ["%(n)s"] = "select 1 where 1 = %(n)s",
+    ["@p1"] = "select @p1", ["$n"] = "select $n", [":1"] = "select :1",
+}
+
+local function hint(...)
+    local e <const> = raised(...)
+    return (e.hint or "no hint: " .. tostring(e))
+end
+
+pg.on_both(describe, function(mode, open)
+    describe("a parameter of another library", function()
+        for text, sql in pairs(foreign) do
+            it(text .. " is told with what is written here", function()
+                for _, opts in ipairs { {}, mode == "async" and { pipeline = 4 } or nil } do
+                    local e <close> = open(opts)
+                    for _, call in ipairs { e.query, e.one, e.value, e.columns } do
+                        local told = hint(call, e, sql, 5)
+                        assert.matches("$1", told, 1, true)
+                        assert.matches("not as " .. text, told, 1, true)
+                    end
+                end
+            end)
+        end
+
+        it("is told in every kind of statement", function()
+            local e <close> = open()
+            local works = {
+                rows = function() for _ in e:rows("select ?", 1) do end end,
+                pipeline = function() e:pipeline(function(p) p:query("select ?", 1) end) end,
+                execute_many = function() e:execute_many("select ?", { { 1 } }) end,
+                cursor = function() e:transaction(function(tx) tx:cursor("select ?", 1) end) end,
+                copy_out = function() e:copy_out "select ? from pg_class" end,
+                ["copy_out of text"] = function() e:copy_out("select ? from pg_class", { raw = true }) end,
+                ["a table of values"] = function() e:query("select ?", { id = 5 }) end,
+                ["a list of values"] = function() e:query("select ?", { 5 }) end,
+            }
+            for name, work in pairs(works) do
+                assert.matches("not as ?", hint(work), 1, true, name)
+            end
+        end)
+
+        it("stands before the server's own hint", function()
+            local e <close> = open()
+            local told = hint(e.query, e, "select @p1 from (select 1 as p2) t", 5)
+            assert.matches("not as @p1%. .*p2", told)
+        end)
+    end)
+
+    describe(":name", function()
+        it("with a value that has none is told as one", function()
+            local e <close> = open()
+            assert.matches("{id = ...}", hint(e.query, e, "select :id", 5), 1, true)
+            assert.matches("not as a list", hint(e.query, e, "select :id", { 5 }), 1, true)
+        end)
+    end)
+
+    describe("the operator ? of jsonb", function()
+        it("works, and an error beside it has no hint", function()
+            local e <close> = open()
+            local sql = [[select d ? $1 as a, d ?| array['x', 'k'] as b from (select '{"k": 1}'::jsonb) t (d)]]
+            assert.same({ a = true, b = true }, e:one(sql, "k"))
+            assert.is_nil(raised(e.query, e, [[select '{}'::jsonb ? 'a', nothing_of_it]]).hint)
+        end)
+    end)
+end)
