@@ -23,6 +23,8 @@ end
 M.seconds = {
     function(v) return type(v) == "number" and v >= 0 and v < math.huge end, "a number of seconds of at least 0",
 }
+--- For times that have no limit as math.huge.
+M.any_seconds = { function(v) return type(v) == "number" and v >= 0 end, "a number of seconds of at least 0" }
 M.some_seconds = {
     function(v) return type(v) == "number" and v > 0 and v < math.huge end, "a number of seconds above 0",
 }

@@ -5,8 +5,10 @@
 ---     local r = redis.get()
 ---     r:set("greeting", "hello", "EX", 60)
 ---     print(r:get("greeting"))
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local names <const> = require "dbrun.redis.names"
 local options <const> = require "dbrun.redis.options"
 
 local M = {}
@@ -51,6 +53,7 @@ local function with_commands(kind)
             if type(name) ~= "string" or not name:find "^%a[%w_.:-]*$" then
                 return nil
             end
+            names.check_command(kind, name)
             local command <const> = core.redis.command(kind, name)
             rawset(t, name, command)
             return command
@@ -61,6 +64,9 @@ end
 local Client <const> = with_commands "client"
 with_commands "connection"
 local Pipeline <const> = with_commands "pipeline"
+names.answer("pool", core.redis.class "pool".__index)
+names.add_client(core.redis.class "client")
+core.redis.on_unknown(names.hint_for)
 
 -- ---- pools and clients ----
 
@@ -79,7 +85,7 @@ local watching <const> = setmetatable({}, { __mode = "k" })
 ---@return dbrun.redis.Pool
 ---Raises errors of kind `config` and `usage`.
 function M.pool(opts)
-    return core.redis.pool_new((options.pool(opts or {}, "redis.pool")))
+    return core.redis.pool_new((options.pool(opts, "redis.pool")))
 end
 
 local function with_own_pool(settings, client_opts)
@@ -96,9 +102,8 @@ end
 ---  "replica" in a cluster: commands that only read go to replicas, which may be behind
 ---@return dbrun.redis.Client
 function M.client(opts)
-    opts = opts or {}
     local settings <const>, client_opts <const> = options.pool(opts, "redis.client")
-    if opts.pool then
+    if opts and opts.pool then
         return core.redis.client_new(opts.pool, client_opts)
     end
     if settings.cluster then
@@ -121,6 +126,7 @@ local close_line <const> = Client.close
 ---Closes the client: commands in progress fail, its connection goes back to the pool. A pool that was passed in stays
 ---open.
 function Client:close()
+    names.on_client("close", self)
     close_line(self)
     if watching[self] then
         watching[self]()
@@ -135,12 +141,21 @@ end
 
 core.redis.class("client").__close = Client.close
 
+local with <const> = Client.with
+
+--- Checked here, because C would read what it knows and ignore the rest.
+function Client:with(opts)
+    names.on_client("with", self)
+    return with(self, options.with(opts))
+end
+
 local singleton
 
 ---The client that all parts of a program share, made at the first call from the configuration (REDIS_URL and
 ---REDIS_MAX_CONNECTIONS).
 ---@return dbrun.redis.Client
-function M.get()
+function M.get(...)
+    args.no_more("redis.get", "gives the shared client and takes no arguments", "redis.get():get(key) reads a key", ...)
     if not singleton or singleton:closed() then
         local config <const> = require "dbrun.config"
         singleton = M.client { url = config.redis_url, max_connections = config.REDIS_MAX_CONNECTIONS }
@@ -167,12 +182,15 @@ end
 
 -- ---- pipelines ----
 
+local EXECUTE <const> = { raise = "boolean" }
+
 ---Sends the queued commands and returns the replies in order. Error replies are values in that list. Empties the queue,
 ---also when it fails, so that the next call does not run commands twice.
 ---@param opts? {raise: boolean?} raise=true raises the first of them instead
 ---@return any[]
 function Pipeline:execute(opts)
-    local n <const> = opts and opts.raise and #self -- the list of replies may have holes
+    args.self("execute", self, core.redis.class "pipeline", "a pipeline", "p")
+    local n <const> = args.options("execute", opts, EXECUTE).raise and #self -- the list of replies may have holes
     local replies <const> = self:send()
     if n then
         for i = 1, n do
@@ -188,6 +206,8 @@ end
 ---@param fn? fun(p: dbrun.redis.Pipeline) without it the pipeline is returned: p:get(k); p:execute()
 ---@return any[] replies in order; error replies are values in it
 function Client:pipeline(fn)
+    names.on_client("pipeline", self)
+    args.optional("pipeline", "the function to call", fn, "function")
     local p <const> = self:batch(false)
     if not fn then
         return p
@@ -235,13 +255,8 @@ end
 ---@return any[] replies of the queued commands; error replies are values in it
 ---Raises an error of kind `redis` with code `WATCH` when a watched key kept changing.
 function Client:multi(opts, fn)
-    if type(opts) == "function" then
-        opts, fn = {}, opts
-    end
-    opts = opts or {}
-    if type(fn) ~= "function" then
-        errors.usage("redis", "multi expects a function, got %s", type(fn))
-    end
+    names.on_client("multi", self)
+    opts, fn = options.multi(opts, fn)
     if not opts.watch then
         local tx <const> = self:batch(true)
         fn(tx)
@@ -265,4 +280,4 @@ end
 require "dbrun.redis.extras" (Client)
 require "dbrun.redis.subscription" (Client)
 
-return M
+return setmetatable(M, { __index = function(_, name) return names.unknown_function(name, M) end })

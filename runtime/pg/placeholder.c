@@ -27,10 +27,11 @@ static struct piece take(struct sql_scan *x)
 static bool is_before_value(const char *word, size_t len)
 {
     static const char *const keywords[] = {
-        "and",   "or",    "not",    "where", "on",        "having", "in",   "like",   "ilike", "similar",
-        "to",    "between", "case", "when",  "then",      "else",   "select", "distinct", "values", "limit",
-        "offset", "set",  "returning", "from", "is",      "any",    "all",  "some",   "by",    "using",
-        "escape", "fetch", "first", "next",  "interval",  "default", "as",
+        "and",    "or",       "not",      "where",   "on",     "having", "in",        "like",
+        "ilike",  "similar",  "to",       "between", "case",   "when",   "then",      "else",
+        "select", "distinct", "values",   "limit",   "offset", "set",    "returning", "from",
+        "is",     "any",      "all",      "some",    "by",     "using",  "escape",    "fetch",
+        "first",  "next",     "interval", "default", "as",
     };
     for (size_t i = 0; i < sizeof keywords / sizeof *keywords; i++)
         if (ascii_is_word(word, len, keywords[i]))
@@ -140,11 +141,13 @@ enum pg_placeholder pg_placeholder_find(const char *sql, size_t len, char *out, 
 void pg_placeholder_hint(enum pg_placeholder kind, const char *found, char *out, size_t size)
 {
     if (kind == PG_PLACE_NAMED)
-        snprintf(out, size, "the values of %s and its like are given by name, in one table: (sql, {%s = ...}).",
-                 found, found + 1);
+        snprintf(out, size,
+                 "the values of %s and its like are given by name, in one table: (sql, {%s = ...}).", found,
+                 found + 1);
     else
         snprintf(out, size,
-                 "parameters are written as $1, $2 ... or as :name with a table of values, not as %s.", found);
+                 "parameters are written as $1, $2 ... or as :name with a table of values, not as %s.",
+                 found);
 }
 
 /* Syntax errors, unknown columns, operators and types, and a wrong number of parameters. */

@@ -202,16 +202,12 @@ local function next_notification(self, stop)
     return nil
 end
 
-local TIMEOUT <const> = {
-    function(v) return type(v) == "number" and v >= 0 end, "a number of seconds of at least 0", -- or math.huge
-}
-
 ---Waits for the next event.
 ---@param timeout? number seconds; default: for ever
 ---@return dbrun.Notification|nil event nil after the timeout, or when the listener was closed
 function Listener:next(timeout)
     check_self("next", self)
-    args.optional("next", "the timeout", timeout, TIMEOUT)
+    args.optional("next", "the timeout", timeout, args.any_seconds)
     if self.taking then errors.fail("usage", "another task is taking the events of this listener") end
     self.taking = true
     local _ <close> = setmetatable({}, { __close = function() self.taking = false end })
@@ -239,7 +235,7 @@ end
 ---@return fun(): dbrun.Notification?
 function Listener:events(timeout)
     check_self("events", self)
-    args.optional("events", "the timeout", timeout, TIMEOUT)
+    args.optional("events", "the timeout", timeout, args.any_seconds)
     return function() return self:next(timeout) end
 end
 

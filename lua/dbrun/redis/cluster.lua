@@ -6,9 +6,12 @@
 ---     r:set("user:{7}:name", "Ada")      -- keys with the same {tag} are on the same node
 ---     r:mget("a", "b", "c")              -- split by hash slot; so are mset, del, unlink, exists and touch
 local batches <const> = require "dbrun.redis.cluster_batch"
+local check <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local keys <const> = require "dbrun.redis.keys"
+local names <const> = require "dbrun.redis.names"
+local options <const> = require "dbrun.redis.options"
 local redirect <const> = require "dbrun.redis.redirect"
 local task <const> = require "dbrun.task"
 local Topology <const> = require "dbrun.redis.topology"
@@ -260,24 +263,25 @@ local function run(self, name, ...)
     return send(self, spec, entry.slot, name, table.unpack(entry.args, 1, entry.n))
 end
 
-local function check_name(name)
-    if type(name) ~= "string" then
-        errors.usage("redis", "call expects the name of a command, got %s", type(name))
-    end
-    return name:upper()
+local function on_cluster(method, self)
+    check.self(method, self, Metatable, "a client", "r")
 end
 
 ---A command by its name.
 ---@param name string
 ---@return any
 function Cluster:call(name, ...)
-    return run(self, check_name(name), ...)
+    on_cluster("call", self)
+    check.check("call", "the name of the command", name, "string")
+    return run(self, name:upper(), ...)
 end
 
 ---The same client with other settings.
 ---@param opts {timeout: number?, idempotent: boolean?, read_from: "primary"|"replica"|nil}
 ---@return dbrun.redis.Cluster
 function Cluster:with(opts)
+    on_cluster("with", self)
+    opts = options.with(opts, true)
     local other = { state = self.state, usual = false }
     for _, name in ipairs { "timeout", "idempotent", "read_from" } do
         other[name] = opts[name]
@@ -291,7 +295,10 @@ end
 ---A dedicated connection to the node that has `key` (without a key: to any primary).
 ---@param key? string
 ---@return dbrun.redis.Connection
-function Cluster:acquire(key)
+function Cluster:acquire(key, ...)
+    on_cluster("acquire", self)
+    check.optional("acquire", "the key", key, options.KEY)
+    check.no_more("acquire", "takes a key", nil, ...)
     check_open(self)
     look(self)
     return redirect.attempt(self, key and core.redis.slot(key), function(client)
@@ -302,6 +309,7 @@ end
 ---The known nodes, each with its client: `r:nodes()[1].client:info()`.
 ---@return {name: string, host: string, port: integer, role: "primary"|"replica", client: dbrun.redis.Client}[]
 function Cluster:nodes()
+    on_cluster("nodes", self)
     check_open(self)
     look(self)
     local list = {}
@@ -320,6 +328,7 @@ end
 ---The sums over all nodes, and the figures of each node in `nodes`.
 ---@return table
 function Cluster:stats()
+    on_cluster("stats", self)
     local topology <const> = self.state.topology
     local sum = {
         nodes = {}, refreshes = topology.refreshes, redirects = self.state.redirects,
@@ -343,11 +352,13 @@ end
 
 ---@return boolean
 function Cluster:closed()
+    on_cluster("closed", self)
     return self.state.closed
 end
 
 ---Closes the client and its connections to all nodes. Twice is harmless.
 function Cluster:close()
+    on_cluster("close", self)
     self.state.closed = true
     self.state.topology:close()
 end
@@ -364,10 +375,11 @@ setmetatable(Cluster, {
         if type(name) ~= "string" or not name:find "^%a[%w_.:-]*$" then
             return nil
         end
+        names.check_command("client", name)
         local upper <const> = name:upper()
         local function command(self, ...)
             if getmetatable(self) ~= Metatable then
-                errors.usage("redis", "expected a client (call it as r:%s(...)), got %s", name, type(self))
+                on_cluster(name, self)
             end
             return run(self, upper, ...)
         end
@@ -379,6 +391,7 @@ setmetatable(Cluster, {
 Metatable.__index = Cluster
 Metatable.__close = Cluster.close
 Metatable.__name = "dbrun.redis.cluster"
+names.add_client(Metatable)
 Metatable.__tostring = function(self)
     return ("redis cluster (%s)"):format(self.state.closed and "closed" or self.state.label)
 end

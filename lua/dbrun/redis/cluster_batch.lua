@@ -1,6 +1,9 @@
 --- Many commands for a cluster at once: pipelines, commands split by slot, transactions.
+local check <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local names <const> = require "dbrun.redis.names"
+local options <const> = require "dbrun.redis.options"
 local redirect <const> = require "dbrun.redis.redirect"
 local task <const> = require "dbrun.task"
 
@@ -225,11 +228,18 @@ end
 ---@field package entries dbrun.redis.Entry[]
 local Pipeline <const> = {}
 local Metatable <const> = {}
+local EXECUTE <const> = { raise = "boolean" }
+
+local function on_pipeline(method, self)
+    check.self(method, self, Metatable, "a pipeline", "p")
+end
 
 ---Queues a command by its name.
 ---@param name string
 ---@return dbrun.redis.ClusterPipeline
 function Pipeline:call(name, ...)
+    on_pipeline("call", self)
+    check.check("call", "the name of the command", name, "string")
     local entry <const> = self.cluster:plan(name:upper(), ...)
     if entry.spec.everywhere then
         errors.fail("usage", ("redis: %s goes to all nodes of the cluster"):format(entry.name),
@@ -245,6 +255,7 @@ end
 
 ---Removes the queued commands.
 function Pipeline:clear()
+    on_pipeline("clear", self)
     self.entries = {}
 end
 
@@ -253,6 +264,8 @@ end
 ---@param opts? {raise: boolean?}
 ---@return any[]
 function Pipeline:execute(opts)
+    on_pipeline("execute", self)
+    opts = check.options("execute", opts, EXECUTE)
     local entries <const>, flat = self.entries, {}
     self.entries = {}
     for _, entry in ipairs(entries) do
@@ -268,7 +281,7 @@ function Pipeline:execute(opts)
         if entry.parts then
             reply = together(entry, entry.parts)
         end
-        if opts and opts.raise and errors.is(reply) then
+        if opts.raise and errors.is(reply) then
             error(reply, 0)
         end
         replies[i] = reply
@@ -282,7 +295,9 @@ setmetatable(Pipeline, {
         if type(name) ~= "string" or not name:find "^%a[%w_.:-]*$" then
             return nil
         end
+        names.check_command("pipeline", name)
         local function command(self, ...)
+            on_pipeline(name, self)
             return t.call(self, name, ...)
         end
         rawset(t, name, command)
@@ -351,6 +366,8 @@ function M.install(Cluster)
     ---@param fn? fun(p: dbrun.redis.ClusterPipeline) without it the pipeline is returned
     ---@return any[]
     function Cluster:pipeline(fn)
+        names.on_client("pipeline", self)
+        check.optional("pipeline", "the function to call", fn, "function")
         local p <const> = new_pipeline(self, false)
         if not fn then
             return p
@@ -364,14 +381,10 @@ function M.install(Cluster)
     ---@param fn fun(tx: dbrun.redis.ClusterPipeline, connection: dbrun.redis.Connection?)
     ---@return any[]
     function Cluster:multi(opts, fn)
-        if type(opts) == "function" then
-            opts, fn = {}, opts
-        end
-        if type(fn) ~= "function" then
-            errors.usage("redis", "multi expects a function, got %s", type(fn))
-        end
+        names.on_client("multi", self)
+        opts, fn = options.multi(opts, fn)
         self:ready()
-        if opts and opts.watch then
+        if opts.watch then
             return run_watched(self, opts, fn)
         end
         local tx <const> = new_pipeline(self, true)

@@ -1,11 +1,15 @@
 --- Methods of a cluster client that use several commands: scanning, sharded subscriptions.
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local names <const> = require "dbrun.redis.names"
+local options <const> = require "dbrun.redis.options"
 local redirect <const> = require "dbrun.redis.redirect"
 
 --- Subscribes in a cluster, on a connection to the node that has the channel now.
 local Subscriber <const> = {}
 Subscriber.__index = Subscriber
+names.add_client(Subscriber)
 require "dbrun.redis.subscription" (Subscriber)
 
 function Subscriber:acquire()
@@ -38,6 +42,8 @@ return function(Cluster)
     ---@param opts? {match: string?, count: integer?, type: string?}
     ---@return fun(): string?
     function Cluster:scan(opts)
+        names.on_client("scan", self)
+        options.scan("scan", opts)
         local clients = {}
         for _, node in ipairs(self:nodes()) do
             if node.role == "primary" then
@@ -64,7 +70,9 @@ return function(Cluster)
     ---@param ... string
     ---@return dbrun.redis.Subscription
     function Cluster:ssubscribe(...)
-        local list <const> = type(...) == "table" and (...) or { ... }
+        names.on_client("ssubscribe", self)
+        local list <const> = select("#", ...) > 0 and type(...) == "table" and (...) or { ... }
+        args.check("ssubscribe", "the channels", list, args.strings)
         check_channels(list)
         return setmetatable({ cluster = self, channel = list[1] }, Subscriber):ssubscribe(...)
     end

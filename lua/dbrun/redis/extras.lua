@@ -1,6 +1,9 @@
 --- Methods of a Redis client that use several commands: iterators, scripts, locks.
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local names <const> = require "dbrun.redis.names"
+local options <const> = require "dbrun.redis.options"
 local task <const> = require "dbrun.task"
 
 --- A lock has a random token, so that only its holder can release it.
@@ -15,11 +18,16 @@ return 0]]
 ---@field name string
 ---@field token string
 local Lock <const> = {}
-Lock.__index = Lock
+local Metatable <const> = { __index = names.answer("lock", Lock), __name = "dbrun.redis.lock" }
+
+local function on_lock(method, self)
+    args.self(method, self, Metatable, "a lock", "l")
+end
 
 ---Releases the lock. Harmless when it has expired or was released already.
 ---@return boolean held false when it had expired
 function Lock:release()
+    on_lock("release", self)
     if self.released then
         return false
     end
@@ -31,18 +39,21 @@ end
 ---@param ttl? number default: as given to lock
 ---@return boolean held false when it has expired, and another client may hold it
 function Lock:extend(ttl)
+    on_lock("extend", self)
+    args.optional("extend", "the time", ttl, args.some_seconds)
     local ms <const> = math.ceil((ttl or self.ttl) * 1000)
     return not self.released and self.scripts.extend({ self.name }, { self.token, ms }) == 1
 end
 
-Lock.__close = function(self)
+Metatable.__close = function(self)
     self:release()
 end
 
-local function scan_options(opts)
+local function scan_options(command, opts)
     local words = {}
+    opts = options.scan(command:lower(), opts)
     for _, name in ipairs { "match", "count", "type" } do
-        if opts and opts[name] then
+        if opts[name] then
             words[#words + 1] = name:upper()
             words[#words + 1] = opts[name]
         end
@@ -52,7 +63,7 @@ end
 
 --- An iterator over the pages of a SCAN command; `step` elements are one round, returned by `values`.
 local function pages(client, command, key, opts, step, values)
-    local words <const> = scan_options(opts)
+    local words <const> = scan_options(command, opts)
     local cursor, list, at = "0", {}, 1
     local done = false
     return function()
@@ -87,21 +98,23 @@ local function scored(list, i)
     return list[i], core.redis.float(list[i + 1])
 end
 
+local LOCK <const> = { ttl = args.some_seconds, wait = args.any_seconds }
+
 ---@param Client dbrun.redis.Client the table of methods to add to
 return function(Client)
     ---All keys, a page at a time: `for key in r:scan{match = "user:*"} do`. A key may come twice.
     ---@param opts? {match: string?, count: integer?, type: string?}
     ---@return fun(): string?
     function Client:scan(opts)
+        names.on_client("scan", self)
         return pages(self, "SCAN", nil, opts, 1, one)
     end
 
     --- HSCAN, SSCAN and ZSCAN differ only in what one round returns.
     local function scanner(command, step, values)
         return function(self, key, opts)
-            if key == nil then
-                errors.usage("redis", "%s expects a key", command:lower())
-            end
+            names.on_client(command:lower(), self)
+            args.check(command:lower(), "the key", key, options.KEY)
             return pages(self, command, key, opts, step, values)
         end
     end
@@ -118,18 +131,20 @@ return function(Client)
     ---@param source string
     ---@return fun(keys: (string|number)[]?, args: (string|number)[]?): any
     function Client:script(source)
-        if type(source) ~= "string" then
-            errors.usage("redis", "script expects the source, got %s", type(source))
-        end
+        names.on_client("script", self)
+        args.check("script", "the source", source, "string")
         local sha <const> = core.digest("sha1", source)
-        return function(keys, args)
-            keys, args = keys or {}, args or {}
-            local ok, reply = pcall(self.call, self, "EVALSHA", sha, #keys, keys, args)
+        return function(keys, values, ...)
+            args.optional("script", "its keys", keys, options.KEYS)
+            args.optional("script", "its arguments", values, options.KEYS)
+            args.no_more("script", "is called with a list of keys and a list of arguments", nil, ...)
+            keys, values = keys or {}, values or {}
+            local ok, reply = pcall(self.call, self, "EVALSHA", sha, #keys, keys, values)
             if not ok then
                 if not errors.is(reply, "redis") or reply.code ~= "NOSCRIPT" then
                     error(reply, 0)
                 end
-                return self:call("EVAL", source, #keys, keys, args)
+                return self:call("EVAL", source, #keys, keys, values)
             end
             return reply
         end
@@ -142,11 +157,10 @@ return function(Client)
     ---@return dbrun.redis.Lock
     ---Raises an error of kind `timeout` when another client holds it for longer than `wait`.
     function Client:lock(name, opts)
-        opts = opts or {}
+        names.on_client("lock", self)
+        args.check("lock", "the name", name, options.KEY)
+        opts = args.options("lock", opts, LOCK)
         local ttl <const>, wait <const> = opts.ttl or 10, opts.wait or 0
-        if type(ttl) ~= "number" or ttl ~= ttl or ttl <= 0 then
-            errors.usage("redis", "ttl of a lock must be a positive number of seconds")
-        end
         local token <const> = core.redis.random_token()
         local give_up <const> = task.now() + wait
         local pause = 0.01
@@ -163,6 +177,6 @@ return function(Client)
             pause = math.min(pause * 1.5, 0.25)
         end
         local scripts <const> = { release = self:script(RELEASE), extend = self:script(EXTEND) }
-        return setmetatable({ name = name, token = token, ttl = ttl, scripts = scripts, released = false }, Lock)
+        return setmetatable({ name = name, token = token, ttl = ttl, scripts = scripts, released = false }, Metatable)
     end
 end

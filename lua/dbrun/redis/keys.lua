@@ -145,6 +145,26 @@ function M.known(name, argument)
     return KNOWN[name]
 end
 
+---@param name string in any case
+---@return boolean
+function M.is_command(name)
+    return KNOWN[name:upper()] ~= nil or WITH_SUB[name:upper()] ~= nil
+end
+
+---The names of all commands in the table, in upper case.
+---@return string[]
+function M.commands()
+    local list = {}
+    for name in pairs(KNOWN) do
+        list[#list + 1] = name
+    end
+    for name in pairs(WITH_SUB) do
+        list[#list + 1] = name
+    end
+    table.sort(list)
+    return list
+end
+
 ---Makes an entry from the reply of COMMAND INFO.
 ---@param info table? its reply for one name
 ---@return dbrun.redis.KeySpec

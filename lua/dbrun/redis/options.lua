@@ -1,51 +1,59 @@
 --- The options of redis.pool and redis.client: checked, completed from the URL, translated for core.redis.
+local args <const> = require "dbrun.args"
+local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
-local nearest <const> = require "dbrun.nearest"
 
 local M = {}
 
 local COMMAND_TIMEOUT <const> = 30
 
-local KNOWN <const> = {
-    url = "string", max_connections = "number", timeout = "number", on_full = "string", connect_timeout = "number",
-    ping_idle = "number", command_timeout = "number", idempotent = "boolean", pool = "userdata",
-    host = "string", port = "number", path = "string", db = "number", username = "string", password = "string",
-    tls = "boolean", verify = "boolean", verify_hostname = "boolean", ca_file = "string", ca_dir = "string",
-    cert_file = "string", key_file = "string", server_name = "string", client_name = "string",
-    read_from = "string", sentinel_username = "string", sentinel_password = "string", sentinel_tls = "boolean",
-    min_version = "string",
+local NOT_NEGATIVE <const> = args.any_seconds
+local POOL <const> = {
+    function(v) return getmetatable(v) == core.redis.class "pool" end, "a pool of redis.pool{...}",
 }
 
-local function check(opts, where)
-    if type(opts) ~= "table" then
-        errors.fail("usage", ("%s expects a table of options, got %s"):format(where, type(opts)))
-    end
-    for name, value in pairs(opts) do
-        local expected <const> = KNOWN[name]
-        if not expected then
-            local names = {}
-            for known in pairs(KNOWN) do
-                names[#names + 1] = known
-            end
-            local near <const> = type(name) == "string" and nearest.find(name, names)
-            errors.fail("usage", ("%s: unknown option '%s'"):format(where, tostring(name)),
-                near and ("did you mean '%s'?"):format(near))
-        elseif type(value) ~= expected then
-            errors.usage(where, "%s must be a %s, got %s", name, expected, type(value))
+--- Of redis.pool.
+local OF_POOL <const> = {
+    url = "string", max_connections = args.whole(1, 100000), timeout = NOT_NEGATIVE,
+    on_full = args.one_of("wait", "error"),
+    connect_timeout = {
+        function(v) return type(v) == "number" and v > 0 end, "a number of seconds above 0",
+    },
+    ping_idle = NOT_NEGATIVE, host = "string", port = args.whole(1, 65535), path = "string",
+    db = args.whole(0, 0x7fffffff), username = "string", password = "string", tls = "boolean",
+    verify = "boolean", verify_hostname = "boolean",
+    ca_file = "string", ca_dir = "string", cert_file = "string", key_file = "string", server_name = "string",
+    client_name = "string", sentinel_username = "string", sentinel_password = "string", sentinel_tls = "boolean",
+    min_version = args.one_of("TLSv1.2", "TLSv1.3"),
+}
+--- Of redis.client beside these; the only ones with a pool that exists.
+local OF_CLIENT <const> = {
+    command_timeout = NOT_NEGATIVE, idempotent = "boolean", pool = POOL, read_from = args.one_of("primary", "replica"),
+}
+
+local function both(one, other)
+    local all = {}
+    for _, rules in ipairs { one, other } do
+        for name, rule in pairs(rules) do
+            all[name] = rule
         end
     end
-    if opts.on_full and opts.on_full ~= "wait" and opts.on_full ~= "error" then
-        errors.usage(where, 'on_full must be "wait" or "error"')
+    return all
+end
+
+local KNOWN <const> = { ["redis.pool"] = OF_POOL, ["redis.client"] = both(OF_POOL, OF_CLIENT) }
+
+local function check(opts, where)
+    opts = args.options(where, opts, KNOWN[where])
+    for name in pairs(opts.pool and opts or {}) do
+        if name == "url" or name == "host" or name == "path" then
+            errors.usage(where, "give either a pool or an address, not both")
+        elseif not OF_CLIENT[name] then
+            errors.fail("usage", ("%s: %s is an option of a pool, and the pool is given"):format(where, name),
+                ("redis.pool{%s = ...}"):format(name))
+        end
     end
-    if opts.read_from and opts.read_from ~= "primary" and opts.read_from ~= "replica" then
-        errors.usage(where, 'read_from must be "primary" or "replica"')
-    end
-    if opts.min_version and opts.min_version ~= "TLSv1.2" and opts.min_version ~= "TLSv1.3" then
-        errors.usage(where, 'min_version must be "TLSv1.2" or "TLSv1.3"')
-    end
-    if opts.pool and (opts.url or opts.host or opts.path) then
-        errors.usage(where, "give either a pool or an address, not both")
-    end
+    return opts
 end
 
 local function wrong(name, expected)
@@ -73,10 +81,18 @@ end
 --- The options after "?" (with redis-py's names), and their meaning here.
 local FROM_URL <const> = {
     client_name = function(s, text) s.client_name = text end,
-    max_connections = function(s, text) s.max_connections = math.tointeger(number_of("max_connections", text)) end,
+    max_connections = function(s, text)
+        s.max_connections = math.tointeger(number_of("max_connections", text))
+            or wrong("max_connections", "a whole number")
+    end,
     timeout = function(s, text) s.timeout = number_of("timeout", text) end,
     socket_timeout = function(s, text) s.command_timeout = number_of("socket_timeout", text) end,
-    socket_connect_timeout = function(s, text) s.connect_timeout = number_of("socket_connect_timeout", text) end,
+    socket_connect_timeout = function(s, text)
+        s.connect_timeout = number_of("socket_connect_timeout", text)
+        if s.connect_timeout == 0 then
+            wrong("socket_connect_timeout", "a number of seconds above 0")
+        end
+    end,
     health_check_interval = function(s, text) s.ping_idle = number_of("health_check_interval", text) end,
     socket_keepalive = function(_, text) truth_of("socket_keepalive", text) end, -- it is always on
     read_from = function(s, text)
@@ -135,27 +151,13 @@ local function from_url(text, where)
     return settings
 end
 
---- Of the options and of the URL.
-local function check_times(settings, where)
-    for _, name in ipairs { "timeout", "connect_timeout", "command_timeout", "ping_idle" } do
-        local seconds <const> = settings[name]
-        local fine <const> = seconds == nil or seconds >= 0 -- NaN is not
-        if not fine then
-            errors.usage(where, "%s must be a number of seconds of at least 0", name)
-        end
-    end
-    if settings.connect_timeout == 0 then
-        errors.usage(where, "connect_timeout must be a number of seconds above 0")
-    end
-end
-
 ---Checks the options of redis.pool and redis.client.
----@param opts table
----@param where string the function's name, for errors
+---@param opts table|nil
+---@param where "redis.pool"|"redis.client"
 ---@return table settings for core.redis.pool_new
 ---@return table client settings for core.redis.client_new
 function M.pool(opts, where)
-    check(opts, where)
+    opts = check(opts, where)
     local settings = {}
     if opts.url or not (opts.host or opts.path or opts.pool) then
         settings = from_url(opts.url or require("dbrun.config").redis_url, where)
@@ -163,10 +165,71 @@ function M.pool(opts, where)
     for name, value in pairs(opts) do
         settings[name] = value
     end
-    check_times(settings, where)
     settings.tls13 = settings.min_version == "TLSv1.3"
     settings.full_is_error = settings.on_full == "error"
     return settings, { timeout = settings.command_timeout or COMMAND_TIMEOUT, idempotent = settings.idempotent }
+end
+
+local WITH <const> = { timeout = NOT_NEGATIVE, idempotent = "boolean" }
+local CLUSTER_WITH <const> = both(WITH, { read_from = OF_CLIENT.read_from })
+
+---Checks the options of client:with.
+---@param opts table
+---@param cluster? boolean
+---@return table opts
+function M.with(opts, cluster)
+    args.check("with", "the options", opts, "table")
+    return args.options("with", opts, cluster and CLUSTER_WITH or WITH)
+end
+
+local function is_key(v)
+    return type(v) == "string" or type(v) == "number"
+end
+
+local function are_keys(list)
+    local n = 0
+    for at, key in next, type(list) == "table" and list or { false } do
+        if math.type(at) ~= "integer" or not is_key(key) then
+            return false
+        end
+        n = n + 1
+    end
+    return n == #list
+end
+
+M.KEY = { is_key, "a string or a number" }
+M.KEYS = { are_keys, "a list of strings and numbers" }
+
+local MULTI <const> = {
+    watch = { function(v) return is_key(v) or (are_keys(v) and #v > 0) end, "a key or a list of keys" },
+    retry = args.whole(0),
+}
+
+---The arguments of client:multi([options,] fn).
+---@param opts table|function|nil
+---@param fn function|nil
+---@return table opts
+---@return function fn
+function M.multi(opts, fn)
+    return args.options_and_function("multi", opts, fn, MULTI)
+end
+
+local PAGE <const> = {
+    match = { is_key, "a pattern, as a string" }, count = args.whole(1),
+}
+local PAGE_OF_KEYS <const> = { match = PAGE.match, count = PAGE.count, type = "string" }
+
+---The options of a scan: `type` is one of scan alone.
+---@param fn "scan"|"hscan"|"sscan"|"zscan"
+---@param opts table|nil
+---@return table opts
+function M.scan(fn, opts)
+    if type(opts) == "number" or type(opts) == "string" then
+        errors.fail("usage", ("%s: the options must be a table, got a %s"):format(fn, type(opts)),
+            ("its iterator passes the cursor on: %s; one page: r:call(\"%s\", ...)"):format(
+                fn == "scan" and "r:scan{match = ...}" or ("r:%s(key, {match = ...})"):format(fn), fn:upper()))
+    end
+    return args.options(fn, opts, fn == "scan" and PAGE_OF_KEYS or PAGE)
 end
 
 return M

@@ -1,5 +1,7 @@
 --- Subscriptions: messages as an iterator, on a dedicated connection that reconnects when it is lost.
+local args <const> = require "dbrun.args"
 local errors <const> = require "dbrun.error"
+local names <const> = require "dbrun.redis.names"
 local task <const> = require "dbrun.task"
 
 local QUIET <const> = 15 -- seconds of silence after which the server is pinged
@@ -24,9 +26,30 @@ local MESSAGES <const> = {
 ---@field package client dbrun.redis.Client
 ---@field package command string
 ---@field package channels string[]
----@field package connection dbrun.redis.Connection?
+---@field package connection dbrun.redis.Connection|false
 local Subscription <const> = {}
-Subscription.__index = Subscription
+local Metatable <const> = { __index = names.answer("subscription", Subscription), __name = "dbrun.redis.subscription" }
+
+local function on_subscription(method, self)
+    args.self(method, self, Metatable, "a subscription", "s")
+end
+
+--- The names of channels, from arguments or one list.
+local function names_of(fn, ...)
+    local given = table.pack(...)
+    if given.n == 1 and type(given[1]) == "table" then
+        args.check(fn, "the channels", given[1], args.strings)
+        local list <const> = given[1]
+        given = table.move(list, 1, #list, 1, { n = #list })
+    end
+    for i = 1, given.n do
+        args.check(fn, "a channel's name", given[i], "string")
+    end
+    if given.n == 0 then
+        errors.usage(fn, "expected the name of a channel")
+    end
+    return table.move(given, 1, given.n, 1, {})
+end
 
 local function to_message(event)
     local at <const> = MESSAGES[event[1]]
@@ -69,7 +92,7 @@ end
 
 local function drop_connection(self)
     local connection <const> = self.connection
-    self.connection = nil
+    self.connection = false
     if connection then
         connection:discard()
     end
@@ -136,7 +159,9 @@ end
 ---Iterates over messages: `for m in s:messages() do print(m.channel, m.payload) end`. Ends when the subscription is
 ---closed. After a lost connection it reconnects, and the next element has kind `gap`.
 ---@return fun(): dbrun.redis.Message?
-function Subscription:messages()
+function Subscription:messages(...)
+    on_subscription("messages", self)
+    args.no_more("messages", "takes no arguments", "a time limit: task.timeout(seconds, fn)", ...)
     return function()
         if self.closed then
             return nil
@@ -157,9 +182,9 @@ function Subscription:messages()
 end
 
 --- Adds names to, or removes them from, the list for a reconnect.
-local function change(self, names, keep)
+local function change(self, channels, keep)
     local kept, given = {}, {}
-    for _, name in ipairs(names) do
+    for _, name in ipairs(channels) do
         given[name] = true
     end
     for _, name in ipairs(self.channels) do
@@ -168,54 +193,56 @@ local function change(self, names, keep)
         end
     end
     if keep then
-        table.move(names, 1, #names, #kept + 1, kept)
+        table.move(channels, 1, #channels, #kept + 1, kept)
     end
     self.channels = kept
+end
+
+local function check_open(self)
+    if self.closed then
+        errors.fail("usage", "this subscription has been closed")
+    end
 end
 
 ---Adds channels (patterns, for a psubscribe).
 ---@param ... string
 function Subscription:subscribe(...)
-    change(self, { ... }, true)
+    on_subscription("subscribe", self)
+    check_open(self)
+    local channels <const> = names_of("subscribe", ...)
+    change(self, channels, true)
     if self.connection then
-        self.connection:post(self.command, ...)
+        self.connection:post(self.command, channels)
     end
 end
 
 ---Unsubscribes from channels.
 ---@param ... string
 function Subscription:unsubscribe(...)
-    change(self, { ... }, false)
+    on_subscription("unsubscribe", self)
+    check_open(self)
+    local channels <const> = names_of("unsubscribe", ...)
+    change(self, channels, false)
     if self.connection then
-        self.connection:post((self.command:gsub("SUB", "UNSUB", 1)), ...)
+        self.connection:post((self.command:gsub("SUB", "UNSUB", 1)), channels)
     end
 end
 
 ---Closes the subscription; a loop over its messages ends. Idempotent.
 function Subscription:close()
+    on_subscription("close", self)
     self.closed = true
     drop_connection(self)
 end
 
-Subscription.__close = Subscription.close
+Metatable.__close = Subscription.close
 
-local subscribe
-function subscribe(client, command, ...)
-    local channels <const> = { ... }
-    if #channels == 1 and type(channels[1]) == "table" then
-        return subscribe(client, command, table.unpack(channels[1]))
-    end
-    if select("#", ...) == 0 then
-        errors.usage("redis", "%s expects a channel", command:lower())
-    end
-    for i = 1, select("#", ...) do
-        if type(channels[i]) ~= "string" then
-            errors.usage("redis", "%s expects strings, got %s", command:lower(), type(channels[i]))
-        end
-    end
+local function subscribe(client, command, ...)
+    names.on_client(command:lower(), client)
     local self <const> = setmetatable({
-        client = client, command = command, channels = channels, early = {}, closed = false,
-    }, Subscription)
+        client = client, command = command, channels = names_of(command:lower(), ...), connection = false, early = {},
+        closed = false,
+    }, Metatable)
     local ok, e = pcall(open, self)
     if not ok then
         self:close()

@@ -124,7 +124,7 @@ static int queue_call(lua_State *L)
     struct redis_batch *b = bind_of(L, 3);
     const struct redis_command *cmd = lua_touserdata(L, lua_upvalueindex(2));
     if (!b)
-        return bind_wrong_self(L, REDIS_BATCH_CLASS, redis_method_name(L, cmd));
+        return redis_wrong_self(L, REDIS_BATCH_CLASS, cmd);
     if (!b->session || b->running)
         check_open(L, b);
     return queue_command(L, b, cmd, 2);

@@ -83,11 +83,30 @@ void redis_taken(struct session_call *c)
 
 /* ---- one command ---- */
 
+/* Pushes the hint about a command that the server does not know; NULL, and nothing, when there is none. */
+static const char *push_hint(lua_State *L, const struct resp_item *item, const char *name)
+{
+    static const char unknown[] = "ERR unknown command";
+    if (item->size < sizeof unknown - 1 || memcmp(item->text, unknown, sizeof unknown - 1) != 0)
+        return NULL;
+    luaL_checkstack(L, 4, NULL);
+    if (lua_getfield(L, LUA_REGISTRYINDEX, REDIS_HINT_FOR) == LUA_TFUNCTION) {
+        lua_pushstring(L, name);
+        if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_type(L, -1) == LUA_TSTRING)
+            return lua_tostring(L, -1);
+    }
+    lua_pop(L, 1);
+    return NULL;
+}
+
 static int raise_reply(lua_State *L, struct runtime *rt, struct session_call *c, const struct resp_item *item,
                        const char *name)
 {
     struct error e = {0};
+    const char *hint = push_hint(L, item, name);
     redis_reply_error(item, name, &e);
+    if (hint)
+        error_set_field(&e, ERROR_HINT, hint);
     if (c->session->pool->target->sentinels && item->size > 8 && memcmp(item->text, "READONLY", 8) == 0) {
         error_set_field(&e, ERROR_HINT,
                         "a failover is under way, and the client looks for the new master: try again");
@@ -228,7 +247,7 @@ static int command_call(lua_State *L)
     struct redis_handle *h = bind_of(L, 3);
     const struct redis_command *cmd = lua_touserdata(L, lua_upvalueindex(2));
     if (!h && !redis_is_handle(L, 1))
-        return bind_wrong_self(L, REDIS_CLIENT_CLASS, redis_method_name(L, cmd));
+        return redis_wrong_self(L, REDIS_CLIENT_CLASS, cmd);
     if (!h || !redis_is_open(h))
         h = redis_check_handle(L, 1);
     return run(L, h, cmd, 2);

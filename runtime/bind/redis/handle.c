@@ -9,16 +9,16 @@ bool redis_is_handle(lua_State *L, int idx)
     return luaL_testudata(L, idx, REDIS_CLIENT_CLASS) || luaL_testudata(L, idx, REDIS_CONN_CLASS);
 }
 
-const char *redis_method_name(lua_State *L, const struct redis_command *cmd)
+int redis_wrong_self(lua_State *L, const char *class, const struct redis_command *cmd)
 {
-    luaL_checkstack(L, 4, "no room for an error object");
-    char name[64];
+    char name[64]; /* as scripts write it: "hgetall" */
     size_t n = 0;
     while (cmd->name[n] && n < sizeof name - 1) {
         name[n] = ascii_lower(cmd->name[n]);
         n++;
     }
-    return lua_pushlstring(L, name, n);
+    name[n] = '\0';
+    return bind_wrong_self(L, class, name);
 }
 
 struct redis_handle *redis_check_handle(lua_State *L, int idx)

@@ -24,8 +24,8 @@ struct redis_handle {
 
 /* Is the value a client or a dedicated connection? */
 bool redis_is_handle(lua_State *L, int idx);
-/* Pushes the command's name as scripts write it: "hgetall". */
-const char *redis_method_name(lua_State *L, const struct redis_command *cmd);
+/* Raises: the command's method was called on what is not a client (or what `class` is). */
+int redis_wrong_self(lua_State *L, const char *class, const struct redis_command *cmd);
 /* The handle at `idx`; raises when the value there is not one, or when it is closed. */
 struct redis_handle *redis_check_handle(lua_State *L, int idx);
 static inline bool redis_is_open(const struct redis_handle *h)
@@ -72,6 +72,8 @@ void redis_push_queue(lua_State *L, struct runtime *rt, int cmd_idx, int class_i
 int redis_batch_new(lua_State *L); /* (handle, transaction) -> pipeline */
 /* Raises when the program runs with --read-only and the command (arguments from `first` on) may write. */
 void redis_check_read_only(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first);
+/* The registry's key of the function that gives a hint about a command that the server does not know. */
+#define REDIS_HINT_FOR "dbrun.redis.hint_for"
 /* Raises the usage error of a command that is refused; `instead` is the hint. */
 int redis_refuse(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first,
                  const char *instead);

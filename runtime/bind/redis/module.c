@@ -227,6 +227,15 @@ static int command(lua_State *L)
     return 1;
 }
 
+/* on_unknown(fn): fn(name) -> hint | nil, about a command that the server does not know */
+static int on_unknown(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, REDIS_HINT_FOR);
+    return 0;
+}
+
 /* class("client" | ...) -> the metatable */
 static int class(lua_State *L)
 {
@@ -315,6 +324,7 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
     static const luaL_Reg functions[] = {{"pool_new", redis_pool__new},
                                          {"client_new", client_new},
                                          {"command", command},
+                                         {"on_unknown", on_unknown},
                                          {"class", class},
                                          {"slot", slot},
                                          {"float", read_float},

@@ -32,12 +32,14 @@ describe("wrong arguments", function()
         told("exec: the SQL must be a string, got a table", e.exec, e, {})
         told("copy_in: takes (table, columns, rows, options), got a string", e.copy_in, e, "t", nil, print, "csv")
         told("copy_in: the options must be a table, got a string", e.copy_in, e, "t", nil, {}, "csv")
-        told("copy_in: unknown option 'fromat' | did you mean 'format'?", e.copy_in, e, "t", nil, {}, { fromat = "csv" })
+        told("copy_in: unknown option 'fromat' | did you mean 'format'?", e.copy_in, e, "t", nil, {},
+            { fromat = "csv" })
         told("copy_in: the columns must be a list of strings, got a string", e.copy_in, e, "t", "a,b", {})
         told("copy_in: the table's name must be a string or a list of strings, got nil", e.copy_in, e, nil, nil, {})
         told("copy_in: takes (table, columns, rows, options), got 5", e.copy_in, e, "t", nil, {}, {}, 5)
         told("copy_in: takes (table, columns, rows, options), got 5", e.copy_in, e, "t", nil, print, nil, nil, 5)
-        told("copy_out: unknown option 'postional' | did you mean 'positional'?", e.copy_out, e, "t", { postional = true })
+        told("copy_out: unknown option 'postional' | did you mean 'positional'?", e.copy_out, e, "t",
+            { postional = true })
         told("copy_out: takes a query or a table's name, and options, got 7", e.copy_out, e, "select $1", nil, 7)
         told("copy_out: columns must be a list of strings, got a string", e.copy_out, e, "t", { columns = "a" })
         told("copy_out: header must be true, false or \"match\", got \"yes\"", e.copy_out, e, "t", { header = "yes" })
@@ -54,7 +56,8 @@ describe("wrong arguments", function()
         told("takes the SQL and one list of parameter lists, got a table", e.execute_many, e, "x", { 1 }, { 2 })
         told("listen: a channel's name must be a string, got 5", e.listen, e, "a", 5)
         told("listen: the channels must be a list of strings", e.listen, e, { "a", timeout = 1 })
-        told("set_codec: unknown option 'decoder' | did you mean 'decode'?", e.set_codec, e, "mood", { decoder = print })
+        told("set_codec: unknown option 'decoder' | did you mean 'decode'?", e.set_codec, e, "mood",
+            { decoder = print })
         told("set_codec: the codec must be a table {decode=, encode=}, got a function", e.set_codec, e, "mood", print)
     end)
 
@@ -74,7 +77,8 @@ describe("wrong arguments", function()
     end)
 
     it("of any type are never a plain error of Lua", function()
-        local methods <const> = { "query", "one", "value", "columns", "rows", "exec", "transaction", "set_codec", "copy_in",
+        local methods <const> = { "query", "one", "value", "columns", "rows", "exec", "transaction", "set_codec",
+            "copy_in",
             "copy_out", "pipeline", "execute_many", "advisory_lock", "listen" }
         local function check(name, fn, ...)
             local ok, why = pcall(fn, ...)
@@ -108,7 +112,8 @@ pg.on_both(describe, function(_, open)
             local s <close> = e:session()
             local l <close> = e:listen "a"
             local objects = {
-                { "an engine", e, "query one value exec rows columns acquire stats invalidate dispose close transaction "
+                { "an engine", e,
+                    "query one value exec rows columns acquire stats invalidate dispose close transaction "
                     .. "set_codec copy_in copy_out pipeline execute_many session advisory_lock listen" },
                 { "a connection", c, "query one value exec rows columns release cancel backend_pid invalidate "
                     .. "in_transaction on_notice describe cursor transaction copy_in copy_out pipeline execute_many "
@@ -140,7 +145,8 @@ pg.on_both(describe, function(_, open)
             told("events: the timeout must be a number of seconds", l.events, l, "soon")
             told("unlisten: a channel's name must be a string, got true", l.unlisten, l, true)
             e:transaction(function(tx)
-                told("cursor: fetch must be a whole number of at least 1, got 0", tx.cursor, tx, "select 1", { fetch = 0 })
+                told("cursor: fetch must be a whole number of at least 1, got 0", tx.cursor, tx, "select 1",
+                    { fetch = 0 })
                 told("on_notice: the function must be a function, got 5", tx.on_notice, tx, 5)
                 local cursor <close> = tx:cursor "select 1"
                 told("close: must be called on a cursor, got nil", cursor.close)

@@ -195,7 +195,8 @@ describe("connecting to Redis", function()
             return e
         end
         assert.matches("did you mean 'max_connections'", usage { max_conections = 5 }.hint)
-        assert.matches("must be a number, got string", usage { url = server.url, timeout = "5" }.message)
+        assert.matches("timeout must be a number of seconds of at least 0, got a string",
+            usage { url = server.url, timeout = "5" }.message)
         assert.equal("config", usage { url = "http://x" }.kind)
         for _, address in ipairs { "redis+sentinel://:s3cret@h:1", "redis+cluster://:s3cret@h:1/2" } do
             local e <const> = usage { url = address }

@@ -1,0 +1,172 @@
+--- Classes of objects that have the methods of a client, and what other libraries (redis-py, node-redis, ioredis,
+--- lua-resty-redis, redis-lua) call what dbrun has under another name.
+local args <const> = require "dbrun.args"
+
+local M = {}
+
+-- ---- clients ----
+
+local clients <const> = {}
+
+---Objects with this metatable have the methods of a client.
+---@param metatable table
+function M.add_client(metatable)
+    clients[metatable] = true
+end
+
+---Raises unless a method was called on a client: `r.scan{...}` has no object.
+---@param method string
+---@param self any
+function M.on_client(method, self)
+    args.self(method, self, clients, "a client", "r")
+end
+
+-- ---- what is meant ----
+
+local TO_CLOSE <const> = "disconnect end_ shutdown_client connection_pool_disconnect set_keepalive destroy"
+local TO_SEND <const> = "execute_command send_command sendcommand raw_command command_raw rawcall"
+
+local COMMANDS <const> = {
+    { "delete remove", '{}:del(key)' },
+    { TO_SEND, '{}:call("NAME", ...)' },
+    { "get_connection set_timeout set_timeouts get_reused_times read_reply",
+        "redis.client{command_timeout = seconds, ...}: connections come from a pool" },
+}
+
+local CLIENT <const> = {
+    { "scan_iter scaniter scaniterator scan_iterator", 'for key in r:scan{match = "user:*"} do ... end' },
+    { "hscan_iter hscaniterator", "for field, value in r:hscan(key) do ... end" },
+    { "sscan_iter sscaniterator", "for member in r:sscan(key) do ... end" },
+    { "zscan_iter zscaniterator", "for member, score in r:zscan(key) do ... end" },
+    { "register_script load_script define_command definecommand createscript",
+        "local f = r:script(source); f(keys, args)" },
+    { "transaction atomic", "r:multi(function(tx) tx:incr(key) end)" },
+    { "init_pipeline pipelined", "r:pipeline(function(p) p:get(key) end)" },
+    { "commit_pipeline execute", "r:pipeline(function(p) ... end) sends what the function queues" },
+    { "cancel_pipeline", "p:clear()" },
+    { "listen listener get_message on_message", "local s <close> = r:subscribe(channel); "
+        .. "for m in s:messages() do ... end" },
+    { "connect duplicate open is_open isopen isready checkout", "a client connects when it is used; "
+        .. "local conn <close> = r:acquire() is a connection of its own" },
+    { TO_CLOSE .. " release", "r:close()" },
+    { "pool_stats get_stats", "r:stats()" },
+    { "redlock mutex", "local l <close> = r:lock(name, {ttl = seconds})" },
+}
+
+local CONNECTION <const> = {
+    { "pipeline", "a client has it: r:pipeline(fn)" },
+    { "lock script", "a client has it: r:lock(name), r:script(source)" },
+    { "acquire with stats", "a client has it: r:acquire(), r:with{...}, r:stats()" },
+    { TO_CLOSE .. " release free", "conn:close() gives it back to the pool" },
+}
+
+local PIPELINE <const> = {
+    { "run commit flush sync results get_results fetch commit_pipeline exec_pipeline", "p:execute() sends the commands "
+        .. "and returns the replies" },
+    { "cancel cancel_pipeline", "p:clear()" },
+    { "acquire pipeline lock script", "a client has it: r:acquire(), r:lock(name), r:script(source)" },
+}
+
+local POOL <const> = {
+    { "get set call query", "redis.client{pool = pool} has the commands" },
+    { "acquire get_connection checkout connection getconn", "redis.client{pool = pool}:acquire()" },
+    { "release", "conn:close() gives a connection back" },
+    { TO_CLOSE, "pool:close()" },
+}
+
+local SUBSCRIPTION <const> = {
+    { "listen get_message next receive read messages_iter iter events read_reply", "for m in s:messages() do ... end" },
+    { "psubscribe ssubscribe", "r:psubscribe(pattern) makes a subscription of its own" },
+    { "punsubscribe sunsubscribe", "s:unsubscribe(name)" },
+    { "disconnect quit reset release", "s:close()" },
+    { "publish", "r:publish(channel, payload)" },
+}
+
+local LOCK <const> = {
+    { "unlock free close", "l:release()" },
+    { "acquire take lock", "r:lock(name, {ttl = seconds, wait = seconds}) takes it" },
+    { "renew refresh reacquire expire touch", "l:extend(seconds)" },
+}
+
+local MODULE <const> = {
+    { "connect new create open createclient create_client redis strictredis from_url fromurl cluster rediscluster "
+        .. "sentinel", "redis.get() is the client from the configuration; redis.client{url = ...} makes another" },
+    { "connectionpool connection_pool create_pool", "redis.pool{url = ...}" },
+    { "default instance singleton shared", "redis.get()" },
+    { "null", "a reply of nil is nil" },
+}
+
+local KINDS <const> = {
+    module = { "redis", "redis", MODULE },
+    client = { "a client", "r", CLIENT, COMMANDS },
+    connection = { "a connection", "conn", CONNECTION, COMMANDS },
+    pipeline = { "a pipeline", "p", PIPELINE, COMMANDS },
+    pool = { "a pool", "pool", POOL },
+    subscription = { "a subscription", "s", SUBSCRIPTION },
+    lock = { "a lock", "l", LOCK },
+}
+
+local function meant(kind)
+    if kind.meant then
+        return kind.meant
+    end
+    local names = {}
+    for i = 3, #kind do
+        for _, group in ipairs(kind[i]) do
+            for name in group[1]:gmatch "%S+" do
+                names[name] = names[name] or group[2]:gsub("{}", kind[2])
+            end
+        end
+    end
+    kind.meant = names
+    return names
+end
+
+---For objects whose unknown names are commands: raises with what was meant when the name is none of Redis.
+---@param kind "client"|"connection"|"pipeline"
+---@param name string
+function M.check_command(kind, name)
+    local words <const> = KINDS[kind]
+    if meant(words)[name:lower()] then
+        args.unknown_name(words[1], name, {}, { [name] = words.meant[name:lower()] })
+    end
+end
+
+---Lets the table of methods of a class without commands answer for names that it does not have.
+---@param kind "pool"|"subscription"|"lock"
+---@param methods table
+---@return table methods
+function M.answer(kind, methods)
+    local words <const> = KINDS[kind]
+    return args.answer_for_names(methods, words[1], meant(words))
+end
+
+---For the module: commands are methods of a client.
+---@param name any
+---@param functions table<string, any>
+---@return nil
+function M.unknown_function(name, functions)
+    if type(name) ~= "string" then
+        return nil
+    end
+    local words <const> = KINDS.module
+    local instead = meant(words)[name:lower()]
+    if not instead and require "dbrun.redis.keys".is_command(name) then
+        instead = ("commands are methods of a client: redis.get():%s(...), or of redis.client{...}"):format(name)
+    end
+    return args.unknown_name("redis", name, functions, { [name] = instead })
+end
+
+---What to do about a command that the server does not know.
+---@param name string
+---@return string? hint
+function M.hint_for(name)
+    local instead <const> = meant(KINDS.client)[name:lower()]
+    if instead then
+        return instead
+    end
+    local near <const> = require "dbrun.nearest".find(name, require "dbrun.redis.keys".commands())
+    return near and ("did you mean '%s'?"):format(near)
+end
+
+return M
