@@ -68,11 +68,11 @@ static const char *class_of(const struct pg_lease *lease)
     return lease ? PG_LEASE_CLASS : PG_ENGINE_CLASS;
 }
 
-static void check_sql(lua_State *L, const struct pg_lease *lease)
+static void check_sql(lua_State *L, struct runtime *rt, const struct pg_lease *lease)
 {
-    struct runtime *rt = bind_runtime(L);
     size_t len;
-    bind_check_type(L, class_of(lease), 2, "the SQL", LUA_TSTRING);
+    if (lua_type(L, 2) != LUA_TSTRING)
+        bind_check_type(L, class_of(lease), 2, "the SQL", LUA_TSTRING);
     const char *sql = lua_tolstring(L, 2, &len);
     if (memchr(sql, 0, len))
         bind_fail(L, rt, ERROR_USAGE, "the SQL contains a NUL byte");
@@ -160,7 +160,7 @@ static int write_values(lua_State *L, int nparams, int goal)
 static int check_and_run(lua_State *L, struct pg_lease *lease, int goal)
 {
     struct runtime *rt = bind_runtime(L);
-    check_sql(L, lease);
+    check_sql(L, rt, lease);
     int nparams = lua_gettop(L) - 2;
     if (nparams == 1 && lua_istable(L, 3) && !pg_param_is_wrapped(L, 3))
         nparams = pg_named_expand(L, rt);
@@ -177,7 +177,7 @@ int pg_query(lua_State *L, struct pg_lease *lease, enum pg_result_shape shape)
 
 int pg_describe(lua_State *L, struct pg_lease *lease)
 {
-    check_sql(L, lease);
+    check_sql(L, bind_runtime(L), lease);
     lua_settop(L, 2);
     struct pg_statement *st = begin(L, lease);
     st->describe_only = true;
@@ -187,7 +187,7 @@ int pg_describe(lua_State *L, struct pg_lease *lease)
 
 int pg_is_stale(lua_State *L, struct pg_lease *lease)
 {
-    check_sql(L, lease);
+    check_sql(L, bind_runtime(L), lease);
     if (!lua_isnoneornil(L, 3))
         bind_check_type(L, PG_LEASE_CLASS, 3, "the SQLSTATE", LUA_TSTRING);
     if (!pg_stale_is_suspect(lua_tostring(L, 3), !lua_isnoneornil(L, 4)))
@@ -205,7 +205,7 @@ int pg_rows(lua_State *L, struct pg_lease *lease)
 
 int pg_script(lua_State *L, struct pg_lease *lease)
 {
-    check_sql(L, lease);
+    check_sql(L, bind_runtime(L), lease);
     if (lua_gettop(L) > 2)
         return bind_fail(L, bind_runtime(L), ERROR_USAGE, "exec takes no parameters: use query");
     struct pg_statement *st = begin(L, lease);
