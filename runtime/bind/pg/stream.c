@@ -417,11 +417,24 @@ void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want)
     pg_machine_step(&link->m, ready);
 }
 
+/* The iterator was called without the state that rows() gives beside it. */
+static int raise_no_stream(lua_State *L)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_USAGE, "rows: its iterator was called without its state");
+    error_set_field(&e, ERROR_HINT,
+                    "for row in engine:rows(...) do; or local next_row, state = engine:rows(...), and "
+                    "next_row(state)");
+    return bind_error_raise(L, bind_runtime(L), &e);
+}
+
 /* next(stream) -> row | nil */
 static int stream_next(lua_State *L)
 {
-    struct pg_stream *s = bind_self(L, STREAM_CLASS);
+    struct pg_stream *s = bind_of(L, 2);
     unsigned step;
+    if (!s)
+        return raise_no_stream(L);
     lua_settop(L, 1);
     pg_row_box_push(L);
     if (!pg_stream_check_next(L, s))

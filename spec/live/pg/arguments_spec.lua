@@ -154,6 +154,15 @@ pg.on_both(describe, function(_, open)
             e:pipeline(function(p) told("query: the SQL must be a string, got nil", p.query, p) end)
         end)
 
+        it("of the iterator of rows are told", function()
+            local e <close> = open()
+            local next_row, state <const>, _, closing <close> = e:rows "select 1 as n"
+            told("rows: its iterator was called without its state", next_row)
+            told("rows: its iterator was called without its state", next_row, 5)
+            assert.same({ n = 1 }, next_row(state))
+            assert.equal(state, closing)
+        end)
+
         it("of iterators: rows of another statement may be passed on", function()
             local e <close> = open { size = 3 }
             local t = pg.table(e, "i int")
