@@ -109,3 +109,39 @@ describe("a name that is not there", function()
         assert.equal(1, module.select)
     end)
 end)
+
+describe("lists of strings", function()
+    it("have no holes and no other keys", function()
+        for _, list in ipairs { {}, { "a" }, { "a", "b" } } do
+            args.check("f", "x", list, args.strings)
+            args.check("f", "x", list, args.string_or_strings)
+        end
+        args.check("f", "x", "a", args.string_or_strings)
+        for _, bad in ipairs { 5, { 1 }, { "a", x = "b" }, { "a", nil, "c" }, { [2] = "a" }, print } do
+            problem(args.check, "f", "x", bad, args.strings)
+            problem(args.check, "f", "x", bad, args.string_or_strings)
+        end
+    end)
+end)
+
+describe("an argument too many", function()
+    it("is told with what the function takes", function()
+        args.no_more("f", "takes no arguments", nil)
+        args.no_more("f", "takes no arguments", nil, nil, nil)
+        assert.equal("f: takes no arguments, got 5 | g(5)",
+            problem(args.no_more, "f", "takes no arguments", "g(5)", nil, 5))
+    end)
+end)
+
+describe("a method that is called with '.'", function()
+    it("says on what it must be called, and how", function()
+        local class, other = {}, {}
+        args.self("read", setmetatable({}, class), class, "a file", "file")
+        args.self("read", setmetatable({}, class), { [class] = true, [other] = true }, "a file", "file")
+        for _, value in ipairs { 5, "text", {}, setmetatable({}, other), print } do
+            assert.matches("^read: must be called on a file, got .* | call it with ':', as file:read%(%.%.%.%)$",
+                problem(args.self, "read", value, class, "a file", "file"))
+        end
+        problem(args.self, "read", nil, class, "a file", "file")
+    end)
+end)
