@@ -29,6 +29,17 @@ M.some_seconds = {
     function(v) return type(v) == "number" and v > 0 and v < math.huge end, "a number of seconds above 0",
 }
 
+--- For how long a function waits at most: infinite is allowed, and what is below 0 does not wait.
+M.limit = { function(v) return type(v) == "number" and v == v end, "a number of seconds" }
+
+M.integer = { function(v) return type(v) == "number" and math.tointeger(v) ~= nil end, "a whole number" }
+
+--- For paths: a NUL would end the name for the system.
+M.path = {
+    function(v) return type(v) == "string" and v ~= "" and not v:find("\0", 1, true) end,
+    "a path, a string that is not empty and has no NUL byte",
+}
+
 ---A rule for whole numbers, as integers or floats without a fraction.
 ---@param low integer
 ---@param high? integer
@@ -42,6 +53,18 @@ function M.whole(low, high)
             return n and n >= low and (not high or n <= high) or false
         end, words,
     }
+end
+
+---A rule for values of one of a few types.
+---@param ... string names of Lua types
+---@return dbrun.args.Rule
+function M.one_type_of(...)
+    local set, words = {}, {}
+    for i, name in ipairs { ... } do
+        set[name], words[i] = true, "a " .. name
+    end
+    local last <const> = table.remove(words)
+    return { function(v) return set[type(v)] == true end, table.concat(words, ", ") .. " or " .. last }
 end
 
 ---A rule for one of a few strings.
@@ -91,7 +114,9 @@ local ARTICLES <const> = { userdata = "an object", table = "a table", thread = "
 --- What was given, for an error. A string is named by its type alone: it may be a password.
 local function got(value, shows)
     local kind <const> = type(value)
-    if kind == "nil" or kind == "boolean" or kind == "number" then
+    if value ~= value then
+        return "NaN"
+    elseif kind == "nil" or kind == "boolean" or kind == "number" then
         return tostring(value)
     elseif kind == "string" and shows then
         return ("%q"):format(#value > 64 and value:sub(1, 61) .. "..." or value)
@@ -150,6 +175,40 @@ function M.no_more(fn, takes, hint, ...)
         if extra ~= nil then
             errors.fail("usage", ("%s: %s, got %s"):format(fn, takes, got(extra)), hint)
         end
+    end
+end
+
+---Raises unless the value is a list whose elements all fit the rule.
+---@param fn string
+---@param name string
+---@param list any
+---@param rule dbrun.args.Rule
+function M.list(fn, name, list, rule)
+    M.check(fn, name, list, "table")
+    for i = 1, #list do
+        M.check(fn, ("%s[%d]"):format(name, i), list[i], rule)
+    end
+end
+
+---Raises unless the value is nil or a list whose elements all fit the rule.
+---@param fn string
+---@param name string
+---@param list any
+---@param rule dbrun.args.Rule
+function M.optional_list(fn, name, list, rule)
+    if list ~= nil then
+        M.list(fn, name, list, rule)
+    end
+end
+
+---Raises unless each of the values fits the rule.
+---@param fn string
+---@param name string of all of them
+---@param rule dbrun.args.Rule
+---@param ... any
+function M.each(fn, name, rule, ...)
+    for i = 1, select("#", ...) do
+        M.check(fn, ("%s %d"):format(name, i), (select(i, ...)), rule)
     end
 end
 
