@@ -1,5 +1,6 @@
 --- Tasks: sequential code that runs concurrently. Structured concurrency: a task belongs to a group, an error in one
 --- cancels the others of its group, and no task outlives its group.
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local ctask <const> = core.task
@@ -42,25 +43,13 @@ M.shield = ctask.shield
 ---@type fun(): number
 M.now = ctask.now
 
-local function check_list(name, list)
-    if type(list) ~= "table" then
-        errors.usage(name, "expected a list, got %s", type(list))
-    end
-    return list
-end
-
-local function check_count(name, n)
-    if math.type(n) ~= "integer" or n < 1 then
-        errors.usage(name, "expected a whole number of at least 1, got %s", tostring(n))
-    end
-    return n
-end
+local COUNT <const> = args.whole(1)
 
 ---Runs all functions concurrently.
 ---@param list function[]
 ---@return table results the first value that each returned, in the order of the list; `n` = their number
 function M.all(list)
-    check_list("task.all", list)
+    args.list("task.all", "list", list, "function")
     local results = { n = #list }
     local g <close> = ctask.group()
     for i, fn in ipairs(list) do
@@ -78,8 +67,9 @@ end
 ---@param fn fun(item: any, index: integer): any
 ---@return table results in the order of the list
 function M.map(list, n, fn)
-    check_list("task.map", list)
-    check_count("task.map", n)
+    args.check("task.map", "list", list, "table")
+    args.check("task.map", "n", n, COUNT)
+    args.check("task.map", "fn", fn, "function")
     local results, at, count = { n = #list }, 0, #list
     local g <close> = ctask.group()
     for _ = 1, math.min(n, count) do
@@ -99,7 +89,7 @@ end
 ---@param list function[]
 ---@return any ... the results of the first (or its error is raised)
 function M.race(list)
-    check_list("task.race", list)
+    args.list("task.race", "list", list, "function")
     if #list == 0 then
         errors.usage("task.race", "expected at least one function")
     end
@@ -134,9 +124,7 @@ Queue.__index = Queue
 ---@param size? integer
 ---@return dbrun.Queue
 function M.queue(size)
-    if size ~= nil then
-        check_count("task.queue", size)
-    end
+    args.optional("task.queue", "size", size, COUNT)
     return setmetatable({ size = size or math.huge, first = 1, last = 0, closed = false,
         filled = ctask.condition(), emptied = ctask.condition() }, Queue)
 end
@@ -148,6 +136,7 @@ end
 ---Appends a value, which must not be nil.
 ---@param value any
 function Queue:push(value)
+    args.self("queue:push", self, Queue)
     if value == nil then
         errors.usage("queue:push", "nil cannot be queued")
     end
@@ -166,6 +155,8 @@ end
 ---@param seconds? number
 ---@return any
 function Queue:pop(seconds)
+    args.self("queue:pop", self, Queue)
+    args.optional("queue:pop", "seconds", seconds, args.limit)
     local deadline <const> = seconds and ctask.now() + seconds
     while #self == 0 do
         if self.closed then
@@ -186,6 +177,7 @@ end
 
 ---Closes the queue: `pop` returns the remaining values, then nil.
 function Queue:close()
+    args.self("queue:close", self, Queue)
     self.closed = true
     self.filled:notify(math.maxinteger)
     self.emptied:notify(math.maxinteger)
@@ -194,6 +186,7 @@ end
 ---Iterates until the queue is closed and empty: `for value in q:items() do`.
 ---@return fun(): any
 function Queue:items()
+    args.self("queue:items", self, Queue)
     return function()
         return self:pop()
     end
@@ -207,14 +200,16 @@ Semaphore.__index = Semaphore
 ---@param n integer
 ---@return dbrun.Semaphore
 function M.semaphore(n)
-    check_count("task.semaphore", n)
+    args.check("task.semaphore", "n", n, COUNT)
     return setmetatable({ free = n, size = n, turn = ctask.condition() }, Semaphore)
 end
 
+---@class dbrun.Permit
 local Permit = { __index = {} }
 
 ---Releases the permit; further calls do nothing.
 function Permit.__index:release()
+    args.self("permit:release", self, Permit)
     local s = self.semaphore
     if not s then
         return
@@ -229,8 +224,10 @@ Permit.__close = Permit.__index.release
 
 ---Waits for a permit: `local permit <close> = sem:acquire()`. With a time limit: nil when it has passed.
 ---@param seconds? number
----@return table|nil permit ended by permit:release() or `<close>`
+---@return dbrun.Permit|nil permit ended by permit:release() or `<close>`
 function Semaphore:acquire(seconds)
+    args.self("semaphore:acquire", self, Semaphore)
+    args.optional("semaphore:acquire", "seconds", seconds, args.limit)
     -- Made before it counts: nothing may fail between taking and returning it.
     local permit <const> = setmetatable({ semaphore = false }, Permit)
     if self.free > 0 then
@@ -243,8 +240,9 @@ function Semaphore:acquire(seconds)
 end
 
 ---Takes a permit if one is free, without waiting.
----@return table|nil
+---@return dbrun.Permit|nil
 function Semaphore:try_acquire()
+    args.self("semaphore:try_acquire", self, Semaphore)
     if self.free == 0 then
         return nil
     end
@@ -253,8 +251,11 @@ end
 
 ---Calls `fn(...)` while holding a permit.
 ---@param fn function
+---@param ... any its arguments
 ---@return any ...
 function Semaphore:with(fn, ...)
+    args.self("semaphore:with", self, Semaphore)
+    args.check("semaphore:with", "fn", fn, "function")
     local _ <close> = self:acquire()
     return fn(...)
 end
@@ -264,9 +265,8 @@ end
 ---@param fn fun(name: string)
 ---@return dbrun.Task task task:cancel() stops that
 function M.on_signal(name, fn)
-    if type(fn) ~= "function" then
-        errors.usage("task.on_signal", "expected a function, got %s", type(fn))
-    end
+    args.check("task.on_signal", "name", name, "string")
+    args.check("task.on_signal", "fn", fn, "function")
     local listening <const> = ctask.signal(name)
     return ctask.daemon(function()
         local signal <close> = listening
@@ -277,4 +277,32 @@ function M.on_signal(name, fn)
     end)
 end
 
-return M
+args.answer_for_names(ctask.task_methods, "a task", {
+    wait = "t:join()", await = "t:join()", result = "t:join() gives what its function returned", get = "t:join()",
+    kill = "t:cancel()", stop = "t:cancel()", abort = "t:cancel()", state = "t:status()", done = "t:status()",
+})
+args.answer_for_names(ctask.group_methods, "a group", {
+    join = "g:wait()", wait_all = "g:wait()", start = "g:spawn(fn, ...)", add = "g:spawn(fn, ...)",
+    go = "g:spawn(fn, ...)", run = "g:spawn(fn, ...)", create_task = "g:spawn(fn, ...)",
+    start_soon = "g:spawn(fn, ...)", close = "`local g <close> = task.group()` ends with its block",
+})
+args.answer_for_names(Queue, "a queue", {
+    put = "q:push(value)", send = "q:push(value)", add = "q:push(value)", enqueue = "q:push(value)", get = "q:pop()",
+    recv = "q:pop()", receive = "q:pop()", take = "q:pop()", dequeue = "q:pop()", iter = "q:items()", len = "#q",
+    length = "#q", qsize = "#q",
+})
+args.answer_for_names(Semaphore, "a semaphore", {
+    release = "permit:release(), or `local permit <close> = sem:acquire()`", wait = "sem:acquire()",
+    lock = "sem:acquire()", take = "sem:acquire()", post = "permit:release()", unlock = "permit:release()",
+})
+
+local SPAWN <const>, ALL <const>, RACE <const> = "task.spawn(fn, ...)", "task.all{fn, ...}", "task.race{fn, ...}"
+
+return args.answer_for_names(M, "task", {
+    channel = "task.queue(size)", chan = "task.queue(size)", create = SPAWN, go = SPAWN, start = SPAWN, run = SPAWN,
+    create_task = SPAWN, thread = SPAWN, gather = ALL, wait_all = ALL, parallel = ALL, any = RACE, first = RACE,
+    select = RACE, wait = "task.sleep(seconds), or t:join() of a task", join = "t:join()", cancel = "t:cancel()",
+    yield = "task.sleep(0)", wait_for = "task.timeout(seconds, fn, ...)", nursery = "task.group()",
+    with_timeout = "task.timeout(seconds, fn, ...)", taskgroup = "task.group()", mutex = "task.semaphore(1)",
+    lock = "task.semaphore(1)", clock = "task.now()", time = "task.now()", signal = "task.on_signal(name, fn)",
+})

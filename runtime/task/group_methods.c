@@ -3,15 +3,12 @@
 
 #include <lauxlib.h>
 
-static struct group *group_check(lua_State *L)
-{
-    return luaL_checkudata(L, 1, GROUP_CLASS);
-}
-
 int group_new(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
     struct task *t = s->current;
+    if (!lua_isnoneornil(L, 1))
+        return sched_usage(L, s, "task.group takes no argument (at most n tasks at a time: task.map)");
     lua_settop(L, 0);
     struct group *g = lua_newuserdatauv(L, sizeof *g, 1);
     group_init(g, s);
@@ -29,8 +26,8 @@ int group_new(lua_State *L)
 static int group_spawn(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
-    struct group *g = group_check(L);
-    luaL_checktype(L, 2, LUA_TFUNCTION);
+    struct group *g = arg_self(L, GROUP_CLASS, "group:spawn");
+    arg_function(L, 2, "group:spawn");
     if (!g->owner)
         return sched_usage(L, s, "group:spawn: this group has been closed");
     task_new(L, s, g, 1, lua_gettop(L) - 2);
@@ -39,7 +36,7 @@ static int group_spawn(lua_State *L)
 
 static int group_cancel_method(lua_State *L)
 {
-    struct group *g = group_check(L);
+    struct group *g = arg_self(L, GROUP_CLASS, "group:cancel");
     group_cancel(g, "the group was cancelled");
     g->cancelled = false; /* the group can be used again: only its present tasks end */
     return 0;
@@ -88,7 +85,7 @@ static int group_end_k(lua_State *L, int status, lua_KContext how)
 static int group_wait(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
-    struct group *g = group_check(L);
+    struct group *g = arg_self(L, GROUP_CLASS, "group:wait");
     if (g->owner != s->current)
         return sched_usage(L, s, "group:wait: only the task that made the group can wait for it");
     lua_settop(L, 1);
@@ -127,7 +124,7 @@ static int hand_over(lua_State *L, struct sched *s, struct group *g, bool by_err
 static int group_close(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
-    struct group *g = group_check(L);
+    struct group *g = luaL_checkudata(L, 1, GROUP_CLASS);
     if (!g->owner)
         return 0;
     bool by_error = !lua_isnoneornil(L, 2);
@@ -145,7 +142,7 @@ static int group_close(lua_State *L)
 /* Collected without a close while its owner runs: an unreported failure passes to the group above. */
 static int group_gc(lua_State *L)
 {
-    struct group *g = group_check(L);
+    struct group *g = luaL_checkudata(L, 1, GROUP_CLASS);
     struct group *heir = g->parent ? group_heir(g->parent) : NULL;
     scope_leave(&g->scope);
     if (g->error != LUA_NOREF && heir && heir->error == LUA_NOREF)

@@ -233,6 +233,14 @@ static inline struct sched *sched_upvalue(lua_State *L)
     return lua_touserdata(L, lua_upvalueindex(1));
 }
 
+/* ---- arguments.c: each raises a usage error unless the argument fits; `fn` as scripts call it ---- */
+void arg_function(lua_State *L, int arg, const char *fn);
+/* Also an object with __call. */
+void arg_callable(lua_State *L, int arg, const char *fn);
+lua_Number arg_seconds(lua_State *L, int arg, const char *fn);
+/* The object of a method, argument 1. */
+void *arg_self(lua_State *L, const char *class, const char *method);
+
 /* Raises a usage error. */
 int sched_usage(lua_State *L, struct sched *s, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 

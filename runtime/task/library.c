@@ -4,11 +4,6 @@
 
 #include <lauxlib.h>
 
-static struct task *task_check(lua_State *L, int arg)
-{
-    return luaL_checkudata(L, arg, TASK_CLASS);
-}
-
 /* Pushes the userdata of the current task's group; 0 when it is the root group. */
 static int push_current_group(lua_State *L, struct sched *s)
 {
@@ -23,7 +18,7 @@ static int push_current_group(lua_State *L, struct sched *s)
 static int task_spawn(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
-    luaL_checktype(L, 1, LUA_TFUNCTION);
+    arg_function(L, 1, "task.spawn");
     int nargs = lua_gettop(L) - 1;
     int group = push_current_group(L, s);
     if (group) {
@@ -71,7 +66,7 @@ static int join_k(lua_State *L, int status, lua_KContext ctx)
 static int task_join(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
-    struct task *t = task_check(L, 1);
+    struct task *t = arg_self(L, TASK_CLASS, "task:join");
     if (t == s->current)
         return sched_usage(L, s, "task:join: a task cannot wait for itself");
     lua_settop(L, 1);
@@ -87,14 +82,14 @@ static int task_join(lua_State *L)
 
 static int task_cancel(lua_State *L)
 {
-    struct task *t = task_check(L, 1);
+    struct task *t = arg_self(L, TASK_CLASS, "task:cancel");
     scope_fire(&t->own, "the task was cancelled");
     return 0;
 }
 
 static int task_status(lua_State *L)
 {
-    struct task *t = task_check(L, 1);
+    struct task *t = arg_self(L, TASK_CLASS, "task:status");
     static const char *const names[] = {"ready", "running", "waiting"};
     if (t->state != TASK_DONE)
         lua_pushstring(L, names[t->state]);
@@ -121,9 +116,7 @@ static int sleep_k(lua_State *L, int status, lua_KContext ctx)
 static int task_sleep(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
-    lua_Number seconds = luaL_checknumber(L, 1);
-    if (seconds != seconds || seconds < 0)
-        return sched_usage(L, s, "task.sleep: expected a number of seconds, 0 or more");
+    lua_Number seconds = arg_seconds(L, 1, "task.sleep");
     task_check_park(L, s);
     /* An endless sleep counts as a timer, so a program that only waits for signals is not reported as
      * stuck. */
@@ -164,6 +157,15 @@ static void new_class(lua_State *L, struct sched *s, const char *name, const lua
     lua_pop(L, 1);
 }
 
+/* The methods of a class as a field of the table on top, so that Lua can add to them. */
+static void set_methods(lua_State *L, const char *class, const char *field)
+{
+    luaL_getmetatable(L, class);
+    lua_getfield(L, -1, "__index");
+    lua_setfield(L, -3, field);
+    lua_pop(L, 1);
+}
+
 int task_open(lua_State *L, struct sched *s)
 {
     static const luaL_Reg methods[] = {
@@ -181,5 +183,7 @@ int task_open(lua_State *L, struct sched *s)
     lua_newtable(L);
     lua_pushlightuserdata(L, s);
     luaL_setfuncs(L, functions, 1);
+    set_methods(L, TASK_CLASS, "task_methods");
+    set_methods(L, GROUP_CLASS, "group_methods");
     return 1;
 }

@@ -59,10 +59,8 @@ static void timeout_passed(struct sched_timer *t)
 int scoped_timeout(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
-    lua_Number seconds = luaL_checknumber(L, 1);
-    if (seconds != seconds || seconds < 0)
-        return sched_usage(L, s, "task.timeout: expected a number of seconds, 0 or more");
-    luaL_checkany(L, 2);
+    lua_Number seconds = arg_seconds(L, 1, "task.timeout");
+    arg_callable(L, 2, "task.timeout");
     struct scope_box *b = scope_box_new(L);
     lua_replace(L, 1);
     scope_enter(s->current, L, &b->scope, SCOPE_TIMEOUT);
@@ -78,7 +76,7 @@ int scoped_timeout(lua_State *L)
 int scoped_shield(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
-    luaL_checkany(L, 1);
+    arg_callable(L, 1, "task.shield");
     struct scope_box *b = scope_box_new(L);
     lua_insert(L, 1);
     scope_enter(s->current, L, &b->scope, SCOPE_SHIELD);
