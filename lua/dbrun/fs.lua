@@ -1,5 +1,6 @@
 --- Files and folders, synchronous. Functions raise errors of kind `io` that name path and cause.
 
+local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local process = require "dbrun.process"
@@ -8,6 +9,12 @@ local task = require "dbrun.task"
 local fs = core.fs
 
 local M = {}
+
+local path_rule <const>, mode_rule <const> = args.path, args.whole(0)
+
+local function check_path(fn, path)
+    args.check(fn, "path", path, path_rule)
+end
 
 ---@class dbrun.fs.Stat
 ---@field kind "file"|"folder"|"link"|"socket"|"fifo"|"device"
@@ -24,20 +31,27 @@ local M = {}
 ---@param no_follow? boolean true: the link itself, not its target
 ---@return dbrun.fs.Stat?
 function M.stat(path, no_follow)
+    check_path("fs.stat", path)
+    args.optional("fs.stat", "no_follow", no_follow, "boolean")
     return fs.stat(path, no_follow)
 end
 
 ---@param path string
 ---@return boolean
 function M.exists(path)
+    check_path("fs.exists", path)
     return fs.stat(path) ~= nil
 end
 
+local RIGHT <const> = args.one_of("r", "w", "x")
+
 --- May the current user read, write or execute it?
 ---@param path string
----@param right "r"|"w"|"x"
+---@param right? "r"|"w"|"x" default "r"
 ---@return boolean
 function M.access(path, right)
+    check_path("fs.access", path)
+    args.optional("fs.access", "right", right, RIGHT)
     return fs.access(path, right)
 end
 
@@ -46,6 +60,8 @@ end
 ---@param ... string
 ---@return string
 function M.join(path, ...)
+    args.check("fs.join", "path", path, "string")
+    args.each("fs.join", "name", "string", ...)
     for _, name in ipairs { ... } do
         if name:sub(1, 1) == "/" then
             path = name
@@ -59,6 +75,7 @@ end
 ---@param path string
 ---@return string folder "." when the path has none
 function M.dirname(path)
+    args.check("fs.dirname", "path", path, "string")
     local dir = path:gsub("/+$", ""):match("^(.*)/[^/]*$")
     if not dir then return path:sub(1, 1) == "/" and "/" or "." end
     return dir == "" and "/" or dir
@@ -67,6 +84,7 @@ end
 ---@param path string
 ---@return string
 function M.basename(path)
+    args.check("fs.basename", "path", path, "string")
     return (path:gsub("/+$", ""):match("[^/]*$"))
 end
 
@@ -74,6 +92,7 @@ end
 ---@param path string
 ---@return string[]
 function M.list(path)
+    check_path("fs.list", path)
     local names = fs.list(path)
     table.sort(names)
     return names
@@ -83,6 +102,8 @@ end
 ---@param path string
 ---@param mode? integer mode of the new folders; default: from the umask
 function M.mkdir_p(path, mode)
+    check_path("fs.mkdir_p", path)
+    args.optional("fs.mkdir_p", "mode", mode, mode_rule)
     local missing = {}
     while not M.exists(path) do
         missing[#missing + 1] = path
@@ -102,6 +123,8 @@ end
 ---@param mode? integer
 ---@return boolean made
 function M.mkdir(path, mode)
+    check_path("fs.mkdir", path)
+    args.optional("fs.mkdir", "mode", mode, mode_rule)
     return fs.mkdir(path, mode)
 end
 
@@ -120,6 +143,7 @@ end
 --- the folder of all temporary files are refused.
 ---@param path string
 function M.rmtree(path)
+    check_path("fs.rmtree", path)
     if is_precious(path) then
         errors.raise {
             kind = "usage",
@@ -132,49 +156,64 @@ end
 
 ---@param path string
 function M.rmdir(path)
+    check_path("fs.rmdir", path)
     fs.rmdir(path)
 end
 
 ---@param path string
 ---@return boolean removed false when it was not there
 function M.unlink(path)
+    check_path("fs.unlink", path)
     return fs.unlink(path)
 end
 
 ---@param from string
 ---@param to string replaced when it is a file
 function M.rename(from, to)
+    args.check("fs.rename", "from", from, path_rule)
+    args.check("fs.rename", "to", to, path_rule)
     fs.rename(from, to)
 end
 
 ---@param path string
 ---@return string
 function M.realpath(path)
+    check_path("fs.realpath", path)
     return fs.realpath(path)
 end
 
 ---@param path string
 ---@return string target
 function M.readlink(path)
+    check_path("fs.readlink", path)
     return fs.readlink(path)
 end
 
 ---@param target string
 ---@param path string
 function M.symlink(target, path)
+    args.check("fs.symlink", "target", target, path_rule)
+    check_path("fs.symlink", path)
     fs.symlink(target, path)
 end
 
+local ID <const> = args.whole(-1, 4294967295)
+
 ---@param path string
----@param uid integer
----@param gid integer
+---@param uid integer -1: unchanged
+---@param gid integer -1: unchanged
 function M.chown(path, uid, gid)
+    check_path("fs.chown", path)
+    args.check("fs.chown", "uid", uid, ID)
+    args.check("fs.chown", "gid", gid, ID)
     fs.chown(path, uid, gid)
 end
 
 ---@param path string
 ---@param mode integer
 function M.chmod(path, mode)
+    check_path("fs.chmod", path)
+    args.check("fs.chmod", "mode", mode, mode_rule)
     fs.chmod(path, mode)
 end
 
@@ -182,6 +221,7 @@ end
 ---@param path string
 ---@return integer
 function M.free_space(path)
+    check_path("fs.free_space", path)
     return fs.free_space(path)
 end
 
@@ -194,6 +234,7 @@ end
 ---@param path string
 ---@return string bytes
 function M.read(path)
+    check_path("fs.read", path)
     local f <close>, reason = io.open(path, "rb")
     if not f then
         local cause = tostring(reason):sub(#path + 3)
@@ -208,18 +249,24 @@ end
 
 local counter = 0
 
+local WRITE_OPTIONS <const> = { sync = "boolean" }
+
 --- Writes the file completely or not at all: under another name first, then renamed. Replaces an existing file; without
 --- `mode` its mode stays.
 ---@param path string
 ---@param data string
 ---@param mode? integer
----@param opts? {sync: boolean} sync: on the disk before this returns
+---@param opts? {sync?: boolean} sync: on the disk before this returns
 function M.write(path, data, mode, opts)
+    check_path("fs.write", path)
+    args.check("fs.write", "data", data, "string")
+    args.optional("fs.write", "mode", mode, mode_rule)
+    opts = args.options("fs.write", opts, WRITE_OPTIONS)
     local old = fs.stat(path)
     counter = counter + 1
     local temporary = ("%s.%d.%d.new"):format(path, process.pid(), counter)
     fs.unlink(temporary)
-    fs.write_new(temporary, data, mode or (old and old.mode), opts and opts.sync)
+    fs.write_new(temporary, data, mode or (old and old.mode), opts.sync)
     local ok, problem = pcall(fs.rename, temporary, path)
     if not ok then
         fs.unlink(temporary)
@@ -239,6 +286,7 @@ end
 ---@param prefix? string path and beginning of the name; default "dbrun-" in the folder for temporary files
 ---@return string path
 function M.mkdtemp(prefix)
+    args.optional("fs.mkdtemp", "prefix", prefix, path_rule)
     return fs.mkdtemp(prefix or (M.tempdir() .. "/dbrun-"))
 end
 
@@ -252,6 +300,9 @@ end
 ---@param mode? integer mode of the file
 ---@return dbrun.fs.Lock? lock nil when it stayed locked for that time
 function M.lock(path, wait, mode)
+    check_path("fs.lock", path)
+    args.optional("fs.lock", "wait", wait, args.limit)
+    args.optional("fs.lock", "mode", mode, mode_rule)
     local deadline <const> = task.now() + (wait or 0)
     local pause = 0.002
     while true do
@@ -264,4 +315,17 @@ function M.lock(path, wait, mode)
     end
 end
 
-return M
+local READ <const>, WRITE <const>, UNLINK <const>, LIST <const> =
+    "fs.read(path)", "fs.write(path, data)", "fs.unlink(path)", "fs.list(path)"
+local MOVE <const>, MKDIR <const>, RMTREE <const> = "fs.rename(from, to)", "fs.mkdir_p(path)", "fs.rmtree(path)"
+local IS_FOLDER <const>, IS_FILE <const> = 'fs.stat(path).kind == "folder"', 'fs.stat(path).kind == "file"'
+
+return args.answer_for_names(M, "fs", {
+    readfile = READ, read_file = READ, slurp = READ, writefile = WRITE, write_file = WRITE,
+    append = 'io.open(path, "a")', open = "io.open(path)", remove = UNLINK, delete = UNLINK, rm = UNLINK,
+    rm_r = RMTREE, remove_all = RMTREE, mv = MOVE, move = MOVE, ls = LIST, dir = LIST, readdir = LIST, listdir = LIST,
+    scandir = LIST, makedirs = MKDIR, mkdirs = MKDIR, mkdirp = MKDIR, attributes = "fs.stat(path)",
+    lstat = "fs.stat(path, true)", isdir = IS_FOLDER, is_dir = IS_FOLDER,
+    isfile = IS_FILE, is_file = IS_FILE, size = "fs.stat(path).size", currentdir = "fs.cwd()", getcwd = "fs.cwd()",
+    tmpdir = "fs.tempdir()", mkstemp = "fs.mkdtemp()", touch = 'fs.write(path, "")',
+})
