@@ -8,6 +8,7 @@
 --- A plain table is written as an array when its keys are 1 to n, as an object when they are strings or
 --- there are none (`json.array{}` is the empty array). Anything in between, NaN, infinities, functions
 --- and text that is not UTF-8 are refused with their place: `at $.rows[3].name`.
+local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 
 local M = {}
@@ -24,6 +25,8 @@ function M.decode(text)
     return core.json.decode(text)
 end
 
+local OPTIONS <const> = { indent = args.whole(0, 16), sort_keys = "boolean" }
+
 ---Writes a value as JSON.
 ---@param value any
 ---@param options? {indent?: integer, sort_keys?: boolean} indent: spaces for each level (0 to 16, default
@@ -31,6 +34,9 @@ end
 ---@return string
 ---Raises an error of kind `usage` that names the place of a value without a JSON form.
 function M.encode(value, options)
+    if options ~= nil then
+        args.options("json.encode", options, OPTIONS)
+    end
     return core.json.encode(value, options)
 end
 
@@ -57,4 +63,9 @@ function M.is_array(t)
     return core.json.is_array(t)
 end
 
-return M
+return args.answer_for_names(M, "json", {
+    parse = "json.decode(text)", loads = "json.decode(text)", load = "json.decode(text)", read = "json.decode(text)",
+    stringify = "json.encode(value)", dumps = "json.encode(value)", dump = "json.encode(value)",
+    write = "json.encode(value)", serialize = "json.encode(value)", pretty = "json.encode(value, {indent = 2})",
+    empty_array = "json.array{}", empty_object = "json.object{}", isarray = "json.is_array(t)",
+})

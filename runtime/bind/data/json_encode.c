@@ -394,42 +394,21 @@ static void add_value(struct encoder *e, const struct place *at)
 
 /* ---- the call ---- */
 
-static int bad_option(lua_State *L, const char *what)
-{
-    return bind_fail(L, bind_runtime(L), ERROR_USAGE, "json.encode: %s", what);
-}
-
-/* Reads the table of options at 2. */
+/* Reads the table of options at 2, which lua/dbrun/json.lua has checked. */
 static void read_options(lua_State *L, struct encoder *e)
 {
-    if (lua_isnoneornil(L, 2))
-        return;
     if (!lua_istable(L, 2))
-        bad_option(L, "the options must be a table");
-    lua_pushnil(L);
-    while (lua_next(L, 2)) {
-        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "";
-        if (strcmp(name, "indent") == 0) {
-            lua_Integer n = lua_isinteger(L, -1) ? lua_tointeger(L, -1) : -1;
-            if (n < 0 || n > 16)
-                bad_option(L, "indent must be an integer from 0 to 16");
-            e->indent = (int)n;
-        } else if (strcmp(name, "sort_keys") == 0) {
-            if (!lua_isboolean(L, -1))
-                bad_option(L, "sort_keys must be true or false");
-            e->sort_keys = lua_toboolean(L, -1);
-        } else {
-            bad_option(L, "unknown option; there are indent and sort_keys");
-        }
-        lua_pop(L, 1);
-    }
+        return;
+    lua_getfield(L, 2, "indent");
+    lua_getfield(L, 2, "sort_keys");
+    e->indent = (int)lua_tointeger(L, -2);
+    e->sort_keys = lua_toboolean(L, -1);
+    lua_pop(L, 2);
 }
 
 int bind_json_encode(lua_State *L)
 {
     struct encoder e = {.L = L, .rt = bind_runtime(L)};
-    if (lua_isnone(L, 1))
-        return bad_option(L, "expected a value");
     lua_settop(L, 2);
     read_options(L, &e);
     luaL_getmetatable(L, JSON_ARRAY_CLASS);
