@@ -10,6 +10,7 @@
 --- Calendar arithmetic (months, days, weekdays) is done in UTC, or at the given offset.
 ---
 --- Every function raises an error of kind `usage` that shows a value which is not a time.
+local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 
@@ -178,11 +179,13 @@ end
 ---@return dbrun.TimeKind kind
 ---@return integer? offset seconds east of UTC, where the text names one
 function M.parse(text)
-    if type(text) ~= "string" then errors.usage("time.parse", "expected a text, got a %s", type(text)) end
+    args.check("time.parse", "text", text, "string")
     local us <const>, kind <const>, offset <const> = read(text)
     if not us then errors.usage("time.parse", "%s is not a date or time: %s", quoted(text), kind) end
     return us, kind, offset
 end
+
+local MOMENT <const> = { function() return false end, "a text or whole microseconds" }
 
 ---A moment as microseconds.
 local function moment(where, when)
@@ -191,9 +194,11 @@ local function moment(where, when)
         local us <const>, why <const> = read(when)
         return us or errors.usage("time." .. where, "%s is not a date or time: %s", quoted(when), why)
     end
-    errors.usage("time." .. where, "expected a text or whole microseconds, got %s",
-        math.type(when) == "float" and ("%g, which is not an integer (seconds: time.from_epoch)"):format(when)
-            or "a " .. type(when))
+    if math.type(when) == "float" then
+        errors.usage("time." .. where, "expected a text or whole microseconds, got %g, which is not an integer "
+            .. "(seconds: time.from_epoch)", when)
+    end
+    args.check("time." .. where, "the time", when, MOMENT)
 end
 
 local function finite(where, when)
@@ -202,9 +207,12 @@ local function finite(where, when)
     return us
 end
 
+local OFFSET <const> = args.one_type_of("string", "number")
+
 ---An offset as microseconds.
 local function shift_of(where, offset)
     if offset == nil then return 0 end
+    args.check("time." .. where, "offset", offset, OFFSET)
     local seconds <const> = type(offset) == "string" and parse_offset(offset) or math.tointeger(offset)
     if not seconds or math.abs(seconds) >= 16 * 3600 then
         errors.usage("time." .. where, "%s is not an offset from UTC", quoted(tostring(offset)))
@@ -228,22 +236,21 @@ local function offset_text(shift)
     return seconds % 60 == 0 and text or text .. (":%02d"):format(seconds % 60)
 end
 
-local KINDS <const> = { timestamptz = true, timestamp = true, date = true, time = true, timetz = true }
+local FORMAT_OPTIONS <const> = {
+    kind = args.one_of("timestamptz", "timestamp", "date", "time", "timetz"), offset = OFFSET,
+    digits = args.whole(0, 6),
+}
 
 ---Writes a moment as the engines do: `2024-02-29T12:34:56.789+00:00`.
 ---@param when dbrun.Moment
----@param opts? { kind?: dbrun.TimeKind, offset?: dbrun.Offset, digits?: integer }
+---@param opts? { kind?: "timestamptz"|"timestamp"|"date"|"time"|"timetz", offset?: dbrun.Offset, digits?: integer }
 ---   kind: what is written, default `timestamptz`; offset: at which it is written, default UTC; digits behind the
 ---   point, 0 to 6, the rest is cut off (default: as many as there are)
 ---@return string
 function M.format(when, opts)
-    opts = opts or {}
+    opts = args.options("time.format", opts, FORMAT_OPTIONS)
     local us <const>, kind <const> = moment("format", when), opts.kind or "timestamptz"
-    local digits <const> = opts.digits
-    if not KINDS[kind] then errors.usage("time.format", "there is no kind '%s'", tostring(kind)) end
-    if digits and (math.type(digits) ~= "integer" or digits < 0 or digits > 6) then
-        errors.usage("time.format", "digits: expected 0 to 6, got %s", tostring(digits))
-    end
+    local digits <const> = opts.digits and math.tointeger(opts.digits)
     if is_infinite(us) then return us > 0 and "infinity" or "-infinity" end
     local shift <const> = shift_of("format", opts.offset)
     local at <const> = sum("format", us, shift)
@@ -277,10 +284,7 @@ end
 ---@param seconds number since 1970, rounded to microseconds; what `timestamps = "epoch"` of an engine gives
 ---@return integer us
 function M.from_epoch(seconds)
-    if type(seconds) ~= "number" or seconds ~= seconds then
-        errors.usage("time.from_epoch", "expected seconds, got %s",
-            type(seconds) == "number" and "NaN" or "a " .. type(seconds))
-    end
+    args.check("time.from_epoch", "seconds", seconds, args.limit)
     if seconds == math.huge or seconds == -math.huge then
         return seconds > 0 and M.INFINITY or M.MINUS_INFINITY
     end
@@ -309,25 +313,38 @@ function M.parts(when, offset)
     }
 end
 
-local RANGES <const> = {
-    { "year", -290307, 294246 }, { "month", 1, 12 }, { "day", 1, 31 }, { "hour", 0, 23 }, { "min", 0, 59 },
-    { "sec", 0, 59 }, { "usec", 0, 999999 },
+local PARTS <const> = {
+    year = args.whole(-290307, 294246), month = args.whole(1, 12), day = args.whole(1, 31), hour = args.whole(0, 23),
+    min = args.whole(0, 59), sec = args.whole(0, 59), usec = args.whole(0, 999999), offset = OFFSET,
+    weekday = args.integer, yearday = args.integer, wday = args.integer, yday = args.integer, isdst = "boolean",
 }
 
+---Also what os.date "*t" gives. Ignored, because it follows from the rest: weekday, wday, yearday, yday, isdst.
+---@class dbrun.TimePartsGiven
+---@field year integer
+---@field month? integer
+---@field day? integer
+---@field hour? integer
+---@field min? integer
+---@field sec? integer
+---@field usec? integer
+---@field offset? dbrun.Offset
+---@field weekday? integer
+---@field yearday? integer
+---@field wday? integer
+---@field yday? integer
+---@field isdst? boolean
+
 ---The moment that `parts` describes; missing parts are 0 (month and day: 1).
----@param parts dbrun.TimeParts weekday and yearday are ignored
+---@param parts dbrun.TimePartsGiven
 ---@return integer us
 function M.from_parts(parts)
-    local v <const> = {}
-    for _, range in ipairs(RANGES) do
-        local name <const>, least <const>, most <const> = table.unpack(range)
-        local value = parts[name]
-        if value == nil and name ~= "year" then value = math.max(least, 0) end
-        value = math.tointeger(value)
-        if not value or value < least or value > most then
-            errors.usage("time.from_parts", "%s: expected %d to %d, got %s", name, least, most, tostring(parts[name]))
-        end
-        v[name] = value
+    args.check("time.from_parts", "parts", parts, "table")
+    args.options("time.from_parts", parts, PARTS)
+    args.check("time.from_parts", "year", parts.year, PARTS.year)
+    local v <const> = { month = 1, day = 1, hour = 0, min = 0, sec = 0, usec = 0 }
+    for name, value in pairs(parts) do
+        if type(value) == "number" then v[name] = math.tointeger(value) end
     end
     if v.day > days_in(v.year, v.month) then
         errors.usage("time.from_parts", "there is no day %d in %d-%02d", v.day, v.year, v.month)
@@ -352,18 +369,21 @@ local UNITS <const> = {
 }
 local MONTHS <const> = { months = 1, quarters = 3, years = 12 }
 
+local DELTA <const> = {
+    function(v) return type(v) == "table" end, "whole microseconds or a table such as {days = 1, hours = 2}",
+}
+local SPAN <const> = {}
+for _, units in ipairs { UNITS, MONTHS } do
+    for name in pairs(units) do SPAN[name] = "number" end
+end
+
 ---A span in months and microseconds.
 local function span_of(where, delta)
     if math.type(delta) == "integer" then return 0, delta end
-    if type(delta) ~= "table" then
-        errors.usage("time." .. where, "expected whole microseconds or a table ({days = 1, hours = 2}), got a %s",
-            type(delta))
-    end
+    args.check("time." .. where, "delta", delta, DELTA)
+    args.options("time." .. where, delta, SPAN)
     local months, us = 0, 0
     for unit, n in pairs(delta) do
-        if type(n) ~= "number" or not (UNITS[unit] or MONTHS[unit]) then
-            errors.usage("time." .. where, "'%s' = %s is not a span of time", tostring(unit), tostring(n))
-        end
         if MONTHS[unit] then
             if not math.tointeger(n) or math.abs(n) > 600000 * 12 then
                 errors.usage("time." .. where, "%s: expected a whole number within range, got %g", unit, n)
@@ -425,6 +445,12 @@ local WIDTHS <const> = {
     millisecond = 1000, second = SECOND, minute = MINUTE, hour = HOUR, day = DAY, week = 7 * DAY,
 }
 
+local UNIT <const> = {
+    function(v) return WIDTHS[v] or STARTS[v] or math.type(v) == "integer" and v > 0 end,
+    'a unit ("millisecond", "second", "minute", "hour", "day", "week", "month", "quarter", "year", "decade") or whole '
+        .. "microseconds above 0", shows = true,
+}
+
 ---The beginning of the span that contains a moment: PostgreSQL's date_trunc, or a bucket of any width.
 ---@param when dbrun.Moment
 ---@param unit "millisecond"|"second"|"minute"|"hour"|"day"|"week"|"month"|"quarter"|"year"|"decade"|integer
@@ -433,10 +459,8 @@ local WIDTHS <const> = {
 ---@return integer us infinity stays infinity
 function M.truncate(when, unit, offset)
     local us <const> = moment("truncate", when)
+    args.check("time.truncate", "unit", unit, UNIT)
     local width <const> = WIDTHS[unit] or math.type(unit) == "integer" and unit
-    if not (width and width > 0 or STARTS[unit]) then
-        errors.usage("time.truncate", "there is no unit '%s'", tostring(unit))
-    end
     if is_infinite(us) then return us end
     local shift <const> = shift_of("truncate", offset)
     local at <const> = sum("truncate", us, shift)
@@ -448,4 +472,13 @@ function M.truncate(when, unit, offset)
     return days_from_civil(year, month, 1) * DAY - shift
 end
 
-return M
+return args.answer_for_names(M, "time", {
+    strftime = "time.format(when), or os.date", strptime = "time.parse(text)", date = "time.format(when), or os.date",
+    iso = "time.format(when)", isoformat = "time.format(when)", tostring = "time.format(when)",
+    fromisoformat = "time.parse(text)", time = "time.now() (whole microseconds), or os.time() (seconds)",
+    clock = "task.now() (monotonic seconds)", monotonic = "task.now() (monotonic seconds)",
+    perf_counter = "task.now() (monotonic seconds)", gettime = "time.now() (whole microseconds)",
+    sleep = "task.sleep(seconds)", trunc = "time.truncate(when, unit)", floor = "time.truncate(when, unit)",
+    date_trunc = "time.truncate(when, unit)", sub = "time.diff(a, b), or time.add with a span below 0",
+    epoch = "time.to_epoch(when)", timestamp = "time.to_epoch(when)",
+})
