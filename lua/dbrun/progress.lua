@@ -4,6 +4,7 @@
 ---     local p <close> = progress.new{label = "observations", total = 100000, unit = "rows"}
 ---     for ... do p:add(1000) end
 
+local args = require "dbrun.args"
 local task = require "dbrun.task"
 local tty = require "dbrun.tty"
 
@@ -13,11 +14,20 @@ local M = {}
 ---@field label string
 ---@field total? number the amount of work; without it neither percentage nor remaining time is shown
 ---@field unit? string such as "rows"
----@field out? file* default io.stderr
+---@field out? file*|table default io.stderr; a table has the methods write and flush
 ---@field fd? integer descriptor of out; default 2
 ---@field terminal? boolean default: whether fd is one
 ---@field interval? number seconds between two lines where there is no terminal; default 5
 ---@field clock? fun(): number seconds; default task.now
+
+local OUT <const> = {
+    function(v) return io.type(v) == "file" or type(v) == "table" and v.write and v.flush end,
+    "an open file, or a table with write and flush",
+}
+local OPTIONS <const> = {
+    label = "string", total = "number", unit = "string", out = OUT, fd = args.integer, terminal = "boolean",
+    interval = args.seconds, clock = "function",
+}
 
 ---@class dbrun.progress.Progress
 local Progress = {}
@@ -29,16 +39,22 @@ local redraw_interval <const> = 0.1
 ---@param n number
 ---@return string
 function M.number(n)
+    args.check("progress.number", "n", n, "number")
     local text = ("%.0f"):format(n)
     local sign, digits = text:match("^(%-?)(%d+)$")
     if not digits then return text end
     return sign .. digits:reverse():gsub("(%d%d%d)", "%1,"):gsub(",$", ""):reverse()
 end
 
+local DURATION <const> = {
+    function(v) return type(v) == "number" and v > -math.huge and v < math.huge end, "a number of seconds",
+}
+
 --- Seconds for people: "0.4 s", "12 s", "3:05", "2:00:07".
 ---@param s number
 ---@return string
 function M.duration(s)
+    args.check("progress.duration", "s", s, DURATION)
     if s < 9.95 then return ("%.1f s"):format(s) end
     local whole = math.floor(s + 0.5)
     if whole < 60 then return ("%d s"):format(whole) end
@@ -53,7 +69,8 @@ local function cut(text, width)
     return text:sub(1, width)
 end
 
-function Progress:text(now)
+--- The line as it is at a time of its clock.
+local function text_of(self, now)
     local elapsed = now - self.started
     local unit = self.unit and (" " .. self.unit) or ""
     local rate = elapsed > 0 and self.done / elapsed or 0
@@ -74,9 +91,9 @@ function Progress:text(now)
     return table.concat(parts, "  ")
 end
 
-function Progress:draw(now)
+local function draw(self, now)
     self.drawn_at = now
-    local text = tty.printable(self:text(now))
+    local text = tty.printable(text_of(self, now))
     if self.terminal then
         self.out:write("\r", cut(text, tty.width(self.fd) - 1), "\27[K")
     else
@@ -88,31 +105,38 @@ end
 --- Adds `n` to the work done.
 ---@param n? number default 1
 function Progress:add(n)
+    args.self("progress:add", self, meta)
+    args.optional("progress:add", "n", n, "number")
     return self:set(self.done + (n or 1))
 end
 
 --- Sets the work done.
 ---@param done number
 function Progress:set(done)
+    args.self("progress:set", self, meta)
+    args.check("progress:set", "done", done, "number")
     if self.ended then return end
     self.done = done
     local now = self.clock()
-    if now - self.drawn_at >= self.interval then self:draw(now) end
+    if now - self.drawn_at >= self.interval then draw(self, now) end
 end
 
 --- Writes another line, such as a warning, without damaging the progress line.
 ---@param line string
 function Progress:line(line)
+    args.self("progress:line", self, meta)
+    args.check("progress:line", "line", line, "string")
     if self.terminal and not self.ended then self.out:write("\r\27[K") end
     self.out:write(line, "\n")
-    if self.terminal and not self.ended then self:draw(self.clock()) end
+    if self.terminal and not self.ended then draw(self, self.clock()) end
 end
 
 --- Writes the final state and the total time as a line that stays. Called by `<close>`, once.
 function Progress:finish()
+    args.self("progress:finish", self, meta)
     if self.ended then return end
     self.ended = true
-    self:draw(self.clock())
+    draw(self, self.clock())
     if self.terminal then
         self.out:write("\n")
         self.out:flush()
@@ -126,18 +150,30 @@ end
 ---@param opts dbrun.progress.Options
 ---@return dbrun.progress.Progress
 function M.new(opts)
+    args.check("progress.new", "the options", opts, "table")
+    args.options("progress.new", opts, OPTIONS)
+    args.check("progress.new", "label", opts.label, "string")
     local fd = opts.fd or 2
     local terminal = opts.terminal
     if terminal == nil then terminal = not tty.dumb(fd) end
     local clock = opts.clock or task.now
     local now = clock()
     local self = setmetatable({
-        label = opts.label, total = opts.total, unit = opts.unit, out = opts.out or io.stderr, fd = fd,
+        label = opts.label, total = opts.total or false, unit = opts.unit or false, ended = false,
+        out = opts.out or io.stderr, fd = fd,
         terminal = terminal, clock = clock, started = now, done = 0,
         interval = terminal and redraw_interval or opts.interval or 5, drawn_at = now,
     }, meta)
-    if terminal then self:draw(now) end
+    if terminal then draw(self, now) end
     return self
 end
 
-return M
+args.answer_for_names(Progress, "a progress line", {
+    update = "p:add(n), or p:set(n)", inc = "p:add(n)", increment = "p:add(n)", tick = "p:add(n)", step = "p:add(n)",
+    advance = "p:add(n)", close = "p:finish()", stop = "p:finish()", write = "p:line(text)",
+    print = "p:line(text)",
+})
+
+return args.answer_for_names(M, "progress", {
+    start = "progress.new{label = ...}", bar = "progress.new{label = ...}", create = "progress.new{label = ...}",
+})

@@ -1,15 +1,21 @@
 --- Terminals: is a descriptor one, how wide is it, does it show colours?
 
+local args = require "dbrun.args"
 local core = require "dbrun.core"
 
 local tty = core.tty
 
 local M = {}
 
+local function check_fd(fn, fd)
+    args.optional(fn, "fd", fd, args.integer)
+end
+
 --- Is the descriptor a terminal?
 ---@param fd? integer default 1, the standard output
 ---@return boolean
 function M.isatty(fd)
+    check_fd("tty.isatty", fd)
     return tty.isatty(fd or 1)
 end
 
@@ -17,6 +23,7 @@ end
 ---@param fd? integer default 1
 ---@return integer
 function M.width(fd)
+    check_fd("tty.width", fd)
     return tty.width(fd or 1) or math.tointeger(tonumber(os.getenv("COLUMNS"))) or 80
 end
 
@@ -25,6 +32,7 @@ end
 ---@param fd? integer default 1
 ---@return boolean
 function M.colour(fd)
+    check_fd("tty.colour", fd)
     local no, term = os.getenv("NO_COLOR"), os.getenv("TERM")
     return (no == nil or no == "") and M.dumb(fd) == false and term ~= nil
 end
@@ -33,6 +41,7 @@ end
 ---@param fd? integer default 1
 ---@return boolean
 function M.dumb(fd)
+    check_fd("tty.dumb", fd)
     return not tty.isatty(fd or 1) or os.getenv("TERM") == "dumb"
 end
 
@@ -41,23 +50,29 @@ end
 ---@param text string
 ---@return string
 function M.printable(text)
+    args.check("tty.printable", "text", text, "string")
     return tty.printable(text)
 end
 
 local codes <const> = {
     bold = 1, dim = 2, red = 31, green = 32, yellow = 33, blue = 34, magenta = 35, cyan = 36,
 }
+local COLOUR <const> = args.one_of("bold", "dim", "red", "green", "yellow", "blue", "magenta", "cyan")
 
 --- A function that colours a text, or returns it unchanged without colours.
 ---@param fd? integer default 1
 ---@return fun(text: string, name: "bold"|"dim"|"red"|"green"|"yellow"|"blue"|"magenta"|"cyan"): string
 function M.painter(fd)
-    if not M.colour(fd) then
-        return function(text) return text end
-    end
+    check_fd("tty.painter", fd)
+    local coloured <const> = M.colour(fd)
     return function(text, name)
+        args.check("tty.painter", "name", name, COLOUR)
+        if not coloured then return text end
         return ("\27[%dm%s\27[0m"):format(codes[name], text)
     end
 end
 
-return M
+return args.answer_for_names(M, "tty", {
+    color = "tty.colour(fd)", columns = "tty.width(fd)", size = "tty.width(fd)", is_tty = "tty.isatty(fd)",
+    istty = "tty.isatty(fd)", isterminal = "tty.isatty(fd)", escape = "tty.printable(text)",
+})
