@@ -4,10 +4,12 @@
 ---     migrate.up { dirs = { "db/migrations" } }
 ---
 --- `dbrun migrate` is the command line over this module (dbrun.migrate.show.command).
+local args = require "dbrun.args"
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local ledger = require "dbrun.migrate.book.ledger"
+local options = require "dbrun.migrate.options"
 local session = require "dbrun.migrate.run.session"
 
 local M = {}
@@ -76,7 +78,7 @@ end
 ---Raises errors of kind `query` and `constraint` (a migration failed: `file`, `line`, `sqlstate`), `timeout` (the
 ---lock), `config`, `connect`.
 function M.up(opts)
-    opts = session.complete(opts)
+    opts = session.complete(options.check("up", opts))
     local list = files.some(opts.dirs)
     local limited = opts.to and up_to(list, opts.to) or list
     return session.writing(opts, function(conn)
@@ -103,7 +105,7 @@ end
 ---@param opts? dbrun.migrate.Options|{ steps?: integer } steps: how many (default 1)
 ---@return dbrun.migrate.Done[] done empty when nothing is applied
 function M.down(opts)
-    opts = session.complete(opts)
+    opts = session.complete(options.check("down", opts))
     local list = files.some(opts.dirs)
     return session.writing(opts, function(conn)
         return require("dbrun.migrate.run.runner").run(conn, opts, "down", last_applied(list, opts.steps))
@@ -114,19 +116,24 @@ end
 ---@param opts? dbrun.migrate.Options|{ steps?: integer } steps: how many (default 1)
 ---@return dbrun.migrate.Done[] done empty when nothing is applied
 function M.redo(opts)
-    opts = session.complete(opts)
+    opts = session.complete(options.check("redo", opts))
     local list = files.some(opts.dirs)
     return session.writing(opts, function(conn)
         return require("dbrun.migrate.run.runner").redo(conn, opts, last_applied(list, opts.steps))
     end)
 end
 
+local HANDLE <const> = args.one_type_of("table", "userdata")
+
 ---Compares the files with the versions in the table. Writes nothing.
----@param conn table a connection or an engine
+---@param conn table|userdata a connection or an engine
 ---@param list dbrun.migrate.File[]
 ---@param table_name? string
 ---@return dbrun.migrate.State
 function M.compare(conn, list, table_name)
+    args.check("migrate.compare", "conn", conn, HANDLE)
+    args.check("migrate.compare", "list", list, "table")
+    args.optional("migrate.compare", "table_name", table_name, "string")
     local applied = ledger.applied(conn, ledger.locate(conn, table_name or ledger.DEFAULT_TABLE))
     local state = { files = {}, pending = 0, applied = 0, missing = {} }
     local on_disk = {}
@@ -148,7 +155,7 @@ end
 ---@param opts? dbrun.migrate.Options
 ---@return dbrun.migrate.State
 function M.status(opts)
-    opts = session.complete(opts)
+    opts = session.complete(options.check("status", opts))
     local list = files.some(opts.dirs)
     return session.reading(opts, function(conn) return M.compare(conn, list, opts.table) end)
 end
@@ -158,8 +165,10 @@ end
 ---@param opts? dbrun.migrate.Options|{ lua?: boolean } lua: a Lua migration
 ---@return string path
 function M.new(name, opts)
-    local dirs = opts and opts.dirs and #opts.dirs > 0 and opts.dirs or { config.DBRUN_MIGRATIONS_DIR }
-    return files.create(dirs[1], name, opts and opts.lua and "lua" or "sql")
+    args.check("migrate.new", "name", name, "string")
+    opts = options.check("new", opts)
+    local dirs = opts.dirs and #opts.dirs > 0 and opts.dirs or { config.DBRUN_MIGRATIONS_DIR }
+    return files.create(dirs[1], name, opts.lua and "lua" or "sql")
 end
 
 ---Records that the database is at a version, and runs nothing: that version and all before it count as applied, later
@@ -168,7 +177,8 @@ end
 ---@param opts? dbrun.migrate.Options
 ---@return { added: dbrun.migrate.File[], removed: dbrun.migrate.File[] }
 function M.stamp(version, opts)
-    opts = session.complete(opts)
+    args.check("migrate.stamp", "version", version, "string")
+    opts = session.complete(options.check("stamp", opts))
     return require("dbrun.migrate.book.upkeep").stamp(opts, up_to(files.some(opts.dirs), version))
 end
 
@@ -177,7 +187,7 @@ end
 ---@param opts? dbrun.migrate.Options
 ---@return dbrun.migrate.Finding[] findings empty when all is well
 function M.verify(opts)
-    return require("dbrun.migrate.book.upkeep").verify(session.complete(opts))
+    return require("dbrun.migrate.book.upkeep").verify(session.complete(options.check("verify", opts)))
 end
 
 ---Corrects the records so that they match the files.
@@ -186,14 +196,14 @@ end
 ---    migration begins
 ---@return string[] done what was changed, in words
 function M.repair(opts)
-    return require("dbrun.migrate.book.upkeep").repair(session.complete(opts))
+    return require("dbrun.migrate.book.upkeep").repair(session.complete(options.check("repair", opts)))
 end
 
 ---What a run would do. Writes nothing.
 ---@param opts? dbrun.migrate.Options|{ direction?: "up"|"down", to?: string, steps?: integer }
 ---@return dbrun.migrate.Planned[]
 function M.plan(opts)
-    opts = session.complete(opts)
+    opts = session.complete(options.check("plan", opts))
     local list = files.some(opts.dirs)
     return session.reading(opts, function(conn)
         local applied = ledger.applied(conn, ledger.locate(conn, opts.table))
@@ -207,7 +217,7 @@ end
 ---@param opts? dbrun.migrate.Options
 ---@return string
 function M.dump(opts)
-    return require("dbrun.migrate.show.dump").text(session.complete(opts))
+    return require("dbrun.migrate.show.dump").text(session.complete(options.check("dump", opts)))
 end
 
 ---Looks for statements that are dangerous on a database in use.
@@ -215,7 +225,7 @@ end
 ---    from: only this version and later ones
 ---@return dbrun.migrate.LintFinding[]
 function M.lint(opts)
-    opts = opts or {}
+    opts = options.check("lint", opts)
     local dirs = opts.dirs and #opts.dirs > 0 and opts.dirs or { config.DBRUN_MIGRATIONS_DIR }
     return require("dbrun.migrate.show.lint").run(dirs, opts)
 end
@@ -224,7 +234,14 @@ end
 ---@param argv string[]
 ---@return integer status for os.exit
 function M.main(argv)
+    args.list("migrate.main", "argv", argv, "string")
     return require("dbrun.migrate.show.command").main(argv, M)
 end
 
-return M
+return args.answer_for_names(M, "migrate", {
+    run = "migrate.up{...}", apply = "migrate.up{...}", migrate = "migrate.up{...}", upgrade = "migrate.up{...}",
+    latest = "migrate.up{...}", rollback = "migrate.down{...}", revert = "migrate.down{...}",
+    downgrade = "migrate.down{...}", undo = "migrate.down{...}", create = "migrate.new(name)",
+    make = "migrate.new(name)", generate = "migrate.new(name)", fake = "migrate.stamp(version)", baseline = "migrate.stamp(version)",
+    history = "migrate.status{...}", list = "migrate.status{...}", pending = "migrate.status{...}",
+})

@@ -1,5 +1,6 @@
 --- The command line of migrations.
 local cli = require "dbrun.cli"
+local options = require "dbrun.migrate.options"
 
 local M = {}
 
@@ -141,7 +142,7 @@ local run = {}
 
 function run.up(args, migrate)
     args.listener = console()
-    local done = migrate.up(args)
+    local done = migrate.up(options.pick("up", args))
     if #done == 0 then
         cli.print "Nothing to apply: the database is up to date."
     else
@@ -152,7 +153,7 @@ end
 
 function run.down(args, migrate)
     args.listener = console()
-    local done = migrate.down(args)
+    local done = migrate.down(options.pick("down", args))
     if #done == 0 then
         cli.note "migrate: nothing to take back: no migration of these folders is applied"
         return cli.FAILED
@@ -163,7 +164,7 @@ end
 
 function run.redo(args, migrate)
     args.listener = console()
-    local done = migrate.redo(args)
+    local done = migrate.redo(options.pick("redo", args))
     if #done == 0 then
         cli.note "migrate: nothing to take back: no migration of these folders is applied"
         return cli.FAILED
@@ -173,7 +174,7 @@ function run.redo(args, migrate)
 end
 
 function run.status(args, migrate)
-    local state = migrate.status(args)
+    local state = migrate.status(options.pick("status", args))
     if not args.quiet then
         for _, entry in ipairs(state.files) do
             cli.print(entry.applied and "[X] " or "[ ] ", entry.file.name)
@@ -188,7 +189,7 @@ function run.status(args, migrate)
 end
 
 function run.new(args, migrate)
-    cli.print(migrate.new(args.name, args))
+    cli.print(migrate.new(args.name, options.pick("new", args)))
     return cli.OK
 end
 

@@ -1,6 +1,7 @@
 --- The command line of migrations, second part: subcommands that inspect and repair.
 local cli = require "dbrun.cli"
 local errors = require "dbrun.error"
+local options = require "dbrun.migrate.options"
 local tty = require "dbrun.tty"
 
 local M = {}
@@ -11,7 +12,7 @@ end
 
 function M.stamp(args, migrate)
     args.listener = target_only()
-    local result = migrate.stamp(args.version, args)
+    local result = migrate.stamp(args.version, options.pick("stamp", args))
     for _, file in ipairs(result.added) do cli.print("recorded  ", file.name) end
     for _, file in ipairs(result.removed) do cli.print("removed   ", tty.printable(file.name)) end
     cli.print(("The database counts as %s. No migration was run."):format(args.version))
@@ -19,7 +20,7 @@ function M.stamp(args, migrate)
 end
 
 function M.verify(args, migrate)
-    local findings = migrate.verify(args)
+    local findings = migrate.verify(options.pick("verify", args))
     for _, finding in ipairs(findings) do
         cli.print(("%s: %s\n  hint: %s"):format(finding.name, finding.text, finding.hint))
     end
@@ -29,7 +30,7 @@ end
 
 function M.repair(args, migrate)
     args.listener = target_only()
-    local done = migrate.repair(args)
+    local done = migrate.repair(options.pick("repair", args))
     for _, line in ipairs(done) do cli.print(tty.printable(line)) end
     if #done == 0 then cli.print "Nothing to repair." end
     return cli.OK
@@ -49,7 +50,7 @@ end
 
 function M.plan(args, migrate)
     args.direction = args.down and "down" or "up"
-    local plan = migrate.plan(args)
+    local plan = migrate.plan(options.pick("plan", args))
     if #plan == 0 then
         cli.print("-- Nothing to ", args.down and "take back." or "apply: the database is up to date.")
     end
@@ -64,7 +65,7 @@ function M.plan(args, migrate)
 end
 
 function M.dump(args, migrate)
-    local text = migrate.dump(args)
+    local text = migrate.dump(options.pick("dump", args))
     if args.file == "-" then
         cli.write(text)
         return cli.OK
@@ -88,7 +89,7 @@ function M.lint(args, migrate)
     if #args.files > 0 and (#args.dirs > 0 or args.from) then
         errors.usage("lint", "files, or --dir and --from, not both")
     end
-    local findings, looked = migrate.lint(args)
+    local findings, looked = migrate.lint(options.pick("lint", args))
     for _, f in ipairs(findings) do
         cli.print(("%s:%d: %s [%s]"):format(f.path, f.line, f.message, f.rule))
         cli.print("  why:  ", f.why)
