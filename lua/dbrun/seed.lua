@@ -4,6 +4,7 @@
 ---     require("dbrun.seed").run { only = { "sources" } }
 ---
 --- `dbrun seed` is the command line over this module (dbrun.seed.command).
+local args = require "dbrun.args"
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local files = require "dbrun.seed.files"
@@ -13,7 +14,7 @@ local task = require "dbrun.task"
 local M = {}
 
 ---@class dbrun.seed.Options
----@field engine? table default: db.async
+---@field engine? table|userdata default: db.async
 ---@field dir? string folder (default: the key DBRUN_SEEDS_DIR)
 ---@field env? string run the files of this sub-folder too, after the others
 ---@field only? string[] names of the seeds to run
@@ -81,12 +82,20 @@ local function dry_run(engine, list, seeds, opts)
     return done
 end
 
+local OPTIONS <const> = {
+    engine = args.one_type_of("table", "userdata"), dir = args.path, env = "string", only = "table", target = "string",
+    dry_run = "boolean", force = "boolean", listener = "table",
+}
+local LISTENER <const> = { target = "function", done = "function" }
+
 ---Runs the seeds of a folder.
 ---@param opts? dbrun.seed.Options
 ---@return dbrun.seed.Done[]
 ---Raises errors of kind `config` (folder), `usage` (a name without a seed), and the error of the seed that failed.
 function M.run(opts)
-    opts = opts or {}
+    opts = args.options("seed.run", opts, OPTIONS)
+    args.optional_list("seed.run", "only", opts.only, "string")
+    if opts.listener then args.options("seed.run{listener=}", opts.listener, LISTENER) end
     local list = files.list(opts.dir or config.DBRUN_SEEDS_DIR, opts.env)
     local wanted = opts.only and #opts.only > 0 and files.select(list, opts.only) or nil
     local seeds = {}
@@ -100,13 +109,24 @@ function M.run(opts)
     return (opts.dry_run and dry_run or run_all)(engine, list, seeds, opts)
 end
 
+---Inserts the rows with a new key, updates the others where they differ; see dbrun.seed.upsert.
+---@param tx table|userdata a transaction
+---@param table_name string "name" or "schema.name"
+---@param keys string[] columns of a unique index
+---@param rows table|fun(): table? a list of rows, or a function that returns one per call; rows by name or by position
+---@param opts? dbrun.seed.UpsertOptions
+---@return integer rows inserted and updated
 M.upsert = require("dbrun.seed.upsert").upsert
 
 ---The command line.
 ---@param argv string[]
 ---@return integer status for os.exit
 function M.main(argv)
+    args.list("seed.main", "argv", argv, "string")
     return require("dbrun.seed.command").main(argv, M)
 end
 
-return M
+return args.answer_for_names(M, "seed", {
+    insert = "seed.upsert(tx, table, keys, rows)", merge = "seed.upsert(tx, table, keys, rows)",
+    apply = "seed.run{...}", up = "seed.run{...}", all = "seed.run{...}",
+})

@@ -1,4 +1,5 @@
 --- The seed files of a folder, sorted; loading one.
+local args = require "dbrun.args"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local order = require "dbrun.seed.order"
@@ -85,13 +86,17 @@ local function run_sql(text)
     return function(ctx) return ctx.db:exec(text) end
 end
 
+local SEED <const> = { run = "function", description = "string", after = "table", always = "boolean" }
+
 local function checked(file, seed)
     if type(seed) == "function" then return { run = seed } end
     if type(seed) ~= "table" or type(seed.run) ~= "function" then
         broken(file, ("it returns %s instead of a function or a table with a function `run`"):format(
             type(seed) == "table" and "a table without `run`" or "a " .. type(seed)))
     end
-    if type(seed.after or {}) ~= "table" then broken(file, "`after` is not a list of names") end
+    local ok, e = pcall(args.options, file.path, seed, SEED)
+    if ok then ok, e = pcall(args.optional_list, file.path, "after", seed.after, "string") end
+    if not ok then broken(file, e.message:sub(#file.path + 3) .. (e.hint and (" (%s)"):format(e.hint) or "")) end
     return { run = seed.run, description = seed.description, after = seed.after, always = seed.always }
 end
 

@@ -1,5 +1,6 @@
 --- Inserts or updates many rows at once: COPY into a temporary table, then INSERT ... ON CONFLICT from there. Rows that
 --- are equal already are not written.
+local args = require "dbrun.args"
 local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
 
@@ -25,9 +26,6 @@ local function source_of(rows)
             return row
         end, first
     end
-    if type(rows) ~= "table" then
-        errors.usage("upsert", "expected a list of rows, or a function that returns one per call")
-    end
     local i = 0
     return function()
         i = i + 1
@@ -41,7 +39,7 @@ local function columns_of(first, opts)
     if #first > 0 then return nil end
     local names = {}
     for name in pairs(first) do
-        if type(name) ~= "string" then errors.usage("upsert", "a row has keys that are not column names") end
+        if type(name) ~= "string" then errors.usage("seed.upsert", "a row has keys that are not column names") end
         names[#names + 1] = name
     end
     table.sort(names)
@@ -105,12 +103,12 @@ local function progress_of(rows, table_name, opts)
 end
 
 local function check_keys(keys, columns)
-    if type(keys) ~= "table" or #keys == 0 then errors.usage("upsert", "expected a list of key columns") end
+    if #keys == 0 then errors.usage("seed.upsert", "expected a list of key columns") end
     local there = {}
     for _, column in ipairs(columns) do there[column] = true end
     for _, key in ipairs(keys) do
         if not there[key] then
-            errors.usage("upsert", "the key column '%s' is not in the rows", tostring(key))
+            errors.usage("seed.upsert", "the key column '%s' is not in the rows", tostring(key))
         end
     end
 end
@@ -124,8 +122,14 @@ local function explained(e, keys)
     error(e, 0)
 end
 
+local OPTIONS <const> = { columns = "table", update = "boolean", total = args.whole(0), label = "string" }
+local ROWS <const> = {
+    function(v) return type(v) == "table" or type(v) == "function" end,
+    "a list of rows, or a function that returns one per call",
+}
+
 ---Inserts the rows with a new key, updates the others where they differ.
----@param tx table a transaction
+---@param tx table|userdata a transaction
 ---@param table_name string "name" or "schema.name"
 ---@param keys string[] columns of a unique index
 ---@param rows table|fun(): table? a list of rows, or a function that returns one per call; rows by name or by position
@@ -133,7 +137,12 @@ end
 ---@return integer rows inserted and updated
 ---Raises errors of kind `usage`, `query`, `constraint`.
 function M.upsert(tx, table_name, keys, rows, opts)
-    opts = opts or {}
+    args.check("seed.upsert", "tx", tx, args.one_type_of("table", "userdata"))
+    args.check("seed.upsert", "table_name", table_name, "string")
+    args.list("seed.upsert", "keys", keys, "string")
+    args.check("seed.upsert", "rows", rows, ROWS)
+    opts = args.options("seed.upsert", opts, OPTIONS)
+    args.optional_list("seed.upsert", "columns", opts.columns, "string")
     local next_row, first = source_of(rows)
     if first == nil then return 0 end
     local target = require("dbrun.db").ident(table_name)
