@@ -4,6 +4,7 @@
 ---     local stack = require "dbrun.stack"
 ---     local urls = stack.up()      -- {DATABASE_URL=, REDIS_URL=}
 
+local args = require "dbrun.args"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local place = require "dbrun.stack.place"
@@ -30,6 +31,8 @@ local function urls(at)
     return { DATABASE_URL = postgres.url(at), REDIS_URL = redis.url(at) }
 end
 
+local OPTIONS <const> = { report = "function" }
+
 ---@class dbrun.stack.Options
 ---@field report? fun(title: string, started: boolean) called for each server
 
@@ -37,13 +40,14 @@ end
 ---@param opts? dbrun.stack.Options
 ---@return {DATABASE_URL: string, REDIS_URL: string}
 function M.up(opts)
+    opts = args.options("stack.up", opts, OPTIONS)
     local _ <close> = lock()
     local at = place.make()
     local work = {}
     for i, server in ipairs(servers) do
         work[i] = function()
             local started = server.up(at)
-            if opts and opts.report then opts.report(server.title, started) end
+            if opts.report then opts.report(server.title, started) end
         end
     end
     task.all(work)
@@ -51,9 +55,10 @@ function M.up(opts)
 end
 
 --- Stops both servers; their data stays.
----@param opts? {report: fun(title: string, stopped: boolean)}
+---@param opts? {report?: fun(title: string, stopped: boolean)}
 ---@return boolean any did one run?
 function M.down(opts)
+    opts = args.options("stack.down", opts, OPTIONS)
     if not fs.exists(place.folder()) then return false end
     local _ <close> = lock()
     local at = place.find()
@@ -64,7 +69,7 @@ function M.down(opts)
         work[i] = function()
             local stopped = server.down(at)
             any = any or stopped
-            if opts and opts.report then opts.report(server.title, stopped) end
+            if opts.report then opts.report(server.title, stopped) end
         end
     end
     task.all(work)
@@ -110,4 +115,7 @@ function M.status()
     return list, at
 end
 
-return M
+return args.answer_for_names(M, "stack", {
+    start = "stack.up()", ensure = "stack.up()", stop = "stack.down()", urls = "stack.env()", remove = "stack.reset()",
+    destroy = "stack.reset()", running = "stack.status()", ping = "stack.status()",
+})

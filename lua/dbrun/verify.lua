@@ -3,6 +3,7 @@
 ---     local results, run = require("dbrun.verify").run { strict = true }
 ---
 --- `dbrun verify` is the command line over this module (dbrun.verify.command).
+local args = require "dbrun.args"
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
 
@@ -26,6 +27,7 @@ local M = {}
 ---@param expectations? dbrun.verify.Expectations their own checks come last
 ---@return dbrun.verify.Check[]
 function M.checks(expectations)
+    args.optional("verify.checks", "expectations", expectations, "table")
     local pg, redis = require "dbrun.verify.checks_pg", require "dbrun.verify.checks_redis"
     local schema, expected = require "dbrun.verify.checks_schema", require "dbrun.verify.checks_expected"
     local list = { require("dbrun.verify.checks_config").configuration, pg.async, pg.concurrency, pg.sync }
@@ -76,6 +78,9 @@ end
 ---@param skip? string[]
 ---@return dbrun.verify.Check[]
 function M.select(checks, only, skip)
+    args.list("verify.select", "checks", checks, "table")
+    args.optional_list("verify.select", "only", only, "string")
+    args.optional_list("verify.select", "skip", skip, "string")
     only, skip = only or {}, skip or {}
     check_words(only, checks, "--only")
     check_words(skip, checks, "--skip")
@@ -114,6 +119,7 @@ end
 ---@return dbrun.verify.Expectations
 ---@return dbrun.Error? problem
 function M.expectations(file)
+    args.optional("verify.expectations", "file", file, args.path)
     local expect = require "dbrun.verify.expect"
     local ok, found = pcall(expect.load, file)
     if ok then return found end
@@ -121,13 +127,20 @@ function M.expectations(file)
     return expect.none(), found
 end
 
+local OPTIONS <const> = {
+    strict = "boolean", deadline = args.some_seconds, wait = args.seconds, only = "table", skip = "table",
+    expect = args.path, waiting = "function",
+}
+
 ---Runs the checks.
 ---@param opts? dbrun.verify.Options
 ---@return dbrun.verify.Result[]
 ---@return dbrun.verify.Run
 ---Raises an error of kind `usage` for an unknown name.
 function M.run(opts)
-    opts = opts or {}
+    opts = args.options("verify.run", opts, OPTIONS)
+    args.optional_list("verify.run", "only", opts.only, "string")
+    args.optional_list("verify.run", "skip", opts.skip, "string")
     local began = task.now()
     local expectations, problem = M.expectations(opts.expect)
     local checks = M.select(M.checks(expectations), opts.only, opts.skip)
@@ -152,7 +165,10 @@ end
 ---@param argv string[]
 ---@return integer status for os.exit
 function M.main(argv)
+    args.list("verify.main", "argv", argv, "string")
     return require("dbrun.verify.command").main(argv, M)
 end
 
-return M
+return args.answer_for_names(M, "verify", {
+    check = "verify.run{...}", all = "verify.run{...}", list = "verify.checks()", wait = "verify.run{wait = seconds}",
+})
