@@ -8,6 +8,7 @@
 --- sources after it and means the default. A key that is not listed in `Config` can be read too, as a string.
 ---
 --- A wrong value is an error of kind `config` that names key, source and what was expected.
+local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local keys = require "dbrun.config.keys"
@@ -197,6 +198,9 @@ local function address(state, key, parse)
         return nil
     end
     local label <const> = ("%s (%s)"):format(key, source)
+    if type(text) ~= "string" then
+        errors.fail("config", ("%s: expected a string, got %s"):format(label, type(text)))
+    end
     local parsed <const> = parse(text, label)
     remember(parsed.password, parsed.user, parsed.username, parsed.dbname)
     remember(parsed.params.sslpassword)
@@ -448,13 +452,52 @@ local M = {}
 ---@field no_env? boolean read no file
 ---@field environ? table<string, string> used instead of the process environment
 
+local OPTIONS <const> = { env_file = args.path, no_env = "boolean", environ = "table" }
+local VALUE <const> = args.one_type_of("string", "number", "boolean")
+
+---A project may have keys of its own; one that is a letter or two beside a key of dbrun is a mistyped one.
+local TYPO <const> = 2
+
+local function check_arguments(arguments)
+    args.check("config.load", "arguments", arguments, "table")
+    for key, value in pairs(arguments) do
+        args.check("config.load", "a key", key, "string")
+        args.check("config.load", key, value, VALUE)
+        local near <const> = not keys.specs[key] and require "dbrun.nearest".find(key, keys.order, TYPO)
+        if near then
+            errors.fail("usage", ("config.load: %s is not a key of dbrun"):format(key),
+                ("did you mean %s?"):format(near))
+        end
+    end
+end
+
+local MEANT <const> = {
+    get = "config.KEY", set = "config.load{KEY = value} makes a configuration with other values",
+    all = "config.explain()", list = "config.explain()", dump = "config.explain()", env = "config.KEY",
+    reload = "config.load()", read = "config.load()", validate = "config.check()", origin = "config.source(key)",
+}
+
+---Raises when a name that has no value resembles one that has.
+local function answer(methods, key)
+    local near <const> = key:find "%l" == nil and require "dbrun.nearest".find(key, keys.order, TYPO)
+    if near and near ~= key then
+        errors.fail("usage", ("config has no '%s'"):format(key), ("did you mean '%s'?"):format(near))
+    elseif key:find "^%l" then
+        args.unknown_name("config", key, methods, MEANT)
+    end
+    return nil
+end
+
 ---A new configuration, in which `arguments` override environment and file.
 ---@param arguments? table<string, string|number|boolean> by key
 ---@param options? dbrun.ConfigOptions
 ---@return Config
 function M.load(arguments, options)
+    arguments = arguments == nil and {} or arguments
+    check_arguments(arguments)
+    options = args.options("config.load", options, OPTIONS)
     ---@type dbrun.ConfigState
-    local state <const> = { arguments = arguments or {}, options = options or {}, values = {}, sources = {} }
+    local state <const> = { arguments = arguments, options = options, values = {}, sources = {} }
     local methods <const> = {
         load = M.load,
         explain = function()
@@ -464,6 +507,7 @@ function M.load(arguments, options)
             return check(state)
         end,
         source = function(key)
+            args.check("config.source", "key", key, "string")
             return (select(2, get(state, key)))
         end,
     }
@@ -472,7 +516,15 @@ function M.load(arguments, options)
             if type(key) ~= "string" then
                 return nil
             end
-            return methods[key] or (get(state, key))
+            local method <const> = methods[key]
+            if method then
+                return method
+            end
+            local value <const> = get(state, key)
+            if value == nil and not keys.specs[key] then
+                return answer(methods, key)
+            end
+            return value
         end,
         __newindex = function(_, key)
             errors.fail("usage", ("config.%s cannot be assigned"):format(tostring(key)),

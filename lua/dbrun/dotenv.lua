@@ -10,6 +10,7 @@
 --- A quoted value may go over several lines. LF and CRLF end a line; a byte order mark is skipped. When a key is given
 --- twice the last one counts (see `duplicates`). Errors are of kind `config`; they name file and line, and never show
 --- the text, which may be a secret.
+local args = require "dbrun.args"
 local errors = require "dbrun.error"
 
 local M = {}
@@ -165,6 +166,8 @@ end
 ---@return dbrun.Dotenv
 ---Raises an error of kind `config`.
 function M.parse(text, name)
+    args.check("dotenv.parse", "text", text, "string")
+    args.optional("dotenv.parse", "name", name, "string")
     name = name or ".env"
     text = check_text(text, name)
     local result = { name = name, values = {}, lines = {}, order = {}, duplicates = {}, expansions = {} }
@@ -202,6 +205,8 @@ end
 ---@return dbrun.Dotenv|nil nil when there is no such file
 ---Raises an error of kind `config` when it cannot be read or is malformed.
 function M.read(path, name)
+    args.check("dotenv.read", "path", path, args.path)
+    args.optional("dotenv.read", "name", name, "string")
     local file <close>, message, code = io.open(path, "rb")
     if not file then
         local ENOENT <const> = 2
@@ -217,4 +222,4 @@ function M.read(path, name)
     return M.parse(text or "", name or path)
 end
 
-return M
+return args.answer_for_names(M, "dotenv", { load = "dotenv.read(path)", config = "dotenv.read(path)" })

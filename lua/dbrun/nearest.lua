@@ -28,12 +28,13 @@ end
 ---The name in `names` that is nearest to `word`, or nil when none is similar enough.
 ---@param word string
 ---@param names string[]
+---@param most? integer edits at most (default: a third of the word, at least one)
 ---@return string|nil
-function M.find(word, names)
+function M.find(word, names, most)
     if #word > 64 then
         return nil
     end
-    local limit <const> = math.max(1, #word // 3)
+    local limit <const> = math.min(most or #word, math.max(1, #word // 3))
     local best, best_distance
     local lower <const> = word:lower()
     for _, name in ipairs(names) do

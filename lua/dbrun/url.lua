@@ -1,6 +1,7 @@
 --- The addresses of PostgreSQL and Redis: URLs into tables and back, with percent-encoding. Errors are of kind
 --- `config`. They say what is wrong and where, and never show the user part of a URL, a password, or a possible part of
 --- one.
+local args = require "dbrun.args"
 local conninfo = require "dbrun.conninfo"
 local nearest = require "dbrun.nearest"
 
@@ -37,6 +38,7 @@ local fail <const> = conninfo.fail
 ---@param text string
 ---@return string
 function M.encode(text)
+    args.check("url.encode", "text", text, "string")
     return (text:gsub("[^%w._~-]", function(char)
         return ("%%%02X"):format(char:byte())
     end))
@@ -46,6 +48,7 @@ end
 ---@param text string
 ---@return string|nil
 function M.decode(text)
+    args.check("url.decode", "text", text, "string")
     if text:find "%%00" or text:gsub("%%%x%x", ""):find("%", 1, true) then
         return nil
     end
@@ -136,9 +139,7 @@ local function unknown_scheme(what, scheme, expected)
 end
 
 local function check_text(what, text)
-    if type(text) ~= "string" then
-        fail(what, "expected a string, got " .. type(text))
-    elseif text:find("\0", 1, true) then
+    if text:find("\0", 1, true) then
         fail(what, "the text contains a NUL byte")
     elseif not utf8.len(text) then
         fail(what, "the text is not valid UTF-8")
@@ -182,6 +183,8 @@ end
 ---@return dbrun.Postgres
 ---Raises an error of kind `config`.
 function M.parse_postgres(text, what)
+    args.check("url.parse_postgres", "text", text, "string")
+    args.optional("url.parse_postgres", "what", what, "string")
     what = what or "the PostgreSQL URL"
     text = check_text(what, text)
     local scheme <const>, rest <const> = text:match "^%s*(%a[%w+.:-]-)://(.-)%s*$"
@@ -218,10 +221,38 @@ function M.parse_postgres(text, what)
     return conninfo.from_params(what, "url", given, hide)
 end
 
+local POSTGRES <const> = {
+    form = args.one_of("url", "keywords"), hosts = "table", user = "string", password = "string", dbname = "string",
+    params = "table",
+}
+local SERVER <const> = { host = "string", port = args.whole(1, 65535) }
+
+local function check_servers(fn, hosts)
+    args.optional_list(fn, "hosts", hosts, "table")
+    for i, server in ipairs(hosts or {}) do
+        args.options(("%s{hosts[%d]}"):format(fn, i), server, SERVER)
+    end
+end
+
+local function check_params(fn, params)
+    for name, value in pairs(params or {}) do
+        args.check(fn, "a name in params", name, "string")
+        args.check(fn, "params." .. name, value, "string")
+    end
+end
+
+local function check_postgres(fn, parsed)
+    args.check(fn, "parsed", parsed, "table")
+    args.options(fn, parsed, POSTGRES)
+    check_servers(fn, parsed.hosts)
+    check_params(fn, parsed.params)
+end
+
 ---The ordered list of {keyword, value} for PQconnectdbParams.
 ---@param parsed dbrun.Postgres
 ---@return {[1]: string, [2]: string}[]
 function M.conninfo_params(parsed)
+    check_postgres("url.conninfo_params", parsed)
     return conninfo.params(parsed)
 end
 
@@ -267,6 +298,7 @@ end
 ---@param parsed dbrun.Postgres|table a parsed address (`form` is not needed)
 ---@return string
 function M.build_postgres(parsed)
+    check_postgres("url.build_postgres", parsed)
     local dbname <const>, query <const> = parsed.dbname, query_text(parsed.params)
     local authority <const> = userinfo_text(parsed.user, parsed.password) .. servers_text(parsed.hosts or {})
     local path <const> = (dbname or query ~= "") and "/" .. M.encode(dbname or "") or ""
@@ -277,6 +309,7 @@ end
 ---@param parsed dbrun.Postgres
 ---@return string
 function M.build_keywords(parsed)
+    check_postgres("url.build_keywords", parsed)
     local list = {}
     for i, pair in ipairs(conninfo.params(parsed)) do
         list[i] = pair[1] .. "=" .. conninfo.quote(pair[2])
@@ -323,6 +356,7 @@ end
 ---@param text string
 ---@return integer|nil
 function M.redis_db(text)
+    args.check("url.redis_db", "text", text, "string")
     return #text <= 9 and text:find "^%d+$" and math.tointeger(tonumber(text)) or nil
 end
 
@@ -365,6 +399,8 @@ end
 ---@return dbrun.RedisAddress
 ---Raises an error of kind `config`.
 function M.parse_redis(text, what)
+    args.check("url.parse_redis", "text", text, "string")
+    args.optional("url.parse_redis", "what", what, "string")
     what = what or "the Redis URL"
     text = check_text(what, text)
     local written <const>, rest <const> = text:match "^%s*(%a[%w+.:-]-)://(.-)%s*$"
@@ -406,10 +442,21 @@ function M.parse_redis(text, what)
     return result
 end
 
+local REDIS <const> = {
+    scheme = args.one_of("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster",
+        "rediss+cluster"),
+    host = "string", port = args.whole(1, 65535), hosts = "table", path = "string", db = args.whole(0),
+    service = "string", username = "string", password = "string", tls = "boolean", params = "table",
+}
+
 ---A Redis URL, everything percent-encoded.
 ---@param parsed dbrun.RedisAddress|table `hosts` may be left out where `host` and `port` are given
 ---@return string
 function M.build_redis(parsed)
+    args.check("url.build_redis", "parsed", parsed, "table")
+    args.options("url.build_redis", parsed, REDIS)
+    check_servers("url.build_redis", parsed.hosts)
+    check_params("url.build_redis", parsed.params)
     local scheme <const> = parsed.scheme or (parsed.path and "unix") or (parsed.tls and "rediss") or "redis"
     local userinfo <const> = userinfo_text(parsed.username, parsed.password)
     if scheme == "unix" then
@@ -429,4 +476,8 @@ function M.build_redis(parsed)
         query_text(parsed.params))
 end
 
-return M
+return args.answer_for_names(M, "url", {
+    parse = "url.parse_postgres(text), or url.parse_redis(text)", quote = "url.encode(text)",
+    escape = "url.encode(text)", unquote = "url.decode(text)", unescape = "url.decode(text)",
+    build = "url.build_postgres(parsed), or url.build_redis(parsed)",
+})
