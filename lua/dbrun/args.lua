@@ -304,4 +304,9 @@ function M.answer_for_names(names, what, meant)
     })
 end
 
+M.answer_for_names(errors, "error", {
+    throw = "error.raise{kind =, message =}", create = "error.new{kind =, message =}", kind = "e.kind",
+    is_error = "error.is(e)", isinstance = "error.is(e)", tostring = "tostring(e)", message = "e.message",
+})
+
 return M

@@ -105,7 +105,7 @@ end
 --- Adds `n` to the work done.
 ---@param n? number default 1
 function Progress:add(n)
-    args.self("progress:add", self, meta)
+    args.self("add", self, meta, "a progress line", "progress")
     args.optional("progress:add", "n", n, "number")
     return self:set(self.done + (n or 1))
 end
@@ -113,7 +113,7 @@ end
 --- Sets the work done.
 ---@param done number
 function Progress:set(done)
-    args.self("progress:set", self, meta)
+    args.self("set", self, meta, "a progress line", "progress")
     args.check("progress:set", "done", done, "number")
     if self.ended then return end
     self.done = done
@@ -124,7 +124,7 @@ end
 --- Writes another line, such as a warning, without damaging the progress line.
 ---@param line string
 function Progress:line(line)
-    args.self("progress:line", self, meta)
+    args.self("line", self, meta, "a progress line", "progress")
     args.check("progress:line", "line", line, "string")
     if self.terminal and not self.ended then self.out:write("\r\27[K") end
     self.out:write(line, "\n")
@@ -133,7 +133,7 @@ end
 
 --- Writes the final state and the total time as a line that stays. Called by `<close>`, once.
 function Progress:finish()
-    args.self("progress:finish", self, meta)
+    args.self("finish", self, meta, "a progress line", "progress")
     if self.ended then return end
     self.ended = true
     draw(self, self.clock())

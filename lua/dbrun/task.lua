@@ -136,7 +136,7 @@ end
 ---Appends a value, which must not be nil.
 ---@param value any
 function Queue:push(value)
-    args.self("queue:push", self, Queue)
+    args.self("push", self, Queue, "a queue", "queue")
     if value == nil then
         errors.usage("queue:push", "nil cannot be queued")
     end
@@ -155,7 +155,7 @@ end
 ---@param seconds? number
 ---@return any
 function Queue:pop(seconds)
-    args.self("queue:pop", self, Queue)
+    args.self("pop", self, Queue, "a queue", "queue")
     args.optional("queue:pop", "seconds", seconds, args.limit)
     local deadline <const> = seconds and ctask.now() + seconds
     while #self == 0 do
@@ -177,7 +177,7 @@ end
 
 ---Closes the queue: `pop` returns the remaining values, then nil.
 function Queue:close()
-    args.self("queue:close", self, Queue)
+    args.self("close", self, Queue, "a queue", "queue")
     self.closed = true
     self.filled:notify(math.maxinteger)
     self.emptied:notify(math.maxinteger)
@@ -186,7 +186,7 @@ end
 ---Iterates until the queue is closed and empty: `for value in q:items() do`.
 ---@return fun(): any
 function Queue:items()
-    args.self("queue:items", self, Queue)
+    args.self("items", self, Queue, "a queue", "queue")
     return function()
         return self:pop()
     end
@@ -209,7 +209,7 @@ local Permit = { __index = {} }
 
 ---Releases the permit; further calls do nothing.
 function Permit.__index:release()
-    args.self("permit:release", self, Permit)
+    args.self("release", self, Permit, "a permit", "permit")
     local s = self.semaphore
     if not s then
         return
@@ -226,7 +226,7 @@ Permit.__close = Permit.__index.release
 ---@param seconds? number
 ---@return dbrun.Permit|nil permit ended by permit:release() or `<close>`
 function Semaphore:acquire(seconds)
-    args.self("semaphore:acquire", self, Semaphore)
+    args.self("acquire", self, Semaphore, "a semaphore", "semaphore")
     args.optional("semaphore:acquire", "seconds", seconds, args.limit)
     -- Made before it counts: nothing may fail between taking and returning it.
     local permit <const> = setmetatable({ semaphore = false }, Permit)
@@ -242,7 +242,7 @@ end
 ---Takes a permit if one is free, without waiting.
 ---@return dbrun.Permit|nil
 function Semaphore:try_acquire()
-    args.self("semaphore:try_acquire", self, Semaphore)
+    args.self("try_acquire", self, Semaphore, "a semaphore", "semaphore")
     if self.free == 0 then
         return nil
     end
@@ -254,7 +254,7 @@ end
 ---@param ... any its arguments
 ---@return any ...
 function Semaphore:with(fn, ...)
-    args.self("semaphore:with", self, Semaphore)
+    args.self("with", self, Semaphore, "a semaphore", "semaphore")
     args.check("semaphore:with", "fn", fn, "function")
     local _ <close> = self:acquire()
     return fn(...)

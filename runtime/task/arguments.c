@@ -54,7 +54,6 @@ void *arg_self(lua_State *L, const char *class, const char *method)
 {
     void *self = luaL_testudata(L, 1, class);
     if (!self)
-        sched_usage(L, sched_upvalue(L), "%s: it is a method, to be called with a colon; got %s in its place",
-                    method, got(L, 1));
+        sched_usage(L, sched_upvalue(L), "%s is called with ':' on its object, got %s", method, got(L, 1));
     return self;
 }
