@@ -1,6 +1,7 @@
 --- Command lines of the scripts that are part of dbrun: options, exit statuses, tables, times, colours. A script is
 --- `return cli.main("name", fn)`: `fn` returns its exit status; an error becomes one readable message on stderr and the
 --- status 1 or 2.
+local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 
@@ -21,11 +22,18 @@ local function add_help(parser)
         :action(function() error({ [HELP] = parser:get_help() }, 0) end)
 end
 
+local PARSER <const> = { name = "string", description = "string", examples = "table", epilog = "string" }
+
 ---Makes a parser. It raises errors of kind `usage`, and ends the parse at --help.
 ---@param spec { name: string, description: string, examples?: string[], epilog?: string }
 ---    name: what the user types, as in "dbrun seed"; examples: one command line each
 ---@return table parser an argparse parser; give it to cli.parse
 function M.parser(spec)
+    args.check("cli.parser", "spec", spec, "table")
+    args.options("cli.parser", spec, PARSER)
+    args.check("cli.parser", "name", spec.name, "string")
+    args.check("cli.parser", "description", spec.description, "string")
+    args.optional_list("cli.parser", "examples", spec.examples, "string")
     local argparse = require "dbrun.argparse"
     local parser = argparse { name = spec.name, description = spec.description }
     parser:help_max_width(100)
@@ -49,6 +57,9 @@ end
 ---@param description string
 ---@return table command an argparse command
 function M.command(parser, name, description)
+    args.check("cli.command", "parser", parser, "table")
+    args.check("cli.command", "name", name, "string")
+    args.check("cli.command", "description", description, "string")
     local command = parser:command(name, description)
     command:help_max_width(100)
     add_help(command)
@@ -62,6 +73,8 @@ end
 ---@return string? help the help text then
 ---Raises an error of kind `usage`.
 function M.parse(parser, argv)
+    args.check("cli.parse", "parser", parser, "table")
+    args.list("cli.parse", "argv", argv, "string")
     parser.error = function(at, message)
         errors.raise {
             kind = "usage",
@@ -82,14 +95,23 @@ end
 ---@param defaults table arguments that are set without a flag
 ---@return table? args nil: there is something else; use a parser
 function M.plain(argv, flags, defaults)
-    local args = {}
+    args.list("cli.plain", "argv", argv, "string")
+    args.check("cli.plain", "flags", flags, "table")
+    args.check("cli.plain", "defaults", defaults, "table")
+    local found = {}
     for _, word in ipairs(argv) do
         local name = word:match "^%-%-(%l+)$"
-        if not name or not flags[name] or args[name] then return nil end
-        args[name] = true
+        if not name or not flags[name] or found[name] then return nil end
+        found[name] = true
     end
-    for name, value in pairs(defaults) do args[name] = value end
-    return args
+    for name, value in pairs(defaults) do found[name] = value end
+    return found
+end
+
+local function check_option(fn, parser, name, description)
+    args.check(fn, "parser", parser, "table")
+    args.check(fn, "name", name, "string")
+    args.check(fn, "description", description, "string")
 end
 
 ---Adds an option that takes a number of seconds.
@@ -99,6 +121,8 @@ end
 ---@param least? number smallest value allowed (default 0)
 ---@return table option
 function M.seconds(parser, name, description, least)
+    check_option("cli.seconds", parser, name, description)
+    args.optional("cli.seconds", "least", least, "number")
     return parser:option(name, description):argname "S":convert(function(text)
         local n = tonumber(text)
         if n and n >= (least or 0) and n < 1e9 then return n end
@@ -113,6 +137,7 @@ end
 ---@param description string
 ---@return table option
 function M.count_option(parser, name, description)
+    check_option("cli.count_option", parser, name, description)
     return parser:option(name, description):argname "N":convert(function(text)
         local n = math.tointeger(tonumber(text))
         if n and n >= 1 then return n end
@@ -124,6 +149,7 @@ end
 ---@param text string
 ---@return string[]
 function M.list(text)
+    args.check("cli.list", "text", text, "string")
     local list = {}
     for item in text:gmatch "[^,%s]+" do list[#list + 1] = item end
     return list
@@ -143,10 +169,13 @@ local function guarded(text)
     return table.concat(out)
 end
 
+local TEXT <const> = args.one_type_of("string", "number")
+
 ---Writes to standard output; raises when the disk is full or the pipe closed.
----@param ... string
+---@param ... string|number
 ---Raises an error of kind `io`.
 function M.write(...)
+    args.each("cli.write", "text", TEXT, ...)
     local ok, why
     if tty.isatty(1) then
         ok, why = io.stdout:write(guarded(table.concat { ... }))
@@ -158,15 +187,17 @@ function M.write(...)
 end
 
 ---cli.write with a line end.
----@param ... string
+---@param ... string|number
 function M.print(...)
+    args.each("cli.print", "text", TEXT, ...)
     M.write(...)
     M.write("\n")
 end
 
 ---Writes a line for people to stderr, so that standard output has the result only.
----@param ... string
+---@param ... string|number
 function M.note(...)
+    args.each("cli.note", "text", TEXT, ...)
     io.stderr:write(tty.printable(table.concat { ... }), "\n")
 end
 
@@ -174,16 +205,20 @@ end
 ---@param text string
 ---@return integer
 function M.width(text)
+    args.check("cli.width", "text", text, "string")
     local plain = text:gsub("\27%[[%d;]*m", "")
     return utf8.len(plain) or #plain
 end
+
+local TABLE <const> = { indent = args.whole(0), gap = args.whole(0), right = "table" }
 
 ---Lines of a table whose columns are aligned.
 ---@param rows string[][]
 ---@param opts? { indent?: integer, gap?: integer, right?: table<integer, boolean> } right: columns to align right
 ---@return string[] lines without trailing blanks
 function M.table(rows, opts)
-    opts = opts or {}
+    args.list("cli.table", "rows", rows, "table")
+    opts = args.options("cli.table", opts, TABLE)
     local widths, last = {}, 0
     for _, row in ipairs(rows) do
         last = math.max(last, #row)
@@ -201,10 +236,15 @@ function M.table(rows, opts)
     return lines
 end
 
+local DURATION <const> = {
+    function(v) return type(v) == "number" and v > -math.huge and v < math.huge end, "a number of seconds",
+}
+
 ---A span of time for people: "0.4 ms", "12 ms", "3.20 s", "2 min 05 s".
 ---@param seconds number
 ---@return string
 function M.duration(seconds)
+    args.check("cli.duration", "seconds", seconds, DURATION)
     if seconds < 0.00995 then return ("%.1f ms"):format(seconds * 1000) end
     if seconds < 0.9995 then return ("%.0f ms"):format(seconds * 1000) end
     if seconds < 59.995 then return ("%.2f s"):format(seconds) end
@@ -217,6 +257,7 @@ end
 ---@param n integer
 ---@return string
 function M.count(n)
+    args.check("cli.count", "n", n, args.integer)
     local digits = ("%d"):format(n)
     local sign, rest = digits:match "^(-?)(%d+)$"
     rest = rest:reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", "")
@@ -229,6 +270,9 @@ end
 ---@param many? string default: one .. "s"
 ---@return string
 function M.plural(n, one, many)
+    args.check("cli.plural", "n", n, args.integer)
+    args.check("cli.plural", "one", one, "string")
+    args.optional("cli.plural", "many", many, "string")
     return ("%s %s"):format(M.count(n), n == 1 and one or many or one .. "s")
 end
 
@@ -238,6 +282,7 @@ local CODES <const> = { bold = "1", dim = "2", red = "31", green = "32", yellow 
 ---@param fd integer 1 or 2
 ---@return table<string, fun(text: string): string> style bold, dim, red, green, yellow, cyan
 function M.style(fd)
+    args.check("cli.style", "fd", fd, args.integer)
     local on = require("dbrun.tty").colour(fd)
     local style = {}
     for name, code in pairs(CODES) do
@@ -277,6 +322,8 @@ end
 ---@return integer status
 ---Raises an interruption again: the host turns it into 129, 130 or 143.
 function M.main(name, fn)
+    args.check("cli.main", "name", name, "string")
+    args.check("cli.main", "fn", fn, "function")
     local ok, result = xpcall(fn, on_error)
     local flushed, why = io.stdout:flush()
     if ok and not flushed then
@@ -293,4 +340,8 @@ function M.main(name, fn)
     return (result.kind == "usage" or result.kind == "config") and M.USAGE or M.FAILED
 end
 
-return M
+return args.answer_for_names(M, "cli", {
+    argparse = "cli.parser{...}", options = "cli.parser{...}", error = "cli.note(...)", warn = "cli.note(...)",
+    printf = "cli.print((...):format(...))", colour = "cli.style(fd)", color = "cli.style(fd)",
+    exit = "return the status from the function of cli.main",
+})

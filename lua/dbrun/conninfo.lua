@@ -1,5 +1,6 @@
 --- libpq's connection parameters: their names, the values they take, and the `host=... dbname=...` form with its
 --- quoting. Errors here never contain a value.
+local args = require "dbrun.args"
 local errors = require "dbrun.error"
 local nearest = require "dbrun.nearest"
 
@@ -103,6 +104,9 @@ table.sort(names)
 ---@param message string
 ---@param hint? string
 function M.fail(what, message, hint)
+    args.check("conninfo.fail", "what", what, "string")
+    args.check("conninfo.fail", "message", message, "string")
+    args.optional("conninfo.fail", "hint", hint, "string")
     errors.fail("config", what .. ": " .. message, hint)
 end
 
@@ -121,6 +125,10 @@ end
 ---@param value string
 ---@param hide? boolean do not show an unknown name
 function M.check(what, keyword, value, hide)
+    args.check("conninfo.check", "what", what, "string")
+    args.check("conninfo.check", "keyword", keyword, "string")
+    args.check("conninfo.check", "value", value, "string")
+    args.optional("conninfo.check", "hide", hide, "boolean")
     local check <const> = KEYWORDS[keyword]
     if not check then
         local near <const> = nearest.find(keyword, names)
@@ -154,6 +162,7 @@ end
 ---@param text string
 ---@return integer|nil
 function M.port(text)
+    args.check("conninfo.port", "text", text, "string")
     local number <const> = text:find "^%d+$" and #text <= 5 and math.tointeger(tonumber(text))
     if number and number >= 1 and number <= 65535 then
         return number
@@ -189,6 +198,8 @@ local function servers(what, params)
     return list
 end
 
+local FORM <const> = args.one_of("url", "keywords")
+
 ---Makes a parsed connection from a map of libpq's keywords.
 ---@param what string for errors
 ---@param form "url"|"keywords"
@@ -196,6 +207,10 @@ end
 ---@param hide? boolean an unknown name may be a piece of a password
 ---@return dbrun.Postgres
 function M.from_params(what, form, given, hide)
+    args.check("conninfo.from_params", "what", what, "string")
+    args.check("conninfo.from_params", "form", form, FORM)
+    args.check("conninfo.from_params", "given", given, "table")
+    args.optional("conninfo.from_params", "hide", hide, "boolean")
     local params = {}
     for keyword, value in pairs(given) do
         M.check(what, keyword, value, hide)
@@ -243,6 +258,8 @@ end
 ---@param what string for errors
 ---@return dbrun.Postgres
 function M.parse_keywords(text, what)
+    args.check("conninfo.parse_keywords", "text", text, "string")
+    args.check("conninfo.parse_keywords", "what", what, "string")
     local given = {}
     local pos = text:match "^%s*()"
     while pos <= #text do
@@ -266,6 +283,7 @@ end
 ---@param value string
 ---@return string
 function M.quote(value)
+    args.check("conninfo.quote", "value", value, "string")
     return "'" .. value:gsub("['\\]", "\\%0") .. "'"
 end
 
@@ -274,6 +292,7 @@ end
 ---@param parsed dbrun.Postgres
 ---@return {[1]: string, [2]: string}[]
 function M.params(parsed)
+    args.check("conninfo.params", "parsed", parsed, "table")
     local list, hosts, ports = {}, {}, {}
     for i, server in ipairs(parsed.hosts) do
         hosts[i] = server.host or ""

@@ -4,11 +4,17 @@ local core <const> = require "dbrun.core"
 local M = {}
 
 ---@alias dbrun.ErrorKind
----| "usage"      # wrong arguments or a call in the wrong place | "config"     # a setting that is wrong or missing |
----"connect"    # no connection, or the connection was lost | "timeout"    # a deadline passed | "cancelled"  # the task
----was cancelled | "query"      # the server refused the statement | "constraint" # a constraint refused the data
----(SQLSTATE class 23) | "pool"       # the pool had no connection to give | "redis"      # an error reply of Redis;
----`code` is its first word | "protocol"   # the server broke the protocol | "io"         # files, processes
+---| "usage" # wrong arguments or a call in the wrong place
+---| "config" # a setting that is wrong or missing
+---| "connect" # no connection, or the connection was lost
+---| "timeout" # a deadline passed
+---| "cancelled" # the task was cancelled
+---| "query" # the server refused the statement
+---| "constraint" # a constraint refused the data (SQLSTATE class 23)
+---| "pool" # the pool had no connection to give
+---| "redis" # an error reply of Redis; `code` is its first word
+---| "protocol" # the server broke the protocol
+---| "io" # files, processes
 
 ---@class dbrun.Error
 ---@field kind dbrun.ErrorKind
@@ -34,16 +40,31 @@ local M = {}
 ---@field where? string script file:line
 ---@field traceback? string
 
+---Raises unless `value` is of one of the types. (dbrun.args, which needs this module, does that for the others.)
+local function check(fn, name, value, kind)
+    if type(value) ~= kind then
+        M.fail("usage", ("%s: %s must be a %s, got %s"):format(fn, name, kind, value == nil and "nil" or type(value)))
+    end
+end
+
+local function check_fields(fn, fields)
+    check(fn, "fields", fields, "table")
+    check(fn, "kind", fields.kind, "string")
+    check(fn, "message", fields.message, "string")
+end
+
 ---Makes an error object of the fields given; `where` is filled in.
----@param fields table kind and message at least
+---@param fields table kind and message at least; a program may have kinds and fields of its own
 ---@return dbrun.Error
 function M.new(fields)
+    check_fields("error.new", fields)
     return core.error.new(fields)
 end
 
 ---Raises an error object of the fields given.
 ---@param fields table
 function M.raise(fields)
+    check_fields("error.raise", fields)
     error(core.error.new(fields), 0)
 end
 
@@ -52,6 +73,9 @@ end
 ---@param message string
 ---@param hint? string what to do
 function M.fail(kind, message, hint)
+    check("error.fail", "kind", kind, "string")
+    check("error.fail", "message", message, "string")
+    if hint ~= nil then check("error.fail", "hint", hint, "string") end
     M.raise { kind = kind, message = message, hint = hint }
 end
 
@@ -60,6 +84,8 @@ end
 ---@param fmt string
 ---@param ... any for the format
 function M.usage(fn, fmt, ...)
+    check("error.usage", "fn", fn, "string")
+    check("error.usage", "fmt", fmt, "string")
     M.fail("usage", ("%s: %s"):format(fn, fmt:format(...)))
 end
 
@@ -70,6 +96,7 @@ local metatable <const> = core.error.metatable()
 ---@param kind? dbrun.ErrorKind
 ---@return boolean
 function M.is(v, kind)
+    if kind ~= nil then check("error.is", "kind", kind, "string") end
     return type(v) == "table" and getmetatable(v) == metatable and (kind == nil or v.kind == kind)
 end
 
@@ -128,6 +155,7 @@ local names <const> = {
 ---@param e dbrun.Error
 ---@return string
 function M.format(e)
+    check("error.format", "e", e, "table")
     local out = {}
     local head = names[e.kind] or tostring(e.kind)
     if e.sqlstate then

@@ -168,6 +168,12 @@ describe("a PostgreSQL URL", function()
         end)
     end
 
+    it("refuses what is not a string", function()
+        local ok, e = pcall(url.parse_postgres, 5)
+        assert.is_false(ok)
+        assert.equal("url.parse_postgres: text must be a string, got 5", e.message)
+    end)
+
     it("names the nearest parameter for an unknown one", function()
         for wrong, right in pairs { sslmod = "sslmode", aplication_name = "application_name", timeout_connect = false,
             conect_timeout = "connect_timeout", ["user-name"] = false, sslrootcrt = "sslrootcert" } do
