@@ -4,6 +4,7 @@
 --- inherits standard input, output and error and no other descriptor. Waiting parks the task; a
 --- cancelled wait ends the child (SIGTERM, and SIGKILL after 2 seconds).
 
+local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 
@@ -28,6 +29,15 @@ local M = {}
 ---@field detached? boolean starts a new session and goes on after this program
 ---@field pdeathsig? string|integer signal for the child when this program dies
 
+---@class dbrun.process.ExecSpec what is not said here is as in dbrun.process.Spec
+---@field [integer] string|number
+---@field env? table<string, string|number|false>
+---@field clear_env? boolean
+---@field cwd? string
+---@field user? string
+---@field uid? integer
+---@field gid? integer
+
 ---@class dbrun.process.Result
 ---@field code integer exit status; 128 + number when a signal ended it
 ---@field signal? string name of that signal, such as "TERM"
@@ -35,15 +45,20 @@ local M = {}
 ---@field stdout? string captured output
 ---@field stderr? string
 
+local SIGNAL <const> = args.one_type_of("string", "number")
+
 ---@param fn string
 ---@param sig string|integer "TERM", "SIGTERM" or 15
 ---@return integer
 local function signal_number(fn, sig)
     if math.type(sig) == "integer" and sig >= 0 and sig <= 64 then return sig end
     local n = type(sig) == "string" and signals[sig:upper():gsub("^SIG", "")]
-    if not n then errors.usage("process." .. fn, "'%s' is not a signal", tostring(sig)) end
+    args.check(fn, "sig", sig, SIGNAL)
+    if not n then errors.usage(fn, "'%s' is not a signal", tostring(sig)) end
     return n
 end
+
+local ENV_VALUE <const> = args.or_false(args.one_type_of("string", "number"))
 
 ---@param spec dbrun.process.Spec
 ---@return string[]? list of KEY=value, nil when the environment is passed on as it is
@@ -64,6 +79,7 @@ local function environment(fn, spec)
         if type(key) ~= "string" or key == "" or key:find("[=\0]") then
             errors.usage("process." .. fn, "'%s' is not the name of an environment variable", tostring(key))
         end
+        args.check("process." .. fn, "env." .. key, value, ENV_VALUE)
         set(key, value and tostring(value) or false)
     end
     local list = {}
@@ -107,9 +123,31 @@ local function output_stream(fn, name, value, out)
     end
 end
 
+local EXEC <const> = {
+    env = "table", clear_env = "boolean", cwd = args.path, user = "string", uid = args.whole(0), gid = args.whole(0),
+}
+local START <const> = {
+    stdin = args.or_false "string", stdin_from = "string", stdout = "string", stderr = "string", detached = "boolean",
+    pdeathsig = args.one_type_of("string", "number"),
+}
+local RUN <const> = { timeout = args.seconds }
+for key, rule in pairs(EXEC) do START[key] = rule end
+for key, rule in pairs(START) do RUN[key] = rule end
+local OPTIONS <const> = { exec = EXEC, start = START, run = RUN }
+
+--- Refuses unknown keys; the program and its arguments stand at 1, 2 and so on.
+local function check_options(fn, spec)
+    args.check("process." .. fn, "spec", spec, "table")
+    local named = {}
+    for key, value in pairs(spec) do
+        if math.type(key) ~= "integer" then named[key] = value end
+    end
+    args.options("process." .. fn, named, OPTIONS[fn])
+end
+
 --- The spec in the exact form that core.process takes.
 local function normalize(fn, spec, output)
-    if type(spec) ~= "table" then errors.usage("process." .. fn, "a table expected, got %s", type(spec)) end
+    check_options(fn, spec)
     local argv = {}
     for i, arg in ipairs(spec) do
         if type(arg) ~= "string" and type(arg) ~= "number" then
@@ -120,7 +158,7 @@ local function normalize(fn, spec, output)
     if #argv == 0 or argv[1] == "" then errors.usage("process." .. fn, "the name of the program is missing") end
     local out = {
         argv = argv, env = environment(fn, spec), cwd = spec.cwd, detached = spec.detached and true or false,
-        pdeathsig = spec.pdeathsig and signal_number(fn, spec.pdeathsig) or 0, stdin = "null",
+        pdeathsig = spec.pdeathsig and signal_number("process." .. fn, spec.pdeathsig) or 0, stdin = "null",
     }
     identity(fn, spec, out)
     if spec.stdin then
@@ -144,6 +182,7 @@ local child_meta = { __index = Child, __name = "dbrun.process.Child" }
 ---@param timeout? number seconds
 ---@return dbrun.process.Result? result nil after that time; the child runs on
 function Child:wait(timeout)
+    args.optional("child:wait", "timeout", timeout, args.limit)
     if self.result then return self.result end
     if not self.handle:wait("end", timeout) then return nil end
     local code, signo = self.handle:status()
@@ -159,12 +198,13 @@ end
 ---@param sig? string|integer default "TERM"
 ---@return boolean sent
 function Child:kill(sig)
-    return self.handle:kill(signal_number("kill", sig or "TERM"))
+    return self.handle:kill(signal_number("child:kill", sig or "TERM"))
 end
 
 --- Queues text for its standard input (`stdin_from = "pipe"`). Never waits.
 ---@param text string
 function Child:write(text)
+    args.check("child:write", "text", text, "string")
     self.handle:write(text)
 end
 
@@ -178,6 +218,7 @@ end
 ---@return string? line nil at the end of the output, or after that time
 ---@return string? reason "end" or "timeout"
 function Child:read_line(timeout)
+    args.optional("child:read_line", "timeout", timeout, args.limit)
     if not self.handle:wait("line", timeout) then return nil, "timeout" end
     local line = self.handle:line()
     if not line then return nil, "end" end
@@ -209,6 +250,7 @@ local function start(fn, spec, output)
     local child = setmetatable({
         handle = handle, pid = handle:pid(), detached = normal.detached,
         captures = { stdout = normal.stdout == "pipe", stderr = normal.stderr == "pipe" },
+        result = false, closed = false,
     }, child_meta)
     if spec.stdin then
         handle:write(spec.stdin)
@@ -229,7 +271,7 @@ end
 ---@param spec dbrun.process.Spec
 ---@return dbrun.process.Result
 function M.run(spec)
-    if type(spec) == "table" and spec.detached then
+    if type(spec) == "table" and spec.detached == true then
         errors.usage("process.run", "a detached program is started, not run")
     end
     local child <close> = start("run", spec, "capture")
@@ -245,11 +287,12 @@ end
 
 --- Replaces this program by another one, which keeps the process number, terminal and streams. Does not return; raises
 --- kind `io` when the program cannot be run. Nothing is closed: do that before.
----@param spec dbrun.process.Spec argv, env, clear_env, cwd, user, uid, gid
+---@param spec dbrun.process.ExecSpec argv, env, clear_env, cwd, user, uid, gid
 function M.exec(spec)
+    local normal <const> = normalize("exec", spec, "inherit")
     io.stdout:flush()
     io.stderr:flush()
-    proc.exec(normalize("exec", spec, "inherit"))
+    proc.exec(normal)
 end
 
 --- Sends a signal to any process; false when there is none with this number.
@@ -257,7 +300,8 @@ end
 ---@param sig? string|integer default "TERM"
 ---@return boolean sent
 function M.kill(pid, sig)
-    return proc.kill(pid, signal_number("kill", sig or "TERM"))
+    args.check("process.kill", "pid", pid, args.whole(1))
+    return proc.kill(pid, signal_number("process.kill", sig or "TERM"))
 end
 
 ---@class dbrun.process.Info
@@ -269,6 +313,7 @@ end
 ---@param pid integer
 ---@return dbrun.process.Info?
 function M.info(pid)
+    args.check("process.info", "pid", pid, args.integer)
     local f <close> = io.open(("/proc/%d/stat"):format(pid), "rb")
     local text = f and f:read("a")
     -- The name is in parentheses and may contain any byte, so the fields are counted after the last ')'.
@@ -284,6 +329,8 @@ end
 ---@param started? integer `info(pid).start` of the process: a pid is used again
 ---@return boolean
 function M.alive(pid, started)
+    args.check("process.alive", "pid", pid, args.integer)
+    args.optional("process.alive", "started", started, args.integer)
     local info = M.info(pid)
     if not info or info.state == "Z" or info.state == "X" then return false end
     return started == nil or info.start == started
@@ -318,7 +365,22 @@ end
 ---@param who? string|integer default: the effective user
 ---@return dbrun.process.User?
 function M.user(who)
+    args.optional("process.user", "who", who, args.one_type_of("string", "number"))
     return proc.user(who or (M.uid()))
 end
 
-return M
+args.answer_for_names(Child, "a child", {
+    join = "child:wait()", terminate = "child:kill()", stop = "child:kill()", poll = "child:running()",
+    alive = "child:running()", readline = "child:read_line()", read = "child:read_line(), or child:wait().stdout",
+    lines = "child:read_line() in a loop", communicate = "child:wait()", stdout = "child:wait().stdout",
+    code = "child:wait().code",
+})
+
+local START_HINT <const>, RUN_HINT <const> = "process.start{...}", "process.run{...}"
+
+return args.answer_for_names(M, "process", {
+    spawn = START_HINT, popen = START_HINT, open = START_HINT, fork = START_HINT, execute = RUN_HINT, system = RUN_HINT,
+    call = RUN_HINT, execFile = RUN_HINT, shell = 'process.run{"sh", "-c", command}',
+    check_output = "process.run{...}.stdout", getpid = "process.pid()", getppid = "process.ppid()",
+    getuid = "process.uid()", exit = "os.exit(code, true)", env = "os.getenv(name)", argv = "arg",
+})
