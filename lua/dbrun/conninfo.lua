@@ -287,12 +287,19 @@ function M.quote(value)
     return "'" .. value:gsub("['\\]", "\\%0") .. "'"
 end
 
+local PARSED <const> = {
+    form = FORM, hosts = "table", user = "string", password = "string", dbname = "string", params = "table",
+}
+
 ---The parameters for PQconnectdbParams, in a fixed order: servers, user, password, dbname, then the
 ---others by name. Without a `port` or `host` libpq's own defaults (PG* variables, socket) apply.
 ---@param parsed dbrun.Postgres
 ---@return {[1]: string, [2]: string}[]
 function M.params(parsed)
     args.check("conninfo.params", "parsed", parsed, "table")
+    args.options("conninfo.params", parsed, PARSED)
+    args.check("conninfo.params", "hosts", parsed.hosts, "table")
+    args.check("conninfo.params", "params", parsed.params, "table")
     local list, hosts, ports = {}, {}, {}
     for i, server in ipairs(parsed.hosts) do
         hosts[i] = server.host or ""

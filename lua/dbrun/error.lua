@@ -155,7 +155,7 @@ local names <const> = {
 ---@param e dbrun.Error
 ---@return string
 function M.format(e)
-    check("error.format", "e", e, "table")
+    if not M.is(e) then M.fail("usage", "error.format: e must be an error object, got a " .. type(e)) end
     local out = {}
     local head = names[e.kind] or tostring(e.kind)
     if e.sqlstate then
@@ -165,7 +165,7 @@ function M.format(e)
     else
         head = head .. ": " .. tostring(e.message)
     end
-    out[1] = e.where and (e.where .. ": " .. head) or head
+    out[1] = e.where and (tostring(e.where) .. ": " .. head) or head
     if e.statement and e.position then
         out[#out + 1] = caret(e.statement, e.position)
     end

@@ -132,7 +132,7 @@ local HANDLE <const> = args.one_type_of("table", "userdata")
 ---@return dbrun.migrate.State
 function M.compare(conn, list, table_name)
     args.check("migrate.compare", "conn", conn, HANDLE)
-    args.check("migrate.compare", "list", list, "table")
+    args.list("migrate.compare", "list", list, "table")
     args.optional("migrate.compare", "table_name", table_name, "string")
     local applied = ledger.applied(conn, ledger.locate(conn, table_name or ledger.DEFAULT_TABLE))
     local state = { files = {}, pending = 0, applied = 0, missing = {} }
@@ -238,10 +238,11 @@ function M.main(argv)
     return require("dbrun.migrate.show.command").main(argv, M)
 end
 
+local UP <const>, DOWN <const>, STATUS <const> = "migrate.up{...}", "migrate.down{...}", "migrate.status{...}"
+
 return args.answer_for_names(M, "migrate", {
-    run = "migrate.up{...}", apply = "migrate.up{...}", migrate = "migrate.up{...}", upgrade = "migrate.up{...}",
-    latest = "migrate.up{...}", rollback = "migrate.down{...}", revert = "migrate.down{...}",
-    downgrade = "migrate.down{...}", undo = "migrate.down{...}", create = "migrate.new(name)",
-    make = "migrate.new(name)", generate = "migrate.new(name)", fake = "migrate.stamp(version)", baseline = "migrate.stamp(version)",
-    history = "migrate.status{...}", list = "migrate.status{...}", pending = "migrate.status{...}",
+    run = UP, apply = UP, migrate = UP, upgrade = UP, latest = UP, rollback = DOWN, revert = DOWN, downgrade = DOWN,
+    undo = DOWN, create = "migrate.new(name)", make = "migrate.new(name)", generate = "migrate.new(name)",
+    fake = "migrate.stamp(version)", baseline = "migrate.stamp(version)", history = STATUS, list = STATUS,
+    pending = STATUS,
 })

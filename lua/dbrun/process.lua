@@ -182,6 +182,7 @@ local child_meta = { __index = Child, __name = "dbrun.process.Child" }
 ---@param timeout? number seconds
 ---@return dbrun.process.Result? result nil after that time; the child runs on
 function Child:wait(timeout)
+    args.self("wait", self, child_meta, "a child", "child")
     args.optional("child:wait", "timeout", timeout, args.limit)
     if self.result then return self.result end
     if not self.handle:wait("end", timeout) then return nil end
@@ -198,18 +199,21 @@ end
 ---@param sig? string|integer default "TERM"
 ---@return boolean sent
 function Child:kill(sig)
+    args.self("kill", self, child_meta, "a child", "child")
     return self.handle:kill(signal_number("child:kill", sig or "TERM"))
 end
 
 --- Queues text for its standard input (`stdin_from = "pipe"`). Never waits.
 ---@param text string
 function Child:write(text)
+    args.self("write", self, child_meta, "a child", "child")
     args.check("child:write", "text", text, "string")
     self.handle:write(text)
 end
 
 --- Closes its standard input once everything is written.
 function Child:close_stdin()
+    args.self("close_stdin", self, child_meta, "a child", "child")
     self.handle:close_stdin()
 end
 
@@ -218,6 +222,7 @@ end
 ---@return string? line nil at the end of the output, or after that time
 ---@return string? reason "end" or "timeout"
 function Child:read_line(timeout)
+    args.self("read_line", self, child_meta, "a child", "child")
     args.optional("child:read_line", "timeout", timeout, args.limit)
     if not self.handle:wait("line", timeout) then return nil, "timeout" end
     local line = self.handle:line()
@@ -228,11 +233,13 @@ end
 --- Does the child still run?
 ---@return boolean
 function Child:running()
+    args.self("running", self, child_meta, "a child", "child")
     return not self.handle:wait("exit", 0)
 end
 
 --- Ends the child (SIGTERM, SIGKILL after 2 s) and waits for it; does nothing to a detached one.
 function Child:close()
+    args.self("close", self, child_meta, "a child", "child")
     if self.closed then return end
     self.closed = true
     local handle <close> = self.handle

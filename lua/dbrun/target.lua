@@ -6,6 +6,7 @@
 --- Patterns of databases that scripts change only when --target names them, separated by commas or blanks; `*` matches
 --- anything. A pattern without `/` is compared with the database's name and with the host; one with `/` with
 --- "host/database".
+local args = require "dbrun.args"
 local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
 local tty = require "dbrun.tty"
@@ -28,11 +29,15 @@ local function host_in(url)
     return #servers == 1 and servers[1].host or nil
 end
 
+local HANDLE <const> = args.one_type_of("table", "userdata")
+
 ---Describes the target in a few words, without a password.
----@param conn table anything with `one`
+---@param conn table|userdata anything with `one`
 ---@param url string the URL it was opened with
 ---@return string target "app@db.example:5432/shop (PostgreSQL 15.10)"
 function M.describe(conn, url)
+    args.check("target.describe", "conn", conn, HANDLE)
+    args.check("target.describe", "url", url, "string")
     local row = conn:one(WHERE)
     local host = host_in(url) or row.address or "local socket"
     if row.port and host:sub(1, 1) ~= "/" then host = ("%s:%d"):format(host, row.port) end
@@ -62,11 +67,14 @@ local function matching(patterns, hosts, database)
 end
 
 ---Raises when the target is protected and was not named.
----@param conn table anything with `one`
+---@param conn table|userdata anything with `one`
 ---@param url string it was opened with
 ---@param named? string what the user calls the target: the database's name, or host/database
 ---Raises an error of kind `usage`.
 function M.check(conn, url, named)
+    args.check("target.check", "conn", conn, HANDLE)
+    args.check("target.check", "url", url, "string")
+    args.optional("target.check", "named", named, "string")
     local patterns = require("dbrun.config").DBRUN_PROTECTED
     if not named and not (patterns and patterns:find "%S") then return end
     local row = conn:one(WHERE)

@@ -251,8 +251,8 @@ function M.format(when, opts)
     opts = args.options("time.format", opts, FORMAT_OPTIONS)
     local us <const>, kind <const> = moment("format", when), opts.kind or "timestamptz"
     local digits <const> = opts.digits and math.tointeger(opts.digits)
-    if is_infinite(us) then return us > 0 and "infinity" or "-infinity" end
     local shift <const> = shift_of("format", opts.offset)
+    if is_infinite(us) then return us > 0 and "infinity" or "-infinity" end
     local at <const> = sum("format", us, shift)
     local zone <const> = kind:find "tz$" and offset_text(shift) or ""
     if kind:find "^timet?z?$" then
@@ -411,9 +411,9 @@ end
 function M.add(when, delta, offset)
     local us <const> = moment("add", when)
     local months <const>, rest <const> = span_of("add", delta)
+    local shift <const> = shift_of("add", offset)
     if is_infinite(us) then return us end
     if months == 0 then return sum("add", us, rest) end
-    local shift <const> = shift_of("add", offset)
     local at <const> = sum("add", us, shift)
     local year, month, day = civil_from_days(at // DAY)
     local count <const> = year * 12 + month - 1 + months
@@ -461,8 +461,8 @@ function M.truncate(when, unit, offset)
     local us <const> = moment("truncate", when)
     args.check("time.truncate", "unit", unit, UNIT)
     local width <const> = WIDTHS[unit] or math.type(unit) == "integer" and unit
-    if is_infinite(us) then return us end
     local shift <const> = shift_of("truncate", offset)
+    if is_infinite(us) then return us end
     local at <const> = sum("truncate", us, shift)
     if width then
         local from <const> = unit == "week" and MONDAY or 0

@@ -1,5 +1,8 @@
 --- Random numbers that are the same in every run, so that a seed makes the same data everywhere. xoshiro256**, seeded
 --- with a text, independent of math.random and of other seeds.
+local args = require "dbrun.args"
+local errors = require "dbrun.error"
+
 local M = {}
 
 ---@class dbrun.seed.Random
@@ -19,9 +22,18 @@ local function spread(x)
     end
 end
 
----The next 64 bits.
----@return integer
-function Random:bits()
+local COUNT <const> = args.whole(0)
+
+local meta <const> = { __index = Random }
+
+local function check_self(self)
+    if getmetatable(self) ~= meta then
+        errors.usage("random", "its functions are called with ':' on a generator, as random:integer(1, 6)")
+    end
+end
+
+local function bits(self)
+    check_self(self)
     local a, b, c, d = self[1], self[2], self[3], self[4]
     local result = rotate(b * 5, 7) * 9
     local t = b << 17
@@ -31,12 +43,22 @@ function Random:bits()
     return result
 end
 
+---The next 64 bits.
+---@return integer
+function Random:bits()
+    return bits(self)
+end
+
 ---A float from `low` (default 0) up to but not including `high` (default 1).
 ---@param low? number
 ---@param high? number
 ---@return number
 function Random:float(low, high)
-    local unit = (self:bits() >> 11) * (1.0 / (1 << 53))
+    if low ~= nil or high ~= nil then
+        args.optional("random:float", "low", low, "number")
+        args.optional("random:float", "high", high, "number")
+    end
+    local unit = (bits(self) >> 11) * (1.0 / (1 << 53))
     low = low or 0
     return low + unit * ((high or 1) - low)
 end
@@ -46,10 +68,15 @@ end
 ---@param n integer
 ---@return integer
 function Random:integer(m, n)
-    if n < m then error("random:integer: the range is empty", 2) end
+    if math.type(m) ~= "integer" or math.type(n) ~= "integer" then
+        args.check("random:integer", "m", m, args.integer)
+        args.check("random:integer", "n", n, args.integer)
+        m, n = math.tointeger(m), math.tointeger(n)
+    end
+    if n < m then errors.usage("random:integer", "the range from %d to %d is empty", m, n) end
     local span = n - m + 1
-    if span <= 0 then error("random:integer: the range is too wide", 2) end
-    return m + (self:bits() >> 1) % span
+    if span <= 0 then errors.usage("random:integer", "the range from %d to %d is too wide", m, n) end
+    return m + (bits(self) >> 1) % span
 end
 
 ---A normally distributed float.
@@ -57,32 +84,47 @@ end
 ---@param deviation? number default 1
 ---@return number
 function Random:normal(mean, deviation)
-    local radius = math.sqrt(-2 * math.log(1 - self:float()))
-    return (mean or 0) + (deviation or 1) * radius * math.cos(2 * math.pi * self:float())
+    args.optional("random:normal", "mean", mean, "number")
+    args.optional("random:normal", "deviation", deviation, "number")
+    local radius = math.sqrt(-2 * math.log(1 - Random.float(self)))
+    return (mean or 0) + (deviation or 1) * radius * math.cos(2 * math.pi * Random.float(self))
 end
+
+local LIST <const> = {
+    function(v) return type(v) == "table" and #v > 0 end, "a list with at least one element",
+}
 
 ---One element of a list.
 ---@generic T
 ---@param list T[]
 ---@return T
 function Random:pick(list)
-    return list[self:integer(1, #list)]
+    args.check("random:pick", "list", list, LIST)
+    return list[Random.integer(self, 1, #list)]
 end
 
 ---true with this probability.
 ---@param probability? number default 0.5
 ---@return boolean
 function Random:boolean(probability)
-    return self:float() < (probability or 0.5)
+    args.optional("random:boolean", "probability", probability, "number")
+    return Random.float(self) < (probability or 0.5)
 end
+
+local ENTRY <const> = {
+    function(v) return type(v) == "table" and type(v[2]) == "number" and v[2] >= 0 end,
+    "{value, weight} with a weight of at least 0",
+}
 
 ---One element of a list of {value, weight}, with a probability in proportion to its weight.
 ---@param list { [1]: any, [2]: number }[]
 ---@return any
 function Random:weighted(list)
+    args.check("random:weighted", "list", list, LIST)
+    args.list("random:weighted", "list", list, ENTRY)
     local sum = 0
     for _, entry in ipairs(list) do sum = sum + entry[2] end
-    local at = self:float(0, sum)
+    local at = Random.float(self, 0, sum)
     for _, entry in ipairs(list) do
         at = at - entry[2]
         if at < 0 then return entry[1] end
@@ -95,9 +137,11 @@ end
 ---@param list T[]
 ---@return T[]
 function Random:shuffle(list)
+    check_self(self)
+    args.check("random:shuffle", "list", list, "table")
     local mixed = table.move(list, 1, #list, 1, {})
     for i = #mixed, 2, -1 do
-        local j = self:integer(1, i)
+        local j = Random.integer(self, 1, i)
         mixed[i], mixed[j] = mixed[j], mixed[i]
     end
     return mixed
@@ -109,13 +153,15 @@ end
 ---@param n integer
 ---@return T[]
 function Random:sample(list, n)
-    return table.move(self:shuffle(list), 1, math.min(n, #list), 1, {})
+    args.check("random:sample", "list", list, "table")
+    args.check("random:sample", "n", n, COUNT)
+    return table.move(Random.shuffle(self, list), 1, math.min(n, #list), 1, {})
 end
 
 ---A UUID of version 4.
 ---@return string
 function Random:uuid()
-    local a, b = self:bits(), self:bits()
+    local a, b = bits(self), bits(self)
     return ("%08x-%04x-4%03x-%04x-%012x"):format(a >> 32, a >> 16 & 0xffff, a & 0xfff, b >> 48 & 0x3fff | 0x8000,
         b & 0xffffffffffff)
 end
@@ -124,8 +170,9 @@ end
 ---@param n integer
 ---@return string
 function Random:bytes(n)
+    args.check("random:bytes", "n", n, COUNT)
     local parts = {}
-    for i = 1, (n + 7) // 8 do parts[i] = ("<i8"):pack(self:bits()) end
+    for i = 1, (n + 7) // 8 do parts[i] = ("<i8"):pack(bits(self)) end
     return table.concat(parts):sub(1, n)
 end
 
@@ -134,9 +181,11 @@ end
 ---@param to string not included
 ---@return string "2025-03-04T05:06:07Z"
 function Random:time(from, to)
+    args.check("random:time", "from", from, "string")
+    args.check("random:time", "to", to, "string")
     local time = require "dbrun.time"
     local first, last = time.to_epoch(from) // 1, time.to_epoch(to) // 1
-    return os.date("!%Y-%m-%dT%H:%M:%SZ", self:integer(math.tointeger(first), math.tointeger(last) - 1))
+    return os.date("!%Y-%m-%dT%H:%M:%SZ", Random.integer(self, math.tointeger(first), math.tointeger(last) - 1))
 end
 
 local SYLLABLES <const> = {
@@ -148,7 +197,7 @@ local SYLLABLES <const> = {
 ---@return string
 function Random:word()
     local parts = {}
-    for i = 1, self:integer(2, 4) do parts[i] = self:pick(SYLLABLES) end
+    for i = 1, Random.integer(self, 2, 4) do parts[i] = Random.pick(self, SYLLABLES) end
     return table.concat(parts)
 end
 
@@ -156,38 +205,46 @@ end
 ---@param n integer
 ---@return string
 function Random:words(n)
+    args.check("random:words", "n", n, COUNT)
     local list = {}
-    for i = 1, n do list[i] = self:word() end
+    for i = 1, n do list[i] = Random.word(self) end
     return table.concat(list, " ")
 end
 
 ---An invented first and last name.
 ---@return string
 function Random:name()
-    return (("%s %s"):format(self:word(), self:word()):gsub("%f[%a]%a", string.upper))
+    return (("%s %s"):format(Random.word(self), Random.word(self)):gsub("%f[%a]%a", string.upper))
 end
 
 ---An e-mail address that cannot receive mail.
 ---@return string
 function Random:email()
-    return ("%s.%s%d@example.org"):format(self:word(), self:word(), self:integer(1, 9999))
+    return ("%s.%s%d@example.org"):format(Random.word(self), Random.word(self), Random.integer(self, 1, 9999))
 end
 
 ---A generator; called like math.random: r() float in [0,1), r(n) 1..n, r(m, n) m..n.
 ---@param text string the seed
 ---@return dbrun.seed.Random
 function M.new(text)
+    args.check("random.new", "text", text, "string")
     local hash = 0xcbf29ce484222325
     for i = 1, #text do hash = (hash ~ text:byte(i)) * 0x100000001b3 end
     local next_part = spread(hash)
-    return setmetatable({ next_part(), next_part(), next_part(), next_part() }, {
-        __index = Random,
-        __call = function(self, m, n)
-            if not m then return self:float() end
-            if not n then return self:integer(1, m) end
-            return self:integer(m, n)
-        end,
-    })
+    return setmetatable({ next_part(), next_part(), next_part(), next_part() }, meta)
 end
+
+function meta:__call(m, n)
+    if not m then return Random.float(self) end
+    if not n then return Random.integer(self, 1, m) end
+    return Random.integer(self, m, n)
+end
+
+args.answer_for_names(Random, "a random generator", {
+    int = "r:integer(m, n)", randint = "r:integer(m, n)", number = "r:float(low, high)", uniform = "r:float(low, high)",
+    random = "r:float(), or r()", gauss = "r:normal(mean, deviation)", choice = "r:pick(list)",
+    choose = "r:pick(list)", element = "r:pick(list)", choices = "r:sample(list, n)", bool = "r:boolean(probability)",
+    date = "r:time(from, to)", string = "r:word(), or r:bytes(n)",
+})
 
 return M

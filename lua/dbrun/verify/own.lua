@@ -5,6 +5,7 @@
 ---         if n > 100 then return ctx.fail("%d orders", n) end
 ---         return n > 0 and ctx.warn("%d orders", n) or "none"
 ---     end }
+local args = require "dbrun.args"
 local errors = require "dbrun.error"
 
 local M = {}
@@ -19,7 +20,13 @@ local M = {}
 ---@field skip fun(format: string, ...): dbrun.verify.Found
 
 local function found(status)
-    return function(format, ...) return { status = status, text = format:format(...) } end
+    local fn <const> = "ctx." .. status:lower()
+    return function(format, ...)
+        args.check(fn, "format", format, "string")
+        local ok, text = pcall(string.format, format, ...)
+        if not ok then errors.usage(fn, "the values do not fit the format '%s': %s", format, text) end
+        return { status = status, text = text }
+    end
 end
 
 local function context(ctx)

@@ -385,6 +385,14 @@ static int lock__gc(lua_State *L)
     return 0;
 }
 
+static int lock_release(lua_State *L)
+{
+    if (!luaL_testudata(L, 1, LOCK_CLASS))
+        return bind_fail(L, bind_runtime(L), ERROR_USAGE,
+                         "release: must be called with ':' on a lock, as lock:release()");
+    return lock__gc(L);
+}
+
 /* Is the locked file still at this path? It may have been removed meanwhile. */
 static bool still_there(int fd, const char *path)
 {
@@ -426,7 +434,7 @@ int bind_fs_open(lua_State *L, struct runtime *rt)
     static const luaL_Reg dir_meta[] = {{"__gc", dir__gc}, {"__close", dir__gc}, {NULL, NULL}};
     static const luaL_Reg lock_meta[] = {{"__gc", lock__gc}, {"__close", lock__gc}, {NULL, NULL}};
     static const luaL_Reg none[] = {{NULL, NULL}};
-    static const luaL_Reg lock_methods[] = {{"release", lock__gc}, {NULL, NULL}};
+    static const luaL_Reg lock_methods[] = {{"release", lock_release}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
         {"stat", fs_stat},
         {"access", fs_access},
