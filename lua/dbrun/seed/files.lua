@@ -2,6 +2,7 @@
 local args = require "dbrun.args"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
+local places = require "dbrun.places"
 local order = require "dbrun.seed.order"
 
 local M = {}
@@ -94,9 +95,12 @@ local function checked(file, seed)
         broken(file, ("it returns %s instead of a function or a table with a function `run`"):format(
             type(seed) == "table" and "a table without `run`" or "a " .. type(seed)))
     end
-    local ok, e = pcall(args.options, file.path, seed, SEED)
-    if ok then ok, e = pcall(args.optional_list, file.path, "after", seed.after, "string") end
-    if not ok then broken(file, e.message:sub(#file.path + 3) .. (e.hint and (" (%s)"):format(e.hint) or "")) end
+    for key, value in pairs(seed) do
+        local line = places.name(file.path, 0, key)
+        local ok, e = pcall(args.options, line, { [key] = value }, SEED)
+        if ok and key == "after" then ok, e = pcall(args.list, line, key, value, "string") end
+        if not ok then broken(file, e.message .. (e.hint and (" (%s)"):format(e.hint) or "")) end
+    end
     return { run = seed.run, description = seed.description, after = seed.after, always = seed.always }
 end
 

@@ -12,6 +12,8 @@
 ---     }
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
+local nearest = require "dbrun.nearest"
+local places = require "dbrun.places"
 
 local M = {}
 
@@ -68,12 +70,17 @@ local function fail(file, message, hint)
     errors.fail("config", ("%s: %s"):format(file, message), hint)
 end
 
+---A wrong fact: the error names its line, or the line of its key.
+local function wrong(file, i, key, message, hint)
+    fail(places.name(file, i, key), ("fact %d%s"):format(i, message), hint)
+end
+
 local function kind_of(file, i, fact)
-    if type(fact) ~= "table" then fail(file, ("fact %d is a %s, not a table"):format(i, type(fact))) end
+    if type(fact) ~= "table" then wrong(file, i, nil, (" is a %s, not a table"):format(type(fact))) end
     for kind in pairs(KINDS) do
         if fact[kind] ~= nil then return kind, KINDS[kind] end
     end
-    if next(fact) == nil then fail(file, ("fact %d is empty"):format(i)) end
+    if next(fact) == nil then wrong(file, i, nil, " is empty") end
     return "single", SINGLE
 end
 
@@ -83,39 +90,49 @@ local function check_fields(file, i, fact, known)
             local names = {}
             for name in pairs(known) do names[#names + 1] = name end
             table.sort(names)
-            fail(file, ("fact %d has '%s', which is not known here"):format(i, tostring(key)),
-                "known here: " .. table.concat(names, ", "))
+            local near = type(key) == "string" and nearest.find(key, names)
+            wrong(file, i, key, (" has '%s', which is not known here"):format(tostring(key)),
+                near and ("did you mean '%s'?"):format(near) or "known here: " .. table.concat(names, ", "))
         end
         if type(value) ~= known[key] then
-            fail(file, ("fact %d: `%s` is a %s, not a %s"):format(i, key, type(value), known[key]))
+            wrong(file, i, key, (": `%s` is a %s, not a %s"):format(key, type(value), known[key]))
         end
         for j, entry in ipairs(type(value) == "table" and value or {}) do
             if type(entry) ~= "string" or entry:find "[%c]" then
-                fail(file, ("fact %d: entry %d of `%s` is not a name"):format(i, j, key))
+                wrong(file, i, key, (": entry %d of `%s` is not a name"):format(j, key))
             end
         end
     end
 end
 
+local function limit_names()
+    local names = {}
+    for name in pairs(require("dbrun.verify.limits").DEFAULTS) do names[#names + 1] = name end
+    table.sort(names)
+    return names
+end
+
 local function check_names(file, i, fact, kind)
     if kind ~= "single" and (fact[kind] == "" or fact[kind]:find "[%c]") then
-        fail(file, ("fact %d names no %s"):format(i, kind))
+        wrong(file, i, kind, (" names no %s"):format(kind))
     end
     for word in (fact.privileges or ""):gmatch "[^,%s]+" do
         if not PRIVILEGES[word:upper()] then
-            fail(file, ("fact %d: '%s' is not a privilege of a table"):format(i, word))
+            wrong(file, i, "privileges", (": '%s' is not a privilege of a table"):format(word))
         end
     end
     for _, key in ipairs { "version", "postgresql", "redis" } do
         if fact[key] and not M.version_pattern(fact[key]) then
-            fail(file, ("fact %d: `%s` is '%s', not a version such as '>= 1.5'"):format(i, key, fact[key]))
+            wrong(file, i, key, (": `%s` is '%s', not a version such as '>= 1.5'"):format(key, fact[key]))
         end
     end
     if kind == "limit" and not require("dbrun.verify.limits").DEFAULTS[fact.limit] then
-        fail(file, ("fact %d: no check has the limit '%s'"):format(i, fact.limit))
+        local near = nearest.find(fact.limit, limit_names())
+        wrong(file, i, "limit", (": no check has the limit '%s'"):format(fact.limit),
+            near and ("did you mean '%s'?"):format(near))
     end
     if kind == "check" and not fact.run then
-        fail(file, ("fact %d: the check '%s' has no `run`"):format(i, fact.check))
+        wrong(file, i, nil, (": the check '%s' has no `run`"):format(fact.check))
     end
 end
 

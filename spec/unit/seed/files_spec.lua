@@ -104,6 +104,9 @@ describe("seed files", function()
         for text, message in pairs {
             ["return 1"] = "a number", ["return {}"] = "without `run`", ["x ="] = "unexpected symbol",
             ["error 'boom'"] = "boom", [""] = "a nil",
+            ["return {\n run = print,\n aftre = {} }"] = "bad.lua:3: unknown option 'aftre' (did you mean 'after'?)",
+            ["return { run = print,\n always = 1 }"] = "bad.lua:2: always must be a boolean, got 1",
+            ["return { run = print, after = { 1 } }"] = "bad.lua:1: after[1] must be a string, got 1",
         } do
             local e = failure(files.load, make("bad.lua", text))
             assert.matches(root .. "/bad.lua is not a seed: ", e.text, 1, true)

@@ -3,6 +3,7 @@
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
+local places = require "dbrun.places"
 local parse = require "dbrun.migrate.read.parse"
 
 local M = {}
@@ -76,9 +77,10 @@ local function contents(file)
     return text
 end
 
-local function lua_failed(file, message, hint)
+local function lua_failed(file, message, hint, line)
     errors.raise {
-        kind = "query", message = ("%s: %s"):format(file.path, message), hint = hint, file = file.path, line = 1,
+        kind = "query", message = ("%s%s: %s"):format(file.path, line and ":" .. line or "", message), hint = hint,
+        file = file.path, line = line or 1,
     }
 end
 
@@ -95,7 +97,7 @@ local function read_lua(file, text)
     for key, value in pairs(result) do
         if type(value) ~= known[key] then
             lua_failed(file, ("'%s' is %s"):format(tostring(key), known[key] and "not a " .. known[key] or "unknown"),
-                SHAPE)
+                SHAPE, places.line(text, 0, key))
         end
     end
     if not result.up then lua_failed(file, "has no 'up'", SHAPE) end
