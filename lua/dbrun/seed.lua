@@ -111,7 +111,7 @@ end
 
 ---Inserts the rows with a new key, updates the others where they differ; see dbrun.seed.upsert.
 ---@param tx table|userdata a transaction
----@param table_name string "name" or "schema.name"
+---@param table_name string|string[] "name" or "schema.name", or its parts
 ---@param keys string[] columns of a unique index
 ---@param rows table|fun(): table? a list of rows, or a function that returns one per call; rows by name or by position
 ---@param opts? dbrun.seed.UpsertOptions

@@ -99,7 +99,7 @@ end
 local function progress_of(rows, table_name, opts)
     local total = opts.total or type(rows) == "table" and #rows >= LONG and #rows
     if not total then return nil end
-    return require("dbrun.progress").new { label = opts.label or tostring(table_name), total = total, unit = "rows" }
+    return require("dbrun.progress").new { label = opts.label or type(table_name) == "table" and table.concat(table_name, ".") or table_name, total = total, unit = "rows" }
 end
 
 local function check_keys(keys, columns)
@@ -123,6 +123,7 @@ local function explained(e, keys)
 end
 
 local OPTIONS <const> = { columns = "table", update = "boolean", total = args.whole(0), label = "string" }
+local NAME <const> = args.one_type_of("string", "table")
 local ROWS <const> = {
     function(v) return type(v) == "table" or type(v) == "function" end,
     "a list of rows, or a function that returns one per call",
@@ -130,7 +131,7 @@ local ROWS <const> = {
 
 ---Inserts the rows with a new key, updates the others where they differ.
 ---@param tx table|userdata a transaction
----@param table_name string "name" or "schema.name"
+---@param table_name string|string[] "name" or "schema.name", or its parts
 ---@param keys string[] columns of a unique index
 ---@param rows table|fun(): table? a list of rows, or a function that returns one per call; rows by name or by position
 ---@param opts? dbrun.seed.UpsertOptions
@@ -138,7 +139,7 @@ local ROWS <const> = {
 ---Raises errors of kind `usage`, `query`, `constraint`.
 function M.upsert(tx, table_name, keys, rows, opts)
     args.check("seed.upsert", "tx", tx, args.one_type_of("table", "userdata"))
-    args.check("seed.upsert", "table_name", table_name, "string")
+    args.check("seed.upsert", "table_name", table_name, NAME)
     args.list("seed.upsert", "keys", keys, "string")
     args.check("seed.upsert", "rows", rows, ROWS)
     opts = args.options("seed.upsert", opts, OPTIONS)
