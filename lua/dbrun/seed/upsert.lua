@@ -99,7 +99,8 @@ end
 local function progress_of(rows, table_name, opts)
     local total = opts.total or type(rows) == "table" and #rows >= LONG and #rows
     if not total then return nil end
-    return require("dbrun.progress").new { label = opts.label or type(table_name) == "table" and table.concat(table_name, ".") or table_name, total = total, unit = "rows" }
+    local name = type(table_name) == "table" and table.concat(table_name, ".") or table_name
+    return require("dbrun.progress").new { label = opts.label or name, total = total, unit = "rows" }
 end
 
 local function check_keys(keys, columns)
