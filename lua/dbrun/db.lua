@@ -82,6 +82,10 @@ M.ident = params.ident
 ---@field stats fun(self): table<string, number> seconds and counts
 ---@field invalidate fun(self) replaces all present connections
 ---@field dispose fun(self) closes idle connections
+---@field package codecs fun(self, writes?: boolean): table
+---@field package is_sync fun(self): boolean
+---@field package target fun(self): string
+---@field package values fun(self): table
 ---@field close fun(self) for good
 local Engine, Connection, engine_class, connection_class = core.pg.classes()
 names.answer("engine", Engine)
@@ -130,6 +134,9 @@ function Connection:transaction(opts, fn)
 end
 
 ---As Connection:transaction, on a connection from the pool.
+---@param opts? {isolation?: string, read_only?: boolean, deferrable?: boolean, retry?: integer, timeout?: number}
+---@param fn fun(tx: dbrun.Connection): ...
+---@return any ... what fn returned
 function Engine:transaction(opts, fn)
     on_engine("transaction", self)
     local transaction <const> = require "dbrun.db.transaction"
@@ -165,10 +172,17 @@ function Connection:copy_in(table_name, columns, source, opts, ...)
     return copy.copy_in(self, copy.arguments(table_name, columns, source, opts, ...))
 end
 
-function Engine:copy_in(...)
+---As Connection:copy_in, on a connection from the pool.
+---@param table_name string|string[]
+---@param columns string[]|nil
+---@param source function|table|string|file* iterator of rows or of pieces of text, list of rows, text, open file
+---@param opts? dbrun.CopyInOptions
+---@param ... any
+---@return integer rows
+function Engine:copy_in(table_name, columns, source, opts, ...)
     on_engine("copy_in", self)
     local copy <const> = require "dbrun.db.copy"
-    local call <const> = copy.arguments(...)
+    local call <const> = copy.arguments(table_name, columns, source, opts, ...)
     local conn <close> = self:acquire()
     return copy.copy_in(conn, call)
 end
@@ -185,6 +199,10 @@ function Connection:copy_out(source, opts, ...)
     return copy_out.copy_out(self, source, copy_out.arguments(source, opts, ...), false)
 end
 
+---As Connection:copy_out, on a connection from the pool, which the iterator holds.
+---@param source string|string[] a query without parameters, or a table's name
+---@param opts? dbrun.CopyOutOptions
+---@return fun(): table|string|nil
 function Engine:copy_out(source, opts, ...)
     on_engine("copy_out", self)
     local copy_out <const> = require "dbrun.db.copy_out"
@@ -202,6 +220,9 @@ function Connection:pipeline(fn)
     return require "dbrun.db.batch".pipeline(self, fn)
 end
 
+---As Connection:pipeline, on a connection from the pool.
+---@param fn fun(p: dbrun.Pipeline)
+---@return dbrun.Result[] in the order of the statements; the first error rolls all back and is raised
 function Engine:pipeline(fn)
     on_engine("pipeline", self)
     args.check("pipeline", "the function to call", fn, "function")
@@ -229,6 +250,10 @@ function Connection:execute_many(sql, source, ...)
     return batch.execute_many(self, batch.arguments(sql, source, ...))
 end
 
+---As Connection:execute_many, on a connection from the pool.
+---@param sql string
+---@param source table[]|fun(): table|nil
+---@return integer rows affected by all of them
 function Engine:execute_many(sql, source, ...)
     on_engine("execute_many", self)
     local batch <const> = require "dbrun.db.batch"
@@ -260,6 +285,10 @@ function Connection:advisory_lock(key, opts, fn)
 end
 
 ---As Connection:advisory_lock, on a connection from the pool.
+---@param key string|integer
+---@param opts? { timeout?: number }
+---@param fn fun(conn: dbrun.Connection): ...
+---@return any ... what fn returned
 function Engine:advisory_lock(key, opts, fn)
     on_engine("advisory_lock", self)
     local advisory <const> = require "dbrun.db.advisory"

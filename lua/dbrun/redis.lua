@@ -19,6 +19,8 @@ local M = {}
 ---@field stats fun(self: dbrun.redis.Pool): table<string, number|string>
 ---@field invalidate fun(self: dbrun.redis.Pool) connections opened before now are not given out again
 
+---@alias dbrun.redis.PageOptions {match: string|number?, count: integer?}
+
 ---A client. Any command of Redis is a method: `r:get(key)`, `r:hset(key, {field = value})`. Arguments are
 ---strings, numbers, and flat tables of those; nil is refused. An error reply is raised as an error of
 ---kind `redis` with its first word in `code`.
@@ -28,7 +30,10 @@ local M = {}
 ---@field with fun(self: dbrun.redis.Client, opts: {timeout: number?, idempotent: boolean?}): dbrun.redis.Client
 ---@field closed fun(self: dbrun.redis.Client): boolean
 ---@field package leave fun(self: dbrun.redis.Client) sends what is not sent yet on a new connection
----@field batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
+---@field package batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
+---@field hscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, string?
+---@field sscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?
+---@field zscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, number?
 ---@field [string] fun(self: dbrun.redis.Client, ...): any
 
 ---A dedicated connection: `local c <close> = r:acquire()`.
@@ -36,6 +41,9 @@ local M = {}
 ---@field close fun(self: dbrun.redis.Connection) releases it
 ---@field discard fun(self: dbrun.redis.Connection) closes it for good
 ---@field package raw fun(self: dbrun.redis.Connection, name: string, ...): any
+---@field package listen fun(self: dbrun.redis.Connection, ...): any
+---@field package next fun(self: dbrun.redis.Connection, ...): any
+---@field package post fun(self: dbrun.redis.Connection, ...): any
 
 ---Commands that are sent together. Each command is a method that queues it; `#p` is their number.
 ---@class dbrun.redis.Pipeline
@@ -250,7 +258,7 @@ end
 ---A transaction: `fn(tx)` queues commands (`tx:incr(k)`), which then run as one (MULTI, EXEC). With `watch` they run
 ---only if none of these keys changes from before `fn` is called until EXEC; `fn` may read with `r` or with its second
 ---argument, the watching connection, and runs again when one changed.
----@param opts? {watch: string|string[]|nil, retry: integer?} retry: how often to run again (0)
+---@param opts? {watch: string|number|string[]|nil, retry: integer?} retry: how often to run again (0)
 ---@param fn fun(tx: dbrun.redis.Pipeline, connection: dbrun.redis.Connection?)
 ---@return any[] replies of the queued commands; error replies are values in it
 ---Raises an error of kind `redis` with code `WATCH` when a watched key kept changing.

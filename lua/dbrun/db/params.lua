@@ -230,11 +230,19 @@ local function of_table(kind, t, type_name)
     return with_fields(false, 0, { kind = kind, value = copy(fname, t, 0) })
 end
 
+local ANY <const> = { function() return true end, "a value" }
+local RANGE <const> = { lower = ANY, upper = ANY, lower_inc = "boolean", upper_inc = "boolean", empty = "boolean" }
+
 ---A range (or, as a list of them, a multirange).
 ---@param t {lower?: any, upper?: any, lower_inc?: boolean, upper_inc?: boolean, empty?: boolean}|table[]
 ---@param type_name? string without it what the server expects
 ---@return table
 function M.range(t, type_name)
+    if type(t) == "table" and not literal.is_wrapped(t) then
+        for _, range in ipairs(#t > 0 and t or { t }) do
+            args.options("db.range", range, RANGE)
+        end
+    end
     return of_table("range", t, type_name)
 end
 

@@ -103,7 +103,7 @@ local LOCK <const> = { ttl = args.some_seconds, wait = args.any_seconds }
 ---@param Client dbrun.redis.Client the table of methods to add to
 return function(Client)
     ---All keys, a page at a time: `for key in r:scan{match = "user:*"} do`. A key may come twice.
-    ---@param opts? {match: string?, count: integer?, type: string?}
+    ---@param opts? {match: string|number?, count: integer?, type: string?}
     ---@return fun(): string?
     function Client:scan(opts)
         names.on_client("scan", self)
@@ -152,7 +152,7 @@ return function(Client)
 
     ---Takes a lock that all users of this Redis respect: `local l <close> = r:lock("report", {ttl = 30})`. It expires
     ---after `ttl` seconds unless it is extended (l:extend()) or released (l:release()).
-    ---@param name string
+    ---@param name string|number
     ---@param opts? {ttl: number?, wait: number?} ttl: 10; wait: seconds to wait for it (0 = do not)
     ---@return dbrun.redis.Lock
     ---Raises an error of kind `timeout` when another client holds it for longer than `wait`.
