@@ -38,7 +38,7 @@ local PLAIN <const> = {
 ---@return spec.Walk
 function M.new(options)
     return setmetatable({
-        all = options.all, make = options.make or {}, values = options.values or {}, used = {},
+        all = options.all, make = options.make or {}, values = options.values or {}, used = {}, objects = {}, made = {},
         accepted = options.accepted or {}, functions = 0, calls = 0, problems = {},
     }, Walk)
 end
@@ -75,8 +75,10 @@ end
 
 ---An object of a class; it is made once.
 function Walk:object(class)
-    self.objects = self.objects or {}
-    self.objects[class] = self.objects[class] or self.make[class]()
+    if not self.objects[class] then
+        self.objects[class] = self.make[class]()
+        table.insert(self.made, 1, self.objects[class])
+    end
     return self.objects[class]
 end
 
@@ -86,6 +88,7 @@ end
 ---@return spec.Param[]? nil when the type has none
 function Walk:options(kind, into)
     if not kind then return into end
+    if self.all.aliases[kind.name] then return self:options(self.all.aliases[kind.name], into) end
     local class <const> = kind.kind == "name" and not self.make[kind.name] and self.all.classes[kind.name]
     if kind.kind == "union" then
         for _, one in ipairs(kind.of) do into = self:options(one, into) end
@@ -281,7 +284,11 @@ function Walk:annotation(fn, otherwise)
         end
     end
     local found <const> = self.places[place_of(fn) or ""]
-    return found and found.documented and found or otherwise or found
+    local typed = found and found.documented
+    for _, param in ipairs(found and found.params or {}) do
+        typed = typed and (param.type ~= nil or param.name == "...")
+    end
+    return typed and found or otherwise or found
 end
 
 local function sorted(t)
@@ -341,27 +348,34 @@ function Walk:methods(name, class)
         local above <const> = getmetatable(index)
         index = above and above.__index
     end
-    for key in pairs(methods) do
-        there[key] = there[key] or not key:find "^__" and object[key] or nil
+    for key in pairs(self.all.classes[class].methods) do
+        local ok <const>, value <const> = pcall(function() return object[key] end)
+        there[key] = there[key] or ok and value or nil
+        if not there[key] and not key:find "^__" then
+            self:problem(name .. ":" .. key, "it has an annotation, but is not there")
+        end
+    end
+    local open = false -- the methods of such a class are made when they are asked for
+    at = class
+    while self.all.classes[at] do
+        open, at = open or self.all.classes[at].open, self.all.classes[at].parent
     end
     for _, key in ipairs(sorted(there)) do
-        if not key:find "^__" and not hidden[key] then
+        local known <const> = methods[key] or not open or debug.getinfo(there[key], "S").what ~= "C"
+        if not key:find "^__" and not hidden[key] and known then
             self:walk(name .. ":" .. key, self:annotation(there[key], methods[key]), there[key], object)
         end
     end
 end
 
----Adds what is listed as accepted without a reason to be there.
+---Closes the objects. Adds to the problems what is listed as accepted without a reason to be there.
 function Walk:finish()
     for _, case in ipairs(sorted(self.accepted)) do
         if not self.used[case] then self:problem(case, "it is listed as accepted, but there is no such call") end
     end
-    if self.objects then
-        for _, object in pairs(self.objects) do
-            local meta <const> = getmetatable(object)
-            local close <const> = meta and meta.__close
-            if close then close(object) end
-        end
+    for _, object in ipairs(self.made) do -- the last one first
+        local close <const> = (getmetatable(object) or {}).__close
+        if close then close(object) end
     end
     return self.problems
 end
