@@ -136,7 +136,9 @@ end
 ---Appends a value, which must not be nil.
 ---@param value any
 function Queue:push(value)
-    args.self("push", self, Queue, "a queue", "queue")
+    if type(self) ~= "table" or self.filled == nil then -- cheaper than args.self
+        args.self("push", self, Queue, "a queue", "queue")
+    end
     if value == nil then
         errors.usage("queue:push", "nil cannot be queued")
     end
@@ -155,8 +157,12 @@ end
 ---@param seconds? number
 ---@return any
 function Queue:pop(seconds)
-    args.self("pop", self, Queue, "a queue", "queue")
-    args.optional("queue:pop", "seconds", seconds, args.limit)
+    if type(self) ~= "table" or self.filled == nil then
+        args.self("pop", self, Queue, "a queue", "queue")
+    end
+    if seconds ~= nil then
+        args.check("queue:pop", "seconds", seconds, args.limit)
+    end
     local deadline <const> = seconds and ctask.now() + seconds
     while #self == 0 do
         if self.closed then
@@ -209,7 +215,9 @@ local Permit = { __index = {} }
 
 ---Releases the permit; further calls do nothing.
 function Permit.__index:release()
-    args.self("release", self, Permit, "a permit", "permit")
+    if type(self) ~= "table" or self.semaphore == nil then
+        args.self("release", self, Permit, "a permit", "permit")
+    end
     local s = self.semaphore
     if not s then
         return
@@ -226,8 +234,12 @@ Permit.__close = Permit.__index.release
 ---@param seconds? number
 ---@return dbrun.Permit|nil permit ended by permit:release() or `<close>`
 function Semaphore:acquire(seconds)
-    args.self("acquire", self, Semaphore, "a semaphore", "semaphore")
-    args.optional("semaphore:acquire", "seconds", seconds, args.limit)
+    if type(self) ~= "table" or self.turn == nil then
+        args.self("acquire", self, Semaphore, "a semaphore", "semaphore")
+    end
+    if seconds ~= nil then
+        args.check("semaphore:acquire", "seconds", seconds, args.limit)
+    end
     -- Made before it counts: nothing may fail between taking and returning it.
     local permit <const> = setmetatable({ semaphore = false }, Permit)
     if self.free > 0 then

@@ -246,8 +246,8 @@ describe("dbrun.time", function()
             assert.equal(time.parse "2024-01-01T00:00:00.000001+02",
                 time.from_parts { year = 2024, usec = 1, offset = "+02:00" })
             assert.matches("no day 29 in 2023%-02", refused(time.from_parts, { year = 2023, month = 2, day = 29 }))
-            assert.matches(
-                "hour must be a whole number from 0 to 23, got 24", refused(time.from_parts, { year = 2023, hour = 24 }))
+            assert.matches("hour must be a whole number from 0 to 23, got 24",
+                refused(time.from_parts, { year = 2023, hour = 24 }))
             assert.matches("year must be a whole number", refused(time.from_parts, { month = 1 }))
             assert.matches("infinity", refused(time.parts, "infinity"))
         end)

@@ -6,6 +6,8 @@ local errors = require "dbrun.error"
 
 local M = {}
 
+---@alias dbrun.seed.Rows table|fun(): table?
+
 ---@class dbrun.seed.UpsertOptions
 ---@field columns? string[] of rows by position; default: the names in the first row, or all columns
 ---@field update? boolean false leaves rows with an existing key unchanged (default true)
