@@ -7,7 +7,7 @@ local M = {}
 ---@field db table the seed's transaction: query, one, value, exec, copy_in ... committed or rolled back with the seed
 ---@field redis table the Redis client; opened when first used. refused in a dry run, because Redis has no rollback
 ---@field config Config
----@field upsert fun(t: string|string[], keys: string[], rows: dbrun.seed.Rows, opts?: dbrun.seed.UpsertOptions): integer
+---@field upsert fun(t: string|string[], k: string[], rows: dbrun.seed.Rows, opts?: dbrun.seed.UpsertOptions): integer
 ---    many rows at once, inserted or updated: dbrun.seed.upsert
 ---@field random dbrun.seed.Random the same numbers in every run
 ---@field name string of the seed
