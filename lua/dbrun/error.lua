@@ -37,6 +37,7 @@ local M = {}
 ---@field code? string first word of a Redis error reply
 ---@field retryable boolean whether the same work may succeed when it is run again
 ---@field outcome? "not_sent"|"failed"|"unknown" whether the work was done
+---@field written? integer of a write to a child: bytes that its pipe has taken
 ---@field where? string script file:line
 ---@field traceback? string
 

@@ -3,22 +3,29 @@
 --- `process.run{"initdb", "-D", dir}` waits for the end; `process.start{...}` gives a handle. A child
 --- inherits standard input, output and error and no other descriptor. Waiting parks the task; a
 --- cancelled wait ends the child (SIGTERM, and SIGKILL after 2 seconds).
+---
+--- Memory stays bounded: a write waits while the pipe is full, a standard output that nobody reads stops the
+--- child, and what is captured has a limit.
 
 local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
+local spec_of = require "dbrun.process.spec"
 
 local proc = core.process
 local signals = proc.signals
+local signal_number = spec_of.signal_number
 
 local M = {}
 
 ---@class dbrun.process.Spec
 ---@field [integer] string|number program and arguments; the program is searched in PATH
 ---@field stdin? string|false text for its standard input; false (the default) = nothing to read
----@field stdin_from? "inherit"|"pipe"|string this program's own, a pipe for `child:write`, or a file
----@field stdout? "capture"|"inherit"|"null"|string run captures, start inherits; else a file to append to
----@field stderr? "capture"|"inherit"|"null"|"stdout"|string likewise
+---@field stdin_from? "inherit"|"pipe"|string|dbrun.process.File this program's own, a pipe for `child:write`, or a file
+---@field stdout? "capture"|"inherit"|"null"|string|dbrun.process.File run captures, start inherits; else a file
+---@field stderr? "capture"|"inherit"|"null"|"stdout"|string|dbrun.process.File likewise
+---@field max_output? integer|false bytes of stdout, and of stderr, that are captured at most, and of a line (default
+---64 MiB); false = no limit
 ---@field env? table<string, string|number|false> changes to the environment; false removes a variable
 ---@field clear_env? boolean start from an empty environment
 ---@field cwd? string
@@ -38,6 +45,12 @@ local M = {}
 ---@field uid? integer
 ---@field gid? integer
 
+--- A file for a stream; a string that is none of the words does the same as `file`. Paths are relative to the folder of
+--- this program, not to `cwd`.
+---@class dbrun.process.File
+---@field file? string read, or written from its beginning: what it held is lost
+---@field append? string for stdout and stderr: written behind what it holds
+
 ---@class dbrun.process.Result
 ---@field code integer exit status; 128 + number when a signal ended it
 ---@field signal? string name of that signal, such as "TERM"
@@ -45,147 +58,59 @@ local M = {}
 ---@field stdout? string captured output
 ---@field stderr? string
 
-local SIGNAL <const> = args.one_type_of("string", "number")
-
----@param fn string
----@param sig string|integer "TERM", "SIGTERM" or 15
----@return integer
-local function signal_number(fn, sig)
-    if math.type(sig) == "integer" and sig >= 0 and sig <= 64 then return sig end
-    local n = type(sig) == "string" and signals[sig:upper():gsub("^SIG", "")]
-    args.check(fn, "sig", sig, SIGNAL)
-    if not n then errors.usage(fn, "'%s' is not a signal", tostring(sig)) end
-    return n
-end
-
-local ENV_VALUE <const> = args.or_false(args.one_type_of("string", "number"))
-
----@param spec dbrun.process.Spec
----@return string[]? list of KEY=value, nil when the environment is passed on as it is
-local function environment(fn, spec)
-    if not spec.env and not spec.clear_env then return nil end
-    local values, order = {}, {}
-    local function set(key, value)
-        if values[key] == nil then order[#order + 1] = key end
-        values[key] = value
-    end
-    if not spec.clear_env then
-        for _, line in ipairs(proc.environ()) do
-            local key, value = line:match("^([^=]*)=(.*)$")
-            if key then set(key, value) end
-        end
-    end
-    for key, value in pairs(spec.env or {}) do
-        if type(key) ~= "string" or key == "" or key:find("[=\0]") then
-            errors.usage("process." .. fn, "'%s' is not the name of an environment variable", tostring(key))
-        end
-        args.check("process." .. fn, "env." .. key, value, ENV_VALUE)
-        set(key, value and tostring(value) or false)
-    end
-    local list = {}
-    for _, key in ipairs(order) do
-        if values[key] then list[#list + 1] = key .. "=" .. values[key] end
-    end
-    return list
-end
-
-local function identity(fn, spec, out)
-    local user
-    if spec.user or spec.uid then
-        user = proc.user(spec.user or spec.uid)
-        if not user and spec.user then
-            errors.fail("io", ("there is no user '%s' on this machine"):format(spec.user))
-        end
-    end
-    if not user and not spec.uid then
-        if spec.gid then errors.usage("process." .. fn, "gid without uid") end
-        return
-    end
-    out.uid = spec.uid or user.uid
-    out.gid = spec.gid or (user and user.gid)
-    if not out.gid then
-        errors.usage("process." .. fn, "uid %d has no entry in the user database: give a gid too", out.uid)
-    end
-    out.groups = user and not spec.gid and user.groups or { out.gid }
-end
-
-local function output_stream(fn, name, value, out)
-    if value == "capture" then
-        out[name] = "pipe"
-    elseif value == "inherit" or value == "null" or (value == "stdout" and name == "stderr") then
-        out[name] = value
-    elseif type(value) == "string" and value:find("/", 1, true) then
-        out[name], out[name .. "_path"] = "file", value
-    else
-        errors.usage("process." .. fn,
-            "%s: 'capture', 'inherit', 'null' or the path of a file (with a '/') expected, got '%s'", name,
-            tostring(value))
-    end
-end
-
-local EXEC <const> = {
-    env = "table", clear_env = "boolean", cwd = args.path, user = "string", uid = args.whole(0), gid = args.whole(0),
-}
-local START <const> = {
-    stdin = args.or_false "string", stdin_from = "string", stdout = "string", stderr = "string", detached = "boolean",
-    pdeathsig = args.one_type_of("string", "number"),
-}
-local RUN <const> = { timeout = args.seconds }
-for key, rule in pairs(EXEC) do START[key] = rule end
-for key, rule in pairs(START) do RUN[key] = rule end
-local OPTIONS <const> = { exec = EXEC, start = START, run = RUN }
-
---- Refuses unknown keys; the program and its arguments stand at 1, 2 and so on.
-local function check_options(fn, spec)
-    args.check("process." .. fn, "spec", spec, "table")
-    local named = {}
-    for key, value in pairs(spec) do
-        if math.type(key) ~= "integer" then named[key] = value end
-    end
-    args.options("process." .. fn, named, OPTIONS[fn])
-end
-
---- The spec in the exact form that core.process takes.
-local function normalize(fn, spec, output)
-    check_options(fn, spec)
-    local argv = {}
-    for i, arg in ipairs(spec) do
-        if type(arg) ~= "string" and type(arg) ~= "number" then
-            errors.usage("process." .. fn, "argument %d is a %s", i, type(arg))
-        end
-        argv[i] = tostring(arg)
-    end
-    if #argv == 0 or argv[1] == "" then errors.usage("process." .. fn, "the name of the program is missing") end
-    local out = {
-        argv = argv, env = environment(fn, spec), cwd = spec.cwd, detached = spec.detached and true or false,
-        pdeathsig = spec.pdeathsig and signal_number("process." .. fn, spec.pdeathsig) or 0, stdin = "null",
-    }
-    identity(fn, spec, out)
-    if spec.stdin then
-        out.stdin = "pipe"
-    elseif spec.stdin_from == "inherit" or spec.stdin_from == "pipe" then
-        out.stdin = spec.stdin_from
-    elseif spec.stdin_from then
-        out.stdin, out.stdin_path = "file", spec.stdin_from
-    end
-    output_stream(fn, "stdout", spec.stdout or output, out)
-    output_stream(fn, "stderr", spec.stderr or output, out)
-    return out
-end
-
 ---@class dbrun.process.Child
 ---@field pid integer
 local Child = {}
 local child_meta = { __index = Child, __name = "dbrun.process.Child" }
 
---- Waits until the child has ended and its captured output is at its end.
+local function bytes(n)
+    return n % (1 << 20) == 0 and ("%d MiB"):format(n >> 20) or ("%d bytes"):format(n)
+end
+
+--- Terminates the child, also a detached one, and waits for its end.
+local function stop(child)
+    child.closed = true
+    local handle <close> = child.handle
+    if handle:wait("exit", 0) then return end
+    handle:terminate()
+    handle:wait("exit", 3)
+end
+
+--- Ends the child when an output is over its limit, and raises that. What it captured is lost.
+local function check_output(child, want)
+    local over <const> = not child.problem and child.handle:over(want)
+    if over then
+        local name <const> = over == 1 and "standard output" or "standard error"
+        child.problem = want == "line" and over == 1 and {
+            message = ("'%s' wrote a line of more than %s to its standard output, and was stopped"):format(child.name,
+                bytes(child.limit)),
+            hint = "max_output allows longer lines",
+        } or {
+            message = ("'%s' wrote more than %s to its %s, which is captured, and was stopped"):format(child.name,
+                bytes(child.limit), name),
+            hint = ("send it to a file (%s = {file = \"path\"}), or allow more with max_output%s"):format(
+                over == 1 and "stdout" or "stderr",
+                over == 1 and ", or read it line by line: process.start, child:read_line" or ""),
+        }
+        child.problem.kind = "io"
+        stop(child)
+    end
+    if child.problem then
+        local p <const> = child.problem
+        errors.fail(p.kind, p.message, p.hint)
+    end
+end
+
+--- Waits until the child has ended and its captured output is at its end. Raises kind `io`, and ends the child, when
+--- the output is larger than `max_output`.
 ---@param timeout? number seconds
 ---@return dbrun.process.Result? result nil after that time; the child runs on
 function Child:wait(timeout)
     args.self("wait", self, child_meta, "a child", "child")
     args.optional("child:wait", "timeout", timeout, args.limit)
     if self.result then return self.result end
-    if not self.handle:wait("end", timeout) then return nil end
+    if not self.problem and not self.handle:wait("end", timeout) then return nil end
+    check_output(self, "end")
     local code, signo = self.handle:status()
     local result = { code = code or 128 + signo, signal = signo and (signals[signo] or tostring(signo)) }
     result.ok = result.code == 0
@@ -203,28 +128,37 @@ function Child:kill(sig)
     return self.handle:kill(signal_number("child:kill", sig or "TERM"))
 end
 
---- Queues text for its standard input (`stdin_from = "pipe"`). Never waits.
+--- Writes to its standard input (`stdin_from = "pipe"`), and waits while the child does not read. Tasks that write at
+--- once take turns, and each text stays in one piece. Raises kind `io` when the child reads no more, and `timeout`
+--- after that time. The error's `written` is how many bytes the pipe has taken: 0 with outcome `not_sent`, and the
+--- child can be written to again; else with outcome `unknown`, and later writes are refused, since they would be taken
+--- for the rest.
 ---@param text string
-function Child:write(text)
+---@param timeout? number seconds
+function Child:write(text, timeout)
     args.self("write", self, child_meta, "a child", "child")
-    args.check("child:write", "text", text, "string")
-    self.handle:write(text)
+    if type(text) == "number" then text = tostring(text) end
+    if type(text) ~= "string" then args.check("child:write", "text", text, "string") end
+    if timeout ~= nil then args.check("child:write", "timeout", timeout, args.limit) end
+    self.handle:write(text, timeout)
 end
 
---- Closes its standard input once everything is written.
+--- Closes its standard input once the writes that wait are done.
 function Child:close_stdin()
     args.self("close_stdin", self, child_meta, "a child", "child")
     self.handle:close_stdin()
 end
 
---- The next line of its captured standard output, without the line's end.
+--- The next line of its captured standard output, without the line's end. While nobody reads, about 1 MiB is kept, and
+--- the child waits in its write. Raises kind `io`, and ends the child, when a line is longer than `max_output`.
 ---@param timeout? number seconds
 ---@return string? line nil at the end of the output, or after that time
 ---@return string? reason "end" or "timeout"
 function Child:read_line(timeout)
     args.self("read_line", self, child_meta, "a child", "child")
     args.optional("child:read_line", "timeout", timeout, args.limit)
-    if not self.handle:wait("line", timeout) then return nil, "timeout" end
+    if not self.problem and not self.handle:wait("line", timeout) then return nil, "timeout" end
+    check_output(self, "line")
     local line = self.handle:line()
     if not line then return nil, "end" end
     return (line:gsub("\r?\n$", ""))
@@ -241,28 +175,23 @@ end
 function Child:close()
     args.self("close", self, child_meta, "a child", "child")
     if self.closed then return end
+    if not self.detached then return stop(self) end
     self.closed = true
-    local handle <close> = self.handle
-    if self.detached or handle:wait("exit", 0) then return end
-    handle:terminate()
-    handle:wait("exit", 3)
+    self.handle:close()
 end
 
 child_meta.__close = Child.close
 
 ---@param spec dbrun.process.Spec
-local function start(fn, spec, output)
-    local normal = normalize(fn, spec, output)
+local function start(fn, spec)
+    local normal = spec_of.normalize(fn, spec)
     local handle = proc.start(normal)
     local child = setmetatable({
-        handle = handle, pid = handle:pid(), detached = normal.detached,
+        handle = handle, pid = handle:pid(), detached = normal.detached, name = normal.argv[1], limit = normal.limit,
         captures = { stdout = normal.stdout == "pipe", stderr = normal.stderr == "pipe" },
-        result = false, closed = false,
+        result = false, closed = false, problem = false,
     }, child_meta)
-    if spec.stdin then
-        handle:write(spec.stdin)
-        handle:close_stdin()
-    end
+    if spec.stdin then handle:feed(tostring(spec.stdin)) end
     return child
 end
 
@@ -270,18 +199,19 @@ end
 ---@param spec dbrun.process.Spec
 ---@return dbrun.process.Child
 function M.start(spec)
-    return start("start", spec, "inherit")
+    return start("start", spec)
 end
 
 --- Runs a program to its end. A program that fails raises no error: check `ok` or `code`. Raises kind `io` when it
---- cannot be started, and `timeout` when it was stopped after `timeout` seconds.
+--- cannot be started, or when its output is larger than `max_output` (it is ended then), and `timeout` when it was
+--- stopped after `timeout` seconds.
 ---@param spec dbrun.process.Spec
 ---@return dbrun.process.Result
 function M.run(spec)
     if type(spec) == "table" and spec.detached == true then
         errors.usage("process.run", "a detached program is started, not run")
     end
-    local child <close> = start("run", spec, "capture")
+    local child <close> = start("run", spec)
     local result = child:wait(spec.timeout)
     if result then return result end
     local said = child.captures.stderr and child.handle:output(2) or ""
@@ -296,7 +226,7 @@ end
 --- kind `io` when the program cannot be run. Nothing is closed: do that before.
 ---@param spec dbrun.process.ExecSpec argv, env, clear_env, cwd, user, uid, gid
 function M.exec(spec)
-    local normal <const> = normalize("exec", spec, "inherit")
+    local normal <const> = spec_of.normalize("exec", spec)
     io.stdout:flush()
     io.stderr:flush()
     proc.exec(normal)

@@ -196,7 +196,9 @@ static bool make_pipe(int ends[2])
 static bool open_stdio(const struct spawn *s, int i, int *child, int *ours)
 {
     int ends[2] = {-1, -1};
-    int flags = (i == 0 ? O_RDONLY : O_WRONLY | O_CREAT | O_APPEND) | O_CLOEXEC | O_NOCTTY;
+    int flags = (i == 0 ? O_RDONLY : O_WRONLY | O_CREAT) | O_CLOEXEC | O_NOCTTY;
+    if (i > 0)
+        flags |= s->io[i] == SPAWN_APPEND ? O_APPEND : O_TRUNC;
     /* This process opens the file with its own rights, and the other user may own the folder: do not follow a
      * link there. */
     if (s->set_ids)
@@ -209,6 +211,7 @@ static bool open_stdio(const struct spawn *s, int i, int *child, int *ours)
         *child = above_stdio(open("/dev/null", O_RDWR | O_CLOEXEC));
         return *child >= 0;
     case SPAWN_FILE:
+    case SPAWN_APPEND:
         *child = above_stdio(open(s->path[i], flags, 0666));
         return *child >= 0;
     case SPAWN_PIPE:
@@ -256,7 +259,7 @@ bool spawn_start(const struct spawn *s, struct spawned *out, struct error *e)
     for (int i = 0; i < 3; i++) {
         if (open_stdio(s, i, &child[i], &out->pipe[i]))
             continue;
-        if (s->io[i] == SPAWN_FILE)
+        if (s->io[i] == SPAWN_FILE || s->io[i] == SPAWN_APPEND)
             error_set(e, ERROR_IO, "cannot open '%s' for '%s': %s", s->path[i], s->argv[0], strerror(errno));
         else
             error_set(e, ERROR_IO, "cannot make a pipe to '%s': %s", s->argv[0], strerror(errno));

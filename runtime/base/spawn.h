@@ -20,7 +20,8 @@ enum spawn_io {
     SPAWN_INHERIT,
     SPAWN_NULL,
     SPAWN_PIPE,
-    SPAWN_FILE,   /* stdin: read from it; the others: append to it, created when missing */
+    SPAWN_FILE,   /* stdin: read from it; the others: written from its beginning, created when missing */
+    SPAWN_APPEND, /* not stdin: written behind what it holds, created when missing */
     SPAWN_STDOUT, /* stderr only: the same as stdout */
 };
 
@@ -29,7 +30,8 @@ struct spawn {
     char *const *envp; /* NULL = the environment of this process */
     const char *cwd;   /* NULL = stay; entered with the rights of the new user */
     enum spawn_io io[3];
-    const char *path[3]; /* for SPAWN_FILE; opened by this process; with set_ids never through a link */
+    const char *path[3]; /* for SPAWN_FILE and SPAWN_APPEND; opened by this process; with set_ids never
+                            through a link */
     bool new_session;    /* setsid: the terminal and its signals cannot reach it */
     int pdeathsig;       /* sent to the child when this process dies; 0 = none */
     bool set_ids;

@@ -148,6 +148,8 @@ enum wait_status wait_end(struct sched *s);
 int task_raise_cancelled(lua_State *L, struct sched *s);
 /* As above; `outcome` says what became of the work that the task waited for. */
 int task_raise_cancelled_with(lua_State *L, struct sched *s, enum error_outcome outcome);
+/* Sets `e` to that error, for a caller that has more to say. */
+void task_cancelled_error(struct sched *s, struct error *e);
 
 /* FIFO of waits, for resources that keep several. */
 struct wait_queue {

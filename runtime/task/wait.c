@@ -288,14 +288,19 @@ int task_raise_cancelled(lua_State *L, struct sched *s)
     return task_raise_cancelled_with(L, s, OUTCOME_NONE);
 }
 
-int task_raise_cancelled_with(lua_State *L, struct sched *s, enum error_outcome outcome)
+void task_cancelled_error(struct sched *s, struct error *e)
 {
     struct task *t = s->current;
-    struct error e = {0};
     if (t->cancel_kind == SCOPE_TIMEOUT)
-        error_set(&e, ERROR_TIMEOUT, "the time limit of %g s has passed (task.timeout)", t->cancel_seconds);
+        error_set(e, ERROR_TIMEOUT, "the time limit of %g s has passed (task.timeout)", t->cancel_seconds);
     else
-        error_set(&e, ERROR_CANCELLED, "%s", t->cancel_reason ? t->cancel_reason : "the task was cancelled");
+        error_set(e, ERROR_CANCELLED, "%s", t->cancel_reason ? t->cancel_reason : "the task was cancelled");
+}
+
+int task_raise_cancelled_with(lua_State *L, struct sched *s, enum error_outcome outcome)
+{
+    struct error e = {0};
+    task_cancelled_error(s, &e);
     e.outcome = outcome;
     s->push_error(L, s->push_error_data, &e);
     error_clear(&e);

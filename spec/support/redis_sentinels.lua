@@ -72,7 +72,8 @@ local function start_sentinel(self, i)
         local path = ("%s/sentinel%d.conf"):format(self.dir, i)
         fs.write(path, config(self, port))
         local child = process.start {
-            "redis-server", path, "--sentinel", stdout = path .. ".log", stderr = "stdout", pdeathsig = "KILL",
+            "redis-server", path, "--sentinel", stdout = { append = path .. ".log" }, stderr = "stdout",
+            pdeathsig = "KILL",
         }
         self.ports[i] = port
         local up = redis_server.wait_until(5, function()

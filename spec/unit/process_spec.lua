@@ -76,14 +76,6 @@ describe("process.run", function()
         assert.are.equal(text, process.run { "cat", stdin = text }.stdout)
     end)
 
-    it("writes to a file, and appends", function()
-        local path = os.tmpname()
-        finally(function() fs.unlink(path) end)
-        for _ = 1, 2 do
-            process.run { "sh", "-c", "echo o; echo e >&2", stdout = path, stderr = "stdout" }
-        end
-        assert.are.equal("o\ne\no\ne\n", fs.read(path))
-    end)
 
     it("reads its input from a file", function()
         local path = os.tmpname()

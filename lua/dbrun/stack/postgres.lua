@@ -165,7 +165,7 @@ local function launch(place, pg)
         "-c", "unix_socket_permissions=0700",
         "-c", ('unix_socket_directories="%s"'):format(place.sockets:gsub('"', '""')),
         cwd = dir, uid = uid, gid = gid, env = programs.environment(), detached = true,
-        stdout = log, stderr = "stdout",
+        stdout = { append = log }, stderr = "stdout",
     }
     if place.user then fs.chown(log, uid, gid) end
     return child, size

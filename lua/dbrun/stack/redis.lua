@@ -82,7 +82,7 @@ local function launch(place)
     local size = daemon.rotate(log)
     local child = process.start {
         program, conf, cwd = dir, uid = uid, gid = gid, env = programs.environment(), detached = true,
-        stdout = log, stderr = "stdout",
+        stdout = { append = log }, stderr = "stdout",
     }
     if uid then fs.chown(log, uid, gid) end
     return child, size

@@ -4,12 +4,16 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #define READ_CHUNK 65536
+/* How much of a stdout that is read line by line is kept while no task waits for more. */
+#define READ_AHEAD ((size_t)1024 * 1024)
 
 struct child_set {
     struct sched *sched;
@@ -39,27 +43,6 @@ static void stream_close(struct child_stream *st)
     st->fd = -1;
 }
 
-/* A write to a pipe without a reader raises SIGPIPE, which a stock lua does not ignore: block it for this
- * thread, and discard it when this write caused it. */
-static ssize_t write_quietly(int fd, const void *data, size_t len)
-{
-    sigset_t pipe_only, old, pending;
-    sigemptyset(&pipe_only);
-    sigaddset(&pipe_only, SIGPIPE);
-    pthread_sigmask(SIG_BLOCK, &pipe_only, &old);
-    ssize_t n;
-    do
-        n = write(fd, data, len);
-    while (n < 0 && errno == EINTR);
-    int err = errno;
-    if (n < 0 && err == EPIPE && !sigismember(&old, SIGPIPE) && sigpending(&pending) == 0 &&
-        sigismember(&pending, SIGPIPE))
-        sigtimedwait(&pipe_only, NULL, &(struct timespec){0});
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    errno = err;
-    return n;
-}
-
 /* Moves the rest to the front only now and then: each time would take quadratic time. */
 static void stream_take(struct child_stream *st, size_t n)
 {
@@ -70,75 +53,87 @@ static void stream_take(struct child_stream *st, size_t n)
     }
 }
 
-static void stdin_flush(struct child_stream *st)
+static size_t held(const struct child *c, int stream)
 {
-    while (st->fd >= 0 && st->buf.len > 0) {
-        ssize_t n = write_quietly(st->fd, st->buf.data + st->off, st->buf.len - st->off);
-        if (n < 0 && errno == EAGAIN) {
-            io_watch_want(st->watch, IO_WRITE);
-            return;
-        }
-        if (n < 0) { /* the child does not read any more */
-            buf_clear(&st->buf);
-            stream_close(st);
-            return;
-        }
-        stream_take(st, (size_t)n);
-    }
-    if (st->fd < 0)
-        return;
-    io_watch_want(st->watch, 0);
-    if (st->close_due)
-        stream_close(st);
+    return c->out[stream - 1].buf.len - c->out[stream - 1].off;
 }
 
-/* Reads at most a few chunks, so that a child with much output does not hold up the loop. */
-static void output_read(struct child_stream *st)
+/* Has the script asked for more of stdout than what is there? That holds when its wait has timed out, too. */
+static bool is_asked(struct child *c)
 {
-    for (int i = 0; i < 4; i++) {
-        if (!buf_reserve(&st->buf, READ_CHUNK)) {
-            stream_close(st);
-            return;
-        }
-        ssize_t n;
+    size_t len;
+    if (c->asked == CHILD_WANT_LINE)
+        child_line(c, &len);
+    else
+        len = c->asked == CHILD_WANT_EXIT;
+    return len == 0;
+}
+
+/* May more of it be read? */
+static bool has_room(struct child *c, int stream)
+{
+    size_t limit = c->opts.limit ? c->opts.limit : SIZE_MAX;
+    if (c->discard)
+        return true;
+    if (stream == 1 && c->opts.paced && limit > READ_AHEAD && held(c, 1) >= READ_AHEAD && !is_asked(c))
+        return false;
+    return held(c, stream) <= limit;
+}
+
+static void watch_output(struct child *c)
+{
+    for (int i = 1; i <= 2; i++)
+        if (c->out[i - 1].fd >= 0)
+            io_watch_want(c->out[i - 1].watch, has_room(c, i) ? IO_READ : 0);
+}
+
+static bool read_chunk(struct child_stream *st)
+{
+    ssize_t n = -1;
+    if (buf_reserve(&st->buf, READ_CHUNK)) {
         do
             n = read(st->fd, st->buf.data + st->buf.len, READ_CHUNK);
         while (n < 0 && errno == EINTR);
         if (n < 0 && errno == EAGAIN)
-            return;
-        if (n <= 0) {
-            stream_close(st);
-            return;
-        }
-        st->buf.len += (size_t)n;
-        st->buf.data[st->buf.len] = '\0';
+            return false;
     }
+    if (n <= 0) {
+        stream_close(st);
+        return false;
+    }
+    st->buf.len += (size_t)n;
+    st->buf.data[st->buf.len] = '\0';
+    return true;
 }
 
+/* Reads at most a few chunks, so that a child with much output does not hold up the loop. */
 static void stream_ready(void *data, unsigned events)
 {
     (void)events;
     struct child_stream *st = data;
     struct child *c = st->child;
-    if (st == &c->io[0])
-        stdin_flush(st);
-    else
-        output_read(st);
+    int stream = (int)(st - c->out) + 1;
+    for (int i = 0; i < 4 && has_room(c, stream); i++) {
+        if (c->discard) {
+            buf_clear(&st->buf);
+            st->off = c->searched = 0;
+        }
+        if (!read_chunk(st))
+            break;
+    }
     child_wake(c);
+    watch_output(c);
 }
 
-static bool stream_open(struct child *c, int i, int fd)
+static bool stream_open(struct child *c, int stream, int fd)
 {
-    struct child_stream *st = &c->io[i];
+    struct child_stream *st = &c->out[stream - 1];
     st->child = c;
     st->fd = fd;
     if (fd < 0)
         return true;
     st->watch = io_watch_open(sched_loop(c->set->sched), fd, stream_ready, st);
-    if (!st->watch)
-        return false;
-    io_watch_want(st->watch, i == 0 ? 0 : IO_READ);
-    return true;
+    return st->watch != NULL;
 }
 
 /* ---- the end of a child ---- */
@@ -146,9 +141,10 @@ static bool stream_open(struct child *c, int i, int fd)
 static void child_free(struct child *c)
 {
     sched_timer_stop(c->set->sched, &c->kill_timer);
-    for (int i = 0; i < 3; i++) {
-        stream_close(&c->io[i]);
-        buf_free(&c->io[i].buf);
+    child_input_close(&c->in, CHILD_INPUT_ENDED);
+    for (int i = 0; i < 2; i++) {
+        stream_close(&c->out[i]);
+        buf_free(&c->out[i].buf);
     }
     if (c->prev)
         c->prev->next = c->next;
@@ -164,7 +160,7 @@ static void child_ended(struct child *c)
     struct child_set *set = c->set;
     c->exited = true;
     sched_timer_stop(set->sched, &c->kill_timer);
-    stream_close(&c->io[0]);
+    child_input_close(&c->in, CHILD_INPUT_BROKEN);
     if (c->ending)
         sched_background(set->sched, -1);
     c->ending = false;
@@ -225,13 +221,14 @@ void child_release(struct child *c)
     struct wait *w = c->wait;
     c->wait = NULL;
     wait_wake(w);
-    for (int i = 0; i < 3; i++)
-        stream_close(&c->io[i]);
+    child_input_close(&c->in, CHILD_INPUT_ENDED);
+    for (int i = 0; i < 2; i++)
+        stream_close(&c->out[i]);
     if (c->exited) {
         child_free(c);
         return;
     }
-    if (c->detached)
+    if (c->opts.detached)
         return;
     child_terminate(c);
     c->ending = true;
@@ -240,34 +237,33 @@ void child_release(struct child *c)
 
 /* ---- functions for process.c ---- */
 
-bool child_write(struct child *c, const char *data, size_t len)
+void child_discard(struct child *c)
 {
-    struct child_stream *st = &c->io[0];
-    if (st->fd < 0)
-        return true;
-    if (!buf_add(&st->buf, data, len))
-        return false;
-    stdin_flush(st);
-    return true;
+    c->discard = true;
+    watch_output(c);
 }
 
-void child_close_stdin(struct child *c)
+void child_wait(struct child *c, enum child_want want, struct wait *w)
 {
-    c->io[0].close_due = true;
-    stdin_flush(&c->io[0]);
+    c->want = want;
+    c->wait = w;
+    if (want != CHILD_WANT_EXIT)
+        c->asked = want;
+    watch_output(c);
 }
 
 const char *child_output(struct child *c, int stream, size_t *len)
 {
-    struct child_stream *st = &c->io[stream];
+    struct child_stream *st = &c->out[stream - 1];
     *len = st->buf.len - st->off;
     return st->buf.data ? st->buf.data + st->off : "";
 }
 
 void child_take(struct child *c, int stream, size_t n)
 {
-    stream_take(&c->io[stream], n);
+    stream_take(&c->out[stream - 1], n);
     c->searched = 0;
+    watch_output(c);
 }
 
 const char *child_line(struct child *c, size_t *len)
@@ -279,34 +275,52 @@ const char *child_line(struct child *c, size_t *len)
     *len = nl ? (size_t)(nl - text) + 1 : 0;
     if (nl)
         c->searched = (size_t)(nl - text); /* so that it is found again */
-    else if (c->io[1].fd < 0)
+    else if (c->out[0].fd < 0)
         *len = have;
     return text;
 }
 
 bool child_lost_output(const struct child *c)
 {
-    return c->io[1].buf.oom || c->io[2].buf.oom;
+    return c->out[0].buf.oom || c->out[1].buf.oom;
+}
+
+int child_over(struct child *c, enum child_want want)
+{
+    size_t len, limit = c->opts.limit;
+    if (!limit || c->discard || want == CHILD_WANT_EXIT)
+        return 0;
+    if (want == CHILD_WANT_LINE) {
+        child_line(c, &len);
+        if ((len ? len : held(c, 1)) > limit)
+            return 1;
+    } else if (held(c, 1) > limit) {
+        return 1;
+    }
+    return held(c, 2) > limit ? 2 : 0;
 }
 
 bool child_has(struct child *c, enum child_want want)
 {
     size_t len;
+    if (child_over(c, want))
+        return true;
     switch (want) {
     case CHILD_WANT_EXIT:
         return c->exited;
     case CHILD_WANT_LINE:
         child_line(c, &len);
-        return len > 0 || c->io[1].fd < 0;
+        return len > 0 || c->out[0].fd < 0;
     case CHILD_WANT_END:
         break;
     }
-    return c->exited && c->io[1].fd < 0 && c->io[2].fd < 0;
+    return c->exited && c->out[0].fd < 0 && c->out[1].fd < 0;
 }
 
 /* ---- the set ---- */
 
-struct child *child_start(struct child_set *set, const struct spawn *s, bool detached, struct error *e)
+struct child *child_start(struct child_set *set, const struct spawn *s, const struct child_options *opts,
+                          struct error *e)
 {
     struct child *c = calloc(1, sizeof(*c));
     struct spawned sp;
@@ -325,21 +339,28 @@ struct child *child_start(struct child_set *set, const struct spawn *s, bool det
         return NULL;
     }
     set->running++;
-    *c = (struct child){.next = set->children, .set = set, .pid = sp.pid, .detached = detached, .held = true};
+    *c = (struct child){.next = set->children,
+                        .set = set,
+                        .opts = *opts,
+                        .asked = CHILD_WANT_EXIT,
+                        .pid = sp.pid,
+                        .held = true};
+    snprintf(c->name, sizeof c->name, "%s", s->argv[0]);
     c->kill_timer = (struct sched_timer){.fn = on_kill_timer, .data = c};
     if (c->next)
         c->next->prev = c;
     set->children = c;
-    bool ok = true;
-    for (int i = 0; i < 3; i++)
+    bool ok = child_input_open(&c->in, sched_loop(set->sched), sp.pipe[0]);
+    for (int i = 1; i <= 2; i++)
         ok = stream_open(c, i, sp.pipe[i]) && ok;
     if (!ok) {
         error_set(e, ERROR_IO, "cannot watch the streams of '%s': not enough memory or descriptors",
                   s->argv[0]);
-        c->detached = false;
+        c->opts.detached = false;
         child_release(c);
         return NULL;
     }
+    watch_output(c);
     return c;
 }
 
@@ -368,7 +389,7 @@ void child_set_close(struct child_set *set)
 {
     while (set->children) {
         struct child *c = set->children;
-        if (!c->exited && !c->detached && kill(c->pid, SIGKILL) == 0)
+        if (!c->exited && !c->opts.detached && kill(c->pid, SIGKILL) == 0)
             waitpid(c->pid, NULL, WNOHANG);
         if (c->ending)
             sched_background(set->sched, -1);

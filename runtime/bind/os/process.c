@@ -4,6 +4,7 @@
 #include "bind/base/error.h"
 #include "bind/base/fields.h"
 #include "bind/os/child.h"
+#include "bind/os/child_write.h"
 #include "bind/os/system.h"
 
 #include <errno.h>
@@ -11,8 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define CHILD_CLASS "dbrun.child"
-#define SET_CLASS   "dbrun.children"
+#define SET_CLASS "dbrun.children"
 
 /* ---- the child_set of this Lua state, made at the first start ---- */
 
@@ -116,7 +116,7 @@ static void spawn_of(lua_State *L, struct runtime *rt, struct spawn *s)
 {
     static const char *const streams[] = {"stdin", "stdout", "stderr"};
     static const char *const paths[] = {"stdin_path", "stdout_path", "stderr_path"};
-    static const char *const ways[] = {"inherit", "null", "pipe", "file", "stdout", NULL};
+    static const char *const ways[] = {"inherit", "null", "pipe", "file", "append", "stdout", NULL};
     luaL_checktype(L, 1, LUA_TTABLE);
     lua_settop(L, 1);
     *s = (struct spawn){.argv = string_list(L, rt, "argv"), .envp = string_list(L, rt, "env")};
@@ -135,18 +135,11 @@ static void spawn_of(lua_State *L, struct runtime *rt, struct spawn *s)
 
 /* ---- the handle ---- */
 
-struct handle {
-    struct child *child; /* NULL = closed */
-};
-
-static struct handle *handle_check(lua_State *L)
-{
-    return luaL_checkudata(L, 1, CHILD_CLASS);
-}
+static const char *const wants[] = {"end", "exit", "line", NULL}; /* as enum child_want */
 
 static struct child *child_check(lua_State *L)
 {
-    struct handle *h = handle_check(L);
+    struct child_handle *h = child_handle_check(L);
     if (!h->child)
         bind_fail(L, bind_runtime(L), ERROR_USAGE, "process: the handle of this child is closed");
     return h->child;
@@ -154,7 +147,7 @@ static struct child *child_check(lua_State *L)
 
 static int child__gc(lua_State *L)
 {
-    struct handle *h = handle_check(L);
+    struct child_handle *h = child_handle_check(L);
     struct child *c = h->child;
     h->child = NULL;
     if (c)
@@ -169,13 +162,16 @@ static int process_start(lua_State *L)
     struct spawn s;
     struct error e = {0};
     spawn_of(L, rt, &s);
+    struct child_options opts = {.detached = s.new_session,
+                                 .paced = field_boolean(L, 1, "paced", false),
+                                 .limit = (size_t)field_integer(L, 1, "limit", 0)};
     struct child_set *set = the_set(L, rt);
-    struct handle *h = lua_newuserdatauv(L, sizeof(*h), 1);
+    struct child_handle *h = lua_newuserdatauv(L, sizeof(*h), 1);
     h->child = NULL;
     luaL_setmetatable(L, CHILD_CLASS);
     /* When the state is closed, the set must outlive its handles: it was made first, and finalizers run in
      * reverse order. */
-    h->child = child_start(set, &s, s.new_session, &e);
+    h->child = child_start(set, &s, &opts, &e);
     if (!h->child)
         return bind_error_raise(L, rt, &e);
     return 1;
@@ -215,7 +211,6 @@ static int child_waited(lua_State *L, int status, lua_KContext ctx)
  * "exit" (ended), "line" (a line of stdout, or its end) */
 static int handle_wait(lua_State *L)
 {
-    static const char *const wants[] = {"end", "exit", "line", NULL};
     struct runtime *rt = bind_runtime(L);
     enum child_want want = (enum child_want)luaL_checkoption(L, 2, "end", wants);
     uint64_t deadline = lua_isnoneornil(L, 3) ? DEADLINE_NEVER : deadline_in(luaL_checknumber(L, 3));
@@ -228,8 +223,7 @@ static int handle_wait(lua_State *L)
         return bind_fail(L, rt, ERROR_USAGE, "process: another task waits for this child already");
     task_check_park(L, rt->sched);
     struct wait *w = wait_begin(rt->sched, deadline, child_abandon, c);
-    c->want = want;
-    c->wait = w;
+    child_wait(c, want, w);
     return wait_park(L, w, (lua_KContext)w, child_waited);
 }
 
@@ -282,6 +276,16 @@ static int push_taken(lua_State *L, int stream, const char *(*look)(struct child
     return 1;
 }
 
+/* handle:over(what) -> 1 or 2 when that output is over its limit, see wait */
+static int handle_over(lua_State *L)
+{
+    enum child_want want = (enum child_want)luaL_checkoption(L, 2, "end", wants);
+    int stream = child_over(child_check(L), want);
+    if (stream)
+        lua_pushinteger(L, stream);
+    return stream != 0;
+}
+
 /* handle:output(1|2) -> what was captured and not taken yet */
 static int handle_output(lua_State *L)
 {
@@ -304,22 +308,6 @@ static int handle_line(lua_State *L)
     return lua_rawlen(L, -1) > 0;
 }
 
-static int handle_write(lua_State *L)
-{
-    size_t len;
-    const char *data = luaL_checklstring(L, 2, &len);
-    struct child *c = child_check(L);
-    if (!child_write(c, data, len))
-        return luaL_error(L, "not enough memory");
-    return 0;
-}
-
-static int handle_close_stdin(lua_State *L)
-{
-    child_close_stdin(child_check(L));
-    return 0;
-}
-
 /* handle:kill(number) -> false when it has ended already */
 static int handle_kill(lua_State *L)
 {
@@ -333,8 +321,10 @@ static int handle_kill(lua_State *L)
     return 1;
 }
 
+/* handle:terminate(): SIGTERM, SIGKILL after the grace; its output is thrown away */
 static int handle_terminate(lua_State *L)
 {
+    child_discard(child_check(L));
     child_terminate(child_check(L));
     return 0;
 }
@@ -350,8 +340,10 @@ int bind_process_open(lua_State *L, struct runtime *rt)
         {"status", handle_status},
         {"output", handle_output},
         {"line", handle_line},
-        {"write", handle_write},
-        {"close_stdin", handle_close_stdin},
+        {"over", handle_over},
+        {"write", child_handle_write},
+        {"feed", child_handle_feed},
+        {"close_stdin", child_handle_close_stdin},
         {"kill", handle_kill},
         {"terminate", handle_terminate},
         {"close", child__gc},

@@ -132,7 +132,7 @@ function Postgres:start()
     local before = fs.stat(self.logfile)
     self.child = process.start {
         self.bindir .. "/postgres", "-D", self.data, cwd = self.data, uid = uid, gid = gid,
-        env = programs.environment(), pdeathsig = "QUIT", stdout = self.logfile, stderr = "stdout",
+        env = programs.environment(), pdeathsig = "QUIT", stdout = { append = self.logfile }, stderr = "stdout",
     }
     self.pid = self.child.pid
     local answer = daemon.poll(start_limit, function()

@@ -79,7 +79,7 @@ function Redis:start()
     local before = fs.stat(self.logfile)
     self.child = process.start {
         self.program, self.conf, cwd = self.data, uid = uid, gid = gid, env = programs.environment(),
-        pdeathsig = "KILL", stdout = self.logfile, stderr = "stdout",
+        pdeathsig = "KILL", stdout = { append = self.logfile }, stderr = "stdout",
     }
     self.pid = self.child.pid
     local ready = daemon.poll(20, function()

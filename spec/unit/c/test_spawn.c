@@ -140,6 +140,43 @@ static void test_refused(void)
     refused(&s, "cannot open '/no/such/log' for 'true': No such file or directory");
 }
 
+/* Runs `echo line` into the file, and reads it. */
+static void echo_into(const char *path, enum spawn_io way, char *out, size_t size)
+{
+    char *argv[] = {"echo", "line", NULL};
+    struct spawn s = spec(argv);
+    struct spawned sp;
+    struct error e = {0};
+    s.io[1] = way;
+    s.path[1] = path;
+    out[0] = '\0';
+    if (!CHECK(spawn_start(&s, &sp, &e)))
+        return;
+    CHECK(waitpid(sp.pid, NULL, 0) == sp.pid);
+    FILE *f = fopen(path, "r");
+    if (!CHECK(f != NULL))
+        return;
+    out[fread(out, 1, size - 1, f)] = '\0';
+    fclose(f);
+}
+
+static void test_files(void)
+{
+    char path[] = "/tmp/dbrun-spawn-XXXXXX";
+    char out[64];
+    int fd = mkstemp(path);
+    if (!CHECK(fd >= 0))
+        return;
+    close(fd);
+    echo_into(path, SPAWN_FILE, out, sizeof out);
+    CHECK_STR(out, "line\n");
+    echo_into(path, SPAWN_APPEND, out, sizeof out);
+    CHECK_STR(out, "line\nline\n");
+    echo_into(path, SPAWN_FILE, out, sizeof out);
+    CHECK_STR(out, "line\n");
+    unlink(path);
+}
+
 static void test_session(void)
 {
     char *argv[] = {"sh", "-c", "ps -o sid= -p $$ | tr -d ' '; echo $$", NULL};
@@ -212,6 +249,7 @@ int main(void)
     TEST("a parent without standard input can start children", test_closed_stdio);
     TEST("no signal is blocked or ignored in a child", test_signals);
     TEST("what cannot be started is an error that names it, and leaves nothing", test_refused);
+    TEST("a file is written from its beginning, or behind what it holds", test_files);
     TEST("a detached child leads a session", test_session);
     TEST("a child dies with its parent when that is asked for", test_pdeathsig);
     TEST("a child of another user has that user's groups only", test_user);

@@ -27,7 +27,7 @@ local function pg_dump(opts, book)
     local result = process.run {
         "pg_dump", "--format=plain", "--encoding=UTF8", "--schema-only", "--no-privileges", "--no-owner",
         "--exclude-table=" .. records.table(book), "--dbname=" .. url.build_postgres(parsed),
-        env = { PGPASSWORD = password or nil },
+        env = { PGPASSWORD = password or nil }, max_output = 1 << 30,
     }
     if result.code == 0 then return result.stdout end
     errors.fail("query", "pg_dump failed: " .. (result.stderr or ""):gsub("%s+$", ""),

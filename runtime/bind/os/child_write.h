@@ -1,0 +1,27 @@
+/*
+ * The methods of a child's handle that write to its standard input. A write waits while the pipe is full; one
+ * that is given up says how much was written.
+ */
+#ifndef DBRUN_BIND_CHILD_WRITE_H
+#define DBRUN_BIND_CHILD_WRITE_H
+
+#include "bind/base/runtime.h"
+#include "bind/os/child.h"
+
+#define CHILD_CLASS "dbrun.child"
+
+struct child_handle {
+    struct child *child; /* NULL = closed */
+};
+
+/* The handle at stack index 1; raises when there is something else. */
+struct child_handle *child_handle_check(lua_State *L);
+
+/* handle:write(text, seconds|nil): waits until the pipe has taken all of it */
+int child_handle_write(lua_State *L);
+/* handle:feed(text): writes it in the background, and closes the pipe then */
+int child_handle_feed(lua_State *L);
+/* handle:close_stdin(): once the writes that wait are done */
+int child_handle_close_stdin(lua_State *L);
+
+#endif
