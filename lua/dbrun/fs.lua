@@ -235,10 +235,10 @@ end
 ---@return string bytes
 function M.read(path)
     check_path("fs.read", path)
-    local f <close>, reason = io.open(path, "rb")
+    local f <close>, reason, number = io.open(path, "rb")
     if not f then
         local cause = tostring(reason):sub(#path + 3)
-        errors.fail("io", ("cannot read '%s': %s"):format(path, cause))
+        errors.fail("io", ("cannot read '%s': %s"):format(path, cause), fs.limit_hint(number))
     end
     local data, failure = f:read("a")
     if not data then

@@ -1,5 +1,6 @@
 #include "base/error.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,6 +59,21 @@ void error_set_field(struct error *e, enum error_field f, const char *text)
     char *copy = text ? strdup(text) : NULL;
     free(e->field[f]);
     e->field[f] = copy;
+}
+
+const char *error_limit_hint(int err)
+{
+    switch (err) {
+    case EMFILE:
+        return "no file descriptors are left in this program: close files and connections that it does not "
+               "need, or raise the limit (ulimit -n)";
+    case ENFILE:
+        return "no file descriptors are left on this machine";
+    case EAGAIN:
+        return "too many processes or threads run: raise the limit (ulimit -u)";
+    default:
+        return NULL;
+    }
 }
 
 void error_move(struct error *to, struct error *from)

@@ -70,6 +70,8 @@ void error_setv(struct error *e, enum error_kind kind, const char *fmt, va_list 
     __attribute__((format(printf, 3, 0)));
 /* Sets one field of an error that is set; a copy of `text` is kept. NULL removes it. */
 void error_set_field(struct error *e, enum error_field f, const char *text);
+/* What to do when `err`, an errno, tells of a limit of the system (descriptors, processes); else NULL. */
+const char *error_limit_hint(int err);
 /* Moves `from` into `to` (cleared first); `from` is empty afterwards. */
 void error_move(struct error *to, struct error *from);
 void error_copy(struct error *to, const struct error *from);

@@ -159,6 +159,9 @@ static void explain(const struct spawn *s, struct report *r, struct error *e)
                             strchr(name, '/')
                                 ? "is the path right, and is the interpreter in its first line there?"
                                 : "is it installed, and is its folder in PATH?");
+        else if (r->err == E2BIG)
+            error_set_field(e, ERROR_HINT,
+                            "give large texts through its standard input or a file, not as arguments");
         else if (r->err == EACCES)
             error_set_field(e, ERROR_HINT, "the file, or a folder above it, does not allow it for this user");
     } else if (r->step == STEP_CWD) {
@@ -259,14 +262,20 @@ bool spawn_start(const struct spawn *s, struct spawned *out, struct error *e)
     for (int i = 0; i < 3; i++) {
         if (open_stdio(s, i, &child[i], &out->pipe[i]))
             continue;
+        int err = errno;
         if (s->io[i] == SPAWN_FILE || s->io[i] == SPAWN_APPEND)
-            error_set(e, ERROR_IO, "cannot open '%s' for '%s': %s", s->path[i], s->argv[0], strerror(errno));
+            error_set(e, ERROR_IO, "cannot open '%s' for '%s': %s", s->path[i], s->argv[0], strerror(err));
+        else if (s->io[i] == SPAWN_NULL)
+            error_set(e, ERROR_IO, "cannot open /dev/null for '%s': %s", s->argv[0], strerror(err));
         else
-            error_set(e, ERROR_IO, "cannot make a pipe to '%s': %s", s->argv[0], strerror(errno));
+            error_set(e, ERROR_IO, "cannot make a pipe to '%s': %s", s->argv[0], strerror(err));
+        error_set_field(e, ERROR_HINT, error_limit_hint(err));
         goto done;
     }
     if (!make_pipe(report) || (out->pid = fork_quietly(s, child, report[1])) < 0) {
-        error_set(e, ERROR_IO, "cannot start '%s': %s", s->argv[0], strerror(errno));
+        int err = errno;
+        error_set(e, ERROR_IO, "cannot start '%s': %s", s->argv[0], strerror(err));
+        error_set_field(e, ERROR_HINT, error_limit_hint(err));
         goto done;
     }
     close_fd(&report[1]);

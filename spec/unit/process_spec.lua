@@ -133,6 +133,26 @@ describe("process.run", function()
         assert.matches("'true' in the folder '/no/such/folder'", e.message)
     end)
 
+    it("says what to do when a limit of the system is met", function()
+        local code = [[
+            local process, fs = require "dbrun.process", require "dbrun.fs"
+            local held = {}
+            repeat held[#held + 1] = io.open "/dev/null" until not io.open "/dev/null"
+            for _, fn in ipairs { process.run, fs.list, fs.read } do
+                local ok, e = pcall(fn, fn == process.run and { "true" } or "/")
+                print(ok, e.kind, e.message:match "Too many open files", e.hint:match "ulimit %-n")
+            end
+            for _, file in ipairs(held) do file:close() end
+            collectgarbage()
+            print(process.run({ "true" }).ok)]]
+        local r = process.run { "sh", "-c", 'ulimit -n 20; exec "$@"', "sh", dbrun, "--no-env", "-e", code }
+        local line = "false\tio\tToo many open files\tulimit -n\n"
+        assert.are.equal(line:rep(3) .. "true\n", r.stdout .. r.stderr)
+        local e = raised("io", process.run, { "true", ("x"):rep(200000) })
+        assert.matches("Argument list too long", e.message)
+        assert.matches("standard input", e.hint)
+    end)
+
     it("says that a file may not be run", function()
         local path = os.tmpname()
         finally(function() fs.unlink(path) end)

@@ -124,6 +124,7 @@ static void fail_to_start(const struct connector *cr, struct pool_slot *slot, in
     struct error e = {0};
     error_set(&e, ERROR_IO, "cannot connect to %s at %s: no thread could be started: %s", cr->ops->server,
               cr->ops->describe(cr->target), strerror(err));
+    error_set_field(&e, ERROR_HINT, error_limit_hint(err));
     fail(slot, &e);
 }
 
@@ -147,6 +148,8 @@ static void deliver(struct connecting *c)
     if (conn && !made)
         error_set(&e, ERROR_CONNECT, "not enough memory or file descriptors for a connection to %s",
                   c->ops->server);
+    if (conn && !made)
+        error_set_field(&e, ERROR_HINT, error_limit_hint(EMFILE));
     connecting_free(c);
     if (made)
         pool_opened(slot, made, mono_now());

@@ -19,7 +19,10 @@
 static int fail(lua_State *L, const char *what, const char *path)
 {
     int err = errno;
-    return bind_fail(L, bind_runtime(L), ERROR_IO, "cannot %s '%s': %s", what, path, strerror(err));
+    struct error e = {0};
+    error_set(&e, ERROR_IO, "cannot %s '%s': %s", what, path, strerror(err));
+    error_set_field(&e, ERROR_HINT, error_limit_hint(err));
+    return bind_error_raise(L, bind_runtime(L), &e);
 }
 
 /* A path with a NUL would name another file. */
@@ -429,6 +432,13 @@ static int fs_try_lock(lua_State *L)
     return 0; /* the file is removed and made again all the time: treat it as held */
 }
 
+/* limit_hint(errno) -> what to do when it tells of a limit, else nil */
+static int limit_hint(lua_State *L)
+{
+    lua_pushstring(L, error_limit_hint((int)luaL_checkinteger(L, 1)));
+    return 1;
+}
+
 int bind_fs_open(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg dir_meta[] = {{"__gc", dir__gc}, {"__close", dir__gc}, {NULL, NULL}};
@@ -436,25 +446,16 @@ int bind_fs_open(lua_State *L, struct runtime *rt)
     static const luaL_Reg none[] = {{NULL, NULL}};
     static const luaL_Reg lock_methods[] = {{"release", lock_release}, {NULL, NULL}};
     static const luaL_Reg functions[] = {
-        {"stat", fs_stat},
-        {"access", fs_access},
-        {"list", fs_list},
-        {"realpath", fs_realpath},
-        {"readlink", fs_readlink},
-        {"cwd", fs_cwd},
-        {"mkdir", fs_mkdir},
-        {"free_space", fs_free_space},
-        {"rmdir", fs_rmdir},
-        {"rmtree", fs_rmtree},
-        {"unlink", fs_unlink},
-        {"rename", fs_rename},
-        {"chown", fs_chown},
-        {"chmod", fs_chmod},
-        {"symlink", fs_symlink},
-        {"mkdtemp", fs_mkdtemp},
-        {"write_new", fs_write_new},
-        {"try_lock", fs_try_lock},
-        {NULL, NULL},
+        {"stat", fs_stat},           {"access", fs_access},
+        {"list", fs_list},           {"realpath", fs_realpath},
+        {"readlink", fs_readlink},   {"cwd", fs_cwd},
+        {"mkdir", fs_mkdir},         {"free_space", fs_free_space},
+        {"rmdir", fs_rmdir},         {"rmtree", fs_rmtree},
+        {"unlink", fs_unlink},       {"rename", fs_rename},
+        {"chown", fs_chown},         {"chmod", fs_chmod},
+        {"symlink", fs_symlink},     {"mkdtemp", fs_mkdtemp},
+        {"write_new", fs_write_new}, {"try_lock", fs_try_lock},
+        {"limit_hint", limit_hint},  {NULL, NULL},
     };
     bind_class(L, rt, DIR_CLASS, dir_meta, none);
     bind_class(L, rt, LOCK_CLASS, lock_meta, lock_methods);
