@@ -2,13 +2,16 @@
 #ifndef DBRUN_BIND_PG_NOTICE_LIST_H
 #define DBRUN_BIND_PG_NOTICE_LIST_H
 
+#include <stddef.h>
+
 struct pg_notice;
 
 struct pg_notices {
     struct pg_notice *first;
     struct pg_notice *last;
     unsigned n;
-    unsigned lost; /* number of notices dropped, because the list or the memory was full */
+    size_t bytes;  /* of their texts */
+    unsigned lost; /* number of notices dropped, because the list was full or memory out */
 };
 
 #endif

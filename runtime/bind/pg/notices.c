@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MOST_NOTICES = 1000 };
+/* A statement may bring any number of them, of any size. */
+enum { MOST_NOTICES = 1000, MOST_BYTES = 8 << 20 };
 
 static const struct {
     int code;
@@ -29,6 +30,7 @@ enum { FIELDS = sizeof fields / sizeof *fields };
 
 struct pg_notice {
     struct pg_notice *next;
+    size_t bytes;
     char *field[FIELDS];
 };
 
@@ -53,7 +55,8 @@ void pg_notices_clear(struct pg_notices *list)
 
 static void add(struct pg_notices *list, const PGresult *r)
 {
-    struct pg_notice *n = list->n < MOST_NOTICES ? calloc(1, sizeof *n) : NULL;
+    bool room = list->n < MOST_NOTICES && list->bytes < MOST_BYTES;
+    struct pg_notice *n = room ? calloc(1, sizeof *n) : NULL;
     if (!n) {
         list->lost++;
         return;
@@ -61,7 +64,9 @@ static void add(struct pg_notices *list, const PGresult *r)
     for (int i = 0; i < FIELDS; i++) {
         const char *text = PQresultErrorField(r, fields[i].code);
         n->field[i] = text ? strdup(text) : NULL;
+        n->bytes += text ? strlen(text) : 0;
     }
+    list->bytes += n->bytes;
     if (list->last)
         list->last->next = n;
     else
@@ -124,6 +129,7 @@ static struct pg_notice *take_first(struct pg_notices *list)
     struct pg_notice *n = list->first;
     list->first = n->next;
     list->n--;
+    list->bytes -= n->bytes;
     if (!list->first)
         list->last = NULL;
     return n;

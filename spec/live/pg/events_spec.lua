@@ -3,6 +3,7 @@
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
 local command = require "spec.support.command"
+local resident = require "spec.support.resident"
 local task = require "dbrun.task"
 
 local raised = pg.raised
@@ -247,6 +248,18 @@ pg.on_both(describe, function(mode, open)
             assert.equal("1000", notices[1000].message)
             e:exec(say "later")
             assert.equal("later", notices[1001].message)
+        end)
+
+        it("keeps 8 MiB of one statement, and lets go of the rest", function()
+            local sizes = {}
+            local e <close> = open { on_notice = function(n) sizes[#sizes + 1] = #n.message end }
+            e:exec "set client_min_messages = notice"
+            local before = resident()
+            e:exec [[do $$ begin for i in 1..150 loop raise notice '%', repeat('x', 1 << 20); end loop; end $$]]
+            assert.is_true(resident() - before < 60 << 20)
+            assert.same({ 8, 1 << 20 }, { #sizes, sizes[8] })
+            e:exec(say "again")
+            assert.equal(5, sizes[9])
         end)
     end)
 
