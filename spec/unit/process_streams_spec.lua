@@ -190,6 +190,14 @@ describe("a write to a child", function()
         end
     end)
 
+    it("may have an infinite limit, or none at all", function()
+        local child <close> = cat()
+        for _, limit in ipairs { math.huge, 5, -1, 0 } do child:write("x\n", limit) end
+        for _ = 1, 4 do assert.equal("x", child:read_line(math.huge)) end
+        assert.same({ nil, "timeout" }, { child:read_line(-1) })
+        raised("usage", child.write, child, "x", 0 / 0)
+    end)
+
     it("is refused when there is no pipe, when it is closed, and when the text was given at the start", function()
         local none <close> = process.start { "sleep", "30" }
         assert.matches("stdin_from", raised("usage", none.write, none, "x").hint)
