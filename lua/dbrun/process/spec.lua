@@ -39,6 +39,7 @@ local INPUT <const> = {
 local STREAM <const> = {
     function(v) return text(v) or type(v) == "table" end, 'a string, or a table such as {file = "path"}',
 }
+
 local EXEC <const> = {
     env = "table", clear_env = "boolean", cwd = args.path, user = WORD, uid = args.whole(0), gid = args.whole(0),
 }
@@ -168,9 +169,8 @@ local function check_word(fn, name, word)
     end
 end
 
-local FILE <const> = {
-    stdin_from = { file = args.path }, stdout = { file = args.path, append = args.path }, stderr = { file = args.path, append = args.path },
-}
+local OUTPUT_FILE <const> = { file = args.path, append = args.path }
+local FILE <const> = { stdin_from = { file = args.path }, stdout = OUTPUT_FILE, stderr = OUTPUT_FILE }
 
 --- The stream's way and path in core.process.
 local function stream(fn, name, value)
