@@ -37,7 +37,7 @@ M.integer = { function(v) return type(v) == "number" and math.tointeger(v) ~= ni
 --- For paths: a NUL would end the name for the system.
 M.path = {
     function(v) return type(v) == "string" and v ~= "" and not v:find("\0", 1, true) end,
-    "a path, a string that is not empty and has no NUL byte",
+    "a string that is not empty and has no NUL byte",
 }
 
 ---A rule for whole numbers, as integers or floats without a fraction.
