@@ -207,6 +207,8 @@ static int go_on(lua_State *L, struct reading *r)
         status = push_value(L, r);
         if (status == STREAM_WAIT) {
             r = in->owner = reading_keep(L, r);
+            if (!input_is_open(in))
+                return fail_closed(L, r);
             if (in->watch == NULL)
                 in->watch =
                     io_borrowed_open(sched_loop(bind_runtime(L)->sched), fileno(in->of->f), on_readable, in);
@@ -261,7 +263,7 @@ static bool push_line(lua_State *L, struct input *in, char kind)
 {
     char line[512];
     size_t len = 0;
-    if (in != NULL && in->owner == NULL && (kind == 'l' || kind == 'L'))
+    if (in != NULL && input_is_open(in) && in->owner == NULL && (kind == 'l' || kind == 'L'))
         len = stream_short_line(&in->stream, line, sizeof line);
     if (len > 0)
         lua_pushlstring(L, line, kind == 'l' ? len - 1 : len);
