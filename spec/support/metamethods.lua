@@ -30,15 +30,20 @@ local function try(class, key, fn)
     return 1
 end
 
-local classes, functions = 0, 0
+-- All are found before any is called: a call may add to the registry.
+local found <const> = {}
 for class, meta in pairs(debug.getregistry()) do
     if type(class) == "string" and class:find "^dbrun%." and type(meta) == "table" then
-        classes = classes + 1
-        for key, fn in pairs(meta) do
-            functions = functions + try(class, key, fn)
-            for name, method in pairs(type(fn) == "table" and fn or {}) do
-                functions = functions + try(class, key .. "." .. tostring(name), method)
-            end
+        found[class] = meta
+    end
+end
+local classes, functions = 0, 0
+for class, meta in pairs(found) do
+    classes = classes + 1
+    for key, fn in pairs(meta) do
+        functions = functions + try(class, key, fn)
+        for name, method in pairs(type(fn) == "table" and fn or {}) do
+            functions = functions + try(class, key .. "." .. tostring(name), method)
         end
     end
 end
