@@ -146,11 +146,14 @@ describe("a write to a child", function()
         local first = task.spawn(function() return pcall(child.write, child, ("a"):rep(MIB), 0.1) end)
         local others = {}
         for i = 1, 5 do others[i] = task.spawn(function() return pcall(child.write, child, "b") end) end
+        task.sleep(0.01)
+        child:close_stdin()
         assert.is_false((first:join()))
         for i = 1, 5 do
             local ok, e = others[i]:join()
             assert.is_false(ok)
             assert.equal("not_sent", e.outcome)
+            assert.matches("given up after %d+ bytes", e.message)
         end
     end)
 

@@ -75,6 +75,13 @@ static int fail_closed(lua_State *L, const struct child *c)
         error_set(&e, ERROR_USAGE, "process: the handle of this child is closed");
         return fail(L, &e);
     }
+    if (c->in.cut && c->in.state != CHILD_INPUT_BROKEN) {
+        error_set(&e, ERROR_IO, "cannot write to '%s': an earlier write was given up after %zu bytes",
+                  c->name, c->in.cut);
+        error_set_field(&e, ERROR_HINT,
+                        "what follows would be taken for the rest of it: close_stdin(), or end the child");
+        return fail(L, &e);
+    }
     switch (c->in.state) {
     case CHILD_INPUT_NONE:
         error_set(&e, ERROR_USAGE, "process: the standard input of '%s' is no pipe", c->name);
@@ -88,11 +95,7 @@ static int fail_closed(lua_State *L, const struct child *c)
         error_set(&e, ERROR_USAGE, "process: the standard input of '%s' is closed", c->name);
         error_set_field(&e, ERROR_HINT, "close_stdin() comes after the last write");
         break;
-    case CHILD_INPUT_OPEN:
-        error_set(&e, ERROR_IO, "cannot write to '%s': an earlier write was given up after %zu bytes",
-                  c->name, c->in.cut);
-        error_set_field(&e, ERROR_HINT,
-                        "what follows would be taken for the rest of it: close_stdin(), or end the child");
+    case CHILD_INPUT_OPEN: /* nothing but a cut refuses a write then */
         break;
     case CHILD_INPUT_BROKEN:
         error_set(&e, ERROR_IO, "cannot write to '%s' (process %d): %s", c->name, (int)c->pid,

@@ -105,16 +105,16 @@ end
 
 local firsts = 0
 
---- Starts the program, and interrupts it after a while. Returns when that was, and the program.
+--- Starts the program, and interrupts it after a while. Returns the program, when that was, and what it did.
 local function interrupted(kind, url, signal)
     firsts = firsts + 1000000
-    local child <const> = program.start(WORK, { url = url, kind = kind,
-        env = { FIRST = firsts, WAY = WAYS[math.random(#WAYS)] } })
+    local way <const> = WAYS[math.random(#WAYS)]
+    local child <const> = program.start(WORK, { url = url, kind = kind, env = { FIRST = firsts, WAY = way } })
     local line <const> = child:read_line(30)
     if line ~= "ready" then wrong("it does not begin: %s%s", tostring(line), child:wait(1).stderr) end
     task.sleep(math.random() * 0.03)
     child:kill(signal)
-    return child, task.now()
+    return child, task.now(), way
 end
 
 --- Seconds since `began` beyond those that the machine let nobody run.
@@ -329,11 +329,11 @@ rounds.describe(describe, it, {
             each(w, function()
                 w.e:dispose()
                 local signal <const> = SIGNALS[math.random(#SIGNALS)]
-                local child <close>, began = interrupted(kind, url, signal)
+                local child <close>, began, way = interrupted(kind, url, signal)
                 local said <const>, complained <const> = program.ended(child, STATUS[signal])
                 local seconds <const> = took(w, began)
                 if seconds > 2.2 then wrong("it took %.3f s to end", seconds) end
-                if not said:find "closed\n$" then wrong("variables are not closed: %s%s", said, complained) end
+                if not said:find "closed\n$" then wrong("%s: not closed: %s%s", way, said, complained) end
                 if not complained:find("^[^\n]*dbrun: interrupted by SIG" .. signal .. "\n$") then
                     wrong("it says %s", complained)
                 end
