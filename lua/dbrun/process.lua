@@ -133,7 +133,7 @@ end
 --- after that time. The error's `written` is how many bytes the pipe has taken: 0 with outcome `not_sent`, and the
 --- child can be written to again; else with outcome `unknown`, and later writes are refused, since they would be taken
 --- for the rest.
----@param text string
+---@param text string|number
 ---@param timeout? number seconds
 function Child:write(text, timeout)
     args.self("write", self, child_meta, "a child", "child")

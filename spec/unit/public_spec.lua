@@ -149,11 +149,11 @@ describe("a call that today's scripts get wrong", function()
             { DB_POOL_SIZ = 5 })
         refused("progress.new: the options must be a table, got a string", progress.new, "x")
         refused("task.group takes no argument", task.group, 5)
-        refused("fs.read: path must be a path", fs.read, {})
+        refused("fs.read: path must be a string that is not empty", fs.read, {})
         refused("task.sleep: seconds must be a number of seconds of at least 0, got a string", task.sleep, "x")
         refused("task.all: list[2] must be a function, got 5", task.all, { print, 5 })
         refused("group:spawn is called with ':' on its object, got a function", task.group().spawn, print)
-        refused("process.run: env.X must be a string or a number, or false, got a table", process.run,
+        refused("process.run: env: X must be a string, a number, or false to remove it, got a table", process.run,
             { "true", env = { X = {} } })
     end)
 end)
