@@ -15,7 +15,10 @@
 /* Both timers of this file; not SIGALRM, which belongs to the script. */
 #define TIMER_SIGNAL (SIGRTMIN + 5)
 
-enum { GRACE_SECONDS = 2 };
+/* What a program may take to end after the first signal. */
+#define GRACE (2 * NS_PER_S)
+/* How often it is looked meanwhile whether a task that runs has been told to end. */
+#define TICK (50 * NS_PER_MS)
 
 /* When a terminal closes, both its shell and the system send SIGHUP: within this time they are one. */
 #define ONE_HANGUP (50 * NS_PER_MS)
@@ -74,11 +77,13 @@ static void hook_running(void)
     lua_sethook(L, stop_hook, LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE | LUA_MASKCOUNT, 1);
 }
 
-static void arm(double seconds)
+/* The timer's signal comes after `seconds`, and then every `again` ns if that is not 0. */
+static void arm(double seconds, uint64_t again)
 {
     double whole;
     double part = modf(seconds, &whole);
-    struct itimerspec at = {.it_value = {.tv_sec = (time_t)whole, .tv_nsec = (long)(part * 1e9)}};
+    struct itimerspec at = {.it_value = {.tv_sec = (time_t)whole, .tv_nsec = (long)(part * 1e9)},
+                            .it_interval = {.tv_nsec = (long)again}};
     if (at.it_value.tv_sec == 0 && at.it_value.tv_nsec == 0)
         at.it_value.tv_nsec = 1;
     timer_settime(state.timer, 0, &at, NULL);
@@ -93,6 +98,15 @@ static void notice(void)
     hook_running();
 }
 
+static void on_signal(int sig);
+
+static void handle(int sig, int flags)
+{
+    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = flags};
+    sigfillset(&sa.sa_mask);
+    sigaction(sig, &sa, NULL);
+}
+
 static bool is_same_hangup(enum stop stop)
 {
     return stop == STOP_SIGHUP && state.stop == STOP_SIGHUP && mono_now() - state.stopped_at < ONE_HANGUP;
@@ -102,14 +116,23 @@ static void request_stop(enum stop stop)
 {
     if (is_same_hangup(stop))
         return;
-    if (state.stop != STOP_NONE && stop == STOP_TIMEOUT)
-        die();
     if (state.stop != STOP_NONE) /* the second signal */
         _exit(statuses[stop]);
     state.stopped_at = mono_now();
     state.stop = (sig_atomic_t)stop;
-    arm(GRACE_SECONDS);
+    handle(TIMER_SIGNAL, SA_RESTART); /* from now on it ends no read or write */
+    arm((double)TICK / NS_PER_S, TICK);
     notice();
+}
+
+/* The program is ending. A task that was ready to run then may begin a loop without a wait only now: the hook
+ * tells it that it is cancelled. */
+static void tick(void)
+{
+    if (mono_now() - state.stopped_at >= GRACE)
+        die();
+    if (state.watching)
+        hook_running();
 }
 
 static enum stop stop_of(int sig)
@@ -133,7 +156,7 @@ static void on_signal(int sig)
         if (sig != TIMER_SIGNAL && sig != SIGPIPE)
             _exit(128 + sig);
         if (sig == TIMER_SIGNAL && state.stop != STOP_NONE)
-            die();
+            tick();
     } else if (!pthread_equal(pthread_self(), state.thread)) {
         pthread_kill(state.thread, sig); /* a hook may be set only where Lua runs */
     } else if (sig == SIGPIPE) {
@@ -141,6 +164,8 @@ static void on_signal(int sig)
     } else if (sig == SIGINT && state.interactive) {
         state.break_line = 1;
         notice();
+    } else if (sig == TIMER_SIGNAL && state.stop != STOP_NONE) {
+        tick();
     } else {
         request_stop(stop_of(sig));
     }
@@ -167,8 +192,10 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
     lua_sethook(L, NULL, 0, 0);
     struct runtime *rt = state.rt;
     if (state.stop != STOP_NONE) {
-        if (sched_interrupted(rt->sched))
-            return; /* the loop has cancelled the program already */
+        if (sched_interrupted(rt->sched)) { /* all tasks are cancelled */
+            task_deliver(L, rt->sched);
+            return;
+        }
         sched_interrupt(rt->sched, reasons[state.stop]);
         sched_raise_interrupted(L, rt->sched);
     }
@@ -193,13 +220,6 @@ static bool pending(void *data)
 {
     (void)data;
     return state.stop != STOP_NONE || state.break_line;
-}
-
-static void handle(int sig, int flags)
-{
-    struct sigaction sa = {.sa_handler = on_signal, .sa_flags = flags};
-    sigfillset(&sa.sa_mask);
-    sigaction(sig, &sa, NULL);
 }
 
 static bool is_ignored(int sig)
@@ -241,7 +261,7 @@ bool signals_start(struct runtime *rt, double timeout)
         handle(SIGHUP, 0);
     handle(TIMER_SIGNAL, 0);
     if (timeout > 0)
-        arm(timeout);
+        arm(timeout, 0);
     return true;
 }
 

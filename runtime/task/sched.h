@@ -131,6 +131,9 @@ void sched_timer_stop(struct sched *s, struct sched_timer *t);
 /* Raises an error that names the sync engine when the caller cannot yield (sort comparators, gsub
  * callbacks, __tostring, require loaders, __gc), and delivers a cancellation that is due. */
 void task_check_park(lua_State *L, struct sched *s);
+/* Raises in the current task when it was cancelled and has not been told: for a hook, since it may never
+ * wait. */
+void task_deliver(lua_State *L, struct sched *s);
 /* Can the code that runs now park? */
 bool task_can_park(lua_State *L, const struct sched *s);
 /* The current task's wait, made ready. Each task has exactly one: it does one thing at a time. */

@@ -283,6 +283,13 @@ void scope_deliver(lua_State *L, struct task *t)
     task_raise_cancelled(L, t->sched);
 }
 
+void task_deliver(lua_State *L, struct sched *s)
+{
+    const struct scope *own = &s->current->own;
+    if (own->fired && !own->delivered)
+        scope_deliver(L, s->current);
+}
+
 int task_raise_cancelled(lua_State *L, struct sched *s)
 {
     return task_raise_cancelled_with(L, s, OUTCOME_NONE);

@@ -62,6 +62,40 @@ describe("the end of a program", function()
         end)
     end
 
+    it("ends tasks that begin a busy loop one after the other when they are interrupted", function()
+        local r = interrupted([[
+            local x <close> = closing(function() print "closed" end)
+            for i = 1, 3 do
+                task.spawn(function()
+                    local y <close> = closing(function() print "task" end)
+                    task.sleep(0.01)
+                    coroutine.wrap(forever)()
+                end)
+            end
+            task.sleep(0.01)
+            forever()]], "TERM")
+        assert.same({ out = "closed\ntask\ntask\ntask\n", err = "lua: interrupted by SIGTERM\n", code = 143 }, r)
+    end)
+
+    it("does not disturb what the end does for a while", function()
+        local r = interrupted([[
+            local x <close> = closing(function()
+                local stop = task.now() + 0.4
+                while task.now() < stop do end
+                print(io.popen("sleep 0.2; echo read"):read())
+                task.sleep(0.1)
+                local cleaning <close> = task.group()
+                cleaning:spawn(function()
+                    local till = task.now() + 0.2
+                    while task.now() < till do end
+                    print "cleaned"
+                end)
+                cleaning:wait()
+            end)
+            task.sleep(9)]], "TERM")
+        assert.same({ out = "read\ncleaned\n", err = "lua: interrupted by SIGTERM\n", code = 143 }, r)
+    end)
+
     it("ends every task when it is interrupted", function()
         local r = interrupted([[
             for i = 1, 3 do

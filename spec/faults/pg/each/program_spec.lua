@@ -87,8 +87,8 @@ task.sleep(60)
 ]==]
 
 local WAYS <const> = { "statement", "long", "batch", "many", "pipeline", "transaction", "copy", "busy", "stuck", "any" }
-local STATUS <const> = { INT = 130, TERM = 143 }
-local SIGNALS <const> = { "INT", "TERM" }
+local STATUS <const> = { INT = 130, TERM = 143, HUP = 129 }
+local SIGNALS <const> = { "INT", "TERM", "HUP" }
 
 --- Every pair is there as a whole or not at all, and what was said to be done is there.
 local function check_ledger(w, said)
@@ -322,7 +322,7 @@ end
 
 rounds.describe(describe, it, {
     {
-        row = 21, what = "SIGINT and SIGTERM: the exit status, variables closed, all of a transaction or nothing",
+        row = 21, what = "SIGINT, SIGTERM, SIGHUP: the exit status, variables closed, all of a transaction or nothing",
         run = function(kind, each)
             local url <const> = servers.database()
             local w <close> = world.new(kind, url)
@@ -348,7 +348,8 @@ rounds.describe(describe, it, {
             local w <close> = world.new(kind, url)
             each(w, function()
                 w.e:dispose()
-                local first <const>, second <const> = SIGNALS[math.random(2)], SIGNALS[math.random(2)]
+                local first <const> = SIGNALS[math.random(#SIGNALS)]
+                local second <const> = SIGNALS[math.random(2)] -- a second SIGHUP at once counts as the first
                 local child <close> = interrupted(kind, url, first)
                 if math.random(2) == 1 then task.sleep(math.random() * 0.004) end
                 local began <const> = task.now()
