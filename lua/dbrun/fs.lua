@@ -250,16 +250,17 @@ end
 local counter = 0
 
 local WRITE_OPTIONS <const> = { sync = "boolean" }
+local DATA <const> = args.one_type_of("string", "number")
 
 --- Writes the file completely or not at all: under another name first, then renamed. Replaces an existing file; without
 --- `mode` its mode stays.
 ---@param path string
----@param data string
+---@param data string|number a number is written as io.write writes it
 ---@param mode? integer
 ---@param opts? {sync?: boolean} sync: on the disk before this returns
 function M.write(path, data, mode, opts)
     check_path("fs.write", path)
-    args.check("fs.write", "data", data, "string")
+    args.check("fs.write", "data", data, DATA)
     args.optional("fs.write", "mode", mode, mode_rule)
     opts = args.options("fs.write", opts, WRITE_OPTIONS)
     local old = fs.stat(path)

@@ -20,6 +20,11 @@ describe("files and folders", function()
     before_each(function() dir = fs.mkdtemp() end)
     after_each(function() fs.rmtree(dir) end)
 
+    it("are written from a number as io.write writes it", function()
+        fs.write(dir .. "/pid", 55)
+        assert.equal("55", fs.read(dir .. "/pid"))
+    end)
+
     it("are told apart", function()
         fs.write(dir .. "/f", "12345", oct "640")
         fs.symlink("f", dir .. "/l")
