@@ -102,6 +102,7 @@ void pg_link_set_background(struct pg_link *link, bool on)
     if (link->in_background == on)
         return;
     link->in_background = on;
+    sched_timer_stop(link->engine->rt->sched, &link->again);
     sched_background(link->engine->rt->sched, on ? 1 : -1);
 }
 

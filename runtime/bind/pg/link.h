@@ -62,6 +62,7 @@ struct pg_link {
     unsigned stream_step;                  /* user stream: the result of the step that woke its task */
     struct sched_timer gone;               /* steps the machine after libpq closed the socket while sending */
     struct sched_timer limit;              /* the time limit of a ping, a drain, a reset */
+    struct sched_timer again;              /* sends another cancel request when one had no effect */
     struct pg_cancelling *cancel;          /* a cancel request under way: no statement may begin */
     void (*drained)(struct pg_link *link); /* drain: called at its end; NULL = the link becomes free */
     bool writer;   /* target_session_attrs asks for a server that takes writes, and this one did at first */
@@ -132,6 +133,8 @@ void pg_link_cut_short(struct pg_link *link, enum io_status status, double timeo
 
 /* Seconds that a cancelled statement has to end before its connection is given up. */
 #define PG_DRAIN_LIMIT 2.0
+/* After so many seconds a cancel request that was answered, and ended nothing, is sent again. */
+#define PG_CANCEL_AGAIN 0.1
 
 /* Asks the server to cancel the running statement; a task that waits for the statement gets 57014. */
 void pg_link_request_cancel(struct pg_link *link);

@@ -41,17 +41,29 @@ static bool drain(struct pg_link *link, uint64_t deadline)
     return true;
 }
 
-void pg_link_cancel_blocking(struct pg_link *link, double grace)
+/* False when the request was not answered in time. */
+static bool send_cancel(struct pg_link *link, uint64_t deadline)
 {
-    uint64_t deadline = deadline_in(grace);
     PGcancel *cancel = PQgetCancel(link->m.conn);
-    pg_machine_discard(&link->m);
     enum io_status sent = IO_ERROR;
     if (cancel)
         sent = worker_call(cancel_call, cancel_drop, cancel, deadline, NULL);
     if (sent != IO_TIMEOUT)
         PQfreeCancel(cancel);
-    if (sent != IO_READY || !drain(link, deadline))
+    return sent == IO_READY;
+}
+
+void pg_link_cancel_blocking(struct pg_link *link, double grace)
+{
+    uint64_t deadline = deadline_in(grace);
+    pg_machine_discard(&link->m);
+    bool ended = false;
+    /* A request that overtakes its statement has no effect: then another one is sent. */
+    while (!ended && mono_now() < deadline && send_cancel(link, deadline)) {
+        uint64_t again = deadline_in(PG_CANCEL_AGAIN);
+        ended = drain(link, again < deadline ? again : deadline);
+    }
+    if (!ended)
         pg_machine_break(&link->m);
 }
 

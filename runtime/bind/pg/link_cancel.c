@@ -28,11 +28,31 @@ static void cancel_free(struct job *j)
     free(c);
 }
 
+/* The request was answered, and the statement goes on: the server had not begun it yet, or another one is on
+ * since. No task waits for anything on the connection, so that it may be cancelled again. */
+static void ask_again(struct sched_timer *t)
+{
+    struct pg_link *link = t->data;
+    if (link->in_background && pg_machine_is_busy(&link->m))
+        pg_link_request_cancel(link);
+}
+
+static void plan_again(struct pg_link *link)
+{
+    struct sched *s = link->engine->rt->sched;
+    link->again.fn = ask_again;
+    link->again.data = link;
+    sched_timer_stop(s, &link->again);
+    if (link->in_background && pg_machine_is_busy(&link->m))
+        sched_timer_start(s, &link->again, deadline_in(PG_CANCEL_AGAIN));
+}
+
 static void cancel_done(struct job *j)
 {
     struct cancel_job *c = (struct cancel_job *)j;
     struct pg_link *link = c->cancelling.link;
     if (link) {
+        plan_again(link);
         if (!c->ok && link->m.state != PG_BROKEN)
             log_write(link->engine->rt->log, LOG_LEVEL_DEBUG, "postgres: the cancel request failed: %s",
                       c->why);

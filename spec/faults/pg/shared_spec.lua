@@ -5,6 +5,7 @@ local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
 local pg = require "spec.support.pg"
 local process = require "dbrun.process"
+local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 
 local raised = pg.raised
@@ -210,4 +211,25 @@ describe("a server that does not keep to the protocol", function()
             end)
         end
     end)
+end)
+
+describe("a cancel request that overtakes its statement", function()
+    for name, pipeline in pairs { ["of its own"] = 0, ["that tasks share"] = 8 } do
+        it("is sent again, and the statement does not go on on its connection " .. name, function()
+            local server <const>, url <const>, database <const> = servers.shared_postgres(), servers.database()
+            local proxy <close> = fake.proxy { to = server }
+            local control <close> = pg.engine { url = url }
+            local e <close> = pg.engine { url = proxy:address_of(server, { database = database }), size = 1,
+                pipeline = pipeline > 0 and pipeline or nil }
+            local pid = e:value "select pg_backend_pid()"
+            proxy:delay("up", 0.3)
+            local sleeper = task.spawn(function() return pcall(e.query, e, "select pg_sleep(30)") end)
+            task.sleep(0.05) -- it is sent, and waits in the proxy
+            proxy:delay("up", 0)
+            sleeper:cancel()
+            pcall(sleeper.join, sleeper)
+            assert.equal(pid, e:value "select pg_backend_pid()")
+            assert.equal(0, control:value "select count(*) from pg_stat_activity where wait_event = 'PgSleep'")
+        end)
+    end
 end)
