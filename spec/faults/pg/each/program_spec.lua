@@ -91,8 +91,13 @@ local STATUS <const> = { INT = 130, TERM = 143, HUP = 129 }
 local SIGNALS <const> = { "INT", "TERM", "HUP" }
 
 --- Every pair is there as a whole or not at all, and what was said to be done is there.
-local function check_ledger(w, said)
-    pg.eventually(10, function() return #w:backends() == 0 end, "the end of the connections")
+local function check_ledger(w, way, said)
+    local ok <const> = pcall(pg.eventually, 10, function() return #w:backends() == 0 end)
+    if not ok then
+        wrong("%s: a connection is left: %s", way, w.control:value [[select string_agg(concat_ws(' ', state, wait_event,
+            now() - query_start, now() - state_change, query), '; ') from pg_stat_activity
+            where application_name = 'under test']])
+    end
     local there <const> = {}
     for _, row in ipairs(w.control:query "select n, count(*) as rows from ledger group by n") do
         if row.rows ~= 2 then wrong("half of %d is there", row.n) end
@@ -332,12 +337,12 @@ rounds.describe(describe, it, {
                 local child <close>, began, way = interrupted(kind, url, signal)
                 local said <const>, complained <const> = program.ended(child, STATUS[signal])
                 local seconds <const> = took(w, began)
-                if seconds > 2.2 then wrong("it took %.3f s to end", seconds) end
+                if seconds > 2.2 then wrong("%s: it took %.3f s to end", way, seconds) end
                 if not said:find "closed\n$" then wrong("%s: not closed: %s%s", way, said, complained) end
                 if not complained:find("^[^\n]*dbrun: interrupted by SIG" .. signal .. "\n$") then
                     wrong("it says %s", complained)
                 end
-                check_ledger(w, said)
+                check_ledger(w, way, said)
             end)
         end,
     },
@@ -350,7 +355,7 @@ rounds.describe(describe, it, {
                 w.e:dispose()
                 local first <const> = SIGNALS[math.random(#SIGNALS)]
                 local second <const> = SIGNALS[math.random(2)] -- a second SIGHUP at once counts as the first
-                local child <close> = interrupted(kind, url, first)
+                local child <close>, _, way = interrupted(kind, url, first)
                 if math.random(2) == 1 then task.sleep(math.random() * 0.004) end
                 local began <const> = task.now()
                 child:kill(second)
@@ -360,11 +365,11 @@ rounds.describe(describe, it, {
                     wrong("exit status %d: %s", result.code, result.stderr)
                 end
                 local seconds <const> = took(w, began)
-                if seconds > 0.5 then wrong("it took %.3f s to end", seconds) end
+                if seconds > 0.5 then wrong("%s: it took %.3f s to end: %s", way, seconds, result.stderr) end
                 for _, pid in ipairs(w:backends()) do -- what sleeps there does not notice
                     w.control:query("select pg_terminate_backend($1)", pid)
                 end
-                check_ledger(w, result.stdout)
+                check_ledger(w, way, result.stdout)
             end)
         end,
     },
