@@ -302,7 +302,7 @@ end
 ---@return dbrun.fs.Lock? lock nil when it stayed locked for that time
 function M.lock(path, wait, mode)
     check_path("fs.lock", path)
-    args.optional("fs.lock", "wait", wait, args.limit)
+    args.optional("fs.lock", "wait", wait or nil, args.limit)
     args.optional("fs.lock", "mode", mode, mode_rule)
     local deadline <const> = task.now() + (wait or 0)
     local pause = 0.002

@@ -149,14 +149,16 @@ function Child:close_stdin()
     self.handle:close_stdin()
 end
 
---- The next line of its captured standard output, without the line's end. While nobody reads, about 1 MiB is kept, and
---- the child waits in its write. Raises kind `io`, and ends the child, when a line is longer than `max_output`.
+--- The next line of its captured standard output, without the line's end. From the first call on about 1 MiB is read
+--- ahead, and then the child waits in its write. Raises kind `io`, and ends the child, when a line is longer than
+--- `max_output`.
 ---@param timeout? number seconds
 ---@return string? line nil at the end of the output, or after that time
 ---@return string? reason "end" or "timeout"
 function Child:read_line(timeout)
     args.self("read_line", self, child_meta, "a child", "child")
     args.optional("child:read_line", "timeout", timeout, args.limit)
+    self.by_line = true
     if not self.problem and not self.handle:wait("line", timeout) then return nil, "timeout" end
     check_output(self, "line")
     local line = self.handle:line()
@@ -164,10 +166,13 @@ function Child:read_line(timeout)
     return (line:gsub("\r?\n$", ""))
 end
 
---- Does the child still run?
+--- Does the child still run? Raises kind `io`, and ends the child, when its captured output is larger than
+--- `max_output` and nobody reads it by lines.
 ---@return boolean
 function Child:running()
     args.self("running", self, child_meta, "a child", "child")
+    if self.problem then return false end
+    if not self.by_line then check_output(self, "end") end
     return not self.handle:wait("exit", 0)
 end
 
@@ -189,7 +194,7 @@ local function start(fn, spec)
     local child = setmetatable({
         handle = handle, pid = handle:pid(), detached = normal.detached, name = normal.argv[1], limit = normal.limit,
         captures = { stdout = normal.stdout == "pipe", stderr = normal.stderr == "pipe" },
-        result = false, closed = false, problem = false,
+        result = false, closed = false, problem = false, by_line = false,
     }, child_meta)
     if spec.stdin then handle:feed(tostring(spec.stdin)) end
     return child

@@ -12,7 +12,7 @@ local M = {}
 
 ---@class dbrun.progress.Options
 ---@field label string
----@field total? number the amount of work; without it neither percentage nor remaining time is shown
+---@field total? number|false the amount of work; without it neither percentage nor remaining time is shown
 ---@field unit? string such as "rows"
 ---@field out? file*|table default io.stderr; a table has the methods write and flush
 ---@field fd? integer descriptor of out; default 2
@@ -25,8 +25,8 @@ local OUT <const> = {
     "an open file, or a table with write and flush",
 }
 local OPTIONS <const> = {
-    label = "string", total = "number", unit = "string", out = OUT, fd = args.integer, terminal = "boolean",
-    interval = args.seconds, clock = "function",
+    label = "string", total = args.or_false "number", unit = "string", out = OUT, fd = args.integer,
+    terminal = "boolean", interval = args.seconds, clock = "function",
 }
 
 ---@class dbrun.progress.Progress

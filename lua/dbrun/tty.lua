@@ -45,13 +45,15 @@ function M.dumb(fd)
     return not tty.isatty(fd or 1) or os.getenv("TERM") == "dumb"
 end
 
+local TEXT <const> = args.one_type_of("string", "number")
+
 --- A text of a server or a file, as it may be printed on a terminal: control characters but newline and tab are
 --- escaped ("\\x1b"), and so are bytes that are not UTF-8.
----@param text string
+---@param text string|number
 ---@return string
 function M.printable(text)
-    args.check("tty.printable", "text", text, "string")
-    return tty.printable(text)
+    args.check("tty.printable", "text", text, TEXT)
+    return tty.printable(tostring(text))
 end
 
 local codes <const> = {

@@ -196,12 +196,23 @@ static bool make_pipe(int ends[2])
     return ends[0] >= 0 && ends[1] >= 0;
 }
 
+/* Is it a name for a descriptor of this process? What it writes to is not the child's to truncate. */
+static bool is_descriptor(const char *path)
+{
+    static const char *const names[] = {"/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/"};
+    for (size_t i = 0; path && i < sizeof names / sizeof *names; i++)
+        if (strncmp(path, names[i], strlen(names[i])) == 0)
+            return true;
+    return false;
+}
+
 static bool open_stdio(const struct spawn *s, int i, int *child, int *ours)
 {
     int ends[2] = {-1, -1};
     int flags = (i == 0 ? O_RDONLY : O_WRONLY | O_CREAT) | O_CLOEXEC | O_NOCTTY;
+    /* In either way nothing is overwritten by another one that writes the same file. */
     if (i > 0)
-        flags |= s->io[i] == SPAWN_APPEND ? O_APPEND : O_TRUNC;
+        flags |= s->io[i] == SPAWN_APPEND || is_descriptor(s->path[i]) ? O_APPEND : O_APPEND | O_TRUNC;
     /* This process opens the file with its own rights, and the other user may own the folder: do not follow a
      * link there. */
     if (s->set_ids)

@@ -463,4 +463,81 @@ describe("what is said about a child", function()
         assert.matches("A contains a NUL byte", e.message)
         assert.matches("argument 2 is nil", raised("usage", process.run, { "echo", nil, "x" }).message)
     end)
+
+    it("may be false for what is not wanted, an infinite time, and a packed table", function()
+        local r = process.run { "true", env = false, user = false, uid = false, gid = false, pdeathsig = false,
+            cwd = false, stdin_from = false, stdout = false, stderr = false, timeout = math.huge }
+        assert.is_true(r.ok)
+        assert.equal("x\n", process.run(table.pack("echo", "x")).stdout)
+        assert.matches("argument 2 is nil", raised("usage", process.run, table.pack("echo", nil)).message)
+    end)
+end)
+
+describe("a child whose captured output nobody has begun to read by lines", function()
+    it("takes all that is written before its output is read", function()
+        local child <close> = cat()
+        child:write(("x"):rep(4 * MIB), 30)
+        child:close_stdin()
+        assert.equal(4 * MIB, #child:wait(30).stdout)
+    end)
+
+    it("ends while a script only asks whether it runs", function()
+        local child <close> = process.start { "head", "-c", "3000000", "/dev/zero", stdout = "capture" }
+        local stop <const> = task.now() + 30
+        while child:running() do
+            assert(task.now() < stop, "it runs on")
+            task.sleep(0.01)
+        end
+        assert.equal(3000000, #child:wait(30).stdout)
+    end)
+
+    it("is ended over its limit when a script only asks whether it runs", function()
+        local child <close> = process.start { "yes", stdout = "capture", max_output = MIB }
+        local stop <const> = task.now() + 30
+        local e = raised("io", function()
+            while child:running() do
+                assert(task.now() < stop, "it runs on")
+                task.sleep(0.01)
+            end
+        end)
+        assert.matches("wrote more than 1 MiB to its standard output", e.message)
+        assert.is_false(child:running())
+    end)
+end)
+
+describe("a file that several write", function()
+    local dir
+    before_each(function() dir = fs.mkdtemp() end)
+    after_each(function() fs.rmtree(dir) end)
+
+    it("holds what each has written", function()
+        for _, other in ipairs { { append = dir .. "/f" }, { file = dir .. "/./f" } } do
+            process.run { "sh", "-c", "echo aaaaaa; echo b >&2; echo c", stdout = { file = dir .. "/f" },
+                stderr = other }
+            assert.equal("aaaaaa\nb\nc\n", fs.read(dir .. "/f"))
+        end
+    end)
+
+    it("is not emptied when it is this program's own output", function()
+        for _, name in ipairs { "/dev/stderr", "/dev/fd/2", "/proc/self/fd/2" } do
+            local r = process.run { core.options.program, "--no-env", "-e", ([[
+                io.stderr:write "first\n"
+                require "dbrun.process".run { "echo", "second", stdout = %q }]]):format(name),
+                stderr = dir .. "/log" }
+            assert.equal(0, r.code)
+            assert.equal("first\nsecond\n", fs.read(dir .. "/log"))
+        end
+    end)
+end)
+
+describe("a write where nothing can wait", function()
+    it("says so, and how much is possible", function()
+        local child <close> = cat()
+        local e = raised("usage", string.gsub, "a", "%a", function(x) child:write(x:rep(5000)) end)
+        assert.matches("nothing can wait here", e.message)
+        assert.matches("at most 4096 bytes", e.message)
+        string.gsub("a", "%a", function(x) child:write(x:rep(4096)) end)
+        child:close_stdin()
+        assert.equal(4096, #child:wait(30).stdout)
+    end)
 end)

@@ -280,10 +280,10 @@ local function quote(fn, part)
 end
 
 ---A quoted identifier: "schema.table" is split at the dots, {"schema", "ta.ble"} is not.
----@param name string|string[]
+---@param name string|number|string[]
 ---@return string
 function M.ident(name)
-    return M.ident_of("db.ident", "the name", name)
+    return M.ident_of("db.ident", "the name", type(name) == "number" and tostring(name) or name)
 end
 
 ---The same for an argument of another function.

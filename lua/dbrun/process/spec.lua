@@ -41,7 +41,8 @@ local STREAM <const> = {
 }
 
 local EXEC <const> = {
-    env = "table", clear_env = "boolean", cwd = args.path, user = WORD, uid = args.whole(0), gid = args.whole(0),
+    env = args.or_false "table", clear_env = "boolean", cwd = args.or_false(args.path), user = args.or_false(WORD),
+    uid = args.or_false(args.whole(0)), gid = args.or_false(args.whole(0)),
 }
 
 local function with(known, more)
@@ -52,11 +53,12 @@ local function with(known, more)
 end
 
 local START <const> = with(EXEC, {
-    stdin = INPUT, stdin_from = STREAM, stdout = STREAM, stderr = STREAM, detached = "boolean", pdeathsig = SIGNAL,
+    stdin = INPUT, stdin_from = args.or_false(STREAM), stdout = args.or_false(STREAM), stderr = args.or_false(STREAM),
+    detached = "boolean", pdeathsig = args.or_false(SIGNAL),
     max_output = args.or_false(args.whole(0)),
 })
 
-local KNOWN <const> = { exec = EXEC, start = START, run = with(START, { timeout = args.seconds }) }
+local KNOWN <const> = { exec = EXEC, start = START, run = with(START, { timeout = args.any_seconds }) }
 
 --- Program and arguments; all other keys must be options.
 local function arguments(fn, spec)
@@ -65,10 +67,11 @@ local function arguments(fn, spec)
     for key, value in next, spec do
         if math.type(key) == "integer" and key > 0 then
             last = math.max(last, key)
-        else
+        elseif key ~= "n" or math.type(value) ~= "integer" then -- n: table.pack
             options[key] = value
         end
     end
+    last = math.max(last, math.type(spec.n) == "integer" and spec.n or 0)
     if fn == "start" and options.timeout ~= nil then
         errors.fail("usage", "process.start: unknown option 'timeout'",
             "process.run has a timeout; of a started child, wait and read_line have")
@@ -213,7 +216,7 @@ function M.normalize(fn, spec)
     args.check("process." .. fn, "spec", spec, "table")
     local argv <const> = arguments(fn, spec)
     local out <const> = {
-        argv = argv, env = environment(fn, spec), cwd = spec.cwd, detached = spec.detached or false,
+        argv = argv, env = environment(fn, spec), cwd = spec.cwd or nil, detached = spec.detached or false,
         pdeathsig = spec.pdeathsig and M.signal_number("process." .. fn, spec.pdeathsig) or 0,
         limit = spec.max_output == nil and MAX_OUTPUT or math.tointeger(spec.max_output or 0), paced = fn == "start",
     }

@@ -342,7 +342,7 @@ struct child *child_start(struct child_set *set, const struct spawn *s, const st
     *c = (struct child){.next = set->children,
                         .set = set,
                         .opts = *opts,
-                        .asked = CHILD_WANT_EXIT,
+                        .asked = CHILD_WANT_END,
                         .pid = sp.pid,
                         .held = true};
     snprintf(c->name, sizeof c->name, "%s", s->argv[0]);

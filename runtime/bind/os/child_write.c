@@ -234,7 +234,12 @@ int child_handle_write(lua_State *L)
     /* A pipe takes up to PIPE_BUF bytes at once or not at all; a place that cannot wait must not begin more.
      */
     if ((in->busy || lua_rawlen(L, TEXT) > PIPE_BUF) && !task_can_park(L, s))
-        task_check_park(L, s);
+        return bind_fail(
+            L, bind_runtime(L), ERROR_USAGE,
+            "child:write: nothing can wait here (a sort comparator, a gsub callback, __gc ...), where "
+            "at most %d bytes are written at once, and none while another task writes: collect the "
+            "text, and write it outside",
+            PIPE_BUF);
     if (!in->busy) {
         in->busy = true;
         return begin(L, c);
