@@ -106,6 +106,9 @@ local function at_exit()
         end
         if process.alive(pid) then process.kill(pid, "KILL") end
     end
+    for _, server in ipairs(all) do
+        if server.free_memory then server:free_memory() end
+    end
     folder.remove()
 end
 
