@@ -256,7 +256,9 @@ pg.on_both(describe, function(mode, open)
             e:exec "set client_min_messages = notice"
             local before = resident()
             e:exec [[do $$ begin for i in 1..150 loop raise notice '%', repeat('x', 1 << 20); end loop; end $$]]
-            assert.is_true(resident() - before < 60 << 20)
+            if not os.getenv "ASAN_OPTIONS" then -- what it keeps of freed memory counts as resident
+                assert.is_true(resident() - before < 60 << 20)
+            end
             assert.same({ 8, 1 << 20 }, { #sizes, sizes[8] })
             e:exec(say "again")
             assert.equal(5, sizes[9])
