@@ -32,6 +32,21 @@ M.some_seconds = {
 --- For how long a function waits at most: infinite is allowed, and what is below 0 does not wait.
 M.limit = { function(v) return type(v) == "number" and v == v end, "a number of seconds" }
 
+--- For spans of time, which may be negative.
+M.span = {
+    function(v) return type(v) == "number" and v > -math.huge and v < math.huge end, "a number of seconds",
+}
+
+---Is it a function, or an object that can be called?
+---@param v any
+---@return boolean
+function M.is_callable(v)
+    local meta <const> = type(v) ~= "string" and getmetatable(v)
+    return type(v) == "function" or (type(meta) == "table" and meta.__call ~= nil)
+end
+
+M.callable = { M.is_callable, "a function" }
+
 M.integer = { function(v) return type(v) == "number" and math.tointeger(v) ~= nil end, "a whole number" }
 
 --- For paths: a NUL would end the name for the system.

@@ -236,15 +236,11 @@ function M.table(rows, opts)
     return lines
 end
 
-local DURATION <const> = {
-    function(v) return type(v) == "number" and v > -math.huge and v < math.huge end, "a number of seconds",
-}
-
 ---A span of time for people: "0.4 ms", "12 ms", "3.20 s", "2 min 05 s".
 ---@param seconds number
 ---@return string
 function M.duration(seconds)
-    args.check("cli.duration", "seconds", seconds, DURATION)
+    args.check("cli.duration", "seconds", seconds, args.span)
     if seconds < 0.00995 then return ("%.1f ms"):format(seconds * 1000) end
     if seconds < 0.9995 then return ("%.0f ms"):format(seconds * 1000) end
     if seconds < 59.995 then return ("%.2f s"):format(seconds) end

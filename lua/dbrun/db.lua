@@ -146,14 +146,7 @@ function Engine:transaction(opts, fn)
 end
 
 local CODEC <const> = { function(v) return type(v) == "table" end, "a table {decode=, encode=}" }
---- A function, or a table that can be called.
-local CALLABLE <const> = {
-    function(v)
-        local meta <const> = type(v) == "table" and getmetatable(v)
-        return type(v) == "function" or type(meta) == "table" and type(meta.__call) == "function"
-    end, "a function",
-}
-local CODEC_KEYS <const> = { decode = CALLABLE, encode = CALLABLE }
+local CODEC_KEYS <const> = { decode = args.callable, encode = args.callable }
 
 ---Sets how values of a type are read by this engine, and written where the server expects that type.
 ---@param type_name string as in pg_type.typname

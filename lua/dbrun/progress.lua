@@ -46,15 +46,11 @@ function M.number(n)
     return sign .. digits:reverse():gsub("(%d%d%d)", "%1,"):gsub(",$", ""):reverse()
 end
 
-local DURATION <const> = {
-    function(v) return type(v) == "number" and v > -math.huge and v < math.huge end, "a number of seconds",
-}
-
 --- Seconds for people: "0.4 s", "12 s", "3:05", "2:00:07".
 ---@param s number
 ---@return string
 function M.duration(s)
-    args.check("progress.duration", "s", s, DURATION)
+    args.check("progress.duration", "s", s, args.span)
     if s < 9.95 then return ("%.1f s"):format(s) end
     local whole = math.floor(s + 0.5)
     if whole < 60 then return ("%d s"):format(whole) end

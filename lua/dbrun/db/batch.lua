@@ -52,7 +52,7 @@ end
 
 local HINT <const> = 'execute_many(sql, { { 1, "a" }, { 2, "b" } })'
 local SOURCE <const> = {
-    function(v) return type(v) == "table" or source.is_iterator(v) end, "a list of parameter lists, or an iterator",
+    function(v) return type(v) == "table" or args.is_callable(v) end, "a list of parameter lists, or an iterator",
 }
 
 ---The arguments of execute_many, checked before anything is taken.
@@ -64,7 +64,7 @@ function M.arguments(sql, rows, ...)
     local takes <const> = "takes the SQL and one list of parameter lists"
     args.check("execute_many", "the SQL", sql, "string")
     args.check("execute_many", "its second argument", rows, SOURCE)
-    if source.is_iterator(rows) then
+    if args.is_callable(rows) then
         source.check_rest("execute_many", takes, HINT, ...)
         return { sql = sql, rows = table.pack(rows, ...) }
     end

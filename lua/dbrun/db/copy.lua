@@ -103,7 +103,7 @@ end
 
 --- The values for a generic `for`, for each kind of source.
 local function iterator_of(source, state)
-    if sources.is_iterator(source) then
+    if args.is_callable(source) then
         return source, state
     elseif type(source) == "string" then
         return sources.items { source }
@@ -229,7 +229,7 @@ end
 
 local SOURCE <const> = {
     function(v)
-        return type(v) == "table" or type(v) == "string" or sources.is_iterator(v) or io.type(v) == "file"
+        return type(v) == "table" or type(v) == "string" or args.is_callable(v) or io.type(v) == "file"
     end, "rows or text from an iterator, a list, a string or an open file",
 }
 local TAKES <const> = "takes (table, columns, rows, options)"
@@ -249,7 +249,7 @@ function M.arguments(table_name, columns, source, opts, ...)
         errors.usage("copy_in", "the source is a closed file")
     end
     args.check("copy_in", "the source", source, SOURCE)
-    local is_state <const> = sources.is_iterator(source) and (type(opts) ~= "table" or getmetatable(opts) ~= nil)
+    local is_state <const> = args.is_callable(source) and (type(opts) ~= "table" or getmetatable(opts) ~= nil)
     local call <const> = { target = target, columns = columns or {}, source = source }
     if is_state then
         sources.check_rest("copy_in", TAKES, HINT, opts, ...)

@@ -4,14 +4,6 @@ local args <const> = require "dbrun.args"
 
 local M = {}
 
----Is it a function, or an object that can be called?
----@param v any
----@return boolean
-function M.is_iterator(v)
-    local meta <const> = type(v) ~= "string" and getmetatable(v)
-    return type(v) == "function" or (type(meta) == "table" and meta.__call ~= nil)
-end
-
 local function can_be_state(v)
     return type(v) == "table" or type(v) == "userdata" or type(v) == "function"
 end

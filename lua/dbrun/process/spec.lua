@@ -30,18 +30,15 @@ end
 
 -- ---- options ----
 
-local function text(v) return type(v) == "string" and v ~= "" and not v:find "\0" end
-
-local WORD <const> = { text, "a string that is not empty, without NUL bytes" }
 local INPUT <const> = {
     function(v) return v == false or type(v) == "string" or type(v) == "number" end, "a string, or false for nothing",
 }
 local STREAM <const> = {
-    function(v) return text(v) or type(v) == "table" end, 'a string, or a table such as {file = "path"}',
+    function(v) return args.path[1](v) or type(v) == "table" end, 'a string, or a table such as {file = "path"}',
 }
 
 local EXEC <const> = {
-    env = args.or_false "table", clear_env = "boolean", cwd = args.or_false(args.path), user = args.or_false(WORD),
+    env = args.or_false "table", clear_env = "boolean", cwd = args.or_false(args.path), user = args.or_false(args.path),
     uid = args.or_false(args.whole(0)), gid = args.or_false(args.whole(0)),
 }
 
