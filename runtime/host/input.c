@@ -70,6 +70,8 @@ static void hand_over(struct input *in)
     in->owner = next != NULL ? next->data : NULL;
     if (next != NULL)
         reading_wake(in->owner);
+    else if (in->watch != NULL)
+        io_borrowed_want(in->watch, false); /* else it would keep the loop alive */
 }
 
 void reading_release(struct reading *r)

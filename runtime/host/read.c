@@ -20,7 +20,7 @@ static const char stdin_key;
 
 /* Lua's own functions. They have no upvalues, so they can be called in place of ours. */
 static struct {
-    lua_CFunction io_read, io_lines, io_close, read, lines, close, gc;
+    lua_CFunction io_read, io_lines, io_close, read, lines, close, seek, setvbuf, gc;
 } stock;
 
 enum { STEP_FILE = 1, STEP_FORMATS, STEP_CLOSES, STEP_FIRST_FORMAT }; /* upvalues of Lua's own iterator */
@@ -204,11 +204,18 @@ static int go_on(lua_State *L, struct reading *r)
     }
     enum stream_status status = STREAM_DONE;
     while (r->format <= r->last && status == STREAM_DONE) {
+        bool first_wait = !r->kept;
         status = push_value(L, r);
+        if (!input_is_open(in))
+            return fail_closed(L, r);
         if (status == STREAM_WAIT) {
             r = in->owner = reading_keep(L, r);
             if (!input_is_open(in))
                 return fail_closed(L, r);
+            if (first_wait) { /* a finaliser may have read more of the descriptor than it took */
+                status = STREAM_DONE;
+                continue;
+            }
             if (in->watch == NULL)
                 in->watch =
                     io_borrowed_open(sched_loop(bind_runtime(L)->sched), fileno(in->of->f), on_readable, in);
@@ -237,8 +244,12 @@ static int begin(lua_State *L, struct reading *r)
     r->last = r->file - 1;
     lua_pushnil(L);
     luaL_checkstack(L, r->last - r->format + LUA_MINSTACK, "too many arguments");
-    if (in->owner != NULL)
-        return park(L, reading_keep(L, r), false);
+    if (in->owner != NULL) {
+        r = reading_keep(L, r);
+        if (in->owner != NULL)
+            return park(L, r, false);
+        in->owner = r; /* a finaliser has ended the other one */
+    }
     if (in->stream.taken.len > 0) /* of a read that ended by an error */
         stream_give_up(&in->stream);
     return go_on(L, r);
@@ -255,6 +266,9 @@ static bool is_ours(lua_State *L, struct input *in)
         return true;
     if (!stream_lend(&in->stream))
         luaL_error(L, "not enough memory");
+    /* This read may take more from the descriptor than its value: the owner looks again. */
+    if (in->owner != NULL && in->owner->wait != NULL)
+        reading_wake(in->owner);
     return false;
 }
 
@@ -394,6 +408,28 @@ static int file_gc(lua_State *L)
     return stock.gc(L);
 }
 
+/* Bytes that were put back must not be lost: C's functions forget them, or free what is not theirs. Such a
+ * file cannot be positioned, and how it is buffered shows nowhere. */
+static int file_seek(lua_State *L)
+{
+    const struct input *in = input_known(L, 1);
+    if (in == NULL || !input_is_open(in))
+        return stock.seek(L);
+    errno = ESPIPE;
+    return luaL_fileresult(L, 0, NULL);
+}
+
+static int file_setvbuf(lua_State *L)
+{
+    const struct input *in = input_known(L, 1);
+    if (in == NULL || !input_is_open(in) || in->of->f == stdout || in->of->f == stderr)
+        return stock.setvbuf(L);
+    static const char *const modes[] = {"no", "full", "line", NULL};
+    luaL_checkoption(L, 2, NULL, modes);
+    luaL_optinteger(L, 3, LUAL_BUFFERSIZE);
+    return luaL_fileresult(L, 1, NULL);
+}
+
 /* ---- installing ---- */
 
 /* Replaces the function in the table on top of the stack, and returns the one that was there. */
@@ -422,6 +458,8 @@ void read_install(lua_State *L, struct runtime *rt)
     stock.read = replace(L, rt, "read", file_read);
     stock.lines = replace(L, rt, "lines", file_lines);
     stock.close = replace(L, rt, "close", file_close);
+    stock.seek = replace(L, rt, "seek", file_seek);
+    stock.setvbuf = replace(L, rt, "setvbuf", file_setvbuf);
     lua_getfield(L, -1, "read");
     lua_rawsetp(L, LUA_REGISTRYINDEX, &reader_key);
     lua_getfield(L, -3, "stdin");

@@ -180,6 +180,64 @@ describe("standard input", function()
         end)
     end
 
+    it("a finaliser may close a pipe between two values, or end the read that is waited for", function()
+        local fire = [[
+            local function fire(fn)
+                collectgarbage("generational", 1, 100) collectgarbage() collectgarbage "stop"
+                local x = setmetatable({}, { __gc = fn })
+                x = nil
+                collectgarbage "restart"
+            end ]]
+        local r = run("lua a.lua", script(fire .. [[
+            local f = io.popen "echo zero; echo one; echo two; sleep 0.2"
+            task.sleep(0.1)
+            f:read()
+            fire(function() f:close() end)
+            local ok, e = pcall(f.read, f, "l", "l")
+            print(ok, ok or e)]]))
+        assert.equal(0, r.code, r.err)
+        assert.matches("^%l+\t", r.out)
+        r = run("(sleep 0.4; printf 'one\\ntwo\\n') | lua a.lua", script(fire .. [[
+            local owner = task.spawn(pcall, io.read)
+            task.sleep(0.05)
+            fire(function() owner:cancel() end)
+            print(io.read("l", "l"))]]))
+        assert.same({ out = "one\ttwo\n", err = "", code = 0 }, r)
+    end)
+
+    it("what a read that cannot wait has left is given to the task that waits", function()
+        local r = run("(sleep 0.3; printf 'one\\ntwo\\n'; sleep 3) | lua a.lua", script [[
+            local t = task.now()
+            local a = task.spawn(function() return io.read() end)
+            task.sleep(0.1)
+            print((string.gsub("x", "x", function() return io.read() end)), a:join(), task.now() - t < 2)]])
+        assert.same({ out = "one\ttwo\ttrue\n", err = "", code = 0 }, r)
+    end)
+
+    it("loses nothing to seek and setvbuf behind a read that was cancelled", function()
+        local r = run("lua a.lua", script [[
+            local f = io.popen "seq 20000; sleep 0.4; echo more"
+            print((pcall(task.timeout, 0.2, f.read, f, "a")))
+            print(f:seek "cur")
+            print(f:setvbuf "no", f:setvbuf "full")
+            local all = {}
+            for i = 1, 20000 do all[i] = i .. "\n" end
+            print(f:read "a" == table.concat(all) .. "more\n")]])
+        assert.same({ out = "false\nnil\tIllegal seek\t29\ntrue\ttrue\ntrue\n", err = "", code = 0 }, r)
+    end)
+
+    it("keeps no program alive once nobody reads it", function()
+        local r = run("sleep 5 | lua a.lua; echo $?", { ["a.lua"] = [[
+            local task = require "dbrun.task"
+            local t = task.now()
+            pcall(task.timeout, 0.1, io.read)
+            local q = task.queue(1)
+            print(pcall(q.pop, q))
+            print(task.now() - t < 3)]] })
+        assert.matches("^false\t.*deadlock", r.out)
+        assert.matches("\ntrue\n", r.out)
+    end)
+
     it("stays as it is for other processes", function()
         local r = run([[mkfifo f; sleep 0.5 >f & exec <f; (sleep 0.1; grep flags /proc/self/fdinfo/0 >flags) & lua a.lua
             cat flags; grep flags /proc/self/fdinfo/0]], script "io.read()")
