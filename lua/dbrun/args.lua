@@ -284,6 +284,26 @@ end
 
 -- ---- names ----
 
+---Names of other libraries for one kind of object, and what to write here instead. Made once for each kind.
+---@param kind table { what, how examples name the object, groups of { names, hint }... }; a hint may hold {} for the
+---object and %s for the name
+---@return table<string, string>
+function M.foreign_names(kind)
+    if kind.meant then
+        return kind.meant
+    end
+    local names = {}
+    for i = 3, #kind do
+        for _, group in ipairs(kind[i]) do
+            for name in group[1]:gmatch "%S+" do
+                names[name] = names[name] or group[2]:gsub("{}", kind[2]):gsub("%%s", name)
+            end
+        end
+    end
+    kind.meant = names
+    return names
+end
+
 ---For an `__index`: raises an error that tells what was meant when a script asks for a name that is not there, and
 ---gives nil when nothing resembles it, so that a script may still ask whether a newer function exists.
 ---@param what string what has no such name: "db", "an engine"

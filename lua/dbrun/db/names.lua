@@ -115,23 +115,7 @@ local MODULE <const> = {
     { "notify", "db.async:query(\"select pg_notify($1, $2)\", channel, payload)" },
 }
 
----@param kind table an entry of KINDS
----@return table<string, string>
-local function meant(kind)
-    if kind.meant then
-        return kind.meant
-    end
-    local names = {}
-    for i = 3, #kind do
-        for _, group in ipairs(kind[i]) do
-            for name in group[1]:gmatch "%S+" do
-                names[name] = names[name] or group[2]:gsub("{}", kind[2]):gsub("%%s", name)
-            end
-        end
-    end
-    kind.meant = names
-    return names
-end
+local meant <const> = args.foreign_names
 
 local KINDS <const> = {
     module = { "db", "db", MODULE },

@@ -106,21 +106,7 @@ local KINDS <const> = {
     lock = { "a lock", "l", LOCK },
 }
 
-local function meant(kind)
-    if kind.meant then
-        return kind.meant
-    end
-    local names = {}
-    for i = 3, #kind do
-        for _, group in ipairs(kind[i]) do
-            for name in group[1]:gmatch "%S+" do
-                names[name] = names[name] or group[2]:gsub("{}", kind[2])
-            end
-        end
-    end
-    kind.meant = names
-    return names
-end
+local meant <const> = args.foreign_names
 
 ---For objects whose unknown names are commands: raises with what was meant when the name is none of Redis.
 ---@param kind "client"|"connection"|"pipeline"
