@@ -5,7 +5,7 @@
 
 void group_init(struct group *g, struct sched *s)
 {
-    *g = (struct group){.sched = s, .error = LUA_NOREF};
+    *g = (struct group){.sched = s, .error = LUA_NOREF, .told = LUA_NOREF};
 }
 
 void group_add(struct group *g, struct task *t)
@@ -55,7 +55,7 @@ static void group_fail(lua_State *L, struct group *g)
     }
     g->error = luaL_ref(L, LUA_REGISTRYINDEX);
     group_cancel(g, "cancelled because another task of its group failed");
-    if (g->owner && !g->waiter)
+    if (g->owner && !g->waiters.head)
         scope_fire(&g->scope, "cancelled because a task of the group failed");
 }
 
@@ -78,12 +78,26 @@ static void group_count(struct group *g, struct group *parent)
     parent->live++;
 }
 
+/* Wakes all that wait for the group's end. Each of them raises its error. */
+static void wake_waiters(struct group *g)
+{
+    struct wait *w;
+    if (g->waiters.head && g->told == LUA_NOREF) {
+        g->told = g->error;
+        g->error = LUA_NOREF;
+    }
+    while ((w = wait_queue_pop(&g->waiters))) {
+        if (g->told != LUA_NOREF)
+            g->untold++;
+        wait_wake(w);
+    }
+}
+
 static void group_check_end(struct group *g)
 {
     if (g->live > 0)
         return;
-    wait_wake(g->waiter);
-    g->waiter = NULL;
+    wake_waiters(g);
     if (g->counted) {
         struct group *parent = g->parent;
         group_uncount(g);
@@ -100,7 +114,7 @@ struct group *group_heir(struct group *g)
     return g;
 }
 
-static bool is_inside(const struct group *in, const struct group *g)
+bool group_is_inside(const struct group *in, const struct group *g)
 {
     while (in && in != g)
         in = in->parent;
@@ -116,7 +130,7 @@ struct group *group_around(struct group *g)
         around = group_of(sc);
         break;
     }
-    return is_inside(around, g) ? &g->sched->root : around; /* a task of the group itself may close it */
+    return group_is_inside(around, g) ? &g->sched->root : around; /* a task of the group itself may close it */
 }
 
 void group_collected(struct group *g)
@@ -202,11 +216,13 @@ void group_owner_ended(struct task *owner)
 static void set_owner(struct scope *sc, struct task *owner)
 {
     group_of(sc)->owner = owner;
+    group_of(sc)->opened_by = owner->id;
 }
 
 void group_enter(lua_State *L, struct group *g, struct task *t)
 {
     g->owner = t;
+    g->opened_by = t->id;
     g->parent = t->group;
     scope_enter(t, L, &g->scope, SCOPE_GROUP);
     g->scope.moved = set_owner;

@@ -45,15 +45,33 @@ static int group_cancel_method(lua_State *L)
 static void abandon_wait(struct wait *w)
 {
     struct group *g = w->data;
-    g->waiter = NULL;
+    wait_queue_remove(&g->waiters, w);
     group_cancel(g, "cancelled because the owner of its group was cancelled");
+}
+
+static void push_ref(lua_State *L, int *ref, bool last)
+{
+    lua_rawgeti(L, LUA_REGISTRYINDEX, *ref);
+    if (!last)
+        return;
+    luaL_unref(L, LUA_REGISTRYINDEX, *ref);
+    *ref = LUA_NOREF;
+}
+
+/* The task was woken because the group has ended: pushes the error that all tasks woken then raise. */
+static void take_told(lua_State *L, struct group *g)
+{
+    if (g->told == LUA_NOREF)
+        return;
+    push_ref(L, &g->told, --g->untold == 0);
+    lua_settop(L, 3); /* an earlier one wins */
 }
 
 enum { END_WAIT, END_CLOSE, END_CLOSE_ERROR };
 
 /* Waits until the last task has ended, always, because no task may outlive its group: a cancellation of
- * the owner is passed on to the tasks and raised when they have ended. Stack: 1 = group, 2 = whether the
- * owner was cancelled meanwhile. */
+ * a task that waits is passed on to the tasks and raised when they have ended. Stack: 1 = group, 2 = whether
+ * the task that waits was cancelled meanwhile, 3 = the group's error, if there was one (it may be nil). */
 static int group_end_k(lua_State *L, int status, lua_KContext how)
 {
     struct sched *s = sched_upvalue(L);
@@ -61,22 +79,25 @@ static int group_end_k(lua_State *L, int status, lua_KContext how)
     if (status == LUA_YIELD && wait_end(s) == WAIT_CANCELLED) {
         lua_pushboolean(L, 1);
         lua_replace(L, 2);
+    } else if (status == LUA_YIELD) {
+        take_told(L, g);
     }
     if (g->live > 0) {
-        g->waiter = wait_begin(s, UINT64_MAX, abandon_wait, g);
-        return wait_park(L, g->waiter, how, group_end_k);
+        struct wait *w = wait_begin(s, UINT64_MAX, abandon_wait, g);
+        wait_queue_push(&g->waiters, w);
+        return wait_park(L, w, how, group_end_k);
     }
     g->cancelled = false;
     g->scope.fired = g->scope.delivered = false;
     if (how != END_WAIT)
         g->owner = NULL;
-    if (g->error != LUA_NOREF) {
-        lua_rawgeti(L, LUA_REGISTRYINDEX, g->error);
-        luaL_unref(L, LUA_REGISTRYINDEX, g->error);
-        g->error = LUA_NOREF;
-        if (how != END_CLOSE_ERROR)
-            return lua_error(L);
-    }
+    if (g->error != LUA_NOREF)
+        push_ref(L, &g->error, true);
+    else if (status == LUA_YIELD && g->told != LUA_NOREF) /* it ended between the cancellation of this task and now */
+        push_ref(L, &g->told, false);
+    lua_settop(L, lua_gettop(L) > 3 ? 3 : lua_gettop(L));
+    if (lua_gettop(L) == 3 && how != END_CLOSE_ERROR)
+        return lua_error(L);
     if (lua_toboolean(L, 2))
         return task_raise_cancelled(L, s);
     return 0;
@@ -86,7 +107,9 @@ static int group_wait(lua_State *L)
 {
     struct sched *s = sched_upvalue(L);
     struct group *g = arg_self(L, GROUP_CLASS, "group:wait");
-    if (g->owner != s->current)
+    if (!g->owner)
+        return sched_usage(L, s, "group:wait: this group has been closed");
+    if (g->opened_by != s->current->id)
         return sched_usage(L, s, "group:wait: only the task that made the group can wait for it");
     lua_settop(L, 1);
     lua_pushboolean(L, 0);
@@ -128,12 +151,18 @@ static int group_close(lua_State *L)
     if (!g->owner)
         return 0;
     bool by_error = !lua_isnoneornil(L, 2);
-    bool echo = g->scope.delivered;
+    bool echo = g->scope.delivered && g->opened_by == s->current->id;
+    if (g->live > 0 && task_can_park(L, s) && group_is_inside(s->current->group, g)) {
+        if (by_error) /* it goes on, and fails the group */
+            return 0;
+        return sched_usage(L, s, "a task of a group cannot close it, since the close waits for the task's end");
+    }
     scope_leave(&g->scope);
     if (by_error)
         group_cancel(g, "cancelled because the block of its group raised an error");
     if (g->live > 0 && !task_can_park(L, s))
         return hand_over(L, s, g, by_error, echo);
+    g->owner = s->current; /* the owner before may end while this one waits */
     lua_settop(L, 1);
     lua_pushboolean(L, 0);
     return group_end_k(L, LUA_OK, by_error && !echo ? END_CLOSE_ERROR : END_CLOSE);
@@ -150,6 +179,8 @@ static int group_gc(lua_State *L)
     else if (g->error != LUA_NOREF)
         luaL_unref(L, LUA_REGISTRYINDEX, g->error);
     g->error = LUA_NOREF;
+    luaL_unref(L, LUA_REGISTRYINDEX, g->told);
+    g->told = LUA_NOREF;
     group_collected(g);
     return 0;
 }

@@ -71,15 +71,19 @@ enum { TASK_UV_THREAD = 1, TASK_UV_GROUP, TASK_UV_SCRATCH, TASK_UVS = TASK_UV_SC
 
 struct group {
     struct sched *sched;
-    struct task *owner;    /* the task whose scope stack `scope` is on; NULL once it ended */
+    struct task *owner;    /* the task whose scope stack `scope` is on, or the last that closes it; NULL once
+                              that ended */
     struct group *parent;  /* the group that counts this one when it was never closed */
     struct group *orphans; /* groups below it that were never closed and still run */
     struct group *next;    /* in the parent's orphans */
     struct task *tasks;
     struct scope scope;
-    struct wait *waiter; /* the owner, in g:wait() or at the end of its block */
-    uint32_t live;       /* tasks that keep it alive, and orphans */
-    int error;           /* registry reference of the first error; LUA_NOREF = none */
+    struct wait_queue waiters; /* waits of tasks in g:wait() or at the end of a block */
+    uint32_t live;             /* tasks that keep it alive, and orphans */
+    uint32_t opened_by;        /* number of the task that may call g:wait() */
+    uint32_t untold;           /* tasks woken at the group's end that have not taken `told` yet */
+    int error;                 /* registry reference of the first error; LUA_NOREF = none */
+    int told;                  /* the error that the woken tasks raise; LUA_NOREF = none */
     bool cancelled;
     bool counted; /* it is in its parent's orphans and counts in the parent's `live` */
 };
@@ -189,6 +193,8 @@ struct group *group_heir(struct group *g);
 /* The group around an open one: the innermost that its owner has open, else the one that its owner belongs
  * to. */
 struct group *group_around(struct group *g);
+/* Is the group `g`, or one below it? */
+bool group_is_inside(const struct group *in, const struct group *g);
 /* Its memory goes: what it counts passes to the group above. */
 void group_collected(struct group *g);
 /* Its owner will not close it: its tasks and its failure pass to the group above. */
