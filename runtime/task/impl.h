@@ -147,6 +147,24 @@ void sched_make_ready(struct sched *s, struct task *t);
 /* Takes it out of the lists of tasks to resume, if it is in one. */
 void sched_forget_ready(struct sched *s, struct task *t);
 
+/* ---- turn.c ---- */
+/* Resumes all ready tasks, and those that become ready meanwhile, up to a limit: tasks that wake each
+ * other must not keep the loop from its sockets. */
+void sched_run_ready(struct sched *s);
+/* Turns the loop once; waits for an event when no task is ready. */
+void sched_poll(struct sched *s);
+/* Deadlock: every task waits, and there is no socket, timer or child that could wake one. */
+bool sched_is_stuck(struct sched *s);
+
+/* ---- end.c ---- */
+/* Deadlock: every task waits for another. Cancels all, also those that caught an earlier cancellation and
+ * waited again. */
+void sched_break_deadlock(struct sched *s);
+/* Background work (rollbacks, cancel requests) gets a moment to end. */
+void sched_finish_background(struct sched *s);
+/* Moves the error of the root group to L's top, its traceback attached. False when there is none. */
+bool sched_take_error(lua_State *L, struct sched *s);
+
 /* ---- traceback.c ---- */
 /* Is the error on top of L a cancellation? */
 bool traceback_is_cancelled(lua_State *L);

@@ -1,62 +1,11 @@
-/* The scheduler: ready queue, turns of the loop, the root task's run, the end. */
+/* The scheduler: its making, the root task's run, its close. */
 #include "base/deadline.h"
 #include "task/impl.h"
 
 #include <lauxlib.h>
 #include <string.h>
 
-enum { ROUNDS_BEFORE_POLL = 16 };
-
 static char registry_key; /* its address is the key; it holds nothing */
-
-/* ---- turns ---- */
-
-static void run_deferred(struct sched *s)
-{
-    while (s->deferred) {
-        struct deferred *d = s->deferred;
-        s->deferred = d->next;
-        d->queued = false;
-        d->fn(d->data);
-    }
-}
-
-static void run_turn(struct sched *s)
-{
-    while (s->turn) {
-        struct task *t = s->turn;
-        s->turn = t->ready_next;
-        task_resume(s, t);
-    }
-}
-
-/* Resumes all ready tasks, and those that become ready meanwhile, up to a limit: tasks that wake each
- * other must not keep the loop from its sockets. */
-static void run_ready(struct sched *s)
-{
-    run_turn(s); /* sched_end, called by a task: the turn that it has left */
-    for (int round = 0; s->ready_head && round < ROUNDS_BEFORE_POLL; round++) {
-        s->turn = s->ready_head;
-        s->ready_head = s->ready_tail = NULL;
-        run_turn(s);
-    }
-}
-
-static void poll_loop(struct sched *s)
-{
-    run_deferred(s);
-    timers_arm(s);
-    /* These tasks may have ended the wait of a stock lua5.4's main thread. */
-    bool settled = s->main_task.wait.status > WAIT_PENDING;
-    uv_run(&s->loop, s->ready_head || settled ? UV_RUN_NOWAIT : UV_RUN_ONCE);
-}
-
-/* Deadlock: every task waits, and there is no socket, timer or child that could wake one. */
-static bool is_stuck(struct sched *s)
-{
-    return !s->ready_head && !s->deferred && s->timers.n == 0 && s->background == 0 &&
-           !uv_loop_alive(&s->loop);
-}
 
 void sched_background(struct sched *s, int change)
 {
@@ -69,9 +18,9 @@ static void turn_until(struct sched *s, struct wait *w)
     struct task *t = &s->main_task;
     t->state = TASK_PARKED; /* a time limit, or a failed task of a group, may end the wait */
     while (w->status == WAIT_PENDING) {
-        if (!is_stuck(s)) {
-            run_ready(s);
-            poll_loop(s);
+        if (!sched_is_stuck(s)) {
+            sched_run_ready(s);
+            sched_poll(s);
             continue;
         }
         t->cancel_kind = SCOPE_TASK;
@@ -171,74 +120,6 @@ void sched_set_errors(struct sched *s, void (*push)(lua_State *L, void *data, co
 
 /* ---- the program ---- */
 
-void sched_interrupt(struct sched *s, const char *reason)
-{
-    if (s->interrupt_reason)
-        return;
-    s->interrupt_reason = reason;
-    group_cancel(&s->root, reason);
-}
-
-/* Deadlock: every task waits for another. Cancels all, also those that caught an earlier cancellation and
- * waited again. */
-static void break_deadlock(struct sched *s)
-{
-    const char *reason = s->interrupt_reason;
-    if (!reason)
-        reason = STUCK_REASON;
-    group_rearm(&s->root);
-    s->interrupt_reason = NULL;
-    sched_interrupt(s, reason);
-}
-
-bool sched_interrupted(const struct sched *s)
-{
-    return s->interrupt_reason != NULL;
-}
-
-int sched_raise_interrupted(lua_State *L, struct sched *s)
-{
-    struct task *t = s->current;
-    t->own.fired = true;
-    t->own.delivered = true;
-    t->cancel_kind = SCOPE_TASK;
-    t->cancel_reason = s->interrupt_reason;
-    return task_raise_cancelled(L, s);
-}
-
-static void finish_timer(struct sched_timer *t)
-{
-    bool *over = t->data;
-    *over = true;
-}
-
-/* Background work (rollbacks, cancel requests) gets a moment to end. */
-static void finish_background(struct sched *s)
-{
-    bool over = false;
-    struct sched_timer limit = {.fn = finish_timer, .data = &over};
-    sched_timer_start(s, &limit, mono_now() + 1500 * NS_PER_MS);
-    for (;;) {
-        run_ready(s);
-        if (over || !(s->background > 0 || s->root.tasks))
-            break;
-        poll_loop(s);
-    }
-    sched_timer_stop(s, &limit);
-}
-
-/* Moves the error of the root group to L's top, its traceback attached. False when there is none. */
-static bool take_error(lua_State *L, struct sched *s)
-{
-    if (s->root.error == LUA_NOREF)
-        return false;
-    lua_rawgeti(L, LUA_REGISTRYINDEX, s->root.error);
-    luaL_unref(L, LUA_REGISTRYINDEX, s->root.error);
-    s->root.error = LUA_NOREF;
-    traceback_attach(L, s);
-    return true;
-}
-
 int sched_run(lua_State *L, struct sched *s, int nargs)
 {
     luaL_checkstack(L, 16, "too many arguments");
@@ -246,21 +127,21 @@ int sched_run(lua_State *L, struct sched *s, int nargs)
     struct task *t = task_new_root(L, s, nargs);
     s->root_task = t;
     while (s->root.live > 0) {
-        run_ready(s);
+        sched_run_ready(s);
         if (s->root.live == 0)
             break;
-        if (is_stuck(s)) {
-            break_deadlock(s);
+        if (sched_is_stuck(s)) {
+            sched_break_deadlock(s);
             continue;
         }
-        poll_loop(s);
+        sched_poll(s);
     }
     s->root_task = NULL;
     group_cancel(&s->root, "the program has ended");
-    finish_background(s);
+    sched_finish_background(s);
 
     lua_settop(L, base + 1); /* the root task's userdata keeps its results alive */
-    if (take_error(L, s)) {
+    if (sched_take_error(L, s)) {
         lua_remove(L, base + 1);
         return LUA_ERRRUN;
     }
@@ -271,51 +152,4 @@ int sched_run(lua_State *L, struct sched *s, int nargs)
     }
     lua_remove(L, base + 1);
     return LUA_OK;
-}
-
-/* Waits for the tasks that were cancelled; when none of them can be woken, they are cancelled once more. */
-static void end_others(struct sched *s)
-{
-    bool again = false;
-    while (s->root.live > 0) {
-        run_ready(s);
-        if (s->root.live == 0)
-            break;
-        if (!is_stuck(s)) {
-            poll_loop(s);
-            continue;
-        }
-        if (again)
-            break;
-        again = true;
-        group_rearm(&s->root);
-        group_cancel(&s->root, s->interrupt_reason);
-    }
-}
-
-int sched_end(struct sched *s, const char *reason)
-{
-    struct task *caller = s->current;
-    struct task *root = s->root_task;
-    s->current = &s->main_task;
-    s->running = s->L;
-    s->blocked = 0;
-    if (caller != &s->main_task)
-        task_halt(s, caller);
-    if (root && root != caller)
-        task_halt(s, root);
-    if (!s->interrupt_reason)
-        s->interrupt_reason = reason;
-    sched_on_failure(s, NULL, NULL);
-    group_cancel(&s->root, s->interrupt_reason);
-    end_others(s);
-    if (caller != &s->main_task)
-        task_close(s, caller);
-    if (root && root != caller)
-        task_close(s, root);
-    end_others(s); /* what these started or left */
-    s->root_task = NULL;
-    finish_background(s);
-    lua_checkstack(s->L, 16);
-    return take_error(s->L, s) ? LUA_ERRRUN : LUA_OK;
 }

@@ -1,0 +1,116 @@
+/* The end: interruption, deadlock, what a program that ends waits for. */
+#include "base/deadline.h"
+#include "task/impl.h"
+
+#include <lauxlib.h>
+
+void sched_interrupt(struct sched *s, const char *reason)
+{
+    if (s->interrupt_reason)
+        return;
+    s->interrupt_reason = reason;
+    group_cancel(&s->root, reason);
+}
+
+void sched_break_deadlock(struct sched *s)
+{
+    const char *reason = s->interrupt_reason;
+    if (!reason)
+        reason = STUCK_REASON;
+    group_rearm(&s->root);
+    s->interrupt_reason = NULL;
+    sched_interrupt(s, reason);
+}
+
+bool sched_interrupted(const struct sched *s)
+{
+    return s->interrupt_reason != NULL;
+}
+
+int sched_raise_interrupted(lua_State *L, struct sched *s)
+{
+    struct task *t = s->current;
+    t->own.fired = true;
+    t->own.delivered = true;
+    t->cancel_kind = SCOPE_TASK;
+    t->cancel_reason = s->interrupt_reason;
+    return task_raise_cancelled(L, s);
+}
+
+static void finish_timer(struct sched_timer *t)
+{
+    bool *over = t->data;
+    *over = true;
+}
+
+void sched_finish_background(struct sched *s)
+{
+    bool over = false;
+    struct sched_timer limit = {.fn = finish_timer, .data = &over};
+    sched_timer_start(s, &limit, mono_now() + 1500 * NS_PER_MS);
+    for (;;) {
+        sched_run_ready(s);
+        if (over || !(s->background > 0 || s->root.tasks))
+            break;
+        sched_poll(s);
+    }
+    sched_timer_stop(s, &limit);
+}
+
+bool sched_take_error(lua_State *L, struct sched *s)
+{
+    if (s->root.error == LUA_NOREF)
+        return false;
+    lua_rawgeti(L, LUA_REGISTRYINDEX, s->root.error);
+    luaL_unref(L, LUA_REGISTRYINDEX, s->root.error);
+    s->root.error = LUA_NOREF;
+    traceback_attach(L, s);
+    return true;
+}
+
+/* Waits for the tasks that were cancelled; when none of them can be woken, they are cancelled once more. */
+static void end_others(struct sched *s)
+{
+    bool again = false;
+    while (s->root.live > 0) {
+        sched_run_ready(s);
+        if (s->root.live == 0)
+            break;
+        if (!sched_is_stuck(s)) {
+            sched_poll(s);
+            continue;
+        }
+        if (again)
+            break;
+        again = true;
+        group_rearm(&s->root);
+        group_cancel(&s->root, s->interrupt_reason);
+    }
+}
+
+int sched_end(struct sched *s, const char *reason)
+{
+    struct task *caller = s->current;
+    struct task *root = s->root_task;
+    s->current = &s->main_task;
+    s->running = s->L;
+    s->blocked = 0;
+    if (caller != &s->main_task)
+        task_halt(s, caller);
+    if (root && root != caller)
+        task_halt(s, root);
+    if (!s->interrupt_reason)
+        s->interrupt_reason = reason;
+    sched_on_failure(s, NULL, NULL);
+    group_cancel(&s->root, s->interrupt_reason);
+    end_others(s);
+    if (caller != &s->main_task)
+        task_close(s, caller);
+    if (root && root != caller)
+        task_close(s, root);
+    end_others(s); /* what these started or left */
+    s->root_task = NULL;
+    sched_finish_background(s);
+    lua_checkstack(s->L, 16);
+    return sched_take_error(s->L, s) ? LUA_ERRRUN : LUA_OK;
+}
