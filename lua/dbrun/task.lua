@@ -36,7 +36,8 @@ M.sleep = ctask.sleep
 ---@type fun(seconds: number, fn: function, ...): ...
 M.timeout = ctask.timeout
 
----Calls `fn(...)`; a cancellation from outside waits until it has returned.
+---Calls `fn(...)`; a cancellation from outside waits until it has returned. A wait that nothing can end (a deadlock)
+---raises an error there, too.
 ---@type fun(fn: function, ...): ...
 M.shield = ctask.shield
 

@@ -4,6 +4,9 @@
 
 #include <lauxlib.h>
 
+/* So often tasks are told of a deadlock, and may wait for something else. */
+enum { DEADLOCKS_IN_A_ROW = 1000 };
+
 void sched_interrupt(struct sched *s, const char *reason)
 {
     if (s->interrupt_reason)
@@ -12,14 +15,54 @@ void sched_interrupt(struct sched *s, const char *reason)
     group_cancel(&s->root, reason);
 }
 
+/* The error of a program whose tasks went on waiting. */
+static void fail_stuck(struct sched *s, const char *reason, const struct tree_left *left)
+{
+    struct error e = {0};
+    if (s->root.error != LUA_NOREF)
+        return;
+    error_set(&e, ERROR_CANCELLED, "%s (task %u%s%s waits again after each such error)", reason, left->id,
+              left->where[0] ? " at " : "", left->where);
+    s->push_error(s->L, s->push_error_data, &e);
+    error_clear(&e);
+    s->root.error = luaL_ref(s->L, LUA_REGISTRYINDEX);
+}
+
+/* In a stock lua5.4 the main thread's wait ends, and the script goes on. Only the wait for a group begins
+ * again, until the group's tasks have ended. */
+static void break_deadlock_of_main(struct sched *s)
+{
+    struct task *main = &s->main_task;
+    struct group *g = group_waited_for(main);
+    struct tree_left left = {0};
+    if (g && s->deadlocks <= DEADLOCKS_IN_A_ROW)
+        tree_end_waits(g, STUCK_REASON);
+    main->cancel_kind = SCOPE_TASK;
+    main->cancel_reason = STUCK_REASON;
+    wait_cancel(&main->wait);
+    if (!g || s->deadlocks > DEADLOCKS_IN_A_ROW)
+        s->deadlocks = 0;
+    if (g && s->deadlocks == 0)
+        tree_leave(g, &left);
+}
+
 void sched_break_deadlock(struct sched *s)
 {
-    const char *reason = s->interrupt_reason;
-    if (!reason)
-        reason = STUCK_REASON;
-    group_rearm(&s->root);
-    s->interrupt_reason = NULL;
-    sched_interrupt(s, reason);
+    const char *reason = s->interrupt_reason ? s->interrupt_reason : STUCK_REASON;
+    s->deadlocks++;
+    if (s->main_task.state == TASK_PARKED) {
+        break_deadlock_of_main(s);
+        return;
+    }
+    s->interrupt_reason = reason;
+    s->root.cancelled = true;
+    if (s->deadlocks <= DEADLOCKS_IN_A_ROW) {
+        tree_end_waits(&s->root, reason);
+        return;
+    }
+    struct tree_left left = {0};
+    tree_leave(&s->root, &left);
+    fail_stuck(s, reason, &left);
 }
 
 bool sched_interrupted(const struct sched *s)
@@ -83,8 +126,7 @@ static void end_others(struct sched *s)
         if (again)
             break;
         again = true;
-        group_rearm(&s->root);
-        group_cancel(&s->root, s->interrupt_reason);
+        tree_end_waits(&s->root, s->interrupt_reason);
     }
 }
 

@@ -1,4 +1,5 @@
 /* Groups: tasks that end together, and the error of the first that failed. */
+#include "base/deadline.h"
 #include "task/impl.h"
 
 #include <lauxlib.h>
@@ -20,11 +21,6 @@ void group_add(struct group *g, struct task *t)
         g->live++;
 }
 
-static struct group *group_of(struct scope *sc)
-{
-    return (struct group *)((char *)sc - offsetof(struct group, scope));
-}
-
 void group_cancel(struct group *g, const char *reason)
 {
     g->cancelled = true;
@@ -34,16 +30,23 @@ void group_cancel(struct group *g, const char *reason)
         group_cancel(below, reason);
 }
 
-void group_rearm(struct group *g)
+static void abandon_wait(struct wait *w)
 {
-    for (struct task *t = g->tasks; t; t = t->next) {
-        t->own.fired = t->own.delivered = false;
-        for (struct scope *sc = t->scope; sc; sc = sc->outer)
-            if (sc->kind == SCOPE_GROUP)
-                group_rearm(group_of(sc));
-    }
-    for (struct group *below = g->orphans; below; below = below->next)
-        group_rearm(below);
+    struct group *g = w->data;
+    wait_queue_remove(&g->waiters, w);
+    group_cancel(g, "cancelled because the owner of its group was cancelled");
+}
+
+struct wait *group_wait_begin(struct group *g, struct sched *s)
+{
+    struct wait *w = wait_begin(s, DEADLINE_NEVER, abandon_wait, g);
+    wait_queue_push(&g->waiters, w);
+    return w;
+}
+
+struct group *group_waited_for(const struct task *t)
+{
+    return t->wait.status != WAIT_NONE && t->wait.abandon == abandon_wait ? t->wait.data : NULL;
 }
 
 /* Takes the error on top of L. */
@@ -130,7 +133,8 @@ struct group *group_around(struct group *g)
         around = group_of(sc);
         break;
     }
-    return group_is_inside(around, g) ? &g->sched->root : around; /* a task of the group itself may close it */
+    return group_is_inside(around, g) ? &g->sched->root
+                                      : around; /* a task of the group itself may close it */
 }
 
 void group_collected(struct group *g)
@@ -170,6 +174,14 @@ void group_orphan(struct group *g, struct group *parent)
     }
     if (!g->counted)
         g->parent = &g->sched->root; /* the parent may be freed from here on */
+}
+
+void group_leave(struct group *g, struct task *t)
+{
+    if (g->waiters.head)
+        g->owner = g->waiters.head->task;
+    else
+        group_orphan(g, t->group);
 }
 
 void group_task_ended(struct group *g, struct task *t, bool failed)

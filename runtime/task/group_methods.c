@@ -42,13 +42,6 @@ static int group_cancel_method(lua_State *L)
     return 0;
 }
 
-static void abandon_wait(struct wait *w)
-{
-    struct group *g = w->data;
-    wait_queue_remove(&g->waiters, w);
-    group_cancel(g, "cancelled because the owner of its group was cancelled");
-}
-
 static void push_ref(lua_State *L, int *ref, bool last)
 {
     lua_rawgeti(L, LUA_REGISTRYINDEX, *ref);
@@ -82,18 +75,15 @@ static int group_end_k(lua_State *L, int status, lua_KContext how)
     } else if (status == LUA_YIELD) {
         take_told(L, g);
     }
-    if (g->live > 0) {
-        struct wait *w = wait_begin(s, UINT64_MAX, abandon_wait, g);
-        wait_queue_push(&g->waiters, w);
-        return wait_park(L, w, how, group_end_k);
-    }
+    if (g->live > 0)
+        return wait_park(L, group_wait_begin(g, s), how, group_end_k);
     g->cancelled = false;
     g->scope.fired = g->scope.delivered = false;
     if (how != END_WAIT)
         g->owner = NULL;
     if (g->error != LUA_NOREF)
         push_ref(L, &g->error, true);
-    else if (status == LUA_YIELD && g->told != LUA_NOREF) /* it ended between the cancellation of this task and now */
+    else if (status == LUA_YIELD && g->told != LUA_NOREF) /* it ended after this task was cancelled */
         push_ref(L, &g->told, false);
     lua_settop(L, lua_gettop(L) > 3 ? 3 : lua_gettop(L));
     if (lua_gettop(L) == 3 && how != END_CLOSE_ERROR)
@@ -155,7 +145,8 @@ static int group_close(lua_State *L)
     if (g->live > 0 && task_can_park(L, s) && group_is_inside(s->current->group, g)) {
         if (by_error) /* it goes on, and fails the group */
             return 0;
-        return sched_usage(L, s, "a task of a group cannot close it, since the close waits for the task's end");
+        return sched_usage(L, s,
+                           "a task of a group cannot close it, since the close waits for the task's end");
     }
     scope_leave(&g->scope);
     if (by_error)

@@ -15,6 +15,8 @@
 
 #include "task/sched.h"
 
+#include <stddef.h>
+
 #define TASK_CLASS  "dbrun.task"
 #define GROUP_CLASS "dbrun.group"
 
@@ -81,6 +83,7 @@ struct group {
     struct wait_queue waiters; /* waits of tasks in g:wait() or at the end of a block */
     uint32_t live;             /* tasks that keep it alive, and orphans */
     uint32_t opened_by;        /* number of the task that may call g:wait() */
+    uint32_t walked;           /* number of the last walk over all tasks that came here (tree.c) */
     uint32_t untold;           /* tasks woken at the group's end that have not taken `told` yet */
     int error;                 /* registry reference of the first error; LUA_NOREF = none */
     int told;                  /* the error that the woken tasks raise; LUA_NOREF = none */
@@ -130,8 +133,10 @@ struct sched {
     int last_traceback; /* ... and where it came from */
     int background;
     uint32_t next_id;
-    uint32_t blocked; /* number of C calls that cannot yield between the running coroutine and its task */
-    bool parking;     /* the current yield parks the task */
+    uint32_t walks;     /* over all tasks */
+    uint32_t deadlocks; /* in a row, without an event between them */
+    uint32_t blocked;   /* number of C calls that cannot yield between the running coroutine and its task */
+    bool parking;       /* the current yield parks the task */
     bool closed;
     char dead; /* its address marks the coroutines of ended tasks */
 };
@@ -141,6 +146,11 @@ void timers_run(struct sched *s);
 void timers_arm(struct sched *s);
 bool timers_init(struct sched *s);
 void timers_free(struct sched *s);
+
+static inline struct group *group_of(struct scope *sc)
+{
+    return (struct group *)((char *)sc - offsetof(struct group, scope));
+}
 
 /* ---- ready.c ---- */
 void sched_make_ready(struct sched *s, struct task *t);
@@ -156,9 +166,26 @@ void sched_poll(struct sched *s);
 /* Deadlock: every task waits, and there is no socket, timer or child that could wake one. */
 bool sched_is_stuck(struct sched *s);
 
+/* ---- tree.c ---- */
+/* Each takes the tasks of the group, and those of all groups that these and their tasks have open, close or
+ * wait for. */
+/* Cancels them from outside: those inside a shield are left out. */
+void tree_cancel(struct group *top, const char *reason);
+/* The same for those that were cancelled before, too. */
+void tree_cancel_again(struct group *top, const char *reason);
+/* Ends the wait of each by a cancellation, also inside a shield. */
+void tree_end_waits(struct group *top, const char *reason);
+struct tree_left {
+    unsigned count;  /* tasks left behind */
+    uint32_t id;     /* of the first */
+    char where[256]; /* its line; may be empty */
+};
+/* Halts them for good. */
+void tree_leave(struct group *top, struct tree_left *left);
+
 /* ---- end.c ---- */
-/* Deadlock: every task waits for another. Cancels all, also those that caught an earlier cancellation and
- * waited again. */
+/* Deadlock: every task waits for another. Ends all their waits by an error, also inside a shield, since no
+ * event can come. After many such errors in a row the tasks are left behind, and the program fails. */
 void sched_break_deadlock(struct sched *s);
 /* Background work (rollbacks, cancel requests) gets a moment to end. */
 void sched_finish_background(struct sched *s);
@@ -204,8 +231,10 @@ void group_add(struct group *g, struct task *t);
 /* A task of the group has ended; its error, if it failed, is on top of t->co. */
 void group_task_ended(struct group *g, struct task *t, bool failed);
 void group_cancel(struct group *g, const char *reason);
-/* Makes its tasks, and those of the groups below, cancellable again after a cancellation. */
-void group_rearm(struct group *g);
+/* Begins a wait of the current task for the group's end. A cancellation passes on to the group's tasks. */
+struct wait *group_wait_begin(struct group *g, struct sched *s);
+/* The group that the task waits for; NULL when it does not. */
+struct group *group_waited_for(const struct task *t);
 /* The nearest group, itself or above, that has an owner. */
 struct group *group_heir(struct group *g);
 /* The group around an open one: the innermost that its owner has open, else the one that its owner belongs
@@ -217,6 +246,8 @@ bool group_is_inside(const struct group *in, const struct group *g);
 void group_collected(struct group *g);
 /* Its owner will not close it: its tasks and its failure pass to the group above. */
 void group_orphan(struct group *g, struct group *parent);
+/* The task that closes it is halted: another that waits for it becomes the owner, or it becomes an orphan. */
+void group_leave(struct group *g, struct task *t);
 /* The owner ended: its open groups become orphans of its own group. */
 void group_owner_ended(struct task *owner);
 /* Enters the scope of a new group. Its owner is t, later the task to whose stack the scope moves. */

@@ -18,14 +18,13 @@ static void turn_until(struct sched *s, struct wait *w)
     struct task *t = &s->main_task;
     t->state = TASK_PARKED; /* a time limit, or a failed task of a group, may end the wait */
     while (w->status == WAIT_PENDING) {
-        if (!sched_is_stuck(s)) {
-            sched_run_ready(s);
+        sched_run_ready(s);
+        if (w->status != WAIT_PENDING)
+            break;
+        if (sched_is_stuck(s))
+            sched_break_deadlock(s);
+        else
             sched_poll(s);
-            continue;
-        }
-        t->cancel_kind = SCOPE_TASK;
-        t->cancel_reason = STUCK_REASON;
-        wait_cancel(w);
     }
     t->state = TASK_RUNNING;
 }

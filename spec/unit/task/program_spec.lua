@@ -36,6 +36,65 @@ describe("a program whose tasks all wait for each other", function()
         assert.is_truthy(r.err:find(DEADLOCK, 1, true))
         assert.equal(1, r.code)
     end)
+
+    it("is told so in a shield, too", function()
+        for _, code in ipairs {
+            "task.shield(q.pop, q)",
+            "local x <close> = closing(function() task.shield(q.pop, q) end)",
+            "task.shield(function() local g <close> = task.group() g:spawn(q.pop, q) end)",
+            "task.shield(function() task.spawn(q.pop, q):join() end)",
+            "local g <close> = task.group() g:spawn(task.shield, task.shield, q.pop, q)",
+            "task.shield(function() local s = task.semaphore(1) local a, b = s:acquire(), s:acquire() end)",
+            "local t = task.spawn(task.shield, q.pop, q) task.sleep(0) t:cancel() t:join()",
+            "task.all { function() task.shield(q.pop, q) end, function() q:pop() end }",
+        } do
+            local r = program("local q = task.queue() " .. code)
+            assert.equal("", r.out)
+            assert.is_truthy(r.err:find(DEADLOCK, 1, true), code .. "\n" .. r.err)
+            assert.equal(1, r.code)
+        end
+    end)
+
+    it("is told again in a task of a group that is closed", function()
+        local r = program [[
+            local q = task.queue()
+            local g <close> = task.group()
+            g:spawn(function() for _ = 1, 3 do print(select(2, pcall(q.pop, q)).kind) end end)]]
+        assert.equal("cancelled\ncancelled\ncancelled\n", r.out)
+        assert.is_truthy(r.err:find(DEADLOCK, 1, true))
+        assert.equal(1, r.code)
+    end)
+
+    it("goes on when it catches that in a shield", function()
+        local r = program [[
+            local q = task.queue()
+            print(pcall(task.shield, function() print(select(2, pcall(q.pop, q)).kind) return 5 end))
+            task.sleep(0.001)
+            print "end"]]
+        assert.same({ out = "cancelled\ntrue\t5\nend\n", err = "", code = 0 }, r)
+    end)
+
+    it("fails when it waits for ever again, and says where", function()
+        for _, code in ipairs {
+            "while true do pcall(q.pop, q) end",
+            "task.spawn(function() while true do pcall(q.pop, q) end end)",
+            "task.shield(function() while true do pcall(q.pop, q) end end)",
+            "local g <close> = task.group() g:spawn(function() while true do pcall(q.pop, q) end end)",
+            [[local a <close> = task.group() local b <close> = task.group()
+            a:spawn(function() task.sleep(0) local _ <close> = b end)
+            b:spawn(function() task.sleep(0) local _ <close> = a end)]],
+        } do
+            local r = program("local q = task.queue() " .. code)
+            assert.equal("", r.out)
+            assert.is_truthy(r.err:find(DEADLOCK, 1, true), code)
+            assert.matches("%(task %d at a%.lua:%d+ waits again after each such error%)", r.err)
+            assert.equal(1, r.code)
+        end
+    end)
+
+    it("is told so under a stock lua5.4", function()
+        require "spec.support.finaliser".run_stock "deadlocks.lua"
+    end)
 end)
 
 describe("a program that leaves a group behind", function()
