@@ -157,6 +157,7 @@ void task_halt(struct sched *s, struct task *t)
 {
     if (t->state == TASK_DONE)
         return;
+    struct group *ending = group_waited_for(t);
     if (t->wait.status == WAIT_PENDING) {
         t->wait.abandon(&t->wait);
         sched_timer_stop(s, &t->wait.timer);
@@ -165,6 +166,8 @@ void task_halt(struct sched *s, struct task *t)
     sched_forget_ready(s, t);
     t->state = TASK_PARKED;
     group_owner_ended(t);
+    if (ending && ending->owner == t) /* at the end of its block, which has left the scope */
+        group_leave(ending, t);
     group_task_ended(t->group, t, false);
 }
 

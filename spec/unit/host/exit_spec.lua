@@ -123,6 +123,17 @@ describe("os.exit(code, true) in a program of tasks", function()
             .. "end) end) task.sleep(60)", 4, { "cancelled a\tcancelled", "closed owner\tcancelled", "closed x\tnil" })
     end)
 
+    it("called while a block waits for its group", function()
+        ends("local g <close> = task.group() g:spawn(quick 'a') g:spawn(function() task.sleep(0) os.exit(4, true) end)",
+            4, { "cancelled a\tcancelled" })
+        ends([[
+            local g = task.group()
+            g:spawn(quick 'a')
+            for _ = 1, 2 do task.spawn(function() local _ <close> = g end) end
+            task.spawn(function() task.sleep(0) os.exit(4, true) end)
+            local _ <close> = g]], 4, { "cancelled a\tcancelled" })
+    end)
+
     it("called where nothing can yield, by a child", function()
         for _, where in ipairs {
             "table.sort({ 2, 1 }, function() os.exit(8, true) end)",
