@@ -18,7 +18,7 @@
 /* What a program may take to end after the first signal. */
 #define GRACE (2 * NS_PER_S)
 /* How often it is looked meanwhile whether a task that runs has been told to end. */
-#define TICK (50 * NS_PER_MS)
+#define TICK (10 * NS_PER_MS)
 
 /* When a terminal closes, both its shell and the system send SIGHUP: within this time they are one. */
 #define ONE_HANGUP (50 * NS_PER_MS)

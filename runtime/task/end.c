@@ -12,7 +12,7 @@ void sched_interrupt(struct sched *s, const char *reason)
     if (s->interrupt_reason)
         return;
     s->interrupt_reason = reason;
-    group_cancel(&s->root, reason);
+    tree_cancel(&s->root, reason);
 }
 
 /* The error of a program whose tasks went on waiting. */

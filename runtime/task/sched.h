@@ -85,8 +85,8 @@ void sched_push_handler(lua_State *L, struct sched *s);
 int sched_note_error(lua_State *L, struct sched *s);
 /* Pushes the traceback noted last, if it is that of the error at this index. */
 bool sched_push_traceback(lua_State *L, struct sched *s, int index);
-/* Cancels all tasks of the root group with an error of kind `cancelled` that says `reason` (static text). May
- * be called from a uv callback or a Lua hook. */
+/* Cancels all tasks, those of inner groups too, with an error of kind `cancelled` that says `reason` (static
+ * text); what is inside a shield goes on. May be called from a uv callback or a Lua hook. */
 void sched_interrupt(struct sched *s, const char *reason);
 bool sched_interrupted(const struct sched *s);
 /* A stretch of the current task that can be cancelled by itself: what was typed at the prompt. stretch_enter
