@@ -54,18 +54,40 @@ int exit_close(lua_State *L, struct host *h)
     return status;
 }
 
-/* os.exit(code, true) while tasks run. The frames of the caller stay on the C stack and are never returned
- * to, as in lua, which closes the state inside of os.exit too. */
-static int end_program(struct host *h)
+static void left_behind(void *data, const char *text)
 {
-    h->phase = PHASE_ENDING;
+    struct host *h = data;
+    report_line(h->progname, h->rt, text);
+}
+
+/* The tasks have ended: `status` is what sched_end returned. */
+static int after_end(struct host *h, int status)
+{
     lua_State *L = sched_main(h->rt->sched);
-    bool ok = sched_end(h->rt->sched, "os.exit was called") == LUA_OK;
+    bool ok = status == LUA_OK;
     if (ok)
         lua_pushnil(L);
     lua_pushboolean(L, ok);
     lua_insert(L, -2);
     return exit_close(L, h);
+}
+
+/* In a task that runs and does not wait, while the program ends. */
+static void end_late(void *data)
+{
+    struct host *h = data;
+    struct sched *s = h->rt->sched;
+    if (sched_end_is_late(s))
+        finish_process(finish_flush(h, after_end(h, sched_end_late(s))));
+}
+
+/* os.exit(code, true) while tasks run. The frames of the caller stay on the C stack and are never returned
+ * to, as in lua, which closes the state inside of os.exit too. */
+static int end_program(struct host *h)
+{
+    h->phase = PHASE_ENDING;
+    signals_hook_after(2, end_late, h);
+    return after_end(h, sched_end(h->rt->sched, "os.exit was called", left_behind, h));
 }
 
 /*

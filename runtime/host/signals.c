@@ -12,8 +12,11 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Both timers of this file; not SIGALRM, which belongs to the script. */
+/* --timeout, and the ticks after a stop; not SIGALRM, which belongs to the script. */
 #define TIMER_SIGNAL (SIGRTMIN + 5)
+/* signals_hook_after. */
+#define HOOK_SIGNAL (SIGRTMIN + 6)
+#define HOOK_AGAIN  (50 * NS_PER_MS)
 
 /* What a program may take to end after the first signal. */
 #define GRACE (2 * NS_PER_S)
@@ -40,6 +43,9 @@ static struct {
     pthread_t thread; /* the one that runs Lua */
     uv_async_t async;
     timer_t timer;
+    timer_t hook_timer;
+    void (*hook)(void *data); /* of signals_hook_after */
+    void *hook_data;
     void (*interrupted)(void *data);
     void *interrupted_data;
     uint64_t stopped_at; /* written and read in handlers only, which do not interrupt each other */
@@ -49,6 +55,7 @@ static struct {
     volatile sig_atomic_t interactive; /* SIGINT stops only what was typed */
     volatile sig_atomic_t break_line;  /* it came */
     volatile sig_atomic_t pipe_broke;
+    volatile sig_atomic_t hook_due;
 } state = {.eventfd = -1};
 
 /* ---- in the handlers: async-signal-safe calls only ---- */
@@ -78,7 +85,7 @@ static void hook_running(void)
 }
 
 /* The timer's signal comes after `seconds`, and then every `again` ns if that is not 0. */
-static void arm(double seconds, uint64_t again)
+static void arm(timer_t timer, double seconds, uint64_t again)
 {
     double whole;
     double part = modf(seconds, &whole);
@@ -86,7 +93,7 @@ static void arm(double seconds, uint64_t again)
                             .it_interval = {.tv_nsec = (long)again}};
     if (at.it_value.tv_sec == 0 && at.it_value.tv_nsec == 0)
         at.it_value.tv_nsec = 1;
-    timer_settime(state.timer, 0, &at, NULL);
+    timer_settime(timer, 0, &at, NULL);
 }
 
 static void notice(void)
@@ -121,7 +128,7 @@ static void request_stop(enum stop stop)
     state.stopped_at = mono_now();
     state.stop = (sig_atomic_t)stop;
     handle(TIMER_SIGNAL, SA_RESTART); /* from now on it ends no read or write */
-    arm((double)TICK / NS_PER_S, TICK);
+    arm(state.timer, (double)TICK / NS_PER_S, TICK);
     notice();
 }
 
@@ -153,12 +160,15 @@ static void on_signal(int sig)
 {
     int saved = errno;
     if (!state.watching) {
-        if (sig != TIMER_SIGNAL && sig != SIGPIPE)
+        if (sig != TIMER_SIGNAL && sig != HOOK_SIGNAL && sig != SIGPIPE)
             _exit(128 + sig);
         if (sig == TIMER_SIGNAL && state.stop != STOP_NONE)
             tick();
     } else if (!pthread_equal(pthread_self(), state.thread)) {
         pthread_kill(state.thread, sig); /* a hook may be set only where Lua runs */
+    } else if (sig == HOOK_SIGNAL) {
+        state.hook_due = 1;
+        hook_running();
     } else if (sig == SIGPIPE) {
         hook_running(); /* the hook checks whether it was stdout */
     } else if (sig == SIGINT && state.interactive) {
@@ -191,6 +201,10 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
     (void)ar;
     lua_sethook(L, NULL, 0, 0);
     struct runtime *rt = state.rt;
+    if (state.hook_due) {
+        state.hook_due = 0;
+        state.hook(state.hook_data);
+    }
     if (state.stop != STOP_NONE) {
         if (sched_interrupted(rt->sched)) { /* all tasks are cancelled */
             task_deliver(L, rt->sched);
@@ -234,6 +248,12 @@ void signals_ignore_pipe(void)
     handle(SIGPIPE, SA_RESTART);
 }
 
+static bool make_timer(int sig, timer_t *timer)
+{
+    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = sig};
+    return timer_create(CLOCK_MONOTONIC, &event, timer) == 0;
+}
+
 bool signals_start(struct runtime *rt, double timeout)
 {
     state.rt = rt;
@@ -242,8 +262,7 @@ bool signals_start(struct runtime *rt, double timeout)
     state.eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (state.eventfd < 0)
         return false;
-    struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = TIMER_SIGNAL};
-    if (timer_create(CLOCK_MONOTONIC, &event, &state.timer) != 0)
+    if (!make_timer(TIMER_SIGNAL, &state.timer) || !make_timer(HOOK_SIGNAL, &state.hook_timer))
         return false;
     int rc = uv_async_init(sched_loop(rt->sched), &state.async, on_loop);
     if (rc != 0) {
@@ -261,8 +280,18 @@ bool signals_start(struct runtime *rt, double timeout)
         handle(SIGHUP, 0);
     handle(TIMER_SIGNAL, 0);
     if (timeout > 0)
-        arm(timeout, 0);
+        arm(state.timer, timeout, 0);
     return true;
+}
+
+void signals_hook_after(double seconds, void (*fn)(void *data), void *data)
+{
+    if (!state.watching)
+        return;
+    state.hook = fn;
+    state.hook_data = data;
+    handle(HOOK_SIGNAL, SA_RESTART);
+    arm(state.hook_timer, seconds, HOOK_AGAIN);
 }
 
 void signals_stop(void)
@@ -274,6 +303,7 @@ void signals_stop(void)
     state.rt->interrupt.fd = -1;
     if (state.stop == STOP_NONE)
         timer_delete(state.timer);
+    timer_delete(state.hook_timer);
 }
 
 int signals_received(void)

@@ -12,6 +12,9 @@
 void signals_ignore_pipe(void);
 /* Watches from now until signals_stop. `timeout` in seconds, 0 = none. False: errno says why. */
 bool signals_start(struct runtime *rt, double timeout);
+/* Calls `fn(data)` in the Lua code that runs `seconds` from now, and every 50 ms after that; fn need not
+ * return. Once. */
+void signals_hook_after(double seconds, void (*fn)(void *data), void *data);
 /* Call it before lua_close: a later signal ends the process at once. */
 void signals_stop(void);
 

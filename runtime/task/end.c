@@ -3,6 +3,7 @@
 #include "task/impl.h"
 
 #include <lauxlib.h>
+#include <stdio.h>
 
 /* So often tasks are told of a deadlock, and may wait for something else. */
 enum { DEADLOCKS_IN_A_ROW = 1000 };
@@ -111,32 +112,116 @@ bool sched_take_error(lua_State *L, struct sched *s)
     return true;
 }
 
-/* Waits for the tasks that were cancelled; when none of them can be woken, they are cancelled once more. */
+/* ---- sched_end ---- */
+
+static const uint64_t UNDISTURBED = 1 * NS_PER_S; /* for what a task does in its end */
+static const uint64_t AGAIN = 20 * NS_PER_MS;
+static const uint64_t END_LIMIT = 2 * NS_PER_S;
+
+static void cancel_again(struct sched_timer *t)
+{
+    struct sched *s = t->data;
+    tree_cancel_again(&s->root, s->interrupt_reason);
+    sched_timer_start(s, t, mono_now() + AGAIN);
+}
+
+static void begin_limit(struct sched *s)
+{
+    struct ending *e = &s->ending;
+    e->until = mono_now() + END_LIMIT;
+    e->again.fn = cancel_again;
+    e->again.data = s;
+    sched_timer_start(s, &e->again, mono_now() + UNDISTURBED);
+    s->own_timers = 1;
+}
+
+static void end_limit(struct sched *s)
+{
+    sched_timer_stop(s, &s->ending.again);
+    s->own_timers = 0;
+}
+
+static void leave_others(struct sched *s)
+{
+    struct tree_left left = {0};
+    char others[40] = "";
+    char text[sizeof left.where + 160];
+    tree_leave(&s->root, &left);
+    if (left.count == 0)
+        return;
+    if (left.count > 1)
+        snprintf(others, sizeof others, " (so were %u more)", left.count - 1);
+    snprintf(text, sizeof text, "os.exit: task %u%s%s goes on after its cancellation, and was left behind%s",
+             left.id, left.where[0] ? " at " : "", left.where, others);
+    s->ending.left(s->ending.data, text);
+}
+
+/* Waits for the tasks that were cancelled. */
 static void end_others(struct sched *s)
 {
-    bool again = false;
+    begin_limit(s);
     while (s->root.live > 0) {
         sched_run_ready(s);
         if (s->root.live == 0)
             break;
-        if (!sched_is_stuck(s)) {
+        bool stuck = sched_is_stuck(s);
+        s->deadlocks += stuck;
+        if (mono_now() >= s->ending.until || s->deadlocks > DEADLOCKS_IN_A_ROW)
+            leave_others(s);
+        else if (stuck)
+            tree_end_waits(&s->root, s->interrupt_reason);
+        else
             sched_poll(s);
-            continue;
-        }
-        if (again)
-            break;
-        again = true;
-        tree_end_waits(&s->root, s->interrupt_reason);
     }
+    end_limit(s);
 }
 
-int sched_end(struct sched *s, const char *reason)
+static void close_halted(struct sched *s)
 {
-    struct task *caller = s->current;
-    struct task *root = s->root_task;
+    struct task *caller = s->ending.caller;
+    struct task *root = s->ending.root;
+    if (caller != &s->main_task)
+        task_close(s, caller);
+    if (root && root != caller)
+        task_close(s, root);
+}
+
+/* Goes on from the step that was reached. */
+static int end_steps(struct sched *s)
+{
+    enum end_step *step = &s->ending.step;
+    if (*step == STEP_TASKS) {
+        end_others(s);
+        *step = STEP_CLOSE;
+    }
+    if (*step == STEP_CLOSE) {
+        close_halted(s);
+        *step = STEP_STARTED;
+    }
+    if (*step == STEP_STARTED) { /* what the variables of these started or left */
+        end_others(s);
+        *step = STEP_BACKGROUND;
+    }
+    s->root_task = NULL;
+    sched_finish_background(s);
+    lua_checkstack(s->L, 16);
+    return sched_take_error(s->L, s) ? LUA_ERRRUN : LUA_OK;
+}
+
+static void leave_running(struct sched *s)
+{
     s->current = &s->main_task;
     s->running = s->L;
     s->blocked = 0;
+}
+
+int sched_end(struct sched *s, const char *reason, void (*left)(void *data, const char *text), void *data)
+{
+    struct task *caller = s->current;
+    struct task *root = s->root_task;
+    s->ending =
+        (struct ending){.caller = caller, .root = root, .left = left, .data = data, .step = STEP_TASKS};
+    leave_running(s);
     if (caller != &s->main_task)
         task_halt(s, caller);
     if (root && root != caller)
@@ -144,15 +229,22 @@ int sched_end(struct sched *s, const char *reason)
     if (!s->interrupt_reason)
         s->interrupt_reason = reason;
     sched_on_failure(s, NULL, NULL);
-    group_cancel(&s->root, s->interrupt_reason);
-    end_others(s);
-    if (caller != &s->main_task)
-        task_close(s, caller);
-    if (root && root != caller)
-        task_close(s, root);
-    end_others(s); /* what these started or left */
-    s->root_task = NULL;
-    sched_finish_background(s);
-    lua_checkstack(s->L, 16);
-    return sched_take_error(s->L, s) ? LUA_ERRRUN : LUA_OK;
+    tree_cancel(&s->root, s->interrupt_reason);
+    return end_steps(s);
+}
+
+bool sched_end_is_late(const struct sched *s)
+{
+    const struct ending *e = &s->ending;
+    bool waits = e->step == STEP_TASKS || e->step == STEP_STARTED;
+    return waits && s->current != &s->main_task && mono_now() >= e->until;
+}
+
+int sched_end_late(struct sched *s)
+{
+    leave_running(s);
+    leave_others(s);
+    end_limit(s);
+    s->ending.step++;
+    return end_steps(s);
 }

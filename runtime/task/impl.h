@@ -106,6 +106,19 @@ struct timer_heap {
     uint32_t cap;
 };
 
+/* sched_end under way. */
+enum end_step { STEP_NONE, STEP_TASKS, STEP_CLOSE, STEP_STARTED, STEP_BACKGROUND };
+
+struct ending {
+    struct task *caller; /* halted; closed when the others have ended */
+    struct task *root;
+    void (*left)(void *data, const char *text);
+    void *data;
+    struct sched_timer again; /* cancels the tasks again */
+    uint64_t until;           /* the tasks that have not ended then are left behind */
+    enum end_step step;
+};
+
 struct sched {
     lua_State *L; /* the main thread */
     lua_State *volatile running;
@@ -119,6 +132,7 @@ struct sched {
     struct scope *aside;    /* scopes of suspended coroutines; those of one coroutine innermost first */
     struct deferred *deferred;
     struct timer_heap timers;
+    struct ending ending;
     struct signal_user signals[SIGNALS];
     uv_loop_t loop;
     uv_timer_t uv_timer;
@@ -133,10 +147,11 @@ struct sched {
     int last_traceback; /* ... and where it came from */
     int background;
     uint32_t next_id;
-    uint32_t walks;     /* over all tasks */
-    uint32_t deadlocks; /* in a row, without an event between them */
-    uint32_t blocked;   /* number of C calls that cannot yield between the running coroutine and its task */
-    bool parking;       /* the current yield parks the task */
+    uint32_t own_timers; /* timers that wake no task by themselves */
+    uint32_t walks;      /* over all tasks */
+    uint32_t deadlocks;  /* in a row, without an event between them */
+    uint32_t blocked;    /* number of C calls that cannot yield between the running coroutine and its task */
+    bool parking;        /* the current yield parks the task */
     bool closed;
     char dead; /* its address marks the coroutines of ended tasks */
 };
@@ -177,7 +192,7 @@ void tree_cancel_again(struct group *top, const char *reason);
 void tree_end_waits(struct group *top, const char *reason);
 struct tree_left {
     unsigned count;  /* tasks left behind */
-    uint32_t id;     /* of the first */
+    uint32_t id;     /* of one of them, if possible one that has a line */
     char where[256]; /* its line; may be empty */
 };
 /* Halts them for good. */

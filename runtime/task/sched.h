@@ -75,10 +75,15 @@ void sched_close(struct sched *s);
 int sched_run(lua_State *L, struct sched *s, int nargs);
 /* Ends the program from inside of a task or a finaliser, also where nothing can yield: the task that runs and
  * the root task stop where they are, for good; the others are cancelled and waited for; then the variables of
- * the two are closed without an error, from outside. No pcall sees it. Returns as sched_run does, with an
- * error of the others on the main thread; after it only the end of the process may follow, since the caller's
- * frames are gone. */
-int sched_end(struct sched *s, const char *reason);
+ * the two are closed without an error, from outside. No pcall sees it. After 1 s the others are cancelled
+ * again at each of their waits; those that have not ended after 2 s are left behind, and `left` gets a line
+ * that names one. Returns as sched_run does, with an error of the others on the main thread; after it only
+ * the end of the process may follow, since the caller's frames are gone. */
+int sched_end(struct sched *s, const char *reason, void (*left)(void *data, const char *text), void *data);
+/* For a hook: is the time of sched_end over, and does one of its tasks still run? */
+bool sched_end_is_late(const struct sched *s);
+/* Leaves the tasks behind, also the one that runs, and does what sched_end does then. */
+int sched_end_late(struct sched *s);
 /* Pushes the message handler for such a call: it notes the traceback, which sched_run attaches. */
 void sched_push_handler(lua_State *L, struct sched *s);
 /* What that handler does, for one that does more. Stack: the error, alone. */

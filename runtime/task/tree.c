@@ -111,10 +111,10 @@ void tree_end_waits(struct group *top, const char *reason)
 
 static void leave_task(struct task *t, struct tree_left *left)
 {
-    if (!t->daemon && left->count++ == 0) {
-        left->id = t->id;
-        if (!task_where(t, left->where, sizeof left->where))
-            left->where[0] = '\0';
+    if (!t->daemon) {
+        left->count++;
+        if (!left->where[0] && (task_where(t, left->where, sizeof left->where) || left->count == 1))
+            left->id = t->id;
     }
     task_halt(t->sched, t);
 }

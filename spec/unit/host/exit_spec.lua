@@ -187,4 +187,47 @@ describe("os.exit(code, true) in a program of tasks", function()
             os.exit(3, true)]] })
         assert.same({ out = "usage\nclosed main\tnil\ncollected\n", err = "", code = 3 }, r)
     end)
+
+    --- The end of a program with tasks that go on: its status, and how long it took at most.
+    local function left(code, status, err)
+        local r = run("lua a.lua", { ["a.lua"] = TASKS .. code .. " task.sleep(0.01) os.exit(" .. status .. ", true)" })
+        assert.equal("closed main\tnil\ncollected\n", r.out)
+        assert.matches("^lua: os%.exit: task %d+ at a%.lua:%d+ goes on after its cancellation, and was left behind"
+            .. err .. "\n$", r.err)
+        assert.equal(status, r.code)
+    end
+
+    it("leaves a task behind that waits again after each cancellation", function()
+        left("task.spawn(function() while true do pcall(task.sleep, 0.2) end end)", 3, "")
+        left("local q = task.queue() task.spawn(function() while true do pcall(q.pop, q) end end)", 4, "")
+    end)
+
+    it("leaves busy loops behind, and what is in a shield", function()
+        left([[
+            local function busy() pcall(task.sleep, 60) while true do pcall(function() while true do end end) end end
+            task.spawn(busy)
+            local g = task.group()
+            g:spawn(function() pcall(task.sleep, 60) coroutine.wrap(busy)() end)
+            task.spawn(function() task.shield(task.sleep, 60) end)]], 5, " %(so were 2 more%)")
+    end)
+
+    it("leaves a task behind that blocks the program again and again", function()
+        left("task.spawn(function() while true do pcall(task.sleep, 0.1) os.execute 'sleep 0.2' end end)", 6, "")
+    end)
+
+    it("cancels a task again at each wait that begins late, and lets it end before", function()
+        ends([[
+            task.spawn(function()
+                for i = 1, 3 do print("cancelled " .. i, select(2, pcall(task.sleep, 60)).kind) end
+            end)
+            task.spawn(function() task.shield(task.sleep, 0.3) print "shielded" end)
+            task.spawn(function()
+                pcall(task.sleep, 60)
+                task.sleep(0.3)
+                print "cleaned"
+            end)
+            task.sleep(0.01)
+            os.exit(7, true)]], 7, { "cancelled 1\tcancelled", "cancelled 2\tcancelled", "cancelled 3\tcancelled",
+            "cleaned", "shielded" })
+    end)
 end)
