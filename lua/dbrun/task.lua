@@ -22,9 +22,9 @@ local M = {}
 M.spawn = ctask.spawn
 
 ---A group: `local g <close> = task.group()`. The end of the block waits for its tasks. A task that is not of the group
----may close it too (`local _ <close> = g`): each task that waits wakes at the end and raises the group's error. In a coroutine that is closed
----from outside (`coroutine.close`; `coroutine.wrap` after an error inside) nothing can wait: there the tasks are
----cancelled, and the group around this one waits for them.
+---may close it too (`local _ <close> = g`): each task that waits wakes at the end and raises the group's error. In a
+---coroutine that is closed from outside (`coroutine.close`; `coroutine.wrap` after an error inside) nothing can wait:
+---there the tasks are cancelled, and the group around this one waits for them.
 ---@type fun(): dbrun.Group
 M.group = ctask.group
 
