@@ -127,17 +127,22 @@ static int fail_given_up(lua_State *L, enum wait_status how)
 
 /* ---- writing ---- */
 
+/* What a write waits for. */
+enum { FOR_ITS_TURN, FOR_ROOM };
+
+static int begin(lua_State *L, struct child *c);
 static int write_some(lua_State *L, struct child *c);
 
-static int room_k(lua_State *L, int status, lua_KContext ctx)
+static int waited(lua_State *L, int status, lua_KContext what)
 {
     (void)status;
-    (void)ctx;
     enum wait_status how = wait_end(bind_runtime(L)->sched);
     struct child *c = child_handle_check(L)->child;
     if (how != WAIT_DONE)
         return fail_given_up(L, how);
-    return c && c->in.fd >= 0 ? write_some(L, c) : fail_closed(L, c);
+    if (!c || c->in.fd < 0)
+        return fail_closed(L, c);
+    return what == FOR_ITS_TURN ? begin(L, c) : write_some(L, c);
 }
 
 /* It is this task's turn. */
@@ -170,7 +175,7 @@ static int write_some(lua_State *L, struct child *c)
     struct wait *w =
         wait_begin(bind_runtime(L)->sched, (uint64_t)lua_tointeger(L, DEADLINE), child_input_abandon, in);
     child_input_wait(in, w);
-    return wait_park(L, w, 0, room_k);
+    return wait_park(L, w, FOR_ROOM, waited);
 }
 
 static void still_its_turn(struct wait *w)
@@ -208,17 +213,6 @@ static int begin(lua_State *L, struct child *c)
     return wait_park(L, wait_begin(s, now, still_its_turn, in), 0, turned_k);
 }
 
-static int turn_k(lua_State *L, int status, lua_KContext ctx)
-{
-    (void)status;
-    (void)ctx;
-    enum wait_status how = wait_end(bind_runtime(L)->sched);
-    struct child *c = child_handle_check(L)->child;
-    if (how != WAIT_DONE)
-        return fail_given_up(L, how);
-    return c && c->in.fd >= 0 ? begin(L, c) : fail_closed(L, c);
-}
-
 int child_handle_write(lua_State *L)
 {
     struct sched *s = bind_runtime(L)->sched;
@@ -246,7 +240,7 @@ int child_handle_write(lua_State *L)
     }
     struct wait *w = wait_begin(s, deadline, child_input_abandon_turn, in);
     wait_queue_push(&in->turns, w);
-    return wait_park(L, w, 0, turn_k);
+    return wait_park(L, w, FOR_ITS_TURN, waited);
 }
 
 int child_handle_feed(lua_State *L)
