@@ -77,11 +77,14 @@ local function stop(child)
 end
 
 --- Ends the child when an output is over its limit, and raises that. What it captured is lost.
-local function check_output(child, want)
-    local over <const> = not child.problem and child.handle:over(want)
+---@param want? "end"|"line" default: what a task has asked for last
+---@param write? table what the error says of a write that this ends
+local function check_output(child, want, write)
+    local over, of
+    if not child.problem then over, of = child.handle:over(want) end
     if over then
         local name <const> = over == 1 and "standard output" or "standard error"
-        child.problem = want == "line" and over == 1 and {
+        child.problem = of == "line" and over == 1 and {
             message = ("'%s' wrote a line of more than %s to its standard output, and was stopped"):format(child.name,
                 bytes(child.limit)),
             hint = "max_output allows longer lines",
@@ -92,13 +95,24 @@ local function check_output(child, want)
                 over == 1 and "stdout" or "stderr",
                 over == 1 and ", or read it line by line: process.start, child:read_line" or ""),
         }
-        child.problem.kind = "io"
         stop(child)
     end
     if child.problem then
-        local p <const> = child.problem
-        errors.fail(p.kind, p.message, p.hint)
+        local e <const> = { kind = "io", message = child.problem.message, hint = child.problem.hint }
+        for key, value in pairs(write or {}) do e[key] = value end
+        errors.raise(e)
     end
+end
+
+--- Raises what has ended a write: the error, or that an output is over its limit.
+---@param written? integer bytes that the pipe took before the child stopped reading for that
+local function write_failed(child, written, e)
+    if written then
+        check_output(child, nil, { written = written, outcome = written == 0 and "not_sent" or "unknown" })
+    elseif child.problem and (errors.is(e, "io") or errors.is(e, "usage")) then -- another task has found it
+        check_output(child, nil, { written = e.written, outcome = e.outcome, detail = e.detail })
+    end
+    error(e, 0)
 end
 
 --- Waits until the child has ended and its captured output is at its end. Raises kind `io`, and ends the child, when
@@ -130,9 +144,10 @@ end
 
 --- Writes to its standard input (`stdin_from = "pipe"`), and waits while the child does not read. Tasks that write at
 --- once take turns, and each text stays in one piece. Raises kind `io` when the child reads no more, and `timeout`
---- after that time. The error's `written` is how many bytes the pipe has taken: 0 with outcome `not_sent`, and the
---- child can be written to again; else with outcome `unknown`, and later writes are refused, since they would be taken
---- for the rest.
+--- after that time. A child whose captured output is over `max_output` waits itself: it is ended, and that is raised
+--- with kind `io`. Once `read_line` has begun, a write waits for those who read the lines. The error's `written` is how
+--- many bytes the pipe has taken: 0 with outcome `not_sent`, and the child can be written to again; else with outcome
+--- `unknown`, and later writes are refused, since they would be taken for the rest.
 ---@param text string|number
 ---@param timeout? number seconds
 function Child:write(text, timeout)
@@ -140,7 +155,9 @@ function Child:write(text, timeout)
     if type(text) == "number" then text = tostring(text) end
     if type(text) ~= "string" then args.check("child:write", "text", text, "string") end
     if timeout ~= nil then args.check("child:write", "timeout", timeout, args.limit) end
-    self.handle:write(text, timeout)
+    local ok, result <const> = pcall(self.handle.write, self.handle, text, timeout)
+    if not ok then write_failed(self, nil, result) end
+    if result then write_failed(self, result) end
 end
 
 --- Closes its standard input once the writes that wait are done.

@@ -62,10 +62,9 @@ static size_t held(const struct child *c, int stream)
 static bool is_asked(struct child *c)
 {
     size_t len;
-    if (c->asked == CHILD_WANT_LINE)
-        child_line(c, &len);
-    else
-        len = c->asked == CHILD_WANT_EXIT;
+    if (c->asked != CHILD_WANT_LINE)
+        return true;
+    child_line(c, &len);
     return len == 0;
 }
 
@@ -122,6 +121,8 @@ static void stream_ready(void *data, unsigned events)
             break;
     }
     child_wake(c);
+    if (child_over(c, c->asked))
+        child_input_wake(&c->in); /* a child that waits in its write reads nothing */
     watch_output(c);
 }
 
@@ -243,12 +244,16 @@ void child_discard(struct child *c)
     watch_output(c);
 }
 
+void child_ask(struct child *c, enum child_want want)
+{
+    if (want != CHILD_WANT_EXIT)
+        c->asked = want;
+}
+
 void child_wait(struct child *c, enum child_want want, struct wait *w)
 {
     c->want = want;
     c->wait = w;
-    if (want != CHILD_WANT_EXIT)
-        c->asked = want;
     watch_output(c);
 }
 

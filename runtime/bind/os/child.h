@@ -54,7 +54,7 @@ struct child {
     struct sched_timer kill_timer;
     struct wait *wait; /* the one task that waits, or NULL */
     enum child_want want;
-    enum child_want asked; /* for what of its output a task waited last; EXIT = for none */
+    enum child_want asked; /* for what of its output a task asked last: END, also before any, or LINE */
     pid_t pid;
     int status;      /* of waitpid, once exited; -1 = other code took it */
     bool exited;     /* reaped: the pid may belong to another process */
@@ -86,7 +86,9 @@ void child_discard(struct child *c);
 /* Has it happened, or can it not happen because an output is over its limit? END = it was reaped and its
  * streams are at their end. */
 bool child_has(struct child *c, enum child_want want);
-/* A task waits for it from now on. */
+/* A task asks for it. */
+void child_ask(struct child *c, enum child_want want);
+/* ... and waits for it from now on. */
 void child_wait(struct child *c, enum child_want want, struct wait *w);
 /* 1 or 2: the output that is over its limit (for a line: stdout has a longer one); 0 = none. */
 int child_over(struct child *c, enum child_want want);

@@ -32,7 +32,7 @@ static ssize_t write_quietly(int fd, const void *data, size_t len)
     return n;
 }
 
-static void wake_writer(struct child_input *in)
+void child_input_wake(struct child_input *in)
 {
     struct wait *w = in->writer;
     in->writer = NULL;
@@ -50,7 +50,7 @@ void child_input_close(struct child_input *in, enum child_input_state why)
     in->fed = NULL;
     if (in->state == CHILD_INPUT_OPEN || why == CHILD_INPUT_BROKEN)
         in->state = why;
-    wake_writer(in);
+    child_input_wake(in);
     for (struct wait *w; (w = wait_queue_pop(&in->turns));)
         wait_wake(w);
 }
@@ -90,7 +90,7 @@ static void on_ready(void *data, unsigned events)
     if (in->fed)
         feed(in);
     else if (in->writer)
-        wake_writer(in);
+        child_input_wake(in);
     else
         io_watch_want(in->watch, 0);
 }
@@ -135,6 +135,13 @@ void child_input_next(struct child_input *in)
         child_input_close(in, CHILD_INPUT_ENDED);
 }
 
+void child_input_give_up(struct child_input *in)
+{
+    if (in->written > 0)
+        in->cut = in->written;
+    child_input_next(in);
+}
+
 void child_input_wait(struct child_input *in, struct wait *w)
 {
     in->writer = w;
@@ -151,7 +158,5 @@ void child_input_abandon(struct wait *w)
 {
     struct child_input *in = w->data;
     in->writer = NULL;
-    if (in->written > 0)
-        in->cut = in->written;
-    child_input_next(in);
+    child_input_give_up(in);
 }

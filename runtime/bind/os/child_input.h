@@ -57,6 +57,10 @@ ssize_t child_input_write(struct child_input *in, const char *data, size_t len);
 void child_input_next(struct child_input *in);
 /* The wait becomes that of the writer: it is woken when the pipe has room, or is closed. */
 void child_input_wait(struct child_input *in, struct wait *w);
+/* Wakes the writer: its child may not read again. */
+void child_input_wake(struct child_input *in);
+/* The task whose turn it is gives its write up; the next one's begins. */
+void child_input_give_up(struct child_input *in);
 /* For waits of `turns` and of the writer: their task gives its write up. */
 void child_input_abandon_turn(struct wait *w);
 void child_input_abandon(struct wait *w);

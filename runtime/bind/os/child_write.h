@@ -17,7 +17,8 @@ struct child_handle {
 /* The handle at stack index 1; raises when there is something else. */
 struct child_handle *child_handle_check(lua_State *L);
 
-/* handle:write(text, seconds|nil): waits until the pipe has taken all of it */
+/* handle:write(text, seconds|nil): waits until the pipe has taken all of it. Returns how much it has taken
+ * when that cannot be, since the child waits in its own write: an output is over its limit. */
 int child_handle_write(lua_State *L);
 /* handle:feed(text): writes it in the background, and closes the pipe then */
 int child_handle_feed(lua_State *L);

@@ -216,6 +216,7 @@ static int handle_wait(lua_State *L)
     uint64_t deadline = lua_isnoneornil(L, 3) ? DEADLINE_NEVER : deadline_in(luaL_checknumber(L, 3));
     struct child *c = child_check(L);
     if (child_has(c, want)) {
+        child_ask(c, want);
         lua_pushboolean(L, 1);
         return 1;
     }
@@ -223,6 +224,7 @@ static int handle_wait(lua_State *L)
         return bind_fail(L, rt, ERROR_USAGE, "process: another task waits for this child already");
     task_check_park(L, rt->sched);
     struct wait *w = wait_begin(rt->sched, deadline, child_abandon, c);
+    child_ask(c, want);
     child_wait(c, want, w);
     return wait_park(L, w, (lua_KContext)w, child_waited);
 }
@@ -276,14 +278,20 @@ static int push_taken(lua_State *L, int stream, const char *(*look)(struct child
     return 1;
 }
 
-/* handle:over(what) -> 1 or 2 when that output is over its limit, see wait */
+/* handle:over(what|nil) -> nothing; or 1 or 2 when that output is over its limit, and for what it is: see
+ * wait; by default for what a task asked last */
 static int handle_over(lua_State *L)
 {
-    enum child_want want = (enum child_want)luaL_checkoption(L, 2, "end", wants);
-    int stream = child_over(child_check(L), want);
-    if (stream)
-        lua_pushinteger(L, stream);
-    return stream != 0;
+    struct child *c = child_check(L);
+    enum child_want want = c->asked;
+    if (!lua_isnoneornil(L, 2))
+        want = (enum child_want)luaL_checkoption(L, 2, NULL, wants);
+    int stream = child_over(c, want);
+    if (!stream)
+        return 0;
+    lua_pushinteger(L, stream);
+    lua_pushstring(L, wants[want]);
+    return 2;
 }
 
 /* handle:output(1|2) -> what was captured and not taken yet */

@@ -1,0 +1,102 @@
+--- A task that writes to a child whose captured output is over its limit: the child waits in its own write then, and
+--- reads no more.
+local errors = require "dbrun.error"
+local process = require "dbrun.process"
+local task = require "dbrun.task"
+
+local MIB <const> = 1 << 20
+local BIG <const> = ("x"):rep(8 * MIB)
+
+--- The error that fn raises; it must be one of kind io.
+local function refused(fn, ...)
+    local ok, e = pcall(fn, ...)
+    assert.is_false(ok)
+    assert.is_true(errors.is(e, "io"), tostring(e))
+    return e
+end
+
+--- A child that writes `first`, and then what it reads to its standard output, or to both.
+local function echo(what, first, limit)
+    local out <const> = { stdout = "exec cat", stderr = "exec cat >&2", both = "exec tee /dev/stderr" }
+    return process.start { "sh", "-c", ("printf '%s'; %s"):format(first or "", out[what]), stdin_from = "pipe",
+        stdout = "capture", stderr = "capture", max_output = limit or 100000 }
+end
+
+describe("a write to a child whose captured output is over its limit", function()
+    for what, stream in pairs { stdout = "output", stderr = "error", both = "%l+" } do
+        it("fails, and the child is ended: " .. what, function()
+            local child <close> = echo(what)
+            local e = refused(child.write, child, BIG, 30)
+            assert.matches("'sh' wrote more than 100000 bytes to its standard " .. stream, e.message)
+            assert.matches("max_output", e.hint)
+            assert.equal("unknown", e.outcome)
+            assert.is_true(e.written > 0 and e.written < #BIG)
+            assert.is_false(process.alive(child.pid))
+            assert.equal(e.message, refused(child.wait, child).message)
+            assert.equal(e.message, refused(child.write, child, "more").message)
+        end)
+
+        it("fails in many small writes too: " .. what, function()
+            local child <close> = echo(what)
+            local e = refused(function() for _ = 1, 8000 do child:write(("x"):rep(1000), 30) end end)
+            assert.matches("more than 100000 bytes to its standard " .. stream, e.message)
+            assert.equal(e.written == 0 and "not_sent" or "unknown", e.outcome)
+        end)
+
+        it("fails when it was read by lines, too: " .. what, function()
+            local child <close> = echo(what, "first\\n")
+            assert.equal("first", child:read_line(30))
+            local e = refused(child.write, child, BIG, 30)
+            assert.matches("'sh' wrote .*more than 100000 bytes to its standard " .. stream, e.message)
+            assert.equal(e.message, refused(child.read_line, child).message)
+        end)
+
+        it("fails together with those who wait for it, and write to it: " .. what, function()
+            local child <close> = echo(what)
+            local tasks <const> = {
+                task.spawn(pcall, child.wait, child, 30), task.spawn(pcall, child.write, child, BIG, 30),
+                task.spawn(pcall, child.write, child, BIG, 30), task.spawn(pcall, child.write, child, "small", 30),
+            }
+            for _, t in ipairs(tasks) do
+                local ok, e = t:join()
+                assert.is_false(ok)
+                assert.matches("more than 100000 bytes to its standard " .. stream, e.message)
+                assert.equal("io", e.kind)
+            end
+        end)
+    end
+
+    it("waits for those who read the lines, and fails when the rest is waited for and is too much", function()
+        local child <close> = echo("stdout", "first\\n", 3 * MIB)
+        assert.equal("first", child:read_line(30))
+        local writer <const> = task.spawn(pcall, child.write, child, ("0123456\n"):rep(MIB))
+        for _ = 1, 300000 do assert.equal("0123456", child:read_line(30)) end
+        assert.equal("waiting", writer:status())
+        local e = refused(child.wait, child, 30)
+        assert.matches("more than 3 MiB to its standard output", e.message)
+        local ok, its = writer:join()
+        assert.is_false(ok)
+        assert.equal(e.message, its.message)
+    end)
+
+    it("goes on below the limit, to the byte, and without one", function()
+        for _, limit in ipairs { #BIG, 0 } do
+            local child <close> = echo("both", nil, limit)
+            child:write(BIG, 30)
+            child:close_stdin()
+            local r = child:wait(30)
+            assert.is_true(r.stdout == BIG and r.stderr == BIG)
+        end
+    end)
+
+    it("is cancelled as any other wait", function()
+        local child <close> = process.start { "sleep", "30", stdin_from = "pipe", stdout = "capture", max_output = 1 }
+        local writer <const> = task.spawn(child.write, child, BIG)
+        task.sleep(0.05)
+        writer:cancel()
+        local ok, e = pcall(writer.join, writer)
+        assert.is_false(ok)
+        assert.equal("cancelled", e.kind)
+        assert.is_true(child:running())
+    end)
+end)
