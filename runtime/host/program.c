@@ -6,6 +6,7 @@
  * debug.getinfo and debug.getlocal for that depth to learn whether they are the main chunk.
  */
 #include "host/host.h"
+#include "host/load.h"
 
 #include <lualib.h>
 #include <stdio.h>
@@ -119,7 +120,7 @@ static int prepare_script(lua_State *L, struct host *h)
     h->step = STEP_INTERACTIVE;
     if (h->options.script >= h->argc)
         return NO_CALL;
-    loaded(L, luaL_loadfile(L, h->options.is_stdin ? NULL : h->script));
+    loaded(L, h->options.is_stdin ? load_stdin(L) : luaL_loadfile(L, h->script));
     h->returns_status = !h->options.interact; /* else the prompt's end is the program's */
     if (lua_getglobal(L, "arg") != LUA_TTABLE) {
         lua_pushliteral(L, "'arg' is not a table");
@@ -146,7 +147,7 @@ static int prepare_interactive(lua_State *L, struct host *h)
         return NO_CALL;
     }
     h->returns_status = alone;
-    return alone ? loaded(L, luaL_loadfile(L, NULL)) : NO_CALL;
+    return alone ? loaded(L, load_stdin(L)) : NO_CALL;
 }
 
 static int prepare(lua_State *L, struct host *h)

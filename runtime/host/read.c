@@ -255,8 +255,17 @@ static int begin(lua_State *L, struct reading *r)
     return go_on(L, r);
 }
 
-/* Does this read wait by itself? If nothing can yield here it blocks, and gets first what the value that
- * another task reads has taken so far. */
+/* For a read that blocks: it gets first what the value that another task reads has taken so far. */
+static void lend(lua_State *L, struct input *in)
+{
+    if (!stream_lend(&in->stream))
+        luaL_error(L, "not enough memory");
+    /* This read may take more from the descriptor than its value: the owner looks again. */
+    if (in->owner != NULL && in->owner->wait != NULL)
+        reading_wake(in->owner);
+}
+
+/* Does this read wait by itself? If nothing can yield here it blocks. */
 static bool is_ours(lua_State *L, struct input *in)
 {
     if (in == NULL)
@@ -264,11 +273,7 @@ static bool is_ours(lua_State *L, struct input *in)
     struct sched *s = bind_runtime(L)->sched;
     if (task_current(s) != NULL && task_can_park(L, s))
         return true;
-    if (!stream_lend(&in->stream))
-        luaL_error(L, "not enough memory");
-    /* This read may take more from the descriptor than its value: the owner looks again. */
-    if (in->owner != NULL && in->owner->wait != NULL)
-        reading_wake(in->owner);
+    lend(L, in);
     return false;
 }
 
@@ -472,4 +477,24 @@ int read_push_reader(lua_State *L)
     lua_rawgetp(L, LUA_REGISTRYINDEX, &reader_key);
     lua_rawgetp(L, LUA_REGISTRYINDEX, &stdin_key);
     return 1;
+}
+
+static struct input *standard_input(lua_State *L)
+{
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &stdin_key);
+    struct input *in = input_of(L, -1);
+    lua_pop(L, 1);
+    return in;
+}
+
+bool read_may_wait(lua_State *L)
+{
+    return standard_input(L) != NULL;
+}
+
+void read_lend(lua_State *L)
+{
+    struct input *in = standard_input(L);
+    if (in != NULL)
+        lend(L, in);
 }

@@ -11,7 +11,11 @@
 /* Replaces these functions, and those that close a file, in the library `io` and in its class of files. */
 void read_install(lua_State *L, struct runtime *rt);
 /* Pushes a function that reads a line of standard input, whatever the script has made of `io`, and its
- * arguments; returns their number. */
+ * arguments; returns their number. A format may follow them. */
 int read_push_reader(lua_State *L);
+/* Is standard input a file that a read may have to wait for? */
+bool read_may_wait(lua_State *L);
+/* Before C's own functions read standard input, and block: they get what waiting reads have taken. */
+void read_lend(lua_State *L);
 
 #endif

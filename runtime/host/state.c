@@ -2,6 +2,7 @@
 #include "bind/core.h"
 #include "host/embedded.h"
 #include "host/host.h"
+#include "host/load.h"
 #include "host/read.h"
 #include "host/script.h"
 #include "task/where.h"
@@ -172,5 +173,6 @@ void state_fill(lua_State *L, struct host *h)
     open_core(L, h);
     exit_install(L, h);
     read_install(L, h->rt);
+    load_install(L);
     lua_gc(L, LUA_GCGEN, 0, 0);
 }
