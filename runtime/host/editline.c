@@ -45,6 +45,7 @@ const struct editline *editline_open(void)
             find(library, "rl_deprep_terminal", &e.restore) &&
             find(library, "rl_prep_terminal", &e.prepare) &&
             find(library, "rl_forced_update_display", &e.redraw) &&
+            find(library, "rl_parse_and_bind", &e.configure) &&
             find(library, "add_history", &e.add_history) && set_up(library);
     return found ? &e : NULL;
 }

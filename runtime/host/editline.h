@@ -12,6 +12,7 @@ struct editline {
     void (*read_char)(void);                                       /* rl_callback_read_char */
     void (*restore)(void);                                         /* rl_deprep_terminal: ordinary modes */
     void (*prepare)(int meta);                                     /* rl_prep_terminal: the editor's */
+    int (*configure)(const char *command);                         /* rl_parse_and_bind: of editrc(5) */
     int (*redraw)(void);                                           /* rl_forced_update_display */
     int (*add_history)(const char *line);
 };

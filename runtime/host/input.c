@@ -57,18 +57,34 @@ struct input *input_known(lua_State *L, int file)
     return in;
 }
 
+static void leave_queue(struct reading *r)
+{
+    if (r->wait != NULL && r->queue != NULL)
+        wait_queue_remove(r->queue, r->wait);
+    r->queue = NULL;
+}
+
 void reading_wake(struct reading *r)
 {
     struct wait *w = r->wait;
+    leave_queue(r);
     r->wait = NULL;
     wait_wake(w);
 }
 
+struct reading *reading_pop(struct wait_queue *queue)
+{
+    struct wait *w = wait_queue_pop(queue);
+    struct reading *r = w != NULL ? w->data : NULL;
+    if (r != NULL)
+        r->queue = NULL;
+    return r;
+}
+
 static void hand_over(struct input *in)
 {
-    struct wait *next = wait_queue_pop(&in->queue);
-    in->owner = next != NULL ? next->data : NULL;
-    if (next != NULL)
+    in->owner = reading_pop(&in->queue);
+    if (in->owner != NULL)
         reading_wake(in->owner);
     else if (in->watch != NULL)
         io_borrowed_want(in->watch, false); /* else it would keep the loop alive */
@@ -80,19 +96,18 @@ void reading_release(struct reading *r)
     if (r->over)
         return;
     r->over = true;
+    leave_queue(r);
     if (in->owner == r || !r->kept) {
         if (input_is_open(in))
             stream_give_up(&in->stream);
         hand_over(in);
-    } else if (r->wait != NULL) {
-        wait_queue_remove(&in->queue, r->wait);
     }
     r->wait = NULL;
 }
 
 void input_close(struct input *in)
 {
-    struct wait *w;
+    struct reading *r;
     io_borrowed_close(in->watch);
     in->watch = NULL;
     in->of = NULL;
@@ -101,8 +116,8 @@ void input_close(struct input *in)
     if (in->owner != NULL)
         reading_wake(in->owner);
     in->owner = NULL;
-    while ((w = wait_queue_pop(&in->queue)) != NULL)
-        reading_wake(w->data);
+    while ((r = reading_pop(&in->queue)) != NULL)
+        reading_wake(r);
 }
 
 static int input_gc(lua_State *L)

@@ -28,11 +28,12 @@ struct input {
 /* One call of io.read, or one step of an iterator of io.lines. */
 struct reading {
     struct input *in;
-    struct wait *wait; /* while its task is parked */
-    int file;          /* stack index of the file; the userdata of this stands behind it, then the results */
-    int format;        /* ... of the next format */
-    int last;          /* ... of the last format */
-    bool kept;         /* in its userdata: from its first wait on */
+    struct wait *wait;        /* while its task is parked */
+    struct wait_queue *queue; /* where that stands; NULL: it waits for bytes */
+    int file;   /* stack index of the file; the userdata of this stands behind it, then the results */
+    int format; /* ... of the next format */
+    int last;   /* ... of the last format */
+    bool kept;  /* in its userdata: from its first wait on */
     bool begun;
     bool over;
     bool step; /* of an iterator, whose upvalue 2 is Lua's own */
@@ -50,6 +51,8 @@ void input_close(struct input *in);
 
 /* Its task goes on. */
 void reading_wake(struct reading *r);
+/* Takes the first one out of the queue; NULL: there is none. */
+struct reading *reading_pop(struct wait_queue *queue);
 /* Moves it into a userdata at its place on the stack, which ends it whatever becomes of the coroutine. */
 struct reading *reading_keep(lua_State *L, struct reading *r);
 /* The reading is over; what it took and did not settle goes back into the file. */

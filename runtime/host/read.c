@@ -7,6 +7,7 @@
 
 #include "base/deadline.h"
 #include "host/input.h"
+#include "host/terminal.h"
 
 #include <errno.h>
 #include <lualib.h>
@@ -59,15 +60,17 @@ static int resumed(lua_State *L, int status, lua_KContext ctx)
     return go_on(L, r);
 }
 
-static int park(lua_State *L, struct reading *r, bool for_bytes)
+/* Until its turn comes in this queue; NULL: until there are bytes. */
+static int park(lua_State *L, struct reading *r, struct wait_queue *queue)
 {
     struct sched *s = bind_runtime(L)->sched;
     task_check_park(L, s);
     r->wait = wait_begin(s, DEADLINE_NEVER, abandon, r);
-    if (for_bytes)
+    r->queue = queue;
+    if (queue == NULL)
         io_borrowed_want(r->in->watch, true);
     else
-        wait_queue_push(&r->in->queue, r->wait);
+        wait_queue_push(queue, r->wait);
     return wait_park(L, r->wait, (lua_KContext)r, resumed);
 }
 
@@ -202,6 +205,8 @@ static int go_on(lua_State *L, struct reading *r)
         stream_begin(&in->stream);
         r->begun = true;
     }
+    if (terminal_is_held(fileno(in->of->f)))
+        in->stream.reads = 0;
     enum stream_status status = STREAM_DONE;
     while (r->format <= r->last && status == STREAM_DONE) {
         bool first_wait = !r->kept;
@@ -216,6 +221,8 @@ static int go_on(lua_State *L, struct reading *r)
                 status = STREAM_DONE;
                 continue;
             }
+            if (terminal_is_held(fileno(in->of->f)))
+                return park(L, r, terminal_queue());
             if (in->watch == NULL)
                 in->watch =
                     io_borrowed_open(sched_loop(bind_runtime(L)->sched), fileno(in->of->f), on_readable, in);
@@ -223,7 +230,7 @@ static int go_on(lua_State *L, struct reading *r)
                 return fail(L, r, errno);
             if (__flbf(stdout)) /* a question at the terminal, as when stdio waits */
                 fflush(stdout);
-            return park(L, r, true);
+            return park(L, r, NULL);
         }
         if (status == STREAM_OOM)
             return luaL_error(L, "not enough memory");
@@ -247,7 +254,7 @@ static int begin(lua_State *L, struct reading *r)
     if (in->owner != NULL) {
         r = reading_keep(L, r);
         if (in->owner != NULL)
-            return park(L, r, false);
+            return park(L, r, &in->queue);
         in->owner = r; /* a finaliser has ended the other one */
     }
     if (in->stream.taken.len > 0) /* of a read that ended by an error */
@@ -258,6 +265,9 @@ static int begin(lua_State *L, struct reading *r)
 /* For a read that blocks: it gets first what the value that another task reads has taken so far. */
 static void lend(lua_State *L, struct input *in)
 {
+    if (terminal_is_held(fileno(in->of->f)))
+        luaL_error(L, "the prompt reads the terminal, and nothing can wait for it here "
+                      "(a sort comparator, a gsub callback, __gc ...): read outside of it");
     if (!stream_lend(&in->stream))
         luaL_error(L, "not enough memory");
     /* This read may take more from the descriptor than its value: the owner looks again. */

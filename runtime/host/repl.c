@@ -11,6 +11,8 @@
 #include "host/read.h"
 #include "host/signals.h"
 #include "host/suspend.h"
+#include "host/terminal.h"
+#include "io/stream.h"
 #include "io/watch.h"
 
 #include <fcntl.h>
@@ -36,6 +38,7 @@ struct repl {
     int tty;                      /* what the loop watches */
     char *line;                   /* what libedit delivered */
     bool editing;                 /* libedit has the terminal */
+    bool exact;                   /* reads of stdin leave to it what they do not need */
     bool ended;                   /* end of input */
     bool broken;                  /* Ctrl-C */
     struct scope_box *evaluation; /* of the statement that runs; NULL = none */
@@ -84,6 +87,7 @@ static void stop_editing(struct repl *r)
     suspend_unwatch(r->suspend);
     r->edit->remove(); /* gives the terminal its ordinary modes back */
     io_watch_want(r->input, 0);
+    terminal_release();
 }
 
 static void on_line(char *line)
@@ -97,8 +101,11 @@ static void start_editing(struct repl *r, const char *prompt)
 {
     edited = r;
     r->editing = true;
+    r->exact = r->exact || stream_read_exactly(stdin);
+    terminal_hold(r->tty);
     io_watch_want(r->input, IO_READ);
     r->edit->install(prompt, on_line);
+    r->edit->configure("setty -d -inlcr"); /* else a read would get a line typed ahead with CR at its end */
     suspend_watch(r->suspend);
 }
 

@@ -55,6 +55,11 @@ size_t stream_short_line(struct stream *s, char *out, size_t size)
     return len > 0 ? fread(out, 1, len, s->file) : 0;
 }
 
+bool stream_read_exactly(FILE *file)
+{
+    return bytes_ahead(file) == 0 && setvbuf(file, NULL, _IONBF, 0) == 0;
+}
+
 bool stream_may_wait(FILE *file)
 {
     struct stat st;

@@ -36,6 +36,10 @@ enum stream_status {
 /* Would a read of this FILE ever wait for something that the loop can watch: a pipe, a socket, a terminal? */
 bool stream_may_wait(FILE *file);
 
+/* From now on reads take no more from the descriptor than what they need. False: the FILE holds bytes
+ * already. */
+bool stream_read_exactly(FILE *file);
+
 /* Between two reads: takes a line with its end, when it fits and stands whole in the FILE's buffer. Returns
  * its length, 0 when there is none. */
 size_t stream_short_line(struct stream *s, char *out, size_t size);

@@ -73,6 +73,65 @@ describe("the prompt", function()
         leave()
     end)
 
+    it("has the terminal for itself while it shows, and reads of tasks have it while a statement runs", function()
+        answers("task = require \"dbrun.task\"", "\n> ")
+        answers("t = task.spawn(function() print(\"T\", io.read()) end)", "\n> ")
+        for i = 1, 3 do answers(("=%d * 1001"):format(i), ("\n%d00%d\n> "):format(i, i)) end
+        answers("t:join()", "%(%)\n")
+        term:line "for the task"
+        term:expect "\nT\tfor the task\n> "
+        -- The statement ends before the read does; what that has taken stays its own.
+        answers("t = task.spawn(function() print(\"T\", io.read(12)) end)", "\n> ")
+        answers("task.sleep(0.5)", "%)\n")
+        term:line "half"
+        term:expect "half\n> "
+        answers("=7 * 11", "\n77\n> ")
+        answers("t:join()", "%(%)\n")
+        term:line "other half"
+        term:expect "\nT\thalf\nother h\n> "
+        term:expect "alf\nnil\n> " -- a read takes no more than its value
+        leave()
+    end)
+
+    for what, read in pairs {
+        ["all"] = 'io.read "a"', ["lines"] = "io.lines()()", ["a program"] = "loadfile()",
+        ["a file of its own"] = 'io.open("/dev/tty"):read()',
+    } do
+        it("keeps what is typed from a task that reads " .. what, function()
+            answers("task = require \"dbrun.task\"", "\n> ")
+            answers("t = task.spawn(function() return " .. read .. " end)", "\n> ")
+            answers("u = task.spawn(pcall, task.timeout, 0.05, io.read)", "\n> ")
+            for i = 1, 3 do answers(("=%d * 1001"):format(i), ("\n%d00%d\n> "):format(i, i)) end
+            answers("=u:join()", "false\t.-time limit.-\n> ")
+            answers("=t:status() == \"done\"", "\nfalse\n> ")
+            answers("t:cancel()", "\n> ")
+            answers("=21 * 2", "\n42\n> ")
+            leave()
+        end)
+    end
+
+    it("takes what was typed ahead, behind the lines that were read", function()
+        term:type "x = io.read()\nfirst\nprint(x .. 1)\ny = io.read(3)\nsecond\nprint(y .. 2)\n"
+        term:expect "\nfirst1\n"
+        term:expect "ond\nnil\n"
+        term:expect "\nsec2\n> "
+        term:type "x, y = io.read(\"l\", \"l\")\rone\rtwo\r=x .. y\r" -- as the Enter key sends it
+        term:expect "\nonetwo\n> "
+        leave()
+    end)
+
+    it("refuses a read that would block it, and leaves the terminal to reads when it has ended", function()
+        answers("task = require \"dbrun.task\"", "\n> ")
+        answers("t = task.spawn(string.gsub, \"x\", \"x\", function() return io.read() end)",
+            "the prompt reads the terminal, and nothing can wait for it here.-\n> ")
+        answers("t = task.spawn(function() print(\"T\", io.read()) end)", "\n> ")
+        term:type "\4"
+        task.sleep(0.1)
+        term:line "the rest"
+        term:expect "\nT\tthe rest\n"
+        term:ends(0)
+    end)
+
     it("tells that a task has failed and goes on", function()
         answers("t = require \"dbrun.task\"", "\n> ")
         answers("t.spawn(function() t.sleep(0.1) error(\"in the\" .. \" task\") end)", "\n")
