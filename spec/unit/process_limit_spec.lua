@@ -66,6 +66,25 @@ describe("a write to a child whose captured output is over its limit", function(
         end)
     end
 
+    it("fails so while other tasks ask whether the child runs", function()
+        for _, by_line in ipairs { true, false } do
+            local child <close> = echo("stdout")
+            if by_line then child:read_line(0) end
+            local writer <const> = task.spawn(pcall, child.write, child, BIG, 30)
+            local askers <const> = {}
+            for i = 1, 2 do
+                askers[i] = task.spawn(pcall, function() while child:running() do task.sleep(0) end end)
+            end
+            local ok, e = writer:join()
+            assert.is_false(ok)
+            assert.matches("more than 100000 bytes", e.message)
+            for _, asker in ipairs(askers) do
+                local ended, its = asker:join()
+                assert.equal(ended and "nil" or e.message, tostring(its and its.message))
+            end
+        end
+    end)
+
     it("waits for those who read the lines, and fails when the rest is waited for and is too much", function()
         local child <close> = echo("stdout", "first\\n", 3 * MIB)
         assert.equal("first", child:read_line(30))

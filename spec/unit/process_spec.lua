@@ -317,6 +317,18 @@ describe("a child process", function()
         child:kill()
     end)
 
+    it("can be asked whether it runs, and closed, while another task waits for it", function()
+        for _, how in ipairs { "wait", "read_line" } do
+            local child = process.start { "sleep", "30", stdout = "capture" }
+            local waiter = task.spawn(pcall, child[how], child, 30)
+            task.sleep(0.01)
+            assert.is_true(child:running())
+            child:close()
+            assert.is_false(process.alive(child.pid))
+            waiter:join()
+        end
+    end)
+
     it("does not let a waiter hang when another task closes it", function()
         local child = process.start { "sleep", "30" }
         local waiter = task.spawn(function() return pcall(child.wait, child) end)

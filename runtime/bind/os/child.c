@@ -22,6 +22,12 @@ struct child_set {
     unsigned running;
 };
 
+static void wake_exits(struct child *c)
+{
+    for (struct wait *w; (w = wait_queue_pop(&c->exits));)
+        wait_wake(w);
+}
+
 static void child_wake(struct child *c)
 {
     if (!c->wait || !child_has(c, c->want))
@@ -165,6 +171,7 @@ static void child_ended(struct child *c)
     if (c->ending)
         sched_background(set->sched, -1);
     c->ending = false;
+    wake_exits(c);
     if (--set->running == 0)
         uv_signal_stop(&set->sigchld);
     if (c->held)
@@ -222,6 +229,7 @@ void child_release(struct child *c)
     struct wait *w = c->wait;
     c->wait = NULL;
     wait_wake(w);
+    wake_exits(c);
     child_input_close(&c->in, CHILD_INPUT_ENDED);
     for (int i = 0; i < 2; i++)
         stream_close(&c->out[i]);
@@ -250,8 +258,26 @@ void child_ask(struct child *c, enum child_want want)
         c->asked = want;
 }
 
+bool child_is_awaited(const struct child *c, enum child_want want)
+{
+    return want != CHILD_WANT_EXIT && c->wait != NULL;
+}
+
+void child_abandon(struct wait *w)
+{
+    struct child *c = w->data;
+    if (c->wait == w)
+        c->wait = NULL;
+    else
+        wait_queue_remove(&c->exits, w);
+}
+
 void child_wait(struct child *c, enum child_want want, struct wait *w)
 {
+    if (want == CHILD_WANT_EXIT) {
+        wait_queue_push(&c->exits, w);
+        return;
+    }
     c->want = want;
     c->wait = w;
     watch_output(c);

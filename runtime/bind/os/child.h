@@ -52,9 +52,10 @@ struct child {
     struct child_stream out[2]; /* stdout, stderr */
     struct child_options opts;
     struct sched_timer kill_timer;
-    struct wait *wait; /* the one task that waits, or NULL */
+    struct wait *wait; /* the one task that waits for output, or NULL */
     enum child_want want;
-    enum child_want asked; /* for what of its output a task asked last: END, also before any, or LINE */
+    struct wait_queue exits; /* those that wait only for the process to end */
+    enum child_want asked;   /* for what of its output a task asked last: END, also before any, or LINE */
     pid_t pid;
     int status;      /* of waitpid, once exited; -1 = other code took it */
     bool exited;     /* reaped: the pid may belong to another process */
@@ -88,8 +89,12 @@ void child_discard(struct child *c);
 bool child_has(struct child *c, enum child_want want);
 /* A task asks for it. */
 void child_ask(struct child *c, enum child_want want);
-/* ... and waits for it from now on. */
+/* ... and waits for it from now on; the wait's data is the child. */
 void child_wait(struct child *c, enum child_want want, struct wait *w);
+/* Before another one waits: does a task wait for output already? Any number may wait for EXIT. */
+bool child_is_awaited(const struct child *c, enum child_want want);
+/* For these waits: their task gives up. */
+void child_abandon(struct wait *w);
 /* 1 or 2: the output that is over its limit (for a line: stdout has a longer one); 0 = none. */
 int child_over(struct child *c, enum child_want want);
 /* The first line of stdout with its end, or what is left when the stream ended; *len 0 = none yet. */

@@ -188,12 +188,6 @@ static int process_exec(lua_State *L)
     return bind_error_raise(L, rt, &e);
 }
 
-static void child_abandon(struct wait *w)
-{
-    struct child *c = w->data;
-    c->wait = NULL;
-}
-
 static int child_waited(lua_State *L, int status, lua_KContext ctx)
 {
     (void)status;
@@ -220,7 +214,7 @@ static int handle_wait(lua_State *L)
         lua_pushboolean(L, 1);
         return 1;
     }
-    if (c->wait)
+    if (child_is_awaited(c, want))
         return bind_fail(L, rt, ERROR_USAGE, "process: another task waits for this child already");
     task_check_park(L, rt->sched);
     struct wait *w = wait_begin(rt->sched, deadline, child_abandon, c);
