@@ -105,10 +105,13 @@ local function check_output(child, want, write)
 end
 
 --- Raises what has ended a write: the error, or that an output is over its limit.
----@param written? integer bytes that the pipe took before the child stopped reading for that
-local function write_failed(child, written, e)
+---@param written? integer bytes of the text that the pipe took before the child stopped reading for that
+local function write_failed(child, text, written, e)
     if written then
-        check_output(child, nil, { written = written, outcome = written == 0 and "not_sent" or "unknown" })
+        check_output(child, nil, {
+            written = written, outcome = written == 0 and "not_sent" or "unknown",
+            detail = written > 0 and ("%d of %d bytes were written"):format(written, #text) or nil,
+        })
     elseif child.problem and (errors.is(e, "io") or errors.is(e, "usage")) then -- another task has found it
         check_output(child, nil, { written = e.written, outcome = e.outcome, detail = e.detail })
     end
@@ -156,8 +159,8 @@ function Child:write(text, timeout)
     if type(text) ~= "string" then args.check("child:write", "text", text, "string") end
     if timeout ~= nil then args.check("child:write", "timeout", timeout, args.limit) end
     local ok, result <const> = pcall(self.handle.write, self.handle, text, timeout)
-    if not ok then write_failed(self, nil, result) end
-    if result then write_failed(self, result) end
+    if not ok then write_failed(self, text, nil, result) end
+    if result then write_failed(self, text, result) end
 end
 
 --- Closes its standard input once the writes that wait are done.

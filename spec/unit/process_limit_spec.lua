@@ -31,9 +31,12 @@ describe("a write to a child whose captured output is over its limit", function(
             assert.matches("max_output", e.hint)
             assert.equal("unknown", e.outcome)
             assert.is_true(e.written > 0 and e.written < #BIG)
+            assert.equal(("%d of %d bytes were written"):format(e.written, #BIG), e.detail)
             assert.is_false(process.alive(child.pid))
             assert.equal(e.message, refused(child.wait, child).message)
-            assert.equal(e.message, refused(child.write, child, "more").message)
+            local later <const> = refused(child.write, child, "more")
+            assert.equal(e.message, later.message)
+            assert.same({ 0, "not_sent" }, { later.written, later.outcome })
         end)
 
         it("fails in many small writes too: " .. what, function()

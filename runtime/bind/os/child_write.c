@@ -226,7 +226,9 @@ int child_handle_write(lua_State *L)
     lua_settop(L, TEXT);
     lua_pushinteger(L, (lua_Integer)deadline);
     lua_pushinteger(L, 0);
-    struct child *c = open_child(L);
+    struct child *c = child_handle_check(L)->child;
+    if (!c)
+        return fail_closed(L, c);
     struct child_input *in = &c->in;
     if (in->state != CHILD_INPUT_OPEN || in->cut)
         return fail_closed(L, c);
