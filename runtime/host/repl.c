@@ -109,18 +109,19 @@ static void start_editing(struct repl *r, const char *prompt)
     suspend_watch(r->suspend);
 }
 
-/* A task started at the prompt has failed: reports it at once and shows the prompt again. */
+/* A task started at the prompt has failed: reports it at once, and shows the prompt again with what is typed.
+ */
 static void on_failure(lua_State *L, void *data)
 {
     struct repl *r = data;
     if (r->editing)
         fputc('\n', stdout);
-    stop_editing(r);
     fflush(stdout);
     lua_pushvalue(L, -1);
     report_error(L, r->host);
     lua_pop(L, 1);
-    wake(r);
+    if (r->editing)
+        r->edit->redraw();
 }
 
 static void end_listening(struct repl *r)

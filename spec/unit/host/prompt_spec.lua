@@ -142,6 +142,23 @@ describe("the prompt", function()
         leave()
     end)
 
+    it("keeps what is typed when a task fails, also from a task that reads", function()
+        answers("t = require \"dbrun.task\"", "\n> ")
+        answers("r = t.spawn(io.read)", "\n> ")
+        answers("g = t.spawn(function() while not go do t.sleep(0.01) end error(\"fai\" .. \"led\") end)", "\n> ")
+        answers("t.spawn(function() t.sleep(0.5) go = true end)", "\n> ")
+        term:type "print('kep' "
+        term:expect "stdin:1: failed\nstack traceback:\n.-\n> print%('kep' "
+        term:line ".. 't')"
+        term:expect "\nkept\n> "
+        answers("t.spawn(function() print(\"bu\" .. \"sy\") local e = os.clock() + 0.3 while os.clock() < e do end "
+            .. "error(\"ag\" .. \"ain\") end)", "busy\n")
+        term:line "=6 * 7" -- it has come when the task fails
+        term:expect "stdin:1: again\n.-\n42\n> "
+        answers("r:cancel()", "\n> ")
+        leave()
+    end)
+
     it("gives the terminal back at Ctrl-Z, and takes it again with the line as it was", function()
         leave()
         term:close()
