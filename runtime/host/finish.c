@@ -1,5 +1,6 @@
 /* The end of the process: what is left in stdout's buffer. */
 #include "host/host.h"
+#include "host/modes.h"
 #include "host/signals.h"
 
 #include <errno.h>
@@ -35,6 +36,7 @@ static bool only_thread(void)
 
 void finish_process(int status)
 {
+    modes_give_back();
     if (only_thread())
         exit(status);
     fflush(NULL);

@@ -8,6 +8,7 @@
 #include "base/deadline.h"
 #include "host/editline.h"
 #include "host/host.h"
+#include "host/modes.h"
 #include "host/read.h"
 #include "host/signals.h"
 #include "host/suspend.h"
@@ -86,6 +87,7 @@ static void stop_editing(struct repl *r)
     r->editing = false;
     suspend_unwatch(r->suspend);
     r->edit->remove(); /* gives the terminal its ordinary modes back */
+    modes_forget();
     io_watch_want(r->input, 0);
     terminal_release();
 }
@@ -103,6 +105,7 @@ static void start_editing(struct repl *r, const char *prompt)
     r->editing = true;
     r->exact = r->exact || stream_read_exactly(stdin);
     terminal_hold(r->tty);
+    modes_keep(r->tty);
     io_watch_want(r->input, IO_READ);
     r->edit->install(prompt, on_line);
     r->edit->configure("setty -d -inlcr"); /* else a read would get a line typed ahead with CR at its end */

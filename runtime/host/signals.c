@@ -2,6 +2,7 @@
 
 #include "base/deadline.h"
 #include "bind/base/error.h"
+#include "host/modes.h"
 
 #include <errno.h>
 #include <math.h>
@@ -66,13 +67,19 @@ static void say(const char *text)
     (void)n; /* the write cannot be reported */
 }
 
+static void end_at_once(int status)
+{
+    modes_give_back();
+    _exit(status);
+}
+
 /* Called two seconds after the first signal: ends the process. */
 static void die(void)
 {
     say("dbrun: ");
     say(reasons[state.stop]);
     say("; it did not end within 2 s\n");
-    _exit(statuses[state.stop]);
+    end_at_once(statuses[state.stop]);
 }
 
 static void stop_hook(lua_State *L, lua_Debug *ar);
@@ -124,7 +131,7 @@ static void request_stop(enum stop stop)
     if (is_same_hangup(stop))
         return;
     if (state.stop != STOP_NONE) /* the second signal */
-        _exit(statuses[stop]);
+        end_at_once(statuses[stop]);
     state.stopped_at = mono_now();
     state.stop = (sig_atomic_t)stop;
     handle(TIMER_SIGNAL, SA_RESTART); /* from now on it ends no read or write */
@@ -161,7 +168,7 @@ static void on_signal(int sig)
     int saved = errno;
     if (!state.watching) {
         if (sig != TIMER_SIGNAL && sig != HOOK_SIGNAL && sig != SIGPIPE)
-            _exit(128 + sig);
+            end_at_once(128 + sig);
         if (sig == TIMER_SIGNAL && state.stop != STOP_NONE)
             tick();
     } else if (!pthread_equal(pthread_self(), state.thread)) {

@@ -206,6 +206,16 @@ describe("the prompt", function()
         term:type "\4"
         term:expect "@@ "
         modes("icanon", "echo")
+
+        -- It ends at once, in a task, while the prompt shows.
+        local killed <const> = "local p = require(\"dbrun.process\") p.kill(p.pid()) p.kill(p.pid())"
+        for _, code in ipairs { "os.exit(7)", killed } do
+            term:line "lua; echo en''ded"
+            term:expect "Lua 5.-\n> "
+            term:line(("require(\"dbrun.task\").spawn(function() %s end)"):format(code))
+            term:expect "\n> .-ended\n.-@@ "
+            modes("icanon", "echo")
+        end
         term:line "exit"
         term:ends(0)
     end)
