@@ -93,7 +93,8 @@ describe("a write to a child whose captured output is over its limit", function(
         assert.equal("first", child:read_line(30))
         local writer <const> = task.spawn(pcall, child.write, child, ("0123456\n"):rep(MIB))
         for _ = 1, 300000 do assert.equal("0123456", child:read_line(30)) end
-        assert.equal("waiting", writer:status())
+        local status <const> = writer:status() -- it waits, or its child has just read something
+        assert.is_true(status == "waiting" or status == "ready", status)
         local e = refused(child.wait, child, 30)
         assert.matches("more than 3 MiB to its standard output", e.message)
         local ok, its = writer:join()
