@@ -37,10 +37,8 @@ static void break_deadlock_of_main(struct sched *s)
     struct group *g = group_waited_for(main);
     struct tree_left left = {0};
     if (g && s->deadlocks <= DEADLOCKS_IN_A_ROW)
-        tree_end_waits(g, STUCK_REASON);
-    main->cancel_kind = SCOPE_TASK;
-    main->cancel_reason = STUCK_REASON;
-    wait_cancel(&main->wait);
+        tree_tell_stuck(g);
+    task_tell_stuck(main);
     if (!g || s->deadlocks > DEADLOCKS_IN_A_ROW)
         s->deadlocks = 0;
     if (g && s->deadlocks == 0)
@@ -49,21 +47,18 @@ static void break_deadlock_of_main(struct sched *s)
 
 void sched_break_deadlock(struct sched *s)
 {
-    const char *reason = s->interrupt_reason ? s->interrupt_reason : STUCK_REASON;
+    struct tree_left left = {0};
     s->deadlocks++;
     if (s->main_task.state == TASK_PARKED) {
         break_deadlock_of_main(s);
-        return;
+    } else if (s->deadlocks > DEADLOCKS_IN_A_ROW) {
+        tree_leave(&s->root, &left);
+        fail_stuck(s, s->interrupt_reason ? s->interrupt_reason : STUCK_REASON, &left);
+    } else if (s->interrupt_reason) {
+        tree_end_waits(&s->root, s->interrupt_reason);
+    } else {
+        tree_tell_stuck(&s->root);
     }
-    s->interrupt_reason = reason;
-    s->root.cancelled = true;
-    if (s->deadlocks <= DEADLOCKS_IN_A_ROW) {
-        tree_end_waits(&s->root, reason);
-        return;
-    }
-    struct tree_left left = {0};
-    tree_leave(&s->root, &left);
-    fail_stuck(s, reason, &left);
 }
 
 bool sched_interrupted(const struct sched *s)

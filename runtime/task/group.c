@@ -49,6 +49,26 @@ struct group *group_waited_for(const struct task *t)
     return t->wait.status != WAIT_NONE && t->wait.abandon == abandon_wait ? t->wait.data : NULL;
 }
 
+static void abandon_wait_alone(struct wait *w)
+{
+    struct group *g = w->data;
+    wait_queue_remove(&g->waiters, w);
+}
+
+void task_tell_stuck(struct task *t)
+{
+    bool for_group = group_waited_for(t) != NULL;
+    if (t->state != TASK_PARKED || t->wait.status != WAIT_PENDING)
+        return;
+    t->cancel_kind = SCOPE_TASK;
+    t->cancel_reason = STUCK_REASON;
+    if (for_group)
+        t->wait.abandon = abandon_wait_alone;
+    wait_cancel(&t->wait);
+    if (for_group)
+        t->wait.abandon = abandon_wait; /* group_waited_for knows it by that */
+}
+
 /* Takes the error on top of L. */
 static void group_fail(lua_State *L, struct group *g)
 {

@@ -190,6 +190,8 @@ void tree_cancel(struct group *top, const char *reason);
 void tree_cancel_again(struct group *top, const char *reason);
 /* Ends the wait of each by a cancellation, also inside a shield. */
 void tree_end_waits(struct group *top, const char *reason);
+/* Deadlock: task_tell_stuck for each. */
+void tree_tell_stuck(struct group *top);
 struct tree_left {
     unsigned count;  /* tasks left behind */
     uint32_t id;     /* of one of them, if possible one that has a line */
@@ -248,6 +250,10 @@ void group_task_ended(struct group *g, struct task *t, bool failed);
 void group_cancel(struct group *g, const char *reason);
 /* Begins a wait of the current task for the group's end. A cancellation passes on to the group's tasks. */
 struct wait *group_wait_begin(struct group *g, struct sched *s);
+/* Ends the task's wait by the error of a deadlock, also inside a shield. The task is not cancelled by it: it
+ * fails if it does not catch the error, can be cancelled afterwards, and so can its group, which it waits for
+ * again. */
+void task_tell_stuck(struct task *t);
 /* The group that the task waits for; NULL when it does not. */
 struct group *group_waited_for(const struct task *t);
 /* The nearest group, itself or above, that has an owner. */

@@ -107,6 +107,17 @@ void tree_end_waits(struct group *top, const char *reason)
     walk(top, false, end_wait, reason);
 }
 
+static void tell_stuck(struct task *t, const char *reason)
+{
+    (void)reason;
+    task_tell_stuck(t);
+}
+
+void tree_tell_stuck(struct group *top)
+{
+    walk(top, false, tell_stuck, NULL);
+}
+
 /* ---- leaving tasks behind ---- */
 
 static void leave_task(struct task *t, struct tree_left *left)

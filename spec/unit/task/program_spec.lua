@@ -74,6 +74,62 @@ describe("a program whose tasks all wait for each other", function()
         assert.same({ out = "cancelled\ntrue\t5\nend\n", err = "", code = 0 }, r)
     end)
 
+    it("fails when only tasks that nothing joins were told so", function()
+        for _, code in ipairs {
+            "task.spawn(q.pop, q)",
+            "task.spawn(function() local g <close> = task.group() g:spawn(q.pop, q) end)",
+            "task.group():spawn(q.pop, q)",
+            "task.spawn(task.shield, q.pop, q)",
+            "local t = task.spawn(function() pcall(q.pop, q) q:pop() end) pcall(t.join, t)",
+        } do
+            local r = program("local q = task.queue() " .. code)
+            assert.equal("", r.out)
+            assert.is_truthy(r.err:find(DEADLOCK, 1, true), code .. "\n" .. r.err)
+            assert.equal(1, r.code)
+        end
+    end)
+
+    it("can spawn and cancel tasks when it has caught that", function()
+        local r = program [[
+            local q = task.queue()
+            local t = task.spawn(function() pcall(q.pop, q) task.sleep(60) end)
+            local g <close> = task.group()
+            g:spawn(pcall, q.pop, q)
+            print(select(2, pcall(g.wait, g)).kind)
+            print(task.spawn(function() return "spawned" end):join())
+            print(g:spawn(function() return "in the group" end):join())
+            t:cancel()
+            print(select(2, pcall(t.join, t)).message, t:status())]]
+        assert.same({
+            out = "cancelled\nspawned\nin the group\nthe task was cancelled\tcancelled\n", err = "", code = 0,
+        }, r)
+    end)
+
+    it("can be interrupted when it has caught that", function()
+        for end_it, told in pairs {
+            ["kill -TERM $pid"] = "interrupted by SIGTERM",
+            [":"] = "the script took longer than 1 s (--timeout)",
+        } do
+            local limit = end_it == ":" and "--timeout 1 " or ""
+            local r = run("lua " .. limit .. "a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; " .. end_it ..
+                "; wait $pid", {
+                ["a.lua"] = PROLOGUE .. [[
+                    local _ <close> = closing(function() task.sleep(0.01) print "closed" end)
+                    local q = task.queue()
+                    local t = task.spawn(function()
+                        local _ <close> = closing(function() print "task" end)
+                        pcall(q.pop, q)
+                        task.sleep(60)
+                    end)
+                    pcall(q.pop, q)
+                    io.open("ready", "w"):close()
+                    while true do end]],
+            })
+            assert.same({ "task\nclosed\n", "lua: " .. told .. "\n", end_it == ":" and 1 or 143 },
+                { r.out, r.err, r.code })
+        end
+    end)
+
     it("fails when it waits for ever again, and says where", function()
         for _, code in ipairs {
             "while true do pcall(q.pop, q) end",
