@@ -274,7 +274,9 @@ static void show_results(lua_State *L, struct repl *r)
 /* As in lua: a string gets the traceback, an object with __tostring stays as it is. */
 static int handle_message(lua_State *L)
 {
-    if (report_is_kind(L, 1, "cancelled")) {
+    const struct repl *r = lua_touserdata(L, lua_upvalueindex(1));
+    bool interrupted = sched_interrupted(r->host->rt->sched) || stretch_was_cancelled(r->evaluation);
+    if (interrupted && report_is_kind(L, 1, "cancelled")) {
         lua_pushliteral(L, "interrupted!");
         return 1;
     }
@@ -438,7 +440,8 @@ int repl_main(lua_State *L, struct host *h)
     }
     lua_setmetatable(L, AT_BOX);
     lua_settop(L, AT_TOP);
-    lua_pushcfunction(L, handle_message);
+    lua_pushlightuserdata(L, r);
+    lua_pushcclosure(L, handle_message, 1);
     lua_replace(L, AT_HANDLER);
     if (isatty(STDIN_FILENO))
         open_terminal(r);

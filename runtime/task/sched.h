@@ -101,6 +101,8 @@ struct scope_box;
 struct scope_box *stretch_enter(lua_State *L, struct sched *s);
 void stretch_leave(struct scope_box *b);
 void stretch_cancel(struct scope_box *b);
+/* Has it been told of that? */
+bool stretch_was_cancelled(const struct scope_box *b);
 /* Raises the interruption right here, for a hook that stops Lua code which never yields. */
 int sched_raise_interrupted(lua_State *L, struct sched *s);
 

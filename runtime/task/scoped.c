@@ -105,6 +105,11 @@ void stretch_cancel(struct scope_box *b)
     scope_fire(sc, "interrupted");
 }
 
+bool stretch_was_cancelled(const struct scope_box *b)
+{
+    return b->scope.delivered;
+}
+
 void scoped_class(lua_State *L)
 {
     luaL_newmetatable(L, SCOPE_CLASS);
