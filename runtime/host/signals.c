@@ -218,7 +218,7 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
             return;
         }
         sched_interrupt(rt->sched, reasons[state.stop]);
-        sched_raise_interrupted(L, rt->sched);
+        task_interrupt(L, rt->sched);
     }
     if (take_break())
         luaL_error(L, "interrupted!");

@@ -76,6 +76,16 @@ int sched_raise_interrupted(lua_State *L, struct sched *s)
     return task_raise_cancelled(L, s);
 }
 
+void task_interrupt(lua_State *L, struct sched *s)
+{
+    const struct task *t = s->current;
+    for (const struct scope *sc = t->scope; sc; sc = sc->outer)
+        if (sc->kind == SCOPE_SHIELD)
+            return;
+    if (t == &s->main_task || t->own.fired) /* else it is of a group inside of a shield */
+        sched_raise_interrupted(L, s);
+}
+
 static void finish_timer(struct sched_timer *t)
 {
     bool *over = t->data;

@@ -105,6 +105,8 @@ void stretch_cancel(struct scope_box *b);
 bool stretch_was_cancelled(const struct scope_box *b);
 /* Raises the interruption right here, for a hook that stops Lua code which never yields. */
 int sched_raise_interrupted(lua_State *L, struct sched *s);
+/* The same in the task that runs, unless a shield or the group of one holds that back. */
+void task_interrupt(lua_State *L, struct sched *s);
 
 /* For the prompt: when a task of the root group fails, calls `fn(L, data)` with the error (its traceback
  * attached) on top of L, and the program goes on. With fn NULL, and when the root task itself fails, the

@@ -114,6 +114,27 @@ describe("the end of a program", function()
         assert.same({ out = ("task "):rep(6) .. "shielded ", err = "lua: interrupted by SIGTERM\n", code = 143 }, r)
     end)
 
+    it("lets what runs in a shield end, whether it waits or not", function()
+        for _, code in ipairs {
+            "task.shield(busy)",
+            "local g <close> = task.group() g:spawn(task.shield, busy)",
+            "task.shield(function() local g <close> = task.group() g:spawn(busy) end)",
+            "task.shield(coroutine.wrap(busy))",
+        } do
+            local r = run("lua a.lua", script([[
+                local x <close> = closing(function() print "closed" end)
+                local function busy()
+                    os.execute "kill -TERM $PPID"
+                    local stop = task.now() + 0.1
+                    while task.now() < stop do end
+                    task.sleep(0.01)
+                    print "whole"
+                end
+                ]] .. code .. " task.sleep(0) forever()"))
+            assert.same({ out = "whole\nclosed\n", err = "lua: interrupted by SIGTERM\n", code = 143 }, r)
+        end
+    end)
+
     it("does not disturb what the end does for a while", function()
         local r = interrupted([[
             local x <close> = closing(function()
