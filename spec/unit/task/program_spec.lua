@@ -13,6 +13,15 @@ end
 
 local DEADLOCK <const> = "deadlock: every task waits, and no socket, timer or child process is left that could wake one"
 
+--- A program with the queue q. Returns its error message.
+local function fails_by_deadlock(code)
+    local r <const> = program("local q = task.queue() " .. code)
+    assert.equal("", r.out)
+    assert.is_truthy(r.err:find(DEADLOCK, 1, true), code .. "\n" .. r.err)
+    assert.equal(1, r.code)
+    return r.err
+end
+
 describe("a program whose tasks all wait for each other", function()
     it("is told so and ends with exit status 1", function()
         local r = program [[
@@ -48,10 +57,7 @@ describe("a program whose tasks all wait for each other", function()
             "local t = task.spawn(task.shield, q.pop, q) task.sleep(0) t:cancel() t:join()",
             "task.all { function() task.shield(q.pop, q) end, function() q:pop() end }",
         } do
-            local r = program("local q = task.queue() " .. code)
-            assert.equal("", r.out)
-            assert.is_truthy(r.err:find(DEADLOCK, 1, true), code .. "\n" .. r.err)
-            assert.equal(1, r.code)
+            fails_by_deadlock(code)
         end
     end)
 
@@ -82,10 +88,7 @@ describe("a program whose tasks all wait for each other", function()
             "task.spawn(task.shield, q.pop, q)",
             "local t = task.spawn(function() pcall(q.pop, q) q:pop() end) pcall(t.join, t)",
         } do
-            local r = program("local q = task.queue() " .. code)
-            assert.equal("", r.out)
-            assert.is_truthy(r.err:find(DEADLOCK, 1, true), code .. "\n" .. r.err)
-            assert.equal(1, r.code)
+            fails_by_deadlock(code)
         end
     end)
 
@@ -140,11 +143,8 @@ describe("a program whose tasks all wait for each other", function()
             a:spawn(function() task.sleep(0) local _ <close> = b end)
             b:spawn(function() task.sleep(0) local _ <close> = a end)]],
         } do
-            local r = program("local q = task.queue() " .. code)
-            assert.equal("", r.out)
-            assert.is_truthy(r.err:find(DEADLOCK, 1, true), code)
-            assert.matches("%(task %d at a%.lua:%d+ waits again after each such error%)", r.err)
-            assert.equal(1, r.code)
+            local message <const> = fails_by_deadlock(code)
+            assert.matches("%(task %d at a%.lua:%d+ waits again after each such error%)", message)
         end
     end)
 
