@@ -124,23 +124,12 @@ int load_stdin(lua_State *L)
 
 /* ---- installing ---- */
 
-/* Replaces the function in the table on top of the stack, and returns the one that was there. */
-static lua_CFunction replace(lua_State *L, const char *name, lua_CFunction by)
-{
-    lua_getfield(L, -1, name);
-    lua_CFunction before = lua_tocfunction(L, -1);
-    lua_pop(L, 1);
-    lua_pushcfunction(L, by);
-    lua_setfield(L, -2, name);
-    return before;
-}
-
-void load_install(lua_State *L)
+void load_install(lua_State *L, struct runtime *rt)
 {
     lua_pushglobaltable(L);
-    stock.dofile = replace(L, "dofile", dofile);
-    stock.loadfile = replace(L, "loadfile", loadfile);
+    stock.dofile = bind_replace(L, rt, "dofile", dofile);
+    stock.loadfile = bind_replace(L, rt, "loadfile", loadfile);
     lua_getfield(L, -1, LUA_DBLIBNAME);
-    stock.debug = replace(L, "debug", debug_debug);
+    stock.debug = bind_replace(L, rt, "debug", debug_debug);
     lua_pop(L, 2);
 }

@@ -5,10 +5,12 @@
 #ifndef DBRUN_HOST_LOAD_H
 #define DBRUN_HOST_LOAD_H
 
+#include "bind/base/runtime.h"
+
 #include <lua.h>
 
 /* Replaces these functions; after read_install. */
-void load_install(lua_State *L);
+void load_install(lua_State *L, struct runtime *rt);
 /* As luaL_loadfile without a name: it blocks until the end of standard input. */
 int load_stdin(lua_State *L);
 

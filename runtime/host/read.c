@@ -447,34 +447,22 @@ static int file_setvbuf(lua_State *L)
 
 /* ---- installing ---- */
 
-/* Replaces the function in the table on top of the stack, and returns the one that was there. */
-static lua_CFunction replace(lua_State *L, struct runtime *rt, const char *name, lua_CFunction by)
-{
-    lua_getfield(L, -1, name);
-    lua_CFunction before = lua_tocfunction(L, -1);
-    lua_pop(L, 1);
-    lua_pushlightuserdata(L, rt);
-    lua_pushcclosure(L, by, 1);
-    lua_setfield(L, -2, name);
-    return before;
-}
-
 void read_install(lua_State *L, struct runtime *rt)
 {
     input_open_classes(L, rt);
     lua_getglobal(L, "io");
-    stock.io_read = replace(L, rt, "read", io_read);
-    stock.io_lines = replace(L, rt, "lines", io_lines);
-    stock.io_close = replace(L, rt, "close", io_close);
+    stock.io_read = bind_replace(L, rt, "read", io_read);
+    stock.io_lines = bind_replace(L, rt, "lines", io_lines);
+    stock.io_close = bind_replace(L, rt, "close", io_close);
     luaL_getmetatable(L, LUA_FILEHANDLE);
-    stock.gc = replace(L, rt, "__gc", file_gc);
-    replace(L, rt, "__close", file_gc);
+    stock.gc = bind_replace(L, rt, "__gc", file_gc);
+    bind_replace(L, rt, "__close", file_gc);
     lua_getfield(L, -1, "__index");
-    stock.read = replace(L, rt, "read", file_read);
-    stock.lines = replace(L, rt, "lines", file_lines);
-    stock.close = replace(L, rt, "close", file_close);
-    stock.seek = replace(L, rt, "seek", file_seek);
-    stock.setvbuf = replace(L, rt, "setvbuf", file_setvbuf);
+    stock.read = bind_replace(L, rt, "read", file_read);
+    stock.lines = bind_replace(L, rt, "lines", file_lines);
+    stock.close = bind_replace(L, rt, "close", file_close);
+    stock.seek = bind_replace(L, rt, "seek", file_seek);
+    stock.setvbuf = bind_replace(L, rt, "setvbuf", file_setvbuf);
     lua_getfield(L, -1, "read");
     lua_rawsetp(L, LUA_REGISTRYINDEX, &reader_key);
     lua_getfield(L, -3, "stdin");

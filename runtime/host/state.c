@@ -173,6 +173,6 @@ void state_fill(lua_State *L, struct host *h)
     open_core(L, h);
     exit_install(L, h);
     read_install(L, h->rt);
-    load_install(L);
+    load_install(L, h->rt);
     lua_gc(L, LUA_GCGEN, 0, 0);
 }

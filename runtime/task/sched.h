@@ -171,6 +171,8 @@ struct wait_queue {
 void wait_queue_push(struct wait_queue *q, struct wait *w);
 void wait_queue_remove(struct wait_queue *q, struct wait *w);
 struct wait *wait_queue_pop(struct wait_queue *q);
+/* Takes all and wakes them. */
+void wait_queue_wake(struct wait_queue *q);
 
 /* ---- about the current task ---- */
 

@@ -107,9 +107,7 @@ static void task_ended(struct sched *s, struct task *t)
     t->quiet = !t->ok && t->own.delivered && traceback_is_cancelled(t->co) &&
                !(t == s->root_task && s->interrupt_reason);
     bool heard = t->joiners.head != NULL;
-    struct wait *w;
-    while ((w = wait_queue_pop(&t->joiners)))
-        wait_wake(w);
+    wait_queue_wake(&t->joiners);
     group_owner_ended(t);
     group_task_ended(t->group, t, !t->ok && !t->quiet && !heard);
     coroutine_mark_dead(t->co, s);

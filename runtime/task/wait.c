@@ -39,6 +39,12 @@ struct wait *wait_queue_pop(struct wait_queue *q)
     return w;
 }
 
+void wait_queue_wake(struct wait_queue *q)
+{
+    for (struct wait *w; (w = wait_queue_pop(q));)
+        wait_wake(w);
+}
+
 /* ---- waits ---- */
 
 static void settle(struct wait *w, enum wait_status status)

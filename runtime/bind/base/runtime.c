@@ -24,6 +24,17 @@ void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns)
     luaL_setfuncs(L, fns, 1);
 }
 
+lua_CFunction bind_replace(lua_State *L, struct runtime *rt, const char *name, lua_CFunction by)
+{
+    lua_getfield(L, -1, name);
+    lua_CFunction before = lua_tocfunction(L, -1);
+    lua_pop(L, 1);
+    lua_pushlightuserdata(L, rt);
+    lua_pushcclosure(L, by, 1);
+    lua_setfield(L, -2, name);
+    return before;
+}
+
 /* Into the table on top of the stack; the metatable stands at `metatable`. */
 static void set_methods(lua_State *L, struct runtime *rt, const luaL_Reg *fns, int metatable)
 {

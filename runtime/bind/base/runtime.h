@@ -42,6 +42,9 @@ void bind_keep(lua_State *L);
 
 /* Pushes a library table whose functions all have the runtime as upvalue 1. */
 void bind_lib(lua_State *L, struct runtime *rt, const luaL_Reg *fns);
+/* Puts `by`, with the runtime as upvalue 1, in place of a C function in the table on top of the stack;
+ * returns the one that was there. */
+lua_CFunction bind_replace(lua_State *L, struct runtime *rt, const char *name, lua_CFunction by);
 /* Pushes a new metatable, `tname` in the registry, with `meta` as metamethods and `methods` as its __index
  * table. Lua code may add methods to __index. */
 void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_Reg *meta,

@@ -22,12 +22,6 @@ struct child_set {
     unsigned running;
 };
 
-static void wake_exits(struct child *c)
-{
-    for (struct wait *w; (w = wait_queue_pop(&c->exits));)
-        wait_wake(w);
-}
-
 static void child_wake(struct child *c)
 {
     if (!c->wait || !child_has(c, c->want))
@@ -171,7 +165,7 @@ static void child_ended(struct child *c)
     if (c->ending)
         sched_background(set->sched, -1);
     c->ending = false;
-    wake_exits(c);
+    wait_queue_wake(&c->exits);
     if (--set->running == 0)
         uv_signal_stop(&set->sigchld);
     if (c->held)
@@ -229,7 +223,7 @@ void child_release(struct child *c)
     struct wait *w = c->wait;
     c->wait = NULL;
     wait_wake(w);
-    wake_exits(c);
+    wait_queue_wake(&c->exits);
     child_input_close(&c->in, CHILD_INPUT_ENDED);
     for (int i = 0; i < 2; i++)
         stream_close(&c->out[i]);

@@ -51,8 +51,7 @@ void child_input_close(struct child_input *in, enum child_input_state why)
     if (in->state == CHILD_INPUT_OPEN || why == CHILD_INPUT_BROKEN)
         in->state = why;
     child_input_wake(in);
-    for (struct wait *w; (w = wait_queue_pop(&in->turns));)
-        wait_wake(w);
+    wait_queue_wake(&in->turns);
 }
 
 ssize_t child_input_write(struct child_input *in, const char *data, size_t len)
