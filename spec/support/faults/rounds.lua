@@ -43,7 +43,6 @@ local function each(w, fn, opts)
         local ok <const>, problem <const> = pcall(function()
             fn(round)
             w.hand:wait()
-            task.sleep(0.002) -- a connection that was given back less than a millisecond ago is not looked at
             if w.wrong then error(w.wrong, 0) end
             w:whole()
             w:verify()

@@ -290,6 +290,8 @@ function World:whole()
         end
         task.sleep(0.005)
     end
+    -- A connection that came back less than a millisecond ago, from a reset as well, is lent without a look.
+    task.sleep(0.002)
     local held <const> = {}
     for i = 1, self.opts.size do
         local ok <const>, lease <const> = pcall(self.e.acquire, self.e)
