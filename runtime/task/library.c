@@ -118,8 +118,7 @@ static int task_sleep(lua_State *L)
     struct sched *s = sched_upvalue(L);
     lua_Number seconds = arg_seconds(L, 1, "task.sleep");
     task_check_park(L, s);
-    /* An endless sleep counts as a timer, so a program that only waits for signals is not reported as
-     * stuck. */
+    /* An endless sleep counts as a timer: no deadlock. */
     uint64_t deadline = deadline_min(deadline_in(seconds), DEADLINE_NEVER - 1);
     struct wait *w = wait_begin(s, deadline, abandon_sleep, NULL);
     return wait_park(L, w, 0, sleep_k);

@@ -178,8 +178,7 @@ int signal_new(lua_State *L)
         rc = signal_start(s, h);
     if (rc != 0)
         return sched_usage(L, s, "task.on_signal: %s: %s", name, uv_strerror(rc));
-    uv_unref((uv_handle_t *)&h->uv);
-    return 1;
+    return 1; /* its handle keeps the loop alive: a signal may wake tasks that wait for anything else */
 }
 
 static void abandon_signal(struct wait *w)

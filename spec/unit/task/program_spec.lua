@@ -194,6 +194,24 @@ describe("a program that waits for signals", function()
         assert.same({ out = "SIGUSR1\nend\n", err = "", code = 0 }, r)
     end)
 
+    it("may wait for what their functions do", function()
+        local r = run("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; kill -TERM $pid; wait $pid", {
+            ["a.lua"] = PROLOGUE .. [[
+                local q = task.queue()
+                local listening = task.on_signal("SIGTERM", function(name) q:push(name) end)
+                task.sleep(0)
+                task.spawn(function() task.sleep(0.05) io.open("ready", "w"):close() end)
+                print(q:pop())
+                listening:cancel()
+                print(select(2, pcall(q.pop, q)).kind)]],
+        })
+        assert.same({ out = "SIGTERM\ncancelled\n", err = "", code = 0 }, r)
+    end)
+
+    it("ends with its last task, although it listens", function()
+        assert.same({ out = "", err = "", code = 0 }, program "task.on_signal('SIGUSR1', print)")
+    end)
+
     it("fails when the function does", function()
         local r = run("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; kill -USR1 $pid; wait $pid", {
             ["a.lua"] = PROLOGUE .. [[
