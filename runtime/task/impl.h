@@ -149,7 +149,7 @@ struct sched {
     uint32_t next_id;
     uint32_t own_timers; /* timers that wake no task by themselves */
     uint32_t walks;      /* over all tasks */
-    uint32_t deadlocks;  /* in a row, without an event between them */
+    uint32_t deadlocks;  /* in a row: no event came and no task ended between them */
     uint32_t blocked;    /* number of C calls that cannot yield between the running coroutine and its task */
     bool parking;        /* the current yield parks the task */
     bool closed;

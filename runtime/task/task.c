@@ -104,6 +104,7 @@ static void task_ended(struct sched *s, struct task *t)
     lua_State *L = s->L;
     lua_checkstack(L, 8);
     t->state = TASK_DONE;
+    s->deadlocks = 0;
     t->quiet = !t->ok && t->own.delivered && traceback_is_cancelled(t->co) &&
                !(t == s->root_task && s->interrupt_reason);
     bool heard = t->joiners.head != NULL;

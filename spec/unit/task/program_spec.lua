@@ -133,6 +133,17 @@ describe("a program whose tasks all wait for each other", function()
         end
     end)
 
+    it("may be told so any number of times while its tasks end", function()
+        local r = program [[
+            local q, ended, told = task.queue(), 0, 0
+            for _ = 1, 2500 do
+                local t = task.spawn(function() pcall(q.pop, q) ended = ended + 1 end)
+                told = told + (pcall(t.join, t) and 0 or 1)
+            end
+            print(ended, told)]]
+        assert.same({ out = "2500\t2500\n", err = "", code = 0 }, r)
+    end)
+
     it("fails when it waits for ever again, and says where", function()
         for _, code in ipairs {
             "while true do pcall(q.pop, q) end",
