@@ -159,10 +159,14 @@ struct group *group_around(struct group *g)
 
 void group_collected(struct group *g)
 {
-    struct group *heir = g->parent ? group_heir(g->parent) : &g->sched->root;
+    struct group *heir = &g->sched->root;
+    if (g->orphans && g->parent)
+        heir = group_heir(g->parent);
     while (g->orphans) {
         struct group *below = g->orphans;
         group_uncount(below);
+    if (in == g->parent) /* the task that made it closes it: nothing to look for, however deep it is */
+        return false;
         group_count(below, heir);
     }
     if (g->counted) {

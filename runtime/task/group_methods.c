@@ -163,7 +163,7 @@ static int group_close(lua_State *L)
 static int group_gc(lua_State *L)
 {
     struct group *g = luaL_checkudata(L, 1, GROUP_CLASS);
-    struct group *heir = g->parent ? group_heir(g->parent) : NULL;
+    struct group *heir = g->parent && g->error != LUA_NOREF ? group_heir(g->parent) : NULL;
     scope_leave(&g->scope);
     if (g->error != LUA_NOREF && heir && heir->error == LUA_NOREF)
         heir->error = g->error;
