@@ -21,13 +21,37 @@ void group_add(struct group *g, struct task *t)
         g->live++;
 }
 
-void group_cancel(struct group *g, const char *reason)
+static void cancel_tasks(struct group *g)
 {
     g->cancelled = true;
     for (struct task *t = g->tasks; t; t = t->next)
-        scope_fire(&t->own, reason);
+        scope_fire(&t->own, g->cancel_reason);
     for (struct group *below = g->orphans; below; below = below->next)
-        group_cancel(below, reason);
+        group_cancel(below, g->cancel_reason);
+}
+
+/* A task that is cancelled while it waits for a group cancels that, and so on down: a list instead of a
+ * recursion, which would need a stack as deep as the groups are. */
+void group_cancel(struct group *g, const char *reason)
+{
+    struct sched *s = g->sched;
+    bool first = s->cancel_head == NULL;
+    if (g == s->cancel_tail || g->cancel_next) /* it is in the list */
+        return;
+    g->cancel_reason = reason;
+    if (first)
+        s->cancel_head = g;
+    else
+        s->cancel_tail->cancel_next = g;
+    s->cancel_tail = g;
+    while (first && s->cancel_head) {
+        struct group *next = s->cancel_head;
+        cancel_tasks(next);
+        s->cancel_head = next->cancel_next;
+        next->cancel_next = NULL;
+    }
+    if (first)
+        s->cancel_tail = NULL;
 }
 
 static void abandon_wait(struct wait *w)
@@ -118,15 +142,15 @@ static void wake_waiters(struct group *g)
 
 static void group_check_end(struct group *g)
 {
-    if (g->live > 0)
-        return;
-    wake_waiters(g);
-    if (g->counted) {
+    while (g->live == 0) {
         struct group *parent = g->parent;
+        wake_waiters(g);
+        if (!g->counted)
+            return;
         group_uncount(g);
         g->parent = &g->sched->root; /* the parent may be freed from here on */
         parent->live--;
-        group_check_end(parent);
+        g = parent;
     }
 }
 
@@ -139,6 +163,8 @@ struct group *group_heir(struct group *g)
 
 bool group_is_inside(const struct group *in, const struct group *g)
 {
+    if (in == g->parent) /* the task that made it closes it: nothing to look for, however deep it is */
+        return false;
     while (in && in != g)
         in = in->parent;
     return in != NULL;
@@ -165,8 +191,6 @@ void group_collected(struct group *g)
     while (g->orphans) {
         struct group *below = g->orphans;
         group_uncount(below);
-    if (in == g->parent) /* the task that made it closes it: nothing to look for, however deep it is */
-        return false;
         group_count(below, heir);
     }
     if (g->counted) {

@@ -78,6 +78,9 @@ struct group {
     struct group *parent;  /* the group that counts this one when it was never closed */
     struct group *orphans; /* groups below it that were never closed and still run */
     struct group *next;    /* in the parent's orphans */
+    struct group *cancel_next; /* in the scheduler's list of groups to cancel */
+    struct group *walk_next;   /* in a list of a walk over all tasks (tree.c) */
+    const char *cancel_reason; /* while it is in that list */
     struct task *tasks;
     struct scope scope;
     struct wait_queue waiters; /* waits of tasks in g:wait() or at the end of a block */
@@ -128,8 +131,10 @@ struct sched {
     struct task *ready_tail;
     struct task *turn; /* those ready that this turn has still to resume */
     struct group root;
-    struct task *root_task; /* the script, NULL once it ended */
-    struct scope *aside;    /* scopes of suspended coroutines; those of one coroutine innermost first */
+    struct task *root_task;    /* the script, NULL once it ended */
+    struct group *cancel_head; /* groups whose tasks are being cancelled */
+    struct group *cancel_tail;
+    struct scope *aside; /* scopes of suspended coroutines; those of one coroutine innermost first */
     struct deferred *deferred;
     struct timer_heap timers;
     struct ending ending;

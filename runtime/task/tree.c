@@ -2,14 +2,24 @@
  * nobody closed. */
 #include "task/impl.h"
 
+/* Lists of groups instead of a recursion, which would need a stack as deep as the groups are. */
 struct walk {
-    void (*visit)(struct task *t, const char *reason);
-    const char *reason;
+    struct group *found; /* their tasks have still to be looked at for further groups */
+    struct group **end;  /* of `found` */
+    struct group *seen;  /* the last one first */
     uint32_t number;
     bool from_outside; /* what is inside a shield is left out, and the groups count as cancelled */
 };
 
-static void walk_group(const struct walk *w, struct group *g);
+static void find_group(struct walk *w, struct group *g)
+{
+    if (g->walked == w->number)
+        return;
+    g->walked = w->number;
+    g->walk_next = NULL;
+    *w->end = g;
+    w->end = &g->walk_next;
+}
 
 /* The scopes outside of the outermost shield. */
 static struct scope *outside_shields(struct scope *first)
@@ -22,30 +32,30 @@ static struct scope *outside_shields(struct scope *first)
 }
 
 /* The groups that the task has open, and the one that it closes or waits for. */
-static void walk_groups_of(const struct walk *w, const struct task *t)
+static void find_groups_of(struct walk *w, const struct task *t)
 {
     struct scope *first = w->from_outside ? outside_shields(t->scope) : t->scope;
     struct group *ending = group_waited_for(t);
     if (ending && first == t->scope)
-        walk_group(w, ending);
+        find_group(w, ending);
     for (struct scope *sc = first; sc; sc = sc->outer)
         if (sc->kind == SCOPE_GROUP)
-            walk_group(w, group_of(sc));
+            find_group(w, group_of(sc));
 }
 
-static void walk_group(const struct walk *w, struct group *g)
+static void find_below(struct walk *w)
 {
-    if (g->walked == w->number)
-        return;
-    g->walked = w->number;
-    if (w->from_outside)
-        g->cancelled = true;
-    for (struct task *t = g->tasks; t; t = t->next) {
-        walk_groups_of(w, t); /* first: a task that is cancelled while it waits for its group cancels that */
-        w->visit(t, w->reason);
+    while (w->found) {
+        struct group *g = w->found;
+        for (struct task *t = g->tasks; t; t = t->next)
+            find_groups_of(w, t);
+        for (struct group *below = g->orphans; below; below = below->next)
+            find_group(w, below);
+        w->found = g->walk_next;
+        g->walk_next = w->seen;
+        w->seen = g;
     }
-    for (struct group *below = g->orphans; below; below = below->next)
-        walk_group(w, below);
+    w->end = &w->found;
 }
 
 static bool is_shielded_aside(const struct scope *sc)
@@ -60,15 +70,23 @@ static void walk(struct group *top, bool from_outside, void (*visit)(struct task
                  const char *reason)
 {
     struct sched *s = top->sched;
-    const struct walk w = {
-        .visit = visit, .reason = reason, .number = ++s->walks, .from_outside = from_outside};
-    walk_group(&w, top);
-    if (top != &s->root)
-        return;
-    walk_groups_of(&w, &s->main_task);
-    for (struct scope *sc = s->aside; sc; sc = sc->outer)
-        if (sc->kind == SCOPE_GROUP && !(from_outside && is_shielded_aside(sc)))
-            walk_group(&w, group_of(sc));
+    struct walk w = {.number = ++s->walks, .from_outside = from_outside, .end = &w.found};
+    find_group(&w, top);
+    find_below(&w);
+    if (top == &s->root) {
+        find_groups_of(&w, &s->main_task);
+        for (struct scope *sc = s->aside; sc; sc = sc->outer)
+            if (sc->kind == SCOPE_GROUP && !(from_outside && is_shielded_aside(sc)))
+                find_group(&w, group_of(sc));
+        find_below(&w);
+    }
+    /* The inner ones first: a task that is cancelled while it waits for its group cancels that. */
+    for (struct group *g = w.seen; g; g = g->walk_next) {
+        if (from_outside)
+            g->cancelled = true;
+        for (struct task *t = g->tasks; t; t = t->next)
+            visit(t, reason);
+    }
 }
 
 static void fire(struct task *t, const char *reason)
@@ -132,8 +150,16 @@ static void leave_task(struct task *t, struct tree_left *left)
 
 void tree_leave(struct group *top, struct tree_left *left)
 {
-    while (top->tasks)
-        leave_task(top->tasks, left);
-    while (top->orphans)
-        tree_leave(top->orphans, left); /* with its last task it leaves the list */
+    struct group *g = top;
+    for (;;) {
+        struct group *above = g == top ? NULL : g->parent;
+        while (g->tasks)
+            leave_task(g->tasks, left);
+        if (g->orphans)
+            g = g->orphans; /* with its last task it leaves the list */
+        else if (g == top)
+            return;
+        else
+            g = above->orphans ? above : top; /* those above may have ended with it */
+    }
 }

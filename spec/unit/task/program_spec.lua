@@ -191,6 +191,40 @@ describe("a program that leaves a group behind", function()
     end)
 end)
 
+describe("a program with groups within groups, deeper than the C stack", function()
+    it("ends, however it is ended", function()
+        for code, expected in pairs {
+            ["t:cancel() print(select(2, pcall(t.join, t)).message)"] =
+                { out = "the task was cancelled\n", err = "", code = 0 },
+            ["os.exit(3, true)"] = { out = "", err = "", code = 3 },
+            ["os.execute 'kill -TERM $PPID' task.sleep(60)"] =
+                { out = "", err = "lua: interrupted by SIGTERM\n", code = 143 },
+            ["q:push('x') t:join() print 'joined'"] = { out = "joined\n", err = "", code = 0 },
+            ["left()"] = { out = "", err = "", code = 0 },
+        } do
+            local r = run("ulimit -s 1024; lua a.lua", { ["a.lua"] = PROLOGUE .. [[
+                local q, deepest = task.queue(), task.queue()
+                local function nest(n)
+                    if n == 0 then
+                        deepest:push(true)
+                        return q:pop()
+                    end
+                    local g <close> = task.group()
+                    g:spawn(nest, n - 1)
+                end
+                local function left()
+                    local function leave(n) if n > 0 then task.group():spawn(leave, n - 1) end end
+                    leave(12000)
+                    q:push("x")
+                end
+                local t = task.spawn(nest, 12000)
+                deepest:pop()
+                ]] .. code })
+            assert.same(expected, r)
+        end
+    end)
+end)
+
 describe("a program that waits for signals", function()
     it("may sleep for ever meanwhile", function()
         local r = run("lua a.lua & pid=$!; while [ ! -e ready ]; do sleep 0.02; done; kill -USR1 $pid; wait $pid", {
