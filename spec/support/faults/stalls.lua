@@ -2,6 +2,7 @@
 
 local core <const> = require "dbrun.core"
 local process <const> = require "dbrun.process"
+local task <const> = require "dbrun.task"
 
 local M <const> = {}
 
@@ -21,6 +22,7 @@ local OBSERVER <const> = [[
 ---@class spec.Stalls
 ---@field child table
 ---@field list number[][] from and to of each pause that the observer had
+---@field reading? boolean a task reads from the child; only one may
 local Stalls <const> = {}
 local meta <const> = { __index = Stalls }
 
@@ -47,6 +49,9 @@ end
 ---@param to number
 ---@return number
 function Stalls:between(from, to)
+    while self.reading do task.sleep(0.001) end
+    self.reading = true
+    local _ <close> = setmetatable({}, { __close = function() self.reading = false end })
     while true do
         local line <const> = self.child:read_line(0)
         if not line then break end
