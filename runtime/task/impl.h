@@ -79,8 +79,8 @@ struct group {
     struct group *orphans; /* groups below it that were never closed and still run */
     struct group *next;    /* in the parent's orphans */
     struct group *cancel_next; /* in the scheduler's list of groups to cancel */
-    struct group *walk_next;   /* in a list of a walk over all tasks (tree.c) */
     const char *cancel_reason; /* while it is in that list */
+    struct group *walk_next;   /* in a list of a walk over all tasks (tree.c) */
     struct task *tasks;
     struct scope scope;
     struct wait_queue waiters; /* waits of tasks in g:wait() or at the end of a block */
