@@ -22,7 +22,7 @@ local OBSERVER <const> = [[
 ---@class spec.Stalls
 ---@field child table
 ---@field list number[][] from and to of each pause that the observer had
----@field reading? boolean a task reads from the child; only one may
+---@field turn dbrun.Semaphore only one task may read from the child
 local Stalls <const> = {}
 local meta <const> = { __index = Stalls }
 
@@ -33,7 +33,7 @@ function M.start()
         core.options.program, "--no-env", "-e", OBSERVER, stdout = "capture", pdeathsig = "KILL",
     }
     assert(child:read_line(30), "the observer does not start")
-    return setmetatable({ child = child, list = {} }, meta)
+    return setmetatable({ child = child, list = {}, turn = task.semaphore(1) }, meta)
 end
 
 --- Seconds that this program has waited for a processor so far.
@@ -49,15 +49,14 @@ end
 ---@param to number
 ---@return number
 function Stalls:between(from, to)
-    while self.reading do task.sleep(0.001) end
-    self.reading = true
-    local _ <close> = setmetatable({}, { __close = function() self.reading = false end })
-    while true do
-        local line <const> = self.child:read_line(0)
-        if not line then break end
-        local first <const>, last <const> = line:match "^(%S+) (%S+)$"
-        self.list[#self.list + 1] = { tonumber(first), tonumber(last) }
-    end
+    self.turn:with(function()
+        while true do
+            local line <const> = self.child:read_line(0)
+            if not line then break end
+            local first <const>, last <const> = line:match "^(%S+) (%S+)$"
+            self.list[#self.list + 1] = { tonumber(first), tonumber(last) }
+        end
+    end)
     local sum = 0
     for _, pause in ipairs(self.list) do
         sum = sum + math.max(0, math.min(to, pause[2]) - math.max(from, pause[1]))
