@@ -58,7 +58,7 @@ RUN := @
 endif
 
 .PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test faults lint asan valgrind fuzz bench \
-        install uninstall install-rock clean FORCE
+        redis-table install uninstall install-rock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -80,6 +80,7 @@ help:
 	@echo "make fuzz       libFuzzer on hostile input, FUZZ_SECONDS=$(FUZZ_SECONDS) for each program"
 	@echo "make lint       gcc and clang with -Werror, clang-format, luacheck, floors, circles"
 	@echo "make bench      compare with the installed peers"
+	@echo "make redis-table COMMAND_FOLDERS=...   write the table of Redis commands anew (runtime/bind/redis/table)"
 	@echo "make install PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)   make uninstall   make clean"
 	@echo "make deps       install the Debian packages that are missing"
 
@@ -186,6 +187,14 @@ seed: deps
 bench: deps
 	@$(SUBMAKE) all
 	@$(DBRUN) spec/bench/run.lua $(BENCH_ARGS)
+
+# ---- generated sources ----
+
+# The table of Redis commands is committed; it is made anew when a server has new commands. COMMAND_FOLDERS are folders
+# with descriptions of commands, src/commands of the servers' sources: newest first.
+redis-table: $(DBRUN)
+	@test -n "$(COMMAND_FOLDERS)" || { echo "make redis-table COMMAND_FOLDERS='redis/src/commands ...'" >&2; exit 2; }
+	@$(DBRUN) runtime/bind/redis/table/generate.lua runtime/bind/redis/command_table.c $(COMMAND_FOLDERS)
 
 # ---- checking ----------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ local batches <const> = require "dbrun.redis.cluster_batch"
 local check <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local everywhere <const> = require "dbrun.redis.everywhere"
 local keys <const> = require "dbrun.redis.keys"
 local names <const> = require "dbrun.redis.names"
 local options <const> = require "dbrun.redis.options"
@@ -144,12 +145,15 @@ end
 
 local known_by_server <const> = {}
 
---- Which arguments of a command are keys. Asks the server once about a command that is not in the table.
+--- What is known about a command. Asks the server once about one that is not in the table.
 local function spec_of(self, name, argument)
-    local spec = keys.known(name, argument) or known_by_server[name]
+    local spec, asked <const> = keys.known(name, argument)
     if not spec then
-        spec = keys.of_info(send(self, {}, nil, "COMMAND", "INFO", name)[1])
-        known_by_server[name] = spec
+        spec = known_by_server[asked]
+    end
+    if not spec then
+        spec = keys.of_info(send(self, {}, nil, "COMMAND", "INFO", asked)[1])
+        known_by_server[asked] = spec
     end
     return spec
 end
@@ -168,7 +172,7 @@ local function keys_of(self, spec, name, args, n)
     if spec.movable then
         return send(self, {}, nil, "COMMAND", "GETKEYS", name, table.unpack(args, 1, n))
     end
-    return spec.find and spec.find(args, n)
+    return spec.keys and keys.of(spec, args, n) or nil
 end
 
 --- The hash slot of all keys; nil without keys; nil and an error when they are in several.
@@ -199,48 +203,6 @@ function Cluster:plan(name, ...)
     return { name = name, args = args, n = n, spec = spec, slot = slot, error = e }
 end
 
--- ---- commands for several nodes ----
-
-local JOIN <const> = {
-    first = function(replies) return replies[1] end,
-    sum = function(replies)
-        local n = 0
-        for _, reply in ipairs(replies) do
-            n = n + reply
-        end
-        return n
-    end,
-    join = function(replies)
-        local list = {}
-        for _, reply in ipairs(replies) do
-            table.move(reply, 1, #reply, #list + 1, list)
-        end
-        return list
-    end,
-    all = function(replies)
-        local list = {}
-        for _, reply in ipairs(replies) do
-            for i, flag in ipairs(reply) do
-                list[i] = math.min(list[i] or 1, flag)
-            end
-        end
-        return list
-    end,
-}
-
-local function everywhere(self, spec, name, ...)
-    check_open(self)
-    look(self)
-    local args <const> = table.pack(...)
-    local fns = {}
-    for i, shard in ipairs(self.state.topology.shards) do
-        fns[i] = function()
-            return shard.primary.client:with { timeout = self.timeout }:call(name, table.unpack(args, 1, args.n))
-        end
-    end
-    return JOIN[spec.everywhere](task.all(fns))
-end
-
 -- ---- commands ----
 
 local function run(self, name, ...)
@@ -252,7 +214,8 @@ local function run(self, name, ...)
             return send(self, spec, core.redis.slot(key), name, ...)
         end
     elseif spec.everywhere then
-        return everywhere(self, spec, name, ...)
+        self:ready()
+        return everywhere.run(self, spec, name, ...)
     end
     local entry <const> = self:plan(name, ...)
     if entry.error and spec.split then

@@ -1,148 +1,81 @@
---- Which arguments of a command are keys: a cluster client needs them to find the node.
+--- What a cluster client must know about a command: which arguments are keys, and which nodes it concerns. The facts
+--- are in the table of commands (core.redis.fact); what is newer than the table is asked of the server.
+local core <const> = require "dbrun.core"
+
 local M = {}
 
 ---@class dbrun.redis.KeySpec
----@field find? fun(args: any[], n: integer): any[] the keys among the arguments; absent: the command has none
+---@field name? string the command in the table, with its subcommand
+---@field keys boolean it may have keys
 ---@field single? boolean the first argument is the only key
 ---@field reads boolean may be answered by a replica
 ---@field split? "list"|"sum"|"pairs" may be split by hash slot, and how the replies are combined
----@field everywhere? "first"|"sum"|"join"|"all" goes to every primary, and how the replies are combined
+---@field everywhere? string goes to every primary, and how the replies are combined (everywhere.lua)
+---@field replicas? boolean goes to every replica too
 ---@field movable? boolean only the server knows its keys
+---@field range? {[1]: integer, [2]: integer, [3]: integer} first, last and step of keys that the server has told
 
---- The keys from `first` to `last` (counted from the end when negative).
-local function range(first, last, step)
-    return function(args, n)
-        local list = {}
-        for i = first, last < 0 and n + 1 + last or math.min(last, n), step or 1 do
-            list[#list + 1] = args[i]
-        end
-        return list
+--- How the replies to the parts of a split command become one.
+local SPLIT <const> = { join = "list", sum = "sum", all_succeeded = "pairs" }
+
+local known <const> = {}
+
+local function by_table(name)
+    local fact <const> = core.redis.fact(name)
+    if not fact then
+        return false
     end
+    local all <const> = fact.request == "shards" or fact.request == "nodes"
+    return {
+        name = name, keys = fact.keys, single = fact.single, reads = fact.reads, subcommands = fact.subcommands,
+        split = fact.request == "split" and SPLIT[fact.response] or nil,
+        everywhere = all and fact.response or nil, replicas = fact.request == "nodes" or nil,
+    }
 end
 
---- `fixed` keys, and after the argument `at` as many as it says.
-local function counted(at, fixed)
-    return function(args, n)
-        local list = {}
-        for i = 1, fixed or 0 do
-            list[#list + 1] = args[i]
-        end
-        local count <const> = math.tointeger(tonumber(args[at])) or 0
-        for i = at + 1, math.min(at + count, n) do
-            list[#list + 1] = args[i]
-        end
-        return list
+local function look_up(name)
+    local spec = known[name]
+    if spec == nil then
+        spec = by_table(name)
+        known[name] = spec
     end
+    return spec
 end
 
-local function word_at(args, from, n, word)
-    for i = from, n do
-        if type(args[i]) == "string" and #args[i] == #word and args[i]:upper() == word then
-            return i
-        end
-    end
-end
-
---- XREAD: the first half of the arguments after STREAMS.
-local function streams(args, n)
-    local at <const> = word_at(args, 1, n, "STREAMS")
-    return at and range(at + 1, at + (n - at) // 2)(args, n) or {}
-end
-
---- The first argument, and the one after STORE or STOREDIST.
-local function with_store(args, n)
-    local list = { args[1] }
-    for _, word in ipairs { "STORE", "STOREDIST" } do
-        local at <const> = word_at(args, 2, n, word)
-        list[#list + 1] = at and args[at + 1]
-    end
-    return list
-end
-
-local first <const>, all <const>, two <const>, second <const> = range(1, 1), range(1, -1), range(1, 2), range(2, 2)
-
---- Names by where their keys are. `reads`: a replica may answer.
-local GROUPS <const> = {
-    { single = true, find = first, reads = true, names = [[
-        BITCOUNT BITFIELD_RO BITPOS DUMP EXPIRETIME GEODIST GEOHASH GEOPOS GEORADIUSBYMEMBER_RO GEORADIUS_RO
-        GEOSEARCH GET GETBIT GETRANGE HEXISTS HGET HGETALL HKEYS HLEN HMGET HRANDFIELD HSCAN HSTRLEN HVALS LINDEX LLEN
-        LPOS LRANGE PEXPIRETIME PTTL SCARD SISMEMBER SMEMBERS SMISMEMBER SORT_RO SRANDMEMBER SSCAN STRLEN SUBSTR TTL
-        TYPE XLEN XPENDING XRANGE XREVRANGE ZCARD ZCOUNT ZLEXCOUNT ZMSCORE ZRANDMEMBER ZRANGE ZRANGEBYLEX ZRANGEBYSCORE
-        ZRANK ZREVRANGE ZREVRANGEBYLEX ZREVRANGEBYSCORE ZREVRANK ZSCAN ZSCORE]] },
-    { single = true, find = first, names = [[
-        APPEND BITFIELD DECR DECRBY EXPIRE EXPIREAT GEOADD GETDEL GETEX GETSET HDEL HINCRBY HINCRBYFLOAT HMSET HSET
-        HSETNX INCR INCRBY INCRBYFLOAT LINSERT LPOP LPUSH LPUSHX LREM LSET LTRIM MOVE PERSIST PEXPIRE PEXPIREAT PFADD
-        PSETEX RESTORE RPOP RPUSH RPUSHX SADD SET SETBIT SETEX SETNX SETRANGE SPOP SPUBLISH SREM XACK XADD XAUTOCLAIM
-        XCLAIM XDEL XSETID XTRIM ZADD ZINCRBY ZPOPMAX ZPOPMIN ZREM ZREMRANGEBYLEX ZREMRANGEBYRANK
-        ZREMRANGEBYSCORE]] },
-    { find = all, reads = true, split = "list", names = "MGET" },
-    { find = all, reads = true, split = "sum", names = "EXISTS" },
-    { find = all, split = "sum", names = "DEL TOUCH UNLINK" },
-    { find = range(1, -1, 2), split = "pairs", names = "MSET" },
-    { find = range(1, -1, 2), names = "MSETNX" },
-    { find = all, reads = true, names = "PFCOUNT SDIFF SINTER SUNION" },
-    { find = all, names = "PFMERGE SDIFFSTORE SINTERSTORE SUNIONSTORE" },
-    { find = two, reads = true, names = "LCS" },
-    { find = two, names = [[
-        BLMOVE BRPOPLPUSH COPY GEOSEARCHSTORE LMOVE RENAME RENAMENX RPOPLPUSH SMOVE ZRANGESTORE]] },
-    { find = range(1, -2), names = "BLPOP BRPOP BZPOPMAX BZPOPMIN" },
-    { find = range(2, -1), names = "BITOP" },
-    { find = second, names = "XGROUP" },
-    { find = second, reads = true, names = "OBJECT XINFO" },
-    { find = counted(1), reads = true, names = "SINTERCARD ZDIFF ZINTER ZINTERCARD ZUNION" },
-    { find = counted(1), names = "LMPOP ZMPOP" },
-    { find = counted(2), reads = true, names = "EVALSHA_RO EVAL_RO FCALL_RO" },
-    { find = counted(2), names = "BLMPOP BZMPOP EVAL EVALSHA FCALL" },
-    { find = counted(2, 1), names = "ZDIFFSTORE ZINTERSTORE ZUNIONSTORE" },
-    { find = streams, reads = true, names = "XREAD" },
-    { find = streams, names = "XREADGROUP" },
-    { find = with_store, names = "GEORADIUS GEORADIUSBYMEMBER SORT" },
-    { reads = true, names = [[
-        ACL ASKING AUTH BGREWRITEAOF BGSAVE CLIENT CLUSTER COMMAND CONFIG DEBUG ECHO FAILOVER HELLO INFO LASTSAVE
-        LATENCY LOLWUT MODULE MONITOR PING PSUBSCRIBE PUBSUB QUIT RANDOMKEY RESET ROLE SAVE SCAN SELECT SLOWLOG
-        SSUBSCRIBE SUBSCRIBE TIME]] },
-    { names = "DISCARD EXEC MULTI PUBLISH SWAPDB UNWATCH WAIT WAITAOF WATCH" },
-    { everywhere = "first", names = "FLUSHALL FLUSHDB" },
-    { everywhere = "sum", names = "DBSIZE" },
-    { everywhere = "join", names = "KEYS" },
-}
-
---- Subcommands with other keys than their command.
-local SUB <const> = {
-    ["MEMORY USAGE"] = { find = second, reads = true },
-    ["MEMORY DOCTOR"] = { reads = true }, ["MEMORY STATS"] = { reads = true }, ["MEMORY PURGE"] = {},
-    ["MEMORY MALLOC-STATS"] = { reads = true }, ["MEMORY HELP"] = { reads = true },
-    ["OBJECT HELP"] = { reads = true }, ["XINFO HELP"] = { reads = true }, ["XGROUP HELP"] = { reads = true },
-    ["SCRIPT EXISTS"] = { everywhere = "all" }, ["SCRIPT FLUSH"] = { everywhere = "first" },
-    ["SCRIPT LOAD"] = { everywhere = "first" }, ["SCRIPT KILL"] = {}, ["SCRIPT HELP"] = { reads = true },
-    ["FUNCTION DELETE"] = { everywhere = "first" }, ["FUNCTION FLUSH"] = { everywhere = "first" },
-    ["FUNCTION LOAD"] = { everywhere = "first" }, ["FUNCTION RESTORE"] = { everywhere = "first" },
-    ["FUNCTION LIST"] = {}, ["FUNCTION STATS"] = {}, ["FUNCTION DUMP"] = {}, ["FUNCTION KILL"] = {},
-    ["FUNCTION HELP"] = { reads = true }, ["CONFIG SET"] = { everywhere = "first" },
-    ["CONFIG RESETSTAT"] = { everywhere = "first" }, ["CONFIG REWRITE"] = { everywhere = "first" },
-}
-
-local WITH_SUB <const> = { CONFIG = true, FUNCTION = true, MEMORY = true, OBJECT = true, SCRIPT = true, XGROUP = true,
-    XINFO = true }
-
-local KNOWN <const> = {}
-for _, group in ipairs(GROUPS) do
-    group.reads = group.reads or false
-    for name in group.names:gmatch "%S+" do
-        KNOWN[name] = group
-    end
-end
-
----The entry of a command; nil: unknown, ask the server (M.of_info).
+---What the table knows about a command.
 ---@param name string upper case
 ---@param argument any its first argument
----@return dbrun.redis.KeySpec?
+---@return dbrun.redis.KeySpec? nil: unknown, ask the server (M.of_info)
+---@return string? asked the name to ask it for
 function M.known(name, argument)
-    if WITH_SUB[name] then
-        local sub <const> = type(argument) == "string" and SUB[name .. " " .. argument:upper()]
-        return sub or KNOWN[name] or {}
+    local spec <const> = look_up(name)
+    if not spec then
+        return nil, name
+    elseif not spec.subcommands or type(argument) ~= "string" then
+        return spec
     end
-    return KNOWN[name]
+    local sub <const> = argument:upper()
+    local full <const> = look_up(name .. " " .. sub)
+    if full then
+        return full
+    end
+    return nil, name .. "|" .. sub
+end
+
+--- The policies among the tips of a server.
+local function policies(spec, tips)
+    local request, response = nil, "join"
+    for _, tip in ipairs(tips or {}) do
+        local which <const>, policy <const> = tip:lower():match "^(%l+)_policy:([%l_]+)$"
+        if which == "request" then
+            request = policy
+        elseif which == "response" then
+            response = policy:gsub("^agg_", ""):gsub("^logical_", "")
+        end
+    end
+    if (request == "all_shards" or request == "all_nodes") and response ~= "special" then
+        spec.everywhere, spec.replicas = response, request == "all_nodes" or nil
+    end
 end
 
 ---@param name string in any case
@@ -170,7 +103,7 @@ end
 ---@return dbrun.redis.KeySpec
 function M.of_info(info)
     if type(info) ~= "table" then
-        return {} -- the server does not know it: send it to any node, which refuses it
+        return { keys = false, reads = false } -- the server does not know it: any node refuses it
     end
     local flags = {}
     for _, flag in ipairs(info[3] or {}) do
@@ -179,10 +112,31 @@ function M.of_info(info)
     local spec = { reads = flags.readonly or false, movable = flags.movablekeys }
     local from <const>, to <const>, step <const> = info[4], info[5], info[6]
     if not spec.movable and from and from > 0 then
-        spec.find = range(from, to, math.max(step or 1, 1))
+        spec.range = { from, to, math.max(step or 1, 1) }
         spec.single = from == 1 and to == 1
     end
+    spec.keys = spec.movable or spec.range ~= nil
+    if not spec.keys then
+        policies(spec, info[8])
+    end
     return spec
+end
+
+---The keys among the `n` arguments of a command whose keys the server need not be asked for.
+---@param spec dbrun.redis.KeySpec
+---@param args any[]
+---@param n integer
+---@return any[]
+function M.of(spec, args, n)
+    if spec.name then
+        return core.redis.keys(spec.name, args, n)
+    end
+    local list <const>, first <const>, last, step <const> = {}, table.unpack(spec.range, 1, 3)
+    last = last < 0 and n + 1 + last or math.min(last, n)
+    for i = first, last, step do
+        list[#list + 1] = args[i]
+    end
+    return list
 end
 
 return M

@@ -1,4 +1,5 @@
 --- Retries of a cluster client: redirections, lost nodes, slots in migration.
+local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 
@@ -76,9 +77,11 @@ function M.target(topology, e, from)
     return math.tointeger(slot), topology:node(host, math.tointeger(port))
 end
 
---- Blocking commands need a dedicated connection.
-local BLOCKING <const> = { BLMOVE = true, BLMPOP = true, BLPOP = true, BRPOP = true, BRPOPLPUSH = true, BZMPOP = true,
-    BZPOPMAX = true, BZPOPMIN = true, XREAD = true, XREADGROUP = true }
+--- Commands that may block need a dedicated connection.
+local function may_block(name)
+    local fact <const> = core.redis.fact(name)
+    return fact ~= nil and fact.blocks
+end
 
 ---The retries of a command after its first failure.
 ---@class dbrun.redis.Trip
@@ -200,7 +203,7 @@ function Trip:run(client, asking, name, ...)
     if not asking then
         return quick:call(name, ...)
     end
-    local connection <close> = BLOCKING[name] and quick:acquire() or nil
+    local connection <close> = may_block(name) and quick:acquire() or nil
     local batch <const> = (connection or quick):batch(false)
     batch:asking():call(name, ...)
     local reply <const> = batch:send()[2]

@@ -90,7 +90,7 @@ static void forget_shapes(struct redis_batch *b)
 static int queue_command(lua_State *L, struct redis_batch *b, const struct redis_command *cmd, int first)
 {
     struct runtime *rt = bind_runtime(L);
-    enum redis_shape shape = cmd->shape;
+    redis_shape_id shape = cmd->shape;
     if (cmd->flags) {
         const char *instead;
         shape = redis_command_shape(L, cmd, first, &instead);
@@ -199,7 +199,7 @@ static void push_replies(lua_State *L, const struct redis_batch *b, struct resp_
     const char *shapes = lua_tolstring(L, -1, &known);
     lua_createtable(L, n > INT32_MAX ? INT32_MAX : (int)n, 0);
     for (uint64_t i = 0; i < n; i++) {
-        redis_reply_push(L, rt, cur, i < known ? (enum redis_shape)shapes[i] : SHAPE_PLAIN);
+        redis_reply_push(L, rt, cur, i < known ? (redis_shape_id)shapes[i] : SHAPE_PLAIN);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     lua_remove(L, -2);

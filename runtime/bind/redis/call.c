@@ -135,13 +135,13 @@ static int answered(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     if (resp_next(&look, &item) && item.type == RESP_ERROR)
         return raise_reply(L, rt, c, &item, cmd->name);
-    redis_reply_push(L, rt, &cur, (enum redis_shape)c->shape);
+    redis_reply_push(L, rt, &cur, c->shape);
     redis_taken(c);
     return 1;
 }
 
 struct plan {
-    enum redis_shape shape;
+    redis_shape_id shape;
     double timeout;
 };
 
@@ -176,7 +176,7 @@ static int send_command(lua_State *L, struct redis_handle *h, const struct redis
         q->out.len = r.from;
         return luaL_error(L, "not enough memory");
     }
-    r.call->shape = (uint8_t)plan->shape;
+    r.call->shape = plan->shape;
     return redis_park(L, &r, answered);
 }
 

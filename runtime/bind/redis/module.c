@@ -9,6 +9,7 @@
 #include "bind/redis/feed.h"
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
+#include "bind/redis/words.h"
 #include "redis/hash_slot.h"
 
 #include <errno.h>
@@ -246,6 +247,70 @@ static int class(lua_State *L)
     return 1;
 }
 
+/* ---- facts about commands ---- */
+
+static void set_flag(lua_State *L, const char *name, bool value)
+{
+    lua_pushboolean(L, value);
+    lua_setfield(L, -2, name);
+}
+
+static bool has_option_keys(const struct redis_fact *f)
+{
+    for (const struct redis_option *o = f->options; o && o->word; o++)
+        if (o->keys != OPTION_NO_KEYS)
+            return true;
+    return false;
+}
+
+/* Is the first argument the only key? */
+static bool has_one_key(const struct redis_fact *f)
+{
+    const struct redis_keys *k = f->keys;
+    return k && !has_option_keys(f) && k[0].kind == KEYS_RANGE && k[0].first == 1 && k[0].last == 1 &&
+           k[1].kind == KEYS_END;
+}
+
+static bool may_block(const struct redis_fact *f)
+{
+    bool blocks = f->flags & (COMMAND_BLOCK_FIRST | COMMAND_BLOCK_LAST | COMMAND_BLOCK_MS);
+    for (const struct redis_option *o = f->options; o && o->word; o++)
+        blocks = blocks || o->blocks;
+    return blocks;
+}
+
+/* fact("XINFO STREAM") -> what the table knows about the command | nil: see keys.lua */
+static int fact(lua_State *L)
+{
+    static const char *const requests[] = {"one", "shards", "nodes", "split"};
+    static const char *const responses[] = {"join", "all_succeeded", "one_succeeded", "sum",
+                                            "min",  "and",           "union",         "any"};
+    const struct redis_fact *f = redis_fact_find(luaL_checkstring(L, 1));
+    if (!f)
+        return 0;
+    lua_createtable(L, 0, 7);
+    set_flag(L, "subcommands", f->flags & COMMAND_HAS_SUB);
+    set_flag(L, "reads", f->flags & COMMAND_REPLICA);
+    set_flag(L, "single", has_one_key(f));
+    set_flag(L, "blocks", may_block(f));
+    set_flag(L, "keys", f->keys || has_option_keys(f));
+    lua_pushstring(L, requests[f->request]);
+    lua_setfield(L, -2, "request");
+    lua_pushstring(L, responses[f->response]);
+    lua_setfield(L, -2, "response");
+    return 1;
+}
+
+/* keys("GET", args, n) -> the keys among the n arguments */
+static int keys(lua_State *L)
+{
+    const struct redis_fact *f = redis_fact_find(luaL_checkstring(L, 1));
+    luaL_checktype(L, 2, LUA_TTABLE);
+    luaL_argcheck(L, f, 1, "a command of the table");
+    redis_words_push_keys(L, f, 2, luaL_checkinteger(L, 3));
+    return 1;
+}
+
 /* ---- what extras.lua needs ---- */
 
 /* slot(key) -> 0 to 16383: the hash slot of the key in a cluster. A number is hashed as the text that is
@@ -326,6 +391,8 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
                                          {"command", command},
                                          {"on_unknown", on_unknown},
                                          {"class", class},
+                                         {"fact", fact},
+                                         {"keys", keys},
                                          {"slot", slot},
                                          {"float", read_float},
                                          {"random_token", random_token},

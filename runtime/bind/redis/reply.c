@@ -107,10 +107,10 @@ void redis_reply_push_float(lua_State *L, const char *s, size_t size)
 }
 
 static void push_elements(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
-                          enum redis_shape shape);
+                          const struct redis_shape *shape);
 
 static void push_item(lua_State *L, struct runtime *rt, struct resp_cursor *c, const struct resp_item *item,
-                      enum redis_shape shape)
+                      const struct redis_shape *shape)
 {
     switch (item->type) {
     case RESP_NIL:
@@ -124,7 +124,7 @@ static void push_item(lua_State *L, struct runtime *rt, struct resp_cursor *c, c
         break;
     case RESP_STATUS:
     case RESP_STRING:
-        if (shape == SHAPE_SCORE)
+        if (shape->kind == SHAPE_IS_NUMBER)
             redis_reply_push_float(L, item->text, item->size);
         else
             lua_pushlstring(L, item->text, item->size);
@@ -135,12 +135,12 @@ static void push_item(lua_State *L, struct runtime *rt, struct resp_cursor *c, c
     }
 }
 
-void redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, enum redis_shape shape)
+void redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, redis_shape_id shape)
 {
     struct resp_item item;
     luaL_checkstack(L, 10, "the reply is nested too deep");
     if (resp_next(c, &item))
-        push_item(L, rt, c, &item, shape);
+        push_item(L, rt, c, &item, &redis_shapes[shape]);
     else
         lua_pushnil(L);
 }
@@ -152,181 +152,127 @@ static int table_size(uint64_t n)
     return n > INT32_MAX ? INT32_MAX : (int)n;
 }
 
-/* A list; `each` is the shape of its elements. */
+/* A list; the first elements have the shapes of the parts. */
 static void push_list(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
-                      enum redis_shape each)
+                      const struct redis_shape *shape)
 {
     lua_createtable(L, table_size(n), 0);
     for (uint64_t i = 1; i <= n; i++) {
-        redis_reply_push(L, rt, c, each);
+        redis_reply_push(L, rt, c, i <= shape->count ? shape->parts[i - 1].shape : shape->each);
         lua_rawseti(L, -2, (lua_Integer)i);
     }
 }
 
-/* name value name value ...; `each` is the shape of the values. */
-static void push_map(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
-                     enum redis_shape each)
-{
-    lua_createtable(L, 0, table_size(n / 2));
-    for (uint64_t i = 0; i + 1 < n; i += 2) {
-        redis_reply_push(L, rt, c, SHAPE_PLAIN);
-        redis_reply_push(L, rt, c, each);
-        if (lua_isnil(L, -2))
-            lua_pop(L, 2);
-        else
-            lua_rawset(L, -3);
-    }
-}
-
-/* a b a b ... -> {{a, b}, ...}; `second` is the shape of b. The server may also send the pairs as lists. */
-static void push_pairs(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
-                       enum redis_shape second)
+/* Do the elements at the cursor come as lists? The server sends some pairs flat, and some as lists. */
+static bool is_nested(const struct resp_cursor *c, uint64_t n)
 {
     struct resp_item item;
     struct resp_cursor look = *c;
-    bool nested = n > 0 && resp_next(&look, &item) && item.type == RESP_ARRAY;
-    uint64_t pairs = nested ? n : n / 2;
-    lua_createtable(L, table_size(pairs), 0);
-    for (uint64_t i = 1; i <= pairs; i++) {
-        if (nested)
-            resp_next(c, &item);
-        lua_createtable(L, 2, 0);
-        redis_reply_push(L, rt, c, SHAPE_PLAIN);
-        lua_rawseti(L, -2, 1);
-        redis_reply_push(L, rt, c, second);
-        lua_rawseti(L, -2, 2);
-        lua_rawseti(L, -2, (lua_Integer)i);
-    }
+    return n > 0 && resp_next(&look, &item) && item.type == RESP_ARRAY;
 }
 
-/* A list whose elements have the `given` shapes; the elements after these are plain. */
-static void push_tuple(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
-                       const enum redis_shape *shapes, uint64_t given)
+static redis_shape_id shape_of_name(const struct redis_shape *map, const struct resp_item *name)
 {
-    lua_createtable(L, table_size(n), 0);
-    for (uint64_t i = 1; i <= n; i++) {
-        redis_reply_push(L, rt, c, i <= given ? shapes[i - 1] : SHAPE_PLAIN);
-        lua_rawseti(L, -2, (lua_Integer)i);
-    }
+    for (size_t i = 0; name->text && i < map->count; i++)
+        if (name->size == strlen(map->parts[i].name) &&
+            memcmp(name->text, map->parts[i].name, name->size) == 0)
+            return map->parts[i].shape;
+    return map->each;
 }
 
-/* The entries of a stream, {id, {field value ...}}; an entry that was deleted meanwhile is nil. */
-static void push_entries(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n)
+/* Sets t[name] = value for the name and the value on top of the stack, which it pops. */
+static void set_value(lua_State *L)
 {
-    static const enum redis_shape entry[] = {SHAPE_PLAIN, SHAPE_MAP};
-    struct resp_item item;
-    lua_createtable(L, table_size(n), 0);
-    for (uint64_t i = 1; i <= n && resp_next(c, &item); i++) {
-        if (item.type == RESP_ARRAY)
-            push_tuple(L, rt, c, item.size, entry, 2);
-        else
-            push_item(L, rt, c, &item, SHAPE_PLAIN);
-        lua_rawseti(L, -2, (lua_Integer)i);
-    }
-}
-
-static void push_streams(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n)
-{
-    struct resp_item item;
-    lua_createtable(L, 0, table_size(n));
-    for (uint64_t i = 0; i < n && resp_next(c, &item) && item.type == RESP_ARRAY && item.size == 2; i++) {
-        redis_reply_push(L, rt, c, SHAPE_PLAIN);
-        redis_reply_push(L, rt, c, SHAPE_ENTRIES);
+    if (lua_isnil(L, -2))
+        lua_pop(L, 2);
+    else
         lua_rawset(L, -3);
+}
+
+/* The same for a field, whose value is a string. A field that comes again becomes the list of its values. */
+static void set_field(lua_State *L)
+{
+    lua_pushvalue(L, -2);
+    int before = lua_isnil(L, -1) ? LUA_TNIL : lua_rawget(L, -4);
+    if (before == LUA_TNIL) {
+        lua_pop(L, 1);
+        set_value(L);
+        return;
     }
+    if (before != LUA_TTABLE) {
+        lua_createtable(L, 2, 0);
+        lua_insert(L, -2);
+        lua_rawseti(L, -2, 1);
+        lua_pushvalue(L, -3);
+        lua_pushvalue(L, -2);
+        lua_rawset(L, -6);
+    }
+    lua_insert(L, -2); /* table name list value */
+    lua_rawseti(L, -2, (lua_Integer)lua_rawlen(L, -2) + 1);
+    lua_pop(L, 2);
 }
 
-static enum redis_shape shape_of_name(const struct resp_item *name)
+static void push_map(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
+                     const struct redis_shape *shape)
 {
-    static const struct {
-        const char *name;
-        enum redis_shape shape;
-    } known[] = {{"consumers", SHAPE_NAMED_LIST}, {"entries", SHAPE_ENTRIES},   {"first-entry", SHAPE_ENTRY},
-                 {"functions", SHAPE_NAMED_LIST}, {"groups", SHAPE_NAMED_LIST}, {"last-entry", SHAPE_ENTRY}};
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (name->text && name->size == strlen(known[i].name) &&
-            memcmp(name->text, known[i].name, name->size) == 0)
-            return known[i].shape;
-    return SHAPE_PLAIN;
-}
-
-/* The description of a stream (with its groups and consumers) or of a function library. */
-static void push_named(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n)
-{
-    struct resp_item name;
-    lua_createtable(L, 0, table_size(n / 2));
-    for (uint64_t i = 0; i + 1 < n && resp_next(c, &name); i += 2) {
-        push_item(L, rt, c, &name, SHAPE_PLAIN);
-        redis_reply_push(L, rt, c, shape_of_name(&name));
-        if (lua_isnil(L, -2))
-            lua_pop(L, 2);
+    struct resp_item item;
+    bool nested = is_nested(c, n);
+    uint64_t pairs = nested ? n : n / 2;
+    lua_createtable(L, 0, table_size(pairs));
+    for (uint64_t i = 0; i < pairs; i++) {
+        if (nested && (!resp_next(c, &item) || item.type != RESP_ARRAY || item.size != 2))
+            return; /* no server sends that */
+        if (!resp_next(c, &item))
+            return;
+        push_item(L, rt, c, &item, &redis_shapes[SHAPE_PLAIN]);
+        redis_reply_push(L, rt, c, shape_of_name(shape, &item));
+        if (shape->kind == SHAPE_IS_FIELDS)
+            set_field(L);
         else
-            lua_rawset(L, -3);
+            set_value(L);
     }
+    if (!nested && n % 2 == 1) /* no server sends that either */
+        resp_skip(c);
+}
+
+static void push_rows(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
+                      const struct redis_shape *shape)
+{
+    struct resp_item item = {.type = RESP_ARRAY};
+    bool nested = is_nested(c, n);
+    uint64_t rows = nested ? n : n / shape->count;
+    lua_createtable(L, table_size(rows), 0);
+    for (uint64_t i = 1; i <= rows; i++) {
+        if (nested && !resp_next(c, &item))
+            return;
+        if (item.type == RESP_ARRAY)
+            push_list(L, rt, c, nested ? item.size : shape->count, shape);
+        else
+            push_item(L, rt, c, &item, shape);
+        lua_rawseti(L, -2, (lua_Integer)i);
+    }
+    for (uint64_t left = nested ? 0 : n % shape->count; left > 0; left--)
+        resp_skip(c);
 }
 
 static void push_elements(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
-                          enum redis_shape shape)
+                          const struct redis_shape *shape)
 {
-    static const enum redis_shape entry[] = {SHAPE_PLAIN, SHAPE_MAP};
-    static const enum redis_shape key_score[] = {SHAPE_PLAIN, SHAPE_PLAIN, SHAPE_SCORE};
-    static const enum redis_shape key_scored[] = {SHAPE_PLAIN, SHAPE_SCORED};
-    static const enum redis_shape claimed[] = {SHAPE_PLAIN, SHAPE_ENTRIES, SHAPE_PLAIN};
-    switch (shape) {
-    case SHAPE_PLAIN:
-        push_list(L, rt, c, n, SHAPE_PLAIN);
+    switch ((enum redis_shape_kind)shape->kind) {
+    case SHAPE_IS_PLAIN:
+    case SHAPE_IS_NUMBER:
+        push_list(L, rt, c, n, &redis_shapes[SHAPE_PLAIN]);
         break;
-    case SHAPE_MAP:
-        push_map(L, rt, c, n, SHAPE_PLAIN);
+    case SHAPE_IS_LIST:
+    case SHAPE_IS_TUPLE:
+        push_list(L, rt, c, n, shape);
         break;
-    case SHAPE_MAPS:
-        push_list(L, rt, c, n, SHAPE_MAP);
+    case SHAPE_IS_MAP:
+    case SHAPE_IS_FIELDS:
+        push_map(L, rt, c, n, shape);
         break;
-    case SHAPE_PAIRS:
-        push_pairs(L, rt, c, n, SHAPE_PLAIN);
-        break;
-    case SHAPE_SCORED:
-        push_pairs(L, rt, c, n, SHAPE_SCORE);
-        break;
-    case SHAPE_SCORE:
-    case SHAPE_SCORES:
-        push_list(L, rt, c, n, SHAPE_SCORE);
-        break;
-    case SHAPE_KEY_SCORE:
-        push_tuple(L, rt, c, n, key_score, 3);
-        break;
-    case SHAPE_KEY_SCORED:
-        push_tuple(L, rt, c, n, key_scored, 2);
-        break;
-    case SHAPE_ENTRIES:
-        push_entries(L, rt, c, n);
-        break;
-    case SHAPE_STREAMS:
-        push_streams(L, rt, c, n);
-        break;
-    case SHAPE_CLAIMED:
-        push_tuple(L, rt, c, n, claimed, 3);
-        break;
-    case SHAPE_PLACES:
-        push_list(L, rt, c, n, SHAPE_SCORES);
-        break;
-    case SHAPE_FOUND:
-        push_list(L, rt, c, n, SHAPE_FOUND_PART);
-        break;
-    case SHAPE_FOUND_PART:
-        push_list(L, rt, c, n, SHAPE_SCORES);
-        break;
-    case SHAPE_DEEP_MAP:
-        push_map(L, rt, c, n, SHAPE_DEEP_MAP);
-        break;
-    case SHAPE_ENTRY:
-        push_tuple(L, rt, c, n, entry, 2);
-        break;
-    case SHAPE_NAMED:
-        push_named(L, rt, c, n);
-        break;
-    case SHAPE_NAMED_LIST:
-        push_list(L, rt, c, n, SHAPE_NAMED);
+    case SHAPE_IS_ROWS:
+        push_rows(L, rt, c, n, shape);
         break;
     }
 }

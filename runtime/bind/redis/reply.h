@@ -9,7 +9,7 @@
 #include "redis/resp.h"
 
 /* Pushes the next value at the cursor in this shape. Error replies become error objects. */
-void redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, enum redis_shape shape);
+void redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, redis_shape_id shape);
 /* Pushes a float from the text that Redis prints for it; any other text as it is. */
 void redis_reply_push_float(lua_State *L, const char *s, size_t size);
 /* Sets `e` from an error reply; the caller clears it. */

@@ -36,7 +36,7 @@ struct session_call {
     uint64_t deadline;
     uint64_t received; /* the connection's counter of received bytes when the command was issued */
     char *copy;        /* the bytes of the command, when it may be sent again */
-    uint8_t shape;     /* of the reply, an enum redis_shape */
+    uint8_t shape;     /* of the reply, a redis_shape_id */
     bool failed;       /* there is no reply; `error` says why, or is NULL when memory was out */
     struct error *error;
     struct session_call *next_free;

@@ -157,7 +157,7 @@ static int convert(lua_State *L)
     struct runtime *rt = lua_touserdata(L, 1);
     const struct resp_reply *r = lua_touserdata(L, 2);
     struct resp_cursor c = resp_cursor(r);
-    redis_reply_push(L, rt, &c, (enum redis_shape)lua_tointeger(L, 3));
+    redis_reply_push(L, rt, &c, (redis_shape_id)lua_tointeger(L, 3));
     return 1;
 }
 
@@ -183,7 +183,7 @@ static void to_lua(const struct resp_reply *reply, size_t memory)
 {
     struct runtime *rt;
     lua_State *L = state(&rt);
-    for (int shape = SHAPE_PLAIN; shape <= SHAPE_NAMED_LIST; shape++) {
+    for (int shape = SHAPE_PLAIN; shape < (int)redis_shape_count; shape++) {
         lua_limit = SIZE_MAX;
         must(lua_checkstack(L, 5));
         lua_pushcfunction(L, convert);

@@ -1,0 +1,137 @@
+--- Commands that concern all nodes of a cluster: FLUSHALL, SCRIPT LOAD, DBSIZE, PUBSUB NUMSUB.
+local task <const> = require "dbrun.task"
+
+local M = {}
+
+---How a command ended on one node.
+---@class dbrun.redis.Answer
+---@field ok boolean
+---@field reply any the reply, or the error
+
+--- Each gets the list of the replies and their number, and gives the reply of all.
+local JOIN <const> = {}
+
+function JOIN.all_succeeded(replies)
+    return replies[1]
+end
+
+function JOIN.join(replies, n)
+    local list <const> = {}
+    for i = 1, n do
+        local reply <const> = replies[i]
+        if type(reply) ~= "table" then
+            return replies[1] -- not a list: COMMANDLOG and the like have subcommands without one
+        end
+        table.move(reply, 1, reply.n or #reply, #list + 1, list)
+    end
+    return list
+end
+
+function JOIN.union(replies, n)
+    local list <const>, seen <const> = {}, {}
+    for i = 1, n do
+        for _, value in ipairs(replies[i]) do
+            if not seen[value] then
+                seen[value], list[#list + 1] = true, value
+            end
+        end
+    end
+    return list
+end
+
+--- Numbers become one by `combine`; of tables each number does.
+local function fold(combine)
+    return function(replies, n)
+        local result = replies[1]
+        for i = 2, n do
+            if type(result) ~= "table" then
+                result = combine(result, replies[i])
+            else
+                for name, value in pairs(replies[i]) do
+                    result[name] = result[name] and combine(result[name], value) or value
+                end
+            end
+        end
+        return result
+    end
+end
+
+JOIN.sum = fold(function(a, b) return a + b end)
+JOIN.min = fold(math.min)
+JOIN.max = fold(math.max)
+JOIN["and"] = JOIN.min -- of zeros and ones
+JOIN["or"] = JOIN.max
+
+--- One that is not nil, any of them.
+function JOIN.any(replies, n)
+    local from <const> = math.random(n)
+    for i = from, from + n - 1 do
+        local reply <const> = replies[(i - 1) % n + 1]
+        if reply ~= nil then
+            return reply
+        end
+    end
+    return nil
+end
+
+local function clients_of(topology, replicas)
+    local clients <const> = {}
+    for _, shard in ipairs(topology.shards) do
+        clients[#clients + 1] = shard.primary.client
+        for _, replica in ipairs(replicas and shard.replicas or {}) do
+            clients[#clients + 1] = topology:reader(replica)
+        end
+    end
+    return clients
+end
+
+---Runs it on all of them, also when it fails on some.
+---@return dbrun.redis.Answer[]
+local function ask(clients, timeout, name, ...)
+    local args <const>, fns <const> = table.pack(...), {}
+    for i, client in ipairs(clients) do
+        fns[i] = function()
+            local ok <const>, reply <const> = pcall(function()
+                return client:with { timeout = timeout }:call(name, table.unpack(args, 1, args.n))
+            end)
+            return { ok = ok, reply = reply }
+        end
+    end
+    return task.all(fns)
+end
+
+--- SCRIPT KILL: where no script runs it fails with NOTBUSY. Another error says more than that.
+local function one_of(answers)
+    local failure
+    for _, answer in ipairs(answers) do
+        if answer.ok then
+            return answer.reply
+        elseif not failure or failure.code == "NOTBUSY" then
+            failure = answer.reply
+        end
+    end
+    error(failure, 0)
+end
+
+---Runs a command on all primaries (`spec.replicas`: and all replicas). Raises the first error, except for a command
+---that need succeed on one node only.
+---@param cluster dbrun.redis.Cluster
+---@param spec dbrun.redis.KeySpec
+---@param name string
+---@return any
+function M.run(cluster, spec, name, ...)
+    local answers <const> = ask(clients_of(cluster.state.topology, spec.replicas), cluster.timeout, name, ...)
+    if spec.everywhere == "one_succeeded" then
+        return one_of(answers)
+    end
+    local replies <const> = {}
+    for i, answer in ipairs(answers) do
+        if not answer.ok then
+            error(answer.reply, 0)
+        end
+        replies[i] = answer.reply
+    end
+    return (JOIN[spec.everywhere] or JOIN.join)(replies, #answers)
+end
+
+return M
