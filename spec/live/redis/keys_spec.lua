@@ -8,8 +8,8 @@ local rounds = require "spec.support.rounds"
 local seed <const> = math.tointeger(os.getenv "DBRUN_TEST_SEED") or os.time() * 1000 + math.random(0, 999)
 
 local WORDS <const> = { "k1", "k2", "k3", "store", "STORE", "StoreDist", "withscores", "streams", "STREAMS", "count",
-    "KEYS", "keys", "get", "BY", "limit", "1", "2", "3", "0", "-1", "GROUP", "block", "noack", "justid", "AUTH", "auth2",
-    "copy", "replace", "asc", "{tag}", "incr", "idx", "", "\0\r\n", "WEIGHTS", "aggregate" }
+    "KEYS", "keys", "get", "BY", "limit", "1", "2", "3", "0", "-1", "GROUP", "block", "noack", "justid", "AUTH",
+    "auth2", "copy", "replace", "asc", "{tag}", "incr", "idx", "", "\0\r\n", "WEIGHTS", "aggregate" }
 
 local function word()
     return WORDS[math.random(#WORDS)]
@@ -60,7 +60,7 @@ local function stored(fixed, options, words)
     return function()
         local list <const> = add_options(add_words({}, fixed), options)
         if math.random(2) == 1 then
-            add(list, words[math.random(#words)], math.random(2) == 1 and "streams" or "by")
+            add(list, words[math.random(#words)], math.random(2) == 1 and "streams" or "k2")
         end
         return add_options(list, options)
     end
