@@ -205,7 +205,7 @@ local function together(entry, parts)
     if entry.spec.split == "sum" then
         return sum
     end
-    return entry.spec.split == "list" and list or "OK"
+    return entry.spec.split == "list" and core.redis.counted(list, entry.n) or "OK"
 end
 
 ---Runs a command with keys in several hash slots as one command for each. Not atomic.
@@ -286,8 +286,8 @@ function Pipeline:execute(opts)
         end
         replies[i] = reply
     end
-    self.last = replies
-    return replies
+    self.last = core.redis.counted(replies, #entries)
+    return self.last
 end
 
 setmetatable(Pipeline, {

@@ -202,6 +202,7 @@ static void push_replies(lua_State *L, const struct redis_batch *b, struct resp_
         redis_reply_push(L, rt, cur, i < known ? (redis_shape_id)shapes[i] : SHAPE_PLAIN);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
+    redis_reply_count(L, n);
     lua_remove(L, -2);
 }
 

@@ -336,6 +336,21 @@ static int slot(lua_State *L)
     return 1;
 }
 
+/* counted(list, n) -> a list of its n elements with that length, also when some of them are nil */
+static int counted(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TTABLE);
+    lua_Integer n = luaL_checkinteger(L, 2);
+    luaL_argcheck(L, n >= 0 && n <= INT32_MAX, 2, "a number of elements");
+    lua_createtable(L, (int)n, 0);
+    for (lua_Integer i = 1; i <= n; i++) {
+        lua_rawgeti(L, 1, i);
+        lua_rawseti(L, -2, i);
+    }
+    redis_reply_count(L, (uint64_t)n);
+    return 1;
+}
+
 /* float(text) -> the number that Redis printed so */
 static int read_float(lua_State *L)
 {
@@ -394,6 +409,7 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
                                          {"fact", fact},
                                          {"keys", keys},
                                          {"slot", slot},
+                                         {"counted", counted},
                                          {"float", read_float},
                                          {"random_token", random_token},
                                          {NULL, NULL}};

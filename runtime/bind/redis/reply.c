@@ -152,6 +152,55 @@ static int table_size(uint64_t n)
     return n > INT32_MAX ? INT32_MAX : (int)n;
 }
 
+static int counted_len(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    return 1;
+}
+
+/* Pushes the metatable of lists of `n` elements. Lists with the same number share it while there are any. */
+static void push_counted(lua_State *L, lua_Integer n)
+{
+    static const char key;
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &key) != LUA_TTABLE) {
+        lua_pop(L, 1);
+        lua_newtable(L);
+        lua_createtable(L, 0, 1);
+        lua_pushliteral(L, "v");
+        lua_setfield(L, -2, "__mode");
+        lua_setmetatable(L, -2);
+        lua_pushvalue(L, -1);
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &key);
+    }
+    if (lua_rawgeti(L, -1, n) != LUA_TTABLE) {
+        lua_pop(L, 1);
+        lua_createtable(L, 0, 2);
+        lua_pushinteger(L, n);
+        lua_pushcclosure(L, counted_len, 1);
+        lua_setfield(L, -2, "__len");
+        lua_createtable(L, 0, 1);
+        lua_pushinteger(L, n);
+        lua_setfield(L, -2, "n");
+        lua_setfield(L, -2, "__index");
+        lua_pushvalue(L, -1);
+        lua_rawseti(L, -3, n);
+    }
+    lua_remove(L, -2);
+}
+
+void redis_reply_count(lua_State *L, uint64_t n)
+{
+    if (n == 0)
+        return;
+    bool at_end = lua_rawgeti(L, -1, (lua_Integer)n) == LUA_TNIL;
+    lua_pop(L, 1);
+    if (!at_end)
+        return;
+    luaL_checkstack(L, 6, NULL);
+    push_counted(L, (lua_Integer)n);
+    lua_setmetatable(L, -2);
+}
+
 /* A list; the first elements have the shapes of the parts. */
 static void push_list(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
                       const struct redis_shape *shape)
@@ -161,6 +210,7 @@ static void push_list(lua_State *L, struct runtime *rt, struct resp_cursor *c, u
         redis_reply_push(L, rt, c, i <= shape->count ? shape->parts[i - 1].shape : shape->each);
         lua_rawseti(L, -2, (lua_Integer)i);
     }
+    redis_reply_count(L, n);
 }
 
 /* Do the elements at the cursor come as lists? The server sends some pairs flat, and some as lists. */

@@ -1,0 +1,111 @@
+-- Nothing of a reply is lost, and its values are of the kinds that the server means.
+local core = require "dbrun.core"
+local redis_server = require "spec.support.redis_server"
+
+describe("a reply", function()
+    local r
+    redis_server.around(_ENV, function(_, client) r = client end)
+
+    local function counts(n, list)
+        assert.equal(n, #list)
+        assert.equal(n, list.n or #list)
+        return list
+    end
+
+    it("that ends with nil has its whole length", function()
+        r:set("a", 1)
+        local list <const> = counts(3, r:mget("a", "b", "c"))
+        assert.equal("1", list[1])
+        assert.is_nil(list[3])
+        counts(2, r:hmget("h", "x", "y"))
+        counts(1, r:zmscore("z", "m"))
+        counts(1, r:geopos("p", "m"))
+        counts(3, r:mget("b", "c", "a"))
+        assert.equal(0, #r:lrange("none", 0, -1))
+    end)
+
+    it("is the whole of a pipeline, and of a transaction, that ends with nil", function()
+        local function queue(p)
+            p:set("a", 1)
+            p:get "nothing"
+        end
+        assert.same({ "OK" }, counts(2, r:pipeline(queue)))
+        counts(2, r:multi(queue))
+        local replies <const> = r:pipeline(function(p) p:mget("x", "y") end)
+        counts(2, replies[1])
+    end)
+
+    it("can be unpacked, iterated and sent again", function()
+        r:set("a", 1)
+        local list <const> = r:mget("a", "b")
+        assert.equal(2, select("#", table.unpack(list)))
+        assert.same({ [1] = "1" }, list)
+        for name in pairs(list) do
+            assert.equal(1, name)
+        end
+        assert.equal(1, r:rpush("l", { list[1] }))
+    end)
+
+    it("has each value of a stream's field that comes again", function()
+        r:xadd("s", "1-0", "f", 1, "g", "x", "f", 2, "f", 3)
+        r:xadd("s", "2-0", { f = 4 })
+        local want <const> = { { "1-0", { f = { "1", "2", "3" }, g = "x" } }, { "2-0", { f = "4" } } }
+        assert.same(want, r:xrange("s", "-", "+"))
+        assert.same({ s = want }, r:xread("STREAMS", "s", 0))
+        r:xgroup("CREATE", "s", "g", 0)
+        assert.same({ s = want }, r:xreadgroup("GROUP", "g", "c", "STREAMS", "s", ">"))
+        assert.same(want, r:xautoclaim("s", "g", "d", 0, 0)[2])
+        assert.same(want[1], r:xinfo("STREAM", "s")["first-entry"])
+    end)
+
+    it("does not take a key, a group or a member for an option", function()
+        r:zadd("withscores", 1, "a", 2, "b")
+        r:zadd("limit", 1, "a")
+        assert.same({ "a", "b" }, r:zunion(1, "withscores"))
+        assert.same({ "a", "b" }, r:zunion(2, "withscores", "limit"))
+        assert.same({ { "a", 2.0 }, { "b", 2.0 } }, r:zunion(2, "withscores", "limit", "WITHSCORES"))
+        assert.same({ "a" }, r:zrangebyscore("withscores", 0, 5, "limit", 0, 1))
+        r:hset("withvalues", { a = 1, b = 2 })
+        assert.equal("string", type(r:hrandfield("withvalues", 2)[1]))
+        assert.same({ { "withscores", "1" } }, (function()
+            r:hset("h", { withscores = 1 })
+            return r:hrandfield("h", 1, "WITHVALUES")
+        end)())
+        r:xadd("s", "1-0", { f = 1 })
+        r:xgroup("CREATE", "s", "streams", 0)
+        assert.same({ s = { { "1-0", { f = "1" } } } },
+            r:xreadgroup("GROUP", "streams", "block", "COUNT", 1, "STREAMS", "s", ">"))
+        -- A stream called block blocks nobody.
+        r:xadd("block", "1-0", { f = 1 })
+        assert.same({ block = { { "1-0", { f = "1" } } } }, r:xread("STREAMS", "block", 0))
+    end)
+
+    it("has numbers where the server means numbers", function()
+        r:zadd("z", "inf", "a", "-inf", "b", 0.5, "c")
+        assert.same({ { "b", -math.huge }, { "c", 0.5 }, { "a", math.huge } }, r:zrange("z", 0, -1, "WITHSCORES"))
+        local seen <const> = {}
+        for member, score in r:zscan "z" do
+            seen[member] = score
+        end
+        assert.same({ a = math.huge, b = -math.huge, c = 0.5 }, seen)
+        assert.equal(-math.huge, 1 / core.redis.float "-0") -- what some versions print for a score of -0
+        local stats <const> = r:memory "STATS"
+        assert.equal("float", math.type(stats["peak.percentage"]))
+        assert.equal("integer", math.type(stats["db.0"]["overhead.hashtable.main"]))
+    end)
+
+    it("is a table by name where the server means a map", function()
+        local docs <const> = r:command("DOCS", "XADD", "CONFIG")
+        assert.equal("stream", docs.xadd.group)
+        assert.equal("MAXLEN", docs.xadd.arguments[3].arguments[1].arguments[1].token)
+        assert.equal("2.0.0", docs.config.subcommands["config|get"].since)
+        assert.equal(1, r:command("INFO", "get")[1][9][1].begin_search.spec.index)
+        for _, sub in ipairs(r:command("INFO", "xinfo")[1][10]) do
+            for _, keys in ipairs(sub[9]) do
+                assert.equal(2, keys.begin_search.spec.index)
+            end
+        end
+        r:ping()
+        assert.equal("integer", math.type(r:latency("HISTOGRAM", "ping").ping.calls))
+    end)
+end)
