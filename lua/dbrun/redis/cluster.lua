@@ -196,8 +196,11 @@ end
 ---@return table entry name, args, n, spec, slot, error
 ---@package
 function Cluster:plan(name, ...)
-    local args <const>, n <const> = flatten(...)
+    local args, n = flatten(...)
     local spec <const> = spec_of(self, name, args[1])
+    if spec.single and type((...)) ~= "table" then
+        args, n = { ... }, select("#", ...) -- the node's client checks tables with what it knows of the command
+    end
     local list <const> = keys_of(self, spec, name, args, n)
     local slot <const>, e <const> = slot_of(name, list)
     return { name = name, args = args, n = n, spec = spec, slot = slot, error = e }

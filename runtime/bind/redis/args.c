@@ -1,11 +1,13 @@
 #include "bind/redis/args.h"
 
+#include "base/number.h"
 #include "bind/base/error.h"
 #include "redis/resp.h"
 
 #include <string.h>
 
 static const char bad_table[] = "the table must be either a list without holes or keys with values, not both";
+static const char bad_fields[] = "a list in place of fields with their values: pass {field = value}";
 static const char too_long[] = "a string of more than 512 MiB";
 
 /* NULL when the value can be sent, else the reason why not. */
@@ -95,13 +97,32 @@ static bool add_table(lua_State *L, int idx, struct buf *out)
     return true;
 }
 
-static bool count_all(lua_State *L, int first, int top, uint64_t *count, struct redis_args_error *e)
+/* XADD key * {...}: what comes after an ID are the fields. */
+static bool is_stream_id(lua_State *L, int idx)
+{
+    size_t len;
+    if (lua_type(L, idx) != LUA_TSTRING)
+        return false;
+    const char *s = lua_tolstring(L, idx, &len);
+    return (len == 1 && s[0] == '*') || (len > 0 && ascii_is_digit(s[0]) && memchr(s, '-', len));
+}
+
+/* Does a list stand where the command takes fields with their values? {"a", "b"} would make the field a. */
+static bool is_list_of_fields(lua_State *L, const struct redis_command *cmd, int first, int idx)
+{
+    if (!(cmd->fact->flags & COMMAND_FIELDS) || idx == first || lua_rawlen(L, idx) == 0)
+        return false;
+    return cmd->name[0] != 'X' || is_stream_id(L, idx - 1);
+}
+
+static bool count_all(lua_State *L, const struct redis_command *cmd, int first, int top, uint64_t *count,
+                      struct redis_args_error *e)
 {
     for (int i = first; i <= top; i++) {
         const char *wrong;
         int type = lua_type(L, i);
         if (type == LUA_TTABLE) {
-            wrong = check_table(L, i, count);
+            wrong = is_list_of_fields(L, cmd, first, i) ? bad_fields : check_table(L, i, count);
         } else {
             wrong = check_value(L, i);
             ++*count;
@@ -145,7 +166,7 @@ bool redis_args_write(lua_State *L, const struct redis_command *cmd, int first, 
     *e = (struct redis_args_error){0};
     if (write_texts(L, cmd, first, top, out))
         return true;
-    if (!lua_checkstack(L, 4) || !count_all(L, first, top, &count, e))
+    if (!lua_checkstack(L, 4) || !count_all(L, cmd, first, top, &count, e))
         return false;
     size_t from = out->len;
     bool ok = resp_add_header(out, count) && buf_add(out, cmd->text, cmd->wire_len);

@@ -1,0 +1,31 @@
+-- A list where a command takes fields with their values is refused before it is sent.
+local fails = require "spec.support.fails"
+local redis_server = require "spec.support.redis_server"
+
+local function refused(fn, ...)
+    assert.is_truthy(fails("usage", fn, ...).message:find("a list in place of fields", 1, true))
+end
+
+describe("a list in place of fields with their values", function()
+    local r
+    redis_server.around(_ENV, function(_, client) r = client end)
+
+    it("is refused", function()
+        refused(r.hset, r, "h", { "a", "b" })
+        refused(r.hmset, r, "h", { "a", "b" })
+        refused(r.call, r, "hset", "h", { "a", "b" })
+        refused(r.xadd, r, "s", "*", { "a", "b" })
+        refused(r.xadd, r, "s", "5-1", { "a", "b" })
+        refused(r.pipeline, r, function(p) p:hset("h", { "a", "b" }) end)
+        assert.equal(0, r:exists("h", "s"))
+    end)
+
+    it("is not what stands for all arguments, for options or for keys with their values", function()
+        assert.equal(1, r:hset { "h", "a", "b" })
+        assert.equal(1, r:hset("h", { c = "d" }))
+        assert.equal("5-1", r:xadd("s", { "MAXLEN", 10 }, "5-1", { a = "b" }))
+        assert.equal("6-1", r:xadd("s", { "6-1", "a", "b" }))
+        assert.equal("OK", r:mset { "k", 1, "l", 2 })
+        assert.equal(1, r:zadd("z", { 1, "a" }))
+    end)
+end)
