@@ -81,22 +81,12 @@ end
 ---@param name string in any case
 ---@return boolean
 function M.is_command(name)
-    return KNOWN[name:upper()] ~= nil or WITH_SUB[name:upper()] ~= nil
+    return core.redis.fact(name:upper()) ~= nil
 end
 
 ---The names of all commands in the table, in upper case.
 ---@return string[]
-function M.commands()
-    local list = {}
-    for name in pairs(KNOWN) do
-        list[#list + 1] = name
-    end
-    for name in pairs(WITH_SUB) do
-        list[#list + 1] = name
-    end
-    table.sort(list)
-    return list
-end
+M.commands = core.redis.commands
 
 ---Makes an entry from the reply of COMMAND INFO.
 ---@param info table? its reply for one name

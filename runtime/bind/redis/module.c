@@ -301,6 +301,20 @@ static int fact(lua_State *L)
     return 1;
 }
 
+/* commands() -> the names of all commands, without subcommands */
+static int commands(lua_State *L)
+{
+    lua_Integer n = 0;
+    lua_createtable(L, (int)redis_fact_count, 0);
+    for (size_t i = 0; i < redis_fact_count; i++) {
+        if (strchr(redis_facts[i].name, ' '))
+            continue;
+        lua_pushstring(L, redis_facts[i].name);
+        lua_rawseti(L, -2, ++n);
+    }
+    return 1;
+}
+
 /* keys("GET", args, n) -> the keys among the n arguments */
 static int keys(lua_State *L)
 {
@@ -407,6 +421,7 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
                                          {"on_unknown", on_unknown},
                                          {"class", class},
                                          {"fact", fact},
+                                         {"commands", commands},
                                          {"keys", keys},
                                          {"slot", slot},
                                          {"counted", counted},
