@@ -1,4 +1,5 @@
 --- Commands that concern all nodes of a cluster: FLUSHALL, SCRIPT LOAD, DBSIZE, PUBSUB NUMSUB.
+local redirect <const> = require "dbrun.redis.redirect"
 local task <const> = require "dbrun.task"
 
 local M = {}
@@ -120,6 +121,9 @@ end
 ---@param name string
 ---@return any
 function M.run(cluster, spec, name, ...)
+    if spec.replicas then -- no error reports a new replica
+        redirect.refresh(cluster.state.topology, redirect.REFRESH_EVERY)
+    end
     local answers <const> = ask(clients_of(cluster.state.topology, spec.replicas), cluster.timeout, name, ...)
     if spec.everywhere == "one_succeeded" then
         return one_of(answers)
