@@ -234,7 +234,7 @@ double redis_command_blocks(lua_State *L, const struct redis_command *cmd, int f
         seconds = end_of(L, first, false).number * (cmd->flags & COMMAND_BLOCK_MS ? 1e-3 : 1);
     } else if (cmd->flags & COMMAND_BLOCK_FIRST) {
         seconds = end_of(L, first, true).number;
-    } else if (cmd->flags & COMMAND_OPTIONS) {
+    } else if (cmd->flags & COMMAND_BLOCK_WORD) {
         redis_words_read(L, cmd->fact, first, &words);
         if (!words.blocks)
             return -1;

@@ -90,16 +90,17 @@ enum redis_response_policy {
 };
 
 enum {
-    COMMAND_REFUSED = 1,      /* refused, except by raw() (not in the table) */
-    COMMAND_HAS_SUB = 2,      /* the first argument is part of the name */
-    COMMAND_OPTIONS = 4,      /* options change the shape, or make the command block */
-    COMMAND_BLOCK_LAST = 8,   /* the last argument says how many seconds the command blocks */
-    COMMAND_BLOCK_FIRST = 16, /* the first argument says so */
-    COMMAND_BLOCK_MS = 32,    /* the last argument says so, in milliseconds */
-    COMMAND_READS = 64,       /* it changes nothing: --read-only lets it through */
-    COMMAND_REPLICA = 128,    /* a replica may answer it */
-    COMMAND_WORDS_END = 256,  /* options end at the first argument that is none */
-    COMMAND_FIELDS = 512,     /* its last arguments are fields and values */
+    COMMAND_REFUSED = 1,       /* refused, except by raw() (not in the table) */
+    COMMAND_HAS_SUB = 2,       /* the first argument is part of the name */
+    COMMAND_OPTIONS = 4,       /* options change the shape, or make the command block */
+    COMMAND_BLOCK_LAST = 8,    /* the last argument says how many seconds the command blocks */
+    COMMAND_BLOCK_FIRST = 16,  /* the first argument says so */
+    COMMAND_BLOCK_MS = 32,     /* the last argument says so, in milliseconds */
+    COMMAND_READS = 64,        /* it changes nothing: --read-only lets it through */
+    COMMAND_REPLICA = 128,     /* a replica may answer it */
+    COMMAND_WORDS_END = 256,   /* options end at the first argument that is none */
+    COMMAND_FIELDS = 512,      /* its last arguments are fields and values */
+    COMMAND_BLOCK_WORD = 1024, /* an option says for how long it blocks */
 };
 
 /* Flags that do not make a call of the command different. */

@@ -271,14 +271,6 @@ static bool has_one_key(const struct redis_fact *f)
            k[1].kind == KEYS_END;
 }
 
-static bool may_block(const struct redis_fact *f)
-{
-    bool blocks = f->flags & (COMMAND_BLOCK_FIRST | COMMAND_BLOCK_LAST | COMMAND_BLOCK_MS);
-    for (const struct redis_option *o = f->options; o && o->word; o++)
-        blocks = blocks || o->blocks;
-    return blocks;
-}
-
 /* fact("XINFO STREAM") -> what the table knows about the command | nil: see keys.lua */
 static int fact(lua_State *L)
 {
@@ -292,7 +284,8 @@ static int fact(lua_State *L)
     set_flag(L, "subcommands", f->flags & COMMAND_HAS_SUB);
     set_flag(L, "reads", f->flags & COMMAND_REPLICA);
     set_flag(L, "single", has_one_key(f));
-    set_flag(L, "blocks", may_block(f));
+    set_flag(L, "blocks",
+             f->flags & (COMMAND_BLOCK_FIRST | COMMAND_BLOCK_LAST | COMMAND_BLOCK_MS | COMMAND_BLOCK_WORD));
     set_flag(L, "keys", f->keys || has_option_keys(f));
     lua_pushstring(L, requests[f->request]);
     lua_setfield(L, -2, "request");

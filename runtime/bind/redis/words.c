@@ -56,7 +56,8 @@ static const struct redis_option *find_option(lua_State *L, const struct redis_o
     if (lua_type(L, idx) != LUA_TSTRING)
         return NULL;
     const char *s = lua_tolstring(L, idx, &len);
-    while (o->word && !ascii_is_word(s, len, o->word))
+    char initial = ascii_upper(s[0]); /* tells most words apart */
+    while (o->word && (o->word[0] != initial || !ascii_is_word(s, len, o->word)))
         o++;
     return o->word ? o : NULL;
 }

@@ -159,7 +159,7 @@ local function options_of(name, command)
         found[word] = count
     end
     local list = { after = at.after, after_keys = at.after_keys, both = shaped and shaped.both,
-        speaks = shaped ~= nil or blocking, followed = at.followed }
+        speaks = shaped ~= nil or blocking, followed = at.followed, blocking = blocking }
     for word, count in pairs(found) do
         local keys <const> = keyed and keyed[word] or "no"
         list[#list + 1] = { word = word, takes = (keys == "all" or keys == "half") and "all" or count, keys = keys,
@@ -215,6 +215,7 @@ local function flags_of(name, command, containers, keys, options)
     flags.FIELDS = has_fields(command.arguments)
     flags.OPTIONS = options and options.speaks
     flags.WORDS_END = options and options.followed
+    flags.BLOCK_WORD = options and options.blocking
     if given.BLOCKING then
         local arguments <const> = command.arguments
         local last <const> = arguments[#arguments]
@@ -223,7 +224,7 @@ local function flags_of(name, command, containers, keys, options)
         elseif last.name == "timeout" then
             flags[last.type == "integer" and "BLOCK_MS" or "BLOCK_LAST"] = true
         else
-            assert(flags.OPTIONS, name .. " blocks, and nothing says for how long")
+            assert(flags.BLOCK_WORD, name .. " blocks, and nothing says for how long")
         end
     end
     return flags
