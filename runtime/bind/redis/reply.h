@@ -10,8 +10,8 @@
 
 /* Pushes the next value at the cursor in this shape. Error replies become error objects. */
 void redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, redis_shape_id shape);
-/* Lua cannot count a list that ends with nil. When the last of the `n` elements of the list on top of the stack is
- * nil, this gives it a metatable by which its length (#) and its field `n` are `n`. */
+/* Lua cannot count a list that ends with nil. When the last of the `n` elements of the list on top of the
+ * stack is nil, this gives it a metatable by which its length (#) and its field `n` are `n`. */
 void redis_reply_count(lua_State *L, uint64_t n);
 /* Pushes a float from the text that Redis prints for it; any other text as it is. */
 void redis_reply_push_float(lua_State *L, const char *s, size_t size);
