@@ -167,6 +167,19 @@ static bool transient(const char *text)
     return begins(text, "LOADING") || begins(text, "BUSY") || begins(text, "MASTERDOWN");
 }
 
+/* A long script is running, and the server said so to the PING only: the connection is ready for what may be
+ * said meanwhile, as SCRIPT KILL, and the server says the same to anything else. */
+static bool only_busy(const struct login *l, const char *text)
+{
+    char other[512];
+    if (!begins(text, "BUSY"))
+        return false;
+    for (int s = 0; s < STEP_PING; s++)
+        if (l->asked[s] && *refusal(&l->call[s], other, sizeof other))
+            return false;
+    return true;
+}
+
 /* Repeats PING until a server that loads its data, or runs a long script, answers it. */
 static bool await_ready(struct login *l, char *text, size_t size, uint64_t deadline,
                         const struct io_interrupt *intr, struct error *e)
@@ -174,7 +187,7 @@ static bool await_ready(struct login *l, char *text, size_t size, uint64_t deadl
     while (transient(refusal(&l->call[STEP_PING], text, size))) {
         unsigned ready;
         uint64_t now = mono_now();
-        if (deadline <= now)
+        if (deadline <= now || only_busy(l, text))
             return true; /* `judge` reports the server's last reply */
         uint64_t pause = deadline_min(deadline, now + LOADING_PAUSE_MS * NS_PER_MS);
         if (io_poll(-1, 0, pause, intr, &ready) == IO_INTERRUPTED)
@@ -200,6 +213,8 @@ static bool judge(struct login *l, char *text, size_t size, uint64_t deadline,
             continue;
         /* A user whose ACL denies PING or CLIENT is logged in nevertheless. */
         if (begins(text, "NOPERM") && (s == STEP_PING || s == STEP_NAME))
+            continue;
+        if (s == STEP_PING && only_busy(l, text))
             continue;
         const char *layer =
             begins(text, "NOAUTH") || begins(text, "WRONGPASS") ? "authentication" : layers[s];

@@ -1,6 +1,6 @@
 /*
  * Login on a new Redis connection: TLS, AUTH, SELECT, CLIENT SETNAME and a PING, in blocking code. Waits for
- * a server that is still loading its data.
+ * a server that is still loading its data, and not for one that runs a long script and refuses only the PING.
  */
 #ifndef DBRUN_CONNECT_LOGIN_H
 #define DBRUN_CONNECT_LOGIN_H

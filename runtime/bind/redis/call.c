@@ -198,7 +198,7 @@ static int returned(lua_State *L, int status, lua_KContext ctx)
     return lua_gettop(L) - (int)ctx;
 }
 
-/* A blocking command on a client: the handler in Lua runs it on a dedicated connection. */
+/* A command on a client that cannot share its connection: the handler in Lua runs it on a dedicated one. */
 static int hand_over(lua_State *L, const struct redis_command *cmd, int first)
 {
     int top = lua_gettop(L);
@@ -226,7 +226,7 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
             L, bind_runtime(L), cmd, first,
             "it waits only for the writes of its own connection: take a dedicated one (local c "
             "<close> = r:acquire()), and write and wait on that");
-    if (block >= 0 && h->session->shared)
+    if (h->session->shared && (block >= 0 || redis_command_overtakes(L, cmd, first)))
         return hand_over(L, cmd, first);
     if (block >= 0)
         plan.timeout = block == 0 ? HUGE_VAL : block + h->timeout;

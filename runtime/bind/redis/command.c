@@ -226,6 +226,13 @@ bool redis_command_only_reads(lua_State *L, const struct redis_command *cmd, int
     return (fact->flags & COMMAND_READS) != 0;
 }
 
+bool redis_command_overtakes(lua_State *L, const struct redis_command *cmd, int first)
+{
+    char full[MAX_FULL];
+    const struct redis_fact *fact = full_name(L, cmd, first, full) ? redis_fact_find(full) : NULL;
+    return fact && (fact->flags & COMMAND_OVERTAKES);
+}
+
 double redis_command_blocks(lua_State *L, const struct redis_command *cmd, int first)
 {
     double seconds;

@@ -19,6 +19,7 @@ local function words(list)
     return set
 end
 local READS <const>, PRIMARY_ONLY <const> = words(rules.reads), words(rules.primary_only)
+local OVERTAKES <const> = words(rules.overtakes)
 
 --- All commands by their full names.
 local function read(folders)
@@ -214,6 +215,7 @@ local function flags_of(name, command, containers, keys, options)
     flags.REPLICA = reads and (given.READONLY or not keyed) and not PRIMARY_ONLY[name]
     flags.FIELDS = has_fields(command.arguments)
     flags.OPTIONS = options and options.speaks
+    flags.OVERTAKES = OVERTAKES[name]
     flags.WORDS_END = options and options.followed
     flags.BLOCK_WORD = options and options.blocking
     if given.BLOCKING then

@@ -119,6 +119,9 @@ M.reads = [[
 --- writes come from, WAIT waits for one's own writes.
 M.primary_only = "PUBLISH; SPUBLISH; TOUCH; WAIT; WAITAOF; XGROUP HELP;"
 
+--- What these end may be running on the connection that all tasks share, where nothing overtakes it.
+M.overtakes = "FUNCTION KILL; SCRIPT KILL;"
+
 -- ---- nodes of a cluster ----
 
 --- Requests and responses of a policy `special`, of none, or of one that does not suit a library.
