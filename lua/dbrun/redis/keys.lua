@@ -84,9 +84,14 @@ function M.is_command(name)
     return core.redis.fact(name:upper()) ~= nil
 end
 
----The names of all commands in the table, in upper case.
+local commands
+
+---The names of all commands in the table, in upper case. Do not change the list, it is always the same.
 ---@return string[]
-M.commands = core.redis.commands
+function M.commands()
+    commands = commands or core.redis.commands()
+    return commands
+end
 
 ---Makes an entry from the reply of COMMAND INFO.
 ---@param info table? its reply for one name
