@@ -65,6 +65,14 @@ describe("dbrun", function()
                 refused(function() r:multi(function(tx) tx:incr "n" end) end)
                 refused(function() local c <close> = r:acquire() c:set("k", 1) end)
                 assert(r:get "k" == nil and r:hgetall "h" and r:ping() == "PONG" and r:config("GET", "maxmemory"))
+                -- Newer than the server: it refuses them itself, and the others are refused before.
+                for _, c in ipairs { { "HTTL", "h", "FIELDS", 1, "f" }, { "DIGEST", "k" }, { "VSIM", "v", "ELE", "e" } } do
+                    local e = fails(r.call, r, table.unpack(c))
+                    assert(e.kind == "redis" and e.message:find "unknown command", tostring(e))
+                end
+                refused(r.call, r, "HEXPIRE", "h", 1, "FIELDS", 1, "f")
+                refused(r.call, r, "HGETEX", "h", "FIELDS", 1, "f")
+                refused(r.call, r, "CLUSTER", "MIGRATESLOTS", "x")
                 assert(#r:client("LIST") > 0 and r:pipeline(function(p) p:get "k" p:ttl "k" end)[2] == -2)
                 print(r:dbsize() == 0 and "OK" or "something was written")]])
         end)
