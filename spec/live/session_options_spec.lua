@@ -66,7 +66,8 @@ describe("dbrun", function()
                 refused(function() local c <close> = r:acquire() c:set("k", 1) end)
                 assert(r:get "k" == nil and r:hgetall "h" and r:ping() == "PONG" and r:config("GET", "maxmemory"))
                 -- Newer than the server: it refuses them itself, and the others are refused before.
-                for _, c in ipairs { { "HTTL", "h", "FIELDS", 1, "f" }, { "DIGEST", "k" }, { "VSIM", "v", "ELE", "e" } } do
+                for _, c in ipairs { { "HTTL", "h", "FIELDS", 1, "f" }, { "DIGEST", "k" }, { "VSIM", "v", "ELE", "e" },
+                    } do
                     local e = fails(r.call, r, table.unpack(c))
                     assert(e.kind == "redis" and e.message:find "unknown command", tostring(e))
                 end

@@ -21,7 +21,7 @@ function JOIN.join(replies, n)
     for i = 1, n do
         local reply <const> = replies[i]
         if type(reply) ~= "table" then
-            return replies[1] -- not a list: COMMANDLOG and the like have subcommands without one
+            return replies[1] -- a command without a policy for its replies, which are no lists
         end
         table.move(reply, 1, reply.n or #reply, #list + 1, list)
     end
