@@ -1,108 +1,28 @@
 #include "redis/conn.h"
-#include "base/number.h"
+#include "redis/reader.h"
 
-#include <hiredis/read.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum {
     READ_CHUNK = 32 * 1024,
-    READS_PER_STEP = 64,       /* then other connections get a turn; the loop reports the rest again */
-    KEEP_READER = 1024 * 1024, /* the reader gives back a larger buffer once it is empty */
-    MAX_LINE = 1024 * 1024,    /* of a status or error reply */
-    MAX_LENGTH_LINE = 32,      /* of the length before a string or an array */
+    READS_PER_STEP = 64, /* then other connections get a turn; the loop reports the rest again */
 };
 
 struct redisconn {
     struct redis_transport transport;
     struct redis_target *target;
-    redisReader *reader;
+    struct redis_reader reader;
     struct redis_queue queue;
     struct redis_call *sent_head;
     struct redis_call *sent_tail;
     uint32_t unanswered;
     enum redisconn_state state;
-    const char *refused; /* why the reader's functions refused a reply */
     uint64_t received;
     struct resp_reply push;
     const struct redisconn_events *events;
     void *data;
     struct error error;
-};
-
-/* ---- callbacks of hiredis' reader: each appends a value to the reply being received ---- */
-
-static struct resp_reply *receiving(const redisReadTask *task, struct redisconn **conn)
-{
-    struct redisconn *c = task->privdata;
-    *conn = c;
-    return c->sent_head ? &c->sent_head->reply : &c->push;
-}
-
-/* The reader expects an object, NULL means failure. The tape has no objects: any pointer will do. */
-static void *made(struct redisconn *c, bool ok)
-{
-    if (!ok && !c->refused)
-        c->refused = "not enough memory for a reply";
-    return ok ? c : NULL;
-}
-
-static bool fits(struct redisconn *c, const struct resp_reply *r, size_t more)
-{
-    if (r->len + more <= REDISCONN_MAX_REPLY)
-        return true;
-    c->refused = "the reply is too large";
-    return false;
-}
-
-static void *read_string(const redisReadTask *task, char *text, size_t len)
-{
-    struct redisconn *c;
-    struct resp_reply *r = receiving(task, &c);
-    enum resp_type type = task->type == REDIS_REPLY_STATUS  ? RESP_STATUS
-                          : task->type == REDIS_REPLY_ERROR ? RESP_ERROR
-                                                            : RESP_STRING;
-    /* The reader cuts the string at the announced length and does not check what follows. */
-    if (type == RESP_STRING && memcmp(text + len, "\r\n", 2) != 0) {
-        c->refused = "a string is longer than announced";
-        return NULL;
-    }
-    return made(c, fits(c, r, len) && resp_put_text(r, type, text, len));
-}
-
-static void *read_array(const redisReadTask *task, int elements)
-{
-    struct redisconn *c;
-    struct resp_reply *r = receiving(task, &c);
-    /* Memory is taken when the elements arrive: a server can announce any number. */
-    return made(c, fits(c, r, 0) && resp_put_array(r, (uint64_t)elements));
-}
-
-static void *read_integer(const redisReadTask *task, long long v)
-{
-    struct redisconn *c;
-    struct resp_reply *r = receiving(task, &c);
-    return made(c, fits(c, r, 0) && resp_put_integer(r, v));
-}
-
-static void *read_nil(const redisReadTask *task)
-{
-    struct redisconn *c;
-    struct resp_reply *r = receiving(task, &c);
-    return made(c, fits(c, r, 0) && resp_put_nil(r));
-}
-
-static void free_nothing(void *object)
-{
-    (void)object;
-}
-
-static const redisReplyObjectFunctions reply_functions = {
-    .createString = read_string,
-    .createArray = read_array,
-    .createInteger = read_integer,
-    .createNil = read_nil,
-    .freeObject = free_nothing,
 };
 
 /* ---- life ---- */
@@ -118,10 +38,7 @@ struct redisconn *redisconn_new(int fd, struct redis_target *target, struct erro
         free(c);
         return NULL;
     }
-    /* hiredis takes the functions without const, and only reads them. */
-    redisReader *reader =
-        c ? redisReaderCreateWithFunctions((redisReplyObjectFunctions *)&reply_functions) : NULL;
-    if (!reader) {
+    if (!c || !redis_reader_open(&c->reader)) {
         redis_transport_close(&transport);
         free(c);
         error_set(e, ERROR_CONNECT, "not enough memory");
@@ -129,9 +46,6 @@ struct redisconn *redisconn_new(int fd, struct redis_target *target, struct erro
     }
     c->transport = transport;
     c->target = redis_target_ref(target);
-    c->reader = reader;
-    c->reader->privdata = c;
-    c->reader->maxbuf = KEEP_READER;
     c->state = REDISCONN_HANDSHAKE;
     c->events = &no_events;
     resp_reply_init(&c->push);
@@ -143,7 +57,7 @@ void redisconn_free(struct redisconn *c)
     if (!c)
         return;
     redis_transport_close(&c->transport);
-    redisReaderFree(c->reader);
+    redis_reader_close(&c->reader);
     redis_queue_free(&c->queue);
     resp_reply_clear(&c->push);
     redis_target_unref(c->target);
@@ -195,7 +109,7 @@ uint64_t redisconn_received(const struct redisconn *c)
 bool redisconn_is_drained(const struct redisconn *c)
 {
     return c->state == REDISCONN_OPEN && !c->queue.head && redis_queue_pending(&c->queue) == 0 &&
-           !c->sent_head && c->reader->len == c->reader->pos && c->push.len == 0;
+           !c->sent_head && redis_reader_is_empty(&c->reader) && c->push.len == 0;
 }
 
 bool redisconn_is_idle(struct redisconn *c)
@@ -279,47 +193,22 @@ static bool unasked(struct redisconn *c)
     return failed(c, ERROR_CONNECT, text, NULL);
 }
 
-/* The number between `p` and the end of its line, or a greater one than any limit. */
-static uint64_t announced(const char *p, const char *end)
-{
-    uint64_t n = 0;
-    for (; p < end && ascii_is_digit(*p) && n <= RESP_MAX_STRING; p++)
-        n = n * 10 + (uint64_t)(*p - '0');
-    return n;
-}
-
-/* The reader waits for more bytes and has no limits: fail when the reply cannot end within ours. */
-static bool check_partial(struct redisconn *c)
-{
-    const redisReader *r = c->reader;
-    size_t have = r->len - r->pos;
-    if (r->ridx < 0 || have == 0)
-        return true;
-    int type = r->rstack[r->ridx].type;
-    const char *p = r->buf + r->pos;
-    if (type != REDIS_REPLY_STRING)
-        return have <= MAX_LINE || protocol_failed(c, "a line without an end");
-    const char *end = memchr(p, '\n', have < MAX_LENGTH_LINE ? have : MAX_LENGTH_LINE);
-    if (!end)
-        return have < MAX_LENGTH_LINE || protocol_failed(c, "a length without an end");
-    if (announced(p, end) > RESP_MAX_STRING)
-        return protocol_failed(c, "a string of more than 512 MiB was announced");
-    return true;
-}
-
 static bool parse(struct redisconn *c)
 {
     for (;;) {
-        void *object = NULL;
-        if (redisReaderGetReply(c->reader, &object) != REDIS_OK)
-            return protocol_failed(c, c->refused ? c->refused : c->reader->errstr);
-        if (!object)
-            return check_partial(c);
-        if (c->sent_head) {
-            if (--c->sent_head->expect == 0)
-                finish_call(c);
-        } else if (!unasked(c)) {
-            return false;
+        struct resp_reply *to = c->sent_head ? &c->sent_head->reply : &c->push;
+        switch (redis_reader_next(&c->reader, to)) {
+        case REDIS_READ_MORE:
+            return true;
+        case REDIS_READ_REFUSED:
+            return protocol_failed(c, redis_reader_refusal(&c->reader));
+        case REDIS_READ_REPLY:
+            if (c->sent_head) {
+                if (--c->sent_head->expect == 0)
+                    finish_call(c);
+            } else if (!unasked(c)) {
+                return false;
+            }
         }
     }
 }
@@ -336,7 +225,7 @@ static bool receive(struct redisconn *c)
         if (io != REDIS_IO_OK)
             return io_failed(c, io, &e);
         c->received += n;
-        if (redisReaderFeed(c->reader, chunk, n) != REDIS_OK)
+        if (!redis_reader_feed(&c->reader, chunk, n))
             return failed(c, ERROR_CONNECT, "not enough memory for a reply", NULL);
         if (!parse(c))
             return false;

@@ -25,9 +25,6 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* The longest reply that is accepted, as a tape (redis/resp.h). */
-#define REDISCONN_MAX_REPLY (UINT64_C(1) << 30)
-
 enum redisconn_state { REDISCONN_HANDSHAKE, REDISCONN_OPEN, REDISCONN_FAILED };
 
 /* What redisconn_step returns: REDIS_IO_READ and REDIS_IO_WRITE to wait for, and one of these. */

@@ -5,8 +5,6 @@
  * of memory. An array is its header followed by its elements. So a reply of any depth is freed with
  * one call and without recursion, and a short one needs no memory of its own (`small`).
  *
- * The parser is hiredis' `redisReader`, with callbacks that append to the tape.
- *
  * Who owns what: a resp_reply belongs to the struct that contains it and must not move while it is in use. A
  * resp_item points into its reply.
  */
