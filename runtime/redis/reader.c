@@ -133,9 +133,16 @@ static const char *cannot_end(const redisReader *p)
     return NULL;
 }
 
+bool redis_reader_is_empty(const struct redis_reader *r)
+{
+    return r->parser->len == r->parser->pos;
+}
+
 enum redis_read redis_reader_next(struct redis_reader *r, struct resp_reply *to)
 {
     void *object = NULL;
+    if (redis_reader_is_empty(r)) /* as after most replies: the parser would look for a type byte */
+        return REDIS_READ_MORE;
     r->reply = to;
     if (redisReaderGetReply(r->parser, &object) != REDIS_OK)
         return REDIS_READ_REFUSED;
@@ -148,9 +155,4 @@ enum redis_read redis_reader_next(struct redis_reader *r, struct resp_reply *to)
 const char *redis_reader_refusal(const struct redis_reader *r)
 {
     return r->refused ? r->refused : r->parser->errstr;
-}
-
-bool redis_reader_is_empty(const struct redis_reader *r)
-{
-    return r->parser->len == r->parser->pos;
 }
