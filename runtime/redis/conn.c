@@ -140,10 +140,13 @@ static bool failed(struct redisconn *c, enum error_kind kind, const char *what, 
 
 static bool protocol_failed(struct redisconn *c, const char *what)
 {
-    return failed(c, ERROR_PROTOCOL, what,
-                  c->target->tls ? NULL
-                                 : "is it a Redis server that listens there, and does it use TLS "
-                                   "(then rediss://)?");
+    const char *hint = NULL;
+    if (c->reader.too_large)
+        hint = "ask for less at a time: a part of the list or range (LRANGE, XRANGE ... COUNT), or SCAN and "
+               "its kind";
+    else if (!c->target->tls)
+        hint = "is it a Redis server that listens there, and does it use TLS (then rediss://)?";
+    return failed(c, ERROR_PROTOCOL, what, hint);
 }
 
 static bool io_failed(struct redisconn *c, enum redis_io io, struct error *e)

@@ -7,7 +7,8 @@
 enum {
     KEEP_BUFFER = 1024 * 1024, /* the parser gives back a larger buffer once it is empty */
     MAX_LINE = 1024 * 1024,    /* of a status or error reply */
-    MAX_LENGTH_LINE = 32,      /* of the length before a string or an array */
+    MAX_NUMBER = 32,           /* of a number, and of the length before a string or an array */
+    LAST_LEVEL = 7,            /* of the parser's levels, the one that an array may be on */
 };
 
 /* ---- callbacks of the parser: each appends a value to the tape ---- */
@@ -25,11 +26,19 @@ static void *made(struct redis_reader *r, bool ok)
     return ok ? r : NULL;
 }
 
-static bool fits(struct redis_reader *r, size_t more)
+static const char *too_large(struct redis_reader *r, const char *what)
 {
-    if (r->reply->len + more <= REDIS_READER_MAX_REPLY)
+    r->too_large = true;
+    r->refused = what;
+    return what;
+}
+
+/* Is there room for a value of so many bytes? */
+static bool fits(struct redis_reader *r, uint64_t bytes)
+{
+    if (r->reply->len + RESP_VALUE_SIZE + bytes <= REDIS_READER_MAX_REPLY)
         return true;
-    r->refused = "the reply is too large";
+    too_large(r, "the reply is larger than 1 GiB");
     return false;
 }
 
@@ -47,11 +56,52 @@ static void *read_string(const redisReadTask *task, char *text, size_t len)
     return made(r, fits(r, len) && resp_put_text(r->reply, type, text, len));
 }
 
+/* How many values are announced and have not begun, on the levels from the root to the one that is read. */
+static uint64_t still_to_come(const redisReader *p)
+{
+    uint64_t n = 0;
+    for (int i = 1; i <= p->ridx; i++)
+        n += (uint64_t)(p->rstack[i - 1].elements - 1 - p->rstack[i].idx);
+    return n;
+}
+
+/* Memory is taken when the elements arrive, because a server can announce any number: one that cannot fit is
+ * refused at once. */
+static bool elements_fit(struct redis_reader *r, uint64_t elements)
+{
+    if (!fits(r, 0))
+        return false;
+    uint64_t room = (REDIS_READER_MAX_REPLY - RESP_VALUE_SIZE - r->reply->len) / RESP_VALUE_SIZE;
+    if (elements <= room && still_to_come(r->parser) <= room - elements)
+        return true;
+    too_large(r, "more elements were announced than fit in a reply of 1 GiB");
+    return false;
+}
+
+/*
+ * hiredis has one level for each array that is open: 0.14 has nine and refuses more, 1.x makes more as they
+ * are needed, up to any depth that a server chooses. The tape is flat, and a level only counts the elements
+ * that are still to come. So the last level is used for all arrays below it too: the parser, which is about
+ * to go one level down, comes back to it, and finds its elements counted together with those that were left
+ * before.
+ */
+static void stay_on_last_level(redisReader *p, int elements)
+{
+    redisReadTask *task = &p->rstack[LAST_LEVEL];
+    redisReadTask *parent = &p->rstack[LAST_LEVEL - 1];
+    if (p->ridx < LAST_LEVEL || elements == 0)
+        return;
+    parent->elements += elements - 1 - task->idx; /* the parser sets task->idx to 0 */
+    p->ridx = LAST_LEVEL - 1;
+}
+
 static void *read_array(const redisReadTask *task, int elements)
 {
     struct redis_reader *r = reader_of(task);
-    /* Memory is taken when the elements arrive: a server can announce any number. */
-    return made(r, fits(r, 0) && resp_put_array(r->reply, (uint64_t)elements));
+    if (!made(r, elements_fit(r, (uint64_t)elements) && resp_put_array(r->reply, (uint64_t)elements)))
+        return NULL;
+    stay_on_last_level(r->parser, elements);
+    return r;
 }
 
 static void *read_integer(const redisReadTask *task, long long v)
@@ -116,20 +166,35 @@ static uint64_t announced(const char *p, const char *end)
     return n;
 }
 
-/* The parser waits for more bytes and has no limits: why the reply cannot end within ours, or NULL. */
-static const char *cannot_end(const redisReader *p)
+/* Why a line of this type cannot end within our limits any more, or NULL. */
+static const char *endless(int type, size_t have)
 {
+    if (type == REDIS_REPLY_STATUS || type == REDIS_REPLY_ERROR)
+        return have <= MAX_LINE ? NULL : "a line without an end";
+    if (have < MAX_NUMBER)
+        return NULL;
+    return type == REDIS_REPLY_INTEGER ? "a number without an end" : "a length without an end";
+}
+
+/* The parser waits for more bytes and has no limits: why the reply cannot end within ours, or NULL. */
+static const char *cannot_end(struct redis_reader *r)
+{
+    const redisReader *p = r->parser;
     size_t have = p->len - p->pos;
     if (p->ridx < 0 || have == 0)
         return NULL;
     const char *text = p->buf + p->pos;
-    if (p->rstack[p->ridx].type != REDIS_REPLY_STRING)
-        return have <= MAX_LINE ? NULL : "a line without an end";
-    const char *end = memchr(text, '\n', have < MAX_LENGTH_LINE ? have : MAX_LENGTH_LINE);
+    int type = p->rstack[p->ridx].type;
+    const char *end = NULL;
+    if (type == REDIS_REPLY_STRING)
+        end = memchr(text, '\n', have < MAX_NUMBER ? have : MAX_NUMBER);
     if (!end)
-        return have < MAX_LENGTH_LINE ? NULL : "a length without an end";
-    if (announced(text, end) > RESP_MAX_STRING)
-        return "a string of more than 512 MiB was announced";
+        return endless(type, have);
+    uint64_t size = announced(text, end);
+    if (size > RESP_MAX_STRING)
+        return too_large(r, "a string of more than 512 MiB was announced");
+    if (r->reply->len + RESP_VALUE_SIZE + size > REDIS_READER_MAX_REPLY)
+        return too_large(r, "the reply is larger than 1 GiB");
     return NULL;
 }
 
@@ -148,7 +213,7 @@ enum redis_read redis_reader_next(struct redis_reader *r, struct resp_reply *to)
         return REDIS_READ_REFUSED;
     if (object)
         return REDIS_READ_REPLY;
-    r->refused = cannot_end(r->parser);
+    r->refused = cannot_end(r);
     return r->refused ? REDIS_READ_REFUSED : REDIS_READ_MORE;
 }
 

@@ -29,6 +29,7 @@ struct redis_reader {
     struct redisReader *parser;
     struct resp_reply *reply; /* the tape that values are appended to */
     const char *refused;      /* why a reply was refused; NULL: what the parser says */
+    bool too_large;           /* it was refused because of its size */
 };
 
 /* Must not move afterwards. False when memory is out. */

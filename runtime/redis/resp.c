@@ -136,6 +136,7 @@ struct node {
     uint64_t type;
     uint64_t value;
 };
+_Static_assert(sizeof(struct node) == RESP_VALUE_SIZE, "the size that limits are counted with");
 
 static size_t padded(size_t len)
 {

@@ -56,6 +56,9 @@ struct resp_item {
     const char *text; /* not NUL-terminated */
 };
 
+/* What each value takes on the tape; a text takes its bytes besides. */
+#define RESP_VALUE_SIZE 16u
+
 enum { RESP_SMALL = 112 };
 
 struct resp_reply {

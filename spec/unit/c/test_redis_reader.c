@@ -1,0 +1,303 @@
+/* Replies from their bytes to the tape: of any depth, in any pieces, and none that cannot end. */
+#include "check.h"
+
+#include "redis/reader.h"
+
+/* ---- reading ---- */
+
+/* Feeds the bytes in pieces (`piece` bytes each; 0: of random size) and counts the replies. */
+static enum redis_read read_in_pieces(struct redis_reader *r, struct resp_reply *to, const char *data,
+                                      size_t len, size_t piece, struct prng *random, unsigned *replies)
+{
+    enum redis_read got = REDIS_READ_MORE;
+    *replies = 0;
+    for (size_t at = 0; at < len;) {
+        size_t n = piece ? piece : 1 + prng_below(random, 40);
+        n = n < len - at ? n : len - at;
+        if (!redis_reader_feed(r, data + at, n))
+            abort();
+        at += n;
+        while ((got = redis_reader_next(r, to)) == REDIS_READ_REPLY)
+            ++*replies;
+        if (got == REDIS_READ_REFUSED)
+            return got;
+    }
+    return got;
+}
+
+static enum redis_read read_at_once(struct redis_reader *r, struct resp_reply *to, const struct buf *wire,
+                                    unsigned *replies)
+{
+    return read_in_pieces(r, to, wire->data, wire->len, wire->len, NULL, replies);
+}
+
+/* Reads one reply in one piece into `to`, which the caller clears. */
+static bool reads_whole(struct resp_reply *to, const struct buf *wire)
+{
+    struct redis_reader r;
+    unsigned replies;
+    resp_reply_init(to);
+    if (!redis_reader_open(&r))
+        abort();
+    bool ok =
+        read_at_once(&r, to, wire, &replies) == REDIS_READ_MORE && replies == 1 && redis_reader_is_empty(&r);
+    redis_reader_close(&r);
+    return ok;
+}
+
+static bool same_tape(const struct resp_reply *a, const struct resp_reply *b)
+{
+    struct resp_cursor x = resp_cursor(a);
+    struct resp_cursor y = resp_cursor(b);
+    struct resp_item p;
+    struct resp_item q;
+    while (resp_next(&x, &p))
+        if (!resp_next(&y, &q) || p.type != q.type || p.integer != q.integer || p.size != q.size ||
+            (p.text && memcmp(p.text, q.text, p.size) != 0))
+            return false;
+    return a->len == b->len && !resp_next(&y, &q);
+}
+
+/* ---- depth ---- */
+
+static void add_chain(struct buf *wire, int depth, const char *first)
+{
+    for (int i = 0; i < depth; i++)
+        buf_adds(wire, first);
+    buf_addf(wire, ":%d\r\n", depth);
+}
+
+static void test_chains(void)
+{
+    for (int depth = 1; depth <= 100; depth++) {
+        struct buf wire = {0};
+        struct resp_reply got;
+        struct resp_item item;
+        add_chain(&wire, depth, "*1\r\n");
+        CHECK(reads_whole(&got, &wire));
+        struct resp_cursor c = resp_cursor(&got);
+        for (int i = 0; i < depth; i++)
+            CHECK(resp_next(&c, &item) && item.type == RESP_ARRAY && item.size == 1);
+        CHECK(resp_next(&c, &item) && item.type == RESP_INTEGER && item.integer == depth);
+        CHECK(!resp_next(&c, &item));
+        resp_reply_clear(&got);
+        buf_free(&wire);
+    }
+}
+
+/* A chain that has a value before and behind each array: [0, [0, [..., 9], 9], 9]. */
+static void test_deep_with_neighbours(void)
+{
+    enum { DEPTH = 90000 };
+    struct buf wire = {0};
+    struct resp_reply got;
+    struct resp_item item;
+    add_chain(&wire, DEPTH, "*3\r\n:0\r\n");
+    for (int i = 0; i < DEPTH; i++)
+        buf_adds(&wire, ":9\r\n");
+    CHECK(reads_whole(&got, &wire));
+    struct resp_cursor c = resp_cursor(&got);
+    bool right = true;
+    for (int i = 0; i < DEPTH && right; i++)
+        right = resp_next(&c, &item) && item.type == RESP_ARRAY && item.size == 3 && resp_next(&c, &item) &&
+                item.integer == 0;
+    right = right && resp_next(&c, &item) && item.integer == DEPTH;
+    for (int i = 0; i < DEPTH && right; i++)
+        right = resp_next(&c, &item) && item.integer == 9;
+    CHECK(right && !resp_next(&c, &item));
+    c = resp_cursor(&got);
+    CHECK(resp_skip(&c) && c.at == c.end);
+    resp_reply_clear(&got);
+    buf_free(&wire);
+}
+
+/* ---- random trees ---- */
+
+/* Writes the value as a server sends it, and on the tape as it must arrive. */
+static void put_scalar(struct prng *random, struct buf *wire, struct resp_reply *want)
+{
+    char text[200];
+    size_t len = prng_below(random, prng_one_in(random, 10) ? sizeof text : 12);
+    for (size_t i = 0; i < len; i++)
+        text[i] = (char)prng_below(random, 256);
+    int64_t number = (int64_t)prng_next(random);
+    switch (prng_below(random, 6)) {
+    case 0:
+        buf_adds(wire, prng_one_in(random, 2) ? "$-1\r\n" : "*-1\r\n");
+        resp_put_nil(want);
+        break;
+    case 1:
+        buf_addf(wire, ":%lld\r\n", (long long)number);
+        resp_put_integer(want, number);
+        break;
+    case 2:
+        buf_adds(wire, "+OK\r\n");
+        resp_put_text(want, RESP_STATUS, "OK", 2);
+        break;
+    case 3:
+        buf_adds(wire, "-ERR no\r\n");
+        resp_put_text(want, RESP_ERROR, "ERR no", 6);
+        break;
+    default:
+        buf_addf(wire, "$%zu\r\n", len);
+        buf_add(wire, text, len);
+        buf_adds(wire, "\r\n");
+        resp_put_text(want, RESP_STRING, text, len);
+    }
+}
+
+/* Without recursion: `open` values are still to be written, each of which may open more. */
+static void put_tree(struct prng *random, struct buf *wire, struct resp_reply *want)
+{
+    uint64_t open = 1;
+    uint32_t depth_bias = 2 + prng_below(random, 4);
+    for (uint32_t values = 0; open > 0; values++) {
+        open--;
+        if (values > 400 || (values > 0 && prng_one_in(random, depth_bias))) {
+            put_scalar(random, wire, want);
+            continue;
+        }
+        uint32_t n = prng_one_in(random, 3) ? 1 : prng_below(random, 5);
+        buf_addf(wire, "*%u\r\n", n);
+        resp_put_array(want, n);
+        open += n;
+    }
+}
+
+static void test_random_trees(void)
+{
+    struct prng random = prng_new(check_seed("redis_reader"));
+    uint64_t rounds = check_ops(3000);
+    for (uint64_t i = 0; i < rounds; i++) {
+        struct buf wire = {0};
+        struct resp_reply want;
+        struct resp_reply got;
+        struct redis_reader r;
+        unsigned replies;
+        unsigned trees = 1 + prng_below(&random, 3); /* one behind the other, as a pipeline has them */
+        resp_reply_init(&want);
+        resp_reply_init(&got);
+        for (unsigned k = 0; k < trees; k++)
+            put_tree(&random, &wire, &want);
+        if (!redis_reader_open(&r))
+            abort();
+        size_t piece = prng_one_in(&random, 3) ? wire.len : prng_below(&random, 4);
+        CHECK_EQ(read_in_pieces(&r, &got, wire.data, wire.len, piece, &random, &replies), REDIS_READ_MORE);
+        bool right =
+            CHECK_EQ(replies, trees) && CHECK(same_tape(&got, &want)) && CHECK(redis_reader_is_empty(&r));
+        redis_reader_close(&r);
+        resp_reply_clear(&want);
+        resp_reply_clear(&got);
+        buf_free(&wire);
+        if (!right)
+            return;
+    }
+}
+
+/* One tree that goes below the last level of the parser and comes back, cut at each of its bytes. */
+static void test_every_split(void)
+{
+    static const char text[] =
+        "*2\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*1\r\n*3\r\n:1\r\n*2\r\n*2\r\n$3\r\na\r\n\r\n"
+        "*0\r\n$-1\r\n*1\r\n*1\r\n+x\r\n$12\r\nhello, world\r\n";
+    size_t len = sizeof text - 1;
+    struct buf wire = {0};
+    struct resp_reply want;
+    buf_add(&wire, text, len);
+    CHECK(reads_whole(&want, &wire));
+    for (size_t cut = 1; cut < len; cut++) {
+        struct redis_reader r;
+        struct resp_reply got;
+        resp_reply_init(&got);
+        if (!redis_reader_open(&r) || !redis_reader_feed(&r, text, cut))
+            abort();
+        CHECK_EQ(redis_reader_next(&r, &got), REDIS_READ_MORE);
+        if (!redis_reader_feed(&r, text + cut, len - cut))
+            abort();
+        CHECK_EQ(redis_reader_next(&r, &got), REDIS_READ_REPLY);
+        CHECK(same_tape(&got, &want));
+        redis_reader_close(&r);
+        resp_reply_clear(&got);
+    }
+    resp_reply_clear(&want);
+    buf_free(&wire);
+}
+
+/* ---- what cannot end ---- */
+
+/* Refused, with these words, as soon as the last byte has come, and with little memory taken. */
+static void check_refused(const struct buf *wire, const char *says, bool too_large)
+{
+    struct redis_reader r;
+    struct resp_reply got;
+    unsigned replies;
+    resp_reply_init(&got);
+    if (!redis_reader_open(&r))
+        abort();
+    CHECK_EQ(read_at_once(&r, &got, wire, &replies), REDIS_READ_REFUSED);
+    if (!CHECK(strstr(redis_reader_refusal(&r), says) != NULL))
+        printf("    said: %s\n", redis_reader_refusal(&r));
+    CHECK_EQ(r.too_large, too_large);
+    CHECK(got.cap < 64 * 1024);
+    redis_reader_close(&r);
+    resp_reply_clear(&got);
+}
+
+static void test_lying_counts(void)
+{
+    static const char many[] = "more elements were announced than fit";
+    struct buf wire = {0};
+    buf_adds(&wire, "*2147483647\r\n");
+    check_refused(&wire, many, true);
+    /* The most that fits, and one more. */
+    buf_clear(&wire);
+    buf_adds(&wire, "*67108864\r\n");
+    check_refused(&wire, many, true);
+    buf_clear(&wire);
+    buf_adds(&wire, "*67108863\r\n");
+    struct resp_reply got;
+    CHECK(!reads_whole(&got, &wire));
+    CHECK_EQ(got.len, RESP_VALUE_SIZE);
+    resp_reply_clear(&got);
+    /* Each fits alone, all of them do not; above and below the last level of the parser. */
+    for (int depth = 0; depth < 40; depth++) {
+        buf_clear(&wire);
+        for (int i = 0; i < depth; i++)
+            buf_adds(&wire, "*2\r\n:1\r\n");
+        for (int i = 0; i < 3; i++)
+            buf_adds(&wire, "*30000000\r\n");
+        check_refused(&wire, many, true);
+    }
+    buf_free(&wire);
+}
+
+static void test_lying_lengths(void)
+{
+    struct buf wire = {0};
+    buf_adds(&wire, "*4\r\n$536870913\r\n");
+    check_refused(&wire, "more than 512 MiB", true);
+    buf_clear(&wire);
+    buf_adds(&wire, "$9223372036854775807\r\n");
+    check_refused(&wire, "more than 512 MiB", true);
+    buf_clear(&wire);
+    buf_adds(&wire, "*2\r\n$-2\r\n");
+    check_refused(&wire, "length out of range", false);
+    buf_clear(&wire);
+    buf_adds(&wire, "*1\r\n*-2\r\n");
+    check_refused(&wire, "length out of range", false);
+    buf_clear(&wire);
+    buf_adds(&wire, "*2\r\n*1\r\n$3\r\nabcde");
+    check_refused(&wire, "longer than announced", false);
+    buf_free(&wire);
+}
+
+int main(void)
+{
+    TEST("arrays are read to a depth of 100", test_chains);
+    TEST("arrays are read to a depth of 90,000, each in its place", test_deep_with_neighbours);
+    TEST("random trees arrive as they were encoded", test_random_trees);
+    TEST("a deep tree may be cut at any byte", test_every_split);
+    TEST("a count that cannot fit is refused at once, at any depth", test_lying_counts);
+    TEST("a length that cannot fit is refused at once", test_lying_lengths);
+    return check_end("redis_reader");
+}
