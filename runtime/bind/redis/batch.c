@@ -199,7 +199,7 @@ static void push_replies(lua_State *L, const struct redis_batch *b, struct resp_
     const char *shapes = lua_tolstring(L, -1, &known);
     lua_createtable(L, n > INT32_MAX ? INT32_MAX : (int)n, 0);
     for (uint64_t i = 0; i < n; i++) {
-        redis_reply_push(L, rt, cur, i < known ? (redis_shape_id)shapes[i] : SHAPE_PLAIN);
+        (void)redis_reply_push(L, rt, cur, i < known ? (redis_shape_id)shapes[i] : SHAPE_PLAIN);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     redis_reply_count(L, n);

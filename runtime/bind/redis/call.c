@@ -135,9 +135,9 @@ static int answered(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     if (resp_next(&look, &item) && item.type == RESP_ERROR)
         return raise_reply(L, rt, c, &item, cmd->name);
-    redis_reply_push(L, rt, &cur, c->shape);
+    bool whole = redis_reply_push(L, rt, &cur, c->shape);
     redis_taken(c);
-    return 1;
+    return whole ? 1 : lua_error(L);
 }
 
 struct plan {

@@ -126,7 +126,7 @@ static int push_next(lua_State *L, struct redis_feed *f)
     struct redis_session *s = f->session;
     struct inbox_item *i = inbox_take(&f->inbox);
     struct resp_cursor cur = resp_cursor(&((struct item *)i)->reply);
-    redis_reply_push(L, s->rt, &cur, SHAPE_PLAIN);
+    (void)redis_reply_push(L, s->rt, &cur, SHAPE_PLAIN); /* a message is a value or an error object */
     inbox_taken(&f->inbox, i);
     if (s->link && s->link->paused && !f->inbox.full) {
         s->link->paused = false;

@@ -8,6 +8,13 @@
 
 #define ERROR_BOX "dbrun.redis.error"
 
+/* Tables within tables. The functions here call each other for each level, and so do most scripts that read
+ * them. */
+enum {
+    MAX_DEPTH = 512,
+    STACK_A_TABLE = 16, /* of Lua's stack, for a table and the value that goes into it */
+};
+
 /* ---- errors ---- */
 
 static const struct {
@@ -64,8 +71,8 @@ static int error_box_gc(lua_State *L)
     return 0;
 }
 
-/* Pushes the error object. Lua owns the struct error meanwhile, so that it cannot leak. */
-static void push_error(lua_State *L, struct runtime *rt, const struct resp_item *item)
+/* Pushes the owner of a struct error, so that it cannot leak while Lua makes the error object. */
+static struct error *push_error_box(lua_State *L)
 {
     struct error *e = lua_newuserdatauv(L, sizeof *e, 0);
     *e = (struct error){0};
@@ -74,6 +81,13 @@ static void push_error(lua_State *L, struct runtime *rt, const struct resp_item 
         lua_setfield(L, -2, "__gc");
     }
     lua_setmetatable(L, -2);
+    return e;
+}
+
+/* Pushes the error object of an error reply. */
+static void push_error(lua_State *L, struct runtime *rt, const struct resp_item *item)
+{
+    struct error *e = push_error_box(L);
     redis_reply_error(item, NULL, e);
     bind_error_push(L, rt, e);
     error_clear(e);
@@ -106,12 +120,20 @@ void redis_reply_push_float(lua_State *L, const char *s, size_t size)
     }
 }
 
-static void push_elements(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
-                          const struct redis_shape *shape);
+/* What the functions below work on: they make the values at the cursor. */
+struct maker {
+    lua_State *L;
+    struct runtime *rt;
+    struct resp_cursor *c;
+    int depth; /* of the tables that are being filled */
+    bool too_deep;
+};
 
-static void push_item(lua_State *L, struct runtime *rt, struct resp_cursor *c, const struct resp_item *item,
-                      const struct redis_shape *shape)
+static void push_elements(struct maker *m, uint64_t n, const struct redis_shape *shape);
+
+static void push_item(struct maker *m, const struct resp_item *item, const struct redis_shape *shape)
 {
+    lua_State *L = m->L;
     switch (item->type) {
     case RESP_NIL:
         lua_pushnil(L);
@@ -120,7 +142,7 @@ static void push_item(lua_State *L, struct runtime *rt, struct resp_cursor *c, c
         lua_pushinteger(L, item->integer);
         break;
     case RESP_ERROR:
-        push_error(L, rt, item);
+        push_error(L, m->rt, item);
         break;
     case RESP_STATUS:
     case RESP_STRING:
@@ -130,19 +152,52 @@ static void push_item(lua_State *L, struct runtime *rt, struct resp_cursor *c, c
             lua_pushlstring(L, item->text, item->size);
         break;
     case RESP_ARRAY:
-        push_elements(L, rt, c, item->size, shape);
+        push_elements(m, item->size, shape);
         break;
     }
 }
 
-void redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, redis_shape_id shape)
+static void push_next(struct maker *m, redis_shape_id shape)
 {
     struct resp_item item;
-    luaL_checkstack(L, 10, "the reply is nested too deep");
-    if (resp_next(c, &item))
-        push_item(L, rt, c, &item, &redis_shapes[shape]);
+    if (resp_next(m->c, &item))
+        push_item(m, &item, &redis_shapes[shape]);
     else
+        lua_pushnil(m->L);
+}
+
+static void push_too_deep(lua_State *L, struct runtime *rt)
+{
+    struct error *e = push_error_box(L);
+    error_set(e, ERROR_PROTOCOL, "redis: the reply is nested more than %d levels deep", MAX_DEPTH);
+    e->outcome = OUTCOME_UNKNOWN;
+    error_set_field(e, ERROR_HINT,
+                    "the command ran: ask for a part of the value, or for its text (cjson.encode in a "
+                    "script)");
+    bind_error_push(L, rt, e);
+    error_clear(e);
+    lua_remove(L, -2);
+}
+
+bool redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, redis_shape_id shape)
+{
+    struct resp_item item;
+    luaL_checkstack(L, STACK_A_TABLE, "no room for a reply");
+    if (!resp_next(c, &item)) {
         lua_pushnil(L);
+        return true;
+    }
+    if (item.type == RESP_STRING && shape == SHAPE_PLAIN) { /* GET needs no more */
+        lua_pushlstring(L, item.text, item.size);
+        return true;
+    }
+    struct maker m = {.L = L, .rt = rt, .c = c};
+    push_item(&m, &item, &redis_shapes[shape]);
+    if (!m.too_deep)
+        return true;
+    lua_pop(L, 1);
+    push_too_deep(L, rt);
+    return false;
 }
 
 /* ---- shapes ---- */
@@ -202,12 +257,12 @@ void redis_reply_count(lua_State *L, uint64_t n)
 }
 
 /* A list; the first elements have the shapes of the parts. */
-static void push_list(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
-                      const struct redis_shape *shape)
+static void push_list(struct maker *m, uint64_t n, const struct redis_shape *shape)
 {
+    lua_State *L = m->L;
     lua_createtable(L, table_size(n), 0);
     for (uint64_t i = 1; i <= n; i++) {
-        redis_reply_push(L, rt, c, i <= shape->count ? shape->parts[i - 1].shape : shape->each);
+        push_next(m, i <= shape->count ? shape->parts[i - 1].shape : shape->each);
         lua_rawseti(L, -2, (lua_Integer)i);
     }
     redis_reply_count(L, n);
@@ -262,67 +317,89 @@ static void set_field(lua_State *L)
     lua_pop(L, 2);
 }
 
-static void push_map(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
-                     const struct redis_shape *shape)
+static void push_map(struct maker *m, uint64_t n, const struct redis_shape *shape)
 {
+    lua_State *L = m->L;
     struct resp_item item;
-    bool nested = is_nested(c, n);
+    bool nested = is_nested(m->c, n);
     uint64_t pairs = nested ? n : n / 2;
     lua_createtable(L, 0, table_size(pairs));
     for (uint64_t i = 0; i < pairs; i++) {
-        if (nested && (!resp_next(c, &item) || item.type != RESP_ARRAY || item.size != 2))
-            return; /* no server sends that */
-        if (!resp_next(c, &item))
+        if (!resp_next(m->c, &item))
             return;
-        push_item(L, rt, c, &item, &redis_shapes[SHAPE_PLAIN]);
-        redis_reply_push(L, rt, c, shape_of_name(shape, &item));
+        if (nested && (item.type != RESP_ARRAY || item.size != 2)) { /* no server sends that */
+            push_item(m, &item, &redis_shapes[SHAPE_PLAIN]);
+            lua_rawseti(L, -2, (lua_Integer)i + 1);
+            continue;
+        }
+        if (nested)
+            resp_next(m->c, &item);
+        push_item(m, &item, &redis_shapes[SHAPE_PLAIN]);
+        push_next(m, shape_of_name(shape, &item));
         if (shape->kind == SHAPE_IS_FIELDS)
             set_field(L);
         else
             set_value(L);
     }
-    if (!nested && n % 2 == 1) /* no server sends that either */
-        resp_skip(c);
+    if (!nested && n % 2 == 1) { /* no server sends that either */
+        push_next(m, SHAPE_PLAIN);
+        lua_rawseti(L, -2, (lua_Integer)pairs + 1);
+    }
 }
 
-static void push_rows(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
-                      const struct redis_shape *shape)
+static void push_rows(struct maker *m, uint64_t n, const struct redis_shape *shape)
 {
+    lua_State *L = m->L;
     struct resp_item item = {.type = RESP_ARRAY};
-    bool nested = is_nested(c, n);
+    bool nested = is_nested(m->c, n);
     uint64_t rows = nested ? n : n / shape->count;
     lua_createtable(L, table_size(rows), 0);
     for (uint64_t i = 1; i <= rows; i++) {
-        if (nested && !resp_next(c, &item))
+        if (nested && !resp_next(m->c, &item))
             return;
         if (item.type == RESP_ARRAY)
-            push_list(L, rt, c, nested ? item.size : shape->count, shape);
+            push_list(m, nested ? item.size : shape->count, shape);
         else
-            push_item(L, rt, c, &item, shape);
+            push_item(m, &item, shape);
         lua_rawseti(L, -2, (lua_Integer)i);
     }
     for (uint64_t left = nested ? 0 : n % shape->count; left > 0; left--)
-        resp_skip(c);
+        resp_skip(m->c);
 }
 
-static void push_elements(lua_State *L, struct runtime *rt, struct resp_cursor *c, uint64_t n,
-                          const struct redis_shape *shape)
+static void push_table(struct maker *m, uint64_t n, const struct redis_shape *shape)
 {
     switch ((enum redis_shape_kind)shape->kind) {
     case SHAPE_IS_PLAIN:
     case SHAPE_IS_NUMBER:
-        push_list(L, rt, c, n, &redis_shapes[SHAPE_PLAIN]);
+        push_list(m, n, &redis_shapes[SHAPE_PLAIN]);
         break;
     case SHAPE_IS_LIST:
     case SHAPE_IS_TUPLE:
-        push_list(L, rt, c, n, shape);
+        push_list(m, n, shape);
         break;
     case SHAPE_IS_MAP:
     case SHAPE_IS_FIELDS:
-        push_map(L, rt, c, n, shape);
+        push_map(m, n, shape);
         break;
     case SHAPE_IS_ROWS:
-        push_rows(L, rt, c, n, shape);
+        push_rows(m, n, shape);
         break;
     }
+}
+
+static void push_elements(struct maker *m, uint64_t n, const struct redis_shape *shape)
+{
+    if (m->depth < MAX_DEPTH && !m->too_deep) {
+        luaL_checkstack(m->L, STACK_A_TABLE, "no room for a reply");
+        m->depth++;
+        push_table(m, n, shape);
+        m->depth--;
+        return;
+    }
+    /* The rest is stepped over: other replies may stand behind it. */
+    m->too_deep = true;
+    for (uint64_t left = n; left > 0 && resp_skip(m->c);)
+        left--;
+    lua_pushnil(m->L);
 }

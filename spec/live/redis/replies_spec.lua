@@ -1,6 +1,7 @@
 -- Nothing of a reply is lost, and its values are of the kinds that the server means.
 local core = require "dbrun.core"
 local redis_server = require "spec.support.redis_server"
+local task = require "dbrun.task"
 
 describe("a reply", function()
     local r
@@ -107,5 +108,83 @@ describe("a reply", function()
         end
         r:ping()
         assert.equal("integer", math.type(r:latency("HISTOGRAM", "ping").ping.calls))
+    end)
+
+    --- A script whose reply is a list within a list, ARGV[1] levels deep, around "core".
+    local NEST <const> = "local t = 'core' for _ = 1, ARGV[1] do t = { t } end return t"
+
+    local function depth_of(list)
+        local depth = 0
+        while type(list) == "table" do
+            assert.equal(1, #list)
+            list, depth = list[1], depth + 1
+        end
+        assert.equal("core", list)
+        return depth
+    end
+
+    local function connections() return tonumber(r:info("stats"):match "total_connections_received:(%d+)") end
+
+    it("may be nested 512 levels deep", function()
+        local before <const> = connections()
+        for _, depth in ipairs { 0, 1, 6, 7, 8, 9, 10, 100, 511, 512 } do
+            assert.equal(depth, depth_of(r:eval(NEST, 0, depth)))
+        end
+        assert.is_true(#r:acl "CAT" > 10)
+        local all <const> = r:command "DOCS"
+        assert.equal("string", all.get.group)
+        assert.equal("condition", all.set.arguments[3].name)
+        assert.equal(before, connections())
+    end)
+
+    it("that is nested deeper fails alone", function()
+        local before <const> = connections()
+        local lists <const> = {}
+        do
+            local g <close> = task.group()
+            for i = 1, 20 do
+                g:spawn(function()
+                    lists[i] = i % 2 == 0 and r:echo("hello " .. i) or { pcall(r.eval, r, NEST, 0, 510 + i) }
+                end)
+            end
+            g:wait()
+        end
+        for i = 1, 20 do
+            local e <const> = lists[i]
+            if i % 2 == 0 then
+                assert.equal("hello " .. i, lists[i])
+            elseif i == 1 then
+                assert.equal(511, depth_of(e[2]))
+            else
+                assert.is_false(e[1])
+                assert.equal("protocol", e[2].kind)
+                assert.equal("unknown", e[2].outcome)
+                assert.is_false(e[2].retryable)
+                assert.matches("512 levels", e[2].message)
+            end
+        end
+        assert.equal(before, connections())
+    end)
+
+    it("that is nested deeper leaves the other replies of a pipeline, and of a transaction, in place", function()
+        local function queue(p)
+            p:echo "before"
+            p:eval(NEST, 0, 2000)
+            p:echo "between"
+            p:eval("return { 1, redis.status_reply('OK'), {}, { 2, false } }", 0)
+            p:eval(NEST, 0, 513)
+            p:eval(NEST, 0, 512)
+            p:echo "behind"
+        end
+        for _, replies in ipairs { r:pipeline(queue), r:multi(queue) } do
+            assert.equal(7, #replies)
+            assert.equal("before", replies[1])
+            assert.equal("protocol", replies[2].kind)
+            assert.equal("between", replies[3])
+            assert.same({ 1, "OK", {}, { 2 } }, replies[4])
+            assert.equal("protocol", replies[5].kind)
+            assert.equal(512, depth_of(replies[6]))
+            assert.equal("behind", replies[7])
+        end
     end)
 end)
