@@ -18,15 +18,16 @@ static void give_back(struct redis_link *link)
 /* ---- losing a connection ---- */
 
 /* Commands that were sent: queues those again that may be repeated, and fails the others with an unknown
- * outcome. */
+ * outcome. The one whose reply broke the protocol would get that reply again. */
 static void settle_sent(struct redis_session *s, struct redis_link *link, const struct error *why)
 {
     struct redis_call *call;
-    while ((call = redisconn_pop_sent(link->conn))) {
+    bool culprit = why->kind == ERROR_PROTOCOL;
+    for (; (call = redisconn_pop_sent(link->conn)); culprit = false) {
         struct session_call *c = (struct session_call *)call;
         struct redis_queue *q = &s->backlog;
         size_t from = q->out.len;
-        bool again = c->copy && !call->dropped && s->shared && !s->closed;
+        bool again = c->copy && !culprit && !call->dropped && s->shared && !s->closed;
         if (again && buf_add(&q->out, c->copy, call->size)) {
             resp_reply_clear(&call->reply);
             redis_queue_push(q, call, from, c->expect);

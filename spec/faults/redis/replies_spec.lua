@@ -1,0 +1,91 @@
+-- Replies that break the protocol, or announce what cannot come: the command fails at once, and the connection is
+-- replaced.
+local bad_server = require "spec.support.bad_server"
+local errors = require "dbrun.error"
+local fails = require "spec.support.fails"
+local redis = require "dbrun.redis"
+local task = require "dbrun.task"
+
+--- A server whose answer to GET is `reply`, and stays open; ECHO and PING are answered as they should be.
+local function start(reply)
+    return bad_server.start([[
+        my $all = "";
+        while (sysread $c, my $x, 65536) {
+            $all .= $x;
+            while ($all =~ s/^\*(\d+)\r\n((?:\$\d+\r\n[^\r]*\r\n)+)//) {
+                my ($n, @words) = ($1, split /\r\n/, $2);
+                if ($words[1] eq "GET") { print $c qq{]] .. reply .. [[} }
+                elsif ($words[1] eq "ECHO") { print $c "$words[2]\r\n$words[3]\r\n" }
+                elsif ($words[1] eq "HELLO") { print $c "-ERR unknown command 'HELLO'\r\n" }
+                else { print $c "+PONG\r\n" }
+            }
+        }]])
+end
+
+local REPLIES <const> = {
+    [ [[*2147483647\r\n]] ] = "more elements were announced than fit",
+    [ [[*2147483647\r\n:1\r\n]] ] = "more elements were announced than fit",
+    [ [[*2\r\n:1\r\n*2147483647\r\n]] ] = "more elements were announced than fit",
+    [ [[*60000000\r\n*60000000\r\n]] ] = "more elements were announced than fit",
+    [ [[*99999999999999999999\r\n]] ] = "Bad multi%-bulk length",
+    [ [[*-2\r\n]] ] = "length out of range",
+    [ [[*1\r\n*-2\r\n]] ] = "length out of range",
+    [ [[\$-2\r\n]] ] = "length out of range",
+    [ [[\$536870913\r\n]] ] = "more than 512 MiB",
+    [ [[\$9223372036854775807\r\nabc]] ] = "more than 512 MiB",
+    [ [[*3\r\n\$536870912\r\nabc\r\n]] ] = false, -- may still come
+    [ [[\$3\r\nabcdef\r\n]] ] = "longer than announced",
+    [ [[:12x\r\n]] ] = "integer",
+    [ [[^1\r\n]] ] = "reply type",
+}
+
+describe("a Redis server that answers", function()
+    for reply, says in pairs(REPLIES) do
+        it(reply .. (says and " breaks the protocol" or " is waited for"), function()
+            local bad <close> = start(reply)
+            for _, idempotent in ipairs { false, true } do
+                local r <const> = redis.client { url = bad.url, command_timeout = says and 20 or 0.3,
+                    idempotent = idempotent }
+                local e <const> = fails(says and "protocol" or "timeout", r.get, r, "k")
+                if says then
+                    assert.matches(says, e.message)
+                end
+                assert.equal("unknown", e.outcome)
+                assert.is_false(e.retryable)
+                if says then
+                    assert.equal("hello", r:echo "hello")
+                end
+                r:close()
+            end
+        end)
+    end
+
+    it("one of many commands with too many elements fails those that follow, and is replaced", function()
+        local bad <close> = start [[*2147483647\r\n]]
+        local r <const> = redis.client { url = bad.url, command_timeout = 20, idempotent = true }
+        local got <const> = {}
+        do
+            local g <close> = task.group()
+            for i = 1, 50 do
+                g:spawn(function()
+                    local ok, reply = pcall(i == 25 and r.get or r.echo, r, "hello " .. i)
+                    got[i] = ok and reply or reply.kind
+                end)
+            end
+            g:wait()
+        end
+        for i = 1, 50 do
+            assert.equal(i == 25 and "protocol" or "hello " .. i, got[i])
+        end
+        r:close()
+    end)
+
+    it("with more elements than fit gets told how to ask for less", function()
+        local bad <close> = start [[*2147483647\r\n]]
+        local r <const> = redis.client { url = bad.url, command_timeout = 20 }
+        local e <const> = fails("protocol", r.get, r, "k")
+        assert.matches("less at a time", e.hint)
+        assert.is_true(errors.is(e))
+        r:close()
+    end)
+end)
