@@ -21,16 +21,19 @@ endif
 LUA_INCDIR  ?= /usr/include/lua5.4
 LUA_LIB     ?= $(firstword $(wildcard /usr/lib/*/liblua5.4.a))
 PQ_INCDIR   ?= /usr/include/postgresql
+# A hiredis of another place, as pkg-config names it. From 1.0 on connections speak RESP3.
+HIREDIS_CFLAGS ?=
+HIREDIS_LIBS   ?= -lhiredis
 ARGPARSE    ?= /usr/share/lua/5.4/argparse.lua
 CFLAGS      ?= -O2 -g -DNDEBUG
 WARN        := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wconversion
 SANITIZE    ?=
-CPPFLAGS_   := -D_GNU_SOURCE -Iruntime -I$(BUILD)/gen -isystem $(LUA_INCDIR) -isystem $(PQ_INCDIR) $(CPPFLAGS)
+CPPFLAGS_   := -D_GNU_SOURCE -Iruntime -I$(BUILD)/gen $(patsubst -I%,-isystem%,$(HIREDIS_CFLAGS)) -isystem $(LUA_INCDIR) -isystem $(PQ_INCDIR) $(CPPFLAGS)
 CFLAGS_     := -std=c11 $(WARN) -fPIC -fvisibility=hidden -fno-common $(CFLAGS) $(SANITIZE)
 LDFLAGS_    := -Wl,--as-needed $(SANITIZE) $(LDFLAGS)
 # libpg_query and libedit are opened when somebody needs them. The linker looks for each symbol of each
 # library in this order at every start, and most are in the first two.
-LIBS        := -lc -lcrypto -lssl -lpq -lhiredis -luv -ljansson -lpthread -ldl -lm
+LIBS        := -lc -lcrypto -lssl -lpq $(HIREDIS_LIBS) -luv -ljansson -lpthread -ldl -lm
 
 SOURCES      := $(wildcard runtime/*/*.c runtime/bind/*/*.c)
 HOST_SOURCES := $(wildcard runtime/host/*.c)
