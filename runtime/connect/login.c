@@ -1,13 +1,14 @@
 #include "connect/login.h"
 
 #include "base/deadline.h"
+#include "redis/reader.h"
 
 #include <errno.h>
 #include <string.h>
 
 enum { LOADING_PAUSE_MS = 50 };
 
-enum step { STEP_AUTH, STEP_SELECT, STEP_READONLY, STEP_NAME, STEP_PING, STEPS };
+enum step { STEP_AUTH, STEP_SELECT, STEP_READONLY, STEP_NAME, STEP_PING, STEP_HELLO, STEPS };
 
 struct login {
     struct redisconn *conn;
@@ -205,7 +206,8 @@ static bool await_ready(struct login *l, char *text, size_t size, uint64_t deadl
 static bool judge(struct login *l, char *text, size_t size, uint64_t deadline,
                   const struct io_interrupt *intr, struct error *e)
 {
-    static const char *const layers[STEPS] = {"authentication", "database", "server", "server", "server"};
+    static const char *const layers[STEPS] = {"authentication", "database", "server",
+                                              "server",         "server",   "server"};
     if (!drive(l->conn, deadline, intr, e) || !await_ready(l, text, size, deadline, intr, e))
         return false;
     for (int s = 0; s < STEPS; s++) {
@@ -225,6 +227,16 @@ static bool judge(struct login *l, char *text, size_t size, uint64_t deadline,
     return true;
 }
 
+/* Asks for RESP3 where the parser knows it: last, of a server that has let the client in. One that refuses
+ * goes on in RESP2, so that its answer need not be looked at. */
+static bool say_hello(struct login *l, uint64_t deadline, const struct io_interrupt *intr, struct error *e)
+{
+    if (!redis_reader_knows_resp3())
+        return true;
+    ask(l, STEP_HELLO, (const char *[]){"HELLO", "3"}, 2);
+    return drive(l->conn, deadline, intr, e);
+}
+
 bool redis_login(struct redisconn *c, uint64_t deadline, const struct io_interrupt *intr, struct error *e)
 {
     struct login l = {.conn = c};
@@ -233,7 +245,7 @@ bool redis_login(struct redisconn *c, uint64_t deadline, const struct io_interru
         resp_reply_init(&l.call[s].reply);
     redisconn_listen(c, &events, NULL);
     ask_all(&l, redisconn_target(c));
-    bool ok = judge(&l, text, sizeof text, deadline, intr, e);
+    bool ok = judge(&l, text, sizeof text, deadline, intr, e) && say_hello(&l, deadline, intr, e);
     if (!ok && strstr(e->message ? e->message : "", "max number of clients")) {
         error_set_field(e, ERROR_HINT, hint_for("max number of clients"));
         e->retryable = true;

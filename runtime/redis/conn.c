@@ -38,7 +38,7 @@ struct redisconn *redisconn_new(int fd, struct redis_target *target, struct erro
         free(c);
         return NULL;
     }
-    if (!c || !redis_reader_open(&c->reader)) {
+    if (!c || !redis_reader_open(&c->reader, &c->push)) {
         redis_transport_close(&transport);
         free(c);
         error_set(e, ERROR_CONNECT, "not enough memory");
@@ -177,11 +177,18 @@ static void finish_call(struct redisconn *c)
     c->events->on_done(call, c->data);
 }
 
+/* What the server says unasked, as RESP3 marks it. Without a subscriber nobody wants it. */
+static void pushed(struct redisconn *c)
+{
+    if (c->events->on_push)
+        c->events->on_push(&c->push, c->data);
+    resp_reply_clear(&c->push);
+}
+
 static bool unasked(struct redisconn *c)
 {
     if (c->events->on_push) {
-        c->events->on_push(&c->push, c->data);
-        resp_reply_clear(&c->push);
+        pushed(c);
         return true;
     }
     /* A server with too many clients sends an error without a request and closes the connection. */
@@ -205,6 +212,9 @@ static bool parse(struct redisconn *c)
             return true;
         case REDIS_READ_REFUSED:
             return protocol_failed(c, redis_reader_refusal(&c->reader));
+        case REDIS_READ_PUSH:
+            pushed(c);
+            break;
         case REDIS_READ_REPLY:
             if (c->sent_head) {
                 if (--c->sent_head->expect == 0)

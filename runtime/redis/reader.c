@@ -1,7 +1,7 @@
 #include "redis/reader.h"
 #include "base/number.h"
 
-#include <hiredis/read.h>
+#include <hiredis/hiredis.h>
 #include <string.h>
 
 enum {
@@ -11,6 +11,88 @@ enum {
     LAST_LEVEL = 7,            /* of the parser's levels, the one that an array may be on */
 };
 
+/* ---- what differs between the versions of hiredis ---- */
+
+#if HIREDIS_MAJOR >= 1
+
+typedef size_t element_count;
+
+static redisReadTask *level(const redisReader *p, int i)
+{
+    return p->task[i];
+}
+
+static bool is_push(int type)
+{
+    return type == REDIS_REPLY_PUSH;
+}
+
+static bool is_attribute(int type)
+{
+    return type == REDIS_REPLY_ATTR;
+}
+
+static bool is_bulk(int type)
+{
+    return type == REDIS_REPLY_STRING || type == REDIS_REPLY_VERB;
+}
+
+/* A verbatim string begins with its format: "txt:". */
+static size_t format_size(int type)
+{
+    return type == REDIS_REPLY_VERB ? 4 : 0;
+}
+
+static bool is_short_line(int type)
+{
+    return type != REDIS_REPLY_STATUS && type != REDIS_REPLY_ERROR && type != REDIS_REPLY_BIGNUM &&
+           type != REDIS_REPLY_DOUBLE;
+}
+
+#else
+
+typedef int element_count;
+
+static redisReadTask *level(redisReader *p, int i)
+{
+    return &p->rstack[i];
+}
+
+static bool is_push(int type)
+{
+    (void)type;
+    return false;
+}
+
+static bool is_attribute(int type)
+{
+    (void)type;
+    return false;
+}
+
+static bool is_bulk(int type)
+{
+    return type == REDIS_REPLY_STRING;
+}
+
+static size_t format_size(int type)
+{
+    (void)type;
+    return 0;
+}
+
+static bool is_short_line(int type)
+{
+    return type != REDIS_REPLY_STATUS && type != REDIS_REPLY_ERROR;
+}
+
+#endif
+
+bool redis_reader_knows_resp3(void)
+{
+    return HIREDIS_MAJOR >= 1;
+}
+
 /* ---- callbacks of the parser: each appends a value to the tape ---- */
 
 static struct redis_reader *reader_of(const redisReadTask *task)
@@ -18,7 +100,10 @@ static struct redis_reader *reader_of(const redisReadTask *task)
     return task->privdata;
 }
 
-/* The parser expects an object, NULL means failure. The tape has no objects: any pointer will do. */
+/* The parser expects an object, NULL means failure. The tape has no objects: any pointer will do, but the one
+ * that says that what was read is an attribute, which the reply is still to follow. */
+static const char attribute_read;
+
 static void *made(struct redis_reader *r, bool ok)
 {
     if (!ok && !r->refused)
@@ -49,19 +134,20 @@ static void *read_string(const redisReadTask *task, char *text, size_t len)
                           : task->type == REDIS_REPLY_ERROR ? RESP_ERROR
                                                             : RESP_STRING;
     /* The parser cuts the string at the announced length and does not check what follows. */
-    if (type == RESP_STRING && memcmp(text + len, "\r\n", 2) != 0) {
+    if (is_bulk(task->type) && memcmp(text + len, "\r\n", 2) != 0) {
         r->refused = "a string is longer than announced";
         return NULL;
     }
-    return made(r, fits(r, len) && resp_put_text(r->reply, type, text, len));
+    size_t format = format_size(task->type);
+    return made(r, fits(r, len) && resp_put_text(r->reply, type, text + format, len - format));
 }
 
 /* How many values are announced and have not begun, on the levels from the root to the one that is read. */
-static uint64_t still_to_come(const redisReader *p)
+static uint64_t still_to_come(redisReader *p)
 {
     uint64_t n = 0;
     for (int i = 1; i <= p->ridx; i++)
-        n += (uint64_t)(p->rstack[i - 1].elements - 1 - p->rstack[i].idx);
+        n += (uint64_t)(level(p, i - 1)->elements - 1 - level(p, i)->idx);
     return n;
 }
 
@@ -85,19 +171,37 @@ static bool elements_fit(struct redis_reader *r, uint64_t elements)
  * to go one level down, comes back to it, and finds its elements counted together with those that were left
  * before.
  */
-static void stay_on_last_level(redisReader *p, int elements)
+static void stay_on_last_level(redisReader *p, element_count elements)
 {
-    redisReadTask *task = &p->rstack[LAST_LEVEL];
-    redisReadTask *parent = &p->rstack[LAST_LEVEL - 1];
     if (p->ridx < LAST_LEVEL || elements == 0)
         return;
-    parent->elements += elements - 1 - task->idx; /* the parser sets task->idx to 0 */
+    /* The parser sets the index on the last level to 0. */
+    redisReadTask *parent = level(p, LAST_LEVEL - 1);
+    parent->elements += (int)elements - 1 - level(p, LAST_LEVEL)->idx;
     p->ridx = LAST_LEVEL - 1;
 }
 
-static void *read_array(const redisReadTask *task, int elements)
+static void *read_attribute(struct redis_reader *r, element_count values)
+{
+    redisReader *p = r->parser;
+    if (p->ridx > 0)
+        level(p, p->ridx - 1)->elements++; /* it stands before an element, and is none */
+    if (!made(r, elements_fit(r, (uint64_t)values) && resp_put_attribute(r->reply, (uint64_t)values)))
+        return NULL;
+    stay_on_last_level(p, values);
+    return (void *)&attribute_read;
+}
+
+/* Also of maps, with a name and a value for each pair. */
+static void *read_array(const redisReadTask *task, element_count elements)
 {
     struct redis_reader *r = reader_of(task);
+    if (is_attribute(task->type))
+        return read_attribute(r, elements);
+    if (is_push(task->type) && r->parser->ridx == 0) {
+        r->pushing = true;
+        r->reply = r->push;
+    }
     if (!made(r, elements_fit(r, (uint64_t)elements) && resp_put_array(r->reply, (uint64_t)elements)))
         return NULL;
     stay_on_last_level(r->parser, elements);
@@ -113,8 +217,29 @@ static void *read_integer(const redisReadTask *task, long long v)
 static void *read_nil(const redisReadTask *task)
 {
     struct redis_reader *r = reader_of(task);
+    if (is_push(task->type) || is_attribute(task->type)) {
+        r->refused = "a push or an attribute without elements";
+        return NULL;
+    }
     return made(r, fits(r, 0) && resp_put_nil(r->reply));
 }
+
+#if HIREDIS_MAJOR >= 1
+
+/* As RESP2 has it: the text. */
+static void *read_double(const redisReadTask *task, double v, char *text, size_t len)
+{
+    struct redis_reader *r = reader_of(task);
+    (void)v;
+    return made(r, fits(r, len) && resp_put_text(r->reply, RESP_STRING, text, len));
+}
+
+static void *read_bool(const redisReadTask *task, int v)
+{
+    return read_integer(task, v ? 1 : 0);
+}
+
+#endif
 
 static void free_nothing(void *object)
 {
@@ -126,14 +251,18 @@ static const redisReplyObjectFunctions functions = {
     .createArray = read_array,
     .createInteger = read_integer,
     .createNil = read_nil,
+#if HIREDIS_MAJOR >= 1
+    .createDouble = read_double,
+    .createBool = read_bool,
+#endif
     .freeObject = free_nothing,
 };
 
 /* ---- life ---- */
 
-bool redis_reader_open(struct redis_reader *r)
+bool redis_reader_open(struct redis_reader *r, struct resp_reply *push)
 {
-    *r = (struct redis_reader){0};
+    *r = (struct redis_reader){.push = push};
     /* hiredis takes the functions without const, and only reads them. */
     r->parser = redisReaderCreateWithFunctions((redisReplyObjectFunctions *)&functions);
     if (!r->parser)
@@ -169,7 +298,7 @@ static uint64_t announced(const char *p, const char *end)
 /* Why a line of this type cannot end within our limits any more, or NULL. */
 static const char *endless(int type, size_t have)
 {
-    if (type == REDIS_REPLY_STATUS || type == REDIS_REPLY_ERROR)
+    if (!is_short_line(type))
         return have <= MAX_LINE ? NULL : "a line without an end";
     if (have < MAX_NUMBER)
         return NULL;
@@ -179,14 +308,14 @@ static const char *endless(int type, size_t have)
 /* The parser waits for more bytes and has no limits: why the reply cannot end within ours, or NULL. */
 static const char *cannot_end(struct redis_reader *r)
 {
-    const redisReader *p = r->parser;
+    redisReader *p = r->parser;
     size_t have = p->len - p->pos;
     if (p->ridx < 0 || have == 0)
         return NULL;
     const char *text = p->buf + p->pos;
-    int type = p->rstack[p->ridx].type;
+    int type = level(p, p->ridx)->type;
     const char *end = NULL;
-    if (type == REDIS_REPLY_STRING)
+    if (is_bulk(type))
         end = memchr(text, '\n', have < MAX_NUMBER ? have : MAX_NUMBER);
     if (!end)
         return endless(type, have);
@@ -205,16 +334,24 @@ bool redis_reader_is_empty(const struct redis_reader *r)
 
 enum redis_read redis_reader_next(struct redis_reader *r, struct resp_reply *to)
 {
-    void *object = NULL;
-    if (redis_reader_is_empty(r)) /* as after most replies: the parser would look for a type byte */
-        return REDIS_READ_MORE;
-    r->reply = to;
-    if (redisReaderGetReply(r->parser, &object) != REDIS_OK)
-        return REDIS_READ_REFUSED;
-    if (object)
-        return REDIS_READ_REPLY;
-    r->refused = cannot_end(r);
-    return r->refused ? REDIS_READ_REFUSED : REDIS_READ_MORE;
+    while (!redis_reader_is_empty(
+        r)) { /* without bytes, as after most replies, the parser would look for a type */
+        void *object = NULL;
+        r->reply = r->pushing ? r->push : to;
+        if (redisReaderGetReply(r->parser, &object) != REDIS_OK)
+            return REDIS_READ_REFUSED;
+        if (!object) {
+            r->refused = cannot_end(r);
+            return r->refused ? REDIS_READ_REFUSED : REDIS_READ_MORE;
+        }
+        if (object == &attribute_read)
+            continue;
+        if (!r->pushing)
+            return REDIS_READ_REPLY;
+        r->pushing = false;
+        return REDIS_READ_PUSH;
+    }
+    return REDIS_READ_MORE;
 }
 
 const char *redis_reader_refusal(const struct redis_reader *r)

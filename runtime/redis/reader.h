@@ -2,6 +2,9 @@
  * Reads replies: hiredis' `redisReader`, with functions that append the values it finds to a tape
  * (redis/resp.h). It knows no socket: bytes are fed to it, and it says when a reply is complete.
  *
+ * Replies of RESP3 are made those of RESP2: maps, sets and pushes are arrays, doubles and big numbers are
+ * texts, booleans are 1 and 0, and attributes are not seen.
+ *
  * The parser of hiredis waits for as many bytes as a server announces. This refuses what cannot end within
  * our limits, as soon as that can be seen.
  *
@@ -22,18 +25,24 @@
 enum redis_read {
     REDIS_READ_MORE, /* the bytes end before the reply does */
     REDIS_READ_REPLY,
+    REDIS_READ_PUSH,    /* RESP3: what the server says unasked, on the tape for pushes */
     REDIS_READ_REFUSED, /* redis_reader_refusal says why; nothing can be read any more */
 };
 
 struct redis_reader {
     struct redisReader *parser;
     struct resp_reply *reply; /* the tape that values are appended to */
+    struct resp_reply *push;  /* the tape for pushes */
+    bool pushing;             /* a push is being read */
     const char *refused;      /* why a reply was refused; NULL: what the parser says */
     bool too_large;           /* it was refused because of its size */
 };
 
-/* Must not move afterwards. False when memory is out. */
-bool redis_reader_open(struct redis_reader *r);
+/* Can the hiredis that this is built with read RESP3? From 1.0 on. */
+bool redis_reader_knows_resp3(void);
+/* Must not move afterwards. `push`: the tape for pushes, which the caller empties. False when memory is out.
+ */
+bool redis_reader_open(struct redis_reader *r, struct resp_reply *push);
 void redis_reader_close(struct redis_reader *r);
 /* False when memory is out. */
 bool redis_reader_feed(struct redis_reader *r, const char *data, size_t len);

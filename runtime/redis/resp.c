@@ -136,6 +136,9 @@ struct node {
     uint64_t type;
     uint64_t value;
 };
+/* The type of an attribute of RESP3, which no reader of the tape sees. */
+enum { ATTRIBUTE = RESP_ARRAY + 1 };
+
 _Static_assert(sizeof(struct node) == RESP_VALUE_SIZE, "the size that limits are counted with");
 
 static size_t padded(size_t len)
@@ -221,7 +224,13 @@ bool resp_put_array(struct resp_reply *r, uint64_t elements)
     return append(r, RESP_ARRAY, elements, 0) != NULL;
 }
 
-bool resp_next(struct resp_cursor *c, struct resp_item *out)
+bool resp_put_attribute(struct resp_reply *r, uint64_t values)
+{
+    return append(r, (enum resp_type)ATTRIBUTE, values, 0) != NULL;
+}
+
+/* The value at the cursor, or the header of an attribute. */
+static inline bool next_node(struct resp_cursor *c, struct resp_item *out)
 {
     struct node n;
     if ((size_t)(c->end - c->at) < sizeof n)
@@ -238,9 +247,6 @@ bool resp_next(struct resp_cursor *c, struct resp_item *out)
     case RESP_INTEGER:
         out->integer = (int64_t)n.value;
         break;
-    case RESP_ARRAY:
-        out->size = n.value;
-        break;
     case RESP_STATUS:
     case RESP_STRING:
     case RESP_ERROR:
@@ -248,8 +254,31 @@ bool resp_next(struct resp_cursor *c, struct resp_item *out)
         out->text = c->at;
         c->at += padded(n.value);
         break;
+    case RESP_ARRAY:
+    default:
+        out->size = n.value;
+        break;
     }
     return true;
+}
+
+/* The value that an attribute was said about. Without recursion, because attributes may be in attributes. */
+static bool after_attribute(struct resp_cursor *c, struct resp_item *out)
+{
+    for (uint64_t left = out->size + 1; left > 0;) {
+        if (!next_node(c, out))
+            return false;
+        bool attribute = out->type == (enum resp_type)ATTRIBUTE;
+        left -= !attribute;
+        if (attribute || (left > 0 && out->type == RESP_ARRAY))
+            left += out->size;
+    }
+    return true;
+}
+
+bool resp_next(struct resp_cursor *c, struct resp_item *out)
+{
+    return next_node(c, out) && (out->type != (enum resp_type)ATTRIBUTE || after_attribute(c, out));
 }
 
 bool resp_skip(struct resp_cursor *c)

@@ -87,6 +87,9 @@ bool resp_put_nil(struct resp_reply *r);
 bool resp_put_integer(struct resp_reply *r, int64_t v);
 bool resp_put_text(struct resp_reply *r, enum resp_type type, const char *text, size_t len);
 bool resp_put_array(struct resp_reply *r, uint64_t elements);
+/* Something that RESP3 says about the value that follows: `values` values, which are stepped over when the
+ * tape is read. */
+bool resp_put_attribute(struct resp_reply *r, uint64_t values);
 
 /* Reads a tape from the front. */
 struct resp_cursor {

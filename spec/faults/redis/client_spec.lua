@@ -224,7 +224,7 @@ describe("a Redis client whose", function()
         local function answering(reply, after)
             return bad_server.start(([[
                 while (sysread $c, my $x, 65536) {
-                    if ($x =~ /PING/) { print $c qq{+PONG\r\n} } else { print $c qq{%s}; %s }
+                    if ($x =~ /PING|HELLO/) { print $c qq{+PONG\r\n} } else { print $c qq{%s}; %s }
                 }]]):format((reply:gsub("%$", "\\$")), after or ""))
         end
 

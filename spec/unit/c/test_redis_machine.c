@@ -1,6 +1,8 @@
 /* One connection as a machine, over a socketpair: the other end plays the server. */
 #include "check.h"
 
+#include "redis_resp3.h"
+
 #include "redis/conn.h"
 
 #include <errno.h>
@@ -217,15 +219,41 @@ static void test_several_replies(void)
     close_world(&w);
 }
 
+struct hostile {
+    const char *wire;
+    const char *says;
+};
+
 /* What the server says is refused with an error of kind protocol, and costs no memory to speak of. */
+static void check_hostile(const struct hostile *cases, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct world w = open_world();
+        struct redis_call c;
+        redisconn_listen(w.conn, &events, &w);
+        ask(&w, &c, 1);
+        redisconn_step(w.conn, 0);
+        say(&w, cases[i].wire, strlen(cases[i].wire));
+        CHECK_EQ(redisconn_step(w.conn, REDIS_IO_READ), REDISCONN_BROKEN);
+        CHECK_EQ(redisconn_state(w.conn), REDISCONN_FAILED);
+        const struct error *e = redisconn_error(w.conn);
+        CHECK_EQ(e->kind, ERROR_PROTOCOL);
+        if (!CHECK(e->message && strstr(e->message, cases[i].says) != NULL))
+            printf("    case %zu said: %s\n", i, e->message ? e->message : "nothing");
+        CHECK_EQ(redisconn_step(w.conn, REDIS_IO_READ), REDISCONN_BROKEN);
+        CHECK(redisconn_pop_sent(w.conn) == &c);
+        CHECK(redisconn_pop_sent(w.conn) == NULL);
+        CHECK(c.reply.cap <= 4096);
+        resp_reply_clear(&c.reply);
+        close_world(&w);
+    }
+}
+
 static void test_hostile(void)
 {
-    static const struct {
-        const char *wire;
-        const char *says;
-    } cases[] = {
+    static const struct hostile cases[] = {
         {"*-2\r\n", "Multi-bulk length out of range"},
-        {"*2147483648\r\n", "Multi-bulk length out of range"},
+        {"*4294967296\r\n", "Multi-bulk length out of range"},
         {"*99999999999999999999999\r\n", "Bad multi-bulk length"},
         {"*\r\n", "Bad multi-bulk length"},
         {"*1x\r\n", "Bad multi-bulk length"},
@@ -240,29 +268,43 @@ static void test_hostile(void)
         {"*2\r\n:1\r\n*67108863\r\n:1\r\n", "more elements were announced than fit"},
         {":00000000000000000000000000000000000000000000", "a number without an end"},
         {"*00000000000000000000000000000000000000000000", "a length without an end"},
-        {"%1\r\n+a\r\n+b\r\n", "as reply type byte"},
         {"HTTP/1.1 400 Bad Request\r\n", "as reply type byte"},
         {"\x15\x03\x01", "as reply type byte"},
     };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        struct world w = open_world();
-        struct redis_call c;
-        redisconn_listen(w.conn, &events, &w);
-        ask(&w, &c, 1);
-        redisconn_step(w.conn, 0);
-        say(&w, cases[i].wire, strlen(cases[i].wire));
-        CHECK_EQ(redisconn_step(w.conn, REDIS_IO_READ), REDISCONN_BROKEN);
-        CHECK_EQ(redisconn_state(w.conn), REDISCONN_FAILED);
-        const struct error *e = redisconn_error(w.conn);
-        CHECK_EQ(e->kind, ERROR_PROTOCOL);
-        if (!CHECK(strstr(e->message, cases[i].says) != NULL))
-            printf("    case %zu said: %s\n", i, e->message);
-        CHECK_EQ(redisconn_step(w.conn, REDIS_IO_READ), REDISCONN_BROKEN);
-        CHECK(redisconn_pop_sent(w.conn) == &c);
-        CHECK(redisconn_pop_sent(w.conn) == NULL);
-        resp_reply_clear(&c.reply);
-        close_world(&w);
-    }
+    check_hostile(cases, sizeof cases / sizeof *cases);
+}
+
+/* The types of RESP3, to a parser that knows them, and to one that does not. */
+static void test_hostile_resp3(void)
+{
+    static const struct hostile known[] = {
+        {"%2147483647\r\n", "more elements were announced than fit"},
+        {"~2147483647\r\n", "more elements were announced than fit"},
+        {">2147483647\r\n", "more elements were announced than fit"},
+        {"*1\r\n%-2\r\n", "length out of range"},
+        {">-1\r\n", "without elements"},
+        {"=536870913\r\ntxt:", "512 MiB"},
+        {"=3\r\ntxt\r\n", "erbatim"},
+        {"=5\r\ntxt:abc\r\n", "longer than announced"},
+        {"#x\r\n", "Bad bool"},
+        {",x\r\n", "Bad double"},
+        {"_x\r\n", "Bad nil"},
+    };
+    static const struct hostile attributes[] = {
+        {"|2147483647\r\n", "more elements were announced than fit"},
+        {"*1\r\n|-1\r\n", "without elements"},
+    };
+    static const struct hostile unknown[] = {
+        {"%1\r\n+a\r\n+b\r\n", "as reply type byte"},
+        {"_\r\n", "as reply type byte"},
+        {"*2147483648\r\n", "Multi-bulk length out of range"},
+    };
+    if (RESP3)
+        check_hostile(known, sizeof known / sizeof *known);
+    else
+        check_hostile(unknown, sizeof unknown / sizeof *unknown);
+    if (ATTRIBUTES)
+        check_hostile(attributes, sizeof attributes / sizeof *attributes);
 }
 
 static void test_huge_count(void)
@@ -503,6 +545,7 @@ int main(void)
     TEST("a reply may be cut at any byte", test_every_split);
     TEST("a call of several commands gets all its replies", test_several_replies);
     TEST("hostile replies are protocol errors", test_hostile);
+    TEST("hostile replies of RESP3 are protocol errors too", test_hostile_resp3);
     TEST("an announced number of elements costs no memory", test_huge_count);
     TEST("a line without an end is given up", test_endless_line);
     TEST("a reply that is cut off is an error, not an answer", test_truncated);

@@ -1,7 +1,10 @@
 /* Replies from their bytes to the tape: of any depth, in any pieces, and none that cannot end. */
 #include "check.h"
+#include "redis_resp3.h"
 
 #include "redis/reader.h"
+
+static struct resp_reply pushes;
 
 /* ---- reading ---- */
 
@@ -37,7 +40,7 @@ static bool reads_whole(struct resp_reply *to, const struct buf *wire)
     struct redis_reader r;
     unsigned replies;
     resp_reply_init(to);
-    if (!redis_reader_open(&r))
+    if (!redis_reader_open(&r, &pushes))
         abort();
     bool ok =
         read_at_once(&r, to, wire, &replies) == REDIS_READ_MORE && replies == 1 && redis_reader_is_empty(&r);
@@ -55,7 +58,7 @@ static bool same_tape(const struct resp_reply *a, const struct resp_reply *b)
         if (!resp_next(&y, &q) || p.type != q.type || p.integer != q.integer || p.size != q.size ||
             (p.text && memcmp(p.text, q.text, p.size) != 0))
             return false;
-    return a->len == b->len && !resp_next(&y, &q);
+    return !resp_next(&y, &q);
 }
 
 /* ---- depth ---- */
@@ -146,6 +149,72 @@ static void put_scalar(struct prng *random, struct buf *wire, struct resp_reply 
     }
 }
 
+/* A scalar of RESP3, which becomes one of RESP2. */
+static void put_scalar_resp3(struct prng *random, struct buf *wire, struct resp_reply *want)
+{
+    static const char *const doubles[] = {"inf", "-inf", "3.1400000000000001", "-0", "1e+300"};
+    static const char number[] = "-3492890328409238509324850943850943825024385";
+    const char *text = doubles[prng_below(random, 5)];
+    bool yes = prng_one_in(random, 2);
+    switch (prng_below(random, BIG_NUMBERS ? 5 : 4)) {
+    case 0:
+        buf_adds(wire, "_\r\n");
+        resp_put_nil(want);
+        break;
+    case 1:
+        buf_addf(wire, ",%s\r\n", text);
+        resp_put_text(want, RESP_STRING, text, strlen(text));
+        break;
+    case 2:
+        buf_adds(wire, yes ? "#t\r\n" : "#f\r\n");
+        resp_put_integer(want, yes);
+        break;
+    case 3:
+        buf_adds(wire, yes ? "=9\r\ntxt:a\r\nb!\r\n" : "=4\r\nmkd:\r\n");
+        resp_put_text(want, RESP_STRING, "a\r\nb!", yes ? 5 : 0);
+        break;
+    default:
+        buf_addf(wire, "(%s\r\n", number);
+        resp_put_text(want, RESP_STRING, number, sizeof number - 1);
+    }
+}
+
+static void put_any_scalar(struct prng *random, struct buf *wire, struct resp_reply *want)
+{
+    if (RESP3 && prng_one_in(random, 2))
+        put_scalar_resp3(random, wire, want);
+    else
+        put_scalar(random, wire, want);
+}
+
+/* Writes what begins an array of `n` elements, or a type of RESP3 that becomes one; returns how many. */
+static uint32_t put_header(struct prng *random, struct buf *wire, struct resp_reply *want, uint32_t n,
+                           bool root)
+{
+    char type = '*';
+    if (RESP3 && prng_one_in(random, 2))
+        type = "~%>"[prng_below(random, root ? 2 : 3)];
+    buf_addf(wire, "%c%u\r\n", type, n);
+    n *= type == '%' ? 2 : 1;
+    resp_put_array(want, n);
+    return n;
+}
+
+/* An attribute, which nobody sees, with `n` pairs; some of their values are arrays with an attribute in them.
+ */
+static void put_attribute(struct prng *random, struct buf *wire, uint32_t n)
+{
+    struct resp_reply nobody;
+    resp_reply_init(&nobody);
+    buf_addf(wire, "|%u\r\n", n);
+    for (uint32_t i = 0; i < 2 * n; i++) {
+        if (prng_one_in(random, 4))
+            buf_adds(wire, "*2\r\n*0\r\n|1\r\n+ttl\r\n:3\r\n");
+        put_any_scalar(random, wire, &nobody);
+    }
+    resp_reply_clear(&nobody);
+}
+
 /* Without recursion: `open` values are still to be written, each of which may open more. */
 static void put_tree(struct prng *random, struct buf *wire, struct resp_reply *want)
 {
@@ -153,14 +222,14 @@ static void put_tree(struct prng *random, struct buf *wire, struct resp_reply *w
     uint32_t depth_bias = 2 + prng_below(random, 4);
     for (uint32_t values = 0; open > 0; values++) {
         open--;
+        if (ATTRIBUTES && prng_one_in(random, 8))
+            put_attribute(random, wire, prng_below(random, 4));
         if (values > 400 || (values > 0 && prng_one_in(random, depth_bias))) {
-            put_scalar(random, wire, want);
+            put_any_scalar(random, wire, want);
             continue;
         }
         uint32_t n = prng_one_in(random, 3) ? 1 : prng_below(random, 5);
-        buf_addf(wire, "*%u\r\n", n);
-        resp_put_array(want, n);
-        open += n;
+        open += put_header(random, wire, want, n, values == 0);
     }
 }
 
@@ -179,7 +248,7 @@ static void test_random_trees(void)
         resp_reply_init(&got);
         for (unsigned k = 0; k < trees; k++)
             put_tree(&random, &wire, &want);
-        if (!redis_reader_open(&r))
+        if (!redis_reader_open(&r, &pushes))
             abort();
         size_t piece = prng_one_in(&random, 3) ? wire.len : prng_below(&random, 4);
         CHECK_EQ(read_in_pieces(&r, &got, wire.data, wire.len, piece, &random, &replies), REDIS_READ_MORE);
@@ -209,7 +278,7 @@ static void test_every_split(void)
         struct redis_reader r;
         struct resp_reply got;
         resp_reply_init(&got);
-        if (!redis_reader_open(&r) || !redis_reader_feed(&r, text, cut))
+        if (!redis_reader_open(&r, &pushes) || !redis_reader_feed(&r, text, cut))
             abort();
         CHECK_EQ(redis_reader_next(&r, &got), REDIS_READ_MORE);
         if (!redis_reader_feed(&r, text + cut, len - cut))
@@ -232,7 +301,7 @@ static void check_refused(const struct buf *wire, const char *says, bool too_lar
     struct resp_reply got;
     unsigned replies;
     resp_reply_init(&got);
-    if (!redis_reader_open(&r))
+    if (!redis_reader_open(&r, &pushes))
         abort();
     CHECK_EQ(read_at_once(&r, &got, wire, &replies), REDIS_READ_REFUSED);
     if (!CHECK(strstr(redis_reader_refusal(&r), says) != NULL))
@@ -291,13 +360,81 @@ static void test_lying_lengths(void)
     buf_free(&wire);
 }
 
+/* ---- RESP3 ---- */
+
+/* Pushes come between replies, also in the middle of what is waited for. */
+static void test_pushes(void)
+{
+    static const char text[] = ">2\r\n+invalidate\r\n*1\r\n+k\r\n*2\r\n:1\r\n:2\r\n>1\r\n+x\r\n>0\r\n:3\r\n";
+    for (size_t piece = 1; piece < sizeof text; piece++) {
+        struct redis_reader r;
+        struct resp_reply got;
+        struct resp_reply want;
+        unsigned replies = 0;
+        unsigned pushed = 0;
+        resp_reply_init(&got);
+        resp_reply_init(&want);
+        resp_put_array(&want, 2);
+        resp_put_integer(&want, 1);
+        resp_put_integer(&want, 2);
+        resp_put_integer(&want, 3);
+        if (!redis_reader_open(&r, &pushes))
+            abort();
+        for (size_t at = 0; at < sizeof text - 1; at += piece) {
+            size_t left = sizeof text - 1 - at;
+            enum redis_read what;
+            if (!redis_reader_feed(&r, text + at, piece < left ? piece : left))
+                abort();
+            while ((what = redis_reader_next(&r, &got)) != REDIS_READ_MORE) {
+                replies += CHECK(what != REDIS_READ_REFUSED) && what == REDIS_READ_REPLY;
+                if (what == REDIS_READ_PUSH) {
+                    pushed++;
+                    CHECK(pushes.len >= RESP_VALUE_SIZE);
+                    resp_reply_clear(&pushes);
+                }
+            }
+        }
+        CHECK_EQ(replies, 2);
+        CHECK_EQ(pushed, 3);
+        CHECK(same_tape(&got, &want));
+        redis_reader_close(&r);
+        resp_reply_clear(&got);
+        resp_reply_clear(&want);
+    }
+}
+
+/* Attributes of attributes, 90,000 deep, on the tape and off it. */
+static void test_deep_attributes(void)
+{
+    enum { DEPTH = 90000 };
+    struct buf wire = {0};
+    struct resp_reply got;
+    struct resp_item item;
+    for (int i = 0; i < DEPTH; i++)
+        buf_adds(&wire, "|1\r\n+k\r\n");
+    for (int i = 0; i < DEPTH; i++)
+        buf_adds(&wire, ":1\r\n");
+    buf_adds(&wire, "+value\r\n");
+    CHECK(reads_whole(&got, &wire));
+    struct resp_cursor c = resp_cursor(&got);
+    CHECK(resp_next(&c, &item) && item.type == RESP_STATUS && item.size == 5);
+    CHECK(!resp_next(&c, &item));
+    resp_reply_clear(&got);
+    buf_free(&wire);
+}
+
 int main(void)
 {
+    resp_reply_init(&pushes);
     TEST("arrays are read to a depth of 100", test_chains);
     TEST("arrays are read to a depth of 90,000, each in its place", test_deep_with_neighbours);
     TEST("random trees arrive as they were encoded", test_random_trees);
     TEST("a deep tree may be cut at any byte", test_every_split);
     TEST("a count that cannot fit is refused at once, at any depth", test_lying_counts);
     TEST("a length that cannot fit is refused at once", test_lying_lengths);
+    if (RESP3)
+        TEST("pushes are kept apart from replies", test_pushes);
+    if (ATTRIBUTES)
+        TEST("attributes are not seen, at any depth", test_deep_attributes);
     return check_end("redis_reader");
 }
