@@ -1,6 +1,7 @@
 --- Redis: does it answer, and does a key keep its value and lifetime?
 local core = require "dbrun.core"
 local diagnose = require "dbrun.verify.diagnose"
+local redis_server = require "dbrun.verify.redis_server"
 
 local M = {}
 
@@ -56,10 +57,13 @@ M.redis = {
         ctx.redis = server
         server.user = server.user or service(ctx).server.username or "default"
         local info = server.info or {}
-        local version, mode = info.redis_version or "of unknown version", info.redis_mode or "unknown mode"
+        server.is = redis_server.identify(info)
+        local version = server.is.version or "of unknown version"
+        local mode = info.server_mode or info.redis_mode or "unknown mode"
         return {
-            text = ("Redis %s, %s, up to %d connections"):format(version, mode, ctx.config.REDIS_MAX_CONNECTIONS),
-            facts = { version = version, mode = mode },
+            text = ("%s %s, %s, up to %d connections"):format(server.is.name, version, mode,
+                ctx.config.REDIS_MAX_CONNECTIONS),
+            facts = { server = server.is.name, version = version, mode = mode },
         }
     end,
 }

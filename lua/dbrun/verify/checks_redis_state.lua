@@ -39,11 +39,13 @@ local function size(bytes)
     return ("%.1f GiB"):format(bytes / (1 << 30))
 end
 
-check("version", "the server's version is the expected one (redis = '>= 6.2')", function(ctx, info)
-    local wanted, version = ctx.expect.redis, info.redis_version or "0"
-    if not wanted then return version .. ", none is expected" end
-    if expect.version_fits(version, wanted) then return ("%s, expected %s"):format(version, wanted) end
-    return differs(version, ("version %s is expected"):format(wanted),
+check("version", "the server's version is the expected one (redis = '>= 6.2')", function(ctx)
+    local wanted, server = ctx.expect.redis, ctx.redis.is
+    local version = server.version or "0"
+    local text = server.name .. " " .. version
+    if not wanted then return text .. ", none is expected" end
+    if expect.version_fits(version, wanted) then return ("%s, expected %s"):format(text, wanted) end
+    return differs(text, ("version %s is expected"):format(wanted),
         "use a server of that version, or correct the expectation in " .. ctx.expect.file)
 end)
 
