@@ -6,9 +6,10 @@ local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local task = require "dbrun.task"
 
---- A server whose answer to GET is `reply`, and stays open; ECHO and PING are answered as they should be.
-local function start(reply)
-    return bad_server.start([[
+--- A server whose answer to GET is `reply`, and stays open; ECHO and PING are answered as they should be. `before` is
+--- perl that runs for each connection first.
+local function start(reply, before)
+    return bad_server.start((before or "") .. [[
         my $all = "";
         while (sysread $c, my $x, 65536) {
             $all .= $x;
@@ -78,6 +79,63 @@ describe("a Redis server that answers", function()
             assert.equal(i == 25 and "protocol" or "hello " .. i, got[i])
         end
         r:close()
+    end)
+
+    --- Echoes of 20 tasks, while a hundred replies to GET break the protocol. Returns how many echoes were right, and
+    --- how many failed.
+    local function storm(r, replies)
+        local right, failed, stop = 0, 0, false
+        local g <close> = task.group()
+        for i = 1, 20 do
+            g:spawn(function()
+                local n = 0
+                while not stop do
+                    n = n + 1
+                    local nonce <const> = i .. ":" .. n
+                    local ok <const>, reply <const> = pcall(r.echo, r, nonce)
+                    if ok then
+                        assert.equal(nonce, reply)
+                        right = right + 1
+                    else
+                        assert(errors.is(reply, "protocol") or errors.is(reply, "connect"), tostring(reply))
+                        assert.equal("unknown", reply.outcome)
+                        failed = failed + 1
+                    end
+                end
+            end)
+        end
+        for _ = 1, 100 do
+            task.sleep(math.random() * 0.004)
+            local ok <const>, e <const> = pcall(r.get, r, math.random(0, replies - 1))
+            assert.is_false(ok)
+            assert(errors.is(e, "protocol") or errors.is(e, "connect"), tostring(e))
+            assert.equal("unknown", e.outcome)
+        end
+        stop = true
+        g:wait()
+        assert.equal("hello", r:echo "hello")
+        assert.equal(1, r:stats().open)
+        return right, failed
+    end
+
+    it("so a hundred times at random moments crosses no reply, and loses no command silently", function()
+        local seed <const> = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time() * 1000 + math.random(999)
+        math.randomseed(seed)
+        local list <const> = {}
+        for reply, says in pairs(REPLIES) do
+            if says then
+                list[#list + 1] = "qq{" .. reply .. "}"
+            end
+        end
+        table.sort(list)
+        local bad <close> = start("$R[$words[3]]", "my @R = (" .. table.concat(list, ",") .. ");")
+        for _, idempotent in ipairs { false, true } do
+            local r <const> = redis.client { url = bad.url, idempotent = idempotent, command_timeout = 30 }
+            local right <const>, failed <const> = storm(r, #list)
+            assert.is_true(right > 100, "DBRUN_TEST_SEED=" .. seed)
+            assert.equal(not idempotent, failed > 0, "DBRUN_TEST_SEED=" .. seed)
+            r:close()
+        end
     end)
 
     it("with more elements than fit gets told how to ask for less", function()
