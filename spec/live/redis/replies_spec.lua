@@ -188,3 +188,37 @@ describe("a reply", function()
         end
     end)
 end)
+
+-- Built with hiredis 1.x the client speaks RESP3, in which the server has a type for each of these.
+describe("each type that a server can send", function()
+    local r
+    redis_server.around(_ENV, function(_, client) r = client end, { args = { "--enable-debug-command", "yes" } })
+
+    it("is the same value in RESP2 and RESP3", function()
+        local function kind(name) return r:debug("PROTOCOL", name) end
+        assert.equal("Hello World", kind "string")
+        assert.equal(12345, kind "integer")
+        assert.equal("3.141", kind "double")
+        assert.is_nil(kind "null")
+        assert.same({ 0, 1, 2 }, kind "array")
+        assert.same({ 0, 1, 2 }, kind "set")
+        assert.same({ 0, 0, 1, 1, 2, 0 }, kind "map")
+        assert.equal("This is a verbatim\nstring", kind "verbatim")
+        assert.equal("1234567999999999999999999999999999999", kind "bignum")
+        assert.equal(1, kind "true")
+        assert.equal(0, kind "false")
+    end)
+
+    it("is the same value in a pipeline and behind a push", function()
+        local replies <const> = r:pipeline(function(p)
+            p:debug("PROTOCOL", "map")
+            p:debug("PROTOCOL", "push") -- in RESP2 an error
+            p:debug("PROTOCOL", "verbatim")
+            p:ping()
+        end)
+        assert.equal(4, #replies)
+        assert.same({ 0, 0, 1, 1, 2, 0 }, replies[1])
+        assert.equal("This is a verbatim\nstring", replies[3])
+        assert.equal("PONG", replies[4])
+    end)
+end)
