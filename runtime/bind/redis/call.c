@@ -130,12 +130,11 @@ static int answered(lua_State *L, int status, lua_KContext ctx)
     struct redis_handle *h = lua_touserdata(L, 1);
     struct session_call *c = redis_answer(L, h->session, ctx, cmd->name);
     struct resp_cursor cur = resp_cursor(&c->call.reply);
-    struct resp_cursor look = cur;
-    struct resp_item item;
+    struct resp_item item = {.type = RESP_NIL};
     (void)status;
-    if (resp_next(&look, &item) && item.type == RESP_ERROR)
+    if (resp_next(&cur, &item) && item.type == RESP_ERROR)
         return raise_reply(L, rt, c, &item, cmd->name);
-    bool whole = redis_reply_push(L, rt, &cur, c->shape);
+    bool whole = redis_reply_push_item(L, rt, &cur, &item, c->shape);
     redis_taken(c);
     return whole ? 1 : lua_error(L);
 }

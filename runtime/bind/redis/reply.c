@@ -179,25 +179,29 @@ static void push_too_deep(lua_State *L, struct runtime *rt)
     lua_remove(L, -2);
 }
 
-bool redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, redis_shape_id shape)
+bool redis_reply_push_item(lua_State *L, struct runtime *rt, struct resp_cursor *c,
+                           const struct resp_item *item, redis_shape_id shape)
 {
-    struct resp_item item;
     luaL_checkstack(L, STACK_A_TABLE, "no room for a reply");
-    if (!resp_next(c, &item)) {
-        lua_pushnil(L);
-        return true;
-    }
-    if (item.type == RESP_STRING && shape == SHAPE_PLAIN) { /* GET needs no more */
-        lua_pushlstring(L, item.text, item.size);
+    if (item->type == RESP_STRING && shape == SHAPE_PLAIN) { /* GET needs no more */
+        lua_pushlstring(L, item->text, item->size);
         return true;
     }
     struct maker m = {.L = L, .rt = rt, .c = c};
-    push_item(&m, &item, &redis_shapes[shape]);
+    push_item(&m, item, &redis_shapes[shape]);
     if (!m.too_deep)
         return true;
     lua_pop(L, 1);
     push_too_deep(L, rt);
     return false;
+}
+
+bool redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, redis_shape_id shape)
+{
+    struct resp_item item;
+    if (!resp_next(c, &item))
+        item = (struct resp_item){.type = RESP_NIL};
+    return redis_reply_push_item(L, rt, c, &item, shape);
 }
 
 /* ---- shapes ---- */

@@ -11,6 +11,9 @@
 /* Pushes the next value at the cursor in this shape. Error replies become error objects. False: it is nested
  * too deep for Lua, and an error object that says so was pushed in its place. */
 bool redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, redis_shape_id shape);
+/* The same for a value whose `item` was read from the cursor already. */
+bool redis_reply_push_item(lua_State *L, struct runtime *rt, struct resp_cursor *c,
+                           const struct resp_item *item, redis_shape_id shape);
 /* Lua cannot count a list that ends with nil. When the last of the `n` elements of the list on top of the
  * stack is nil, this gives it a metatable by which its length (#) and its field `n` are `n`. */
 void redis_reply_count(lua_State *L, uint64_t n);
