@@ -7,6 +7,7 @@
 #include "bind/redis/args.h"
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
+#include "redis/codes.h"
 
 #include <math.h>
 #include <string.h>
@@ -228,20 +229,38 @@ static int batch_last(lua_State *L)
     return 1;
 }
 
-static int raise_first(lua_State *L, struct session_call *c, const struct resp_item *item,
-                       const struct resp_item *cause, bool begun)
+/* Adds why the server refused the transaction: the reply to the command, or the rest of the message. */
+static void add_cause(struct error *e, const struct redis_batch *b, const struct resp_item *item,
+                      const struct resp_item *cause, bool begun)
+{
+    static const char because[] = "because of: ";
+    const char *from = cause->text;
+    size_t len = (size_t)cause->size;
+    if (cause->type != RESP_ERROR) {
+        from = memmem(item->text, item->size, because, sizeof because - 1);
+        if (!from)
+            return;
+        from += sizeof because - 1;
+        len = (size_t)(item->text + item->size - from);
+    }
+    char text[512], code[REDIS_CODE_SIZE];
+    len = len < sizeof text - 1 ? len : sizeof text - 1;
+    memcpy(text, from, len);
+    text[len] = '\0';
+    error_set_field(e, ERROR_DETAIL, text);
+    redis_code_read(text, len, code);
+    bool demoted = b->session->pool->target->sentinels && strcmp(code, "READONLY") == 0;
+    e->retryable = begun && (demoted || redis_code_is_transient(code));
+}
+
+static int raise_first(lua_State *L, const struct redis_batch *b, struct session_call *c,
+                       const struct resp_item *item, const struct resp_item *cause, bool begun)
 {
     struct error e = {0};
     redis_reply_error(item, "EXEC", &e);
     if (!begun)
         e.outcome = OUTCOME_UNKNOWN; /* MULTI was refused: the commands may have run one by one */
-    if (cause->type == RESP_ERROR) {
-        char text[512];
-        size_t n = cause->size < sizeof text - 1 ? (size_t)cause->size : sizeof text - 1;
-        memcpy(text, cause->text, n);
-        text[n] = '\0';
-        error_set_field(&e, ERROR_DETAIL, text);
-    }
+    add_cause(&e, b, item, cause, begun);
     redis_taken(c);
     return bind_error_raise(L, bind_runtime(L), &e);
 }
@@ -271,7 +290,7 @@ static int transaction_done(lua_State *L, int status, lua_KContext ctx)
     if (!resp_next(&cur, &item))
         item.type = RESP_NIL;
     if (item.type == RESP_ERROR)
-        return raise_first(L, c, &item, &cause, begun);
+        return raise_first(L, b, c, &item, &cause, begun);
     if (item.type == RESP_ARRAY)
         push_replies(L, b, &cur, item.size);
     else

@@ -2,6 +2,7 @@
 
 #include "base/number.h"
 #include "bind/base/error.h"
+#include "redis/codes.h"
 
 #include <math.h>
 #include <string.h>
@@ -17,52 +18,12 @@ enum {
 
 /* ---- errors ---- */
 
-static const struct {
-    const char *code;
-    const char *hint;
-    bool retryable;
-} known_codes[] = {
-    {"BUSY", "a script has been running for too long: SCRIPT KILL stops it, unless it has written", true},
-    {"CLUSTERDOWN", "the cluster does not serve all hash slots: redis-cli --cluster check host:port", true},
-    {"LOADING", "the server is loading its data: try again in a moment", true},
-    {"MASTERDOWN", "this replica has lost the connection to its primary", true},
-    {"MISCONF", "the server cannot save its data to disk; its log says why", false},
-    {"MOVED", "another node of the cluster has this key: a client with a redis+cluster:// URL finds it",
-     false},
-    {"ASK",
-     "this key is migrating to another node of the cluster: a client with a redis+cluster:// URL finds it",
-     true},
-    {"CROSSSLOT", "in a cluster, keys that are used together need the same {tag}", false},
-    {"NOAUTH", "the server requires a password: set REDIS_PASSWORD, or use redis://:password@host", false},
-    {"NOPERM", "the user's ACL does not allow this command, key or channel", false},
-    {"NOSCRIPT", "the server does not know the script (any more): r:script(source) loads it when needed",
-     true},
-    {"OOM", "the server has reached its maxmemory: delete keys or raise the limit", true},
-    {"READONLY", "this server is a replica: write to the primary", false},
-    {"TRYAGAIN", "the keys are migrating to another node of the cluster: try again", true},
-    {"UNBLOCKED", "while the command waited, the server became a replica or the key was deleted", true},
-    {"WRONGTYPE", NULL, false},
-};
-
 void redis_reply_error(const struct resp_item *item, const char *command, struct error *e)
 {
-    char code[32] = "";
-    size_t n = 0;
-    while (n < item->size && n < sizeof code - 1 && (ascii_is_upper(item->text[n]) || item->text[n] == '_'))
-        n++;
-    if (n > 0 && (n == item->size || item->text[n] == ' '))
-        memcpy(code, item->text, n);
     int len = item->size > 4096 ? 4096 : (int)item->size;
     error_set(e, ERROR_REDIS, "%.*s", len, item->text);
-    e->outcome = OUTCOME_FAILED;
-    error_set_field(e, ERROR_CODE, code[0] ? code : NULL);
     error_set_field(e, ERROR_CONTEXT, command);
-    for (size_t i = 0; i < sizeof known_codes / sizeof *known_codes; i++) {
-        if (strcmp(code, known_codes[i].code) == 0) {
-            error_set_field(e, ERROR_HINT, known_codes[i].hint);
-            e->retryable = known_codes[i].retryable;
-        }
-    }
+    redis_code_describe(e, item->text, (size_t)item->size);
 }
 
 static int error_box_gc(lua_State *L)
