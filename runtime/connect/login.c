@@ -1,6 +1,7 @@
 #include "connect/login.h"
 
 #include "base/deadline.h"
+#include "redis/codes.h"
 #include "redis/reader.h"
 
 #include <errno.h>
@@ -8,12 +9,15 @@
 
 enum { LOADING_PAUSE_MS = 50 };
 
+enum { REFUSAL_SIZE = 512 };
+
 enum step { STEP_AUTH, STEP_SELECT, STEP_READONLY, STEP_NAME, STEP_PING, STEP_HELLO, STEPS };
 
 struct login {
     struct redisconn *conn;
     struct redis_call call[STEPS];
     bool asked[STEPS];
+    bool skip[STEPS]; /* when asking again: it was answered */
 };
 
 static void on_done(struct redis_call *c, void *data)
@@ -53,11 +57,12 @@ static bool drive(struct redisconn *c, uint64_t deadline, const struct io_interr
         unsigned got = redisconn_step(c, ready);
         if (got & REDISCONN_BROKEN) {
             error_copy(e, redisconn_error(c));
-            bool tls = strstr(e->message ? e->message : "", "TLS") != NULL;
+            bool tls = redisconn_target(c)->tls && strstr(e->message ? e->message : "", "TLS");
             error_set_field(e, ERROR_CONTEXT, tls ? "TLS" : "server");
             e->outcome = OUTCOME_NOT_SENT;
-            /* A server that closes during the login may be restarting. */
-            e->retryable = !tls && e->kind == ERROR_CONNECT;
+            /* A server that closes during the login may be restarting, unless it says why. */
+            if (!e->field[ERROR_CODE])
+                e->retryable = !tls && e->kind == ERROR_CONNECT;
             return false;
         }
         if (got & REDISCONN_DONE)
@@ -90,6 +95,8 @@ static void queue(struct redisconn *c, struct redis_call *call, const char *cons
 
 static void ask(struct login *l, enum step s, const char *const *words, size_t n)
 {
+    if (l->skip[s])
+        return;
     queue(l->conn, &l->call[s], words, n);
     l->asked[s] = true;
 }
@@ -104,15 +111,16 @@ bool redis_ask(struct redisconn *c, const char *const *words, size_t n, struct r
     return ok;
 }
 
-static void ask_all(struct login *l, const struct redis_target *t)
+/* The empty text is none: a program may have it from a variable of the environment. */
+static const char *given(const struct redis_target *t, enum redis_text which)
 {
-    const char *user = t->text[REDIS_USERNAME];
-    const char *password = t->text[REDIS_PASSWORD];
-    const char *name = t->text[REDIS_CLIENT_NAME];
-    if (password && user)
-        ask(l, STEP_AUTH, (const char *[]){"AUTH", user, password}, 3);
-    else if (password)
-        ask(l, STEP_AUTH, (const char *[]){"AUTH", password}, 2);
+    return t->text[which] && *t->text[which] ? t->text[which] : NULL;
+}
+
+/* What the connection is to be, beside the user's. */
+static void ask_settings(struct login *l, const struct redis_target *t)
+{
+    const char *name = given(t, REDIS_CLIENT_NAME);
     if (t->db != 0) {
         char text[RESP_INT_DIGITS + 1];
         text[resp_format_int(t->db, text)] = '\0';
@@ -122,8 +130,22 @@ static void ask_all(struct login *l, const struct redis_target *t)
         ask(l, STEP_READONLY, (const char *[]){"READONLY"}, 1);
     if (name)
         ask(l, STEP_NAME, (const char *[]){"CLIENT", "SETNAME", name}, 3);
+}
+
+static void ask_all(struct login *l, const struct redis_target *t)
+{
+    const char *user = given(t, REDIS_USERNAME);
+    const char *password = given(t, REDIS_PASSWORD);
+    if (user) /* also one without a password: otherwise the connection would be the default user's */
+        ask(l, STEP_AUTH, (const char *[]){"AUTH", user, password ? password : ""}, 3);
+    else if (password)
+        ask(l, STEP_AUTH, (const char *[]){"AUTH", password}, 2);
+    if (!t->bare)
+        ask_settings(l, t);
     ask(l, STEP_PING, (const char *[]){"PING"}, 1);
 }
+
+/* ---- refusals ---- */
 
 /* The text of an error reply, cut to `size`; "" when the reply is no error. */
 static const char *refusal(const struct redis_call *c, char *out, size_t size)
@@ -139,92 +161,111 @@ static const char *refusal(const struct redis_call *c, char *out, size_t size)
     return out;
 }
 
-static bool begins(const char *text, const char *word)
+static bool begins(const char *text, const char *code)
 {
-    return strncmp(text, word, strlen(word)) == 0;
+    return redis_code_is(text, strlen(text), code);
 }
 
+/* What the code alone does not say. */
 static const char *hint_for(const char *text)
 {
-    if (begins(text, "NOAUTH"))
-        return "the server wants a password: REDIS_PASSWORD, or redis://:password@host";
-    if (begins(text, "WRONGPASS") || strstr(text, "invalid password"))
+    if (strstr(text, "invalid password"))
         return "check the user and the password in REDIS_URL, or REDIS_USERNAME and REDIS_PASSWORD";
     if (strstr(text, "without any password configured"))
         return "the server has no password for the default user: leave the password out, or name a user";
-    if (begins(text, "DENIED"))
-        return "the server is in protected mode: set a password on it, or connect from its own machine";
-    if (begins(text, "NOPERM"))
-        return "the user's ACL does not allow it";
-    if (strstr(text, "max number of clients"))
-        return "raise maxclients on the server, or lower REDIS_MAX_CONNECTIONS";
+    if (strstr(text, "wrong number of arguments for 'auth'"))
+        return "the server is older than Redis 6 and knows no users: leave the user out";
     if (strstr(text, "DB index is out of range"))
         return "the server has fewer databases (its setting `databases`, 16 by default)";
     return NULL;
 }
 
-static bool transient(const char *text)
+/* Does the connection serve, although the server refused this? */
+static bool is_forgiven(enum step s, const char *text)
 {
-    return begins(text, "LOADING") || begins(text, "BUSY") || begins(text, "MASTERDOWN");
+    /* A user whose ACL denies PING or CLIENT is logged in nevertheless. */
+    if (begins(text, "NOPERM"))
+        return s == STEP_PING || s == STEP_NAME;
+    /* The PING is refused by a server that cannot save, as if it were a write, and by one that runs a long
+     * script. The connection is ready for what may be said meanwhile (reads, SCRIPT KILL); to anything else
+     * the server says the same. */
+    return s == STEP_PING && (begins(text, "MISCONF") || begins(text, "BUSY"));
 }
 
-/* A long script is running, and the server said so to the PING only: the connection is ready for what may be
- * said meanwhile, as SCRIPT KILL, and the server says the same to anything else. */
-static bool only_busy(const struct login *l, const char *text)
+/* The first step that was refused for good; STEPS: none. */
+static enum step refused(const struct login *l, char text[REFUSAL_SIZE])
 {
-    char other[512];
-    if (!begins(text, "BUSY"))
-        return false;
-    for (int s = 0; s < STEP_PING; s++)
-        if (l->asked[s] && *refusal(&l->call[s], other, sizeof other))
-            return false;
-    return true;
+    int s = 0;
+    while (s < STEPS &&
+           (!l->asked[s] || !*refusal(&l->call[s], text, REFUSAL_SIZE) || is_forgiven((enum step)s, text)))
+        s++;
+    return (enum step)s;
 }
 
-/* Repeats PING until a server that loads its data, or runs a long script, answers it. */
-static bool await_ready(struct login *l, char *text, size_t size, uint64_t deadline,
-                        const struct io_interrupt *intr, struct error *e)
+/* A server that refuses new clients does it in place of its first reply, whatever was asked. */
+static bool concerns_all(const char *text)
 {
-    while (transient(refusal(&l->call[STEP_PING], text, size))) {
-        unsigned ready;
-        uint64_t now = mono_now();
-        if (deadline <= now || only_busy(l, text))
-            return true; /* `judge` reports the server's last reply */
-        uint64_t pause = deadline_min(deadline, now + LOADING_PAUSE_MS * NS_PER_MS);
-        if (io_poll(-1, 0, pause, intr, &ready) == IO_INTERRUPTED)
-            return fail(l->conn, "server", "interrupted", NULL, e);
-        ask(l, STEP_PING, (const char *[]){"PING"}, 1);
-        if (!drive(l->conn, deadline, intr, e)) {
-            if (!e->retryable)
-                return false;
-            return fail(l->conn, "server", text, "it did not become ready before the deadline", e);
-        }
-    }
-    return true;
+    return begins(text, "DENIED") || strstr(text, "max number of clients");
 }
 
-static bool judge(struct login *l, char *text, size_t size, uint64_t deadline,
-                  const struct io_interrupt *intr, struct error *e)
+static bool refuse(const struct login *l, enum step s, const char *text, struct error *e)
 {
     static const char *const layers[STEPS] = {"authentication", "database", "server",
                                               "server",         "server",   "server"};
-    if (!drive(l->conn, deadline, intr, e) || !await_ready(l, text, size, deadline, intr, e))
-        return false;
-    for (int s = 0; s < STEPS; s++) {
-        if (!l->asked[s] || !*refusal(&l->call[s], text, size))
-            continue;
-        /* A user whose ACL denies PING or CLIENT is logged in nevertheless. */
-        if (begins(text, "NOPERM") && (s == STEP_PING || s == STEP_NAME))
-            continue;
-        if (s == STEP_PING && only_busy(l, text))
-            continue;
-        const char *layer =
-            begins(text, "NOAUTH") || begins(text, "WRONGPASS") ? "authentication" : layers[s];
-        fail(l->conn, layer, text, hint_for(text), e);
-        e->retryable = transient(text) || strstr(text, "max number of clients") != NULL;
-        return false;
+    bool auth = begins(text, "NOAUTH") || begins(text, "WRONGPASS");
+    const char *layer = concerns_all(text) ? "server" : auth ? "authentication" : layers[s];
+    fail(l->conn, layer, text, NULL, e);
+    redis_code_describe(e, text, strlen(text));
+    e->outcome = OUTCOME_NOT_SENT;
+    if (hint_for(text))
+        error_set_field(e, ERROR_HINT, hint_for(text));
+    return false;
+}
+
+/* ---- waiting ---- */
+
+/* Does it soon say something else? (A script may run for ever, so BUSY is told at once.) */
+static bool will_pass(const char *text)
+{
+    return begins(text, "LOADING") || begins(text, "MASTERDOWN");
+}
+
+/* Sends again what was refused while the server loaded its data. */
+static void ask_again(struct login *l)
+{
+    char text[REFUSAL_SIZE];
+    for (int s = 0; s < STEPS; s++)
+        l->skip[s] = !l->asked[s] || !will_pass(refusal(&l->call[s], text, sizeof text));
+    ask_all(l, redisconn_target(l->conn));
+}
+
+/* Waits for all replies, and for a server that loads its data. */
+static bool await(struct login *l, uint64_t deadline, const struct io_interrupt *intr, struct error *e)
+{
+    char text[REFUSAL_SIZE] = "";
+    for (;;) {
+        char last[REFUSAL_SIZE];
+        memcpy(last, text, sizeof last);
+        bool ok = drive(l->conn, deadline, intr, e);
+        enum step s = refused(l, text);
+        if (!ok && s != STEPS) /* it said why before it closed */
+            return refuse(l, s, text, e);
+        if (!ok && *last && e->retryable) {
+            refuse(l, STEP_PING, last, e);
+            error_set_field(e, ERROR_HINT, "it did not become ready before the deadline");
+            return false;
+        }
+        if (!ok || s == STEPS)
+            return ok;
+        uint64_t now = mono_now();
+        if (!will_pass(text) || deadline <= now)
+            return refuse(l, s, text, e);
+        uint64_t pause = deadline_min(deadline, now + LOADING_PAUSE_MS * NS_PER_MS);
+        unsigned ready;
+        if (io_poll(-1, 0, pause, intr, &ready) == IO_INTERRUPTED)
+            return fail(l->conn, "server", "interrupted", NULL, e);
+        ask_again(l);
     }
-    return true;
 }
 
 /* Asks for RESP3 where the parser knows it: last, of a server that has let the client in. One that refuses
@@ -240,16 +281,11 @@ static bool say_hello(struct login *l, uint64_t deadline, const struct io_interr
 bool redis_login(struct redisconn *c, uint64_t deadline, const struct io_interrupt *intr, struct error *e)
 {
     struct login l = {.conn = c};
-    char text[512];
     for (int s = 0; s < STEPS; s++)
         resp_reply_init(&l.call[s].reply);
     redisconn_listen(c, &events, NULL);
     ask_all(&l, redisconn_target(c));
-    bool ok = judge(&l, text, sizeof text, deadline, intr, e) && say_hello(&l, deadline, intr, e);
-    if (!ok && strstr(e->message ? e->message : "", "max number of clients")) {
-        error_set_field(e, ERROR_HINT, hint_for("max number of clients"));
-        e->retryable = true;
-    }
+    bool ok = await(&l, deadline, intr, e) && say_hello(&l, deadline, intr, e);
     for (int s = 0; s < STEPS; s++)
         resp_reply_clear(&l.call[s].reply);
     redisconn_listen(c, NULL, NULL);

@@ -1,6 +1,7 @@
 /*
  * Login on a new Redis connection: TLS, AUTH, SELECT, CLIENT SETNAME and a PING, in blocking code. Waits for
- * a server that is still loading its data, and not for one that runs a long script and refuses only the PING.
+ * a server that is still loading its data. One that runs a long script refuses SELECT and CLIENT: then the
+ * login fails at once with the code BUSY, since the connection would have the wrong database.
  */
 #ifndef DBRUN_CONNECT_LOGIN_H
 #define DBRUN_CONNECT_LOGIN_H

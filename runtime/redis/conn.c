@@ -1,4 +1,5 @@
 #include "redis/conn.h"
+#include "redis/codes.h"
 #include "redis/reader.h"
 
 #include <stdlib.h>
@@ -200,7 +201,9 @@ static bool unasked(struct redisconn *c)
     size_t len = item.size < sizeof text - 1 ? (size_t)item.size : sizeof text - 1;
     memcpy(text, item.text, len);
     text[len] = '\0';
-    return failed(c, ERROR_CONNECT, text, NULL);
+    failed(c, ERROR_CONNECT, text, NULL);
+    redis_code_describe(&c->error, text, len);
+    return false;
 }
 
 static bool parse(struct redisconn *c)

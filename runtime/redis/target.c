@@ -51,26 +51,59 @@ bool redis_target_add_sentinel(struct redis_target *t, const char *host, uint16_
     return true;
 }
 
+/* A copy of the first `texts` texts and of the TLS settings. */
+static struct redis_target *copy(const struct redis_target *t, enum redis_text texts)
+{
+    struct redis_target *to = redis_target_new();
+    for (int i = 0; to && i < (int)texts; i++) {
+        if (!redis_target_set(to, (enum redis_text)i, t->text[i])) {
+            redis_target_unref(to);
+            return NULL;
+        }
+    }
+    if (!to)
+        return NULL;
+    to->port = t->port;
+    to->tls = t->tls;
+    to->tls13 = t->tls13;
+    to->verify = t->verify;
+    to->verify_hostname = t->verify_hostname;
+    to->sentinel_tls = t->sentinel_tls;
+    to->bare = t->bare;
+    return to;
+}
+
 struct redis_target *redis_target_at(const struct redis_target *t, const char *host, uint16_t port)
 {
-    struct redis_target *at = redis_target_new();
+    struct redis_target *at = copy(t, REDIS_SERVICE);
     if (!at)
         return NULL;
-    for (int i = 0; i < REDIS_SERVICE; i++)
-        if (!redis_target_set(at, (enum redis_text)i, i == REDIS_HOST ? host : t->text[i]))
-            goto fail;
     at->port = port;
     at->db = t->db;
-    at->tls = t->tls;
-    at->tls13 = t->tls13;
-    at->verify = t->verify;
-    at->verify_hostname = t->verify_hostname;
     at->read_replica = t->read_replica;
-    if (redis_target_seal(at))
+    if (redis_target_set(at, REDIS_HOST, host) && redis_target_seal(at))
         return at;
-fail:
     redis_target_unref(at);
     return NULL;
+}
+
+struct redis_target *redis_target_bare(const struct redis_target *t)
+{
+    struct redis_target *bare = copy(t, REDIS_TEXTS);
+    size_t n = count_sentinels(t);
+    if (!bare)
+        return NULL;
+    bare->bare = true;
+    bare->good_sentinel = t->good_sentinel;
+    bare->label = strdup(t->label);
+    bare->sentinels = t->sentinels ? calloc(n + 1, sizeof(struct redis_target *)) : NULL;
+    if (!bare->label || (t->sentinels && !bare->sentinels)) {
+        redis_target_unref(bare);
+        return NULL;
+    }
+    for (size_t i = 0; i < n; i++)
+        bare->sentinels[i] = redis_target_ref(t->sentinels[i]);
+    return bare;
 }
 
 /* Gives a sentinel the server's TLS settings, and its own user and password. */

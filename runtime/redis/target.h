@@ -36,6 +36,7 @@ struct redis_target {
     bool verify_hostname; /* and the host name in it */
     bool read_replica;    /* in a cluster: send READONLY, so that a replica serves reads */
     bool sentinel_tls;
+    bool bare; /* log in, and ask for nothing else: a server that runs a long script refuses it */
     struct redis_target **sentinels; /* NULL-terminated; NULL = the server is where `text` says */
     _Atomic unsigned good_sentinel;  /* the sentinel that answered last: ask it first next time */
     _Atomic unsigned refs;
@@ -49,6 +50,8 @@ bool redis_target_set(struct redis_target *t, enum redis_text which, const char 
 bool redis_target_add_sentinel(struct redis_target *t, const char *host, uint16_t port);
 /* The same server settings at another address. NULL when memory is out. One reference. */
 struct redis_target *redis_target_at(const struct redis_target *t, const char *host, uint16_t port);
+/* The same server, for connections without database and name. NULL when memory is out. One reference. */
+struct redis_target *redis_target_bare(const struct redis_target *t);
 /* Makes the label, also those of the sentinels, and sets their password. Call it last. */
 bool redis_target_seal(struct redis_target *t);
 struct redis_target *redis_target_ref(struct redis_target *t);

@@ -123,7 +123,6 @@ void redis_session_fail_call(struct session_call *c, const struct error *why, en
     if (c->error) {
         error_copy(c->error, why);
         c->error->outcome = outcome;
-        c->error->retryable = why->retryable || outcome == OUTCOME_NOT_SENT;
     }
     finish(c);
 }

@@ -58,6 +58,7 @@ static void lost(struct redis_link *link)
     s->losses++;
     s->lost_at = mono_now();
     settle_sent(s, link, &why);
+    why.retryable = true; /* what was not sent can go on another connection */
     take_unsent(s, link, &why);
     give_back(link);
     if (s->subscription)
@@ -159,6 +160,7 @@ void redis_session_retire(struct redis_session *s)
     struct redis_link *link = s->link;
     struct error why = {0};
     error_set(&why, ERROR_CONNECT, "redis at %s: not enough memory", s->pool->target->label);
+    why.retryable = true;
     s->link = NULL;
     take_unsent(s, link, &why);
     link->spoilt = true;
@@ -200,12 +202,19 @@ static void retry(struct sched_timer *t)
         redis_session_connect(s);
 }
 
+/* A long script may run for ever: the next attempt would be told the same. */
+static bool is_busy(const struct error *why)
+{
+    const char *code = why->field ? why->field[ERROR_CODE] : NULL;
+    return code && strcmp(code, "BUSY") == 0;
+}
+
 static void connect_failed(struct redis_session *s, const struct error *why)
 {
     uint64_t now = mono_now();
     /* For a while after a connection was lost, commands wait for the server to come back. After that, and
      * when the server was never reached, they fail at once. */
-    bool wait = why->retryable && s->lost_at && now - s->lost_at < s->pool->comeback;
+    bool wait = why->retryable && !is_busy(why) && s->lost_at && now - s->lost_at < s->pool->comeback;
     if (!wait) {
         redis_session_fail_backlog(s, why);
         return;
