@@ -188,6 +188,15 @@ core.redis.class("client").__blocking = function(client, name, ...)
     return connection:call(name, ...)
 end
 
+--- SCRIPT KILL and similar commands must not wait: neither behind what they end, nor for a free connection of the
+--- pool, nor for SELECT, which a server that runs a long script refuses.
+core.redis.class("client").__overtaking = function(client, name, ...)
+    local pool <close>, timeout <const> = core.redis.pool_bare(client)
+    local other <close> = core.redis.client_new(pool, { timeout = timeout })
+    local connection <close> = other:acquire()
+    return connection:call(name, ...)
+end
+
 -- ---- pipelines ----
 
 local EXECUTE <const> = { raise = "boolean" }

@@ -99,6 +99,8 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
             instead =
                 "a command that blocks would delay all commands on the shared connection: call it outside "
                 "of the pipeline";
+        if (!instead && !b->transaction && b->session->shared && redis_command_overtakes(L, cmd, first))
+            instead = "it would wait behind what it is to end: call it outside of the pipeline";
         if (instead)
             return redis_refuse(L, rt, cmd, first, instead);
     }

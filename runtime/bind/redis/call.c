@@ -197,12 +197,12 @@ static int returned(lua_State *L, int status, lua_KContext ctx)
     return lua_gettop(L) - (int)ctx;
 }
 
-/* A command on a client that cannot share its connection: the handler in Lua runs it on a dedicated one. */
-static int hand_over(lua_State *L, const struct redis_command *cmd, int first)
+/* A command on a client that cannot share its connection: a handler in Lua runs it on another one. */
+static int hand_over(lua_State *L, const struct redis_command *cmd, int first, const char *handler)
 {
     int top = lua_gettop(L);
     luaL_checkstack(L, top + 4, "too many arguments");
-    if (luaL_getmetafield(L, 1, "__blocking") == LUA_TNIL)
+    if (luaL_getmetafield(L, 1, handler) == LUA_TNIL)
         return redis_refuse(L, bind_runtime(L), cmd, first, "require \"dbrun.redis\" first");
     lua_pushvalue(L, 1);
     lua_pushstring(L, cmd->name);
@@ -225,8 +225,10 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
             L, bind_runtime(L), cmd, first,
             "it waits only for the writes of its own connection: take a dedicated one (local c "
             "<close> = r:acquire()), and write and wait on that");
-    if (h->session->shared && (block >= 0 || redis_command_overtakes(L, cmd, first)))
-        return hand_over(L, cmd, first);
+    if (h->session->shared && block >= 0)
+        return hand_over(L, cmd, first, "__blocking");
+    if (h->session->shared && redis_command_overtakes(L, cmd, first))
+        return hand_over(L, cmd, first, "__overtaking");
     if (block >= 0)
         plan.timeout = block == 0 ? HUGE_VAL : block + h->timeout;
     return send_command(L, h, cmd, first, &plan);

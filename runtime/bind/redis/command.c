@@ -229,7 +229,7 @@ bool redis_command_only_reads(lua_State *L, const struct redis_command *cmd, int
 bool redis_command_overtakes(lua_State *L, const struct redis_command *cmd, int first)
 {
     char full[MAX_FULL];
-    const struct redis_fact *fact = full_name(L, cmd, first, full) ? redis_fact_find(full) : NULL;
+    const struct redis_fact *fact = full_name(L, cmd, first, full) ? redis_fact_find(full) : cmd->fact;
     return fact && (fact->flags & COMMAND_OVERTAKES);
 }
 

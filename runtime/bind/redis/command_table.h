@@ -101,12 +101,12 @@ enum {
     COMMAND_WORDS_END = 256,   /* options end at the first argument that is none */
     COMMAND_FIELDS = 512,      /* its last arguments are fields and values */
     COMMAND_BLOCK_WORD = 1024, /* an option says for how long it blocks */
-    COMMAND_OVERTAKES = 2048,  /* it ends what may be running on the connection that it comes from */
+    COMMAND_OVERTAKES = 2048,  /* it ends or shows what may be running on the connection that it comes from */
 };
 
 /* Flags that do not make a call of the command different. */
 enum {
-    COMMAND_QUIET = COMMAND_READS | COMMAND_REPLICA | COMMAND_WORDS_END | COMMAND_FIELDS | COMMAND_OVERTAKES
+    COMMAND_QUIET = COMMAND_READS | COMMAND_REPLICA | COMMAND_WORDS_END | COMMAND_FIELDS
 };
 
 struct redis_fact {

@@ -54,6 +54,8 @@ void redis_taken(struct session_call *c);
 struct redis_pool *redis_check_pool(lua_State *L, int idx);
 /* pool_new{host=, port=, path=, ..., max_connections=, timeout=, full_is_error=, ...} -> pool */
 int redis_pool__new(lua_State *L);
+/* pool_bare(client) -> pool, timeout: for a command that must not wait for what runs on other connections */
+int redis_pool__bare(lua_State *L);
 void redis_pool_class(lua_State *L, struct runtime *rt);
 /* Pushes a table with the pool's figures. */
 void redis_push_stats(lua_State *L, const struct redis_pool *p);

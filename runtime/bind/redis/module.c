@@ -409,6 +409,7 @@ static void conn_class(lua_State *L, struct runtime *rt)
 int bind_redis_open(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg functions[] = {{"pool_new", redis_pool__new},
+                                         {"pool_bare", redis_pool__bare},
                                          {"client_new", client_new},
                                          {"command", command},
                                          {"on_unknown", on_unknown},

@@ -236,6 +236,16 @@ struct redis_pool *redis_pool_new(struct runtime *rt, struct redis_target *targe
     return p;
 }
 
+struct redis_pool *redis_pool_new_bare(const struct redis_pool *p)
+{
+    const struct redis_pool_options o = {
+        .max_connections = 1, .timeout = p->timeout, .connect_timeout = p->connector.connect_timeout};
+    struct redis_target *target = redis_target_bare(p->target);
+    struct redis_pool *bare = target ? redis_pool_new(p->rt, target, &o) : NULL;
+    redis_target_unref(target);
+    return bare;
+}
+
 struct redis_pool *redis_pool_ref(struct redis_pool *p)
 {
     p->refs++;

@@ -67,6 +67,8 @@ struct redis_pool_options {
 /* Gives one reference; NULL when memory is out. Holds `target`. */
 struct redis_pool *redis_pool_new(struct runtime *rt, struct redis_target *target,
                                   const struct redis_pool_options *o);
+/* A pool for one connection to the same server that nothing holds up: without database and name. */
+struct redis_pool *redis_pool_new_bare(const struct redis_pool *p);
 struct redis_pool *redis_pool_ref(struct redis_pool *p);
 /* Dropping the last reference closes and frees the pool. NULL is harmless. */
 void redis_pool_unref(struct redis_pool *p);

@@ -168,6 +168,20 @@ int redis_pool__new(lua_State *L)
     return 1;
 }
 
+int redis_pool__bare(lua_State *L)
+{
+    const struct redis_handle *from = redis_check_handle(L, 1);
+    lua_Number timeout = from->timeout;
+    struct pool_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+    h->pool = NULL;
+    luaL_setmetatable(L, REDIS_POOL_CLASS);
+    h->pool = redis_pool_new_bare(redis_check_handle(L, 1)->session->pool);
+    if (!h->pool)
+        return luaL_error(L, "not enough memory");
+    lua_pushnumber(L, timeout);
+    return 2;
+}
+
 struct redis_pool *redis_check_pool(lua_State *L, int idx)
 {
     const struct pool_handle *h = luaL_testudata(L, idx, REDIS_POOL_CLASS);

@@ -73,7 +73,7 @@ describe("an error reply of Redis", function()
         end))
         assert.same({ "EXECABORT", "failed", true }, told(e, "none of the transaction"))
         assert.matches("^BUSY", e.detail)
-        c:script "KILL"
+        c:call("SCRIPT", "KILL")
         assert.is_false(running:join())
         c:close()
         other:stop()

@@ -119,8 +119,8 @@ M.reads = [[
 --- writes come from, WAIT waits for one's own writes.
 M.primary_only = "PUBLISH; SPUBLISH; TOUCH; WAIT; WAITAOF; XGROUP HELP;"
 
---- What these end may be running on the connection that all tasks share, where nothing overtakes it.
-M.overtakes = "FUNCTION KILL; SCRIPT KILL;"
+--- What these end or look at may be running on the connection that all tasks share, where nothing overtakes it.
+M.overtakes = "FUNCTION KILL; FUNCTION STATS; SCRIPT KILL; SHUTDOWN;"
 
 -- ---- nodes of a cluster ----
 
