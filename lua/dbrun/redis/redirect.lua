@@ -48,7 +48,9 @@ function M.kind_of(e, idempotent)
             local why <const> = e.detail:match "^(%u+)"
             return why == "MOVED" and "moved" or (why == "ASK" or WAITED_OUT[why]) and "again" or nil
         end
-        return WAITED_OUT[code] and "again" or nil
+        return WAITED_OUT[code] and e.outcome ~= "unknown" and "again" or nil
+    elseif e.kind == "connect" and e.code and not e.retryable then
+        return nil -- WRONGPASS and the like: the next attempt would be told the same
     elseif e.kind == "connect" or (e.kind == "timeout" and e.layer) then -- a layer: it was connecting
         if e.outcome == "not_sent" then
             return "lost"

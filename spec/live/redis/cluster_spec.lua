@@ -1,5 +1,6 @@
 -- A client of a cluster of six nodes: what goes where, and what cannot.
 local errors = require "dbrun.error"
+local pace = require "spec.support.pace"
 local redis = require "dbrun.redis"
 local redis_cluster = require "spec.support.redis_cluster"
 local redis_server = require "spec.support.redis_server"
@@ -28,6 +29,28 @@ describe("a client of a Redis cluster", function()
     end)
     after_each(function()
         r:close()
+    end)
+
+    it("tells at once that its password has changed", function()
+        for _, node in ipairs(cluster.nodes) do
+            node:cli("acl", "setuser", "app", "on", ">first", "~*", "+@all")
+        end
+        local app <close> = redis.client { url = (cluster.url:gsub("//", "//app:first@")), command_timeout = 20 }
+        app:set("k", "v")
+        for _, node in ipairs(cluster.nodes) do
+            node:cli("acl", "setuser", "app", "resetpass", ">second")
+            node:cli("client", "kill", "user", "app")
+        end
+        local e
+        pace.takes(0, 5, function()
+            repeat -- the first may be the one that was under way
+                e = select(2, pcall(app.get, app, "k"))
+            until e.outcome ~= "unknown"
+        end)
+        assert.same({ "connect", "WRONGPASS", false, "not_sent" }, { e.kind, e.code, e.retryable, e.outcome })
+        for _, node in ipairs(cluster.nodes) do
+            node:cli("acl", "deluser", "app")
+        end
     end)
 
     it("finds the node of every key", function()
