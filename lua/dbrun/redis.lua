@@ -89,7 +89,8 @@ local watching <const> = setmetatable({}, { __mode = "k" })
 ---  url: default REDIS_URL; max_connections: 50; timeout: seconds to wait for a connection (20);
 ---  on_full: "error" raises at once when all are in use; also host, port, path, db, username, password, tls,
 ---  ca_file, ca_dir, cert_file, key_file, server_name, verify, verify_hostname, min_version ("TLSv1.2" or
----  "TLSv1.3"), client_name, ping_idle
+---  "TLSv1.3"), ping_idle; client_name (CLIENT SETNAME); lib_name, lib_ver (CLIENT SETINFO; dbrun and its version;
+---  lib_name = "" sends none); no_evict, no_touch = true (CLIENT NO-EVICT, NO-TOUCH)
 ---@return dbrun.redis.Pool
 ---Raises errors of kind `config` and `usage`.
 function M.pool(opts)

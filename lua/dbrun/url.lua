@@ -331,10 +331,10 @@ local REDIS_SCHEMES <const> = {
 
 -- The options of a Redis URL. The names are redis-py's.
 local REDIS_OPTIONS <const> = {
-    "client_name", "db", "health_check_interval", "max_connections", "password", "protocol", "read_from",
-    "sentinel_password", "sentinel_username", "socket_connect_timeout", "socket_keepalive", "socket_timeout",
-    "ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname", "ssl_keyfile",
-    "ssl_min_version", "timeout", "username",
+    "client_name", "db", "health_check_interval", "lib_name", "lib_version", "max_connections", "password",
+    "protocol", "read_from", "sentinel_password", "sentinel_username", "socket_connect_timeout", "socket_keepalive",
+    "socket_timeout", "ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname",
+    "ssl_keyfile", "ssl_min_version", "timeout", "username",
 }
 
 local function redis_options(what, query)

@@ -1,6 +1,7 @@
 #include "connect/login.h"
 
 #include "base/deadline.h"
+#include "config.h"
 #include "redis/codes.h"
 #include "redis/reader.h"
 
@@ -11,7 +12,19 @@ enum { LOADING_PAUSE_MS = 50 };
 
 enum { REFUSAL_SIZE = 512 };
 
-enum step { STEP_AUTH, STEP_SELECT, STEP_READONLY, STEP_NAME, STEP_PING, STEP_HELLO, STEPS };
+enum step {
+    STEP_AUTH,
+    STEP_SELECT,
+    STEP_READONLY,
+    STEP_NAME,
+    STEP_NO_EVICT,
+    STEP_NO_TOUCH,
+    STEP_LIB_NAME,
+    STEP_LIB_VERSION,
+    STEP_PING,
+    STEP_HELLO,
+    STEPS
+};
 
 struct login {
     struct redisconn *conn;
@@ -130,6 +143,16 @@ static void ask_settings(struct login *l, const struct redis_target *t)
         ask(l, STEP_READONLY, (const char *[]){"READONLY"}, 1);
     if (name)
         ask(l, STEP_NAME, (const char *[]){"CLIENT", "SETNAME", name}, 3);
+    if (t->no_evict)
+        ask(l, STEP_NO_EVICT, (const char *[]){"CLIENT", "NO-EVICT", "on"}, 3);
+    if (t->no_touch)
+        ask(l, STEP_NO_TOUCH, (const char *[]){"CLIENT", "NO-TOUCH", "on"}, 3);
+    const char *library = t->text[REDIS_LIB_NAME] ? given(t, REDIS_LIB_NAME) : "dbrun";
+    const char *version = t->text[REDIS_LIB_NAME] ? given(t, REDIS_LIB_VERSION) : DBRUN_VERSION;
+    if (library)
+        ask(l, STEP_LIB_NAME, (const char *[]){"CLIENT", "SETINFO", "LIB-NAME", library}, 4);
+    if (library && version)
+        ask(l, STEP_LIB_VERSION, (const char *[]){"CLIENT", "SETINFO", "LIB-VER", version}, 4);
 }
 
 static void ask_all(struct login *l, const struct redis_target *t)
@@ -180,9 +203,25 @@ static const char *hint_for(const char *text)
     return NULL;
 }
 
+/* A server that refuses new clients does it in place of its first reply, whatever was asked. */
+static bool concerns_all(const char *text)
+{
+    return begins(text, "DENIED") || strstr(text, "max number of clients");
+}
+
+/* Does it soon say something else? (A script may run for ever, so BUSY is told at once.) */
+static bool will_pass(const char *text)
+{
+    return begins(text, "LOADING") || begins(text, "MASTERDOWN");
+}
+
 /* Does the connection serve, although the server refused this? */
 static bool is_forgiven(enum step s, const char *text)
 {
+    /* Servers before Redis 7.2 do not know CLIENT SETINFO. It only says who they are talking to, so nothing
+     * that is wrong with it matters, but that the server refuses clients altogether. */
+    if (s == STEP_LIB_NAME || s == STEP_LIB_VERSION)
+        return !concerns_all(text) && !will_pass(text);
     /* A user whose ACL denies PING or CLIENT is logged in nevertheless. */
     if (begins(text, "NOPERM"))
         return s == STEP_PING || s == STEP_NAME;
@@ -202,18 +241,13 @@ static enum step refused(const struct login *l, char text[REFUSAL_SIZE])
     return (enum step)s;
 }
 
-/* A server that refuses new clients does it in place of its first reply, whatever was asked. */
-static bool concerns_all(const char *text)
-{
-    return begins(text, "DENIED") || strstr(text, "max number of clients");
-}
-
 static bool refuse(const struct login *l, enum step s, const char *text, struct error *e)
 {
-    static const char *const layers[STEPS] = {"authentication", "database", "server",
-                                              "server",         "server",   "server"};
     bool auth = begins(text, "NOAUTH") || begins(text, "WRONGPASS");
-    const char *layer = concerns_all(text) ? "server" : auth ? "authentication" : layers[s];
+    const char *layer = concerns_all(text)       ? "server"
+                        : auth || s == STEP_AUTH ? "authentication"
+                        : s == STEP_SELECT       ? "database"
+                                                 : "server";
     fail(l->conn, layer, text, NULL, e);
     redis_code_describe(e, text, strlen(text));
     e->outcome = OUTCOME_NOT_SENT;
@@ -223,12 +257,6 @@ static bool refuse(const struct login *l, enum step s, const char *text, struct 
 }
 
 /* ---- waiting ---- */
-
-/* Does it soon say something else? (A script may run for ever, so BUSY is told at once.) */
-static bool will_pass(const char *text)
-{
-    return begins(text, "LOADING") || begins(text, "MASTERDOWN");
-}
 
 /* Sends again what was refused while the server loaded its data. */
 static void ask_again(struct login *l)

@@ -81,6 +81,8 @@ struct redis_target *redis_target_at(const struct redis_target *t, const char *h
     at->port = port;
     at->db = t->db;
     at->read_replica = t->read_replica;
+    at->no_evict = t->no_evict;
+    at->no_touch = t->no_touch;
     if (redis_target_set(at, REDIS_HOST, host) && redis_target_seal(at))
         return at;
     redis_target_unref(at);
@@ -109,7 +111,8 @@ struct redis_target *redis_target_bare(const struct redis_target *t)
 /* Gives a sentinel the server's TLS settings, and its own user and password. */
 static bool seal_sentinel(const struct redis_target *t, struct redis_target *s)
 {
-    static const enum redis_text shared[] = {REDIS_CA_FILE, REDIS_CA_DIR, REDIS_CERT_FILE, REDIS_KEY_FILE};
+    static const enum redis_text shared[] = {REDIS_CA_FILE,  REDIS_CA_DIR,   REDIS_CERT_FILE,
+                                             REDIS_KEY_FILE, REDIS_LIB_NAME, REDIS_LIB_VERSION};
     for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
         if (!redis_target_set(s, shared[i], t->text[shared[i]]))
             return false;

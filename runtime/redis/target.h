@@ -14,6 +14,8 @@ enum redis_text {
     REDIS_USERNAME,
     REDIS_PASSWORD,
     REDIS_CLIENT_NAME,
+    REDIS_LIB_NAME, /* what CLIENT LIST shows; NULL: dbrun and its version, "": nothing */
+    REDIS_LIB_VERSION,
     REDIS_CA_FILE, /* NULL: the system's authorities */
     REDIS_CA_DIR,
     REDIS_CERT_FILE, /* the client's own certificate */
@@ -35,6 +37,8 @@ struct redis_target {
     bool verify;          /* check the certificate; off only on request */
     bool verify_hostname; /* and the host name in it */
     bool read_replica;    /* in a cluster: send READONLY, so that a replica serves reads */
+    bool no_evict;        /* the server does not close the connection when clients use too much memory */
+    bool no_touch;        /* commands do not change when keys were used last */
     bool sentinel_tls;
     bool bare; /* log in, and ask for nothing else: a server that runs a long script refuses it */
     struct redis_target **sentinels; /* NULL-terminated; NULL = the server is where `text` says */

@@ -12,6 +12,11 @@ local POOL <const> = {
     function(v) return getmetatable(v) == core.redis.class "pool" end, "a pool of redis.pool{...}",
 }
 
+--- What CLIENT LIST shows of a connection, where blanks separate the fields.
+local ATTRIBUTE <const> = {
+    function(v) return type(v) == "string" and not v:find "[^!-~]" end, "a text of ASCII without blanks",
+}
+
 --- Of redis.pool.
 local OF_POOL <const> = {
     url = "string", max_connections = args.whole(1, 100000), timeout = NOT_NEGATIVE,
@@ -23,7 +28,8 @@ local OF_POOL <const> = {
     db = args.whole(0, 0x7fffffff), username = "string", password = "string", tls = "boolean",
     verify = "boolean", verify_hostname = "boolean",
     ca_file = "string", ca_dir = "string", cert_file = "string", key_file = "string", server_name = "string",
-    client_name = "string", sentinel_username = "string", sentinel_password = "string", sentinel_tls = "boolean",
+    client_name = ATTRIBUTE, lib_name = ATTRIBUTE, lib_ver = ATTRIBUTE, no_evict = "boolean", no_touch = "boolean",
+    sentinel_username = "string", sentinel_password = "string", sentinel_tls = "boolean",
     min_version = args.one_of("TLSv1.2", "TLSv1.3"),
 }
 --- Of redis.client beside these; the only ones with a pool that exists.
@@ -68,6 +74,10 @@ local function number_of(name, text)
     return value
 end
 
+local function attribute_of(name, text)
+    return ATTRIBUTE[1](text) and text or wrong(name, ATTRIBUTE[2])
+end
+
 local TRUTH <const> = { ["true"] = true, ["1"] = true, yes = true, ["false"] = false, ["0"] = false, no = false }
 
 local function truth_of(name, text)
@@ -80,7 +90,9 @@ end
 
 --- The options after "?" (with redis-py's names), and their meaning here.
 local FROM_URL <const> = {
-    client_name = function(s, text) s.client_name = text end,
+    client_name = function(s, text) s.client_name = attribute_of("client_name", text) end,
+    lib_name = function(s, text) s.lib_name = attribute_of("lib_name", text) end,
+    lib_version = function(s, text) s.lib_ver = attribute_of("lib_version", text) end,
     max_connections = function(s, text)
         s.max_connections = math.tointeger(number_of("max_connections", text))
             or wrong("max_connections", "a whole number")
@@ -164,6 +176,9 @@ function M.pool(opts, where)
     end
     for name, value in pairs(opts) do
         settings[name] = value
+    end
+    if settings.lib_ver and not settings.lib_name then
+        errors.fail("usage", where .. ": lib_ver is the version of lib_name, which is missing")
     end
     settings.tls13 = settings.min_version == "TLSv1.3"
     settings.full_is_error = settings.on_full == "error"

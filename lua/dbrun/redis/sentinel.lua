@@ -72,7 +72,8 @@ function M.watch(client, settings, connect)
     local tasks = {}
     for i, server in ipairs(settings.sentinels) do
         local own <const> = { host = server.host, port = server.port, max_connections = 1 }
-        for _, name in ipairs { "ca_file", "ca_dir", "cert_file", "key_file", "verify", "verify_hostname", "tls13" } do
+        for _, name in ipairs { "ca_file", "ca_dir", "cert_file", "key_file", "verify", "verify_hostname", "tls13",
+            "lib_name", "lib_ver" } do
             own[name] = settings[name]
         end
         own.username, own.password = settings.sentinel_username, settings.sentinel_password

@@ -20,6 +20,9 @@ static const char use_subscribe[] =
     "a dedicated connection; closing it unsubscribes";
 static const char use_url[] =
     "set it in the client's URL: redis.client{url = \"redis://user:password@host:port/db\"}";
+static const char use_read_from[] =
+    "a client of a cluster says it: redis.client{url = \"redis+cluster://...\", read_from = \"replica\"}";
+static const char http[] = "the server takes it for HTTP, and closes the connection";
 static const char never[] = "it would change the state of a connection that other tasks use";
 
 /* Sorted by name (bytes). */
@@ -30,19 +33,29 @@ static const struct refused {
     {"ASKING", never},
     {"AUTH", use_url},
     {"CLIENT CACHING", never},
+    {"CLIENT CAPA", never},
+    {"CLIENT IMPORT-SOURCE", never},
+    {"CLIENT NO-EVICT", "redis.client{no_evict = true} says it on each connection that the client opens"},
+    {"CLIENT NO-TOUCH", "redis.client{no_touch = true} says it on each connection that the client opens"},
     {"CLIENT REPLY", never},
+    {"CLIENT SETINFO",
+     "redis.client{lib_name = ..., lib_ver = ...} says it on each connection that the client "
+     "opens"},
+    {"CLIENT SETNAME", "redis.client{client_name = ...} names each connection that the client opens"},
     {"CLIENT TRACKING", never},
     {"DISCARD", use_multi},
     {"EXEC", use_multi},
     {"HELLO", use_url},
+    {"HOST:", http},
     {"MONITOR", "it turns the connection into a stream of all commands: use redis-cli monitor"},
     {"MULTI", use_multi},
+    {"POST", http},
     {"PSUBSCRIBE", use_subscribe},
     {"PSYNC", never},
     {"PUNSUBSCRIBE", use_subscribe},
     {"QUIT", "use r:close()"},
-    {"READONLY", never},
-    {"READWRITE", never},
+    {"READONLY", use_read_from},
+    {"READWRITE", use_read_from},
     {"REPLCONF", never},
     {"RESET", never},
     {"SCRIPT DEBUG", never},

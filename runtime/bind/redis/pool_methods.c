@@ -57,6 +57,8 @@ static void fill_texts(lua_State *L, int idx, struct redis_target *t)
         [REDIS_USERNAME] = "username",
         [REDIS_PASSWORD] = "password",
         [REDIS_CLIENT_NAME] = "client_name",
+        [REDIS_LIB_NAME] = "lib_name",
+        [REDIS_LIB_VERSION] = "lib_ver",
         [REDIS_CA_FILE] = "ca_file",
         [REDIS_CA_DIR] = "ca_dir",
         [REDIS_CERT_FILE] = "cert_file",
@@ -132,6 +134,8 @@ static void fill_target(lua_State *L, int idx, struct redis_target *t)
     t->verify = field_boolean(L, idx, "verify", true);
     t->verify_hostname = field_boolean(L, idx, "verify_hostname", true);
     t->read_replica = field_boolean(L, idx, "read_replica", false);
+    t->no_evict = field_boolean(L, idx, "no_evict", false);
+    t->no_touch = field_boolean(L, idx, "no_touch", false);
     t->sentinel_tls = field_boolean(L, idx, "sentinel_tls", t->tls);
     if (!redis_target_seal(t))
         luaL_error(L, "not enough memory");

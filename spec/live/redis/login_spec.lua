@@ -197,7 +197,7 @@ describe("a server that runs a long script", function()
             { url = server.url, max_connections = 1 },
         } do
             local r <close> = redis.client(opts)
-            local used <close> = opts.max_connections and r:acquire() or nil
+            local used <close> = opts.max_connections and r:acquire() or nil -- luacheck: ignore 211
             local running <const> = run_endless(server.url)
             local e <const> = pace.takes(0, 1, function() return select(2, pcall(r.call, r, "FUNCTION", "STATS")) end)
             assert.equal("BUSY", e.code) -- it tells of functions, not of scripts
@@ -223,6 +223,90 @@ describe("a server that runs a long script", function()
         assert.same({ "connect", "unknown" }, { running:join().kind, running:join().outcome })
         assert.equal(0, own.child:wait(5).code)
         own:stop()
+    end)
+end)
+
+--- A server that answers every command, knows no CLIENT SETINFO, and tells to GET what it has heard.
+local LISTENER <const> = [[
+    my ($heard, $rest) = ("", "");
+    while (sysread $c, my $x, 4096) {
+        $rest .= $x;
+        while ($rest =~ s/^\*(\d+)\r\n((?:\$\d+\r\n[^\r]*\r\n)+?)(?=\*|$)//) {
+            my $words = join " ", map { (split /\r\n/)[1] } split /(?=\$\d+\r\n)/, $2;
+            $heard .= "$words; ";
+            print $c $words =~ /SETINFO/ ? qq{-ERR Unknown subcommand\r\n}
+                : $words =~ /GET/ ? "+$heard\r\n" : qq{+OK\r\n};
+        }
+    }]]
+
+describe("what a connection says of itself", function()
+    local server, r
+    redis_server.around(_ENV, function(...) server, r = ... end)
+
+    it("is the library, unless another name is given; a server that does not know it serves all the same", function()
+        local listener <close> = bad_server.start(LISTENER)
+        assert.matches("^CLIENT SETINFO LIB%-NAME dbrun; CLIENT SETINFO LIB%-VER %d+%.%d+%.%d+; PING; GET k; $",
+            asked({ path = listener.socket }, "GET", "k"))
+        assert.matches("^CLIENT SETINFO LIB%-NAME mine; PING; ",
+            asked({ path = listener.socket, lib_name = "mine" }, "GET", "k"))
+        assert.matches("^CLIENT SETINFO LIB%-NAME mine; CLIENT SETINFO LIB%-VER 2; PING; ",
+            asked({ url = "unix://" .. listener.socket .. "?lib_name=mine&lib_version=2" }, "GET", "k"))
+        assert.matches("^PING; ", asked({ path = listener.socket, lib_name = "" }, "GET", "k"))
+        assert.matches("^SELECT 2; CLIENT SETNAME me; CLIENT NO%-EVICT on; CLIENT NO%-TOUCH on; PING; ", asked({
+            path = listener.socket, db = 2, client_name = "me", no_evict = true, no_touch = true, lib_name = "",
+        }, "GET", "k"))
+        assert.equal("PONG", asked({ path = server.socket }, "PING"))
+    end)
+
+    it("holds for every connection of a client", function()
+        local c <close> = redis.client { url = server.url .. "?client_name=me", no_evict = true }
+        local connection <close> = c:acquire()
+        assert.equal("me", connection:call("CLIENT", "GETNAME"))
+        assert.equal("me", c:call("CLIENT", "GETNAME"))
+        assert.matches("flags=%a*e", connection:call("CLIENT", "INFO"))
+    end)
+
+    it("is refused when the server does not know what was asked for", function()
+        local old <close> = bad_server.start [[while (sysread $c, my $x, 4096) {
+            print $c qq{-ERR Unknown subcommand or wrong number of arguments for 'NO-TOUCH'\r\n+PONG\r\n};
+        }]]
+        local e <const> = refused({ url = old.url, no_touch = true }, "PING")
+        assert.same({ "connect", "not_sent", false }, { e.kind, e.outcome, e.retryable })
+        assert.matches("NO%-TOUCH", e.message)
+    end)
+
+    it("is an option, and no command on a connection that others use", function()
+        local connection <close> = r:acquire()
+        for _, each in ipairs {
+            { "client_name", "CLIENT", "SETNAME", "x" }, { "lib_name", "client", "setinfo", "lib-name", "x" },
+            { "no_evict", "CLIENT", { "NO-EVICT", "on" } }, { "no_touch", "CLIENT", "NO-TOUCH", "on" },
+            { "read_from", "READONLY" }, { "read_from", "READWRITE" }, { "HTTP", "POST" }, { "HTTP", "Host:" },
+            { "the state of", "CLIENT", "CAPA", "redirect" }, { "the state of", "CLIENT", "IMPORT-SOURCE", "on" },
+            { "the state of", "CLIENT", "TRACKING", "on" }, { "the state of", "CLIENT", "CACHING", "yes" },
+        } do
+            for _, where in ipairs { r, connection, r:pipeline() } do
+                local ok, e = pcall(where.call, where, table.unpack(each, 2))
+                assert.is_false(ok, each[2])
+                assert.is_true(errors.is(e, "usage"), tostring(e))
+                assert.matches(each[1], e.hint, 1, true)
+                assert.matches("shared or pooled", e.message)
+            end
+        end
+        assert.equal("PONG", r:ping())
+    end)
+
+    it("has no blanks, which would break the server's lists", function()
+        local function told(opts)
+            return select(2, pcall(redis.client, opts))
+        end
+        for _, name in ipairs { "client_name", "lib_name" } do
+            assert.matches(name .. " must be a text of ASCII without blanks",
+                told({ url = server.url, [name] = "a b" }).message)
+        end
+        local e <const> = told { url = server.url .. "?client_name=a%20b" }
+        assert.equal("config", e.kind)
+        assert.matches("client_name must be a text of ASCII without blanks", e.message)
+        assert.matches("lib_name, which is missing", told({ url = server.url, lib_ver = "1" }).message)
     end)
 end)
 
@@ -258,6 +342,6 @@ describe("a server that loads its data", function()
                     print $c $word eq "GET" ? ":$db\r\n" : "+OK\r\n";
                 }
             }]]
-        assert.equal(1, asked({ url = loading.url .. "?db=3" }, "GET", "k"))
+        assert.equal(1, asked({ url = loading.url .. "&db=3" }, "GET", "k"))
     end)
 end)

@@ -283,9 +283,7 @@ CLIENT HELP
 ~CLIENT INFO
 CLIENT KILL ID 0
 ~CLIENT LIST
-CLIENT NO-EVICT off
 CLIENT PAUSE 0
-CLIENT SETNAME x
 CLIENT TRACKINGINFO
 CLIENT UNBLOCK 0
 CLIENT UNPAUSE
@@ -387,7 +385,8 @@ local FURTHER <const> = {
 
 --- Commands that turn a connection into something else, end it or the server, or that the client refuses.
 local LEFT_OUT <const> = {}
-for name in ([[asking auth client|caching client|reply client|tracking discard exec hello monitor multi psubscribe
+for name in ([[asking auth client|caching client|reply client|tracking
+    client|no-evict client|no-touch client|setinfo client|setname discard exec hello monitor multi psubscribe
     psync punsubscribe quit readonly readwrite replconf reset select shutdown ssubscribe subscribe sunsubscribe sync
     unsubscribe unwatch wait watch script|debug pfselftest]]):gmatch "%S+" do
     LEFT_OUT[name] = true
