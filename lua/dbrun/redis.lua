@@ -17,7 +17,8 @@ local M = {}
 ---@field close fun(self: dbrun.redis.Pool) closes idle connections now, those in use when they are released
 ---@field closed fun(self: dbrun.redis.Pool): boolean
 ---@field stats fun(self: dbrun.redis.Pool): table<string, number|string>
----@field invalidate fun(self: dbrun.redis.Pool) connections opened before now are not given out again
+---@field invalidate fun(self: dbrun.redis.Pool) connections opened before now get no more commands: the shared one of
+---  each client is replaced, dedicated ones are closed when they come back
 
 ---@alias dbrun.redis.PageOptions {match: string|number?, count: integer?}
 

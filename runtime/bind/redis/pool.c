@@ -271,6 +271,25 @@ static void close_pinging(struct redis_pool *p, uint64_t now)
     } while (slot);
 }
 
+static void find_outdated(const struct pool_slot *slot, void *data)
+{
+    struct redis_link **found = data, *l = slot->conn;
+    if (l->user && l->user->outdated)
+        *found = l;
+}
+
+void redis_pool_invalidate(struct redis_pool *p)
+{
+    struct redis_link *l;
+    pool_invalidate(p->pool, mono_now());
+    do { /* one by one: each changes the list */
+        l = NULL;
+        pool_each_leased(p->pool, find_outdated, &l);
+        if (l)
+            l->user->outdated(l);
+    } while (l);
+}
+
 void redis_pool_close(struct redis_pool *p)
 {
     uint64_t now = mono_now();

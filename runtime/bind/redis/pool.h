@@ -24,6 +24,9 @@ struct redis_link_user {
     void (*progress)(struct redis_link *l);
     /* The connection has failed; the user must give the link back. */
     void (*failed)(struct redis_link *l);
+    /* The pool was invalidated, and the user keeps its link without end: it must move to another one (which
+     * changes link->user). NULL: the link is closed when the user gives it back. */
+    void (*outdated)(struct redis_link *l);
     /* Describes the user, for the error of a task that gets no connection. */
     void (*describe)(const struct redis_link *l, struct pool_holder *h);
 };
@@ -74,6 +77,10 @@ struct redis_pool *redis_pool_ref(struct redis_pool *p);
 void redis_pool_unref(struct redis_pool *p);
 /* Gives no more connections; closes idle ones now, and those in use when they come back. Idempotent. */
 void redis_pool_close(struct redis_pool *p);
+
+/* Connections that were opened before now get no more commands: idle ones are closed, shared ones once they
+ * are answered, dedicated ones when they come back. */
+void redis_pool_invalidate(struct redis_pool *p);
 
 /* Sends the queued commands, and watches the socket for replies. May call user->failed. */
 void redis_link_push(struct redis_link *l);

@@ -217,7 +217,7 @@ static int pool_close_(lua_State *L)
 static int pool_invalidate_(lua_State *L)
 {
     bind_self(L, REDIS_POOL_CLASS);
-    pool_invalidate(redis_check_pool(L, 1)->pool, mono_now());
+    redis_pool_invalidate(redis_check_pool(L, 1));
     return 0;
 }
 

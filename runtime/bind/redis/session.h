@@ -119,8 +119,8 @@ void redis_session_give_up(struct redis_session *s, bool timed_out);
 /* Sends no more commands on the current connection; the commands that were not sent move to a new one. Used
  * when the server sent nothing until the deadline of a command, and when another server became the master. */
 void redis_session_retire(struct redis_session *s);
-/* Stops using all connections to the old master once the sent commands are answered; the next connect asks
- * the sentinels for the new master. */
+/* Stops using all connections of the pool, which go to the old master, once the sent commands are answered;
+ * the next connect asks the sentinels for the new master. */
 void redis_session_leave(struct redis_session *s);
 /* Gives back the retired connections on which no task waits for a reply. */
 void redis_session_sweep(struct redis_session *s);

@@ -73,12 +73,16 @@ static void lost(struct redis_link *link)
 void redis_session_leave(struct redis_session *s)
 {
     s->demoted = false;
-    pool_invalidate(s->pool->pool, mono_now());
-    if (s->shared && s->link) {
-        s->lost_at = mono_now();
-        redis_session_retire(s);
-        redis_session_sweep(s);
-    }
+    redis_pool_invalidate(s->pool);
+}
+
+/* Moves a shared session to a new connection: what was sent is still answered on the old one. */
+static void outdated(struct redis_link *link)
+{
+    struct redis_session *s = link->data;
+    s->lost_at = mono_now();
+    redis_session_retire(s);
+    redis_session_sweep(s);
 }
 
 static void progress(struct redis_link *link)
@@ -102,7 +106,8 @@ static void describe(const struct redis_link *link, struct pool_holder *h)
              s->shared ? "the shared connection of a client" : "a dedicated connection");
 }
 
-static const struct redis_link_user session_user = {progress, lost, describe};
+static const struct redis_link_user shared_user = {progress, lost, outdated, describe};
+static const struct redis_link_user dedicated_user = {progress, lost, NULL, describe};
 
 void redis_session_yield(struct redis_session *s)
 {
@@ -136,7 +141,7 @@ static void retired_progress(struct redis_link *link)
     redis_session_sweep(link->data);
 }
 
-static const struct redis_link_user retired_user = {retired_progress, retired_lost, describe};
+static const struct redis_link_user retired_user = {retired_progress, retired_lost, NULL, describe};
 
 void redis_session_sweep(struct redis_session *s)
 {
@@ -182,7 +187,7 @@ void redis_session_attach(struct redis_session *s)
     s->link = link;
     s->connects++;
     s->retry_pause = FIRST_PAUSE;
-    link->user = &session_user;
+    link->user = s->shared ? &shared_user : &dedicated_user;
     link->data = s;
     redisconn_listen(link->conn, &redis_session_events, s);
     redis_queue_compact(&s->backlog, redis_session_events.on_done, s);

@@ -191,6 +191,38 @@ describe("a Redis client", function()
             assert.equal("unknown", e.outcome)
         end)
 
+        it("that is invalidated moves its clients to new connections, and loses nothing", function()
+            local pool <const> = redis.pool { url = server.url }
+            local first <close>, second <const> = redis.client { pool = pool }, redis.client { pool = pool }
+            local dedicated <const> = first:acquire()
+            local function ids()
+                return { first:call("CLIENT", "ID"), second:call("CLIENT", "ID"), dedicated:call("CLIENT", "ID") }
+            end
+            local before <const> = ids()
+            local answers = task.all {
+                function() return first:call("DEBUG", "SLEEP", 0.2) end,
+                function() return first:echo "behind it" end,
+                function()
+                    task.sleep(0) -- both are sent
+                    pool:invalidate()
+                    return first:echo "after it"
+                end,
+            }
+            assert.same({ "OK", "behind it", "after it", n = 3 }, answers)
+            local now <const> = ids()
+            assert.not_equal(before[1], now[1])
+            assert.not_equal(before[2], now[2])
+            assert.equal(before[3], now[3]) -- its holder has it until it is closed
+            dedicated:close()
+            assert.equal(2, pool:stats().open)
+            pool:invalidate()
+            pool:invalidate()
+            assert.equal(0, pool:stats().open) -- nothing is under way
+            assert.equal("PONG", first:ping())
+            second:close()
+            pool:close()
+        end)
+
         it("while it connects tells who waits", function()
             local mute <close> = bad_server.start "sleep 60"
             local pool <const> = redis.pool { url = mute.url, connect_timeout = 30 }
