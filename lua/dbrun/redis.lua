@@ -43,6 +43,7 @@ local M = {}
 ---@field discard fun(self: dbrun.redis.Connection) closes it for good
 ---@field package raw fun(self: dbrun.redis.Connection, name: string, ...): any
 ---@field package listen fun(self: dbrun.redis.Connection, ...): any
+---@field package lost fun(self: dbrun.redis.Connection): boolean
 ---@field package next fun(self: dbrun.redis.Connection, ...): any
 ---@field package post fun(self: dbrun.redis.Connection, ...): any
 
@@ -240,36 +241,11 @@ end
 
 -- ---- transactions ----
 
---- Closes the connection for good unless all went well, because WATCH may still be in force.
-local function discard_unless_clean(guard)
-    if not guard.clean then
-        guard.connection:discard()
-    end
-end
-local Guard <const> = { __close = discard_unless_clean }
-
---- One attempt on a connection with WATCH. The replies, or nil when a watched key had changed.
-local function watched_attempt(client, keys, fn)
-    local connection <close> = client:acquire()
-    local guard <close> = setmetatable({ connection = connection, clean = false }, Guard)
-    connection:raw("WATCH", keys)
-    local tx <const> = connection:batch(true)
-    fn(tx, connection)
-    local replies
-    if #tx > 0 then
-        replies = tx:send()
-    else
-        connection:raw "UNWATCH"
-        replies = {}
-    end
-    guard.clean = true
-    return replies
-end
-
 ---A transaction: `fn(tx)` queues commands (`tx:incr(k)`), which then run as one (MULTI, EXEC). With `watch` they run
 ---only if none of these keys changes from before `fn` is called until EXEC; `fn` may read with `r` or with its second
 ---argument, the watching connection, and runs again when one changed.
----@param opts? {watch: string|number|string[]|nil, retry: integer?} retry: how often to run again (0)
+---@param opts? {watch: string|number|string[]|nil, retry: integer?} retry: how often to run again (0), when a key
+---  changed, and when the connection was lost before EXEC was sent
 ---@param fn fun(tx: dbrun.redis.Pipeline, connection: dbrun.redis.Connection?)
 ---@return any[] replies of the queued commands; error replies are values in it
 ---Raises an error of kind `redis` with code `WATCH` when a watched key kept changing.
@@ -282,18 +258,7 @@ function Client:multi(opts, fn)
         return tx:send()
     end
     local keys <const> = type(opts.watch) == "table" and opts.watch or { opts.watch }
-    local retry <const> = opts.retry or 0
-    for _ = 0, retry do
-        local replies <const> = watched_attempt(self, keys, fn)
-        if replies then
-            return replies
-        end
-    end
-    return errors.raise {
-        kind = "redis", code = "WATCH", outcome = "failed", retryable = true,
-        message = ("a watched key changed in each of %d attempts, so nothing was done"):format(retry + 1),
-        hint = "multi{retry = n} tries n times more",
-    }
+    return require("dbrun.redis.watch").run(self, keys, opts.retry or 0, fn)
 end
 
 require "dbrun.redis.extras" (Client)

@@ -320,8 +320,12 @@ static int batch_execute(lua_State *L)
     struct runtime *rt = bind_runtime(L);
     struct redis_session *s = b->session;
     lua_settop(L, 1);
-    if (s->closed || !(s->shared || s->link))
+    if (s->closed)
         return bind_fail(L, rt, ERROR_USAGE, "redis: the client of this pipeline is closed");
+    if (b->transaction && s->link && !s->shared)
+        redis_link_look(s->link); /* what WATCH began must not end in the unknown without need */
+    if (!s->shared && !s->link)
+        return redis_raise_lost(L, s);
     if (b->count == 0) {
         lua_newtable(L);
         return 1;

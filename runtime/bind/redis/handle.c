@@ -21,6 +21,16 @@ int redis_wrong_self(lua_State *L, const char *class, const struct redis_command
     return bind_wrong_self(L, class, name);
 }
 
+int redis_raise_lost(lua_State *L, const struct redis_session *s)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_CONNECT, "redis at %s: this connection was lost", s->pool->target->label);
+    error_set_field(&e, ERROR_HINT, "take another one: local c <close> = r:acquire()");
+    e.outcome = OUTCOME_NOT_SENT;
+    e.retryable = true;
+    return bind_error_raise(L, s->rt, &e);
+}
+
 struct redis_handle *redis_check_handle(lua_State *L, int idx)
 {
     if (!redis_is_handle(L, idx))
@@ -30,12 +40,7 @@ struct redis_handle *redis_check_handle(lua_State *L, int idx)
     if (!h->session || h->session->closed)
         bind_fail(L, rt, ERROR_USAGE, "redis: this %s is closed",
                   luaL_testudata(L, idx, REDIS_CONN_CLASS) ? "connection" : "client");
-    if (!h->session->shared && !h->session->link) {
-        struct error e = {0};
-        error_set(&e, ERROR_CONNECT, "redis at %s: this connection was lost",
-                  h->session->pool->target->label);
-        e.outcome = OUTCOME_NOT_SENT;
-        bind_error_raise(L, rt, &e);
-    }
+    if (!h->session->shared && !h->session->link)
+        redis_raise_lost(L, h->session);
     return h;
 }

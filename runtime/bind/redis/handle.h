@@ -28,6 +28,8 @@ bool redis_is_handle(lua_State *L, int idx);
 int redis_wrong_self(lua_State *L, const char *class, const struct redis_command *cmd);
 /* The handle at `idx`; raises when the value there is not one, or when it is closed. */
 struct redis_handle *redis_check_handle(lua_State *L, int idx);
+/* Raises: the dedicated connection was lost before this call, so that nothing was sent. */
+int redis_raise_lost(lua_State *L, const struct redis_session *s);
 static inline bool redis_is_open(const struct redis_handle *h)
 {
     return h->session && !h->session->closed && (h->session->shared || h->session->link);

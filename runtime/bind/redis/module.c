@@ -116,6 +116,14 @@ static int client_leave(lua_State *L)
     return 0;
 }
 
+/* lost() -> has the connection been lost? */
+static int conn_lost(lua_State *L)
+{
+    const struct redis_handle *h = bind_self(L, REDIS_CONN_CLASS);
+    lua_pushboolean(L, h->session && !h->session->closed && !h->session->link);
+    return 1;
+}
+
 static int client_stats(lua_State *L)
 {
     redis_push_stats(L, redis_check_handle(L, 1)->session->pool);
@@ -397,10 +405,11 @@ static void conn_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
         {"__gc", handle__gc}, {"__close", conn_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"call", redis_call__any},      {"raw", redis_call__raw},   {"close", conn_close},
-        {"listen", redis_feed__listen}, {"post", redis_feed__post}, {"next", redis_feed__next},
-        {"discard", conn_discard},      {"batch", redis_batch_new}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"call", redis_call__any},  {"raw", redis_call__raw},
+                                       {"close", conn_close},      {"listen", redis_feed__listen},
+                                       {"post", redis_feed__post}, {"next", redis_feed__next},
+                                       {"discard", conn_discard},  {"batch", redis_batch_new},
+                                       {"lost", conn_lost},        {NULL, NULL}};
     bind_class(L, rt, REDIS_CONN_CLASS, meta, methods);
     bind_class_words(L, "a connection", "conn");
     lua_pop(L, 1);

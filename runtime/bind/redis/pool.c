@@ -63,6 +63,12 @@ void redis_link_push(struct redis_link *l)
     link_step(l, 0);
 }
 
+void redis_link_look(struct redis_link *l)
+{
+    if (redisconn_is_drained(l->conn) && !redisconn_is_idle(l->conn))
+        link_step(l, REDIS_IO_READ);
+}
+
 void redis_link_release(struct redis_link *l)
 {
     l->user = NULL;

@@ -1,0 +1,99 @@
+--- Transactions with watched keys: each attempt has a connection of its own, and runs again when a key changed or when
+--- the connection was lost before EXEC was sent.
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local task <const> = require "dbrun.task"
+
+local M = {}
+
+--- Can the error of a connection that was lost before EXEC have changed nothing? Of what was under way the outcome is
+--- unknown, but WATCH and commands that only read change nothing.
+local function changed_nothing(e, sent)
+    if sent or e.outcome ~= "unknown" then
+        return e.outcome == "not_sent"
+    end
+    local fact <const> = e.statement == "WATCH" or core.redis.fact(e.statement or "")
+    return fact == true or fact ~= nil and fact.reads and not fact.subcommands
+end
+
+--- Closes the connection for good unless all went well, because WATCH may still be in force.
+local function discard_unless_clean(guard, e)
+    if guard.clean then
+        return
+    end
+    if errors.is(e, "connect") and guard.connection:lost() and changed_nothing(e, guard.sent) then
+        e.outcome, e.retryable, guard.lost.before_exec = "not_sent", true, true
+    end
+    guard.connection:discard()
+end
+local Guard <const> = { __close = discard_unless_clean }
+
+--- One attempt on a connection with WATCH. The replies, or nil when a watched key had changed.
+local function watched_attempt(connection, keys, fn, lost)
+    local held <close> = connection -- luacheck: ignore 211
+    local guard <close> = setmetatable({ connection = connection, clean = false, lost = lost }, Guard)
+    connection:raw("WATCH", keys)
+    local tx <const> = connection:batch(true)
+    fn(tx, connection)
+    local replies
+    if #tx > 0 then
+        guard.sent = true
+        replies = tx:send()
+    else
+        connection:raw "UNWATCH"
+        replies = {}
+    end
+    guard.clean = true
+    return replies
+end
+
+--- Seconds in which a server is waited for after a connection was lost, as for commands on the shared connection.
+local COMEBACK <const> = 5
+
+local function acquire_until(client, give_up)
+    local pause = 0.02
+    while true do
+        local ok <const>, result = pcall(client.acquire, client)
+        if ok then
+            return result
+        end
+        local left <const> = give_up - task.now()
+        if left <= 0 or not errors.is(result, "connect") or not result.retryable or result.code == "BUSY" then
+            error(result, 0)
+        end
+        task.sleep(math.min(left, pause * (0.5 + math.random())))
+        pause = math.min(pause * 2, 0.5)
+    end
+end
+
+---Runs `fn(tx, connection)` and sends what it queued, at most `retry` times more.
+---@param client dbrun.redis.Client
+---@param keys (string|number)[]
+---@param retry integer
+---@param fn fun(tx: dbrun.redis.Pipeline, connection: dbrun.redis.Connection)
+---@return any[] replies
+function M.run(client, keys, retry, fn)
+    local lost <const> = { before_exec = false }
+    for left = retry, 0, -1 do
+        local connection <const> = lost.before_exec and acquire_until(client, task.now() + COMEBACK) or client:acquire()
+        lost.before_exec = false
+        local ok, replies
+        if left > 0 then
+            ok, replies = pcall(watched_attempt, connection, keys, fn, lost)
+        else
+            ok, replies = true, watched_attempt(connection, keys, fn, lost)
+        end
+        if not ok and not lost.before_exec then
+            error(replies, 0)
+        elseif ok and replies then
+            return replies
+        end
+    end
+    return errors.raise {
+        kind = "redis", code = "WATCH", outcome = "failed", retryable = true,
+        message = ("a watched key changed in each of %d attempts, so nothing was done"):format(retry + 1),
+        hint = "multi{retry = n} tries n times more",
+    }
+end
+
+return M
