@@ -105,9 +105,7 @@ enum {
 };
 
 /* Flags that do not make a call of the command different. */
-enum {
-    COMMAND_QUIET = COMMAND_READS | COMMAND_REPLICA | COMMAND_WORDS_END | COMMAND_FIELDS
-};
+enum { COMMAND_QUIET = COMMAND_READS | COMMAND_REPLICA | COMMAND_WORDS_END | COMMAND_FIELDS };
 
 struct redis_fact {
     const char *name; /* "GET", "XINFO STREAM" */

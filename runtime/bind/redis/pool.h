@@ -84,7 +84,7 @@ void redis_pool_invalidate(struct redis_pool *p);
 
 /* Sends the queued commands, and watches the socket for replies. May call user->failed. */
 void redis_link_push(struct redis_link *l);
-/* Has the server closed an idle connection? Then the user is told now (user->failed), and not after the next write. */
+/* Has the server closed an idle connection? Then the user is told now (user->failed), not after a write. */
 void redis_link_look(struct redis_link *l);
 /* Gives the link back to its pool, which keeps or closes it (op_judge). */
 void redis_link_release(struct redis_link *l);
