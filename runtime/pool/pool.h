@@ -14,7 +14,8 @@
  *                                  +---------------+------> CLOSING <-----------+ --pool_closed--> (none)
  *
  * Always true:  opening + pinging + idle + leased + resetting + closing <= size + overflow
- *               a waiter that no opening or pinging slot is meant for => idle is empty, and the limit reached
+ *               a waiter that no opening or pinging slot is meant for => idle is empty, and the limit (or that
+ *               of connects under way) reached
  *               waiters are served strictly first in, first out; a later one never overtakes
  *               a waiter is settled exactly once
  *
@@ -113,6 +114,7 @@ struct pool_ops {
 struct pool_config {
     uint32_t size;    /* kept open; 0 = no limit */
     int32_t overflow; /* above that, closed on return; -1 = no limit */
+    uint32_t opening; /* connects under way at once; 0 = no limit */
     uint64_t recycle; /* age in ns after which a connection is replaced at checkout; 0 = never */
     uint64_t seed;    /* for the jitter of recycle (at most 10 % earlier) */
     const struct pool_ops *ops;

@@ -184,6 +184,12 @@ static bool has_unserved_waiter(const struct pool *p)
     return p->waiting > p->list[SLOT_OPENING].count + p->list[SLOT_PINGING].count;
 }
 
+static bool may_open(const struct pool *p)
+{
+    uint32_t most = p->config.opening;
+    return p->open < p->limit && (most == 0 || p->list[SLOT_OPENING].count < most);
+}
+
 /* One step at a time, with all conditions read again after each: a step may call the embedder, which may call
  * the pool. */
 static bool pump_step(struct pool *p)
@@ -197,7 +203,7 @@ static bool pump_step(struct pool *p)
         pool_slot_close(p, idle, POOL_SHUTDOWN);
     else if (idle && has_unserved_waiter(p))
         offer(p, idle);
-    else if (has_unserved_waiter(p) && p->open < p->limit)
+    else if (has_unserved_waiter(p) && may_open(p))
         open_one(p);
     else
         return false;
