@@ -30,7 +30,6 @@ local M = {}
 ---@field acquire fun(self: dbrun.redis.Client): dbrun.redis.Connection takes a dedicated connection from the pool
 ---@field with fun(self: dbrun.redis.Client, opts: {timeout: number?, idempotent: boolean?}): dbrun.redis.Client
 ---@field closed fun(self: dbrun.redis.Client): boolean
----@field package leave fun(self: dbrun.redis.Client) sends what is not sent yet on a new connection
 ---@field package batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
 ---@field hscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, string?
 ---@field sscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?
@@ -83,8 +82,9 @@ core.redis.on_unknown(names.hint_for)
 --- The pool that a client made, and closes when it is closed.
 local own_pool <const> = setmetatable({}, { __mode = "k" })
 
---- The function that ends the tasks listening to a client's sentinels.
-local watching <const> = setmetatable({}, { __mode = "k" })
+--- The settings of each pool, and the function that ends the tasks watching it.
+local settings_of <const> = setmetatable({}, { __mode = "k" })
+local stop <const> = setmetatable({}, { __mode = "k" })
 
 ---Makes a pool of connections, which are opened when needed.
 ---@param opts? table
@@ -92,18 +92,53 @@ local watching <const> = setmetatable({}, { __mode = "k" })
 ---  on_full: "error" raises at once when all are in use; also host, port, path, db, username, password, tls,
 ---  ca_file, ca_dir, cert_file, key_file, server_name, verify, verify_hostname, min_version ("TLSv1.2" or
 ---  "TLSv1.3"), ping_idle; client_name (CLIENT SETNAME); lib_name, lib_ver (CLIENT SETINFO; dbrun and its version;
----  lib_name = "" sends none); no_evict, no_touch = true (CLIENT NO-EVICT, NO-TOUCH)
+---  lib_name = "" sends none); no_evict, no_touch = true (CLIENT NO-EVICT, NO-TOUCH);
+---  alive_timeout: seconds that the server may be silent, and not answer a PING on another connection, before its
+---  connections are closed (10; 0 = no limit)
 ---@return dbrun.redis.Pool
 ---Raises errors of kind `config` and `usage`.
 function M.pool(opts)
-    return core.redis.pool_new((options.pool(opts, "redis.pool")))
+    local settings <const> = options.pool(opts, "redis.pool")
+    local pool <const> = core.redis.pool_new(settings)
+    settings_of[pool] = settings
+    return pool
 end
 
-local function with_own_pool(settings, client_opts)
+--- A sentinel's own client is not watched: its listener sends a PING.
+local with_own_pool
+
+--- Watches a pool that has got a client (lua/dbrun/redis/failover.lua says what for).
+local function watch(pool, settings)
+    if stop[pool] then
+        return
+    end
+    local watcher <const> = core.redis.guard.watch(pool, settings.sentinels ~= nil or settings.look ~= nil)
+    local weak <const> = setmetatable({ pool = pool }, { __mode = "v" })
+    local listening
+    if settings.sentinels then
+        settings.look, listening = require("dbrun.redis.sentinel").watch(watcher, settings, with_own_pool)
+    end
+    local watching <const> = require("dbrun.redis.failover").watch(watcher, settings, function()
+        if weak.pool then
+            stop[weak.pool] = nil
+        end
+    end)
+    stop[pool] = function()
+        watching:cancel()
+        if listening then
+            listening()
+        end
+    end
+end
+
+function with_own_pool(settings, client_opts)
     local pool <const> = core.redis.pool_new(settings)
-    local client <const> = core.redis.client_new(pool, client_opts)
+    local client <const> = core.redis.client_new(pool, client_opts or {})
     own_pool[client] = pool
-    return client
+    if not settings.unguarded then
+        watch(pool, settings)
+    end
+    return client, pool
 end
 
 ---Makes a client, with a new pool (`url=` and the options of redis.pool) or on an existing one (`pool=`). Closing the
@@ -115,7 +150,9 @@ end
 function M.client(opts)
     local settings <const>, client_opts <const> = options.pool(opts, "redis.client")
     if opts and opts.pool then
-        return core.redis.client_new(opts.pool, client_opts)
+        local client <const> = core.redis.client_new(opts.pool, client_opts)
+        watch(opts.pool, settings_of[opts.pool])
+        return client
     end
     if settings.cluster then
         settings.command_timeout, settings.comeback = client_opts.timeout, 0
@@ -123,13 +160,7 @@ function M.client(opts)
             return with_own_pool(of_node, client_opts)
         end)
     end
-    local client <const> = with_own_pool(settings, client_opts)
-    if settings.sentinels then
-        watching[client] = require("dbrun.redis.sentinel").watch(client, settings, function(of_sentinel)
-            return with_own_pool(of_sentinel, { timeout = client_opts.timeout })
-        end)
-    end
-    return client
+    return (with_own_pool(settings, client_opts))
 end
 
 local close_line <const> = Client.close
@@ -139,13 +170,13 @@ local close_line <const> = Client.close
 function Client:close()
     names.on_client("close", self)
     close_line(self)
-    if watching[self] then
-        watching[self]()
-        watching[self] = nil
-    end
     local pool <const> = own_pool[self]
     if pool then
         own_pool[self] = nil
+        if stop[pool] then
+            stop[pool]()
+            stop[pool] = nil
+        end
         pool:close()
     end
 end

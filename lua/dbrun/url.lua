@@ -329,10 +329,11 @@ local REDIS_SCHEMES <const> = {
     ["rediss+cluster"] = { port = 6379, many = true, tls = true },
 }
 
--- The options of a Redis URL. The names are redis-py's.
+-- The options of a Redis URL. The names are redis-py's (but alive_timeout).
 local REDIS_OPTIONS <const> = {
-    "client_name", "db", "health_check_interval", "lib_name", "lib_version", "max_connections", "password",
-    "protocol", "read_from", "sentinel_password", "sentinel_username", "socket_connect_timeout", "socket_keepalive",
+    "alive_timeout", "client_name", "db", "health_check_interval", "lib_name", "lib_version", "max_connections",
+    "password", "protocol", "read_from", "sentinel_password", "sentinel_username", "socket_connect_timeout",
+    "socket_keepalive",
     "socket_timeout", "ssl_ca_certs", "ssl_ca_path", "ssl_cert_reqs", "ssl_certfile", "ssl_check_hostname",
     "ssl_keyfile", "ssl_min_version", "timeout", "username",
 }

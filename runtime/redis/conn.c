@@ -20,6 +20,7 @@ struct redisconn {
     uint32_t unanswered;
     enum redisconn_state state;
     uint64_t received;
+    uint64_t answered;
     struct resp_reply push;
     const struct redisconn_events *events;
     void *data;
@@ -102,9 +103,24 @@ uint32_t redisconn_unanswered(const struct redisconn *c)
     return c->unanswered;
 }
 
+uint64_t redisconn_answered(const struct redisconn *c)
+{
+    return c->answered;
+}
+
+const struct redis_call *redisconn_oldest(const struct redisconn *c)
+{
+    return c->sent_head;
+}
+
 uint64_t redisconn_received(const struct redisconn *c)
 {
     return c->received;
+}
+
+bool redisconn_has_news(struct redisconn *c)
+{
+    return redis_transport_pending(&c->transport) || !redis_transport_quiet(&c->transport);
 }
 
 bool redisconn_is_drained(const struct redisconn *c)
@@ -126,7 +142,7 @@ bool redisconn_is_awaited(const struct redisconn *c)
     return false;
 }
 
-/* ---- failing: the one place that changes the state to FAILED ---- */
+/* ---- failing: the only place that changes the state to FAILED ---- */
 
 static bool failed(struct redisconn *c, enum error_kind kind, const char *what, const char *hint)
 {
@@ -137,6 +153,14 @@ static bool failed(struct redisconn *c, enum error_kind kind, const char *what, 
         c->state = REDISCONN_FAILED;
     }
     return false;
+}
+
+void redisconn_give_up(struct redisconn *c, const struct error *why)
+{
+    if (c->state == REDISCONN_FAILED)
+        return;
+    error_copy(&c->error, why);
+    c->state = REDISCONN_FAILED;
 }
 
 static bool protocol_failed(struct redisconn *c, const char *what)
@@ -173,6 +197,7 @@ static void finish_call(struct redisconn *c)
     if (!c->sent_head)
         c->sent_tail = NULL;
     c->unanswered--;
+    c->answered++;
     call->next = NULL;
     call->state = REDIS_CALL_DONE;
     c->events->on_done(call, c->data);

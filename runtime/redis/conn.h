@@ -69,7 +69,15 @@ bool redisconn_is_idle(struct redisconn *c);
 bool redisconn_is_awaited(const struct redisconn *c);
 /* Calls that were sent and not answered. */
 uint32_t redisconn_unanswered(const struct redisconn *c);
+/* Calls that were answered so far. */
+uint64_t redisconn_answered(const struct redisconn *c);
+/* The sent call that is answered next; NULL when there is none. */
+const struct redis_call *redisconn_oldest(const struct redisconn *c);
 /* Bytes received so far: shows whether a slow server still sends. */
 uint64_t redisconn_received(const struct redisconn *c);
+/* Is there anything to read, or has the server closed the connection? */
+bool redisconn_has_news(struct redisconn *c);
+/* Gives the connection up: it fails with this error, and nothing is read from it any more. */
+void redisconn_give_up(struct redisconn *c, const struct error *why);
 
 #endif

@@ -88,7 +88,7 @@ end
 local function look(self)
     local topology <const> = self.state.topology
     if #topology.shards == 0 then
-        topology:refresh(0)
+        topology:refresh(Topology.AFTER_TROUBLE)
     elseif topology.stale then
         redirect.refresh(topology, redirect.REFRESH_EVERY)
     elseif self.read_from == "replica" and task.now() - topology.refreshed_at > REPLICAS_EVERY then

@@ -160,7 +160,7 @@ function M.execute(cluster, entries)
             pause = math.min(pause * 2, LONGEST_PAUSE)
         end
         if wait then
-            redirect.refresh(topology, 0.1)
+            redirect.refresh(topology, topology.AFTER_TROUBLE)
         end
     end
 end

@@ -15,7 +15,7 @@ require "dbrun.redis.subscription" (Subscriber)
 function Subscriber:acquire()
     local topology <const> = self.cluster.state.topology
     if self.again then
-        redirect.refresh(topology, 0.1)
+        redirect.refresh(topology, topology.AFTER_TROUBLE)
     end
     self.again = true
     return self.cluster:acquire(self.channel)

@@ -29,6 +29,7 @@ local OF_POOL <const> = {
     verify = "boolean", verify_hostname = "boolean",
     ca_file = "string", ca_dir = "string", cert_file = "string", key_file = "string", server_name = "string",
     client_name = ATTRIBUTE, lib_name = ATTRIBUTE, lib_ver = ATTRIBUTE, no_evict = "boolean", no_touch = "boolean",
+    alive_timeout = NOT_NEGATIVE,
     sentinel_username = "string", sentinel_password = "string", sentinel_tls = "boolean",
     min_version = args.one_of("TLSv1.2", "TLSv1.3"),
 }
@@ -98,6 +99,7 @@ local FROM_URL <const> = {
             or wrong("max_connections", "a whole number")
     end,
     timeout = function(s, text) s.timeout = number_of("timeout", text) end,
+    alive_timeout = function(s, text) s.alive_timeout = number_of("alive_timeout", text) end,
     socket_timeout = function(s, text) s.command_timeout = number_of("socket_timeout", text) end,
     socket_connect_timeout = function(s, text)
         s.connect_timeout = number_of("socket_connect_timeout", text)

@@ -6,7 +6,7 @@ local task <const> = require "dbrun.task"
 local M = {}
 
 M.REFRESH_EVERY = 1 -- least seconds between two reads of the topology because of a redirection
-local REFRESH_AFTER_LOSS <const> = 0.1
+local REFRESH_AFTER_LOSS <const> = require "dbrun.redis.topology".AFTER_TROUBLE
 local MOST_HOPS <const> = 16 -- redirections in a row without a pause
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
 

@@ -1,23 +1,109 @@
---- Listens to the sentinels while a client is open: when they announce a new master, the client leaves the old one,
---- which may still run and accept writes that will be lost.
+--- What a client of sentinels hears from them while it is open: a task listens to each, and when a server is silent
+--- they are asked. When they name another master, the client leaves the old one, which may still run and accept writes
+--- that will be lost.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local failover <const> = require "dbrun.redis.failover"
 local task <const> = require "dbrun.task"
+
+local guard <const> = core.redis.guard
 
 local M = {}
 
-local LOOK_EVERY <const> = 5 -- seconds between checks whether the client still exists
+local LOOK_EVERY <const> = 5 -- seconds between checks whether the pool still has clients
 local ANSWER_WITHIN <const> = 10 -- seconds of silence after a PING: then the sentinel counts as lost
 local PAUSE <const> = 1 -- seconds before a lost sentinel is tried again
 
---- Waits for events on a connection to one sentinel until the client is closed or collected; raises when the connection
---- is lost.
-local function listen(connection, service, client_of)
+---@class dbrun.redis.Sentinels
+---@field service string
+---@field list {index: integer, settings: table, client: dbrun.redis.Client?}[]
+---@field connect fun(settings: table): dbrun.redis.Client
+---@field known? string the master's address as last heard
+
+-- ---- moving ----
+
+--- The master is there: closes the pool's connections that go elsewhere.
+local function move(self, watcher, host, port, index)
+    local address <const> = ("%s %d"):format(host, port)
+    local elsewhere <const> = guard.elsewhere(watcher, host, port)
+    if not elsewhere and self.known == address then
+        return false
+    end
+    local first <const> = self.known == nil
+    self.known = address
+    if elsewhere or not first or guard.silence(watcher) > failover.LOOK_TIMEOUT then
+        guard.condemn(watcher, {
+            host = host, port = port, sentinel = index,
+            reason = ("the sentinels have another master now: %s port %d"):format(host, port),
+            hint = "what was in flight to the old one may have run there, and may be lost",
+        })
+        return true
+    end
+    return false
+end
+
+-- ---- asking ----
+
+local function client_of(self, sentinel)
+    if not sentinel.client or sentinel.client:closed() then
+        sentinel.client = self.connect(sentinel.settings)
+    end
+    return sentinel.client
+end
+
+local function config_epoch(fields)
+    for i = 1, type(fields) == "table" and #fields or 0, 2 do
+        if fields[i] == "config-epoch" then
+            return tonumber(fields[i + 1])
+        end
+    end
+    return type(fields) == "table" and tonumber(fields["config-epoch"]) or 0
+end
+
+local function ask_one(self, sentinel)
+    local replies <const> = client_of(self, sentinel):with { timeout = failover.LOOK_TIMEOUT }:pipeline(function(p)
+        p:call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", self.service)
+        p:call("SENTINEL", "MASTER", self.service)
+    end)
+    local address <const> = replies[1]
+    if type(address) ~= "table" or errors.is(address) then
+        errors.fail("redis", "the sentinel does not know the master")
+    end
+    return { host = address[1], port = math.tointeger(address[2]), epoch = config_epoch(replies[2]) }
+end
+
+--- Asks up to three; the highest configuration epoch wins, as it does among the sentinels.
+local function look(self, watcher)
+    local list <const> = table.move(self.list, 1, #self.list, 1, {})
+    for i = #list, 2, -1 do
+        local j <const> = math.random(i)
+        list[i], list[j] = list[j], list[i]
+    end
+    local best
+    for from = 1, #list, failover.MOST_ASKED do
+        local some <const> = table.move(list, from, from + failover.MOST_ASKED - 1, 1, {})
+        for _, answer in ipairs(failover.ask(some, function(sentinel) return ask_one(self, sentinel) end)) do
+            local said <const> = answer[1] and answer[2]
+            if said and (not best or said.epoch > best.epoch) then
+                best = said
+                best.index = answer.of.index
+            end
+        end
+        if best then
+            return move(self, watcher, best.host, best.port, best.index) and "moved" or "same"
+        end
+    end
+    return nil
+end
+
+-- ---- listening ----
+
+--- Waits for events on a connection to one sentinel until the pool has no clients; raises when the connection is lost.
+local function listen(self, watcher, sentinel, connection)
     local quiet = 0
     while true do
         local event <const> = connection:next(LOOK_EVERY)
-        local client <const> = client_of()
-        if not client then
+        if not guard.in_use(watcher) then
             return
         elseif event == nil then
             quiet = quiet + LOOK_EVERY
@@ -27,27 +113,28 @@ local function listen(connection, service, client_of)
             connection:post "PING"
         else
             quiet = 0
-            if event[1] == "message" and event[3]:match "^(%S+) " == service then
-                client:leave()
+            if event[1] == "message" then
+                local name <const>, host <const>, port <const> = event[3]:match "^(%S+) %S+ %S+ (%S+) (%d+)"
+                if name == self.service then
+                    move(self, watcher, host, math.tointeger(port), sentinel.index)
+                end
             end
         end
     end
 end
 
-local function watch_one(open, service, client_of)
+local function watch_one(self, watcher, sentinel)
     local missed = false
-    while client_of() do
+    while guard.in_use(watcher) do
         local ok <const>, e <const> = pcall(function()
-            local sentinel <close> = open()
-            local connection <close> = sentinel:acquire()
+            local connection <close> = client_of(self, sentinel):acquire()
             connection:listen()
             connection:post("SUBSCRIBE", "+switch-master")
-            local client <const> = client_of()
-            if missed and client then
-                client:leave() -- events may have been missed: find the master again
+            if missed then
+                look(self, watcher) -- events may have been missed
             end
             missed = true
-            listen(connection, service, client_of)
+            listen(self, watcher, sentinel, connection)
             connection:discard()
         end)
         if not ok and errors.is(e, "cancelled") then
@@ -58,22 +145,22 @@ local function watch_one(open, service, client_of)
     end
 end
 
----Starts the listening tasks. They end when the client is closed or collected, or by the returned function.
----@param client dbrun.redis.Client
+local OWN <const> = {
+    "ca_file", "ca_dir", "cert_file", "key_file", "verify", "verify_hostname", "tls13", "lib_name", "lib_ver",
+}
+
+---Starts the listening tasks. They end when the pool has no clients, or by the returned function.
+---@param watcher userdata of the pool
 ---@param settings table with service and sentinels
 ---@param connect fun(settings: table): dbrun.redis.Client
+---@return fun(watcher: userdata): "moved"|"same"|nil look
 ---@return fun() cancel
-function M.watch(client, settings, connect)
-    local box <const> = setmetatable({ client }, { __mode = "v" })
-    local function client_of()
-        local c <const> = box[1]
-        return c and not c:closed() and c or nil
-    end
-    local tasks = {}
+function M.watch(watcher, settings, connect)
+    local self <const> = { service = settings.service, list = {}, connect = connect }
+    local tasks <const> = {}
     for i, server in ipairs(settings.sentinels) do
-        local own <const> = { host = server.host, port = server.port, max_connections = 1 }
-        for _, name in ipairs { "ca_file", "ca_dir", "cert_file", "key_file", "verify", "verify_hostname", "tls13",
-            "lib_name", "lib_ver" } do
+        local own <const> = { host = server.host, port = server.port, max_connections = 2, unguarded = true }
+        for _, name in ipairs(OWN) do
             own[name] = settings[name]
         end
         own.username, own.password = settings.sentinel_username, settings.sentinel_password
@@ -81,11 +168,17 @@ function M.watch(client, settings, connect)
         if settings.sentinel_tls ~= nil then
             own.tls = settings.sentinel_tls
         end
-        tasks[i] = core.task.daemon(watch_one, function() return connect(own) end, settings.service, client_of)
+        self.list[i] = { index = i, settings = own }
+        tasks[i] = core.task.daemon(watch_one, self, watcher, self.list[i])
     end
-    return function()
+    return function() return look(self, watcher) end, function()
         for _, t in ipairs(tasks) do
             t:cancel()
+        end
+        for _, sentinel in ipairs(self.list) do
+            if sentinel.client then
+                sentinel.client:close()
+            end
         end
     end
 end

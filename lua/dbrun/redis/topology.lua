@@ -1,21 +1,28 @@
 --- The topology of a Redis cluster: its nodes and their hash slots. It is read from any node, at the first command,
 --- after a redirection, and after a lost connection.
+local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local failover <const> = require "dbrun.redis.failover"
+local map <const> = require "dbrun.redis.map"
 local task <const> = require "dbrun.task"
 
-local LOOK_TIMEOUT <const> = 1 -- seconds to wait for a node's answer
 local SLOTS <const> = 16384
+local SILENT <const> = 0.5 -- seconds that a command waits for a node before it is not asked about others
+local MOVE_AFTER <const> = 1 -- seconds that the old primary has to tell its clients by itself
 
 ---@class dbrun.redis.Node
 ---@field name string "host:port"
 ---@field host string
 ---@field port integer
 ---@field client dbrun.redis.Client
+---@field pool dbrun.redis.Pool of the client
 ---@field reader? dbrun.redis.Client for reads while it is a replica
+---@field reader_pool? dbrun.redis.Pool
 
 ---@class dbrun.redis.Shard
 ---@field primary dbrun.redis.Node
 ---@field replicas dbrun.redis.Node[]
+---@field slot integer its first hash slot
 
 ---@class dbrun.redis.Topology
 ---@field slots table<integer, dbrun.redis.Shard>
@@ -26,9 +33,12 @@ local SLOTS <const> = 16384
 local Topology <const> = {}
 Topology.__index = Topology
 
+--- Least seconds between two reads of the topology because of lost or silent nodes: each asks three.
+Topology.AFTER_TROUBLE = 0.35
+
 ---@param settings table settings of all nodes, for redis.client
 ---@param seeds dbrun.Server[]
----@param connect fun(settings: table): dbrun.redis.Client
+---@param connect fun(settings: table): dbrun.redis.Client, dbrun.redis.Pool
 ---@return dbrun.redis.Topology
 function Topology.new(settings, seeds, connect)
     return setmetatable({
@@ -37,12 +47,21 @@ function Topology.new(settings, seeds, connect)
     }, Topology)
 end
 
-local function client_of(self, host, port, read_replica)
+local ask_about
+
+--- The client for a node, and its pool.
+local function client_of(self, node, read_replica)
     local settings = {}
     for name, value in pairs(self.settings) do
         settings[name] = value
     end
-    settings.host, settings.port, settings.read_replica = host, port, read_replica
+    settings.host, settings.port, settings.read_replica = node.host, node.port, read_replica
+    -- The task that watches the node's pool keeps neither the topology nor the node.
+    local weak <const> = setmetatable({ topology = self, node = node }, { __mode = "v" })
+    settings.look = function(watcher)
+        local topology <const>, of <const> = weak.topology, weak.node
+        return topology and of and ask_about(topology, of, read_replica, watcher) or nil
+    end
     return self.connect(settings)
 end
 
@@ -52,7 +71,8 @@ function Topology:node(host, port)
     local name <const> = (host:find(":", 1, true) and "[%s]:%d" or "%s:%d"):format(host, port)
     local node = self.nodes[name]
     if not node then
-        node = { name = name, host = host, port = port, client = client_of(self, host, port, false) }
+        node = { name = name, host = host, port = port }
+        node.client, node.pool = client_of(self, node, false)
         self.nodes[name] = node
     end
     return node
@@ -62,7 +82,9 @@ end
 ---@param node dbrun.redis.Node
 ---@return dbrun.redis.Client
 function Topology:reader(node)
-    node.reader = node.reader or client_of(self, node.host, node.port, true)
+    if not node.reader then
+        node.reader, node.reader_pool = client_of(self, node, true)
+    end
     return node.reader
 end
 
@@ -74,11 +96,16 @@ local function shuffled(list)
     return list
 end
 
---- The nodes to ask: the known ones in random order, then those of the URL.
+local function is_silent(node)
+    local silence <const> = core.redis.guard.silence
+    return silence(node.pool) > SILENT or (node.reader_pool and silence(node.reader_pool) > SILENT)
+end
+
+--- The nodes to ask, without those that are silent: the known ones in random order, then those of the URL.
 local function candidates(self)
-    local known, listed = {}, {}
+    local known <const>, listed <const> = {}, {}
     for _, node in pairs(self.nodes) do
-        known[#known + 1] = node
+        known[#known + 1] = not is_silent(node) and node or nil
         listed[node.name] = true
     end
     table.sort(known, function(a, b) return a.name < b.name end)
@@ -92,36 +119,46 @@ local function candidates(self)
     return known
 end
 
---- {host, port, ...} of a node in a reply of `from`, which may send no name for itself.
-local function node_of(self, entry, from)
-    local host = entry[1]
-    if type(host) ~= "string" or host == "" or host == "?" then
-        host = from.host
+--- What was a primary and is none any more gets commands no more; those that may block are moved away too.
+local function let_go(before, after)
+    local still <const> = {}
+    for _, shard in ipairs(after) do
+        still[shard.primary] = true
     end
-    return self:node(host, entry[2])
+    for _, shard in ipairs(before) do
+        local node <const> = shard.primary
+        if not still[node] and node.pool then
+            core.redis.guard.due(node.pool, MOVE_AFTER)
+        end
+    end
 end
 
---- Applies a reply of CLUSTER SLOTS.
-local function take(self, ranges, from)
+--- Applies the ranges; where two overlap, the later one is right.
+local function take(self, ranges)
     local slots, shards, by_primary, used = {}, {}, {}, {}
     for _, range in ipairs(ranges) do
-        local primary <const> = node_of(self, range[3], from)
-        local shard = by_primary[primary]
-        if not shard then
-            shard = { primary = primary, replicas = {} }
-            by_primary[primary], shards[#shards + 1] = shard, shard
-            for i = 4, #range do
-                shard.replicas[#shard.replicas + 1] = node_of(self, range[i], from)
-            end
-        end
-        used[primary] = true
-        for _, replica in ipairs(shard.replicas) do
-            used[replica] = true
-        end
-        for slot = range[1], range[2] do
-            slots[slot] = shard
+        for slot = range.first, range.last do
+            slots[slot] = range
         end
     end
+    for slot = 0, SLOTS - 1 do
+        local range <const> = slots[slot]
+        local shard = range and (range.shard or by_primary[range.primary])
+        if range and not shard then
+            local nodes <const> = {}
+            for i, at in ipairs(range.nodes) do
+                nodes[i] = self:node(at.host, at.port)
+                used[nodes[i]] = true
+            end
+            shard = { primary = nodes[1], replicas = table.move(nodes, 2, #nodes, 1, {}), slot = slot }
+            by_primary[range.primary], shards[#shards + 1] = shard, shard
+        end
+        if range then
+            range.shard = shard
+        end
+        slots[slot] = shard
+    end
+    let_go(self.shards, shards)
     self.slots, self.shards = slots, shards
     for name, node in pairs(self.nodes) do
         if not used[node] then
@@ -130,45 +167,23 @@ local function take(self, ranges, from)
     end
 end
 
---- Asks one node. Returns its reply, or its error.
-local function ask(node)
-    local ok, reply = pcall(function()
-        return node.client:with { timeout = LOOK_TIMEOUT }:call("CLUSTER", "SLOTS")
-    end)
-    if not ok then
-        return nil, reply
-    elseif type(reply) ~= "table" or #reply == 0 then
-        return nil, errors.new {
-            kind = "redis", code = "CLUSTERDOWN", outcome = "not_sent", retryable = true,
-            message = ("redis cluster: %s knows no hash slots"):format(node.name),
-        }
-    end
-    return reply
-end
-
---- Is the error about this node, so that another one can be asked? A timeout of the task is not.
-local function says_something(e)
-    local kind <const> = errors.is(e) and e.kind
-    return kind == "connect" or kind == "redis" or kind == "protocol" or kind == "pool"
-        or (kind == "timeout" and e.outcome ~= nil)
-end
-
+--- Asks up to three nodes at once, and the next three when these cannot tell.
 local function look(self)
     local failure
-    for _, node in ipairs(candidates(self)) do
-        local ranges, e = ask(node)
+    local list <const> = candidates(self)
+    for from = 1, #list, failover.MOST_ASKED do
+        local some <const> = table.move(list, from, math.min(#list, from + failover.MOST_ASKED - 1), 1, {})
+        local ranges <const>, e <const> = map.ask(some)
         if ranges then
-            take(self, ranges, node)
+            take(self, ranges)
             self.stale, self.refreshes = false, self.refreshes + 1
             return
-        elseif not says_something(e) then
-            error(e, 0)
-        elseif e.code == "ERR" and tostring(e.message):find "cluster support disabled" then
-            errors.fail("config", ("redis: %s is not part of a cluster"):format(node.name),
-                "use redis:// instead of redis+cluster://")
         end
         failure = failure or e
     end
+    failure = failure or errors.new {
+        kind = "connect", retryable = true, message = "redis cluster: no node answers",
+    }
     failure.outcome = "not_sent"
     error(failure, 0)
 end
@@ -178,6 +193,9 @@ end
 ---Raises the reason when no node could answer.
 function Topology:refresh(age)
     if task.now() - self.refreshed_at < age then
+        if #self.shards == 0 and self.failure then
+            error(self.failure, 0)
+        end
         return
     end
     local asked <const> = task.now()
@@ -186,7 +204,43 @@ function Topology:refresh(age)
         return
     end
     self.refreshed_at = task.now()
-    look(self)
+    local ok <const>, e <const> = pcall(look, self)
+    self.failure = not ok and failover.is_answer(e) and e or nil
+    if not ok then
+        error(e, 0)
+    end
+end
+
+--- Is the node what this client is for: a primary, or (to read from) a node of the cluster at all?
+local function serves(self, node, read_replica)
+    for _, shard in ipairs(self.shards) do
+        if shard.primary == node then
+            return true
+        end
+        for _, replica in ipairs(read_replica and shard.replicas or {}) do
+            if replica == node then
+                return true
+            end
+        end
+    end
+    return false
+end
+
+--- Asks others about a node that is silent, with a map that is read from now on.
+function ask_about(self, node, read_replica, watcher)
+    local pause <const> = self.refreshed_at + Topology.AFTER_TROUBLE - task.now()
+    if pause > 0 then
+        task.sleep(pause * (1 + math.random() / 2))
+    end
+    self:refresh(0)
+    if self.nodes[node.name] == node and serves(self, node, read_replica) then
+        return "same"
+    end
+    core.redis.guard.condemn(watcher, {
+        leaving = true, reason = "another node of the cluster has its hash slots now",
+        hint = "what was in flight to the old one may have run there, and may be lost",
+    })
+    return "moved"
 end
 
 ---The shard of this hash slot; nil when there is none.

@@ -26,6 +26,7 @@ struct connecting {
     struct sched_timer late; /* on the loop */
     void *conn;
     struct error error;
+    bool abandoned;
     bool unwanted; /* set by the loop, read by the thread */
 };
 
@@ -220,6 +221,28 @@ void connector_forget(struct connector *cr)
         struct pool_slot *slot = c->slot;
         abandon(c);
         fail_closed(cr, slot);
+    }
+}
+
+static struct connecting *find_abandoned(const struct connector *cr)
+{
+    struct connecting *c = cr->first;
+    while (c && !c->abandoned)
+        c = c->next;
+    return c;
+}
+
+void connector_abandon(struct connector *cr, const struct error *why)
+{
+    struct connecting *c;
+    for (c = cr->first; c; c = c->next)
+        c->abandoned = true;
+    while ((c = find_abandoned(cr))) { /* each time from the beginning: the pool may have begun others */
+        struct pool_slot *slot = c->slot;
+        struct error e = {0};
+        abandon(c);
+        error_copy(&e, why);
+        fail(slot, &e);
     }
 }
 

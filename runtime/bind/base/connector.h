@@ -53,6 +53,9 @@ struct connector {
 void connector_open(struct connector *cr, struct pool_slot *slot);
 /* The pool closes: fails every connect under way and leaves it to its thread. */
 void connector_forget(struct connector *cr);
+/* The connects that are under way now fail with this error, and are left to their threads. The pool may begin
+ * others inside of this call. */
+void connector_abandon(struct connector *cr, const struct error *why);
 /* On the thread: does the pool still wait for this connect? */
 bool connecting_is_wanted(const struct connecting *c);
 

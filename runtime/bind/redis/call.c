@@ -141,6 +141,7 @@ static int answered(lua_State *L, int status, lua_KContext ctx)
 
 struct plan {
     redis_shape_id shape;
+    bool blocks;
     double timeout;
 };
 
@@ -176,6 +177,7 @@ static int send_command(lua_State *L, struct redis_handle *h, const struct redis
         return luaL_error(L, "not enough memory");
     }
     r.call->shape = plan->shape;
+    r.call->blocks = plan->blocks;
     return redis_park(L, &r, answered);
 }
 
@@ -216,7 +218,7 @@ static int hand_over(lua_State *L, const struct redis_command *cmd, int first, c
 static int send_special(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first)
 {
     const char *instead;
-    struct plan plan = {redis_command_shape(L, cmd, first, &instead), h->timeout};
+    struct plan plan = {redis_command_shape(L, cmd, first, &instead), false, h->timeout};
     if (instead)
         return redis_refuse(L, bind_runtime(L), cmd, first, instead);
     double block = redis_command_blocks(L, cmd, first);
@@ -229,7 +231,8 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
         return hand_over(L, cmd, first, "__blocking");
     if (h->session->shared && redis_command_overtakes(L, cmd, first))
         return hand_over(L, cmd, first, "__overtaking");
-    if (block >= 0)
+    plan.blocks = block >= 0;
+    if (plan.blocks)
         plan.timeout = block == 0 ? HUGE_VAL : block + h->timeout;
     return send_command(L, h, cmd, first, &plan);
 }
@@ -238,7 +241,7 @@ static int run(lua_State *L, struct redis_handle *h, const struct redis_command 
 {
     if (cmd->flags)
         return send_special(L, h, cmd, first);
-    struct plan plan = {cmd->shape, h->timeout};
+    struct plan plan = {cmd->shape, false, h->timeout};
     return send_command(L, h, cmd, first, &plan);
 }
 
@@ -286,6 +289,6 @@ int redis_call__raw(lua_State *L)
 {
     struct redis_handle *h = redis_check_handle(L, 1);
     const struct redis_command *cmd = name_to_command(L, bind_runtime(L));
-    struct plan plan = {SHAPE_PLAIN, h->timeout};
+    struct plan plan = {SHAPE_PLAIN, false, h->timeout};
     return send_command(L, h, cmd, 3, &plan);
 }

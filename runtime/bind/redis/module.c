@@ -7,6 +7,7 @@
 #include "bind/base/error.h"
 #include "bind/base/fields.h"
 #include "bind/redis/feed.h"
+#include "bind/redis/guard.h"
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
 #include "bind/redis/words.h"
@@ -104,16 +105,6 @@ static int conn_discard(lua_State *L)
     if (h->session && h->session->link)
         h->session->link->spoilt = true;
     return conn_close(L);
-}
-
-/* Moves the client to a new connection, because another server is the master now. Commands that were sent
- * still get their replies; all others go to the new connection. */
-static int client_leave(lua_State *L)
-{
-    struct redis_handle *h = bind_self(L, REDIS_CLIENT_CLASS);
-    if (h->session && !h->session->closed)
-        redis_session_leave(h->session);
-    return 0;
 }
 
 /* lost() -> has the connection been lost? */
@@ -392,10 +383,10 @@ static void client_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
         {"__gc", handle__gc}, {"__close", client_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"call", redis_call__any}, {"acquire", client_acquire}, {"with", client_with},
-        {"close", client_close},   {"closed", client_closed},   {"stats", client_stats},
-        {"leave", client_leave},   {"batch", redis_batch_new},  {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"call", redis_call__any},  {"acquire", client_acquire},
+                                       {"with", client_with},      {"close", client_close},
+                                       {"closed", client_closed},  {"stats", client_stats},
+                                       {"batch", redis_batch_new}, {NULL, NULL}};
     bind_class(L, rt, REDIS_CLIENT_CLASS, meta, methods);
     bind_class_words(L, "a client", "r");
     lua_pop(L, 1);
@@ -437,5 +428,7 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
     redis_batch_class(L, rt);
     lua_pop(L, 1);
     bind_lib(L, rt, functions);
+    redis_guard_open(L, rt);
+    lua_setfield(L, -2, "guard");
     return 1;
 }

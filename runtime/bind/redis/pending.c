@@ -50,12 +50,13 @@ static void clear_call(struct session_call *c)
         c->error = NULL;
     }
     c->failed = false;
+    c->blocks = false;
 }
 
 void redis_session_give(struct session_call *c)
 {
     /* The usual call has nothing to free. */
-    if (c->call.reply.data || c->copy || c->failed)
+    if (c->call.reply.data || c->copy || c->failed || c->blocks)
         clear_call(c);
     c->call.reply.len = 0;
     c->wait = NULL;

@@ -7,6 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* So many connects to one server are under way at once: one that comes back after a failure is not flooded.
+ */
+enum { MOST_OPENING = 4 };
+
 /* ---- links ---- */
 
 static void link_free(struct redis_link *l)
@@ -35,6 +39,8 @@ static void link_failed(struct redis_link *l)
 /* The only function that steps a connection on the loop. It may free the link. */
 static void link_step(struct redis_link *l, unsigned ready)
 {
+    if (l->held)
+        return;
     unsigned got = redisconn_step(l->conn, ready);
     if (got & REDISCONN_BROKEN) {
         link_failed(l);
@@ -69,10 +75,30 @@ void redis_link_look(struct redis_link *l)
         link_step(l, REDIS_IO_READ);
 }
 
+void redis_link_resume(struct redis_link *l)
+{
+    l->held = false;
+    link_step(l, REDIS_IO_READ);
+}
+
+void redis_link_hold(struct redis_link *l)
+{
+    l->held = true;
+    io_watch_want(l->watch, 0);
+}
+
+void redis_link_break(struct redis_link *l, const struct error *why)
+{
+    redisconn_give_up(l->conn, why);
+    link_failed(l);
+}
+
 void redis_link_release(struct redis_link *l)
 {
     l->user = NULL;
     l->data = NULL;
+    l->spoilt = l->spoilt || l->held;
+    l->marked_at = 0;
     redisconn_listen(l->conn, NULL, NULL);
     pool_release(l->slot->pool, l->slot, mono_now());
 }
@@ -215,6 +241,16 @@ static const struct pool_ops pool_operations = {
     .drained = NULL,
 };
 
+/* ---- the guard's timer ---- */
+
+#define GUARD_EVERY (100 * NS_PER_MS)
+
+void redis_pool_watch(struct redis_pool *p, uint64_t at)
+{
+    p->guard.asleep = false;
+    sched_timer_start(p->rt->sched, &p->guard.timer, at ? at : mono_now() + GUARD_EVERY);
+}
+
 /* ---- life ---- */
 
 struct redis_pool *redis_pool_new(struct runtime *rt, struct redis_target *target,
@@ -223,8 +259,11 @@ struct redis_pool *redis_pool_new(struct runtime *rt, struct redis_target *targe
     struct redis_pool *p = calloc(1, sizeof *p);
     if (!p)
         return NULL;
-    struct pool_config config = {
-        .size = o->max_connections, .seed = mono_now() | 1, .ops = &pool_operations, .data = p};
+    struct pool_config config = {.size = o->max_connections,
+                                 .opening = MOST_OPENING,
+                                 .seed = mono_now() | 1,
+                                 .ops = &pool_operations,
+                                 .data = p};
     p->pool = pool_new(&config);
     if (!p->pool) {
         free(p);
@@ -311,6 +350,10 @@ void redis_pool_unref(struct redis_pool *p)
     if (!p || --p->refs > 0)
         return;
     redis_pool_close(p);
+    if (p->guard.timer.fn)
+        sched_timer_stop(p->rt->sched, &p->guard.timer);
+    if (p->guard.watcher)
+        p->guard.watcher->pool = NULL;
     pool_free(p->pool);
     redis_target_unref(p->target);
     free(p);

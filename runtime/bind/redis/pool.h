@@ -40,10 +40,30 @@ struct redis_link {
     void *data;                         /* belongs to the user */
     struct redis_link *next;            /* belongs to the user */
     bool paused;                        /* do not read: the user has too many messages */
+    bool held;                          /* neither read nor write: it is not known who is the primary */
     bool spoilt;                        /* its state is not clean: close it instead of reusing it */
+    uint64_t mark, marked_at;           /* guard.c: the call that is waited for, and since when; 0 = none */
+    uint64_t answered;                  /* guard.c: what it has seen answered */
     struct redis_call ping;
     struct sched_timer ping_timer;
     bool ponged;
+};
+
+/* Lua's handle for watching a pool, which it does not keep. */
+struct redis_watcher {
+    struct redis_pool *pool; /* NULL: it is gone */
+};
+
+/* What watches a pool for a server that does not answer (guard.h). */
+struct redis_guard {
+    struct sched_timer timer; /* runs while commands are in flight */
+    bool asleep;              /* watched, and the timer does not run */
+    bool holds;               /* others know who is the primary: replies of a silent server wait for them */
+    bool leaving;             /* what was not sent is not sent to this server at all */
+    struct redis_watcher *watcher;
+    struct wait *wait;     /* of the task that decides; NULL: it does not wait */
+    uint64_t silent_since; /* connections that were given up for their silence; 0 = none */
+    uint64_t due; /* when the decision about a server that is no primary any more is due; 0 = never */
 };
 
 struct redis_pool {
@@ -56,6 +76,8 @@ struct redis_pool {
     double timeout;     /* seconds to wait for a slot */
     uint64_t ping_idle; /* ns */
     uint64_t comeback;  /* ns that commands wait for the server after a connection was lost */
+    struct redis_guard guard;
+    struct redis_session *sessions; /* all that use this pool */
 };
 
 struct redis_pool_options {
@@ -86,8 +108,22 @@ void redis_pool_invalidate(struct redis_pool *p);
 void redis_link_push(struct redis_link *l);
 /* Has the server closed an idle connection? Then the user is told now (user->failed), not after a write. */
 void redis_link_look(struct redis_link *l);
+/* The same, and reads what has arrived. */
+void redis_link_resume(struct redis_link *l);
+/* Neither reads nor writes until redis_link_resume. */
+void redis_link_hold(struct redis_link *l);
+/* Breaks the connection: its user gets user->failed. The link is gone afterwards. */
+void redis_link_break(struct redis_link *l, const struct error *why);
 /* Gives the link back to its pool, which keeps or closes it (op_judge). */
 void redis_link_release(struct redis_link *l);
+
+/* Starts the guard's timer if it sleeps. */
+void redis_pool_watch(struct redis_pool *p, uint64_t at);
+static inline void redis_pool_used(struct redis_pool *p)
+{
+    if (p->guard.asleep)
+        redis_pool_watch(p, 0);
+}
 
 /* Sets `e` to the reason why the pool gave no connection, with the holders of its connections. */
 void redis_pool_explain(struct redis_pool *p, enum pool_settle why, struct error *e);

@@ -13,6 +13,12 @@ enum {
 
 /* ---- giving up ---- */
 
+/* Each retired connection keeps its place in the pool until its last command is given up. */
+static bool may_retire(const struct redis_session *s)
+{
+    return !s->retired || !s->retired->next;
+}
+
 void redis_session_abandon(struct wait *w)
 {
     struct session_call *c = w->data;
@@ -23,10 +29,12 @@ void redis_session_abandon(struct wait *w)
     c->wait = NULL;
     s->live--;
     if (not_sent) {
-        if (!s->link && q->dropped >= COMPACT_BACKLOG_AT)
+        if ((!s->link || s->link->held) && q->dropped >= COMPACT_BACKLOG_AT)
             redis_queue_compact(q, redis_session_events.on_done, s);
     } else if (s->link && s->shared && c->received == redisconn_received(s->link->conn) &&
-               c->deadline <= mono_now()) {
+               c->deadline <= mono_now() && !s->link->held && may_retire(s)) {
+        if (!s->pool->guard.silent_since)
+            s->pool->guard.silent_since = s->link->marked_at ? s->link->marked_at : mono_now();
         redis_session_retire(s);
     }
     if (s->retired)
@@ -57,6 +65,7 @@ void redis_session_issue(struct redis_session *s, struct session_call *c, struct
     c->deadline = deadline;
     s->live++;
     s->commands += expect;
+    redis_pool_used(s->pool);
     if (repeat) {
         c->copy = malloc(c->call.size);
         if (c->copy)
@@ -96,6 +105,10 @@ struct redis_session *redis_session_new(struct runtime *rt, struct redis_pool *p
     s->refs = 1;
     s->flush.fn = flush;
     s->flush.data = s;
+    s->next = pool->sessions;
+    if (s->next)
+        s->next->prev = s;
+    pool->sessions = s;
     return s;
 }
 
@@ -149,6 +162,12 @@ void redis_session_unref(struct redis_session *s)
     if (s->subscription)
         s->subscription->free(s->subscription);
     redis_queue_free(&s->backlog);
+    if (s->prev)
+        s->prev->next = s->next;
+    else
+        s->pool->sessions = s->next;
+    if (s->next)
+        s->next->prev = s->prev;
     redis_pool_unref(s->pool);
     free(s);
 }

@@ -37,6 +37,7 @@ struct session_call {
     uint64_t received; /* the connection's counter of received bytes when the command was issued */
     char *copy;        /* the bytes of the command, when it may be sent again */
     uint8_t shape;     /* of the reply, a redis_shape_id */
+    bool blocks;       /* the server may answer late: its silence says nothing */
     bool failed;       /* there is no reply; `error` says why, or is NULL when memory was out */
     struct error *error;
     struct session_call *next_free;
@@ -45,6 +46,7 @@ struct session_call {
 struct redis_session {
     struct runtime *rt;
     struct redis_pool *pool;
+    struct redis_session *next, *prev;       /* in the pool's list */
     struct redis_link *link;                 /* NULL: not connected now */
     struct redis_link *retired;              /* links that get no more commands, only replies */
     struct redis_subscription *subscription; /* owned; NULL: none */
@@ -66,6 +68,7 @@ struct redis_session {
     struct sched_timer retry_timer;
     bool retrying;
     double retry_pause;
+    uint64_t wanting_since;    /* a shared session: commands wait for a connection; 0 = no */
     uint64_t lost_at;          /* when an established connection was lost; 0 = never */
     struct script_place place; /* a dedicated session: the script line that made it */
     uint64_t commands, connects, losses;
@@ -109,6 +112,8 @@ void redis_session_free_calls(struct redis_session *s);
 
 /* A shared session: begins to take a connection, unless that is under way. */
 void redis_session_connect(struct redis_session *s);
+/* A shared session: does not wait any longer before the next connect. */
+void redis_session_retry_now(struct redis_session *s);
 /* A dedicated session: like pool_acquire. After POOL_WAITING either `w` is woken and s->waiter has the
  * result, or the caller calls redis_session_give_up. */
 enum pool_settle redis_session_acquire(struct redis_session *s, struct wait *w, const void *owner);

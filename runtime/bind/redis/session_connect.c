@@ -7,7 +7,7 @@
 #include <string.h>
 
 #define FIRST_PAUSE   0.02
-#define LONGEST_PAUSE 0.5
+#define LONGEST_PAUSE 1.0
 
 static void give_back(struct redis_link *link)
 {
@@ -63,7 +63,7 @@ static void lost(struct redis_link *link)
     give_back(link);
     if (s->subscription)
         s->subscription->on_lost(s->subscription, &why);
-    if (!s->shared)
+    if (!s->shared || s->pool->guard.leaving)
         redis_session_fail_backlog(s, &why);
     else if (s->backlog.head)
         redis_session_connect(s);
@@ -131,7 +131,9 @@ static void retired_lost(struct redis_link *link)
     error_copy(&why, redisconn_error(link->conn));
     settle_sent(s, link, &why);
     give_back(link);
-    if (s->backlog.head)
+    if (s->pool->guard.leaving)
+        redis_session_fail_backlog(s, &why);
+    else if (s->backlog.head)
         redis_session_connect(s);
     error_clear(&why);
 }
@@ -185,6 +187,7 @@ void redis_session_attach(struct redis_session *s)
     struct error why = {0};
     s->granted = false;
     s->link = link;
+    s->wanting_since = 0;
     s->connects++;
     s->retry_pause = FIRST_PAUSE;
     link->user = s->shared ? &shared_user : &dedicated_user;
@@ -214,6 +217,15 @@ static bool is_busy(const struct error *why)
     return code && strcmp(code, "BUSY") == 0;
 }
 
+void redis_session_retry_now(struct redis_session *s)
+{
+    sched_timer_stop(s->rt->sched, &s->retry_timer);
+    s->retrying = false;
+    s->retry_pause = FIRST_PAUSE;
+    if (s->backlog.head)
+        redis_session_connect(s);
+}
+
 static void connect_failed(struct redis_session *s, const struct error *why)
 {
     uint64_t now = mono_now();
@@ -221,13 +233,19 @@ static void connect_failed(struct redis_session *s, const struct error *why)
      * when the server was never reached, they fail at once. */
     bool wait = why->retryable && !is_busy(why) && s->lost_at && now - s->lost_at < s->pool->comeback;
     if (!wait) {
+        s->wanting_since = 0;
         redis_session_fail_backlog(s, why);
         return;
     }
     s->retry_timer.fn = retry;
     s->retry_timer.data = s;
     s->retrying = true;
-    sched_timer_start(s->rt->sched, &s->retry_timer, deadline_in(s->retry_pause));
+    /* Full jitter: clients that lost the same server do not come back together. */
+    double spread = (double)(mono_now() % 1024) / 1024;
+    if (s->retry_pause < FIRST_PAUSE)
+        s->retry_pause = FIRST_PAUSE;
+    double pause = FIRST_PAUSE + (s->retry_pause - FIRST_PAUSE) * spread;
+    sched_timer_start(s->rt->sched, &s->retry_timer, deadline_in(pause));
     s->retry_pause = s->retry_pause * 2 < LONGEST_PAUSE ? s->retry_pause * 2 : LONGEST_PAUSE;
 }
 
@@ -245,6 +263,7 @@ static void settle(struct redis_session *s, enum pool_settle result)
         error_clear(&s->waiter.error);
         return;
     default:
+        s->wanting_since = 0;
         redis_pool_explain(s->pool, result, &why);
         redis_session_fail_backlog(s, &why);
         error_clear(&why);
@@ -280,6 +299,8 @@ void redis_session_connect(struct redis_session *s)
 {
     if (s->link || s->acquiring || s->retrying || s->closed)
         return;
+    if (!s->wanting_since)
+        s->wanting_since = mono_now();
     s->waiter.owner = NULL;
     s->waiter.nowait = s->pool->full_is_error;
     s->waiter.settled = settled;
@@ -305,6 +326,8 @@ enum pool_settle redis_session_acquire(struct redis_session *s, struct wait *w, 
     if (result == POOL_WAITING) {
         s->acquiring = true;
         s->acquire_wait = w;
+        s->wanting_since = mono_now();
+        redis_pool_used(s->pool);
     }
     s->granted = result == POOL_GRANTED;
     return result;
@@ -316,6 +339,7 @@ void redis_session_give_up(struct redis_session *s, bool timed_out)
     if (!s->acquiring)
         return;
     s->acquiring = false;
+    s->wanting_since = 0;
     sched_timer_stop(s->rt->sched, &s->acquire_timer);
     pool_cancel(s->pool->pool, &s->waiter, timed_out, mono_now());
 }
@@ -325,6 +349,7 @@ void redis_session_detach(struct redis_session *s)
     redis_session_give_up(s, false);
     sched_timer_stop(s->rt->sched, &s->retry_timer);
     s->retrying = false;
+    s->wanting_since = 0;
     if (s->granted) {
         s->granted = false;
         redis_link_release(s->waiter.slot->conn);
