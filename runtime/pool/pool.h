@@ -14,8 +14,7 @@
  *                                  +---------------+------> CLOSING <-----------+ --pool_closed--> (none)
  *
  * Always true:  opening + pinging + idle + leased + resetting + closing <= size + overflow
- *               a waiter that no opening or pinging slot is meant for => idle is empty, and the limit (or that
- *               of connects under way) reached
+ *               a waiter without an opening or pinging slot => idle is empty, and a limit is reached
  *               waiters are served strictly first in, first out; a later one never overtakes
  *               a waiter is settled exactly once
  *
