@@ -333,13 +333,17 @@ local function slot_of_all(entries)
 end
 
 local function run_transaction(cluster, entries)
-    return redirect.attempt(cluster, slot_of_all(entries), function(client)
-        local tx <const> = client:batch(true)
+    return redirect.attempt(cluster, slot_of_all(entries), function(client, trip)
+        local left <const> = math.max(0.001, trip.give_up - task.now())
+        local tx <const> = client:with { timeout = left, idempotent = cluster.idempotent }:batch(true)
+        if trip.asking then
+            tx:asking()
+        end
         for _, entry in ipairs(entries) do
             tx:call(entry.name, table.unpack(entry.args, 1, entry.n))
         end
         return tx:send()
-    end)
+    end, true)
 end
 
 --- With watched keys the node's client runs it; errors of the caller's function are passed on.

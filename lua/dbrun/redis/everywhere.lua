@@ -75,30 +75,63 @@ function JOIN.any(replies, n)
     return nil
 end
 
-local function clients_of(topology, replicas)
-    local clients <const> = {}
-    for _, shard in ipairs(topology.shards) do
-        clients[#clients + 1] = shard.primary.client
-        for _, replica in ipairs(replicas and shard.replicas or {}) do
-            clients[#clients + 1] = topology:reader(replica)
+--- The primary of a shard, found by one of its hash slots, also when it changes meanwhile.
+local function on_primary(cluster, slot, name, args)
+    return redirect.attempt(cluster, slot, function(client, trip)
+        local left <const> = math.max(0.001, trip.give_up - task.now())
+        return client:with { timeout = left, idempotent = cluster.idempotent }:call(name, table.unpack(args, 1, args.n))
+    end)
+end
+
+local function is_known(topology, node)
+    return topology.nodes[node.name] == node
+end
+
+--- A replica. One that is lost, and that the cluster does not name any more, need not answer: nil.
+local function on_replica(cluster, replica, name, args)
+    local topology <const> = cluster.state.topology
+    local give_up, pause = task.now() + cluster.timeout, 0.02
+    while true do
+        local client <const> = topology:reader(replica):with { timeout = math.max(0.001, give_up - task.now()) }
+        local ok <const>, reply <const> = pcall(client.call, client, name, table.unpack(args, 1, args.n))
+        if ok then
+            return { ok = true, reply = reply }
+        end
+        local kind <const> = redirect.kind_of(reply, cluster.idempotent)
+        if not is_known(topology, replica) then
+            return nil
+        elseif (kind ~= "lost" and kind ~= "again") or task.now() >= give_up then
+            return { ok = false, reply = reply }
+        end
+        task.sleep(pause * (0.5 + math.random()))
+        pause = math.min(pause * 2, 0.25)
+        redirect.refresh(topology, topology.AFTER_TROUBLE)
+        if not is_known(topology, replica) then
+            return nil
         end
     end
-    return clients
 end
 
 ---Runs it on all of them, also when it fails on some.
 ---@return dbrun.redis.Answer[]
-local function ask(clients, timeout, name, ...)
+local function ask(cluster, replicas, name, ...)
     local args <const>, fns <const> = table.pack(...), {}
-    for i, client in ipairs(clients) do
-        fns[i] = function()
-            local ok <const>, reply <const> = pcall(function()
-                return client:with { timeout = timeout }:call(name, table.unpack(args, 1, args.n))
-            end)
+    for _, shard in ipairs(cluster.state.topology.shards) do
+        fns[#fns + 1] = function()
+            local ok <const>, reply <const> = pcall(on_primary, cluster, shard.slot, name, args)
             return { ok = ok, reply = reply }
         end
+        for _, replica in ipairs(replicas and shard.replicas or {}) do
+            fns[#fns + 1] = function()
+                return on_replica(cluster, replica, name, args) or { gone = true }
+            end
+        end
     end
-    return task.all(fns)
+    local answers <const> = {}
+    for _, answer in ipairs(task.all(fns)) do
+        answers[#answers + 1] = not answer.gone and answer or nil
+    end
+    return answers
 end
 
 --- SCRIPT KILL: where no script runs it fails with NOTBUSY. Another error says more than that.
@@ -124,7 +157,7 @@ function M.run(cluster, spec, name, ...)
     if spec.replicas then -- no error reports a new replica
         redirect.refresh(cluster.state.topology, redirect.REFRESH_EVERY)
     end
-    local answers <const> = ask(clients_of(cluster.state.topology, spec.replicas), cluster.timeout, name, ...)
+    local answers <const> = ask(cluster, spec.replicas, name, ...)
     if spec.everywhere == "one_succeeded" then
         return one_of(answers)
     end

@@ -44,9 +44,9 @@ function M.kind_of(e, idempotent)
         if code == "MOVED" or code == "ASK" then
             return code:lower()
         elseif code == "EXECABORT" and e.detail then
-            -- A transaction: none of its commands ran. While the slot migrates, wait.
+            -- A transaction: none of its commands ran.
             local why <const> = e.detail:match "^(%u+)"
-            return why == "MOVED" and "moved" or (why == "ASK" or WAITED_OUT[why]) and "again" or nil
+            return (why == "MOVED" or why == "ASK") and why:lower() or WAITED_OUT[why] and "again" or nil
         end
         return WAITED_OUT[code] and e.outcome ~= "unknown" and "again" or nil
     elseif e.kind == "connect" and e.code and not e.retryable then
@@ -160,12 +160,14 @@ function Trip:again()
 end
 
 ---Runs `fn(client, trip)` for the primary of the hash slot (any primary without one), with retries. When fn sets
----`trip.final`, its error is not retried.
+---`trip.final`, its error is not retried. One that sends ASKING when `trip.asking` is set passes `asks`; otherwise a key
+---in migration is waited for.
 ---@param cluster dbrun.redis.Cluster
 ---@param slot integer?
 ---@param fn fun(client: dbrun.redis.Client, trip: dbrun.redis.Trip): any
+---@param asks? boolean
 ---@return any
-function M.attempt(cluster, slot, fn)
+function M.attempt(cluster, slot, fn, asks)
     local topology <const> = cluster.state.topology
     local trip <const> = setmetatable({
         cluster = cluster, slot = slot, give_up = task.now() + cluster.timeout, hops = 0, pause = FIRST_PAUSE,
@@ -189,8 +191,8 @@ function M.attempt(cluster, slot, fn)
         else
             trip:failed(nil, M.unassigned(slot))
         end
-        if trip.asking then
-            trip.node, trip.asking, trip.wait = nil, false, true -- wait for a key in migration
+        if trip.asking and not asks then
+            trip.node, trip.asking, trip.wait = nil, false, true
         end
     until not trip:again()
     error(trip.failure, 0)

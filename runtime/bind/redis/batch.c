@@ -30,6 +30,7 @@ struct redis_batch {
     struct buf shapes; /* one byte per command */
     uint32_t count;
     bool transaction;
+    bool asking; /* a transaction: ASKING before MULTI, which holds until EXEC */
     bool running;
 };
 
@@ -153,11 +154,17 @@ static int batch_call(lua_State *L)
     return queue_command(L, b, cmd, 3);
 }
 
-/* Queues ASKING: the slot of the next command's key is migrating to this node of a cluster. */
+/* Queues ASKING: the slot of the next command's key is migrating to this node of a cluster. In a transaction it
+ * is sent once, before MULTI, for all commands. */
 static int batch_asking(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
     char shape = (char)SHAPE_PLAIN;
+    if (b->transaction) {
+        b->asking = true;
+        lua_settop(L, 1);
+        return 1;
+    }
     forget_shapes(b);
     if (!buf_reserve(&b->shapes, 1) || !buf_add(&b->out, ASKING, sizeof ASKING - 1)) {
         b->shapes.oom = b->out.oom = false;
@@ -267,7 +274,7 @@ static int raise_first(lua_State *L, const struct redis_batch *b, struct session
     return bind_error_raise(L, bind_runtime(L), &e);
 }
 
-/* The replies: OK to MULTI, QUEUED to each command, then the reply to EXEC: a list of replies, nil when a
+/* The replies: OK to ASKING, if it was sent, OK to MULTI, QUEUED to each command, then the reply to EXEC: a list of replies, nil when a
  * watched key had changed, or an error because the server had refused one of the commands. */
 static int transaction_done(lua_State *L, int status, lua_KContext ctx)
 {
@@ -279,13 +286,14 @@ static int transaction_done(lua_State *L, int status, lua_KContext ctx)
     struct resp_item cause = {.type = RESP_NIL};
     bool begun = true;
     struct resp_item item = {.type = RESP_NIL};
+    uint32_t multi = b->asking ? 1 : 0; /* whose reply is MULTI's */
     for (uint32_t i = 0; i + 1 < c->expect && resp_next(&cur, &item); i++) {
         if (item.type != RESP_ERROR) {
             while (item.type == RESP_ARRAY && item.size-- > 0)
                 resp_skip(&cur);
             continue;
         }
-        begun = begun && i > 0;
+        begun = begun && i > multi;
         if (cause.type != RESP_ERROR)
             cause = item;
     }
@@ -304,7 +312,8 @@ static int transaction_done(lua_State *L, int status, lua_KContext ctx)
 static bool write_out(struct redis_batch *b, struct redis_queue *q)
 {
     size_t from = q->out.len;
-    bool ok = !b->transaction || buf_add(&q->out, MULTI, sizeof MULTI - 1);
+    bool ok = !b->asking || buf_add(&q->out, ASKING, sizeof ASKING - 1);
+    ok = ok && (!b->transaction || buf_add(&q->out, MULTI, sizeof MULTI - 1));
     ok = ok && buf_add(&q->out, b->out.data, b->out.len);
     ok = ok && (!b->transaction || buf_add(&q->out, EXEC, sizeof EXEC - 1));
     if (!ok) {
@@ -334,7 +343,7 @@ static int batch_execute(lua_State *L)
     struct redis_queue *q = redis_session_queue(s);
     struct redis_request r = {.handle = &b->handle,
                               .from = q->out.len,
-                              .expect = b->count + (b->transaction ? 2 : 0),
+                              .expect = b->count + (b->transaction ? 2 : 0) + (b->asking ? 1 : 0),
                               .timeout = b->handle.timeout};
     r.call = redis_session_take(s);
     if (!r.call)
