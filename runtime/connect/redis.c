@@ -25,6 +25,9 @@ enum {
     BACKLOG_PAUSE_MS = 20,
 };
 
+/* An address that has not answered for so long is passed over while the host has others. */
+#define DEAD_ADDRESS (2 * NS_PER_S)
+
 static const char *hint_for(int err)
 {
     switch (err) {
@@ -141,7 +144,8 @@ static void tune(int fd)
         (void)setsockopt(fd, options[i].level, options[i].name, &options[i].value, sizeof options[i].value);
 }
 
-/* Tries each address with an equal share of the remaining time, so that a dead one cannot use it up. */
+/* Tries each address with an equal share of the remaining time, and no more than DEAD_ADDRESS while there are
+ * others, so that a dead one cannot use it up. */
 static int walk(struct addrinfo *list, uint64_t deadline, const struct io_interrupt *intr, int *err)
 {
     uint64_t left = 0;
@@ -153,6 +157,8 @@ static int walk(struct addrinfo *list, uint64_t deadline, const struct io_interr
         uint64_t share = deadline;
         if (deadline != DEADLINE_NEVER && deadline > now)
             share = now + (deadline - now) / left;
+        if (left > 1)
+            share = deadline_min(share, now + DEAD_ADDRESS);
         int fd = socket(a->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
         if (fd < 0) {
             *err = errno;

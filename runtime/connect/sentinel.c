@@ -142,7 +142,13 @@ struct redisconn *redis_sentinel_connect(struct redis_target *target, uint64_t d
         unknown = unknown || answer == ANSWER_UNKNOWN;
         if (answer != ANSWER_ADDRESS)
             continue;
-        struct redisconn *c = connect_master(target, &at, deadline, intr, direct, e);
+        /* A master that does not answer leaves time to ask the other sentinels, which may know of a new one.
+         */
+        uint64_t now = mono_now();
+        uint64_t share = deadline;
+        if (deadline != DEADLINE_NEVER && deadline > now)
+            share = now + (deadline - now) / (n - i);
+        struct redisconn *c = connect_master(target, &at, share, intr, direct, e);
         if (c) {
             target->good_sentinel = at_index;
             return c;
