@@ -1,0 +1,157 @@
+-- Many tasks and a cluster in trouble: it is asked seldom, one node is not believed alone, commands for all nodes and
+-- transactions find their way.
+local core = require "dbrun.core"
+local errors = require "dbrun.error"
+local failover = require "spec.support.failover"
+local redis = require "dbrun.redis"
+local redis_cluster = require "spec.support.redis_cluster"
+local redis_server = require "spec.support.redis_server"
+local task = require "dbrun.task"
+
+describe("a Redis cluster in trouble", function()
+    local cluster, r
+
+    setup(function()
+        cluster = redis_cluster.start()
+    end)
+    teardown(function()
+        cluster:stop()
+    end)
+    before_each(function()
+        assert.is_true(redis_server.wait_until(20, function() return cluster:is_whole() end))
+        r = redis.client { url = cluster.url, command_timeout = 15 }
+    end)
+    after_each(function()
+        r:close()
+    end)
+
+    --- How often the living nodes were asked for the map.
+    local function times_asked()
+        local n = 0
+        for _, node in ipairs(cluster.nodes) do
+            if node.child:running() then
+                n = n + (tonumber(node:cli("info", "commandstats"):match "cluster|slots:calls=(%d+)") or 0)
+            end
+        end
+        return n
+    end
+
+    local function epoch_of(i)
+        return tonumber(cluster.nodes[i]:cli("cluster", "info"):match "cluster_my_epoch:(%d+)")
+    end
+
+    it("whose one node tells an old map: it is not believed", function()
+        -- 1 is told, and nobody else, that a slot of the primary with the highest epoch is another one's.
+        local owner, other = 2, 3
+        if epoch_of(3) > epoch_of(2) then owner, other = 3, 2 end
+        local slot <const> = owner == 2 and 5461 or 10923
+        local key, i = nil, 0
+        repeat
+            i = i + 1
+            key = "k" .. i
+        until core.redis.slot(key) == slot
+        assert.matches("OK", cluster.nodes[1]:cli("cluster", "setslot", tostring(slot), "node", cluster.ids[other]))
+        local c <close> = redis.client {
+            url = ("redis+cluster://%s,%s,%s"):format(cluster:address(1), cluster:address(owner), cluster:address(other)),
+        }
+        assert.equal("OK", c:set(key, 1))
+        assert.equal(0, c:stats().redirects)
+        assert.is_true(redis_server.wait_until(10, function()
+            return cluster.nodes[1]:cli("get", key):find("MOVED %d+ 127.0.0.1:" .. cluster.nodes[owner].port)
+        end))
+    end)
+
+    it("where a slot migrates runs a transaction at the new node when all its keys are there", function()
+        local tag <const> = failover.tag()
+        local slot <const> = tostring(core.redis.slot(tag))
+        r:mset { [tag .. "a"] = 1, [tag .. "b"] = 2 }
+        local from <const>, to <const> = cluster.nodes[1], cluster.nodes[2]
+        to:cli("cluster", "setslot", slot, "importing", cluster.ids[1])
+        from:cli("cluster", "setslot", slot, "migrating", cluster.ids[2])
+        from:cli("migrate", "127.0.0.1", tostring(to.port), "", "0", "5000", "KEYS", tag .. "a", tag .. "b")
+        local begun <const> = task.now()
+        local replies <const> = r:multi(function(tx)
+            tx:incr(tag .. "a")
+            tx:incr(tag .. "b")
+            tx:mget(tag .. "a", tag .. "b")
+        end)
+        assert.same({ 2, 3, { "2", "3" } }, replies)
+        assert.same({ 1 }, r:multi(function(tx) tx:incr(tag .. "new") end))
+        assert.is_true(task.now() - begun < 5)
+        -- A key on each side: the server says TRYAGAIN, and the client waits.
+        from:cli("cluster", "setslot", slot, "stable")
+        to:cli("cluster", "setslot", slot, "stable")
+        to:cli("cluster", "setslot", slot, "importing", cluster.ids[1])
+        from:cli("set", tag .. "old", "7")
+        from:cli("cluster", "setslot", slot, "migrating", cluster.ids[2])
+        local t <const> = task.spawn(function()
+            return r:multi(function(tx) tx:mget(tag .. "old", tag .. "a") end)
+        end)
+        task.sleep(0.1)
+        from:cli("migrate", "127.0.0.1", tostring(to.port), "", "0", "5000", "KEYS", tag .. "old")
+        assert.same({ { "7", "2" } }, t:join())
+        for _, i in ipairs { 2, 1, 3 } do
+            cluster.nodes[i]:cli("cluster", "setslot", slot, "node", cluster.ids[2])
+        end
+        assert.equal("2", r:get(tag .. "a"))
+        r:del(tag .. "a", tag .. "b", tag .. "new", tag .. "old")
+        cluster:migrate(math.tointeger(slot), 2, 1)
+    end)
+
+    it("and 200 tasks ask for its map no more than ten times a second, and open four connections at once", function()
+        local key <const>, stop, opening, sum = failover.tag(), false, 0, 0
+        local seen <const> = {}
+        local g <close> = task.group()
+        r:ping()
+        for i = 1, 200 do
+            g:spawn(function()
+                local n = 0
+                while not stop do
+                    n = n + 1
+                    local ok, e
+                    if i % 4 == 0 then -- on a connection of its own
+                        ok, e = pcall(r.blpop, r, key .. "queue" .. i, 0.01)
+                    else
+                        ok, e = pcall(r.set, r, key .. i, n)
+                    end
+                    if not ok then
+                        assert(errors.is(e), e)
+                        local what <const> = e.kind .. " " .. tostring(e.outcome)
+                        seen[what] = (seen[what] or 0) + 1
+                    else
+                        sum = sum + 1
+                    end
+                    task.sleep(0.002)
+                end
+            end)
+        end
+        task.sleep(0.3)
+        local before <const>, begun <const> = times_asked(), task.now()
+        cluster.nodes[1]:kill()
+        -- Commands for all nodes wait for the new primary.
+        local loaded
+        g:spawn(function()
+            loaded = { r:call("SCRIPT", "LOAD", "return 29"), r:dbsize() }
+        end)
+        assert.is_true(redis_server.wait_until(20, function()
+            opening = math.max(opening, r:stats().opening)
+            return cluster.nodes[4]:cli("role"):find "^master"
+        end))
+        task.sleep(1)
+        local after <const>, done <const> = task.now() - begun, sum
+        local asked <const> = times_asked() - before
+        task.sleep(0.3)
+        stop = true
+        g:wait()
+        assert.is_true(asked <= 10 * after + 3, ("%d in %.1f s"):format(asked, after))
+        assert.is_true(opening <= 4, opening .. " connects under way")
+        assert.is_true(sum > done)
+        assert.equal(0, r:stats().timeouts)
+        for what in pairs(seen) do
+            assert.equal("connect unknown", what)
+        end
+        assert.is_true(loaded[2] >= 0)
+        assert.matches("1", cluster.nodes[4]:cli("script", "exists", loaded[1]))
+        cluster.nodes[1]:restart()
+    end)
+end)
