@@ -3,6 +3,7 @@
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local failover = require "spec.support.failover"
+local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 local redis_cluster = require "spec.support.redis_cluster"
 local redis_server = require "spec.support.redis_server"
@@ -96,6 +97,30 @@ describe("a Redis cluster in trouble", function()
         assert.equal("2", r:get(tag .. "a"))
         r:del(tag .. "a", tag .. "b", tag .. "new", tag .. "old")
         cluster:migrate(math.tointeger(slot), 2, 1)
+    end)
+
+    it("whose replica loads its data: what it would read is read from the primary", function()
+        local tag <const> = failover.tag()
+        r:pipeline(function(p)
+            for i = 1, 1000 do p:set(tag .. i, i) end
+        end)
+        local replica <const> = cluster.nodes[4]
+        assert.is_true(redis_server.wait_until(10, function() return replica:cli("dbsize"):find "^1%d%d%d" end))
+        local c <close> = redis.client { url = cluster.url, read_from = "replica", command_timeout = 10 }
+        assert.equal("7", c:get(tag .. 7))
+        assert.matches("OK", replica:cli("config", "set", "loading-process-events-interval-bytes", "1024"))
+        assert.matches("OK", replica:cli("config", "set", "key-load-delay", "1000"))
+        local reload <close> = process.start { "redis-cli", "-s", replica.socket, "debug", "reload", stdout = "null" }
+        local loading, wrong = 0, 0
+        assert.is_true(redis_server.wait_until(20, function()
+            loading = loading + (replica:cli("ping"):find "LOADING" and 1 or 0)
+            wrong = wrong + (c:get(tag .. 9) == "9" and 0 or 1)
+            return not reload:running()
+        end))
+        assert.is_true(loading > 0)
+        assert.equal(0, wrong)
+        replica:cli("config", "set", "key-load-delay", "0")
+        r:flushall()
     end)
 
     it("and 200 tasks ask for its map no more than ten times a second, and open four connections at once", function()
