@@ -19,19 +19,22 @@
 #include "bind/redis/pool.h"
 
 /* Pushes core.redis.guard. All functions but the first take a watcher; it does not keep the pool, and when
- * the pool is gone nothing is in use or in flight. All but stalled take the pool as well. failover.lua says
- * what for.
+ * the pool is gone nothing is in use or in flight. All but `stalled` take the pool as well.
  *
- *   watch(pool, holds)       -> the watcher; `holds`: others know who is the primary
- *   stalled(watcher, seconds)  waits -> the seconds that the oldest command waits, once they are more than
- * one, or when the time of `due` has come | nil after `seconds` silence(pool)            -> the seconds now;
- * 0 = none waits in_use(pool)             -> has it open clients or connections? elsewhere(pool, host, port)
- * -> does a connection go to another address? address(pool)            -> host, port where its connections go
- * | nil release(pool, all)       reads what has arrived on the connections that are held; `all`: and goes on
- * with all condemn(pool, {reason=, hint=, host=, port=, sentinel=, leaving=}) closes the connections that do
- * not go to this address (without one: all), and gives up the connects under way. `sentinel` is the one to
- * ask first; `leaving`: what was not sent fails instead of waiting for the next connection due(pool, seconds
- * | nil) when to decide although all commands under way may block
+ *   watch(pool, holds)    -> the watcher; `holds`: others know who is the primary
+ *   stalled(w, seconds)   waits -> the seconds that the oldest command waits, once they are more than one, or
+ *                         when the time of `due` has come | nil after `seconds`
+ *   silence(w)            -> the seconds now; 0 = none waits
+ *   in_use(w)             -> has the pool open clients or connections?
+ *   elsewhere(w, host, port)  -> does a connection go to another address?
+ *   address(w)            -> host, port where its connections go | nil
+ *   hold(w)               neither reads nor writes on its connections until release
+ *   release(w, all)       reads what has arrived on those that are held; `all`: and goes on with all
+ *   condemn(w, {reason=, hint=, host=, port=, sentinel=, leaving=})
+ *                         closes the connections that do not go to this address (without one: all), and gives
+ *                         up the connects under way. `sentinel` is the one to ask first; `leaving`: what was
+ *                         not sent fails instead of waiting for the next connection
+ *   due(w, seconds | nil) when to decide although all commands under way may block
  */
 void redis_guard_open(lua_State *L, struct runtime *rt);
 
