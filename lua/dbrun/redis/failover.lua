@@ -24,8 +24,8 @@ local LATE <const> = 0.15 -- seconds that the others have for their answers when
 ---@class dbrun.redis.Rule
 ---@field settings table of the pool
 ---@field alive_timeout number
----@field look? fun(watcher: userdata): "moved"|"same"|nil asks others, and has condemned the pool's connections when it
----says "moved"; nil: nobody could tell
+---@field look? fun(watcher: userdata): "moved"|"same"|"doubt"|nil, boolean? asks others, and has condemned the pool's
+---connections when it says "moved"; "same", true: those that were held for a doubt go on; nil: nobody could tell
 ---@field pinging? {alive: boolean?} a PING under way
 
 ---Runs `fn(item)` for all at once. Returns how those ended that were in time: {ok, result, of = item}.
@@ -127,9 +127,9 @@ end
 -- ---- the rule ----
 
 local function decide(watcher, rule)
-    local ok, said = true, nil
+    local ok, said, all = true, nil, nil
     if rule.look then
-        ok, said = pcall(rule.look, watcher)
+        ok, said, all = pcall(rule.look, watcher)
     end
     if not ok and errors.is(said, "cancelled") then
         error(said, 0)
@@ -138,9 +138,13 @@ local function decide(watcher, rule)
         return
     end
     rule.pinging = nil
+    if said == "doubt" then
+        guard.due(watcher, 0)
+        return
+    end
     guard.due(watcher, nil)
     if said == "same" then
-        guard.release(watcher, false)
+        guard.release(watcher, all)
     end
 end
 

@@ -13,18 +13,27 @@ local M = {}
 local LOOK_EVERY <const> = 5 -- seconds between checks whether the pool still has clients
 local ANSWER_WITHIN <const> = 10 -- seconds of silence after a PING: then the sentinel counts as lost
 local PAUSE <const> = 1 -- seconds before a lost sentinel is tried again
+local DOUBT <const> = 5 -- seconds that a failover may take from when a replica is told to become the master
+
+--- Before a replica becomes the master, the one sentinel that leads the failover says so; that it has become it, the
+--- sentinels learn up to a second later. What the old master accepts meanwhile is lost.
+local PROMOTES <const>, ABORTED <const> = "+failover-state-send-slaveof-noone", "-failover-abort-*"
 
 ---@class dbrun.redis.Sentinels
 ---@field service string
 ---@field list {index: integer, settings: table, client: dbrun.redis.Client?}[]
 ---@field connect fun(settings: table): dbrun.redis.Client
 ---@field known? string the master's address as last heard
+---@field doubt? {address: string, ends: number} this replica may become the master at any moment
 
 -- ---- moving ----
 
 --- The master is there: closes the pool's connections that go elsewhere.
 local function move(self, watcher, host, port, index)
     local address <const> = ("%s %d"):format(host, port)
+    if self.doubt and self.doubt.address == address then
+        self.doubt = nil
+    end
     local elsewhere <const> = guard.elsewhere(watcher, host, port)
     if not elsewhere and self.known == address then
         return false
@@ -90,13 +99,38 @@ local function look(self, watcher)
             end
         end
         if best then
-            return move(self, watcher, best.host, best.port, best.index) and "moved" or "same"
+            local doubted <const> = self.doubt ~= nil
+            local moved <const> = move(self, watcher, best.host, best.port, best.index)
+            if self.doubt and task.now() < self.doubt.ends then
+                guard.hold(watcher) -- also those that were opened since
+                return "doubt"
+            end
+            self.doubt = nil
+            return moved and "moved" or "same", doubted
         end
     end
     return nil
 end
 
 -- ---- listening ----
+
+local function hear(self, watcher, sentinel, event)
+    if event[2] == "+switch-master" and event[1] == "message" then
+        local name <const>, host <const>, port <const> = event[3]:match "^(%S+) %S+ %S+ (%S+) (%d+)"
+        if name == self.service then
+            move(self, watcher, host, math.tointeger(port), sentinel.index)
+        end
+    elseif event[2] == PROMOTES and event[1] == "message" then
+        local host <const>, port <const>, name <const> = event[3]:match "^slave %S+ (%S+) (%d+) @ (%S+)"
+        if name == self.service and self.known ~= host .. " " .. port then
+            self.doubt = { address = host .. " " .. port, ends = task.now() + DOUBT }
+            guard.hold(watcher)
+            guard.due(watcher, 0)
+        end
+    elseif event[1] == "pmessage" and event[4]:match "^master (%S+)" == self.service and self.doubt then
+        self.doubt.ends = task.now()
+    end
+end
 
 --- Waits for events on a connection to one sentinel until the pool has no clients; raises when the connection is lost.
 local function listen(self, watcher, sentinel, connection)
@@ -113,12 +147,7 @@ local function listen(self, watcher, sentinel, connection)
             connection:post "PING"
         else
             quiet = 0
-            if event[1] == "message" then
-                local name <const>, host <const>, port <const> = event[3]:match "^(%S+) %S+ %S+ (%S+) (%d+)"
-                if name == self.service then
-                    move(self, watcher, host, math.tointeger(port), sentinel.index)
-                end
-            end
+            hear(self, watcher, sentinel, event)
         end
     end
 end
@@ -129,7 +158,8 @@ local function watch_one(self, watcher, sentinel)
         local ok <const>, e <const> = pcall(function()
             local connection <close> = client_of(self, sentinel):acquire()
             connection:listen()
-            connection:post("SUBSCRIBE", "+switch-master")
+            connection:post("SUBSCRIBE", "+switch-master", PROMOTES)
+            connection:post("PSUBSCRIBE", ABORTED)
             if missed then
                 look(self, watcher) -- events may have been missed
             end

@@ -298,6 +298,15 @@ static struct redis_link *find_held(const struct redis_pool *p, bool all)
     return NULL;
 }
 
+static int guard_hold(lua_State *L)
+{
+    const struct redis_pool *p = check(L);
+    for (struct redis_session *s = p ? p->sessions : NULL; s; s = s->next)
+        if (s->link && !s->subscription)
+            redis_link_hold(s->link);
+    return 0;
+}
+
 static int guard_release(lua_State *L)
 {
     const struct redis_pool *p = check(L);
@@ -387,10 +396,16 @@ static int guard_condemn(lua_State *L)
 
 void redis_guard_open(lua_State *L, struct runtime *rt)
 {
-    static const luaL_Reg functions[] = {{"watch", guard_watch},     {"stalled", guard_stalled},
-                                         {"silence", guard_silence}, {"in_use", guard_in_use},
-                                         {"due", guard_due},         {"elsewhere", guard_elsewhere},
-                                         {"release", guard_release}, {"condemn", guard_condemn},
-                                         {"address", guard_address}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"watch", guard_watch},
+                                         {"stalled", guard_stalled},
+                                         {"silence", guard_silence},
+                                         {"in_use", guard_in_use},
+                                         {"due", guard_due},
+                                         {"elsewhere", guard_elsewhere},
+                                         {"release", guard_release},
+                                         {"condemn", guard_condemn},
+                                         {"address", guard_address},
+                                         {"hold", guard_hold},
+                                         {NULL, NULL}};
     bind_lib(L, rt, functions);
 }

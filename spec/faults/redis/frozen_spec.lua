@@ -68,6 +68,26 @@ describe("a frozen primary", function()
     end)
 end)
 
+describe("a master that the sentinels replace while it runs", function()
+    it("gets no writes that are lost", function()
+        local set <const> = redis_sentinels.start()
+        local _ <close> = setmetatable({}, { __close = function() set:stop() end })
+        local r <close> = redis.client { url = set.url, command_timeout = 10 }
+        local probe <close> = redis.client { url = set.servers[2].url, command_timeout = 1 }
+        r:ping()
+        local result <const> = failover.run {
+            client = r, probe = probe, key = "key", patience = 40, act = function()
+                assert.is_true(redis_server.wait_until(30, function() return set:failover():find "OK" ~= nil end))
+            end,
+        }
+        local said <const> = failover.text(result)
+        assert.equal(0, result.lost, said)
+        assert.equal(0, result.foreign + result.not_sent + result.failed, said)
+        assert.is_true(result.unknown <= 20, said)
+        assert.is_true(result.longest < 9, said)
+    end)
+end)
+
 describe("a frozen server about which nobody can be asked", function()
     local server, r
     redis_server.around(_ENV, function(...) server, r = ... end)
