@@ -61,7 +61,7 @@ RUN := @
 endif
 
 .PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test faults lint asan valgrind fuzz bench \
-        redis-table install uninstall install-rock clean FORCE
+        bench-failover redis-table install uninstall install-rock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -82,7 +82,7 @@ help:
 	@echo "make valgrind   the C tests under valgrind"
 	@echo "make fuzz       libFuzzer on hostile input, FUZZ_SECONDS=$(FUZZ_SECONDS) for each program"
 	@echo "make lint       gcc and clang with -Werror, clang-format, luacheck, floors, circles"
-	@echo "make bench      compare with the installed peers"
+	@echo "make bench      compare with the installed peers (make bench-failover: failovers of Redis)"
 	@echo "make redis-table COMMAND_FOLDERS=...   write the table of Redis commands anew (runtime/bind/redis/table)"
 	@echo "make install PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)   make uninstall   make clean"
 	@echo "make deps       install the Debian packages that are missing"
@@ -190,6 +190,10 @@ seed: deps
 bench: deps
 	@$(SUBMAKE) all
 	@$(DBRUN) spec/bench/run.lua $(BENCH_ARGS)
+
+bench-failover: deps
+	@$(SUBMAKE) all
+	@$(DBRUN) spec/bench/failover.lua $(BENCH_ARGS)
 
 # ---- generated sources ----
 

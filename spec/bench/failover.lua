@@ -21,7 +21,7 @@ local function parser()
         name = "dbrun spec/bench/failover.lua",
         description = "Measure failovers of a Redis cluster and of Redis behind sentinels.",
         examples = { "dbrun spec/bench/failover.lua --only frozen" },
-        epilog = "Exit status: 0 measured, 1 a value of another write was read or a call outlived its deadline, 2 usage.",
+        epilog = "Exit status: 0 measured, 1 a foreign value was read or a call outlived its deadline, 2 usage.",
     }
     p:option("--only", "Only these: killed, graceful, frozen."):convert(cli.list)
     p:option("--output", "Folder for failover.json and failover.md.", "build/bench")

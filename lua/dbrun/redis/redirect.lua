@@ -160,8 +160,8 @@ function Trip:again()
 end
 
 ---Runs `fn(client, trip)` for the primary of the hash slot (any primary without one), with retries. When fn sets
----`trip.final`, its error is not retried. One that sends ASKING when `trip.asking` is set passes `asks`; otherwise a key
----in migration is waited for.
+---`trip.final`, its error is not retried. One that sends ASKING when `trip.asking` is set passes `asks`; otherwise a
+---key in migration is waited for.
 ---@param cluster dbrun.redis.Cluster
 ---@param slot integer?
 ---@param fn fun(client: dbrun.redis.Client, trip: dbrun.redis.Trip): any

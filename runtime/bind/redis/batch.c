@@ -154,8 +154,8 @@ static int batch_call(lua_State *L)
     return queue_command(L, b, cmd, 3);
 }
 
-/* Queues ASKING: the slot of the next command's key is migrating to this node of a cluster. In a transaction it
- * is sent once, before MULTI, for all commands. */
+/* Queues ASKING: the slot of the next command's key is migrating to this node of a cluster. In a transaction
+ * it is sent once, before MULTI, for all commands. */
 static int batch_asking(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
@@ -274,8 +274,9 @@ static int raise_first(lua_State *L, const struct redis_batch *b, struct session
     return bind_error_raise(L, bind_runtime(L), &e);
 }
 
-/* The replies: OK to ASKING, if it was sent, OK to MULTI, QUEUED to each command, then the reply to EXEC: a list of replies, nil when a
- * watched key had changed, or an error because the server had refused one of the commands. */
+/* The replies: OK to ASKING, if it was sent, OK to MULTI, QUEUED to each command, then the reply to EXEC: a
+ * list of replies, nil when a watched key had changed, or an error because the server had refused one of the
+ * commands. */
 static int transaction_done(lua_State *L, int status, lua_KContext ctx)
 {
     struct redis_batch *b = lua_touserdata(L, 1);
