@@ -46,14 +46,15 @@ describe("a Redis cluster in trouble", function()
         local owner, other = 2, 3
         if epoch_of(3) > epoch_of(2) then owner, other = 3, 2 end
         local slot <const> = owner == 2 and 5461 or 10923
-        local key, i = nil, 0
+        local i = 0
         repeat
             i = i + 1
-            key = "k" .. i
-        until core.redis.slot(key) == slot
+        until core.redis.slot("k" .. i) == slot
+        local key <const> = "k" .. i
         assert.matches("OK", cluster.nodes[1]:cli("cluster", "setslot", tostring(slot), "node", cluster.ids[other]))
         local c <close> = redis.client {
-            url = ("redis+cluster://%s,%s,%s"):format(cluster:address(1), cluster:address(owner), cluster:address(other)),
+            url = ("redis+cluster://%s,%s,%s"):format(
+                cluster:address(1), cluster:address(owner), cluster:address(other)),
         }
         assert.equal("OK", c:set(key, 1))
         assert.equal(0, c:stats().redirects)
