@@ -135,7 +135,8 @@ describe("the address of a master", function()
         fs.write(dir .. "/s.conf", ("port %d\nbind ::1\ndir %s\nsentinel monitor main ::1 %d 1\n"):format(
             port, dir, server.port))
         child = process.start {
-            "redis-server", dir .. "/s.conf", "--sentinel", stdout = dir .. "/log", stderr = "stdout", pdeathsig = "KILL",
+            "redis-server", dir .. "/s.conf", "--sentinel", stdout = dir .. "/log", stderr = "stdout",
+            pdeathsig = "KILL",
         }
         local r <close> = redis.client { url = ("redis+sentinel://127.0.0.1:1,[::1]:%d/main/0"):format(port) }
         assert.is_true(redis_server.wait_until(10, function() return (pcall(r.ping, r)) end))
