@@ -25,6 +25,7 @@ struct runtime {
     struct io_interrupt interrupt; /* filled in by the host; fd = -1 in a stock lua5.4 */
     lua_State *L;                  /* the main thread */
     bool read_only;                /* --read-only: Redis commands that may write are refused */
+    uint64_t redis_links;          /* connections to Redis that were opened: their serial numbers */
     uint64_t schema_epoch;         /* raised by each DDL that a connection of the program commits */
     struct pg_engine *engines;     /* all engines that still have connections or users */
 };

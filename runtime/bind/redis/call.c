@@ -63,6 +63,7 @@ struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KCo
     struct session_call *c = data;
     if (c->failed)
         raise_failed(L, rt, c, what);
+    s->answered = c->answered;
     /* From here on making Lua values may raise: then the session frees this reply when the next one is
      * converted. (Outside of tasks a finaliser can wait for a command while this reply is converted: there
      * the session keeps the reply until it ends.) */

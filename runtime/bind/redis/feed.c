@@ -67,7 +67,8 @@ static void on_push(struct resp_reply *r, void *data)
 /* A posted command ends here. */
 static void on_done(struct redis_call *c, void *data)
 {
-    redis_session_events.on_done(c, data);
+    const struct redis_session *s = data;
+    redis_session_events.on_done(c, s->link);
 }
 
 static const struct redisconn_events feed_events = {on_done, on_push};

@@ -44,3 +44,14 @@ struct redis_handle *redis_check_handle(lua_State *L, int idx)
         redis_raise_lost(L, h->session);
     return h;
 }
+
+int redis_handle__links(lua_State *L)
+{
+    if (!redis_is_handle(L, 1))
+        bind_wrong_self(L, REDIS_CLIENT_CLASS, "links");
+    const struct redis_session *s = ((const struct redis_handle *)lua_touserdata(L, 1))->session;
+    lua_pushinteger(L, s && s->link ? (lua_Integer)s->link->serial : 0);
+    lua_pushinteger(L, s ? (lua_Integer)s->answered : 0);
+    lua_pushlightuserdata(L, s ? s->pool : NULL);
+    return 3;
+}

@@ -293,6 +293,17 @@ static int fact(lua_State *L)
     return 1;
 }
 
+/* may_write("SORT", ...) -> false when it is certain that the command, with these arguments, changes nothing
+ */
+static int may_write(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TSTRING);
+    const struct redis_command *cmd = redis_command_push(L, bind_runtime(L), 1);
+    lua_replace(L, 1);
+    lua_pushboolean(L, !redis_command_only_reads(L, cmd, 2));
+    return 1;
+}
+
 /* commands() -> the names of all commands, without subcommands */
 static int commands(lua_State *L)
 {
@@ -383,10 +394,10 @@ static void client_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
         {"__gc", handle__gc}, {"__close", client_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"call", redis_call__any},  {"acquire", client_acquire},
-                                       {"with", client_with},      {"close", client_close},
-                                       {"closed", client_closed},  {"stats", client_stats},
-                                       {"batch", redis_batch_new}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"call", redis_call__any},  {"acquire", client_acquire},    {"with", client_with},
+        {"close", client_close},    {"closed", client_closed},      {"stats", client_stats},
+        {"batch", redis_batch_new}, {"links", redis_handle__links}, {NULL, NULL}};
     bind_class(L, rt, REDIS_CLIENT_CLASS, meta, methods);
     bind_class_words(L, "a client", "r");
     lua_pop(L, 1);
@@ -396,11 +407,17 @@ static void conn_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
         {"__gc", handle__gc}, {"__close", conn_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"call", redis_call__any},  {"raw", redis_call__raw},
-                                       {"close", conn_close},      {"listen", redis_feed__listen},
-                                       {"post", redis_feed__post}, {"next", redis_feed__next},
-                                       {"discard", conn_discard},  {"batch", redis_batch_new},
-                                       {"lost", conn_lost},        {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"call", redis_call__any},
+                                       {"raw", redis_call__raw},
+                                       {"close", conn_close},
+                                       {"listen", redis_feed__listen},
+                                       {"post", redis_feed__post},
+                                       {"next", redis_feed__next},
+                                       {"discard", conn_discard},
+                                       {"batch", redis_batch_new},
+                                       {"lost", conn_lost},
+                                       {"links", redis_handle__links},
+                                       {NULL, NULL}};
     bind_class(L, rt, REDIS_CONN_CLASS, meta, methods);
     bind_class_words(L, "a connection", "conn");
     lua_pop(L, 1);
@@ -415,6 +432,7 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
                                          {"on_unknown", on_unknown},
                                          {"class", class},
                                          {"fact", fact},
+                                         {"may_write", may_write},
                                          {"commands", commands},
                                          {"keys", keys},
                                          {"slot", slot},

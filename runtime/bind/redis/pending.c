@@ -101,7 +101,9 @@ static bool says_readonly(const struct redis_call *call)
 static void on_done(struct redis_call *call, void *data)
 {
     struct session_call *c = (struct session_call *)call;
-    (void)data;
+    const struct redis_link *link = data;
+    if (link)
+        c->answered = link->serial;
     if (c->session->pool->target->sentinels && says_readonly(call))
         c->session->demoted = true; /* progress in session_connect.c handles it after the machine's step */
     if (c->wait)

@@ -130,6 +130,7 @@ static void *wrap(struct pool_slot *slot, void *conn)
     l->conn = conn;
     l->pool = p;
     l->slot = slot;
+    l->serial = ++p->rt->redis_links;
     resp_reply_init(&l->ping.reply);
     io_watch_want(l->watch, REDIS_IO_READ);
     return l;

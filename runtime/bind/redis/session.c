@@ -30,7 +30,7 @@ void redis_session_abandon(struct wait *w)
     s->live--;
     if (not_sent) {
         if ((!s->link || s->link->held) && q->dropped >= COMPACT_BACKLOG_AT)
-            redis_queue_compact(q, redis_session_events.on_done, s);
+            redis_queue_compact(q, redis_session_events.on_done, NULL);
     } else if (s->link && s->shared && c->received == redisconn_received(s->link->conn) &&
                c->deadline <= mono_now() && !s->link->held && may_retire(s)) {
         if (!s->pool->guard.silent_since)

@@ -34,6 +34,7 @@ struct session_call {
     struct wait *wait; /* NULL: no task waits, or the task has given up */
     uint32_t expect;   /* number of replies */
     uint64_t deadline;
+    uint64_t answered; /* the serial number of the connection that brought the reply */
     uint64_t received; /* the connection's counter of received bytes when the command was issued */
     char *copy;        /* the bytes of the command, when it may be sent again */
     uint8_t shape;     /* of the reply, a redis_shape_id */
@@ -71,6 +72,7 @@ struct redis_session {
     uint64_t wanting_since;    /* a shared session: commands wait for a connection; 0 = no */
     uint64_t lost_at;          /* when an established connection was lost; 0 = never */
     struct script_place place; /* a dedicated session: the script line that made it */
+    uint64_t answered;         /* by which connection the reply came that a task took last; 0 = none */
     uint64_t commands, connects, losses;
 };
 
@@ -101,6 +103,7 @@ void redis_session_abandon(struct wait *w);
 struct session_call *redis_session_take(struct redis_session *s);
 /* Gives a call back; it must not be in a list. */
 void redis_session_give(struct session_call *c);
+/* Their data is the link; NULL for calls that were dropped before they reached one. */
 extern const struct redisconn_events redis_session_events;
 /* Fails a call that was taken out of its list. */
 void redis_session_fail_call(struct session_call *c, const struct error *why, enum error_outcome outcome);

@@ -192,8 +192,8 @@ void redis_session_attach(struct redis_session *s)
     s->retry_pause = FIRST_PAUSE;
     link->user = s->shared ? &shared_user : &dedicated_user;
     link->data = s;
-    redisconn_listen(link->conn, &redis_session_events, s);
-    redis_queue_compact(&s->backlog, redis_session_events.on_done, s);
+    redisconn_listen(link->conn, &redis_session_events, link);
+    redis_queue_compact(&s->backlog, redis_session_events.on_done, NULL);
     if (!redis_queue_move(redisconn_queue(link->conn), &s->backlog)) {
         error_set(&why, ERROR_CONNECT, "redis at %s: not enough memory", s->pool->target->label);
         redis_session_fail_backlog(s, &why);
