@@ -20,6 +20,12 @@ local M = {}
 ---@field invalidate fun(self: dbrun.redis.Pool) connections opened before now get no more commands: the shared one of
 ---  each client is replaced, dedicated ones are closed when they come back
 
+---@class dbrun.redis.WithOptions
+---@field timeout? number seconds for each command
+---@field idempotent? boolean commands that may have run are sent again
+---@field wait? {replicas: integer?, timeout: number?, aof: true|{primary: integer?, replicas: integer?}|nil} writes
+---  return when so many replicas have them, and raise an error with code `WAIT` when that takes longer
+
 ---@alias dbrun.redis.PageOptions {match: string|number?, count: integer?}
 
 ---A client. Any command of Redis is a method: `r:get(key)`, `r:hset(key, {field = value})`. Arguments are
@@ -28,8 +34,10 @@ local M = {}
 ---@class dbrun.redis.Client
 ---@field call fun(self: dbrun.redis.Client, name: string, ...): any a command by its name: `r:call("CLIENT", "LIST")`
 ---@field acquire fun(self: dbrun.redis.Client): dbrun.redis.Connection takes a dedicated connection from the pool
----@field with fun(self: dbrun.redis.Client, opts: {timeout: number?, idempotent: boolean?}): dbrun.redis.Client
+---@field with fun(self: dbrun.redis.Client, opts: dbrun.redis.WithOptions): dbrun.redis.Client
 ---@field closed fun(self: dbrun.redis.Client): boolean
+---@field package watched fun(self: dbrun.redis.Client, opts: table, fn: function, hooks: table?): any[]
+---@field package links fun(self: dbrun.redis.Client): integer, integer, userdata serials of connections; the pool
 ---@field package batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
 ---@field hscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, string?
 ---@field sscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?
@@ -40,6 +48,7 @@ local M = {}
 ---@class dbrun.redis.Connection: dbrun.redis.Client
 ---@field close fun(self: dbrun.redis.Connection) releases it
 ---@field discard fun(self: dbrun.redis.Connection) closes it for good
+---@field package links fun(self: dbrun.redis.Connection): integer, integer, userdata
 ---@field package raw fun(self: dbrun.redis.Connection, name: string, ...): any
 ---@field package listen fun(self: dbrun.redis.Connection, ...): any
 ---@field package lost fun(self: dbrun.redis.Connection): boolean
@@ -188,7 +197,9 @@ local with <const> = Client.with
 --- Checked here, because C would read what it knows and ignore the rest.
 function Client:with(opts)
     names.on_client("with", self)
-    return with(self, options.with(opts))
+    local checked <const>, want <const> = options.with(opts)
+    local client <const> = with(self, checked)
+    return want and require("dbrun.redis.confirmed").new(client, want) or client
 end
 
 local singleton
@@ -288,8 +299,14 @@ function Client:multi(opts, fn)
         fn(tx)
         return tx:send()
     end
+    return self:watched(opts, fn)
+end
+
+--- A transaction with watched keys. The hooks are around what runs on its connection: before(connection),
+--- batch(connection) -> what collects the commands, after(connection, tx, replies).
+function Client:watched(opts, fn, hooks)
     local keys <const> = type(opts.watch) == "table" and opts.watch or { opts.watch }
-    return require("dbrun.redis.watch").run(self, keys, opts.retry or 0, fn)
+    return require("dbrun.redis.watch").run(self, keys, opts.retry or 0, fn, hooks)
 end
 
 require "dbrun.redis.extras" (Client)

@@ -26,6 +26,7 @@ local REPLICAS_EVERY <const> = 10 -- seconds after which the replicas are read a
 ---@field package state table shared by all handles of a client
 ---@field package timeout number
 ---@field package idempotent boolean
+---@field package want dbrun.redis.Wait|false what writes wait for
 ---@field package read_from "primary"|"replica"
 local Cluster <const> = {}
 local Metatable <const> = {}
@@ -111,7 +112,7 @@ local function send(self, spec, slot, name, ...)
     local failure
     if client then
         local usual <const> = self.usual and client
-            or client:with { timeout = self.timeout, idempotent = self.idempotent }
+            or client:with { timeout = self.timeout, idempotent = self.idempotent, wait = self.want }
         local ok, reply = pcall(usual.call, usual, name, ...)
         if ok then
             return reply
@@ -247,7 +248,8 @@ end
 ---@return dbrun.redis.Cluster
 function Cluster:with(opts)
     on_cluster("with", self)
-    opts = options.with(opts, true)
+    local want
+    opts, want = options.with(opts, true)
     local other = { state = self.state, usual = false }
     for _, name in ipairs { "timeout", "idempotent", "read_from" } do
         other[name] = opts[name]
@@ -255,6 +257,10 @@ function Cluster:with(opts)
             other[name] = self[name]
         end
     end
+    if want == nil then
+        want = self.want
+    end
+    other.want = want
     return setmetatable(other, Metatable)
 end
 
@@ -378,7 +384,7 @@ function M.new(settings, seeds, connect)
     }
     return setmetatable({
         state = state, usual = true, timeout = settings.command_timeout or 30,
-        idempotent = settings.idempotent or false, read_from = settings.read_from or "primary",
+        idempotent = settings.idempotent or false, want = false, read_from = settings.read_from or "primary",
     }, Metatable)
 end
 

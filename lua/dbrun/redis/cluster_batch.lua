@@ -1,5 +1,6 @@
 --- Many commands for a cluster at once: pipelines, commands split by slot, transactions.
 local check <const> = require "dbrun.args"
+local confirm <const> = require "dbrun.redis.confirm"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local names <const> = require "dbrun.redis.names"
@@ -69,7 +70,10 @@ end
 
 --- Queues a group's commands. Raises before anything is sent when one of them is invalid.
 local function queue(cluster, g, timeout)
-    local batch <const> = g.client:with { timeout = timeout, idempotent = cluster.idempotent }:batch(false)
+    local client <const> = g.client:with {
+        timeout = timeout, idempotent = cluster.idempotent, wait = cluster.want,
+    }
+    local batch <const> = client:batch(false)
     for _, entry in ipairs(g.entries) do
         if entry.asking then
             batch:asking()
@@ -81,6 +85,10 @@ end
 
 local function send_group(g)
     local ok, replies = pcall(g.batch.send, g.batch)
+    if not ok and confirm.is_unconfirmed(replies) then
+        g.unconfirmed = replies
+        ok, replies = true, replies.reply
+    end
     if not ok and not redirect.kind_of(replies, false) then
         error(replies, 0)
     end
@@ -96,6 +104,7 @@ local function send_group(g)
     end
 end
 
+--- Returns the error of the first group whose writes were not confirmed.
 local function send_all(cluster, groups, timeout)
     local fns = {}
     for i, g in ipairs(groups) do
@@ -108,6 +117,11 @@ local function send_all(cluster, groups, timeout)
         fns[1]()
     else
         task.all(fns)
+    end
+    for _, g in ipairs(groups) do
+        if g.unconfirmed then
+            return g.unconfirmed
+        end
     end
 end
 
@@ -140,18 +154,20 @@ end
 ---be an error.
 ---@param cluster dbrun.redis.Cluster
 ---@param entries dbrun.redis.Entry[]
+---@return dbrun.Error? unconfirmed when replicas of a node did not acknowledge its writes in time
 function M.execute(cluster, entries)
     local topology <const> = cluster.state.topology
     local give_up <const> = task.now() + cluster.timeout
     local replica = cluster.read_from == "replica" and reads_only(entries)
-    local pause, hops = FIRST_PAUSE, 0
+    local pause, hops, unconfirmed = FIRST_PAUSE, 0, nil
     while true do
-        send_all(cluster, group(cluster, entries, replica), math.max(0.001, give_up - task.now()))
+        local e <const> = send_all(cluster, group(cluster, entries, replica), math.max(0.001, give_up - task.now()))
+        unconfirmed = unconfirmed or e
         local wait
         entries, wait = sift(cluster, entries)
         local left <const> = give_up - task.now()
         if #entries == 0 or left <= 0 or cluster.state.closed then
-            return
+            return unconfirmed
         end
         replica, hops = false, hops + 1
         cluster.state.redirects = cluster.state.redirects + #entries
@@ -214,10 +230,13 @@ end
 ---@return any
 function M.split(cluster, entry)
     local parts <const> = parts_of(entry)
-    M.execute(cluster, parts)
+    local unconfirmed <const> = M.execute(cluster, parts)
     local reply <const> = together(entry, parts)
     if errors.is(reply) then
         error(reply, 0)
+    elseif unconfirmed then
+        unconfirmed.reply = reply
+        error(unconfirmed, 0)
     end
     return reply
 end
@@ -271,9 +290,10 @@ function Pipeline:execute(opts)
     for _, entry in ipairs(entries) do
         table.move(entry.parts or { entry }, 1, entry.parts and #entry.parts or 1, #flat + 1, flat)
     end
+    local unconfirmed
     if #flat > 0 then
         self.cluster:ready()
-        M.execute(self.cluster, flat)
+        unconfirmed = M.execute(self.cluster, flat)
     end
     local replies = {}
     for i, entry in ipairs(entries) do
@@ -287,6 +307,10 @@ function Pipeline:execute(opts)
         replies[i] = reply
     end
     self.last = core.redis.counted(replies, #entries)
+    if unconfirmed then
+        unconfirmed.reply = self.last
+        error(unconfirmed, 0)
+    end
     return self.last
 end
 
@@ -332,10 +356,17 @@ local function slot_of_all(entries)
     return slot
 end
 
+--- The node's client, whose writes wait for replicas when those of the cluster's client do.
+local function confirming(cluster, client)
+    return cluster.want and client:with { wait = cluster.want } or client
+end
+
 local function run_transaction(cluster, entries)
     return redirect.attempt(cluster, slot_of_all(entries), function(client, trip)
         local left <const> = math.max(0.001, trip.give_up - task.now())
-        local tx <const> = client:with { timeout = left, idempotent = cluster.idempotent }:batch(true)
+        local tx <const> = client:with {
+            timeout = left, idempotent = cluster.idempotent, wait = cluster.want,
+        }:batch(true)
         if trip.asking then
             tx:asking()
         end
@@ -354,7 +385,7 @@ local function run_watched(cluster, opts, fn)
         entries[i] = { slot = core.redis.slot(key) }
     end
     return redirect.attempt(cluster, slot_of_all(entries), function(client, trip)
-        return client:multi(opts, function(tx, connection)
+        return confirming(cluster, client):multi(opts, function(tx, connection)
             local ok <const>, e <const> = pcall(fn, tx, connection)
             if not ok then
                 trip.final = true

@@ -76,10 +76,11 @@ function JOIN.any(replies, n)
 end
 
 --- The primary of a shard, found by one of its hash slots, also when it changes meanwhile.
-local function on_primary(cluster, slot, name, args)
+local function on_primary(cluster, slot, want, name, args)
     return redirect.attempt(cluster, slot, function(client, trip)
         local left <const> = math.max(0.001, trip.give_up - task.now())
-        return client:with { timeout = left, idempotent = cluster.idempotent }:call(name, table.unpack(args, 1, args.n))
+        local of_node <const> = client:with { timeout = left, idempotent = cluster.idempotent, wait = want }
+        return of_node:call(name, table.unpack(args, 1, args.n))
     end)
 end
 
@@ -116,9 +117,10 @@ end
 ---@return dbrun.redis.Answer[]
 local function ask(cluster, replicas, name, ...)
     local args <const>, fns <const> = table.pack(...), {}
+    local want <const> = not replicas and cluster.want -- what goes to replicas too is not replicated
     for _, shard in ipairs(cluster.state.topology.shards) do
         fns[#fns + 1] = function()
-            local ok <const>, reply <const> = pcall(on_primary, cluster, shard.slot, name, args)
+            local ok <const>, reply <const> = pcall(on_primary, cluster, shard.slot, want, name, args)
             return { ok = ok, reply = reply }
         end
         for _, replica in ipairs(replicas and shard.replicas or {}) do

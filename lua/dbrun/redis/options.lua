@@ -187,16 +187,53 @@ function M.pool(opts, where)
     return settings, { timeout = settings.command_timeout or COMMAND_TIMEOUT, idempotent = settings.idempotent }
 end
 
-local WITH <const> = { timeout = NOT_NEGATIVE, idempotent = "boolean" }
+local COUNT <const> = args.whole(0, 10000)
+local ON_DISK <const> = { primary = args.whole(0, 1), ["local"] = args.whole(0, 1), replicas = COUNT }
+local WAIT <const> = {
+    replicas = COUNT, timeout = args.some_seconds,
+    aof = { function(v) return v == true or type(v) == "table" end, "true or {primary = 0 or 1, replicas = n}" },
+}
+
+--- How long writes wait for replicas when that is not said, in seconds.
+local WAIT_FOR <const> = 1
+
+---What `wait = {...}` asks for.
+---@return dbrun.redis.Wait
+local function wait_of(given)
+    args.options("with: wait", given, WAIT)
+    local want <const> = { replicas = given.replicas or 0, timeout = given.timeout or WAIT_FOR }
+    if given.aof == true then
+        want.aof = { primary = 1, replicas = want.replicas }
+    elseif given.aof then
+        local disk <const> = args.options("with: wait.aof", given.aof, ON_DISK)
+        want.aof = { primary = disk.primary or disk["local"] or 0, replicas = disk.replicas or 0 }
+    end
+    if want.replicas == 0 and not (want.aof and (want.aof.primary > 0 or want.aof.replicas > 0)) then
+        errors.fail("usage", "with: wait must say what to wait for", "wait = {replicas = 1, timeout = 0.5}")
+    end
+    return want
+end
+
+local WITH <const> = { timeout = NOT_NEGATIVE, idempotent = "boolean", wait = args.or_false "table" }
 local CLUSTER_WITH <const> = both(WITH, { read_from = OF_CLIENT.read_from })
 
 ---Checks the options of client:with.
 ---@param opts table
 ---@param cluster? boolean
----@return table opts
+---@return table opts without `wait`
+---@return dbrun.redis.Wait|false|nil want nil: not said
 function M.with(opts, cluster)
     args.check("with", "the options", opts, "table")
-    return args.options("with", opts, cluster and CLUSTER_WITH or WITH)
+    args.options("with", opts, cluster and CLUSTER_WITH or WITH)
+    if opts.wait == nil then
+        return opts
+    end
+    local rest <const> = {}
+    for name, value in pairs(opts) do
+        rest[name] = value
+    end
+    rest.wait = nil
+    return rest, opts.wait and wait_of(opts.wait)
 end
 
 local function is_key(v)

@@ -203,12 +203,14 @@ end
 ---@param asking boolean
 function Trip:run(client, asking, name, ...)
     local left <const> = math.max(0.001, self.give_up - task.now())
-    local quick <const> = client:with { timeout = left, idempotent = self.cluster.idempotent }
+    local wait <const> = self.cluster.want
+    local quick <const> = client:with { timeout = left, idempotent = self.cluster.idempotent, wait = wait }
     if not asking then
         return quick:call(name, ...)
     end
-    local connection <close> = may_block(name) and quick:acquire() or nil
-    local batch <const> = (connection or quick):batch(false)
+    local alone <const> = may_block(name)
+    local connection <close> = alone and not wait and quick:acquire() or nil
+    local batch <const> = (connection or quick):batch(false, alone)
     batch:asking():call(name, ...)
     local reply <const> = batch:send()[2]
     if errors.is(reply) then

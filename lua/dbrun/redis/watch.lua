@@ -29,11 +29,14 @@ end
 local Guard <const> = { __close = discard_unless_clean }
 
 --- One attempt on a connection with WATCH. The replies, or nil when a watched key had changed.
-local function watched_attempt(connection, keys, fn, lost)
+local function watched_attempt(connection, keys, fn, lost, hooks)
     local held <close> = connection -- luacheck: ignore 211
+    if hooks then
+        hooks.before(connection)
+    end
     local guard <close> = setmetatable({ connection = connection, clean = false, lost = lost }, Guard)
     connection:raw("WATCH", keys)
-    local tx <const> = connection:batch(true)
+    local tx <const> = hooks and hooks.batch(connection) or connection:batch(true)
     fn(tx, connection)
     local replies
     if #tx > 0 then
@@ -44,6 +47,9 @@ local function watched_attempt(connection, keys, fn, lost)
         replies = {}
     end
     guard.clean = true
+    if hooks then
+        hooks.after(connection, tx, replies)
+    end
     return replies
 end
 
@@ -71,17 +77,19 @@ end
 ---@param keys (string|number)[]
 ---@param retry integer
 ---@param fn fun(tx: dbrun.redis.Pipeline, connection: dbrun.redis.Connection)
+---@param hooks? {before: fun(connection), batch: fun(connection): table, after: fun(connection, tx, replies)} what
+---  confirmed writes do around an attempt
 ---@return any[] replies
-function M.run(client, keys, retry, fn)
+function M.run(client, keys, retry, fn, hooks)
     local lost <const> = { before_exec = false }
     for left = retry, 0, -1 do
         local connection <const> = lost.before_exec and acquire_until(client, task.now() + COMEBACK) or client:acquire()
         lost.before_exec = false
         local ok, replies
         if left > 0 then
-            ok, replies = pcall(watched_attempt, connection, keys, fn, lost)
+            ok, replies = pcall(watched_attempt, connection, keys, fn, lost, hooks)
         else
-            ok, replies = true, watched_attempt(connection, keys, fn, lost)
+            ok, replies = true, watched_attempt(connection, keys, fn, lost, hooks)
         end
         if not ok and not lost.before_exec then
             error(replies, 0)

@@ -1,0 +1,75 @@
+--- Waits until what was written is on disk. What WAITAOF says is about the writes of its own connection alone, and INFO
+--- does not tell what is on disk. So these writes run on a connection of their own, with WAITAOF behind them.
+local confirm <const> = require "dbrun.redis.confirm"
+local errors <const> = require "dbrun.error"
+local task <const> = require "dbrun.task"
+
+local M = {}
+
+---Raises when the server cannot say what is on disk; nothing was written.
+---@param connection dbrun.redis.Connection
+---@param want dbrun.redis.Wait
+function M.prepare(connection, want)
+    local batch <const> = connection:batch(false)
+    batch:call("COMMAND", "INFO", "WAITAOF")
+    batch:call("INFO", "persistence")
+    local replies <const> = batch:send()
+    local known_there <const>, text <const> = replies[1], replies[2]
+    local why
+    if errors.is(known_there) or errors.is(text) then
+        why = (errors.is(known_there) and known_there or text).message
+    elseif not known_there[1] then
+        why = "the server has no WAITAOF, which is new in Redis 7.2"
+    elseif want.aof.primary > 0 and not text:find("aof_enabled:1", 1, true) then
+        why = "the server keeps no append-only file (appendonly no)"
+    end
+    if why then
+        errors.raise {
+            kind = "redis", code = "WAITAOF", outcome = "not_sent", retryable = false,
+            message = "redis: no write can be confirmed to be on disk: " .. why,
+            hint = "wait = {replicas = n} without aof waits until the replicas have it in memory",
+        }
+    end
+end
+
+--- WAITAOF, and WAIT where more replicas must have it in memory. The server looks at the time limits of blocked clients
+--- only when something comes: PING wakes it.
+local function wait_here(connection, want)
+    local give_up <const> = task.now() + want.timeout
+    local ms <const> = math.max(1, math.floor(want.timeout * 900))
+    return task.race {
+        function()
+            local seen
+            local disk <const> = connection:raw("WAITAOF", want.aof.primary, want.aof.replicas, ms)
+            if want.replicas > want.aof.replicas then
+                seen = connection:raw("WAIT", want.replicas, math.max(1, math.floor((give_up - task.now()) * 900)))
+            end
+            return { primary = disk[1], replicas = disk[2], seen = seen or disk[2] }
+        end,
+        function()
+            for _ = 1, 2 do
+                task.sleep(math.max(0, (give_up - task.now()) * 0.9) + 0.003)
+                connection:raw "PING"
+            end
+            task.sleep(math.max(0, give_up - task.now()))
+            return {}
+        end,
+    }
+end
+
+---Waits until what this connection has written is on disk, or raises.
+---@param connection dbrun.redis.Connection
+---@param want dbrun.redis.Wait
+---@param reply any
+function M.confirm(connection, want, reply)
+    local ok <const>, got <const> = pcall(wait_here, connection, want)
+    if not ok and not confirm.is_of_command(got) then
+        error(got, 0)
+    elseif not ok or not got.seen then
+        error(confirm.unconfirmed(want, reply, nil, ok and "the server did not answer in time" or got.message), 0)
+    elseif got.primary < want.aof.primary or got.replicas < want.aof.replicas or got.seen < want.replicas then
+        error(confirm.unconfirmed(want, reply, got.seen, nil, got), 0)
+    end
+end
+
+return M

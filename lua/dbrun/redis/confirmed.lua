@@ -1,0 +1,364 @@
+--- The client that r:with{wait = ...} gives: its writes return when replicas have them.
+local args <const> = require "dbrun.args"
+local confirm <const> = require "dbrun.redis.confirm"
+local confirm_aof <const> = require "dbrun.redis.confirm_aof"
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local names <const> = require "dbrun.redis.names"
+local options <const> = require "dbrun.redis.options"
+
+local M = {}
+
+local may_write <const> = core.redis.may_write
+
+---@class dbrun.redis.Confirmed: dbrun.redis.Client
+---@field package inner dbrun.redis.Client
+---@field package want dbrun.redis.Wait
+local Confirmed <const> = {}
+local Metatable <const> = {}
+
+local function on_client(method, self)
+    args.self(method, self, Metatable, "a client", "r")
+end
+
+-- ---- writes ----
+
+local function prepare(connection, want)
+    if want.aof then
+        confirm_aof.prepare(connection, want)
+    else
+        confirm.prepare(connection)
+    end
+end
+
+--- Confirms what a connection that no other task uses has written.
+local function settle(self, connection, reply)
+    if self.want.aof then
+        confirm_aof.confirm(connection, self.want, reply)
+    else
+        local _ <const>, written <const> = connection:links()
+        confirm.confirm(self.inner, written, self.want, reply)
+    end
+end
+
+--- Runs `write(connection)` on a connection of its own, and confirms it.
+local function run_alone(self, write, wrote)
+    local connection <close> = self.inner:acquire()
+    prepare(connection, self.want)
+    local reply <const> = write(connection)
+    if not wrote or wrote(reply) then
+        settle(self, connection, reply)
+    end
+    return reply
+end
+
+--- Runs `write(client)` on the shared connection, and confirms it on another one.
+local function run_shared(self, write, wrote)
+    local inner <const> = self.inner
+    confirm.prepare(inner)
+    local reply <const> = write(inner)
+    local _ <const>, written <const> = inner:links()
+    if not wrote or wrote(reply) then
+        confirm.confirm(inner, written, self.want, reply)
+    end
+    return reply
+end
+
+local function run(self, name, ...)
+    if not may_write(name, ...) then
+        return self.inner:call(name, ...)
+    end
+    local given <const> = table.pack(...)
+    local function write(handle)
+        return handle:call(name, table.unpack(given, 1, given.n))
+    end
+    local fact <const> = core.redis.fact(name:upper())
+    if self.want.aof or fact and fact.blocks then
+        return run_alone(self, write)
+    end
+    return run_shared(self, write)
+end
+
+---A command by its name.
+---@param name string
+---@return any
+function Confirmed:call(name, ...)
+    on_client("call", self)
+    args.check("call", "the name of the command", name, "string")
+    return run(self, name, ...)
+end
+
+-- ---- pipelines and transactions ----
+
+---@class dbrun.redis.ConfirmedPipeline: dbrun.redis.Pipeline
+---@field package owner dbrun.redis.Confirmed
+---@field package batch dbrun.redis.Pipeline
+---@field package writes integer[] the places of commands that may write
+---@field package replayed boolean another connection may send the commands, which are in the list
+---@field package alone boolean it must be another connection
+---@field package list (table|false)[]
+---@field package watching boolean its connection has watched keys: the client's multi confirms it
+---@field package last any[]? the replies of the last execution
+local Pipeline <const> = {}
+local PipelineMeta <const> = {}
+local EXECUTE <const> = { raise = "boolean" }
+
+local function on_pipeline(method, self)
+    args.self(method, self, PipelineMeta, "a pipeline", "p")
+end
+
+---Queues a command by its name.
+---@param name string
+---@return dbrun.redis.ConfirmedPipeline
+function Pipeline:call(name, ...)
+    on_pipeline("call", self)
+    self.batch:call(name, ...)
+    local n <const> = #self.batch
+    if self.replayed then
+        self.list[n] = table.pack(name, ...)
+    end
+    if may_write(name, ...) then
+        self.writes[#self.writes + 1] = n
+    end
+    return self
+end
+
+---Queues ASKING.
+---@package
+function Pipeline:asking()
+    self.batch:asking()
+    if self.replayed and self.transaction then
+        self.list.asking = true
+    elseif self.replayed then
+        self.list[#self.batch] = false
+    end
+    return self
+end
+
+---Removes the queued commands.
+function Pipeline:clear()
+    on_pipeline("clear", self)
+    self.batch:clear()
+    self.writes, self.list = {}, {}
+end
+
+--- Has one of the writes succeeded? (No replies: a watched key had changed.)
+local function has_written(writes)
+    return function(replies)
+        for _, at in ipairs(replies and writes or {}) do
+            if not errors.is(replies[at]) then
+                return true
+            end
+        end
+        return false
+    end
+end
+
+local function replay(batch, list)
+    if list.asking then
+        batch:asking()
+    end
+    for _, command in ipairs(list) do
+        if command then
+            batch:call(table.unpack(command, 1, command.n))
+        else
+            batch:asking()
+        end
+    end
+    return batch:send()
+end
+
+---Sends the queued commands, and waits when one of them has written.
+---@return any[]? replies
+---@package
+function Pipeline:send()
+    local batch <const>, list <const>, writes <const> = self.batch, self.list, self.writes
+    if self.watching then
+        return batch:send()
+    end
+    self.writes, self.list = {}, {}
+    if self.replayed and (#writes > 0 or self.alone) then
+        batch:clear()
+        self.last = run_alone(self.owner, function(connection)
+            return replay(connection:batch(self.transaction), list)
+        end, has_written(writes))
+    elseif #writes > 0 then
+        self.last = run_shared(self.owner, function() return batch:send() end, has_written(writes))
+    else
+        self.last = batch:send()
+    end
+    return self.last
+end
+
+---Sends the queued commands and returns the replies in order; error replies are values in it.
+---@param opts? {raise: boolean?}
+---@return any[]
+function Pipeline:execute(opts)
+    on_pipeline("execute", self)
+    opts = args.options("execute", opts, EXECUTE)
+    local n <const> = #self.batch
+    local replies <const> = self:send()
+    for i = 1, opts.raise and n or 0 do
+        if errors.is(replies[i]) then
+            error(replies[i], 0)
+        end
+    end
+    return replies
+end
+
+setmetatable(Pipeline, {
+    __index = function(t, name)
+        if type(name) ~= "string" or not name:find "^%a[%w_.:-]*$" then
+            return nil
+        end
+        names.check_command("pipeline", name)
+        local function command(self, ...)
+            on_pipeline(name, self)
+            return t.call(self, name, ...)
+        end
+        rawset(t, name, command)
+        return command
+    end,
+})
+PipelineMeta.__index = Pipeline
+PipelineMeta.__len = function(self)
+    return #self.batch
+end
+
+local function new_pipeline(owner, batch, fields)
+    fields.owner, fields.batch, fields.writes, fields.list, fields.last = owner, batch, {}, {}, {}
+    return setmetatable(fields, PipelineMeta)
+end
+
+---A pipeline that is sent on the shared connection, or `alone` on one of its own.
+---@package
+function Confirmed:batch(transaction, alone)
+    alone = alone or false
+    return new_pipeline(self, self.inner:batch(transaction), {
+        transaction = transaction, alone = alone, replayed = alone or self.want.aof ~= nil, watching = false,
+    })
+end
+
+---Runs `fn(p)`, which queues commands, and sends them in one write.
+---@param fn? fun(p: dbrun.redis.ConfirmedPipeline) without it the pipeline is returned
+---@return any[] replies
+function Confirmed:pipeline(fn)
+    on_client("pipeline", self)
+    args.optional("pipeline", "the function to call", fn, "function")
+    local p <const> = self:batch(false)
+    if not fn then
+        return p
+    end
+    fn(p)
+    return #p > 0 and p:execute() or p.last
+end
+
+--- Around the connection of a transaction with watched keys.
+local function hooks_of(self)
+    local want <const> = self.want
+    return {
+        before = function(connection)
+            prepare(connection, want)
+        end,
+        batch = function(connection)
+            return new_pipeline(self, connection:batch(true), {
+                transaction = true, alone = true, replayed = false, watching = true,
+            })
+        end,
+        after = function(connection, tx, replies)
+            if has_written(tx.writes)(replies) then
+                settle(self, connection, replies)
+            end
+        end,
+    }
+end
+
+---A transaction, as that of the client; it returns when replicas have it.
+---@param opts? table
+---@param fn fun(tx: dbrun.redis.Pipeline, connection: dbrun.redis.Connection?)
+---@return any[]
+function Confirmed:multi(opts, fn)
+    on_client("multi", self)
+    opts, fn = options.multi(opts, fn)
+    if opts.watch then
+        return self.inner:watched(opts, fn, hooks_of(self))
+    end
+    local tx <const> = self:batch(true)
+    fn(tx)
+    return tx:send()
+end
+
+-- ---- the rest of a client ----
+
+---The same client with other settings.
+---@param opts table
+---@return dbrun.redis.Client wait=false: its writes do not wait
+function Confirmed:with(opts)
+    on_client("with", self)
+    local checked <const>, want <const> = options.with(opts)
+    local inner <const> = self.inner:with(checked)
+    if want == false then
+        return inner
+    end
+    return M.new(inner, want or self.want)
+end
+
+---Takes a dedicated connection. What is written on it is not waited for: WAIT is a command there.
+---@return dbrun.redis.Connection
+function Confirmed:acquire()
+    on_client("acquire", self)
+    return self.inner:acquire()
+end
+
+---@return table
+function Confirmed:stats()
+    on_client("stats", self)
+    return self.inner:stats()
+end
+
+---@return boolean
+function Confirmed:closed()
+    on_client("closed", self)
+    return self.inner:closed()
+end
+
+---Closes the client that this one was made of.
+function Confirmed:close()
+    on_client("close", self)
+    self.inner:close()
+end
+
+require "dbrun.redis.extras" (Confirmed)
+require "dbrun.redis.subscription" (Confirmed)
+
+setmetatable(Confirmed, {
+    __index = function(t, name)
+        if type(name) ~= "string" or not name:find "^%a[%w_.:-]*$" then
+            return nil
+        end
+        names.check_command("client", name)
+        local function command(self, ...)
+            on_client(name, self)
+            return run(self, name, ...)
+        end
+        rawset(t, name, command)
+        return command
+    end,
+})
+
+Metatable.__index = Confirmed
+Metatable.__close = Confirmed.close
+Metatable.__name = "dbrun.redis.confirmed"
+Metatable.__tostring = function(self)
+    return tostring(self.inner)
+end
+names.add_client(Metatable)
+
+---@param inner dbrun.redis.Client
+---@param want dbrun.redis.Wait
+---@return dbrun.redis.Confirmed
+function M.new(inner, want)
+    return setmetatable({ inner = inner, want = want }, Metatable)
+end
+
+return M
