@@ -103,7 +103,8 @@ local stop <const> = setmetatable({}, { __mode = "k" })
 ---  "TLSv1.3"), ping_idle; client_name (CLIENT SETNAME); lib_name, lib_ver (CLIENT SETINFO; dbrun and its version;
 ---  lib_name = "" sends none); no_evict, no_touch = true (CLIENT NO-EVICT, NO-TOUCH);
 ---  alive_timeout: seconds that the server may be silent, and not answer a PING on another connection, before its
----  connections are closed (10; 0 = no limit)
+---  connections are closed (10; 0 = no limit); max_queued: bytes that may be queued on a connection before commands
+---  wait for room, within their deadline (64 MiB)
 ---@return dbrun.redis.Pool
 ---Raises errors of kind `config` and `usage`.
 function M.pool(opts)

@@ -38,6 +38,7 @@ bool redis_queue_drop(struct redis_queue *q, struct redis_call *c)
     if (c == q->head && q->written > q->start)
         return false;
     q->dropped++;
+    q->dropped_size += c->size;
     return true;
 }
 
@@ -46,6 +47,7 @@ void redis_queue_compact(struct redis_queue *q, redis_call_fn *gone, void *data)
     if (q->dropped == 0)
         return;
     q->dropped = 0;
+    q->dropped_size = 0;
     size_t at = q->start;
     size_t to = q->start;
     struct redis_call **link = &q->head;
@@ -118,10 +120,16 @@ bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
     to->tail = from->tail;
     /* A first call that was partly sent and then dropped is not counted in `dropped`: on the new connection
      * none of it is sent, so it can be taken out. */
-    to->dropped += from->dropped + (from->head->dropped ? 1 : 0);
+    to->dropped += from->dropped;
+    to->dropped_size += from->dropped_size;
+    if (from->head->dropped && from->written > from->start) {
+        to->dropped++;
+        to->dropped_size += from->head->size;
+    }
     from->head = NULL;
     from->tail = NULL;
     from->dropped = 0;
+    from->dropped_size = 0;
     if (from->start > from->written)
         from->out.len = from->start; /* the rest of a call that counts as sent is still to be sent */
     else
@@ -143,6 +151,7 @@ struct redis_call *redis_queue_pop(struct redis_queue *q)
     if (!q->head) {
         q->tail = NULL;
         q->dropped = 0;
+        q->dropped_size = 0;
         forget_bytes(q);
     }
     return c;

@@ -41,7 +41,8 @@ struct redis_queue {
                      * of one call are on their way */
     struct redis_call *head;
     struct redis_call *tail;
-    uint32_t dropped; /* dropped calls whose bytes are to be removed */
+    uint32_t dropped;    /* dropped calls whose bytes are to be removed */
+    size_t dropped_size; /* and these bytes */
 };
 
 /* Called for a call that leaves its list: answered, or dropped and now free. */
@@ -63,6 +64,7 @@ bool redis_queue_move(struct redis_queue *to, struct redis_queue *from);
 struct redis_call *redis_queue_pop(struct redis_queue *q);
 void redis_queue_free(struct redis_queue *q);
 
+/* Bytes that were not sent, those of dropped calls included. */
 static inline size_t redis_queue_pending(const struct redis_queue *q)
 {
     return q->out.len - q->written;

@@ -29,7 +29,7 @@ local OF_POOL <const> = {
     verify = "boolean", verify_hostname = "boolean",
     ca_file = "string", ca_dir = "string", cert_file = "string", key_file = "string", server_name = "string",
     client_name = ATTRIBUTE, lib_name = ATTRIBUTE, lib_ver = ATTRIBUTE, no_evict = "boolean", no_touch = "boolean",
-    alive_timeout = NOT_NEGATIVE,
+    alive_timeout = NOT_NEGATIVE, max_queued = args.whole(65536),
     sentinel_username = "string", sentinel_password = "string", sentinel_tls = "boolean",
     min_version = args.one_of("TLSv1.2", "TLSv1.3"),
 }

@@ -179,6 +179,39 @@ bool redis_args_write(lua_State *L, const struct redis_command *cmd, int first, 
     return ok;
 }
 
+enum { FRAME = 16 }; /* a number, or what stands around a string */
+
+static size_t value_size(lua_State *L, int idx)
+{
+    return FRAME + (lua_type(L, idx) == LUA_TSTRING ? lua_rawlen(L, idx) : 0);
+}
+
+static size_t table_size(lua_State *L, int idx)
+{
+    bool is_list = lua_rawlen(L, idx) > 0;
+    size_t size = 0;
+    lua_pushnil(L);
+    while (lua_next(L, idx)) {
+        size += value_size(L, -1) + (is_list ? 0 : value_size(L, -2));
+        lua_pop(L, 1);
+    }
+    return size;
+}
+
+bool redis_args_size(lua_State *L, const struct redis_command *cmd, int first, size_t *size,
+                     struct redis_args_error *e)
+{
+    int top = lua_gettop(L);
+    uint64_t count = 1;
+    *e = (struct redis_args_error){0};
+    if (!lua_checkstack(L, 4) || !count_all(L, cmd, first, top, &count, e))
+        return false;
+    *size = cmd->wire_len + FRAME;
+    for (int i = first; i <= top; i++)
+        *size += lua_type(L, i) == LUA_TTABLE ? table_size(L, i) : value_size(L, i);
+    return true;
+}
+
 int redis_args_raise(lua_State *L, struct runtime *rt, const struct redis_command *cmd,
                      const struct redis_args_error *e)
 {

@@ -15,6 +15,9 @@ struct redis_args_error {
  * buffer unchanged, and `e` says which argument cannot be sent. */
 bool redis_args_write(lua_State *L, const struct redis_command *cmd, int first, struct buf *out,
                       struct redis_args_error *e);
+/* How many bytes that appends, to within a few for each argument. False: they cannot be sent. */
+bool redis_args_size(lua_State *L, const struct redis_command *cmd, int first, size_t *size,
+                     struct redis_args_error *e);
 /* Raises the usage error for `e`, or "not enough memory". */
 int redis_args_raise(lua_State *L, struct runtime *rt, const struct redis_command *cmd,
                      const struct redis_args_error *e);

@@ -324,33 +324,30 @@ static bool write_out(struct redis_batch *b, struct redis_queue *q)
     return ok;
 }
 
-static int batch_execute(lua_State *L)
+static void check_usable(lua_State *L, const struct redis_batch *b)
 {
-    struct redis_batch *b = check_batch(L);
-    struct runtime *rt = bind_runtime(L);
     struct redis_session *s = b->session;
-    lua_settop(L, 1);
     if (s->closed)
-        return bind_fail(L, rt, ERROR_USAGE, "redis: the client of this pipeline is closed");
+        bind_fail(L, bind_runtime(L), ERROR_USAGE, "redis: the client of this pipeline is closed");
     if (b->transaction && s->link && !s->shared)
         redis_link_look(s->link); /* what WATCH began must not end in the unknown without need */
     if (!s->shared && !s->link)
-        return redis_raise_lost(L, s);
-    if (b->count == 0) {
-        lua_newtable(L);
-        return 1;
-    }
-    task_check_park(L, rt->sched);
+        redis_raise_lost(L, s);
+}
+
+static int execute(lua_State *L, struct redis_batch *b, uint64_t deadline)
+{
+    struct redis_session *s = b->session;
     struct redis_queue *q = redis_session_queue(s);
     struct redis_request r = {.handle = &b->handle,
                               .from = q->out.len,
                               .expect = b->count + (b->transaction ? 2 : 0) + (b->asking ? 1 : 0),
-                              .timeout = b->handle.timeout};
+                              .deadline = deadline};
     r.call = redis_session_take(s);
-    if (!r.call)
-        return luaL_error(L, "not enough memory");
-    if (!write_out(b, q)) {
-        redis_session_give(r.call);
+    if (!r.call || !write_out(b, q)) {
+        if (r.call)
+            redis_session_give(r.call);
+        redis_session_admit(s);
         return luaL_error(L, "not enough memory");
     }
     size_t expected = (size_t)r.expect * BYTES_A_REPLY;
@@ -358,6 +355,35 @@ static int batch_execute(lua_State *L)
     b->running = true;
     forget_commands(b); /* the server may run them from now on: the next execution must not send them again */
     return redis_park(L, &r, b->transaction ? transaction_done : batch_done);
+}
+
+static int room_given(lua_State *L, int status, lua_KContext ctx)
+{
+    struct redis_batch *b = lua_touserdata(L, 1);
+    (void)status;
+    b->running = false;
+    struct redis_terms terms = redis_room_given(L, b->session, ctx, "the pipeline");
+    check_usable(L, b);
+    return execute(L, b, terms.deadline);
+}
+
+static int batch_execute(lua_State *L)
+{
+    struct redis_batch *b = check_batch(L);
+    struct runtime *rt = bind_runtime(L);
+    lua_settop(L, 1);
+    check_usable(L, b);
+    if (b->count == 0) {
+        lua_newtable(L);
+        return 1;
+    }
+    task_check_park(L, rt->sched);
+    struct redis_terms terms = {redis_deadline(b->handle.timeout), SHAPE_PLAIN, false};
+    if (b->session->crowded && !redis_session_has_room(b->session, b->out.len)) {
+        b->running = true;
+        return redis_park_for_room(L, b->session, b->out.len, &terms, room_given);
+    }
+    return execute(L, b, terms.deadline);
 }
 
 /* clear(): forgets the queued commands. */

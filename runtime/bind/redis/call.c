@@ -5,8 +5,6 @@
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
 
-#include "base/deadline.h"
-
 #include <math.h>
 #include <string.h>
 
@@ -15,9 +13,8 @@
 int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k)
 {
     struct redis_session *s = r->handle->session;
-    uint64_t deadline = isinf(r->timeout) ? DEADLINE_NEVER : deadline_in(r->timeout);
-    struct wait *w = wait_begin(s->rt->sched, deadline, redis_session_abandon, r->call);
-    redis_session_issue(s, r->call, w, r->from, r->expect, deadline, r->handle->repeat);
+    struct wait *w = wait_begin(s->rt->sched, r->deadline, redis_session_abandon, r->call);
+    redis_session_issue(s, r->call, w, r->from, r->expect, r->deadline, r->handle->repeat);
     return wait_park(L, w, (lua_KContext)w, k);
 }
 
@@ -49,6 +46,53 @@ static int raise_failed(lua_State *L, struct runtime *rt, struct session_call *c
     redis_session_give(c);
     return bind_error_raise(L, rt, &e);
 }
+
+/* ---- waiting for room ---- */
+
+int redis_park_for_room(lua_State *L, struct redis_session *s, size_t size, const struct redis_terms *terms,
+                        lua_KFunction k)
+{
+    struct session_call *c = redis_session_take(s);
+    if (!c)
+        return luaL_error(L, "not enough memory");
+    c->shape = terms->shape;
+    c->blocks = terms->blocks;
+    c->deadline = terms->deadline;
+    struct wait *w = wait_begin(s->rt->sched, terms->deadline, redis_session_leave_room, c);
+    redis_session_wait_for_room(c, w, size);
+    return wait_park(L, w, (lua_KContext)w, k);
+}
+
+static int raise_no_room(lua_State *L, struct redis_session *s, const char *what)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_TIMEOUT,
+              "redis at %s: %s could not be sent before its deadline: %zu bytes were queued",
+              s->pool->target->label, what, redis_queue_pending(redis_session_queue(s)));
+    error_set_field(&e, ERROR_HINT,
+                    "tasks write more than the server reads, or it does not answer (redis-cli ping): write "
+                    "less at a time, or allow more with max_queued=");
+    e.outcome = OUTCOME_NOT_SENT;
+    e.retryable = true;
+    return bind_error_raise(L, s->rt, &e);
+}
+
+struct redis_terms redis_room_given(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what)
+{
+    struct session_call *c = ((struct wait *)ctx)->data;
+    enum wait_status status = wait_end(s->rt->sched);
+    if (status == WAIT_CANCELLED)
+        task_raise_cancelled(L, s->rt->sched);
+    if (status == WAIT_TIMEOUT)
+        raise_no_room(L, s, what);
+    if (c->failed)
+        raise_failed(L, s->rt, c, what);
+    struct redis_terms terms = {c->deadline, c->shape, c->blocks};
+    redis_session_settled_in(c);
+    return terms;
+}
+
+/* ---- the answer ---- */
 
 struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what)
 {
@@ -158,28 +202,67 @@ void redis_check_read_only(lua_State *L, struct runtime *rt, const struct redis_
     bind_error_raise(L, rt, &e);
 }
 
+static inline int write_command(lua_State *L, struct redis_handle *h, const struct redis_command *cmd,
+                                int first, const struct redis_terms *terms)
+{
+    struct redis_session *s = h->session;
+    struct redis_queue *q = redis_session_queue(s);
+    struct redis_request r = {.handle = h, .from = q->out.len, .expect = 1, .deadline = terms->deadline};
+    struct redis_args_error wrong;
+    if (!redis_args_write(L, cmd, first, &q->out, &wrong)) {
+        redis_session_admit(s);
+        return redis_args_raise(L, bind_runtime(L), cmd, &wrong);
+    }
+    r.call = redis_session_take(s);
+    if (!r.call) {
+        q->out.len = r.from;
+        redis_session_admit(s);
+        return luaL_error(L, "not enough memory");
+    }
+    r.call->shape = terms->shape;
+    r.call->blocks = terms->blocks;
+    return redis_park(L, &r, answered);
+}
+
+static int room_given(lua_State *L, int status, lua_KContext ctx)
+{
+    const struct redis_command *cmd = running(L);
+    struct redis_handle *h = lua_touserdata(L, 1);
+    (void)status;
+    struct redis_terms terms = redis_room_given(L, h->session, ctx, cmd->name);
+    if (!redis_is_open(h))
+        redis_check_handle(L, 1);
+    int first = lua_touserdata(L, lua_upvalueindex(2)) ? 2 : 3;
+    return write_command(L, h, cmd, first, &terms);
+}
+
+/* The same when the client is closed, or much is queued on its connection. */
+static int send_unusual(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
+                        const struct redis_terms *terms)
+{
+    struct redis_args_error wrong;
+    size_t size;
+    if (!redis_is_open(h))
+        redis_check_handle(L, 1);
+    if (h->session->crowded) {
+        if (!redis_args_size(L, cmd, first, &size, &wrong))
+            return redis_args_raise(L, bind_runtime(L), cmd, &wrong);
+        if (!redis_session_has_room(h->session, size))
+            return redis_park_for_room(L, h->session, size, terms, room_given);
+    }
+    return write_command(L, h, cmd, first, terms);
+}
+
 static int send_command(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
                         const struct plan *plan)
 {
     struct runtime *rt = bind_runtime(L);
     redis_check_read_only(L, rt, cmd, first);
     task_check_park(L, rt->sched);
-    if (!redis_is_open(h)) /* a finaliser of the script may have closed it; nothing allocates from here on */
-        redis_check_handle(L, 1);
-    struct redis_session *s = h->session;
-    struct redis_queue *q = redis_session_queue(s);
-    struct redis_request r = {.handle = h, .from = q->out.len, .expect = 1, .timeout = plan->timeout};
-    struct redis_args_error wrong;
-    if (!redis_args_write(L, cmd, first, &q->out, &wrong))
-        return redis_args_raise(L, rt, cmd, &wrong);
-    r.call = redis_session_take(s);
-    if (!r.call) {
-        q->out.len = r.from;
-        return luaL_error(L, "not enough memory");
-    }
-    r.call->shape = plan->shape;
-    r.call->blocks = plan->blocks;
-    return redis_park(L, &r, answered);
+    struct redis_terms terms = {redis_deadline(plan->timeout), plan->shape, plan->blocks};
+    if (!redis_is_usual(h)) /* a finaliser of the script may have closed it; nothing allocates from here on */
+        return send_unusual(L, h, cmd, first, &terms);
+    return write_command(L, h, cmd, first, &terms);
 }
 
 int redis_refuse(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first,

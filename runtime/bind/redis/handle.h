@@ -10,6 +10,10 @@
 #include "bind/redis/command.h"
 #include "bind/redis/session.h"
 
+#include "base/deadline.h"
+
+#include <math.h>
+
 #define REDIS_POOL_CLASS   "dbrun.redis.pool"
 #define REDIS_CLIENT_CLASS "dbrun.redis.client"
 #define REDIS_CONN_CLASS   "dbrun.redis.connection"
@@ -30,6 +34,11 @@ int redis_wrong_self(lua_State *L, const char *class, const struct redis_command
 struct redis_handle *redis_check_handle(lua_State *L, int idx);
 /* Raises: the dedicated connection was lost before this call, so that nothing was sent. */
 int redis_raise_lost(lua_State *L, const struct redis_session *s);
+/* Open, and its commands need not look whether there is room. */
+static inline bool redis_is_usual(const struct redis_handle *h)
+{
+    return h->session && !h->session->unusual && (h->session->shared || h->session->link);
+}
 static inline bool redis_is_open(const struct redis_handle *h)
 {
     return h->session && !h->session->closed && (h->session->shared || h->session->link);
@@ -47,9 +56,25 @@ struct redis_request {
     struct session_call *call;
     size_t from;
     uint32_t expect;
-    double timeout;
+    uint64_t deadline;
 };
 int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k);
+static inline uint64_t redis_deadline(double timeout)
+{
+    return isinf(timeout) ? DEADLINE_NEVER : deadline_in(timeout);
+}
+/* What is settled about a command before it is written. */
+struct redis_terms {
+    uint64_t deadline;
+    redis_shape_id shape;
+    bool blocks;
+};
+/* Parks the task until `size` bytes may be queued; then k continues, and begins with redis_room_given. */
+int redis_park_for_room(lua_State *L, struct redis_session *s, size_t size, const struct redis_terms *terms,
+                        lua_KFunction k);
+/* In k: returns what was passed to redis_park_for_room. Raises when there was no room until the deadline. */
+struct redis_terms redis_room_given(lua_State *L, struct redis_session *s, lua_KContext ctx,
+                                    const char *what);
 /* In k: the answered call, to be given back with redis_taken. Raises when the call was not answered; `what`
  * is the command's name for the error. */
 struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what);

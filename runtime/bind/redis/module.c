@@ -118,7 +118,8 @@ static int conn_lost(lua_State *L)
 static int client_stats(lua_State *L)
 {
     redis_push_stats(L, redis_check_handle(L, 1)->session->pool);
-    const struct redis_session *s = redis_check_handle(L, 1)->session;
+    struct redis_session *s = redis_check_handle(L, 1)->session;
+    field_set_count(L, "queued_bytes", redis_queue_pending(redis_session_queue(s)));
     field_set_count(L, "commands", s->commands);
     field_set_count(L, "in_flight", s->live);
     field_set_count(L, "connects", s->connects);
@@ -152,6 +153,7 @@ static int raise_no_connection(lua_State *L, struct redis_session *s, enum pool_
     else
         redis_pool_explain(s->pool, why, &e);
     s->closed = true;
+    redis_session_judge(s);
     return bind_error_raise(L, s->rt, &e);
 }
 

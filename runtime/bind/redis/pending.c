@@ -105,7 +105,7 @@ static void on_done(struct redis_call *call, void *data)
     if (link)
         c->answered = link->serial;
     if (c->session->pool->target->sentinels && says_readonly(call))
-        c->session->demoted = true; /* progress in session_connect.c handles it after the machine's step */
+        c->session->demoted = c->session->unusual = true; /* progress in session_connect.c handles it */
     if (c->wait)
         finish(c);
     else
@@ -135,4 +135,7 @@ void redis_session_fail_backlog(struct redis_session *s, const struct error *why
     struct redis_call *call;
     while ((call = redis_queue_pop(&s->backlog)))
         redis_session_fail_call((struct session_call *)call, why, OUTCOME_NOT_SENT);
+    struct wait *w;
+    while ((w = wait_queue_pop(&s->room)))
+        redis_session_fail_call(w->data, why, OUTCOME_NOT_SENT);
 }

@@ -279,13 +279,16 @@ struct redis_pool *redis_pool_new(struct runtime *rt, struct redis_target *targe
     p->timeout = o->timeout;
     p->ping_idle = duration_ns(o->ping_idle);
     p->comeback = duration_ns(o->comeback);
+    p->max_queued = o->max_queued;
     return p;
 }
 
 struct redis_pool *redis_pool_new_bare(const struct redis_pool *p)
 {
-    const struct redis_pool_options o = {
-        .max_connections = 1, .timeout = p->timeout, .connect_timeout = p->connector.connect_timeout};
+    const struct redis_pool_options o = {.max_connections = 1,
+                                         .timeout = p->timeout,
+                                         .connect_timeout = p->connector.connect_timeout,
+                                         .max_queued = p->max_queued};
     struct redis_target *target = redis_target_bare(p->target);
     struct redis_pool *bare = target ? redis_pool_new(p->rt, target, &o) : NULL;
     redis_target_unref(target);

@@ -77,6 +77,7 @@ struct redis_pool {
     double timeout;     /* seconds to wait for a slot */
     uint64_t ping_idle; /* ns */
     uint64_t comeback;  /* ns that commands wait for the server after a connection was lost */
+    size_t max_queued;  /* bytes that may be queued on a connection before commands wait for room */
     struct redis_guard guard;
     struct redis_session *sessions; /* all that use this pool */
 };
@@ -88,6 +89,7 @@ struct redis_pool_options {
     double connect_timeout;
     double ping_idle;
     double comeback;
+    size_t max_queued;
 };
 
 /* Gives one reference; NULL when memory is out. Holds `target`. */

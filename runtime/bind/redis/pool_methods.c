@@ -165,6 +165,10 @@ int redis_pool__new(lua_State *L)
     if (max < 1 || max > 100000)
         return bind_fail(L, rt, ERROR_USAGE, "redis: max_connections must be an integer from 1 to 100000");
     o.max_connections = (uint32_t)max;
+    lua_Integer most = field_integer(L, 1, "max_queued", 64 * 1024 * 1024);
+    if (most < 64 * 1024)
+        return bind_fail(L, rt, ERROR_USAGE, "redis: max_queued must be at least 65536 bytes");
+    o.max_queued = (size_t)most;
     h->pool = redis_pool_new(rt, t, &o);
     if (!h->pool)
         return luaL_error(L, "not enough memory");

@@ -7,7 +7,8 @@
 #include <string.h>
 
 enum {
-    COMPACT_BACKLOG_AT = 64,
+    COMPACT_AT = 64 * 1024,
+    COMPACT_CALLS = 64,   /* while there is no connection that would compact at its next write */
     FLUSH_AT = 64 * 1024, /* with this many bytes queued, send now and not at the end of the turn */
 };
 
@@ -17,6 +18,18 @@ enum {
 static bool may_retire(const struct redis_session *s)
 {
     return !s->retired || !s->retired->next;
+}
+
+/* Removes dropped commands when they are many or large, so that tasks that time out and try again do not fill
+ * the memory. */
+static void abandoned_unsent(struct redis_session *s, struct redis_queue *q)
+{
+    bool large = q->dropped_size >= COMPACT_AT && q->dropped_size >= redis_queue_pending(q) / 4;
+    bool many = q->dropped >= COMPACT_CALLS && (!s->link || s->link->held);
+    if (large || many)
+        redis_queue_compact(q, redis_session_events.on_done, NULL);
+    if (s->crowded)
+        redis_session_admit(s);
 }
 
 void redis_session_abandon(struct wait *w)
@@ -29,8 +42,7 @@ void redis_session_abandon(struct wait *w)
     c->wait = NULL;
     s->live--;
     if (not_sent) {
-        if ((!s->link || s->link->held) && q->dropped >= COMPACT_BACKLOG_AT)
-            redis_queue_compact(q, redis_session_events.on_done, NULL);
+        abandoned_unsent(s, q);
     } else if (s->link && s->shared && c->received == redisconn_received(s->link->conn) &&
                c->deadline <= mono_now() && !s->link->held && may_retire(s)) {
         if (!s->pool->guard.silent_since)
@@ -43,16 +55,17 @@ void redis_session_abandon(struct wait *w)
 
 /* ---- issuing ---- */
 
-struct redis_queue *redis_session_queue(struct redis_session *s)
-{
-    return s->link ? redisconn_queue(s->link->conn) : &s->backlog;
-}
-
 static void flush(void *data)
 {
     struct redis_session *s = data;
     if (s->link)
         redis_link_push(s->link);
+}
+
+static void crowd(struct redis_session *s)
+{
+    s->crowded = true;
+    redis_session_judge(s);
 }
 
 void redis_session_issue(struct redis_session *s, struct session_call *c, struct wait *w, size_t from,
@@ -73,13 +86,16 @@ void redis_session_issue(struct redis_session *s, struct session_call *c, struct
     }
     if (!s->link) {
         c->received = UINT64_MAX;
+        if (redis_queue_pending(q) >= FLUSH_AT)
+            crowd(s);
         redis_session_connect(s);
         return;
     }
     c->received = redisconn_received(s->link->conn);
-    if (redis_queue_pending(q) >= FLUSH_AT)
+    if (redis_queue_pending(q) >= FLUSH_AT) {
+        crowd(s);
         redis_link_push(s->link);
-    else
+    } else
         sched_defer(s->rt->sched, &s->flush);
 }
 
@@ -125,6 +141,7 @@ void redis_session_close(struct redis_session *s)
     if (s->closed)
         return;
     s->closed = true;
+    redis_session_judge(s);
     error_set(&why, ERROR_POOL, "redis at %s: the %s was closed", s->pool->target->label,
               s->shared ? "client" : "connection");
     redis_session_fail_backlog(s, &why);
@@ -154,6 +171,7 @@ void redis_session_unref(struct redis_session *s)
     /* A task that waits holds a reference. So no task waits now, or the program ends without resuming its
      * tasks: either way no wait may be touched. */
     s->closed = true;
+    redis_session_judge(s);
     if (s->link && !redisconn_is_drained(s->link->conn))
         s->link->spoilt = true;
     redis_session_detach(s);

@@ -52,11 +52,15 @@ struct redis_session {
     struct redis_link *retired;              /* links that get no more commands, only replies */
     struct redis_subscription *subscription; /* owned; NULL: none */
     struct redis_queue backlog;              /* commands that wait for a connection */
+    struct wait_queue room;                  /* tasks whose command would make the queue too long */
+    size_t promised;                         /* bytes of those that have been woken and write now */
     struct deferred flush;
     unsigned refs;
     bool demoted; /* the server replied READONLY, so it is not the master any more: connect to the new one */
+    bool crowded; /* many bytes are queued: commands look whether there is room */
     bool shared;  /* takes connections from the pool when commands come */
     bool closed;
+    bool unusual;  /* demoted, crowded or closed: one test for the usual command */
     uint32_t live; /* the number of commands that a task waits for */
     struct session_chunk *chunks;
     struct session_call *free_calls;
@@ -85,7 +89,10 @@ void redis_session_unref(struct redis_session *s);
 void redis_session_close(struct redis_session *s);
 
 /* The queue to write commands into now. */
-struct redis_queue *redis_session_queue(struct redis_session *s);
+static inline struct redis_queue *redis_session_queue(struct redis_session *s)
+{
+    return s->link ? redisconn_queue(s->link->conn) : &s->backlog;
+}
 /* Queues a command whose bytes are at the end of the queue, from `from` on. Wakes `w` when it is answered or
  * has failed. With `repeat` a command of a shared session is sent again when its connection is lost, if there
  * was memory for its copy. */
@@ -93,6 +100,11 @@ void redis_session_issue(struct redis_session *s, struct session_call *c, struct
                          uint32_t expect, uint64_t deadline, bool repeat);
 /* The same for a command that no task waits for, because it has no reply. */
 void redis_session_post(struct redis_session *s, struct session_call *c, size_t from);
+/* After a change of `demoted`, `crowded` or `closed`. */
+static inline void redis_session_judge(struct redis_session *s)
+{
+    s->unusual = s->demoted || s->crowded || s->closed;
+}
 /* For struct wait: the task does not wait for its command any more. Stores the enum error_outcome in w->data,
  * cast to a pointer. */
 void redis_session_abandon(struct wait *w);
@@ -110,6 +122,20 @@ void redis_session_fail_call(struct session_call *c, const struct error *why, en
 void redis_session_fail_backlog(struct redis_session *s, const struct error *why);
 /* Frees all calls when the session ends. */
 void redis_session_free_calls(struct redis_session *s);
+
+/* ---- room.c: the bound on the bytes that are queued ---- */
+
+/* May a command of about `size` bytes be queued now, before all that wait for room? */
+bool redis_session_has_room(struct redis_session *s, size_t size);
+/* Lets `w` wait for room, with a call that is used for nothing else. Woken, the task ends that with
+ * redis_session_settled_in, unless the call has failed. */
+void redis_session_wait_for_room(struct session_call *c, struct wait *w, size_t size);
+/* For struct wait: the task does not wait for room any more. */
+void redis_session_leave_room(struct wait *w);
+/* The task has queued its command, or cannot. */
+void redis_session_settled_in(struct session_call *c);
+/* Wakes those for whom there is room now, first come, first served. */
+void redis_session_admit(struct redis_session *s);
 
 /* ---- session_connect.c: taking and losing connections ---- */
 

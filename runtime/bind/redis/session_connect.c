@@ -73,6 +73,7 @@ static void lost(struct redis_link *link)
 void redis_session_leave(struct redis_session *s)
 {
     s->demoted = false;
+    redis_session_judge(s);
     redis_pool_invalidate(s->pool);
 }
 
@@ -88,9 +89,12 @@ static void outdated(struct redis_link *link)
 static void progress(struct redis_link *link)
 {
     struct redis_session *s = link->data;
-    if (s->demoted) {
-        redis_session_leave(s);
-        return;
+    if (s->unusual) {
+        if (s->demoted) {
+            redis_session_leave(s);
+            return;
+        }
+        redis_session_admit(s);
     }
     if (s->live == 0 && s->shared)
         redis_session_yield(s);
