@@ -310,6 +310,7 @@ function Client:watched(opts, fn, hooks)
     return require("dbrun.redis.watch").run(self, keys, opts.retry or 0, fn, hooks)
 end
 
+require "dbrun.redis.consumer" (Client)
 require "dbrun.redis.extras" (Client)
 require "dbrun.redis.subscription" (Client)
 

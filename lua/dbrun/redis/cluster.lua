@@ -274,7 +274,7 @@ function Cluster:acquire(key, ...)
     check_open(self)
     look(self)
     return redirect.attempt(self, key and core.redis.slot(key), function(client)
-        return client:acquire()
+        return (self.usual and client or client:with { timeout = self.timeout }):acquire()
     end)
 end
 
@@ -337,6 +337,7 @@ end
 
 -- ---- making one ----
 
+require "dbrun.redis.consumer" (Cluster, true)
 require "dbrun.redis.extras" (Cluster)
 require "dbrun.redis.subscription" (Cluster)
 require "dbrun.redis.cluster_scan_subscribe" (Cluster)
