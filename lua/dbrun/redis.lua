@@ -312,6 +312,7 @@ end
 
 require "dbrun.redis.consumer" (Client)
 require "dbrun.redis.extras" (Client)
+require "dbrun.redis.library" (Client)
 require "dbrun.redis.subscription" (Client)
 
 return setmetatable(M, { __index = function(_, name) return names.unknown_function(name, M) end })

@@ -1,5 +1,5 @@
---- Workers for streams: r:consume reads the messages of a consumer group, calls a function for each, and acknowledges it
---- when the function has returned. Each message is handled at least once.
+--- Workers for streams: r:consume reads the messages of a consumer group, calls a function for each, and acknowledges
+--- it when the function has returned. Each message is handled at least once.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -26,7 +26,7 @@ local STREAMS <const> = {
     end, "the name of a stream or a list of names",
 }
 local FROM <const> = {
-    function(v) return type(v) == "string" and (v == "$" or v:find "^%d+$" or v:find "^%d+%-%d+$") and true or false end,
+    function(v) return type(v) == "string" and (v == "$" or v:find "^%d+%-?%d*$" ~= nil) end,
     '"0" (all messages), "$" (those that come from now on) or an ID',
 }
 local OPTIONS <const> = {

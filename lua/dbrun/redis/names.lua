@@ -55,7 +55,7 @@ local CLIENT <const> = {
 
 local CONNECTION <const> = {
     { "pipeline", "a client has it: r:pipeline(fn)" },
-    { "lock script", "a client has it: r:lock(name), r:script(source)" },
+    { "lock script library consume", "a client has it: r:lock(name), r:script(source)" },
     { "acquire with stats", "a client has it: r:acquire(), r:with{...}, r:stats()" },
     { TO_CLOSE .. " release free", "conn:close() gives it back to the pool" },
 }
@@ -64,7 +64,7 @@ local PIPELINE <const> = {
     { "run commit flush sync results get_results fetch commit_pipeline exec_pipeline", "p:execute() sends the commands "
         .. "and returns the replies" },
     { "cancel cancel_pipeline", "p:clear()" },
-    { "acquire pipeline lock script", "a client has it: r:acquire(), r:lock(name), r:script(source)" },
+    { "acquire pipeline lock script library consume", "a client has it: r:acquire(), r:lock(name), r:script(source)" },
 }
 
 local POOL <const> = {
@@ -88,6 +88,11 @@ local LOCK <const> = {
     { "renew refresh reacquire expire touch", "l:extend(seconds)" },
 }
 
+local LIBRARY <const> = {
+    { "fcall run execute invoke eval", 'lib:call(name, {key}, {argument})' },
+    { "register install deploy replace", "lib:load()" },
+}
+
 local MODULE <const> = {
     { "connect new create open createclient create_client redis strictredis from_url fromurl cluster rediscluster "
         .. "sentinel", "redis.get() is the client from the configuration; redis.client{url = ...} makes another" },
@@ -104,6 +109,7 @@ local KINDS <const> = {
     pool = { "a pool", "pool", POOL },
     subscription = { "a subscription", "s", SUBSCRIPTION },
     lock = { "a lock", "l", LOCK },
+    library = { "a library", "lib", LIBRARY },
 }
 
 local meant <const> = args.foreign_names
@@ -119,7 +125,7 @@ function M.check_command(kind, name)
 end
 
 ---Lets the table of methods of a class without commands answer for names that it does not have.
----@param kind "pool"|"subscription"|"lock"
+---@param kind "pool"|"subscription"|"lock"|"library"
 ---@param methods table
 ---@return table methods
 function M.answer(kind, methods)

@@ -48,7 +48,7 @@ describe("workers for a stream", function()
 
     it("handle each message, though connections are cut and workers are killed at any moment", function()
         local server <const> = redis_server.start()
-        local stopped <close> = setmetatable({}, { __close = function() server:stop() end })
+        local _ <close> = setmetatable({}, { __close = function() server:stop() end })
         local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
         local admin <close> = redis.client { url = server.url }
         local r <close> = redis.client { url = "unix://" .. proxy.path, command_timeout = 5 }
@@ -118,7 +118,7 @@ describe("workers for a stream", function()
 
     it("go on when the server comes back without anything, and lose nothing that is written then", function()
         local server <const> = redis_server.start()
-        local stopped <close> = setmetatable({}, { __close = function() server:stop() end })
+        local _ <close> = setmetatable({}, { __close = function() server:stop() end })
         local r <close> = redis.client { url = server.url, command_timeout = 5 }
         local got = {}
         local g <close> = task.group()
@@ -138,7 +138,7 @@ describe("workers for a stream", function()
 
     it("notice a server that is frozen, and go on when it wakes", function()
         local server <const> = redis_server.start()
-        local stopped <close> = setmetatable({}, { __close = function() server:stop() end })
+        local _ <close> = setmetatable({}, { __close = function() server:stop() end })
         local r <close> = redis.client { url = server.url, command_timeout = 1 }
         local got = {}
         local g <close> = task.group()
@@ -159,7 +159,7 @@ describe("workers for a stream", function()
 
     it("follow a stream to the new primary of a cluster", function()
         local cluster <const> = redis_cluster.start()
-        local stopped <close> = setmetatable({}, { __close = function() cluster:stop() end })
+        local _ <close> = setmetatable({}, { __close = function() cluster:stop() end })
         local r <close> = redis.client { url = cluster.url, command_timeout = 10 }
         local book <const> = ledger(r, "{s}")
         local sent, total, g <close> = 0, rounds(400), task.group()

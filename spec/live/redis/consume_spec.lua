@@ -50,7 +50,8 @@ local function specs(opts)
 
     local function count_of(list)
         return function(n)
-            assert.is_true(wait_until(10, function() return #list >= n end), ("handled: %d of %d, %s"):format(#list, n, tostring(ended_by)))
+            local all <const> = wait_until(10, function() return #list >= n end)
+            assert.is_true(all, ("handled: %d of %d, %s"):format(#list, n, tostring(ended_by)))
             return list
         end
     end
