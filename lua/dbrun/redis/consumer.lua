@@ -26,7 +26,7 @@ local STREAMS <const> = {
     end, "the name of a stream or a list of names",
 }
 local FROM <const> = {
-    function(v) return type(v) == "string" and (v == "$" or v:find "^%d+%-?%d*$" ~= nil) end,
+    function(v) return type(v) == "string" and (v == "$" or v:find "^%d+$" or v:find "^%d+%-%d+$") and true end,
     '"0" (all messages), "$" (those that come from now on) or an ID',
 }
 local OPTIONS <const> = {

@@ -268,7 +268,85 @@ describe("a client of a Redis cluster", function()
             r:spublish(channel, "two")
             assert.equal("two", s:messages()().payload)
         end
-        fails("CROSSSLOT", r.ssubscribe, r, "a", "b")
+    end)
+
+    --- Publishes in each channel until the first message of each has come: the payloads by channel.
+    local function first_of_each(channels, next_message)
+        for _, channel in ipairs(channels) do
+            r:spublish(channel, "to " .. channel)
+        end
+        local got, n = {}, 0
+        while n < #channels do
+            local m <const> = next_message()
+            if m.kind == "message" and not got[m.channel] then
+                got[m.channel], n = m.payload, n + 1
+            end
+        end
+        return got
+    end
+
+    local function expected_of(channels)
+        local expected = {}
+        for _, channel in ipairs(channels) do
+            expected[channel] = "to " .. channel
+        end
+        return expected
+    end
+
+    it("subscribes to sharded channels in several slots at once", function()
+        local channels = {}
+        for i = 1, 12 do
+            channels[i] = "news" .. i
+        end
+        local s <close> = r:ssubscribe(channels)
+        local next_message <const> = s:messages()
+        assert.same(expected_of(channels), first_of_each(channels, next_message))
+        s:subscribe("later1", "later2", "news1")
+        assert.same(expected_of { "later1", "later2" }, first_of_each({ "later1", "later2" }, next_message))
+        s:unsubscribe("news2", "later1", "unknown")
+        assert.is_true(redis_server.wait_until(5, function()
+            return r:spublish("news2", "x") + r:spublish("later1", "x") == 0
+        end))
+        assert.equal(1, r:spublish("news1", "last"))
+        repeat
+            local m <const> = next_message()
+        until m.payload == "last"
+        s:close()
+        s:close()
+        assert.is_nil(next_message())
+        assert.matches("has been closed", select(2, pcall(s.subscribe, s, "a")).message)
+    end)
+
+    it("keeps each channel's order, and holds back when the messages are not read", function()
+        local channels <const> = { "one", "two", "three" }
+        local s <close> = r:ssubscribe(channels)
+        for i = 1, 1000 do
+            for _, channel in ipairs(channels) do
+                r:spublish(channel, i)
+            end
+        end
+        local last = { one = 0, two = 0, three = 0 }
+        local n = 0
+        for m in s:messages() do
+            assert.equal(last[m.channel] + 1, math.tointeger(m.payload))
+            last[m.channel], n = math.tointeger(m.payload), n + 1
+            if n == 3000 then
+                break
+            end
+        end
+        assert.same({ one = 1000, two = 1000, three = 1000 }, last)
+    end)
+
+    it("closes a sharded subscription that is collected", function()
+        do
+            local s = r:ssubscribe("a", "b")
+            s:messages()
+            assert.equal(2, r:spublish("a", 1) + r:spublish("b", 1))
+        end
+        assert.is_true(redis_server.wait_until(5, function()
+            collectgarbage()
+            return r:spublish("a", 1) + r:spublish("b", 1) == 0
+        end))
     end)
 
     it("reads from replicas when asked to, and writes to primaries", function()
