@@ -305,8 +305,10 @@ static bool transmit(struct redisconn *c)
         size_t n;
         enum redis_io io =
             redis_transport_write(&c->transport, q->out.data + q->written, redis_queue_pending(q), &n, &e);
-        if (io == REDIS_IO_AGAIN)
+        if (io == REDIS_IO_AGAIN) {
+            redis_queue_took(q, redis_transport_taken(&c->transport));
             return true;
+        }
         if (io != REDIS_IO_OK) {
             /* What the server sent before it closed the connection explains more than the broken pipe. */
             if (io == REDIS_IO_CLOSED && !receive(c)) {
@@ -318,6 +320,14 @@ static bool transmit(struct redisconn *c)
         redis_queue_wrote(q, n, call_sent, c);
     }
     return true;
+}
+
+bool redisconn_move_unsent(struct redisconn *c, struct redis_queue *to)
+{
+    struct redis_queue *q = &c->queue;
+    if (c->state != REDISCONN_FAILED && q->start > q->written)
+        redis_queue_settle(q, call_sent, c);
+    return redis_queue_move(to, q);
 }
 
 /* ---- step ---- */

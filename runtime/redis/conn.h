@@ -61,6 +61,11 @@ unsigned redisconn_step(struct redisconn *c, unsigned ready);
 /* After a failure, or before redisconn_free: takes out the next call that was sent. NULL at the end. */
 struct redis_call *redisconn_pop_sent(struct redisconn *c);
 
+/* Moves to `to` the calls that the server cannot run: the connection gets no more. It only sends the rest of
+ * a call of which a part is sent, with all that is in the same TLS record. False: no memory, nothing was
+ * moved. */
+bool redisconn_move_unsent(struct redisconn *c, struct redis_queue *to);
+
 /* Nothing unsent, unanswered or half read. */
 bool redisconn_is_drained(const struct redisconn *c);
 /* Drained, and the socket shows neither data nor a close: another task can use it. */

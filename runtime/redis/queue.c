@@ -8,6 +8,7 @@ enum { KEEP_CAPACITY = 256 * 1024, COMPACT_AT = 64 * 1024 };
 static void forget_bytes(struct redis_queue *q)
 {
     q->written = 0;
+    q->taken = 0;
     q->start = 0;
     if (q->out.cap > KEEP_CAPACITY)
         buf_free(&q->out);
@@ -29,13 +30,27 @@ void redis_queue_push(struct redis_queue *q, struct redis_call *c, size_t from, 
     q->tail = c;
 }
 
+/* Once the first byte of a command is on its way, the rest must follow, or the stream is garbage. */
+static bool is_leaving(const struct redis_queue *q, size_t at)
+{
+    return at < q->written + q->taken;
+}
+
+static bool has_left(const struct redis_queue *q, const struct redis_call *c)
+{
+    size_t at = q->start;
+    for (const struct redis_call *i = q->head; i && is_leaving(q, at); i = i->next) {
+        if (i == c)
+            return true;
+        at += i->size;
+    }
+    return false;
+}
+
 bool redis_queue_drop(struct redis_queue *q, struct redis_call *c)
 {
     c->dropped = true;
-    if (c->state != REDIS_CALL_UNSENT)
-        return false;
-    /* Once the first byte of a command is sent, the rest must follow, or the stream is garbage. */
-    if (c == q->head && q->written > q->start)
+    if (c->state != REDIS_CALL_UNSENT || has_left(q, c))
         return false;
     q->dropped++;
     q->dropped_size += c->size;
@@ -55,7 +70,7 @@ void redis_queue_compact(struct redis_queue *q, redis_call_fn *gone, void *data)
     while (*link) {
         struct redis_call *c = *link;
         size_t size = c->size;
-        if (c->dropped && at >= q->written) {
+        if (c->dropped && !is_leaving(q, at)) {
             *link = c->next;
             c->next = NULL;
             c->state = REDIS_CALL_DONE;
@@ -76,13 +91,13 @@ void redis_queue_compact(struct redis_queue *q, redis_call_fn *gone, void *data)
         forget_bytes(q);
 }
 
-void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, void *data)
+/* Takes out the calls that the server may run when it has the bytes up to `end`. */
+static void sent_until(struct redis_queue *q, size_t end, redis_call_fn *sent, void *data)
 {
-    q->written += n;
     while (q->head) {
         struct redis_call *c = q->head;
         /* The server answers the first of several commands in a call before it has the last. */
-        bool out = c->expect > 1 ? q->start < q->written : q->start + c->size <= q->written;
+        bool out = c->expect > 1 ? q->start < end : q->start + c->size <= end;
         if (!out)
             break;
         q->start += c->size;
@@ -93,6 +108,13 @@ void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, voi
         c->state = REDIS_CALL_SENT;
         sent(c, data);
     }
+}
+
+void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, void *data)
+{
+    q->written += n;
+    q->taken = 0;
+    sent_until(q, q->written, sent, data);
     if (q->written == q->out.len) {
         forget_bytes(q);
         return;
@@ -105,10 +127,31 @@ void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, voi
     }
 }
 
+void redis_queue_settle(struct redis_queue *q, redis_call_fn *sent, void *data)
+{
+    if (q->taken)
+        sent_until(q, q->written + q->taken, sent, data);
+}
+
+/* Those that were on their way when they were dropped are not counted yet: on a new connection none of them
+ * is, so they can be taken out. */
+static void count_dropped(struct redis_queue *q)
+{
+    size_t at = q->start;
+    for (const struct redis_call *c = q->head; c && is_leaving(q, at); c = c->next) {
+        if (c->dropped) {
+            q->dropped++;
+            q->dropped_size += c->size;
+        }
+        at += c->size;
+    }
+}
+
 bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
 {
     if (!from->head)
         return true;
+    size_t end = from->written + from->taken;
     if (!buf_add(&to->out, from->out.data + from->start, from->out.len - from->start)) {
         to->out.oom = false;
         return false;
@@ -118,20 +161,15 @@ bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
     else
         to->head = from->head;
     to->tail = from->tail;
-    /* A first call that was partly sent and then dropped is not counted in `dropped`: on the new connection
-     * none of it is sent, so it can be taken out. */
+    count_dropped(from);
     to->dropped += from->dropped;
     to->dropped_size += from->dropped_size;
-    if (from->head->dropped && from->written > from->start) {
-        to->dropped++;
-        to->dropped_size += from->head->size;
-    }
     from->head = NULL;
     from->tail = NULL;
     from->dropped = 0;
     from->dropped_size = 0;
-    if (from->start > from->written)
-        from->out.len = from->start; /* the rest of a call that counts as sent is still to be sent */
+    if (from->start > from->written) /* the rest of a call that counts as sent is still to be sent */
+        from->out.len = from->start > end ? from->start : end;
     else
         forget_bytes(from);
     return true;
@@ -144,8 +182,11 @@ struct redis_call *redis_queue_pop(struct redis_queue *q)
         return NULL;
     q->head = c->next;
     q->start += c->size;
-    if (q->written < q->start)
+    if (q->written < q->start) {
+        size_t skipped = q->start - q->written;
+        q->taken = q->taken > skipped ? q->taken - skipped : 0;
         q->written = q->start;
+    }
     c->next = NULL;
     c->state = REDIS_CALL_DONE;
     if (!q->head) {

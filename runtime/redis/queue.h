@@ -37,6 +37,7 @@ struct redis_call {
 struct redis_queue {
     struct buf out;
     size_t written; /* bytes of `out` that were sent */
+    size_t taken;   /* bytes after those that a TLS record holds: they are sent as they are, or never */
     size_t start;   /* where the first call begins in `out`; beyond `written` while several commands
                      * of one call are on their way */
     struct redis_call *head;
@@ -56,8 +57,15 @@ void redis_queue_push(struct redis_queue *q, struct redis_call *c, size_t from, 
 bool redis_queue_drop(struct redis_queue *q, struct redis_call *c);
 /* Removes the bytes of dropped calls and passes the calls to `gone`. Cheap when there are none. */
 void redis_queue_compact(struct redis_queue *q, redis_call_fn *gone, void *data);
-/* `n` more bytes were sent; calls `sent` for each call that the server may run now. */
+/* The transport holds `taken` of the bytes that were not sent: they stay as they are. */
+static inline void redis_queue_took(struct redis_queue *q, size_t taken)
+{
+    q->taken = taken;
+}
+/* `n` more bytes were sent, and none are taken; calls `sent` for each call that the server may run now. */
 void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, void *data);
+/* The bytes that are taken will be sent: calls `sent` for each call that the server may run then. */
+void redis_queue_settle(struct redis_queue *q, redis_call_fn *sent, void *data);
 /* Moves to `to` the calls of `from` that were not sent completely. False: no memory, both are unchanged. */
 bool redis_queue_move(struct redis_queue *to, struct redis_queue *from);
 /* Takes out the first call; NULL when there is none. The bytes of the last one go with it. */

@@ -13,6 +13,7 @@
 struct redis_tls {
     SSL *ssl;
     BIO_METHOD *method;
+    size_t taken; /* bytes of the record that a write began and must go on with; 0 = none */
 };
 
 /* ---- a BIO for the socket: OpenSSL's own would raise SIGPIPE ---- */
@@ -279,10 +280,23 @@ enum redis_io redis_tls_read(struct redis_tls *tls, void *data, size_t len, size
 enum redis_io redis_tls_write(struct redis_tls *tls, const void *data, size_t len, size_t *done,
                               unsigned *want, struct error *e)
 {
+    /* One record at a time: SSL_write would go on to the next one, and when that blocks not tell that the
+     * first is sent. After a write that blocked OpenSSL has encrypted the record, and wants the same bytes
+     * again. */
+    size_t n = len < SSL3_RT_MAX_PLAIN_LENGTH ? len : SSL3_RT_MAX_PLAIN_LENGTH;
+    if (tls->taken)
+        n = tls->taken;
     ERR_clear_error();
     errno = 0;
-    int rc = SSL_write_ex(tls->ssl, data, len, done);
-    return rc == 1 ? REDIS_IO_OK : explain(tls, rc, want, e);
+    int rc = SSL_write_ex(tls->ssl, data, n, done);
+    enum redis_io io = rc == 1 ? REDIS_IO_OK : explain(tls, rc, want, e);
+    tls->taken = io == REDIS_IO_AGAIN ? n : 0;
+    return io;
+}
+
+size_t redis_tls_taken(const struct redis_tls *tls)
+{
+    return tls->taken;
 }
 
 bool redis_tls_pending(const struct redis_tls *tls)

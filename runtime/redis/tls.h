@@ -18,6 +18,8 @@ enum redis_io redis_tls_read(struct redis_tls *tls, void *data, size_t len, size
                              struct error *e);
 enum redis_io redis_tls_write(struct redis_tls *tls, const void *data, size_t len, size_t *done,
                               unsigned *want, struct error *e);
+/* Bytes that the last write took into a record and could not send: the next one must begin with them. */
+size_t redis_tls_taken(const struct redis_tls *tls);
 bool redis_tls_pending(const struct redis_tls *tls);
 bool redis_tls_quiet(struct redis_tls *tls);
 

@@ -65,6 +65,11 @@ enum redis_io redis_transport_write(struct redis_transport *t, const void *data,
     return REDIS_IO_OK;
 }
 
+size_t redis_transport_taken(const struct redis_transport *t)
+{
+    return t->tls ? redis_tls_taken(t->tls) : 0;
+}
+
 bool redis_transport_pending(const struct redis_transport *t)
 {
     return t->tls && redis_tls_pending(t->tls);

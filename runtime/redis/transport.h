@@ -41,6 +41,10 @@ enum redis_io redis_transport_read(struct redis_transport *t, void *data, size_t
                                    struct error *e);
 enum redis_io redis_transport_write(struct redis_transport *t, const void *data, size_t len, size_t *done,
                                     struct error *e);
+/* After a write that returned REDIS_IO_AGAIN: so many of its bytes are in a TLS record already, of which a
+ * part may be sent. The next write must begin with them. The server can read none of them before it has the
+ * whole record. */
+size_t redis_transport_taken(const struct redis_transport *t);
 /* Has OpenSSL bytes that were read from the socket already, so that poll(2) does not report them? */
 bool redis_transport_pending(const struct redis_transport *t);
 /* On an idle connection: has the server neither closed it nor sent anything? (A TLS session ticket does not

@@ -41,11 +41,10 @@ static void settle_sent(struct redis_session *s, struct redis_link *link, const 
 
 static void take_unsent(struct redis_session *s, struct redis_link *link, const struct error *why)
 {
-    struct redis_queue *q = redisconn_queue(link->conn);
     struct redis_call *call;
-    if (redis_queue_move(&s->backlog, q))
+    if (redisconn_move_unsent(link->conn, &s->backlog))
         return;
-    while ((call = redis_queue_pop(q)))
+    while ((call = redis_queue_pop(redisconn_queue(link->conn))))
         redis_session_fail_call((struct session_call *)call, why, OUTCOME_NOT_SENT);
 }
 

@@ -1,4 +1,5 @@
 -- The bound on what is queued for a server that does not read, and the writers that wait for room.
+local certificates = require "spec.support.certificates"
 local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
@@ -232,5 +233,58 @@ describe("what is queued for a server that does not read", function()
             local e <const> = fails("usage", redis.client, { url = server.url, max_queued = wrong })
             assert.matches("max_queued must be a whole number of at least 65536", e.message)
         end
+    end)
+end)
+
+describe("commands to a server that does not read, over TLS", function()
+    local server, r
+    setup(function()
+        server = redis_server.start {
+            tcp = true,
+            args = {
+                "--tls-port", "PORT", "--tls-cert-file", "DIR/server.crt", "--tls-key-file", "DIR/server.key",
+                "--tls-ca-cert-file", "DIR/ca.crt", "--tls-auth-clients", "no",
+            },
+            prepare = function(folder)
+                certificates.authority(folder, "ca")
+                certificates.sign(folder, "ca", "server", "IP:127.0.0.1")
+            end,
+        }
+        r = redis.client {
+            host = "127.0.0.1", port = tonumber(server:cli("config", "get", "tls-port"):match "(%d+)%s*$"), tls = true,
+            ca_file = server.dir .. "/ca.crt", command_timeout = 30,
+        }
+    end)
+    teardown(function()
+        r:close()
+        server:stop()
+    end)
+
+    it("are run once, whatever others are cancelled between them", function()
+        local N <const>, SIZE <const> = 6000, 3000
+        local patient <close> = task.group()
+        local others <close> = task.group()
+        r:ping()
+        server:freeze()
+        for i = 1, N do
+            local g <const> = i % 3 == 0 and patient or others
+            g:spawn(r.rpush, r, "list", ("%d:%s"):format(i, ("x"):rep(SIZE)))
+        end
+        assert.is_true(wait_until(20, function() return r:stats().in_flight == N end))
+        others:cancel()
+        assert.is_true(wait_until(20, function() return r:stats().in_flight == N // 3 end))
+        server:thaw()
+        patient:wait()
+        local times, cancelled = {}, 0
+        for _, value in ipairs(r:lrange("list", 0, -1)) do
+            local i <const> = math.tointeger(value:match "^(%d+):x+$")
+            assert.equal(SIZE, #value - #tostring(i) - 1)
+            times[i] = (times[i] or 0) + 1
+        end
+        for i = 1, N do
+            assert.equal(i % 3 == 0 and 1 or times[i] and 1, times[i])
+            cancelled = cancelled + (i % 3 ~= 0 and not times[i] and 1 or 0)
+        end
+        assert.is_true(cancelled > 0)
     end)
 end)
