@@ -48,6 +48,15 @@ static void take_unsent(struct redis_session *s, struct redis_link *link, const 
         redis_session_fail_call((struct session_call *)call, why, OUTCOME_NOT_SENT);
 }
 
+/* The queue is another one now: for those that wait for room there may be some. */
+static void go_on(struct redis_session *s)
+{
+    if (s->room.head)
+        redis_session_admit(s);
+    if (s->backlog.head)
+        redis_session_connect(s);
+}
+
 static void lost(struct redis_link *link)
 {
     struct redis_session *s = link->data;
@@ -64,8 +73,8 @@ static void lost(struct redis_link *link)
         s->subscription->on_lost(s->subscription, &why);
     if (!s->shared || s->pool->guard.leaving)
         redis_session_fail_backlog(s, &why);
-    else if (s->backlog.head)
-        redis_session_connect(s);
+    else
+        go_on(s);
     error_clear(&why);
 }
 
@@ -177,8 +186,7 @@ void redis_session_retire(struct redis_session *s)
     link->user = &retired_user;
     link->next = s->retired;
     s->retired = link;
-    if (s->backlog.head)
-        redis_session_connect(s);
+    go_on(s);
     error_clear(&why);
 }
 

@@ -204,6 +204,31 @@ describe("what is queued for a server that does not read", function()
         assert.equal(done, r:dbsize())
     end)
 
+    it("lets the waiting ones go when what they waited for is lost, or given up", function()
+        local function much(client, kind)
+            local p <const> = client:pipeline()
+            for i = 1, 3 do
+                p:set("large" .. i, ("x"):rep(BOUND))
+            end
+            return fails(kind, p.execute, p)
+        end
+        for how, kind in pairs { lost = "connect", ["given up"] = "timeout" } do
+            local g <close> = task.group()
+            server:freeze()
+            local large <const> = g:spawn(much, r:with { timeout = kind == "timeout" and 0.5 or 30 }, kind)
+            assert.is_true(wait_until(5, function() return r:stats().queued_bytes > BOUND end))
+            local small <const> = g:spawn(r.set, r, "small", how)
+            assert.is_true(wait_until(5, function() return r:stats().in_flight == 2 end))
+            if kind == "connect" then
+                server:restart()
+            end
+            assert.equal("unknown", large:join().outcome)
+            server:thaw()
+            assert.equal("OK", small:join())
+            assert.equal(how, r:get "small")
+        end
+    end)
+
     it("holds for a dedicated connection that several tasks use", function()
         local c <close> = r:acquire()
         local g <close> = task.group()
