@@ -328,7 +328,9 @@ function Confirmed:close()
     self.inner:close()
 end
 
+require "dbrun.redis.consumer" (Confirmed)
 require "dbrun.redis.extras" (Confirmed)
+require "dbrun.redis.library" (Confirmed)
 require "dbrun.redis.subscription" (Confirmed)
 
 setmetatable(Confirmed, {

@@ -65,6 +65,7 @@ Consumer.__index = Consumer
 local PASSING <const> = {
     NOGROUP = true, UNBLOCKED = true, MOVED = true, ASK = true, TRYAGAIN = true, CLUSTERDOWN = true, MASTERDOWN = true,
     LOADING = true, READONLY = true, BUSY = true, NOREPLICAS = true,
+    WAIT = true, -- of a client whose writes are confirmed: what it did is done again
 }
 
 local function is_passing(self, e)

@@ -160,6 +160,38 @@ describe("confirmed writes", function()
         assert.is_true(count_of_waits() - waits <= 8) -- those of the transaction
     end)
 
+    it("include functions on the server, and what a worker for streams writes", function()
+        local short <const> = r:with { wait = { replicas = 1, timeout = 0.2 } }
+        local lib <const> = short:library("#!lua name=own\nredis.register_function('add', function(keys, values)\n"
+            .. "return redis.call('incrby', keys[1], values[1]) end)")
+        assert.equal(5, lib:call("add", { "n" }, { 5 }))
+        local handled = {}
+        local worker <const> = task.spawn(short.consume, short, {
+            stream = "s", group = "g", consumer = "c", claim_idle = 0.2,
+            handle = function(message)
+                handled[#handled + 1] = message.fields.n
+                if message.fields.n == "2" then
+                    freeze()
+                end
+            end,
+        })
+        r:xadd("s", "*", "n", "1")
+        assert.is_true(redis_server.wait_until(10, function() return #handled == 1 end))
+        r:xadd("s", "*", "n", "2")
+        assert.is_true(redis_server.wait_until(10, function() return #handled == 2 end))
+        assert.equal(10, unconfirmed(lib.call, lib, "add", { "n" }, { 5 }).reply)
+        for _, server in ipairs(replicas) do
+            server:thaw()
+        end
+        r:xadd("s", "*", "n", "3") -- the worker goes on
+        assert.is_true(redis_server.wait_until(10, function()
+            return #handled == 3 and r:xpending("s", "g")[1] == 0
+        end))
+        assert.same({ "1", "2", "3" }, handled)
+        worker:cancel()
+        pcall(worker.join, worker)
+    end)
+
     it("that fail raise their own error, and do not wait", function()
         freeze()
         r:set("s", "text")
