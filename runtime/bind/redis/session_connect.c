@@ -17,32 +17,38 @@ static void give_back(struct redis_link *link)
 
 /* ---- losing a connection ---- */
 
+/* Queues a command that was sent once more, when that is allowed. */
+static bool queue_again(struct redis_session *s, struct session_call *c)
+{
+    struct redis_queue *q = redis_session_queue(s);
+    size_t from = q->out.len;
+    if (!c->copy || c->call.dropped || !s->shared || s->closed)
+        return false;
+    if (!buf_add(&q->out, c->copy, c->call.size)) {
+        q->out.oom = false;
+        return false;
+    }
+    resp_reply_clear(&c->call.reply);
+    redis_queue_push(q, &c->call, from, c->expect);
+    c->received = s->link ? redisconn_received(s->link->conn) : UINT64_MAX;
+    return true;
+}
+
 /* Commands that were sent: queues those again that may be repeated, and fails the others with an unknown
  * outcome. The one whose reply broke the protocol would get that reply again. */
 static void settle_sent(struct redis_session *s, struct redis_link *link, const struct error *why)
 {
     struct redis_call *call;
     bool culprit = why->kind == ERROR_PROTOCOL;
-    for (; (call = redisconn_pop_sent(link->conn)); culprit = false) {
-        struct session_call *c = (struct session_call *)call;
-        struct redis_queue *q = &s->backlog;
-        size_t from = q->out.len;
-        bool again = c->copy && !culprit && !call->dropped && s->shared && !s->closed;
-        if (again && buf_add(&q->out, c->copy, call->size)) {
-            resp_reply_clear(&call->reply);
-            redis_queue_push(q, call, from, c->expect);
-            continue;
-        }
-        if (again)
-            q->out.oom = false;
-        redis_session_fail_call(c, why, OUTCOME_UNKNOWN);
-    }
+    for (; (call = redisconn_pop_sent(link->conn)); culprit = false)
+        if (culprit || !queue_again(s, (struct session_call *)call))
+            redis_session_fail_call((struct session_call *)call, why, OUTCOME_UNKNOWN);
 }
 
 static void take_unsent(struct redis_session *s, struct redis_link *link, const struct error *why)
 {
     struct redis_call *call;
-    if (redisconn_move_unsent(link->conn, &s->backlog))
+    if (redisconn_move_unsent(link->conn, redis_session_queue(s)))
         return;
     while ((call = redis_queue_pop(redisconn_queue(link->conn))))
         redis_session_fail_call((struct session_call *)call, why, OUTCOME_NOT_SENT);
@@ -132,6 +138,15 @@ void redis_session_yield(struct redis_session *s)
 
 /* ---- retired connections ---- */
 
+/* Takes over what a retired connection has not done. */
+static void take_over(struct redis_session *s, struct redis_link *link, const struct error *why)
+{
+    settle_sent(s, link, why);
+    take_unsent(s, link, why);
+    if (s->link)
+        sched_defer(s->rt->sched, &s->flush);
+}
+
 static void retired_lost(struct redis_link *link)
 {
     struct redis_session *s = link->data;
@@ -141,7 +156,7 @@ static void retired_lost(struct redis_link *link)
         at = &(*at)->next;
     *at = link->next;
     error_copy(&why, redisconn_error(link->conn));
-    settle_sent(s, link, &why);
+    take_over(s, link, &why);
     give_back(link);
     if (s->pool->guard.leaving)
         redis_session_fail_backlog(s, &why);
@@ -166,12 +181,14 @@ void redis_session_sweep(struct redis_session *s)
             at = &link->next;
             continue;
         }
-        struct redis_call *call;
+        struct error why = {0}; /* for what is in the background, so nothing is told of it */
         *at = link->next;
-        while ((call = redisconn_pop_sent(link->conn)))
-            redis_session_give((struct session_call *)call);
+        take_over(s, link, &why);
         give_back(link);
+        error_clear(&why);
     }
+    if (s->backlog.head)
+        redis_session_connect(s);
 }
 
 void redis_session_retire(struct redis_session *s)

@@ -73,6 +73,28 @@ describe("a Redis client whose", function()
             c:close()
         end)
 
+        it("after a new one was opened runs it again there with idempotent=true", function()
+            -- The first connection answers no GET and ends after 2 s; the others answer.
+            local bad <close> = bad_server.start [[
+                my $first = !-e "$path.seen"; open(my $f, ">", "$path.seen"); close $f;
+                if ($first) { $SIG{ALRM} = sub { close $c; exit 0 }; alarm 2; }
+                while (sysread $c, my $x, 65536) {
+                    my $n = () = $x =~ /GET/g;
+                    print $c qq{+PONG\r\n} if !$n;
+                    print $c qq{+value\r\n} x $n if !$first;
+                }]]
+            local c <const> = redis.client { url = bad.url, idempotent = true }
+            assert.equal("PONG", c:ping())
+            local waiting <const> = task.spawn(function() return c:get "a" end)
+            task.sleep(0)
+            local quick <const> = c:with { timeout = 0.2 }
+            assert.equal("unknown", fails("timeout", quick.get, quick, "b").outcome)
+            assert.equal("value", c:get "c")
+            assert.equal("waiting", waiting:status())
+            assert.equal("value", task.timeout(10, function() return waiting:join() end))
+            c:close()
+        end)
+
         it("a hundred times at random moments loses no command silently and crosses no reply", function()
             local seed <const> = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time() * 1000 + math.random(999)
             math.randomseed(seed)
