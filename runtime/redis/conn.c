@@ -137,7 +137,15 @@ bool redisconn_is_idle(struct redisconn *c)
 bool redisconn_is_awaited(const struct redisconn *c)
 {
     for (const struct redis_call *call = c->sent_head; call; call = call->next)
-        if (!call->dropped)
+        if (!call->dropped && !call->background)
+            return true;
+    return false;
+}
+
+bool redisconn_has_sent(const struct redisconn *c, const struct redis_call *call)
+{
+    for (const struct redis_call *at = c->sent_head; at; at = at->next)
+        if (at == call)
             return true;
     return false;
 }

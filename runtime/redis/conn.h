@@ -70,8 +70,10 @@ bool redisconn_move_unsent(struct redisconn *c, struct redis_queue *to);
 bool redisconn_is_drained(const struct redisconn *c);
 /* Drained, and the socket shows neither data nor a close: another task can use it. */
 bool redisconn_is_idle(struct redisconn *c);
-/* Has a sent call that was not dropped? */
+/* Has a sent call that something waits for: not dropped, not in the background? */
 bool redisconn_is_awaited(const struct redisconn *c);
+/* Was the call sent on this connection, and is it unanswered? */
+bool redisconn_has_sent(const struct redisconn *c, const struct redis_call *call);
 /* Calls that were sent and not answered. */
 uint32_t redisconn_unanswered(const struct redisconn *c);
 /* Calls that were answered so far. */

@@ -30,6 +30,7 @@ struct redis_call {
     uint32_t expect; /* replies still to come */
     enum redis_call_state state;
     bool dropped;            /* its replies are to be thrown away */
+    bool background;         /* nothing waits for its replies, but it is to be sent */
     struct resp_reply reply; /* its replies, one after the other */
 };
 

@@ -335,7 +335,7 @@ static void check_usable(lua_State *L, const struct redis_batch *b)
         redis_raise_lost(L, s);
 }
 
-static int execute(lua_State *L, struct redis_batch *b, uint64_t deadline)
+static int execute(lua_State *L, struct redis_batch *b, const struct redis_batch *undo, uint64_t deadline)
 {
     struct redis_session *s = b->session;
     struct redis_queue *q = redis_session_queue(s);
@@ -344,7 +344,8 @@ static int execute(lua_State *L, struct redis_batch *b, uint64_t deadline)
                               .expect = b->count + (b->transaction ? 2 : 0) + (b->asking ? 1 : 0),
                               .deadline = deadline};
     r.call = redis_session_take(s);
-    if (!r.call || !write_out(b, q)) {
+    bool kept = r.call && (!undo || redis_undo_keep(r.call, undo->out.data, undo->out.len, undo->count));
+    if (!kept || !write_out(b, q)) {
         if (r.call)
             redis_session_give(r.call);
         redis_session_admit(s);
@@ -364,26 +365,41 @@ static int room_given(lua_State *L, int status, lua_KContext ctx)
     b->running = false;
     struct redis_terms terms = redis_room_given(L, b->session, ctx, "the pipeline");
     check_usable(L, b);
-    return execute(L, b, terms.deadline);
+    return execute(L, b, luaL_testudata(L, 2, REDIS_BATCH_CLASS), terms.deadline);
 }
 
+/* send([undo [, seconds]]): `undo` is a pipeline that is sent right behind this one when the task gives up
+ * waiting; the time limit is the client's or `seconds`, whichever is less. */
 static int batch_execute(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
+    const struct redis_batch *undo = luaL_testudata(L, 2, REDIS_BATCH_CLASS);
+    double limit = fmin(luaL_optnumber(L, 3, HUGE_VAL), b->handle.timeout);
     struct runtime *rt = bind_runtime(L);
-    lua_settop(L, 1);
+    lua_settop(L, 2);
     check_usable(L, b);
     if (b->count == 0) {
         lua_newtable(L);
         return 1;
     }
     task_check_park(L, rt->sched);
-    struct redis_terms terms = {redis_deadline(b->handle.timeout), SHAPE_PLAIN, false};
+    struct redis_terms terms = {redis_deadline(limit), SHAPE_PLAIN, false};
     if (b->session->crowded && !redis_session_has_room(b->session, b->out.len)) {
         b->running = true;
         return redis_park_for_room(L, b->session, b->out.len, &terms, room_given);
     }
-    return execute(L, b, terms.deadline);
+    return execute(L, b, undo, terms.deadline);
+}
+
+/* post() -> sent: runs the queued commands in the background; they must be harmless when they run twice. */
+static int batch_post(lua_State *L)
+{
+    struct redis_batch *b = check_batch(L);
+    struct redis_session *s = b->session;
+    bool open = !s->closed && (s->shared || s->link) && b->count > 0;
+    lua_pushboolean(L, open && redis_undo_post(s, b->out.data, b->out.len, b->count));
+    forget(b);
+    return 1;
 }
 
 /* clear(): forgets the queued commands. */
@@ -396,9 +412,10 @@ static int batch_clear(lua_State *L)
 void redis_batch_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {{"__gc", batch__gc}, {"__len", batch__len}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"call", batch_call},    {"asking", batch_asking},
-                                       {"send", batch_execute}, {"last", batch_last},
-                                       {"clear", batch_clear},  {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"call", batch_call}, {"asking", batch_asking}, {"send", batch_execute},
+        {"post", batch_post}, {"last", batch_last},     {"clear", batch_clear},
+        {NULL, NULL}};
     bind_class(L, rt, REDIS_BATCH_CLASS, meta, methods);
     bind_class_words(L, "a pipeline", "p");
 }

@@ -44,6 +44,10 @@ static void clear_call(struct session_call *c)
     resp_reply_clear(&c->call.reply);
     free(c->copy);
     c->copy = NULL;
+    c->undo = 0;
+    if (c->call.background)
+        sched_background(c->session->rt->sched, -1);
+    c->call.background = false;
     if (c->error) {
         error_clear(c->error);
         free(c->error);

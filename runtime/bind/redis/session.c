@@ -32,6 +32,13 @@ static void abandoned_unsent(struct redis_session *s, struct redis_queue *q)
         redis_session_admit(s);
 }
 
+/* Has the server sent nothing since the command was issued, until its deadline? */
+static bool is_silent(const struct redis_session *s, const struct session_call *c)
+{
+    return s->link && s->shared && c->received == redisconn_received(s->link->conn) &&
+           c->deadline <= mono_now() && !s->link->held && may_retire(s);
+}
+
 void redis_session_abandon(struct wait *w)
 {
     struct session_call *c = w->data;
@@ -43,11 +50,15 @@ void redis_session_abandon(struct wait *w)
     s->live--;
     if (not_sent) {
         abandoned_unsent(s, q);
-    } else if (s->link && s->shared && c->received == redisconn_received(s->link->conn) &&
-               c->deadline <= mono_now() && !s->link->held && may_retire(s)) {
-        if (!s->pool->guard.silent_since)
-            s->pool->guard.silent_since = s->link->marked_at ? s->link->marked_at : mono_now();
-        redis_session_retire(s);
+    } else {
+        bool silent = is_silent(s, c);
+        if (c->undo)
+            redis_undo_call(s, c);
+        if (silent && s->link) {
+            if (!s->pool->guard.silent_since)
+                s->pool->guard.silent_since = s->link->marked_at ? s->link->marked_at : mono_now();
+            redis_session_retire(s);
+        }
     }
     if (s->retired)
         redis_session_sweep(s);
@@ -79,7 +90,7 @@ void redis_session_issue(struct redis_session *s, struct session_call *c, struct
     s->live++;
     s->commands += expect;
     redis_pool_used(s->pool);
-    if (repeat) {
+    if (repeat && !c->undo) {
         c->copy = malloc(c->call.size);
         if (c->copy)
             memcpy(c->copy, q->out.data + from, c->call.size);
@@ -146,14 +157,13 @@ void redis_session_close(struct redis_session *s)
               s->shared ? "client" : "connection");
     redis_session_fail_backlog(s, &why);
     if (s->link) {
-        while ((call = redis_queue_pop(redisconn_queue(s->link->conn)))) {
+        struct redis_queue *q = redisconn_queue(s->link->conn);
+        bool whole = q->written == q->start;
+        while ((call = redis_queue_pop(q))) {
             s->link->spoilt = true; /* a part of it may have been sent */
             redis_session_fail_call((struct session_call *)call, &why, OUTCOME_NOT_SENT);
         }
-        while ((call = redisconn_pop_sent(s->link->conn))) {
-            s->link->spoilt = true; /* its reply will still come */
-            redis_session_fail_call((struct session_call *)call, &why, OUTCOME_UNKNOWN);
-        }
+        redis_undo_close(s, &why, whole);
     }
     for (struct redis_link *r = s->retired; r; r = r->next)
         while ((call = redisconn_pop_sent(r->conn)))

@@ -36,7 +36,10 @@ struct session_call {
     uint64_t deadline;
     uint64_t answered; /* the serial number of the connection that brought the reply */
     uint64_t received; /* the connection's counter of received bytes when the command was issued */
-    char *copy;        /* the bytes of the command, when it may be sent again */
+    char *copy;        /* the bytes of the command, when it may be sent again; with `undo`, of that */
+    size_t undo;       /* bytes in `copy` of what undoes the command (undo.c); 0: none */
+    uint32_t replies;  /* to what undoes it */
+    uint8_t tries;     /* of a call in the background: how often it may still be sent again */
     uint8_t shape;     /* of the reply, a redis_shape_id */
     bool blocks;       /* the server may answer late: its silence says nothing */
     bool failed;       /* there is no reply; `error` says why, or is NULL when memory was out */
@@ -136,6 +139,19 @@ void redis_session_leave_room(struct wait *w);
 void redis_session_settled_in(struct session_call *c);
 /* Wakes those for whom there is room now, first come, first served. */
 void redis_session_admit(struct redis_session *s);
+
+/* ---- undo.c: what is sent behind a command that was given up ---- */
+
+/* Sends commands that nothing waits for, again when the connection is lost before their replies; so they must
+ * be harmless when they run twice. The end of the program waits a moment for them. False: not enough memory,
+ * or there is no connection. */
+bool redis_undo_post(struct redis_session *s, const char *bytes, size_t size, uint32_t expect);
+/* Keeps what undoes the command of the call. False when memory is out. */
+bool redis_undo_keep(struct session_call *c, const char *bytes, size_t size, uint32_t expect);
+/* The call was given up and may run: sends what undoes it right behind it, on the same connection. */
+void redis_undo_call(struct redis_session *s, const struct session_call *c);
+/* Fails the calls that were sent on the session's link, which is to be closed, behind what undoes them. */
+void redis_undo_close(struct redis_session *s, const struct error *why, bool whole);
 
 /* ---- session_connect.c: taking and losing connections ---- */
 

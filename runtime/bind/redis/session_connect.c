@@ -22,7 +22,9 @@ static bool queue_again(struct redis_session *s, struct session_call *c)
 {
     struct redis_queue *q = redis_session_queue(s);
     size_t from = q->out.len;
-    if (!c->copy || c->call.dropped || !s->shared || s->closed)
+    if (!c->copy || c->undo || c->call.dropped || !s->shared || s->closed)
+        return false;
+    if (c->call.background && c->tries-- == 0)
         return false;
     if (!buf_add(&q->out, c->copy, c->call.size)) {
         q->out.oom = false;

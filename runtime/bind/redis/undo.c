@@ -1,0 +1,126 @@
+/*
+ * A command whose effect must not stay when its task gives up (a lock that is taken) has a second one that
+ * undoes it. That one follows on the same connection, so that the server runs it behind the first also when
+ * both lie in its socket's buffer for a while, or the connection is closed.
+ */
+#include "bind/redis/session.h"
+
+#include "base/deadline.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { TRIES = 3 };
+
+static bool post(struct redis_session *s, struct redis_queue *q, const char *bytes, size_t size,
+                 uint32_t expect)
+{
+    struct session_call *c = redis_session_take(s);
+    char *copy = malloc(size);
+    size_t from = q->out.len;
+    if (!c || !copy || !buf_add(&q->out, bytes, size)) {
+        q->out.oom = false;
+        free(copy);
+        if (c)
+            redis_session_give(c);
+        return false;
+    }
+    memcpy(copy, bytes, size);
+    redis_queue_push(q, &c->call, from, expect);
+    c->wait = NULL;
+    c->expect = expect;
+    c->deadline = DEADLINE_NEVER;
+    c->received = UINT64_MAX;
+    c->copy = copy;
+    c->tries = TRIES;
+    c->blocks = false;
+    c->call.background = true;
+    s->commands += expect;
+    redis_pool_used(s->pool);
+    sched_background(s->rt->sched, 1);
+    return true;
+}
+
+/* Sends at once, and not at the end of the turn: the task may close the client next. On a link that is held,
+ * because its server may not be the primary any more, nothing but this is sent, which does no harm on any
+ * server. */
+static bool post_on(struct redis_session *s, struct redis_link *link, const char *bytes, size_t size,
+                    uint32_t expect)
+{
+    struct redis_queue *q = redisconn_queue(link->conn);
+    bool alone = redis_queue_pending(q) == 0;
+    if (!post(s, q, bytes, size, expect))
+        return false;
+    if (!link->held)
+        redis_link_push(link);
+    else if (alone && !redisconn_has_news(link->conn))
+        redisconn_step(link->conn, 0);
+    return true;
+}
+
+bool redis_undo_post(struct redis_session *s, const char *bytes, size_t size, uint32_t expect)
+{
+    if (s->closed || !(s->link || s->shared))
+        return false;
+    if (s->link)
+        return post_on(s, s->link, bytes, size, expect);
+    if (!post(s, &s->backlog, bytes, size, expect))
+        return false;
+    redis_session_connect(s);
+    return true;
+}
+
+bool redis_undo_keep(struct session_call *c, const char *bytes, size_t size, uint32_t expect)
+{
+    c->copy = malloc(size);
+    if (!c->copy)
+        return false;
+    memcpy(c->copy, bytes, size);
+    c->undo = size;
+    c->replies = expect;
+    return true;
+}
+
+/* The link that a call was sent on, at least in part. NULL: none. */
+static struct redis_link *link_of(const struct redis_session *s, const struct redis_call *call)
+{
+    if (call->state != REDIS_CALL_SENT)
+        return s->link; /* a part of it */
+    if (s->link && redisconn_has_sent(s->link->conn, call))
+        return s->link;
+    struct redis_link *r = s->retired;
+    while (r && !redisconn_has_sent(r->conn, call))
+        r = r->next;
+    return r;
+}
+
+void redis_undo_call(struct redis_session *s, const struct session_call *c)
+{
+    struct redis_link *link = link_of(s, &c->call);
+    if (!link || link == s->link)
+        redis_undo_post(s, c->copy, c->undo, c->replies);
+    else
+        post_on(s, link, c->copy, c->undo, c->replies);
+}
+
+void redis_undo_close(struct redis_session *s, const struct error *why, bool whole)
+{
+    struct redis_link *link = s->link;
+    struct redis_queue *q = redisconn_queue(link->conn);
+    struct redis_call *call;
+    bool any = false;
+    while ((call = redisconn_pop_sent(link->conn))) {
+        struct session_call *c = (struct session_call *)call;
+        link->spoilt = true; /* its reply will still come */
+        if (c->undo && c->wait && whole)
+            any = post(s, q, c->copy, c->undo, c->replies) || any;
+        redis_session_fail_call(c, why, OUTCOME_UNKNOWN);
+    }
+    if (!any)
+        return;
+    redis_link_push(link);
+    while (s->link && (call = redisconn_pop_sent(link->conn)))
+        redis_session_give((struct session_call *)call);
+    while (s->link && (call = redis_queue_pop(q)))
+        redis_session_give((struct session_call *)call);
+}
