@@ -39,6 +39,7 @@ local M = {}
 ---@field package watched fun(self: dbrun.redis.Client, opts: table, fn: function, hooks: table?): any[]
 ---@field package links fun(self: dbrun.redis.Client): integer, integer, userdata serials of connections; the pool
 ---@field package batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
+---@field package connected fun(self: dbrun.redis.Client): integer? the number of the shared connection
 ---@field hscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, string?
 ---@field sscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?
 ---@field zscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, number?
@@ -59,7 +60,9 @@ local M = {}
 ---@class dbrun.redis.Pipeline
 ---@field call fun(self: dbrun.redis.Pipeline, name: string, ...): dbrun.redis.Pipeline
 ---@field clear fun(self: dbrun.redis.Pipeline) removes the queued commands
----@field package send fun(self: dbrun.redis.Pipeline): table|nil
+---@field package send fun(self: dbrun.redis.Pipeline, undo: dbrun.redis.Pipeline?, seconds: number?): table|nil
+---@field package asking fun(self: dbrun.redis.Pipeline): dbrun.redis.Pipeline
+---@field package post fun(self: dbrun.redis.Pipeline): boolean sends the commands, for which nothing waits
 ---@field package last fun(self: dbrun.redis.Pipeline): table|nil the result of the last execute
 ---@field [string] fun(self: dbrun.redis.Pipeline, ...): any
 
@@ -313,6 +316,7 @@ end
 require "dbrun.redis.consumer" (Client)
 require "dbrun.redis.extras" (Client)
 require "dbrun.redis.library" (Client)
+require "dbrun.redis.lock" (Client)
 require "dbrun.redis.subscription" (Client)
 
 return setmetatable(M, { __index = function(_, name) return names.unknown_function(name, M) end })

@@ -84,6 +84,9 @@ local SUBSCRIPTION <const> = {
 
 local LOCK <const> = {
     { "unlock free close", "l:release()" },
+    { "owned locked is_valid isvalid is_locked is_held held", "l:valid()" },
+    { "wait on_lost await", "l:lost() waits until it is lost" },
+    { "fencing_token fence_token", "l.fence" },
     { "acquire take lock", "r:lock(name, {ttl = seconds, wait = seconds}) takes it" },
     { "renew refresh reacquire expire touch", "l:extend(seconds)" },
 }

@@ -1,0 +1,402 @@
+--- Locks that all users of a Redis respect: who holds one, until when that is certain, and what ends it.
+local args <const> = require "dbrun.args"
+local commands <const> = require "dbrun.redis.lock_commands"
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local names <const> = require "dbrun.redis.names"
+local options <const> = require "dbrun.redis.options"
+local task <const> = require "dbrun.task"
+
+local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25 -- between two attempts to take it
+local LEAST_LIMIT <const> = 1 -- seconds that one attempt has at least, however short the lock's own times are
+local MOST_AT_ONCE <const> = 3 -- attempts that follow at once because a reply was lost or came too late
+
+-- ---- the lock ----
+
+---@class dbrun.redis.Lock
+---@field name string|number
+---@field token string|false false: it was released
+---@field ttl number seconds
+---@field fence integer a number that grows with each holder
+---@field package client dbrun.redis.Client|dbrun.redis.Cluster
+---@field package node dbrun.redis.Client? of the server that was asked last
+---@field package ms integer the ttl
+---@field package fence_key string|false false: no fence was asked for
+---@field package valid_until number task.now() until which this client certainly holds it
+---@field package changed table a condition, notified when valid_until changes
+---@field package letting_go boolean its release was sent, or may have been
+local Lock <const> = {}
+names.answer("lock", Lock)
+local Metatable <const> = { __name = "dbrun.redis.lock" }
+
+local function on_lock(method, self)
+    args.self(method, self, Metatable, "a lock", "l")
+end
+
+local function lost_error(lock, why)
+    return errors.new {
+        kind = "redis", code = "LOCKLOST", outcome = "unknown",
+        message = ("redis: the lock '%s' was lost: %s"):format(lock.name, why),
+        hint = "what it protects may have been changed by another holder since: check before you go on",
+    }
+end
+
+local EXPIRED <const> = "it expired, or another client holds it"
+
+--- Only asked for when it is needed: a fence is a key on the server that stays.
+function Metatable.__index(lock, name)
+    if name ~= "fence" then
+        return Lock[name]
+    elseif not rawget(lock, "token") then
+        errors.fail("usage", "redis: this lock was released, and it has no fence",
+            "r:lock(name, {fence = true}) takes it with one")
+    end
+    local number <const> = commands.fence(lock)
+    if number == 0 then
+        error(lost_error(lock, EXPIRED), 0)
+    end
+    lock.fence = number
+    return number
+end
+
+--- From when a command was sent: 1 % and 2 ms less, since two clocks do not run alike.
+local function valid_from(sent, ms)
+    return sent + ms / 1000 * 0.99 - 0.002
+end
+
+local function set_valid(lock, stop)
+    lock.valid_until = stop
+    lock.changed:notify(math.maxinteger)
+end
+
+---Is it certain that this client holds the lock now? (It does not ask the server.)
+---@return boolean
+---@return number? seconds how long that is certain
+function Lock:valid()
+    on_lock("valid", self)
+    local left <const> = self.valid_until - task.now()
+    if self.token and left > 0 then
+        return true, left
+    end
+    return false
+end
+
+---Waits until the lock is lost: until it is no more certain that this client holds it.
+---@param seconds? number wait at most so long
+---@return boolean lost false when it was released, and after `seconds`
+function Lock:lost(seconds)
+    on_lock("lost", self)
+    args.optional("lost", "the time", seconds, args.limit)
+    local stop <const> = task.now() + (seconds or math.huge)
+    while not self.letting_go do
+        local now <const> = task.now()
+        if now >= self.valid_until then
+            return true
+        elseif now >= stop then
+            return false
+        end
+        self.changed:wait(math.min(self.valid_until, stop) - now)
+    end
+    return false
+end
+
+--- With its time limit; false when it was lost.
+local function extend(lock, seconds, limit)
+    local ms <const> = math.ceil(seconds * 1000)
+    for attempt = 1, MOST_AT_ONCE do
+        local sent <const>, before <const> = task.now(), lock.valid_until
+        -- Unless there is an answer, the earlier of both ends counts.
+        set_valid(lock, math.min(before, valid_from(sent, ms)))
+        local ok, left = pcall(commands.extend, lock, ms, limit)
+        if not ok then
+            if errors.is(left) and (left.outcome == "not_sent" or left.outcome == "failed") then
+                set_valid(lock, before)
+            end
+            error(left, 0)
+        elseif lock.letting_go then
+            return false
+        elseif left > 0 then
+            set_valid(lock, valid_from(sent, math.min(left, ms)))
+            return true
+        elseif left == 0 then
+            set_valid(lock, -math.huge)
+            return false
+        end
+        commands.forget_clock(lock)
+        if attempt == MOST_AT_ONCE then
+            set_valid(lock, before)
+        end
+    end
+    errors.raise {
+        kind = "timeout", outcome = "failed", retryable = true,
+        message = ("redis: the lock '%s' was not extended: the command came later than %g s to the server"):format(
+            lock.name, seconds),
+    }
+end
+
+---Extends the lock to `ttl` seconds from now.
+---@param ttl? number default: as given to lock
+---@return boolean held false when it has expired, and another client may hold it
+function Lock:extend(ttl)
+    on_lock("extend", self)
+    args.optional("extend", "the time", ttl, args.some_seconds)
+    if not self.token or self.letting_go then
+        return false
+    end
+    return extend(self, ttl or self.ttl, math.huge)
+end
+
+--- Releases it at the server; once more when the connection is lost before the reply.
+local function release(lock)
+    local ok, held = pcall(commands.release, lock)
+    if not ok and errors.is(held, "connect") and held.outcome == "unknown" then
+        lock.doubt = true
+        ok, held = pcall(commands.release, lock)
+    end
+    return ok, held
+end
+
+---Releases the lock. Harmless when it has expired or was released already. After an error it can be called again.
+---@return boolean held false when it had expired
+function Lock:release()
+    on_lock("release", self)
+    if not self.token then
+        return false
+    end
+    -- From here on another client may get it.
+    local before <const>, twice <const> = self.valid_until, self.letting_go
+    self.before = math.max(self.before or before, before)
+    self.letting_go = true
+    set_valid(self, -math.huge)
+    local ok, held = release(self)
+    if not ok then
+        local cancelled <const> = errors.is(held, "cancelled") or (errors.is(held, "timeout") and not held.outcome)
+        if cancelled then
+            commands.release_in_background(self)
+        elseif errors.is(held) and held.outcome == "not_sent" and not twice and not self.doubt then
+            self.letting_go = false
+            set_valid(self, before)
+        end
+        self.doubt = self.doubt or not errors.is(held) or held.outcome ~= "not_sent"
+        error(held, 0)
+    end
+    self.token = false
+    self.changed:notify(math.maxinteger)
+    -- An earlier release whose reply was lost may be what has ended it.
+    return held or (self.doubt and task.now() < self.before) or false
+end
+
+---@param lock dbrun.redis.Lock
+---@param e any the error that ends the block
+function Metatable.__close(lock, e)
+    local ok <const>, failure <const> = pcall(Lock.release, lock)
+    if ok then
+        return
+    end
+    commands.release_in_background(lock)
+    if errors.is(failure, "usage") then -- nothing can wait here (coroutine.close): it was sent all the same
+        return
+    elseif e == nil then
+        error(failure, 0)
+    end
+    core.log.write("warn", ("redis: the lock '%s' was not released and ends with its ttl: %s"):format(lock.name,
+        tostring(failure)))
+end
+
+-- ---- taking it ----
+
+--- Ends an attempt that may have taken the lock when nothing else does.
+local Guard <const> = {
+    __close = function(guard)
+        if guard.doubt then
+            commands.release_in_background(guard.lock)
+        end
+    end,
+}
+
+local RETRIED <const> = { READONLY = true, LOADING = true, MASTERDOWN = true, TRYAGAIN = true, CLUSTERDOWN = true }
+
+--- May a failed attempt be followed by another one while there is time?
+local function may_retry(e)
+    if not errors.is(e) or e.kind == "cancelled" then
+        return false
+    elseif e.kind == "timeout" then
+        return e.outcome ~= nil -- else it is the end of a task.timeout
+    end
+    return e.retryable or RETRIED[e.code] or (e.kind == "connect" and e.outcome == "unknown")
+end
+
+local function late_error(lock)
+    return errors.new {
+        kind = "timeout", outcome = "failed", retryable = true,
+        message = ("redis: the answer about the lock '%s' came when its ttl of %g s had passed"):format(lock.name,
+            lock.ttl),
+    }
+end
+
+local function taken_error(lock, wait)
+    return errors.new {
+        kind = "timeout", outcome = "not_sent", retryable = true,
+        message = ("redis: the lock '%s' is held by another client (waited %g s)"):format(lock.name, wait),
+    }
+end
+
+--- The lock is ours at the server. Is it certain here, and for about its ttl?
+local function settle(lock, sent, left)
+    set_valid(lock, valid_from(sent, math.min(left, lock.ms)))
+    -- Most of the time has passed, or the server's clock is not what was known.
+    if left < lock.ms / 2 or left > lock.ms * 1.5 + 1000 or not lock:valid() then
+        commands.forget_clock(lock)
+        return extend(lock, lock.ttl, math.max(lock.ttl, LEAST_LIMIT)) and lock:valid()
+    end
+    return true
+end
+
+--- One attempt. Returns true, or false, the error, and whether the next one follows at once.
+local function attempt(lock, guard, wait, limit)
+    local sent <const> = task.now()
+    local ok, state, left, fence = pcall(commands.acquire, lock, limit)
+    if not ok then
+        local e <const> = state
+        local undone <const> = errors.is(e) and e.kind == "timeout" and e.outcome == "unknown"
+        if undone then
+            -- Its release is on its way, and would release what a later attempt with the same token takes.
+            lock.token, guard.doubt = core.redis.random_token(), false
+        elseif not errors.is(e) or e.outcome == "unknown" then
+            guard.doubt = true
+        end
+        if not may_retry(e) then
+            error(e, 0)
+        end
+        return false, e, not undone and guard.doubt
+    elseif state == "taken" then
+        return false, taken_error(lock, wait), false
+    elseif state == "late" then
+        commands.forget_clock(lock)
+        return false, late_error(lock), true
+    end
+    guard.doubt = true
+    lock.fence = fence
+    if settle(lock, sent, left) then
+        guard.doubt = false
+        return true
+    end
+    return false, late_error(lock), true
+end
+
+local function take(lock, wait)
+    local give_up <const> = task.now() + wait
+    local guard <close> = setmetatable({ lock = lock, doubt = false }, Guard)
+    local pause, at_once = FIRST_PAUSE, 0
+    while true do
+        local limit <const> = wait > 0 and give_up - task.now() or lock.ttl
+        local held <const>, e <const>, soon <const> = attempt(lock, guard, wait, math.max(limit, LEAST_LIMIT))
+        if held then
+            return
+        end
+        local left <const> = give_up - task.now()
+        if soon and at_once < MOST_AT_ONCE then
+            at_once = at_once + 1
+        elseif left <= 0 then
+            error(e, 0)
+        else
+            -- With jitter, so that two waiters do not collide again and again.
+            task.sleep(math.min(left, pause * (0.5 + math.random())))
+            pause = math.min(pause * 1.5, LONGEST_PAUSE)
+        end
+    end
+end
+
+-- ---- holding it while a function runs ----
+
+--- Extends the lock again and again (`every` seconds; nil: only watches it). Raises when it is lost.
+local function keep(lock, every)
+    local due, cause = every and task.now() + every, nil
+    while not lock.letting_go do
+        local now <const> = task.now()
+        if now >= lock.valid_until then
+            error(lost_error(lock, cause and ("it could not be extended: %s"):format(
+                errors.is(cause) and cause.message or tostring(cause)) or EXPIRED), 0)
+        elseif due and now >= due then
+            local ok, held = pcall(extend, lock, lock.ttl, math.max(0.001, lock.valid_until - now))
+            if not ok and not may_retry(held) then
+                error(held, 0)
+            end
+            cause = not ok and held or nil
+            due = task.now() + (ok and every or math.min(every, lock.ttl / 20) * (0.5 + math.random()))
+        else
+            lock.changed:wait(math.min(lock.valid_until, due or math.huge) - now)
+        end
+    end
+end
+
+local function hold(lock, every, fn)
+    local held <close> = lock
+    local results
+    do
+        local g <close> = task.group()
+        local keeper <const> = g:spawn(keep, held, every)
+        results = table.pack(fn(held))
+        keeper:cancel()
+    end
+    if held.token and not held:release() then
+        error(lost_error(held, EXPIRED .. ", before the function returned"), 0)
+    end
+    return table.unpack(results, 1, results.n)
+end
+
+local LOCK <const> = {
+    ttl = args.some_seconds, wait = args.any_seconds, fence = "boolean",
+    auto_extend = {
+        function(v) return type(v) == "boolean" or args.some_seconds[1](v) end, "true, or a number of seconds above 0",
+    },
+}
+
+local function arguments(opts, fn)
+    if fn ~= nil or type(opts) == "function" then
+        opts, fn = args.options_and_function("lock", opts, fn, LOCK)
+    else
+        opts = args.options("lock", opts, LOCK)
+    end
+    local ttl <const>, every = opts.ttl or 10, opts.auto_extend or nil
+    if every and not fn then
+        errors.fail("usage", "lock: auto_extend needs the function that runs meanwhile",
+            "r:lock(name, {auto_extend = true}, function(l) ... end)")
+    elseif every == true then
+        every = ttl / 3
+    elseif every and every >= ttl then
+        errors.fail("usage", ("lock: auto_extend must be less than the ttl of %g s, got %g"):format(ttl, every),
+            "both are seconds; auto_extend = true extends it at a third of its ttl")
+    end
+    return ttl, opts.wait or 0, every, opts.fence, fn
+end
+
+---@param Client dbrun.redis.Client the table of methods to add to
+return function(Client)
+    ---Takes a lock that all users of this Redis respect: `local l <close> = r:lock("report", {ttl = 30})`. It expires
+    ---after `ttl` seconds unless it is extended (l:extend()) or released (l:release()). With a function it is held
+    ---while that runs, which is cancelled when the lock is lost: `r:lock("report", {auto_extend = true}, function(l)`.
+    ---@param name string|number
+    ---@param opts? {ttl: number?, wait: number?, fence: boolean?, auto_extend: boolean|number|nil} ttl: 10; wait:
+    ---seconds to wait for it (0 = do not); fence=true: l.fence comes with the lock; auto_extend=true: extends it at a
+    ---third of its ttl while the function runs, a number: after so many seconds
+    ---@param fn? fun(l: dbrun.redis.Lock): ... its results are returned
+    ---@return dbrun.redis.Lock|any ...
+    ---Raises an error of kind `timeout` when another client holds it for longer than `wait`, and one with the code
+    ---`LOCKLOST` when it was lost before the function returned.
+    function Client:lock(name, opts, fn)
+        names.on_client("lock", self)
+        args.check("lock", "the name", name, options.KEY)
+        local ttl <const>, wait <const>, every <const>, fence <const>, work <const> = arguments(opts, fn)
+        local lock <const> = setmetatable({
+            name = name, token = core.redis.random_token(), ttl = ttl, ms = math.ceil(ttl * 1000), client = self,
+            fence_key = fence and commands.fence_key(name) or false, valid_until = -math.huge,
+            changed = core.task.condition(), letting_go = false, doubt = false, before = false,
+        }, Metatable)
+        take(lock, wait)
+        if work then
+            return hold(lock, every, work)
+        end
+        return lock
+    end
+end

@@ -1,0 +1,270 @@
+--- What a lock sends to its server. The commands that take and extend it carry the time of the server's clock at which
+--- they are void: one that a frozen server runs late, after its connection was given up, does nothing then.
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local redirect <const> = require "dbrun.redis.redirect"
+local task <const> = require "dbrun.task"
+
+local M = {}
+
+local CLOCK_FOR <const> = 60 -- seconds after which the server is asked again what time it has
+
+local function script(source)
+    return { source = source, sha = core.digest("sha1", source) }
+end
+
+--- `left` = milliseconds that the lock gets: ARGV[2] from when the command was sent, if ARGV[3] is that end.
+local LEFT <const> = [[
+local left = tonumber(ARGV[2])
+if ARGV[3] ~= "" then
+    local now = redis.call("time")
+    left = math.min(left, tonumber(ARGV[3]) - now[1] * 1000 - math.floor(now[2] / 1000))
+end
+]]
+
+--- Returns {1, milliseconds left, fence}, {0, milliseconds that the holder has left}, or {-1}: it came too late.
+local ACQUIRE <const> = script([[
+local holder = redis.call("get", KEYS[1])
+if holder and holder ~= ARGV[1] then return {0, redis.call("pttl", KEYS[1])} end
+]] .. LEFT .. [[
+if left <= 0 then return {-1} end
+local fence = KEYS[2] and redis.call("incr", KEYS[2]) or 0
+redis.call("set", KEYS[1], ARGV[1], "PX", left)
+return {1, left, fence}]])
+
+--- Returns the milliseconds left, 0: it is another client's or nobody's, or -1: it came too late.
+local EXTEND <const> = script([[
+if redis.call("get", KEYS[1]) ~= ARGV[1] then return 0 end
+]] .. LEFT .. [[
+if left <= 0 then return -1 end
+redis.call("pexpire", KEYS[1], left)
+return left]])
+
+local RELEASE <const> = script [[
+if redis.call("get", KEYS[1]) == ARGV[1] then return redis.call("del", KEYS[1]) end
+return 0]]
+
+local FENCE <const> = script [[
+if redis.call("get", KEYS[1]) == ARGV[1] then return redis.call("incr", KEYS[2]) end
+return 0]]
+
+-- ---- which node ----
+
+---Where a command is sent.
+---@class dbrun.redis.lock.Place
+---@field client dbrun.redis.Client of one server
+---@field asking boolean the key's slot is migrating to it
+---@field stop number task.now() at the time limit
+
+--- Runs `fn(place)` for the server that has the lock; in a cluster it follows redirections.
+local function at(lock, limit, fn)
+    local client, stop <const> = lock.client, task.now() + limit
+    if type(client) == "userdata" then
+        lock.node = client
+        return fn { client = client, asking = false, stop = stop }
+    end
+    client:ready()
+    client = client:with { timeout = math.min(limit, client.timeout) }
+    local slot <const> = core.redis.slot(lock.name)
+    local trip
+    repeat
+        local asking <const> = trip and trip.asking or false
+        local shard <const> = client.state.topology:shard(slot)
+        local node <const> = trip and trip.node or shard and shard.primary
+        local failure
+        if node then
+            lock.node = node.client
+            local ok, one, two, three = pcall(fn, { client = node.client, asking = asking, stop = stop })
+            if ok then
+                return one, two, three
+            end
+            failure = one
+        else
+            failure = redirect.unassigned(slot)
+        end
+        if trip then
+            trip:failed(node, failure)
+        else
+            trip = redirect.trip(client, slot, node, failure)
+        end
+    until not trip:again()
+    error(trip.failure, 0)
+end
+
+local function queue(place, ...)
+    local p <const> = place.client:batch(false)
+    for _, command in ipairs { ... } do
+        if place.asking then
+            p:asking()
+        end
+        p:call(table.unpack(command))
+    end
+    return p
+end
+
+--- Sends one or two commands together, and `undo` behind them when the task gives up. Raises an error reply.
+local function send(place, undo, ...)
+    local p <const> = queue(place, ...)
+    local replies <const> = p:send(undo and queue(place, undo), math.max(0.001, place.stop - task.now()))
+    local step <const> = place.asking and 2 or 1
+    local one <const>, two <const> = replies[step], replies[2 * step]
+    for _, reply in pairs { one, two } do
+        if errors.is(reply) then
+            error(reply, 0)
+        end
+    end
+    return one, two
+end
+
+local function run(place, undo, of, keys, argv)
+    local ok, reply = pcall(send, place, undo, { "EVALSHA", of.sha, #keys, keys, argv })
+    if ok then
+        return reply
+    elseif not errors.is(reply, "redis") or reply.code ~= "NOSCRIPT" then
+        error(reply, 0)
+    end
+    return (send(place, undo, { "EVAL", of.source, #keys, keys, argv }))
+end
+
+local function release(lock)
+    return { "EVAL", RELEASE.source, 1, lock.name, lock.token }
+end
+
+-- ---- the server's clock ----
+
+--- By client of one server: what its clock showed at 0 of ours, in milliseconds, and on which connection.
+local clocks <const> = setmetatable({}, { __mode = "k" })
+
+--- The server's time now, in milliseconds, at most a round trip ahead of it; nil: it does not tell.
+local function time_of(place)
+    local client <const> = place.client
+    local clock, now <const> = clocks[client], task.now()
+    if not clock or clock.connection ~= client:connected() or now - clock.asked > CLOCK_FOR then
+        clock = { asked = now }
+        local ok, time = pcall(send, place, nil, { "TIME" })
+        if ok then
+            clock.offset = time[1] * 1000 + time[2] // 1000 - now * 1000
+        elseif not errors.is(time, "redis") then
+            error(time, 0)
+        end
+        clock.connection = client:connected()
+        clocks[client] = clock
+    end
+    return clock.offset and clock.offset + task.now() * 1000
+end
+
+---The server has another time than was known: after a failover, or because it was set.
+---@param lock dbrun.redis.Lock
+function M.forget_clock(lock)
+    clocks[lock.node] = nil
+end
+
+--- When a command that is sent now is void, as an argument of a script.
+local function void_at(place, ms)
+    local now <const> = time_of(place)
+    return now and math.ceil(now + ms) or ""
+end
+
+-- ---- taking ----
+
+--- Clients whose servers are older than SET NX GET (Redis 7.0).
+local needs_script <const> = setmetatable({}, { __mode = "k" })
+
+local function acquire_plainly(place, lock)
+    local void <const> = void_at(place, lock.ms)
+    local set <const> = { "SET", lock.name, lock.token, "NX", "GET", "PX", lock.ms }
+    if void ~= "" then
+        set[6], set[7] = "PXAT", void
+    end
+    local holder <const>, left <const> = send(place, release(lock), set, { "PTTL", lock.name })
+    if holder ~= nil and holder ~= lock.token then
+        return "taken", left
+    end
+    return left > 0 and "ours" or "late", left
+end
+
+local STATES <const> = { [1] = "ours", [0] = "taken", [-1] = "late" }
+
+---Tries to take the lock. A task that gives up, or the end of `limit`, sends the release behind it, and the token must
+---not be used again then.
+---@param lock dbrun.redis.Lock
+---@param limit number
+---@return "ours"|"taken"|"late" state ours: also by an earlier attempt with this token, whose reply was lost
+---@return integer? left milliseconds until it expires
+---@return integer? fence
+function M.acquire(lock, limit)
+    return at(lock, limit, function(place)
+        if not lock.fence_key and not needs_script[place.client] then
+            local ok, state, left = pcall(acquire_plainly, place, lock)
+            if ok then
+                return state, left
+            elseif not errors.is(state, "redis") or not state.message:find "^ERR syntax error" then
+                error(state, 0)
+            end
+            needs_script[place.client] = true
+        end
+        local argv <const> = { lock.token, lock.ms, void_at(place, lock.ms) }
+        local reply <const> = run(place, release(lock), ACQUIRE, { lock.name, lock.fence_key or nil }, argv)
+        return STATES[reply[1]], reply[2], lock.fence_key and reply[3] or nil
+    end)
+end
+
+-- ---- holding and releasing ----
+
+---@param lock dbrun.redis.Lock
+---@param ms integer
+---@param limit number
+---@return integer left milliseconds until it expires; 0: this client does not hold it; -1: it came too late
+function M.extend(lock, ms, limit)
+    return at(lock, limit, function(place)
+        return run(place, nil, EXTEND, { lock.name }, { lock.token, ms, void_at(place, ms) })
+    end)
+end
+
+---@param lock dbrun.redis.Lock
+---@return boolean held
+function M.release(lock)
+    return at(lock, math.huge, function(place)
+        return run(place, nil, RELEASE, { lock.name }, { lock.token }) == 1
+    end)
+end
+
+---Releases the lock without waiting for the answer, also where nothing can wait.
+---@param lock dbrun.redis.Lock
+function M.release_in_background(lock)
+    local client <const> = lock.node
+    if client and not client:closed() then
+        client:batch(false):call(table.unpack(release(lock))):post()
+    end
+end
+
+-- ---- fences ----
+
+---@param lock dbrun.redis.Lock
+---@return integer number 0: this client does not hold it
+function M.fence(lock)
+    return at(lock, math.huge, function(place)
+        return run(place, nil, FENCE, { lock.name, M.fence_key(lock.name) }, { lock.token })
+    end)
+end
+
+---The key that counts the holders of a lock, in the hash slot of the lock: `{name}:fence`, or `name:fence` when the
+---name has a {tag} already.
+---@param name string|number
+---@return string key
+function M.fence_key(name)
+    local slot <const> = core.redis.slot(name)
+    for _, key in ipairs { ("{%s}:fence"):format(name), ("%s:fence"):format(name) } do
+        if core.redis.slot(key) == slot then
+            return key
+        end
+    end
+    -- A name with braces that are no tag ("a}b"): the smallest number whose tag is in its slot.
+    local tag = 0
+    while core.redis.slot(tag) ~= slot do
+        tag = tag + 1
+    end
+    return ("{%d}%s:fence"):format(tag, name)
+end
+
+return M

@@ -1,0 +1,348 @@
+-- Locks: taking, holding, extending and releasing them, on one server and in a cluster.
+local bad_server = require "spec.support.bad_server"
+local core = require "dbrun.core"
+local errors = require "dbrun.error"
+local fails = require "spec.support.fails"
+local redis = require "dbrun.redis"
+local redis_cluster = require "spec.support.redis_cluster"
+local redis_server = require "spec.support.redis_server"
+local task = require "dbrun.task"
+
+--- Names with braces of all kinds, which decide about the hash slot of a key.
+local NAMES <const> = {
+    "job", "user:{7}", "{7}", "a}b", "{}x", "{", "}{", "a{b", "{a", "", "x{}y{z}", 7, 1.5, "{a}{b}",
+}
+
+describe("a lock", function()
+    local server, r
+    redis_server.around(_ENV, function(...) server, r = ... end)
+
+    it("is held by one, until it is released", function()
+        local l <const> = r:lock("job", { ttl = 5 })
+        assert.matches("^%x+$", l.token)
+        assert.equal(l.token, r:get "job")
+        assert.equal(40, #l.token)
+        local e <const> = fails("timeout", r.lock, r, "job")
+        assert.matches("the lock 'job' is held by another client", e.message)
+        assert.is_true(e.retryable)
+        assert.equal("not_sent", e.outcome)
+        assert.is_true(l:release())
+        assert.is_false(l.token)
+        assert.equal(0, r:exists "job")
+        assert.is_false(l:release())
+        assert.is_false(l:extend())
+        assert.is_true(r:lock("job"):release())
+        assert.same({}, r:keys "*")
+    end)
+
+    it("expires, and is not released when another client has it", function()
+        local l <const> = r:lock("job", { ttl = 0.2 })
+        task.sleep(0.25)
+        assert.is_false(l:valid())
+        local other <close> = r:lock "job"
+        assert.is_false(l:extend())
+        assert.is_false(l:release())
+        assert.equal(other.token, r:get "job")
+    end)
+
+    it("waits its turn, at most as long as it is told", function()
+        local l <const> = r:lock("job", { ttl = 20 })
+        local began <const> = task.now()
+        fails("timeout", r.lock, r, "job", { wait = 0.1 })
+        assert.is_true(task.now() - began >= 0.1)
+        local g <close> = task.group()
+        local got
+        g:spawn(function()
+            local other <close> = r:lock("job", { wait = 20 })
+            got = other:valid()
+        end)
+        task.sleep(0.05)
+        assert.is_nil(got)
+        l:release()
+        g:wait()
+        assert.is_true(got)
+    end)
+
+    it("is valid for less than its ttl, counted from before it was asked for", function()
+        local before <const> = task.now()
+        local l <close> = r:lock("job", { ttl = 10 })
+        local valid <const>, left <const> = l:valid()
+        assert.is_true(valid)
+        assert.is_true(task.now() + left <= before + 10 * 0.99 - 0.002 + 0.001 + (task.now() - before))
+        assert.is_true(l.valid_until <= task.now() + 9.9 - 0.002)
+        assert.is_true(left > 5)
+        assert.is_true(r:pttl "job" > left * 1000)
+        assert.is_true(l:extend(30))
+        assert.is_true(select(2, l:valid()) > 20)
+        assert.is_true(r:pttl "job" > 25000)
+        assert.is_true(l:extend(5))
+        assert.is_true(select(2, l:valid()) < 5)
+        assert.is_true(r:pttl "job" <= 5000)
+    end)
+
+    it("tells those who wait for its loss", function()
+        local l <const> = r:lock("job", { ttl = 0.3 })
+        assert.is_false(l:lost(0))
+        assert.is_true(l:lost())
+        local m <const> = r:lock("other", { ttl = 20 })
+        local lost
+        local g <close> = task.group()
+        g:spawn(function() lost = m:lost() end)
+        task.sleep(0)
+        r:set("other", "somebody else's")
+        assert.is_false(m:extend())
+        g:wait()
+        assert.is_true(lost)
+        local n <const> = r:lock("third", { ttl = 20 })
+        g:spawn(function() lost = n:lost() end)
+        task.sleep(0)
+        assert.is_true(n:release())
+        g:wait()
+        assert.is_false(lost)
+    end)
+
+    it("has a fence that grows with each holder", function()
+        local last = 0
+        for i = 1, 20 do
+            -- Asked for with the lock, or when it is needed.
+            local l <close> = r:lock("job", { fence = i % 2 == 0 })
+            assert.equal("integer", math.type(l.fence))
+            assert.is_true(l.fence > last)
+            last = l.fence
+            assert.equal(last, l.fence)
+        end
+        assert.equal(20, last)
+        assert.equal("20", r:get "{job}:fence")
+        local l <const> = r:lock "job"
+        r:set("job", "somebody else's")
+        assert.equal("LOCKLOST", fails("redis", function() return l.fence end).code)
+        assert.is_false(l:release())
+        assert.matches("fence = true", fails("usage", function() return l.fence end).hint)
+        assert.equal("20", r:get "{job}:fence")
+    end)
+
+    it("is not taken when its fence cannot be counted, or its key is something else", function()
+        r:set("{job}:fence", "no number")
+        assert.equal("ERR", fails("redis", r.lock, r, "job", { fence = true }).code)
+        assert.equal(0, r:exists "job")
+        r:hset("hash", "a", 1)
+        assert.equal("WRONGTYPE", fails("redis", r.lock, r, "hash").code)
+        assert.equal("WRONGTYPE", fails("redis", r.lock, r, "hash", { fence = true }).code)
+        assert.equal("hash", r:type "hash")
+    end)
+
+    it("has its fence in its own hash slot, whatever its name", function()
+        for _, name in ipairs(NAMES) do
+            local before <const> = #r:keys "*"
+            local l <const> = r:lock(name, { fence = true })
+            assert.equal(1, l.fence)
+            l:release()
+            for _, key in ipairs(r:keys "*fence") do
+                r:hset("slots", key, core.redis.slot(key))
+            end
+            assert.is_true(#r:keys "*" > 0 and before >= 0)
+            assert.equal(core.redis.slot(name), tonumber(r:hget("slots", l.fence_key)))
+            r:flushall()
+        end
+        assert.equal("{job}:fence", r:lock("job", { fence = true }).fence_key)
+        assert.equal("user:{7}:fence", r:lock("user:{7}", { fence = true }).fence_key)
+    end)
+
+    it("survives a script cache that the server has lost", function()
+        local l <const> = r:lock("job", { fence = true })
+        r:call("SCRIPT", "FLUSH")
+        assert.is_true(l:extend())
+        r:call("SCRIPT", "FLUSH")
+        assert.is_true(l:release())
+        r:call("SCRIPT", "FLUSH")
+        assert.equal(2, r:lock("job", { fence = true }).fence)
+    end)
+
+    it("is extended by what another server would take for the past, when the clock was wrong", function()
+        -- The server's clock is asked for once for each connection: as if it had been set back since.
+        local l <const> = r:lock("job", { ttl = 20 })
+        local time <const> = core.redis.class("pipeline").__index
+        local send <const> = time.send
+        time.send = function(...)
+            local replies <const> = send(...)
+            if type(replies[1]) == "table" and #replies[1] == 2 then
+                replies[1][1] = replies[1][1] - 3600
+                time.send = send
+            end
+            return replies
+        end
+        local c <close> = redis.client { url = server.url }
+        local ok <const>, failure <const> = pcall(function()
+            local m <const> = c:lock("other", { ttl = 20 })
+            assert.is_true(m:valid())
+            assert.is_true(r:pttl "other" > 15000)
+            assert.is_true(m:release())
+        end)
+        time.send = send
+        assert.is_true(ok, tostring(failure))
+        assert.is_true(l:release())
+    end)
+
+    it("works with a server that has no SET NX GET", function()
+        -- Older than 7.0: such a SET is a syntax error.
+        local old <close> = bad_server.start(([[
+            use IO::Select;
+            socket(my $up, PF_UNIX, SOCK_STREAM, 0); connect($up, sockaddr_un("%s")) or exit;
+            my $both = IO::Select->new($c, $up);
+            while (1) {
+                for my $from ($both->can_read) {
+                    exit if !sysread $from, my $x, 65536;
+                    $x =~ s/NX\r\n\$3\r\nGET/NX\r\n\$3\r\nGOT/g;
+                    syswrite($from == $c ? $up : $c, $x);
+                }
+            }]]):format(server.socket))
+        local c <close> = redis.client { url = old.url }
+        local l <const> = c:lock("job", { ttl = 5 })
+        assert.is_true(l:valid())
+        fails("timeout", c.lock, c, "job")
+        assert.is_true(l:extend(10))
+        assert.is_true(r:pttl "job" > 5000)
+        assert.is_true(l:release())
+        assert.same({}, r:keys "*")
+    end)
+
+    it("is refused to a program that may not write, and to wrong arguments", function()
+        fails("usage", r.lock, r, {})
+        fails("usage", r.lock, r, "job", { ttl = 0 })
+        fails("usage", r.lock, r, "job", { wait = -1 })
+        fails("usage", r.lock, r, "job", { fence = 1 })
+        assert.matches("function", fails("usage", r.lock, r, "job", { auto_extend = true }).message)
+        local e <const> = fails("usage", r.lock, r, "job", { ttl = 5, auto_extend = 5 }, function() end)
+        assert.matches("less than the ttl of 5 s", e.message)
+        fails("usage", r.lock, r, "job", {}, "no function")
+        assert.matches("l:valid", fails("usage", function() return r:lock("job").owned end).hint)
+        assert.equal(1, r:del "job")
+    end)
+end)
+
+describe("a lock with a function", function()
+    local r
+    redis_server.around(_ENV, function(_, client) r = client end)
+
+    it("is held while it runs, and gives its results", function()
+        local a, b, c = r:lock("job", function(l)
+            assert.equal(l.token, r:get "job")
+            return 1, nil, 3
+        end)
+        assert.same({ 1, 3 }, { a, c })
+        assert.is_nil(b)
+        assert.equal(0, r:exists "job")
+        local ok, e = pcall(r.lock, r, "job", { ttl = 5 }, function() error("mine", 0) end)
+        assert.is_false(ok)
+        assert.equal("mine", e)
+        assert.equal(0, r:exists "job")
+        r:lock("job", function(l) l:release() end)
+    end)
+
+    it("is extended while it runs, with auto_extend", function()
+        for _, every in ipairs { true, 0.1 } do
+            local fence <const> = r:lock("job", { ttl = 0.6, auto_extend = every, fence = true }, function(l)
+                task.sleep(1.5)
+                assert.is_true(l:valid())
+                assert.is_true(r:pttl "job" <= 600)
+                return l.fence
+            end)
+            assert.equal("integer", math.type(fence))
+            assert.equal(0, r:exists "job")
+        end
+    end)
+
+    it("is not extended without it: its end cancels the function", function()
+        local e <const> = fails("redis", r.lock, r, "job", { ttl = 0.2 }, function() task.sleep(30) end)
+        assert.equal("LOCKLOST", e.code)
+    end)
+
+    it("cancels the function when it is lost", function()
+        local stopped
+        local g <close> = task.group()
+        g:spawn(function()
+            task.sleep(0.1)
+            r:set("job", "somebody else's")
+        end)
+        local e <const> = fails("redis", r.lock, r, "job", { ttl = 0.6, auto_extend = true }, function(l)
+            local ok, why = pcall(task.sleep, 30)
+            stopped = not ok and errors.is(why, "cancelled") and not l:valid()
+            error(why, 0)
+        end)
+        assert.equal("LOCKLOST", e.code)
+        assert.equal("unknown", e.outcome)
+        assert.matches("the lock 'job' was lost", e.message)
+        assert.is_true(stopped)
+        assert.equal("somebody else's", r:get "job")
+    end)
+
+    it("is an error when it was lost, also for one that has swallowed its cancellation, or did not wait", function()
+        local e = fails("redis", r.lock, r, "job", { ttl = 0.2 }, function() pcall(task.sleep, 30) end)
+        assert.equal("LOCKLOST", e.code)
+        e = fails("redis", r.lock, r, "other", { ttl = 20 }, function() r:del "other" end)
+        assert.equal("LOCKLOST", e.code)
+    end)
+end)
+
+describe("a lock in a cluster", function()
+    local cluster, r
+    setup(function()
+        cluster = redis_cluster.start()
+        r = redis.client { url = cluster.url }
+    end)
+    teardown(function()
+        r:close()
+        cluster:stop()
+    end)
+
+    it("is held by one, whatever its name", function()
+        for _, name in ipairs(NAMES) do
+            local l <const> = r:lock(name, { ttl = 20, fence = true })
+            local fence <const> = l.fence -- 7 and "{7}" have the same
+            fails("timeout", r.lock, r, name)
+            assert.is_true(l:extend(30))
+            assert.is_true(l:release())
+            assert.equal(0, r:exists(name))
+            assert.equal(fence + 1, r:lock(name, function(again) return again.fence end))
+        end
+    end)
+
+    it("leaves nothing behind when it is cancelled", function()
+        for i = 1, 60 do
+            local t <const> = task.spawn(function()
+                local _ <close> = r:lock("cancelled:" .. i, { ttl = 60, wait = 1, fence = i % 2 == 0 })
+                task.sleep(60)
+            end)
+            for _ = 1, i % 7 do task.sleep(0) end
+            t:cancel()
+            pcall(t.join, t)
+        end
+        assert.is_true(redis_server.wait_until(10, function()
+            local left = 0
+            for key in r:scan { match = "cancelled:*" } do
+                left = left + (key:find "fence" and 0 or 1)
+            end
+            return left == 0
+        end))
+    end)
+
+    it("is taken while its slot migrates", function()
+        local slot <const> = core.redis.slot "moving"
+        local shard <const> = r.state.topology:shard(slot).primary
+        local to
+        for _, node in ipairs(r:nodes()) do
+            if node.role == "primary" and node.name ~= shard.name then to = node end
+        end
+        local from_id <const>, to_id <const> = shard.client:call("CLUSTER", "MYID"), to.client:call("CLUSTER", "MYID")
+        to.client:call("CLUSTER", "SETSLOT", slot, "IMPORTING", from_id)
+        shard.client:call("CLUSTER", "SETSLOT", slot, "MIGRATING", to_id)
+        local l <const> = r:lock("moving", { ttl = 20 })
+        assert.is_true(l:valid())
+        fails("timeout", r.lock, r, "moving")
+        assert.is_true(l:extend())
+        assert.is_true(l:release())
+        assert.equal(0, r:exists "moving")
+        shard.client:call("CLUSTER", "SETSLOT", slot, "STABLE")
+        to.client:call("CLUSTER", "SETSLOT", slot, "STABLE")
+    end)
+end)
