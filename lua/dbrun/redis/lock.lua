@@ -156,6 +156,11 @@ local function release(lock)
     return ok, held
 end
 
+--- Was the task cancelled, or its task.timeout over?
+local function is_cancelled(e)
+    return errors.is(e, "cancelled") or (errors.is(e, "timeout") and not e.outcome)
+end
+
 ---Releases the lock. Harmless when it has expired or was released already. After an error it can be called again.
 ---@return boolean held false when it had expired
 function Lock:release()
@@ -170,8 +175,7 @@ function Lock:release()
     set_valid(self, -math.huge)
     local ok, held = release(self)
     if not ok then
-        local cancelled <const> = errors.is(held, "cancelled") or (errors.is(held, "timeout") and not held.outcome)
-        if cancelled then
+        if is_cancelled(held) then
             commands.release_in_background(self)
         elseif errors.is(held) and held.outcome == "not_sent" and not twice and not self.doubt then
             self.letting_go = false
@@ -193,11 +197,16 @@ function Metatable.__close(lock, e)
     if ok then
         return
     end
-    commands.release_in_background(lock)
+    local sent <const> = is_cancelled(failure)
+    if not sent then
+        commands.release_in_background(lock)
+    end
     if errors.is(failure, "usage") then -- nothing can wait here (coroutine.close): it was sent all the same
         return
     elseif e == nil then
         error(failure, 0)
+    elseif sent then
+        return
     end
     core.log.write("warn", ("redis: the lock '%s' was not released and ends with its ttl: %s"):format(lock.name,
         tostring(failure)))

@@ -135,6 +135,7 @@ describe("a lock", function()
         assert.equal("not_sent", fails("timeout", n.release, n).outcome)
         assert.is_true(n:valid())
         proxy:accept()
+        assert.is_true(redis_server.wait_until(5, function() return (pcall(r.ping, r)) end))
         assert.is_true(n:release())
     end)
 
@@ -170,14 +171,8 @@ describe("a lock", function()
             r:lock("lock:clock"):release()
             local t <const> = task.spawn(function() return pcall(r.lock, r, "lock:a", { ttl = 600 }) end)
             for _ = 1, i % 4 do task.sleep(0) end
-            if t:status() == "waiting" then
-                r:close()
-                assert.is_false((t:join()))
-            else
-                t:join()
-                r:close()
-                admin:del "lock:a"
-            end
+            r:close()
+            if t:join() then admin:del "lock:a" end -- it had it already
             assert.is_true(redis_server.wait_until(5, is_free))
         end
         for _, ending in ipairs { "error 'over'", "os.exit(0)", "require 'dbrun.process'.pid()" } do
@@ -301,7 +296,7 @@ describe("a lock", function()
     it("is never held by two, and its fence only grows", function()
         local seed <const> = seeded()
         local holder, last_fence, taken, overlaps = nil, 0, 0, 0
-        local stop <const> = task.now() + rounds(12)
+        local stop <const> = task.now() + rounds(8)
         local function work(r)
             while task.now() < stop do
                 local ok, e = pcall(function()
@@ -361,12 +356,13 @@ describe("a lock behind sentinels", function()
                 assert.is_true(l:valid())
             end)
             for i = 1, 40 do
-                local t <const> = task.spawn(function() pcall(r.lock, r, "lock:" .. i, { ttl = 60 }) end)
+                local t <const> = task.spawn(function()
+                    local _ <close> = r:lock("lock:" .. i, { ttl = 60 })
+                    task.sleep(60)
+                end)
                 for _ = 1, i % 5 do task.sleep(0) end
-                local taken <const> = t:status() == "done"
                 t:cancel()
                 pcall(t.join, t)
-                if taken then r:del("lock:" .. i) end
             end
             assert.is_true(redis_server.wait_until(10, function()
                 return r:scan { match = "lock:*" }() == nil
