@@ -386,9 +386,9 @@ return function(Client)
     ---after `ttl` seconds unless it is extended (l:extend()) or released (l:release()). With a function it is held
     ---while that runs, which is cancelled when the lock is lost: `r:lock("report", {auto_extend = true}, function(l)`.
     ---@param name string|number
-    ---@param opts? {ttl: number?, wait: number?, fence: boolean?, auto_extend: boolean|number|nil} ttl: 10; wait:
-    ---seconds to wait for it (0 = do not); fence=true: l.fence comes with the lock; auto_extend=true: extends it at a
-    ---third of its ttl while the function runs, a number: after so many seconds
+    ---@param opts? {ttl: number?, wait: number?, fence: boolean?, auto_extend: boolean|number|nil}|function ttl: 10;
+    ---wait: seconds to wait for it (0 = do not); fence=true: l.fence comes with the lock; auto_extend=true: extends it
+    ---at a third of its ttl while the function runs, a number: after so many seconds
     ---@param fn? fun(l: dbrun.redis.Lock): ... its results are returned
     ---@return dbrun.redis.Lock|any ...
     ---Raises an error of kind `timeout` when another client holds it for longer than `wait`, and one with the code
