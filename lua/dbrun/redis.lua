@@ -316,7 +316,6 @@ end
 require "dbrun.redis.consumer" (Client)
 require "dbrun.redis.extras" (Client)
 require "dbrun.redis.library" (Client)
-require "dbrun.redis.lock" (Client)
 require "dbrun.redis.subscription" (Client)
 
 return setmetatable(M, { __index = function(_, name) return names.unknown_function(name, M) end })

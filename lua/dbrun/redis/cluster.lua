@@ -340,7 +340,6 @@ end
 require "dbrun.redis.consumer" (Cluster, true)
 require "dbrun.redis.extras" (Cluster)
 require "dbrun.redis.library" (Cluster, true)
-require "dbrun.redis.lock" (Cluster)
 require "dbrun.redis.subscription" (Cluster)
 require "dbrun.redis.cluster_scan_subscribe" (Cluster)
 batches.install(Cluster)

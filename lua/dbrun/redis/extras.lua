@@ -1,4 +1,4 @@
---- Methods of a Redis client that use several commands: iterators, scripts.
+--- Methods of a Redis client that use several commands: iterators, scripts, locks.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -102,5 +102,21 @@ return function(Client)
             end
             return reply
         end
+    end
+
+    ---Takes a lock that all users of this Redis respect: `local l <close> = r:lock("report", {ttl = 30})`. It expires
+    ---after `ttl` seconds unless it is extended (l:extend()) or released (l:release()). With a function it is held
+    ---while that runs, which is cancelled when the lock is lost: `r:lock("report", {auto_extend = true}, function(l)`.
+    ---@param name string|number
+    ---@param opts? {ttl: number?, wait: number?, fence: boolean?, auto_extend: boolean|number|nil}|function ttl: 10;
+    ---wait: seconds to wait for it (0 = do not); fence=true: l.fence comes with the lock; auto_extend=true: extends it
+    ---at a third of its ttl while the function runs, a number: after so many seconds
+    ---@param fn? fun(l: dbrun.redis.Lock): ... its results are returned
+    ---@return dbrun.redis.Lock|any ...
+    ---Raises an error of kind `timeout` when another client holds it for longer than `wait`, and one with the code
+    ---`LOCKLOST` when it was lost before the function returned.
+    function Client:lock(name, opts, fn)
+        names.on_client("lock", self)
+        return require "dbrun.redis.lock".take(self, name, opts, fn)
     end
 end

@@ -7,6 +7,8 @@ local names <const> = require "dbrun.redis.names"
 local options <const> = require "dbrun.redis.options"
 local task <const> = require "dbrun.task"
 
+local M = {}
+
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25 -- between two attempts to take it
 local LEAST_LIMIT <const> = 1 -- seconds that one attempt has at least, however short the lock's own times are
 local MOST_AT_ONCE <const> = 3 -- attempts that follow at once because a reply was lost or came too late
@@ -380,32 +382,25 @@ local function arguments(opts, fn)
     return ttl, opts.wait or 0, every, opts.fence, fn
 end
 
----@param Client dbrun.redis.Client the table of methods to add to
-return function(Client)
-    ---Takes a lock that all users of this Redis respect: `local l <close> = r:lock("report", {ttl = 30})`. It expires
-    ---after `ttl` seconds unless it is extended (l:extend()) or released (l:release()). With a function it is held
-    ---while that runs, which is cancelled when the lock is lost: `r:lock("report", {auto_extend = true}, function(l)`.
-    ---@param name string|number
-    ---@param opts? {ttl: number?, wait: number?, fence: boolean?, auto_extend: boolean|number|nil}|function ttl: 10;
-    ---wait: seconds to wait for it (0 = do not); fence=true: l.fence comes with the lock; auto_extend=true: extends it
-    ---at a third of its ttl while the function runs, a number: after so many seconds
-    ---@param fn? fun(l: dbrun.redis.Lock): ... its results are returned
-    ---@return dbrun.redis.Lock|any ...
-    ---Raises an error of kind `timeout` when another client holds it for longer than `wait`, and one with the code
-    ---`LOCKLOST` when it was lost before the function returned.
-    function Client:lock(name, opts, fn)
-        names.on_client("lock", self)
-        args.check("lock", "the name", name, options.KEY)
-        local ttl <const>, wait <const>, every <const>, fence <const>, work <const> = arguments(opts, fn)
-        local lock <const> = setmetatable({
-            name = name, token = core.redis.random_token(), ttl = ttl, ms = math.ceil(ttl * 1000), client = self,
-            fence_key = fence and commands.fence_key(name) or false, valid_until = -math.huge,
-            changed = core.task.condition(), letting_go = false, doubt = false, before = false,
-        }, Metatable)
-        take(lock, wait)
-        if work then
-            return hold(lock, every, work)
-        end
-        return lock
+---For client:lock(name [, options] [, fn]).
+---@param client dbrun.redis.Client
+---@param name string|number
+---@param opts? table|function
+---@param fn? function
+---@return dbrun.redis.Lock|any ... with a function its results
+function M.take(client, name, opts, fn)
+    args.check("lock", "the name", name, options.KEY)
+    local ttl <const>, wait <const>, every <const>, fence <const>, work <const> = arguments(opts, fn)
+    local lock <const> = setmetatable({
+        name = name, token = core.redis.random_token(), ttl = ttl, ms = math.ceil(ttl * 1000), client = client,
+        fence_key = fence and commands.fence_key(name) or false, valid_until = -math.huge,
+        changed = core.task.condition(), letting_go = false, doubt = false, before = false,
+    }, Metatable)
+    take(lock, wait)
+    if work then
+        return hold(lock, every, work)
     end
+    return lock
 end
+
+return M
