@@ -3,6 +3,7 @@
 #include "base/deadline.h"
 
 #include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,6 +12,8 @@ enum {
     COMPACT_CALLS = 64,   /* while there is no connection that would compact at its next write */
     FLUSH_AT = 64 * 1024, /* with this many bytes queued, send now and not at the end of the turn */
 };
+
+#define LINGER 1.0
 
 /* ---- giving up ---- */
 
@@ -145,10 +148,63 @@ struct redis_session *redis_session_ref(struct redis_session *s)
     return s;
 }
 
+/* ---- lingering ---- */
+
+/* Gives back the link that was kept. It may free the session. */
+static void end_linger(struct redis_session *s)
+{
+    struct redis_link *link = s->lingering;
+    struct redis_call *call;
+    s->lingering = NULL;
+    sched_timer_stop(s->rt->sched, &s->retry_timer);
+    while ((call = redisconn_pop_sent(link->conn)) || (call = redis_queue_pop(redisconn_queue(link->conn))))
+        redis_session_give((struct session_call *)call);
+    redis_link_release(link);
+    redis_session_unref(s);
+}
+
+static void linger_progress(struct redis_link *link)
+{
+    if (redisconn_is_drained(link->conn))
+        end_linger(link->data);
+}
+
+static void linger_failed(struct redis_link *link)
+{
+    end_linger(link->data);
+}
+
+static void linger_expired(struct sched_timer *t)
+{
+    end_linger(t->data);
+}
+
+static void linger_describe(const struct redis_link *link, struct pool_holder *h)
+{
+    (void)link;
+    h->how = "by";
+    snprintf(h->who, sizeof h->who, "a client that was closed");
+}
+
+static const struct redis_link_user linger_user = {linger_progress, linger_failed, NULL, linger_describe};
+
+/* Keeps the link of a closed session until its commands are answered, for a moment: a server that cannot
+ * write a reply, because the connection is closed, does not read what else was sent. */
+static void linger(struct redis_session *s, struct redis_link *link)
+{
+    link->user = &linger_user;
+    s->lingering = link;
+    redis_session_ref(s);
+    s->retry_timer.fn = linger_expired;
+    s->retry_timer.data = s;
+    sched_timer_start(s->rt->sched, &s->retry_timer, deadline_in(LINGER));
+}
+
 void redis_session_close(struct redis_session *s)
 {
     struct error why = {0};
     struct redis_call *call;
+    struct redis_link *last = NULL;
     if (s->closed)
         return;
     s->closed = true;
@@ -163,7 +219,10 @@ void redis_session_close(struct redis_session *s)
             s->link->spoilt = true; /* a part of it may have been sent */
             redis_session_fail_call((struct session_call *)call, &why, OUTCOME_NOT_SENT);
         }
-        redis_undo_close(s, &why, whole);
+        if (redis_undo_close(s, &why, whole)) {
+            last = s->link;
+            s->link = NULL;
+        }
     }
     for (struct redis_link *r = s->retired; r; r = r->next)
         while ((call = redisconn_pop_sent(r->conn)))
@@ -171,6 +230,8 @@ void redis_session_close(struct redis_session *s)
     if (s->subscription)
         s->subscription->on_lost(s->subscription, &why);
     redis_session_detach(s);
+    if (last)
+        linger(s, last);
     error_clear(&why);
 }
 

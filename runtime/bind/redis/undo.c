@@ -103,24 +103,32 @@ void redis_undo_call(struct redis_session *s, const struct session_call *c)
         post_on(s, link, c->copy, c->undo, c->replies);
 }
 
-void redis_undo_close(struct redis_session *s, const struct error *why, bool whole)
+/* Sends what undoes a call, or once more a call that does so. */
+static bool post_again(struct redis_session *s, struct redis_queue *q, const struct session_call *c)
+{
+    if (c->call.background)
+        return post(s, q, c->copy, c->call.size, c->expect);
+    return c->undo && c->wait && post(s, q, c->copy, c->undo, c->replies);
+}
+
+bool redis_undo_close(struct redis_session *s, const struct error *why, bool whole)
 {
     struct redis_link *link = s->link;
     struct redis_queue *q = redisconn_queue(link->conn);
     struct redis_call *call;
-    bool any = false;
+    struct redis_call *first = NULL;
+    uint32_t before = 0; /* replies that come before that to the first one */
     while ((call = redisconn_pop_sent(link->conn))) {
         struct session_call *c = (struct session_call *)call;
         link->spoilt = true; /* its reply will still come */
-        if (c->undo && c->wait && whole)
-            any = post(s, q, c->copy, c->undo, c->replies) || any;
+        before += call->expect;
+        if (whole && post_again(s, q, c) && !first)
+            first = q->tail;
         redis_session_fail_call(c, why, OUTCOME_UNKNOWN);
     }
-    if (!any)
-        return;
+    if (!first)
+        return false;
+    first->expect += before;
     redis_link_push(link);
-    while (s->link && (call = redisconn_pop_sent(link->conn)))
-        redis_session_give((struct session_call *)call);
-    while (s->link && (call = redis_queue_pop(q)))
-        redis_session_give((struct session_call *)call);
+    return s->link != NULL;
 }
