@@ -39,7 +39,6 @@ local M = {}
 ---@field package watched fun(self: dbrun.redis.Client, opts: table, fn: function, hooks: table?): any[]
 ---@field package links fun(self: dbrun.redis.Client): integer, integer, userdata serials of connections; the pool
 ---@field package batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
----@field package connected fun(self: dbrun.redis.Client): integer? the number of the shared connection
 ---@field hscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, string?
 ---@field sscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?
 ---@field zscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, number?

@@ -79,6 +79,18 @@ local function run(self, name, ...)
     return run_shared(self, write)
 end
 
+---Runs `write(handle)`, which returns one value, and waits when `wrote(value)`: for what is more than a command.
+---@param write fun(handle: dbrun.redis.Client|dbrun.redis.Connection): any
+---@param wrote fun(reply: any): boolean
+---@return any
+---@package
+function Confirmed:confirming(write, wrote)
+    if self.want.aof then
+        return run_alone(self, write, wrote)
+    end
+    return run_shared(self, write, wrote)
+end
+
 ---A command by its name.
 ---@param name string
 ---@return any

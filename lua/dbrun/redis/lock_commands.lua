@@ -56,12 +56,26 @@ return 0]]
 ---@field asking boolean the key's slot is migrating to it
 ---@field stop number task.now() at the time limit
 
---- Runs `fn(place)` for the server that has the lock; in a cluster it follows redirections.
-local function at(lock, limit, fn)
+--- For a client whose writes wait for replicas (r:with{wait = ...}).
+local function at_confirmed(lock, stop, fn, wrote)
+    lock.node = lock.client.inner
+    local results <const> = lock.client:confirming(function(handle)
+        return table.pack(fn { client = handle, asking = false, stop = stop })
+    end, function(results)
+        return wrote(table.unpack(results, 1, results.n))
+    end)
+    return table.unpack(results, 1, results.n)
+end
+
+--- Runs `fn(place)` for the server that has the lock; in a cluster it follows redirections. `wrote(...)`: do these
+--- results of fn say that it wrote what replicas should have?
+local function at(lock, limit, fn, wrote)
     local client, stop <const> = lock.client, task.now() + limit
     if type(client) == "userdata" then
         lock.node = client
         return fn { client = client, asking = false, stop = stop }
+    elseif rawget(client, "inner") then
+        return at_confirmed(lock, stop, fn, wrote)
     end
     client:ready()
     client = client:with { timeout = math.min(limit, client.timeout) }
@@ -139,7 +153,7 @@ local clocks <const> = setmetatable({}, { __mode = "k" })
 local function time_of(place)
     local client <const> = place.client
     local clock, now <const> = clocks[client], task.now()
-    if not clock or clock.connection ~= client:connected() or now - clock.asked > CLOCK_FOR then
+    if not clock or clock.connection == 0 or clock.connection ~= client:links() or now - clock.asked > CLOCK_FOR then
         clock = { asked = now }
         local ok, time = pcall(send, place, nil, { "TIME" })
         if ok then
@@ -147,7 +161,7 @@ local function time_of(place)
         elseif not errors.is(time, "redis") then
             error(time, 0)
         end
-        clock.connection = client:connected()
+        clock.connection = client:links()
         clocks[client] = clock
     end
     return clock.offset and clock.offset + task.now() * 1000
@@ -206,7 +220,7 @@ function M.acquire(lock, limit)
         local argv <const> = { lock.token, lock.ms, void_at(place, lock.ms) }
         local reply <const> = run(place, release(lock), ACQUIRE, { lock.name, lock.fence_key or nil }, argv)
         return STATES[reply[1]], reply[2], lock.fence_key and reply[3] or nil
-    end)
+    end, function(state) return state == "ours" end)
 end
 
 -- ---- holding and releasing ----
@@ -218,7 +232,7 @@ end
 function M.extend(lock, ms, limit)
     return at(lock, limit, function(place)
         return run(place, nil, EXTEND, { lock.name }, { lock.token, ms, void_at(place, ms) })
-    end)
+    end, function(left) return left > 0 end)
 end
 
 ---@param lock dbrun.redis.Lock
@@ -226,7 +240,7 @@ end
 function M.release(lock)
     return at(lock, math.huge, function(place)
         return run(place, nil, RELEASE, { lock.name }, { lock.token }) == 1
-    end)
+    end, function() return false end)
 end
 
 ---Releases the lock without waiting for the answer, also where nothing can wait.
@@ -245,7 +259,7 @@ end
 function M.fence(lock)
     return at(lock, math.huge, function(place)
         return run(place, nil, FENCE, { lock.name, M.fence_key(lock.name) }, { lock.token })
-    end)
+    end, function(number) return number > 0 end)
 end
 
 ---The key that counts the holders of a lock, in the hash slot of the lock: `{name}:fence`, or `name:fence` when the

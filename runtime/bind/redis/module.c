@@ -115,16 +115,6 @@ static int conn_lost(lua_State *L)
     return 1;
 }
 
-/* client:connected() -> the number of the shared connection | nil: another number is another connection */
-static int client_connected(lua_State *L)
-{
-    const struct redis_session *s = redis_check_handle(L, 1)->session;
-    if (!s->link)
-        return 0;
-    lua_pushinteger(L, (lua_Integer)s->link->serial);
-    return 1;
-}
-
 static int client_stats(lua_State *L)
 {
     redis_push_stats(L, redis_check_handle(L, 1)->session->pool);
@@ -406,11 +396,10 @@ static void client_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
         {"__gc", handle__gc}, {"__close", client_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"call", redis_call__any},       {"acquire", client_acquire},
-                                       {"with", client_with},           {"close", client_close},
-                                       {"closed", client_closed},       {"stats", client_stats},
-                                       {"batch", redis_batch_new},      {"links", redis_handle__links},
-                                       {"connected", client_connected}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"call", redis_call__any},  {"acquire", client_acquire},    {"with", client_with},
+        {"close", client_close},    {"closed", client_closed},      {"stats", client_stats},
+        {"batch", redis_batch_new}, {"links", redis_handle__links}, {NULL, NULL}};
     bind_class(L, rt, REDIS_CLIENT_CLASS, meta, methods);
     bind_class_words(L, "a client", "r");
     lua_pop(L, 1);

@@ -129,6 +129,7 @@ bool redis_undo_close(struct redis_session *s, const struct error *why, bool who
     if (!first)
         return false;
     first->expect += before;
+    link->held = false; /* no task waits for what its server says */
     redis_link_push(link);
     return s->link != NULL;
 }

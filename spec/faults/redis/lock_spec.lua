@@ -381,4 +381,36 @@ describe("a lock behind sentinels", function()
         end
         assert.is_true(ok, tostring(failure))
     end)
+
+    it("is gone when it was cancelled while its master was frozen", function()
+        local set <const> = redis_sentinels.start()
+        local r <const> = redis.client { url = set.url }
+        local ok, failure = pcall(function()
+            r:lock("lock:clock"):release()
+            set.servers[1]:freeze()
+            local g <close> = task.group()
+            for i = 1, 8 do
+                local t <const> = g:spawn(function()
+                    pcall(function()
+                        local _ <close> = r:lock("lock:" .. i, { ttl = 600 })
+                        task.sleep(60)
+                    end)
+                end)
+                g:spawn(function()
+                    task.sleep(i * 0.3) -- before and after it is known that the master is silent
+                    t:cancel()
+                end)
+            end
+            task.sleep(2.5)
+            set.servers[1]:thaw()
+            g:wait()
+            assert.is_true(redis_server.wait_until(20, function()
+                local told, key = pcall(r:scan { match = "lock:*" })
+                return told and key == nil
+            end))
+        end)
+        r:close()
+        set:stop()
+        assert.is_true(ok, tostring(failure))
+    end)
 end)

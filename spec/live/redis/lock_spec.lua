@@ -284,6 +284,38 @@ describe("a lock with a function", function()
     end)
 end)
 
+describe("a lock that replicas must have", function()
+    local server, r
+    redis_server.around(_ENV, function(...) server, r = ... end, { tcp = true,
+        args = { "--repl-diskless-sync-delay", "0" } })
+
+    it("is taken only when they have it", function()
+        local w <const> = r:with { wait = { replicas = 1, timeout = 0.3 } }
+        for _, fence in ipairs { false, true } do
+            local e <const> = fails("redis", w.lock, w, "job", { ttl = 60, fence = fence })
+            assert.equal("WAIT", e.code)
+            assert.is_true(redis_server.wait_until(5, function() return r:exists "job" == 0 end))
+        end
+        local replica <const> = redis_server.start {
+            tcp = true, args = { "--replicaof", "127.0.0.1", tostring(server.port) },
+        }
+        local ok <const>, failure <const> = pcall(function()
+            assert.is_true(redis_server.wait_until(20, function()
+                return server:cli("info", "replication"):find "state=online"
+            end))
+            local slow <const> = r:with { wait = { replicas = 1, timeout = 10 } }
+            local l <const> = slow:lock("job", { ttl = 60, fence = true })
+            assert.matches(l.token, replica:cli("get", "job"))
+            fails("timeout", slow.lock, slow, "job")
+            assert.is_true(l:extend(90))
+            assert.is_true(l:release())
+            assert.equal(0, r:exists "job")
+        end)
+        replica:stop()
+        assert.is_true(ok, tostring(failure))
+    end)
+end)
+
 describe("a lock in a cluster", function()
     local cluster, r
     setup(function()
