@@ -46,6 +46,21 @@ describe("a Redis client of sentinels", function()
         assert.matches("main", tostring(r))
     end)
 
+    it("kills a script of its own in another database", function()
+        local c <close> = redis.client { url = (set.url:gsub("/main/0", "/main/3")), client_name = "me" }
+        set:cli(index_of_master(), "config", "set", "busy-reply-threshold", "20")
+        local running <const> = task.spawn(function()
+            return select(2, pcall(c.eval, c, "while true do end", 0))
+        end)
+        assert.is_true(redis_server.wait_until(10, function()
+            local ok, e = pcall(c.call, c, "SCRIPT", "KILL")
+            assert.is_true(ok or e.code == "NOTBUSY", tostring(e))
+            return ok
+        end))
+        assert.matches("Script killed", running:join().message)
+        set:cli(index_of_master(), "config", "set", "busy-reply-threshold", "5000")
+    end)
+
     it("asks the next one when a sentinel does not answer", function()
         local url <const> = set.url:gsub("@", "@127.0.0.1:1,")
         local c <const> = redis.client { url = url }
