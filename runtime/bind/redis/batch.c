@@ -240,7 +240,7 @@ static int batch_last(lua_State *L)
 
 /* Adds why the server refused the transaction: the reply to the command, or the rest of the message. */
 static void add_cause(struct error *e, const struct redis_batch *b, const struct resp_item *item,
-                      const struct resp_item *cause, bool begun)
+                      const struct resp_item *cause)
 {
     static const char because[] = "because of: ";
     const char *from = cause->text;
@@ -259,19 +259,66 @@ static void add_cause(struct error *e, const struct redis_batch *b, const struct
     error_set_field(e, ERROR_DETAIL, text);
     redis_code_read(text, len, code);
     bool demoted = b->session->pool->target->sentinels && strcmp(code, "READONLY") == 0;
-    e->retryable = begun && (demoted || redis_code_is_transient(code));
+    e->retryable = demoted || redis_code_is_transient(code);
 }
 
-static int raise_first(lua_State *L, const struct redis_batch *b, struct session_call *c,
-                       const struct resp_item *item, const struct resp_item *cause, bool begun)
+/* What the replies before that to EXEC say. */
+struct queued {
+    struct resp_item multi; /* the reply to MULTI */
+    struct resp_item cause; /* the first error; RESP_NIL: there is none */
+    bool accepted;          /* some command was not refused */
+};
+
+static int raise_aborted(lua_State *L, const struct redis_batch *b, struct session_call *c,
+                         const struct resp_item *item, const struct queued *queued)
 {
     struct error e = {0};
     redis_reply_error(item, "EXEC", &e);
-    if (!begun)
-        e.outcome = OUTCOME_UNKNOWN; /* MULTI was refused: the commands may have run one by one */
-    add_cause(&e, b, item, cause, begun);
+    add_cause(&e, b, item, &queued->cause);
     redis_taken(c);
     return bind_error_raise(L, bind_runtime(L), &e);
+}
+
+/* Without MULTI the server takes the commands one by one. */
+static int raise_not_begun(lua_State *L, struct session_call *c, const struct queued *queued)
+{
+    struct error e = {0};
+    redis_reply_error(&queued->multi, "MULTI", &e);
+    if (queued->accepted) {
+        e.outcome = OUTCOME_UNKNOWN;
+        e.retryable = false;
+        error_set_field(&e, ERROR_HINT,
+                        "there was no transaction: the server refused MULTI, and ran those of the commands "
+                        "one by one that it did not refuse, too");
+    }
+    redis_taken(c);
+    return bind_error_raise(L, bind_runtime(L), &e);
+}
+
+/* Did a command whose reply is this error change nothing? A script may have written before it failed. */
+static bool is_refusal(const struct resp_item *item)
+{
+    struct error e = {0};
+    redis_reply_error(item, NULL, &e);
+    bool refused = e.outcome == OUTCOME_FAILED;
+    error_clear(&e);
+    return refused;
+}
+
+static struct queued read_queued(struct resp_cursor *cur, uint32_t n, uint32_t multi)
+{
+    struct queued q = {.multi = {.type = RESP_NIL}, .cause = {.type = RESP_NIL}};
+    struct resp_item item;
+    for (uint32_t i = 0; i < n && resp_next(cur, &item); i++) {
+        if (i == multi)
+            q.multi = item;
+        q.accepted = q.accepted || (i > multi && !(item.type == RESP_ERROR && is_refusal(&item)));
+        if (item.type == RESP_ERROR && q.cause.type != RESP_ERROR)
+            q.cause = item;
+        while (item.type == RESP_ARRAY && item.size-- > 0)
+            resp_skip(cur);
+    }
+    return q;
 }
 
 /* The replies: OK to ASKING, if it was sent, OK to MULTI, QUEUED to each command, then the reply to EXEC: a
@@ -284,24 +331,14 @@ static int transaction_done(lua_State *L, int status, lua_KContext ctx)
     b->running = false;
     struct session_call *c = redis_answer(L, b->session, ctx, "the transaction");
     struct resp_cursor cur = resp_cursor(&c->call.reply);
-    struct resp_item cause = {.type = RESP_NIL};
-    bool begun = true;
-    struct resp_item item = {.type = RESP_NIL};
-    uint32_t multi = b->asking ? 1 : 0; /* whose reply is MULTI's */
-    for (uint32_t i = 0; i + 1 < c->expect && resp_next(&cur, &item); i++) {
-        if (item.type != RESP_ERROR) {
-            while (item.type == RESP_ARRAY && item.size-- > 0)
-                resp_skip(&cur);
-            continue;
-        }
-        begun = begun && i > multi;
-        if (cause.type != RESP_ERROR)
-            cause = item;
-    }
+    struct queued queued = read_queued(&cur, c->expect - 1, b->asking ? 1 : 0);
+    struct resp_item item;
     if (!resp_next(&cur, &item))
         item.type = RESP_NIL;
+    if (queued.multi.type == RESP_ERROR)
+        return raise_not_begun(L, c, &queued);
     if (item.type == RESP_ERROR)
-        return raise_first(L, b, c, &item, &cause, begun);
+        return raise_aborted(L, b, c, &item, &queued);
     if (item.type == RESP_ARRAY)
         push_replies(L, b, &cur, item.size);
     else

@@ -79,6 +79,29 @@ describe("an error reply of Redis", function()
         other:stop()
     end)
 
+    it("of MULTI tells whether the commands have run without it", function()
+        local function told_as(rights, fn)
+            r:del "k"
+            r:call("ACL", "SETUSER", "few", "reset", "on", "nopass", "~*", "+@all", table.unpack(rights))
+            local few <close> = redis.client { path = server.socket, username = "few" }
+            local _, e = pcall(few.multi, few, fn)
+            assert.equal("MULTI", e.context)
+            return e, r:get "k"
+        end
+        local function write(tx) tx:set("k", "v") end
+        local function half(tx) tx:eval("redis.call('set', KEYS[1], 'v') return redis.call('nonsense')", 1, "k") end
+        for _, rights in ipairs { { "-multi" }, { "-multi", "-exec" } } do
+            for _, fn in ipairs { write, half } do
+                local e, value = told_as(rights, fn)
+                assert.same({ "NOPERM", "unknown", false }, told(e, "no transaction: the server refused MULTI"))
+                assert.equal("v", value)
+            end
+            local e, value = told_as({ "-set", table.unpack(rights) }, write)
+            assert.same({ "NOPERM", "failed", false }, told(e, "ACL does not allow"))
+            assert.is_nil(value)
+        end
+    end)
+
     it("out of a script leaves open what the script has written", function()
         r:set("text", "v")
         local e = refused(r, "EVAL", "redis.call('incr', 'n') return redis.call('lpush', 'text', 1)", 0)
