@@ -97,14 +97,42 @@ static bool add_table(lua_State *L, int idx, struct buf *out)
     return true;
 }
 
-/* XADD key * {...}: what comes after an ID are the fields. */
-static bool is_stream_id(lua_State *L, int idx)
+/* The options of XADD that stand between its key and the ID, and how many arguments follow them. */
+static const struct {
+    const char *word;
+    int takes;
+} before_id[] = {{"ACKED", 0}, {"DELREF", 0}, {"IDMP", 2},  {"IDMPAUTO", 1},  {"KEEPREF", 0},
+                 {"LIMIT", 1}, {"MAXLEN", 1}, {"MINID", 1}, {"NOMKSTREAM", 0}};
+
+/* -1: the text is no option. */
+static int takes_before_id(const char *s, size_t len)
 {
-    size_t len;
-    if (lua_type(L, idx) != LUA_TSTRING)
-        return false;
-    const char *s = lua_tolstring(L, idx, &len);
-    return (len == 1 && s[0] == '*') || (len > 0 && ascii_is_digit(s[0]) && memchr(s, '-', len));
+    for (size_t i = 0; i < sizeof before_id / sizeof *before_id; i++)
+        if (ascii_is_word(s, len, before_id[i].word))
+            return before_id[i].takes;
+    return -1;
+}
+
+/* Does the ID of XADD stand before argument `idx`, so that it has fields? Unknown when options are in a
+ * table. */
+static bool is_behind_id(lua_State *L, int first, int idx)
+{
+    for (int i = first + 1, values = 0; i < idx; i++) {
+        size_t len = 0;
+        const char *s = lua_type(L, i) == LUA_TSTRING ? lua_tolstring(L, i, &len) : "";
+        if (lua_istable(L, i))
+            return false;
+        if (len == 1 && (*s == '~' || *s == '=')) /* MAXLEN ~ 1000 */
+            continue;
+        if (values > 0) {
+            values--;
+            continue;
+        }
+        values = takes_before_id(s, len);
+        if (values < 0)
+            return true;
+    }
+    return false;
 }
 
 /* Does a list stand where the command takes fields with their values? {"a", "b"} would make the field a. */
@@ -112,7 +140,7 @@ static bool is_list_of_fields(lua_State *L, const struct redis_command *cmd, int
 {
     if (!(cmd->fact->flags & COMMAND_FIELDS) || idx == first || lua_rawlen(L, idx) == 0)
         return false;
-    return cmd->name[0] != 'X' || is_stream_id(L, idx - 1);
+    return cmd->name[0] != 'X' || is_behind_id(L, first, idx);
 }
 
 static bool count_all(lua_State *L, const struct redis_command *cmd, int first, int top, uint64_t *count,
