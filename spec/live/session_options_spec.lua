@@ -60,6 +60,11 @@ describe("dbrun", function()
                     { "UNKNOWN" }, { "BLPOP", "q", 1 }, { "SCRIPT", "FLUSH" } } do
                     refused(r.call, r, table.unpack(c))
                 end
+                for name in ("SORT BITFIELD GEORADIUS GEORADIUSBYMEMBER EVAL EVALSHA FCALL"):gmatch "%S+" do
+                    local hint = fails(r.call, r, name, "k", 0).hint
+                    assert(hint == name .. "_RO does the same, and never writes", hint)
+                end
+                assert(fails(r.call, r, "SET", "k", 0).hint == nil)
                 refused(r.hset, r, "h", { a = 1 })
                 refused(function() r:pipeline(function(p) p:get "k" p:incr "n" end) end)
                 refused(function() r:multi(function(tx) tx:incr "n" end) end)

@@ -6,6 +6,7 @@
 #include "bind/redis/reply.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* ---- parking ---- */
@@ -190,6 +191,17 @@ struct plan {
     double timeout;
 };
 
+/* SORT and EVAL may write, SORT_RO and EVAL_RO are the same without that. */
+static void add_reading_twin(struct error *e, const struct redis_command *cmd)
+{
+    char twin[80], hint[128];
+    int n = snprintf(twin, sizeof twin, "%s_RO", cmd->name);
+    if (n < (int)sizeof twin && redis_fact_find(twin)) {
+        snprintf(hint, sizeof hint, "%s does the same, and never writes", twin);
+        error_set_field(e, ERROR_HINT, hint);
+    }
+}
+
 void redis_check_read_only(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first)
 {
     if (!rt->read_only || redis_command_only_reads(L, cmd, first))
@@ -199,6 +211,7 @@ void redis_check_read_only(lua_State *L, struct runtime *rt, const struct redis_
     redis_command_full_name(L, cmd, first, name, sizeof name);
     error_set(&e, ERROR_USAGE, "redis: %s may write, and this program runs with --read-only", name);
     e.outcome = OUTCOME_NOT_SENT;
+    add_reading_twin(&e, cmd);
     bind_error_raise(L, rt, &e);
 }
 
@@ -307,9 +320,8 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
         return redis_refuse(L, bind_runtime(L), cmd, first, instead);
     double block = redis_command_blocks(L, cmd, first);
     if ((cmd->flags & COMMAND_BLOCK_MS) && h->session->shared)
-        return redis_refuse(
-            L, bind_runtime(L), cmd, first,
-            "it waits only for the writes of its own connection: take a dedicated one (local c "
+        return redis_refuse(L, bind_runtime(L), cmd, first,
+                            "it waits only for the writes of its own connection: take a dedicated one (local c "
             "<close> = r:acquire()), and write and wait on that");
     if (h->session->shared && block >= 0)
         return hand_over(L, cmd, first, "__blocking");
