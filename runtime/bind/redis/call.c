@@ -320,9 +320,11 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
         return redis_refuse(L, bind_runtime(L), cmd, first, instead);
     double block = redis_command_blocks(L, cmd, first);
     if ((cmd->flags & COMMAND_BLOCK_MS) && h->session->shared)
-        return redis_refuse(L, bind_runtime(L), cmd, first,
-                            "it waits only for the writes of its own connection: take a dedicated one (local c "
-            "<close> = r:acquire()), and write and wait on that");
+        return redis_refuse(
+            L, bind_runtime(L), cmd, first,
+            "r:with{wait = {replicas = n}} waits for replicas after each write. WAIT itself waits only for "
+            "the writes of its own connection: take a dedicated one (local c <close> = r:acquire()), and "
+            "write and wait on that");
     if (h->session->shared && block >= 0)
         return hand_over(L, cmd, first, "__blocking");
     if (h->session->shared && redis_command_overtakes(L, cmd, first))

@@ -328,7 +328,9 @@ describe("a Redis client", function()
         end)
 
         it("wait is about the connection that wrote", function()
-            assert.matches("its own connection", fails("usage", r.wait, r, 0, 100).hint)
+            local hint <const> = fails("usage", r.wait, r, 0, 100).hint
+            assert.matches("^r:with{wait = {replicas = n}}", hint)
+            assert.matches("its own connection", hint)
             local c <close> = r:acquire()
             c:set("k", "v")
             assert.equal(0, c:wait(0, 100))
