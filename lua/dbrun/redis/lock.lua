@@ -266,14 +266,15 @@ end
 --- One attempt. Returns true, or false, the error, and whether the next one follows at once.
 local function attempt(lock, guard, wait, limit)
     local sent <const> = task.now()
-    local ok, state, left, fence = pcall(commands.acquire, lock, limit)
+    local ours = false
+    local ok, state, left, fence = pcall(commands.acquire, lock, limit, function() ours = true end)
     if not ok then
         local e <const> = state
-        local undone <const> = errors.is(e) and e.kind == "timeout" and e.outcome == "unknown"
+        local undone <const> = not ours and errors.is(e) and e.kind == "timeout" and e.outcome == "unknown"
         if undone then
             -- Its release is on its way, and would release what a later attempt with the same token takes.
             lock.token, guard.doubt = core.redis.random_token(), false
-        elseif not errors.is(e) or e.outcome == "unknown" then
+        elseif ours or not errors.is(e) or e.outcome == "unknown" then
             guard.doubt = true
         end
         if not may_retry(e) then

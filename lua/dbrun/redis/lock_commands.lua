@@ -199,27 +199,37 @@ end
 
 local STATES <const> = { [1] = "ours", [0] = "taken", [-1] = "late" }
 
+local function acquire(place, lock)
+    if not lock.fence_key and not needs_script[place.client] then
+        local ok, state, left = pcall(acquire_plainly, place, lock)
+        if ok then
+            return state, left
+        elseif not errors.is(state, "redis") or not state.message:find "^ERR syntax error" then
+            error(state, 0)
+        end
+        needs_script[place.client] = true
+    end
+    local argv <const> = { lock.token, lock.ms, void_at(place, lock.ms) }
+    local reply <const> = run(place, release(lock), ACQUIRE, { lock.name, lock.fence_key or nil }, argv)
+    return STATES[reply[1]], reply[2], lock.fence_key and reply[3] or nil
+end
+
 ---Tries to take the lock. A task that gives up, or the end of `limit`, sends the release behind it, and the token must
----not be used again then.
+---not be used again then. Not so when `on_ours` was called: then the server has answered that it is ours, and the error
+---came while replicas were waited for.
 ---@param lock dbrun.redis.Lock
 ---@param limit number
+---@param on_ours fun()
 ---@return "ours"|"taken"|"late" state ours: also by an earlier attempt with this token, whose reply was lost
 ---@return integer? left milliseconds until it expires
 ---@return integer? fence
-function M.acquire(lock, limit)
+function M.acquire(lock, limit, on_ours)
     return at(lock, limit, function(place)
-        if not lock.fence_key and not needs_script[place.client] then
-            local ok, state, left = pcall(acquire_plainly, place, lock)
-            if ok then
-                return state, left
-            elseif not errors.is(state, "redis") or not state.message:find "^ERR syntax error" then
-                error(state, 0)
-            end
-            needs_script[place.client] = true
+        local state <const>, left <const>, fence <const> = acquire(place, lock)
+        if state == "ours" then
+            on_ours()
         end
-        local argv <const> = { lock.token, lock.ms, void_at(place, lock.ms) }
-        local reply <const> = run(place, release(lock), ACQUIRE, { lock.name, lock.fence_key or nil }, argv)
-        return STATES[reply[1]], reply[2], lock.fence_key and reply[3] or nil
+        return state, left, fence
     end, function(state) return state == "ours" end)
 end
 

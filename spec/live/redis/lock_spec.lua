@@ -314,6 +314,23 @@ describe("a lock that replicas must have", function()
         replica:stop()
         assert.is_true(ok, tostring(failure))
     end)
+
+    it("leaves nothing behind when it is cancelled while they are waited for", function()
+        local w <const> = r:with { wait = { replicas = 1, timeout = 60 } }
+        local function is_there(n)
+            return redis_server.wait_until(10, function() return r:exists "job" == n end)
+        end
+        for _, fence in ipairs { false, true } do
+            local opts <const> = { ttl = 600, fence = fence }
+            local t <const> = task.spawn(w.lock, w, "job", opts)
+            assert.is_true(is_there(1))
+            t:cancel()
+            fails("cancelled", t.join, t)
+            assert.is_true(is_there(0))
+            fails("timeout", task.timeout, 0.3, w.lock, w, "job", opts)
+            assert.is_true(is_there(0))
+        end
+    end)
 end)
 
 describe("a lock in a cluster", function()
