@@ -321,6 +321,15 @@ local function work_on(self)
     end
 end
 
+--- Ends it with the worker, also after error(nil) in on_error, which a group takes for an end without an error.
+local Keeper <const> = {
+    __close = function(guard)
+        if guard.task then
+            guard.task:cancel()
+        end
+    end,
+}
+
 ---@param Client dbrun.redis.Client the table of methods to add to
 ---@param on_cluster? boolean
 return function(Client, on_cluster)
@@ -350,9 +359,8 @@ return function(Client, on_cluster)
             self_.groups[i] = Group.new(self, tostring(key), opts.group, opts.consumer, opts.from or "0")
         end
         local g <close> = task.group()
-        if self_.idle then
-            g:spawn(keep, self_)
-        end
+        local keeper <const> = self_.idle and g:spawn(keep, self_)
+        local _ <close> = setmetatable({ task = keeper }, Keeper)
         work_on(self_)
     end
 end

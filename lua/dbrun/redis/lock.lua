@@ -342,14 +342,20 @@ local function keep(lock, every)
     end
 end
 
+--- Ends the keeper with the function, also after error(nil), which a group takes for an end without an error.
+local Keeper <const> = {
+    __close = function(guard)
+        guard.task:cancel()
+    end,
+}
+
 local function hold(lock, every, fn)
     local held <close> = lock
     local results
     do
         local g <close> = task.group()
-        local keeper <const> = g:spawn(keep, held, every)
+        local keeper <close> = setmetatable({ task = g:spawn(keep, held, every) }, Keeper) -- luacheck: ignore 211
         results = table.pack(fn(held))
-        keeper:cancel()
     end
     if held.token and not held:release() then
         error(lost_error(held, EXPIRED .. ", before the function returned"), 0)

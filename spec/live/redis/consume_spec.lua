@@ -231,6 +231,13 @@ local function specs(opts)
         assert.is_false(ok)
         assert.equal("body is told", e)
         assert.equal(1, pending())
+        local began <const> = task.now()
+        ok, e = pcall(task.timeout, 20, r.consume, r, worker({}, {
+            handle = error, on_error = function() error(nil, 0) end,
+        }))
+        assert.is_false(ok)
+        assert.is_nil(e)
+        assert.is_true(task.now() - began < 10)
     end)
 
     it("gives a message that was delivered too often to on_dead, and acknowledges it", function()

@@ -236,6 +236,13 @@ describe("a lock with a function", function()
         assert.is_false(ok)
         assert.equal("mine", e)
         assert.equal(0, r:exists "job")
+        local began <const> = task.now()
+        local opts <const> = { ttl = 60, auto_extend = true }
+        ok, e = pcall(task.timeout, 20, r.lock, r, "job", opts, function() error(nil, 0) end)
+        assert.is_false(ok)
+        assert.is_nil(e)
+        assert.is_true(task.now() - began < 10)
+        assert.equal(0, r:exists "job")
         r:lock("job", function(l) l:release() end)
     end)
 
