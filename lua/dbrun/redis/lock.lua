@@ -297,17 +297,20 @@ local function attempt(lock, guard, wait, limit)
 end
 
 local function take(lock, wait)
-    local give_up <const> = task.now() + wait
+    local began <const> = task.now()
+    local give_up <const> = began + wait
+    local stop <const> = wait > 0 and give_up or began + math.max(lock.ttl, LEAST_LIMIT)
     local guard <close> = setmetatable({ lock = lock, doubt = false }, Guard)
     local pause, at_once = FIRST_PAUSE, 0
     while true do
-        local limit <const> = wait > 0 and give_up - task.now() or lock.ttl
-        local held <const>, e <const>, soon <const> = attempt(lock, guard, wait, math.max(limit, LEAST_LIMIT))
+        local limit <const> = math.max(stop - task.now(), LEAST_LIMIT)
+        local held <const>, e <const>, soon <const> = attempt(lock, guard, wait, limit)
         if held then
             return
         end
-        local left <const> = give_up - task.now()
-        if soon and at_once < MOST_AT_ONCE then
+        local now <const> = task.now()
+        local left <const> = give_up - now
+        if soon and at_once < MOST_AT_ONCE and now < stop then
             at_once = at_once + 1
         elseif left <= 0 then
             error(e, 0)

@@ -259,6 +259,19 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(5, is_free))
     end)
 
+    it("waits no longer when its connection is given up and no other can be opened", function()
+        local r <close> = redis.client { url = server.url, alive_timeout = 0.5 }
+        r:lock("lock:clock"):release()
+        server:freeze()
+        local began <const> = task.now()
+        local ok, e = pcall(r.lock, r, "lock:a", { ttl = 600, wait = 5 })
+        local took <const> = task.now() - began
+        server:thaw()
+        assert.is_false(ok)
+        assert.is_true(errors.is(e) and took < 6.5, ("%g s: %s"):format(took, e))
+        assert.is_true(redis_server.wait_until(10, is_free))
+    end)
+
     it("of a server that is away for a moment is waited for", function()
         local r <close> = redis.client { url = server.url }
         r:lock("lock:clock"):release()
