@@ -334,7 +334,8 @@ local function keep(lock, every)
                 errors.is(cause) and cause.message or tostring(cause)) or EXPIRED), 0)
         elseif due and now >= due then
             local ok, held = pcall(extend, lock, lock.ttl, math.max(0.001, lock.valid_until - now))
-            if not ok and not may_retry(held) then
+            -- An error reply ends nothing: until its validity is over the lock is held.
+            if not ok and not may_retry(held) and not errors.is(held, "redis") then
                 error(held, 0)
             end
             cause = not ok and held or nil

@@ -259,6 +259,28 @@ describe("a lock with a function", function()
         end
     end)
 
+    it("is held on while it cannot be extended for a moment", function()
+        r:call("ACL", "SETUSER", "default", "-evalsha", "-eval")
+        local ok, e = pcall(r.lock, r, "job", { ttl = 3, auto_extend = 0.1 }, function(l)
+            task.sleep(0.5)
+            assert.is_true(l:valid())
+            r:call("ACL", "SETUSER", "default", "+@all")
+            task.sleep(3)
+            return "done"
+        end)
+        r:call("ACL", "SETUSER", "default", "+@all")
+        assert.is_true(ok)
+        assert.equal("done", e)
+        e = fails("redis", r.lock, r, "job", { ttl = 0.5, auto_extend = 0.1 }, function()
+            r:call("ACL", "SETUSER", "default", "-evalsha", "-eval")
+            task.sleep(30)
+        end)
+        r:call("ACL", "SETUSER", "default", "+@all")
+        assert.equal("LOCKLOST", e.code)
+        assert.matches("could not be extended: NOPERM", e.message)
+        r:del "job"
+    end)
+
     it("is not extended without it: its end cancels the function", function()
         local e <const> = fails("redis", r.lock, r, "job", { ttl = 0.2 }, function() task.sleep(30) end)
         assert.equal("LOCKLOST", e.code)
