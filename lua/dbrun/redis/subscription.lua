@@ -204,6 +204,19 @@ local function check_open(self)
     end
 end
 
+--- When the connection is lost, messages() makes another one with the channels as they are then.
+local function tell_server(self, command, channels)
+    local connection <const> = self.connection
+    local ok, e = pcall(function()
+        if connection then
+            connection:post(command, channels)
+        end
+    end)
+    if not ok and not is_loss(e) then
+        error(e, 0)
+    end
+end
+
 ---Adds channels (patterns, for a psubscribe).
 ---@param ... string
 function Subscription:subscribe(...)
@@ -211,9 +224,7 @@ function Subscription:subscribe(...)
     check_open(self)
     local channels <const> = names_of("subscribe", ...)
     change(self, channels, true)
-    if self.connection then
-        self.connection:post(self.command, channels)
-    end
+    tell_server(self, self.command, channels)
 end
 
 ---Unsubscribes from channels.
@@ -223,9 +234,7 @@ function Subscription:unsubscribe(...)
     check_open(self)
     local channels <const> = names_of("unsubscribe", ...)
     change(self, channels, false)
-    if self.connection then
-        self.connection:post((self.command:gsub("SUB", "UNSUB", 1)), channels)
-    end
+    tell_server(self, (self.command:gsub("SUB", "UNSUB", 1)), channels)
 end
 
 ---Closes the subscription; a loop over its messages ends. Idempotent.

@@ -196,6 +196,16 @@ describe("a Redis subscription", function()
         assert.same({ a = 0, b = 1, c = 1 }, r:pubsub("numsub", "a", "b", "c"))
     end)
 
+    it("takes channels also when its connection is lost and nobody has noticed", function()
+        local s <close> = r:subscribe("a", "b")
+        r:call("CLIENT", "KILL", "TYPE", "pubsub")
+        task.sleep(0.05)
+        s:subscribe "c"
+        s:unsubscribe "a"
+        assert.equal("gap", take(s, 1)[1].kind)
+        assert.same({ a = 0, b = 1, c = 1 }, r:pubsub("numsub", "a", "b", "c"))
+    end)
+
     it("refuses wrong arguments, and what the server refuses", function()
         for _, arguments in ipairs { {}, { 5 }, { "a", nil, n = 2 } } do
             local ok, e = pcall(r.subscribe, r, table.unpack(arguments, 1, arguments.n))
