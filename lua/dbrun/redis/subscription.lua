@@ -130,6 +130,14 @@ local function has(list, name)
     return false
 end
 
+--- The server refused channels that were added. In a cluster their slot may be another node's by now.
+local function refused(self, e)
+    if e.retryable or (e.code == "MOVED" and type(self.client) ~= "userdata") then
+        errors.fail("connect", "redis: channels could not be added here: " .. e.message)
+    end
+    error(e, 0)
+end
+
 --- The next message, nil when the subscription was closed. Raises when the connection is lost.
 local function next_message(self)
     local asked = false
@@ -139,6 +147,9 @@ local function next_message(self)
         end
         local event <const> = self.connection:next(asked and CONFIRM or QUIET)
         if event ~= nil then
+            if errors.is(event) and not event.message:find "'ping'" then -- a PING that is refused is answered, too
+                refused(self, event)
+            end
             asked = false
             local message <const> = to_message(event)
             if message then
@@ -217,7 +228,7 @@ local function tell_server(self, command, channels)
     end
 end
 
----Adds channels (patterns, for a psubscribe).
+---Adds channels (patterns, for a psubscribe). What the server refuses is raised where the messages are read.
 ---@param ... string
 function Subscription:subscribe(...)
     on_subscription("subscribe", self)

@@ -1,5 +1,6 @@
 -- Subscriptions: a connection of their own, messages in order, gaps told.
 local errors = require "dbrun.error"
+local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
@@ -204,6 +205,16 @@ describe("a Redis subscription", function()
         s:unsubscribe "a"
         assert.equal("gap", take(s, 1)[1].kind)
         assert.same({ a = 0, b = 1, c = 1 }, r:pubsub("numsub", "a", "b", "c"))
+    end)
+
+    it("raises what the server refuses later where the messages are read", function()
+        r:acl("setuser", "half", "on", ">halfpass", "~*", "+@all", "resetchannels", "&ok*")
+        local half <close> = redis.client { path = server.socket, username = "half", password = "halfpass" }
+        local s <close> = half:subscribe "ok1"
+        s:subscribe "no"
+        assert.equal("NOPERM", fails("redis", take, s, 1).code)
+        r:publish("ok1", "still there")
+        assert.equal("still there", take(s, 1)[1].payload)
     end)
 
     it("refuses wrong arguments, and what the server refuses", function()
