@@ -17,21 +17,27 @@ local NAME <const> = {
 }
 local STREAMS <const> = {
     function(v)
+        local seen <const> = {}
         for _, name in ipairs(type(v) == "table" and v or { v }) do
-            if not NAME[1](name) then
+            if not NAME[1](name) or seen[name] then
                 return false
             end
+            seen[name] = true
         end
         return NAME[1](v) or (args.strings[1](v) and #v > 0)
-    end, "the name of a stream or a list of names",
+    end, "the name of a stream or a list of different names",
+}
+--- Milliseconds that the server can add to its clock.
+local IDLE <const> = {
+    function(v) return args.some_seconds[1](v) and v <= 1e12 end, "a number of seconds above 0 and up to 1e12",
 }
 local FROM <const> = {
     function(v) return type(v) == "string" and (v == "$" or v:find "^%d+$" or v:find "^%d+%-%d+$") and true end,
     '"0" (all messages), "$" (those that come from now on) or an ID',
 }
 local OPTIONS <const> = {
-    stream = STREAMS, group = NAME, consumer = NAME, handle = args.callable, count = args.whole(1),
-    claim_idle = args.or_false(args.some_seconds), from = FROM, max_deliveries = args.whole(1), on_dead = args.callable,
+    stream = STREAMS, group = NAME, consumer = NAME, handle = args.callable, count = args.whole(1, 1000000),
+    claim_idle = args.or_false(IDLE), from = FROM, max_deliveries = args.whole(1), on_dead = args.callable,
     on_error = args.callable,
 }
 

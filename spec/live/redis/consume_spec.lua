@@ -419,11 +419,14 @@ describe("r:consume", function()
         local good <const> = { stream = "s", group = "g", consumer = "c", handle = fn }
         for pattern, change in pairs {
             ["unknown option 'claim_idel'"] = { claim_idel = 1 },
-            ["stream must be the name of a stream or a list of names, got a table"] = { stream = {} },
+            ["stream must be the name of a stream or a list of different names, got a table"] = { stream = {} },
+            ["a list of different names"] = { stream = { "a", "b", "a" } },
+            ["count must be a whole number from 1 to 1000000"] = { count = 1e18 },
+            ["claim_idle must be a number of seconds above 0 and up to 1e12"] = { claim_idle = 1e300 },
             ["group must be a string that is not empty"] = { group = "" },
             ["handle must be a function, got a string"] = { handle = "f" },
-            ["count must be a whole number of at least 1, got 0"] = { count = 0 },
-            ["claim_idle must be a number of seconds above 0, or false"] = { claim_idle = 0 },
+            ["count must be a whole number from 1 to 1000000, got 0"] = { count = 0 },
+            ["claim_idle must be a number of seconds above 0 and up to 1e12, or false"] = { claim_idle = 0 },
             ["from must be \"0\""] = { from = "now" },
             ["max_deliveries and on_dead must be given together"] = { max_deliveries = 3 },
             ["max_deliveries must be"] = { max_deliveries = 0, on_dead = fn },
