@@ -13,6 +13,11 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25 -- between two att
 local LEAST_LIMIT <const> = 1 -- seconds that one attempt has at least, however short the lock's own times are
 local MOST_AT_ONCE <const> = 3 -- attempts that follow at once because a reply was lost or came too late
 
+--- Shorter than that no lock is ever certain (valid_from), and the server's clock has no room for much more.
+local TTL <const> = {
+    function(v) return type(v) == "number" and v >= 0.003 and v <= 1e12 end, "a number of seconds from 0.003 to 1e12",
+}
+
 -- ---- the lock ----
 
 ---@class dbrun.redis.Lock
@@ -141,7 +146,7 @@ end
 ---@return boolean held false when it has expired, and another client may hold it
 function Lock:extend(ttl)
     on_lock("extend", self)
-    args.optional("extend", "the time", ttl, args.some_seconds)
+    args.optional("extend", "the time", ttl, TTL)
     if not self.token or self.letting_go then
         return false
     end
@@ -368,7 +373,7 @@ local function hold(lock, every, fn)
 end
 
 local LOCK <const> = {
-    ttl = args.some_seconds, wait = args.any_seconds, fence = "boolean",
+    ttl = TTL, wait = args.any_seconds, fence = "boolean",
     auto_extend = {
         function(v) return type(v) == "boolean" or args.some_seconds[1](v) end, "true, or a number of seconds above 0",
     },

@@ -208,7 +208,16 @@ describe("a lock", function()
 
     it("is refused to a program that may not write, and to wrong arguments", function()
         fails("usage", r.lock, r, {})
-        fails("usage", r.lock, r, "job", { ttl = 0 })
+        for _, ttl in ipairs { 0, -1, 0 / 0, 0.002, 1e15, math.huge, "5" } do
+            for _, fence in ipairs { false, true } do
+                fails("usage", r.lock, r, "job", { ttl = ttl, fence = fence })
+            end
+        end
+        for _, ttl in ipairs { 0.01, 1e12 } do
+            local l <close> = r:lock("job", { ttl = ttl, fence = ttl > 1, wait = 10 })
+            assert.matches("from 0.003 to 1e12", fails("usage", l.extend, l, 1e300).message)
+        end
+        r:del "{job}:fence"
         fails("usage", r.lock, r, "job", { wait = -1 })
         fails("usage", r.lock, r, "job", { fence = 1 })
         assert.matches("function", fails("usage", r.lock, r, "job", { auto_extend = true }).message)
