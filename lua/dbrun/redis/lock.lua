@@ -189,6 +189,7 @@ function Lock:release()
             set_valid(self, before)
         end
         self.doubt = self.doubt or not errors.is(held) or held.outcome ~= "not_sent"
+        self.failure = held
         error(held, 0)
     end
     self.token = false
@@ -200,6 +201,12 @@ end
 ---@param lock dbrun.redis.Lock
 ---@param e any the error that ends the block
 function Metatable.__close(lock, e)
+    if e ~= nil and e == lock.failure then -- the block has just tried, and tells of it
+        if not is_cancelled(e) then
+            commands.release_in_background(lock)
+        end
+        return
+    end
     local ok <const>, failure <const> = pcall(Lock.release, lock)
     if ok then
         return
@@ -215,8 +222,8 @@ function Metatable.__close(lock, e)
     elseif sent then
         return
     end
-    core.log.write("warn", ("redis: the lock '%s' was not released and ends with its ttl: %s"):format(lock.name,
-        tostring(failure)))
+    core.log.write("warn", ("redis: the release of the lock '%s' was not answered; it may last for its ttl: %s"):format(
+        lock.name, tostring(failure)))
 end
 
 -- ---- taking it ----

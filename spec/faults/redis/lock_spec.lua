@@ -153,6 +153,20 @@ describe("a lock", function()
         assert.is_true(redis_server.wait_until(5, is_free))
     end)
 
+    it("whose function has ended tries to release it once, and tells of it once", function()
+        local r <close> = redis.client { url = server.url, command_timeout = 2 }
+        local began
+        local e <const> = fails("timeout", r.lock, r, "lock:a", { ttl = 600 }, function()
+            server:freeze()
+            began = task.now()
+        end)
+        local took <const> = task.now() - began
+        server:thaw()
+        assert.equal("unknown", e.outcome)
+        assert.is_true(took < 3.5, tostring(took))
+        assert.is_true(redis_server.wait_until(5, is_free))
+    end)
+
     it("is released where nothing can wait", function()
         local r <close> = redis.client { url = server.url }
         local co <const> = coroutine.create(function()
