@@ -55,12 +55,14 @@ return 0]]
 ---@field client dbrun.redis.Client of one server
 ---@field asking boolean the key's slot is migrating to it
 ---@field stop number task.now() at the time limit
+---@field name string what errors call the command
 
 --- For a client whose writes wait for replicas (r:with{wait = ...}).
-local function at_confirmed(lock, stop, fn, wrote)
+local function at_confirmed(lock, place, fn, wrote)
     lock.node = lock.client.inner
     local results <const> = lock.client:confirming(function(handle)
-        return table.pack(fn { client = handle, asking = false, stop = stop })
+        place.client = handle
+        return table.pack(fn(place))
     end, function(results)
         return wrote(table.unpack(results, 1, results.n))
     end)
@@ -71,11 +73,12 @@ end
 --- results of fn say that it wrote what replicas should have?
 local function at(lock, limit, fn, wrote)
     local client, stop <const> = lock.client, task.now() + limit
+    local name <const> = ("the command for the lock '%s'"):format(lock.name)
     if type(client) == "userdata" then
         lock.node = client
-        return fn { client = client, asking = false, stop = stop }
+        return fn { client = client, asking = false, stop = stop, name = name }
     elseif rawget(client, "inner") then
-        return at_confirmed(lock, stop, fn, wrote)
+        return at_confirmed(lock, { asking = false, stop = stop, name = name }, fn, wrote)
     end
     client:ready()
     client = client:with { timeout = math.min(limit, client.timeout) }
@@ -88,7 +91,7 @@ local function at(lock, limit, fn, wrote)
         local failure
         if node then
             lock.node = node.client
-            local ok, one, two, three = pcall(fn, { client = node.client, asking = asking, stop = stop })
+            local ok, one, two, three = pcall(fn, { client = node.client, asking = asking, stop = stop, name = name })
             if ok then
                 return one, two, three
             end
@@ -119,7 +122,8 @@ end
 --- Sends one or two commands together, and `undo` behind them when the task gives up. Raises an error reply.
 local function send(place, undo, ...)
     local p <const> = queue(place, ...)
-    local replies <const> = p:send(undo and queue(place, undo), math.max(0.001, place.stop - task.now()))
+    local limit <const> = math.max(0.001, place.stop - task.now())
+    local replies <const> = p:send(undo and queue(place, undo), limit, place.name)
     local step <const> = place.asking and 2 or 1
     local one <const>, two <const> = replies[step], replies[2 * step]
     for _, reply in pairs { one, two } do

@@ -216,12 +216,18 @@ static void push_replies(lua_State *L, const struct redis_batch *b, struct resp_
     lua_remove(L, -2);
 }
 
+/* What errors call it: the fourth argument of send. */
+static const char *name_of(lua_State *L)
+{
+    return luaL_optstring(L, 4, "the pipeline");
+}
+
 static int batch_done(lua_State *L, int status, lua_KContext ctx)
 {
     struct redis_batch *b = lua_touserdata(L, 1);
     (void)status;
     b->running = false;
-    struct session_call *c = redis_answer(L, b->session, ctx, "the pipeline");
+    struct session_call *c = redis_answer(L, b->session, ctx, name_of(L));
     struct resp_cursor cur = resp_cursor(&c->call.reply);
     push_replies(L, b, &cur, c->expect);
     redis_taken(c);
@@ -400,20 +406,22 @@ static int room_given(lua_State *L, int status, lua_KContext ctx)
     struct redis_batch *b = lua_touserdata(L, 1);
     (void)status;
     b->running = false;
-    struct redis_terms terms = redis_room_given(L, b->session, ctx, "the pipeline");
+    struct redis_terms terms = redis_room_given(L, b->session, ctx, name_of(L));
     check_usable(L, b);
     return execute(L, b, luaL_testudata(L, 2, REDIS_BATCH_CLASS), terms.deadline);
 }
 
-/* send([undo [, seconds]]): `undo` is a pipeline that is sent right behind this one when the task gives up
- * waiting; the time limit is the client's or `seconds`, whichever is less. */
+/* send([undo [, seconds [, name]]]): `undo` is a pipeline that is sent right behind this one when the task
+ * gives up waiting; the time limit is the client's or `seconds`, whichever is less; `name` stands in errors.
+ */
 static int batch_execute(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
     const struct redis_batch *undo = luaL_testudata(L, 2, REDIS_BATCH_CLASS);
     double limit = fmin(luaL_optnumber(L, 3, HUGE_VAL), b->handle.timeout);
     struct runtime *rt = bind_runtime(L);
-    lua_settop(L, 2);
+    (void)name_of(L);
+    lua_settop(L, 4);
     check_usable(L, b);
     if (b->count == 0) {
         lua_newtable(L);
