@@ -57,10 +57,15 @@ return 0]]
 ---@field stop number task.now() at the time limit
 ---@field name string what errors call the command
 
---- For a client whose writes wait for replicas (r:with{wait = ...}).
-local function at_confirmed(lock, place, fn, wrote)
-    lock.node = lock.client.inner
-    local results <const> = lock.client:confirming(function(handle)
+--- Runs `fn(place)` on one server; for a client whose writes wait for replicas (r:with{wait = ...}) it waits for them.
+local function at_server(lock, place, fn, wrote)
+    local client <const> = place.client
+    if type(client) == "userdata" then
+        lock.node = client
+        return fn(place)
+    end
+    lock.node = client.inner
+    local results <const> = client:confirming(function(handle)
         place.client = handle
         return table.pack(fn(place))
     end, function(results)
@@ -74,11 +79,8 @@ end
 local function at(lock, limit, fn, wrote)
     local client, stop <const> = lock.client, task.now() + limit
     local name <const> = ("the command for the lock '%s'"):format(lock.name)
-    if type(client) == "userdata" then
-        lock.node = client
-        return fn { client = client, asking = false, stop = stop, name = name }
-    elseif rawget(client, "inner") then
-        return at_confirmed(lock, { asking = false, stop = stop, name = name }, fn, wrote)
+    if type(client) == "userdata" or rawget(client, "inner") then
+        return at_server(lock, { client = client, asking = false, stop = stop, name = name }, fn, wrote)
     end
     client:ready()
     client = client:with { timeout = math.min(limit, client.timeout) }
@@ -90,8 +92,9 @@ local function at(lock, limit, fn, wrote)
         local node <const> = trip and trip.node or shard and shard.primary
         local failure
         if node then
-            lock.node = node.client
-            local ok, one, two, three = pcall(fn, { client = node.client, asking = asking, stop = stop, name = name })
+            local server <const> = client.want and node.client:with { wait = client.want } or node.client
+            local place <const> = { client = server, asking = asking, stop = stop, name = name }
+            local ok, one, two, three = pcall(at_server, lock, place, fn, wrote)
             if ok then
                 return one, two, three
             end

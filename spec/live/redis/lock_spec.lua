@@ -413,6 +413,19 @@ describe("a lock in a cluster", function()
         end))
     end)
 
+    it("waits for replicas when its client does", function()
+        local sure <const> = r:with { wait = { replicas = 1, timeout = 20 } }
+        local l <const> = sure:lock("sure", { ttl = 60, fence = true })
+        assert.is_true(l:extend())
+        assert.is_true(l:release())
+        local unsure <const> = r:with { wait = { replicas = 2, timeout = 0.2 } } -- there is one
+        for _, fence in ipairs { false, true } do
+            assert.equal("WAIT", fails("redis", unsure.lock, unsure, "sure", { ttl = 600, fence = fence }).code)
+            assert.is_true(redis_server.wait_until(5, function() return r:exists "sure" == 0 end))
+        end
+        r:del "{sure}:fence"
+    end)
+
     it("is taken while its slot migrates", function()
         local slot <const> = core.redis.slot "moving"
         local shard <const> = r.state.topology:shard(slot).primary
