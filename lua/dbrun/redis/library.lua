@@ -50,6 +50,10 @@ local function load(self)
     if not ok and says(e, "unknown command") then
         error(too_old(self, e), 0)
     elseif not ok and not (errors.is(e, "usage") or e.code == "READONLY" or e.code == "NOPERM") then
+        if errors.is(e, "redis") and e.code == "ERR" then
+            e.hint = ("the library '%s' was not loaded"):format(self.name) .. (says(e, "already exists")
+                and "; another one has this function, since all share their names: FUNCTION LIST tells which" or "")
+        end
         error(e, 0)
     end
     local functions <const>, source <const> = listed(self)

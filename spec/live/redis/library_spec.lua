@@ -84,7 +84,13 @@ describe("r:library", function()
     with_functions("passes on the errors of functions, and those of the source", function()
         assert.equal("MINE", fails("redis", r:library(SOURCE).call, r:library(SOURCE), "fail").code)
         local broken <const> = r:library "#!lua name=broken\nthis is no Lua"
-        assert.matches("Error compiling function", fails("redis", broken.call, broken, "f").message)
+        local e = fails("redis", broken.call, broken, "f")
+        assert.matches("Error compiling function", e.message)
+        assert.equal("the library 'broken' was not loaded", e.hint)
+        r:library(SOURCE):load()
+        local other <const> = r:library "#!lua name=other\nredis.register_function('peek', function() return 1 end)"
+        e = fails("redis", other.call, other, "peek")
+        assert.matches("the library 'other' was not loaded; another one has this function", e.hint)
     end)
 
     with_functions("tells which functions there are when one is not there", function()
