@@ -117,7 +117,7 @@ function Library:call(name, keys, values, ...)
     local ok, reply = pcall(call, self, self.client, name, keys, values)
     if ok then
         return reply
-    elseif not says(reply, "Function not found") then
+    elseif not errors.is(reply, "redis") or reply.message ~= "ERR Function not found" then
         error(reply, 0)
     end
     -- It did not run. The server was emptied, or is another one after a failover.

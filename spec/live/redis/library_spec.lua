@@ -93,6 +93,16 @@ describe("r:library", function()
         assert.matches("the library 'other' was not loaded; another one has this function", e.hint)
     end)
 
+    with_functions("does not call again a function that says itself that one is not found", function()
+        local lib <const> = r:library [[#!lua name=asks
+            redis.register_function('ask', function(keys)
+                redis.call('incr', keys[1])
+                return redis.error_reply('ERR Function not found in the list')
+            end)]]
+        assert.matches("in the list", fails("redis", lib.call, lib, "ask", { "n" }).message)
+        assert.equal("1", r:get "n")
+    end)
+
     with_functions("tells which functions there are when one is not there", function()
         local lib <const> = r:library(SOURCE)
         local e <const> = fails("usage", lib.call, lib, "pek")
