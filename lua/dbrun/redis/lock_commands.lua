@@ -147,6 +147,19 @@ local function run(place, undo, of, keys, argv)
     return (send(place, undo, { "EVAL", of.source, #keys, keys, argv }))
 end
 
+--- The same for a script that counts holders.
+local function run_fenced(place, undo, of, keys, argv)
+    local ok, reply = pcall(run, place, undo, of, keys, argv)
+    if ok then
+        return reply
+    end
+    local text <const> = errors.is(reply, "redis") and keys[2] and reply.message or ""
+    if text:find "not an integer" or text:find "would overflow" then
+        reply.hint = ("the key '%s' counts the holders and must be a whole number: look who wrote it"):format(keys[2])
+    end
+    error(reply, 0)
+end
+
 local function release(lock)
     return { "EVAL", RELEASE.source, 1, lock.name, lock.token }
 end
@@ -217,7 +230,7 @@ local function acquire(place, lock)
         needs_script[place.client] = true
     end
     local argv <const> = { lock.token, lock.ms, void_at(place, lock.ms) }
-    local reply <const> = run(place, release(lock), ACQUIRE, { lock.name, lock.fence_key or nil }, argv)
+    local reply <const> = run_fenced(place, release(lock), ACQUIRE, { lock.name, lock.fence_key or nil }, argv)
     return STATES[reply[1]], reply[2], lock.fence_key and reply[3] or nil
 end
 
@@ -275,7 +288,7 @@ end
 ---@return integer number 0: this client does not hold it
 function M.fence(lock)
     return at(lock, math.huge, function(place)
-        return run(place, nil, FENCE, { lock.name, M.fence_key(lock.name) }, { lock.token })
+        return run_fenced(place, nil, FENCE, { lock.name, M.fence_key(lock.name) }, { lock.token })
     end, function(number) return number > 0 end)
 end
 
