@@ -43,7 +43,7 @@ Topology.AFTER_TROUBLE = 0.35
 function Topology.new(settings, seeds, connect)
     return setmetatable({
         settings = settings, seeds = seeds, connect = connect, nodes = {}, slots = {}, shards = {}, stale = true,
-        refreshed_at = -math.huge, refreshes = 0, gate = task.semaphore(1),
+        refreshed_at = -math.huge, read_at = -math.huge, refreshes = 0, gate = task.semaphore(1),
     }, Topology)
 end
 
@@ -189,26 +189,29 @@ local function look(self)
 end
 
 ---Reads the topology, unless that was done less than `age` seconds ago. One task reads, others wait for it.
----@param age number
 ---Raises the reason when no node could answer.
-function Topology:refresh(age)
+---@param age number
+---@param since? number one that was begun after this will do
+function Topology:refresh(age, since)
     if task.now() - self.refreshed_at < age then
         if #self.shards == 0 and self.failure then
             error(self.failure, 0)
         end
         return
     end
-    local asked <const> = task.now()
+    since = since or task.now()
     local permit <close> = self.gate:acquire()
-    if self.refreshed_at >= asked or not permit then
+    if self.refreshed_at >= since or not permit then
         return
     end
-    self.refreshed_at = task.now()
+    local begun <const> = task.now()
+    self.refreshed_at = begun
     local ok <const>, e <const> = pcall(look, self)
     self.failure = not ok and failover.is_answer(e) and e or nil
     if not ok then
         error(e, 0)
     end
+    self.read_at = begun
 end
 
 --- Is the node what this client is for: a primary, or (to read from) a node of the cluster at all?
@@ -226,14 +229,21 @@ local function serves(self, node, read_replica)
     return false
 end
 
---- Asks others about a node that is silent, with a map that is read from now on.
+--- Asks others about a node that is silent, with a map that is read from now on. Those that ask about other nodes at
+--- the same time use the same map. Nil: nobody could tell.
 function ask_about(self, node, read_replica, watcher)
-    local pause <const> = self.refreshed_at + Topology.AFTER_TROUBLE - task.now()
-    if pause > 0 then
-        task.sleep(pause * (1 + math.random() / 2))
-    end
-    self:refresh(0)
-    if self.nodes[node.name] == node and serves(self, node, read_replica) then
+    local since <const> = task.now()
+    repeat
+        local pause <const> = self.refreshed_at + Topology.AFTER_TROUBLE - task.now()
+        local wait <const> = pause > 0 and self.refreshed_at < since
+        if wait then
+            task.sleep(pause * (1 + math.random() / 2))
+        end
+    until not wait
+    self:refresh(0, since)
+    if self.read_at < since then
+        return nil
+    elseif self.nodes[node.name] == node and serves(self, node, read_replica) then
         return "same"
     end
     core.redis.guard.condemn(watcher, {

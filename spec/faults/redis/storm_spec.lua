@@ -180,4 +180,51 @@ describe("a Redis cluster in trouble", function()
         assert.matches("1", cluster.nodes[4]:cli("script", "exists", loaded[1]))
         cluster.nodes[1]:restart()
     end)
+
+    it("of which several nodes are silent is asked no more often than with one", function()
+        local function lists_replicas()
+            local n = 0
+            local reader <close> = redis.client { url = cluster.url, read_from = "replica" }
+            for _, node in ipairs(reader:nodes()) do n = n + (node.role == "replica" and 1 or 0) end
+            return n == 3
+        end
+        -- A replica is in the map when it has told the others that it has got something.
+        for i = 1, 60 do r:set("spread" .. i, i, "EX", 60) end
+        assert.is_true(redis_server.wait_until(20, lists_replicas))
+        local reader <close> = redis.client { url = cluster.url, read_from = "replica", command_timeout = 2 }
+        local stop, frozen <const>, living <const> = false, {}, {}
+        local g <close> = task.group()
+        for i = 1, 60 do
+            g:spawn(function()
+                while not stop do
+                    pcall(reader.get, reader, "spread" .. i)
+                    pcall(reader.set, reader, "spread" .. i, i, "EX", 60)
+                    task.sleep(0.005)
+                end
+            end)
+        end
+        task.sleep(0.3)
+        -- Two primaries and one more: the cluster cannot agree on others.
+        for _, node in ipairs(cluster.nodes) do
+            local primary <const> = node:cli("role"):find "^master" ~= nil
+            local list <const> = (#frozen < 2 and primary) and frozen or living
+            list[#list + 1] = node
+        end
+        local function asked()
+            local n = 0
+            for _, node in ipairs(living) do
+                n = n + (tonumber(node:cli("info", "commandstats"):match "cluster|slots:calls=(%d+)") or 0)
+            end
+            return n
+        end
+        frozen[3] = table.remove(living)
+        for _, node in ipairs(frozen) do node:freeze() end
+        local before <const>, begun <const> = asked(), task.now()
+        task.sleep(4)
+        local after <const>, took <const> = asked() - before, task.now() - begun
+        for _, node in ipairs(frozen) do node:thaw() end
+        stop = true
+        g:wait()
+        assert.is_true(after <= 10 * took + 3, ("%d in %.1f s"):format(after, took))
+    end)
 end)
