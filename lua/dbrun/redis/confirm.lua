@@ -59,21 +59,28 @@ function M.is_of_command(e)
     return errors.is(e) and e.kind ~= "cancelled" and (e.kind ~= "timeout" or e.outcome ~= nil or e.layer ~= nil)
 end
 
+---Calls what asks the server before a write. Its errors say that nothing was written.
+---@param fn fun(...): any
+---@return any
+function M.before_write(fn, ...)
+    local ok <const>, result <const> = pcall(fn, ...)
+    if not ok then
+        if M.is_of_command(result) then
+            result.outcome = "not_sent"
+            if result.code == "NOPERM" then
+                result.hint = "confirmed writes need the commands INFO, PING and WAIT"
+            end
+        end
+        error(result, 0)
+    end
+    return result
+end
+
 ---Finds out, before a write, which process is at the other end. Raises when that cannot be told; nothing was written.
 ---@param handle dbrun.redis.Client|dbrun.redis.Connection
 function M.prepare(handle)
-    if run_ids[(handle:links())] then
-        return
-    end
-    local ok <const>, e <const> = pcall(learn, handle)
-    if not ok then
-        if M.is_of_command(e) then
-            e.outcome = "not_sent"
-            if e.code == "NOPERM" then
-                e.hint = "confirmed writes need the commands INFO, PING and WAIT"
-            end
-        end
-        error(e, 0)
+    if not run_ids[(handle:links())] then
+        M.before_write(learn, handle)
     end
 end
 

@@ -13,7 +13,7 @@ function M.prepare(connection, want)
     local batch <const> = connection:batch(false)
     batch:call("COMMAND", "INFO", "WAITAOF")
     batch:call("INFO", "persistence")
-    local replies <const> = batch:send()
+    local replies <const> = confirm.before_write(batch.send, batch)
     local known_there <const>, text <const> = replies[1], replies[2]
     local why
     if errors.is(known_there) or errors.is(text) then
@@ -33,16 +33,17 @@ function M.prepare(connection, want)
 end
 
 --- WAITAOF, and WAIT where more replicas must have it in memory. The server looks at the time limits of blocked clients
---- only when something comes: PING wakes it.
+--- only when something comes: PING wakes it. (They are commands that block: how long they may take is not what the
+--- client's other commands may take, and says nothing about the server.)
 local function wait_here(connection, want)
     local give_up <const> = task.now() + want.timeout
     local ms <const> = math.max(1, math.floor(want.timeout * 900))
     return task.race {
         function()
             local seen
-            local disk <const> = connection:raw("WAITAOF", want.aof.primary, want.aof.replicas, ms)
+            local disk <const> = connection:call("WAITAOF", want.aof.primary, want.aof.replicas, ms)
             if want.replicas > want.aof.replicas then
-                seen = connection:raw("WAIT", want.replicas, math.max(1, math.floor((give_up - task.now()) * 900)))
+                seen = connection:call("WAIT", want.replicas, math.max(1, math.floor((give_up - task.now()) * 900)))
             end
             return { primary = disk[1], replicas = disk[2], seen = seen or disk[2] }
         end,
@@ -51,6 +52,9 @@ local function wait_here(connection, want)
                 task.sleep(math.max(0, (give_up - task.now()) * 0.9) + 0.003)
                 connection:raw "PING"
             end
+            task.sleep(want.timeout) -- the others end first
+        end,
+        function() -- whatever the server does
             task.sleep(math.max(0, give_up - task.now()))
             return {}
         end,
@@ -68,7 +72,8 @@ function M.confirm(connection, want, reply)
     elseif not ok or not got.seen then
         error(confirm.unconfirmed(want, reply, nil, ok and "the server did not answer in time" or got.message), 0)
     elseif got.primary < want.aof.primary or got.replicas < want.aof.replicas or got.seen < want.replicas then
-        error(confirm.unconfirmed(want, reply, got.seen, nil, got), 0)
+        local on_disk <const> = got.primary >= want.aof.primary and got.replicas >= want.aof.replicas
+        error(confirm.unconfirmed(want, reply, got.seen, nil, not on_disk and got or nil), 0)
     end
 end
 

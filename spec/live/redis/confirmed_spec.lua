@@ -402,9 +402,36 @@ describe("confirmed writes", function()
         e = unconfirmed(quick.incr, quick, "k")
         assert.equal(4, e.reply)
         assert.equal("OK", r:with { wait = { aof = { primary = 1 } } }:set("k", 1))
+        local memory <const> = r:with { wait = { replicas = 1, timeout = 0.4, aof = { primary = 1 } } }
+        assert.matches("0 of 1 replicas acknowledged", unconfirmed(memory.incr, memory, "k").message)
+        for _, server in ipairs(replicas) do
+            server:thaw()
+        end
+        -- Its own time counts, not that of other commands.
+        primary:cli("config", "set", "appendfsync", "everysec")
+        local patient <const> = r:with { timeout = 0.1, wait = { replicas = 1, timeout = 10, aof = true } }
+        for _ = 1, 3 do
+            assert.equal("OK", patient:set("k", 1))
+        end
         for _, server in ipairs { primary, table.unpack(replicas) } do
             server:thaw()
             server:cli("config", "set", "appendonly", "no")
+        end
+    end)
+
+    it("are not sent when the server does not say before whether it could confirm them", function()
+        primary:cli("client", "kill", "type", "normal")
+        assert.is_true(redis_server.wait_until(5, function() return pcall(r.ping, r) end))
+        do
+            local idle <close> = r:acquire() -- stays in the pool
+        end
+        primary:freeze()
+        local thawed <close> = setmetatable({}, { __close = function() primary:thaw() end })
+        for _, wait in ipairs { { replicas = 1 }, { replicas = 1, aof = true } } do
+            local quick <const> = r:with { timeout = 0.2, wait = wait }
+            local ok <const>, e <const> = pcall(quick.set, quick, "k", 1)
+            assert.is_false(ok)
+            assert.equal("not_sent", e.outcome, tostring(e))
         end
     end)
 end)
