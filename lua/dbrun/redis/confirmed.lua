@@ -9,7 +9,32 @@ local options <const> = require "dbrun.redis.options"
 
 local M = {}
 
-local may_write <const> = core.redis.may_write
+--- Commands that write only with one of these words.
+local WRITES_WITH <const> = {
+    SORT = { STORE = true }, GEORADIUS = { STORE = true, STOREDIST = true },
+    GEORADIUSBYMEMBER = { STORE = true, STOREDIST = true }, BITFIELD = { SET = true, INCRBY = true },
+    GETEX = { EX = true, PX = true, EXAT = true, PXAT = true, PERSIST = true },
+}
+
+--- False when it is certain that the command changes nothing. (A key may be called as one of the words.)
+local function may_write(name, ...)
+    if not core.redis.may_write(name, ...) then
+        return false
+    end
+    local words <const> = WRITES_WITH[name:upper()]
+    for i = 2, words and select("#", ...) or 0 do
+        local word <const> = select(i, ...)
+        if type(word) == "table" or type(word) == "string" and words[word:upper()] then
+            return true
+        end
+    end
+    return not words or type((...)) == "table"
+end
+
+--- A command that blocks and gives nil has waited in vain: it wrote nothing.
+local function is_something(reply)
+    return reply ~= nil
+end
 
 ---@class dbrun.redis.Confirmed: dbrun.redis.Client
 ---@field package inner dbrun.redis.Client
@@ -73,8 +98,9 @@ local function run(self, name, ...)
         return handle:call(name, table.unpack(given, 1, given.n))
     end
     local fact <const> = core.redis.fact(name:upper())
-    if self.want.aof or fact and fact.blocks then
-        return run_alone(self, write)
+    local blocks <const> = fact and fact.blocks
+    if self.want.aof or blocks then
+        return run_alone(self, write, blocks and is_something or nil)
     end
     return run_shared(self, write)
 end

@@ -160,6 +160,27 @@ describe("confirmed writes", function()
         assert.is_true(count_of_waits() - waits <= 8) -- those of the transaction
     end)
 
+    it("do not include what could write, and did not", function()
+        r:rpush("l", "b", "a")
+        r:set("k", 1)
+        r:geoadd("g", 13, 38, "p")
+        freeze()
+        w = r:with { wait = { replicas = 1, timeout = 0.15 } }
+        assert.same({ "a", "b" }, w:sort("l", "ALPHA"))
+        assert.equal("1", w:getex "k")
+        assert.same({ 49 }, w:bitfield("k", "GET", "u8", 0))
+        assert.same({ "p" }, w:georadius("g", 13, 38, 1, "km"))
+        assert.same({ { "a", "b" }, "1" }, w:pipeline(function(p) p:sort("l", "ALPHA"):getex "k" end))
+        assert.is_nil(w:blpop("none", 0.05)) -- nothing came
+        assert.is_nil(w:blmove("none", "m", "RIGHT", "LEFT", 0.05))
+        unconfirmed(w.sort, w, "l", "ALPHA", "STORE", "m")
+        unconfirmed(w.sort, w, "l", "ALPHA", "store", "m")
+        unconfirmed(w.getex, w, "k", "EX", 60)
+        unconfirmed(w.getex, w, { "k", "PERSIST" })
+        unconfirmed(w.bitfield, w, "k", { "INCRBY", "u8", 0, 1 })
+        unconfirmed(w.georadius, w, "g", 13, 38, 1, "km", "STORE", "m")
+    end)
+
     it("include functions on the server, and what a worker for streams writes", function()
         local short <const> = r:with { wait = { replicas = 1, timeout = 0.2 } }
         local lib <const> = short:library("#!lua name=own\nredis.register_function('add', function(keys, values)\n"
@@ -423,10 +444,10 @@ describe("confirmed writes", function()
         primary:cli("client", "kill", "type", "normal")
         assert.is_true(redis_server.wait_until(5, function() return pcall(r.ping, r) end))
         do
-            local idle <close> = r:acquire() -- stays in the pool
+            local _ <close> = r:acquire() -- stays in the pool
         end
         primary:freeze()
-        local thawed <close> = setmetatable({}, { __close = function() primary:thaw() end })
+        local _ <close> = setmetatable({}, { __close = function() primary:thaw() end })
         for _, wait in ipairs { { replicas = 1 }, { replicas = 1, aof = true } } do
             local quick <const> = r:with { timeout = 0.2, wait = wait }
             local ok <const>, e <const> = pcall(quick.set, quick, "k", 1)
