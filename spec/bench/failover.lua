@@ -1,5 +1,6 @@
 -- `dbrun spec/bench/failover.lua`: F1, what a program sees of a failover. Twenty tasks write values that nobody else
--- writes, and read them back, while their primary is killed, replaced or frozen, in a cluster and behind sentinels.
+-- writes, and read them back, while their primary is killed, replaced or frozen, in a cluster and behind sentinels;
+-- without waiting for replicas, and with WAIT for all of them.
 -- Prints one table and writes it as failover.json and failover.md.
 local home <const> = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = home .. "/../../?.lua;" .. home .. "/../?.lua;" .. package.path
@@ -14,6 +15,7 @@ local redis_server <const> = require "spec.support.redis_server"
 local shell <const> = require "bench.lib.shell"
 
 local COMMAND_TIMEOUT <const> = 10
+local ALL_REPLICAS <const> = { replicas = 1, timeout = 0.2 } -- each primary has one
 local MOST_BEHIND <const> = 1 -- seconds after the probe's first acknowledged write
 
 local function parser()
@@ -21,7 +23,8 @@ local function parser()
         name = "dbrun spec/bench/failover.lua",
         description = "Measure failovers of a Redis cluster and of Redis behind sentinels.",
         examples = { "dbrun spec/bench/failover.lua --only frozen" },
-        epilog = "Exit status: 0 measured, 1 a foreign value was read or a call outlived its deadline, 2 usage.",
+        epilog = "Exit status: 0 measured, 1 a foreign value was read, a write that all replicas\n"
+            .. "had was lost, or a call outlived its deadline, 2 usage.",
     }
     p:option("--only", "Only these: killed, graceful, frozen."):convert(cli.list)
     p:option("--output", "Folder for failover.json and failover.md.", "build/bench")
@@ -61,35 +64,41 @@ local WAYS <const> = {
         back = function(of, set) of.primary(set):thaw() end },
 }
 
-local function measure(of, way)
+local function measure(of, way, wait)
     local set <const> = of.start()
     local _ <close> = setmetatable({}, { __close = function() set:stop() end })
     local r <close> = redis.client { url = set.url, command_timeout = COMMAND_TIMEOUT }
     local probe <close> = redis.client { url = of.next(set).url, command_timeout = 1 }
     return failover.run {
-        client = r, probe = probe, key = of.key, patience = 60, act = function() way.act(of, set) end,
+        client = r, probe = probe, key = of.key, wait = wait, patience = 60, act = function() way.act(of, set) end,
         back = way.back and function() way.back(of, set) end,
     }
 end
 
 local HEAD <const> = {
-    "", "primary", "operations", "unknown", "not sent", "failed", "acknowledged", "lost", "foreign", "failover",
-    "longest outage", "behind", "longest call",
+    "", "primary", "WAIT", "operations", "unknown", "too few", "not sent", "failed", "acknowledged", "lost", "foreign",
+    "failover", "longest outage", "behind", "longest call",
 }
 
 local function cells(one)
     local r <const> = one.result
     local function seconds(x) return ("%.2f s"):format(x) end
     return {
-        one.set, one.way, tostring(r.operations), tostring(r.unknown), tostring(r.not_sent), tostring(r.failed),
+        one.set, one.way, one.wait and "all" or "", tostring(r.operations), tostring(r.unknown - r.few),
+        tostring(r.few), tostring(r.not_sent), tostring(r.failed),
         tostring(r.acknowledged), tostring(r.lost), tostring(r.foreign), seconds(r.failover), seconds(r.outage),
         seconds(r.behind), seconds(r.longest),
     }
 end
 
+local function is_right(one)
+    local r <const> = one.result
+    return r.foreign == 0 and r.longest <= COMMAND_TIMEOUT + 0.5 and not (one.wait and r.lost > 0)
+end
+
 local function markdown(rows)
     local out <const> = {
-        "| " .. table.concat(HEAD, " | ") .. " |", "|---|---|" .. ("---:|"):rep(#HEAD - 2),
+        "| " .. table.concat(HEAD, " | ") .. " |", "|---|---|---|" .. ("---:|"):rep(#HEAD - 3),
     }
     for _, row in ipairs(rows) do out[#out + 1] = "| " .. table.concat(row, " | ") .. " |" end
     return table.concat(out, "\n") .. "\n"
@@ -105,10 +114,15 @@ local function run(args)
     for _, of in ipairs(SETS) do
         for _, way in ipairs(WAYS) do
             if not wanted or wanted[way.name] then
-                cli.note(("%s, %s"):format(of.name, way.name))
-                local one <const> = { set = of.name, way = way.name, result = measure(of, way) }
-                list[#list + 1], rows[#rows + 1] = one, cells(one)
-                right = right and one.result.foreign == 0 and one.result.longest <= COMMAND_TIMEOUT + 0.5
+                for _, wait in ipairs { false, ALL_REPLICAS } do
+                    cli.note(("%s, %s%s"):format(of.name, way.name, wait and ", with WAIT" or ""))
+                    local one <const> = {
+                        set = of.name, way = way.name, wait = wait and wait.replicas,
+                        result = measure(of, way, wait or nil),
+                    }
+                    list[#list + 1], rows[#rows + 1] = one, cells(one)
+                    right = right and is_right(one)
+                end
             end
         end
     end

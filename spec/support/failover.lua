@@ -17,6 +17,7 @@ local PAUSE <const> = 0.002 -- between two operations of a task
 ---@field act fun() what happens to the primary
 ---@field back? fun() what happens to it a second after the probe's first acknowledged write
 ---@field patience? number seconds to wait for the failover (20)
+---@field wait? {replicas: integer, timeout: number} writes are confirmed by so many replicas
 
 ---@class spec.FailoverResult
 ---@field operations integer
@@ -24,6 +25,7 @@ local PAUSE <const> = 0.002 -- between two operations of a task
 ---@field unknown integer
 ---@field not_sent integer
 ---@field failed integer
+---@field few integer writes that fewer replicas had acknowledged in time than asked for; also counted as unknown
 ---@field acknowledged integer writes
 ---@field lost integer of the acknowledged ones
 ---@field lost_late integer of those acknowledged after the primary was gone
@@ -41,36 +43,46 @@ local function count_error(result, e)
     result[name] = result[name] + 1
     local what <const> = e.code or e.kind
     result.codes[what] = (result.codes[what] or 0) + 1
+    if e.code == "WAIT" and e.acknowledged then
+        assert(e.acknowledged < e.asked, e)
+        result.few = result.few + 1
+    end
 end
 
 --- One task: writes values that nobody else writes, and reads each back.
 local function work(run, state, number)
     local result <const>, n = state.result, 0
-    local function call(name, ...)
+    local writer <const> = run.wait and run.client:with { wait = run.wait } or run.client
+    local function call(client, name, ...)
         local begun <const> = task.now()
-        local ok <const>, reply <const> = pcall(run.client[name], run.client, ...)
+        local ok <const>, reply <const> = pcall(client[name], client, ...)
         local now <const> = task.now()
         result.operations = result.operations + 1
         result.longest = math.max(result.longest, now - begun)
         if not ok then
             count_error(result, reply)
-            return false
+        end
+        if state.probed and (ok or reply.code == "WAIT") then -- the primary has answered
+            state.first[number] = state.first[number] or now
+        end
+        if not ok then
+            return false, reply
         end
         result.ok = result.ok + 1
         result.outage = math.max(result.outage, now - state.last)
         state.last = now
-        if state.probed and not state.first[number] then
-            state.first[number] = now
-        end
         return true, reply
     end
     while not state.stop do
         n = n + 1
         local key <const>, nonce <const> = ("%s:%d:%d"):format(run.key, number, n), ("%d-%d"):format(number, n)
-        if call("set", key, nonce) then
+        local ok, value = call(writer, "set", key, nonce)
+        if ok then
             result.acknowledged = result.acknowledged + 1
             state.written[#state.written + 1] = { key, nonce, task.now() }
-            local ok <const>, value <const> = call("get", key)
+        end
+        if ok or value.code == "WAIT" then -- it was written
+            ok, value = call(run.client, "get", key)
             if ok and value ~= nil and value ~= nonce then
                 result.foreign = result.foreign + 1
             end
@@ -105,8 +117,8 @@ end
 ---@return spec.FailoverResult
 function M.run(run)
     local result <const> = {
-        operations = 0, ok = 0, unknown = 0, not_sent = 0, failed = 0, acknowledged = 0, lost = 0, lost_late = 0,
-        foreign = 0, outage = 0, longest = 0, behind = 0, codes = {},
+        operations = 0, ok = 0, unknown = 0, few = 0, not_sent = 0, failed = 0, acknowledged = 0, lost = 0,
+        lost_late = 0, foreign = 0, outage = 0, longest = 0, behind = 0, codes = {},
     }
     local state <const> = { result = result, written = {}, first = {}, last = task.now(), stop = false }
     local g <close> = task.group()
