@@ -51,10 +51,10 @@ function Set:stop()
     fs.rmtree(self.dir)
 end
 
-local function config(self, port)
+local function config(self, port, master)
     local lines = {
         "port " .. port, "bind 127.0.0.1", "dir " .. self.dir, "sentinel resolve-hostnames no",
-        ("sentinel monitor main 127.0.0.1 %d 2"):format(self.servers[1].port),
+        ("sentinel monitor main 127.0.0.1 %d 2"):format(master),
         "sentinel down-after-milliseconds main 400", "sentinel failover-timeout main 2000",
         "sentinel parallel-syncs main 1",
     }
@@ -66,11 +66,11 @@ local function config(self, port)
     return table.concat(lines, "\n") .. "\n"
 end
 
-local function start_sentinel(self, i)
+local function start_sentinel(self, i, master)
     for _ = 1, 10 do
         local port = math.random(45001, 55000)
         local path = ("%s/sentinel%d.conf"):format(self.dir, i)
-        fs.write(path, config(self, port))
+        fs.write(path, config(self, port, master))
         local child = process.start {
             "redis-server", path, "--sentinel", stdout = { append = path .. ".log" }, stderr = "stdout",
             pdeathsig = "KILL",
@@ -88,6 +88,15 @@ local function start_sentinel(self, i)
     error "a sentinel does not start"
 end
 
+--- Starts a sentinel that knows nothing of the others, and another master by the same name. Returns its address.
+---@param port integer of that master
+---@return string
+function Set:start_liar(port)
+    local i <const> = #self.ports + 1
+    start_sentinel(self, i, port)
+    return "127.0.0.1:" .. self.ports[i]
+end
+
 ---@param opts? {password: string?, sentinel_password: string?}
 ---@return spec.RedisSentinels
 function M.start(opts)
@@ -102,7 +111,7 @@ function M.start(opts)
     assert(redis_server.wait_until(10, function()
         return self:cli(2, "info", "replication"):find "master_link_status:up"
     end), "the replica does not come up")
-    for i = 1, 3 do start_sentinel(self, i) end
+    for i = 1, 3 do start_sentinel(self, i, self.servers[1].port) end
     assert(redis_server.wait_until(15, function()
         for i = 1, 3 do
             local told = self:sentinel_cli(i, "sentinel", "master", "main")

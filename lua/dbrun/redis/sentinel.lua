@@ -13,6 +13,8 @@ local M = {}
 local LOOK_EVERY <const> = 5 -- seconds between checks whether the pool still has clients
 local ANSWER_WITHIN <const> = 10 -- seconds of silence after a PING: then the sentinel counts as lost
 local PAUSE <const> = 1 -- seconds before a lost sentinel is tried again
+local ASK_EVERY <const> = 5 -- seconds between two looks while nothing happens: events get lost
+local FIRST_CHECK <const>, CHECK_EVERY <const> = 0.02, 1 -- seconds between checks where the connections go
 local DOUBT <const> = 5 -- seconds that a failover may take from when a replica is told to become the master
 
 --- Before a replica becomes the master, the one sentinel that leads the failover says so; that it has become it, the
@@ -24,6 +26,7 @@ local PROMOTES <const>, ABORTED <const> = "+failover-state-send-slaveof-noone", 
 ---@field list {index: integer, settings: table, client: dbrun.redis.Client?}[]
 ---@field connect fun(settings: table): dbrun.redis.Client
 ---@field known? string the master's address as last heard
+---@field epoch integer the configuration epoch with which it was told
 ---@field doubt? {address: string, ends: number} this replica may become the master at any moment
 
 -- ---- moving ----
@@ -81,24 +84,56 @@ local function ask_one(self, sentinel)
     return { host = address[1], port = math.tointeger(address[2]), epoch = config_epoch(replies[2]) }
 end
 
---- Asks up to three; the highest configuration epoch wins, as it does among the sentinels.
+local function is_where_we_are(watcher, said)
+    return guard.address(watcher) and not guard.elsewhere(watcher, said.host, said.port)
+end
+
+--- The highest configuration epoch wins, as it does among the sentinels. Of equal ones what most say, and of equally
+--- many where the connections go: the same server may have two names. One that tells an old epoch has been cut off from
+--- the others, unless most say so: then the master was set up anew. Nil: nothing can be believed.
+local function best_of(self, watcher, answers)
+    local best, votes <const>, here <const> = nil, {}, {}
+    for _, said in ipairs(answers) do
+        local name <const> = ("%d %s %d"):format(said.epoch, said.host, said.port)
+        votes[name] = (votes[name] or 0) + 1
+        said.name, here[name] = name, is_where_we_are(watcher, said)
+    end
+    local function is_better(a, b)
+        if a.epoch ~= b.epoch then
+            return a.epoch > b.epoch
+        elseif votes[a.name] ~= votes[b.name] then
+            return votes[a.name] > votes[b.name]
+        end
+        return here[a.name] and not here[b.name]
+    end
+    for _, said in ipairs(answers) do
+        if not best or is_better(said, best) then
+            best = said
+        end
+    end
+    local most <const> = best and votes[best.name] * 2 > #self.list
+    return best and (most or best.epoch >= self.epoch) and best or nil
+end
+
+--- Asks up to three at once.
 local function look(self, watcher)
     local list <const> = table.move(self.list, 1, #self.list, 1, {})
     for i = #list, 2, -1 do
         local j <const> = math.random(i)
         list[i], list[j] = list[j], list[i]
     end
-    local best
     for from = 1, #list, failover.MOST_ASKED do
         local some <const> = table.move(list, from, from + failover.MOST_ASKED - 1, 1, {})
+        local answers <const> = {}
         for _, answer in ipairs(failover.ask(some, function(sentinel) return ask_one(self, sentinel) end)) do
-            local said <const> = answer[1] and answer[2]
-            if said and (not best or said.epoch > best.epoch) then
-                best = said
-                best.index = answer.of.index
+            if answer[1] then
+                answer[2].index = answer.of.index
+                answers[#answers + 1] = answer[2]
             end
         end
+        local best <const> = best_of(self, watcher, answers)
         if best then
+            self.epoch = best.epoch
             local doubted <const> = self.doubt ~= nil
             local moved <const> = move(self, watcher, best.host, best.port, best.index)
             if self.doubt and task.now() < self.doubt.ends then
@@ -110,6 +145,22 @@ local function look(self, watcher)
         end
     end
     return nil
+end
+
+--- Looks when there is a connection that no look has seen, and now and then: a connect believes the first sentinel that
+--- answers, if the server there says that it is a master, and an event may get lost.
+local function check(self, watcher)
+    local pause, due, seen = FIRST_CHECK, 0, nil
+    while guard.in_use(watcher) do
+        task.sleep(pause)
+        pause = math.min(pause * 2, CHECK_EVERY)
+        local host <const>, port <const> = guard.address(watcher)
+        local there <const> = host and ("%s %d"):format(host, port)
+        if there and not self.doubt and (there ~= seen or task.now() >= due) then
+            seen, due = there, task.now() + ASK_EVERY * (0.75 + math.random() / 2)
+            look(self, watcher)
+        end
+    end
 end
 
 -- ---- listening ----
@@ -186,7 +237,7 @@ local OWN <const> = {
 ---@return fun(watcher: userdata): "moved"|"same"|nil look
 ---@return fun() cancel
 function M.watch(watcher, settings, connect)
-    local self <const> = { service = settings.service, list = {}, connect = connect }
+    local self <const> = { service = settings.service, list = {}, connect = connect, epoch = 0 }
     local tasks <const> = {}
     for i, server in ipairs(settings.sentinels) do
         local own <const> = { host = server.host, port = server.port, max_connections = 2, unguarded = true }
@@ -201,6 +252,7 @@ function M.watch(watcher, settings, connect)
         self.list[i] = { index = i, settings = own }
         tasks[i] = core.task.daemon(watch_one, self, watcher, self.list[i])
     end
+    tasks[#tasks + 1] = core.task.daemon(check, self, watcher)
     return function() return look(self, watcher) end, function()
         for _, t in ipairs(tasks) do
             t:cancel()

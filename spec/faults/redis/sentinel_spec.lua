@@ -68,6 +68,28 @@ describe("a Redis client of sentinels", function()
         c:close()
     end)
 
+    it("does not stay where a sentinel sends it that the others contradict", function()
+        local other <const> = redis_server.start { tcp = true, args = { "--requirepass", "s3cret" } }
+        local liar <const> = set:start_liar(other.port)
+        finally(function() other:stop() end)
+        local c <close> = redis.client { url = (set.url:gsub("@", "@" .. liar .. ",")) }
+        local function port() return math.tointeger(tonumber(c:config("get", "port").port)) end
+        local function is_right()
+            local ok <const>, at <const> = pcall(port)
+            return ok and at == set:master_port()
+        end
+        assert.is_true(redis_server.wait_until(5, is_right))
+        -- Nor does it go back there, though the sentinel is asked again.
+        local m <const> = index_of_master()
+        for _ = 1, 8 do
+            set:cli(m, "client", "kill", "type", "normal")
+            task.sleep(0.02)
+            assert.is_true(redis_server.wait_until(5, is_right))
+        end
+        task.sleep(1.5)
+        assert.is_true(is_right())
+    end)
+
     it("says which master nobody knows, and whom it could not ask, without passwords", function()
         local c = redis.client { url = (set.url:gsub("/main", "/other")) }
         local e = fails("config", c.ping, c)
