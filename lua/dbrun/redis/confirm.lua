@@ -25,21 +25,21 @@ local NO_PRIMARY <const> = "the server is not a primary any more"
 
 -- ---- which process ----
 
-local run_ids, only_asks, known = {}, {}, 0
+local run_ids, only_asks, histories, known = {}, {}, {}, 0
 
---- The process at the other end of a connection never changes.
-local function remember(serial, run_id)
+--- The process at the other end of a connection never changes. Its history does.
+local function remember(serial, run_id, history)
     if known >= MOST_KNOWN then
-        run_ids, only_asks, known = {}, {}, 0
+        run_ids, only_asks, histories, known = {}, {}, {}, 0
     end
-    run_ids[serial], known = run_id, known + 1
+    run_ids[serial], histories[run_id], known = run_id, history, known + 1
 end
 
 --- Asks for the process that answers on the handle's connection.
 ---@return string run_id
 ---@return integer serial of that connection
 local function learn(handle)
-    local text <const> = handle:call("INFO", "server")
+    local text <const>, replication <const> = handle:call("INFO", "server"), handle:call("INFO", "replication")
     local _ <const>, serial <const> = handle:links()
     local run_id <const> = text:match "run_id:(%w+)"
     if not run_id then
@@ -48,7 +48,7 @@ local function learn(handle)
             message = "redis: the server tells no run_id (INFO server), so that no write can be confirmed",
         }
     end
-    remember(serial, run_id)
+    remember(serial, run_id, replication:match "master_replid:(%w+)")
     return run_id, serial
 end
 
@@ -76,12 +76,18 @@ function M.before_write(fn, ...)
     return result
 end
 
+---Which process was at the other end before a write, and the history that it wrote.
+---@class dbrun.redis.Before
+---@field run_id string?
+---@field history string?
+
 ---Finds out, before a write, which process is at the other end. Raises when that cannot be told; nothing was written.
 ---@param handle dbrun.redis.Client|dbrun.redis.Connection
+---@return dbrun.redis.Before
 function M.prepare(handle)
-    if not run_ids[(handle:links())] then
-        M.before_write(learn, handle)
-    end
+    local serial <const> = handle:links()
+    local run_id <const> = run_ids[serial] or M.before_write(learn, handle)
+    return { run_id = run_id, history = histories[run_id] }
 end
 
 -- ---- what INFO says ----
@@ -89,6 +95,7 @@ end
 ---@class dbrun.redis.Replication
 ---@field primary boolean
 ---@field history string the replication ID
+---@field was_replica boolean it has become a primary, and was a replica before
 ---@field offset integer the position after all writes until now
 ---@field acknowledged integer[] of each replica
 
@@ -104,6 +111,7 @@ local function read(text)
     return {
         primary = text:find("role:master", 1, true) ~= nil,
         history = text:match "master_replid:(%w+)" or "",
+        was_replica = text:find "master_replid2:%w*[^0%s]" ~= nil,
         offset = math.tointeger(tonumber(text:match "master_repl_offset:(%d+)")) or math.maxinteger,
         acknowledged = acknowledged,
     }
@@ -377,8 +385,8 @@ local function wait_in_group(key, waiter)
 end
 
 --- What the server says behind a write that the connection `written` has answered, and the connection that said it.
---- Raises when that was another process.
-local function position(whole, written, seconds)
+--- Raises when that was another process, or the same one that has been a replica in between, with another's data.
+local function position(whole, written, before, seconds)
     local client <const> = whole:with { timeout = seconds }
     local text <const> = client:call("INFO", "replication")
     local _ <const>, serial <const> = client:links()
@@ -388,7 +396,12 @@ local function position(whole, written, seconds)
     if not run_ids[serial] or serial ~= written and run_ids[serial] ~= run_ids[written] then
         errors.fail("connect", "the connection was lost, and another process may have taken the server's place")
     end
-    return read(text), serial
+    local info <const>, run_id <const> = read(text), run_ids[serial]
+    histories[run_id] = info.history
+    if info.was_replica and before.run_id == run_id and before.history ~= info.history then
+        errors.fail("connect", "the server has been a replica in between")
+    end
+    return info, serial
 end
 
 ---@class dbrun.redis.Wait
@@ -399,11 +412,12 @@ end
 ---Waits until the replicas have what was written, or raises.
 ---@param client dbrun.redis.Client
 ---@param written integer the connection that answered the write
+---@param before dbrun.redis.Before what M.prepare gave
 ---@param want dbrun.redis.Wait
 ---@param reply any of the write, for the error
-function M.confirm(client, written, want, reply)
+function M.confirm(client, written, before, want, reply)
     local give_up <const> = task.now() + want.timeout
-    local ok <const>, info <const>, serial <const> = pcall(position, client, written, want.timeout)
+    local ok <const>, info <const>, serial <const> = pcall(position, client, written, before, want.timeout)
     if not ok then
         if not M.is_of_command(info) then
             error(info, 0)

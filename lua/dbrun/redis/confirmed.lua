@@ -51,28 +51,28 @@ end
 local function prepare(connection, want)
     if want.aof then
         confirm_aof.prepare(connection, want)
-    else
-        confirm.prepare(connection)
+        return nil
     end
+    return confirm.prepare(connection)
 end
 
 --- Confirms what a connection that no other task uses has written.
-local function settle(self, connection, reply)
+local function settle(self, connection, before, reply)
     if self.want.aof then
         confirm_aof.confirm(connection, self.want, reply)
     else
         local _ <const>, written <const> = connection:links()
-        confirm.confirm(self.inner, written, self.want, reply)
+        confirm.confirm(self.inner, written, before, self.want, reply)
     end
 end
 
 --- Runs `write(connection)` on a connection of its own, and confirms it.
 local function run_alone(self, write, wrote)
     local connection <close> = self.inner:acquire()
-    prepare(connection, self.want)
+    local before <const> = prepare(connection, self.want)
     local reply <const> = write(connection)
     if not wrote or wrote(reply) then
-        settle(self, connection, reply)
+        settle(self, connection, before, reply)
     end
     return reply
 end
@@ -80,11 +80,11 @@ end
 --- Runs `write(client)` on the shared connection, and confirms it on another one.
 local function run_shared(self, write, wrote)
     local inner <const> = self.inner
-    confirm.prepare(inner)
+    local before <const> = confirm.prepare(inner)
     local reply <const> = write(inner)
     local _ <const>, written <const> = inner:links()
     if not wrote or wrote(reply) then
-        confirm.confirm(inner, written, self.want, reply)
+        confirm.confirm(inner, written, before, self.want, reply)
     end
     return reply
 end
@@ -294,9 +294,10 @@ end
 --- Around the connection of a transaction with watched keys.
 local function hooks_of(self)
     local want <const> = self.want
+    local before
     return {
         before = function(connection)
-            prepare(connection, want)
+            before = prepare(connection, want)
         end,
         batch = function(connection)
             return new_pipeline(self, connection:batch(true), {
@@ -305,7 +306,7 @@ local function hooks_of(self)
         end,
         after = function(connection, tx, replies)
             if has_written(tx.writes)(replies) then
-                settle(self, connection, replies)
+                settle(self, connection, before, replies)
             end
         end,
     }

@@ -1,6 +1,8 @@
 -- Writes that r:with{wait = ...} has confirmed are still there after the primary has died, whatever the replicas and
 -- the primary went through before; writes that are not there were never confirmed.
 local errors = require "dbrun.error"
+local fake = require "spec.support.fake"
+local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local redis_cluster = require "spec.support.redis_cluster"
 local redis_sentinels = require "spec.support.redis_sentinels"
@@ -133,6 +135,42 @@ describe("confirmed writes to Redis", function()
                 c:close()
             end
         end
+    end)
+
+    it("are unknown when the server was a replica before it was asked who has them", function()
+        local quick <const> = { "--repl-diskless-sync-delay", "0" }
+        local primary <const> = redis_server.start { tcp = true, args = quick }
+        local other <const> = redis_server.start { tcp = true, args = quick }
+        local replica <const> = redis_server.start {
+            tcp = true, args = { quick[1], quick[2], "--replicaof", "127.0.0.1", tostring(primary.port) },
+        }
+        local proxy <const> = fake.proxy { to = "unix:" .. primary.socket }
+        finally(function()
+            proxy:close()
+            for _, server in ipairs { primary, other, replica } do server:stop() end
+        end)
+        local function online()
+            return primary:cli("info", "replication"):find "slave0:[^\n]*state=online"
+        end
+        assert.is_true(redis_server.wait_until(20, online))
+        local r <close> = redis.client { url = "unix://" .. proxy.path, command_timeout = 60 }
+        local w <const> = r:with { wait = { replicas = 1, timeout = 30 } }
+        assert.equal("OK", w:set("there", 1))
+        proxy:delay("up", 5) -- also what asks the server after the write
+        local t <const> = task.spawn(function() return fails("redis", w.set, w, "gone", 1) end)
+        assert.is_true(redis_server.wait_until(20, function() return primary:cli("get", "gone"):find "1" end))
+        primary:cli("replicaof", "127.0.0.1", tostring(other.port))
+        assert.is_true(redis_server.wait_until(20, function()
+            return primary:cli("info", "replication"):find "master_link_status:up"
+        end))
+        primary:cli("replicaof", "no", "one")
+        assert.is_true(redis_server.wait_until(20, online))
+        local e <const> = t:join()
+        proxy:delay("up", 0)
+        assert.equal("unknown", e.outcome)
+        assert.equal(1, e.asked)
+        assert.equal(0, r:exists "gone")
+        assert.equal("OK", w:set("there", 2))
     end)
 
     it("are there after failovers that sentinels make", function()
