@@ -37,7 +37,9 @@ local PAUSE <const> = 0.002 -- between two operations of a task
 ---@field codes table<string, integer> errors by what they say
 
 local function count_error(result, e)
-    assert(errors.is(e), e)
+    if not errors.is(e) or e.kind == "cancelled" then
+        error(e, 0)
+    end
     local outcome <const> = e.outcome
     local name <const> = (outcome == "unknown" or outcome == "not_sent") and outcome or "failed"
     result[name] = result[name] + 1
