@@ -51,7 +51,7 @@ local function check_client(r)
     told("zscan: the key must be a string or a number, got nil", r.zscan, r)
     told("lock: unknown option 'timeout' | the options are auto_extend, fence, ttl, wait", r.lock, r, "l",
         { timeout = 5 })
-    told("lock: ttl must be a number of seconds above 0, got 0", r.lock, r, "l", { ttl = 0 })
+    told("lock: ttl must be a number of seconds from 0.003 to 1e12, got 0", r.lock, r, "l", { ttl = 0 })
     told("lock: the name must be a string or a number, got nil", r.lock, r)
     told("script: the source must be a string, got 5", r.script, r, 5)
     local f <const> = r:script "return KEYS"
@@ -90,7 +90,7 @@ describe("wrong arguments of Redis", function()
         told("close: must be called on a connection, got nil", c.close)
         told("a connection has no 'pipeline' | a client has it", get, c, "pipeline")
         local l <close> = r:lock("lock", { ttl = 5 })
-        told("extend: the time must be a number of seconds above 0, got -1", l.extend, l, -1)
+        told("extend: the time must be a number of seconds from 0.003 to 1e12, got -1", l.extend, l, -1)
         told("release: must be called on a lock, got nil", l.release)
         told("a lock has no 'unlock' | l:release()", get, l, "unlock")
         local s <close> = r:subscribe "a"
