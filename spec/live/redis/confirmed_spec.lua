@@ -98,6 +98,8 @@ describe("confirmed writes", function()
         assert.matches("the primary has run the write, but 0 of 2 replicas", e.message)
         assert.matches("min%-replicas%-to%-write", e.hint)
         replicas[1]:thaw()
+        assert.equal(8, r:with { wait = { replicas = 1, timeout = 20 } }:incr "n") -- it is awake
+        w = r:with { wait = { replicas = 2, timeout = 1 } }
         e = unconfirmed(w.incr, w, "n")
         assert.equal(1, e.acknowledged)
     end)
