@@ -134,6 +134,11 @@ bool redisconn_is_idle(struct redisconn *c)
     return redisconn_is_drained(c) && redis_transport_quiet(&c->transport);
 }
 
+bool redisconn_is_cut(const struct redisconn *c)
+{
+    return c->queue.cut;
+}
+
 bool redisconn_is_awaited(const struct redisconn *c)
 {
     for (const struct redis_call *call = c->sent_head; call; call = call->next)

@@ -66,6 +66,9 @@ struct redis_call *redisconn_pop_sent(struct redisconn *c);
  * moved. */
 bool redisconn_move_unsent(struct redisconn *c, struct redis_queue *to);
 
+/* Were commands taken out of its queue of which a part has left? Then it must get no more. */
+bool redisconn_is_cut(const struct redisconn *c);
+
 /* Nothing unsent, unanswered or half read. */
 bool redisconn_is_drained(const struct redisconn *c);
 /* Drained, and the socket shows neither data nor a close: another task can use it. */

@@ -152,6 +152,7 @@ bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
     if (!from->head)
         return true;
     size_t end = from->written + from->taken;
+    bool cut = is_leaving(from, from->start);
     if (!buf_add(&to->out, from->out.data + from->start, from->out.len - from->start)) {
         to->out.oom = false;
         return false;
@@ -168,6 +169,7 @@ bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
     from->tail = NULL;
     from->dropped = 0;
     from->dropped_size = 0;
+    from->cut = from->cut || cut;
     if (from->start > from->written) /* the rest of a call that counts as sent is still to be sent */
         from->out.len = from->start > end ? from->start : end;
     else
@@ -180,6 +182,8 @@ struct redis_call *redis_queue_pop(struct redis_queue *q)
     struct redis_call *c = q->head;
     if (!c)
         return NULL;
+    /* What a TLS record holds is sent before anything else. */
+    q->cut = q->cut || q->taken > 0 || q->written != q->start;
     q->head = c->next;
     q->start += c->size;
     if (q->written < q->start) {

@@ -43,6 +43,8 @@ struct redis_queue {
                      * of one call are on their way */
     struct redis_call *head;
     struct redis_call *tail;
+    bool cut;              /* the first bytes of a command have left, and the rest will not: nothing more may
+                            * be sent behind them */
     uint32_t dropped;    /* dropped calls whose bytes are to be removed */
     size_t dropped_size; /* and these bytes */
 };
@@ -69,7 +71,8 @@ void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, voi
 void redis_queue_settle(struct redis_queue *q, redis_call_fn *sent, void *data);
 /* Moves to `to` the calls of `from` that were not sent completely. False: no memory, both are unchanged. */
 bool redis_queue_move(struct redis_queue *to, struct redis_queue *from);
-/* Takes out the first call; NULL when there is none. The bytes of the last one go with it. */
+/* Takes out the first call; NULL when there is none. Its bytes, and those before it that were not sent, go
+ * with it. */
 struct redis_call *redis_queue_pop(struct redis_queue *q);
 void redis_queue_free(struct redis_queue *q);
 

@@ -213,13 +213,11 @@ void redis_session_close(struct redis_session *s)
               s->shared ? "client" : "connection");
     redis_session_fail_backlog(s, &why);
     if (s->link) {
-        struct redis_queue *q = redisconn_queue(s->link->conn);
-        bool whole = q->written == q->start;
-        while ((call = redis_queue_pop(q))) {
+        while ((call = redis_queue_pop(redisconn_queue(s->link->conn)))) {
             s->link->spoilt = true; /* a part of it may have been sent */
             redis_session_fail_call((struct session_call *)call, &why, OUTCOME_NOT_SENT);
         }
-        if (redis_undo_close(s, &why, whole)) {
+        if (redis_undo_close(s, &why)) {
             last = s->link;
             s->link = NULL;
         }

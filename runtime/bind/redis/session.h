@@ -153,7 +153,7 @@ bool redis_undo_keep(struct session_call *c, const char *bytes, size_t size, uin
 void redis_undo_call(struct redis_session *s, const struct session_call *c);
 /* Fails the calls that were sent on the session's link, which is to be closed, and sends what undoes them.
  * True: the link is to be kept until that is answered. */
-bool redis_undo_close(struct redis_session *s, const struct error *why, bool whole);
+bool redis_undo_close(struct redis_session *s, const struct error *why);
 
 /* ---- session_connect.c: taking and losing connections ---- */
 

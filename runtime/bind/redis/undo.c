@@ -97,7 +97,8 @@ static struct redis_link *link_of(const struct redis_session *s, const struct re
 void redis_undo_call(struct redis_session *s, const struct session_call *c)
 {
     struct redis_link *link = link_of(s, &c->call);
-    if (!link || link == s->link)
+    /* Behind a part of a command it would be taken for the rest of that. */
+    if (!link || link == s->link || redisconn_is_cut(link->conn))
         redis_undo_post(s, c->copy, c->undo, c->replies);
     else
         post_on(s, link, c->copy, c->undo, c->replies);
@@ -111,7 +112,7 @@ static bool post_again(struct redis_session *s, struct redis_queue *q, const str
     return c->undo && c->wait && post(s, q, c->copy, c->undo, c->replies);
 }
 
-bool redis_undo_close(struct redis_session *s, const struct error *why, bool whole)
+bool redis_undo_close(struct redis_session *s, const struct error *why)
 {
     struct redis_link *link = s->link;
     struct redis_queue *q = redisconn_queue(link->conn);
@@ -122,7 +123,7 @@ bool redis_undo_close(struct redis_session *s, const struct error *why, bool who
         struct session_call *c = (struct session_call *)call;
         link->spoilt = true; /* its reply will still come */
         before += call->expect;
-        if (whole && post_again(s, q, c) && !first)
+        if (!q->cut && post_again(s, q, c) && !first)
             first = q->tail;
         redis_session_fail_call(c, why, OUTCOME_UNKNOWN);
     }

@@ -309,6 +309,44 @@ static void test_dropped_in_record(void)
     close_world(w);
 }
 
+/* Is the connection cut when its commands are taken out with `take`, after it wrote something or not? */
+static bool is_cut_by(void (*take)(struct world *w), bool writes)
+{
+    struct world *w = open_world();
+    for (int i = 0; i < CALLS; i++)
+        ask(w, i, SMALL, 1);
+    if (writes)
+        CHECK(redisconn_step(w->conn, 0) & REDIS_IO_WRITE);
+    CHECK_EQ(redisconn_queue(w->conn)->taken > 0, writes);
+    CHECK(!redisconn_is_cut(w->conn));
+    take(w);
+    bool cut = redisconn_is_cut(w->conn);
+    close_world(w);
+    return cut;
+}
+
+static void move_all(struct world *w)
+{
+    struct redis_queue other = {0};
+    CHECK(redisconn_move_unsent(w->conn, &other));
+    CHECK(!other.cut);
+    redis_queue_free(&other);
+}
+
+static void pop_all(struct world *w)
+{
+    while (redis_queue_pop(redisconn_queue(w->conn)))
+        ;
+}
+
+static void test_cut(void)
+{
+    CHECK(is_cut_by(move_all, true));
+    CHECK(is_cut_by(pop_all, true));
+    CHECK(!is_cut_by(move_all, false));
+    CHECK(!is_cut_by(pop_all, false));
+}
+
 int main(void)
 {
     target = redis_target_new();
@@ -323,6 +361,7 @@ int main(void)
     TEST("what moves to another connection was not run, however often writes blocked", test_lost);
     TEST("a connection that gets no more commands ends its record", test_retired);
     TEST("dropped commands of a record are not sent on the next connection", test_dropped_in_record);
+    TEST("a connection is cut when a part of what it is rid of has left", test_cut);
     SSL_CTX_free(server_context);
     redis_target_unref(target);
     return check_end("redis_tls");

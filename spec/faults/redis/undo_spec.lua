@@ -1,0 +1,95 @@
+-- What is sent behind a command that was given up, when the connection is in the middle of others.
+local certificates = require "spec.support.certificates"
+local redis = require "dbrun.redis"
+local redis_server = require "spec.support.redis_server"
+local task = require "dbrun.task"
+
+local wait_until <const> = redis_server.wait_until
+
+describe("over TLS, behind a record of which a part has left,", function()
+    local server, options
+    setup(function()
+        server = redis_server.start {
+            tcp = true,
+            args = {
+                "--tls-port", "PORT", "--tls-cert-file", "DIR/server.crt", "--tls-key-file", "DIR/server.key",
+                "--tls-ca-cert-file", "DIR/ca.crt", "--tls-auth-clients", "no",
+            },
+            prepare = function(folder)
+                certificates.authority(folder, "ca")
+                certificates.sign(folder, "ca", "server", "IP:127.0.0.1")
+            end,
+        }
+        options = {
+            host = "127.0.0.1", port = tonumber(server:cli("config", "get", "tls-port"):match "(%d+)%s*$"), tls = true,
+            ca_file = server.dir .. "/ca.crt", command_timeout = 30,
+        }
+    end)
+    before_each(function() server:cli "flushall" end)
+    teardown(function() server:stop() end)
+
+    local function client()
+        local r <const> = redis.client(options)
+        r:lock("warm"):release() -- asks for the clock
+        return r
+    end
+
+    --- Sends commands, one in each record, until the socket is full.
+    local function fill(g, r)
+        local n = 0
+        repeat
+            n = n + 1
+            g:spawn(pcall, r.rpush, r, "list", ("%d:%s"):format(n, ("x"):rep(2000)))
+            task.sleep(0)
+        until r:stats().queued_bytes > 4000
+    end
+
+    --- Each command was run at most once, and none in part.
+    local function check_list()
+        local seen = {}
+        local r <close> = client()
+        for _, value in ipairs(r:lrange("list", 0, -1)) do
+            local number <const>, rest <const> = value:match "^(%d+):(x+)$"
+            assert.equal(2000, #rest)
+            assert.is_nil(seen[number])
+            seen[number] = true
+        end
+    end
+
+    it("nothing more is sent when the client is closed", function()
+        local r <const> = client()
+        local g <close> = task.group()
+        server:freeze()
+        g:spawn(pcall, r.lock, r, "lock:a", { ttl = 600 })
+        task.sleep(0.01)
+        fill(g, r)
+        r:close()
+        server:thaw()
+        g:wait()
+        assert.is_true(wait_until(5, function()
+            return server:cli("info", "clients"):find "connected_clients:1%s" ~= nil
+        end))
+        check_list()
+    end)
+
+    it("nothing more is sent on a connection that gets no more commands", function()
+        local r <close> = client()
+        r:set("k", "v")
+        local g <close> = task.group()
+        server:freeze()
+        local lock <const> = g:spawn(pcall, r.lock, r, "lock:a", { ttl = 600 })
+        local other <const> = g:spawn(r.get, r, "k")
+        task.sleep(0.01)
+        do
+            local writers <close> = task.group()
+            fill(writers, r:with { timeout = 0.5 })
+        end
+        lock:cancel()
+        task.sleep(0.05)
+        server:thaw()
+        assert.equal("v", other:join())
+        assert.equal("PONG", r:ping())
+        check_list()
+        assert.equal(0, r:exists "lock:a")
+    end)
+end)
