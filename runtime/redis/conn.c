@@ -108,7 +108,7 @@ uint64_t redisconn_answered(const struct redisconn *c)
     return c->answered;
 }
 
-const struct redis_call *redisconn_oldest(const struct redisconn *c)
+struct redis_call *redisconn_oldest(const struct redisconn *c)
 {
     return c->sent_head;
 }

@@ -82,7 +82,7 @@ uint32_t redisconn_unanswered(const struct redisconn *c);
 /* Calls that were answered so far. */
 uint64_t redisconn_answered(const struct redisconn *c);
 /* The sent call that is answered next; NULL when there is none. */
-const struct redis_call *redisconn_oldest(const struct redisconn *c);
+struct redis_call *redisconn_oldest(const struct redisconn *c);
 /* Bytes received so far: shows whether a slow server still sends. */
 uint64_t redisconn_received(const struct redisconn *c);
 /* Is there anything to read, or has the server closed the connection? */

@@ -150,13 +150,18 @@ struct redis_session *redis_session_ref(struct redis_session *s)
 
 /* ---- lingering ---- */
 
-/* Gives back the link that was kept. It may free the session. */
-static void end_linger(struct redis_session *s)
+/* Gives back a link that was kept. It may free the session. */
+static void end_linger(struct redis_link *link)
 {
-    struct redis_link *link = s->lingering;
+    struct redis_session *s = link->data;
+    struct redis_link **at = &s->lingering;
     struct redis_call *call;
-    s->lingering = NULL;
-    sched_timer_stop(s->rt->sched, &s->retry_timer);
+    while (*at != link)
+        at = &(*at)->next;
+    *at = link->next;
+    link->next = NULL;
+    if (!s->lingering)
+        sched_timer_stop(s->rt->sched, &s->retry_timer);
     while ((call = redisconn_pop_sent(link->conn)) || (call = redis_queue_pop(redisconn_queue(link->conn))))
         redis_session_give((struct session_call *)call);
     redis_link_release(link);
@@ -166,17 +171,15 @@ static void end_linger(struct redis_session *s)
 static void linger_progress(struct redis_link *link)
 {
     if (redisconn_is_drained(link->conn))
-        end_linger(link->data);
-}
-
-static void linger_failed(struct redis_link *link)
-{
-    end_linger(link->data);
+        end_linger(link);
 }
 
 static void linger_expired(struct sched_timer *t)
 {
-    end_linger(t->data);
+    struct redis_session *s = redis_session_ref(t->data);
+    while (s->lingering)
+        end_linger(s->lingering);
+    redis_session_unref(s);
 }
 
 static void linger_describe(const struct redis_link *link, struct pool_holder *h)
@@ -186,25 +189,42 @@ static void linger_describe(const struct redis_link *link, struct pool_holder *h
     snprintf(h->who, sizeof h->who, "a client that was closed");
 }
 
-static const struct redis_link_user linger_user = {linger_progress, linger_failed, NULL, linger_describe};
+static const struct redis_link_user linger_user = {linger_progress, end_linger, NULL, linger_describe};
 
-/* Keeps the link of a closed session until its commands are answered, for a moment: a server that cannot
- * write a reply, because the connection is closed, does not read what else was sent. */
+/* Keeps a link of a closed session until its commands are answered, for a moment: a server that cannot write
+ * a reply, because the connection is closed, does not read what else was sent. */
 static void linger(struct redis_session *s, struct redis_link *link)
 {
     link->user = &linger_user;
+    link->next = s->lingering;
     s->lingering = link;
     redis_session_ref(s);
-    s->retry_timer.fn = linger_expired;
-    s->retry_timer.data = s;
-    sched_timer_start(s->rt->sched, &s->retry_timer, deadline_in(LINGER));
+    link->spoilt = true;
+    link->held = false; /* no task waits for what its server says */
+    redis_link_push(link);
+}
+
+static void close_links(struct redis_session *s, const struct error *why)
+{
+    struct redis_link *link = s->link;
+    if (link && redis_undo_close(s, link, why)) {
+        s->link = NULL;
+        linger(s, link);
+    }
+    struct redis_link **at = &s->retired;
+    while ((link = *at)) {
+        if (redis_undo_close(s, link, why)) {
+            *at = link->next;
+            linger(s, link);
+        } else {
+            at = &link->next;
+        }
+    }
 }
 
 void redis_session_close(struct redis_session *s)
 {
     struct error why = {0};
-    struct redis_call *call;
-    struct redis_link *last = NULL;
     if (s->closed)
         return;
     s->closed = true;
@@ -212,24 +232,15 @@ void redis_session_close(struct redis_session *s)
     error_set(&why, ERROR_POOL, "redis at %s: the %s was closed", s->pool->target->label,
               s->shared ? "client" : "connection");
     redis_session_fail_backlog(s, &why);
-    if (s->link) {
-        while ((call = redis_queue_pop(redisconn_queue(s->link->conn)))) {
-            s->link->spoilt = true; /* a part of it may have been sent */
-            redis_session_fail_call((struct session_call *)call, &why, OUTCOME_NOT_SENT);
-        }
-        if (redis_undo_close(s, &why)) {
-            last = s->link;
-            s->link = NULL;
-        }
-    }
-    for (struct redis_link *r = s->retired; r; r = r->next)
-        while ((call = redisconn_pop_sent(r->conn)))
-            redis_session_fail_call((struct session_call *)call, &why, OUTCOME_UNKNOWN);
+    close_links(s, &why);
     if (s->subscription)
         s->subscription->on_lost(s->subscription, &why);
     redis_session_detach(s);
-    if (last)
-        linger(s, last);
+    if (s->lingering) {
+        s->retry_timer.fn = linger_expired;
+        s->retry_timer.data = s;
+        sched_timer_start(s->rt->sched, &s->retry_timer, deadline_in(LINGER));
+    }
     error_clear(&why);
 }
 

@@ -53,7 +53,7 @@ struct redis_session {
     struct redis_session *next, *prev;       /* in the pool's list */
     struct redis_link *link;                 /* NULL: not connected now */
     struct redis_link *retired;              /* links that get no more commands, only replies */
-    struct redis_link *lingering;            /* of a closed session, which it keeps alive */
+    struct redis_link *lingering;            /* those of a closed session, which they keep alive */
     struct redis_subscription *subscription; /* owned; NULL: none */
     struct redis_queue backlog;              /* commands that wait for a connection */
     struct wait_queue room;                  /* tasks whose command would make the queue too long */
@@ -151,9 +151,9 @@ bool redis_undo_post(struct redis_session *s, const char *bytes, size_t size, ui
 bool redis_undo_keep(struct session_call *c, const char *bytes, size_t size, uint32_t expect);
 /* The call was given up and may run: sends what undoes it right behind it, on the same connection. */
 void redis_undo_call(struct redis_session *s, const struct session_call *c);
-/* Fails the calls that were sent on the session's link, which is to be closed, and sends what undoes them.
- * True: the link is to be kept until that is answered. */
-bool redis_undo_close(struct redis_session *s, const struct error *why);
+/* Fails the calls of a link of the session, which is to be closed, and queues what undoes those that were
+ * sent. True: the link is to be kept until that is answered. */
+bool redis_undo_close(struct redis_session *s, struct redis_link *link, const struct error *why);
 
 /* ---- session_connect.c: taking and losing connections ---- */
 

@@ -104,33 +104,71 @@ void redis_undo_call(struct redis_session *s, const struct session_call *c)
         post_on(s, link, c->copy, c->undo, c->replies);
 }
 
-/* Sends what undoes a call, or once more a call that does so. */
-static bool post_again(struct redis_session *s, struct redis_queue *q, const struct session_call *c)
+/* ---- closing ---- */
+
+/* Is there anything that is to be sent before the link is closed, and can it be? */
+static bool is_needed(const struct redis_link *link)
 {
-    if (c->call.background)
-        return post(s, q, c->copy, c->call.size, c->expect);
-    return c->undo && c->wait && post(s, q, c->copy, c->undo, c->replies);
+    if (redisconn_is_cut(link->conn))
+        return false;
+    for (const struct redis_call *c = redisconn_oldest(link->conn); c; c = c->next)
+        if (c->background || (((const struct session_call *)c)->undo && !c->dropped))
+            return true;
+    for (const struct redis_call *c = redisconn_queue(link->conn)->head; c; c = c->next)
+        if (c->background)
+            return true;
+    return false;
 }
 
-bool redis_undo_close(struct redis_session *s, const struct error *why)
+/* Gives up a call, which stays in its list, and tells its task so, by another one. */
+static bool part(struct redis_session *s, struct redis_queue *q, struct session_call *c,
+                 const struct error *why)
 {
-    struct redis_link *link = s->link;
-    struct redis_queue *q = redisconn_queue(link->conn);
-    struct redis_call *call;
-    struct redis_call *first = NULL;
-    uint32_t before = 0; /* replies that come before that to the first one */
-    while ((call = redisconn_pop_sent(link->conn))) {
-        struct session_call *c = (struct session_call *)call;
-        link->spoilt = true; /* its reply will still come */
-        before += call->expect;
-        if (!q->cut && post_again(s, q, c) && !first)
-            first = q->tail;
-        redis_session_fail_call(c, why, OUTCOME_UNKNOWN);
-    }
-    if (!first)
+    struct session_call *told = redis_session_take(s);
+    if (!told)
         return false;
-    first->expect += before;
-    link->held = false; /* no task waits for what its server says */
-    redis_link_push(link);
-    return s->link != NULL;
+    bool not_sent = redis_queue_drop(q, &c->call);
+    if (!not_sent && c->undo)
+        post(s, q, c->copy, c->undo, c->replies);
+    told->wait = c->wait;
+    told->wait->data = told;
+    c->wait = NULL;
+    redis_session_fail_call(told, why, not_sent ? OUTCOME_NOT_SENT : OUTCOME_UNKNOWN);
+    return true;
+}
+
+static bool part_all(struct redis_session *s, struct redis_queue *q, struct redis_call *list,
+                     const struct error *why)
+{
+    for (struct redis_call *call = list; call; call = call->next) {
+        struct session_call *c = (struct session_call *)call;
+        if (c->wait && !part(s, q, c, why))
+            return false;
+    }
+    return true;
+}
+
+static void fail_all(struct redis_link *link, const struct error *why)
+{
+    struct redis_call *call;
+    while ((call = redis_queue_pop(redisconn_queue(link->conn)))) {
+        link->spoilt = true; /* a part of it may have been sent */
+        redis_session_fail_call((struct session_call *)call, why, OUTCOME_NOT_SENT);
+    }
+    while ((call = redisconn_pop_sent(link->conn))) {
+        link->spoilt = true; /* its reply will still come */
+        redis_session_fail_call((struct session_call *)call, why, OUTCOME_UNKNOWN);
+    }
+}
+
+bool redis_undo_close(struct redis_session *s, struct redis_link *link, const struct error *why)
+{
+    struct redis_queue *q = redisconn_queue(link->conn);
+    if (is_needed(link) && part_all(s, q, redisconn_oldest(link->conn), why) &&
+        part_all(s, q, q->head, why)) {
+        redis_queue_compact(q, redis_session_events.on_done, link);
+        return true;
+    }
+    fail_all(link, why);
+    return false;
 }

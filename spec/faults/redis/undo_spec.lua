@@ -1,10 +1,75 @@
 -- What is sent behind a command that was given up, when the connection is in the middle of others.
 local certificates = require "spec.support.certificates"
+local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
 local task = require "dbrun.task"
 
 local wait_until <const> = redis_server.wait_until
+
+local MIB <const> = 1024 * 1024
+
+describe("a lock that is being taken when its client is closed", function()
+    local server, admin
+    redis_server.around(_ENV, function(s, a) server, admin = s, a end)
+
+    local function client()
+        local r <const> = redis.client { url = server.url, command_timeout = 30 }
+        r:lock("warm"):release() -- asks for the clock
+        return r
+    end
+
+    --- Sends what takes the lock to the frozen server.
+    local function begin(g, r)
+        server:freeze()
+        local t <const> = g:spawn(function()
+            return fails(nil, r.lock, r, "lock:a", { ttl = 600 })
+        end)
+        assert.is_true(wait_until(5, function() return r:stats().in_flight == 1 end))
+        return t
+    end
+
+    local function is_gone_when_it_reads()
+        server:thaw()
+        return wait_until(5, function() -- "warm", and this one
+            return tonumber(admin:info("commandstats"):match "cmdstat_set:calls=(%d+)") >= 2
+        end) and wait_until(5, function() return admin:exists "lock:a" == 0 end)
+    end
+
+    it("is gone, also on a connection that gets no more commands", function()
+        local r <const> = client()
+        local g <close> = task.group()
+        local t <const> = begin(g, r)
+        local quick <const> = r:with { timeout = 0.1 }
+        for _ = 1, 2 do -- each leaves its connection
+            fails("timeout", quick.get, quick, "k")
+        end
+        r:close()
+        assert.equal("unknown", t:join().outcome)
+        assert.is_true(is_gone_when_it_reads())
+    end)
+
+    it("is gone, also behind a large command of which a part has left", function()
+        for _, given_up in ipairs { false, true } do
+            local r <const> = client()
+            local g <close> = task.group()
+            local t <const> = begin(g, r)
+            local large <const> = g:spawn(function() return fails("pool", r.set, r, "large", ("x"):rep(8 * MIB)) end)
+            local small <const> = g:spawn(function() return fails("pool", r.set, r, "small", "1") end)
+            assert.is_true(wait_until(5, function() return r:stats().in_flight == 3 end))
+            task.sleep(0.02)
+            if given_up then t:cancel() end
+            task.sleep(0.02)
+            r:close()
+            assert.equal("unknown", large:join().outcome) -- its rest goes before what releases the lock
+            assert.equal("not_sent", small:join().outcome)
+            assert.is_true(is_gone_when_it_reads())
+            assert.equal(0, admin:exists "small")
+            admin:flushall()
+            admin:call("CONFIG", "RESETSTAT")
+        end
+    end)
+end)
 
 describe("over TLS, behind a record of which a part has left,", function()
     local server, options
