@@ -185,6 +185,7 @@ void redis_session_sweep(struct redis_session *s)
         }
         struct error why = {0}; /* for what is in the background, so nothing is told of it */
         *at = link->next;
+        redisconn_give_up(link->conn, &why); /* it ends no TLS record: what is in one was not sent */
         take_over(s, link, &why);
         give_back(link);
         error_clear(&why);
