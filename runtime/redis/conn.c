@@ -147,6 +147,18 @@ bool redisconn_is_awaited(const struct redisconn *c)
     return false;
 }
 
+static bool has_background(const struct redis_call *list)
+{
+    while (list && !list->background)
+        list = list->next;
+    return list;
+}
+
+bool redisconn_has_background(const struct redisconn *c)
+{
+    return has_background(c->sent_head) || has_background(c->queue.head);
+}
+
 bool redisconn_has_sent(const struct redisconn *c, const struct redis_call *call)
 {
     for (const struct redis_call *at = c->sent_head; at; at = at->next)

@@ -75,6 +75,8 @@ bool redisconn_is_drained(const struct redisconn *c);
 bool redisconn_is_idle(struct redisconn *c);
 /* Has a sent call that something waits for: not dropped, not in the background? */
 bool redisconn_is_awaited(const struct redisconn *c);
+/* Has it a call in the background, sent or not? */
+bool redisconn_has_background(const struct redisconn *c);
 /* Was the call sent on this connection, and is it unanswered? */
 bool redisconn_has_sent(const struct redisconn *c, const struct redis_call *call);
 /* Calls that were sent and not answered. */

@@ -43,8 +43,8 @@ struct redis_queue {
                      * of one call are on their way */
     struct redis_call *head;
     struct redis_call *tail;
-    bool cut;              /* the first bytes of a command have left, and the rest will not: nothing more may
-                            * be sent behind them */
+    bool cut;            /* the first bytes of a command have left, and the rest will not: nothing more may
+                          * be sent behind them */
     uint32_t dropped;    /* dropped calls whose bytes are to be removed */
     size_t dropped_size; /* and these bytes */
 };

@@ -39,6 +39,7 @@ struct redis_link {
     const struct redis_link_user *user; /* NULL: idle */
     void *data;                         /* belongs to the user */
     struct redis_link *next;            /* belongs to the user */
+    uint64_t until;                     /* belongs to the user; 0 at the beginning */
     uint64_t serial;                    /* from 1, of all pools of the program together */
     bool paused;                        /* do not read: the user has too many messages */
     bool held;                          /* neither read nor write: it is not known who is the primary */

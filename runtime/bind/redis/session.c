@@ -17,10 +17,15 @@ enum {
 
 /* ---- giving up ---- */
 
+enum { MOST_RETIRED = 2 };
+
 /* Each retired connection keeps its place in the pool until its last command is given up. */
 static bool may_retire(const struct redis_session *s)
 {
-    return !s->retired || !s->retired->next;
+    int n = 0;
+    for (const struct redis_link *l = s->retired; l; l = l->next)
+        n += redisconn_is_awaited(l->conn);
+    return n < MOST_RETIRED;
 }
 
 /* Removes dropped commands when they are many or large, so that tasks that time out and try again do not fill

@@ -75,6 +75,7 @@ struct redis_session {
     struct wait *acquire_wait; /* a dedicated session: the task that waits for its connection */
     struct sched_timer acquire_timer;
     struct sched_timer retry_timer;
+    struct sched_timer sweep_timer;
     bool retrying;
     double retry_pause;
     uint64_t wanting_since;    /* a shared session: commands wait for a connection; 0 = no */
@@ -174,7 +175,8 @@ void redis_session_retire(struct redis_session *s);
 /* Stops using all connections of the pool, which go to the old master, once the sent commands are answered;
  * the next connect asks the sentinels for the new master. */
 void redis_session_leave(struct redis_session *s);
-/* Gives back the retired connections on which no task waits for a reply. */
+/* Gives back the retired connections on which no task waits for a reply, once what undoes a command there is
+ * answered, or some seconds have passed. */
 void redis_session_sweep(struct redis_session *s);
 /* Gives the connection back when nothing is under way on it and another waiter needs it. */
 void redis_session_yield(struct redis_session *s);

@@ -8,6 +8,9 @@
 
 #define FIRST_PAUSE   0.02
 #define LONGEST_PAUSE 1.0
+/* How long a connection is kept for what undoes a command on it, and how many are. */
+#define UNDO_TIME 5.0
+enum { MOST_KEPT = 2 };
 
 static void give_back(struct redis_link *link)
 {
@@ -174,12 +177,34 @@ static void retired_progress(struct redis_link *link)
 
 static const struct redis_link_user retired_user = {retired_progress, retired_lost, NULL, describe};
 
+static void sweep_due(struct sched_timer *t)
+{
+    redis_session_sweep(t->data);
+}
+
+/* A server that woke up would run the command, find the connection closed when it replies, and not read what
+ * undoes it; and on another connection that may come before the command. */
+static bool is_kept(struct redis_session *s, struct redis_link *link, uint64_t now, int *kept)
+{
+    if (!redisconn_has_background(link->conn) || ++*kept > MOST_KEPT)
+        return false;
+    if (link->until == 0) {
+        link->until = deadline_in(UNDO_TIME);
+        s->sweep_timer.fn = sweep_due;
+        s->sweep_timer.data = s;
+        sched_timer_start(s->rt->sched, &s->sweep_timer, link->until);
+    }
+    return link->until > now;
+}
+
 void redis_session_sweep(struct redis_session *s)
 {
     struct redis_link **at = &s->retired;
+    uint64_t now = mono_now();
+    int kept = 0;
     while (*at) {
         struct redis_link *link = *at;
-        if (redisconn_is_awaited(link->conn)) {
+        if (redisconn_is_awaited(link->conn) || is_kept(s, link, now, &kept)) {
             at = &link->next;
             continue;
         }
@@ -204,6 +229,7 @@ void redis_session_retire(struct redis_session *s)
     take_unsent(s, link, &why);
     link->spoilt = true;
     link->user = &retired_user;
+    link->until = 0;
     link->next = s->retired;
     s->retired = link;
     go_on(s);
@@ -379,6 +405,7 @@ void redis_session_detach(struct redis_session *s)
 {
     redis_session_give_up(s, false);
     sched_timer_stop(s->rt->sched, &s->retry_timer);
+    sched_timer_stop(s->rt->sched, &s->sweep_timer);
     s->retrying = false;
     s->wanting_since = 0;
     if (s->granted) {

@@ -49,6 +49,23 @@ describe("a lock that is being taken when its client is closed", function()
         assert.is_true(is_gone_when_it_reads())
     end)
 
+    it("is gone, also when it was given up, with other commands before its release", function()
+        local r <const> = client()
+        local g <close> = task.group()
+        local t <const> = begin(g, r)
+        do
+            local quick <const> = r:with { timeout = 0.2 }
+            local others <close> = task.group()
+            for _ = 1, 12 do -- more than the server reads at once
+                others:spawn(fails, "timeout", quick.rpush, quick, "list", ("x"):rep(5000))
+            end
+        end
+        t:cancel()
+        task.sleep(0.02)
+        r:close()
+        assert.is_true(is_gone_when_it_reads())
+    end)
+
     it("is gone, also behind a large command of which a part has left", function()
         for _, given_up in ipairs { false, true } do
             local r <const> = client()
