@@ -7,8 +7,8 @@
 --- printed; the last line is `N passed, N failed, N skipped`. Exit status 1 when anything failed or
 --- nothing ran.
 
--- One more than two cores need: most files wait for servers most of the time.
-local opts <const> = { build = "build", jobs = 3, seconds = 600, paths = {} }
+-- Two more than two cores need: most files wait for servers most of the time.
+local opts <const> = { build = "build", jobs = 4, seconds = 600, paths = {} }
 do
     local i = 1
     while i <= #arg do
@@ -46,6 +46,7 @@ end
 -- The files that take longest, the longest first: they start first, so that none is left over when the others have
 -- ended.
 local LONG <const> = {
+    "spec/faults/redis/confirmed_spec.lua", "spec/faults/pg/odd_replies_spec.lua", "spec/faults/redis/lock_spec.lua",
     "spec/live/pg/finaliser_spec.lua", "spec/live/stack/up_spec.lua", "spec/faults/pg/statements_spec.lua",
     "spec/faults/pg/network_spec.lua",
     "spec/faults/pg/copy_spec.lua", "spec/live/stack/command_spec.lua", "spec/faults/pg/storm_spec.lua",
