@@ -2,6 +2,7 @@
 ---
 ---     local server = redis_server.start { args = { "--maxmemory", "10mb" } }
 ---     server.url, server:cli(...), server:stop(), server:restart()
+local certificates = require "spec.support.certificates"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local redis = require "dbrun.redis"
@@ -14,6 +15,7 @@ local M = {}
 ---@field socket string
 ---@field url string over the unix socket
 ---@field port? integer with `tcp`
+---@field tls? dbrun.redis.ClientOptions with `tls`: what a client of that port is given
 ---@field child dbrun.process.Child
 local Server = {}
 Server.__index = Server
@@ -83,18 +85,27 @@ function Server:stop()
     fs.rmtree(self.dir)
 end
 
----@param opts? {args: string[]?, tcp: boolean?, prepare: fun(dir: string)?}
+local TLS <const> = {
+    "--tls-port", "PORT", "--tls-cert-file", "DIR/server.crt", "--tls-key-file", "DIR/server.key",
+    "--tls-ca-cert-file", "DIR/ca.crt", "--tls-auth-clients", "optional",
+}
+
+---`tls`: it listens for TLS, too, with a certificate for localhost and 127.0.0.1 that its folder's ca.crt has signed.
+---@param opts? {args: string[]?, tcp: boolean?, tls: boolean?}
 ---@return spec.RedisServer
 function M.start(opts)
     opts = opts or {}
     local dir <const> = fs.mkdtemp(fs.join(fs.tempdir(), "dbrun-redis-"))
-    if opts.prepare then
-        opts.prepare(dir)
+    local words <const> = table.move(opts.args or {}, 1, #(opts.args or {}), 1, {})
+    if opts.tls then
+        certificates.authority(dir, "ca")
+        certificates.sign(dir, "ca", "server", "DNS:localhost,IP:127.0.0.1")
+        table.move(TLS, 1, #TLS, #words + 1, words)
     end
     for _ = 1, 10 do
         local port <const> = opts.tcp and math.random(20000, 32000) or nil
         local args = {}
-        for i, text in ipairs(opts.args or {}) do
+        for i, text in ipairs(words) do
             args[i] = text:gsub("DIR", dir):gsub("PORT", tostring(math.random(32001, 45000)))
         end
         local self = setmetatable({
@@ -102,6 +113,10 @@ function M.start(opts)
             url = "unix://" .. dir .. "/redis.sock",
         }, Server)
         if self:launch() then
+            if opts.tls then
+                local tls_port <const> = tonumber(self:cli("config", "get", "tls-port"):match "(%d+)%s*$")
+                self.tls = { host = "127.0.0.1", port = tls_port, tls = true, ca_file = dir .. "/ca.crt" }
+            end
             return self
         end
         self.child:close()

@@ -1,6 +1,5 @@
 -- A server that freezes again and again, with short time limits, bounded queues, locks, clients that are closed and
 -- connections that are cut, at random moments. DBRUN_TEST_SECONDS makes it longer.
-local certificates = require "spec.support.certificates"
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
 local redis = require "dbrun.redis"
@@ -64,20 +63,9 @@ local KINDS <const> = {
 }
 
 describe("a server that freezes at any moment", function()
-    local server, proxy, admin, tls_port
+    local server, proxy, admin
     setup(function()
-        server = redis_server.start {
-            tcp = true,
-            args = {
-                "--tls-port", "PORT", "--tls-cert-file", "DIR/server.crt", "--tls-key-file", "DIR/server.key",
-                "--tls-ca-cert-file", "DIR/ca.crt", "--tls-auth-clients", "no",
-            },
-            prepare = function(folder)
-                certificates.authority(folder, "ca")
-                certificates.sign(folder, "ca", "server", "IP:127.0.0.1")
-            end,
-        }
-        tls_port = tonumber(server:cli("config", "get", "tls-port"):match "(%d+)%s*$")
+        server = redis_server.start { tcp = true, tls = true }
         proxy = fake.proxy { to = "unix:" .. server.socket }
         admin = redis.client { url = server.url }
     end)
@@ -90,9 +78,7 @@ describe("a server that freezes at any moment", function()
 
     local OPTIONS <const> = {
         ["a unix socket"] = function() return { url = server.url } end,
-        ["TLS"] = function()
-            return { host = "127.0.0.1", port = tls_port, tls = true, ca_file = server.dir .. "/ca.crt" }
-        end,
+        ["TLS"] = function() return server.tls end,
         ["connections that are cut"] = function() return { url = "unix://" .. proxy.path } end,
     }
 

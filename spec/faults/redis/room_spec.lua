@@ -1,5 +1,4 @@
 -- The bound on what is queued for a server that does not read, and the writers that wait for room.
-local certificates = require "spec.support.certificates"
 local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
@@ -264,21 +263,9 @@ end)
 describe("commands to a server that does not read, over TLS", function()
     local server, r
     setup(function()
-        server = redis_server.start {
-            tcp = true,
-            args = {
-                "--tls-port", "PORT", "--tls-cert-file", "DIR/server.crt", "--tls-key-file", "DIR/server.key",
-                "--tls-ca-cert-file", "DIR/ca.crt", "--tls-auth-clients", "no",
-            },
-            prepare = function(folder)
-                certificates.authority(folder, "ca")
-                certificates.sign(folder, "ca", "server", "IP:127.0.0.1")
-            end,
-        }
-        r = redis.client {
-            host = "127.0.0.1", port = tonumber(server:cli("config", "get", "tls-port"):match "(%d+)%s*$"), tls = true,
-            ca_file = server.dir .. "/ca.crt", command_timeout = 30,
-        }
+        server = redis_server.start { tcp = true, tls = true }
+        server.tls.command_timeout = 30
+        r = redis.client(server.tls)
     end)
     teardown(function()
         r:close()

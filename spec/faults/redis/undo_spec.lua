@@ -1,5 +1,4 @@
 -- What is sent behind a command that was given up, when the connection is in the middle of others.
-local certificates = require "spec.support.certificates"
 local fails = require "spec.support.fails"
 local redis = require "dbrun.redis"
 local redis_server = require "spec.support.redis_server"
@@ -91,21 +90,9 @@ end)
 describe("over TLS, behind a record of which a part has left,", function()
     local server, options
     setup(function()
-        server = redis_server.start {
-            tcp = true,
-            args = {
-                "--tls-port", "PORT", "--tls-cert-file", "DIR/server.crt", "--tls-key-file", "DIR/server.key",
-                "--tls-ca-cert-file", "DIR/ca.crt", "--tls-auth-clients", "no",
-            },
-            prepare = function(folder)
-                certificates.authority(folder, "ca")
-                certificates.sign(folder, "ca", "server", "IP:127.0.0.1")
-            end,
-        }
-        options = {
-            host = "127.0.0.1", port = tonumber(server:cli("config", "get", "tls-port"):match "(%d+)%s*$"), tls = true,
-            ca_file = server.dir .. "/ca.crt", command_timeout = 30,
-        }
+        server = redis_server.start { tcp = true, tls = true }
+        options = server.tls
+        options.command_timeout = 30
     end)
     before_each(function() server:cli "flushall" end)
     teardown(function() server:stop() end)

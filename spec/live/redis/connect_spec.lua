@@ -211,27 +211,16 @@ describe("Redis over TLS", function()
     local server, dir
 
     local function tls_url(host, rest)
-        return ("rediss://%s:%s/0?%s"):format(host, server.tls_port, (rest:gsub("DIR", dir)))
+        return ("rediss://%s:%s/0?%s"):format(host, server.tls.port, (rest:gsub("DIR", dir)))
     end
 
     setup(function()
-        server = redis_server.start {
-            tcp = true,
-            args = {
-                "--tls-port", "PORT", "--tls-cert-file", "DIR/server.crt", "--tls-key-file", "DIR/server.key",
-                "--tls-ca-cert-file", "DIR/ca.crt", "--tls-auth-clients", "optional",
-            },
-            prepare = function(folder)
-                certificates.authority(folder, "ca")
-                certificates.authority(folder, "other")
-                certificates.sign(folder, "ca", "server", "DNS:localhost,IP:127.0.0.1")
-                certificates.sign(folder, "ca", "expired", "DNS:localhost", true)
-                certificates.sign(folder, "ca", "elsewhere", "DNS:db.example.com")
-                certificates.sign(folder, "ca", "client", "DNS:client")
-            end,
-        }
+        server = redis_server.start { tcp = true, tls = true }
         dir = server.dir
-        server.tls_port = server:cli("config", "get", "tls-port"):match "(%d+)%s*$"
+        certificates.authority(dir, "other")
+        certificates.sign(dir, "ca", "expired", "DNS:localhost", true)
+        certificates.sign(dir, "ca", "elsewhere", "DNS:db.example.com")
+        certificates.sign(dir, "ca", "client", "DNS:client")
     end)
     teardown(function()
         server:stop()
@@ -282,7 +271,7 @@ describe("Redis over TLS", function()
         local lax <const> = tls_url("localhost", "ssl_ca_certs=DIR/ca.crt&ssl_check_hostname=false")
         assert.equal("PONG", works({ url = lax }, "PING"))
         assert.equal("PONG", works({
-            host = "localhost", port = tonumber(server.tls_port), tls = true, ca_file = dir .. "/ca.crt",
+            host = "localhost", port = server.tls.port, tls = true, ca_file = dir .. "/ca.crt",
             server_name = "db.example.com",
         }, "PING"))
         server:cli("config", "set", "tls-cert-file", dir .. "/server.crt", "tls-key-file", dir .. "/server.key")
@@ -324,7 +313,7 @@ describe("Redis over TLS", function()
         local e = refused { url = ("rediss://localhost:%d"):format(server.port), connect_timeout = 2 }
         assert.equal("TLS", e.context)
         assert.matches("redis:// instead of rediss://", e.hint, 1, true)
-        e = refused { url = ("redis://localhost:%s"):format(server.tls_port), connect_timeout = 2 }
+        e = refused { url = ("redis://localhost:%s"):format(server.tls.port), connect_timeout = 2 }
         assert.is_true(e.kind == "protocol" or e.kind == "connect")
     end)
 
