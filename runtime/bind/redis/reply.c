@@ -312,11 +312,57 @@ static void push_map(struct maker *m, uint64_t n, const struct redis_shape *shap
     }
 }
 
+/* RESP3 has a map with a list for each name, where RESP2 has name and values one after the other: VSIM
+ * WITHSCORES WITHATTRIBS. */
+static bool has_lists_by_name(const struct resp_cursor *c, uint64_t n)
+{
+    struct resp_item item;
+    struct resp_cursor look = *c;
+    return n > 1 && n % 2 == 0 && resp_next(&look, &item) && item.type != RESP_ARRAY &&
+           resp_next(&look, &item) && item.type == RESP_ARRAY;
+}
+
+/* The name at the cursor, and the values in the list behind it, as one row. */
+static void push_named_row(struct maker *m, const struct redis_shape *shape)
+{
+    lua_State *L = m->L;
+    struct resp_item item;
+    lua_createtable(L, shape->count, 0);
+    push_next(m, shape->parts[0].shape);
+    lua_rawseti(L, -2, 1);
+    if (!resp_next(m->c, &item))
+        return;
+    bool listed = item.type == RESP_ARRAY;
+    uint64_t n = listed ? item.size : 1;
+    for (uint64_t i = 1; i <= n; i++) {
+        redis_shape_id each = i < shape->count ? shape->parts[i].shape : shape->each;
+        if (listed)
+            push_next(m, each);
+        else
+            push_item(m, &item, &redis_shapes[each]);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
+    }
+    redis_reply_count(L, n + 1);
+}
+
+static void push_named_rows(struct maker *m, uint64_t rows, const struct redis_shape *shape)
+{
+    lua_createtable(m->L, table_size(rows), 0);
+    for (uint64_t i = 1; i <= rows; i++) {
+        push_named_row(m, shape);
+        lua_rawseti(m->L, -2, (lua_Integer)i);
+    }
+}
+
 static void push_rows(struct maker *m, uint64_t n, const struct redis_shape *shape)
 {
     lua_State *L = m->L;
     struct resp_item item = {.type = RESP_ARRAY};
     bool nested = is_nested(m->c, n);
+    if (!nested && has_lists_by_name(m->c, n)) {
+        push_named_rows(m, n / 2, shape);
+        return;
+    }
     uint64_t rows = nested ? n : n / shape->count;
     lua_createtable(L, table_size(rows), 0);
     for (uint64_t i = 1; i <= rows; i++) {
