@@ -153,10 +153,12 @@ local function spec_of(self, name, argument)
         spec = known_by_server[asked]
     end
     if not spec then
-        spec = keys.of_info(send(self, {}, nil, "COMMAND", "INFO", asked)[1])
-        known_by_server[asked] = spec
+        local info <const> = send(self, {}, nil, "COMMAND", "INFO", asked)[1]
+        spec = keys.of_info(info)
+        known_by_server[asked] = info and spec -- another cluster, or this one with a module, may know it
     end
-    return spec
+    local sub <const> = spec.of_server and type(argument) == "string" and spec.of_server[argument:upper()]
+    return sub or spec
 end
 
 local function crossslot(name, key, other)

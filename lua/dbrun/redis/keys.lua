@@ -14,6 +14,7 @@ local M = {}
 ---@field replicas? boolean goes to every replica too
 ---@field movable? boolean only the server knows its keys
 ---@field range? {[1]: integer, [2]: integer, [3]: integer} first, last and step of keys that the server has told
+---@field of_server? table<string, dbrun.redis.KeySpec> subcommands that the server has told, by name in upper case
 
 --- How the replies to the parts of a split command become one.
 local SPLIT <const> = { join = "list", sum = "sum", all_succeeded = "pairs" }
@@ -93,6 +94,19 @@ function M.commands()
     return commands
 end
 
+--- A command of a module with subcommands has their keys, each described as it is itself: `name|sub`.
+local function subcommands_of(info)
+    local specs
+    for _, sub in ipairs(info[10] or {}) do
+        local name <const> = type(sub[1]) == "string" and sub[1]:upper():match "|(.*)$"
+        if name then
+            specs = specs or {}
+            specs[name] = M.of_info(sub)
+        end
+    end
+    return specs
+end
+
 ---Makes an entry from the reply of COMMAND INFO.
 ---@param info table? its reply for one name
 ---@return dbrun.redis.KeySpec
@@ -100,11 +114,11 @@ function M.of_info(info)
     if type(info) ~= "table" then
         return { keys = false, reads = false } -- the server does not know it: any node refuses it
     end
-    local flags = {}
+    local flags <const> = {}
     for _, flag in ipairs(info[3] or {}) do
         flags[flag] = true
     end
-    local spec = { reads = flags.readonly or false, movable = flags.movablekeys }
+    local spec = { reads = flags.readonly or false, movable = flags.movablekeys, of_server = subcommands_of(info) }
     local from <const>, to <const>, step <const> = info[4], info[5], info[6]
     if not spec.movable and from and from > 0 then
         spec.range = { from, to, math.max(step or 1, 1) }

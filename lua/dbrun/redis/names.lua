@@ -160,7 +160,12 @@ function M.hint_for(name)
     if instead then
         return instead
     end
-    local near <const> = require "dbrun.nearest".find(name, require "dbrun.redis.keys".commands())
+    local keys <const> = require "dbrun.redis.keys"
+    if keys.is_command(name) then
+        return "it is spelled right: a newer server, or one of another kind, has it (INFO server tells the version), "
+            .. "unless it was renamed there"
+    end
+    local near <const> = require "dbrun.nearest".find(name, keys.commands())
     return near and ("did you mean '%s'?"):format(near)
 end
 

@@ -84,16 +84,27 @@ static const char *instead_of(const char *name)
 
 /* ---- making commands ---- */
 
-/* A name consists of letters, digits and a few signs. A blank is refused, because the words of a command are
- * separate arguments. */
+/* A name consists of letters, digits and a few signs; a server may have renamed one to a hash. A blank is
+ * refused, because the words of a command are separate arguments. */
 static bool valid_name(const char *name, size_t len)
 {
     if (len == 0 || len > MAX_NAME)
         return false;
     for (size_t i = 0; i < len; i++)
-        if (!ascii_is_alpha(name[i]) && !ascii_is_digit(name[i]) && !strchr("._-:|", name[i]))
+        if (!ascii_is_alpha(name[i]) && !ascii_is_digit(name[i]) && !memchr("._-:|", name[i], 5))
             return false;
-    return strlen(name) == len && ascii_is_alpha(name[0]);
+    return ascii_is_alpha(name[0]) || ascii_is_digit(name[0]) || name[0] == '_';
+}
+
+static int refuse_name(lua_State *L, struct runtime *rt, const char *name, size_t len)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_USAGE, "redis: \"%.*s\" is not the name of a command", MAX_NAME, name);
+    e.outcome = OUTCOME_NOT_SENT;
+    if (memchr(name, ' ', len))
+        error_set_field(&e, ERROR_HINT,
+                        "each word is an argument of its own: r:call(\"CONFIG\", \"GET\", \"maxmemory\")");
+    return bind_error_raise(L, rt, &e);
 }
 
 static struct redis_command *new_command(lua_State *L, const char *name, size_t len)
@@ -141,7 +152,7 @@ const struct redis_command *redis_command_push(lua_State *L, struct runtime *rt,
     }
     lua_pop(L, 1);
     if (!valid_name(name, len))
-        bind_fail(L, rt, ERROR_USAGE, "redis: \"%s\" is not the name of a command", name);
+        refuse_name(L, rt, name, len);
     struct redis_command *cmd = new_command(L, name, len);
     /* The limit keeps a program that makes up names from filling the memory. */
     lua_Integer kept = lua_rawgeti(L, -2, 1) == LUA_TNUMBER ? lua_tointeger(L, -1) : 0;

@@ -205,4 +205,15 @@ describe("the keys of a command", function()
         assert.equal('"a" "b"', shown(keys.of(keys.known("MSETEX", "2"), { "2", "a", "1", "b", "2", "EX", "5" }, 7)))
         assert.is_nil(keys.known("NOSUCH", "x"))
     end)
+
+    it("of the subcommands of a module are those that the server tells", function()
+        local function told(name, first, subcommands)
+            return { name, -2, { "readonly" }, first, first, 1, {}, {}, {}, subcommands or {} }
+        end
+        local spec <const> = keys.of_info(told("mod", 0, { told("mod|get", 2), told("mod|help", 0) }))
+        assert.is_false(spec.keys)
+        assert.equal('"k"', shown(keys.of(spec.of_server.GET, { "get", "k", "v" }, 3)))
+        assert.is_false(spec.of_server.HELP.keys)
+        assert.is_nil(keys.of_info(told("plain", 1)).of_server)
+    end)
 end)
