@@ -178,6 +178,12 @@ local function keys_of(self, spec, name, args, n)
     return spec.keys and keys.of(spec, args, n) or nil
 end
 
+--- The hash slot that an argument names; nil when it is none, which any node refuses.
+local function named_slot(argument)
+    local slot <const> = math.tointeger(tonumber(argument))
+    return slot and slot >= 0 and slot < 16384 and slot or nil
+end
+
 --- The hash slot of all keys; nil without keys; nil and an error when they are in several.
 local function slot_of(name, list)
     local slot
@@ -205,7 +211,10 @@ function Cluster:plan(name, ...)
         args, n = { ... }, select("#", ...) -- the node's client checks tables with what it knows of the command
     end
     local list <const> = keys_of(self, spec, name, args, n)
-    local slot <const>, e <const> = slot_of(name, list)
+    local slot, e = slot_of(name, list)
+    if spec.by_slot then
+        slot = named_slot(args[2])
+    end
     return { name = name, args = args, n = n, spec = spec, slot = slot, error = e }
 end
 

@@ -244,6 +244,7 @@ end
 -- ---- pipelines ----
 
 ---@class dbrun.redis.ClusterPipeline: dbrun.redis.Pipeline
+---@field package owner dbrun.redis.Cluster no name of a command: p:cluster("INFO")
 ---@field package entries dbrun.redis.Entry[]
 local Pipeline <const> = {}
 local Metatable <const> = {}
@@ -259,10 +260,10 @@ end
 function Pipeline:call(name, ...)
     on_pipeline("call", self)
     check.check("call", "the name of the command", name, "string")
-    local entry <const> = self.cluster:plan(name:upper(), ...)
+    local entry <const> = self.owner:plan(name:upper(), ...)
     if entry.spec.everywhere then
         errors.fail("usage", ("redis: %s goes to all nodes of the cluster"):format(entry.name),
-            "call it outside a pipeline")
+            self.transaction and "call it outside of the transaction" or "call it outside of the pipeline")
     elseif entry.error and entry.spec.split and not self.transaction then
         entry.parts = parts_of(entry)
     elseif entry.error then
@@ -292,8 +293,8 @@ function Pipeline:execute(opts)
     end
     local unconfirmed
     if #flat > 0 then
-        self.cluster:ready()
-        unconfirmed = M.execute(self.cluster, flat)
+        self.owner:ready()
+        unconfirmed = M.execute(self.owner, flat)
     end
     local replies = {}
     for i, entry in ipairs(entries) do
@@ -335,7 +336,7 @@ Metatable.__len = function(self)
 end
 
 local function new_pipeline(cluster, transaction)
-    return setmetatable({ cluster = cluster, entries = {}, transaction = transaction, last = {} }, Metatable)
+    return setmetatable({ owner = cluster, entries = {}, transaction = transaction, last = {} }, Metatable)
 end
 
 -- ---- transactions ----

@@ -14,10 +14,14 @@ local M = {}
 ---@field replicas? boolean goes to every replica too
 ---@field movable? boolean only the server knows its keys
 ---@field range? {[1]: integer, [2]: integer, [3]: integer} first, last and step of keys that the server has told
+---@field by_slot? boolean its second argument is a hash slot: only the nodes that have it can tell
 ---@field of_server? table<string, dbrun.redis.KeySpec> subcommands that the server has told, by name in upper case
 
 --- How the replies to the parts of a split command become one.
 local SPLIT <const> = { join = "list", sum = "sum", all_succeeded = "pairs" }
+
+--- They have no keys, and no policy: a node that has not the slot says that there are no keys in it.
+local BY_SLOT <const> = { ["CLUSTER COUNTKEYSINSLOT"] = true, ["CLUSTER GETKEYSINSLOT"] = true }
 
 local known <const> = {}
 
@@ -30,7 +34,7 @@ local function by_table(name)
     return {
         name = name, keys = fact.keys, single = fact.single, reads = fact.reads, subcommands = fact.subcommands,
         split = fact.request == "split" and SPLIT[fact.response] or nil,
-        everywhere = all and fact.response or nil, replicas = fact.request == "nodes" or nil,
+        by_slot = BY_SLOT[name], everywhere = all and fact.response or nil, replicas = fact.request == "nodes" or nil,
     }
 end
 

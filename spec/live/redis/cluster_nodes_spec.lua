@@ -115,6 +115,30 @@ describe("a command for all nodes of a cluster", function()
         assert.equal(n, #r:slowlog("GET", -1))
     end)
 
+    it("asks the node of a slot about its keys", function()
+        for i = 1, 12 do
+            r:set("key" .. i, i)
+            local slot <const> = r:cluster("KEYSLOT", "key" .. i)
+            assert.equal(1, r:cluster("COUNTKEYSINSLOT", slot))
+            assert.same({ "key" .. i }, r:cluster("GETKEYSINSLOT", slot, 10))
+            assert.equal(1, r:pipeline(function(p) p:cluster("countkeysinslot", tostring(slot)) end)[1])
+        end
+        for _, slot in ipairs { -1, 16384, "x", 1.5 } do
+            assert.is_true(errors.is(select(2, pcall(r.cluster, r, "COUNTKEYSINSLOT", slot)), "redis"))
+        end
+    end)
+
+    it("may be called as all others in a pipeline, and in a transaction: CLUSTER", function()
+        assert.matches("cluster_state:ok", r:pipeline(function(p) p:cluster "INFO" end)[1])
+        assert.matches("cluster_state:ok", r:multi(function(tx) tx:cluster "INFO" end)[1])
+        for _, name in ipairs(require "dbrun.redis.keys".commands()) do
+            if not name:find "[ ]" and name ~= "SCRIPT" and name ~= "SYNC" then
+                assert.is_function(r:pipeline()[name:lower()], name)
+                assert.is_function(r[name:lower()], name)
+            end
+        end
+    end)
+
     it("finds the one key of the cluster: RANDOMKEY", function()
         assert.is_nil(r:randomkey())
         r:set("only", 1)
