@@ -54,6 +54,16 @@ local function scored(list, i)
     return list[i], core.redis.float(list[i + 1])
 end
 
+--- `r:script("LOAD", source)` means the command: a word that is one of its subcommands is no Lua that could run.
+local function check_source(source, ...)
+    args.check("script", "the source", source, "string")
+    local command <const> = core.redis.fact("SCRIPT " .. source:upper()) ~= nil
+    if command or select("#", ...) > 0 then
+        errors.fail("usage", "script: takes the source of a script, and returns a function(keys, args)",
+            command and ('the command is r:call("SCRIPT", "%s", ...)'):format(source:upper()) or nil)
+    end
+end
+
 ---@param Client dbrun.redis.Client the table of methods to add to
 return function(Client)
     ---All keys, a page at a time: `for key in r:scan{match = "user:*"} do`. A key may come twice.
@@ -84,9 +94,9 @@ return function(Client)
     ---whole text when the server does not know it.
     ---@param source string
     ---@return fun(keys: (string|number)[]?, args: (string|number)[]?): any
-    function Client:script(source)
+    function Client:script(source, ...)
         names.on_client("script", self)
-        args.check("script", "the source", source, "string")
+        check_source(source, ...)
         local sha <const> = core.digest("sha1", source)
         return function(keys, values, ...)
             args.optional("script", "its keys", keys, options.KEYS)

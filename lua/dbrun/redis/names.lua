@@ -55,7 +55,8 @@ local CLIENT <const> = {
 
 local CONNECTION <const> = {
     { "pipeline", "a client has it: r:pipeline(fn)" },
-    { "lock script library consume", "a client has it: r:lock(name), r:script(source)" },
+    { "script", 'conn:call("SCRIPT", "LOAD", source) is the command; r:script(source) is a method of a client' },
+    { "lock library consume", "a client has it: r:lock(name), r:library(source)" },
     { "acquire with stats", "a client has it: r:acquire(), r:with{...}, r:stats()" },
     { TO_CLOSE .. " release free", "conn:close() gives it back to the pool" },
 }
@@ -64,7 +65,8 @@ local PIPELINE <const> = {
     { "run commit flush sync results get_results fetch commit_pipeline exec_pipeline", "p:execute() sends the commands "
         .. "and returns the replies" },
     { "cancel cancel_pipeline", "p:clear()" },
-    { "acquire pipeline lock script library consume", "a client has it: r:acquire(), r:lock(name), r:script(source)" },
+    { "script", 'p:call("SCRIPT", "LOAD", source) is the command; r:script(source) is a method of a client' },
+    { "acquire pipeline lock library consume", "a client has it: r:acquire(), r:lock(name), r:library(source)" },
 }
 
 local POOL <const> = {

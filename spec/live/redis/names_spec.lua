@@ -23,6 +23,18 @@ describe("the name of a command", function()
         assert.matches("did you mean 'LOLWUT'", fails("redis", r.lolwutt, r).hint)
     end)
 
+    it("SCRIPT is also that of a method, which does not take the command's arguments for a source", function()
+        for _, words in ipairs { { "LOAD", "return 1" }, { "exists", "x" }, { "FLUSH" }, { "KILL" } } do
+            local e <const> = fails("usage", r.script, r, table.unpack(words))
+            assert.equal(('the command is r:call("SCRIPT", "%s", ...)'):format(words[1]:upper()), e.hint)
+        end
+        assert.matches("takes the source", fails("usage", r.script, r, "return 1", { "k" }).message)
+        assert.matches('p:call%("SCRIPT"', fails("usage", r.pipeline, r, function(p)
+            p:script("LOAD", "return 1")
+        end).hint)
+        assert.equal(1, r:script "return 1" ())
+    end)
+
     it("is one word", function()
         local e = fails("usage", r.call, r, "CONFIG GET", "maxmemory")
         assert.is_truthy(e.hint:find('r:call("CONFIG", "GET"', 1, true))
