@@ -87,6 +87,7 @@ local Pipeline <const> = with_commands "pipeline"
 names.answer("pool", core.redis.class "pool".__index)
 names.add_client(core.redis.class "client")
 core.redis.on_unknown(names.hint_for)
+core.redis.on_reading(function(...) return require "dbrun.redis.keys".only_reads(...) end)
 
 -- ---- pools and clients ----
 

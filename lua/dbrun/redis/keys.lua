@@ -1,6 +1,7 @@
 --- What a cluster client must know about a command: which arguments are keys, and which nodes it concerns. The facts
 --- are in the table of commands (core.redis.fact); what is newer than the table is asked of the server.
 local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
 
 local M = {}
 
@@ -133,6 +134,33 @@ function M.of_info(info)
         policies(spec, info[8])
     end
     return spec
+end
+
+local reading <const> = {}
+
+---For programs with --read-only: does the server say of a command, which is not in the table, that it only reads? A
+---server that does not know the command, or does not tell, is not believed to.
+---@param client dbrun.redis.Client|dbrun.redis.Connection
+---@param name string upper case
+---@param argument any its first argument
+---@return boolean
+function M.only_reads(client, name, argument)
+    local _ <const>, asked <const> = M.known(name, argument)
+    if not reading[asked] then
+        local ok <const>, replies <const> = pcall(client.call, client, "COMMAND", "INFO", asked)
+        if not ok then
+            if errors.is(replies, "redis") then
+                return false -- a user without the right, a proxy
+            end
+            error(replies, 0)
+        elseif type(replies) ~= "table" or type(replies[1]) ~= "table" then
+            return false -- another server may know it
+        end
+        reading[asked] = M.of_info(replies[1])
+    end
+    local spec <const> = reading[asked]
+    local sub <const> = spec.of_server and type(argument) == "string" and spec.of_server[argument:upper()]
+    return (sub or spec).reads
 end
 
 ---The keys among the `n` arguments of a command whose keys the server need not be asked for.

@@ -16,6 +16,8 @@
 #define ASKING "*1\r\n$6\r\nASKING\r\n"
 #define EXEC   "*1\r\n$4\r\nEXEC\r\n"
 
+enum { USER_REPLIES = 1, USER_HANDLE, USER_VALUES = USER_HANDLE }; /* the last replies; what it was made by */
+
 enum {
     FIRST_BYTES = 4000,
     FIRST_COMMANDS = 120,
@@ -66,13 +68,15 @@ static struct redis_batch *check_batch(lua_State *L)
 int redis_batch_new(lua_State *L)
 {
     bool transaction = lua_toboolean(L, 2);
-    struct redis_batch *b = lua_newuserdatauv(L, sizeof *b, 1); /* user value: the last replies */
+    struct redis_batch *b = lua_newuserdatauv(L, sizeof *b, USER_VALUES);
     memset(b, 0, sizeof *b);
     luaL_setmetatable(L, REDIS_BATCH_CLASS);
     const struct redis_handle *h = redis_check_handle(L, 1);
     b->session = redis_session_ref(h->session);
     b->handle = *h;
     b->transaction = transaction;
+    lua_pushvalue(L, 1);
+    lua_setiuservalue(L, -2, USER_HANDLE);
     /* Saves growing the buffers step by step. Without memory this is ignored: queueing a command reports
      * it. */
     if (!buf_reserve(&b->out, FIRST_BYTES) || !buf_reserve(&b->shapes, FIRST_COMMANDS))
@@ -89,7 +93,30 @@ static void forget_shapes(struct redis_batch *b)
         buf_clear(&b->shapes);
 }
 
-static int queue_command(lua_State *L, struct redis_batch *b, const struct redis_command *cmd, int first)
+static int queue_command(lua_State *L, struct redis_batch *b, const struct redis_command *cmd, int first,
+                         bool only_reads);
+
+static int reading_told(lua_State *L, int status, lua_KContext ctx)
+{
+    const struct redis_command *cmd = lua_touserdata(L, lua_upvalueindex(2));
+    bool only_reads = lua_toboolean(L, -1);
+    (void)status;
+    lua_pop(L, 1);
+    cmd = cmd ? cmd : lua_touserdata(L, 2); /* of p:call */
+    if (!only_reads)
+        return redis_refuse_write(L, bind_runtime(L), cmd, (int)ctx);
+    return queue_command(L, check_batch(L), cmd, (int)ctx, true);
+}
+
+static int ask_reading(lua_State *L, const struct redis_command *cmd, int first)
+{
+    luaL_checkstack(L, 1, NULL);
+    lua_getiuservalue(L, 1, USER_HANDLE);
+    return redis_ask_reading(L, cmd, first, reading_told);
+}
+
+static int queue_command(lua_State *L, struct redis_batch *b, const struct redis_command *cmd, int first,
+                         bool only_reads)
 {
     struct runtime *rt = bind_runtime(L);
     redis_shape_id shape = cmd->shape;
@@ -105,7 +132,11 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
         if (instead)
             return redis_refuse(L, rt, cmd, first, instead);
     }
-    redis_check_read_only(L, rt, cmd, first);
+    enum redis_reading reading = only_reads ? READING_MAY_SEND : redis_reading_of(L, rt, cmd, first);
+    if (reading == READING_MAY_WRITE)
+        return redis_refuse_write(L, rt, cmd, first);
+    if (reading == READING_ASK)
+        return ask_reading(L, cmd, first);
     struct redis_args_error wrong;
     char byte = (char)shape;
     check_open(L, b); /* nothing allocates from here on */
@@ -131,7 +162,7 @@ static int queue_call(lua_State *L)
         return redis_wrong_self(L, REDIS_BATCH_CLASS, cmd);
     if (!b->session || b->running)
         check_open(L, b);
-    return queue_command(L, b, cmd, 2);
+    return queue_command(L, b, cmd, 2, false);
 }
 
 void redis_push_queue(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx)
@@ -151,7 +182,7 @@ static int batch_call(lua_State *L)
     bind_check_type(L, REDIS_BATCH_CLASS, 2, "the name of the command", LUA_TSTRING);
     const struct redis_command *cmd = redis_command_push(L, rt, 2);
     lua_replace(L, 2);
-    return queue_command(L, b, cmd, 3);
+    return queue_command(L, b, cmd, 3, false);
 }
 
 /* Queues ASKING: the slot of the next command's key is migrating to this node of a cluster. In a transaction
@@ -232,7 +263,7 @@ static int batch_done(lua_State *L, int status, lua_KContext ctx)
     push_replies(L, b, &cur, c->expect);
     redis_taken(c);
     lua_pushvalue(L, -1);
-    lua_setiuservalue(L, 1, 1);
+    lua_setiuservalue(L, 1, USER_REPLIES);
     return 1;
 }
 
@@ -240,7 +271,7 @@ static int batch_done(lua_State *L, int status, lua_KContext ctx)
 static int batch_last(lua_State *L)
 {
     bind_self(L, REDIS_BATCH_CLASS);
-    lua_getiuservalue(L, 1, 1);
+    lua_getiuservalue(L, 1, USER_REPLIES);
     return 1;
 }
 

@@ -188,6 +188,7 @@ static int answered(lua_State *L, int status, lua_KContext ctx)
 struct plan {
     redis_shape_id shape;
     bool blocks;
+    bool only_reads; /* the server has said so */
     double timeout;
 };
 
@@ -202,17 +203,44 @@ static void add_reading_twin(struct error *e, const struct redis_command *cmd)
     }
 }
 
-void redis_check_read_only(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first)
+enum redis_reading redis_reading_of(lua_State *L, const struct runtime *rt, const struct redis_command *cmd,
+                                    int first)
 {
     if (!rt->read_only || redis_command_only_reads(L, cmd, first))
-        return;
+        return READING_MAY_SEND;
+    return redis_command_is_known(L, cmd, first) ? READING_MAY_WRITE : READING_ASK;
+}
+
+int redis_ask_reading(lua_State *L, const struct redis_command *cmd, int first, lua_KFunction k)
+{
+    bool argument = lua_gettop(L) > first && lua_type(L, first) == LUA_TSTRING;
+    luaL_checkstack(L, 4, NULL);
+    if (lua_getfield(L, LUA_REGISTRYINDEX, REDIS_ONLY_READS) != LUA_TFUNCTION)
+        return redis_refuse_write(L, bind_runtime(L), cmd, first);
+    lua_insert(L, -2); /* function handle */
+    lua_pushstring(L, cmd->name);
+    if (argument)
+        lua_pushvalue(L, first);
+    else
+        lua_pushnil(L);
+    lua_callk(L, 3, 1, first, k);
+    return k(L, LUA_OK, first);
+}
+
+int redis_refuse_write(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first)
+{
     char name[128];
     struct error e = {0};
     redis_command_full_name(L, cmd, first, name, sizeof name);
     error_set(&e, ERROR_USAGE, "redis: %s may write, and this program runs with --read-only", name);
     e.outcome = OUTCOME_NOT_SENT;
-    add_reading_twin(&e, cmd);
-    bind_error_raise(L, rt, &e);
+    if (redis_command_is_known(L, cmd, first))
+        add_reading_twin(&e, cmd);
+    else
+        error_set_field(
+            &e, ERROR_HINT,
+            "dbrun does not know it, and the server does not say that it only reads (COMMAND INFO)");
+    return bind_error_raise(L, rt, &e);
 }
 
 static inline int write_command(lua_State *L, struct redis_handle *h, const struct redis_command *cmd,
@@ -266,11 +294,37 @@ static int send_unusual(lua_State *L, struct redis_handle *h, const struct redis
     return write_command(L, h, cmd, first, terms);
 }
 
+static int run(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
+               bool only_reads);
+
+static int reading_told(lua_State *L, int status, lua_KContext ctx)
+{
+    const struct redis_command *cmd = running(L);
+    int first = (int)ctx;
+    bool only_reads = lua_toboolean(L, -1);
+    (void)status;
+    lua_pop(L, 1);
+    if (!only_reads)
+        return redis_refuse_write(L, bind_runtime(L), cmd, first);
+    return run(L, redis_check_handle(L, 1), cmd, first, true);
+}
+
+static int ask_reading(lua_State *L, const struct redis_command *cmd, int first)
+{
+    luaL_checkstack(L, 1, NULL);
+    lua_pushvalue(L, 1);
+    return redis_ask_reading(L, cmd, first, reading_told);
+}
+
 static int send_command(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
                         const struct plan *plan)
 {
     struct runtime *rt = bind_runtime(L);
-    redis_check_read_only(L, rt, cmd, first);
+    enum redis_reading reading = plan->only_reads ? READING_MAY_SEND : redis_reading_of(L, rt, cmd, first);
+    if (reading == READING_MAY_WRITE)
+        return redis_refuse_write(L, rt, cmd, first);
+    if (reading == READING_ASK)
+        return ask_reading(L, cmd, first);
     task_check_park(L, rt->sched);
     struct redis_terms terms = {redis_deadline(plan->timeout), plan->shape, plan->blocks};
     if (!redis_is_usual(h)) /* a finaliser of the script may have closed it; nothing allocates from here on */
@@ -312,10 +366,11 @@ static int hand_over(lua_State *L, const struct redis_command *cmd, int first, c
 }
 
 /* Commands whose arguments decide the shape, the time limit or whether they may run. */
-static int send_special(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first)
+static int send_special(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
+                        bool only_reads)
 {
     const char *instead;
-    struct plan plan = {redis_command_shape(L, cmd, first, &instead), false, h->timeout};
+    struct plan plan = {redis_command_shape(L, cmd, first, &instead), false, only_reads, h->timeout};
     if (instead)
         return redis_refuse(L, bind_runtime(L), cmd, first, instead);
     double block = redis_command_blocks(L, cmd, first);
@@ -335,11 +390,12 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
     return send_command(L, h, cmd, first, &plan);
 }
 
-static int run(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first)
+static int run(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
+               bool only_reads)
 {
     if (cmd->flags)
-        return send_special(L, h, cmd, first);
-    struct plan plan = {cmd->shape, false, h->timeout};
+        return send_special(L, h, cmd, first, only_reads);
+    struct plan plan = {cmd->shape, false, only_reads, h->timeout};
     return send_command(L, h, cmd, first, &plan);
 }
 
@@ -352,7 +408,7 @@ static int command_call(lua_State *L)
         return redis_wrong_self(L, REDIS_CLIENT_CLASS, cmd);
     if (!h || !redis_is_open(h))
         h = redis_check_handle(L, 1);
-    return run(L, h, cmd, 2);
+    return run(L, h, cmd, 2, false);
 }
 
 void redis_push_command(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx)
@@ -380,13 +436,13 @@ int redis_call__any(lua_State *L)
 {
     struct redis_handle *h = redis_check_handle(L, 1);
     const struct redis_command *cmd = name_to_command(L, bind_runtime(L));
-    return run(L, h, cmd, 3);
+    return run(L, h, cmd, 3, false);
 }
 
 int redis_call__raw(lua_State *L)
 {
     struct redis_handle *h = redis_check_handle(L, 1);
     const struct redis_command *cmd = name_to_command(L, bind_runtime(L));
-    struct plan plan = {SHAPE_PLAIN, false, h->timeout};
+    struct plan plan = {SHAPE_PLAIN, false, false, h->timeout};
     return send_command(L, h, cmd, 3, &plan);
 }

@@ -250,6 +250,12 @@ bool redis_command_only_reads(lua_State *L, const struct redis_command *cmd, int
     return (fact->flags & COMMAND_READS) != 0;
 }
 
+bool redis_command_is_known(lua_State *L, const struct redis_command *cmd, int first)
+{
+    char full[MAX_FULL];
+    return full_name(L, cmd, first, full) ? redis_fact_find(full) != NULL : cmd->fact->name[0] != '\0';
+}
+
 bool redis_command_overtakes(lua_State *L, const struct redis_command *cmd, int first)
 {
     char full[MAX_FULL];

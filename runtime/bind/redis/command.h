@@ -34,6 +34,8 @@ void redis_command_full_name(lua_State *L, const struct redis_command *cmd, int 
                              size_t size);
 /* Is it certain that the command changes nothing? Any other command, also an unknown one, may write. */
 bool redis_command_only_reads(lua_State *L, const struct redis_command *cmd, int first);
+/* Is the command, with its subcommand, in the table? */
+bool redis_command_is_known(lua_State *L, const struct redis_command *cmd, int first);
 /* Does the command end or show what may be running on its own connection, so that it needs another one? */
 bool redis_command_overtakes(lua_State *L, const struct redis_command *cmd, int first);
 /* How long the command may block, in seconds: -1 = not at all, 0 = without limit. */

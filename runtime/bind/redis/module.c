@@ -238,6 +238,16 @@ static int on_unknown(lua_State *L)
     return 0;
 }
 
+/* on_reading(fn): fn(client, name, argument) -> boolean: does a command that is not in the table only read?
+ */
+static int on_reading(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, REDIS_ONLY_READS);
+    return 0;
+}
+
 /* class("client" | ...) -> the metatable */
 static int class(lua_State *L)
 {
@@ -432,6 +442,7 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
                                          {"client_new", client_new},
                                          {"command", command},
                                          {"on_unknown", on_unknown},
+                                         {"on_reading", on_reading},
                                          {"class", class},
                                          {"fact", fact},
                                          {"may_write", may_write},

@@ -1,5 +1,7 @@
 -- Commands of servers that are newer than the one of this machine, played by a script: the shapes of their replies.
 local bad_server = require "spec.support.bad_server"
+local core = require "dbrun.core"
+local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 
 --- A server that answers a command with what stands for its name, as perl text, and everything else with OK.
@@ -42,4 +44,57 @@ describe("VSIM WITHSCORES WITHATTRIBS of a newer Redis", function()
             end)[1][2])
         end)
     end
+end)
+
+describe("a command that only the server knows, in a program that only reads,", function()
+    local REPLIES <const> = { ["JSON.GET"] = [[\$2\r\n{}\r\n]], GET = [[+v\r\n]] }
+
+    local function info(flags, subcommands)
+        return [[*1\r\n*10\r\n+json.get\r\n:-2\r\n]] .. flags .. [[:1\r\n:1\r\n:1\r\n*0\r\n*0\r\n*0\r\n]]
+            .. (subcommands or [[*0\r\n]])
+    end
+
+    local function run(command, code)
+        REPLIES.COMMAND = command
+        local server <close> = start(REPLIES)
+        local result <const> = process.run {
+            core.options.program, "--no-env", "--read-only", "-e",
+            ('local r = require "dbrun.redis".client { url = %q }\n'):format(server.url) .. code,
+        }
+        assert(result.ok, result.stderr)
+        return result.stdout
+    end
+
+    it("is sent when the server says that it reads", function()
+        assert.equal("{}\tv\n{}\n{}\tv\n", run(info [[*2\r\n+readonly\r\n+module\r\n]], [[
+            print(r:call("JSON.GET", "k"), r:get "k")
+            local c <close> = r:acquire()
+            print(c:call("json.get", "k"))
+            local p = r:pipeline(function(p) p:call("JSON.GET", "k", "$"); p:get "k" end)
+            print(p[1], p[2])]]))
+    end)
+
+    it("is refused when it writes, when the server does not know it, and when it does not tell", function()
+        for _, told in ipairs { info [[*2\r\n+write\r\n+module\r\n]], [[*1\r\n*-1\r\n]], [[*0\r\n]],
+            [[-NOPERM no\r\n]], [[+OK\r\n]] } do
+            local out <const> = run(told, [[
+                for _, f in ipairs { function() return r:call("JSON.GET", "k") end,
+                    function() return r:pipeline(function(p) p:call("JSON.GET", "k") end) end } do
+                    local ok, e = pcall(f)
+                    print(ok, e.message, e.hint and #e.hint > 0)
+                end]])
+            local refusal <const> = "false\tredis: JSON.GET may write, and this program runs with --read-only\ttrue\n"
+            assert.equal(refusal .. refusal, out)
+        end
+    end)
+
+    it("has the right of its subcommand", function()
+        local out <const> = run(info([[*0\r\n]], [[*2\r\n]]
+            .. [[*6\r\n+json.get|one\r\n:-2\r\n*1\r\n+readonly\r\n:2\r\n:2\r\n:1\r\n]]
+            .. [[*6\r\n+json.get|two\r\n:-2\r\n*1\r\n+write\r\n:2\r\n:2\r\n:1\r\n]]), [[
+            print(pcall(r.call, r, "JSON.GET", "one", "k"))
+            print((pcall(r.call, r, "JSON.GET", "TWO", "k")))
+            print((pcall(r.call, r, "JSON.GET")))]])
+        assert.equal("true\t{}\nfalse\nfalse\n", out)
+    end)
 end)
