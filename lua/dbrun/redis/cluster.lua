@@ -146,6 +146,18 @@ end
 
 local known_by_server <const> = {}
 
+--- What COMMAND INFO says of a command; nil when the server does not know it, or does not tell: a user without the
+--- right, a proxy without COMMAND. Then any node is tried, and its MOVED is followed.
+local function told_by_server(self, asked)
+    local ok <const>, replies <const> = pcall(send, self, {}, nil, "COMMAND", "INFO", asked)
+    if ok then
+        return type(replies) == "table" and replies[1] or nil
+    elseif errors.is(replies, "redis") and (replies.code == "NOPERM" or replies.code == "ERR") then
+        return nil
+    end
+    error(replies, 0)
+end
+
 --- What is known about a command. Asks the server once about one that is not in the table.
 local function spec_of(self, name, argument)
     local spec, asked <const> = keys.known(name, argument)
@@ -153,7 +165,7 @@ local function spec_of(self, name, argument)
         spec = known_by_server[asked]
     end
     if not spec then
-        local info <const> = send(self, {}, nil, "COMMAND", "INFO", asked)[1]
+        local info <const> = told_by_server(self, asked)
         spec = keys.of_info(info)
         known_by_server[asked] = info and spec -- another cluster, or this one with a module, may know it
     end
@@ -202,7 +214,7 @@ local function slot_of(name, list)
 end
 
 ---Prepares a command for a pipeline.
----@return table entry name, args, n, spec, slot, error
+---@return table entry name, args, n, spec, slot, error; whole: it must not be split
 ---@package
 function Cluster:plan(name, ...)
     local args, n = flatten(...)
@@ -215,7 +227,14 @@ function Cluster:plan(name, ...)
     if spec.by_slot then
         slot = named_slot(args[2])
     end
-    return { name = name, args = args, n = n, spec = spec, slot = slot, error = e }
+    local odd <const> = e and spec.split == "pairs" and n % 2 == 1
+    if odd then -- no part of it may be done; a server would call that CROSSSLOT
+        e = errors.new {
+            kind = "redis", code = "ERR", outcome = "not_sent",
+            message = ("ERR wrong number of arguments for '%s': a key without its value"):format(name:lower()),
+        }
+    end
+    return { whole = odd, name = name, args = args, n = n, spec = spec, slot = slot, error = e }
 end
 
 -- ---- commands ----
@@ -233,7 +252,7 @@ local function run(self, name, ...)
         return everywhere.run(self, spec, name, ...)
     end
     local entry <const> = self:plan(name, ...)
-    if entry.error and spec.split then
+    if entry.error and spec.split and not entry.whole then
         return batches.split(self, entry)
     elseif entry.error then
         error(entry.error, 0)

@@ -23,6 +23,8 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
 ---@field reply any
 ---@field node dbrun.redis.Node? the node named by a redirection
 ---@field asking boolean?
+---@field error any why it cannot be sent to one node
+---@field whole boolean? it must not be split either
 ---@field parts dbrun.redis.Entry[]? the commands it was split into
 
 -- ---- rounds ----
@@ -264,7 +266,7 @@ function Pipeline:call(name, ...)
     if entry.spec.everywhere then
         errors.fail("usage", ("redis: %s goes to all nodes of the cluster"):format(entry.name),
             self.transaction and "call it outside of the transaction" or "call it outside of the pipeline")
-    elseif entry.error and entry.spec.split and not self.transaction then
+    elseif entry.error and entry.spec.split and not entry.whole and not self.transaction then
         entry.parts = parts_of(entry)
     elseif entry.error then
         error(entry.error, 0)

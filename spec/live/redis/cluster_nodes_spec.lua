@@ -128,6 +128,24 @@ describe("a command for all nodes of a cluster", function()
         end
     end)
 
+    it("that no node knows is refused by one, also for a user who may not ask about commands", function()
+        assert.matches("unknown command", fails("redis", r.call, r, "NO.SUCH", "k").message)
+        for _, node in ipairs(cluster.nodes) do
+            node:cli("acl", "setuser", "bob", "on", ">pw", "~*", "+@all", "-command")
+        end
+        local bob <close> = redis.client { url = (cluster.url:gsub("://", "://bob:pw@")) }
+        assert.matches("unknown command", fails("redis", bob.call, bob, "NO.SUCH", "k").message)
+        assert.matches("unknown subcommand", fails("redis", bob.object, bob, "NOSUCH", "k").message)
+    end)
+
+    it("with a key too many sets none: MSET", function()
+        assert.matches("wrong number", fails("redis", r.mset, r, "key1", 1, "key2", 2, "key3").message)
+        assert.matches("wrong number", fails("redis", r.pipeline, r, function(p)
+            p:mset("key1", 1, "key2", 2, "key3")
+        end).message)
+        assert.equal(0, r:dbsize())
+    end)
+
     it("may be called as all others in a pipeline, and in a transaction: CLUSTER", function()
         assert.matches("cluster_state:ok", r:pipeline(function(p) p:cluster "INFO" end)[1])
         assert.matches("cluster_state:ok", r:multi(function(tx) tx:cluster "INFO" end)[1])
