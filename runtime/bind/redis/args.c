@@ -8,6 +8,8 @@
 
 static const char bad_table[] = "the table must be either a list without holes or keys with values, not both";
 static const char bad_fields[] = "a list in place of fields with their values: pass {field = value}";
+static const char bad_scores[] =
+    "members with their scores by name: ZADD takes the score first, {score, member, ...}";
 static const char too_long[] = "a string of more than 512 MiB";
 
 /* NULL when the value can be sent, else the reason why not. */
@@ -143,6 +145,20 @@ static bool is_list_of_fields(lua_State *L, const struct redis_command *cmd, int
     return cmd->name[0] != 'X' || is_behind_id(L, first, idx);
 }
 
+/* {ada = 1} for ZADD would send the member for the score, and {["7"] = 1} would even do it. */
+static bool is_scores_by_name(lua_State *L, const struct redis_command *cmd, int first, int idx)
+{
+    if (idx == first || strcmp(cmd->name, "ZADD") != 0 || lua_rawlen(L, idx) > 0)
+        return false;
+    bool by_name = false;
+    lua_pushnil(L);
+    while (!by_name && lua_next(L, idx)) {
+        by_name = lua_type(L, -2) == LUA_TSTRING && lua_type(L, -1) == LUA_TNUMBER;
+        lua_pop(L, by_name ? 2 : 1);
+    }
+    return by_name;
+}
+
 static bool count_all(lua_State *L, const struct redis_command *cmd, int first, int top, uint64_t *count,
                       struct redis_args_error *e)
 {
@@ -150,7 +166,9 @@ static bool count_all(lua_State *L, const struct redis_command *cmd, int first, 
         const char *wrong;
         int type = lua_type(L, i);
         if (type == LUA_TTABLE) {
-            wrong = is_list_of_fields(L, cmd, first, i) ? bad_fields : check_table(L, i, count);
+            wrong = is_list_of_fields(L, cmd, first, i)   ? bad_fields
+                    : is_scores_by_name(L, cmd, first, i) ? bad_scores
+                                                          : check_table(L, i, count);
         } else {
             wrong = check_value(L, i);
             ++*count;

@@ -25,6 +25,17 @@ describe("a list in place of fields with their values", function()
         assert.equal(0, r:exists("h", "s"))
     end)
 
+    it("is what ZADD takes: scores by the names of their members are refused", function()
+        for _, scores in ipairs { { ada = 1 }, { ["7"] = 1.5 } } do
+            assert.matches("score first", fails("usage", r.zadd, r, "z", scores).message)
+            assert.matches("score first", fails("usage", r.zadd, r, "z", "NX", scores).message)
+        end
+        assert.equal(0, r:exists "z")
+        assert.equal(2, r:zadd("z", { 1, "a", 2, "b" }))
+        assert.equal(1, r:zadd("z", { [2.5] = "c" }))
+        assert.equal(2.5, r:zscore("z", "c"))
+    end)
+
     it("is not what stands for all arguments, for options or for keys with their values", function()
         assert.equal(1, r:hset { "h", "a", "b" })
         assert.equal(1, r:hset("h", { c = "d" }))
