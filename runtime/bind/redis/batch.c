@@ -358,6 +358,17 @@ static struct queued read_queued(struct resp_cursor *cur, uint32_t n, uint32_t m
     return q;
 }
 
+/* No server answers so: what became of the commands is not known. */
+static int raise_no_list(lua_State *L, struct session_call *c, uint32_t commands)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_PROTOCOL, "redis: the reply to EXEC is not a list of %u replies", (unsigned)commands);
+    e.outcome = OUTCOME_UNKNOWN;
+    error_set_field(&e, ERROR_HINT, "is there a proxy before the server that knows no transactions?");
+    redis_taken(c);
+    return bind_error_raise(L, bind_runtime(L), &e);
+}
+
 /* The replies: OK to ASKING, if it was sent, OK to MULTI, QUEUED to each command, then the reply to EXEC: a
  * list of replies, nil when a watched key had changed, or an error because the server had refused one of the
  * commands. */
@@ -376,6 +387,9 @@ static int transaction_done(lua_State *L, int status, lua_KContext ctx)
         return raise_not_begun(L, c, &queued);
     if (item.type == RESP_ERROR)
         return raise_aborted(L, b, c, &item, &queued);
+    uint32_t commands = c->expect - (b->asking ? 3 : 2);
+    if (item.type != RESP_NIL && (item.type != RESP_ARRAY || item.size != commands))
+        return raise_no_list(L, c, commands);
     if (item.type == RESP_ARRAY)
         push_replies(L, b, &cur, item.size);
     else

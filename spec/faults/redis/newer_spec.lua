@@ -1,6 +1,7 @@
 -- Commands of servers that are newer than the one of this machine, played by a script: the shapes of their replies.
 local bad_server = require "spec.support.bad_server"
 local core = require "dbrun.core"
+local fails = require "spec.support.fails"
 local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 
@@ -42,6 +43,23 @@ describe("VSIM WITHSCORES WITHATTRIBS of a newer Redis", function()
             assert.same({ "b", 1.0, "{}" }, r:pipeline(function(p)
                 p:vsim("v", "ELE", "e", "withattribs", "withscores")
             end)[1][2])
+        end)
+    end
+end)
+
+describe("a proxy that answers to EXEC", function()
+    for _, reply in ipairs { [[+OK\r\n]], [[:2\r\n]], [[*1\r\n+OK\r\n]], [[*3\r\n+OK\r\n+OK\r\n+OK\r\n]],
+        [[*0\r\n]] } do
+        it(reply .. " is not believed to know transactions", function()
+            local server <close> = start { EXEC = reply, PING = [[+PONG\r\n]] }
+            local r <close> = redis.client { url = server.url }
+            local e <const> = fails("protocol", r.multi, r, function(tx)
+                tx:set("a", 1)
+                tx:set("b", 2)
+            end)
+            assert.equal("redis: the reply to EXEC is not a list of 2 replies", e.message)
+            assert.equal("unknown", e.outcome)
+            assert.equal("PONG", r:ping())
         end)
     end
 end)
