@@ -215,7 +215,9 @@ function Metatable.__close(lock, e)
     if not sent then
         commands.release_in_background(lock)
     end
-    if errors.is(failure, "usage") then -- nothing can wait here (coroutine.close): it was sent all the same
+    local node <const> = lock.node
+    if errors.is(failure, "usage") and node and not node:closed() then
+        -- Nothing can wait here (coroutine.close): it was sent all the same.
         return
     elseif e == nil then
         error(failure, 0)

@@ -129,10 +129,11 @@ local function send(place, undo, ...)
     local replies <const> = p:send(undo and queue(place, undo), limit, place.name)
     local step <const> = place.asking and 2 or 1
     local one <const>, two <const> = replies[step], replies[2 * step]
-    for _, reply in pairs { one, two } do
-        if errors.is(reply) then
-            error(reply, 0)
-        end
+    if errors.is(one) then
+        error(one, 0)
+    elseif errors.is(two) then
+        two.outcome = "unknown" -- the first one has run
+        error(two, 0)
     end
     return one, two
 end
@@ -156,6 +157,9 @@ local function run_fenced(place, undo, of, keys, argv)
     local text <const> = errors.is(reply, "redis") and keys[2] and reply.message or ""
     if text:find "not an integer" or text:find "would overflow" then
         reply.hint = ("the key '%s' counts the holders and must be a whole number: look who wrote it"):format(keys[2])
+    elseif keys[2] and errors.is(reply, "redis") and (reply.code == "WRONGTYPE" or reply.code == "NOPERM") then
+        reply.hint = ("the lock is the key '%s', and the key '%s' counts its holders: both must be strings that this "
+            .. "user may read and write"):format(keys[1], keys[2])
     end
     error(reply, 0)
 end

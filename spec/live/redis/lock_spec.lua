@@ -131,6 +131,28 @@ describe("a lock", function()
         assert.equal("WRONGTYPE", fails("redis", r.lock, r, "hash").code)
         assert.equal("WRONGTYPE", fails("redis", r.lock, r, "hash", { fence = true }).code)
         assert.equal("hash", r:type "hash")
+        r:del "{job}:fence"
+        r:lpush("{job}:fence", "no number")
+        local fence <const> = fails("redis", r.lock, r, "job", { fence = true })
+        assert.equal("WRONGTYPE", fence.code)
+        assert.matches("the key '{job}:fence' counts its holders", fence.hint)
+    end)
+
+    it("is not left behind when its user may take it and not look at it", function()
+        r:call("ACL", "SETUSER", "poor", "on", ">pw", "~*", "+@all", "-pttl")
+        local poor <close> = redis.client { path = server.socket, username = "poor", password = "pw" }
+        local e <const> = fails("redis", poor.lock, poor, "job")
+        assert.equal("NOPERM", e.code)
+        assert.is_true(redis_server.wait_until(5, function() return r:exists "job" == 0 end))
+    end)
+
+    it("that cannot be released, because its client is closed, says so", function()
+        local c <const> = redis.client { url = server.url }
+        local e <const> = fails("usage", function()
+            local l <close> = c:lock "job" -- luacheck: ignore 211
+            c:close()
+        end)
+        assert.matches("closed", e.message)
     end)
 
     it("has its fence in its own hash slot, whatever its name", function()
