@@ -16,10 +16,12 @@ local task <const> = require "dbrun.task"
 
 local M = {}
 
-local SHORTEST_WAIT <const>, LONGEST_WAIT <const> = 50, 200 -- ms that one WAIT may take: then others are looked at
+local SHORTEST_WAIT <const>, LONGEST_WAIT <const> = 20, 50 -- ms that one WAIT may take: then others are looked at
 local SHORTEST_PAUSE <const>, LONGEST_PAUSE <const> = 0.003, 0.05 -- seconds from a WAIT that only asks, to INFO
 local MORE_THAN_ANY <const> = 2147483647 -- replicas
 local PATIENCE <const> = 0.1 -- seconds that the server may be late
+local MOST_WAKES <const> = 4
+local LAST_LOOK <const> = 0.02 -- seconds before a task gives up, at which the replicas are counted for it
 local MOST_KNOWN <const> = 256
 local NO_PRIMARY <const> = "the server is not a primary any more"
 
@@ -35,12 +37,28 @@ local function remember(serial, run_id, history)
     run_ids[serial], histories[run_id], known = run_id, history, known + 1
 end
 
+--- For no replicas WAIT answers at once: may it be used at all? (A replica refuses it, too, and is told from a primary
+--- by other means.)
+local function check_wait(handle)
+    local ok <const>, e <const> = pcall(core.redis.raw, handle, "WAIT", 0, 0)
+    if not ok and (not errors.is(e, "redis") or e.code == "NOPERM" or e.message:find "unknown command") then
+        error(e, 0)
+    end
+end
+
 --- Asks for the process that answers on the handle's connection.
 ---@return string run_id
 ---@return integer serial of that connection
 local function learn(handle)
-    local text <const>, replication <const> = handle:call("INFO", "server"), handle:call("INFO", "replication")
+    local replies <const> = handle:batch(false):call("INFO", "server"):call("INFO", "replication"):send()
+    local text <const>, replication <const> = table.unpack(replies)
+    for _, reply in ipairs(replies) do
+        if errors.is(reply) then
+            error(reply, 0)
+        end
+    end
     local _ <const>, serial <const> = handle:links()
+    check_wait(handle)
     local run_id <const> = text:match "run_id:(%w+)"
     if not run_id then
         errors.raise {
@@ -194,6 +212,20 @@ function Waiters:first()
     return first
 end
 
+--- Seconds until one of them is to be looked at for the last time.
+function Waiters:next_look()
+    local now <const>, soonest = task.now(), math.huge
+    for waiter in pairs(self.list) do
+        local look <const> = waiter.give_up - LAST_LOOK
+        if look > now then
+            soonest = math.min(soonest, look)
+        elseif not waiter.judged then
+            return 0
+        end
+    end
+    return soonest - now
+end
+
 ---@param info dbrun.redis.Replication
 function Waiters:judge(info)
     for _, waiter in ipairs(self:waiters()) do
@@ -213,21 +245,36 @@ end
 
 -- ---- the second connection ----
 
---- Where WAIT behind PING waits for the writes of all.
+--- Where WAIT behind PING waits for the writes of all. A server that does nothing else looks at the time limits of
+--- blocked clients ten times a second, or when something comes: PING wakes it.
 local function wait_for(connection, group, n)
-    local first <const>, left <const> = group:first(), group:left()
-    local ms <const> = math.ceil(math.min(SHORTEST_WAIT << math.min(n, 4), LONGEST_WAIT, left * 1000))
-    local batch <const> = connection:batch(false)
-    batch:call "PING"
-    batch:call("WAIT", first.replicas, ms)
-    batch:call("INFO", "replication")
-    local replies <const> = batch:send()
-    for i = 1, 3 do
+    local first <const> = group:first()
+    local left <const> = math.min(group:next_look(), group:left()) * 1000
+    local ms <const> = math.max(1, math.floor(math.min(SHORTEST_WAIT << math.min(n, 4), LONGEST_WAIT, left)))
+    local batch <const> = connection:batch(false):call("PING"):call("WAIT", first.replicas, ms)
+    local answered <const> = task.queue()
+    local replies
+    do
+        local g <close> = task.group()
+        g:spawn(function()
+            replies = batch:send()
+            answered:push(true)
+        end)
+        local pause = ms / 1000 + 0.002
+        for _ = 1, MOST_WAKES do
+            if answered:pop(pause) then
+                break
+            end
+            g:spawn(connection.raw, connection, "PING")
+            pause = 0.005
+        end
+    end
+    for i = 1, 2 do
         if errors.is(replies[i]) then
             error(replies[i], 0)
         end
     end
-    group:judge(read(replies[3]))
+    group:judge(read(connection:raw("INFO", "replication")))
     return replies[2] < first.replicas or not group.list[first]
 end
 

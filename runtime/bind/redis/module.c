@@ -452,6 +452,7 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
                                          {"counted", counted},
                                          {"float", read_float},
                                          {"random_token", random_token},
+                                         {"raw", redis_call__raw},
                                          {NULL, NULL}};
     redis_pool_class(L, rt);
     client_class(L, rt);

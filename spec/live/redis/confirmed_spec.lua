@@ -120,6 +120,24 @@ describe("confirmed writes", function()
         assert.equal(1, e.acknowledged)
     end)
 
+    it("are counted in time, however short it is, also while others wait for a replica that is away", function()
+        replicas[2]:freeze()
+        local long <const> = r:with { wait = { replicas = 2, timeout = 1.5 } }
+        local short <const> = r:with { wait = { replicas = 2, timeout = 0.3 } }
+        local g <close> = task.group()
+        g:spawn(unconfirmed, long.set, long, "a", 1)
+        local right = 0
+        for i = 1, 20 do
+            g:spawn(function()
+                local e <const> = unconfirmed(short.set, short, "k" .. i, i)
+                right = right + (e.acknowledged == 1 and 1 or 0)
+            end)
+            task.sleep(0.025)
+        end
+        g:wait()
+        assert.is_true(right >= 18, tostring(right))
+    end)
+
     it("include every kind of write, and no reads", function()
         freeze()
         w = r:with { wait = { replicas = 1, timeout = 0.15 } }
@@ -362,13 +380,15 @@ describe("confirmed writes", function()
     end)
 
     it("are not written when the login may not ask for what confirms them", function()
-        r:call("ACL", "SETUSER", "poor", "on", ">pw", "~*", "&*", "+@all", "-info")
-        local c <close> = redis.client { path = primary.socket, username = "poor", password = "pw" }
-        local e <const> = fails("redis", function() c:with { wait = { replicas = 1 } }:set("poor", 1) end)
-        assert.equal("NOPERM", e.code)
-        assert.equal("not_sent", e.outcome)
-        assert.matches("INFO", e.hint)
-        assert.equal(0, r:exists "poor")
+        for _, refused in ipairs { "-info", "-wait" } do
+            r:call("ACL", "SETUSER", "poor", "reset", "on", ">pw", "~*", "&*", "+@all", refused)
+            local c <close> = redis.client { path = primary.socket, username = "poor", password = "pw" }
+            local e <const> = fails("redis", function() c:with { wait = { replicas = 1 } }:set("poor", 1) end)
+            assert.equal("NOPERM", e.code)
+            assert.equal("not_sent", e.outcome)
+            assert.matches("INFO", e.hint)
+            assert.equal(0, r:exists "poor")
+        end
     end)
 
     it("take and refuse options", function()
