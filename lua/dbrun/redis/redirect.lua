@@ -9,6 +9,7 @@ M.REFRESH_EVERY = 1 -- least seconds between two reads of the topology because o
 local REFRESH_AFTER_LOSS <const> = require "dbrun.redis.topology".AFTER_TROUBLE
 local MOST_HOPS <const> = 16 -- redirections in a row without a pause
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
+local LEAST_LEFT <const> = 0.02 -- seconds: one more attempt could only turn "it did not run" into "it may have run"
 
 ---Reads the topology again. Ignores a failure: the known one may still be right.
 ---@param topology dbrun.redis.Topology
@@ -147,10 +148,10 @@ function Trip:again()
     end
     if self.wait then
         local left <const> = self.give_up - task.now()
-        if left <= 0 then
+        if left <= LEAST_LEFT then
             return false
         end
-        task.sleep(math.min(left, self.pause * (0.5 + math.random())))
+        task.sleep(math.min(left - LEAST_LEFT, self.pause * (0.5 + math.random())))
         self.pause = math.min(self.pause * 2, LONGEST_PAUSE)
     end
     if self.look then

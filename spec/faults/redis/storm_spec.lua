@@ -3,6 +3,7 @@
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local failover = require "spec.support.failover"
+local fails = require "spec.support.fails"
 local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 local redis_cluster = require "spec.support.redis_cluster"
@@ -89,7 +90,21 @@ describe("a Redis cluster in trouble", function()
         local t <const> = task.spawn(function()
             return r:multi(function(tx) tx:mget(tag .. "old", tag .. "a") end)
         end)
-        task.sleep(0.1)
+        -- One that has waited in vain has not run: the last attempt leaves time for its answer.
+        do
+            local quick <const> = r:with { timeout = 0.3 }
+            local g <close> = task.group()
+            for _ = 1, 100 do
+                g:spawn(function()
+                    task.sleep(math.random())
+                    local e <const> = fails("redis", quick.multi, quick, function(tx)
+                        tx:mget(tag .. "old", tag .. "a")
+                    end)
+                    assert.equal("failed", e.outcome)
+                    assert.matches("TRYAGAIN", e.detail)
+                end)
+            end
+        end
         from:cli("migrate", "127.0.0.1", tostring(to.port), "", "0", "5000", "KEYS", tag .. "old")
         assert.same({ { "7", "2" } }, t:join())
         for _, i in ipairs { 2, 1, 3 } do
