@@ -139,12 +139,16 @@ bool redisconn_is_cut(const struct redisconn *c)
     return c->queue.cut;
 }
 
+static bool is_awaited(const struct redis_call *list)
+{
+    while (list && (list->dropped || list->background))
+        list = list->next;
+    return list;
+}
+
 bool redisconn_is_awaited(const struct redisconn *c)
 {
-    for (const struct redis_call *call = c->sent_head; call; call = call->next)
-        if (!call->dropped && !call->background)
-            return true;
-    return false;
+    return is_awaited(c->sent_head) || is_awaited(c->queue.head);
 }
 
 static bool has_background(const struct redis_call *list)
@@ -353,6 +357,11 @@ bool redisconn_move_unsent(struct redisconn *c, struct redis_queue *to)
     if (c->state != REDISCONN_FAILED && q->start > q->written)
         redis_queue_settle(q, call_sent, c);
     return redis_queue_move(to, q);
+}
+
+bool redisconn_move_rest(struct redisconn *c, struct redis_queue *to)
+{
+    return redis_queue_move_rest(to, &c->queue);
 }
 
 /* ---- step ---- */

@@ -65,6 +65,8 @@ struct redis_call *redisconn_pop_sent(struct redisconn *c);
  * a call of which a part is sent, with all that is in the same TLS record. False: no memory, nothing was
  * moved. */
 bool redisconn_move_unsent(struct redisconn *c, struct redis_queue *to);
+/* Moves only those of which nothing has left, so that more may be sent behind the others. */
+bool redisconn_move_rest(struct redisconn *c, struct redis_queue *to);
 
 /* Were commands taken out of its queue of which a part has left? Then it must get no more. */
 bool redisconn_is_cut(const struct redisconn *c);

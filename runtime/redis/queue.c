@@ -177,6 +177,48 @@ bool redis_queue_move(struct redis_queue *to, struct redis_queue *from)
     return true;
 }
 
+bool redis_queue_move_rest(struct redis_queue *to, struct redis_queue *from)
+{
+    size_t at = from->start;
+    struct redis_call *last = NULL;
+    struct redis_call **rest = &from->head;
+    while (*rest && is_leaving(from, at)) {
+        last = *rest;
+        at += last->size;
+        rest = &last->next;
+    }
+    if (!last)
+        return redis_queue_move(to, from);
+    if (!*rest)
+        return true;
+    if (!buf_add(&to->out, from->out.data + at, from->out.len - at)) {
+        to->out.oom = false;
+        return false;
+    }
+    if (to->tail)
+        to->tail->next = *rest;
+    else
+        to->head = *rest;
+    to->tail = from->tail;
+    *rest = NULL;
+    from->tail = last;
+    from->out.len = at;
+    /* A call of which something has left when it is dropped is not counted. */
+    to->dropped += from->dropped;
+    to->dropped_size += from->dropped_size;
+    from->dropped = 0;
+    from->dropped_size = 0;
+    return true;
+}
+
+bool redis_queue_has(const struct redis_queue *q, const struct redis_call *c)
+{
+    const struct redis_call *at = q->head;
+    while (at && at != c)
+        at = at->next;
+    return at;
+}
+
 struct redis_call *redis_queue_pop(struct redis_queue *q)
 {
     struct redis_call *c = q->head;

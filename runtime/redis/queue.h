@@ -71,6 +71,10 @@ void redis_queue_wrote(struct redis_queue *q, size_t n, redis_call_fn *sent, voi
 void redis_queue_settle(struct redis_queue *q, redis_call_fn *sent, void *data);
 /* Moves to `to` the calls of `from` that were not sent completely. False: no memory, both are unchanged. */
 bool redis_queue_move(struct redis_queue *to, struct redis_queue *from);
+/* The same for those of which nothing has left; the others stay, and are sent to their end. */
+bool redis_queue_move_rest(struct redis_queue *to, struct redis_queue *from);
+/* Is the call one that waits in this queue? */
+bool redis_queue_has(const struct redis_queue *q, const struct redis_call *c);
 /* Takes out the first call; NULL when there is none. Its bytes, and those before it that were not sent, go
  * with it. */
 struct redis_call *redis_queue_pop(struct redis_queue *q);

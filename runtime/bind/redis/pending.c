@@ -79,6 +79,28 @@ void redis_session_free_calls(struct redis_session *s)
     }
 }
 
+/* ---- where they are ---- */
+
+struct redis_queue *redis_session_queue_of(struct redis_session *s, const struct redis_call *call)
+{
+    for (struct redis_link *r = s->retired; r; r = r->next)
+        if (redis_queue_has(redisconn_queue(r->conn), call))
+            return redisconn_queue(r->conn);
+    return redis_session_queue(s);
+}
+
+static bool undoes_any(const struct redis_call *list)
+{
+    while (list && !list->background && !((const struct session_call *)list)->undo)
+        list = list->next;
+    return list;
+}
+
+bool redis_session_may_undo(struct redis_link *link)
+{
+    return undoes_any(redisconn_oldest(link->conn)) || undoes_any(redisconn_queue(link->conn)->head);
+}
+
 /* ---- the ends of a call ---- */
 
 static void finish(struct session_call *c)

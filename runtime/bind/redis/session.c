@@ -51,7 +51,7 @@ void redis_session_abandon(struct wait *w)
 {
     struct session_call *c = w->data;
     struct redis_session *s = c->session;
-    struct redis_queue *q = redis_session_queue(s);
+    struct redis_queue *q = s->retired ? redis_session_queue_of(s, &c->call) : redis_session_queue(s);
     bool not_sent = redis_queue_drop(q, &c->call);
     w->data = (void *)(intptr_t)(not_sent ? OUTCOME_NOT_SENT : OUTCOME_UNKNOWN);
     c->wait = NULL;

@@ -122,6 +122,10 @@ struct session_call *redis_session_take(struct redis_session *s);
 void redis_session_give(struct session_call *c);
 /* Their data is the link; NULL for calls that were dropped before they reached one. */
 extern const struct redisconn_events redis_session_events;
+/* The queue that a call waits in, which may be that of a retired link. */
+struct redis_queue *redis_session_queue_of(struct redis_session *s, const struct redis_call *call);
+/* Is there, or may there be, something to undo on this link? Then nothing there may end in its middle. */
+bool redis_session_may_undo(struct redis_link *link);
 /* Fails a call that was taken out of its list. */
 void redis_session_fail_call(struct session_call *c, const struct error *why, enum error_outcome outcome);
 void redis_session_fail_backlog(struct redis_session *s, const struct error *why);

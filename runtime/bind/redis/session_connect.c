@@ -226,7 +226,8 @@ void redis_session_retire(struct redis_session *s)
     error_set(&why, ERROR_CONNECT, "redis at %s: not enough memory", s->pool->target->label);
     why.retryable = true;
     s->link = NULL;
-    take_unsent(s, link, &why);
+    if (!redis_session_may_undo(link) || !redisconn_move_rest(link->conn, redis_session_queue(s)))
+        take_unsent(s, link, &why);
     link->spoilt = true;
     link->user = &retired_user;
     link->until = 0;

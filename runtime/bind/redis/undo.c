@@ -81,17 +81,18 @@ bool redis_undo_keep(struct session_call *c, const char *bytes, size_t size, uin
     return true;
 }
 
+static bool has_call(const struct redis_link *link, const struct redis_call *call)
+{
+    return redisconn_has_sent(link->conn, call) || redis_queue_has(redisconn_queue(link->conn), call);
+}
+
 /* The link that a call was sent on, at least in part. NULL: none. */
 static struct redis_link *link_of(const struct redis_session *s, const struct redis_call *call)
 {
-    if (call->state != REDIS_CALL_SENT)
-        return s->link; /* a part of it */
-    if (s->link && redisconn_has_sent(s->link->conn, call))
-        return s->link;
     struct redis_link *r = s->retired;
-    while (r && !redisconn_has_sent(r->conn, call))
+    while (r && !has_call(r, call))
         r = r->next;
-    return r;
+    return !r && s->link && has_call(s->link, call) ? s->link : r;
 }
 
 void redis_undo_call(struct redis_session *s, const struct session_call *c)

@@ -85,6 +85,31 @@ describe("a lock that is being taken when its client is closed", function()
             admin:call("CONFIG", "RESETSTAT")
         end
     end)
+
+    it("is gone, also on a connection that was left in the middle of a large command", function()
+        for _, given_up in ipairs { false, true } do
+            local r <const> = client()
+            local g <close> = task.group()
+            local t <const> = begin(g, r)
+            local quick <const> = r:with { timeout = 0.3 }
+            local left <const> = g:spawn(fails, "timeout", quick.get, quick, "k") -- it leaves the connection
+            task.sleep(0.02)
+            local large <const> = g:spawn(function() return fails("pool", r.set, r, "large", ("x"):rep(8 * MIB)) end)
+            local small <const> = g:spawn(function() return fails("pool", r.set, r, "small", "1") end)
+            left:join()
+            task.sleep(0.02)
+            if given_up then t:cancel() end
+            task.sleep(0.02)
+            r:close()
+            assert.equal("unknown", large:join().outcome) -- its rest goes before what releases the lock
+            assert.equal("not_sent", small:join().outcome)
+            assert.is_true(is_gone_when_it_reads())
+            assert.equal(8 * MIB, admin:strlen "large")
+            assert.equal(0, admin:exists "small")
+            admin:flushall()
+            admin:call("CONFIG", "RESETSTAT")
+        end
+    end)
 end)
 
 describe("over TLS, behind a record of which a part has left,", function()

@@ -224,6 +224,35 @@ static void test_move(void)
     redis_queue_free(&to);
 }
 
+static void test_move_rest(void)
+{
+    struct redis_queue from = {0};
+    struct redis_queue to = {0};
+    struct redis_call a, b, c, d, e;
+    push(&to, &e, "eeee");
+    push(&from, &a, "aaaa");
+    push(&from, &b, "bbbb");
+    push(&from, &c, "cccc");
+    push(&from, &d, "dddd");
+    redis_queue_wrote(&from, 6, count, NULL); /* a, and half of b */
+    CHECK(redis_queue_drop(&from, &c));
+    CHECK(redis_queue_move_rest(&to, &from));
+    CHECK_STR(to.out.data, "eeeeccccdddd");
+    CHECK(to.head == &e && to.tail == &d && to.dropped == 1);
+    CHECK(from.head == &b && from.tail == &b && !from.cut && from.dropped == 0);
+    CHECK(redis_queue_has(&from, &b) && redis_queue_has(&to, &d) && !redis_queue_has(&from, &d));
+    CHECK_EQ(redis_queue_pending(&from), 2);
+    push(&from, &a, "undo"); /* behind the rest of b */
+    gone = 0;
+    redis_queue_wrote(&from, 6, count, NULL);
+    CHECK_EQ(gone, 2);
+    CHECK_EQ(redis_queue_pending(&from), 0);
+    redis_queue_compact(&to, count, NULL);
+    CHECK_STR(to.out.data, "eeeedddd");
+    redis_queue_free(&from);
+    redis_queue_free(&to);
+}
+
 /* Random pushes, drops, writes: what goes out is exactly the commands that were not given up in time. */
 static void test_random_queue(void)
 {
@@ -286,6 +315,7 @@ int main(void)
     TEST("a command that is given up before it is sent is never sent", test_drop_unsent);
     TEST("a command that is given up half sent is sent to its end", test_drop_half_sent);
     TEST("what was not wholly sent moves to another connection", test_move);
+    TEST("what has not begun moves to another connection", test_move_rest);
     TEST("nothing is lost or mixed up by dropping at random", test_random_queue);
     return check_end("redis_resp");
 }
