@@ -82,6 +82,25 @@ static const char *instead_of(const char *name)
     return r ? r->instead : NULL;
 }
 
+/* ---- the table of facts ---- */
+
+const struct redis_fact *redis_fact_find(const char *name)
+{
+    size_t lo = 0;
+    size_t hi = redis_fact_count;
+    while (lo < hi) {
+        size_t mid = (lo + hi) / 2;
+        int cmp = strcmp(name, redis_facts[mid].name);
+        if (cmp == 0)
+            return &redis_facts[mid];
+        if (cmp < 0)
+            hi = mid;
+        else
+            lo = mid + 1;
+    }
+    return NULL;
+}
+
 /* ---- making commands ---- */
 
 /* A name consists of letters, digits and a few signs; a server may have renamed one to a hash. A blank is

@@ -21,6 +21,9 @@ struct redis_command {
     char text[];
 };
 
+/* What the table says of a name in upper case, "XINFO STREAM"; NULL: it is not there. */
+const struct redis_fact *redis_fact_find(const char *name);
+
 /* Pushes and returns the command of the name at `idx`, which must be a string. The command is a userdata,
  * kept for the next call. Raises a usage error when the name is not valid. */
 const struct redis_command *redis_command_push(lua_State *L, struct runtime *rt, int idx);

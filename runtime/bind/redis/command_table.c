@@ -5,8 +5,6 @@
  */
 #include "bind/redis/command_table.h"
 
-#include <string.h>
-
 /* clang-format off */
 #define ONE_NODE REQUEST_ONE, RESPONSE_JOIN
 #define COMMAND_READS_ANYWHERE (COMMAND_READS | COMMAND_REPLICA)
@@ -601,20 +599,3 @@ const struct redis_fact redis_facts[] = {
 };
 const size_t redis_fact_count = sizeof redis_facts / sizeof *redis_facts;
 /* clang-format on */
-
-const struct redis_fact *redis_fact_find(const char *name)
-{
-    size_t lo = 0;
-    size_t hi = redis_fact_count;
-    while (lo < hi) {
-        size_t mid = (lo + hi) / 2;
-        int cmp = strcmp(name, redis_facts[mid].name);
-        if (cmp == 0)
-            return &redis_facts[mid];
-        if (cmp < 0)
-            hi = mid;
-        else
-            lo = mid + 1;
-    }
-    return NULL;
-}

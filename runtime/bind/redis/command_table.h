@@ -124,7 +124,4 @@ struct redis_fact {
 extern const struct redis_fact redis_facts[];
 extern const size_t redis_fact_count;
 
-/* NULL: not in the table. The name is in upper case. */
-const struct redis_fact *redis_fact_find(const char *name);
-
 #endif

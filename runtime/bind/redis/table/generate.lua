@@ -417,8 +417,6 @@ local function write(facts)
  */
 #include "bind/redis/command_table.h"
 
-#include <string.h>
-
 /* clang-format off */
 #define ONE_NODE REQUEST_ONE, RESPONSE_JOIN
 #define COMMAND_READS_ANYWHERE (COMMAND_READS | COMMAND_REPLICA)
@@ -439,24 +437,6 @@ local function write(facts)
         put("    %s", (wrapped(row):gsub("\n", "\n    ")))
     end
     put "};\nconst size_t redis_fact_count = sizeof redis_facts / sizeof *redis_facts;\n/* clang-format on */"
-    put [[
-
-const struct redis_fact *redis_fact_find(const char *name)
-{
-    size_t lo = 0;
-    size_t hi = redis_fact_count;
-    while (lo < hi) {
-        size_t mid = (lo + hi) / 2;
-        int cmp = strcmp(name, redis_facts[mid].name);
-        if (cmp == 0)
-            return &redis_facts[mid];
-        if (cmp < 0)
-            hi = mid;
-        else
-            lo = mid + 1;
-    }
-    return NULL;
-}]]
     return table.concat(out, "\n") .. "\n"
 end
 
