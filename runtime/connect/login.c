@@ -28,6 +28,7 @@ enum step {
 
 struct login {
     struct redisconn *conn;
+    struct redis_target *target;
     struct redis_call call[STEPS];
     bool asked[STEPS];
     bool skip[STEPS]; /* when asking again: it was answered */
@@ -74,8 +75,16 @@ static bool drive(struct redisconn *c, uint64_t deadline, const struct io_interr
             error_set_field(e, ERROR_CONTEXT, tls ? "TLS" : "server");
             e->outcome = OUTCOME_NOT_SENT;
             /* A server that closes during the login may be restarting, unless it says why. */
+            bool closed = redisconn_was_closed(c);
             if (!e->field[ERROR_CODE])
-                e->retryable = !tls && e->kind == ERROR_CONNECT;
+                e->retryable = e->kind == ERROR_CONNECT && (!tls || closed);
+            if (closed && !e->field[ERROR_CODE] && redisconn_received(c) == 0)
+                error_set_field(
+                    e, ERROR_HINT,
+                    tls ? "does it speak TLS on this port (if not, use redis://)? One that has too many "
+                          "clients (maxclients) or stops closes connections so, too"
+                        : "it said nothing: does it want TLS on this port (then use rediss://), or does it "
+                          "stop? Its log says why");
             return false;
         }
         if (got & REDISCONN_DONE)
@@ -189,9 +198,26 @@ static bool begins(const char *text, const char *code)
     return redis_code_is(text, strlen(text), code);
 }
 
-/* What the code alone does not say. */
-static const char *hint_for(const char *text)
+/* Who may not come in: the hint of the code says where the server's password is set. */
+static const char *hint_for_user(const struct redis_target *t, const char *text)
 {
+    if (t->is_sentinel)
+        return "this is a sentinel: sentinels have a user and a password of their own, sentinel_password= "
+               "(and "
+               "sentinel_username=) in the URL";
+    if (given(t, REDIS_USERNAME) && !given(t, REDIS_PASSWORD) && begins(text, "WRONGPASS"))
+        return "a user and no password was given: redis://user:password@host has both, "
+               "redis://:password@host is "
+               "a password alone; the user may also be switched off (REDIS_USERNAME, REDIS_PASSWORD)";
+    return NULL;
+}
+
+/* What the code alone does not say. */
+static const char *hint_for(const struct redis_target *t, const char *text)
+{
+    if (begins(text, "NOAUTH") || begins(text, "WRONGPASS") || strstr(text, "invalid password"))
+        if (hint_for_user(t, text))
+            return hint_for_user(t, text);
     if (strstr(text, "invalid password"))
         return "check the user and the password in REDIS_URL, or REDIS_USERNAME and REDIS_PASSWORD";
     if (strstr(text, "without any password configured"))
@@ -200,6 +226,10 @@ static const char *hint_for(const char *text)
         return "the server is older than Redis 6 and knows no users: leave the user out";
     if (strstr(text, "DB index is out of range"))
         return "the server has fewer databases (its setting `databases`, 16 by default)";
+    if (strstr(text, "NO-TOUCH") && begins(text, "ERR"))
+        return "no_touch needs Redis 7.2 or Valkey";
+    if (strstr(text, "NO-EVICT") && begins(text, "ERR"))
+        return "no_evict needs Redis 7.0 or Valkey";
     return NULL;
 }
 
@@ -209,10 +239,15 @@ static bool concerns_all(const char *text)
     return begins(text, "DENIED") || strstr(text, "max number of clients");
 }
 
-/* Does it soon say something else? (A script may run for ever, so BUSY is told at once.) */
-static bool will_pass(const char *text)
+/* The code of an error after which the server soon says something else, as a literal; NULL: of none. (A
+ * script may run for ever, so BUSY is told at once.) */
+static const char *passing(const char *text)
 {
-    return begins(text, "LOADING") || begins(text, "MASTERDOWN");
+    static const char *const codes[] = {"LOADING", "MASTERDOWN"};
+    for (size_t i = 0; i < sizeof codes / sizeof *codes; i++)
+        if (begins(text, codes[i]))
+            return codes[i];
+    return NULL;
 }
 
 /* Does the connection serve, although the server refused this? */
@@ -221,7 +256,7 @@ static bool is_forgiven(enum step s, const char *text)
     /* Servers before Redis 7.2 do not know CLIENT SETINFO. It only says who they are talking to, so nothing
      * that is wrong with it matters, but that the server refuses clients altogether. */
     if (s == STEP_LIB_NAME || s == STEP_LIB_VERSION)
-        return !concerns_all(text) && !will_pass(text);
+        return !concerns_all(text) && !passing(text);
     /* A user whose ACL denies PING or CLIENT is logged in nevertheless. */
     if (begins(text, "NOPERM"))
         return s == STEP_PING || s == STEP_NAME;
@@ -251,8 +286,9 @@ static bool refuse(const struct login *l, enum step s, const char *text, struct 
     fail(l->conn, layer, text, NULL, e);
     redis_code_describe(e, text, strlen(text));
     e->outcome = OUTCOME_NOT_SENT;
-    if (hint_for(text))
-        error_set_field(e, ERROR_HINT, hint_for(text));
+    const char *hint = hint_for(redisconn_target(l->conn), text);
+    if (hint)
+        error_set_field(e, ERROR_HINT, hint);
     return false;
 }
 
@@ -263,7 +299,7 @@ static void ask_again(struct login *l)
 {
     char text[REFUSAL_SIZE];
     for (int s = 0; s < STEPS; s++)
-        l->skip[s] = !l->asked[s] || !will_pass(refusal(&l->call[s], text, sizeof text));
+        l->skip[s] = !l->asked[s] || !passing(refusal(&l->call[s], text, sizeof text));
     ask_all(l, redisconn_target(l->conn));
 }
 
@@ -278,15 +314,13 @@ static bool await(struct login *l, uint64_t deadline, const struct io_interrupt 
         enum step s = refused(l, text);
         if (!ok && s != STEPS) /* it said why before it closed */
             return refuse(l, s, text, e);
-        if (!ok && *last && e->retryable) {
-            refuse(l, STEP_PING, last, e);
-            error_set_field(e, ERROR_HINT, "it did not become ready before the deadline");
-            return false;
-        }
+        if (!ok && *last && e->retryable)
+            return refuse(l, STEP_PING, last, e);
+        redis_target_tell(l->target, s == STEPS ? NULL : passing(text));
         if (!ok || s == STEPS)
             return ok;
         uint64_t now = mono_now();
-        if (!will_pass(text) || deadline <= now)
+        if (!passing(text) || deadline <= now)
             return refuse(l, s, text, e);
         uint64_t pause = deadline_min(deadline, now + LOADING_PAUSE_MS * NS_PER_MS);
         unsigned ready;
@@ -306,9 +340,10 @@ static bool say_hello(struct login *l, uint64_t deadline, const struct io_interr
     return drive(l->conn, deadline, intr, e);
 }
 
-bool redis_login(struct redisconn *c, uint64_t deadline, const struct io_interrupt *intr, struct error *e)
+bool redis_login(struct redisconn *c, struct redis_target *t, uint64_t deadline,
+                 const struct io_interrupt *intr, struct error *e)
 {
-    struct login l = {.conn = c};
+    struct login l = {.conn = c, .target = t};
     for (int s = 0; s < STEPS; s++)
         resp_reply_init(&l.call[s].reply);
     redisconn_listen(c, &events, NULL);

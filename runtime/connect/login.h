@@ -9,8 +9,10 @@
 #include "io/poll.h"
 #include "redis/conn.h"
 
-/* False: `e` says which layer refused (see redis_connect). */
-bool redis_login(struct redisconn *c, uint64_t deadline, const struct io_interrupt *intr, struct error *e);
+/* `t` is the connection's target, and is told what the login waits for. False: `e` says which layer refused
+ * (see redis_connect). */
+bool redis_login(struct redisconn *c, struct redis_target *t, uint64_t deadline,
+                 const struct io_interrupt *intr, struct error *e);
 
 /* Sends one command and waits for its reply, on a connection without other users. The reply is in
  * call->reply, which the caller initialises and clears. False: `e` is set. */

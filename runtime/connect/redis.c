@@ -205,15 +205,17 @@ static struct redisconn *connect_direct(struct redis_target *t, uint64_t deadlin
                                         const struct io_interrupt *intr, struct error *e)
 {
     int fd = t->text[REDIS_PATH] ? open_unix(t, deadline, intr, e) : open_tcp(t, deadline, intr, e);
-    if (fd < 0)
+    if (fd < 0) {
+        redis_target_tell(t, NULL);
         return NULL;
+    }
     struct redisconn *c = redisconn_new(fd, t, e);
     if (!c) {
         error_set_field(e, ERROR_CONTEXT, t->tls ? "TLS" : "server");
         e->outcome = OUTCOME_NOT_SENT;
         return NULL;
     }
-    if (!redis_login(c, deadline, intr, e)) {
+    if (!redis_login(c, t, deadline, intr, e)) {
         redisconn_free(c);
         return NULL;
     }

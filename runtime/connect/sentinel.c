@@ -95,7 +95,7 @@ static bool is_master(struct redisconn *c, uint64_t deadline, const struct io_in
     return false;
 }
 
-static struct redisconn *connect_master(const struct redis_target *target, const struct address *at,
+static struct redisconn *connect_master(struct redis_target *target, const struct address *at,
                                         uint64_t deadline, const struct io_interrupt *intr,
                                         redis_connect_fn *direct, struct error *e)
 {

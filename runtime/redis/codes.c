@@ -118,6 +118,12 @@ bool redis_code_is_transient(const char *code)
     return fact && fact->retryable;
 }
 
+const char *redis_code_hint(const char *code)
+{
+    const struct fact *fact = find(code);
+    return fact ? fact->hint : NULL;
+}
+
 /* ---- what the rest of the text says ---- */
 
 static const char *after(const char *text, size_t len, const char *part)

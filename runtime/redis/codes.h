@@ -21,6 +21,8 @@ void redis_code_read(const char *text, size_t len, char code[REDIS_CODE_SIZE]);
 bool redis_code_is(const char *text, size_t len, const char *code);
 /* May the command that was answered so succeed when it is sent again later? */
 bool redis_code_is_transient(const char *code);
+/* What to do about it; NULL when the code says nothing. */
+const char *redis_code_hint(const char *code);
 /* Fills in the code, the hint, the outcome and whether to retry; `e` is set already. */
 void redis_code_describe(struct error *e, const char *text, size_t len);
 

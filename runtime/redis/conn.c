@@ -19,6 +19,7 @@ struct redisconn {
     struct redis_call *sent_tail;
     uint32_t unanswered;
     enum redisconn_state state;
+    bool closed; /* by the server: why it failed */
     uint64_t received;
     uint64_t answered;
     struct resp_reply push;
@@ -118,6 +119,11 @@ uint64_t redisconn_received(const struct redisconn *c)
     return c->received;
 }
 
+bool redisconn_was_closed(const struct redisconn *c)
+{
+    return c->closed;
+}
+
 bool redisconn_has_news(struct redisconn *c)
 {
     return redis_transport_pending(&c->transport) || !redis_transport_quiet(&c->transport);
@@ -205,6 +211,7 @@ static bool protocol_failed(struct redisconn *c, const char *what)
 
 static bool io_failed(struct redisconn *c, enum redis_io io, struct error *e)
 {
+    c->closed = io == REDIS_IO_CLOSED;
     if (io == REDIS_IO_CLOSED && c->state == REDISCONN_HANDSHAKE)
         failed(c, ERROR_CONNECT, "the server closed the connection during the TLS handshake",
                "does it speak TLS on this port (if not, use redis://)?");

@@ -73,11 +73,12 @@ static struct redis_target *copy(const struct redis_target *t, enum redis_text t
     return to;
 }
 
-struct redis_target *redis_target_at(const struct redis_target *t, const char *host, uint16_t port)
+struct redis_target *redis_target_at(struct redis_target *t, const char *host, uint16_t port)
 {
     struct redis_target *at = copy(t, REDIS_SERVICE);
     if (!at)
         return NULL;
+    at->origin = redis_target_ref(t);
     at->port = port;
     at->db = t->db;
     at->read_replica = t->read_replica;
@@ -87,6 +88,12 @@ struct redis_target *redis_target_at(const struct redis_target *t, const char *h
         return at;
     redis_target_unref(at);
     return NULL;
+}
+
+void redis_target_tell(struct redis_target *t, const char *code)
+{
+    for (; t; t = t->origin)
+        t->waits_for = code;
 }
 
 struct redis_target *redis_target_bare(const struct redis_target *t)
@@ -116,6 +123,7 @@ static bool seal_sentinel(const struct redis_target *t, struct redis_target *s)
     for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
         if (!redis_target_set(s, shared[i], t->text[shared[i]]))
             return false;
+    s->is_sentinel = true;
     s->tls = t->sentinel_tls;
     s->tls13 = t->tls13;
     s->verify = t->verify;
@@ -158,6 +166,7 @@ void redis_target_unref(struct redis_target *t)
     for (size_t i = 0; t->sentinels && t->sentinels[i]; i++)
         redis_target_unref(t->sentinels[i]);
     free(t->sentinels);
+    redis_target_unref(t->origin);
     if (t->text[REDIS_PASSWORD])
         explicit_bzero(t->text[REDIS_PASSWORD], strlen(t->text[REDIS_PASSWORD]));
     if (t->text[REDIS_SENTINEL_PASSWORD])

@@ -40,9 +40,13 @@ struct redis_target {
     bool no_evict;        /* the server does not close the connection when clients use too much memory */
     bool no_touch;        /* commands do not change when keys were used last */
     bool sentinel_tls;
-    bool bare; /* log in, and ask for nothing else: a server that runs a long script refuses it */
+    bool is_sentinel; /* it has a user and a password of its own */
+    bool bare;        /* log in, and ask for nothing else: a server that runs a long script refuses it */
     struct redis_target **sentinels; /* NULL-terminated; NULL = the server is where `text` says */
-    _Atomic unsigned good_sentinel;  /* the sentinel that answered last: ask it first next time */
+    /* What the login that is under way was told, and waits for the end of: "LOADING", NULL. A literal. */
+    const char *_Atomic waits_for;
+    struct redis_target *origin;    /* with sentinels: whose master this is; referenced */
+    _Atomic unsigned good_sentinel; /* the sentinel that answered last: ask it first next time */
     _Atomic unsigned refs;
 };
 
@@ -52,8 +56,11 @@ struct redis_target *redis_target_new(void);
 bool redis_target_set(struct redis_target *t, enum redis_text which, const char *text);
 /* Adds a sentinel: each connect then asks the sentinels for the master. False when memory is out. */
 bool redis_target_add_sentinel(struct redis_target *t, const char *host, uint16_t port);
-/* The same server settings at another address. NULL when memory is out. One reference. */
-struct redis_target *redis_target_at(const struct redis_target *t, const char *host, uint16_t port);
+/* Says, or with NULL takes back, what logins wait for: for `t` and its origin. Any thread. */
+void redis_target_tell(struct redis_target *t, const char *code);
+/* The same server settings at another address, which has `t` as its origin. NULL when memory is out. One
+ * reference. */
+struct redis_target *redis_target_at(struct redis_target *t, const char *host, uint16_t port);
 /* The same server, for connections without database and name. NULL when memory is out. One reference. */
 struct redis_target *redis_target_bare(const struct redis_target *t);
 /* Makes the label, also those of the sentinels, and sets their password. Call it last. */
