@@ -233,7 +233,7 @@ end
 
 --- BLPOP and similar commands would block the shared connection.
 core.redis.class("client").__blocking = function(client, name, ...)
-    local connection <close> = client:acquire()
+    local connection <close> = client:__acquire(name)
     return connection:call(name, ...)
 end
 
@@ -242,7 +242,7 @@ end
 core.redis.class("client").__overtaking = function(client, name, ...)
     local pool <close>, timeout <const> = core.redis.pool_bare(client)
     local other <close> = core.redis.client_new(pool, { timeout = timeout })
-    local connection <close> = other:acquire()
+    local connection <close> = other:__acquire(name)
     return connection:call(name, ...)
 end
 

@@ -68,7 +68,7 @@ end
 
 --- Runs `write(connection)` on a connection of its own, and confirms it.
 local function run_alone(self, write, wrote)
-    local connection <close> = self.inner:acquire()
+    local connection <close> = self.inner:__acquire "the write"
     local before <const> = prepare(connection, self.want)
     local reply <const> = write(connection)
     if not wrote or wrote(reply) then

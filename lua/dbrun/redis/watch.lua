@@ -23,6 +23,7 @@ local function discard_unless_clean(guard, e)
     end
     if errors.is(e, "connect") and guard.connection:lost() and changed_nothing(e, guard.sent) then
         e.outcome, e.retryable, guard.lost.before_exec = "not_sent", true, true
+        e.hint = "nothing was done: multi{retry = n} runs it again on another connection, n times more"
     end
     guard.connection:discard()
 end
@@ -55,11 +56,12 @@ end
 
 --- Seconds in which a server is waited for after a connection was lost, as for commands on the shared connection.
 local COMEBACK <const> = 5
+local WHAT <const> = "the transaction"
 
 local function acquire_until(client, give_up)
     local pause = 0.02
     while true do
-        local ok <const>, result = pcall(client.acquire, client)
+        local ok <const>, result = pcall(client.__acquire, client, WHAT)
         if ok then
             return result
         end
@@ -83,7 +85,8 @@ end
 function M.run(client, keys, retry, fn, hooks)
     local lost <const> = { before_exec = false }
     for left = retry, 0, -1 do
-        local connection <const> = lost.before_exec and acquire_until(client, task.now() + COMEBACK) or client:acquire()
+        local connection <const> = lost.before_exec and acquire_until(client, task.now() + COMEBACK)
+            or client:__acquire(WHAT)
         lost.before_exec = false
         local ok, replies
         if left > 0 then
@@ -99,7 +102,8 @@ function M.run(client, keys, retry, fn, hooks)
     end
     return errors.raise {
         kind = "redis", code = "WATCH", outcome = "failed", retryable = true,
-        message = ("a watched key changed in each of %d attempts, so nothing was done"):format(retry + 1),
+        message = retry == 0 and "a watched key changed, so nothing was done"
+            or ("a watched key changed in each of %d attempts, so nothing was done"):format(retry + 1),
         hint = "multi{retry = n} tries n times more",
     }
 end

@@ -4,6 +4,7 @@
 #include "bind/redis/args.h"
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
+#include "redis/codes.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -19,15 +20,38 @@ int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k)
     return wait_park(L, w, (lua_KContext)w, k);
 }
 
-static int raise_timeout(lua_State *L, struct redis_session *s, enum error_outcome outcome, const char *what)
+/* Why nothing was sent: what the server says to new connections, or why the last attempt to open one failed.
+ */
+static void explain_not_sent(struct error *e, const struct redis_session *s, const char *what)
+{
+    const char *label = s->pool->target->label, *code = s->link ? NULL : s->pool->target->waits_for;
+    const char *hint = "no connection could be opened in time: check that the server is reachable";
+    char *const *trouble = s->trouble.field;
+    if (s->link)
+        hint = "the server does not read what was sent before: does it hang (redis-cli ping)?";
+    else if (code)
+        hint = redis_code_hint(code);
+    else if (trouble && trouble[ERROR_HINT])
+        hint = trouble[ERROR_HINT];
+    error_set(e, ERROR_TIMEOUT, "redis at %s: %s could not be sent before its deadline%s%s", label, what,
+              code ? ": the server answers " : "", code ? code : "");
+    if (!s->link && !code && s->trouble.message) {
+        error_set_field(e, ERROR_DETAIL, s->trouble.message);
+        code = trouble ? trouble[ERROR_CODE] : NULL;
+    }
+    error_set_field(e, ERROR_CODE, code);
+    error_set_field(e, ERROR_HINT, hint);
+}
+
+int redis_raise_timeout(lua_State *L, struct redis_session *s, enum error_outcome outcome, const char *what)
 {
     struct error e = {0};
     bool sent = outcome != OUTCOME_NOT_SENT;
-    error_set(&e, ERROR_TIMEOUT, "redis at %s: %s %s before its deadline", s->pool->target->label, what,
-              sent ? "was not answered" : "could not be sent");
-    if (!sent)
-        error_set_field(&e, ERROR_HINT,
-                        "no connection could be opened in time: check that the server is reachable");
+    if (sent)
+        error_set(&e, ERROR_TIMEOUT, "redis at %s: %s was not answered before its deadline",
+                  s->pool->target->label, what);
+    else
+        explain_not_sent(&e, s, what);
     e.outcome = outcome;
     e.retryable = !sent;
     return bind_error_raise(L, s->rt, &e);
@@ -104,7 +128,7 @@ struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KCo
     if (status == WAIT_CANCELLED)
         task_raise_cancelled(L, rt->sched);
     if (status == WAIT_TIMEOUT)
-        raise_timeout(L, s, (enum error_outcome)(intptr_t)data, what);
+        redis_raise_timeout(L, s, (enum error_outcome)(intptr_t)data, what);
     struct session_call *c = data;
     if (c->failed)
         raise_failed(L, rt, c, what);

@@ -75,6 +75,8 @@ int redis_park_for_room(lua_State *L, struct redis_session *s, size_t size, cons
 /* In k: returns what was passed to redis_park_for_room. Raises when there was no room until the deadline. */
 struct redis_terms redis_room_given(lua_State *L, struct redis_session *s, lua_KContext ctx,
                                     const char *what);
+/* Raises: the deadline has passed, and `what` was not answered or, with OUTCOME_NOT_SENT, not sent. */
+int redis_raise_timeout(lua_State *L, struct redis_session *s, enum error_outcome outcome, const char *what);
 /* In k: the answered call, to be given back with redis_taken. Raises when the call was not answered; `what`
  * is the command's name for the error. */
 struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what);

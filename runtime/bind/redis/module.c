@@ -145,16 +145,29 @@ static int handle__tostring(lua_State *L)
 
 /* ---- taking a dedicated connection ---- */
 
-static int raise_no_connection(lua_State *L, struct redis_session *s, enum pool_settle why)
+static int raise_no_connection(lua_State *L, struct redis_session *s, enum pool_settle why, double waited)
 {
     struct error e = {0};
     if (why == POOL_FAILED)
         error_move(&e, &s->waiter.error);
     else
-        redis_pool_explain(s->pool, why, &e);
+        redis_pool_explain(s->pool, why, waited, &e);
     s->closed = true;
     redis_session_judge(s);
     return bind_error_raise(L, s->rt, &e);
+}
+
+/* The connection did not come within the time limit of a command. */
+static int raise_late(lua_State *L, const struct redis_handle *h, const char *what)
+{
+    struct redis_session *s = h->session;
+    struct pool_stats stats;
+    pool_stats(s->pool->pool, &stats);
+    if (stats.opening == 0) /* all are in use: the error says by whom */
+        return raise_no_connection(L, s, POOL_WAITING, h->timeout);
+    s->closed = true;
+    redis_session_judge(s);
+    return redis_raise_timeout(L, s, OUTCOME_NOT_SENT, what);
 }
 
 static void acquire_abandoned(struct wait *w)
@@ -168,28 +181,31 @@ static int acquired(lua_State *L, int status, lua_KContext ctx)
     struct redis_handle *h = lua_touserdata(L, 2);
     (void)status;
     (void)ctx;
+    double waited = h->session->pool->timeout;
     switch (wait_end(h->session->rt->sched)) {
     case WAIT_CANCELLED:
         return task_raise_cancelled(L, h->session->rt->sched);
     case WAIT_TIMEOUT:
-        return raise_no_connection(L, h->session, POOL_WAITING);
+        if (!lua_isnil(L, 3))
+            return raise_late(L, h, lua_tostring(L, 3));
+        return raise_no_connection(L, h->session, POOL_WAITING, waited);
     default:
         if (h->session->waiter.result != POOL_GRANTED)
-            return raise_no_connection(L, h->session, h->session->waiter.result);
+            return raise_no_connection(L, h->session, h->session->waiter.result, waited);
         redis_session_attach(h->session);
         lua_settop(L, 2);
         return 1;
     }
 }
 
-/* client:acquire() -> connection */
-static int client_acquire(lua_State *L)
+/* 1 = the client, 2 = what needs the connection within the client's time limit for commands, or nil: the
+ * program itself does, and the limit is the pool's. */
+static int acquire(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
-    bind_self(L, REDIS_CLIENT_CLASS);
-    bind_check_none(L, REDIS_CLIENT_CLASS);
-    lua_settop(L, 1);
+    lua_settop(L, 2);
     struct redis_handle *h = push_handle(L, REDIS_CONN_CLASS);
+    lua_insert(L, 2);
     const struct redis_handle *from = redis_check_handle(L, 1);
     struct redis_session *shared = from->session;
     task_check_park(L, rt->sched);
@@ -198,8 +214,14 @@ static int client_acquire(lua_State *L)
     if (!h->session)
         return luaL_error(L, "not enough memory");
     script_place(L, 1, &h->session->place);
-    uint64_t deadline = deadline_in(shared->pool->timeout);
-    struct wait *w = wait_begin(rt->sched, deadline, acquire_abandoned, h->session);
+    double seconds = shared->pool->timeout;
+    if (!lua_isnil(L, 3) && from->timeout < seconds) {
+        seconds = from->timeout;
+    } else {
+        lua_pushnil(L);
+        lua_replace(L, 3);
+    }
+    struct wait *w = wait_begin(rt->sched, deadline_in(seconds), acquire_abandoned, h->session);
     enum pool_settle result = redis_session_acquire(h->session, w, task_owner(rt->sched));
     if (result != POOL_WAITING) {
         wait_wake(w);
@@ -208,6 +230,22 @@ static int client_acquire(lua_State *L)
         redis_session_yield(shared);
     }
     return wait_park(L, w, (lua_KContext)w, acquired);
+}
+
+/* client:acquire() -> connection */
+static int client_acquire(lua_State *L)
+{
+    bind_self(L, REDIS_CLIENT_CLASS);
+    bind_check_none(L, REDIS_CLIENT_CLASS);
+    return acquire(L);
+}
+
+/* client:__acquire(what) -> connection, within the deadline of the command or transaction that needs it */
+static int client_acquire_within(lua_State *L)
+{
+    bind_self(L, REDIS_CLIENT_CLASS);
+    luaL_checkstring(L, 2);
+    return acquire(L);
 }
 
 /* ---- commands ---- */
@@ -406,10 +444,16 @@ static void client_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
         {"__gc", handle__gc}, {"__close", client_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"call", redis_call__any},  {"acquire", client_acquire},    {"with", client_with},
-        {"close", client_close},    {"closed", client_closed},      {"stats", client_stats},
-        {"batch", redis_batch_new}, {"links", redis_handle__links}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"call", redis_call__any},
+                                       {"acquire", client_acquire},
+                                       {"__acquire", client_acquire_within},
+                                       {"with", client_with},
+                                       {"close", client_close},
+                                       {"closed", client_closed},
+                                       {"stats", client_stats},
+                                       {"batch", redis_batch_new},
+                                       {"links", redis_handle__links},
+                                       {NULL, NULL}};
     bind_class(L, rt, REDIS_CLIENT_CLASS, meta, methods);
     bind_class_words(L, "a client", "r");
     lua_pop(L, 1);

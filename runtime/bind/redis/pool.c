@@ -372,7 +372,7 @@ static void holder(const struct pool_slot *slot, struct pool_holder *h)
         l->user->describe(l, h);
 }
 
-void redis_pool_explain(struct redis_pool *p, enum pool_settle why, struct error *e)
+void redis_pool_explain(struct redis_pool *p, enum pool_settle why, double waited, struct error *e)
 {
     char prefix[320];
     snprintf(prefix, sizeof prefix, "redis at %s: ", p->target->label);
@@ -381,7 +381,7 @@ void redis_pool_explain(struct redis_pool *p, enum pool_settle why, struct error
                                      .size = "max_connections (REDIS_MAX_CONNECTIONS)",
                                      .timeout = "timeout",
                                      .full = ", or use on_full=\"wait\"",
-                                     .waits = p->timeout,
+                                     .waits = waited,
                                      .holder = holder};
     pool_error(p->pool, why, &words, e);
 }

@@ -129,7 +129,8 @@ static inline void redis_pool_used(struct redis_pool *p)
         redis_pool_watch(p, 0);
 }
 
-/* Sets `e` to the reason why the pool gave no connection, with the holders of its connections. */
-void redis_pool_explain(struct redis_pool *p, enum pool_settle why, struct error *e);
+/* Sets `e` to the reason why the pool gave no connection in `waited` seconds, with the holders of its
+ * connections. */
+void redis_pool_explain(struct redis_pool *p, enum pool_settle why, double waited, struct error *e);
 
 #endif

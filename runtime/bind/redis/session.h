@@ -77,6 +77,7 @@ struct redis_session {
     struct sched_timer retry_timer;
     struct sched_timer sweep_timer;
     bool retrying;
+    struct error trouble; /* why the last attempt to connect failed, while there will be others */
     double retry_pause;
     uint64_t wanting_since;    /* a shared session: commands wait for a connection; 0 = no */
     uint64_t lost_at;          /* when an established connection was lost; 0 = never */

@@ -244,6 +244,7 @@ void redis_session_attach(struct redis_session *s)
     struct redis_link *link = s->waiter.slot->conn;
     struct error why = {0};
     s->granted = false;
+    error_clear(&s->trouble);
     s->link = link;
     s->wanting_since = 0;
     s->connects++;
@@ -295,6 +296,8 @@ static void connect_failed(struct redis_session *s, const struct error *why)
         redis_session_fail_backlog(s, why);
         return;
     }
+    error_clear(&s->trouble);
+    error_copy(&s->trouble, why);
     s->retry_timer.fn = retry;
     s->retry_timer.data = s;
     s->retrying = true;
@@ -322,7 +325,7 @@ static void settle(struct redis_session *s, enum pool_settle result)
         return;
     default:
         s->wanting_since = 0;
-        redis_pool_explain(s->pool, result, &why);
+        redis_pool_explain(s->pool, result, s->pool->timeout, &why);
         redis_session_fail_backlog(s, &why);
         error_clear(&why);
     }
@@ -348,7 +351,7 @@ static void acquire_expired(struct sched_timer *t)
     struct redis_session *s = t->data;
     struct error why = {0};
     redis_session_give_up(s, true);
-    redis_pool_explain(s->pool, POOL_WAITING, &why);
+    redis_pool_explain(s->pool, POOL_WAITING, s->pool->timeout, &why);
     redis_session_fail_backlog(s, &why);
     error_clear(&why);
 }
@@ -414,6 +417,7 @@ void redis_session_detach(struct redis_session *s)
         redis_link_release(s->waiter.slot->conn);
     }
     error_clear(&s->waiter.error);
+    error_clear(&s->trouble);
     if (s->link) {
         struct redis_link *link = s->link;
         s->link = NULL;
