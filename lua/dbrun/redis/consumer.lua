@@ -78,7 +78,9 @@ local function is_passing(self, e)
     if self.fatal or not errors.is(e) or e.kind == "cancelled" or e.kind == "usage" then
         return false
     end
-    return e.kind == "connect" or e.kind == "protocol" or PASSING[e.code] or e.retryable
+    -- A login that is refused for good (WRONGPASS, DENIED) has a code; a connection that was lost has none.
+    return e.kind == "connect" and not (e.code and e.outcome == "not_sent") or e.kind == "protocol"
+        or PASSING[e.code] or e.retryable
         or (e.kind == "timeout" and e.outcome ~= nil) -- a time limit of the task has no outcome
 end
 

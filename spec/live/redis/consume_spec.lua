@@ -405,6 +405,26 @@ local function specs(opts)
         assert.equal("NOPERM", fails("redis", limited.consume, limited, worker {}).code)
         limited:close()
     end)
+
+    it("ends when its login is refused for good, and not when the server is gone", function()
+        r:call("ACL", "SETUSER", "app", "on", ">first", "~*", "+@all")
+        local app <const> = redis.client { path = server.socket, username = "app", password = "first" }
+        local got = {}
+        local t <const> = task.spawn(function()
+            return select(2, pcall(app.consume, app, worker(got)))
+        end)
+        started[#started + 1] = t
+        r:xadd("s", "*", "n", 1)
+        count_of(got)(1)
+        server:cli("client", "kill", "user", "app")
+        r:xadd("s", "*", "n", 2)
+        count_of(got)(2)
+        r:call("ACL", "SETUSER", "app", "resetpass", ">second")
+        server:cli("client", "kill", "user", "app")
+        local e <const> = task.timeout(5, t.join, t)
+        assert.same({ "connect", "WRONGPASS", "not_sent" }, { e.kind, e.code, e.outcome })
+        app:close()
+    end)
 end
 
 describe("r:consume", function()
