@@ -67,14 +67,36 @@ local function read(self, part)
     core.task.daemon(pump, part, self.queue)
 end
 
---- Subscribes in the slots that have no subscription yet.
+--- The pool of a node is used up: its own error advises a task, which holds none of these connections.
+local function explain(e, n)
+    if errors.is(e, "pool") then
+        e.hint = ("ssubscribe has a connection for each hash slot, %d here: raise max_connections (for each node), or "
+            .. "give channels that belong together one {tag}"):format(n)
+    end
+    error(e, 0)
+end
+
+local open_all
+
+--- Subscribes in the slots that have no subscription yet. Returns them.
 local function open(self, slots)
-    local missing = {}
+    local missing, all = {}, 0
     for slot in pairs(slots) do
         if not self.parts[slot] then
             missing[#missing + 1] = slot
         end
     end
+    for _ in pairs(self.parts) do
+        all = all + 1
+    end
+    local ok, e = pcall(open_all, self, slots, missing)
+    if not ok then
+        explain(e, all + #missing)
+    end
+    return missing
+end
+
+function open_all(self, slots, missing)
     task.map(missing, AT_ONCE, function(slot)
         local channels <const> = slots[slot]
         local subscriber <const> = setmetatable({ cluster = self.cluster, channel = channels[1] }, Subscriber)
@@ -88,7 +110,6 @@ local function open(self, slots)
             read(self, part)
         end
     end)
-    return missing
 end
 
 ---Iterates over the messages of all channels; an element of kind `gap` concerns the channels of one slot.

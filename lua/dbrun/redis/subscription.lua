@@ -20,6 +20,7 @@ local MESSAGES <const> = {
 ---@field payload? string
 ---@field pattern? string of a psubscribe
 ---@field reason? string of a gap
+---@field channels? string[] of a gap: those (or the patterns) of which messages may have been missed
 
 ---`local s <close> = r:subscribe("news")`
 ---@class dbrun.redis.Subscription
@@ -186,7 +187,8 @@ function Subscription:messages(...)
             error(result, 0)
         end
         if reopen(self) then
-            return { kind = "gap", reason = result.message }
+            local channels <const> = table.move(self.channels, 1, #self.channels, 1, {})
+            return { kind = "gap", reason = result.message, channels = channels }
         end
         return nil
     end

@@ -337,6 +337,17 @@ describe("a client of a Redis cluster", function()
         assert.same({ one = 1000, two = 1000, three = 1000 }, last)
     end)
 
+    it("says that each slot of a sharded subscription takes a connection", function()
+        local few <close> = redis.client { url = cluster.url, max_connections = 2, timeout = 0.5 }
+        local channels = {}
+        for i = 1, 30 do channels[i] = "channel" .. i end
+        local ok, e = pcall(few.ssubscribe, few, channels)
+        assert.is_false(ok)
+        assert.equal("pool", e.kind)
+        assert.matches("ssubscribe has a connection for each hash slot, 30 here", e.hint)
+        assert.is_true(few:set("still", "works") == "OK")
+    end)
+
     it("closes a sharded subscription that is collected", function()
         do
             local s = r:ssubscribe("a", "b")

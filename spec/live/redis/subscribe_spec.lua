@@ -134,6 +134,7 @@ describe("a Redis subscription", function()
             local gap <const> = take(s, 1)[1]
             assert.equal("gap", gap.kind)
             assert.is_string(gap.reason)
+            assert.same({ "news" }, gap.channels)
             r:publish("news", i)
             assert.equal(tostring(i), take(s, 1)[1].payload)
         end
