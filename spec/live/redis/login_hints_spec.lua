@@ -1,6 +1,5 @@
 -- What the hint of a refused login says, where the server's own words lead astray.
 local bad_server = require "spec.support.bad_server"
-local certificates = require "spec.support.certificates"
 local redis = require "dbrun.redis"
 local redis_sentinels = require "spec.support.redis_sentinels"
 local redis_server = require "spec.support.redis_server"
@@ -34,27 +33,17 @@ describe("the hint of a refused login", function()
     end)
 
     it("names TLS when the server closes without a word", function()
-        local dir
-        local server <const> = redis_server.start {
-            tcp = true, prepare = function(d)
-                dir = d
-                certificates.authority(d, "ca")
-                certificates.sign(d, "ca", "server", "DNS:localhost,IP:127.0.0.1")
-            end, args = {
-                "--tls-port", "PORT", "--tls-cert-file", "DIR/server.crt", "--tls-key-file", "DIR/server.key",
-                "--tls-ca-cert-file", "DIR/ca.crt", "--tls-auth-clients", "no",
-            },
-        }
-        local port <const> = server:cli("config", "get", "tls-port"):match "(%d+)%s*$"
+        local server <const> = redis_server.start { tcp = true, tls = true }
+        local port <const> = server.tls.port
         for _, user in ipairs { "", "app:pass@" } do
-            local e <const> = refused { url = ("redis://%s127.0.0.1:%s/0?db=3"):format(user, port) }
+            local e <const> = refused { url = ("redis://%s127.0.0.1:%d/0?db=3"):format(user, port) }
             assert.matches("rediss://", e.hint, 1, true)
             assert.is_true(e.retryable)
         end
         -- A server with too many clients cannot say so before the handshake.
         local keeper <close> = redis.client { url = server.url }
         keeper:config("SET", "maxclients", 1)
-        local e <const> = refused { url = ("rediss://localhost:%s?ssl_ca_certs=%s/ca.crt"):format(port, dir) }
+        local e <const> = refused { url = ("rediss://localhost:%d?ssl_ca_certs=%s"):format(port, server.tls.ca_file) }
         assert.matches("maxclients", e.hint)
         assert.is_true(e.retryable)
         server:stop()
