@@ -38,6 +38,8 @@ local M = {}
 ---@field closed fun(self: dbrun.redis.Client): boolean
 ---@field package watched fun(self: dbrun.redis.Client, opts: table, fn: function, hooks: table?): any[]
 ---@field package links fun(self: dbrun.redis.Client): integer, integer, userdata serials of connections; the pool
+---@field package __until fun(self: dbrun.redis.Client, stop: number?): dbrun.redis.Client, number the same client, all
+---  of whose commands end by `stop` on the clock of task.now(): by default the deadline of a call that begins now
 ---@field package batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
 ---@field hscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, string?
 ---@field sscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?
@@ -49,6 +51,7 @@ local M = {}
 ---@field close fun(self: dbrun.redis.Connection) releases it
 ---@field discard fun(self: dbrun.redis.Connection) closes it for good
 ---@field package links fun(self: dbrun.redis.Connection): integer, integer, userdata
+---@field package __until fun(self: dbrun.redis.Connection, stop: number?): dbrun.redis.Connection, number itself
 ---@field package raw fun(self: dbrun.redis.Connection, name: string, ...): any
 ---@field package listen fun(self: dbrun.redis.Connection, ...): any
 ---@field package lost fun(self: dbrun.redis.Connection): boolean
@@ -59,7 +62,7 @@ local M = {}
 ---@class dbrun.redis.Pipeline
 ---@field call fun(self: dbrun.redis.Pipeline, name: string, ...): dbrun.redis.Pipeline
 ---@field clear fun(self: dbrun.redis.Pipeline) removes the queued commands
----@field package send fun(self: dbrun.redis.Pipeline, undo: dbrun.redis.Pipeline?, seconds: number?): table|nil
+---@field package send fun(self: dbrun.redis.Pipeline, undo: dbrun.redis.Pipeline?, stop: number?): table|nil
 ---@field package asking fun(self: dbrun.redis.Pipeline): dbrun.redis.Pipeline
 ---@field package post fun(self: dbrun.redis.Pipeline): boolean sends the commands, for which nothing waits
 ---@field package last fun(self: dbrun.redis.Pipeline): table|nil the result of the last execute
@@ -233,7 +236,7 @@ end
 
 --- BLPOP and similar commands would block the shared connection.
 core.redis.class("client").__blocking = function(client, name, ...)
-    local connection <close> = client:__acquire(name)
+    local connection <close> = client:__until():__acquire(name) -- one deadline for both, as long as it may block later
     return connection:call(name, ...)
 end
 
@@ -242,7 +245,7 @@ end
 core.redis.class("client").__overtaking = function(client, name, ...)
     local pool <close>, timeout <const> = core.redis.pool_bare(client)
     local other <close> = core.redis.client_new(pool, { timeout = timeout })
-    local connection <close> = other:__acquire(name)
+    local connection <close> = other:__until(select(2, client:__until())):__acquire(name)
     return connection:call(name, ...)
 end
 

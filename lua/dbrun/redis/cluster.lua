@@ -19,12 +19,14 @@ local Topology <const> = require "dbrun.redis.topology"
 
 local M = {}
 
+local POOL_TIMEOUT <const> = 20 -- seconds to wait for a dedicated connection, as in core.redis
 local REPLICAS_EVERY <const> = 10 -- seconds after which the replicas are read again
 
 ---A client of a cluster has the methods of a client of one server, and these.
 ---@class dbrun.redis.Cluster: dbrun.redis.Client
 ---@field package state table shared by all handles of a client
 ---@field package timeout number
+---@field package stop number|false task.now() at which all calls end: they are steps of one
 ---@field package idempotent boolean
 ---@field package want dbrun.redis.Wait|false what writes wait for
 ---@field package read_from "primary"|"replica"
@@ -85,34 +87,51 @@ local function check_open(self)
     end
 end
 
---- Reads the topology when that is due. Raises only when no topology is known.
-local function look(self)
+--- Each call takes one deadline when it begins: reading the map, redirections and retries are part of it.
+local function deadline(self)
+    local stop <const> = task.now() + self.timeout
+    return self.stop and math.min(self.stop, stop) or stop
+end
+
+--- Reads the topology when that is due. Raises only when no topology is known. Returns whether that took time.
+local function look(self, stop)
     local topology <const> = self.state.topology
     if #topology.shards == 0 then
-        topology:refresh(Topology.AFTER_TROUBLE)
+        topology:refresh(Topology.AFTER_TROUBLE, stop)
+        return true
     elseif topology.stale then
-        redirect.refresh(topology, redirect.REFRESH_EVERY)
+        redirect.refresh(topology, redirect.REFRESH_EVERY, stop)
+        return true
     elseif self.read_from == "replica" and task.now() - topology.refreshed_at > REPLICAS_EVERY then
         topology.stale = true -- no error reports new or removed replicas
     end
+    return false
 end
 
----Makes sure that a topology is known.
+---Makes sure that a topology is known, and takes the deadline of a call that begins now.
+---@return number stop
 ---@package
 function Cluster:ready()
     check_open(self)
-    look(self)
+    local stop <const> = deadline(self)
+    look(self, stop)
+    return stop
+end
+
+--- A command that may block, and has, is told then that its slot has moved: it begins anew.
+local function retry_until(self, name, stop)
+    local now <const> = task.now()
+    return now > stop and redirect.may_block(name) and now + self.timeout or stop
 end
 
 --- Sends one command to the node that has its hash slot, until it is answered or a retry cannot help.
-local function send(self, spec, slot, name, ...)
+local function send(self, stop, spec, slot, name, ...)
     check_open(self)
-    look(self)
+    local looked <const> = look(self, stop)
     local client <const>, node <const> = pick(self, spec, slot)
     local failure
     if client then
-        local usual <const> = self.usual and client
-            or client:with { timeout = self.timeout, idempotent = self.idempotent, wait = self.want }
+        local usual <const> = self.usual and not looked and client or redirect.bounded(self, client, stop, self.want)
         local ok, reply = pcall(usual.call, usual, name, ...)
         if ok then
             return reply
@@ -121,7 +140,7 @@ local function send(self, spec, slot, name, ...)
     else
         failure = redirect.unassigned(slot)
     end
-    local trip <const> = redirect.trip(self, slot, node, failure)
+    local trip <const> = redirect.trip(self, slot, node, failure, retry_until(self, name, stop))
     while trip:again() do
         local target, asking = trip.node, trip.asking
         local to, replica = target and target.client, false
@@ -148,8 +167,8 @@ local known_by_server <const> = {}
 
 --- What COMMAND INFO says of a command; nil when the server does not know it, or does not tell: a user without the
 --- right, a proxy without COMMAND. Then any node is tried, and its MOVED is followed.
-local function told_by_server(self, asked)
-    local ok <const>, replies <const> = pcall(send, self, {}, nil, "COMMAND", "INFO", asked)
+local function told_by_server(self, stop, asked)
+    local ok <const>, replies <const> = pcall(send, self, stop, {}, nil, "COMMAND", "INFO", asked)
     if ok then
         return type(replies) == "table" and replies[1] or nil
     elseif errors.is(replies, "redis") and (replies.code == "NOPERM" or replies.code == "ERR") then
@@ -159,13 +178,13 @@ local function told_by_server(self, asked)
 end
 
 --- What is known about a command. Asks the server once about one that is not in the table.
-local function spec_of(self, name, argument)
+local function spec_of(self, stop, name, argument)
     local spec, asked <const> = keys.known(name, argument)
     if not spec then
         spec = known_by_server[asked]
     end
     if not spec then
-        local info <const> = told_by_server(self, asked)
+        local info <const> = told_by_server(self, stop, asked)
         spec = keys.of_info(info)
         known_by_server[asked] = info and spec -- another cluster, or this one with a module, may know it
     end
@@ -183,9 +202,9 @@ local function crossslot(name, key, other)
 end
 
 --- The keys of a command; nil when it has none.
-local function keys_of(self, spec, name, args, n)
+local function keys_of(self, stop, spec, name, args, n)
     if spec.movable then
-        return send(self, {}, nil, "COMMAND", "GETKEYS", name, table.unpack(args, 1, n))
+        return send(self, stop, {}, nil, "COMMAND", "GETKEYS", name, table.unpack(args, 1, n))
     end
     return spec.keys and keys.of(spec, args, n) or nil
 end
@@ -213,16 +232,14 @@ local function slot_of(name, list)
     return slot
 end
 
----Prepares a command for a pipeline.
----@return table entry name, args, n, spec, slot, error; whole: it must not be split
----@package
-function Cluster:plan(name, ...)
+--- What a command is, and where it goes.
+local function plan(self, stop, name, ...)
     local args, n = flatten(...)
-    local spec <const> = spec_of(self, name, args[1])
+    local spec <const> = spec_of(self, stop, name, args[1])
     if spec.single and type((...)) ~= "table" then
         args, n = { ... }, select("#", ...) -- the node's client checks tables with what it knows of the command
     end
-    local list <const> = keys_of(self, spec, name, args, n)
+    local list <const> = keys_of(self, stop, spec, name, args, n)
     local slot, e = slot_of(name, list)
     if spec.by_slot then
         slot = named_slot(args[2])
@@ -237,27 +254,38 @@ function Cluster:plan(name, ...)
     return { whole = odd, name = name, args = args, n = n, spec = spec, slot = slot, error = e }
 end
 
+---Prepares a command for a pipeline.
+---@return table entry name, args, n, spec, slot, error; whole: it must not be split
+---@package
+function Cluster:plan(name, ...)
+    return plan(self, deadline(self), name, ...)
+end
+
 -- ---- commands ----
 
 local function run(self, name, ...)
-    local spec <const> = spec_of(self, name, (...))
+    local stop <const> = deadline(self)
+    local spec <const> = spec_of(self, stop, name, (...))
     if spec.single then
         local key <const> = ...
         local kind <const> = type(key)
         if kind == "string" or kind == "number" then
-            return send(self, spec, core.redis.slot(key), name, ...)
+            return send(self, stop, spec, core.redis.slot(key), name, ...)
         end
     elseif spec.everywhere then
-        self:ready()
-        return everywhere.run(self, spec, name, ...)
+        check_open(self)
+        look(self, stop)
+        return everywhere.run(self, stop, spec, name, ...)
     end
-    local entry <const> = self:plan(name, ...)
+    local entry <const> = plan(self, stop, name, ...)
     if entry.error and spec.split and not entry.whole then
-        return batches.split(self, entry)
+        check_open(self)
+        look(self, stop)
+        return batches.split(self, stop, entry)
     elseif entry.error then
         error(entry.error, 0)
     end
-    return send(self, spec, entry.slot, name, table.unpack(entry.args, 1, entry.n))
+    return send(self, stop, spec, entry.slot, name, table.unpack(entry.args, 1, entry.n))
 end
 
 local function on_cluster(method, self)
@@ -280,7 +308,7 @@ function Cluster:with(opts)
     on_cluster("with", self)
     local want
     opts, want = options.with(opts, true)
-    local other = { state = self.state, usual = false }
+    local other = { state = self.state, usual = false, stop = self.stop }
     for _, name in ipairs { "timeout", "idempotent", "read_from" } do
         other[name] = opts[name]
         if other[name] == nil then
@@ -294,6 +322,17 @@ function Cluster:with(opts)
     return setmetatable(other, Metatable)
 end
 
+---The same client, all of whose calls end by `stop`: by default the deadline of a call that begins now.
+---@param stop? number on the clock of task.now()
+---@return dbrun.redis.Cluster
+---@return number stop
+---@package
+function Cluster:__until(stop)
+    local other <const> = self:with {}
+    other.stop = stop or deadline(self)
+    return other, other.stop
+end
+
 ---A dedicated connection to the node that has `key` (without a key: to any primary).
 ---@param key? string
 ---@return dbrun.redis.Connection
@@ -302,9 +341,11 @@ function Cluster:acquire(key, ...)
     check.optional("acquire", "the key", key, options.KEY)
     check.no_more("acquire", "takes a key", nil, ...)
     check_open(self)
-    look(self)
-    return redirect.attempt(self, key and core.redis.slot(key), function(client)
-        return (self.usual and client or client:with { timeout = self.timeout }):acquire()
+    local began <const> = task.now()
+    local stop <const> = deadline(self)
+    look(self, stop)
+    return redirect.attempt(self, key and core.redis.slot(key), stop, function(client)
+        return client:with({ timeout = self.timeout }):__until(began + self.state.pool_timeout):acquire()
     end)
 end
 
@@ -312,8 +353,7 @@ end
 ---@return {name: string, host: string, port: integer, role: "primary"|"replica", client: dbrun.redis.Client}[]
 function Cluster:nodes()
     on_cluster("nodes", self)
-    check_open(self)
-    look(self)
+    self:ready()
     local list = {}
     local function add(node, role, client)
         list[#list + 1] = { name = node.name, host = node.host, port = node.port, role = role, client = client }
@@ -411,12 +451,13 @@ function M.new(settings, seeds, connect)
     end
     local state <const> = {
         topology = Topology.new(settings, seeds, connect),
-        closed = false, redirects = 0,
+        closed = false, redirects = 0, pool_timeout = settings.timeout or POOL_TIMEOUT,
         label = table.concat(label, ","),
     }
     return setmetatable({
         state = state, usual = true, timeout = settings.command_timeout or 30,
-        idempotent = settings.idempotent or false, want = false, read_from = settings.read_from or "primary",
+        idempotent = settings.idempotent or false, want = false, stop = false,
+        read_from = settings.read_from or "primary",
     }, Metatable)
 end
 

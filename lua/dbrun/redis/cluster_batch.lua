@@ -71,11 +71,8 @@ local function group(cluster, entries, replica)
 end
 
 --- Queues a group's commands. Raises before anything is sent when one of them is invalid.
-local function queue(cluster, g, timeout)
-    local client <const> = g.client:with {
-        timeout = timeout, idempotent = cluster.idempotent, wait = cluster.want,
-    }
-    local batch <const> = client:batch(false)
+local function queue(cluster, g, stop)
+    local batch <const> = redirect.bounded(cluster, g.client, stop, cluster.want):batch(false)
     for _, entry in ipairs(g.entries) do
         if entry.asking then
             batch:asking()
@@ -107,10 +104,10 @@ local function send_group(g)
 end
 
 --- Returns the error of the first group whose writes were not confirmed.
-local function send_all(cluster, groups, timeout)
+local function send_all(cluster, groups, stop)
     local fns = {}
     for i, g in ipairs(groups) do
-        queue(cluster, g, timeout)
+        queue(cluster, g, stop)
         fns[i] = function()
             send_group(g)
         end
@@ -155,30 +152,30 @@ end
 ---Sends each command to its node, in one round trip per node, and follows redirections. Sets `reply` of each, which may
 ---be an error.
 ---@param cluster dbrun.redis.Cluster
+---@param stop number task.now() at the end of the call
 ---@param entries dbrun.redis.Entry[]
 ---@return dbrun.Error? unconfirmed when replicas of a node did not acknowledge its writes in time
-function M.execute(cluster, entries)
+function M.execute(cluster, stop, entries)
     local topology <const> = cluster.state.topology
-    local give_up <const> = task.now() + cluster.timeout
     local replica = cluster.read_from == "replica" and reads_only(entries)
     local pause, hops, unconfirmed = FIRST_PAUSE, 0, nil
     while true do
-        local e <const> = send_all(cluster, group(cluster, entries, replica), math.max(0.001, give_up - task.now()))
+        local e <const> = send_all(cluster, group(cluster, entries, replica), stop)
         unconfirmed = unconfirmed or e
         local wait
         entries, wait = sift(cluster, entries)
-        local left <const> = give_up - task.now()
-        if #entries == 0 or left <= 0 or cluster.state.closed then
+        local left <const> = stop - task.now()
+        if #entries == 0 or left <= redirect.LEAST_LEFT or cluster.state.closed then
             return unconfirmed
         end
         replica, hops = false, hops + 1
         cluster.state.redirects = cluster.state.redirects + #entries
         if wait or hops > MOST_HOPS then
-            task.sleep(math.min(left, pause * (0.5 + math.random())))
+            task.sleep(math.min(left - redirect.LEAST_LEFT, pause * (0.5 + math.random())))
             pause = math.min(pause * 2, LONGEST_PAUSE)
         end
         if wait then
-            redirect.refresh(topology, topology.AFTER_TROUBLE)
+            redirect.refresh(topology, topology.AFTER_TROUBLE, stop)
         end
     end
 end
@@ -228,11 +225,12 @@ end
 
 ---Runs a command with keys in several hash slots as one command for each. Not atomic.
 ---@param cluster dbrun.redis.Cluster
+---@param stop number task.now() at the end of the call
 ---@param entry dbrun.redis.Entry
 ---@return any
-function M.split(cluster, entry)
+function M.split(cluster, stop, entry)
     local parts <const> = parts_of(entry)
-    local unconfirmed <const> = M.execute(cluster, parts)
+    local unconfirmed <const> = M.execute(cluster, stop, parts)
     local reply <const> = together(entry, parts)
     if errors.is(reply) then
         error(reply, 0)
@@ -295,8 +293,7 @@ function Pipeline:execute(opts)
     end
     local unconfirmed
     if #flat > 0 then
-        self.owner:ready()
-        unconfirmed = M.execute(self.owner, flat)
+        unconfirmed = M.execute(self.owner, self.owner:ready(), flat)
     end
     local replies = {}
     for i, entry in ipairs(entries) do
@@ -359,17 +356,9 @@ local function slot_of_all(entries)
     return slot
 end
 
---- The node's client, whose writes wait for replicas when those of the cluster's client do.
-local function confirming(cluster, client)
-    return cluster.want and client:with { wait = cluster.want } or client
-end
-
-local function run_transaction(cluster, entries)
-    return redirect.attempt(cluster, slot_of_all(entries), function(client, trip)
-        local left <const> = math.max(0.001, trip.give_up - task.now())
-        local tx <const> = client:with {
-            timeout = left, idempotent = cluster.idempotent, wait = cluster.want,
-        }:batch(true)
+local function run_transaction(cluster, stop, entries)
+    return redirect.attempt(cluster, slot_of_all(entries), stop, function(client, trip)
+        local tx <const> = redirect.bounded(cluster, client, trip.give_up, cluster.want):batch(true)
         if trip.asking then
             tx:asking()
         end
@@ -380,16 +369,18 @@ local function run_transaction(cluster, entries)
     end, true)
 end
 
---- With watched keys the node's client runs it; errors of the caller's function are passed on.
-local function run_watched(cluster, opts, fn)
+--- With watched keys the node's client runs it; errors of the caller's function are passed on, and its time is its own.
+local function run_watched(cluster, stop, opts, fn)
     local list <const> = type(opts.watch) == "table" and opts.watch or { opts.watch }
     local entries = {}
     for i, key in ipairs(list) do
         entries[i] = { slot = core.redis.slot(key) }
     end
-    return redirect.attempt(cluster, slot_of_all(entries), function(client, trip)
-        return confirming(cluster, client):multi(opts, function(tx, connection)
+    return redirect.attempt(cluster, slot_of_all(entries), stop, function(client, trip)
+        return redirect.bounded(cluster, client, trip.give_up, cluster.want):multi(opts, function(tx, connection)
+            local began <const> = task.now()
             local ok <const>, e <const> = pcall(fn, tx, connection)
+            trip.give_up = trip.give_up + task.now() - began
             if not ok then
                 trip.final = true
                 error(e, 0)
@@ -421,13 +412,13 @@ function M.install(Cluster)
     function Cluster:multi(opts, fn)
         names.on_client("multi", self)
         opts, fn = options.multi(opts, fn)
-        self:ready()
+        local stop <const> = self:ready()
         if opts.watch then
-            return run_watched(self, opts, fn)
+            return run_watched(self, stop, opts, fn)
         end
-        local tx <const> = new_pipeline(self, true)
+        local tx <const>, began <const> = new_pipeline(self, true), task.now()
         fn(tx)
-        return #tx > 0 and run_transaction(self, tx.entries) or {}
+        return #tx > 0 and run_transaction(self, stop + task.now() - began, tx.entries) or {}
     end
 end
 

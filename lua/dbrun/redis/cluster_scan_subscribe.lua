@@ -28,7 +28,7 @@ return function(Cluster)
                 if not clients[i] then
                     return nil
                 end
-                keys = clients[i]:scan(opts)
+                keys = clients[i]:with({ timeout = self.timeout, idempotent = self.idempotent }):scan(opts)
             end
         end
     end

@@ -433,8 +433,8 @@ end
 
 --- What the server says behind a write that the connection `written` has answered, and the connection that said it.
 --- Raises when that was another process, or the same one that has been a replica in between, with another's data.
-local function position(whole, written, before, seconds)
-    local client <const> = whole:with { timeout = seconds }
+local function position(whole, written, before, give_up)
+    local client <const> = whole:__until(give_up)
     local text <const> = client:call("INFO", "replication")
     local _ <const>, serial <const> = client:links()
     if not run_ids[serial] then
@@ -464,7 +464,8 @@ end
 ---@param reply any of the write, for the error
 function M.confirm(client, written, before, want, reply)
     local give_up <const> = task.now() + want.timeout
-    local ok <const>, info <const>, serial <const> = pcall(position, client, written, before, want.timeout)
+    client = client:with { timeout = want.timeout }:__until(math.huge)
+    local ok <const>, info <const>, serial <const> = pcall(position, client, written, before, give_up)
     if not ok then
         if not M.is_of_command(info) then
             error(info, 0)

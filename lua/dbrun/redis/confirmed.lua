@@ -58,6 +58,7 @@ end
 
 --- Confirms what a connection that no other task uses has written.
 local function settle(self, connection, before, reply)
+    connection:__until(math.huge) -- the write is answered: from here on it is the time limit of `wait` that counts
     if self.want.aof then
         confirm_aof.confirm(connection, self.want, reply)
     else
@@ -66,9 +67,12 @@ local function settle(self, connection, before, reply)
     end
 end
 
+-- Asking for the process, which a new connection needs, and the write share one deadline, the client's for commands:
+-- in all a confirmed write takes that time and what `wait` allows.
+
 --- Runs `write(connection)` on a connection of its own, and confirms it.
 local function run_alone(self, write, wrote)
-    local connection <close> = self.inner:__acquire "the write"
+    local connection <close> = self.inner:__until():__acquire "the write"
     local before <const> = prepare(connection, self.want)
     local reply <const> = write(connection)
     if not wrote or wrote(reply) then
@@ -77,11 +81,11 @@ local function run_alone(self, write, wrote)
     return reply
 end
 
---- Runs `write(client)` on the shared connection, and confirms it on another one.
+--- Runs `write(client, stop)` on the shared connection, and confirms it on another one.
 local function run_shared(self, write, wrote)
-    local inner <const> = self.inner
+    local inner <const>, stop <const> = self.inner:__until()
     local before <const> = confirm.prepare(inner)
-    local reply <const> = write(inner)
+    local reply <const> = write(inner, stop)
     local _ <const>, written <const> = inner:links()
     if not wrote or wrote(reply) then
         confirm.confirm(inner, written, before, self.want, reply)
@@ -103,6 +107,17 @@ local function run(self, name, ...)
         return run_alone(self, write, blocks and is_something or nil)
     end
     return run_shared(self, write)
+end
+
+---The same client, all of whose writes are answered by `stop`: by default the deadline of a call that begins now. What
+---`wait` allows comes after that.
+---@param stop? number on the clock of task.now()
+---@return dbrun.redis.Confirmed
+---@return number stop
+---@package
+function Confirmed:__until(stop)
+    local inner <const>, at <const> = self.inner:__until(stop)
+    return M.new(inner, self.want), at
 end
 
 ---Runs `write(handle)`, which returns one value, and waits when `wrote(value)`: for what is more than a command.
@@ -134,6 +149,7 @@ end
 ---@field package writes integer[] the places of commands that may write
 ---@field package replayed boolean another connection may send the commands, which are in the list
 ---@field package alone boolean it must be another connection
+---@field package collects boolean so its commands may block: `batch` only checks them, as those of a transaction
 ---@field package list (table|false)[]
 ---@field package watching boolean its connection has watched keys: the client's multi confirms it
 ---@field package last any[]? the replies of the last execution
@@ -151,7 +167,7 @@ end
 function Pipeline:call(name, ...)
     on_pipeline("call", self)
     self.batch:call(name, ...)
-    local n <const> = #self.batch
+    local n <const> = self.collects and #self.list + 1 or #self.batch
     if self.replayed then
         self.list[n] = table.pack(name, ...)
     end
@@ -164,6 +180,10 @@ end
 ---Queues ASKING.
 ---@package
 function Pipeline:asking()
+    if self.collects then
+        self.list[#self.list + 1] = false
+        return self
+    end
     self.batch:asking()
     if self.replayed and self.transaction then
         self.list.asking = true
@@ -207,12 +227,13 @@ local function replay(batch, list)
 end
 
 ---Sends the queued commands, and waits when one of them has written.
+---@param stop? number task.now() at the end of the call
 ---@return any[]? replies
 ---@package
-function Pipeline:send()
+function Pipeline:send(_, stop)
     local batch <const>, list <const>, writes <const> = self.batch, self.list, self.writes
     if self.watching then
-        return batch:send()
+        return batch:send(nil, stop)
     end
     self.writes, self.list = {}, {}
     if self.replayed and (#writes > 0 or self.alone) then
@@ -221,7 +242,9 @@ function Pipeline:send()
             return replay(connection:batch(self.transaction), list)
         end, has_written(writes))
     elseif #writes > 0 then
-        self.last = run_shared(self.owner, function() return batch:send() end, has_written(writes))
+        self.last = run_shared(self.owner, function(_, limit)
+            return batch:send(nil, limit)
+        end, has_written(writes))
     else
         self.last = batch:send()
     end
@@ -272,8 +295,10 @@ end
 ---@package
 function Confirmed:batch(transaction, alone)
     alone = alone or false
-    return new_pipeline(self, self.inner:batch(transaction), {
-        transaction = transaction, alone = alone, replayed = alone or self.want.aof ~= nil, watching = false,
+    local collects <const> = alone and not transaction
+    return new_pipeline(self, self.inner:batch(transaction or collects), {
+        transaction = transaction, alone = alone, collects = collects, replayed = alone or self.want.aof ~= nil,
+        watching = false,
     })
 end
 
@@ -301,7 +326,7 @@ local function hooks_of(self)
         end,
         batch = function(connection)
             return new_pipeline(self, connection:batch(true), {
-                transaction = true, alone = true, replayed = false, watching = true,
+                transaction = true, alone = true, collects = false, replayed = false, watching = true,
             })
         end,
         after = function(connection, tx, replies)

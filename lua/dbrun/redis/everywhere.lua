@@ -76,11 +76,9 @@ function JOIN.any(replies, n)
 end
 
 --- The primary of a shard, found by one of its hash slots, also when it changes meanwhile.
-local function on_primary(cluster, slot, want, name, args)
-    return redirect.attempt(cluster, slot, function(client, trip)
-        local left <const> = math.max(0.001, trip.give_up - task.now())
-        local of_node <const> = client:with { timeout = left, idempotent = cluster.idempotent, wait = want }
-        return of_node:call(name, table.unpack(args, 1, args.n))
+local function on_primary(cluster, stop, slot, want, name, args)
+    return redirect.attempt(cluster, slot, stop, function(client)
+        return redirect.bounded(cluster, client, stop, want):call(name, table.unpack(args, 1, args.n))
     end)
 end
 
@@ -89,11 +87,11 @@ local function is_known(topology, node)
 end
 
 --- A replica. One that is lost, and that the cluster does not name any more, need not answer: nil.
-local function on_replica(cluster, replica, name, args)
+local function on_replica(cluster, stop, replica, name, args)
     local topology <const> = cluster.state.topology
-    local give_up, pause = task.now() + cluster.timeout, 0.02
+    local pause = 0.02
     while true do
-        local client <const> = topology:reader(replica):with { timeout = math.max(0.001, give_up - task.now()) }
+        local client <const> = redirect.bounded(cluster, topology:reader(replica), stop)
         local ok <const>, reply <const> = pcall(client.call, client, name, table.unpack(args, 1, args.n))
         if ok then
             return { ok = true, reply = reply }
@@ -101,12 +99,12 @@ local function on_replica(cluster, replica, name, args)
         local kind <const> = redirect.kind_of(reply, cluster.idempotent)
         if not is_known(topology, replica) then
             return nil
-        elseif (kind ~= "lost" and kind ~= "again") or task.now() >= give_up then
+        elseif (kind ~= "lost" and kind ~= "again") or task.now() >= stop - redirect.LEAST_LEFT then
             return { ok = false, reply = reply }
         end
-        task.sleep(pause * (0.5 + math.random()))
+        task.sleep(math.max(0, math.min(pause * (0.5 + math.random()), stop - redirect.LEAST_LEFT - task.now())))
         pause = math.min(pause * 2, 0.25)
-        redirect.refresh(topology, topology.AFTER_TROUBLE)
+        redirect.refresh(topology, topology.AFTER_TROUBLE, stop)
         if not is_known(topology, replica) then
             return nil
         end
@@ -115,17 +113,17 @@ end
 
 ---Runs it on all of them, also when it fails on some.
 ---@return dbrun.redis.Answer[]
-local function ask(cluster, replicas, name, ...)
+local function ask(cluster, stop, replicas, name, ...)
     local args <const>, fns <const> = table.pack(...), {}
     local want <const> = not replicas and cluster.want -- what goes to replicas too is not replicated
     for _, shard in ipairs(cluster.state.topology.shards) do
         fns[#fns + 1] = function()
-            local ok <const>, reply <const> = pcall(on_primary, cluster, shard.slot, want, name, args)
+            local ok <const>, reply <const> = pcall(on_primary, cluster, stop, shard.slot, want, name, args)
             return { ok = ok, reply = reply }
         end
         for _, replica in ipairs(replicas and shard.replicas or {}) do
             fns[#fns + 1] = function()
-                return on_replica(cluster, replica, name, args) or { gone = true }
+                return on_replica(cluster, stop, replica, name, args) or { gone = true }
             end
         end
     end
@@ -152,14 +150,15 @@ end
 ---Runs a command on all primaries (`spec.replicas`: and all replicas). Raises the first error, except for a command
 ---that need succeed on one node only.
 ---@param cluster dbrun.redis.Cluster
+---@param stop number task.now() at the end of the call
 ---@param spec dbrun.redis.KeySpec
 ---@param name string
 ---@return any
-function M.run(cluster, spec, name, ...)
+function M.run(cluster, stop, spec, name, ...)
     if spec.replicas then -- no error reports a new replica
-        redirect.refresh(cluster.state.topology, redirect.REFRESH_EVERY)
+        redirect.refresh(cluster.state.topology, redirect.REFRESH_EVERY, stop)
     end
-    local answers <const> = ask(cluster, spec.replicas, name, ...)
+    local answers <const> = ask(cluster, stop, spec.replicas, name, ...)
     if spec.everywhere == "one_succeeded" then
         return one_of(answers)
     end

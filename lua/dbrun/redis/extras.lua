@@ -103,12 +103,14 @@ return function(Client)
             args.optional("script", "its arguments", values, options.KEYS)
             args.no_more("script", "is called with a list of keys and a list of arguments", nil, ...)
             keys, values = keys or {}, values or {}
+            local _ <const>, stop <const> = self:__until() -- of both commands together
             local ok, reply = pcall(self.call, self, "EVALSHA", sha, #keys, keys, values)
             if not ok then
                 if not errors.is(reply, "redis") or reply.code ~= "NOSCRIPT" then
                     error(reply, 0)
                 end
-                return self:call("EVAL", source, #keys, keys, values)
+                local bounded <const> = self:__until(stop)
+                return bounded:call("EVAL", source, #keys, keys, values)
             end
             return reply
         end

@@ -29,9 +29,11 @@ local function too_old(self, e)
     }
 end
 
+-- A call may have to load the library first. All of that has one deadline: `client` is the library's own, bounded.
+
 --- The functions of the library that the server has, and its source.
-local function listed(self)
-    local found <const> = self.client:call("FUNCTION", "LIST", "LIBRARYNAME", self.name, "WITHCODE")[1]
+local function listed(self, client)
+    local found <const> = client:call("FUNCTION", "LIST", "LIBRARYNAME", self.name, "WITHCODE")[1]
     if not found then
         return nil
     end
@@ -45,8 +47,8 @@ local function listed(self)
     return functions, found.library_code
 end
 
-local function load(self)
-    local ok, e = pcall(self.client.call, self.client, "FUNCTION", "LOAD", "REPLACE", self.source)
+local function load(self, client)
+    local ok, e = pcall(client.call, client, "FUNCTION", "LOAD", "REPLACE", self.source)
     if not ok and says(e, "unknown command") then
         error(too_old(self, e), 0)
     elseif not ok and not (errors.is(e, "usage") or e.code == "READONLY" or e.code == "NOPERM") then
@@ -56,7 +58,7 @@ local function load(self)
         end
         error(e, 0)
     end
-    local functions <const>, source <const> = listed(self)
+    local functions <const>, source <const> = listed(self, client)
     -- A replica, or a program that only reads, can use the library that is there, when it is this one.
     if not ok and source ~= self.source then
         error(e, 0)
@@ -64,18 +66,28 @@ local function load(self)
     self.functions = functions
 end
 
+local function late_error(self)
+    return errors.new {
+        kind = "timeout", outcome = "not_sent", retryable = true,
+        message = ("redis: the library '%s' was not loaded before the deadline: another task still loads it"):format(
+            self.name),
+    }
+end
+
 --- Loads it unless it is loaded since `seen`. One task loads, others wait for it.
-local function make_sure(self, seen)
-    local permit <close> = self.gate:acquire()
-    if permit and self.functions == seen then
-        load(self)
+local function make_sure(self, seen, client, stop)
+    local permit <close> = self.gate:acquire(math.max(0, stop - task.now()))
+    if not permit then
+        error(late_error(self), 0)
+    elseif self.functions == seen then
+        load(self, client)
     end
 end
 
 ---Loads the library now, on all primaries of a cluster. (The first call does that, too.)
 function Library:load()
     on_library("load", self)
-    make_sure(self, self.functions)
+    make_sure(self, self.functions, self.client:__until())
 end
 
 local function unknown(self, name)
@@ -109,21 +121,22 @@ function Library:call(name, keys, values, ...)
     args.optional("call", "the arguments", values, options.KEYS)
     args.no_more("call", "takes a name, a list of keys and a list of arguments", nil, ...)
     keys, values = keys or {}, values or {}
+    local client <const>, stop <const> = self.client:__until()
     local seen <const> = self.functions
     if not seen then
-        make_sure(self, nil)
+        make_sure(self, nil, client, stop)
     end
     local known <const> = self.functions
-    local ok, reply = pcall(call, self, self.client, name, keys, values)
+    local ok, reply = pcall(call, self, seen and self.client or client, name, keys, values)
     if ok then
         return reply
     elseif not errors.is(reply, "redis") or reply.message ~= "ERR Function not found" then
         error(reply, 0)
     end
     -- It did not run. The server was emptied, or is another one after a failover.
-    make_sure(self, known)
+    make_sure(self, known, client, stop)
     -- A replica may get the library only later.
-    return call(self, self.on_cluster and self.client:with { read_from = "primary" } or self.client, name, keys, values)
+    return call(self, self.on_cluster and client:with { read_from = "primary" } or client, name, keys, values)
 end
 
 local SOURCE <const> = {

@@ -107,14 +107,14 @@ function Lock:lost(seconds)
     return false
 end
 
---- With its time limit; false when it was lost.
-local function extend(lock, seconds, limit)
+--- False when it was lost.
+local function extend(lock, seconds, stop)
     local ms <const> = math.ceil(seconds * 1000)
     for attempt = 1, MOST_AT_ONCE do
         local sent <const>, before <const> = task.now(), lock.valid_until
         -- Unless there is an answer, the earlier of both ends counts.
         set_valid(lock, math.min(before, valid_from(sent, ms)))
-        local ok, left = pcall(commands.extend, lock, ms, limit)
+        local ok, left = pcall(commands.extend, lock, ms, stop)
         if not ok then
             if errors.is(left) and (left.outcome == "not_sent" or left.outcome == "failed") then
                 set_valid(lock, before)
@@ -150,15 +150,19 @@ function Lock:extend(ttl)
     if not self.token or self.letting_go then
         return false
     end
-    return extend(self, ttl or self.ttl, math.huge)
+    return extend(self, ttl or self.ttl, commands.deadline(self))
 end
 
 --- Releases it at the server; once more when the connection is lost before the reply.
 local function release(lock)
-    local ok, held = pcall(commands.release, lock)
+    local open <const>, stop <const> = pcall(commands.deadline, lock)
+    if not open then
+        return false, stop
+    end
+    local ok, held = pcall(commands.release, lock, stop)
     if not ok and errors.is(held, "connect") and held.outcome == "unknown" then
         lock.doubt = true
-        ok, held = pcall(commands.release, lock)
+        ok, held = pcall(commands.release, lock, stop)
     end
     return ok, held
 end
@@ -267,21 +271,21 @@ local function taken_error(lock, wait)
 end
 
 --- The lock is ours at the server. Is it certain here, and for about its ttl?
-local function settle(lock, sent, left)
+local function settle(lock, sent, left, stop)
     set_valid(lock, valid_from(sent, math.min(left, lock.ms)))
     -- Most of the time has passed, or the server's clock is not what was known.
     if left < lock.ms / 2 or left > lock.ms * 1.5 + 1000 or not lock:valid() then
         commands.forget_clock(lock)
-        return extend(lock, lock.ttl, math.max(lock.ttl, LEAST_LIMIT)) and lock:valid()
+        return extend(lock, lock.ttl, stop) and lock:valid()
     end
     return true
 end
 
---- One attempt. Returns true, or false, the error, and whether the next one follows at once.
-local function attempt(lock, guard, wait, limit)
+--- One attempt, which ends at `stop`. Returns true, or false, the error, and whether the next one follows at once.
+local function attempt(lock, guard, wait, stop)
     local sent <const> = task.now()
     local ours = false
-    local ok, state, left, fence = pcall(commands.acquire, lock, limit, function() ours = true end)
+    local ok, state, left, fence = pcall(commands.acquire, lock, stop, function() ours = true end)
     if not ok then
         local e <const> = state
         local undone <const> = not ours and errors.is(e) and e.kind == "timeout" and e.outcome == "unknown"
@@ -303,7 +307,7 @@ local function attempt(lock, guard, wait, limit)
     end
     guard.doubt = true
     lock.fence = fence
-    if settle(lock, sent, left) then
+    if settle(lock, sent, left, stop) then
         guard.doubt = false
         return true
     end
@@ -313,12 +317,15 @@ end
 local function take(lock, wait)
     local began <const> = task.now()
     local give_up <const> = began + wait
-    local stop <const> = wait > 0 and give_up or began + math.max(lock.ttl, LEAST_LIMIT)
+    -- Without `wait` it is one call, which has the time of one command of the client.
+    local stop <const> = wait > 0 and give_up
+        or math.min(began + math.max(lock.ttl, LEAST_LIMIT), commands.deadline(lock))
     local guard <close> = setmetatable({ lock = lock, doubt = false }, Guard)
     local pause, at_once = FIRST_PAUSE, 0
     while true do
-        local limit <const> = math.max(stop - task.now(), LEAST_LIMIT)
-        local held <const>, e <const>, soon <const> = attempt(lock, guard, wait, limit)
+        local limit <const> = wait > 0 and math.max(stop, task.now() + LEAST_LIMIT) or stop
+        local held <const>, e <const>, soon <const> = attempt(lock, guard, wait,
+            math.min(limit, commands.deadline(lock)))
         if held then
             return
         end
@@ -347,7 +354,7 @@ local function keep(lock, every)
             error(lost_error(lock, cause and ("it could not be extended: %s"):format(
                 errors.is(cause) and cause.message or tostring(cause)) or EXPIRED), 0)
         elseif due and now >= due then
-            local ok, held = pcall(extend, lock, lock.ttl, math.max(0.001, lock.valid_until - now))
+            local ok, held = pcall(extend, lock, lock.ttl, math.min(lock.valid_until, commands.deadline(lock)))
             -- An error reply ends nothing: until its validity is over the lock is held.
             if not ok and not may_retry(held) and not errors.is(held, "redis") then
                 error(held, 0)

@@ -53,6 +53,7 @@ return 0]]
 ---Where a command is sent.
 ---@class dbrun.redis.lock.Place
 ---@field client dbrun.redis.Client of one server
+---@field server dbrun.redis.Client the one that stays: what is known of the server is kept by it
 ---@field asking boolean the key's slot is migrating to it
 ---@field stop number task.now() at the time limit
 ---@field name string what errors call the command
@@ -61,11 +62,11 @@ return 0]]
 local function at_server(lock, place, fn, wrote)
     local client <const> = place.client
     if type(client) == "userdata" then
-        lock.node = client
+        lock.node, place.server = client, client
         return fn(place)
     end
-    lock.node = client.inner
-    local results <const> = client:confirming(function(handle)
+    lock.node, place.server = client.inner, client.inner
+    local results <const> = client:__until(place.stop):confirming(function(handle)
         place.client = handle
         return table.pack(fn(place))
     end, function(results)
@@ -76,14 +77,14 @@ end
 
 --- Runs `fn(place)` for the server that has the lock; in a cluster it follows redirections. `wrote(...)`: do these
 --- results of fn say that it wrote what replicas should have?
-local function at(lock, limit, fn, wrote)
-    local client, stop <const> = lock.client, task.now() + limit
+local function at(lock, stop, fn, wrote)
+    local client = lock.client
     local name <const> = ("the command for the lock '%s'"):format(lock.name)
     if type(client) == "userdata" or rawget(client, "inner") then
         return at_server(lock, { client = client, asking = false, stop = stop, name = name }, fn, wrote)
     end
+    client = client:__until(stop)
     client:ready()
-    client = client:with { timeout = math.min(limit, client.timeout) }
     local slot <const> = core.redis.slot(lock.name)
     local trip
     repeat
@@ -105,7 +106,7 @@ local function at(lock, limit, fn, wrote)
         if trip then
             trip:failed(node, failure)
         else
-            trip = redirect.trip(client, slot, node, failure)
+            trip = redirect.trip(client, slot, node, failure, stop)
         end
     until not trip:again()
     error(trip.failure, 0)
@@ -125,8 +126,7 @@ end
 --- Sends one or two commands together, and `undo` behind them when the task gives up. Raises an error reply.
 local function send(place, undo, ...)
     local p <const> = queue(place, ...)
-    local limit <const> = math.max(0.001, place.stop - task.now())
-    local replies <const> = p:send(undo and queue(place, undo), limit, place.name)
+    local replies <const> = p:send(undo and queue(place, undo), place.stop, place.name)
     local step <const> = place.asking and 2 or 1
     local one <const>, two <const> = replies[step], replies[2 * step]
     if errors.is(one) then
@@ -176,7 +176,7 @@ local clocks <const> = setmetatable({}, { __mode = "k" })
 --- The server's time now, in milliseconds, at most a round trip ahead of it; nil: it does not tell.
 local function time_of(place)
     local client <const> = place.client
-    local clock, now <const> = clocks[client], task.now()
+    local clock, now <const> = clocks[place.server], task.now()
     if not clock or clock.connection == 0 or clock.connection ~= client:links() or now - clock.asked > CLOCK_FOR then
         clock = { asked = now }
         local ok, time = pcall(send, place, nil, { "TIME" })
@@ -186,7 +186,7 @@ local function time_of(place)
             error(time, 0)
         end
         clock.connection = client:links()
-        clocks[client] = clock
+        clocks[place.server] = clock
     end
     return clock.offset and clock.offset + task.now() * 1000
 end
@@ -224,31 +224,38 @@ end
 local STATES <const> = { [1] = "ours", [0] = "taken", [-1] = "late" }
 
 local function acquire(place, lock)
-    if not lock.fence_key and not needs_script[place.client] then
+    if not lock.fence_key and not needs_script[place.server] then
         local ok, state, left = pcall(acquire_plainly, place, lock)
         if ok then
             return state, left
         elseif not errors.is(state, "redis") or not state.message:find "^ERR syntax error" then
             error(state, 0)
         end
-        needs_script[place.client] = true
+        needs_script[place.server] = true
     end
     local argv <const> = { lock.token, lock.ms, void_at(place, lock.ms) }
     local reply <const> = run_fenced(place, release(lock), ACQUIRE, { lock.name, lock.fence_key or nil }, argv)
     return STATES[reply[1]], reply[2], lock.fence_key and reply[3] or nil
 end
 
----Tries to take the lock. A task that gives up, or the end of `limit`, sends the release behind it, and the token must
+---The deadline of a call for a lock that begins now: that of a command of its client, which all its steps share.
+---@param lock dbrun.redis.Lock
+---@return number stop on the clock of task.now()
+function M.deadline(lock)
+    return select(2, lock.client:__until())
+end
+
+---Tries to take the lock. A task that gives up, or its end at `stop`, sends the release behind it, and the token must
 ---not be used again then. Not so when `on_ours` was called: then the server has answered that it is ours, and the error
 ---came while replicas were waited for.
 ---@param lock dbrun.redis.Lock
----@param limit number
+---@param stop number
 ---@param on_ours fun()
 ---@return "ours"|"taken"|"late" state ours: also by an earlier attempt with this token, whose reply was lost
 ---@return integer? left milliseconds until it expires
 ---@return integer? fence
-function M.acquire(lock, limit, on_ours)
-    return at(lock, limit, function(place)
+function M.acquire(lock, stop, on_ours)
+    return at(lock, stop, function(place)
         local state <const>, left <const>, fence <const> = acquire(place, lock)
         if state == "ours" then
             on_ours()
@@ -261,18 +268,19 @@ end
 
 ---@param lock dbrun.redis.Lock
 ---@param ms integer
----@param limit number
+---@param stop number
 ---@return integer left milliseconds until it expires; 0: this client does not hold it; -1: it came too late
-function M.extend(lock, ms, limit)
-    return at(lock, limit, function(place)
+function M.extend(lock, ms, stop)
+    return at(lock, stop, function(place)
         return run(place, nil, EXTEND, { lock.name }, { lock.token, ms, void_at(place, ms) })
     end, function(left) return left > 0 end)
 end
 
 ---@param lock dbrun.redis.Lock
+---@param stop number
 ---@return boolean held
-function M.release(lock)
-    return at(lock, math.huge, function(place)
+function M.release(lock, stop)
+    return at(lock, stop, function(place)
         return run(place, nil, RELEASE, { lock.name }, { lock.token }) == 1
     end, function() return false end)
 end
@@ -291,7 +299,7 @@ end
 ---@param lock dbrun.redis.Lock
 ---@return integer number 0: this client does not hold it
 function M.fence(lock)
-    return at(lock, math.huge, function(place)
+    return at(lock, M.deadline(lock), function(place)
         return run_fenced(place, nil, FENCE, { lock.name, M.fence_key(lock.name) }, { lock.token })
     end, function(number) return number > 0 end)
 end

@@ -9,13 +9,19 @@ M.REFRESH_EVERY = 1 -- least seconds between two reads of the topology because o
 local REFRESH_AFTER_LOSS <const> = require "dbrun.redis.topology".AFTER_TROUBLE
 local MOST_HOPS <const> = 16 -- redirections in a row without a pause
 local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.01, 0.25
-local LEAST_LEFT <const> = 0.02 -- seconds: one more attempt could only turn "it did not run" into "it may have run"
+M.LEAST_LEFT = 0.02 -- seconds: one more attempt could only turn "it did not run" into "it may have run"
 
----Reads the topology again. Ignores a failure: the known one may still be right.
+---Reads the topology again. Ignores a failure: the known one may still be right. Where one is known, half of the time
+---that is left is kept for the command: a node that does not answer makes the others slow to tell.
 ---@param topology dbrun.redis.Topology
 ---@param age number
-function M.refresh(topology, age)
-    local ok, e = pcall(topology.refresh, topology, age)
+---@param stop? number task.now() at the end of the call
+function M.refresh(topology, age, stop)
+    if stop and #topology.shards > 0 then
+        local now <const> = task.now()
+        stop = now + math.max(0, stop - now) / 2
+    end
+    local ok, e = pcall(topology.refresh, topology, age, stop)
     if not ok and not (errors.is(e) and (e.kind == "connect" or e.kind == "redis" or e.kind == "protocol"
         or (e.kind == "timeout" and e.outcome))) then
         error(e, 0)
@@ -81,7 +87,9 @@ function M.target(topology, e, from)
 end
 
 --- Commands that may block need a dedicated connection.
-local function may_block(name)
+---@param name string
+---@return boolean
+function M.may_block(name)
     local fact <const> = core.redis.fact(name)
     return fact ~= nil and fact.blocks
 end
@@ -98,10 +106,11 @@ Trip.__index = Trip
 ---@param slot integer?
 ---@param node dbrun.redis.Node? where it failed
 ---@param failure any
+---@param stop number task.now() at the end of the call
 ---@return dbrun.redis.Trip
-function M.trip(cluster, slot, node, failure)
+function M.trip(cluster, slot, node, failure, stop)
     local self <const> = setmetatable({
-        cluster = cluster, slot = slot, give_up = task.now() + cluster.timeout, hops = 0, pause = FIRST_PAUSE,
+        cluster = cluster, slot = slot, give_up = stop, hops = 0, pause = FIRST_PAUSE,
     }, Trip)
     self:failed(node, failure)
     return self
@@ -146,18 +155,28 @@ function Trip:again()
     if self.hops > MOST_HOPS then
         self.wait, self.hops = true, 0
     end
+    local left <const> = self.give_up - task.now()
+    if left <= (self.wait and M.LEAST_LEFT or 0) then
+        return false
+    end
     if self.wait then
-        local left <const> = self.give_up - task.now()
-        if left <= LEAST_LEFT then
-            return false
-        end
-        task.sleep(math.min(left - LEAST_LEFT, self.pause * (0.5 + math.random())))
+        task.sleep(math.min(left - M.LEAST_LEFT, self.pause * (0.5 + math.random())))
         self.pause = math.min(self.pause * 2, LONGEST_PAUSE)
     end
     if self.look then
-        M.refresh(topology, self.look)
+        M.refresh(topology, self.look, self.give_up)
     end
     return true
+end
+
+---A client of a node with the settings of the cluster's, for one attempt of a call that ends at `stop`.
+---@param cluster dbrun.redis.Cluster
+---@param client dbrun.redis.Client
+---@param stop number
+---@param want? dbrun.redis.Wait|false
+---@return dbrun.redis.Client
+function M.bounded(cluster, client, stop, want)
+    return (client:with { timeout = cluster.timeout, idempotent = cluster.idempotent, wait = want }:__until(stop))
 end
 
 ---Runs `fn(client, trip)` for the primary of the hash slot (any primary without one), with retries. When fn sets
@@ -165,13 +184,14 @@ end
 ---key in migration is waited for.
 ---@param cluster dbrun.redis.Cluster
 ---@param slot integer?
+---@param stop number task.now() at the end of the call; fn may move `trip.give_up`
 ---@param fn fun(client: dbrun.redis.Client, trip: dbrun.redis.Trip): any
 ---@param asks? boolean
 ---@return any
-function M.attempt(cluster, slot, fn, asks)
+function M.attempt(cluster, slot, stop, fn, asks)
     local topology <const> = cluster.state.topology
     local trip <const> = setmetatable({
-        cluster = cluster, slot = slot, give_up = task.now() + cluster.timeout, hops = 0, pause = FIRST_PAUSE,
+        cluster = cluster, slot = slot, give_up = stop, hops = 0, pause = FIRST_PAUSE,
     }, Trip)
     repeat
         local shard
@@ -203,14 +223,13 @@ end
 ---@param client dbrun.redis.Client
 ---@param asking boolean
 function Trip:run(client, asking, name, ...)
-    local left <const> = math.max(0.001, self.give_up - task.now())
     local wait <const> = self.cluster.want
-    local quick <const> = client:with { timeout = left, idempotent = self.cluster.idempotent, wait = wait }
+    local quick <const> = M.bounded(self.cluster, client, self.give_up, wait)
     if not asking then
         return quick:call(name, ...)
     end
-    local alone <const> = may_block(name)
-    local connection <close> = alone and not wait and quick:acquire() or nil
+    local alone <const> = M.may_block(name)
+    local connection <close> = alone and not wait and quick:__acquire(name) or nil
     local batch <const> = (connection or quick):batch(false, alone)
     batch:asking():call(name, ...)
     local reply <const> = batch:send()[2]

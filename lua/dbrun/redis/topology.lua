@@ -43,7 +43,7 @@ Topology.AFTER_TROUBLE = 0.35
 function Topology.new(settings, seeds, connect)
     return setmetatable({
         settings = settings, seeds = seeds, connect = connect, nodes = {}, slots = {}, shards = {}, stale = true,
-        refreshed_at = -math.huge, read_at = -math.huge, refreshes = 0, gate = task.semaphore(1),
+        refreshed_at = -math.huge, read_at = -math.huge, refreshes = 0, closed = false,
     }, Topology)
 end
 
@@ -175,7 +175,9 @@ local function look(self)
         local some <const> = table.move(list, from, math.min(#list, from + failover.MOST_ASKED - 1), 1, {})
         local ranges <const>, e <const> = map.ask(some)
         if ranges then
-            take(self, ranges)
+            if not self.closed then
+                take(self, ranges)
+            end
             self.stale, self.refreshes = false, self.refreshes + 1
             return
         end
@@ -188,30 +190,81 @@ local function look(self)
     error(failure, 0)
 end
 
----Reads the topology, unless that was done less than `age` seconds ago. One task reads, others wait for it.
----Raises the reason when no node could answer.
+---A reading of the map that is under way. It ends by itself, however early the calls have to go that wait for it.
+---@class dbrun.redis.Reading
+---@field begun number
+---@field done boolean
+---@field failure any why nobody could tell
+---@field ended table a condition
+
+local function read(self, reading)
+    local ok <const>, e <const> = pcall(look, self)
+    self.reading = nil
+    self.failure = not ok and failover.is_answer(e) and e or nil
+    self.read_at = ok and reading.begun or self.read_at
+    reading.done, reading.failure = true, not ok and e or nil
+    reading.ended:notify(math.maxinteger)
+end
+
+---@return dbrun.redis.Reading
+local function begin(self)
+    local reading <const> = { begun = task.now(), done = false, ended = core.task.condition() }
+    self.reading, self.refreshed_at = reading, reading.begun
+    core.task.daemon(read, self, reading)
+    return reading
+end
+
+--- False: it has not ended in time.
+local function await(reading, stop)
+    while not reading.done do
+        local left <const> = stop - task.now()
+        if left <= 0 then
+            return false
+        end
+        reading.ended:wait(left < math.huge and left or nil)
+    end
+    return true
+end
+
+local function late_error(self)
+    return errors.new {
+        kind = "timeout", outcome = "not_sent", retryable = true,
+        message = ("redis cluster: no node (%s:%d and others) told the map before the deadline, so nothing was sent")
+            :format(self.seeds[1].host, self.seeds[1].port),
+        hint = "check that the nodes are reachable and answer (redis-cli -h HOST -p PORT cluster slots)",
+    }
+end
+
+---Reads the topology, unless that was done less than `age` seconds ago. One task reads, others wait for it, each until
+---`stop`. Raises the reason when no node could answer, and when no map is known at `stop`.
 ---@param age number
+---@param stop? number task.now() at the end of the call
 ---@param since? number one that was begun after this will do
-function Topology:refresh(age, since)
-    if task.now() - self.refreshed_at < age then
-        if #self.shards == 0 and self.failure then
+function Topology:refresh(age, stop, since)
+    local reading = self.reading
+    local known <const> = #self.shards > 0
+    if task.now() - self.refreshed_at < age and (known or not reading) then
+        if not known and self.failure then
             error(self.failure, 0)
         end
         return
     end
-    since = since or task.now()
-    local permit <close> = self.gate:acquire()
-    if self.refreshed_at >= since or not permit then
-        return
+    stop = stop or math.huge
+    if reading and since and reading.begun < since then
+        await(reading, stop)
+        reading = self.reading
     end
-    local begun <const> = task.now()
-    self.refreshed_at = begun
-    local ok <const>, e <const> = pcall(look, self)
-    self.failure = not ok and failover.is_answer(e) and e or nil
-    if not ok then
-        error(e, 0)
+    if not reading and since and self.refreshed_at >= since then
+        return -- another task has asked meanwhile
     end
-    self.read_at = begun
+    reading = reading or begin(self)
+    if not await(reading, stop) then
+        if #self.shards == 0 then
+            error(late_error(self), 0)
+        end
+    elseif reading.failure then
+        error(reading.failure, 0)
+    end
 end
 
 --- Is the node what this client is for: a primary, or (to read from) a node of the cluster at all?
@@ -240,7 +293,7 @@ function ask_about(self, node, read_replica, watcher)
             task.sleep(pause * (1 + math.random() / 2))
         end
     until not wait
-    self:refresh(0, since)
+    self:refresh(0, nil, since)
     if self.read_at < since then
         return nil
     elseif self.nodes[node.name] == node and serves(self, node, read_replica) then
@@ -292,6 +345,7 @@ end
 
 ---Closes the clients of all nodes.
 function Topology:close()
+    self.closed = true
     for _, node in pairs(self.nodes) do
         node.client:close()
         if node.reader then

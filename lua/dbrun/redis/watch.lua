@@ -1,5 +1,6 @@
 --- Transactions with watched keys: each attempt has a connection of its own, and runs again when a key changed or when
---- the connection was lost before EXEC was sent.
+--- the connection was lost before EXEC was sent. Getting connections, WATCH, EXEC and pauses share one deadline, the
+--- client's for commands; the time of the caller's function is its own.
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
@@ -30,19 +31,23 @@ end
 local Guard <const> = { __close = discard_unless_clean }
 
 --- One attempt on a connection with WATCH. The replies, or nil when a watched key had changed.
-local function watched_attempt(connection, keys, fn, lost, hooks)
+local function watched_attempt(connection, call, keys, fn, hooks)
     local held <close> = connection -- luacheck: ignore 211
     if hooks then
         hooks.before(connection)
     end
-    local guard <close> = setmetatable({ connection = connection, clean = false, lost = lost }, Guard)
+    local guard <close> = setmetatable({ connection = connection, clean = false, lost = call }, Guard)
     connection:raw("WATCH", keys)
     local tx <const> = hooks and hooks.batch(connection) or connection:batch(true)
+    connection:__until(math.huge)
+    local began <const> = task.now()
     fn(tx, connection)
+    call.stop = call.stop + task.now() - began
+    connection:__until(call.stop)
     local replies
     if #tx > 0 then
         guard.sent = true
-        replies = tx:send()
+        replies = tx:send(nil, call.stop)
     else
         connection:raw "UNWATCH"
         replies = {}
@@ -83,18 +88,19 @@ end
 ---  confirmed writes do around an attempt
 ---@return any[] replies
 function M.run(client, keys, retry, fn, hooks)
-    local lost <const> = { before_exec = false }
+    local call <const> = { before_exec = false, stop = select(2, client:__until()) }
     for left = retry, 0, -1 do
-        local connection <const> = lost.before_exec and acquire_until(client, task.now() + COMEBACK)
-            or client:__acquire(WHAT)
-        lost.before_exec = false
+        local bounded <const> = client:__until(call.stop)
+        local connection <const> = call.before_exec
+            and acquire_until(bounded, math.min(task.now() + COMEBACK, call.stop)) or bounded:__acquire(WHAT)
+        call.before_exec = false
         local ok, replies
         if left > 0 then
-            ok, replies = pcall(watched_attempt, connection, keys, fn, lost, hooks)
+            ok, replies = pcall(watched_attempt, connection, call, keys, fn, hooks)
         else
-            ok, replies = true, watched_attempt(connection, keys, fn, lost, hooks)
+            ok, replies = true, watched_attempt(connection, call, keys, fn, hooks)
         end
-        if not ok and not lost.before_exec then
+        if not ok and not call.before_exec then
             error(replies, 0)
         elseif ok and replies then
             return replies

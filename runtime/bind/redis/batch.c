@@ -31,6 +31,8 @@ struct redis_batch {
     struct buf out;
     struct buf shapes; /* one byte per command */
     uint32_t count;
+    double
+        block; /* seconds that its commands may block, one after the other; < 0: none does, 0: without end */
     bool transaction;
     bool asking; /* a transaction: ASKING before MULTI, which holds until EXEC */
     bool running;
@@ -74,6 +76,7 @@ int redis_batch_new(lua_State *L)
     const struct redis_handle *h = redis_check_handle(L, 1);
     b->session = redis_session_ref(h->session);
     b->handle = *h;
+    b->block = -1;
     b->transaction = transaction;
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, USER_HANDLE);
@@ -115,15 +118,25 @@ static int ask_reading(lua_State *L, const struct redis_command *cmd, int first)
     return redis_ask_reading(L, cmd, first, reading_told);
 }
 
+/* The commands of a dedicated connection may block; in a transaction none does. */
+static void add_block(struct redis_batch *b, double seconds)
+{
+    if (b->transaction || seconds < 0)
+        return;
+    b->block = seconds == 0 || b->block == 0 ? 0 : fmax(b->block, 0) + seconds;
+}
+
 static int queue_command(lua_State *L, struct redis_batch *b, const struct redis_command *cmd, int first,
                          bool only_reads)
 {
     struct runtime *rt = bind_runtime(L);
     redis_shape_id shape = cmd->shape;
+    double block = -1;
     if (cmd->flags) {
         const char *instead;
         shape = redis_command_shape(L, cmd, first, &instead);
-        if (!instead && !b->transaction && b->session->shared && redis_command_blocks(L, cmd, first) >= 0)
+        block = redis_command_blocks(L, cmd, first);
+        if (!instead && !b->transaction && b->session->shared && block >= 0)
             instead =
                 "a command that blocks would delay all commands on the shared connection: call it outside "
                 "of the pipeline";
@@ -148,6 +161,7 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
     if (!redis_args_write(L, cmd, first, &b->out, &wrong))
         return redis_args_raise(L, rt, cmd, &wrong);
     buf_add(&b->shapes, &byte, 1);
+    add_block(b, block);
     b->count++;
     lua_settop(L, 1);
     return 1;
@@ -219,6 +233,7 @@ static int batch__len(lua_State *L)
 static void forget_commands(struct redis_batch *b)
 {
     b->count = 0;
+    b->block = -1;
     if (b->out.cap > 1024 * 1024)
         buf_free(&b->out);
     buf_clear(&b->out);
@@ -423,14 +438,15 @@ static void check_usable(lua_State *L, const struct redis_batch *b)
         redis_raise_lost(L, s);
 }
 
-static int execute(lua_State *L, struct redis_batch *b, const struct redis_batch *undo, uint64_t deadline)
+static int execute(lua_State *L, struct redis_batch *b, const struct redis_batch *undo,
+                   const struct redis_terms *terms)
 {
     struct redis_session *s = b->session;
     struct redis_queue *q = redis_session_queue(s);
     struct redis_request r = {.handle = &b->handle,
                               .from = q->out.len,
                               .expect = b->count + (b->transaction ? 2 : 0) + (b->asking ? 1 : 0),
-                              .deadline = deadline};
+                              .deadline = terms->deadline};
     r.call = redis_session_take(s);
     bool kept = r.call && (!undo || redis_undo_keep(r.call, undo->out.data, undo->out.len, undo->count));
     if (!kept || !write_out(b, q)) {
@@ -439,6 +455,7 @@ static int execute(lua_State *L, struct redis_batch *b, const struct redis_batch
         redis_session_admit(s);
         return luaL_error(L, "not enough memory");
     }
+    r.call->blocks = terms->blocks;
     size_t expected = (size_t)r.expect * BYTES_A_REPLY;
     resp_reply_expect(&r.call->call.reply, expected < MOST_EXPECTED ? expected : MOST_EXPECTED);
     b->running = true;
@@ -453,17 +470,19 @@ static int room_given(lua_State *L, int status, lua_KContext ctx)
     b->running = false;
     struct redis_terms terms = redis_room_given(L, b->session, ctx, name_of(L));
     check_usable(L, b);
-    return execute(L, b, luaL_testudata(L, 2, REDIS_BATCH_CLASS), terms.deadline);
+    return execute(L, b, luaL_testudata(L, 2, REDIS_BATCH_CLASS), &terms);
 }
 
-/* send([undo [, seconds [, name]]]): `undo` is a pipeline that is sent right behind this one when the task
- * gives up waiting; the time limit is the client's or `seconds`, whichever is less; `name` stands in errors.
+/* send([undo [, stop [, name]]]): `undo` is a pipeline that is sent right behind this one when the task gives
+ * up waiting; the deadline is the client's or `stop`, on the clock of task.now(), whichever comes first;
+ * `name` stands in errors.
  */
 static int batch_execute(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
     const struct redis_batch *undo = luaL_testudata(L, 2, REDIS_BATCH_CLASS);
-    double limit = fmin(luaL_optnumber(L, 3, HUGE_VAL), b->handle.timeout);
+    struct redis_handle h = b->handle;
+    h.until = deadline_min(h.until, duration_ns(luaL_optnumber(L, 3, HUGE_VAL)));
     struct runtime *rt = bind_runtime(L);
     (void)name_of(L);
     lua_settop(L, 4);
@@ -473,12 +492,14 @@ static int batch_execute(lua_State *L)
         return 1;
     }
     task_check_park(L, rt->sched);
-    struct redis_terms terms = {redis_deadline(limit), SHAPE_PLAIN, false};
+    if (redis_is_over(&h))
+        return redis_raise_over(L, b->session, b->transaction ? "the transaction" : name_of(L));
+    struct redis_terms terms = {redis_handle_deadline(&h, b->block), SHAPE_PLAIN, b->block >= 0};
     if (b->session->crowded && !redis_session_has_room(b->session, b->out.len)) {
         b->running = true;
         return redis_park_for_room(L, b->session, b->out.len, &terms, room_given);
     }
-    return execute(L, b, undo, terms.deadline);
+    return execute(L, b, undo, &terms);
 }
 
 /* post() -> sent: runs the queued commands in the background; they must be harmless when they run twice. */

@@ -57,6 +57,20 @@ int redis_raise_timeout(lua_State *L, struct redis_session *s, enum error_outcom
     return bind_error_raise(L, s->rt, &e);
 }
 
+int redis_raise_over(lua_State *L, const struct redis_session *s, const char *what)
+{
+    struct error e = {0};
+    error_set(&e, ERROR_TIMEOUT, "redis at %s: %s could not be sent before its deadline",
+              s->pool->target->label, what);
+    error_set_field(
+        &e, ERROR_HINT,
+        "what had to come before it took all the time: a connection, other commands of the same call, "
+        "the map of a cluster");
+    e.outcome = OUTCOME_NOT_SENT;
+    e.retryable = true;
+    return bind_error_raise(L, s->rt, &e);
+}
+
 static int raise_failed(lua_State *L, struct runtime *rt, struct session_call *c, const char *what)
 {
     struct error e = {0};
@@ -213,7 +227,7 @@ struct plan {
     redis_shape_id shape;
     bool blocks;
     bool only_reads; /* the server has said so */
-    double timeout;
+    double block;    /* for redis_handle_deadline */
 };
 
 /* SORT and EVAL may write, SORT_RO and EVAL_RO are the same without that. */
@@ -350,7 +364,9 @@ static int send_command(lua_State *L, struct redis_handle *h, const struct redis
     if (reading == READING_ASK)
         return ask_reading(L, cmd, first);
     task_check_park(L, rt->sched);
-    struct redis_terms terms = {redis_deadline(plan->timeout), plan->shape, plan->blocks};
+    if (redis_is_over(h))
+        return redis_raise_over(L, h->session, cmd->name);
+    struct redis_terms terms = {redis_handle_deadline(h, plan->block), plan->shape, plan->blocks};
     if (!redis_is_usual(h)) /* a finaliser of the script may have closed it; nothing allocates from here on */
         return send_unusual(L, h, cmd, first, &terms);
     return write_command(L, h, cmd, first, &terms);
@@ -394,7 +410,7 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
                         bool only_reads)
 {
     const char *instead;
-    struct plan plan = {redis_command_shape(L, cmd, first, &instead), false, only_reads, h->timeout};
+    struct plan plan = {redis_command_shape(L, cmd, first, &instead), false, only_reads, -1};
     if (instead)
         return redis_refuse(L, bind_runtime(L), cmd, first, instead);
     double block = redis_command_blocks(L, cmd, first);
@@ -409,8 +425,7 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
     if (h->session->shared && redis_command_overtakes(L, cmd, first))
         return hand_over(L, cmd, first, "__overtaking");
     plan.blocks = block >= 0;
-    if (plan.blocks)
-        plan.timeout = block == 0 ? HUGE_VAL : block + h->timeout;
+    plan.block = block;
     return send_command(L, h, cmd, first, &plan);
 }
 
@@ -419,7 +434,7 @@ static int run(lua_State *L, struct redis_handle *h, const struct redis_command 
 {
     if (cmd->flags)
         return send_special(L, h, cmd, first, only_reads);
-    struct plan plan = {cmd->shape, false, only_reads, h->timeout};
+    struct plan plan = {cmd->shape, false, only_reads, -1};
     return send_command(L, h, cmd, first, &plan);
 }
 
@@ -467,6 +482,6 @@ int redis_call__raw(lua_State *L)
 {
     struct redis_handle *h = redis_check_handle(L, 1);
     const struct redis_command *cmd = name_to_command(L, bind_runtime(L));
-    struct plan plan = {SHAPE_PLAIN, false, false, h->timeout};
+    struct plan plan = {SHAPE_PLAIN, false, false, -1};
     return send_command(L, h, cmd, 3, &plan);
 }

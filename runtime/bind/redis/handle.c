@@ -31,6 +31,14 @@ int redis_raise_lost(lua_State *L, const struct redis_session *s)
     return bind_error_raise(L, s->rt, &e);
 }
 
+struct redis_handle *redis_push_handle(lua_State *L, const char *class)
+{
+    struct redis_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
+    *h = (struct redis_handle){.timeout = HUGE_VAL, .until = DEADLINE_NEVER};
+    luaL_setmetatable(L, class);
+    return h;
+}
+
 struct redis_handle *redis_check_handle(lua_State *L, int idx)
 {
     if (!redis_is_handle(L, idx))
@@ -54,4 +62,14 @@ int redis_handle__links(lua_State *L)
     lua_pushinteger(L, s ? (lua_Integer)s->answered : 0);
     lua_pushlightuserdata(L, s ? s->pool : NULL);
     return 3;
+}
+
+/* ---- deadlines ---- */
+
+uint64_t redis_handle_deadline(const struct redis_handle *h, double block)
+{
+    if (block == 0)
+        return DEADLINE_NEVER;
+    uint64_t more = block > 0 ? duration_ns(block) : 0;
+    return deadline_after(deadline_min(deadline_in(h->timeout), h->until), more);
 }

@@ -23,6 +23,7 @@
 struct redis_handle {
     struct redis_session *session;
     double timeout; /* for each command, in seconds; HUGE_VAL = none */
+    uint64_t until; /* a call of several commands has taken one deadline for all; DEADLINE_NEVER = no */
     bool repeat;    /* after a lost connection, commands that may have run are sent again */
 };
 
@@ -30,6 +31,8 @@ struct redis_handle {
 bool redis_is_handle(lua_State *L, int idx);
 /* Raises: the command's method was called on what is not a client (or what `class` is). */
 int redis_wrong_self(lua_State *L, const char *class, const struct redis_command *cmd);
+/* Pushes one without a session. */
+struct redis_handle *redis_push_handle(lua_State *L, const char *class);
 /* The handle at `idx`; raises when the value there is not one, or when it is closed. */
 struct redis_handle *redis_check_handle(lua_State *L, int idx);
 /* Raises: the dedicated connection was lost before this call, so that nothing was sent. */
@@ -44,6 +47,14 @@ static inline bool redis_is_open(const struct redis_handle *h)
     return h->session && !h->session->closed && (h->session->shared || h->session->link);
 }
 
+/* The deadline of a command that begins now, which may block for `block` seconds beside (< 0: it does not; 0:
+ * without end). */
+uint64_t redis_handle_deadline(const struct redis_handle *h, double block);
+/* Has a call of several commands no time left for the next one? */
+static inline bool redis_is_over(const struct redis_handle *h)
+{
+    return h->until != DEADLINE_NEVER && h->until <= mono_now();
+}
 /* links() -> the serial number of the connection now (0: none), that of the connection whose reply a task
  * took last (0: none), and a light userdata that is different for each pool. Never raises for a handle: what
  * it tells of may be over. */
@@ -59,10 +70,6 @@ struct redis_request {
     uint64_t deadline;
 };
 int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k);
-static inline uint64_t redis_deadline(double timeout)
-{
-    return isinf(timeout) ? DEADLINE_NEVER : deadline_in(timeout);
-}
 /* What is settled about a command before it is written. */
 struct redis_terms {
     uint64_t deadline;
@@ -77,10 +84,23 @@ struct redis_terms redis_room_given(lua_State *L, struct redis_session *s, lua_K
                                     const char *what);
 /* Raises: the deadline has passed, and `what` was not answered or, with OUTCOME_NOT_SENT, not sent. */
 int redis_raise_timeout(lua_State *L, struct redis_session *s, enum error_outcome outcome, const char *what);
+/* Raises: an earlier step of the call has used up its time, so that `what` was not sent. */
+int redis_raise_over(lua_State *L, const struct redis_session *s, const char *what);
 /* In k: the answered call, to be given back with redis_taken. Raises when the call was not answered; `what`
  * is the command's name for the error. */
 struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what);
 void redis_taken(struct session_call *c);
+
+/* ---- time limits, and dedicated connections (acquire.c) ---- */
+
+/* client:acquire() -> connection */
+int redis_acquire__own(lua_State *L);
+/* client:__acquire(what) -> connection, within the deadline of the command or transaction that needs it */
+int redis_acquire__within(lua_State *L);
+/* __until([stop]) -> handle, stop: the same client, all of whose commands end by `stop` on the clock of
+ * task.now(): by default the deadline of a call that begins now. A dedicated connection is changed itself.
+ * math.huge: none. */
+int redis_acquire__until(lua_State *L);
 
 /* ---- pools (pool_methods.c) ---- */
 

@@ -21,19 +21,11 @@
 
 /* ---- clients and connections ---- */
 
-static struct redis_handle *push_handle(lua_State *L, const char *class)
-{
-    struct redis_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
-    *h = (struct redis_handle){.timeout = HUGE_VAL};
-    luaL_setmetatable(L, class);
-    return h;
-}
-
 /* client_new(pool, {timeout=, idempotent=}) -> client */
 static int client_new(lua_State *L)
 {
     luaL_checktype(L, 2, LUA_TTABLE);
-    struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
+    struct redis_handle *h = redis_push_handle(L, REDIS_CLIENT_CLASS);
     h->timeout = field_seconds(L, 2, "timeout", HUGE_VAL);
     h->repeat = field_boolean(L, 2, "idempotent", false);
     h->session = redis_session_new(bind_runtime(L), redis_check_pool(L, 1), true);
@@ -47,9 +39,10 @@ static int client_with(lua_State *L)
 {
     const struct redis_handle *from = bind_self(L, REDIS_CLIENT_CLASS);
     bind_check_type(L, REDIS_CLIENT_CLASS, 2, "the options", LUA_TTABLE);
-    struct redis_handle *h = push_handle(L, REDIS_CLIENT_CLASS);
+    struct redis_handle *h = redis_push_handle(L, REDIS_CLIENT_CLASS);
     h->timeout = field_seconds(L, 2, "timeout", from->timeout);
     h->repeat = field_boolean(L, 2, "idempotent", from->repeat);
+    h->until = from->until;
     h->session = redis_session_ref(redis_check_handle(L, 1)->session);
     return 1;
 }
@@ -141,111 +134,6 @@ static int handle__tostring(lua_State *L)
     bool open = h->session && !h->session->closed;
     lua_pushfstring(L, "redis %s (%s)", what, open ? h->session->pool->target->label : "closed");
     return 1;
-}
-
-/* ---- taking a dedicated connection ---- */
-
-static int raise_no_connection(lua_State *L, struct redis_session *s, enum pool_settle why, double waited)
-{
-    struct error e = {0};
-    if (why == POOL_FAILED)
-        error_move(&e, &s->waiter.error);
-    else
-        redis_pool_explain(s->pool, why, waited, &e);
-    s->closed = true;
-    redis_session_judge(s);
-    return bind_error_raise(L, s->rt, &e);
-}
-
-/* The connection did not come within the time limit of a command. */
-static int raise_late(lua_State *L, const struct redis_handle *h, const char *what)
-{
-    struct redis_session *s = h->session;
-    struct pool_stats stats;
-    pool_stats(s->pool->pool, &stats);
-    if (stats.opening == 0) /* all are in use: the error says by whom */
-        return raise_no_connection(L, s, POOL_WAITING, h->timeout);
-    s->closed = true;
-    redis_session_judge(s);
-    return redis_raise_timeout(L, s, OUTCOME_NOT_SENT, what);
-}
-
-static void acquire_abandoned(struct wait *w)
-{
-    struct redis_session *s = w->data;
-    redis_session_give_up(s, true);
-}
-
-static int acquired(lua_State *L, int status, lua_KContext ctx)
-{
-    struct redis_handle *h = lua_touserdata(L, 2);
-    (void)status;
-    (void)ctx;
-    double waited = h->session->pool->timeout;
-    switch (wait_end(h->session->rt->sched)) {
-    case WAIT_CANCELLED:
-        return task_raise_cancelled(L, h->session->rt->sched);
-    case WAIT_TIMEOUT:
-        if (!lua_isnil(L, 3))
-            return raise_late(L, h, lua_tostring(L, 3));
-        return raise_no_connection(L, h->session, POOL_WAITING, waited);
-    default:
-        if (h->session->waiter.result != POOL_GRANTED)
-            return raise_no_connection(L, h->session, h->session->waiter.result, waited);
-        redis_session_attach(h->session);
-        lua_settop(L, 2);
-        return 1;
-    }
-}
-
-/* 1 = the client, 2 = what needs the connection within the client's time limit for commands, or nil: the
- * program itself does, and the limit is the pool's. */
-static int acquire(lua_State *L)
-{
-    struct runtime *rt = bind_runtime(L);
-    lua_settop(L, 2);
-    struct redis_handle *h = push_handle(L, REDIS_CONN_CLASS);
-    lua_insert(L, 2);
-    const struct redis_handle *from = redis_check_handle(L, 1);
-    struct redis_session *shared = from->session;
-    task_check_park(L, rt->sched);
-    h->timeout = from->timeout;
-    h->session = redis_session_new(rt, shared->pool, false);
-    if (!h->session)
-        return luaL_error(L, "not enough memory");
-    script_place(L, 1, &h->session->place);
-    double seconds = shared->pool->timeout;
-    if (!lua_isnil(L, 3) && from->timeout < seconds) {
-        seconds = from->timeout;
-    } else {
-        lua_pushnil(L);
-        lua_replace(L, 3);
-    }
-    struct wait *w = wait_begin(rt->sched, deadline_in(seconds), acquire_abandoned, h->session);
-    enum pool_settle result = redis_session_acquire(h->session, w, task_owner(rt->sched));
-    if (result != POOL_WAITING) {
-        wait_wake(w);
-    } else {
-        /* The client's idle shared connection may occupy the last slot of the pool. */
-        redis_session_yield(shared);
-    }
-    return wait_park(L, w, (lua_KContext)w, acquired);
-}
-
-/* client:acquire() -> connection */
-static int client_acquire(lua_State *L)
-{
-    bind_self(L, REDIS_CLIENT_CLASS);
-    bind_check_none(L, REDIS_CLIENT_CLASS);
-    return acquire(L);
-}
-
-/* client:__acquire(what) -> connection, within the deadline of the command or transaction that needs it */
-static int client_acquire_within(lua_State *L)
-{
-    bind_self(L, REDIS_CLIENT_CLASS);
-    luaL_checkstring(L, 2);
-    return acquire(L);
 }
 
 /* ---- commands ---- */
@@ -445,14 +333,15 @@ static void client_class(lua_State *L, struct runtime *rt)
     static const luaL_Reg meta[] = {
         {"__gc", handle__gc}, {"__close", client_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
     static const luaL_Reg methods[] = {{"call", redis_call__any},
-                                       {"acquire", client_acquire},
-                                       {"__acquire", client_acquire_within},
+                                       {"acquire", redis_acquire__own},
+                                       {"__acquire", redis_acquire__within},
                                        {"with", client_with},
                                        {"close", client_close},
                                        {"closed", client_closed},
                                        {"stats", client_stats},
                                        {"batch", redis_batch_new},
                                        {"links", redis_handle__links},
+                                       {"__until", redis_acquire__until},
                                        {NULL, NULL}};
     bind_class(L, rt, REDIS_CLIENT_CLASS, meta, methods);
     bind_class_words(L, "a client", "r");
@@ -463,17 +352,11 @@ static void conn_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
         {"__gc", handle__gc}, {"__close", conn_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {{"call", redis_call__any},
-                                       {"raw", redis_call__raw},
-                                       {"close", conn_close},
-                                       {"listen", redis_feed__listen},
-                                       {"post", redis_feed__post},
-                                       {"next", redis_feed__next},
-                                       {"discard", conn_discard},
-                                       {"batch", redis_batch_new},
-                                       {"lost", conn_lost},
-                                       {"links", redis_handle__links},
-                                       {NULL, NULL}};
+    static const luaL_Reg methods[] = {
+        {"call", redis_call__any},      {"raw", redis_call__raw},          {"close", conn_close},
+        {"listen", redis_feed__listen}, {"post", redis_feed__post},        {"next", redis_feed__next},
+        {"discard", conn_discard},      {"batch", redis_batch_new},        {"lost", conn_lost},
+        {"links", redis_handle__links}, {"__until", redis_acquire__until}, {NULL, NULL}};
     bind_class(L, rt, REDIS_CONN_CLASS, meta, methods);
     bind_class_words(L, "a connection", "conn");
     lua_pop(L, 1);
