@@ -143,9 +143,7 @@ int redis_acquire__until(lua_State *L)
         from->until = stop;
         lua_pushvalue(L, 1);
     } else {
-        struct redis_handle *h = redis_push_handle(L, REDIS_CLIENT_CLASS);
-        *h = (struct redis_handle){.timeout = from->timeout, .until = stop, .repeat = from->repeat};
-        h->session = redis_session_ref(redis_check_handle(L, 1)->session);
+        redis_push_until(L, from, stop);
     }
     lua_pushnumber(L, seconds_of(stop));
     return 2;

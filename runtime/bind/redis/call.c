@@ -347,9 +347,24 @@ static int reading_told(lua_State *L, int status, lua_KContext ctx)
     return run(L, redis_check_handle(L, 1), cmd, first, true);
 }
 
+void redis_push_until(lua_State *L, const struct redis_handle *from, uint64_t stop)
+{
+    struct redis_handle *h = redis_push_handle(L, REDIS_CLIENT_CLASS);
+    h->timeout = from->timeout;
+    h->until = stop;
+    h->repeat = from->repeat;
+    h->session = redis_session_ref(from->session);
+}
+
+/* The question and the command have one deadline. */
 static int ask_reading(lua_State *L, const struct redis_command *cmd, int first)
 {
+    const struct redis_handle *h = redis_check_handle(L, 1);
     luaL_checkstack(L, 1, NULL);
+    if (h->session->shared) {
+        redis_push_until(L, h, redis_handle_deadline(h, -1));
+        lua_replace(L, 1);
+    }
     lua_pushvalue(L, 1);
     return redis_ask_reading(L, cmd, first, reading_told);
 }

@@ -84,6 +84,8 @@ struct redis_terms redis_room_given(lua_State *L, struct redis_session *s, lua_K
                                     const char *what);
 /* Raises: the deadline has passed, and `what` was not answered or, with OUTCOME_NOT_SENT, not sent. */
 int redis_raise_timeout(lua_State *L, struct redis_session *s, enum error_outcome outcome, const char *what);
+/* Pushes a client with the settings and the session of `from`, all of whose commands end by `stop`. */
+void redis_push_until(lua_State *L, const struct redis_handle *from, uint64_t stop);
 /* Raises: an earlier step of the call has used up its time, so that `what` was not sent. */
 int redis_raise_over(lua_State *L, const struct redis_session *s, const char *what);
 /* In k: the answered call, to be given back with redis_taken. Raises when the call was not answered; `what`

@@ -4,6 +4,7 @@ local core = require "dbrun.core"
 local deadlines = require "spec.support.deadlines"
 local errors = require "dbrun.error"
 local fake = require "spec.support.fake"
+local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 local redis_cluster = require "spec.support.redis_cluster"
 local redis_server = require "spec.support.redis_server"
@@ -165,6 +166,25 @@ describe("the time limit of a call to one server", function()
         check_not_sent(seen)
     end)
 
+end)
+
+describe("the time limit of a command that the server is asked about", function()
+    it("holds for the question and the command together", function()
+        local server <const> = redis_server.start { args = { "--rename-command", "GET", "MYGET" } }
+        local proxy <close> = fake.proxy { to = "unix:" .. server.socket }
+        local code <const> = ([[
+            local r = require "dbrun.redis".client { url = %q, command_timeout = 5 }
+            r:ttl "k"
+            local now = require "dbrun.task".now
+            local began = now()
+            local short = r:with { timeout = 0.45 }
+            print(pcall(short.myget, short, "k"))
+            print(("took %%.2f"):format(now() - began))]]):format("unix://" .. proxy.path)
+        proxy:delay("down", 0.4)
+        local out <const> = process.run { core.options.program, "--no-env", "--read-only", "-e", code }.stdout
+        assert.matches("^false.*before its deadline.*took 0%.[45]", out)
+        server:stop()
+    end)
 end)
 
 describe("the time limit of a call to a cluster", function()
