@@ -4,6 +4,7 @@ local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local names <const> = require "dbrun.redis.names"
 local options <const> = require "dbrun.redis.options"
+local task <const> = require "dbrun.task"
 
 local function scan_options(command, opts)
     local words = {}
@@ -103,13 +104,15 @@ return function(Client)
             args.optional("script", "its arguments", values, options.KEYS)
             args.no_more("script", "is called with a list of keys and a list of arguments", nil, ...)
             keys, values = keys or {}, values or {}
-            local _ <const>, stop <const> = self:__until() -- of both commands together
+            local began <const> = task.now()
             local ok, reply = pcall(self.call, self, "EVALSHA", sha, #keys, keys, values)
             if not ok then
                 if not errors.is(reply, "redis") or reply.code ~= "NOSCRIPT" then
                     error(reply, 0)
                 end
-                local bounded <const> = self:__until(stop)
+                -- The deadline of both commands is what it was when the call began.
+                local _ <const>, stop <const> = self:__until()
+                local bounded <const> = self:__until(stop - (task.now() - began))
                 return bounded:call("EVAL", source, #keys, keys, values)
             end
             return reply

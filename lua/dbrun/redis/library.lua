@@ -121,19 +121,24 @@ function Library:call(name, keys, values, ...)
     args.optional("call", "the arguments", values, options.KEYS)
     args.no_more("call", "takes a name, a list of keys and a list of arguments", nil, ...)
     keys, values = keys or {}, values or {}
-    local client <const>, stop <const> = self.client:__until()
-    local seen <const> = self.functions
+    local began <const>, seen <const> = task.now(), self.functions
+    local client, stop = self.client, nil
     if not seen then
+        client, stop = client:__until()
         make_sure(self, nil, client, stop)
     end
     local known <const> = self.functions
-    local ok, reply = pcall(call, self, seen and self.client or client, name, keys, values)
+    local ok, reply = pcall(call, self, client, name, keys, values)
     if ok then
         return reply
     elseif not errors.is(reply, "redis") or reply.message ~= "ERR Function not found" then
         error(reply, 0)
     end
     -- It did not run. The server was emptied, or is another one after a failover.
+    if not stop then
+        stop = select(2, client:__until()) - (task.now() - began)
+        client = client:__until(stop)
+    end
     make_sure(self, known, client, stop)
     -- A replica may get the library only later.
     return call(self, self.on_cluster and client:with { read_from = "primary" } or client, name, keys, values)
