@@ -129,6 +129,20 @@ static void skip_string(struct sql_scan *x, bool backslash)
     while (!x->open && string_goes_on(x));
 }
 
+/* Is the quote at x->at that of B'..', X'..' or U&'..'? These never have escapes. */
+static bool has_prefix(const struct sql_scan *x)
+{
+    size_t at = x->at;
+    if (at >= 1 && memchr("bBxX", x->sql[at - 1], 4))
+        at -= 1;
+    else if (at >= 2 && x->sql[at - 1] == '&' && (x->sql[at - 2] | 0x20) == 'u')
+        at -= 2;
+    else
+        return false;
+    int c = at >= 1 ? (unsigned char)x->sql[at - 1] : -1;
+    return !sql_continues_name(c) && c != '$';
+}
+
 /* A word; the prefix of E'..' turns backslashes on. */
 static enum sql_kind skip_word(struct sql_scan *x)
 {
@@ -209,7 +223,7 @@ enum sql_kind sql_next(struct sql_scan *x)
         return SQL_COMMENT;
     }
     if (c == '\'') {
-        skip_string(x, false);
+        skip_string(x, x->backslash && !has_prefix(x));
         return SQL_STRING;
     }
     if (c == '"') {

@@ -1,5 +1,6 @@
 /*
- * The lexical rules of SQL: section 4.1 of the PostgreSQL manual, with standard_conforming_strings on.
+ * The lexical rules of SQL: section 4.1 of the PostgreSQL manual, with standard_conforming_strings on unless
+ * the caller says that it is off.
  *
  * A scan walks over a text piece by piece and allocates nothing. It knows where strings, quoted identifiers,
  * dollar quotes and comments end; what the pieces mean is the caller's. It goes on to the end of any text: a
@@ -27,8 +28,9 @@ enum sql_kind {
 struct sql_scan {
     const char *sql;
     size_t len;
-    size_t at; /* where the next piece begins */
-    bool open; /* the last piece has no end: a string, an identifier or a block comment */
+    size_t at;      /* where the next piece begins */
+    bool open;      /* the last piece has no end: a string, an identifier or a block comment */
+    bool backslash; /* standard_conforming_strings is off: '...' has escapes as E'...' has */
 };
 
 /* The kind of the piece at x->at, and x->at moves behind it. SQL_END, again and again, at the end. */

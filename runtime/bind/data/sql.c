@@ -173,8 +173,9 @@ static int sql_parse(lua_State *L)
     return 1;
 }
 
-/* scan(sql, at) -> the position behind the piece, its kind, its position, has it no end?; nothing at the end
- * of the text. So it is an iterator: for behind, kind, at in scan, sql, 1 do */
+/* scan(sql, at [, backslash]) -> the position behind the piece, its kind, its position, has it no end?;
+ * nothing at the end of the text. So it is an iterator: for behind, kind, at in scan, sql, 1 do backslash:
+ * standard_conforming_strings is off. */
 static int sql_scan(lua_State *L)
 {
     static const char *const names[] = {
@@ -186,6 +187,7 @@ static int sql_scan(lua_State *L)
     x.sql = luaL_checklstring(L, 1, &x.len);
     lua_Integer at = luaL_checkinteger(L, 2);
     luaL_argcheck(L, at >= 1, 2, "positions begin at 1");
+    x.backslash = lua_toboolean(L, 3);
     x.at = (lua_Unsigned)at - 1 < x.len ? (size_t)at - 1 : x.len;
     enum sql_kind kind = sql_next(&x);
     if (kind == SQL_END)

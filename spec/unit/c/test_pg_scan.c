@@ -46,6 +46,29 @@ static void test_kinds(void)
     check_kinds("a<=b::c;", "w..w..w.");
 }
 
+/* standard_conforming_strings is off. */
+static void check_backslash(const char *sql, size_t first_end, bool open)
+{
+    struct sql_scan x = {.sql = sql, .len = strlen(sql), .backslash = true};
+    enum sql_kind kind;
+    do
+        kind = sql_next(&x);
+    while (kind != SQL_STRING && kind != SQL_END);
+    CHECK(kind == SQL_STRING && x.at == first_end && x.open == open);
+}
+
+static void test_backslash(void)
+{
+    check_backslash("'a\\';'", 6, false);
+    check_backslash("'a\\'';'", 5, false);
+    check_backslash("e'\\''", 5, false);
+    check_backslash("n'\\''", 5, false);
+    check_backslash("ab'\\''", 6, false);
+    check_backslash("b'\\''", 5, true);
+    check_backslash("X'\\''", 5, true);
+    check_backslash("U&'\\''", 6, true);
+}
+
 static void test_comments(void)
 {
     check_kinds("--a\n1", "cbn");
@@ -209,6 +232,7 @@ static void test_server(void)
 int main(void)
 {
     TEST("each piece ends where PostgreSQL ends it", test_kinds);
+    TEST("without standard_conforming_strings plain strings have escapes", test_backslash);
     TEST("comments end at a newline, or nest", test_comments);
     TEST("a string that goes on in the next line keeps its rules", test_strings_that_go_on);
     TEST("a piece without an end reaches to the end, and says so", test_without_end);
