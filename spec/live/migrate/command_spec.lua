@@ -150,7 +150,7 @@ insert into b values (1), (1);
             local result = migrate("up", "--dir", dir)
             assert.equal(1, result.code)
             assert.matches("2_bad.sql:3: 'commit' would end", result.stderr, 1, true)
-            assert.equal("schema_migrations", tables())
+            assert.equal("", tables())
         end)
 
         it("is told with its line when it is no migration at all", function()

@@ -1,5 +1,6 @@
 -- Migration files: which belong to a folder, how one splits into its sections, and its sections into statements.
 local aftermath = require "dbrun.migrate.run.aftermath"
+local blocks = require "dbrun.migrate.read.blocks"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local fs = require "dbrun.fs"
@@ -189,8 +190,10 @@ describe("the statements of a section", function()
 
     it("that begin or end a transaction are found; savepoints and bodies are none", function()
         local function control(sql)
-            local found = split.transaction_control((split.split(sql)))
-            return found and found.sql
+            local statements = split.split(sql)
+            for i, statement in ipairs(statements) do statement.line = i end
+            local refused = blocks.in_transaction(statements, "migration", "")
+            return refused and statements[refused.line].sql
         end
         assert.equal("commit", control "select 1; commit")
         assert.equal("BEGIN", control "BEGIN; select 1")

@@ -10,6 +10,10 @@ local RULES <const> = {
         bad = { "create index on t (a);", "create unique index i on s.t (a);" },
         good = { "create table t (a int); create index on t (a);" },
     },
+    ["refused"] = {
+        bad = { "select 1;\ncommit;", "select 1; /* select 2;", "select 'a;", "prepare transaction 'x';" },
+        good = { "savepoint a; select 1; rollback to a;" },
+    },
     ["drop-index-not-concurrent"] = { bad = { "drop index i;" }, good = { "drop view v;" } },
     ["reindex-not-concurrent"] = { bad = { "reindex table t;" }, good = { "select 1;" } },
     ["concurrently-in-transaction"] = {

@@ -4,6 +4,7 @@
 --- A row with `direction` is a migration in progress or interrupted: `done` of its statements took effect; `at_work` is
 --- a statement that was started outside a transaction and whose end is not recorded.
 local catalog <const> = require "dbrun.db.catalog"
+local errors <const> = require "dbrun.error"
 
 local M = {}
 
@@ -19,12 +20,13 @@ local M = {}
 ---@field done_checksum? string of those statements
 ---@field at_work? integer
 ---@field before? string JSON: the state before the statement in `at_work`
+---@field session? string JSON: what the statements before changed in their session (dbrun.migrate.run.state)
 
 local COLUMNS <const> = catalog.sql [[
 (version varchar primary key, name {text} not null, checksum {text}, seconds double precision,
  applied_at timestamp with time zone, applied_by {text}, applied_from {text},
  direction {text}, done integer not null default 0, done_checksum {text}, at_work integer, before {text},
- backend_pid integer, backend_start timestamp with time zone)]]
+ backend_pid integer, backend_start timestamp with time zone, session {text})]]
 
 ---The table's name in SQL, for a ledger.
 ---@param book dbrun.migrate.Ledger
@@ -40,11 +42,19 @@ function M.exist(conn, book)
     return conn:value(catalog.sql "select {to_regclass}($1) is not null", M.table(book))
 end
 
----Makes the table if it is missing. The schema must exist.
+local HAS_SESSION <const> = catalog.sql [[
+select {to_regclass}($1) is not null as there, exists (select from {pg_attribute}
+    where attrelid {=} {to_regclass}($1) and attname {=} 'session' and not attisdropped) as current]]
+
+---Makes the table if it is missing, and adds what one of an older version lacks. The schema must exist.
 ---@param conn table
 ---@param book dbrun.migrate.Ledger
 function M.create(conn, book)
-    if M.exist(conn, book) then return end
+    local found <const> = conn:one(HAS_SESSION, M.table(book))
+    if found.there and not found.current then
+        conn:exec((catalog.sql "alter table %s add column if not exists session {text}"):format(M.table(book)))
+    end
+    if found.there then return end
     conn:exec(("create table if not exists %s %s"):format(M.table(book), COLUMNS))
 end
 
@@ -69,7 +79,7 @@ end
 ---@return dbrun.migrate.Record?
 function M.one(conn, book, version)
     return conn:one(catalog.sql([[
-        select version::{text} as version, name, checksum, direction, done, done_checksum, at_work, before
+        select version::{text} as version, name, checksum, direction, done, done_checksum, at_work, before, session
           from %s where version::{text} {=} $1]]):format(M.table(book)), version)
 end
 
@@ -94,7 +104,8 @@ function M.applied(conn, book, file, checksum, seconds)
         on conflict (version) do update set name = excluded.name, checksum = excluded.checksum,
             seconds = excluded.seconds, applied_at = excluded.applied_at, applied_by = excluded.applied_by,
             applied_from = excluded.applied_from, direction = null, done = 0, done_checksum = null,
-            at_work = null, before = null, backend_pid = null, backend_start = null]]):format(M.table(book)),
+            at_work = null, before = null, backend_pid = null, backend_start = null, session = null]]):format(
+        M.table(book)),
         file.version, file.name, checksum, seconds, from())
 end
 
@@ -111,13 +122,33 @@ end
 ---@param work dbrun.migrate.Work
 ---@param done integer
 ---@param done_checksum string
-function M.progress(conn, book, work, done, done_checksum)
-    conn:query(([[
-        insert into %s as r (version, name, checksum, direction, done, done_checksum) values ($1, $2, $3, $4, $5, $6)
+---@param session? string what they changed in their session
+---@param before? { direction?: string, done: integer } what the row says so far (default: whatever it says)
+---Raises an error of kind `query` when the row says something else: another run was at work.
+function M.progress(conn, book, work, done, done_checksum, session, before)
+    local rows <const> = conn:query(catalog.sql([[
+        insert into %s as r (version, name, checksum, direction, done, done_checksum, session)
+        values ($1, $2, $3, $4, $5, $6, $7)
         on conflict (version) do update set direction = excluded.direction, done = excluded.done,
             done_checksum = excluded.done_checksum, checksum = coalesce(r.checksum, excluded.checksum),
-            at_work = null, before = null, backend_pid = null, backend_start = null]]):format(M.table(book)),
-        work.file.version, work.file.name, work.checksum, work.direction, done, done_checksum)
+            at_work = null, before = null, backend_pid = null, backend_start = null, session = excluded.session
+         where $8 or coalesce(r.direction, '') {=} $9 and r.done {=} $10 returning 1 as noted]]):format(M.table(book)),
+        work.file.version, work.file.name, work.checksum, work.direction, done, done_checksum, session,
+        before == nil, before and before.direction or "", before and before.done or 0)
+    if #rows == 0 then
+        errors.fail("query", ("%s: another run has recorded statements of it meanwhile"):format(work.file.name),
+            "wait until that run has ended, then start again")
+    end
+end
+
+---Records what the statements so far changed in their session.
+---@param conn table
+---@param book dbrun.migrate.Ledger
+---@param version string
+---@param session? string
+function M.session(conn, book, version, session)
+    conn:query((catalog.sql "update %s set session = $2 where version::{text} {=} $1"):format(M.table(book)), version,
+        session)
 end
 
 ---Records the start of a statement that cannot run in a transaction with this record.

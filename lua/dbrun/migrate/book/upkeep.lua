@@ -4,6 +4,7 @@ local files = require "dbrun.migrate.read.files"
 local ledger = require "dbrun.migrate.book.ledger"
 local records = require "dbrun.migrate.book.records"
 local session = require "dbrun.migrate.run.session"
+local state = require "dbrun.migrate.run.state"
 
 local M = {}
 
@@ -123,12 +124,12 @@ local function set_statement(tx, run, opts, list)
     end
     local work
     for _, file in ipairs(list) do
-        if file.version == opts.version then work = runner().prepare(file, record.direction) end
+        if file.version == opts.version then work = runner().prepare(file, record.direction, tx) end
     end
     if not work then
         errors.fail("usage", ("there is no file with the version '%s'"):format(opts.version))
     end
-    local steps = require("dbrun.migrate.run.steps").of(work.statements)
+    local steps = work.steps or {}
     if opts.statement > #steps + 1 then
         errors.fail("usage", ("%s has %d statements"):format(work.file.path, #steps))
     end
@@ -136,7 +137,9 @@ local function set_statement(tx, run, opts, list)
         records.delete(tx, run.book, opts.version)
     else
         local last = steps[opts.statement - 1]
-        records.progress(tx, run.book, work, opts.statement - 1, last and last.checksum or "")
+        -- Of the session behind an earlier statement nothing is known: the SETs of the file are repeated.
+        local left = opts.statement > record.done and state.without_left(record.session) or nil
+        records.progress(tx, run.book, work, opts.statement - 1, last and last.checksum or "", left)
     end
     return ("%s: the next run begins with statement %d"):format(work.file.name, opts.statement)
 end

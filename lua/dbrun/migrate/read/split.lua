@@ -1,6 +1,8 @@
---- Splits an SQL text into statements with the server's parser. If that is not installed, or does not know the syntax
---- (of a newer server), the lexer below works as psql's does.
+--- Splits an SQL text into statements as psql does: with the server's parser. If that is not installed, or does not
+--- know the syntax (of a newer server), or if the text switches standard_conforming_strings, which the parser takes for
+--- on, the lexer below works as psql's does.
 local sql_library = require "dbrun.core".sql
+local strings = require "dbrun.migrate.read.strings"
 
 local scan <const> = sql_library.scan
 
@@ -10,6 +12,8 @@ local M = {}
 ---@field sql string without the blanks and comments around it, and without its semicolon
 ---@field line integer of its first word, counted from the first line given
 ---@field first integer byte where it begins in the text
+---@field escapes boolean standard_conforming_strings is off when it runs: plain strings have escapes
+---@field tree_sql? string the same statement for the parser, when it cannot read `sql` itself
 
 -- ---- a lexer ----
 
@@ -45,17 +49,24 @@ end
 
 local function fresh() return { words = 0, parens = 0, body = 0 } end
 
----Ranges {first, last} of the statements, found without a parser.
+---Ranges {first, last, escapes} of the statements, found without a parser.
 ---@param sql string
----@return { first: integer, last: integer }[]
-function M.lex(sql)
-    local ranges, state = {}, fresh()
+---@param escapes? boolean standard_conforming_strings is off at the beginning
+---@return { first: integer, last: integer, escapes: boolean }[]
+function M.lex(sql, escapes)
+    local ranges, state, mode = {}, fresh(), strings.track(escapes)
     local first, last
     local function finish()
-        if first then ranges[#ranges + 1] = { first = first, last = last } end
+        if first then
+            ranges[#ranges + 1] = { first = first, last = last, escapes = mode.escapes }
+            mode:statement(sql:sub(first, last))
+        end
         state, first = fresh(), nil
     end
-    for behind, kind, at in scan, sql, 1 do
+    local at = 1
+    while true do
+        local behind, kind = scan(sql, at, mode.escapes)
+        if not behind then break end
         local text <const> = sql:sub(at, behind - 1)
         if text == ";" and state.parens == 0 and state.body == 0 then
             finish()
@@ -64,6 +75,7 @@ function M.lex(sql)
             elseif kind == "sign" then track_sign(state, text) end
             first, last = first or at, behind - 1
         end
+        at = behind
     end
     finish()
     return ranges
@@ -71,28 +83,65 @@ end
 
 -- ---- parser or lexer ----
 
+---The ranges of the statements, and who found them.
+local function ranges_of(sql, escapes)
+    if not escapes and not strings.may_switch(sql) then
+        local ranges = sql_library.split(sql)
+        if ranges then return ranges, "parser" end
+    end
+    return M.lex(sql, escapes), "lexer"
+end
+
 ---Splits an SQL text into statements.
 ---@param sql string
 ---@param line? integer number of its first line (default 1)
+---@param escapes? boolean standard_conforming_strings is off at the beginning (default: on)
 ---@return dbrun.migrate.Statement[]
 ---@return "parser"|"lexer" how the server's parser, or the lexer without it
-function M.split(sql, line)
-    local ranges, how = sql_library.split(sql), "parser"
-    if not ranges then ranges, how = M.lex(sql), "lexer" end
+function M.split(sql, line, escapes)
+    local ranges, how = ranges_of(sql, escapes)
     local list, number, counted = {}, line or 1, 1
     for _, range in ipairs(ranges) do
         local first = skip_blanks(sql, range.first)
         if first <= range.last then
             local _, newlines = sql:sub(counted, first - 1):gsub("\n", "")
             number, counted = number + newlines, first
+            local text <const> = sql:sub(first, range.last):gsub("%s+$", "")
             list[#list + 1] = {
-                sql = sql:sub(first, range.last):gsub("%s+$", ""),
-                line = number,
-                first = first,
+                sql = text, line = number, first = first, escapes = range.escapes or false,
+                tree_sql = range.escapes and strings.for_parser(text) or nil,
             }
         end
     end
     return list, how
+end
+
+local NAMES <const> = {
+    comment = "comment /*", string = "string", quoted = "quoted identifier", dollar = "dollar-quoted string",
+}
+
+---The piece of a text that has no end: a comment, a string, a quoted identifier.
+---@param sql string
+---@param line? integer number of its first line (default 1)
+---@param escapes? boolean standard_conforming_strings is off at the beginning (default: on)
+---@return { line: integer, what: string }? none: every piece ends
+function M.unfinished(sql, line, escapes)
+    local mode, statement = strings.track(escapes), 1
+    local switches <const> = strings.may_switch(sql)
+    local at = 1
+    while true do
+        local behind, kind, from, open = scan(sql, at, mode.escapes)
+        if not behind then return nil end
+        if open then
+            local _, newlines = sql:sub(1, from - 1):gsub("\n", "")
+            return { line = (line or 1) + newlines, what = NAMES[kind] }
+        end
+        if switches and sql:sub(from, behind - 1) == ";" then
+            mode:statement(sql:sub(statement, from - 1))
+            statement = behind
+        end
+        at = behind
+    end
 end
 
 ---A statement for patterns about its words: they are in lower case, what stands between them is one space, and its
@@ -113,34 +162,16 @@ function M.plain(sql)
 end
 
 ---The first words of a statement, in lower case.
-local function first_words(sql, count)
+---@param sql string
+---@param count integer
+---@return string ...
+function M.first_words(sql, count)
     local words = {}
     for behind, kind, at in scan, sql, 1 do
         if kind == "word" then words[#words + 1] = sql:sub(at, behind - 1):lower() end
         if #words == count or (kind ~= "word" and not is_between(kind)) then break end
     end
-    return words
-end
-
-local CONTROL <const> = {
-    begin = true, start = true, commit = true, ["end"] = true, rollback = true, abort = true, prepare = true,
-}
-
----Does the statement begin or end a transaction? ROLLBACK [WORK | TRANSACTION] TO ends none.
-local function is_control(sql)
-    local first <const>, second <const>, third <const> = table.unpack(first_words(sql, 3))
-    if not CONTROL[first] then return false end
-    if first == "start" or first == "prepare" then return second == "transaction" end
-    return not (first == "rollback" and (second == "to" or third == "to"))
-end
-
----The first statement that begins or ends a transaction: it would end the migration's transaction.
----@param statements dbrun.migrate.Statement[]
----@return dbrun.migrate.Statement?
-function M.transaction_control(statements)
-    for _, statement in ipairs(statements) do
-        if is_control(statement.sql) then return statement end
-    end
+    return table.unpack(words)
 end
 
 return M

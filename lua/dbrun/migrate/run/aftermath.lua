@@ -128,6 +128,31 @@ local detach <const> = {
 
 local harmless <const> = { name = "maintenance", judge = again }
 
+local PREPARED <const> = catalog.sql "select exists (select from {pg_prepared_xacts} where gid {=} $1)"
+
+---The handler for other statements, which only the server knows: a procedure that commits, an extension's function.
+local unknown <const> = {
+    name = "a statement that ends transactions by itself",
+    unjudged = true,
+    judge = function() return "unknown" end,
+}
+
+---Can a DO end transactions? Only COMMIT, ROLLBACK and CALL in its PL/pgSQL do; of other languages it is not known.
+local function ends_transactions(body)
+    local code, language = "", "plpgsql"
+    for _, node in ipairs(body.args or {}) do
+        local def = node.DefElem or {}
+        local value = def.arg and def.arg.String and def.arg.String.sval or ""
+        if def.defname == "as" then code = value:lower() end
+        if def.defname == "language" then language = value:lower() end
+    end
+    if language ~= "plpgsql" then return true end
+    for _, word in ipairs { "commit", "rollback", "call" } do
+        if code:find("%f[%w_]" .. word .. "%f[^%w_]") then return true end
+    end
+    return false
+end
+
 ---By kind of node: the handler of a statement that cannot run in a transaction, nil when it can.
 local KINDS <const> = {
     IndexStmt = function(b) return b.concurrent and create_index end,
@@ -141,19 +166,19 @@ local KINDS <const> = {
     ClusterStmt = function(b) return not b.relation and harmless end,
     AlterSystemStmt = function() return harmless end,
     AlterTableStmt = function(b) return partition(b) and detach end,
+    DoStmt = function(b) return ends_transactions(b) and unknown end,
+    CallStmt = function() return unknown end,
+    DiscardStmt = function(b) return (b.target or "DISCARD_ALL") == "DISCARD_ALL" and harmless end,
+    TransactionStmt = function(b)
+        return (b.kind == "TRANS_STMT_COMMIT_PREPARED" or b.kind == "TRANS_STMT_ROLLBACK_PREPARED")
+            and present("COMMIT PREPARED", PREPARED, function(body) return body.gid end, false)
+    end,
     CreatedbStmt = function() return present("CREATE DATABASE", DATABASE, dbname, true) end,
     DropdbStmt = function() return present("DROP DATABASE", DATABASE, dbname, false) end,
     CreateTableSpaceStmt = function() return present("CREATE TABLESPACE", SPACE, spacename, true) end,
     DropTableSpaceStmt = function() return present("DROP TABLESPACE", SPACE, spacename, false) end,
     CreateSubscriptionStmt = function() return present("CREATE SUBSCRIPTION", SUBSCRIPTION, subname, true) end,
     DropSubscriptionStmt = function() return present("DROP SUBSCRIPTION", SUBSCRIPTION, subname, false) end,
-}
-
----The handler for other statements, which only the server knows: a procedure that commits, an extension's function.
-local unknown <const> = {
-    name = "a statement that ends transactions by itself",
-    unjudged = true,
-    judge = function() return "unknown" end,
 }
 
 ---The handler from the words of a statement, without the parser: enough to find the names.
@@ -168,10 +193,11 @@ local function by_words(sql)
         return create_index, { idxname = name, relation = { schemaname = schema, relname = plain or relation } }
     end
     if low:find "^vacuum" or low:find "^alter system" then return harmless, {} end
-    if low:find "^drop index concurrently" or low:find "^reindex .*concurrently" then return unknown, {} end
+    if low:find "^drop index concurrently" or low:find "^reindex .*concurrently" or low:find "^call%f[^%w_]"
+        or low:find "^do%f[^%w_]" then return unknown, {} end
 end
 
----The handler of a statement that cannot run in a transaction.
+---The handler of a statement that cannot run in a transaction, or can end one.
 ---@param sql string
 ---@return dbrun.migrate.Outside? handler nil: it can run in one, according to its text
 ---@return table? body for the handler's functions
@@ -180,6 +206,25 @@ function M.outside(sql)
     if not kind then return by_words(sql) end
     local handler = KINDS[kind] and KINDS[kind](body)
     if handler then return handler, body end
+end
+
+local NO_UTILITY <const> = {
+    SelectStmt = true, InsertStmt = true, UpdateStmt = true, DeleteStmt = true, MergeStmt = true, ExecuteStmt = true,
+    ExplainStmt = true, CopyStmt = true, CreateTableAsStmt = true, RefreshMatViewStmt = true, DeclareCursorStmt = true,
+    FetchStmt = true, DoStmt = true, CallStmt = true,
+}
+local UTILITY_WORDS <const> = {
+    create = true, alter = true, drop = true, reindex = true, cluster = true, vacuum = true,
+}
+
+---May a statement that was refused because it stood in a transaction be sent again outside of one? Not one that calls
+---functions: what these did, as drawing from a sequence, may have stayed.
+---@param sql string
+---@return boolean
+function M.may_repeat(sql)
+    local kind = tree.of(sql)
+    if kind then return not NO_UTILITY[kind] end
+    return UTILITY_WORDS[(split.first_words(sql, 1))] or false
 end
 
 ---The handler for a statement that the server itself refused to run in a transaction.

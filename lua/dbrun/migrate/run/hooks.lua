@@ -3,6 +3,7 @@
 --- Events, names and order are Flyway's. The each-events run inside the migration's own transaction; every other hook
 --- has its own. A Lua file is called with a context (dbrun.migrate.run.context), as `...` or by the function that it
 --- returns; `false, "reason"`, or an error, stops the run: a veto.
+local blocks = require "dbrun.migrate.read.blocks"
 local context = require "dbrun.migrate.run.context"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -93,11 +94,12 @@ function M.any(hooks, events)
 end
 
 local function run_sql(hook, conn)
-    local statements = split.split(fs.read(hook.path))
-    local stray = split.transaction_control(statements)
-    if stray then
-        errors.fail("query",
-            ("%s:%d: '%s' would end the hook's transaction"):format(hook.path, stray.line, stray.sql:match "^%a+"))
+    local text = fs.read(hook.path)
+    local escapes = conn.parameters.standard_conforming_strings == "off"
+    local statements = split.split(text, 1, escapes)
+    local refused = blocks.unfinished(text, 1, escapes) or blocks.in_transaction(statements, "hook", "remove it")
+    if refused then
+        errors.fail("query", ("%s:%d: %s"):format(hook.path, refused.line, refused.message), refused.hint)
     end
     for _, statement in ipairs(statements) do
         local ok, e = pcall(conn.exec, conn, statement.sql)

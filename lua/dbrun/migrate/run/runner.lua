@@ -1,15 +1,16 @@
 --- Runs migrations on one connection, under the lock: each with its version's row in one transaction, or, where the
 --- file says transaction:false, statement by statement (dbrun.migrate.run.steps).
+local blocks = require "dbrun.migrate.read.blocks"
 local context = require "dbrun.migrate.run.context"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.migrate.book.ledger"
 local lock = require "dbrun.migrate.run.lock"
+local note = require "dbrun.migrate.run.note"
 local records = require "dbrun.migrate.book.records"
 local report = require "dbrun.migrate.show.report"
 local settings = require "dbrun.migrate.run.settings"
-local split = require "dbrun.migrate.read.split"
 local steps = require "dbrun.migrate.run.steps"
 local task = require "dbrun.task"
 
@@ -30,6 +31,7 @@ local M = {}
 ---@field direction "up"|"down"
 ---@field section dbrun.migrate.Section
 ---@field statements dbrun.migrate.Statement[]
+---@field steps? dbrun.migrate.Step[] with transaction:false
 ---@field checksum string
 ---@field current? dbrun.migrate.Statement the running statement
 
@@ -40,28 +42,28 @@ local M = {}
 ---@field listener dbrun.migrate.Listener
 ---@field hooks dbrun.migrate.Hooks
 ---@field pooled boolean behind a pooler: the session lasts for a transaction only
+---@field own dbrun.migrate.Who the session's own role and settings
 ---@field local_settings? fun(tx: table) sets the settings in each transaction, if pooled
 
 ---Reads a file and splits the section for the direction.
 ---@param file dbrun.migrate.File
 ---@param direction "up"|"down"
+---@param conn? table the session that will run it: how it reads strings
 ---@return dbrun.migrate.Work
-function M.prepare(file, direction)
+---Raises an error of kind `query` that names the line for what cannot be run.
+function M.prepare(file, direction, conn)
     local section = files.read(file)[direction]
-    local statements = split.split(section.sql, section.line)
-    local stray = section.transaction and split.transaction_control(statements)
-    if stray then
+    local escapes = conn and conn.parameters.standard_conforming_strings == "off"
+    local read = blocks.of(section, direction, escapes)
+    if read.refused then
+        local line = read.refused.line
         errors.raise {
-            kind = "query",
-            message = ("%s:%d: '%s' would end the migration's transaction"):format(
-                file.path, stray.line, stray.sql:match "^%a+"),
-            hint = ("remove it, or put 'transaction:false' after '-- migrate:%s'"):format(direction),
-            file = file.path,
-            line = stray.line,
+            kind = "query", message = ("%s:%d: %s"):format(file.path, line, read.refused.message),
+            hint = read.refused.hint, file = file.path, line = line,
         }
     end
     return {
-        file = file, direction = direction, section = section, statements = statements,
+        file = file, direction = direction, section = section, statements = read.statements, steps = read.steps,
         checksum = files.checksum(file),
     }
 end
@@ -135,7 +137,7 @@ local function run_in_transaction(run, work, began)
                 work.file.version),
         }
     end
-    local count = #work.statements
+    local count, written = #work.statements, true
     local ok, e = pcall(run.conn.transaction, run.conn, function(tx)
         if run.local_settings then run.local_settings(tx) end
         hook(run, work, "before" .. EACH[work.direction], tx)
@@ -144,11 +146,17 @@ local function run_in_transaction(run, work, began)
             work.current = statement
             if run.listener.statement then run.listener.statement(work.file, statement, i, count) end
             tx:exec(statement.sql)
+            steps.check_strings(run, work, statement, work.statements[i + 1])
         end
         work.current = nil
         hook(run, work, "after" .. EACH[work.direction], tx)
-        record(run, work, tx, began)
+        local who = note.look(tx)
+        written = not who.read_only
+        if written then note.inside(tx, run.own, function() record(run, work, tx, began) end, who) end
     end)
+    if ok and not written then
+        ok, e = pcall(note.apart, run.conn, run.own, function() record(run, work, run.conn, began) end)
+    end
     if ok then return end
     local unknown = errors.is(e) and e.outcome == "unknown"
     raise_failed(e, work, unknown and "The connection was lost at COMMIT: whether the migration was kept is "
@@ -171,7 +179,7 @@ local function run_by_statement(run, work, began)
         hook(run, work, "before" .. EACH[work.direction], run.conn)
         if work.section.fn then
             call_lua(work, run.conn)
-            run.conn:transaction(work.record)
+            note.apart(run.conn, run.own, function() work.record(run.conn) end)
         else
             steps.run(run, work)
         end
@@ -198,6 +206,7 @@ local function run_one(run, work)
     local began = task.now()
     if listener.begin then listener.begin(work.file, work.direction) end
     if not run.pooled then settings.session(run.conn, run.opts) end
+    run.own = run.own or note.look(run.conn)
     local ok, e = pcall(function()
         if work.section.transaction then
             run.retry(work, function() run_in_transaction(run, work, began) end)
@@ -279,9 +288,14 @@ end
 
 local ALWAYS <const> = { up = { "beforeMigrate", "beforeRepeatables", "afterVersioned", "afterMigrate" }, down = {} }
 
-local function prepared(list, direction)
+---Reads files before anything is written; `before`: works that were read already, by path and direction.
+local function prepared(conn, list, direction, before)
     local works = {}
-    for i, file in ipairs(list) do works[i] = M.prepare(file, direction) end
+    for i, file in ipairs(list) do
+        local key = direction .. " " .. file.path
+        works[i] = before[key] or M.prepare(file, direction, conn)
+        before[key] = works[i]
+    end
     return works
 end
 
@@ -295,10 +309,12 @@ end
 function M.run(conn, opts, direction, choose)
     local book = ledger.locate(conn, opts.table)
     local always = opts.hooks_list and hooks.any(opts.hooks_list, ALWAYS[direction])
-    if #choose(ledger.applied(conn, book)) == 0 and not always then return {} end
+    local pending, read = choose(ledger.applied(conn, book)), {}
+    if #pending == 0 and not always then return {} end
+    prepared(conn, pending, direction, read)
     return locked(conn, opts, function(run)
         local done = {}
-        run_all(run, direction, prepared(choose(ledger.applied(conn, run.book)), direction), done)
+        run_all(run, direction, prepared(conn, choose(ledger.applied(conn, run.book)), direction, read), done)
         return done
     end)
 end
@@ -310,11 +326,18 @@ end
 ---@return table[] done
 function M.redo(conn, opts, choose)
     local book = ledger.locate(conn, opts.table)
-    if #choose(ledger.applied(conn, book)) == 0 then return {} end
-    return locked(conn, opts, function(run)
-        local done, list, again = {}, choose(ledger.applied(conn, run.book)), {}
+    local read = {}
+    local function both(list)
+        local again = {}
         for i = #list, 1, -1 do again[#again + 1] = list[i] end
-        local downs, ups = prepared(list, "down"), prepared(again, "up")
+        return prepared(conn, list, "down", read), prepared(conn, again, "up", read)
+    end
+    local list = choose(ledger.applied(conn, book))
+    if #list == 0 then return {} end
+    both(list)
+    return locked(conn, opts, function(run)
+        local done = {}
+        local downs, ups = both(choose(ledger.applied(conn, run.book)))
         run_all(run, "down", downs, done)
         run_all(run, "up", ups, done)
         return done

@@ -13,21 +13,22 @@ local function milliseconds(seconds)
     return ("%dms"):format(math.floor(seconds * 1000 + 0.5))
 end
 
-local SET <const> = catalog.sql "select {set_config}($1, $2, $3)"
-
-local function limits(conn, opts, is_local)
-    conn:query(SET, "lock_timeout", milliseconds(opts.lock_timeout or core.options.lock_timeout or 5), is_local)
+---By SET, not by a query: after a query the file's SET TRANSACTION would come too late.
+local function limits(conn, opts, set)
+    local list = { ("%s lock_timeout = '%s'"):format(set,
+        milliseconds(opts.lock_timeout or core.options.lock_timeout or 5)) }
     if opts.statement_timeout then
-        conn:query(SET, "statement_timeout", milliseconds(opts.statement_timeout), is_local)
+        list[2] = ("%s statement_timeout = '%s'"):format(set, milliseconds(opts.statement_timeout))
     end
+    conn:exec(table.concat(list, "; "))
 end
 
 ---For the whole session.
 ---@param conn table
 ---@param opts { lock_timeout?: number, statement_timeout?: number } seconds
 function M.session(conn, opts)
-    conn:exec "reset all"
-    limits(conn, opts, false)
+    conn:exec "reset all; reset session authorization; reset role"
+    limits(conn, opts, "set")
     -- The server (14 and later) stops the statement of a killed client, which frees its locks. A server on a system
     -- other than Linux may refuse the value; that is ignored.
     local ok, e = pcall(conn.exec, conn, CHECK_CLIENT)
@@ -38,7 +39,7 @@ end
 ---@param tx table
 ---@param opts { lock_timeout?: number, statement_timeout?: number } seconds
 function M.transaction(tx, opts)
-    limits(tx, opts, true)
+    limits(tx, opts, "set local")
 end
 
 ---Is there a pooler? The backend pid from the start of the connection differs from the one that answers.

@@ -1,215 +1,278 @@
---- Runs a migration with transaction:false statement by statement, with a record after each, so that the next run
---- continues where a killed or failed one stopped.
+--- Runs a migration with transaction:false step by step, with a record after each, so that the next run continues where
+--- a killed or failed one stopped. A step is what lies between two moments without a transaction: one statement, or a
+--- BEGIN of the file and all up to its end. Statements are sent as they stand in the file, one message each; after each
+--- one the server's transaction status must be the one that the file's text says.
 ---
---- A statement that can run in a transaction shares one with its record. One that cannot is recorded before and after;
---- if the record after it is missing, the state of the database decides (dbrun.migrate.run.aftermath).
+--- A statement that can run in a transaction shares one with its record. In a block of the file the record stands
+--- directly before COMMIT; behind ROLLBACK, and where the transaction is read-only, it has a transaction of its own. A
+--- statement that cannot run in a transaction is recorded before and after; if the record after it is missing, the
+--- state of the database decides (dbrun.migrate.run.aftermath).
 local aftermath = require "dbrun.migrate.run.aftermath"
-local core = require "dbrun.core"
 local errors = require "dbrun.error"
+local note = require "dbrun.migrate.run.note"
 local records = require "dbrun.migrate.book.records"
-local split = require "dbrun.migrate.read.split"
-local task = require "dbrun.task"
+local resume = require "dbrun.migrate.run.resume"
+local state = require "dbrun.migrate.run.state"
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
 
----@class dbrun.migrate.Step one statement, or those from a BEGIN to its COMMIT
----@field statements dbrun.migrate.Statement[]
----@field control boolean a BEGIN ... COMMIT in the file
----@field checksum string of everything up to and including it
+---@class dbrun.migrate.Pace where a section stands
+---@field run dbrun.migrate.Run
+---@field work dbrun.migrate.Work
+---@field steps dbrun.migrate.Step[]
+---@field row { direction?: string, done: integer } what the record says
+---@field names string[] settings with a dot in their names
+---@field base? dbrun.migrate.State of the session at the beginning of the file; nil behind a pooler
+---@field last? dbrun.migrate.State after the step before
+---@field session? string what the record says of the session
 
----The steps of a section.
----@param statements dbrun.migrate.Statement[]
----@return dbrun.migrate.Step[]
-function M.of(statements)
-    local steps, open, sum = {}, nil, ""
-    for _, statement in ipairs(statements) do
-        local word = split.transaction_control { statement } and statement.sql:lower():match "^%a+"
-        sum = core.digest("sha256", sum .. statement.sql)
-        if open then
-            open.statements[#open.statements + 1], open.checksum = statement, sum
-            if word == "commit" or word == "end" then open = nil end
-        else
-            local step = { statements = { statement }, control = word == "begin" or word == "start", checksum = sum }
-            steps[#steps + 1] = step
-            open = step.control and step or nil
-        end
-    end
-    return steps
-end
+-- ---- one statement ----
 
-local function refuse(work, line, message, hint)
-    errors.raise {
-        kind = "query", message = ("%s:%d: %s"):format(work.file.path, line, message), hint = hint,
-        file = work.file.path, line = line,
-    }
-end
+local STATUS <const> = { [false] = "no transaction", open = "an open transaction", failed = "a failed transaction" }
 
-local function repair_hint(work, number)
-    return ("migrate repair --version %s --statement %d: the next run begins there (1: from the start)")
-        :format(work.file.version, number)
-end
-
----Waits until the statement of a killed client has ended.
-local function wait_for_ghost(run, work, step)
-    local began, reported = task.now(), false
-    while true do
-        local pid = records.still_running(run.conn, run.book, work.file.version, step.statements[1].sql)
-        if not pid then return end
-        local waited = task.now() - began
-        local who = ("process %d, which still runs a statement of an interrupted run"):format(pid)
-        if waited >= (run.opts.lock_wait or 60) then
-            errors.fail("timeout", ("the migration cannot continue: it waits for %s"):format(who),
-                "wait for it, end it with pg_cancel_backend, or wait longer with --lock-wait")
-        end
-        if not reported and waited >= 1 and run.listener.waiting then run.listener.waiting(who, waited) end
-        reported = reported or waited >= 1
-        task.sleep(0.1)
+---Sends one statement and looks at what became of the session.
+local function send(pace, statement, expected)
+    local conn <const> = pace.run.conn
+    pace.work.current = statement
+    conn:exec(statement.sql)
+    local status <const> = conn:in_transaction()
+    if status ~= expected then
+        resume.refuse(pace.work, statement.line,
+            ("after this statement there is %s; by the text of the file there must be %s"):format(STATUS[status],
+                STATUS[expected]),
+            "a function or an extension has begun or ended a transaction: such a statement cannot be recorded")
     end
 end
 
----Did the interrupted statement take effect?
-local function settle(run, work, record, step)
-    wait_for_ghost(run, work, step)
-    local statement = step.statements[1]
-    local handler, body = aftermath.outside(statement.sql)
-    if not handler then handler, body = aftermath.refused() end
-    local verdict = handler.judge(run.conn, body, record.before)
-    if verdict == "unknown" then
-        refuse(work, statement.line, "a run was interrupted here, and whether the statement took effect is not known",
-            repair_hint(work, record.at_work) .. (", or with %d after it"):format(record.at_work + 1))
-    end
-    if verdict == "done" then
-        records.progress(run.conn, run.book, work, record.at_work, step.checksum)
-        return record.at_work
-    end
-    if handler.clean then handler.clean(run.conn, body, record.before) end
-    return record.done
-end
-
----The number of steps that an earlier run did.
-local function resume(run, work, steps)
-    local record = records.one(run.conn, run.book, work.file.version)
-    if not record or not record.direction then return 0 end
-    if record.direction ~= work.direction then
-        refuse(work, work.section.line, ("it is half done in the other direction (%s)"):format(record.direction),
-            repair_hint(work, 1))
-    end
-    local last = steps[record.done]
-    if record.done > 0 and not (last and last.checksum == record.done_checksum) then
-        refuse(work, work.section.line, ("%d of its statements took effect, and were changed in the file since"):format(
-            record.done), "restore them, or: " .. repair_hint(work, record.done + 1))
-    end
-    local done = record.done
-    if record.at_work and steps[record.at_work] then done = settle(run, work, record, steps[record.at_work]) end
-    if run.listener.resumed then run.listener.resumed(work.file, done, #steps) end
-    return done
-end
-
----Repeats the SETs of earlier statements, which ended with their session.
-local function replay_settings(run, steps, done)
-    for i = 1, done do
-        for _, statement in ipairs(steps[i].statements) do
-            local kind, body = tree.of(statement.sql)
-            if kind == "VariableSetStmt" and not body.is_local then run.conn:exec(statement.sql) end
-        end
+---Raises when the server reads the strings of the statement after this one otherwise than the text was read.
+---@param run dbrun.migrate.Run
+---@param work dbrun.migrate.Work
+---@param statement dbrun.migrate.Statement
+---@param behind? dbrun.migrate.Statement
+function M.check_strings(run, work, statement, behind)
+    local escapes <const> = run.conn.parameters.standard_conforming_strings == "off"
+    if behind and behind.escapes ~= escapes then
+        resume.refuse(work, statement.line,
+            "standard_conforming_strings was switched in a way that the file's text does not show",
+            "write SET standard_conforming_strings = on (or off) as a statement of its own")
     end
 end
 
--- ---- one step ----
+-- ---- the record ----
 
----The record after a step; after the last one also the version's row.
-local function note(run, work, conn, steps, number)
-    if number == #steps then
-        work.record(conn)
-    else
-        records.progress(conn, run.book, work, number, steps[number].checksum)
+---Kinds of statements that change settings, if at all, for the session and not for the transaction only.
+local SURE <const> = {
+    TransactionStmt = true, CreateStmt = true, IndexStmt = true, AlterTableStmt = true, DropStmt = true,
+    ViewStmt = true, CreateSchemaStmt = true, CreateFunctionStmt = true, CommentStmt = true, GrantStmt = true,
+    PrepareStmt = true, ListenStmt = true, UnlistenStmt = true, DiscardStmt = true,
+}
+
+local function is_sure(step)
+    for _, statement in ipairs(step.statements) do
+        local kind, body = tree.of(statement.tree_sql or statement.sql)
+        if not (SURE[kind] or kind == "VariableSetStmt" and not body.is_local) then return false end
     end
+    return true
 end
 
-local function inside(run, work, steps, number)
-    local step = steps[number]
-    local list = step.control and table.move(step.statements, 2, #step.statements - 1, 1, {}) or step.statements
-    local opening = step.control and split.plain(step.statements[1].sql)
-    local opts = opening and opening:find "serializable" and { isolation = "serializable" }
-        or opening and opening:find "repeatable read" and { isolation = "repeatable read" } or {}
-    run.conn:transaction(opts, function(tx)
-        if run.local_settings then run.local_settings(tx) end
-        for _, statement in ipairs(list) do
-            work.current = statement
-            tx:exec(statement.sql)
-        end
-        note(run, work, tx, steps, number)
+---After a step, in a transaction that may write: how far the migration is; after the last step the version's row.
+local function write(pace, number, session)
+    local run <const>, work <const> = pace.run, pace.work
+    note.telling(("statement %d of it was recorded"):format(number), function()
+        if number == #pace.steps then return work.record(run.conn) end
+        records.progress(run.conn, run.book, work, number, pace.steps[number].checksum, session, pace.row)
     end)
 end
 
+---The session as it is inside of the step's transaction, and what is to be recorded of it.
+local function session_inside(pace, number)
+    if not pace.base or number == #pace.steps then return nil, pace.session end
+    local now <const> = state.read(pace.run.conn, pace.names)
+    local changed <const> = now.text ~= pace.last.text
+    return now, state.difference(pace.base, now, changed and not is_sure(pace.steps[number]))
+end
+
+---Writes the record inside of the step's own transaction, if that may write. Returns whether it did.
+local function record_inside(pace, number)
+    local conn <const>, own <const> = pace.run.conn, pace.run.own
+    local who <const> = note.look(conn)
+    if who.read_only then return false end
+    local now <const>, session <const> = session_inside(pace, number)
+    note.inside(conn, own, function() write(pace, number, session) end, who)
+    pace.inside, pace.session_inside = now, session
+    return true
+end
+
+---The record in a transaction of its own.
+local function record_apart(pace, number)
+    local run <const> = pace.run
+    local session = pace.session
+    if pace.base and number < #pace.steps then
+        pace.last = state.read(run.conn, pace.names)
+        session = state.difference(pace.base, pace.last, false)
+    end
+    note.apart(run.conn, run.own, function() write(pace, number, session) end, run.local_settings and function()
+        run.local_settings(run.conn)
+    end)
+    pace.session = session
+end
+
+---After a step with its record in its own transaction: COMMIT takes back what was set for the transaction only.
+local function correct(pace, number)
+    if not pace.base or number == #pace.steps then return end
+    local run <const> = pace.run
+    pace.last, pace.session = state.read(run.conn, pace.names), pace.session_inside
+    local session <const> = state.difference(pace.base, pace.last, false)
+    if session == pace.session then return end
+    note.apart(run.conn, run.own, function()
+        note.telling("the session was recorded", function()
+            records.session(run.conn, run.book, pace.work.file.version, session)
+        end)
+    end)
+    pace.session = session
+end
+
+local function recorded(pace, number)
+    pace.row = { direction = pace.work.direction, done = number }
+end
+
+-- ---- the kinds of steps ----
+
+---One statement, in a transaction with its record.
+local function shared(pace, number)
+    local run <const>, statement <const> = pace.run, pace.steps[number].statements[1]
+    local inside
+    note.transaction(run.conn, "", function()
+        if run.local_settings then run.local_settings(run.conn) end
+        send(pace, statement, "open")
+        inside = record_inside(pace, number)
+    end)
+    if inside then correct(pace, number) else record_apart(pace, number) end
+end
+
+---A block of the file, from its BEGIN to its end.
+local function block(pace, number)
+    local run <const>, step <const> = pace.run, pace.steps[number]
+    local last <const>, inside = step.statements[#step.statements], false
+    local ok, e = pcall(function()
+        for i, statement in ipairs(step.statements) do
+            if statement == last and step.ends == "commit" then inside = record_inside(pace, number) end
+            send(pace, statement, statement ~= last and "open")
+            if i == 1 and run.local_settings then run.local_settings(run.conn) end
+            M.check_strings(run, pace.work, statement, step.statements[i + 1])
+        end
+    end)
+    if not ok then
+        note.roll_back(run.conn)
+        error(e, 0)
+    end
+    if inside then correct(pace, number) else record_apart(pace, number) end
+end
+
+---One that changes nothing outside of a transaction block.
+local function void(pace, number)
+    send(pace, pace.steps[number].statements[1], false)
+    record_apart(pace, number)
+end
+
 ---A statement failed on the server. If its effect can be checked, the record stays, so that the next run cleans up even
----when this one cannot; otherwise the server's error is believed.
-local function after_error(run, work, steps, number, handler, body, before, e)
+---when this one cannot. If it ran procedural code, which may have committed before, the record stays, too. Otherwise
+---the server's error is believed.
+local function after_error(pace, number, handler, body, before, e)
     if not (errors.is(e) and e.sqlstate) then return end
-    if handler.unjudged then
-        pcall(records.progress, run.conn, run.book, work, number - 1,
-            number > 1 and steps[number - 1].checksum or "")
+    local run <const> = pace.run
+    if handler.unjudged and not e.context then
+        pcall(note.apart, run.conn, run.own, function()
+            records.progress(run.conn, run.book, pace.work, number - 1,
+                number > 1 and pace.steps[number - 1].checksum or "", pace.session)
+        end)
     elseif handler.clean then
         pcall(handler.clean, run.conn, body, before)
     end
 end
 
-local function outside(run, work, steps, number, handler, body)
-    local statement = steps[number].statements[1]
-    -- The record needs a row: that of the statement before, or a new one.
-    if number == 1 or not records.one(run.conn, run.book, work.file.version) then
-        records.progress(run.conn, run.book, work, number - 1, number > 1 and steps[number - 1].checksum or "")
-    end
+local function outside(pace, number, handler, body)
+    local run <const>, work <const> = pace.run, pace.work
+    local statement <const> = pace.steps[number].statements[1]
     if handler.clean then handler.clean(run.conn, body) end
-    local before = handler.before and handler.before(run.conn, body)
-    records.begin(run.conn, run.book, work, number, before)
-    local ok, e = pcall(run.conn.exec, run.conn, statement.sql)
+    local before <const> = handler.before and handler.before(run.conn, body)
+    note.apart(run.conn, run.own, function()
+        note.telling("the beginning of a statement was recorded", function()
+            -- The record needs a row: that of the statement before, or a new one.
+            records.progress(run.conn, run.book, work, number - 1, number > 1 and pace.steps[number - 1].checksum or "",
+                pace.session, pace.row)
+            records.begin(run.conn, run.book, work, number, before)
+        end)
+    end)
+    recorded(pace, number - 1)
+    local ok, e = pcall(send, pace, statement, false)
     if not ok then
-        after_error(run, work, steps, number, handler, body, before, e)
+        after_error(pace, number, handler, body, before, e)
         error(e, 0)
     end
-    run.conn:transaction(function(tx) note(run, work, tx, steps, number) end)
+    record_apart(pace, number)
 end
 
-local OUTSIDE_WANTED <const> = { ["25001"] = true, ["2D000"] = true }
-
----Runs a step, in a transaction if its text and the server allow that.
-local function run_step(run, work, steps, number)
-    local step = steps[number]
-    local statement = step.statements[1]
-    work.current = statement
-    if run.listener.statement then run.listener.statement(work.file, statement, number, #steps) end
-    if step.control then return inside(run, work, steps, number) end
-    local handler, body = aftermath.outside(statement.sql)
-    if handler then return outside(run, work, steps, number, handler, body) end
-    local ok, e = pcall(inside, run, work, steps, number)
+---A statement outside of the file's blocks: in a transaction if its text and the server allow that. Only a statement
+---that calls no functions is sent again when the server has refused it in a transaction.
+local function single(pace, number)
+    local statement <const> = pace.steps[number].statements[1]
+    local sql <const> = statement.tree_sql or statement.sql
+    local handler, body = aftermath.outside(sql)
+    if handler then return outside(pace, number, handler, body) end
+    local ok, e = pcall(shared, pace, number)
     if ok then return end
-    if not (errors.is(e) and OUTSIDE_WANTED[e.sqlstate]) then error(e, 0) end
+    if not (errors.is(e) and e.sqlstate == "25001" and aftermath.may_repeat(sql)) then error(e, 0) end
     handler, body = aftermath.refused()
-    outside(run, work, steps, number, handler, body)
+    outside(pace, number, handler, body)
+end
+
+local RUN <const> = { single = single, block = block, void = void }
+
+local function run_step(pace, number)
+    local step <const> = pace.steps[number]
+    local first <const> = step.statements[1]
+    local listener <const> = pace.run.listener
+    pace.work.current = first
+    if listener.statement then listener.statement(pace.work.file, first, number, #pace.steps) end
+    RUN[step.kind](pace, number)
+    local last <const> = step.statements[#step.statements]
+    local behind <const> = pace.steps[number + 1]
+    M.check_strings(pace.run, pace.work, last, behind and behind.statements[1])
+    recorded(pace, number)
+end
+
+---May the step run again after it waited too long for a lock? Not when code of its own may have committed before.
+local function may_wait_again(step)
+    local statement <const> = step.statements[1]
+    local handler = step.kind == "single" and aftermath.outside(statement.tree_sql or statement.sql)
+    return not (handler and handler.unjudged)
 end
 
 ---Runs the remaining steps of a section.
----@param run table the runner's state: conn, book, opts, listener, retry
+---@param run dbrun.migrate.Run
 ---@param work dbrun.migrate.Work with `record(conn)`, which writes or removes the version's row
----@return integer skipped steps that an earlier run did
 function M.run(run, work)
-    local steps = M.of(work.statements)
-    work.steps, work.steps_done = steps, 0
-    if #steps == 0 then
-        run.conn:transaction(work.record)
-        return 0
+    local steps <const> = work.steps
+    work.steps_done = 0
+    local function finish()
+        note.apart(run.conn, run.own, function() work.record(run.conn) end)
     end
-    local done = resume(run, work, steps)
+    if #steps == 0 then return finish() end
+    local pace <const> = { run = run, work = work, steps = steps, names = state.custom_names(work.section.sql) }
+    if not run.pooled then pace.base = state.read(run.conn, pace.names) end
+    local done <const>, record <const> = resume.from(run, work)
+    pace.row = { direction = record and record.direction, done = record and record.done or 0 }
+    if record then pace.row.done, pace.session = math.max(done, record.done), record.session end
+    if pace.base then pace.last = done > 0 and state.read(run.conn, pace.names) or pace.base end
     work.steps_done = done
-    replay_settings(run, steps, done)
     for number = done + 1, #steps do
-        run.retry(work, function() run_step(run, work, steps, number) end)
+        local function go() run_step(pace, number) end
+        if may_wait_again(steps[number]) then run.retry(work, go) else go() end
         work.steps_done = number
     end
-    if done == #steps then run.conn:transaction(work.record) end
-    return done
+    if done == #steps then finish() end
 end
 
 return M

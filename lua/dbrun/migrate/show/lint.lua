@@ -2,11 +2,11 @@
 ---
 --- A rule checks one statement. `-- lint: allow RULE` between the previous statement and the end of this one switches a
 --- rule off for it. Most rules ignore tables made in the same file, which are empty and not in use.
+local blocks = require "dbrun.migrate.read.blocks"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local rules = require "dbrun.migrate.show.lint_rules"
-local split = require "dbrun.migrate.read.split"
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
@@ -77,7 +77,11 @@ local SCHEMA <const> = {
 
 ---One section of a file.
 local function check_section(out, file, direction, section)
-    local statements = split.split(section.sql, section.line)
+    local read = blocks.of(section, direction)
+    local statements = read.statements
+    if read.refused then
+        out[#out + 1] = finding(file.path, read.refused.line, by_name["refused"], read.refused.message)
+    end
     local created, checked, new_values, list, mixed = {}, {}, {}, {}, false
     for i, statement in ipairs(statements) do
         local kind, body = tree.of(statement.sql)

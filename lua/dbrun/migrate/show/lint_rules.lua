@@ -391,6 +391,11 @@ M.RULES = {
         safe = "write the down section; if it cannot be reverted, say so with a lint comment",
     },
     {
+        name = "refused",
+        why = "'up' does not run such a file: what it would record and what would happen are not the same",
+        safe = "what 'up' says to it",
+    },
+    {
         name = "not-looked-at",
         why = "lint uses the parser of PostgreSQL 15: the statement is newer, or wrong",
         safe = "check it yourself, then switch this off with a lint comment",

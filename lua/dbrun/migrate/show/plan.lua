@@ -25,10 +25,10 @@ local M = {}
 ---@param list dbrun.migrate.File[]
 ---@return dbrun.migrate.Planned[]
 function M.of(conn, opts, list)
-    local runner, steps = require "dbrun.migrate.run.runner", require "dbrun.migrate.run.steps"
+    local runner = require "dbrun.migrate.run.runner"
     local by_version, plan = records.all(conn, ledger.locate(conn, opts.table)), {}
     for i, file in ipairs(list) do
-        local work = runner.prepare(file, opts.direction or "up")
+        local work = runner.prepare(file, opts.direction or "up", conn)
         local record = by_version[file.version]
         local done = record and record.direction == work.direction and record.done or 0
         local planned = {
@@ -36,12 +36,13 @@ function M.of(conn, opts, list)
             lua = work.section.fn ~= nil, statements = {},
         }
         local created = {}
-        for number, step in ipairs(steps.of(work.statements)) do
+        for number, step in ipairs(work.steps or { { statements = work.statements } }) do
             for _, statement in ipairs(step.statements) do
                 planned.statements[#planned.statements + 1] = {
                     sql = statement.sql, line = statement.line, done = number <= done,
                     locks = M.locks(statement.sql, created),
-                    outside = not planned.transaction and aftermath.outside(statement.sql) ~= nil,
+                    outside = not planned.transaction and step.kind == "single"
+                        and aftermath.outside(statement.tree_sql or statement.sql) ~= nil,
                 }
             end
         end
