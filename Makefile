@@ -60,8 +60,8 @@ SAY := @printf '  %s\n'
 RUN := @
 endif
 
-.PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test faults lint asan valgrind fuzz bench \
-        bench-failover redis-table install uninstall install-rock clean FORCE
+.PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test faults lint asan valgrind fuzz \
+        migrate-fuzz bench bench-failover redis-table install uninstall install-rock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -81,6 +81,7 @@ help:
 	@echo "make faults     each fault 100 times at random moments; DBRUN_TEST_SEED repeats them"
 	@echo "make valgrind   the C tests under valgrind"
 	@echo "make fuzz       libFuzzer on hostile input, FUZZ_SECONDS=$(FUZZ_SECONDS) for each program"
+	@echo "make migrate-fuzz  $(MIGRATE_FILES) random migration files by dbrun and by psql: no difference"
 	@echo "make lint       gcc and clang with -Werror, clang-format, luacheck, floors, circles"
 	@echo "make bench      compare with the installed peers (make bench-failover: failovers of Redis)"
 	@echo "make redis-table COMMAND_FOLDERS=...   write the table of Redis commands anew (runtime/bind/redis/table)"
@@ -228,6 +229,13 @@ faults: test-deps
 	@$(SUBMAKE) all tests
 	@DBRUN_FAULT_ROUNDS=$${DBRUN_FAULT_ROUNDS:-100} DBRUN_TEST_STRIDE=1 DBRUN_TEST_SEED=$${DBRUN_TEST_SEED:-$$(date +%s)} \
 	    $(RUN_TESTS) --build $(BUILD) --seconds 1200 $(FAULTS)
+
+# Random migration files beside psql. make test compares 300; DBRUN_TEST_SEED makes others.
+MIGRATE_FILES ?= 10000
+
+migrate-fuzz: test-deps
+	@$(SUBMAKE) all
+	@DBRUN_MIGRATE_FILES=$(MIGRATE_FILES) $(RUN_TESTS) --build $(BUILD) --seconds 7200 spec/live/migrate/random_spec.lua
 
 valgrind: test-deps
 	@$(SUBMAKE) tests

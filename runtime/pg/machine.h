@@ -146,6 +146,7 @@ struct pg_machine {
     bool row_mode;  /* a statement since the last pipeline was in single-row mode */
     bool text_only; /* results in text even where binary could be read */
     bool in_doubt;  /* an open transaction has named a setting that values depend on */
+    bool verbatim;  /* set by the embedder: statements find the settings as those before have left them */
     bool bare;      /* set by the embedder: the settings that values depend on are not the session's
                        defaults */
     int encoding;   /* libpq's number of client_encoding */

@@ -24,7 +24,7 @@ static void find_wrong(struct pg_machine *m, char sql[PG_SETTINGS_SQL])
     bool now = m->effect & PG_CHANGES_FORMAT;
     m->in_doubt |= now;
     sql[0] = '\0';
-    if (t == PQTRANS_INERROR)
+    if (t == PQTRANS_INERROR || m->verbatim)
         return;
     pg_settings_mend(m->conn, now || (m->in_doubt && t == PQTRANS_IDLE), t != PQTRANS_IDLE, sql);
     if (t == PQTRANS_IDLE)

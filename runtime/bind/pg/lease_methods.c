@@ -178,6 +178,15 @@ static int lease_guard(lua_State *L)
     return 2;
 }
 
+/* verbatim(on): while it is on, settings that values depend on (DateStyle) are not put back behind a statement
+ * that changed them; texts in another style cannot be read then. The first statement after it puts them back. */
+static int lease_verbatim(lua_State *L)
+{
+    struct pg_machine *m = &pg_lease_check(L)->link->m;
+    m->verbatim = lua_toboolean(L, 2);
+    return 0;
+}
+
 /* parameter(name) -> the value that the server reported (server_version, TimeZone, ...) | nil */
 static int lease_parameter(lua_State *L)
 {
@@ -294,6 +303,7 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"backend_pid", lease_backend_pid},
                                        {"in_transaction", lease_in_transaction},
                                        {"guard", lease_guard},
+                                       {"verbatim", lease_verbatim},
                                        {"parameter", lease_parameter},
                                        {"on_notice", lease_on_notice},
                                        {"is_sync", lease_is_sync},

@@ -106,6 +106,7 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
     link->task = NULL;
     link->deadline = DEADLINE_NEVER;
     pg_machine_guard(&link->m, false);
+    link->m.verbatim = false;
     renew_session(link);
     pg_link_drop_notifications(link);
     if (link->user && link->user->detach)

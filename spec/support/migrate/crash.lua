@@ -1,4 +1,4 @@
---- Runs `up` and kills itself (SIGKILL) before the N-th message to the server: dbrun crash.lua N URL FOLDER
+--- Runs `up` and kills itself (SIGKILL) before the N-th message to the server: dbrun crash.lua N URL FOLDER [TABLE]
 --- Exits with 0 when it came to the end before that.
 local db = require "dbrun.db"
 local process = require "dbrun.process"
@@ -53,4 +53,4 @@ db.engine = function(opts)
     })
 end
 
-require("dbrun.migrate").up { url = url, dirs = { folder }, lock_wait = 20 }
+require("dbrun.migrate").up { url = url, dirs = { folder }, table = arg[4], lock_wait = 20 }

@@ -13,13 +13,11 @@ local M = {}
 ---@field read_only boolean the open transaction may not write
 ---@field statement_timeout string
 ---@field lock_timeout string
----@field encoding string
 
 local LOOK <const> = catalog.sql [[
 select {current_setting}('role') as role, session_user::{text} as login,
        {current_setting}('transaction_read_only') {=} 'on' as read_only,
-       {current_setting}('statement_timeout') as statement_timeout, {current_setting}('lock_timeout') as lock_timeout,
-       {current_setting}('client_encoding') as encoding]]
+       {current_setting}('statement_timeout') as statement_timeout, {current_setting}('lock_timeout') as lock_timeout]]
 
 ---@param conn table
 ---@return dbrun.migrate.Who
@@ -43,9 +41,6 @@ function M.inside(conn, own, fn, now)
     for _, name in ipairs { "statement_timeout", "lock_timeout" } do
         if now[name] ~= own[name] then words[#words + 1] = ("set local %s = '%s'"):format(name, own[name]) end
     end
-    if now.encoding ~= own.encoding then
-        words[#words + 1] = ("set local client_encoding = '%s'"):format(own.encoding)
-    end
     if #words > 0 then conn:exec(table.concat(words, "; ")) end
     fn()
     if now.login ~= own.login then conn:query(SET_LOGIN, now.login) end
@@ -58,7 +53,7 @@ function M.roll_back(conn)
     core.task.shield(function()
         local ok <const> = pcall(function()
             conn:drained()
-            if conn:in_transaction() then conn:exec "rollback" end
+            if conn:in_transaction() then conn:exec "rollback /* dbrun */" end
         end)
         if not ok then pcall(conn.invalidate, conn) end
     end)

@@ -123,7 +123,10 @@ end
 
 local function hook(run, work, when, conn, own, e)
     local fields = { migration = context.migration(work), error = e }
+    if not hooks.any(run.hooks, { when }) then return end
+    conn:verbatim(false) -- hooks read values
     hooks.run(run.hooks, when, conn, fields, own, run.local_settings)
+    conn:verbatim(not work.section.fn)
 end
 
 local function run_in_transaction(run, work, began)
@@ -207,6 +210,7 @@ local function run_one(run, work)
     if listener.begin then listener.begin(work.file, work.direction) end
     if not run.pooled then settings.session(run.conn, run.opts) end
     run.own = run.own or note.look(run.conn)
+    run.conn:verbatim(not work.section.fn) -- an SQL file finds the session as its own statements have made it
     local ok, e = pcall(function()
         if work.section.transaction then
             run.retry(work, function() run_in_transaction(run, work, began) end)
@@ -214,6 +218,7 @@ local function run_one(run, work)
             run_by_statement(run, work, began)
         end
     end)
+    pcall(run.conn.verbatim, run.conn, false) -- the connection may be lost
     if not ok then
         tell_error(run, "after" .. EACH[work.direction] .. "Error", e, work)
         error(e, 0)
