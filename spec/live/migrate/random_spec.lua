@@ -27,8 +27,8 @@ describe("random migration files", function()
     local function check_lists(number, file, psql, dbrun)
         for i = 1, math.max(#psql.statements, #dbrun.statements) do
             check(number, file, psql.statements[i] == dbrun.statements[i],
-                "statement %d is\n%s\nin psql, and\n%s\nin dbrun (psql: %s, dbrun: %s)", i, psql.statements[i] or "none",
-                dbrun.statements[i] or "none", psql.error, dbrun.error)
+                "statement %d is\n%s\nin psql, and\n%s\nin dbrun (psql: %s, dbrun: %s)", i,
+                psql.statements[i] or "none", dbrun.statements[i] or "none", psql.error, dbrun.error)
         end
     end
 
@@ -68,7 +68,8 @@ describe("random migration files", function()
         local again, refused = 0, 0
         for number = 1, FILES // 5 do
             local id <const> = FILES + number
-            local file <const> = random_file.new(SEED * 1000003 - number, "k" .. number, { transaction = number % 8 == 0 })
+            local file <const> = random_file.new(SEED * 1000003 - number, "k" .. number,
+                { transaction = number % 8 == 0 })
             local folder <const>, path <const> = world:prepare(file, id)
             local at, ended = 14 + random_file.random(SEED + number)(60), false
             ended = world:crash(file, folder, at)

@@ -47,7 +47,8 @@ end
 local BEGIN <const> = [[
 create schema %s; create schema %s_b; grant all on schema %s, %s_b to public; create sequence %s.drawn;
 grant all on sequence %s.drawn to public;
-create procedure %s.work() language plpgsql as $$ begin perform nextval('%s.drawn'); commit; perform nextval('%s.drawn'); end $$]]
+create procedure %s.work() language plpgsql as $$
+begin perform nextval('%s.drawn'); commit; perform nextval('%s.drawn'); end $$]]
 
 ---The file in a folder of its own, and its schemas in the databases.
 ---@param file spec.migrate.RandomFile
@@ -96,7 +97,8 @@ local function logged(self, from, application)
 end
 
 local OWN <const> = {
-    "/%* dbrun %*/%s*$", "^select E'search_path', pg_catalog", "client_connection_check_interval", "^SET datestyle = ISO",
+    "/%* dbrun %*/%s*$", "^select E'search_path', pg_catalog", "client_connection_check_interval",
+    "^SET datestyle = ISO",
     "^reset all; reset session", "^set local role to default", "^set local session authorization def",
     "^set lock_timeout = '%d+ms'", "^set local %a+_timeout = '", "^drop index concurrently if exists",
     "^create schema if not exists", "^create table if not exists \"books\"",
@@ -135,7 +137,7 @@ end
 ---How each statement of a file reads its strings.
 local function escapes_of(file)
     local list = {}
-    for i, statement in ipairs((split.split(file.text))) do list[i] = statement.escapes end
+    for i, statement in ipairs((split.split((file.text:gsub("^\xEF\xBB\xBF", ""))))) do list[i] = statement.escapes end
     return list
 end
 

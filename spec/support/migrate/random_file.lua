@@ -22,7 +22,8 @@ end
 ---@field name string of its schema
 
 local COMMENTS <const> = {
-    "/* ; */", "/* a /* ; ' */ $$ */", "-- ; ' \" $$ /*\n", "/**/", "/* commit; */", "--\n", "/* \n\n */", "-- begin;\n",
+    "/* ; */", "/* a /* ; ' */ $$ */", "-- ; ' \" $$ /*\n", "/**/", "/* commit; */", "--\n", "/* \n\n */",
+    "-- begin;\n",
 }
 -- (psql forgets the E of a string that goes on in the next line.)
 local STRINGS <const> = {
@@ -126,9 +127,9 @@ function kinds.config(f)
 end
 function kinds.config_local(f) return f:say("select set_config('work_mem', '%dMB', true)", f.random(3)) end
 function kinds.set(f)
-    return f:say("set~%s", f:pick { "work_mem = '3MB'", "app.x = 'a;b'", "datestyle = 'German'", "local work_mem = '2MB'",
-        "session characteristics as transaction isolation level repeatable read", "lock_timeout = '3s'", "time zone 'UTC'",
-        "client_encoding = 'UTF8'", "role spec_a", "role none", "session authorization spec_b",
+    return f:say("set~%s", f:pick { "work_mem = '3MB'", "app.x = 'a;b'", "datestyle = 'German'",
+        "local work_mem = '2MB'", "session characteristics as transaction isolation level repeatable read",
+        "lock_timeout = '3s'", "time zone 'UTC'", "client_encoding = 'UTF8'", "role spec_a", "role none", "session authorization spec_b",
         "session authorization default", "statement_timeout = '30s'", "constraints all deferred" })
 end
 function kinds.reset(f) return f:say("reset~%s", f:pick { "work_mem", "role", "session authorization", "app.x" }) end

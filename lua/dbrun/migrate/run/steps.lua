@@ -61,19 +61,30 @@ end
 
 -- ---- the record ----
 
----Kinds of statements that change settings, if at all, for the session and not for the transaction only.
-local SURE <const> = {
-    TransactionStmt = true, CreateStmt = true, IndexStmt = true, AlterTableStmt = true, DropStmt = true,
-    ViewStmt = true, CreateSchemaStmt = true, CreateFunctionStmt = true, CommentStmt = true, GrantStmt = true,
-    PrepareStmt = true, ListenStmt = true, UnlistenStmt = true, DiscardStmt = true,
+---Kinds of statements that change nothing in their session.
+local NONE <const> = {
+    TransactionStmt = true, IndexStmt = true, AlterTableStmt = true, DropStmt = true, CreateSchemaStmt = true,
+    CreateFunctionStmt = true, CommentStmt = true, GrantStmt = true, VacuumStmt = true, ReindexStmt = true,
 }
+---Kinds of statements that change it, if at all, not for the transaction only.
+local LASTING <const> = { PrepareStmt = true, DiscardStmt = true }
+---Kinds of statements whose effect shows only behind the transaction: LISTEN, and what code may run.
+local LATE <const> = { ListenStmt = true, UnlistenStmt = true, DoStmt = true }
 
-local function is_sure(step)
+---What a step may change in its session, and when it shows.
+---@return "none"|"lasting"|"any"|"late"
+local function effect_of(step)
+    local effect = "none"
     for _, statement in ipairs(step.statements) do
-        local kind, body = tree.of(statement.tree_sql or statement.sql)
-        if not (SURE[kind] or kind == "VariableSetStmt" and not body.is_local) then return false end
+        local kind <const>, body <const> = tree.of(statement.tree_sql or statement.sql)
+        local none <const> = NONE[kind] or kind == "CreateStmt" and body.relation.relpersistence == "p"
+        if not none then
+            if LATE[kind] then return "late" end
+            local lasting <const> = LASTING[kind] or kind == "VariableSetStmt" and not body.is_local
+            if not lasting then effect = "any" elseif effect == "none" then effect = "lasting" end
+        end
     end
-    return true
+    return effect
 end
 
 ---After a step, in a transaction that may write: how far the migration is; after the last step the version's row.
@@ -85,22 +96,26 @@ local function write(pace, number, session)
     end)
 end
 
----The session as it is inside of the step's transaction, and what is to be recorded of it.
-local function session_inside(pace, number)
-    if not pace.base or number == #pace.steps then return nil, pace.session end
-    local now <const> = state.read(pace.run.conn, pace.names)
-    local changed <const> = now.text ~= pace.last.text
-    return now, state.difference(pace.base, now, changed and not is_sure(pace.steps[number]))
+---Is the session to be looked at after a step? Not behind a pooler, and not when the file is done.
+local function looks(pace, number)
+    return pace.base and number < #pace.steps and effect_of(pace.steps[number]) ~= "none"
 end
 
 ---Writes the record inside of the step's own transaction, if that may write. Returns whether it did.
 local function record_inside(pace, number)
-    local conn <const>, own <const> = pace.run.conn, pace.run.own
+    local conn <const>, session = pace.run.conn, pace.session
     local who <const> = note.look(conn)
+    pace.inside = nil
     if who.read_only then return false end
-    local now <const>, session <const> = session_inside(pace, number)
-    note.inside(conn, own, function() write(pace, number, session) end, who)
-    pace.inside, pace.session_inside = now, session
+    if looks(pace, number) then
+        pace.inside = state.read(conn, pace.names)
+        local step <const> = pace.steps[number]
+        local unsure <const> = pace.inside.text ~= pace.last.text and effect_of(step) ~= "lasting"
+            or tree.of(step.statements[1].sql) == "ListenStmt"
+        session = state.difference(pace.base, pace.inside, unsure)
+    end
+    note.inside(conn, pace.run.own, function() write(pace, number, session) end, who)
+    pace.session_inside = session
     return true
 end
 
@@ -108,7 +123,7 @@ end
 local function record_apart(pace, number)
     local run <const> = pace.run
     local session = pace.session
-    if pace.base and number < #pace.steps then
+    if looks(pace, number) then
         pace.last = state.read(run.conn, pace.names)
         session = state.difference(pace.base, pace.last, false)
     end
@@ -118,11 +133,16 @@ local function record_apart(pace, number)
     pace.session = session
 end
 
----After a step with its record in its own transaction: COMMIT takes back what was set for the transaction only.
+---After a step with its record in its own transaction: COMMIT takes back what was set for the transaction only. In a
+---block that may hide what was set for the session.
 local function correct(pace, number)
-    if not pace.base or number == #pace.steps then return end
-    local run <const> = pace.run
-    pace.last, pace.session = state.read(run.conn, pace.names), pace.session_inside
+    local run <const>, step <const>, inside <const> = pace.run, pace.steps[number], pace.inside
+    pace.session = pace.session_inside
+    if not inside then return end
+    local effect <const> = effect_of(step)
+    local known <const> = effect == "lasting"
+        or effect == "any" and step.kind == "single" and inside.text == pace.last.text
+    pace.last = known and inside or state.read(run.conn, pace.names)
     local session <const> = state.difference(pace.base, pace.last, false)
     if session == pace.session then return end
     note.apart(run.conn, run.own, function()
@@ -264,7 +284,9 @@ function M.run(run, work)
     if not run.pooled then pace.base = state.read(run.conn, pace.names) end
     local done <const>, record <const> = resume.from(run, work)
     pace.row = { direction = record and record.direction, done = record and record.done or 0 }
-    if record then pace.row.done, pace.session = math.max(done, record.done), record.session end
+    if record then pace.row.done = math.max(done, record.done) end
+    if record and record.direction then pace.session = record.session
+    elseif pace.base then pace.session = state.difference(pace.base, pace.base, false) end
     if pace.base then pace.last = done > 0 and state.read(run.conn, pace.names) or pace.base end
     work.steps_done = done
     for number = done + 1, #steps do
