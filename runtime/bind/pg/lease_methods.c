@@ -178,8 +178,9 @@ static int lease_guard(lua_State *L)
     return 2;
 }
 
-/* verbatim(on): while it is on, settings that values depend on (DateStyle) are not put back behind a statement
- * that changed them; texts in another style cannot be read then. The first statement after it puts them back. */
+/* verbatim(on): while it is on, settings that values depend on (DateStyle) are not put back behind a
+ * statement that changed them; texts in another style cannot be read then. The first statement after it puts
+ * them back. */
 static int lease_verbatim(lua_State *L)
 {
     struct pg_machine *m = &pg_lease_check(L)->link->m;

@@ -71,8 +71,8 @@ describe("random migration files", function()
             local file <const> = random_file.new(SEED * 1000003 - number, "k" .. number,
                 { transaction = number % 8 == 0 })
             local folder <const>, path <const> = world:prepare(file, id)
-            local at, ended = 14 + random_file.random(SEED + number)(60), false
-            ended = world:crash(file, folder, at)
+            local at <const> = 14 + random_file.random(SEED + number)(60)
+            local ended <const> = world:crash(file, folder, at)
             local dbrun <const>, psql <const> = world:dbrun(file, folder), world:psql(file, path)
             if dbrun.sqlstate == "refused" then
                 refused = refused + 1

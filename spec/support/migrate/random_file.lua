@@ -129,7 +129,8 @@ function kinds.config_local(f) return f:say("select set_config('work_mem', '%dMB
 function kinds.set(f)
     return f:say("set~%s", f:pick { "work_mem = '3MB'", "app.x = 'a;b'", "datestyle = 'German'",
         "local work_mem = '2MB'", "session characteristics as transaction isolation level repeatable read",
-        "lock_timeout = '3s'", "time zone 'UTC'", "client_encoding = 'UTF8'", "role spec_a", "role none", "session authorization spec_b",
+        "lock_timeout = '3s'", "time zone 'UTC'", "client_encoding = 'UTF8'", "role spec_a", "role none",
+        "session authorization spec_b",
         "session authorization default", "statement_timeout = '30s'", "constraints all deferred" })
 end
 function kinds.reset(f) return f:say("reset~%s", f:pick { "work_mem", "role", "session authorization", "app.x" }) end
