@@ -157,6 +157,19 @@ describe("a migration", function()
         sql "drop owned by somebody; drop role somebody"
     end)
 
+    it("of another role fires its deferred triggers as that role", function()
+        sql [[create role somebody; create table a (who text); create table seen (who text);
+            grant all on a, seen to somebody;
+            create function f() returns trigger language plpgsql as
+                'begin insert into seen values (current_user); return null; end';
+            create constraint trigger t after insert on a deferrable initially deferred for each row
+                execute function f()]]
+        applies [[set role somebody; insert into a values ('x');
+            begin; insert into a values ('y'); commit; reset role; select 1;]]
+        assert.equal("somebody somebody", sql "select string_agg(who, ' ') from seen")
+        sql "drop owned by somebody; drop role somebody"
+    end)
+
     it("reads and writes dates in the style that it sets", function()
         applies("set datestyle = 'German';\ncreate table a as select date '2024-02-29'::text as x;", "")
         assert.equal("29.02.2024", sql "select x from a")

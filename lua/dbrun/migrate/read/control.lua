@@ -52,7 +52,9 @@ function M.needs_block(statement)
     if first == "lock" then return "LOCK TABLE" end
     if first ~= "declare" then return nil end
     local kind, body = tree.of(statement.tree_sql or statement.sql)
-    if kind == "DeclareCursorStmt" and body.options & HOLD == 0 then return "DECLARE without WITH HOLD" end
+    local holds = kind and (kind ~= "DeclareCursorStmt" or body.options & HOLD ~= 0)
+        or not kind and split.plain(statement.sql):find "%f[%w_]with hold%f[^%w_]"
+    if not holds then return "DECLARE without WITH HOLD" end
 end
 
 ---Does it do nothing outside a transaction block but bring a warning (SET LOCAL, SET TRANSACTION, SET CONSTRAINTS)?
@@ -61,6 +63,10 @@ end
 function M.is_void_outside(statement)
     if split.first_words(statement.sql, 1) ~= "set" then return false end
     local kind, body = tree.of(statement.tree_sql or statement.sql)
+    if not kind then
+        local _, second = split.first_words(statement.sql, 2)
+        return second == "local" or second == "transaction" or second == "constraints"
+    end
     return kind == "ConstraintsSetStmt" or kind == "VariableSetStmt"
         and (body.is_local or body.kind == "VAR_SET_MULTI" and body.name == "TRANSACTION") or false
 end
