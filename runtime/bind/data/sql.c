@@ -3,6 +3,8 @@
 
 #include <dlfcn.h>
 #include <pg_query.h>
+#include <pthread.h>
+#include <signal.h>
 #include <string.h>
 
 #define BOX      "dbrun.sql.result"
@@ -155,6 +157,49 @@ static int sql_split(lua_State *L)
     return b->result.error ? push_error(L, b->result.error) : push_statements(L, &b->result);
 }
 
+/* The library writes a tree by recursion and does not watch the stack: a chain of 70,000 operators, which is
+ * 140 KB of text, needs more than 8 MiB. A level takes 130 bytes of stack and at least two bytes of text. */
+enum {
+    SHORT_TEXT = 16 * 1024,
+    STACK_PER_BYTE = 256,
+    STACK_BASE = 1024 * 1024,
+    LONGEST_TEXT = 8 * 1024 * 1024
+};
+
+struct parse_job {
+    parse_fn parse;
+    const char *sql;
+    PgQueryParseResult result;
+};
+
+static void *parse_thread(void *arg)
+{
+    struct parse_job *job = arg;
+    job->result = job->parse(job->sql);
+    return NULL;
+}
+
+/* Parses on a thread whose stack fits the text. False when there is none to be had. */
+static bool parse_long(struct parse_job *job, size_t len)
+{
+    sigset_t all;
+    sigset_t before;
+    pthread_attr_t attr;
+    pthread_t thread;
+    if (len > LONGEST_TEXT || pthread_attr_init(&attr) != 0)
+        return false;
+    int rc = pthread_attr_setstacksize(&attr, STACK_BASE + len * STACK_PER_BYTE);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    if (rc == 0)
+        rc = pthread_create(&thread, &attr, parse_thread, job);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+    if (rc == 0)
+        pthread_join(thread, NULL);
+    return rc == 0;
+}
+
 /* The parse tree as JSON text: {"version": n, "stmts": [{"stmt": {...}, "stmt_location": n}]}. */
 static int sql_parse(lua_State *L)
 {
@@ -165,7 +210,16 @@ static int sql_parse(lua_State *L)
     struct tree_box *b = lua_newuserdatauv(L, sizeof *b, 0);
     b->free = NULL;
     luaL_setmetatable(L, TREE_BOX);
-    b->result = lib->parse(sql);
+    struct parse_job job = {.parse = lib->parse, .sql = sql};
+    size_t len = strlen(sql);
+    if (len <= SHORT_TEXT) {
+        job.result = lib->parse(sql);
+    } else if (!parse_long(&job, len)) {
+        lua_pushnil(L);
+        lua_pushliteral(L, "the statement is too long for the parser");
+        return 2;
+    }
+    b->result = job.result;
     b->free = lib->free_parse;
     if (b->result.error)
         return push_error(L, b->result.error);

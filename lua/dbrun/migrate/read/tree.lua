@@ -4,7 +4,20 @@ local json = require "dbrun.json"
 
 local M = {}
 
----The node of one statement.
+---The parser cuts names at 63 bytes, also within a character, and takes texts that are not UTF-8; JSON takes neither.
+local function valid_utf8(text)
+    local length, at = utf8.len(text)
+    if length then return text end
+    local parts, from = {}, 1
+    while not length do
+        parts[#parts + 1] = text:sub(from, at - 1) .. "\u{FFFD}"
+        from = at + 1
+        length, at = utf8.len(text, from)
+    end
+    return table.concat(parts) .. text:sub(from)
+end
+
+---The node of one statement. Never raises.
 ---@param sql string one statement
 ---@return string? kind "IndexStmt", "AlterTableStmt", ...; nil when there is no tree
 ---@return table body the node's fields; the reason (string) when there is no tree
@@ -13,7 +26,9 @@ function M.of(sql)
     if not ok or not core.sql then return nil, "the parser is not installed" end
     local text, why = core.sql.parse(sql)
     if not text then return nil, why end
-    local entry = json.decode(text).stmts[1]
+    local decoded, result = pcall(json.decode, valid_utf8(text))
+    if not decoded then return nil, "the statement is nested too deeply" end
+    local entry = result.stmts[1]
     if not entry then return nil, "there is no statement" end
     return next(entry.stmt)
 end

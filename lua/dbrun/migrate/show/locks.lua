@@ -51,7 +51,8 @@ local function alter_table(body, found)
         if command.subtype == "AT_DetachPartition" and command.def.PartitionCmd.concurrent then
             mode = "SHARE UPDATE EXCLUSIVE"
         end
-        if constraint and constraint.contype == "CONSTR_FOREIGN" then
+        -- ALTER CONSTRAINT has the kind of a foreign key, but names no other table.
+        if constraint and constraint.contype == "CONSTR_FOREIGN" and constraint.pktable then
             mode = "SHARE ROW EXCLUSIVE"
             add(found, tree.relation(constraint.pktable), mode)
         end
