@@ -26,6 +26,15 @@ local M = {}
 ---@field target? string the name of the database: required for a protected one
 ---@field listener? dbrun.migrate.Listener
 
+---@class dbrun.migrate.LintOptions
+---@field files? string[] paths (default: all of the folders)
+---@field from? string only this version and later ones
+---@field down? boolean look at down sections too
+---@field style? boolean rules of style too
+---@field pending? boolean only files that the database has not applied
+---@field since? string only files that differ from this revision of git
+---@field baseline? string a file with findings (`--format json`) that are known
+
 ---@class dbrun.migrate.Done
 ---@field file dbrun.migrate.File
 ---@field direction "up"|"down"
@@ -220,14 +229,22 @@ function M.dump(opts)
     return require("dbrun.migrate.show.dump").text(session.complete(options.check("dump", opts)))
 end
 
----Looks for statements that are dangerous on a database in use.
----@param opts? dbrun.migrate.Options|{ files?: string[], from?: string } files: paths (default: all of the folders);
----    from: only this version and later ones
+---Looks for statements that are dangerous on a database in use. Needs no database, but for `pending`.
+---@param opts? dbrun.migrate.Options|dbrun.migrate.LintOptions
 ---@return dbrun.migrate.LintFinding[]
+---@return integer looked number of files checked
 function M.lint(opts)
     opts = options.check("lint", opts)
-    local dirs = opts.dirs and #opts.dirs > 0 and opts.dirs or { config.DBRUN_MIGRATIONS_DIR }
-    return require("dbrun.migrate.show.lint").run(dirs, opts)
+    local lint = require "dbrun.migrate.show.lint"
+    if not opts.pending then
+        local dirs = opts.dirs and #opts.dirs > 0 and opts.dirs or { config.DBRUN_MIGRATIONS_DIR }
+        return lint.run(dirs, opts)
+    end
+    opts = session.complete(opts)
+    local applied = session.reading(opts, function(conn)
+        return ledger.applied(conn, ledger.locate(conn, opts.table))
+    end)
+    return lint.run(opts.dirs, opts, function(file) return not applied[file.version] end)
 end
 
 ---The command line: `dbrun migrate --help`.

@@ -19,7 +19,10 @@ local OWN <const> = {
     new = { lua = "boolean" },
     repair = { missing = "boolean", version = "string", statement = STEPS },
     plan = { direction = args.one_of("up", "down"), to = "string", steps = STEPS },
-    lint = { files = "table", from = "string" },
+    lint = {
+        files = "table", from = "string", down = "boolean", style = "boolean", pending = "boolean", since = "string",
+        baseline = args.path,
+    },
 }
 
 local LISTENER <const> = {

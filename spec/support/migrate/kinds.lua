@@ -140,7 +140,8 @@ return {
     DropRoleStmt = { "drop role if exists r, u" },
     DropStmt = {
         "drop table t", "drop table if exists s.t, u cascade", "drop view v", "drop materialized view v",
-        "drop index i", "drop index concurrently i", "drop sequence q", "drop foreign table t", "drop type y", "drop domain d",
+        "drop index i", "drop index concurrently i", "drop sequence q", "drop foreign table t",
+        "drop type y", "drop domain d",
         "drop function f", "drop function f(int, text)", "drop procedure f()", "drop routine f", "drop aggregate a(*)",
         "drop operator + (int, int)", "drop operator class o using btree", "drop operator family o using btree",
         "drop trigger g on t", "drop rule u on t", "drop policy if exists p on s.t", "drop event trigger g",

@@ -69,6 +69,18 @@ local function more_commands(p)
     lint:option("--dir", "Folder with migrations; may be given several times."):count "*":target "dirs"
         :argname "FOLDER"
     lint:option("--from", "Only this version and later ones."):argname "VERSION"
+    lint:flag("--pending", "Only files that the database has not applied.")
+    lint:option("--table", "Table that records the versions, for --pending."):argname "NAME"
+        :default "schema_migrations"
+    lint:option("--since", "Only files that differ from a revision of git, as of the point where this branch left it.")
+        :argname "REV"
+    lint:option("--baseline", "Leave out the findings in FILE, which --format json wrote."):argname "FILE"
+    lint:flag("--down", "Look at the down sections too.")
+    lint:flag("--style", "Rules of style too: text, timestamptz, bigint, identity.")
+    lint:option("--fail-on", "Exit with 1 at findings of this severity or a worse one: error, warning, note, never.")
+        :argname "SEVERITY":default "warning":choices { "error", "warning", "note", "never" }
+    lint:option("--format", "text, json, github (annotations of a workflow) or sarif."):argname "FORMAT":default "text"
+        :choices { "text", "json", "github", "sarif" }
     lint:flag("--rules", "Print the rules and exit.")
 end
 

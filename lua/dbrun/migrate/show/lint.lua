@@ -1,153 +1,157 @@
 --- Lint: statements of migrations that are dangerous on a database in use, found in the parse tree.
 ---
 --- A rule checks one statement. `-- lint: allow RULE` between the previous statement and the end of this one switches a
---- rule off for it. Most rules ignore tables made in the same file, which are empty and not in use.
-local blocks = require "dbrun.migrate.read.blocks"
+--- rule off for it. Most rules ignore tables made in the same file, which are empty and not in use. Files before the
+--- one that is looked at tell what its tables were.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
-local rules = require "dbrun.migrate.show.lint_rules"
-local tree = require "dbrun.migrate.read.tree"
+local fs = require "dbrun.fs"
+local model = require "dbrun.migrate.lint.model"
+local rules = require "dbrun.migrate.lint.rules"
+local section = require "dbrun.migrate.lint.section"
 
 local M = {}
 
 ---@type dbrun.migrate.Rule[]
-M.RULES = rules.RULES
+M.RULES = rules
 
----@class dbrun.migrate.LintFinding
+---@class dbrun.migrate.LintFinding of one rule about one table of a file
 ---@field path string
----@field line integer
+---@field line integer of the first
+---@field direction "up"|"down"
 ---@field rule string
----@field message string
+---@field severity "error"|"warning"|"note"
+---@field table? string
+---@field message string of the first
+---@field count integer
+---@field lines integer[]
 ---@field why string
 ---@field safe string what to do instead
 
----@class dbrun.migrate.LintContext the facts for a rule about a statement
----@field kind? string of the node; nil when the statement could not be read
----@field body table
----@field sql string
----@field direction "up"|"down"
----@field transaction boolean
----@field created table<string, true> tables that the file has made before, and their columns as "table.column"
----@field checked table<string, true> columns ("table.column") with a validated IS NOT NULL check
----@field mixed boolean this section has schema changes too
-
 local by_name = {}
-for _, rule in ipairs(M.RULES) do by_name[rule.name] = rule end
+for _, rule in ipairs(rules) do by_name[rule.name] = rule end
 
----The rules that the comments of a text switch off.
-local function allowed_in(text)
-    local set = {}
-    for behind, kind, at in core.sql.scan, text, 1 do
-        local comment = kind == "comment" and text:sub(at, behind - 1) or ""
-        for names in comment:gmatch "%-%-%s*lint:%s*allow%s+([^\n]*)" do
-            for name in names:gmatch "[%w-]+" do set[name] = true end
+---One finding for each rule and table, in the order of their first lines.
+local function grouped(path, raw)
+    local list, by_key = {}, {}
+    for i, one in ipairs(raw) do one.number = i end
+    table.sort(raw, function(a, b)
+        if a.line ~= b.line then return a.line < b.line end
+        return a.number < b.number
+    end)
+    for _, one in ipairs(raw) do
+        local key = table.concat({ one.direction, one.rule.name, one.table or "" }, "\0")
+        local finding = by_key[key]
+        if not finding then
+            finding = {
+                path = path, line = one.line, direction = one.direction, rule = one.rule.name,
+                severity = one.rule.severity, table = one.table, message = one.message, count = 0, lines = {},
+                why = one.rule.why, safe = one.safe or one.rule.safe,
+            }
+            by_key[key], list[#list + 1] = finding, finding
         end
-    end
-    return set
-end
-
----Records what a statement makes, for those after it.
-local function learn(ctx)
-    local body = ctx.body
-    if ctx.kind == "CreateStmt" then ctx.created[tree.relation(body.relation)] = true end
-    if ctx.kind == "CreateTableAsStmt" then ctx.created[tree.relation(body.into.rel)] = true end
-    if ctx.kind == "AlterTableStmt" then rules.learn_checks(ctx) end
-    if ctx.kind == "AlterEnumStmt" and body.newVal then ctx.new_values[body.newVal] = true end
-end
-
-local function finding(path, line, rule, message)
-    return { path = path, line = line, rule = rule.name, message = message, why = rule.why, safe = rule.safe }
-end
-
-local function check_statement(out, path, ctx, line, allowed)
-    for _, rule in ipairs(M.RULES) do
-        local message = rule.statement and not allowed[rule.name] and ctx.kind and rule.statement(ctx)
-        if message then out[#out + 1] = finding(path, line, rule, message) end
-    end
-    if not ctx.kind and not allowed["not-looked-at"] then
-        out[#out + 1] = finding(path, line, by_name["not-looked-at"], "the parser does not know this statement: "
-            .. tostring(ctx.body))
-    end
-end
-
-local SCHEMA <const> = {
-    AlterTableStmt = true, CreateStmt = true, DropStmt = true, IndexStmt = true, RenameStmt = true,
-}
-
----One section of a file.
-local function check_section(out, file, direction, section)
-    local read = blocks.of(section, direction)
-    local statements = read.statements
-    if read.refused then
-        out[#out + 1] = finding(file.path, read.refused.line, by_name["refused"], read.refused.message)
-    end
-    local created, checked, new_values, list, mixed = {}, {}, {}, {}, false
-    for i, statement in ipairs(statements) do
-        local kind, body = tree.of(statement.sql)
-        list[i] = { kind = kind, body = body }
-        mixed = mixed or SCHEMA[kind] and kind ~= "CreateStmt" or false
-    end
-    local behind = 1
-    for i, statement in ipairs(statements) do
-        local stop = statement.first + #statement.sql
-        local ctx = {
-            kind = list[i].kind, body = list[i].body, sql = statement.sql, direction = direction, mixed = mixed,
-            transaction = section.transaction, created = created, checked = checked, new_values = new_values,
-            count = #statements,
-        }
-        check_statement(out, file.path, ctx, statement.line, allowed_in(section.sql:sub(behind, stop)))
-        if ctx.kind then learn(ctx) end
-        behind = stop
-    end
-    return #statements
-end
-
-local function check_file(out, file)
-    local parsed = files.read(file)
-    if file.kind == "lua" then return end
-    local ups = check_section(out, file, "up", parsed.up)
-    local downs = check_section(out, file, "down", parsed.down)
-    local rule = by_name["missing-down"]
-    if ups > 0 and downs == 0 and not allowed_in(parsed.up.sql .. parsed.down.sql)[rule.name] then
-        out[#out + 1] = finding(file.path, parsed.down.line, rule, "the down section is empty")
-    end
-end
-
-local function named(paths)
-    local list = {}
-    for i, path in ipairs(paths) do
-        local name = path:match "[^/]+$" or path
-        list[i] = {
-            path = path, name = name, version = name:match "^%d+" or "", kind = name:match "%.lua$" and "lua" or "sql",
-        }
+        finding.count = finding.count + 1
+        if finding.lines[#finding.lines] ~= one.line then finding.lines[#finding.lines + 1] = one.line end
     end
     return list
 end
 
+---The sections of a file; a file with a wrong format is a finding.
+local function read(file, raw)
+    local ok, parsed = pcall(files.read, file)
+    if ok then return parsed end
+    if not errors.is(parsed) or parsed.kind == "io" then error(parsed, 0) end
+    raw[#raw + 1] = {
+        rule = by_name.unreadable, line = parsed.line or 1, direction = "up",
+        message = (parsed.message:gsub("^" .. file.path:gsub("%p", "%%%0") .. ":?%d*:?%s*", "")),
+    }
+end
+
+local function check_file(out, file, known, opts)
+    local raw = {}
+    local parsed = read(file, raw)
+    if parsed and file.kind == "sql" then
+        local ups = section.check(raw, parsed.up, "up", known, opts)
+        local downs = section.check(opts.down and raw or nil, parsed.down, "down",
+            opts.down and model.copy(known) or model.new(), opts)
+        local rule = by_name["missing-down"]
+        if ups > 0 and downs == 0 and not section.allowed(parsed.up.sql .. parsed.down.sql)[rule.name] then
+            raw[#raw + 1] = {
+                rule = rule, line = parsed.down.line, direction = "down", message = "the down section is empty",
+            }
+        end
+    end
+    for _, finding in ipairs(grouped(file.path, raw)) do out[#out + 1] = finding end
+end
+
+---A file that nobody asked about: what it makes is learned, and what is wrong with it is of no interest.
+local function learn_file(file, known)
+    if file.kind ~= "sql" then return end
+    local ok, parsed = pcall(files.read, file)
+    if ok then section.check(nil, parsed.up, "up", known, {}) end
+end
+
+---The files that were named, and those beside them, in order.
+local function with_siblings(paths)
+    local list, asked = {}, {}
+    local seen, dirs = {}, {}
+    local function add(file, path)
+        if seen[path] then return end
+        seen[path] = true
+        list[#list + 1] = file
+    end
+    for _, path in ipairs(paths) do
+        local name = fs.basename(path)
+        local file = {
+            path = path, name = name, version = name:match "^%d+" or "", kind = name:match "%.lua$" and "lua" or "sql",
+        }
+        asked[file] = true
+        add(file, fs.exists(path) and fs.realpath(path) or path)
+        dirs[fs.dirname(path)] = true
+    end
+    for dir in pairs(dirs) do
+        local ok, found = pcall(files.list, { dir })
+        for _, file in ipairs(ok and found or {}) do add(file, fs.realpath(file.path)) end
+    end
+    table.sort(list, function(a, b)
+        if a.name ~= b.name then return a.name < b.name end
+        return a.path < b.path
+    end)
+    return list, asked
+end
+
 ---@param dirs string[]
----@param opts { files?: string[], from?: string }
+---@param opts { files?: string[], from?: string, down?: boolean, style?: boolean, baseline?: string, since?: string }
+---@param pending? fun(file: dbrun.migrate.File): boolean
 ---@return dbrun.migrate.LintFinding[]
 ---@return integer looked number of files checked
 ---Raises an error of kind `config` when the parser is not installed.
-function M.run(dirs, opts)
+function M.run(dirs, opts, pending)
     local available, why = core.sql.available()
     if not available then
         errors.fail("config", why, "apt-get install libpg-query-dev")
     end
-    local list = opts.files and #opts.files > 0 and named(opts.files) or files.some(dirs)
-    local out, looked, on = {}, 0, not opts.from
+    local choose = require "dbrun.migrate.lint.choose"
+    local list, asked
+    if opts.files and #opts.files > 0 then list, asked = with_siblings(opts.files)
+    else list = files.some(dirs) end
+    local baseline = opts.baseline and choose.baseline(opts.baseline)
+    local changed = opts.since and choose.changed_since(opts.since, list)
+    local out, looked, on, known = {}, 0, not opts.from, model.new()
     for _, file in ipairs(list) do
         on = on or file.version == opts.from
-        if on then
-            check_file(out, file)
+        if on and (not asked or asked[file]) and (not changed or changed(file)) and (not pending or pending(file)) then
+            check_file(out, file, known, opts)
             looked = looked + 1
+        else
+            learn_file(file, known)
         end
     end
     if not on then
         errors.fail("usage", ("no migration has the version '%s'"):format(opts.from))
     end
-    return out, looked
+    return baseline and choose.without(out, baseline) or out, looked
 end
 
 return M

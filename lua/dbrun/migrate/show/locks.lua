@@ -6,6 +6,8 @@ local M = {}
 ---@class dbrun.migrate.Lock
 ---@field table string as the statement writes it
 ---@field mode string "ACCESS EXCLUSIVE", ...
+---@field relation table the RangeVar, or its name and schema
+---@field reference? boolean the statement only refers to it: the other side of a foreign key
 
 ---What a lock mode blocks, in words.
 M.BLOCKS = {
@@ -26,10 +28,24 @@ local ORDER <const> = {
 local RANK <const> = {}
 for i, mode in ipairs(ORDER) do RANK[mode] = i end
 
+---@param a string
+---@param b string
+---@return string
+function M.stronger(a, b)
+    return RANK[b] > RANK[a] and b or a
+end
+
 ---Adds the mode for a table; the strongest counts.
-local function add(found, name, mode)
-    if not found[name] then found[#found + 1] = name end
-    if not found[name] or RANK[mode] > RANK[found[name]] then found[name] = mode end
+local function add(found, relation, mode, reference)
+    local name = tree.relation(relation)
+    local lock = found[name]
+    if not lock then
+        lock = { table = name, mode = mode, relation = relation, reference = reference }
+        found[name], found[#found + 1] = lock, lock
+    else
+        lock.mode = M.stronger(lock.mode, mode)
+        lock.reference = lock.reference and reference
+    end
 end
 
 ---Parts of ALTER TABLE that need less than ACCESS EXCLUSIVE.
@@ -40,32 +56,41 @@ local MILD <const> = {
     AT_ClusterOn = "SHARE UPDATE EXCLUSIVE", AT_AttachPartition = "SHARE UPDATE EXCLUSIVE",
     AT_EnableTrig = "SHARE ROW EXCLUSIVE", AT_DisableTrig = "SHARE ROW EXCLUSIVE",
     AT_EnableTrigUser = "SHARE ROW EXCLUSIVE", AT_DisableTrigUser = "SHARE ROW EXCLUSIVE",
+    AT_EnableTrigAll = "SHARE ROW EXCLUSIVE", AT_DisableTrigAll = "SHARE ROW EXCLUSIVE",
+    AT_EnableAlwaysTrig = "SHARE ROW EXCLUSIVE", AT_EnableReplicaTrig = "SHARE ROW EXCLUSIVE",
+    AT_DetachPartitionFinalize = "SHARE UPDATE EXCLUSIVE",
 }
 
 local function alter_table(body, found)
-    local name = tree.relation(body.relation)
     for _, node in ipairs(body.cmds) do
         local command = node.AlterTableCmd
         local constraint = command.def and command.def.Constraint
         local mode = MILD[command.subtype] or "ACCESS EXCLUSIVE"
-        if command.subtype == "AT_DetachPartition" and command.def.PartitionCmd.concurrent then
-            mode = "SHARE UPDATE EXCLUSIVE"
+        local part = command.def and command.def.PartitionCmd
+        if command.subtype == "AT_DetachPartition" and part.concurrent then mode = "SHARE UPDATE EXCLUSIVE" end
+        if part and part.name and body.objtype ~= "OBJECT_INDEX" then
+            add(found, part.name, command.subtype == "AT_AttachPartition" and "ACCESS EXCLUSIVE" or mode)
         end
         -- ALTER CONSTRAINT has the kind of a foreign key, but names no other table.
         if constraint and constraint.contype == "CONSTR_FOREIGN" and constraint.pktable then
             mode = "SHARE ROW EXCLUSIVE"
-            add(found, tree.relation(constraint.pktable), mode)
+            add(found, constraint.pktable, mode, true)
         end
-        add(found, name, mode)
+        local column = command.def and command.def.ColumnDef
+        for _, inline in ipairs(column and column.constraints or {}) do
+            local other = inline.Constraint and inline.Constraint.pktable
+            if other then add(found, other, "SHARE ROW EXCLUSIVE", true) end
+        end
+        add(found, body.relation, mode)
     end
 end
 
 local function create_table(body, found)
     tree.walk(body.tableElts or {}, function(kind, node)
-        if kind == "Constraint" and node.pktable then add(found, tree.relation(node.pktable), "SHARE ROW EXCLUSIVE") end
+        if kind == "Constraint" and node.pktable then add(found, node.pktable, "SHARE ROW EXCLUSIVE", true) end
     end)
     for _, node in ipairs(body.inhRelations or {}) do
-        add(found, tree.relation(node.RangeVar), body.partbound and "ACCESS EXCLUSIVE" or "SHARE UPDATE EXCLUSIVE")
+        add(found, node.RangeVar, body.partbound and "ACCESS EXCLUSIVE" or "SHARE UPDATE EXCLUSIVE")
     end
 end
 
@@ -74,14 +99,20 @@ local TABLES <const> = {
     OBJECT_FOREIGN_TABLE = true,
 }
 
+---A dotted name of String nodes as a relation.
+local function relation_of(items, count)
+    local last, before = items[count], items[count - 1]
+    return { relname = last.String.sval, schemaname = before and before.String.sval }
+end
+
 local function drop(body, found)
     for _, object in ipairs(body.objects) do
         local items = object.List and object.List.items
         if items and TABLES[body.removeType] then
-            add(found, tree.name(items), body.concurrent and "SHARE UPDATE EXCLUSIVE" or "ACCESS EXCLUSIVE")
+            add(found, relation_of(items, #items), body.concurrent and "SHARE UPDATE EXCLUSIVE" or "ACCESS EXCLUSIVE")
         elseif items and #items > 1 and (body.removeType == "OBJECT_TRIGGER" or body.removeType == "OBJECT_POLICY"
             or body.removeType == "OBJECT_RULE") then
-            add(found, tree.name(table.move(items, 1, #items - 1, 1, {})), "ACCESS EXCLUSIVE")
+            add(found, relation_of(items, #items - 1), "ACCESS EXCLUSIVE")
         end
     end
 end
@@ -90,7 +121,7 @@ local function all(field, mode)
     return function(body, found)
         for _, node in ipairs(body[field] or {}) do
             local relation = node.RangeVar or node.VacuumRelation and node.VacuumRelation.relation
-            if relation then add(found, tree.relation(relation), type(mode) == "function" and mode(body) or mode) end
+            if relation then add(found, relation, type(mode) == "function" and mode(body) or mode) end
         end
     end
 end
@@ -98,7 +129,7 @@ end
 local function one(mode)
     return function(body, found)
         if body.relation then
-            add(found, tree.relation(body.relation), type(mode) == "function" and mode(body) or mode)
+            add(found, body.relation, type(mode) == "function" and mode(body) or mode)
         end
     end
 end
@@ -108,6 +139,7 @@ local LOCK_MODES <const> = ORDER -- LockStmt counts them from 1 in this order
 local KINDS <const> = {
     AlterTableStmt = alter_table,
     CreateStmt = create_table,
+    CreateForeignTableStmt = function(body, found) create_table(body.base, found) end,
     DropStmt = drop,
     IndexStmt = one(function(b) return b.concurrent and "SHARE UPDATE EXCLUSIVE" or "SHARE" end),
     ReindexStmt = one(function(b)
@@ -118,10 +150,12 @@ local KINDS <const> = {
         return tree.option(b.options, "full") and "ACCESS EXCLUSIVE" or "SHARE UPDATE EXCLUSIVE"
     end),
     ClusterStmt = one "ACCESS EXCLUSIVE",
-    RenameStmt = one "ACCESS EXCLUSIVE",
+    RenameStmt = one(function(b)
+        return b.renameType == "OBJECT_INDEX" and "SHARE UPDATE EXCLUSIVE" or "ACCESS EXCLUSIVE"
+    end),
     AlterObjectSchemaStmt = one "ACCESS EXCLUSIVE",
-    CreatePolicyStmt = function(b, found) add(found, tree.relation(b.table), "ACCESS EXCLUSIVE") end,
-    AlterPolicyStmt = function(b, found) add(found, tree.relation(b.table), "ACCESS EXCLUSIVE") end,
+    CreatePolicyStmt = function(b, found) add(found, b.table, "ACCESS EXCLUSIVE") end,
+    AlterPolicyStmt = function(b, found) add(found, b.table, "ACCESS EXCLUSIVE") end,
     RuleStmt = one "ACCESS EXCLUSIVE",
     CreateTrigStmt = one "SHARE ROW EXCLUSIVE",
     CreateStatsStmt = all("relations", "SHARE UPDATE EXCLUSIVE"),
@@ -134,19 +168,27 @@ local KINDS <const> = {
     CopyStmt = one(function(b) return b.is_from and "ROW EXCLUSIVE" or "ACCESS SHARE" end),
 }
 
----The locks of one statement, the strongest for each table. Reading (ACCESS SHARE) is left out.
+---The locks of a statement, the strongest for each table. Reading (ACCESS SHARE) is left out.
+---@param kind string of the node
+---@param body table
+---@return dbrun.migrate.Lock[]
+function M.of_tree(kind, body)
+    local found, list = {}, {}
+    if KINDS[kind] then KINDS[kind](body, found) end
+    for _, lock in ipairs(found) do
+        if lock.mode ~= "ACCESS SHARE" then list[#list + 1] = lock end
+    end
+    return list
+end
+
+---The locks of one statement.
 ---@param sql string
 ---@return dbrun.migrate.Lock[]? locks nil when the statement could not be read
 ---@return string? why not
 function M.of(sql)
     local kind, body = tree.of(sql)
     if not kind then return nil, body end
-    local found, list = {}, {}
-    if KINDS[kind] then KINDS[kind](body, found) end
-    for _, name in ipairs(found) do
-        if found[name] ~= "ACCESS SHARE" then list[#list + 1] = { table = name, mode = found[name] } end
-    end
-    return list
+    return M.of_tree(kind, body)
 end
 
 return M

@@ -1,8 +1,11 @@
 --- What a run would do: the remaining statements, how each runs, and the locks it takes.
 local aftermath = require "dbrun.migrate.run.aftermath"
+local inner = require "dbrun.migrate.lint.inner"
 local ledger = require "dbrun.migrate.book.ledger"
 local locks = require "dbrun.migrate.show.locks"
+local model = require "dbrun.migrate.lint.model"
 local records = require "dbrun.migrate.book.records"
+local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
 
@@ -35,12 +38,12 @@ function M.of(conn, opts, list)
             file = file, direction = work.direction, transaction = work.section.transaction,
             lua = work.section.fn ~= nil, statements = {},
         }
-        local created = {}
+        local made = {}
         for number, step in ipairs(work.steps or { { statements = work.statements } }) do
             for _, statement in ipairs(step.statements) do
                 planned.statements[#planned.statements + 1] = {
                     sql = statement.sql, line = statement.line, done = number <= done,
-                    locks = M.locks(statement.sql, created),
+                    locks = M.locks(statement.sql, made),
                     outside = not planned.transaction and step.kind == "single"
                         and aftermath.outside(statement.tree_sql or statement.sql) ~= nil,
                 }
@@ -51,22 +54,31 @@ function M.of(conn, opts, list)
     return plan
 end
 
----The locks of a statement on tables that the same migration did not make.
+local MODEL <const> = {}
+
+---The locks of a statement on tables that the same migration did not make; for DO those of the statements in it.
 ---@param sql string
----@param created table<string, true> names; those that the statement makes are added
----@return dbrun.migrate.Lock[]?
-function M.locks(sql, created)
-    local tree = require "dbrun.migrate.read.tree"
+---@param made table an empty table at the first statement; it keeps what the migration has made
+---@return dbrun.migrate.Lock[]? locks nil when the statement could not be read
+function M.locks(sql, made)
+    made[MODEL] = made[MODEL] or model.new()
+    local known <const> = made[MODEL]
     local kind, body = tree.of(sql)
-    local list = locks.of(sql)
-    if not list then return nil end
-    local kept = {}
-    for _, lock in ipairs(list) do
-        if not created[lock.table] then kept[#kept + 1] = lock end
+    local statements = inner.all { kind = kind, body = body, sql = sql, line = 1 }
+    local found, kept = {}, {}
+    for _, statement in ipairs(statements) do
+        for _, lock in ipairs(statement.kind and locks.of_tree(statement.kind, statement.body) or {}) do
+            local name = model.name(known, lock.relation)
+            local before = found[name]
+            if before then
+                before.mode = locks.stronger(before.mode, lock.mode)
+            elseif not model.is_made(known, name) then
+                found[name], kept[#kept + 1] = lock, lock
+            end
+        end
+        model.learn(known, statement)
     end
-    if kind == "CreateStmt" then created[tree.relation(body.relation)] = true end
-    if kind == "CreateTableAsStmt" then created[tree.relation(body.into.rel)] = true end
-    return kept
+    return kind and kept or nil
 end
 
 return M

@@ -79,28 +79,31 @@ end
 
 local function print_rules()
     for _, rule in ipairs(require("dbrun.migrate.show.lint").RULES) do
-        cli.print(("%s\n  why:  %s\n  safe: %s"):format(rule.name, rule.why, rule.safe))
+        cli.print(("%s (%s%s)\n  why:  %s\n  safe: %s"):format(rule.name, rule.severity,
+            rule.style and ", with --style" or "", rule.why, rule.safe))
     end
     return cli.OK
 end
+
+local RANK <const> = { never = 0, error = 1, warning = 2, note = 3 }
 
 function M.lint(args, migrate)
     if args.rules then return print_rules() end
     if #args.files > 0 and (#args.dirs > 0 or args.from) then
         errors.usage("lint", "files, or --dir and --from, not both")
     end
-    local findings, looked = migrate.lint(options.pick("lint", args))
-    for _, f in ipairs(findings) do
-        cli.print(("%s:%d: %s [%s]"):format(f.path, f.line, f.message, f.rule))
-        cli.print("  why:  ", f.why)
-        cli.print("  safe: ", f.safe)
+    local ok, findings, looked = pcall(migrate.lint, options.pick("lint", args))
+    if not ok then
+        local e = findings
+        if not errors.is(e) or not args.pending then error(e, 0) end
+        -- 1 means findings and nothing else.
+        errors.fail("config", "lint --pending cannot ask the database: " .. e.message, e.hint)
     end
-    if #findings > 0 then
-        cli.print(("\n%s. A comment '-- lint: allow RULE' in front of a statement switches a rule off for it."):format(
-            cli.plural(#findings, "finding")))
-        return cli.FAILED
+    local text = require("dbrun.migrate.lint.formats").write(args.format, findings, looked)
+    if text ~= "" then cli.print(text) end
+    for _, finding in ipairs(findings) do
+        if RANK[finding.severity] <= RANK[args.fail_on] then return cli.FAILED end
     end
-    cli.print(("%s looked at, nothing found."):format(cli.plural(looked, "file")))
     return cli.OK
 end
 

@@ -1,0 +1,92 @@
+--- Which files and findings are of interest: files changed since a revision, findings that are not known yet.
+local errors = require "dbrun.error"
+local fs = require "dbrun.fs"
+local json = require "dbrun.json"
+local process = require "dbrun.process"
+
+local M = {}
+
+---Runs git in a folder; raises unless it succeeds.
+local function git(dir, hint, ...)
+    local ok, result = pcall(process.run, { "git", "-C", dir, "--no-pager", ... })
+    if not ok then errors.fail("config", "git cannot be run: " .. tostring(result), "--since needs git") end
+    if not result.ok then
+        local why = (result.stderr or ""):match "^[^\n]*" or ""
+        errors.fail("config", ("git in '%s': %s"):format(dir, why), hint)
+    end
+    return result.stdout
+end
+
+---The files of a folder that differ from the point where this branch left a revision, with those git does not know yet.
+local function changed_in(dir, revision, set)
+    if revision:find "^%-" then errors.fail("usage", ("'%s' is not a revision"):format(revision)) end
+    local hint <const> = "--since takes a revision of the repository that the migrations are in"
+    git(dir, hint, "rev-parse", "--git-dir")
+    local commit = process.run { "git", "-C", dir, "rev-parse", "--verify", "--quiet", revision .. "^{commit}" }
+    if not commit.ok then
+        errors.fail("config", ("the repository of '%s' has no revision '%s'"):format(dir, revision),
+            "a shallow clone has few: fetch the branch first")
+    end
+    local base = process.run { "git", "-C", dir, "merge-base", (commit.stdout:match "%x+"), "HEAD" }
+    local from = base.ok and base.stdout:match "%x+" or commit.stdout:match "%x+"
+    local names = git(dir, hint, "diff", "--name-only", "--relative", "--no-renames", "-z", "--diff-filter=d", from,
+        "--", ".") .. git(dir, hint, "ls-files", "--others", "--exclude-standard", "-z", "--", ".")
+    for name in names:gmatch "[^%z]+" do set[fs.join(fs.realpath(dir), name)] = true end
+end
+
+---@param revision string
+---@param list dbrun.migrate.File[]
+---@return fun(file: dbrun.migrate.File): boolean changed
+function M.changed_since(revision, list)
+    local set, done = {}, {}
+    for _, file in ipairs(list) do
+        local dir = fs.dirname(file.path)
+        if not done[dir] then
+            done[dir] = true
+            changed_in(dir, revision, set)
+        end
+    end
+    return function(file)
+        return set[fs.join(fs.realpath(fs.dirname(file.path)), fs.basename(file.path))] == true
+    end
+end
+
+local function key_of(finding)
+    local parts = { fs.basename(finding.path), finding.rule, finding.table or "", finding.direction or "up" }
+    return table.concat(parts, "\0")
+end
+
+---The findings in a file that `--format json` wrote: how often each is known.
+---@param path string
+---@return table<string, integer>
+function M.baseline(path)
+    local hint <const> = "write it with: dbrun migrate lint --format json > FILE"
+    if not fs.exists(path) then errors.fail("config", ("there is no baseline '%s'"):format(path), hint) end
+    local ok, value = pcall(json.decode, fs.read(path))
+    local list = ok and type(value) == "table" and value.findings
+    if type(list) ~= "table" then
+        errors.fail("config", ("'%s' is no report of lint"):format(path), hint)
+    end
+    local known = {}
+    for _, finding in ipairs(list) do
+        if type(finding) ~= "table" or type(finding.path) ~= "string" or type(finding.rule) ~= "string" then
+            errors.fail("config", ("'%s' is no report of lint"):format(path), hint)
+        end
+        known[key_of(finding)] = math.tointeger(finding.count) or 1
+    end
+    return known
+end
+
+---The findings that a baseline does not have, or has fewer of.
+---@param findings dbrun.migrate.LintFinding[]
+---@param baseline table<string, integer>
+---@return dbrun.migrate.LintFinding[]
+function M.without(findings, baseline)
+    local left = {}
+    for _, finding in ipairs(findings) do
+        if finding.count > (baseline[key_of(finding)] or 0) then left[#left + 1] = finding end
+    end
+    return left
+end
+
+return M

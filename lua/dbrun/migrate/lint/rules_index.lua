@@ -1,0 +1,68 @@
+--- Rules about indexes.
+local facts = require "dbrun.migrate.lint.facts"
+local model = require "dbrun.migrate.lint.model"
+local names = require "dbrun.migrate.lint.names"
+local tree = require "dbrun.migrate.read.tree"
+
+local shown <const> = facts.shown
+
+---A hypertable's indexes are never built CONCURRENTLY; rules of TimescaleDB look at them.
+local function is_hypertable_index(ctx, index)
+    local owner = ctx.model.index_tables[index]
+    return owner and facts.is_hypertable(ctx, owner)
+end
+
+---@type dbrun.migrate.Rule[]
+return {
+    {
+        name = "index-not-concurrent",
+        severity = "warning",
+        rows = "stored",
+        why = "CREATE INDEX holds back every write to the table until the index is built",
+        safe = "CREATE INDEX CONCURRENTLY, in a migration of its own with transaction:false",
+        statement = function(ctx, report)
+            if ctx.kind ~= "IndexStmt" or ctx.body.concurrent then return end
+            local name = facts.existing(ctx, ctx.body.relation)
+            -- ON ONLY is for the parent of partitions: nothing is built.
+            if not name or not ctx.body.relation.inh or facts.is_hypertable(ctx, name) then return end
+            local entry = ctx.model.tables[name]
+            report(("an index on %s is built without CONCURRENTLY"):format(shown(name)), name,
+                entry and entry.partition_by and "CREATE INDEX ON ONLY the parent, CREATE INDEX CONCURRENTLY on each "
+                .. "partition, then ALTER INDEX ... ATTACH PARTITION" or nil)
+        end,
+    },
+    {
+        name = "drop-index-not-concurrent",
+        severity = "warning",
+        why = "DROP INDEX waits for every query of the table, and all new ones wait behind it",
+        safe = "DROP INDEX CONCURRENTLY, in a migration with transaction:false",
+        statement = function(ctx, report)
+            if ctx.kind ~= "DropStmt" or ctx.direction ~= "up" or ctx.body.removeType ~= "OBJECT_INDEX"
+                or ctx.body.concurrent then return end
+            for _, object in ipairs(ctx.body.objects) do
+                local index = names.of_list(object.List.items, ctx.model.schema)
+                local owner = ctx.model.index_tables[index]
+                local harmless = model.is_made(ctx.model, index) or owner and model.is_made(ctx.model, owner)
+                    or is_hypertable_index(ctx, index)
+                if not harmless then
+                    report(("the index %s is dropped without CONCURRENTLY"):format(shown(index)), owner or index)
+                end
+            end
+        end,
+    },
+    {
+        name = "reindex-not-concurrent",
+        severity = "warning",
+        why = "REINDEX holds back writes, and reads that would use the index",
+        safe = "REINDEX (CONCURRENTLY), in a migration with transaction:false",
+        statement = function(ctx, report)
+            if ctx.kind ~= "ReindexStmt" or tree.option(ctx.body.params, "concurrently") then return end
+            local relation = ctx.body.relation
+            local name = relation and model.name(ctx.model, relation)
+            if name and (model.is_made(ctx.model, name) or facts.is_hypertable(ctx, name)
+                or is_hypertable_index(ctx, name)) then return end
+            report(("%s is rebuilt without CONCURRENTLY"):format(name and shown(name) or ctx.body.name or "an index"),
+                name)
+        end,
+    },
+}

@@ -1,0 +1,227 @@
+--- Lint of one section of a file: its statements, one after the other, through all rules.
+local core = require "dbrun.core"
+local facts = require "dbrun.migrate.lint.facts"
+local inner = require "dbrun.migrate.lint.inner"
+local model = require "dbrun.migrate.lint.model"
+local rules = require "dbrun.migrate.lint.rules"
+local split = require "dbrun.migrate.read.split"
+local tree = require "dbrun.migrate.read.tree"
+
+local M = {}
+
+---@class dbrun.migrate.LintContext the facts for a rule about a statement
+---@field kind? string of the node; nil when the statement could not be read
+---@field body table
+---@field sql string
+---@field line integer
+---@field inner? boolean it stands within DO
+---@field direction "up"|"down"
+---@field transaction boolean
+---@field count integer statements in the section
+---@field model dbrun.migrate.lint.Model before this statement
+---@field validated table<string, table<string, true>> constraints that the section has validated, by table
+---@field new_values table<string, true> values of enums that the section has added
+---@field emptied table<string, "truncated"|"deleted"> tables without rows, by full name
+---@field locked string[] older tables that the section holds under strong locks
+---@field reported table<string, true> rules that have found something in this statement
+---@field makes_later fun(key: string): boolean does a later statement make this name?
+
+---@class dbrun.migrate.lint.Raw a finding about one place
+---@field rule dbrun.migrate.Rule
+---@field line integer
+---@field message string
+---@field table? string
+---@field safe? string
+---@field direction "up"|"down"
+
+---The rules that the comments of a text switch off.
+---@param text string
+---@param set? table<string, true> gets them
+---@return table<string, true>
+function M.allowed(text, set)
+    set = set or {}
+    for behind, kind, at in core.sql.scan, text, 1 do
+        local comment = kind == "comment" and text:sub(at, behind - 1) or ""
+        for names in comment:gmatch "%-%-%s*lint:%s*allow%s+([^\n]*)" do
+            for name in names:gmatch "[%w-]+" do set[name] = true end
+        end
+    end
+    return set
+end
+
+---The line of a comment, string or name that has no end.
+local function open_piece(sql, line)
+    for _, kind, at, open in core.sql.scan, sql, 1 do
+        if open then
+            local _, newlines = sql:sub(1, at - 1):gsub("\n", "")
+            return line + newlines, kind
+        end
+    end
+end
+
+local OPEN <const> = { comment = "comment", string = "string", dollar = "dollar-quoted string", quoted = "quoted name" }
+
+---The statements of a section with what is allowed for each, those within DO behind it.
+local function statements_of(section)
+    local list, behind = {}, 1
+    local found = split.split(section.sql, section.line)
+    for _, statement in ipairs(found) do
+        local stop = statement.first + #statement.sql
+        local kind, body = tree.of(statement.sql)
+        local allowed = M.allowed(section.sql:sub(behind, stop))
+        local all, text = inner.all { kind = kind, body = body, sql = statement.sql, line = statement.line }
+        if text then M.allowed(text, allowed) end
+        for _, one in ipairs(all) do
+            one.allowed = allowed
+            list[#list + 1] = one
+        end
+        behind = stop
+    end
+    return list, #found
+end
+
+---A function that says whether a statement behind number `i` makes a name.
+local function later(list, i, schema)
+    return function(key)
+        for number = i + 1, #list do
+            if not list[number].made then
+                local scratch = model.new()
+                scratch.schema = schema
+                model.learn(scratch, list[number])
+                list[number].made = scratch.made
+            end
+            if list[number].made[key] then return true end
+        end
+        return false
+    end
+end
+
+---Remembers what later rules of the section ask for.
+local function remember(ctx)
+    local body = ctx.body
+    if ctx.kind == "AlterEnumStmt" and body.newVal and not body.oldVal then ctx.new_values[body.newVal] = true end
+    if ctx.kind == "AlterTableStmt" then
+        local name = model.name(ctx.model, body.relation)
+        for _, node in ipairs(body.cmds) do
+            if node.AlterTableCmd.subtype == "AT_ValidateConstraint" then
+                ctx.validated[name] = ctx.validated[name] or {}
+                ctx.validated[name][node.AlterTableCmd.name] = true
+                model.table(ctx.model, name)
+            end
+        end
+    end
+    if ctx.transaction and ctx.kind == "TruncateStmt" then
+        for _, node in ipairs(body.relations) do ctx.emptied[model.name(ctx.model, node.RangeVar)] = "truncated" end
+    elseif ctx.transaction and ctx.kind == "DeleteStmt" and not body.whereClause and not ctx.inner then
+        local name = model.name(ctx.model, body.relation)
+        ctx.emptied[name] = ctx.emptied[name] or "deleted"
+    elseif ctx.kind == "InsertStmt" or ctx.kind == "CopyStmt" and body.relation then
+        ctx.emptied[model.name(ctx.model, body.relation)] = nil
+    end
+    for _, name in ipairs(ctx.kind and facts.strongly_locked(ctx) or {}) do
+        if not ctx.locked[name] then
+            ctx.locked[name], ctx.locked[#ctx.locked + 1] = true, name
+        end
+    end
+end
+
+local by_name <const> = {}
+for _, rule in ipairs(rules) do by_name[rule.name] = rule end
+
+local function add_to(out, ctx, rule)
+    return function(message, name, safe)
+        local emptied = rule.rows and name and ctx.emptied[name]
+        if emptied == "truncated" or emptied == "deleted" and rule.rows == "seen" then return end
+        ctx.reported[rule.name] = true
+        out[#out + 1] = {
+            rule = rule, line = ctx.line, message = message, table = name and facts.shown(name), safe = safe,
+            direction = ctx.direction,
+        }
+    end
+end
+
+local function check_statement(out, ctx, allowed, opts)
+    if not ctx.kind then
+        if not allowed["not-looked-at"] then
+            local rule = by_name["not-looked-at"]
+            add_to(out, ctx, rule)("the statement cannot be read: " .. tostring(ctx.body))
+        end
+        return
+    end
+    for _, rule in ipairs(rules) do
+        if rule.statement and not allowed[rule.name] and (opts.style or not rule.style) then
+            rule.statement(ctx, add_to(out, ctx, rule))
+        end
+    end
+end
+
+---Does an index of the table begin with these columns, in any order?
+local function has_index(entry, columns)
+    for _, index in ipairs(entry.indexes) do
+        local first = {}
+        for i = 1, #columns do first[index.columns[i] or ""] = true end
+        local fits = not index.partial and #columns > 0
+        for _, column in ipairs(columns) do fits = fits and first[column] == true end
+        if fits then return true end
+    end
+    return false
+end
+
+---Foreign keys of this file whose columns have no index when the file is over.
+local function check_keys(out, known, allowed_at)
+    local rule, found = by_name["foreign-key-without-index"], {}
+    for name, entry in pairs(known.tables) do
+        for _, key in ipairs(entry.keys) do
+            local allowed = allowed_at[key.line] or {}
+            if key.file == known.file and not allowed[rule.name] and not has_index(entry, key.columns) then
+                found[#found + 1] = {
+                    rule = rule, line = key.line, table = facts.shown(name), direction = "up",
+                    message = ("the foreign key (%s) of %s has no index"):format(table.concat(key.columns, ", "),
+                        facts.shown(name)),
+                }
+            end
+        end
+    end
+    table.sort(found, function(a, b)
+        if a.line ~= b.line then return a.line < b.line end
+        return a.message < b.message
+    end)
+    table.move(found, 1, #found, #out + 1, out)
+end
+
+---Looks at a section, and adds what it makes to the model.
+---@param out dbrun.migrate.lint.Raw[]? nil: only the model is of interest
+---@param section dbrun.migrate.Section
+---@param direction "up"|"down"
+---@param known dbrun.migrate.lint.Model
+---@param opts { style?: boolean }
+---@return integer count of statements
+function M.check(out, section, direction, known, opts)
+    local list, count = statements_of(section)
+    known.made, known.schema, known.file = {}, "public", known.file + 1
+    local shared = { validated = {}, new_values = {}, locked = {}, emptied = {}, allowed_at = {} }
+    for i, statement in ipairs(list) do
+        local ctx = {
+            kind = statement.kind, body = statement.body, sql = statement.sql, line = statement.line,
+            inner = statement.inner, direction = direction,
+            transaction = section.transaction or statement.inner == true, count = count, model = known,
+            validated = shared.validated, new_values = shared.new_values,
+            locked = shared.locked, emptied = shared.emptied, reported = {}, makes_later = later(list, i, known.schema),
+        }
+        shared.allowed_at[statement.line] = statement.allowed
+        if out then check_statement(out, ctx, statement.allowed, opts) end
+        remember(ctx)
+        model.learn(known, statement)
+    end
+    local line, kind = open_piece(section.sql, section.line)
+    if out and line then
+        out[#out + 1] = {
+            rule = by_name["unterminated"], line = line, direction = direction,
+            message = ("a %s has no end"):format(OPEN[kind] or kind),
+        }
+    end
+    if out and direction == "up" then check_keys(out, known, shared.allowed_at) end
+    return count
+end
+
+return M

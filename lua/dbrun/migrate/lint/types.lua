@@ -1,0 +1,59 @@
+--- Types of columns, and which change of a type leaves the rows as they are.
+local M = {}
+
+---@class dbrun.migrate.lint.Type
+---@field name string without its schema: "varchar", "int4"
+---@field mods integer[] what stands in brackets behind it
+---@field array boolean
+
+---@param node table? a TypeName
+---@return dbrun.migrate.lint.Type?
+function M.of(node)
+    local names = node and node.names
+    local last = names and names[#names].String
+    if not last then return end
+    local mods = {}
+    for i, mod in ipairs(node.typmods or {}) do
+        local const = mod.A_Const
+        if not const then return end
+        mods[i] = const.ival and (const.ival.ival or 0)
+    end
+    return { name = last.sval, mods = mods, array = node.arrayBounds ~= nil }
+end
+
+---As people write it.
+---@param t dbrun.migrate.lint.Type
+---@return string
+function M.shown(t)
+    return t.name .. (#t.mods > 0 and "(" .. table.concat(t.mods, ",") .. ")" or "") .. (t.array and "[]" or "")
+end
+
+---For times: a precision that is not written is the greatest one.
+local PRECISE <const> = { timestamp = true, timestamptz = true, time = true, timetz = true }
+local MOST <const> = 6
+
+---No limit, or one that is not lower.
+local function no_lower(old, new)
+    return #new.mods == 0 or #old.mods > 0 and old.mods[1] <= new.mods[1]
+end
+
+---Does the server change this type without writing or reading the rows?
+---@param old dbrun.migrate.lint.Type
+---@param new dbrun.migrate.lint.Type
+---@return boolean
+function M.is_cheap(old, new)
+    if old.array ~= new.array then return false end
+    if old.name ~= new.name then
+        return (old.name == "varchar" and new.name == "text" or old.name == "text" and new.name == "varchar"
+            or old.name == "cidr" and new.name == "inet") and #new.mods == 0
+    end
+    if old.name == "varchar" or old.name == "varbit" then return no_lower(old, new) end
+    if old.name == "numeric" then
+        return #new.mods == 0
+            or #old.mods > 0 and old.mods[1] <= new.mods[1] and (old.mods[2] or 0) == (new.mods[2] or 0)
+    end
+    if PRECISE[old.name] then return (old.mods[1] or MOST) <= (new.mods[1] or MOST) end
+    return table.concat(old.mods, ",") == table.concat(new.mods, ",")
+end
+
+return M
