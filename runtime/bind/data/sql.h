@@ -16,8 +16,8 @@
  *   split(sql)  -> list of {first, last} (bytes, 1-based, blanks and comments in front included)
  *               -> nil, message [, position in characters]  when the text does not parse,
  *               -> nil, message                             when the library is not there.
- *   parse(sql)  -> the parse tree as JSON text; nil, message [, position] as split. Names that the parser cut at 63
- *               bytes may end within a character. A text over 8 MiB is refused.
+ *   parse(sql)  -> the parse tree as JSON text; nil, message [, position] as split. Names that the
+ *               parser cut at 63 bytes may end within a character. A text over 8 MiB is refused.
  *   scan(sql, at) -> position behind the piece at `at`, its kind, `at`, true when the piece has no end;
  *               -> nothing at the end of the text. Kinds: blank, comment, word, quoted, string, dollar,
  *               parameter, number, sign (one byte). For a loop: for behind, kind, at in scan, sql, 1 do ...
