@@ -143,7 +143,8 @@ local RULES <const> = {
     ["no-lock-timeout"] = {
         bad = { "set lock_timeout = 0;", "set local lock_timeout = '0';", "set lock_timeout to '0s';",
             "reset lock_timeout;", "set lock_timeout to default;", "select set_config('lock_timeout', '0', true);",
-            "reset all;", "do $$begin perform set_config('lock_timeout', '0', true); end$$;" },
+            "reset all;", "select pg_catalog.set_config('lock_timeout', 0::text, false);",
+            "do $$begin perform set_config('lock_timeout', '0', true); end$$;" },
         good = { "set lock_timeout = '10s';", "set statement_timeout = 0;", "set lock_timeout = 500;" },
     },
     ["two-strong-locks"] = {

@@ -149,6 +149,7 @@ end
 ---@param value table?
 ---@return string?
 function M.constant(value)
+    while value and value.TypeCast do value = value.TypeCast.arg end
     local text = M.text(value)
     local const = value and value.A_Const
     if text or not const then return text end
