@@ -49,8 +49,8 @@ end
 local function summary(results, count, seconds)
     local parts = { ("%d of %d passed"):format(count.PASS, #results) }
     if count.WARN > 0 then parts[#parts + 1] = cli.plural(count.WARN, "warning") end
-    if count.FAIL > count.blocked then parts[#parts + 1] = ("%d failed"):format(count.FAIL - count.blocked) end
-    if count.blocked > 0 then parts[#parts + 1] = ("%d not checked because of a failure"):format(count.blocked) end
+    if count.FAIL > 0 then parts[#parts + 1] = ("%d failed"):format(count.FAIL) end
+    if count.blocked > 0 then parts[#parts + 1] = ("%d blocked by a failure"):format(count.blocked) end
     if count.SKIP > 0 then parts[#parts + 1] = ("%d skipped"):format(count.SKIP) end
     return ("%s, in %s"):format(table.concat(parts, ", "), cli.duration(seconds))
 end
@@ -100,7 +100,7 @@ function M.json(results, run)
     -- The other control characters are escaped by JSON's own rules.
     local text = json.encode({
         ok = count.FAIL == 0, strict = run.strict, seconds = run.seconds, passed = count.PASS, warned = count.WARN,
-        failed = count.FAIL, skipped = count.SKIP, checks = json.array(checks),
+        failed = count.FAIL, blocked = count.blocked, skipped = count.SKIP, checks = json.array(checks),
     }, { indent = 2, sort_keys = true })
     local function escaped(c) return ("\\u%04x"):format(utf8.codepoint(c)) end
     for _, control in ipairs { "\x7f", "\xc2[\x80-\x9f]", "\xe2\x80[\xaa-\xae]", "\xe2\x81[\xa6-\xa9]" } do
@@ -124,7 +124,6 @@ end
 local function outcome(result)
     local text, more = xml(result.text), xml(details(result))
     if result.status == "SKIP" then return ('<skipped message="%s"/>'):format(text) end
-    if result.blocked_by then return ('<skipped message="%s"/>'):format(text) end
     if result.status == "FAIL" then
         return ('<failure message="%s" type="%s">%s</failure>'):format(text, xml(result.layer or "check"), more)
     end
@@ -139,7 +138,7 @@ end
 function M.junit(results, run)
     results = printable(results)
     local count = require("dbrun.verify.runner").count(results)
-    local failed, skipped = count.FAIL - count.blocked, count.SKIP + count.blocked
+    local failed, skipped = count.FAIL, count.SKIP + count.blocked
     local lines = {
         '<?xml version="1.0" encoding="UTF-8"?>',
         ('<testsuites name="dbrun verify" tests="%d" failures="%d" errors="0" time="%.3f">'):format(#results, failed,
@@ -179,8 +178,13 @@ function M.tap(results)
     return table.concat(lines, "\n") .. "\n"
 end
 
+---The names that --format takes.
+M.names = { "text", "json", "junit", "tap", "nagios", "prometheus", "github" }
+
 ---The formats, by the name that --format takes.
 ---@type table<string, fun(results: dbrun.verify.Result[], run: table, style?: table): string>
-M.formats = { text = M.text, json = M.json, junit = M.junit, tap = M.tap }
+M.formats = setmetatable({ text = M.text, json = M.json, junit = M.junit, tap = M.tap }, { __index = function(_, name)
+    return require("dbrun.verify.monitors")[name]
+end })
 
 return M

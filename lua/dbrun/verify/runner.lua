@@ -1,5 +1,5 @@
---- Runs checks concurrently under one deadline. A check that needs another waits for it, and is not run when that one
---- failed, so that the report shows one cause once.
+--- Runs checks concurrently under one deadline. A check that needs another waits for it, and is skipped when that one
+--- failed; of several that failed for the same reason the first tells it. So the report shows one cause once.
 local diagnose = require "dbrun.verify.diagnose"
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
@@ -32,7 +32,9 @@ local M = {}
 ---@field name string
 ---@field status "PASS"|"WARN"|"FAIL"|"SKIP"
 ---@field seconds number
----@field blocked_by? string the check whose failure kept this one from running
+---@field blocked_by? string the check whose failure kept this one from running, or tells its cause too (status SKIP)
+---@field trouble? string server and cause of an error
+---@field reached? string the cause alone, when a server cannot be reached
 
 ---@class dbrun.verify.Context what checks share
 ---@field config Config
@@ -56,9 +58,27 @@ end
 
 local function blocked(check, culprit)
     return {
-        name = check.name, status = "FAIL", seconds = 0, blocked_by = culprit.name, remedy = {},
-        text = ("not checked: %s failed"):format(culprit.name),
+        name = check.name, status = "SKIP", seconds = 0, blocked_by = culprit.name, remedy = {},
+        text = "needs " .. culprit.name,
     }
+end
+
+---Two checks that ran side by side and met the same trouble with the same server: one of them tells it.
+---@param results dbrun.verify.Result[]
+local function fold(results)
+    local first = {}
+    for _, result in ipairs(results) do
+        local trouble = result.trouble
+        if trouble and first[trouble] then
+            result.status, result.blocked_by = "SKIP", first[trouble].name
+            result.text = "the same as " .. first[trouble].name
+            result.cause, result.layer, result.key, result.remedy = nil, nil, nil, {}
+        elseif trouble then
+            first[trouble] = result
+            local reached = result.reached -- for the checks of the project, which have no service
+            if reached then first[reached] = first[reached] or result end
+        end
+    end
 end
 
 local function traceback(e)
@@ -116,7 +136,11 @@ local function run_one(check, ctx, results)
         if cause then return blocked(check, cause) end
         local service = service_of(check, ctx)
         if found.kind == "timeout" and task.now() >= ctx.deadline then found = too_late(ctx, service) end
-        return failed(check.name, seconds, diagnose.explain(found, service))
+        local result = failed(check.name, seconds, diagnose.explain(found, service))
+        if service then result.trouble = ("%s %s: %s"):format(service.name, service.source, result.cause) end
+        if found.kind == "connect" then result.reached = result.cause end
+        if check.own then result.trouble = result.reached end
+        return result
     end
     if type(found) == "string" then found = { text = found } end
     found.status = found.status or "PASS"
@@ -148,9 +172,8 @@ local function wait_for(check, ctx, started, results)
     if ok and independent then return nil end
     for _, name in ipairs(check.needs or {}) do
         local result = results[name]
-        if result and result.status == "FAIL" then
-            return result.blocked_by and results[result.blocked_by] or result
-        end
+        if result and result.blocked_by then return results[result.blocked_by] or result end
+        if result and result.status == "FAIL" then return result end
     end
 end
 
@@ -176,17 +199,19 @@ function M.run(checks, ctx)
         end)
     end
     group:wait()
+    fold(ordered)
     return ordered
 end
 
----How many results of each status there are.
+---How many results of each status there are. Each result is counted once: one that another's failure kept from running
+---is `blocked`, not a SKIP.
 ---@param results dbrun.verify.Result[]
 ---@return { PASS: integer, WARN: integer, FAIL: integer, SKIP: integer, blocked: integer }
 function M.count(results)
     local count = { PASS = 0, WARN = 0, FAIL = 0, SKIP = 0, blocked = 0 }
     for _, result in ipairs(results) do
-        count[result.status] = count[result.status] + 1
-        if result.blocked_by then count.blocked = count.blocked + 1 end
+        local kind = result.blocked_by and "blocked" or result.status
+        count[kind] = count[kind] + 1
     end
     return count
 end

@@ -181,7 +181,7 @@ describe("dbrun verify", function()
         assert.equal(2, result.code, result.text)
         assert.matches("DATABASE_URL (environment): ", result.stdout, 1, true)
         assert.matches("PASS  redis", result.stdout)
-        assert.matches("not checked: configuration failed", result.stdout)
+        assert.matches("needs configuration", result.stdout)
         assert.not_matches("hunter22", result.text)
         env.REDIS_URL, env.DB_POOL_SIZE, env.POSTGRES_PORT = "redis://x/y", "many", "shadowed"
         result = verify()

@@ -64,10 +64,10 @@ describe("checks", function()
             { name = "other", run = function() return "" end },
         }
         assert.is_false(ran)
-        assert.equal("FAIL FAIL FAIL PASS", statuses(results))
+        assert.equal("FAIL SKIP SKIP PASS", statuses(results))
         assert.equal("root", results[2].blocked_by)
         assert.equal("root", results[3].blocked_by)
-        assert.matches("not checked: root failed", results[3].text)
+        assert.matches("needs root", results[3].text)
     end)
 
     it("that are eager run beside what they need, and make no noise when both fail", function()
@@ -89,7 +89,7 @@ describe("checks", function()
             assert.equal("PASS PASS", statuses(run(checks(true))))
         end)
         local results = run(checks(false))
-        assert.equal("FAIL FAIL", statuses(results))
+        assert.equal("FAIL SKIP", statuses(results))
         assert.equal("root", results[2].blocked_by)
     end)
 
@@ -296,7 +296,7 @@ describe("the report", function()
         { name = "a", status = "PASS", seconds = 0.0012, text = "all well" },
         { name = "bb", status = "FAIL", seconds = 3, text = "cannot log in", cause = "password\nwrong", layer = "x",
             key = "DATABASE_URL (environment)", remedy = { "try", "again" } },
-        { name = "c", status = "FAIL", seconds = 0, text = "not checked: bb failed", blocked_by = "bb", remedy = {} },
+        { name = "c", status = "SKIP", seconds = 0, text = "needs bb", blocked_by = "bb", remedy = {} },
         { name = "d", status = "WARN", seconds = 0.5, text = "3 of 4", cause = "one is missing",
             remedy = { "make it" } },
     }
@@ -311,12 +311,12 @@ FAIL  bb  3.00 s  cannot log in
       key    DATABASE_URL (environment)
       do     try
              again
-FAIL  c   0.0 ms  not checked: bb failed
+SKIP  c   0.0 ms  needs bb
 WARN  d   500 ms  3 of 4
       cause  one is missing
       do     make it
 
-1 of 4 passed, 1 warning, 1 failed, 1 not checked because of a failure, in 3.01 s (strict)
+1 of 4 passed, 1 warning, 1 failed, 1 blocked by a failure, in 3.01 s (strict)
 ]], text)
     end)
 
@@ -324,7 +324,9 @@ WARN  d   500 ms  3 of 4
         local decoded = json.decode(report.json(RESULTS, { strict = false, seconds = 3 }))
         assert.is_false(decoded.ok)
         assert.equal(1, decoded.passed)
-        assert.equal(2, decoded.failed)
+        assert.equal(1, decoded.failed)
+        assert.equal(1, decoded.blocked)
+        assert.equal(0, decoded.skipped)
         assert.equal("bb", decoded.checks[2].name)
         assert.same({ "try", "again" }, { table.unpack(decoded.checks[2].remedy) })
         assert.is_true(json.is_array(decoded.checks[3].remedy))
