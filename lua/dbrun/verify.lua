@@ -16,12 +16,14 @@ local M = {}
 ---@field only? string[] names, or the part before the dot: run these checks, and those they need
 ---@field skip? string[] leave these checks out
 ---@field expect? string file with the expectations (default scripts/expect.lua)
+---@field fail_on? "warn"|"fail" the status from which on the run fails (default "fail")
 ---@field waiting? fun(what: string, waited: number) called about every five seconds while it waits
 
 ---@class dbrun.verify.Run
 ---@field strict boolean
 ---@field seconds number
 ---@field status integer for os.exit: 0, 1, or 2 for a wrong configuration
+---@field measured table<string, { value: number, warn?: number, fail?: number }> what was compared, by the limit's name
 
 ---All checks in the order of the report; each comes after those it needs.
 ---@param expectations? dbrun.verify.Expectations their own checks come last
@@ -103,9 +105,10 @@ function M.select(checks, only, skip)
     return chosen
 end
 
-local function status_of(results)
+local function status_of(results, fail_on)
     local status = 0
     for _, result in ipairs(results) do
+        if result.status == "WARN" and fail_on == "warn" then status = 1 end
         if result.status == "FAIL" then
             if result.layer == "configuration" then return 2 end
             status = 1
@@ -129,7 +132,7 @@ end
 
 local OPTIONS <const> = {
     strict = "boolean", deadline = args.some_seconds, wait = args.seconds, only = "table", skip = "table",
-    expect = args.path, waiting = "function",
+    expect = args.path, waiting = "function", fail_on = "string",
 }
 
 ---Runs the checks.
@@ -141,6 +144,9 @@ function M.run(opts)
     opts = args.options("verify.run", opts, OPTIONS)
     args.optional_list("verify.run", "only", opts.only, "string")
     args.optional_list("verify.run", "skip", opts.skip, "string")
+    if opts.fail_on and opts.fail_on ~= "warn" and opts.fail_on ~= "fail" then
+        errors.usage("verify.run", "fail_on is '%s', not 'warn' or 'fail'", opts.fail_on)
+    end
     local began = task.now()
     local expectations, problem = M.expectations(opts.expect)
     local checks = M.select(M.checks(expectations), opts.only, opts.skip)
@@ -153,12 +159,16 @@ function M.run(opts)
         options = { deadline = deadline },
         expect = expectations,
         expect_error = problem,
+        measured = {},
     }
     local _ <close> = setmetatable({}, { __close = function()
         if ctx.lease then ctx.lease:release() end
     end })
     local results = require("dbrun.verify.runner").run(checks, ctx)
-    return results, { strict = ctx.strict, seconds = task.now() - began, status = status_of(results) }
+    return results, {
+        strict = ctx.strict, seconds = task.now() - began, status = status_of(results, opts.fail_on),
+        measured = ctx.measured,
+    }
 end
 
 ---The command line.

@@ -9,6 +9,7 @@ local EXAMPLES <const> = {
     "dbrun verify --wait 30              wait up to 30 s for servers that are starting",
     "dbrun verify --only redis,schema    these checks and those they need",
     "dbrun verify --format json --output verify.json",
+    "dbrun verify --format prometheus --output /var/lib/node_exporter/dbrun.prom",
     "dbrun verify --watch 5              every 5 s; show what changes",
     "dbrun --stack verify                on the private servers of this project",
 }
@@ -16,7 +17,8 @@ local EXAMPLES <const> = {
 local EPILOG <const> = [[
 Each check prints PASS, WARN, FAIL, or SKIP when there is nothing to check; with WARN and FAIL also the
 cause, the configuration key and a remedy. All checks run concurrently.
-Exit status: 0 no FAIL, 1 a FAIL, 2 wrong usage or configuration.]]
+Exit status: 0 no FAIL, 1 a FAIL, 2 wrong usage or configuration; with --format nagios that of a plugin:
+0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.]]
 
 local function parser()
     local p = cli.parser {
@@ -28,8 +30,10 @@ local function parser()
     p:flag("--strict", "Missing tables, partitions and migrations are a FAIL, not a WARN.")
     cli.seconds(p, "--wait", "Wait up to S seconds until the servers are usable.")
     cli.seconds(p, "--deadline", "Seconds for all checks together (default 10).", 0.1)
-    p:option("--format", "text, json, junit or tap."):argname "FORMAT":choices { "text", "json", "junit", "tap" }
-        :default "text"
+    p:option("--format", "text, json, junit, tap, nagios, prometheus or github."):argname "FORMAT"
+        :choices(require("dbrun.verify.report").names):default "text"
+    p:option("--fail-on", "Exit with 1 from this status on: fail (default) or warn."):argname "STATUS"
+        :choices { "fail", "warn" }
     p:option("--output", "Write the report to FILE too, in that format."):argname "FILE"
     p:option("--only", "Run these checks and those they need."):argname "NAME,..":convert(cli.list)
     p:option("--skip", "Do not run these checks."):argname "NAME,..":convert(cli.list)
@@ -50,7 +54,7 @@ end
 local function once(args, verify)
     return verify.run {
         strict = args.strict, deadline = args.deadline, wait = args.wait, only = args.only, skip = args.skip,
-        expect = args.expect,
+        expect = args.expect, fail_on = args.fail_on,
         waiting = function(what, waited) cli.note(("waiting (%s) for %s"):format(cli.duration(waited), what)) end,
     }
 end
@@ -72,22 +76,37 @@ local function run(args, verify)
     collectgarbage("incremental", 1000) -- a run ends before a collection would pay
     local results, summary = once(args, verify)
     show(args, results, summary)
+    if args.format == "nagios" then return require("dbrun.verify.monitors").nagios_status(results, summary) end
     return summary.status
+end
+
+---Is the report for Nagios, where 1 and 2 say something about the servers, and 3 that nothing is known?
+local function for_nagios(argv)
+    for i, word in ipairs(argv) do
+        if word == "--format=nagios" or word == "--format" and argv[i + 1] == "nagios" then return true end
+    end
+    return false
 end
 
 ---@param argv string[]
 ---@param verify table the module dbrun.verify
 ---@return integer status
 function M.main(argv, verify)
-    return cli.main("verify", function()
+    local ended = false
+    local status = cli.main("verify", function()
         local args, help = cli.plain(argv, { strict = true, list = true }, { format = "text" }), nil
         if not args then args, help = cli.parse(parser(), argv) end
         if not args then
             cli.print(help)
             return cli.OK
         end
-        return (args.list and list or run)(args, verify)
+        local result = (args.list and list or run)(args, verify)
+        ended = true
+        return result
     end)
+    if ended or status == cli.OK or not for_nagios(argv) then return status end
+    cli.write "DBRUN UNKNOWN - the checks did not run; standard error says why\n"
+    return 3
 end
 
 return M

@@ -19,11 +19,16 @@ M.DEFAULTS = {
 ---@param ctx dbrun.verify.Context
 ---@param name string of the limit
 ---@param value number
+---@param usual? number the value from which it warns, where that depends on the server's settings
 ---@return "PASS"|"WARN"|"FAIL" status
 ---@return number? limit the limit that was exceeded
-function M.judge(ctx, name, value)
+function M.judge(ctx, name, value, usual)
     local default, own = M.DEFAULTS[name], ctx.expect.limits[name] or {}
-    local warn, fail = own.warn or default.warn, own.fail or default.fail
+    local warn, fail = own.warn or usual or default.warn, own.fail or default.fail
+    local measured = ctx.measured
+    if measured and not (measured[name] and measured[name].value >= value) then
+        measured[name] = { value = value, warn = warn, fail = fail }
+    end
     if fail and value > fail then return "FAIL", fail end
     if warn and value > warn then return "WARN", warn end
     return "PASS"
