@@ -206,7 +206,7 @@ end
 ---@return integer
 function M.width(text)
     args.check("cli.width", "text", text, "string")
-    local plain = text:gsub("\27%[[%d;]*m", "")
+    local plain = text:find("\27", 1, true) and text:gsub("\27%[[%d;]*m", "") or text
     return utf8.len(plain) or #plain
 end
 
@@ -219,19 +219,26 @@ local TABLE <const> = { indent = args.whole(0), gap = args.whole(0), right = "ta
 function M.table(rows, opts)
     args.list("cli.table", "rows", rows, "table")
     opts = args.options("cli.table", opts, TABLE)
-    local widths, last = {}, 0
-    for _, row in ipairs(rows) do
-        last = math.max(last, #row)
-        for i, cell in ipairs(row) do widths[i] = math.max(widths[i] or 0, M.width(cell)) end
+    local widths, own = {}, {}
+    for r, row in ipairs(rows) do
+        local of_row = {}
+        for i, cell in ipairs(row) do
+            local width = M.width(cell)
+            of_row[i], widths[i] = width, math.max(widths[i] or 0, width)
+        end
+        own[r] = of_row
     end
     local lines, gap = {}, (" "):rep(opts.gap or 2)
-    for _, row in ipairs(rows) do
-        local cells = {}
+    for r, row in ipairs(rows) do
+        local cells, of_row, last = {}, own[r], #row
         for i, cell in ipairs(row) do
-            local pad = (" "):rep(widths[i] - M.width(cell))
-            cells[i] = opts.right and opts.right[i] and pad .. cell or cell .. pad
+            local right = opts.right and opts.right[i]
+            local pad = (right or i < last) and (" "):rep(widths[i] - of_row[i]) or ""
+            cells[i] = right and pad .. cell or cell .. pad
         end
-        lines[#lines + 1] = ((" "):rep(opts.indent or 0) .. table.concat(cells, gap)):gsub("%s+$", "")
+        local line = (" "):rep(opts.indent or 0) .. table.concat(cells, gap)
+        -- The pattern looks for the end behind each blank, so it is only used on a line that ends with one.
+        lines[r] = line:find("%s", -1) and line:gsub("%s+$", "") or line
     end
     return lines
 end
