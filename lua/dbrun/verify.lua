@@ -36,6 +36,7 @@ function M.checks(expectations)
     local function add(...) table.move({ ... }, 1, select("#", ...), #list + 1, list) end
     add(require("dbrun.verify.server").check, table.unpack(require("dbrun.verify.checks_server").list))
     add(table.unpack(require("dbrun.verify.checks_upkeep").list))
+    add(table.unpack(require("dbrun.verify.checks_risks").list))
     add(redis.redis, redis.round_trip, table.unpack(require("dbrun.verify.checks_redis_state").list))
     add(schema.migrations, schema.tables, expected.columns, expected.indexes, expected.privileges, expected.extensions)
     add(schema.partitioning, require("dbrun.verify.checks_timescale").hypertables)

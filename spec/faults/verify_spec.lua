@@ -21,7 +21,7 @@ local function verify(env, ...)
         result[name] = status .. rest
         count = count + 1
     end
-    if select("#", ...) == 0 then assert.equal(35, count, result.text) end
+    if select("#", ...) == 0 then assert.equal(49, count, result.text) end
     return result
 end
 
@@ -225,7 +225,7 @@ describe("dbrun verify", function()
     it("tells everything at once when everything is away", function()
         local result = verify { DATABASE_URL = NOWHERE .. "127.0.0.1:1/x", REDIS_URL = "redis://127.0.0.1:1" }
         assert.equal(1, result.code)
-        assert.matches("1 of 35 passed, 2 failed, 32 blocked by a failure", result.stdout, 1, true)
+        assert.matches("1 of 49 passed, 2 failed, 46 blocked by a failure", result.stdout, 1, true)
     end)
 
     it("--wait gives servers that are starting their time", function()

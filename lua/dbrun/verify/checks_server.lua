@@ -52,8 +52,9 @@ check("capacity", "both pools fit into max_connections beside the other sessions
     local size, overflow = config.DB_POOL_SIZE, config.DB_MAX_OVERFLOW
     local sync = config.sync_database_url == config.async_database_url and config.SYNC_POOL_SIZE or 0
     local most, why = room(server)
-    local busy = others(ctx, server)
-    local text = ("%d + %d + %d (sync) of %d, others use %d"):format(size, math.max(overflow, 0), sync, most, busy)
+    local busy, hidden = others(ctx, server), server.hidden
+    local text = ("%d + %d + %d (sync) of %d, others use %d%s"):format(size, math.max(overflow, 0), sync, most, busy,
+        hidden > 0 and " or more" or "")
     local facts = { room = most, others = busy, kept = size + sync, at_most = size + math.max(overflow, 0) + sync }
     local remedy = { "lower DB_POOL_SIZE or DB_MAX_OVERFLOW, raise max_connections, or put a pooler in between" }
     local function found(status, cause)
@@ -66,8 +67,9 @@ check("capacity", "both pools fit into max_connections beside the other sessions
         return found("WARN", ("with all in use, %d connections are missing"):format(facts.at_most + busy - most))
     end
     local status = limits.judge(ctx, "postgres.capacity", busy / most)
-    return found(status, status ~= "PASS" and "others use almost all of the server's connections" or nil)
-end, { "postgres.concurrency" })
+    if status == "PASS" then return server_check.seen(server, text, facts) end
+    return found(status, "others use almost all of the server's connections")
+end, { "sessions" }, { "postgres.concurrency" })
 
 check("pooler", "the connection goes to the server itself, or to a pooler", function(ctx, server)
     local text = server.pooler and "there is a pooler in between" or "the server itself answers"
@@ -116,19 +118,33 @@ local function standby(ctx, server)
         remedy = { "check primary_conninfo and the standby's log" } }
 end
 
-local function idle_slot(ctx, server)
+---The slot that is worst: lost, or with too much WAL, or with more than max_wal_size.
+local function bad_slot(ctx, server)
+    local worst, cause = "PASS", nil
     for _, slot in ipairs(server.slots) do
-        local kept = tonumber(slot[2]) or 0
+        local kept, used = tonumber(slot[2]) or 0, slot[3] == "true"
+        local name = ("the replication slot '%s' is %s"):format(slot[1], used and "in use" or "not used")
         local status = limits.judge(ctx, "postgres.slots", kept)
-        if status ~= "PASS" then
-            return status, ("the replication slot '%s' is not used and keeps %s bytes of WAL"):format(slot[1],
-                cli.count(math.floor(kept)))
+        if slot[4] == "lost" or slot[4] == "unreserved" then
+            return "FAIL", ("%s, and its WAL is %s: its standby must be made anew"):format(name,
+                slot[4] == "lost" and "lost" or "about to be removed")
+        end
+        if slot[4] == "extended" and status == "PASS" then status = "WARN" end
+        if status == "FAIL" or status == "WARN" and worst == "PASS" then
+            worst = status
+            cause = ("%s and keeps %s bytes of WAL%s"):format(name, cli.count(math.floor(kept)),
+                slot[4] == "extended" and ", more than max_wal_size" or "")
         end
     end
+    return worst, cause
 end
 
-check("replication", "standbys keep up, and no unused slot keeps WAL", function(ctx, server)
-    if server.standby then return standby(ctx, server) end
+check("replication", "standbys keep up, and no slot keeps too much WAL", function(ctx, server)
+    if server.standby then
+        local refused = server.refused.receiver
+        if refused then return { status = "SKIP", text = ("not offered here: %s"):format(refused.message) } end
+        return standby(ctx, server)
+    end
     local wanted, most = ctx.expect.replicas, 0
     for _, behind in ipairs(server.replicas) do most = math.max(most, behind) end
     local text = #server.replicas == 0 and "primary without standbys"
@@ -138,17 +154,19 @@ check("replication", "standbys keep up, and no unused slot keeps WAL", function(
         return { status = status, text = text, cause = ("more than %g s behind"):format(limit),
             remedy = { "select * from pg_stat_replication" } }
     end
-    local slot_status, cause = idle_slot(ctx, server)
+    local slot_status, cause = bad_slot(ctx, server)
     if cause then
         return { status = slot_status, text = text, cause = cause,
-            remedy = { "start its standby, or: select pg_drop_replication_slot('...')" } }
+            remedy = { "start its standby, or: select pg_drop_replication_slot('...')",
+                "max_slot_wal_keep_size limits what slots keep" } }
     end
+    if server.hidden_replicas > 0 then return server_check.seen(server, text, nil, server.hidden_replicas) end
     if wanted and #server.replicas < wanted then
         return differs(text, ("%g expected"):format(wanted),
             "select * from pg_stat_replication; check the standbys' logs")
     end
     return text
-end)
+end, { "replication" })
 
 -- ---- clock, encoding, time zone ----
 

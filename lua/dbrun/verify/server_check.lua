@@ -1,16 +1,69 @@
 --- What the checks of the PostgreSQL server share: how one that judges the facts of dbrun.verify.server is made.
 local M = {}
 
----Returns a function that adds a check `postgres.NAME` to the list.
+---Returns a function that adds a check `postgres.NAME` to the list. `groups` names the groups of facts that it judges:
+---it is skipped where the server does not give one of them.
 ---@param list dbrun.verify.Check[]
----@return fun(name: string, about: string, run: fun(ctx: table, server: table): any, after?: string[])
+---@return fun(name: string, about: string, run: function, groups?: string[], after?: string[])
 function M.adder(list)
-    return function(name, about, run, after)
+    return function(name, about, run, groups, after)
         list[#list + 1] = {
             name = "postgres." .. name, about = about, needs = { "postgres.server" }, after = after,
-            run = function(ctx) return run(ctx, ctx.server) end,
+            run = function(ctx)
+                local server = ctx.server
+                for _, group in ipairs(groups or {}) do
+                    local refused = server.refused[group]
+                    if refused then
+                        return { status = "SKIP", text = ("not offered here: %s"):format(refused.message) }
+                    end
+                end
+                return run(ctx, server)
+            end,
         }
     end
+end
+
+---A word as an identifier of SQL.
+local function ident(word)
+    return word:find "^[%l_][%l%d_]*$" and word or '"' .. word:gsub('"', '""') .. '"'
+end
+M.ident = ident
+
+---What a role cannot see, and the GRANT that lets it; nil when it sees every session.
+---@param server dbrun.verify.Server
+---@param hidden? integer default: the hidden sessions
+---@return { cause: string, remedy: string[] }?
+function M.blind(server, hidden)
+    hidden = hidden or server.hidden or 0
+    if hidden == 0 then return nil end
+    return {
+        cause = ("cannot see other roles' sessions: %d hidden from %s"):format(hidden, server.role),
+        remedy = { ("grant pg_monitor to %s;"):format(ident(server.role)) },
+    }
+end
+
+---A result that is not a PASS while the role cannot see what was to be judged.
+---@param server dbrun.verify.Server
+---@param text string
+---@param facts? table
+---@param hidden? integer
+---@return dbrun.verify.Found
+function M.seen(server, text, facts, hidden)
+    local blind = M.blind(server, hidden)
+    if not blind then return { text = text, facts = facts } end
+    return { status = "WARN", text = text, cause = blind.cause, remedy = blind.remedy, facts = facts }
+end
+
+---What was found among the sessions that the role can see, with what it cannot see.
+---@param server dbrun.verify.Server
+---@param found dbrun.verify.Found
+---@return dbrun.verify.Found
+function M.partly(server, found)
+    local blind = M.blind(server)
+    if not blind then return found end
+    found.cause = found.cause .. "\n" .. blind.cause
+    table.insert(found.remedy, 1, blind.remedy[1])
+    return found
 end
 
 ---The status for a difference from an expectation: WARN, and FAIL with --strict.

@@ -160,7 +160,7 @@ describe("dbrun verify", function()
             fs.write(root .. "/junit.xsd", fs.read "spec/support/junit.xsd")
             local lint = process.run { "xmllint", "--noout", "--schema", root .. "/junit.xsd", root .. "/junit.xml" }
             assert.equal(0, lint.code, lint.stderr .. result.stdout)
-            assert.matches('tests="36" failures="1" errors="0" skipped="1"', result.stdout, 1, true)
+            assert.matches('tests="50" failures="1" errors="0" skipped="1"', result.stdout, 1, true)
             assert.matches("<system%-out>WARN: 0 of 1 are there&#10;missing: nowhere", result.stdout)
         end)
 
@@ -169,7 +169,7 @@ describe("dbrun verify", function()
             fs.write(root .. "/run.t", "cat <<'END'\n" .. result.stdout .. "END\n")
             local proved = process.run { "prove", "-e", "sh", root .. "/run.t" }
             assert.is_true(proved.code ~= 0)
-            assert.matches("Failed 1/36 subtests", proved.stdout .. proved.stderr, 1, true)
+            assert.matches("Failed 1/50 subtests", proved.stdout .. proved.stderr, 1, true)
             result = verify("{ table = 'pg_class' }", "--format", "tap", "--skip", "schema.migrations")
             assert.equal(0, result.code, result.text)
             fs.write(root .. "/run.t", "cat <<'END'\n" .. result.stdout .. "END\n")
