@@ -29,27 +29,25 @@ local function names_of(state)
     return #names > 3 and ("%s and %d more"):format(shown, #names - 3) or shown
 end
 
----Records that differ from the files. The server computes the checksums, faster than Lua.
+---Records that differ from the files.
 local CHANGED <const> = catalog.sql [[
 select f.n::int as n, r.direction, r.done
-  from rows from ({unnest}($1::{text}[]), {unnest}($2::{bytea}[])) with ordinality f (version, body, n)
+  from rows from ({unnest}($1::{text}[]), {unnest}($2::{text}[])) with ordinality f (version, sum, n)
   join %s r on r.version {=} f.version
- where r.direction is not null or r.checksum {<>} {encode}({sha256}(f.body), 'hex') order by n]]
-
-local function contents(file)
-    local handle <close> = assert(io.open(file.path, "rb"))
-    return (handle:read "a":gsub("^\xEF\xBB\xBF", ""):gsub("\r\n", "\n"))
-end
+ where r.direction is not null or r.checksum {<>} f.sum order by n]]
 
 ---Migrations changed after they were applied, and half-done ones.
 local function changed_files(conn, list)
     local ledger, records = require "dbrun.migrate.book.ledger", require "dbrun.migrate.book.records"
     local book = ledger.locate(conn, ledger.DEFAULT_TABLE)
     if #list == 0 or not records.exist(conn, book) then return {}, {} end
-    local db, versions, bodies, changed, half = require "dbrun.db", {}, {}, {}, {}
-    for i, file in ipairs(list) do versions[i], bodies[i] = file.version, contents(file) end
+    local checksum = require("dbrun.migrate.read.files").checksum
+    local db, versions, sums, changed, half = require "dbrun.db", {}, {}, {}, {}
+    for i, file in ipairs(list) do
+        versions[i], sums[i] = file.version, checksum(file)
+    end
     local sql = CHANGED:format(records.table(book))
-    for _, row in ipairs(conn:query(sql, db.array(versions, "text"), db.array(bodies, "bytea"))) do
+    for _, row in ipairs(conn:query(sql, db.array(versions, "text"), db.array(sums, "text"))) do
         local file = list[row.n]
         if row.direction then
             half[#half + 1] = ("%s (%s, %d statements)"):format(file.name, row.direction, row.done)
