@@ -55,6 +55,7 @@ M.redis = {
                 remedy = { "is it a Redis server that listens there?" } }
         end
         ctx.redis = server
+        server.asked = require("dbrun.task").now()
         server.user = server.user or service(ctx).server.username or "default"
         local info = server.info or {}
         server.is = redis_server.identify(info)

@@ -1,6 +1,7 @@
 --- The state of Redis: version, rights, memory, eviction, persistence, clients, replication, latency. All but rights
 --- and latency judge the INFO that the check `redis` read.
 local cli = require "dbrun.cli"
+local core = require "dbrun.core"
 local expect = require "dbrun.verify.expect"
 local limits = require "dbrun.verify.limits"
 local task = require "dbrun.task"
@@ -75,6 +76,20 @@ local function refused(r, names)
     return list
 end
 
+---Those that write nothing: all that a program with --read-only may call.
+local READS <const> = {
+    SCAN = true, INFO = true, KEYS = true, DBSIZE = true, EXISTS = true, GET = true, XLEN = true, LLEN = true,
+    HLEN = true, SCARD = true, ZCARD = true,
+}
+
+---The names without those that --read-only forbids, and these.
+local function allowed_now(names)
+    if not core.options.read_only then return names, {} end
+    local asked, left = {}, {}
+    for _, name in ipairs(names) do table.insert(READS[name] and asked or left, name) end
+    return asked, left
+end
+
 add("rights", "the user may run what is expected (redis_can = { 'PUBLISH', 'EVAL' })", function(ctx)
     local wanted, names = ctx.expect.redis_can, {}
     for i, name in ipairs(wanted or USUAL) do
@@ -84,8 +99,12 @@ add("rights", "the user may run what is expected (redis_can = { 'PUBLISH', 'EVAL
                 "take it out of redis_can in " .. ctx.expect.file)
         end
     end
-    local list = refused(require("dbrun.redis").get(), names)
-    local text = ("user %s may run %s"):format(ctx.redis.user, table.concat(names, ", "))
+    local asked, left = allowed_now(names)
+    if #asked == 0 then return { status = "SKIP", text = "nothing is written with --read-only" } end
+    local list = refused(require("dbrun.redis").get(), asked)
+    local text = ("user %s may run %s%s"):format(ctx.redis.user, table.concat(asked, ", "), #left == 0 and ""
+        or ("; not tried with --read-only: %s"):format(table.concat(left, ", ")))
+    if #list == 0 and #left > 0 and wanted then return { status = "SKIP", text = text } end
     if #list == 0 then return text end
     local cause = ("user %s may not run %s"):format(ctx.redis.user, table.concat(list, ", "))
     if not wanted then return cause end
@@ -103,15 +122,29 @@ check("memory", "there is room below maxmemory", function(ctx, info)
     if whole == 0 then return ("%s used, no maxmemory"):format(size(used)) end
     local share = used / whole
     local text = ("%s used, %.0f %% of %s (%s)"):format(size(used), share * 100, named, size(whole))
+    local policy = info.maxmemory_policy or "noeviction"
+    -- A cache that may evict every key is full whenever it has been used for a while.
+    if most > 0 and policy:find "^allkeys%-" then return text .. ", " .. policy end
     local status, limit = limits.judge(ctx, "redis.memory", share)
     if not limit then return text end
-    local policy = info.maxmemory_policy or "noeviction"
     return {
         status = status, text = text, cause = ("more than %.0f %%; then: %s"):format(limit * 100,
             policy == "noeviction" and "writes are refused" or "keys are evicted (" .. policy .. ")"),
         remedy = { "redis-cli --bigkeys; give keys a lifetime, or raise maxmemory" },
     }
 end)
+
+local LOOK <const> = 0.25 -- seconds between two looks at what is evicted
+
+---Keys evicted per second.
+local function eviction_rate(ctx, before)
+    local began = task.now()
+    task.sleep(math.min(LOOK, math.max(0, ctx.deadline - began) / 2))
+    local text = require("dbrun.redis").get():info "stats"
+    local after = tonumber(tostring(text):match "evicted_keys:(%d+)") or before
+    -- The first look was a moment before this check began.
+    return math.max(0, after - before) / math.max(task.now() - ctx.redis.asked, 1e-3)
+end
 
 check("eviction", "the eviction policy is the expected one (eviction = 'noeviction')", function(ctx, info)
     local policy, wanted = info.maxmemory_policy or "unknown", ctx.expect.eviction
@@ -121,11 +154,13 @@ check("eviction", "the eviction policy is the expected one (eviction = 'noevicti
     end
     local evicted = number(info, "evicted_keys")
     if wanted or evicted == 0 then return text end
-    return {
-        status = "WARN", text = text,
-        cause = ("%s keys were evicted since the start"):format(cli.count(math.tointeger(evicted) or 0)),
-        remedy = { "raise maxmemory, or expect the policy in " .. ctx.expect.file },
-    }
+    local rate = eviction_rate(ctx, evicted)
+    local since = ("%s keys were evicted since the start, %.0f/s at present"):format(
+        cli.count(math.tointeger(evicted) or 0), rate)
+    local status = limits.judge(ctx, "redis.eviction", rate)
+    if status == "PASS" then return ("%s: %s"):format(text, since) end
+    return { status = status, text = text, cause = since,
+        remedy = { "raise maxmemory, or expect the policy in " .. ctx.expect.file } }
 end)
 
 -- ---- persistence ----
@@ -191,6 +226,7 @@ check("replication", FOLLOWS, function(ctx, info)
             return { status = "FAIL", text = text, cause = "the link to the master is down",
                 remedy = { "redis-cli info replication; is the master there, masterauth right?" } }
         end
+        if wanted and wanted > 0 then return text .. ", of an expected pair" end
         return { status = "WARN", text = text, cause = "a replica refuses writes, or loses them",
             remedy = { "name the master in REDIS_URL" } }
     end

@@ -75,8 +75,27 @@ describe("dbrun verify, about Redis:", function()
         assert.equal("PASS", (check("redis.eviction", "", { url = small.url })))
         for i = 1, 4 do small:cli("setrange", "big" .. i, "900000", "x") end
         local status, text = check("redis.eviction", "", { url = small.url })
+        assert.equal("PASS", status, text)
+        assert.matches("keys were evicted since the start, 0/s at present", text)
+        local writer = require("dbrun.redis").client { url = small.url }
+        do
+            local group <close> = task.group()
+            local done = false
+            group:spawn(function()
+                for i = 1, math.huge do
+                    if done then break end
+                    writer:set("key" .. i % 50, ("x"):rep(500000))
+                    task.sleep(0.005)
+                end
+            end)
+            status, text = check("redis.eviction", "", { url = small.url })
+            done = true
+        end
+        writer:close()
         assert.equal("WARN", status, text)
-        assert.matches("keys were evicted since the start", text)
+        assert.matches("keys were evicted since the start, %d+/s at present", text)
+        for i = 1, 4 do small:cli("setrange", "again" .. i, "700000", "x") end
+        assert.equal("PASS", (check("redis.memory", "", { url = small.url }))) -- a cache is full
     end)
 
     it("persistence", function()
@@ -136,6 +155,7 @@ describe("dbrun verify, about Redis:", function()
         local status, text = check("redis.replication", "", { url = replica.url })
         assert.equal("WARN", status, text)
         assert.equal("PASS", (check("redis.replication", "{ redis_replicas = 1 }", { url = master.url })))
+        assert.equal("PASS", (check("redis.replication", "{ redis_replicas = 1 }", { url = replica.url })))
         master:kill "KILL"
         status, text = check("redis.replication", "", { url = replica.url })
         assert.equal("FAIL", status, text)
