@@ -1,7 +1,9 @@
 --- Checks of the PostgreSQL server: room for the pools, the right to write, clock, version ... All judge the result of
 --- the query in dbrun.verify.server.
 local cli = require "dbrun.cli"
+local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
+local errors = require "dbrun.error"
 local expect = require "dbrun.verify.expect"
 local limits = require "dbrun.verify.limits"
 local server_check = require "dbrun.verify.server_check"
@@ -194,11 +196,30 @@ check("encoding", "texts are UTF-8", function(ctx, server)
         and "SQL_ASCII takes any bytes: texts may be in several encodings" or "characters outside it are refused" }
 end)
 
+---Have two names the same clock on every day from 1970 to 2037? `Etc/UTC` is `UTC`, Asia/Calcutta is Asia/Kolkata.
+local SAME_ZONE <const> = catalog.sql [[
+select {bool_and}({timezone}($1, t) {=} {timezone}($2, t))
+  from {generate_series}('1970-01-01Z'::{timestamptz}, '2037-12-31Z', '7 days') t]]
+
+---@return boolean? same nil when the server does not know one of them
+local function same_zone(ctx, one, other)
+    local ok, same = pcall(ctx.conn.value, ctx.conn, SAME_ZONE, one, other)
+    if ok then return same end
+    if not errors.is(same) or same.sqlstate ~= "22023" then error(same, 0) end
+end
+
 check("timezone", "the session's time zone is the expected one (timezone = 'UTC')", function(ctx, server)
     local wanted = ctx.expect.timezone
     if not wanted then return server.timezone .. ", none is expected" end
     if wanted:lower() == server.timezone:lower() then return server.timezone .. ", as expected" end
+    local same = same_zone(ctx, wanted, server.timezone)
+    if same then return ("%s, which is %s"):format(server.timezone, wanted) end
+    if same == nil then
+        return differs(server.timezone, ("the server knows no time zone '%s'"):format(wanted),
+            "correct the expectation in " .. ctx.expect.file)
+    end
     return differs(server.timezone, wanted .. " is expected", ("alter role ... set timezone = '%s'"):format(wanted))
 end)
+M.list[#M.list].on_conn = true
 
 return M

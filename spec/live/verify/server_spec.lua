@@ -195,6 +195,10 @@ logfile = %s/bouncer.log
         local zoned = { url = pg:address { user = "zoned" } }
         assert.equal("PASS", (check("postgres.timezone", "{ timezone = 'Asia/Tokyo' }", zoned)))
         incomplete("postgres.timezone", "{ timezone = 'UTC' }", "UTC is expected", zoned)
+        pg:psql "alter role zoned set timezone = 'Etc/UTC'"
+        zoned.strict = nil
+        assert.equal("PASS", (check("postgres.timezone", "{ timezone = 'UTC' }", zoned)))
+        incomplete("postgres.timezone", "{ timezone = 'No/Where' }", "knows no time zone 'No/Where'", zoned)
     end)
 
     it("a transaction that stays open", function()
