@@ -190,6 +190,14 @@ function M.explain(e, service)
     local hint_adds = not known or HINT_ONLY[layer] or (service.name == "redis" and layer == "authentication")
     if e.hint and hint_adds then table.insert(remedy, 1, e.hint) end
     if e.detail then text = text .. "; " .. e.detail end
+    local found = (not service or service.name == "postgres") and require("dbrun.verify.causes").find(e, service
+        and service.server)
+    if found then
+        return {
+            text = ("%s (%s)"):format(found.text, found.layer), cause = text, layer = found.layer,
+            key = service and service.source ~= "default" and service.source or nil, remedy = found.remedy,
+        }
+    end
     return {
         text = (HEADLINES[layer] or "failed") .. (layer and " (" .. layer .. ")" or ""),
         cause = text,
