@@ -119,7 +119,7 @@ local function status_of(results, fail_on)
     return status
 end
 
----The expectations. An error in the file is reported by the check of the tables; the other checks run without it.
+---The expectations. An error in the file is a check of its own that fails; the other checks run without it.
 ---@param file? string
 ---@return dbrun.verify.Expectations
 ---@return dbrun.Error? problem
@@ -130,6 +130,32 @@ function M.expectations(file)
     if ok then return found end
     if not errors.is(found, "config") then error(found, 0) end
     return expect.none(), found
+end
+
+---The checks that compare with the expectations; without these they would pass.
+local COMPARE <const> = {
+    ["schema.tables"] = true, ["schema.columns"] = true, ["schema.indexes"] = true, ["schema.privileges"] = true,
+    ["schema.extensions"] = true, ["schema.time_partitioning"] = true,
+}
+
+---With an error in the file of the expectations: a check that tells it, whichever were chosen, because limits and
+---checks of the project stand there too; what compares with them needs it.
+---@param checks dbrun.verify.Check[]
+---@param problem dbrun.Error
+---@return dbrun.verify.Check[]
+local function with_problem(checks, problem)
+    local list = { {
+        name = "expectations", about = "the file of the expectations can be read",
+        run = function()
+            return { status = "FAIL", text = "an error in the expectations", layer = "configuration",
+                cause = problem.message, remedy = { problem.hint or "correct the file; --expect names another one" } }
+        end,
+    } }
+    for _, check in ipairs(checks) do
+        local needs = COMPARE[check.name] and { "expectations", table.unpack(check.needs) }
+        list[#list + 1] = needs and setmetatable({ needs = needs }, { __index = check }) or check
+    end
+    return list
 end
 
 local OPTIONS <const> = {
@@ -152,6 +178,7 @@ function M.run(opts)
     local began = task.now()
     local expectations, problem = M.expectations(opts.expect)
     local checks = M.select(M.checks(expectations), opts.only, opts.skip)
+    if problem then checks = with_problem(checks, problem) end
     if opts.wait and opts.wait > 0 then require("dbrun.verify.wait").until_usable(checks, opts) end
     local deadline = opts.deadline or 10
     local ctx = {
@@ -160,7 +187,6 @@ function M.run(opts)
         deadline = task.now() + deadline,
         options = { deadline = deadline },
         expect = expectations,
-        expect_error = problem,
         measured = {},
     }
     local _ <close> = setmetatable({}, { __close = function()

@@ -126,7 +126,6 @@ M.tables = {
     after = { "schema.migrations" },
     service = M.migrations.service,
     run = function(ctx)
-        if ctx.expect_error then error(ctx.expect_error, 0) end
         local facts, none = facts_of(ctx, function() return true end)
         if not facts then return none end
         local joined, names = lines_of(facts)

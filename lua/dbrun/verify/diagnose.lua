@@ -207,6 +207,14 @@ function M.explain(e, service)
     }
 end
 
+---The result for an error in a check of the project.
+---@param problem string
+---@param file string
+---@return dbrun.verify.Diagnosis
+function M.own(problem, file)
+    return { text = "an error in " .. file, cause = problem, remedy = { "correct this check in " .. file } }
+end
+
 ---The result for a bug in a check, which must not end the other checks.
 ---@param problem any
 ---@return dbrun.verify.Diagnosis

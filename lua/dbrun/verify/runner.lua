@@ -42,7 +42,7 @@ local M = {}
 ---@field deadline number point in time (task.now)
 ---@field options table of the command line
 ---@field expect dbrun.verify.Expectations
----@field expect_error? dbrun.Error why there are none
+---@field measured? table<string, table> the values that were compared with limits
 ---@field server? dbrun.verify.Server the result of postgres.server
 ---@field own_backends? integer[] process numbers of the concurrency check
 ---@field redis? table the result of the check `redis`
@@ -82,7 +82,7 @@ local function fold(results)
 end
 
 local function traceback(e)
-    return errors.is(e) and e or { traceback = debug.traceback(tostring(e), 2) }
+    return errors.is(e) and e or { problem = tostring(e), traceback = debug.traceback(tostring(e), 2) }
 end
 
 ---The service of a check; nil when the configuration cannot be read.
@@ -130,6 +130,9 @@ local function run_one(check, ctx, results)
     local ok, found = xpcall(task.timeout, traceback, math.max(left, 0), work, check, ctx)
     local seconds = task.now() - began
     if not ok then
+        if check.own and (found.traceback or found.kind == "usage") then
+            return failed(check.name, seconds, diagnose.own(found.problem or found.message, ctx.expect.file))
+        end
         if found.traceback then return failed(check.name, seconds, diagnose.bug(found.traceback)) end
         if found.kind == "cancelled" then error(found, 0) end
         local cause = caused_by(found, check, results)

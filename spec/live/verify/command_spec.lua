@@ -220,6 +220,27 @@ describe("dbrun verify", function()
         local result = verify("--expect", "/nowhere")
         assert.equal(2, result.code, result.text)
         assert.matches("/nowhere: there is no such file", result.stdout, 1, true)
+        assert.matches("SKIP  schema.columns +0.0 ms  needs expectations", result.stdout)
+    end)
+
+    it("tells an error in the expectations as such, whichever checks are chosen", function()
+        local dir = fs.mkdtemp()
+        finally(function() fs.rmtree(dir) end)
+        fs.write(dir .. "/e.lua", "local x\nreturn { { table = x.y } }")
+        local result = verify("--only", "redis.latency", "--expect", dir .. "/e.lua")
+        assert.equal(2, result.code, result.text)
+        assert.matches("FAIL  expectations +[%d.]+ ms  an error in the expectations\n +cause  [^\n]*e.lua:2: attempt",
+            result.stdout)
+        fs.write(dir .. "/e.lua", "return { { check = 'own', run = function()\nlocal x; return x.y end },\n"
+            .. "{ check = 'odd', run = function(ctx) return ctx.warn(5) end } }")
+        result = verify("--only", "own,odd", "--expect", dir .. "/e.lua")
+        assert.equal(1, result.code, result.text)
+        for _, name in ipairs { "own", "odd" } do
+            assert.matches("FAIL  " .. name .. " +[%d.]+ ms  an error in [^\n]*e.lua\n", result.stdout)
+        end
+        assert.matches("cause  [^\n]*e.lua:2: attempt to index a nil value", result.stdout)
+        assert.not_matches("traceback", result.stdout)
+        assert.not_matches("bug", result.stdout)
     end)
 
     it("fails when its report cannot be written", function()
