@@ -1,7 +1,9 @@
 --- Redis: does it answer, and does a key keep its value and lifetime?
 local core = require "dbrun.core"
 local diagnose = require "dbrun.verify.diagnose"
+local errors = require "dbrun.error"
 local redis_server = require "dbrun.verify.redis_server"
+local task = require "dbrun.task"
 
 local M = {}
 
@@ -41,6 +43,59 @@ local function ask(r)
     }
 end
 
+-- ---- a server that does not answer at once ----
+
+local QUICK <const> = 1 -- seconds that an answer may take before the reason is looked for
+local PROBE <const> = 0.5 -- seconds for each look
+
+---The error of a PING on a connection of its own; nil when it was answered.
+local function ping(url)
+    local probe = require("dbrun.redis").client { url = url, connect_timeout = PROBE, command_timeout = 4 * PROBE }
+    local _ <close> = setmetatable({}, { __close = function() probe:close() end })
+    local ok, e = pcall(probe.ping, probe)
+    if ok then return nil end
+    if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
+    return e
+end
+
+---States that last until somebody acts. A connect waits for their end, which is right for a program, not here.
+local STATES <const> = {
+    BUSY = { "a script runs and nothing else is answered",
+        "redis-cli script kill   (if it has written: shutdown nosave)" },
+    MASTERDOWN = { "a replica without its master answers nothing",
+        "start its master, or: redis-cli replicaof no one   (replica-serve-stale-data is `no`)" },
+}
+
+---Raises the reason why a server does not answer, where it can be found.
+local function look(url, server)
+    local e = ping(url)
+    if not e then return end
+    for code, state in pairs(STATES) do
+        if e.message:find("%f[%u]" .. code .. "%f[%U]") then
+            errors.raise { kind = "connect", context = "server", code = code, hint = state[2],
+                message = ("%s: %s"):format(state[1], e.message) }
+        end
+    end
+    if not (server.tls and server.host) then return end
+    local host = server.host:find(":", 1, true) and "[" .. server.host .. "]" or server.host
+    local plain = ping(("redis://%s:%d"):format(host, server.port or 6379))
+    if not plain or plain.message:find "NOAUTH" then
+        errors.raise { kind = "connect", context = "TLS",
+            hint = "write redis:// instead of rediss://, or name the port with TLS (tls-port in redis.conf)",
+            message = ("the server at %s:%d speaks no TLS: it answers without"):format(host, server.port or 6379) }
+    end
+end
+
+---Asks; when no answer comes soon, looks for the reason before it asks again for the rest of the time.
+local function ask_or_look(ctx)
+    local left = math.max(ctx.deadline - task.now(), 0)
+    local ok, found = pcall(task.timeout, math.min(QUICK, left / 3), ask, client())
+    if ok then return found end
+    if not errors.is(found, "timeout") then error(found, 0) end
+    look(ctx.config.redis_url, service(ctx).server)
+    return ask(client())
+end
+
 ---@type dbrun.verify.Check
 M.redis = {
     name = "redis",
@@ -49,13 +104,13 @@ M.redis = {
     service = service,
     run = function(ctx)
         local _ = ctx.config.redis_url
-        local server = ask(client())
+        local server = ask_or_look(ctx)
         if server.answer ~= "PONG" then
             return { status = "FAIL", text = "the reply to PING was not PONG", cause = tostring(server.answer),
                 remedy = { "is it a Redis server that listens there?" } }
         end
         ctx.redis = server
-        server.asked = require("dbrun.task").now()
+        server.asked = task.now()
         server.user = server.user or service(ctx).server.username or "default"
         local info = server.info or {}
         server.is = redis_server.identify(info)

@@ -162,6 +162,29 @@ describe("dbrun verify, about Redis:", function()
         assert.matches("the link to the master is down", text)
     end)
 
+    it("tells a server that will not become ready, and one without TLS, long before the deadline", function()
+        local sick <close> = servers.redis { tcp = true, config = { ["lua-time-limit"] = 50 } }
+        local redis = require "dbrun.redis"
+        local function told(url, ...)
+            local result = scripts.run("verify", { "--only", "redis", "--deadline", "50" }, { REDIS_URL = url })
+            assert.equal(1, result.code, result.text)
+            for _, text in ipairs { ... } do assert.matches(text, result.stdout, 1, true) end
+            assert.not_matches("deadline", result.stdout)
+        end
+        told("rediss://:hunter22@127.0.0.1:" .. sick.tcp_port, "speaks no TLS", "write redis://")
+        local group <close> = task.group()
+        local client = redis.client { url = sick.url }
+        client:ping()
+        group:spawn(function() pcall(client.call, client, "EVAL", "while true do end", 0) end)
+        task.sleep(0.3)
+        told(sick.url, "a script runs and nothing else is answered", "script kill")
+        sick:cli("script", "kill")
+        client:close()
+        sick:cli("config", "set", "replica-serve-stale-data", "no")
+        sick:cli("replicaof", "127.0.0.1", "1")
+        told(sick.url, "a replica without its master answers nothing", "replicaof no one")
+    end)
+
     it("latency", function()
         assert.equal("PASS", (check "redis.latency"))
         assert.equal("WARN", (check("redis.latency", "{ limit = 'redis.latency', warn = 0 }")))
