@@ -201,6 +201,21 @@ logfile = %s/bouncer.log
         incomplete("postgres.timezone", "{ timezone = 'No/Where' }", "knows no time zone 'No/Where'", zoned)
     end)
 
+    it("a server that does not offer a function takes only the checks of that group along", function()
+        pg:psql [[create database managed; create role guest login]]
+        pg:psql("revoke execute on function pg_stat_get_wal_senders(), pg_stat_get_archiver() from public", "managed")
+        finally(function() pg:psql "drop database managed; drop role guest" end)
+        local result = scripts.run("verify", { "--only", "postgres" },
+            { DATABASE_URL = pg:address { user = "guest", database = "managed" }, DB_POOL_SIZE = "3" })
+        assert.equal(0, result.code, result.text)
+        for _, name in ipairs { "replication", "archiving" } do
+            assert.matches("SKIP  postgres." .. name .. " +[%d.]+ ms  not offered here: permission denied for function ",
+                result.stdout)
+        end
+        assert.equal(2, select(2, result.stdout:gsub("not offered here", "")))
+        assert.matches("PASS  postgres.wraparound", result.stdout)
+    end)
+
     it("a transaction that stays open", function()
         assert.equal("PASS", (check "postgres.transactions"))
         local engine = db.engine { url = pg.url, application_name = "sleeper" }
