@@ -30,9 +30,11 @@ end
 -- ---- what others wait for ----
 
 check("locks", "no session waits long for a lock", function(ctx, server)
-    local worst, causes, blocker = "PASS", {}, nil
+    local worst, causes, blocker, unknown = "PASS", {}, nil, 0
     for _, row in ipairs(server.waiting) do
-        local waits = tonumber(row[2]) or 0
+        local waits = type(row[2]) == "string" and tonumber(row[2])
+        if not waits then unknown = unknown + 1 end -- before PostgreSQL 14 only its own role sees since when
+        waits = waits or 0
         local status = limits.judge(ctx, "postgres.locks", waits)
         if RANK[status] > RANK[worst] then worst = status end
         if status ~= "PASS" then
@@ -43,7 +45,7 @@ check("locks", "no session waits long for a lock", function(ctx, server)
         end
     end
     local text = #server.waiting == 0 and "nobody waits" or cli.plural(#server.waiting, "session") .. " waiting"
-    if #causes == 0 then return text end
+    if #causes == 0 then return server_check.seen(server, text, nil, unknown) end
     return { status = worst, text = text, cause = table.concat(causes, "\n"), remedy = {
         blocker and ("select * from pg_stat_activity where pid = %s; then: select pg_terminate_backend(%s)"):format(
             blocker, blocker) or "select * from pg_locks where not granted",

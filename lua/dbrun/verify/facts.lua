@@ -59,13 +59,13 @@ array(select pid from {pg_stat_get_activity}(null) where backend_type {=} 'clien
 
 group("locks", [[
 array(select array[pid::{text}, waits::{text}, relation, {array_to_string}({pg_blocking_pids}(pid), ', ')]
-               from (select l.pid, coalesce(extract(epoch from {clock_timestamp}() {-} coalesce(
-                            ({to_jsonb}(l) {->>} 'waitstart')::{timestamptz}, a.query_start)), 0)::{float8},
+               from (select l.pid, extract(epoch from {clock_timestamp}() {-} coalesce(
+                            ({to_jsonb}(l) {->>} 'waitstart')::{timestamptz}, a.query_start))::{float8},
                             case when l.database {=} (select oid from {pg_database}
                                                        where datname {=} {current_database}())
                                  then l.relation::{regclass}::{text} end
                        from {pg_lock_status}() l left join lateral {pg_stat_get_activity}(l.pid) a on true
-                      where not l.granted order by 2 desc limit 10) w (pid, waits, relation)) as waiting]])
+                      where not l.granted order by 2 desc nulls last limit 10) w (pid, waits, relation)) as waiting]])
 
 group("prepared", [[
 array(select array[gid, extract(epoch from {clock_timestamp}() {-} prepared)::{text}, ownerid::{regrole}::{text},

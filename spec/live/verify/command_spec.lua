@@ -32,9 +32,10 @@ describe("dbrun verify", function()
     it("passes on servers that hold what is expected", function()
         migrate "up"
         for _, args in ipairs { {}, { "--strict" } } do
+            table.move({ "--skip", "postgres.end_of_life" }, 1, 2, #args + 1, args) -- that depends on the day
             local result = verify(table.unpack(args))
             assert.equal(0, result.code, result.text)
-            assert.matches("48 of 49 passed, 1 skipped, in ", result.stdout)
+            assert.matches("47 of 48 passed, 1 skipped, in ", result.stdout)
             assert.equal("", result.stderr)
             local found = lines(result)
             assert.matches("PostgreSQL %d+.*pool of 20 %+ 10", found["postgres.async"])
@@ -206,14 +207,14 @@ describe("dbrun verify", function()
             return -- the sanitizers' runtime must be in the program itself
         end
         local root = fs.cwd()
-        local command = scripts.command("verify", {}, env)
+        local command = scripts.command("verify", { "--skip", "postgres.end_of_life" }, env)
         command[1] = "lua5.4"
         table.remove(command, 2)
         command.env.LUA_PATH, command.env.LUA_CPATH = root .. "/lua/?.lua;;", build .. "/lib/?.so;;"
         command.timeout = 20
         local result = require("dbrun.process").run(command)
         assert.equal(0, result.code, result.stderr)
-        assert.matches("42 of 49 passed, 3 warnings, 4 skipped", result.stdout)
+        assert.matches("41 of 48 passed, 3 warnings, 4 skipped", result.stdout)
     end)
 
     it("takes a broken file of expectations for a wrong configuration", function()
