@@ -29,25 +29,35 @@ local function names_of(state)
     return #names > 3 and ("%s and %d more"):format(shown, #names - 3) or shown
 end
 
----Records that differ from the files.
+---Records that differ from the files. The server computes the checksums: this program would have to set up libcrypto
+---for it first, which takes longer than all of this check.
 local CHANGED <const> = catalog.sql [[
 select f.n::int as n, r.direction, r.done
-  from rows from ({unnest}($1::{text}[]), {unnest}($2::{text}[])) with ordinality f (version, sum, n)
+  from rows from ({unnest}($1::{text}[]), {unnest}($2::{text}[])) with ordinality f (version, body, n)
   join %s r on r.version {=} f.version
- where r.direction is not null or r.checksum {<>} f.sum order by n]]
+ where r.direction is not null or r.checksum {<>} {encode}({sha256}({decode}(f.body, 'escape')), 'hex') order by n]]
+
+---The contents in the escape form of bytea, which is much shorter than the hexadecimal one.
+local function contents(file)
+    local handle <close> = assert(io.open(file.path, "rb"))
+    local text = handle:read "a"
+    if text:sub(1, 3) == "\xEF\xBB\xBF" then text = text:sub(4) end
+    if text:find("\r", 1, true) then text = text:gsub("\r\n", "\n") end
+    if not text:find "[%z\\\128-\255]" then return text end
+    return (text:gsub("[%z\\\128-\255]", function(c) return ("\\%03o"):format(c:byte()) end))
+end
 
 ---Migrations changed after they were applied, and half-done ones.
 local function changed_files(conn, list)
     local ledger, records = require "dbrun.migrate.book.ledger", require "dbrun.migrate.book.records"
     local book = ledger.locate(conn, ledger.DEFAULT_TABLE)
     if #list == 0 or not records.exist(conn, book) then return {}, {} end
-    local checksum = require("dbrun.migrate.read.files").checksum
-    local db, versions, sums, changed, half = require "dbrun.db", {}, {}, {}, {}
+    local db, versions, bodies, changed, half = require "dbrun.db", {}, {}, {}, {}
     for i, file in ipairs(list) do
-        versions[i], sums[i] = file.version, checksum(file)
+        versions[i], bodies[i] = file.version, contents(file)
     end
     local sql = CHANGED:format(records.table(book))
-    for _, row in ipairs(conn:query(sql, db.array(versions, "text"), db.array(sums, "text"))) do
+    for _, row in ipairs(conn:query(sql, db.array(versions, "text"), db.array(bodies, "text"))) do
         local file = list[row.n]
         if row.direction then
             half[#half + 1] = ("%s (%s, %d statements)"):format(file.name, row.direction, row.done)

@@ -85,6 +85,20 @@ describe("dbrun verify", function()
         assert.matches("without a file in scripts/migrations: 20990101000000", missing.stdout, 1, true)
     end)
 
+    it("compares the bytes of applied migrations, whatever they are", function()
+        local text = "\xEF\xBB\xBF-- migrate:up\r\n-- \\ \\101 'a' \"b\" {c} [é] \x7f \1\r\nselect 1;\r\n"
+            .. "-- migrate:down\r\n"
+        local root = scripts.folder { ["m/20250101000000_a.sql"] = text }
+        finally(function() fs.rmtree(root) end)
+        env.DBRUN_MIGRATIONS_DIR = root .. "/m"
+        migrate "up"
+        local same = verify("--only", "schema.migrations")
+        assert.matches("PASS  schema.migrations", same.stdout)
+        fs.write(root .. "/m/20250101000000_a.sql", (text:gsub("\\101", "A")))
+        assert.matches("changed after they were applied: 20250101000000_a.sql",
+            verify("--only", "schema.migrations").stdout, 1, true)
+    end)
+
     it("sees a table that is missing, one that is not split by time, and one without a partition for now", function()
         migrate "up"
         local file = fs.mkdtemp() .. "/expect.lua"
