@@ -5,6 +5,7 @@ local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local programs = require "dbrun.stack.programs"
+local segments = require "dbrun.stack.segments"
 local task = require "dbrun.task"
 
 local M = { title = "PostgreSQL" }
@@ -27,10 +28,12 @@ end
 
 -- ---- making a cluster -----------------------------------------------------------------------------
 
+--- What is left of a failure is removed here, not by initdb (--no-clean): it says which shared memory is left, too.
 local function initdb(place, pg, dir, locale)
     local uid, gid = ids(place)
     return process.run {
         pg.bindir .. "/initdb", "-D", dir, "-U", owner, "-A", "trust", "-E", "UTF8", "--locale=" .. locale, "-N",
+        "--no-clean",
         cwd = place.data, uid = uid, gid = gid, env = programs.environment(), stderr = "stdout", timeout = 120,
     }
 end
@@ -54,13 +57,20 @@ local function append(path, text)
 end
 
 --- Removes an unfinished cluster. When an `up` is killed, its initdb dies too, but the server that initdb started may
---- write a moment longer: such processes are ended first, and the folder is removed once more.
+--- write a moment longer: such processes are ended first, and the folder is removed once more. Their shared memory is
+--- removed while the folder still says which it is.
 local function remove_unfinished(place, dir)
     local problem
     local gone = daemon.poll(5, function()
+        local alive = false
         for name, folder in pairs { initdb = place.data, postgres = dir } do
-            for _, p in ipairs((daemon.processes(name, folder))) do process.kill(p.pid, "KILL") end
+            for _, p in ipairs((daemon.processes(name, folder))) do
+                process.kill(p.pid, "KILL")
+                alive = true
+            end
         end
+        if alive then return false end
+        segments.remove(dir, place.user)
         local ok
         ok, problem = pcall(fs.rmtree, dir)
         return ok
@@ -150,6 +160,7 @@ local function clear_remains(place)
                 "if it is not, remove the file postmaster.pid there")
         end
     end
+    segments.remove(dir, place.user) -- which the server would have found by this file
     fs.unlink(dir .. "/postmaster.pid")
 end
 
@@ -294,6 +305,17 @@ function M.down(place)
         errors.fail("timeout", ("PostgreSQL (process %d) cannot be stopped"):format(pid))
     end
     return true
+end
+
+--- Ends what is left of servers that were killed, before the data is removed.
+---@param place dbrun.stack.Place
+function M.forget(place)
+    for _, name in ipairs(fs.list(place.data)) do
+        if name:find("^postgres%.new") then remove_unfinished(place, fs.join(place.data, name)) end
+    end
+    if not fs.exists(data_of(place)) then return end
+    clear_remains(place)
+    segments.remove(data_of(place), place.user)
 end
 
 --- The line for `status`.

@@ -1,0 +1,60 @@
+--- What is left of servers that were killed goes with their data: their shared memory, too.
+local fs = require "dbrun.fs"
+local own = require "spec.support.stack"
+local process = require "dbrun.process"
+local task = require "dbrun.task"
+
+local stack <const>, ok <const>, new_folder <const>, clean_up <const> =
+    own.stack, own.ok, own.new_folder, own.clean_up
+
+describe("dbrun stack leaves no shared memory behind", function()
+    after_each(clean_up)
+
+    local function segments_of(pids)
+        local list = {}
+        for line in fs.read("/proc/sysvipc/shm"):gmatch "[^\n]+" do
+            local creator = line:match "^%s*%-?%d+%s+%d+%s+%d+%s+%d+%s+(%d+)"
+            if pids[creator] then list[#list + 1] = line end
+        end
+        return list
+    end
+
+    ---The processes that noted their segment in a cluster under way.
+    local function noted(data, pids)
+        for _, name in ipairs(fs.exists(data) and fs.list(data) or {}) do
+            local file = data .. "/" .. name .. "/postmaster.pid"
+            local f <close> = io.open(file, "rb")
+            local pid = f and (f:read "a"):match "^%-?(%d+)"
+            if pid then pids[pid] = true end
+        end
+    end
+
+    it("when an `up` is killed while it makes the cluster", function()
+        local folder = new_folder()
+        local pids = {}
+        local child = process.start { own.dbrun, own.script, "up", cwd = folder, stdout = "null", stderr = "null" }
+        local deadline = task.now() + 20
+        while not next(pids) and task.now() < deadline do
+            noted(folder .. "/.dbrun/stack/data", pids)
+            task.sleep(0.002)
+        end
+        assert.is_truthy(next(pids))
+        task.sleep(0.02)
+        child:kill("KILL")
+        child:wait(5)
+        ok(stack(folder, "up"))
+        ok(stack(folder, "reset", "--force"))
+        assert.are.same({}, segments_of(pids))
+    end)
+
+    it("when a server that was killed is never started again", function()
+        local folder = new_folder()
+        ok(stack(folder, "up"))
+        local pid = own.pid_of(folder)
+        process.kill(pid, "KILL")
+        require("dbrun.stack.daemon").wait_gone(pid, nil, 10)
+        assert.equal(1, #segments_of { [tostring(pid)] = true })
+        ok(stack(folder, "reset", "--force"))
+        assert.are.same({}, segments_of { [tostring(pid)] = true })
+    end)
+end)
