@@ -38,12 +38,31 @@ local function initdb(place, pg, dir, locale)
     }
 end
 
+--- The folder with the control files of extensions, as initdb shows it.
+local function share_folder(place, pg)
+    local uid, gid = ids(place)
+    local shown = process.run {
+        pg.bindir .. "/initdb", "--show", "-D", "/", cwd = "/", uid = uid, gid = gid, env = programs.environment(),
+        stderr = "stdout", timeout = 10,
+    }
+    return shown.stdout:match "share_path=([^\n]+)"
+end
+
+--- Can the server of this new cluster preload the library? Tried, because its folder is known to the server only.
+local function can_preload(place, pg, dir, library)
+    local uid, gid = ids(place)
+    return process.run {
+        pg.bindir .. "/postgres", "--single", "-D", dir, "-c", "shared_preload_libraries=" .. library, "postgres",
+        cwd = place.data, uid = uid, gid = gid, env = programs.environment(), stderr = "stdout", timeout = 60,
+    }.ok
+end
+
 --- Settings beside those of the command line. TimescaleDB must be preloaded.
-local function settings(pg)
+local function settings(place, pg, dir)
     local lines = { "", "# dbrun", "max_connections = 200" }
-    local out = process.run { pg.bindir .. "/pg_config", "--pkglibdir", "--sharedir", timeout = 10 }.stdout
-    local library, share = out:match("^([^\n]+)\n([^\n]+)")
-    if share and fs.exists(share .. "/extension/timescaledb.control") and fs.exists(library .. "/timescaledb.so") then
+    local share = share_folder(place, pg)
+    local there = share and fs.exists(share .. "/extension/timescaledb.control")
+    if there and can_preload(place, pg, dir, "timescaledb") then
         lines[#lines + 1] = "shared_preload_libraries = 'timescaledb'"
         lines[#lines + 1] = "timescaledb.telemetry_level = off"
     end
@@ -103,7 +122,7 @@ local function make(place, pg)
                 and ("only %d MB are free there; a new cluster takes about 60"):format(space // (1024 * 1024)) or nil,
         }
     end
-    append(dir .. "/postgresql.conf", settings(pg))
+    append(dir .. "/postgresql.conf", settings(place, pg, dir))
     fs.rename(dir, data_of(place))
 end
 

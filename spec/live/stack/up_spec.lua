@@ -288,6 +288,15 @@ describe("dbrun stack up", function()
         assert.matches("DBRUN_PG_BINDIR", r.stderr)
     end)
 
+    it("needs no pg_config", function()
+        local folder, base = new_folder("project")
+        fs.mkdir(base .. "/bin")
+        local bindir = require("dbrun.stack.programs").postgres().bindir
+        for _, name in ipairs { "initdb", "postgres" } do fs.symlink(bindir .. "/" .. name, base .. "/bin/" .. name) end
+        ok(stack(folder, "up", { env = { DBRUN_PG_BINDIR = base .. "/bin" } }))
+        answers(folder)
+    end)
+
     it("says what to install when a server is not there", function()
         local folder = new_folder()
         local r = stack(folder, "up", { env = { PATH = "/nowhere" } })
