@@ -76,17 +76,22 @@ function M.down(opts)
     return any
 end
 
---- Stops the servers and removes their data for good.
+--- Stops the servers and removes their data for good: what the stack made, and nothing else.
 ---@return boolean any was there a stack?
+---@return string[] left folders that its record names and that were left, because they are not its own or hold more
 function M.reset()
-    if not fs.exists(place.folder()) then return false end
-    M.down()
+    local folder = place.folder()
+    if not fs.exists(folder) then return false, {} end
     local _ <close> = lock()
-    local at = place.find()
-    if not at then return false end
-    for _, server in ipairs(servers) do server.down(at) end -- another process may have been faster
-    place.remove(at)
-    return true
+    local at = place.own(folder)
+    local work = {}
+    for i, server in ipairs(at and servers or {}) do
+        work[i] = function() server.down(at) end
+    end
+    task.all(work)
+    if at then postgres.forget(at) end
+    local left = place.remove(folder)
+    return left ~= nil, left or {}
 end
 
 --- The addresses, nil when the stack has never been started here. Nothing is started.

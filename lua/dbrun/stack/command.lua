@@ -101,7 +101,12 @@ function commands.reset(args)
         cli.print("nothing was removed")
         return cli.FAILED
     end
-    cli.print(stack.reset() and "stopped and removed" or "there was nothing to remove")
+    local any, left = stack.reset()
+    cli.print(any and "stopped and removed" or "there was nothing to remove")
+    for _, path in ipairs(left) do
+        cli.note(("stack: '%s' was left: it does not carry the mark of this stack, or holds other files, too"):format(
+            path))
+    end
 end
 
 --- Replaces this program by the command, which gets the terminal, the signals and the exit status.

@@ -3,7 +3,8 @@
 --- Parts move elsewhere for three reasons: a unix socket's path has at most 107 bytes, and no comma (libpq takes that
 --- for a list of hosts); the servers' configuration files cannot express line ends in a path; and the servers' user
 --- (root's stack runs as another user) may not be able to enter the folder. The decision is written to the file
---- `place`, so that it stays the same.
+--- `place`, so that it stays the same. That file is only a claim: a folder elsewhere is used, and removed, only when it
+--- carries this stack's mark, the file `belongs-to`; and what is removed are the files that a stack makes, by name.
 
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -44,24 +45,49 @@ local function write_record(path, record)
     fs.write(path, table.concat(lines, "\n") .. "\n")
 end
 
+local MARK <const> = "/belongs-to"
+local NAMES <const> = { data = "/data", sockets = "/sockets" }
+
+--- Is the path the part of the stack in this folder that is called so?
+local function inside(folder, part, path)
+    return path == folder .. NAMES[part]
+end
+
+--- Does the folder elsewhere say that it belongs to the stack in `owner`?
+local function marked(path, owner)
+    local there = path:sub(1, 1) == "/" and fs.stat(path .. MARK, true)
+    return there and there.kind == "file" and fs.read(path .. MARK) == owner .. "\n" or false
+end
+
 --- The record is valid only for the folder it was written for: a copy of a project must not use the original's servers.
 --- A project that was moved keeps its place.
+---@return {data: string?, sockets: string?} record
+---@return string[] foreign folders that the record names and that do not carry its mark
 local function still_valid(record, folder)
-    if not record.folder then return {} end
-    if record.folder == folder then return record end
-    local moved = not fs.exists(record.folder .. "/place")
-    local new = {}
-    for _, key in ipairs { "data", "sockets" } do
-        local path = record[key] or ""
-        local inside = path:sub(1, #record.folder + 1) == record.folder .. "/"
-        if inside then
-            new[key] = folder .. path:sub(#record.folder + 1)
-        elseif moved and path ~= "" then
-            new[key] = path
+    local new, foreign = {}, {}
+    if not record.folder then return new, foreign end
+    local moved = record.folder ~= folder and not fs.exists(record.folder .. "/place")
+    for _, part in ipairs { "data", "sockets" } do
+        local path = record[part] or ""
+        if inside(record.folder, part, path) then
+            new[part] = folder .. NAMES[part]
+        elseif path ~= "" and (moved or record.folder == folder) then
+            if not fs.exists(path) or marked(path, record.folder) or marked(path, folder) then
+                new[part] = path
+            else
+                foreign[#foreign + 1] = path
+            end
         end
     end
     if new.sockets and not takes_sockets(new.sockets) then new.sockets = nil end
-    return new
+    return new, foreign
+end
+
+local function refuse_foreign(folder, foreign)
+    if not foreign[1] then return end
+    errors.fail("io", ("'%s/place' names '%s', which does not carry the mark of this stack (a file belongs-to with the "
+        .. "line '%s')"):format(folder, foreign[1], folder),
+        "nothing was touched there; `dbrun stack reset` forgets that folder and leaves it as it is")
 end
 
 --- Can the user work in this folder, which belongs to him? Tried as that user, because the modes of all folders above,
@@ -120,15 +146,15 @@ end
 
 local function decide_data(folder, record, user)
     if usable(record.data, user) then return record.data end
-    local inside = folder .. "/data"
-    return not inside:find("%c") and make_inside(inside, user) or elsewhere({ "/var/tmp", "/tmp" }, user)
+    local path = folder .. "/data"
+    return not path:find("%c") and make_inside(path, user) or elsewhere({ "/var/tmp", "/tmp" }, user)
 end
 
 local function decide_sockets(folder, record, user)
     if usable(record.sockets, user) then return record.sockets end
-    local inside = folder .. "/sockets"
-    if takes_sockets(inside) then
-        local made = make_inside(inside, user)
+    local path = folder .. "/sockets"
+    if takes_sockets(path) then
+        local made = make_inside(path, user)
         if made then return made end
     end
     local runtime_dir = not user and os.getenv("XDG_RUNTIME_DIR")
@@ -139,10 +165,31 @@ local function decide_sockets(folder, record, user)
     return elsewhere(bases, user)
 end
 
---- The stack's folder for the current folder; it may not exist.
+--- May the folders above be searched beyond this one? A repository is a project of its own.
+local function is_project(folder)
+    return fs.exists(fs.join(folder, ".git"))
+end
+
+--- Is there a stack that this user, or the owner of the current folder, has made?
+local function has_stack(folder, trusted)
+    local path = fs.join(folder, ".dbrun", "stack")
+    local there = fs.exists(path .. "/place") and fs.stat(path)
+    return there and trusted[there.uid] or false
+end
+
+--- The stack's folder: of the current folder, or of the nearest one above it that has a stack, within the same
+--- repository. It may not exist.
 ---@return string
 function M.folder()
-    return fs.join(fs.cwd(), ".dbrun", "stack")
+    local current = fs.cwd()
+    local there = fs.stat(current)
+    local trusted = { [process.uid()] = true, [there and there.uid or -1] = true }
+    local found = current
+    while not fs.exists(fs.join(found, ".dbrun", "stack")) and not is_project(found) and found ~= "/" do
+        found = fs.dirname(found)
+        if has_stack(found, trusted) then return fs.join(found, ".dbrun", "stack") end
+    end
+    return fs.join(current, ".dbrun", "stack")
 end
 
 --- Makes the stack's folder, and keeps it out of version control.
@@ -162,11 +209,13 @@ local function data_owner(record)
     return there and there.uid
 end
 
---- The place of the stack; nil when it was never made.
+--- The place of the stack, if all of it is there and its own; nil when it was never made.
+---@param folder? string default: M.folder()
 ---@return dbrun.stack.Place?
-function M.find()
-    local folder = M.folder()
-    local record = still_valid(read_record(folder .. "/place"), folder)
+function M.find(folder)
+    folder = folder or M.folder()
+    local record, foreign = still_valid(read_record(folder .. "/place"), folder)
+    refuse_foreign(folder, foreign)
     if not record.data or not record.sockets then return nil end
     if not fs.exists(record.data) or not fs.exists(record.sockets) then return nil end
     return {
@@ -175,31 +224,85 @@ function M.find()
     }
 end
 
+--- Says in a folder elsewhere which project it belongs to.
+local function mark(path, folder)
+    if not marked(path, folder) then fs.write(path .. MARK, folder .. "\n") end
+end
+
 --- The place of the stack, which is made if needed. The caller holds the stack's lock.
 ---@return dbrun.stack.Place
 function M.make()
     local folder = M.folder()
     local path = folder .. "/place"
     local old = read_record(path)
-    local record = still_valid(old, folder)
+    local record, foreign = still_valid(old, folder)
+    refuse_foreign(folder, foreign)
     local user = programs.server_user(data_owner(record))
     local new = { folder = folder }
     new.data = decide_data(folder, record, user)
     new.sockets = decide_sockets(folder, record, user)
-    if new.folder ~= old.folder or new.data ~= old.data or new.sockets ~= old.sockets then
-        write_record(path, new)
-        -- Says in a folder elsewhere which project it belongs to.
-        if new.data ~= folder .. "/data" then fs.write(new.data .. "/belongs-to", folder .. "\n") end
+    for _, part in ipairs { "data", "sockets" } do
+        if not inside(folder, part, new[part]) then mark(new[part], folder) end
     end
+    if new.folder ~= old.folder or new.data ~= old.data or new.sockets ~= old.sockets then write_record(path, new) end
     return { folder = folder, data = new.data, sockets = new.sockets, user = user }
 end
 
---- Removes data and sockets. The servers must be down; the caller holds the lock.
----@param place dbrun.stack.Place
-function M.remove(place)
-    fs.rmtree(place.data)
-    fs.rmtree(place.sockets)
-    fs.unlink(place.folder .. "/place")
+--- What a stack makes in each of its folders.
+local MADE <const> = {
+    data = { "^postgres$", "^postgres%.new", "^redis$", "^postgres%.log", "^redis%.log", "^belongs%-to$" },
+    sockets = { "^%.s%.PGSQL%.", "^redis%.sock$", "^belongs%-to$" },
+}
+
+local function is_made(part, name)
+    for _, pattern in ipairs(MADE[part]) do
+        if name:find(pattern) then return true end
+    end
+    return false
+end
+
+--- Removes what the stack made in a folder, and the folder when it is empty then.
+local function remove_part(part, path)
+    local there = fs.stat(path, true)
+    if not there or there.kind ~= "folder" then return there and path or nil end
+    local others = false
+    for _, name in ipairs(fs.list(path)) do
+        if not is_made(part, name) then
+            others = true
+        elseif name ~= MARK:sub(2) then
+            fs.rmtree(fs.join(path, name))
+        end
+    end
+    if fs.exists(path .. MARK) then fs.unlink(path .. MARK) end
+    if others then return path end
+    fs.rmdir(path)
+end
+
+--- Removes what the stack made, and its record. The servers must be down; the caller holds the lock.
+---@param folder string
+---@return string[]? left folders that were left because they, or something in them, are not the stack's; nil = there
+---was nothing to remove
+function M.remove(folder)
+    local old = read_record(folder .. "/place")
+    local record, left = still_valid(old, folder)
+    if not old.folder then return nil end
+    for _, part in ipairs { "data", "sockets" } do
+        left[#left + 1] = record[part] and remove_part(part, record[part])
+    end
+    fs.unlink(folder .. "/place")
+    return left
+end
+
+--- The part of the place that is the stack's own and holds its servers: for the end of a stack whose record is wrong.
+---@param folder string
+---@return dbrun.stack.Place?
+function M.own(folder)
+    local record = still_valid(read_record(folder .. "/place"), folder)
+    if not record.data or not fs.exists(record.data) then return nil end
+    return {
+        folder = folder, data = record.data, sockets = record.sockets or folder .. NAMES.sockets,
+        user = programs.server_user(data_owner(record)),
+    }
 end
 
 return M
