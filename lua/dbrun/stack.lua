@@ -28,7 +28,7 @@ local function lock()
 end
 
 local function urls(at)
-    return { DATABASE_URL = postgres.url(at), REDIS_URL = redis.url(at) }
+    return { DATABASE_URL = postgres.full_url(at), REDIS_URL = redis.url(at) }
 end
 
 local OPTIONS <const> = { report = "function" }

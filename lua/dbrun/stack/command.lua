@@ -9,14 +9,18 @@ local M = {}
 local EXAMPLES <const> = {
     "dbrun stack up                      start PostgreSQL and Redis for this folder",
     'eval "$(dbrun stack env --export)"  point this shell at them',
-    "dbrun stack run -- psql             run one command with the addresses set",
+    "dbrun stack psql                    talk to PostgreSQL; what follows is psql's",
+    "dbrun stack redis-cli ping          talk to Redis; what follows is redis-cli's",
+    "dbrun stack run -- pg_dump -s       run one command with the addresses set",
     "dbrun stack down                    stop them; the data stays",
 }
 
 local EPILOG <const> = [[
 The servers live under .dbrun/stack of the current folder, on unix sockets that only you can open;
 started by root they run as the user 'postgres'. They run until `down`. DBRUN_PG_BINDIR
-names the folder of another PostgreSQL's programs.
+names the folder of another PostgreSQL's programs. In a sub-folder the servers of the project are meant.
+`run`, `psql` and `redis-cli` set PGHOST, PGPORT, PGUSER, PGDATABASE, DATABASE_URL, REDIS_URL and
+REDIS_SOCKET; redis-cli gets `-s SOCKET`.
 Exit status: 0 done (status: both answer), 1 it failed (status: something is down), 2 wrong usage or
 a server that is not installed.]]
 
@@ -37,6 +41,11 @@ local function parser()
     local run = cli.command(p, "run", "Run a command with the addresses in its environment; starts the servers.")
     run:usage("Usage: dbrun stack run [-h] -- <program> [<argument>] ...")
     run:argument("program", "The command."):args("*")
+    for name, what in pairs { psql = "PostgreSQL", ["redis-cli"] = "Redis" } do
+        local client = cli.command(p, name, ("Run %s on the stack's %s; starts the servers."):format(name, what))
+        client:usage(("Usage: dbrun stack %s [<argument>] ..."):format(name))
+        client:argument("program", "Arguments of the program."):args("*")
+    end
     return p
 end
 
@@ -47,7 +56,9 @@ local function report(style, verb, otherwise)
     end
 end
 
+--- For a shell: without what stands behind `&` in the address of PostgreSQL.
 local function print_env(urls, prefix)
+    urls.DATABASE_URL = urls.DATABASE_URL:match "^[^&]*"
     for _, key in ipairs { "DATABASE_URL", "REDIS_URL" } do cli.print(prefix, key, "=", urls[key]) end
 end
 
@@ -110,20 +121,44 @@ function commands.reset(args)
 end
 
 --- Replaces this program by the command, which gets the terminal, the signals and the exit status.
+local function become(argv)
+    local clients = require "dbrun.stack.clients"
+    stack.up()
+    local at = require("dbrun.stack.place").find()
+    local spec = clients.command(argv, at)
+    spec.env = clients.environment(at)
+    process.exec(spec)
+end
+
 function commands.run(args)
     if #args.program == 0 then
         errors.usage("run", "the command is missing: dbrun stack run -- program ...")
     end
-    local spec = { table.unpack(args.program) }
-    spec.env = stack.up()
-    process.exec(spec)
+    become(args.program)
 end
 
---- Everything after `run` belongs to the command, options included.
+local function client(package, ...)
+    local names = { ... }
+    return function(args)
+        local path = require("dbrun.stack.clients").find(names)
+        if not path then
+            errors.fail("config", ("%s is not installed (it was not found in PATH)"):format(names[1]),
+                ("install it (Debian: apt-get install %s)"):format(package))
+        end
+        become { path, table.unpack(args.program) }
+    end
+end
+
+commands.psql = client("postgresql-client", "psql")
+commands["redis-cli"] = client("redis-tools", "redis-cli", "valkey-cli")
+
+local PASSES_ON <const> = { run = true, psql = true, ["redis-cli"] = true }
+
+--- Everything after such a command belongs to the program, options included.
 local function split_run(argv)
-    if argv[1] ~= "run" or argv[2] == "-h" or argv[2] == "--help" then return argv end
+    if not PASSES_ON[argv[1]] or #argv == 2 and (argv[2] == "-h" or argv[2] == "--help") then return argv end
     local first = argv[2] == "--" and 3 or 2
-    return { "run" }, { table.unpack(argv, first) }
+    return { argv[1] }, { table.unpack(argv, first) }
 end
 
 --- The script: returns its exit status.

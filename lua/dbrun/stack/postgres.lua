@@ -17,13 +17,28 @@ local function data_of(place) return place.data .. "/postgres" end
 local function log_of(place) return place.data .. "/postgres.log" end
 local function ids(place) return place.user and place.user.uid, place.user and place.user.gid end
 
---- The URL of a database of the stack.
+--- The URL of a database of the stack, short and without characters that a shell would take for its own.
 ---@param place dbrun.stack.Place
 ---@param name? string
 ---@return string
 function M.url(place, name)
     local host = place.sockets:gsub("[^%w%-%._~]", function(c) return ("%%%02X"):format(c:byte()) end)
     return ("postgresql://%s@/%s?host=%s"):format(owner, name or database, host)
+end
+
+--- The same with all that the environment (PGPORT, PGTARGETSESSIONATTRS, PGGSSENCMODE) would change otherwise.
+---@param place dbrun.stack.Place
+---@param name? string
+---@return string
+function M.full_url(place, name)
+    return M.url(place, name) .. "&port=5432&target_session_attrs=any&gssencmode=disable"
+end
+
+--- The variables by which libpq's programs find the stack's database.
+---@param place dbrun.stack.Place
+---@return table<string, string>
+function M.variables(place)
+    return { PGHOST = place.sockets, PGPORT = "5432", PGUSER = owner, PGDATABASE = database }
 end
 
 -- ---- making a cluster -----------------------------------------------------------------------------
@@ -215,7 +230,7 @@ local function ask(place, name, seconds)
     local db = require "dbrun.db"
     local ok, problem = pcall(function()
         local engine = db.engine {
-            url = M.url(place, name), size = 1, overflow = 0, timeout = seconds, connect_timeout = seconds,
+            url = M.full_url(place, name), size = 1, overflow = 0, timeout = seconds, connect_timeout = seconds,
             command_timeout = seconds, application_name = "dbrun stack",
         }
         local _ <close> = setmetatable({}, { __close = function() engine:close() end })
@@ -234,7 +249,7 @@ local MADE_BY_ANOTHER <const> = { ["42P04"] = true, ["23505"] = true, ["55006"] 
 local function make_database(place, seconds)
     local db = require "dbrun.db"
     local engine = db.engine {
-        url = M.url(place, "postgres"), size = 1, overflow = 0, timeout = seconds, connect_timeout = seconds,
+        url = M.full_url(place, "postgres"), size = 1, overflow = 0, timeout = seconds, connect_timeout = seconds,
         command_timeout = seconds, application_name = "dbrun stack",
     }
     local _ <close> = setmetatable({}, { __close = function() engine:close() end })

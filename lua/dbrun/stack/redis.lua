@@ -16,6 +16,10 @@ local function log_of(place) return place.data .. "/redis.log" end
 local function socket_of(place) return place.sockets .. "/redis.sock" end
 
 ---@param place dbrun.stack.Place
+---@return string path
+function M.socket(place) return socket_of(place) end
+
+---@param place dbrun.stack.Place
 ---@return string
 function M.url(place)
     return "unix://" .. socket_of(place):gsub("[^%w%-%._~/]", function(c) return ("%%%02X"):format(c:byte()) end)

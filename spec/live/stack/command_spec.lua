@@ -92,6 +92,43 @@ describe("dbrun stack", function()
         assert.are.equal(7, r.code)
     end)
 
+    it("lets psql and redis-cli find the servers, whatever the environment says", function()
+        local env = {
+            PGHOST = "nowhere.example", PGPORT = "1", PGUSER = "nobody", PGDATABASE = "none", PGPASSWORD = "x",
+            PGSSLMODE = "verify-full", PGTARGETSESSIONATTRS = "standby", PGGSSENCMODE = "require",
+            REDISCLI_AUTH = "x",
+            DATABASE_URL = "postgresql://nowhere.example/x", MIGRATION_DATABASE_URL = "postgresql://nowhere.example/x",
+        }
+        local function says(expected, ...)
+            local words = { ... }
+            words[#words + 1] = { env = env }
+            local r = ok(stack(folder, table.unpack(words)))
+            assert.are.equal(expected, r.stdout)
+            assert.are.equal("", r.stderr)
+        end
+        local who <const> = "select current_user || '@' || current_database()"
+        says("dbrun@dbrun\n", "run", "--", "psql", "-XAtc", who)
+        says("dbrun@dbrun\n", "psql", "-XAtc", who)
+        says("dbrun@dbrun\n", "psql", "--", "-XAtc", who)
+        says("postgres\n", "psql", "-XAt", "-d", "postgres", "-c", "select current_database()")
+        says("PONG\n", "run", "--", "redis-cli", "ping")
+        says("PONG\n", "redis-cli", "ping")
+        says("OK\n", "redis-cli", "-n", "3", "set", "-s", "value")
+        says("value\n", "redis-cli", "-n", "3", "get", "-s")
+        says("PONG\n", "run", "--", "sh", "-c", 'redis-cli -s "$REDIS_SOCKET" ping')
+        says("dbrun\n", "run", "--", dbrun, "--no-env", "-e",
+            "print(require 'dbrun.db'.sync:value 'select current_database()')")
+        assert.are_not.equal(0, stack(folder, "redis-cli", "-h", "127.0.0.1", "-p", "1", "ping").code)
+        assert.are.equal(3, stack(folder, "psql", "-v", "ON_ERROR_STOP=1", "-Xqf", "-",
+            { stdin = "select 1/0;" }).code)
+    end)
+
+    it("says what is missing without psql", function()
+        local r = stack(folder, "psql", { env = { PATH = "/nowhere", DBRUN_PG_BINDIR = "/usr/bin" } })
+        assert.are.equal(2, r.code)
+        assert.matches("psql is not installed.*apt%-get install postgresql%-client", r.stderr)
+    end)
+
     it("says which command cannot be run", function()
         local r = stack(folder, "run", "--", "no-such-program-here")
         assert.are.equal(1, r.code)
