@@ -211,6 +211,13 @@ end
 
 local singleton
 
+---The client of the default address: when nothing answers there, a private stack that runs here is named.
+local function unconfigured(opts)
+    local settings <const>, client_opts <const> = options.pool(opts, "redis.client")
+    settings.advice = require "dbrun.stack.hint".of "redis"
+    return with_own_pool(settings, client_opts)
+end
+
 ---The client that all parts of a program share, made at the first call from the configuration (REDIS_URL and
 ---REDIS_MAX_CONNECTIONS).
 ---@return dbrun.redis.Client
@@ -218,7 +225,8 @@ function M.get(...)
     args.no_more("redis.get", "gives the shared client and takes no arguments", "redis.get():get(key) reads a key", ...)
     if not singleton or singleton:closed() then
         local config <const> = require "dbrun.config"
-        singleton = M.client { url = config.redis_url, max_connections = config.REDIS_MAX_CONNECTIONS }
+        local opts <const> = { url = config.redis_url, max_connections = config.REDIS_MAX_CONNECTIONS }
+        singleton = config.source "redis_url" == "default" and unconfigured(opts) or M.client(opts)
     end
     return singleton
 end

@@ -56,7 +56,7 @@ static int fail(struct error *e, const struct redis_target *t, const char *layer
     error_set(e, ERROR_CONNECT, "redis at %s: %s: %s", t->label, layer,
               err == ETIMEDOUT ? "no answer before the deadline" : strerror(err));
     error_set_field(e, ERROR_CONTEXT, layer);
-    error_set_field(e, ERROR_HINT, hint_for(err));
+    error_set_field(e, ERROR_HINT, t->text[REDIS_ADVICE] ? t->text[REDIS_ADVICE] : hint_for(err));
     e->outcome = OUTCOME_NOT_SENT;
     e->retryable = true;
     return -1;

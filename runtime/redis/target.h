@@ -24,6 +24,7 @@ enum redis_text {
     REDIS_SERVICE,     /* the master's name, for the sentinels */
     REDIS_SENTINEL_USERNAME,
     REDIS_SENTINEL_PASSWORD,
+    REDIS_ADVICE, /* the hint when the server cannot be reached; NULL: by the cause */
     REDIS_TEXTS,
 };
 

@@ -92,6 +92,17 @@ local function target_of(parsed)
     return #list > 0 and table.concat(list, ",") or place()
 end
 
+---The hint when no server can be reached: where nothing says which server, a private stack that runs here is named.
+local function advice_for(parsed, given)
+    for _, server in ipairs(parsed.hosts or {}) do
+        if server.host then return nil end
+    end
+    for name, variable in pairs { hostaddr = "PGHOSTADDR", service = "PGSERVICE", host = "PGHOST" } do
+        if given[name] or os.getenv(variable) then return nil end
+    end
+    return require "dbrun.stack.hint".of "postgres"
+end
+
 --- The connect_timeout of a URL: libpq itself obeys it only where it blocks. Without a limit (0) ours stays.
 local function positive(text)
     local seconds <const> = text and tonumber(text)
@@ -125,6 +136,7 @@ function M.prepare(options, what)
     return {
         params = params,
         target = target_of(parsed),
+        advice = advice_for(parsed, given),
         asked = asked_of(params),
         sync = sync,
         size = options.size or (sync and 5 or 20),

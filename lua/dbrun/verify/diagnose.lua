@@ -189,6 +189,9 @@ function M.explain(e, service)
     if known then remedy = known(service.server or {}) end
     local hint_adds = not known or HINT_ONLY[layer] or (service.name == "redis" and layer == "authentication")
     if e.hint and hint_adds then table.insert(remedy, 1, e.hint) end
+    local stack = service and service.source == "default" and layer == "network"
+        and require("dbrun.stack.hint").of(service.name)
+    if stack then remedy = { stack } end
     if e.detail then text = text .. "; " .. e.detail end
     local found = (not service or service.name == "postgres") and require("dbrun.verify.causes").find(e, service
         and service.server)

@@ -37,6 +37,9 @@ static void *connect_pg_server(void *target, uint64_t deadline, const struct con
         pause = pause < 200 * NS_PER_MS ? pause * 3 / 2 : pause;
         conn = try_once(target, deadline, e);
     }
+    const struct pg_conninfo *info = target;
+    if (!conn && info->advice && e->kind == ERROR_CONNECT && !e->field[ERROR_SQLSTATE])
+        error_set_field(e, ERROR_HINT, info->advice);
     return conn;
 }
 

@@ -23,5 +23,6 @@ void pg_conninfo_unref(struct pg_conninfo *info)
     free(info->asked[0]);
     free(info->asked[1]);
     free(info->target);
+    free(info->advice);
     free(info);
 }

@@ -5,6 +5,7 @@
 struct pg_conninfo {
     unsigned refs; /* changed by several threads: a connect may outlive its engine */
     char *target;  /* "host:port" for messages */
+    char *advice;  /* the hint when no server can be reached; NULL: that of pg/errors.h */
     char **keywords;
     char **values;
     char *asked[2]; /* connect/asked.h; NULL: no settings are asked for */

@@ -177,9 +177,12 @@ static void read_settings(lua_State *L, struct pg_engine *e)
     e->info->target = strdup(target);
     if (!e->info->target)
         luaL_error(L, "not enough memory");
+    const char *advice = field_text(L, 1, "advice");
+    if (advice && !(e->info->advice = strdup(advice)))
+        luaL_error(L, "not enough memory");
 }
 
-/* engine{params=, target=, sync=, size=, overflow=, timeout=, connect_timeout=, command_timeout=, recycle=,
+/* engine{params=, target=, advice=, sync=, size=, overflow=, timeout=, connect_timeout=, command_timeout=, recycle=,
  * pre_ping=, pre_ping_idle=, reset=, statement_cache=, statement_cache_age=, pipeline=, ...} -> engine.
  * lua/dbrun/db.lua has checked the values. */
 static int engine_new(lua_State *L)

@@ -67,6 +67,7 @@ static void fill_texts(lua_State *L, int idx, struct redis_target *t)
         [REDIS_SERVICE] = "service",
         [REDIS_SENTINEL_USERNAME] = "sentinel_username",
         [REDIS_SENTINEL_PASSWORD] = "sentinel_password",
+        [REDIS_ADVICE] = "advice",
     };
     for (int i = 0; i < REDIS_TEXTS; i++) {
         const char *text = field_text(L, idx, names[i]);

@@ -104,6 +104,43 @@ describe("dbrun stack in a sub-folder", function()
         answers(folder)
     end)
 
+    it("is named by errors when nothing is configured, and as long as it runs", function()
+        local folder = new_folder("project")
+        ok(stack(folder, "up"))
+        fs.mkdir(folder .. "/src")
+        fs.mkdir(folder .. "/migrations")
+        fs.write(folder .. "/migrations/1_a.sql", "-- migrate:up\n-- migrate:down\n")
+        local env = {}
+        for _, name in ipairs { "DATABASE_URL", "MIGRATION_DATABASE_URL", "REDIS_URL", "PGHOST", "PGSERVICE",
+            "PGHOSTADDR" } do
+            env[name] = false
+        end
+        env.PGPORT = "1" -- where nothing listens
+        local function run(...)
+            local argv = { own.dbrun, ... }
+            argv.cwd, argv.env, argv.stderr, argv.timeout = folder .. "/src", env, "stdout", 60
+            return require("dbrun.process").run(argv).stdout
+        end
+        local command = ("dbrun stack env > '%s/.env'"):format(folder)
+        local function all_name(what, plain)
+            for _, argv in ipairs {
+                { "-e", "require 'dbrun.db'.async:value 'select 1'" },
+                { "migrate", "status", "--dir", "../migrations" },
+                { "verify", "--only", "postgres.async" },
+            } do
+                assert.is_truthy(run(table.unpack(argv)):find(what, 1, plain), argv[1])
+            end
+        end
+        all_name(command, true)
+        fs.write(folder .. "/.env", "OTHER=1\n")
+        all_name((command:gsub(">", ">>")), true)
+        local elsewhere = run("--no-env", "-e",
+            "require 'dbrun.db'.engine{ url = 'postgres://127.0.0.1:1/x' }:value '1'")
+        assert.is_nil(elsewhere:find("stack env", 1, true))
+        ok(stack(folder, "down"))
+        all_name("dbrun stack up", true)
+    end)
+
     it("is not that of another user, who may have put it there", function()
         if not own.is_root then return pending("needs root to become another user") end
         local folder = new_folder("shared")
