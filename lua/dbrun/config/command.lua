@@ -1,19 +1,24 @@
 --- The command line of the configuration.
 local cli = require "dbrun.cli"
 local config = require "dbrun.config"
+local keys = require "dbrun.config.keys"
 local json = require "dbrun.json"
+local tty = require "dbrun.tty"
 
 local M = {}
 
 local EXAMPLES <const> = {
     "dbrun config                        what is configured, and where it comes from",
     "dbrun config --check                print only errors",
+    "dbrun config --show API_TOKEN       one value as it is, also a secret",
     "dbrun --env-file staging.env config",
 }
 
 local EPILOG <const> = [[
-Values come from --stack, the environment, .env, the defaults, in this order. Secrets are shown as ***.
-Exit status: 0 all values are valid, 2 a value is wrong.]]
+Values come from --stack, the environment, .env, the defaults, in this order. Secrets are shown as ***, by
+the name of the key (PASSWORD, TOKEN, KEY, AUTH, DSN ...) or because they look like one (a URL with a
+user, 20 random characters); --show KEY prints one value as it is.
+Exit status: 0 all values are valid, 1 KEY is not set, 2 a value is wrong.]]
 
 local function parser()
     local p = cli.parser {
@@ -24,6 +29,7 @@ local function parser()
     }
     p:option("--format", "How to print."):choices { "text", "json" }:default "text"
     p:flag("--check", "Print only errors.")
+    p:option("--show", "Print the value of this key, secret or not, and nothing else."):argname "KEY"
     return p
 end
 
@@ -41,18 +47,11 @@ local function print_json(rows)
     cli.print(json.encode(list, { indent = 2, sort_keys = true }))
 end
 
----Control characters in a value must neither break the table nor control the terminal.
-local function printable(text)
-    return (text:gsub("%c", function(char)
-        return ("\\x%02X"):format(char:byte())
-    end))
-end
-
 local function print_table(rows)
     local style = cli.style(1)
     local cells = { { style.bold "KEY", style.bold "VALUE", style.bold "SOURCE" } }
     for _, row in ipairs(rows) do
-        local value = row.error and style.red "wrong" or row.value and printable(row.value) or style.dim "not set"
+        local value = row.error and style.red "wrong" or row.value and tty.printable(row.value) or style.dim "not set"
         local source = row.source == "default" and style.dim(row.source) or row.source
         cells[#cells + 1] = { row.key, value, source }
     end
@@ -83,6 +82,22 @@ local function show(format)
     return report_errors(rows)
 end
 
+---Prints one value as it is. A name that resembles a key is an error; another one may be a key of the project's own.
+local function reveal(key, format)
+    local value = config[key]
+    if type(value) == "function" then value = nil end
+    if value == nil then
+        cli.note(("config: %s is not set"):format(key))
+        return cli.FAILED
+    end
+    if format == "json" then
+        print_json { { key = key, value = value, source = config.source(key) } }
+    else
+        cli.print(value == false and keys.specs[key] and keys.specs[key].off and "off" or tostring(value))
+    end
+    return cli.OK
+end
+
 local function check()
     for _, note in ipairs(config.check()) do
         cli.note("config: ", note)
@@ -100,6 +115,7 @@ function M.main(argv)
             cli.write(help, "\n")
             return cli.OK
         end
+        if args.show then return reveal(args.show, args.format) end
         if args.check then
             return check()
         end

@@ -1,4 +1,6 @@
 --- The known configuration keys: types, defaults, and which values are secret.
+local mask <const> = require "dbrun.config.mask"
+
 local M = {}
 
 ---@class dbrun.ConfigSpec
@@ -137,19 +139,6 @@ M.redis_part = {
     REDIS_HOST = true, REDIS_PORT = true, REDIS_DB = true, REDIS_USERNAME = true, REDIS_PASSWORD = true,
 }
 
----Does the key's name mark its value as a secret?
----@param key string
----@return boolean
-function M.looks_secret(key)
-    local upper <const> = key:upper()
-    for _, word in ipairs { "PASSW", "SECRET", "TOKEN", "PRIVATE", "CREDENTIAL", "API_KEY", "APIKEY", "PWD" } do
-        if upper:find(word, 1, true) then
-            return true
-        end
-    end
-    return upper:find "_KEY$" ~= nil or upper:find "_PASS$" ~= nil or upper:find "_DSN$" ~= nil
-end
-
 ---An address without its password; `value` is valid.
 local function masked_address(kind, value)
     local url <const> = require "dbrun.url"
@@ -162,6 +151,11 @@ local function masked_address(kind, value)
         return url.build_keywords(parsed)
     end
     return (url["build_" .. kind](parsed):gsub("%%2A%%2A%%2A", "***"))
+end
+
+---A URL where a name is expected.
+local function hide_user(text)
+    return (text:gsub("(://).*@", "%1***@"))
 end
 
 local COMPUTED <const> = { async_database_url = "postgres", sync_database_url = "postgres", redis_url = "redis" }
@@ -178,14 +172,9 @@ function M.shown(key, value)
     elseif kind then
         return masked_address(kind, value)
     elseif spec then
-        return spec.secret and "***" or spec.off and value == false and "off" or tostring(value)
+        return spec.secret and "***" or spec.off and value == false and "off" or hide_user(tostring(value))
     end
-    value = tostring(value)
-    if M.looks_secret(key) or value:lower():find "passw[%w_]*%s*=" then
-        return "***"
-    end
-    -- A URL with a user part; the password may contain characters that should be encoded.
-    return (value:gsub("(://).*@", "%1***@"))
+    return mask.by_name(key) and "***" or mask.by_value(tostring(value))
 end
 
 return M

@@ -169,7 +169,7 @@ local function resolve(state, key)
         return typed(state, key)
     end
     local raw <const>, source <const> = sources.find(state, key)
-    if type(raw) == "string" and #raw >= 8 and keys.looks_secret(key) then
+    if type(raw) == "string" and #raw >= 8 and require "dbrun.config.mask".by_name(key) then
         sources.remember(raw)
     end
     return raw, source

@@ -182,9 +182,9 @@ static void read_settings(lua_State *L, struct pg_engine *e)
         luaL_error(L, "not enough memory");
 }
 
-/* engine{params=, target=, advice=, sync=, size=, overflow=, timeout=, connect_timeout=, command_timeout=, recycle=,
- * pre_ping=, pre_ping_idle=, reset=, statement_cache=, statement_cache_age=, pipeline=, ...} -> engine.
- * lua/dbrun/db.lua has checked the values. */
+/* engine{params=, target=, advice=, sync=, size=, overflow=, timeout=, connect_timeout=, command_timeout=,
+ * recycle=, pre_ping=, pre_ping_idle=, reset=, statement_cache=, statement_cache_age=, pipeline=, ...} ->
+ * engine. lua/dbrun/db.lua has checked the values. */
 static int engine_new(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
