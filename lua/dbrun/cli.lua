@@ -194,6 +194,15 @@ function M.print(...)
     M.write("\n")
 end
 
+---A line for people about what a server or a file says: control characters are escaped wherever it goes, because a log
+---or a report ends up on a terminal, too. Colours and what clears a line stay.
+---@param ... string|number
+---Raises an error of kind `io`.
+function M.report(...)
+    args.each("cli.report", "text", TEXT, ...)
+    M.write(guarded(table.concat { ... }), "\n")
+end
+
 ---Writes a line for people to stderr, so that standard output has the result only.
 ---@param ... string|number
 function M.note(...)

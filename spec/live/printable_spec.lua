@@ -110,4 +110,21 @@ describe("in migrate", function()
         assert.truthy(result.stderr:find("\\x1b[2J", 1, true), result.text)
         check_clean(result.text)
     end)
+
+    it("are escaped in names of files and in what seeds return, into a pipe, too", function()
+        local name <const> = "2_\27[2J\u{9b}.sql"
+        local folder = migrations.folder { [name] = "-- migrate:up\nselect 1;\n-- migrate:down\n" }
+        for _, command in ipairs { "status", "up", "status", "verify", "lint" } do
+            local result = scripts.run("migrate", { command, "--dir", folder }, { DATABASE_URL = url })
+            assert.equal(command == "lint" and 1 or 0, result.code, result.text)
+            check_clean(result.text)
+        end
+        local seeds = migrations.folder { ["1_\27[2J.lua"] = ("return function() return %q end"):format(EVIL) }
+        for _, more in ipairs { { "--list" }, {} } do
+            local result = scripts.run("seed", { "--dir", seeds, table.unpack(more) }, { DATABASE_URL = url })
+            assert.equal(0, result.code, result.text)
+            assert.truthy(result.stdout:find("\\x1b[2J", 1, true), result.text)
+            check_clean(result.text)
+        end
+    end)
 end)

@@ -48,13 +48,13 @@ local function console()
     local style = cli.style(1)
     return {
         target = function(target)
-            cli.print("Target: ", style.bold(target))
+            cli.report("Target: ", style.bold(target))
             io.stdout:flush()
         end,
         done = function(seed)
             local row = { "seeded", seed.name, remark(seed.result), style.dim(cli.duration(seed.seconds)) }
             if seed.unchanged then row = { "unchanged", seed.name } end
-            cli.print(cli.table({ row })[1])
+            cli.report(cli.table({ row })[1])
             io.stdout:flush()
         end,
     }
@@ -69,7 +69,7 @@ local function list(args)
         local after = seed.after and #seed.after > 0 and ("after " .. table.concat(seed.after, ", ")) or nil
         rows[i] = { file.name, seed.description or after or "", seed.description and after }
     end
-    for _, line in ipairs(cli.table(rows)) do cli.print(line) end
+    for _, line in ipairs(cli.table(rows)) do cli.report(line) end
     return cli.OK
 end
 

@@ -80,7 +80,7 @@ function commands.status()
     local all = true
     for _, server in ipairs(list) do
         all = all and server.up
-        cli.print(("%-11s"):format(server.title), (server.up and style.green or style.red)(server.text))
+        cli.report(("%-11s"):format(server.title), (server.up and style.green or style.red)(server.text))
     end
     if place then
         cli.print(("%-11s"):format("data"), place.data)

@@ -47,7 +47,7 @@ local function list(args, verify)
     local rows = {}
     local checks = verify.checks((verify.expectations(args.expect)))
     for i, check in ipairs(checks) do rows[i] = { check.name, check.about } end
-    for _, line in ipairs(cli.table(rows)) do cli.print(line) end
+    for _, line in ipairs(cli.table(rows)) do cli.report(line) end
     return cli.OK
 end
 

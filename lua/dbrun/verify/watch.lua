@@ -25,7 +25,7 @@ end
 local function show_changes(changes, style)
     for _, change in ipairs(changes) do
         local result = change.result
-        cli.print(("%s  %s -> %s  %s  %s"):format(os.date "%H:%M:%S", change.was,
+        cli.report(("%s  %s -> %s  %s  %s"):format(os.date "%H:%M:%S", change.was,
             style[COLOURS[result.status]](result.status), result.name, result.cause and
             ("%s: %s"):format(result.text, (result.cause:gsub("\n", "; "))) or result.text))
     end

@@ -121,7 +121,7 @@ local function console()
     local live = require("dbrun.tty").isatty(1)
     local verb = { up = { "applying", "applied" }, down = { "undoing", "undone" } }
     return {
-        target = function(target) cli.print("Target: ", style.bold(target)) end,
+        target = function(target) cli.report("Target: ", style.bold(target)) end,
         waiting = function(holder, waited)
             cli.note(("waiting for the migration lock (%s): it is held by %s"):format(cli.duration(waited), holder))
         end,
@@ -144,7 +144,7 @@ local function console()
                 line = line .. style.yellow(("  (its %s section is empty: only its version was %s)"):format(
                     direction, direction == "up" and "recorded" or "removed"))
             end
-            cli.print(live and "\r\27[K" or "", line)
+            cli.report(live and "\r\27[K" or "", line)
             io.stdout:flush()
         end,
     }
@@ -189,7 +189,7 @@ function run.status(args, migrate)
     local state = migrate.status(options.pick("status", args))
     if not args.quiet then
         for _, entry in ipairs(state.files) do
-            cli.print(entry.applied and "[X] " or "[ ] ", entry.file.name)
+            cli.report(entry.applied and "[X] " or "[ ] ", entry.file.name)
         end
         cli.print(("\nApplied: %d\nPending: %d"):format(state.applied, state.pending))
         if #state.missing > 0 then

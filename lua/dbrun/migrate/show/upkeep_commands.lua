@@ -7,22 +7,22 @@ local tty = require "dbrun.tty"
 local M = {}
 
 local function target_only()
-    return { target = function(target) cli.print("Target: ", target) end }
+    return { target = function(target) cli.report("Target: ", target) end }
 end
 
 function M.stamp(args, migrate)
     args.listener = target_only()
     local result = migrate.stamp(args.version, options.pick("stamp", args))
-    for _, file in ipairs(result.added) do cli.print("recorded  ", file.name) end
+    for _, file in ipairs(result.added) do cli.report("recorded  ", file.name) end
     for _, file in ipairs(result.removed) do cli.print("removed   ", tty.printable(file.name)) end
-    cli.print(("The database counts as %s. No migration was run."):format(args.version))
+    cli.report(("The database counts as %s. No migration was run."):format(args.version))
     return cli.OK
 end
 
 function M.verify(args, migrate)
     local findings = migrate.verify(options.pick("verify", args))
     for _, finding in ipairs(findings) do
-        cli.print(("%s: %s\n  hint: %s"):format(finding.name, finding.text, finding.hint))
+        cli.report(("%s: %s\n  hint: %s"):format(finding.name, finding.text, finding.hint))
     end
     if #findings == 0 then cli.print "The files are the same as when they were applied." end
     return #findings > 0 and cli.FAILED or cli.OK
