@@ -278,7 +278,8 @@ describe("config.explain", function()
             for _, value in ipairs {
                 "aB3dE5gH7jK9mN1pQ3sT", "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b", "Bearer aB3dE5gH7jK9mN1pQ3sT",
                 "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N",
-                "aGVsbG8gd29ybGQ/aGVsbG8gd29ybGQ+Zm9vYmFyMTIzNA==", "Server=db;User=app;Pwd=x1", "a, aB3dE5gH7jK9mN1pQ3sT",
+                "aGVsbG8gd29ybGQ/aGVsbG8gd29ybGQ+Zm9vYmFyMTIzNA==", "Server=db;User=app;Pwd=x1",
+                "a, aB3dE5gH7jK9mN1pQ3sT",
                 '{"private_key": "abc"}', "-----BEGIN EC KEY-----", "host=db password=x",
             } do
                 assert.equal("***", shown("PLAIN", value), value)

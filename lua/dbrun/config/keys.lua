@@ -154,8 +154,8 @@ local function masked_address(kind, value)
 end
 
 ---A URL where a name is expected.
-local function hide_user(text)
-    return (text:gsub("(://).*@", "%1***@"))
+local function hide_user(value)
+    return (value:gsub("(://).*@", "%1***@"))
 end
 
 local COMPUTED <const> = { async_database_url = "postgres", sync_database_url = "postgres", redis_url = "redis" }

@@ -8,7 +8,8 @@ local ANYWHERE <const> = {
 }
 ---Words that mark one as a whole word of the name, or at its end.
 local WORDS <const> = {
-    "AUTH", "OAUTH", "OAUTH2", "KEY", "KEYS", "PASS", "DSN", "CREDS", "CRED", "PEPPER", "HMAC", "OTP", "TOTP", "SAS", "SIG",
+    "AUTH", "OAUTH", "OAUTH2", "KEY", "KEYS", "PASS", "DSN", "CREDS", "CRED", "PEPPER", "HMAC", "OTP", "TOTP", "SAS",
+    "SIG",
 }
 ---Words that mark one at the end of a name, although no `_` is in front.
 local ENDS <const> = { "AUTH", "DSN", "PASS" }
