@@ -143,6 +143,90 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
         assert.equal(2, migrate("up").code)
     end)
 
+    it("after a run know what was done, and how long it took", function()
+        project {
+            ["m/1_a.sql"] = A, ["m/2_b.sql"] = B,
+            ["h/afterMigrate.lua"] = [[local ctx = ...
+                for _, one in ipairs(ctx.applied) do
+                    assert(one.path:find(one.name, 1, true) and math.type(one.seconds) == "float" and one.seconds > 0)
+                    ctx:query("insert into seen (what) values ($1)", one.direction .. ":" .. one.version)
+                end]],
+            ["h/afterUndo.lua"] = [[local ctx = ...
+                ctx:query("insert into seen (what) values ($1)", ctx.applied[1].direction .. ":" .. #ctx.applied)]],
+            ["h/afterVersioned.sql"] = [[insert into seen (what)
+                select x ->> 'name' from json_array_elements(current_setting('dbrun.applied')::json) x]],
+        }
+        assert.equal(0, migrate("up").code)
+        assert.equal("1_a.sql 2_b.sql up:1 up:2", seen())
+        assert.equal(0, migrate("up").code)
+        assert.equal("", seen())
+        assert.equal(0, migrate("down").code)
+        assert.equal("down:1", seen())
+        assert.equal("", sql "select coalesce(current_setting('dbrun.applied', true), '')")
+    end)
+
+    it("after a failure know what was done before it", function()
+        project {
+            ["m/1_a.sql"] = A, ["m/2_bad.sql"] = BAD,
+            ["h/afterMigrateError.lua"] = [[local ctx = ...
+                ctx:query("insert into seen (what) values ($1)", #ctx.applied .. ":" .. ctx.error.sqlstate)]],
+        }
+        assert.equal(1, migrate("up").code)
+        assert.equal("1:22012", seen())
+    end)
+
+    describe("that raise are named with their file, and say what stays:", function()
+        local FAILURES <const> = {
+            { "lua", "(...).db:query 'select nonsense'", '%s: column "nonsense" does not exist (SQLSTATE 42703)' },
+            { "lua", "error('no luck')", "x.lua:1: no luck\n" },
+            { "lua", "error { code = 5 }", "%s stopped the run: table: " },
+            { "lua", "return false, 'not today'", "%s stopped the run: not today\n  hint: it is a hook that refuses" },
+            { "lua", "require 'dbrun.fs'.read '/no/such'", "%s: cannot read '/no/such'" },
+            { "lua", "syntax error here", "%s stopped the run: it is not valid Lua" },
+            { "sql", "select nonsense", '%s:1: column "nonsense" does not exist (SQLSTATE 42703)' },
+            { "sql", "commit", "%s:1: 'commit' would end the hook's transaction" },
+        }
+        ---It fails at COMMIT, so in a transaction of its own.
+        local LATE <const> = { "sql", "create table d (i int unique deferrable initially deferred);\n"
+            .. "insert into d values (1), (1)", "%s: duplicate key" }
+
+        local function check(event, stays, up, m)
+            local failures = table.move(FAILURES, 1, #FAILURES, 1, {})
+            failures[#failures + 1] = not event:find "Each" and LATE or nil
+            for _, failure in ipairs(failures) do
+                local kind, text, message = table.unpack(failure)
+                local file = ("h/%s__x.%s"):format(event, kind)
+                project { ["m/1_a.sql"] = m or A, ["m/2_b.sql"] = B, [file] = text }
+                local result = migrate "up"
+                assert.equal(1, result.code, result.text)
+                local path <const> = dir .. "/" .. file
+                local expected <const> = message:gsub("%%s", function() return path end)
+                assert.truthy(result.stderr:find(expected, 1, true), text .. "\n" .. result.stderr)
+                assert.truthy(result.stderr:find(stays, 1, true), text .. "\n" .. result.stderr)
+                assert.equal(up, sql "select count(*) from schema_migrations", text)
+                sql "drop table if exists a, b, d, schema_migrations, dbrun_migrations"
+            end
+        end
+
+        it("after the migrations", function()
+            check("afterMigrate", "It is a hook; 2 migrations were applied before it, and that stays. The last one was "
+                .. "2_b.sql.", "2")
+        end)
+
+        it("before the migrations", function()
+            check("beforeMigrate", "It is a hook; no migration was run.", "0")
+        end)
+
+        it("in a migration's transaction", function()
+            check("afterEachMigrate", "It is a hook; nothing of this migration was kept.", "0")
+        end)
+
+        it("behind a migration without a transaction", function()
+            check("afterEachMigrate", "It is a hook; this migration was applied before it (transaction:false), and "
+                .. "that stays.", "1", (A:gsub("migrate:up", "%0 transaction:false")))
+        end)
+    end)
+
     it("come from DBRUN_HOOKS_DIR, where that is set", function()
         project { ["m/1_a.sql"] = A, ["h/afterMigrate.sql"] = "insert into seen (what) values ('set')" }
         local result = scripts.run("migrate", { "up", "--dir", dir .. "/m" },

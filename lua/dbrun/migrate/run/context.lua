@@ -9,7 +9,18 @@ local M = {}
 ---@field migration? { version: string, name: string, path: string, direction: "up"|"down" }
 ---@field event? string of a hook
 ---@field error? dbrun.Error of a hook for a failure
+---@field applied? dbrun.migrate.Applied[] of a hook around a run: what the run has done so far, in that order
+---@field seeds? dbrun.seed.Done[] of a hook after seeds
+---@field results? dbrun.verify.Result[] of a hook after a verification
+---@field status? integer of a hook after a verification: its exit status
 ---@field progress fun(label: string, total?: integer, unit?: string): dbrun.progress.Progress
+
+---@class dbrun.migrate.Applied
+---@field version string
+---@field name string of the file
+---@field path string
+---@field direction "up"|"down"
+---@field seconds number
 
 ---Methods of the connection work on the context too: `up = function(db) db:exec "..." end` works.
 local function lookup(self, key)
@@ -37,6 +48,7 @@ function M.new(conn, fields)
         end,
     }
     for key, value in pairs(fields) do ctx[key] = value end
+    ctx.aftermath = nil -- is for errors
     return setmetatable(ctx, { __index = lookup })
 end
 

@@ -1,8 +1,9 @@
---- Hooks: files named <event>[__what].sql or .lua that run at the events of a migration run.
+--- Hooks: files named <event>[__what].sql or .lua that run at the events of a migration run, and before and after seeds
+--- and a verification.
 ---
 --- Events, names and order are Flyway's. The each-events run inside the migration's own transaction; every other hook
 --- has its own. A Lua file is called with a context (dbrun.migrate.run.context), as `...` or by the function that it
---- returns; `false, "reason"`, or an error, stops the run: a veto.
+--- returns; `false, "reason"`, or an error, stops the run: a veto. The error names the file, and says what stays.
 local blocks = require "dbrun.migrate.read.blocks"
 local context = require "dbrun.migrate.run.context"
 local errors = require "dbrun.error"
@@ -20,6 +21,7 @@ M.EVENTS = {
     "beforeMigrate", "beforeEachMigrate", "afterEachMigrate", "afterEachMigrateError", "beforeRepeatables",
     "afterVersioned", "afterMigrateApplied", "afterMigrate", "afterMigrateError",
     "beforeUndo", "beforeEachUndo", "afterEachUndo", "afterEachUndoError", "afterUndo", "afterUndoError",
+    "beforeSeed", "afterSeed", "afterSeedError", "beforeVerify", "afterVerify",
 }
 
 local known = {}
@@ -93,63 +95,170 @@ function M.any(hooks, events)
     return false
 end
 
-local function run_sql(hook, conn)
+local NOTHING <const> = "It is a hook; the run was stopped."
+
+---What a hook's SQL may read: current_setting('dbrun.applied', true), a list of objects in JSON.
+local function tell_applied(conn, fields)
+    if not fields.applied then return end
+    conn:query("select pg_catalog.set_config('dbrun.applied', $1, true)",
+        require("dbrun.json").encode(require("dbrun.json").array(fields.applied)))
+end
+
+local function run_sql(hook, conn, fields)
     local text = fs.read(hook.path)
     local escapes = conn.parameters.standard_conforming_strings == "off"
     local statements = split.split(text, 1, escapes)
     local refused = blocks.unfinished(text, 1, escapes) or blocks.in_transaction(statements, "hook", "remove it")
     if refused then
-        errors.fail("query", ("%s:%d: %s"):format(hook.path, refused.line, refused.message), refused.hint)
+        errors.raise {
+            kind = "query", file = hook.path, line = refused.line, hint = refused.hint, context = fields.aftermath,
+            message = ("%s:%d: %s"):format(hook.path, refused.line, refused.message),
+        }
     end
+    tell_applied(conn, fields)
     for _, statement in ipairs(statements) do
         local ok, e = pcall(conn.exec, conn, statement.sql)
         if not ok then
             if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
-            error(report.failed(e, hook.path, statement, "It is a hook; the run was stopped."), 0)
+            error(report.failed(e, hook.path, statement, fields.aftermath or NOTHING), 0)
         end
     end
 end
 
-local function veto(hook, why)
+local VETO <const> = "it is a hook that refuses the run: do what it asks for first"
+
+---@param hint? string
+local function stop(hook, why, fields, hint)
+    local message = ("%s stopped the run: %s"):format(hook.path, why)
+    local lines = { (message:gsub("\n", "\n  ")) }
+    if hint then lines[2] = "  hint: " .. hint end
+    lines[#lines + 1] = "  " .. (fields.aftermath or NOTHING)
     errors.raise {
-        kind = "query",
-        message = ("%s stopped the run: %s"):format(hook.path, why),
-        hint = "it is a hook that refuses the run: do what it asks for first",
-        file = hook.path,
+        kind = "query", message = message, hint = hint, file = hook.path, context = fields.aftermath,
+        text = table.concat(lines, "\n"),
+    }
+end
+
+---An error of a statement or a function in a hook, with the hook's file in front.
+local function raise_in_hook(hook, e, fields)
+    if e.kind == "cancelled" then error(e, 0) end
+    local where = e.where and e.where:sub(1, #hook.path) == hook.path and e.where or hook.path
+    local message = ("%s: %s%s"):format(where, e.message, e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or "")
+    local out = { message }
+    for _, field in ipairs { "detail", "hint", "context" } do
+        if e[field] then out[#out + 1] = ("  %s: %s"):format(field, (e[field]:gsub("\n", "\n    "))) end
+    end
+    out[#out + 1] = "  " .. (fields.aftermath or NOTHING)
+    errors.raise {
+        kind = (e.kind == "usage" or e.kind == "config") and "query" or e.kind, sqlstate = e.sqlstate,
+        detail = e.detail, hint = e.hint, outcome = e.outcome, retryable = e.retryable, file = hook.path,
+        line = math.tointeger(tonumber(where:match ":(%d+)$")), message = message, text = table.concat(out, "\n"),
     }
 end
 
 local function run_lua(hook, conn, fields)
     local chunk, why = load(fs.read(hook.path), "@" .. hook.path, "t")
-    if not chunk then veto(hook, "it is not valid Lua: " .. why) end
+    if not chunk then stop(hook, "it is not valid Lua: " .. why, fields) end
     local ctx = context.new(conn, fields)
     local ok, verdict, reason = xpcall(function()
         local result, because = chunk(ctx)
         if type(result) == "function" then result, because = result(ctx) end
         return result, because
     end, function(e) return errors.is(e) and e or debug.traceback(tostring(e), 2) end)
-    if not ok and errors.is(verdict) then error(verdict, 0) end
-    if not ok then veto(hook, verdict) end
-    if verdict == false then veto(hook, tostring(reason or "it said no")) end
+    if not ok and errors.is(verdict) then raise_in_hook(hook, verdict, fields) end
+    if not ok then stop(hook, verdict, fields) end
+    if verdict == false then stop(hook, tostring(reason or "it said no"), fields, VETO) end
+end
+
+local function call(hook, conn, fields)
+    if hook.kind == "sql" then run_sql(hook, conn, fields) else run_lua(hook, conn, fields) end
+end
+
+---The fields of a context for one hook.
+local function fields_for(event, fields)
+    local more = { event = event }
+    for key, value in pairs(fields or {}) do more[key] = value end
+    return more
+end
+
+---Calls fn in a transaction. An error of its COMMIT gets the hook's file, too.
+local function in_transaction(hook, conn, fields, fn)
+    local ok, e = pcall(conn.transaction, conn, fn)
+    if ok then return end
+    if errors.is(e) and not e.file then raise_in_hook(hook, e, fields) end
+    error(e, 0)
 end
 
 ---Runs the hooks of an event, in order.
 ---@param hooks dbrun.migrate.Hooks
 ---@param event string
 ---@param conn? table
----@param fields? table for the context
+---@param fields? table for the context; `applied`: see dbrun.migrate.run.context; `aftermath`: what stays when a hook
+---fails, in a sentence
 ---@param own? boolean each in its own transaction
 ---@param each? fun(tx: table) called first in that transaction
 function M.run(hooks, event, conn, fields, own, each)
     for _, hook in ipairs(hooks.by_event[event] or {}) do
-        local more = { event = event }
-        for key, value in pairs(fields or {}) do more[key] = value end
-        local function call(on)
-            if each and own then each(on) end
-            if hook.kind == "sql" then run_sql(hook, on) else run_lua(hook, on, more) end
+        local more = fields_for(event, fields)
+        if own then
+            in_transaction(hook, conn, more, function(tx)
+                if each then each(tx) end
+                call(hook, tx, more)
+            end)
+        else
+            call(hook, conn, more)
         end
-        if own then conn:transaction(call) else call(conn) end
     end
+end
+
+---Runs the hooks of an event that may find no server: SQL in a transaction of its own, Lua without one, so that it
+---can tell somewhere else.
+---@param hooks dbrun.migrate.Hooks
+---@param event string
+---@param engine table an engine; it connects when it is used
+---@param fields table
+function M.run_outside(hooks, event, engine, fields)
+    for _, hook in ipairs(hooks.by_event[event] or {}) do
+        local more = fields_for(event, fields)
+        if hook.kind == "lua" then
+            call(hook, engine, more)
+        else
+            in_transaction(hook, engine, more, function(tx) call(hook, tx, more) end)
+        end
+    end
+end
+
+local VERBS <const> = { up = "applied", down = "taken back" }
+
+---What a hook finds in `ctx.applied`.
+---@param done { file: dbrun.migrate.File, direction: "up"|"down", seconds: number }[]
+---@return dbrun.migrate.Applied[]
+function M.applied(done)
+    local list = {}
+    for i, one in ipairs(done) do
+        list[i] = {
+            version = one.file.version, name = one.file.name, path = one.file.path, direction = one.direction,
+            seconds = one.seconds,
+        }
+    end
+    return list
+end
+
+---What stays when a hook around the migrations fails.
+---@param done { file: dbrun.migrate.File, direction: "up"|"down" }[]
+---@return string
+function M.aftermath(done)
+    if #done == 0 then return "It is a hook; no migration was run." end
+    local count = { up = 0, down = 0 }
+    for _, one in ipairs(done) do count[one.direction] = count[one.direction] + 1 end
+    local parts = {}
+    for _, direction in ipairs { "down", "up" } do
+        local n = count[direction]
+        if n > 0 then parts[#parts + 1] = ("%d migration%s %s"):format(n, n == 1 and " was" or "s were",
+            VERBS[direction]) end
+    end
+    return ("It is a hook; %s before it, and that stays. The last one was %s."):format(table.concat(parts, " and "),
+        done[#done].file.name)
 end
 
 return M

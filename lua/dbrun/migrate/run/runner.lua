@@ -121,11 +121,13 @@ local function call_lua(work, conn)
     if not ok then error(e, 0) end
 end
 
-local function hook(run, work, when, conn, own, e)
-    local fields = { migration = context.migration(work), error = e }
+---@param stays? string what stays of the migration when the hook fails
+local function hook(run, work, when, conn, stays)
     if not hooks.any(run.hooks, { when }) then return end
+    local fields = { migration = context.migration(work), aftermath = "It is a hook; " .. (stays or (
+        work.direction == "up" and "nothing of this migration was kept." or "nothing of this migration was undone.")) }
     conn:verbatim(false) -- hooks read values
-    hooks.run(run.hooks, when, conn, fields, own, run.local_settings)
+    hooks.run(run.hooks, when, conn, fields, false, run.local_settings)
     conn:verbatim(not work.section.fn)
 end
 
@@ -179,7 +181,7 @@ end
 local function run_by_statement(run, work, began)
     function work.record(conn) record(run, work, conn, began) end
     local ok, e = pcall(function()
-        hook(run, work, "before" .. EACH[work.direction], run.conn)
+        hook(run, work, "before" .. EACH[work.direction], run.conn, "this migration was not run.")
         if work.section.fn then
             call_lua(work, run.conn)
             note.apart(run.conn, run.own, function() work.record(run.conn) end)
@@ -187,15 +189,17 @@ local function run_by_statement(run, work, began)
             steps.run(run, work)
         end
         work.current = nil
-        hook(run, work, "after" .. EACH[work.direction], run.conn)
+        hook(run, work, "after" .. EACH[work.direction], run.conn,
+            ("this migration was %s before it (transaction:false), and that stays."):format(
+                work.direction == "up" and "applied" or "taken back"))
     end)
     if not ok then raise_failed(e, work, partial(work)) end
 end
 
 ---Runs the hooks for an error; a hook that fails does not hide the error.
-local function tell_error(run, event, e, work)
+local function tell_error(run, event, e, work, done)
     if errors.is(e, "cancelled") then return end
-    local fields = { error = e, migration = work and context.migration(work) }
+    local fields = { error = e, migration = work and context.migration(work), applied = done and hooks.applied(done) }
     local ok, why = pcall(hooks.run, run.hooks, event, run.conn, fields, true, run.local_settings)
     if not ok and errors.is(e) then
         e.text = ("%s\n  The hooks for %s failed, too: %s"):format(e.text or e.message, event,
@@ -270,7 +274,8 @@ local AROUND <const> = { up = "Migrate", down = "Undo" }
 local function run_all(run, direction, works, done)
     local around = AROUND[direction]
     local function event(name)
-        hooks.run(run.hooks, name, run.conn, {}, true, run.local_settings)
+        local fields = { applied = hooks.applied(done), aftermath = hooks.aftermath(done) }
+        hooks.run(run.hooks, name, run.conn, fields, true, run.local_settings)
     end
     local ok, e = pcall(function()
         event("before" .. around)
@@ -286,7 +291,7 @@ local function run_all(run, direction, works, done)
         event("after" .. around)
     end)
     if not ok then
-        tell_error(run, "after" .. around .. "Error", e)
+        tell_error(run, "after" .. around .. "Error", e, nil, done)
         error(e, 0)
     end
 end
