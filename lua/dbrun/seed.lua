@@ -8,6 +8,7 @@ local args = require "dbrun.args"
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local files = require "dbrun.seed.files"
+local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.seed.ledger"
 local task = require "dbrun.task"
 
@@ -20,6 +21,7 @@ local M = {}
 ---@field only? string[] names of the seeds to run
 ---@field target? string the name of the database: required for a protected one
 ---@field dry_run? boolean run all in one transaction and roll it back
+---@field hooks? string folder with hooks (default: the key DBRUN_HOOKS_DIR, if that folder exists)
 ---@field force? boolean run unchanged seeds too; seeds see it as ctx.force
 ---@field listener? { target?: fun(target: string), done?: fun(seed: dbrun.seed.Done) }
 
@@ -57,8 +59,8 @@ local function run_one(parent, file, seed, opts)
 end
 
 ---Runs every seed on `parent`: an engine, or the transaction of a dry run.
-local function run_all(parent, list, seeds, opts)
-    local done = {}
+---@param done table filled with what ran
+local function run_each(parent, list, seeds, opts, done)
     for i, file in ipairs(list) do
         local ok, result = xpcall(run_one, function(e)
             return errors.is(e) and e or debug.traceback(tostring(e), 2)
@@ -67,7 +69,39 @@ local function run_all(parent, list, seeds, opts)
         done[i] = result
         if opts.listener and opts.listener.done then opts.listener.done(result) end
     end
-    return done
+end
+
+---What stays when a hook fails.
+local function aftermath(done, opts)
+    if opts.dry_run then return "It is a hook; nothing was kept: this was a dry run." end
+    local ran = 0
+    for _, seed in ipairs(done) do ran = ran + (seed.unchanged and 0 or 1) end
+    if ran == 0 then return "It is a hook; no seed was run." end
+    return ("It is a hook; %d seed%s before it, and that stays."):format(ran, ran == 1 and " ran" or "s ran")
+end
+
+---Runs the seeds with the hooks around them.
+local function run_all(parent, list, seeds, opts)
+    local done = {}
+    local function event(name, e)
+        hooks.run(opts.hooks_list, name, parent, {
+            seeds = done, error = e, dry_run = opts.dry_run or false, aftermath = aftermath(done, opts),
+        }, true)
+    end
+    local ok, e = pcall(function()
+        event "beforeSeed"
+        run_each(parent, list, seeds, opts, done)
+        event "afterSeed"
+    end)
+    if ok then return done end
+    if not errors.is(e, "cancelled") then
+        local told, why = pcall(event, "afterSeedError", e)
+        if not told and errors.is(e) then
+            e.text = ("%s\n  The hooks for afterSeedError failed, too: %s"):format(e.text or tostring(e),
+                errors.is(why) and why.message or tostring(why))
+        end
+    end
+    error(e, 0)
 end
 
 local ROLL_BACK <const> = setmetatable({}, { __tostring = function() return "the end of a dry run" end })
@@ -84,7 +118,7 @@ end
 
 local OPTIONS <const> = {
     engine = args.one_type_of("table", "userdata"), dir = args.path, env = "string", only = "table", target = "string",
-    dry_run = "boolean", force = "boolean", listener = "table",
+    dry_run = "boolean", force = "boolean", hooks = args.path, listener = "table",
 }
 local LISTENER <const> = { target = "function", done = "function" }
 
@@ -101,12 +135,16 @@ function M.run(opts)
     local seeds = {}
     for i, file in ipairs(list) do seeds[i] = files.load(file) end
     list, seeds = require("dbrun.seed.order").arrange(list, seeds, wanted)
+    local hooks_list = hooks.from(opts.hooks)
     local engine = opts.engine or require("dbrun.db").async
     if opts.listener and opts.listener.target then
         opts.listener.target(require("dbrun.target").describe(engine, config.async_database_url))
     end
     require("dbrun.target").check(engine, config.async_database_url, opts.target)
-    return (opts.dry_run and dry_run or run_all)(engine, list, seeds, opts)
+    local all = {}
+    for key, value in pairs(opts) do all[key] = value end
+    all.hooks_list = hooks_list
+    return (opts.dry_run and dry_run or run_all)(engine, list, seeds, all)
 end
 
 ---Inserts the rows with a new key, updates the others where they differ; see dbrun.seed.upsert.

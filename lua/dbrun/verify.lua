@@ -5,6 +5,7 @@
 --- `dbrun verify` is the command line over this module (dbrun.verify.command).
 local args = require "dbrun.args"
 local errors = require "dbrun.error"
+local fs = require "dbrun.fs"
 local task = require "dbrun.task"
 
 local M = {}
@@ -17,6 +18,7 @@ local M = {}
 ---@field skip? string[] leave these checks out
 ---@field expect? string file with the expectations (default scripts/expect.lua)
 ---@field fail_on? "warn"|"fail" the status from which on the run fails (default "fail")
+---@field hooks? string folder with hooks (default: the key DBRUN_HOOKS_DIR, if that folder exists)
 ---@field waiting? fun(what: string, waited: number) called about every five seconds while it waits
 
 ---@class dbrun.verify.Run
@@ -160,8 +162,31 @@ end
 
 local OPTIONS <const> = {
     strict = "boolean", deadline = args.some_seconds, wait = args.seconds, only = "table", skip = "table",
-    expect = args.path, waiting = "function", fail_on = "string",
+    expect = args.path, hooks = args.path, waiting = "function", fail_on = "string",
 }
+
+---Calls the hooks of an event; without a folder of hooks nothing is loaded for them. Returns the error of one.
+local function call_hooks(dir, event, fields)
+    local config = require "dbrun.config"
+    local read, default = pcall(function() return config.DBRUN_HOOKS_DIR end)
+    if not dir and not (read and fs.exists(default)) then return nil end
+    local hooks = require "dbrun.migrate.run.hooks"
+    local found = hooks.from(dir)
+    if not hooks.any(found, { event }) then return nil end
+    local opened, engine = pcall(function() return require("dbrun.db").async end)
+    local ok, e = pcall(hooks.run_outside, found, event, opened and engine or nil, fields)
+    if ok then return nil end
+    if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
+    return e
+end
+
+---A hook that fails after the checks must not hide them: it is a result of its own.
+local function failed_hook(e)
+    return {
+        name = "hooks.afterVerify", status = "FAIL", seconds = 0, text = "a hook failed", remedy = { "mend the hook" },
+        cause = e.text or e.message, layer = "hook",
+    }
+end
 
 ---Runs the checks.
 ---@param opts? dbrun.verify.Options
@@ -179,6 +204,10 @@ function M.run(opts)
     local expectations, problem = M.expectations(opts.expect)
     local checks = M.select(M.checks(expectations), opts.only, opts.skip)
     if problem then checks = with_problem(checks, problem) end
+    local vetoed = call_hooks(opts.hooks, "beforeVerify", {
+        strict = opts.strict or false, aftermath = "It is a hook; nothing was checked.",
+    })
+    if vetoed then error(vetoed, 0) end
     if opts.wait and opts.wait > 0 then require("dbrun.verify.wait").until_usable(checks, opts) end
     local deadline = opts.deadline or 10
     local ctx = {
@@ -193,6 +222,11 @@ function M.run(opts)
         if ctx.lease then ctx.lease:release() end
     end })
     local results = require("dbrun.verify.runner").run(checks, ctx)
+    local failed = call_hooks(opts.hooks, "afterVerify", {
+        results = results, status = status_of(results, opts.fail_on), strict = ctx.strict,
+        aftermath = "It is a hook; the checks were made before it.",
+    })
+    if failed then results[#results + 1] = failed_hook(failed) end
     return results, {
         strict = ctx.strict, seconds = task.now() - began, status = status_of(results, opts.fail_on),
         measured = ctx.measured,

@@ -32,6 +32,7 @@ local function parser()
     p:option("--only", "Run these only; names as in 010_sources or sources."):argname "NAME,..":convert(cli.list)
     p:flag("--dry-run", "Roll everything back at the end.")
     p:flag("--force", "Run unchanged seeds too, with ctx.force set so that they make their data again.")
+    p:option("--hooks", "Folder with hooks (default: DBRUN_HOOKS_DIR, scripts/hooks)."):argname "FOLDER"
     p:option("--target", "The name of the database: a protected one (DBRUN_PROTECTED) is refused without it.")
         :argname "NAME"
     p:flag("--list", "List the seeds and run none.")
@@ -76,7 +77,7 @@ end
 local function run(args, seed)
     local done = seed.run {
         dir = args.dir, env = args.env, only = args.only, dry_run = args.dry_run, force = args.force,
-        target = args.target,
+        target = args.target, hooks = args.hooks,
         listener = console(),
     }
     if args.dry_run then

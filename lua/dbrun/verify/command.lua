@@ -38,6 +38,7 @@ local function parser()
     p:option("--only", "Run these checks and those they need."):argname "NAME,..":convert(cli.list)
     p:option("--skip", "Do not run these checks."):argname "NAME,..":convert(cli.list)
     p:option("--expect", "File with the expectations (default scripts/expect.lua)."):argname "FILE"
+    p:option("--hooks", "Folder with hooks (default: DBRUN_HOOKS_DIR, scripts/hooks)."):argname "FOLDER"
     cli.seconds(p, "--watch", "Repeat every S seconds until Ctrl-C, and show what changes.", 0.05)
     p:flag("--list", "List the checks and run none.")
     return p
@@ -54,7 +55,7 @@ end
 local function once(args, verify)
     return verify.run {
         strict = args.strict, deadline = args.deadline, wait = args.wait, only = args.only, skip = args.skip,
-        expect = args.expect, fail_on = args.fail_on,
+        expect = args.expect, hooks = args.hooks, fail_on = args.fail_on,
         waiting = function(what, waited) cli.note(("waiting (%s) for %s"):format(cli.duration(waited), what)) end,
     }
 end

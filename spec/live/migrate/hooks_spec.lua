@@ -177,11 +177,11 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
 
     describe("that raise are named with their file, and say what stays:", function()
         local FAILURES <const> = {
-            { "lua", "(...).db:query 'select nonsense'", '%s: column "nonsense" does not exist (SQLSTATE 42703)' },
+            { "lua", "(...).db:query 'select nonsense'", 'column "nonsense" does not exist (SQLSTATE 42703)' },
             { "lua", "error('no luck')", "x.lua:1: no luck\n" },
             { "lua", "error { code = 5 }", "%s stopped the run: table: " },
             { "lua", "return false, 'not today'", "%s stopped the run: not today\n  hint: it is a hook that refuses" },
-            { "lua", "require 'dbrun.fs'.read '/no/such'", "%s: cannot read '/no/such'" },
+            { "lua", "require 'dbrun.fs'.read '/no/such'", "cannot read '/no/such'" },
             { "lua", "syntax error here", "%s stopped the run: it is not valid Lua" },
             { "sql", "select nonsense", '%s:1: column "nonsense" does not exist (SQLSTATE 42703)' },
             { "sql", "commit", "%s:1: 'commit' would end the hook's transaction" },
@@ -202,6 +202,7 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
                 local path <const> = dir .. "/" .. file
                 local expected <const> = message:gsub("%%s", function() return path end)
                 assert.truthy(result.stderr:find(expected, 1, true), text .. "\n" .. result.stderr)
+                assert.truthy(result.stderr:find("migrate: " .. path, 1, true), result.stderr)
                 assert.truthy(result.stderr:find(stays, 1, true), text .. "\n" .. result.stderr)
                 assert.equal(up, sql "select count(*) from schema_migrations", text)
                 sql "drop table if exists a, b, d, schema_migrations, dbrun_migrations"

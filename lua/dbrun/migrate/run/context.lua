@@ -12,6 +12,8 @@ local M = {}
 ---@field applied? dbrun.migrate.Applied[] of a hook around a run: what the run has done so far, in that order
 ---@field seeds? dbrun.seed.Done[] of a hook after seeds
 ---@field results? dbrun.verify.Result[] of a hook after a verification
+---@field dry_run? boolean of a hook around seeds
+---@field strict? boolean of a hook around a verification
 ---@field status? integer of a hook after a verification: its exit status
 ---@field progress fun(label: string, total?: integer, unit?: string): dbrun.progress.Progress
 
@@ -22,6 +24,12 @@ local M = {}
 ---@field direction "up"|"down"
 ---@field seconds number
 
+---Fields that not every event has: nil there, and no mistyped method of the connection.
+local OPTIONAL <const> = {
+    migration = true, event = true, error = true, applied = true, seeds = true, results = true, status = true,
+    dry_run = true, strict = true,
+}
+
 ---Methods of the connection work on the context too: `up = function(db) db:exec "..." end` works.
 local function lookup(self, key)
     if key == "redis" then
@@ -29,6 +37,7 @@ local function lookup(self, key)
         rawset(self, "redis", client)
         return client
     end
+    if OPTIONAL[key] then return nil end
     local db = rawget(self, "db")
     local method = db and db[key]
     if type(method) ~= "function" then return nil end

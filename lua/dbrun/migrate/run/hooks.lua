@@ -228,6 +228,13 @@ function M.run_outside(hooks, event, engine, fields)
     end
 end
 
+---The hooks of a folder if it has any: without a folder nothing else is loaded.
+---@param dir? string nil: DBRUN_HOOKS_DIR, which need not exist
+---@return dbrun.migrate.Hooks
+function M.from(dir)
+    return M.load(dir or require("dbrun.config").DBRUN_HOOKS_DIR, dir ~= nil)
+end
+
 local VERBS <const> = { up = "applied", down = "taken back" }
 
 ---What a hook finds in `ctx.applied`.
