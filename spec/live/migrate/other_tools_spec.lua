@@ -23,6 +23,10 @@ describe("dbrun as a hook of", function()
         url, database = servers.database()
         folder = fs.mkdtemp()
         fs.mkdir(folder .. "/seeds")
+        fs.mkdir(folder .. "/scripts")
+        for _, name in ipairs { "seed.lua", "verify.lua" } do
+            fs.write(folder .. "/scripts/" .. name, fs.read("scripts/" .. name))
+        end
         fs.write(folder .. "/seeds/1_fruit.sql", "insert into fruit (name) values ('apple')")
     end)
     after_each(function() fs.rmtree(folder) end)
