@@ -164,12 +164,10 @@ local RULES <const> = {
             "create table t (a int, b int, foreign key (a, b) references u, primary key (b, a, c));",
             "create index on public.t (a); alter table t add foreign key (a) references u not valid;" },
     },
-    ["transaction-control"] = {
-        bad = { "begin; select 1; commit;", "rollback;" }, good = { "savepoint s; rollback to s;" },
-    },
-    ["unterminated"] = {
-        bad = { "select 1; /* select 2;", "select 'x;", "select $a$ x;", 'select "x;' },
-        good = { "select '/*'; -- /*" },
+    ["refused"] = {
+        bad = { "begin; select 1; commit;", "rollback;", "select 1;\ncommit;", "prepare transaction 'x';",
+            "select 1; /* select 2;", "select 'x;", "select $a$ x;", 'select "x;' },
+        good = { "savepoint s; select 1; rollback to s;", "select '/*'; -- /*" },
     },
     ["hypertable-index"] = {
         bad = { "select create_hypertable('t', by_range('a'), migrate_data => true);\ncreate index on t (b);" },

@@ -36,10 +36,10 @@ for _, rule in ipairs {
         safe = "check it yourself, then switch this off with a lint comment",
     },
     {
-        name = "unterminated",
+        name = "refused",
         severity = "error",
-        why = "a comment, string or quoted name that has no end swallows the rest of the file",
-        safe = "close it",
+        why = "'up' does not run such a file: what it would record and what would happen are not the same",
+        safe = "what 'up' says to it",
     },
     {
         name = "unreadable",

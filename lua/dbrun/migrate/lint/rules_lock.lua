@@ -3,7 +3,6 @@ local aftermath = require "dbrun.migrate.run.aftermath"
 local facts = require "dbrun.migrate.lint.facts"
 local locks = require "dbrun.migrate.show.locks"
 local model = require "dbrun.migrate.lint.model"
-local split = require "dbrun.migrate.read.split"
 local tree = require "dbrun.migrate.read.tree"
 
 local shown <const> = facts.shown
@@ -45,18 +44,6 @@ return {
         statement = function(ctx, report)
             if ctx.transaction and aftermath.outside(ctx.sql) and not ctx.reported["timescaledb-in-transaction"] then
                 report(("%s cannot run in a transaction"):format(ctx.sql:match "^%s*([^\n]*)":sub(1, 60)))
-            end
-        end,
-    },
-    {
-        name = "transaction-control",
-        severity = "error",
-        why = "it would end the migration's own transaction: 'up' refuses it",
-        safe = "leave it out; or transaction:false after the directive",
-        statement = function(ctx, report)
-            if ctx.transaction and not ctx.inner and split.transaction_control { ctx } then
-                report(("%s stands in a migration that runs in one transaction"):format(
-                    ctx.sql:match "^%s*(%a+)":upper()))
             end
         end,
     },

@@ -1,10 +1,10 @@
 --- Lint of one section of a file: its statements, one after the other, through all rules.
+local blocks = require "dbrun.migrate.read.blocks"
 local core = require "dbrun.core"
 local facts = require "dbrun.migrate.lint.facts"
 local inner = require "dbrun.migrate.lint.inner"
 local model = require "dbrun.migrate.lint.model"
 local rules = require "dbrun.migrate.lint.rules"
-local split = require "dbrun.migrate.read.split"
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
@@ -49,22 +49,9 @@ function M.allowed(text, set)
     return set
 end
 
----The line of a comment, string or name that has no end.
-local function open_piece(sql, line)
-    for _, kind, at, open in core.sql.scan, sql, 1 do
-        if open then
-            local _, newlines = sql:sub(1, at - 1):gsub("\n", "")
-            return line + newlines, kind
-        end
-    end
-end
-
-local OPEN <const> = { comment = "comment", string = "string", dollar = "dollar-quoted string", quoted = "quoted name" }
-
 ---The statements of a section with what is allowed for each, those within DO behind it.
-local function statements_of(section)
+local function statements_of(section, found)
     local list, behind = {}, 1
-    local found = split.split(section.sql, section.line)
     for _, statement in ipairs(found) do
         local stop = statement.first + #statement.sql
         local kind, body = tree.of(statement.sql)
@@ -77,7 +64,7 @@ local function statements_of(section)
         end
         behind = stop
     end
-    return list, #found
+    return list
 end
 
 ---A function that says whether a statement behind number `i` makes a name.
@@ -197,7 +184,8 @@ end
 ---@param opts { style?: boolean }
 ---@return integer count of statements
 function M.check(out, section, direction, known, opts)
-    local list, count = statements_of(section)
+    local read = blocks.of(section, direction)
+    local list, count = statements_of(section, read.statements), #read.statements
     known.made, known.schema, known.file = {}, "public", known.file + 1
     local shared = { validated = {}, new_values = {}, locked = {}, emptied = {}, allowed_at = {} }
     for i, statement in ipairs(list) do
@@ -213,11 +201,10 @@ function M.check(out, section, direction, known, opts)
         remember(ctx)
         model.learn(known, statement)
     end
-    local line, kind = open_piece(section.sql, section.line)
-    if out and line then
+    if out and read.refused then
         out[#out + 1] = {
-            rule = by_name["unterminated"], line = line, direction = direction,
-            message = ("a %s has no end"):format(OPEN[kind] or kind),
+            rule = by_name.refused, line = read.refused.line, direction = direction, message = read.refused.message,
+            safe = read.refused.hint,
         }
     end
     if out and direction == "up" then check_keys(out, known, shared.allowed_at) end

@@ -100,7 +100,7 @@ function M.lint(args, migrate)
         errors.fail("config", "lint --pending cannot ask the database: " .. e.message, e.hint)
     end
     local text = require("dbrun.migrate.lint.formats").write(args.format, findings, looked)
-    if text ~= "" then cli.print(text) end
+    if text ~= "" then cli.report(text) end
     for _, finding in ipairs(findings) do
         if RANK[finding.severity] <= RANK[args.fail_on] then return cli.FAILED end
     end
