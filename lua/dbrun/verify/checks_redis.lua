@@ -60,8 +60,6 @@ end
 
 ---States that last until somebody acts. A connect waits for their end, which is right for a program, not here.
 local STATES <const> = {
-    BUSY = { "a script runs and nothing else is answered",
-        "redis-cli script kill   (if it has written: shutdown nosave)" },
     MASTERDOWN = { "a replica without its master answers nothing",
         "start its master, or: redis-cli replicaof no one   (replica-serve-stale-data is `no`)" },
 }
