@@ -51,6 +51,7 @@ end
 function M.seen(server, text, facts, hidden)
     local blind = M.blind(server, hidden)
     if not blind then return { text = text, facts = facts } end
+    text = text .. ", as far as this role can see"
     return { status = "WARN", text = text, cause = blind.cause, remedy = blind.remedy, facts = facts }
 end
 
