@@ -2,24 +2,28 @@
 --- only when there is something to compare.
 local catalog = require "dbrun.db.catalog"
 local expect = require "dbrun.verify.expect"
+local relations = require "dbrun.verify.relations"
 
 local M = {}
 
-local DETAILS <const> = catalog.sql [[
-select t.name, coalesce(t.role, current_user) as role,
-       {to_regclass}(t.name) is not null as there,
+local DETAILS <const> = catalog.sql(([[
+select t.name, coalesce(t.role, current_user) as role, t.at is not null as there,
        array(select array[attname::{text}, {format_type}(atttypid, atttypmod), attnotnull::{text}] from {pg_attribute}
-              where attrelid {=} {to_regclass}(t.name) and attnum {>} 0 and not attisdropped) as columns,
+              where attrelid {=} t.at and attnum {>} 0 and not attisdropped) as columns,
        array(select array[(select relname::{text} from {pg_class} where oid {=} indexrelid),
                           {pg_get_indexdef}(indexrelid)]
-               from {pg_index} where indrelid {=} {to_regclass}(t.name)) as indexes,
-       t.role is not null and {to_regrole}({quote_ident}(t.role)) is null as no_role,
+               from {pg_index} where indrelid {=} t.at) as indexes,
+       t.no_role, case when not t.no_role then %s::{regnamespace}::{text} end as closed,
        array(select p from {unnest}({string_to_array}(t.privileges, ',')) p
-              where {to_regclass}(t.name) is not null
-                and not case when t.role is null then {has_table_privilege}({to_regclass}(t.name), p)
-                             when {to_regrole}({quote_ident}(t.role)) is null then false
-                             else {has_table_privilege}(t.role::{name}, {to_regclass}(t.name), p) end) as lacking
-  from rows from ({unnest}($1::{text}[]), {unnest}($2::{text}[]), {unnest}($3::{text}[])) t (name, role, privileges)]]
+              where t.at is not null
+                and not case when t.role is null then {has_table_privilege}(t.at, p)
+                             when t.no_role then false
+                             else {has_table_privilege}(t.role::{name}, t.at, p) end) as lacking
+  from (select name, role, privileges, %s as at,
+               role is not null and {to_regrole}({quote_ident}(role)) is null as no_role
+          from rows from ({unnest}($1::{text}[]), {unnest}($2::{text}[]), {unnest}($3::{text}[]))
+               f (name, role, privileges) offset 0) t]]):format(
+    relations.closed("t.at", "coalesce(t.role, current_user)"), relations.named "name"))
 
 local function words(text)
     local list = {}
@@ -145,9 +149,13 @@ M.indexes = table_check("indexes", "indexes", "tables have the expected indexes"
 M.privileges = table_check("privileges", "privileges", "the role has the expected privileges", { "schema.indexes" },
     function(_, row)
         if row.no_role then return { ("the role %s does not exist"):format(row.role) } end
-        if #row.lacking == 0 then return {} end
-        return { ("%s may not %s"):format(row.role, table.concat(row.lacking, ", ")) }
-    end, "grant ... on TABLE to ROLE")
+        local lines = {}
+        if row.closed then lines[1] = ("%s may not use the schema %s"):format(row.role, row.closed) end
+        if #row.lacking > 0 then
+            lines[#lines + 1] = ("%s may not %s"):format(row.role, table.concat(row.lacking, ", "))
+        end
+        return lines
+    end, "grant ... on TABLE to ROLE; grant usage on schema SCHEMA to ROLE")
 
 -- ---- extensions ----
 

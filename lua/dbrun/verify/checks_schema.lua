@@ -2,6 +2,8 @@
 --- connection of the first check (ctx.conn), while the concurrency check holds others: its catalog cache is warm, and
 --- another connection costs the server a process.
 local catalog = require "dbrun.db.catalog"
+local relations = require "dbrun.verify.relations"
+local server_check = require "dbrun.verify.server_check"
 local time = require "dbrun.time"
 
 local M = {}
@@ -124,13 +126,15 @@ local function lines_of(facts)
     return table.concat(names, "\n"), names
 end
 
-local TABLES <const> = catalog.sql [[
-select name from {unnest}({string_to_array}($1, E'\n')) name where {to_regclass}(name) is null]]
+local TABLES <const> = catalog.sql(([[
+select t.name, t.at is not null as there, %s::{regnamespace}::{text} as closed, current_user::{text} as me
+  from (select name, %s as at from {unnest}({string_to_array}($1, E'\n')) name offset 0) t]]):format(
+    relations.closed "t.at", relations.named "name"))
 
 ---@type dbrun.verify.Check
 M.tables = {
     name = "schema.tables",
-    about = "the tables and views of scripts/expect.lua are there",
+    about = "the tables and views of scripts/expect.lua are there, in schemas that the role may use",
     needs = { "postgres.async" },
     on_conn = true,
     after = { "schema.migrations" },
@@ -139,12 +143,27 @@ M.tables = {
         local facts, none = facts_of(ctx, function() return true end)
         if not facts then return none end
         local joined, names = lines_of(facts)
-        local absent = {}
-        for i, row in ipairs(ctx.conn:query(TABLES, joined)) do absent[i] = row.name end
-        if #absent == 0 then return table.concat(names, ", ") end
+        local absent, causes, remedy, closed = {}, {}, {}, 0
+        for i, row in ipairs(ctx.conn:query(TABLES, joined)) do
+            local schema = row.closed
+            if not row.there then
+                absent[#absent + 1] = row.name
+            elseif schema and (facts[i].role or row.me) == row.me then
+                closed = closed + 1
+                causes[closed] = ("%s: %s may not use the schema %s"):format(row.name, row.me, schema)
+                local grant = ("grant usage on schema %s to %s;"):format(schema, server_check.ident(row.me))
+                if remedy[#remedy] ~= grant then remedy[#remedy + 1] = grant end
+            end
+        end
+        if #absent > 0 then
+            table.insert(causes, 1, "missing: " .. table.concat(absent, ", "))
+            table.insert(remedy, 1, UP)
+        end
+        if #causes == 0 then return table.concat(names, ", ") end
         return {
-            status = "INCOMPLETE", text = ("%d of %d are there"):format(#names - #absent, #names),
-            cause = "missing: " .. table.concat(absent, ", "), remedy = { UP }, facts = { missing = absent },
+            status = "INCOMPLETE", cause = table.concat(causes, "\n"), remedy = remedy, facts = { missing = absent },
+            text = ("%d of %d are there"):format(#names - #absent, #names)
+                .. (closed > 0 and (", %d out of reach"):format(closed) or ""),
         }
     end,
 }
@@ -154,22 +173,24 @@ M.tables = {
 ---For each table: its partition key ("RANGE (observed_at)"), and the bounds of its partitions ("FOR VALUES FROM
 ---('2024-01-01 00:00:00+00') TO ..."), as texts of the server. They are compared here: on the server that takes a plan
 ---over five catalogs, which a new connection has to load first.
-local NATIVE <const> = catalog.sql [[
-select t.name, {to_regclass}(t.name) is not null as there, {pg_get_partkeydef}({to_regclass}(t.name)) as split,
+local NATIVE <const> = catalog.sql(([[
+select t.name, t.at is not null as there, {pg_get_partkeydef}(t.at) as split,
        array(select {pg_get_expr}(relpartbound, oid) from {pg_class} where oid {=} any (
-             array(select inhrelid from {pg_inherits} where inhparent {=} {to_regclass}(t.name)))) as bounds,
-       {now}()::{text} as now, localtimestamp::{text} as local_now,
-       {to_regclass}('timescaledb_information.hypertables') is not null as timescale
-  from {unnest}({string_to_array}($1, E'\n')) t (name)]]
+             array(select inhrelid from {pg_inherits} where inhparent {=} t.at))) as bounds,
+       {now}()::{text} as now, localtimestamp::{text} as local_now, %s is not null as timescale
+  from (select name, %s as at from {unnest}({string_to_array}($1, E'\n')) name offset 0) t]]):format(
+    relations.at("'timescaledb_information'", "'hypertables'"), relations.named "name"))
 
-local HYPER <const> = catalog.sql [[
-select t.name, d.column_name::{text} as key, h.num_chunks::int as parts, d.time_interval::{text} as step
-  from {unnest}({string_to_array}($1, E'\n')) t (name)
-  join timescaledb_information.hypertables h
-    on {to_regclass}({format}('%I.%I', h.hypertable_schema, h.hypertable_name)) {=} {to_regclass}(t.name)
+---An integer column has no time_interval; releases before 2.0 have no integer_interval.
+local HYPER <const> = catalog.sql(([[
+select t.name, d.column_name::{text} as key, h.num_chunks::int as parts,
+       coalesce(d.time_interval::{text}, {to_jsonb}(d) {->>} 'integer_interval') as step
+  from (select name, %s as at from {unnest}({string_to_array}($1, E'\n')) name offset 0) t
+  join timescaledb_information.hypertables h on %s {=} t.at
   join timescaledb_information.dimensions d
     on d.hypertable_schema {=} h.hypertable_schema and d.hypertable_name {=} h.hypertable_name
- where d.dimension_number {=} 1]]
+ where d.dimension_number {=} 1]]):format(relations.named "name",
+    relations.at("h.hypertable_schema", "h.hypertable_name")))
 
 ---The first column of a partition key; nil for an expression.
 local function key_of(split)

@@ -3,6 +3,7 @@
 --- alone. They call the functions below the views (pg_stat_activity, pg_settings ...), because the plan of a view needs
 --- catalogs that a new connection has to load first.
 local catalog <const> = require "dbrun.db.catalog"
+local relations <const> = require "dbrun.verify.relations"
 
 local M = {}
 
@@ -19,7 +20,7 @@ local function group(name, sql, since)
 end
 
 --- The clock alone is found by the search_path, so that a role can be given another one.
-group("server", [[
+group("server", ([[
 {split_part}({current_setting}('server_version'), ' ', 1) as version,
        {current_setting}('server_version_num')::int as version_num, current_user::{text} as role,
        {current_setting}('server_encoding') as encoding, {current_setting}('client_encoding') as client_encoding,
@@ -37,7 +38,9 @@ group("server", [[
        array(select coalesce({current_setting}(n, true), '')
                from {unnest}(array['fsync', 'full_page_writes', 'autovacuum', 'track_counts', 'archive_mode',
                                    'autovacuum_freeze_max_age', 'autovacuum_multixact_freeze_max_age']) n) as settings,
-       {to_regclass}('timescaledb_information.hypertables') is not null as timescale]])
+       %s is not null as timescale,
+       array(select array[extname::{text}, extversion] from {pg_extension}) as extensions]]):format(
+    relations.at("'timescaledb_information'", "'hypertables'")))
 
 --- The server hides all but process, role and database of another role's session from a role that is neither that one
 --- nor pg_read_all_stats.

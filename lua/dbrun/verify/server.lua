@@ -11,6 +11,7 @@ local M = {}
 ---@field sessions integer[] backends of clients
 ---@field hidden integer how many of them are other roles' sessions, of which this role sees nothing
 ---@field clock number seconds since 1970
+---@field extensions table<string, string> the versions of the extensions in this database
 ---@field refused table<string, dbrun.Error> the groups of facts that the server does not give
 ---@field [string] any
 
@@ -66,6 +67,7 @@ function M.ask(ctx)
         return found, missing, conn:backend_pid(), time.to_epoch(time.now())
     end)
     server.refused = refused
+    for _, extension in ipairs(server.extensions) do server.extensions[extension[1]] = extension[2] end
     server.clock_ahead = server.clock - (before + after) / 2
     server.round_trip = after - before
     -- Behind a pooler another process answers than the one that the connection was opened with.
