@@ -39,9 +39,11 @@ function M.checks(expectations)
     add(require("dbrun.verify.server").check, table.unpack(require("dbrun.verify.checks_server").list))
     add(table.unpack(require("dbrun.verify.checks_upkeep").list))
     add(table.unpack(require("dbrun.verify.checks_risks").list))
+    local timescale = require "dbrun.verify.checks_timescale_state"
+    add(timescale.state)
     add(redis.redis, redis.round_trip, table.unpack(require("dbrun.verify.checks_redis_state").list))
     add(schema.migrations, schema.tables, expected.columns, expected.indexes, expected.privileges, expected.extensions)
-    add(schema.partitioning, require("dbrun.verify.checks_timescale").hypertables)
+    add(schema.partitioning, require("dbrun.verify.checks_timescale").hypertables, timescale.aggregates)
     if expectations and #expectations.own > 0 then
         add(table.unpack(require("dbrun.verify.own").checks(expectations, list)))
     end
@@ -137,7 +139,8 @@ end
 ---The checks that compare with the expectations; without these they would pass.
 local COMPARE <const> = {
     ["schema.tables"] = true, ["schema.columns"] = true, ["schema.indexes"] = true, ["schema.privileges"] = true,
-    ["schema.extensions"] = true, ["schema.time_partitioning"] = true,
+    ["schema.extensions"] = true, ["schema.time_partitioning"] = true, ["schema.aggregates"] = true,
+    ["schema.hypertables"] = true,
 }
 
 ---With an error in the file of the expectations: a check that tells it, whichever were chosen, because limits and
@@ -164,6 +167,17 @@ local OPTIONS <const> = {
     strict = "boolean", deadline = args.some_seconds, wait = args.seconds, only = "table", skip = "table",
     expect = args.path, hooks = args.path, waiting = "function", fail_on = "string",
 }
+
+---The results without those of optional checks that had nothing to check; asked for by its name, one is told.
+local function told(checks, results, only)
+    local list = {}
+    for i, result in ipairs(results) do
+        if not (checks[i].optional and result.status == "SKIP" and not matches(only or {}, result.name)) then
+            list[#list + 1] = result
+        end
+    end
+    return list
+end
 
 ---Calls the hooks of an event; without a folder of hooks nothing is loaded for them. Returns the error of one.
 local function call_hooks(dir, event, fields)
@@ -221,7 +235,7 @@ function M.run(opts)
     local _ <close> = setmetatable({}, { __close = function()
         if ctx.lease then ctx.lease:release() end
     end })
-    local results = require("dbrun.verify.runner").run(checks, ctx)
+    local results = told(checks, require("dbrun.verify.runner").run(checks, ctx), opts.only)
     local failed = call_hooks(opts.hooks, "afterVerify", {
         results = results, status = status_of(results, opts.fail_on), strict = ctx.strict,
         aftermath = "It is a hook; the checks were made before it.",

@@ -100,6 +100,15 @@ local RULES <const> = {
             if not grant then return { ("grant ... on %s %s to %s;"):format(kind, name, role) } end
             return { (grant:format(ident(name), role)) }
         end },
+    { state = "58P01", pattern = 'could not access file "[^"]-([%w_]+)%-(%d[%w.]*)"', layer = "server",
+        text = "the library of an extension is missing", remedy = function(_, _, extension, version)
+            return { ("install %s %s on the server again"):format(extension, version),
+                ("or: psql -X -c 'alter extension %s update'   (to the version that is installed)"):format(extension) }
+        end },
+    { pattern = 'extension "([^"]+)" must be preloaded', text = "the library of an extension is not loaded",
+        layer = "server", remedy = function(_, _, extension)
+            return { ("shared_preload_libraries = '%s' in postgresql.conf; then restart the server"):format(extension) }
+        end },
     { pattern = 'definition of service "([^"]*)" not found', text = "there is no such service",
         layer = "configuration", remedy = function(_, _, service)
             return { ("write a section [%s] into ~/.pg_service.conf (or the file of PGSERVICEFILE)"):format(service),

@@ -6,7 +6,10 @@
 ---         { extension = "pg_trgm", version = ">= 1.5" },
 ---         { table = "sources", columns = { "id bigint not null", "name text" }, indexes = { "unique (name)" },
 ---           privileges = "select, insert" },
----         { table = "metrics.observations", time_partitioned = "observed_at", chunk_interval = "7 days" },
+---         { table = "metrics.observations", time_partitioned = "observed_at", chunk_interval = "7 days",
+---           compression = "30 days", retention = "1 year" },
+---         { aggregate = "metrics.hourly", refreshed_within = "2 hours" },
+---         { table = "orders", distributed_by = "customer" }, { table = "countries", reference = true },
 ---         { limit = "postgres.transactions", warn = 60, fail = 600 },
 ---         { check = "orders.open", about = "no order is older than a day", run = function(ctx) ... end },
 ---     }
@@ -26,8 +29,15 @@ M.DEFAULT_FILE = "scripts/expect.lua"
 ---@field indexes? string[] a name, "(columns)" or "unique (columns)"
 ---@field privileges? string "select, insert"
 ---@field role? string whose privileges; default: the role that connects
----@field chunk_interval? string of a hypertable, as PostgreSQL prints it: "7 days"
----@field compression? boolean of a hypertable
+---@field chunk_interval? string|number of a hypertable: "7 days"; the number of an integer column
+---@field compression? boolean|string|number of a hypertable: is it on, or after what time a policy compresses
+---@field retention? boolean|string|number of a hypertable: is there a policy, or after what time it drops chunks
+---@field distributed_by? string Citus: the column by which the table must be distributed
+---@field reference? boolean Citus: is it a reference table?
+
+---@class dbrun.verify.Aggregate a continuous aggregate of TimescaleDB
+---@field aggregate string
+---@field refreshed_within? string|number an interval ("2 hours"), or seconds
 
 ---@class dbrun.verify.Own a check of the project
 ---@field check string its name, "orders.open"
@@ -40,16 +50,19 @@ M.DEFAULT_FILE = "scripts/expect.lua"
 ---@field there boolean false: no file was named and the default does not exist
 ---@field tables dbrun.verify.Fact[]
 ---@field extensions { extension: string, version?: string }[]
+---@field aggregates dbrun.verify.Aggregate[]
 ---@field limits table<string, { warn?: number, fail?: number }>
 ---@field own dbrun.verify.Own[]
 ---@field [string] any the single facts: postgresql, encoding ...
 
----The keys that a kind of fact may have.
+---The keys that a kind of fact may have, and their types.
 local KINDS <const> = {
     table = {
         table = "string", time_partitioned = "string", columns = "table", indexes = "table", privileges = "string",
-        role = "string", chunk_interval = "string", compression = "boolean",
+        role = "string", chunk_interval = "string|number", compression = "boolean|string|number",
+        retention = "boolean|string|number", distributed_by = "string", reference = "boolean",
     },
+    aggregate = { aggregate = "string", refreshed_within = "string|number" },
     extension = { extension = "string", version = "string" },
     limit = { limit = "string", warn = "number", fail = "number" },
     check = { check = "string", about = "string", needs = "table", run = "function" },
@@ -57,7 +70,7 @@ local KINDS <const> = {
 
 ---Facts about the servers, at most one of each.
 local SINGLE <const> = {
-    postgresql = "string", encoding = "string", timezone = "string", writable = "boolean", pooler = "boolean",
+    postgresql = "string", encoding = "string", timezone = "string", writable = "boolean", pooler = "boolean|string",
     replicas = "number", redis = "string", eviction = "string", persistence = "string", redis_replicas = "number",
     redis_can = "table",
 }
@@ -94,8 +107,8 @@ local function check_fields(file, i, fact, known)
             wrong(file, i, key, (" has '%s', which is not known here"):format(tostring(key)),
                 near and ("did you mean '%s'?"):format(near) or "known here: " .. table.concat(names, ", "))
         end
-        if type(value) ~= known[key] then
-            wrong(file, i, key, (": `%s` is a %s, not a %s"):format(key, type(value), known[key]))
+        if not ("|" .. known[key] .. "|"):find("|" .. type(value) .. "|", 1, true) then
+            wrong(file, i, key, (": `%s` is a %s, not a %s"):format(key, type(value), (known[key]:gsub("|", " or a "))))
         end
         for j, entry in ipairs(type(value) == "table" and value or {}) do
             if type(entry) ~= "string" or entry:find "[%c]" then
@@ -138,11 +151,13 @@ end
 
 ---@return dbrun.verify.Expectations
 local function empty(file, there)
-    return { file = file, there = there, tables = {}, extensions = {}, limits = {}, own = {} }
+    return { file = file, there = there, tables = {}, extensions = {}, aggregates = {}, limits = {},
+        own = {} }
 end
 
 local function add(into, kind, fact)
     if kind == "table" then into.tables[#into.tables + 1] = fact end
+    if kind == "aggregate" then into.aggregates[#into.aggregates + 1] = fact end
     if kind == "extension" then into.extensions[#into.extensions + 1] = fact end
     if kind == "check" then into.own[#into.own + 1] = fact end
     if kind == "limit" then into.limits[fact.limit] = { warn = fact.warn, fail = fact.fail } end

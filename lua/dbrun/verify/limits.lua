@@ -26,6 +26,7 @@ M.DEFAULTS = {
     ["postgres.pending_restart"] = { warn = 0, unit = "settings that wait for a restart" },
     ["postgres.encryption"] = { warn = 0, unit = "connections without TLS to a host that is not this one" },
     ["postgres.end_of_life"] = { warn = 0, unit = "days since the last release of its version" },
+    ["timescale.overdue"] = { warn = 300, fail = 3600, unit = "seconds since a job was to start" },
     ["redis.memory"] = { warn = 0.8, fail = 0.98, unit = "share of maxmemory" },
     ["redis.eviction"] = { warn = 0, unit = "keys evicted per second" },
     ["redis.clients"] = { warn = 0.8, unit = "share of maxclients in use by others" },

@@ -15,6 +15,7 @@ local M = {}
 ---@field after? string[] checks that must have ended, with any result
 ---@field rather_after? string[] the same, but waits for at most half of the time, because their server may not answer
 ---@field service? fun(ctx: dbrun.verify.Context): dbrun.verify.Service? the service that an error belongs to
+---@field optional? boolean about what few servers have: where it is not there, the report says nothing of it
 ---@field on_conn? boolean uses ctx.conn: such checks run one after the other
 ---@field run fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string its result; an error is a FAIL
 

@@ -40,6 +40,14 @@ describe("dbrun verify", function()
         assert.equal("FAIL", (check(name, bad, "--strict")))
     end
 
+    ---Warns with this cause, and fails with --strict.
+    local function incomplete(name, facts, cause)
+        local status, text = check(name, facts)
+        assert.equal("WARN", status, text)
+        assert.matches(cause, text, 1, true)
+        assert.equal("FAIL", (check(name, facts, "--strict")))
+    end
+
     it("compares columns with their types", function()
         sql [[create table t (id bigint primary key, "my name" text, at timestamptz not null, v varchar(20), a int[],
             n numeric(10,2))]]
@@ -98,10 +106,35 @@ describe("dbrun verify", function()
             "plpgsql is 1.0, expected > 99", "no_such is not installed on the server")
     end)
 
-    it("skips hypertables where TimescaleDB is absent", function()
+    it("skips hypertables where TimescaleDB is absent, unless only that can be what is expected", function()
         local status, text = check("schema.hypertables", "")
         assert.equal("SKIP", status, text)
         assert.matches("TimescaleDB is not in this database", text)
+        status, text = check("schema.hypertables", "{ table = 't', time_partitioned = 'at', chunk_interval = '1 day' }")
+        assert.equal("SKIP", status, text)
+        incomplete("schema.hypertables", "{ table = 't', retention = '1 day' }", "expected of it: t")
+        incomplete("schema.aggregates", "{ aggregate = 'a', refreshed_within = 60 }", "expected of it: a")
+    end)
+
+    it("finds tables in a schema that the role may not use, and says so", function()
+        local role = "closed_" .. database
+        sql(([[create schema closed; create table closed.t (id int primary key, at date) partition by range (id);
+            create role "%s" login; grant select on closed.t to "%s"]]):format(role, role))
+        finally(function() sql(('drop owned by "%s"; drop role "%s"'):format(role, role)) end)
+        local owner = env.DATABASE_URL
+        env.DATABASE_URL = servers.shared_postgres():address { user = role, database = database }
+        local grant = "grant usage on schema closed to " .. role
+        incomplete("schema.tables", "{ table = 'closed.t' }, { table = 'pg_class' }", grant)
+        judges("schema.columns", "{ table = 'closed.t', columns = { 'id int not null' } }",
+            "{ table = 'closed.t', columns = { 'id text' } }", "id is integer, not text")
+        incomplete("schema.privileges", "{ table = 'closed.t', privileges = 'select' }",
+            role .. " may not use the schema closed")
+        incomplete("schema.time_partitioning", "{ table = 'closed.t', time_partitioned = 'at' }",
+            "closed.t is split by id, not by at")
+        env.DATABASE_URL = owner
+        local fact = "{ table = 'closed.t', role = '" .. role .. "', privileges = 'select' }"
+        assert.equal("PASS", (check("schema.tables", fact, "--strict")))
+        incomplete("schema.privileges", fact, role .. " may not use the schema closed")
     end)
 
     -- Debian has no TimescaleDB: tables of the names and columns of its views stand for the catalog.
@@ -115,12 +148,12 @@ describe("dbrun verify", function()
             create table jobs (job_id int, proc_name name, hypertable_name name);
             create table job_stats (job_id int, last_run_status text, total_runs bigint, total_failures bigint);
             insert into hypertables values ('public', 't', 1, 3, true);
-            insert into dimensions values ('public', 't', 1, 'at', '7 days');
+            insert into dimensions values ('public', 't', 1, 'at', '1 month');
             insert into jobs values (1000, 'policy_compression', 't'), (1, 'policy_telemetry', null);
             insert into job_stats values (1000, 'Success', 5, 0), (1, 'Success', 1, 0)]]
-        judges("schema.hypertables", [[{ table = "t", chunk_interval = "7 days", compression = true }]],
+        judges("schema.hypertables", [[{ table = "t", chunk_interval = "30 days", compression = true }]],
             [[{ table = "t", chunk_interval = "1 day", compression = false }, { table = "x", compression = true }]],
-            "t: chunks of 7 days, expected 1 day", "t: compression is on", "x is not a hypertable")
+            "t: chunks of 1 mon, expected 1 day", "t: compression is on", "x is not a hypertable")
         sql [[update timescaledb_information.job_stats set last_run_status = 'Failed', total_failures = 2
                where job_id = 1000]]
         local status, text = check("schema.hypertables", "", "--strict")
