@@ -40,10 +40,12 @@ function M.checks(expectations)
     add(table.unpack(require("dbrun.verify.checks_upkeep").list))
     add(table.unpack(require("dbrun.verify.checks_risks").list))
     local timescale = require "dbrun.verify.checks_timescale_state"
-    add(timescale.state)
+    local citus = require "dbrun.verify.checks_citus"
+    add(timescale.state, citus.nodes, citus.shards)
     add(redis.redis, redis.round_trip, table.unpack(require("dbrun.verify.checks_redis_state").list))
     add(schema.migrations, schema.tables, expected.columns, expected.indexes, expected.privileges, expected.extensions)
-    add(schema.partitioning, require("dbrun.verify.checks_timescale").hypertables, timescale.aggregates)
+    add(schema.partitioning, require("dbrun.verify.checks_timescale").hypertables, timescale.aggregates,
+        citus.distribution)
     if expectations and #expectations.own > 0 then
         add(table.unpack(require("dbrun.verify.own").checks(expectations, list)))
     end
@@ -140,7 +142,7 @@ end
 local COMPARE <const> = {
     ["schema.tables"] = true, ["schema.columns"] = true, ["schema.indexes"] = true, ["schema.privileges"] = true,
     ["schema.extensions"] = true, ["schema.time_partitioning"] = true, ["schema.aggregates"] = true,
-    ["schema.hypertables"] = true,
+    ["schema.hypertables"] = true, ["schema.distribution"] = true,
 }
 
 ---With an error in the file of the expectations: a check that tells it, whichever were chosen, because limits and
@@ -170,9 +172,10 @@ local OPTIONS <const> = {
 
 ---The results without those of optional checks that had nothing to check; asked for by its name, one is told.
 local function told(checks, results, only)
-    local list = {}
+    local list, asked = {}, {}
+    for _, name in ipairs(only or {}) do asked[name] = true end
     for i, result in ipairs(results) do
-        if not (checks[i].optional and result.status == "SKIP" and not matches(only or {}, result.name)) then
+        if not (checks[i].optional and result.status == "SKIP" and not asked[result.name]) then
             list[#list + 1] = result
         end
     end

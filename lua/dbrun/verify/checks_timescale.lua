@@ -201,7 +201,8 @@ M.hypertables = {
         local row = ctx.conn:one(ROWS, table.concat(names, "\n"))
         local there, causes = by_table(row), {}
         for i, fact in ipairs(facts) do
-            for _, line in ipairs(compare(ctx, row, fact, there[row.wanted[i]])) do causes[#causes + 1] = line end
+            local lines = compare(ctx, row, fact, there[row.wanted[i]])
+            table.move(lines, 1, #lines, #causes + 1, causes)
         end
         local text = ("%d hypertables, %d jobs"):format(#row.hypertables, #row.jobs)
         local jobs, remedy, worst = judge_jobs(ctx, row.jobs)

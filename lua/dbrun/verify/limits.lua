@@ -27,6 +27,7 @@ M.DEFAULTS = {
     ["postgres.encryption"] = { warn = 0, unit = "connections without TLS to a host that is not this one" },
     ["postgres.end_of_life"] = { warn = 0, unit = "days since the last release of its version" },
     ["timescale.overdue"] = { warn = 300, fail = 3600, unit = "seconds since a job was to start" },
+    ["citus.balance"] = { warn = 1.5, unit = "times the average bytes of a node, on the fullest one" },
     ["redis.memory"] = { warn = 0.8, fail = 0.98, unit = "share of maxmemory" },
     ["redis.eviction"] = { warn = 0, unit = "keys evicted per second" },
     ["redis.clients"] = { warn = 0.8, unit = "share of maxclients in use by others" },

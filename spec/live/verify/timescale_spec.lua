@@ -27,7 +27,8 @@ describe("dbrun verify, about TimescaleDB:", function()
 
     setup(function()
         server = servers.postgres { settings = {
-            shared_preload_libraries = "timescaledb", max_worker_processes = 20, ["timescaledb.telemetry_level"] = "off",
+            shared_preload_libraries = "timescaledb", max_worker_processes = 20,
+            ["timescaledb.telemetry_level"] = "off",
         } }
         -- Its own jobs would fail on some releases of the server.
         sql [[begin; create extension timescaledb;
