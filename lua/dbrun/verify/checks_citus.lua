@@ -3,6 +3,7 @@
 local catalog <const> = require "dbrun.db.catalog"
 local cli <const> = require "dbrun.cli"
 local errors <const> = require "dbrun.error"
+local findings <const> = require "dbrun.verify.findings"
 local limits <const> = require "dbrun.verify.limits"
 local relations <const> = require "dbrun.verify.relations"
 local server_check <const> = require "dbrun.verify.server_check"
@@ -13,26 +14,6 @@ local M = {}
 local function service(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end
 
 local function none() return { status = "SKIP", text = "Citus is not in this database" } end
-
-local RANK <const> = { PASS = 0, WARN = 1, FAIL = 2 }
-
----What a check has found: lines, remedies without copies, the worst status.
-local function findings()
-    local self = { causes = {}, remedy = {}, status = "PASS" }
-    function self.add(status, cause, todo)
-        self.causes[#self.causes + 1] = cause
-        if todo and not self.remedy[todo] then
-            self.remedy[#self.remedy + 1], self.remedy[todo] = todo, true
-        end
-        if RANK[status] > RANK[self.status] then self.status = status end
-    end
-    function self.result(text, facts)
-        if #self.causes == 0 then return { text = text, facts = facts } end
-        return { status = self.status, text = text, cause = table.concat(self.causes, "\n"), facts = facts,
-            remedy = table.move(self.remedy, 1, #self.remedy, 1, {}) }
-    end
-    return self
-end
 
 -- ---- questions that go to other nodes ----
 
@@ -185,7 +166,7 @@ M.nodes = {
     run = function(ctx)
         local version = ctx.server.extensions.citus
         if not version then return none() end
-        local nodes, found = {}, findings()
+        local nodes, found = {}, findings.new()
         for i, row in ipairs(ctx.conn:query(NODES)) do nodes[i] = row.node end
         local text = ("Citus %s, %s"):format(version, cli.plural(#nodes, "node"))
         local installed = ctx.conn:value(catalog.sql [[
@@ -277,7 +258,7 @@ M.shards = {
     independent = function() return true end, -- it has a cause of its own when a node is down
     run = function(ctx)
         if not (ctx.server and ctx.server.extensions.citus) then return none() end
-        local row, found = ctx.conn:one(PLACES), findings()
+        local row, found = ctx.conn:one(PLACES), findings.new()
         for _, node in ipairs(row.unwanted) do
             found.add("WARN", ("%s shards are on %s, which is to have none"):format(node[3], at(node[1], node[2])),
                 ("select citus_drain_node('%s', %s);"):format(node[1], node[2]))
@@ -354,7 +335,7 @@ M.distribution = {
                 cause = "expected of it: " .. table.concat(names, ", "),
                 remedy = { "shared_preload_libraries = 'citus' in postgresql.conf; then: create extension citus;" } }
         end
-        local found = findings()
+        local found = findings.new()
         for i, row in ipairs(ctx.conn:query(TABLES, require("dbrun.db").array(names, "text"))) do
             local cause, todo = differs(facts[i], row)
             if cause then found.add("WARN", cause, todo) end
