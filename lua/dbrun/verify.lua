@@ -43,6 +43,8 @@ function M.checks(expectations)
     local citus = require "dbrun.verify.checks_citus"
     add(timescale.state, citus.nodes, citus.shards)
     add(redis.redis, redis.round_trip, table.unpack(require("dbrun.verify.checks_redis_state").list))
+    local several = require "dbrun.verify.checks_redis_topology"
+    add(several.cluster, several.sentinels)
     add(schema.migrations, schema.tables, expected.columns, expected.indexes, expected.privileges, expected.extensions)
     add(schema.partitioning, require("dbrun.verify.checks_timescale").hypertables, timescale.aggregates,
         citus.distribution)
