@@ -49,8 +49,10 @@ local QUICK <const> = 1 -- seconds that an answer may take before the reason is 
 local PROBE <const> = 0.5 -- seconds for each look
 
 ---The error of a PING on a connection of its own; nil when it was answered.
-local function ping(url)
-    local probe = require("dbrun.redis").client { url = url, connect_timeout = PROBE, command_timeout = 4 * PROBE }
+local function ping(url, opts)
+    opts = opts or {}
+    opts.url, opts.connect_timeout, opts.command_timeout = url, PROBE, 4 * PROBE
+    local probe = require("dbrun.redis").client(opts)
     local _ <close> = setmetatable({}, { __close = function() probe:close() end })
     local ok, e = pcall(probe.ping, probe)
     if ok then return nil end
@@ -64,6 +66,20 @@ local STATES <const> = {
         "start its master, or: redis-cli replicaof no one   (replica-serve-stale-data is `no`)" },
 }
 
+local function bracketed(host) return host:find(":", 1, true) and "[" .. host .. "]" or host end
+
+---Raises when a server that closes plain connections speaks TLS. No password is sent: its certificate is not verified.
+local function look_for_tls(server)
+    if server.tls or not server.host then return end
+    local host, port = bracketed(server.host), server.port or 6379
+    local e = ping(("rediss://%s:%d"):format(host, port), { verify = false })
+    -- An alert about a certificate is TLS, too: the server wants one of the client.
+    if e and not (e.code or e.message:find "NOAUTH" or e.message:find "alert.*certificate") then return end
+    errors.raise { kind = "connect", context = "TLS",
+        hint = "write rediss:// instead of redis://; the certificate's authority: ?ssl_ca_certs=FILE",
+        message = ("the server at %s:%d speaks TLS, and closes connections without it"):format(host, port) }
+end
+
 ---Raises the reason why a server does not answer, where it can be found.
 local function look(url, server)
     local e = ping(url)
@@ -75,7 +91,7 @@ local function look(url, server)
         end
     end
     if not (server.tls and server.host) then return end
-    local host = server.host:find(":", 1, true) and "[" .. server.host .. "]" or server.host
+    local host = bracketed(server.host)
     local plain = ping(("redis://%s:%d"):format(host, server.port or 6379))
     if not plain or plain.message:find "NOAUTH" then
         errors.raise { kind = "connect", context = "TLS",
@@ -89,7 +105,10 @@ local function ask_or_look(ctx)
     local left = math.max(ctx.deadline - task.now(), 0)
     local ok, found = pcall(task.timeout, math.min(QUICK, left / 3), ask, client())
     if ok then return found end
-    if not errors.is(found, "timeout") then error(found, 0) end
+    if not errors.is(found, "timeout") then
+        if errors.is(found) and found.message:find "closed the connection" then look_for_tls(service(ctx).server) end
+        error(found, 0)
+    end
     look(ctx.config.redis_url, service(ctx).server)
     return ask(client())
 end

@@ -1,5 +1,6 @@
 -- The checks of Redis, each made to pass, to warn and to fail on real servers.
 local fs = require "dbrun.fs"
+local pg = require "spec.support.pg"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
@@ -183,6 +184,32 @@ describe("dbrun verify, about Redis:", function()
         sick:cli("config", "set", "replica-serve-stale-data", "no")
         sick:cli("replicaof", "127.0.0.1", "1")
         told(sick.url, "a replica without its master answers nothing", "replicaof no one")
+    end)
+
+    it("tells at once that a server speaks TLS, to a URL without it", function()
+        local certificates, redis_server = require "spec.support.certificates", require "spec.support.redis_server"
+        local server = redis_server.start {
+            tcp = true, args = { "--tls-port", "PORT", "--tls-cert-file", "DIR/server.crt", "--tls-key-file",
+                "DIR/server.key", "--tls-ca-cert-file", "DIR/ca.crt", "--requirepass", "hunter22" },
+            prepare = function(folder)
+                certificates.authority(folder, "ca")
+                certificates.sign(folder, "ca", "server", "DNS:localhost,IP:127.0.0.1")
+            end,
+        }
+        finally(function() server:stop() end)
+        local port = server:cli("-a", "hunter22", "--no-auth-warning", "config", "get", "tls-port"):match "(%d+)%s*$"
+        for _, clients in ipairs { "yes", "no" } do -- must a client have a certificate?
+            server:cli("-a", "hunter22", "--no-auth-warning", "config", "set", "tls-auth-clients", clients)
+            local result = scripts.run("verify", { "--only", "redis", "--deadline", "50" },
+                { REDIS_URL = "redis://:hunter22@127.0.0.1:" .. port })
+            assert.equal(1, result.code, result.text)
+            assert.matches("no encrypted connection (tls)", result.stdout, 1, true)
+            assert.matches("speaks TLS, and closes connections without it", result.stdout, 1, true)
+            assert.matches("write rediss:// instead of redis://", result.stdout, 1, true)
+            assert.not_matches("deadline", result.stdout)
+        end
+        local e = pg.raised(function() require("dbrun.redis").client { url = "redis://127.0.0.1:" .. port }:ping() end)
+        assert.matches("does it speak TLS on this port (then rediss://)?", e.hint, 1, true)
     end)
 
     it("latency", function()
