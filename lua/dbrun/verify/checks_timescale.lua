@@ -184,7 +184,8 @@ function M.absent(names)
     if #names == 0 then return { status = "SKIP", text = "TimescaleDB is not in this database" } end
     return { status = "INCOMPLETE", text = "TimescaleDB is not in this database",
         cause = "expected of it: " .. table.concat(names, ", "),
-        remedy = { "shared_preload_libraries = 'timescaledb' in postgresql.conf; then: create extension timescaledb;" } }
+        remedy = { "shared_preload_libraries = 'timescaledb' in postgresql.conf; then: create extension timescaledb;" },
+    }
 end
 
 ---@type dbrun.verify.Check

@@ -202,6 +202,37 @@ end }
         assert.matches("drop x;", ok("plan", "--down", "--steps", "2"))
     end)
 
+    it("status and plan write JSON for programs", function()
+        local json = require "dbrun.json"
+        project { ["1_a.sql"] = A, ["2_x.sql"] = "-- migrate:up transaction:false\nalter table a add x int;\n"
+            .. "select '\xE9';\n-- migrate:down\n", ["3_l.lua"] = "return { up = function() end }" }
+        ok("up", "--steps", "1")
+        sql "insert into schema_migrations values ('0')"
+        local state = json.decode(ok("status", "--format", "json"))
+        assert.same({ 1, 2, "0" }, { state.applied, state.pending, state.missing[1] })
+        assert.same({ "1", "1_a.sql", dir .. "/1_a.sql", "sql", true }, { state.files[1].version, state.files[1].name,
+            state.files[1].path, state.files[1].kind, state.files[1].applied })
+        assert.is_false(state.files[3].applied)
+        local plan = json.decode(ok("plan", "--format=json"))
+        assert.equal("up", plan.direction)
+        assert.equal(2, #plan.migrations)
+        local first, statement = plan.migrations[1], plan.migrations[1].statements[1]
+        assert.same({ "2", false, 2, "alter table a add x int" }, { first.version, first.transaction, statement.line,
+            statement.sql })
+        assert.same({ "a", "ACCESS EXCLUSIVE", "reads and writes" }, { statement.locks[1].table,
+            statement.locks[1].mode, statement.locks[1].blocks })
+        assert.matches("\\xe9", first.statements[2].sql, 1, true)
+        assert.same({ "lua", 0 }, { plan.migrations[2].kind, #plan.migrations[2].statements })
+        plan = json.decode(ok("plan", "--down", "--format", "json"))
+        assert.same({ "down", "1" }, { plan.direction, plan.migrations[1].version })
+        local quiet = migrate("status", "--format", "json", "--quiet", "--exit-code")
+        assert.same({ 1, "" }, { quiet.code, quiet.stdout })
+        project { ["1_a.sql"] = A }
+        plan = json.decode(ok("plan", "--format", "json"))
+        assert.same({ 0, true }, { #plan.migrations, json.is_array(plan.migrations) })
+        assert.equal(2, select(2, fails("status", "--format", "yaml")))
+    end)
+
     describe("on a protected target", function()
         it("does nothing unless --target names it", function()
             project { ["1_a.sql"] = A }

@@ -45,6 +45,10 @@ local function writing(command)
         :argname "NAME"
 end
 
+local function text_or_json(command)
+    command:option("--format", "text or json."):argname "FORMAT":default "text":choices { "text", "json" }
+end
+
 local function more_commands(p)
     local stamp = cli.command(p, "stamp", "Record that the database is at a version, and run nothing.")
     writing(stamp)
@@ -54,6 +58,7 @@ local function more_commands(p)
     plan:option("--to", "Stop after this version."):argname "VERSION"
     cli.count_option(plan, "--steps", "At most so many.")
     plan:flag("--down", "What 'down' would run.")
+    text_or_json(plan)
     local verify = cli.command(p, "verify", "Compare the files with what was applied.")
     common(verify)
     local repair = cli.command(p, "repair", "Correct the records to match the files.")
@@ -107,6 +112,7 @@ local function parser()
     common(status)
     status:flag("--exit-code", "Exit with 1 when something is pending.")
     status:flag("--quiet", "Print nothing.")
+    text_or_json(status)
     local new = cli.command(p, "new", "Make an empty migration, named after the time and NAME.")
     new:argument("name", "Words for the file's name.")
     new:option("--dir", "Folder for it."):count "*":target "dirs":argname "FOLDER"
@@ -187,7 +193,9 @@ end
 
 function run.status(args, migrate)
     local state = migrate.status(options.pick("status", args))
-    if not args.quiet then
+    if args.format == "json" and not args.quiet then
+        cli.print(require("dbrun.migrate.show.as_json").status(state))
+    elseif not args.quiet then
         for _, entry in ipairs(state.files) do
             cli.report(entry.applied and "[X] " or "[ ] ", entry.file.name)
         end

@@ -51,6 +51,10 @@ end
 function M.plan(args, migrate)
     args.direction = args.down and "down" or "up"
     local plan = migrate.plan(options.pick("plan", args))
+    if args.format == "json" then
+        cli.print(require("dbrun.migrate.show.as_json").plan(plan, args.direction))
+        return cli.OK
+    end
     if #plan == 0 then
         cli.print("-- Nothing to ", args.down and "take back." or "apply: the database is up to date.")
     end
