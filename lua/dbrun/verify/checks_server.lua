@@ -73,22 +73,56 @@ check("capacity", "both pools fit into max_connections beside the other sessions
     return found(status, "others use almost all of the server's connections")
 end, { "sessions" }, { "postgres.concurrency" })
 
-check("pooler", "the connection goes to the server itself, or to a pooler", function(ctx, server)
-    local text = server.pooler and "there is a pooler in between" or "the server itself answers"
-    if ctx.expect.pooler ~= nil then
-        if ctx.expect.pooler == server.pooler then return text .. ", as expected" end
-        return differs(text, ctx.expect.pooler and "a pooler is expected" or "no pooler is expected",
+---What does not work through a pooler, by its mode.
+local THROUGH <const> = {
+    session = "each connection of this program holds one of the pooler's: they wait when its pool is smaller",
+    transaction = "what outlives a transaction is lost, or another program gets it: SET, advisory locks, LISTEN, "
+        .. "temporary tables, cursors WITH HOLD, prepared statements unless the pooler keeps them",
+    statement = "transactions are refused, and with them most of what dbrun does",
+}
+
+---@return dbrun.verify.PoolMode? mode nil when the pool of this program is too small to try it
+local function pool_mode(ctx, server)
+    return ctx.lease and require("dbrun.verify.pooler").mode(ctx.lease, server.pid)
+end
+
+local function expected_pooler(text, wanted, mode, there)
+    if type(wanted) == "boolean" then
+        if wanted == there then return text .. ", as expected" end
+        return differs(text, wanted and "a pooler is expected" or "no pooler is expected",
             "check the port in DATABASE_URL")
     end
+    if there and mode == wanted then return text .. ", as expected" end
+    if there and not mode then
+        return differs(text, "its mode cannot be tried with so small a pool", "raise DB_POOL_SIZE above 3")
+    end
+    return differs(text, ("a pooler in %s mode is expected"):format(wanted),
+        "check the port in DATABASE_URL, and pool_mode of the pooler")
+end
+
+check("pooler", "the connection goes to the server itself, or to a pooler in the right mode", function(ctx, server)
+    local mode = server.pooler and pool_mode(ctx, server)
+    local text = server.pooler and "there is a pooler in between" .. (mode and (", in %s mode"):format(mode) or "")
+        or "the server itself answers"
+    if ctx.expect.pooler ~= nil then
+        return expected_pooler(text, ctx.expect.pooler, mode, server.pooler)
+    end
     if not server.pooler then return text end
-    if ctx.config.MIGRATION_DATABASE_URL and ctx.config.DB_STATEMENT_CACHE == 0 then return text end
-    return {
-        status = "WARN", text = text,
-        cause = "session state (advisory locks, LISTEN, SET, prepared statements) may belong to another connection",
-        remedy = { "name the server itself in MIGRATION_DATABASE_URL: migrations lock a session",
-            "set DB_STATEMENT_CACHE=0, unless the pooler keeps prepared statements" },
-    }
-end)
+    if mode ~= "statement" and ctx.config.MIGRATION_DATABASE_URL and ctx.config.DB_STATEMENT_CACHE == 0 then
+        return text
+    end
+    local remedy = { "name the server itself in MIGRATION_DATABASE_URL: migrations lock a session",
+        "set DB_STATEMENT_CACHE=0, unless the pooler keeps prepared statements (max_prepared_statements)" }
+    if mode == "session" then
+        remedy = { ("{ pooler = 'session' } in %s, if that is meant"):format(ctx.expect.file),
+            "pool_size of the pooler: at least DB_POOL_SIZE + DB_MAX_OVERFLOW + SYNC_POOL_SIZE" }
+    elseif mode == "statement" then
+        remedy = { "pool_mode = transaction (or session) in the pooler's configuration" }
+    end
+    return { status = mode == "statement" and "FAIL" or "WARN", text = text, remedy = remedy,
+        cause = THROUGH[mode or "transaction"] }
+end, nil, { "postgres.concurrency" })
+M.list[#M.list].on_conn = true
 
 -- ---- writing, replication ----
 

@@ -139,6 +139,10 @@ local function check_names(file, i, fact, kind)
             wrong(file, i, key, (": `%s` is '%s', not a version such as '>= 1.5'"):format(key, fact[key]))
         end
     end
+    if type(fact.pooler) == "string" and fact.pooler ~= "session" and fact.pooler ~= "transaction" then
+        wrong(file, i, "pooler", (": `pooler` is '%s', not 'session', 'transaction', true or false"):format(
+            fact.pooler))
+    end
     if kind == "limit" and not require("dbrun.verify.limits").DEFAULTS[fact.limit] then
         local near = nearest.find(fact.limit, limit_names())
         wrong(file, i, "limit", (": no check has the limit '%s'"):format(fact.limit),

@@ -1,7 +1,7 @@
 -- The checks of the PostgreSQL server, each made to pass, to warn and to fail on real servers.
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
-local process = require "dbrun.process"
+local pgbouncer = require "spec.support.pgbouncer"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
@@ -93,45 +93,29 @@ describe("dbrun verify, about the PostgreSQL server:", function()
     it("a pooler in between", function()
         assert.equal("PASS", (check "postgres.pooler"))
         incomplete("postgres.pooler", "{ pooler = true }", "a pooler is expected")
-        local bouncer = "/usr/sbin/pgbouncer"
-        if not fs.exists(bouncer) then return end
-        fs.write(root .. "/bouncer.ini", ([[
-[databases]
-postgres = host=%s user=dbrun
-[pgbouncer]
-listen_addr =
-unix_socket_dir = %s
-listen_port = 6432
-auth_type = any
-pool_mode = session
-ignore_startup_parameters = extra_float_digits
-logfile = %s/bouncer.log
-]]):format(pg.sockdir, root, root))
-        local folder = require "spec.support.servers.folder"
-        local uid, gid = folder.ids()
-        if uid then
-            fs.chown(root, uid, gid)
-            fs.chown(root .. "/bouncer.ini", uid, gid)
+        if not pgbouncer.is_there() then return end
+        local modes = {
+            session = { "WARN", "each connection of this program holds one of the pooler's" },
+            transaction = { "WARN", "what outlives a transaction is lost" },
+            statement = { "FAIL", "transactions are refused" },
+        }
+        for mode, wanted in pairs(modes) do
+            local bouncer <close> = pgbouncer.start(pg, { pool_mode = mode, default_pool_size = 20 })
+            local through = { url = bouncer.url }
+            local status, text = check("postgres.pooler", "", through)
+            assert.equal(wanted[1], status, text)
+            assert.matches("there is a pooler in between, in " .. mode .. " mode", text, 1, true)
+            assert.matches(wanted[2], text, 1, true)
+            status, text = check("postgres.capacity", "", { url = through.url })
+            assert.equal("SKIP", status, text)
+            through.strict = true
+            assert.equal("FAIL", (check("postgres.pooler", "{ pooler = false }", through)))
+            assert.equal("PASS", (check("postgres.pooler", "{ pooler = true }", through)))
+            for _, other in ipairs { "session", "transaction" } do
+                assert.equal(mode == other and "PASS" or "FAIL",
+                    (check("postgres.pooler", ("{ pooler = '%s' }"):format(other), through)))
+            end
         end
-        local child = process.start { bouncer, "-q", root .. "/bouncer.ini", uid = uid, gid = gid, cwd = "/",
-            stdout = root .. "/out", stderr = "stdout", pdeathsig = "KILL" }
-        finally(function()
-            child:kill "KILL"
-            child:wait(5)
-        end)
-        for _ = 1, 200 do
-            if fs.exists(root .. "/.s.PGSQL.6432") then break end
-            task.sleep(0.02)
-        end
-        local through = { url = "postgresql://dbrun@/postgres?host=" .. root .. "&port=6432" }
-        local status, text = check("postgres.pooler", "", through)
-        assert.equal("WARN", status, text)
-        assert.matches("there is a pooler in between", text)
-        through.strict = true
-        assert.equal("FAIL", (check("postgres.pooler", "{ pooler = false }", through)))
-        assert.equal("PASS", (check("postgres.pooler", "{ pooler = true }", through)))
-        status, text = check("postgres.capacity", "", { url = through.url })
-        assert.equal("SKIP", status, text)
     end)
 
     it("sessions that cannot write", function()
