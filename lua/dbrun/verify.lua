@@ -40,6 +40,7 @@ function M.checks(expectations)
     add(table.unpack(require("dbrun.verify.checks_upkeep").list))
     add(table.unpack(require("dbrun.verify.checks_risks").list))
     local timescale = require "dbrun.verify.checks_timescale_state"
+    add(require("dbrun.verify.checks_members").members)
     local citus = require "dbrun.verify.checks_citus"
     add(timescale.state, citus.nodes, citus.shards)
     add(redis.redis, redis.round_trip, table.unpack(require("dbrun.verify.checks_redis_state").list))
