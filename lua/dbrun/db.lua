@@ -104,6 +104,7 @@ end
 ---@field release fun(self)
 ---@field cancel fun(self) cancels the statement that another task runs on it (SQLSTATE 57014)
 ---@field backend_pid fun(self): integer
+---@field package certificates fun(self): number?, number? seconds until the server's ends, and the own one
 ---@field invalidate fun(self) closes it when it is released
 ---@field in_transaction fun(self): false|"open"|"failed"
 ---@field parameters table<string, string> present values of what the server reports (server_version, TimeZone, ...)

@@ -55,6 +55,7 @@ local M = {}
 ---@field package raw fun(self: dbrun.redis.Connection, name: string, ...): any
 ---@field package listen fun(self: dbrun.redis.Connection, ...): any
 ---@field package lost fun(self: dbrun.redis.Connection): boolean
+---@field package certificates fun(self): number?, number? seconds until the server's ends, and the own one
 ---@field package next fun(self: dbrun.redis.Connection, ...): any
 ---@field package post fun(self: dbrun.redis.Connection, ...): any
 

@@ -40,12 +40,13 @@ function M.checks(expectations)
     add(table.unpack(require("dbrun.verify.checks_upkeep").list))
     add(table.unpack(require("dbrun.verify.checks_risks").list))
     local timescale = require "dbrun.verify.checks_timescale_state"
-    add(require("dbrun.verify.checks_members").members)
+    local certificates = require "dbrun.verify.checks_certificates"
+    add(require("dbrun.verify.checks_members").members, certificates.postgres)
     local citus = require "dbrun.verify.checks_citus"
     add(timescale.state, citus.nodes, citus.shards)
     add(redis.redis, redis.round_trip, table.unpack(require("dbrun.verify.checks_redis_state").list))
     local several = require "dbrun.verify.checks_redis_topology"
-    add(several.cluster, several.sentinels)
+    add(several.cluster, several.sentinels, certificates.redis)
     add(schema.migrations, schema.tables, expected.columns, expected.indexes, expected.privileges, expected.extensions)
     add(schema.partitioning, require("dbrun.verify.checks_timescale").hypertables, timescale.aggregates,
         citus.distribution)

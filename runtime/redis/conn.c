@@ -114,6 +114,11 @@ struct redis_call *redisconn_oldest(const struct redisconn *c)
     return c->sent_head;
 }
 
+struct certificates redisconn_certificates(const struct redisconn *c)
+{
+    return redis_transport_certificates(&c->transport);
+}
+
 uint64_t redisconn_received(const struct redisconn *c)
 {
     return c->received;

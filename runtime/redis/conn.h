@@ -91,6 +91,8 @@ struct redis_call *redisconn_oldest(const struct redisconn *c);
 uint64_t redisconn_received(const struct redisconn *c);
 /* Has it failed because the server closed it? */
 bool redisconn_was_closed(const struct redisconn *c);
+/* Those of its TLS session; none without TLS. */
+struct certificates redisconn_certificates(const struct redisconn *c);
 /* Is there anything to read, or has the server closed the connection? */
 bool redisconn_has_news(struct redisconn *c);
 /* Gives the connection up: it fails with this error, and nothing is read from it any more. */

@@ -314,3 +314,8 @@ bool redis_tls_quiet(struct redis_tls *tls)
     ERR_clear_error();
     return quiet;
 }
+
+struct certificates redis_tls_certificates(const struct redis_tls *tls)
+{
+    return certificates_of(tls->ssl);
+}

@@ -22,5 +22,6 @@ enum redis_io redis_tls_write(struct redis_tls *tls, const void *data, size_t le
 size_t redis_tls_taken(const struct redis_tls *tls);
 bool redis_tls_pending(const struct redis_tls *tls);
 bool redis_tls_quiet(struct redis_tls *tls);
+struct certificates redis_tls_certificates(const struct redis_tls *tls);
 
 #endif

@@ -92,3 +92,8 @@ void redis_transport_close(struct redis_transport *t)
         close(t->fd);
     t->fd = -1;
 }
+
+struct certificates redis_transport_certificates(const struct redis_transport *t)
+{
+    return t->tls ? redis_tls_certificates(t->tls) : certificates_of(NULL);
+}

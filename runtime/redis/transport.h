@@ -8,6 +8,7 @@
 #ifndef DBRUN_REDIS_TRANSPORT_H
 #define DBRUN_REDIS_TRANSPORT_H
 
+#include "base/certificate.h"
 #include "base/error.h"
 #include "redis/target.h"
 
@@ -50,6 +51,8 @@ bool redis_transport_pending(const struct redis_transport *t);
 /* On an idle connection: has the server neither closed it nor sent anything? (A TLS session ticket does not
  * count.) */
 bool redis_transport_quiet(struct redis_transport *t);
+/* Those of the TLS session; none without TLS. */
+struct certificates redis_transport_certificates(const struct redis_transport *t);
 void redis_transport_close(struct redis_transport *t);
 
 #endif

@@ -17,7 +17,8 @@ select {pg_is_in_recovery}() as standby, {pg_postmaster_start_time}()::{text} as
        (select system_identifier::{text} from {pg_control_system}()) as system,
        case when {pg_is_in_recovery}() and ({pg_last_wal_receive_lsn}() {=} {pg_last_wal_replay_lsn}()) is not true
             then extract(epoch from {clock_timestamp}() {-} {pg_last_xact_replay_timestamp}())::{float8} end as behind,
-       case when {pg_is_in_recovery}() then (select pid from {pg_stat_get_wal_receiver}()) is not null end as receiving]]
+       case when {pg_is_in_recovery}() then (select pid from {pg_stat_get_wal_receiver}()) is not null end
+           as receiving]]
 
 ---The same where a service does not offer all of it.
 local ROLE <const> = catalog.sql [[

@@ -2,7 +2,8 @@
 --- changes them.
 local M = {}
 
----@type table<string, { warn?: number, fail?: number, unit: string }>
+---`below`: it warns and fails below the values, not above them.
+---@type table<string, { warn?: number, fail?: number, below?: boolean, unit: string }>
 M.DEFAULTS = {
     ["postgres.clock"] = { warn = 1, fail = 60, unit = "seconds between the clocks" },
     ["postgres.capacity"] = { warn = 0.9, unit = "share of max_connections in use by others" },
@@ -28,6 +29,8 @@ M.DEFAULTS = {
     ["postgres.end_of_life"] = { warn = 0, unit = "days since the last release of its version" },
     ["timescale.overdue"] = { warn = 300, fail = 3600, unit = "seconds since a job was to start" },
     ["citus.balance"] = { warn = 1.5, unit = "times the average bytes of a node, on the fullest one" },
+    ["postgres.certificates"] = { warn = 30, fail = 7, below = true, unit = "days that a certificate is still valid" },
+    ["redis.certificates"] = { warn = 30, fail = 7, below = true, unit = "days that a certificate is still valid" },
     ["redis.memory"] = { warn = 0.8, fail = 0.98, unit = "share of maxmemory" },
     ["redis.eviction"] = { warn = 0, unit = "keys evicted per second" },
     ["redis.clients"] = { warn = 0.8, unit = "share of maxclients in use by others" },
@@ -43,12 +46,13 @@ M.DEFAULTS = {
 function M.judge(ctx, name, value, usual)
     local default, own = M.DEFAULTS[name], ctx.expect.limits[name] or {}
     local warn, fail = own.warn or usual or default.warn, own.fail or default.fail
+    local function worse(a, b) return default.below and a < b or not default.below and a > b end
     local measured = ctx.measured
-    if measured and not (measured[name] and measured[name].value >= value) then
-        measured[name] = { value = value, warn = warn, fail = fail }
+    if measured and (not measured[name] or worse(value, measured[name].value)) then
+        measured[name] = { value = value, warn = warn, fail = fail, below = default.below }
     end
-    if fail and value > fail then return "FAIL", fail end
-    if warn and value > warn then return "WARN", warn end
+    if fail and worse(value, fail) then return "FAIL", fail end
+    if warn and worse(value, warn) then return "WARN", warn end
     return "PASS"
 end
 

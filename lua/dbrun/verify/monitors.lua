@@ -68,7 +68,9 @@ function M.nagios(results, run)
     end
     for _, name in ipairs(measured(run)) do
         local m = run.measured[name]
-        data[#data + 1] = ("'%s'=%s;%s;%s"):format(name, plain(m.value), plain(m.warn), plain(m.fail))
+        local range = m.below and "%s:" or "%s" -- "30:" warns below 30
+        data[#data + 1] = ("'%s'=%s;%s;%s"):format(name, plain(m.value), m.warn and range:format(plain(m.warn)) or "",
+            m.fail and range:format(plain(m.fail)) or "")
     end
     local head = ("DBRUN %s - %d passed, %d warned, %d failed, %d blocked"):format(WORDS[M.nagios_status(results, run)],
         count.PASS, count.WARN, count.FAIL, count.blocked)

@@ -2,6 +2,7 @@
 
 #include "base/deadline.h"
 #include "bind/base/args.h"
+#include "bind/base/certificates.h"
 #include "bind/base/error.h"
 #include "bind/pg/batch.h"
 #include "bind/pg/copy.h"
@@ -146,6 +147,13 @@ static int lease_backend_pid(lua_State *L)
 {
     lua_pushinteger(L, pg_lease_check(L)->link->pid);
     return 1;
+}
+
+/* certificates() -> seconds that the server's certificate is valid, and the own one; nil: there is none */
+static int lease_certificates(lua_State *L)
+{
+    return bind_push_certificates(L,
+                                  certificates_of(PQsslStruct(pg_lease_check(L)->link->m.conn, "OpenSSL")));
 }
 
 /* in_transaction() -> false, or "open" or "failed" */
@@ -302,6 +310,7 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
                                        {"invalidate", lease_invalidate},
                                        {"cancel", lease_cancel},
                                        {"backend_pid", lease_backend_pid},
+                                       {"certificates", lease_certificates},
                                        {"in_transaction", lease_in_transaction},
                                        {"guard", lease_guard},
                                        {"verbatim", lease_verbatim},

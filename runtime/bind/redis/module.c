@@ -4,6 +4,7 @@
 #include "base/deadline.h"
 #include "base/text.h"
 #include "bind/base/args.h"
+#include "bind/base/certificates.h"
 #include "bind/base/error.h"
 #include "bind/base/fields.h"
 #include "bind/redis/feed.h"
@@ -106,6 +107,13 @@ static int conn_lost(lua_State *L)
     const struct redis_handle *h = bind_self(L, REDIS_CONN_CLASS);
     lua_pushboolean(L, h->session && !h->session->closed && !h->session->link);
     return 1;
+}
+
+/* certificates() -> seconds that the server's certificate is valid, and the own one; nil: there is none */
+static int conn_certificates(lua_State *L)
+{
+    bind_self(L, REDIS_CONN_CLASS);
+    return bind_push_certificates(L, redisconn_certificates(redis_check_handle(L, 1)->session->link->conn));
 }
 
 static int client_stats(lua_State *L)
@@ -352,11 +360,19 @@ static void conn_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
         {"__gc", handle__gc}, {"__close", conn_close}, {"__tostring", handle__tostring}, {NULL, NULL}};
-    static const luaL_Reg methods[] = {
-        {"call", redis_call__any},      {"raw", redis_call__raw},          {"close", conn_close},
-        {"listen", redis_feed__listen}, {"post", redis_feed__post},        {"next", redis_feed__next},
-        {"discard", conn_discard},      {"batch", redis_batch_new},        {"lost", conn_lost},
-        {"links", redis_handle__links}, {"__until", redis_acquire__until}, {NULL, NULL}};
+    static const luaL_Reg methods[] = {{"call", redis_call__any},
+                                       {"raw", redis_call__raw},
+                                       {"close", conn_close},
+                                       {"listen", redis_feed__listen},
+                                       {"post", redis_feed__post},
+                                       {"next", redis_feed__next},
+                                       {"discard", conn_discard},
+                                       {"batch", redis_batch_new},
+                                       {"lost", conn_lost},
+                                       {"certificates", conn_certificates},
+                                       {"links", redis_handle__links},
+                                       {"__until", redis_acquire__until},
+                                       {NULL, NULL}};
     bind_class(L, rt, REDIS_CONN_CLASS, meta, methods);
     bind_class_words(L, "a connection", "conn");
     lua_pop(L, 1);

@@ -62,6 +62,8 @@ describe("the report for Nagios", function()
         assert.matches("^DBRUN CRITICAL %- 1 passed.*: root: cannot be reached %(network%); odd: a b | time=0.25s;;;0 ",
             lines[1])
         assert.matches("'postgres.clock'=0;1;60$", lines[1])
+        run.measured = { ["redis.certificates"] = { value = 12.5, warn = 30, fail = 7, below = true } }
+        assert.matches("'redis.certificates'=12.5;30:;7:$", (monitors.nagios(results, run):match "[^\n]*"))
         for i = 2, #lines do assert.not_matches("|", lines[i], 1, true) end
         assert.equal(2, monitors.nagios_status(results, run))
     end)

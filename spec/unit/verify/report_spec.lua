@@ -151,11 +151,13 @@ describe("the choice of checks", function()
             "postgres.xmin_horizon", "postgres.sequences", "postgres.end_of_life", "postgres.archiving",
             "postgres.checksums", "postgres.settings", "postgres.pending_restart", "postgres.collation",
             "postgres.unchecked", "postgres.autovacuum", "postgres.replica_identity", "postgres.encryption",
-            "redis", "redis.round_trip", "redis.version",
+            "postgres.members", "postgres.certificates", "postgres.timescale", "postgres.citus",
+            "postgres.citus_shards", "redis", "redis.round_trip", "redis.version",
             "redis.rights", "redis.memory", "redis.eviction", "redis.persistence", "redis.clients",
-            "redis.replication", "redis.latency", "schema.migrations", "schema.tables", "schema.columns",
+            "redis.replication", "redis.latency", "redis.cluster", "redis.sentinels", "redis.certificates",
+            "schema.migrations", "schema.tables", "schema.columns",
             "schema.indexes", "schema.privileges", "schema.extensions", "schema.time_partitioning",
-            "schema.hypertables",
+            "schema.hypertables", "schema.aggregates", "schema.distribution",
         }, chosen())
     end)
 
@@ -168,8 +170,7 @@ describe("the choice of checks", function()
     it("can leave some out", function()
         assert.same({ "configuration", "redis", "redis.round_trip", "redis.latency" }, chosen({}, { "postgres",
             "schema", "redis.version", "redis.rights", "redis.memory", "redis.eviction", "redis.persistence",
-            "redis.clients",
-            "redis.replication" }))
+            "redis.clients", "redis.replication", "redis.cluster", "redis.sentinels", "redis.certificates" }))
     end)
 
     it("leaves out what needs one that is left out", function()

@@ -1,0 +1,15 @@
+/*
+ * The certificates of a TLS session, for Lua.
+ */
+#ifndef DBRUN_BIND_BASE_CERTIFICATES_H
+#define DBRUN_BIND_BASE_CERTIFICATES_H
+
+#include "base/certificate.h"
+
+#include <lua.h>
+
+/* Pushes two values: seconds until the other side's certificate ends, and until the own one does; nil where
+ * there is none. Returns their number. */
+int bind_push_certificates(lua_State *L, struct certificates certificates);
+
+#endif
