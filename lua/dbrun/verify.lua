@@ -39,17 +39,12 @@ function M.checks(expectations)
     add(require("dbrun.verify.server").check, table.unpack(require("dbrun.verify.checks_server").list))
     add(table.unpack(require("dbrun.verify.checks_upkeep").list))
     add(table.unpack(require("dbrun.verify.checks_risks").list))
-    local timescale = require "dbrun.verify.checks_timescale_state"
-    local certificates = require "dbrun.verify.checks_certificates"
-    add(require("dbrun.verify.checks_members").members, certificates.postgres)
-    local citus = require "dbrun.verify.checks_citus"
-    add(timescale.state, citus.nodes, citus.shards)
+    local optional = require "dbrun.verify.optional"
+    add(optional.members, optional.certificates, optional.timescale, optional.citus, optional.citus_shards)
     add(redis.redis, redis.round_trip, table.unpack(require("dbrun.verify.checks_redis_state").list))
-    local several = require "dbrun.verify.checks_redis_topology"
-    add(several.cluster, several.sentinels, certificates.redis)
+    add(optional.cluster, optional.sentinels, optional.redis_certificates)
     add(schema.migrations, schema.tables, expected.columns, expected.indexes, expected.privileges, expected.extensions)
-    add(schema.partitioning, require("dbrun.verify.checks_timescale").hypertables, timescale.aggregates,
-        citus.distribution)
+    add(schema.partitioning, optional.hypertables, optional.aggregates, optional.distribution)
     if expectations and #expectations.own > 0 then
         add(table.unpack(require("dbrun.verify.own").checks(expectations, list)))
     end

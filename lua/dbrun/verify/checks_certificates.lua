@@ -38,49 +38,37 @@ local function judge(ctx, limit, peer, own, renew)
     return found.result(table.concat(texts, ", "))
 end
 
----@type dbrun.verify.Check
-M.postgres = {
-    name = "postgres.certificates",
-    about = "the certificates of the connection do not end soon",
-    needs = { "postgres.async" },
-    on_conn = true, optional = true,
-    service = function(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end,
-    run = function(ctx)
-        local function ask(conn) return conn:certificates() end
-        local peer, own
-        if ctx.lease then
-            peer, own = ask(ctx.lease)
-        else
-            local conn <close> = ctx.conn:acquire()
-            peer, own = ask(conn)
-        end
-        return judge(ctx, "postgres.certificates", peer, own, {
-            server = "renew the file of ssl_cert_file on the server; then: select pg_reload_conf();",
-            client = "renew the file of sslcert (~/.postgresql/postgresql.crt)",
-        })
-    end,
-}
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.postgres(ctx)
+    local function ask(conn) return conn:certificates() end
+    local peer, own
+    if ctx.lease then
+        peer, own = ask(ctx.lease)
+    else
+        local conn <close> = ctx.conn:acquire()
+        peer, own = ask(conn)
+    end
+    return judge(ctx, "postgres.certificates", peer, own, {
+        server = "renew the file of ssl_cert_file on the server; then: select pg_reload_conf();",
+        client = "renew the file of sslcert (~/.postgresql/postgresql.crt)",
+    })
+end
 
----@type dbrun.verify.Check
-M.redis = {
-    name = "redis.certificates",
-    about = "the certificates of the connection do not end soon",
-    needs = { "redis" },
-    optional = true,
-    service = function(ctx) return require("dbrun.verify.checks_redis").redis.service(ctx) end,
-    run = function(ctx)
-        local url = require("dbrun.url").parse_redis(ctx.config.redis_url, "REDIS_URL")
-        if not url.tls then return { status = "SKIP", text = "the connection is not encrypted" } end
-        if url.scheme:find "cluster" then
-            return { status = "SKIP", text = "a cluster has a certificate for each node" }
-        end
-        local conn <close> = require("dbrun.redis").get():acquire()
-        local peer, own = conn:certificates()
-        return judge(ctx, "redis.certificates", peer, own, {
-            server = "renew tls-cert-file; then: redis-cli config set tls-cert-file FILE",
-            client = "renew the file of ssl_certfile in REDIS_URL",
-        })
-    end,
-}
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.redis(ctx)
+    local url = require("dbrun.url").parse_redis(ctx.config.redis_url, "REDIS_URL")
+    if not url.tls then return { status = "SKIP", text = "the connection is not encrypted" } end
+    if url.scheme:find "cluster" then
+        return { status = "SKIP", text = "a cluster has a certificate for each node" }
+    end
+    local conn <close> = require("dbrun.redis").get():acquire()
+    local peer, own = conn:certificates()
+    return judge(ctx, "redis.certificates", peer, own, {
+        server = "renew tls-cert-file; then: redis-cli config set tls-cert-file FILE",
+        client = "renew the file of ssl_certfile in REDIS_URL",
+    })
+end
 
 return M

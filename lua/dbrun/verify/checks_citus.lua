@@ -1,5 +1,5 @@
 --- Citus: do the nodes reach each other, have they the same version, is a prepared transaction left on one, and how
---- are the shards spread; and how expected tables are distributed. Skipped without Citus.
+--- are the shards spread; and how expected tables are distributed.
 local catalog <const> = require "dbrun.db.catalog"
 local cli <const> = require "dbrun.cli"
 local errors <const> = require "dbrun.error"
@@ -10,10 +10,6 @@ local server_check <const> = require "dbrun.verify.server_check"
 local task <const> = require "dbrun.task"
 
 local M = {}
-
-local function service(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end
-
-local function none() return { status = "SKIP", text = "Citus is not in this database" } end
 
 -- ---- questions that go to other nodes ----
 
@@ -157,29 +153,23 @@ local function judge_cluster(found, ctx)
     end
 end
 
----@type dbrun.verify.Check
-M.nodes = {
-    name = "postgres.citus",
-    about = "Citus: all nodes are active, reach each other, have one version, and no old prepared transaction",
-    needs = { "postgres.server" },
-    on_conn = true, optional = true, service = service,
-    run = function(ctx)
-        local version = ctx.server.extensions.citus
-        if not version then return none() end
-        local nodes, found = {}, findings.new()
-        for i, row in ipairs(ctx.conn:query(NODES)) do nodes[i] = row.node end
-        local text = ("Citus %s, %s"):format(version, cli.plural(#nodes, "node"))
-        local installed = ctx.conn:value(catalog.sql [[
-            select default_version from {pg_available_extensions}() where name {=} 'citus']])
-        if installed and installed ~= version then
-            found.add("WARN", ("the server has Citus %s, this database still %s"):format(installed, version),
-                "alter extension citus update;   (on each node)")
-        end
-        judge_nodes(found, nodes)
-        if #nodes > 0 then judge_cluster(found, ctx) end
-        return found.result(text, { version = version, nodes = #nodes })
-    end,
-}
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.nodes(ctx)
+    local version = ctx.server.extensions.citus
+    local nodes, found = {}, findings.new()
+    for i, row in ipairs(ctx.conn:query(NODES)) do nodes[i] = row.node end
+    local text = ("Citus %s, %s"):format(version, cli.plural(#nodes, "node"))
+    local installed = ctx.conn:value(catalog.sql [[
+        select default_version from {pg_available_extensions}() where name {=} 'citus']])
+    if installed and installed ~= version then
+        found.add("WARN", ("the server has Citus %s, this database still %s"):format(installed, version),
+            "alter extension citus update;   (on each node)")
+    end
+    judge_nodes(found, nodes)
+    if #nodes > 0 then judge_cluster(found, ctx) end
+    return found.result(text, { version = version, nodes = #nodes })
+end
 
 -- ---- shards ----
 
@@ -249,37 +239,30 @@ local function judge_balance(found, ctx)
     return (", the fullest node has %.1f times the average"):format(share)
 end
 
----@type dbrun.verify.Check
-M.shards = {
-    name = "postgres.citus_shards",
-    about = "Citus: shards are on the nodes where they belong, and evenly spread",
-    needs = { "postgres.citus" },
-    on_conn = true, optional = true, service = service,
-    independent = function() return true end, -- it has a cause of its own when a node is down
-    run = function(ctx)
-        if not (ctx.server and ctx.server.extensions.citus) then return none() end
-        local row, found = ctx.conn:one(PLACES), findings.new()
-        for _, node in ipairs(row.unwanted) do
-            found.add("WARN", ("%s shards are on %s, which is to have none"):format(node[3], at(node[1], node[2])),
-                ("select citus_drain_node('%s', %s);"):format(node[1], node[2]))
-        end
-        for _, entry in ipairs(row.homeless) do
-            found.add("FAIL", ("%s shards of %s are on a node that is not in pg_dist_node"):format(entry[2], entry[1]),
-                "add the node again, or restore the table")
-        end
-        if #row.apart > 0 then
-            found.add("FAIL", ("co-located shards are on different nodes (co-location %s): joins fail"):format(
-                table.concat(row.apart, ", ")), "select citus_rebalance_start();")
-        end
-        if #row.unreplicated > 0 then
-            found.add("WARN", ("reference tables are not on every node: %s"):format(
-                table.concat(row.unreplicated, ", ")), "select replicate_reference_tables();")
-        end
-        local text = cli.plural(row.shards, "shard")
-        if row.shards > 0 then text = text .. judge_balance(found, ctx) end
-        return found.result(text, { shards = row.shards })
-    end,
-}
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.shards(ctx)
+    local row, found = ctx.conn:one(PLACES), findings.new()
+    for _, node in ipairs(row.unwanted) do
+        found.add("WARN", ("%s shards are on %s, which is to have none"):format(node[3], at(node[1], node[2])),
+            ("select citus_drain_node('%s', %s);"):format(node[1], node[2]))
+    end
+    for _, entry in ipairs(row.homeless) do
+        found.add("FAIL", ("%s shards of %s are on a node that is not in pg_dist_node"):format(entry[2], entry[1]),
+            "add the node again, or restore the table")
+    end
+    if #row.apart > 0 then
+        found.add("FAIL", ("co-located shards are on different nodes (co-location %s): joins fail"):format(
+            table.concat(row.apart, ", ")), "select citus_rebalance_start();")
+    end
+    if #row.unreplicated > 0 then
+        found.add("WARN", ("reference tables are not on every node: %s"):format(
+            table.concat(row.unreplicated, ", ")), "select replicate_reference_tables();")
+    end
+    local text = cli.plural(row.shards, "shard")
+    if row.shards > 0 then text = text .. judge_balance(found, ctx) end
+    return found.result(text, { shards = row.shards })
+end
 
 -- ---- expectations ----
 
@@ -315,36 +298,29 @@ local function differs(fact, row)
     end
 end
 
----@type dbrun.verify.Check
-M.distribution = {
-    name = "schema.distribution",
-    about = "Citus: tables are distributed by the expected column, or are reference tables",
-    needs = { "postgres.async", "postgres.server" },
-    on_conn = true, optional = true, service = service,
-    after = { "schema.tables" },
-    run = function(ctx)
-        local facts, names, seen = {}, {}, {}
-        for _, fact in ipairs(ctx.expect.tables) do
-            if fact.distributed_by or fact.reference ~= nil then
-                facts[#facts + 1], names[#names + 1] = fact, fact.table
-            end
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.distribution(ctx)
+    local facts, names, seen = {}, {}, {}
+    for _, fact in ipairs(ctx.expect.tables) do
+        if fact.distributed_by or fact.reference ~= nil then
+            facts[#facts + 1], names[#names + 1] = fact, fact.table
         end
-        if #facts == 0 then return { status = "SKIP", text = ("%s expects none"):format(ctx.expect.file) } end
-        if not ctx.server.extensions.citus then
-            return { status = "INCOMPLETE", text = "Citus is not in this database",
-                cause = "expected of it: " .. table.concat(names, ", "),
-                remedy = { "shared_preload_libraries = 'citus' in postgresql.conf; then: create extension citus;" } }
-        end
-        local found = findings.new()
-        for i, row in ipairs(ctx.conn:query(TABLES, require("dbrun.db").array(names, "text"))) do
-            local cause, todo = differs(facts[i], row)
-            if cause then found.add("WARN", cause, todo) end
-            seen[i] = ("%s: %s"):format(names[i], row.there and kind_of(row) or "not there")
-        end
-        local result = found.result(table.concat(seen, "; "))
-        if result.status then result.status = "INCOMPLETE" end
-        return result
-    end,
-}
+    end
+    if not ctx.server.extensions.citus then
+        return { status = "INCOMPLETE", text = "Citus is not in this database",
+            cause = "expected of it: " .. table.concat(names, ", "),
+            remedy = { "shared_preload_libraries = 'citus' in postgresql.conf; then: create extension citus;" } }
+    end
+    local found = findings.new()
+    for i, row in ipairs(ctx.conn:query(TABLES, require("dbrun.db").array(names, "text"))) do
+        local cause, todo = differs(facts[i], row)
+        if cause then found.add("WARN", cause, todo) end
+        seen[i] = ("%s: %s"):format(names[i], row.there and kind_of(row) or "not there")
+    end
+    local result = found.result(table.concat(seen, "; "))
+    if result.status then result.status = "INCOMPLETE" end
+    return result
+end
 
 return M

@@ -102,49 +102,42 @@ local function judge_all(found, ctx, parsed, primaries, standbys, systems)
     end
 end
 
----@type dbrun.verify.Check
-M.members = {
-    name = "postgres.members",
-    about = "a URL with several hosts: one primary answers, the standbys follow it",
-    needs = { "postgres.async" },
-    independent = function() return true end, -- it tells why none of them was taken
-    on_conn = true, optional = true,
-    service = function(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end,
-    run = function(ctx)
-        local parsed = require("dbrun.url").parse_postgres(ctx.config.async_database_url, "DATABASE_URL")
-        if #parsed.hosts < 2 or parsed.params.hostaddr then
-            return { status = "SKIP", text = "the URL names one host" }
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.members(ctx)
+    local parsed = require("dbrun.url").parse_postgres(ctx.config.async_database_url, "DATABASE_URL")
+    if #parsed.hosts < 2 or parsed.params.hostaddr then
+        return { status = "SKIP", text = "the URL names one host" }
+    end
+    local said, jobs = {}, {}
+    for i, server in ipairs(parsed.hosts) do
+        jobs[i] = function()
+            local row, problem = ask(ctx, url_of(parsed, server))
+            said[i] = { row = row, problem = problem }
         end
-        local said, jobs = {}, {}
-        for i, server in ipairs(parsed.hosts) do
-            jobs[i] = function()
-                local row, problem = ask(ctx, url_of(parsed, server))
-                said[i] = { row = row, problem = problem }
+    end
+    task.all(jobs)
+    local here = answering(ctx)
+    local found, texts, primaries, standbys, systems = findings.new(), {}, {}, {}, {}
+    for i, server in ipairs(parsed.hosts) do
+        local name, row = name_of(server), said[i].row
+        if not row then
+            texts[i] = name .. " does not answer"
+            found.add("WARN", ("%s does not answer: %s"):format(name, said[i].problem.message),
+                ("pg_isready -h %s -p %s"):format(tostring(server.host), tostring(server.port or 5432)))
+        else
+            local list = row.standby and standbys or primaries
+            list[#list + 1] = name
+            texts[i] = ("%s %s%s"):format(row.standby and "standby" or "primary", name,
+                row.start == here and " (answers)" or "")
+            if row.standby then judge_standby(found, ctx, name, row) end
+            if row.system and not systems[row.system] then
+                systems[#systems + 1], systems[row.system] = row.system, true
             end
         end
-        task.all(jobs)
-        local here = answering(ctx)
-        local found, texts, primaries, standbys, systems = findings.new(), {}, {}, {}, {}
-        for i, server in ipairs(parsed.hosts) do
-            local name, row = name_of(server), said[i].row
-            if not row then
-                texts[i] = name .. " does not answer"
-                found.add("WARN", ("%s does not answer: %s"):format(name, said[i].problem.message),
-                    ("pg_isready -h %s -p %s"):format(tostring(server.host), tostring(server.port or 5432)))
-            else
-                local list = row.standby and standbys or primaries
-                list[#list + 1] = name
-                texts[i] = ("%s %s%s"):format(row.standby and "standby" or "primary", name,
-                    row.start == here and " (answers)" or "")
-                if row.standby then judge_standby(found, ctx, name, row) end
-                if row.system and not systems[row.system] then
-                    systems[#systems + 1], systems[row.system] = row.system, true
-                end
-            end
-        end
-        if #primaries + #standbys == 0 then return { status = "SKIP", text = "no member answers" } end
-        judge_all(found, ctx, parsed, primaries, standbys, systems)
-        return found.result(table.concat(texts, ", "), { primaries = primaries, standbys = standbys })
-    end,
-}
+    end
+    if #primaries + #standbys == 0 then return { status = "SKIP", text = "no member answers" } end
+    judge_all(found, ctx, parsed, primaries, standbys, systems)
+    return found.result(table.concat(texts, ", "), { primaries = primaries, standbys = standbys })
+end
 return M

@@ -6,8 +6,6 @@ local task <const> = require "dbrun.task"
 
 local M = {}
 
-local function service(ctx) return require("dbrun.verify.checks_redis").redis.service(ctx) end
-
 -- ---- asking one server of several ----
 
 local ANSWER <const> = 2 -- seconds that one of them may take
@@ -124,6 +122,10 @@ local function judge_master(found, node, said)
             ("redis-cli --cluster check %s; --cluster fix %s   (when nothing moves them any more)"):format(
                 name_of(node), name_of(node)))
     end
+    if said.hidden then
+        found.add("WARN", ("cannot see the replicas of %s: %s"):format(name_of(node), said.hidden),
+            "acl setuser ... +info")
+    end
     if node.slots > 0 and said.replicas == 0 then
         found.add("WARN", ("%s has no replica that follows it: its slots are lost with it"):format(name_of(node)),
             ("redis-cli --cluster add-node HOST:PORT %s --cluster-slave --cluster-master-id %s"):format(
@@ -148,61 +150,60 @@ local function first_answer(ctx, hosts)
     end
 end
 
----@type dbrun.verify.Check
-M.cluster = {
-    name = "redis.cluster",
-    about = "a cluster is whole: its state, all slots, no failed node or open migration, a replica for each master",
-    needs = { "redis" },
-    independent = function() return true end, -- it tells why the whole does not answer
-    optional = true, service = service,
-    run = function(ctx)
-        local url = kind_of(ctx)
-        local named = url.scheme:find "cluster" ~= nil
-        local info = ctx.redis and ctx.redis.info or {}
-        if not named and (info.redis_mode or info.server_mode) ~= "cluster" or url.path then
-            return { status = "SKIP", text = "the server is not in a cluster" }
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.cluster(ctx)
+    local url = kind_of(ctx)
+    local named = url.scheme:find "cluster" ~= nil
+    local info = ctx.redis and ctx.redis.info or {}
+    if not named and (info.redis_mode or info.server_mode) ~= "cluster" or url.path then
+        return { status = "SKIP", text = "the server is not in a cluster" }
+    end
+    local replies, seed = first_answer(ctx, named and url.hosts or { { host = url.host, port = url.port } })
+    if not replies then return { status = "SKIP", text = "no node answers" } end
+    for _, reply in ipairs(replies) do
+        if errors.is(reply) then
+            return { status = "WARN", text = "unknown", cause = "cannot see the cluster: " .. reply.message,
+                remedy = { ("acl setuser %s +cluster|info +cluster|nodes"):format(url.username or "default") } }
         end
-        local replies, seed = first_answer(ctx, named and url.hosts or { { host = url.host, port = url.port } })
-        if not replies then return { status = "SKIP", text = "no node answers" } end
-        for _, reply in ipairs(replies) do
-            if errors.is(reply) then return { status = "SKIP", text = reply.message } end
+    end
+    local found, state = findings.new(), lines_of(replies[1])
+    local nodes, masters = nodes_of(replies[2], seed), {}
+    for _, node in ipairs(nodes) do
+        if node.flags.master and not node.flags.fail and not node.flags.noaddr then
+            masters[#masters + 1] = node
         end
-        local found, state = findings.new(), lines_of(replies[1])
-        local nodes, masters = nodes_of(replies[2], seed), {}
-        for _, node in ipairs(nodes) do
-            if node.flags.master and not node.flags.fail and not node.flags.noaddr then
-                masters[#masters + 1] = node
-            end
+    end
+    if state.cluster_state ~= "ok" then
+        found.add("FAIL", ("cluster_state is %s: commands are refused"):format(tostring(state.cluster_state)),
+            ("redis-cli --cluster check %s"):format(name_of(seed)))
+    end
+    local assigned = tonumber(state.cluster_slots_assigned) or 0
+    if assigned < SLOTS then
+        found.add("FAIL", ("%d of %d slots have no node"):format(SLOTS - assigned, SLOTS),
+            ("redis-cli --cluster fix %s"):format(name_of(seed)))
+    end
+    for _, node in ipairs(nodes) do judge_flags(found, node) end
+    local said = {}
+    each(masters, function(node)
+        local answer, problem = ask(settings_for(ctx, node.host, node.port),
+            { { "CLUSTER", "NODES" }, { "INFO", "replication" } })
+        local open = {}
+        for _, own in ipairs(answer and nodes_of(answer[1], node) or {}) do
+            if own.flags.myself then open = own.open end
         end
-        if state.cluster_state ~= "ok" then
-            found.add("FAIL", ("cluster_state is %s: commands are refused"):format(tostring(state.cluster_state)),
-                ("redis-cli --cluster check %s"):format(name_of(seed)))
-        end
-        local assigned = tonumber(state.cluster_slots_assigned) or 0
-        if assigned < SLOTS then
-            found.add("FAIL", ("%d of %d slots have no node"):format(SLOTS - assigned, SLOTS),
-                ("redis-cli --cluster fix %s"):format(name_of(seed)))
-        end
-        for _, node in ipairs(nodes) do judge_flags(found, node) end
-        local said = {}
-        each(masters, function(node)
-            local answer, problem = ask(settings_for(ctx, node.host, node.port),
-                { { "CLUSTER", "NODES" }, { "INFO", "replication" } })
-            local open = {}
-            for _, own in ipairs(answer and nodes_of(answer[1], node) or {}) do
-                if own.flags.myself then open = own.open end
-            end
-            said[node] = { problem = problem, open = open, replicas = answer and linked(answer[2]) }
-        end)
-        for _, node in ipairs(masters) do judge_master(found, node, said[node]) end
-        if not named then
-            found.add("WARN", "the URL names one node: keys of the others get MOVED",
-                "redis+cluster://HOST:PORT,HOST:PORT in REDIS_URL")
-        end
-        return found.result(("%s, %d of %d slots"):format(cli.plural(#nodes, "node"), assigned, SLOTS),
-            { nodes = #nodes, masters = #masters, slots = assigned })
-    end,
-}
+        said[node] = { problem = problem, open = open,
+            replicas = answer and not errors.is(answer[2]) and linked(answer[2]),
+            hidden = answer and errors.is(answer[2]) and answer[2].message }
+    end)
+    for _, node in ipairs(masters) do judge_master(found, node, said[node]) end
+    if not named then
+        found.add("WARN", "the URL names one node: keys of the others get MOVED",
+            "redis+cluster://HOST:PORT,HOST:PORT in REDIS_URL")
+    end
+    return found.result(("%s, %d of %d slots"):format(cli.plural(#nodes, "node"), assigned, SLOTS),
+        { nodes = #nodes, masters = #masters, slots = assigned })
+end
 
 -- ---- sentinels ----
 
@@ -219,7 +220,10 @@ local function ask_sentinel(ctx, host, name)
 end
 
 local function judge_quorum(found, name, said, at)
-    if errors.is(said.quorum) then
+    if errors.is(said.quorum) and said.quorum.message:find "NOPERM" then
+        found.add("WARN", ("%s: cannot see the quorum: %s"):format(at, said.quorum.message),
+            "acl setuser ... +sentinel|ckquorum   (on the sentinel)")
+    elseif errors.is(said.quorum) then
         found.add("FAIL", ("%s: %s"):format(at, said.quorum.message),
             ("redis-cli -p 26379 sentinel ckquorum %s; start the other sentinels"):format(name))
     end
@@ -268,45 +272,39 @@ local function judge_role(found, ctx, address)
     end
 end
 
----@type dbrun.verify.Check
-M.sentinels = {
-    name = "redis.sentinels",
-    about = "sentinels have a quorum, know each other and agree on the master, which is one",
-    needs = { "redis" },
-    independent = function() return true end, -- it tells why the whole does not answer
-    optional = true, service = service,
-    run = function(ctx)
-        local url = kind_of(ctx)
-        if not url.scheme:find "sentinel" then return { status = "SKIP", text = "the URL names no sentinels" } end
-        local found, said, addresses, answered = findings.new(), {}, {}, 0
-        each(url.hosts, function(host) said[host] = ask_sentinel(ctx, host, url.service) end)
-        for _, host in ipairs(url.hosts) do
-            if said[host].master then answered = answered + 1 end
-        end
-        if answered == 0 then return { status = "SKIP", text = "no sentinel answers" } end
-        local replicas = 0
-        for _, host in ipairs(url.hosts) do
-            local one, at = said[host], "sentinel " .. name_of(host)
-            if one.problem then
-                found.add("WARN", ("%s does not answer: %s"):format(at, one.problem.message),
-                    ("redis-cli -h %s -p %s ping"):format(host.host, tostring(host.port)))
-            else
-                judge_quorum(found, url.service, one, at)
-                local address = ("%s:%s"):format(one.master.ip, one.master.port)
-                if not addresses[address] then
-                    addresses[#addresses + 1], addresses[address] = address, true
-                    replicas = math.max(replicas, judge_replicas(found, one))
-                end
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.sentinels(ctx)
+    local url = kind_of(ctx)
+    if not url.scheme:find "sentinel" then return { status = "SKIP", text = "the URL names no sentinels" } end
+    local found, said, addresses, answered = findings.new(), {}, {}, 0
+    each(url.hosts, function(host) said[host] = ask_sentinel(ctx, host, url.service) end)
+    for _, host in ipairs(url.hosts) do
+        if said[host].master then answered = answered + 1 end
+    end
+    if answered == 0 then return { status = "SKIP", text = "no sentinel answers" } end
+    local replicas = 0
+    for _, host in ipairs(url.hosts) do
+        local one, at = said[host], "sentinel " .. name_of(host)
+        if one.problem then
+            found.add("WARN", ("%s does not answer: %s"):format(at, one.problem.message),
+                ("redis-cli -h %s -p %s ping"):format(host.host, tostring(host.port)))
+        else
+            judge_quorum(found, url.service, one, at)
+            local address = ("%s:%s"):format(one.master.ip, one.master.port)
+            if not addresses[address] then
+                addresses[#addresses + 1], addresses[address] = address, true
+                replicas = math.max(replicas, judge_replicas(found, one))
             end
         end
-        if #addresses > 1 then
-            found.add("FAIL", "the sentinels name different masters: " .. table.concat(addresses, ", "),
-                "look at their logs; redis-cli -p 26379 sentinel reset NAME on the one that is wrong")
-        end
-        for _, address in ipairs(addresses) do judge_role(found, ctx, address) end
-        return found.result(("%s of %d, master %s with %s"):format(cli.plural(answered, "sentinel"), #url.hosts,
-            addresses[1], cli.plural(replicas, "replica")), { sentinels = answered, replicas = replicas })
-    end,
-}
+    end
+    if #addresses > 1 then
+        found.add("FAIL", "the sentinels name different masters: " .. table.concat(addresses, ", "),
+            "look at their logs; redis-cli -p 26379 sentinel reset NAME on the one that is wrong")
+    end
+    for _, address in ipairs(addresses) do judge_role(found, ctx, address) end
+    return found.result(("%s of %d, master %s with %s"):format(cli.plural(answered, "sentinel"), #url.hosts,
+        addresses[1], cli.plural(replicas, "replica")), { sentinels = answered, replicas = replicas })
+end
 
 return M

@@ -188,35 +188,28 @@ function M.absent(names)
     }
 end
 
----@type dbrun.verify.Check
-M.hypertables = {
-    name = "schema.hypertables",
-    about = "TimescaleDB: chunks, compression and retention as expected; no job failed, paused or overdue",
-    needs = { "postgres.async", "postgres.server" },
-    on_conn = true,
-    after = { "schema.time_partitioning" },
-    service = function(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end,
-    run = function(ctx)
-        local facts, names, only_here = facts_of(ctx)
-        if not ctx.server.timescale then return M.absent(only_here) end
-        local row = ctx.conn:one(ROWS, table.concat(names, "\n"))
-        local there, causes = by_table(row), {}
-        for i, fact in ipairs(facts) do
-            local lines = compare(ctx, row, fact, there[row.wanted[i]])
-            table.move(lines, 1, #lines, #causes + 1, causes)
-        end
-        local text = ("%d hypertables, %d jobs"):format(#row.hypertables, #row.jobs)
-        local jobs, remedy, worst = judge_jobs(ctx, row.jobs)
-        local differs = #causes > 0
-        if differs then
-            remedy[#remedy + 1] = "set_chunk_time_interval(), alter table ... set (timescaledb.compress), "
-                .. "add_compression_policy(), add_retention_policy() in a migration"
-        end
-        table.move(jobs, 1, #jobs, #causes + 1, causes)
-        if #causes == 0 then return text end
-        return { status = worst == "FAIL" and worst or differs and "INCOMPLETE" or worst, text = text,
-            cause = table.concat(causes, "\n"), remedy = table.move(remedy, 1, #remedy, 1, {}) }
-    end,
-}
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.hypertables(ctx)
+    local facts, names, only_here = facts_of(ctx)
+    if not ctx.server.timescale then return M.absent(only_here) end
+    local row = ctx.conn:one(ROWS, table.concat(names, "\n"))
+    local there, causes = by_table(row), {}
+    for i, fact in ipairs(facts) do
+        local lines = compare(ctx, row, fact, there[row.wanted[i]])
+        table.move(lines, 1, #lines, #causes + 1, causes)
+    end
+    local text = ("%d hypertables, %d jobs"):format(#row.hypertables, #row.jobs)
+    local jobs, remedy, worst = judge_jobs(ctx, row.jobs)
+    local differs = #causes > 0
+    if differs then
+        remedy[#remedy + 1] = "set_chunk_time_interval(), alter table ... set (timescaledb.compress), "
+            .. "add_compression_policy(), add_retention_policy() in a migration"
+    end
+    table.move(jobs, 1, #jobs, #causes + 1, causes)
+    if #causes == 0 then return text end
+    return { status = worst == "FAIL" and worst or differs and "INCOMPLETE" or worst, text = text,
+        cause = table.concat(causes, "\n"), remedy = table.move(remedy, 1, #remedy, 1, {}) }
+end
 
 return M

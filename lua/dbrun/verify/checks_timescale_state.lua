@@ -9,8 +9,6 @@ local timescale <const> = require "dbrun.verify.checks_timescale"
 
 local M = {}
 
-local service <const> = timescale.hypertables.service
-
 -- ---- the extension ----
 
 ---`schedulers`: what runs for this database, as far as this role may see it; `hidden`: what it may not see. Only names
@@ -63,47 +61,39 @@ local function stopped(row)
         "is timescaledb in shared_preload_libraries? raise max_worker_processes, and restart the server"
 end
 
----@type dbrun.verify.Check
-M.state = {
-    name = "postgres.timescale",
-    about = "TimescaleDB: the version that is installed, a licence for what is used, a scheduler that runs",
-    needs = { "postgres.server" },
-    on_conn = true,
-    optional = true,
-    service = service,
-    run = function(ctx)
-        local server = ctx.server
-        local version = server.extensions.timescaledb
-        if not version then return timescale.absent {} end
-        local row = ctx.conn:one(STATE)
-        local text = ("TimescaleDB %s, licence %s, %s"):format(version, row.license or "unknown",
-            cli.plural(row.jobs, "job"))
-        local causes, remedy, status = {}, {}, "WARN"
-        local function add(cause, todo) causes[#causes + 1], remedy[#remedy + 1] = cause, todo end
-        if row.installed and row.installed ~= version then
-            add(("the server has TimescaleDB %s, this database still %s"):format(row.installed, version),
-                "alter extension timescaledb update;   (the first statement of a new session)")
-        end
-        if not licensed(ctx, row) then
-            add("under the Apache licence compression, retention and continuous aggregates do not work",
-                "timescaledb.license = 'timescale' in postgresql.conf")
-        end
-        local idle, todo = stopped(row)
-        if server.standby then
-            idle = nil -- its primary runs the jobs
-        elseif idle and row.jobs > 0 then
-            status = "FAIL"
-        end
-        if idle then add(idle, todo) end
-        local _, seen = scheduler_of(row)
-        if not idle and not seen and not server.standby and row.jobs > 0 then
-            local blind = assert(server_check.blind(server, row.hidden))
-            add("cannot see the scheduler: processes are hidden from " .. server.role, blind.remedy[1])
-        end
-        if #causes == 0 then return text end
-        return { status = status, text = text, cause = table.concat(causes, "\n"), remedy = remedy }
-    end,
-}
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.state(ctx)
+    local server = ctx.server
+    local version = server.extensions.timescaledb
+    local row = ctx.conn:one(STATE)
+    local text = ("TimescaleDB %s, licence %s, %s"):format(version, row.license or "unknown",
+        cli.plural(row.jobs, "job"))
+    local causes, remedy, status = {}, {}, "WARN"
+    local function add(cause, todo) causes[#causes + 1], remedy[#remedy + 1] = cause, todo end
+    if row.installed and row.installed ~= version then
+        add(("the server has TimescaleDB %s, this database still %s"):format(row.installed, version),
+            "alter extension timescaledb update;   (the first statement of a new session)")
+    end
+    if not licensed(ctx, row) then
+        add("under the Apache licence compression, retention and continuous aggregates do not work",
+            "timescaledb.license = 'timescale' in postgresql.conf")
+    end
+    local idle, todo = stopped(row)
+    if server.standby then
+        idle = nil -- its primary runs the jobs
+    elseif idle and row.jobs > 0 then
+        status = "FAIL"
+    end
+    if idle then add(idle, todo) end
+    local _, seen = scheduler_of(row)
+    if not idle and not seen and not server.standby and row.jobs > 0 then
+        local blind = assert(server_check.blind(server, row.hidden))
+        add("cannot see the scheduler: processes are hidden from " .. server.role, blind.remedy[1])
+    end
+    if #causes == 0 then return text end
+    return { status = status, text = text, cause = table.concat(causes, "\n"), remedy = remedy }
+end
 
 -- ---- continuous aggregates ----
 
@@ -185,29 +175,20 @@ local function judge(ctx, fact, row)
         or ("call run_job(%d);   (shows why it fails, or refreshes)"):format(job.job_id)
 end
 
----@type dbrun.verify.Check
-M.aggregates = {
-    name = "schema.aggregates",
-    about = "TimescaleDB: the expected continuous aggregates are there, and refreshed",
-    needs = { "postgres.async", "postgres.server" },
-    on_conn = true,
-    optional = true,
-    after = { "schema.hypertables" },
-    service = service,
-    run = function(ctx)
-        local facts, names = ctx.expect.aggregates, {}
-        if #facts == 0 then return { status = "SKIP", text = ("%s expects none"):format(ctx.expect.file) } end
-        for i, fact in ipairs(facts) do names[i] = fact.aggregate end
-        if not ctx.server.timescale then return timescale.absent(names) end
-        local texts, causes, remedy = {}, {}, {}
-        for i, row in ipairs(ctx.conn:query(AGGREGATES, require("dbrun.db").array(names, "text"))) do
-            local text, cause, todo = judge(ctx, facts[i], row)
-            texts[i], causes[#causes + 1], remedy[#remedy + 1] = text, cause, todo
-        end
-        if #causes == 0 then return table.concat(texts, "; ") end
-        return { status = "INCOMPLETE", text = table.concat(texts, "; "), cause = table.concat(causes, "\n"),
-            remedy = remedy }
-    end,
-}
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.aggregates(ctx)
+    local facts, names = ctx.expect.aggregates, {}
+    for i, fact in ipairs(facts) do names[i] = fact.aggregate end
+    if not ctx.server.timescale then return timescale.absent(names) end
+    local texts, causes, remedy = {}, {}, {}
+    for i, row in ipairs(ctx.conn:query(AGGREGATES, require("dbrun.db").array(names, "text"))) do
+        local text, cause, todo = judge(ctx, facts[i], row)
+        texts[i], causes[#causes + 1], remedy[#remedy + 1] = text, cause, todo
+    end
+    if #causes == 0 then return table.concat(texts, "; ") end
+    return { status = "INCOMPLETE", text = table.concat(texts, "; "), cause = table.concat(causes, "\n"),
+        remedy = remedy }
+end
 
 return M
