@@ -7,17 +7,26 @@ local M = {}
 
 local COLOURS <const> = { PASS = "green", WARN = "yellow", FAIL = "red", SKIP = "dim" }
 
----The checks whose status changed.
+---The checks whose status changed; also optional ones that have nothing to check any more.
 ---@param before table<string, dbrun.verify.Result>
 ---@param results dbrun.verify.Result[]
 ---@return { result: dbrun.verify.Result, was: string }[]
 function M.changes(before, results)
-    local list = {}
+    local list, gone = {}, {}
+    for name in pairs(before) do gone[name] = true end
     for _, result in ipairs(results) do
+        gone[result.name] = nil
         local old = before[result.name]
         if not old or old.status ~= result.status then
             list[#list + 1] = { result = result, was = old and old.status or "new" }
         end
+    end
+    local names = {}
+    for name in pairs(gone) do names[#names + 1] = name end
+    table.sort(names)
+    for _, name in ipairs(names) do
+        list[#list + 1] = { was = before[name].status, result = { name = name, status = "SKIP", seconds = 0,
+            text = "nothing to check any more" } }
     end
     return list
 end

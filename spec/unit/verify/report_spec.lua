@@ -135,6 +135,19 @@ describe("checks", function()
     end)
 end)
 
+describe("what --watch shows", function()
+    it("is what changed, what is new, and what has nothing to check any more", function()
+        local changes = require("dbrun.verify.watch").changes
+        local function result(name, status) return { name = name, status = status, text = "", seconds = 0 } end
+        local before = { a = result("a", "PASS"), b = result("b", "WARN"), c = result("c", "FAIL") }
+        local told = {}
+        for i, change in ipairs(changes(before, { result("a", "PASS"), result("b", "FAIL"), result("d", "WARN") })) do
+            told[i] = ("%s %s %s"):format(change.result.name, change.was, change.result.status)
+        end
+        assert.same({ "b WARN FAIL", "d new WARN", "c FAIL SKIP" }, told)
+    end)
+end)
+
 describe("the choice of checks", function()
     local function chosen(only, skip)
         local names = {}
