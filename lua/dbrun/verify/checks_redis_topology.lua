@@ -71,12 +71,14 @@ local SLOTS <const> = 16384
 
 ---@return { id: string, host: string, port: integer, flags: table<string, boolean>, of: string, slots: integer,
 ---    open: string[] }[]
-local function nodes_of(text, seed)
+local function nodes_of(text, seed, by_name)
     local nodes = {}
     for line in tostring(text):gmatch "[^\r\n]+" do
         local id, address, words, of, rest = line:match "^(%S+) (%S+) (%S+) (%S+) %S+ %S+ %S+ %S+ ?(.*)$"
         local host, port = (address or ""):match "^(.*):(%d+)@"
+        local hostname = by_name and (address or ""):match "^[^,]*,([^,=]+)"
         if id then
+            host = hostname or host
             local node = { id = id, host = host ~= "" and host or seed.host, port = math.tointeger(tonumber(port)),
                 flags = {}, of = of, slots = 0, open = {} }
             for word in words:gmatch "[^,]+" do node.flags[word] = true end
@@ -168,7 +170,7 @@ function M.cluster(ctx)
         end
     end
     local found, state = findings.new(), lines_of(replies[1])
-    local nodes, masters = nodes_of(replies[2], seed), {}
+    local nodes, masters = nodes_of(replies[2], seed, url.tls), {}
     for _, node in ipairs(nodes) do
         if node.flags.master and not node.flags.fail and not node.flags.noaddr then
             masters[#masters + 1] = node

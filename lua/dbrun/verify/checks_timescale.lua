@@ -138,7 +138,7 @@ local function compare_policy(ctx, what, wanted, after)
     if wanted == false then return after and ("there is a %s policy"):format(what) end
     if not after then return ("no %s policy"):format(what) end
     if wanted ~= true and not intervals.same(ctx.conn, after, wanted) then
-        return ("%s after %s, expected %s"):format(what, tostring(intervals.text(after)), tostring(wanted))
+        return ("%s after %s, expected %s"):format(what, intervals.text(after) or "an unknown time", tostring(wanted))
     end
 end
 

@@ -111,6 +111,9 @@ describe("dbrun verify, about the PostgreSQL server:", function()
             through.strict = true
             assert.equal("FAIL", (check("postgres.pooler", "{ pooler = false }", through)))
             assert.equal("PASS", (check("postgres.pooler", "{ pooler = true }", through)))
+            local few <close> = pgbouncer.start(pg, { pool_mode = mode, default_pool_size = 1 })
+            text = select(2, check("postgres.pooler", "", { url = few.url }))
+            assert.matches("in " .. mode .. " mode", text, 1, true)
             for _, other in ipairs { "session", "transaction" } do
                 assert.equal(mode == other and "PASS" or "FAIL",
                     (check("postgres.pooler", ("{ pooler = '%s' }"):format(other), through)))
