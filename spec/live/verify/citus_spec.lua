@@ -1,17 +1,10 @@
 -- The checks of Citus against a real cluster of three nodes. Debian does not package it: without it all is pending.
+local extensions = require "spec.support.extensions"
 local fs = require "dbrun.fs"
-local process = require "dbrun.process"
-local programs = require "dbrun.stack.programs"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 
-local function library()
-    local bindir <const> = programs.postgres().bindir
-    local result <const> = process.run { bindir .. "/pg_config", "--pkglibdir" }
-    return result.ok and fs.exists(result.stdout:gsub("%s+$", "") .. "/citus.so")
-end
-
-if not library() then
+if not extensions.is_there "citus" then
     describe("dbrun verify, about Citus:", function()
         pending "citus is not installed: its specs are skipped"
     end)

@@ -1,19 +1,12 @@
 -- The checks of TimescaleDB against a real one. Debian does not package it: without it all is pending, and
 -- schema_spec.lua has what can be told from tables of the catalog's names.
+local extensions = require "spec.support.extensions"
 local fs = require "dbrun.fs"
 local pg = require "spec.support.pg"
-local programs = require "dbrun.stack.programs"
-local process = require "dbrun.process"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 
-local function library()
-    local bindir <const> = programs.postgres().bindir
-    local result <const> = process.run { bindir .. "/pg_config", "--pkglibdir" }
-    return result.ok and fs.exists(result.stdout:gsub("%s+$", "") .. "/timescaledb.so")
-end
-
-if not library() then
+if not extensions.is_there "timescaledb" then
     describe("dbrun verify, about TimescaleDB:", function()
         pending "timescaledb is not installed: its specs are skipped"
     end)
