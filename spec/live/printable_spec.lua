@@ -116,7 +116,8 @@ describe("in migrate", function()
         local folder = migrations.folder { [name] = "-- migrate:up\nselect 1;\n-- migrate:down\n" }
         for _, command in ipairs { "status", "up", "status", "verify", "lint" } do
             local more = command == "lint" and { "--fail-on", "note" } or {}
-            local result = scripts.run("migrate", { command, "--dir", folder, table.unpack(more) }, { DATABASE_URL = url })
+            local result = scripts.run("migrate", { command, "--dir", folder, table.unpack(more) },
+                { DATABASE_URL = url })
             assert.equal(command == "lint" and 1 or 0, result.code, result.text)
             check_clean(result.text)
         end
