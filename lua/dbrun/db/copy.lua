@@ -207,6 +207,15 @@ local function run(conn, sql, send, ...)
     error(e, 0)
 end
 
+---Runs a COPY ... FROM STDIN that is given as a statement, with a text in its format.
+---@param conn dbrun.Connection
+---@param sql string
+---@param text string
+---@return integer rows as the server counted them
+function M.text(conn, sql, text)
+    return run(conn, sql, send_text, text)
+end
+
 local function copy_rows(conn, call, first, f, state)
     if type(first) ~= "table" then
         errors.usage("copy_in", "the iterator returned a %s, expected a row (a table) or a piece of text",

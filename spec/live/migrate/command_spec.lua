@@ -127,12 +127,6 @@ insert into b values
             assert.matches("     3 | craete table c ()\n       | ^\n", said, 1, true)
         end)
 
-        it("says what to write instead of a COPY with data", function()
-            local said = failing "-- migrate:up\ncreate table b (id int);\ncopy b from stdin;\n-- migrate:down\n"
-            assert.matches("2_bad.sql:3: COPY", said, 1, true)
-            assert.matches("insert statements", said, 1, true)
-        end)
-
         it("tells a failure at COMMIT", function()
             local said = failing [[
 -- migrate:up

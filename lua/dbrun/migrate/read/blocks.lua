@@ -2,7 +2,7 @@
 --- written, and found by lint.
 local control = require "dbrun.migrate.read.control"
 local core = require "dbrun.core"
-local split = require "dbrun.migrate.read.split"
+local script = require "dbrun.migrate.read.script"
 
 local M = {}
 
@@ -55,7 +55,7 @@ function M.steps(statements)
     local steps, open, sum, refused = {}, nil, "", nil
     for _, statement in ipairs(statements) do
         local what <const>, chain <const> = control.of(statement)
-        sum = core.digest("sha256", sum .. statement.sql)
+        sum = core.digest("sha256", sum .. statement.sql .. (statement.data and statement.data.text or ""))
         refused = refused or never(statement, what, chain)
         if open then
             open.statements[#open.statements + 1], open.checksum = statement, sum
@@ -96,19 +96,9 @@ function M.in_transaction(statements, owner, hint)
     end
 end
 
----The piece of a text that has no end.
----@param sql string
----@param line integer
----@param escapes? boolean standard_conforming_strings is off at its beginning
----@return dbrun.migrate.Refusal?
-function M.unfinished(sql, line, escapes)
-    local open <const> = split.unfinished(sql, line, escapes)
-    return open and refusal(open.line, "this %s has no end: it would take in all that follows", "close it", open.what)
-        or nil
-end
-
 ---@class dbrun.migrate.Blocks
 ---@field statements dbrun.migrate.Statement[]
+---@field sql string the text that these stand in
 ---@field steps? dbrun.migrate.Step[] of a section with transaction:false
 ---@field refused? dbrun.migrate.Refusal
 
@@ -118,14 +108,13 @@ end
 ---@param escapes? boolean standard_conforming_strings is off at its beginning
 ---@return dbrun.migrate.Blocks
 function M.of(section, direction, escapes)
-    local statements <const> = split.split(section.sql, section.line, escapes)
-    local refused <const> = M.unfinished(section.sql, section.line, escapes)
+    local statements <const>, refused <const>, sql <const> = script.read(section.sql, section.line, escapes)
     if section.transaction then
         local hint <const> = ("remove it, or put 'transaction:false' after '-- migrate:%s'"):format(direction)
-        return { statements = statements, refused = refused or M.in_transaction(statements, "migration", hint) }
+        return { statements = statements, sql = sql, refused = refused or M.in_transaction(statements, "migration", hint) }
     end
     local steps <const>, unfit <const> = M.steps(statements)
-    return { statements = statements, steps = steps, refused = refused or unfit }
+    return { statements = statements, sql = sql, steps = steps, refused = refused or unfit }
 end
 
 return M

@@ -14,6 +14,7 @@ local M = {}
 ---@field first integer byte where it begins in the text
 ---@field escapes boolean standard_conforming_strings is off when it runs: plain strings have escapes
 ---@field tree_sql? string the same statement for the parser, when it cannot read `sql` itself
+---@field data? dbrun.migrate.CopyData the rows below a COPY ... FROM stdin
 
 -- ---- a lexer ----
 
@@ -49,35 +50,55 @@ end
 
 local function fresh() return { words = 0, parens = 0, body = 0 } end
 
----Ranges {first, last, escapes} of the statements, found without a parser.
+---@class dbrun.migrate.Visitor what M.walk finds; each may return the byte where the walk goes on
+---@field statement fun(first: integer, last: integer, escapes: boolean, semicolon?: integer): integer?
+---@field backslash? fun(at: integer, inside: boolean): integer? a sign that SQL does not have; inside a statement?
+
+---Walks through the statements of a text as psql's lexer does.
 ---@param sql string
 ---@param escapes? boolean standard_conforming_strings is off at the beginning
----@return { first: integer, last: integer, escapes: boolean }[]
-function M.lex(sql, escapes)
-    local ranges, state, mode = {}, fresh(), strings.track(escapes)
+---@param visitor dbrun.migrate.Visitor
+function M.walk(sql, escapes, visitor)
+    local state, mode = fresh(), strings.track(escapes)
     local first, last
-    local function finish()
+    local function finish(semicolon)
+        local on
         if first then
-            ranges[#ranges + 1] = { first = first, last = last, escapes = mode.escapes }
+            on = visitor.statement(first, last, mode.escapes, semicolon)
             mode:statement(sql:sub(first, last))
         end
         state, first = fresh(), nil
+        return on
     end
     local at = 1
     while true do
         local behind, kind = scan(sql, at, mode.escapes)
         if not behind then break end
         local text <const> = sql:sub(at, behind - 1)
+        local on
         if text == ";" and state.parens == 0 and state.body == 0 then
-            finish()
+            on = finish(at)
+        elseif text == "\\" and visitor.backslash then
+            on = visitor.backslash(at, first ~= nil)
         elseif not is_between(kind) then
             if kind == "word" then track_body(state, text:lower())
             elseif kind == "sign" then track_sign(state, text) end
             first, last = first or at, behind - 1
         end
-        at = behind
+        at = on or behind
     end
     finish()
+end
+
+---Ranges {first, last, escapes} of the statements, found without a parser.
+---@param sql string
+---@param escapes? boolean standard_conforming_strings is off at the beginning
+---@return { first: integer, last: integer, escapes: boolean }[]
+function M.lex(sql, escapes)
+    local ranges = {}
+    M.walk(sql, escapes, { statement = function(first, last, off)
+        ranges[#ranges + 1] = { first = first, last = last, escapes = off }
+    end })
     return ranges
 end
 

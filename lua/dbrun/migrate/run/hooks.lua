@@ -10,7 +10,8 @@ local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local nearest = require "dbrun.nearest"
 local report = require "dbrun.migrate.show.report"
-local split = require "dbrun.migrate.read.split"
+local script = require "dbrun.migrate.read.script"
+local sending = require "dbrun.migrate.run.send"
 
 local M = {}
 
@@ -107,8 +108,8 @@ end
 local function run_sql(hook, conn, fields)
     local text = fs.read(hook.path)
     local escapes = conn.parameters.standard_conforming_strings == "off"
-    local statements = split.split(text, 1, escapes)
-    local refused = blocks.unfinished(text, 1, escapes) or blocks.in_transaction(statements, "hook", "remove it")
+    local statements, refused = script.read(text, 1, escapes)
+    refused = refused or blocks.in_transaction(statements, "hook", "remove it")
     if refused then
         errors.raise {
             kind = "query", file = hook.path, line = refused.line, hint = refused.hint, context = fields.aftermath,
@@ -117,7 +118,7 @@ local function run_sql(hook, conn, fields)
     end
     tell_applied(conn, fields)
     for _, statement in ipairs(statements) do
-        local ok, e = pcall(conn.exec, conn, statement.sql)
+        local ok, e = pcall(sending.send, conn, statement)
         if not ok then
             if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
             error(report.failed(e, hook.path, statement, fields.aftermath or NOTHING), 0)
@@ -181,9 +182,13 @@ local function fields_for(event, fields)
     return more
 end
 
----Calls fn in a transaction. An error of its COMMIT gets the hook's file, too.
-local function in_transaction(hook, conn, fields, fn)
-    local ok, e = pcall(conn.transaction, conn, fn)
+---Calls the hook in a transaction. An error of its COMMIT gets the hook's file, too.
+---@param around? fun(tx: table, fn: fun())
+local function in_transaction(hook, conn, fields, around)
+    local ok, e = pcall(conn.transaction, conn, function(tx)
+        if not around then return call(hook, tx, fields) end
+        around(tx, function() call(hook, tx, fields) end)
+    end)
     if ok then return end
     if errors.is(e) and not e.file then raise_in_hook(hook, e, fields) end
     error(e, 0)
@@ -196,15 +201,12 @@ end
 ---@param fields? table for the context; `applied`: see dbrun.migrate.run.context; `aftermath`: what stays when a hook
 ---fails, in a sentence
 ---@param own? boolean each in its own transaction
----@param each? fun(tx: table) called first in that transaction
-function M.run(hooks, event, conn, fields, own, each)
+---@param around? fun(tx: table, fn: fun()) calls fn in that transaction
+function M.run(hooks, event, conn, fields, own, around)
     for _, hook in ipairs(hooks.by_event[event] or {}) do
         local more = fields_for(event, fields)
         if own then
-            in_transaction(hook, conn, more, function(tx)
-                if each then each(tx) end
-                call(hook, tx, more)
-            end)
+            in_transaction(hook, conn, more, around)
         else
             call(hook, conn, more)
         end
@@ -223,7 +225,7 @@ function M.run_outside(hooks, event, engine, fields)
         if hook.kind == "lua" then
             call(hook, engine, more)
         else
-            in_transaction(hook, engine, more, function(tx) call(hook, tx, more) end)
+            in_transaction(hook, engine, more)
         end
     end
 end

@@ -1,8 +1,8 @@
---- One migrator at a time: an advisory lock of the session, taken by polling. Behind a pooler, where a session lasts
---- for a transaction only, it is the lock of a transaction that a second connection keeps open, so that it too ends
---- when its owner dies. (That transaction has neither snapshot nor transaction id: it holds back neither VACUUM nor
---- CREATE INDEX CONCURRENTLY.) A statement that waits inside the server would hold back the holder's CREATE INDEX
---- CONCURRENTLY; polling does not, and can report the holder.
+--- One migrator at a time: an advisory lock on a connection of its own, where no file can release it, taken by polling.
+--- Behind a pooler, where a session lasts for a transaction only, it is the lock of a transaction that this connection
+--- keeps open. (That transaction has neither snapshot nor transaction id: it holds back neither VACUUM nor CREATE INDEX
+--- CONCURRENTLY.) A statement that waits inside the server would hold back the holder's CREATE INDEX CONCURRENTLY;
+--- polling does not, and can report the holder.
 local advisory = require "dbrun.db.advisory"
 local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
@@ -12,7 +12,7 @@ local M = {}
 
 local TRY_IN_TRANSACTION <const> = catalog.sql "select {pg_try_advisory_xact_lock}($1)"
 -- A statement with parameters leaves a portal with a snapshot until the next statement: run this simple one.
-local FORGET <const> = "select 1"
+local FORGET <const> = "select 1 /* dbrun */"
 
 ---The lock's key for a ledger: two tables, two locks.
 ---@param ledger dbrun.migrate.Ledger
@@ -29,7 +29,8 @@ end
 ---@param try? fun(): boolean how to try
 ---Raises an error of kind `timeout`.
 local function take(conn, key, wait, report, try)
-    local began, pause, next_word = task.now(), 0.05, 1
+    local began <const> = task.now()
+    local pause, next_word = 0.05, 1
     try = try or function() return conn:value(advisory.TRY, key) end
     while not try() do
         local waited = task.now() - began
@@ -48,50 +49,95 @@ local function take(conn, key, wait, report, try)
     end
 end
 
----Releases the lock. A connection that fails to do so is closed, which frees the lock too.
----@param conn table
----@param key integer
-local function release(conn, key)
-    local ok, freed = pcall(conn.value, conn, advisory.UNLOCK, key)
-    if not (ok and freed) then conn:invalidate() end
-end
-
 ---@class dbrun.migrate.Held `<close>` releases the lock
 ---@field check fun(self) raises when the lock was lost
 
+local HINT <const> = "raise the pooler's limit (PgBouncer: default_pool_size) to 2 or more, or set MIGRATION_DATABASE_URL "
+    .. "to the server itself"
+
+---The error of a connection that cannot be had.
+local function raise_no_second(e, pooled, wait)
+    if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
+    local waited <const> = e.kind == "timeout" or pooled and e.kind == "connect"
+    errors.raise {
+        kind = waited and "timeout" or e.kind, sqlstate = e.sqlstate, retryable = true,
+        message = pooled and ("the pooler gave no second connection within %g s: one holds the migration lock, and "
+            .. "another runs the migrations (%s)"):format(wait, e.message)
+            or ("migrations need two connections, one of them for the lock, and the second cannot be had: %s"):format(
+                e.message),
+        hint = pooled and HINT or e.hint,
+    }
+end
+
+---Runs fn(), whose statements are limited in time, as the connection is.
+local function limited(pooled, wait, fn)
+    local ok, e = pcall(fn)
+    if not ok then raise_no_second(e, pooled, wait) end
+    return e
+end
+
+local NO_LIMIT <const> = catalog.sql [[
+select {set_config}(name, '0', $1) from {pg_settings}
+ where name {=} any (array['idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout'])]]
+
+---Takes the lock for the session of the connection.
+local function take_direct(keeper, key, wait, report)
+    keeper:query(NO_LIMIT, false)
+    take(keeper, key, wait, report)
+end
+
+---Takes the lock for a transaction, which stays open.
+local function take_pooled(keeper, key, wait, report)
+    -- While it waits it keeps no transaction open, which would take one of the pooler's few connections.
+    take(keeper, key, wait, report, function()
+        keeper:exec "begin /* dbrun */"
+        keeper:query(NO_LIMIT, true)
+        local mine = keeper:value(TRY_IN_TRANSACTION, key)
+        keeper:exec(mine and FORGET or "rollback /* dbrun */")
+        return mine
+    end)
+end
+
+---Raises when the connection of the migrations gets no answer beside the one that holds the lock.
+local function check_other(conn, seconds)
+    conn:transaction({ timeout = seconds }, function(tx) tx:value(FORGET) end)
+end
+
 ---Takes the lock for a run.
----@param conn table
+---@param conn table of the migrations
 ---@param book dbrun.migrate.Ledger
----@param opts { lock_wait?: number, second?: fun(): table } second: gives another connection
+---@param opts { lock_wait?: number, sessions: dbrun.migrate.Sessions }
 ---@param pooled boolean
 ---@param report fun(holder: string, waited: number)
 ---@return dbrun.migrate.Held
 function M.hold(conn, book, opts, pooled, report)
-    local key, wait = key_of(book), opts.lock_wait or 60
-    if not pooled then
-        take(conn, key, wait, report)
-        return setmetatable({ check = function() end }, { __close = function() release(conn, key) end })
-    end
-    local keeper = opts.second()
+    local wait <const>, began <const> = opts.lock_wait or 60, task.now()
+    local function left() return math.max(1, wait - (task.now() - began)) end
+    local key <const> = key_of(book)
+    local keeper, close
+    limited(pooled, wait, function() keeper, close = opts.sessions.second(left()) end)
     local held = setmetatable({}, { __close = function()
-        if not pcall(keeper.exec, keeper, "rollback") then keeper:invalidate() end
-        keeper:release()
+        keeper:invalidate() -- with its session the lock ends
+        close()
     end })
     local ok, e = pcall(function()
-        -- While it waits it keeps no transaction open, which would take one of the pooler's few connections.
-        take(keeper, key, wait, report, function()
-            keeper:exec "begin"
-            keeper:exec "set local idle_in_transaction_session_timeout = 0"
-            local mine = keeper:value(TRY_IN_TRANSACTION, key)
-            keeper:exec(mine and FORGET or "rollback")
-            return mine
-        end)
+        if not pooled then return take_direct(keeper, key, wait, report) end
+        limited(pooled, wait, function() keeper:exec(FORGET) end)
+        take_pooled(keeper, key, math.max(0, wait - (task.now() - began)), report)
+        limited(pooled, wait, function() check_other(conn, left()) end)
     end)
     if not ok then
         getmetatable(held).__close()
         error(e, 0)
     end
-    function held.check() keeper:exec(FORGET) end
+    function held.check()
+        local fine, why = pcall(keeper.exec, keeper, FORGET)
+        if fine then return end
+        if errors.is(why) and why.kind ~= "cancelled" then
+            why.message = "the migration lock was lost: " .. why.message
+        end
+        error(why, 0)
+    end
     return held
 end
 

@@ -1,5 +1,6 @@
 --- Runs migrations on one connection, under the lock: each with its version's row in one transaction, or, where the
 --- file says transaction:false, statement by statement (dbrun.migrate.run.steps).
+local between = require "dbrun.migrate.run.between"
 local blocks = require "dbrun.migrate.read.blocks"
 local context = require "dbrun.migrate.run.context"
 local errors = require "dbrun.error"
@@ -8,8 +9,10 @@ local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.migrate.book.ledger"
 local lock = require "dbrun.migrate.run.lock"
 local note = require "dbrun.migrate.run.note"
+local pooler = require "dbrun.migrate.run.pooled"
 local records = require "dbrun.migrate.book.records"
 local report = require "dbrun.migrate.show.report"
+local sending = require "dbrun.migrate.run.send"
 local settings = require "dbrun.migrate.run.settings"
 local steps = require "dbrun.migrate.run.steps"
 local task = require "dbrun.task"
@@ -44,6 +47,8 @@ local M = {}
 ---@field pooled boolean behind a pooler: the session lasts for a transaction only
 ---@field own dbrun.migrate.Who the session's own role and settings
 ---@field local_settings? fun(tx: table) sets the settings in each transaction, if pooled
+---@field around? fun(tx: table, fn: fun()) calls fn in a transaction of a hook, if pooled
+---@field soiled? "clean"|"reset"|"replace" what the session needs before the next file
 
 ---Reads a file and splits the section for the direction.
 ---@param file dbrun.migrate.File
@@ -127,8 +132,23 @@ local function hook(run, work, when, conn, stays)
     local fields = { migration = context.migration(work), aftermath = "It is a hook; " .. (stays or (
         work.direction == "up" and "nothing of this migration was kept." or "nothing of this migration was undone.")) }
     conn:verbatim(false) -- hooks read values
-    hooks.run(run.hooks, when, conn, fields, false, run.local_settings)
+    hooks.run(run.hooks, when, conn, fields, false)
     conn:verbatim(not work.section.fn)
+end
+
+---The statements of a file, or the function of a Lua file, and the hooks around them, in the open transaction.
+local function run_statements(run, work, tx)
+    if run.local_settings then run.local_settings(tx) end
+    hook(run, work, "before" .. EACH[work.direction], tx)
+    if work.section.fn then call_lua(work, tx) end
+    for i, statement in ipairs(work.statements) do
+        work.current = statement
+        if run.listener.statement then run.listener.statement(work.file, statement, i, #work.statements) end
+        sending.send(tx, statement)
+        steps.check_strings(run, work, statement, work.statements[i + 1])
+    end
+    work.current = nil
+    hook(run, work, "after" .. EACH[work.direction], tx)
 end
 
 local function run_in_transaction(run, work, began)
@@ -142,19 +162,14 @@ local function run_in_transaction(run, work, began)
                 work.file.version),
         }
     end
-    local count, written = #work.statements, true
+    local written
     local ok, e = pcall(run.conn.transaction, run.conn, function(tx)
-        if run.local_settings then run.local_settings(tx) end
-        hook(run, work, "before" .. EACH[work.direction], tx)
-        if work.section.fn then call_lua(work, tx) end
-        for i, statement in ipairs(work.statements) do
-            work.current = statement
-            if run.listener.statement then run.listener.statement(work.file, statement, i, count) end
-            tx:exec(statement.sql)
-            steps.check_strings(run, work, statement, work.statements[i + 1])
+        if run.pooled then
+            between.undone(tx, function() run_statements(run, work, tx) end)
+            run.local_settings(tx)
+        else
+            run_statements(run, work, tx)
         end
-        work.current = nil
-        hook(run, work, "after" .. EACH[work.direction], tx)
         local who = note.look(tx)
         written = not who.read_only
         if written then note.inside(tx, run.own, function() record(run, work, tx, began) end, who) end
@@ -196,11 +211,19 @@ local function run_by_statement(run, work, began)
     if not ok then raise_failed(e, work, partial(work)) end
 end
 
+---Runs the hooks of an event that have transactions of their own.
+local function run_hooks(run, event, fields)
+    if not hooks.any(run.hooks, { event }) then return end
+    between.clean(run)
+    between.used(run)
+    hooks.run(run.hooks, event, run.conn, fields, true, run.around)
+end
+
 ---Runs the hooks for an error; a hook that fails does not hide the error.
 local function tell_error(run, event, e, work, done)
     if errors.is(e, "cancelled") then return end
     local fields = { error = e, migration = work and context.migration(work), applied = done and hooks.applied(done) }
-    local ok, why = pcall(hooks.run, run.hooks, event, run.conn, fields, true, run.local_settings)
+    local ok, why = pcall(run_hooks, run, event, fields)
     if not ok and errors.is(e) then
         e.text = ("%s\n  The hooks for %s failed, too: %s"):format(e.text or e.message, event,
             errors.is(why) and why.message or tostring(why))
@@ -212,7 +235,8 @@ local function run_one(run, work)
     local listener <const> = run.listener
     local began = task.now()
     if listener.begin then listener.begin(work.file, work.direction) end
-    if not run.pooled then settings.session(run.conn, run.opts) end
+    between.clean(run, work)
+    between.used(run, work)
     run.own = run.own or note.look(run.conn)
     run.conn:verbatim(not work.section.fn) -- an SQL file finds the session as its own statements have made it
     local ok, e = pcall(function()
@@ -263,7 +287,12 @@ local function locked(conn, opts, fn)
     records.create(conn, book)
     local run = { conn = conn, book = book, opts = opts, listener = listener, pooled = pooled, held = held,
         hooks = opts.hooks_list or hooks.load(nil) }
+    if hooks.any(run.hooks, { "afterConnect" }) then between.used(run) end
     run.local_settings = pooled and function(tx) settings.transaction(tx, opts) end or nil
+    run.around = pooled and function(tx, call)
+        settings.transaction(tx, opts)
+        between.undone(tx, call)
+    end or nil
     run.retry = retrying(run)
     return fn(run)
 end
@@ -275,7 +304,7 @@ local function run_all(run, direction, works, done)
     local around = AROUND[direction]
     local function event(name)
         local fields = { applied = hooks.applied(done), aftermath = hooks.aftermath(done) }
-        hooks.run(run.hooks, name, run.conn, fields, true, run.local_settings)
+        run_hooks(run, name, fields)
     end
     local ok, e = pcall(function()
         event("before" .. around)
@@ -304,6 +333,7 @@ local function prepared(conn, list, direction, before)
     for i, file in ipairs(list) do
         local key = direction .. " " .. file.path
         works[i] = before[key] or M.prepare(file, direction, conn)
+        if not before[key] and settings.pooled(conn) then pooler.check(conn, works[i]) end
         before[key] = works[i]
     end
     return works

@@ -16,18 +16,65 @@ function M.complete(opts)
     return full
 end
 
+---@class dbrun.migrate.Sessions the connections of a run
+---@field replace fun(unloaded?: boolean): table closes the connection, and gives a new one; unloaded: in which
+---    TimescaleDB's library is not loaded, so that ALTER EXTENSION can change it
+---@field second fun(seconds: number): table, fun() another one, and what closes it; raises when it is not there in time
+
+---@param url string
+---@param more? table
+local function engine_for(url, more)
+    local full = {
+        -- No prepared statements: none is repeated often, and there may be a pooler.
+        url = url, mode = "sync", size = 1, overflow = 0, statement_cache = 0, application_name = "dbrun migrate",
+    }
+    for key, value in pairs(more or {}) do full[key] = value end
+    return require("dbrun.db").engine(full)
+end
+
+---The address for a session in which TimescaleDB's loader leaves its library out. A setting of the connection, because
+---the first statement of the session would be too late for a SET.
+local function unloaded_url(address)
+    local url <const> = require "dbrun.url"
+    local parsed <const> = url.parse_postgres(address)
+    local before <const> = parsed.params.options or os.getenv "PGOPTIONS"
+    parsed.params.options = (before and before .. " " or "") .. "-c timescaledb.disable_load=on"
+    parsed.form = nil
+    return url.build_postgres(parsed)
+end
+
 ---Calls fn with one leased connection of a temporary engine.
 ---@param opts dbrun.migrate.Options
 ---@param fn fun(conn: table): any
 function M.reading(opts, fn)
-    local db = require "dbrun.db"
-    -- No prepared statements: none is repeated often, and there may be a pooler.
-    local engine = db.engine {
-        url = opts.url, mode = "sync", size = 2, statement_cache = 0, application_name = "dbrun migrate",
+    local engine, conn = engine_for(opts.url), nil
+    local function close()
+        if conn then conn:release() end
+        engine:close()
+    end
+    local _ <close> = setmetatable({}, { __close = close })
+    conn = engine:acquire()
+    opts.sessions = {
+        replace = function(unloaded)
+            conn:invalidate()
+            close()
+            conn, engine = nil, engine_for(unloaded and unloaded_url(opts.url) or opts.url)
+            conn = engine:acquire()
+            return conn
+        end,
+        second = function(seconds)
+            local other = engine_for(opts.url, { timeout = seconds, connect_timeout = seconds, command_timeout = seconds })
+            local ok, keeper = pcall(other.acquire, other)
+            if not ok then
+                other:close()
+                error(keeper, 0)
+            end
+            return keeper, function()
+                keeper:release()
+                other:close()
+            end
+        end,
     }
-    local _ <close> = setmetatable({}, { __close = function() engine:close() end })
-    local conn <close> = engine:acquire()
-    opts.second = function() return engine:acquire() end
     return fn(conn)
 end
 

@@ -23,11 +23,10 @@ local function limits(conn, opts, set)
     conn:exec(table.concat(list, "; "))
 end
 
----For the whole session.
+---For the whole session, which is as it was at its beginning.
 ---@param conn table
 ---@param opts { lock_timeout?: number, statement_timeout?: number } seconds
 function M.session(conn, opts)
-    conn:exec "reset all; reset session authorization; reset role"
     limits(conn, opts, "set")
     -- The server (14 and later) stops the statement of a killed client, which frees its locks. A server on a system
     -- other than Linux may refuse the value; that is ignored.

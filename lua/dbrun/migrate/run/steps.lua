@@ -10,8 +10,10 @@
 local aftermath = require "dbrun.migrate.run.aftermath"
 local errors = require "dbrun.error"
 local note = require "dbrun.migrate.run.note"
+local pooled = require "dbrun.migrate.run.pooled"
 local records = require "dbrun.migrate.book.records"
 local resume = require "dbrun.migrate.run.resume"
+local sending = require "dbrun.migrate.run.send"
 local state = require "dbrun.migrate.run.state"
 local tree = require "dbrun.migrate.read.tree"
 
@@ -35,7 +37,7 @@ local STATUS <const> = { [false] = "no transaction", open = "an open transaction
 local function send(pace, statement, expected)
     local conn <const> = pace.run.conn
     pace.work.current = statement
-    conn:exec(statement.sql)
+    sending.send(conn, statement)
     local status <const> = conn:in_transaction()
     if status ~= expected then
         resume.refuse(pace.work, statement.line,
@@ -159,13 +161,19 @@ end
 
 -- ---- the kinds of steps ----
 
+---Calls fn(), which sends statements, in the open transaction; behind a pooler with a look at the session.
+local function watched(pace, number, fn)
+    if not pace.run.pooled then return fn() end
+    pooled.watched(pace.run, pace.work, pace.steps[number].statements, fn)
+end
+
 ---One statement, in a transaction with its record.
 local function shared(pace, number)
     local run <const>, statement <const> = pace.run, pace.steps[number].statements[1]
     local inside
     note.transaction(run.conn, "", function()
         if run.local_settings then run.local_settings(run.conn) end
-        send(pace, statement, "open")
+        watched(pace, number, function() send(pace, statement, "open") end)
         inside = record_inside(pace, number)
     end)
     if inside then correct(pace, number) else record_apart(pace, number) end
@@ -175,13 +183,19 @@ end
 local function block(pace, number)
     local run <const>, step <const> = pace.run, pace.steps[number]
     local last <const>, inside = step.statements[#step.statements], false
-    local ok, e = pcall(function()
-        for i, statement in ipairs(step.statements) do
-            if statement == last and step.ends == "commit" then inside = record_inside(pace, number) end
+    local function each(from, to)
+        for i = from, to do
+            local statement <const> = step.statements[i]
             send(pace, statement, statement ~= last and "open")
-            if i == 1 and run.local_settings then run.local_settings(run.conn) end
             M.check_strings(run, pace.work, statement, step.statements[i + 1])
         end
+    end
+    local ok, e = pcall(function()
+        each(1, 1)
+        if run.local_settings then run.local_settings(run.conn) end
+        watched(pace, number, function() each(2, #step.statements - 1) end)
+        if step.ends == "commit" then inside = record_inside(pace, number) end
+        each(#step.statements, #step.statements)
     end)
     if not ok then
         note.roll_back(run.conn)

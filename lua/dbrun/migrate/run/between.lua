@@ -1,0 +1,114 @@
+--- Between files: what one file leaves in its session, the next does not find.
+---
+--- A session of the run's own is reset, or replaced where a reset does not reach: behind code that may keep something in
+--- the server process, behind settings with a dot in their names, which RESET leaves empty instead of away, and before
+--- ALTER EXTENSION, which some libraries allow only while no library of an older version is loaded. Behind a pooler a
+--- session is shared, and lasts for a transaction: what a file has made is undone inside of its own transaction.
+local core = require "dbrun.core"
+local settings = require "dbrun.migrate.run.settings"
+local split = require "dbrun.migrate.read.split"
+local state = require "dbrun.migrate.run.state"
+
+local catalog <const> = require "dbrun.db.catalog"
+
+local M = {}
+
+-- ---- in a transaction ----
+
+---What is put back. Triggers that wait for COMMIT run first: they belong to the file.
+local UNDO <const> = catalog.sql [[
+set constraints all immediate; reset role; set session authorization default; reset all; close all; unlisten *;
+discard temp; discard sequences; select {pg_advisory_unlock_all}() /* dbrun */]]
+
+---Statements that a driver or a pooler has prepared stay.
+local PREPARED <const> = catalog.sql [[
+select {format}('deallocate %I /* dbrun */', name) as sql from {pg_prepared_statements} where from_sql]]
+
+---Undoes in the open transaction what was done to the session, in it or before it.
+---@param tx table
+function M.undo(tx)
+    tx:exec(UNDO)
+    for _, row in ipairs(tx:query(PREPARED)) do tx:exec(row.sql) end
+end
+
+---Ends a failed transaction and undoes what a rollback does not: prepared statements and advisory locks. ROLLBACK and
+---BEGIN are one message, so that a pooler does not give the session to another client in between.
+local function undo_failed(tx)
+    core.task.shield(function()
+        pcall(function()
+            tx:drained()
+            if not tx:in_transaction() then return end
+            tx:exec "rollback; begin /* dbrun */"
+            M.undo(tx)
+        end)
+    end)
+end
+
+---Calls fn() in the open transaction of a session that others share. When fn fails, the transaction that is open is
+---another one, to be rolled back.
+---@param tx table
+---@param fn fun()
+function M.shared(tx, fn)
+    local ok, e = pcall(fn)
+    if ok then return end
+    undo_failed(tx)
+    error(e, 0)
+end
+
+---As M.shared; when fn has succeeded, its effects on the session are undone, too.
+---@param tx table
+---@param fn fun()
+function M.undone(tx, fn)
+    M.shared(tx, function()
+        fn()
+        M.undo(tx)
+    end)
+end
+
+-- ---- a session of the run's own ----
+
+local CODE <const> = { ["do"] = true, call = true, load = true }
+
+---Does the library of an extension change with this statement?
+local function updates_extension(statement)
+    local first <const>, second <const> = split.first_words(statement.sql, 2)
+    return first == "alter" and second == "extension"
+end
+
+---Is resetting the session not enough behind a file?
+local function outlasts_reset(work)
+    if work.section.fn then return true end
+    for _, statement in ipairs(work.statements) do
+        if CODE[(split.first_words(statement.sql, 1))] or updates_extension(statement) then return true end
+    end
+    return #state.custom_names(work.section.sql) > 0
+end
+
+---Notes that a file, or hooks (nil), have used the session.
+---@param run dbrun.migrate.Run
+---@param work? dbrun.migrate.Work
+function M.used(run, work)
+    if run.pooled then return end
+    run.soiled = (run.soiled == "replace" or not work or outlasts_reset(work)) and "replace" or "reset"
+end
+
+---Makes the session as it was at its beginning, with the settings of the run.
+---@param run dbrun.migrate.Run
+---@param work? dbrun.migrate.Work what is about to run
+function M.clean(run, work)
+    if run.pooled then return end
+    local first <const> = work and work.statements[1]
+    local fresh <const> = first ~= nil and updates_extension(first)
+    if run.soiled == "replace" or fresh then
+        run.conn = run.opts.sessions.replace(fresh)
+    elseif run.soiled == "reset" then
+        run.conn:exec "discard all /* dbrun */"
+        run.conn:exec "reset role /* dbrun */"
+    elseif run.soiled == "clean" then
+        return
+    end
+    run.soiled = "clean"
+    settings.session(run.conn, run.opts)
+end
+
+return M
