@@ -5,11 +5,14 @@
 ---
 --- `dbrun seed` is the command line over this module (dbrun.seed.command).
 local args = require "dbrun.args"
+local between = require "dbrun.migrate.run.between"
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local files = require "dbrun.seed.files"
 local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.seed.ledger"
+local note = require "dbrun.migrate.run.note"
+local session = require "dbrun.seed.session"
 local task = require "dbrun.task"
 
 local M = {}
@@ -31,13 +34,17 @@ local M = {}
 ---@field seconds number
 ---@field unchanged? boolean not run, because it ran before with this content
 
----The error of a seed, with its name in front; an interruption is returned unchanged.
-local function raise_failed(e, file, done, opts)
-    if errors.is(e, "cancelled") then error(e, 0) end
+---What stays when a seed fails.
+local function kept_of(opts, done)
+    return opts.dry_run and "Nothing was kept: this was a dry run."
+        or ("Nothing of it was kept%s."):format(done > 0 and "; what ran before it stays" or "")
+end
+
+---The error of a seed, with its name in front; an interruption, and an error that has its file, are returned unchanged.
+local function raise_failed(e, file, kept)
+    if errors.is(e) and (e.kind == "cancelled" or e.file) then error(e, 0) end
     local where, kind = file.path, errors.is(e) and e.kind or "query"
     local why = tostring(e):gsub("\n", "\n  ")
-    local kept = opts.dry_run and "Nothing was kept: this was a dry run."
-        or ("Nothing of it was kept%s."):format(done > 0 and "; what ran before it stays" or "")
     errors.raise {
         kind = kind == "usage" and "query" or kind,
         message = ("%s failed: %s"):format(where, errors.is(e) and e.message or why),
@@ -46,15 +53,29 @@ local function raise_failed(e, file, done, opts)
     }
 end
 
-local function run_one(parent, file, seed, opts)
-    local began, result, unchanged = task.now(), nil, false
-    parent:transaction(function(tx)
-        ledger.open(tx)
-        unchanged = not (opts.force or seed.always) and ledger.has(tx, file.key, seed.checksum)
-        if unchanged then return end
-        result = seed.run(require("dbrun.seed.context").new(tx, file, opts))
-        ledger.note(tx, file.key, seed.checksum, result, task.now() - began)
-    end)
+local function run_one(parent, file, seed, opts, kept)
+    local began, result, unchanged, book = task.now(), nil, false, nil
+    session.run(opts.session, parent, seed.text, {
+        begin = function(tx)
+            note.telling("the seeds that ran were looked up", function()
+                book = ledger.open(tx)
+                unchanged = not (opts.force or seed.always) and ledger.has(tx, book, file.key, seed.checksum)
+            end)
+            return not unchanged
+        end,
+        run = function(tx)
+            if seed.statements then
+                result = require("dbrun.seed.script").run(file.path, seed.statements, tx, kept)
+            else
+                result = seed.run(require("dbrun.seed.context").new(tx, file, opts))
+            end
+        end,
+        note = function(tx)
+            note.telling(("the seed %s was recorded"):format(file.key), function()
+                ledger.note(tx, book, file.key, seed.checksum, result, task.now() - began)
+            end)
+        end,
+    })
     return { name = file.name, result = result, seconds = task.now() - began, unchanged = unchanged or nil }
 end
 
@@ -62,10 +83,11 @@ end
 ---@param done table filled with what ran
 local function run_each(parent, list, seeds, opts, done)
     for i, file in ipairs(list) do
+        local kept = kept_of(opts, #done)
         local ok, result = xpcall(run_one, function(e)
             return errors.is(e) and e or debug.traceback(tostring(e), 2)
-        end, parent, file, seeds[i], opts)
-        if not ok then raise_failed(result, file, #done, opts) end
+        end, parent, file, seeds[i], opts, kept)
+        if not ok then raise_failed(result, file, kept) end
         done[i] = result
         if opts.listener and opts.listener.done then opts.listener.done(result) end
     end
@@ -84,9 +106,14 @@ end
 local function run_all(parent, list, seeds, opts)
     local done = {}
     local function event(name, e)
-        hooks.run(opts.hooks_list, name, parent, {
+        if not hooks.any(opts.hooks_list, { name }) then return end
+        local fields = {
             seeds = done, error = e, dry_run = opts.dry_run or false, aftermath = aftermath(done, opts),
-        }, true)
+        }
+        if opts.session.tx then return hooks.run(opts.hooks_list, name, parent, fields, true) end
+        session.lease(opts.session, parent, function(conn)
+            hooks.run(opts.hooks_list, name, conn, fields, true, session.around(opts.session))
+        end)
     end
     local ok, e = pcall(function()
         event "beforeSeed"
@@ -108,12 +135,27 @@ local ROLL_BACK <const> = setmetatable({}, { __tostring = function() return "the
 
 local function dry_run(engine, list, seeds, opts)
     local done
-    local ok, e = pcall(engine.transaction, engine, function(tx)
-        done = run_all(tx, list, seeds, opts)
-        error(ROLL_BACK, 0)
+    local ok, e = pcall(session.lease, opts.session, engine, function(conn)
+        conn:transaction(function(tx)
+            opts.session.tx = tx
+            between.shared(tx, function() done = run_all(tx, list, seeds, opts) end)
+            error(ROLL_BACK, 0)
+        end)
     end)
     if not ok and e ~= ROLL_BACK then error(e, 0) end
     return done
+end
+
+---Reads the SQL seeds, so that what cannot be run is refused before anything is written.
+local function prepare(engine, list, seeds)
+    local conn <close> = engine:acquire()
+    local found = session.look(conn)
+    for i, file in ipairs(list) do
+        if file.sql then
+            seeds[i].statements = require("dbrun.seed.script").read(file.path, seeds[i].text, found.escapes)
+        end
+    end
+    return found
 end
 
 local OPTIONS <const> = {
@@ -144,6 +186,7 @@ function M.run(opts)
     local all = {}
     for key, value in pairs(opts) do all[key] = value end
     all.hooks_list = hooks_list
+    all.session = prepare(engine, list, seeds)
     return (opts.dry_run and dry_run or run_all)(engine, list, seeds, all)
 end
 

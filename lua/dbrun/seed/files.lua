@@ -19,7 +19,9 @@ local M = {}
 ---@field after? string[] names of seeds that must have run before
 ---@field always? boolean runs every time, even unchanged
 ---@field checksum string
----@field run fun(ctx: dbrun.seed.Context): integer|string|nil number of rows, or a remark
+---@field text string of the file
+---@field run? fun(ctx: dbrun.seed.Context): integer|string|nil number of rows, or a remark; of a Lua file
+---@field statements? dbrun.migrate.Statement[] of an SQL file, once it is read
 
 local function lua_files(dir, env, into)
     for _, entry in ipairs(fs.list(dir)) do
@@ -83,10 +85,6 @@ local function broken(file, why)
     errors.raise { kind = "query", message = why, text = ("%s is not a seed: %s"):format(file.path, why) }
 end
 
-local function run_sql(text)
-    return function(ctx) return ctx.db:exec(text) end
-end
-
 local SEED <const> = { run = "function", description = "string", after = "table", always = "boolean" }
 
 local function checked(file, seed)
@@ -104,7 +102,7 @@ local function checked(file, seed)
     return { run = seed.run, description = seed.description, after = seed.after, always = seed.always }
 end
 
----Loads one: a Lua file returns a function, or a table with `run`; an SQL file is run as it is.
+---Loads one: a Lua file returns a function, or a table with `run`; an SQL file is read before its run (dbrun.seed.script).
 ---@param file dbrun.seed.File
 ---@return dbrun.seed.Seed
 ---Raises an error that names the file when it does not compile, fails, or returns something else.
@@ -112,14 +110,14 @@ function M.load(file)
     local text = fs.read(file.path)
     local checksum = require("dbrun.seed.ledger").checksum(text)
     if file.sql then
-        return { run = run_sql(text), description = text:match "^%-%-%s*([^\n]+)", checksum = checksum }
+        return { text = text, description = text:match "^%-%-%s*([^\n]+)", checksum = checksum }
     end
     local chunk, why = load((text:gsub("^#[^\n]*", "")), "@" .. file.path, "t")
     if not chunk then broken(file, why) end
     local ok, seed = xpcall(chunk, function(e) return errors.is(e) and e or debug.traceback(tostring(e), 2) end)
     if not ok then broken(file, tostring(seed)) end
     seed = checked(file, seed)
-    seed.checksum = checksum
+    seed.checksum, seed.text = checksum, text
     return seed
 end
 

@@ -100,7 +100,9 @@ end
 
 ---Raises when the connection of the migrations gets no answer beside the one that holds the lock.
 local function check_other(conn, seconds)
-    conn:transaction({ timeout = seconds }, function(tx) tx:value(FORGET) end)
+    conn:deadline(seconds)
+    conn:exec(FORGET)
+    conn:deadline(nil)
 end
 
 ---Takes the lock for a run.

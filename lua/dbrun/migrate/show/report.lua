@@ -43,11 +43,34 @@ local HINTS <const> = {
     ["25001"] = "put 'transaction:false' after '-- migrate:up' (or down): this statement cannot run in a transaction",
 }
 
----exec refuses COPY FROM STDIN as a usage error; here the file is wrong, not a call.
+---Of a seed.
+local SEED_HINTS <const> = {
+    ["57014"] = "the statement was cancelled or ran into statement_timeout",
+    ["25001"] = "this statement cannot run in a transaction, which every seed has: put it into a migration with "
+        .. "transaction:false",
+}
+
+---exec refuses COPY TO STDOUT as a usage error; here the file is wrong, not a call.
 local function misused(e)
     if e.kind ~= "usage" then return e.kind, e.hint end
-    return "query", e.message:find "^COPY" and "a migration has no data to send: write the rows as insert statements, "
-        .. "or make a seed that uses copy_in" or e.hint
+    return "query", e.message:find "^COPY" and "a file has nowhere to write rows to: leave it out, or use copy_out in a "
+        .. "Lua file" or e.hint
+end
+
+---The line of a row below a COPY that the server has refused; nil: another error.
+local function line_of_row(e, statement)
+    local number <const> = statement.data and e.context and e.context:match "^COPY .-, line (%d+)"
+    return number and statement.data.line + math.tointeger(number) - 1
+end
+
+---The text of a row.
+local function row_text(data, line)
+    local number = data.line
+    for row in data.text:gmatch "([^\n]*)\n" do
+        if number == line then return row end
+        number = number + 1
+    end
+    return ""
 end
 
 ---The error of a statement, with its file and line.
@@ -55,18 +78,24 @@ end
 ---@param file string path of the migration
 ---@param statement { sql: string, line: integer } as split (line: in the file)
 ---@param aftermath string the state of the migration
+---@param what? "seed" what the file is (default: a migration)
 ---@return dbrun.Error error with `file`, `line` and the whole picture in `text`
-function M.failed(e, file, statement, aftermath)
+function M.failed(e, file, statement, aftermath, what)
     local line, column, text = 1, nil, statement.sql:match "^[^\r\n]*"
     if e.position and e.position > 0 then
         line, column, text = locate(statement.sql, e.position)
     end
     line = statement.line + line - 1
+    local row <const> = line_of_row(e, statement)
+    if row then
+        line, column = row, nil
+        text = row_text(statement.data, row)
+    end
     local state = e.sqlstate and " (SQLSTATE " .. e.sqlstate .. ")" or ""
     local message = ("%s:%d: %s%s"):format(file, line, e.message, state)
     local out = { message, picture(line, text, column) }
     local kind, hint = misused(e)
-    hint = hint or HINTS[e.sqlstate]
+    hint = hint or (what == "seed" and SEED_HINTS or HINTS)[e.sqlstate]
     for _, field in ipairs { { "detail", e.detail }, { "hint", hint }, { "context", e.context } } do
         if field[2] then out[#out + 1] = ("  %s: %s"):format(field[1], (field[2]:gsub("\n", "\n    "))) end
     end
