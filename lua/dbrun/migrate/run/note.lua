@@ -86,13 +86,14 @@ function M.apart(conn, own, fn, begun)
     end)
 end
 
----Calls fn(), whose error is one of dbrun's own statements, not of the file's.
----@param what string
+---Calls fn(), whose error is one of dbrun's own statements, not of the file's: its field `own` says what was done.
+---@param what string "version 3 was recorded"
 ---@param fn fun()
 function M.telling(what, fn)
     local ok, e = pcall(fn)
     if ok then return end
     if errors.is(e) and e.sqlstate then
+        e.own = what
         e.context = (e.context and e.context .. "\n" or "") .. ("while %s (a statement of dbrun's own)"):format(what)
     end
     error(e, 0)

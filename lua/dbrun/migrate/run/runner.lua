@@ -10,6 +10,7 @@ local ledger = require "dbrun.migrate.book.ledger"
 local lock = require "dbrun.migrate.run.lock"
 local note = require "dbrun.migrate.run.note"
 local pooler = require "dbrun.migrate.run.pooled"
+local own_errors = require "dbrun.migrate.show.own_errors"
 local records = require "dbrun.migrate.book.records"
 local report = require "dbrun.migrate.show.report"
 local sending = require "dbrun.migrate.run.send"
@@ -78,13 +79,16 @@ end
 local EACH <const> = { up = "EachMigrate", down = "EachUndo" }
 
 local function record(run, work, conn, began)
-    if work.direction == "up" then
-        ledger.insert(conn, run.book, work.file.version)
-        records.applied(conn, run.book, work.file, work.checksum, task.now() - began)
-    else
-        ledger.delete(conn, run.book, work.file.version)
-        records.delete(conn, run.book, work.file.version)
-    end
+    local file <const>, up <const> = work.file, work.direction == "up"
+    note.telling(("version %s was %s"):format(file.version, up and "recorded" or "taken out of the record"), function()
+        if up then
+            ledger.insert(conn, run.book, file.version)
+            records.applied(conn, run.book, file, work.checksum, task.now() - began)
+        else
+            ledger.delete(conn, run.book, file.version)
+            records.delete(conn, run.book, file.version)
+        end
+    end)
 end
 
 ---An error of the code of a Lua migration, with file, line and SQLSTATE.
@@ -110,10 +114,12 @@ local function raise_lua(e, work, aftermath)
 end
 
 ---An error that does not come from the server is passed on unchanged.
-local function raise_failed(e, work, aftermath)
+local function raise_failed(run, e, work, aftermath)
     if errors.is(e, "cancelled") or errors.is(e) and e.file then error(e, 0) end
+    if errors.is(e) and e.own then error(own_errors.of_record(e, work, run, aftermath), 0) end
     if work.section.fn or not errors.is(e) then raise_lua(e, work, aftermath) end
-    error(report.failed(e, work.file.path, work.current or { sql = "commit", line = work.section.line }, aftermath), 0)
+    if not work.current then error(report.at_commit(e, work.file.path, work.section.line, aftermath), 0) end
+    error(report.failed(e, work.file.path, work.current, aftermath), 0)
 end
 
 local UNDONE <const> = { up = "Nothing of this migration was kept.", down = "Nothing of this migration was undone." }
@@ -179,7 +185,7 @@ local function run_in_transaction(run, work, began)
     end
     if ok then return end
     local unknown = errors.is(e) and e.outcome == "unknown"
-    raise_failed(e, work, unknown and "The connection was lost at COMMIT: whether the migration was kept is "
+    raise_failed(run, e, work, unknown and "The connection was lost at COMMIT: whether the migration was kept is "
         .. "not known. 'migrate status' shows it." or UNDONE[work.direction])
 end
 
@@ -208,7 +214,7 @@ local function run_by_statement(run, work, began)
             ("this migration was %s before it (transaction:false), and that stays."):format(
                 work.direction == "up" and "applied" or "taken back"))
     end)
-    if not ok then raise_failed(e, work, partial(work)) end
+    if not ok then raise_failed(run, e, work, partial(work)) end
 end
 
 ---Runs the hooks of an event that have transactions of their own.
@@ -283,8 +289,10 @@ local function locked(conn, opts, fn)
     local pooled = settings.pooled(conn)
     local held <close> = lock.hold(conn, book, opts, pooled, listener.waiting or function() end)
     if listener.target then listener.target() end
-    ledger.create(conn, ledger.refresh(conn, book))
-    records.create(conn, book)
+    note.telling(("the tables %s and %s were made"):format(book.sql, records.table(book)), function()
+        ledger.create(conn, ledger.refresh(conn, book))
+        records.create(conn, book)
+    end)
     local run = { conn = conn, book = book, opts = opts, listener = listener, pooled = pooled, held = held,
         hooks = opts.hooks_list or hooks.load(nil) }
     if hooks.any(run.hooks, { "afterConnect" }) then between.used(run) end

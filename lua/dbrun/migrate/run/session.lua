@@ -1,5 +1,6 @@
 --- Completes the options of the operations, and opens their connection.
 local config = require "dbrun.config"
+local errors = require "dbrun.error"
 local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.migrate.book.ledger"
 
@@ -75,7 +76,14 @@ function M.reading(opts, fn)
             end
         end,
     }
-    return fn(conn)
+    local result = table.pack(pcall(fn, conn))
+    if result[1] then return table.unpack(result, 2, result.n) end
+    local e = result[2]
+    if errors.is(e) and e.sqlstate == "42501" and conn then
+        local found, book = pcall(ledger.locate, conn, opts.table)
+        if found then require("dbrun.migrate.show.own_errors").with_hint(e, conn, book) end
+    end
+    error(e, 0)
 end
 
 ---The listener, whose `target` is called with the target's description.
@@ -87,6 +95,21 @@ local function with_target(opts, conn)
     opts.listener = listener
 end
 
+---Raises when the connection gets no answer: a pooler takes clients for which it has no session of the server left.
+local function answered(conn, seconds)
+    conn:deadline(math.max(1, seconds))
+    local ok, e = pcall(conn.exec, conn, "select 1 /* dbrun */")
+    if not ok then
+        if errors.is(e, "timeout") then
+            errors.fail("timeout", ("the server, or the pooler before it, gave no answer within %g s: %s"):format(
+                math.max(1, seconds), e.message), "other clients may hold all of the pooler's sessions: set "
+                .. "MIGRATION_DATABASE_URL to the server itself, or wait longer with --lock-wait")
+        end
+        error(e, 0)
+    end
+    conn:deadline(nil)
+end
+
 ---As M.reading, for operations that write: refuses protected targets, runs the hooks of the connection.
 ---@param opts dbrun.migrate.Options
 ---@param fn fun(conn: table): any
@@ -94,6 +117,7 @@ function M.writing(opts, fn)
     opts.hooks_list = hooks.load(opts.hooks or config.DBRUN_HOOKS_DIR, opts.hooks ~= nil)
     hooks.run(opts.hooks_list, "beforeConnect")
     return M.reading(opts, function(conn)
+        answered(conn, opts.lock_wait or 60)
         require("dbrun.target").check(conn, opts.url, opts.target)
         with_target(opts, conn)
         hooks.run(opts.hooks_list, "afterConnect", conn, {}, true)

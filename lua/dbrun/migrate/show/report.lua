@@ -63,6 +63,32 @@ local function line_of_row(e, statement)
     return number and statement.data.line + math.tointeger(number) - 1
 end
 
+---The lines for detail, hint and context of an error.
+local function add_fields(out, e, hint)
+    for _, field in ipairs { { "detail", e.detail }, { "hint", hint }, { "context", e.context } } do
+        if field[2] then out[#out + 1] = ("  %s: %s"):format(field[1], (field[2]:gsub("\n", "\n    "))) end
+    end
+end
+
+---The error of the COMMIT behind the last statement of a file: deferred constraints and triggers are checked there.
+---@param e dbrun.Error
+---@param file string path of the migration
+---@param line integer
+---@param aftermath string the state of the migration
+---@return dbrun.Error
+function M.at_commit(e, file, line, aftermath)
+    local state = e.sqlstate and " (SQLSTATE " .. e.sqlstate .. ")" or ""
+    local message = ("%s: at its COMMIT: %s%s"):format(file, e.message, state)
+    local out = { message }
+    add_fields(out, e, e.hint)
+    out[#out + 1] = "  " .. aftermath
+    return errors.new {
+        kind = e.kind == "usage" and "query" or e.kind, message = message, sqlstate = e.sqlstate, detail = e.detail,
+        hint = e.hint, context = e.context, retryable = e.retryable, outcome = e.outcome, file = file, line = line,
+        text = table.concat(out, "\n"),
+    }
+end
+
 ---The text of a row.
 local function row_text(data, line)
     local number = data.line
@@ -95,10 +121,13 @@ function M.failed(e, file, statement, aftermath, what)
     local message = ("%s:%d: %s%s"):format(file, line, e.message, state)
     local out = { message, picture(line, text, column) }
     local kind, hint = misused(e)
-    hint = hint or (what == "seed" and SEED_HINTS or HINTS)[e.sqlstate]
-    for _, field in ipairs { { "detail", e.detail }, { "hint", hint }, { "context", e.context } } do
-        if field[2] then out[#out + 1] = ("  %s: %s"):format(field[1], (field[2]:gsub("\n", "\n    "))) end
+    local schema <const> = e.sqlstate == "42501" and e.message:match "for schema (.+)$"
+    if schema then
+        hint = hint or ("grant create (or usage) on schema %s to the role of this connection: since PostgreSQL 15 nobody "
+            .. "but the owner of the database may create in public"):format(schema)
     end
+    hint = hint or (what == "seed" and SEED_HINTS or HINTS)[e.sqlstate]
+    add_fields(out, e, hint)
     out[#out + 1] = "  " .. aftermath
     return errors.new {
         kind = kind, message = message, sqlstate = e.sqlstate, detail = e.detail, hint = hint, context = e.context,
