@@ -12,6 +12,8 @@ local files = require "dbrun.seed.files"
 local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.seed.ledger"
 local note = require "dbrun.migrate.run.note"
+local notices = require "dbrun.migrate.show.notices"
+local sending = require "dbrun.migrate.run.send"
 local session = require "dbrun.seed.session"
 local task = require "dbrun.task"
 
@@ -26,7 +28,12 @@ local M = {}
 ---@field dry_run? boolean run all in one transaction and roll it back
 ---@field hooks? string folder with hooks (default: the key DBRUN_HOOKS_DIR, if that folder exists)
 ---@field force? boolean run unchanged seeds too; seeds see it as ctx.force
----@field listener? { target?: fun(target: string), done?: fun(seed: dbrun.seed.Done) }
+---@field listener? dbrun.seed.Listener
+
+---@class dbrun.seed.Listener callbacks about a run, all optional
+---@field target? fun(target: string)
+---@field notice? fun(path: string, line: integer?, notice: dbrun.Notice) a message of the server, such as NOTICE
+---@field done? fun(seed: dbrun.seed.Done)
 
 ---@class dbrun.seed.Done
 ---@field name string
@@ -64,11 +71,14 @@ local function run_one(parent, file, seed, opts, kept)
             return not unchanged
         end,
         run = function(tx)
+            local on_notice = notices.of_file(opts.listener, file.path)
             if seed.statements then
-                result = require("dbrun.seed.script").run(file.path, seed.statements, tx, kept)
-            else
-                result = seed.run(require("dbrun.seed.context").new(tx, file, opts))
+                result = require("dbrun.seed.script").run(file.path, seed.statements, tx, kept, on_notice)
+                return
             end
+            sending.listening(tx, on_notice, function()
+                result = seed.run(require("dbrun.seed.context").new(tx, file, opts))
+            end)
         end,
         note = function(tx)
             note.telling(("the seed %s was recorded"):format(file.key), function()
@@ -162,7 +172,7 @@ local OPTIONS <const> = {
     engine = args.one_type_of("table", "userdata"), dir = args.path, env = "string", only = "table", target = "string",
     dry_run = "boolean", force = "boolean", hooks = args.path, listener = "table",
 }
-local LISTENER <const> = { target = "function", done = "function" }
+local LISTENER <const> = { target = "function", notice = "function", done = "function" }
 
 ---Runs the seeds of a folder.
 ---@param opts? dbrun.seed.Options

@@ -27,7 +27,7 @@ local OWN <const> = {
 
 local LISTENER <const> = {
     target = "function", waiting = "function", begin = "function", statement = "function", resumed = "function",
-    retry = "function", done = "function",
+    retry = "function", notice = "function", done = "function",
 }
 
 ---@param name string of the operation, "up"

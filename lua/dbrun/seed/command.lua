@@ -35,6 +35,7 @@ local function parser()
     p:option("--hooks", "Folder with hooks (default: DBRUN_HOOKS_DIR, scripts/hooks)."):argname "FOLDER"
     p:option("--target", "The name of the database: a protected one (DBRUN_PROTECTED) is refused without it.")
         :argname "NAME"
+    p:flag("--quiet", "Leave out the server's messages (NOTICE, WARNING) about the seeds.")
     p:flag("--list", "List the seeds and run none.")
     return p
 end
@@ -45,13 +46,17 @@ local function remark(result)
     return result and tostring(result) or ""
 end
 
-local function console()
+---@param args { quiet?: boolean }
+local function console(args)
     local style = cli.style(1)
     return {
         target = function(target)
             cli.report("Target: ", style.bold(target))
             io.stdout:flush()
         end,
+        notice = not args.quiet and function(path, line, notice)
+            require("dbrun.migrate.show.notices").show(path, line, notice)
+        end or nil,
         done = function(seed)
             local row = { "seeded", seed.name, remark(seed.result), style.dim(cli.duration(seed.seconds)) }
             if seed.unchanged then row = { "unchanged", seed.name } end
@@ -78,7 +83,7 @@ local function run(args, seed)
     local done = seed.run {
         dir = args.dir, env = args.env, only = args.only, dry_run = args.dry_run, force = args.force,
         target = args.target, hooks = args.hooks,
-        listener = console(),
+        listener = console(args),
     }
     if args.dry_run then
         cli.print(("%s ran; nothing was kept (--dry-run)."):format(cli.plural(#done, "seed")))

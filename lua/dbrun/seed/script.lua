@@ -40,11 +40,12 @@ end
 ---@param statements dbrun.migrate.Statement[]
 ---@param tx table
 ---@param kept string what stays when one fails, in a sentence
+---@param on_notice? fun(notice: dbrun.Notice, statement: dbrun.migrate.Statement)
 ---@return integer rows that were written
-function M.run(path, statements, tx, kept)
+function M.run(path, statements, tx, kept, on_notice)
     local rows = 0
     for _, statement in ipairs(statements) do
-        local ok, result = pcall(sending.send, tx, statement)
+        local ok, result = pcall(sending.send, tx, statement, on_notice)
         if not ok then
             if not errors.is(result) or result.kind == "cancelled" then error(result, 0) end
             error(report.failed(result, path, statement, kept, "seed"), 0)

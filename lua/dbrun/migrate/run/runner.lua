@@ -10,6 +10,7 @@ local ledger = require "dbrun.migrate.book.ledger"
 local lock = require "dbrun.migrate.run.lock"
 local note = require "dbrun.migrate.run.note"
 local pooler = require "dbrun.migrate.run.pooled"
+local notices = require "dbrun.migrate.show.notices"
 local own_errors = require "dbrun.migrate.show.own_errors"
 local records = require "dbrun.migrate.book.records"
 local report = require "dbrun.migrate.show.report"
@@ -27,6 +28,7 @@ local M = {}
 ---@field statement? fun(file: dbrun.migrate.File, statement: dbrun.migrate.Statement, number: integer, count: integer)
 ---@field resumed? fun(file: dbrun.migrate.File, done: integer, count: integer) an interrupted migration continues
 ---@field retry? fun(file: dbrun.migrate.File, pause: number, attempt: integer, of: integer) a table was in use
+---@field notice? fun(path: string, line: integer?, notice: dbrun.Notice) a message of the server, such as NOTICE
 ---@field done? fun(file: dbrun.migrate.File, direction: "up"|"down", seconds: number, empty: boolean)
 ---    empty: the section holds no statement, only the version was recorded
 
@@ -49,6 +51,7 @@ local M = {}
 ---@field own dbrun.migrate.Who the session's own role and settings
 ---@field local_settings? fun(tx: table) sets the settings in each transaction, if pooled
 ---@field around? fun(tx: table, fn: fun()) calls fn in a transaction of a hook, if pooled
+---@field on_notice? fun(notice: dbrun.Notice, statement?: dbrun.migrate.Statement) of the present file
 ---@field soiled? "clean"|"reset"|"replace" what the session needs before the next file
 
 ---Reads a file and splits the section for the direction.
@@ -146,11 +149,11 @@ end
 local function run_statements(run, work, tx)
     if run.local_settings then run.local_settings(tx) end
     hook(run, work, "before" .. EACH[work.direction], tx)
-    if work.section.fn then call_lua(work, tx) end
+    if work.section.fn then sending.listening(tx, run.on_notice, function() call_lua(work, tx) end) end
     for i, statement in ipairs(work.statements) do
         work.current = statement
         if run.listener.statement then run.listener.statement(work.file, statement, i, #work.statements) end
-        sending.send(tx, statement)
+        sending.send(tx, statement, run.on_notice)
         steps.check_strings(run, work, statement, work.statements[i + 1])
     end
     work.current = nil
@@ -204,7 +207,7 @@ local function run_by_statement(run, work, began)
     local ok, e = pcall(function()
         hook(run, work, "before" .. EACH[work.direction], run.conn, "this migration was not run.")
         if work.section.fn then
-            call_lua(work, run.conn)
+            sending.listening(run.conn, run.on_notice, function() call_lua(work, run.conn) end)
             note.apart(run.conn, run.own, function() work.record(run.conn) end)
         else
             steps.run(run, work)
@@ -243,6 +246,7 @@ local function run_one(run, work)
     if listener.begin then listener.begin(work.file, work.direction) end
     between.clean(run, work)
     between.used(run, work)
+    run.on_notice = notices.of_file(listener, work.file.path)
     run.own = run.own or note.look(run.conn)
     run.conn:verbatim(not work.section.fn) -- an SQL file finds the session as its own statements have made it
     local ok, e = pcall(function()

@@ -3,13 +3,30 @@ local copy = require "dbrun.db.copy"
 
 local M = {}
 
+---Calls fn() while a function gets the server's messages (NOTICE, WARNING) of the connection.
+---@param conn table
+---@param on_notice? fun(notice: dbrun.Notice)
+---@param fn fun(): any
+---@return any
+function M.listening(conn, on_notice, fn)
+    if not on_notice then return fn() end
+    conn:on_notice(on_notice)
+    local ok, result = pcall(fn)
+    pcall(conn.on_notice, conn, nil) -- the connection may be lost
+    if not ok then error(result, 0) end
+    return result
+end
+
 ---@param conn table
 ---@param statement dbrun.migrate.Statement
+---@param on_notice? fun(notice: dbrun.Notice, statement: dbrun.migrate.Statement)
 ---@return integer rows affected
-function M.send(conn, statement)
-    local data <const> = statement.data
-    if data then return copy.text(conn, statement.sql, data.text) end
-    return conn:exec(statement.sql)
+function M.send(conn, statement, on_notice)
+    return M.listening(conn, on_notice and function(notice) on_notice(notice, statement) end, function()
+        local data <const> = statement.data
+        if data then return copy.text(conn, statement.sql, data.text) end
+        return conn:exec(statement.sql)
+    end)
 end
 
 return M

@@ -37,7 +37,7 @@ local STATUS <const> = { [false] = "no transaction", open = "an open transaction
 local function send(pace, statement, expected)
     local conn <const> = pace.run.conn
     pace.work.current = statement
-    sending.send(conn, statement)
+    sending.send(conn, statement, pace.run.on_notice)
     local status <const> = conn:in_transaction()
     if status ~= expected then
         resume.refuse(pace.work, statement.line,

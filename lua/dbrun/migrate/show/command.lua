@@ -49,6 +49,10 @@ local function text_or_json(command)
     command:option("--format", "text or json."):argname "FORMAT":default "text":choices { "text", "json" }
 end
 
+local function quiet(command)
+    command:flag("--quiet", "Leave out the server's messages (NOTICE, WARNING) about the migrations.")
+end
+
 local function more_commands(p)
     local stamp = cli.command(p, "stamp", "Record that the database is at a version, and run nothing.")
     writing(stamp)
@@ -99,14 +103,17 @@ local function parser()
     p:command_target "command"
     local up = cli.command(p, "up", "Apply the pending migrations.")
     writing(up)
+    quiet(up)
     up:option("--to", "Stop after this version."):argname "VERSION"
     cli.count_option(up, "--steps", "Apply at most so many.")
     up:flag("--strict", "Refuse files that are older than the last applied one.")
     local down = cli.command(p, "down", "Revert the last applied migrations.")
     writing(down)
+    quiet(down)
     cli.count_option(down, "--steps", "How many (default 1).")
     local redo = cli.command(p, "redo", "Revert the last applied migrations and apply them again.")
     writing(redo)
+    quiet(redo)
     cli.count_option(redo, "--steps", "How many (default 1).")
     local status = cli.command(p, "status", "List the files and say which are applied.")
     common(status)
@@ -122,12 +129,18 @@ local function parser()
 end
 
 ---Shows the progress of a run to the user.
-local function console()
+---@param args { quiet?: boolean }
+local function console(args)
     local style = cli.style(1)
     local live = require("dbrun.tty").isatty(1)
     local verb = { up = { "applying", "applied" }, down = { "undoing", "undone" } }
     return {
         target = function(target) cli.report("Target: ", style.bold(target)) end,
+        notice = not args.quiet and function(path, line, notice)
+            if live then cli.write "\r\27[K" end
+            io.stdout:flush()
+            require("dbrun.migrate.show.notices").show(path, line, notice)
+        end or nil,
         waiting = function(holder, waited)
             cli.note(("waiting for the migration lock (%s): it is held by %s"):format(cli.duration(waited), holder))
         end,
@@ -159,7 +172,7 @@ end
 local run = {}
 
 function run.up(args, migrate)
-    args.listener = console()
+    args.listener = console(args)
     local done = migrate.up(options.pick("up", args))
     if #done == 0 then
         cli.print "Nothing to apply: the database is up to date."
@@ -170,7 +183,7 @@ function run.up(args, migrate)
 end
 
 function run.down(args, migrate)
-    args.listener = console()
+    args.listener = console(args)
     local done = migrate.down(options.pick("down", args))
     if #done == 0 then
         cli.note "migrate: nothing to take back: no migration of these folders is applied"
@@ -181,7 +194,7 @@ function run.down(args, migrate)
 end
 
 function run.redo(args, migrate)
-    args.listener = console()
+    args.listener = console(args)
     local done = migrate.redo(options.pick("redo", args))
     if #done == 0 then
         cli.note "migrate: nothing to take back: no migration of these folders is applied"
