@@ -1,9 +1,10 @@
 --- Between files: what one file leaves in its session, the next does not find.
 ---
---- A session of the run's own is reset, or replaced where a reset does not reach: behind code that may keep something in
---- the server process, behind settings with a dot in their names, which RESET leaves empty instead of away, and before
---- ALTER EXTENSION, which some libraries allow only while no library of an older version is loaded. Behind a pooler a
---- session is shared, and lasts for a transaction: what a file has made is undone inside of its own transaction.
+--- A session of the run's own is reset, or replaced where a reset does not reach: behind code that may keep something
+--- in the server process, behind settings with a dot in their names, which RESET leaves empty instead of away, and
+--- before ALTER EXTENSION, which some libraries allow only while no library of an older version is loaded. Behind a
+--- pooler a session is shared, and lasts for a transaction: what a file has made is undone inside of its own
+--- transaction.
 local core = require "dbrun.core"
 local settings = require "dbrun.migrate.run.settings"
 local split = require "dbrun.migrate.read.split"
@@ -38,7 +39,10 @@ local function undo_failed(tx)
         pcall(function()
             tx:drained()
             if not tx:in_transaction() then return end
+            local guarded <const> = tx:guard()
+            if guarded then tx:guard(false) end
             tx:exec "rollback; begin /* dbrun */"
+            if guarded then tx:guard(true) end
             M.undo(tx)
         end)
     end)
@@ -66,6 +70,15 @@ function M.undone(tx, fn)
 end
 
 -- ---- a session of the run's own ----
+
+---Behind ALTER EXTENSION, the first statement of a session in which a library was not loaded, it is loaded again when it
+---is needed.
+---@param run dbrun.migrate.Run
+function M.sent(run)
+    if not run.unloaded then return end
+    run.unloaded = false
+    run.conn:exec "set timescaledb.disable_load = off /* dbrun */"
+end
 
 local CODE <const> = { ["do"] = true, call = true, load = true }
 
@@ -98,17 +111,18 @@ end
 function M.clean(run, work)
     if run.pooled then return end
     local first <const> = work and work.statements[1]
-    local fresh <const> = first ~= nil and updates_extension(first)
+    local fresh <const>, before = first ~= nil and updates_extension(first), nil
     if run.soiled == "replace" or fresh then
         run.conn = run.opts.sessions.replace(fresh)
+        run.unloaded = fresh
     elseif run.soiled == "reset" then
         run.conn:exec "discard all /* dbrun */"
-        run.conn:exec "reset role /* dbrun */"
+        before = "reset role; "
     elseif run.soiled == "clean" then
         return
     end
     run.soiled = "clean"
-    settings.session(run.conn, run.opts)
+    settings.session(run.conn, run.opts, before)
 end
 
 return M

@@ -52,8 +52,8 @@ end
 ---@class dbrun.migrate.Held `<close>` releases the lock
 ---@field check fun(self) raises when the lock was lost
 
-local HINT <const> = "raise the pooler's limit (PgBouncer: default_pool_size) to 2 or more, or set MIGRATION_DATABASE_URL "
-    .. "to the server itself"
+local HINT <const> = "raise the pooler's limit (PgBouncer: default_pool_size) to 2 or more, or set "
+    .. "MIGRATION_DATABASE_URL to the server itself"
 
 ---The error of a connection that cannot be had.
 local function raise_no_second(e, pooled, wait)
@@ -91,10 +91,17 @@ local function take_pooled(keeper, key, wait, report)
     -- While it waits it keeps no transaction open, which would take one of the pooler's few connections.
     take(keeper, key, wait, report, function()
         keeper:exec "begin /* dbrun */"
-        keeper:query(NO_LIMIT, true)
         local mine = keeper:value(TRY_IN_TRANSACTION, key)
+        if mine then keeper:query(NO_LIMIT, true) end
         keeper:exec(mine and FORGET or "rollback /* dbrun */")
         return mine
+    end)
+end
+
+---Releases the lock. If that fails, the end of the session does.
+local function release(keeper, key, pooled)
+    pcall(function()
+        if pooled then keeper:exec "rollback /* dbrun */" else keeper:value(advisory.UNLOCK, key) end
     end)
 end
 
@@ -104,6 +111,9 @@ local function check_other(conn, seconds)
     conn:exec(FORGET)
     conn:deadline(nil)
 end
+
+---Seconds between two looks at the connection of the lock.
+local CHECK_EVERY <const> = 1
 
 ---Takes the lock for a run.
 ---@param conn table of the migrations
@@ -116,10 +126,11 @@ function M.hold(conn, book, opts, pooled, report)
     local wait <const>, began <const> = opts.lock_wait or 60, task.now()
     local function left() return math.max(1, wait - (task.now() - began)) end
     local key <const> = key_of(book)
-    local keeper, close
+    local keeper, close, mine
     limited(pooled, wait, function() keeper, close = opts.sessions.second(left()) end)
     local held = setmetatable({}, { __close = function()
-        keeper:invalidate() -- with its session the lock ends
+        if mine then release(keeper, key, pooled) end
+        keeper:invalidate()
         close()
     end })
     local ok, e = pcall(function()
@@ -132,8 +143,12 @@ function M.hold(conn, book, opts, pooled, report)
         getmetatable(held).__close()
         error(e, 0)
     end
+    mine = true
+    local checked = task.now()
     function held.check()
+        if task.now() - checked < CHECK_EVERY then return end
         local fine, why = pcall(keeper.exec, keeper, FORGET)
+        checked = task.now()
         if fine then return end
         if errors.is(why) and why.kind ~= "cancelled" then
             why.message = "the migration lock was lost: " .. why.message

@@ -1,11 +1,10 @@
 --- Files with transaction:false behind a transaction pooler: a step may get another session than the one before. What
---- the file would leave in its session for the steps behind is refused, before anything is written so far as the text
---- tells, else before the step is committed. A SET that changes nothing is let through, and undone.
+--- the file would leave in its session for the steps behind is refused before anything is written, so far as its text
+--- tells; a SET that changes nothing is let through. What a step has left all the same is undone in its transaction.
 local between = require "dbrun.migrate.run.between"
 local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
 local note = require "dbrun.migrate.run.note"
-local state = require "dbrun.migrate.run.state"
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
@@ -21,15 +20,22 @@ local function lasting_setting(body)
     return body.name
 end
 
+---Is it a temporary table that outlasts its transaction?
+local function is_temporary(relation, on_commit)
+    return relation.relpersistence == "t" and on_commit ~= "ONCOMMIT_DROP"
+end
+
 ---Statements whose effect outlasts their transaction, in words; nil: those that have none.
 local LASTING <const> = {
     PrepareStmt = function(body) return "PREPARE " .. (body.name or "") end,
     ListenStmt = function(body) return "LISTEN " .. (body.conditionname or "") end,
     LoadStmt = function() return "LOAD" end,
-    CreateStmt = function(body) return body.relation.relpersistence == "t" and "a temporary table" end,
+    CreateStmt = function(body) return is_temporary(body.relation, body.oncommit) and "a temporary table" end,
     CreateSeqStmt = function(body) return body.sequence.relpersistence == "t" and "a temporary sequence" end,
     ViewStmt = function(body) return body.view.relpersistence == "t" and "a temporary view" end,
-    CreateTableAsStmt = function(body) return body.into.rel.relpersistence == "t" and "a temporary table" end,
+    CreateTableAsStmt = function(body)
+        return is_temporary(body.into.rel, body.into.onCommit) and "a temporary table"
+    end,
     DeclareCursorStmt = function(body) return body.options & HOLD ~= 0 and "a cursor WITH HOLD" end,
 }
 
@@ -70,8 +76,8 @@ end
 
 -- ---- refusing ----
 
-local HINT <const> = "set MIGRATION_DATABASE_URL to the server itself, past the pooler; or use SET LOCAL within begin and "
-    .. "commit"
+local HINT <const> = "set MIGRATION_DATABASE_URL to the server itself, past the pooler; or use SET LOCAL within begin "
+    .. "and commit"
 
 local function refuse(work, line, what)
     errors.raise {
@@ -87,11 +93,12 @@ select case when $1 {=} 'search_path' then {array_to_string}({current_schemas}(t
 
 ---Does a SET change anything? It is tried, and taken back. One that fails now may work later in the file.
 local function changes(conn, statement, name)
+    if name:find " " then return true end -- SESSION CHARACTERISTICS is no setting by itself
     local before, after
     local ok = pcall(function()
         conn:exec "begin /* dbrun */"
         before = conn:value(EFFECT, name)
-        conn:exec(statement.sql .. " /* dbrun */")
+        conn:exec(statement.sql .. "\n/* dbrun */")
         after = conn:value(EFFECT, name)
     end)
     note.roll_back(conn)
@@ -112,36 +119,22 @@ function M.check(conn, work)
     end
 end
 
----The session as text: the settings that a step sets by their effect, the others by their values.
-local function look(conn, names, set)
-    local now <const> = state.read(conn, names)
-    local list = { now.role, now.login, table.unpack(now.left) }
-    for _, name in ipairs(set) do
-        list[#list + 1] = name .. "=" .. tostring(conn:value(EFFECT, name))
-        now.settings[name] = nil
-    end
-    local others = {}
-    for name, value in pairs(now.settings) do others[#others + 1] = name .. "=" .. value end
-    table.sort(others)
-    return table.concat(list, "\0") .. "\0" .. table.concat(others, "\0")
-end
-
----Calls fn(), which sends statements, in the open transaction. Refuses what they leave in the session.
+---Calls fn(), which sends statements, in the open transaction, and undoes what they leave in the session. Refuses a SET
+---that changes something now, and did not before the file ran.
 ---@param run dbrun.migrate.Run
 ---@param work dbrun.migrate.Work
 ---@param statements dbrun.migrate.Statement[]
 ---@param fn fun()
 function M.watched(run, work, statements, fn)
-    local names <const>, set = state.custom_names(work.section.sql), {}
-    for _, statement in ipairs(statements) do
-        local _, setting = M.leaves(statement)
-        set[#set + 1] = setting
-    end
     between.undone(run.conn, function()
-        local before <const> = look(run.conn, names, set)
+        local set = {}
+        for _, statement in ipairs(statements) do
+            local _, name = M.leaves(statement)
+            if name then set[#set + 1] = { name = name, line = statement.line, before = run.conn:value(EFFECT, name) } end
+        end
         fn()
-        if look(run.conn, names, set) ~= before then
-            refuse(work, work.current.line, "what this has set, made or locked")
+        for _, one in ipairs(set) do
+            if run.conn:value(EFFECT, one.name) ~= one.before then refuse(work, one.line, "SET " .. one.name) end
         end
     end)
 end

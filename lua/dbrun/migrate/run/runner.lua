@@ -40,6 +40,7 @@ local M = {}
 ---@field steps? dbrun.migrate.Step[] with transaction:false
 ---@field checksum string
 ---@field current? dbrun.migrate.Statement the running statement
+---@field at_commit? boolean all statements of a file in a transaction have run
 
 ---@class dbrun.migrate.Run
 ---@field conn table
@@ -52,6 +53,7 @@ local M = {}
 ---@field local_settings? fun(tx: table) sets the settings in each transaction, if pooled
 ---@field around? fun(tx: table, fn: fun()) calls fn in a transaction of a hook, if pooled
 ---@field on_notice? fun(notice: dbrun.Notice, statement?: dbrun.migrate.Statement) of the present file
+---@field unloaded? boolean the library of an extension is not loaded, for the statement that updates it
 ---@field soiled? "clean"|"reset"|"replace" what the session needs before the next file
 
 ---Reads a file and splits the section for the direction.
@@ -121,7 +123,9 @@ local function raise_failed(run, e, work, aftermath)
     if errors.is(e, "cancelled") or errors.is(e) and e.file then error(e, 0) end
     if errors.is(e) and e.own then error(own_errors.of_record(e, work, run, aftermath), 0) end
     if work.section.fn or not errors.is(e) then raise_lua(e, work, aftermath) end
-    if not work.current then error(report.at_commit(e, work.file.path, work.section.line, aftermath), 0) end
+    if not work.current then
+        error(report.around(e, work.file.path, work.section.line, work.at_commit and "at its COMMIT: ", aftermath), 0)
+    end
     error(report.failed(e, work.file.path, work.current, aftermath), 0)
 end
 
@@ -147,6 +151,7 @@ end
 
 ---The statements of a file, or the function of a Lua file, and the hooks around them, in the open transaction.
 local function run_statements(run, work, tx)
+    work.at_commit = false
     if run.local_settings then run.local_settings(tx) end
     hook(run, work, "before" .. EACH[work.direction], tx)
     if work.section.fn then sending.listening(tx, run.on_notice, function() call_lua(work, tx) end) end
@@ -154,10 +159,12 @@ local function run_statements(run, work, tx)
         work.current = statement
         if run.listener.statement then run.listener.statement(work.file, statement, i, #work.statements) end
         sending.send(tx, statement, run.on_notice)
+        between.sent(run)
         steps.check_strings(run, work, statement, work.statements[i + 1])
     end
     work.current = nil
     hook(run, work, "after" .. EACH[work.direction], tx)
+    work.at_commit = true -- deferred constraints and triggers, which behind a pooler run before the record
 end
 
 local function run_in_transaction(run, work, began)
@@ -341,11 +348,14 @@ local ALWAYS <const> = { up = { "beforeMigrate", "beforeRepeatables", "afterVers
 
 ---Reads files before anything is written; `before`: works that were read already, by path and direction.
 local function prepared(conn, list, direction, before)
-    local works = {}
+    local works, pooled = {}, nil
     for i, file in ipairs(list) do
         local key = direction .. " " .. file.path
         works[i] = before[key] or M.prepare(file, direction, conn)
-        if not before[key] and settings.pooled(conn) then pooler.check(conn, works[i]) end
+        if not before[key] and works[i].steps then
+            if pooled == nil then pooled = settings.pooled(conn) end
+            if pooled then pooler.check(conn, works[i]) end
+        end
         before[key] = works[i]
     end
     return works

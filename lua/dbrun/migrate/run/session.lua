@@ -64,7 +64,9 @@ function M.reading(opts, fn)
             return conn
         end,
         second = function(seconds)
-            local other = engine_for(opts.url, { timeout = seconds, connect_timeout = seconds, command_timeout = seconds })
+            local other = engine_for(opts.url, {
+                timeout = seconds, connect_timeout = seconds, command_timeout = seconds,
+            })
             local ok, keeper = pcall(other.acquire, other)
             if not ok then
                 other:close()
@@ -76,12 +78,14 @@ function M.reading(opts, fn)
             end
         end,
     }
-    local result = table.pack(pcall(fn, conn))
+    local result = table.pack(xpcall(fn, function(e)
+        return errors.is(e) and e or debug.traceback(tostring(e), 2)
+    end, conn))
     if result[1] then return table.unpack(result, 2, result.n) end
     local e = result[2]
     if errors.is(e) and e.sqlstate == "42501" and conn then
         local found, book = pcall(ledger.locate, conn, opts.table)
-        if found then require("dbrun.migrate.show.own_errors").with_hint(e, conn, book) end
+        if found then require("dbrun.migrate.show.own_errors").add_hint(e, conn, book) end
     end
     error(e, 0)
 end

@@ -14,20 +14,21 @@ local function milliseconds(seconds)
 end
 
 ---By SET, not by a query: after a query the file's SET TRANSACTION would come too late.
-local function limits(conn, opts, set)
-    local list = { ("%s lock_timeout = '%s'"):format(set,
+local function limits(conn, opts, set, before)
+    local list = { ("%s%s lock_timeout = '%s'"):format(before or "", set,
         milliseconds(opts.lock_timeout or core.options.lock_timeout or 5)) }
     if opts.statement_timeout then
         list[2] = ("%s statement_timeout = '%s'"):format(set, milliseconds(opts.statement_timeout))
     end
-    conn:exec(table.concat(list, "; "))
+    conn:exec(table.concat(list, "; ") .. " /* dbrun */")
 end
 
 ---For the whole session, which is as it was at its beginning.
 ---@param conn table
 ---@param opts { lock_timeout?: number, statement_timeout?: number } seconds
-function M.session(conn, opts)
-    limits(conn, opts, "set")
+---@param before? string statements to send with it
+function M.session(conn, opts, before)
+    limits(conn, opts, "set", before)
     -- The server (14 and later) stops the statement of a killed client, which frees its locks. A server on a system
     -- other than Linux may refuse the value; that is ignored.
     local ok, e = pcall(conn.exec, conn, CHECK_CLIENT)

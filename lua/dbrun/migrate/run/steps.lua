@@ -8,6 +8,7 @@
 --- statement that cannot run in a transaction is recorded before and after; if the record after it is missing, the
 --- state of the database decides (dbrun.migrate.run.aftermath).
 local aftermath = require "dbrun.migrate.run.aftermath"
+local between = require "dbrun.migrate.run.between"
 local errors = require "dbrun.error"
 local note = require "dbrun.migrate.run.note"
 local pooled = require "dbrun.migrate.run.pooled"
@@ -38,6 +39,7 @@ local function send(pace, statement, expected)
     local conn <const> = pace.run.conn
     pace.work.current = statement
     sending.send(conn, statement, pace.run.on_notice)
+    between.sent(pace.run)
     local status <const> = conn:in_transaction()
     if status ~= expected then
         resume.refuse(pace.work, statement.line,

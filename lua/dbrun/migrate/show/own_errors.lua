@@ -18,22 +18,40 @@ local function quote(name)
     return name:find "^[%l_][%l%d_$]*$" and name or '"' .. name:gsub('"', '""') .. '"'
 end
 
+---@class dbrun.migrate.OwnTables
+---@field names table<string, true>
+---@field sql string their quoted names, for a GRANT
+---@field elsewhere string what else helps when they cannot be made
+---@field owner string what else helps when they cannot be written
+
+---@param book dbrun.migrate.Ledger
+---@return dbrun.migrate.OwnTables
+local function tables_of(book)
+    return {
+        names = { [book.name] = true, [book.name .. "_dbrun"] = true }, sql = book.sql .. ", " .. records.table(book),
+        elsewhere = ", or name another schema: --table SCHEMA." .. book.name,
+        owner = "; MIGRATION_DATABASE_URL can name their owner",
+    }
+end
+
+---@type dbrun.migrate.OwnTables
+local OF_SEEDS <const> = { names = { dbrun_seeds = true }, sql = "dbrun_seeds", elsewhere = "", owner = "" }
+
 ---What to grant for an error 42501; nil: its text names nothing that is known here.
 ---@param e dbrun.Error
----@param book dbrun.migrate.Ledger
+---@param tables dbrun.migrate.OwnTables
 ---@param role string quoted
 ---@return string?
-function M.missing_right(e, book, role)
+local function missing_right(e, tables, role)
     if e.sqlstate ~= "42501" then return nil end
     local schema <const> = e.message:match "for schema (.+)$"
     if schema then
         return ("grant usage, create on schema %s to %s (since PostgreSQL 15 nobody but the owner of the database may "
-            .. "create in public), or name another schema: --table SCHEMA.%s"):format(quote(schema), role, book.name)
+            .. "create in public)%s"):format(quote(schema), role, tables.elsewhere)
     end
     local name <const> = e.message:match "for table (.+)$" or e.message:match "owner of table (.+)$"
-    if name == book.name or name == book.name .. "_dbrun" then
-        return ("grant select, insert, update, delete on %s, %s to %s; MIGRATION_DATABASE_URL can name their owner")
-            :format(book.sql, records.table(book), role)
+    if tables.names[name] then
+        return ("grant select, insert, update, delete on %s to %s%s"):format(tables.sql, role, tables.owner)
     end
     if e.message:find "for database" then
         return ("grant create on database %s to %s"):format(quote(e.message:match "for database (.+)$"), role)
@@ -43,13 +61,11 @@ end
 ---Adds what to grant to an error of a run that is none of a file.
 ---@param e any
 ---@param conn table
----@param book dbrun.migrate.Ledger
----@return any e
-function M.with_hint(e, conn, book)
+---@param book? dbrun.migrate.Ledger nil: of seeds
+function M.add_hint(e, conn, book)
     if errors.is(e) and e.sqlstate == "42501" and not e.file then
-        e.hint = M.missing_right(e, book, role_of(conn)) or e.hint
+        e.hint = missing_right(e, book and tables_of(book) or OF_SEEDS, role_of(conn)) or e.hint
     end
-    return e
 end
 
 -- ---- what the file did ----
@@ -98,7 +114,7 @@ function M.of_record(e, work, run, aftermath)
         out[2] = ("%6d | %s"):format(line, cause.sql:match "^[^\r\n]*")
         out[3] = "  this statement of the file has changed what dbrun writes to"
     end
-    local hint <const> = M.missing_right(e, run.book, run.own and quote(run.own.login) or "ROLE")
+    local hint <const> = missing_right(e, tables_of(run.book), run.own and quote(run.own.login) or "ROLE")
         or cause and ("leave %s, %s and their schema alone in migrations"):format(run.book.sql, records.table(run.book))
         or e.hint
     for _, field in ipairs { { "detail", e.detail }, { "hint", hint } } do

@@ -53,8 +53,8 @@ local SEED_HINTS <const> = {
 ---exec refuses COPY TO STDOUT as a usage error; here the file is wrong, not a call.
 local function misused(e)
     if e.kind ~= "usage" then return e.kind, e.hint end
-    return "query", e.message:find "^COPY" and "a file has nowhere to write rows to: leave it out, or use copy_out in a "
-        .. "Lua file" or e.hint
+    return "query", e.message:find "^COPY" and "a file has nowhere to write rows to: leave it out, or use copy_out in "
+        .. "a Lua file" or e.hint
 end
 
 ---The line of a row below a COPY that the server has refused; nil: another error.
@@ -70,15 +70,17 @@ local function add_fields(out, e, hint)
     end
 end
 
----The error of the COMMIT behind the last statement of a file: deferred constraints and triggers are checked there.
+---An error that is none of a statement of the file: before the first, or at COMMIT, where deferred constraints and
+---triggers are checked.
 ---@param e dbrun.Error
 ---@param file string path of the migration
 ---@param line integer
+---@param when string|false|nil
 ---@param aftermath string the state of the migration
 ---@return dbrun.Error
-function M.at_commit(e, file, line, aftermath)
+function M.around(e, file, line, when, aftermath)
     local state = e.sqlstate and " (SQLSTATE " .. e.sqlstate .. ")" or ""
-    local message = ("%s: at its COMMIT: %s%s"):format(file, e.message, state)
+    local message = ("%s: %s%s%s"):format(file, when or "", e.message, state)
     local out = { message }
     add_fields(out, e, e.hint)
     out[#out + 1] = "  " .. aftermath
@@ -123,8 +125,8 @@ function M.failed(e, file, statement, aftermath, what)
     local kind, hint = misused(e)
     local schema <const> = e.sqlstate == "42501" and e.message:match "for schema (.+)$"
     if schema then
-        hint = hint or ("grant create (or usage) on schema %s to the role of this connection: since PostgreSQL 15 nobody "
-            .. "but the owner of the database may create in public"):format(schema)
+        hint = hint or ("grant create (or usage) on schema %s to the role of this connection: since PostgreSQL 15 "
+            .. "nobody but the owner of the database may create in public"):format(schema)
     end
     hint = hint or (what == "seed" and SEED_HINTS or HINTS)[e.sqlstate]
     add_fields(out, e, hint)
