@@ -48,8 +48,9 @@ local function kept_of(opts, done)
 end
 
 ---The error of a seed, with its name in front; an interruption, and an error that has its file, are returned unchanged.
-local function raise_failed(e, file, kept)
+local function raise_failed(e, file, kept, parent)
     if errors.is(e) and (e.kind == "cancelled" or e.file) then error(e, 0) end
+    if errors.is(e) and e.own then require("dbrun.migrate.show.own_errors").add_hint(e, parent) end
     local where, kind = file.path, errors.is(e) and e.kind or "query"
     local why = tostring(e):gsub("\n", "\n  ")
     errors.raise {
@@ -97,7 +98,7 @@ local function run_each(parent, list, seeds, opts, done)
         local ok, result = xpcall(run_one, function(e)
             return errors.is(e) and e or debug.traceback(tostring(e), 2)
         end, parent, file, seeds[i], opts, kept)
-        if not ok then raise_failed(result, file, kept) end
+        if not ok then raise_failed(result, file, kept, parent) end
         done[i] = result
         if opts.listener and opts.listener.done then opts.listener.done(result) end
     end

@@ -102,7 +102,8 @@ local function checked(file, seed)
     return { run = seed.run, description = seed.description, after = seed.after, always = seed.always }
 end
 
----Loads one: a Lua file returns a function, or a table with `run`; an SQL file is read before its run (dbrun.seed.script).
+---Loads one: a Lua file returns a function, or a table with `run`; an SQL file is split before it runs
+---(dbrun.seed.script).
 ---@param file dbrun.seed.File
 ---@return dbrun.seed.Seed
 ---Raises an error that names the file when it does not compile, fails, or returns something else.

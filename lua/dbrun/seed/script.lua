@@ -5,6 +5,7 @@ local report = require "dbrun.migrate.show.report"
 local reading = require "dbrun.migrate.read.script"
 local sending = require "dbrun.migrate.run.send"
 local split = require "dbrun.migrate.read.split"
+local steps = require "dbrun.migrate.run.steps"
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
@@ -35,6 +36,13 @@ local function writes(statement)
     return WRITES[first] or first == "with" and WRITING_NODES[tree.of(statement.sql)] or false
 end
 
+local function send(path, statement, tx, kept, on_notice)
+    local ok, result = pcall(sending.send, tx, statement, on_notice)
+    if ok then return result end
+    if not errors.is(result) or result.kind == "cancelled" then error(result, 0) end
+    error(report.failed(result, path, statement, kept, "seed"), 0)
+end
+
 ---Runs its statements.
 ---@param path string
 ---@param statements dbrun.migrate.Statement[]
@@ -43,15 +51,17 @@ end
 ---@param on_notice? fun(notice: dbrun.Notice, statement: dbrun.migrate.Statement)
 ---@return integer rows that were written
 function M.run(path, statements, tx, kept, on_notice)
+    tx:verbatim(true) -- the seed finds the session as its own statements have made it
     local rows = 0
-    for _, statement in ipairs(statements) do
-        local ok, result = pcall(sending.send, tx, statement, on_notice)
-        if not ok then
-            if not errors.is(result) or result.kind == "cancelled" then error(result, 0) end
-            error(report.failed(result, path, statement, kept, "seed"), 0)
+    local ok, e = pcall(function()
+        for i, statement in ipairs(statements) do
+            local count = send(path, statement, tx, kept, on_notice)
+            steps.check_strings({ conn = tx }, { file = { path = path } }, statement, statements[i + 1])
+            if writes(statement) then rows = rows + count end
         end
-        if writes(statement) then rows = rows + result end
-    end
+    end)
+    pcall(tx.verbatim, tx, false) -- the connection may be lost
+    if not ok then error(e, 0) end
     return rows
 end
 

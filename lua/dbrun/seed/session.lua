@@ -1,5 +1,5 @@
---- The session of a seed: what a seed sets, makes and locks in it is gone before the next one, and before the connection
---- goes back to its pool. pg_dump's files begin with search_path = ''.
+--- The session of a seed: what a seed sets, makes and locks in it is gone before the next one, and before the
+--- connection goes back to its pool. pg_dump's files begin with search_path = ''.
 local between = require "dbrun.migrate.run.between"
 local settings = require "dbrun.migrate.run.settings"
 local state = require "dbrun.migrate.run.state"

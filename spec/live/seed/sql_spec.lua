@@ -1,0 +1,148 @@
+-- SQL seeds: what pg_dump writes, what is refused, where an error is, and what is left in the session.
+local fs = require "dbrun.fs"
+local pgbouncer = require "spec.support.pgbouncer"
+local process = require "dbrun.process"
+local scripts = require "spec.support.scripts"
+local servers = require "spec.support.servers"
+
+describe("an SQL seed", function()
+    local url, database, folders
+
+    before_each(function()
+        url, database = servers.database()
+        folders = {}
+    end)
+    after_each(function()
+        for _, folder in ipairs(folders) do fs.rmtree(folder) end
+    end)
+
+    local function seed(address, files, ...)
+        folders[#folders + 1] = scripts.folder(files)
+        return scripts.run("seed", { "--dir", folders[#folders], ... }, { DATABASE_URL = address })
+    end
+
+    local function sql(text) return servers.shared_postgres():psql(text, database) end
+
+    local function failing(...)
+        local result = seed(url, ...)
+        assert.equal(1, result.code, result.text)
+        return result.stderr
+    end
+
+    it("may be what pg_dump writes, and the next one finds the session as it was", function()
+        sql [[create table t (id int primary key, v text); insert into t values (1, E'a\tb'), (2, null), (3, E'\\.')]]
+        sql "create schema empty; create table empty.t (i int)"
+        local rows = sql "select string_agg(concat_ws('|', id, v), ',' order by id) from t"
+        for _, options in ipairs { {}, { "--inserts" }, { "--column-inserts" }, { "--disable-triggers" } } do
+            sql "drop table if exists dbrun_seeds"
+            local dump = process.run { servers.shared_postgres().bindir .. "/pg_dump", "--data-only", url,
+                table.unpack(options) }
+            assert.is_true(dump.ok, dump.stderr)
+            sql "delete from t"
+            local result = seed(url, {
+                ["1_dump.sql"] = dump.stdout,
+                ["2_next.lua"] = "return function(c) return c.db:value [[select concat_ws(' ', current_schema(), "
+                    .. "count(*), current_setting('client_min_messages')) from t]] end",
+            })
+            assert.equal(0, result.code, result.text)
+            assert.matches("seeded  1_dump  3 rows", result.stdout, 1, true)
+            assert.matches("seeded  2_next  public 3 notice", result.stdout, 1, true)
+            assert.equal(rows, sql "select string_agg(concat_ws('|', id, v), ',' order by id) from t")
+            assert.equal("1_dump 2_next", sql "select string_agg(name, ' ' order by name) from public.dbrun_seeds")
+        end
+    end)
+
+    it("that ends or begins a transaction is refused before any seed runs", function()
+        sql "create table t (i int)"
+        for _, word in ipairs { "commit", "END", "rollback", "abort", "begin", "start transaction", "commit and chain",
+            "prepare transaction 'x'" } do
+            for _, options in ipairs { {}, { "--dry-run" } } do
+                local said = failing({
+                    ["1_a.sql"] = "insert into t values (1);", ["2_b.sql"] = ("insert into t values (2);\n/* x */ %s;\n"
+                        .. "insert into t values (3);"):format(word),
+                }, table.unpack(options))
+                assert.matches("2_b.sql:2: ", said, 1, true)
+                assert.equal("0", sql "select count(*) from t")
+            end
+        end
+        local result = seed(url, { ["1_a.sql"] = "savepoint a; insert into t values (1); rollback to a; release a;" })
+        assert.equal(0, result.code, result.text)
+    end)
+
+    it("that fails is named with its line", function()
+        local said = failing { ["1_a.sql"] = "-- fruit\nselect 1;\n\nselect 1 +\n  nothing;" }
+        assert.matches('1_a.sql:5: column "nothing" does not exist (SQLSTATE 42703)', said, 1, true)
+        assert.matches("     5 |   nothing", said, 1, true)
+        assert.matches("Nothing of it was kept.", said, 1, true)
+        said = failing { ["1_a.sql"] = "create table t (i int);\ncopy t from stdin;\n1\nx\n\\.\n" }
+        assert.matches("1_a.sql:4: invalid input syntax", said, 1, true)
+        said = failing { ["1_a.sql"] = "select 1;\n\\i other.sql\n" }
+        assert.matches("1_a.sql:2: \\i is a command of psql", said, 1, true)
+        said = failing { ["1_a.sql"] = "select 1;\nvacuum;" }
+        assert.matches("every seed has", said, 1, true)
+        said = failing { ["1_a.sql"] = "select 'a" }
+        assert.matches("1_a.sql:1: this string has no end", said, 1, true)
+    end)
+
+    it("reads its strings as the server does, and is refused where its text does not show how", function()
+        local result = seed(url, { ["1_a.sql"] = "create table t (v text);\nset standard_conforming_strings = off;\n"
+            .. "insert into t values ('\\'; x');\ninsert into t values ('y');" })
+        assert.equal(0, result.code, result.text)
+        assert.equal("'; x y", sql "select string_agg(v, ' ' order by v) from t")
+        local said = failing { ["2_b.sql"] = "select 1;\ndo $$ begin execute 'set standard_conforming' "
+            .. "|| '_strings = off'; end $$;\nselect 2;" }
+        assert.matches("2_b.sql:2: standard_conforming_strings was switched", said, 1, true)
+    end)
+
+    it("of a role that may not record it names the GRANT", function()
+        local role = "spec_seed_" .. database:gsub("%W", "_")
+        sql(("create role %s; revoke create on schema public from public"):format(role))
+        local address = url .. (url:find("?", 1, true) and "&" or "?") .. "options=-c%20role%3D" .. role
+        local files = { ["1_a.sql"] = "select 1;" }
+        local result = seed(address, files)
+        assert.equal(1, result.code, result.text)
+        assert.matches("grant usage, create on schema public to", result.stderr, 1, true)
+        assert.equal(0, seed(url, files).code)
+        result = seed(address, files)
+        assert.equal(1, result.code, result.text)
+        assert.matches("grant select, insert, update, delete on dbrun_seeds to", result.stderr, 1, true)
+        sql(("drop owned by %s; drop role %s"):format(role, role))
+    end)
+
+    it("shows the server's messages, but with --quiet", function()
+        local files = { ["1_a.sql"] = "\ndrop table if exists nothing;" }
+        assert.matches("1_a.sql:2: NOTICE:  table", seed(url, files).stderr, 1, true)
+        assert.equal("", seed(url, files, "--force", "--quiet").stderr)
+    end)
+
+    local LEAKS <const> = "set role spec_seed; set work_mem = '7MB'; prepare p as select 1; select pg_advisory_lock(78);"
+        .. "create temporary table scratch (); select set_config('search_path', '', false);"
+    local CHECK <const> = [[
+insert into public.found select concat_ws(' ', current_user = session_user, current_setting('work_mem'),
+    current_setting('search_path'), (select count(*) from pg_prepared_statements where from_sql),
+    (select count(*) from pg_locks where locktype = 'advisory' and objid = 78), to_regclass('pg_temp.scratch'));]]
+
+    local function leaves_nothing(address)
+        sql "create table if not exists found (x text); truncate found"
+        servers.shared_postgres():psql "drop role if exists spec_seed; create role spec_seed"
+        local failed = seed(address, { ["1_a.sql"] = LEAKS .. "select 1 / 0" })
+        assert.equal(1, failed.code, failed.text)
+        for _, options in ipairs { { "--force" }, { "--force", "--dry-run" } } do
+            local result = seed(address, { ["1_a.sql"] = LEAKS, ["2_b.sql"] = CHECK,
+                ["3_c.lua"] = "return function(c) return c.db:value 'select x from found limit 1' end" },
+                table.unpack(options))
+            assert.equal(0, result.code, result.text)
+            assert.matches('seeded  3_c  t 4MB "$user", public 0 0', result.stdout, 1, true)
+        end
+        assert.equal("0", sql "select count(*) from pg_locks where locktype = 'advisory' and objid = 78")
+        servers.shared_postgres():psql "drop role spec_seed"
+    end
+
+    it("leaves nothing in the session for the next", function() leaves_nothing(url) end)
+
+    it("leaves nothing in the session behind a transaction pooler", function()
+        if not pgbouncer.is_there() then pending "pgbouncer is not installed" end
+        local bouncer <close> = pgbouncer.start(servers.shared_postgres(), { default_pool_size = 1 })
+        leaves_nothing((bouncer.url:gsub("/postgres%?", "/" .. database .. "?")))
+    end)
+end)
