@@ -111,7 +111,8 @@ function M.of(section, direction, escapes)
     local statements <const>, refused <const>, sql <const> = script.read(section.sql, section.line, escapes)
     if section.transaction then
         local hint <const> = ("remove it, or put 'transaction:false' after '-- migrate:%s'"):format(direction)
-        return { statements = statements, sql = sql, refused = refused or M.in_transaction(statements, "migration", hint) }
+        local unfit <const> = M.in_transaction(statements, "migration", hint)
+        return { statements = statements, sql = sql, refused = refused or unfit }
     end
     local steps <const>, unfit <const> = M.steps(statements)
     return { statements = statements, sql = sql, steps = steps, refused = refused or unfit }

@@ -30,8 +30,8 @@ end
 hint_for("c connect", "leave it out: a file runs in the database of its address")
 hint_for("i ir include include_relative", "put the text of that file here, or make it a file of its own")
 hint_for("copy", "write COPY ... FROM stdin with the rows below it and a last line \\., or a Lua file with copy_in")
-hint_for("set unset if elif else endif getenv prompt gset bind", "variables and conditions are psql's: write the value, "
-    .. "or a Lua file")
+hint_for("set unset if elif else endif getenv prompt gset bind", "variables and conditions are psql's: write the "
+    .. "value, or a Lua file")
 hint_for("g gx gexec gdesc crosstabview watch ; parse", "end the statement with a semicolon")
 hint_for(".", "it ends the rows of a COPY ... FROM stdin: there is none before it")
 hint_for("encoding", "write: set client_encoding = ...")
@@ -106,13 +106,13 @@ function Reader:statement(first, last, semicolon)
     local line_end <const> = sql:find("\n", semicolon, true) or #sql + 1
     local rest <const> = sql:sub(semicolon + 1, line_end - 1)
     if not rest:find "^%s*$" and not rest:find "^%s*%-%-" then
-        return self:refuse(refusal(self:line_of(semicolon), "the rows of a COPY ... FROM stdin begin in the line below it, "
-            .. "and there is more behind it in this one", "put that behind the rows"))
+        return self:refuse(refusal(self:line_of(semicolon), "the rows of a COPY ... FROM stdin begin in the line below "
+            .. "it, and there is more behind it in this one", "put that behind the rows"))
     end
     local rows_end <const>, behind <const> = end_of_rows(sql, line_end + 1)
     if not rows_end then
-        return self:refuse(refusal(self:line_of(first), "the rows of this COPY ... FROM stdin have no end: they would take "
-            .. "in all that follows", "end them with a line \\."))
+        return self:refuse(refusal(self:line_of(first), "the rows of this COPY ... FROM stdin have no end: they would "
+            .. "take in all that follows", "end them with a line \\."))
     end
     local begin <const> = first - self.removed
     self.data[begin] = { text = sql:sub(line_end + 1, rows_end), line = self:line_of(line_end + 1) }

@@ -1,4 +1,5 @@
---- NOTICE and WARNING of a file's statements, as the server words them, with file and line in front, as psql shows them.
+--- NOTICE and WARNING of a file's statements, as the server words them, with file and line in front, as psql shows
+--- them.
 local cli = require "dbrun.cli"
 
 local M = {}
