@@ -131,12 +131,14 @@ insert into t values (1);]] })
                 for what, text in pairs {
                     ["SET search_path"] = "set search_path = nothing;", ["SET role"] = "set role spec_between;",
                     ["SET work_mem"] = "begin; set work_mem = '7MB'; commit;",
-                    ["a temporary table"] = "create temporary table scratch ();", ["PREPARE p"] = "prepare p as select 1;",
+                    ["a temporary table"] = "create temporary table scratch ();",
+                    ["PREPARE p"] = "prepare p as select 1;",
                     ["LISTEN x"] = "listen x;", ["pg_advisory_lock()"] = "select pg_advisory_lock(77);",
                     ["set_config(..., false)"] = "select set_config('search_path', 'app', false);",
                     ["a cursor WITH HOLD"] = "declare c cursor with hold for select 1;",
                 } do
-                    local result = up(pooled, { ["1_a.sql"] = section("create schema app;\n" .. text, " transaction:false") })
+                    local result = up(pooled,
+                        { ["1_a.sql"] = section("create schema app;\n" .. text, " transaction:false") })
                     assert.equal(1, result.code, what)
                     assert.matches("1_a.sql:3: " .. what, result.stderr, 1, true)
                     assert.matches("MIGRATION_DATABASE_URL", result.stderr, 1, true)
@@ -175,7 +177,7 @@ create table made as select f();]], " transaction:false"), ["2_b.sql"] = CHECK }
     end)
 
     for _, mode in ipairs { "transaction", "session" } do
-        it(("that gets one connection of a pooler only is an error within --lock-wait (%s mode)"):format(mode), function()
+        it("that gets one connection of a pooler only is an error within --lock-wait: " .. mode .. " mode", function()
             through({ pool_mode = mode, default_pool_size = 1 }, function(pooled)
                 local began = task.now()
                 local result = up(pooled, { ["1_a.sql"] = section "create table a ();" }, "--lock-wait", "2")

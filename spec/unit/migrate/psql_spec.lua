@@ -31,7 +31,8 @@ describe("a text for psql", function()
     it("has rows below COPY ... FROM stdin, up to a line \\.", function()
         assert.same({ "1: copy t (a, b) from stdin <2: 1\tx;'\n/*\n>", "5: select 2" },
             shown "copy t (a, b) from stdin;\n1\tx;'\n/*\n\\.\nselect 2;\n")
-        assert.same({ "1: COPY t FROM STDIN WITH (FORMAT csv) <2: >", "4: copy u from stdin <5: \\.x\n>", "7: select 1" },
+        assert.same({ "1: COPY t FROM STDIN WITH (FORMAT csv) <2: >",
+            "4: copy u from stdin <5: \\.x\n>", "7: select 1" },
             shown "COPY t FROM STDIN WITH (FORMAT csv); -- rows\n\\.\n\ncopy u from stdin;\n\\.x\n\\.\nselect 1")
         assert.same({ "1: copy /* from */ t\n from\n stdin <4: 1\r\n>" },
             shown "copy /* from */ t\n from\n stdin;\r\n1\r\n\\.\r\n")
@@ -74,9 +75,11 @@ describe("a text for psql", function()
 
     it("has no other command of psql: the first is named, with its line", function()
         for name, text in pairs {
-            ["\\connect"] = "select 1;\n\\connect other\nselect 2;", ["\\i"] = "\n\\i 'x.sql'", ["\\gset"] = "\nselect 1 \\gset",
+            ["\\connect"] = "select 1;\n\\connect other\nselect 2;", ["\\i"] = "\n\\i 'x.sql'",
+            ["\\gset"] = "\nselect 1 \\gset",
             ["\\."] = "\n\\.\n", ["\\copy"] = "\n\\copy t from 'x'", ["\\set"] = "\n  \\set a 1\n\\set b 2",
-            ["\\echo"] = "/* \\i */\n\\echo", ["\\;"] = "\nselect 1\\; select 2;", ["\\restrict"] = "\nselect \\restrict x",
+            ["\\echo"] = "/* \\i */\n\\echo", ["\\;"] = "\nselect 1\\; select 2;",
+            ["\\restrict"] = "\nselect \\restrict x",
             ["\\if"] = "--\n\\if true",
         } do
             local problem = refused(text)

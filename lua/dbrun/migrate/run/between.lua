@@ -71,8 +71,8 @@ end
 
 -- ---- a session of the run's own ----
 
----Behind ALTER EXTENSION, the first statement of a session in which a library was not loaded, it is loaded again when it
----is needed.
+---Behind ALTER EXTENSION, the first statement of a session in which a library was not loaded, it is loaded again when
+---it is needed.
 ---@param run dbrun.migrate.Run
 function M.sent(run)
     if not run.unloaded then return end

@@ -130,7 +130,8 @@ function M.watched(run, work, statements, fn)
         local set = {}
         for _, statement in ipairs(statements) do
             local _, name = M.leaves(statement)
-            if name then set[#set + 1] = { name = name, line = statement.line, before = run.conn:value(EFFECT, name) } end
+            local before <const> = name and run.conn:value(EFFECT, name)
+            if name then set[#set + 1] = { name = name, line = statement.line, before = before } end
         end
         fn()
         for _, one in ipairs(set) do
