@@ -116,7 +116,8 @@ describe("an SQL seed", function()
     end)
 
     local LEAKS <const> = "set role spec_seed; set work_mem = '7MB'; prepare p as select 1; "
-        .. "select pg_advisory_lock(78); create temporary table scratch (); select set_config('search_path', '', false);"
+        .. "select pg_advisory_lock(78); create temporary table scratch (); "
+        .. "select set_config('search_path', '', false);"
     local CHECK <const> = [[
 insert into public.found select concat_ws(' ', current_user = session_user, current_setting('work_mem'),
     current_setting('search_path'), (select count(*) from pg_prepared_statements where from_sql),
