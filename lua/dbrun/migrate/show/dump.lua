@@ -1,5 +1,6 @@
 --- The schema as SQL, as dbmate writes it: pg_dump without owners and privileges, then the versions.
 local catalog = require "dbrun.db.catalog"
+local dump_timescale = require "dbrun.migrate.show.dump_timescale"
 local ledger = require "dbrun.migrate.book.ledger"
 local pg_dump = require "dbrun.migrate.show.pg_dump"
 local records = require "dbrun.migrate.book.records"
@@ -24,7 +25,8 @@ local NAME <const> = catalog.sql "select {quote_ident}($1) {||} '.' {||} {quote_
 function M.text(opts)
     return session.reading(opts, function(conn)
         local book = ledger.locate(conn, opts.table)
-        local schema = pg_dump.schema(opts.url, { "--exclude-table=" .. records.table(book) })
+        local options = { "--exclude-table=" .. records.table(book) }
+        local schema = dump_timescale.schema(conn, opts.url, options) or pg_dump.schema(opts.url, options)
         local out = { schema, "\n--\n-- Dbmate schema migrations\n--\n\n" }
         local list = {}
         for _, row in ipairs(book.exists and conn:query(VERSIONS:format(book.sql)) or {}) do
