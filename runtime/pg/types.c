@@ -181,6 +181,10 @@ struct pg_catalog {
 #define NE " operator(pg_catalog.<>) "
 #define GT " operator(pg_catalog.>) "
 
+/* PostgreSQL 13 has no multiranges. A name without a table is looked for in the inner query first: there it
+ * is the column of pg_range, or, where that has none, this one, which is no type's. */
+#define NO_MULTIRANGES " cross join (values (0::pg_catalog.oid)) none(rngmultitypid)"
+
 /* Gives one row for each attribute of a composite type, in their order, and one row for any other type. Names
  * every schema: a temporary table called oid is a type of that name, which the server finds first. A type of
  * an extension is told by its input function, since anything may be called hstore. */
@@ -188,11 +192,12 @@ const char pg_catalog_sql[] =
     "with recursive need(oid) as ("
     " select pg_catalog.unnest($1::pg_catalog.oid[])"
     " union"
-    " select part.oid from need join pg_catalog.pg_type t on t.oid" EQ "need.oid cross join lateral ("
+    " select part.oid from need join pg_catalog.pg_type t on t.oid" EQ "need.oid" NO_MULTIRANGES
+    " cross join lateral ("
     "  select t.typelem where t.typelem" NE "0 and t.typcategory" EQ "'A'"
     "  union all select t.typbasetype where t.typtype" EQ "'d'"
     "  union all select r.rngsubtype from pg_catalog.pg_range r where r.rngtypid" EQ "t.oid"
-    "  union all select r.rngtypid from pg_catalog.pg_range r where r.rngmultitypid" EQ "t.oid"
+    "  union all select r.rngtypid from pg_catalog.pg_range r where rngmultitypid" EQ "t.oid"
     "  union all select a.atttypid from pg_catalog.pg_attribute a where a.attrelid" EQ "t.typrelid"
     "   and t.typtype" EQ "'c' and a.attnum" GT "0 and not a.attisdropped"
     " ) part(oid)) "
@@ -203,8 +208,9 @@ const char pg_catalog_sql[] =
     " coalesce(r.rngsubtype, m.rngtypid), t.typdelim, a.attname, a.atttypid "
     "from need left join pg_catalog.pg_type t on t.oid" EQ "need.oid"
     " left join pg_catalog.pg_proc p on p.oid" EQ "t.typinput"
-    " left join pg_catalog.pg_range r on r.rngtypid" EQ "t.oid"
-    " left join pg_catalog.pg_range m on m.rngmultitypid" EQ "t.oid"
+    " left join pg_catalog.pg_range r on r.rngtypid" EQ "t.oid" NO_MULTIRANGES
+    " left join lateral (select x.rngtypid from pg_catalog.pg_range x where rngmultitypid" EQ
+    "t.oid) m on true"
     " left join pg_catalog.pg_attribute a on a.attrelid" EQ "t.typrelid and t.typtype" EQ "'c'"
     "  and a.attnum" GT "0 and not a.attisdropped "
     "order by need.oid, a.attnum";
