@@ -216,10 +216,10 @@ end
 
 -- ---- policies and jobs ----
 
----The value of a key of a policy: an interval as text, or a whole number.
-local function offset(value)
+---The value of a key of a policy: an interval as text, or a whole number of the dimension's type.
+local function offset(value, integer_type)
     if value == nil or value == json.null then return "NULL" end
-    return type(value) == "string" and "INTERVAL " .. literal(value) or "BIGINT " .. literal(value)
+    return (type(value) == "string" and "INTERVAL " or integer_type .. " ") .. literal(value)
 end
 
 local function scalar(value)
@@ -269,11 +269,11 @@ end
 ---What a policy's configuration has beside the arguments.
 local function more_config(facts, out, job, relation, more)
     if not next(more) then return end
-    local schema, name = relation:match "^(.-)%.(.*)$"
     local config = literal(json.encode(more, { sort_keys = true }))
-    out[#out + 1] = ("SELECT %s.alter_job(job_id, config => config || %s::jsonb) FROM timescaledb_information.jobs "
-        .. "WHERE proc_name = %s AND format('%%I.%%I', hypertable_schema, hypertable_name) = %s;"):format(facts.schema,
-        config, literal(job.proc_name), literal(schema .. "." .. name))
+    out[#out + 1] = ("SELECT %s FROM timescaledb_information.jobs WHERE proc_name = %s "
+        .. "AND format('%%I.%%I', hypertable_schema, hypertable_name) = %s;"):format(call(facts.schema, "alter_job",
+        "job_id", ("config => config || %s::jsonb"):format(config), select(2, schedule(job))), literal(job.proc_name),
+        literal(relation))
 end
 
 local DEFAULT_NAMES <const> = {
@@ -281,13 +281,14 @@ local DEFAULT_NAMES <const> = {
     ["Reorder Policy"] = true, ["Refresh Continuous Aggregate Policy"] = true,
 }
 
-local function policy(facts, out, job, relations)
-    local known, relation = POLICIES[job.proc_name], relations[job.hypertable_id]
+local function policy(facts, out, job, of)
+    local known, h = POLICIES[job.proc_name], of[job.hypertable_id]
     local plain_name = job.application_name:gsub(" %[%d+%]$", "")
-    if not known or not relation or not DEFAULT_NAMES[plain_name] then
+    if not known or not h or not DEFAULT_NAMES[plain_name] then
         facts.refused[#facts.refused + 1] = ("the job %s"):format(job.application_name)
         return
     end
+    local relation, integer_type = h.materializes or h.relation, h.dimensions[1].column_type
     local arguments, more = { literal(relation) }, {}
     if job.proc_name == "policy_refresh_continuous_aggregate" then
         job.config.start_offset = job.config.start_offset or json.null
@@ -296,7 +297,8 @@ local function policy(facts, out, job, relations)
     end
     for _, key in ipairs(sorted_keys(job.config)) do
         local value = job.config[key]
-        if known[key] then arguments[#arguments + 1] = named(key, known[key](value)) or nil else more[key] = value end
+        if known[key] then arguments[#arguments + 1] = named(key, known[key](value, integer_type)) or nil
+        else more[key] = value end
     end
     arguments[#arguments + 1] = schedule(job) or nil
     arguments[#arguments + 1] = select(2, schedule(job)) or nil
@@ -323,17 +325,17 @@ end
 ---@param facts dbrun.migrate.TimescaleFacts gets what is refused
 ---@return string[] statements
 function M.rest(facts)
-    local out, relations = {}, {}
+    local out, of = {}, {}
     for _, h in ipairs(facts.hypertables) do
-        relations[h.id] = h.relation
+        of[h.id] = h
         out[#out + 1] = compression("TABLE", h.relation, h)
     end
     for _, a in ipairs(facts.aggregates) do
-        relations[a.id] = a.relation
+        of[a.id] = a.hypertable
         aggregate(facts, out, a)
     end
     for _, job in ipairs(facts.jobs) do
-        if is_own(job) then policy(facts, out, job, relations) else own_job(facts, out, job) end
+        if is_own(job) then policy(facts, out, job, of) else own_job(facts, out, job) end
     end
     return out
 end
