@@ -14,10 +14,27 @@ local M = {}
 
 local database
 
+--- pg_terminate_backend with a time to wait, which PostgreSQL has from 14 on.
+local TERMINATE <const> = [[
+create function pg_terminate_backend(wanted int, milliseconds bigint) returns bool language plpgsql as $$
+declare ended timestamptz := clock_timestamp() + milliseconds * interval '1 ms';
+begin
+    if not pg_terminate_backend(wanted) then return false; end if;
+    while exists (select from pg_stat_activity where pid = wanted) loop
+        if clock_timestamp() > ended then return false; end if;
+        perform pg_sleep(0.002), pg_stat_clear_snapshot();
+    end loop;
+    return true;
+end $$]]
+
 --- The database that the specs of one file share.
 ---@return string url
 function M.url()
-    database = database or servers.database()
+    if not database then
+        local name
+        database, name = servers.database()
+        if servers.version() < 14 then servers.shared_postgres():psql(TERMINATE, name) end
+    end
     return database
 end
 

@@ -57,6 +57,21 @@ function M.shared_redis()
     return shared.redis
 end
 
+--- The major version of the shared PostgreSQL.
+---@return integer
+function M.version()
+    return M.shared_postgres().major
+end
+
+--- Why the pg_dump in PATH cannot dump the shared PostgreSQL, nil when it can: it must not be older.
+---@return string?
+function M.pg_dump_lacks()
+    local told = process.run { "sh", "-c", "pg_dump --version" }.stdout
+    local major = math.tointeger(tonumber(told:match "%) (%d+)"))
+    if major and major >= M.version() then return nil end
+    return ("pg_dump %s is older than the server (PostgreSQL %d)"):format(major or "is missing or", M.version())
+end
+
 local databases, numbers = 0, 0
 
 --- A fresh, empty database on the shared PostgreSQL. It goes when the server goes.

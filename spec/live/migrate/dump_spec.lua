@@ -6,6 +6,9 @@ local servers = require "spec.support.servers"
 describe("dbrun migrate dump", function()
     local url, name
 
+    local lacking <const> = servers.pg_dump_lacks()
+    if lacking then return pending(lacking) end
+
     before_each(function() url, name = servers.database() end)
 
     local function dump()

@@ -190,8 +190,9 @@ pg.on_both(describe, function(mode)
         local list <const> = { "0", "1 day", "-1 day", "1 sec", "-0.000001 sec",
             "10:00", "-10:00", "100:00", "1:02:03.4",
             "1 year", "-1 year 2 mons", "1 year -2 mons", "14 mons", "1 mon -1 day", "-1 mon 1 day",
-            "-1 mon -2 days -3:04", "1 day -1 sec", "-1 day 1 sec", "178000000 years", "-178000000 years",
-            "2147483647 days -2562047788:00" }
+            "-1 mon -2 days -3:04", "1 day -1 sec", "-1 day 1 sec", "178000000 years", "-178000000 years" }
+        -- Before 15 not every interval that the server can hold can be read.
+        if servers.version() >= 15 then list[#list + 1] = "2147483647 days -2562047788:00" end
         math.randomseed(tonumber(os.getenv "DBRUN_TEST_SEED") or 7)
         for _ = 1, 200 do
             list[#list + 1] = ("%d mons %d days %d.%06d secs"):format(math.random(-30, 30), math.random(-40, 40),

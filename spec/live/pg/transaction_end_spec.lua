@@ -3,6 +3,7 @@
 
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"
+local servers = require "spec.support.servers"
 
 local raised = pg.raised
 
@@ -148,7 +149,9 @@ pg.on_both(describe, function(_, open)
             tx:exec "savepoint commit"
             insert(tx, 2)
             tx:exec "rollback to savepoint commit; release commit"
-            tx:exec(("create function %s() returns int begin atomic select 1; select 2; end"):format(f))
+            if servers.version() >= 14 then
+                tx:exec(("create function %s() returns int begin atomic select 1; select 2; end"):format(f))
+            end
             tx:exec "do $$ begin perform 1; end $$; select '; commit'"
             tx:exec "prepare transaction_of as select 1; deallocate transaction_of"
             tx:exec "set standard_conforming_strings = off"

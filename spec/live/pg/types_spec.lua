@@ -3,6 +3,7 @@
 
 local db = require "dbrun.db"
 local pg = require "spec.support.pg"
+local servers = require "spec.support.servers"
 
 local null <const> = db.null
 local huge <const> = math.huge
@@ -245,7 +246,8 @@ pg.on_both(describe, function(_, open)
 
     it("numeric as an exact string", function()
         check {
-            { "1.10::numeric", "1.10" }, { "'NaN'::numeric", "NaN" }, { "'infinity'::numeric", "Infinity" },
+            { "1.10::numeric", "1.10" }, { "'NaN'::numeric", "NaN" },
+            servers.version() >= 14 and { "'infinity'::numeric", "Infinity" } or { "0::numeric", "0" },
             { "123456789012345678901234567890.123456789::numeric", "123456789012345678901234567890.123456789" },
             { "(-0.00001)::numeric", "-0.00001" }, { "(select sum(i) from (values (1::int8)) v(i))", "1" },
         }

@@ -2,6 +2,7 @@
 --- and compared there. DBRUN_TEST_SEED takes the seed of a failed run.
 local db = require "dbrun.db"
 local pg = require "spec.support.pg"
+local servers = require "spec.support.servers"
 local task = require "dbrun.task"
 
 local seed = tonumber(os.getenv "DBRUN_TEST_SEED") or os.time() % 100000
@@ -14,6 +15,9 @@ local INT = "((random() - 0.5) * 2000000)::int"
 local WHEN = "('2000-01-01'::timestamptz + (random() * 1e9) * interval '1 s')"
 
 --- Name -> { its expression; `flat`: no array of two dimensions, `wrap`: a scalar of it must be wrapped }.
+local MODERN <const> = servers.version() >= 14 -- which has infinite numerics, and multiranges
+local INFINITY <const> = MODERN and "'Infinity'" or "-1e40"
+
 local types = {
     bool = "random() < 0.5",
     int2 = "((random() - 0.5) * 60000)::int2", int4 = INT,
@@ -23,7 +27,8 @@ local types = {
         .. "[1 + (random() * 5)::int]",
     float8 = "(array['NaN', 'Infinity', '-Infinity', '1e15', '1e300', '-0']::float8[] || random())"
         .. "[1 + (random() * 6)::int]",
-    numeric = "(array['NaN', 'Infinity', 1e40]::numeric[] || (random() * 1e9)::numeric)[1 + (random() * 3)::int]",
+    numeric = "(array['NaN', " .. INFINITY .. ", 1e40]::numeric[] || (random() * 1e9)::numeric)"
+        .. "[1 + (random() * 3)::int]",
     text = TEXT, varchar = TEXT .. "::varchar", ["char(7)"] = TEXT .. "::char(7)", name = TEXT .. "::name",
     ['"char"'] = "chr(65 + (random() * 40)::int)::\"char\"",
     bytea = "decode(md5(random()::text), 'hex')",
@@ -58,6 +63,8 @@ local types = {
     textrange = "textrange('a', 'z' || translate(" .. TEXT .. ", E'\\t\\n', ''))",
     hstore = "hstore(" .. TEXT .. ", " .. TEXT .. ") || 'n=>NULL'",
 }
+
+if not MODERN then types.int4multirange, types.tsmultirange = nil, nil end
 
 local names = {}
 for name in pairs(types) do names[#names + 1] = name end

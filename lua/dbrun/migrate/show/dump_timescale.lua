@@ -30,7 +30,8 @@ local function for_hypertables(text, hypertables)
         if relation and is_hypertable[relation] then keep = "ALTER TABLE " .. sql:sub(#"ALTER TABLE ONLY " + 1) end
         relation = sql:match '^CREATE INDEX [^\n]- ON ONLY ([^\n]-) USING'
         if relation and is_hypertable[relation] then keep = sql:gsub(" ON ONLY ", " ON ", 1) end
-        if sql:find "^CREATE TRIGGER ts_insert_blocker " or sql:find "^CREATE TRIGGER ts_cagg_invalidation_trigger " then
+        local trigger = sql:match "^CREATE TRIGGER ([%w_]+) "
+        if trigger == "ts_insert_blocker" or trigger == "ts_cagg_invalidation_trigger" then
             keep = "-- made by TimescaleDB itself"
         end
         if keep ~= sql then
@@ -66,9 +67,8 @@ function M.schema(conn, address, options)
     if not facts then return nil end
     local hypertables, rest = calls.hypertables(facts), calls.rest(facts)
     if #facts.refused > 0 then
-        errors.fail("query", "the dump cannot write what makes these again:\n  "
-            .. table.concat(facts.refused, "\n  "), "back the database up with pg_dump --format=custom, which keeps the "
-            .. "catalogs of TimescaleDB as they are")
+        errors.fail("query", "the dump cannot write what makes these again:\n  " .. table.concat(facts.refused, "\n  "),
+            "back the database up with pg_dump --format=custom, which keeps the catalogs of TimescaleDB as they are")
     end
     local out, above = table.move(options, 1, #options, 2, { "--exclude-schema=_timescaledb_*" }), {}
     for _, a in ipairs(facts.aggregates) do
