@@ -66,8 +66,8 @@ local function equal(names)
 end
 
 ---The statement that moves the rows from the temporary table. A join finds unchanged rows first, at a third of the cost
----of ON CONFLICT.
-local function merge(target, temporary, columns, keys, update)
+---of ON CONFLICT; without it ON CONFLICT finds all.
+local function merge(target, temporary, columns, keys, update, without_join)
     local is_key, rest, sets = {}, {}, {}
     for _, key in ipairs(keys) do is_key[key] = true end
     for _, column in ipairs(columns) do
@@ -79,9 +79,10 @@ local function merge(target, temporary, columns, keys, update)
     local nothing = update == false or #rest == 0
     local same = nothing and ""
         or (" and (%s) is not distinct from (%s)"):format(quoted(rest, "t."), quoted(rest, "s."))
-    local sql = ("insert into %s as t (%s) select %s from %s s where not exists (select from %s t where %s%s) "
-        .. "on conflict (%s) do "):format(target, quoted(columns), quoted(columns, "s."), temporary, target,
-        equal(keys), same, quoted(keys))
+    local new = without_join and "" or (" where not exists (select from %s t where %s%s)"):format(target, equal(keys),
+        same)
+    local sql = ("insert into %s as t (%s) select %s from %s s%s on conflict (%s) do "):format(target, quoted(columns),
+        quoted(columns, "s."), temporary, new, quoted(keys))
     if nothing then return sql .. "nothing" end
     return ("%supdate set %s where (%s) is distinct from (%s)"):format(sql, table.concat(sets, ", "),
         quoted(rest, "t."), quoted(rest, "excluded."))
@@ -132,6 +133,26 @@ local ROWS <const> = {
     "a list of rows, or a function that returns one per call",
 }
 
+local COUNTED <const> = catalog.sql "with written as (%s returning 1) select {count}(*) from written"
+
+---Runs the statement; without the join where the server does not support that (SQLSTATE 0A000), as Citus, which does not
+---join a table of the session with a distributed one. What it tells of such an INSERT is the number of rows that it was
+---given; RETURNING has those that it wrote.
+---@return integer written
+local function run_merge(tx, target, temporary, columns, keys, update)
+    tx:exec "savepoint dbrun_upsert"
+    local ok, result = pcall(tx.query, tx, merge(target, temporary, columns, keys, update))
+    local written = ok and result.affected
+    if not ok and errors.is(result) and result.sqlstate == "0A000" then
+        tx:exec "rollback to savepoint dbrun_upsert"
+        ok, result = pcall(tx.value, tx, COUNTED:format(merge(target, temporary, columns, keys, update, true)))
+        written = result
+    end
+    if not ok then explained(result, keys) end
+    tx:exec "release savepoint dbrun_upsert"
+    return written
+end
+
 ---Inserts the rows with a new key, updates the others where they differ.
 ---@param tx table|userdata a transaction
 ---@param table_name string|string[] "name" or "schema.name", or its parts
@@ -159,10 +180,9 @@ function M.upsert(tx, table_name, keys, rows, opts)
         local progress <close> = progress_of(rows, table_name, opts)
         tx:copy_in("pg_temp.dbrun_upsert", columns, progress and counted(next_row, progress) or next_row)
     end
-    local ok, result = pcall(tx.query, tx, merge(target, "pg_temp.dbrun_upsert", columns, keys, opts.update))
-    if not ok then explained(result, keys) end
+    local affected = run_merge(tx, target, "pg_temp.dbrun_upsert", columns, keys, opts.update)
     tx:exec "drop table pg_temp.dbrun_upsert"
-    return result.affected
+    return affected
 end
 
 return M

@@ -73,6 +73,32 @@ describe("upsert", function()
             select string_agg("K" || ' ' || "v ""x", ',' order by "K") from "My"."Ta.ble"]])
     end)
 
+    it("does without a join of the rows where the server does not support it", function()
+        -- A policy refuses the join as Citus does.
+        engine:exec [[
+            create function unsupported() returns bool language plpgsql as $$ begin
+                if current_query() like '%not exists%' then
+                    raise sqlstate '0A000' using message = 'complex joins are not supported';
+                end if;
+                return true;
+            end $$;
+            create role upserter; grant all on t, pairs to upserter;
+            alter table t enable row level security; create policy p on t using (unsupported());
+            alter table pairs enable row level security; create policy p on pairs using (unsupported());
+            insert into t values (1, 'a'), (2, 'b'); insert into pairs values (1, 1)]]
+        engine:transaction(function(tx)
+            tx:exec "set local role upserter"
+            assert.equal(2, seed.upsert(tx, "pairs", { "a", "b" }, { { 1, 1 }, { 1, 2 }, { 1, 3 } }))
+            local rows = { { id = 1, name = "a" }, { id = 2, name = "B" }, { id = 3, name = "c" } }
+            assert.equal(2, seed.upsert(tx, "t", { "id" }, rows))
+            assert.equal(1, seed.upsert(tx, "t", { "id" }, { { id = 1, name = "x" }, { id = 4, name = "d" } },
+                { update = false }))
+        end)
+        assert.equal(3, engine:value "select count(*) from pairs")
+        assert.equal("1 a 7, 2 B 7, 3 c 7, 4 d 7", all())
+        engine:exec "drop owned by upserter; drop role upserter"
+    end)
+
     it("says what is wrong with the key or the rows", function()
         local function failure(...)
             local ok, e = pcall(upsert, ...)
