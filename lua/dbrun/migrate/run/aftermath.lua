@@ -27,8 +27,22 @@ select i.indexrelid::bigint as id, i.indexrelid::{regclass}::{text} as name, c.r
    and not exists (select from {pg_stat_progress_create_index} p
                     where p.index_relid {=} i.indexrelid and p.pid {<>} {pg_backend_pid}())]]
 
+---The hypertable below a continuous aggregate, which has its indexes.
+local MATERIALIZATION <const> = catalog.sql [[
+select {quote_ident}(h.schema_name) {||} '.' {||} {quote_ident}(h.table_name)
+  from _timescaledb_catalog.continuous_agg a join _timescaledb_catalog.hypertable h on h.id {=} a.mat_hypertable_id
+  join {pg_class} c on c.relname {=} a.user_view_name
+  join {pg_namespace} n on n.oid {=} c.relnamespace and n.nspname {=} a.user_view_schema
+ where c.oid {=} {to_regclass}($1)]]
+
+local HAS_AGGREGATES <const> = catalog.sql "select {to_regclass}('_timescaledb_catalog.continuous_agg') is not null"
+
 local function indexes(conn, body)
-    return conn:query(INDEXES, tree.relation(body.relation))
+    local relation = tree.relation(body.relation)
+    if not body.concurrent and conn:value(HAS_AGGREGATES) then
+        relation = conn:value(MATERIALIZATION, relation) or relation
+    end
+    return conn:query(INDEXES, relation)
 end
 
 ---The indexes that this statement made or began: by name, else those that did not exist before.
@@ -41,25 +55,35 @@ local function made(conn, body, before)
     return list
 end
 
-local create_index <const> = {
-    name = "CREATE INDEX CONCURRENTLY",
-    before = function(conn, body)
-        local ids = {}
-        for _, index in ipairs(indexes(conn, body)) do ids[#ids + 1] = tostring(index.id) end
-        return " " .. table.concat(ids, " ") .. " "
-    end,
-    clean = function(conn, body, before)
-        for _, index in ipairs(made(conn, body, before)) do
-            if not index.valid then conn:exec("drop index concurrently if exists " .. index.name) end
-        end
-    end,
-    judge = function(conn, body, before)
-        for _, index in ipairs(made(conn, body, before)) do
-            if index.valid then return "done" end
-        end
-        return "again"
-    end,
-}
+---@param name string
+---@param drop string the statement that takes an unfinished index away
+local function building_index(name, drop)
+    return {
+        name = name,
+        before = function(conn, body)
+            local ids = {}
+            for _, index in ipairs(indexes(conn, body)) do ids[#ids + 1] = tostring(index.id) end
+            return " " .. table.concat(ids, " ") .. " "
+        end,
+        clean = function(conn, body, before)
+            for _, index in ipairs(made(conn, body, before)) do
+                if not index.valid then conn:exec(drop .. index.name) end
+            end
+        end,
+        judge = function(conn, body, before)
+            for _, index in ipairs(made(conn, body, before)) do
+                if index.valid then return "done" end
+            end
+            return "again"
+        end,
+    }
+end
+
+local create_index <const> = building_index("CREATE INDEX CONCURRENTLY", "drop index concurrently if exists ")
+
+---TimescaleDB builds the index of each chunk in a transaction of its own. The index of the hypertable is invalid until
+---all are there; with it those of the chunks go.
+local index_by_chunks <const> = building_index("CREATE INDEX by chunks", "drop index if exists ")
 
 -- ---- the others ----
 
@@ -155,7 +179,9 @@ end
 
 ---By kind of node: the handler of a statement that cannot run in a transaction, nil when it can.
 local KINDS <const> = {
-    IndexStmt = function(b) return b.concurrent and create_index end,
+    IndexStmt = function(b)
+        return b.concurrent and create_index or tree.option(b.options, "transaction_per_chunk") and index_by_chunks
+    end,
     DropStmt = function(b) return b.concurrent and drop_index end,
     ReindexStmt = function(b)
         if tree.option(b.params, "concurrently") then return reindex end
@@ -184,13 +210,15 @@ local KINDS <const> = {
 ---The handler from the words of a statement, without the parser: enough to find the names.
 local function by_words(sql)
     local low = split.plain(sql)
-    local unique, rest = low:match "^create (u?n?i?q?u?e? ?)index concurrently (.*)$"
-    if unique then
-        rest = rest:gsub("^if not exists ", "")
+    local rest = low:match "^create u?n?i?q?u?e? ?index (.*)$"
+    local concurrent = rest and rest:find "^concurrently "
+    if concurrent or rest and rest:find("transaction_per_chunk", 1, true) then
+        rest = rest:gsub("^concurrently ", ""):gsub("^if not exists ", "")
         local name, relation = rest:match "^([%w_]+) on o?n?l?y? ?([%w_.]+)"
         if not name then return unknown, {} end
         local schema, plain = relation:match "^(.-)%.(.*)$"
-        return create_index, { idxname = name, relation = { schemaname = schema, relname = plain or relation } }
+        return concurrent and create_index or index_by_chunks, { idxname = name, concurrent = concurrent and true,
+            relation = { schemaname = schema, relname = plain or relation } }
     end
     if low:find "^vacuum" or low:find "^alter system" then return harmless, {} end
     if low:find "^drop index concurrently" or low:find "^reindex .*concurrently" or low:find "^call%f[^%w_]"
