@@ -209,6 +209,19 @@ static bool is_wrong_role(const char *text)
            strstr(text, "hot standby mode");
 }
 
+/* Did libpq refuse a setting before it reached any server? */
+static bool is_service(const char *text)
+{
+    return strstr(text, "definition of service \"") || strstr(text, "service file \"");
+}
+
+static bool is_setting(const char *text)
+{
+    return is_service(text) || (strstr(text, "invalid ") && strstr(text, " value: \"")) ||
+           strstr(text, "invalid integer value \"") || strstr(text, "channel binding required") ||
+           strstr(text, "GSSAPI encryption required");
+}
+
 static const char *layer_of(const char *state, const char *text)
 {
     if (state) {
@@ -220,6 +233,8 @@ static const char *layer_of(const char *state, const char *text)
         return "name";
     if (is_wrong_role(text))
         return "server";
+    if (is_setting(text))
+        return "configuration";
     if (strstr(text, "SSL") || strstr(text, "certificate"))
         return "tls";
     if (strstr(text, "password"))
@@ -232,6 +247,14 @@ static const char *layer_hint(const char *layer, const char *text)
     if (is_wrong_role(text))
         return "No server of this address has the role that target_session_attrs asks for: name all servers "
                "in DATABASE_URL (host1,host2), or wait until one is promoted.";
+    if (is_service(text))
+        return "Write a section for it into ~/.pg_service.conf (or the file that PGSERVICEFILE names), or "
+               "take "
+               "service out of DATABASE_URL and PGSERVICE out of the environment.";
+    if (is_setting(text))
+        return "Correct this setting in DATABASE_URL, or in the environment (the variables of libpq: "
+               "PGSSLMODE, "
+               "PGCHANNELBINDING, PGGSSENCMODE, PGTARGETSESSIONATTRS ...).";
     if (strstr(text, "Too many open files"))
         return "This program has no file descriptor left: close files and connections that it does not need, "
                "lower DB_POOL_SIZE, or raise the limit (ulimit -n).";

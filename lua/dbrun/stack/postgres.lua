@@ -257,9 +257,13 @@ local function make_database(place, seconds)
     if not ok and not (errors.is(problem) and MADE_BY_ANOTHER[problem.sqlstate]) then error(problem, 0) end
 end
 
---- Can a retry of the query succeed? Not when the query or the configuration is wrong.
+--- Can a retry of the query succeed? Not when the query or the configuration is wrong, which is also what libpq finds
+--- in the environment (PGSERVICE, PGOPTIONS).
 local function waitable(problem)
-    return errors.is(problem) and problem.kind ~= "config" and problem.kind ~= "usage"
+    if not errors.is(problem) or problem.kind == "config" or problem.kind == "usage" then return false end
+    local state <const> = problem.sqlstate
+    if state then return problem.retryable or state:find "^57P" ~= nil or state == "3D000" end
+    return problem.layer ~= "configuration" and problem.layer ~= "server"
 end
 
 --- Waits until the server answers a query. False when its process ended.

@@ -288,6 +288,22 @@ describe("dbrun stack up", function()
         assert.matches("DBRUN_PG_BINDIR", r.stderr)
     end)
 
+    it("tells at once what libpq finds in the environment and cannot be right", function()
+        local folder = new_folder()
+        for variable, words in pairs { PGSERVICE = 'definition of service "none" not found', PGSSLMODE = "sslmode",
+            PGCHANNELBINDING = "channel", PGOPTIONS = "none" } do
+            local began = task.now()
+            local value = variable == "PGOPTIONS" and "-c none=1"
+                or variable == "PGCHANNELBINDING" and "require" or "none"
+            local r = stack(folder, "up", { env = { [variable] = value } })
+            assert.equal(1, r.code, r.stderr)
+            assert.matches(words, r.stderr, 1, true)
+            if variable == "PGSERVICE" then assert.matches("hint: [^\n]*PGSERVICE out of the environment", r.stderr) end
+            assert.is_true(task.now() - began < 30)
+        end
+        ok(stack(folder, "up"))
+    end)
+
     it("needs no pg_config", function()
         local folder, base = new_folder("project")
         fs.mkdir(base .. "/bin")
