@@ -203,6 +203,20 @@ function M.report(...)
     M.write(guarded(table.concat { ... }), "\n")
 end
 
+local CONTROLS <const> = { "\x7f", "\xc2[\x80-\x9f]", "\xe2\x80[\xaa-\xae]", "\xe2\x81[\xa6-\xa9]" }
+
+---A value as JSON for a terminal: all control characters are escaped, not only those that JSON's own rules name. What
+---reads it gets the same value.
+---@param value any
+---@param options? { indent?: integer, sort_keys?: boolean } see json.encode
+---@return string
+function M.json(value, options)
+    local text = require("dbrun.json").encode(value, options)
+    local function escaped(c) return ("\\u%04x"):format(utf8.codepoint(c)) end
+    for _, control in ipairs(CONTROLS) do text = text:gsub(control, escaped) end
+    return text
+end
+
 ---Writes a line for people to stderr, so that standard output has the result only.
 ---@param ... string|number
 function M.note(...)

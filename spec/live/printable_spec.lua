@@ -1,5 +1,6 @@
 --- Texts of a server hold control characters: an error and a notice keep them, and nothing prints them.
 local core = require "dbrun.core"
+local json = require "dbrun.json"
 local migrations = require "spec.support.migrations"
 local pg = require "spec.support.pg"
 local process = require "dbrun.process"
@@ -97,6 +98,20 @@ describe("are escaped", function()
         assert.equal("a\tb\né€\u{1f600}", tty.printable "a\tb\né€\u{1f600}")
         assert.equal("\\xe2\\x82", tty.printable "\xe2\x82")
     end)
+end)
+
+it("are escaped in the configuration as JSON, which is read as the same value", function()
+    local value_set <const> = "x\127\u{9b}2J\u{202e}\u{2066}y"
+    local file <const> = migrations.folder { [".env"] = ('A="%s"\n'):format(value_set) } .. "/.env"
+    for _, more in ipairs { {}, { "--show", "A" } } do
+        local result = process.run { core.options.program, "--env-file", file, "config", "--format", "json",
+            table.unpack(more) }
+        assert.equal(0, result.code, result.stderr)
+        check_clean(result.stdout)
+        local value
+        for _, row in ipairs(json.decode(result.stdout)) do value = row.key == "A" and row.value or value end
+        assert.equal(value_set, value)
+    end
 end)
 
 describe("in migrate", function()

@@ -44,7 +44,7 @@ local function print_json(rows)
             hint = row.hint,
         }
     end
-    cli.print(json.encode(list, { indent = 2, sort_keys = true }))
+    cli.write(cli.json(list, { indent = 2, sort_keys = true }), "\n")
 end
 
 local function print_table(rows)
