@@ -13,7 +13,7 @@ BUILD    ?= build
 PACKAGES      := gcc make libc6-dev liblua5.4-dev libuv1-dev libpq-dev libhiredis-dev libssl-dev \
                  libjansson-dev libpg-query-dev libedit-dev lua-argparse postgresql-15 postgresql-client-15 redis-server
 TEST_PACKAGES := $(PACKAGES) lua5.4 lua-busted lua-check lua-filesystem clang clang-format valgrind luarocks \
-                 pgbouncer openssl procps iproute2 libxml2-utils perl
+                 pgbouncer openssl procps iproute2 libxml2-utils perl python3-alembic python3-psycopg2
 
 ifeq ($(origin CC),default)
 CC          := gcc
@@ -154,8 +154,10 @@ $(BUILD)/test/%: $(BUILD)/obj/spec/unit/c/%.o $(BUILD)/libdbrun.a $(LUA_LIB)
 deps:
 	@sh spec/support/packages.sh $(PACKAGES)
 
+# What the specs call and Debian does not have goes into build/tools, where run.lua looks.
 test-deps:
 	@sh spec/support/packages.sh $(TEST_PACKAGES)
+	@sh spec/support/tools.sh build/tools
 
 # ---- using it ----------------------------------------------------------------------------------------
 
