@@ -101,12 +101,15 @@ local root <const> = lines_of("pwd -P")[1]
 local reports <const> = (opts.build:sub(1, 1) == "/" and "" or root .. "/") .. opts.build .. "/reports"
 
 -- Tools that `make test-deps` has installed for the specs (tools.sh).
-local TOOLS <const> = quote("PATH=" .. root .. "/build/tools/node_modules/.bin:" .. (os.getenv "PATH" or "/usr/bin:/bin"))
+local TOOLS <const> = quote(("PATH=%s/build/tools/node_modules/.bin:%s"):format(root,
+    os.getenv "PATH" or "/usr/bin:/bin"))
 
 -- ---- what there is to run ----
 
 -- Absolute paths: what the tests start may run in another folder.
-local ENVIRONMENT <const> = TOOLS .. " " .. (in_memory and "TMPDIR=" .. in_memory .. " " or "") .. (opts.sanitizers and table.concat({
+local PLACES <const> = TOOLS .. (in_memory and " TMPDIR=" .. in_memory or "")
+local ENVIRONMENT <const> = PLACES .. (opts.sanitizers and table.concat({
+    "",
     quote("ASAN_OPTIONS=detect_leaks=1:handle_abort=1:exitcode=99:log_path='" .. reports .. "/asan'"),
     quote("UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1:log_path='" .. reports .. "/ubsan'"),
     quote("LSAN_OPTIONS=suppressions='" .. root .. "/spec/support/lsan.supp':print_suppressions=0"),
