@@ -136,8 +136,8 @@ local ROWS <const> = {
 local COUNTED <const> = catalog.sql "with written as (%s returning 1) select {count}(*) from written"
 
 ---Runs the statement; without the join where the server does not support that (SQLSTATE 0A000), as Citus, which does
----not join a table of the session with a distributed one. What it tells of such an INSERT is the number of rows that it was
----given; RETURNING has those that it wrote.
+---not join a table of the session with a distributed one. What it tells of such an INSERT is the number of rows that it
+---was given; RETURNING has those that it wrote.
 ---@return integer written
 local function run_merge(tx, target, temporary, columns, keys, update)
     tx:exec "savepoint dbrun_upsert"
