@@ -136,6 +136,9 @@ describe("in migrate", function()
             assert.equal(command == "lint" and 1 or 0, result.code, result.text)
             check_clean(result.text)
         end
+        local status = scripts.run("migrate", { "status", "--format", "json", "--dir", folder }, { DATABASE_URL = url })
+        assert.equal(name, json.decode(status.stdout).files[1].name)
+        check_clean(status.stdout)
         local seeds = migrations.folder { ["1_\27[2J.lua"] = ("return function() return %q end"):format(EVIL) }
         for _, more in ipairs { { "--list" }, {} } do
             local result = scripts.run("seed", { "--dir", seeds, table.unpack(more) }, { DATABASE_URL = url })

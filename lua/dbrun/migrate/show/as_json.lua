@@ -1,4 +1,5 @@
 --- What `status` and `plan` say, as JSON for programs. Keys are only added, never renamed.
+local cli = require "dbrun.cli"
 local json = require "dbrun.json"
 local locks = require "dbrun.migrate.show.locks"
 
@@ -10,7 +11,7 @@ local function text(bytes)
     return (bytes:gsub("[\x80-\xff]", function(c) return ("\\x%02x"):format(c:byte()) end))
 end
 
-local function encode(value) return json.encode(value, { indent = 2, sort_keys = true }) end
+local function encode(value) return cli.json(value, { indent = 2, sort_keys = true }) end
 
 ---@param state dbrun.migrate.State
 ---@return string
