@@ -9,6 +9,7 @@ local core = require "dbrun.core"
 local settings = require "dbrun.migrate.run.settings"
 local split = require "dbrun.migrate.read.split"
 local state = require "dbrun.migrate.run.state"
+local tree = require "dbrun.migrate.read.tree"
 
 local catalog <const> = require "dbrun.db.catalog"
 
@@ -71,28 +72,22 @@ end
 
 -- ---- a session of the run's own ----
 
----Behind ALTER EXTENSION, the first statement of a session in which a library was not loaded, it is loaded again when
----it is needed.
----@param run dbrun.migrate.Run
-function M.sent(run)
-    if not run.unloaded then return end
-    run.unloaded = false
-    run.conn:exec "set timescaledb.disable_load = off /* dbrun */"
-end
-
 local CODE <const> = { ["do"] = true, call = true, load = true }
 
----Does the library of an extension change with this statement?
-local function updates_extension(statement)
+---The extension whose library changes with this statement.
+local function updated_extension(statement)
     local first <const>, second <const> = split.first_words(statement.sql, 2)
-    return first == "alter" and second == "extension"
+    if first ~= "alter" or second ~= "extension" then return nil end
+    local kind <const>, body <const> = tree.of(statement.tree_sql or statement.sql)
+    if kind then return kind == "AlterExtensionStmt" and body.extname or nil end
+    return split.plain(statement.sql):match '^alter extension "?([%w_-]+)"? update'
 end
 
 ---Is resetting the session not enough behind a file?
 local function outlasts_reset(work)
     if work.section.fn then return true end
     for _, statement in ipairs(work.statements) do
-        if CODE[(split.first_words(statement.sql, 1))] or updates_extension(statement) then return true end
+        if CODE[(split.first_words(statement.sql, 1))] or updated_extension(statement) then return true end
     end
     return #state.custom_names(work.section.sql) > 0
 end
@@ -111,10 +106,11 @@ end
 function M.clean(run, work)
     if run.pooled then return end
     local first <const> = work and work.statements[1]
-    local fresh <const>, before = first ~= nil and updates_extension(first), nil
-    if run.soiled == "replace" or fresh then
-        run.conn = run.opts.sessions.replace(fresh)
-        run.unloaded = fresh
+    local extension <const> = first and updated_extension(first)
+    local before
+    run.unloaded = extension == "timescaledb"
+    if run.soiled == "replace" or extension then
+        run.conn = run.opts.sessions.replace(run.unloaded)
     elseif run.soiled == "reset" then
         run.conn:exec "discard all /* dbrun */"
         before = "reset role; "
@@ -123,6 +119,40 @@ function M.clean(run, work)
     end
     run.soiled = "clean"
     settings.session(run.conn, run.opts, before)
+end
+
+---Lets a session that was opened without TimescaleDB's library load it, in the version that is there now: without it
+---hypertables are ordinary tables, and what is written to them goes astray.
+---@param run dbrun.migrate.Run
+function M.load(run)
+    if not run.unloaded then return end
+    run.unloaded = false
+    run.conn:exec "set timescaledb.disable_load = off /* dbrun */"
+end
+
+---Calls fn() in a session with the library, before the file that updates it gets one without.
+---@param run dbrun.migrate.Run
+---@param work dbrun.migrate.Work
+---@param fn fun()
+function M.before_update(run, work, fn)
+    if not run.unloaded then return fn() end
+    run.soiled = "replace"
+    M.clean(run)
+    fn()
+    M.clean(run, work)
+    M.used(run, work)
+    run.conn:verbatim(true)
+end
+
+---Another session for another try of a file whose first statement may have loaded a library.
+---@param run dbrun.migrate.Run
+---@param work dbrun.migrate.Work
+function M.again(run, work)
+    local first <const> = work.statements[1]
+    if run.pooled or not (first and updated_extension(first)) then return end
+    M.clean(run, work)
+    M.used(run, work)
+    run.conn:verbatim(true)
 end
 
 return M

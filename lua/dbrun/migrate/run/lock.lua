@@ -82,6 +82,8 @@ select {set_config}(name, '0', $1) from {pg_settings}
 
 ---Takes the lock for the session of the connection.
 local function take_direct(keeper, key, wait, report)
+    -- Where TimescaleDB's library is loaded, its update ends the session.
+    keeper:exec "set timescaledb.disable_load = on /* dbrun */"
     keeper:query(NO_LIMIT, false)
     take(keeper, key, wait, report)
 end

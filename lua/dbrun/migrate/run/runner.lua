@@ -53,7 +53,7 @@ local M = {}
 ---@field local_settings? fun(tx: table) sets the settings in each transaction, if pooled
 ---@field around? fun(tx: table, fn: fun()) calls fn in a transaction of a hook, if pooled
 ---@field on_notice? fun(notice: dbrun.Notice, statement?: dbrun.migrate.Statement) of the present file
----@field unloaded? boolean the library of an extension is not loaded, for the statement that updates it
+---@field unloaded? boolean the session was opened without TimescaleDB's library
 ---@field soiled? "clean"|"reset"|"replace" what the session needs before the next file
 
 ---Reads a file and splits the section for the direction.
@@ -153,13 +153,16 @@ end
 local function run_statements(run, work, tx)
     work.at_commit = false
     if run.local_settings then run.local_settings(tx) end
-    hook(run, work, "before" .. EACH[work.direction], tx)
+    local function before() hook(run, work, "before" .. EACH[work.direction], tx) end
+    local late <const> = run.unloaded -- a hook may need the library that the first statement changes
+    if not late then before() end
     if work.section.fn then sending.listening(tx, run.on_notice, function() call_lua(work, tx) end) end
     for i, statement in ipairs(work.statements) do
         work.current = statement
         if run.listener.statement then run.listener.statement(work.file, statement, i, #work.statements) end
         sending.send(tx, statement, run.on_notice)
-        between.sent(run)
+        between.load(run)
+        if late and i == 1 then before() end
         steps.check_strings(run, work, statement, work.statements[i + 1])
     end
     work.current = nil
@@ -212,7 +215,11 @@ end
 local function run_by_statement(run, work, began)
     function work.record(conn) record(run, work, conn, began) end
     local ok, e = pcall(function()
-        hook(run, work, "before" .. EACH[work.direction], run.conn, "this migration was not run.")
+        if hooks.any(run.hooks, { "before" .. EACH[work.direction] }) then
+            between.before_update(run, work, function()
+                hook(run, work, "before" .. EACH[work.direction], run.conn, "this migration was not run.")
+            end)
+        end
         if work.section.fn then
             sending.listening(run.conn, run.on_notice, function() call_lua(work, run.conn) end)
             note.apart(run.conn, run.own, function() work.record(run.conn) end)
@@ -258,7 +265,12 @@ local function run_one(run, work)
     run.conn:verbatim(not work.section.fn) -- an SQL file finds the session as its own statements have made it
     local ok, e = pcall(function()
         if work.section.transaction then
-            run.retry(work, function() run_in_transaction(run, work, began) end)
+            local tried = false
+            run.retry(work, function()
+                if tried then between.again(run, work) end
+                tried = true
+                run_in_transaction(run, work, began)
+            end)
         else
             run_by_statement(run, work, began)
         end

@@ -38,8 +38,9 @@ local STATUS <const> = { [false] = "no transaction", open = "an open transaction
 local function send(pace, statement, expected)
     local conn <const> = pace.run.conn
     pace.work.current = statement
+    if statement ~= pace.work.statements[1] then between.load(pace.run) end
     sending.send(conn, statement, pace.run.on_notice)
-    between.sent(pace.run)
+    between.load(pace.run)
     local status <const> = conn:in_transaction()
     if status ~= expected then
         resume.refuse(pace.work, statement.line,

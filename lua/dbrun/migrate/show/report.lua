@@ -123,6 +123,9 @@ function M.failed(e, file, statement, aftermath, what)
     local message = ("%s:%d: %s%s"):format(file, line, e.message, state)
     local out = { message, picture(line, text, column) }
     local kind, hint = misused(e)
+    if e.sqlstate == "0A000" and e.message:find "^extension .* cannot be updated after the old version" then
+        hint = "make it the first statement of a file: the file then gets a session of its own"
+    end
     local schema <const> = e.sqlstate == "42501" and e.message:match "for schema (.+)$"
     if schema then
         hint = hint or ("grant create (or usage) on schema %s to the role of this connection: since PostgreSQL 15 "
