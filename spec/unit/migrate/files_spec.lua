@@ -65,6 +65,32 @@ describe("the sections of a migration file", function()
         end
     end)
 
+    it("may stand in several pairs: the ups in their order, the downs in reverse", function()
+        local p = parsed("-- migrate:up\nselect 1;\n-- migrate:down\nselect 2;\n"
+            .. "-- migrate:up transaction:false\nselect 3;\n-- migrate:down\nselect 4;")
+        local function lines(section, direction)
+            local found, kinds = {}, {}
+            local read = blocks.of(section, direction)
+            for i, statement in ipairs(read.statements) do
+                found[i] = statement.line .. " " .. statement.sql
+                assert.equal(statement.sql, section.sql:sub(statement.first, statement.first + #statement.sql - 1))
+            end
+            for i, step in ipairs(read.steps or {}) do kinds[i] = step.kind end
+            return table.concat(found, ", "), table.concat(kinds, " ")
+        end
+        assert.is_false(p.up.transaction)
+        assert.is_true(p.down.transaction)
+        assert.same({ "2 select 1, 6 select 3", "part single" }, { lines(p.up, "up") })
+        assert.same({ "8 select 4, 4 select 2", "" }, { lines(p.down, "down") })
+    end)
+
+    it("follow one another with their own end: a comment or a string does not reach over", function()
+        local p = parsed "-- migrate:up\nselect 1 /*\n-- migrate:down\n-- migrate:up\n*/ select 2;\n-- migrate:down\n"
+        local refused = blocks.of(p.up, "up").refused
+        assert.equal(2, refused.line)
+        assert.matches("has no end", refused.message)
+    end)
+
     local cases = {
         { "no up section", "select 1;\n", 1, "no '%-%- migrate:up' section" },
         { "nothing at all", "", 1, "no '%-%- migrate:up' section" },
@@ -73,7 +99,9 @@ describe("the sections of a migration file", function()
         { "a statement in front", "-- x\n\nselect 1;\n-- migrate:up\n-- migrate:down\n", 3, "statement stands before" },
         { "two down sections", "-- migrate:up\n-- migrate:down\n\n-- migrate:down\n", 4,
             "a second .*first is in line 2" },
-        { "two up sections", "-- migrate:up\n-- migrate:down\n-- migrate:up\n", 3, "a second .*first is in line 1" },
+        { "two up sections", "-- migrate:up\n\n-- migrate:up\n-- migrate:down\n", 3, "a second .*first, in line 1" },
+        { "an up behind a pair, without a down", "-- migrate:up\n-- migrate:down\n-- migrate:up\n", 4,
+            "no '%-%- migrate:down' section" },
     }
     for _, case in ipairs(cases) do
         local name, text, line, message = table.unpack(case)

@@ -3,13 +3,14 @@
 local control = require "dbrun.migrate.read.control"
 local core = require "dbrun.core"
 local script = require "dbrun.migrate.read.script"
+local strings = require "dbrun.migrate.read.strings"
 
 local M = {}
 
 ---@class dbrun.migrate.Step what lies between two moments without a transaction
 ---@field statements dbrun.migrate.Statement[]
----@field kind "single"|"block"|"void" a statement; a BEGIN and all up to its end; one that changes nothing outside a
----    block, sent outside of one
+---@field kind "single"|"block"|"void"|"part" a statement; a BEGIN and all up to its end; one that changes nothing outside
+---    a block, sent outside of one; a transactional part of a section whose other parts say transaction:false
 ---@field ends? "commit"|"rollback" of a block
 ---@field checksum string of everything up to and including it
 
@@ -47,15 +48,22 @@ local function without_block(statement, what)
         "put 'begin;' before it and 'commit;' behind what belongs together", name)
 end
 
----The steps of a section with transaction:false.
+---The checksum of a statement, its rows, and all before it.
+local function checksum_behind(sum, statement)
+    return core.digest("sha256", sum .. statement.sql .. (statement.data and statement.data.text or ""))
+end
+
+---The steps of statements with transaction:false.
 ---@param statements dbrun.migrate.Statement[]
----@return dbrun.migrate.Step[]
+---@param steps? dbrun.migrate.Step[] those before them, to which these are added
+---@return dbrun.migrate.Step[] steps
 ---@return dbrun.migrate.Refusal? first what cannot be run
-function M.steps(statements)
-    local steps, open, sum, refused = {}, nil, "", nil
+function M.steps(statements, steps)
+    steps = steps or {}
+    local open, sum, refused = nil, steps[1] and steps[#steps].checksum or "", nil
     for _, statement in ipairs(statements) do
         local what <const>, chain <const> = control.of(statement)
-        sum = core.digest("sha256", sum .. statement.sql .. (statement.data and statement.data.text or ""))
+        sum = checksum_behind(sum, statement)
         refused = refused or never(statement, what, chain)
         if open then
             open.statements[#open.statements + 1], open.checksum = statement, sum
@@ -102,16 +110,63 @@ end
 ---@field steps? dbrun.migrate.Step[] of a section with transaction:false
 ---@field refused? dbrun.migrate.Refusal
 
+local function hint_for(direction)
+    return ("remove it, or put 'transaction:false' after '-- migrate:%s'"):format(direction)
+end
+
+---Is standard_conforming_strings off behind these statements?
+local function escapes_behind(part, statements, escapes)
+    if not strings.may_switch(part.sql) then return escapes end
+    local mode <const> = strings.track(escapes)
+    if part.transaction then mode:statement "begin" end
+    for _, statement in ipairs(statements) do mode:statement(statement.sql) end
+    if part.transaction then mode:statement "commit" end
+    return mode.escapes
+end
+
+---A transactional part beside others: one step.
+local function part_step(statements, steps)
+    if #statements == 0 then return end
+    local sum = steps[1] and steps[#steps].checksum or ""
+    for _, statement in ipairs(statements) do sum = checksum_behind(sum, statement) end
+    steps[#steps + 1] = { statements = statements, kind = "part", checksum = sum }
+end
+
+---Reads a section of several parts: without transaction:false they share one transaction, else they are steps.
+local function of_parts(section, direction, escapes)
+    local all, steps, refused, texts, at = {}, {}, nil, {}, 0
+    for _, part in ipairs(section.parts) do
+        local statements <const>, broken <const>, sql <const> = script.read(part.sql, part.line, escapes)
+        refused = refused or broken
+        escapes = escapes_behind(part, statements, escapes)
+        for _, statement in ipairs(statements) do
+            statement.first = statement.first + at
+            all[#all + 1] = statement
+        end
+        at, texts[#texts + 1] = at + #sql, sql
+        if part.transaction then
+            refused = refused or M.in_transaction(statements, "migration", hint_for(direction))
+            part_step(statements, steps)
+        else
+            local _, unfit <const> = M.steps(statements, steps)
+            refused = refused or unfit
+        end
+    end
+    return {
+        statements = all, sql = table.concat(texts), steps = not section.transaction and steps or nil, refused = refused,
+    }
+end
+
 ---Reads a section.
 ---@param section dbrun.migrate.Section
 ---@param direction "up"|"down"
 ---@param escapes? boolean standard_conforming_strings is off at its beginning
 ---@return dbrun.migrate.Blocks
 function M.of(section, direction, escapes)
+    if section.parts then return of_parts(section, direction, escapes) end
     local statements <const>, refused <const>, sql <const> = script.read(section.sql, section.line, escapes)
     if section.transaction then
-        local hint <const> = ("remove it, or put 'transaction:false' after '-- migrate:%s'"):format(direction)
-        local unfit <const> = M.in_transaction(statements, "migration", hint)
+        local unfit <const> = M.in_transaction(statements, "migration", hint_for(direction))
         return { statements = statements, sql = sql, refused = refused or unfit }
     end
     local steps <const>, unfit <const> = M.steps(statements)

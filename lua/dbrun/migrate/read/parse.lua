@@ -1,14 +1,16 @@
---- The text of a migration file, in dbmate's format: an up and a down section, each begun by a directive line. Works on
---- texts only: no files, no database.
+--- The text of a migration file, in dbmate's format: an up and a down section, each begun by a directive line, or several
+--- such pairs. The ups of several pairs run in their order, the downs in reverse. Works on texts only: no files, no
+--- database.
 local errors = require "dbrun.error"
 
 local M = {}
 
 ---@class dbrun.migrate.Section
----@field sql string from the directive line (a comment) to the end of the section
----@field line integer number of the directive line in its file
+---@field sql string from the directive line (a comment) to the end of the section; of several parts, one behind the other
+---@field line integer number of the (first) directive line in its file
 ---@field options table<string, string> the `key:value` words of the directive line
----@field transaction boolean false only for transaction:false
+---@field transaction boolean false only for transaction:false (of one part at least)
+---@field parts? dbrun.migrate.Section[] of a file with several pairs: one for each, in the order in which they run
 ---@field fn? fun(ctx: table) of a Lua migration, which has no SQL
 
 ---@class dbrun.migrate.Parsed
@@ -54,37 +56,57 @@ local function lines(text)
     end
 end
 
----The place of each directive. Raises for what dbmate refuses too.
-local function find_directives(text, name)
-    local found, stray = {}, nil
+---The pairs of directives: an up and the down behind it. Raises for what dbmate refuses too.
+local function find_pairs(text, name)
+    local list, stray = {}, nil
     for number, line, from in lines(text) do
         local which, rest = directive(line)
-        if which then
-            if found[which] then
-                fail(name, number,
-                    ("a second '-- migrate:%s'; the first is in line %d"):format(which, found[which].line),
-                    "a migration has one section of each kind: split it into two files")
+        local open = list[#list]
+        local found = { line = number, from = from, options = which and options_of(rest) }
+        if which == "up" then
+            if open and not open.down then
+                fail(name, number, ("a second '-- migrate:up'; the first, in line %d, has no '-- migrate:down' behind it")
+                    :format(open.up.line), "begin its down section (nothing needs to follow it) before this line")
             end
-            if which == "down" and not found.up then
+            list[#list + 1] = { up = found }
+        elseif which == "down" then
+            if not open then
                 fail(name, number, "'-- migrate:down' stands before '-- migrate:up'", "put the up section first")
+            elseif open.down then
+                fail(name, number, ("a second '-- migrate:down'; the first is in line %d"):format(open.down.line),
+                    "each '-- migrate:down' needs a '-- migrate:up' of its own before it")
             end
-            found[which] = { line = number, from = from, options = options_of(rest) }
-        elseif not found.up and not stray and not line:find "^%s*$" and not line:find "^%s*%-%-" then
+            open.down = found
+        elseif not open and not stray and not line:find "^%s*$" and not line:find "^%s*%-%-" then
             stray = number
         end
     end
-    if stray and found.up then
+    if stray and list[1] then
         fail(name, stray, "a statement stands before '-- migrate:up'", "only comments are allowed there: move it below")
     end
-    return found
+    return list
 end
 
-local function section(text, found, stop)
+local function part(text, found, stop)
     return {
         sql = text:sub(found.from, stop),
         line = found.line,
         options = found.options,
         transaction = found.options.transaction ~= "false",
+    }
+end
+
+---The section of a direction, made of the parts of all pairs in the order in which they run.
+local function section(parts)
+    if #parts == 1 then return parts[1] end
+    local texts, transaction = {}, true
+    for i, one in ipairs(parts) do
+        if one.sql:sub(-1) ~= "\n" then one.sql = one.sql .. "\n" end
+        texts[i], transaction = one.sql, transaction and one.transaction
+    end
+    return {
+        sql = table.concat(texts), line = parts[1].line, options = parts[1].options, transaction = transaction,
+        parts = parts,
     }
 end
 
@@ -95,19 +117,22 @@ end
 ---Raises an error of kind `query` that names file and line.
 function M.parse(text, name)
     text = text:gsub("^\xEF\xBB\xBF", "")
-    local found = find_directives(text, name)
+    local list = find_pairs(text, name)
     local _, line_count = text:gsub("\n", "")
-    if not found.up then
+    if #list == 0 then
         fail(name, 1, "no '-- migrate:up' section", "begin the file with a line '-- migrate:up'")
     end
-    if not found.down then
+    if not list[#list].down then
         fail(name, line_count + 1, "no '-- migrate:down' section",
             "end the file with a line '-- migrate:down' (nothing needs to follow it)")
     end
-    return {
-        up = section(text, found.up, found.down.from - 1),
-        down = section(text, found.down, #text),
-    }
+    local ups, downs = {}, {}
+    for i, pair in ipairs(list) do
+        local behind = list[i + 1]
+        ups[i] = part(text, pair.up, pair.down.from - 1)
+        downs[#list + 1 - i] = part(text, pair.down, behind and behind.up.from - 1 or #text)
+    end
+    return { up = section(ups), down = section(downs) }
 end
 
 return M

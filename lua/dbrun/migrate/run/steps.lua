@@ -170,13 +170,18 @@ local function watched(pace, number, fn)
     pooled.watched(pace.run, pace.work, pace.steps[number].statements, fn)
 end
 
----One statement, in a transaction with its record.
+---One statement, or a part with several, in a transaction with its record.
 local function shared(pace, number)
-    local run <const>, statement <const> = pace.run, pace.steps[number].statements[1]
+    local run <const>, statements <const> = pace.run, pace.steps[number].statements
     local inside
     note.transaction(run.conn, "", function()
         if run.local_settings then run.local_settings(run.conn) end
-        watched(pace, number, function() send(pace, statement, "open") end)
+        watched(pace, number, function()
+            for i, statement in ipairs(statements) do
+                send(pace, statement, "open")
+                if statements[i + 1] then M.check_strings(run, pace.work, statement, statements[i + 1]) end
+            end
+        end)
         inside = record_inside(pace, number)
     end)
     if inside then correct(pace, number) else record_apart(pace, number) end
@@ -265,7 +270,7 @@ local function single(pace, number)
     outside(pace, number, handler, body)
 end
 
-local RUN <const> = { single = single, block = block, void = void }
+local RUN <const> = { single = single, block = block, void = void, part = shared }
 
 local function run_step(pace, number)
     local step <const> = pace.steps[number]
