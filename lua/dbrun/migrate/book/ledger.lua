@@ -1,6 +1,7 @@
 --- The table that says which migrations were applied: schema_migrations(version), as dbmate keeps it. Every function
 --- takes a connection (or an engine): anything with `query`, `one`, `value` and `exec`.
 local catalog <const> = require "dbrun.db.catalog"
+local errors <const> = require "dbrun.error"
 
 local M = {}
 
@@ -13,19 +14,64 @@ local M = {}
 
 M.DEFAULT_TABLE = "schema_migrations"
 
+---A letter for each column of the table `t.id`: v for `version`, a text, as dbmate and dbrun make it, x for others.
+local LETTERS <const> = [[
+(select {string_agg}(case when a.attname {=} 'version' and (a.atttypid {=} 1043 or a.atttypid {=} 25)
+    then 'v' else 'x' end, '') from {pg_attribute} a
+  where a.attrelid {=} t.id and a.attnum {>} 0 and not a.attisdropped)]]
+
 ---The default place of the table, and whether it exists. (pg_settings would also show whether the URL set the
 ---search_path, but it reads every setting of the server.)
-local LOCATE <const> = catalog.sql [[
+local LOCATE <const> = catalog.sql(([[
 select s.name as schema, {current_schema}()::{text} as current, {current_setting}('search_path') as path,
-       {to_regclass}({quote_ident}(s.name) {||} '.' {||} {quote_ident}($1)) is not null as has_table,
-       {to_regnamespace}({quote_ident}(s.name)) is not null as has_schema
-  from (select coalesce({current_schema}()::{text}, 'public') as name) s]]
+       t.id is not null as has_table, {to_regnamespace}({quote_ident}(s.name)) is not null as has_schema,
+       %s as columns
+  from (select coalesce({current_schema}()::{text}, 'public') as name) s,
+       lateral (select {to_regclass}({quote_ident}(s.name) {||} '.' {||} {quote_ident}($1)) as id) t]]):format(LETTERS))
+
+---The columns of the table, and which of them an insert of a version alone would leave without a value.
+local COLUMNS <const> = catalog.sql [[
+select a.attname::{text} as name, t.typcategory {=} 'S' as is_text,
+       a.attnotnull and not a.atthasdef and a.attidentity {=} '' as must_be_given
+  from {pg_attribute} a join {pg_type} t on t.oid {=} a.atttypid
+ where a.attrelid {=} {to_regclass}($1) and a.attnum {>} 0 and not a.attisdropped order by a.attnum]]
+
+---Columns by which tables of other tools are known. A team may have given its table others, that fill themselves.
+local OTHERS <const> = {
+    dirty = "golang-migrate", inserted_at = "Ecto", run_on = "Diesel", version_id = "goose", is_applied = "goose",
+    installed_rank = "Flyway", version_num = "Alembic", execution_time = "sqlx", installed_on = "sqlx",
+}
+local IMPORTED <const> = { goose = true, ["golang-migrate"] = true, Flyway = true, Alembic = true }
+
+---Raises when the table is another tool's: dbrun would take its versions for those of its own files.
+local function check_columns(conn, ledger, letters)
+    if not ledger.exists or letters == "v" then return end
+    local tool, wrong, has_version
+    for _, column in ipairs(conn:query(COLUMNS, ledger.sql)) do
+        if column.name == "version" then
+            has_version = true
+            if not column.is_text then wrong = wrong or "its column version is no text" end
+        else
+            tool = tool or OTHERS[column.name]
+            if OTHERS[column.name] or column.must_be_given then
+                wrong = wrong or ("it has a column %s"):format(column.name)
+            end
+        end
+    end
+    if has_version and not wrong then return end
+    local import = IMPORTED[tool] and ("'dbrun migrate import %s --from FOLDER' takes over its files and its state"):format(
+        tool:lower()) or "'dbrun migrate import' takes over the files and the state of some tools"
+    errors.fail("config", ("the table %s is not one of dbmate or dbrun: %s%s"):format(ledger.sql,
+        wrong or "it has no column version", tool and (", as that of %s"):format(tool) or ""),
+        import .. "; or name another table with --table")
+end
 
 local PATH_OF_URL <const> = catalog.sql [[
 select exists (select from {pg_settings} where name {=} 'search_path' and source {=} 'client')]]
 
-local LOOK <const> = catalog.sql [[
-select {to_regclass}($1) is not null as has_table, {to_regnamespace}($2) is not null as has_schema]]
+local LOOK <const> = catalog.sql(([[
+select t.id is not null as has_table, {to_regnamespace}($2) is not null as has_schema, %s as columns
+  from (select {to_regclass}($1) as id) t]]):format(LETTERS))
 
 local function quote(identifier)
     return '"' .. identifier:gsub('"', '""') .. '"'
@@ -50,6 +96,7 @@ end
 ---@param conn table
 ---@param name string "schema_migrations" or "schema.table"
 ---@return dbrun.migrate.Ledger
+---Raises an error of kind `config` when the table is another tool's.
 function M.locate(conn, name)
     local function ledger(schema, table_name)
         return { schema = schema, name = table_name, sql = quote(schema) .. "." .. quote(table_name) }
@@ -61,6 +108,7 @@ function M.locate(conn, name)
     if asked then return M.refresh(conn, ledger(asked, name)) end
     local found = ledger(row.schema, name)
     found.exists, found.schema_exists = row.has_table, row.has_schema
+    check_columns(conn, found, row.columns)
     return found
 end
 
@@ -71,6 +119,7 @@ end
 function M.refresh(conn, ledger)
     local row = conn:one(LOOK, ledger.sql, quote(ledger.schema))
     ledger.exists, ledger.schema_exists = row.has_table, row.has_schema
+    check_columns(conn, ledger, row.columns)
     return ledger
 end
 
