@@ -5,9 +5,9 @@
 ---
 --- `dbrun migrate` is the command line over this module (dbrun.migrate.show.command).
 local args = require "dbrun.args"
-local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
+local folders = require "dbrun.migrate.read.folders"
 local ledger = require "dbrun.migrate.book.ledger"
 local options = require "dbrun.migrate.options"
 local session = require "dbrun.migrate.run.session"
@@ -16,7 +16,8 @@ local M = {}
 
 ---@class dbrun.migrate.Options
 ---@field url? string default: config.sync_database_url, which is MIGRATION_DATABASE_URL where that is set
----@field dirs? string[] folders with migrations (default: the key DBRUN_MIGRATIONS_DIR)
+---@field dirs? string[] folders with migrations (default: the key DBRUN_MIGRATIONS_DIR, else
+---    scripts/migrations or db/migrations)
 ---@field table? string "name" or "schema.name" (default schema_migrations)
 ---@field lock_wait? number seconds to wait for another migrator (default 60)
 ---@field lock_timeout? number seconds a statement may wait for a table in use (default 5)
@@ -176,8 +177,8 @@ end
 function M.new(name, opts)
     args.check("migrate.new", "name", name, "string")
     opts = options.check("new", opts)
-    local dirs = opts.dirs and #opts.dirs > 0 and opts.dirs or { config.DBRUN_MIGRATIONS_DIR }
-    return files.create(dirs[1], name, opts.lua and "lua" or "sql")
+    local dirs = folders.of(opts.dirs)
+    return files.create(dirs, name, opts.lua and "lua" or "sql")
 end
 
 ---Records that the database is at a version, and runs nothing: that version and all before it count as applied, later
@@ -237,8 +238,7 @@ function M.lint(opts)
     opts = options.check("lint", opts)
     local lint = require "dbrun.migrate.show.lint"
     if not opts.pending then
-        local dirs = opts.dirs and #opts.dirs > 0 and opts.dirs or { config.DBRUN_MIGRATIONS_DIR }
-        return lint.run(dirs, opts)
+        return lint.run(folders.of(opts.dirs), opts)
     end
     opts = session.complete(opts)
     local applied = session.reading(opts, function(conn)

@@ -16,9 +16,8 @@ local UP <const> = ("dbrun %smigrate up"):format(
 
 ---A default folder that does not exist means that the project has no migrations.
 local function migration_files(ctx)
-    local dir = ctx.config.DBRUN_MIGRATIONS_DIR
-    local by_default = ctx.config.source "DBRUN_MIGRATIONS_DIR" == "default"
-    if by_default and not require("dbrun.fs").exists(dir) then return nil, dir end
+    local dir, chosen = require("dbrun.migrate.read.folders").default(ctx.config)
+    if not chosen and not require("dbrun.fs").exists(dir) then return nil, dir end
     return require("dbrun.migrate.read.files").list { dir }, dir
 end
 

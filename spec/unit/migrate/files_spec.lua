@@ -296,9 +296,49 @@ describe("the files of migration folders", function()
         assert.equal("20250102030405_add_alerts.sql", files.new_name("add alerts", 1735787045))
         assert.equal("20250102030405_etc_passwd.sql", files.new_name("../../etc/passwd", 1735787045))
         assert.matches("not a name", failure(files.new_name, " / ").message)
-        local path = files.create(root .. "/new/folder/", "first one")
+        local path = files.create({ root .. "/new/folder/" }, "first one")
         assert.matches("^" .. root:gsub("%p", "%%%0") .. "/new/folder/%d+_first_one%.sql$", path)
         local p = parse.parse(fs.read(path), path)
         assert.same({}, (split.split(p.up.sql)))
+    end)
+end)
+
+describe("a new migration", function()
+    local root
+    before_each(function() root = fs.mkdtemp() end)
+    after_each(function() fs.rmtree(root) end)
+
+    local function new(dirs, words) return fs.basename(files.create(dirs, words)) end
+
+    it("has a version that no other file of the folders has", function()
+        local dirs, seen = { root .. "/a", root .. "/b" }, {}
+        fs.mkdir_p(dirs[2])
+        local now = os.time()
+        for i = 0, 4 do fs.write(("%s/%s_x.sql"):format(dirs[2], os.date("!%Y%m%d%H%M%S", now + i)), "") end
+        for i = 1, 5 do
+            local version = new(dirs, "same words"):match "^%d+"
+            assert.is_nil(seen[version])
+            assert.is_false(fs.exists(("%s/%s_x.sql"):format(dirs[2], version)))
+            seen[version] = i
+        end
+        assert.equal(5, #fs.list(dirs[1])) -- no lock is left
+    end)
+
+    it("has one of its own when several processes make one at once", function()
+        local process, core = require "dbrun.process", require "dbrun.core"
+        local children = {}
+        for i = 1, 8 do
+            children[i] = process.start { core.options.program, "--no-env", "scripts/migrate.lua", "new", "n" .. i,
+                "--dir", root, stdout = "capture", stderr = "capture" }
+        end
+        local versions = {}
+        for _, child in ipairs(children) do
+            local result = child:wait(30)
+            assert.equal(0, result.code, result.stderr)
+        end
+        for _, name in ipairs(fs.list(root)) do versions[name:match "^%d+"] = true end
+        local count = 0
+        for _ in pairs(versions) do count = count + 1 end
+        assert.equal(8, count)
     end)
 end)

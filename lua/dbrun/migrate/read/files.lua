@@ -152,17 +152,43 @@ return {
 ]],
 }
 
----Makes an empty migration.
----@param dir string made when it is missing
+---The versions that the files of the folders have; a folder that is missing has none.
+local function versions_in(dirs)
+    local set = {}
+    for _, dir in ipairs(dirs) do
+        for _, name in ipairs(fs.exists(dir) and names_in(dir) or {}) do
+            local version = name:match "^(%d+)"
+            if version then set[version] = true end
+        end
+    end
+    return set
+end
+
+---Makes an empty migration, of a second that no other file is named after. Another process that does the same waits.
+---@param dirs string[] it goes into the first, which is made when it is missing
 ---@param words string
 ---@param kind? "sql"|"lua"
+---@param named? fun(now: integer): string gives the file's name (default: M.new_name)
 ---@return string path
-function M.create(dir, words, kind)
-    local path = dir:gsub("/+$", "") .. "/" .. M.new_name(words, nil, kind)
+function M.create(dirs, words, kind, named)
+    named = named or function(now) return M.new_name(words, now, kind) end
+    local now = os.time()
+    local name = named(now)
+    local dir = dirs[1]:gsub("/+$", "")
     fs.mkdir_p(dir)
-    if fs.exists(path) then
-        errors.fail("io", ("'%s' exists already"):format(path))
+    local lock_path = dir .. "/.new.lock"
+    local lock <close> = fs.lock(lock_path, 10)
+    if not lock then
+        errors.fail("timeout", ("another process makes a migration in %s and does not end"):format(dir),
+            "end the process that holds " .. lock_path)
     end
+    local _ <close> = setmetatable({}, { __close = function() fs.unlink(lock_path) end })
+    local taken = versions_in(dirs)
+    while taken[name:match "^%d+"] do
+        now = now + 1
+        name = named(now)
+    end
+    local path = dir .. "/" .. name
     fs.write(path, EMPTY[kind or "sql"])
     return path
 end

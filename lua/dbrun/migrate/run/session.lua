@@ -1,6 +1,7 @@
 --- Completes the options of the operations, and opens their connection.
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
+local folders = require "dbrun.migrate.read.folders"
 local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.migrate.book.ledger"
 
@@ -12,7 +13,7 @@ function M.complete(opts)
     local full = {}
     for key, value in pairs(opts or {}) do full[key] = value end
     full.url = full.url or config.sync_database_url
-    full.dirs = full.dirs and #full.dirs > 0 and full.dirs or { config.DBRUN_MIGRATIONS_DIR }
+    full.dirs = folders.of(full.dirs)
     full.table = full.table or ledger.DEFAULT_TABLE
     return full
 end

@@ -24,7 +24,7 @@ Exit status: 0 done, 1 a migration failed, 2 wrong usage or configuration.]]
 
 local function common(command)
     command:option("--dir", "Folder with migrations; may be given several times (default: DBRUN_MIGRATIONS_DIR, "
-        .. "scripts/migrations)."):count "*":target "dirs":argname "FOLDER"
+        .. "else scripts/migrations or db/migrations)."):count "*":target "dirs":argname "FOLDER"
     command:option("--table", "Table that records the versions."):argname "NAME":default "schema_migrations"
 end
 

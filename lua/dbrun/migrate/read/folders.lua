@@ -1,0 +1,33 @@
+--- Which folder the migrations are in when none is named: dbrun's own, or that of dbmate.
+local config = require "dbrun.config"
+local errors = require "dbrun.error"
+local fs = require "dbrun.fs"
+
+local M = {}
+
+---Where dbmate keeps its migrations.
+M.OF_DBMATE = "db/migrations"
+
+---@param configured? table a configuration (default: that of this run)
+---@return string dir the key DBRUN_MIGRATIONS_DIR; without it scripts/migrations, or db/migrations where only that is
+---    there
+---@return boolean chosen by the key
+---Raises an error of kind `config` when both are there.
+function M.default(configured)
+    configured = configured or config
+    local own = configured.DBRUN_MIGRATIONS_DIR
+    if configured.source "DBRUN_MIGRATIONS_DIR" ~= "default" then return own, true end
+    if not fs.exists(M.OF_DBMATE) then return own, false end
+    if not fs.exists(own) then return M.OF_DBMATE, false end
+    errors.fail("config", ("there are two folders of migrations, %s and %s"):format(own, M.OF_DBMATE),
+        "name one with --dir or the key DBRUN_MIGRATIONS_DIR")
+end
+
+---The folders that were named, else the default one.
+---@param dirs? string[]
+---@return string[]
+function M.of(dirs)
+    return dirs and #dirs > 0 and dirs or { (M.default()) }
+end
+
+return M
