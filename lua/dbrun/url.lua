@@ -161,10 +161,15 @@ local function postgres_scheme(what, scheme)
     end
 end
 
----Translates `ssl=` of JDBC (true) and asyncpg (a value of sslmode) into sslmode.
+---Translates `ssl=` of JDBC (true) and asyncpg (a value of sslmode) into sslmode, and `socket=` of dbmate into host.
+---`binary_parameters` of Go's driver says how it sends values: nothing to dbrun.
 local function postgres_option(name, value)
     if name == "ssl" then
         return "sslmode", value == "true" and "require" or value
+    elseif name == "socket" then
+        return "host", value
+    elseif name == "binary_parameters" then
+        return nil
     end
     return name, value
 end
@@ -212,6 +217,8 @@ function M.parse_postgres(text, what)
         name, value = postgres_option(name, value)
         if name == "search_path" then
             search_path = value
+        end
+        if not name or name == "search_path" then
             return
         end
         given[name] = value
