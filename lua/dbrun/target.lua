@@ -66,18 +66,24 @@ local function matching(patterns, hosts, database)
     end
 end
 
+local ABOUT <const> = { patterns = "string", database = "string" }
+
 ---Raises when the target is protected and was not named.
 ---@param conn table|userdata anything with `one`
 ---@param url string it was opened with
 ---@param named? string what the user calls the target: the database's name, or host/database
+---@param about? { patterns?: string, database?: string } patterns: default the key DBRUN_PROTECTED; database: the one
+---    that is about to be changed, if it is not that of the connection
 ---Raises an error of kind `usage`.
-function M.check(conn, url, named)
+function M.check(conn, url, named, about)
     args.check("target.check", "conn", conn, HANDLE)
     args.check("target.check", "url", url, "string")
     args.optional("target.check", "named", named, "string")
-    local patterns = require("dbrun.config").DBRUN_PROTECTED
+    about = args.options("target.check", about, ABOUT)
+    local patterns = about.patterns or require("dbrun.config").DBRUN_PROTECTED
     if not named and not (patterns and patterns:find "%S") then return end
     local row = conn:one(WHERE)
+    row.database = about.database or row.database
     local hosts = { row.address }
     for _, server in ipairs(servers_in(url)) do hosts[#hosts + 1] = server.host end
     if named then

@@ -16,6 +16,7 @@ struct host {
     struct options options;
     int argc;
     char **argv;
+    char **link_argv; /* argv with the script's name in it, where a link gave that; else NULL */
     const char *progname;
     char script[PATH_MAX]; /* the file that argv[options.script] means */
     struct runtime *rt;

@@ -54,10 +54,42 @@ static int run_lua(struct host *h)
     return exit_close(L, h);
 }
 
+/* The script that the program's own name asks for: a link called dbmate runs dbrun as dbmate. */
+static char *script_of_link(const char *progname)
+{
+    static char dbmate[] = "dbmate";
+    const char *slash = strrchr(progname, '/');
+    return strcmp(slash == NULL ? progname : slash + 1, dbmate) == 0 ? dbmate : NULL;
+}
+
+/* Run by such a link: every argument is the script's. */
+static bool prepare_link(struct host *h, char *name)
+{
+    h->link_argv = calloc((size_t)h->argc + 2, sizeof *h->link_argv);
+    h->options.script = 1;
+    if (h->link_argv == NULL) {
+        fprintf(stderr, "%s: not enough memory\n", h->progname);
+        return false;
+    }
+    h->link_argv[0] = h->argv[0];
+    h->link_argv[1] = name;
+    for (int i = 1; i < h->argc; i++)
+        h->link_argv[i + 1] = h->argv[i];
+    h->argv = h->link_argv;
+    h->argc++;
+    if (script_find_named(name, h->script, sizeof h->script))
+        return true;
+    fprintf(stderr, "%s: there is no scripts/%s.lua here or in the installation\n", h->progname, name);
+    return false;
+}
+
 /* Checks what can be checked before anything runs. */
 static bool prepare(struct host *h)
 {
     struct options *o = &h->options;
+    char *link = script_of_link(h->progname);
+    if (link != NULL)
+        return prepare_link(h, link);
     if (!options_parse(o, h->argc, h->argv)) {
         fprintf(stderr, "%s: %s\n", h->progname, o->error);
         return false;
@@ -105,5 +137,6 @@ int main(int argc, char **argv)
         }
     }
     options_free(&h->options);
+    free(h->link_argv);
     finish_process(finish_flush(h, status));
 }

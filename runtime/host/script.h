@@ -10,6 +10,9 @@
  * found; `path` then holds `name`. */
 bool script_find(const char *name, char *path, size_t size);
 
+/* The same without the file `name` itself: a link to dbrun may have the script's name. */
+bool script_find_named(const char *name, char *path, size_t size);
+
 /* Absolute path of the running binary; false when it is unknown. */
 bool script_program(char *path, size_t size);
 

@@ -1,5 +1,6 @@
 /* Fills the Lua state before the script runs. Modules are loaded only on require. */
 #include "bind/core.h"
+#include "config.h"
 #include "host/embedded.h"
 #include "host/host.h"
 #include "host/load.h"
@@ -142,6 +143,7 @@ static void fill_options(lua_State *L, const struct options *o)
     lua_setfield(L, -2, "overlay");
     if (script_program(program, sizeof program))
         set_string(L, "program", program);
+    set_string(L, "version", DBRUN_VERSION);
 }
 
 static void open_core(lua_State *L, struct host *h)

@@ -26,8 +26,8 @@ local OWN <const> = {
 }
 
 local LISTENER <const> = {
-    target = "function", waiting = "function", begin = "function", statement = "function", resumed = "function",
-    retry = "function", notice = "function", done = "function",
+    target = "function", waiting = "function", begin = "function", statement = "function", ran = "function",
+    resumed = "function", retry = "function", notice = "function", done = "function",
 }
 
 ---@param name string of the operation, "up"

@@ -1,5 +1,4 @@
 -- What a command finds by itself: the folder with migrations, and a table of versions that may be another tool's.
-local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
 

@@ -41,7 +41,8 @@ describe("a migration with several pairs", function()
     it("with one that says transaction:false is a list of steps, a transactional pair one of them", function()
         local text <const> = BOTH .. "-- migrate:up transaction:false\ncreate index concurrently c on a (id);\n"
             .. "-- migrate:down transaction:false\ndrop index concurrently c;\n"
-            .. "-- migrate:up\ncreate table d ();\nselect 1/(select count(*) from go);\n-- migrate:down\ndrop table d;\n"
+            .. "-- migrate:up\ncreate table d ();\nselect 1/(select count(*) from go);\n"
+            .. "-- migrate:down\ndrop table d;\n"
         sql "create table go (id int)"
         local up = run(text, "up")
         assert.equal(1, up.code)

@@ -59,8 +59,10 @@ local function check_columns(conn, ledger, letters)
         end
     end
     if has_version and not wrong then return end
-    local import = IMPORTED[tool] and ("'dbrun migrate import %s --from FOLDER' takes over its files and its state"):format(
-        tool:lower()) or "'dbrun migrate import' takes over the files and the state of some tools"
+    local import = "'dbrun migrate import' takes over the files and the state of some tools"
+    if IMPORTED[tool] then
+        import = ("'dbrun migrate import %s --from FOLDER' takes over its files and its state"):format(tool:lower())
+    end
     errors.fail("config", ("the table %s is not one of dbmate or dbrun: %s%s"):format(ledger.sql,
         wrong or "it has no column version", tool and (", as that of %s"):format(tool) or ""),
         import .. "; or name another table with --table")

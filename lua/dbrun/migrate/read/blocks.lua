@@ -9,8 +9,8 @@ local M = {}
 
 ---@class dbrun.migrate.Step what lies between two moments without a transaction
 ---@field statements dbrun.migrate.Statement[]
----@field kind "single"|"block"|"void"|"part" a statement; a BEGIN and all up to its end; one that changes nothing outside
----    a block, sent outside of one; a transactional part of a section whose other parts say transaction:false
+---@field kind "single"|"block"|"void"|"part" a statement; a BEGIN and all up to its end; one that changes nothing
+---    outside a block, sent outside of one; a transactional part of a section whose other parts say transaction:false
 ---@field ends? "commit"|"rollback" of a block
 ---@field checksum string of everything up to and including it
 

@@ -1,12 +1,12 @@
---- The text of a migration file, in dbmate's format: an up and a down section, each begun by a directive line, or several
---- such pairs. The ups of several pairs run in their order, the downs in reverse. Works on texts only: no files, no
---- database.
+--- The text of a migration file, in dbmate's format: an up and a down section, each begun by a directive line, or
+--- several such pairs. The ups of several pairs run in their order, the downs in reverse. Works on texts only: no
+--- files, no database.
 local errors = require "dbrun.error"
 
 local M = {}
 
 ---@class dbrun.migrate.Section
----@field sql string from the directive line (a comment) to the end of the section; of several parts, one behind the other
+---@field sql string from the directive line (a comment) to the end of the section; several parts one behind the other
 ---@field line integer number of the (first) directive line in its file
 ---@field options table<string, string> the `key:value` words of the directive line
 ---@field transaction boolean false only for transaction:false (of one part at least)
@@ -65,8 +65,9 @@ local function find_pairs(text, name)
         local found = { line = number, from = from, options = which and options_of(rest) }
         if which == "up" then
             if open and not open.down then
-                fail(name, number, ("a second '-- migrate:up'; the first, in line %d, has no '-- migrate:down' behind it")
-                    :format(open.up.line), "begin its down section (nothing needs to follow it) before this line")
+                fail(name, number,
+                    ("a second '-- migrate:up'; the first, in line %d, has no '-- migrate:down' behind it"):format(
+                        open.up.line), "begin its down section (nothing needs to follow it) before this line")
             end
             list[#list + 1] = { up = found }
         elseif which == "down" then

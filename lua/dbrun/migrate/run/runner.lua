@@ -26,6 +26,7 @@ local M = {}
 ---@field waiting? fun(holder: string, seconds: number) another session holds the lock
 ---@field begin? fun(file: dbrun.migrate.File, direction: "up"|"down")
 ---@field statement? fun(file: dbrun.migrate.File, statement: dbrun.migrate.Statement, number: integer, count: integer)
+---@field ran? fun(file: dbrun.migrate.File, statement: dbrun.migrate.Statement, rows: integer) rows that it changed
 ---@field resumed? fun(file: dbrun.migrate.File, done: integer, count: integer) an interrupted migration continues
 ---@field retry? fun(file: dbrun.migrate.File, pause: number, attempt: integer, of: integer) a table was in use
 ---@field notice? fun(path: string, line: integer?, notice: dbrun.Notice) a message of the server, such as NOTICE
@@ -160,7 +161,8 @@ local function run_statements(run, work, tx)
     for i, statement in ipairs(work.statements) do
         work.current = statement
         if run.listener.statement then run.listener.statement(work.file, statement, i, #work.statements) end
-        sending.send(tx, statement, run.on_notice)
+        local rows = sending.send(tx, statement, run.on_notice)
+        if run.listener.ran then run.listener.ran(work.file, statement, rows) end
         between.load(run)
         if late and i == 1 then before() end
         steps.check_strings(run, work, statement, work.statements[i + 1])

@@ -39,7 +39,8 @@ local function send(pace, statement, expected)
     local conn <const> = pace.run.conn
     pace.work.current = statement
     if statement ~= pace.work.statements[1] then between.load(pace.run) end
-    sending.send(conn, statement, pace.run.on_notice)
+    local rows <const> = sending.send(conn, statement, pace.run.on_notice)
+    if pace.run.listener.ran then pace.run.listener.ran(pace.work.file, statement, rows) end
     between.load(pace.run)
     local status <const> = conn:in_transaction()
     if status ~= expected then

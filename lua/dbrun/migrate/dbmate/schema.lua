@@ -1,0 +1,153 @@
+--- The schema file of dbmate: written by pg_dump, with the versions behind it, and run statement by statement.
+local catalog = require "dbrun.db.catalog"
+local control = require "dbrun.migrate.read.control"
+local core = require "dbrun.core"
+local errors = require "dbrun.error"
+local process = require "dbrun.process"
+local records = require "dbrun.migrate.book.records"
+local split = require "dbrun.migrate.read.split"
+local url = require "dbrun.url"
+
+local M = {}
+
+-- ---- writing ----
+
+---@param argv string[]
+---@param env? table<string, string>
+---@return string stdout
+local function run(argv, env)
+    local spec = table.move(argv, 1, #argv, 1, { env = env, max_output = 1 << 30 })
+    local result = process.run(spec)
+    if result.code == 0 then return result.stdout end
+    errors.fail("query", ((result.stderr or ""):gsub("%s+$", "")))
+end
+
+---Does pg_dump know --restrict-key? (15.14, 16.10, 17.6 and later)
+local FIRST <const> = { [15] = 14, [16] = 10, [17] = 6 }
+
+local function knows_restrict_key()
+    local major, minor = run({ "pg_dump", "--version" }):match "%(PostgreSQL%) (%d+)%.(%d+)"
+    major, minor = math.tointeger(tonumber(major)), math.tointeger(tonumber(minor))
+    if not major then return false end
+    return major > 17 or FIRST[major] ~= nil and minor >= FIRST[major]
+end
+
+local function pg_dump(address, book, more)
+    local argv = { "pg_dump", "--format=plain", "--encoding=UTF8", "--schema-only", "--no-privileges", "--no-owner" }
+    if knows_restrict_key() then argv[#argv + 1] = "--restrict-key=dbmate" end
+    -- dbrun's own records go with the database they are in.
+    argv[#argv + 1] = "--exclude-table=" .. records.table(book)
+    for _, schema in ipairs(address.schemas) do
+        argv[#argv + 1], argv[#argv + 2] = "--schema", schema
+    end
+    table.move(more, 1, #more, #argv + 1, argv)
+    local parsed = url.parse_postgres(address.bare)
+    local password = parsed.password
+    parsed.password = nil
+    argv[#argv + 1] = url.build_postgres(parsed)
+    return run(argv, { PGPASSWORD = password })
+end
+
+local VERSIONS <const> = catalog.sql "select {quote_literal}(version) as version from %s order by version"
+local NAME <const> = catalog.sql "select {quote_ident}($1) {||} '.' {||} {quote_ident}($2)"
+
+local function versions(conn, book)
+    local list = {}
+    for _, row in ipairs(conn:query(VERSIONS:format(book.sql))) do list[#list + 1] = "(" .. row.version .. ")" end
+    if #list == 0 then return "" end
+    return ("INSERT INTO %s (version) VALUES\n    %s;\n"):format(conn:value(NAME, book.schema, book.name),
+        table.concat(list, ",\n    "))
+end
+
+---The text without the comments and blank lines at its top, which change with the versions of programs.
+local function without_head(text)
+    local at = 1
+    while true do
+        local line, behind = text:match("^([^\n]*)\n()", at)
+        if not line or not (line == "" or line:find "^%-%-") then return text:sub(at) end
+        at = behind
+    end
+end
+
+---The schema as dbmate writes it.
+---@param conn table
+---@param address dbrun.migrate.dbmate.Address
+---@param book dbrun.migrate.Ledger it exists
+---@param more string[] further arguments of pg_dump
+---@return string
+function M.dump(conn, address, book, more)
+    return without_head(pg_dump(address, book, more) .. "\n--\n-- Dbmate schema migrations\n--\n\n"
+        .. versions(conn, book))
+end
+
+-- ---- running ----
+
+local SKIPPED <const> = { restrict = true, unrestrict = true }
+
+---The text with blanks for the lines \restrict and \unrestrict, which psql takes for itself. Only a backslash at the
+---beginning of a statement is a command of psql; one within a string is not.
+local function without_commands(text, path)
+    local out, from, at, between = {}, 1, 1, true
+    while true do
+        local behind, kind = core.sql.scan(text, at)
+        if not behind then break end
+        local piece = text:sub(at, behind - 1)
+        if between and piece:sub(1, 1) == "\\" then
+            local word, stop = text:match("^\\(%a*)[^\n]*()", at)
+            if not SKIPPED[word] then
+                local _, newlines = text:sub(1, at - 1):gsub("\n", "")
+                errors.raise { kind = "query", file = path, line = newlines + 1,
+                    message = ("%s:%d: '\\%s' is a command of psql"):format(path, newlines + 1, word),
+                    hint = "run the file with: psql -f " .. path }
+            end
+            out[#out + 1] = text:sub(from, at - 1) .. (" "):rep(stop - at)
+            from, behind = stop, stop
+        elseif kind ~= "blank" and kind ~= "comment" then
+            between = piece == ";"
+        end
+        at = behind
+    end
+    return table.concat(out) .. text:sub(from)
+end
+
+---Has the text BEGIN, COMMIT or ROLLBACK of its own?
+local function has_blocks(statements)
+    for _, statement in ipairs(statements) do
+        if control.of(statement) then return true end
+    end
+    return false
+end
+
+---Runs a schema file: in one transaction, so that a failure leaves nothing, unless it has transactions of its own.
+---@param conn table
+---@param text string
+---@param path string for errors
+function M.load(conn, text, path)
+    text = without_commands(text:gsub("^\xEF\xBB\xBF", ""), path)
+    local open = split.unfinished(text)
+    if open then
+        errors.raise { kind = "query", file = path, line = open.line,
+            message = ("%s:%d: this %s has no end"):format(path, open.line, open.what), hint = "close it" }
+    end
+    local statements = split.split(text)
+    local current
+    local function all()
+        for _, statement in ipairs(statements) do
+            current = statement
+            conn:exec(statement.sql)
+        end
+        current = nil
+    end
+    local ok, e
+    if has_blocks(statements) then
+        ok, e = pcall(all)
+    else
+        ok, e = pcall(conn.transaction, conn, all)
+    end
+    if ok then return end
+    if not current or not errors.is(e) or errors.is(e, "cancelled") then error(e, 0) end
+    error(require("dbrun.migrate.show.report").failed(e, path, current, has_blocks(statements)
+        and "The statements before it stay." or "Nothing of the file was kept."), 0)
+end
+
+return M

@@ -1,0 +1,147 @@
+--- The server that dbmate's URL means: its address, whether it answers, and creating and dropping a database.
+local errors = require "dbrun.error"
+local target = require "dbrun.target"
+local url = require "dbrun.url"
+
+local M = {}
+
+local POSTGRES <const> = { postgres = true, postgresql = true }
+
+---@class dbrun.migrate.dbmate.Address
+---@field url string of the database, for dbrun
+---@field maintenance string of the database postgres of the same server
+---@field bare string without search_path, for pg_dump
+---@field name string of the database
+---@field schemas string[] those of search_path in the URL
+---@field tls_default boolean nothing says how to encrypt: dbmate insists on it then
+
+---The parts of a query that are dbmate's own: search_path, as its schemas.
+local function schemas_of(text)
+    local list = {}
+    for item in (text:match "%?(.*)$" or ""):gmatch "[^&]+" do
+        local value = item:match "^search_path=(.*)$"
+        for name in (value and url.decode((value:gsub("%+", " "))) or ""):gmatch "[^,]+" do
+            name = name:match "^%s*(.-)%s*$"
+            if name ~= "" then list[#list + 1] = name end
+        end
+    end
+    return list
+end
+
+local function without_search_path(text)
+    local head, query = text:match "^([^?]*)%?(.*)$"
+    if not head then return text end
+    local kept = {}
+    for item in query:gmatch "[^&]+" do
+        if not item:find "^search_path=" then kept[#kept + 1] = item end
+    end
+    return #kept > 0 and head .. "?" .. table.concat(kept, "&") or head
+end
+
+---As dbmate: the folder /var/run/postgresql and the port 5432, whatever PGHOST and PGPORT say.
+local function parsed_of(text, what)
+    local parsed = url.parse_postgres(text, what)
+    if #parsed.hosts == 1 then
+        local first = parsed.hosts[1]
+        if not first.host and not parsed.params.hostaddr then first.host = "/var/run/postgresql" end
+        first.port = first.port or 5432
+    end
+    return parsed
+end
+
+local function is_remote(parsed)
+    for _, server in ipairs(parsed.hosts) do
+        if server.host and not server.host:find "^[/@]" then return true end
+    end
+    return false
+end
+
+---@param text? string the URL
+---@param driver? string
+---@return dbrun.migrate.dbmate.Address
+---Raises an error of kind `config`.
+function M.address(text, driver)
+    local scheme = (text or ""):match "^%s*(%a[%w+.-]*):"
+    if not scheme then
+        errors.fail("config", "invalid url, have you set your --url flag or DATABASE_URL environment variable?")
+    end
+    driver = driver and driver ~= "" and driver or scheme
+    if not POSTGRES[driver:lower()] then
+        errors.fail("config", "unsupported driver: " .. driver,
+            "dbrun works with PostgreSQL only; for this database use dbmate itself")
+    end
+    text = text:gsub("^%s*%a[%w+.-]*:", "postgresql:", 1)
+    local parsed, bare = parsed_of(text, "the URL"), parsed_of(without_search_path(text), "the URL")
+    local core = require "dbrun.core"
+    if parsed.password and core.log then core.log.secret(parsed.password) end
+    local address = {
+        url = url.build_postgres(parsed), bare = url.build_postgres(bare), name = parsed.dbname or "",
+        schemas = schemas_of(text),
+        tls_default = not parsed.params.sslmode and not os.getenv "PGSSLMODE" and is_remote(parsed),
+    }
+    bare.dbname = "postgres"
+    address.maintenance = url.build_postgres(bare)
+    return address
+end
+
+---Calls fn with a connection to a URL.
+---@param to string
+---@param fn fun(conn: table): any
+function M.with(to, fn)
+    local engine <close> = require("dbrun.db").engine {
+        url = to, mode = "sync", size = 1, statement_cache = 0, application_name = "dbrun dbmate",
+    }
+    local conn <close> = engine:acquire()
+    return fn(conn)
+end
+
+---Does the server answer? A database that does not exist is an answer.
+---@param address dbrun.migrate.dbmate.Address
+---@return boolean
+---@return table? error
+function M.ping(address)
+    local ok, e = pcall(M.with, address.url, function(conn) conn:exec "select 1" end)
+    if ok or errors.is(e) and e.sqlstate == "3D000" then return true end
+    if not errors.is(e) or errors.is(e, "cancelled") then error(e, 0) end
+    return false, e
+end
+
+---Raises for a protected database that was not named, and tells once about a connection in plain text.
+---@param conn table
+---@param address dbrun.migrate.dbmate.Address
+---@param opts { target?: string, protected?: string }
+---@param warn fun(text: string)
+function M.check(conn, address, opts, warn)
+    target.check(conn, address.url, opts.target, { patterns = opts.protected, database = address.name })
+    if address.tls_default and not conn:value "select ssl from pg_catalog.pg_stat_ssl where pid = pg_backend_pid()" then
+        address.tls_default = false
+        warn "the connection is not encrypted: dbmate insists on TLS unless the URL has sslmode=disable"
+    end
+end
+
+local EXISTS <const> = "select exists (select from pg_catalog.pg_database where datname = $1)"
+
+---@param conn table to the database postgres
+---@param name string
+---@return boolean
+function M.exists(conn, name)
+    return conn:value(EXISTS, name)
+end
+
+local function quote(name)
+    return '"' .. name:gsub('"', '""') .. '"'
+end
+
+---@param conn table to the database postgres
+---@param name string
+function M.create(conn, name)
+    conn:exec("create database " .. quote(name))
+end
+
+---@param conn table to the database postgres
+---@param name string
+function M.drop(conn, name)
+    conn:exec("drop database if exists " .. quote(name))
+end
+
+return M
