@@ -1,4 +1,5 @@
 -- What a command finds by itself: the folder with migrations, and a table of versions that may be another tool's.
+local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
 
@@ -35,6 +36,50 @@ describe("without --dir", function()
         local result = scripts.run("migrate", { "status" }, { DATABASE_URL = url,
             DBRUN_MIGRATIONS_DIR = "db/migrations" }, { cwd = migrations.folder(both) })
         assert.matches("%[X%] 1_a.sql", result.stdout)
+    end)
+end)
+
+describe("the schema file", function()
+    local url, sql
+    migrations.around(_ENV, function(...)
+        local _
+        url, _, sql = ...
+    end)
+
+    it("is written after up, down and redo where there is one", function()
+        local folder = migrations.folder { ["db/migrations/1_a.sql"] = migrations.table "a" }
+        local function run(...) return scripts.run("migrate", { ... }, { DATABASE_URL = url }, { cwd = folder }) end
+        run "up"
+        assert.is_false(fs.exists(folder .. "/db/schema.sql"))
+        run "down"
+        fs.write(folder .. "/db/schema.sql", "old")
+        assert.equal(0, run("up", "--no-dump-schema").code)
+        assert.equal("old", fs.read(folder .. "/db/schema.sql"))
+        assert.matches("Written: db/schema.sql", run("redo").stdout)
+        assert.matches("%('1'%);\n$", fs.read(folder .. "/db/schema.sql"))
+        run "down"
+        assert.not_matches("CREATE TABLE public.a ", fs.read(folder .. "/db/schema.sql"))
+    end)
+
+    it("that cannot be written is a warning, and the migrations stay", function()
+        local folder = migrations.folder { ["db/migrations/1_a.sql"] = migrations.table "a", ["db/schema.sql/x"] = "" }
+        local result = scripts.run("migrate", { "up" }, { DATABASE_URL = url }, { cwd = folder })
+        assert.equal(0, result.code, result.text)
+        assert.matches("db/schema.sql was not written: ", result.stderr)
+        assert.equal("1", sql "select version from schema_migrations")
+    end)
+end)
+
+describe("migrate status --exit-code", function()
+    it("is 2 when the server cannot be asked", function()
+        local folder = migrations.folder { ["db/migrations/1_a.sql"] = migrations.table "a" }
+        local env = { DATABASE_URL = "postgres://127.0.0.1:1/x" }
+        assert.equal(2, scripts.run("migrate", { "status", "--exit-code" }, env, { cwd = folder }).code)
+        assert.equal(1, scripts.run("migrate", { "status" }, env, { cwd = folder }).code)
+    end)
+
+    it("and dbmate's commands say what they are here", function()
+        assert.matches("'dbrun migrate down'", scripts.run("migrate", { "rollback" }).stderr)
     end)
 end)
 

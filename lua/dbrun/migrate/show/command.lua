@@ -1,5 +1,6 @@
 --- The command line of migrations.
 local cli = require "dbrun.cli"
+local errors = require "dbrun.error"
 local options = require "dbrun.migrate.options"
 
 local M = {}
@@ -51,6 +52,10 @@ end
 
 local function quiet(command)
     command:flag("--quiet", "Leave out the server's messages (NOTICE, WARNING) about the migrations.")
+end
+
+local function schema_file(command)
+    command:flag("--no-dump-schema", "Leave db/schema.sql as it is; else it is written anew where there is one.")
 end
 
 local function more_commands(p)
@@ -107,17 +112,20 @@ local function parser()
     up:option("--to", "Stop after this version."):argname "VERSION"
     cli.count_option(up, "--steps", "Apply at most so many.")
     up:flag("--strict", "Refuse files that are older than the last applied one.")
+    schema_file(up)
     local down = cli.command(p, "down", "Revert the last applied migrations.")
     writing(down)
     quiet(down)
     cli.count_option(down, "--steps", "How many (default 1).")
+    schema_file(down)
     local redo = cli.command(p, "redo", "Revert the last applied migrations and apply them again.")
     writing(redo)
     quiet(redo)
     cli.count_option(redo, "--steps", "How many (default 1).")
+    schema_file(redo)
     local status = cli.command(p, "status", "List the files and say which are applied.")
     common(status)
-    status:flag("--exit-code", "Exit with 1 when something is pending.")
+    status:flag("--exit-code", "Exit with 1 when something is pending (2 when that cannot be told).")
     status:flag("--quiet", "Print nothing.")
     text_or_json(status)
     local new = cli.command(p, "new", "Make an empty migration, named after the time and NAME.")
@@ -169,11 +177,27 @@ local function console(args)
     }
 end
 
+local SCHEMA_FILE <const> = "db/schema.sql"
+
+---Writes the schema file anew where the project has one. A failure is a warning: the migrations stay.
+local function refresh_schema(args, migrate)
+    local fs = require "dbrun.fs"
+    if args.no_dump_schema or not fs.exists(SCHEMA_FILE) then return end
+    local ok, e = pcall(function()
+        fs.write(SCHEMA_FILE, migrate.dump(options.pick("dump", args)))
+        cli.print("Written: ", SCHEMA_FILE)
+    end)
+    if ok then return end
+    if not errors.is(e) or errors.is(e, "cancelled") then error(e, 0) end
+    cli.note(("migrate: %s was not written: %s"):format(SCHEMA_FILE, e.message))
+end
+
 local run = {}
 
 function run.up(args, migrate)
     args.listener = console(args)
     local done = migrate.up(options.pick("up", args))
+    if #done > 0 then refresh_schema(args, migrate) end
     if #done == 0 then
         cli.print "Nothing to apply: the database is up to date."
     else
@@ -189,6 +213,7 @@ function run.down(args, migrate)
         cli.note "migrate: nothing to take back: no migration of these folders is applied"
         return cli.FAILED
     end
+    refresh_schema(args, migrate)
     cli.print(("%s taken back."):format(cli.plural(#done, "migration")))
     return cli.OK
 end
@@ -200,12 +225,22 @@ function run.redo(args, migrate)
         cli.note "migrate: nothing to take back: no migration of these folders is applied"
         return cli.FAILED
     end
+    refresh_schema(args, migrate)
     cli.print(("%s taken back and applied again."):format(cli.plural(#done // 2, "migration")))
     return cli.OK
 end
 
+---The state of the database; with --exit-code 1 means that something is pending, and nothing else.
+local function status_of(args, migrate)
+    local ok, state = pcall(migrate.status, options.pick("status", args))
+    if ok then return state end
+    local e = state
+    if not args.exit_code or not errors.is(e) or errors.is(e, "cancelled") then error(e, 0) end
+    errors.fail("config", e.message .. (e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or ""), e.hint)
+end
+
 function run.status(args, migrate)
-    local state = migrate.status(options.pick("status", args))
+    local state = status_of(args, migrate)
     if args.format == "json" and not args.quiet then
         cli.print(require("dbrun.migrate.show.as_json").status(state))
     elseif not args.quiet then
@@ -229,11 +264,19 @@ end
 ---The other subcommands are in upkeep_commands.lua.
 setmetatable(run, { __index = function(_, name) return require("dbrun.migrate.show.upkeep_commands")[name] end })
 
+---Commands of dbmate's that have another name here, or none.
+local OF_DBMATE <const> = {
+    create = "dbrun dbmate create", drop = "dbrun dbmate drop", load = "dbrun dbmate load", wait = "dbrun dbmate wait",
+    migrate = "dbrun migrate up", rollback = "dbrun migrate down",
+}
+
 ---@param argv string[]
 ---@param migrate table the module dbrun.migrate
 ---@return integer status
 function M.main(argv, migrate)
     return cli.main("migrate", function()
+        local other = OF_DBMATE[argv[1]]
+        if other then errors.fail("usage", ("unknown command '%s': that is '%s'"):format(argv[1], other)) end
         local args, help = cli.parse(parser(), argv)
         if not args then
             cli.print(help)
