@@ -36,6 +36,12 @@ local M = {}
 ---@field since? string only files that differ from this revision of git
 ---@field baseline? string a file with findings (`--format json`) that are known
 
+---@class dbrun.migrate.ImportOptions
+---@field from string the other tool's folder
+---@field from_table? string the other tool's table, if it has not its usual name
+---@field files_only? boolean write files, and ask no database what is applied
+---@field placeholders? table<string, string> Flyway's
+
 ---@class dbrun.migrate.Done
 ---@field file dbrun.migrate.File
 ---@field direction "up"|"down"
@@ -221,6 +227,18 @@ function M.plan(opts)
             or pending(opts.to and up_to(list, opts.to) or list, opts.steps)
         return require("dbrun.migrate.show.plan").of(conn, opts, pick(applied))
     end)
+end
+
+---Takes over the migrations of another tool: its files become files in the (first) folder, and what it has applied
+---counts as applied. When something cannot be taken over, nothing is written.
+---@param tool "goose"|"golang-migrate"|"flyway"|"alembic"
+---@param opts dbrun.migrate.Options|dbrun.migrate.ImportOptions
+---@return dbrun.migrate.import.Result
+function M.import(tool, opts)
+    args.check("migrate.import", "tool", tool, "string")
+    opts = session.complete(options.check("import", opts))
+    args.check("migrate.import", "from", opts.from, args.path)
+    return require("dbrun.migrate.import.run").run(tool, opts)
 end
 
 ---The schema as SQL, as dbmate writes it.

@@ -18,6 +18,7 @@ local OWN <const> = {
     redo = { steps = STEPS },
     new = { lua = "boolean" },
     repair = { missing = "boolean", version = "string", statement = STEPS },
+    import = { from = args.path, from_table = "string", files_only = "boolean", placeholders = "table" },
     plan = { direction = args.one_of("up", "down"), to = "string", steps = STEPS },
     lint = {
         files = "table", from = "string", down = "boolean", style = "boolean", pending = "boolean", since = "string",
@@ -27,7 +28,7 @@ local OWN <const> = {
 
 local LISTENER <const> = {
     target = "function", waiting = "function", begin = "function", statement = "function", ran = "function",
-    resumed = "function", retry = "function", notice = "function", done = "function",
+    plan = "function", resumed = "function", retry = "function", notice = "function", done = "function",
 }
 
 ---@param name string of the operation, "up"

@@ -78,6 +78,15 @@ local function more_commands(p)
     local dump = cli.command(p, "dump", "Write the schema as SQL, as dbmate does.")
     common(dump)
     dump:option("--file", "Output file (- : standard output)."):argname "FILE":default "db/schema.sql"
+    local import = cli.command(p, "import", "Take over the migrations of another tool, and what it has applied.")
+    writing(import)
+    import:argument("tool", "goose, golang-migrate, flyway or alembic."):choices {
+        "goose", "golang-migrate", "flyway", "alembic" }
+    import:option("--from", "The tool's folder (Alembic: that of alembic.ini)."):argname "FOLDER"
+    import:option("--from-table", "The tool's table, if it has not its usual name."):argname "NAME"
+    import:flag("--files-only", "Write the files, and ask no database what is applied.")
+    import:option("--placeholder", "Value of a placeholder of Flyway's."):count "*":target "placeholder"
+        :argname "NAME=VALUE"
     local lint = cli.command(p, "lint", "Look for statements that are dangerous on a database in use.")
     lint:argument("files", "Files (default: all in the folders)."):args "*"
     lint:option("--dir", "Folder with migrations; may be given several times."):count "*":target "dirs"

@@ -81,6 +81,52 @@ function M.dump(args, migrate)
     return cli.OK
 end
 
+---What becomes of each file.
+local function print_plan(plan)
+    for _, entry in ipairs(plan.entries) do
+        local sources = table.concat(entry.sources, ", ")
+        local refused = entry.refused
+        if refused then
+            cli.report(("refused  %s: %s%s"):format(sources ~= "" and sources or refused.source,
+                refused.line and ("%s:%d: "):format(refused.source, refused.line) or "", refused.message))
+        else
+            cli.report(("taken    %s -> %s%s%s"):format(sources, entry.target, entry.applied and " (applied)" or "",
+                entry.changes[1] and ": " .. table.concat(entry.changes, "; ") or ""))
+        end
+    end
+    local paths = {}
+    for path in pairs(plan.extra) do paths[#paths + 1] = path end
+    table.sort(paths)
+    for _, path in ipairs(paths) do
+        cli.report(("hook     %s%s"):format(path, plan.extra_done[path] and " (done)" or ""))
+    end
+    for _, other in ipairs(plan.others) do cli.report(("left     %s: %s"):format(other.source, other.message)) end
+end
+
+function M.import(args, migrate)
+    local opts = options.pick("import", args)
+    if not opts.from then errors.fail("usage", "import: --from FOLDER is missing", "dbrun migrate import --help") end
+    opts.placeholders = {}
+    for _, text in ipairs(args.placeholder) do
+        local name, value = text:match "^([^=]+)=(.*)$"
+        if not name then errors.fail("usage", ("--placeholder: expected NAME=VALUE, got '%s'"):format(text)) end
+        opts.placeholders[name] = value
+    end
+    opts.listener = { plan = print_plan }
+    local result = migrate.import(args.tool, opts)
+    local plan = result.plan
+    cli.report(("%s in %s."):format(cli.plural(#plan.entries, "migration"), plan.dir))
+    if args.files_only then
+        cli.print "No database was asked: what is applied there is not recorded."
+    elseif not result.known then
+        cli.print("The database has no table of ", plan.tool.NAME, ": nothing counts as applied.")
+    else
+        cli.report(("%d recorded as applied.%s"):format(result.stamped, result.moved
+            and (" The table of %s is called %s now."):format(plan.tool.NAME, result.moved) or ""))
+    end
+    return cli.OK
+end
+
 local function print_rules()
     for _, rule in ipairs(require("dbrun.migrate.show.lint").RULES) do
         cli.print(("%s (%s%s)\n  why:  %s\n  safe: %s"):format(rule.name, rule.severity,

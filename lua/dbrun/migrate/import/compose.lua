@@ -1,0 +1,145 @@
+--- dbrun's files made of another tool's: the text of a migration, its transaction, its version and name; and what cannot
+--- be taken over.
+local aftermath = require "dbrun.migrate.run.aftermath"
+local blocks = require "dbrun.migrate.read.blocks"
+local control = require "dbrun.migrate.read.control"
+local tree = require "dbrun.migrate.read.tree"
+
+local M = {}
+
+---@class dbrun.migrate.import.Part the SQL of one direction
+---@field sql string
+---@field source string file it comes from
+---@field line integer? of its first line in that file (default 1)
+---@field transaction? boolean false: the other tool runs it without one
+---@field blocks? boolean the other tool sends it as it is: its own BEGIN and COMMIT count
+
+---@class dbrun.migrate.import.Refusal
+---@field source string
+---@field line? integer
+---@field message string
+
+---@class dbrun.migrate.import.Entry one migration
+---@field version string digits, by which the other tool sorts them (as numbers)
+---@field id? string what the other tool calls the version (default: the number)
+---@field name string
+---@field sources string[] files
+---@field up? dbrun.migrate.import.Part
+---@field down? dbrun.migrate.import.Part
+---@field changes string[] what differs from the source, in words
+---@field refused? dbrun.migrate.import.Refusal
+---@field applied? boolean
+---@field target? string name of dbrun's file
+---@field text? string
+
+---@param entry dbrun.migrate.import.Entry
+---@param source string
+---@param line integer?
+---@param message string
+function M.refuse(entry, source, line, message, ...)
+    entry.refused = entry.refused or { source = source, line = line, message = message:format(...) }
+end
+
+---The number of the line that dbrun would take for its own directive.
+local function directive_in(sql)
+    local number = 0
+    for line in (sql .. "\n"):gmatch "(.-)\n" do
+        number = number + 1
+        local word = line:match "^%-%-%s*migrate:(%l+)"
+        if word == "up" or word == "down" then return number end
+    end
+end
+
+---The line of the first COPY ... FROM STDIN, whose data stand in the file.
+local function copy_in(statements)
+    for _, statement in ipairs(statements) do
+        local kind, body = tree.of(statement.tree_sql or statement.sql)
+        if kind == "CopyStmt" and body.is_from and not body.filename then return statement.line end
+    end
+end
+
+---Does a statement need to run outside of a transaction, or end one?
+local function needs_no_transaction(part, statements)
+    for _, statement in ipairs(statements) do
+        if aftermath.outside(statement.tree_sql or statement.sql) then
+            return ("line %d cannot run in a transaction"):format(part.line + statement.line - 1)
+        elseif part.blocks and control.of(statement) then
+            return "it has transactions of its own"
+        end
+    end
+end
+
+---Checks one direction, and decides about its transaction.
+local function check(entry, part, direction)
+    part.line = part.line or 1
+    local function refuse(line, message, ...)
+        M.refuse(entry, part.source, part.line + line - 1, message, ...)
+    end
+    local line = directive_in(part.sql)
+    if line then return refuse(line, "this line would be a directive of dbrun") end
+    local section = { sql = part.sql, line = 1, options = {}, transaction = part.transaction ~= false }
+    local read = blocks.of(section, direction)
+    line = copy_in(read.statements)
+    if line then return refuse(line, "COPY FROM STDIN: a migration has no data to send, a seed has") end
+    local why = section.transaction and needs_no_transaction(part, read.statements)
+    if why then
+        section.transaction = false
+        entry.changes[#entry.changes + 1] = ("%s: transaction:false, because %s"):format(direction, why)
+        read = blocks.of(section, direction)
+    end
+    part.transaction = section.transaction
+    if read.refused then refuse(read.refused.line, "%s", read.refused.message) end
+end
+
+local function section_text(part, direction)
+    if not part then return ("-- migrate:%s\n"):format(direction) end
+    local sql = part.sql:gsub("^\xEF\xBB\xBF", "")
+    return ("-- migrate:%s%s\n%s%s"):format(direction, part.transaction == false and " transaction:false" or "", sql,
+        (sql == "" or sql:sub(-1) == "\n") and "" or "\n")
+end
+
+---Makes the text of a migration.
+---@param entry dbrun.migrate.import.Entry
+function M.text(entry)
+    if entry.refused then return end
+    check(entry, entry.up, "up")
+    if entry.down then
+        check(entry, entry.down, "down")
+    else
+        entry.changes[#entry.changes + 1] = "its down section is empty: there is no file for it"
+    end
+    entry.text = section_text(entry.up, "up") .. "\n" .. section_text(entry.down, "down")
+end
+
+local NEW <const> = 14 -- digits of a version that dbrun makes
+
+---Gives all entries, in the order in which they run, versions of one width and names. The width is that of the longest
+---version, unless a version of a new file would then sort before one of these.
+---@param entries dbrun.migrate.import.Entry[]
+function M.name(entries)
+    local width, last = 0, ""
+    for _, entry in ipairs(entries) do width = math.max(width, #entry.version) end
+    local function padded(entry) return ("0"):rep(width - #entry.version) .. entry.version end
+    for _, entry in ipairs(entries) do
+        if padded(entry) > last then last = padded(entry) end
+    end
+    if last >= os.date "!%Y%m%d%H%M%S" then width = math.max(width, NEW) end
+    for _, entry in ipairs(entries) do
+        local version = padded(entry)
+        local name = entry.name:gsub("[^%w_.\x80-\xff-]+", "_"):gsub("^[_.]+", "")
+        entry.version = version
+        entry.target = version .. (name ~= "" and "_" .. name or "") .. ".sql"
+    end
+end
+
+---Compares versions as numbers of any length.
+---@param a string
+---@param b string
+---@return boolean
+function M.before(a, b)
+    a, b = a:gsub("^0+", ""), b:gsub("^0+", "")
+    if #a ~= #b then return #a < #b end
+    return a < b
+end
+
+return M

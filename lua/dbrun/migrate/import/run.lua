@@ -1,0 +1,245 @@
+--- Takes over the migrations of another tool: files of its folder become dbrun's, and what it has applied counts as
+--- applied. First everything is read and told; if something is refused, nothing is written.
+local compose = require "dbrun.migrate.import.compose"
+local errors = require "dbrun.error"
+local files = require "dbrun.migrate.read.files"
+local fs = require "dbrun.fs"
+local ledger = require "dbrun.migrate.book.ledger"
+local records = require "dbrun.migrate.book.records"
+local session = require "dbrun.migrate.run.session"
+
+local M = {}
+
+---@class dbrun.migrate.import.Place the other tool's table
+---@field sql string schema and name, quoted
+---@field schema string
+---@field name string
+---@field exists boolean
+
+local TOOLS <const> = {
+    ["golang-migrate"] = "golang_migrate", goose = "goose", flyway = "flyway", alembic = "alembic",
+}
+
+---@type string[]
+M.TOOLS = { "goose", "golang-migrate", "flyway", "alembic" }
+
+---@class dbrun.migrate.import.Plan
+---@field tool table the module of the tool
+---@field entries dbrun.migrate.import.Entry[]
+---@field others dbrun.migrate.import.Refusal[] files that are no migrations
+---@field extra table<string, string> files besides migrations (hooks), by path
+---@field extra_done table<string, true> those of them whose work is done in this database
+---@field dir string folder for the migrations
+---@field refused integer
+
+---Looks for the other tool's table, in the search_path; one of that name without its columns is not it.
+local function find(conn, name, columns)
+    local schema, rest = name:match "^([^.]+)%.(.+)$"
+    local row = conn:one([[
+        select n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name,
+               pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) as sql
+          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+         where c.relname = $1 and c.relkind in ('r', 'p')
+           and (n.nspname = $2 or $2 is null and pg_catalog.pg_table_is_visible(c.oid))
+           and (select pg_catalog.count(*) from pg_catalog.pg_attribute a where a.attrelid = c.oid
+                   and a.attnum > 0 and a.attname = any ($3)) = pg_catalog.cardinality($3)]],
+        rest or name, schema, require("dbrun.db").array(columns, "text"))
+    if row then row.exists = true end
+    return row or { exists = false }
+end
+
+local function check_target(entry, dir)
+    local path = dir .. "/" .. entry.target
+    if fs.exists(path) then
+        if fs.read(path) == entry.text then return end
+        compose.refuse(entry, entry.sources[1], nil, "%s is there already, with another text", path)
+    end
+end
+
+---Versions of files that are in the folder already and are none of these.
+local function check_folder(plan)
+    if not fs.exists(plan.dir) then return end
+    local own = {}
+    for _, entry in ipairs(plan.entries) do own[entry.version] = entry end
+    for _, file in ipairs(files.list { plan.dir }) do
+        local entry = own[file.version]
+        if entry and entry.target ~= file.name then
+            compose.refuse(entry, entry.sources[1], nil, "%s has its version already", file.path)
+        end
+    end
+end
+
+---Reads the folder of the other tool.
+---@param tool string
+---@param opts { from: string, dir: string, placeholders?: table<string, string>, hooks?: string }
+---@return dbrun.migrate.import.Plan
+function M.plan(tool, opts)
+    if not TOOLS[tool] then
+        errors.fail("usage", ("migrate.import knows no '%s'"):format(tool), "it knows " .. table.concat(M.TOOLS, ", "))
+    end
+    local stat = fs.stat(opts.from)
+    if not stat or stat.kind ~= "folder" then
+        errors.fail("config", ("there is no folder '%s'"):format(opts.from))
+    end
+    local module = require("dbrun.migrate.import." .. TOOLS[tool])
+    local entries, others, extra = module.read(opts.from:gsub("(.)/+$", "%1"), opts)
+    local plan = {
+        tool = module, entries = entries, others = others, extra = extra or {}, extra_done = {},
+        dir = opts.dir:gsub("(.)/+$", "%1"), refused = 0,
+    }
+    if #entries == 0 then
+        errors.fail("config", ("there are no migrations of %s in %s"):format(module.NAME, opts.from))
+    end
+    compose.name(entries)
+    for _, entry in ipairs(entries) do
+        compose.text(entry)
+        if entry.text then check_target(entry, plan.dir) end
+    end
+    check_folder(plan)
+    for path, text in pairs(plan.extra) do
+        if fs.exists(path) and fs.read(path) ~= text then
+            entries[1].refused = entries[1].refused
+                or { source = path, message = "is there already, with another text" }
+        end
+    end
+    for _, entry in ipairs(entries) do
+        if entry.refused then plan.refused = plan.refused + 1 end
+    end
+    return plan
+end
+
+---Asks the database what is applied.
+---@param conn table
+---@param plan dbrun.migrate.import.Plan
+---@param from_table? string
+---@return dbrun.migrate.import.Place
+function M.look(conn, plan, from_table)
+    local place = find(conn, from_table or plan.tool.TABLE, plan.tool.COLUMNS)
+    if not place.exists then
+        if from_table then
+            errors.fail("config", ("there is no table %s with the columns of %s"):format(from_table, plan.tool.NAME))
+        end
+        return place
+    end
+    local set = plan.tool.applied(conn, place, plan.entries, plan)
+    for _, entry in ipairs(plan.entries) do
+        entry.applied = set[entry.id] == true
+        set[entry.id] = nil
+    end
+    local missing = {}
+    for id in pairs(set) do missing[#missing + 1] = id end
+    table.sort(missing, compose.before)
+    if #missing > 0 then
+        errors.fail("query", ("%s says that %s %s applied, and there is no file for %s"):format(place.sql,
+            table.concat(missing, ", "), #missing == 1 and "is" or "are", #missing == 1 and "it" or "them"),
+            "is this the folder, and the version of it, that this database was made with?")
+    end
+    return place
+end
+
+local PRIMARY_KEY <const> = [[
+select conname::pg_catalog.text as name from pg_catalog.pg_constraint
+ where conrelid = $1::pg_catalog.regclass and contype = 'p']]
+
+local function quote(name)
+    return '"' .. name:gsub('"', '""') .. '"'
+end
+
+---Moves the other tool's table away when it has the name of dbrun's.
+local function move_aside(tx, place, plan, book_name)
+    if not place.exists or place.name ~= book_name then return nil end
+    local name = place.name .. "_" .. plan.tool.NAME:gsub("%-", "_")
+    local key = tx:value(PRIMARY_KEY, place.sql)
+    if key then
+        tx:exec(("alter table %s rename constraint %s to %s"):format(place.sql, quote(key), quote(name .. "_pkey")))
+    end
+    tx:exec(("alter table %s rename to %s"):format(place.sql, quote(name)))
+    return name
+end
+
+---Records what is applied, in one transaction.
+---@param conn table
+---@param plan dbrun.migrate.import.Plan
+---@param place dbrun.migrate.import.Place
+---@param table_name string
+---@return string? moved what the other tool's table is called now
+---@return integer stamped
+function M.stamp(conn, plan, place, table_name)
+    local moved, stamped = nil, 0
+    conn:transaction(function(tx)
+        moved = move_aside(tx, place, plan, table_name:match "[^.]+$")
+        local book = ledger.locate(tx, table_name)
+        ledger.create(tx, book)
+        records.create(tx, book)
+        local there = ledger.applied(tx, book)
+        for _, entry in ipairs(plan.entries) do
+            if entry.applied and not there[entry.version] then
+                local file = { version = entry.version, name = entry.target, path = plan.dir .. "/" .. entry.target }
+                ledger.insert(tx, book, entry.version)
+                records.applied(tx, book, file, files.checksum(file))
+                stamped = stamped + 1
+            end
+        end
+        if plan.tool.stamp_extra then plan.tool.stamp_extra(tx, plan) end
+    end)
+    return moved, stamped
+end
+
+---Writes the files; when `fn`, which follows, fails, those that were not there before go again.
+---@param plan dbrun.migrate.import.Plan
+---@param fn fun()
+function M.write(plan, fn)
+    local written = {}
+    local ok, e = pcall(function()
+        local function put(path, text)
+            if fs.exists(path) then return end
+            fs.mkdir_p(fs.dirname(path))
+            fs.write(path, text)
+            written[#written + 1] = path
+        end
+        for _, entry in ipairs(plan.entries) do put(plan.dir .. "/" .. entry.target, entry.text) end
+        for path, text in pairs(plan.extra) do put(path, text) end
+        fn()
+    end)
+    if ok then return end
+    for _, path in ipairs(written) do fs.unlink(path) end
+    error(e, 0)
+end
+
+---@class dbrun.migrate.import.Result
+---@field plan dbrun.migrate.import.Plan
+---@field stamped integer
+---@field moved? string
+---@field known boolean the other tool's table is in this database
+
+---Takes over.
+---@param tool string
+---@param opts table from, dirs, table, from_table, files_only, url, target, ...; listener.plan is called with the plan
+---    before anything is written
+---@return dbrun.migrate.import.Result
+function M.run(tool, opts)
+    local plan = M.plan(tool, { from = opts.from, dir = opts.dirs[1], placeholders = opts.placeholders,
+        hooks = opts.hooks or require("dbrun.config").DBRUN_HOOKS_DIR })
+    local report = opts.listener and opts.listener.plan or function() end
+    local function refuse_some()
+        if plan.refused == 0 then return end
+        errors.fail("query", ("%d of %d migrations cannot be taken over: nothing was written"):format(plan.refused,
+            #plan.entries))
+    end
+    if opts.files_only then
+        report(plan)
+        refuse_some()
+        M.write(plan, function() end)
+        return { plan = plan, stamped = 0, known = false }
+    end
+    return session.writing(opts, function(conn)
+        local place = M.look(conn, plan, opts.from_table)
+        report(plan)
+        refuse_some()
+        local result = { plan = plan, known = place.exists }
+        M.write(plan, function() result.moved, result.stamped = M.stamp(conn, plan, place, opts.table) end)
+        return result
+    end)
+end
+
+return M
