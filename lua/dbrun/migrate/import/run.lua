@@ -29,6 +29,7 @@ M.TOOLS = { "goose", "golang-migrate", "flyway", "alembic" }
 ---@field others dbrun.migrate.import.Refusal[] files that are no migrations
 ---@field extra table<string, string> files besides migrations (hooks), by path
 ---@field extra_done table<string, true> those of them whose work is done in this database
+---@field more table[] what the tool's module remembers of them
 ---@field dir string folder for the migrations
 ---@field refused integer
 
@@ -82,9 +83,9 @@ function M.plan(tool, opts)
         errors.fail("config", ("there is no folder '%s'"):format(opts.from))
     end
     local module = require("dbrun.migrate.import." .. TOOLS[tool])
-    local entries, others, extra = module.read(opts.from:gsub("(.)/+$", "%1"), opts)
+    local entries, others, extra, more = module.read(opts.from:gsub("(.)/+$", "%1"), opts)
     local plan = {
-        tool = module, entries = entries, others = others, extra = extra or {}, extra_done = {},
+        tool = module, entries = entries, others = others, extra = extra or {}, extra_done = {}, more = more or {},
         dir = opts.dir:gsub("(.)/+$", "%1"), refused = 0,
     }
     if #entries == 0 then

@@ -87,8 +87,8 @@ local function print_plan(plan)
         local sources = table.concat(entry.sources, ", ")
         local refused = entry.refused
         if refused then
-            cli.report(("refused  %s: %s%s"):format(sources ~= "" and sources or refused.source,
-                refused.line and ("%s:%d: "):format(refused.source, refused.line) or "", refused.message))
+            cli.report(("refused  %s%s: %s"):format(refused.source, refused.line and ":" .. refused.line or "",
+                refused.message))
         else
             cli.report(("taken    %s -> %s%s%s"):format(sources, entry.target, entry.applied and " (applied)" or "",
                 entry.changes[1] and ": " .. table.concat(entry.changes, "; ") or ""))
