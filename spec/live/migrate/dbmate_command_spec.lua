@@ -114,6 +114,29 @@ describe("dbrun dbmate", function()
         assert.matches("Error: stat nosuch.sql", expect(2, "", { "-s", "nosuch.sql", "load" }).stderr)
     end)
 
+    it("loads the rows behind COPY", function()
+        write { ["db/schema.sql"] = "create table t (a text, b int);\nCOPY public.t (a, b) FROM stdin;\n"
+            .. "x;y\t1\n\\restrict\t2\n\\.\n\ncopy t from stdin;\n\\.\nselect 1/0;\n" }
+        assert.matches("schema.sql:9: division by zero", run({ "load" }).stderr)
+        write { ["db/schema.sql"] = fs.read(folder .. "/db/schema.sql"):gsub("select 1/0;\n", "") }
+        assert.equal(0, run({ "load" }).code)
+        assert.equal("x;y,\restrict", sql "select string_agg(a, ',' order by b) from t")
+        write { ["db/schema.sql"] = "COPY t FROM stdin;\n1\n" }
+        assert.matches("schema.sql:1: the data of this COPY do not end", run({ "load" }).stderr)
+    end)
+
+    it("takes scripts/migrations where only that is there, and refuses to choose between both", function()
+        write { ["scripts/migrations/1_a.sql"] = A }
+        expect(0, "[ ] 1_a.sql\n\nApplied: 0\nPending: 1\n", { "status" })
+        write { ["db/migrations/2_b.sql"] = B }
+        for _, command in ipairs { "status", "up", "rollback" } do
+            assert.matches("there are two folders of migrations", expect(2, "", { command }).stderr)
+        end
+        assert.equal(2, run({ "new", "x" }).code)
+        expect(0, "", { "wait" }) -- it needs none
+        expect(0, "[ ] 2_b.sql\n\nApplied: 0\nPending: 1\n", { "-d", "db/migrations", "status" })
+    end)
+
     it("writes a schema file that load runs to the same schema, of the schemas in search_path", function()
         write { ["db/migrations/1_a.sql"] = A }
         local env = { DATABASE_URL = url .. "&search_path=app,public" }
@@ -198,6 +221,7 @@ describe("dbrun dbmate", function()
             ["db/migrations/1_a.sql"] = A, [".env"] = ("DATABASE_URL='%s'\n"):format(url),
             ["x.env"] = ("URL='%s'\nDBMATE_MIGRATIONS_DIR=m\n"):format(url),
             ["y.env"] = "DBMATE_MIGRATIONS_DIR=nosuch\n",
+            ["pg.env"] = ("URL='%s'\nPGUSER=nosuch_role\n"):format((url:gsub("//[^/@]*@", "//"))),
             ["m/5_x.sql"] = A, ["bad.env"] = "X Y Z\n", ["open.env"] = "P=x\nDATABASE_URL=postgres:///$P\n",
         }
         local none = { DATABASE_URL = false }
@@ -210,6 +234,9 @@ describe("dbrun dbmate", function()
         assert.matches("open.env line 2: .*dbrun does not", expect(2, "", { "--env-file", "open.env", "status" }, none)
             .stderr)
         assert.matches("invalid url", expect(2, "", { "--env-file", "y.env", "status" }, none).stderr)
+        local as_other = expect(2, "", { "--env-file", "pg.env", "-e", "URL", "status" }, { DATABASE_URL = false,
+            PGUSER = false })
+        assert.matches('role "nosuch_role" does not exist', as_other.stderr)
     end)
 
     it("waits for the server as long as it is told to", function()

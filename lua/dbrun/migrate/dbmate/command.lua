@@ -22,7 +22,6 @@ local PENDING <const>, FAILED <const>, UNKNOWN <const> = 1, 2, 3
 ---@class dbrun.migrate.dbmate.Call one command, with its options
 ---@field values table<string, any>
 ---@field args string[]
----@field dirs string[]
 ---@field lookup fun(name: string): string?
 ---@field address? dbrun.migrate.dbmate.Address
 
@@ -41,6 +40,8 @@ local function variable(call, name)
     return overlay[name] or call.lookup(name)
 end
 
+---The folders with migrations; asked for by the commands that need them only.
+---@return string[]
 local function dirs_of(call)
     local given = call.values["migrations-dir"]
     if given and #given > 0 then return given end
@@ -76,7 +77,7 @@ end
 local function connect(call)
     local text = call.values.url
     if not text or text == "" then text = variable(call, call.values.env) end
-    call.address = server.address(text, call.values.driver)
+    call.address = server.address(text, call.values.driver, call.lookup)
     if call.values.wait then wait_for(call) end
 end
 
@@ -162,20 +163,21 @@ end
 
 local function options(call)
     return {
-        url = call.address.url, dirs = call.dirs, table = call.values["migrations-table"],
+        url = call.address.url, dirs = dirs_of(call), table = call.values["migrations-table"],
         target = call.values.target, listener = listener(call),
     }
 end
 
 ---The files; a folder that is missing is an error, an empty one is none.
 local function list_files(call)
-    for _, dir in ipairs(call.dirs) do
+    local dirs = dirs_of(call)
+    for _, dir in ipairs(dirs) do
         local stat = fs.stat(dir)
         if not stat or stat.kind ~= "folder" then
             errors.fail("config", ("could not find migrations directory `%s`"):format(dir))
         end
     end
-    return files.list(call.dirs)
+    return files.list(dirs)
 end
 
 local run = {}
@@ -187,7 +189,7 @@ function run.new(call)
     elseif words:find "[/%c]" then
         errors.fail("config", ("'%s' is not a name for a file"):format(words))
     end
-    local path = files.create(call.dirs, words, "sql", function(now)
+    local path = files.create(dirs_of(call), words, "sql", function(now)
         return os.date("!%Y%m%d%H%M%S", now) .. "_" .. words .. ".sql"
     end)
     print_line("Creating migration: ", (path:gsub("/+", "/"):gsub("^%./", "")))
@@ -237,8 +239,8 @@ end
 
 function run.rollback(call)
     connect(call)
-    with_database(call, function() list_files(call) end)
-    local done = #files.list(call.dirs) > 0 and migrate.down(options(call)) or {}
+    local list = with_database(call, function() return list_files(call) end)
+    local done = #list > 0 and migrate.down(options(call)) or {}
     if #done == 0 then errors.fail("config", "can't rollback: no migrations have been applied") end
     dump_after(call)
 end
@@ -350,9 +352,7 @@ function M.main(argv)
     end)
     if status ~= 0 then return status end
     return answered(parsed) or guarded(function()
-        local call = { values = parsed.values, args = parsed.args, lookup = lookup }
-        call.dirs = dirs_of(call)
-        return run[parsed.command[1]](call)
+        return run[parsed.command[1]] { values = parsed.values, args = parsed.args, lookup = lookup }
     end, report)
 end
 

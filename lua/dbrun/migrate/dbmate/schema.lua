@@ -6,6 +6,7 @@ local errors = require "dbrun.error"
 local process = require "dbrun.process"
 local records = require "dbrun.migrate.book.records"
 local split = require "dbrun.migrate.read.split"
+local tree = require "dbrun.migrate.read.tree"
 local url = require "dbrun.url"
 
 local M = {}
@@ -84,30 +85,70 @@ end
 
 local SKIPPED <const> = { restrict = true, unrestrict = true }
 
----The text with blanks for the lines \restrict and \unrestrict, which psql takes for itself. Only a backslash at the
----beginning of a statement is a command of psql; one within a string is not.
+local function fail(path, text, at, hint, message, ...)
+    local _, newlines = text:sub(1, at - 1):gsub("\n", "")
+    errors.raise { kind = "query", file = path, line = newlines + 1, hint = hint,
+        message = ("%s:%d: %s"):format(path, newlines + 1, message:format(...)) }
+end
+
+---Where the line of a command of psql ends: \restrict and \unrestrict are for psql itself, others are refused.
+local function command_end(text, at, path)
+    local word, stop = text:match("^\\(%a*)[^\n]*()", at)
+    if SKIPPED[word] then return stop end
+    fail(path, text, at, "run the file with: psql -f " .. path, "'\\%s' is a command of psql", word)
+end
+
+local COPY <const> = "^[Cc][Oo][Pp][Yy]%s[^\n;]-%s[Ff][Rr][Oo][Mm]%s+[Ss][Tt][Dd][Ii][Nn]%s*;[^\n]*\n()"
+
+---The data behind COPY ... FROM stdin; and where the line `\.` behind them ends. Nil: it is another statement.
+local function data_of(text, at, path)
+    local from = text:match(COPY, at)
+    if not from then return nil end
+    local stop, behind = text:match("\n()\\%.\r?()\n", from - 1)
+    if not stop then stop, behind = text:match("\n()\\%.\r?()$", from - 1) end
+    if not stop then fail(path, text, at, "pg_dump ends them so", "the data of this COPY do not end with \\.") end
+    return text:sub(from, stop - 1), from, behind
+end
+
+---The text for the parser: blanks stand for what psql takes for itself, so that the places of the statements stay.
+---Only a backslash at the beginning of a statement is a command of psql; one within a string is not.
+---@return string text
+---@return table<integer, string> data of COPY, by the place where the statement begins
 local function without_commands(text, path)
-    local out, from, at, between = {}, 1, 1, true
+    local out, from, at, between, data = {}, 1, 1, true, {}
+    local function blank(first, behind)
+        out[#out + 1] = text:sub(from, first - 1) .. text:sub(first, behind - 1):gsub("[^\n]", " ")
+        from, at = behind, behind
+    end
     while true do
         local behind, kind = core.sql.scan(text, at)
         if not behind then break end
-        local piece = text:sub(at, behind - 1)
+        local piece, is_gap = text:sub(at, behind - 1), kind == "blank" or kind == "comment"
+        local rows, first, stop
+        if between and kind == "word" then rows, first, stop = data_of(text, at, path) end
         if between and piece:sub(1, 1) == "\\" then
-            local word, stop = text:match("^\\(%a*)[^\n]*()", at)
-            if not SKIPPED[word] then
-                local _, newlines = text:sub(1, at - 1):gsub("\n", "")
-                errors.raise { kind = "query", file = path, line = newlines + 1,
-                    message = ("%s:%d: '\\%s' is a command of psql"):format(path, newlines + 1, word),
-                    hint = "run the file with: psql -f " .. path }
-            end
-            out[#out + 1] = text:sub(from, at - 1) .. (" "):rep(stop - at)
-            from, behind = stop, stop
-        elseif kind ~= "blank" and kind ~= "comment" then
-            between = piece == ";"
+            blank(at, command_end(text, at, path))
+        elseif rows then
+            data[at] = rows
+            blank(first, stop)
+        else
+            if not is_gap then between = piece == ";" end
+            at = behind
         end
-        at = behind
     end
-    return table.concat(out) .. text:sub(from)
+    return table.concat(out) .. text:sub(from), data
+end
+
+---Sends the rows behind a COPY.
+local function copy(conn, statement, rows)
+    local kind, body = tree.of(statement.sql)
+    if kind ~= "CopyStmt" or body.options then
+        errors.fail("query", "only COPY name (columns) FROM stdin, as pg_dump writes it, can have its data in the file")
+    end
+    local columns = {}
+    for i, node in ipairs(body.attlist or {}) do columns[i] = node.String.sval end
+    conn:copy_in({ body.relation.schemaname or body.relation.relname,
+        body.relation.schemaname and body.relation.relname }, columns, rows)
 end
 
 ---Has the text BEGIN, COMMIT or ROLLBACK of its own?
@@ -123,7 +164,8 @@ end
 ---@param text string
 ---@param path string for errors
 function M.load(conn, text, path)
-    text = without_commands(text:gsub("^\xEF\xBB\xBF", ""), path)
+    local data
+    text, data = without_commands(text:gsub("^\xEF\xBB\xBF", ""), path)
     local open = split.unfinished(text)
     if open then
         errors.raise { kind = "query", file = path, line = open.line,
@@ -134,7 +176,8 @@ function M.load(conn, text, path)
     local function all()
         for _, statement in ipairs(statements) do
             current = statement
-            conn:exec(statement.sql)
+            local rows = data[statement.first]
+            if rows then copy(conn, statement, rows) else conn:exec(statement.sql) end
         end
         current = nil
     end

@@ -38,9 +38,24 @@ local function without_search_path(text)
     return #kept > 0 and head .. "?" .. table.concat(kept, "&") or head
 end
 
+---What Go's driver takes from variables; those of a file are not in the environment, where libpq looks.
+local VARIABLES <const> = {
+    PGSSLMODE = "sslmode", PGSSLCERT = "sslcert", PGSSLKEY = "sslkey", PGSSLROOTCERT = "sslrootcert",
+    PGCONNECT_TIMEOUT = "connect_timeout", PGOPTIONS = "options",
+}
+
+local function take_variables(parsed, lookup)
+    parsed.user = parsed.user or lookup "PGUSER"
+    parsed.password = parsed.password or lookup "PGPASSWORD"
+    for name, keyword in pairs(VARIABLES) do
+        parsed.params[keyword] = parsed.params[keyword] or lookup(name)
+    end
+end
+
 ---As dbmate: the folder /var/run/postgresql and the port 5432, whatever PGHOST and PGPORT say.
-local function parsed_of(text, what)
+local function parsed_of(text, what, lookup)
     local parsed = url.parse_postgres(text, what)
+    take_variables(parsed, lookup)
     if #parsed.hosts == 1 then
         local first = parsed.hosts[1]
         if not first.host and not parsed.params.hostaddr then first.host = "/var/run/postgresql" end
@@ -58,9 +73,10 @@ end
 
 ---@param text? string the URL
 ---@param driver? string
+---@param lookup fun(name: string): string? the variables
 ---@return dbrun.migrate.dbmate.Address
 ---Raises an error of kind `config`.
-function M.address(text, driver)
+function M.address(text, driver, lookup)
     local scheme = (text or ""):match "^%s*(%a[%w+.-]*):"
     if not scheme then
         errors.fail("config", "invalid url, have you set your --url flag or DATABASE_URL environment variable?")
@@ -71,13 +87,13 @@ function M.address(text, driver)
             "dbrun works with PostgreSQL only; for this database use dbmate itself")
     end
     text = text:gsub("^%s*%a[%w+.-]*:", "postgresql:", 1)
-    local parsed, bare = parsed_of(text, "the URL"), parsed_of(without_search_path(text), "the URL")
+    local parsed, bare = parsed_of(text, "the URL", lookup), parsed_of(without_search_path(text), "the URL", lookup)
     local core = require "dbrun.core"
     if parsed.password and core.log then core.log.secret(parsed.password) end
     local address = {
         url = url.build_postgres(parsed), bare = url.build_postgres(bare), name = parsed.dbname or "",
         schemas = schemas_of(text),
-        tls_default = not parsed.params.sslmode and not os.getenv "PGSSLMODE" and is_remote(parsed),
+        tls_default = not parsed.params.sslmode and is_remote(parsed),
     }
     bare.dbname = "postgres"
     address.maintenance = url.build_postgres(bare)

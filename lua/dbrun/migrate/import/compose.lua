@@ -1,8 +1,9 @@
---- dbrun's files made of another tool's: the text of a migration, its transaction, its version and name; and what cannot
---- be taken over.
+--- dbrun's files made of another tool's: the text of a migration, its transaction, its version and name; and what
+--- cannot be taken over.
 local aftermath = require "dbrun.migrate.run.aftermath"
 local blocks = require "dbrun.migrate.read.blocks"
 local control = require "dbrun.migrate.read.control"
+local split = require "dbrun.migrate.read.split"
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
@@ -12,6 +13,7 @@ local M = {}
 ---@field source string file it comes from
 ---@field line integer? of its first line in that file (default 1)
 ---@field transaction? boolean false: the other tool runs it without one
+---@field detects? boolean the other tool runs it without one if a statement needs that
 ---@field blocks? boolean the other tool sends it as it is: its own BEGIN and COMMIT count
 
 ---@class dbrun.migrate.import.Refusal
@@ -58,10 +60,19 @@ local function copy_in(statements)
     end
 end
 
----Does a statement need to run outside of a transaction, or end one?
+local MAY_COMMIT <const> = { ["do"] = true, call = true }
+
+---Must a statement run outside of a transaction? DO and CALL only if they end one, which they can do where they stand
+---alone.
+local function is_outside(statement, alone)
+    if MAY_COMMIT[split.first_words(statement.sql, 1)] and not alone then return false end
+    return aftermath.outside(statement.tree_sql or statement.sql) ~= nil
+end
+
+---Why a part cannot run in one transaction.
 local function needs_no_transaction(part, statements)
     for _, statement in ipairs(statements) do
-        if aftermath.outside(statement.tree_sql or statement.sql) then
+        if part.detects and is_outside(statement, part.blocks and #statements == 1) then
             return ("line %d cannot run in a transaction"):format(part.line + statement.line - 1)
         elseif part.blocks and control.of(statement) then
             return "it has transactions of its own"

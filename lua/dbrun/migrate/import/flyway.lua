@@ -53,8 +53,8 @@ end
 
 -- ---- texts ----
 
----Puts the values for the placeholders, whose names may be in any case. Returns the text, or nil, the line and the name of
----one without a value.
+---Puts the values for the placeholders, whose names may be in any case. Returns the text, or nil, the line and the name
+---of one without a value.
 local function replace(text, values)
     local missing, line
     local out = text:gsub("()%${([^}\n]*)}", function(at, name)
@@ -100,7 +100,7 @@ local function read_part(entry, folder, name, values)
         text = replaced or text
     end
     local free = config.executeInTransaction == "false" or nil
-    return { sql = text, source = name, transaction = not free }
+    return { sql = text, source = name, transaction = not free, detects = true }
 end
 
 -- ---- files ----
@@ -171,8 +171,8 @@ local function add_repeatable(state, name, label)
     local path = ("%s/afterVersioned__%s.lua"):format(state.hooks_dir, (label:gsub("[^%w_.-]+", "_")))
     state.extra[path] = repeatable.hook(label, part.sql)
     state.repeatables[#state.repeatables + 1] = {
-        path = path, name = label, sql = part.sql, script = name, checksum = repeatable.crc32(fs.read(state.folder .. "/"
-            .. name)),
+        path = path, name = label, sql = part.sql, script = name,
+        checksum = repeatable.crc32(fs.read(state.folder .. "/" .. name)),
     }
 end
 

@@ -1,5 +1,5 @@
---- Migrations of golang-migrate: NUMBER_name.up.sql and NUMBER_name.down.sql, and a table with one row: the version that
---- the database is at. A file is sent as it is.
+--- Migrations of golang-migrate: NUMBER_name.up.sql and NUMBER_name.down.sql, and a table with one row: the version
+--- that the database is at. A file is sent as it is.
 local compose = require "dbrun.migrate.import.compose"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -28,7 +28,9 @@ function M.read(folder)
             if entry[direction] then
                 compose.refuse(entry, name, nil, "%s has the same version and direction", entry[direction].source)
             end
-            entry[direction] = { sql = fs.read(folder .. "/" .. name), source = name, blocks = true }
+            entry[direction] = {
+                sql = fs.read(folder .. "/" .. name), source = name, blocks = true, detects = true,
+            }
             if direction == "up" then entry.name, entry.version = label, version end
         elseif fs.stat(folder .. "/" .. name).kind ~= "folder" then
             others[#others + 1] = { source = name, message = "no file of golang-migrate" }

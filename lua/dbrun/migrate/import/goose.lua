@@ -19,7 +19,7 @@ local function is_open(lines)
     return last ~= nil and last ~= ";"
 end
 
----One file's lines, read as goose reads them. Lines with directives become empty, so that the others keep their numbers.
+---One file's lines, read as goose reads them. Directives become empty lines, so that the others keep their numbers.
 local function parse(entry, text, source)
     local lines, part, block, free = { up = {}, down = {} }, nil, nil, false
     local began, number = {}, 0
@@ -43,7 +43,8 @@ local function parse(entry, text, source)
                 block = { from = part and #lines[part] + 2 or 1 }
             elseif word == "statementend" then
                 if not block then refuse "'-- +goose StatementEnd' without its begin" end
-                kept = part and block and is_open(table.move(lines[part], block.from, #lines[part], 1, {})) and ";" or ""
+                local open = part and block and is_open(table.move(lines[part], block.from, #lines[part], 1, {}))
+                kept = open and ";" or ""
                 block = nil
             elseif word == "envsub on" or word == "envsub off" then
                 refuse "ENVSUB puts variables of the environment into the SQL: write their values out"

@@ -82,6 +82,10 @@ function M.plan(tool, opts)
     if not stat or stat.kind ~= "folder" then
         errors.fail("config", ("there is no folder '%s'"):format(opts.from))
     end
+    if fs.exists(opts.dir) and fs.realpath(opts.dir) == fs.realpath(opts.from) then
+        errors.fail("config", ("%s is the folder of %s itself: dbrun's files need another"):format(opts.dir, tool),
+            "--dir scripts/migrations")
+    end
     local module = require("dbrun.migrate.import." .. TOOLS[tool])
     local entries, others, extra, more = module.read(opts.from:gsub("(.)/+$", "%1"), opts)
     local plan = {
@@ -147,8 +151,11 @@ local function quote(name)
 end
 
 ---Moves the other tool's table away when it has the name of dbrun's.
-local function move_aside(tx, place, plan, book_name)
-    if not place.exists or place.name ~= book_name then return nil end
+local function move_aside(tx, place, plan, table_name)
+    local schema, name_alone = table_name:match "^([^.]+)%.(.+)$"
+    if not place.exists or place.name ~= (name_alone or table_name) or schema and place.schema ~= schema then
+        return nil
+    end
     local name = place.name .. "_" .. plan.tool.NAME:gsub("%-", "_")
     local key = tx:value(PRIMARY_KEY, place.sql)
     if key then
@@ -168,7 +175,7 @@ end
 function M.stamp(conn, plan, place, table_name)
     local moved, stamped = nil, 0
     conn:transaction(function(tx)
-        moved = move_aside(tx, place, plan, table_name:match "[^.]+$")
+        moved = move_aside(tx, place, plan, table_name)
         local book = ledger.locate(tx, table_name)
         ledger.create(tx, book)
         records.create(tx, book)
