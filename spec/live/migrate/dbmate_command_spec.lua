@@ -176,6 +176,8 @@ describe("dbrun dbmate", function()
         expect(0, "Creating schema: app\nApplying: 1_a.sql\nApplied: 1_a.sql in T\nApplying: 2_b.sql\n"
             .. "Applied: 2_b.sql in T\n", { "-d", "m,n", "--no-dump-schema", "--migrations-table", "app.v", "up" })
         assert.equal("2", sql "select count(*) from app.v")
+        assert.equal(0, run({ "dump" }).code)
+        assert.not_matches("_dbrun", fs.read(folder .. "/db/schema.sql"))
         for words, args in pairs {
             ["flag provided but not defined: %-nosuch"] = { "--nosuch" },
             ["flag provided but not defined: %-d"] = { "up", "-d", "x" },

@@ -4,7 +4,6 @@ local control = require "dbrun.migrate.read.control"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local process = require "dbrun.process"
-local records = require "dbrun.migrate.book.records"
 local split = require "dbrun.migrate.read.split"
 local tree = require "dbrun.migrate.read.tree"
 local url = require "dbrun.url"
@@ -33,11 +32,19 @@ local function knows_restrict_key()
     return major > 17 or FIRST[major] ~= nil and minor >= FIRST[major]
 end
 
-local function pg_dump(address, book, more)
+---dbrun's own records, of this and of other tables of versions: told by columns that nothing else has together.
+local RECORDS <const> = catalog.sql [[
+select {quote_ident}(n.nspname) {||} '.' {||} {quote_ident}(c.relname) as name
+  from {pg_class} c join {pg_namespace} n on n.oid {=} c.relnamespace
+ where c.relkind {=} 'r' and {right}(c.relname::{text}, 6) {=} '_dbrun'
+   and 2 {=} (select {count}(*) from {pg_attribute} a where a.attrelid {=} c.oid and not a.attisdropped
+                 and (a.attname {=} 'done_checksum' or a.attname {=} 'backend_start'))
+ order by 1]]
+
+local function pg_dump(conn, address, more)
     local argv = { "pg_dump", "--format=plain", "--encoding=UTF8", "--schema-only", "--no-privileges", "--no-owner" }
     if knows_restrict_key() then argv[#argv + 1] = "--restrict-key=dbmate" end
-    -- dbrun's own records go with the database they are in.
-    argv[#argv + 1] = "--exclude-table=" .. records.table(book)
+    for _, row in ipairs(conn:query(RECORDS)) do argv[#argv + 1] = "--exclude-table=" .. row.name end
     for _, schema in ipairs(address.schemas) do
         argv[#argv + 1], argv[#argv + 2] = "--schema", schema
     end
@@ -77,7 +84,7 @@ end
 ---@param more string[] further arguments of pg_dump
 ---@return string
 function M.dump(conn, address, book, more)
-    return without_head(pg_dump(address, book, more) .. "\n--\n-- Dbmate schema migrations\n--\n\n"
+    return without_head(pg_dump(conn, address, more) .. "\n--\n-- Dbmate schema migrations\n--\n\n"
         .. versions(conn, book))
 end
 
