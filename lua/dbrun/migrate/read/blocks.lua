@@ -153,7 +153,8 @@ local function of_parts(section, direction, escapes)
         end
     end
     return {
-        statements = all, sql = table.concat(texts), steps = not section.transaction and steps or nil, refused = refused,
+        statements = all, sql = table.concat(texts), refused = refused,
+        steps = not section.transaction and steps or nil,
     }
 end
 
