@@ -220,10 +220,6 @@ static bool io_failed(struct redisconn *c, enum redis_io io, struct error *e)
     if (io == REDIS_IO_CLOSED && c->state == REDISCONN_HANDSHAKE)
         failed(c, ERROR_CONNECT, "the server closed the connection during the TLS handshake",
                "does it speak TLS on this port (if not, use redis://)?");
-    else if (io == REDIS_IO_CLOSED && c->received == 0 && !c->target->tls && !c->target->text[REDIS_PATH])
-        failed(c, ERROR_CONNECT, "the server closed the connection",
-               "does it speak TLS on this port (then rediss://)? or it stopped, or ended this client: its "
-               "log says why");
     else if (io == REDIS_IO_CLOSED)
         failed(c, ERROR_CONNECT, "the server closed the connection",
                "it may have stopped, restarted, or ended this client: its log says why");

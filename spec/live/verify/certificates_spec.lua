@@ -56,17 +56,9 @@ it("the certificates of PostgreSQL, the server's and the client's", function()
 end)
 
 it("the certificates of Redis", function()
-    local server = redis_server.start {
-        tcp = true, args = { "--tls-port", "PORT", "--tls-cert-file", "DIR/server.crt", "--tls-key-file",
-            "DIR/server.key", "--tls-ca-cert-file", "DIR/ca.crt", "--tls-auth-clients", "optional" },
-        prepare = function(dir)
-            certificates.authority(dir, "ca")
-            certificates.sign(dir, "ca", "server", "DNS:localhost,IP:127.0.0.1")
-        end,
-    }
+    local server = redis_server.start { tls = true }
     finally(function() server:stop() end)
-    local port = server:cli("config", "get", "tls-port"):match "(%d+)%s*$"
-    local env = { REDIS_URL = ("rediss://localhost:%s/0?ssl_ca_certs=%s/ca.crt"):format(port, server.dir) }
+    local env = { REDIS_URL = ("rediss://localhost:%s/0?ssl_ca_certs=%s/ca.crt"):format(server.tls.port, server.dir) }
     for wanted, limit in pairs(LIMITS) do
         told("redis.certificates", env, wanted, limit, "the server's certificate is valid for")
     end

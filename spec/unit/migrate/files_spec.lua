@@ -212,7 +212,7 @@ describe("the statements of a section", function()
     it("that cannot run in a transaction are known by their words where the parser does not know them", function()
         local handler, body = aftermath.outside "CREATE INDEX -- now\nCONCURRENTLY /* x */ i ON s.t (a) mistake mistake"
         assert.equal("CREATE INDEX CONCURRENTLY", assert(handler).name)
-        assert.same({ idxname = "i", relation = { schemaname = "s", relname = "t" } }, body)
+        assert.same({ idxname = "i", concurrent = true, relation = { schemaname = "s", relname = "t" } }, body)
         assert.is_nil((aftermath.outside "select 'create index concurrently i on t' mistake mistake"))
     end)
 
