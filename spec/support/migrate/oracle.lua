@@ -144,7 +144,7 @@ end
 ---@return spec.migrate.Run
 function Oracle:psql(file, path)
     local from <const> = fs.stat(self.pg.logfile).size
-    local result = process.run { self.pg.bindir .. "/psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-v",
+    local result = process.run { self.pg:client "psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-v",
         "VERBOSITY=sqlstate", "-f", path, "-d", with_path(self.url.psql, file.name),
         file.transaction and "-1" or "-t", timeout = 60, env = { PGAPPNAME = "psql" } }
     local line, state = result.stderr:match "psql:[^\n]-:(%d+): ERROR:%s+(%w+)"

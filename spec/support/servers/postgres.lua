@@ -80,10 +80,18 @@ local function copy(from, to)
     if not result.ok then errors.raise { kind = "io", message = "cp failed", detail = result.stderr } end
 end
 
+--- Path of a client program: that of the server's version, or, where a server comes without clients, that in PATH.
+---@param name string
+---@return string
+function Postgres:client(name)
+    local path = self.bindir .. "/" .. name
+    return fs.exists(path) and path or assert(programs.which(name), name .. " is not installed")
+end
+
 local function base_backup(self, primary)
     local uid, gid = folder.ids()
     local result = process.run {
-        self.bindir .. "/pg_basebackup", "-D", self.data, "-d", primary:address(), "-R", "-X", "stream", "-c", "fast",
+        self:client "pg_basebackup", "-D", self.data, "-d", primary:address(), "-R", "-X", "stream", "-c", "fast",
         "--no-sync", uid = uid, gid = gid, cwd = "/", env = programs.environment(), timeout = 60,
     }
     if not result.ok then errors.raise { kind = "io", message = "pg_basebackup failed", detail = result.stderr } end
@@ -253,7 +261,7 @@ end
 ---@return string output rows as lines, columns apart by "|"
 function Postgres:psql(sql, database)
     local result = process.run {
-        self.bindir .. "/psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", self:address { database = database },
+        self:client "psql", "-XAtqw", "-v", "ON_ERROR_STOP=1", "-d", self:address { database = database },
         "-f", "-", stdin = sql, env = programs.environment(), timeout = 60,
     }
     if not result.ok then errors.raise { kind = "io", message = "psql: " .. result.stderr } end
