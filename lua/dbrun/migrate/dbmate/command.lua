@@ -2,6 +2,7 @@
 --- a broken environment file), and dbrun's way to run migrations.
 local cli = require "dbrun.cli"
 local config = require "dbrun.config"
+local delays = require "dbrun.migrate.show.delays"
 local duration = require "dbrun.migrate.dbmate.duration"
 local environment = require "dbrun.migrate.dbmate.environment"
 local errors = require "dbrun.error"
@@ -138,17 +139,7 @@ local WORDS <const> = { up = { "Applying: ", "Applied: " }, down = { "Rolling ba
 local function listener(call)
     local rows = 0
     return {
-        waiting = function(holder, waited)
-            cli.note(("waiting for the migration lock (%s): it is held by %s"):format(cli.duration(waited), holder))
-        end,
-        resumed = function(file, done, count)
-            cli.note(("%s was interrupted: %d of its %d statements took effect, it continues after them"):format(
-                file.name, done, count))
-        end,
-        retry = function(file, pause, attempt, of)
-            cli.note(("%s: a table it needs is in use; again in %s (%d of %d)"):format(
-                file.name, cli.duration(pause), attempt, of))
-        end,
+        waiting = delays.waiting, resumed = delays.resumed, retry = delays.retry,
         begin = function(file, direction)
             rows = 0
             print_line(WORDS[direction][1], file.name)

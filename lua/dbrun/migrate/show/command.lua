@@ -1,5 +1,6 @@
 --- The command line of migrations.
 local cli = require "dbrun.cli"
+local delays = require "dbrun.migrate.show.delays"
 local errors = require "dbrun.error"
 local options = require "dbrun.migrate.options"
 
@@ -158,17 +159,7 @@ local function console(args)
             io.stdout:flush()
             require("dbrun.migrate.show.notices").show(path, line, notice)
         end or nil,
-        waiting = function(holder, waited)
-            cli.note(("waiting for the migration lock (%s): it is held by %s"):format(cli.duration(waited), holder))
-        end,
-        resumed = function(file, done, count)
-            cli.note(("%s was interrupted: %d of its %d statements took effect, it continues after them"):format(
-                file.name, done, count))
-        end,
-        retry = function(file, pause, attempt, of)
-            cli.note(("%s: a table it needs is in use; again in %s (%d of %d)"):format(
-                file.name, cli.duration(pause), attempt, of))
-        end,
+        waiting = delays.waiting, resumed = delays.resumed, retry = delays.retry,
         begin = function(file, direction)
             if not live then return end
             cli.write(("%s  %s ..."):format(verb[direction][1], file.name))

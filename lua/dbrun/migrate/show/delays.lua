@@ -1,0 +1,30 @@
+--- What a run says while it waits for the lock or tries again, and when it goes on with an interrupted file: functions
+--- of a listener.
+local cli = require "dbrun.cli"
+
+local M = {}
+
+---@param holder string of the migration lock
+---@param waited number seconds
+function M.waiting(holder, waited)
+    cli.note(("waiting for the migration lock (%s): it is held by %s"):format(cli.duration(waited), holder))
+end
+
+---@param file dbrun.migrate.File
+---@param done integer statements
+---@param count integer
+function M.resumed(file, done, count)
+    cli.note(("%s was interrupted: %d of its %d statements took effect, it continues after them"):format(
+        file.name, done, count))
+end
+
+---@param file dbrun.migrate.File
+---@param pause number seconds
+---@param attempt integer
+---@param of integer
+function M.retry(file, pause, attempt, of)
+    cli.note(("%s: a table it needs is in use; again in %s (%d of %d)"):format(
+        file.name, cli.duration(pause), attempt, of))
+end
+
+return M
