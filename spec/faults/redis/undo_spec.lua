@@ -184,6 +184,7 @@ describe("over TLS, behind a record of which a part has left,", function()
         assert.equal("v", other:join())
         assert.equal("PONG", r:ping())
         check_list()
-        assert.equal(0, r:exists "lock:a")
+        -- The release goes behind what its own connection still sends; the client has taken another.
+        assert.is_true(wait_until(5, function() return r:exists "lock:a" == 0 end))
     end)
 end)
