@@ -51,7 +51,7 @@ local PROBE <const> = 0.5 -- seconds for each look
 ---The error of a PING on a connection of its own; nil when it was answered.
 local function ping(url, opts)
     opts = opts or {}
-    opts.url, opts.connect_timeout, opts.command_timeout = url, PROBE, 4 * PROBE
+    opts.url, opts.connect_timeout, opts.command_timeout = url, opts.connect_timeout or PROBE, 4 * PROBE
     local probe = require("dbrun.redis").client(opts)
     local _ <close> = setmetatable({}, { __close = function() probe:close() end })
     local ok, e = pcall(probe.ping, probe)
@@ -72,7 +72,7 @@ local function bracketed(host) return host:find(":", 1, true) and "[" .. host ..
 local function look_for_tls(server)
     if server.tls or not server.host then return end
     local host, port = bracketed(server.host), server.port or 6379
-    local e = ping(("rediss://%s:%d"):format(host, port), { verify = false })
+    local e = ping(("rediss://%s:%d"):format(host, port), { verify = false, connect_timeout = 4 * PROBE })
     -- An alert about a certificate is TLS, too: the server wants one of the client.
     if e and not (e.code or e.message:find "NOAUTH" or e.message:find "alert.*certificate") then return end
     errors.raise { kind = "connect", context = "TLS",
