@@ -252,7 +252,12 @@ describe("dbrun dbmate", function()
     end)
 
     it("is what a link named dbmate runs, wherever the link is", function()
-        fs.symlink(core.options.program, folder .. "/dbmate")
+        -- An installation of its own: where the program was built, its scripts may be elsewhere.
+        fs.mkdir_p(folder .. "/opt/bin")
+        fs.mkdir_p(folder .. "/opt/share/dbrun")
+        assert.equal(0, process.run { "cp", core.options.program, folder .. "/opt/bin/dbrun" }.code)
+        fs.symlink(fs.cwd() .. "/scripts", folder .. "/opt/share/dbrun/scripts")
+        fs.symlink("opt/bin/dbrun", folder .. "/dbmate")
         write { ["db/migrations/1_a.sql"] = A }
         local result = process.run { "./dbmate", "--no-dump-schema", "up", cwd = folder, timeout = 60,
             env = { DATABASE_URL = url } }
