@@ -116,6 +116,38 @@ describe("dbrun migrate lint", function()
         end
     end)
 
+    it("keeps a file or table with a newline in its name on one line of text", function()
+        write("1_a\n::error::b.sql", 'drop table "t\n::stop-commands::x";')
+        for _, format in ipairs { "text", "github" } do
+            for line in lint("--format", format).stdout:gmatch "[^\n]+" do
+                assert.is_nil(line:find "^::[^e]" or line:find "^::error::", line)
+            end
+        end
+        assert.equal(dir .. "/1_a\n::error::b.sql", json.decode(lint("--format", "json").stdout).findings[1].path)
+    end)
+
+    it("names a file by its bytes in SARIF, and from the folder it runs in", function()
+        write("1_\xff.sql", "truncate t;")
+        local function uri(folder, ...)
+            local result = scripts.run("migrate", { "lint", "--format", "sarif", ... }, nil, { cwd = folder })
+            return json.decode(result.stdout).runs[1].results[1].locations[1].physicalLocation.artifactLocation.uri
+        end
+        assert.equal("1_%FF.sql", uri(dir, "--dir", "."))
+        assert.matches("^file:///.*1_%%FF.sql$", uri(dir, "--dir", dir))
+    end)
+
+    it("takes a baseline of names that JSON cannot hold", function()
+        write("1_\xff.sql", 'drop table "a\27\xfe";')
+        fs.write(dir .. "/known.json", lint("--format", "json").stdout)
+        assert.equal(0, lint("--baseline", dir .. "/known.json").code)
+    end)
+
+    it("exits with 2 when a file cannot be read", function()
+        local result = scripts.run("migrate", { "lint", dir .. "/1_nosuch.sql" })
+        assert.equal(2, result.code)
+        assert.matches("1_nosuch.sql: No such file", result.stderr, 1, true)
+    end)
+
     it("looks at the files that differ from a revision", function()
         git("init", "-q", "-b", "main")
         write("1_a.sql", "create index on t (a);")

@@ -3,6 +3,7 @@ local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
 local process = require "dbrun.process"
+local tty = require "dbrun.tty"
 
 local M = {}
 
@@ -51,8 +52,12 @@ function M.changed_since(revision, list)
     end
 end
 
+---Names as `--format json` writes them, where bytes that are not UTF-8 are escaped.
 local function key_of(finding)
-    local parts = { fs.basename(finding.path), finding.rule, finding.table or "", finding.direction or "up" }
+    local parts = {
+        tty.printable(fs.basename(finding.path)), finding.rule, tty.printable(finding.table or ""),
+        finding.direction or "up",
+    }
     return table.concat(parts, "\0")
 end
 

@@ -27,12 +27,18 @@ local function message(finding)
     return finding.message .. (more and (" (%s)"):format(more) or "")
 end
 
+---On one line: a newline in the name of a file or a table would begin a line that lint did not write, as "::error::" of
+---a workflow.
+local function one_line(value)
+    return (value:gsub("\n", "\\n"))
+end
+
 local function text(findings, looked)
     local out, explained = {}, {}
     for _, f in ipairs(findings) do
         local more = times(f)
-        out[#out + 1] = ("%s:%d: %s [%s] %s%s"):format(f.path, f.line, f.message, f.rule, f.severity,
-            more and ", " .. more or "")
+        out[#out + 1] = ("%s:%d: %s [%s] %s%s"):format(one_line(f.path), f.line, one_line(f.message), f.rule,
+            f.severity, more and ", " .. more or "")
         local key = f.rule .. "\0" .. f.safe
         if not explained[key] then
             explained[key] = true
@@ -52,6 +58,7 @@ local function text(findings, looked)
 end
 
 local function as_json(findings, looked)
+    for _, finding in ipairs(findings) do finding.bytes = nil end
     return json.encode({ files = looked, counts = counted(findings), findings = json.array(findings) }, { indent = 2 })
 end
 
@@ -62,13 +69,18 @@ local function escape(value, is_property)
     return value
 end
 
+---A path as scanners and annotations want it: from the folder that lint runs in.
+local function relative(path)
+    return (path:gsub("^%./+", ""))
+end
+
 local GITHUB <const> = { error = "error", warning = "warning", note = "notice" }
 
 local function github(findings)
     local out = {}
     for i, f in ipairs(findings) do
-        out[i] = ("::%s file=%s,line=%d,title=%s::%s"):format(GITHUB[f.severity], escape(f.path, true), f.line,
-            escape(f.rule, true), escape(("%s. Why: %s. Safe: %s."):format(message(f), f.why, f.safe)))
+        out[i] = ("::%s file=%s,line=%d,title=%s::%s"):format(GITHUB[f.severity], escape(relative(f.path), true),
+            f.line, escape(f.rule, true), escape(("%s. Why: %s. Safe: %s."):format(message(f), f.why, f.safe)))
     end
     return table.concat(out, "\n")
 end
@@ -92,7 +104,7 @@ local function sarif(findings)
         results[i] = {
             ruleId = f.rule, ruleIndex = index[f.rule], level = f.severity, message = { text = message(f) },
             locations = json.array { { physicalLocation = {
-                artifactLocation = { uri = uri(f.path) }, region = { startLine = f.line },
+                artifactLocation = { uri = uri(relative(f.bytes)) }, region = { startLine = f.line },
             } } },
         }
     end
@@ -124,7 +136,7 @@ function M.write(name, findings, looked)
         for key, value in pairs(finding) do
             copy[key] = type(value) == "string" and tty.printable(value) or value
         end
-        copy.lines = json.array(copy.lines)
+        copy.lines, copy.bytes = json.array(copy.lines), finding.path
         printable[i] = copy
     end
     return FORMATS[name](printable, looked)

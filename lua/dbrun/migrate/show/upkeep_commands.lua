@@ -145,9 +145,10 @@ function M.lint(args, migrate)
     local ok, findings, looked = pcall(migrate.lint, options.pick("lint", args))
     if not ok then
         local e = findings
-        if not errors.is(e) or not args.pending then error(e, 0) end
+        if not errors.is(e) or e.kind == "config" or e.kind == "usage" then error(e, 0) end
         -- 1 means findings and nothing else.
-        errors.fail("config", "lint --pending cannot ask the database: " .. e.message, e.hint)
+        errors.fail("config", (args.pending and e.kind ~= "io" and "lint --pending cannot ask the database: " or "")
+            .. e.message, e.hint)
     end
     local text = require("dbrun.migrate.lint.formats").write(args.format, findings, looked)
     if text ~= "" then cli.report(text) end
