@@ -25,6 +25,15 @@ function M.is_hypertable(ctx, name)
     return entry ~= nil and entry.hypertable == true
 end
 
+---Is this the parent of partitions?
+---@param ctx dbrun.migrate.LintContext
+---@param relation table?
+---@return boolean
+function M.is_partitioned(ctx, relation)
+    local entry = relation and ctx.model.tables[model.name(ctx.model, relation)]
+    return entry ~= nil and entry.partition_by ~= nil
+end
+
 ---Statements about views, sequences and the like lock what holds no rows.
 local WITHOUT_ROWS <const> = { OBJECT_VIEW = true, OBJECT_SEQUENCE = true }
 

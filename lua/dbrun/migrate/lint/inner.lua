@@ -69,9 +69,12 @@ local function without_into(pieces, first, stop, text)
     return text:sub(pieces[first].at, pieces[stop - 1].behind - 1)
 end
 
+---END belongs to a block of PL/pgSQL, and BEGIN too.
+local ENDS <const> = { commit = true, rollback = true }
+
 local function add(list, sql, offset)
     local kind, body = tree.of(sql)
-    if kind and kind ~= "TransactionStmt" then
+    if kind and (kind ~= "TransactionStmt" or ENDS[sql:match "^%a+":lower()]) then
         list[#list + 1] = { sql = sql, kind = kind, body = body, offset = offset }
     end
 end

@@ -27,12 +27,16 @@ end
 local function takes_limit_away(ctx)
     local body = ctx.body
     if ctx.kind == "SelectStmt" then return calls_no_limit(ctx) end
+    if ctx.kind == "DiscardStmt" then return not ctx.transaction and (body.target or "DISCARD_ALL") == "DISCARD_ALL" end
     if ctx.kind ~= "VariableSetStmt" then return false end
     if body.kind == "VAR_RESET_ALL" then return true end
     if body.name ~= "lock_timeout" then return false end
     return body.kind == "VAR_RESET" or body.kind == "VAR_SET_DEFAULT"
         or body.kind == "VAR_SET_VALUE" and is_no_limit(facts.constant(body.args[1]))
 end
+
+---What may end transactions, and may not: only who wrote the procedure knows.
+local MAY_END <const> = { DoStmt = true, CallStmt = true }
 
 ---@type dbrun.migrate.Rule[]
 return {
@@ -42,9 +46,19 @@ return {
         why = "the server refuses this inside a transaction",
         safe = "put transaction:false after the directive, and nothing else into that migration",
         statement = function(ctx, report)
-            if ctx.transaction and aftermath.outside(ctx.sql) and not ctx.reported["timescaledb-in-transaction"] then
-                report(("%s cannot run in a transaction"):format(ctx.sql:match "^%s*([^\n]*)":sub(1, 60)))
+            if ctx.reported["timescaledb-in-transaction"] then return end
+            local name
+            if ctx.kind == "TransactionStmt" then
+                -- Those of the migration itself are refused; COMMIT within DO needs that nobody else has a transaction.
+                if not ctx.inner or not ctx.block then return end
+            elseif not ctx.transaction or MAY_END[ctx.kind] then
+                return
+            elseif ctx.kind == "ReindexStmt" and facts.is_partitioned(ctx, ctx.body.relation) then
+                name = model.name(ctx.model, ctx.body.relation)
+            elseif not aftermath.outside(ctx.sql) then
+                return
             end
+            report(("%s cannot run in a transaction"):format(ctx.sql:match "^%s*([^\n]*)":sub(1, 60)), name)
         end,
     },
     {
@@ -82,7 +96,7 @@ return {
             if not ctx.transaction or #ctx.locked ~= 1 then return end
             local first = ctx.locked[1]
             for _, name in ipairs(facts.strongly_locked(ctx)) do
-                if name ~= first then
+                if not ctx.locked[name] then
                     report(("%s is locked while %s is"):format(shown(name), shown(first)), name)
                     return
                 end

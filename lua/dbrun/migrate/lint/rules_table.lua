@@ -241,9 +241,12 @@ return {
         why = "in one transaction the strong lock of ADD is held while VALIDATE reads all rows",
         safe = "VALIDATE CONSTRAINT in a migration after the one that adds it",
         statement = alter(function(command, name, ctx, report)
-            if command.kind == "AT_ValidateConstraint" and ctx.transaction and ctx.count > 1 then
-                report(("a constraint of %s is validated beside other statements, in one transaction"):format(
-                    shown(name)), name)
+            if command.kind ~= "AT_ValidateConstraint" then return end
+            local held = ctx.transaction and ctx.locked[1]
+            for _, name_now in ipairs(facts.strongly_locked(ctx)) do held = held or name_now end
+            if held then
+                report(("a constraint of %s is validated while %s is locked"):format(shown(name),
+                    held == name and "the table" or shown(held)), name)
             end
         end),
     },

@@ -16,13 +16,13 @@ local M = {}
 ---@field line integer
 ---@field inner? boolean it stands within DO
 ---@field direction "up"|"down"
----@field transaction boolean
----@field count integer statements in the section
+---@field transaction boolean it runs in a transaction with others
+---@field block boolean that of the migration, or of BEGIN ... COMMIT: not only that of a DO
 ---@field model dbrun.migrate.lint.Model before this statement
 ---@field validated table<string, table<string, true>> constraints that the section has validated, by table
----@field new_values table<string, true> values of enums that the section has added
+---@field new_values table<string, true> values of enums that the transaction has added
 ---@field emptied table<string, "truncated"|"deleted"> tables without rows, by full name
----@field locked string[] older tables that the section holds under strong locks
+---@field locked string[] older tables that the transaction holds under strong locks; also by name
 ---@field reported table<string, true> rules that have found something in this statement
 ---@field makes_later fun(key: string): boolean does a later statement make this name?
 
@@ -49,17 +49,40 @@ function M.allowed(text, set)
     return set
 end
 
----The statements of a section with what is allowed for each, those within DO behind it.
-local function statements_of(section, found)
-    local list, behind = {}, 1
-    for _, statement in ipairs(found) do
+---What is remembered of a transaction.
+local function new_transaction()
+    return { new_values = {}, locked = {}, emptied = {} }
+end
+
+---The transaction of each statement that shares one with others.
+---@param read dbrun.migrate.Blocks
+---@return table<dbrun.migrate.Statement, table>
+local function transactions_of(read)
+    local by_statement, whole = {}, not read.steps and new_transaction() or nil
+    for _, statement in ipairs(whole and read.statements or {}) do by_statement[statement] = whole end
+    for _, step in ipairs(read.steps or {}) do
+        local own = (step.kind == "block" or step.kind == "part") and new_transaction() or nil
+        for _, statement in ipairs(own and step.statements or {}) do by_statement[statement] = own end
+    end
+    return by_statement
+end
+
+---The statements of a section with what is allowed for each and the transaction that it is in, those within DO behind
+---it.
+local function statements_of(read)
+    local list, behind, transactions = {}, 1, transactions_of(read)
+    for _, statement in ipairs(read.statements) do
         local stop = statement.first + #statement.sql
         local kind, body = tree.of(statement.sql)
-        local allowed = M.allowed(section.sql:sub(behind, stop))
+        local allowed = M.allowed(read.sql:sub(behind, stop))
         local all, text = inner.all { kind = kind, body = body, sql = statement.sql, line = statement.line }
         if text then M.allowed(text, allowed) end
+        local block <const> = transactions[statement]
+        local held = block or new_transaction()
         for _, one in ipairs(all) do
-            one.allowed = allowed
+            -- COMMIT within a DO that has no other transaction around it.
+            if one.inner and one.kind == "TransactionStmt" and not block then held = new_transaction() end
+            one.allowed, one.held, one.block = allowed, held, block ~= nil
             list[#list + 1] = one
         end
         behind = stop
@@ -81,6 +104,18 @@ local function later(list, i, schema)
         end
         return false
     end
+end
+
+---A table that the transaction has locked is the same one under its new name.
+local function remember_name(ctx)
+    local body, to = ctx.body, nil
+    if not body.relation then return end
+    if ctx.kind == "RenameStmt" and body.newname and not body.subname then
+        to = { relname = body.newname, schemaname = body.relation.schemaname }
+    elseif ctx.kind == "AlterObjectSchemaStmt" then
+        to = { relname = body.relation.relname, schemaname = body.newschema }
+    end
+    if to and ctx.locked[model.name(ctx.model, body.relation)] then ctx.locked[model.name(ctx.model, to)] = true end
 end
 
 ---Remembers what later rules of the section ask for.
@@ -110,6 +145,7 @@ local function remember(ctx)
             ctx.locked[name], ctx.locked[#ctx.locked + 1] = true, name
         end
     end
+    if ctx.kind then remember_name(ctx) end
 end
 
 local by_name <const> = {}
@@ -185,16 +221,16 @@ end
 ---@return integer count of statements
 function M.check(out, section, direction, known, opts)
     local read = blocks.of(section, direction)
-    local list, count = statements_of(section, read.statements), #read.statements
+    local list, count = statements_of(read), #read.statements
     known.made, known.schema, known.file = {}, "public", known.file + 1
-    local shared = { validated = {}, new_values = {}, locked = {}, emptied = {}, allowed_at = {} }
+    local shared = { validated = {}, allowed_at = {} }
     for i, statement in ipairs(list) do
         local ctx = {
             kind = statement.kind, body = statement.body, sql = statement.sql, line = statement.line,
             inner = statement.inner, direction = direction,
-            transaction = section.transaction or statement.inner == true, count = count, model = known,
-            validated = shared.validated, new_values = shared.new_values,
-            locked = shared.locked, emptied = shared.emptied, reported = {}, makes_later = later(list, i, known.schema),
+            transaction = statement.block or statement.inner == true, block = statement.block, model = known,
+            validated = shared.validated, new_values = statement.held.new_values, locked = statement.held.locked,
+            emptied = statement.held.emptied, reported = {}, makes_later = later(list, i, known.schema),
         }
         shared.allowed_at[statement.line] = statement.allowed
         if out then check_statement(out, ctx, statement.allowed, opts) end

@@ -177,6 +177,15 @@ local function ends_transactions(body)
     return false
 end
 
+---CREATE SUBSCRIPTION makes a slot on the other server, unless it is told not to.
+local function makes_slot(body)
+    for _, node in ipairs(body.options or {}) do
+        local name = node.DefElem and node.DefElem.defname
+        if (name == "connect" or name == "create_slot") and not tree.option({ node }, name) then return false end
+    end
+    return true
+end
+
 ---By kind of node: the handler of a statement that cannot run in a transaction, nil when it can.
 local KINDS <const> = {
     IndexStmt = function(b)
@@ -203,7 +212,10 @@ local KINDS <const> = {
     DropdbStmt = function() return present("DROP DATABASE", DATABASE, dbname, false) end,
     CreateTableSpaceStmt = function() return present("CREATE TABLESPACE", SPACE, spacename, true) end,
     DropTableSpaceStmt = function() return present("DROP TABLESPACE", SPACE, spacename, false) end,
-    CreateSubscriptionStmt = function() return present("CREATE SUBSCRIPTION", SUBSCRIPTION, subname, true) end,
+    CreateSubscriptionStmt = function(b)
+        return makes_slot(b) and present("CREATE SUBSCRIPTION", SUBSCRIPTION, subname, true)
+    end,
+    AlterDatabaseStmt = function(b) return tree.option(b.options, "tablespace") and harmless end,
     DropSubscriptionStmt = function() return present("DROP SUBSCRIPTION", SUBSCRIPTION, subname, false) end,
 }
 
