@@ -52,7 +52,8 @@ describe("lint and transactions", function()
             .. "-- migrate:up\nalter table u add a int;"))
         assert.equal("concurrently-in-transaction", rules_of("-- migrate:up transaction:false\nvacuum t;\n"
             .. "-- migrate:down\n-- migrate:up\nvacuum u;"))
-        assert.equal("truncate two-strong-locks", rules_of("-- migrate:up\n-- lint: allow truncate\ntruncate t;\n-- migrate:down\n"
+        assert.equal("truncate two-strong-locks",
+            rules_of("-- migrate:up\n-- lint: allow truncate\ntruncate t;\n-- migrate:down\n"
             .. "-- migrate:up\ntruncate u;"))
     end)
 

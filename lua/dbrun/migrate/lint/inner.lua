@@ -1,6 +1,7 @@
 --- The statements within DO: those of its PL/pgSQL body, and those in the texts that EXECUTE gets.
 local core = require "dbrun.core"
 local split = require "dbrun.migrate.read.split"
+local texts = require "dbrun.migrate.lint.texts"
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
@@ -14,7 +15,7 @@ local M = {}
 ---What stands in front of a statement of PL/pgSQL.
 local BEFORE <const> = { [";"] = true, begin = true, ["then"] = true, ["else"] = true, loop = true }
 
----@return { text: string, kind: string, at: integer, behind: integer }[]
+---@return dbrun.migrate.lint.Piece[]
 local function pieces_of(text)
     local list = {}
     for behind, kind, at in core.sql.scan, text, 1 do
@@ -39,26 +40,6 @@ local function stop_of(pieces, first)
     return #pieces + 1
 end
 
----The value of a string that needs no decoding of escapes.
-local function string_value(piece)
-    if not piece then return end
-    if piece.kind == "dollar" then return piece.text:match "^%$[^$]*%$(.*)%$[^$]*%$$" end
-    if piece.kind == "string" and piece.text:sub(1, 1) == "'" then
-        return (piece.text:sub(2, -2):gsub("''", "'"))
-    end
-end
-
----The text that EXECUTE gets, when it is written there; what format() fills in becomes a name or a string.
-local function executed(pieces, first)
-    local text = string_value(pieces[first + 1])
-    if text then return text end
-    if not pieces[first + 1] or pieces[first + 1].text ~= "format" then return end
-    text = string_value(pieces[first + 3])
-    return text and text:gsub("%%%d*%$?%-?%d*([ILs%%])", function(what)
-        return what == "L" and "''" or what == "%" and "%" or '"%' .. what .. '"'
-    end)
-end
-
 ---RETURNING a INTO b: without the INTO of PL/pgSQL.
 local function without_into(pieces, first, stop, text)
     local returning = false
@@ -79,10 +60,10 @@ local function add(list, sql, offset)
     end
 end
 
-local function add_statement(list, text, pieces, first, stop)
+local function add_statement(list, text, pieces, first, stop, variables)
     local word = pieces[first].text
     if word == "execute" then
-        local sql = executed(pieces, first)
+        local sql = texts.executed(pieces, first + 1, stop, variables)
         for _, statement in ipairs(sql and split.split(sql) or {}) do add(list, statement.sql, pieces[first].at) end
     elseif word == "perform" then
         add(list, "select" .. text:sub(pieces[first].behind, pieces[stop - 1].behind - 1), pieces[first].at)
@@ -95,15 +76,16 @@ end
 ---@param text string
 ---@return dbrun.migrate.lint.Inner[]
 function M.statements(text)
-    local list, pieces, i = {}, pieces_of(text), 1
+    local list, pieces, variables, i = {}, pieces_of(text), {}, 1
     while i <= #pieces do
         local before = pieces[i - 1]
         if pieces[i].kind == "word" and (not before or BEFORE[before.text]) and not BEFORE[pieces[i].text] then
             -- IF, FOR, DECLARE and assignments do not parse; their THEN and LOOP begin statements of their own.
             local stop = stop_of(pieces, i)
             local count = #list
-            add_statement(list, text, pieces, i, stop)
-            if #list > count then i = stop end
+            if pieces[i].text == "declare" and i + 1 < stop then i = i + 1 end
+            add_statement(list, text, pieces, i, stop, variables)
+            if #list > count then i = stop else texts.remember(pieces, i, stop, variables) end
         end
         i = i + 1
     end
