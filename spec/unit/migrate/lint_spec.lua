@@ -28,7 +28,10 @@ local RULES <const> = {
     },
     ["volatile-default"] = {
         bad = { "alter table t add c uuid default gen_random_uuid();", "alter table t add id bigserial;" },
-        good = { "alter table t add c timestamptz default now();", "alter table t add c int default 1 + 2;",
+        good = {
+            "alter table t add c text default left('abc', 2);",
+            "alter table t add c bigint default (extract(epoch from now()) * 1000)::bigint;",
+            "alter table t add c timestamptz default now();", "alter table t add c int default 1 + 2;",
             "create table t (); alter table t add c uuid default gen_random_uuid();" },
     },
     ["stored-generated-column"] = {
@@ -42,10 +45,15 @@ local RULES <const> = {
             "create table if not exists t (a int); alter table public.t alter a set not null;" },
     },
     ["not-null-column-without-default"] = {
-        bad = { "alter table t add c int not null;",
+        bad = {
+            "alter table t add c int not null default null;",
+            "alter table t add c int primary key;",
+            "alter table t add c int not null;",
             "truncate t; insert into t values (1); alter table t add c int not null;",
             "delete from t where a = 1; alter table t add c int not null;" },
-        good = { "alter table t add c int not null default 0;", "truncate public.t; alter table t add c int not null;",
+        good = {
+            "alter table t add c bigint generated always as identity primary key;",
+            "alter table t add c int not null default 0;", "truncate public.t; alter table t add c int not null;",
             "delete from t; alter table t add c int not null;" },
     },
     ["type-change"] = {
@@ -116,8 +124,12 @@ local RULES <const> = {
         good = { "alter table t enable trigger g;" },
     },
     ["triggers-off"] = {
-        bad = { "set session_replication_role = replica;", "set local session_replication_role to 'replica';" },
-        good = { "set session_replication_role = origin;", "reset session_replication_role;" },
+        bad = {
+            "select set_config('session_replication_role', 'replica', false);",
+            "set session_replication_role = replica;", "set local session_replication_role to 'replica';" },
+        good = {
+            "select set_config('session_replication_role', 'origin', false);",
+            "set session_replication_role = origin;", "reset session_replication_role;" },
     },
     ["drop-object"] = {
         bad = { "drop view v;", "drop function f(int);", "drop type y;", "drop materialized view v;", "drop domain d;",
@@ -137,15 +149,22 @@ local RULES <const> = {
             'select 1 as "' .. ("n"):rep(62) .. '""";' },
     },
     ["json-column"] = {
-        bad = { "create table t (a json);", "alter table t add a json;", "alter table t alter a type json;" },
-        good = { "create table t (a jsonb);", "select '{}'::json;" },
+        bad = {
+            "create type y as (a json);",
+            "create domain y as json;",
+            "create table t (a json);", "alter table t add a json;", "alter table t alter a type json;" },
+        good = {
+            "create type y as (a jsonb);",
+            "create table t (a jsonb);", "select '{}'::json;" },
     },
     ["no-lock-timeout"] = {
         bad = { "set lock_timeout = 0;", "set local lock_timeout = '0';", "set lock_timeout to '0s';",
             "reset lock_timeout;", "set lock_timeout to default;", "select set_config('lock_timeout', '0', true);",
             "reset all;", "select pg_catalog.set_config('lock_timeout', 0::text, false);",
             "do $$begin perform set_config('lock_timeout', '0', true); end$$;" },
-        good = { "set lock_timeout = '10s';", "set statement_timeout = 0;", "set lock_timeout = 500;" },
+        good = {
+            "alter role r set lock_timeout = 0;",
+            "set lock_timeout = '10s';", "set statement_timeout = 0;", "set lock_timeout = 500;" },
     },
     ["two-strong-locks"] = {
         bad = { "alter table t add a int; alter table u add a int;", "alter table t add a int; truncate u;",
@@ -185,7 +204,10 @@ local RULES <const> = {
     ["drop-table"] = { bad = { "drop table t;" }, good = { "create table t (); drop table t;" } },
     ["truncate"] = { bad = { "truncate t;" }, good = { "delete from t where a = 1;" } },
     ["unbounded-update"] = {
-        bad = { "update t set a = 1;", "delete from t;", "update t set a = 1 where true;", "delete from t where 1 = 1;",
+        bad = {
+            "update t set a = 1 where true::boolean;",
+            "explain analyze update t set a = 1;",
+            "update t set a = 1;", "delete from t;", "update t set a = 1 where true;", "delete from t where 1 = 1;",
             "update t set a = 1 where a = a and not false;", "update t set a = 1 where 't'::bool or b = 2;",
             "alter table t alter b set not null; update t set a = 1 where b is not null;",
             "with x as (delete from t returning *) select * from x;", "do $$begin update t set a = 1; end$$;",
@@ -193,16 +215,22 @@ local RULES <const> = {
             .. "end if; end$$;",
             "do $x$begin execute 'update t set a = 1'; end$x$;",
             "do $$begin execute format('delete from %I', n); end$$;" },
-        good = { "update t set a = 1 where b = 2;", "update t set a = 1 where true and b = 2;",
+        good = {
+            "explain update t set a = 1;",
+            "update t set a = 1 where b = 2;", "update t set a = 1 where true and b = 2;",
             "do $$begin update t set a = 1 where b = 2; end$$;", "delete from t where b is not null;",
             "do language plperl 'update t set a = 1;';", "create table t (a int); update t set a = 1;" },
     },
     ["data-beside-schema"] = {
-        bad = { "alter table t add c int; update t set c = 1 where a = 1;" },
+        bad = {
+            "alter table t add c int; merge into t using u on t.a = u.a when matched then delete;",
+            "alter table t add c int; update t set c = 1 where a = 1;" },
         good = { "update t set c = 1 where a = 1;" },
     },
     ["set-tablespace-or-logged"] = {
-        bad = { "alter table t set unlogged;" }, good = { "alter table t set (fillfactor = 70);" },
+        bad = {
+            "alter table all in tablespace a set tablespace b;",
+            "alter table t set unlogged;" }, good = { "alter table t set (fillfactor = 70);" },
     },
     ["full-vacuum"] = { bad = { "vacuum full t;", "cluster t using i;" }, good = { "vacuum t;" } },
     ["refresh-not-concurrent"] = {
@@ -343,6 +371,8 @@ describe("lint", function()
     it("is switched off for one statement by a comment, for that rule only", function()
         assert.same({}, found "-- lint: allow truncate\ntruncate t;")
         assert.same({}, found "truncate t -- lint: allow truncate, drop-table\n;")
+        assert.same({}, found "truncate t; -- lint: allow truncate")
+        assert.equal(3, found("truncate t; -- lint: allow truncate\ntruncate u;").truncate.line)
         assert.is_table(found("-- lint: allow drop-table\ntruncate t;").truncate)
         assert.is_table(found('truncate "-- lint: allow truncate";').truncate)
         local finding = found("-- lint: allow truncate\ntruncate t;\n\ntruncate u;").truncate

@@ -1,4 +1,5 @@
 --- What rules ask about a statement.
+local calls = require "dbrun.migrate.lint.calls"
 local locks = require "dbrun.migrate.show.locks"
 local model = require "dbrun.migrate.lint.model"
 local names = require "dbrun.migrate.lint.names"
@@ -15,7 +16,7 @@ function M.existing(ctx, relation)
     return name and not model.is_made(ctx.model, name) and name or nil
 end
 
-M.shown = names.shown
+M.shown, M.text, M.constant, M.argument, M.flag = names.shown, calls.text, calls.constant, calls.argument, calls.flag
 
 ---@param ctx dbrun.migrate.LintContext
 ---@param name string
@@ -144,43 +145,6 @@ function M.calls(ctx, fn)
     end
     if ctx.kind == "CallStmt" then each("funccall", ctx.body.funccall) end
     if ctx.kind == "SelectStmt" or ctx.kind == "CallStmt" then tree.walk(ctx.body, each) end
-end
-
----The text of a constant, without its cast.
----@param value table?
----@return string?
-function M.text(value)
-    while value and value.TypeCast do value = value.TypeCast.arg end
-    return value and value.A_Const and value.A_Const.sval and value.A_Const.sval.sval
-end
-
----A constant as text: numbers too.
----@param value table?
----@return string?
-function M.constant(value)
-    while value and value.TypeCast do value = value.TypeCast.arg end
-    local text = M.text(value)
-    local const = value and value.A_Const
-    if text or not const then return text end
-    return const.ival and tostring(const.ival.ival or 0) or const.fval and const.fval.fval
-end
-
----The value of a named argument that is a boolean: nil when it is not there, "unknown" when it is no constant.
----@param call table
----@param name string
----@return boolean|"unknown"|nil
-function M.flag(call, name)
-    for _, node in ipairs(call.args or {}) do
-        local arg = node.NamedArgExpr
-        if arg and arg.name == name then
-            local value = arg.arg
-            local text = M.text(value)
-            if text then return text == "t" or text == "true" or text == "on" or text == "1" or text == "yes" end
-            while value.TypeCast do value = value.TypeCast.arg end
-            if value.A_Const and value.A_Const.boolval then return value.A_Const.boolval.boolval == true end
-            return "unknown"
-        end
-    end
 end
 
 return M

@@ -1,5 +1,6 @@
 --- What the migrations have made so far: tables with their columns, indexes, checks and foreign keys, as far as the
 --- files tell. Rules ask it what a table was before the statement.
+local calls = require "dbrun.migrate.lint.calls"
 local names = require "dbrun.migrate.lint.names"
 local tree = require "dbrun.migrate.read.tree"
 local types = require "dbrun.migrate.lint.types"
@@ -9,13 +10,16 @@ local M = {}
 ---@class dbrun.migrate.lint.Check
 ---@field name? string
 ---@field columns table<string, true> that its expression names
----@field not_null? string the column of CHECK (column IS NOT NULL)
+---@field not_null table<string, true> columns that it proves to have no null
+---@field only_not_null boolean it says nothing else
 ---@field validated boolean
 
 ---@class dbrun.migrate.lint.Index
 ---@field name? string
 ---@field columns string[] "" for an expression
----@field partial boolean
+---@field method string
+---@field partial boolean its condition is more than IS NOT NULL
+---@field not_null table<string, true> columns that its condition wants not to be null
 
 ---@class dbrun.migrate.lint.ForeignKey
 ---@field columns string[]
@@ -23,8 +27,13 @@ local M = {}
 ---@field file integer number of the file that added it
 ---@field line integer
 
+---@class dbrun.migrate.lint.Column
+---@field type? dbrun.migrate.lint.Type
+---@field not_null? boolean
+---@field file? integer number of the file that added it to the table
+
 ---@class dbrun.migrate.lint.Table
----@field columns table<string, { type?: dbrun.migrate.lint.Type, not_null?: boolean }>
+---@field columns table<string, dbrun.migrate.lint.Column>
 ---@field checks dbrun.migrate.lint.Check[]
 ---@field indexes dbrun.migrate.lint.Index[]
 ---@field keys dbrun.migrate.lint.ForeignKey[]
@@ -69,6 +78,25 @@ function M.name(model, relation)
     return names.of(relation, model.schema)
 end
 
+---The full name of a relation in a list of String nodes.
+---@param model dbrun.migrate.lint.Model
+---@param list table[]
+---@return string
+function M.listed(model, list)
+    if #list == 1 and list[1].String then return M.name(model, { relname = list[1].String.sval }) end
+    return names.of_list(list, model.schema)
+end
+
+---Did the section that is looked at add this column?
+---@param model dbrun.migrate.lint.Model
+---@param name string of the table
+---@param column string
+---@return boolean
+function M.is_added(model, name, column)
+    local known = model.tables[name] and model.tables[name].columns[column]
+    return known ~= nil and known.file == model.file
+end
+
 ---The table of a statement; an empty one when no file made it.
 ---@param model dbrun.migrate.lint.Model
 ---@param name string
@@ -108,12 +136,24 @@ local function columns_in(expression)
     return set
 end
 
----The column of CHECK (column IS NOT NULL).
-local function not_null_column(expression)
-    local test = expression and expression.NullTest
-    local fields = test and test.nulltesttype == "IS_NOT_NULL" and test.arg.ColumnRef and test.arg.ColumnRef.fields
-    local last = fields and fields[#fields].String
-    return last and last.sval
+---What a condition says of nulls.
+---@param expression table?
+---@return table<string, true> columns that are not null where it is true
+---@return boolean only it says nothing else
+local function not_null_columns(expression)
+    local set, only = {}, expression ~= nil
+    local function look(node)
+        local test = node.NullTest
+        if node.BoolExpr and node.BoolExpr.boolop == "AND_EXPR" then
+            for _, arg in ipairs(node.BoolExpr.args) do look(arg) end
+            return
+        end
+        local fields = test and test.nulltesttype == "IS_NOT_NULL" and test.arg.ColumnRef and test.arg.ColumnRef.fields
+        local last = fields and fields[#fields].String
+        if last then set[last.sval] = true else only = false end
+    end
+    if expression then look(expression) end
+    return set, only
 end
 
 local function add_index(model, name, index)
@@ -129,9 +169,10 @@ end
 local function add_constraint(model, name, constraint, line, column)
     local entry, kind = M.table(model, name), constraint.contype
     if kind == "CONSTR_CHECK" then
+        local set, only = not_null_columns(constraint.raw_expr)
         entry.checks[#entry.checks + 1] = {
-            name = constraint.conname, columns = columns_in(constraint.raw_expr),
-            not_null = not_null_column(constraint.raw_expr), validated = not constraint.skip_validation,
+            name = constraint.conname, columns = columns_in(constraint.raw_expr), not_null = set, only_not_null = only,
+            validated = not constraint.skip_validation,
         }
     elseif kind == "CONSTR_PRIMARY" or kind == "CONSTR_UNIQUE" then
         local columns = column and { column } or strings(constraint.keys)
@@ -142,7 +183,9 @@ local function add_constraint(model, name, constraint, line, column)
             end
         end
         if not constraint.indexname then
-            add_index(model, name, { name = constraint.conname, columns = columns, partial = false })
+            add_index(model, name, {
+                name = constraint.conname, columns = columns, method = "btree", partial = false, not_null = {},
+            })
         end
     elseif kind == "CONSTR_FOREIGN" and constraint.pktable then
         entry.keys[#entry.keys + 1] = {
@@ -155,7 +198,9 @@ local function add_constraint(model, name, constraint, line, column)
 end
 
 local function add_column(model, name, definition, line)
-    M.table(model, name).columns[definition.colname] = { type = types.of(definition.typeName) }
+    M.table(model, name).columns[definition.colname] = {
+        type = types.of(definition.typeName, definition.collClause), file = model.file,
+    }
     for _, node in ipairs(definition.constraints or {}) do
         if node.Constraint then add_constraint(model, name, node.Constraint, line, definition.colname) end
     end
@@ -207,7 +252,11 @@ local function create_index(model, body)
     local name, columns = M.name(model, body.relation), {}
     for i, node in ipairs(body.indexParams) do columns[i] = node.IndexElem.name or "" end
     local index = index_name(body, columns)
-    add_index(model, name, { name = index, columns = columns, partial = body.whereClause ~= nil })
+    local set, only = not_null_columns(body.whereClause)
+    add_index(model, name, {
+        name = index, columns = columns, method = body.accessMethod or "btree",
+        partial = body.whereClause ~= nil and not only, not_null = set,
+    })
     if M.is_made(model, name) then
         model.made[name:match '^(.-)%.[^.]*$' .. "." .. tree.relation { relname = index }] = true
     end
@@ -239,11 +288,15 @@ local function alter_table(model, body, line)
     for _, node in ipairs(body.cmds) do
         local command = node.AlterTableCmd
         local what, def = command.subtype, command.def
-        if what == "AT_AddColumn" then add_column(model, name, def.ColumnDef, line)
+        if what == "AT_AddColumn" then
+            -- IF NOT EXISTS: it may be there already.
+            if not command.missing_ok or not entry.columns[def.ColumnDef.colname] then
+                add_column(model, name, def.ColumnDef, line)
+            end
         elseif what == "AT_DropColumn" then entry.columns[command.name] = nil
         elseif what == "AT_AlterColumnType" then
             entry.columns[command.name] = entry.columns[command.name] or {}
-            entry.columns[command.name].type = types.of(def.ColumnDef.typeName)
+            entry.columns[command.name].type = types.of(def.ColumnDef.typeName, def.ColumnDef.collClause)
         elseif what == "AT_SetNotNull" then set_not_null(entry, command.name, true)
         elseif what == "AT_DropNotNull" then set_not_null(entry, command.name, false)
         elseif what == "AT_AddConstraint" then add_constraint(model, name, def.Constraint, line)
@@ -265,10 +318,27 @@ local function move(model, from, to)
     end
 end
 
+---A key of `made` for what is no relation: "function:public.f".
+---@param model dbrun.migrate.lint.Model
+---@param what "function"|"type"|"schema"
+---@param list table[] the name
+---@return string
+function M.key(model, what, list)
+    return what .. ":" .. names.of_list(list, model.schema)
+end
+
 local function rename(model, body)
     if body.renameType == "OBJECT_COLUMN" and body.relation then
         local entry = M.table(model, M.name(model, body.relation))
         entry.columns[body.subname], entry.columns[body.newname] = nil, entry.columns[body.subname]
+        return
+    end
+    local key = body.object and names.KEYED[body.renameType]
+    if key then
+        local list = names.list_of(body.object)
+        local to = { relname = body.newname, schemaname = #list > 1 and list[#list - 1].String.sval or nil }
+        local from = M.key(model, key, list)
+        model.made[from], model.made[key .. ":" .. names.of(to, model.schema)] = nil, model.made[from]
         return
     end
     if not RELATIONS[body.renameType] or not body.relation then return end
@@ -282,20 +352,11 @@ end
 
 local function drop(model, body)
     for _, object in ipairs(RELATIONS[body.removeType] and body.objects or {}) do
-        local name = names.of_list(object.List.items, model.schema)
+        local name = M.listed(model, object.List.items)
         local owner = model.index_tables[name]
         model.tables[name], model.index_tables[name] = nil, nil
         if owner then drop_constraint(M.table(model, owner), object.List.items[#object.List.items].String.sval) end
     end
-end
-
----A key of `made` for what is no relation: "function:public.f".
----@param model dbrun.migrate.lint.Model
----@param what "function"|"type"|"schema"
----@param list table[] the name
----@return string
-function M.key(model, what, list)
-    return what .. ":" .. names.of_list(list, model.schema)
 end
 
 local function makes(what, field)
@@ -307,23 +368,17 @@ local function select_into(model, body, _, inner)
     if body.intoClause and not inner then make(model, M.name(model, body.intoClause.rel)) end
 end
 
----@param value table? an argument of a function
-local function text_of(value)
-    while value and value.TypeCast do value = value.TypeCast.arg end
-    return value and value.A_Const and value.A_Const.sval and value.A_Const.sval.sval
-end
-
 ---Calls of functions that change what later statements mean.
 local function learn_calls(model, body)
     tree.walk(body, function(kind, node)
         if kind ~= "FuncCall" then return end
         local called = node.funcname[#node.funcname].String.sval
-        local first = text_of((node.args or {})[1])
+        local first = calls.text(calls.argument(node, 1, "relation"))
         if called == "create_hypertable" and first then
             local name = names.of_text(first, model.schema)
             if name then M.table(model, name).hypertable = true end
         elseif called == "set_config" and first == "search_path" then
-            local path = text_of(node.args[2])
+            local path = calls.text(node.args[2])
             if path then model.schema = path:match '^%s*"?([^",%s]+)' or names.DEFAULT end
         end
     end)
@@ -331,8 +386,8 @@ end
 
 local function set(model, body)
     if body.name ~= "search_path" then return end
-    local first = body.kind == "VAR_SET_VALUE" and text_of(body.args[1])
-    if first == '"$user"' or first == "$user" then first = text_of(body.args[2]) end
+    local first = body.kind == "VAR_SET_VALUE" and calls.text(body.args[1])
+    if first == '"$user"' or first == "$user" then first = calls.text(body.args[2]) end
     model.schema = first and first ~= "" and first:match '^%s*"?([^",%s]+)' or names.DEFAULT
 end
 
@@ -371,7 +426,7 @@ local KINDS <const> = {
     CreateRangeStmt = makes("type", "typeName"),
     CreateDomainStmt = makes("type", "domainname"),
     CompositeTypeStmt = function(model, body)
-        model.made[M.key(model, "type", { { String = { sval = body.typevar.relname } } })] = true
+        model.made["type:" .. names.of(body.typevar, model.schema)] = true
     end,
     DefineStmt = function(model, body)
         local what = body.kind == "OBJECT_AGGREGATE" and "function" or body.kind == "OBJECT_TYPE" and "type"

@@ -28,6 +28,23 @@ function M.of_list(list, schema)
     }, schema)
 end
 
+---The kinds of objects that are no relations and have names in schemas: what `made` calls them.
+---@type table<string, "type"|"function">
+M.KEYED = {
+    OBJECT_TYPE = "type", OBJECT_DOMAIN = "type", OBJECT_FUNCTION = "function", OBJECT_PROCEDURE = "function",
+    OBJECT_ROUTINE = "function", OBJECT_AGGREGATE = "function",
+}
+
+---The name that a node of an object stands for, as a list of String nodes.
+---@param object table
+---@return table[]?
+function M.list_of(object)
+    if object.List then return object.List.items end
+    if object.ObjectWithArgs then return object.ObjectWithArgs.objname end
+    if object.TypeName then return object.TypeName.names end
+    if object.String then return { object } end
+end
+
 ---A name as people write it: without the schema `public`.
 ---@param name string
 ---@return string

@@ -30,6 +30,7 @@ local function is_true(condition, entry)
     if not condition then return true end
     local const, text = condition.A_Const, facts.text(condition)
     if const and const.boolval then return const.boolval.boolval == true end
+    if condition.TypeCast and not text then return is_true(condition.TypeCast.arg, entry) end
     if text and condition.TypeCast then return text == "t" or text == "true" or text == "yes" or text == "on" end
     if condition.BoolExpr then
         local op, args = condition.BoolExpr.boolop, condition.BoolExpr.args
@@ -51,11 +52,13 @@ local function is_true(condition, entry)
     return test ~= nil and test.nulltesttype == "IS_NOT_NULL" and is_never_null(test.arg, entry)
 end
 
+---Kinds that only keep statements.
+local LATER <const> = { DoStmt = true, CreateFunctionStmt = true, RuleStmt = true, PrepareStmt = true }
+
 ---Calls fn(kind, body) for a statement that changes rows, and for those in its WITH.
 local function changes(ctx, fn)
     if ctx.kind == "UpdateStmt" or ctx.kind == "DeleteStmt" then fn(ctx.kind, ctx.body) end
-    if ctx.kind == "DoStmt" or ctx.kind == "CreateFunctionStmt" or ctx.kind == "RuleStmt" or ctx.kind == "PrepareStmt"
-        or ctx.kind == "ExplainStmt" then return end
+    if LATER[ctx.kind] or ctx.kind == "ExplainStmt" and not tree.option(ctx.body.options, "analyze") then return end
     tree.walk(ctx.body, function(kind, body)
         if kind == "UpdateStmt" or kind == "DeleteStmt" then fn(kind, body) end
     end)
@@ -102,12 +105,14 @@ return {
         safe = "two migrations: the schema change first, the rows after it",
         statement = function(ctx, report)
             if not ctx.transaction or #ctx.locked == 0 then return end
-            changes(ctx, function(_, body)
+            local function written(_, body)
                 local name = facts.existing(ctx, body.relation)
                 if name then
                     report(("%s is written in the transaction of a schema change"):format(shown(name)), name)
                 end
-            end)
+            end
+            changes(ctx, written)
+            if ctx.kind == "MergeStmt" then written(nil, ctx.body) end
         end,
     },
     {
@@ -131,9 +136,18 @@ return {
         why = "no trigger runs and no foreign key is checked for what this session writes",
         safe = "leave session_replication_role as it is",
         statement = function(ctx, report)
-            local body = ctx.body
+            local body, value = ctx.body, nil
             if ctx.kind == "VariableSetStmt" and body.name == "session_replication_role"
-                and body.kind == "VAR_SET_VALUE" and facts.constant(body.args[1]) ~= "origin" then
+                and body.kind == "VAR_SET_VALUE" then
+                value = facts.constant(body.args[1])
+            end
+            facts.calls(ctx, function(name, call)
+                local args = call.args or {}
+                if name == "set_config" and facts.text(args[1]) == "session_replication_role" then
+                    value = facts.constant(args[2])
+                end
+            end)
+            if value and value:lower() ~= "origin" then
                 report "session_replication_role switches triggers and foreign keys off"
             end
         end,

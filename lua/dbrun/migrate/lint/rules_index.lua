@@ -1,7 +1,6 @@
 --- Rules about indexes.
 local facts = require "dbrun.migrate.lint.facts"
 local model = require "dbrun.migrate.lint.model"
-local names = require "dbrun.migrate.lint.names"
 local tree = require "dbrun.migrate.read.tree"
 
 local shown <const> = facts.shown
@@ -40,7 +39,7 @@ return {
             if ctx.kind ~= "DropStmt" or ctx.direction ~= "up" or ctx.body.removeType ~= "OBJECT_INDEX"
                 or ctx.body.concurrent then return end
             for _, object in ipairs(ctx.body.objects) do
-                local index = names.of_list(object.List.items, ctx.model.schema)
+                local index = model.listed(ctx.model, object.List.items)
                 local owner = ctx.model.index_tables[index]
                 local harmless = model.is_made(ctx.model, index) or owner and model.is_made(ctx.model, owner)
                     or is_hypertable_index(ctx, index)

@@ -18,30 +18,17 @@ local WORDS <const> = {
     OBJECT_ATTRIBUTE = "attribute",
 }
 
----The kinds whose names `made` keeps under a key of their own.
-local KEYED <const> = {
-    OBJECT_TYPE = "type", OBJECT_DOMAIN = "type", OBJECT_FUNCTION = "function", OBJECT_PROCEDURE = "function",
-    OBJECT_ROUTINE = "function", OBJECT_AGGREGATE = "function",
-}
-
----The name that a node of an object stands for.
-local function list_of(object)
-    if object.List then return object.List.items end
-    if object.ObjectWithArgs then return object.ObjectWithArgs.objname end
-    if object.TypeName then return object.TypeName.names end
-    if object.String then return { object } end
-end
-
 ---The full name of an object, and its key in `made`.
 local function named(ctx, kind, object)
-    local list = object and list_of(object)
+    local list = object and names.list_of(object)
     if not list then return end
     if kind == "OBJECT_SCHEMA" or kind == "OBJECT_EXTENSION" then
         local name = tree.name(list)
         return name, "schema:" .. name
     end
-    local name = names.of_list(list, ctx.model.schema)
-    return name, KEYED[kind] and model.key(ctx.model, KEYED[kind], list) or name
+    local key = names.KEYED[kind]
+    if not key then return model.listed(ctx.model, list), model.listed(ctx.model, list) end
+    return names.of_list(list, ctx.model.schema), model.key(ctx.model, key, list)
 end
 
 ---What a statement renames or moves: its name if it is older than the section.
@@ -91,7 +78,7 @@ return {
             local kind = ctx.kind == "RenameStmt" and ctx.body.renameType
             if not kind or not WORDS[kind] then return end
             local name = renamed(ctx, kind)
-            if not name then return end
+            if not name or kind == "OBJECT_COLUMN" and model.is_added(ctx.model, name, ctx.body.subname) then return end
             local part = (kind == "OBJECT_COLUMN" or kind == "OBJECT_ATTRIBUTE") and "." .. ctx.body.subname or ""
             report(("the %s %s%s is renamed"):format(WORDS[kind], shown(name), part), name)
         end,
@@ -119,7 +106,7 @@ return {
                 report "all that a role owns is dropped"
             elseif ctx.kind == "DropStmt" and ctx.direction == "up" and ROWS[ctx.body.removeType] then
                 for _, object in ipairs(ctx.body.objects) do
-                    local name = names.of_list(object.List.items, ctx.model.schema)
+                    local name = model.listed(ctx.model, object.List.items)
                     if not model.is_made(ctx.model, name) then report(("%s is dropped"):format(shown(name)), name) end
                 end
             end

@@ -1,5 +1,6 @@
 --- Rules of style: types of columns. Those with `style = true` are off unless they are asked for.
 local facts = require "dbrun.migrate.lint.facts"
+local tree = require "dbrun.migrate.read.tree"
 
 local shown <const> = facts.shown
 
@@ -15,6 +16,8 @@ local function of_columns(fn)
     end
 end
 
+local json_columns <const> = of_columns(function(kind) return kind == "json" and "is json" or nil end)
+
 local SMALL <const> = { int4 = "integer", int2 = "smallint", serial = "serial", serial4 = "serial",
     smallserial = "smallserial", serial2 = "smallserial" }
 
@@ -25,7 +28,19 @@ return {
         severity = "note",
         why = "json keeps the text: no equality, so DISTINCT, GROUP BY and UNION fail, and every access parses it anew",
         safe = "jsonb, unless blanks and the order of keys must stay",
-        statement = of_columns(function(kind) return kind == "json" and "is json" or nil end),
+        statement = function(ctx, report)
+            json_columns(ctx, report)
+            local body = ctx.body
+            if ctx.kind == "CreateDomainStmt" and facts.type_name(body) == "json" then
+                report(("the domain %s is json"):format(tree.name(body.domainname)))
+            elseif ctx.kind == "CompositeTypeStmt" then
+                for _, node in ipairs(body.coldeflist or {}) do
+                    if facts.type_name(node.ColumnDef) == "json" then
+                        report(("%s.%s is json"):format(tree.relation(body.typevar), node.ColumnDef.colname))
+                    end
+                end
+            end
+        end,
     },
     {
         name = "prefer-text",

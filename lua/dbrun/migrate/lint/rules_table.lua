@@ -14,6 +14,14 @@ local STABLE <const> = {
     to_jsonb = true, to_json = true, make_interval = true, make_date = true, date_trunc = true, timezone = true,
     to_timestamp = true, concat = true, coalesce = true, array_fill = true, int4range = true, int8range = true,
     tstzrange = true, tsrange = true, daterange = true, length = true, round = true, floor = true, date = true,
+    left = true, right = true, substr = true, substring = true, trim = true, btrim = true, ltrim = true, rtrim = true,
+    replace = true, translate = true, lpad = true, rpad = true, ["repeat"] = true, concat_ws = true, format = true,
+    encode = true, decode = true, sha256 = true, digest = true, extract = true, date_part = true, to_char = true,
+    to_date = true, to_number = true, age = true, make_timestamp = true, make_timestamptz = true, abs = true,
+    ceil = true, trunc = true, power = true, nullif = true, greatest = true, least = true, row_to_json = true,
+    array_to_json = true, array_append = true, array_prepend = true, array_cat = true, string_to_array = true,
+    numrange = true, int4multirange = true, to_tsvector = true, current_schema = true, current_database = true,
+    session_user = true, char_length = true, reverse = true, initcap = true, split_part = true, regexp_replace = true,
 }
 
 local function calls_volatile(expression)
@@ -33,7 +41,7 @@ local function is_proven(ctx, name, column)
     if not entry then return false end
     if entry.columns[column] and entry.columns[column].not_null then return true end
     for _, check in ipairs(entry.checks) do
-        if check.not_null == column and check.validated then return true end
+        if check.not_null[column] and check.validated then return true end
     end
     return false
 end
@@ -52,7 +60,7 @@ end
 local function has_proof(ctx, parent, child)
     local keys = (ctx.model.tables[parent] or {}).partition_by or {}
     for _, check in ipairs((ctx.model.tables[child] or {}).checks or {}) do
-        local fits = check.validated and not check.not_null
+        local fits = check.validated and not check.only_not_null
         for _, key in ipairs(keys) do fits = fits and (key == "" or check.columns[key]) end
         if fits then return true end
     end
@@ -63,9 +71,50 @@ local COPIES <const> = {
     AT_SetTableSpace = true, AT_SetLogged = true, AT_SetUnLogged = true, AT_SetAccessMethod = true,
 }
 
+local copied <const> = alter(function(command, name, _, report)
+    if COPIES[command.kind] then report(("%s is copied"):format(shown(name)), name) end
+end)
+
 local TRIGGERS_OFF <const> = {
     AT_DisableTrig = true, AT_DisableTrigAll = true, AT_DisableTrigUser = true, AT_DisableRule = true,
 }
+
+---The columns that ADD PRIMARY KEY USING INDEX makes NOT NULL, when the index is known.
+local function columns_of_key(ctx, command, name)
+    local key = command.constraint
+    if not key or key.contype ~= "CONSTR_PRIMARY" or not key.indexname then return {} end
+    for _, index in ipairs((ctx.model.tables[name] or { indexes = {} }).indexes) do
+        if index.name == key.indexname then return index.columns end
+    end
+    return {}
+end
+
+---DEFAULT NULL is none.
+local function has_default(column)
+    local value = (constraint_of(column, "CONSTR_DEFAULT") or {}).raw_expr
+    while value and value.TypeCast do value = value.TypeCast.arg end
+    return value ~= nil and not (value.A_Const and value.A_Const.isnull)
+end
+
+---Is the column, or an expression, in an index of the table?
+local function is_indexed(ctx, name, column)
+    for _, index in ipairs(ctx.model.tables[name].indexes) do
+        for _, part in ipairs(index.columns) do
+            if part == column or part == "" then return true end
+        end
+    end
+    return false
+end
+
+---Does USING give a column what it would get without it: its own value, in the new type?
+local function is_own_value(expression, column, new)
+    local cast = expression.TypeCast
+    local type_of = cast and types.of(cast.typeName)
+    if cast and not (type_of and types.same(type_of, new)) then return false end
+    local ref = (cast and cast.arg or expression).ColumnRef
+    local last = ref and ref.fields[#ref.fields].String
+    return last ~= nil and last.sval == column
+end
 
 ---@type dbrun.migrate.Rule[]
 return {
@@ -107,9 +156,12 @@ return {
         why = "SET NOT NULL reads the whole table under an ACCESS EXCLUSIVE lock",
         safe = "ADD CHECK (c IS NOT NULL) NOT VALID, VALIDATE CONSTRAINT, SET NOT NULL, DROP CONSTRAINT",
         statement = alter(function(command, name, ctx, report)
-            if command.kind ~= "AT_SetNotNull" or is_proven(ctx, name, command.name) or validates_unknown(ctx, name)
-            then return end
-            report(("%s.%s becomes NOT NULL without a validated check"):format(shown(name), command.name), name)
+            local columns = command.kind == "AT_SetNotNull" and { command.name } or columns_of_key(ctx, command, name)
+            for _, column in ipairs(columns) do
+                if not is_proven(ctx, name, column) and not validates_unknown(ctx, name) then
+                    report(("%s.%s becomes NOT NULL without a validated check"):format(shown(name), column), name)
+                end
+            end
         end),
     },
     {
@@ -118,7 +170,8 @@ return {
         why = "programs that run now may not expect a null in this column",
         safe = "first a release that can read nulls; then this, with a lint comment",
         statement = alter(function(command, name, ctx, report)
-            if command.kind == "AT_DropNotNull" and ctx.direction == "up" then
+            if command.kind == "AT_DropNotNull" and ctx.direction == "up"
+                and not model.is_added(ctx.model, name, command.name) then
                 report(("%s.%s can be null from now on"):format(shown(name), command.name), name)
             end
         end),
@@ -131,10 +184,12 @@ return {
         safe = "give it a constant default, or add it without NOT NULL and fill it first",
         statement = alter(function(command, name, _, report)
             local column = command.column
-            if column and constraint_of(column, "CONSTR_NOTNULL") and not constraint_of(column, "CONSTR_DEFAULT")
+            local key = column and constraint_of(column, "CONSTR_PRIMARY")
+            if column and (key or constraint_of(column, "CONSTR_NOTNULL")) and not has_default(column)
                 and not constraint_of(column, "CONSTR_GENERATED") and not constraint_of(column, "CONSTR_IDENTITY")
                 and not facts.is_serial(column) then
-                report(("%s.%s is NOT NULL and has no default"):format(shown(name), column.colname), name)
+                report(("%s.%s is %s and has no default"):format(shown(name), column.colname,
+                    key and "a primary key" or "NOT NULL"), name)
             end
         end),
     },
@@ -147,10 +202,14 @@ return {
         statement = alter(function(command, name, ctx, report)
             if command.kind ~= "AT_AlterColumnType" then return end
             local known = (ctx.model.tables[name] or { columns = {} }).columns[command.name]
-            local old, new = known and known.type, types.of(command.def.ColumnDef.typeName)
-            if old and new and not command.def.ColumnDef.raw_default and types.is_cheap(old, new) then return end
+            local definition = command.def.ColumnDef
+            local old, new = known and known.type, types.of(definition.typeName, definition.collClause)
+            local using = definition.raw_default
+            local plain = new and (not using or is_own_value(using, command.name, new))
+            if old and plain and types.is_cheap(old, new)
+                and (old.collation == new.collation or not is_indexed(ctx, name, command.name)) then return end
             -- Without the files before this one: to a text without a limit hardly anything but a varchar is changed.
-            if not old and new and not command.def.ColumnDef.raw_default and #new.mods == 0 and not new.array
+            if not old and plain and #new.mods == 0 and not new.array and not new.collation
                 and (new.name == "text" or new.name == "varchar") then return end
             report(("the type of %s.%s changes%s"):format(shown(name), command.name, old and new
                 and (" from %s to %s"):format(types.shown(old), types.shown(new)) or ""), name)
@@ -256,7 +315,8 @@ return {
         why = "programs that run now may still use it, and what stood in it is gone",
         safe = "first a release that does not use it any more; then drop it, with a lint comment",
         statement = alter(function(command, name, ctx, report)
-            if command.kind == "AT_DropColumn" and ctx.direction == "up" then
+            if command.kind == "AT_DropColumn" and ctx.direction == "up"
+                and not model.is_added(ctx.model, name, command.name) then
                 report(("%s.%s is dropped%s"):format(shown(name), command.name,
                     command.cascade and " with all that depends on it" or ""), name)
             end
@@ -268,9 +328,12 @@ return {
         rows = "stored",
         why = "the whole table is copied under an ACCESS EXCLUSIVE lock",
         safe = "a new table, filled and swapped; pg_repack does it without the lock",
-        statement = alter(function(command, name, _, report)
-            if COPIES[command.kind] then report(("%s is copied"):format(shown(name)), name) end
-        end),
+        statement = function(ctx, report)
+            if ctx.kind == "AlterTableMoveAllStmt" then
+                report(("all tables of the tablespace %s are copied"):format(ctx.body.orig_tablespacename))
+            end
+            copied(ctx, report)
+        end,
     },
     {
         name = "attach-without-check",

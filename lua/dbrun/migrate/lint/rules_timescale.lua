@@ -102,7 +102,7 @@ return {
         statement = function(ctx, report)
             facts.calls(ctx, function(called, call)
                 local text = called == "create_hypertable" and facts.flag(call, "migrate_data")
-                    and facts.text((call.args or {})[1])
+                    and facts.text(facts.argument(call, 1, "relation"))
                 local name = text and names.of_text(text, ctx.model.schema)
                 if name and not model.is_made(ctx.model, name) then
                     report(("the rows of %s are moved into a hypertable"):format(shown(name)), name)

@@ -49,6 +49,16 @@ function M.allowed(text, set)
     return set
 end
 
+---Behind the comment that stands on the line on which a statement ends: it belongs to that one.
+local function behind_comment(text, stop)
+    for behind, kind, at in core.sql.scan, text, stop do
+        if kind == "comment" then return behind end
+        local piece = text:sub(at, behind - 1)
+        if kind ~= "blank" and piece ~= ";" or piece:find("\n", 1, true) then return stop end
+    end
+    return stop
+end
+
 ---What is remembered of a transaction.
 local function new_transaction()
     return { new_values = {}, locked = {}, emptied = {} }
@@ -72,9 +82,9 @@ end
 local function statements_of(read)
     local list, behind, transactions = {}, 1, transactions_of(read)
     for _, statement in ipairs(read.statements) do
-        local stop = statement.first + #statement.sql
+        local stop = behind_comment(read.sql, statement.first + #statement.sql)
         local kind, body = tree.of(statement.sql)
-        local allowed = M.allowed(read.sql:sub(behind, stop))
+        local allowed = M.allowed(read.sql:sub(behind, stop - 1))
         local all, text = inner.all { kind = kind, body = body, sql = statement.sql, line = statement.line }
         if text then M.allowed(text, allowed) end
         local block <const> = transactions[statement]
@@ -178,13 +188,19 @@ local function check_statement(out, ctx, allowed, opts)
     end
 end
 
+---Methods of indexes that find equal values.
+local COMPARES <const> = { btree = true, hash = true }
+
 ---Does an index of the table begin with these columns, in any order?
 local function has_index(entry, columns)
+    local wanted = {}
+    for _, column in ipairs(columns) do wanted[column] = true end
     for _, index in ipairs(entry.indexes) do
         local first = {}
         for i = 1, #columns do first[index.columns[i] or ""] = true end
-        local fits = not index.partial and #columns > 0
+        local fits = not index.partial and #columns > 0 and COMPARES[index.method]
         for _, column in ipairs(columns) do fits = fits and first[column] == true end
+        for column in pairs(index.not_null) do fits = fits and wanted[column] == true end
         if fits then return true end
     end
     return false

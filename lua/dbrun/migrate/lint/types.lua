@@ -5,10 +5,12 @@ local M = {}
 ---@field name string without its schema: "varchar", "int4"
 ---@field mods integer[] what stands in brackets behind it
 ---@field array boolean
+---@field collation? string
 
 ---@param node table? a TypeName
+---@param collate? table the CollateClause of the column
 ---@return dbrun.migrate.lint.Type?
-function M.of(node)
+function M.of(node, collate)
     local names = node and node.names
     local last = names and names[#names].String
     if not last then return end
@@ -18,14 +20,28 @@ function M.of(node)
         if not const then return end
         mods[i] = const.ival and (const.ival.ival or 0)
     end
-    return { name = last.sval, mods = mods, array = node.arrayBounds ~= nil }
+    local collation = collate and collate.collname[#collate.collname].String
+    return {
+        name = last.sval, mods = mods, array = node.arrayBounds ~= nil, collation = collation and collation.sval,
+    }
+end
+
+---Are both the same, but for the collation?
+---@param a dbrun.migrate.lint.Type
+---@param b dbrun.migrate.lint.Type
+---@return boolean
+function M.same(a, b)
+    return a.name == b.name and a.array == b.array and table.concat(a.mods, ",") == table.concat(b.mods, ",")
 end
 
 ---As people write it.
 ---@param t dbrun.migrate.lint.Type
 ---@return string
 function M.shown(t)
-    return t.name .. (#t.mods > 0 and "(" .. table.concat(t.mods, ",") .. ")" or "") .. (t.array and "[]" or "")
+    local mods = t.mods
+    if t.name == "interval" then mods = { t.mods[2] } end
+    return t.name .. (#mods > 0 and "(" .. table.concat(mods, ",") .. ")" or "") .. (t.array and "[]" or "")
+        .. (t.collation and (' collate "%s"'):format(t.collation) or "")
 end
 
 ---For times: a precision that is not written is the greatest one.
@@ -37,7 +53,7 @@ local function no_lower(old, new)
     return #new.mods == 0 or #old.mods > 0 and old.mods[1] <= new.mods[1]
 end
 
----Does the server change this type without writing or reading the rows?
+---Does the server change this type without writing or reading the rows? A collation counts for indexes only.
 ---@param old dbrun.migrate.lint.Type
 ---@param new dbrun.migrate.lint.Type
 ---@return boolean
@@ -51,6 +67,9 @@ function M.is_cheap(old, new)
     if old.name == "numeric" then
         return #new.mods == 0
             or #old.mods > 0 and old.mods[1] <= new.mods[1] and (old.mods[2] or 0) == (new.mods[2] or 0)
+    end
+    if old.name == "interval" then
+        return #new.mods == 0 or old.mods[1] == new.mods[1] and (old.mods[2] or MOST) <= (new.mods[2] or MOST)
     end
     if PRECISE[old.name] then return (old.mods[1] or MOST) <= (new.mods[1] or MOST) end
     return table.concat(old.mods, ",") == table.concat(new.mods, ",")

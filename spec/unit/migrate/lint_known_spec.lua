@@ -1,0 +1,116 @@
+-- What lint knows from the files before the one that is looked at, and from the statements before one.
+local fs = require "dbrun.fs"
+local migrate = require "dbrun.migrate"
+
+describe("lint with files before", function()
+    local dir
+    before_each(function() dir = fs.mkdtemp() end)
+    after_each(function() fs.rmtree(dir) end)
+
+    local function write(name, text)
+        fs.write(dir .. "/" .. name, "-- migrate:up\n" .. text .. "\n-- migrate:down\n-- lint: allow missing-down\n")
+    end
+
+    ---The rules that find something in the second file.
+    local function found(before, text)
+        write("1_a.sql", before)
+        write("2_b.sql", text)
+        local names = {}
+        for _, finding in ipairs(migrate.lint { files = { dir .. "/2_b.sql" } }) do names[#names + 1] = finding.rule end
+        return table.concat(names, " ")
+    end
+
+    ---Each case: what was there, the statement, the rules.
+    local function all(cases)
+        for _, case in ipairs(cases) do assert.equal(case[3], found(case[1], case[2]), case[1] .. case[2]) end
+    end
+
+    it("tells changes of a type that leave the rows alone from others", function()
+        all {
+            { "create table t (c varchar(10));", "alter table t alter c type varchar(20) using c::varchar(20);", "" },
+            { "create table t (c varchar(10));", "alter table t alter c type text using c;", "" },
+            { "create table t (c varchar(10));", "alter table t alter c type varchar(20) using t.c;", "" },
+            { "create table t (c varchar(10));", "alter table t alter c type varchar(20) using d;", "type-change" },
+            { "create table t (c varchar(10));", "alter table t alter c type varchar(20) using c::text;",
+                "type-change" },
+            { "create table t (c varchar(10));", 'alter table t alter c type varchar(20) collate "C";', "" },
+            { "create table t (c varchar(10) unique);", 'alter table t alter c type varchar(20) collate "C";',
+                "type-change" },
+            { 'create table t (c text collate "C" unique);', 'alter table t alter c type varchar collate "C";', "" },
+            { 'create table t (c text collate "C" unique);', "alter table t alter c type varchar;", "type-change" },
+            { "select 1;", 'alter table t alter c type text collate "C";', "type-change" },
+            { "create table t (c interval(3));", "alter table t alter c type interval(6);", "" },
+            { "create table t (c interval(3));", "alter table t alter c type interval;", "" },
+            { "create table t (c interval);", "alter table t alter c type interval(3);", "type-change" },
+            { "create table t (c interval year);", "alter table t alter c type interval day;", "type-change" },
+            { "create table t (c int); alter table t add if not exists c varchar(9);",
+                "alter table t alter c type varchar(20);", "type-change" },
+        }
+    end)
+
+    it("takes what a check says together with something else for a proof of NOT NULL", function()
+        local set <const> = "alter table t alter a set not null;"
+        all {
+            { "create table t (a int check (a is not null and a > 0));", set, "" },
+            { "create table t (a int, check (b > 0 and (t.a is not null and c > 1)));", set, "" },
+            { "create table t (a int, check (a is not null or b > 0));", set, "not-null-without-check" },
+            { "create table t (a int, check (not (a is not null and b > 0)));", set, "not-null-without-check" },
+            { "alter table t add check (a is not null and a > 0) not valid;", set, "not-null-without-check" },
+        }
+    end)
+
+    it("knows what a primary key makes of the columns of an index that is there", function()
+        local key <const> = "alter table t add primary key using index i;"
+        all {
+            { "create table t (a int, b int not null); create unique index i on t (a, b);", key,
+                "not-null-without-check" },
+            { "create table t (a int not null, b int not null); create unique index i on t (a, b);", key, "" },
+            { "create table t (a int check (a is not null)); create unique index i on t (a);", key, "" },
+            { "create table t (a int);", key, "" },
+            { "create table t (a int); create unique index i on t (a);", "alter table t add unique using index i;",
+                "" },
+        }
+    end)
+
+    it("takes only an index that finds equal values for that of a foreign key", function()
+        local without <const> = "foreign-key-without-index"
+        local key <const> = "alter table t add foreign key (a) references u not valid;"
+        all {
+            { "create index on t using gin (a);", key, without },
+            { "create index on t using hash (a);", key, "" },
+            { "create index on t (a) where a is not null;", key, "" },
+            { "create index on t (a) where b is not null;", key, without },
+            { "create index on t (a) where a is not null and a > 5;", key, without },
+        }
+    end)
+
+    it("leaves alone what the same file has added or made", function()
+        all {
+            { "create table t (a int);", "alter table t add c int; alter table t drop c;", "" },
+            { "create table t (a int);", "alter table t add c int; alter table t rename c to d;"
+                .. "alter table t drop d;", "" },
+            { "create table t (a int);", "alter table t add c int not null default 1; "
+                .. "alter table t alter c drop not null;", "" },
+            { "create table t (a int);", "alter table t add if not exists a int; alter table t drop a;",
+                "drop-column" },
+            { "create table t (a int);", "create temp table t (b int); drop table t;", "" },
+            { "create table t (a int);", "create temp table t (b int); drop table public.t;", "drop-table" },
+            { "select 1;", "create type s.y as (a int); drop type s.y;", "" },
+            { "select 1;", "create type s.y as (a int); drop type y;", "drop-object" },
+            { "select 1;", "create type y as enum ('a'); alter type y rename to z; alter type z rename value 'a' to "
+                .. "'b'; drop type z;", "" },
+            { "select 1;", "create function s.f() returns int language sql as 'select 1'; alter function s.f() rename "
+                .. "to g; drop function s.g();", "" },
+        }
+    end)
+
+    it("reads the arguments of create_hypertable by name", function()
+        local index <const> = "create index on t (a);"
+        all {
+            { "select create_hypertable(relation => 't', time_column_name => 'a');", index, "hypertable-index" },
+            { "select create_hypertable(time_column_name => 'a', relation => 'public.t');", index, "hypertable-index" },
+            { "select 1;", "select create_hypertable(migrate_data => true, relation => 't', "
+                .. "dimension => by_range('a'));", "hypertable-migrate-data" },
+        }
+    end)
+end)
