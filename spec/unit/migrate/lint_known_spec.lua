@@ -104,6 +104,40 @@ describe("lint with files before", function()
         }
     end)
 
+    it("knows what the server refuses for a partitioned table", function()
+        local parent <const> = "create table p (a int) partition by range (a); create index i on p (a);"
+        local alone <const> = "-- lint: allow concurrently-in-transaction foreign-key-without-index\n"
+        all {
+            { parent, alone .. "create index concurrently on p (a);", "partitioned-refuses" },
+            { parent, alone .. "create index concurrently on only public.p (a);", "partitioned-refuses" },
+            { parent, alone .. "drop index concurrently i;", "partitioned-refuses" },
+            { parent, alone .. "alter table p add primary key using index k;", "partitioned-refuses" },
+            { parent, alone .. "alter table p add foreign key (b) references t not valid;", "partitioned-refuses" },
+            { parent, "create table c partition of p default;\n" .. alone
+                .. "create index concurrently on c (a);", "" },
+            { "create table t (a int);", alone .. "create index concurrently on t (a);", "" },
+            { parent, "alter table p add unique (a);", "unique-without-index" },
+        }
+        for _, text in ipairs { "drop index i", "alter table p add unique (a)", "create index on p (a)",
+            "alter table p add foreign key (a) references t" } do
+            found(parent, text)
+            local safe = migrate.lint { files = { dir .. "/2_b.sql" } }[1].safe
+            assert.is_truthy(safe:find "parent" or safe:find "quiet hour", text .. ": " .. safe)
+        end
+    end)
+
+    it("knows domains with constraints", function()
+        all {
+            { "create domain d as int check (value > 0);", "alter table t add c d;", "domain-column" },
+            { "create domain s.d as int not null;", "alter table t add c s.d default 1;", "domain-column" },
+            { "create domain d as int; alter domain d add check (value > 0);", "alter table t add c public.d;",
+                "domain-column" },
+            { "create domain d as int default 5;", "alter table t add c d;", "" },
+            { "create domain d as int check (value > 0);", "create table t (c d);", "" },
+            { "create domain d as int check (value > 0);", "alter table t add c s.d;", "" },
+        }
+    end)
+
     it("reads the arguments of create_hypertable by name", function()
         local index <const> = "create index on t (a);"
         all {

@@ -44,6 +44,14 @@ local RULES <const> = {
             .. "alter table t validate constraint k; alter table t alter c set not null;",
             "create table if not exists t (a int); alter table public.t alter a set not null;" },
     },
+    ["partitioned-refuses"] = {
+        bad = { "create table p (a int) partition by list (a); create index concurrently on p (a);" },
+        good = { "create table p (a int); create index concurrently on p (a);" },
+    },
+    ["domain-column"] = {
+        bad = { "create domain d as int check (value > 0); alter table t add c d;" },
+        good = { "create domain d as int; alter table t add c d;" },
+    },
     ["not-null-column-without-default"] = {
         bad = {
             "alter table t add c int not null default null;",

@@ -44,12 +44,13 @@ local M = {}
 ---@field schema string of names without one
 ---@field tables table<string, dbrun.migrate.lint.Table> by full name
 ---@field index_tables table<string, string> full name of an index to that of its table
+---@field domains table<string, true> those with constraints, as keys of `made`
 ---@field made table<string, true> what the section that is looked at has made: "public.t", "function:public.f"
 ---@field file integer number of the file that is looked at
 
 ---@return dbrun.migrate.lint.Model
 function M.new()
-    return { schema = names.DEFAULT, tables = {}, index_tables = {}, made = {}, file = 0 }
+    return { schema = names.DEFAULT, tables = {}, index_tables = {}, domains = {}, made = {}, file = 0 }
 end
 
 local function copy(value)
@@ -363,6 +364,15 @@ local function makes(what, field)
     return function(model, body) model.made[M.key(model, what, body[field])] = true end
 end
 
+local function create_domain(model, body)
+    local key = M.key(model, "type", body.domainname)
+    model.made[key], model.domains[key] = true, nil
+    for _, node in ipairs(body.constraints or {}) do
+        local kind = node.Constraint and node.Constraint.contype
+        if kind == "CONSTR_CHECK" or kind == "CONSTR_NOTNULL" then model.domains[key] = true end
+    end
+end
+
 ---Columns that only `select into` of SQL makes, not that of PL/pgSQL.
 local function select_into(model, body, _, inner)
     if body.intoClause and not inner then make(model, M.name(model, body.intoClause.rel)) end
@@ -424,7 +434,10 @@ local KINDS <const> = {
     CreateFunctionStmt = makes("function", "funcname"),
     CreateEnumStmt = makes("type", "typeName"),
     CreateRangeStmt = makes("type", "typeName"),
-    CreateDomainStmt = makes("type", "domainname"),
+    CreateDomainStmt = create_domain,
+    AlterDomainStmt = function(model, body)
+        if body.subtype == "C" or body.subtype == "O" then model.domains[M.key(model, "type", body.typeName)] = true end
+    end,
     CompositeTypeStmt = function(model, body)
         model.made["type:" .. names.of(body.typevar, model.schema)] = true
     end,

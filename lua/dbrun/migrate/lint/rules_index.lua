@@ -11,8 +11,54 @@ local function is_hypertable_index(ctx, index)
     return owner and facts.is_hypertable(ctx, owner)
 end
 
+---Is this, by its full name, the parent of partitions?
+local function is_parent(ctx, name)
+    local entry = name and ctx.model.tables[name]
+    return entry and entry.partition_by ~= nil
+end
+
+---What ALTER TABLE adds to the parent of partitions and the server refuses.
+local function added_to_parent(ctx, name, report)
+    for _, node in ipairs(ctx.body.cmds) do
+        local constraint = node.AlterTableCmd.def and node.AlterTableCmd.def.Constraint
+        if constraint and constraint.indexname then
+            report(("a constraint of the partitioned table %s uses an index that exists"):format(shown(name)), name,
+                "ADD CONSTRAINT ... USING INDEX is for each partition; for the parent it is ADD CONSTRAINT, which "
+                .. "takes those over")
+        elseif constraint and constraint.contype == "CONSTR_FOREIGN" and constraint.skip_validation then
+            report(("a foreign key of the partitioned table %s is NOT VALID"):format(shown(name)), name,
+                "before PostgreSQL 18: NOT VALID and VALIDATE for each partition, then ADD CONSTRAINT for the parent, "
+                .. "which takes those over")
+        end
+    end
+end
+
 ---@type dbrun.migrate.Rule[]
 return {
+    {
+        name = "partitioned-refuses",
+        severity = "error",
+        why = "the server refuses this for a partitioned table",
+        safe = "CREATE INDEX ON ONLY the parent, CREATE INDEX CONCURRENTLY on each partition, then ALTER INDEX ... "
+            .. "ATTACH PARTITION",
+        statement = function(ctx, report)
+            if ctx.kind == "IndexStmt" and ctx.body.concurrent and facts.is_partitioned(ctx, ctx.body.relation) then
+                local name = model.name(ctx.model, ctx.body.relation)
+                report(("CREATE INDEX CONCURRENTLY is not for the partitioned table %s"):format(shown(name)), name)
+            elseif ctx.kind == "DropStmt" and ctx.body.removeType == "OBJECT_INDEX" and ctx.body.concurrent then
+                for _, object in ipairs(ctx.body.objects) do
+                    local index = model.listed(ctx.model, object.List.items)
+                    local owner = ctx.model.index_tables[index]
+                    if is_parent(ctx, owner) then
+                        report(("DROP INDEX CONCURRENTLY is not for %s, of the partitioned table %s"):format(
+                            shown(index), shown(owner)), owner, "DROP INDEX, in a quiet hour")
+                    end
+                end
+            elseif ctx.kind == "AlterTableStmt" and facts.is_partitioned(ctx, ctx.body.relation) then
+                added_to_parent(ctx, model.name(ctx.model, ctx.body.relation), report)
+            end
+        end,
+    },
     {
         name = "index-not-concurrent",
         severity = "warning",
@@ -44,7 +90,9 @@ return {
                 local harmless = model.is_made(ctx.model, index) or owner and model.is_made(ctx.model, owner)
                     or is_hypertable_index(ctx, index)
                 if not harmless then
-                    report(("the index %s is dropped without CONCURRENTLY"):format(shown(index)), owner or index)
+                    report(("the index %s is dropped without CONCURRENTLY"):format(shown(index)), owner or index,
+                        is_parent(ctx, owner) and "an index of a partitioned table cannot be dropped CONCURRENTLY: a "
+                        .. "quiet hour, and a lint comment" or nil)
                 end
             end
         end,

@@ -150,6 +150,21 @@ return {
         end),
     },
     {
+        name = "domain-column",
+        severity = "warning",
+        rows = "stored",
+        why = "a new column whose type is a domain with constraints makes the server write the whole table anew, "
+            .. "locked",
+        safe = "the type below the domain, with CHECK ... NOT VALID and VALIDATE CONSTRAINT",
+        statement = alter(function(command, name, ctx, report)
+            local list = command.column and command.column.typeName and command.column.typeName.names
+            if list and ctx.model.domains[model.key(ctx.model, "type", list)] then
+                report(("the type of %s.%s is a domain with constraints"):format(shown(name), command.column.colname),
+                    name)
+            end
+        end),
+    },
+    {
         name = "not-null-without-check",
         severity = "warning",
         rows = "stored",
@@ -221,12 +236,14 @@ return {
         rows = "stored",
         why = "checking all rows holds back writes to both tables",
         safe = "ADD CONSTRAINT ... NOT VALID, then VALIDATE CONSTRAINT in the next migration",
-        statement = alter(function(command, name, _, report)
+        statement = alter(function(command, name, ctx, report)
             local key = command.constraint
             if key and key.contype == "CONSTR_FOREIGN" and not key.skip_validation
                 or command.column and constraint_of(command.column, "CONSTR_FOREIGN")
                 and constraint_of(command.column, "CONSTR_DEFAULT") then
-                report(("a foreign key is added to %s and checked at once"):format(shown(name)), name)
+                report(("a foreign key is added to %s and checked at once"):format(shown(name)), name,
+                    (ctx.model.tables[name] or {}).partition_by and "before PostgreSQL 18: NOT VALID and VALIDATE for "
+                    .. "each partition, then ADD CONSTRAINT for the parent, which takes those over" or nil)
             end
         end),
     },
@@ -277,9 +294,14 @@ return {
             local unique = inline or added and not added.indexname
                 and (added.contype == "CONSTR_UNIQUE" or added.contype == "CONSTR_PRIMARY")
             if not unique then return end
-            report(("a unique constraint of %s builds its index at once"):format(shown(name)), name,
-                facts.is_hypertable(ctx, name) and "a hypertable takes no index that was built before: a quiet hour, "
-                .. "and a lint comment" or nil)
+            local safe
+            if facts.is_hypertable(ctx, name) then
+                safe = "a hypertable takes no index that was built before: a quiet hour, and a lint comment"
+            elseif facts.is_partitioned(ctx, ctx.body.relation) then
+                safe = "CREATE UNIQUE INDEX CONCURRENTLY and ADD CONSTRAINT ... USING INDEX on each partition, then "
+                    .. "ADD CONSTRAINT on the parent, which takes those over"
+            end
+            report(("a unique constraint of %s builds its index at once"):format(shown(name)), name, safe)
         end),
     },
     {
