@@ -174,6 +174,20 @@ describe("dbrun migrate lint", function()
         assert.matches("2 findings", lint("--since", "main").stdout, 1, true)
     end)
 
+    it("looks at the same files within a hook of git", function()
+        git("init", "-q", "-b", "main")
+        write("1_a.sql", "create index on t (a);")
+        git("add", ".")
+        git("commit", "-q", "-m", "first")
+        write("2_b.sql", "create index on u (b);")
+        for _, env in ipairs { { GIT_DIR = dir .. "/.git" }, { GIT_DIR = ".git", GIT_INDEX_FILE = ".git/index" },
+            { GIT_DIR = dir .. "/.git", GIT_WORK_TREE = dir } } do
+            local result = scripts.run("migrate", { "lint", "--dir", dir, "--since", "main" }, env)
+            assert.matches("2_b.sql:2", result.stdout, 1, true)
+            assert.matches("in 1 file.", result.stdout, 1, true)
+        end
+    end)
+
     it("says why there is no such revision", function()
         write("1_a.sql", "select 1;")
         local result = lint("--since", "main")

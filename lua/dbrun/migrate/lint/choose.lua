@@ -7,10 +7,23 @@ local tty = require "dbrun.tty"
 
 local M = {}
 
+---The repository is that of the folder. In a hook of git the environment names one, without its files, so that every
+---file of the folder would be a new one.
+local HOOK <const> = { GIT_DIR = false, GIT_INDEX_FILE = false, GIT_PREFIX = false }
+
+---Runs git in a folder.
+local function run(dir, ...)
+    local ok, result = pcall(process.run, {
+        "git", "-C", dir, "--no-pager", env = not os.getenv "GIT_WORK_TREE" and HOOK or nil, ...,
+    })
+    if ok then return result end
+    errors.fail("config", "git cannot be run: " .. (errors.is(result) and result.message or tostring(result)),
+        "--since needs git")
+end
+
 ---Runs git in a folder; raises unless it succeeds.
 local function git(dir, hint, ...)
-    local ok, result = pcall(process.run, { "git", "-C", dir, "--no-pager", ... })
-    if not ok then errors.fail("config", "git cannot be run: " .. tostring(result), "--since needs git") end
+    local result = run(dir, ...)
     if not result.ok then
         local why = (result.stderr or ""):match "^[^\n]*" or ""
         errors.fail("config", ("git in '%s': %s"):format(dir, why), hint)
@@ -23,12 +36,12 @@ local function changed_in(dir, revision, set)
     if revision:find "^%-" then errors.fail("usage", ("'%s' is not a revision"):format(revision)) end
     local hint <const> = "--since takes a revision of the repository that the migrations are in"
     git(dir, hint, "rev-parse", "--git-dir")
-    local commit = process.run { "git", "-C", dir, "rev-parse", "--verify", "--quiet", revision .. "^{commit}" }
+    local commit = run(dir, "rev-parse", "--verify", "--quiet", revision .. "^{commit}")
     if not commit.ok then
         errors.fail("config", ("the repository of '%s' has no revision '%s'"):format(dir, revision),
             "a shallow clone has few: fetch the branch first")
     end
-    local base = process.run { "git", "-C", dir, "merge-base", (commit.stdout:match "%x+"), "HEAD" }
+    local base = run(dir, "merge-base", (commit.stdout:match "%x+"), "HEAD")
     local from = base.ok and base.stdout:match "%x+" or commit.stdout:match "%x+"
     local names = git(dir, hint, "diff", "--name-only", "--relative", "--no-renames", "-z", "--diff-filter=d", from,
         "--", ".") .. git(dir, hint, "ls-files", "--others", "--exclude-standard", "-z", "--", ".")
