@@ -53,7 +53,8 @@ local MILD <const> = {
     AT_ValidateConstraint = "SHARE UPDATE EXCLUSIVE", AT_SetStatistics = "SHARE UPDATE EXCLUSIVE",
     AT_SetOptions = "SHARE UPDATE EXCLUSIVE", AT_ResetOptions = "SHARE UPDATE EXCLUSIVE",
     AT_SetRelOptions = "SHARE UPDATE EXCLUSIVE", AT_ResetRelOptions = "SHARE UPDATE EXCLUSIVE",
-    AT_ClusterOn = "SHARE UPDATE EXCLUSIVE", AT_AttachPartition = "SHARE UPDATE EXCLUSIVE",
+    AT_ClusterOn = "SHARE UPDATE EXCLUSIVE", AT_DropCluster = "SHARE UPDATE EXCLUSIVE",
+    AT_AttachPartition = "SHARE UPDATE EXCLUSIVE",
     AT_EnableTrig = "SHARE ROW EXCLUSIVE", AT_DisableTrig = "SHARE ROW EXCLUSIVE",
     AT_EnableTrigUser = "SHARE ROW EXCLUSIVE", AT_DisableTrigUser = "SHARE ROW EXCLUSIVE",
     AT_EnableTrigAll = "SHARE ROW EXCLUSIVE", AT_DisableTrigAll = "SHARE ROW EXCLUSIVE",
@@ -61,15 +62,27 @@ local MILD <const> = {
     AT_DetachPartitionFinalize = "SHARE UPDATE EXCLUSIVE",
 }
 
+---The one option of a table that needs more than the others.
+local function has_strong_option(command)
+    for _, node in ipairs(command.subtype == "AT_SetRelOptions" and command.def.List.items or {}) do
+        if node.DefElem.defname == "user_catalog_table" then return true end
+    end
+    return false
+end
+
 local function alter_table(body, found)
     for _, node in ipairs(body.cmds) do
         local command = node.AlterTableCmd
         local constraint = command.def and command.def.Constraint
         local mode = MILD[command.subtype] or "ACCESS EXCLUSIVE"
+        if has_strong_option(command) then mode = "ACCESS EXCLUSIVE" end
         local part = command.def and command.def.PartitionCmd
         if command.subtype == "AT_DetachPartition" and part.concurrent then mode = "SHARE UPDATE EXCLUSIVE" end
         if part and part.name and body.objtype ~= "OBJECT_INDEX" then
             add(found, part.name, command.subtype == "AT_AttachPartition" and "ACCESS EXCLUSIVE" or mode)
+        end
+        if command.subtype == "AT_AddInherit" and command.def.RangeVar then
+            add(found, command.def.RangeVar, "SHARE UPDATE EXCLUSIVE")
         end
         -- ALTER CONSTRAINT has the kind of a foreign key, but names no other table.
         if constraint and constraint.contype == "CONSTR_FOREIGN" and constraint.pktable then
@@ -143,7 +156,8 @@ local KINDS <const> = {
     DropStmt = drop,
     IndexStmt = one(function(b) return b.concurrent and "SHARE UPDATE EXCLUSIVE" or "SHARE" end),
     ReindexStmt = one(function(b)
-        return tree.option(b.params, "concurrently") and "SHARE UPDATE EXCLUSIVE" or "SHARE"
+        if tree.option(b.params, "concurrently") then return "SHARE UPDATE EXCLUSIVE" end
+        return b.kind == "REINDEX_OBJECT_INDEX" and "ACCESS EXCLUSIVE" or "SHARE"
     end),
     TruncateStmt = all("relations", "ACCESS EXCLUSIVE"),
     VacuumStmt = all("rels", function(b)
