@@ -126,6 +126,27 @@ describe("lint with files before", function()
         end
     end)
 
+    it("knows what TimescaleDB refuses for a hypertable and a continuous aggregate", function()
+        local table_and_index <const> = "create table h (t timestamptz) with (tsdb.hypertable); "
+            .. "create index i on h (t);"
+        local view <const> = "create materialized view v with (timescaledb.continuous) as select 1 with no data;"
+        local alone <const> = "-- lint: allow concurrently-in-transaction drop-object\n"
+        all {
+            { table_and_index, "reindex index i;", "hypertable-refuses" },
+            { table_and_index, alone .. "reindex index concurrently i;", "hypertable-refuses" },
+            { table_and_index, alone .. "drop index concurrently i;", "hypertable-refuses" },
+            { table_and_index, "drop index i;", "" },
+            { table_and_index, "reindex table h;", "" },
+            { view, "create index on v (n);", "hypertable-index" },
+            { view, alone .. "create index concurrently on v (n);", "hypertable-refuses" },
+            { view, "refresh materialized view v;", "hypertable-refuses" },
+            { view, "refresh materialized view concurrently public.v;", "hypertable-refuses" },
+            { view, alone .. "drop view v;", "hypertable-refuses" },
+            { view, alone .. "drop materialized view v;", "" },
+            { "create materialized view v as select 1;", "refresh materialized view v;", "refresh-not-concurrent" },
+        }
+    end)
+
     it("knows domains with constraints", function()
         all {
             { "create domain d as int check (value > 0);", "alter table t add c d;", "domain-column" },

@@ -38,7 +38,8 @@ local M = {}
 ---@field indexes dbrun.migrate.lint.Index[]
 ---@field keys dbrun.migrate.lint.ForeignKey[]
 ---@field partition_by? string[] columns; "" for an expression
----@field hypertable? boolean
+---@field hypertable? boolean also for a continuous aggregate
+---@field aggregate? boolean a continuous aggregate of TimescaleDB
 
 ---@class dbrun.migrate.lint.Model
 ---@field schema string of names without one
@@ -215,11 +216,12 @@ local function make(model, name)
     return M.table(model, name)
 end
 
-local function is_hypertable(options)
+---Does a statement make something of TimescaleDB: "hypertable", "continuous"?
+local function has_option(options, name)
     for _, node in ipairs(options or {}) do
         local def = node.DefElem
         local space = def and def.defnamespace
-        if (space == "tsdb" or space == "timescaledb") and def.defname == "hypertable" then return true end
+        if (space == "tsdb" or space == "timescaledb") and def.defname == name then return true end
     end
 end
 
@@ -227,7 +229,7 @@ local function create_table(model, body, line)
     local name = M.name(model, body.relation)
     if body.if_not_exists and model.tables[name] and not model.made[name] then return end
     local entry = make(model, name)
-    entry.hypertable = is_hypertable(body.options)
+    entry.hypertable = has_option(body.options, "hypertable")
     if body.partspec then
         entry.partition_by = {}
         for i, node in ipairs(body.partspec.partParams or {}) do
@@ -418,7 +420,12 @@ end
 local KINDS <const> = {
     CreateStmt = create_table,
     CreateForeignTableStmt = function(model, body, line) create_table(model, body.base, line) end,
-    CreateTableAsStmt = function(model, body) make(model, M.name(model, body.into.rel)) end,
+    CreateTableAsStmt = function(model, body)
+        local entry = make(model, M.name(model, body.into.rel))
+        -- Its rows and indexes are those of a hypertable below it.
+        entry.aggregate = has_option(body.into.options, "continuous")
+        entry.hypertable = entry.aggregate
+    end,
     SelectStmt = select_into,
     ViewStmt = function(model, body) model.made[M.name(model, body.view)] = true end,
     CreateSeqStmt = function(model, body) model.made[M.name(model, body.sequence)] = true end,

@@ -132,7 +132,8 @@ return {
         safe = "REFRESH MATERIALIZED VIEW CONCURRENTLY, which needs a unique index",
         statement = function(ctx, report)
             local name = ctx.kind == "RefreshMatViewStmt" and facts.existing(ctx, ctx.body.relation)
-            if name and not ctx.body.concurrent and not ctx.body.skipData then
+            local known = name and ctx.model.tables[name]
+            if name and not ctx.body.concurrent and not ctx.body.skipData and not (known and known.aggregate) then
                 report(("%s is refreshed without CONCURRENTLY"):format(shown(name)), name)
             end
         end,

@@ -28,6 +28,36 @@ local OUTSIDE <const> = {
     refresh_continuous_aggregate = true, move_chunk = true, reorder_chunk = true, merge_chunks_concurrently = true,
 }
 
+local function is_aggregate(ctx, name)
+    local entry = ctx.model.tables[name]
+    return entry ~= nil and entry.aggregate == true
+end
+
+---What DROP cannot drop.
+local function dropped(ctx, report)
+    local kind = ctx.body.removeType
+    for _, object in ipairs((kind == "OBJECT_INDEX" and ctx.body.concurrent or kind == "OBJECT_VIEW")
+        and ctx.body.objects or {}) do
+        local name = model.listed(ctx.model, object.List.items)
+        local owner = ctx.model.index_tables[name]
+        if kind == "OBJECT_INDEX" and owner and facts.is_hypertable(ctx, owner) then
+            report(("DROP INDEX CONCURRENTLY is not for %s, of the hypertable %s"):format(shown(name), shown(owner)),
+                owner, "DROP INDEX, in a quiet hour")
+        elseif kind == "OBJECT_VIEW" and is_aggregate(ctx, name) then
+            report(("DROP VIEW is not for the continuous aggregate %s"):format(shown(name)), name,
+                "DROP MATERIALIZED VIEW")
+        end
+    end
+end
+
+local function refreshed(ctx, report)
+    local name = model.name(ctx.model, ctx.body.relation)
+    if is_aggregate(ctx, name) then
+        report(("REFRESH MATERIALIZED VIEW is not for the continuous aggregate %s"):format(shown(name)), name,
+            "CALL refresh_continuous_aggregate(), in a migration with transaction:false")
+    end
+end
+
 ---@type dbrun.migrate.Rule[]
 return {
     {
@@ -75,11 +105,18 @@ return {
             .. "without CONCURRENTLY; ADD CONSTRAINT without USING INDEX",
         statement = function(ctx, report)
             local body = ctx.body
+            if ctx.kind == "DropStmt" then return dropped(ctx, report) end
+            if ctx.kind == "RefreshMatViewStmt" then return refreshed(ctx, report) end
             if ctx.kind ~= "IndexStmt" and ctx.kind ~= "ReindexStmt" and ctx.kind ~= "AlterTableStmt" then return end
             local name = body.relation and model.name(ctx.model, body.relation)
             local per_chunk = ctx.kind == "IndexStmt" and option(body.options, "transaction_per_chunk")
             if per_chunk and body.unique then
                 report("transaction_per_chunk is not for a unique index", name)
+            end
+            local owner = name and ctx.kind == "ReindexStmt" and ctx.model.index_tables[name]
+            if owner and facts.is_hypertable(ctx, owner) then
+                report(("REINDEX INDEX is not for %s, of the hypertable %s"):format(shown(name), shown(owner)), owner,
+                    "REINDEX TABLE, in a quiet hour")
             end
             if not name or not facts.is_hypertable(ctx, name) then return end
             if ctx.kind == "IndexStmt" and body.concurrent
