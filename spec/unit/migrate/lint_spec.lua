@@ -127,9 +127,10 @@ local RULES <const> = {
         good = { "lock t in access share mode;", "create table t (); lock table t;", "lock t in row exclusive mode;" },
     },
     ["disable-trigger"] = {
-        bad = { "alter table t disable trigger all;", "alter table t disable trigger user;",
+        bad = { "alter table t enable replica trigger g;",
+            "alter table t disable trigger all;", "alter table t disable trigger user;",
             "alter table t disable trigger g;", "alter table t disable rule r;" },
-        good = { "alter table t enable trigger g;" },
+        good = { "alter table t enable trigger g;", "alter table t enable always trigger g;" },
     },
     ["triggers-off"] = {
         bad = {
@@ -189,7 +190,10 @@ local RULES <const> = {
         good = { "create table t (a int references u); create index on t (a);",
             "create table t (a int primary key references u);", "create table t (a int unique references u);",
             "create table t (a int, b int, foreign key (a, b) references u, primary key (b, a, c));",
-            "create index on public.t (a); alter table t add foreign key (a) references u not valid;" },
+            "create index on public.t (a); alter table t add foreign key (a) references u not valid;",
+            "alter table t add a int references u; alter table t drop a;",
+            "create table s.t (a int references u); alter table s.t drop constraint t_a_fkey;",
+            "create table t (a int constraint k references u); alter table t drop constraint k;" },
     },
     ["refused"] = {
         bad = { "begin; select 1; commit;", "rollback;", "select 1;\ncommit;", "prepare transaction 'x';",
@@ -214,6 +218,7 @@ local RULES <const> = {
     ["unbounded-update"] = {
         bad = {
             "update t set a = 1 where true::boolean;",
+            "do $$begin with x as (delete from t returning a) insert into u select * from x; end$$;",
             "explain analyze update t set a = 1;",
             "update t set a = 1;", "delete from t;", "update t set a = 1 where true;", "delete from t where 1 = 1;",
             "update t set a = 1 where a = a and not false;", "update t set a = 1 where 't'::bool or b = 2;",

@@ -42,10 +42,13 @@ end
 
 ---RETURNING a INTO b: without the INTO of PL/pgSQL.
 local function without_into(pieces, first, stop, text)
-    local returning = false
+    local returning, depth = false, 0
     for i = first, stop - 1 do
-        if pieces[i].text == "returning" then returning = true end
-        if returning and pieces[i].text == "into" then return text:sub(pieces[first].at, pieces[i].at - 1) end
+        depth = depth + (pieces[i].text == "(" and 1 or pieces[i].text == ")" and -1 or 0)
+        if depth == 0 and pieces[i].text == "returning" then returning = true end
+        if depth == 0 and returning and pieces[i].text == "into" then
+            return text:sub(pieces[first].at, pieces[i].at - 1)
+        end
     end
     return text:sub(pieces[first].at, pieces[stop - 1].behind - 1)
 end

@@ -22,6 +22,7 @@ local M = {}
 ---@field not_null table<string, true> columns that its condition wants not to be null
 
 ---@class dbrun.migrate.lint.ForeignKey
+---@field name string
 ---@field columns string[]
 ---@field to string full name of the other table
 ---@field file integer number of the file that added it
@@ -167,6 +168,14 @@ local function add_index(model, name, index)
     end
 end
 
+---The name that the server gives to an index or constraint without one.
+local function default_name(full, columns, ending)
+    local parts = { (full:match "[^.]*$":gsub('"', "")) }
+    for _, column in ipairs(columns) do parts[#parts + 1] = column == "" and "expr" or column end
+    parts[#parts + 1] = ending
+    return table.concat(parts, "_")
+end
+
 ---A constraint of a table; `column` for one that stands at a column.
 local function add_constraint(model, name, constraint, line, column)
     local entry, kind = M.table(model, name), constraint.contype
@@ -190,9 +199,10 @@ local function add_constraint(model, name, constraint, line, column)
             })
         end
     elseif kind == "CONSTR_FOREIGN" and constraint.pktable then
+        local columns = column and { column } or strings(constraint.fk_attrs)
         entry.keys[#entry.keys + 1] = {
-            columns = column and { column } or strings(constraint.fk_attrs), to = M.name(model, constraint.pktable),
-            file = model.file, line = line,
+            name = constraint.conname or default_name(name, columns, "fkey"), columns = columns,
+            to = M.name(model, constraint.pktable), file = model.file, line = line,
         }
     elseif kind == "CONSTR_NOTNULL" and column then
         entry.columns[column].not_null = true
@@ -243,18 +253,10 @@ local function create_table(model, body, line)
     for _, node in ipairs(body.constraints or {}) do add_constraint(model, name, node.Constraint, line) end
 end
 
----The name that the server gives to an index without one.
-local function index_name(body, columns)
-    if body.idxname then return body.idxname end
-    local parts = { body.relation.relname }
-    for _, column in ipairs(columns) do parts[#parts + 1] = column == "" and "expr" or column end
-    return table.concat(parts, "_") .. "_idx"
-end
-
 local function create_index(model, body)
     local name, columns = M.name(model, body.relation), {}
     for i, node in ipairs(body.indexParams) do columns[i] = node.IndexElem.name or "" end
-    local index = index_name(body, columns)
+    local index = body.idxname or default_name(body.relation.relname, columns, "idx")
     local set, only = not_null_columns(body.whereClause)
     add_index(model, name, {
         name = index, columns = columns, method = body.accessMethod or "btree",
@@ -276,13 +278,28 @@ local function validate(entry, constraint)
     end
 end
 
+local function remove_where(list, test)
+    for i = #list, 1, -1 do
+        if test(list[i]) then table.remove(list, i) end
+    end
+end
+
 local function drop_constraint(entry, constraint)
-    for i = #entry.checks, 1, -1 do
-        if entry.checks[i].name == constraint then table.remove(entry.checks, i) end
+    local function has_name(one) return one.name == constraint end
+    for _, list in ipairs { entry.checks, entry.indexes, entry.keys } do remove_where(list, has_name) end
+end
+
+---With a column go the indexes and foreign keys that it is part of.
+local function drop_column(entry, column)
+    entry.columns[column] = nil
+    local function has_column(one)
+        for _, part in ipairs(one.columns) do
+            if part == column then return true end
+        end
+        return false
     end
-    for i = #entry.indexes, 1, -1 do
-        if entry.indexes[i].name == constraint then table.remove(entry.indexes, i) end
-    end
+    remove_where(entry.indexes, has_column)
+    remove_where(entry.keys, has_column)
 end
 
 local function alter_table(model, body, line)
@@ -296,7 +313,7 @@ local function alter_table(model, body, line)
             if not command.missing_ok or not entry.columns[def.ColumnDef.colname] then
                 add_column(model, name, def.ColumnDef, line)
             end
-        elseif what == "AT_DropColumn" then entry.columns[command.name] = nil
+        elseif what == "AT_DropColumn" then drop_column(entry, command.name)
         elseif what == "AT_AlterColumnType" then
             entry.columns[command.name] = entry.columns[command.name] or {}
             entry.columns[command.name].type = types.of(def.ColumnDef.typeName, def.ColumnDef.collClause)

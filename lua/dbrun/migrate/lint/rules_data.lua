@@ -31,7 +31,7 @@ local function is_true(condition, entry)
     local const, text = condition.A_Const, facts.text(condition)
     if const and const.boolval then return const.boolval.boolval == true end
     if condition.TypeCast and not text then return is_true(condition.TypeCast.arg, entry) end
-    if text and condition.TypeCast then return text == "t" or text == "true" or text == "yes" or text == "on" end
+    if text then return text == "t" or text == "true" or text == "yes" or text == "on" end
     if condition.BoolExpr then
         local op, args = condition.BoolExpr.boolop, condition.BoolExpr.args
         if op == "NOT_EXPR" then

@@ -77,6 +77,8 @@ end)
 
 local TRIGGERS_OFF <const> = {
     AT_DisableTrig = true, AT_DisableTrigAll = true, AT_DisableTrigUser = true, AT_DisableRule = true,
+    -- These run only where session_replication_role is replica.
+    AT_EnableReplicaTrig = true, AT_EnableReplicaRule = true,
 }
 
 ---The columns that ADD PRIMARY KEY USING INDEX makes NOT NULL, when the index is known.

@@ -1,8 +1,8 @@
 --- Lint: statements of migrations that are dangerous on a database in use, found in the parse tree.
 ---
 --- A rule checks one statement. `-- lint: allow RULE` between the previous statement and the end of this one, or of its
---- last line, switches a rule off for it. Most rules ignore tables made in the same file, which are empty and not in use. Files before the
---- one that is looked at tell what its tables were.
+--- last line, switches a rule off for it. Most rules ignore tables made in the same file, which are empty and not in
+--- use. Files before the one that is looked at tell what its tables were.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
