@@ -60,6 +60,11 @@ describe("lint within DO", function()
         assert.equal("", (found "declare s text := 'update t set a = 1'; begin s := 'select 1'; execute s; end"))
     end)
 
+    it("does not follow a text that grows without end", function()
+        local grow <const> = ("s := s || s; "):rep(200)
+        assert.equal("", (found("declare s text := 'update t'; begin " .. grow .. "execute s; end")))
+    end)
+
     it("reads every statement that PL/pgSQL puts something in front of", function()
         for _, text in ipairs {
             "begin update t set a = 1; end", "<<l>> begin update t set a = 1; end",
@@ -77,5 +82,7 @@ describe("lint within DO", function()
         end
         local _, line = found "\nbegin\n  execute 'update '\n    || 't set a = 1';\nend"
         assert.equal(4, line)
+        _, line = found "\nbegin\n  perform 1;\n  perform 2; truncate t;\n\n  drop table u;\nend"
+        assert.equal(7, line)
     end)
 end)

@@ -124,11 +124,11 @@ function M.all(statement)
     local list = { statement }
     local text = statement.kind == "DoStmt" and M.body(statement.body)
     local start = text and statement.sql:find(text, 1, true) or 1
+    local line, at = statement.line, 1
     for _, found in ipairs(text and M.statements(text) or {}) do
-        local _, newlines = statement.sql:sub(1, start + found.offset - 2):gsub("\n", "")
-        list[#list + 1] = {
-            kind = found.kind, body = found.body, sql = found.sql, line = statement.line + newlines, inner = true,
-        }
+        local _, newlines = statement.sql:sub(at, start + found.offset - 2):gsub("\n", "")
+        line, at = line + newlines, math.max(at, start + found.offset - 1)
+        list[#list + 1] = { kind = found.kind, body = found.body, sql = found.sql, line = line, inner = true }
     end
     return list, text or nil
 end

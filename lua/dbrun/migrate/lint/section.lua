@@ -100,19 +100,23 @@ local function statements_of(read)
     return list
 end
 
+---For each name that the statements make, the number of the last one that does.
+local function last_makers(list, schema)
+    local last = {}
+    for i, statement in ipairs(list) do
+        local scratch = model.new()
+        scratch.schema = schema
+        model.learn(scratch, statement)
+        for key in pairs(scratch.made) do last[key] = i end
+    end
+    return last
+end
+
 ---A function that says whether a statement behind number `i` makes a name.
 local function later(list, i, schema)
     return function(key)
-        for number = i + 1, #list do
-            if not list[number].made then
-                local scratch = model.new()
-                scratch.schema = schema
-                model.learn(scratch, list[number])
-                list[number].made = scratch.made
-            end
-            if list[number].made[key] then return true end
-        end
-        return false
+        list.makers = list.makers or last_makers(list, schema)
+        return (list.makers[key] or 0) > i
     end
 end
 

@@ -125,6 +125,9 @@ function M.executed(pieces, first, stop, variables)
     return known and text or nil
 end
 
+---A variable that is put together in many steps, as `s := s || s`, is not followed for ever.
+local LONGEST <const> = 65536
+
 local function assigns(pieces, i)
     local before = pieces[i - 1] and pieces[i - 1].text
     return pieces[i].text == "default" or pieces[i].text == "=" and before ~= "<" and before ~= ">" and before ~= "!"
@@ -139,7 +142,7 @@ function M.remember(pieces, first, stop, variables)
     local sign = find(pieces, first, stop, assigns)
     if sign == stop or sign == first then return end
     local text, known = value(pieces, sign + 1, stop, variables)
-    variables[pieces[first].text] = known and text or nil
+    variables[pieces[first].text] = known and #text <= LONGEST and text or nil
 end
 
 return M
