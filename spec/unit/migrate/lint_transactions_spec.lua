@@ -20,7 +20,8 @@ describe("lint and transactions", function()
     local function outside(text) return rules_of("-- migrate:up transaction:false\n" .. text) end
 
     it("finds what works only outside of one in a block of the file", function()
-        for _, text in ipairs { "create index concurrently i on t (a);", "vacuum t;", "drop index concurrently i;" } do
+        for _, text in ipairs { "create index concurrently i on t (a);", "vacuum t;", "drop index concurrently i;",
+            "commit prepared 'x';" } do
             assert.equal("concurrently-in-transaction", outside("begin; " .. text .. " commit;"), text)
             assert.equal("concurrently-in-transaction", inside(text), text)
             assert.equal("", outside(text), text)
@@ -43,6 +44,18 @@ describe("lint and transactions", function()
         assert.equal("enum-value-used",
             outside "begin; alter type e add value 'x'; insert into t values ('x'); commit;")
         assert.equal("", outside "alter type e add value 'x'; begin; insert into t values ('x'); commit;")
+    end)
+
+    it("says once of a statement that it is refused", function()
+        for _, text in ipairs { "select 'x;", "select\n1 +\n'x;", "\\i x.sql\n", "copy t from stdin;\n1\n" } do
+            assert.equal("refused", inside(text), text)
+        end
+        assert.equal("not-looked-at refused", inside "craete table t;\nselect 'x;")
+    end)
+
+    it("reads strings as the server does that was told so", function()
+        assert.equal("", inside "set standard_conforming_strings = off;\nselect 'a\\'; b';")
+        assert.equal("truncate", inside "set standard_conforming_strings = off;\nselect 'a\\'; b'; truncate t;")
     end)
 
     it("looks at each part of a file with several pairs", function()

@@ -48,9 +48,9 @@ return {
         statement = function(ctx, report)
             if ctx.reported["timescaledb-in-transaction"] then return end
             local name
-            if ctx.kind == "TransactionStmt" then
-                -- Those of the migration itself are refused; COMMIT within DO needs that nobody else has a transaction.
-                if not ctx.inner or not ctx.block then return end
+            if ctx.kind == "TransactionStmt" and ctx.inner then
+                -- COMMIT within DO needs that nobody else has a transaction.
+                if not ctx.block then return end
             elseif not ctx.transaction or MAY_END[ctx.kind] then
                 return
             elseif ctx.kind == "ReindexStmt" and facts.is_partitioned(ctx, ctx.body.relation) then

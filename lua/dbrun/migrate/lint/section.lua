@@ -21,6 +21,7 @@ local M = {}
 ---@field model dbrun.migrate.lint.Model before this statement
 ---@field validated table<string, table<string, true>> constraints that the section has validated, by table
 ---@field new_values table<string, true> values of enums that the transaction has added
+---@field refused boolean the section is refused for it
 ---@field emptied table<string, "truncated"|"deleted"> tables without rows, by full name
 ---@field locked string[] older tables that the transaction holds under strong locks; also by name
 ---@field reported table<string, true> rules that have found something in this statement
@@ -77,13 +78,20 @@ local function transactions_of(read)
     return by_statement
 end
 
+---Is this the statement that the section is refused for, or what an end that is missing made of the rest? There is
+---nothing more to say of it.
+local function is_refused(read, statement)
+    if not read.refused then return false end
+    return read.refused.line == statement.line or statement == read.statements[#read.statements]
+end
+
 ---The statements of a section with what is allowed for each and the transaction that it is in, those within DO behind
 ---it.
 local function statements_of(read)
     local list, behind, transactions = {}, 1, transactions_of(read)
     for _, statement in ipairs(read.statements) do
         local stop = behind_comment(read.sql, statement.first + #statement.sql)
-        local kind, body = tree.of(statement.sql)
+        local kind, body = tree.of(statement.tree_sql or statement.sql)
         local allowed = M.allowed(read.sql:sub(behind, stop - 1))
         local all, text = inner.all { kind = kind, body = body, sql = statement.sql, line = statement.line }
         if text then M.allowed(text, allowed) end
@@ -93,6 +101,7 @@ local function statements_of(read)
             -- COMMIT within a DO that has no other transaction around it.
             if one.inner and one.kind == "TransactionStmt" and not block then held = new_transaction() end
             one.allowed, one.held, one.block = allowed, held, block ~= nil
+            one.refused = is_refused(read, statement)
             list[#list + 1] = one
         end
         behind = stop
@@ -179,7 +188,7 @@ end
 
 local function check_statement(out, ctx, allowed, opts)
     if not ctx.kind then
-        if not allowed["not-looked-at"] then
+        if not allowed["not-looked-at"] and not ctx.refused then
             local rule = by_name["not-looked-at"]
             add_to(out, ctx, rule)("the statement cannot be read: " .. tostring(ctx.body))
         end
@@ -250,7 +259,8 @@ function M.check(out, section, direction, known, opts)
             inner = statement.inner, direction = direction,
             transaction = statement.block or statement.inner == true, block = statement.block, model = known,
             validated = shared.validated, new_values = statement.held.new_values, locked = statement.held.locked,
-            emptied = statement.held.emptied, reported = {}, makes_later = later(list, i, known.schema),
+            emptied = statement.held.emptied, refused = statement.refused, reported = {},
+            makes_later = later(list, i, known.schema),
         }
         shared.allowed_at[statement.line] = statement.allowed
         if out then check_statement(out, ctx, statement.allowed, opts) end

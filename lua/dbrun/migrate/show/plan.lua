@@ -43,7 +43,7 @@ function M.of(conn, opts, list)
             for _, statement in ipairs(step.statements) do
                 planned.statements[#planned.statements + 1] = {
                     sql = statement.sql, line = statement.line, done = number <= done,
-                    locks = M.locks(statement.sql, made),
+                    locks = M.locks(statement.tree_sql or statement.sql, made),
                     outside = not planned.transaction and step.kind == "single"
                         and aftermath.outside(statement.tree_sql or statement.sql) ~= nil,
                 }
