@@ -50,10 +50,28 @@ describe("the sections of a migration file", function()
     end)
 
     it("take options of their own; only transaction:false turns the transaction off", function()
-        local p = parsed "-- migrate:up transaction:false env:prod remark\n-- migrate:down transaction:no\n"
+        local p = parsed "-- migrate:up transaction:false env:prod remark\r\n-- migrate:down transaction:true\n"
         assert.is_false(p.up.transaction)
         assert.is_true(p.down.transaction)
         assert.same({ transaction = "false", env = "prod" }, p.up.options)
+        for _, rest in ipairs { "in one transaction", "see https://example.org/a:b", "A-1: remark", "a = b" } do
+            assert.is_true(parsed("-- migrate:up " .. rest .. "\n-- migrate:down\n").up.transaction)
+        end
+    end)
+
+    it("refuse what was meant for an option", function()
+        for _, text in ipairs { "transaction:no", "transaction:flase", "transaction:False", "transaction: false",
+            "transaction = false", "transaction=false", "transaction:", "Transaction:false", "transction:false",
+            "txn:false", "transaction:false env:prod",
+            "a remark, transaction:off", "(transaction:false)", "transaction:false,",
+        } do
+            for _, file in ipairs { "-- migrate:up %s\n-- migrate:down\n", "-- migrate:up\n-- migrate:down %s\n" } do
+                local e = failure(parsed, file:format(text))
+                assert.matches("' is not an option of a migration", e.message, 1, true)
+                assert.equal(file:find "^%-%- migrate:up %%" and 1 or 2, e.line)
+                assert.matches("transaction:false", e.hint, 1, true)
+            end
+        end
     end)
 
     it("begin only with a directive in column 0, in lower case, as a word of its own", function()

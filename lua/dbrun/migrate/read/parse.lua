@@ -2,6 +2,7 @@
 --- several such pairs. The ups of several pairs run in their order, the downs in reverse. Works on texts only: no
 --- files, no database.
 local errors = require "dbrun.error"
+local nearest = require "dbrun.nearest"
 
 local M = {}
 
@@ -27,8 +28,24 @@ local function fail(name, line, message, hint)
     }
 end
 
+local KNOWN <const> = { ["transaction:true"] = true, ["transaction:false"] = true }
+
+---Raises for what was meant for an option and would change nothing: `transaction` with a mistake in its name or value
+---and, on a line of nothing but options, an unknown one.
+local function check_options(rest, name, number)
+    local only = rest:find "%S" and not (" " .. rest):gsub("%s+[%w_]+:[%w_]+%f[%s\0]", ""):find "%S"
+    for key, sign, value in rest:gmatch "([%w_]+)(%s*[:=]%s*)(%S*)" do
+        local word <const> = key .. sign .. value
+        if not KNOWN[word] and (only or nearest.find(key, { "transaction" })) then
+            fail(name, number, ("'%s' is not an option of a migration"):format(word), "the only one is "
+                .. "transaction:false; without it the file runs in one transaction. A remark goes into its own line")
+        end
+    end
+end
+
 ---The words `key:value` after the directive. Anything else on the line is a remark.
-local function options_of(rest)
+local function options_of(rest, name, number)
+    check_options(rest, name, number)
     local options = {}
     for word in rest:gmatch "%S+" do
         local key, value = word:match "^([^:]+):([^:]*)$"
@@ -62,7 +79,7 @@ local function find_pairs(text, name)
     for number, line, from in lines(text) do
         local which, rest = directive(line)
         local open = list[#list]
-        local found = { line = number, from = from, options = which and options_of(rest) }
+        local found = { line = number, from = from, options = which and options_of(rest, name, number) }
         if which == "up" then
             if open and not open.down then
                 fail(name, number,
