@@ -48,9 +48,14 @@ local function kept_of(opts, done)
 end
 
 ---The error of a seed, with its name in front; an interruption, and an error that has its file, are returned unchanged.
-local function raise_failed(e, file, kept, parent)
+local function raise_failed(e, file, seed, kept, parent)
     if errors.is(e) and (e.kind == "cancelled" or e.file) then error(e, 0) end
-    if errors.is(e) and e.own then require("dbrun.migrate.show.own_errors").add_hint(e, parent) end
+    if errors.is(e) and e.own then
+        error(require("dbrun.migrate.show.own_errors").of_seed(e, file.path, seed.statements, parent, kept), 0)
+    end
+    if file.sql and errors.is(e) then -- at COMMIT, or without a connection
+        error(require("dbrun.migrate.show.report").around(e, file.path, nil, nil, kept), 0)
+    end
     local where, kind = file.path, errors.is(e) and e.kind or "query"
     local why = tostring(e):gsub("\n", "\n  ")
     errors.raise {
@@ -59,6 +64,14 @@ local function raise_failed(e, file, kept, parent)
         sqlstate = errors.is(e) and e.sqlstate or nil,
         text = ("%s failed: %s\n  %s"):format(where, why, kept),
     }
+end
+
+---What waits for the COMMIT of a seed: deferred constraints and triggers. In a dry run there is none.
+local function settle(tx, file, opts, kept, on_notice)
+    local ok, e = pcall(sending.listening, tx, on_notice, function() session.settle(opts.session, tx) end)
+    if ok then return end
+    if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
+    error(require("dbrun.migrate.show.report").around(e, file.path, nil, "at its COMMIT: ", kept), 0)
 end
 
 local function run_one(parent, file, seed, opts, kept)
@@ -75,11 +88,12 @@ local function run_one(parent, file, seed, opts, kept)
             local on_notice = notices.of_file(opts.listener, file.path)
             if seed.statements then
                 result = require("dbrun.seed.script").run(file.path, seed.statements, tx, kept, on_notice)
-                return
+            else
+                sending.listening(tx, on_notice, function()
+                    result = seed.run(require("dbrun.seed.context").new(tx, file, opts))
+                end)
             end
-            sending.listening(tx, on_notice, function()
-                result = seed.run(require("dbrun.seed.context").new(tx, file, opts))
-            end)
+            settle(tx, file, opts, kept, on_notice)
         end,
         note = function(tx)
             note.telling(("the seed %s was recorded"):format(file.key), function()
@@ -98,7 +112,7 @@ local function run_each(parent, list, seeds, opts, done)
         local ok, result = xpcall(run_one, function(e)
             return errors.is(e) and e or debug.traceback(tostring(e), 2)
         end, parent, file, seeds[i], opts, kept)
-        if not ok then raise_failed(result, file, kept, parent) end
+        if not ok then raise_failed(result, file, seeds[i], kept, parent) end
         done[i] = result
         if opts.listener and opts.listener.done then opts.listener.done(result) end
     end
@@ -196,7 +210,7 @@ function M.run(opts)
     require("dbrun.target").check(engine, config.async_database_url, opts.target)
     local all = {}
     for key, value in pairs(opts) do all[key] = value end
-    all.hooks_list = hooks_list
+    all.hooks_list, hooks_list.listener = hooks_list, opts.listener
     all.session = prepare(engine, list, seeds)
     return (opts.dry_run and dry_run or run_all)(engine, list, seeds, all)
 end

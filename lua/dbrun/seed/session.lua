@@ -22,9 +22,18 @@ end
 ---Undoes what has changed; the session's own role and settings, which on_connect may have made, come back.
 local function undo(tx, before, names)
     if state.read(tx, names).text == before.text then return false end
-    between.undo(tx)
+    between.undo(tx, true)
     state.restore(tx, state.parse(state.difference(state.read(tx, names), before, false)))
     return true
+end
+
+---Lets the constraints and triggers that wait for COMMIT run now. In a dry run this is taken back, so that they wait
+---in the next seed, too; otherwise the transaction ends behind it.
+---@param session dbrun.seed.Session
+---@param tx table
+function M.settle(session, tx)
+    tx:exec(session.tx and "savepoint dbrun_settle; set constraints all immediate; rollback to savepoint dbrun_settle; "
+        .. "release savepoint dbrun_settle /* dbrun */" or "set constraints all immediate /* dbrun */")
 end
 
 ---@class dbrun.seed.Work

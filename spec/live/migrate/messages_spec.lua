@@ -41,6 +41,30 @@ describe("dbrun migrate up", function()
             assert.equal(4, select(2, result.stderr:gsub("[NW][OA][TR][IN]%u+:  ", "")))
         end)
 
+        it("of triggers that run at COMMIT, and of hooks", function()
+            sql [[create table late (i int); create function say() returns trigger language plpgsql as
+                    $$ begin raise notice 'row %', new.i; return null; end $$;
+                create constraint trigger say after insert on late deferrable initially deferred
+                    for each row execute function say()]]
+            local hooks = migrations.folder { ["beforeMigrate.sql"] = "\ninsert into late values (5);\n"
+                .. "drop table if exists nothing;", ["afterEachMigrate.lua"] =
+                "return function(c) c.db:exec 'drop table if exists no_thing' end" }
+            local result = up({
+                ["1_a.sql"] = "-- migrate:up\ninsert into late values (1);\n-- migrate:down\n",
+                ["2_b.sql"] = "-- migrate:up transaction:false\ninsert into late values (2);\nbegin;\n"
+                    .. "insert into late values (3);\ncommit;\n-- migrate:down\n",
+                ["3_c.lua"] = "return { up = function(c) c.db:exec 'insert into late values (4)' end }",
+            }, "--hooks", hooks)
+            assert.equal(0, result.code, result.text)
+            for _, text in ipairs {
+                "1_a.sql: NOTICE:  row 1\n", "2_b.sql:2: NOTICE:  row 2\n", "2_b.sql:5: NOTICE:  row 3\n",
+                "3_c.lua: NOTICE:  row 4\n", "beforeMigrate.sql: NOTICE:  row 5\n",
+                'beforeMigrate.sql:3: NOTICE:  table "nothing"', 'afterEachMigrate.lua: NOTICE:  table "no_thing"',
+            } do
+                assert.matches(text, result.stderr, 1, true)
+            end
+        end)
+
         it("but with --quiet", function()
             local result = up(FILES, "--quiet")
             assert.equal(0, result.code, result.text)
@@ -74,6 +98,12 @@ describe("dbrun migrate up", function()
                 .. "insert into d values (1), (1);")
             assert.matches("7_x.sql: at its COMMIT: duplicate key value", said, 1, true)
             assert.matches("Nothing of this migration was kept.", said, 1, true)
+        end)
+
+        it("and what to do about code that ends transactions", function()
+            local said = failing "\ndo $$ begin commit; end $$;"
+            assert.matches("7_x.sql:2: invalid transaction termination", said, 1, true)
+            assert.matches("hint: put 'transaction:false'", said, 1, true)
         end)
     end)
 

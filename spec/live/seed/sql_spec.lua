@@ -65,6 +65,7 @@ describe("an SQL seed", function()
                 assert.equal("0", sql "select count(*) from t")
             end
         end
+        assert.matches("hint: remove it", failing { ["1_a.sql"] = "commit and chain" }, 1, true)
         local result = seed(url, { ["1_a.sql"] = "savepoint a; insert into t values (1); rollback to a; release a;" })
         assert.equal(0, result.code, result.text)
     end)
@@ -82,6 +83,48 @@ describe("an SQL seed", function()
         assert.matches("every seed has", said, 1, true)
         said = failing { ["1_a.sql"] = "select 'a" }
         assert.matches("1_a.sql:1: this string has no end", said, 1, true)
+    end)
+
+    it("that fails at its COMMIT is named, in a dry run too", function()
+        sql "create table p (i int primary key); create table c (i int references p deferrable initially deferred)"
+        for _, options in ipairs { {}, { "--dry-run" } } do
+            for _, file in ipairs { { "1_a.sql", "insert into c values (1);" },
+                { "1_a.lua", "return function(c) c.db:exec 'insert into c values (1)' end" } } do
+                local said = failing({ [file[1]] = file[2], ["2_b.sql"] = "insert into p values (1);" },
+                    table.unpack(options))
+                assert.matches(file[1] .. ": at its COMMIT: insert or update on table \"c\" violates", said, 1, true)
+                assert.is_nil(said:find("seed.lua", 1, true))
+                assert.equal("0", sql "select count(*) from c")
+            end
+        end
+    end)
+
+    it("has its constraints deferred in a dry run, whatever the seed before it did", function()
+        sql "create table p (i int primary key); create table c (i int references p deferrable initially deferred)"
+        for _, options in ipairs { { "--dry-run" }, {} } do
+            local result = seed(url, {
+                ["1_a.sql"] = "set search_path = ''; insert into public.p values (7);",
+                ["2_b.sql"] = "insert into c values (1); insert into p values (1);",
+                ["3_c.lua"] = "return function(c) c.db:exec 'insert into c values (2); insert into p values (2)' end",
+            }, table.unpack(options))
+            assert.equal(0, result.code, result.text)
+        end
+    end)
+
+    it("that cannot be recorded is named with the line that is to blame", function()
+        for text, expected in pairs {
+            ["select 1;\ndrop table dbrun_seeds;\nselect 2"] = ":2: while the seed 1_a was recorded: relation",
+            ["select 1;\n\nalter schema public rename to other"] = ":3: while the seed 1_a was recorded: relation",
+            ["set transaction read only;\nselect 2"] = ":1: while the seed 1_a was recorded: cannot execute INSERT",
+        } do
+            local said = failing { ["1_a.sql"] = text }
+            assert.matches("1_a.sql" .. expected, said, 1, true)
+            assert.matches("hint: ", said, 1, true)
+            assert.matches("Nothing of it was kept.", said, 1, true)
+            assert.is_nil(said:find("insert into", 1, true))
+        end
+        assert.matches("hint: the code that it runs ends transactions",
+            failing { ["1_a.sql"] = "do $$ begin commit; end $$" }, 1, true)
     end)
 
     it("reads its strings as the server does, and is refused where its text does not show how", function()

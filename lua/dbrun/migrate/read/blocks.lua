@@ -96,7 +96,10 @@ function M.in_transaction(statements, owner, hint)
     for _, statement in ipairs(statements) do
         local what <const>, chain <const> = control.of(statement)
         local refused <const> = never(statement, what, chain)
-        if refused then return refused end
+        if refused then
+            if owner ~= "migration" then refused.hint = hint end -- only a migration can be without a transaction
+            return refused
+        end
         if what == "begin" or what == "commit" or what == "rollback" then
             return refusal(statement.line, what == "begin" and "'%s' begins a transaction inside the %s's own"
                 or "'%s' would end the %s's transaction", hint, word_of(statement), owner)

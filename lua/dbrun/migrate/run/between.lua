@@ -17,9 +17,12 @@ local M = {}
 
 -- ---- in a transaction ----
 
----What is put back. Triggers that wait for COMMIT run first: they belong to the file.
+---Triggers that wait for COMMIT run before anything is put back: they belong to the file.
+local SETTLE <const> = "set constraints all immediate; "
+
+---What is put back.
 local UNDO <const> = catalog.sql [[
-set constraints all immediate; reset role; set session authorization default; reset all; close all; unlisten *;
+reset role; set session authorization default; reset all; close all; unlisten *;
 discard temp; discard sequences; select {pg_advisory_unlock_all}() /* dbrun */]]
 
 ---Statements that a driver or a pooler has prepared stay.
@@ -28,8 +31,9 @@ select {format}('deallocate %I /* dbrun */', name) as sql from {pg_prepared_stat
 
 ---Undoes in the open transaction what was done to the session, in it or before it.
 ---@param tx table
-function M.undo(tx)
-    tx:exec(UNDO)
+---@param settled? boolean nothing waits for COMMIT that has to run before
+function M.undo(tx, settled)
+    tx:exec((settled and "" or SETTLE) .. UNDO)
     for _, row in ipairs(tx:query(PREPARED)) do tx:exec(row.sql) end
 end
 

@@ -9,6 +9,7 @@ local context = require "dbrun.migrate.run.context"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local nearest = require "dbrun.nearest"
+local notices = require "dbrun.migrate.show.notices"
 local report = require "dbrun.migrate.show.report"
 local script = require "dbrun.migrate.read.script"
 local sending = require "dbrun.migrate.run.send"
@@ -37,6 +38,7 @@ for _, event in ipairs(M.EVENTS) do known[event] = true end
 
 ---@class dbrun.migrate.Hooks
 ---@field by_event table<string, dbrun.migrate.Hook[]>
+---@field listener? dbrun.migrate.Listener gets the server's messages (NOTICE, WARNING) of the hooks
 
 local function unknown_event(path, event)
     local near = nearest.find(event, M.EVENTS)
@@ -105,7 +107,7 @@ local function tell_applied(conn, fields)
         require("dbrun.json").encode(require("dbrun.json").array(fields.applied)))
 end
 
-local function run_sql(hook, conn, fields)
+local function run_sql(hook, conn, fields, on_notice)
     local text = fs.read(hook.path)
     local escapes = conn.parameters.standard_conforming_strings == "off"
     local statements, refused = script.read(text, 1, escapes)
@@ -118,7 +120,7 @@ local function run_sql(hook, conn, fields)
     end
     tell_applied(conn, fields)
     for _, statement in ipairs(statements) do
-        local ok, e = pcall(sending.send, conn, statement)
+        local ok, e = pcall(sending.send, conn, statement, on_notice)
         if not ok then
             if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
             error(report.failed(e, hook.path, statement, fields.aftermath or NOTHING), 0)
@@ -157,13 +159,16 @@ local function raise_in_hook(hook, e, fields)
     }
 end
 
-local function run_lua(hook, conn, fields)
+local function run_lua(hook, conn, fields, on_notice)
     local chunk, why = load(fs.read(hook.path), "@" .. hook.path, "t")
     if not chunk then stop(hook, "it is not valid Lua: " .. why, fields) end
     local ctx = context.new(conn, fields)
     local ok, verdict, reason = xpcall(function()
-        local result, because = chunk(ctx)
-        if type(result) == "function" then result, because = result(ctx) end
+        local result, because
+        sending.listening(conn, on_notice, function()
+            result, because = chunk(ctx)
+            if type(result) == "function" then result, because = result(ctx) end
+        end)
         return result, because
     end, function(e) return errors.is(e) and e or debug.traceback(tostring(e), 2) end)
     if not ok and errors.is(verdict) then raise_in_hook(hook, verdict, fields) end
@@ -171,8 +176,8 @@ local function run_lua(hook, conn, fields)
     if verdict == false then stop(hook, tostring(reason or "it said no"), fields, VETO) end
 end
 
-local function call(hook, conn, fields)
-    if hook.kind == "sql" then run_sql(hook, conn, fields) else run_lua(hook, conn, fields) end
+local function call(hook, conn, fields, on_notice)
+    if hook.kind == "sql" then run_sql(hook, conn, fields, on_notice) else run_lua(hook, conn, fields, on_notice) end
 end
 
 ---The fields of a context for one hook.
@@ -184,11 +189,13 @@ end
 
 ---Calls the hook in a transaction. An error of its COMMIT gets the hook's file, too.
 ---@param around? fun(tx: table, fn: fun())
-local function in_transaction(hook, conn, fields, around)
+local function in_transaction(hook, conn, fields, around, on_notice)
     local ok, e = pcall(conn.transaction, conn, function(tx)
-        if not around then return call(hook, tx, fields) end
-        around(tx, function() call(hook, tx, fields) end)
+        if around then around(tx, function() call(hook, tx, fields, on_notice) end)
+        else call(hook, tx, fields, on_notice) end
+        if on_notice then tx:on_notice(on_notice) end -- triggers that run at COMMIT
     end)
+    if on_notice then pcall(conn.on_notice, conn, nil) end -- the connection may be lost
     if ok then return end
     if errors.is(e) and not e.file then raise_in_hook(hook, e, fields) end
     error(e, 0)
@@ -205,10 +212,11 @@ end
 function M.run(hooks, event, conn, fields, own, around)
     for _, hook in ipairs(hooks.by_event[event] or {}) do
         local more = fields_for(event, fields)
+        local on_notice = conn and notices.of_file(hooks.listener, hook.path)
         if own then
-            in_transaction(hook, conn, more, around)
+            in_transaction(hook, conn, more, around, on_notice)
         else
-            call(hook, conn, more)
+            call(hook, conn, more, on_notice)
         end
     end
 end

@@ -4,6 +4,7 @@
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
+local sending = require "dbrun.migrate.run.send"
 
 local M = {}
 
@@ -63,11 +64,12 @@ end
 ---@param conn table
 ---@param begin string what follows BEGIN
 ---@param fn fun()
-function M.transaction(conn, begin, fn)
+---@param on_notice? fun(notice: dbrun.Notice) gets what triggers say that run at COMMIT
+function M.transaction(conn, begin, fn, on_notice)
     local ok, e = pcall(function()
         conn:exec("begin" .. begin .. " /* dbrun */")
         fn()
-        conn:exec "commit /* dbrun */"
+        sending.listening(conn, on_notice, function() conn:exec "commit /* dbrun */" end)
     end)
     if ok then return end
     M.roll_back(conn)

@@ -170,6 +170,9 @@ local function run_statements(run, work, tx)
     work.current = nil
     hook(run, work, "after" .. EACH[work.direction], tx)
     work.at_commit = true -- deferred constraints and triggers, which behind a pooler run before the record
+    if run.pooled then
+        sending.listening(tx, run.on_notice, function() tx:exec "set constraints all immediate /* dbrun */" end)
+    end
 end
 
 local function run_in_transaction(run, work, began)
@@ -194,7 +197,9 @@ local function run_in_transaction(run, work, began)
         local who = note.look(tx)
         written = not who.read_only
         if written then note.inside(tx, run.own, function() record(run, work, tx, began) end, who) end
+        if run.on_notice then tx:on_notice(run.on_notice) end -- triggers that run at COMMIT
     end)
+    if run.on_notice then pcall(run.conn.on_notice, run.conn, nil) end -- the connection may be lost
     if ok and not written then
         ok, e = pcall(note.apart, run.conn, run.own, function() record(run, work, run.conn, began) end)
     end

@@ -120,6 +120,7 @@ end
 ---@param fn fun(conn: table): any
 function M.writing(opts, fn)
     opts.hooks_list = hooks.load(opts.hooks or config.DBRUN_HOOKS_DIR, opts.hooks ~= nil)
+    opts.hooks_list.listener = opts.listener
     hooks.run(opts.hooks_list, "beforeConnect")
     return M.reading(opts, function(conn)
         answered(conn, opts.lock_wait or 60)

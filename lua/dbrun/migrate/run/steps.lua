@@ -184,6 +184,8 @@ local function shared(pace, number)
             end
         end)
         inside = record_inside(pace, number)
+    end, run.on_notice and function(notice)
+        run.on_notice(notice, not statements[2] and statements[1] or nil)
     end)
     if inside then correct(pace, number) else record_apart(pace, number) end
 end

@@ -61,10 +61,10 @@ end
 ---Adds what to grant to an error of a run that is none of a file.
 ---@param e any
 ---@param conn table
----@param book? dbrun.migrate.Ledger nil: of seeds
+---@param book dbrun.migrate.Ledger
 function M.add_hint(e, conn, book)
     if errors.is(e) and e.sqlstate == "42501" and not e.file then
-        e.hint = missing_right(e, book and tables_of(book) or OF_SEEDS, role_of(conn)) or e.hint
+        e.hint = missing_right(e, tables_of(book), role_of(conn)) or e.hint
     end
 end
 
@@ -83,49 +83,95 @@ local function is_broad(text)
     return false
 end
 
----The statement of a file that the failure of a record may come from: the last one that names one of the tables, else
----the last one that takes away rights or schemas.
+---A statement after which the transaction may not write.
+local function is_read_only(text)
+    return text:find "^set .*read only" ~= nil or text:find "^set .*_read_only" ~= nil
+end
+
+---The statement of a file that the failure of a record may come from: one that makes the transaction read-only, if
+---that is the failure; the last one that names one of the tables, else the last one that takes away rights or schemas.
 ---@param statements dbrun.migrate.Statement[]
----@param book dbrun.migrate.Ledger
+---@param name string of a table
+---@param sqlstate? string
 ---@return dbrun.migrate.Statement?
-local function culprit(statements, book)
+local function culprit(statements, name, sqlstate)
     local broad
     for i = #statements, 1, -1 do
-        local text <const> = statements[i].sql
-        if text:find(book.name, 1, true) or text:lower():find(book.name:lower(), 1, true) then return statements[i] end
-        if not broad and is_broad(split.plain(text)) then broad = statements[i] end
+        local sql <const> = statements[i].sql
+        local text <const> = split.plain(sql)
+        if sqlstate == "25006" then
+            if is_read_only(text) then return statements[i] end
+        elseif sql:find(name, 1, true) or sql:lower():find(name:lower(), 1, true) then
+            return statements[i]
+        elseif not broad and is_broad(text) then
+            broad = statements[i]
+        end
     end
     return broad
 end
 
----The error of a statement of dbrun's own behind the statements of a file.
+local CHANGED <const> = "  this statement of the file has changed what dbrun writes to"
+
+---@class dbrun.migrate.OwnFailure what a file has to do with the failure of a statement of dbrun's own
+---@field path string of the file
+---@field line? integer shown where no statement of the file is to blame
+---@field cause? dbrun.migrate.Statement of the file
+---@field hint? string
+---@field aftermath string what stays
+
+---The error of a statement of dbrun's own beside the statements of a file.
+---@param e dbrun.Error
+---@param failure dbrun.migrate.OwnFailure
+---@return dbrun.Error
+local function told(e, failure)
+    local cause <const> = failure.cause
+    local message <const> = ("%s%s: while %s: %s (SQLSTATE %s)"):format(failure.path, cause and ":" .. cause.line or "",
+        e.own, e.message, e.sqlstate)
+    local out = { message }
+    if cause then
+        out[2] = ("%6d | %s"):format(cause.line, cause.sql:match "^[^\r\n]*")
+        out[3] = e.sqlstate == "25006" and "  behind this statement of the file nothing can be recorded" or CHANGED
+    end
+    for _, field in ipairs { { "detail", e.detail }, { "hint", failure.hint } } do
+        if field[2] then out[#out + 1] = ("  %s: %s"):format(field[1], (field[2]:gsub("\n", "\n    "))) end
+    end
+    out[#out + 1] = "  " .. failure.aftermath
+    return errors.new {
+        kind = "query", message = message, sqlstate = e.sqlstate, detail = e.detail, hint = failure.hint,
+        context = "while " .. e.own, retryable = e.retryable, outcome = e.outcome, file = failure.path,
+        line = cause and cause.line or failure.line, text = table.concat(out, "\n"),
+    }
+end
+
 ---@param e dbrun.Error
 ---@param work dbrun.migrate.Work
 ---@param run dbrun.migrate.Run
 ---@param aftermath string the state of the migration
 ---@return dbrun.Error
 function M.of_record(e, work, run, aftermath)
-    local cause <const> = culprit(work.statements, run.book)
-    local line <const> = cause and cause.line or work.section.line
-    local message <const> = ("%s%s: while %s: %s (SQLSTATE %s)"):format(work.file.path, cause and ":" .. line or "",
-        e.own, e.message, e.sqlstate)
-    local out = { message }
-    if cause then
-        out[2] = ("%6d | %s"):format(line, cause.sql:match "^[^\r\n]*")
-        out[3] = "  this statement of the file has changed what dbrun writes to"
+    local cause <const> = culprit(work.statements, run.book.name, e.sqlstate)
+    return told(e, {
+        path = work.file.path, line = work.section.line, cause = cause, aftermath = aftermath,
+        hint = missing_right(e, tables_of(run.book), run.own and quote(run.own.login) or "ROLE")
+            or cause and ("leave %s, %s and their schema alone in migrations"):format(run.book.sql,
+                records.table(run.book)) or e.hint,
+    })
+end
+
+---@param e dbrun.Error
+---@param path string of the seed
+---@param statements? dbrun.migrate.Statement[] nil: a Lua seed
+---@param conn table to ask whose right is missing
+---@param aftermath string what stays
+---@return dbrun.Error
+function M.of_seed(e, path, statements, conn, aftermath)
+    local cause <const> = statements and culprit(statements, "dbrun_seeds", e.sqlstate)
+    local hint = missing_right(e, OF_SEEDS, role_of(conn))
+    if not hint and cause then
+        hint = e.sqlstate == "25006" and "a seed is recorded in its own transaction: that must be able to write"
+            or "leave dbrun_seeds and its schema alone in seeds"
     end
-    local hint <const> = missing_right(e, tables_of(run.book), run.own and quote(run.own.login) or "ROLE")
-        or cause and ("leave %s, %s and their schema alone in migrations"):format(run.book.sql, records.table(run.book))
-        or e.hint
-    for _, field in ipairs { { "detail", e.detail }, { "hint", hint } } do
-        if field[2] then out[#out + 1] = ("  %s: %s"):format(field[1], (field[2]:gsub("\n", "\n    "))) end
-    end
-    out[#out + 1] = "  " .. aftermath
-    return errors.new {
-        kind = "query", message = message, sqlstate = e.sqlstate, detail = e.detail, hint = hint,
-        context = "while " .. e.own, retryable = e.retryable, outcome = e.outcome, file = work.file.path, line = line,
-        text = table.concat(out, "\n"),
-    }
+    return told(e, { path = path, cause = cause, hint = hint or e.hint, aftermath = aftermath })
 end
 
 return M

@@ -41,6 +41,7 @@ local HINTS <const> = {
     ["42501"] = "the role of this connection lacks the right: MIGRATION_DATABASE_URL can name another one",
     ["25006"] = "this server or session is read-only: point MIGRATION_DATABASE_URL at the primary",
     ["25001"] = "put 'transaction:false' after '-- migrate:up' (or down): this statement cannot run in a transaction",
+    ["2D000"] = "put 'transaction:false' after '-- migrate:up' (or down): the code that it runs ends transactions",
 }
 
 ---Of a seed.
@@ -48,6 +49,9 @@ local SEED_HINTS <const> = {
     ["57014"] = "the statement was cancelled or ran into statement_timeout",
     ["25001"] = "this statement cannot run in a transaction, which every seed has: put it into a migration with "
         .. "transaction:false",
+    ["2D000"] = "the code that it runs ends transactions, and every seed has one: put it into a migration with "
+        .. "transaction:false",
+    ["25006"] = "a seed writes in its own transaction: point DATABASE_URL at the primary, or leave 'read only' out",
 }
 
 ---exec refuses COPY TO STDOUT as a usage error; here the file is wrong, not a call.
