@@ -65,9 +65,55 @@ local function equal(names)
     return table.concat(list, " and ")
 end
 
+---Columns that `=` does not compare, or whose `=` the search_path may not show: types without it (json, xml), geometric
+---ones, for which it compares areas, and those of extensions and users. They are compared as text.
+local AS_TEXT <const> = catalog.sql [[
+with recursive part (name, id) as (
+    select attname::{text}, atttypid from {pg_attribute}
+     where attrelid {=} 'pg_temp.dbrun_upsert'::{regclass} and attnum {>} 0
+    union all
+    select p.name, case when t.typtype {=} 'd' then t.typbasetype else t.typelem end
+      from part p join {pg_type} t on t.oid {=} p.id where t.typtype {=} 'd' or t.typcategory {=} 'A')
+select p.name from part p join {pg_type} t on t.oid {=} p.id
+ where t.typtype {<>} 'd' and t.typcategory {<>} 'A' and t.typtype {<>} 'e'
+   and (t.typnamespace {<>} 'pg_catalog'::pg_catalog.regnamespace
+        or t.typname {=} any (array['json', 'jsonpath', 'xml', 'point', 'line', 'lseg', 'box', 'path', 'polygon',
+                                    'circle', 'refcursor', 'pg_snapshot', 'txid_snapshot']::pg_catalog.name[]))]]
+
+---Identity columns that take a value of the row only when they are told to.
+local ALWAYS <const> = catalog.sql [[
+select attname::{text} as name from {pg_attribute}
+ where attrelid {=} $1::{regclass} and attidentity {=} 'a' and not attisdropped]]
+
+---@class dbrun.seed.Shape what the table says about the columns of the rows
+---@field columns string[]
+---@field keys string[]
+---@field as_text table<string, true>
+---@field overriding boolean a value is given for a column GENERATED ALWAYS AS IDENTITY
+
+local function shape_of(tx, target, columns, keys)
+    local there, shape = {}, { columns = columns, keys = keys, as_text = {}, overriding = false }
+    for _, column in ipairs(columns) do there[column] = true end
+    for _, row in ipairs(tx:query(AS_TEXT)) do shape.as_text[row.name] = true end
+    for _, row in ipairs(tx:query(ALWAYS, target)) do
+        shape.overriding = shape.overriding or there[row.name] or false
+    end
+    return shape
+end
+
+---The values of columns, to compare.
+local function values(names, prefix, shape)
+    local list = {}
+    for i, name in ipairs(names) do
+        list[i] = quoted({ name }, prefix) .. (shape.as_text[name] and catalog.sql "::{text}" or "")
+    end
+    return table.concat(list, ", ")
+end
+
 ---The statement that moves the rows from the temporary table. A join finds unchanged rows first, at a third of the cost
 ---of ON CONFLICT; without it ON CONFLICT finds all.
-local function merge(target, temporary, columns, keys, update, without_join)
+local function merge(target, temporary, shape, update, without_join)
+    local columns <const>, keys <const> = shape.columns, shape.keys
     local is_key, rest, sets = {}, {}, {}
     for _, key in ipairs(keys) do is_key[key] = true end
     for _, column in ipairs(columns) do
@@ -78,14 +124,15 @@ local function merge(target, temporary, columns, keys, update, without_join)
     end
     local nothing = update == false or #rest == 0
     local same = nothing and ""
-        or (" and (%s) is not distinct from (%s)"):format(quoted(rest, "t."), quoted(rest, "s."))
+        or (" and (%s) is not distinct from (%s)"):format(values(rest, "t.", shape), values(rest, "s.", shape))
     local new = without_join and "" or (" where not exists (select from %s t where %s%s)"):format(target, equal(keys),
         same)
-    local sql = ("insert into %s as t (%s) select %s from %s s%s on conflict (%s) do "):format(target, quoted(columns),
-        quoted(columns, "s."), temporary, new, quoted(keys))
+    local sql = ("insert into %s as t (%s)%s select %s from %s s%s on conflict (%s) do "):format(target,
+        quoted(columns), shape.overriding and " overriding system value" or "", quoted(columns, "s."), temporary, new,
+        quoted(keys))
     if nothing then return sql .. "nothing" end
     return ("%supdate set %s where (%s) is distinct from (%s)"):format(sql, table.concat(sets, ", "),
-        quoted(rest, "t."), quoted(rest, "excluded."))
+        values(rest, "t.", shape), values(rest, "excluded.", shape))
 end
 
 ---Counts the rows for the progress line, in steps, because counting each costs more than sending it.
@@ -119,7 +166,7 @@ end
 
 local function explained(e, keys)
     if errors.is(e) and e.sqlstate == "42P10" then
-        e.hint = ("there must be a unique index on (%s)"):format(table.concat(keys, ", "))
+        e.hint = ("there must be a unique index on (%s), without WHERE"):format(table.concat(keys, ", "))
     elseif errors.is(e) and e.sqlstate == "21000" then
         e.hint = ("two rows have the same (%s)"):format(table.concat(keys, ", "))
     end
@@ -139,19 +186,22 @@ local COUNTED <const> = catalog.sql "with written as (%s returning 1) select {co
 ---not join a table of the session with a distributed one. What it tells of such an INSERT is the number of rows that it
 ---was given; RETURNING has those that it wrote.
 ---@return integer written
-local function run_merge(tx, target, temporary, columns, keys, update)
+local function run_merge(tx, target, temporary, shape, update)
     tx:exec "savepoint dbrun_upsert"
-    local ok, result = pcall(tx.query, tx, merge(target, temporary, columns, keys, update))
+    local ok, result = pcall(tx.query, tx, merge(target, temporary, shape, update))
     local written = ok and result.affected
     if not ok and errors.is(result) and result.sqlstate == "0A000" then
         tx:exec "rollback to savepoint dbrun_upsert"
-        ok, result = pcall(tx.value, tx, COUNTED:format(merge(target, temporary, columns, keys, update, true)))
+        ok, result = pcall(tx.value, tx, COUNTED:format(merge(target, temporary, shape, update, true)))
         written = result
     end
-    if not ok then explained(result, keys) end
+    if not ok then explained(result, shape.keys) end
     tx:exec "release savepoint dbrun_upsert"
     return written
 end
+
+---IF EXISTS would tell the user, in a NOTICE, that there is none.
+local LEFT_OVER <const> = catalog.sql "select {to_regclass}('pg_temp.dbrun_upsert') is not null"
 
 ---Inserts the rows with a new key, updates the others where they differ.
 ---@param tx table|userdata a transaction
@@ -173,14 +223,15 @@ function M.upsert(tx, table_name, keys, rows, opts)
     local target = require("dbrun.db").ident(table_name)
     local columns = columns_of(first, opts) or tx:value(ALL, target)
     check_keys(keys, columns)
-    tx:exec "drop table if exists pg_temp.dbrun_upsert"
+    if tx:value(LEFT_OVER) then tx:exec "drop table pg_temp.dbrun_upsert" end
     tx:exec(("create temporary table dbrun_upsert on commit drop as select %s from %s with no data"):format(
         quoted(columns), target))
     do
         local progress <close> = progress_of(rows, table_name, opts)
         tx:copy_in("pg_temp.dbrun_upsert", columns, progress and counted(next_row, progress) or next_row)
     end
-    local affected = run_merge(tx, target, "pg_temp.dbrun_upsert", columns, keys, opts.update)
+    local shape = shape_of(tx, target, columns, keys)
+    local affected = run_merge(tx, target, "pg_temp.dbrun_upsert", shape, opts.update)
     tx:exec "drop table pg_temp.dbrun_upsert"
     return affected
 end

@@ -99,6 +99,40 @@ describe("upsert", function()
         engine:exec "drop owned by upserter; drop role upserter"
     end)
 
+    it("compares types that have no operator =, or none in the search_path", function()
+        engine:exec [[create schema ext; create extension hstore schema ext; create extension citext schema ext;
+            create type ext.pair as (a int, j json); create domain ext.doc as json;
+            create table things (id int primary key, j json, js json[], x xml, p point, b box, h ext.hstore,
+                c ext.citext, pair ext.pair, d ext.doc, r int4range)]]
+        local row = { id = 1, j = '{"a": 1}', js = { "[1]", "{}" }, x = "<a/>", p = "(1,2)", b = "(0,0),(1,1)",
+            h = "a=>1", c = "X", pair = '(1,"{}")', d = "[]", r = "[1,3)" }
+        assert.equal(1, upsert("things", { "id" }, { row }))
+        assert.equal(0, upsert("things", { "id" }, { row }))
+        local others = { j = '{"a": 2}', js = { "[1]", "[]" }, x = "<b/>", p = "(1,3)", b = "(5,5),(6,6)", h = "a=>2",
+            c = "x", pair = '(1,"[]")', d = "{}", r = "[1,4)" }
+        for name, value in pairs(others) do
+            row[name] = value
+            assert.equal(1, upsert("things", { "id" }, { row }), name)
+        end
+        assert.equal(0, upsert("things", { "id" }, { row }))
+    end)
+
+    it("gives identity columns the values of the rows", function()
+        engine:exec "create table made (id bigint generated always as identity primary key, v int)"
+        assert.equal(2, upsert("made", { "id" }, { { id = 7, v = 1 }, { id = 8, v = 1 } }))
+        assert.equal(1, upsert("made", { "id" }, { { id = 7, v = 1 }, { id = 8, v = 2 } }))
+        assert.equal("7 1, 8 2", engine:value "select string_agg(id || ' ' || v, ', ' order by id) from made")
+    end)
+
+    it("makes the server say nothing that the rows have not caused", function()
+        local said = {}
+        engine:transaction(function(tx)
+            tx:on_notice(function(notice) said[#said + 1] = notice.message end)
+            for _ = 1, 2 do seed.upsert(tx, "t", { "id" }, { { id = 1, name = "a" } }) end
+        end)
+        assert.same({}, said)
+    end)
+
     it("says what is wrong with the key or the rows", function()
         local function failure(...)
             local ok, e = pcall(upsert, ...)
