@@ -87,12 +87,35 @@ function M.steps(statements, steps)
     return steps, refused
 end
 
----The first statement that cannot be run in the transaction that all of them share.
+---Is it one of those that pg_dump writes a large object with?
+local function writes_large_object(statement)
+    return statement.sql:find "^SELECT pg_catalog%.lo_%l+%(" ~= nil
+        or statement.sql:find "^SELECT pg_catalog%.lowrite%(" ~= nil
+end
+
+---Takes out the BEGIN and COMMIT that pg_dump writes around large objects, whose descriptors last for a transaction:
+---there is one around all of the file.
+local function unwrap_large_objects(statements)
+    local commit
+    for i = #statements, 1, -1 do -- from behind: what is taken out moves only what was looked at
+        local what <const> = control.of(statements[i])
+        if what == "commit" then commit = i
+        elseif commit and what == "begin" and commit > i + 1 then
+            table.remove(statements, commit)
+            table.remove(statements, i)
+            commit = nil
+        elseif commit and not writes_large_object(statements[i]) then commit = nil end
+    end
+end
+
+---The first statement that cannot be run in the transaction that all of them share. A BEGIN and COMMIT of pg_dump's
+---around large objects are taken out of the list.
 ---@param statements dbrun.migrate.Statement[]
 ---@param owner string whose transaction it is, for the message: "migration", "hook"
 ---@param hint string
 ---@return dbrun.migrate.Refusal?
 function M.in_transaction(statements, owner, hint)
+    unwrap_large_objects(statements)
     for _, statement in ipairs(statements) do
         local what <const>, chain <const> = control.of(statement)
         local refused <const> = never(statement, what, chain)

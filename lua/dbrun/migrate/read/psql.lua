@@ -34,7 +34,7 @@ hint_for("set unset if elif else endif getenv prompt gset bind", "variables and 
     .. "value, or a Lua file")
 hint_for("g gx gexec gdesc crosstabview watch ; parse", "end the statement with a semicolon")
 hint_for(".", "it ends the rows of a COPY ... FROM stdin: there is none before it")
-hint_for("encoding", "write: set client_encoding = ...")
+hint_for("encoding", "files are read as UTF-8: convert this one, and leave the line out")
 
 local OTHERS <const> = "leave it out: of psql's commands only \\restrict and \\unrestrict, which pg_dump writes, may "
     .. "be here"

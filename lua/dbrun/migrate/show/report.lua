@@ -61,6 +61,18 @@ local function misused(e)
         .. "a Lua file" or e.hint
 end
 
+local NO_PARAMETERS <const> = "a file is sent as it stands: it has no parameters, and variables such as :name are "
+    .. "psql's; write the value itself, or a Lua file"
+
+local OTHER_ENCODING <const> = "leave client_encoding out, and write the file in UTF-8 (pg_dump --encoding=UTF8)"
+
+---Does the statement have a place for a value from elsewhere? The hints for calls do not help in a file.
+local function has_parameter(e)
+    local hint <const> = e.hint or ""
+    return hint:find "^parameters are written as " or hint:find "are given by name, in one table"
+        or e.sqlstate == "42P02" or e.sqlstate == "42601" and e.message:find '":"$'
+end
+
 ---The line of a row below a COPY that the server has refused; nil: another error.
 local function line_of_row(e, statement)
     local number <const> = statement.data and e.context and e.context:match "^COPY .-, line (%d+)"
@@ -130,10 +142,12 @@ function M.failed(e, file, statement, aftermath, what)
     if e.sqlstate == "0A000" and e.message:find "^extension .* cannot be updated after the old version" then
         hint = "make it the first statement of a file: the file then gets a session of its own"
     end
+    if has_parameter(e) then hint = NO_PARAMETERS end
+    if e.message:find "^client_encoding was set to " then hint = OTHER_ENCODING end
     local schema <const> = e.sqlstate == "42501" and e.message:match "for schema (.+)$"
     if schema then
-        hint = hint or ("grant create (or usage) on schema %s to the role of this connection: since PostgreSQL 15 "
-            .. "nobody but the owner of the database may create in public"):format(schema)
+        hint = hint or ("grant create (or usage) on schema %s to the role that runs this (after SET ROLE that one): "
+            .. "since PostgreSQL 15 nobody but the owner of the database may create in public"):format(schema)
     end
     hint = hint or (what == "seed" and SEED_HINTS or HINTS)[e.sqlstate]
     add_fields(out, e, hint)
