@@ -1,6 +1,7 @@
 --- Runs pg_dump, and takes off its text what differs from one run to the next.
 local errors = require "dbrun.error"
 local process = require "dbrun.process"
+local split = require "dbrun.migrate.read.split"
 local url = require "dbrun.url"
 
 local M = {}
@@ -23,6 +24,38 @@ local function without_key(text)
     return (text:gsub("\n\\unrestrict [^\n]*(%s*)$", "%1"))
 end
 
+local VERSION <const> = "pg_attver=%d+"
+
+---Some releases of the server (15.20 is one) keep a number of their own among the options of columns. Their pg_dump
+---leaves it out; one of an earlier minor release, which is as good otherwise, writes it. It differs in each database,
+---and servers of earlier releases refuse it.
+local function without_column_versions(text)
+    if not text:find(VERSION) then return text end
+    local parts, kept = {}, 1
+    for _, statement in ipairs((split.split(text))) do
+        local sql <const> = statement.sql
+        local from, to, options = sql:find "^ALTER [A-Z ]*TABLE .* ALTER COLUMN .* SET %(([^()]*)%)$"
+        if from and options:find(VERSION) then
+            local rest <const> = options:gsub(",? ?" .. VERSION, "", 1):gsub("^, ", "")
+            parts[#parts + 1] = text:sub(kept, statement.first - 1)
+            parts[#parts + 1] = rest ~= "" and sql:sub(1, to - #options - 2) .. "(" .. rest .. ")" or nil
+            kept = statement.first + #sql
+            if rest == "" then kept = select(2, text:find("^;\n?", kept)) + 1 end
+        end
+    end
+    return table.concat(parts) .. text:sub(kept)
+end
+
+local function hint_for(why)
+    if why:find "server version mismatch" then
+        return "pg_dump must be of the server's version or a later one, and that one the first in PATH"
+    end
+    if why:find "permission denied" then
+        return "pg_dump locks and reads what it writes: grant select on all tables and sequences, and usage on their "
+            .. "schemas, to the role, or let MIGRATION_DATABASE_URL name an owner"
+    end
+end
+
 ---The schema of a database, without owners and privileges.
 ---@param address string its URL
 ---@param options string[] more options of pg_dump
@@ -37,9 +70,9 @@ function M.schema(address, options)
         "--dbname=" .. url.build_postgres(parsed),
         env = { PGPASSWORD = password or nil }, max_output = 1 << 30, table.unpack(options),
     }
-    if result.code == 0 then return without_key(result.stdout) end
-    errors.fail("query", "pg_dump failed: " .. (result.stderr or ""):gsub("%s+$", ""),
-        "pg_dump must not be older than the server")
+    if result.code == 0 then return without_column_versions(without_key(result.stdout)) end
+    local why <const> = (result.stderr or ""):gsub("%s+$", "")
+    errors.fail("query", "pg_dump failed: " .. why, hint_for(why))
 end
 
 return M
