@@ -131,6 +131,16 @@ describe("TimescaleDB:", function()
         assert.equal(state, server:psql(STATE, name))
     end)
 
+    it("a dump does not differ by the chunks that there are", function()
+        server:psql([[create table devices (id int primary key); create table metrics (at timestamptz not null, d int);
+            select create_hypertable('metrics', 'at'); create view both_of as select * from devices join metrics
+                on d = id]], name)
+        local before = dump()
+        server:psql("insert into metrics select '2026-01-01'::timestamptz + i * interval '1 week', 1 "
+            .. "from generate_series(1, 9) i", name)
+        assert.equal(before, dump())
+    end)
+
     it("a dump names what it cannot write", function()
         server:psql([[
             create table h (at timestamptz not null); create schema chunks;

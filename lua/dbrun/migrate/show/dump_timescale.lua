@@ -1,6 +1,7 @@
 --- The schema of a database with TimescaleDB. pg_dump writes chunks and catalogs of the extension as ordinary tables,
 --- and hypertables as tables without partitions; here the schemas of the extension are left out, and calls make
 --- hypertables, continuous aggregates, policies and jobs again.
+local dump_order = require "dbrun.migrate.show.dump_order"
 local calls = require "dbrun.migrate.show.timescale_calls"
 local errors = require "dbrun.error"
 local pg_dump = require "dbrun.migrate.show.pg_dump"
@@ -83,7 +84,8 @@ function M.schema(conn, address, options)
     end
     local before = part "pre-data":gsub("%-%-\n%-%- PostgreSQL database dump complete\n%-%-%s*$", "")
     return table.concat {
-        before, section("hypertables", hypertables), for_hypertables(body_of(part "post-data"), facts.hypertables),
+        dump_order.by_name(before), section("hypertables", hypertables),
+        for_hypertables(body_of(part "post-data"), facts.hypertables),
         section("compression, continuous aggregates, policies and jobs", rest),
         #above > 0 and body_of(pg_dump.schema(address, above)) or "",
         "\n--\n-- PostgreSQL database dump complete\n--\n\n",
