@@ -141,6 +141,40 @@ describe("TimescaleDB:", function()
         assert.equal(before, dump())
     end)
 
+    it("a dump makes what needs an order of its own, and names with line breaks", function()
+        server:psql([[
+            create table "odd
+on only" (at timestamptz not null, i int not null, primary key (at, i));
+            select create_hypertable('"odd
+on only"', 'at');
+            alter table "odd
+on only" replica identity using index "odd
+on only_pkey";
+            create index " ON ONLY x" on "odd
+on only" (i);
+            create materialized view agg with (timescaledb.continuous) as
+                select time_bucket('1 day', at) as day, i, count(*) from "odd
+on only" group by 1, 2 with no data;
+            create materialized view above as select * from agg with no data;
+            create statistics several on day, i from above;
+            create publication everything for all tables; comment on publication everything is 'all';
+            create publication one; alter publication one add table "odd
+on only";
+            create function refuse() returns event_trigger language plpgsql as
+                $$ begin raise exception 'no views'; end $$;
+            create event trigger refuse on ddl_command_start when tag in ('CREATE MATERIALIZED VIEW')
+                execute function refuse()]], name)
+        local text = dump()
+        url, name = database()
+        local loaded = process.run { server:client "psql", "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1", "-d", url,
+            stdin = text }
+        assert.equal(0, loaded.code, loaded.stderr)
+        assert.equal(text, dump())
+        assert.equal("i 2 1 1", server:psql([[select (select relreplident from pg_class where relname like 'odd%only'),
+            (select count(*) from pg_publication), (select count(*) from pg_publication_rel),
+            (select count(*) from pg_statistic_ext)]], name):gsub("|", " "))
+    end)
+
     it("a dump names what it cannot write", function()
         server:psql([[
             create table h (at timestamptz not null); create schema chunks;

@@ -160,6 +160,28 @@ local function sorted(parts)
     return out
 end
 
+---Entries that must stand behind all others: a publication of all tables forbids hypertables that are made later, and
+---an event trigger would run with each of the statements that make them.
+local LAST <const> = {
+    PUBLICATION = true, ["PUBLICATION TABLE"] = true, ["PUBLICATION TABLES IN SCHEMA"] = true, SUBSCRIPTION = true,
+    ["EVENT TRIGGER"] = true,
+}
+
+---Takes what must stand last out of a text.
+---@param text string what pg_dump writes of the section post-data
+---@return string text
+---@return string last
+function M.take_last(text)
+    local list <const> = entries_of(text)
+    local kept, last, of_last = { text:sub(1, list[1] and list[1].from - 1 or #text) }, {}, false
+    for _, entry in ipairs(list) do
+        of_last = LAST[entry.type] or of_last and entry.type == "COMMENT"
+        local into <const> = of_last and last or kept
+        into[#into + 1] = entry.text
+    end
+    return table.concat(kept), table.concat(last)
+end
+
 ---@param text string what pg_dump writes of the section pre-data
 ---@return string
 function M.by_name(text)

@@ -8,6 +8,8 @@ local pg_dump = require "dbrun.migrate.show.pg_dump"
 local split = require "dbrun.migrate.read.split"
 local timescale_facts = require "dbrun.migrate.show.timescale_facts"
 
+local scan <const> = require "dbrun.core".sql.scan
+
 local M = {}
 
 local function pattern(schema, name)
@@ -20,6 +22,30 @@ local function body_of(text)
     return (text:sub((behind or 0) + 1):gsub("%s*%-%-\n%-%- PostgreSQL database dump complete\n%-%-%s*$", "\n"))
 end
 
+---The relation that a statement names behind the word ONLY.
+---@return string? relation as it is quoted there
+---@return integer from byte where ONLY begins
+---@return integer to byte where the relation begins
+local function only(sql)
+    local from, to, relation
+    for behind, kind, at in scan, sql, 1 do
+        local piece <const> = sql:sub(at, behind - 1)
+        if to then
+            if kind ~= "word" and kind ~= "quoted" and piece ~= "." then break end
+            relation = (relation or "") .. piece
+        elseif from then
+            if kind ~= "blank" then
+                to, relation = at, piece
+            end
+        elseif piece == "ONLY" then
+            from = at
+        elseif piece == "(" then
+            break
+        end
+    end
+    return relation, from, to
+end
+
 ---The statements on hypertables without ONLY, which TimescaleDB refuses, and without the triggers of older releases,
 ---which create_hypertable makes.
 local function for_hypertables(text, hypertables)
@@ -27,10 +53,10 @@ local function for_hypertables(text, hypertables)
     for _, h in ipairs(hypertables) do is_hypertable[h.relation] = true end
     for _, statement in ipairs((split.split(text))) do
         local sql, keep = statement.sql, statement.sql
-        local relation = sql:match "^ALTER TABLE ONLY ([^\n]+)\n"
-        if relation and is_hypertable[relation] then keep = "ALTER TABLE " .. sql:sub(#"ALTER TABLE ONLY " + 1) end
-        relation = sql:match '^CREATE INDEX [^\n]- ON ONLY ([^\n]-) USING'
-        if relation and is_hypertable[relation] then keep = sql:gsub(" ON ONLY ", " ON ", 1) end
+        if sql:find "^ALTER TABLE ONLY " or sql:find "^CREATE %u*%s?INDEX " then
+            local relation <const>, at <const>, behind <const> = only(sql)
+            if is_hypertable[relation] then keep = sql:sub(1, at - 1) .. sql:sub(behind) end
+        end
         local trigger = sql:match "^CREATE TRIGGER ([%w_]+) "
         if trigger == "ts_insert_blocker" or trigger == "ts_cagg_invalidation_trigger" then
             keep = "-- made by TimescaleDB itself"
@@ -83,11 +109,13 @@ function M.schema(conn, address, options)
         return pg_dump.schema(address, table.move(out, 1, #out, 2, { "--section=" .. name }))
     end
     local before = part "pre-data":gsub("%-%-\n%-%- PostgreSQL database dump complete\n%-%-%s*$", "")
+    local behind <const>, last <const> = dump_order.take_last(body_of(part "post-data"))
     return table.concat {
         dump_order.by_name(before), section("hypertables", hypertables),
-        for_hypertables(body_of(part "post-data"), facts.hypertables),
+        for_hypertables(behind, facts.hypertables),
         section("compression, continuous aggregates, policies and jobs", rest),
         #above > 0 and body_of(pg_dump.schema(address, above)) or "",
+        section("statistics of these views", facts.statistics), last,
         "\n--\n-- PostgreSQL database dump complete\n--\n\n",
     }
 end

@@ -27,6 +27,7 @@ local M = {}
 ---@field aggregates dbrun.migrate.Aggregate[]
 ---@field jobs table[] rows of the catalog
 ---@field views { schema: string, name: string }[] that stand on continuous aggregates
+---@field statistics string[] statements, for those on materialized views among these
 ---@field refused string[] what a dump cannot say
 
 local function rows(conn, sql, ...)
@@ -113,6 +114,10 @@ select c.oid::bigint as oid, n.nspname::text as schema, c.relname::text as name
   from above join pg_class c on c.oid = above.id join pg_namespace n on n.oid = c.relnamespace
  where c.oid <> all ($1::oid[]) order by n.nspname, c.relname]]
 
+---pg_dump --table leaves these out.
+local STATISTICS <const> = [[
+select pg_get_statisticsobjdef(oid) as sql from pg_statistic_ext where stxrelid = any ($1::oid[]) order by 1]]
+
 ---What else stands on continuous aggregates and the views on them: it cannot be made before them.
 local OTHERS <const> = [[
 select distinct pg_describe_object(d.classid, d.objid, d.objsubid) as what from pg_depend d
@@ -142,6 +147,7 @@ local function aggregates(conn, facts, of)
     end
     if #facts.aggregates == 0 then return end
     facts.views = conn:query(VIEWS, oids(facts.aggregates))
+    for i, row in ipairs(conn:query(STATISTICS, oids(facts.views))) do facts.statistics[i] = row.sql .. ";" end
     local above = table.move(facts.views, 1, #facts.views, #facts.aggregates + 1,
         table.move(facts.aggregates, 1, #facts.aggregates, 1, {}))
     for _, row in ipairs(conn:query(OTHERS, oids(above))) do
@@ -156,7 +162,8 @@ function M.read(conn)
     local schema = conn:value [[select quote_ident(n.nspname) from pg_extension e
         join pg_namespace n on n.oid = e.extnamespace where e.extname = 'timescaledb']]
     if not schema then return nil end
-    local facts = { schema = schema, hypertables = {}, aggregates = {}, views = {}, refused = {} }
+    local facts = { schema = schema, hypertables = {}, aggregates = {}, views = {}, statistics = {},
+        refused = {} }
     local all = {}
     for i, row in ipairs(rows(conn, HYPERTABLES)) do
         all[i] = { id = row.id, relation = row.relation, row = row, dimensions = {}, tablespaces = {} }
