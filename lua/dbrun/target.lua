@@ -96,7 +96,7 @@ function M.check(conn, url, named, about)
     if not pattern then return end
     errors.fail("usage",
         ("the database '%s' is protected (DBRUN_PROTECTED: %s): nothing was done"):format(row.database, pattern),
-        ("-name it to change it: --target %s"):format(row.database))
+        ("name it to change it: --target %s"):format(row.database))
 end
 
 return M

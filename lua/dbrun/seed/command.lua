@@ -1,5 +1,6 @@
 --- The command line of seeds.
 local cli = require "dbrun.cli"
+local tty = require "dbrun.tty"
 
 local M = {}
 
@@ -58,8 +59,9 @@ local function console(args)
             require("dbrun.migrate.show.notices").show(path, line, notice)
         end or nil,
         done = function(seed)
-            local row = { "seeded", seed.name, remark(seed.result), style.dim(cli.duration(seed.seconds)) }
-            if seed.unchanged then row = { "unchanged", seed.name } end
+            local name <const> = tty.printable(seed.name)
+            local row = { "seeded", name, tty.printable(remark(seed.result)), style.dim(cli.duration(seed.seconds)) }
+            if seed.unchanged then row = { "unchanged", name } end
             cli.report(cli.table({ row })[1])
             io.stdout:flush()
         end,

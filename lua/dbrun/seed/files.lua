@@ -24,11 +24,17 @@ local M = {}
 ---@field statements? dbrun.migrate.Statement[] of an SQL file, once it is read
 
 local function lua_files(dir, env, into)
+    local path_of = {}
     for _, entry in ipairs(fs.list(dir)) do
         local name, kind = entry:match "^([^.].*)%.(%a+)$"
         local path = dir .. "/" .. entry
         if (kind == "lua" or kind == "sql") and (fs.stat(path) or {}).kind ~= "folder" then
             local key = env and env .. "/" .. name or name
+            if path_of[key] then
+                errors.fail("config", ("two seeds are called '%s': %s and %s"):format(key, path_of[key], path),
+                    "rename one: the record of a seed has its name without .sql and .lua")
+            end
+            path_of[key] = path
             into[#into + 1] = { name = name, key = key, path = path, env = env, sql = kind == "sql" }
         end
     end

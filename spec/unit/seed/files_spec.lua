@@ -38,6 +38,15 @@ describe("seed files", function()
         assert.same({ "010_a", "020_b", "005_c" }, names(files.list(root .. "/", "staging")))
     end)
 
+    it("have one name each: the record of a seed is found by it", function()
+        for _, name in ipairs { "1_a.lua", "1_a.m.sql", "test/1_a.sql" } do make(name) end
+        assert.same({ "1_a", "1_a.m", "1_a" }, names(files.list(root, "test")))
+        make "1_a.sql"
+        local e = failure(files.list, root)
+        assert.equal("config", e.kind)
+        assert.equal(("two seeds are called '1_a': %s/1_a.lua and %s/1_a.sql"):format(root, root), e.message)
+    end)
+
     it("are chosen by name, with or without the number", function()
         for _, name in ipairs { "010_a.lua", "020_b.lua", "030_c.lua" } do make(name) end
         local list = files.list(root)
