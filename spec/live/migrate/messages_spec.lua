@@ -104,6 +104,11 @@ describe("dbrun migrate up", function()
             local said = failing "\ndo $$ begin commit; end $$;"
             assert.matches("7_x.sql:2: invalid transaction termination", said, 1, true)
             assert.matches("hint: put 'transaction:false'", said, 1, true)
+            said = failing " transaction:false\nbegin;\ndo $$ begin commit; end $$;\ncommit;"
+            assert.matches("7_x.sql:3: invalid transaction termination", said, 1, true)
+            assert.matches("hint: put it outside of 'begin' and 'commit'", said, 1, true)
+            assert.matches("hint: put it outside of 'begin' and 'commit'",
+                failing " transaction:false\nbegin;\nvacuum;\ncommit;", 1, true)
         end)
     end)
 

@@ -9,6 +9,7 @@ local RULES <const> = {
     ["index-not-concurrent"] = {
         bad = { "create index on t (a);", "create unique index i on s.t (a);" },
         good = { "create table t (a int); create index on t (a);", "create index on only t (a);",
+            "create index on t (a) with (timescaledb.transaction_per_chunk);",
             "create table public.s (a int); create index on s (a);",
             "create table s (a int); create index on public.s (a);",
             "create table s as select * from json_table('[]', '$' columns (a int)); create index on s (a);",

@@ -67,6 +67,7 @@ return {
         safe = "CREATE INDEX CONCURRENTLY, in a migration of its own with transaction:false",
         statement = function(ctx, report)
             if ctx.kind ~= "IndexStmt" or ctx.body.concurrent then return end
+            if tree.option(ctx.body.options, "transaction_per_chunk") then return end -- only hypertables have it
             local name = facts.existing(ctx, ctx.body.relation)
             -- ON ONLY is for the parent of partitions: nothing is built.
             if not name or not ctx.body.relation.inh or facts.is_hypertable(ctx, name) then return end

@@ -127,7 +127,8 @@ local function raise_failed(run, e, work, aftermath)
     if not work.current then
         error(report.around(e, work.file.path, work.section.line, work.at_commit and "at its COMMIT: ", aftermath), 0)
     end
-    error(report.failed(e, work.file.path, work.current, aftermath), 0)
+    error(report.failed(e, work.file.path, work.current, aftermath,
+        work.steps and not work.section.parts and "steps" or nil), 0)
 end
 
 local UNDONE <const> = { up = "Nothing of this migration was kept.", down = "Nothing of this migration was undone." }

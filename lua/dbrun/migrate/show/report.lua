@@ -54,6 +54,12 @@ local SEED_HINTS <const> = {
     ["25006"] = "a seed writes in its own transaction: point DATABASE_URL at the primary, or leave 'read only' out",
 }
 
+---Of a migration with transaction:false.
+local STEP_HINTS <const> = {
+    ["25001"] = "put it outside of 'begin' and 'commit': this statement cannot run in a transaction",
+    ["2D000"] = "put it outside of 'begin' and 'commit': the code that it runs ends transactions",
+}
+
 ---exec refuses COPY TO STDOUT as a usage error; here the file is wrong, not a call.
 local function misused(e)
     if e.kind ~= "usage" then return e.kind, e.hint end
@@ -122,7 +128,7 @@ end
 ---@param file string path of the migration
 ---@param statement { sql: string, line: integer } as split (line: in the file)
 ---@param aftermath string the state of the migration
----@param what? "seed" what the file is (default: a migration)
+---@param what? "seed"|"steps" what the file is: steps = a migration with transaction:false (default: another one)
 ---@return dbrun.Error error with `file`, `line` and the whole picture in `text`
 function M.failed(e, file, statement, aftermath, what)
     local line, column, text = 1, nil, statement.sql:match "^[^\r\n]*"
@@ -149,7 +155,7 @@ function M.failed(e, file, statement, aftermath, what)
         hint = hint or ("grant create (or usage) on schema %s to the role that runs this (after SET ROLE that one): "
             .. "since PostgreSQL 15 nobody but the owner of the database may create in public"):format(schema)
     end
-    hint = hint or (what == "seed" and SEED_HINTS or HINTS)[e.sqlstate]
+    hint = hint or what == "steps" and STEP_HINTS[e.sqlstate] or (what == "seed" and SEED_HINTS or HINTS)[e.sqlstate]
     add_fields(out, e, hint)
     out[#out + 1] = "  " .. aftermath
     return errors.new {
