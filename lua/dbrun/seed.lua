@@ -74,6 +74,22 @@ local function settle(tx, file, opts, kept, on_notice)
     error(require("dbrun.migrate.show.report").around(e, file.path, nil, "at its COMMIT: ", kept), 0)
 end
 
+---An error that is no error object, with the traceback of the place where it was raised.
+local function traced(e)
+    if errors.is(e) or type(e) == "string" and e:find("\nstack traceback:\n", 1, true) then return e end
+    return debug.traceback(tostring(e), 2)
+end
+
+---Calls the function of a Lua seed. A traceback ends at its call: below that is nothing of the seed's.
+local function call(seed, ctx)
+    local ok, result = xpcall(seed.run, traced, ctx)
+    if ok then return result end
+    if type(result) == "string" then
+        result = result:gsub("\n\t%[C%]: in function 'xpcall'\n\t[^\n]*seed%.lua:%d+: in [^\n]*'call'.*$", "")
+    end
+    error(result, 0)
+end
+
 local function run_one(parent, file, seed, opts, kept)
     local began, result, unchanged, book = task.now(), nil, false, nil
     session.run(opts.session, parent, seed.text, {
@@ -90,7 +106,7 @@ local function run_one(parent, file, seed, opts, kept)
                 result = require("dbrun.seed.script").run(file.path, seed.statements, tx, kept, on_notice)
             else
                 sending.listening(tx, on_notice, function()
-                    result = seed.run(require("dbrun.seed.context").new(tx, file, opts))
+                    result = call(seed, require("dbrun.seed.context").new(tx, file, opts))
                 end)
             end
             settle(tx, file, opts, kept, on_notice)
@@ -109,9 +125,7 @@ end
 local function run_each(parent, list, seeds, opts, done)
     for i, file in ipairs(list) do
         local kept = kept_of(opts, #done)
-        local ok, result = xpcall(run_one, function(e)
-            return errors.is(e) and e or debug.traceback(tostring(e), 2)
-        end, parent, file, seeds[i], opts, kept)
+        local ok, result = xpcall(run_one, traced, parent, file, seeds[i], opts, kept)
         if not ok then raise_failed(result, file, seeds[i], kept, parent) end
         done[i] = result
         if opts.listener and opts.listener.done then opts.listener.done(result) end

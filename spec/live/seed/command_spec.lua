@@ -249,6 +249,15 @@ end
         assert.equal(0, seed({ "--help" }).code)
     end)
 
+    it("shows where the code of a seed failed, and nothing else", function()
+        local result = seed({ "--dir", folder { ["010_a.lua"] = "local function deep(x)\n    return x.y + 1\nend\n"
+            .. "return function() return 1 + deep(nil) end" } })
+        assert.equal(1, result.code, result.text)
+        assert.matches("010_a.lua failed: [^\n]*010_a.lua:2: attempt to index a nil value [^\n]*\n  stack traceback:\n"
+            .. "  \t[^\n]*010_a.lua:2: in [^\n]*deep'\n  \t[^\n]*010_a.lua:4: in function [^\n]*\n  Nothing of it",
+            result.stderr)
+    end)
+
     it("without a server fails with the cause and no password", function()
         local result = seed({}, { DATABASE_URL = "postgresql://joe:hunter22@127.0.0.1:1/x" })
         assert.equal(1, result.code)
