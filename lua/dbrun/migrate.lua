@@ -243,7 +243,8 @@ end
 
 ---The schema as SQL, as dbmate writes it.
 ---@param opts? dbrun.migrate.Options
----@return string
+---@return string text
+---@return string? lacks what it does not say, in a sentence; nil: nothing is known to be missing
 function M.dump(opts)
     return require("dbrun.migrate.show.dump").text(session.complete(options.check("dump", opts)))
 end

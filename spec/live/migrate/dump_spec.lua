@@ -1,4 +1,5 @@
 -- dbrun migrate dump: what the text of a schema is.
+local extensions = require "spec.support.extensions"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local scripts = require "spec.support.scripts"
@@ -53,6 +54,21 @@ ALTER TABLE ONLY public.f ALTER COLUMN t SET (n_distinct=4);
 ALTER TABLE ONLY public.f ALTER COLUMN t SET STORAGE PLAIN;
 ]], dump(env), 1, true)
         end)
+    end)
+
+    it("warns where Citus distributes tables", function()
+        if not extensions.is_there "citus" then pending "citus is not installed" end
+        local server <close> = servers.postgres { settings = { shared_preload_libraries = "citus" } }
+        local address = server:address {}
+        server:psql "create extension citus"
+        assert.equal("", run({ DATABASE_URL = address }).stderr)
+        server:psql "create table spread (i int); create table everywhere (i int)"
+        server:psql "select create_distributed_table('spread', 'i'), create_reference_table('everywhere')"
+        local result = run { DATABASE_URL = address }
+        assert.equal(0, result.code, result.text)
+        assert.matches("^migrate: warning: [^\n]*%(everywhere, spread%)[^\n]*create_distributed_table%(%)",
+            result.stderr)
+        assert.matches("CREATE TABLE public.spread", result.stdout, 1, true)
     end)
 
     it("says which right is missing", function()

@@ -184,7 +184,9 @@ local function refresh_schema(args, migrate)
     local fs = require "dbrun.fs"
     if args.no_dump_schema or not fs.exists(SCHEMA_FILE) then return end
     local ok, e = pcall(function()
-        fs.write(SCHEMA_FILE, migrate.dump(options.pick("dump", args)))
+        local text <const>, lacks <const> = migrate.dump(options.pick("dump", args))
+        if lacks then cli.note("migrate: warning: " .. lacks) end
+        fs.write(SCHEMA_FILE, text)
         cli.print("Written: ", SCHEMA_FILE)
     end)
     if ok then return end

@@ -20,8 +20,22 @@ end
 local VERSIONS <const> = catalog.sql "select {quote_literal}(version) as version from %s order by version"
 local NAME <const> = catalog.sql "select {quote_ident}($1) {||} '.' {||} {quote_ident}($2)"
 
+---Tables that Citus distributes, where it is there.
+local CITUS <const> = "select pg_catalog.to_regclass('pg_catalog.pg_dist_partition') is not null"
+local DISTRIBUTED <const> = catalog.sql [[
+select {string_agg}(name, ', ' order by name) from (select logicalrelid::{text} as name
+    from pg_catalog.pg_dist_partition order by 1 limit 20) x]]
+
+---What the dump does not say, in a sentence.
+local function lacks(conn)
+    local names <const> = conn:value(CITUS) and conn:value(DISTRIBUTED)
+    return names and ("the dump does not say how Citus distributes its tables (%s): loaded, they are ordinary ones "
+        .. "until create_distributed_table() and create_reference_table() are called"):format(names) or nil
+end
+
 ---@param opts dbrun.migrate.Options
----@return string
+---@return string text
+---@return string? lacks what it does not say, for a warning
 function M.text(opts)
     return session.reading(opts, function(conn)
         local book = ledger.locate(conn, opts.table)
@@ -36,7 +50,7 @@ function M.text(opts)
             out[3] = ("INSERT INTO %s (version) VALUES\n    %s;\n"):format(conn:value(NAME, book.schema, book.name),
                 table.concat(list, ",\n    "))
         end
-        return tidy(table.concat(out))
+        return tidy(table.concat(out)), lacks(conn)
     end)
 end
 

@@ -69,7 +69,8 @@ function M.plan(args, migrate)
 end
 
 function M.dump(args, migrate)
-    local text = migrate.dump(options.pick("dump", args))
+    local text <const>, lacks <const> = migrate.dump(options.pick("dump", args))
+    if lacks then cli.note("migrate: warning: " .. lacks) end
     if args.file == "-" then
         cli.write(text)
         return cli.OK
