@@ -36,11 +36,11 @@ local function writes(statement)
     return WRITES[first] or first == "with" and WRITING_NODES[tree.of(statement.sql)] or false
 end
 
-local function send(path, statement, tx, kept, on_notice)
+local function send(path, statement, tx, kept, on_notice, all)
     local ok, result = pcall(sending.send, tx, statement, on_notice)
     if ok then return result end
     if not errors.is(result) or result.kind == "cancelled" then error(result, 0) end
-    error(report.failed(result, path, statement, kept, "seed"), 0)
+    error(report.failed(result, path, statement, kept, "seed", all), 0)
 end
 
 ---Runs its statements.
@@ -55,7 +55,7 @@ function M.run(path, statements, tx, kept, on_notice)
     local rows = 0
     local ok, e = pcall(function()
         for i, statement in ipairs(statements) do
-            local count = send(path, statement, tx, kept, on_notice)
+            local count = send(path, statement, tx, kept, on_notice, statements)
             steps.check_strings({ conn = tx }, { file = { path = path } }, statement, statements[i + 1])
             if writes(statement) then rows = rows + count end
         end

@@ -153,6 +153,26 @@ describe("dbrun migrate up", function()
         end)
     end)
 
+    it("says which role lacks a right: that of the connection, or the one that a line has set", function()
+        local role = "spec_set_" .. database:gsub("%W", "_")
+        sql(("create role %s; create schema inner_one; create table inner_one.t (i int)"):format(role))
+        for text, hint in pairs {
+            [("\nset role %s;\nselect * from inner_one.t;"):format(role)] = "3: permission denied for schema inner_one",
+            [("\nselect 1;\nset local role %s;\nselect * from schema_migrations;"):format(role)] =
+                "4: permission denied for table schema_migrations",
+        } do
+            local said = failing(text)
+            local line = tonumber(hint:match "%d") - 1
+            assert.matches("7_x.sql:" .. hint, said, 1, true)
+            assert.matches(("to %s, the role that line %d has set"):format(role, line), said, 1, true)
+            assert.is_nil(said:find("since PostgreSQL 15", 1, true))
+        end
+        local said = failing(("\nset role %s;\nreset role;\nset role none;\nselect pg_read_file('/x', 0, -1);"):format(
+            role))
+        assert.is_nil(said:find("the role that line", 1, true))
+        sql(("drop role %s"):format(role))
+    end)
+
     it("refuses commands of psql by name, and runs what pg_dump writes", function()
         local said = failing "\ncreate table a (i int);\n\\connect other"
         assert.matches("7_x.sql:3: \\connect is a command of psql", said, 1, true)

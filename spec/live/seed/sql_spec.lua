@@ -108,6 +108,8 @@ describe("an SQL seed", function()
             assert.matches(("1_a.sql:%d: "):format(line), said, 1, true)
             assert.matches("hint: a file is sent as it stands: it has no parameters", said, 1, true)
         end
+        said = failing { ["1_a.sql"] = "select 1;\nset unheard_of_timeout = 0;" }
+        assert.matches("hint: leave the line out: this server is older", said, 1, true)
         said = failing { ["1_a.sql"] = "select 1;\nset client_encoding = 'LATIN1';" }
         assert.matches("1_a.sql:2: client_encoding was set to LATIN1", said, 1, true)
         assert.matches("hint: leave client_encoding out", said, 1, true)

@@ -128,7 +128,7 @@ local function raise_failed(run, e, work, aftermath)
         error(report.around(e, work.file.path, work.section.line, work.at_commit and "at its COMMIT: ", aftermath), 0)
     end
     error(report.failed(e, work.file.path, work.current, aftermath,
-        work.steps and not work.section.parts and "steps" or nil), 0)
+        work.steps and not work.section.parts and "steps" or nil, work.statements), 0)
 end
 
 local UNDONE <const> = { up = "Nothing of this migration was kept.", down = "Nothing of this migration was undone." }

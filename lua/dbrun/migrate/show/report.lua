@@ -1,6 +1,7 @@
 --- The report of a failed statement: file, line, the line's text with a caret, the server's error, and the state of the
 --- migration.
 local errors = require "dbrun.error"
+local split = require "dbrun.migrate.read.split"
 
 local M = {}
 
@@ -38,7 +39,6 @@ local HINTS <const> = {
     ["55P03"] = "another session uses that table: run it again at a quieter moment, or wait longer with --lock-timeout "
         .. "(who: select pid, query from pg_stat_activity where state <> 'idle')",
     ["57014"] = "the statement was cancelled or ran into --statement-timeout",
-    ["42501"] = "the role of this connection lacks the right: MIGRATION_DATABASE_URL can name another one",
     ["25006"] = "this server or session is read-only: point MIGRATION_DATABASE_URL at the primary",
     ["25001"] = "put 'transaction:false' after '-- migrate:up' (or down): this statement cannot run in a transaction",
     ["2D000"] = "put 'transaction:false' after '-- migrate:up' (or down): the code that it runs ends transactions",
@@ -123,14 +123,50 @@ local function row_text(data, line)
     return ""
 end
 
+local SETTING_ROLE <const> = { "^set role", "^set session role", "^set local role", "^set %a* ?session authorization" }
+
+---The role that a file has set before a statement.
+---@return string? role as it is written there
+---@return integer? line
+local function role_before(all, statement)
+    local role, line
+    for _, one in ipairs(all or {}) do
+        if one == statement then break end
+        local words <const> = split.plain(one.sql)
+        for _, pattern in ipairs(SETTING_ROLE) do
+            if words:find(pattern) then role, line = one.sql:match "(%S+)%s*$", one.line end
+        end
+        if words:find "^reset role" or words:find "^reset session" or role and role:lower():find "^none$"
+            or role and role:lower():find "^default$" then role, line = nil, nil end
+    end
+    return role, line
+end
+
+---Who lacks which right.
+local function missing_right(e, statement, what, all)
+    local role <const>, line <const> = role_before(all, statement)
+    local who <const> = role and ("%s, the role that line %d has set"):format(role, line)
+        or "the role of this connection"
+    local schema <const>, other <const> = e.message:match "for schema (.+)$", e.message:match "denied for (.+)$"
+    if schema then
+        return ("grant create (or usage) on schema %s to %s%s"):format(schema, who, schema == "public"
+            and ": since PostgreSQL 15 nobody but the owner of the database may create in public" or "")
+    elseif other then
+        return ("grant what it needs on %s to %s, or let another role do it"):format(other, who)
+    end
+    return ("%s lacks the right%s"):format(who, role and "" or (": %s can name another one"):format(
+        what == "seed" and "DATABASE_URL" or "MIGRATION_DATABASE_URL"))
+end
+
 ---The error of a statement, with its file and line.
 ---@param e dbrun.Error what the statement raised
 ---@param file string path of the migration
 ---@param statement { sql: string, line: integer } as split (line: in the file)
 ---@param aftermath string the state of the migration
 ---@param what? "seed"|"steps" what the file is: steps = a migration with transaction:false (default: another one)
+---@param all? dbrun.migrate.Statement[] the statements of the file
 ---@return dbrun.Error error with `file`, `line` and the whole picture in `text`
-function M.failed(e, file, statement, aftermath, what)
+function M.failed(e, file, statement, aftermath, what, all)
     local line, column, text = 1, nil, statement.sql:match "^[^\r\n]*"
     if e.position and e.position > 0 then
         line, column, text = locate(statement.sql, e.position)
@@ -150,11 +186,10 @@ function M.failed(e, file, statement, aftermath, what)
     end
     if has_parameter(e) then hint = NO_PARAMETERS end
     if e.message:find "^client_encoding was set to " then hint = OTHER_ENCODING end
-    local schema <const> = e.sqlstate == "42501" and e.message:match "for schema (.+)$"
-    if schema then
-        hint = hint or ("grant create (or usage) on schema %s to the role that runs this (after SET ROLE that one): "
-            .. "since PostgreSQL 15 nobody but the owner of the database may create in public"):format(schema)
+    if e.sqlstate == "42704" and e.message:find "configuration parameter" then
+        hint = hint or "leave the line out: this server is older than what wrote it (pg_dump of a later version)"
     end
+    if e.sqlstate == "42501" then hint = hint or missing_right(e, statement, what, all) end
     hint = hint or what == "steps" and STEP_HINTS[e.sqlstate] or (what == "seed" and SEED_HINTS or HINTS)[e.sqlstate]
     add_fields(out, e, hint)
     out[#out + 1] = "  " .. aftermath
