@@ -182,7 +182,8 @@ function M.failed(e, file, statement, aftermath, what, all)
     local out = { message, picture(line, text, column) }
     local kind, hint = misused(e)
     if e.sqlstate == "0A000" and e.message:find "^extension .* cannot be updated after the old version" then
-        hint = "make it the first statement of a file: the file then gets a session of its own"
+        hint = what == "seed" and "put it into a migration, as the first statement of its file"
+            or "make it the first statement of a file: the file then gets a session of its own"
     end
     if has_parameter(e) then hint = NO_PARAMETERS end
     if e.message:find "^client_encoding was set to " then hint = OTHER_ENCODING end
