@@ -88,7 +88,10 @@ local function run(args, seed)
         listener = console(args),
     }
     if args.dry_run then
-        cli.print(("%s ran; nothing was kept (--dry-run)."):format(cli.plural(#done, "seed")))
+        local code = false
+        for _, one in ipairs(done) do code = code or one.name:find "%.lua$" ~= nil end
+        cli.print(("%s ran; %s (--dry-run)."):format(cli.plural(#done, "seed"),
+            code and "nothing written through ctx.db was kept" or "nothing was kept"))
     end
     return cli.OK
 end

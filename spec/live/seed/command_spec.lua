@@ -119,7 +119,7 @@ describe("dbrun seed", function()
             local result = seed { "--dir", dir, "--dry-run" }
             assert.equal(0, result.code, result.text)
             assert.matches("sees 1 ", result.stdout)
-            assert.matches("2 seeds ran; nothing was kept", result.stdout)
+            assert.matches("2 seeds ran; nothing written through ctx.db was kept", result.stdout)
             assert.equal("", rows())
         end)
 
