@@ -38,6 +38,7 @@ local M = {}
 ---@class dbrun.seed.Done
 ---@field name string
 ---@field result integer|string|nil what the seed returned
+---@field sql boolean an SQL file
 ---@field seconds number
 ---@field unchanged? boolean not run, because it ran before with this content
 
@@ -117,7 +118,9 @@ local function run_one(parent, file, seed, opts, kept)
             end)
         end,
     })
-    return { name = file.name, result = result, seconds = task.now() - began, unchanged = unchanged or nil }
+    return {
+        name = file.name, sql = file.sql, result = result, seconds = task.now() - began, unchanged = unchanged or nil,
+    }
 end
 
 ---Runs every seed on `parent`: an engine, or the transaction of a dry run.

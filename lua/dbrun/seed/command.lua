@@ -89,7 +89,7 @@ local function run(args, seed)
     }
     if args.dry_run then
         local code = false
-        for _, one in ipairs(done) do code = code or one.name:find "%.lua$" ~= nil end
+        for _, one in ipairs(done) do code = code or not one.sql end
         cli.print(("%s ran; %s (--dry-run)."):format(cli.plural(#done, "seed"),
             code and "nothing written through ctx.db was kept" or "nothing was kept"))
     end
