@@ -153,11 +153,6 @@ local function masked_address(kind, value)
     return (url["build_" .. kind](parsed):gsub("%%2A%%2A%%2A", "***"))
 end
 
----A URL where a name is expected.
-local function hide_user(value)
-    return (value:gsub("(://).*@", "%1***@"))
-end
-
 local COMPUTED <const> = { async_database_url = "postgres", sync_database_url = "postgres", redis_url = "redis" }
 
 ---The text of a value for display, secrets replaced by `***`.
@@ -172,9 +167,10 @@ function M.shown(key, value)
     elseif kind then
         return masked_address(kind, value)
     elseif spec then
-        return spec.secret and "***" or spec.off and value == false and "off" or hide_user(tostring(value))
+        return spec.secret and "***" or spec.off and value == false and "off" or mask.without_users(tostring(value))
     end
-    return mask.by_name(key) and "***" or mask.by_value(tostring(value))
+    local shown <const> = tostring(value)
+    return mask.by_name(key) and not mask.is_place(key, shown) and "***" or mask.by_value(shown)
 end
 
 return M

@@ -1,4 +1,6 @@
 --- Which values are secret: by the key's name, or by what they look like.
+local random <const> = require "dbrun.config.random"
+
 local M = {}
 
 ---Words that mark a secret wherever they stand in a name.
@@ -38,54 +40,47 @@ function M.by_name(key)
     return false
 end
 
-local LENGTH <const>, BITS <const> = 20, 3.5
+---Ends of the names of keys that say where a secret is.
+local PLACES <const> = { "_FILE", "_PATH", "_DIR", "_FOLDER" }
 
----The information of a text in bits for each character, by how often each occurs in it.
-local function bits(text)
-    local count, sum = {}, 0.0
-    for char in text:gmatch "." do
-        count[char] = (count[char] or 0) + 1
-    end
-    for _, n in pairs(count) do
-        sum = sum - n / #text * math.log(n / #text, 2)
-    end
-    return sum
-end
-
----Names of hosts and addresses of mail are long, and no secrets: labels of letters and digits, the last of letters.
-local function is_host(text)
-    local name <const> = text:gsub("^[%w._+-]+@", ""):gsub(":%d+$", "")
-    if not name:find "^[%w-]+%.[%w.-]*%l%l+$" or name:find("..", 1, true) then
-        return false
-    end
-    for label in text:gmatch "[^.@:]+" do
-        if #label >= LENGTH and bits(label) >= BITS then
-            return false
-        end
-    end
-    return true
-end
-
----A word that looks as if a generator had made it.
-local function is_random(word)
-    return #word >= LENGTH and bits(word) >= BITS and not is_host(word)
-end
-
----Base64 has slashes, too: letters of both cases and digits, without what file names are separated by.
-local function is_base64(word)
-    return #word >= 2 * LENGTH and word:find "^[%w+/]+=*$" and word:find "%l" and word:find "%u" and word:find "%d"
-        and (#word % 4 == 0 or word:find "=$") and bits(word) >= 4 or false
-end
-
----Looks at the words between blanks, quotes and separators; a path is looked at part by part.
-local function holds_random(text)
-    for word in text:gmatch "[^%s\"'`,;|(){}<>%[%]]+" do
-        local plain <const> = word:gsub("=+$", "")
-        if not plain:find("/", 1, true) and is_random(plain) or is_base64(word) then
+---Is the value of such a key a path? Then it is where the secret is, not the secret.
+---@param key string
+---@param value string
+---@return boolean
+function M.is_place(key, value)
+    local path <const> = value:find "^[.~]*/[^%s@]*$" and not random.is_in(value)
+    for _, ending in ipairs(path and PLACES or {}) do
+        if key:upper():sub(-#ending) == ending then
             return true
         end
-        for part in plain:gmatch "[^/=?&#:]+" do
-            if is_random(part) then
+    end
+    return false
+end
+
+---Schemes of authentication in front of what they send.
+local SCHEMES <const> = { bearer = true, basic = true, token = true, apikey = true, negotiate = true, digest = true }
+
+---`Bearer ...`, `Basic ...`; "basic functions" is none.
+local function is_authorization(text)
+    local name <const>, value <const> = text:match "^%s*([%a-]+)%s+(%S+)%s*$"
+    local scheme <const> = name and name:lower():gsub("%-", "")
+    return name and SCHEMES[scheme] and (scheme == "bearer" or value:find "%d" or not random.is_wordy(value))
+end
+
+---Where a text says `NAME=`, `"NAME": `, `<NAME>`, `--NAME `, with something behind it.
+local NAMED <const> = {
+    "([%w_.-]+)[\\\"']*%s*[=:]%s*[^%s/]", "<([%w_.:-]+)[^<>]*>[^<%s]", "%-%-([%w-]+)%s+[^%s-]",
+    "([%w_.-]+)%%3[aAdD]%S",
+}
+
+---Does a text name a secret itself: `password=...`, `"token": "..."`, the block of a key?
+local function names_secret(text)
+    if text:find("-----BEGIN", 1, true) or (" " .. text):find "%s%-u%s+[^%s:]+:%S" or is_authorization(text) then
+        return true
+    end
+    for _, pattern in ipairs(NAMED) do
+        for name in text:gmatch(pattern) do
+            if M.by_name(name) then
                 return true
             end
         end
@@ -93,31 +88,56 @@ local function holds_random(text)
     return false
 end
 
----Does a text name a secret itself: `password=...`, `"token": "..."`, the block of a key?
-local function names_secret(text)
-    if text:find("-----BEGIN", 1, true) then
-        return true
+---Words in front of a colon that are no user.
+local NO_USER <const> = { mailto = true, sip = true, sips = true, xmpp = true, acct = true, npm = true }
+
+---The user part of an address without a scheme: `//user:password@host`, `user:password@host`.
+local function hide_bare_user(word)
+    local user <const>, host <const> = word:match "^([^/@:=]+):[^@]*@+([^@]*)$"
+    if user and not NO_USER[user:lower()] and not host:find "^sha%d+:" then
+        return "***@" .. host
     end
-    for name in text:gmatch "([%w_.-]+)[\"']?%s*[=:]%s*[^%s/]" do
-        if M.by_name(name) then
-            return true
-        end
-    end
-    return false
+    word = word:gsub("^//[^/]*@", "//***@")
+    return (word:gsub("[%w_$#.]+/[^/@]+@//", "***@//")) -- Oracle's: user/password@//host
 end
 
----A URL without the user part and what looks like a secret in its path and parameters. The user part ends at the last
----`@`: the password may contain characters that should be encoded.
+---The name of a host with a dot, or this machine; a port may follow.
+local function is_plain_host(authority)
+    local name <const> = authority:gsub(":%d+$", "")
+    return name == "localhost" or name:find "^[%w-]+%.[%w.-]+$" ~= nil
+end
+
+---Hides the user part of a URL, behind `://`. It ends at the last `@`, because a password may contain what should be
+---encoded; behind a plain host an `@` is part of the path.
+local function hide_url_user(rest)
+    if is_plain_host(rest:match "^[^/?#]*") then
+        return rest
+    end
+    return (rest:gsub("^.*@", "***@"))
+end
+
+---The text without the user parts of addresses.
+---@param text string
+---@return string
+function M.without_users(text)
+    text = text:gsub("(%a[%w+.-]*://)(%S*)", function(scheme, rest) return scheme .. hide_url_user(rest) end)
+    -- A password with blanks.
+    text = text:gsub("(://[^%s/:@]*:)[^/@\n]*@", "%1***@"):gsub("://[^%s/:@]*:%*%*%*@", "://***@")
+    return (text:gsub("[^%s\"'`,;|(){}<>]+", function(word)
+        return not word:find("://", 1, true) and hide_bare_user(word) or nil
+    end))
+end
+
+---A URL without the user part and what looks like a secret in its path and parameters.
 local function masked_url(text)
     local scheme <const>, rest = text:match "^(%a[%w+.-]*://)(.*)$"
-    rest = rest:gsub("^.*@", "***@")
-    rest = rest:gsub("([?&;#])([%w_.-]+)=([^&;#]*)", function(mark, name, value)
-        local secret <const> = value ~= "" and (M.by_name(name) or holds_random(value))
+    rest = hide_url_user(rest):gsub("([?&;#])([%w_.-]+)=([^&;#]*)", function(mark, name, value)
+        local secret <const> = value ~= "" and (M.by_name(name) or random.is_in(value))
         return ("%s%s=%s"):format(mark, name, secret and "***" or value)
     end)
     local host <const>, path <const> = rest:match "^([^/?#]*)(.*)$"
     return scheme .. host .. path:gsub("[^/?&;#=]+", function(part)
-        return is_random(part) and "***" or nil
+        return (random.is_random(part) or random.holds_token(part)) and "***" or nil
     end)
 end
 
@@ -127,11 +147,11 @@ end
 function M.by_value(text)
     if text:find "^%s*%a[%w+.-]*://%S+%s*$" then
         return masked_url(text:match "^%s*(.-)%s*$")
-    elseif names_secret(text) or holds_random(text) then
+    elseif names_secret(text) or text:find "^jdbc:oracle:%a+:[^/@]+/[^@]+@" then
         return "***"
     end
-    -- A URL among other words.
-    return (text:gsub("(%a[%w+.-]*://)%S*@", "%1***@"))
+    local shown <const> = M.without_users(text)
+    return random.is_in(shown) and "***" or shown
 end
 
 return M
