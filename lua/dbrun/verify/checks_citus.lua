@@ -221,8 +221,12 @@ local function judge_balance(found, ctx)
     local sum, unseen = 0, 0
     for _, row in ipairs(rows) do sum, unseen = sum + row.bytes, unseen + row.unseen end
     if unseen > 0 then
-        found.add("WARN", ("cannot see the size of %s: a node does not answer, or %s may not use their schemas")
-            :format(cli.plural(unseen, "shard"), ctx.server.role),
+        -- A superuser lacks no right.
+        local all <const> = ctx.conn:value(catalog.sql [[
+            select rolsuper from {pg_roles} where rolname {=} {current_user}()]])
+        found.add("WARN", ("cannot see the size of %s: a node does not answer%s"):format(cli.plural(unseen, "shard"),
+            all and "" or (", or %s may not use their schemas"):format(ctx.server.role)),
+            all and "postgres.citus says which node" or
             ("grant usage on schema ... to %s;   (for each schema with distributed tables)"):format(
                 server_check.ident(ctx.server.role)))
         return ""
@@ -279,6 +283,17 @@ local function kind_of(row)
     return row.model == "t" and "a reference table" or "a single shard"
 end
 
+local function literal(text) return "'" .. text:gsub("'", "''") .. "'" end
+
+---The call that makes of a table what is expected. What is one of Citus' tables already must become a local one first.
+local function remedy(name, row, make, ...)
+    local args <const> = { literal(name) }
+    for i, value in ipairs { ... } do args[i + 1] = literal(value) end
+    local call <const> = ("select %s(%s);"):format(make, table.concat(args, ", "))
+    return row.method and make ~= "undistribute_table"
+        and ("select undistribute_table(%s); "):format(literal(name)) .. call or call
+end
+
 ---@return string? cause
 ---@return string? todo
 local function differs(fact, row)
@@ -287,14 +302,13 @@ local function differs(fact, row)
     local is = kind_of(row)
     if wanted and row.key ~= wanted then
         return ("%s is %s, expected: distributed by %s"):format(name, is, wanted),
-            row.key and ("select alter_distributed_table('%s', distribution_column => '%s');"):format(name, wanted)
-            or ("select create_distributed_table('%s', '%s');"):format(name, wanted)
+            row.key and ("select alter_distributed_table(%s, distribution_column => %s);"):format(literal(name),
+                literal(wanted)) or remedy(name, row, "create_distributed_table", wanted)
     end
     local reference = is == "a reference table"
     if fact.reference ~= nil and fact.reference ~= reference then
         return ("%s is %s, expected: %s reference table"):format(name, is, fact.reference and "a" or "no"),
-            fact.reference and ("select create_reference_table('%s');"):format(name)
-            or ("select undistribute_table('%s');"):format(name)
+            remedy(name, row, fact.reference and "create_reference_table" or "undistribute_table")
     end
 end
 

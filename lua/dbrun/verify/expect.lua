@@ -125,9 +125,32 @@ local function limit_names()
     return names
 end
 
+---Takes the first part off a name that SQL reads; nil when it is none.
+local function after_part(text)
+    return text:match "^[%a_\x80-\xff][%w_$\x80-\xff]*()" or text:gsub('""', "  "):match '^"[^"]+"()'
+end
+
+---The name of a table or view is asked of the server, which ends the whole query at one that it cannot read.
+local function check_relation(file, i, key, name)
+    local at = after_part(name)
+    if at and name:sub(at, at) == "." then
+        local second <const> = after_part(name:sub(at + 1))
+        at = second and at + second
+    end
+    if at == #name + 1 then return end
+    local hint <const> = name:find '["%c.]' and [[name, schema.name, '"Odd Name"' or 'schema."Odd Name"']]
+        or ([[write it with quotes: '"%s"']]):format(name)
+    wrong(file, i, key, (": '%s' is not the name of a table as SQL writes it"):format(name), hint)
+end
+
 local function check_names(file, i, fact, kind)
     if kind ~= "single" and (fact[kind] == "" or fact[kind]:find "[%c]") then
         wrong(file, i, kind, (" names no %s"):format(kind))
+    end
+    if kind == "table" or kind == "aggregate" then check_relation(file, i, kind, fact[kind]) end
+    if fact.distributed_by == "" then wrong(file, i, "distributed_by", ": `distributed_by` names no column") end
+    if fact.distributed_by and fact.reference then
+        wrong(file, i, "reference", ": a reference table has no column in `distributed_by`")
     end
     for word in (fact.privileges or ""):gmatch "[^,%s]+" do
         if not PRIVILEGES[word:upper()] then

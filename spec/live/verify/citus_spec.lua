@@ -34,7 +34,7 @@ describe("dbrun verify, about Citus:", function()
         sql "select create_distributed_table('private.items', 'customer', colocate_with => 'orders')"
         sql "create table countries (c text)"
         sql "select create_reference_table('countries')"
-        sql "create table plain (n int)"
+        sql "create table plain (n int); create table \"Odd's\" ()"
     end)
     teardown(function()
         for _, node in ipairs(nodes) do node:close() end
@@ -74,13 +74,21 @@ describe("dbrun verify, about Citus:", function()
         assert.matches("plain is a local table, expected: a reference table", text, 1, true)
         assert.matches("countries is a reference table, expected: no reference table", text, 1, true)
         assert.matches("gone is not there", text, 1, true)
+        assert.matches("select undistribute_table('countries');", text, 1, true)
+        text = told("schema.distribution", [[{ table = "countries", distributed_by = "c" },
+            { table = "orders", reference = true }, { table = '"Odd\'s"', reference = true }]], "WARN")
+        assert.matches("select undistribute_table('countries'); select create_distributed_table('countries', 'c');",
+            text, 1, true)
+        assert.matches("select undistribute_table('orders'); select create_reference_table('orders');", text, 1, true)
+        assert.matches([[select create_reference_table('"Odd''s"');]], text, 1, true)
     end)
 
     it("sees a node that is down, and one that hangs", function()
         nodes[3]:kill "QUIT"
         finally(function() nodes[3]:start() end)
         told("postgres.citus", "", "FAIL", address(3) .. " is not reached by any node")
-        told("postgres.citus_shards", "", "WARN", "a node does not answer")
+        local text = told("postgres.citus_shards", "", "WARN", "a node does not answer")
+        assert.not_matches("grant", text, 1, true) -- to a superuser
         nodes[3]:start()
         nodes[3]:kill "STOP"
         told("postgres.citus", "", "FAIL", "one of them hangs", { deadline = "6" })

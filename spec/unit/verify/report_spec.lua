@@ -288,6 +288,13 @@ describe("the expectations", function()
             ["return { { table = 1 } }"] = "fact 1: `table` is a number",
             ["return { {} }"] = "fact 1 is empty",
             ["return { { table = '' } }"] = "fact 1 names no table",
+            ["return { { table = 'Odd Name' } }"] = "'Odd Name' is not the name of a table as SQL writes it",
+            ["return { { table = 'a.b.c' } }"] = "'a.b.c' is not the name of a table",
+            ["return { { table = 'a.' } }"] = "'a.' is not the name of a table",
+            [ [[return { { table = 'x"y' } }]] ] = "is not the name of a table",
+            ["return { { aggregate = 'a b' } }"] = "'a b' is not the name of a table",
+            ["return { { table = 't', distributed_by = '' } }"] = "`distributed_by` names no column",
+            ["return { { table = 't', distributed_by = 'a', reference = true } }"] = "a reference table has no column",
             ["return { { table = 'a', privileges = 'select, fly' } }"] = "'fly' is not a privilege",
             ["return { { postgresql = 'new' } }"] = "not a version",
             ["return { { check = 'a' } }"] = "has no `run`",
@@ -306,6 +313,10 @@ describe("the expectations", function()
         assert.matches("expect.lua:4: fact 2 has 'coulmns'", e.message, 1, true)
         assert.equal("did you mean 'columns'?", e.hint)
         assert.matches("no such file", failure(expect.load, root .. "/none.lua").message)
+        assert.equal([[write it with quotes: '"Odd Name"']],
+            failure(load_text, "return { { table = 'Odd Name' } }").hint)
+        assert.equal(5, #load_text [=[return { { table = 'a' }, { table = 'a$1.ö_2' }, { table = '"Odd ""x"" .Name"' },
+            { table = 'a."B c"' }, { table = [["it's"."x"]] } }]=].tables)
     end)
 end)
 
