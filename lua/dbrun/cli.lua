@@ -157,13 +157,30 @@ end
 
 -- ---- output ----
 
---- A text for a terminal: what colours it or clears the line stays, other control characters are escaped.
-local function guarded(text)
-    local out, from = {}, 1
-    text = text:gsub("\r\n", "\n")
-    for before, own, behind in text:gmatch "()(\r?\27%[[%d;]*[mK])()" do
-        out[#out + 1] = tty.printable(text:sub(from, before - 1)) .. own
-        from = behind
+--- The coloured texts that cli.style has made, in two generations, so that a program which prints many does not keep
+--- all. Names and texts of others may hold the same codes, and worse ones: only these are printed as they are.
+local coloured, older, kept = {}, {}, 0
+local MOST <const> = 50000
+
+local function remember(text)
+    if kept >= MOST then coloured, older, kept = {}, coloured, 0 end
+    if not coloured[text] then kept = kept + 1 end
+    coloured[text] = true
+    return text
+end
+
+local CLEAR <const> = "\r\27[K"
+
+--- A text for a terminal: what cli.style coloured stays, other control characters are escaped.
+local function guarded(...)
+    local text, out, from = table.concat({ ... }), {}, 1
+    if ... == CLEAR then out[1], from = CLEAR, #CLEAR + 1 end
+    if text:find("\r\n", 1, true) then text = text:gsub("\r\n", "\n") end
+    for before, part, behind in text:gmatch("()(\27%[%d+m[^\27]*\27%[0m)()", from) do
+        if coloured[part] or older[part] then
+            out[#out + 1] = tty.printable(text:sub(from, before - 1)) .. part
+            from = behind
+        end
     end
     out[#out + 1] = tty.printable(text:sub(from))
     return table.concat(out)
@@ -171,14 +188,15 @@ end
 
 local TEXT <const> = args.one_type_of("string", "number")
 
----Writes to standard output; raises when the disk is full or the pipe closed.
+---Writes to standard output; raises when the disk is full or the pipe closed. On a terminal control characters are
+---escaped; colours of cli.style stay, and so does "\r\27[K", which clears the line, as the first argument.
 ---@param ... string|number
 ---Raises an error of kind `io`.
 function M.write(...)
     args.each("cli.write", "text", TEXT, ...)
     local ok, why
     if tty.isatty(1) then
-        ok, why = io.stdout:write(guarded(table.concat { ... }))
+        ok, why = io.stdout:write(guarded(...))
     else
         ok, why = io.stdout:write(...)
     end
@@ -200,10 +218,23 @@ end
 ---Raises an error of kind `io`.
 function M.report(...)
     args.each("cli.report", "text", TEXT, ...)
-    M.write(guarded(table.concat { ... }), "\n")
+    local text = guarded(...)
+    local ok, why = io.stdout:write(text, "\n")
+    if not ok then errors.fail("io", ("cannot write to standard output: %s"):format(why)) end
 end
 
-local CONTROLS <const> = { "\x7f", "\xc2[\x80-\x9f]", "\xe2\x80[\xaa-\xae]", "\xe2\x81[\xa6-\xa9]" }
+---A name on one line: a line end in it, which would begin a line of its own, is escaped as other control characters are.
+---@param text string
+---@return string
+function M.one_line(text)
+    args.check("cli.one_line", "text", text, "string")
+    return (tty.printable(text):gsub("[\n\t]", { ["\n"] = "\\x0a", ["\t"] = "\\x09" }))
+end
+
+local CONTROLS <const> = {
+    "\x7f", "\xc2[\x80-\x9f]", "\xd8\x9c", "\xe2\x80[\x8e\x8f\xa8-\xae]", "\xe2\x81[\xa6-\xa9]",
+    "\xef\xbb\xbf",
+}
 
 ---A value as JSON for a terminal: all control characters are escaped, not only those that JSON's own rules name. What
 ---reads it gets the same value.
@@ -312,7 +343,9 @@ function M.style(fd)
     local on = require("dbrun.tty").colour(fd)
     local style = {}
     for name, code in pairs(CODES) do
-        style[name] = on and function(text) return "\27[" .. code .. "m" .. text .. "\27[0m" end
+        style[name] = on and function(text)
+            return remember("\27[" .. code .. "m" .. tty.printable(text) .. "\27[0m")
+        end
             or function(text) return text end
     end
     return style

@@ -12,8 +12,8 @@ unsigned printable_control(const char *text, size_t n)
         code = (s[0] & 0x1fu) << 6 | (s[1] & 0x3fu);
     else if (n == 3)
         code = (s[0] & 0x0fu) << 12 | (s[1] & 0x3fu) << 6 | (s[2] & 0x3fu);
-    bool is = (code >= 0x80 && code <= 0x9f) || (code >= 0x202a && code <= 0x202e) ||
-              (code >= 0x2066 && code <= 0x2069);
+    bool is = (code >= 0x80 && code <= 0x9f) || code == 0x61c || code == 0x200e || code == 0x200f ||
+              (code >= 0x2028 && code <= 0x202e) || (code >= 0x2066 && code <= 0x2069) || code == 0xfeff;
     return is && n < 4 ? code : 0;
 }
 

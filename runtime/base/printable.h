@@ -9,8 +9,9 @@
 #include "base/buf.h"
 
 /* Appends `text` with \xNN in place of each control character but newline and tab, and of each byte that is
- * not UTF-8, and with \uNNNN in place of the control characters of Unicode: U+0080 to U+009F, and those that
- * change the direction of writing. False when memory is out. */
+ * not UTF-8, and with \uNNNN in place of the control characters of Unicode: U+0080 to U+009F, those that
+ * change the direction of writing, its marks, line ends, and the byte order mark. False when memory is out.
+ */
 bool printable_add(struct buf *out, const char *text, size_t len);
 
 /* The control character that the first `n` bytes of `text`, a sequence of UTF-8, are; 0 when they are none.

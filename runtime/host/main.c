@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <lualib.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,18 @@ static bool prepare_link(struct host *h, char *name)
     return false;
 }
 
+/* Says what is wrong with the command line, which may hold anything, and returns false. */
+__attribute__((format(printf, 2, 3))) static bool refuse(const struct host *h, const char *fmt, ...)
+{
+    char text[4096];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    report_line(h->progname, NULL, text);
+    return false;
+}
+
 /* Checks what can be checked before anything runs. */
 static bool prepare(struct host *h)
 {
@@ -90,26 +103,21 @@ static bool prepare(struct host *h)
     char *link = script_of_link(h->progname);
     if (link != NULL)
         return prepare_link(h, link);
-    if (!options_parse(o, h->argc, h->argv)) {
-        fprintf(stderr, "%s: %s\n", h->progname, o->error);
-        return false;
-    }
+    if (!options_parse(o, h->argc, h->argv))
+        return refuse(h, "%s", o->error);
     if (o->help || o->about)
         return true;
-    if (o->env_file != NULL && access(o->env_file, R_OK) != 0) {
-        fprintf(stderr, "%s: --env-file: cannot read %s: %s\n", h->progname, o->env_file, strerror(errno));
-        return false;
-    }
+    if (o->env_file != NULL && access(o->env_file, R_OK) != 0)
+        return refuse(h, "--env-file: cannot read %s: %s", o->env_file, strerror(errno));
     if (o->script < h->argc && o->is_stdin)
         snprintf(h->script, sizeof h->script, "%s", h->argv[o->script]);
     else if (o->script < h->argc && !script_find(h->argv[o->script], h->script, sizeof h->script)) {
         const char *name = h->argv[o->script];
-        int reason = errno;
-        fprintf(stderr, "%s: cannot open %s", h->progname, name);
+        const char *reason = strerror(errno);
         if (strpbrk(name, "/.") == NULL && name[0] != '\0')
-            fprintf(stderr, ", nor scripts/%s.lua here or in the installation", name);
-        fprintf(stderr, ": %s\n", strerror(reason));
-        return false;
+            return refuse(h, "cannot open %s, nor scripts/%s.lua here or in the installation: %s", name, name,
+                          reason);
+        return refuse(h, "cannot open %s: %s", name, reason);
     }
     return true;
 }

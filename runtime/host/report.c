@@ -22,8 +22,10 @@ static void write_masked(struct runtime *rt, const char *text, size_t len)
 static void write_line(const char *progname, struct runtime *rt, const char *text, size_t len)
 {
     fflush(stdout);
-    if (progname != NULL)
-        fprintf(stderr, "%s: ", progname);
+    if (progname != NULL) {
+        write_masked(rt, progname, strlen(progname));
+        fputs(": ", stderr);
+    }
     write_masked(rt, text, len);
     fputc('\n', stderr);
     fflush(stderr);

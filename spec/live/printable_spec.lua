@@ -114,9 +114,42 @@ it("are escaped in the configuration as JSON, which is read as the same value", 
     end
 end)
 
+it("are escaped in what the command line is told to be wrong with", function()
+    for _, words in ipairs { { EVIL .. ".lua" }, { "--env-file", EVIL, "config" }, { "--log", EVIL, "x" },
+        { "--" .. EVIL }, { "config", "--" .. EVIL }, { "stack", EVIL } } do
+        local result = process.run { core.options.program, table.unpack(words) }
+        assert.truthy(result.code ~= 0 and result.stderr:find("end", 1, true), result.stderr)
+        check_clean(result.stderr)
+    end
+end)
+
 describe("in migrate", function()
     local url
     migrations.around(_ENV, function(...) url = ... end)
+
+    it("are escaped on a terminal, where dbrun's own colours stay", function()
+        -- Colours, and one that hides; clears the line; marks of the direction, a line end of Unicode.
+        local evil <const> = "\27[8mX\27[31mred\27[0m\27[K\r\27[K\u{200f}\u{2028}"
+        local folder <const> = migrations.folder {
+            ["m/1_a" .. evil .. ".sql"] = "-- migrate:up\nselect 1;\n-- migrate:down\n",
+            ["m/2_b\n[X] 3_c.sql"] = "-- migrate:up\nselect 1;\n-- migrate:down\n",
+            ["s/1_a" .. evil .. ".lua"] = ("return function() return %q end"):format(evil .. "\nseeded  2_b"),
+            ["x" .. evil .. ".env"] = "A=1\n",
+        }
+        for _, command in ipairs { "migrate status --dir m", "migrate plan --dir m", "migrate up --dir m",
+            "migrate verify --dir m", "dbmate -d m status", "seed --dir s", "--env-file x*.env config" } do
+            local result = process.run { "script", "-qefc", core.options.program .. " " .. command, "/dev/null",
+                cwd = folder, timeout = 60, env = { DATABASE_URL = url, TERM = "xterm", NO_COLOR = false } }
+            local text = result.stdout
+            for _, raw in ipairs { "\27[8m", "\27[31mred", "\27[K\r", "\u{200f}", "\u{2028}", "\n[X] 3_c",
+                "\nseeded  2_b" } do
+                assert.is_nil(text:find(raw, 1, true), ("%s: %q"):format(command, text))
+            end
+            if command ~= "migrate verify --dir m" then assert.matches("\\x1b[8m", text, 1, true) end
+            local coloured = command:find "^seed" or command:find "config"
+            assert.equal(coloured and 1 or nil, coloured and text:find("\27%[%d+m") and 1, command)
+        end
+    end)
 
     it("are escaped, in a failed statement and in a recorded version", function()
         local folder = migrations.folder { ["1_a.sql"] = "-- migrate:up\n" .. RAISE .. ";\n-- migrate:down\n" }

@@ -128,3 +128,7 @@ describe("the end of a script", function()
         assert.same({}, written)
     end)
 end)
+
+it("a name on one line has its line ends escaped", function()
+    assert.equal([[a\x0ab\x09c\x1b]], cli.one_line "a\nb\tc\27")
+end)

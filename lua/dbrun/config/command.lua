@@ -56,7 +56,7 @@ local function print_table(rows)
         cells[#cells + 1] = { row.key, value, source }
     end
     for _, line in ipairs(cli.table(cells)) do
-        cli.print(line)
+        cli.report(line)
     end
 end
 

@@ -1,6 +1,5 @@
 --- The command line of seeds.
 local cli = require "dbrun.cli"
-local tty = require "dbrun.tty"
 
 local M = {}
 
@@ -59,8 +58,8 @@ local function console(args)
             require("dbrun.migrate.show.notices").show(path, line, notice)
         end or nil,
         done = function(seed)
-            local name <const> = tty.printable(seed.name)
-            local row = { "seeded", name, tty.printable(remark(seed.result)), style.dim(cli.duration(seed.seconds)) }
+            local name <const> = cli.one_line(seed.name)
+            local row = { "seeded", name, cli.one_line(remark(seed.result)), style.dim(cli.duration(seed.seconds)) }
             if seed.unchanged then row = { "unchanged", name } end
             cli.report(cli.table({ row })[1])
             io.stdout:flush()

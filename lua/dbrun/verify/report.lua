@@ -71,6 +71,8 @@ function M.text(results, run, style)
             cli.duration(result.seconds),
             result.blocked_by and style.dim(result.text) or result.text,
         }
+        -- A server's text with line ends must not look like more results.
+        rows[i][2], rows[i][4] = cli.one_line(rows[i][2]), rows[i][4]:gsub("\n", "\n      ")
     end
     local lines = {}
     for i, line in ipairs(cli.table(rows, { right = { [3] = true } })) do

@@ -142,12 +142,12 @@ local function listener(call)
         waiting = delays.waiting, resumed = delays.resumed, retry = delays.retry,
         begin = function(file, direction)
             rows = 0
-            print_line(WORDS[direction][1], file.name)
+            print_line(WORDS[direction][1], cli.one_line(file.name))
         end,
         ran = function(_, _, count) rows = count end,
         done = function(file, direction, seconds)
             if call.values.verbose then print_line(("Rows affected: %d"):format(rows)) end
-            print_line(WORDS[direction][2], file.name, " in ", duration.format(seconds))
+            print_line(WORDS[direction][2], cli.one_line(file.name), " in ", duration.format(seconds))
         end,
     }
 end
@@ -242,7 +242,9 @@ function run.status(call)
         return migrate.compare(conn, list_files(call), call.values["migrations-table"])
     end)
     if not call.values.quiet then
-        for _, entry in ipairs(state.files) do print_line(entry.applied and "[X] " or "[ ] ", entry.file.name) end
+        for _, entry in ipairs(state.files) do
+            print_line(entry.applied and "[X] " or "[ ] ", cli.one_line(entry.file.name))
+        end
         cli.print(("\nApplied: %d\nPending: %d"):format(state.applied, state.pending))
     end
     return state.pending > 0 and (call.values.quiet or call.values["exit-code"]) and PENDING or 0

@@ -162,11 +162,12 @@ local function console(args)
         waiting = delays.waiting, resumed = delays.resumed, retry = delays.retry,
         begin = function(file, direction)
             if not live then return end
-            cli.write(("%s  %s ..."):format(verb[direction][1], file.name))
+            cli.write(("%s  %s ..."):format(verb[direction][1], cli.one_line(file.name)))
             io.stdout:flush()
         end,
         done = function(file, direction, took, empty)
-            local line = ("%s  %s  %s"):format(verb[direction][2], file.name, style.dim(cli.duration(took)))
+            local line = ("%s  %s  %s"):format(verb[direction][2], cli.one_line(file.name),
+                style.dim(cli.duration(took)))
             if empty then
                 line = line .. style.yellow(("  (its %s section is empty: only its version was %s)"):format(
                     direction, direction == "up" and "recorded" or "removed"))
@@ -247,7 +248,7 @@ function run.status(args, migrate)
         cli.print(require("dbrun.migrate.show.as_json").status(state))
     elseif not args.quiet then
         for _, entry in ipairs(state.files) do
-            cli.report(entry.applied and "[X] " or "[ ] ", entry.file.name)
+            cli.report(entry.applied and "[X] " or "[ ] ", cli.one_line(entry.file.name))
         end
         cli.print(("\nApplied: %d\nPending: %d"):format(state.applied, state.pending))
         if #state.missing > 0 then

@@ -13,8 +13,8 @@ end
 function M.stamp(args, migrate)
     args.listener = target_only()
     local result = migrate.stamp(args.version, options.pick("stamp", args))
-    for _, file in ipairs(result.added) do cli.report("recorded  ", file.name) end
-    for _, file in ipairs(result.removed) do cli.print("removed   ", tty.printable(file.name)) end
+    for _, file in ipairs(result.added) do cli.report("recorded  ", cli.one_line(file.name)) end
+    for _, file in ipairs(result.removed) do cli.report("removed   ", cli.one_line(file.name)) end
     cli.report(("The database counts as %s. No migration was run."):format(args.version))
     return cli.OK
 end
@@ -59,7 +59,8 @@ function M.plan(args, migrate)
         cli.print("-- Nothing to ", args.down and "take back." or "apply: the database is up to date.")
     end
     for _, planned in ipairs(plan) do
-        cli.print(("-- %s (%s, %s)"):format(planned.file.path, planned.direction,
+        -- A line end in the name would end the comment.
+        cli.print(("-- %s (%s, %s)"):format(cli.one_line(planned.file.path), planned.direction,
             planned.transaction and "one transaction" or "statement by statement"))
         if planned.lua then cli.print "-- a Lua migration: what it does is not known before" end
         for _, statement in ipairs(planned.statements) do cli.print(statement_lines(statement)) end
