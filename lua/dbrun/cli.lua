@@ -223,7 +223,7 @@ function M.report(...)
     if not ok then errors.fail("io", ("cannot write to standard output: %s"):format(why)) end
 end
 
----A name on one line: a line end in it, which would begin a line of its own, is escaped as other control characters are.
+---A name on one line: a line end in it, which would begin a line of its own, is escaped, too.
 ---@param text string
 ---@return string
 function M.one_line(text)

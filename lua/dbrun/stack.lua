@@ -89,7 +89,10 @@ function M.reset()
         work[i] = function() server.down(at) end
     end
     task.all(work)
-    if at then postgres.forget(at) end
+    if at then
+        postgres.forget(at)
+        redis.forget(at)
+    end
     local left = place.remove(folder)
     return left ~= nil, left or {}
 end

@@ -28,7 +28,8 @@ function M.works_in(pid, name, folder)
     local comm = slurp(("/proc/%d/comm"):format(pid)):match("^[^\n]*")
     if comm ~= name:sub(1, 15) then return false end
     local cwd = link(("/proc/%d/cwd"):format(pid))
-    if cwd then return cwd == folder end
+    -- A folder that was removed under a server: Redis runs on, and nothing else finds it any more.
+    if cwd then return cwd == folder or cwd == folder .. " (deleted)" end
     local command = slurp(("/proc/%d/cmdline"):format(pid))
     if command == "" then return false end -- it is exiting: memory, files and folder are released, the pid is not
     if command:find(folder, 1, true) then return true end

@@ -23,7 +23,7 @@ local private <const> = tonumber("700", 8)
 ---@class dbrun.stack.Place
 ---@field folder string .dbrun/stack
 ---@field data string holds postgres/, redis/ and the logs
----@field sockets string
+---@field sockets string for the end of a stack: nil when they are not its own
 ---@field user dbrun.process.User? the servers' user; nil = the current user
 
 local function read_record(path)
@@ -53,6 +53,24 @@ local function inside(folder, part, path)
     return path == folder .. NAMES[part]
 end
 
+--- Is something else there than a folder? A link would lead to what the stack has not made.
+local function no_folder(path)
+    local there = fs.stat(path, true)
+    return there ~= nil and there.kind ~= "folder"
+end
+
+--- Refuses a link in place of a part of the stack, or of what the servers make in it.
+local function refuse_links(folder)
+    for _, name in ipairs { "/data", "/sockets", "/data/postgres", "/data/redis" } do
+        local path = folder .. name
+        if no_folder(path) then
+            errors.fail("io", ("'%s' is not a folder, but a %s: the stack uses folders of its own only"):format(path,
+                fs.stat(path, true).kind),
+                "nothing was touched there; remove it, or put a link in place of .dbrun as a whole")
+        end
+    end
+end
+
 --- Does the folder elsewhere say that it belongs to the stack in `owner`?
 local function marked(path, owner)
     local there = path:sub(1, 1) == "/" and fs.stat(path .. MARK, true)
@@ -70,11 +88,12 @@ local function still_valid(record, folder)
     for _, part in ipairs { "data", "sockets" } do
         local path = record[part] or ""
         if inside(record.folder, part, path) then
-            new[part] = folder .. NAMES[part]
+            local own = folder .. NAMES[part]
+            if no_folder(own) then foreign[#foreign + 1] = own else new[part] = own end
         elseif path ~= "" and (moved or record.folder == folder) then
             if not fs.exists(path) or marked(path, record.folder) or marked(path, folder) then
                 new[part] = path
-            else
+            elseif path ~= foreign[#foreign] then
                 foreign[#foreign + 1] = path
             end
         end
@@ -177,6 +196,14 @@ local function has_stack(folder, trusted)
     return there and trusted[there.uid] or false
 end
 
+--- The folder behind links. A stack that is found through a link (two work trees may share one .dbrun) is the same
+--- stack, with the same name: two names would be two servers on one folder of data.
+local function real(folder)
+    if fs.exists(folder) then return fs.realpath(folder) end
+    local above = fs.dirname(folder)
+    return fs.exists(above) and fs.join(fs.realpath(above), fs.basename(folder)) or folder
+end
+
 --- The stack's folder: of the current folder, or of the nearest one above it that has a stack, within the same
 --- repository. It may not exist.
 ---@return string
@@ -187,9 +214,9 @@ function M.folder()
     local found = current
     while not fs.exists(fs.join(found, ".dbrun", "stack")) and not is_project(found) and found ~= "/" do
         found = fs.dirname(found)
-        if has_stack(found, trusted) then return fs.join(found, ".dbrun", "stack") end
+        if has_stack(found, trusted) then return real(fs.join(found, ".dbrun", "stack")) end
     end
-    return fs.join(current, ".dbrun", "stack")
+    return real(fs.join(current, ".dbrun", "stack"))
 end
 
 --- Makes the stack's folder, and keeps it out of version control.
@@ -214,6 +241,7 @@ end
 ---@return dbrun.stack.Place?
 function M.find(folder)
     folder = folder or M.folder()
+    refuse_links(folder)
     local record, foreign = still_valid(read_record(folder .. "/place"), folder)
     refuse_foreign(folder, foreign)
     if not record.data or not record.sockets then return nil end
@@ -234,6 +262,7 @@ end
 function M.make()
     local folder = M.folder()
     local path = folder .. "/place"
+    refuse_links(folder)
     local old = read_record(path)
     local record, foreign = still_valid(old, folder)
     refuse_foreign(folder, foreign)
@@ -300,7 +329,7 @@ function M.own(folder)
     local record = still_valid(read_record(folder .. "/place"), folder)
     if not record.data or not fs.exists(record.data) then return nil end
     return {
-        folder = folder, data = record.data, sockets = record.sockets or folder .. NAMES.sockets,
+        folder = folder, data = record.data, sockets = record.sockets,
         user = programs.server_user(data_owner(record)),
     }
 end

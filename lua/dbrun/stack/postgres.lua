@@ -182,8 +182,10 @@ local function clear_remains(place)
         found = daemon.processes("postgres", dir)
     end
     -- No server runs, and the folder of the sockets is private: what is in it is left over.
-    fs.unlink(place.sockets .. "/.s.PGSQL.5432.lock")
-    fs.unlink(place.sockets .. "/.s.PGSQL.5432")
+    if place.sockets then
+        fs.unlink(place.sockets .. "/.s.PGSQL.5432.lock")
+        fs.unlink(place.sockets .. "/.s.PGSQL.5432")
+    end
     -- The server itself ignores the pid of a process that does not exist. The pid of a zombie (a container may have no
     -- init) or of a foreign process would keep it from starting.
     local pid = pid_file(place)
@@ -351,7 +353,8 @@ function M.forget(place)
     for _, name in ipairs(fs.list(place.data)) do
         if name:find("^postgres%.new") then remove_unfinished(place, fs.join(place.data, name)) end
     end
-    if not fs.exists(data_of(place)) then return end
+    local there = fs.stat(data_of(place), true)
+    if not there or there.kind ~= "folder" then return end -- a link leads to what is not the stack's
     clear_remains(place)
     segments.remove(data_of(place), place.user)
 end

@@ -118,11 +118,19 @@ local function wait_ready(place, pid)
     end
 end
 
---- Finds a server without a pid file, so that no second one is started beside it.
+--- Ends a server without a pid file, so that no second one is started beside it. One whose folder was removed cannot
+--- save its data, and does not end before it has.
 local function clear_remains(place)
-    for _, p in ipairs((daemon.processes(M.program, data_of(place)))) do
-        daemon.stop(p.pid, { { "TERM", 10 }, { "KILL", 5 } })
-    end
+    local folder = data_of(place)
+    local steps = fs.exists(folder) and { { "TERM", 10 }, { "KILL", 5 } } or { { "KILL", 5 } }
+    for _, p in ipairs((daemon.processes(M.program, folder))) do daemon.stop(p.pid, steps) end
+end
+
+--- Ends what is left of a server that lost its pid file, before the data is removed.
+---@param place dbrun.stack.Place
+function M.forget(place)
+    local there = fs.stat(data_of(place), true)
+    if not there or there.kind == "folder" then clear_remains(place) end -- a link leads to what is not the stack's
 end
 
 --- Starts the server if needed, until it answers. The caller holds the stack's lock.
@@ -135,7 +143,7 @@ function M.up(place)
     elseif pid then
         M.down(place) -- its socket was removed: clients cannot reach it
     end
-    if fs.exists(data_of(place)) then clear_remains(place) end
+    clear_remains(place)
     local child <close>, size = launch(place)
     if wait_ready(place, child.pid) then return true end
     return errors.raise {

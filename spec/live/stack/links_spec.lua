@@ -1,0 +1,80 @@
+--- The private stack and symbolic links: one in place of .dbrun is followed, one inside is not the stack's.
+local fs = require "dbrun.fs"
+local own = require "spec.support.stack"
+local process = require "dbrun.process"
+
+local stack <const>, ok <const>, new_folder <const>, place_of <const>, answers <const>, clean_up <const> =
+    own.stack, own.ok, own.new_folder, own.place_of, own.answers, own.clean_up
+
+describe("dbrun stack, where a link stands", function()
+    after_each(clean_up)
+
+    for _, name in ipairs { "/.dbrun", "/.dbrun/stack" } do
+        it("in place of " .. name .. ", uses the servers behind it", function()
+            local main, base = new_folder "main"
+            ok(stack(main, "up"))
+            local other, place, pid = base .. "/other", fs.read(main .. "/.dbrun/stack/place"), own.pid_of(main)
+            fs.mkdir_p(fs.dirname(other .. name))
+            fs.symlink(main .. name, other .. name)
+            assert.matches("answers, process " .. pid, ok(stack(other, "status")).stdout, 1, true)
+            assert.matches("is up already", ok(stack(other, "up")).stdout, 1, true)
+            assert.equal(place, fs.read(main .. "/.dbrun/stack/place"))
+            assert.equal(pid, own.pid_of(main))
+            answers(main)
+            ok(stack(other, "down"))
+            assert.equal(0, own.servers_in(place_of(main).data))
+        end)
+    end
+
+    for _, name in ipairs { "data", "sockets", "data/postgres", "data/redis" } do
+        it("in place of " .. name .. ", touches nothing behind it", function()
+            local folder, base = new_folder "project"
+            ok(stack(folder, "up"))
+            ok(stack(folder, "down"))
+            local precious = base .. "/precious"
+            for _, made in ipairs { "/postgres.new.7", "/redis" } do fs.mkdir_p(precious .. made) end
+            -- A server that runs has its process there; this one does.
+            fs.write(precious .. "/postmaster.pid", process.pid() .. "\n")
+            fs.write(precious .. "/.s.PGSQL.5432", "")
+            fs.write(precious .. "/postgres.new.7/novel", "chapter one")
+            local before = { fs.stat(precious).mode, fs.stat(precious).uid }
+            local part = folder .. "/.dbrun/stack/" .. name
+            fs.rmtree(part)
+            fs.symlink(precious, part)
+            for _, command in ipairs { "up", "status", "down", "env" } do
+                local r = stack(folder, command)
+                assert.equal(1, r.code, command)
+                assert.matches(name .. "' is not a folder, but a link", r.stderr, 1, true)
+            end
+            ok(stack(folder, "reset", "--force"))
+            assert.equal("chapter one", fs.read(precious .. "/postgres.new.7/novel"))
+            for _, file in ipairs { "/postmaster.pid", "/.s.PGSQL.5432", "/redis" } do
+                assert.is_true(fs.exists(precious .. file), file)
+            end
+            assert.same(before, { fs.stat(precious).mode, fs.stat(precious).uid })
+        end)
+    end
+end)
+
+describe("dbrun stack, whose Redis nothing names any more,", function()
+    after_each(clean_up)
+
+    it("ends it with reset", function()
+        local folder = new_folder()
+        ok(stack(folder, "up"))
+        local pid = own.pid_of(folder, "redis")
+        fs.unlink(place_of(folder).data .. "/redis/redis.pid")
+        ok(stack(folder, "reset", "--force"))
+        assert.is_false(process.alive(pid))
+    end)
+
+    it("ends it when the folder was removed, before it starts another one", function()
+        local folder = new_folder()
+        ok(stack(folder, "up"))
+        local pid = own.pid_of(folder, "redis")
+        fs.rmtree(folder .. "/.dbrun")
+        ok(stack(folder, "up"))
+        assert.is_false(process.alive(pid))
+        answers(folder)
+    end)
+end)
