@@ -57,15 +57,6 @@ local function names_server(argv)
     return false
 end
 
---- The command as it is to be run: redis-cli gets the socket, unless its options name a server.
----@param argv string[] program and arguments
----@param at dbrun.stack.Place
----@return string[]
-function M.command(argv, at)
-    if not REDIS_CLIENTS[fs.basename(argv[1])] or names_server(argv) then return { table.unpack(argv) } end
-    return { argv[1], "-s", redis.socket(at), table.unpack(argv, 2) }
-end
-
 --- The first of these programs that is there, in PATH or beside the servers; nil when there is none.
 ---@param names string[]
 ---@return string?
@@ -78,6 +69,17 @@ function M.find(names)
         end
     end
     return nil
+end
+
+--- The command as it is to be run: redis-cli gets the socket, unless its options name a server. A program is looked for
+--- in the PATH that it will have.
+---@param argv string[] program and arguments
+---@param at dbrun.stack.Place
+---@return string[]
+function M.command(argv, at)
+    local program = not argv[1]:find("/", 1, true) and M.find { argv[1] } or argv[1]
+    if not REDIS_CLIENTS[fs.basename(argv[1])] or names_server(argv) then return { program, table.unpack(argv, 2) } end
+    return { program, "-s", redis.socket(at), table.unpack(argv, 2) }
 end
 
 return M

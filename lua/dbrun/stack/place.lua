@@ -219,10 +219,20 @@ function M.folder()
     return real(fs.join(current, ".dbrun", "stack"))
 end
 
+--- Refuses the stack of another user, whose servers and files this one cannot reach. Root can.
+local function refuse_other_user(folder)
+    local there = process.uid() ~= 0 and fs.stat(folder)
+    if not there or there.uid == process.uid() then return end
+    local name = process.user(there.uid)
+    errors.fail("io", ("the stack in '%s' belongs to user %s"):format(folder, name and name.name or there.uid),
+        "use it as that user, or work in a folder of your own")
+end
+
 --- Makes the stack's folder, and keeps it out of version control.
 ---@return string folder
 function M.make_folder()
     local folder = M.folder()
+    refuse_other_user(folder)
     if not fs.exists(folder) then
         fs.mkdir_p(folder)
         local ignore = fs.dirname(folder) .. "/.gitignore"
@@ -241,6 +251,7 @@ end
 ---@return dbrun.stack.Place?
 function M.find(folder)
     folder = folder or M.folder()
+    refuse_other_user(folder)
     refuse_links(folder)
     local record, foreign = still_valid(read_record(folder .. "/place"), folder)
     refuse_foreign(folder, foreign)

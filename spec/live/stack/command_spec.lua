@@ -129,6 +129,16 @@ describe("dbrun stack", function()
         assert.matches("psql is not installed.*apt%-get install postgresql%-client", r.stderr)
     end)
 
+    it("runs the clients that stand beside the server, and in no other folder", function()
+        local bindir = require("dbrun.stack.programs").postgres().bindir
+        if not fs.access(bindir .. "/psql", "x") then return pending "there is no psql beside the server" end
+        for _, words in ipairs { { "psql" }, { "run", "--", "psql" } } do
+            table.move({ "-XAtc", "select 1", { env = { PATH = "/nowhere" } } }, 1, 3, #words + 1, words)
+            local r = ok(stack(folder, table.unpack(words)))
+            assert.are.equal("1\n", r.stdout)
+        end
+    end)
+
     it("says which command cannot be run", function()
         local r = stack(folder, "run", "--", "no-such-program-here")
         assert.are.equal(1, r.code)
