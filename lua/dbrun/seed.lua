@@ -8,6 +8,7 @@ local args = require "dbrun.args"
 local between = require "dbrun.migrate.run.between"
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
+local exit_guard = require "dbrun.exit_guard"
 local files = require "dbrun.seed.files"
 local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.seed.ledger"
@@ -107,7 +108,8 @@ local function run_one(parent, file, seed, opts, kept)
                 result = require("dbrun.seed.script").run(file.path, seed.statements, tx, kept, on_notice)
             else
                 sending.listening(tx, on_notice, function()
-                    result = call(seed, require("dbrun.seed.context").new(tx, file, opts))
+                    result = exit_guard.call("the seed " .. file.path, call, seed,
+                        require("dbrun.seed.context").new(tx, file, opts))
                 end)
             end
             settle(tx, file, opts, kept, on_notice)

@@ -196,11 +196,18 @@ local function call_hooks(dir, event, fields)
     return e
 end
 
----A hook that fails after the checks must not hide them: it is a result of its own.
-local function failed_hook(e)
+---A hook that fails after the checks must not hide them: it is a result of its own. Where it has found no server, a
+---check tells that.
+local function failed_hook(event, e, results)
+    for _, result in ipairs(e.kind == "connect" and results or {}) do
+        if result.status == "FAIL" and result.reached then
+            return { name = "hooks." .. event, status = "SKIP", seconds = 0, blocked_by = result.name, remedy = {},
+                text = "needs " .. result.name }
+        end
+    end
     return {
-        name = "hooks.afterVerify", status = "FAIL", seconds = 0, text = "a hook failed", remedy = { "mend the hook" },
-        cause = e.text or e.message, layer = "hook",
+        name = "hooks." .. event, status = "FAIL", seconds = 0, text = "a hook failed", remedy = { "mend the hook" },
+        cause = (e.text or e.message):gsub("nothing was checked", "the checks were made without it"), layer = "hook",
     }
 end
 
@@ -223,7 +230,8 @@ function M.run(opts)
     local vetoed = call_hooks(opts.hooks, "beforeVerify", {
         strict = opts.strict or false, aftermath = "It is a hook; nothing was checked.",
     })
-    if vetoed then error(vetoed, 0) end
+    -- Without a server the checks say why.
+    if vetoed and vetoed.kind ~= "connect" then error(vetoed, 0) end
     if opts.wait and opts.wait > 0 then require("dbrun.verify.wait").until_usable(checks, opts) end
     local deadline = opts.deadline or 10
     local ctx = {
@@ -238,11 +246,12 @@ function M.run(opts)
         if ctx.lease then ctx.lease:release() end
     end })
     local results = told(checks, require("dbrun.verify.runner").run(checks, ctx), opts.only)
+    if vetoed then table.insert(results, 1, failed_hook("beforeVerify", vetoed, results)) end
     local failed = call_hooks(opts.hooks, "afterVerify", {
         results = results, status = status_of(results, opts.fail_on), strict = ctx.strict,
         aftermath = "It is a hook; the checks were made before it.",
     })
-    if failed then results[#results + 1] = failed_hook(failed) end
+    if failed then results[#results + 1] = failed_hook("afterVerify", failed, results) end
     return results, {
         strict = ctx.strict, seconds = task.now() - began, status = status_of(results, opts.fail_on),
         measured = ctx.measured,

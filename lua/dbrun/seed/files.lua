@@ -121,7 +121,9 @@ function M.load(file)
     end
     local chunk, why = load((text:gsub("^#[^\n]*", "")), "@" .. file.path, "t")
     if not chunk then broken(file, why) end
-    local ok, seed = xpcall(chunk, function(e) return errors.is(e) and e or debug.traceback(tostring(e), 2) end)
+    local ok, seed = xpcall(require("dbrun.exit_guard").call, function(e)
+        return errors.is(e) and e or debug.traceback(tostring(e), 2)
+    end, "the seed " .. file.path, chunk)
     if not ok then broken(file, tostring(seed)) end
     seed = checked(file, seed)
     seed.checksum, seed.text = checksum, text

@@ -196,7 +196,7 @@ end
 local function read(path)
     local chunk, why = loadfile(path, "t")
     if not chunk then errors.fail("config", why) end
-    local ok, facts = pcall(chunk)
+    local ok, facts = pcall(require("dbrun.exit_guard").call, "the file " .. path, chunk)
     if not ok then errors.fail("config", tostring(facts)) end
     if type(facts) ~= "table" then fail(path, ("it returns a %s, not a list of facts"):format(type(facts))) end
     return facts

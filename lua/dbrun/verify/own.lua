@@ -7,6 +7,7 @@
 ---     end }
 local args = require "dbrun.args"
 local errors = require "dbrun.error"
+local exit_guard = require "dbrun.exit_guard"
 
 local M = {}
 
@@ -76,7 +77,8 @@ function M.checks(expectations, others)
         list[i] = {
             name = own.check, about = own.about or "of " .. expectations.file, needs = own.needs, own = true,
             after = { "configuration" },
-            run = function(ctx) return judged(own.run(context(ctx)), expectations.file) end,
+            run = function(ctx) return judged(exit_guard.call(("the check '%s'"):format(own.check), own.run,
+                context(ctx)), expectations.file) end,
         }
     end
     return list

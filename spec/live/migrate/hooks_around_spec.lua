@@ -60,6 +60,16 @@ describe("hooks of seeds", function()
         assert.matches("^seeded afterSeedError,1_a=.*,22012$", seen())
     end)
 
+    it("do not end the program, nor do seeds", function()
+        for name, code in pairs { ["h/beforeSeed.lua"] = "os.exit(0)",
+            ["s/1_a.lua"] = "return function() os.exit() end", ["s/2_a.lua"] = "os.exit(0)" } do
+            project { ["s/3_a.sql"] = "select 1", ["h/afterSeed.sql"] = "select 1", [name] = code }
+            local result = seed()
+            assert.equal(1, result.code, result.text)
+            assert.matches(name .. " called os.exit", result.stderr, 1, true)
+        end
+    end)
+
     it("that fail are named with their file, and say what stays", function()
         project { ["s/1_a.sql"] = "insert into seen (what) values ('seeded')",
             ["h/beforeSeed.sql"] = "select nonsense" }
@@ -108,6 +118,44 @@ describe("hooks of verify", function()
         local result = verify({ ["h/afterVerify.lua"] = TELL }, "postgresql://127.0.0.1:1/x")
         assert.equal(1, result.code, result.text)
         assert.matches("afterVerify 1 configuration=PASS postgres.async=FAIL\n", result.stdout, 1, true)
+    end)
+
+    it("leave nothing of their session to the checks", function()
+        sql "create table public.t1 (a int); create role hooked login in role pg_monitor"
+        local files = { ["e.lua"] = "return { { table = 't1', columns = { 'a integer' } } }",
+            ["h/beforeVerify.sql"] = "set search_path = nowhere; set statement_timeout = 1; set role hooked",
+            ["h/beforeVerify__2.lua"] = "(...).db:exec [[create temp table t1 (x int); set statement_timeout = 3]]" }
+        dir = migrations.folder(files)
+        local result = scripts.run("verify", { "--only", "postgres.server,schema.columns", "--strict", "--hooks",
+            dir .. "/h", "--expect", dir .. "/e.lua" }, { DATABASE_URL = url })
+        sql "drop role hooked"
+        assert.equal(0, result.code, result.text)
+        assert.matches("PASS  postgres.async +%S+ ms  dbrun@", result.stdout)
+    end)
+
+    it("that find no server leave it to the checks to say why", function()
+        local result = verify({ ["h/beforeVerify.sql"] = "select 1", ["h/afterVerify.sql"] = "select 1" },
+            "postgresql://127.0.0.1:1/x")
+        assert.equal(1, result.code, result.text)
+        assert.matches("SKIP  hooks.beforeVerify +%S+ ms  needs postgres.async", result.stdout)
+        assert.matches("SKIP  hooks.afterVerify +%S+ ms  needs postgres.async", result.stdout)
+        assert.equal(1, select(2, result.stdout:gsub("Connection refused", "")))
+    end)
+
+    it("do not end the program, nor do the expectations", function()
+        for name, code in pairs { afterVerify = "os.exit(0)", beforeVerify = "return function() os.exit() end" } do
+            local result = verify({ ["h/" .. name .. ".lua"] = code }, "postgresql://127.0.0.1:1/x")
+            assert.equal(1, result.code, result.text)
+            assert.matches(("h/%s.lua:1: the hook %%S+ called os.exit"):format(name), result.text)
+        end
+        for code, status in pairs { ["os.exit(0)"] = 2,
+            ["return { { check = 'own', run = function() os.exit(0) end } }"] = 1 } do
+            dir = migrations.folder { ["e.lua"] = code }
+            local result = scripts.run("verify", { "--only", "configuration", "--expect", dir .. "/e.lua",
+                status == 1 and "--only=own" or nil }, { DATABASE_URL = url })
+            assert.equal(status, result.code, result.text)
+            assert.matches("called os.exit", result.stdout, 1, true)
+        end
     end)
 
     it("refuse the run before it, and are a failure of their own after it", function()

@@ -228,6 +228,56 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
         end)
     end)
 
+    it("do not end the program with a status of their own, nor do migrations", function()
+        for name, code in pairs { ["h/beforeConnect.lua"] = "os.exit(0)", ["h/beforeMigrate.lua"] = "os.exit()",
+            ["h/beforeEachMigrate.lua"] = "return function() os.exit(0, true) end",
+            ["h/afterEachMigrate.lua"] = "os.exit(0)", ["m/0_x.lua"] = "return { up = function() os.exit(0) end }",
+            ["m/0_y.lua"] = "os.exit(0)" } do
+            project { ["m/1_a.sql"] = A, ["h/afterConnect.sql"] = "select 1", [name] = code }
+            local result = migrate "up"
+            assert.equal(1, result.code, result.text)
+            assert.matches(name .. ":1: ", result.stderr, 1, true)
+            assert.matches(name .. " called os.exit", result.stderr, 1, true)
+            assert.equal("", sql "select to_regclass('a')")
+        end
+        local program = [[local exit_guard = require "dbrun.exit_guard"
+            pcall(exit_guard.call, "it", error, "x") exit_guard.call("it", print, 1) os.exit(7)]]
+        assert.equal(7, require("dbrun.process").run { require("dbrun.core").options.program, "-e", program }.code)
+    end)
+
+    it("that are interrupted are named, and what stays", function()
+        project { ["m/1_a.sql"] = A, ["h/afterMigrate.sql"] = "select pg_sleep(60)" }
+        local core = require "dbrun.core"
+        local result = require("dbrun.process").run { core.options.program, "--timeout", "2", "migrate", "up",
+            "--dir", dir .. "/m", "--hooks", dir .. "/h", env = { DATABASE_URL = url }, timeout = 30 }
+        assert.equal(1, result.code, result.stderr)
+        assert.matches("h/afterMigrate.sql was interrupted. It is a hook; 1 migration was applied before it, and that "
+            .. "stays.", result.stderr, 1, true)
+    end)
+
+    it("that raise show their own frames only, and nil with a reason is a veto, too", function()
+        for code, told in pairs {
+            ["local function f() error('boom', 0) end f()"] = "stopped the run: boom\n  stack traceback:",
+            ["error {}"] = "stopped the run: table: ",
+            ["return nil, 'no disk'"] = "stopped the run: no disk",
+        } do
+            project { ["m/1_a.sql"] = A, ["h/beforeMigrate.lua"] = code }
+            local result = migrate "up"
+            assert.equal(1, result.code)
+            assert.matches(told, result.stderr, 1, true)
+            assert.not_matches("dbrun/", (result.stderr:gsub(dir:gsub("%p", "%%%0"), "")), 1, true)
+        end
+    end)
+
+    it("for each migration know what was done before it", function()
+        project { ["m/1_a.sql"] = A, ["m/2_b.sql"] = B, ["h/afterEachMigrate.lua"] = [[local c = ...
+            local last = c.applied[#c.applied]
+            c:query("insert into seen (what) values ($1)", c.migration.version .. "/" .. (last and last.version or "-"))
+            assert(not last or last.seconds > 0)]] }
+        assert.equal(0, migrate("up").code)
+        assert.equal("1/- 2/1", seen())
+    end)
+
     it("come from DBRUN_HOOKS_DIR, where that is set", function()
         project { ["m/1_a.sql"] = A, ["h/afterMigrate.sql"] = "insert into seen (what) values ('set')" }
         local result = scripts.run("migrate", { "up", "--dir", dir .. "/m" },

@@ -90,7 +90,9 @@ local SHAPE <const> = "it returns { up = function(ctx) ... end, down = function(
 local function read_lua(file, text)
     local chunk, why = load(text, "@" .. file.path, "t")
     if not chunk then lua_failed(file, "is not valid Lua: " .. why) end
-    local ok, result = xpcall(chunk, function(e) return errors.is(e) and e or debug.traceback(tostring(e), 2) end)
+    local ok, result = xpcall(require("dbrun.exit_guard").call, function(e)
+        return errors.is(e) and e or debug.traceback(tostring(e), 2)
+    end, "the migration " .. file.path, chunk)
     if not ok then lua_failed(file, tostring(result)) end
     if type(result) ~= "table" then lua_failed(file, "returned " .. type(result) .. ", not a table", SHAPE) end
     local known = { up = "function", down = "function", transaction = "boolean" }

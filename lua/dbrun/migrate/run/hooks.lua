@@ -6,7 +6,9 @@
 --- returns; `false, "reason"`, or an error, stops the run: a veto. The error names the file, and says what stays.
 local blocks = require "dbrun.migrate.read.blocks"
 local context = require "dbrun.migrate.run.context"
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
+local exit_guard = require "dbrun.exit_guard"
 local fs = require "dbrun.fs"
 local nearest = require "dbrun.nearest"
 local notices = require "dbrun.migrate.show.notices"
@@ -102,7 +104,7 @@ local NOTHING <const> = "It is a hook; the run was stopped."
 
 ---What a hook's SQL may read: current_setting('dbrun.applied', true), a list of objects in JSON.
 local function tell_applied(conn, fields)
-    if not fields.applied then return end
+    if not fields.applied or fields.migration then return end -- a file may run without a transaction
     conn:query("select pg_catalog.set_config('dbrun.applied', $1, true)",
         require("dbrun.json").encode(require("dbrun.json").array(fields.applied)))
 end
@@ -145,7 +147,7 @@ end
 ---An error of a statement or a function in a hook, with the hook's file in front.
 local function raise_in_hook(hook, e, fields)
     if e.kind == "cancelled" then error(e, 0) end
-    local where = e.where and e.where:sub(1, #hook.path) == hook.path and e.where or hook.path
+    local where = report.place(e.where, hook.path)
     local message = ("%s: %s%s"):format(where, e.message, e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or "")
     local out = { message }
     for _, field in ipairs { "detail", "hint", "context" } do
@@ -159,25 +161,41 @@ local function raise_in_hook(hook, e, fields)
     }
 end
 
+---An error that is no error object, with the frames of the hook's own code; dbrun's are behind them.
+local function traced(e)
+    if errors.is(e) then return e end
+    local trace = debug.traceback(nil, 2):gsub("\n[^\n]*dbrun/migrate/run/hooks%.lua.*$", "")
+    return tostring(e) .. "\n" .. trace
+end
+
 local function run_lua(hook, conn, fields, on_notice)
     local chunk, why = load(fs.read(hook.path), "@" .. hook.path, "t")
     if not chunk then stop(hook, "it is not valid Lua: " .. why, fields) end
     local ctx = context.new(conn, fields)
-    local ok, verdict, reason = xpcall(function()
+    local ok, verdict, reason = xpcall(exit_guard.call, traced, "the hook " .. hook.path, function()
         local result, because
         sending.listening(conn, on_notice, function()
             result, because = chunk(ctx)
             if type(result) == "function" then result, because = result(ctx) end
         end)
         return result, because
-    end, function(e) return errors.is(e) and e or debug.traceback(tostring(e), 2) end)
+    end)
     if not ok and errors.is(verdict) then raise_in_hook(hook, verdict, fields) end
     if not ok then stop(hook, verdict, fields) end
-    if verdict == false then stop(hook, tostring(reason or "it said no"), fields, VETO) end
+    -- `return nil, "why"` is how many functions say that they failed.
+    if verdict == false or verdict == nil and reason ~= nil then
+        stop(hook, tostring(reason or "it said no"), fields, VETO)
+    end
 end
 
 local function call(hook, conn, fields, on_notice)
-    if hook.kind == "sql" then run_sql(hook, conn, fields, on_notice) else run_lua(hook, conn, fields, on_notice) end
+    local ok, e = pcall(hook.kind == "sql" and run_sql or run_lua, hook, conn, fields, on_notice)
+    if ok then return end
+    -- The program says that it was interrupted or took too long, not what it did then.
+    if errors.is(e, "cancelled") then
+        core.log.write("warn", ("%s was interrupted. %s"):format(hook.path, fields.aftermath or NOTHING))
+    end
+    error(e, 0)
 end
 
 ---The fields of a context for one hook.
@@ -225,11 +243,15 @@ end
 ---can tell somewhere else.
 ---@param hooks dbrun.migrate.Hooks
 ---@param event string
----@param engine table an engine; it connects when it is used
+---@param engine? table an engine; it connects when it is used. Nil: its configuration is wrong
 ---@param fields table
 function M.run_outside(hooks, event, engine, fields)
     for _, hook in ipairs(hooks.by_event[event] or {}) do
         local more = fields_for(event, fields)
+        -- What a hook has set in a session (a role, a time limit) is gone behind it.
+        local _ <close> = setmetatable({}, { __close = function()
+            if engine then engine:invalidate() end
+        end })
         if hook.kind == "lua" then
             call(hook, engine, more)
         else

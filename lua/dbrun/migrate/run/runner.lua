@@ -4,6 +4,7 @@ local between = require "dbrun.migrate.run.between"
 local blocks = require "dbrun.migrate.read.blocks"
 local context = require "dbrun.migrate.run.context"
 local errors = require "dbrun.error"
+local exit_guard = require "dbrun.exit_guard"
 local files = require "dbrun.migrate.read.files"
 local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.migrate.book.ledger"
@@ -54,6 +55,7 @@ local M = {}
 ---@field local_settings? fun(tx: table) sets the settings in each transaction, if pooled
 ---@field around? fun(tx: table, fn: fun()) calls fn in a transaction of a hook, if pooled
 ---@field on_notice? fun(notice: dbrun.Notice, statement?: dbrun.migrate.Statement) of the present file
+---@field done? table[] what the run has done so far
 ---@field unloaded? boolean the session was opened without TimescaleDB's library
 ---@field soiled? "clean"|"reset"|"replace" what the session needs before the next file
 
@@ -105,7 +107,7 @@ local function raise_lua(e, work, aftermath)
         if text:sub(1, #path) ~= path then text = path .. ": " .. text end
         errors.raise { kind = "query", file = path, message = text:match "^[^\n]*", text = text .. "\n  " .. aftermath }
     end
-    local where = e.where and e.where:sub(1, #path) == path and e.where or path
+    local where = report.place(e.where, path)
     local out = { ("%s: %s%s"):format(where, e.message, e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or "") }
     if e.statement then out[2] = "  statement: " .. e.statement:gsub("\n", "\n    ") end
     for _, field in ipairs { "detail", "hint", "context" } do
@@ -135,17 +137,20 @@ local UNDONE <const> = { up = "Nothing of this migration was kept.", down = "Not
 
 ---Calls the function of a Lua migration; an error that is not an error object gets a traceback.
 local function call_lua(work, conn)
-    local ok, e = xpcall(work.section.fn, function(e)
+    local ok, e = xpcall(exit_guard.call, function(e)
         return errors.is(e) and e or debug.traceback(tostring(e), 2)
-    end, context.new(conn, { migration = context.migration(work) }))
+    end, "the migration " .. work.file.path, work.section.fn,
+        context.new(conn, { migration = context.migration(work) }))
     if not ok then error(e, 0) end
 end
 
 ---@param stays? string what stays of the migration when the hook fails
 local function hook(run, work, when, conn, stays)
     if not hooks.any(run.hooks, { when }) then return end
-    local fields = { migration = context.migration(work), aftermath = "It is a hook; " .. (stays or (
-        work.direction == "up" and "nothing of this migration was kept." or "nothing of this migration was undone.")) }
+    stays = stays or work.direction == "up" and "nothing of this migration was kept."
+        or "nothing of this migration was undone."
+    local fields = { migration = context.migration(work), applied = hooks.applied(run.done or {}),
+        aftermath = "It is a hook; " .. stays }
     conn:verbatim(false) -- hooks read values
     hooks.run(run.hooks, when, conn, fields, false)
     conn:verbatim(not work.section.fn)
@@ -341,6 +346,7 @@ local AROUND <const> = { up = "Migrate", down = "Undo" }
 ---Runs all migrations of one direction, with the hooks around them.
 local function run_all(run, direction, works, done)
     local around = AROUND[direction]
+    run.done = done
     local function event(name)
         local fields = { applied = hooks.applied(done), aftermath = hooks.aftermath(done) }
         run_hooks(run, name, fields)

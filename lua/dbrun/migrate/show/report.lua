@@ -16,6 +16,17 @@ local function locate(sql, position)
     return newlines + 1, (utf8.len(sql, start, byte - 1, true) or byte - start) + 1, (text:gsub("\r$", ""))
 end
 
+---The file, with the line that an error of Lua code in it has. Lua cuts the front of a path that is long.
+---@param where? string of the error
+---@param path string
+---@return string
+function M.place(where, path)
+    local file, line = (where or ""):match "^(.*):(%d+)$"
+    local cut = file and file:match "^%.%.%.(.+)$"
+    local same = file == path or cut and path:sub(-#cut) == cut
+    return same and ("%s:%s"):format(path, line) or path
+end
+
 local WIDTH <const> = 100
 
 ---The line and a caret below it; a long line is cut around the place.
