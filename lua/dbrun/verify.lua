@@ -181,7 +181,13 @@ local function told(checks, results, only)
     return list
 end
 
----Calls the hooks of an event; without a folder of hooks nothing is loaded for them. Returns the error of one.
+---What hooks get for db.async when its configuration is wrong: using it raises that error.
+local function no_engine(problem)
+    return setmetatable({ invalidate = function() end }, { __index = function() error(problem, 0) end })
+end
+
+---Calls the hooks of an event; without a folder of hooks nothing is loaded for them. Returns the error of one,
+---and whether a check is to tell the cause: there is no server, or the configuration is wrong.
 local function call_hooks(dir, event, fields)
     local config = require "dbrun.config"
     local read, default = pcall(function() return config.DBRUN_HOOKS_DIR end)
@@ -190,17 +196,17 @@ local function call_hooks(dir, event, fields)
     local found = hooks.from(dir)
     if not hooks.any(found, { event }) then return nil end
     local opened, engine = pcall(function() return require("dbrun.db").async end)
-    local ok, e = pcall(hooks.run_outside, found, event, opened and engine or nil, fields)
+    local ok, e = pcall(hooks.run_outside, found, event, opened and engine or no_engine(engine), fields)
     if ok then return nil end
     if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
-    return e
+    return e, e.kind == "connect" or not opened
 end
 
----A hook that fails after the checks must not hide them: it is a result of its own. Where it has found no server, a
----check tells that.
+---A hook that fails after the checks must not hide them: it is a result of its own, or needs the check that has told
+---the same cause.
 local function failed_hook(event, e, results)
-    for _, result in ipairs(e.kind == "connect" and results or {}) do
-        if result.status == "FAIL" and result.reached then
+    for _, result in ipairs(results) do
+        if result.status == "FAIL" and result.cause and e.message:find(result.cause, 1, true) then
             return { name = "hooks." .. event, status = "SKIP", seconds = 0, blocked_by = result.name, remedy = {},
                 text = "needs " .. result.name }
         end
@@ -227,11 +233,10 @@ function M.run(opts)
     local expectations, problem = M.expectations(opts.expect)
     local checks = M.select(M.checks(expectations), opts.only, opts.skip)
     if problem then checks = with_problem(checks, problem) end
-    local vetoed = call_hooks(opts.hooks, "beforeVerify", {
+    local vetoed, told_by_check = call_hooks(opts.hooks, "beforeVerify", {
         strict = opts.strict or false, aftermath = "It is a hook; nothing was checked.",
     })
-    -- Without a server the checks say why.
-    if vetoed and vetoed.kind ~= "connect" then error(vetoed, 0) end
+    if vetoed and not told_by_check then error(vetoed, 0) end
     if opts.wait and opts.wait > 0 then require("dbrun.verify.wait").until_usable(checks, opts) end
     local deadline = opts.deadline or 10
     local ctx = {

@@ -142,6 +142,17 @@ describe("hooks of verify", function()
         assert.equal(1, select(2, result.stdout:gsub("Connection refused", "")))
     end)
 
+    it("leave it to the checks to say that the configuration is wrong", function()
+        dir = migrations.folder { ["h/beforeVerify.sql"] = "select 1",
+            ["h/afterVerify.lua"] = "return function(ctx) ctx.db:value 'select 1' end" }
+        local result = scripts.run("verify", { "--only", "configuration,postgres.async", "--hooks", dir .. "/h" },
+            { DATABASE_URL = url, DB_POOL_SIZE = "many" })
+        assert.equal(2, result.code, result.text)
+        assert.matches("SKIP  hooks.beforeVerify +%S+ ms  needs configuration", result.stdout)
+        assert.matches("SKIP  hooks.afterVerify +%S+ ms  needs configuration", result.stdout)
+        assert.equal(1, select(2, result.stdout:gsub("DB_POOL_SIZE", "")))
+    end)
+
     it("do not end the program, nor do the expectations", function()
         for name, code in pairs { afterVerify = "os.exit(0)", beforeVerify = "return function() os.exit() end" } do
             local result = verify({ ["h/" .. name .. ".lua"] = code }, "postgresql://127.0.0.1:1/x")

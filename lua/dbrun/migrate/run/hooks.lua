@@ -243,15 +243,13 @@ end
 ---can tell somewhere else.
 ---@param hooks dbrun.migrate.Hooks
 ---@param event string
----@param engine? table an engine; it connects when it is used. Nil: its configuration is wrong
+---@param engine table an engine; it connects when it is used
 ---@param fields table
 function M.run_outside(hooks, event, engine, fields)
     for _, hook in ipairs(hooks.by_event[event] or {}) do
         local more = fields_for(event, fields)
         -- What a hook has set in a session (a role, a time limit) is gone behind it.
-        local _ <close> = setmetatable({}, { __close = function()
-            if engine then engine:invalidate() end
-        end })
+        local _ <close> = setmetatable({}, { __close = function() engine:invalidate() end })
         if hook.kind == "lua" then
             call(hook, engine, more)
         else
