@@ -33,13 +33,46 @@ local function who(conn)
     return conn:one(ROLE)
 end
 
+local function split(text)
+    local list = {}
+    for part in ((text or "") .. ","):gmatch "([^,]*)," do list[#list + 1] = part ~= "" and part or nil end
+    return list
+end
+
+---The hosts, as libpq has them: `hostaddr` beside or in place of the names, and PGHOST, PGHOSTADDR and PGPORT where the
+---URL has none.
+---@return { host: string?, address: string?, port: integer? }[]
+local function hosts_of(parsed)
+    local list = {}
+    for i, server in ipairs(parsed.hosts) do list[i] = { host = server.host, port = server.port } end
+    if #list <= 1 and not (list[1] and list[1].host) and not parsed.params.hostaddr then
+        local port = list[1] and list[1].port
+        list = {}
+        for i, host in ipairs(split(os.getenv "PGHOST")) do list[i] = { host = host, port = port } end
+    end
+    local addresses <const> = split(parsed.params.hostaddr or os.getenv "PGHOSTADDR")
+    if #addresses > 0 and (#list <= 1 and not (list[1] and list[1].host) or #list == #addresses) then
+        for i, address in ipairs(addresses) do
+            local known = list[i] or {}
+            list[i] = { host = known.host, port = known.port or list[1] and list[1].port, address = address }
+        end
+    end
+    local ports <const> = split(os.getenv "PGPORT")
+    for i, server in ipairs(list) do
+        server.port = server.port or math.tointeger(tonumber(ports[i] or #ports == 1 and ports[1] or nil))
+    end
+    return list
+end
+
 ---The URL with one of its hosts, whatever role that has.
 local function url_of(parsed, server)
     local one, params = {}, {}
     for name, value in pairs(parsed) do one[name] = value end
     for name, value in pairs(parsed.params) do params[name] = value end
     params.target_session_attrs, params.load_balance_hosts = "any", nil
-    one.hosts, one.params = { server }, params
+    params.hostaddr = server.address or server.host
+        and os.getenv "PGHOSTADDR" and server.host:find "^[%x.:]+$" and server.host or nil
+    one.hosts, one.params = { { host = server.host, port = server.port or 5432 } }, params
     return require("dbrun.url").build_postgres(one)
 end
 
@@ -59,7 +92,7 @@ local function ask(ctx, url)
 end
 
 local function name_of(server)
-    return ("%s:%s"):format(tostring(server.host or "local socket"), tostring(server.port or 5432))
+    return ("%s:%s"):format(server.host or server.address or "local socket", tostring(server.port or 5432))
 end
 
 ---When the server started that the connection of the other checks has reached; nil when none was.
@@ -106,11 +139,10 @@ end
 ---@return dbrun.verify.Found|string
 function M.members(ctx)
     local parsed = require("dbrun.url").parse_postgres(ctx.config.async_database_url, "DATABASE_URL")
-    if #parsed.hosts < 2 or parsed.params.hostaddr then
-        return { status = "SKIP", text = "the URL names one host" }
-    end
+    local hosts <const> = hosts_of(parsed)
+    if #hosts < 2 then return { status = "SKIP", text = "the URL names one host" } end
     local said, jobs = {}, {}
-    for i, server in ipairs(parsed.hosts) do
+    for i, server in ipairs(hosts) do
         jobs[i] = function()
             local row, problem = ask(ctx, url_of(parsed, server))
             said[i] = { row = row, problem = problem }
@@ -118,14 +150,18 @@ function M.members(ctx)
     end
     task.all(jobs)
     local here = answering(ctx)
-    local found, texts, primaries, standbys, systems = findings.new(), {}, {}, {}, {}
-    for i, server in ipairs(parsed.hosts) do
+    local found, texts, primaries, standbys, systems, seen = findings.new(), {}, {}, {}, {}, {}
+    for i, server in ipairs(hosts) do
         local name, row = name_of(server), said[i].row
+        local first = row and seen[row.start .. (row.system or "")]
         if not row then
             texts[i] = name .. " does not answer"
             found.add("WARN", ("%s does not answer: %s"):format(name, said[i].problem.message),
-                ("pg_isready -h %s -p %s"):format(tostring(server.host), tostring(server.port or 5432)))
+                ("pg_isready -h %s -p %s"):format(server.address or server.host, tostring(server.port or 5432)))
+        elseif first then
+            texts[i] = ("%s is %s"):format(name, first) -- two names of one server
         else
+            seen[row.start .. (row.system or "")] = name
             local list = row.standby and standbys or primaries
             list[#list + 1] = name
             texts[i] = ("%s %s%s"):format(row.standby and "standby" or "primary", name,

@@ -40,7 +40,13 @@ M.members = check("postgres.members", "a URL with several hosts: one primary ans
     { "checks_members", "members" },
     -- It tells why none of them was taken.
     { needs = { "postgres.async" }, independent = always, on_conn = true },
-    function(ctx) return not ctx.config.async_database_url:find(",", 1, true) and "the URL names one host" end)
+    function(ctx)
+        local places <const> = { ctx.config.async_database_url, os.getenv "PGHOST" or "", os.getenv "PGHOSTADDR" or "" }
+        for _, text in ipairs(places) do
+            if text:find(",", 1, true) or text:find("%2C", 1, true) then return false end
+        end
+        return "the URL names one host"
+    end)
 
 M.certificates = check("postgres.certificates", "the certificates of the connection do not end soon",
     { "checks_certificates", "postgres" }, { needs = { "postgres.async" }, on_conn = true },

@@ -55,6 +55,34 @@ describe("dbrun verify, about a URL with several hosts:", function()
         told("SKIP", "the URL names one host", "", primary)
     end)
 
+    it("takes two names of one server for one", function()
+        local function ask(hosts)
+            return scripts.run("verify", { "--only", "postgres.members" }, {
+                DATABASE_URL = ("postgresql://dbrun@%s/postgres?%s"):format(hosts, WRITE) })
+        end
+        local port <const> = primary.tcp_port
+        local result = ask(("127.0.0.1:%d,localhost:%d,%s"):format(port, port, name(standby)))
+        assert.matches("PASS  postgres.members ", result.stdout, 1, true)
+        assert.matches(("localhost:%d is 127.0.0.1:%d, standby"):format(port, port), result.stdout, 1, true)
+    end)
+
+    it("finds them in hostaddr, PGHOST and PGHOSTADDR, too", function()
+        local ports <const> = ("%d,%d"):format(primary.tcp_port, standby.tcp_port)
+        local two <const> = "127.0.0.1,127.0.0.1"
+        for _, env in ipairs {
+            { DATABASE_URL = ("hostaddr=%s port=%s user=dbrun dbname=postgres %s"):format(two, ports, WRITE) },
+            { DATABASE_URL = ("host=a,b hostaddr=%s port=%s user=dbrun dbname=postgres %s"):format(two, ports, WRITE) },
+            { PGHOST = two, PGPORT = ports }, { PGHOSTADDR = two, PGPORT = ports },
+            { PGHOST = "a,b", PGHOSTADDR = two, PGPORT = ports },
+        } do
+            env.PGUSER, env.PGDATABASE, env.PGTARGETSESSIONATTRS = "dbrun", "postgres", "read-write"
+            local result = scripts.run("verify", { "--only", "postgres.members" }, env)
+            assert.matches("PASS  postgres.members ", result.stdout, 1, true)
+            assert.matches(("primary %%S+:%d %%(answers%%), standby %%S+:%d\n"):format(primary.tcp_port,
+                standby.tcp_port), result.stdout)
+        end
+    end)
+
     it("sees a member that is down, and that none can write", function()
         primary:stop()
         finally(function() primary:start() end)
