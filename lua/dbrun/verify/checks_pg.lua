@@ -127,6 +127,31 @@ local function meet_until_together(n)
     return spans, at_once
 end
 
+local PATIENCE <const> = 4 -- seconds, at most a third of the time for all checks
+
+---The same, but nil when not all connections were served in time. Those that were given out are closed then, so that
+---the other checks do not wait for them.
+local function meet_in_time(ctx, n)
+    local limit = math.min(PATIENCE, math.max(0.1, (ctx.deadline - task.now()) / 3))
+    local ok, spans, at_once = pcall(task.timeout, limit, meet_until_together, n)
+    if ok then return spans, at_once end
+    if not errors.is(spans, "timeout") or spans.sqlstate then error(spans, 0) end
+    engine():invalidate()
+    return nil
+end
+
+---Connections that are opened, and whose statements then wait: as behind a pooler with a small pool.
+local function unserved(ctx, n)
+    if not ctx.conn then return nil end -- nothing answers: the error of the connection says so
+    ctx.unserved = true
+    return {
+        status = "FAIL", text = ("%d connections were opened, and not all of them were served"):format(n),
+        cause = "a pooler in between has no more to give (its pool is too small, or others use it), or the server is "
+            .. "overloaded",
+        remedy = { "raise default_pool_size of the pooler (PgBouncer: show pools), or lower DB_POOL_SIZE" },
+    }
+end
+
 local function distinct(spans)
     local seen, pids = {}, {}
     for _, span in ipairs(spans) do
@@ -145,19 +170,26 @@ M.concurrency = {
     service = async_service,
     run = function(ctx)
         local n = math.min(AT_ONCE, room(ctx.config))
-        local spans, at_once = meet_until_together(n)
+        local spans, at_once = meet_in_time(ctx, n)
+        if not spans then
+            return unserved(ctx, n) or errors.fail("timeout", ("%d connections gave no answer in time"):format(n))
+        end
         local pids = distinct(spans)
         ctx.own_backends = {}
         for i, span in ipairs(spans) do ctx.own_backends[i] = span.pid end
         local text = ("%s held at once, %s at the same moment (backends %s)"):format(
             cli.plural(#pids, "connection"), cli.plural(at_once, "statement"), table.concat(pids, ", "))
         local facts = { connections = #pids, at_once = at_once }
+        local pooler = ctx.expect.pooler
+        if #pids < n and pooler ~= nil and pooler ~= false and pooler ~= "session" then
+            return { text = text .. ", through the expected pooler", facts = facts }
+        end
         if #pids < n then
             return {
                 status = "FAIL", text = text, facts = facts,
                 cause = ("%d connections of the pool share %d backends"):format(n, #pids),
-                remedy = { "there is a pooler in transaction mode: name the server itself in DATABASE_URL, "
-                    .. "or keep DB_STATEMENT_CACHE=0" },
+                remedy = { "there is a pooler that does not keep sessions: name the server itself in DATABASE_URL, "
+                    .. "or expect it: { pooler = 'transaction' } in " .. ctx.expect.file },
             }
         end
         if n > 1 and at_once < 2 then
@@ -203,10 +235,13 @@ M.sync = {
     about = "db.sync connects and answers (migrations and seeds use it)",
     needs = { "postgres.async" },
     independent = function(ctx) return not same_server(ctx) end,
-    after = { "configuration" },
+    after = { "configuration", "postgres.concurrency" },
     rather_after = { "redis.round_trip" }, -- it blocks, so it comes last
     service = sync_service,
     run = function(ctx)
+        if ctx.unserved and same_server(ctx) then -- it would wait for a connection, and all other checks for it
+            return { status = "SKIP", text = "needs postgres.concurrency", blocked_by = "postgres.concurrency" }
+        end
         if not same_server(ctx) then ask_first(ctx) end
         task.sleep(0) -- let the other checks send their statements before this one blocks
         local sync = limited_engine(ctx)
