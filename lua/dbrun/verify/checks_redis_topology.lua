@@ -221,13 +221,35 @@ local function ask_sentinel(ctx, host, name)
     return { master = fields(replies[1]), quorum = replies[2], replicas = replies[3] }
 end
 
-local function judge_quorum(found, name, said, at)
+---A command to one sentinel.
+local function to_sentinel(host, command)
+    return ("redis-cli -h %s -p %s %s"):format(host.host, tostring(host.port), command)
+end
+
+---What is wrong with a sentinel that gave no state: silence, or a refusal.
+local function silence(problem)
+    local refused <const> = problem.kind == "redis" or problem.code ~= nil or problem.layer == "authentication"
+    return refused and "refuses" or "does not answer", refused
+end
+
+---@return string
+local function remedy_for(problem, host)
+    local text <const> = problem.message
+    if text:find("No such master", 1, true) then
+        return "redis+sentinel://HOST:PORT/NAME in REDIS_URL: the NAME is the one in `sentinel monitor`"
+    elseif text:find "NOAUTH" or text:find "WRONGPASS" or text:find "AUTH <password>" then
+        return "?sentinel_password=... (and sentinel_username) in REDIS_URL, or none, as the sentinels have it"
+    end
+    return to_sentinel(host, "ping")
+end
+
+local function judge_quorum(found, name, said, at, host)
     if errors.is(said.quorum) and said.quorum.message:find "NOPERM" then
         found.add("WARN", ("%s: cannot see the quorum: %s"):format(at, said.quorum.message),
             "acl setuser ... +sentinel|ckquorum   (on the sentinel)")
     elseif errors.is(said.quorum) then
         found.add("FAIL", ("%s: %s"):format(at, said.quorum.message),
-            ("redis-cli -p 26379 sentinel ckquorum %s; start the other sentinels"):format(name))
+            to_sentinel(host, ("sentinel ckquorum %s"):format(name)) .. "; start the other sentinels")
     end
     local known = (tonumber(said.master["num-other-sentinels"]) or 0) + 1
     if known < 3 then
@@ -243,7 +265,7 @@ local function judge_quorum(found, name, said, at)
     end
 end
 
-local function judge_replicas(found, said)
+local function judge_replicas(found, said, name, host)
     local replicas = type(said.replicas) == "table" and not errors.is(said.replicas) and said.replicas or {}
     for _, entry in ipairs(replicas) do
         local replica = fields(entry) or {}
@@ -251,14 +273,14 @@ local function judge_replicas(found, said)
         if flags:find("_down", 1, true) or replica["master-link-status"] == "err" then
             found.add("WARN", ("the replica %s:%s %s"):format(tostring(replica.ip), tostring(replica.port),
                 flags:find("_down", 1, true) and "is down" or "does not follow the master"),
-                "start it again; when it is gone for good: redis-cli -p 26379 sentinel reset NAME")
+                "start it again; when it is gone for good: " .. to_sentinel(host, "sentinel reset " .. name))
         end
     end
     return #replicas
 end
 
 ---Does the server that the sentinels name say that it is the master?
-local function judge_role(found, ctx, address)
+local function judge_role(found, ctx, address, name, sentinel)
     local host, port = address:match "^(.*):(%d+)$"
     local replies, problem = ask(settings_for(ctx, host, math.tointeger(tonumber(port))), { { "ROLE" } })
     if not replies then
@@ -270,7 +292,7 @@ local function judge_role(found, ctx, address)
     local is = type(role) == "table" and not errors.is(role) and role[1]
     if is and is ~= "master" then
         found.add("FAIL", ("the named master %s says that it is a %s"):format(address, tostring(is)),
-            "a failover is going on, or the sentinels are wrong: redis-cli -p 26379 sentinel reset NAME")
+            "a failover is going on, or the sentinels are wrong: " .. to_sentinel(sentinel, "sentinel reset " .. name))
     end
 end
 
@@ -279,32 +301,36 @@ end
 function M.sentinels(ctx)
     local url = kind_of(ctx)
     if not url.scheme:find "sentinel" then return { status = "SKIP", text = "the URL names no sentinels" } end
-    local found, said, addresses, answered = findings.new(), {}, {}, 0
+    local found, said, addresses, named_by, answered, refused = findings.new(), {}, {}, {}, 0, nil
     each(url.hosts, function(host) said[host] = ask_sentinel(ctx, host, url.service) end)
     for _, host in ipairs(url.hosts) do
         if said[host].master then answered = answered + 1 end
+        local problem = said[host].problem
+        if problem and select(2, silence(problem)) then refused = refused or problem.message end
     end
-    if answered == 0 then return { status = "SKIP", text = "no sentinel answers" } end
+    if answered == 0 and not refused then return { status = "SKIP", text = "no sentinel answers" } end
     local replicas = 0
     for _, host in ipairs(url.hosts) do
         local one, at = said[host], "sentinel " .. name_of(host)
         if one.problem then
-            found.add("WARN", ("%s does not answer: %s"):format(at, one.problem.message),
-                ("redis-cli -h %s -p %s ping"):format(host.host, tostring(host.port)))
+            found.add(answered == 0 and "FAIL" or "WARN", ("%s %s: %s"):format(at, (silence(one.problem)),
+                one.problem.message), remedy_for(one.problem, host))
         else
-            judge_quorum(found, url.service, one, at)
+            judge_quorum(found, url.service, one, at, host)
             local address = ("%s:%s"):format(one.master.ip, one.master.port)
             if not addresses[address] then
                 addresses[#addresses + 1], addresses[address] = address, true
-                replicas = math.max(replicas, judge_replicas(found, one))
+                named_by[address] = host
+                replicas = math.max(replicas, judge_replicas(found, one, url.service, host))
             end
         end
     end
     if #addresses > 1 then
         found.add("FAIL", "the sentinels name different masters: " .. table.concat(addresses, ", "),
-            "look at their logs; redis-cli -p 26379 sentinel reset NAME on the one that is wrong")
+            ("look at their logs; `sentinel reset %s` on the one that is wrong"):format(url.service))
     end
-    for _, address in ipairs(addresses) do judge_role(found, ctx, address) end
+    for _, address in ipairs(addresses) do judge_role(found, ctx, address, url.service, named_by[address]) end
+    if answered == 0 then return found.result(("none of %d sentinels tells the master"):format(#url.hosts)) end
     return found.result(("%s of %d, master %s with %s"):format(cli.plural(answered, "sentinel"), #url.hosts,
         addresses[1], cli.plural(replicas, "replica")), { sentinels = answered, replicas = replicas })
 end

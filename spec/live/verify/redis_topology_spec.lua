@@ -65,6 +65,18 @@ describe("dbrun verify, about sentinels:", function()
         assert.not_matches("secret", text)
     end)
 
+    it("says that they refuse, and why, where others are silent", function()
+        local url = set.url:gsub(set.hosts:gsub("%p", "%%%0"), "127.0.0.1:1," .. set.hosts)
+        local text = told("redis.sentinels", (url:gsub("sentinel_password=other", "sentinel_password=wrong")), "FAIL",
+            ("sentinel 127.0.0.1:%d refuses: "):format(set.ports[1]))
+        assert.matches("WRONGPASS", text, 1, true)
+        assert.matches("sentinel 127.0.0.1:1 does not answer", text, 1, true)
+        assert.matches("?sentinel_password=...", text, 1, true)
+        text = told("redis.sentinels", (url:gsub("/main/", "/nobody/")), "FAIL",
+            "refuses: ERR No such master with that name")
+        assert.matches("the NAME is the one in `sentinel monitor`", text, 1, true)
+    end)
+
     it("sees one that knows nothing of the others and has another master", function()
         local liar = set:start_liar(set.servers[2].port)
         local url = set.url:gsub(set.hosts:gsub("%p", "%%%0"), set.hosts .. "," .. liar)
@@ -81,6 +93,7 @@ describe("dbrun verify, about sentinels:", function()
             set.children[i]:wait(5)
         end
         local text = told("redis.sentinels", set.url, "FAIL", "NOQUORUM")
+        assert.matches(("redis-cli -h 127.0.0.1 -p %d sentinel ckquorum"):format(set.ports[1]), text, 1, true)
         assert.matches(("sentinel 127.0.0.1:%d does not answer"):format(set.ports[2]), text, 1, true)
     end)
 end)
