@@ -74,10 +74,15 @@ describe("dbrun as a hook of", function()
         write("alembic/env.py", FILES["alembic/env.py"])
         local function revision(name, down, code)
             write(("alembic/versions/%s.py"):format(name), ("from alembic import op\nrevision = '%s'\n"
-                .. "down_revision = %s\ndef upgrade():\n    op.execute(%q)\n"):format(name, down, code))
+                .. "down_revision = %s\ndef upgrade():\n    op.execute(%q)\n"
+                .. "def downgrade():\n    op.execute('drop table fruit')\n"):format(name, down, code))
         end
         revision("a1", "None", (UP:gsub("\n", "")))
-        local result = check(python, "-m", "alembic", "upgrade", "head")
+        local result = run(python, "-m", "alembic", "upgrade", "head", "--sql")
+        assert.equal(0, result.code, result.stdout)
+        assert.matches("create table fruit", result.stdout, 1, true)
+        assert.not_matches("seeded", result.stdout, 1, true)
+        result = check(python, "-m", "alembic", "upgrade", "head")
         assert.is_nil(result.stdout:find("dbrun", 1, true))
         revision("b2", "'a1'", "create table bowl ()")
         fs.write(folder .. "/seeds/2_bad.sql", "select 1 / 0")
@@ -85,6 +90,11 @@ describe("dbrun as a hook of", function()
         assert.equal(1, result.code, result.stdout)
         assert.matches("division by zero", result.stdout, 1, true)
         assert.equal("b2", sql "select version_num from alembic_version")
+        for _, words in ipairs { { "stamp", "a1" }, { "downgrade", "base" } } do
+            result = run(python, "-m", "alembic", words[1], words[2])
+            assert.equal(0, result.code, result.stdout)
+            assert.not_matches("Target:", result.stdout, 1, true)
+        end
     end)
 
     it("dbmate", function()
