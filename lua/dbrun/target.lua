@@ -17,6 +17,20 @@ local WHERE <const> = catalog.sql [[
 select current_user::{text} as role, {current_database}()::{text} as database, {host}({inet_server_addr}()) as address,
        {inet_server_port}() as port, {current_setting}('server_version') as version]]
 
+---The same where the server does not tell its address: not each service that speaks its language has the functions.
+local WHERE_ONLY <const> = catalog.sql [[
+select current_user::{text} as role, {current_database}()::{text} as database,
+       {current_setting}('server_version') as version]]
+
+local NOT_OFFERED <const> = { ["42501"] = true, ["42883"] = true, ["0A000"] = true }
+
+local function where(conn)
+    local ok, row = pcall(conn.one, conn, WHERE)
+    if ok then return row end
+    if not errors.is(row) or not NOT_OFFERED[row.sqlstate] then error(row, 0) end
+    return conn:one(WHERE_ONLY)
+end
+
 ---The servers in a URL; none when it cannot be parsed.
 local function servers_in(url)
     local ok, parsed = pcall(require("dbrun.url").parse_postgres, url, "url")
@@ -38,7 +52,7 @@ local HANDLE <const> = args.one_type_of("table", "userdata")
 function M.describe(conn, url)
     args.check("target.describe", "conn", conn, HANDLE)
     args.check("target.describe", "url", url, "string")
-    local row = conn:one(WHERE)
+    local row = where(conn)
     local host = host_in(url) or row.address or "local socket"
     if row.port and host:sub(1, 1) ~= "/" then host = ("%s:%d"):format(host, row.port) end
     local name = ("%s@%s/%s (PostgreSQL %s)"):format(row.role, host:gsub("/+$", ""), row.database,
@@ -82,7 +96,7 @@ function M.check(conn, url, named, about)
     about = args.options("target.check", about, ABOUT)
     local patterns = about.patterns or require("dbrun.config").DBRUN_PROTECTED
     if not named and not (patterns and patterns:find "%S") then return end
-    local row = conn:one(WHERE)
+    local row = where(conn)
     row.database = about.database or row.database
     local hosts = { row.address }
     for _, server in ipairs(servers_in(url)) do hosts[#hosts + 1] = server.host end

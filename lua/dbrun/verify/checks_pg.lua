@@ -51,6 +51,36 @@ local function first_connection()
     return engine():acquire()
 end
 
+local MARGIN <const> = 0.05 -- seconds before the deadline at which it is told what a server said
+
+---What the server says instead of taking a connection, as one does that is starting: a pool waits for its end, which is
+---right for a program. Nil when it says nothing.
+local function said(url)
+    local probe <const> = require("dbrun.db").engine { url = url, mode = "async", size = 1, overflow = 0,
+        connect_timeout = 0.5 }
+    local _ <close> = setmetatable({}, { __close = function() probe:close() end })
+    local ok, e = pcall(probe.value, probe, "select 1")
+    return not ok and errors.is(e) and e.sqlstate and e or nil
+end
+
+local SOON <const> = 0.5 -- seconds that a connection may take before the reason is looked for
+
+---Takes a connection. When none comes soon, it looks beside that for the reason, and raises this at the deadline.
+local function connection_or_reason(ctx)
+    local reason
+    local group <close> = task.group()
+    group:spawn(function()
+        task.sleep(SOON)
+        reason = said(ctx.config.async_database_url)
+    end)
+    local ok, found = pcall(task.timeout, math.max(ctx.deadline - task.now() - MARGIN, 0), first_connection)
+    group:cancel()
+    if ok then return found end
+    if not errors.is(found, "timeout") or task.now() < ctx.deadline - 2 * MARGIN then error(found, 0) end
+    if reason then error(reason, 0) end
+    return first_connection()
+end
+
 ---@type dbrun.verify.Check
 M.async = {
     name = "postgres.async",
@@ -59,10 +89,12 @@ M.async = {
     service = async_service,
     run = function(ctx)
         local _ = ctx.config.async_database_url -- a wrong value is an error of the configuration, not of the server
-        ctx.conn = engine()
-        if room(ctx.config) > AT_ONCE then -- otherwise the concurrency check needs all connections
-            ctx.lease = first_connection()
-            ctx.conn = ctx.lease
+        local conn = connection_or_reason(ctx)
+        if room(ctx.config) > AT_ONCE then
+            ctx.lease, ctx.conn = conn, conn
+        else
+            conn:release() -- the concurrency check needs all connections
+            ctx.conn = engine()
         end
         local target = require("dbrun.target").describe(ctx.conn, ctx.config.async_database_url)
         return { text = ("%s, %s"):format(target, pool_text(ctx.config)), facts = { target = target } }
@@ -75,6 +107,8 @@ local MEET <const> = catalog.sql [[
 select {pg_backend_pid}() as pid, extract(epoch from {statement_timestamp}())::{float8} as began,
        extract(epoch from {clock_timestamp}())::{float8} as ended
   from {pg_sleep}($1)]]
+
+local NOT_OFFERED <const> = { ["42501"] = true, ["42883"] = true, ["0A000"] = true }
 
 -- Seconds that the statements take. On a busy machine short ones may not overlap: then longer ones are tried.
 local NAPS <const> = { 0.002, 0.03, 0.3 }
@@ -161,6 +195,12 @@ local function distinct(spans)
     return pids
 end
 
+---Not each server has the functions with which this is tried, or lets this role call them.
+local function refused(e)
+    if not errors.is(e) or not NOT_OFFERED[e.sqlstate] or e.kind == "connect" then error(e, 0) end
+    return { status = "SKIP", text = ("not offered here: %s"):format(e.message) }
+end
+
 ---@type dbrun.verify.Check
 M.concurrency = {
     name = "postgres.concurrency",
@@ -170,7 +210,8 @@ M.concurrency = {
     service = async_service,
     run = function(ctx)
         local n = math.min(AT_ONCE, room(ctx.config))
-        local spans, at_once = meet_in_time(ctx, n)
+        local met, spans, at_once = pcall(meet_in_time, ctx, n)
+        if not met then return refused(spans) end
         if not spans then
             return unserved(ctx, n) or errors.fail("timeout", ("%d connections gave no answer in time"):format(n))
         end

@@ -69,21 +69,30 @@ check("prepared_transactions", "no prepared transaction is left open", function(
             "what has made it has lost it: look for its program's log" } }
 end, { "prepared" })
 
+---What ends the hold, by the kind of its holder.
+local function release(kind, name)
+    if kind:find "slot" then
+        return ("start what reads it, or: select pg_drop_replication_slot('%s')"):format((name:gsub("'", "''")))
+    elseif kind:find "prepared" then
+        return ("rollback prepared '%s';"):format((name:gsub("'", "''")))
+    elseif kind:find "standby" then
+        return "end the long query on that standby (select * from pg_stat_replication), or hot_standby_feedback = off"
+    end
+    return ("select pg_terminate_backend(%s)"):format(name)
+end
+
 check("xmin_horizon", "nothing keeps vacuum from removing old rows", function(ctx, server)
     local holder = server.horizon
-    if not holder then return "nothing holds it back" end
-    local old = tonumber(holder[3]) or 0
-    local text = ("%s transactions are held"):format(cli.count(math.tointeger(old) or 0))
+    local old = holder and tonumber(holder[3]) or 0
+    local text = holder and ("%s transactions are held"):format(cli.count(math.tointeger(old) or 0))
+        or "nothing holds it back"
     local status, limit = limits.judge(ctx, "postgres.xmin_horizon", old)
     if not limit then return text end
     local kind, name = holder[1], holder[2]
-    local slot, prepared = kind:find "slot" ~= nil, kind:find "prepared" ~= nil
     return { status = status, text = text,
         cause = ("%s %s holds rows that were removed up to %s transactions ago"):format(kind, name,
             cli.count(math.tointeger(old) or 0)),
-        remedy = { slot and ("start what reads it, or: select pg_drop_replication_slot('%s')"):format(name)
-            or prepared and ("rollback prepared '%s';"):format((name:gsub("'", "''")))
-            or ("select pg_terminate_backend(%s)"):format(name) } }
+        remedy = { release(kind, name) } }
 end, { "xmin_horizon" })
 
 -- ---- what runs out ----
@@ -126,7 +135,7 @@ check("end_of_life", "the server's version still gets corrections", function(ctx
     if not ends then return ("the end of version %s is not known here"):format(server.version:match "^%d+" or "?") end
     local year, month, day = ends:match "(%d+)-(%d+)-(%d+)"
     local last = os.time { year = tonumber(year), month = tonumber(month), day = tonumber(day), hour = 12 }
-    local past = (server.clock - last) / 86400
+    local past = ((server.clock or os.time()) - last) / 86400
     local status = limits.judge(ctx, "postgres.end_of_life", past)
     local text = ("%d: corrections until %s"):format(major, ends)
     if status == "PASS" then return text end
@@ -140,6 +149,11 @@ check("archiving", "the WAL is archived, where that is switched on", function(ct
     local mode = server.settings[5]
     if mode == "off" or mode == "" then return "archive_mode is off" end
     if server.standby and mode ~= "always" then return "the primary archives" end
+    if server.settings[8] == "" and server.settings[9] == "" then
+        return { status = "WARN", text = "archive_mode is on, and nothing archives",
+            cause = "neither archive_command nor archive_library is set: WAL stays in pg_wal until the disk is full",
+            remedy = { "set archive_command, or archive_mode = off; archive_command = '/bin/true' keeps no WAL" } }
+    end
     if not server.archiving then return "nothing fails" end
     local fails, file, failures = tonumber(server.archiving[1]) or 0, server.archiving[2], server.archiving[3]
     local status, limit = limits.judge(ctx, "postgres.archiving", fails)
@@ -149,7 +163,7 @@ check("archiving", "the WAL is archived, where that is switched on", function(ct
         cause = ("archiving %s fails, %s times so far: WAL stays in pg_wal until the disk is full"):format(
             tostring(file), failures),
         remedy = { "the server's log has the output of archive_command; select * from pg_stat_archiver" } }
-end, { "archiving" })
+end, { "settings", "recovery", "archiving" })
 
 check("checksums", "no block had a wrong checksum", function(ctx, server)
     local failures = server.checksum_failures
@@ -161,6 +175,14 @@ check("checksums", "no block had a wrong checksum", function(ctx, server)
         remedy = { "look for 'page verification failed' in the server's log; restore from a backup on other disks" } }
 end, { "checksums" })
 
+---What happens without them.
+local OFF <const> = {
+    fsync = "a crash of the machine may ruin the database",
+    full_page_writes = "a crash of the machine while a page is written may ruin the database",
+    autovacuum = "tables grow, and their statistics are wrong",
+    track_counts = "autovacuum does not know what to do: tables grow, and their statistics are wrong",
+}
+
 ---Settings with which a crash, or nothing at all, ruins a database. A private server of `dbrun stack` may have them.
 check("settings", "settings that protect the data are on", function(_, server)
     local off, private = {}, next(core.options.overlay or {}) ~= nil
@@ -169,15 +191,30 @@ check("settings", "settings that protect the data are on", function(_, server)
     end
     if #off == 0 then return "fsync, full_page_writes, autovacuum and track_counts are on" end
     local text = table.concat(off, ", ") .. " off"
-    if private and off[1] == "fsync" then return text .. ": a private server" end
-    return { status = "WARN", text = text, cause = server.settings[1] == "off" and server.settings[1] ~= ""
-        and "a crash of the machine may ruin the database" or "tables grow, and their statistics are wrong",
-        remedy = { ("alter system set %s = on; select pg_reload_conf();"):format(off[1]) } }
-end)
+    if private and #off == 1 and off[1] == "fsync" then return text .. ": a private server" end
+    local causes, remedy = {}, {}
+    for i, name in ipairs(off) do
+        causes[i] = ("%s: %s"):format(name, OFF[name])
+        remedy[i] = ("alter system set %s = on;"):format(name)
+    end
+    remedy[#remedy + 1] = "select pg_reload_conf();"
+    return { status = "WARN", text = text, cause = table.concat(causes, "\n"), remedy = remedy }
+end, { "settings" })
 
-names("pending_restart", "no changed setting waits for a restart", "pending_restart",
-    function(server) return server.pending end, { "setting" }, "the server runs with their old values",
-    "restart the server, or take the change back")
+check("pending_restart", "no changed setting waits for a restart", function(ctx, server)
+    local list, text = server.pending, "none"
+    if #list > 0 then text = cli.plural(#list, "setting") end
+    local status = limits.judge(ctx, "postgres.pending_restart", #list)
+    if status ~= "PASS" then
+        return { status = status, text = text, remedy = { "restart the server, or take the change back" },
+            cause = ("%s\nthe server runs with their old values"):format(table.concat(list, "\n")) }
+    end
+    if server.all_settings then return text end
+    return { status = "WARN", text = text .. ", as far as this role can see",
+        cause = ("cannot see settings that only superusers see, such as shared_preload_libraries: hidden from %s")
+            :format(server.role),
+        remedy = { ("grant pg_monitor to %s;"):format(server_check.ident(server.role)) } }
+end, { "pending_restart" })
 
 names("collation", "collations have the version that indexes were built with", "collations", function(server)
     local list = { table.unpack(server.collations) }
@@ -188,13 +225,29 @@ end, { "collation" }, "texts may sort in another order now: indexes on them miss
 
 -- ---- what is switched off ----
 
-names("unchecked", "no constraint is left NOT VALID, no trigger disabled", "unchecked", function(server)
-    local list = { table.unpack(server.unvalidated) }
-    for i, name in ipairs(server.unvalidated) do list[i] = name .. " is not validated" end
-    for _, name in ipairs(server.disabled) do list[#list + 1] = name .. " is disabled" end
-    return list
-end, { "rule" }, "rows may break them",
-    "alter table TABLE validate constraint NAME; alter table TABLE enable trigger NAME")
+check("unchecked", "no constraint is left NOT VALID, no trigger disabled", function(ctx, server)
+    local list, remedy = {}, {}
+    local function add(line, todo)
+        list[#list + 1] = line
+        if not remedy[todo] then remedy[#remedy + 1], remedy[todo] = todo, true end
+    end
+    for _, rule in ipairs(server.unvalidated) do
+        if rule[2] == "false" then -- PostgreSQL 18
+            add(rule[1] .. " is not enforced", "alter table TABLE alter constraint NAME enforced   "
+                .. "(only foreign keys; drop a check, and add it again)")
+        else
+            add(rule[1] .. " is not validated", "alter table TABLE validate constraint NAME")
+        end
+    end
+    for _, name in ipairs(server.disabled) do
+        add(name .. " is disabled", "alter table TABLE enable trigger NAME")
+    end
+    local status = limits.judge(ctx, "postgres.unchecked", #list)
+    local text = #list == 0 and "none" or cli.plural(#list, "rule")
+    if status == "PASS" then return text end
+    return { status = status, text = text, remedy = table.move(remedy, 1, #remedy, 1, {}),
+        cause = table.concat(list, "\n") .. "\nrows may break them" }
+end, { "unchecked" })
 
 names("autovacuum", "large tables have been analyzed", "autovacuum", function(server) return server.unanalyzed end,
     { "table" }, "the planner guesses how many rows they have", "analyze TABLE; is autovacuum on for it?")
@@ -210,6 +263,6 @@ check("encryption", "the connection is encrypted, or does not leave this machine
     if status == "PASS" then return "not encrypted" end
     return { status = status, text = "not encrypted", cause = "passwords and rows can be read on the way",
         remedy = { "sslmode=verify-full in DATABASE_URL; ssl = on in the server's postgresql.conf" } }
-end, { "sessions" })
+end, { "sessions", "remote" })
 
 return M

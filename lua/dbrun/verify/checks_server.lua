@@ -26,26 +26,34 @@ end)
 
 -- ---- room for the pools ----
 
----The sessions of other programs.
-local function others(ctx, server)
+---How many of these sessions are of other programs.
+local function others(ctx, server, sessions)
     local own, n = { [server.pid] = true }, 0
     for _, pid in ipairs(ctx.own_backends or {}) do own[pid] = true end
-    for _, pid in ipairs(server.sessions) do n = n + (own[pid] and 0 or 1) end
+    for _, pid in ipairs(sessions) do n = n + (own[pid] and 0 or 1) end
     return n
 end
 
----The number of connections that this role may have in this database, and the setting that limits it.
-local function room(server)
-    local most = server.max_connections - (server.superuser and 0 or server.reserved)
-    local why = ("max_connections %d%s"):format(server.max_connections,
-        server.superuser and "" or (", %d of them reserved"):format(server.reserved))
-    if not server.superuser and server.database_limit >= 0 and server.database_limit < most then
-        most, why = server.database_limit, ("CONNECTION LIMIT %d of the database"):format(server.database_limit)
+---The limit that leaves this role the fewest connections in this database: how many there may be, the setting, and how
+---many sessions of others count against it. Superusers have none but that of the server.
+---@param kept integer connections that this program keeps open: a limit below that comes first
+local function room(ctx, server, kept)
+    local best
+    local function limit(most, why, sessions)
+        local busy = others(ctx, server, sessions)
+        local left = most < kept and most - kept - server.max_connections or most - busy
+        if not best or left < best.left then best = { most = most, why = why, busy = busy, left = left } end
     end
-    if not server.superuser and server.role_limit >= 0 and server.role_limit < most then
-        most, why = server.role_limit, ("CONNECTION LIMIT %d of the role"):format(server.role_limit)
+    limit(server.max_connections - (server.superuser and 0 or server.reserved), ("max_connections %d%s"):format(
+        server.max_connections, server.superuser and "" or (", %d of them reserved"):format(server.reserved)),
+        server.sessions)
+    for _, kind in ipairs(server.superuser and {} or { "database", "role" }) do
+        local most = server[kind .. "_limit"]
+        if most >= 0 then
+            limit(most, ("CONNECTION LIMIT %d of the %s"):format(most, kind), server["of_" .. kind])
+        end
     end
-    return most, why
+    return best.most, best.why, best.busy
 end
 
 check("capacity", "both pools fit into max_connections beside the other sessions", function(ctx, server)
@@ -53,8 +61,8 @@ check("capacity", "both pools fit into max_connections beside the other sessions
     if server.pooler then return { status = "SKIP", text = "a pooler shares the server's connections" } end
     local size, overflow = config.DB_POOL_SIZE, config.DB_MAX_OVERFLOW
     local sync = config.sync_database_url == config.async_database_url and config.SYNC_POOL_SIZE or 0
-    local most, why = room(server)
-    local busy, hidden = others(ctx, server), server.hidden
+    local most, why, busy = room(ctx, server, size + sync)
+    local hidden = server.hidden
     local text = ("%d + %d + %d (sync) of %d, others use %d%s"):format(size, math.max(overflow, 0), sync, most, busy,
         hidden > 0 and " or more" or "")
     local facts = { room = most, others = busy, kept = size + sync, at_most = size + math.max(overflow, 0) + sync }
@@ -178,7 +186,7 @@ end
 check("replication", "standbys keep up, and no slot keeps too much WAL", function(ctx, server)
     if server.standby then
         local refused = server.refused.receiver
-        if refused then return { status = "SKIP", text = ("not offered here: %s"):format(refused.message) } end
+        if refused then return server_check.not_offered(refused) end
         return standby(ctx, server)
     end
     local wanted, most = ctx.expect.replicas, 0
@@ -202,7 +210,7 @@ check("replication", "standbys keep up, and no slot keeps too much WAL", functio
             "select * from pg_stat_replication; check the standbys' logs")
     end
     return text
-end, { "replication" })
+end, { "recovery", "replication" })
 
 -- ---- clock, encoding, time zone ----
 
@@ -216,7 +224,7 @@ check("clock", "the server's clock agrees with this machine's", function(ctx, se
         cause = ("more than %g s between the server's clock and this machine's"):format(limit),
         remedy = { "timedatectl   (on both: is NTP on?)" },
     }
-end)
+end, { "clock" })
 
 check("encoding", "texts are UTF-8", function(ctx, server)
     local wanted = ctx.expect.encoding

@@ -64,7 +64,7 @@ check("wraparound", "transaction ids are far from wraparound", function(ctx, ser
         cause = "vacuum does not keep up: at wraparound the server refuses writes",
         remedy = { ("vacuumdb --freeze %s"):format(worst.database),
             "look for old transactions, prepared transactions and replication slots: they hold vacuum back" } }
-end, { "wraparound" })
+end, { "settings", "wraparound" })
 
 check("dead_rows", "no table has too many dead rows", function(ctx, server)
     local causes, worst = {}, "PASS"

@@ -19,15 +19,12 @@ local function group(name, sql, since)
     M.groups[#M.groups + 1] = { name = name, sql = sql, since = since }
 end
 
---- The clock alone is found by the search_path, so that a role can be given another one.
+--- What no server lacks: without it the other checks have nothing to judge.
 group("server", ([[
-{split_part}({current_setting}('server_version'), ' ', 1) as version,
+{current_setting}('server_version') as version,
        {current_setting}('server_version_num')::int as version_num, current_user::{text} as role,
        {current_setting}('server_encoding') as encoding, {current_setting}('client_encoding') as client_encoding,
-       {current_setting}('TimeZone') as timezone, {pg_is_in_recovery}() as standby,
-       {current_setting}('transaction_read_only') {=} 'on' as read_only,
-       extract(epoch from clock_timestamp())::{float8} as clock,
-       extract(epoch from {clock_timestamp}() {-} {pg_postmaster_start_time}())::{float8} as uptime,
+       {current_setting}('TimeZone') as timezone, {current_setting}('transaction_read_only') {=} 'on' as read_only,
        {pg_backend_pid}() as pid,
        {current_setting}('max_connections')::int as max_connections,
        coalesce({current_setting}('superuser_reserved_connections', true)::int, 0)
@@ -35,12 +32,22 @@ group("server", ([[
        {current_setting}('is_superuser') {=} 'on' as superuser,
        (select datconnlimit from {pg_database} where datname {=} {current_database}()) as database_limit,
        (select rolconnlimit from {pg_roles} where rolname {=} current_user) as role_limit,
-       array(select coalesce({current_setting}(n, true), '')
-               from {unnest}(array['fsync', 'full_page_writes', 'autovacuum', 'track_counts', 'archive_mode',
-                                   'autovacuum_freeze_max_age', 'autovacuum_multixact_freeze_max_age']) n) as settings,
        %s is not null as timescale,
        array(select array[extname::{text}, extversion] from {pg_extension}) as extensions]]):format(
     relations.at("'timescaledb_information'", "'hypertables'")))
+
+--- The clock alone is found by the search_path, so that a role can be given another one.
+group("clock", "extract(epoch from clock_timestamp())::{float8} as clock")
+
+group("settings", [[
+array(select coalesce({current_setting}(n, true), '')
+               from {unnest}(array['fsync', 'full_page_writes', 'autovacuum', 'track_counts', 'archive_mode',
+                                   'autovacuum_freeze_max_age', 'autovacuum_multixact_freeze_max_age',
+                                   'archive_command', 'archive_library']) n) as settings]])
+
+group("recovery", "{pg_is_in_recovery}() as standby")
+
+group("uptime", "extract(epoch from {clock_timestamp}() {-} {pg_postmaster_start_time}())::{float8} as uptime")
 
 --- The server hides all but process, role and database of another role's session from a role that is neither that one
 --- nor pg_read_all_stats.
@@ -49,6 +56,11 @@ array(select pid from {pg_stat_get_activity}(null) where backend_type {=} 'clien
                  or backend_type is null and datid is not null and usesysid is not null) as sessions,
        (select {count}(*)::int from {pg_stat_get_activity}(null)
          where backend_type is null and datid is not null and usesysid is not null) as hidden,
+       array(select pid from {pg_stat_get_activity}(null) where usesysid {=} (
+             select oid from {pg_roles} where rolname {=} current_user and rolconnlimit {>=} 0)) as of_role,
+       array(select pid from {pg_stat_get_activity}(null) where usesysid is not null and datid {=} (
+             select oid from {pg_database} where datname {=} {current_database}() and datconnlimit {>=} 0))
+           as of_database,
        (select array[pid::{text}, extract(epoch from {clock_timestamp}() {-} xact_start)::{text}, state,
                      application_name]
           from {pg_stat_get_activity}(null) where backend_type {=} 'client backend' and pid {<>} {pg_backend_pid}()
@@ -56,9 +68,10 @@ array(select pid from {pg_stat_get_activity}(null) where backend_type {=} 'clien
        (select array[pid::{text}, extract(epoch from {clock_timestamp}() {-} state_change)::{text}, application_name]
           from {pg_stat_get_activity}(null) where state {~~} 'idle in transaction%'
          order by state_change limit 1) as idle,
-       (select ssl or gss_enc from {pg_stat_get_activity}({pg_backend_pid}())) as encrypted,
-       {inet_client_addr}() {<>} {inet_server_addr}() and not {inet_client_addr}() {<<} '127.0.0.0/8'::{inet}
-           as remote]])
+       (select ssl or gss_enc from {pg_stat_get_activity}({pg_backend_pid}())) as encrypted]])
+
+group("remote", [[
+{inet_client_addr}() {<>} {inet_server_addr}() and not {inet_client_addr}() {<<} '127.0.0.0/8'::{inet} as remote]])
 
 group("locks", [[
 array(select array[pid::{text}, waits::{text}, relation, {array_to_string}({pg_blocking_pids}(pid), ', ')]
@@ -75,10 +88,14 @@ array(select array[gid, extract(epoch from {clock_timestamp}() {-} prepared)::{t
                           (select datname::{text} from {pg_database} where oid {=} dbid)]
                from {pg_prepared_xact}() order by prepared limit 10) as prepared]])
 
+--- What has written holds the horizon by the number of its transaction, and has no snapshot while it is idle. The
+--- server shows both of every session, whatever else it hides.
 group("xmin_horizon", [[
 (select array[kind, name, old::{text}] from (
-            select 'the transaction of backend', pid::{text}, {age}(backend_xmin) from {pg_stat_get_activity}(null)
-             where backend_xmin is not null and pid {<>} {pg_backend_pid}()
+            select case when backend_type {=} 'walsender' then 'the standby of WAL sender'
+                        else 'the transaction of backend' end,
+                   pid::{text}, greatest({age}(backend_xmin), {age}(backend_xid)) from {pg_stat_get_activity}(null)
+             where coalesce(backend_xmin, backend_xid) is not null and pid {<>} {pg_backend_pid}()
             union all
             select 'the replication slot', slot_name::{text}, greatest({age}(xmin), {age}(catalog_xmin))
               from {pg_get_replication_slots}() where coalesce(xmin, catalog_xmin) is not null
@@ -170,9 +187,10 @@ array(select array[name, used::{text}, most::{text}, (used {/} most)::{text}] fr
                          then not {has_sequence_privilege}(oid, 'USAGE, SELECT') end) as unread]])
 
 group("unchecked", [[
-array(select {concat}(case when conrelid {=} 0 then contypid::{regtype}::{text}
-                             else conrelid::{regclass}::{text} end, ': ', conname)
-               from {pg_constraint} where not convalidated limit 20) as unvalidated,
+array(select array[{concat}(case when conrelid {=} 0 then contypid::{regtype}::{text}
+                                   else conrelid::{regclass}::{text} end, ': ', conname),
+                          {to_jsonb}(c) {->>} 'conenforced']
+               from {pg_constraint} c where not convalidated limit 20) as unvalidated,
        array(select {concat}(tgrelid::{regclass}::{text}, ': ', tgname) from {pg_trigger}
               where tgenabled {=} 'D' limit 20) as disabled]])
 
@@ -180,7 +198,7 @@ group("replica_identity", [[
 array(select distinct c.oid::{regclass}::{text} from {pg_publication} p
          cross join lateral {pg_get_publication_tables}(p.pubname::{text}) g join {pg_class} c on c.oid {=} g.relid
         where (p.pubupdate or p.pubdelete) and (c.relreplident {=} 'n' or c.relreplident {=} 'd' and not exists (
-               select from {pg_index} i where i.indrelid {=} c.oid and i.indisprimary)
+               select from {pg_index} i where i.indrelid {=} c.oid and i.indisprimary and i.indimmediate)
                or c.relreplident {=} 'i' and not exists (
                select from {pg_index} i where i.indrelid {=} c.oid and i.indisreplident))) as unidentified]])
 
@@ -201,7 +219,8 @@ group("database_collation", [[
            and datcollversion {<>} {pg_database_collation_actual_version}(oid)) as database_collation]], 15)
 
 group("pending_restart", [[
-array(select name from {pg_show_all_settings}() where pending_restart) as pending]])
+array(select name from {pg_show_all_settings}() where pending_restart) as pending,
+       {pg_has_role}('pg_read_all_settings', 'USAGE') as all_settings]])
 
 ---@param groups dbrun.verify.FactGroup[]
 ---@return string sql one SELECT for all of them; without a join, which would take the planner longer than the rest

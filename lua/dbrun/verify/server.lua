@@ -21,10 +21,11 @@ local function with_connection(ctx, fn)
     return fn(conn)
 end
 
----What a server answers that does not have a function, or does not let this role call it.
+---What a server answers that does not have a function, does not let this role call it, or has nothing that it can send.
 local NOT_OFFERED <const> = {
     ["0A000"] = true, ["42501"] = true, ["42883"] = true, ["55000"] = true, ["42P01"] = true, ["42703"] = true,
     ["42704"] = true,
+    ["22021"] = true, ["22P05"] = true, -- a name that is not text in the encoding of this session
 }
 
 local function not_offered(e) return errors.is(e) and NOT_OFFERED[e.sqlstate] end
@@ -68,7 +69,8 @@ function M.ask(ctx)
     end)
     server.refused = refused
     for _, extension in ipairs(server.extensions) do server.extensions[extension[1]] = extension[2] end
-    server.clock_ahead = server.clock - (before + after) / 2
+    server.version = server.version:match "^%S+"
+    server.clock_ahead = server.clock and server.clock - (before + after) / 2
     server.round_trip = after - before
     -- Behind a pooler another process answers than the one that the connection was opened with.
     server.pooler = opened_with ~= server.pid
@@ -85,7 +87,8 @@ M.check = {
     run = function(ctx)
         ctx.server = M.ask(ctx)
         local s, cli = ctx.server, require "dbrun.cli"
-        local text = ("PostgreSQL %s, up %s, %s, max_connections %d"):format(s.version, cli.duration(s.uptime),
+        local text = ("PostgreSQL %s, up %s, %s, max_connections %d"):format(s.version,
+            s.uptime and cli.duration(s.uptime) or "for an unknown time",
             s.sessions and cli.plural(#s.sessions, "session") or "unknown sessions", s.max_connections)
         local found = { version = s.version, uptime = s.uptime, sessions = s.sessions and #s.sessions,
             max_connections = s.max_connections }

@@ -1,6 +1,18 @@
 --- What the checks of the PostgreSQL server share: how one that judges the facts of dbrun.verify.server is made.
 local M = {}
 
+---The result of a check whose facts the server does not give.
+---@param refused dbrun.Error
+---@return dbrun.verify.Found
+function M.not_offered(refused)
+    if refused.sqlstate ~= "22021" and refused.sqlstate ~= "22P05" then
+        return { status = "SKIP", text = ("not offered here: %s"):format(refused.message) }
+    end
+    return { status = "WARN", text = "cannot be read", cause = "a name is not in the encoding of this database: "
+        .. refused.message, remedy = { "PGCLIENTENCODING=SQL_ASCII psql   (shows it: rename it)",
+        "or create the database anew: createdb -E UTF8 -T template0" } }
+end
+
 ---Returns a function that adds a check `postgres.NAME` to the list. `groups` names the groups of facts that it judges:
 ---it is skipped where the server does not give one of them.
 ---@param list dbrun.verify.Check[]
@@ -13,9 +25,7 @@ function M.adder(list)
                 local server = ctx.server
                 for _, group in ipairs(groups or {}) do
                     local refused = server.refused[group]
-                    if refused then
-                        return { status = "SKIP", text = ("not offered here: %s"):format(refused.message) }
-                    end
+                    if refused then return M.not_offered(refused) end
                 end
                 return run(ctx, server)
             end,
