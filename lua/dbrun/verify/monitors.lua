@@ -83,7 +83,7 @@ end
 
 local CODES <const> = { PASS = 0, WARN = 1, FAIL = 2, SKIP = -1 }
 
-local function label(text) return (text:gsub('[\\"]', "\\%0"):gsub("\n", "\\n")) end
+local function label(text) return (tty.printable(text):gsub('[\\"]', "\\%0"):gsub("\n", "\\n")) end
 
 ---The exposition format in text. Written to a file of the collector's folder, the name ends in `.prom`.
 ---@param results dbrun.verify.Result[]

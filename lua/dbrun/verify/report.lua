@@ -55,6 +55,9 @@ local function summary(results, count, seconds)
     return ("%s, in %s"):format(table.concat(parts, ", "), cli.duration(seconds))
 end
 
+---A headline must not look like several results.
+local function one_line(text) return (text:gsub("[%c]+", " ")) end
+
 ---@param results dbrun.verify.Result[]
 ---@param run { strict: boolean, seconds: number }
 ---@param style? table of cli.style; nil = no colours
@@ -67,9 +70,9 @@ function M.text(results, run, style)
         local colour = result.blocked_by and "dim" or COLOURS[result.status]
         rows[i] = {
             style[colour](result.status),
-            result.name,
+            one_line(result.name),
             cli.duration(result.seconds),
-            result.blocked_by and style.dim(result.text) or result.text,
+            result.blocked_by and style.dim(result.text) or one_line(result.text),
         }
         -- A server's text with line ends must not look like more results.
         rows[i][2], rows[i][4] = cli.one_line(rows[i][2]), rows[i][4]:gsub("\n", "\n      ")
@@ -85,8 +88,17 @@ function M.text(results, run, style)
     return table.concat(lines, "\n") .. "\n"
 end
 
+---Texts as JSON can hold them: where one is not UTF-8, as in a database of another encoding, its bytes are escaped.
+local function utf8_only(value)
+    if type(value) == "string" then return utf8.len(value) and value or tty.printable(value) end
+    if type(value) ~= "table" then return value end
+    local copy = setmetatable({}, getmetatable(value))
+    for key, inner in pairs(value) do copy[utf8_only(key)] = utf8_only(inner) end
+    return copy
+end
+
 ---@param results dbrun.verify.Result[]
----@param run { strict: boolean, seconds: number }
+---@param run { strict: boolean, seconds: number, status?: integer }
 ---@return string
 function M.json(results, run)
     local json = require "dbrun.json"
@@ -96,11 +108,15 @@ function M.json(results, run)
         checks[i] = {
             name = result.name, status = result.status, seconds = result.seconds, text = result.text,
             cause = result.cause, layer = result.layer, key = result.key, blocked_by = result.blocked_by,
-            remedy = json.array(result.remedy or {}), facts = result.facts,
+            remedy = json.array(utf8_only(result.remedy or {})), facts = utf8_only(result.facts),
         }
+        for _, key in ipairs { "name", "text", "cause", "key", "blocked_by" } do
+            checks[i][key] = utf8_only(checks[i][key])
+        end
     end
     return cli.json({
-        ok = count.FAIL == 0, strict = run.strict, seconds = run.seconds, passed = count.PASS, warned = count.WARN,
+        ok = count.FAIL == 0 and (run.status or 0) == 0, strict = run.strict, seconds = run.seconds,
+        passed = count.PASS, warned = count.WARN,
         failed = count.FAIL, blocked = count.blocked, skipped = count.SKIP, checks = json.array(checks),
     }, { indent = 2, sort_keys = true }) .. "\n"
 end
@@ -164,8 +180,8 @@ function M.tap(results)
     local lines = { "TAP version 13", ("1..%d"):format(#results) }
     for i, result in ipairs(results) do
         local skipped = result.status == "SKIP"
-        lines[#lines + 1] = ("%s %d - %s%s"):format(result.status == "FAIL" and "not ok" or "ok", i, result.name,
-            skipped and " # SKIP " .. tap_line(result.text) or ": " .. tap_line(result.text))
+        lines[#lines + 1] = ("%s %d - %s%s"):format(result.status == "FAIL" and "not ok" or "ok", i,
+            tap_line(result.name), skipped and " # SKIP " .. tap_line(result.text) or ": " .. tap_line(result.text))
         if result.status == "WARN" then lines[#lines + 1] = "# WARN" end
         if result.status == "WARN" or result.status == "FAIL" then
             for line in details(result):gmatch "[^\n]+" do lines[#lines + 1] = "#   " .. tap_line(line) end

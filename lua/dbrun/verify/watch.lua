@@ -10,7 +10,7 @@ local COLOURS <const> = { PASS = "green", WARN = "yellow", FAIL = "red", SKIP = 
 ---The checks whose status changed; also optional ones that have nothing to check any more.
 ---@param before table<string, dbrun.verify.Result>
 ---@param results dbrun.verify.Result[]
----@return { result: dbrun.verify.Result, was: string }[]
+---@return { result: dbrun.verify.Result, was: string, old?: dbrun.verify.Result }[]
 function M.changes(before, results)
     local list, gone = {}, {}
     for name in pairs(before) do gone[name] = true end
@@ -18,7 +18,7 @@ function M.changes(before, results)
         gone[result.name] = nil
         local old = before[result.name]
         if not old or old.status ~= result.status then
-            list[#list + 1] = { result = result, was = old and old.status or "new" }
+            list[#list + 1] = { result = result, was = old and old.status or "new", old = old }
         end
     end
     local names = {}
@@ -31,12 +31,34 @@ function M.changes(before, results)
     return list
 end
 
+---Does the line of another check tell this change? A failure blocks many, and its end frees them.
+local function told_by(change)
+    local result, was = change.result, change.old
+    if result.blocked_by and result.status == "SKIP" then return "blocked by " .. result.blocked_by end
+    if was and was.blocked_by and result.status == "PASS" then return "not blocked any more by " .. was.blocked_by end
+end
+
+local function line_of(change, style)
+    local result = change.result
+    return ("%s  %s -> %s  %s  %s"):format(os.date "%H:%M:%S", change.was,
+        style[COLOURS[result.status]](result.status), result.name, result.cause and
+        ("%s: %s"):format(result.text, (result.cause:gsub("\n", "; "))) or result.text)
+end
+
 local function show_changes(changes, style)
+    local folded, order = {}, {}
     for _, change in ipairs(changes) do
-        local result = change.result
-        cli.report(("%s  %s -> %s  %s  %s"):format(os.date "%H:%M:%S", change.was,
-            style[COLOURS[result.status]](result.status), result.name, result.cause and
-            ("%s: %s"):format(result.text, (result.cause:gsub("\n", "; "))) or result.text))
+        local by = told_by(change)
+        if not by then
+            cli.report(line_of(change, style))
+        elseif folded[by] then
+            folded[by] = folded[by] + 1
+        else
+            folded[by], order[#order + 1] = 1, by
+        end
+    end
+    for _, by in ipairs(order) do
+        cli.report(("%s  %s %s"):format(os.date "%H:%M:%S", cli.plural(folded[by], "check"), style.dim(by)))
     end
     io.stdout:flush()
 end

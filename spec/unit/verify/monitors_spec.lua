@@ -95,6 +95,15 @@ describe("the report for Prometheus", function()
     end)
 end)
 
+describe("the report for Prometheus of names that are not UTF-8", function()
+    it("is UTF-8", function()
+        local text = monitors.prometheus({ { name = 'a\xff"', status = "PASS", seconds = 0, text = "" } },
+            { seconds = 0, status = 0 })
+        assert.is_truthy(utf8.len(text))
+        assert.matches([[check_status{check="a\\xff\""} 0]], text, 1, true)
+    end)
+end)
+
 describe("the annotations for GitHub", function()
     it("are one line each, whatever a text contains", function()
         local text = monitors.github(outcome())
