@@ -1,5 +1,6 @@
 -- scripts/verify.lua on servers that are not well: lines instead of a traceback, inside the deadline, and what is well
 -- is still told.
+local bad_server = require "spec.support.bad_server"
 local fake = require "spec.support.fake"
 local folder = require "spec.support.servers.folder"
 local scripts = require "spec.support.scripts"
@@ -99,6 +100,22 @@ describe("dbrun verify", function()
         local env = with { DATABASE_URL = ("%s127.0.0.1:%d/x"):format(NOWHERE, mute.port), DB_CONNECT_TIMEOUT = "1" }
         postgres_fails(env, "time", "the host accepted the connection, but the server did not answer",
             "pg_isready -h 127.0.0.1")
+    end)
+
+    it("tells what a server says that does not take connections yet, not that it is silent", function()
+        local message = "SFATAL\0VFATAL\0C57P03\0Mthe database system is starting up\0\0"
+        local starting <close> = fake.say { "E" .. string.pack(">I4", #message + 4) .. message }
+        local url = ("postgresql://dbrun@/postgres?host=%s"):format(starting.dir)
+        postgres_fails(with { DATABASE_URL = url }, "server", "starting up (SQLSTATE 57P03)")
+        postgres_fails(with { DATABASE_URL = url, DB_POOL_SIZE = "1", DB_MAX_OVERFLOW = "0" }, "server", "57P03")
+    end)
+
+    it("tells a Redis that loads its data from one that is silent", function()
+        local loading <close> = bad_server.start [[
+            while (sysread($c, my $line, 65536)) { syswrite($c, "-LOADING Redis is loading the dataset\r\n" x 20) }]]
+        local result = verify(with { REDIS_URL = loading.url })
+        assert.matches("^FAIL.*the server refuses %(server%)", result.redis)
+        assert.matches("LOADING Redis is loading the dataset", result.stdout, 1, true)
     end)
 
     it("does not blame PostgreSQL for a Redis that says nothing until the deadline", function()

@@ -11,12 +11,18 @@ local function ident(word)
     return word:find "^[%l_][%l%d_]*$" and word or '"' .. word:gsub('"', '""') .. '"'
 end
 
-local function of(server, key, otherwise) return ident(server[key] or otherwise) end
+local function of(server, key, otherwise) return server[key] and ident(server[key]) or otherwise end
 
 local POOL <const> = "lower DB_POOL_SIZE, DB_MAX_OVERFLOW or SYNC_POOL_SIZE"
 local SEEK <const> = "select * from pg_hba_file_rules   (the first that fits decides; then: select pg_reload_conf())"
 
----The line that would let a client in; the values are those of the server's own message.
+---What to do about a setting that the server refuses when a session begins.
+local function setting(_, server, name)
+    return { ("correct '%s' in `options` of DATABASE_URL, or in PGOPTIONS"):format(name),
+        ("or, if the role has it: alter role %s reset %s;"):format(of(server, "user", "current_user"), name) }
+end
+
+---The line that would let a client in; what the URL leaves out stands in the server's own message.
 local function hba_line(message, server, kind)
     local host = message:match 'host "([^"]+)"'
     local where = host and host ~= "[local]" and ("%s%s"):format(host, host:find ":" and "/128" or "/32")
@@ -25,11 +31,11 @@ local function hba_line(message, server, kind)
             of(server, "user", "all"))
     end
     return ("pg_hba.conf: %s  %s  %s  %s  scram-sha-256"):format(kind,
-        ident(message:match 'database "([^"]+)"' or server.dbname or "all"),
-        ident(message:match 'user "([^"]+)"' or server.user or "all"), where)
+        ident(server.dbname or message:match 'database "([^"]+)"' or "all"),
+        ident(server.user or message:match 'user "([^"]+)"' or "all"), where)
 end
 
----What an object of SQL needs, by the word that the server uses for it.
+---What an object of SQL needs, by the words that the server uses for it.
 local GRANTS <const> = {
     database = "grant connect on database %s to %s;", schema = "grant usage on schema %s to %s;",
     table = "grant select on table %s to %s;", view = "grant select on table %s to %s;",
@@ -39,18 +45,34 @@ local GRANTS <const> = {
     ["foreign server"] = "grant usage on foreign server %s to %s;",
 }
 
----@type { state?: string, pattern: string, text: string, layer: string, remedy: function }[]
+---"materialized view My Totals": the words for the kind, and the name, which the server does not quote.
+local function kind_and_name(object)
+    local longest = object:match "^%l+"
+    for kind in pairs(GRANTS) do
+        if #kind > #longest and object:sub(1, #kind + 1) == kind .. " " then longest = kind end
+    end
+    return longest, (object:sub(#longest + 2):gsub('^"(.*)"$', "%1"))
+end
+
+---@class dbrun.verify.Rule: dbrun.verify.Cause
+---@field code? string
+---@field kind? string
+---@field state? string
+---@field pattern string
+---@field remedy fun(message: string, server: table, a: string?, b: string?): string[]
+
+---@type dbrun.verify.Rule[]
 local RULES <const> = {
-    { state = "53300", pattern = 'too many connections for role "([^"]*)"', layer = "server",
+    { state = "53300", pattern = 'too many connections for role "(.*)"', layer = "server",
         text = "the role's connection limit is reached", remedy = function(_, _, role)
             return { ("select rolconnlimit from pg_roles where rolname = '%s'"):format(role:gsub("'", "''")),
                 ("alter role %s connection limit -1;   (or a higher number)"):format(ident(role)), POOL }
         end },
-    { state = "53300", pattern = 'too many connections for database "([^"]*)"', layer = "server",
+    { state = "53300", pattern = 'too many connections for database "(.*)"', layer = "server",
         text = "the database's connection limit is reached", remedy = function(_, _, database)
             return { ("alter database %s connection limit -1;   (or a higher number)"):format(ident(database)), POOL }
         end },
-    { state = "55000", pattern = 'database "([^"]*)" is not currently accepting connections', layer = "database",
+    { state = "55000", pattern = 'database "(.*)" is not currently accepting connections', layer = "database",
         text = "the database takes no connections", remedy = function(_, _, database)
             return { ("alter database %s allow_connections true;   (from another database)"):format(ident(database)),
                 "was it closed on purpose, for a copy or a move? is it a template?" }
@@ -61,6 +83,34 @@ local RULES <const> = {
             return { "show statement_timeout   (of this role in this database)",
                 ("alter role %s reset statement_timeout;   (or: set statement_timeout = '30s')"):format(role),
                 "is it set in DB_STATEMENT_TIMEOUT, `options` of the URL, or for the database?" }
+        end },
+    { code = "NOPERM", pattern = "(.*)", text = "a right is missing", layer = "authentication",
+        remedy = function(message, server)
+            local user = server.username or "default"
+            local command = message:match "run the '([^']+)' command"
+            local right = command and "+" .. command or message:find "channel" and "'&PATTERN'" or "'~PATTERN'"
+            return { ("redis-cli acl setuser %s %s   (as a user who may; then: acl save)"):format(user, right),
+                "redis-cli acl log   (what was refused, and why)" }
+        end },
+    { state = "57P05", pattern = "idle%-session timeout", text = "idle_session_timeout is too short", layer = "server",
+        remedy = function(_, server)
+            return { "show idle_session_timeout   (of this role in this database)",
+                ("alter role %s reset idle_session_timeout;   (pools keep connections open)"):format(
+                    of(server, "user", "current_user")) }
+        end },
+    { kind = "connect", state = "22023", pattern = 'invalid value for parameter "([^"]*)"',
+        text = "a setting has a wrong value", layer = "configuration", remedy = setting },
+    { kind = "connect", state = "42704", pattern = 'unrecognized configuration parameter "([^"]*)"',
+        text = "a setting does not exist", layer = "configuration", remedy = setting },
+    { pattern = "server does not support SSL", text = "the server speaks no TLS", layer = "tls",
+        remedy = function()
+            return { "ssl = on in the server's postgresql.conf, with ssl_cert_file and ssl_key_file",
+                "or sslmode=prefer (or disable) in DATABASE_URL, within one machine" }
+        end },
+    { state = "28000", pattern = "[Pp]eer authentication failed", layer = "authentication",
+        text = "the account of this program is not the role", remedy = function(_, server)
+            return { ("run this as the account '%s', or add it to pg_ident.conf"):format(server.user or "of that name"),
+                "or a host and a password in DATABASE_URL: `peer` is for the local socket" }
         end },
     { state = "28000", pattern = "no pg_hba.conf entry", text = "pg_hba.conf has no line for this client",
         layer = "authentication", remedy = function(message, server)
@@ -79,25 +129,25 @@ local RULES <const> = {
             if plain then list[4] = "if it is a `hostnossl ... reject`: sslmode=require in DATABASE_URL" end
             return list
         end },
-    { state = "28000", pattern = 'role "([^"]*)" does not exist', text = "the role does not exist",
+    { state = "28000", pattern = 'role "(.*)" does not exist', text = "the role does not exist",
         layer = "authentication", remedy = function(_, _, role)
             return { ("create role %s login;"):format(ident(role)),
                 "or another user in DATABASE_URL (POSTGRES_USER); without one the name of your account is taken" }
         end },
-    { state = "28000", pattern = 'role "([^"]*)" is not permitted to log in', text = "the role may not log in",
+    { state = "28000", pattern = 'role "(.*)" is not permitted to log in', text = "the role may not log in",
         layer = "authentication", remedy = function(_, _, role)
             return { ("alter role %s login;"):format(ident(role)) }
         end },
-    { state = "42501", pattern = "permission denied for ([%l ]+) (.+)$", text = "a privilege is missing",
-        layer = "server", remedy = function(_, server, kind, name)
+    { state = "42501", pattern = "permission denied for (%l.+)$", text = "a privilege is missing",
+        layer = "server", remedy = function(_, server, object)
+            local kind, name = kind_and_name(object)
             local grant = GRANTS[kind]
             local role = of(server, "user", "ROLE")
-            name = name:gsub('^"(.*)"$', "%1")
             if kind == "schema" then
                 return { (grant:format(ident(name), role)),
                     ("to make tables there: grant create on schema %s to %s;"):format(ident(name), role) }
             end
-            if not grant then return { ("grant ... on %s %s to %s;"):format(kind, name, role) } end
+            if not grant then return { ("grant ... on %s %s to %s;"):format(kind, ident(name), role) } end
             return { (grant:format(ident(name), role)) }
         end },
     { state = "58P01", pattern = 'could not access file "[^"]-([%w_]+)%-(%d[%w.]*)"', layer = "server",
@@ -125,7 +175,8 @@ local RULES <const> = {
 function M.find(e, server)
     local message = e.message or ""
     for _, rule in ipairs(RULES) do
-        if not rule.state or rule.state == e.sqlstate then
+        local state, kind = rule.state or e.sqlstate, rule.kind or e.kind
+        if rule.code == e.code and state == e.sqlstate and kind == e.kind then
             local first, _, a, b = message:find(rule.pattern)
             if first then
                 return { text = rule.text, layer = rule.layer, remedy = rule.remedy(message, server or {}, a, b) }

@@ -46,6 +46,7 @@ end
 -- ---- a server that does not answer at once ----
 
 local QUICK <const> = 1 -- seconds that an answer may take before the reason is looked for
+local MARGIN <const> = 0.05 -- seconds before the deadline at which it is told what a server said
 local PROBE <const> = 0.5 -- seconds for each look
 
 ---The error of a PING on a connection of its own; nil when it was answered.
@@ -81,9 +82,11 @@ local function look_for_tls(server)
 end
 
 ---Raises the reason why a server does not answer, where it can be found.
+---@return dbrun.Error? said what it answers instead, which may end by itself (LOADING)
 local function look(url, server)
     local e = ping(url)
     if not e then return end
+    if e.code and not STATES[e.code] then return e end
     for code, state in pairs(STATES) do
         if e.message:find("%f[%u]" .. code .. "%f[%U]") then
             errors.raise { kind = "connect", context = "server", code = code, hint = state[2],
@@ -109,8 +112,12 @@ local function ask_or_look(ctx)
         if errors.is(found) and found.message:find "closed the connection" then look_for_tls(service(ctx).server) end
         error(found, 0)
     end
-    look(ctx.config.redis_url, service(ctx).server)
-    return ask(client())
+    local said = look(ctx.config.redis_url, service(ctx).server)
+    if not said then return ask(client()) end
+    ok, found = pcall(task.timeout, math.max(ctx.deadline - task.now() - MARGIN, 0), ask, client())
+    if ok then return found end
+    if not errors.is(found, "timeout") then error(found, 0) end
+    errors.raise { kind = "connect", context = "server", code = said.code, message = said.message, hint = said.hint }
 end
 
 ---@type dbrun.verify.Check
@@ -133,11 +140,13 @@ M.redis = {
         server.is = redis_server.identify(info)
         local version = server.is.version or "of unknown version"
         local mode = info.server_mode or info.redis_mode or "unknown mode"
-        return {
-            text = ("%s %s, %s, up to %d connections"):format(server.is.name, version, mode,
-                ctx.config.REDIS_MAX_CONNECTIONS),
-            facts = { server = server.is.name, version = version, mode = mode },
-        }
+        local text = ("%s %s, %s, up to %d connections"):format(server.is.name, version, mode,
+            ctx.config.REDIS_MAX_CONNECTIONS)
+        local facts = { server = server.is.name, version = version, mode = mode }
+        if server.info then return { text = text, facts = facts } end
+        return { status = "WARN", text = text, facts = facts,
+            cause = ("cannot see the server's state: %s"):format(server.refused or "no answer to INFO"),
+            remedy = { ("redis-cli acl setuser %s +info"):format(server.user) } }
     end,
 }
 

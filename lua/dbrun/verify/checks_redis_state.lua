@@ -19,17 +19,22 @@ local function add(name, about, run)
     }
 end
 
----A check of a part of INFO; skipped when the user may not run INFO.
-local function check(name, about, run)
+local function differs(text, cause, ...)
+    return { status = "INCOMPLETE", text = text, cause = cause, remedy = { ... } }
+end
+
+---A check of a part of INFO; skipped when the user may not run INFO, which the check `redis` tells, unless something is
+---expected that then cannot be seen.
+---@param key? string of the expectation
+local function check(name, about, run, key)
     add(name, about, function(ctx)
         local info = ctx.redis.info
         if info then return run(ctx, info) end
-        return { status = "SKIP", text = ("INFO: %s"):format(ctx.redis.refused or "no answer") }
+        local wanted, refused = key and ctx.expect[key], ctx.redis.refused or "no answer"
+        if wanted == nil then return { status = "SKIP", text = ("INFO: %s"):format(refused) } end
+        return differs("unknown", ("%s is expected, and cannot be seen: %s"):format(tostring(wanted), refused),
+            ("acl setuser %s +info"):format(ctx.redis.user))
     end)
-end
-
-local function differs(text, cause, ...)
-    return { status = "INCOMPLETE", text = text, cause = cause, remedy = { ... } }
 end
 
 local function number(info, name) return tonumber(info[name]) or 0 end
@@ -48,7 +53,7 @@ check("version", "the server's version is the expected one (redis = '>= 6.2')", 
     if expect.version_fits(version, wanted) then return ("%s, expected %s"):format(text, wanted) end
     return differs(text, ("version %s is expected"):format(wanted),
         "use a server of that version, or correct the expectation in " .. ctx.expect.file)
-end)
+end, "redis")
 
 -- ---- rights ----
 
@@ -161,7 +166,7 @@ check("eviction", "the eviction policy is the expected one (eviction = 'noevicti
     if status == "PASS" then return ("%s: %s"):format(text, since) end
     return { status = status, text = text, cause = since,
         remedy = { "raise maxmemory, or expect the policy in " .. ctx.expect.file } }
-end)
+end, "eviction")
 
 -- ---- persistence ----
 
@@ -188,12 +193,16 @@ check("persistence", SURVIVES, function(ctx, info)
                 remedy = { "check Redis' log; is its disk full, its folder writable?" } }
         end
     end
-    if wanted and kind and kind ~= wanted and not (wanted == "any" and kind ~= "none") then
+    if wanted and not kind and wanted ~= "aof" then
+        return differs(text, wanted .. " is expected, and cannot be seen", ("acl setuser %s +config|get"):format(
+            ctx.redis.user))
+    end
+    if wanted and kind ~= wanted and not (wanted == "any" and kind ~= "none") then
         return differs(text, wanted .. " is expected", wanted == "aof" and "config set appendonly yes; config rewrite"
             or "config set save '3600 1'; config rewrite")
     end
     return text
-end)
+end, "persistence")
 
 -- ---- clients, replication, latency ----
 
@@ -236,7 +245,7 @@ check("replication", FOLLOWS, function(ctx, info)
         return differs(text, ("%g expected"):format(wanted), "redis-cli info replication; look at the replicas' logs")
     end
     return text
-end)
+end, "redis_replicas")
 
 local ROUNDS <const> = 5
 

@@ -193,8 +193,7 @@ function M.explain(e, service)
         and require("dbrun.stack.hint").of(service.name)
     if stack then remedy = { stack } end
     if e.detail then text = text .. "; " .. e.detail end
-    local found = (not service or service.name == "postgres") and require("dbrun.verify.causes").find(e, service
-        and service.server)
+    local found = require("dbrun.verify.causes").find(e, service and service.server)
     if found then
         return {
             text = ("%s (%s)"):format(found.text, found.layer), cause = text, layer = found.layer,

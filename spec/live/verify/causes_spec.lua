@@ -4,6 +4,7 @@ local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 
 local HBA <const> = [[
+local   all  peered                  peer
 local   all  all                     trust
 host    all  barred  127.0.0.1/32    reject
 hostssl all  sealed  127.0.0.1/32    trust
@@ -18,7 +19,9 @@ describe("dbrun verify", function()
         pg:psql [[create database shut; alter database shut allow_connections false;
             create database narrow connection limit 0; create database closed;
             revoke connect on database closed from public;
-            create role few login connection limit 0; create role hasty login; create role mute nologin;
+            create role few login connection limit 0;
+            create role "o""dd" login connection limit 0; create role peered login;
+            create role hasty login; create role mute nologin;
             alter role hasty set statement_timeout = '1ms'; create role plain login; create role barred login;
             create role sealed login]]
     end)
@@ -42,6 +45,16 @@ describe("dbrun verify", function()
             { { user = "plain", database = "closed" }, "a privilege is missing",
                 "grant connect on database closed to plain;" },
             { { user = "nosuch" }, "the role does not exist", "create role nosuch login;" },
+            { { user = 'o"dd' }, "the role's connection limit is reached",
+                'alter role "o""dd" connection limit -1' },
+            { { user = "plain", params = { options = "-c work_mem=much" } }, "a setting has a wrong value",
+                "correct 'work_mem' in" },
+            { { user = "plain", params = { options = "-c nosuch=1" } }, "a setting does not exist",
+                "correct 'nosuch' in" },
+            { { params = { sslmode = "require" }, tcp = true }, "the server speaks no TLS", "ssl = on" },
+            { { user = "peered" }, "the account of this program is not the role",
+                "as the account 'peered'" },
+            { { user = "plain", params = { sslmode = "bogus" } }, "a wrong value", "'sslmode'" },
             { { user = "mute" }, "the role may not log in", "alter role mute login;" },
             { { user = "plain", tcp = true }, "pg_hba.conf has no line for this client",
                 "pg_hba.conf: host  postgres  plain  127.0.0.1/32  scram-sha-256" },
@@ -66,6 +79,19 @@ describe("dbrun verify", function()
         local text = report "postgresql:///?service=nosuch"
         assert.matches("there is no such service", text)
         assert.matches("[nosuch]", text, 1, true)
+    end)
+
+    it("quotes the name in a GRANT, whatever it is", function()
+        pg:psql [[create materialized view "My Totals" as select 1 as n]]
+        local root = scripts.folder { ["e.lua"] = [[return { { check = "own", run = function(ctx)
+            return ctx.db:value 'select n from "My Totals"' end } }]] }
+        finally(function()
+            fs.rmtree(root)
+            pg:psql [[drop materialized view "My Totals"]]
+        end)
+        local result = scripts.run("verify", { "--only", "own", "--expect", root .. "/e.lua" }, {
+            DATABASE_URL = pg:address { user = "plain" } })
+        assert.matches('grant select on table "My Totals" to plain;', result.stdout, 1, true)
     end)
 
     it("writes out the GRANT that a migration's table needs", function()

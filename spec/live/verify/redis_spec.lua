@@ -55,6 +55,26 @@ describe("dbrun verify, about Redis:", function()
         assert.not_matches("secret22", text)
     end)
 
+    it("a right that is missing, and what is expected but cannot be seen", function()
+        r:cli("acl", "setuser", "blind", "on", ">secret22", "~*", "+ping", "+get", "-info", "-config")
+        r:cli("acl", "setuser", "noconfig", "on", ">secret22", "~*", "+@all", "-config")
+        finally(function() r:cli("acl", "deluser", "blind", "noconfig") end)
+        local blind = { url = r:address { user = "blind", password = "secret22" } }
+        local status, text = check("redis.latency", "", { url = blind.url })
+        assert.equal("PASS", status, text)
+        assert.matches("WARN  redis +", text)
+        assert.matches("redis-cli acl setuser blind +info", text, 1, true)
+        status, text = check("redis.round_trip", "", blind)
+        assert.equal("FAIL", status, text)
+        assert.matches("a right is missing", text)
+        assert.matches("redis-cli acl setuser blind +set", text, 1, true)
+        incomplete("redis.version", "{ redis = '>= 5' }", ">= 5 is expected, and cannot be seen", { url = blind.url })
+        incomplete("redis.eviction", "{ eviction = 'noeviction' }", "cannot be seen", { url = blind.url })
+        local other = r:address { user = "noconfig", password = "secret22" }
+        incomplete("redis.persistence", "{ persistence = 'rdb' }", "rdb is expected, and cannot be seen",
+            { url = other })
+    end)
+
     it("memory below maxmemory", function()
         assert.equal("PASS", (check "redis.memory"))
         local small <close> = servers.redis { config = { maxmemory = "10mb" } }
