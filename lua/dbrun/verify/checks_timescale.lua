@@ -9,7 +9,8 @@ local relations <const> = require "dbrun.verify.relations"
 
 local M = {}
 
----Rows as JSON, because older releases lack some of the columns: the object then lacks the key.
+---Rows as JSON, because older releases lack some of the columns: the object then lacks the key. Before 2.23 a job that
+---has never run is not in job_stats.
 local ROWS <const> = catalog.sql(([[
 select coalesce((select {jsonb_agg}({to_jsonb}(h) {||} {jsonb_build_object}('at', %s::{int8}))
             from timescaledb_information.hypertables h), '[]') as hypertables,
@@ -17,10 +18,10 @@ select coalesce((select {jsonb_agg}({to_jsonb}(h) {||} {jsonb_build_object}('at'
                   where dimension_number {=} 1), '[]') as dimensions,
        coalesce((select {jsonb_agg}(j.job {||} {jsonb_build_object}('late', case when {isfinite}(j.start)
                         then extract(epoch from {clock_timestamp}() {-} j.start)::{float8} end))
-                   from (select {to_jsonb}(j) {||} {to_jsonb}(s),
+                   from (select {to_jsonb}(j) {||} coalesce({to_jsonb}(s), '{}'),
                                 ({to_jsonb}(s) {->>} 'next_start')::{timestamptz}
                            from timescaledb_information.jobs j
-                           join timescaledb_information.job_stats s on s.job_id {=} j.job_id) j (job, start)),
+                           left join timescaledb_information.job_stats s on s.job_id {=} j.job_id) j (job, start)),
                 '[]') as jobs,
        array(select %s::{int8} from {unnest}({string_to_array}($1, E'\n')) n) as wanted]]):format(
     relations.at("h.hypertable_schema", "h.hypertable_name"), relations.named "n"))

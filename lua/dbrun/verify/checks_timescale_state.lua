@@ -102,11 +102,12 @@ select f.name, v.there, v.mat, v.refresh
   from rows from ({unnest}($1::{text}[])) with ordinality f (name, n)
   left join lateral (
        select true, a.materialization_hypertable_name::{text},
-              (select {to_jsonb}(s) {||} {jsonb_build_object}('owner', j.owner::{text}, 'scheduled', j.scheduled,
+              (select coalesce({to_jsonb}(s), '{}') {||} {jsonb_build_object}('job_id', j.job_id,
+                           'owner', j.owner::{text}, 'scheduled', j.scheduled,
                            'since', case when {isfinite}(s.last_successful_finish) then
                            extract(epoch from {clock_timestamp}() {-} s.last_successful_finish)::{float8} end)
                  from timescaledb_information.jobs j
-                 join timescaledb_information.job_stats s on s.job_id {=} j.job_id
+                 left join timescaledb_information.job_stats s on s.job_id {=} j.job_id
                 where j.proc_name {=} 'policy_refresh_continuous_aggregate'
                   and (j.hypertable_name {=} a.materialization_hypertable_name
                        or j.hypertable_name {=} a.view_name and j.hypertable_schema {=} a.view_schema)
@@ -128,16 +129,36 @@ local UNKNOWN <const> = { ["42883"] = true, ["42501"] = true, ["42P01"] = true, 
     ["22008"] = true }
 
 ---@return number? seconds
----@return string? told
+---@return dbrun.Error? why it is not known
 local function behind(ctx, row)
     local ok, seconds = pcall(ctx.conn.value, ctx.conn, WATERMARK, row.mat)
     if ok then return seconds end
     if not errors.is(seconds) or not UNKNOWN[seconds.sqlstate] then error(seconds, 0) end
-    return nil, seconds.message
+    return nil, seconds
 end
 
 local POLICY <const> = "select add_continuous_aggregate_policy('%s', start_offset => ..., end_offset => ..., "
     .. "schedule_interval => ...);"
+
+local NEVER <const> = 2000 * 365 * 86400 -- the mark of an aggregate without rows lies before all calendars
+
+---An aggregate that no job refreshes.
+local function judge_by_hand(ctx, name, limit, row)
+    local age, unknown = behind(ctx, row)
+    if age and age <= limit then
+        return ("%s: materialized up to %s ago"):format(name, cli.duration(math.max(age, 0)))
+    end
+    if unknown and unknown.sqlstate == "42501" then
+        return name .. ": no policy", ("%s has no refresh policy, and %s cannot see how far it is materialized: %s")
+            :format(name, ctx.server.role, unknown.message),
+            ("grant select on %s to %s;"):format(name, server_check.ident(ctx.server.role))
+    end
+    local how = "up to " .. (age and cli.duration(age) .. " ago"
+        or ("an unknown time (%s)"):format(unknown and unknown.message or "its time is a number"))
+    if age and age > NEVER then how = "not at all" end
+    return name .. ": no policy", ("%s has no refresh policy, and is materialized %s"):format(name, how),
+        POLICY:format((name:gsub("'", "''")))
+end
 
 ---@return string text
 ---@return string? cause
@@ -154,15 +175,7 @@ local function judge(ctx, fact, row)
             "correct " .. ctx.expect.file
     end
     local job = row.refresh
-    if not job then
-        local age, unknown = behind(ctx, row)
-        if age and age <= limit then
-            return ("%s: materialized up to %s ago"):format(name, cli.duration(math.max(age, 0)))
-        end
-        return name .. ": no policy", ("%s has no refresh policy, and is materialized up to %s"):format(name,
-            age and cli.duration(age) .. " ago"
-            or ("an unknown time (%s)"):format(unknown or "its time is a number")), POLICY:format(name)
-    end
+    if not job then return judge_by_hand(ctx, name, limit, row) end
     local since = type(job.since) == "number" and job.since or nil
     local text = ("%s: %s"):format(name, since and ("refreshed %s ago"):format(cli.duration(since))
         or "never refreshed by its job")
@@ -181,10 +194,11 @@ function M.aggregates(ctx)
     local facts, names = ctx.expect.aggregates, {}
     for i, fact in ipairs(facts) do names[i] = fact.aggregate end
     if not ctx.server.timescale then return timescale.absent(names) end
-    local texts, causes, remedy = {}, {}, {}
+    local texts, causes, remedy, known = {}, {}, {}, {}
     for i, row in ipairs(ctx.conn:query(AGGREGATES, require("dbrun.db").array(names, "text"))) do
         local text, cause, todo = judge(ctx, facts[i], row)
-        texts[i], causes[#causes + 1], remedy[#remedy + 1] = text, cause, todo
+        texts[i], causes[#causes + 1] = text, cause
+        if todo and not known[todo] then remedy[#remedy + 1], known[todo] = todo, true end
     end
     if #causes == 0 then return table.concat(texts, "; ") end
     return { status = "INCOMPLETE", text = table.concat(texts, "; "), cause = table.concat(causes, "\n"),
