@@ -131,7 +131,11 @@ end
 function M.expectations(file)
     args.optional("verify.expectations", "file", file, args.path)
     local expect = require "dbrun.verify.expect"
-    local ok, found = pcall(expect.load, file)
+    local ok, found = pcall(function()
+        local expectations = expect.load(file)
+        if #expectations.own > 0 then M.checks(expectations) end -- their names may be wrong
+        return expectations
+    end)
     if ok then return found end
     if not errors.is(found, "config") then error(found, 0) end
     return expect.none(), found
@@ -232,6 +236,7 @@ function M.run(opts)
     local began = task.now()
     local expectations, problem = M.expectations(opts.expect)
     local checks = M.select(M.checks(expectations), opts.only, opts.skip)
+    if #checks == 0 then errors.fail("usage", "no check is left: each is skipped, or needs one that is", "--list") end
     if problem then checks = with_problem(checks, problem) end
     local vetoed, told_by_check = call_hooks(opts.hooks, "beforeVerify", {
         strict = opts.strict or false, aftermath = "It is a hook; nothing was checked.",

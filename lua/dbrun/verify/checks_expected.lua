@@ -1,6 +1,7 @@
 --- Expectations about columns, indexes and privileges of tables, and about extensions. One query reads all tables, and
 --- only when there is something to compare.
 local catalog = require "dbrun.db.catalog"
+local column_types = require "dbrun.verify.column_types"
 local expect = require "dbrun.verify.expect"
 local relations = require "dbrun.verify.relations"
 
@@ -11,12 +12,14 @@ select t.name, coalesce(t.role, current_user) as role, t.at is not null as there
        array(select array[attname::{text}, {format_type}(atttypid, atttypmod), attnotnull::{text}] from {pg_attribute}
               where attrelid {=} t.at and attnum {>} 0 and not attisdropped) as columns,
        array(select array[(select relname::{text} from {pg_class} where oid {=} indexrelid),
-                          {pg_get_indexdef}(indexrelid)]
+                          {pg_get_indexdef}(indexrelid), (indisvalid and indisready)::{text}]
                from {pg_index} where indrelid {=} t.at) as indexes,
        t.no_role, case when not t.no_role then %s::{regnamespace}::{text} end as closed,
        array(select p from {unnest}({string_to_array}(t.privileges, ',')) p
               where t.at is not null
-                and not case when t.role is null then {has_table_privilege}(t.at, p)
+                and not case when p {=} 'MAINTAIN' and {current_setting}('server_version_num')::int {<} 170000
+                             then false
+                             when t.role is null then {has_table_privilege}(t.at, p)
                              when t.no_role then false
                              else {has_table_privilege}(t.role::{name}, t.at, p) end) as lacking
   from (select name, role, privileges, %s as at,
@@ -62,7 +65,7 @@ local function table_check(name, key, about, after, compare, remedy)
                     absent[#absent + 1] = fact.table -- schema.tables reports that
                 elseif fact[key] then
                     seen[#seen + 1] = fact.table
-                    for _, line in ipairs(compare(fact, row)) do
+                    for _, line in ipairs(compare(fact, row, ctx)) do
                         causes[#causes + 1] = ("%s: %s"):format(fact.table, line)
                     end
                 end
@@ -81,23 +84,7 @@ end
 
 -- ---- columns ----
 
----Common names of types, and the server's names.
-local ALIASES <const> = {
-    int = "integer", int4 = "integer", int8 = "bigint", int2 = "smallint", float8 = "double precision", float4 = "real",
-    bool = "boolean", timestamptz = "timestamp with time zone", timestamp = "timestamp without time zone",
-    timetz = "time with time zone", time = "time without time zone", decimal = "numeric", varchar = "character varying",
-    char = "character(1)", varbit = "bit varying",
-}
-
----"varchar(20)[]" as format_type writes it.
-local function type_name(text)
-    local base, rest = text:lower():match "^%s*([^(%[]*)(.-)%s*$"
-    base = base:gsub("%s+$", "")
-    if base == "char" and rest:find "^%(" then return "character" .. rest end
-    return (ALIASES[base] or base) .. rest
-end
-
-local function compare_columns(fact, row)
+local function compare_columns(fact, row, ctx)
     local there, lines = {}, {}
     for _, column in ipairs(row.columns) do there[column[1]] = { type = column[2], not_null = column[3] == "true" } end
     for _, wanted in ipairs(fact.columns) do
@@ -107,8 +94,8 @@ local function compare_columns(fact, row)
         local column = there[name]
         if not column then
             lines[#lines + 1] = ("no column %s"):format(name)
-        elseif type_text ~= "" and type_name(type_text) ~= column.type then
-            lines[#lines + 1] = ("%s is %s, not %s"):format(name, column.type, type_name(type_text))
+        elseif type_text ~= "" and not column_types.same(ctx.conn, column.type, type_text) then
+            lines[#lines + 1] = ("%s is %s, not %s"):format(name, column.type, column_types.canonical(type_text))
         elseif not_null > 0 and not column.not_null then
             lines[#lines + 1] = ("%s may be null"):format(name)
         end
@@ -121,26 +108,51 @@ M.columns = table_check("columns", "columns", "columns have the expected names a
 
 -- ---- indexes ----
 
-local function squeeze(text) return (text:lower():gsub("%s+", "")) end
+---An expression without what the server adds when it writes it: "lower((name)::text)" is lower(name).
+local function bare(text)
+    text = text:lower():gsub("::[%a_ ]+%f[^%a_ ]", ""):gsub('[%s()"]+', "")
+    return text
+end
 
-local function has_index(row, wanted)
-    local unique, columns = wanted:match "^%s*([uU]?[nN]?[iI]?[qQ]?[uU]?[eE]?)%s*(%(.*%))%s*$"
+---Has the index these columns, and is it unique where that is wanted? Its condition (nil: it holds all rows).
+local function covers(index, unique, columns)
+    if unique and not index[2]:find "^CREATE UNIQUE" then return false end
+    local of, rest = index[2]:match "USING [%w_]+ (%b())(.*)$"
+    return of ~= nil and bare(of) == bare(columns), rest and rest:match "%sWHERE%s(.*)$"
+end
+
+---The parts of "unique (a, b) where c"; the columns are nil for a name.
+local function index_parts(wanted)
+    local word, columns, rest = wanted:match "^%s*(%a*)%s*(%b())%s*(.-)%s*$"
+    local condition = rest and rest:match "^[wW][hH][eE][rR][eE]%f[%W]%s*(.*)$"
+    if not columns or rest ~= "" and not condition then return nil end
+    if word ~= "" and word:lower() ~= "unique" then return nil end
+    return columns, word ~= "", condition
+end
+
+---What is wrong with an expected index; nil when it is there. One with a condition holds only some of the rows, so it
+---is not the one without.
+local function missing_index(row, wanted)
+    local columns, unique, condition = index_parts(wanted)
+    local but = ""
     for _, index in ipairs(row.indexes) do
-        if not columns and index[1] == wanted then return true end
-        if columns and (unique == "" or index[2]:find "^CREATE UNIQUE") then
-            local of = index[2]:match "USING [%w_]+ (%b())"
-            if of and squeeze(of) == squeeze(columns) then return true end
+        local fits, only = not columns and index[1] == wanted, nil
+        if columns then fits, only = covers(index, unique, columns) end
+        local same = not columns or bare(only or "") == bare(condition or "")
+        if fits and same and index[3] == "true" then return nil end
+        if fits and same then
+            but = (": the index %s is invalid"):format(index[1])
+        elseif fits and but == "" then
+            but = ("; %s is %s"):format(index[1], only and "only where " .. only or "for all rows")
         end
     end
-    return false
+    return ("no index %s%s"):format(wanted, but)
 end
 
 M.indexes = table_check("indexes", "indexes", "tables have the expected indexes", { "schema.columns" },
     function(fact, row)
         local lines = {}
-        for _, wanted in ipairs(fact.indexes) do
-            if not has_index(row, wanted) then lines[#lines + 1] = ("no index %s"):format(wanted) end
-        end
+        for _, wanted in ipairs(fact.indexes) do lines[#lines + 1] = missing_index(row, wanted) end
         return lines
     end, "create index concurrently ... in a migration")
 
@@ -152,7 +164,8 @@ M.privileges = table_check("privileges", "privileges", "the role has the expecte
         local lines = {}
         if row.closed then lines[1] = ("%s may not use the schema %s"):format(row.role, row.closed) end
         if #row.lacking > 0 then
-            lines[#lines + 1] = ("%s may not %s"):format(row.role, table.concat(row.lacking, ", "))
+            local list = table.concat(row.lacking, ", "):gsub("MAINTAIN", "%0 (which PostgreSQL 17 and later have)")
+            lines[#lines + 1] = ("%s may not %s"):format(row.role, list)
         end
         return lines
     end, "grant ... on TABLE to ROLE; grant usage on schema SCHEMA to ROLE")

@@ -46,7 +46,9 @@ end
 
 local function list(args, verify)
     local rows = {}
-    local checks = verify.checks((verify.expectations(args.expect)))
+    local expectations, problem = verify.expectations(args.expect)
+    if problem then error(problem, 0) end
+    local checks = verify.checks(expectations)
     for i, check in ipairs(checks) do rows[i] = { check.name, check.about } end
     for _, line in ipairs(cli.table(rows)) do cli.report(line) end
     return cli.OK

@@ -53,6 +53,7 @@ M.DEFAULT_FILE = "scripts/expect.lua"
 ---@field aggregates dbrun.verify.Aggregate[]
 ---@field limits table<string, { warn?: number, fail?: number }>
 ---@field own dbrun.verify.Own[]
+---@field own_at integer[] which facts they are
 ---@field [string] any the single facts: postgresql, encoding ...
 
 ---The keys that a kind of fact may have, and their types.
@@ -77,6 +78,7 @@ local SINGLE <const> = {
 
 local PRIVILEGES <const> = {
     SELECT = true, INSERT = true, UPDATE = true, DELETE = true, TRUNCATE = true, REFERENCES = true, TRIGGER = true,
+    MAINTAIN = true, -- PostgreSQL 17
 }
 
 local function fail(file, message, hint)
@@ -90,18 +92,25 @@ end
 
 local function kind_of(file, i, fact)
     if type(fact) ~= "table" then wrong(file, i, nil, (" is a %s, not a table"):format(type(fact))) end
+    local kinds = {}
     for kind in pairs(KINDS) do
-        if fact[kind] ~= nil then return kind, KINDS[kind] end
+        if fact[kind] ~= nil then kinds[#kinds + 1] = kind end
+    end
+    if #kinds == 1 then return kinds[1], KINDS[kinds[1]] end
+    if #kinds > 1 then
+        table.sort(kinds)
+        wrong(file, i, kinds[2], (" has `%s`"):format(table.concat(kinds, "` and `")), "write a fact for each")
     end
     if next(fact) == nil then wrong(file, i, nil, " is empty") end
     return "single", SINGLE
 end
 
-local function check_fields(file, i, fact, known)
+local function check_fields(file, i, fact, kind, known)
     for key, value in pairs(fact) do
         if not known[key] then
             local names = {}
             for name in pairs(known) do names[#names + 1] = name end
+            for name in pairs(kind == "single" and KINDS or {}) do names[#names + 1] = name end
             table.sort(names)
             local near = type(key) == "string" and nearest.find(key, names)
             wrong(file, i, key, (" has '%s', which is not known here"):format(tostring(key)),
@@ -143,6 +152,28 @@ local function check_relation(file, i, key, name)
     wrong(file, i, key, (": '%s' is not the name of a table as SQL writes it"):format(name), hint)
 end
 
+---A limit that warns only where it has failed already, by mistake or by a default, would be no limit.
+local function check_limit(file, i, fact)
+    local default = require("dbrun.verify.limits").DEFAULTS[fact.limit]
+    if not default then
+        local near = nearest.find(fact.limit, limit_names())
+        wrong(file, i, "limit", (": no check has the limit '%s'"):format(fact.limit),
+            near and ("did you mean '%s'?"):format(near))
+    end
+    for _, key in ipairs { "warn", "fail" } do
+        if fact[key] ~= fact[key] then wrong(file, i, key, (": `%s` is not a number"):format(key)) end
+    end
+    local warn, fail_at = fact.warn or default.warn, fact.fail or default.fail
+    if not fact.warn and not fact.fail then
+        wrong(file, i, nil, (": the limit '%s' has neither `warn` nor `fail`"):format(fact.limit))
+    end
+    if fact.warn and fail_at and (default.below and warn < fail_at or not default.below and warn > fail_at) then
+        wrong(file, i, "warn", (": it would warn from %g on, and fails from %g on%s"):format(warn, fail_at,
+            fact.fail and "" or " (the default)"), fact.fail and "exchange them"
+            or ("give `fail`, too; for none: fail = %smath.huge"):format(default.below and "-" or ""))
+    end
+end
+
 local function check_names(file, i, fact, kind)
     if kind ~= "single" and (fact[kind] == "" or fact[kind]:find "[%c]") then
         wrong(file, i, kind, (" names no %s"):format(kind))
@@ -166,11 +197,13 @@ local function check_names(file, i, fact, kind)
         wrong(file, i, "pooler", (": `pooler` is '%s', not 'session', 'transaction', true or false"):format(
             fact.pooler))
     end
-    if kind == "limit" and not require("dbrun.verify.limits").DEFAULTS[fact.limit] then
-        local near = nearest.find(fact.limit, limit_names())
-        wrong(file, i, "limit", (": no check has the limit '%s'"):format(fact.limit),
-            near and ("did you mean '%s'?"):format(near))
+    for _, key in ipairs { "refreshed_within", "chunk_interval", "compression", "retention" } do
+        local value = fact[key]
+        if type(value) == "number" and (value <= 0 or value ~= value) then
+            wrong(file, i, key, (": `%s` is %s, not a number above 0"):format(key, tostring(value)))
+        end
     end
+    if kind == "limit" then check_limit(file, i, fact) end
     if kind == "check" and not fact.run then
         wrong(file, i, nil, (": the check '%s' has no `run`"):format(fact.check))
     end
@@ -179,7 +212,7 @@ end
 ---@return dbrun.verify.Expectations
 local function empty(file, there)
     return { file = file, there = there, tables = {}, extensions = {}, aggregates = {}, limits = {},
-        own = {} }
+        own = {}, own_at = {} }
 end
 
 local function add(into, kind, fact)
@@ -193,12 +226,33 @@ local function add(into, kind, fact)
     end
 end
 
+---All that the file returns is in the list: what stands beside it, or behind a nil, would not be looked at.
+local function check_list(file, facts)
+    local most = 0
+    for key in pairs(facts) do
+        if math.type(key) ~= "integer" or key < 1 then
+            fail(places.name(file, 0, key), ("'%s' stands beside the facts, not in one"):format(tostring(key)),
+                ("write each in braces: return { { %s = ... } }"):format(tostring(key)))
+        end
+        most = math.max(most, key)
+    end
+    for i = 1, most do
+        if facts[i] == nil then wrong(file, i, nil, " is nil") end
+    end
+end
+
 local function read(path)
     local chunk, why = loadfile(path, "t")
     if not chunk then errors.fail("config", why) end
     local ok, facts = pcall(require("dbrun.exit_guard").call, "the file " .. path, chunk)
+    if not ok and type(facts) == "table" and not getmetatable(facts) then
+        fail(path, "it raises a table as its error, not a text")
+    end
     if not ok then errors.fail("config", tostring(facts)) end
-    if type(facts) ~= "table" then fail(path, ("it returns a %s, not a list of facts"):format(type(facts))) end
+    if type(facts) ~= "table" then
+        fail(path, ("it returns %s, not a list of facts"):format(facts == nil and "nothing" or "a " .. type(facts)))
+    end
+    check_list(path, facts)
     return facts
 end
 
@@ -215,9 +269,10 @@ function M.load(file)
     local expectations = empty(path, true)
     for i, fact in ipairs(read(path)) do
         local kind, known = kind_of(path, i, fact)
-        check_fields(path, i, fact, known)
+        check_fields(path, i, fact, kind, known)
         check_names(path, i, fact, kind)
         add(expectations, kind, fact)
+        if kind == "check" then expectations.own_at[#expectations.own] = i end
     end
     return expectations
 end

@@ -94,8 +94,12 @@ local function service_of(check, ctx)
 end
 
 ---The error for a passed deadline: which one, and that there was no answer.
-local function too_late(ctx, service)
+local function too_late(check, ctx, service)
     local whom = "the server"
+    if check.own then
+        return errors.new { kind = "timeout",
+            message = ("it did not end within the deadline of %g s"):format(ctx.options.deadline) }
+    end
     if service then
         local server = service.server or {}
         local at = server.host or server.path
@@ -121,6 +125,9 @@ local function work(check, ctx)
     return ctx.turn:with(check.run, ctx)
 end
 
+---Kinds of errors that the text of a project's check has caused, not a server that cannot be reached.
+local ABOUT_A_STATEMENT <const> = { query = true, constraint = true, redis = true }
+
 ---@param check dbrun.verify.Check
 ---@param ctx dbrun.verify.Context
 ---@param results table<string, dbrun.verify.Result> the results so far
@@ -140,11 +147,23 @@ local function run_one(check, ctx, results)
         local cause = caused_by(found, check, results)
         if cause then return blocked(check, cause) end
         local service = service_of(check, ctx)
-        if found.kind == "timeout" and task.now() >= ctx.deadline then found = too_late(ctx, service) end
+        if check.own and found.sqlstate then -- for the name of the role
+            service = require("dbrun.verify.checks_pg").async.service(ctx)
+        end
+        if found.kind == "timeout" and task.now() >= ctx.deadline then found = too_late(check, ctx, service) end
         local result = failed(check.name, seconds, diagnose.explain(found, service))
+        -- A wrong URL has no service.
+        if found.kind == "config" then result.trouble = result.cause end
         if service then result.trouble = ("%s %s: %s"):format(service.name, service.source, result.cause) end
         if found.kind == "connect" then result.reached = result.cause end
-        if check.own then result.trouble = result.reached end
+        if check.own then
+            result.trouble = result.reached
+            if found.where and ABOUT_A_STATEMENT[found.kind] then
+                result.text = "an error in " .. ctx.expect.file
+                result.cause = ("%s: %s"):format(found.where, result.cause)
+                result.remedy[#result.remedy + 1] = "correct this check in " .. ctx.expect.file
+            end
+        end
         return result
     end
     if type(found) == "string" then found = { text = found } end

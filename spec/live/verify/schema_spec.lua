@@ -1,5 +1,6 @@
 -- The checks of what is in the database, a team's own checks, the formats of the report, and --watch.
 local fs = require "dbrun.fs"
+local json = require "dbrun.json"
 local process = require "dbrun.process"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
@@ -87,6 +88,31 @@ describe("dbrun verify", function()
         judges("schema.indexes", [[{ table = "t", indexes = { "t_a", "(a)", "unique (a)", "(b, a desc)" } }]],
             [[{ table = "t", indexes = { "t_b", "unique (b, a desc)", "(b)" } }]],
             "t: no index t_b", "t: no index unique (b, a desc)", "t: no index (b)")
+    end)
+
+    it("takes an index for the expected one only when it holds all rows and is valid", function()
+        sql [[create table t (a int, b text, c int); create unique index part on t (a) where c > 0;
+            create index low on t (lower(b)); create index broken on t (c);
+            update pg_index set indisvalid = false where indexrelid = 'broken'::regclass]]
+        judges("schema.indexes", [[{ table = "t", indexes = { "unique (a) where c > 0", "(lower(b))", "part" } }]],
+            [[{ table = "t", indexes = { "unique (a)", "(c)", "broken", "(lower(b)) where c > 1", "index (a)" } }]],
+            "t: no index unique (a); part is only where (c > 0)", "t: no index (c): the index broken is invalid",
+            "t: no index broken: the index broken is invalid",
+            "t: no index (lower(b)) where c > 1; low is for all rows",
+            "t: no index index (a)")
+    end)
+
+    it("knows types by all their names", function()
+        sql [[create schema app; create type app.mood as enum ('a'); create type app."My Type" as enum ('a');
+            create table t (a timestamptz(3), b varchar(20)[], c time(0), d numeric(10,2), e numeric(5), f serial,
+                g bigserial, h float, i float(10), j bit, k app.mood, l app."My Type", m app.mood[], n char)]]
+        judges("schema.columns", [[{ table = "t", columns = { "a timestamptz(3)", "a timestamp(3) with time zone",
+            "b varchar ( 20 ) []", "c time(0)", "d decimal(10, 2)", "e numeric(5)", "f serial not null", "g serial8",
+            "h float", "i float(10)", "j bit", "k app.mood", 'l app."My Type"', "m app.mood array", "n char" } }]],
+            [[{ table = "t", columns = { "a timestamptz", "b varchar[]", "k mood", "k nowhere.mood", "m app.mood",
+                "d numeric(10)" } }]], "a is timestamp(3) with time zone, not timestamp with time zone\n",
+            "b is character varying(20)[], not character varying[]", "k is app.mood, not mood",
+            "k is app.mood, not nowhere.mood", "m is app.mood[], not app.mood", "not numeric(10,0)")
     end)
 
     it("compares privileges, of the role that connects and of others", function()
@@ -179,6 +205,20 @@ describe("dbrun verify", function()
         assert.matches("team.own +ours", verify("{ check = 'team.own', about = 'ours', run = print }", "--list").stdout)
         local twice = verify "{ check = 'redis', run = print }"
         assert.equal(2, twice.code)
+        assert.matches("FAIL  expectations", twice.text, 1, true)
+        assert.equal(2, verify("{ check = 'redis', run = print }", "--list").code)
+        local status, text = own("local n = 0 while true do n = n + 1 end", "--deadline", "0.5")
+        assert.equal("FAIL", status, text)
+        assert.matches("it did not end within the deadline of 0.5 s", text, 1, true)
+        text = select(2, own "return ctx.db:value 'select 1/0'")
+        assert.matches("expect.lua:%d+: division by zero", text)
+        for field, value in pairs { cause = "5", remedy = "{ 1 }", facts = "{ print }", text = "7" } do
+            local fields = { text = "'t'", [field] = value }
+            local parts = {}
+            for name, lua in pairs(fields) do parts[#parts + 1] = name .. " = " .. lua end
+            text = select(2, own("return { status = 'WARN', " .. table.concat(parts, ", ") .. " }"))
+            assert.matches("a table whose `" .. field .. "` is not", text, 1, true)
+        end
         assert.matches("two checks are called 'redis'", twice.text)
     end)
 
@@ -195,6 +235,15 @@ describe("dbrun verify", function()
             assert.equal(0, lint.code, lint.stderr .. result.stdout)
             assert.matches('tests="50" failures="1" errors="0" skipped="1"', result.stdout, 1, true)
             assert.matches("<system%-out>WARN: 0 of 1 are there&#10;missing: nowhere", result.stdout)
+        end)
+
+        it("json holds what is not UTF-8, and says what --fail-on makes of a warning", function()
+            local result = verify(FACTS, "--format", "json", "--only", "team.<&\">")
+            local decoded = json.decode(result.stdout)
+            assert.equal('a # b <c> & "d"\\x01\n\\xff', decoded.checks[1].text)
+            result = verify("{ table = 'nowhere' }", "--format", "json", "--only", "schema.tables", "--fail-on", "warn")
+            decoded = json.decode(result.stdout)
+            assert.same({ 1, false, 0, 1 }, { result.code, decoded.ok, decoded.failed, decoded.warned })
         end)
 
         it("tap is what prove takes", function()
@@ -225,5 +274,23 @@ describe("dbrun verify", function()
         assert.matches("WARN -> PASS  schema.tables", result.stdout, 1, true)
         local _, lines = result.stdout:gsub("schema.tables", "")
         assert.equal(2, lines, result.stdout)
+    end)
+
+    it("--watch tells one cause in one line, and its end", function()
+        local pg <close> = servers.postgres()
+        local run = scripts.start("verify", { "--watch", "0.1", "--only", "postgres" }, { DATABASE_URL = pg.url,
+            REDIS_URL = env.REDIS_URL })
+        task.sleep(1)
+        pg:stop()
+        task.sleep(1)
+        pg:start()
+        task.sleep(1)
+        run.child:kill "INT"
+        local text = run.finish().stdout
+        assert.matches("PASS -> FAIL  postgres.async", text, 1, true)
+        assert.matches("%d+ checks blocked by postgres.async\n", text)
+        assert.matches("FAIL -> PASS  postgres.async", text, 1, true)
+        assert.matches("%d+ checks not blocked any more by postgres.async\n", text)
+        assert.not_matches("-> SKIP", text, 1, true)
     end)
 end)

@@ -301,6 +301,18 @@ describe("the expectations", function()
             ["return { { table = 'a', columns = { 1 } } }"] = "entry 1 of `columns`",
             ["return { { limit = 'postgres.clok', warn = 1 } }"] = "no check has the limit 'postgres.clok'",
             ["return 5"] = "returns a number",
+            [""] = "returns nothing",
+            ["error {}"] = "raises a table",
+            ["return { postgresql = '>= 14' }"] = "'postgresql' stands beside the facts",
+            ["return { { table = 'a' }, nil, { table = 'b' } }"] = "fact 2 is nil",
+            ["return { { table = 'a', aggregate = 'b' } }"] = "fact 1 has `aggregate` and `table`",
+            ["return { { table = 'My Table' } }"] = "is not the name of a table as SQL writes it",
+            ["return { { aggregate = 'a', refreshed_within = -5 } }"] = "not a number above 0",
+            ["return { { limit = 'postgres.clock', warn = 0/0 } }"] = "`warn` is not a number",
+            ["return { { limit = 'postgres.clock' } }"] = "neither `warn` nor `fail`",
+            ["return { { limit = 'postgres.clock', warn = 61 } }"] = "fails from 60 on (the default)",
+            ["return { { limit = 'redis.certificates', warn = 5 } }"] = "fails from 7 on (the default)",
+            ["return { { limit = 'postgres.clock', warn = 5, fail = 4 } }"] = "warn from 5 on, and fails from 4 on",
             ["return {"] = "expect.lua:1:",
             ["error 'boom'"] = "boom",
         } do
@@ -312,11 +324,33 @@ describe("the expectations", function()
         local e = failure(load_text, "return {\n    { table = 'a' },\n    { table = 'b',\n      coulmns = {} } }")
         assert.matches("expect.lua:4: fact 2 has 'coulmns'", e.message, 1, true)
         assert.equal("did you mean 'columns'?", e.hint)
+        assert.equal("did you mean 'table'?", failure(load_text, "return { { tabel = 'b' } }").hint)
+        for _, text in ipairs { [['"My ""Odd"" Table"']], "'app.orders'", [['app."x.y"']], "' a . b '", "'größe$1'" } do
+            assert.equal(1, #load_text("return { { table = " .. text .. ", privileges = 'select, maintain' } }").tables)
+        end
+        load_text "return { { limit = 'postgres.clock', warn = 61, fail = math.huge } }"
         assert.matches("no such file", failure(expect.load, root .. "/none.lua").message)
         assert.equal([[write it with quotes: '"Odd Name"']],
             failure(load_text, "return { { table = 'Odd Name' } }").hint)
         assert.equal(5, #load_text [=[return { { table = 'a' }, { table = 'a$1.ö_2' }, { table = '"Odd ""x"" .Name"' },
             { table = 'a."B c"' }, { table = [["it's"."x"]] } }]=].tables)
+    end)
+end)
+
+describe("a cause that a server names", function()
+    local find = require("dbrun.verify.causes").find
+
+    it("has its remedy, with names quoted", function()
+        local cause = find({ kind = "connect", sqlstate = "57P05",
+            message = "terminating connection due to idle-session timeout" }, { user = "App" })
+        assert.equal("idle_session_timeout is too short", cause.text)
+        assert.matches('alter role "App" reset idle_session_timeout;', cause.remedy[2], 1, true)
+        cause = find({ kind = "redis", code = "NOPERM", message = "NOPERM No permissions to access a channel" }, {})
+        assert.matches("acl setuser default '&PATTERN'", cause.remedy[1], 1, true)
+        assert.is_nil(find({ kind = "query", sqlstate = "42704",
+            message = 'unrecognized configuration parameter "x"' }, {}))
+        cause = find({ sqlstate = "42501", message = "permission denied for foreign server My Box" }, {})
+        assert.equal('grant usage on foreign server "My Box" to ROLE;', cause.remedy[1])
     end)
 end)
 
@@ -349,8 +383,18 @@ WARN  d   500 ms  3 of 4
 ]], text)
     end)
 
+    it("has one line for a headline, and no directive in a name", function()
+        local odd = { { name = "a # SKIP b", status = "FAIL", seconds = 0, text = "c\nPASS  d" } }
+        assert.equal("FAIL  a # SKIP b  0.0 ms  c PASS  d", report.text(odd, { seconds = 0 }):match "^[^\n]+")
+        assert.matches("not ok 1 - a \\# SKIP b: c PASS  d\n", report.tap(odd), 1, true)
+    end)
+
     it("for programs is JSON with the same things", function()
-        local decoded = json.decode(report.json(RESULTS, { strict = false, seconds = 3 }))
+        local decoded = json.decode(report.json({ { name = "\xff", status = "PASS", seconds = 0, text = "ü",
+            facts = { ["\xfe"] = "\xfd" } } }, { strict = false, seconds = 0, status = 1 }))
+        assert.same({ false, "\\xff", "ü", "\\xfd" }, { decoded.ok, decoded.checks[1].name, decoded.checks[1].text,
+            decoded.checks[1].facts["\\xfe"] })
+        decoded = json.decode(report.json(RESULTS, { strict = false, seconds = 3 }))
         assert.is_false(decoded.ok)
         assert.equal(1, decoded.passed)
         assert.equal(1, decoded.failed)
