@@ -325,9 +325,18 @@ function Client:watched(opts, fn, hooks)
     return require("dbrun.redis.watch").run(self, keys, opts.retry or 0, fn, hooks)
 end
 
-require "dbrun.redis.consumer" (Client)
 require "dbrun.redis.extras" (Client)
-require "dbrun.redis.library" (Client)
-require "dbrun.redis.subscription" (Client)
+
+---Methods that few programs call: the first call of one loads them.
+for module, methods in pairs {
+    consumer = { "consume" }, library = { "library" }, subscription = { "subscribe", "psubscribe", "ssubscribe" },
+} do
+    for _, name in ipairs(methods) do
+        Client[name] = function(...)
+            require("dbrun.redis." .. module)(Client)
+            return Client[name](...)
+        end
+    end
+end
 
 return setmetatable(M, { __index = function(_, name) return names.unknown_function(name, M) end })

@@ -14,6 +14,10 @@ describe("public functions of the databases", function()
         server = redis_server.start()
         engine = pg.engine { size = 10 }
         client = redis.client { url = server.url }
+        -- The first call of one of these loads it; the annotations stand there.
+        for _, name in ipairs { "consume", "library", "subscribe" } do
+            assert.is_true(errors.is(select(2, pcall(client[name], client, false)), "usage"))
+        end
         local files = {}
         local p <close> = assert(io.popen "find lua/dbrun -name '*.lua'")
         for file in p:lines() do files[#files + 1] = file end

@@ -11,26 +11,35 @@ local errors <const> = require "dbrun.error"
 
 local M = {}
 
+---What stands for a word in braces; false when it is none, but a brace of the SQL itself.
+local known <const> = setmetatable({}, { __index = function(self, name)
+    local place = false
+    if name ~= "" and not name:find "[%s{]" then
+        local letter <const> = name:byte() | 0x20
+        place = (letter >= 97 and letter <= 122 or name:sub(1, 1) == "_") and "pg_catalog." .. name
+            or "operator(pg_catalog." .. name .. ")"
+    end
+    self[name] = place
+    return place
+end })
+
 ---@param text string
 ---@return string
 function M.sql(text)
     -- Plain searches: a pattern looks at each character, which costs more than the rest of a short run.
-    local find <const>, sub <const>, byte <const> = string.find, string.sub, string.byte
+    local find <const>, sub <const> = string.find, string.sub
     local parts, n, from = {}, 0, 1
     local open = find(text, "{", 1, true)
     while open do
         local close <const> = find(text, "}", open, true)
         if not close then break end
-        local name <const> = sub(text, open + 1, close - 1)
-        if name == "" or find(name, "[%s{]") then
-            open = find(text, "{", open + 1, true) -- a brace of the SQL itself
-        else
-            local letter <const> = byte(name) | 0x20
-            local is_name <const> = letter >= 97 and letter <= 122 or name:sub(1, 1) == "_"
-            parts[n + 1], parts[n + 2] = sub(text, from, open - 1), is_name and "pg_catalog." or "operator(pg_catalog."
-            parts[n + 3], parts[n + 4] = name, is_name and "" or ")"
-            n, from = n + 4, close + 1
+        local place <const> = known[sub(text, open + 1, close - 1)]
+        if place then
+            parts[n + 1], parts[n + 2] = sub(text, from, open - 1), place
+            n, from = n + 2, close + 1
             open = find(text, "{", from, true)
+        else
+            open = find(text, "{", open + 1, true)
         end
     end
     parts[n + 1] = sub(text, from)
