@@ -33,7 +33,7 @@ local M = {}
 function M.checks(expectations)
     args.optional("verify.checks", "expectations", expectations, "table")
     local pg, redis = require "dbrun.verify.checks_pg", require "dbrun.verify.checks_redis"
-    local schema, expected = require "dbrun.verify.checks_schema", require "dbrun.verify.checks_expected"
+    local schema = require "dbrun.verify.checks_schema"
     local list = { require("dbrun.verify.checks_config").configuration, pg.async, pg.concurrency, pg.sync }
     local function add(...) table.move({ ... }, 1, select("#", ...), #list + 1, list) end
     add(require("dbrun.verify.server").check, table.unpack(require("dbrun.verify.checks_server").list))
@@ -43,8 +43,8 @@ function M.checks(expectations)
     add(optional.members, optional.certificates, optional.timescale, optional.citus, optional.citus_shards)
     add(redis.redis, redis.round_trip, table.unpack(require("dbrun.verify.checks_redis_state").list))
     add(optional.cluster, optional.sentinels, optional.redis_certificates)
-    add(schema.migrations, schema.tables, expected.columns, expected.indexes, expected.privileges, expected.extensions)
-    add(schema.partitioning, optional.hypertables, optional.aggregates, optional.distribution)
+    add(schema.migrations, schema.tables, optional.columns, optional.indexes, optional.privileges)
+    add(optional.extensions, schema.partitioning, optional.hypertables, optional.aggregates, optional.distribution)
     if expectations and #expectations.own > 0 then
         add(table.unpack(require("dbrun.verify.own").checks(expectations, list)))
     end

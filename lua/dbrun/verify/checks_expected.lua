@@ -4,6 +4,7 @@ local catalog = require "dbrun.db.catalog"
 local column_types = require "dbrun.verify.column_types"
 local expect = require "dbrun.verify.expect"
 local relations = require "dbrun.verify.relations"
+local server_check = require "dbrun.verify.server_check"
 
 local M = {}
 
@@ -52,34 +53,30 @@ local function details(ctx)
     return ctx.details
 end
 
----A check over the tables that have `key`: `compare` returns what is missing in one, as lines.
-local function table_check(name, key, about, after, compare, remedy)
-    return {
-        name = "schema." .. name, about = about, needs = { "postgres.async" }, after = after, on_conn = true,
-        service = function(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end,
-        run = function(ctx)
-            local found, seen, absent, causes = details(ctx), {}, {}, {}
-            for i, fact in ipairs(found.facts) do
-                local row = found.rows[i]
-                if fact[key] and not row.there then
-                    absent[#absent + 1] = fact.table -- schema.tables reports that
-                elseif fact[key] then
-                    seen[#seen + 1] = fact.table
-                    for _, line in ipairs(compare(fact, row, ctx)) do
-                        causes[#causes + 1] = ("%s: %s"):format(fact.table, line)
-                    end
+---The work of a check over the tables that have `key`: `compare` returns what is missing in one, as lines.
+---@return fun(ctx: dbrun.verify.Context): dbrun.verify.Found|string
+local function table_check(key, compare, remedy)
+    return function(ctx)
+        local found, seen, absent, causes = details(ctx), {}, {}, {}
+        for i, fact in ipairs(found.facts) do
+            local row = found.rows[i]
+            if fact[key] and not row.there then
+                absent[#absent + 1] = fact.table -- schema.tables reports that
+            elseif fact[key] then
+                seen[#seen + 1] = fact.table
+                for _, line in ipairs(compare(fact, row, ctx)) do
+                    causes[#causes + 1] = ("%s: %s"):format(fact.table, line)
                 end
             end
-            if #seen == 0 and #absent > 0 then
-                return { status = "SKIP", text = "not there: " .. table.concat(absent, ", ") }
-            end
-            if #seen == 0 then return ("%s expects none"):format(ctx.expect.file) end
-            local text = ("as expected in %s"):format(table.concat(seen, ", "))
-            if #causes == 0 then return text end
-            return { status = "INCOMPLETE", text = ("%d not as expected"):format(#causes),
-                cause = table.concat(causes, "\n"), remedy = { remedy, "or correct " .. ctx.expect.file } }
-        end,
-    }
+        end
+        if #seen == 0 and #absent > 0 then
+            return { status = "SKIP", text = "not there: " .. table.concat(absent, ", ") }
+        end
+        local text = ("as expected in %s"):format(table.concat(seen, ", "))
+        if #causes == 0 then return text end
+        return { status = "INCOMPLETE", text = ("%d not as expected"):format(#causes),
+            cause = table.concat(causes, "\n"), remedy = { remedy, "or correct " .. ctx.expect.file } }
+    end
 end
 
 -- ---- columns ----
@@ -103,8 +100,7 @@ local function compare_columns(fact, row, ctx)
     return lines
 end
 
-M.columns = table_check("columns", "columns", "columns have the expected names and types", { "schema.tables" },
-    compare_columns, "alter the table in a migration")
+M.columns = table_check("columns", compare_columns, "alter the table in a migration")
 
 -- ---- indexes ----
 
@@ -149,26 +145,24 @@ local function missing_index(row, wanted)
     return ("no index %s%s"):format(wanted, but)
 end
 
-M.indexes = table_check("indexes", "indexes", "tables have the expected indexes", { "schema.columns" },
-    function(fact, row)
-        local lines = {}
-        for _, wanted in ipairs(fact.indexes) do lines[#lines + 1] = missing_index(row, wanted) end
-        return lines
-    end, "create index concurrently ... in a migration")
+M.indexes = table_check("indexes", function(fact, row)
+    local lines = {}
+    for _, wanted in ipairs(fact.indexes) do lines[#lines + 1] = missing_index(row, wanted) end
+    return lines
+end, "create index concurrently ... in a migration")
 
 -- ---- privileges ----
 
-M.privileges = table_check("privileges", "privileges", "the role has the expected privileges", { "schema.indexes" },
-    function(_, row)
-        if row.no_role then return { ("the role %s does not exist"):format(row.role) } end
-        local lines = {}
-        if row.closed then lines[1] = ("%s may not use the schema %s"):format(row.role, row.closed) end
-        if #row.lacking > 0 then
-            local list = table.concat(row.lacking, ", "):gsub("MAINTAIN", "%0 (which PostgreSQL 17 and later have)")
-            lines[#lines + 1] = ("%s may not %s"):format(row.role, list)
-        end
-        return lines
-    end, "grant ... on TABLE to ROLE; grant usage on schema SCHEMA to ROLE")
+M.privileges = table_check("privileges", function(_, row)
+    if row.no_role then return { ("the role %s does not exist"):format(row.role) } end
+    local lines = {}
+    if row.closed then lines[1] = ("%s may not use the schema %s"):format(row.role, row.closed) end
+    if #row.lacking > 0 then
+        local list = table.concat(row.lacking, ", "):gsub("MAINTAIN", "%0 (which PostgreSQL 17 and later have)")
+        lines[#lines + 1] = ("%s may not %s"):format(row.role, list)
+    end
+    return lines
+end, "grant ... on TABLE to ROLE; grant usage on schema SCHEMA to ROLE")
 
 -- ---- extensions ----
 
@@ -178,36 +172,28 @@ select e.name, i.extversion as version,
          where name {=} e.name and i.extversion is null) as available
   from {unnest}($1::{text}[]) e (name) left join {pg_extension} i on i.extname {=} e.name]]
 
----@type dbrun.verify.Check
-M.extensions = {
-    name = "schema.extensions",
-    about = "the expected extensions are there, in the expected versions",
-    needs = { "postgres.async" },
-    on_conn = true,
-    after = { "schema.privileges" },
-    service = M.columns.service,
-    run = function(ctx)
-        local wanted, names = ctx.expect.extensions, {}
-        if #wanted == 0 then return ("%s expects none"):format(ctx.expect.file) end
-        for i, fact in ipairs(wanted) do names[i] = fact.extension end
-        local texts, causes, remedy = {}, {}, {}
-        for i, row in ipairs(ctx.conn:query(EXTENSIONS, require("dbrun.db").array(names, "text"))) do
-            local version = wanted[i].version
-            texts[i] = row.version and ("%s %s"):format(row.name, row.version) or row.name .. " missing"
-            if not row.version then
-                causes[#causes + 1] = row.name .. (row.available and " is not in this database"
-                    or " is not installed on the server")
-                remedy[#remedy + 1] = row.available and ("create extension %s;"):format(row.name)
-                    or "install its package on the server"
-            elseif version and not expect.version_fits(row.version, version) then
-                causes[#causes + 1] = ("%s is %s, expected %s"):format(row.name, row.version, version)
-                remedy[#remedy + 1] = ("alter extension %s update;"):format(row.name)
-            end
+---@param ctx dbrun.verify.Context
+---@return dbrun.verify.Found|string
+function M.extensions(ctx)
+    local wanted, names = ctx.expect.extensions, {}
+    for i, fact in ipairs(wanted) do names[i] = fact.extension end
+    local texts, causes, remedy = {}, {}, {}
+    for i, row in ipairs(ctx.conn:query(EXTENSIONS, require("dbrun.db").array(names, "text"))) do
+        local version = wanted[i].version
+        texts[i] = row.version and ("%s %s"):format(row.name, row.version) or row.name .. " missing"
+        if not row.version then
+            causes[#causes + 1] = row.name .. (row.available and " is not in this database"
+                or " is not installed on the server")
+            remedy[#remedy + 1] = row.available and ("create extension %s;"):format(server_check.ident(row.name))
+                or "install its package on the server"
+        elseif version and not expect.version_fits(row.version, version) then
+            causes[#causes + 1] = ("%s is %s, expected %s"):format(row.name, row.version, version)
+            remedy[#remedy + 1] = ("alter extension %s update;"):format(server_check.ident(row.name))
         end
-        local text = table.concat(texts, ", ")
-        if #causes == 0 then return text end
-        return { status = "INCOMPLETE", text = text, cause = table.concat(causes, "\n"), remedy = remedy }
-    end,
-}
+    end
+    local text = table.concat(texts, ", ")
+    if #causes == 0 then return text end
+    return { status = "INCOMPLETE", text = text, cause = table.concat(causes, "\n"), remedy = remedy }
+end
 
 return M

@@ -1,7 +1,6 @@
 --- PostgreSQL: does the server answer on both engines, and do several connections work at the same time?
 local catalog = require "dbrun.db.catalog"
 local cli = require "dbrun.cli"
-local diagnose = require "dbrun.verify.diagnose"
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
 
@@ -13,7 +12,7 @@ local function async_service(ctx)
     return {
         name = "postgres",
         source = ctx.config.source "async_database_url",
-        server = diagnose.server("postgres", ctx.config.async_database_url),
+        server = require("dbrun.verify.diagnose").server("postgres", ctx.config.async_database_url),
     }
 end
 
@@ -21,7 +20,7 @@ local function sync_service(ctx)
     return {
         name = "postgres",
         source = ctx.config.source "sync_database_url",
-        server = diagnose.server("postgres", ctx.config.sync_database_url),
+        server = require("dbrun.verify.diagnose").server("postgres", ctx.config.sync_database_url),
     }
 end
 

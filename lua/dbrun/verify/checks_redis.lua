@@ -1,6 +1,5 @@
 --- Redis: does it answer, and does a key keep its value and lifetime?
 local core = require "dbrun.core"
-local diagnose = require "dbrun.verify.diagnose"
 local errors = require "dbrun.error"
 local redis_server = require "dbrun.verify.redis_server"
 local task = require "dbrun.task"
@@ -11,17 +10,23 @@ local function service(ctx)
     return {
         name = "redis",
         source = ctx.config.source "redis_url",
-        server = diagnose.server("redis", ctx.config.redis_url),
+        server = require("dbrun.verify.diagnose").server("redis", ctx.config.redis_url),
     }
 end
 
 local function client() return require("dbrun.redis").get() end
 
----The lines of INFO by their names.
-local function parse_info(text)
-    local info = {}
-    for name, value in text:gmatch "([%w_]+):([^\r\n]*)" do info[name] = value end
-    return info
+---The lines of INFO by their names. Some twenty of its two hundred are asked for, so each is looked for then.
+---@param text string
+---@return table<string, string>
+function M.info(text)
+    text = "\n" .. text
+    return setmetatable({}, { __index = function(self, name)
+        local _, past = text:find(("\n%s:"):format(name), 1, true)
+        local value = past and text:match("^[^\r\n]*", past + 1)
+        self[name] = value
+        return value
+    end })
 end
 
 ---Reads all that the checks of Redis need in one round trip; nil for what the user may not run.
@@ -36,7 +41,7 @@ local function ask(r)
     if type(first) == "table" and first.kind then error(first, 0) end
     local info, user, save = replies[2], replies[3], replies[4]
     return {
-        answer = first, info = type(info) == "string" and parse_info(info) or nil,
+        answer = first, info = type(info) == "string" and M.info(info) or nil,
         refused = type(info) == "table" and info.message or nil,
         user = type(user) == "string" and user or nil,
         save = type(save) == "table" and not save.kind and (save.save or save[2]) or nil,

@@ -4,7 +4,6 @@
 local catalog = require "dbrun.db.catalog"
 local relations = require "dbrun.verify.relations"
 local server_check = require "dbrun.verify.server_check"
-local time = require "dbrun.time"
 
 local M = {}
 
@@ -32,11 +31,13 @@ end
 
 ---Records that differ from the files. The server computes the checksums: this program would have to set up libcrypto
 ---for it first, which takes longer than all of this check.
-local CHANGED <const> = catalog.sql [[
+local function changed_sql()
+    return catalog.sql [[
 select f.n::int as n, r.direction, r.done
   from rows from ({unnest}($1::{text}[]), {unnest}($2::{text}[])) with ordinality f (version, body, n)
   join %s r on r.version {=} f.version
  where r.direction is not null or r.checksum {<>} {encode}({sha256}({decode}(f.body, 'escape')), 'hex') order by n]]
+end
 
 ---The contents in the escape form of bytea, which is much shorter than the hexadecimal one.
 local function contents(file)
@@ -57,7 +58,7 @@ local function changed_files(conn, list)
     for i, file in ipairs(list) do
         versions[i], bodies[i] = file.version, contents(file)
     end
-    local sql = CHANGED:format(records.table(book))
+    local sql = changed_sql():format(records.table(book))
     for _, row in ipairs(conn:query(sql, db.array(versions, "text"), db.array(bodies, "text"))) do
         local file = list[row.n]
         if row.direction then
@@ -125,10 +126,12 @@ local function lines_of(facts)
     return table.concat(names, "\n"), names
 end
 
-local TABLES <const> = catalog.sql(([[
+local function tables_sql()
+    return catalog.sql(([[
 select t.name, t.at is not null as there, %s::{regnamespace}::{text} as closed, current_user::{text} as me
   from (select name, %s as at from {unnest}({string_to_array}($1, E'\n')) name offset 0) t]]):format(
     relations.closed "t.at", relations.named "name"))
+end
 
 ---@type dbrun.verify.Check
 M.tables = {
@@ -143,7 +146,7 @@ M.tables = {
         if not facts then return none end
         local joined, names = lines_of(facts)
         local absent, causes, remedy, closed = {}, {}, {}, 0
-        for i, row in ipairs(ctx.conn:query(TABLES, joined)) do
+        for i, row in ipairs(ctx.conn:query(tables_sql(), joined)) do
             local schema = row.closed
             if not row.there then
                 absent[#absent + 1] = row.name
@@ -172,16 +175,19 @@ M.tables = {
 ---For each table: its partition key ("RANGE (observed_at)"), and the bounds of its partitions ("FOR VALUES FROM
 ---('2024-01-01 00:00:00+00') TO ..."), as texts of the server. They are compared here: on the server that takes a plan
 ---over five catalogs, which a new connection has to load first.
-local NATIVE <const> = catalog.sql(([[
+local function native_sql()
+    return catalog.sql(([[
 select t.name, t.at is not null as there, {pg_get_partkeydef}(t.at) as split,
        array(select {pg_get_expr}(relpartbound, oid) from {pg_class} where oid {=} any (
              array(select inhrelid from {pg_inherits} where inhparent {=} t.at))) as bounds,
        {now}()::{text} as now, localtimestamp::{text} as local_now, %s is not null as timescale
   from (select name, %s as at from {unnest}({string_to_array}($1, E'\n')) name offset 0) t]]):format(
     relations.at("'timescaledb_information'", "'hypertables'"), relations.named "name"))
+end
 
 ---An integer column has no time_interval; releases before 2.0 have no integer_interval.
-local HYPER <const> = catalog.sql(([[
+local function hyper_sql()
+    return catalog.sql(([[
 select t.name, d.column_name::{text} as key, h.num_chunks::int as parts,
        coalesce(d.time_interval::{text}, {to_jsonb}(d) {->>} 'integer_interval') as step
   from (select name, %s as at from {unnest}({string_to_array}($1, E'\n')) name offset 0) t
@@ -190,6 +196,7 @@ select t.name, d.column_name::{text} as key, h.num_chunks::int as parts,
     on d.hypertable_schema {=} h.hypertable_schema and d.hypertable_name {=} h.hypertable_name
  where d.dimension_number {=} 1]]):format(relations.named "name",
     relations.at("h.hypertable_schema", "h.hypertable_name")))
+end
 
 ---The first column of a partition key; nil for an expression.
 local function key_of(split)
@@ -204,13 +211,14 @@ local function bound_at(bound, pattern, open, unlimited)
     if bound:find(open) then return unlimited end
     local text = bound:match(pattern)
     if not text then return nil end
-    local ok, us, kind = pcall(time.parse, text)
+    local ok, us, kind = pcall(require("dbrun.time").parse, text)
     if ok then return us, kind end
 end
 
 ---Does a partition take rows of the present time? Assumed when its bounds are not times (numbers, texts).
 local function takes_now(bound, native)
     if bound == "DEFAULT" then return true end
+    local time <const> = require "dbrun.time"
     local from, kind = bound_at(bound, "FROM %('([^']*)'", "FROM %(MINVALUE", time.MINUS_INFINITY)
     local to, other = bound_at(bound, "TO %('([^']*)'", "TO %(MAXVALUE", time.INFINITY)
     if not from or not to then return true end
@@ -219,7 +227,7 @@ local function takes_now(bound, native)
     return from <= now and now < to
 end
 
----@param native table row of NATIVE
+---@param native table row of native_sql
 ---@return { key?: string, for_now: boolean }? nil when it is not partitioned by range
 local function split_of(native)
     if not native.split or not native.split:find "^RANGE " then return nil end
@@ -266,9 +274,9 @@ M.partitioning = {
         local facts, none = facts_of(ctx, function(fact) return fact.time_partitioned ~= nil end)
         if not facts then return none end
         local joined = lines_of(facts)
-        local native, hyper = ctx.conn:query(NATIVE, joined), {}
+        local native, hyper = ctx.conn:query(native_sql(), joined), {}
         if native[1].timescale then
-            for _, row in ipairs(ctx.conn:query(HYPER, joined)) do hyper[row.name] = row end
+            for _, row in ipairs(ctx.conn:query(hyper_sql(), joined)) do hyper[row.name] = row end
         end
         local texts, wrong, remedy = {}, {}, {}
         for i, fact in ipairs(facts) do

@@ -15,8 +15,6 @@
 ---     }
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
-local nearest = require "dbrun.nearest"
-local places = require "dbrun.places"
 
 local M = {}
 
@@ -87,7 +85,7 @@ end
 
 ---A wrong fact: the error names its line, or the line of its key.
 local function wrong(file, i, key, message, hint)
-    fail(places.name(file, i, key), ("fact %d%s"):format(i, message), hint)
+    fail(require("dbrun.places").name(file, i, key), ("fact %d%s"):format(i, message), hint)
 end
 
 local function kind_of(file, i, fact)
@@ -112,7 +110,7 @@ local function check_fields(file, i, fact, kind, known)
             for name in pairs(known) do names[#names + 1] = name end
             for name in pairs(kind == "single" and KINDS or {}) do names[#names + 1] = name end
             table.sort(names)
-            local near = type(key) == "string" and nearest.find(key, names)
+            local near = type(key) == "string" and require("dbrun.nearest").find(key, names)
             wrong(file, i, key, (" has '%s', which is not known here"):format(tostring(key)),
                 near and ("did you mean '%s'?"):format(near) or "known here: " .. table.concat(names, ", "))
         end
@@ -156,7 +154,7 @@ end
 local function check_limit(file, i, fact)
     local default = require("dbrun.verify.limits").DEFAULTS[fact.limit]
     if not default then
-        local near = nearest.find(fact.limit, limit_names())
+        local near = require("dbrun.nearest").find(fact.limit, limit_names())
         wrong(file, i, "limit", (": no check has the limit '%s'"):format(fact.limit),
             near and ("did you mean '%s'?"):format(near))
     end
@@ -231,7 +229,8 @@ local function check_list(file, facts)
     local most = 0
     for key in pairs(facts) do
         if math.type(key) ~= "integer" or key < 1 then
-            fail(places.name(file, 0, key), ("'%s' stands beside the facts, not in one"):format(tostring(key)),
+            fail(require("dbrun.places").name(file, 0, key),
+                ("'%s' stands beside the facts, not in one"):format(tostring(key)),
                 ("write each in braces: return { { %s = ... } }"):format(tostring(key)))
         end
         most = math.max(most, key)

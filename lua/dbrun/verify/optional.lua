@@ -1,5 +1,5 @@
---- The checks of what few servers have: what they are about, and whether there is anything to check. What they do is
---- loaded only then.
+--- The checks of what few servers have, and of what few projects expect: what they are about, and whether there is
+--- anything to check. What they do is loaded only then.
 local M = {}
 
 local function postgres(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end
@@ -15,13 +15,13 @@ local NO_TIMESCALE <const>, NO_CITUS <const> = "TimescaleDB is not in this datab
 ---@param about string
 ---@param work { [1]: string, [2]: string } module and function
 ---@param more table fields of the check
----@param idle fun(ctx: dbrun.verify.Context): string|false|nil why there is nothing to check
+---@param idle fun(ctx: dbrun.verify.Context): string|false|nil why there is nothing to check (SKIP, or `more.none`)
 local function check(name, about, work, more, idle)
     more.name, more.about, more.optional = name, about, more.optional ~= false
     more.service = name:find "^redis" and redis or postgres
     function more.run(ctx)
         local why = idle(ctx)
-        if why then return { status = "SKIP", text = why } end
+        if why then return { status = more.none or "SKIP", text = why } end
         return require("dbrun.verify." .. work[1])[work[2]](ctx)
     end
     return more
@@ -89,6 +89,24 @@ M.sentinels = check("redis.sentinels", "sentinels have a quorum, know each other
 M.redis_certificates = check("redis.certificates", "the certificates of the connection do not end soon",
     { "checks_certificates", "redis" }, { needs = { "redis" } },
     function(ctx) return not ctx.config.redis_url:find "^%s*rediss" and "the connection is not encrypted" end)
+
+---A check of tables with `key` in the expectations.
+local function of_tables(name, key, about, after)
+    return check("schema." .. name, about, { "checks_expected", name },
+        { needs = { "postgres.async" }, on_conn = true, after = { after }, optional = false, none = "PASS" },
+        function(ctx) return not expects(ctx, key) and ("%s expects none"):format(ctx.expect.file) end)
+end
+
+M.columns = of_tables("columns", "columns", "columns have the expected names and types", "schema.tables")
+
+M.indexes = of_tables("indexes", "indexes", "tables have the expected indexes", "schema.columns")
+
+M.privileges = of_tables("privileges", "privileges", "the role has the expected privileges", "schema.indexes")
+
+M.extensions = check("schema.extensions", "the expected extensions are there, in the expected versions",
+    { "checks_expected", "extensions" },
+    { needs = { "postgres.async" }, on_conn = true, after = { "schema.privileges" }, optional = false, none = "PASS" },
+    function(ctx) return #ctx.expect.extensions == 0 and ("%s expects none"):format(ctx.expect.file) end)
 
 M.hypertables = check("schema.hypertables",
     "TimescaleDB: chunks, compression and retention as expected; no job failed, paused or overdue",

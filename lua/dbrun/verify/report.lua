@@ -56,7 +56,11 @@ local function summary(results, count, seconds)
 end
 
 ---A headline must not look like several results.
-local function one_line(text) return (text:gsub("[%c]+", " ")) end
+local function one_line(text)
+    -- A plain search: a pattern looks at each character.
+    if not (text:find("\n", 1, true) or text:find("\t", 1, true)) then return text end
+    return (text:gsub("%c+", " "))
+end
 
 ---@param results dbrun.verify.Result[]
 ---@param run { strict: boolean, seconds: number }

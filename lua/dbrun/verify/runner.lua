@@ -1,10 +1,12 @@
 --- Runs checks concurrently under one deadline. A check that needs another waits for it, and is skipped when that one
 --- failed; of several that failed for the same reason the first tells it. So the report shows one cause once.
-local diagnose = require "dbrun.verify.diagnose"
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
 
 local M = {}
+
+---What explains failures is loaded when there is one.
+local function diagnose() return require "dbrun.verify.diagnose" end
 
 ---@class dbrun.verify.Check
 ---@field name string stable, because scripts and dashboards use it
@@ -139,9 +141,9 @@ local function run_one(check, ctx, results)
     local seconds = task.now() - began
     if not ok then
         if check.own and (found.traceback or found.kind == "usage") then
-            return failed(check.name, seconds, diagnose.own(found.problem or found.message, ctx.expect.file))
+            return failed(check.name, seconds, diagnose().own(found.problem or found.message, ctx.expect.file))
         end
-        if found.traceback then return failed(check.name, seconds, diagnose.bug(found.traceback)) end
+        if found.traceback then return failed(check.name, seconds, diagnose().bug(found.traceback)) end
         -- A statement that somebody else cancelled is an answer of the server; without one this task is to end.
         if found.kind == "cancelled" and not found.sqlstate then error(found, 0) end
         local cause = caused_by(found, check, results)
@@ -151,7 +153,7 @@ local function run_one(check, ctx, results)
             service = require("dbrun.verify.checks_pg").async.service(ctx)
         end
         if found.kind == "timeout" and task.now() >= ctx.deadline then found = too_late(check, ctx, service) end
-        local result = failed(check.name, seconds, diagnose.explain(found, service))
+        local result = failed(check.name, seconds, diagnose().explain(found, service))
         -- A wrong URL has no service.
         if found.kind == "config" then result.trouble = result.cause end
         if service then result.trouble = ("%s %s: %s"):format(service.name, service.source, result.cause) end

@@ -57,15 +57,17 @@ function M.gather(conn)
     return all, refused
 end
 
+---Seconds since 1970 by this machine's clock.
+local function now() return require("dbrun.core").clock.now() / 1e6 end
+
 ---Runs the query, and measures the difference between the server's clock and this machine's.
 ---@param ctx dbrun.verify.Context
 ---@return dbrun.verify.Server
 function M.ask(ctx)
-    local time = require "dbrun.time"
-    local before = time.to_epoch(time.now())
+    local before = now()
     local server, refused, opened_with, after = with_connection(ctx, function(conn)
         local found, missing = M.gather(conn)
-        return found, missing, conn:backend_pid(), time.to_epoch(time.now())
+        return found, missing, conn:backend_pid(), now()
     end)
     server.refused = refused
     for _, extension in ipairs(server.extensions) do server.extensions[extension[1]] = extension[2] end

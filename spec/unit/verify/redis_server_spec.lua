@@ -30,4 +30,11 @@ describe("the server that INFO is of", function()
         assert.is_true(expect.version_fits(version, ">= 8"))
         assert.is_false(expect.version_fits(version, "7"))
     end)
+
+    it("is read from INFO, each line when it is asked for", function()
+        local info = require("dbrun.verify.checks_redis").info "# Server\r\nredis_version:7.2\r\nos:\r\nx_os:a:b\r\n"
+        assert.same({ "7.2", "", "a:b" }, { info.redis_version, info.os, info.x_os })
+        assert.is_nil(info.version)
+        assert.equal("7.0", require("dbrun.verify.checks_redis").info "role:x\nv:7.0".v)
+    end)
 end)
