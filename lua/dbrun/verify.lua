@@ -236,7 +236,9 @@ function M.run(opts)
     local began = task.now()
     local expectations, problem = M.expectations(opts.expect)
     local checks = M.select(M.checks(expectations), opts.only, opts.skip)
-    if #checks == 0 then errors.fail("usage", "no check is left: each is skipped, or needs one that is", "--list") end
+    if #checks == 0 then
+        errors.fail("usage", "no check is left: each is skipped, or needs one that is", "dbrun verify --list")
+    end
     if problem then checks = with_problem(checks, problem) end
     local vetoed, told_by_check = call_hooks(opts.hooks, "beforeVerify", {
         strict = opts.strict or false, aftermath = "It is a hook; nothing was checked.",

@@ -276,6 +276,13 @@ describe("dbrun verify", function()
         assert.equal(2, lines, result.stdout)
     end)
 
+    it("does not report on nothing: --only and --skip that leave no check are refused", function()
+        local result = verify("", "--only", "schema.tables", "--skip", "postgres.async")
+        assert.equal(2, result.code, result.text)
+        assert.matches("no check is left", result.stderr, 1, true)
+        assert.equal(3, verify("", "--only", "schema.tables", "--skip", "postgres", "--format", "nagios").code)
+    end)
+
     it("--watch tells one cause in one line, and its end", function()
         local pg <close> = servers.postgres()
         local run = scripts.start("verify", { "--watch", "0.1", "--only", "postgres" }, { DATABASE_URL = pg.url,
