@@ -147,9 +147,10 @@ end
 
 ---The key of the definition that begins at `pos`, the position of its value, and whether white space
 ---stands in front of the value.
-local function definition(text, pos, name, line)
+local function definition(text, pos, name, line, colons)
     local start <const> = text:match("^[ \t]*export[ \t]+()[%a_]", pos) or pos
-    local key, spaces, value_at = text:match("^[ \t]*([%a_][%w_.-]*)[ \t]*=([ \t]*)()", start)
+    local sign <const> = colons and "[=:]" or "="
+    local key, spaces, value_at = text:match("^[ \t]*([%a_][%w_.-]*)[ \t]*" .. sign .. "([ \t]*)()", start)
     if key then
         return key, value_at, spaces ~= ""
     end
@@ -163,11 +164,13 @@ end
 ---Parses the text of an environment file.
 ---@param text string
 ---@param name? string the file's name for errors (default `.env`)
+---@param colons? boolean `KEY: value` is a definition too, as for some other programs
 ---@return dbrun.Dotenv
 ---Raises an error of kind `config`.
-function M.parse(text, name)
+function M.parse(text, name, colons)
     args.check("dotenv.parse", "text", text, "string")
     args.optional("dotenv.parse", "name", name, "string")
+    args.optional("dotenv.parse", "colons", colons, "boolean")
     name = name or ".env"
     text = check_text(text, name)
     local result = { name = name, values = {}, lines = {}, order = {}, duplicates = {}, expansions = {} }
@@ -179,7 +182,8 @@ function M.parse(text, name)
         end
         local after = pos + #content
         if not content:find "^[ \t]*\r?$" and not content:find "^[ \t]*#" then
-            local key <const>, value_at <const>, spaced <const> = definition(text, pos, name, line)
+            local key <const>, value_at <const>, spaced <const> = definition(text, pos, name, line,
+                colons)
             local quote <const> = text:match("^[\"']", value_at)
             local value
             if quote then
@@ -202,9 +206,10 @@ end
 ---Reads and parses an environment file.
 ---@param path string
 ---@param name? string the file's name for errors (default: the path)
+---@param colons? boolean as for `parse`
 ---@return dbrun.Dotenv|nil nil when there is no such file
 ---Raises an error of kind `config` when it cannot be read or is malformed.
-function M.read(path, name)
+function M.read(path, name, colons)
     args.check("dotenv.read", "path", path, args.path)
     args.optional("dotenv.read", "name", name, "string")
     local file <close>, message, code = io.open(path, "rb")
@@ -219,7 +224,7 @@ function M.read(path, name)
     if not text and why then
         errors.fail("config", ("cannot read the environment file %s: %s"):format(path, why))
     end
-    return M.parse(text or "", name or path)
+    return M.parse(text or "", name or path, colons)
 end
 
 return args.answer_for_names(M, "dotenv", { load = "dotenv.read(path)", config = "dotenv.read(path)" })

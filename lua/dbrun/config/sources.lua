@@ -57,13 +57,16 @@ local function read_dotenv(path)
     return parsed
 end
 
----Reads the options of the command line and the file, at the first access.
+---Reads the options of the command line and the file, at the first access. A command line with rules of its own for
+---the files (dbmate's) leaves what it read in the host's options, as `dotenv`.
 ---@param state dbrun.ConfigState
 local function read_sources(state)
     local host <const> = core.options or {}
     local options <const> = state.options
     state.dotenv = false
-    if options.env_file or not (options.no_env or host.no_env) then
+    if host.dotenv and not (options.env_file or options.no_env) then
+        state.dotenv = host.dotenv
+    elseif options.env_file or not (options.no_env or host.no_env) then
         state.dotenv = read_dotenv(options.env_file or host.env_file)
     end
     state.overlay = host.overlay or {}
@@ -97,7 +100,8 @@ function M.find(state, key)
     end
     value = state.dotenv and state.dotenv.values[key]
     if value then
-        return value, ("%s line %d"):format(state.dotenv.name, state.dotenv.lines[key])
+        local dotenv <const> = state.dotenv
+        return value, ("%s line %d"):format(dotenv.names and dotenv.names[key] or dotenv.name, dotenv.lines[key])
     end
     return nil, "default"
 end

@@ -200,6 +200,11 @@ describe("dbrun dbmate", function()
             assert.equal(0, result.code)
             assert.matches("^NAME:\n   dbmate", result.stdout)
         end
+        for _, args in ipairs { { "up", "h" }, { "dump", "help" }, { "new", "h" } } do
+            assert.matches("^NAME:\n   dbmate " .. args[1] .. " ", expect(0, run(args).stdout, args).stdout)
+        end
+        expect(0, both, { "-d", "m,n", "status" }, { DATABASE_URL = url:gsub("^postgres%l*", string.upper) })
+        assert.matches("unsupported driver: POSTGRES", expect(2, "", { "--driver", "POSTGRES", "status" }).stderr)
         for name, words in pairs {
             ["mysql://h/d"] = "unsupported driver: mysql", [""] = "invalid url", foo = "invalid url",
             ["redshift://h/d"] = "unsupported driver: redshift", ["sqlite:x"] = "unsupported driver: sqlite",
@@ -239,6 +244,34 @@ describe("dbrun dbmate", function()
         local as_other = expect(2, "", { "--env-file", "pg.env", "-e", "URL", "status" }, { DATABASE_URL = false,
             PGUSER = false })
         assert.matches('role "nosuch_role" does not exist', as_other.stderr)
+    end)
+
+    it("reads no other file than those, for dbrun's own keys too, and KEY: value in them", function()
+        write {
+            ["db/migrations/1_a.sql"] = A, [".env"] = "this is broken\n",
+            ["x.env"] = ("DATABASE_URL: '%s'\n"):format(url),
+            ["y.env"] = ("DATABASE_URL=%s\nDBRUN_MIGRATIONS_DIR: m # mine\n"):format(url), ["m/5_x.sql"] = A,
+        }
+        local none = { DATABASE_URL = false }
+        expect(0, "[ ] 1_a.sql\n\nApplied: 0\nPending: 1\n", { "--env-file", "x.env", "status" }, none)
+        expect(0, "[ ] 5_x.sql\n\nApplied: 0\nPending: 1\n", { "--env-file", "y.env", "status" }, none)
+        expect(0, "Applying: 1_a.sql\nApplied: 1_a.sql in T\n", { "--env-file", "x.env", "--no-dump-schema", "up" },
+            none)
+        assert.equal(0, run({ "--env-file", "x.env", "new", "b" }, none).code)
+        assert.matches(".env line 1", expect(3, "", { "status" }, none).stderr)
+        assert.matches("^Error: flag needs an argument: %-env%-file", run({ "--env-file" }, none).stderr)
+    end)
+
+    it("gives pg_dump what stands behind dump only, and says what it is about before it connects", function()
+        write { ["db/migrations/1_a.sql"] = A }
+        expect(0, "Applying: 1_a.sql\nApplied: 1_a.sql in T\nWriting: ./db/schema.sql\n", { "up", "extra", "words" })
+        expect(0, "Rolling back: 1_a.sql\nRolled back: 1_a.sql in T\nWriting: ./db/schema.sql\n", { "down", "x" })
+        assert.equal(2, run({ "dump", "--", "extra", "words" }).code)
+        local nowhere = { DATABASE_URL = "postgres://127.0.0.1:1/x" }
+        expect(2, "Creating: x\n", { "create" }, nowhere)
+        expect(2, "Dropping: x\n", { "drop" }, nowhere)
+        expect(2, "Reading: ./db/schema.sql\n", { "load" }, nowhere)
+        assert.matches("stat nosuch.sql: no such file", expect(2, "", { "-s", "nosuch.sql", "load" }, nowhere).stderr)
     end)
 
     it("waits for the server as long as it is told to", function()

@@ -11,6 +11,10 @@ describe("a duration of Go", function()
         for _, text in ipairs { "", "1", "s", "1x", "1s2", "one", "1 s", "+" } do
             assert.is_nil(duration.parse(text), text)
         end
+        for text, why in pairs {
+            ["5"] = 'missing unit in duration "5"', ["1s2"] = 'missing unit in duration "1s2"',
+            ["5x"] = 'unknown unit "x" in duration "5x"', abc = 'invalid duration "abc"', [""] = 'invalid duration ""',
+        } do assert.equal("time: " .. why, select(2, duration.parse(text))) end
     end)
 
     it("is written", function()
@@ -47,8 +51,27 @@ describe("dbmate's command line", function()
         assert.is_true(p.values.strict)
     end)
 
+    it("refuses what the environment has and is no value, even where the flag is given", function()
+        local function problem(name, text, ...)
+            local ok, e = pcall(grammar.parse, { ... }, function(asked) return asked == name and text or nil end)
+            assert.is_false(ok)
+            assert.equal("usage", e.kind)
+            return e.message
+        end
+        assert.equal('could not parse "5" as duration value from environment variable "DBMATE_WAIT_TIMEOUT" for flag '
+            .. 'wait-timeout: time: missing unit in duration "5"',
+            problem("DBMATE_WAIT_TIMEOUT", "5", "--wait-timeout", "1s", "up"))
+        assert.matches('"DBMATE_NO_DUMP_SCHEMA" .*strconv.ParseBool: parsing "yes": invalid syntax$',
+            problem("DBMATE_NO_DUMP_SCHEMA", "yes", "--no-dump-schema", "--help"))
+        assert.matches("DBMATE_STRICT", problem("DBMATE_STRICT", "x", "up", "--help"))
+        assert.equal("status", grammar.parse({ "status" }, function(name)
+            return name == "DBMATE_STRICT" and "x" or nil
+        end).command[1])
+    end)
+
     it("names files with variables wherever they stand", function()
         assert.same({ "a", "b", "c" }, grammar.env_files { "--env-file", "a", "up", "--env-file=b", "-env-file", "c" })
         assert.is_nil(grammar.env_files { "up" })
+        assert.same({}, grammar.env_files { "--env-file", "a", "--env-file" })
     end)
 end)

@@ -2,6 +2,7 @@
 --- a broken environment file), and dbrun's way to run migrations.
 local cli = require "dbrun.cli"
 local config = require "dbrun.config"
+local core = require "dbrun.core"
 local delays = require "dbrun.migrate.show.delays"
 local duration = require "dbrun.migrate.dbmate.duration"
 local environment = require "dbrun.migrate.dbmate.environment"
@@ -37,7 +38,7 @@ end
 
 ---The value that holds for this run only (--stack), else that of the environment.
 local function variable(call, name)
-    local overlay = require("dbrun.core").options.overlay or {}
+    local overlay = core.options.overlay or {}
     return overlay[name] or call.lookup(name)
 end
 
@@ -113,9 +114,10 @@ end
 
 -- ---- the schema file ----
 
-local function dump(call)
+---@param more string[] further arguments of pg_dump
+local function dump(call, more)
     local text = with_database(call, function(conn)
-        return schema.dump(conn, call.address, make_ledger(call, conn), call.args)
+        return schema.dump(conn, call.address, make_ledger(call, conn), more)
     end)
     local path = call.values["schema-file"]
     print_line("Writing: ", path)
@@ -126,7 +128,7 @@ end
 ---After a migration; a failure does not fail it.
 local function dump_after(call)
     if call.values["no-dump-schema"] then return end
-    local ok, e = pcall(dump, call)
+    local ok, e = pcall(dump, call, {})
     if ok then return end
     if not errors.is(e) or errors.is(e, "cancelled") then error(e, 0) end
     warn(("the schema file %s was not written: %s"):format(call.values["schema-file"], e.message))
@@ -198,34 +200,48 @@ function run.migrate(call)
     dump_after(call)
 end
 
-local function create(call, conn)
-    print_line("Creating: ", call.address.name)
-    server.create(conn, call.address.name)
-end
-
 ---Makes the database if it is known to be missing: where that cannot be asked (no database postgres), migrate tells.
 function run.up(call)
     connect(call)
     local missing = false
     local ok, e = pcall(with_maintenance, call, function(conn)
         missing = not server.exists(conn, call.address.name)
-        if missing then create(call, conn) end
+        if missing then
+            print_line("Creating: ", call.address.name)
+            server.create(conn, call.address.name)
+        end
     end)
     if not ok and (missing or not errors.is(e) or e.kind == "usage" or e.kind == "cancelled") then error(e, 0) end
     run.migrate(call)
 end
 
+---Does something with the database, told before as dbmate tells it: also where the server cannot be reached, but not
+---for a protected database, of which this run does not get that far.
+---@param word string
+---@param fn fun(conn: table, name: string)
+local function announced(call, word, fn)
+    local said = false
+    local function say()
+        if not said then print_line(word, call.address.name) end
+        said = true
+    end
+    local ok, e = pcall(with_maintenance, call, function(conn)
+        say()
+        fn(conn, call.address.name)
+    end)
+    if ok then return end
+    if errors.is(e, "connect") then say() end
+    error(e, 0)
+end
+
 function run.create(call)
     connect(call)
-    with_maintenance(call, function(conn) create(call, conn) end)
+    announced(call, "Creating: ", server.create)
 end
 
 function run.drop(call)
     connect(call)
-    with_maintenance(call, function(conn)
-        print_line("Dropping: ", call.address.name)
-        server.drop(conn, call.address.name)
-    end)
+    announced(call, "Dropping: ", server.drop)
 end
 
 function run.rollback(call)
@@ -252,17 +268,16 @@ end
 
 function run.dump(call)
     connect(call)
-    dump(call)
+    dump(call, call.args)
 end
 
 function run.load(call)
     connect(call)
-    with_database(call, function(conn)
-        local path = call.values["schema-file"]
-        if not fs.exists(path) then errors.fail("config", ("stat %s: no such file or directory"):format(path)) end
-        print_line("Reading: ", path)
-        schema.load(conn, fs.read(path), path)
-    end)
+    local path = call.values["schema-file"]
+    if not fs.exists(path) then errors.fail("config", ("stat %s: no such file or directory"):format(path)) end
+    print_line("Reading: ", path)
+    local text = fs.read(path)
+    with_database(call, function(conn) schema.load(conn, text, path) end)
 end
 
 function run.wait(call)
@@ -273,7 +288,7 @@ end
 -- ---- the command line ----
 
 local function version()
-    return ("%s (dbrun %s)"):format(grammar.VERSION, require("dbrun.core").options.version)
+    return ("%s (dbrun %s)"):format(grammar.VERSION, core.options.version)
 end
 
 ---Shows an error as dbmate does, with what dbrun knows besides.
@@ -310,6 +325,8 @@ local function guarded(fn, handler)
     return handler(result)
 end
 
+local HELP <const> = { help = true, h = true }
+
 ---What the command line asks for without a database: help, the version. Returns the exit status, or nil.
 local function answered(parsed)
     local values, command = parsed.values, parsed.command
@@ -322,7 +339,7 @@ local function answered(parsed)
         cli.print(grammar.help(topic, version()))
     elseif not command or command[1] == "help" then
         cli.print(grammar.help(nil, version()))
-    elseif values.help or parsed.args[1] == "help" and command[1] ~= "new" then
+    elseif values.help or HELP[parsed.args[1] or ""] then
         cli.print(grammar.help(command, version()))
     else
         return nil
@@ -334,7 +351,9 @@ end
 ---@return integer status
 function M.main(argv)
     local lookup
-    local status = guarded(function() lookup = environment.read(grammar.env_files(argv)) end, function(e)
+    local status = guarded(function()
+        lookup, core.options.dotenv = environment.read(grammar.env_files(argv))
+    end, function(e)
         report(e)
         return UNKNOWN
     end)

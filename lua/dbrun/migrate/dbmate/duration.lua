@@ -7,14 +7,18 @@ local UNITS <const> = {
 
 ---@param text string
 ---@return number? seconds nil: it is no duration
+---@return string? why in the words of Go
 function M.parse(text)
     local sign, rest = text:match "^([+-]?)(.*)$"
     if rest == "0" then return 0 end
-    if rest == "" then return nil end
+    local function wrong(what, ...) return nil, ("time: " .. what .. " duration %q"):format(...) end
+    if rest == "" then return wrong("invalid", text) end
     local total, at = 0, 1
     while at <= #rest do
-        local number, unit, behind = rest:match("^(%d*%.?%d*)([^%d.]+)()", at)
-        if not number or not number:find "%d" or not UNITS[unit] then return nil end
+        local number, unit, behind = rest:match("^(%d*%.?%d*)([^%d.]*)()", at)
+        if not number:find "%d" then return wrong("invalid", text) end
+        if unit == "" then return wrong("missing unit in", text) end
+        if not UNITS[unit] then return wrong("unknown unit %q in", unit, text) end
         total, at = total + tonumber(number) * UNITS[unit], behind
     end
     return (sign == "-" and -total or total) / 1e9

@@ -14,7 +14,7 @@ local function is_literal(text, line)
     local number = 0
     for content in (text .. "\n"):gmatch "(.-)\n" do
         number = number + 1
-        if number == line then return content:find "=%s*'" ~= nil end
+        if number == line then return content:find "[=:]%s*'" ~= nil end
     end
 end
 
@@ -29,27 +29,35 @@ end
 
 ---@param list? string[] the files that --env-file names
 ---@return fun(name: string): string? lookup a variable of the process wins over the files, an earlier file over a later
+---@return dbrun.Dotenv merged what the files say, for dbrun's own configuration: it reads these files, and no other
 ---Raises an error of kind `config` for a file that is broken; one that is missing is passed over. `lookup` raises for a
 ---value that dbmate would expand.
 function M.read(list)
-    local found = {}
-    for _, path in ipairs(files_of(list)) do
-        local parsed = dotenv.read(path)
-        for key, value in pairs(parsed and parsed.values or {}) do
-            if not found[key] then found[key] = { value = value, path = path, line = parsed.lines[key] } end
+    local paths <const> = files_of(list)
+    local merged = {
+        name = paths[1], values = {}, lines = {}, names = {}, order = {}, duplicates = {}, expansions = {},
+    }
+    for _, path in ipairs(paths) do
+        local parsed = dotenv.read(path, nil, true)
+        for _, key in ipairs(parsed and parsed.order or {}) do
+            if not merged.values[key] then
+                merged.values[key], merged.lines[key], merged.names[key] = parsed.values[key], parsed.lines[key], path
+                merged.order[#merged.order + 1] = key
+            end
         end
     end
-    return function(name)
+    local function lookup(name)
         local value = os.getenv(name)
         if value then return value end
-        local entry = found[name]
-        if not entry then return nil end
-        if entry.value:find(EXPANSION) and not is_literal(fs.read(entry.path), entry.line) then
+        value = merged.values[name]
+        local path <const>, line <const> = merged.names[name], merged.lines[name]
+        if value and value:find(EXPANSION) and not is_literal(fs.read(path), line) then
             errors.fail("config", ("%s line %d: dbmate would put another value for the $ in %s, dbrun does not"):format(
-                entry.path, entry.line, name), "write the value out, in single quotes")
+                path, line, name), "write the value out, in single quotes")
         end
-        return entry.value
+        return value
     end
+    return lookup, merged
 end
 
 return M

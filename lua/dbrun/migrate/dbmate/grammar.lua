@@ -121,15 +121,16 @@ end
 local BOOLEANS <const> = { ["1"] = true, t = true, T = true, TRUE = true, ["true"] = true, True = true,
     ["0"] = false, f = false, F = false, FALSE = false, ["false"] = false, False = false }
 
----The value of a text for a flag; nil and what is wrong.
+---The value of a text for a flag; nil, what is wrong, and why in the words of Go.
 local function value_of(flag, text)
     if flag.kind == "switch" then
         local value = BOOLEANS[text]
-        if value == nil then return nil, ("invalid boolean value %q for -%s: parse error"):format(text, flag[1]) end
+        if value == nil then return nil, ("invalid boolean value %q for -%s: parse error"):format(text, flag[1]),
+            ('strconv.ParseBool: parsing %q: invalid syntax'):format(text) end
         return value
     elseif flag.kind == "duration" then
-        local seconds = duration.parse(text)
-        if not seconds then return nil, ("invalid value %q for flag -%s: parse error"):format(text, flag[1]) end
+        local seconds, why = duration.parse(text)
+        if not seconds then return nil, ("invalid value %q for flag -%s: parse error"):format(text, flag[1]), why end
         return seconds
     elseif flag.kind == "list" then
         local list = {}
@@ -186,27 +187,36 @@ end
 
 local TYPES <const> = { switch = "bool", duration = "duration" }
 
+---Refuses what the environment has for the flags, and is no value for them: dbmate does, also for a flag that is on
+---the command line.
+local function check_environment(flags, lookup, command)
+    for _, flag in ipairs(flags) do
+        local text = TYPES[flag.kind] and flag.env and lookup(flag.env)
+        if text and text ~= "" then
+            local value, _, why = value_of(flag, text)
+            if value == nil then
+                wrong(command, "could not parse %q as %s value from environment variable %q for flag %s: %s", text,
+                    TYPES[flag.kind], flag.env, flag[1], why)
+            end
+        end
+    end
+end
+
 ---Gives the flags that are not on the command line the values of the environment, or their defaults.
-local function complete(values, flags, lookup, command)
+local function complete(values, flags, lookup)
     for _, flag in ipairs(flags) do
         local text = values[flag[1]] == nil and flag.env and lookup(flag.env)
-        if text and text ~= "" then
-            local value = value_of(flag, text)
-            if value == nil then
-                wrong(command, "could not parse %q as %s value from environment variable %q for flag %s", text,
-                    TYPES[flag.kind], flag.env, flag[1])
-            end
-            values[flag[1]] = value
-        end
+        if text and text ~= "" then values[flag[1]] = value_of(flag, text) end
         if values[flag[1]] == nil then values[flag[1]] = flag.default end
     end
 end
 
 ---The files that --env-file names, wherever it stands: they are read before the command line is.
 ---@param argv string[]
----@return string[]? list nil: it names none
+---@return string[]? list nil: it names none; empty: the last word is --env-file, and its own error follows
 function M.env_files(argv)
     local list = {}
+    if argv[#argv] == "--env-file" then return list end
     for i, word in ipairs(argv) do
         local inline = word:match "^%-%-?env%-file=(.*)$"
         if (word == "--env-file" or word == "-env-file") and argv[i + 1] then list[#list + 1] = argv[i + 1] end
@@ -228,6 +238,7 @@ end
 ---Raises an error of kind `usage`, with the command's name in `detail`.
 function M.parse(argv, lookup)
     local values = {}
+    check_environment(M.GLOBAL, lookup)
     local at = take_flags(argv, 1, M.GLOBAL, values)
     local parsed = { values = values, args = {} }
     if values.help or values.version or not argv[at] then
@@ -240,10 +251,11 @@ function M.parse(argv, lookup)
         return parsed
     end
     local flags = parsed.command.flags or {}
+    check_environment(flags, lookup, parsed.command)
     at = take_flags(argv, at + 1, flags, values, parsed.command)
     table.move(argv, at, #argv, 1, parsed.args)
     complete(values, M.GLOBAL, lookup)
-    complete(values, flags, lookup, parsed.command)
+    complete(values, flags, lookup)
     return parsed
 end
 

@@ -81,8 +81,9 @@ function M.address(text, driver, lookup)
     if not scheme then
         errors.fail("config", "invalid url, have you set your --url flag or DATABASE_URL environment variable?")
     end
-    driver = driver and driver ~= "" and driver or scheme
-    if not POSTGRES[driver:lower()] then
+    -- As in Go, a URL's scheme may have capital letters; the name of a driver may not.
+    driver = driver and driver ~= "" and driver or scheme:lower()
+    if not POSTGRES[driver] then
         errors.fail("config", "unsupported driver: " .. driver,
             "dbrun works with PostgreSQL only; for this database use dbmate itself")
     end
