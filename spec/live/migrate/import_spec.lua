@@ -295,7 +295,7 @@ describe("migrate import", function()
             }
             local result = import("alembic", "--files-only")
             assert.equal(1, result.code)
-            assert.matches("refused +a1: it has no SQL of its own", result.stdout)
+            assert.matches("refused +a1: Alembic writes no SQL for it", result.stdout)
             fs.write(root .. "/old/alembic/versions/b.py", revision("b2", nil, "pass", "pass"))
             assert.matches("there are several heads: ", import("alembic", "--files-only").stderr)
         end)

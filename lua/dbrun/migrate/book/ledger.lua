@@ -97,31 +97,33 @@ end
 ---current schema, else public.
 ---@param conn table
 ---@param name string "schema_migrations" or "schema.table"
+---@param foreign? boolean the table may be another tool's
 ---@return dbrun.migrate.Ledger
 ---Raises an error of kind `config` when the table is another tool's.
-function M.locate(conn, name)
+function M.locate(conn, name, foreign)
     local function ledger(schema, table_name)
         return { schema = schema, name = table_name, sql = quote(schema) .. "." .. quote(table_name) }
     end
     local schema, rest = name:match "^([^.]+)%.(.+)$"
-    if schema then return M.refresh(conn, ledger(schema, rest)) end
+    if schema then return M.refresh(conn, ledger(schema, rest), foreign) end
     local row = conn:one(LOCATE, name)
     local asked = asked_for(conn, row)
-    if asked then return M.refresh(conn, ledger(asked, name)) end
+    if asked then return M.refresh(conn, ledger(asked, name), foreign) end
     local found = ledger(row.schema, name)
     found.exists, found.schema_exists = row.has_table, row.has_schema
-    check_columns(conn, found, row.columns)
+    if not foreign then check_columns(conn, found, row.columns) end
     return found
 end
 
 ---Checks again whether table and schema exist.
 ---@param conn table
 ---@param ledger dbrun.migrate.Ledger
+---@param foreign? boolean the table may be another tool's
 ---@return dbrun.migrate.Ledger ledger the same one
-function M.refresh(conn, ledger)
+function M.refresh(conn, ledger, foreign)
     local row = conn:one(LOOK, ledger.sql, quote(ledger.schema))
     ledger.exists, ledger.schema_exists = row.has_table, row.has_schema
-    check_columns(conn, ledger, row.columns)
+    if not foreign then check_columns(conn, ledger, row.columns) end
     return ledger
 end
 

@@ -119,8 +119,8 @@ function M.read(folder)
         entries[i] = entry
         local up = call(folder, "upgrade", ("%s:%s"):format(revision.parent, revision.id), "--sql")
         if up.code ~= 0 then
-            compose.refuse(entry, revision.id, nil, "it has no SQL of its own, as it asks the database (%s)",
-                last_line(up.stderr))
+            compose.refuse(entry, revision.id, nil,
+                "Alembic writes no SQL for it, as for one that asks the database: %s", last_line(up.stderr))
         else
             entry.up = part_of(up.stdout, revision.id)
             local down = call(folder, "downgrade", ("%s:%s"):format(revision.id, revision.parent), "--sql")
@@ -128,7 +128,8 @@ function M.read(folder)
                 entry.down = part_of(down.stdout, revision.id)
             else
                 entry.down = { sql = "", source = revision.id }
-                entry.changes[1] = "its down section is empty: " .. last_line(down.stderr)
+                entry.changes[1] = "its down section is empty, as Alembic writes no SQL for it: "
+                    .. last_line(down.stderr)
             end
         end
     end

@@ -29,6 +29,7 @@ local M = {}
 ---@field up? dbrun.migrate.import.Part
 ---@field down? dbrun.migrate.import.Part
 ---@field changes string[] what differs from the source, in words
+---@field checksum? integer that of Flyway
 ---@field refused? dbrun.migrate.import.Refusal
 ---@field applied? boolean
 ---@field target? string name of dbrun's file
@@ -122,10 +123,8 @@ function M.text(entry)
     entry.text = section_text(entry.up, "up") .. "\n" .. section_text(entry.down, "down")
 end
 
-local NEW <const> = 14 -- digits of a version that dbrun makes
-
 ---Gives all entries, in the order in which they run, versions of one width and names. The width is that of the longest
----version, unless a version of a new file would then sort before one of these.
+---version, unless a version of a new file would then sort before one of these: then zeros in front make it longer.
 ---@param entries dbrun.migrate.import.Entry[]
 function M.name(entries)
     local width, last = 0, ""
@@ -134,7 +133,8 @@ function M.name(entries)
     for _, entry in ipairs(entries) do
         if padded(entry) > last then last = padded(entry) end
     end
-    if last >= os.date "!%Y%m%d%H%M%S" then width = math.max(width, NEW) end
+    local now <const> = os.date "!%Y%m%d%H%M%S"
+    if last >= now then width = math.max(width + 1, #now) end
     for _, entry in ipairs(entries) do
         local version = padded(entry)
         local name = entry.name:gsub("[^%w_.\x80-\xff-]+", "_"):gsub("^[_.]+", "")

@@ -173,6 +173,7 @@ local function add_repeatable(state, name, label)
     state.repeatables[#state.repeatables + 1] = {
         path = path, name = label, sql = part.sql, script = name,
         checksum = repeatable.crc32(fs.read(state.folder .. "/" .. name)),
+        replaced = repeatable.crc32(part.sql), -- what Flyway takes where it replaces placeholders
     }
 end
 
@@ -199,6 +200,7 @@ local function add_file(state, path)
     elseif prefix == "V" and kind == "sql" then
         local entry = add(state, path, parts, label)
         entry.up = read_part(entry, state.folder, path, state.values)
+        entry.checksum = repeatable.crc32(fs.read(state.folder .. "/" .. path))
     elseif prefix == "U" and kind == "sql" then
         state.undo[#state.undo + 1] = { id = table.concat(parts, "."), name = path }
     elseif prefix == "B" and kind == "sql" then
@@ -255,7 +257,7 @@ local GONE <const> = { UNDO_SQL = true, UNDO_JDBC = true, UNDO_SCRIPT = true, UN
 ---@param plan dbrun.migrate.import.Plan
 ---@return table<string, true>
 function M.applied(conn, place, entries, plan)
-    local set, scripts, baseline = {}, {}, nil
+    local set, scripts, sums, baseline = {}, {}, {}, nil
     for _, row in ipairs(conn:query(([[
         select version::pg_catalog.text as version, type::pg_catalog.text as type, script::pg_catalog.text as script,
                checksum, success from %s order by installed_rank]]):format(place.sql))) do
@@ -265,16 +267,21 @@ function M.applied(conn, place, entries, plan)
         end
         local parts = row.version and parts_of(row.version)
         local id = parts and table.concat(parts, ".")
-        if not id then scripts[row.script] = row.checksum
+        if row.version and not id then set[row.version] = true -- told as one without a file
+        elseif not id then scripts[row.script] = row.checksum
         elseif GONE[row.type] then set[id] = nil
-        elseif APPLIED[row.type] then set[id] = true
+        elseif APPLIED[row.type] then set[id], sums[id] = true, row.checksum
         elseif row.type == "BASELINE" or row.type == "SQL_BASELINE" then baseline = parts end
     end
     for _, entry in ipairs(entries) do
         if baseline and not before(baseline, entry.parts) then set[entry.id] = true end
+        if entry.checksum and sums[entry.id] and sums[entry.id] ~= entry.checksum then
+            entry.changes[#entry.changes + 1] = "its text is not the one that was applied (Flyway's checksum)"
+        end
     end
     for _, one in ipairs(plan.more) do
-        if scripts[one.script] == one.checksum then plan.extra_done[one.path] = true end
+        local sum = scripts[one.script]
+        if sum and (sum == one.checksum or sum == one.replaced) then plan.extra_done[one.path] = true end
     end
     return set
 end

@@ -9,6 +9,7 @@ local M = {}
 M.NAME = "golang-migrate"
 M.TABLE = "schema_migrations"
 M.COLUMNS = { "version", "dirty" }
+M.SHARES_NAME = true -- with dbrun's own
 
 ---@param folder string
 ---@return dbrun.migrate.import.Entry[] entries in the order in which they run

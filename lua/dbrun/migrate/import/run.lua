@@ -5,16 +5,13 @@ local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local fs = require "dbrun.fs"
 local ledger = require "dbrun.migrate.book.ledger"
+local lock = require "dbrun.migrate.run.lock"
+local places = require "dbrun.migrate.import.place"
 local records = require "dbrun.migrate.book.records"
 local session = require "dbrun.migrate.run.session"
+local settings = require "dbrun.migrate.run.settings"
 
 local M = {}
-
----@class dbrun.migrate.import.Place the other tool's table
----@field sql string schema and name, quoted
----@field schema string
----@field name string
----@field exists boolean
 
 local TOOLS <const> = {
     ["golang-migrate"] = "golang_migrate", goose = "goose", flyway = "flyway", alembic = "alembic",
@@ -32,22 +29,6 @@ M.TOOLS = { "goose", "golang-migrate", "flyway", "alembic" }
 ---@field more table[] what the tool's module remembers of them
 ---@field dir string folder for the migrations
 ---@field refused integer
-
----Looks for the other tool's table, in the search_path; one of that name without its columns is not it.
-local function find(conn, name, columns)
-    local schema, rest = name:match "^([^.]+)%.(.+)$"
-    local row = conn:one([[
-        select n.nspname::pg_catalog.text as schema, c.relname::pg_catalog.text as name,
-               pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) as sql
-          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-         where c.relname = $1 and c.relkind in ('r', 'p')
-           and (n.nspname = $2 or $2 is null and pg_catalog.pg_table_is_visible(c.oid))
-           and (select pg_catalog.count(*) from pg_catalog.pg_attribute a where a.attrelid = c.oid
-                   and a.attnum > 0 and a.attname = any ($3)) = pg_catalog.cardinality($3)]],
-        rest or name, schema, require("dbrun.db").array(columns, "text"))
-    if row then row.exists = true end
-    return row or { exists = false }
-end
 
 local function check_target(entry, dir)
     local path = dir .. "/" .. entry.target
@@ -119,13 +100,8 @@ end
 ---@param from_table? string
 ---@return dbrun.migrate.import.Place
 function M.look(conn, plan, from_table)
-    local place = find(conn, from_table or plan.tool.TABLE, plan.tool.COLUMNS)
-    if not place.exists then
-        if from_table then
-            errors.fail("config", ("there is no table %s with the columns of %s"):format(from_table, plan.tool.NAME))
-        end
-        return place
-    end
+    local place = places.find(conn, plan.tool, from_table)
+    if not place.exists then return place end
     local set = plan.tool.applied(conn, place, plan.entries, plan)
     for _, entry in ipairs(plan.entries) do
         entry.applied = set[entry.id] == true
@@ -142,27 +118,20 @@ function M.look(conn, plan, from_table)
     return place
 end
 
-local PRIMARY_KEY <const> = [[
-select conname::pg_catalog.text as name from pg_catalog.pg_constraint
- where conrelid = $1::pg_catalog.regclass and contype = 'p']]
-
-local function quote(name)
-    return '"' .. name:gsub('"', '""') .. '"'
-end
-
----Moves the other tool's table away when it has the name of dbrun's.
-local function move_aside(tx, place, plan, table_name)
-    local schema, name_alone = table_name:match "^([^.]+)%.(.+)$"
-    if not place.exists or place.name ~= (name_alone or table_name) or schema and place.schema ~= schema then
-        return nil
+---Raises where dbrun has migrated this database already, and does not have all that the other tool calls applied: it
+---may have been taken back since.
+local function check_later(plan, there, place)
+    local known, later = 0, {}
+    for _, entry in ipairs(plan.entries) do
+        if there[entry.version] then known = known + 1
+        elseif entry.applied then later[#later + 1] = entry.version end
     end
-    local name = place.name .. "_" .. plan.tool.NAME:gsub("%-", "_")
-    local key = tx:value(PRIMARY_KEY, place.sql)
-    if key then
-        tx:exec(("alter table %s rename constraint %s to %s"):format(place.sql, quote(key), quote(name .. "_pkey")))
-    end
-    tx:exec(("alter table %s rename to %s"):format(place.sql, quote(name)))
-    return name
+    if known == 0 or #later == 0 then return end
+    local them <const> = #later == 1 and "it" or "them"
+    errors.fail("query", ("dbrun has recorded %d of these migrations already, but not %s, which %s calls applied")
+        :format(known, table.concat(later, ", "), place.sql),
+        ("'migrate down' may have taken %s back; if %s applied %s since: dbrun migrate stamp VERSION"):format(them,
+            plan.tool.NAME, them))
 end
 
 ---Records what is applied, in one transaction.
@@ -175,11 +144,12 @@ end
 function M.stamp(conn, plan, place, table_name)
     local moved, stamped = nil, 0
     conn:transaction(function(tx)
-        moved = move_aside(tx, place, plan, table_name)
+        moved = places.move_aside(tx, place, plan.tool, ledger.locate(tx, table_name, true))
         local book = ledger.locate(tx, table_name)
         ledger.create(tx, book)
         records.create(tx, book)
         local there = ledger.applied(tx, book)
+        check_later(plan, there, place)
         for _, entry in ipairs(plan.entries) do
             if entry.applied and not there[entry.version] then
                 local file = { version = entry.version, name = entry.target, path = plan.dir .. "/" .. entry.target }
@@ -240,10 +210,14 @@ function M.run(tool, opts)
         M.write(plan, function() end)
         return { plan = plan, stamped = 0, known = false }
     end
+    opts.makes_hooks = true
     return session.writing(opts, function(conn)
+        local held <close> = lock.hold(conn, ledger.locate(conn, opts.table, true), opts, settings.pooled(conn),
+            opts.listener and opts.listener.waiting or function() end)
         local place = M.look(conn, plan, opts.from_table)
         report(plan)
         refuse_some()
+        held:check()
         local result = { plan = plan, known = place.exists }
         M.write(plan, function() result.moved, result.stamped = M.stamp(conn, plan, place, opts.table) end)
         return result

@@ -116,10 +116,11 @@ local function answered(conn, seconds)
 end
 
 ---As M.reading, for operations that write: refuses protected targets, runs the hooks of the connection.
----@param opts dbrun.migrate.Options
+---@param opts dbrun.migrate.Options makes_hooks: the folder of the hooks need not be there yet
 ---@param fn fun(conn: table): any
 function M.writing(opts, fn)
-    opts.hooks_list = hooks.load(opts.hooks or config.DBRUN_HOOKS_DIR, opts.hooks ~= nil)
+    local must_be_there <const> = opts.hooks ~= nil and not opts.makes_hooks
+    opts.hooks_list = hooks.load(opts.hooks or config.DBRUN_HOOKS_DIR, must_be_there)
     opts.hooks_list.listener = opts.listener
     hooks.run(opts.hooks_list, "beforeConnect")
     return M.reading(opts, function(conn)
