@@ -119,6 +119,19 @@ local function shown(name, hide)
     return ""
 end
 
+---Is a name none of libpq's parameters?
+---@param keyword string
+---@return boolean
+---@return string? hint what it may be instead: a slip of the pen, or another driver's
+function M.unknown(keyword)
+    args.check("conninfo.unknown", "keyword", keyword, "string")
+    if KEYWORDS[keyword] then
+        return false
+    end
+    local near <const> = nearest.find(keyword, names)
+    return true, FOREIGN[keyword] or (near and ("did you mean '%s'?"):format(near) or nil)
+end
+
 ---Refuses a parameter or a value that libpq does not accept.
 ---@param what string where the parameter comes from, for errors
 ---@param keyword string
@@ -131,9 +144,8 @@ function M.check(what, keyword, value, hide)
     args.optional("conninfo.check", "hide", hide, "boolean")
     local check <const> = KEYWORDS[keyword]
     if not check then
-        local near <const> = nearest.find(keyword, names)
-        M.fail(what, "unknown connection parameter" .. shown(keyword, hide),
-            FOREIGN[keyword] or (near and ("did you mean '%s'?"):format(near)))
+        local _, hint <const> = M.unknown(keyword)
+        M.fail(what, "unknown connection parameter" .. shown(keyword, hide), hint)
     end
     if value:find("\0", 1, true) then
         M.fail(what, ("the value of '%s' contains a NUL byte"):format(keyword))

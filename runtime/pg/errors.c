@@ -271,6 +271,13 @@ static const char *layer_hint(const char *layer, const char *text)
     if (strcmp(layer, "authentication") == 0)
         return "Check the user and the password in DATABASE_URL (or POSTGRES_USER and POSTGRES_PASSWORD, or "
                "~/.pgpass).";
+    if (strcmp(layer, "server") == 0 &&
+        (strstr(text, "configuration parameter") || strstr(text, " parameter \"")))
+        return "The server refuses a setting for the session: correct it in DATABASE_URL (options, "
+               "search_path), in "
+               "PGOPTIONS, or where the role or the database has it (ALTER ROLE ... RESET).";
+    if (strcmp(layer, "server") == 0)
+        return "The server was reached, and refused the session for the reason that it gives.";
     if (strstr(text, "refused") || strstr(text, "No such file"))
         return "Is the server running, and is this its host and port? Check DATABASE_URL (or POSTGRES_HOST "
                "and "

@@ -204,6 +204,19 @@ describe("dbrun dbmate", function()
             assert.matches("^NAME:\n   dbmate " .. args[1] .. " ", expect(0, run(args).stdout, args).stdout)
         end
         expect(0, both, { "-d", "m,n", "status" }, { DATABASE_URL = url:gsub("^postgres%l*", string.upper) })
+        local with_settings = url .. "&statement_timeout=5s&TimeZone=UTC&search_path=public"
+        expect(0, both, { "-d", "m,n", "status" }, { DATABASE_URL = with_settings })
+        expect(0, "Writing: ./db/schema.sql\n", { "dump" }, { DATABASE_URL = with_settings })
+        local refused = expect(2, "", { "-d", "m", "status" }, { DATABASE_URL = url .. "&nosuch=1" }).stderr
+        assert.matches('unrecognized configuration parameter "nosuch" %(SQLSTATE 42704%)\n  hint: The server refuses a',
+            refused)
+        assert.matches("did you mean 'sslmode'", expect(2, "", { "status" },
+            { DATABASE_URL = url .. "&sslmod=x" }).stderr)
+        local opaque = url:gsub("^%w+://[^/]*/", "postgres:/")
+        assert.matches("cannot connect", expect(2, "", { "status" }, { DATABASE_URL = opaque .. "&port=1" }).stderr)
+        assert.matches("there is no // behind", expect(2, "", { "status" }, { DATABASE_URL = "postgres:x" }).stderr)
+        assert.matches("the URL names no database", expect(2, "Dropping: \n", { "drop" },
+            { DATABASE_URL = url:gsub("/[%w_]+%?", "/?") }).stderr)
         assert.matches("unsupported driver: POSTGRES", expect(2, "", { "--driver", "POSTGRES", "status" }).stderr)
         for name, words in pairs {
             ["mysql://h/d"] = "unsupported driver: mysql", [""] = "invalid url", foo = "invalid url",

@@ -1,4 +1,5 @@
 --- The server that dbmate's URL means: its address, whether it answers, and creating and dropping a database.
+local conninfo = require "dbrun.conninfo"
 local errors = require "dbrun.error"
 local target = require "dbrun.target"
 local url = require "dbrun.url"
@@ -10,7 +11,7 @@ local POSTGRES <const> = { postgres = true, postgresql = true }
 ---@class dbrun.migrate.dbmate.Address
 ---@field url string of the database, for dbrun
 ---@field maintenance string of the database postgres of the same server
----@field bare string without search_path, for pg_dump
+---@field bare string without search_path and other settings of the server, for pg_dump
 ---@field name string of the database
 ---@field schemas string[] those of search_path in the URL
 ---@field tls_default boolean nothing says how to encrypt: dbmate insists on it then
@@ -28,14 +29,44 @@ local function schemas_of(text)
     return list
 end
 
-local function without_search_path(text)
+local OURS <const> = { search_path = true, socket = true, ssl = true, binary_parameters = true }
+
+---Takes search_path, and what is for the server, out of a URL: to Go's driver each parameter that it does not know is a
+---setting of the server (`statement_timeout=5000`). What looks like a parameter written wrong stays, and is refused.
+---@param text string
+---@return string bare
+---@return string[] settings "NAME=VALUE"
+local function without_settings(text)
     local head, query = text:match "^([^?]*)%?(.*)$"
-    if not head then return text end
-    local kept = {}
+    if not head then return text, {} end
+    local kept, settings = {}, {}
     for item in query:gmatch "[^&]+" do
-        if not item:find "^search_path=" then kept[#kept + 1] = item end
+        local name, value = item:match "^([%a_][%w_.]*)=(.*)$"
+        local unknown, hint = conninfo.unknown(name or "host")
+        if unknown and not hint and not OURS[name] then
+            settings[#settings + 1] = name .. "=" .. url.decode((value:gsub("%+", " ")))
+        elseif name ~= "search_path" then
+            kept[#kept + 1] = item
+        end
     end
-    return #kept > 0 and head .. "?" .. table.concat(kept, "&") or head
+    return #kept > 0 and head .. "?" .. table.concat(kept, "&") or head, settings
+end
+
+---Adds settings of the server to libpq's `options`, in which a backslash escapes a blank.
+local function add_settings(parsed, settings)
+    for _, setting in ipairs(settings) do
+        parsed.params.options = (parsed.params.options and parsed.params.options .. " " or "") .. "-c "
+            .. setting:gsub("[%s\\]", "\\%0")
+    end
+end
+
+---The URL with the scheme that libpq knows and the slashes that Go does not need: postgres:/name?host=... is one.
+local function normal(text)
+    local rest = text:match "^%s*%a[%w+.-]*:(.*)$"
+    if rest:find "^//" then return "postgresql:" .. rest end
+    if rest:find "^/" then return "postgresql://" .. rest end
+    errors.fail("config", "invalid url: there is no // behind its scheme",
+        "it begins with postgres://, as in postgres://user@host:5432/name")
 end
 
 ---What Go's driver takes from variables; those of a file are not in the environment, where libpq looks.
@@ -87,13 +118,17 @@ function M.address(text, driver, lookup)
         errors.fail("config", "unsupported driver: " .. driver,
             "dbrun works with PostgreSQL only; for this database use dbmate itself")
     end
-    text = text:gsub("^%s*%a[%w+.-]*:", "postgresql:", 1)
-    local parsed, bare = parsed_of(text, "the URL", lookup), parsed_of(without_search_path(text), "the URL", lookup)
+    text = normal(text)
+    local schemas <const> = schemas_of(text)
+    local plain, settings = without_settings(text)
+    local bare, parsed = parsed_of(plain, "the URL", lookup), parsed_of(plain, "the URL", lookup)
+    if #schemas > 0 then table.insert(settings, 1, "search_path=" .. table.concat(schemas, ",")) end
+    add_settings(parsed, settings)
     local core = require "dbrun.core"
     if parsed.password and core.log then core.log.secret(parsed.password) end
     local address = {
         url = url.build_postgres(parsed), bare = url.build_postgres(bare), name = parsed.dbname or "",
-        schemas = schemas_of(text),
+        schemas = schemas,
         tls_default = not parsed.params.sslmode and is_remote(parsed),
     }
     bare.dbname = "postgres"
@@ -149,15 +184,23 @@ local function quote(name)
     return '"' .. name:gsub('"', '""') .. '"'
 end
 
+local function check_name(name)
+    if name == "" then
+        errors.fail("config", "the URL names no database", "it stands behind the host: postgres://user@host:5432/name")
+    end
+end
+
 ---@param conn table to the database postgres
 ---@param name string
 function M.create(conn, name)
+    check_name(name)
     conn:exec("create database " .. quote(name))
 end
 
 ---@param conn table to the database postgres
 ---@param name string
 function M.drop(conn, name)
+    check_name(name)
     conn:exec("drop database if exists " .. quote(name))
 end
 
