@@ -114,13 +114,7 @@ function M.import(args, migrate)
         if not name then errors.fail("usage", ("--placeholder: expected NAME=VALUE, got '%s'"):format(text)) end
         opts.placeholders[name] = value
     end
-    opts.listener = {
-        plan = print_plan,
-        waiting = function(holder, waited)
-            cli.note(("migrate: waiting for the migration lock (%s): it is held by %s"):format(cli.duration(waited),
-                holder))
-        end,
-    }
+    opts.listener = { plan = print_plan, waiting = require("dbrun.migrate.show.delays").waiting }
     local result = migrate.import(args.tool, opts)
     local plan = result.plan
     cli.report(("%s in %s."):format(cli.plural(#plan.entries, "migration"), plan.dir))
