@@ -249,21 +249,36 @@ end
 
 local counter = 0
 
-local WRITE_OPTIONS <const> = { sync = "boolean" }
+local WRITE_OPTIONS <const> = { sync = "boolean", through = "boolean" }
 local DATA <const> = args.one_type_of("string", "number")
+
+--- Writes to what is there: a pipe, a device, what a link leads to.
+local function write_through(path, data)
+    local file, problem = io.open(path, "wb")
+    local ok = file
+    if file then
+        ok, problem = file:write(data)
+        local closed, why = file:close()
+        ok, problem = ok and closed, problem or why
+    end
+    if not ok then errors.fail("io", ("cannot write %s"):format(problem)) end
+end
 
 --- Writes the file completely or not at all: under another name first, then renamed. Replaces an existing file; without
 --- `mode` its mode stays.
 ---@param path string
 ---@param data string|number a number is written as io.write writes it
 ---@param mode? integer
----@param opts? {sync?: boolean} sync: on the disk before this returns
+---@param opts? {sync?: boolean, through?: boolean} sync: on the disk before this returns; through: a link stays a link,
+---    and what it leads to is written, as is a pipe or a device (/dev/stdout), which no file then replaces
 function M.write(path, data, mode, opts)
     check_path("fs.write", path)
     args.check("fs.write", "data", data, DATA)
     args.optional("fs.write", "mode", mode, mode_rule)
     opts = args.options("fs.write", opts, WRITE_OPTIONS)
     local old = fs.stat(path)
+    local itself = opts.through and fs.stat(path, true)
+    if itself and itself.kind ~= "file" and itself.kind ~= "folder" then return write_through(path, data) end
     counter = counter + 1
     local temporary = ("%s.%d.%d.new"):format(path, process.pid(), counter)
     fs.unlink(temporary)

@@ -114,6 +114,22 @@ describe("dbrun dbmate", function()
         assert.matches("Error: stat nosuch.sql", expect(2, "", { "-s", "nosuch.sql", "load" }).stderr)
     end)
 
+    it("writes the schema to where a link leads, and to standard output", function()
+        write { ["db/migrations/1_a.sql"] = A, ["shared/s.sql"] = "old" }
+        fs.symlink("../shared/s.sql", folder .. "/db/schema.sql")
+        assert.equal(0, run({ "up" }).code)
+        assert.equal("link", fs.stat(folder .. "/db/schema.sql", true).kind)
+        assert.matches("CREATE TABLE public.a", fs.read(folder .. "/shared/s.sql"))
+        -- A link of its own: a fault must not replace the machine's.
+        fs.symlink("/proc/self/fd/1", folder .. "/out")
+        local result = run { "-s", "out", "dump" }
+        assert.matches("^Writing: out\n.*CREATE TABLE public.a", result.stdout, result.stderr)
+        assert.equal("link", fs.stat(folder .. "/out", true).kind)
+        write { ["x.sql"] = "create table z ();\nvacuum z;\n" }
+        assert.matches("x.sql:2: VACUUM .*hint: load runs the file in one transaction; .*psql %-f x.sql",
+            expect(2, "Reading: x.sql\n", { "-s", "x.sql", "load" }).stderr)
+    end)
+
     it("loads the rows behind COPY", function()
         write { ["db/schema.sql"] = "create table t (a text, b int);\nCOPY public.t (a, b) FROM stdin;\n"
             .. "x;y\t1\n\\restrict\t2\n\\.\n\ncopy t from stdin;\n\\.\nselect 1/0;\n" }

@@ -122,7 +122,7 @@ local function dump(call, more)
     local path = call.values["schema-file"]
     print_line("Writing: ", path)
     fs.mkdir_p(fs.dirname(path))
-    fs.write(path, text)
+    fs.write(path, text, nil, { through = true })
 end
 
 ---After a migration; a failure does not fail it.

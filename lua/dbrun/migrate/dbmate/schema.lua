@@ -196,6 +196,9 @@ function M.load(conn, text, path)
     end
     if ok then return end
     if not current or not errors.is(e) or errors.is(e, "cancelled") then error(e, 0) end
+    if e.sqlstate == "25001" then
+        e.hint = "load runs the file in one transaction; statement by statement runs it: psql -f " .. path
+    end
     error(require("dbrun.migrate.show.report").failed(e, path, current, has_blocks(statements)
         and "The statements before it stay." or "Nothing of the file was kept."), 0)
 end

@@ -187,7 +187,7 @@ local function refresh_schema(args, migrate)
     local ok, e = pcall(function()
         local text <const>, lacks <const> = migrate.dump(options.pick("dump", args))
         if lacks then cli.note("migrate: warning: " .. lacks) end
-        fs.write(SCHEMA_FILE, text)
+        fs.write(SCHEMA_FILE, text, nil, { through = true })
         cli.print("Written: ", SCHEMA_FILE)
     end)
     if ok then return end

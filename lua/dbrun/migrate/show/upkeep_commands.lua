@@ -78,7 +78,7 @@ function M.dump(args, migrate)
     end
     local fs = require "dbrun.fs"
     fs.mkdir_p(fs.dirname(args.file))
-    fs.write(args.file, text)
+    fs.write(args.file, text, nil, { through = true })
     cli.print("Written: ", args.file)
     return cli.OK
 end
