@@ -94,7 +94,8 @@ describe("dbrun dbmate", function()
         end
         assert.equal("1", servers.shared_postgres():psql("select count(*) from a where id = 1", other))
         expect(0, ("Dropping: %s\n"):format(other), { "drop", "--target", other }, env)
-        assert.matches("is protected", expect(2, "", { "create" }, env).stderr)
+        assert.matches("is protected.*hint: name it to change it: %-%-target ",
+            expect(2, "", { "create" }, env).stderr)
         assert.matches("is protected", expect(2, "", { "up" }, env).stderr)
         env.DBRUN_PROTECTED = nil
         expect(0, ("Dropping: %s\n"):format(other), { "drop" }, env)
@@ -146,7 +147,8 @@ describe("dbrun dbmate", function()
         expect(0, "[ ] 1_a.sql\n\nApplied: 0\nPending: 1\n", { "status" })
         write { ["db/migrations/2_b.sql"] = B }
         for _, command in ipairs { "status", "up", "rollback" } do
-            assert.matches("there are two folders of migrations", expect(2, "", { command }).stderr)
+            assert.matches("there are two folders of migrations.*hint: name one with %-%-migrations%-dir or DBMATE",
+                expect(2, "", { command }).stderr)
         end
         assert.equal(2, run({ "new", "x" }).code)
         expect(0, "", { "wait" }) -- it needs none

@@ -48,7 +48,7 @@ local function dirs_of(call)
     local given = call.values["migrations-dir"]
     if given and #given > 0 then return given end
     if config.source "DBRUN_MIGRATIONS_DIR" ~= "default" then return { config.DBRUN_MIGRATIONS_DIR } end
-    local dir = folders.default()
+    local dir = folders.default(nil, "--migrations-dir or DBMATE_MIGRATIONS_DIR")
     return { fs.exists(dir) and dir or "./" .. folders.OF_DBMATE }
 end
 

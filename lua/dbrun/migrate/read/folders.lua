@@ -9,18 +9,19 @@ local M = {}
 M.OF_DBMATE = "db/migrations"
 
 ---@param configured? table a configuration (default: that of this run)
+---@param option? string how the command line names a folder (default: "--dir or the key DBRUN_MIGRATIONS_DIR")
 ---@return string dir the key DBRUN_MIGRATIONS_DIR; without it scripts/migrations, or db/migrations where only that is
 ---    there
 ---@return boolean chosen by the key
 ---Raises an error of kind `config` when both are there.
-function M.default(configured)
+function M.default(configured, option)
     configured = configured or config
     local own = configured.DBRUN_MIGRATIONS_DIR
     if configured.source "DBRUN_MIGRATIONS_DIR" ~= "default" then return own, true end
     if not fs.exists(M.OF_DBMATE) then return own, false end
     if not fs.exists(own) then return M.OF_DBMATE, false end
     errors.fail("config", ("there are two folders of migrations, %s and %s"):format(own, M.OF_DBMATE),
-        "name one with --dir or the key DBRUN_MIGRATIONS_DIR")
+        "name one with " .. (option or "--dir or the key DBRUN_MIGRATIONS_DIR"))
 end
 
 ---The folders that were named, else the default one.
