@@ -287,6 +287,20 @@ describe("migrate import", function()
             assert.equal("alembic_version", tables())
         end)
 
+        it("leaves out the table of versions that env.py names", function()
+            if not python() then return pending "Alembic is not installed (python3-alembic)" end
+            project {
+                ["alembic.ini"] = "[alembic]\nscript_location = alembic\n",
+                ["alembic/env.py"] = ENV:gsub("literal_binds", "version_table='revs', literal_binds"),
+                ["alembic/versions/a.py"] = revision("a1", nil, "op.execute('create table a ()')", "pass"),
+            }
+            sql "create table revs (version_num varchar(32) primary key); insert into revs values ('a1')"
+            local result = import("alembic", "--from-table", "revs")
+            assert.equal(0, result.code, result.text)
+            assert.not_matches("revs", fs.read(root .. "/scripts/migrations/0001_a1_a1_words.sql"))
+            assert.equal("0001", sql "select version from schema_migrations")
+        end)
+
         it("is refused with what asks the database, and with several heads", function()
             if not python() then return pending "Alembic is not installed (python3-alembic)" end
             project {

@@ -122,6 +122,23 @@ describe("migrate import", function()
         assert.matches("^010050000000002_a.sql 040991575367461_b.sql 041100000000000_c.sql %d+_later.sql$", written())
     end)
 
+    it("takes Flyway's files without a description, and refuses two that become one hook", function()
+        project { ["V1.1.sql"] = "create table a ();\n", ["V2.sql"] = "create table b ();\n" }
+        assert.equal(0, import("flyway", "--files-only").code)
+        assert.equal("11.sql 20.sql", written())
+        project { ["V1.sql"] = "", ["a/R__v.sql"] = "select 1;\n", ["b/R__v.sql"] = "select 2;\n" }
+        local result = import("flyway", "--files-only")
+        assert.equal(1, result.code)
+        assert.matches("refused +b/R__v.sql: scripts/hooks/afterVersioned__v.lua comes from another file, too",
+            result.stdout)
+        assert.equal("", written "scripts/hooks")
+    end)
+
+    it("takes golang-migrate's files whatever stands behind the direction", function()
+        project { ["1_a.up.pgsql"] = "create table a ();\n", ["1_a.down.pgsql"] = "drop table a;\n" }
+        assert.matches("taken +1_a.down.pgsql, 1_a.up.pgsql", import("golang-migrate", "--files-only").stdout)
+    end)
+
     it("makes the folder of the hooks that was named", function()
         project { ["V1__a.sql"] = "create table a (id int);\n", ["R__view.sql"] = "create view v as select 1;\n" }
         local result = import("flyway", "--hooks", "my/hooks")

@@ -78,23 +78,24 @@ end
 local OWN <const> = { "create table ", "insert into ", "update ", "delete from ", "drop table " }
 
 ---Is it Alembic's writing into its own table?
-local function is_own(statement)
+---@param own string name of the table
+local function is_own(statement, own)
     local plain = split.plain(statement.sql)
     for _, words in ipairs(OWN) do
         if plain:sub(1, #words) == words then
             local name = plain:sub(#words + 1):match "^[%w_.\"]+" or ""
-            return name:gsub('"', ""):match "[^.]*$" == M.TABLE
+            return name:gsub('"', ""):match "[^.]*$" == own
         end
     end
     return false
 end
 
 ---The SQL of one step without Alembic's own. Its transaction is dbrun's, unless the step has several.
-local function part_of(text, source)
+local function part_of(text, source, own)
     local kept, marks = {}, 0
     for _, statement in ipairs(split.split(text)) do
         if control.of(statement) then marks = marks + 1 end
-        if not is_own(statement) then kept[#kept + 1] = statement end
+        if not is_own(statement, own) then kept[#kept + 1] = statement end
     end
     local free, out = marks > 2, {}
     for i, statement in ipairs(kept) do
@@ -107,9 +108,11 @@ local function part_of(text, source)
 end
 
 ---@param folder string that of alembic.ini
+---@param opts { from_table?: string }
 ---@return dbrun.migrate.import.Entry[] entries in the order in which they run
 ---@return dbrun.migrate.import.Refusal[] others
-function M.read(folder)
+function M.read(folder, opts)
+    local own <const> = (opts.from_table or M.TABLE):match "[^.]*$":lower()
     local entries = {}
     for i, revision in ipairs(revisions(folder)) do
         local entry = {
@@ -122,10 +125,10 @@ function M.read(folder)
             compose.refuse(entry, revision.id, nil,
                 "Alembic writes no SQL for it, as for one that asks the database: %s", last_line(up.stderr))
         else
-            entry.up = part_of(up.stdout, revision.id)
+            entry.up = part_of(up.stdout, revision.id, own)
             local down = call(folder, "downgrade", ("%s:%s"):format(revision.id, revision.parent), "--sql")
             if down.code == 0 then
-                entry.down = part_of(down.stdout, revision.id)
+                entry.down = part_of(down.stdout, revision.id, own)
             else
                 entry.down = { sql = "", source = revision.id }
                 entry.changes[1] = "its down section is empty, as Alembic writes no SQL for it: "

@@ -154,6 +154,17 @@ local function reject(state, name, message, ...)
     state.list[#state.list + 1] = entry
 end
 
+---Takes a hook; refuses a second one of its name (repeatable migrations and callbacks of different folders).
+---@return boolean
+local function add_hook(state, name, path, text)
+    if state.extra[path] then
+        reject(state, name, "%s comes from another file, too: rename one of the two", path)
+        return false
+    end
+    state.extra[path] = text
+    return true
+end
+
 ---A repeatable migration becomes a hook.
 local function add_repeatable(state, name, label)
     local entry = { changes = {} }
@@ -169,7 +180,7 @@ local function add_repeatable(state, name, label)
         return
     end
     local path = ("%s/afterVersioned__%s.lua"):format(state.hooks_dir, (label:gsub("[^%w_.-]+", "_")))
-    state.extra[path] = repeatable.hook(label, part.sql)
+    if not add_hook(state, name, path, repeatable.hook(label, part.sql)) then return end
     state.repeatables[#state.repeatables + 1] = {
         path = path, name = label, sql = part.sql, script = name,
         checksum = repeatable.crc32(fs.read(state.folder .. "/" .. name)),
@@ -184,7 +195,7 @@ local function add_callback(state, name, event)
     if entry.refused then
         reject(state, name, "%s", entry.refused.message)
     else
-        state.extra[state.hooks_dir .. "/" .. fs.basename(name)] = part.sql
+        add_hook(state, name, state.hooks_dir .. "/" .. fs.basename(name), part.sql)
     end
     return true
 end
@@ -192,6 +203,9 @@ end
 local function add_file(state, path)
     local base = fs.basename(path)
     local prefix, version, label, kind = base:match "^([VUB])([%d._]+)__(.*)%.(%w+)$"
+    if not prefix then -- a description may be missing
+        label, prefix, version, kind = "", base:match "^([VUB])([%d._]+)%.(%w+)$"
+    end
     local parts = version and parts_of(version)
     if kind == "java" or kind == "class" or base:find "^R__.*%.java$" then
         reject(state, path, "a migration in Java: write it in SQL, or in Lua")

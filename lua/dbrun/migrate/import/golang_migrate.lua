@@ -17,7 +17,7 @@ M.SHARES_NAME = true -- with dbrun's own
 function M.read(folder)
     local list, by_number, others = {}, {}, {}
     for _, name in ipairs(fs.list(folder)) do
-        local version, label, direction = name:match "^(%d+)_(.*)%.(%l+)%.sql$"
+        local version, label, direction = name:match "^(%d+)_(.*)%.(%l+)%..+$"
         if direction == "up" or direction == "down" then
             local number = version:gsub("^0+(%d)", "%1")
             local entry = by_number[number]

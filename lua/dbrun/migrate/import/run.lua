@@ -53,7 +53,7 @@ end
 
 ---Reads the folder of the other tool.
 ---@param tool string
----@param opts { from: string, dir: string, placeholders?: table<string, string>, hooks?: string }
+---@param opts { from: string, dir: string, placeholders?: table<string, string>, hooks?: string, from_table?: string }
 ---@return dbrun.migrate.import.Plan
 function M.plan(tool, opts)
     if not TOOLS[tool] then
@@ -197,6 +197,7 @@ end
 ---@return dbrun.migrate.import.Result
 function M.run(tool, opts)
     local plan = M.plan(tool, { from = opts.from, dir = opts.dirs[1], placeholders = opts.placeholders,
+        from_table = opts.from_table,
         hooks = opts.hooks or require("dbrun.config").DBRUN_HOOKS_DIR })
     local report = opts.listener and opts.listener.plan or function() end
     local function refuse_some()
