@@ -80,7 +80,7 @@ describe("migrate import", function()
                 ["select 1;\n-- migrate:down\n"] = "4_x.up.sql:2: this line would be a directive",
                 ["begin;\nselect 1;\n"] = "4_x.up.sql:1: the transaction that 'begin' begins is never committed",
                 ["select 1;\n/* open"] = "4_x.up.sql:2: this comment /%* has no end",
-                ["copy a from stdin;\n"] = "4_x.up.sql:1: COPY FROM STDIN",
+                ["copy a from stdin;\n"] = "4_x.up.sql:1: the rows of this COPY",
             } do
                 fs.write(root .. "/old/4_x.up.sql", text)
                 result = import "golang-migrate"
@@ -150,7 +150,7 @@ describe("migrate import", function()
                 ["1_a.go"] = "package x", ["2_b.sql"] = "-- +goose ENVSUB ON\n-- +goose Up\nselect 1;\n",
                 ["3_c.sql"] = "-- +goose Up\nbegin;\n", ["4_d.sql"] = "select 1;\n-- +goose Up\n",
                 ["5_e.sql"] = "-- +goose Up\n-- +goose StatementBegin\nselect 1;\n",
-                ["6_f.sql"] = "-- +goose Up\n-- +goose Nosuch\n", ["7_g.sql"] = "\n",
+                ["6_f.sql"] = "-- +goose Up\n-- +goose Nosuch\n", ["0_z.sql"] = "", ["7_g.sql"] = "\n",
                 ["8_h.sql"] = "-- +goose Up\nselect 1;\n-- +goose Down\nselect 'x\n",
             }
             local result = import("goose", "--files-only")
@@ -158,6 +158,7 @@ describe("migrate import", function()
             for _, words in ipairs {
                 "1_a.go:1: a migration in Go", "2_b.sql:1: ENVSUB", "3_c.sql:2: 'begin' begins a transaction",
                 "4_d.sql:1: a statement stands before", "5_e.sql:%d: '%-%- %+goose StatementBegin' without its end",
+                "0_z.sql: goose runs no version 0",
                 "6_f.sql:2: goose has no annotation 'nosuch'", "7_g.sql:%d: there is no '%-%- %+goose Up'",
                 "8_h.sql:4: this string has no end",
             } do assert.matches("refused +" .. words, result.stdout) end

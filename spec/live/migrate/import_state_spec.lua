@@ -122,10 +122,16 @@ describe("migrate import", function()
         assert.matches("^010050000000002_a.sql 040991575367461_b.sql 041100000000000_c.sql %d+_later.sql$", written())
     end)
 
-    it("takes Flyway's files without a description, and refuses two that become one hook", function()
+    it("takes Flyway's files without a description and with rows, and refuses two that become one hook", function()
         project { ["V1.1.sql"] = "create table a ();\n", ["V2.sql"] = "create table b ();\n" }
         assert.equal(0, import("flyway", "--files-only").code)
         assert.equal("11.sql 20.sql", written())
+        project {
+            ["V1__c.sql"] = "create table c (t text);\ncopy c from stdin;\nx;'y\n\\.\ncreate table d ();\n",
+        }
+        assert.equal(0, import("flyway", "--files-only").code)
+        assert.equal(0, run("up").code)
+        assert.equal("x;'y", sql "select t from c, d right join (values (1)) v on true")
         project { ["V1.sql"] = "", ["a/R__v.sql"] = "select 1;\n", ["b/R__v.sql"] = "select 2;\n" }
         local result = import("flyway", "--files-only")
         assert.equal(1, result.code)

@@ -4,7 +4,6 @@ local aftermath = require "dbrun.migrate.run.aftermath"
 local blocks = require "dbrun.migrate.read.blocks"
 local control = require "dbrun.migrate.read.control"
 local split = require "dbrun.migrate.read.split"
-local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
 
@@ -53,14 +52,6 @@ local function directive_in(sql)
     end
 end
 
----The line of the first COPY ... FROM STDIN, whose data stand in the file.
-local function copy_in(statements)
-    for _, statement in ipairs(statements) do
-        local kind, body = tree.of(statement.tree_sql or statement.sql)
-        if kind == "CopyStmt" and body.is_from and not body.filename then return statement.line end
-    end
-end
-
 local MAY_COMMIT <const> = { ["do"] = true, call = true }
 
 ---Must a statement run outside of a transaction? DO and CALL only if they end one, which they can do where they stand
@@ -91,8 +82,6 @@ local function check(entry, part, direction)
     if line then return refuse(line, "this line would be a directive of dbrun") end
     local section = { sql = part.sql, line = 1, options = {}, transaction = part.transaction ~= false }
     local read = blocks.of(section, direction)
-    line = copy_in(read.statements)
-    if line then return refuse(line, "COPY FROM STDIN: a migration has no data to send, a seed has") end
     local why = section.transaction and needs_no_transaction(part, read.statements)
     if why then
         section.transaction = false

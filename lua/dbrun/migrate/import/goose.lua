@@ -114,7 +114,9 @@ function M.read(folder)
             local twin = by_number[entry.id]
             if twin then compose.refuse(entry, name, nil, "%s has the same version", twin.sources[1]) end
             by_number[entry.id], list[#list + 1] = entry, entry
-            if kind == "go" then
+            if entry.id == "0" then
+                compose.refuse(entry, name, nil, "goose runs no version 0: it counts from 1")
+            elseif kind == "go" then
                 compose.refuse(entry, name, 1, "a migration in Go: write it in SQL, or in Lua")
             else
                 parse(entry, fs.read(folder .. "/" .. name), name)
