@@ -30,13 +30,12 @@ end
 
 local KNOWN <const> = { ["transaction:true"] = true, ["transaction:false"] = true }
 
----Raises for what was meant for an option and would change nothing: `transaction` with a mistake in its name or value
----and, on a line of nothing but options, an unknown one.
+---Raises for `transaction` with a mistake in its name or value, which would change nothing. Other options are dbmate's
+---business, or a remark.
 local function check_options(rest, name, number)
-    local only = rest:find "%S" and not (" " .. rest):gsub("%s+[%w_]+:[%w_]+%f[%s\0]", ""):find "%S"
     for key, sign, value in rest:gmatch "([%w_]+)(%s*[:=]%s*)(%S*)" do
         local word <const> = key .. sign .. value
-        if not KNOWN[word] and (only or nearest.find(key, { "transaction" })) then
+        if not KNOWN[word] and nearest.find(key, { "transaction" }) then
             fail(name, number, ("'%s' is not an option of a migration"):format(word), "the only one is "
                 .. "transaction:false; without it the file runs in one transaction. A remark goes into its own line")
         end
