@@ -394,7 +394,8 @@ function M.main(name, fn)
         M.note(("%s: %s"):format(name, result.bug))
         return M.FAILED
     end
-    if result.kind == "cancelled" then error(result, 0) end
+    -- With an SQLSTATE it is a statement that somebody has cancelled on the server.
+    if result.kind == "cancelled" and not result.sqlstate then error(result, 0) end
     M.note(shown(name, result))
     return (result.kind == "usage" or result.kind == "config") and M.USAGE or M.FAILED
 end

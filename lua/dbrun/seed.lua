@@ -51,7 +51,7 @@ end
 
 ---The error of a seed, with its name in front; an interruption, and an error that has its file, are returned unchanged.
 local function raise_failed(e, file, seed, kept, parent)
-    if errors.is(e) and (e.kind == "cancelled" or e.file) then error(e, 0) end
+    if sending.is_interruption(e) or errors.is(e) and e.file then error(e, 0) end
     if errors.is(e) and e.own then
         error(require("dbrun.migrate.show.own_errors").of_seed(e, file.path, seed.statements, parent, kept), 0)
     end
@@ -61,7 +61,7 @@ local function raise_failed(e, file, seed, kept, parent)
     local where, kind = file.path, errors.is(e) and e.kind or "query"
     local why = tostring(e):gsub("\n", "\n  ")
     errors.raise {
-        kind = kind == "usage" and "query" or kind,
+        kind = (kind == "usage" or kind == "cancelled") and "query" or kind,
         message = ("%s failed: %s"):format(where, errors.is(e) and e.message or why),
         sqlstate = errors.is(e) and e.sqlstate or nil,
         text = ("%s failed: %s\n  %s"):format(where, why, kept),
@@ -165,7 +165,7 @@ local function run_all(parent, list, seeds, opts)
         event "afterSeed"
     end)
     if ok then return done end
-    if not errors.is(e, "cancelled") then
+    if not sending.is_interruption(e) then
         local told, why = pcall(event, "afterSeedError", e)
         if not told and errors.is(e) then
             e.text = ("%s\n  The hooks for afterSeedError failed, too: %s"):format(e.text or tostring(e),

@@ -39,7 +39,7 @@ end
 local function send(path, statement, tx, kept, on_notice, all)
     local ok, result = pcall(sending.send, tx, statement, on_notice)
     if ok then return result end
-    if not errors.is(result) or result.kind == "cancelled" then error(result, 0) end
+    if not errors.is(result) or sending.is_interruption(result) then error(result, 0) end
     error(report.failed(result, path, statement, kept, "seed", all), 0)
 end
 

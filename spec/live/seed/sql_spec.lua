@@ -31,6 +31,18 @@ describe("an SQL seed", function()
 
     local lacking <const> = servers.pg_dump_lacks()
 
+    it("that somebody cancels on the server is an error like any other", function()
+        for name, text in pairs {
+            ["1_a.sql"] = "select pg_cancel_backend(pg_backend_pid()), pg_sleep(20);",
+            ["1_a.lua"] = "return function(c) c.db:exec 'select pg_cancel_backend(pg_backend_pid()), pg_sleep(20)' end",
+        } do
+            local said <const> = failing { [name] = text }
+            assert.matches("seed: .*/" .. name, said)
+            assert.matches("canceling statement due to user request", said, 1, true)
+            assert.matches("Nothing of it was kept", said, 1, true)
+        end
+    end)
+
     it("may be what pg_dump writes, and the next one finds the session as it was", function()
         if lacking then pending(lacking) end
         sql [[create table t (id int primary key, v text); insert into t values (1, E'a\tb'), (2, null), (3, E'\\.')]]

@@ -14,6 +14,7 @@ local grammar = require "dbrun.migrate.dbmate.grammar"
 local ledger = require "dbrun.migrate.book.ledger"
 local migrate = require "dbrun.migrate"
 local schema = require "dbrun.migrate.dbmate.schema"
+local sending = require "dbrun.migrate.run.send"
 local server = require "dbrun.migrate.dbmate.server"
 local task = require "dbrun.task"
 
@@ -130,7 +131,7 @@ local function dump_after(call)
     if call.values["no-dump-schema"] then return end
     local ok, e = pcall(dump, call, {})
     if ok then return end
-    if not errors.is(e) or errors.is(e, "cancelled") then error(e, 0) end
+    if not errors.is(e) or sending.is_interruption(e) then error(e, 0) end
     warn(("the schema file %s was not written: %s"):format(call.values["schema-file"], e.message))
 end
 
@@ -211,7 +212,7 @@ function run.up(call)
             server.create(conn, call.address.name)
         end
     end)
-    if not ok and (missing or not errors.is(e) or e.kind == "usage" or e.kind == "cancelled") then error(e, 0) end
+    if not ok and (missing or not errors.is(e) or e.kind == "usage" or sending.is_interruption(e)) then error(e, 0) end
     run.migrate(call)
 end
 
@@ -321,7 +322,7 @@ end
 local function guarded(fn, handler)
     local ok, result = xpcall(fn, function(e) return errors.is(e) and e or debug.traceback(tostring(e), 2) end)
     if ok then return result or 0 end
-    if errors.is(result, "cancelled") then error(result, 0) end
+    if sending.is_interruption(result) then error(result, 0) end
     return handler(result)
 end
 

@@ -4,6 +4,7 @@ local control = require "dbrun.migrate.read.control"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local process = require "dbrun.process"
+local sending = require "dbrun.migrate.run.send"
 local split = require "dbrun.migrate.read.split"
 local tree = require "dbrun.migrate.read.tree"
 local url = require "dbrun.url"
@@ -195,7 +196,7 @@ function M.load(conn, text, path)
         ok, e = pcall(conn.transaction, conn, all)
     end
     if ok then return end
-    if not current or not errors.is(e) or errors.is(e, "cancelled") then error(e, 0) end
+    if not current or not errors.is(e) or sending.is_interruption(e) then error(e, 0) end
     if e.sqlstate == "25001" then
         e.hint = "load runs the file in one transaction; statement by statement runs it: psql -f " .. path
     end

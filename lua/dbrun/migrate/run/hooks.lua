@@ -124,7 +124,7 @@ local function run_sql(hook, conn, fields, on_notice)
     for _, statement in ipairs(statements) do
         local ok, e = pcall(sending.send, conn, statement, on_notice)
         if not ok then
-            if not errors.is(e) or e.kind == "cancelled" then error(e, 0) end
+            if not errors.is(e) or sending.is_interruption(e) then error(e, 0) end
             error(report.failed(e, hook.path, statement, fields.aftermath or NOTHING), 0)
         end
     end
@@ -146,7 +146,7 @@ end
 
 ---An error of a statement or a function in a hook, with the hook's file in front.
 local function raise_in_hook(hook, e, fields)
-    if e.kind == "cancelled" then error(e, 0) end
+    if sending.is_interruption(e) then error(e, 0) end
     local where = report.place(e.where, hook.path)
     local message = ("%s: %s%s"):format(where, e.message, e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or "")
     local out = { message }

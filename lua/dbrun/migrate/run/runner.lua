@@ -6,6 +6,7 @@ local context = require "dbrun.migrate.run.context"
 local errors = require "dbrun.error"
 local exit_guard = require "dbrun.exit_guard"
 local files = require "dbrun.migrate.read.files"
+local hints = require "dbrun.migrate.show.hints"
 local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.migrate.book.ledger"
 local lock = require "dbrun.migrate.run.lock"
@@ -99,6 +100,9 @@ local function record(run, work, conn, began)
     end)
 end
 
+---Kinds that say something else of a run than of a statement.
+local NOT_OF_A_FILE <const> = { usage = true, config = true, cancelled = true }
+
 ---An error of the code of a Lua migration, with file, line and SQLSTATE.
 local function raise_lua(e, work, aftermath)
     local path = work.file.path
@@ -115,7 +119,7 @@ local function raise_lua(e, work, aftermath)
     end
     out[#out + 1] = "  " .. aftermath
     errors.raise {
-        kind = (e.kind == "usage" or e.kind == "config") and "query" or e.kind, sqlstate = e.sqlstate,
+        kind = NOT_OF_A_FILE[e.kind] and "query" or e.kind, sqlstate = e.sqlstate,
         detail = e.detail, hint = e.hint, outcome = e.outcome, retryable = e.retryable, file = path,
         line = math.tointeger(tonumber(where:match ":(%d+)$")), message = out[1], text = table.concat(out, "\n"),
     }
@@ -123,12 +127,13 @@ end
 
 ---An error that does not come from the server is passed on unchanged.
 local function raise_failed(run, e, work, aftermath)
-    if errors.is(e, "cancelled") or errors.is(e) and e.file then error(e, 0) end
+    if sending.is_interruption(e) or errors.is(e) and e.file then error(e, 0) end
     if errors.is(e) and e.own then error(own_errors.of_record(e, work, run, aftermath), 0) end
     if work.section.fn or not errors.is(e) then raise_lua(e, work, aftermath) end
     if not work.current then
         error(report.around(e, work.file.path, work.section.line, work.at_commit and "at its COMMIT: ", aftermath), 0)
     end
+    hints.add(e, work, run)
     error(report.failed(e, work.file.path, work.current, aftermath,
         work.steps and not work.section.parts and "steps" or nil, work.statements), 0)
 end
@@ -257,7 +262,7 @@ end
 
 ---Runs the hooks for an error; a hook that fails does not hide the error.
 local function tell_error(run, event, e, work, done)
-    if errors.is(e, "cancelled") then return end
+    if sending.is_interruption(e) then return end
     local fields = { error = e, migration = work and context.migration(work), applied = done and hooks.applied(done) }
     local ok, why = pcall(run_hooks, run, event, fields)
     if not ok and errors.is(e) then

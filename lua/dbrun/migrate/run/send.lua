@@ -1,5 +1,6 @@
 --- Sends one statement of a file: as it stands there, and, for a COPY ... FROM stdin, with the rows below it.
 local copy = require "dbrun.db.copy"
+local errors = require "dbrun.error"
 
 local M = {}
 
@@ -15,6 +16,14 @@ function M.listening(conn, on_notice, fn)
     pcall(conn.on_notice, conn, nil) -- the connection may be lost
     if not ok then error(result, 0) end
     return result
+end
+
+---Did somebody end the program, or the task? A statement that was cancelled on the server (pg_cancel_backend) is of the
+---same kind, and an error like any other: it has an SQLSTATE.
+---@param e any
+---@return boolean
+function M.is_interruption(e)
+    return errors.is(e, "cancelled") and not e.sqlstate
 end
 
 ---@param conn table

@@ -73,6 +73,7 @@ local STEP_HINTS <const> = {
 
 ---exec refuses COPY TO STDOUT as a usage error; here the file is wrong, not a call.
 local function misused(e)
+    if e.kind == "cancelled" then return "query", e.hint end -- on the server: the program goes on
     if e.kind ~= "usage" then return e.kind, e.hint end
     return "query", e.message:find "^COPY" and "a file has nowhere to write rows to: leave it out, or use copy_out in "
         .. "a Lua file" or e.hint
@@ -118,8 +119,8 @@ function M.around(e, file, line, when, aftermath)
     add_fields(out, e, e.hint)
     out[#out + 1] = "  " .. aftermath
     return errors.new {
-        kind = e.kind == "usage" and "query" or e.kind, message = message, sqlstate = e.sqlstate, detail = e.detail,
-        hint = e.hint, context = e.context, retryable = e.retryable, outcome = e.outcome, file = file, line = line,
+        kind = (misused(e)), message = message, sqlstate = e.sqlstate, detail = e.detail, hint = e.hint,
+        context = e.context, retryable = e.retryable, outcome = e.outcome, file = file, line = line,
         text = table.concat(out, "\n"),
     }
 end
