@@ -6,7 +6,9 @@ local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local expect = require "dbrun.verify.expect"
 local limits = require "dbrun.verify.limits"
+local pool_mode = require "dbrun.db.pool_mode"
 local server_check = require "dbrun.verify.server_check"
+local task = require "dbrun.task"
 
 local M = {}
 
@@ -89,9 +91,23 @@ local THROUGH <const> = {
     statement = "transactions are refused, and with them most of what dbrun does",
 }
 
----@return dbrun.verify.PoolMode? mode nil when the pool of this program is too small to try it
-local function pool_mode(ctx, server)
-    return ctx.lease and require("dbrun.verify.pooler").mode(ctx.lease, server.pid)
+local ENOUGH <const> = 1.5 -- seconds that a pooler may take to give out another connection
+
+---Looks from another connection of this program's pool.
+local function elsewhere(pid)
+    local ok, seen = pcall(task.timeout, ENOUGH, function()
+        local other <close> = require("dbrun.db").async:acquire()
+        return other:transaction(function(tx) return pool_mode.look(tx, pid) end)
+    end)
+    if ok then return seen end
+    if errors.is(seen, "timeout") then return false end
+    if pool_mode.takes_no_transactions(seen) then return nil end
+    error(seen, 0)
+end
+
+---@return dbrun.PoolMode? mode nil when the pool of this program is too small to try it
+local function mode_of(ctx)
+    return ctx.lease and pool_mode.of(ctx.lease, elsewhere)
 end
 
 local function expected_pooler(text, wanted, mode, there)
@@ -109,7 +125,7 @@ local function expected_pooler(text, wanted, mode, there)
 end
 
 check("pooler", "the connection goes to the server itself, or to a pooler in the right mode", function(ctx, server)
-    local mode = server.pooler and pool_mode(ctx, server)
+    local mode = server.pooler and mode_of(ctx)
     local text = server.pooler and "there is a pooler in between" .. (mode and (", in %s mode"):format(mode) or "")
         or "the server itself answers"
     if ctx.expect.pooler ~= nil then

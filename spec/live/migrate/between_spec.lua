@@ -1,6 +1,7 @@
 -- Between migrations: what one leaves in its session is gone in the next, on a session of the run's own and behind a
 -- transaction pooler; and the connection of the lock.
 local migrations = require "spec.support.migrations"
+local pg = require "spec.support.pg"
 local pgbouncer = require "spec.support.pgbouncer"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
@@ -173,6 +174,42 @@ create table made as select f();]], " transaction:false"), ["2_b.sql"] = CHECK }
                 assert.equal("t", sql "select to_regclass('app.t') is not null")
                 assert.equal(CLEAN, found())
             end)
+        end)
+    end)
+
+    it("behind a pooler in session mode has sessions of its own, and leaves them as they were", function()
+        through({ pool_mode = "session", default_pool_size = 2, server_reset_query = "" }, function(pooled)
+            local session <const> = "set work_mem = '3MB';\ncreate temporary table z (i int);\n"
+                .. "insert into z values (1);\nprepare p as select 1;\nlisten ch;\n"
+            for round = 1, 3 do
+                local result <const> = up(pooled, {
+                    ["1_a.sql"] = section(session .. "create table made as select * from z;", " transaction:false"),
+                    ["2_b.sql"] = CHECK,
+                    ["3_c.sql"] = section("do $$ begin perform 1; end $$;\n" .. session, " transaction:false"),
+                    ["4_d.sql"] = section "set session authorization pg_monitor; set role pg_monitor",
+                })
+                assert.equal(0, result.code, result.text)
+                assert.equal("1", sql "select count(*) from made")
+                assert.equal(CLEAN, found())
+                local engine <close> = pg.engine { url = pooled, size = 2, statement_cache = 0 }
+                local first <close> = engine:acquire()
+                local second <close> = engine:acquire()
+                for _, conn in ipairs { first, second } do
+                    assert.equal("4MB none 0 0", conn:value [[select concat_ws(' ', current_setting('work_mem'),
+                        current_setting('role'), (select count(*) from pg_locks where locktype = 'advisory'),
+                        (select count(*) from pg_prepared_statements where from_sql))]], "round " .. round)
+                end
+                sql "drop schema public cascade; create schema public"
+            end
+        end)
+    end)
+
+    it("behind a pooler in statement mode is an error that says so", function()
+        through({ pool_mode = "statement" }, function(pooled)
+            local result <const> = up(pooled, { ["1_a.sql"] = section "create table a ();" })
+            assert.equal(2, result.code, result.text)
+            assert.matches("in statement mode, which takes no transactions", result.stderr, 1, true)
+            assert.matches("MIGRATION_DATABASE_URL", result.stderr, 1, true)
         end)
     end)
 

@@ -112,17 +112,27 @@ function M.clean(run, work)
     local first <const> = work and work.statements[1]
     local extension <const> = first and updated_extension(first)
     local before
-    run.unloaded = extension == "timescaledb"
-    if run.soiled == "replace" or extension then
-        run.conn = run.opts.sessions.replace(run.unloaded)
-    elseif run.soiled == "reset" then
+    run.unloaded = extension == "timescaledb" and not run.lent -- a pooler refuses settings of a connection
+    if run.soiled == "clean" and not extension then return end
+    local replaced <const> = run.soiled == "replace" or extension
+    if replaced then run.conn = run.opts.sessions.replace(run.unloaded) end
+    -- Who had a session before that a pooler gives may have left something in it.
+    if run.lent or run.soiled == "reset" and not replaced then
         run.conn:exec "discard all /* dbrun */"
         before = "reset role; "
-    elseif run.soiled == "clean" then
-        return
     end
     run.soiled = "clean"
     settings.session(run.conn, run.opts, before)
+end
+
+---Before a pooler gives the session to another client: what the last file has left in it is undone.
+---@param run dbrun.migrate.Run
+function M.give_back(run)
+    if not run.lent then return end
+    pcall(function() -- a connection that fails is closed
+        run.conn:exec "discard all /* dbrun */"
+        run.conn:exec "reset role /* dbrun */"
+    end)
 end
 
 ---Lets a session that was opened without TimescaleDB's library load it, in the version that is there now: without it

@@ -52,8 +52,11 @@ end
 ---@class dbrun.migrate.Held `<close>` releases the lock
 ---@field check fun(self) raises when the lock was lost
 
-local HINT <const> = "raise the pooler's limit (PgBouncer: default_pool_size) to 2 or more, or set "
+local POOLER_HINT <const> = "raise the pooler's limit (PgBouncer: default_pool_size) to 2 or more, or set "
     .. "MIGRATION_DATABASE_URL to the server itself"
+
+local CROWDED_HINT <const> = "the role, the database or the server allows too few connections: ALTER ROLE ... "
+    .. "CONNECTION LIMIT, ALTER DATABASE ... CONNECTION LIMIT, max_connections; select * from pg_stat_activity shows who has them"
 
 ---The error of a connection that cannot be had.
 local function raise_no_second(e, pooled, wait)
@@ -65,12 +68,17 @@ local function raise_no_second(e, pooled, wait)
             .. "another runs the migrations (%s)"):format(wait, e.message)
             or ("migrations need two connections, one of them for the lock, and the second cannot be had: %s"):format(
                 e.message),
-        hint = pooled and HINT or e.hint,
+        hint = pooled and POOLER_HINT or e.sqlstate == "53300" and CROWDED_HINT or e.hint,
     }
 end
 
----Runs fn(), whose statements are limited in time, as the connection is.
-local function limited(pooled, wait, fn)
+---Runs fn(), which opens or uses the second connection, whose statements are limited in time. An error says that there
+---is none.
+---@param pooled boolean
+---@param wait number seconds, for the message
+---@param fn fun(): any
+---@return any
+function M.limited(pooled, wait, fn)
     local ok, e = pcall(fn)
     if not ok then raise_no_second(e, pooled, wait) end
     return e
@@ -121,7 +129,8 @@ local CHECK_EVERY <const> = 1
 ---@param conn table of the migrations
 ---@param book dbrun.migrate.Ledger
 ---@param opts { lock_wait?: number, sessions: dbrun.migrate.Sessions }
----@param pooled boolean
+---@param pooled boolean there is a pooler, in whatever mode: where its clients are killed, it ends an open transaction
+---    for sure, but may give a session with its locks to another one
 ---@param report fun(holder: string, waited: number)
 ---@return dbrun.migrate.Held
 function M.hold(conn, book, opts, pooled, report)
@@ -129,7 +138,7 @@ function M.hold(conn, book, opts, pooled, report)
     local function left() return math.max(1, wait - (task.now() - began)) end
     local key <const> = key_of(book)
     local keeper, close, mine
-    limited(pooled, wait, function() keeper, close = opts.sessions.second(left()) end)
+    M.limited(pooled, wait, function() keeper, close = opts.sessions.second(left()) end)
     local held = setmetatable({}, { __close = function()
         if mine then release(keeper, key, pooled) end
         keeper:invalidate()
@@ -137,9 +146,9 @@ function M.hold(conn, book, opts, pooled, report)
     end })
     local ok, e = pcall(function()
         if not pooled then return take_direct(keeper, key, wait, report) end
-        limited(pooled, wait, function() keeper:exec(FORGET) end)
+        M.limited(pooled, wait, function() keeper:exec(FORGET) end)
         take_pooled(keeper, key, math.max(0, wait - (task.now() - began)), report)
-        limited(pooled, wait, function() check_other(conn, left()) end)
+        M.limited(pooled, wait, function() check_other(conn, left()) end)
     end)
     if not ok then
         getmetatable(held).__close()
@@ -154,6 +163,9 @@ function M.hold(conn, book, opts, pooled, report)
         if fine then return end
         if errors.is(why) and why.kind ~= "cancelled" then
             why.message = "the migration lock was lost: " .. why.message
+            why.hint = (pooled and "the pooler may end idle transactions (PgBouncer: idle_transaction_timeout): set "
+                .. "MIGRATION_DATABASE_URL to the server itself. " or "")
+                .. "What was applied stays; 'migrate up' goes on"
         end
         error(why, 0)
     end

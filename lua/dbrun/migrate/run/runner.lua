@@ -10,6 +10,7 @@ local hints = require "dbrun.migrate.show.hints"
 local hooks = require "dbrun.migrate.run.hooks"
 local ledger = require "dbrun.migrate.book.ledger"
 local lock = require "dbrun.migrate.run.lock"
+local mode = require "dbrun.migrate.run.mode"
 local note = require "dbrun.migrate.run.note"
 local pooler = require "dbrun.migrate.run.pooled"
 local notices = require "dbrun.migrate.show.notices"
@@ -52,6 +53,7 @@ local M = {}
 ---@field listener dbrun.migrate.Listener
 ---@field hooks dbrun.migrate.Hooks
 ---@field pooled boolean behind a pooler: the session lasts for a transaction only
+---@field lent boolean behind a pooler that gives the session to another client afterwards
 ---@field own dbrun.migrate.Who the session's own role and settings
 ---@field local_settings? fun(tx: table) sets the settings in each transaction, if pooled
 ---@field around? fun(tx: table, fn: fun()) calls fn in a transaction of a hook, if pooled
@@ -327,14 +329,16 @@ end
 local function locked(conn, opts, fn)
     local listener <const> = opts.listener or {}
     local book = ledger.locate(conn, opts.table)
-    local pooled = settings.pooled(conn)
-    local held <close> = lock.hold(conn, book, opts, pooled, listener.waiting or function() end)
+    local kind <const> = mode.of(conn, opts)
+    local pooled <const> = kind == "transaction"
+    local held <close> = lock.hold(conn, book, opts, kind ~= "direct", listener.waiting or function() end)
     if listener.target then listener.target() end
     note.telling(("the tables %s and %s were made"):format(book.sql, records.table(book)), function()
         ledger.create(conn, ledger.refresh(conn, book))
         records.create(conn, book)
     end)
     local run = { conn = conn, book = book, opts = opts, listener = listener, pooled = pooled, held = held,
+        lent = kind == "session",
         hooks = opts.hooks_list or hooks.load(nil) }
     if hooks.any(run.hooks, { "afterConnect" }) then between.used(run) end
     run.local_settings = pooled and function(tx) settings.transaction(tx, opts) end or nil
@@ -343,6 +347,7 @@ local function locked(conn, opts, fn)
         between.undone(tx, call)
     end or nil
     run.retry = retrying(run)
+    local _ <close> = setmetatable({}, { __close = function() between.give_back(run) end })
     return fn(run)
 end
 
@@ -378,14 +383,13 @@ end
 local ALWAYS <const> = { up = { "beforeMigrate", "beforeRepeatables", "afterVersioned", "afterMigrate" }, down = {} }
 
 ---Reads files before anything is written; `before`: works that were read already, by path and direction.
-local function prepared(conn, list, direction, before)
-    local works, pooled = {}, nil
+local function prepared(conn, opts, list, direction, before)
+    local works = {}
     for i, file in ipairs(list) do
         local key = direction .. " " .. file.path
         works[i] = before[key] or M.prepare(file, direction, conn)
-        if not before[key] and works[i].steps then
-            if pooled == nil then pooled = settings.pooled(conn) end
-            if pooled then pooler.check(conn, works[i]) end
+        if not before[key] and works[i].steps and mode.of(conn, opts) == "transaction" then
+            pooler.check(conn, works[i])
         end
         before[key] = works[i]
     end
@@ -404,10 +408,10 @@ function M.run(conn, opts, direction, choose)
     local always = opts.hooks_list and hooks.any(opts.hooks_list, ALWAYS[direction])
     local pending, read = choose(ledger.applied(conn, book)), {}
     if #pending == 0 and not always then return {} end
-    prepared(conn, pending, direction, read)
+    prepared(conn, opts, pending, direction, read)
     return locked(conn, opts, function(run)
         local done = {}
-        run_all(run, direction, prepared(conn, choose(ledger.applied(conn, run.book)), direction, read), done)
+        run_all(run, direction, prepared(conn, opts, choose(ledger.applied(conn, run.book)), direction, read), done)
         return done
     end)
 end
@@ -423,7 +427,7 @@ function M.redo(conn, opts, choose)
     local function both(list)
         local again = {}
         for i = #list, 1, -1 do again[#again + 1] = list[i] end
-        return prepared(conn, list, "down", read), prepared(conn, again, "up", read)
+        return prepared(conn, opts, list, "down", read), prepared(conn, opts, again, "up", read)
     end
     local list = choose(ledger.applied(conn, book))
     if #list == 0 then return {} end
