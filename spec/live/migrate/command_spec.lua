@@ -315,6 +315,19 @@ create table c (id int);
             no_locks_left()
         end)
 
+        it("waits for longer than the server lets a session be idle", function()
+            local dir = folder { ["1_a.sql"] = SLOW }
+            local env = { DATABASE_URL = url .. (url:find("?", 1, true) and "&" or "?")
+                .. "options=-c%20idle_session_timeout%3D700ms" }
+            if tonumber(sql "show server_version_num") < 140000 then pending "idle_session_timeout is of 14" end
+            local first = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = url })
+            repeat task.sleep(0.02) until sql "select count(*) from pg_locks where locktype = 'advisory'" == "1"
+            local result = scripts.run("migrate", { "up", "--dir", dir }, env)
+            assert.equal(0, result.code, result.text)
+            assert.matches("waiting for the migration lock", result.text, 1, true)
+            assert.equal(0, first.finish().code)
+        end)
+
         it("waits no longer than --lock-wait, and names the holder", function()
             local dir = folder { ["1_a.sql"] = SLOW }
             local first = scripts.start("migrate", { "up", "--dir", dir }, { DATABASE_URL = url })

@@ -119,6 +119,9 @@ describe("the sections of a migration file", function()
         { "two up sections", "-- migrate:up\n\n-- migrate:up\n-- migrate:down\n", 3, "a second .*first, in line 1" },
         { "an up behind a pair, without a down", "-- migrate:up\n-- migrate:down\n-- migrate:up\n", 4,
             "no '%-%- migrate:down' section" },
+        { "a NUL byte", "-- migrate:up\nselect 1;\n\0 select 2;\n-- migrate:down\n", 3, "has a NUL byte" },
+        { "UTF-16", "\xFF\xFE-\0-\0 \0m\0i\0\n\0", 1, "is UTF%-16" },
+        { "UTF-16, the other way round", "\xFE\xFF\0-\0-\0 \0m\0i\0\n", 1, "is UTF%-16" },
     }
     for _, case in ipairs(cases) do
         local name, text, line, message = table.unpack(case)

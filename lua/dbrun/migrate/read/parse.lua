@@ -127,6 +127,17 @@ local function section(parts)
     }
 end
 
+---Raises for a text that no server takes: psql would leave a line out from its NUL byte on.
+local function check_bytes(text, name)
+    local at <const> = text:find("\0", 1, true)
+    if not at then return end
+    if text:find "^\xFF\xFE" or text:find "^\xFE\xFF" then
+        fail(name, 1, "the file is UTF-16", "save it as UTF-8")
+    end
+    local _, before <const> = text:sub(1, at):gsub("\n", "")
+    fail(name, before + 1, "the file has a NUL byte, which no SQL may have", "save it as UTF-8 text, without that byte")
+end
+
 ---Splits a migration file into its two sections.
 ---@param text string the contents of the file
 ---@param name string its path, for messages
@@ -134,6 +145,7 @@ end
 ---Raises an error of kind `query` that names file and line.
 function M.parse(text, name)
     text = text:gsub("^\xEF\xBB\xBF", "")
+    check_bytes(text, name)
     local list = find_pairs(text, name)
     local _, line_count = text:gsub("\n", "")
     if #list == 0 then

@@ -56,7 +56,8 @@ local POOLER_HINT <const> = "raise the pooler's limit (PgBouncer: default_pool_s
     .. "MIGRATION_DATABASE_URL to the server itself"
 
 local CROWDED_HINT <const> = "the role, the database or the server allows too few connections: ALTER ROLE ... "
-    .. "CONNECTION LIMIT, ALTER DATABASE ... CONNECTION LIMIT, max_connections; select * from pg_stat_activity shows who has them"
+    .. "CONNECTION LIMIT, ALTER DATABASE ... CONNECTION LIMIT, max_connections; select * from pg_stat_activity shows "
+    .. "who has them"
 
 ---The error of a connection that cannot be had.
 local function raise_no_second(e, pooled, wait)
@@ -87,6 +88,18 @@ end
 local NO_LIMIT <const> = catalog.sql [[
 select {set_config}(name, '0', $1) from {pg_settings}
  where name {=} any (array['idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout'])]]
+
+local WAITS <const> = catalog.sql [[
+select {set_config}(name, case when $1 then '0' else reset_val {||} coalesce(unit, '') end, false) from {pg_settings}
+ where name {=} 'idle_session_timeout']]
+
+---Calls fn() while the server may not end the session of the migrations, which has nothing to do before the lock is
+---taken.
+local function waiting(conn, fn)
+    conn:query(WAITS, true)
+    fn()
+    conn:query(WAITS, false)
+end
 
 ---Takes the lock for the session of the connection.
 local function take_direct(keeper, key, wait, report)
@@ -145,7 +158,9 @@ function M.hold(conn, book, opts, pooled, report)
         close()
     end })
     local ok, e = pcall(function()
-        if not pooled then return take_direct(keeper, key, wait, report) end
+        if not pooled then
+            return waiting(conn, function() take_direct(keeper, key, wait, report) end)
+        end
         M.limited(pooled, wait, function() keeper:exec(FORGET) end)
         take_pooled(keeper, key, math.max(0, wait - (task.now() - began)), report)
         M.limited(pooled, wait, function() check_other(conn, left()) end)
