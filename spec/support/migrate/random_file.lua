@@ -145,6 +145,30 @@ function kinds.session(f)
 end
 function kinds.nothing(f) return f:pick { "", "/* ; */", "--;\n", "select 1", "values (1)" } end
 
+function kinds.bits(f)
+    return f:say("select~%s", f:pick { "B'101'", "x'1F'", "b''", "B'10'\n'01'", "U&'d!0061t;'~uescape~'!'", "n'a;'" })
+end
+
+function kinds.cursor(f)
+    f.prepared = f.prepared + 1
+    return f:say("declare~c%d~cursor~with~hold for select ';'; fetch~all~from c%d; close~c%d", f.prepared, f.prepared,
+        f.prepared)
+end
+
+function kinds.prepared(f)
+    f.prepared = f.prepared + 1
+    return f:say("prepare~e%d(int) as select $1, ';'; execute~e%d(%s); deallocate~e%d", f.prepared, f.prepared,
+        f:pick { "1", "(2)" }, f.prepared)
+end
+
+---With its rows, behind which a line must end: not for File:add.
+function kinds.copy(f)
+    local t <const> = f:table_name()
+    if not t then return nil end
+    f.list[#f.list + 1] = f:say("\ncopy~%s (id, v)~from~stdin;", t) .. "\n" .. f:pick { "1\ta;b\n2\t'x\n", "",
+        "3\t/* $$ \n", "4\t\\N\n", "5\t-- begin;\n6\t\\\\. \n" } .. "\\.\n"
+end
+
 function kinds.deferred(f)
     f.count = f.count + 1
     return f:say("create table t%d (id int, v text~unique~deferrable initially deferred)", f.count)
