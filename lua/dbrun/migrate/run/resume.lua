@@ -103,6 +103,22 @@ local function restore(run, work, record)
         .. "again: " .. e.message, hint)
 end
 
+---Raises when the record of a half done migration does not fit the file any more.
+---@param work dbrun.migrate.Work
+---@param record dbrun.migrate.Record with a direction
+function M.check(work, record)
+    if record.direction ~= work.direction then
+        M.refuse(work, work.section.line, ("it is half done in the other direction (%s)"):format(record.direction),
+            repair_hint(work, 1))
+    end
+    local last <const> = (work.steps or {})[record.done]
+    if work.steps and record.done > 0 and not (last and last.checksum == record.done_checksum) then
+        M.refuse(work, work.section.line,
+            ("%d of its statements took effect, and were changed in the file since"):format(record.done),
+            "restore them, or: " .. repair_hint(work, record.done + 1))
+    end
+end
+
 ---The number of steps that an earlier run did; the session is as these left it.
 ---@param run dbrun.migrate.Run
 ---@param work dbrun.migrate.Work
@@ -111,16 +127,7 @@ end
 function M.from(run, work)
     local record <const>, steps <const> = records.one(run.conn, run.book, work.file.version), work.steps
     if not record or not record.direction then return 0, record end
-    if record.direction ~= work.direction then
-        M.refuse(work, work.section.line, ("it is half done in the other direction (%s)"):format(record.direction),
-            repair_hint(work, 1))
-    end
-    local last = steps[record.done]
-    if record.done > 0 and not (last and last.checksum == record.done_checksum) then
-        M.refuse(work, work.section.line,
-            ("%d of its statements took effect, and were changed in the file since"):format(record.done),
-            "restore them, or: " .. repair_hint(work, record.done + 1))
-    end
+    M.check(work, record)
     restore(run, work, record)
     local done = record.done
     if record.at_work and steps[record.at_work] then done = settle(run, work, record, steps[record.at_work]) end

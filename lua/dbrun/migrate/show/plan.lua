@@ -5,6 +5,7 @@ local ledger = require "dbrun.migrate.book.ledger"
 local locks = require "dbrun.migrate.show.locks"
 local model = require "dbrun.migrate.lint.model"
 local records = require "dbrun.migrate.book.records"
+local resume = require "dbrun.migrate.run.resume"
 local tree = require "dbrun.migrate.read.tree"
 
 local M = {}
@@ -33,7 +34,8 @@ function M.of(conn, opts, list)
     for i, file in ipairs(list) do
         local work = runner.prepare(file, opts.direction or "up", conn)
         local record = by_version[file.version]
-        local done = record and record.direction == work.direction and record.done or 0
+        if record and record.direction then resume.check(work, record) end -- what 'up' refuses is no plan
+        local done = record and record.direction and record.done or 0
         local planned = {
             file = file, direction = work.direction, transaction = work.section.transaction,
             lua = work.section.fn ~= nil, statements = {},
