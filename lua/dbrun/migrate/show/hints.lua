@@ -56,16 +56,18 @@ local function outside_transaction(place)
     return ("put 'transaction:false' after '-- migrate:%s' in line %d"):format(place.direction, place.line)
 end
 
+local function outside_block(place)
+    return ("put it outside of 'begin' and 'commit' (the block begins in line %d)"):format(place.begin)
+end
+
 ---@type table<string, fun(place: dbrun.migrate.Place, e: dbrun.Error): string?> by SQLSTATE
 local HINTS <const> = {}
 
 HINTS["2D000"] = function(place)
     if place.begin then
-        return ("a DO or a procedure that commits cannot run in the block that begins in line %d: put it before that "
-            .. "or behind its end"):format(place.begin)
+        return outside_block(place) .. ": the code that it runs ends transactions"
     elseif place.whole then
-        return "a DO or a procedure that commits cannot run in the migration's transaction: "
-            .. outside_transaction(place)
+        return outside_transaction(place) .. ": the code that it runs ends transactions"
     end
     return "a procedure cannot commit when it has a SET clause or SECURITY DEFINER, when a function has called it, or "
         .. "within BEGIN ... EXCEPTION"
@@ -77,8 +79,7 @@ HINTS["25001"] = function(place, e)
     elseif e.context then
         return "it cannot run in a function, a procedure or a DO: make it a statement of a file with transaction:false"
     elseif place.begin then
-        return ("it cannot run in the block that begins in line %d: put it before that or behind its end"):format(
-            place.begin)
+        return outside_block(place) .. ": this statement cannot run in a transaction"
     elseif place.whole then
         return outside_transaction(place) .. ": this statement cannot run in a transaction"
     end
