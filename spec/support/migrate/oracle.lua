@@ -6,8 +6,8 @@ local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local migrate = require "dbrun.migrate"
 local process = require "dbrun.process"
+local script = require "dbrun.migrate.read.script"
 local servers = require "spec.support.servers"
-local split = require "dbrun.migrate.read.split"
 
 local M = {}
 
@@ -137,7 +137,8 @@ end
 ---How each statement of a file reads its strings.
 local function escapes_of(file)
     local list = {}
-    for i, statement in ipairs((split.split((file.text:gsub("^\xEF\xBB\xBF", ""))))) do list[i] = statement.escapes end
+    local text <const> = file.text:gsub("^\xEF\xBB\xBF", "")
+    for i, statement in ipairs((script.read(text, 1))) do list[i] = statement.escapes end
     return list
 end
 
