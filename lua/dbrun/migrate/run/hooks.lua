@@ -164,7 +164,7 @@ end
 ---An error that is no error object, with the frames of the hook's own code; dbrun's are behind them.
 local function traced(e)
     if errors.is(e) then return e end
-    local trace = debug.traceback(nil, 2):gsub("\n[^\n]*dbrun/migrate/run/hooks%.lua.*$", "")
+    local trace = debug.traceback(nil, 2):gsub("\n[^\n]*dbrun/migrate/run/%a+%.lua.*$", "")
     return tostring(e) .. "\n" .. trace
 end
 
