@@ -87,7 +87,7 @@ local function call(seed, ctx)
     local ok, result = xpcall(seed.run, traced, ctx)
     if ok then return result end
     if type(result) == "string" then
-        result = result:gsub("\n\t%[C%]: in function 'xpcall'\n\t[^\n]*seed%.lua:%d+: in [^\n]*'call'.*$", "")
+        result = result:gsub("\n\t%[C%]: in function 'xpcall'\n\t[^\n]*seed%.lua:%d+: in .*$", "")
     end
     error(result, 0)
 end

@@ -133,17 +133,15 @@ local function limit_names()
 end
 
 ---Takes the first part off a name that SQL reads; nil when it is none.
-local function after_part(text)
-    return text:match "^[%a_\x80-\xff][%w_$\x80-\xff]*()" or text:gsub('""', "  "):match '^"[^"]+"()'
+local function after_part(text, from)
+    return text:match("^%s*[%a_\x80-\xff][%w_$\x80-\xff]*%s*()", from) or text:match('^%s*"[^"]+"%s*()', from)
 end
 
 ---The name of a table or view is asked of the server, which ends the whole query at one that it cannot read.
 local function check_relation(file, i, key, name)
-    local at = after_part(name)
-    if at and name:sub(at, at) == "." then
-        local second <const> = after_part(name:sub(at + 1))
-        at = second and at + second
-    end
+    local plain <const> = name:gsub('""', "  ")
+    local at = after_part(plain, 1)
+    if at and plain:sub(at, at) == "." then at = after_part(plain, at + 1) end
     if at == #name + 1 then return end
     local hint <const> = name:find '["%c.]' and [[name, schema.name, '"Odd Name"' or 'schema."Odd Name"']]
         or ([[write it with quotes: '"%s"']]):format(name)

@@ -54,7 +54,8 @@ describe("the sections of a migration file", function()
         assert.is_false(p.up.transaction)
         assert.is_true(p.down.transaction)
         assert.same({ transaction = "false", env = "prod" }, p.up.options)
-        for _, rest in ipairs { "in one transaction", "see https://example.org/a:b", "A-1: remark", "a = b", "env:prod" } do
+        for _, rest in ipairs { "in one transaction", "see https://example.org/a:b", "A-1: remark", "a = b", "env:prod",
+            "transaction:yes" } do
             assert.is_true(parsed("-- migrate:up " .. rest .. "\n-- migrate:down\n").up.transaction)
         end
     end)

@@ -28,7 +28,9 @@ local function fail(name, line, message, hint)
     }
 end
 
-local KNOWN <const> = { ["transaction:true"] = true, ["transaction:false"] = true }
+local KNOWN <const> = {
+    ["transaction:false"] = true, ["transaction:true"] = true, ["transaction:yes"] = true, ["transaction:on"] = true,
+}
 
 ---Raises for `transaction` with a mistake in its name or value, which would change nothing. Other options are dbmate's
 ---business, or a remark.
