@@ -9,41 +9,14 @@
 --- `between`, `using` and `is distinct from` look for an operator, too: write them with one.
 local errors <const> = require "dbrun.error"
 
-local M = {}
+local write <const> = require "dbrun.core".sql.catalog
 
----What stands for a word in braces; false when it is none, but a brace of the SQL itself.
-local known <const> = setmetatable({}, { __index = function(self, name)
-    local place = false
-    if name ~= "" and not name:find "[%s{]" then
-        local letter <const> = name:byte() | 0x20
-        place = (letter >= 97 and letter <= 122 or name:sub(1, 1) == "_") and "pg_catalog." .. name
-            or "operator(pg_catalog." .. name .. ")"
-    end
-    self[name] = place
-    return place
-end })
+local M = {}
 
 ---@param text string
 ---@return string
 function M.sql(text)
-    -- Plain searches: a pattern looks at each character, which costs more than the rest of a short run.
-    local find <const>, sub <const> = string.find, string.sub
-    local parts, n, from = {}, 0, 1
-    local open = find(text, "{", 1, true)
-    while open do
-        local close <const> = find(text, "}", open, true)
-        if not close then break end
-        local place <const> = known[sub(text, open + 1, close - 1)]
-        if place then
-            parts[n + 1], parts[n + 2] = sub(text, from, open - 1), place
-            n, from = n + 2, close + 1
-            open = find(text, "{", from, true)
-        else
-            open = find(text, "{", open + 1, true)
-        end
-    end
-    parts[n + 1] = sub(text, from)
-    return table.concat(parts)
+    return write(text)
 end
 
 ---The rows of a query on the catalogs. A server that leaves out a column that is never NULL, or gives another type than

@@ -253,9 +253,49 @@ static int sql_scan(lua_State *L)
     return 4;
 }
 
+/* Is it a name or an operator, and not a brace of the SQL itself ('{}', an array, JSON)? */
+static bool in_braces(const char *name, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (name[i] == '{' || name[i] == ' ' || (name[i] >= '\t' && name[i] <= '\r'))
+            return false;
+    return len > 0;
+}
+
+/* Text with {name} and {operator} written as those of pg_catalog (dbrun.db.catalog). */
+static int sql_catalog(lua_State *L)
+{
+    size_t len;
+    const char *text = luaL_checklstring(L, 1, &len);
+    const char *end = text + len;
+    luaL_Buffer out;
+    luaL_buffinitsize(L, &out, len + len / 2);
+    for (const char *open = text; (open = memchr(open, '{', (size_t)(end - open)));) {
+        const char *name = open + 1;
+        const char *close = memchr(name, '}', (size_t)(end - name));
+        if (!close)
+            break;
+        size_t n = (size_t)(close - name);
+        open = name;
+        if (!in_braces(name, n))
+            continue;
+        bool word = (name[0] | 0x20) >= 'a' && (name[0] | 0x20) <= 'z';
+        word = word || name[0] == '_';
+        luaL_addlstring(&out, text, (size_t)(name - 1 - text));
+        luaL_addstring(&out, word ? "pg_catalog." : "operator(pg_catalog.");
+        luaL_addlstring(&out, name, n);
+        if (!word)
+            luaL_addchar(&out, ')');
+        text = open = close + 1;
+    }
+    luaL_addlstring(&out, text, (size_t)(end - text));
+    luaL_pushresult(&out);
+    return 1;
+}
+
 static const luaL_Reg functions[] = {
-    {"available", sql_available}, {"split", sql_split}, {"parse", sql_parse},
-    {"scan", sql_scan},           {NULL, NULL},
+    {"available", sql_available}, {"split", sql_split},     {"parse", sql_parse},
+    {"scan", sql_scan},           {"catalog", sql_catalog}, {NULL, NULL},
 };
 
 int bind_sql_open(lua_State *L, struct runtime *rt)
