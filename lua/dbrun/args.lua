@@ -201,7 +201,8 @@ end
 function M.list(fn, name, list, rule)
     M.check(fn, name, list, "table")
     for i = 1, #list do
-        M.check(fn, ("%s[%d]"):format(name, i), list[i], rule)
+        local value <const> = list[i]
+        if type(value) ~= rule then M.check(fn, ("%s[%d]"):format(name, i), value, rule) end
     end
 end
 

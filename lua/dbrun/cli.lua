@@ -255,13 +255,17 @@ function M.note(...)
     io.stderr:write(tty.printable(table.concat { ... }), "\n")
 end
 
+local function width_of(text)
+    local plain <const> = text:find("\27", 1, true) and text:gsub("\27%[[%d;]*m", "") or text
+    return utf8.len(plain) or #plain
+end
+
 ---The width of a text on a terminal in columns: one per character, none for colour codes.
 ---@param text string
 ---@return integer
 function M.width(text)
     args.check("cli.width", "text", text, "string")
-    local plain = text:find("\27", 1, true) and text:gsub("\27%[[%d;]*m", "") or text
-    return utf8.len(plain) or #plain
+    return width_of(text)
 end
 
 local TABLE <const> = { indent = args.whole(0), gap = args.whole(0), right = "table" }
@@ -277,8 +281,9 @@ function M.table(rows, opts)
     for r, row in ipairs(rows) do
         local of_row = {}
         for i, cell in ipairs(row) do
-            local width = M.width(cell)
-            of_row[i], widths[i] = width, math.max(widths[i] or 0, width)
+            local width <const> = width_of(cell)
+            of_row[i] = width
+            if not widths[i] or width > widths[i] then widths[i] = width end
         end
         own[r] = of_row
     end

@@ -1,5 +1,7 @@
 --- Which values are secret: by the key's name, or by what they look like.
-local random <const> = require "dbrun.config.random"
+
+---What tells generated text from words is loaded where a value has to be judged.
+local random <const> = setmetatable({}, { __index = function(_, name) return require "dbrun.config.random"[name] end })
 
 local M = {}
 

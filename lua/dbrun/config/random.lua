@@ -11,13 +11,6 @@ local FOLLOW <const> = {
     q = "lu", r = "acdefgiklmnoprstuvy", s = "acehiklmnopqrstuy", t = "acdehilmoprstuwy", u = "abcdegilmnprst",
     v = "aeio", w = "aehinorsw", x = "acempt", y = "imnoprst", z = "e",
 }
-local COMMON <const> = {}
-for first, others in pairs(FOLLOW) do
-    for second in others:gmatch "." do
-        COMMON[first .. second] = true
-    end
-end
-
 local WORD <const> = 3 -- letters of the shortest word that counts as one
 local SHORT <const> = 7 -- characters of the longest name such as utf8mb4
 local USUAL <const> = 0.75 -- share of common pairs in a word
@@ -29,7 +22,8 @@ local function is_word(letters)
     end
     local common, text = 0, letters:lower()
     for i = 1, #text - 1 do
-        common = common + (COMMON[text:sub(i, i + 1)] and 1 or 0)
+        local others <const> = FOLLOW[text:sub(i, i)]
+        common = common + (others and others:find(text:sub(i + 1, i + 1), 1, true) and 1 or 0)
     end
     return common >= USUAL * (#text - 1)
 end
