@@ -15,12 +15,13 @@ local check <const> = server_check.adder(M.list)
 local RANK <const> = { PASS = 0, WARN = 1, FAIL = 2 }
 
 ---A check of a list of names, judged by their number.
+---@param noun { [1]: string, good: string } what they are; what an empty list means
 local function names(name, about, group, list_of, noun, consequence, ...)
     local remedy <const> = { ... }
     check(name, about, function(ctx, server)
         local list = list_of(server)
         local status = limits.judge(ctx, "postgres." .. name, #list)
-        local text = #list == 0 and "none" or cli.plural(#list, noun[1], noun[2])
+        local text = #list == 0 and noun.good or cli.plural(#list, noun[1])
         if status == "PASS" then return text end
         return { status = status, text = text, remedy = remedy,
             cause = ("%s\n%s"):format(table.concat(list, "\n"), consequence) }
@@ -55,7 +56,7 @@ end, { "locks" })
 
 check("prepared_transactions", "no prepared transaction is left open", function(ctx, server)
     local oldest = server.prepared[1]
-    if not oldest then return "none" end
+    if not oldest then return "no prepared transaction" end
     local age = tonumber(oldest[2]) or 0
     local text = ("%s, the oldest is open for %s"):format(cli.plural(#server.prepared, "prepared transaction"),
         cli.duration(age))
@@ -98,7 +99,7 @@ end, { "xmin_horizon" })
 -- ---- what runs out ----
 
 check("sequences", "sequences, and the columns that they fill, have numbers left", function(ctx, server)
-    local worst, causes, text = "PASS", {}, "none is used"
+    local worst, causes, text = "PASS", {}, "no sequence is used"
     for i, row in ipairs(server.sequences) do
         local share = tonumber(row[4]) or 0
         local line = ("%s: %.1f %% used (%.0f of %.0f)"):format(row[1], share * 100, tonumber(row[2]),
@@ -202,7 +203,7 @@ check("settings", "settings that protect the data are on", function(_, server)
 end, { "settings" })
 
 check("pending_restart", "no changed setting waits for a restart", function(ctx, server)
-    local list, text = server.pending, "none"
+    local list, text = server.pending, "no setting waits for a restart"
     if #list > 0 then text = cli.plural(#list, "setting") end
     local status = limits.judge(ctx, "postgres.pending_restart", #list)
     if status ~= "PASS" then
@@ -220,7 +221,8 @@ names("collation", "collations have the version that indexes were built with", "
     local list = { table.unpack(server.collations) }
     if server.database_collation then table.insert(list, 1, server.database_collation) end
     return list
-end, { "collation" }, "texts may sort in another order now: indexes on them miss rows, unique ones let copies in",
+end, { "collation", good = "all have the version of their library" },
+    "texts may sort in another order now: indexes on them miss rows, unique ones let copies in",
     "reindex database ...; then: alter database ... refresh collation version (or alter collation ... refresh version)")
 
 -- ---- what is switched off ----
@@ -243,17 +245,19 @@ check("unchecked", "no constraint is left NOT VALID, no trigger disabled", funct
         add(name .. " is disabled", "alter table TABLE enable trigger NAME")
     end
     local status = limits.judge(ctx, "postgres.unchecked", #list)
-    local text = #list == 0 and "none" or cli.plural(#list, "rule")
+    local text = #list == 0 and "all constraints are validated, all triggers are on" or cli.plural(#list, "rule")
     if status == "PASS" then return text end
     return { status = status, text = text, remedy = table.move(remedy, 1, #remedy, 1, {}),
         cause = table.concat(list, "\n") .. "\nrows may break them" }
 end, { "unchecked" })
 
 names("autovacuum", "large tables have been analyzed", "autovacuum", function(server) return server.unanalyzed end,
-    { "table" }, "the planner guesses how many rows they have", "analyze TABLE; is autovacuum on for it?")
+    { "table", good = "all large tables are analyzed" }, "the planner guesses how many rows they have",
+    "analyze TABLE; is autovacuum on for it?")
 
 names("replica_identity", "rows of published tables can be told apart", "replica_identity",
-    function(server) return server.unidentified end, { "table" }, "UPDATE and DELETE on them fail",
+    function(server) return server.unidentified end, { "table", good = "every published table has an identity" },
+    "UPDATE and DELETE on them fail",
     "alter table TABLE add primary key (...), or: alter table TABLE replica identity full")
 
 check("encryption", "the connection is encrypted, or does not leave this machine", function(ctx, server)

@@ -83,7 +83,7 @@ check("dead_rows", "no table has too many dead rows", function(ctx, server)
 end, { "dead_rows" })
 
 check("invalid_indexes", "no index is left invalid by a failed CREATE INDEX CONCURRENTLY", function(_, server)
-    if #server.invalid == 0 then return "none" end
+    if #server.invalid == 0 then return "no invalid index" end
     local names = table.concat(server.invalid, ", ")
     return differs(cli.plural(#server.invalid, "invalid index", "invalid indexes"),
         names .. ": slows down writes and is never used" .. (server.building > 0
