@@ -97,8 +97,9 @@ local function remove_unfinished(place, dir)
     local problem
     local gone = daemon.poll(5, function()
         local alive = false
-        for name, folder in pairs { initdb = place.data, postgres = dir } do
-            for _, p in ipairs((daemon.processes(name, folder))) do
+        -- initdb first: when its server ends it removes the folder, with what is known of the shared memory.
+        for _, one in ipairs { { "initdb", place.data }, { "postgres", dir } } do
+            for _, p in ipairs((daemon.processes(one[1], one[2]))) do
                 process.kill(p.pid, "KILL")
                 alive = true
             end

@@ -7,30 +7,43 @@ local programs = require "dbrun.stack.programs"
 
 local M = {}
 
---- What postmaster.pid says: the process that made the segment, the segment's key and its number.
+--- What postmaster.pid says: the process that made the segment, the segment's key and its number. A process that was
+--- killed at once may have noted itself, and not yet its segment.
 local function noted(data)
     local path = data .. "/postmaster.pid"
-    if not fs.exists(path) then return nil end
+    local stat = fs.stat(path)
+    if not stat then return nil end
     local lines = {}
     for line in fs.read(path):gmatch "([^\n]*)\n" do lines[#lines + 1] = line end
+    local creator = (lines[1] or ""):match "^%-?(%d+)"
+    if not creator then return nil end
     local key, id = (lines[7] or ""):match "^%s*(%d+)%s+(%d+)%s*$"
-    if not key then return nil end
-    return { creator = lines[1]:match "^%-?(%d+)", key = key, id = id }
+    return { creator = creator, since = math.floor(stat.mtime), id = id,
+        key = key and math.tointeger(tonumber(key)) & 0xffffffff }
 end
 
---- Is the segment still the one that was noted, and not in use? Its number may belong to another one by now.
-local function is_left(note)
+local SIZE <const> = "56" -- bytes: PGShmemHeader, where the rest is in anonymous memory
+
+--- Is it the segment of the note? Its number, and that of the process, may belong to another one by now.
+local function is_its(note, words)
+    if words[5] ~= note.creator then return false end
+    if note.id then
+        local key = math.tointeger(tonumber(words[1])) -- printed as a signed number
+        return words[2] == note.id and key ~= nil and key & 0xffffffff == note.key
+    end
+    local changed = math.tointeger(tonumber(words[14]))
+    return words[4] == SIZE and changed ~= nil and changed >= note.since
+end
+
+--- The number of the segment that was left, if nothing uses it.
+local function left(note)
     local f <close> = io.open("/proc/sysvipc/shm", "rb")
     for line in f and f:lines() or function() end do
         local words = {}
         for word in line:gmatch "%S+" do words[#words + 1] = word end
-        -- key shmid perms size cpid lpid nattch ...; the key is printed as a signed number
-        local key = math.tointeger(tonumber(words[1]))
-        if words[2] == note.id and key and key & 0xffffffff == math.tointeger(tonumber(note.key)) & 0xffffffff then
-            return words[5] == note.creator and words[7] == "0"
-        end
+        -- key shmid perms size cpid lpid nattch uid gid cuid cgid atime dtime ctime
+        if is_its(note, words) then return words[7] == "0" and words[2] or nil end
     end
-    return false
 end
 
 --- Removes the segment of a cluster that no server works on, as the user who owns the data.
@@ -38,10 +51,11 @@ end
 ---@param user dbrun.process.User?
 function M.remove(data, user)
     local note = noted(data)
-    local ipcrm = note and is_left(note) and programs.which("ipcrm")
+    local id = note and left(note)
+    local ipcrm = id and programs.which("ipcrm")
     if not ipcrm then return end
     process.run {
-        ipcrm, "-m", note.id, cwd = "/", uid = user and user.uid, gid = user and user.gid, stderr = "stdout",
+        ipcrm, "-m", id, cwd = "/", uid = user and user.uid, gid = user and user.gid, stderr = "stdout",
         timeout = 10,
     }
 end
