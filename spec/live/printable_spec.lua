@@ -1,4 +1,5 @@
 --- Texts of a server hold control characters: an error and a notice keep them, and nothing prints them.
+local fs = require "dbrun.fs"
 local core = require "dbrun.core"
 local json = require "dbrun.json"
 local migrations = require "spec.support.migrations"
@@ -136,6 +137,7 @@ describe("in migrate", function()
             ["s/1_a" .. evil .. ".lua"] = ("return function() return %q end"):format(evil .. "\nseeded  2_b"),
             ["x" .. evil .. ".env"] = "A=1\n",
         }
+        fs.symlink(fs.cwd() .. "/scripts", folder .. "/scripts")
         for _, command in ipairs { "migrate status --dir m", "migrate plan --dir m", "migrate up --dir m",
             "migrate verify --dir m", "dbmate -d m status", "seed --dir s", "--env-file x*.env config" } do
             local result = process.run { "script", "-qefc", core.options.program .. " " .. command, "/dev/null",
