@@ -46,7 +46,18 @@ describe("a Redis client of sentinels", function()
         assert.matches("main", tostring(r))
     end)
 
+    ---A master that answers PING with BUSY, or that ends their connections, which they open again after a second, is
+    ---down for the sentinels.
+    local function take_for_down_after(milliseconds)
+        for i = 1, 3 do
+            assert.matches("OK", set:sentinel_cli(i, "sentinel", "set", "main", "down-after-milliseconds",
+                milliseconds))
+        end
+    end
+
     it("kills a script of its own in another database", function()
+        take_for_down_after "60000"
+        finally(function() take_for_down_after "400" end)
         local c <close> = redis.client { url = (set.url:gsub("/main/0", "/main/3")), client_name = "me" }
         set:cli(index_of_master(), "config", "set", "busy-reply-threshold", "20")
         local running <const> = task.spawn(function()
@@ -71,7 +82,11 @@ describe("a Redis client of sentinels", function()
     it("does not stay where a sentinel sends it that the others contradict", function()
         local other <const> = redis_server.start { tcp = true, args = { "--requirepass", "s3cret" } }
         local liar <const> = set:start_liar(other.port)
-        finally(function() other:stop() end)
+        take_for_down_after "60000"
+        finally(function()
+            take_for_down_after "400"
+            other:stop()
+        end)
         local c <close> = redis.client { url = (set.url:gsub("@", "@" .. liar .. ",")) }
         local function port() return math.tointeger(tonumber(c:config("get", "port").port)) end
         local function is_right()
