@@ -63,6 +63,9 @@ describe("dbrun verify, about conditions that are easily overlooked:", function(
         local check = report("few")["postgres.capacity"]
         assert.matches("5 %+ 15 %+ 2 %(sync%) of 37, others use 1[2-4]", check.text) -- so 25 are left, of the role's 30
         pg:psql "alter role few connection limit 23"
+        require("spec.support.pg").eventually(10, function() -- those of the report before may still be ending
+            return pg:psql "select count(*) from pg_stat_activity where usename = 'few'":find "^0"
+        end, "the sessions of the report before stay")
         check = report("few")["postgres.capacity"]
         assert.matches("5 + 15 + 2 (sync) of 23, others use 0", check.text, 1, true)
         assert.not_matches("missing", check.cause)
