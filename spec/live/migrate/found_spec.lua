@@ -2,6 +2,7 @@
 local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
 local scripts = require "spec.support.scripts"
+local servers = require "spec.support.servers"
 
 describe("without --dir", function()
     local url
@@ -47,6 +48,8 @@ describe("the schema file", function()
     end)
 
     it("is written after up, down and redo where there is one", function()
+        local lacking = servers.pg_dump_lacks()
+        if lacking then return pending(lacking) end
         local folder = migrations.folder { ["db/migrations/1_a.sql"] = migrations.table "a" }
         local function run(...) return scripts.run("migrate", { ... }, { DATABASE_URL = url }, { cwd = folder }) end
         run "up"
