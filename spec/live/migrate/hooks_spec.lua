@@ -255,6 +255,16 @@ if ctx.migration.name:find "b" and ctx.config.DBRUN_MIGRATIONS_DIR then return f
             .. "stays.", result.stderr, 1, true)
     end)
 
+    it("whose statement is cancelled on the server say so, and were not interrupted", function()
+        project { ["m/1_a.sql"] = A, ["h/beforeMigrate.lua"] =
+            "local ctx = ...\nctx.db:query 'select pg_cancel_backend(pg_backend_pid()), pg_sleep(20)'" }
+        local result = migrate "up"
+        assert.equal(1, result.code, result.text)
+        assert.matches("h/beforeMigrate.lua:2: canceling statement due to user request (SQLSTATE 57014)",
+            result.stderr, 1, true)
+        assert.not_matches("interrupted", result.stderr)
+    end)
+
     it("that raise show their own frames only, and nil with a reason is a veto, too", function()
         for code, told in pairs {
             ["local function f() error('boom', 0) end f()"] = "stopped the run: boom\n  stack traceback:",

@@ -60,18 +60,7 @@ end
 ---An error of a statement or a function in a hook, with the hook's file in front.
 local function raise_in_hook(hook, e, fields)
     if sending.is_interruption(e) then error(e, 0) end
-    local where = report.place(e.where, hook.path)
-    local message = ("%s: %s%s"):format(where, e.message, e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or "")
-    local out = { message }
-    for _, field in ipairs { "detail", "hint", "context" } do
-        if e[field] then out[#out + 1] = ("  %s: %s"):format(field, (e[field]:gsub("\n", "\n    "))) end
-    end
-    out[#out + 1] = "  " .. (fields.aftermath or NOTHING)
-    errors.raise {
-        kind = (e.kind == "usage" or e.kind == "config") and "query" or e.kind, sqlstate = e.sqlstate,
-        detail = e.detail, hint = e.hint, outcome = e.outcome, retryable = e.retryable, file = hook.path,
-        line = math.tointeger(tonumber(where:match ":(%d+)$")), message = message, text = table.concat(out, "\n"),
-    }
+    error(report.of_code(e, hook.path, fields.aftermath or NOTHING), 0)
 end
 
 ---An error that is no error object, with the frames of the hook's own code; dbrun's are behind them.

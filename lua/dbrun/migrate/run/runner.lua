@@ -102,9 +102,6 @@ local function record(run, work, conn, began)
     end)
 end
 
----Kinds that say something else of a run than of a statement.
-local NOT_OF_A_FILE <const> = { usage = true, config = true, cancelled = true }
-
 ---An error of the code of a Lua migration, with file, line and SQLSTATE.
 local function raise_lua(e, work, aftermath)
     local path = work.file.path
@@ -113,18 +110,7 @@ local function raise_lua(e, work, aftermath)
         if text:sub(1, #path) ~= path then text = path .. ": " .. text end
         errors.raise { kind = "query", file = path, message = text:match "^[^\n]*", text = text .. "\n  " .. aftermath }
     end
-    local where = report.place(e.where, path)
-    local out = { ("%s: %s%s"):format(where, e.message, e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or "") }
-    if e.statement then out[2] = "  statement: " .. e.statement:gsub("\n", "\n    ") end
-    for _, field in ipairs { "detail", "hint", "context" } do
-        if e[field] then out[#out + 1] = ("  %s: %s"):format(field, (e[field]:gsub("\n", "\n    "))) end
-    end
-    out[#out + 1] = "  " .. aftermath
-    errors.raise {
-        kind = NOT_OF_A_FILE[e.kind] and "query" or e.kind, sqlstate = e.sqlstate,
-        detail = e.detail, hint = e.hint, outcome = e.outcome, retryable = e.retryable, file = path,
-        line = math.tointeger(tonumber(where:match ":(%d+)$")), message = out[1], text = table.concat(out, "\n"),
-    }
+    error(report.of_code(e, path, aftermath, e.statement), 0)
 end
 
 ---An error that does not come from the server is passed on unchanged.

@@ -125,6 +125,28 @@ function M.around(e, file, line, when, aftermath)
     }
 end
 
+---Kinds that say something else of a run than of a file's code.
+local NOT_OF_A_FILE <const> = { usage = true, config = true, cancelled = true }
+
+---An error of the code of a Lua file (a migration, a hook), with its place there.
+---@param e dbrun.Error
+---@param file string path
+---@param aftermath string what stays
+---@param statement? string
+---@return dbrun.Error
+function M.of_code(e, file, aftermath, statement)
+    local where <const> = M.place(e.where, file)
+    local out = { ("%s: %s%s"):format(where, e.message, e.sqlstate and (" (SQLSTATE %s)"):format(e.sqlstate) or "") }
+    if statement then out[2] = "  statement: " .. statement:gsub("\n", "\n    ") end
+    add_fields(out, e, e.hint)
+    out[#out + 1] = "  " .. aftermath
+    return errors.new {
+        kind = NOT_OF_A_FILE[e.kind] and "query" or e.kind, sqlstate = e.sqlstate, detail = e.detail, hint = e.hint,
+        outcome = e.outcome, retryable = e.retryable, file = file,
+        line = math.tointeger(tonumber(where:match ":(%d+)$")), message = out[1], text = table.concat(out, "\n"),
+    }
+end
+
 ---The text of a row.
 local function row_text(data, line)
     local number = data.line
