@@ -41,4 +41,43 @@ function M.around(env, set)
     end)
 end
 
+---@class spec.ImportPlace
+---@field project fun(files: table<string, string>): string a folder whose old/ has these files of another tool
+---@field run fun(...: string): table `dbrun migrate ...` there
+---@field import fun(tool: string, ...: string): table
+---@field written fun(folder?: string): string names of the files in scripts/migrations
+
+--- For a block of specs of imports: a new database for each test, and what is done in the folder of a project.
+---@param env table the spec file's
+---@param set fun(url: string, sql: fun(text: string): string) called before each test
+---@return spec.ImportPlace
+function M.import(env, set)
+    local place <const> = {}
+    local url, root
+    M.around(env, function(address, _, sql)
+        url = address
+        set(address, sql)
+    end)
+
+    function place.project(files)
+        local all = {}
+        for name, text in pairs(files) do all["old/" .. name] = text end
+        root = M.folder(all)
+        return root
+    end
+
+    function place.run(...) return scripts.run("migrate", { ... }, { DATABASE_URL = url }, { cwd = root }) end
+
+    function place.import(tool, ...) return place.run("import", tool, "--from", "old", ...) end
+
+    function place.written(folder)
+        local path = root .. "/" .. (folder or "scripts/migrations")
+        local names = fs.exists(path) and fs.list(path) or {}
+        table.sort(names)
+        return table.concat(names, " ")
+    end
+
+    return place
+end
+
 return M

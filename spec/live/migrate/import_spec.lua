@@ -3,33 +3,13 @@ local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
 local process = require "dbrun.process"
 local repeatable = require "dbrun.migrate.import.repeatable"
-local scripts = require "spec.support.scripts"
 
 describe("migrate import", function()
-    local url, sql, root
-    migrations.around(_ENV, function(...)
-        local _
-        url, _, sql = ...
-    end)
+    local sql, root
+    local place <const> = migrations.import(_ENV, function(_, ask) sql = ask end)
+    local run <const>, import <const>, written <const> = place.run, place.import, place.written
 
-    local function project(files)
-        local all = {}
-        for name, text in pairs(files) do all["old/" .. name] = text end
-        root = migrations.folder(all)
-    end
-
-    local function run(...)
-        return scripts.run("migrate", { ... }, { DATABASE_URL = url }, { cwd = root })
-    end
-
-    local function import(tool, ...) return run("import", tool, "--from", "old", ...) end
-
-    local function written(folder)
-        local path = root .. "/" .. (folder or "scripts/migrations")
-        local names = fs.exists(path) and fs.list(path) or {}
-        table.sort(names)
-        return table.concat(names, " ")
-    end
+    local function project(files) root = place.project(files) end
 
     local function tables()
         return sql [[select coalesce(string_agg(relname, ' ' order by relname), '') from pg_class

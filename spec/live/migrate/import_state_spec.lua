@@ -4,7 +4,6 @@ local db = require "dbrun.db"
 local fs = require "dbrun.fs"
 local migrations = require "spec.support.migrations"
 local repeatable = require "dbrun.migrate.import.repeatable"
-local scripts = require "spec.support.scripts"
 
 local GOOSE <const> = "create table %s (id serial primary key, version_id bigint not null, "
     .. "is_applied boolean not null); insert into %s (version_id, is_applied) values (0, true), (1, true), (2, true)"
@@ -18,26 +17,10 @@ local UP_FILES <const> = { ["1_a.up.sql"] = "create table a ();\n", ["1_a.down.s
 
 describe("migrate import", function()
     local url, sql, root
-    migrations.around(_ENV, function(...)
-        local _
-        url, _, sql = ...
-    end)
+    local place <const> = migrations.import(_ENV, function(...) url, sql = ... end)
+    local run <const>, import <const>, written <const> = place.run, place.import, place.written
 
-    local function project(files)
-        local all = {}
-        for name, text in pairs(files) do all["old/" .. name] = text end
-        root = migrations.folder(all)
-    end
-
-    local function run(...) return scripts.run("migrate", { ... }, { DATABASE_URL = url }, { cwd = root }) end
-    local function import(tool, ...) return run("import", tool, "--from", "old", ...) end
-
-    local function written(folder)
-        local path = root .. "/" .. (folder or "scripts/migrations")
-        local names = fs.exists(path) and fs.list(path) or {}
-        table.sort(names)
-        return table.concat(names, " ")
-    end
+    local function project(files) root = place.project(files) end
 
     ---The import is refused with these words, and leaves no file.
     local function refused(status, words, ...)
