@@ -43,6 +43,7 @@ end
 
 ---@class spec.ImportPlace
 ---@field project fun(files: table<string, string>): string a folder whose old/ has these files of another tool
+---@field path? string PATH for the commands, where it is another one
 ---@field run fun(...: string): table `dbrun migrate ...` there
 ---@field import fun(tool: string, ...: string): table
 ---@field written fun(folder?: string): string names of the files in scripts/migrations
@@ -66,7 +67,9 @@ function M.import(env, set)
         return root
     end
 
-    function place.run(...) return scripts.run("migrate", { ... }, { DATABASE_URL = url }, { cwd = root }) end
+    function place.run(...)
+        return scripts.run("migrate", { ... }, { DATABASE_URL = url, PATH = place.path }, { cwd = root })
+    end
 
     function place.import(tool, ...) return place.run("import", tool, "--from", "old", ...) end
 

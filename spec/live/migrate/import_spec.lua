@@ -232,9 +232,15 @@ describe("migrate import", function()
     end)
 
     describe("Alembic", function()
+        ---Is there a python3 with Alembic? Debian's may stand behind another one in PATH.
         local function python()
-            local found = process.run { "python3", "-c", "import alembic, sqlalchemy", stderr = "null" }
-            return found.code == 0
+            for _, path in ipairs { os.getenv "PATH", "/usr/bin:" .. os.getenv "PATH" } do
+                local found = process.run { "env", "python3", "-c", "import alembic, sqlalchemy", stderr = "null",
+                    env = { PATH = path } }
+                place.path = path
+                if found.ok then return true end
+            end
+            return false
         end
 
         local ENV <const> = "from alembic import context\n"
