@@ -61,7 +61,7 @@ RUN := @
 endif
 
 .PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test faults lint asan valgrind fuzz \
-        migrate-fuzz bench bench-failover redis-table install uninstall install-rock clean FORCE
+        migrate-fuzz bench bench-failover redis-table width-table install uninstall install-rock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -85,6 +85,7 @@ help:
 	@echo "make lint       gcc and clang with -Werror, clang-format, luacheck, floors, circles"
 	@echo "make bench      compare with the installed peers (make bench-failover: failovers of Redis)"
 	@echo "make redis-table COMMAND_FOLDERS=...   write the table of Redis commands anew (runtime/bind/redis/table)"
+	@echo "make width-table UNICODE=$(UNICODE)   write the table of characters' widths anew (runtime/base/width)"
 	@echo "make install PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)   make uninstall   make clean"
 	@echo "make deps       install the Debian packages that are missing"
 
@@ -205,6 +206,13 @@ bench-failover: deps
 redis-table: $(DBRUN)
 	@test -n "$(COMMAND_FOLDERS)" || { echo "make redis-table COMMAND_FOLDERS='redis/src/commands ...'" >&2; exit 2; }
 	@$(DBRUN) runtime/bind/redis/table/generate.lua runtime/bind/redis/command_table.c $(COMMAND_FOLDERS)
+
+# Unicode's files, as Debian's unicode-data has them.
+UNICODE ?= /usr/share/unicode
+
+width-table:
+	@test -f "$(UNICODE)/EastAsianWidth.txt" || { echo "make width-table UNICODE=FOLDER (apt-get install unicode-data)" >&2; exit 2; }
+	@lua5.4 runtime/base/width/generate.lua runtime/base/width_table.c "$(UNICODE)"
 
 # ---- checking ----------------------------------------------------------------------------------------
 

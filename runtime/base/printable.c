@@ -18,12 +18,12 @@ unsigned printable_control(const char *text, size_t n)
 }
 
 /* The bytes at the start of `text` that are printed as they are. */
-static size_t plain_bytes(const char *text, size_t len)
+static size_t plain_bytes(const char *text, size_t len, bool one_line)
 {
     size_t i = 0;
     while (i < len) {
         size_t n = utf8_len(text + i, len - i);
-        bool kept = text[i] == '\n' || text[i] == '\t';
+        bool kept = !one_line && (text[i] == '\n' || text[i] == '\t');
         if (n == 0 || text[i] == '\0' || (!kept && printable_control(text + i, n)))
             break;
         i += n;
@@ -31,21 +31,42 @@ static size_t plain_bytes(const char *text, size_t len)
     return i;
 }
 
-bool printable_add(struct buf *out, const char *text, size_t len)
+static void add_escape(struct buf *out, const char *text, size_t n, bool one_line)
+{
+    if (n > 1)
+        buf_addf(out, "\\u%04x", printable_control(text, n));
+    else if (one_line && text[0] == '\n')
+        buf_adds(out, "\\n");
+    else if (one_line && text[0] == '\t')
+        buf_adds(out, "\\t");
+    else if (one_line && text[0] == '\r')
+        buf_adds(out, "\\r");
+    else
+        buf_addf(out, "\\x%02x", (unsigned char)text[0]);
+}
+
+static bool add(struct buf *out, const char *text, size_t len, bool one_line)
 {
     const char *end = text + len;
     while (text < end) {
-        size_t n = plain_bytes(text, (size_t)(end - text));
+        size_t n = plain_bytes(text, (size_t)(end - text), one_line);
         buf_add(out, text, n);
         text += n;
         if (text == end)
             break;
         n = utf8_len(text, (size_t)(end - text));
-        if (n > 1)
-            buf_addf(out, "\\u%04x", printable_control(text, n));
-        else
-            buf_addf(out, "\\x%02x", (unsigned char)text[0]);
+        add_escape(out, text, n, one_line);
         text += n > 1 ? n : 1;
     }
     return !out->oom;
+}
+
+bool printable_add(struct buf *out, const char *text, size_t len)
+{
+    return add(out, text, len, false);
+}
+
+bool printable_line_add(struct buf *out, const char *text, size_t len)
+{
+    return add(out, text, len, true);
 }

@@ -14,6 +14,9 @@
  */
 bool printable_add(struct buf *out, const char *text, size_t len);
 
+/* As printable_add, on one line: newline, tab and carriage return are written as \n, \t and \r. */
+bool printable_line_add(struct buf *out, const char *text, size_t len);
+
 /* The control character that the first `n` bytes of `text`, a sequence of UTF-8, are; 0 when they are none.
  */
 unsigned printable_control(const char *text, size_t n);

@@ -8,6 +8,7 @@
 #include "bind/data/digest.h"
 #include "bind/data/json.h"
 #include "bind/data/sql.h"
+#include "bind/data/text.h"
 #include "bind/os/clock.h"
 #include "bind/os/fs.h"
 #include "bind/os/log.h"
@@ -90,6 +91,7 @@ static const struct part {
     {"json", bind_json_open},   {"process", bind_process_open}, {"fs", bind_fs_open},
     {"tty", bind_tty_open},     {"sql", bind_sql_open},         {"pg", bind_pg_open},
     {"redis", bind_redis_open}, {"clock", bind_clock_open},     {"digest", bind_digest_open},
+    {"text", bind_text_open},
 };
 
 /* __index(core, name): opens the part and keeps it. */

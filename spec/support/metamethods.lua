@@ -4,7 +4,7 @@
 local core <const> = require "dbrun.core"
 
 for _, part in ipairs { "error", "log", "task", "json", "process", "fs", "tty", "sql", "pg", "redis", "clock",
-    "digest" } do
+    "digest", "text" } do
     assert(core[part])
 end
 for _, name in ipairs { "db", "redis", "process", "task", "fs", "json" } do
