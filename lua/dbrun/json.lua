@@ -25,12 +25,14 @@ function M.decode(text)
     return core.json.decode(text)
 end
 
-local OPTIONS <const> = { indent = args.whole(0, 16), sort_keys = "boolean" }
+local OPTIONS <const> = { indent = args.whole(0, 16), sort_keys = "boolean", nulls = "boolean" }
 
----Writes a value as JSON.
+---Writes a value as JSON. A result of a statement is the list of its rows, a row an object with its columns in their
+---order; columns that are NULL are absent.
 ---@param value any
----@param options? {indent?: integer, sort_keys?: boolean} indent: spaces for each level (0 to 16, default
----all on one line); sort_keys: members sorted by name instead of in any order
+---@param options? {indent?: integer, sort_keys?: boolean, nulls?: boolean} indent: spaces for each level (0 to 16,
+---default all on one line); sort_keys: members sorted by name instead of in any order; nulls: rows have their columns
+---that are NULL as null
 ---@return string
 ---Raises an error of kind `usage` that names the place of a value without a JSON form.
 function M.encode(value, options)

@@ -7,6 +7,7 @@
 #include "bind/base/error.h"
 #include "bind/data/digest.h"
 #include "bind/data/json.h"
+#include "bind/data/rows.h"
 #include "bind/data/sql.h"
 #include "bind/data/text.h"
 #include "bind/os/clock.h"
@@ -91,7 +92,7 @@ static const struct part {
     {"json", bind_json_open},   {"process", bind_process_open}, {"fs", bind_fs_open},
     {"tty", bind_tty_open},     {"sql", bind_sql_open},         {"pg", bind_pg_open},
     {"redis", bind_redis_open}, {"clock", bind_clock_open},     {"digest", bind_digest_open},
-    {"text", bind_text_open},
+    {"text", bind_text_open},   {"rows", bind_rows_open},
 };
 
 /* __index(core, name): opens the part and keeps it. */

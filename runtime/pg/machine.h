@@ -76,8 +76,9 @@ struct pg_params {
     const char *const *values;
     const int *lengths;
     const int *formats;
-    bool once; /* do not cache the statement */
-    bool text; /* results in text, unless the server guarantees the types of the columns */
+    bool once;    /* do not cache the statement */
+    bool text;    /* results in text, unless the server guarantees the types of the columns */
+    bool as_text; /* results in text in any case: the caller wants the server's texts */
 };
 
 /* The results of a group of several statements. */

@@ -49,7 +49,7 @@ static unsigned effect_of(const struct pg_machine *m, const char *sql, size_t le
  * be. */
 static int result_format(struct pg_machine *m, const struct pg_cached *e, const struct pg_params *p)
 {
-    if (!e || !e->binary || m->text_only)
+    if (!e || !e->binary || m->text_only || p->as_text)
         return 0;
     if (e->prepared && e->described)
         return 1;

@@ -29,7 +29,7 @@ bool pg_machine_share(struct pg_machine *m, const struct pg_cached *e, const str
         return false;
     }
     if (!PQsendQueryPrepared(m->conn, e->name, p->n, p->values, p->lengths, p->formats,
-                             e->binary && !m->text_only) ||
+                             e->binary && !m->text_only && !p->as_text) ||
         !PQpipelineSync(m->conn)) {
         m->doomed = true;
         return false;

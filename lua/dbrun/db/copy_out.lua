@@ -54,7 +54,8 @@ end
 local function open_rows(conn, query, opts, own)
     statement.rows_only("copy_out", opts)
     local names, oids = {}, {}
-    for i, column in ipairs(conn:describe(query) or {}) do
+    local columns <const> = conn:describe(query) or {}
+    for i, column in ipairs(columns) do
         names[i], oids[i] = column.name, column.oid
     end
     if #names == 0 then
@@ -69,6 +70,7 @@ local function open_rows(conn, query, opts, own)
     local format <const> = opts.format or (readable and "binary" or "text")
     return conn:copy_out_begin(statement.copy_out(query, { format = format }), {
         binary = format == "binary", by_name = not opts.positional, own = own, oids = oids, names = names,
+        columns = columns,
     })
 end
 

@@ -2,6 +2,7 @@
 
 #include "base/number.h"
 #include "bind/base/error.h"
+#include "bind/data/rows.h"
 
 #include <jansson.h>
 #include <limits.h>
@@ -185,7 +186,10 @@ static int mark(lua_State *L, const char *name, const char *class)
                          luaL_typename(L, 1));
     }
     lua_settop(L, 1);
-    if (lua_getmetatable(L, 1)) {
+    enum rows_kind kind = bind_rows_kind(L, 1);
+    if (kind == ROWS_RESULT && strcmp(class, JSON_ARRAY_CLASS) == 0)
+        return 1; /* it is written as the list of its rows */
+    if (kind == ROWS_NONE && lua_getmetatable(L, 1)) {
         luaL_getmetatable(L, JSON_ARRAY_CLASS);
         luaL_getmetatable(L, JSON_OBJECT_CLASS);
         if (!lua_rawequal(L, 2, 3) && !lua_rawequal(L, 2, 4))
@@ -209,8 +213,9 @@ static int object(lua_State *L)
 
 static int is_array(lua_State *L)
 {
-    bool is = false;
-    if (lua_istable(L, 1) && lua_getmetatable(L, 1)) {
+    lua_settop(L, 1);
+    bool is = bind_rows_kind(L, 1) == ROWS_RESULT;
+    if (!is && lua_istable(L, 1) && lua_getmetatable(L, 1)) {
         luaL_getmetatable(L, JSON_ARRAY_CLASS);
         is = lua_rawequal(L, -1, -2);
     }

@@ -22,7 +22,7 @@ void bind_json_push(lua_State *L, const char *text, size_t len);
 /* The same, but a malformed text sets `e` and pushes nothing. */
 bool bind_json_read(lua_State *L, const char *text, size_t len, struct error *e);
 
-/* lua_CFunction: encode(value [, {indent=, sort_keys=}]) -> text. In json_encode.c. */
+/* lua_CFunction: encode(value [, {indent=, sort_keys=, nulls=}]) -> text. In json_encode.c. */
 int bind_json_encode(lua_State *L);
 
 /* core.json: decode, encode, array, object, is_array. */

@@ -201,13 +201,34 @@ static struct replies *take_replies(lua_State *L, struct pg_link *link)
     return r;
 }
 
+/* The form that the statement of item `i` asks for: fields of the item, beside its SQL and values. */
+static unsigned form_of(lua_State *L, lua_Integer i)
+{
+    static const struct {
+        const char *key;
+        unsigned bit;
+    } forms[] = {{"positional", FORM_POSITIONAL}, {"text", FORM_TEXT}};
+    unsigned form = 0;
+    int top = lua_gettop(L);
+    if (lua_rawgeti(L, 2, i) != LUA_TTABLE) /* a finaliser may have changed the list */
+        return lua_settop(L, top), 0;
+    for (size_t k = 0; k < sizeof forms / sizeof *forms; k++) {
+        lua_pushstring(L, forms[k].key);
+        lua_rawget(L, top + 1);
+        form |= lua_toboolean(L, -1) ? forms[k].bit : 0;
+    }
+    lua_settop(L, top);
+    return form;
+}
+
 static int push_results(lua_State *L, struct replies *replies)
 {
     const struct pg_decoder *d = &replies->e->decoder;
     lua_createtable(L, (int)replies->n, 0);
     for (size_t i = 0; i < replies->n; i++) {
-        pg_result_columns(L, d, replies->list[i]);
-        pg_result_push(L, d, replies->list[i], RESULT_WHOLE);
+        unsigned form = form_of(L, (lua_Integer)i + 1);
+        pg_result_meta(L, d, replies->list[i]);
+        pg_result_push(L, d, replies->list[i], RESULT_WHOLE, form);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     replies_clear(replies);

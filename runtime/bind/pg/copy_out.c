@@ -7,6 +7,7 @@
 #include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/base/fields.h"
+#include "bind/data/rows.h"
 #include "bind/pg/copy.h"
 #include "bind/pg/decode.h"
 #include "bind/pg/lease.h"
@@ -230,6 +231,8 @@ static bool push_next(lua_State *L, struct copy_out *c)
     if (!(c->binary ? push_binary_row(L, c) : push_text_row(L, c)))
         return false;
     pg_row_box_done(L, BOX);
+    lua_getiuservalue(L, 1, PG_STREAM_META);
+    lua_setmetatable(L, -2);
     return true;
 }
 
@@ -339,8 +342,8 @@ static int begun_k(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
-/* copy_out_begin(sql, {raw=, binary=, by_name=, own=, oids=, names=}) -> iterator. own: the iterator takes
- * the connection from the lease, and gives it back to the pool at its end. */
+/* copy_out_begin(sql, {raw=, binary=, by_name=, own=, oids=, names=, columns=}) -> iterator. own: the
+ * iterator takes the connection from the lease, and gives it back to the pool at its end. */
 int pg_copy_out_begin(lua_State *L)
 {
     bind_check_type(L, PG_LEASE_CLASS, 2, "the SQL", LUA_TSTRING);
@@ -362,6 +365,9 @@ int pg_copy_out_begin(lua_State *L)
     }
     lua_getfield(L, 3, "names");
     lua_setiuservalue(L, -2, PG_STREAM_NAMES);
+    if (lua_getfield(L, 3, "columns") != LUA_TNIL)
+        bind_rows_meta(L);
+    lua_setiuservalue(L, -2, PG_STREAM_META);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, PG_STREAM_LEASE);
     lua_replace(L, 4);

@@ -90,7 +90,7 @@ struct pg_shared *pg_shared_new(struct pg_mux *mux, const char *sql, size_t len,
     char *at = (char *)(s + 1);
     const char **values = (const char **)(void *)at;
     at += n * sizeof *values;
-    s->params = (struct pg_params){.n = p->n, .values = values};
+    s->params = (struct pg_params){.n = p->n, .values = values, .as_text = p->as_text};
     if (!plain) {
         s->params.types = (const Oid *)(void *)put(&at, p->types, n * sizeof(Oid));
         s->params.lengths = (const int *)(void *)put(&at, p->lengths, n * sizeof(int));

@@ -26,6 +26,7 @@ static int hand_to_stream(lua_State *L, struct pg_statement *st)
     if (!st->lease)
         pg_link_note_place(L, link); /* the rows may be read by another task than this */
     link->task = NULL;
+    st->stream->form = st->form;
     pg_stream_attach_ready(st->stream, link, st->lease == NULL);
     st->link = NULL;
     pg_statement_clean(st);
@@ -52,6 +53,7 @@ static bool send_with_params(lua_State *L, struct pg_statement *st, const char *
         error_set(&m->error, ERROR_QUERY, "not enough memory for the parameters");
         return false;
     }
+    enc.p.as_text = st->form & FORM_TEXT;
     enc.p.text = st->stream != NULL; /* its rows cannot be read once more in text */
     bool sent = st->describing ? pg_machine_describe(m, sql, &enc.p) : pg_machine_query(m, sql, len, &enc.p);
     pg_params_free(&enc);
@@ -113,9 +115,9 @@ static void warn_when_large(lua_State *L, const struct pg_statement *st)
         warn_large(L, st->engine, bytes, PQntuples(st->result));
 }
 
-/* Pushes the list of columns. It is made once for a prepared statement and kept with its cache entry, if the
- * entry still exists by then. */
-static void push_columns(lua_State *L, struct pg_statement *st)
+/* Pushes the metatable of result and rows. It is made once for a prepared statement and kept with its cache
+ * entry, if the entry still exists by then. */
+static void push_meta(lua_State *L, struct pg_statement *st)
 {
     const struct pg_cached *entry = st->entry;
     size_t len;
@@ -123,7 +125,7 @@ static void push_columns(lua_State *L, struct pg_statement *st)
         lua_rawgeti(L, LUA_REGISTRYINDEX, entry->ref);
         return;
     }
-    pg_result_columns(L, &st->engine->decoder, st->result);
+    pg_result_meta(L, &st->engine->decoder, st->result);
     if (!entry || is_lost(st))
         return;
     const char *sql = lua_tolstring(L, 2, &len);
@@ -168,8 +170,8 @@ static int deliver(lua_State *L, struct pg_statement *st)
     if (st->link->notices.first)
         pg_notices_tell(L, st->link);
     warn_when_large(L, st);
-    if (st->shape == RESULT_WHOLE && st->result)
-        push_columns(L, st); /* from here on a leased link may be gone */
+    if (st->result && !st->describe_only && pg_result_has_meta(st->shape))
+        push_meta(L, st); /* from here on a leased link may be gone */
     bool in_transaction = st->shape == RESULT_ONE && pg_machine_in_transaction(&st->link->m);
     give_back(st);
     if (!st->result) { /* an empty statement */
@@ -178,7 +180,11 @@ static int deliver(lua_State *L, struct pg_statement *st)
     }
     if (st->shape == RESULT_ONE)
         pg_result_check_one(L, e->rt, st->result, in_transaction);
-    int n = st->describe_only ? 1 : pg_result_push(L, &e->decoder, st->result, st->shape);
+    int n = 1;
+    if (st->describe_only)
+        pg_result_columns(L, &e->decoder, st->result);
+    else
+        n = pg_result_push(L, &e->decoder, st->result, st->shape, st->form);
     pg_statement_clean(st);
     return n;
 }

@@ -2,6 +2,7 @@
 #include "bind/pg/result.h"
 #include "base/number.h"
 #include "bind/base/error.h"
+#include "bind/data/rows.h"
 #include "bind/pg/decode.h"
 
 #include <stdlib.h>
@@ -11,11 +12,13 @@
 
 enum { TYPES_INLINE = 64 };
 
-/* What all rows of a result share. The column names are on the stack from `keys` on, so that each is interned
- * only once. */
+/* What all rows of a result share. Their metatable is on the stack at `meta`, the column names from `keys`
+ * on, so that each is interned only once. */
 struct row_plan {
     const PGresult *r;
+    unsigned form;
     int ncols;
+    int meta;
     int keys;
     bool binary;
     struct pg_reading reading;
@@ -36,9 +39,12 @@ static bool may_repeat(lua_State *L, const struct row_plan *plan)
     return false;
 }
 
-static void plan_rows(lua_State *L, const struct pg_decoder *d, struct row_plan *plan, const PGresult *r)
+static void plan_rows(lua_State *L, const struct pg_decoder *d, struct row_plan *plan, const PGresult *r,
+                      unsigned form, int meta)
 {
     plan->r = r;
+    plan->form = form;
+    plan->meta = meta;
     plan->ncols = PQnfields(r);
     plan->binary = plan->ncols > 0 && PQfformat(r, 0) == 1;
     plan->reading = (struct pg_reading){.by = d, .result = r};
@@ -54,7 +60,37 @@ static void plan_rows(lua_State *L, const struct pg_decoder *d, struct row_plan 
     plan->repeats = may_repeat(L, plan);
 }
 
-static void push_row(lua_State *L, struct row_plan *plan, int row)
+static const struct pg_type *type_of(const struct row_plan *plan, int c)
+{
+    return plan->types ? plan->types[c] : pg_type_of(plan->reading.by->catalog, PQftype(plan->r, c));
+}
+
+/* Pushes a value that is not NULL. */
+static inline void push_value(lua_State *L, struct row_plan *plan, const struct pg_type *t, int row, int c)
+{
+    const char *p = PQgetvalue(plan->r, row, c);
+    size_t len = (size_t)PQgetlength(plan->r, row, c);
+    if (plan->form & FORM_TEXT) {
+        lua_pushlstring(L, p, len);
+        return;
+    }
+    plan->reading.column = c;
+    pg_decode(L, &plan->reading, t, p, len, plan->binary);
+}
+
+static void push_list(lua_State *L, struct row_plan *plan, int row)
+{
+    lua_createtable(L, plan->ncols, 0);
+    for (int c = 0; c < plan->ncols; c++) {
+        if (PQgetisnull(plan->r, row, c))
+            lua_pushlightuserdata(L, NULL);
+        else
+            push_value(L, plan, type_of(plan, c), row, c);
+        lua_rawseti(L, -2, c + 1);
+    }
+}
+
+static void push_by_name(lua_State *L, struct row_plan *plan, int row)
 {
     lua_createtable(L, 0, plan->ncols);
     for (int c = 0; c < plan->ncols; c++) {
@@ -67,13 +103,19 @@ static void push_row(lua_State *L, struct row_plan *plan, int row)
             continue;
         }
         lua_pushvalue(L, plan->keys + c);
-        const struct pg_type *t =
-            plan->types ? plan->types[c] : pg_type_of(plan->reading.by->catalog, PQftype(plan->r, c));
-        plan->reading.column = c;
-        pg_decode(L, &plan->reading, t, PQgetvalue(plan->r, row, c), (size_t)PQgetlength(plan->r, row, c),
-                  plan->binary);
+        push_value(L, plan, type_of(plan, c), row, c);
         lua_rawset(L, -3);
     }
+}
+
+static void push_row(lua_State *L, struct row_plan *plan, int row)
+{
+    if (plan->form & FORM_POSITIONAL)
+        push_list(L, plan, row);
+    else
+        push_by_name(L, plan, row);
+    lua_pushvalue(L, plan->meta);
+    lua_setmetatable(L, -2);
 }
 
 void pg_result_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r)
@@ -95,6 +137,12 @@ void pg_result_columns(lua_State *L, const struct pg_decoder *d, const PGresult 
     }
 }
 
+void pg_result_meta(lua_State *L, const struct pg_decoder *d, const PGresult *r)
+{
+    pg_result_columns(L, d, r);
+    bind_rows_meta(L);
+}
+
 /* "INSERT 0 5" -> "INSERT", "CREATE TABLE" -> "CREATE TABLE". */
 static void push_command(lua_State *L, const PGresult *r)
 {
@@ -111,56 +159,63 @@ static lua_Integer affected(const PGresult *r)
     return n[0] ? (lua_Integer)number_int(n) : 0;
 }
 
-/* Pops the list of columns from the stack, and pushes the result. */
-static int push_result(lua_State *L, const struct pg_decoder *d, const PGresult *r)
+/* The metatable is at the top of the stack. */
+static void push_result(lua_State *L, const struct pg_decoder *d, const PGresult *r, unsigned form)
 {
     struct row_plan plan;
     int rows = PQntuples(r);
+    int meta = lua_gettop(L);
+    int result = meta + 1;
     lua_createtable(L, rows, 3);
-    lua_insert(L, -2);
-    int result = lua_gettop(L) - 1;
+    lua_getfield(L, meta, "columns");
     lua_setfield(L, result, "columns");
     push_command(L, r);
     lua_setfield(L, result, "command");
     lua_pushinteger(L, affected(r));
     lua_setfield(L, result, "affected");
     if (rows > 0) {
-        plan_rows(L, d, &plan, r);
+        plan_rows(L, d, &plan, r, form, meta);
         for (int i = 0; i < rows; i++) {
             push_row(L, &plan, i);
             lua_rawseti(L, result, i + 1);
         }
     }
     lua_settop(L, result);
-    return 1;
+    lua_pushvalue(L, meta);
+    lua_setmetatable(L, result);
 }
 
-void pg_result_push_row(lua_State *L, const struct pg_decoder *d, const PGresult *r, int keys)
+void pg_result_push_row(lua_State *L, const struct pg_decoder *d, const PGresult *r, unsigned form, int meta,
+                        int keys)
 {
-    struct row_plan plan = {
-        .r = r, .ncols = PQnfields(r), .keys = keys, .reading = {.by = d, .result = r}, .repeats = true};
+    struct row_plan plan = {.r = r,
+                            .form = form,
+                            .ncols = PQnfields(r),
+                            .meta = meta,
+                            .keys = keys,
+                            .reading = {.by = d, .result = r},
+                            .repeats = true};
     plan.binary = plan.ncols > 0 && PQfformat(r, 0) == 1;
     push_row(L, &plan, 0);
 }
 
 /* Pushes {column = {values}, ...} and the number of rows. NULL is db.null, so that every list has that
  * length. */
-static int push_by_column(lua_State *L, const struct pg_decoder *d, const PGresult *r)
+static int push_by_column(lua_State *L, const struct pg_decoder *d, const PGresult *r, unsigned form)
 {
     int rows = PQntuples(r);
     int ncols = PQnfields(r);
-    bool binary = ncols > 0 && PQfformat(r, 0) == 1;
-    struct pg_reading reading = {.by = d, .result = r};
+    struct row_plan plan = {.r = r, .form = form, .reading = {.by = d, .result = r}};
+    plan.binary = ncols > 0 && PQfformat(r, 0) == 1;
     lua_createtable(L, 0, ncols);
     for (int c = 0; c < ncols; c++) {
-        reading.column = c;
-        const struct pg_type *t = pg_type_of(d->catalog, PQftype(r, c));
+        const struct pg_type *t = type_of(&plan, c);
         lua_createtable(L, rows, 0);
         for (int i = 0; i < rows; i++) {
             if (PQgetisnull(r, i, c))
                 lua_pushlightuserdata(L, NULL);
             else
-                pg_decode(L, &reading, t, PQgetvalue(r, i, c), (size_t)PQgetlength(r, i, c), binary);
+                push_value(L, &plan, t, i, c);
             lua_rawseti(L, -2, i + 1);
         }
         lua_setfield(L, -2, PQfname(r, c));
@@ -183,29 +238,38 @@ void pg_result_check_one(lua_State *L, struct runtime *rt, const PGresult *r, bo
     bind_error_raise(L, rt, &e);
 }
 
-int pg_result_push(lua_State *L, const struct pg_decoder *d, const PGresult *r, enum pg_result_shape shape)
+int pg_result_push(lua_State *L, const struct pg_decoder *d, const PGresult *r, enum pg_result_shape shape,
+                   unsigned form)
 {
     struct row_plan plan;
     int rows = PQntuples(r);
+    int top = lua_gettop(L);
     switch (shape) {
     case RESULT_WHOLE:
-        return push_result(L, d, r);
+        push_result(L, d, r, form);
+        lua_replace(L, top);
+        return 1;
     case RESULT_COLUMNS:
-        return push_by_column(L, d, r);
+        return push_by_column(L, d, r, form);
     case RESULT_AFFECTED:
         lua_pushinteger(L, affected(r));
         return 1;
     case RESULT_ONE:
-        if (rows == 0)
-            break;
-        plan_rows(L, d, &plan, r);
-        push_row(L, &plan, 0);
+        if (rows > 0) {
+            plan_rows(L, d, &plan, r, form, top);
+            push_row(L, &plan, 0);
+        } else {
+            lua_pushnil(L);
+        }
+        lua_replace(L, top);
+        lua_settop(L, top);
         return 1;
     case RESULT_VALUE:
         if (rows == 0 || PQnfields(r) == 0 || PQgetisnull(r, 0, 0))
             break;
-        pg_decode(L, &(struct pg_reading){.by = d, .result = r}, pg_type_of(d->catalog, PQftype(r, 0)),
-                  PQgetvalue(r, 0, 0), (size_t)PQgetlength(r, 0, 0), PQfformat(r, 0) == 1);
+        plan = (struct row_plan){.r = r, .form = form, .reading = {.by = d, .result = r}};
+        plan.binary = PQfformat(r, 0) == 1;
+        push_value(L, &plan, type_of(&plan, 0), 0, 0);
         return 1;
     }
     lua_pushnil(L);

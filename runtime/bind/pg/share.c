@@ -109,11 +109,11 @@ int pg_statement_shared(lua_State *L, struct pg_statement *st)
         return shared_failed(L, st);
     st->result = s->result;
     s->result = NULL;
-    if (st->shape == RESULT_WHOLE)
-        pg_result_columns(L, &e->decoder, st->result);
+    if (pg_result_has_meta(st->shape))
+        pg_result_meta(L, &e->decoder, st->result);
     if (st->shape == RESULT_ONE)
         pg_result_check_one(L, e->rt, st->result, false);
-    int n = pg_result_push(L, &e->decoder, st->result, st->shape);
+    int n = pg_result_push(L, &e->decoder, st->result, st->shape, st->form);
     pg_statement_clean(st);
     return n;
 }

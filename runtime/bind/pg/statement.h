@@ -32,7 +32,8 @@ struct pg_statement {
     struct error error;
     enum pg_stage stage;
     enum pg_result_shape shape;
-    int nparams; /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
+    unsigned form; /* FORM_ bits */
+    int nparams;   /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
     bool simple;
     int top;                        /* the stack's top before on_connect was called */
     struct pg_lease *connect_lease; /* what on_connect gets: anchored on the stack */

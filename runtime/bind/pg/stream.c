@@ -256,36 +256,41 @@ static int stream_gc(lua_State *L)
     return 0;
 }
 
-/* Pushes the names of the columns, which are kept from the first row on. Returns the index of the first
- * name. */
-static int push_keys(lua_State *L, const PGresult *r)
+/* Pushes the rows' metatable and, above it, the names of the columns; both are kept from the first row on.
+ * Returns the index of the metatable. */
+static int push_meta(lua_State *L, const struct pg_decoder *d, const PGresult *r)
 {
     int n = PQnfields(r);
     luaL_checkstack(L, n + 12, "a result with too many columns");
-    if (lua_getiuservalue(L, 1, PG_STREAM_NAMES) != LUA_TTABLE) {
+    if (lua_getiuservalue(L, 1, PG_STREAM_META) != LUA_TTABLE) {
         lua_pop(L, 1);
         lua_createtable(L, n, 0);
         for (int c = 0; c < n; c++) {
             lua_pushstring(L, PQfname(r, c));
             lua_rawseti(L, -2, c + 1);
         }
-        lua_pushvalue(L, -1);
         lua_setiuservalue(L, 1, PG_STREAM_NAMES);
+        pg_result_meta(L, d, r);
+        lua_pushvalue(L, -1);
+        lua_setiuservalue(L, 1, PG_STREAM_META);
     }
-    int table = lua_gettop(L);
+    int meta = lua_gettop(L);
+    lua_getiuservalue(L, 1, PG_STREAM_NAMES);
     for (int c = 0; c < n; c++)
-        lua_rawgeti(L, table, c + 1);
-    return table + 1;
+        lua_rawgeti(L, meta + 1, c + 1);
+    return meta;
 }
 
 static int give_row(lua_State *L, struct pg_stream *s)
 {
     struct pg_row_box *box = lua_touserdata(L, BOX);
+    unsigned form = s->form;
     pg_row_box_begin(box, s->link->engine);
     box->row = pg_machine_take(&s->link->m);
     pg_notices_tell(L, s->link);
-    int keys = push_keys(L, box->row); /* from here on the link may be freed */
-    pg_result_push_row(L, &box->engine->decoder, box->row, keys);
+    const struct pg_decoder *d = &box->engine->decoder;
+    int meta = push_meta(L, d, box->row); /* from here on the link may be freed */
+    pg_result_push_row(L, d, box->row, form, meta, meta + 2);
     pg_row_box_done(L, BOX);
     return 1;
 }

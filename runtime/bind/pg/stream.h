@@ -18,6 +18,7 @@ struct pg_stream {
     bool woken;           /* its task was woken by a step and has not taken what it brought yet */
     bool lost;            /* the lease was released before the end: asking for more raises */
     uint64_t until;       /* the time limit of the row that is read; 0 = its reading has not waited yet */
+    unsigned form;        /* of its rows: FORM_ bits (result.h) */
     unsigned first;       /* the result of the step made before the stream was attached; 0 = none */
 };
 
@@ -29,9 +30,15 @@ struct pg_row_box {
     bool kept;                /* by the stream, for its next row */
 };
 
-/* User values of a stream: names of columns, the lease (it must not be collected while its rows are read),
- * and the box of its last row. */
-enum { PG_STREAM_NAMES = 1, PG_STREAM_LEASE, PG_STREAM_BOX, PG_STREAM_VALUES = PG_STREAM_BOX };
+/* User values of a stream: names of columns, the rows' metatable, the lease (it must not be collected while
+ * its rows are read), and the box of its last row. */
+enum {
+    PG_STREAM_NAMES = 1,
+    PG_STREAM_META,
+    PG_STREAM_LEASE,
+    PG_STREAM_BOX,
+    PG_STREAM_VALUES = PG_STREAM_BOX
+};
 
 /* Pushes an empty box for a row of the stream at 1. */
 struct pg_row_box *pg_row_box_push(lua_State *L);
