@@ -15,6 +15,9 @@ local M = {}
 
 -- Loaded with the first value that must be written by its type.
 core.pg.on_values(function(...) return require "dbrun.db.values".write(...) end)
+-- Loaded with the first options before a statement, and the first row that is printed.
+core.pg.on_options(function(...) return require "dbrun.db.form".check(...) end)
+core.rows.on_show(function(v) return require "dbrun.db.show".text(v) end)
 
 ---SQL NULL where Lua cannot hold nil: in lists, and as the value of a :name parameter.
 M.null = core.null
@@ -70,14 +73,17 @@ M.ident = params.ident
 ---@field constraint? string
 
 ---@class dbrun.Engine
----@field query fun(self, sql: string, ...): dbrun.Result one statement; parameters $1... or a table for :name
----@field one fun(self, sql: string, ...): table|nil the only row; an error when there are more
----@field value fun(self, sql: string, ...): any first column of the first row
+---@field query fun(self, sql: string|dbrun.RowOptions, ...): dbrun.Result one statement; parameters $1... or a table
+---for :name (a row, too); options may stand before the SQL: query({ positional = true, text = true }, sql, ...)
+---@field one fun(self, sql: string|dbrun.RowOptions, ...): table|nil the only row; an error when there are more; options
+---as for query
+---@field value fun(self, sql: string|dbrun.RowOptions, ...): any first column of the first row; { text = true } may
+---stand before the SQL
 ---@field exec fun(self, sql: string): integer one or several statements; rows affected by the last
----@field rows fun(self, sql: string, ...): fun(): table|nil `for row in engine:rows(...)`: one by one, with
----back-pressure; leaving the loop early cancels the statement
----@field columns fun(self, sql: string, ...): table<string, any[]>, integer one list for each column (NULL =
----db.null), number of rows
+---@field rows fun(self, sql: string|dbrun.RowOptions, ...): fun(): table|nil `for row in engine:rows(...)`: one by one,
+---with back-pressure; leaving the loop early cancels the statement; options as for query
+---@field columns fun(self, sql: string|dbrun.RowOptions, ...): table<string, any[]>, integer one list for each column
+---(NULL = db.null), number of rows; { text = true } may stand before the SQL
 ---@field acquire fun(self): dbrun.Connection `local c <close> = engine:acquire()`
 ---@field stats fun(self): table<string, number> seconds and counts
 ---@field invalidate fun(self) replaces all present connections
@@ -115,7 +121,7 @@ end
 
 ---Rows through a server cursor: `for row in tx:cursor(sql, ..., {fetch = n}) do`. Only in a transaction. The loop may
 ---end early; other statements may run on the connection between its rows.
----@param sql string
+---@param sql string|dbrun.RowOptions options as for query may stand before the SQL
 ---@param ... any parameters, then perhaps {fetch = rows at a time (1000)}
 ---@return dbrun.Cursor cursor also callable, and closable (`<close>`)
 function Connection:cursor(sql, ...)

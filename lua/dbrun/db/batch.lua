@@ -18,10 +18,17 @@ local Pipeline = {}
 local Metatable <const> = { __index = names.answer("pipeline", Pipeline) }
 
 ---Adds a statement; it is sent when the function of the pipeline returns.
----@param sql string
+---@param sql string|dbrun.RowOptions options as for engine:query may stand before the SQL
 ---@param ... any parameters, or one table for :name parameters
 function Pipeline:query(sql, ...)
     args.self("query", self, Metatable, "a pipeline", "p")
+    if type(sql) == "table" then
+        local positional <const>, text <const> = require "dbrun.db.form".check("query", sql)
+        self:query(...)
+        local item <const> = self[#self]
+        item.positional, item.text = positional, text
+        return
+    end
     args.check("query", "the SQL", sql, "string")
     local item = table.pack(...)
     local only <const> = item[1]

@@ -115,7 +115,9 @@ end
 
 --- Is the row a table by column name, rather than a sequence?
 local function is_by_name(row, names)
-    if #row == 0 then
+    if core.rows.kind(row) == "row" then
+        return true -- all of its columns may be NULL
+    elseif #row == 0 then
         for _, name in ipairs(names) do
             if row[name] ~= nil then
                 return true
@@ -258,7 +260,8 @@ function M.arguments(table_name, columns, source, opts, ...)
         errors.usage("copy_in", "the source is a closed file")
     end
     args.check("copy_in", "the source", source, SOURCE)
-    local is_state <const> = args.is_callable(source) and (type(opts) ~= "table" or getmetatable(opts) ~= nil)
+    local is_state <const> = args.is_callable(source) and (type(opts) ~= "table"
+        or (getmetatable(opts) ~= nil and not core.rows.columns(opts)))
     local call <const> = { target = target, columns = columns or {}, source = source }
     if is_state then
         sources.check_rest("copy_in", TAKES, HINT, opts, ...)

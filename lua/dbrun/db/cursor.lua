@@ -17,6 +17,7 @@ local FETCH <const> = 1000
 ---@field private size integer
 ---@field private rows table
 ---@field private at integer
+---@field private options? dbrun.RowOptions
 local Cursor = {}
 local Metatable <const> = { __index = names.answer("cursor", Cursor), __name = "dbrun.Cursor" }
 
@@ -25,7 +26,7 @@ local ROWS <const> = args.whole(1)
 --- The options are the last argument when that is a plain table with `fetch` and nothing else.
 local function split_options(given)
     local last <const> = given[given.n]
-    if type(last) ~= "table" or getmetatable(last) or last.fetch == nil or next(last, (next(last))) ~= nil then
+    if type(last) ~= "table" or (getmetatable(last) and not core.rows.columns(last)) or last.fetch == nil or next(last, (next(last))) ~= nil then
         return FETCH
     end
     given.n = given.n - 1
@@ -36,15 +37,10 @@ end
 --- Names are never reused, even after the end of a transaction.
 local cursors = 0
 
----Declares a cursor.
----@param conn dbrun.Connection in a transaction
----@param sql string
----@param ... any parameters, then perhaps {fetch = n}
----@return dbrun.Cursor iterator
----@return nil
----@return nil
----@return dbrun.Cursor closing for the generic `for`
-function M.open(conn, sql, ...)
+local function open(conn, options, sql, ...)
+    if options then
+        require "dbrun.db.form".check("cursor", options)
+    end
     args.check("cursor", "the SQL", sql, "string")
     if not conn:in_transaction() then
         errors.fail("usage", "cursor: there is no open transaction",
@@ -60,9 +56,24 @@ function M.open(conn, sql, ...)
     conn:query(("DECLARE %s NO SCROLL CURSOR FOR %s"):format(name, sql), table.unpack(given, 1, given.n))
     local cursor <const> = setmetatable({
         conn = conn, name = name, fetch = ("FETCH FORWARD %d FROM %s"):format(size, name), size = size,
-        rows = {}, at = 0, last = false,
+        rows = {}, at = 0, last = false, options = options,
     }, Metatable)
     return cursor, nil, nil, cursor
+end
+
+---Declares a cursor.
+---@param conn dbrun.Connection in a transaction
+---@param sql string|dbrun.RowOptions options may stand before the SQL
+---@param ... any parameters, then perhaps {fetch = n}
+---@return dbrun.Cursor iterator
+---@return nil
+---@return nil
+---@return dbrun.Cursor closing for the generic `for`
+function M.open(conn, sql, ...)
+    if type(sql) == "table" then
+        return open(conn, sql, ...)
+    end
+    return open(conn, nil, sql, ...)
 end
 
 --- Fetches the next portion; false when there is none.
@@ -70,7 +81,11 @@ local function fetch(cursor)
     if not cursor.conn or cursor.last then
         return false
     end
-    cursor.rows = cursor.conn:query(cursor.fetch)
+    if cursor.options then
+        cursor.rows = cursor.conn:query(cursor.options, cursor.fetch)
+    else
+        cursor.rows = cursor.conn:query(cursor.fetch)
+    end
     cursor.at = 0
     cursor.last = #cursor.rows < cursor.size
     return #cursor.rows > 0

@@ -99,12 +99,14 @@ end
 ---The length of a list; refuses holes and other keys.
 local function length(t, w, what)
     local n = 0
+    local is_result <const> = core.rows.kind(t) == "result"
     for key in next, t do
-        if math.type(key) ~= "integer" or key < 1 then
+        local beside <const> = is_result and type(key) == "string" -- a field of a result beside its rows
+        if not beside and (math.type(key) ~= "integer" or key < 1) then
             refuse(w, ("has the key %q: %s is a list"):format(tostring(key), what),
                 "A list has the keys 1 to n; JSON is db.json(v), a composite value db.composite(t, type).")
         end
-        n = n + 1
+        n = beside and n or n + 1
     end
     for i = 1, n do
         if rawget(t, i) == nil then
@@ -151,7 +153,8 @@ M.untyped = { kind = "array", delim = ",", name = "array", elem = { kind = "text
 
 --- A list inside of a json[] may be a JSON array, or a second dimension.
 local function check_json_element(tree, v, w)
-    if tree.kind == "json" and type(v) == "table" and not getmetatable(v) and rawlen(v) > 0 then
+    if tree.kind == "json" and type(v) == "table" and rawlen(v) > 0
+        and (not getmetatable(v) or core.rows.columns(v)) then
         refuse(w, "is a list inside of a list: a JSON array or a second dimension?",
             "Wrap JSON values in db.json; state dimensions with db.array(t, type, {dims = n}).")
     end

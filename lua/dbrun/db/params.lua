@@ -59,8 +59,11 @@ local function copy(fname, v, depth)
     end
     local meta <const> = getmetatable(v)
     local out <const> = {}
+    local is_result <const> = core.rows.kind(v) == "result"
     for key, value in next, v do
-        out[key] = copy(fname, value, depth + 1)
+        if not is_result or math.type(key) == "integer" then
+            out[key] = copy(fname, value, depth + 1)
+        end
     end
     return type(meta) == "table" and kept_marks[meta.__name] and setmetatable(out, meta) or out
 end
@@ -254,6 +257,17 @@ function M.composite(t, type_name)
     return of_table("composite", t, type_name)
 end
 
+---Is it a column of a row, which is NULL there?
+---@param row table
+---@param name string
+---@return boolean
+function M.is_null_column(row, name)
+    for _, column in ipairs(core.rows.names(row) or {}) do
+        if column == name then return true end
+    end
+    return false
+end
+
 ---The values of a :name plan, in order.
 ---@param plan table {sql, name, ...}
 ---@param values table
@@ -261,8 +275,10 @@ end
 function M.named_row(plan, values)
     local row = { n = #plan - 1 }
     for i = 2, #plan do
-        local v <const> = values[plan[i]]
-        if v == nil then
+        local v = values[plan[i]]
+        if v == nil and M.is_null_column(values, plan[i]) then
+            v = core.null
+        elseif v == nil then
             errors.fail("usage", ("the parameter :%s has no value (pass SQL NULL as db.null)"):format(plan[i]))
         end
         row[i - 1] = v

@@ -7,12 +7,12 @@ local transaction <const> = require "dbrun.db.transaction"
 
 ---Its methods for statements are those of a connection; the first begins the transaction.
 ---@class dbrun.Session
----@field query fun(self, sql: string, ...): dbrun.Result
----@field one fun(self, sql: string, ...): table|nil
----@field value fun(self, sql: string, ...): any
----@field rows fun(self, sql: string, ...): fun(): table|nil
----@field columns fun(self, sql: string, ...): table<string, any[]>, integer
----@field cursor fun(self, sql: string, ...): dbrun.Cursor
+---@field query fun(self, sql: string|dbrun.RowOptions, ...): dbrun.Result
+---@field one fun(self, sql: string|dbrun.RowOptions, ...): table|nil
+---@field value fun(self, sql: string|dbrun.RowOptions, ...): any
+---@field rows fun(self, sql: string|dbrun.RowOptions, ...): fun(): table|nil
+---@field columns fun(self, sql: string|dbrun.RowOptions, ...): table<string, any[]>, integer
+---@field cursor fun(self, sql: string|dbrun.RowOptions, ...): dbrun.Cursor
 ---@field exec fun(self, sql: string): integer
 ---@field copy_in fun(self, t: string|string[], columns: string[]?, source: any, opts: dbrun.CopyInOptions?): integer
 ---@field copy_out fun(self, source: string|string[], opts: dbrun.CopyOutOptions?): function

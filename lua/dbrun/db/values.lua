@@ -121,7 +121,7 @@ local function write_lists(target, lists)
     local trees <const> = #items > 0 and types.of_statements(target, items) or {}
     local out <const> = {}
     for i, list in ipairs(lists) do
-        local row <const> = { list[1], n = list.n }
+        local row <const> = { list[1], n = list.n, positional = list.positional, text = list.text }
         local expected <const> = trees[place[i]] or {}
         for p = 2, list.n do
             w.place = #lists == 1 and ("parameter $%d"):format(p - 1)

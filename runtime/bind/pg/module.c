@@ -361,6 +361,15 @@ static int on_values(lua_State *L)
     return 0;
 }
 
+/* on_options(fn): fn(method, options) -> positional, text */
+static int on_options(lua_State *L)
+{
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, PG_CHECK_OPTIONS);
+    return 0;
+}
+
 /* type_tree(oid) -> the built-in type as a table (param_types.c) */
 static int builtin_tree(lua_State *L)
 {
@@ -421,10 +430,10 @@ int bind_pg_open(lua_State *L, struct runtime *rt)
                                        {"values", engine_values},
                                        {NULL, NULL}};
     static const luaL_Reg meta[] = {{"__gc", engine_gc}, {"__close", engine_close_method}, {NULL, NULL}};
-    static const luaL_Reg functions[] = {{"engine", engine_new},    {"libpq_version", libpq_version},
-                                         {"pause", pause_blocking}, {"classes", classes},
-                                         {"named", pg_named_plan},  {"type_tree", builtin_tree},
-                                         {"on_values", on_values},  {NULL, NULL}};
+    static const luaL_Reg functions[] = {
+        {"engine", engine_new},   {"libpq_version", libpq_version}, {"pause", pause_blocking},
+        {"classes", classes},     {"named", pg_named_plan},         {"type_tree", builtin_tree},
+        {"on_values", on_values}, {"on_options", on_options},       {NULL, NULL}};
     bind_json_open(L, rt); /* the classes of the JSON values in results */
     lua_pop(L, 1);
     bind_class(L, rt, PG_ENGINE_CLASS, meta, methods);

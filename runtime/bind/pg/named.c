@@ -1,6 +1,7 @@
 /* `:name` parameters. The rewritten SQL and its names are cached, so that each text is parsed only once. */
 #include "pg/named.h"
 #include "bind/base/error.h"
+#include "bind/data/rows.h"
 #include "bind/pg/named.h"
 #include "pg/placeholder.h"
 #include "pg/scan.h"
@@ -130,6 +131,22 @@ static void raise_no_value(lua_State *L, struct runtime *rt, const char *name)
     bind_error_raise(L, rt, &e);
 }
 
+/* Is the name at the top that of a column of the row at 3, which is NULL there? */
+static bool is_null_column(lua_State *L)
+{
+    int name = lua_gettop(L);
+    if (!bind_rows_push_meta(L, 3))
+        return false;
+    bool found = false;
+    bind_rows_names(L);
+    for (lua_Integer i = 1; !found && lua_rawgeti(L, name + 1, i) != LUA_TNIL; i++) {
+        found = lua_rawequal(L, -1, name);
+        lua_pop(L, 1);
+    }
+    lua_settop(L, name);
+    return found;
+}
+
 int pg_named_expand(lua_State *L, struct runtime *rt)
 {
     push_rewritten(L);
@@ -143,8 +160,12 @@ int pg_named_expand(lua_State *L, struct runtime *rt)
     for (int i = 0; i < n; i++) {
         lua_rawgeti(L, plan, i + 2);
         lua_pushvalue(L, -1);
-        if (lua_gettable(L, 3) == LUA_TNIL)
-            raise_no_value(L, rt, lua_tostring(L, -2));
+        if (lua_gettable(L, 3) == LUA_TNIL) {
+            lua_pop(L, 1);
+            if (!is_null_column(L))
+                raise_no_value(L, rt, lua_tostring(L, -1));
+            lua_pushnil(L);
+        }
         lua_remove(L, -2);
     }
     lua_rawgeti(L, plan, 1);

@@ -119,7 +119,7 @@ static struct pg_statement *begin(lua_State *L, struct pg_lease *lease)
 /* ---- parameters that are written by their types ---- */
 
 /* What goes on once they are written. */
-enum { GOAL_LEASE = 16, GOAL_ROWS = 32 };
+enum { GOAL_LEASE = 16, GOAL_ROWS = 32, GOAL_FORM = 64 };
 
 static int run(lua_State *L, struct pg_lease *lease, int nparams, int goal)
 {
@@ -127,6 +127,7 @@ static int run(lua_State *L, struct pg_lease *lease, int nparams, int goal)
     struct pg_statement *st = begin(L, lease);
     st->nparams = nparams;
     st->stream = stream;
+    st->form = (unsigned)goal / GOAL_FORM;
     if (!stream)
         st->shape = (enum pg_result_shape)(goal & (GOAL_LEASE - 1));
     return enter(L, st);
@@ -156,10 +157,26 @@ static int write_values(lua_State *L, int nparams, int goal)
     return written_k(L, LUA_OK, goal);
 }
 
+/* Takes the options that may stand at 2, before the SQL, off the stack. */
+static int take_form(lua_State *L, const struct pg_lease *lease)
+{
+    luaL_checkstack(L, 4, "too many parameters");
+    lua_getfield(L, LUA_REGISTRYINDEX, PG_CHECK_OPTIONS);
+    bind_push_name(L, class_of(lease));
+    lua_pushvalue(L, 2);
+    lua_call(L, 2, 2);
+    int form = (lua_toboolean(L, -2) ? FORM_POSITIONAL : 0) | (lua_toboolean(L, -1) ? FORM_TEXT : 0);
+    lua_pop(L, 2);
+    lua_remove(L, 2);
+    return form * GOAL_FORM;
+}
+
 /* Checks SQL and parameters, which stand from 3 on, and runs the statement. */
 static int check_and_run(lua_State *L, struct pg_lease *lease, int goal)
 {
     struct runtime *rt = bind_runtime(L);
+    if (lua_istable(L, 2))
+        goal |= take_form(L, lease);
     check_sql(L, rt, lease);
     int nparams = lua_gettop(L) - 2;
     if (nparams == 1 && lua_istable(L, 3) && !pg_param_is_wrapped(L, 3))

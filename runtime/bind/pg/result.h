@@ -11,6 +11,9 @@ enum pg_result_shape { RESULT_WHOLE, RESULT_ONE, RESULT_VALUE, RESULT_AFFECTED, 
 /* How its rows are made: as lists with db.null for NULL, instead of tables by column name; with the server's
  * own texts as values. Both may be set. */
 enum { FORM_POSITIONAL = 1, FORM_TEXT = 2 };
+/* The registry's key of the function that reads the options before a statement: fn(method, options) ->
+ * positional, text (lua/dbrun/db/form.lua). */
+#define PG_CHECK_OPTIONS "dbrun.pg.options"
 
 /* Pushes the list of columns: {name=, type=, oid=} for each. */
 void pg_result_columns(lua_State *L, const struct pg_decoder *d, const PGresult *r);
