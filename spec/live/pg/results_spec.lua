@@ -1,0 +1,169 @@
+--- How rows and results look, become JSON, are read by position or as text, and are used as parameters.
+
+local core = require "dbrun.core"
+local db = require "dbrun.db"
+local json = require "dbrun.json"
+local pg = require "spec.support.pg"
+
+local raised = pg.raised
+
+pg.on_both(describe, function(_, open)
+    describe("rows and results", function()
+        it("are printed, and stay plain tables", function()
+            local e <close> = open()
+            local r = e:query "select 7 as id, 'Ada' as name, null::date as born"
+            assert.equal('{id = 7, name = "Ada", born = NULL}', tostring(r[1]))
+            assert.equal(" id | name | born\n----+------+------\n  7 | Ada  | NULL\n(1 row)", tostring(r))
+            assert.same({ id = 7, name = "Ada" }, r[1])
+            local meta = getmetatable(r)
+            assert.equal(meta, getmetatable(r[1]))
+            local keys = {}
+            for key in pairs(meta) do keys[#keys + 1] = key end
+            table.sort(keys)
+            assert.same({ "__tostring", "columns" }, keys)
+            local Class = {}
+            assert.equal(Class, getmetatable(setmetatable(r[1], Class)))
+        end)
+
+        it("of every source are the same", function()
+            local e <close> = open()
+            local sql <const>, seen = "select 2 as b, null as a", { e:one "select 2 as b, null as a" }
+            for row in e:rows(sql) do seen[#seen + 1] = row end
+            for row in e:copy_out(sql) do seen[#seen + 1] = row end
+            e:transaction(function(tx) for row in tx:cursor(sql) do seen[#seen + 1] = row end end)
+            seen[#seen + 1] = e:pipeline(function(p) p:query(sql) end)[1][1]
+            local session <close> = e:session()
+            seen[#seen + 1] = session:one(sql)
+            assert.equal(6, #seen)
+            for _, row in ipairs(seen) do
+                assert.equal("{b = 2, a = NULL}", tostring(row))
+                assert.equal('{"b":2,"a":null}', json.encode(row, { nulls = true }))
+            end
+        end)
+
+        it("are printed within bounds, with what is left out", function()
+            local e <close> = open()
+            local text = tostring(e:query "select g, repeat('x', 100) as s from generate_series(1, 100) g")
+            assert.matches("%(100 rows, the first 60 shown; 60 cells cut at 60 columns%)$", text)
+            assert.equal([[{a = "x\x1b[2J\n\""}]], tostring(e:one [[select E'x\x1b[2J\n"' as a]]))
+            local long = tostring(e:one "select repeat('y', 100000) as a, array(select generate_series(1, 999)) as b")
+            assert.is_true(#long < 400)
+            assert.matches("%(100000 bytes%)", long)
+                assert.matches("979 more", long)
+            assert.matches("equal names", tostring(e:query "select 1 as id, 2 as id"))
+        end)
+
+        it("of statements without columns are the command", function()
+            local e <close> = open()
+            local c <close> = e:acquire()
+            assert.equal("CREATE TABLE", tostring(c:query "create temp table shown (a int)"))
+            assert.equal("INSERT: 2 rows affected", tostring(c:query "insert into shown values (1), (2)"))
+        end)
+
+        it("are printed whatever the script has done to them", function()
+            local e <close> = open()
+            local r = e:query "select 1 as a"
+            r[1].self, r[1][1] = r, 5
+            assert.equal("string", type(tostring(r)))
+            r.columns, r.command = nil, nil
+            assert.equal("string", type(tostring(r)))
+            r[2] = "x"
+            assert.equal("string", type(tostring(r)))
+            getmetatable(r).columns = 5
+            assert.equal("string", type(tostring(r)))
+            assert.equal("string", type(tostring(r[1])))
+            assert.matches("^table", getmetatable(r).__tostring {})
+        end)
+
+        it("become JSON in the order of the columns", function()
+            local e <close> = open()
+            local r = e:query "select 1 as z, 'q' as a, null as m, 2 as z union all select 5, 'w', 1, 6"
+            assert.equal('[{"z":2,"a":"q"},{"z":6,"a":"w","m":1}]', json.encode(r))
+            assert.equal('{"a":"q","m":null,"z":2}', json.encode(r[1], { nulls = true, sort_keys = true }))
+            r[1].y, r[1].b, r[1].a = 1, 2, nil
+            assert.equal('{"z":2,"b":2,"y":1}', json.encode(r[1]))
+            table.remove(r, 1)
+            assert.equal('[{"z":6,"a":"w","m":1}]', json.encode(r))
+            assert.equal(r, json.array(r))
+            assert.is_true(json.is_array(r))
+            assert.same({ z = 6, a = "w", m = 1 }, json.decode(json.encode(json.object(r[1]))))
+            assert.equal("[]", json.encode(e:query "select 1 where false"))
+            r[3] = {}
+            assert.matches("not a sequence", raised(json.encode, r).message)
+        end)
+    end)
+
+    describe("options before the SQL", function()
+        it("read by position and as text, whatever the statement cache holds", function()
+            local e <close> = open()
+            local sql <const> = "select 1::int8 as id, true as ok, null as n, 2 as id, 1.50::numeric where $1 = 1"
+            local plain = { id = 2, ok = true, numeric = "1.50" }
+            local forms = {
+                { plain, sql }, { { 1, true, db.null, 2, "1.50" }, { positional = true }, sql },
+                { { id = "2", ok = "t", numeric = "1.50" }, { text = true }, sql },
+                { { "1", "t", db.null, "2", "1.50" }, { positional = true, text = true }, sql },
+            }
+            for i = 1, 24 do
+                local form = forms[(i * 7 + i // 4) % 4 + 1]
+                local call = { table.unpack(form, 2) }
+                call[#call + 1] = 1
+                assert.same(form[1], e:one(table.unpack(call)))
+                local r = e:query(table.unpack(call))
+                assert.same(form[1], r[1])
+                assert.equal(5, #r.columns)
+                for row in e:rows(table.unpack(call)) do assert.same(form[1], row) end
+            end
+            assert.equal("t", e:value({ text = true }, "select true"))
+        end)
+
+        it("hold for cursors and pipelines, too", function()
+            local e <close> = open()
+            local both <const> = { positional = true, text = true }
+            e:transaction(function(tx)
+                for row in tx:cursor(both, "select :n::int, true", { n = 5 }) do assert.same({ "5", "t" }, row) end
+            end)
+            local r = e:pipeline(function(p)
+                p:query(both, "select $1::int[], null", { 1, 2 })
+                p:query("select true as a")
+            end)
+            assert.same({ "{1,2}", db.null }, r[1][1])
+            assert.same({ a = true }, r[2][1])
+        end)
+
+        it("are refused when they are unknown", function()
+            local e <close> = open()
+            local wrong = raised(e.query, e, { positionl = true }, "select 1")
+            assert.equal("usage", wrong.kind)
+            assert.matches("did you mean 'positional'", wrong.hint)
+            assert.equal("usage", raised(e.one, e, { text = 1 }, "select 1").kind)
+            assert.equal("usage", raised(e.value, e, { positional = true }, "select 1").kind)
+            assert.matches("the SQL must be a string", raised(e.query, e, { text = true }).message)
+        end)
+    end)
+
+    describe("rows as parameters", function()
+        it("are taken everywhere, NULL columns too", function()
+            local e <close> = open()
+            local c <close> = e:acquire()
+            c:exec "create temp table taken (a int, b text)"
+            local row = c:one "select 1 as a, null as b"
+            local insert <const> = "insert into taken values (:a, :b)"
+            c:query(insert, row)
+            c:pipeline(function(p) p:query(insert, row) end)
+            c:execute_many(insert, c:query "select * from taken")
+            c:copy_in("taken", { "a", "b" }, c:query "select null::int as a, null as b union all select 1, 'x'")
+            c:copy_in("taken", nil, c:query({ positional = true }, "select 1, 'y'"))
+            assert.equal(7, c:value "select count(*) from taken")
+            assert.equal("(1,)", c:value("select $1::taken::text", db.composite(row)))
+            assert.equal(7, #c:value("select $1::jsonb", db.json(c:query "select * from taken")))
+            assert.equal("usage", raised(c.query, c, "select :nope", row).kind)
+        end)
+    end)
+end)
+
+describe("core.rows", function()
+    it("knows only rows and results", function()
+        assert.is_nil(core.rows.columns {})
+        assert.is_nil(core.rows.kind(setmetatable({}, { columns = {}, __tostring = print })))
+    end)
+end)
