@@ -357,12 +357,6 @@ int pg_copy_out_begin(lua_State *L)
     c->raw = field_boolean(L, 3, "raw", false);
     c->binary = field_boolean(L, 3, "binary", false);
     c->by_name = field_boolean(L, 3, "by_name", false);
-    struct pg_link *link = pg_lease_link(L);
-    for (size_t i = 0; i < n; i++) {
-        lua_rawgeti(L, 4, (lua_Integer)i + 1);
-        c->types[i] = pg_type_of(link->engine->catalog, (Oid)lua_tointeger(L, -1));
-        lua_pop(L, 1);
-    }
     lua_getfield(L, 3, "names");
     lua_setiuservalue(L, -2, PG_STREAM_NAMES);
     if (lua_getfield(L, 3, "columns") != LUA_TNIL)
@@ -370,6 +364,12 @@ int pg_copy_out_begin(lua_State *L)
     lua_setiuservalue(L, -2, PG_STREAM_META);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, PG_STREAM_LEASE);
+    struct pg_link *link = pg_lease_link(L); /* after what allocates */
+    for (size_t i = 0; i < n; i++) {
+        lua_rawgeti(L, 4, (lua_Integer)i + 1);
+        c->types[i] = pg_type_of(link->engine->catalog, (Oid)lua_tointeger(L, -1));
+        lua_pop(L, 1);
+    }
     lua_replace(L, 4);
     return pg_copy_start(L, link, begun_k);
 }
