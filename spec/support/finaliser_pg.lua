@@ -176,7 +176,7 @@ end
 
 local function check_pool(x)
     if x.rows then
-        pcall(getmetatable(x.rows[2]).__close, x.rows[2])
+        pcall(getmetatable(x.rows[1]).__close, x.rows[1])
     end
     for _, it in ipairs(x.opened) do
         pcall(getmetatable(it).__close, it)

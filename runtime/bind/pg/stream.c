@@ -151,8 +151,7 @@ static unsigned first_step(struct pg_stream *s)
 int pg_stream_push_iterator(lua_State *L, int index)
 {
     lua_pushvalue(L, index);
-    luaL_getmetafield(L, index, "next");
-    lua_insert(L, -2);
+    lua_pushnil(L);
     lua_pushnil(L);
     lua_pushvalue(L, index);
     return 4;
@@ -422,24 +421,11 @@ void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want)
     pg_machine_step(&link->m, ready);
 }
 
-/* The iterator was called without the state that rows() gives beside it. */
-static int raise_no_stream(lua_State *L)
+/* iterator() -> row | nil */
+static int stream_call(lua_State *L)
 {
-    struct error e = {0};
-    error_set(&e, ERROR_USAGE, "rows: its iterator was called without its state");
-    error_set_field(&e, ERROR_HINT,
-                    "for row in engine:rows(...) do; or local next_row, state = engine:rows(...), and "
-                    "next_row(state)");
-    return bind_error_raise(L, bind_runtime(L), &e);
-}
-
-/* next(stream) -> row | nil */
-static int stream_next(lua_State *L)
-{
-    struct pg_stream *s = bind_of(L, 2);
+    struct pg_stream *s = bind_self(L, STREAM_CLASS);
     unsigned step;
-    if (!s)
-        return raise_no_stream(L);
     lua_settop(L, 1);
     pg_row_box_push(L);
     if (!pg_stream_check_next(L, s))
@@ -456,7 +442,7 @@ static int stream_next(lua_State *L)
 void pg_stream_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {
-        {"__close", stream_close}, {"__gc", stream_gc}, {"next", stream_next}, {NULL, NULL}};
+        {"__close", stream_close}, {"__gc", stream_gc}, {"__call", stream_call}, {NULL, NULL}};
     static const luaL_Reg box_meta[] = {{"__gc", box_gc}, {NULL, NULL}};
     bind_class(L, rt, STREAM_CLASS, meta, NULL);
     bind_class(L, rt, BOX_CLASS, box_meta, NULL);
