@@ -1,0 +1,291 @@
+--- CSV (RFC 4180), read and written row by row.
+---
+---     local csv = require "dbrun.csv"
+---     local reader = csv.reader("people.csv", { types = { id = "integer" } })
+---     db.async:copy_in("people", reader.columns, reader)
+---     for _, bad in ipairs(reader.bad) do print(bad.line, bad.reason) end
+local args <const> = require "dbrun.args"
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local parse <const> = require "dbrun.csv.parse"
+local types <const> = require "dbrun.csv.types"
+
+local M = {}
+
+local BYTE <const> = {
+    function(v) return type(v) == "string" and #v == 1 and not v:find "[\r\n]" end, "one byte that ends no line",
+}
+local HEADER <const> = {
+    function(v) return type(v) == "boolean" or type(v) == "table" end, "true, false or a list of names",
+}
+
+-- ---- reading ----
+
+---@class dbrun.csv.ReaderOptions
+---@field header? boolean|string[] true (default): the first record has the names of the columns; a list: these are the
+---names, and the first record is a row; false: rows are lists
+---@field types? table<string|integer, string|fun(text: string): any, string?> by column: "string" (default), "integer",
+---"number", "boolean", "date", or a function that gives the value, or nil and why it is wrong
+---@field delimiter? string one byte, default ","
+---@field quote? string one byte, default '"'
+---@field null? string the text, without quotes around it, that is NULL; default ""
+---@field strict? boolean the first bad row is an error
+---@field max_bad? integer more bad rows than that are an error; default 1000
+
+---@class dbrun.csv.Bad
+---@field line integer where the record begins
+---@field reason string
+---@field text string the record as it stands in the source
+
+---@class dbrun.csv.Reader
+---@field columns string[]|nil the names of the columns
+---@field bad dbrun.csv.Bad[] the records that are no rows, in their order
+---@field rows integer how many rows were given
+---@overload fun(): table|nil the next row: by name, NULL being absent, or a list with db.null
+local Reader = {}
+local ReaderMeta <const> = { __index = Reader, __name = "dbrun.csv.Reader" }
+
+local READER <const> = {
+    header = HEADER, types = "table", delimiter = BYTE, quote = BYTE, null = "string", strict = "boolean",
+    max_bad = args.whole(0),
+}
+
+local CHUNK <const> = 1 << 16
+
+--- The function that gives the source's pieces, and what is to be closed at the end.
+local function source_of(source)
+    if type(source) == "string" then
+        local file, why = io.open(source, "rb")
+        if not file then errors.fail("io", "csv.reader: " .. why) end
+        source = file
+        return function() return file:read(CHUNK) end, file
+    elseif io.type(source) == "file" then
+        return function() return source:read(CHUNK) end
+    elseif io.type(source) == "closed file" then
+        errors.usage("csv.reader", "the source is a closed file")
+    elseif args.is_callable(source) then
+        return function()
+            local piece <const> = source()
+            if piece ~= nil and type(piece) ~= "string" then
+                errors.usage("csv.reader", "the source gave a %s, expected a piece of text, or nil at the end",
+                    type(piece))
+            end
+            return piece
+        end
+    end
+    return errors.usage("csv.reader", "the source must be a path, an open file, or a function that gives pieces of text")
+end
+
+local function check_names(names)
+    local seen <const> = {}
+    for i, name in ipairs(names) do
+        if type(name) ~= "string" or name == "" then
+            errors.fail("io", ("csv.reader: column %d has no name"):format(i),
+                "header = { \"a\", \"b\", ... } gives names; header = false reads rows as lists")
+        elseif seen[name] then
+            errors.fail("io", ("csv.reader: the columns %d and %d are both called '%s'"):format(seen[name], i, name),
+                "header = { \"a\", \"b\", ... } gives names; header = false reads rows as lists")
+        end
+        seen[name] = i
+    end
+    return seen
+end
+
+local function near_text(name, names)
+    local near <const> = type(name) == "string" and require "dbrun.nearest".find(name, names)
+    return near and ("did you mean '%s'?"):format(near) or nil
+end
+
+--- The function for each column that has a type, by position.
+local function converters(given, columns, places)
+    local list <const> = {}
+    for column, kind in pairs(given or {}) do
+        local place <const> = math.type(column) == "integer" and column or places and places[column]
+        if not place or columns and not columns[place] then
+            errors.fail("usage", ("csv.reader: types: there is no column '%s'"):format(tostring(column)),
+                near_text(column, columns or {}))
+        end
+        local known <const> = types.by_name[kind]
+        if not known and not args.is_callable(kind) then
+            errors.fail("usage", ("csv.reader: types: '%s' is no type of column '%s'"):format(tostring(kind),
+                tostring(column)), near_text(kind, types.names) or "types are " .. table.concat(types.names, ", "))
+        end
+        list[place] = known or { kind, "what its function takes" }
+    end
+    return list
+end
+
+local function to_row(self, record)
+    local count <const> = self.columns and #self.columns or self.width
+    if record.wrong then return nil, record.wrong end
+    if count and record.n ~= count then
+        return nil, ("it has %d field%s, expected %d"):format(record.n, record.n == 1 and "" or "s", count)
+    end
+    local row <const> = {}
+    for i = 1, record.n do
+        local text <const>, converter <const> = record.fields[i], self.converters[i]
+        local value = text
+        local name <const> = self.columns and self.columns[i]
+        if text == self.null and not record.quoted[i] then
+            value = not name and core.null or nil
+        elseif converter then
+            local why
+            value, why = converter[1](text)
+            if value == nil then
+                return nil, ("%s: %s"):format(name or "field " .. i, why
+                    or ("'%s' is not %s"):format(core.text.cell(text, 60), converter[2]))
+            end
+        end
+        row[name or i] = value
+    end
+    return row
+end
+
+local function bad_row(self, record, reason)
+    local bad <const> = { line = record.line, reason = reason, text = record.text }
+    if self.strict or #self.bad >= self.max_bad then
+        local error_hint <const> = not self.strict and ("%d rows before it were bad too; max_bad allows more"):format(
+            #self.bad) or nil
+        self:close()
+        errors.fail("io", ("line %d: %s"):format(bad.line, reason), error_hint)
+    end
+    self.bad[#self.bad + 1] = bad
+end
+
+function ReaderMeta:__call()
+    if not self.next then return nil end
+    while true do
+        local record <const> = self.next()
+        if not record then
+            self:close()
+            return nil
+        end
+        if not self.columns and not self.width then self.width = record.n end
+        local row <const>, reason <const> = to_row(self, record)
+        if row then
+            self.rows = self.rows + 1
+            return row
+        end
+        bad_row(self, record, reason)
+    end
+end
+
+---Ends the reading, and closes the file that the reader has opened. Idempotent.
+function Reader:close()
+    args.self("close", self, ReaderMeta, "a reader", "reader")
+    local file <const> = self.file
+    self.next, self.file = nil, nil
+    if file then file:close() end
+end
+ReaderMeta.__close = Reader.close
+
+---Reads CSV. The reader is an iterator of rows: `for row in reader do`, and a source of `copy_in`. A record that is no
+---row (too few or too many fields, a value that is none of its type) is kept in `reader.bad` with its line.
+---@param source string|file*|fun(): string|nil a path, an open file, or a function that gives pieces of text
+---@param opts? dbrun.csv.ReaderOptions
+---@return dbrun.csv.Reader
+---Raises kind `io` when the source cannot be read, when a quote is never closed (with the line where it was opened), and
+---for a header without usable names; kind `usage` for options.
+function M.reader(source, opts)
+    opts = args.options("csv.reader", opts, READER)
+    if (opts.delimiter or ",") == (opts.quote or '"') then errors.usage("csv.reader", "delimiter and quote are the same") end
+    if type(opts.header) == "table" then args.list("csv.reader", "header", opts.header, "string") end
+    local read <const>, file <const> = source_of(source)
+    local self <const> = setmetatable({
+        next = parse.records(read, opts.delimiter or ",", opts.quote or '"'), file = file, bad = {}, rows = 0,
+        null = opts.null or "", strict = opts.strict, max_bad = opts.max_bad or 1000,
+    }, ReaderMeta)
+    local ok <const>, e <const> = pcall(function()
+        local places
+        if opts.header ~= false then
+            local first <const> = type(opts.header) ~= "table" and self.next() or nil
+            if first and first.wrong then errors.fail("io", ("line %d: %s"):format(first.line, first.wrong)) end
+            local names <const> = type(opts.header) == "table" and opts.header or first and first.fields or {}
+            places = check_names(names)
+            self.columns = table.move(names, 1, #names, 1, {})
+        end
+        self.converters = converters(opts.types, self.columns, places)
+    end)
+    if not ok then
+        self:close()
+        error(e, 0)
+    end
+    return self
+end
+
+-- ---- writing ----
+
+---@class dbrun.csv.WriterOptions
+---@field columns? string[] the names, for rows by name and for the header; without it rows are lists
+---@field header? boolean false: the names are not written
+---@field delimiter? string one byte, default ","
+---@field quote? string one byte, default '"'
+---@field null? string the text of NULL, never in quotes; default ""
+
+---@class dbrun.csv.Writer
+---@field rows integer how many rows were written
+local Writer = {}
+local WriterMeta <const> = { __index = Writer, __name = "dbrun.csv.Writer" }
+
+local WRITER <const> = { columns = "table", header = "boolean", delimiter = BYTE, quote = BYTE, null = "string" }
+
+local function put(self, line)
+    local ok <const>, why <const> = self.file:write(line, "\n")
+    if not ok then errors.fail("io", "csv.writer: cannot write: " .. tostring(why)) end
+end
+
+---Writes a row.
+---@param row table by name (when the writer has columns), or a list
+---Raises kind `usage` for a row with a key that is no column, kind `io` when the file cannot be written.
+function Writer:write(row)
+    args.self("write", self, WriterMeta, "a writer", "writer")
+    args.check("writer:write", "the row", row, "table")
+    local value <const> = require "dbrun.table.value"
+    local texts <const>, columns <const> = {}, self.columns
+    local by_name <const> = columns and rawlen(row) == 0
+    local n <const> = columns and #columns or rawlen(row)
+    if columns and rawlen(row) > n then
+        errors.usage("writer:write", "the row has %d values, and there are %d columns", rawlen(row), n)
+    end
+    for key in next, by_name and row or {} do
+        if not self.known[key] then
+            errors.fail("usage", ("writer:write: the row has a column '%s' that the writer does not have"):format(
+                tostring(key)), near_text(key, columns))
+        end
+    end
+    for i = 1, n do
+        local v
+        if by_name then v = row[columns[i]] else v = row[i] end
+        texts[i] = not value.is_null(v) and value.text(v, {})
+    end
+    put(self, self.line(texts, n))
+    self.rows = self.rows + 1
+end
+
+---Writes CSV into a file, row by row.
+---@param file file* or an object with a method `write` that returns nil and a reason when it fails
+---@param opts? dbrun.csv.WriterOptions
+---@return dbrun.csv.Writer
+function M.writer(file, opts)
+    opts = args.options("csv.writer", opts, WRITER)
+    local ok <const>, method <const> = pcall(function() return file.write end)
+    if type(file) == "string" or not ok or not args.is_callable(method) then
+        errors.usage("csv.writer", "the file must be an open file, or an object with a method write")
+    end
+    if opts.columns then args.list("csv.writer", "columns", opts.columns, "string") end
+    local self <const> = setmetatable({
+        file = file, rows = 0, columns = opts.columns, known = {},
+        line = require "dbrun.csv.encode".line {
+            delimiter = opts.delimiter or ",", quote = opts.quote or '"', nulls = opts.null or "",
+        },
+    }, WriterMeta)
+    for _, name in ipairs(opts.columns or {}) do self.known[name] = true end
+    if opts.columns and opts.header ~= false then put(self, self.line(opts.columns, #opts.columns)) end
+    return self
+end
+
+return args.answer_for_names(M, "csv", {
+    read = "csv.reader(source, opts)", open = "csv.reader(path, opts)", rows = "csv.reader(source, opts)",
+    parse = "csv.reader(source, opts)", write = "csv.writer(file, opts)", dictreader = "csv.reader(source, opts)",
+    DictReader = "csv.reader(source, opts)", DictWriter = "csv.writer(file, { columns = ... })",
+})

@@ -1,0 +1,38 @@
+--- What a field's text means by the type that is asked for.
+local M = {}
+
+local BOOLEANS <const> = {
+    ["true"] = true, t = true, yes = true, y = true, on = true, ["1"] = true,
+    ["false"] = false, f = false, no = false, n = false, off = false, ["0"] = false,
+}
+
+local function date(text)
+    local year, month, day = text:match "^(%d%d%d%d)-(%d%d)-(%d%d)$"
+    if not year then return nil end
+    year, month, day = tonumber(year), tonumber(month), tonumber(day)
+    local leap <const> = year % 4 == 0 and (year % 100 ~= 0 or year % 400 == 0)
+    local days <const> = { 31, leap and 29 or 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 }
+    return month >= 1 and month <= 12 and day >= 1 and day <= days[month] and text or nil
+end
+
+---By name: a function that gives the value, nil when the text is none of this type; and how the type is called.
+---@type table<string, { [1]: fun(text: string): any, [2]: string }>
+M.by_name = {
+    string = { function(text) return text end, "a text" },
+    integer = {
+        function(text) return text:find "^[+-]?%d+$" and math.tointeger(tonumber((text:gsub("^+", "")))) or nil end,
+        "a whole number of at most 64 bits",
+    },
+    number = {
+        function(text)
+            local digits <const> = text:gsub("^+", ""):match "^%-?%d*%.?%d*[eE]?[+-]?%d*$"
+            return digits and digits:find "%d" and tonumber(digits) or nil
+        end, "a number",
+    },
+    boolean = { function(text) return BOOLEANS[text:lower()] end, "true or false" },
+    date = { date, "a date as 2026-01-31" },
+}
+
+M.names = { "boolean", "date", "integer", "number", "string" }
+
+return M

@@ -1,0 +1,160 @@
+--- Rows, lists and maps as people and programs read them: aligned tables, one line a value, CSV, COPY's text, JSON,
+--- Markdown.
+---
+---     local table_ = require "dbrun.table"
+---     table_.print(db.async:query "select * from users")
+---     table_.write(io.stdout, db.async:rows "select * from events", { format = "csv" })
+---
+--- In `table`, `vertical` and `md` a value never moves the cursor: control characters are escaped.
+local args <const> = require "dbrun.args"
+local errors <const> = require "dbrun.error"
+local source_of <const> = require "dbrun.table.source"
+local tty <const> = require "dbrun.tty"
+
+local M = {}
+
+local FORMATS <const> = {
+    table = function(...) return require "dbrun.table.box".new(...) end,
+    vertical = function(...) return require "dbrun.table.vertical".new(...) end,
+    csv = function(...) return require "dbrun.table.fields".csv(...) end,
+    tsv = function(...) return require "dbrun.table.fields".tsv(...) end,
+    json = function(...) return require "dbrun.table.json".list(...) end,
+    jsonl = function(...) return require "dbrun.table.json".lines(...) end,
+    md = function(...) return require "dbrun.table.markdown".new(...) end,
+}
+
+---The formats, in the order of the manual.
+M.formats = { "table", "vertical", "csv", "tsv", "json", "jsonl", "md" }
+
+---@class dbrun.table.Options
+---@field format? "table"|"vertical"|"csv"|"tsv"|"json"|"jsonl"|"md" default table
+---@field columns? (string|{name: string, type?: string, oid?: integer})[] which columns, and in which order; for rows that
+---are lists: their names
+---@field header? boolean false leaves the names of the columns out
+---@field nulls? string the text of NULL: "NULL", in csv nothing
+---@field title? string a line above a table
+---@field limit? integer rows that are shown; the others are read, and counted in a last line
+---@field text? boolean the values are the server's own text, as query({text = true}, ...) gives it
+---@field width? integer|false columns of the screen, to which lines are cut; default: the terminal's, where it goes to
+---one; false: never
+---@field cell_width? integer columns of a value, which is cut there
+---@field color? boolean default: on a terminal
+---@field delimiter? string of csv, one byte; default ","
+
+local KNOWN <const> = {
+    format = args.one_of(table.unpack(M.formats)), columns = "table", header = "boolean", nulls = "string",
+    title = "string", limit = args.whole(0), text = "boolean", width = args.or_false(args.whole(1)),
+    cell_width = args.whole(1), color = "boolean",
+    delimiter = {
+        function(v) return type(v) == "string" and #v == 1 and not v:find '[\r\n"]' end, "one byte, no quote or line end",
+    },
+}
+
+local function options_of(fn, given)
+    local opts <const> = {}
+    for key, value in pairs(args.options(fn, given, KNOWN)) do opts[key] = value end
+    opts.format = opts.format or "table"
+    if opts.columns and not require "dbrun.table.columns".are_columns(opts.columns) then
+        errors.usage(fn, "columns must be a list of names, or of tables with a name as result.columns has them")
+    end
+    return opts
+end
+
+--- What a terminal takes: lines that fit, colours.
+local function for_terminal(opts, fd)
+    if opts.width == nil and fd and tty.isatty(fd) then opts.width = tty.width(fd) end
+    if opts.color == nil then opts.color = fd ~= nil and tty.colour(fd) end
+end
+
+local function left_out(n)
+    return n > 0 and ("(%d more row%s)"):format(n, n == 1 and "" or "s") or nil
+end
+
+--- Gives each line to `emit`. Returns how many rows it was given, and how many of them it wrote.
+local function run(fn, v, opts, emit)
+    local meta <const> = type(v) ~= "table" and getmetatable(v)
+    local _ <close> = type(meta) == "table" and meta.__close and v or nil
+    local source <const> = source_of.of(fn, v, opts)
+    for _, column in ipairs(source.columns) do column.as_text = opts.text end
+    source.asked = opts.columns ~= nil
+    local format <const> = FORMATS[opts.format](source, opts, emit)
+    local shown = math.min(source.count, opts.limit or source.count)
+    for i = 1, shown do
+        source.check(source.rows[i], i)
+        if format.measure then format.measure(source.rows[i]) end
+    end
+    format.head()
+    for i = 1, shown do format.row(source.rows[i], i) end
+    local left = (source.left or 0) + source.count - shown
+    for row in source.next or function() end do
+        if opts.limit and shown >= opts.limit then
+            left = left + 1
+        else
+            shown = shown + 1
+            source.check(row, shown)
+            format.row(row, shown)
+        end
+    end
+    format.tail(shown, left_out(left))
+    return shown + left, shown
+end
+
+---A value as lines of text.
+---@param v any a result, a row, a list of rows or values, a map, an iterator of rows, a value
+---@param opts? dbrun.table.Options
+---@return string[]
+---Raises an error of kind `usage` for options that do not exist, and for a row that is of another kind than the others.
+function M.lines(v, opts)
+    opts = options_of("table.lines", opts)
+    for_terminal(opts, nil)
+    local lines <const> = {}
+    run("table.lines", v, opts, function(line) lines[#lines + 1] = line end)
+    return lines
+end
+
+local FDS <const> = { [io.stdout] = 1, [io.stderr] = 2 }
+
+local function write(fn, file, v, opts)
+    opts = options_of(fn, opts)
+    for_terminal(opts, FDS[file])
+    return run(fn, v, opts, function(line)
+        local ok, why = file:write(line, "\n")
+        if not ok then errors.fail("io", ("%s: cannot write: %s"):format(fn, tostring(why))) end
+    end)
+end
+
+local FILE <const> = {
+    function(v)
+        local ok, method = pcall(function() return v.write end)
+        return ok and type(v) ~= "string" and args.is_callable(method)
+    end, "a file, or an object with a method write",
+}
+
+---Writes rows as they come: the widths of a table are those of the first 1,000, and no more rows are held in memory.
+---@param file file* or an object with a method `write`, which returns nil and a reason when it fails
+---@param v any as lines
+---@param opts? dbrun.table.Options
+---@return integer rows how many there were
+---@return integer shown how many of them were written (`limit`)
+---Raises an error of kind `io` when the file cannot be written, and what lines raises.
+function M.write(file, v, opts)
+    args.check("table.write", "the file", file, FILE)
+    return write("table.write", file, v, opts)
+end
+
+---Prints a value on standard output. On a terminal lines are cut to its width.
+---@param v any as lines
+---@param opts? dbrun.table.Options
+---Raises what write raises.
+function M.print(v, opts)
+    write("table.print", io.stdout, v, opts)
+end
+
+return args.answer_for_names(M, "table", {
+    format = "table.lines(v, opts)", tostring = "table.lines(v, opts)", show = "table.print(v)",
+    csv = 'table.write(file, rows, { format = "csv" })', render = "table.lines(v, opts)",
+    concat = "the table library of Lua is hidden here: local tables = require \"dbrun.table\"",
+    insert = "the table library of Lua is hidden here: local tables = require \"dbrun.table\"",
+    unpack = "the table library of Lua is hidden here: local tables = require \"dbrun.table\"",
+    sort = "the table library of Lua is hidden here: local tables = require \"dbrun.table\"",
+})

@@ -1,0 +1,78 @@
+--- JSON: a list of objects, or one object a line.
+local value <const> = require "dbrun.table.value"
+
+local M = {}
+
+--- Columns of a row that has others than its neighbours, by name.
+local function own_columns(row)
+    local columns = {}
+    for key in next, row do columns[#columns + 1] = { name = tostring(key), key = key } end
+    table.sort(columns, function(a, b) return a.name < b.name end)
+    return columns
+end
+
+--- The function that writes a row as JSON.
+local function writer(source)
+    local names = {}
+    local function name_of(column)
+        local name = names[column.name]
+        if not name then
+            name = value.json(column.name, {}) .. ":"
+            names[column.name] = name
+        end
+        return name
+    end
+    local function array(row)
+        local parts = {}
+        for i = 1, rawlen(row) do parts[i] = value.json(row[i], source.columns[i]) end
+        return "[" .. table.concat(parts, ",") .. "]"
+    end
+    return function(row)
+        if source.kind == "value" then
+            return value.json(row[1], {})
+        elseif source.kind == "values" and not source.asked then
+            return value.json(row, {})
+        elseif not source.named then
+            return array(row)
+        end
+        local parts = {}
+        for i, column in ipairs(source.closed and source.columns or own_columns(row)) do
+            parts[i] = name_of(column) .. value.json(source.get(row, column), column)
+        end
+        return "{" .. table.concat(parts, ",") .. "}"
+    end
+end
+
+---@param source dbrun.table.Source
+---@param emit fun(line: string)
+---@return dbrun.table.Format
+function M.lines(source, _, emit)
+    local json <const> = writer(source)
+    return {
+        head = function() end, tail = function() end,
+        row = function(row) emit(value.printable_json(json(row))) end,
+    }
+end
+
+---@param source dbrun.table.Source
+---@param emit fun(line: string)
+---@return dbrun.table.Format
+function M.list(source, opts, emit)
+    if source.kind == "row" or source.kind == "value" then return M.lines(source, opts, emit) end
+    local json <const> = writer(source)
+    local before = nil
+    return {
+        head = function() end,
+        row = function(row)
+            if before then emit(before .. ",") else emit "[" end
+            before = value.printable_json(json(row))
+        end,
+        tail = function()
+            if not before then return emit "[]" end
+            emit(before)
+            emit "]"
+        end,
+    }
+end
+
+return M

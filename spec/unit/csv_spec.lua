@@ -1,0 +1,145 @@
+-- dbrun.csv: records out of pieces of any size, types, bad rows with their lines; and the writer.
+local core = require "dbrun.core"
+local csv = require "dbrun.csv"
+local fs = require "dbrun.fs"
+
+--- A source that gives `text` in pieces of `size` bytes.
+local function pieces(text, size)
+    local at = 1
+    return function()
+        if at > #text then return nil end
+        local piece <const> = text:sub(at, at + size - 1)
+        at = at + size
+        return piece
+    end
+end
+
+local function read(text, opts, size)
+    local reader <const> = csv.reader(pieces(text, size or 7), opts)
+    local rows <const> = {}
+    for row in reader do rows[#rows + 1] = row end
+    return rows, reader
+end
+
+local TEXT <const> = '\xef\xbb\xbfid,name\r\n1,"a ""q"" b\nsecond"\r\n2,\r\n\r\n3,""\r\n4\r\n5,a,b\n6,"x"y,z\n7,5" pipe\nx,1\n8,"last"'
+
+describe("csv.reader", function()
+    for _, size in ipairs { 1, 2, 3, 5, 1000 } do
+        it(("reads the same from pieces of %d bytes"):format(size), function()
+            local rows <const>, reader <const> = read(TEXT, { types = { id = "integer" } }, size)
+            assert.same({
+                { id = 1, name = 'a "q" b\nsecond' }, { id = 2 }, { id = 3, name = "" }, { id = 7, name = '5" pipe' },
+                { id = 8, name = "last" },
+            }, rows)
+            assert.same({ "id", "name" }, reader.columns)
+            assert.equal(5, reader.rows)
+            assert.same({
+                { line = 7, reason = "it has 1 field, expected 2", text = "4" },
+                { line = 8, reason = "it has 3 fields, expected 2", text = "5,a,b" },
+                { line = 9, reason = "field 2 has text behind its closing quote", text = '6,"x"y,z' },
+                { line = 11, reason = "id: 'x' is not a whole number of at most 64 bits", text = "x,1" },
+            }, reader.bad)
+        end)
+    end
+
+    it("converts by type, and keeps what is none", function()
+        local rows, reader = read("a,b,c,d,e\n1,1.5e3,yes,2024-02-29,x\n+9223372036854775807,-0.5,F,2023-12-31,y\n" ..
+            "9223372036854775808,1,t,2024-01-01,x\n1,0x10,t,2024-01-01,x\n1,1,maybe,2024-01-01,x\n1,1,1,2023-02-29,x\n" ..
+            "1,1,1,2024-01-01,no\n",
+            { types = { a = "integer", b = "number", c = "boolean", d = "date", e = function(text)
+                if text == "no" then return nil, "'no' is taken" end
+                return text:upper()
+            end } })
+        assert.same({
+            { a = 1, b = 1500.0, c = true, d = "2024-02-29", e = "X" },
+            { a = math.maxinteger, b = -0.5, c = false, d = "2023-12-31", e = "Y" },
+        }, rows)
+        local told <const> = {}
+        for i, bad in ipairs(reader.bad) do told[i] = ("%d %s"):format(bad.line, bad.reason) end
+        assert.same({
+            "4 a: '9223372036854775808' is not a whole number of at most 64 bits", "5 b: '0x10' is not a number",
+            "6 c: 'maybe' is not true or false", "7 d: '2023-02-29' is not a date as 2026-01-31", "8 e: 'no' is taken",
+        }, told)
+    end)
+
+    it("knows other delimiters, quotes, NULLs and headers", function()
+        local rows = read("a;b\n'x;''y';\\N\n", { delimiter = ";", quote = "'", null = "\\N" })
+        assert.same({ { a = "x;'y" } }, rows)
+        rows = read("1\t2\n3\t\n", { delimiter = "\t", header = false, types = { "integer" } })
+        assert.same({ { 1, "2" }, { 3, core.null } }, rows)
+        rows = read("1,2\n", { header = { "x", "y" } })
+        assert.same({ { x = "1", y = "2" } }, rows)
+        rows = read('a\n""\n', {})
+        assert.same({ { a = "" } }, rows)
+        assert.same({}, (read("", {})))
+        assert.same({}, (read("a,b\r\n", {})))
+    end)
+
+    it("tells where a quote was opened that is never closed", function()
+        local ok <const>, e <const> = pcall(read, 'a,b\n1,2\n1,"x\n2,3\n')
+        assert.is_false(ok)
+        assert.matches("line 3: a quote that is opened in this record is never closed", tostring(e), 1, true)
+    end)
+
+    it("stops at the first bad row when it is strict, and at too many", function()
+        local function refused(text, opts, message)
+            local ok <const>, e <const> = pcall(read, text, opts)
+            assert.is_false(ok)
+            assert.matches(message, tostring(e), 1, true)
+        end
+        refused("a,b\n1,2\n3\n", { strict = true }, "line 3: it has 1 field, expected 2")
+        refused("a,b\n1\n2\n3\n", { max_bad = 2 }, "line 4: it has 1 field, expected 2")
+        refused("a,a\n", {}, "the columns 1 and 2 are both called 'a'")
+        refused("a,,b\n", {}, "column 2 has no name")
+        refused("id,b\n", { types = { idd = "integer" } }, "did you mean 'id'?")
+        refused("id,b\n", { types = { id = "integr" } }, "did you mean 'integer'?")
+        refused("", { delimeter = ";" }, "did you mean 'delimiter'?")
+        refused("", { delimiter = '"' }, "delimiter and quote are the same")
+    end)
+
+    it("reads a path and an open file, and closes only what it opened", function()
+        local folder <const> = fs.mkdtemp()
+        local path <const> = folder .. "/a.csv"
+        fs.write(path, "a\n" .. ("x"):rep(200000) .. "\n")
+        local reader <close> = csv.reader(path)
+        assert.equal(200000, #reader().a)
+        assert.is_nil(reader())
+        local file <close> = assert(io.open(path))
+        for row in csv.reader(file) do assert.equal(200000, #row.a) end
+        assert.equal("file", io.type(file))
+        local ok <const>, e <const> = pcall(csv.reader, folder .. "/missing.csv")
+        assert.is_false(ok)
+        assert.equal("io", e.kind)
+        fs.rmtree(folder)
+    end)
+end)
+
+describe("csv.writer", function()
+    it("writes what the reader reads back", function()
+        local out <const> = {}
+        local file <const> = { write = function(_, ...) out[#out + 1] = table.concat { ... } return true end }
+        local w <const> = csv.writer(file, { columns = { "a", "b" } })
+        local rows <const> = {
+            { a = "x,y", b = 'q"q' }, { a = "", b = "line\nend\r" }, { b = "only b" }, { a = "\xef\xbb\xbfbom", b = "\\." },
+        }
+        for _, row in ipairs(rows) do w:write(row) end
+        w:write { 1, 1.5 }
+        assert.equal(5, w.rows)
+        rows[5] = { a = "1", b = "1.5" }
+        assert.same(rows, (read(table.concat(out), {}, 3)))
+        local ok, e = pcall(w.write, w, { c = 1 })
+        assert.is_false(ok)
+        assert.matches("the row has a column 'c' that the writer does not have", tostring(e), 1, true)
+        ok, e = pcall(w.write, w, { 1, 2, 3 })
+        assert.is_false(ok)
+        assert.matches("the row has 3 values, and there are 2 columns", tostring(e), 1, true)
+    end)
+
+    it("raises when the file cannot be written", function()
+        local full <close> = assert(io.open("/dev/full", "w"))
+        full:setvbuf "no"
+        local ok <const>, e <const> = pcall(csv.writer, full, { columns = { "a" } })
+        assert.is_false(ok)
+        assert.equal("io", e.kind)
+    end)
+end)
