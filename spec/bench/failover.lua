@@ -5,7 +5,7 @@
 local home <const> = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = home .. "/../../?.lua;" .. home .. "/../?.lua;" .. package.path
 
-local cli <const> = require "dbrun.cli"
+local cli <const> = require "dbrun.command_line"
 local failover <const> = require "spec.support.failover"
 local json <const> = require "dbrun.json"
 local redis <const> = require "dbrun.redis"

@@ -4,7 +4,7 @@
 local home <const> = arg[0]:match "^(.*)/[^/]*$" or "."
 package.path = home .. "/../?.lua;" .. package.path
 
-local cli <const> = require "dbrun.cli"
+local cli <const> = require "dbrun.command_line"
 local context <const> = require "bench.lib.context"
 local json <const> = require "dbrun.json"
 local picture <const> = require "bench.lib.picture"

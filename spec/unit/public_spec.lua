@@ -48,7 +48,7 @@ describe("public functions", function()
     end)
 
     local MODULES = { "error", "fs", "json", "migrate", "process", "progress", "seed", "stack", "task", "time", "tty",
-        "verify", "cli", "url", "dotenv", "conninfo", "target", "seed.random" }
+        "verify", "command_line", "url", "dotenv", "conninfo", "target", "seed.random" }
     local CLASSES = {
         { "task", "dbrun.Task" }, { "group", "dbrun.Group" }, { "queue", "dbrun.Queue" },
         { "semaphore", "dbrun.Semaphore" }, { "permit", "dbrun.Permit" }, { "lock", "dbrun.fs.Lock" },
@@ -94,7 +94,8 @@ describe("a name that is not there", function()
         { "json", "parse", "json.decode(text)" }, { "json", "stringify", "json.encode(value)" },
         { "process", "spawn", "process.start{...}" }, { "time", "strftime", "time.format(when)" },
         { "time", "fromat", "did you mean 'format'?" }, { "progress", "bar", "progress.new" },
-        { "tty", "color", "tty.colour(fd)" }, { "cli", "argparse", "cli.parser" }, { "url", "quote", "url.encode" },
+        { "tty", "color", "tty.colour(fd)" }, { "command_line", "argparse", "command_line.parser" },
+        { "url", "quote", "url.encode" },
         { "dotenv", "load", "dotenv.read" }, { "error", "throw", "error.raise" },
         { "migrate", "rollback", "migrate.down" },
         { "seed", "apply", "seed.run" }, { "verify", "check", "verify.run" }, { "stack", "start", "stack.up" },
@@ -122,7 +123,7 @@ describe("a name that is not there", function()
     end)
 
     it("is nil when nothing resembles it, so that a script can ask for what is newer", function()
-        for _, name in ipairs { "task", "fs", "json", "process", "time", "progress", "tty", "cli", "config" } do
+        for _, name in ipairs { "task", "fs", "json", "process", "time", "progress", "tty", "config" } do
             assert.is_nil(module(name).something_else)
             assert.is_nil(module(name).__call)
         end

@@ -1,5 +1,5 @@
 --- The command line of the configuration.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local config = require "dbrun.config"
 local keys = require "dbrun.config.keys"
 local json = require "dbrun.json"

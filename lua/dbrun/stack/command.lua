@@ -1,5 +1,5 @@
 --- The command line of the private stack.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local errors = require "dbrun.error"
 local process = require "dbrun.process"
 local stack = require "dbrun.stack"

@@ -1,7 +1,7 @@
 --- Citus: do the nodes reach each other, have they the same version, is a prepared transaction left on one, and how
 --- are the shards spread; and how expected tables are distributed.
 local catalog <const> = require "dbrun.db.catalog"
-local cli <const> = require "dbrun.cli"
+local cli <const> = require "dbrun.command_line"
 local errors <const> = require "dbrun.error"
 local findings <const> = require "dbrun.verify.findings"
 local limits <const> = require "dbrun.verify.limits"

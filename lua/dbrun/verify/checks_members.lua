@@ -1,7 +1,7 @@
 --- A URL with several hosts, as for a primary and its standbys: which of them answers, and what are the others? Skipped
 --- for a single host.
 local catalog <const> = require "dbrun.db.catalog"
-local cli <const> = require "dbrun.cli"
+local cli <const> = require "dbrun.command_line"
 local errors <const> = require "dbrun.error"
 local findings <const> = require "dbrun.verify.findings"
 local limits <const> = require "dbrun.verify.limits"

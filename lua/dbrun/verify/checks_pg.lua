@@ -1,6 +1,6 @@
 --- PostgreSQL: does the server answer on both engines, and do several connections work at the same time?
 local catalog = require "dbrun.db.catalog"
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local errors = require "dbrun.error"
 local task = require "dbrun.task"
 

@@ -1,6 +1,6 @@
 --- The state of Redis: version, rights, memory, eviction, persistence, clients, replication, latency. All but rights
 --- and latency judge the INFO that the check `redis` read.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local core = require "dbrun.core"
 local expect = require "dbrun.verify.expect"
 local limits = require "dbrun.verify.limits"

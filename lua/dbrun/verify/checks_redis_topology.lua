@@ -1,5 +1,5 @@
 --- Several servers of Redis that work together: a cluster, or a master with its sentinels. Skipped for a single server.
-local cli <const> = require "dbrun.cli"
+local cli <const> = require "dbrun.command_line"
 local errors <const> = require "dbrun.error"
 local findings <const> = require "dbrun.verify.findings"
 local task <const> = require "dbrun.task"

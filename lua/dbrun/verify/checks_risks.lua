@@ -1,6 +1,6 @@
 --- Checks of what is not noticed until it hurts: numbers that run out, locks that others wait for, settings that lose
 --- data, rules that are switched off. All judge the facts of dbrun.verify.facts.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local core = require "dbrun.core"
 local limits = require "dbrun.verify.limits"
 local server_check = require "dbrun.verify.server_check"

@@ -1,6 +1,6 @@
 --- Checks of the PostgreSQL server: room for the pools, the right to write, clock, version ... All judge the result of
 --- the query in dbrun.verify.server.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"

@@ -1,7 +1,7 @@
 --- Hypertables: the length of their chunks, compression, retention, and the jobs that do these. Skipped without
 --- TimescaleDB.
 local catalog <const> = require "dbrun.db.catalog"
-local cli <const> = require "dbrun.cli"
+local cli <const> = require "dbrun.command_line"
 local errors <const> = require "dbrun.error"
 local intervals <const> = require "dbrun.verify.intervals"
 local limits <const> = require "dbrun.verify.limits"

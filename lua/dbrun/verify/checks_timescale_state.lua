@@ -1,6 +1,6 @@
 --- TimescaleDB itself: version, licence, the scheduler of its jobs; and continuous aggregates that are expected.
 local catalog <const> = require "dbrun.db.catalog"
-local cli <const> = require "dbrun.cli"
+local cli <const> = require "dbrun.command_line"
 local errors <const> = require "dbrun.error"
 local intervals <const> = require "dbrun.verify.intervals"
 local relations <const> = require "dbrun.verify.relations"

@@ -1,6 +1,6 @@
 --- Checks of what a PostgreSQL server needs done from time to time: old transactions, vacuum, broken indexes. All judge
 --- the result of the query in dbrun.verify.server.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local limits = require "dbrun.verify.limits"
 local server_check = require "dbrun.verify.server_check"
 

@@ -1,5 +1,5 @@
 --- The command line of the verification.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 
 local M = {}
 

@@ -1,5 +1,5 @@
 --- The results of a verification as text for people, as JSON for programs, and as JUnit and TAP for test tools.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local tty = require "dbrun.tty"
 
 local M = {}

@@ -88,7 +88,7 @@ M.check = {
     service = function(ctx) return require("dbrun.verify.checks_pg").async.service(ctx) end,
     run = function(ctx)
         ctx.server = M.ask(ctx)
-        local s, cli = ctx.server, require "dbrun.cli"
+        local s, cli = ctx.server, require "dbrun.command_line"
         local text = ("PostgreSQL %s, up %s, %s, max_connections %d"):format(s.version,
             s.uptime and cli.duration(s.uptime) or "for an unknown time",
             s.sessions and cli.plural(#s.sessions, "session") or "unknown sessions", s.max_connections)

@@ -1,6 +1,6 @@
 --- Repeated verification: the whole report once, then a line for each check whose status changed. Formats for programs
 --- are printed completely each time.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local task = require "dbrun.task"
 
 local M = {}

@@ -1,5 +1,5 @@
 -- What is measured, how it is written, and which direction is better.
-local cli <const> = require "dbrun.cli"
+local cli <const> = require "dbrun.command_line"
 
 local M = {}
 

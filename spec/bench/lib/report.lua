@@ -1,5 +1,5 @@
 -- The results as people and programs read them: a table for the terminal, Markdown for the README, JSON.
-local cli <const> = require "dbrun.cli"
+local cli <const> = require "dbrun.command_line"
 local json <const> = require "dbrun.json"
 local metrics <const> = require "bench.lib.metrics"
 

@@ -211,7 +211,7 @@ describe("the end of a program", function()
         assert.equal(5, run("lua a.lua",
             script "task.spawn(function() task.sleep(0.01) os.exit(5) end) return 4").code)
         assert.equal(6, run("lua a.lua", { ["a.lua"] = [[
-            return require "dbrun.cli".main("a", function() return 6 end)]] }).code)
+            return require "dbrun.command_line".main("a", function() return 6 end)]] }).code)
     end)
 
     it("is an error when the script returns what can be none", function()

@@ -1,6 +1,6 @@
 --- dbmate's commands: its output and exit statuses (0 done, 1 something is pending, 2 an error, 3 an unknown command or
 --- a broken environment file), and dbrun's way to run migrations.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local config = require "dbrun.config"
 local core = require "dbrun.core"
 local delays = require "dbrun.migrate.show.delays"

@@ -1,5 +1,5 @@
 --- Findings as text: for people, for programs (JSON, SARIF), and for the pages of GitHub.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local json = require "dbrun.json"
 local rules = require "dbrun.migrate.lint.rules"
 local tty = require "dbrun.tty"

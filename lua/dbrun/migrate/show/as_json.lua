@@ -1,5 +1,5 @@
 --- What `status` and `plan` say, as JSON for programs. Keys are only added, never renamed.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local json = require "dbrun.json"
 local locks = require "dbrun.migrate.show.locks"
 

@@ -1,5 +1,5 @@
 --- The command line of migrations.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local delays = require "dbrun.migrate.show.delays"
 local errors = require "dbrun.error"
 local options = require "dbrun.migrate.options"

@@ -1,6 +1,6 @@
 --- What a run says while it waits for the lock or tries again, and when it goes on with an interrupted file: functions
 --- of a listener.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 
 local M = {}
 

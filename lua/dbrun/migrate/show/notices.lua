@@ -1,6 +1,6 @@
 --- NOTICE and WARNING of a file's statements, as the server words them, with file and line in front, as psql shows
 --- them.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 
 local M = {}
 

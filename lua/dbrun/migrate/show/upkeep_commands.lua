@@ -1,5 +1,5 @@
 --- The command line of migrations, second part: subcommands that inspect and repair.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local errors = require "dbrun.error"
 local options = require "dbrun.migrate.options"
 local tty = require "dbrun.tty"

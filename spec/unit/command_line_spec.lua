@@ -1,5 +1,5 @@
 -- What scripts share on the command line: options and their mistakes, tables, times, the last word about an error.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local errors = require "dbrun.error"
 
 local function sample()

@@ -1,6 +1,6 @@
---- Command lines of the scripts that are part of dbrun: options, exit statuses, tables, times, colours. A script is
---- `return cli.main("name", fn)`: `fn` returns its exit status; an error becomes one readable message on stderr and the
---- status 1 or 2.
+--- Command lines of the commands that are part of dbrun: options, exit statuses, tables, times, colours. A command is
+--- `return command_line.main("name", fn)`: `fn` returns its exit status; an error becomes one readable message on
+--- stderr and the status 1 or 2. Scripts have dbrun.cli.
 local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -27,13 +27,13 @@ local PARSER <const> = { name = "string", description = "string", examples = "ta
 ---Makes a parser. It raises errors of kind `usage`, and ends the parse at --help.
 ---@param spec { name: string, description: string, examples?: string[], epilog?: string }
 ---    name: what the user types, as in "dbrun seed"; examples: one command line each
----@return table parser an argparse parser; give it to cli.parse
+---@return table parser an argparse parser; give it to command_line.parse
 function M.parser(spec)
-    args.check("cli.parser", "spec", spec, "table")
-    args.options("cli.parser", spec, PARSER)
-    args.check("cli.parser", "name", spec.name, "string")
-    args.check("cli.parser", "description", spec.description, "string")
-    args.optional_list("cli.parser", "examples", spec.examples, "string")
+    args.check("command_line.parser", "spec", spec, "table")
+    args.options("command_line.parser", spec, PARSER)
+    args.check("command_line.parser", "name", spec.name, "string")
+    args.check("command_line.parser", "description", spec.description, "string")
+    args.optional_list("command_line.parser", "examples", spec.examples, "string")
     local argparse = require "dbrun.argparse"
     local parser = argparse { name = spec.name, description = spec.description }
     parser:help_max_width(100)
@@ -51,15 +51,15 @@ function M.parser(spec)
     return parser
 end
 
----Adds a command to a parser made by cli.parser.
+---Adds a command to a parser made by command_line.parser.
 ---@param parser table
 ---@param name string
 ---@param description string
 ---@return table command an argparse command
 function M.command(parser, name, description)
-    args.check("cli.command", "parser", parser, "table")
-    args.check("cli.command", "name", name, "string")
-    args.check("cli.command", "description", description, "string")
+    args.check("command_line.command", "parser", parser, "table")
+    args.check("command_line.command", "name", name, "string")
+    args.check("command_line.command", "description", description, "string")
     local command = parser:command(name, description)
     command:help_max_width(100)
     add_help(command)
@@ -67,14 +67,14 @@ function M.command(parser, name, description)
 end
 
 ---Parses a command line.
----@param parser table made by cli.parser
+---@param parser table made by command_line.parser
 ---@param argv string[]
 ---@return table? args nil when --help was asked for
 ---@return string? help the help text then
 ---Raises an error of kind `usage`.
 function M.parse(parser, argv)
-    args.check("cli.parse", "parser", parser, "table")
-    args.list("cli.parse", "argv", argv, "string")
+    args.check("command_line.parse", "parser", parser, "table")
+    args.list("command_line.parse", "argv", argv, "string")
     parser.error = function(at, message)
         errors.raise {
             kind = "usage",
@@ -95,9 +95,9 @@ end
 ---@param defaults table arguments that are set without a flag
 ---@return table? args nil: there is something else; use a parser
 function M.plain(argv, flags, defaults)
-    args.list("cli.plain", "argv", argv, "string")
-    args.check("cli.plain", "flags", flags, "table")
-    args.check("cli.plain", "defaults", defaults, "table")
+    args.list("command_line.plain", "argv", argv, "string")
+    args.check("command_line.plain", "flags", flags, "table")
+    args.check("command_line.plain", "defaults", defaults, "table")
     local found = {}
     for _, word in ipairs(argv) do
         local name = word:match "^%-%-(%l+)$"
@@ -121,8 +121,8 @@ end
 ---@param least? number smallest value allowed (default 0)
 ---@return table option
 function M.seconds(parser, name, description, least)
-    check_option("cli.seconds", parser, name, description)
-    args.optional("cli.seconds", "least", least, "number")
+    check_option("command_line.seconds", parser, name, description)
+    args.optional("command_line.seconds", "least", least, "number")
     return parser:option(name, description):argname "S":convert(function(text)
         local n = tonumber(text)
         if n and n >= (least or 0) and n < 1e9 then return n end
@@ -137,7 +137,7 @@ end
 ---@param description string
 ---@return table option
 function M.count_option(parser, name, description)
-    check_option("cli.count_option", parser, name, description)
+    check_option("command_line.count_option", parser, name, description)
     return parser:option(name, description):argname "N":convert(function(text)
         local n = math.tointeger(tonumber(text))
         if n and n >= 1 then return n end
@@ -149,7 +149,7 @@ end
 ---@param text string
 ---@return string[]
 function M.list(text)
-    args.check("cli.list", "text", text, "string")
+    args.check("command_line.list", "text", text, "string")
     local list = {}
     for item in text:gmatch "[^,%s]+" do list[#list + 1] = item end
     return list
@@ -157,8 +157,8 @@ end
 
 -- ---- output ----
 
---- The coloured texts that cli.style has made, in two generations, so that a program which prints many does not keep
---- all. Names and texts of others may hold the same codes, and worse ones: only these are printed as they are.
+--- The coloured texts that command_line.style has made, in two generations, so that a program which prints many does
+--- not keep all. Names and texts of others may hold the same codes, and worse ones: only these are printed as they are.
 local coloured, older, kept = {}, {}, 0
 local MOST <const> = 50000
 
@@ -171,7 +171,7 @@ end
 
 local CLEAR <const> = "\r\27[K"
 
---- A text for a terminal: what cli.style coloured stays, other control characters are escaped.
+--- A text for a terminal: what command_line.style coloured stays, other control characters are escaped.
 local function guarded(...)
     local text, out, from = table.concat({ ... }), {}, 1
     if ... == CLEAR then out[1], from = CLEAR, #CLEAR + 1 end
@@ -189,11 +189,11 @@ end
 local TEXT <const> = args.one_type_of("string", "number")
 
 ---Writes to standard output; raises when the disk is full or the pipe closed. On a terminal control characters are
----escaped; colours of cli.style stay, and so does "\r\27[K", which clears the line, as the first argument.
+---escaped; colours of command_line.style stay, and so does "\r\27[K", which clears the line, as the first argument.
 ---@param ... string|number
 ---Raises an error of kind `io`.
 function M.write(...)
-    args.each("cli.write", "text", TEXT, ...)
+    args.each("command_line.write", "text", TEXT, ...)
     local ok, why
     if tty.isatty(1) then
         ok, why = io.stdout:write(guarded(...))
@@ -204,10 +204,10 @@ function M.write(...)
     errors.fail("io", ("cannot write to standard output: %s"):format(why))
 end
 
----cli.write with a line end.
+---command_line.write with a line end.
 ---@param ... string|number
 function M.print(...)
-    args.each("cli.print", "text", TEXT, ...)
+    args.each("command_line.print", "text", TEXT, ...)
     M.write(...)
     M.write("\n")
 end
@@ -217,7 +217,7 @@ end
 ---@param ... string|number
 ---Raises an error of kind `io`.
 function M.report(...)
-    args.each("cli.report", "text", TEXT, ...)
+    args.each("command_line.report", "text", TEXT, ...)
     local text = guarded(...)
     local ok, why = io.stdout:write(text, "\n")
     if not ok then errors.fail("io", ("cannot write to standard output: %s"):format(why)) end
@@ -227,7 +227,7 @@ end
 ---@param text string
 ---@return string
 function M.one_line(text)
-    args.check("cli.one_line", "text", text, "string")
+    args.check("command_line.one_line", "text", text, "string")
     return (tty.printable(text):gsub("[\n\t]", { ["\n"] = "\\x0a", ["\t"] = "\\x09" }))
 end
 
@@ -251,7 +251,7 @@ end
 ---Writes a line for people to stderr, so that standard output has the result only.
 ---@param ... string|number
 function M.note(...)
-    args.each("cli.note", "text", TEXT, ...)
+    args.each("command_line.note", "text", TEXT, ...)
     io.stderr:write(tty.printable(table.concat { ... }), "\n")
 end
 
@@ -264,7 +264,7 @@ end
 ---@param text string
 ---@return integer
 function M.width(text)
-    args.check("cli.width", "text", text, "string")
+    args.check("command_line.width", "text", text, "string")
     return width_of(text)
 end
 
@@ -275,8 +275,8 @@ local TABLE <const> = { indent = args.whole(0), gap = args.whole(0), right = "ta
 ---@param opts? { indent?: integer, gap?: integer, right?: table<integer, boolean> } right: columns to align right
 ---@return string[] lines without trailing blanks
 function M.table(rows, opts)
-    args.list("cli.table", "rows", rows, "table")
-    opts = args.options("cli.table", opts, TABLE)
+    args.list("command_line.table", "rows", rows, "table")
+    opts = args.options("command_line.table", opts, TABLE)
     local widths, own = {}, {}
     for r, row in ipairs(rows) do
         local of_row = {}
@@ -306,7 +306,7 @@ end
 ---@param seconds number
 ---@return string
 function M.duration(seconds)
-    args.check("cli.duration", "seconds", seconds, args.span)
+    args.check("command_line.duration", "seconds", seconds, args.span)
     if seconds < 0.00995 then return ("%.1f ms"):format(seconds * 1000) end
     if seconds < 0.9995 then return ("%.0f ms"):format(seconds * 1000) end
     if seconds < 59.995 then return ("%.2f s"):format(seconds) end
@@ -319,7 +319,7 @@ end
 ---@param n integer
 ---@return string
 function M.count(n)
-    args.check("cli.count", "n", n, args.integer)
+    args.check("command_line.count", "n", n, args.integer)
     local digits = ("%d"):format(n)
     local sign, rest = digits:match "^(-?)(%d+)$"
     rest = rest:reverse():gsub("(%d%d%d)", "%1,"):reverse():gsub("^,", "")
@@ -332,9 +332,9 @@ end
 ---@param many? string default: one .. "s"
 ---@return string
 function M.plural(n, one, many)
-    args.check("cli.plural", "n", n, args.integer)
-    args.check("cli.plural", "one", one, "string")
-    args.optional("cli.plural", "many", many, "string")
+    args.check("command_line.plural", "n", n, args.integer)
+    args.check("command_line.plural", "one", one, "string")
+    args.optional("command_line.plural", "many", many, "string")
     return ("%s %s"):format(M.count(n), n == 1 and one or many or one .. "s")
 end
 
@@ -344,7 +344,7 @@ local CODES <const> = { bold = "1", dim = "2", red = "31", green = "32", yellow 
 ---@param fd integer 1 or 2
 ---@return table<string, fun(text: string): string> style bold, dim, red, green, yellow, cyan
 function M.style(fd)
-    args.check("cli.style", "fd", fd, args.integer)
+    args.check("command_line.style", "fd", fd, args.integer)
     local on = require("dbrun.tty").colour(fd)
     local style = {}
     for name, code in pairs(CODES) do
@@ -386,8 +386,8 @@ end
 ---@return integer status
 ---Raises an interruption again: the host turns it into 129, 130 or 143.
 function M.main(name, fn)
-    args.check("cli.main", "name", name, "string")
-    args.check("cli.main", "fn", fn, "function")
+    args.check("command_line.main", "name", name, "string")
+    args.check("command_line.main", "fn", fn, "function")
     local ok, result = xpcall(fn, on_error)
     local flushed, why = io.stdout:flush()
     if ok and not flushed then
@@ -405,8 +405,9 @@ function M.main(name, fn)
     return (result.kind == "usage" or result.kind == "config") and M.USAGE or M.FAILED
 end
 
-return args.answer_for_names(M, "cli", {
-    argparse = "cli.parser{...}", options = "cli.parser{...}", error = "cli.note(...)", warn = "cli.note(...)",
-    printf = "cli.print((...):format(...))", colour = "cli.style(fd)", color = "cli.style(fd)",
-    exit = "return the status from the function of cli.main",
+return args.answer_for_names(M, "command_line", {
+    argparse = "command_line.parser{...}", options = "command_line.parser{...}", error = "command_line.note(...)",
+    warn = "command_line.note(...)", printf = "command_line.print((...):format(...))",
+    colour = "command_line.style(fd)", color = "command_line.style(fd)",
+    exit = "return the status from the function of command_line.main",
 })
