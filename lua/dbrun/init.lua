@@ -2,6 +2,7 @@
 --- A part is loaded when it is first asked for.
 
 ---@class dbrun
+---@field cli table command lines of scripts (dbrun.cli)
 ---@field config table configuration from arguments, environment and .env (dbrun.config)
 ---@field db table PostgreSQL (dbrun.db)
 ---@field error table the error class (dbrun.error)
@@ -20,7 +21,8 @@
 local M <const> = {}
 
 local PARTS <const> = {
-    config = true, db = true, error = true, fs = true, json = true, migrate = true, process = true, progress = true,
+    cli = true, config = true, db = true, error = true, fs = true, json = true, migrate = true, process = true,
+    progress = true,
     redis = true, seed = true, stack = true, task = true, time = true, tty = true, verify = true,
 }
 

@@ -1,6 +1,17 @@
 /* What a script returns, made the program's exit status. */
 #include "host/host.h"
 
+/* core.status(n): the exit status that counts when the script returns none. cli.run knows one, and a script
+ * may forget to return it. */
+int status_set(lua_State *L)
+{
+    struct host *h = state_host(L);
+    lua_Integer status = luaL_checkinteger(L, 1);
+    luaL_argcheck(L, status >= 0 && status <= 255, 1, "an exit status is 0 to 255");
+    h->script_status = (int)status;
+    return 0;
+}
+
 /* Strings, functions and the like mean something that no program does with them. A module that is run as a
  * script returns a table, and a script that computes may return a float: both have worked. false is a
  * failure, as it is for os.exit. */

@@ -48,7 +48,7 @@ describe("public functions", function()
     end)
 
     local MODULES = { "error", "fs", "json", "migrate", "process", "progress", "seed", "stack", "task", "time", "tty",
-        "verify", "command_line", "url", "dotenv", "conninfo", "target", "seed.random" }
+        "verify", "cli", "command_line", "url", "dotenv", "conninfo", "target", "seed.random" }
     local CLASSES = {
         { "task", "dbrun.Task" }, { "group", "dbrun.Group" }, { "queue", "dbrun.Queue" },
         { "semaphore", "dbrun.Semaphore" }, { "permit", "dbrun.Permit" }, { "lock", "dbrun.fs.Lock" },
@@ -95,6 +95,7 @@ describe("a name that is not there", function()
         { "process", "spawn", "process.start{...}" }, { "time", "strftime", "time.format(when)" },
         { "time", "fromat", "did you mean 'format'?" }, { "progress", "bar", "progress.new" },
         { "tty", "color", "tty.colour(fd)" }, { "command_line", "argparse", "command_line.parser" },
+        { "cli", "argparse", "cli.run" },
         { "url", "quote", "url.encode" },
         { "dotenv", "load", "dotenv.read" }, { "error", "throw", "error.raise" },
         { "migrate", "rollback", "migrate.down" },

@@ -1,0 +1,188 @@
+--- The command line of a script, as a table: options, arguments, commands, `--help`, the exit status.
+---
+---     local cli, db = require "dbrun.cli", require "dbrun.db"
+---     return cli.run {
+---         about = "Deletes old notes.", only_one = true,
+---         options = { { "days", "integer", default = 90, min = 1, help = "older than this" } },
+---         run = function(args) print(args.days) end,
+---     }
+---
+--- The manual's chapter "cli, log, progress" has the types and keys.
+local args = require "dbrun.args"
+local command_line = require "dbrun.command_line"
+local core = require "dbrun.core"
+local errors = require "dbrun.error"
+local specs = require "dbrun.cli.spec"
+
+local M = {}
+
+--- The exit status of a run that found another one at work: EX_TEMPFAIL of sysexits.h.
+local BUSY <const> = 75
+local OPTIONS_WORD <const> = "--dbrun-options"
+
+--- What cli.confirm knows of the script that runs.
+local current = { has_yes = false, yes = false, is_program = false }
+
+---@class dbrun.cli.OptionSpec
+---@field [1] string name, without "--": args.dry_run for "dry-run"
+---@field [2]? "string"|"integer"|"number"|"seconds"|"bytes"|"date"|"file"|"choice"|"flag"|"list" default "string"
+---@field help? string
+---@field short? string one letter
+---@field default? any
+---@field required? boolean
+---@field env? string a key of the environment or the .env, for what the command line does not say
+---@field min? any of numbers, times, sizes, dates
+---@field max? any
+---@field choices? any[]
+---@field of? string of a list: the type of its elements
+---@field argname? string what the help shows for the value
+
+---@class dbrun.cli.ArgumentSpec
+---@field [1] string name
+---@field [2]? string type, as of an option; default "string"
+---@field help? string
+---@field optional? boolean
+---@field variadic? boolean takes all the rest, as a list
+---@field default? any
+---@field env? string
+---@field min? any
+---@field max? any
+---@field choices? any[]
+---@field of? string
+---@field argname? string
+
+---@class dbrun.cli.CommandSpec
+---@field [1] string name
+---@field about? string
+---@field options? dbrun.cli.OptionSpec[]
+---@field args? dbrun.cli.ArgumentSpec[]
+---@field commands? dbrun.cli.CommandSpec[]
+---@field only_one? boolean|string
+---@field examples? string[]
+---@field epilog? string
+---@field run? fun(args: table): integer?
+
+---@class dbrun.cli.Spec
+---@field about? string one sentence: what it does
+---@field name? string default: the script's file without ".lua"
+---@field options? dbrun.cli.OptionSpec[]
+---@field args? dbrun.cli.ArgumentSpec[]
+---@field commands? dbrun.cli.CommandSpec[]
+---@field only_one? boolean|string a second run of the script (or of that name) ends with status 75
+---@field confirm? boolean|string true: the script has --yes for cli.confirm; a text is asked before run
+---@field examples? string[] command lines
+---@field epilog? string the end of the help
+---@field run? fun(args: table): integer? its result is the exit status; nothing is 0
+
+---@class dbrun.cli.Description
+---@field name string
+---@field about? string
+---@field options table[] name, type, of, short, help, choices, default, required, env, argname
+---@field args table[] the same, and optional, variadic
+---@field commands dbrun.cli.Description[]
+
+--- The status, which counts also when the script does not return it.
+local function leave(status)
+    if core.status and current.is_program then core.status(status) end
+    return status
+end
+
+local function refused(root, program, e)
+    local hint = e.hint and (", %s"):format(e.hint) or ""
+    command_line.note(("%s: %s%s (help: %s --help)"):format(root.name, e.message, hint, program))
+    return leave(command_line.USAGE)
+end
+
+--- What run returned, as an exit status.
+local function status_of(name, result)
+    if result == nil or result == true or type(result) == "table" then return command_line.OK end
+    if result == false then return command_line.FAILED end
+    local status = type(result) == "number" and math.tointeger(result)
+    if status and status >= 0 and status <= 255 then return status end
+    errors.fail("usage", ("%s: run returned %s, but its result is the exit status: an integer from 0 to 255"):format(
+        name, type(result) == "number" and tostring(result) or "a " .. type(result)))
+end
+
+--- The function of a command, or of what it is a command of.
+local function nearest_with(level, key)
+    while level do
+        if level[key] ~= nil then return level[key] end
+        level = level.parent
+    end
+end
+
+local function work(root, level, values)
+    if type(root.confirm) == "string" and not M.confirm(root.confirm) then
+        command_line.note(root.name .. ": not confirmed: nothing was done")
+        return command_line.FAILED
+    end
+    local run = nearest_with(level, "run")
+    local alone = nearest_with(level, "only_one")
+    if not alone then return status_of(root.name, run(values)) end
+    local lock = type(alone) == "string" and alone or root.name
+    local held, result = require "dbrun.cli.only_one".run(lock, function() return run(values) end)
+    if held then return status_of(root.name, result) end
+    command_line.note(("%s: it runs already: %s. Nothing was done."):format(lock, result))
+    return BUSY
+end
+
+---Runs a script by its specification: reads the command line, prints the help, calls `run` with the options and
+---arguments by name. What is wrong on the command line is told on stderr with status 2. Errors of `run` pass.
+---@param spec dbrun.cli.Spec
+---@param argv? string[] default: the program's arguments
+---@return integer status for `return cli.run{...}`
+---Raises an error of kind `usage` at the script's line when the specification is wrong.
+function M.run(spec, argv)
+    args.optional("cli.run", "argv", argv, args.strings)
+    local root = specs.read(spec)
+    local path = type(arg) == "table" and arg[0] or nil
+    current = { has_yes = root.confirm and true or false, yes = false, is_program = argv == nil }
+    argv = argv or type(arg) == "table" and table.move(arg, 1, #arg, 1, {}) or {}
+    local help = require "dbrun.cli.help"
+    if argv[1] == OPTIONS_WORD and #argv == 1 then
+        command_line.print(require "dbrun.json".encode(help.describe(root)))
+        return leave(command_line.OK)
+    end
+    local program = help.program(root, path)
+    local ok, parsed = pcall(require "dbrun.cli.parse".parse, root, argv)
+    if not ok then
+        if errors.is(parsed, "usage") then return refused(root, program, parsed) end
+        error(parsed, 0)
+    elseif parsed.help then
+        command_line.print(help.text(parsed.level, program))
+        return leave(command_line.OK)
+    end
+    current.yes = current.has_yes and parsed.args.yes == true
+    return leave(work(root, parsed.level, parsed.args))
+end
+
+local QUESTION <const> = {
+    function(v) return type(v) == "string" and v:find "%S" ~= nil end, "a question", shows = true,
+}
+
+---Asks at the terminal (/dev/tty, whatever standard input is) and shows which database the script is on. Only "y" and
+---"yes" are a yes. With --yes (`confirm = true` in cli.run) nothing is asked.
+---@param text string "Delete 1,200 notes?"
+---@return boolean
+---Raises an error of kind `usage` where there is no terminal.
+function M.confirm(text)
+    args.check("cli.confirm", "the question", text, QUESTION)
+    return require "dbrun.cli.confirm".ask(text, current.yes, current.has_yes)
+end
+
+---The options of a script, for completion, without running it: its file is read in an environment in which nothing
+---can be done.
+---@param path string
+---@return dbrun.cli.Description? nil: it does not use cli.run, or not where that can be seen
+---@return string? why
+function M.describe(path)
+    args.check("cli.describe", "path", path, args.path)
+    return require "dbrun.cli.inert".describe(path)
+end
+
+return args.answer_for_names(M, "cli", {
+    main = "cli.run{...}", parser = "cli.run{options = {...}}", parse = "cli.run{options = {...}}",
+    argparse = "cli.run{options = {...}}", option = "cli.run{options = {...}}", ask = "cli.confirm(text)",
+    prompt = "cli.confirm(text)", yes = "cli.confirm(text)", exit = "return the status from run",
+    print = "print(...)", note = "require \"dbrun.log\"", log = "require \"dbrun.log\"",
+})
