@@ -3,6 +3,9 @@
 ---
 ---     local p <close> = progress.new{label = "observations", total = 100000, unit = "rows"}
 ---     for ... do p:add(1000) end
+---
+--- Work that goes on where an earlier run has stopped says so (`start = 40000`): the rate and the remaining time are
+--- those of this run.
 
 local args = require "dbrun.args"
 local task = require "dbrun.task"
@@ -13,6 +16,7 @@ local M = {}
 ---@class dbrun.progress.Options
 ---@field label string
 ---@field total? number|false the amount of work; without it neither percentage nor remaining time is shown
+---@field start? number what was done before this run; default 0
 ---@field unit? string such as "rows"
 ---@field out? file*|table default io.stderr; a table has the methods write and flush
 ---@field fd? integer descriptor of out; default 2
@@ -24,8 +28,11 @@ local OUT <const> = {
     function(v) return io.type(v) == "file" or type(v) == "table" and v.write and v.flush end,
     "an open file, or a table with write and flush",
 }
+local AMOUNT <const> = {
+    function(v) return type(v) == "number" and v >= 0 and v < math.huge end, "a number of at least 0",
+}
 local OPTIONS <const> = {
-    label = "string", total = args.or_false "number", unit = "string", out = OUT, fd = args.integer,
+    label = "string", total = args.or_false "number", start = AMOUNT, unit = "string", out = OUT, fd = args.integer,
     terminal = "boolean", interval = args.seconds, clock = "function",
 }
 
@@ -69,7 +76,7 @@ end
 local function text_of(self, now)
     local elapsed = now - self.started
     local unit = self.unit and (" " .. self.unit) or ""
-    local rate = elapsed > 0 and self.done / elapsed or 0
+    local rate = elapsed > 0 and (self.done - self.start) / elapsed or 0
     local parts = {}
     if self.total then
         local share = self.total > 0 and self.done / self.total or 1
@@ -157,7 +164,8 @@ function M.new(opts)
     local self = setmetatable({
         label = opts.label, total = opts.total or false, unit = opts.unit or false, ended = false,
         out = opts.out or io.stderr, fd = fd,
-        terminal = terminal, clock = clock, started = now, done = 0,
+        terminal = terminal, clock = clock, started = now, start = opts.start or 0,
+        done = opts.start or 0,
         interval = terminal and redraw_interval or opts.interval or 5, drawn_at = now,
     }, meta)
     if terminal then draw(self, now) end

@@ -36,6 +36,18 @@ describe("progress on a terminal", function()
         assert.are.equal("rows: 100 %  100,000/100,000 rows  25,000/s  in 4.0 s\27[K\n", out.text:match("\r([^\r]*)$"))
     end)
 
+    it("counts the rate and the remaining time of this run where an earlier one has done a part", function()
+        local p, out, at = new { label = "rows", total = 100000, start = 90000, terminal = true }
+        assert.are.equal("rows:  90 %  90,000/100,000\27[K", out.text:match("\r([^\r]*)$"))
+        at(2)
+        p:add(2000)
+        assert.are.equal("rows:  92 %  92,000/100,000  1,000/s  8.0 s left\27[K", out.text:match("\r([^\r]*)$"))
+        at(10)
+        p:set(100000)
+        p:finish()
+        assert.are.equal("rows: 100 %  100,000/100,000  1,000/s  in 10 s\27[K\n", out.text:match("\r([^\r]*)$"))
+    end)
+
     it("is drawn at most ten times a second", function()
         local p, out, at = new { label = "x", total = 10000, terminal = true }
         for i = 1, 10000 do
