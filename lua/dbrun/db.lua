@@ -28,6 +28,7 @@ M.typed = params.typed
 M.range = params.range
 M.composite = params.composite
 M.ident = params.ident
+M.literal = require "dbrun.db.quote".literal
 
 ---@class dbrun.Result
 ---@field [integer] table<string, any> rows by column name; NULL is absent
@@ -197,25 +198,27 @@ end
 ---Rows of a query or a table through COPY: `for row in engine:copy_out("select ...") do`. Tables by column name
 ---as from query, or with positional=true sequences with db.null; with raw=true pieces of text. See
 ---dbrun.db.copy_out.
----@param source string|string[] a query without parameters, or a table's name
+---@param source string|string[] a query, or a table's name
 ---@param opts? dbrun.CopyOutOptions
+---@param ... any parameters of the query: for $1, ..., or one table for :name; they are written into it as constants
 ---@return fun(): table|string|nil
 function Connection:copy_out(source, opts, ...)
     on_connection("copy_out", self)
     local copy_out <const> = require "dbrun.db.copy_out"
-    return copy_out.copy_out(self, source, copy_out.arguments(source, opts, ...), false)
+    return copy_out.copy_out(self, source, copy_out.arguments(source, opts), false, ...)
 end
 
 ---As Connection:copy_out, on a connection from the pool, which the iterator holds.
----@param source string|string[] a query without parameters, or a table's name
+---@param source string|string[] a query, or a table's name
 ---@param opts? dbrun.CopyOutOptions
+---@param ... any parameters of the query: for $1, ..., or one table for :name; they are written into it as constants
 ---@return fun(): table|string|nil
 function Engine:copy_out(source, opts, ...)
     on_engine("copy_out", self)
     local copy_out <const> = require "dbrun.db.copy_out"
-    opts = copy_out.arguments(source, opts, ...)
+    opts = copy_out.arguments(source, opts)
     local conn <close> = self:acquire() -- until the iterator owns the connection
-    return copy_out.copy_out(conn, source, opts, true)
+    return copy_out.copy_out(conn, source, opts, true, ...)
 end
 
 ---Sends the statements that fn adds (p:query(sql, ...)) in one round trip, as one transaction.

@@ -47,6 +47,29 @@ local function query_of(conn, source, opts)
     return without_end(source)
 end
 
+local types_sql <const> = catalog.sql [[
+select {format_type}(t.oid, -1) as name from {unnest}($1::{oid}[]) with ordinality t(oid, place) order by t.place]]
+
+--- COPY takes no parameters: they are written into the query as constants of the types that the server expects.
+local function filled(conn, query, values)
+    local prepare <const> = require "dbrun.db.values".prepare
+    query, values = prepare(conn, query, values)
+    local item <const> = { query }
+    for i = 1, values.n do
+        local v <const> = values[i]
+        item[i + 1] = type(v) == "table" and v[2] or 0
+    end
+    local oids <const> = conn:parameter_types { item }[1]
+    if #oids ~= values.n then
+        errors.usage("copy_out", "%d values for a query with %d parameters", values.n, #oids)
+    end
+    local types <const> = {}
+    for i, row in ipairs(catalog.rows(conn, types_sql, { name = "string" }, params.array(oids, "oid"))) do
+        types[i] = row.name
+    end
+    return require "dbrun.db.quote".fill(query, values, types)
+end
+
 local function open_raw(conn, query, opts, own)
     return conn:copy_out_begin(statement.copy_out(query, opts), { raw = true, own = own })
 end
@@ -79,12 +102,13 @@ local SOURCE <const> = { args.string_or_strings[1], "a query or a table's name" 
 ---The options of copy_out, checked with its other arguments before anything is taken.
 ---@param source string|string[]
 ---@param opts? dbrun.CopyOutOptions
----@param ... any nothing
 ---@return table opts
-function M.arguments(source, opts, ...)
+function M.arguments(source, opts)
     args.check("copy_out", "its first argument", source, SOURCE)
-    args.no_more("copy_out", "takes a query or a table's name, and options",
-        "a query of COPY takes no parameters: write the values into it", ...)
+    if opts ~= nil and type(opts) ~= "table" then
+        errors.fail("usage", "copy_out: the options must be a table, got a " .. type(opts),
+            "parameters stand behind them: copy_out(sql, {}, value, ...)")
+    end
     return statement.check("copy_out", opts)
 end
 
@@ -93,13 +117,21 @@ end
 ---@param source string|string[] a query, or a table's name
 ---@param opts dbrun.CopyOutOptions from M.arguments
 ---@param own boolean the iterator releases the connection at its end
+---@param ... any parameters of the query: for $1, ..., or one table for :name
 ---@return fun(): table|string|nil iterator also closable (`<close>`)
 ---@return nil
 ---@return nil
 ---@return any closing for the generic `for`
-function M.copy_out(conn, source, opts, own)
-    local query <const> = query_of(conn, source, opts)
+function M.copy_out(conn, source, opts, own, ...)
+    local query = query_of(conn, source, opts)
+    local values <const> = table.pack(...)
     conn:drained()
+    if values.n > 0 then
+        if type(source) == "table" or not source:find "[%s()]" then
+            errors.usage("copy_out", "parameters are for a query, not for a table")
+        end
+        query = filled(conn, query, values)
+    end
     local iterator <const> = (opts.raw and open_raw or open_rows)(conn, query, opts, own)
     return iterator, nil, nil, iterator
 end

@@ -3,6 +3,7 @@ local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
+local quote <const> = require "dbrun.db.quote"
 
 local M = {}
 
@@ -76,14 +77,6 @@ function M.rows_only(fname, opts)
     end
 end
 
---- A string constant that does not depend on standard_conforming_strings.
-local function literal(s)
-    if s:find("\0", 1, true) then
-        errors.fail("usage", "an option of COPY contains a NUL byte")
-    end
-    return "E'" .. s:gsub("[\\']", "%0%0") .. "'"
-end
-
 local function options_sql(opts)
     local list = { "FORMAT " .. (opts.format or "text") }
     if opts.header ~= nil then
@@ -91,7 +84,7 @@ local function options_sql(opts)
     end
     for _, key in ipairs { "delimiter", "null", "quote", "escape" } do
         if opts[key] then
-            list[#list + 1] = key:upper() .. " " .. literal(opts[key])
+            list[#list + 1] = key:upper() .. " " .. quote.text(opts[key], ("an option of COPY (%s)"):format(key))
         end
     end
     return table.concat(list, ", ")
