@@ -42,6 +42,8 @@ local values = require "dbrun.config.values"
 ---@field DBRUN_MIGRATIONS_DIR string folder of the migrations (default scripts/migrations)
 ---@field DBRUN_SEEDS_DIR string folder of the seeds (default scripts/seeds)
 ---@field DBRUN_HOOKS_DIR string folder of the migration hooks (default scripts/hooks)
+---@field DBRUN_LOG "error"|"warn"|"info"|"debug" the log's level, where --log does not say it (default warn)
+---@field DBRUN_LOG_FORMAT "text"|"json" its form, where --log-format does not say it (default text)
 ---@field DBRUN_PROTECTED string|nil databases that scripts change only when they are named
 ---@field async_database_url string PostgreSQL's URL for `db.async`, percent-encoded; contains the password
 ---@field sync_database_url string PostgreSQL's URL for `db.sync`: MIGRATION_DATABASE_URL where it is set

@@ -8,6 +8,7 @@
 ---@field error table the error class (dbrun.error)
 ---@field fs table files (dbrun.fs)
 ---@field json table JSON (dbrun.json)
+---@field log table the log (dbrun.log)
 ---@field migrate table migrations (dbrun.migrate)
 ---@field process table child processes (dbrun.process)
 ---@field progress table progress lines (dbrun.progress)
@@ -21,8 +22,8 @@
 local M <const> = {}
 
 local PARTS <const> = {
-    cli = true, config = true, db = true, error = true, fs = true, json = true, migrate = true, process = true,
-    progress = true,
+    cli = true, config = true, db = true, error = true, fs = true, json = true, log = true, migrate = true,
+    process = true, progress = true,
     redis = true, seed = true, stack = true, task = true, time = true, tty = true, verify = true,
 }
 

@@ -103,7 +103,7 @@ static bool prepare(struct host *h)
     char *link = script_of_link(h->progname);
     if (link != NULL)
         return prepare_link(h, link);
-    if (!options_parse(o, h->argc, h->argv))
+    if (!options_parse(o, h->argc, h->argv) || !options_environment(o))
         return refuse(h, "%s", o->error);
     if (o->help || o->about)
         return true;

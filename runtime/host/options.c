@@ -35,6 +35,7 @@ const char options_help[] =
     "                      the server ends statements, and waits for locks, that take longer\n"
     "  --log LEVEL         error, warn (default), info or debug, on stderr\n"
     "  --log-format FORM   text (default) or json\n"
+    "  --log-parameters    with --log debug: the parameters of statements too, which may be secret\n"
     "  --version           show the versions of dbrun and Lua\n"
     "  --help              show this\n"
     "\n"
@@ -117,6 +118,7 @@ static const struct long_option long_options[] = {
     {"statement-timeout", 0, set_statement_timeout},
     {"lock-timeout", 0, set_lock_timeout},
     {"read-only", offsetof(struct options, read_only), NULL},
+    {"log-parameters", offsetof(struct options, log_parameters), NULL},
     {"log", 0, set_log},
     {"log-format", 0, set_log_format},
     {"no-env", offsetof(struct options, no_dotenv), NULL},
@@ -202,6 +204,23 @@ bool options_parse(struct options *o, int argc, char **argv)
         }
         if (!(arg[1] == '-' ? parse_long(o, argv, &i) : parse_short(o, argv, &i)))
             return false;
+    }
+    return true;
+}
+
+bool options_environment(struct options *o)
+{
+    const char *log = getenv("DBRUN_LOG");
+    const char *format = getenv("DBRUN_LOG_FORMAT");
+    if (o->log == NULL && log != NULL && *log != '\0') {
+        if (!log_level_parse(log, &o->log_level))
+            return wrong(o, "DBRUN_LOG (environment): expected error, warn, info or debug, got '%s'", log);
+        o->log = log;
+    }
+    if (o->log_format == NULL && format != NULL && *format != '\0') {
+        if (strcmp(format, "text") != 0 && strcmp(format, "json") != 0)
+            return wrong(o, "DBRUN_LOG_FORMAT (environment): expected text or json, got '%s'", format);
+        o->log_format = format;
     }
     return true;
 }

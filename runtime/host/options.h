@@ -27,6 +27,7 @@ struct options {
     bool no_dotenv; /* --no-env */
     const char *env_file;
     bool read_only;
+    bool log_parameters;
     double timeout; /* seconds, as the two below; 0 = none */
     double statement_timeout;
     double lock_timeout;
@@ -40,6 +41,9 @@ struct options {
 
 /* False when the command line is wrong: o->error then says what, in one line. */
 bool options_parse(struct options *o, int argc, char **argv);
+/* What the command line leaves open, from DBRUN_LOG and DBRUN_LOG_FORMAT of the environment; false as above.
+ */
+bool options_environment(struct options *o);
 void options_free(struct options *o);
 /* Is there anything to run without a script, such as -e? (Then neither prompt nor stdin.) */
 bool options_has_code(const struct options *o);

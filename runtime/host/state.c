@@ -150,6 +150,7 @@ static void open_core(lua_State *L, struct host *h)
 {
     h->rt = bind_open(L);
     h->rt->read_only = h->options.read_only;
+    h->rt->log->parameters = h->options.log_parameters;
     if (h->options.log != NULL)
         h->rt->log->level = h->options.log_level;
     if (h->options.log_format != NULL)

@@ -92,6 +92,16 @@ local port <const> = integer(1, 65535)
 local LIMIT <const> = 100000
 
 ---@type {[1]: string, [2]: dbrun.ConfigSpec}[]
+---One of a few words.
+local function word(...)
+    local known <const>, expected <const> = {}, table.concat({ ... }, ", ")
+    for _, name in ipairs { ... } do known[name] = true end
+    return function(raw)
+        if known[raw] then return raw end
+        return nil, "one of " .. expected
+    end
+end
+
 local LIST <const> = {
     { "DATABASE_URL", { address = "postgres", doc = "PostgreSQL's address; wins over POSTGRES_*" } },
     { "POSTGRES_HOST", { parse = text, doc = "name, address, or folder of the unix socket" } },
@@ -122,6 +132,8 @@ local LIST <const> = {
     { "DBRUN_MIGRATIONS_DIR", { parse = text, default = "scripts/migrations", doc = "folder of the migrations" } },
     { "DBRUN_SEEDS_DIR", { parse = text, default = "scripts/seeds", doc = "folder of the seeds" } },
     { "DBRUN_HOOKS_DIR", { parse = text, default = "scripts/hooks", doc = "folder of the migration hooks" } },
+    { "DBRUN_LOG", { parse = word("error", "warn", "info", "debug"), default = "warn", doc = "the log's level" } },
+    { "DBRUN_LOG_FORMAT", { parse = word("text", "json"), default = "text", doc = "the log's form" } },
     { "DBRUN_PROTECTED", { parse = text, doc = "databases that scripts change only when they are named" } },
 }
 

@@ -57,6 +57,19 @@ local function read_dotenv(path)
     return parsed
 end
 
+---The program's log follows the file, where neither the command line nor the environment says anything.
+---@param parsed dbrun.Dotenv
+local function set_log(parsed, host)
+    for key, set in pairs { DBRUN_LOG = core.log.level, DBRUN_LOG_FORMAT = core.log.format } do
+        local value <const> = parsed.values[key]
+        local given <const> = key == "DBRUN_LOG" and host.log or key == "DBRUN_LOG_FORMAT" and host.log_format
+        if value and value ~= "" and not given and not pcall(set, value) then
+            errors.fail("config", ("%s (%s line %d): expected %s"):format(key, parsed.name, parsed.lines[key],
+                key == "DBRUN_LOG" and "one of error, warn, info, debug" or "text or json"))
+        end
+    end
+end
+
 ---Reads the options of the command line and the file, at the first access. A command line with rules of its own for
 ---the files (dbmate's) leaves what it read in the host's options, as `dotenv`.
 ---@param state dbrun.ConfigState
@@ -70,6 +83,7 @@ local function read_sources(state)
         state.dotenv = read_dotenv(options.env_file or host.env_file)
     end
     state.overlay = host.overlay or {}
+    if state.dotenv and not options.env_file then set_log(state.dotenv, host) end
 end
 
 ---The value of a key as it was given, and its source.

@@ -6,6 +6,7 @@ local literal <const> = require "dbrun.db.literal"
 local names <const> = require "dbrun.db.names"
 local params <const> = require "dbrun.db.params"
 local source <const> = require "dbrun.db.source"
+local told <const> = require "dbrun.db.told"
 local transaction <const> = require "dbrun.db.transaction"
 
 local M = {}
@@ -54,7 +55,10 @@ function M.pipeline(conn, fn)
     fn(p)
     conn:drained()
     local list <const> = setmetatable(p, nil)
-    return conn:batch(list) or conn:batch(require "dbrun.db.values".write_batch(conn, list), true)
+    local began <const> = told.begin()
+    local results <const> = conn:batch(list) or conn:batch(require "dbrun.db.values".write_batch(conn, list), true)
+    told.done(began, "pipeline", { statements = #list })
+    return results
 end
 
 local HINT <const> = 'execute_many(sql, { { 1, "a" }, { 2, "b" } })'
@@ -94,6 +98,7 @@ function M.execute_many(conn, call, own)
     local sql <const>, rows <const> = call.sql, call.rows
     local plan
     local total = 0
+    local began <const> = told.begin()
     transaction.run(conn, {}, function()
         local chunk, n = {}, 0
         for row in rows[1], rows[2], rows[3], rows[4] do
@@ -113,6 +118,7 @@ function M.execute_many(conn, call, own)
         end
         total = total + send(conn, plan and plan[1] or sql, chunk)
     end, own)
+    told.done(began, "execute_many", { rows = total }, sql)
     return total
 end
 

@@ -7,6 +7,7 @@ local literal <const> = require "dbrun.db.literal"
 local params <const> = require "dbrun.db.params"
 local sources <const> = require "dbrun.db.source"
 local statement <const> = require "dbrun.db.copy_statement"
+local told <const> = require "dbrun.db.told"
 local types <const> = require "dbrun.db.types"
 
 local M = {}
@@ -199,10 +200,13 @@ end
 
 local function run(conn, sql, send, ...)
     conn:drained()
+    local began <const> = told.begin()
     conn:copy_begin(sql)
     local ok <const>, e <const> = pcall(send, conn, ...)
     if ok then
-        return conn:copy_end()
+        local rows <const> = conn:copy_end()
+        told.done(began, "copy_in", { rows = rows }, sql)
+        return rows
     end
     -- Fail the COPY, unless it has ended because the connection was lost or the task cancelled.
     core.task.shield(pcall, conn.copy_end, conn, "the producer of the rows failed")

@@ -5,6 +5,7 @@ local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
 local statement <const> = require "dbrun.db.copy_statement"
+local told <const> = require "dbrun.db.told"
 
 local M = {}
 
@@ -124,6 +125,7 @@ end
 ---@return any closing for the generic `for`
 function M.copy_out(conn, source, opts, own, ...)
     local query = query_of(conn, source, opts)
+    local shown <const> = query -- for the log, without values
     local values <const> = table.pack(...)
     conn:drained()
     if values.n > 0 then
@@ -132,7 +134,9 @@ function M.copy_out(conn, source, opts, own, ...)
         end
         query = filled(conn, query, values)
     end
+    local began <const> = told.begin()
     local iterator <const> = (opts.raw and open_raw or open_rows)(conn, query, opts, own)
+    told.done(began, "copy_out", {}, shown)
     return iterator, nil, nil, iterator
 end
 

@@ -1,6 +1,7 @@
 #include "bind/os/log.h"
 
 #include "bind/base/error.h"
+#include "task/where.h"
 
 #include <string.h>
 
@@ -12,6 +13,69 @@ static int write_line(lua_State *L)
     int level = luaL_checkoption(L, 1, NULL, words);
     log_write(bind_runtime(L)->log, (enum log_level)level, "%s", luaL_checkstring(L, 2));
     return 0;
+}
+
+/* fields(level, message, {key, kind, value, ...}): kind "text", or "raw" for what JSON writes without quotes.
+ * A field of a table could be a secret's part: the caller masks what it encodes. */
+static int write_fields(lua_State *L)
+{
+    struct log *log = bind_runtime(L)->log;
+    enum log_level level = (enum log_level)luaL_checkoption(L, 1, NULL, words);
+    struct log_line line;
+    size_t len;
+    const char *message = luaL_checklstring(L, 2, &len);
+    luaL_checktype(L, 3, LUA_TTABLE);
+    lua_Integer n = (lua_Integer)lua_rawlen(L, 3);
+    luaL_checkstack(L, 3, NULL);
+    for (lua_Integer i = 1; i <= n; i++) { /* nothing raises below */
+        luaL_argcheck(L, lua_rawgeti(L, 3, i) == LUA_TSTRING, 3, "expected strings");
+        lua_pop(L, 1);
+    }
+    if (!log_wants(log, level))
+        return 0;
+    log_begin(&line, log, level, message, len);
+    for (lua_Integer i = 1; i + 2 <= n; i += 3) {
+        lua_rawgeti(L, 3, i);
+        lua_rawgeti(L, 3, i + 1);
+        lua_rawgeti(L, 3, i + 2);
+        bool raw = lua_tostring(L, -2)[0] == 'r';
+        const char *value = lua_tolstring(L, -1, &len);
+        (raw ? log_raw : log_text)(&line, lua_tostring(L, -3), value, len);
+        lua_pop(L, 3);
+    }
+    log_end(&line);
+    return 0;
+}
+
+/* parameters([on]) -> on: are statements logged with their parameters? */
+static int log_parameters(lua_State *L)
+{
+    struct log *log = bind_runtime(L)->log;
+    if (!lua_isnoneornil(L, 1))
+        log->parameters = lua_toboolean(L, 1);
+    lua_pushboolean(L, log->parameters);
+    return 1;
+}
+
+/* format([word]) -> "text" or "json" */
+static int format_word(lua_State *L)
+{
+    static const char *const forms[] = {"text", "json", NULL};
+    struct log *log = bind_runtime(L)->log;
+    if (!lua_isnoneornil(L, 1))
+        log->json = luaL_checkoption(L, 1, NULL, forms) == 1;
+    lua_pushstring(L, forms[log->json]);
+    return 1;
+}
+
+/* place([level]) -> "file:line" of the script's line that called, or nil */
+static int place(lua_State *L)
+{
+    char where[SCRIPT_WHERE];
+    if (!script_where(L, 1, where, sizeof where))
+        return 0;
+    lua_pushstring(L, where);
+    return 1;
 }
 
 /* level([word]) -> word: sets the level; returns the level */
@@ -56,8 +120,15 @@ static int secret(lua_State *L)
 
 int bind_log_open(lua_State *L, struct runtime *rt)
 {
-    static const luaL_Reg functions[] = {
-        {"write", write_line}, {"level", level_word}, {"mask", mask}, {"secret", secret}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"write", write_line},
+                                         {"fields", write_fields},
+                                         {"level", level_word},
+                                         {"format", format_word},
+                                         {"parameters", log_parameters},
+                                         {"place", place},
+                                         {"mask", mask},
+                                         {"secret", secret},
+                                         {NULL, NULL}};
     bind_lib(L, rt, functions);
     return 1;
 }

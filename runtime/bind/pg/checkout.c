@@ -4,7 +4,7 @@
 #include "bind/pg/mux.h"
 #include "bind/pg/on_connect.h"
 #include "bind/pg/pool_error.h"
-#include "bind/pg/statement.h"
+#include "bind/pg/statement_log.h"
 
 /* ---- checkout ---- */
 
@@ -61,6 +61,8 @@ int pg_statement_checked_out(lua_State *L, struct pg_statement *st, bool parked)
     }
     if (st->waiter.result != POOL_GRANTED)
         return pg_statement_checkout_failed(L, st, st->waiter.result);
+    if (parked && st->began)
+        pg_log_waited(L, st);
     st->link = st->waiter.slot->conn;
     st->waiter.slot = NULL; /* st->link holds the slot from now on */
     return pg_statement_leased(L, st);

@@ -112,6 +112,7 @@ static struct pg_statement *begin(lua_State *L, struct pg_lease *lease)
     st->engine = check_turn(L, lease);
     st->lease = lease;
     st->k = next_stage;
+    st->began = log_wants(st->engine->rt->log, LOG_LEVEL_DEBUG) ? mono_now() : 0;
     pg_engine_ref(st->engine); /* it may be closed while the statement waits */
     return st;
 }

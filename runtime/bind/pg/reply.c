@@ -6,7 +6,7 @@
 #include "bind/pg/params.h"
 #include "bind/pg/recovery.h"
 #include "bind/pg/stale.h"
-#include "bind/pg/statement.h"
+#include "bind/pg/statement_log.h"
 #include "bind/pg/stream.h"
 #include "pg/errors.h"
 
@@ -25,6 +25,8 @@ static int hand_to_stream(lua_State *L, struct pg_statement *st)
     int index = 3 + st->nparams;
     if (!st->lease)
         pg_link_note_place(L, link); /* the rows may be read by another task than this */
+    if (st->began)
+        pg_log_statement(L, st);
     link->task = NULL;
     st->stream->form = st->form;
     pg_stream_attach_ready(st->stream, link, st->lease == NULL);
@@ -169,6 +171,8 @@ static int deliver(lua_State *L, struct pg_statement *st)
         return read_again(L, st);
     if (st->link->notices.first)
         pg_notices_tell(L, st->link);
+    if (st->began)
+        pg_log_statement(L, st);
     warn_when_large(L, st);
     if (st->result && !st->describe_only && pg_result_has_meta(st->shape))
         push_meta(L, st); /* from here on a leased link may be gone */

@@ -5,7 +5,7 @@
 #include "bind/pg/params.h"
 #include "bind/pg/recovery.h"
 #include "bind/pg/stale.h"
-#include "bind/pg/statement.h"
+#include "bind/pg/statement_log.h"
 #include "pg/errors.h"
 #include "pg/placeholder.h"
 
@@ -109,6 +109,8 @@ int pg_statement_shared(lua_State *L, struct pg_statement *st)
         return shared_failed(L, st);
     st->result = s->result;
     s->result = NULL;
+    if (st->began)
+        pg_log_statement(L, st);
     if (pg_result_has_meta(st->shape))
         pg_result_meta(L, &e->decoder, st->result);
     if (st->shape == RESULT_ONE)

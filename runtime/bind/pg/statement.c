@@ -4,6 +4,7 @@
 
 #include "base/deadline.h"
 #include "bind/pg/mux.h"
+#include "bind/pg/statement_log.h"
 
 #include <string.h>
 
@@ -79,6 +80,8 @@ int pg_statement_raise(lua_State *L, struct pg_statement *st)
 {
     struct runtime *rt = st->engine->rt;
     struct error e = {0};
+    if (st->began)
+        pg_log_statement(L, st);
     error_move(&e, &st->error);
     pg_statement_clean(st);
     return bind_error_raise(L, rt, &e);
@@ -87,6 +90,8 @@ int pg_statement_raise(lua_State *L, struct pg_statement *st)
 int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st, enum error_outcome outcome)
 {
     struct sched *s = st->engine->rt->sched;
+    if (st->began)
+        pg_log_cancelled(L, st);
     pg_statement_clean(st);
     return task_raise_cancelled_with(L, s, outcome);
 }

@@ -33,7 +33,8 @@ struct pg_statement {
     enum pg_stage stage;
     enum pg_result_shape shape;
     unsigned form; /* FORM_ bits */
-    int nparams;   /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
+    uint64_t began; /* when, for the log; 0: it does not want statements */
+    int nparams;    /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
     bool simple;
     int top;                        /* the stack's top before on_connect was called */
     struct pg_lease *connect_lease; /* what on_connect gets: anchored on the stack */

@@ -40,6 +40,13 @@ static void acquire_abandoned(struct wait *w)
     redis_session_give_up(s, true);
 }
 
+static void log_waited(lua_State *L, const struct redis_session *s)
+{
+    char where[SCRIPT_WHERE] = "?";
+    script_where(L, 1, where, sizeof where);
+    log_write(s->rt->log, LOG_LEVEL_DEBUG, "redis: waited for a connection at %s", where);
+}
+
 static int acquired(lua_State *L, int status, lua_KContext ctx)
 {
     struct redis_handle *h = lua_touserdata(L, 2);
@@ -54,6 +61,8 @@ static int acquired(lua_State *L, int status, lua_KContext ctx)
             return raise_late(L, h, waited, lua_tostring(L, 3));
         return raise_no_connection(L, h->session, POOL_WAITING, waited);
     default:
+        if (log_wants(h->session->rt->log, LOG_LEVEL_DEBUG))
+            log_waited(L, h->session);
         if (h->session->waiter.result != POOL_GRANTED)
             return raise_no_connection(L, h->session, h->session->waiter.result, waited);
         redis_session_attach(h->session);

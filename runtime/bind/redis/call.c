@@ -1,7 +1,9 @@
 /* Runs one command: one C function with one yield. */
+#include "base/deadline.h"
 #include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/redis/args.h"
+#include "bind/redis/command_log.h"
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
 #include "redis/codes.h"
@@ -15,6 +17,7 @@
 int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k)
 {
     struct redis_session *s = r->handle->session;
+    r->call->began = log_wants(s->rt->log, LOG_LEVEL_DEBUG) ? mono_now() : 0;
     struct wait *w = wait_begin(s->rt->sched, r->deadline, redis_session_abandon, r->call);
     redis_session_issue(s, r->call, w, r->from, r->expect, r->deadline, r->handle->repeat);
     return wait_park(L, w, (lua_KContext)w, k);
@@ -133,7 +136,9 @@ struct redis_terms redis_room_given(lua_State *L, struct redis_session *s, lua_K
 
 /* ---- the answer ---- */
 
-struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what)
+/* `first`: where the command's arguments begin; 0: there are none that the log could show. */
+static struct session_call *answer(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what,
+                                   int first)
 {
     struct runtime *rt = s->rt;
     struct wait *w = (struct wait *)ctx;
@@ -144,6 +149,8 @@ struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KCo
     if (status == WAIT_TIMEOUT)
         redis_raise_timeout(L, s, (enum error_outcome)(intptr_t)data, what);
     struct session_call *c = data;
+    if (c->began)
+        redis_log_command(L, c, what, first);
     if (c->failed)
         raise_failed(L, rt, c, what);
     s->answered = c->answered;
@@ -156,6 +163,11 @@ struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KCo
         redis_session_give(s->converting);
     s->converting = c;
     return c;
+}
+
+struct session_call *redis_answer(lua_State *L, struct redis_session *s, lua_KContext ctx, const char *what)
+{
+    return answer(L, s, ctx, what, 0);
 }
 
 void redis_taken(struct session_call *c)
@@ -212,7 +224,8 @@ static int answered(lua_State *L, int status, lua_KContext ctx)
     struct runtime *rt = bind_runtime(L);
     const struct redis_command *cmd = running(L);
     struct redis_handle *h = lua_touserdata(L, 1);
-    struct session_call *c = redis_answer(L, h->session, ctx, cmd->name);
+    int first = lua_touserdata(L, lua_upvalueindex(2)) ? 2 : 3;
+    struct session_call *c = answer(L, h->session, ctx, cmd->name, first);
     struct resp_cursor cur = resp_cursor(&c->call.reply);
     struct resp_item item = {.type = RESP_NIL};
     (void)status;

@@ -34,6 +34,7 @@ struct session_call {
     struct wait *wait; /* NULL: no task waits, or the task has given up */
     uint32_t expect;   /* number of replies */
     uint64_t deadline;
+    uint64_t began;    /* when, for the log; 0: it does not want commands */
     uint64_t answered; /* the serial number of the connection that brought the reply */
     uint64_t received; /* the connection's counter of received bytes when the command was issued */
     char *copy;        /* the bytes of the command, when it may be sent again; with `undo`, of that */
