@@ -205,7 +205,7 @@ end
 function Connection:copy_out(source, opts, ...)
     on_connection("copy_out", self)
     local copy_out <const> = require "dbrun.db.copy_out"
-    return copy_out.copy_out(self, source, copy_out.arguments(source, opts), false, ...)
+    return copy_out.copy_out(self, source, copy_out.arguments(source, opts, ...), false, ...)
 end
 
 ---As Connection:copy_out, on a connection from the pool, which the iterator holds.
@@ -216,7 +216,7 @@ end
 function Engine:copy_out(source, opts, ...)
     on_engine("copy_out", self)
     local copy_out <const> = require "dbrun.db.copy_out"
-    opts = copy_out.arguments(source, opts)
+    opts = copy_out.arguments(source, opts, ...)
     local conn <close> = self:acquire() -- until the iterator owns the connection
     return copy_out.copy_out(conn, source, opts, true, ...)
 end

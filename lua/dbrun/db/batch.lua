@@ -55,10 +55,9 @@ function M.pipeline(conn, fn)
     fn(p)
     conn:drained()
     local list <const> = setmetatable(p, nil)
-    local began <const> = told.begin()
-    local results <const> = conn:batch(list) or conn:batch(require "dbrun.db.values".write_batch(conn, list), true)
-    told.done(began, "pipeline", { statements = #list })
-    return results
+    return told.run("pipeline", function() return { statements = #list } end, nil, function()
+        return conn:batch(list) or conn:batch(require "dbrun.db.values".write_batch(conn, list), true)
+    end)
 end
 
 local HINT <const> = 'execute_many(sql, { { 1, "a" }, { 2, "b" } })'
@@ -89,16 +88,10 @@ local function send(conn, sql, rows)
         or conn:batch_many(sql, require "dbrun.db.values".write_many(conn, sql, rows), true)
 end
 
----Runs one statement with each of many parameter lists, pipelined, in one transaction.
----@param conn table a leased connection
----@param call table from M.arguments
----@param own? boolean the connection is released right after
----@return integer rows affected by all of them
-function M.execute_many(conn, call, own)
+local function run_many(conn, call, own)
     local sql <const>, rows <const> = call.sql, call.rows
     local plan
     local total = 0
-    local began <const> = told.begin()
     transaction.run(conn, {}, function()
         local chunk, n = {}, 0
         for row in rows[1], rows[2], rows[3], rows[4] do
@@ -118,8 +111,16 @@ function M.execute_many(conn, call, own)
         end
         total = total + send(conn, plan and plan[1] or sql, chunk)
     end, own)
-    told.done(began, "execute_many", { rows = total }, sql)
     return total
+end
+
+---Runs one statement with each of many parameter lists, pipelined, in one transaction.
+---@param conn table a leased connection
+---@param call table from M.arguments
+---@param own? boolean the connection is released right after
+---@return integer rows affected by all of them
+function M.execute_many(conn, call, own)
+    return told.run("execute_many", function(n) return { rows = n } end, call.sql, run_many, conn, call, own)
 end
 
 return M

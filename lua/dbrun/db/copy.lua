@@ -198,19 +198,24 @@ local function send_chunks(conn, encoder, _, first, f, state)
     conn:copy_send(encoder)
 end
 
-local function run(conn, sql, send, ...)
-    conn:drained()
-    local began <const> = told.begin()
+local function transfer(conn, sql, send, ...)
     conn:copy_begin(sql)
     local ok <const>, e <const> = pcall(send, conn, ...)
     if ok then
-        local rows <const> = conn:copy_end()
-        told.done(began, "copy_in", { rows = rows }, sql)
-        return rows
+        return conn:copy_end()
     end
     -- Fail the COPY, unless it has ended because the connection was lost or the task cancelled.
     core.task.shield(pcall, conn.copy_end, conn, "the producer of the rows failed")
     error(e, 0)
+end
+
+local function counts(rows)
+    return { rows = rows }
+end
+
+local function run(conn, sql, send, ...)
+    conn:drained()
+    return told.run("copy_in", counts, sql, transfer, conn, sql, send, ...)
 end
 
 ---Runs a COPY ... FROM STDIN that is given as a statement, with a text in its format.

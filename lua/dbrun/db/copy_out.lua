@@ -38,8 +38,12 @@ local function without_end(query)
 end
 
 --- A list, or a text without blanks and brackets, is a table's name; any other text is a query.
+local function is_table(source)
+    return type(source) == "table" or not source:find "[%s()]"
+end
+
 local function query_of(conn, source, opts)
-    if type(source) == "table" or (type(source) == "string" and not source:find "[%s()]") then
+    if is_table(source) then
         return query_of_table(conn, source, opts.columns)
     elseif opts.columns then
         errors.usage("copy_out", "`columns` is for a table; a query selects its columns itself")
@@ -98,18 +102,28 @@ local function open_rows(conn, query, opts, own)
     })
 end
 
+local VALUE <const> = {
+    function(v)
+        local t <const> = type(v)
+        return v == nil or v == core.null or t == "string" or t == "number" or t == "boolean" or t == "table"
+    end, "a value: a string, number, boolean, nil, db.null, or a table",
+}
 local SOURCE <const> = { args.string_or_strings[1], "a query or a table's name" }
 
 ---The options of copy_out, checked with its other arguments before anything is taken.
 ---@param source string|string[]
 ---@param opts? dbrun.CopyOutOptions
+---@param ... any parameters
 ---@return table opts
-function M.arguments(source, opts)
+function M.arguments(source, opts, ...)
     args.check("copy_out", "its first argument", source, SOURCE)
     if opts ~= nil and type(opts) ~= "table" then
         errors.fail("usage", "copy_out: the options must be a table, got a " .. type(opts),
             "parameters stand behind them: copy_out(sql, {}, value, ...)")
+    elseif select("#", ...) > 0 and is_table(source) then
+        errors.usage("copy_out", "parameters are for a query, not for a table")
     end
+    args.each("copy_out", "parameter", VALUE, ...)
     return statement.check("copy_out", opts)
 end
 
@@ -129,9 +143,6 @@ function M.copy_out(conn, source, opts, own, ...)
     local values <const> = table.pack(...)
     conn:drained()
     if values.n > 0 then
-        if type(source) == "table" or not source:find "[%s()]" then
-            errors.usage("copy_out", "parameters are for a query, not for a table")
-        end
         query = filled(conn, query, values)
     end
     local began <const> = told.begin()

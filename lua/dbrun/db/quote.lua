@@ -108,7 +108,7 @@ end
 
 -- ---- the parameters of a statement --------------------------------------------------------------------
 
----A parameter as it was written for its type (dbrun.db.values), with that type.
+--- A parameter as it was written for its type (dbrun.db.values), with that type.
 local function parameter(v, type_name, n)
     local place <const> = ("copy_out: parameter $%d"):format(n)
     local text
@@ -118,8 +118,12 @@ local function parameter(v, type_name, n)
         text = "\\x" .. hex(v[1])
     elseif type(v) == "table" then
         text = v[1]
+    elseif type(v) == "string" or type(v) == "boolean" then
+        text = tostring(v)
+    elseif type(v) == "number" then
+        text = number_text(v)
     else
-        text = type(v) == "number" and number_text(v) or tostring(v)
+        refuse(place, ("is a %s, which cannot be a value"):format(type(v)))
     end
     return ("(%s::%s)"):format(text == nil and "NULL" or M.text(text, place), type_name)
 end

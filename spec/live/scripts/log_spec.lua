@@ -20,10 +20,14 @@ engine:transaction(function(tx)
     for _ in tx:copy_out("select a from t where a > $1", {}, 1) do end
     tx:pipeline(function(p) p:query "select 1" p:query "select 2" end)
 end)
+pcall(engine.copy_in, engine, "pg_class", nil, { { "x" } }) -- the columns are others
+engine:exec "create table if not exists uniques (a int primary key)"
+pcall(engine.copy_in, engine, "uniques", { "a" }, { { 1 }, { 1 } })
+pcall(engine.pipeline, engine, function(p) p:query "select 1" p:query "select 1/0" end)
 local shared = db.engine { url = os.getenv "DATABASE_URL", pipeline = 10 }
 shared:query("select 'shared', $1::int", 7)
 local r = redis.get()
-r:set("k", "value") -- line 18
+r:set("k", "value") -- line 22
 pcall(r.lpush, r, "k", 1)]]
 
 describe("--log debug", function()
@@ -38,7 +42,8 @@ describe("--log debug", function()
     local function find(list, key, text, waits)
         for _, line in ipairs(list) do
             local is_wait = line.message:find("waited", 1, true) ~= nil
-            if is_wait == (waits or false) and line[key] and tostring(line[key]):find(text, 1, true) then return line end
+            local value = is_wait == (waits or false) and line[key]
+            if value and tostring(value):find(text, 1, true) then return line end
         end
         error(("no line has %s in %s"):format(text, key), 2)
     end
@@ -76,8 +81,12 @@ describe("--log debug", function()
         assert.equal("select a from t where a > $1", find(list, "message", "copy_out").sql)
         assert.equal(2, find(list, "message", "postgres: pipeline").statements)
         assert.equal(1, find(list, "sql", "'shared'").rows)
+        local copied = find(list, "sqlstate", "23505")
+        assert.equal("postgres: copy_in failed", copied.message)
+        assert.matches("duplicate key", copied.error)
+        assert.equal("22012", find(list, "message", "pipeline failed").sqlstate)
         local set = find(list, "command", "SET")
-        assert.equal("a.lua:18", set.place)
+        assert.equal("a.lua:22", set.place)
         assert.is_nil(set.arguments)
         assert.matches("^WRONGTYPE", find(list, "command", "LPUSH").error)
     end)
