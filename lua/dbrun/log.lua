@@ -167,8 +167,14 @@ function M.wants(level)
     return RANK[level] <= RANK[level_of()]
 end
 
--- The level of the .env counts from here on, also before anything else is configured.
-if core.options then local _ <const> = require "dbrun.config".DBRUN_LOG end
+do -- the .env counts from here on, also before anything else is configured; in a stock lua5.4 the environment too
+    local config <const> = require "dbrun.config"
+    local level <const>, form <const> = config.DBRUN_LOG, config.DBRUN_LOG_FORMAT
+    if not core.options then
+        level_of(level)
+        core.log.format(form)
+    end
+end
 
 return args.answer_for_names(M, "log", {
     warning = "log.warn(message, fields)", critical = "log.error(message, fields)", print = "log.info(message, fields)",

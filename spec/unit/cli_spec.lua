@@ -313,6 +313,9 @@ examples:
         local wrong = dbrun({ "tidy" }, { TIDY_DAYS = "geheim" })
         assert.matches("tidy: %-%-days, from TIDY_DAYS %(environment%): expected a whole number %(help", wrong.stderr)
         assert.equal(2, wrong.code)
+        fs.write(dir .. "/hook.lua", [[return require "dbrun.cli".run { options = { { "token", env = "HOOK_TOKEN" } },
+            run = function(args) error("refused: " .. args.token) end }]])
+        assert.matches("refused: %*%*%*\n", dbrun({ "hook.lua" }, { HOOK_TOKEN = "s3cret-9f8e7d" }).stderr)
         fs.write(dir .. "/.env", "TIDY_DAYS=8\n")
         assert.matches("^begins\n8\t", dbrun({ "tidy" }).stdout)
         fs.unlink(dir .. "/.env")

@@ -1,5 +1,6 @@
 --- A command line by the specification of a script: options anywhere, `--days 5` or `--days=5`, `-d5`, `-abc`, `--`
 --- ends options; what is not given comes from the environment (or the .env), then from the default.
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local nearest = require "dbrun.nearest"
 local tty = require "dbrun.tty"
@@ -204,6 +205,7 @@ local function of_environment(option)
     local text = config[option.env]
     if text == nil or text == "" then return nil end
     text = tostring(text)
+    if require "dbrun.config.mask".by_name(option.env) then core.log.secret(text) end
     local value, expected
     if option.type == "flag" then
         value, expected = types.switch(text), "true or false"
