@@ -48,7 +48,7 @@ int program_main(lua_State *L);
 /* Takes the value on top of the stack, which the script has returned: its exit status, or raises an error
  * when it can be none. */
 void status_take(lua_State *L, struct host *h);
-/* lua_CFunction, core.status(n): the status when the script returns none. */
+/* lua_CFunction, upvalue 1 the host, core.status(n): the status when the script returns none. */
 int status_set(lua_State *L);
 
 /* ---- repl.c ---- */

@@ -158,7 +158,8 @@ static void open_core(lua_State *L, struct host *h)
     luaL_requiref(L, "dbrun.core", bind_core, 0);
     lua_getfield(L, -1, "options");
     fill_options(L, &h->options);
-    lua_pushcfunction(L, status_set);
+    lua_pushlightuserdata(L, h);
+    lua_pushcclosure(L, status_set, 1);
     lua_setfield(L, -3, "status");
     lua_pop(L, 2);
 }

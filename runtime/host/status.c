@@ -5,7 +5,7 @@
  * may forget to return it. */
 int status_set(lua_State *L)
 {
-    struct host *h = state_host(L);
+    struct host *h = lua_touserdata(L, lua_upvalueindex(1));
     lua_Integer status = luaL_checkinteger(L, 1);
     luaL_argcheck(L, status >= 0 && status <= 255, 1, "an exit status is 0 to 255");
     h->script_status = (int)status;

@@ -34,6 +34,10 @@ local function environment(path)
         run = function(spec) error({ [found] = true, spec = spec }, 0) end,
         confirm = function() return false end,
     }, OTHERS)
+    local function loader(name)
+        if name == "dbrun.cli" then return cli end
+        return name == "dbrun" and setmetatable({ cli = cli }, OTHERS) or blank
+    end
     local env <const> = {
         assert = assert, error = error, ipairs = ipairs, next = next, pairs = pairs,
         pcall = function() return false end, xpcall = function() return false end, rawequal = rawequal,
@@ -42,10 +46,7 @@ local function environment(path)
         tostring = tostring, type = type, _VERSION = _VERSION, math = math, utf8 = utf8, table = table,
         string = string, print = function() end, arg = { [0] = path },
         os = setmetatable({ time = os.time, date = os.date, clock = os.clock, getenv = os.getenv }, OTHERS),
-        require = function(name)
-            if name == "dbrun.cli" then return cli end
-            return name == "dbrun" and setmetatable({ cli = cli }, OTHERS) or blank
-        end,
+        ["require"] = loader,
     }
     env._G = env
     return setmetatable(env, OTHERS)

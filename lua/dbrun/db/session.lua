@@ -15,7 +15,7 @@ local transaction <const> = require "dbrun.db.transaction"
 ---@field cursor fun(self, sql: string|dbrun.RowOptions, ...): dbrun.Cursor
 ---@field exec fun(self, sql: string): integer
 ---@field copy_in fun(self, t: string|string[], columns: string[]?, source: any, opts: dbrun.CopyInOptions?): integer
----@field copy_out fun(self, source: string|string[], opts: dbrun.CopyOutOptions?): function
+---@field copy_out fun(self, source: string|string[], opts: dbrun.CopyOutOptions?, ...): function
 ---@field pipeline fun(self, fn: fun(p: dbrun.Pipeline)): dbrun.Result[]
 ---@field execute_many fun(self, sql: string, source: table[]|function, ...): integer
 ---@field transaction fun(self, opts: table?, fn: function): any
