@@ -132,6 +132,11 @@ end
 ---@param argv? string[] default: the program's arguments
 ---@return integer status for `return cli.run{...}`
 ---Raises an error of kind `usage` at the script's line when the specification is wrong.
+---```lua
+---local status = cli.run({ options = { { "days", "integer", default = 90 } },
+---    run = function(args) print(args.days) end }, { "--days", "5" })  --> 5
+---print(status)  --> 0
+---```
 function M.run(spec, argv)
     args.optional("cli.run", "argv", argv, args.strings)
     local root = specs.read(spec)
@@ -165,6 +170,9 @@ local QUESTION <const> = {
 ---@param text string "Delete 1,200 notes?"
 ---@return boolean
 ---Raises an error of kind `usage` where there is no terminal.
+---```lua
+---cli.run({ confirm = true, run = function() print(cli.confirm "Delete 5 notes?") end }, { "--yes" })  --> true
+---```
 function M.confirm(text)
     args.check("cli.confirm", "the question", text, QUESTION)
     return require "dbrun.cli.confirm".ask(text, current.yes, current.has_yes)
@@ -175,6 +183,10 @@ end
 ---@param path string
 ---@return dbrun.cli.Description? nil: it does not use cli.run, or not where that can be seen
 ---@return string? why
+---```lua
+---fs.write("tidy.lua", [[require "dbrun.cli".run { options = { { "days", "integer" } }, run = print }]])
+---print(cli.describe("tidy.lua").options[1].name)  --> days
+---```
 function M.describe(path)
     args.check("cli.describe", "path", path, args.path)
     return require "dbrun.cli.inert".describe(path)

@@ -9,6 +9,7 @@ local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local names <const> = require "dbrun.db.names"
 local params <const> = require "dbrun.db.params"
+local quote <const> = require "dbrun.db.quote"
 local options <const> = require "dbrun.db.options"
 
 local M = {}
@@ -28,7 +29,7 @@ M.typed = params.typed
 M.range = params.range
 M.composite = params.composite
 M.ident = params.ident
-M.literal = require "dbrun.db.quote".literal
+M.literal = quote.literal
 
 ---@class dbrun.Result
 ---@field [integer] table<string, any> rows by column name; NULL is absent

@@ -128,23 +128,39 @@ end
 
 ---Writes a line of level `error`.
 ---@type fun(message: string, fields?: table<string, any>)
+---```lua
+---log.error("cannot copy", { table = "notes" })
+---```
 M.error = writer("error", NONE)
 
 ---Writes a line of level `warn`.
 ---@type fun(message: string, fields?: table<string, any>)
+---```lua
+---log.warn("slow", { seconds = 3.5 })
+---```
 M.warn = writer("warn", NONE)
 
 ---Writes a line of level `info`.
 ---@type fun(message: string, fields?: table<string, any>)
+---```lua
+---log.info("copied", { rows = 5 })
+---```
 M.info = writer("info", NONE)
 
 ---Writes a line of level `debug`.
 ---@type fun(message: string, fields?: table<string, any>)
+---```lua
+---log.debug("a batch", { from = 1, to = 1000 })
+---```
 M.debug = writer("debug", NONE)
 
 ---A logger whose lines all have these fields.
 ---@param fields table<string, any>
 ---@return dbrun.log.Logger
+---```lua
+---local mine = log.with { job = "nightly" }
+---mine.info("copied", { rows = 5 })
+---```
 function M.with(fields)
     args.check("log.with", "the fields", fields, "table")
     check_fields("log.with", fields)
@@ -154,6 +170,9 @@ end
 ---The level: lines of more detailed levels are not written. With an argument it is set.
 ---@param level? dbrun.log.Level
 ---@return dbrun.log.Level
+---```lua
+---print(log.level())  --> warn
+---```
 function M.level(level)
     args.optional("log.level", "the level", level, LEVEL)
     return level_of(level)
@@ -162,6 +181,9 @@ end
 ---Would a line of this level be written?
 ---@param level dbrun.log.Level
 ---@return boolean
+---```lua
+---print(log.wants "error", log.wants "debug")  --> true  false
+---```
 function M.wants(level)
     args.check("log.wants", "the level", level, LEVEL)
     return RANK[level] <= RANK[level_of()]

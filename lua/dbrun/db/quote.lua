@@ -87,7 +87,10 @@ end
 ---A value as it stands in SQL text, quoted.
 ---@param v any a string, number, boolean, nil or db.null, or what db.bytea, db.typed, db.array, db.json, db.range made
 ---@return string
----Raises an error of kind `usage` for what cannot be written.
+---Raises an error of kind `usage` for what cannot be written: a NUL byte, a table that no wrapper made.
+---```lua
+---print(db.literal "it's", db.literal(db.null))  --> 'it''s'  NULL
+---```
 function M.literal(v)
     local t <const> = type(v)
     local place <const> = "db.literal: the value"
