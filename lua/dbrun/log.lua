@@ -42,6 +42,17 @@ local function check_fields(fn, fields)
     end
 end
 
+--- Names whose texts are never written. (Not "key": that of Redis is no secret.)
+local SECRET <const> = { "passw", "passphrase", "secret", "token", "credential", "api_?key", "authoriz" }
+
+local function is_secret(key)
+    local name = key:lower()
+    for _, word in ipairs(SECRET) do
+        if name:find(word) then return true end
+    end
+    return false
+end
+
 --- An error object in one line, with its SQLSTATE.
 local function error_text(e)
     return e.sqlstate and ("%s (SQLSTATE %s)"):format(e.message, e.sqlstate) or e.message
@@ -80,6 +91,7 @@ local function flat(list, fields)
     table.sort(names)
     for _, key in ipairs(names) do
         local kind, text = value_of(fields[key])
+        if kind == "text" and text ~= "" and is_secret(key) then text = "***" end
         local n = #list
         list[n + 1], list[n + 2], list[n + 3] = key, kind, text
     end

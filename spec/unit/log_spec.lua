@@ -12,7 +12,7 @@ log.error("a\nb \27[2J \"q\" \\", { rows = 5, share = 0.5, ok = true, name = "Ad
     none = db.null, wide = "é=", bytes = "\0\xff", nan = 0/0, list = { 1, "postgres://u:hush@h/d" },
     failed = errors.new { kind = "constraint", message = "no\n good", sqlstate = "23505" } })
 local mine = log.with { job = "nightly", rows = 1 }
-mine.warn("warned", { rows = 2 })
+mine.warn("warned", { rows = 2, db_password = "hush" })
 mine.with { deep = 1 }.info "told"
 log.debug("hidden", { secret = { password = "hush" } })
 print(log.level(), log.wants "debug")]]
@@ -44,7 +44,7 @@ describe("the log of a script", function()
             [[ERROR a\nb \x1b[2J \"q\" \\ bytes="\x00\xff" empty="" failed="no\n good (SQLSTATE 23505)" ]]
                 .. [[list="[1,\"postgres://u:***@h/d\"]" name="Ada L" nan=nan none=null ok=true rows=5 share=0.5 ]]
                 .. [[wide="é=" word=x]],
-            "WARN  warned job=nightly rows=2", "INFO  told deep=1 job=nightly rows=1",
+            "WARN  warned job=nightly db_password=*** rows=2", "INFO  told deep=1 job=nightly rows=1",
         }, list)
         assert.equal("info\tfalse\n", result.stdout)
     end)

@@ -108,6 +108,17 @@ local VALUE <const> = {
         return v == nil or v == core.null or t == "string" or t == "number" or t == "boolean" or t == "table"
     end, "a value: a string, number, boolean, nil, db.null, or a table",
 }
+---Raises when a table of :name parameters stands where the options are.
+local function check_not_values(source, opts)
+    local plan <const> = core.pg.named(source)
+    for i = 2, plan and #plan or 1 do
+        if opts[plan[i]] ~= nil then
+            errors.fail("usage", ("copy_out: the parameter :%s stands where the options are"):format(plan[i]),
+                "parameters stand behind them: copy_out(sql, {}, { name = value })")
+        end
+    end
+end
+
 local SOURCE <const> = { args.string_or_strings[1], "a query or a table's name" }
 
 ---The options of copy_out, checked with its other arguments before anything is taken.
@@ -124,6 +135,7 @@ function M.arguments(source, opts, ...)
         errors.usage("copy_out", "parameters are for a query, not for a table")
     end
     args.each("copy_out", "parameter", VALUE, ...)
+    if select("#", ...) == 0 and type(source) == "string" and opts then check_not_values(source, opts) end
     return statement.check("copy_out", opts)
 end
 
