@@ -3,8 +3,7 @@
 --- statement; the lines \restrict and \unrestrict are left out; every other command is refused, because dbrun is not
 --- psql.
 local split = require "dbrun.migrate.read.split"
-
-local scan <const> = require "dbrun.core".sql.scan
+local stream = require "dbrun.sql.stream"
 
 local M = {}
 
@@ -49,21 +48,6 @@ end
 
 -- ---- COPY ----
 
----Does a statement read rows from what follows it?
-local function reads_rows(sql)
-    local depth, before = 0, nil
-    for behind, kind, from in scan, sql, 1 do
-        local text <const> = sql:sub(from, behind - 1):lower()
-        if kind == "sign" then
-            depth = depth + (text == "(" and 1 or text == ")" and -1 or 0)
-        elseif kind == "word" and depth == 0 and text == "stdin" and before == "from" then
-            return true
-        end
-        if kind ~= "blank" and kind ~= "comment" then before = kind == "word" and text or nil end
-    end
-    return false
-end
-
 ---The rows from byte `from` on: where they end, and where the line `\.` ends.
 local function end_of_rows(sql, from)
     local last, behind = sql:find("\n\\%.\r?\n", from - 1)
@@ -101,7 +85,7 @@ end
 function Reader:statement(first, last, semicolon)
     local sql <const> = self.sql
     local text <const> = sql:sub(first, last)
-    if split.first_words(text, 1) ~= "copy" or not reads_rows(text) then return nil end
+    if stream.of(text) ~= "in" then return nil end
     semicolon = semicolon or #sql
     local line_end <const> = sql:find("\n", semicolon, true) or #sql + 1
     local rest <const> = sql:sub(semicolon + 1, line_end - 1)

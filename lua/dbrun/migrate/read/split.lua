@@ -1,6 +1,7 @@
 --- Splits an SQL text into statements as psql does: with the server's parser. If that is not installed, or does not
 --- know the syntax (of a newer server), or if the text switches standard_conforming_strings, which the parser takes for
 --- on, the lexer below works as psql's does.
+local ends = require "dbrun.sql.ends"
 local sql_library = require "dbrun.core".sql
 local strings = require "dbrun.migrate.read.strings"
 
@@ -28,28 +29,6 @@ local function skip_blanks(sql, at)
     return #sql + 1
 end
 
----Tracks whether the words so far are inside BEGIN ATOMIC ... END of a function or procedure, where semicolons do not
----end the statement. CASE ends with END too.
-local function track_body(state, word)
-    state.words = state.words + 1
-    if state.words == 1 then
-        state.routine = word == "create" and "maybe" or nil
-    elseif state.routine == "maybe" then
-        if word == "function" or word == "procedure" then state.routine = "yes"
-        elseif word ~= "or" and word ~= "replace" then state.routine = nil end
-    elseif state.routine == "yes" and state.parens == 0 then
-        if word == "begin" or (word == "case" and state.body > 0) then state.body = state.body + 1
-        elseif word == "end" and state.body > 0 then state.body = state.body - 1 end
-    end
-end
-
-local function track_sign(state, sign)
-    if sign == "(" then state.parens = state.parens + 1
-    elseif sign == ")" then state.parens = math.max(0, state.parens - 1) end
-end
-
-local function fresh() return { words = 0, parens = 0, body = 0 } end
-
 ---@class dbrun.migrate.Visitor what M.walk finds; each may return the byte where the walk goes on
 ---@field statement fun(first: integer, last: integer, escapes: boolean, semicolon?: integer): integer?
 ---@field backslash? fun(at: integer, inside: boolean): integer? a sign that SQL does not have; inside a statement?
@@ -59,7 +38,7 @@ local function fresh() return { words = 0, parens = 0, body = 0 } end
 ---@param escapes? boolean standard_conforming_strings is off at the beginning
 ---@param visitor dbrun.migrate.Visitor
 function M.walk(sql, escapes, visitor)
-    local state, mode = fresh(), strings.track(escapes)
+    local state, mode = ends.new(), strings.track(escapes)
     local first, last
     local function finish(semicolon)
         local on
@@ -67,7 +46,7 @@ function M.walk(sql, escapes, visitor)
             on = visitor.statement(first, last, mode.escapes, semicolon)
             mode:statement(sql:sub(first, last))
         end
-        state, first = fresh(), nil
+        state, first = ends.new(), nil
         return on
     end
     local at = 1
@@ -76,13 +55,11 @@ function M.walk(sql, escapes, visitor)
         if not behind then break end
         local text <const> = sql:sub(at, behind - 1)
         local on
-        if text == ";" and state.parens == 0 and state.body == 0 then
+        if ends.take(state, kind, text) then
             on = finish(at)
         elseif text == "\\" and visitor.backslash then
             on = visitor.backslash(at, first ~= nil)
         elseif not is_between(kind) then
-            if kind == "word" then track_body(state, text:lower())
-            elseif kind == "sign" then track_sign(state, text) end
             first, last = first or at, behind - 1
         end
         at = on or behind
