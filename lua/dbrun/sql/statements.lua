@@ -32,8 +32,8 @@ local Metatable <const> = { __index = Reader }
 local KNOWN <const> = { read = args.callable, line = args.whole(1), escapes = "boolean" }
 
 ---Makes a reader.
----@param options? { read?: (fun(): string?), line?: integer, escapes?: boolean } read: gives the next piece of the text,
----    nil at its end; without it the text is fed. line: the number of the first line (1)
+---@param options? { read?: (fun(): string?), line?: integer, escapes?: boolean } read: gives the next piece of the text
+---    and nil at its end; without it the text is fed. line: the number of the first line (1)
 ---@return dbrun.sql.Reader
 function M.new(options)
     options = args.options("statements.new", options, KNOWN)
