@@ -23,6 +23,8 @@ local M = {}
 ---@class dbrun.redis.WithOptions
 ---@field timeout? number seconds for each command
 ---@field idempotent? boolean commands that may have run are sent again
+---@field typed? boolean replies keep the types that the server gave them, and no other shape: a status reply is
+---  {status = "OK"}, nil in a list is db.null; not those of pipelines and transactions
 ---@field wait? {replicas: integer?, timeout: number?, aof: true|{primary: integer?, replicas: integer?}|nil} writes
 ---  return when so many replicas have them, and raise an error with code `WAIT` when that takes longer
 
@@ -252,8 +254,8 @@ end
 --- SCRIPT KILL and similar commands must not wait: neither behind what they end, nor for a free connection of the
 --- pool, nor for SELECT, which a server that runs a long script refuses.
 core.redis.class("client").__overtaking = function(client, name, ...)
-    local pool <close>, timeout <const> = core.redis.pool_bare(client)
-    local other <close> = core.redis.client_new(pool, { timeout = timeout })
+    local pool <close>, timeout <const>, typed <const> = core.redis.pool_bare(client)
+    local other <close> = core.redis.client_new(pool, { timeout = timeout, typed = typed })
     local connection <close> = other:__until(select(2, client:__until())):__acquire(name)
     return connection:call(name, ...)
 end

@@ -30,6 +30,7 @@ local REPLICAS_EVERY <const> = 10 -- seconds after which the replicas are read a
 ---@field package idempotent boolean
 ---@field package want dbrun.redis.Wait|false what writes wait for
 ---@field package read_from "primary"|"replica"
+---@field package typed boolean
 local Cluster <const> = {}
 local Metatable <const> = {}
 
@@ -163,12 +164,17 @@ end
 
 -- ---- which node ----
 
+--- For questions of its own: replies in the shapes that it expects.
+local function untyped(self)
+    return self.typed and self:with { typed = false } or self
+end
+
 local known_by_server <const> = {}
 
 --- What COMMAND INFO says of a command; nil when the server does not know it, or does not tell: a user without the
 --- right, a proxy without COMMAND. Then any node is tried, and its MOVED is followed.
 local function told_by_server(self, stop, asked)
-    local ok <const>, replies <const> = pcall(send, self, stop, {}, nil, "COMMAND", "INFO", asked)
+    local ok <const>, replies <const> = pcall(send, untyped(self), stop, {}, nil, "COMMAND", "INFO", asked)
     if ok then
         return type(replies) == "table" and replies[1] or nil
     elseif errors.is(replies, "redis") and (replies.code == "NOPERM" or replies.code == "ERR") then
@@ -204,7 +210,7 @@ end
 --- The keys of a command; nil when it has none.
 local function keys_of(self, stop, spec, name, args, n)
     if spec.movable then
-        return send(self, stop, {}, nil, "COMMAND", "GETKEYS", name, table.unpack(args, 1, n))
+        return send(untyped(self), stop, {}, nil, "COMMAND", "GETKEYS", name, table.unpack(args, 1, n))
     end
     return spec.keys and keys.of(spec, args, n) or nil
 end
@@ -302,14 +308,14 @@ function Cluster:call(name, ...)
 end
 
 ---The same client with other settings.
----@param opts {timeout: number?, idempotent: boolean?, read_from: "primary"|"replica"|nil}
+---@param opts {timeout: number?, idempotent: boolean?, read_from: "primary"|"replica"|nil, typed: boolean?}
 ---@return dbrun.redis.Cluster
 function Cluster:with(opts)
     on_cluster("with", self)
     local want
     opts, want = options.with(opts, true)
     local other = { state = self.state, usual = false, stop = self.stop }
-    for _, name in ipairs { "timeout", "idempotent", "read_from" } do
+    for _, name in ipairs { "timeout", "idempotent", "read_from", "typed" } do
         other[name] = opts[name]
         if other[name] == nil then
             other[name] = self[name]
@@ -456,7 +462,7 @@ function M.new(settings, seeds, connect)
     }
     return setmetatable({
         state = state, usual = true, timeout = settings.command_timeout or 30,
-        idempotent = settings.idempotent or false, want = false, stop = false,
+        idempotent = settings.idempotent or false, want = false, stop = false, typed = false,
         read_from = settings.read_from or "primary",
     }, Metatable)
 end

@@ -214,7 +214,9 @@ local function wait_of(given)
     return want
 end
 
-local WITH <const> = { timeout = NOT_NEGATIVE, idempotent = "boolean", wait = args.or_false "table" }
+local WITH <const> = {
+    timeout = NOT_NEGATIVE, idempotent = "boolean", typed = "boolean", wait = args.or_false "table",
+}
 local CLUSTER_WITH <const> = both(WITH, { read_from = OF_CLIENT.read_from })
 
 ---Checks the options of client:with.

@@ -176,7 +176,9 @@ end
 ---@param want? dbrun.redis.Wait|false
 ---@return dbrun.redis.Client
 function M.bounded(cluster, client, stop, want)
-    return (client:with { timeout = cluster.timeout, idempotent = cluster.idempotent, wait = want }:__until(stop))
+    return (client:with {
+        timeout = cluster.timeout, idempotent = cluster.idempotent, typed = cluster.typed, wait = want,
+    }:__until(stop))
 end
 
 ---Runs `fn(client, trip)` for the primary of the hash slot (any primary without one), with retries. When fn sets

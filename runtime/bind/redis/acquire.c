@@ -95,6 +95,7 @@ static int acquire(lua_State *L)
     if (redis_is_over(from))
         return redis_raise_over(L, shared, own ? "the request for a connection" : lua_tostring(L, 3));
     h->timeout = from->timeout;
+    h->typed = from->typed;
     if (!own)
         h->until = from->until;
     h->session = redis_session_new(rt, shared->pool, false);

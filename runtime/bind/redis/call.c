@@ -366,6 +366,7 @@ void redis_push_until(lua_State *L, const struct redis_handle *from, uint64_t st
     h->timeout = from->timeout;
     h->until = stop;
     h->repeat = from->repeat;
+    h->typed = from->typed;
     h->session = redis_session_ref(from->session);
 }
 
@@ -452,6 +453,7 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
         return hand_over(L, cmd, first, "__blocking");
     if (h->session->shared && redis_command_overtakes(L, cmd, first))
         return hand_over(L, cmd, first, "__overtaking");
+    plan.shape = h->typed ? REDIS_SHAPE_TYPED : plan.shape;
     plan.blocks = block >= 0;
     plan.block = block;
     return send_command(L, h, cmd, first, &plan);
@@ -462,7 +464,7 @@ static int run(lua_State *L, struct redis_handle *h, const struct redis_command 
 {
     if (cmd->flags)
         return send_special(L, h, cmd, first, only_reads);
-    struct plan plan = {cmd->shape, false, only_reads, -1};
+    struct plan plan = {h->typed ? REDIS_SHAPE_TYPED : cmd->shape, false, only_reads, -1};
     return send_command(L, h, cmd, first, &plan);
 }
 

@@ -25,6 +25,7 @@ struct redis_handle {
     double timeout; /* for each command, in seconds; HUGE_VAL = none */
     uint64_t until; /* a call of several commands has taken one deadline for all; DEADLINE_NEVER = no */
     bool repeat;    /* after a lost connection, commands that may have run are sent again */
+    bool typed;     /* replies keep their types: REDIS_SHAPE_TYPED in reply.h */
 };
 
 /* Is the value a client or a dedicated connection? */
@@ -110,7 +111,8 @@ int redis_acquire__until(lua_State *L);
 struct redis_pool *redis_check_pool(lua_State *L, int idx);
 /* pool_new{host=, port=, path=, ..., max_connections=, timeout=, full_is_error=, ...} -> pool */
 int redis_pool__new(lua_State *L);
-/* pool_bare(client) -> pool, timeout: for a command that must not wait for what runs on other connections */
+/* pool_bare(client) -> pool, timeout, typed: for a command that must not wait for what runs on other
+ * connections */
 int redis_pool__bare(lua_State *L);
 void redis_pool_class(lua_State *L, struct runtime *rt);
 /* Pushes a table with the pool's figures. */

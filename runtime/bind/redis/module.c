@@ -22,20 +22,21 @@
 
 /* ---- clients and connections ---- */
 
-/* client_new(pool, {timeout=, idempotent=}) -> client */
+/* client_new(pool, {timeout=, idempotent=, typed=}) -> client */
 static int client_new(lua_State *L)
 {
     luaL_checktype(L, 2, LUA_TTABLE);
     struct redis_handle *h = redis_push_handle(L, REDIS_CLIENT_CLASS);
     h->timeout = field_seconds(L, 2, "timeout", HUGE_VAL);
     h->repeat = field_boolean(L, 2, "idempotent", false);
+    h->typed = field_boolean(L, 2, "typed", false);
     h->session = redis_session_new(bind_runtime(L), redis_check_pool(L, 1), true);
     if (!h->session)
         return luaL_error(L, "not enough memory");
     return 1;
 }
 
-/* client_with(client, {timeout=, idempotent=}) -> the same client with other settings */
+/* client_with(client, {timeout=, idempotent=, typed=}) -> the same client with other settings */
 static int client_with(lua_State *L)
 {
     const struct redis_handle *from = bind_self(L, REDIS_CLIENT_CLASS);
@@ -43,6 +44,7 @@ static int client_with(lua_State *L)
     struct redis_handle *h = redis_push_handle(L, REDIS_CLIENT_CLASS);
     h->timeout = field_seconds(L, 2, "timeout", from->timeout);
     h->repeat = field_boolean(L, 2, "idempotent", from->repeat);
+    h->typed = field_boolean(L, 2, "typed", from->typed);
     h->until = from->until;
     h->session = redis_session_ref(redis_check_handle(L, 1)->session);
     return 1;

@@ -181,6 +181,7 @@ int redis_pool__bare(lua_State *L)
 {
     const struct redis_handle *from = redis_check_handle(L, 1);
     lua_Number timeout = from->timeout;
+    bool typed = from->typed;
     struct pool_handle *h = lua_newuserdatauv(L, sizeof *h, 0);
     h->pool = NULL;
     luaL_setmetatable(L, REDIS_POOL_CLASS);
@@ -188,7 +189,8 @@ int redis_pool__bare(lua_State *L)
     if (!h->pool)
         return luaL_error(L, "not enough memory");
     lua_pushnumber(L, timeout);
-    return 2;
+    lua_pushboolean(L, typed);
+    return 3;
 }
 
 struct redis_pool *redis_check_pool(lua_State *L, int idx)

@@ -88,13 +88,32 @@ struct maker {
     struct resp_cursor *c;
     int depth; /* of the tables that are being filled */
     bool too_deep;
+    bool typed; /* REDIS_SHAPE_TYPED */
 };
 
 static void push_elements(struct maker *m, uint64_t n, const struct redis_shape *shape);
 
+/* What only a reply with types shows: false when it is like any other. */
+static bool push_typed(const struct maker *m, const struct resp_item *item)
+{
+    if (item->type == RESP_NIL && m->depth > 0) {
+        lua_pushlightuserdata(m->L, NULL);
+        return true;
+    }
+    if (item->type != RESP_STATUS)
+        return false;
+    luaL_checkstack(m->L, 3, NULL);
+    lua_createtable(m->L, 0, 1);
+    lua_pushlstring(m->L, item->text, item->size);
+    lua_setfield(m->L, -2, "status");
+    return true;
+}
+
 static void push_item(struct maker *m, const struct resp_item *item, const struct redis_shape *shape)
 {
     lua_State *L = m->L;
+    if (m->typed && push_typed(m, item))
+        return;
     switch (item->type) {
     case RESP_NIL:
         lua_pushnil(L);
@@ -148,8 +167,9 @@ bool redis_reply_push_item(lua_State *L, struct runtime *rt, struct resp_cursor 
         lua_pushlstring(L, item->text, item->size);
         return true;
     }
-    struct maker m = {.L = L, .rt = rt, .c = c};
-    push_item(&m, item, &redis_shapes[shape]);
+    bool typed = shape == REDIS_SHAPE_TYPED;
+    struct maker m = {.L = L, .rt = rt, .c = c, .typed = typed};
+    push_item(&m, item, &redis_shapes[typed ? SHAPE_PLAIN : shape]);
     if (!m.too_deep)
         return true;
     lua_pop(L, 1);

@@ -8,6 +8,9 @@
 #include "bind/redis/command.h"
 #include "redis/resp.h"
 
+/* No shape, but the reply as it came: a status reply is {status = "OK"}, and nil in a list is core.null. */
+#define REDIS_SHAPE_TYPED ((redis_shape_id)255)
+
 /* Pushes the next value at the cursor in this shape. Error replies become error objects. False: it is nested
  * too deep for Lua, and an error object that says so was pushed in its place. */
 bool redis_reply_push(lua_State *L, struct runtime *rt, struct resp_cursor *c, redis_shape_id shape);
