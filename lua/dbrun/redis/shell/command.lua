@@ -80,7 +80,7 @@ local function has_error(reply)
     return false
 end
 
-local function main(argv)
+local function main(argv, redis)
     local before <const>, words <const> = split(argv)
     local args <const>, help <const> = cli.parse(parser(), before)
     if not args then
@@ -92,7 +92,7 @@ local function main(argv)
     local kind <const> = run.kind(words)
     if args.x then words[#words + 1] = io.stdin:read "a" end
     local print <const> = printer(args.format or (tty.isatty(1) and "text" or "raw"), kind)
-    local client <const> = require("dbrun.redis").get()
+    local client <const> = redis.get()
     if kind.stream then
         run.stream(client, words, kind, function(reply)
             print(reply)
@@ -107,9 +107,10 @@ end
 
 ---Runs the command.
 ---@param argv string[] the arguments
+---@param redis table the module dbrun.redis
 ---@return integer status
-function M.main(argv)
-    return cli.main("redis", function() return main(argv) end)
+function M.main(argv, redis)
+    return cli.main("redis", function() return main(argv, redis) end)
 end
 
 return M
