@@ -26,6 +26,7 @@ local M = {}
 
 ---@class dbrun.sql.Reader
 ---@field escapes boolean standard_conforming_strings is off: plain strings have escapes. Set it between two statements.
+---@field terminated boolean the rows that `data` gave last ended with a line `\.`
 local Reader <const> = {}
 local Metatable <const> = { __index = Reader }
 
@@ -38,7 +39,7 @@ local KNOWN <const> = { read = args.callable, line = args.whole(1), escapes = "b
 function M.new(options)
     options = args.options("statements.new", options, KNOWN)
     local self <const> = setmetatable({
-        read = options.read, escapes = options.escapes or false, line = options.line or 1, over = false,
+        read = options.read, escapes = options.escapes or false, line = options.line or 1, over = false, terminated = false,
         buf = "", counted = 1, pending = {},
     }, Metatable)
     self:begin(1)
@@ -116,7 +117,7 @@ local function is_between(kind) return kind == "blank" or kind == "comment" end
 
 ---Does a string that ends at byte `behind` go on in the next line's quotes? Nobody knows before the next piece.
 local function string_may_go_on(self, behind)
-    for _, kind in scan, self.buf, behind, self.escapes do
+    for _, kind in scan, self.buf, behind do -- blanks and comments are the same with escapes
         if not is_between(kind) then return false end
     end
     return true
@@ -251,7 +252,7 @@ local function begin_rows(self)
     local plain <const> = rest:find "^%s*$" or rest:find "^%s*%-%-"
     self.behind = not plain and { text = rest, line = self:line_at(self.at) } or nil
     skip_to(self, math.min(stop + 1, #self.buf + 1))
-    self.rows = "line"
+    self.rows, self.terminated = "line", false
     return true
 end
 
@@ -303,6 +304,7 @@ function Reader:data()
                 skip_to(self, last + 1)
                 return piece
             elseif stop then
+                self.terminated = true
                 return end_rows(self, stop + 1)
             elseif self.over then
                 return end_rows(self, #self.buf + 1)

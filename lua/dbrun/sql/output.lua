@@ -1,0 +1,98 @@
+--- Where results go: standard output, or a file that is there whole or not at all.
+local core = require "dbrun.core"
+local errors = require "dbrun.error"
+local fs = require "dbrun.fs"
+
+local M = {}
+
+---@class dbrun.sql.Output
+---@field file file*
+---@field name string for messages
+---@field terminal boolean
+---@field temporary? string the file under its first name
+---@field path? string the name it gets at the end
+---@field broken boolean nobody reads what is written any more
+local Output <const> = {}
+local Metatable <const> = { __index = Output }
+
+local function new(fields)
+    fields.broken = false
+    return setmetatable(fields, Metatable)
+end
+
+---Standard output. A pipe is opened anew, so that its reader may leave without a word of the program's.
+---@return dbrun.sql.Output
+function M.stdout()
+    local stat <const> = fs.stat "/proc/self/fd/1"
+    local pipe <const> = stat and stat.kind == "fifo" and io.open("/proc/self/fd/1", "wb") or nil
+    return new { file = pipe or io.stdout, name = "standard output", terminal = core.tty.isatty(1), pipe = pipe ~= nil }
+end
+
+local STDOUT <const> = { ["/dev/stdout"] = true, ["/dev/fd/1"] = true, ["/proc/self/fd/1"] = true }
+
+---A file. What is no plain file, a device or a pipe, is written to; a link stays, and what it leads to is replaced.
+---@param path string
+---@return dbrun.sql.Output
+---Raises an error of kind `io`.
+function M.to_file(path)
+    if STDOUT[path] then return M.stdout() end
+    local stat = fs.stat(path)
+    if stat and stat.kind == "folder" then errors.fail("io", ("cannot write %s: it is a folder"):format(path)) end
+    -- What /dev/stderr leads to is not this program's to replace.
+    if stat and (stat.kind ~= "file" or path:find "^/dev/" or path:find "^/proc/") then
+        local file <const>, why <const> = io.open(path, "ab")
+        if not file then errors.fail("io", ("cannot write %s"):format(why)) end
+        return new { file = file, name = path, terminal = false }
+    end
+    local target <const> = stat and fs.realpath(path) or path
+    local temporary <const> = ("%s.%s.new"):format(target, core.redis.random_token():sub(1, 12))
+    local file <const>, why <const> = io.open(temporary, "wb")
+    if not file then errors.fail("io", ("cannot write %s: %s"):format(path, (why:gsub("^.*: ", "")))) end
+    if stat then fs.chmod(temporary, stat.mode) end
+    return new { file = file, name = path, terminal = false, temporary = temporary, path = target }
+end
+
+---Writes texts as they are.
+---@param ... string|number
+---@return dbrun.sql.Output? self as a file's write
+---Raises an error of kind `io`; with code "EPIPE" when nobody reads any more.
+function Output:write(...)
+    local ok <const>, why <const>, number <const> = self.file:write(...)
+    if ok then return self end
+    self.broken = number == 32
+    errors.fail("io", ("cannot write to %s: %s"):format(self.name, why))
+end
+
+---Brings what was written to its place.
+function Output:flush()
+    local ok <const>, why <const>, number <const> = self.file:flush()
+    if ok then return end
+    self.broken = number == 32
+    errors.fail("io", ("cannot write to %s: %s"):format(self.name, why))
+end
+
+---The end: the file gets its name.
+---Raises an error of kind `io`.
+function Output:finish()
+    self:flush()
+    if self.file ~= io.stdout then
+        local ok <const>, why <const> = self.file:close()
+        if not ok then errors.fail("io", ("cannot write to %s: %s"):format(self.name, why)) end
+    end
+    if self.temporary then
+        fs.rename(self.temporary, self.path)
+        self.temporary = nil
+    end
+end
+
+---Leaves nothing of a file that was not finished.
+function Output:close()
+    if self.file ~= io.stdout and io.type(self.file) == "file" then self.file:close() end
+    if self.temporary then
+        os.remove(self.temporary)
+        self.temporary = nil
+    end
+end
+Metatable.__close = Output.close
+
+return M

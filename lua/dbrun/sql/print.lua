@@ -1,0 +1,86 @@
+--- Prints what statements give: tables and other formats (dbrun.table), or values only, as psql -At does. What is
+--- printed for programs has no command tags.
+local core = require "dbrun.core"
+local tables = require "dbrun.table"
+
+local M = {}
+
+---@class dbrun.sql.Printer
+---@field output dbrun.sql.Output
+---@field format string
+---@field values boolean -t: no header, no tags
+---@field apart boolean an empty line comes before what is printed next
+local Printer <const> = {}
+local Metatable <const> = { __index = Printer }
+
+---@param output dbrun.sql.Output
+---@param format "table"|"vertical"|"csv"|"tsv"|"json"|"jsonl"|"md"
+---@param values boolean
+---@return dbrun.sql.Printer
+function M.new(output, format, values)
+    return setmetatable({ output = output, format = format, values = values, apart = false }, Metatable)
+end
+
+---Values of a row behind one another, as psql -At prints them.
+local function print_values(output, next_row)
+    local null <const> = core.null
+    local show <const> = output.terminal and core.tty.printable or function(text) return text end
+    for row in next_row do
+        local texts <const> = {}
+        for i = 1, #row do texts[i] = row[i] == null and "" or row[i] end
+        output:write(show(table.concat(texts, "|")), "\n")
+    end
+end
+
+--- Names of an object's members are different: the second `id` is `id_2`.
+local function unique(columns)
+    local seen, out = {}, {}
+    for _, column in ipairs(columns) do seen[column.name] = (seen[column.name] or 0) + 1 end
+    local taken <const> = {}
+    for i, column in ipairs(columns) do
+        local name, n = column.name, 1
+        while taken[name] or n > 1 and seen[name] do
+            n = n + 1
+            name = ("%s_%d"):format(column.name, n)
+        end
+        taken[name] = true
+        out[i] = { name = name, type = column.type, oid = column.oid }
+    end
+    return out
+end
+
+local BETWEEN <const> = { table = true, vertical = true, md = true, csv = true, tsv = true }
+local AS_OBJECT <const> = { json = true, jsonl = true }
+
+---Prints rows.
+---@param columns {name: string, type?: string, oid: integer}[]
+---@param next_row fun(): string[]? values in the server's text, db.null for NULL
+function Printer:rows(columns, next_row)
+    local output <const> = self.output
+    if self.values and (self.format == "table") then return print_values(output, next_row) end
+    if self.apart then output:write "\n" end
+    self.apart = BETWEEN[self.format] and not self.values
+    tables.write(output, next_row, {
+        format = self.format, columns = AS_OBJECT[self.format] and unique(columns) or columns, text = true,
+        header = not self.values,
+    })
+end
+
+local COUNTS <const> = {
+    INSERT = "INSERT 0", UPDATE = "UPDATE", DELETE = "DELETE", MERGE = "MERGE", SELECT = "SELECT", COPY = "COPY",
+    FETCH = "FETCH", MOVE = "MOVE",
+}
+local FOR_PEOPLE <const> = { table = true, vertical = true }
+
+---Prints the tag of a statement without columns, where a person reads.
+---@param command string
+---@param affected integer
+function Printer:command(command, affected)
+    if self.values or not FOR_PEOPLE[self.format] then return end
+    local counts <const> = COUNTS[command]
+    if self.apart then self.output:write "\n" end
+    self.output:write(counts and ("%s %d"):format(counts, affected) or command, "\n")
+    self.apart = false
+end
+
+return M

@@ -1,0 +1,77 @@
+--- The connection of a run of SQL: one, until the end. On a protected database it is read-only unless the target was
+--- named.
+local catalog = require "dbrun.db.catalog"
+local config = require "dbrun.config"
+local core = require "dbrun.core"
+local db = require "dbrun.db"
+local errors = require "dbrun.error"
+local target = require "dbrun.target"
+
+local M = {}
+
+---@class dbrun.sql.Session
+---@field conn dbrun.Connection
+---@field engine dbrun.Engine
+---@field protected? string the database's name: it is protected, and the session is read-only for that
+local Session <const> = {}
+local Metatable <const> = { __index = Session }
+
+local function open(on_notice)
+    local engine <const> = db.engine {
+        url = config.async_database_url, size = 1, overflow = 0, connect_timeout = config.DB_CONNECT_TIMEOUT,
+        command_timeout = config.DB_STATEMENT_TIMEOUT, statement_cache = 0, on_notice = on_notice, large_result = 0,
+    }
+    local ok <const>, conn <const> = pcall(engine.acquire, engine)
+    if not ok then
+        engine:close()
+        error(conn, 0)
+    end
+    return engine, conn
+end
+
+---Opens the connection.
+---@param named? string the target as --target names it
+---@param on_notice fun(notice: dbrun.Notice)
+---@return dbrun.sql.Session
+function M.open(named, on_notice)
+    local engine, conn = open(on_notice)
+    local self <const> = setmetatable({ engine = engine, conn = conn }, Metatable)
+    local ok <const>, e <const> = pcall(target.check, conn, config.async_database_url, named)
+    if not ok then
+        if named or not errors.is(e, "usage") then
+            self:close()
+            error(e, 0)
+        end
+        self.protected = conn:value(catalog.sql "select {current_database}()")
+        if not core.options.read_only then
+            -- By the startup packet, so that RESET ALL and DISCARD ALL do not undo it.
+            self:close()
+            core.options.read_only = true
+            self.engine, self.conn = open(on_notice)
+        end
+    end
+    self.conn:verbatim(true) -- what the SQL sets for a session stays for the next statement: DateStyle
+    return self
+end
+
+---Raises when a statement has made the session of a protected database writable.
+function Session:check()
+    local value <const> = self.protected and self.conn.parameters.default_transaction_read_only
+    if value and value ~= "on" then M.refuse(self.protected) end
+end
+
+---Raises: the database is protected.
+---@param database string
+function M.refuse(database)
+    errors.fail("usage", ("the database '%s' is protected (DBRUN_PROTECTED), and this session is read-only"):format(
+        database), ("name it to change it: --target %s"):format(database))
+end
+
+---Closes the connection; an open transaction is rolled back.
+function Session:close()
+    self.conn:release()
+    self.engine:close()
+end
+Metatable.__close = Session.close
+
+return M
