@@ -56,8 +56,8 @@ local function text_of(args)
     elseif args.file and args.file ~= "-" then
         return texts.of_file(args.file)
     elseif not args.file and tty.isatty(0) then
-        errors.fail("usage", "which SQL?", "dbrun sql \"select 1\", dbrun sql -f FILE, dbrun sql < FILE; the prompt is: "
-            .. "dbrun")
+        errors.fail("usage", "which SQL?",
+            "dbrun sql \"select 1\", dbrun sql -f FILE, dbrun sql < FILE; the prompt is: dbrun")
     end
     return texts.of_stdin()
 end
@@ -93,7 +93,8 @@ end
 
 local function run_in(run, args, output)
     local sessions <const> = require "dbrun.sql.session"
-    run.on_notice, run.output, run.printer = on_notice(run), output, require("dbrun.sql.print").new(output, args.format, args.values)
+    run.on_notice, run.output, run.printer = on_notice(run), output,
+        require("dbrun.sql.print").new(output, args.format, args.values)
     local session <close> = sessions.open(args.target, run.on_notice)
     run.session = session
     if session.conn.parameters.standard_conforming_strings == "off" then check_first(run, true) end

@@ -14,7 +14,8 @@ local function hint_for(names, hint)
     for name in names:gmatch "%S+" do HINTS[name] = hint end
 end
 
-hint_for("d d+ dt dt+ di df df+ dn du dv dx l l+ dS ds dp sf sv", "the prompt has it: dbrun, then \\d NAME, \\dt, \\di, \\df, \\dn")
+hint_for("d d+ dt dt+ di df df+ dn du dv dx l l+ dS ds dp sf sv",
+    "the prompt has it: dbrun, then \\d NAME, \\dt, \\di, \\df, \\dn")
 hint_for("c connect", "one run is one database: DATABASE_URL=... dbrun sql, or --env-file FILE")
 hint_for("i ir include include_relative", "one file a run: dbrun sql -f FILE")
 hint_for("copy", "copy t from stdin reads standard input, copy t to stdout writes the output: dbrun sql \"copy t from "
@@ -72,7 +73,8 @@ function M.variable(statement, escapes)
             local _, newlines = sql:sub(1, at):gsub("\n", "")
             local name <const> = c == "{" and sql:match("^{%?[^}]*}?", at) or sql:sub(at, behind - 1)
             return {
-                line = statement.line + newlines, message = (":%s is a variable of psql, put into the text"):format(name),
+                line = statement.line + newlines,
+                message = (":%s is a variable of psql, put into the text"):format(name),
                 hint = "values are parameters here: :NAME without quotes, and -v NAME=VALUE; a name of a table cannot "
                     .. "be one",
             }

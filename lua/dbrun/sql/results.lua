@@ -43,7 +43,7 @@ function M.run(conn, sql, values, printer, on_notice)
         conn:on_notice(on_notice)
     end
     if columns and #columns > 0 then
-        local rows <const>, state <const>, start <const>, closing <close> = conn:rows(FORM, sql, table.unpack(values))
+        local rows <const>, state <const>, start <const>, _ <close> = conn:rows(FORM, sql, table.unpack(values))
         printer:rows(columns, function() return rows(state, start) end)
         return
     end

@@ -25,7 +25,7 @@ local M = {}
 ---@field inside boolean it stands inside of a statement that has begun
 
 ---@class dbrun.sql.Reader
----@field escapes boolean standard_conforming_strings is off: plain strings have escapes. Set it between two statements.
+---@field escapes boolean standard_conforming_strings is off: plain strings have escapes; set between two statements
 ---@field terminated boolean the rows that `data` gave last ended with a line `\.`
 local Reader <const> = {}
 local Metatable <const> = { __index = Reader }
@@ -39,8 +39,8 @@ local KNOWN <const> = { read = args.callable, line = args.whole(1), escapes = "b
 function M.new(options)
     options = args.options("statements.new", options, KNOWN)
     local self <const> = setmetatable({
-        read = options.read, escapes = options.escapes or false, line = options.line or 1, over = false, terminated = false,
-        buf = "", counted = 1, pending = {},
+        read = options.read, escapes = options.escapes or false, line = options.line or 1, over = false,
+        terminated = false, buf = "", counted = 1, pending = {},
     }, Metatable)
     self:begin(1)
     return self

@@ -1,5 +1,5 @@
---- Where the SQL comes from: an argument, a file, standard input. It is read in pieces. What can be read twice is looked
---- through before anything of it runs.
+--- Where the SQL comes from: an argument, a file, standard input. It is read in pieces. What can be read twice is
+--- looked through before anything of it runs.
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 
