@@ -68,6 +68,13 @@ local function check_values(args)
         "leave out one of both; -t --format csv and tsv work")
 end
 
+---The arguments; an SQL text that begins with a comment is no option.
+local function words_of(argv)
+    local words <const> = {}
+    for i, word in ipairs(argv) do words[i] = word:find "^%-%-%s" and " " .. word or word end
+    return words
+end
+
 ---A notice of the server, as psql prints it.
 local function on_notice(run)
     return function(notice)
@@ -109,7 +116,7 @@ local function tell(e)
 end
 
 local function main(argv)
-    local args <const>, help <const> = cli.parse(parser(), argv)
+    local args <const>, help <const> = cli.parse(parser(), words_of(argv))
     if not args then
         cli.write(help, "\n")
         return cli.OK

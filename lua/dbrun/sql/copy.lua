@@ -44,7 +44,7 @@ end
 ---@param output dbrun.sql.Output
 function M.write(conn, sql, output)
     local pieces <close> = conn:copy_out_begin(sql, { raw = true, own = false })
-    for piece in pieces do output:write(piece) end
+    for piece in pieces do output:write(output.terminal and core.tty.printable(piece) or piece) end
 end
 
 return M
