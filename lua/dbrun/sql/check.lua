@@ -42,19 +42,21 @@ function M.in_transaction(sql)
     end
 end
 
+local SETS <const> = { begin = true, start = true, set = true }
+
 ---Would a statement make a session writable that is to be read-only?
 ---@param sql string
 ---@return boolean
 function M.asks_to_write(sql)
+    local next_word <const> = words_of(sql)
+    if not SETS[next_word()] then return false end
     local before
-    local first
-    for word in words_of(sql) do
-        first = first or word
-        if word == "write" and before == "read" then return first ~= "create" end
+    for word in next_word do
+        if word == "write" and before == "read" then return true end
         if word == "transaction_read_only" or word == "default_transaction_read_only" then return true end
         before = word
     end
-    return sql:find("transaction_read_only", 1, true) ~= nil
+    return false
 end
 
 ---@class dbrun.sql.Rules

@@ -2,14 +2,12 @@
 local check = require "dbrun.sql.check"
 local cli = require "dbrun.cli"
 local errors = require "dbrun.error"
-local outputs = require "dbrun.sql.output"
+local outputs = require "dbrun.output"
 local texts = require "dbrun.sql.text"
 local tty = require "dbrun.tty"
 local variables = require "dbrun.sql.variables"
 
 local M = {}
-
-local BROKEN <const> = 141 -- 128 + SIGPIPE: the status of a program whose reader has left
 
 local EXAMPLES <const> = {
     "dbrun sql \"select 1\"",
@@ -129,7 +127,7 @@ local function main(argv)
     if ok then
         local output <close> = args.output and outputs.to_file(args.output) or outputs.stdout()
         ok, e = pcall(run_in, run, args, output)
-        if not ok and output.broken and output.pipe then return BROKEN end
+        if not ok and output.broken and output.pipe then return outputs.BROKEN end
         if not ok and not output.temporary then pcall(output.flush, output) end -- what came first stands first
     end
     if ok then return cli.OK end

@@ -41,7 +41,7 @@ end
 ---Runs a COPY ... TO STDOUT.
 ---@param conn dbrun.Connection
 ---@param sql string
----@param output dbrun.sql.Output
+---@param output dbrun.Output
 function M.write(conn, sql, output)
     local pieces <close> = conn:copy_out_begin(sql, { raw = true, own = false })
     for piece in pieces do output:write(output.terminal and core.tty.printable(piece) or piece) end

@@ -6,14 +6,14 @@ local tables = require "dbrun.table"
 local M = {}
 
 ---@class dbrun.sql.Printer
----@field output dbrun.sql.Output
+---@field output dbrun.Output
 ---@field format string
 ---@field values boolean -t: no header, no tags
 ---@field apart boolean an empty line comes before what is printed next
 local Printer <const> = {}
 local Metatable <const> = { __index = Printer }
 
----@param output dbrun.sql.Output
+---@param output dbrun.Output
 ---@param format "table"|"vertical"|"csv"|"tsv"|"json"|"jsonl"|"md"
 ---@param values boolean
 ---@return dbrun.sql.Printer

@@ -13,7 +13,7 @@ local M = {}
 ---@field text dbrun.sql.Text
 ---@field rules dbrun.sql.Rules
 ---@field session dbrun.sql.Session
----@field output dbrun.sql.Output
+---@field output dbrun.Output
 ---@field printer dbrun.sql.Printer
 ---@field on_notice fun(notice: dbrun.Notice)
 ---@field checked? dbrun.sql.Checked
@@ -75,6 +75,7 @@ local function run_one(run, reader, statement)
     else
         results.run(run.session.conn, sql, values, run.printer, run.on_notice)
     end
+    run.output:flush()
     run.session:check()
 end
 

@@ -1,6 +1,7 @@
 --- The command line `dbrun redis CMD ...`.
 local cli = require "dbrun.cli"
 local errors = require "dbrun.error"
+local outputs = require "dbrun.output"
 local render = require "dbrun.redis.shell.render"
 local run = require "dbrun.redis.shell.run"
 local tty = require "dbrun.tty"
@@ -48,26 +49,16 @@ local function split(argv)
     return before, table.move(argv, at, #argv, 1, {})
 end
 
----Writes bytes as they are.
-local function write(text)
-    local ok <const>, why <const> = io.stdout:write(text)
-    if not ok then errors.fail("io", ("cannot write to standard output: %s"):format(why)) end
-end
-
----The function that prints a reply.
-local function printer(format, kind)
+---The text of a reply.
+local function text_of(reply, format, kind)
     if format == "json" then
-        return function(reply) cli.write(cli.json(render.json(reply, kind.pairwise), { sort_keys = true }), "\n") end
+        return cli.json(render.json(reply, kind.pairwise), { sort_keys = true }) .. "\n"
     elseif format ~= "text" then
-        return function(reply) write(render.raw(reply)) end
+        return render.raw(reply)
+    elseif kind.report and type(reply) == "string" then
+        return tty.printable((reply:gsub("\r\n", "\n"):gsub("\n$", ""))) .. "\n"
     end
-    return function(reply)
-        if kind.report and type(reply) == "string" then
-            cli.report((reply:gsub("\r\n", "\n"):gsub("\n$", "")))
-        else
-            write(render.text(reply))
-        end
-    end
+    return render.text(reply)
 end
 
 ---Is there an error inside of a reply?
@@ -78,6 +69,21 @@ local function has_error(reply)
         if has_error(reply[i]) then return true end
     end
     return false
+end
+
+---Sends the command, and prints what comes.
+local function run_in(output, words, kind, format, client)
+    if kind.stream then
+        run.stream(client, words, kind, function(reply)
+            output:write(text_of(reply, format, kind))
+            output:flush()
+        end, function(why) cli.note("redis: messages may have been missed: ", why) end)
+        return cli.OK
+    end
+    local reply <const> = run.call(client, words)
+    output:write(text_of(reply, format, kind))
+    output:finish()
+    return has_error(reply) and cli.FAILED or cli.OK
 end
 
 local function main(argv, redis)
@@ -91,18 +97,12 @@ local function main(argv, redis)
     end
     local kind <const> = run.kind(words)
     if args.x then words[#words + 1] = io.stdin:read "a" end
-    local print <const> = printer(args.format or (tty.isatty(1) and "text" or "raw"), kind)
-    local client <const> = redis.get()
-    if kind.stream then
-        run.stream(client, words, kind, function(reply)
-            print(reply)
-            io.stdout:flush()
-        end, function(why) cli.note("redis: messages may have been missed: ", why) end)
-        return cli.OK
-    end
-    local reply <const> = run.call(client, words)
-    print(reply)
-    return has_error(reply) and cli.FAILED or cli.OK
+    local output <close> = outputs.stdout()
+    local format <const> = args.format or (output.terminal and "text" or "raw")
+    local ok <const>, result <const> = pcall(run_in, output, words, kind, format, redis.get())
+    if ok then return result end
+    if output.broken and output.pipe then return outputs.BROKEN end
+    error(result, 0)
 end
 
 ---Runs the command.

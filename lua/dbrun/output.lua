@@ -1,16 +1,20 @@
---- Where results go: standard output, or a file that is there whole or not at all.
+--- Where a command's results go: standard output, or a file that is there whole or not at all.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 
 local M = {}
 
----@class dbrun.sql.Output
+--- The exit status of a program whose reader has left: 128 + SIGPIPE.
+M.BROKEN = 141
+
+---@class dbrun.Output
 ---@field file file*
 ---@field name string for messages
 ---@field terminal boolean
 ---@field temporary? string the file under its first name
 ---@field path? string the name it gets at the end
+---@field pipe? boolean it is a pipe: its reader may leave
 ---@field broken boolean nobody reads what is written any more
 local Output <const> = {}
 local Metatable <const> = { __index = Output }
@@ -21,7 +25,7 @@ local function new(fields)
 end
 
 ---Standard output. A pipe is opened anew, so that its reader may leave without a word of the program's.
----@return dbrun.sql.Output
+---@return dbrun.Output
 function M.stdout()
     local stat <const> = fs.stat "/proc/self/fd/1"
     local pipe <const> = stat and stat.kind == "fifo" and io.open("/proc/self/fd/1", "wb") or nil
@@ -32,7 +36,7 @@ local STDOUT <const> = { ["/dev/stdout"] = true, ["/dev/fd/1"] = true, ["/proc/s
 
 ---A file. What is no plain file, a device or a pipe, is written to; a link stays, and what it leads to is replaced.
 ---@param path string
----@return dbrun.sql.Output
+---@return dbrun.Output
 ---Raises an error of kind `io`.
 function M.to_file(path)
     if STDOUT[path] then return M.stdout() end
@@ -54,7 +58,7 @@ end
 
 ---Writes texts as they are.
 ---@param ... string|number
----@return dbrun.sql.Output? self as a file's write
+---@return dbrun.Output? self as a file's write
 ---Raises an error of kind `io`; with code "EPIPE" when nobody reads any more.
 function Output:write(...)
     local ok <const>, why <const>, number <const> = self.file:write(...)
