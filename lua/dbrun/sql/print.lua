@@ -44,9 +44,25 @@ local function unique(columns)
             name = ("%s_%d"):format(column.name, n)
         end
         taken[name] = true
-        out[i] = { name = name, type = column.type, oid = column.oid }
+        out[i] = { name = name, type = column.type, oid = column.oid, as_text = true }
     end
     return out
+end
+
+local function as_text(columns)
+    local out <const> = {}
+    for i, column in ipairs(columns) do
+        out[i] = { name = column.name, type = column.type, oid = column.oid, as_text = true }
+    end
+    return out
+end
+
+---Rows without what a query gives them: names of columns, of which two may be the same.
+local function plain(next_row)
+    return function()
+        local row <const> = next_row()
+        return row and setmetatable(row, nil)
+    end
 end
 
 local BETWEEN <const> = { table = true, vertical = true, md = true, csv = true, tsv = true }
@@ -60,8 +76,8 @@ function Printer:rows(columns, next_row)
     if self.values and (self.format == "table") then return print_values(output, next_row) end
     if self.apart then output:write "\n" end
     self.apart = BETWEEN[self.format] and not self.values
-    tables.write(output, next_row, {
-        format = self.format, columns = AS_OBJECT[self.format] and unique(columns) or columns, text = true,
+    tables.write(output, plain(next_row), {
+        format = self.format, columns = AS_OBJECT[self.format] and unique(columns) or as_text(columns),
         header = not self.values,
     })
 end
