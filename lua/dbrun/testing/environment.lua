@@ -1,0 +1,31 @@
+--- The environment of a program that runs beside a spec: the spec's servers, and nothing of the configured ones.
+local M = {}
+
+--- What names another server, or changes what a session on this one does.
+local OTHER <const> = {
+    "POSTGRES_HOST", "POSTGRES_PORT", "POSTGRES_USER", "POSTGRES_PASSWORD", "POSTGRES_DB", "REDIS_HOST", "REDIS_PORT",
+    "REDIS_DB", "REDIS_USERNAME", "REDIS_PASSWORD", "PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGPASSWORD",
+    "PGPASSFILE", "PGDATABASE", "PGSERVICE", "PGSERVICEFILE", "PGOPTIONS", "PGSSLMODE", "PGTARGETSESSIONATTRS",
+    "DBRUN_PROTECTED",
+}
+
+--- The project's own folders, which a .env that is not read may have set.
+local FOLDERS <const> = { "DBRUN_MIGRATIONS_DIR", "DBRUN_SEEDS_DIR", "DBRUN_HOOKS_DIR" }
+
+---@param urls { database_url: string, redis_url: string }
+---@param more? table<string, string|number|false> variables of the caller, on top
+---@return table<string, string|number|false> env as process.run takes it
+function M.of(urls, more)
+    local config <const> = require "dbrun.config"
+    local env <const> = {
+        DATABASE_URL = urls.database_url, MIGRATION_DATABASE_URL = urls.database_url, REDIS_URL = urls.redis_url,
+    }
+    for _, name in ipairs(OTHER) do env[name] = false end
+    for _, name in ipairs(FOLDERS) do
+        if config.source(name) ~= "default" then env[name] = config[name] end
+    end
+    for name, value in pairs(more or {}) do env[name] = value end
+    return env
+end
+
+return M
