@@ -16,4 +16,7 @@ struct embedded_module {
 extern const struct embedded_module embedded_modules[]; /* sorted by name */
 extern const size_t embedded_count;
 
+/* The module of that name; NULL when there is none. */
+const struct embedded_module *embedded_find(const char *name);
+
 #endif

@@ -1,5 +1,7 @@
 /* The program: reads the command line, runs Lua, returns the exit status. */
+#include "base/project.h"
 #include "config.h"
+#include "host/hint.h"
 #include "host/host.h"
 #include "host/script.h"
 #include "host/signals.h"
@@ -96,6 +98,75 @@ __attribute__((format(printf, 2, 3))) static bool refuse(const struct host *h, c
     return false;
 }
 
+/* Refuses an option that there is not, and names the nearest one. */
+static bool refuse_option(const struct host *h)
+{
+    const struct options *o = &h->options;
+    struct buf names = {0};
+    char near[128];
+    const char *word = o->unknown + strspn(o->unknown, "-");
+    bool ok = true;
+    for (size_t i = 0; ok && options_words(i) != NULL; i++) {
+        const char *name = options_words(i)->name + strspn(options_words(i)->name, "-");
+        ok = name[0] == '\0' || name[1] == '\0' || buf_add(&names, name, strlen(name) + 1);
+    }
+    ok = ok && hint_find(word, o->unknown_len - (size_t)(word - o->unknown), &names, near, sizeof near);
+    buf_free(&names);
+    if (ok)
+        return refuse(h, "%s; did you mean '--%s'?", o->error, near);
+    return refuse(h, "%s (dbrun --help lists them)", o->error);
+}
+
+/* Where commands of a project were looked for, for an error. */
+static void tell_places(const struct project *p, char *here, size_t here_size, char *passed,
+                        size_t passed_size)
+{
+    passed[0] = '\0';
+    snprintf(here, here_size, "%s", p->folder[0] != '\0' ? p->folder : "here");
+    if (p->reason != PROJECT_NONE_PASSED)
+        snprintf(passed, passed_size, " (the project in %s is not used: %s; -C names it)", p->passed_by,
+                 p->reason == PROJECT_OF_OTHERS ? "another user owns it" : "all may write there");
+}
+
+/* Refuses a script that cannot be opened, and names the nearest command. */
+static bool refuse_script(const struct host *h, const char *name, const char *reason)
+{
+    struct project project;
+    struct buf names = {0};
+    char here[PATH_MAX + 16];
+    char passed[PATH_MAX + 128];
+    char near[NAME_MAX + 1];
+    size_t len = strlen(name);
+    bool is_lua = len > 4 && strcmp(name + len - 4, ".lua") == 0;
+    if (strchr(name, '/') != NULL || name[0] == '.' || len == 0)
+        return refuse(h, "cannot open %s: %s", name, reason);
+    project_find(&project);
+    tell_places(&project, here, sizeof here, passed, sizeof passed);
+    bool ok = script_names(&names) && hint_find(name, is_lua ? len - 4 : len, &names, near, sizeof near);
+    buf_free(&names);
+    if (!ok)
+        near[0] = '\0';
+    const char *ask = ok ? "; did you mean '" : "";
+    const char *end = ok ? "'?" : "";
+    if (strchr(name, '.') != NULL)
+        return refuse(h, "cannot open %s: %s%s%s%s", name, reason, ask, near, end);
+    if (here[0] == '/')
+        return refuse(h, "cannot open %s, nor scripts/%s.lua in %s or in the installation: %s%s%s%s", name,
+                      name, here, reason, ask, near, end);
+    return refuse(h, "cannot open %s, nor scripts/%s.lua here or in the installation: %s%s%s%s%s", name, name,
+                  reason, passed, ask, near, end);
+}
+
+/* -C: the folders in their order, each as seen from the one before. */
+static bool enter_folders(const struct host *h)
+{
+    const struct options *o = &h->options;
+    for (int i = 0; i < o->folder_count; i++)
+        if (chdir(o->folders[i]) != 0)
+            return refuse(h, "-C: cannot go to %s: %s", o->folders[i], strerror(errno));
+    return true;
+}
+
 /* Checks what can be checked before anything runs. */
 static bool prepare(struct host *h)
 {
@@ -104,21 +175,17 @@ static bool prepare(struct host *h)
     if (link != NULL)
         return prepare_link(h, link);
     if (!options_parse(o, h->argc, h->argv) || !options_environment(o))
-        return refuse(h, "%s", o->error);
+        return o->unknown != NULL ? refuse_option(h) : refuse(h, "%s", o->error);
     if (o->help || o->about)
         return true;
+    if (!enter_folders(h))
+        return false;
     if (o->env_file != NULL && access(o->env_file, R_OK) != 0)
         return refuse(h, "--env-file: cannot read %s: %s", o->env_file, strerror(errno));
     if (o->script < h->argc && o->is_stdin)
         snprintf(h->script, sizeof h->script, "%s", h->argv[o->script]);
-    else if (o->script < h->argc && !script_find(h->argv[o->script], h->script, sizeof h->script)) {
-        const char *name = h->argv[o->script];
-        const char *reason = strerror(errno);
-        if (strpbrk(name, "/.") == NULL && name[0] != '\0')
-            return refuse(h, "cannot open %s, nor scripts/%s.lua here or in the installation: %s", name, name,
-                          reason);
-        return refuse(h, "cannot open %s: %s", name, reason);
-    }
+    else if (o->script < h->argc && !script_find(h->argv[o->script], h->script, sizeof h->script))
+        return refuse_script(h, h->argv[o->script], strerror(errno));
     return true;
 }
 
@@ -135,7 +202,7 @@ int main(int argc, char **argv)
     if (prepare(h)) {
         status = STATUS_OK;
         if (h->options.help)
-            fputs(options_help, stdout);
+            options_print_help(stdout);
         else if (h->options.about)
             printf("dbrun %s (%s)\n", DBRUN_VERSION, LUA_RELEASE);
         else {

@@ -8,39 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char options_help[] =
-    "usage: dbrun [options] [script [args]]\n"
-    "\n"
-    "Runs a Lua script with PostgreSQL and Redis at hand. Where no file is named `script`, it is\n"
-    "scripts/<script>.lua of the current folder, then of the installation (verify, migrate, seed, ...).\n"
-    "\n"
-    "Options of lua:\n"
-    "  -e stat             execute string 'stat'\n"
-    "  -i                  enter interactive mode after executing 'script'\n"
-    "  -l mod              require library 'mod' into global 'mod'\n"
-    "  -l g=mod            require library 'mod' into global 'g'\n"
-    "  -v                  show the version of Lua\n"
-    "  -E                  ignore LUA_INIT, LUA_PATH and LUA_CPATH\n"
-    "  -W                  turn warnings on\n"
-    "  --                  stop handling options\n"
-    "  -                   stop handling options and execute stdin\n"
-    "\n"
-    "Options of dbrun:\n"
-    "  --env-file FILE     read FILE instead of ./.env\n"
-    "  --no-env            read no .env\n"
-    "  --stack             use the private PostgreSQL and Redis; start them when they do not run\n"
-    "  --read-only         sessions are read-only on the server; Redis commands that may write are refused\n"
-    "  --timeout S         end the script after S seconds\n"
-    "  --statement-timeout S, --lock-timeout S\n"
-    "                      the server ends statements, and waits for locks, that take longer\n"
-    "  --log LEVEL         error, warn (default), info or debug, on stderr\n"
-    "  --log-format FORM   text (default) or json\n"
-    "  --log-parameters    with --log debug: the parameters of statements too, which may be secret\n"
-    "  --version           show the versions of dbrun and Lua\n"
-    "  --help              show this\n"
-    "\n"
-    "Exit status: 0 ok, 1 the script failed, 2 wrong usage or configuration, 129/130/143 interrupted.\n";
-
 __attribute__((format(printf, 2, 3))) static bool wrong(struct options *o, const char *fmt, ...)
 {
     va_list ap;
@@ -100,58 +67,139 @@ static bool set_log_format(struct options *o, const char *text)
     return true;
 }
 
+static bool set_folder(struct options *o, const char *text)
+{
+    if (*text == '\0')
+        return wrong(o, "-C: expected a folder, got an empty name");
+    o->folders[o->folder_count++] = text;
+    return true;
+}
+
 static bool set_env_file(struct options *o, const char *text)
 {
     o->env_file = text;
     return true;
 }
 
+/* lua's own, in its order. */
+static const struct option_words lua_options[] = {
+    {"-e", "stat", NULL, "execute string 'stat'"},
+    {"-i", NULL, NULL, "enter interactive mode after executing 'script'"},
+    {"-l", "mod", NULL, "require library 'mod' into global 'mod'"},
+    {"-l", "g=mod", NULL, "require library 'mod' into global 'g'"},
+    {"-v", NULL, NULL, "show the version of Lua"},
+    {"-E", NULL, NULL, "ignore LUA_INIT, LUA_PATH and LUA_CPATH"},
+    {"-W", NULL, NULL, "turn warnings on"},
+    {"--", NULL, NULL, "stop handling options"},
+    {"-", NULL, NULL, "stop handling options and execute stdin"},
+};
+
 struct long_option {
-    const char *name;
+    struct option_words words;
     size_t flag; /* offset of the bool it sets; unused when it takes a value */
     bool (*set)(struct options *o, const char *text);
 };
 
-static const struct long_option long_options[] = {
-    {"env-file", 0, set_env_file},
-    {"timeout", 0, set_timeout},
-    {"statement-timeout", 0, set_statement_timeout},
-    {"lock-timeout", 0, set_lock_timeout},
-    {"read-only", offsetof(struct options, read_only), NULL},
-    {"log-parameters", offsetof(struct options, log_parameters), NULL},
-    {"log", 0, set_log},
-    {"log-format", 0, set_log_format},
-    {"no-env", offsetof(struct options, no_dotenv), NULL},
-    {"stack", offsetof(struct options, stack), NULL},
-    {"help", offsetof(struct options, help), NULL},
-    {"version", offsetof(struct options, about), NULL},
+#define FLAG(field) offsetof(struct options, field), NULL
+
+/* In the order of --help. -C has a letter only, as in git and make. */
+static const struct long_option own_options[] = {
+    {{"-C", "DIR", NULL, "go to the folder DIR first"}, 0, set_folder},
+    {{"--env-file", "FILE", NULL, "read FILE instead of the project's .env"}, 0, set_env_file},
+    {{"--no-env", NULL, NULL, "read no .env"}, FLAG(no_dotenv)},
+    {{"--stack", NULL, NULL, "use the private PostgreSQL and Redis; start them when they do not run"},
+     FLAG(stack)},
+    {{"--read-only", NULL, NULL,
+      "sessions are read-only on the server; Redis commands that may write are refused"},
+     FLAG(read_only)},
+    {{"--timeout", "S", NULL, "end the script after S seconds"}, 0, set_timeout},
+    {{"--statement-timeout", "S", NULL, "the server ends statements that take longer"},
+     0,
+     set_statement_timeout},
+    {{"--lock-timeout", "S", NULL, "the server ends waits for locks that take longer"}, 0, set_lock_timeout},
+    {{"--log", "LEVEL", "error warn info debug", "error, warn (default), info or debug, on stderr"},
+     0,
+     set_log},
+    {{"--log-format", "FORM", "text json", "text (default) or json"}, 0, set_log_format},
+    {{"--log-parameters", NULL, NULL,
+      "with --log debug: the parameters of statements too, which may be secret"},
+     FLAG(log_parameters)},
+    {{"--version", NULL, NULL, "show the versions of dbrun and Lua"}, FLAG(about)},
+    {{"--help", NULL, NULL, "show this"}, FLAG(help)},
 };
+
+enum {
+    LUA_OPTIONS = sizeof lua_options / sizeof *lua_options,
+    OWN_OPTIONS = sizeof own_options / sizeof *own_options,
+};
+
+const struct option_words *options_words(size_t i)
+{
+    if (i < LUA_OPTIONS)
+        return &lua_options[i];
+    return i < LUA_OPTIONS + OWN_OPTIONS ? &own_options[i - LUA_OPTIONS].words : NULL;
+}
+
+static void print_words(FILE *out, const struct option_words *w)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s%s%s", w->name, w->value != NULL ? " " : "",
+             w->value != NULL ? w->value : "");
+    fprintf(out, "  %-22s %s\n", name, w->about);
+}
+
+void options_print_help(FILE *out)
+{
+    fputs("usage: dbrun [options] [script [args]]\n"
+          "\n"
+          "Runs a Lua script with PostgreSQL and Redis at hand. Where no file is named `script`, it is\n"
+          "scripts/<script>.lua of the project, then of the installation (verify, migrate, seed, ...).\n"
+          "The project is the nearest folder upwards with .dbrun, .env or scripts/migrations.\n"
+          "\n"
+          "Options of lua:\n",
+          out);
+    for (size_t i = 0; i < LUA_OPTIONS; i++)
+        print_words(out, &lua_options[i]);
+    fputs("\nOptions of dbrun:\n", out);
+    for (size_t i = 0; i < OWN_OPTIONS; i++)
+        print_words(out, &own_options[i].words);
+    fputs("\nExit status: 0 ok, 1 the script failed, 2 wrong usage or configuration, 129/130/143 "
+          "interrupted.\n",
+          out);
+}
+
+static bool unknown(struct options *o, const char *option, size_t len)
+{
+    o->unknown = option;
+    o->unknown_len = len;
+    return wrong(o, "unrecognized option '%.*s'", (int)(len < 128 ? len : 128), option);
+}
 
 /* `--name`, `--name value` or `--name=value`; *i moves on to the value. */
 static bool parse_long(struct options *o, char **argv, int *i)
 {
-    const char *name = argv[*i] + 2;
+    const char *name = argv[*i];
     size_t len = strcspn(name, "=");
     const char *value = name[len] == '=' ? name + len + 1 : NULL;
-    for (size_t k = 0; k < sizeof long_options / sizeof *long_options; k++) {
-        const struct long_option *option = &long_options[k];
-        if (strlen(option->name) != len || strncmp(option->name, name, len) != 0)
+    for (size_t k = 0; k < OWN_OPTIONS; k++) {
+        const struct long_option *option = &own_options[k];
+        if (strlen(option->words.name) != len || strncmp(option->words.name, name, len) != 0)
             continue;
         if (option->set == NULL) {
             if (value != NULL)
-                return wrong(o, "'--%s' takes no value", option->name);
+                return wrong(o, "'%s' takes no value", option->words.name);
             *(bool *)((char *)o + option->flag) = true;
             return true;
         }
         if (value == NULL) {
             value = argv[*i + 1];
             if (value == NULL)
-                return wrong(o, "'--%s' needs a value", option->name);
+                return wrong(o, "'%s' needs a value", option->words.name);
             ++*i;
         }
         return option->set(o, value);
     }
-    return wrong(o, "unrecognized option '%.*s' (dbrun --help lists them)", (int)(len + 2), argv[*i]);
+    return unknown(o, argv[*i], len);
 }
 
 static void add_action(struct options *o, char kind, const char *text)
@@ -164,18 +212,20 @@ static bool parse_short(struct options *o, char **argv, int *i)
 {
     const char *option = argv[*i];
     char letter = option[1];
-    if (letter == 'e' || letter == 'l') {
+    if (letter == 'e' || letter == 'l' || letter == 'C') {
         const char *text = option + 2;
         if (*text == '\0') {
             text = argv[++*i];
-            if (text == NULL || *text == '-')
+            if (text == NULL || (*text == '-' && letter != 'C'))
                 return wrong(o, "'-%c' needs argument", letter);
         }
+        if (letter == 'C')
+            return set_folder(o, text);
         add_action(o, letter, text);
         return true;
     }
     if (strchr("EivW", letter) == NULL || option[2] != '\0')
-        return wrong(o, "unrecognized option '%s' (dbrun --help lists them)", option);
+        return unknown(o, option, strcspn(option, "="));
     o->no_env |= letter == 'E';
     o->interact |= letter == 'i';
     o->version |= letter == 'i' || letter == 'v'; /* -i implies -v */
@@ -189,7 +239,8 @@ bool options_parse(struct options *o, int argc, char **argv)
     memset(o, 0, sizeof *o);
     o->script = argc;
     o->actions = calloc((size_t)argc + 1, sizeof *o->actions);
-    if (o->actions == NULL)
+    o->folders = calloc((size_t)argc + 1, sizeof *o->folders);
+    if (o->actions == NULL || o->folders == NULL)
         return wrong(o, "not enough memory");
     for (int i = 1; i < argc; i++) {
         const char *arg = argv[i];
@@ -228,7 +279,9 @@ bool options_environment(struct options *o)
 void options_free(struct options *o)
 {
     free(o->actions);
+    free(o->folders);
     o->actions = NULL;
+    o->folders = NULL;
 }
 
 bool options_has_code(const struct options *o)

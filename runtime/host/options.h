@@ -8,6 +8,8 @@
 #include "base/log.h"
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
 
 /* -e, -l and -W are done in the order of the command line. */
 struct option_action {
@@ -36,7 +38,11 @@ struct options {
     const char *log_format; /* "text", "json" or NULL */
     struct option_action *actions;
     int action_count;
-    char error[256]; /* what is wrong with the command line */
+    const char **folders; /* of -C, to be entered one after the other */
+    int folder_count;
+    char error[256];     /* what is wrong with the command line */
+    const char *unknown; /* the option that there is not, for a hint; else NULL */
+    size_t unknown_len;
 };
 
 /* False when the command line is wrong: o->error then says what, in one line. */
@@ -47,7 +53,18 @@ bool options_environment(struct options *o);
 void options_free(struct options *o);
 /* Is there anything to run without a script, such as -e? (Then neither prompt nor stdin.) */
 bool options_has_code(const struct options *o);
+
+/* One option, as --help and completion show it. */
+struct option_words {
+    const char *name;    /* with its dashes */
+    const char *value;   /* what it takes; NULL: nothing */
+    const char *choices; /* the values it may take, with blanks between them; NULL: any */
+    const char *about;
+};
+
+/* The options in the order of --help; NULL behind the last. */
+const struct option_words *options_words(size_t i);
 /* The text of --help. */
-extern const char options_help[];
+void options_print_help(FILE *out);
 
 #endif

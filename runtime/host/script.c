@@ -1,7 +1,9 @@
 #include "host/script.h"
 
+#include "base/project.h"
 #include "config.h"
 
+#include <dirent.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -22,33 +24,91 @@ static bool is_script(const char *path)
     return stat(path, &st) == 0 && !S_ISDIR(st.st_mode);
 }
 
-static bool try(char *path, size_t size, const char *folder, const char *name)
+/* Is it the name of a command rather than a path? */
+static bool is_word(const char *name)
 {
-    int len = snprintf(path, size, "%s/%s.lua", folder, name);
-    return len > 0 && (size_t)len < size && is_script(path);
+    return name[0] != '\0' && name[0] != '.' && strchr(name, '/') == NULL;
 }
 
-bool script_find_named(const char *name, char *path, size_t size)
+/* Does a file in the current folder come before the command of its name? A folder or a pipe does not, nor
+ * what somebody has left in a folder that all may write. */
+static bool outranks_command(const char *name)
 {
+    struct stat st;
+    uid_t owner;
+    return stat(name, &st) == 0 && S_ISREG(st.st_mode) && !project_is_strange(name, &owner);
+}
+
+/* Calls `see` with each folder of commands, in their order, until it returns true. */
+static bool each_folder(bool (*see)(const char *folder, void *data), void *data)
+{
+    struct project project;
     char folder[PATH_MAX];
     char program[PATH_MAX];
-    if (try(path, size, "scripts", name))
+    uid_t owner;
+    project_find(&project);
+    if (project.folder[0] != '\0') {
+        int len = snprintf(folder, sizeof folder, "%s/scripts", project.folder);
+        if (len > 0 && (size_t)len < sizeof folder && see(folder, data))
+            return true;
+    } else if (!project_is_strange("scripts", &owner) && see("scripts", data))
         return true;
     if (script_program(program, sizeof program)) {
         *strrchr(program, '/') = '\0';
         static const char *const beside[] = {"../share/dbrun/scripts", "../scripts"};
         for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
             int len = snprintf(folder, sizeof folder, "%s/%s", program, beside[i]);
-            if (len > 0 && (size_t)len < sizeof folder && try(path, size, folder, name))
+            if (len > 0 && (size_t)len < sizeof folder && see(folder, data))
                 return true;
         }
     }
-    return try(path, size, DBRUN_PREFIX "/share/dbrun/scripts", name);
+    return see(DBRUN_PREFIX "/share/dbrun/scripts", data);
+}
+
+struct search {
+    const char *name;
+    char *path;
+    size_t size;
+};
+
+static bool try(const char *folder, void *data)
+{
+    struct search *s = data;
+    int len = snprintf(s->path, s->size, "%s/%s.lua", folder, s->name);
+    return len > 0 && (size_t)len < s->size && is_script(s->path);
+}
+
+bool script_find_named(const char *name, char *path, size_t size)
+{
+    struct search search = {name, path, size};
+    return each_folder(try, &search);
+}
+
+/* Returns true, which ends the search, when memory is short. */
+static bool collect(const char *folder, void *data)
+{
+    DIR *dir = opendir(folder);
+    bool ok = true;
+    for (struct dirent *e = dir != NULL ? readdir(dir) : NULL; ok && e != NULL; e = readdir(dir)) {
+        size_t len = strlen(e->d_name);
+        if (len > 4 && e->d_name[0] != '.' && strcmp(e->d_name + len - 4, ".lua") == 0)
+            ok = buf_add(data, e->d_name, len - 4) && buf_add(data, "", 1);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return !ok;
+}
+
+bool script_names(struct buf *names)
+{
+    return !each_folder(collect, names);
 }
 
 bool script_find(const char *name, char *path, size_t size)
 {
-    if (!is_script(name) && name[0] != '/' && name[0] != '.' && script_find_named(name, path, size))
+    bool may_be_command =
+        name[0] != '/' && name[0] != '.' && (is_word(name) ? !outranks_command(name) : !is_script(name));
+    if (may_be_command && script_find_named(name, path, size))
         return true;
     snprintf(path, size, "%s", name);
     return access(name, F_OK) == 0;

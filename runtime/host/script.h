@@ -2,16 +2,22 @@
 #ifndef DBRUN_HOST_SCRIPT_H
 #define DBRUN_HOST_SCRIPT_H
 
+#include "base/buf.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The file `name` itself where there is one; else scripts/<name>.lua in the current folder, beside the
- * binary (a build tree, an installation that was moved), or where it was installed. False when no file was
- * found; `path` then holds `name`. */
+/* The regular file `name` itself where there is one; else scripts/<name>.lua of the project, beside the
+ * binary (a build tree, an installation that was moved), or where it was installed; else `name`, which may be
+ * a pipe. False when no file was found; `path` then holds `name`. */
 bool script_find(const char *name, char *path, size_t size);
 
 /* The same without the file `name` itself: a link to dbrun may have the script's name. */
 bool script_find_named(const char *name, char *path, size_t size);
+
+/* The names of all scripts that script_find_named finds, each with a NUL behind it. False: not enough memory.
+ */
+bool script_names(struct buf *names);
 
 /* Absolute path of the running binary; false when it is unknown. */
 bool script_program(char *path, size_t size);

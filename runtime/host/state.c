@@ -24,15 +24,9 @@ struct host *state_host(lua_State *L)
 
 /* ---- modules ---- */
 
-static int compare_name(const void *name, const void *module)
-{
-    return strcmp(name, ((const struct embedded_module *)module)->name);
-}
-
 static int load_embedded(lua_State *L, const char *name)
 {
-    const struct embedded_module *m =
-        bsearch(name, embedded_modules, embedded_count, sizeof *m, compare_name);
+    const struct embedded_module *m = embedded_find(name);
     if (m == NULL)
         return 0;
     if (luaL_loadbufferx(L, (const char *)m->code, m->size, name, "b") != LUA_OK)

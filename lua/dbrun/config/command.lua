@@ -3,6 +3,7 @@ local cli = require "dbrun.command_line"
 local config = require "dbrun.config"
 local keys = require "dbrun.config.keys"
 local json = require "dbrun.json"
+local project = require "dbrun.project"
 local tty = require "dbrun.tty"
 
 local M = {}
@@ -15,7 +16,8 @@ local EXAMPLES <const> = {
 }
 
 local EPILOG <const> = [[
-Values come from --stack, the environment, .env, the defaults, in this order. Secrets are shown as ***, by
+Values come from --stack, the environment, the project's .env, the defaults, in this order. The project is
+the nearest folder upwards with .dbrun, .env or scripts/migrations; -C DIR names another. Secrets are shown as ***, by
 the name of the key (PASSWORD, TOKEN, KEY, AUTH, DSN ...) or because they look like one (a URL with a
 user, 20 random characters); --show KEY prints one value as it is.
 Exit status: 0 all values are valid, 1 KEY is not set, 2 a value is wrong.]]
@@ -72,8 +74,17 @@ local function report_errors(rows)
     return next(reported) and cli.USAGE or cli.OK
 end
 
+---Which folder is the project's, as a row beside the keys.
+local function project_row()
+    local source = project.above() and "folder above" or "current folder"
+    local passed, why = project.passed()
+    if passed then source = ("%s; %s is not used: %s"):format(source, passed, why) end
+    return { key = "project", value = project.folder(), source = source }
+end
+
 local function show(format)
     local rows = config.explain()
+    table.insert(rows, 1, project_row())
     if format == "json" then
         print_json(rows)
     else
@@ -84,6 +95,10 @@ end
 
 ---Prints one value as it is. A name that resembles a key is an error; another one may be a key of the project's own.
 local function reveal(key, format)
+    if key == "project" then
+        if format == "json" then print_json { project_row() } else cli.print(project.folder()) end
+        return cli.OK
+    end
     local value = config[key]
     if type(value) == "function" then value = nil end
     if value == nil then

@@ -10,6 +10,7 @@ local M = {}
 ---@field secret? boolean
 ---@field user? string the key of this password's user
 ---@field dbname? string the key of that user's database
+---@field folder? boolean a folder of the project: relative to that
 ---@field off? boolean false is shown as "off"
 ---@field doc string
 
@@ -129,9 +130,11 @@ local LIST <const> = {
     { "DB_STATEMENT_CACHE_AGE", { parse = seconds(0), default = 1, doc = "seconds until one is parsed anew" } },
     { "SYNC_POOL_SIZE", { parse = integer(1, LIMIT), default = 5, doc = "connections of db.sync" } },
     { "REDIS_MAX_CONNECTIONS", { parse = integer(1, LIMIT), default = 50, doc = "connections to Redis" } },
-    { "DBRUN_MIGRATIONS_DIR", { parse = text, default = "scripts/migrations", doc = "folder of the migrations" } },
-    { "DBRUN_SEEDS_DIR", { parse = text, default = "scripts/seeds", doc = "folder of the seeds" } },
-    { "DBRUN_HOOKS_DIR", { parse = text, default = "scripts/hooks", doc = "folder of the migration hooks" } },
+    { "DBRUN_MIGRATIONS_DIR", { parse = text, folder = true, default = "scripts/migrations",
+        doc = "folder of the migrations" } },
+    { "DBRUN_SEEDS_DIR", { parse = text, folder = true, default = "scripts/seeds", doc = "folder of the seeds" } },
+    { "DBRUN_HOOKS_DIR", { parse = text, folder = true, default = "scripts/hooks",
+        doc = "folder of the migration hooks" } },
     { "DBRUN_LOG", { parse = word("error", "warn", "info", "debug"), default = "warn", doc = "the log's level" } },
     { "DBRUN_LOG_FORMAT", { parse = word("text", "json"), default = "text", doc = "the log's form" } },
     { "DBRUN_PROTECTED", { parse = text, doc = "databases that scripts change only when they are named" } },

@@ -39,7 +39,7 @@ end
 ---@param path string|nil as given by --env-file
 local function read_dotenv(path)
     local dotenv <const> = require "dbrun.dotenv"
-    local parsed <const> = dotenv.read(path or ".env")
+    local parsed <const> = dotenv.read(path or require "dbrun.project".path ".env")
     if not parsed then
         if path then
             errors.fail("config", "the environment file " .. path .. " does not exist", "it was given by --env-file")

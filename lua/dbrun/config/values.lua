@@ -14,11 +14,14 @@ local function typed(state, key)
     local spec <const> = keys.specs[key]
     local raw <const>, source <const> = sources.lookup(state, key)
     if raw == nil then
-        return spec.default, source
+        return spec.folder and require "dbrun.project".path(spec.default) or spec.default, source
     end
     local value <const>, expected <const>, hint <const> = spec.parse(raw)
     if value == nil then
         raise(key, source, "expected " .. expected, hint)
+    end
+    if spec.folder and source ~= "argument" then
+        return require "dbrun.project".path(value), source
     end
     if spec.secret then
         local user <const> = sources.lookup(state, spec.user)

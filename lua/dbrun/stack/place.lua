@@ -9,6 +9,7 @@
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
+local project = require "dbrun.project"
 local programs = require "dbrun.stack.programs"
 
 local M = {}
@@ -204,11 +205,11 @@ local function real(folder)
     return fs.exists(above) and fs.join(fs.realpath(above), fs.basename(folder)) or folder
 end
 
---- The stack's folder: of the current folder, or of the nearest one above it that has a stack, within the same
---- repository. It may not exist.
+--- The stack's folder: of the project, or of the nearest folder above it that has a stack, within the same repository.
+--- It may not exist.
 ---@return string
 function M.folder()
-    local current = fs.cwd()
+    local current = project.folder()
     local there = fs.stat(current)
     local trusted = { [process.uid()] = true, [there and there.uid or -1] = true }
     local found = current

@@ -258,7 +258,7 @@ end
 ---@return dbrun.verify.Expectations
 ---Raises an error of kind `config` that names the file and what is wrong in it.
 function M.load(file)
-    local path = file or M.DEFAULT_FILE
+    local path = file or require "dbrun.project".path(M.DEFAULT_FILE)
     if not fs.exists(path) then
         if not file then return empty(path, false) end
         fail(path, "there is no such file")

@@ -1,5 +1,6 @@
 #include "bind/os/fs.h"
 
+#include "base/project.h"
 #include "bind/base/error.h"
 
 #include <dirent.h>
@@ -439,6 +440,33 @@ static int limit_hint(lua_State *L)
     return 1;
 }
 
+/* project() -> the project's folder when it is one above the current folder, else nil; and where a project
+ * may not be taken, its folder and "others" or "all" */
+static int fs_project(lua_State *L)
+{
+    struct project p;
+    project_find(&p);
+    if (p.folder[0] != '\0')
+        lua_pushstring(L, p.folder);
+    else
+        lua_pushnil(L);
+    if (p.reason == PROJECT_NONE_PASSED)
+        return 1;
+    lua_pushstring(L, p.passed_by);
+    lua_pushstring(L, p.reason == PROJECT_OF_OTHERS ? "others" : "all");
+    return 3;
+}
+
+/* stranger(name) -> the uid of who has left `name` in the current folder, where all may write, else nil */
+static int fs_stranger(lua_State *L)
+{
+    uid_t owner;
+    if (!project_is_strange(check_path(L, 1), &owner))
+        return 0;
+    lua_pushinteger(L, (lua_Integer)owner);
+    return 1;
+}
+
 int bind_fs_open(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg dir_meta[] = {{"__gc", dir__gc}, {"__close", dir__gc}, {NULL, NULL}};
@@ -455,7 +483,8 @@ int bind_fs_open(lua_State *L, struct runtime *rt)
         {"chown", fs_chown},         {"chmod", fs_chmod},
         {"symlink", fs_symlink},     {"mkdtemp", fs_mkdtemp},
         {"write_new", fs_write_new}, {"try_lock", fs_try_lock},
-        {"limit_hint", limit_hint},  {NULL, NULL},
+        {"limit_hint", limit_hint},  {"project", fs_project},
+        {"stranger", fs_stranger},   {NULL, NULL},
     };
     bind_class(L, rt, DIR_CLASS, dir_meta, none);
     bind_class(L, rt, LOCK_CLASS, lock_meta, lock_methods);

@@ -2,6 +2,7 @@
 local config = require "dbrun.config"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
+local project = require "dbrun.project"
 
 local M = {}
 
@@ -18,9 +19,10 @@ function M.default(configured, option)
     configured = configured or config
     local own = configured.DBRUN_MIGRATIONS_DIR
     if configured.source "DBRUN_MIGRATIONS_DIR" ~= "default" then return own, true end
-    if not fs.exists(M.OF_DBMATE) then return own, false end
-    if not fs.exists(own) then return M.OF_DBMATE, false end
-    errors.fail("config", ("there are two folders of migrations, %s and %s"):format(own, M.OF_DBMATE),
+    local of_dbmate <const> = project.path(M.OF_DBMATE)
+    if not fs.exists(of_dbmate) then return own, false end
+    if not fs.exists(own) then return of_dbmate, false end
+    errors.fail("config", ("there are two folders of migrations, %s and %s"):format(own, of_dbmate),
         "name one with " .. (option or "--dir or the key DBRUN_MIGRATIONS_DIR"))
 end
 

@@ -1,0 +1,14 @@
+/* "Did you mean ...?" for the command line, before there is a Lua state for the script. */
+#ifndef DBRUN_HOST_HINT_H
+#define DBRUN_HOST_HINT_H
+
+#include "base/buf.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* The one of `names`, which stand one behind the other with a NUL at the end of each, that is nearest to the
+ * first `len` bytes of `word`. False when none resembles it. */
+bool hint_find(const char *word, size_t len, const struct buf *names, char *out, size_t size);
+
+#endif
