@@ -1,6 +1,6 @@
 --- The command line `dbrun sql`.
 local check = require "dbrun.sql.check"
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local errors = require "dbrun.error"
 local outputs = require "dbrun.output"
 local texts = require "dbrun.sql.text"

@@ -1,5 +1,5 @@
 --- `dbrun test`: runs specs with busted, on servers that are made for this run and removed after it.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"

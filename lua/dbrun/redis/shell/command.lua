@@ -1,5 +1,5 @@
 --- The command line `dbrun redis CMD ...`.
-local cli = require "dbrun.cli"
+local cli = require "dbrun.command_line"
 local errors = require "dbrun.error"
 local outputs = require "dbrun.output"
 local render = require "dbrun.redis.shell.render"
