@@ -82,8 +82,8 @@ M.literal = quote.literal
 ---@field value fun(self, sql: string|dbrun.RowOptions, ...): any first column of the first row; { text = true } may
 ---stand before the SQL
 ---@field exec fun(self, sql: string): integer one or several statements; rows affected by the last
----@field rows fun(self, sql: string|dbrun.RowOptions, ...): fun(): table|nil `for row in engine:rows(...)`: one by one,
----with back-pressure; leaving the loop early cancels the statement; options as for query
+---@field rows fun(self, sql: string|dbrun.RowOptions, ...): fun(): table|nil `for row in engine:rows(...)`: one by
+---one, with back-pressure; leaving the loop early cancels the statement; options as for query
 ---@field columns fun(self, sql: string|dbrun.RowOptions, ...): table<string, any[]>, integer one list for each column
 ---(NULL = db.null), number of rows; { text = true } may stand before the SQL
 ---@field acquire fun(self): dbrun.Connection `local c <close> = engine:acquire()`

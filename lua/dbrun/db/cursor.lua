@@ -26,7 +26,8 @@ local ROWS <const> = args.whole(1)
 --- The options are the last argument when that is a plain table with `fetch` and nothing else.
 local function split_options(given)
     local last <const> = given[given.n]
-    if type(last) ~= "table" or (getmetatable(last) and not core.rows.columns(last)) or last.fetch == nil or next(last, (next(last))) ~= nil then
+    local plain <const> = type(last) == "table" and (not getmetatable(last) or core.rows.columns(last))
+    if not plain or last.fetch == nil or next(last, (next(last))) ~= nil then
         return FETCH
     end
     given.n = given.n - 1

@@ -242,7 +242,8 @@ local function line_of(cells, heads)
 end
 
 local function footer(t, n, shown, cut, hidden, more)
-    local parts <const> = { n == shown and plural(n, "row") or ("%s, the first %d shown"):format(plural(n, "row"), shown) }
+    local rows <const> = plural(n, "row")
+    local parts <const> = { n == shown and rows or ("%s, the first %d shown"):format(rows, shown) }
     if cut > 0 then
         parts[#parts + 1] = ("%s cut at %d columns"):format(plural(cut, "cell"), COLUMNS)
     end
