@@ -77,8 +77,8 @@ M.literal = quote.literal
 ---@class dbrun.Engine
 ---@field query fun(self, sql: string|dbrun.RowOptions, ...): dbrun.Result one statement; parameters $1... or a table
 ---for :name (a row, too); options may stand before the SQL: query({ positional = true, text = true }, sql, ...)
----@field one fun(self, sql: string|dbrun.RowOptions, ...): table|nil the only row; an error when there are more; options
----as for query
+---@field one fun(self, sql: string|dbrun.RowOptions, ...): table|nil the only row; an error when there are more;
+---options as for query
 ---@field value fun(self, sql: string|dbrun.RowOptions, ...): any first column of the first row; { text = true } may
 ---stand before the SQL
 ---@field exec fun(self, sql: string): integer one or several statements; rows affected by the last
