@@ -16,7 +16,7 @@ local function date(text)
 end
 
 ---By name: a function that gives the value, nil when the text is none of this type; and how the type is called.
----@type table<string, { [1]: fun(text: string): any, [2]: string }>
+---@type table<string, table>
 M.by_name = {
     string = { function(text) return text end, "a text" },
     integer = {

@@ -44,15 +44,7 @@ local function unique(columns)
             name = ("%s_%d"):format(column.name, n)
         end
         taken[name] = true
-        out[i] = { name = name, type = column.type, oid = column.oid, as_text = true }
-    end
-    return out
-end
-
-local function as_text(columns)
-    local out <const> = {}
-    for i, column in ipairs(columns) do
-        out[i] = { name = column.name, type = column.type, oid = column.oid, as_text = true }
+        out[i] = { name = name, type = column.type, oid = column.oid }
     end
     return out
 end
@@ -77,7 +69,7 @@ function Printer:rows(columns, next_row)
     if self.apart then output:write "\n" end
     self.apart = BETWEEN[self.format] and not self.values
     tables.write(output, plain(next_row), {
-        format = self.format, columns = AS_OBJECT[self.format] and unique(columns) or as_text(columns),
+        format = self.format, columns = AS_OBJECT[self.format] and unique(columns) or columns, text = true,
         header = not self.values,
     })
 end
