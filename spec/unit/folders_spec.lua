@@ -3,7 +3,7 @@ local fs = require "dbrun.fs"
 
 local MANY <const> = 10
 local ENDINGS <const> = { [".lua"] = true, [".c"] = true, [".h"] = true, [".py"] = true, [".sh"] = true }
-local DATA <const> = { ["spec/support/dbmate"] = true }
+local DATA <const> = { ["spec/support/dbmate"] = true, ["lua/manual"] = true }
 
 describe("a folder with many files", function()
     ---The names of the files in a folder, and its folders.
