@@ -39,6 +39,7 @@ SOURCES      := $(wildcard runtime/*/*.c runtime/bind/*/*.c)
 HOST_SOURCES := $(wildcard runtime/host/*.c)
 CORE_SOURCES := $(filter-out $(HOST_SOURCES),$(SOURCES))
 LUA_SOURCES  := $(sort $(shell find lua -name '*.lua'))
+MANUAL       := $(sort $(wildcard lua/manual/*.md))
 TEST_SOURCES := $(wildcard spec/unit/c/test_*.c)
 FUZZ_SOURCES := $(wildcard spec/unit/c/fuzz_*.c)
 TEST_SUPPORT := $(filter-out $(TEST_SOURCES) $(FUZZ_SOURCES),$(wildcard spec/unit/c/*.c))
@@ -102,11 +103,11 @@ $(BUILD)/obj/%.o: %.c | $(BUILD)/gen/config.h
 	$(SAY) 'CC    $<'
 	$(RUN)$(CC) $(CPPFLAGS_) $(CFLAGS_) -MMD -MP -c -o $@ $<
 
-# The files of lua/ as bytecode inside the binary. The list is a file of its own, so that removing a
+# The files of lua/ as bytecode inside the binary, the manual as text. The list is a file of its own, so that removing a
 # source rebuilds too.
 $(BUILD)/gen/lua.list: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' $(LUA_SOURCES) $(ARGPARSE) > $@.new
+	@printf '%s\n' $(LUA_SOURCES) $(MANUAL) $(ARGPARSE) > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 $(EMBED): runtime/host/embed/embed.c $(LUA_LIB)
@@ -114,9 +115,9 @@ $(EMBED): runtime/host/embed/embed.c $(LUA_LIB)
 	$(SAY) 'CC    $<'
 	$(RUN)$(CC) $(CPPFLAGS_) $(CFLAGS_) -o $@ $< $(LUA_LIB) $(SANITIZE) -lm -ldl
 
-$(BUILD)/gen/embedded.c: $(EMBED) $(LUA_SOURCES) $(BUILD)/gen/lua.list
+$(BUILD)/gen/embedded.c: $(EMBED) $(LUA_SOURCES) $(MANUAL) $(BUILD)/gen/lua.list
 	$(SAY) 'EMBED lua'
-	$(RUN)$(EMBED) $@ lua $(LUA_SOURCES) $(ARGPARSE)
+	$(RUN)$(EMBED) $@ lua $(LUA_SOURCES) $(MANUAL) $(ARGPARSE)
 
 $(BUILD)/obj/embedded.o: $(BUILD)/gen/embedded.c runtime/host/embedded.h
 	@mkdir -p $(@D)
@@ -290,7 +291,7 @@ install: all
 	install -d '$(BINDIR)' '$(SHAREDIR)/scripts' '$(SHAREDIR)/lua' '$(MANDIR)' '$(DOCDIR)'
 	install -m 755 $(DBRUN) '$(BINDIR)/dbrun'
 	install -m 644 $(SCRIPTS) '$(SHAREDIR)/scripts'
-	cd lua && find . -name '*.lua' -exec install -D -m 644 '{}' '$(abspath $(SHAREDIR))/lua/{}' ';'
+	cd lua && find . '(' -name '*.lua' -o -path './manual/*.md' ')' -exec install -D -m 644 '{}' '$(abspath $(SHAREDIR))/lua/{}' ';'
 	install -m 644 runtime/host/dbrun.1 '$(MANDIR)/dbrun.1'
 	install -m 644 LICENSE '$(DOCDIR)/LICENSE'
 
@@ -302,6 +303,7 @@ uninstall:
 install-rock: core
 	install -D -m 755 $(BUILD)/core.so '$(INST_LIBDIR)/dbrun/core.so'
 	cd lua && find . -name '*.lua' -exec install -D -m 644 '{}' '$(abspath $(INST_LUADIR))/{}' ';'
+	cd lua/manual && find . -name '*.md' -exec install -D -m 644 '{}' '$(abspath $(INST_LUADIR))/dbrun/manual/chapters/{}' ';'
 
 clean:
 	rm -rf $(BUILD)

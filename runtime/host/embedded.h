@@ -1,6 +1,6 @@
 /*
  * The Lua modules inside the binary, as bytecode of the Lua that is linked in (with debug
- * information, so tracebacks name file and line). Made at build time by embed/embed.c.
+ * information, so tracebacks name file and line), and texts. Made at build time by embed/embed.c.
  */
 #ifndef DBRUN_HOST_EMBEDDED_H
 #define DBRUN_HOST_EMBEDDED_H
@@ -18,5 +18,15 @@ extern const size_t embedded_count;
 
 /* The module of that name; NULL when there is none. */
 const struct embedded_module *embedded_find(const char *name);
+
+/* What `dbrun help` shows: chapters of the manual, and the annotations of Lua files. */
+struct embedded_text {
+    const char *name; /* "manual/postgres.md", "dbrun/task.lua" */
+    const unsigned char *text;
+    size_t size;
+};
+
+extern const struct embedded_text embedded_texts[];
+extern const size_t embedded_text_count;
 
 #endif

@@ -140,6 +140,25 @@ static void fill_options(lua_State *L, const struct options *o)
     set_string(L, "version", DBRUN_VERSION);
 }
 
+/* core.embedded(name): a text inside the binary, or nil; without a name the list of their names. */
+static int core_embedded(lua_State *L)
+{
+    const char *name = luaL_optstring(L, 1, NULL);
+    if (name == NULL)
+        lua_createtable(L, (int)embedded_text_count, 0);
+    for (size_t i = 0; i < embedded_text_count; i++) {
+        const struct embedded_text *t = &embedded_texts[i];
+        if (name == NULL) {
+            lua_pushstring(L, t->name);
+            lua_rawseti(L, -2, (lua_Integer)i + 1);
+        } else if (strcmp(t->name, name) == 0) {
+            lua_pushlstring(L, (const char *)t->text, t->size);
+            return 1;
+        }
+    }
+    return name == NULL ? 1 : 0;
+}
+
 static void open_core(lua_State *L, struct host *h)
 {
     h->rt = bind_open(L);
@@ -155,7 +174,10 @@ static void open_core(lua_State *L, struct host *h)
     lua_pushlightuserdata(L, h);
     lua_pushcclosure(L, status_set, 1);
     lua_setfield(L, -3, "status");
-    lua_pop(L, 2);
+    lua_pop(L, 1);
+    lua_pushcfunction(L, core_embedded);
+    lua_setfield(L, -2, "embedded");
+    lua_pop(L, 1);
 }
 
 void state_fill(lua_State *L, struct host *h)

@@ -5,6 +5,9 @@
  * names: argparse.lua becomes argparse, and dbrun.argparse, by which dbrun's modules require exactly the
  * embedded file; it replaces a file of that name below ROOT, which is for use without the binary. A syntax
  * error stops the build.
+ *
+ * Texts, by their path below ROOT: a Markdown file as it is, and of each Lua file what `dbrun help` shows: the
+ * annotations of functions and classes, each with the line of code behind it.
  */
 #include <errno.h>
 #include <lauxlib.h>
@@ -16,11 +19,13 @@
 
 struct source {
     const char *path;
-    bool outside;    /* not below ROOT */
-    bool used;       /* it won over others of its name */
-    char name[256];  /* dbrun.config */
-    char chunk[300]; /* =dbrun/config.lua; the chunk name of a file begins with @ */
+    bool outside;     /* not below ROOT */
+    bool markdown;    /* a text, no module */
+    bool used;        /* it won over others of its name */
+    char name[256];   /* dbrun.config */
+    char chunk[300];  /* =dbrun/config.lua; the chunk name of a file begins with @ */
     size_t size;
+    size_t text_size; /* 0: there is no text */
 };
 
 struct module {
@@ -33,9 +38,16 @@ struct output {
     size_t count;
 };
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t len = strlen(text);
+    return len >= strlen(end) && strcmp(text + len - strlen(end), end) == 0;
+}
+
 static void name_source(struct source *m, const char *root)
 {
     size_t root_len = strlen(root);
+    m->markdown = ends_with(m->path, ".md");
     const char *rel = m->path;
     if (strncmp(rel, root, root_len) == 0 && rel[root_len] == '/')
         rel += root_len + 1;
@@ -51,9 +63,8 @@ static void name_source(struct source *m, const char *root)
     for (char *p = m->name; *p != '\0'; p++)
         if (*p == '/')
             *p = '.';
-    size_t len = strlen(m->name);
-    if (len > 5 && strcmp(m->name + len - 5, ".init") == 0)
-        m->name[len - 5] = '\0';
+    if (ends_with(m->name, ".init"))
+        m->name[strlen(m->name) - 5] = '\0';
 }
 
 /* By name; of the same name the file from outside ROOT first. */
@@ -80,6 +91,7 @@ static char *read_file(const char *path, size_t *size)
     if (text == NULL || fread(text, 1, (size_t)len, f) != (size_t)len)
         goto fail;
     fclose(f);
+    text[len] = '\0';
     *size = (size_t)len;
     return text;
 fail:
@@ -98,10 +110,67 @@ static int write_bytes(lua_State *L, const void *data, size_t size, void *ud)
     return ferror(out->file);
 }
 
-static void write_source(lua_State *L, FILE *file, struct source *m, size_t index)
+/* ---- texts ---- */
+
+/* Is the line an annotation: blanks, then three dashes? */
+static bool is_annotation(const char *line)
 {
-    size_t len;
-    char *text = read_file(m->path, &len);
+    line += strspn(line, " \t");
+    return strncmp(line, "---", 3) == 0;
+}
+
+/* Does a block of annotations belong to the manual? It stands above a function of a module or class, or tells a
+ * class, or is the file's own. */
+static bool is_public(const char *block, size_t len, const char *code, bool at_top)
+{
+    code += strspn(code, " \t");
+    if (at_top || memmem(block, len, "---@class", 9) != NULL || memmem(block, len, "---@alias", 9) != NULL)
+        return true;
+    size_t word = strcspn(code, " =(\n");
+    return strncmp(code, "function ", 9) == 0 || memchr(code, '.', word) != NULL;
+}
+
+/* Leaves in `text` what the manual shows of a Lua file, and returns its length. */
+static size_t keep_annotations(char *text)
+{
+    char *out = text;
+    char *block = NULL; /* its first annotation */
+    char *next;
+    for (char *line = text; *line != '\0'; line = next) {
+        next = strchr(line, '\n') != NULL ? strchr(line, '\n') + 1 : line + strlen(line);
+        if (is_annotation(line)) {
+            block = block != NULL ? block : line;
+            continue;
+        }
+        bool wanted = block != NULL && is_public(block, (size_t)(line - block), line, block == text);
+        char *begin = wanted ? block : line;
+        block = NULL;
+        if (!wanted && strncmp(line, "M.", 2) != 0)
+            continue;
+        memmove(out, begin, (size_t)(next - begin));
+        out += next - begin;
+    }
+    *out = '\0';
+    return (size_t)(out - text);
+}
+
+static void write_text(FILE *file, struct source *m, size_t index, char *text, size_t len)
+{
+    if (!m->markdown)
+        len = keep_annotations(text);
+    m->text_size = len;
+    if (len == 0)
+        return;
+    struct output out = {.file = file};
+    fprintf(file, "static const unsigned char text_%zu[] = {\n", index);
+    write_bytes(NULL, text, len, &out);
+    fprintf(file, "};\n");
+}
+
+/* ---- modules ---- */
+
+static void write_code(lua_State *L, FILE *file, struct source *m, size_t index, const char *text, size_t len)
+{
     if (luaL_loadbufferx(L, text, len, m->chunk, "t") != LUA_OK) {
         fprintf(stderr, "embed: %s: %s\n", m->path, lua_tostring(L, -1));
         exit(1);
@@ -112,6 +181,16 @@ static void write_source(lua_State *L, FILE *file, struct source *m, size_t inde
     fprintf(file, "};\n");
     m->size = out.count;
     lua_settop(L, 0);
+}
+
+static void write_source(lua_State *L, FILE *file, struct source *m, size_t index)
+{
+    size_t len;
+    char *text = read_file(m->path, &len);
+    if (m->used)
+        write_code(L, file, m, index, text, len);
+    if (!m->outside)
+        write_text(file, m, index, text, len);
     free(text);
 }
 
@@ -129,13 +208,26 @@ static size_t settle(struct module *modules, size_t count)
     return kept;
 }
 
-static void write_table(FILE *file, const struct module *modules, size_t count, const struct source *sources)
+static void write_modules(FILE *file, const struct module *modules, size_t count, const struct source *sources)
 {
     fprintf(file, "const struct embedded_module embedded_modules[] = {\n");
     for (size_t i = 0; i < count; i++)
         fprintf(file, "{\"%s\", source_%zu, %zu},\n", modules[i].name, (size_t)(modules[i].source - sources),
                 modules[i].source->size);
     fprintf(file, "};\nconst size_t embedded_count = %zu;\n", count);
+}
+
+static void write_texts(FILE *file, const struct source *sources, size_t count)
+{
+    size_t texts = 0;
+    fprintf(file, "const struct embedded_text embedded_texts[] = {\n");
+    for (size_t i = 0; i < count; i++) {
+        if (sources[i].text_size == 0)
+            continue;
+        fprintf(file, "{\"%s\", text_%zu, %zu},\n", sources[i].chunk + 1, i, sources[i].text_size);
+        texts++;
+    }
+    fprintf(file, "};\nconst size_t embedded_text_count = %zu;\n", texts);
 }
 
 int main(int argc, char **argv)
@@ -158,6 +250,8 @@ int main(int argc, char **argv)
         struct source *s = &sources[i];
         s->path = argv[i + 3];
         name_source(s, argv[2]);
+        if (s->markdown)
+            continue;
         modules[names].source = s;
         snprintf(modules[names++].name, sizeof modules->name, "%s", s->name);
         if (!s->outside)
@@ -168,9 +262,9 @@ int main(int argc, char **argv)
     names = settle(modules, names);
     fprintf(file, "#include \"host/embedded.h\"\n");
     for (size_t i = 0; i < count; i++)
-        if (sources[i].used)
-            write_source(L, file, &sources[i], i);
-    write_table(file, modules, names, sources);
+        write_source(L, file, &sources[i], i);
+    write_modules(file, modules, names, sources);
+    write_texts(file, sources, count);
     lua_close(L);
     free(sources);
     free(modules);
