@@ -22,7 +22,7 @@ local PROGRAM <const> = core.options.program
 M.GROUPS = {
     postgres = { "postgres", "types", "transactions", "copy", "pools", "tasks" },
     redis = { "redis", "redis-servers" },
-    commands = { "config", "migrate", "migrate-import", "seed", "verify", "stack" },
+    commands = { "config", "migrate", "lint", "dbmate", "import", "seed", "verify", "stack" },
     terminal = { "start", "prompt", "prompt-commands", "sql", "redis-command", "results", "table", "csv" },
 }
 

@@ -6,8 +6,8 @@
  * embedded file; it replaces a file of that name below ROOT, which is for use without the binary. A syntax
  * error stops the build.
  *
- * Texts, by their path below ROOT: a Markdown file as it is, and of each Lua file what `dbrun help` shows: the
- * annotations of functions and classes, each with the line of code behind it.
+ * Texts, by their path below ROOT: a Markdown file as it is, and of each Lua file what `dbrun help` shows:
+ * the annotations of functions and classes, each with the line of code behind it.
  */
 #include <errno.h>
 #include <lauxlib.h>
@@ -19,11 +19,11 @@
 
 struct source {
     const char *path;
-    bool outside;     /* not below ROOT */
-    bool markdown;    /* a text, no module */
-    bool used;        /* it won over others of its name */
-    char name[256];   /* dbrun.config */
-    char chunk[300];  /* =dbrun/config.lua; the chunk name of a file begins with @ */
+    bool outside;    /* not below ROOT */
+    bool markdown;   /* a text, no module */
+    bool used;       /* it won over others of its name */
+    char name[256];  /* dbrun.config */
+    char chunk[300]; /* =dbrun/config.lua; the chunk name of a file begins with @ */
     size_t size;
     size_t text_size; /* 0: there is no text */
 };
@@ -119,8 +119,8 @@ static bool is_annotation(const char *line)
     return strncmp(line, "---", 3) == 0;
 }
 
-/* Does a block of annotations belong to the manual? It stands above a function of a module or class, or tells a
- * class, or is the file's own. */
+/* Does a block of annotations belong to the manual? It stands above a function of a module or class, or tells
+ * a class, or is the file's own. */
 static bool is_public(const char *block, size_t len, const char *code, bool at_top)
 {
     code += strspn(code, " \t");
@@ -208,7 +208,8 @@ static size_t settle(struct module *modules, size_t count)
     return kept;
 }
 
-static void write_modules(FILE *file, const struct module *modules, size_t count, const struct source *sources)
+static void write_modules(FILE *file, const struct module *modules, size_t count,
+                          const struct source *sources)
 {
     fprintf(file, "const struct embedded_module embedded_modules[] = {\n");
     for (size_t i = 0; i < count; i++)

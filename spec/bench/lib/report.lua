@@ -1,4 +1,4 @@
--- The results as people and programs read them: a table for the terminal, Markdown for the README, JSON.
+-- The results as people and programs read them: a table for the terminal, Markdown for the manual, JSON.
 local cli <const> = require "dbrun.command_line"
 local json <const> = require "dbrun.json"
 local metrics <const> = require "bench.lib.metrics"
@@ -89,7 +89,7 @@ function M.how(facts)
         facts.pairs, facts.seconds)
 end
 
---- The table for a README.
+--- The table for the manual.
 ---@param results bench.Result[]
 ---@param facts bench.Facts
 ---@return string

@@ -1,14 +1,14 @@
--- The examples of the README in which another migration tool calls dbrun, run by that tool where it is installed.
+-- The examples of the manual in which another migration tool calls dbrun, run by that tool where it is installed.
 local core = require "dbrun.core"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local programs = require "dbrun.stack.programs"
 local servers = require "spec.support.servers"
 
----The files that the README shows, by their paths.
+---The files that the chapter shows, by their paths.
 local function examples()
     local files = {}
-    for path, code in fs.read "README.md":gmatch "<!%-%- example: (%S+) %-%->\n```%l+\n(.-)\n```" do
+    for path, code in fs.read "lua/manual/import.md":gmatch "<!%-%- example: (%S+) %-%->\n```%l+\n(.-)\n```" do
         files[path] = code .. "\n"
     end
     return files
