@@ -1,6 +1,6 @@
 --- Each public function of the databases refuses arguments that its annotation does not allow; see
 --- spec/unit/public_spec.lua for the others.
-local annotations = require "spec.support.annotations"
+local annotations = require "dbrun.manual.annotations"
 local db = require "dbrun.db"
 local errors = require "dbrun.error"
 local pg = require "spec.support.pg"

@@ -3,7 +3,7 @@
 --- each method on something else than its object. The other arguments are right. Each call must raise an error of kind
 --- `usage` that names the function or the argument, and the line of the call.
 
-local annotations <const> = require "spec.support.annotations"
+local annotations <const> = require "dbrun.manual.annotations"
 local errors <const> = require "dbrun.error"
 local task <const> = require "dbrun.task"
 

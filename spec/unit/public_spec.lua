@@ -1,6 +1,6 @@
 --- Each public function refuses arguments that its annotation does not allow; those that need servers are walked by
 --- spec/live/public_spec.lua.
-local annotations = require "spec.support.annotations"
+local annotations = require "dbrun.manual.annotations"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
