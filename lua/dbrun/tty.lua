@@ -27,6 +27,14 @@ function M.width(fd)
     return tty.width(fd or 1) or math.tointeger(tonumber(os.getenv("COLUMNS"))) or 80
 end
 
+--- Lines of the terminal; if unknown, LINES of the environment, else 24.
+---@param fd? integer default 1
+---@return integer
+function M.height(fd)
+    check_fd("tty.height", fd)
+    return tty.height(fd or 1) or math.tointeger(tonumber(os.getenv("LINES"))) or 24
+end
+
 --- Do colours and redrawn lines work on this descriptor? True for a terminal that supports them, unless NO_COLOR is set
 --- and not empty.
 ---@param fd? integer default 1
@@ -75,6 +83,6 @@ function M.painter(fd)
 end
 
 return args.answer_for_names(M, "tty", {
-    color = "tty.colour(fd)", columns = "tty.width(fd)", size = "tty.width(fd)", is_tty = "tty.isatty(fd)",
+    color = "tty.colour(fd)", columns = "tty.width(fd)", size = "tty.width(fd)", rows = "tty.height(fd)", lines = "tty.height(fd)", is_tty = "tty.isatty(fd)",
     istty = "tty.isatty(fd)", isterminal = "tty.isatty(fd)", escape = "tty.printable(text)",
 })

@@ -27,6 +27,7 @@ local M = {}
 ---@field about string
 ---@field raises string
 ---@field examples string[]
+---@field value? dbrun.manual.Type it is no function, but a value of this type
 
 ---@class dbrun.manual.Class
 ---@field name string
@@ -40,6 +41,7 @@ local M = {}
 ---@field open boolean further keys are allowed: `[string] type`
 
 M.allows = types.allows
+M.type_text = types.text
 M.parse_type = types.parse
 
 local function param_of(tag)
@@ -84,8 +86,11 @@ local function function_of(file, line, comment, names, has_comment)
         elseif tag.tag == "return" then
             f.returns[#f.returns + 1], f.results[#f.results + 1] = result_of(tag)
         elseif tag.tag == "type" then
-            local kind <const> = types.parse(tag.text)
-            if kind.kind == "fun" then
+            local kind <const>, behind <const> = types.parse(tag.text)
+            if kind.kind ~= "fun" then
+                f.value = kind
+                f.about = f.about ~= "" and f.about or comments.joined(tag.text:sub(behind), tag.more)
+            else
                 f.returns, names = kind.returns, {}
                 f.results = results_of_types(kind.returns)
                 for i, param in ipairs(kind.params) do
@@ -196,7 +201,19 @@ local function take_code(all, file, number, line, block, variables)
     local f <const> = function_of(file, number, comment, names, #block > 0)
     all.functions[file][owner .. mark .. name] = f
     owner = owner:gsub("%.__index$", "")
-    if variables[owner] then variables[owner].methods[name] = f end
+    if type(variables[owner]) == "table" then
+        variables[owner].methods[name] = f
+    elseif variables[owner] then
+        all.later[#all.later + 1] = { class = variables[owner], name = name, f = f }
+    end
+end
+
+---`---@param Client dbrun.redis.Client` above a function that adds methods to a class which stands elsewhere.
+local function take_parameters(block, variables)
+    for _, line in ipairs(block) do
+        local name <const>, class <const> = line:match "^@param (%u[%w_]*) (dbrun[%w_.]*)"
+        if name and not variables[name] then variables[name] = class end
+    end
 end
 
 local function read_text(all, file, text)
@@ -210,6 +227,7 @@ local function read_text(all, file, text)
         else
             local ok <const>, why <const> = pcall(take_code, all, file, number, line, block, variables)
             if not ok then error(("%s:%d: %s"):format(file, number, why), 0) end
+            take_parameters(block, variables)
             if number - 1 == #block and #block > 0 then all.files[file] = comments.read(block) end
             block = {}
         end
@@ -226,6 +244,7 @@ end
 ---@field aliases table<string, dbrun.manual.Type>
 ---@field functions table<string, table<string, dbrun.manual.Function>> by file, then by "M.name", "Class:name"
 ---@field same table<string, table<string, string>> by file: functions that are another's, `M.ident = params.ident`
+---@field later { class: string, name: string, f: dbrun.manual.Function }[] methods added in other files
 ---@field files table<string, dbrun.manual.Comment> what stands at the top of a file
 
 ---Reads the annotations of these files.
@@ -233,8 +252,11 @@ end
 ---@param read? fun(file: string): string gives the text of a file
 ---@return dbrun.manual.Annotations
 function M.read(files, read)
-    local all <const> = { classes = {}, aliases = {}, functions = {}, same = {}, files = {} }
+    local all <const> = { classes = {}, aliases = {}, functions = {}, same = {}, files = {}, later = {} }
     for _, file in ipairs(files) do read_text(all, file, (read or text_of)(file)) end
+    for _, one in ipairs(all.later) do
+        if all.classes[one.class] then all.classes[one.class].methods[one.name] = one.f end
+    end
     for _, class in pairs(all.classes) do
         for name, field in pairs(class.fields) do
             local f <const> = not field.hidden and method_of(class, field)

@@ -27,13 +27,13 @@ local function marked_at(line, at, mark, kind)
     if not line:find("^[^%s*]", at + #mark) and not line:find("^`", at + #mark) then return nil end
     local last <const> = line:find(mark, at + #mark, true)
     if not last then error(("a %s is never closed (write it as code: `%s`)"):format(mark, mark), 0) end
-    return { kind = kind, text = line:sub(at + #mark, last - 1):gsub("`", "") }, last + #mark
+    return { kind = kind, text = (line:sub(at + #mark, last - 1):gsub("`", "")) }, last + #mark
 end
 
 local function link_at(line, at)
     local text <const>, target <const>, behind <const> = line:match("^%[([^%[%]]+)%]%(([^%s()]+)%)()", at)
     if not text then return nil end
-    return { kind = "link", text = text:gsub("`", ""), target = target }, behind
+    return { kind = "link", text = (text:gsub("`", "")), target = target }, behind
 end
 
 local function special_at(line, at)
@@ -48,7 +48,8 @@ local function special_at(line, at)
     elseif char == "<" and line:find("^</?%a", at) then
         error("HTML is not part of the manual (write it as code)", 0)
     end
-    return char == "[" and link_at(line, at) or nil
+    if char == "[" then return link_at(line, at) end
+    return nil
 end
 
 ---The spans of a text.

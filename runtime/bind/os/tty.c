@@ -24,6 +24,16 @@ static int tty_width(lua_State *L)
     return 1;
 }
 
+/* height(fd) -> lines, nil where that is not known */
+static int tty_height(lua_State *L)
+{
+    struct winsize size = {0};
+    if (ioctl((int)luaL_checkinteger(L, 1), TIOCGWINSZ, &size) < 0 || size.ws_row == 0)
+        return 0;
+    lua_pushinteger(L, size.ws_row);
+    return 1;
+}
+
 static int buf_gc(lua_State *L)
 {
     buf_free(luaL_checkudata(L, 1, BUF_CLASS));
@@ -47,8 +57,11 @@ static int tty_printable(lua_State *L)
 
 int bind_tty_open(lua_State *L, struct runtime *rt)
 {
-    static const luaL_Reg functions[] = {
-        {"isatty", tty_isatty}, {"printable", tty_printable}, {"width", tty_width}, {NULL, NULL}};
+    static const luaL_Reg functions[] = {{"height", tty_height},
+                                         {"isatty", tty_isatty},
+                                         {"printable", tty_printable},
+                                         {"width", tty_width},
+                                         {NULL, NULL}};
     static const luaL_Reg buf_meta[] = {{"__gc", buf_gc}, {NULL, NULL}};
     bind_class(L, rt, BUF_CLASS, buf_meta, NULL);
     lua_pop(L, 1);

@@ -1,0 +1,193 @@
+--- The command line of the manual: `dbrun help [TOPIC | FUNCTION | --search WORD]`.
+local cli <const> = require "dbrun.command_line"
+local errors <const> = require "dbrun.error"
+local functions <const> = require "dbrun.manual.functions"
+local library <const> = require "dbrun.manual.library"
+local nearest <const> = require "dbrun.nearest"
+local objects <const> = require "dbrun.manual.objects"
+local page <const> = require "dbrun.manual.page"
+local terminal <const> = require "dbrun.manual.terminal"
+local tty <const> = require "dbrun.tty"
+
+local M = {}
+
+local WIDEST <const> = 100 -- columns that are still easy to read
+
+local function parser()
+    local p <const> = cli.parser {
+        name = "dbrun help", description = "The manual, at the terminal.",
+        examples = {
+            "dbrun help                      what there is",
+            "dbrun help migrate              a chapter",
+            "dbrun help db.async.query       a function; so do engine:query and query",
+            "dbrun help fs                   the functions of a module",
+            "dbrun help --search upsert      lines in which a word is, the best first",
+        },
+        epilog = "Exit status: 0 shown, 1 --search found nothing, 2 there is no such topic or function.",
+    }
+    p:argument("topic", "A topic, a module or a function."):args "*"
+    p:option("--search", "Find words in the manual."):argname "<word>":args "+"
+    return p
+end
+
+local function screen()
+    return terminal.new(math.min(tty.width(1), WIDEST), tty.colour(1))
+end
+
+local function show(lines)
+    require("dbrun.pager").show(table.concat(lines, "\n") .. "\n")
+    return cli.OK
+end
+
+-- ---- what is shown ----
+
+local function start()
+    local s <const> = screen()
+    return show(require("dbrun.manual.screen").lines(function(text, style) return s:paint(text, style) end))
+end
+
+local function chapter(name)
+    local s <const> = screen()
+    return show(terminal.chapter(library.chapter(name), s.width, s.colour))
+end
+
+local function one(entry)
+    local s <const> = screen()
+    s:flow({ { text = functions.signature(entry), style = "title" } }, 0, "")
+    s:blocks(page.blocks(entry, library.functions(), library.example))
+    return show(s.lines)
+end
+
+---Several functions, one a line.
+local function list(entries, about)
+    local s <const>, widest = screen(), 0
+    if about ~= "" then
+        s:flow({ { text = about } }, 0, "")
+        s:print()
+    end
+    for _, entry in ipairs(entries) do
+        local width <const> = #functions.signature(entry)
+        widest = width <= 36 and math.max(widest, width) or widest
+    end
+    for _, entry in ipairs(entries) do
+        local signature <const> = functions.signature(entry)
+        local line = ("%-" .. widest .. "s  "):format(signature) .. page.sentence(entry):gsub("`", "")
+        if tty.isatty(1) and utf8.len(line) and utf8.len(line) > s.width then
+            line = line:sub(1, utf8.offset(line, s.width - 2) - 1) .. "..."
+        end
+        s:print(s:paint(line:sub(1, #signature), "strong") .. line:sub(#signature + 1))
+    end
+    return show(s.lines)
+end
+
+---The functions of a module or an object, and what it is: `fs`, `dbrun.fs`, `engine`.
+local function of_owner(word)
+    local all <const>, found <const> = library.functions(), {}
+    local plain <const> = word:lower():gsub("^dbrun%.", "")
+    local about = ""
+    for _, entry in ipairs(all.entries) do
+        local class <const> = entry.class and entry.class.name:lower()
+        if entry.owner:lower() == plain or class == word:lower() or class == "dbrun." .. plain then
+            found[#found + 1] = entry
+            local file <const> = entry.module and all.all.files[("dbrun/%s.lua"):format(entry.module)]
+            about = entry.class and entry.class.about or file and file.about or about
+        end
+    end
+    if #found == 0 then
+        for _, object in ipairs(objects.OBJECTS) do
+            for _, name in ipairs(object.also) do
+                if name == plain and #found == 0 then return of_owner(object.name) end
+            end
+        end
+    end
+    return found, functions.sentence(about)
+end
+
+---Every word that means something.
+local function known_words()
+    local words <const> = library.topics()
+    table.move(library.functions():words(), 1, 1e6, #words + 1, words)
+    for _, entry in ipairs(library.functions().entries) do words[#words + 1] = entry.owner end
+    return words
+end
+
+local function unknown(word)
+    local near <const> = nearest.find(word, known_words())
+    errors.fail("usage", ("there is no topic or function '%s'%s"):format(word,
+        near and ("; did you mean '%s'?"):format(near) or " (dbrun help lists the topics)"))
+end
+
+---@param word string
+---@return integer status
+local function topic(word)
+    local name <const> = word:lower():gsub("%.md$", "")
+    if library.chapter(name) then return chapter(name) end
+    local entries = library.functions():find(word)
+    local owned <const>, about <const> = of_owner(word)
+    if #owned > 0 and (#entries == 0 or not word:find "[.:]") then
+        if owned[1].owner == word:lower() then entries = {} end -- a module; else also the functions of that name
+        table.move(owned, 1, #owned, #entries + 1, entries)
+        return list(entries, about)
+    end
+    if #entries == 1 then return one(entries[1]) end
+    if #entries > 1 then return list(entries, "") end
+    return unknown(word)
+end
+
+---Several words: `help migrate lint`, `help redis lock`.
+local function topic_of(words)
+    if #words == 1 then return topic(words[1]) end
+    for _, between in ipairs { "-", "." } do
+        local word <const> = table.concat(words, between)
+        if library.chapter(word) or #library.functions():find(word) > 0 then return topic(word) end
+    end
+    local last <const> = words[#words]
+    if library.chapter(words[1]) and library.chapter(last) then return topic(last) end
+    return unknown(table.concat(words, " "))
+end
+
+-- ---- searching ----
+
+local function search(query)
+    local find <const> = require "dbrun.manual.search"
+    local s <const> = screen()
+    local lines <const>, widest = find.find(query), 0
+    if #lines == 0 then
+        cli.note(("dbrun help: nothing in the manual has '%s'"):format(tty.printable(query)))
+        return cli.FAILED
+    end
+    for _, line in ipairs(lines) do widest = math.max(widest, #line.topic) end
+    for _, line in ipairs(lines) do
+        local part <const>, places <const> = find.part(line.text, query, math.max(40, s.width - widest - 6))
+        local parts, at = {}, 1
+        for _, place in ipairs(places) do
+            local word <const> = part:sub(place[1], place[2])
+            parts[#parts + 1] = part:sub(at, place[1] - 1)
+            parts[#parts + 1] = s.colour and s:paint(word, "mark") or "*" .. word .. "*"
+            at = place[2] + 1
+        end
+        s:print(s:paint(("%-" .. widest .. "s"):format(line.topic), "strong") .. "  " ..
+            table.concat(parts) .. part:sub(at))
+    end
+    return show(s.lines)
+end
+
+---@param argv string[] the command line
+---@return integer status
+function M.main(argv)
+    return cli.main("dbrun help", function()
+        if #argv == 0 then return start() end
+        local args <const>, help <const> = cli.parse(parser(), argv)
+        if not args then
+            cli.print(help)
+            return cli.OK
+        end
+        if args.search then
+            if #args.topic > 0 then errors.fail("usage", "a topic, or --search, and not both") end
+            return search(table.concat(args.search, " "))
+        end
+        return topic_of(args.topic)
+    end)
+end
+
+return M

@@ -1,0 +1,53 @@
+--- Shows a text that may be higher than the terminal: through `$PAGER`, else `less -FRSX`. What fits, and what goes to
+--- no terminal, is printed.
+local errors <const> = require "dbrun.error"
+local process <const> = require "dbrun.process"
+local task <const> = require "dbrun.task"
+local tty <const> = require "dbrun.tty"
+
+local M = {}
+
+local DEFAULT <const> = "less -FRSX"
+
+local function print_out(text)
+    local ok <const>, why <const> = io.stdout:write(text)
+    if not ok then errors.fail("io", "cannot write to standard output: " .. tostring(why)) end
+end
+
+---How many lines of the terminal a text takes at least.
+local function lines_of(text)
+    local _, count <const> = text:gsub("\n", "")
+    return count
+end
+
+---The command, nil when there is none: PAGER is set and empty, or it is not set and there is no less.
+local function command()
+    local own <const> = os.getenv "PAGER"
+    if own then return own:find "%S" and own or nil end
+    return process.run({ "sh", "-c", "command -v less" }).ok and DEFAULT or nil
+end
+
+---Writes the text to the pager. False when the pager could not be started.
+local function page(pager, text)
+    local _ <close> = setmetatable({ task.on_signal("SIGINT", function() end) }, { -- Ctrl-C is the pager's
+        __close = function(self) self[1]:cancel() end,
+    })
+    local child <close> = process.start { "sh", "-c", pager, stdin_from = "pipe", stdout = "inherit" }
+    local ok <const>, e <const> = pcall(child.write, child, text)
+    if not ok and not (errors.is(e, "io")) then error(e, 0) end -- io: it was left before its end
+    child:close_stdin()
+    local result <const> = child:wait()
+    return result.code ~= 127 and result.code ~= 126
+end
+
+---Shows a text on standard output.
+---@param text string
+---Raises an error of kind `io` when it cannot be written.
+function M.show(text)
+    if not tty.isatty(1) or tty.dumb(1) or lines_of(text) < tty.height(1) then return print_out(text) end
+    local pager <const> = command()
+    io.stdout:flush()
+    if not pager or not page(pager, text) then print_out(text) end
+end
+
+return M
