@@ -125,7 +125,7 @@ static const struct long_option own_options[] = {
       "with --log debug: the parameters of statements too, which may be secret"},
      FLAG(log_parameters)},
     {{"--version", NULL, NULL, "show the versions of dbrun and Lua"}, FLAG(about)},
-    {{"--help", NULL, NULL, "show this"}, FLAG(help)},
+    {{"--help", NULL, NULL, "show this; -h, or dbrun help, shows the manual"}, FLAG(help)},
 };
 
 enum {
@@ -236,6 +236,7 @@ static bool parse_short(struct options *o, char **argv, int *i)
 
 bool options_parse(struct options *o, int argc, char **argv)
 {
+    static char help[] = "help";
     memset(o, 0, sizeof *o);
     o->script = argc;
     o->actions = calloc((size_t)argc + 1, sizeof *o->actions);
@@ -247,6 +248,11 @@ bool options_parse(struct options *o, int argc, char **argv)
         if (arg[0] != '-' || arg[1] == '\0') {
             o->script = i;
             o->is_stdin = arg[0] == '-';
+            return true;
+        }
+        if (strcmp(arg, "-h") == 0) { /* the script that shows the manual */
+            argv[i] = help;
+            o->script = i;
             return true;
         }
         if (strcmp(arg, "--") == 0) {

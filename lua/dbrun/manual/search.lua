@@ -11,6 +11,7 @@ local MOST <const>, OF_ONE <const> = 20, 4
 ---@class dbrun.manual.Line
 ---@field topic string
 ---@field text string
+---@field name? string of a function, in lower case
 ---@field weight number how much a hit in it counts
 
 ---@param lines dbrun.manual.Line[]
@@ -45,7 +46,10 @@ local function all_lines()
     for _, name in ipairs(library.topics()) do add_chapter(lines, name) end
     for _, entry in ipairs(library.functions().entries) do
         local signature <const> = functions.signature(entry)
-        lines[#lines + 1] = { topic = entry.id, weight = 20, text = signature .. "  " .. page.sentence(entry) }
+        lines[#lines + 1] = {
+            topic = entry.id, name = entry.name:lower(), weight = entry.f and 15 or 5,
+            text = signature .. "  " .. page.sentence(entry),
+        }
     end
     return lines
 end
@@ -59,7 +63,12 @@ local function score(line, words)
         if not at then return 0 end
         local whole <const> = text:find("%f[%w_]" .. word:gsub("%p", "%%%0") .. "%f[^%w_]") ~= nil
         sum = sum + (whole and 20 or 0) - math.min(at, 200) / 100
-        if topic == word then sum = sum + 100 elseif topic:find(word, 1, true) then sum = sum + 30 end
+        local name <const> = line.name or topic
+        if name == word then
+            sum = sum + (line.name and 60 or 100)
+        elseif name:find(word, 1, true) then
+            sum = sum + 15
+        end
     end
     return sum
 end

@@ -24,7 +24,7 @@ end
 ---@return string? text nil: there is none of that name
 function M.read(name)
     local modules <const>, chapters <const> = folders()
-    if not modules then return core.text and core.text(name) or nil end
+    if not modules then return core.embedded and core.embedded(name) or nil end
     local chapter <const> = name:match "^manual/(.*)$"
     local path <const> = chapter and chapters .. "/" .. chapter or modules .. "/" .. name
     return fs.exists(path) and fs.read(path) or nil
@@ -38,8 +38,8 @@ function M.chapters()
     local names = {}
     if folder then
         names = fs.exists(folder) and fs.list(folder) or {}
-    elseif core.text then
-        for _, name in ipairs(core.text()) do names[#names + 1] = name:match "^manual/(.*)$" end
+    elseif core.embedded then
+        for _, name in ipairs(core.embedded()) do names[#names + 1] = name:match "^manual/(.*)$" end
     end
     for _, name in ipairs(names) do list[#list + 1] = name:match "^(.+)%.md$" end
     table.sort(list)
@@ -64,8 +64,8 @@ function M.modules()
     local folder <const> = folders()
     if folder then
         add_modules(list, folder, "dbrun")
-    elseif core.text then
-        for _, name in ipairs(core.text()) do list[#list + 1] = name:match "^dbrun/.*%.lua$" end
+    elseif core.embedded then
+        for _, name in ipairs(core.embedded()) do list[#list + 1] = name:match "^dbrun/.*%.lua$" end
     end
     table.sort(list)
     return list

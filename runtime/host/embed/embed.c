@@ -127,6 +127,8 @@ static bool is_public(const char *block, size_t len, const char *code, bool at_t
     if (at_top || memmem(block, len, "---@class", 9) != NULL || memmem(block, len, "---@alias", 9) != NULL)
         return true;
     size_t word = strcspn(code, " =(\n");
+    if (strncmp(code, "return function", 15) == 0) /* it adds methods to a class */
+        return true;
     return strncmp(code, "function ", 9) == 0 || memchr(code, '.', word) != NULL;
 }
 
