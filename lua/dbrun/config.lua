@@ -8,6 +8,8 @@
 --- sources after it and means the default. A key that is not listed in `Config` can be read too, as a string.
 ---
 --- A wrong value is an error of kind `config` that names key, source and what was expected.
+---
+--- Raises an error of kind `config` that names key, source and what was expected.
 local args = require "dbrun.args"
 local errors = require "dbrun.error"
 local keys = require "dbrun.config.keys"
@@ -19,15 +21,15 @@ local values = require "dbrun.config.values"
 ---@field MIGRATION_DATABASE_URL string|nil the address for `db.sync` (migrations, scripts), past a pooler
 ---@field POSTGRES_HOST string|nil name, address, or folder of the unix socket
 ---@field POSTGRES_PORT integer|nil 1 to 65535
----@field POSTGRES_USER string|nil
----@field POSTGRES_PASSWORD string|nil
+---@field POSTGRES_USER string|nil the role
+---@field POSTGRES_PASSWORD string|nil as it is, not percent-encoded
 ---@field POSTGRES_DB string|nil name of the database
 ---@field REDIS_URL string|nil wins over REDIS_HOST and the like
 ---@field REDIS_HOST string name, address, or path of the unix socket (default 127.0.0.1)
 ---@field REDIS_PORT integer 1 to 65535 (default 6379)
 ---@field REDIS_DB integer 0 and up (default 0)
----@field REDIS_USERNAME string|nil
----@field REDIS_PASSWORD string|nil
+---@field REDIS_USERNAME string|nil of an ACL
+---@field REDIS_PASSWORD string|nil as it is, not percent-encoded
 ---@field DB_POOL_SIZE integer connections that the async engine keeps open (default 20; 0 = no limit)
 ---@field DB_MAX_OVERFLOW integer connections above that, closed on return (default 10; -1 = no limit)
 ---@field DB_POOL_TIMEOUT number seconds to wait for a connection (default 30)
@@ -49,10 +51,22 @@ local values = require "dbrun.config.values"
 ---@field sync_database_url string PostgreSQL's URL for `db.sync`: MIGRATION_DATABASE_URL where it is set
 ---@field redis_url string the URL of Redis, percent-encoded; contains the password
 ---@field explain fun(): dbrun.ConfigRow[] every key, its value (secrets masked) and where it comes from
+---```lua
+---for _, row in ipairs(config.explain()) do
+---    if row.key == "DB_POOL_TIMEOUT" then print(row.key, row.value, row.source) end  --> DB_POOL_TIMEOUT  30  default
+---end
+---```
 ---@field check fun(): string[] looks at every value; raises the first error; returns notes on mistyped keys
+---```lua
+---for _, note in ipairs(config.check()) do print(note) end -- mistyped keys
+---```
 ---@field source fun(key: string): string where a value comes from: `environment`, `.env line 3`, `default`;
 ---for a computed URL the keys it comes from: `DATABASE_URL (.env line 3)`
+---```lua
+---print(config.source "DB_POOL_TIMEOUT")  --> default
+---```
 ---@field load fun(arguments?: table<string, string|number|boolean>, options?: dbrun.ConfigOptions): Config
+---another configuration, in which `arguments` override environment and file
 ---@field [string] string|nil any other key
 
 ---@class dbrun.ConfigRow

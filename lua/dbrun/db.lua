@@ -4,6 +4,8 @@
 ---     print(db.async:value("select count(*) from users where active = $1", true))
 ---
 --- Both engines have the same methods. All raise the error object of dbrun.error.
+---
+--- Raises nothing else.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -52,6 +54,9 @@ M.literal = quote.literal
 ---@field statement_cache? integer prepared statements for each connection (100; 0 = none)
 ---@field statement_cache_age? number seconds after which a prepared statement is parsed anew (1; 0 = never): so long
 ---it may go on with the types of a column that another program has changed
+---@field numeric? "text"|"float" how exact numerics are read: as strings, or as floats, which round (text)
+---@field timestamps? "text"|"epoch" how dates and times are read and written: ISO 8601, or seconds since 1970 (text)
+---@field pipeline? integer|false statements that may be in flight on each connection, shared by tasks (0 = none)
 ---@field numbers? "float"|"exact" numbers of JSON that Lua cannot hold exactly: floats, or strings of digits (float)
 ---@field application_name? string
 ---@field on_connect? fun(conn: dbrun.Connection) runs once for each new connection, and again after DISCARD ALL
@@ -75,13 +80,30 @@ M.literal = quote.literal
 ---@field constraint? string
 
 ---@class dbrun.Engine
+---Raises errors of kind `connect`, `pool` (no connection in time), `timeout`, `cancelled`, `query` and `constraint`
+---(the server refused), and `protocol` (a value cannot be read); `outcome` says whether the work may have happened.
 ---@field query fun(self, sql: string|dbrun.RowOptions, ...): dbrun.Result one statement; parameters $1... or a table
 ---for :name (a row, too); options may stand before the SQL: query({ positional = true, text = true }, sql, ...)
+---```lua
+---local result = db.async:query("select i, i * i as square from generate_series(1, $1) i", 3)
+---print(#result, result[3].square, result.columns[2].name)  --> 3  9  square
+---```
 ---@field one fun(self, sql: string|dbrun.RowOptions, ...): table|nil the only row; an error when there are more;
 ---options as for query
+---```lua
+---local row = db.async:one("select 7 as id, $1 as name", "Ada")
+---print(row.id, row.name)  --> 7  Ada
+---```
 ---@field value fun(self, sql: string|dbrun.RowOptions, ...): any first column of the first row; { text = true } may
 ---stand before the SQL
+---```lua
+---print(db.async:value("select upper($1)", "ada"))  --> ADA
+---```
 ---@field exec fun(self, sql: string): integer one or several statements; rows affected by the last
+---```lua
+---print(db.async:exec "create table note (t text); insert into note values ('a'), ('b')")  --> 2
+---db.async:exec "drop table note"
+---```
 ---@field rows fun(self, sql: string|dbrun.RowOptions, ...): fun(): table|nil `for row in engine:rows(...)`: one by
 ---one, with back-pressure; leaving the loop early cancels the statement; options as for query
 ---@field columns fun(self, sql: string|dbrun.RowOptions, ...): table<string, any[]>, integer one list for each column
@@ -89,12 +111,25 @@ M.literal = quote.literal
 ---@field acquire fun(self): dbrun.Connection `local c <close> = engine:acquire()`
 ---@field stats fun(self): table<string, number> seconds and counts
 ---@field invalidate fun(self) replaces all present connections
+---```lua
+---db.async:invalidate() -- after a failover, or when the rights of the role have changed
+---print(db.async:value "select 1")  --> 1
+---```
 ---@field dispose fun(self) closes idle connections
+---```lua
+---db.async:dispose() -- before a fork, or when the program pauses for long
+---print(db.async:stats().idle)  --> 0
+---```
 ---@field package codecs fun(self, writes?: boolean): table
 ---@field package is_sync fun(self): boolean
 ---@field package target fun(self): string
 ---@field package values fun(self): table
 ---@field close fun(self) for good
+---```lua
+---local engine = db.engine { url = config.async_database_url, size = 1 }
+---print(engine:value "select 1")  --> 1
+---engine:close()
+---```
 local Engine, Connection, engine_class, connection_class = core.pg.classes()
 names.answer("engine", Engine)
 names.answer("connection", Connection)
@@ -109,15 +144,47 @@ local function on_connection(method, self)
 end
 
 ---@class dbrun.Connection: dbrun.Engine
----@field release fun(self)
+---Raises errors of kind `connect`, `pool` (no connection in time), `timeout`, `cancelled`, `query` and `constraint`
+---(the server refused), and `protocol` (a value cannot be read); `outcome` says whether the work may have happened.
+---@field release fun(self) gives it back to the pool; `<close>` does it, too
+---```lua
+---local conn = db.async:acquire()
+---print(conn:value "select 1")  --> 1
+---conn:release() -- `local conn <close>` does it at the end of the block
+---```
 ---@field cancel fun(self) cancels the statement that another task runs on it (SQLSTATE 57014)
----@field backend_pid fun(self): integer
+---```lua
+---local conn <close> = db.async:acquire()
+---local slow = task.spawn(pcall, conn.query, conn, "select pg_sleep(60)")
+---task.sleep(0.05)
+---conn:cancel()
+---print(select(2, slow:join()).sqlstate)  --> 57014
+---```
+---@field backend_pid fun(self): integer the number of the server's process
+---```lua
+---local conn <close> = db.async:acquire()
+---print(conn:backend_pid() == conn:value "select pg_backend_pid()")  --> true
+---```
 ---@field package certificates fun(self): number?, number? seconds until the server's ends, and the own one
 ---@field invalidate fun(self) closes it when it is released
 ---@field in_transaction fun(self): false|"open"|"failed"
+---is a transaction under way, and has a statement of it failed?
+---```lua
+---local conn <close> = db.async:acquire()
+---print(conn:in_transaction())  --> false
+---conn:exec "begin"
+---print(conn:in_transaction())  --> open
+---conn:exec "rollback"
+---```
 ---@field parameters table<string, string> present values of what the server reports (server_version, TimeZone, ...)
 ---@field on_notice fun(self, fn: fun(notice: dbrun.Notice)|nil) replaces the engine's function until
 ---this connection is released
+---```lua
+---local conn <close> = db.async:acquire()
+---conn:on_notice(function(notice) print(notice.severity, notice.message) end)
+---conn:exec "drop table if exists nobody"
+-----> NOTICE  table "nobody" does not exist, skipping
+---```
 ---@field describe fun(self, sql: string): {name: string, type?: string, oid: integer}[] the columns of a
 ---statement, which is not run
 
@@ -126,6 +193,13 @@ end
 ---@param sql string|dbrun.RowOptions options as for query may stand before the SQL
 ---@param ... any parameters, then perhaps {fetch = rows at a time (1000)}
 ---@return dbrun.Cursor cursor also callable, and closable (`<close>`)
+---```lua
+---db.async:transaction(function(tx)
+---    for row in tx:cursor("select i from generate_series(1, $1::int) i", 1000000, { fetch = 100 }) do
+---        if row.i == 3 then print(row.i) break end  --> 3
+---    end
+---end)
+---```
 function Connection:cursor(sql, ...)
     on_connection("cursor", self)
     return require "dbrun.db.cursor".open(self, sql, ...)
@@ -160,6 +234,12 @@ local CODEC_KEYS <const> = { decode = args.callable, encode = args.callable }
 ---Sets how values of a type are read by this engine, and written where the server expects that type.
 ---@param type_name string as in pg_type.typname
 ---@param codec {decode?: fun(text: string): any, encode?: fun(v: any): string}
+---```lua
+---local engine = db.engine { url = config.async_database_url }
+---engine:set_codec("money", { decode = function(text) return text:gsub("[^%d.]", "") + 0 end })
+---print(engine:value "select 1234.5::numeric::money" ~= nil)  --> true
+---engine:close()
+---```
 function Engine:set_codec(type_name, codec)
     on_engine("set_codec", self)
     args.check("set_codec", "the type's name", type_name, "string")
@@ -343,6 +423,11 @@ local function from_config(mode)
 end
 
 ---Closes db.async and db.sync; the next use opens them anew.
+---```lua
+---db.async:value "select 1"
+---db.close() -- the next statement opens db.async anew
+---print(db.async:value "select 2")  --> 2
+---```
 function M.close()
     for _, mode in ipairs { "async", "sync" } do
         local engine <const> = rawget(M, mode)
@@ -353,8 +438,10 @@ function M.close()
     end
 end
 
+---The engine for everything that is concurrent: a task that waits lets others run. Opened at its first use.
 ---@type dbrun.Engine
 M.async = nil
+---The engine for migrations and small scripts: the whole program waits. Opened at its first use.
 ---@type dbrun.Engine
 M.sync = nil
 

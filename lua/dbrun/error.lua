@@ -1,4 +1,6 @@
 --- The one class of errors: what went wrong, where, and what to do about it.
+---
+--- Raises nothing else.
 local core <const> = require "dbrun.core"
 
 local M = {}
@@ -17,20 +19,20 @@ local M = {}
 ---| "io" # files, processes
 
 ---@class dbrun.Error
----@field kind dbrun.ErrorKind
----@field message string
+---@field kind dbrun.ErrorKind what went wrong
+---@field message string one sentence, without names of fields
 ---@field sqlstate? string five characters, PostgreSQL only
----@field detail? string
+---@field detail? string more about it, of the server or the pool
 ---@field hint? string what to do
----@field context? string
+---@field context? string where the server was: functions, lines of COPY; of Redis: how far a connect came
 ---@field statement? string the SQL that failed
 ---@field position? integer 1-based, in characters, into statement
----@field constraint? string
----@field schema? string
----@field table? string
+---@field constraint? string name of the constraint
+---@field schema? string of the table
+---@field table? string name of the table
 ---@field column? string of a table, or of the result when its value cannot be read
 ---@field column_number? integer 1-based, of a column of the result whose value cannot be read
----@field datatype? string
+---@field datatype? string name of the type
 ---@field severity? string "ERROR", "FATAL" or "PANIC", in the server's language
 ---@field routine? string the server's C function that raised it: independent of the language of messages
 ---@field layer? string of a failed connect: "name", "network", "tls", "authentication", "database", "server" or "time"
@@ -39,7 +41,7 @@ local M = {}
 ---@field outcome? "not_sent"|"failed"|"unknown" whether the work was done
 ---@field written? integer of a write to a child: bytes that its pipe has taken
 ---@field where? string script file:line
----@field traceback? string
+---@field traceback? string the calls that led to it
 
 ---Raises unless `value` is of one of the types. (dbrun.args, which needs this module, does that for the others.)
 local function check(fn, name, value, kind)
@@ -57,22 +59,34 @@ end
 ---Makes an error object of the fields given; `where` is filled in.
 ---@param fields table kind and message at least; a program may have kinds and fields of its own
 ---@return dbrun.Error
+---```lua
+---local e = errors.new { kind = "import", message = "line 7 has no price", line = 7 }
+---print(e.kind, e.line)  --> import  7
+---```
 function M.new(fields)
     check_fields("error.new", fields)
     return core.error.new(fields)
 end
 
----Raises an error object of the fields given.
+---Ends with an error of the fields given.
 ---@param fields table
+---```lua
+---local ok, e = pcall(errors.raise, { kind = "import", message = "line 7 has no price" })
+---print(e.kind)  --> import
+---```
 function M.raise(fields)
     check_fields("error.raise", fields)
     error(core.error.new(fields), 0)
 end
 
----Raises an error of that kind.
+---Ends with an error of that kind.
 ---@param kind dbrun.ErrorKind
 ---@param message string
 ---@param hint? string what to do
+---```lua
+---local ok, e = pcall(errors.fail, "io", "the disk is full", "remove old reports")
+---print(e.kind, e.message, e.hint)  --> io  the disk is full  remove old reports
+---```
 function M.fail(kind, message, hint)
     check("error.fail", "kind", kind, "string")
     check("error.fail", "message", message, "string")
@@ -80,10 +94,16 @@ function M.fail(kind, message, hint)
     M.raise { kind = kind, message = message, hint = hint }
 end
 
----Raises an error of kind `usage`: "fn: message".
+---Ends with an error of kind `usage`: "fn: message".
 ---@param fn string the function that was called wrongly, as scripts call it
 ---@param fmt string
 ---@param ... any for the format
+---```lua
+---local function area(w)
+---    if type(w) ~= "number" then errors.usage("area", "w must be a number, got %s", type(w)) end
+---end
+---print(select(2, pcall(area, "x")).message)  --> area: w must be a number, got string
+---```
 function M.usage(fn, fmt, ...)
     check("error.usage", "fn", fn, "string")
     check("error.usage", "fmt", fmt, "string")
@@ -96,6 +116,10 @@ local metatable <const> = core.error.metatable()
 ---@param v any
 ---@param kind? dbrun.ErrorKind
 ---@return boolean
+---```lua
+---local ok, e = pcall(task.timeout, 0.01, task.sleep, 1)
+---print(errors.is(e), errors.is(e, "timeout"), errors.is "a text")  --> true  true  false
+---```
 function M.is(v, kind)
     if kind ~= nil then check("error.is", "kind", kind, "string") end
     return type(v) == "table" and getmetatable(v) == metatable and (kind == nil or v.kind == kind)
@@ -155,6 +179,10 @@ local names <const> = {
 ---characters, which a server may have sent, are escaped; the fields of the error keep them.
 ---@param e dbrun.Error
 ---@return string
+---```lua
+---local ok, e = pcall(db.async.query, db.async, "select 1 / 0")
+---print(errors.format(e):find("division by zero (SQLSTATE 22012)", 1, true) ~= nil)  --> true
+---```
 function M.format(e)
     if not M.is(e) then M.fail("usage", "error.format: e must be an error object, got a " .. type(e)) end
     local out = {}

@@ -1,4 +1,6 @@
 --- Files and folders, synchronous. Functions raise errors of kind `io` that name path and cause.
+---
+--- Raises errors of kind `io` that name path and cause.
 
 local args = require "dbrun.args"
 local core = require "dbrun.core"
@@ -30,14 +32,21 @@ end
 ---@param path string
 ---@param no_follow? boolean true: the link itself, not its target
 ---@return dbrun.fs.Stat?
+---```lua
+---print(fs.stat("/etc/passwd").kind, fs.stat "/no/such/file")  --> file
+---```
 function M.stat(path, no_follow)
     check_path("fs.stat", path)
     args.optional("fs.stat", "no_follow", no_follow, "boolean")
     return fs.stat(path, no_follow)
 end
 
+---Is there anything at this path? A link that leads nowhere is nothing.
 ---@param path string
 ---@return boolean
+---```lua
+---print(fs.exists "/etc/passwd", fs.exists "/no/such/file")  --> true  false
+---```
 function M.exists(path)
     check_path("fs.exists", path)
     return fs.stat(path) ~= nil
@@ -49,6 +58,9 @@ local RIGHT <const> = args.one_of("r", "w", "x")
 ---@param path string
 ---@param right? "r"|"w"|"x" default "r"
 ---@return boolean
+---```lua
+---print(fs.access("/etc/passwd"), fs.access("/etc/passwd", "x"))  --> true  false
+---```
 function M.access(path, right)
     check_path("fs.access", path)
     args.optional("fs.access", "right", right, RIGHT)
@@ -59,6 +71,9 @@ end
 ---@param path string
 ---@param ... string
 ---@return string
+---```lua
+---print(fs.join("logs", "app.log"), fs.join("logs", "/var/log"))  --> logs/app.log  /var/log
+---```
 function M.join(path, ...)
     args.check("fs.join", "path", path, "string")
     args.each("fs.join", "name", "string", ...)
@@ -72,8 +87,12 @@ function M.join(path, ...)
     return path
 end
 
+---The folder that a path names: all before its last slash.
 ---@param path string
 ---@return string folder "." when the path has none
+---```lua
+---print(fs.dirname "/var/log/app.log", fs.dirname "app.log")  --> /var/log  .
+---```
 function M.dirname(path)
     args.check("fs.dirname", "path", path, "string")
     local dir = path:gsub("/+$", ""):match("^(.*)/[^/]*$")
@@ -81,8 +100,12 @@ function M.dirname(path)
     return dir == "" and "/" or dir
 end
 
+---The last name of a path.
 ---@param path string
 ---@return string
+---```lua
+---print(fs.basename "/var/log/app.log")  --> app.log
+---```
 function M.basename(path)
     args.check("fs.basename", "path", path, "string")
     return (path:gsub("/+$", ""):match("[^/]*$"))
@@ -91,6 +114,13 @@ end
 --- Names in a folder, sorted by bytes, without "." and "..".
 ---@param path string
 ---@return string[]
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/b", "")
+---fs.write(dir .. "/a", "")
+---print(table.concat(fs.list(dir), " "))  --> a b
+---fs.rmtree(dir)
+---```
 function M.list(path)
     check_path("fs.list", path)
     local names = fs.list(path)
@@ -101,6 +131,12 @@ end
 --- Makes the folder and those above it that are missing.
 ---@param path string
 ---@param mode? integer mode of the new folders; default: from the umask
+---```lua
+---local dir = fs.mkdtemp()
+---fs.mkdir_p(dir .. "/a/b/c")
+---print(fs.stat(dir .. "/a/b/c").kind)  --> folder
+---fs.rmtree(dir)
+---```
 function M.mkdir_p(path, mode)
     check_path("fs.mkdir_p", path)
     args.optional("fs.mkdir_p", "mode", mode, mode_rule)
@@ -122,6 +158,11 @@ end
 ---@param path string
 ---@param mode? integer
 ---@return boolean made
+---```lua
+---local dir = fs.mkdtemp()
+---print(fs.mkdir(dir .. "/new"), fs.mkdir(dir .. "/new"))  --> true  false
+---fs.rmtree(dir)
+---```
 function M.mkdir(path, mode)
     check_path("fs.mkdir", path)
     args.optional("fs.mkdir", "mode", mode, mode_rule)
@@ -142,6 +183,12 @@ end
 --- Removes a folder with all below it, or one file. Links are removed, never followed. The root, the home folder and
 --- the folder of all temporary files are refused.
 ---@param path string
+---```lua
+---local dir = fs.mkdtemp()
+---fs.mkdir_p(dir .. "/a/b")
+---fs.rmtree(dir)
+---print(fs.exists(dir))  --> false
+---```
 function M.rmtree(path)
     check_path("fs.rmtree", path)
     if is_precious(path) then
@@ -154,43 +201,82 @@ function M.rmtree(path)
     fs.rmtree(path)
 end
 
+---Removes an empty folder.
 ---@param path string
+---```lua
+---local dir = fs.mkdtemp()
+---fs.rmdir(dir) -- it must be empty
+---print(fs.exists(dir))  --> false
+---```
 function M.rmdir(path)
     check_path("fs.rmdir", path)
     fs.rmdir(path)
 end
 
+---Removes a file or a link.
 ---@param path string
 ---@return boolean removed false when it was not there
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/note", "text")
+---print(fs.unlink(dir .. "/note"), fs.unlink(dir .. "/note"))  --> true  false
+---fs.rmtree(dir)
+---```
 function M.unlink(path)
     check_path("fs.unlink", path)
     return fs.unlink(path)
 end
 
+---Gives a file or folder another name, on the same file system.
 ---@param from string
 ---@param to string replaced when it is a file
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/old", "text")
+---fs.rename(dir .. "/old", dir .. "/new")
+---print(fs.exists(dir .. "/old"), fs.read(dir .. "/new"))  --> false  text
+---fs.rmtree(dir)
+---```
 function M.rename(from, to)
     args.check("fs.rename", "from", from, path_rule)
     args.check("fs.rename", "to", to, path_rule)
     fs.rename(from, to)
 end
 
+---The absolute path without links, `.` and `..`.
 ---@param path string
 ---@return string
+---```lua
+---print(fs.realpath "/etc/../etc/passwd")  --> /etc/passwd
+---```
 function M.realpath(path)
     check_path("fs.realpath", path)
     return fs.realpath(path)
 end
 
+---Where a link leads.
 ---@param path string
 ---@return string target
+---```lua
+---local dir = fs.mkdtemp()
+---fs.symlink("target", dir .. "/link")
+---print(fs.readlink(dir .. "/link"))  --> target
+---fs.rmtree(dir)
+---```
 function M.readlink(path)
     check_path("fs.readlink", path)
     return fs.readlink(path)
 end
 
+---Makes a link that leads to `target`.
 ---@param target string
 ---@param path string
+---```lua
+---local dir = fs.mkdtemp()
+---fs.symlink("/etc/passwd", dir .. "/link")
+---print(fs.stat(dir .. "/link", true).kind)  --> link
+---fs.rmtree(dir)
+---```
 function M.symlink(target, path)
     args.check("fs.symlink", "target", target, path_rule)
     check_path("fs.symlink", path)
@@ -199,9 +285,15 @@ end
 
 local ID <const> = args.whole(-1, 4294967295)
 
+---Gives a file to another user and group.
 ---@param path string
 ---@param uid integer -1: unchanged
 ---@param gid integer -1: unchanged
+---```lua
+---local dir = fs.mkdtemp()
+---fs.chown(dir, process.uid(), -1) -- the group stays
+---fs.rmtree(dir)
+---```
 function M.chown(path, uid, gid)
     check_path("fs.chown", path)
     args.check("fs.chown", "uid", uid, ID)
@@ -209,8 +301,15 @@ function M.chown(path, uid, gid)
     fs.chown(path, uid, gid)
 end
 
+---Sets who may read, write and execute a file.
 ---@param path string
 ---@param mode integer
+---```lua
+---local dir = fs.mkdtemp()
+---fs.chmod(dir, tonumber("755", 8))
+---print(("%o"):format(fs.stat(dir).mode))  --> 755
+---fs.rmtree(dir)
+---```
 function M.chmod(path, mode)
     check_path("fs.chmod", path)
     args.check("fs.chmod", "mode", mode, mode_rule)
@@ -220,12 +319,19 @@ end
 --- Free bytes for the current user on the file system of this path.
 ---@param path string
 ---@return integer
+---```lua
+---if fs.free_space "/tmp" < 1024 * 1024 then print "less than 1 MiB is left" end
+---```
 function M.free_space(path)
     check_path("fs.free_space", path)
     return fs.free_space(path)
 end
 
+---The working folder, an absolute path.
 ---@return string
+---```lua
+---print(fs.cwd():sub(1, 1))  --> /
+---```
 function M.cwd()
     return fs.cwd()
 end
@@ -233,6 +339,12 @@ end
 --- The whole file.
 ---@param path string
 ---@return string bytes
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/note", "one\ntwo\n")
+---print(#fs.read(dir .. "/note"))  --> 8
+---fs.rmtree(dir)
+---```
 function M.read(path)
     check_path("fs.read", path)
     local f <close>, reason, number = io.open(path, "rb")
@@ -271,6 +383,12 @@ end
 ---@param mode? integer
 ---@param opts? {sync?: boolean, through?: boolean} sync: on the disk before this returns; through: a link stays a link,
 ---    and what it leads to is written, as is a pipe or a device (/dev/stdout), which no file then replaces
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/report.csv", "id,name\n1,Ada\n") -- all of it, or the file stays as it was
+---print(fs.stat(dir .. "/report.csv").size)  --> 14
+---fs.rmtree(dir)
+---```
 function M.write(path, data, mode, opts)
     check_path("fs.write", path)
     args.check("fs.write", "data", data, DATA)
@@ -292,6 +410,9 @@ end
 
 --- The folder for temporary files, shared by all programs.
 ---@return string
+---```lua
+---print(fs.stat(fs.tempdir()).kind)  --> folder
+---```
 function M.tempdir()
     local dir = os.getenv("TMPDIR")
     if dir and dir:sub(1, 1) == "/" and fs.access(dir, "w") then return (dir:gsub("(.)/+$", "%1")) end
@@ -301,13 +422,26 @@ end
 --- A new folder that only the current user may enter.
 ---@param prefix? string path and beginning of the name; default "dbrun-" in the folder for temporary files
 ---@return string path
+---```lua
+---local dir = fs.mkdtemp()
+---print(("%o"):format(fs.stat(dir).mode))  --> 700
+---fs.rmtree(dir)
+---```
 function M.mkdtemp(prefix)
     args.optional("fs.mkdtemp", "prefix", prefix, path_rule)
     return fs.mkdtemp(prefix or (M.tempdir() .. "/dbrun-"))
 end
 
 ---@class dbrun.fs.Lock
----@field release fun(self: dbrun.fs.Lock)
+---Raises nothing else.
+---@field release fun(self: dbrun.fs.Lock) ends it; `<close>` does it, too
+---```lua
+---local dir = fs.mkdtemp()
+---local lock = fs.lock(dir .. "/report.lock")
+---lock:release()
+---print(fs.lock(dir .. "/report.lock") ~= nil)  --> true
+---fs.rmtree(dir)
+---```
 
 --- Takes an exclusive lock on a file, which is made when it is missing. `local lock <close> = fs.lock(path)`;
 --- the system releases it, too, when the program dies. Waiting parks the task.
@@ -315,6 +449,12 @@ end
 ---@param wait? number seconds to wait for another holder; default 0
 ---@param mode? integer mode of the file
 ---@return dbrun.fs.Lock? lock nil when it stayed locked for that time
+---```lua
+---local dir = fs.mkdtemp()
+---local lock <close> = fs.lock(dir .. "/report.lock")
+---print(fs.lock(dir .. "/report.lock", 0.05)) -- another one has it  --> nil
+---fs.rmtree(dir)
+---```
 function M.lock(path, wait, mode)
     check_path("fs.lock", path)
     args.optional("fs.lock", "wait", wait or nil, args.limit)

@@ -8,6 +8,8 @@
 --- A plain table is written as an array when its keys are 1 to n, as an object when they are strings or
 --- there are none (`json.array{}` is the empty array). Anything in between, NaN, infinities, functions
 --- and text that is not UTF-8 are refused with their place: `at $.rows[3].name`.
+---
+--- Raises nothing else.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 
@@ -46,6 +48,9 @@ end
 ---@generic T: table
 ---@param t? T default a new table
 ---@return T t the same table
+---```lua
+---print(json.encode { tags = json.array {} })  --> {"tags":[]}
+---```
 function M.array(t)
     return core.json.array(t)
 end
@@ -54,6 +59,9 @@ end
 ---@generic T: table
 ---@param t? T default a new table
 ---@return T t the same table
+---```lua
+---print(json.encode(json.object {}), json.encode(json.object { [7] = "seven" }))  --> {}  {"7":"seven"}
+---```
 function M.object(t)
     return core.json.object(t)
 end

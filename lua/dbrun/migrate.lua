@@ -4,6 +4,9 @@
 ---     migrate.up { dirs = { "db/migrations" } }
 ---
 --- `dbrun migrate` is the command line over this module (dbrun.migrate.show.command).
+---
+--- Raises errors of kind `config` (a folder, a file that cannot be read), `connect`, `timeout` (the lock), `query`
+--- and `constraint`.
 local args = require "dbrun.args"
 local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
@@ -93,6 +96,13 @@ end
 ---@return dbrun.migrate.Done[]
 ---Raises errors of kind `query` and `constraint` (a migration failed: `file`, `line`, `sqlstate`), `timeout` (the
 ---lock), `config`, `connect`.
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/1_a.sql", "-- migrate:up\ncreate table a (id int);\n-- migrate:down\ndrop table a;\n")
+---print(#migrate.up { dirs = { dir }, table = "example_up" })  --> 1
+---migrate.down { dirs = { dir }, table = "example_up" }
+---fs.rmtree(dir)
+---```
 function M.up(opts)
     opts = session.complete(options.check("up", opts))
     local list = files.some(opts.dirs)
@@ -120,6 +130,12 @@ end
 ---Reverts the last applied migrations that have a file, the latest first.
 ---@param opts? dbrun.migrate.Options|{ steps?: integer } steps: how many (default 1)
 ---@return dbrun.migrate.Done[] done empty when nothing is applied
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/1_a.sql", "-- migrate:up\ncreate table a (id int);\n-- migrate:down\ndrop table a;\n")
+---print(#migrate.down { dirs = { dir }, table = "example_none" }) -- nothing was applied  --> 0
+---fs.rmtree(dir)
+---```
 function M.down(opts)
     opts = session.complete(options.check("down", opts))
     local list = files.some(opts.dirs)
@@ -131,6 +147,12 @@ end
 ---Reverts the last applied migrations and applies them again, under one lock.
 ---@param opts? dbrun.migrate.Options|{ steps?: integer } steps: how many (default 1)
 ---@return dbrun.migrate.Done[] done empty when nothing is applied
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/1_a.sql", "-- migrate:up\ncreate table a (id int);\n-- migrate:down\ndrop table a;\n")
+---print(#migrate.redo { dirs = { dir }, table = "example_none" }) -- nothing was applied  --> 0
+---fs.rmtree(dir)
+---```
 function M.redo(opts)
     opts = session.complete(options.check("redo", opts))
     local list = files.some(opts.dirs)
@@ -146,6 +168,10 @@ local HANDLE <const> = args.one_type_of("table", "userdata")
 ---@param list dbrun.migrate.File[]
 ---@param table_name? string
 ---@return dbrun.migrate.State
+---```lua
+---local state = migrate.compare(db.sync, {}, "example_none") -- no files, no table
+---print(type(state))  --> table
+---```
 function M.compare(conn, list, table_name)
     args.check("migrate.compare", "conn", conn, HANDLE)
     args.list("migrate.compare", "list", list, "table")
@@ -170,6 +196,12 @@ end
 ---Which migrations are applied.
 ---@param opts? dbrun.migrate.Options
 ---@return dbrun.migrate.State
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/1_a.sql", "-- migrate:up\ncreate table a (id int);\n-- migrate:down\ndrop table a;\n")
+---print(migrate.status({ dirs = { dir }, table = "example_none" }).pending)  --> 1
+---fs.rmtree(dir)
+---```
 function M.status(opts)
     opts = session.complete(options.check("status", opts))
     local list = files.some(opts.dirs)
@@ -180,6 +212,12 @@ end
 ---@param name string words for the file's name
 ---@param opts? dbrun.migrate.Options|{ lua?: boolean } lua: a Lua migration
 ---@return string path
+---```lua
+---local dir = fs.mkdtemp()
+---local path = migrate.new("create note", { dirs = { dir } })
+---print(path:match "_create_note%.sql$")  --> _create_note.sql
+---fs.rmtree(dir)
+---```
 function M.new(name, opts)
     args.check("migrate.new", "name", name, "string")
     opts = options.check("new", opts)
@@ -192,6 +230,12 @@ end
 ---@param version string
 ---@param opts? dbrun.migrate.Options
 ---@return { added: dbrun.migrate.File[], removed: dbrun.migrate.File[] }
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/1_a.sql", "-- migrate:up\ncreate table a (id int);\n-- migrate:down\ndrop table a;\n")
+---print(#migrate.stamp("1", { dirs = { dir }, table = "example_stamped" }).added)  --> 1
+---fs.rmtree(dir)
+---```
 function M.stamp(version, opts)
     args.check("migrate.stamp", "version", version, "string")
     opts = session.complete(options.check("stamp", opts))
@@ -202,6 +246,12 @@ end
 ---half-done migrations.
 ---@param opts? dbrun.migrate.Options
 ---@return dbrun.migrate.Finding[] findings empty when all is well
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/1_a.sql", "-- migrate:up\ncreate table a (id int);\n-- migrate:down\ndrop table a;\n")
+---print(#migrate.verify { dirs = { dir }, table = "example_none" }) -- all is well  --> 0
+---fs.rmtree(dir)
+---```
 function M.verify(opts)
     return require("dbrun.migrate.book.upkeep").verify(session.complete(options.check("verify", opts)))
 end
@@ -211,6 +261,12 @@ end
 ---    missing: forget applied versions that have no file; version, statement: where the next run of a half-done
 ---    migration begins
 ---@return string[] done what was changed, in words
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/1_a.sql", "-- migrate:up\ncreate table a (id int);\n-- migrate:down\ndrop table a;\n")
+---print(#migrate.repair { dirs = { dir }, table = "example_none" }) -- nothing to mend  --> 0
+---fs.rmtree(dir)
+---```
 function M.repair(opts)
     return require("dbrun.migrate.book.upkeep").repair(session.complete(options.check("repair", opts)))
 end
@@ -218,6 +274,12 @@ end
 ---What a run would do. Writes nothing.
 ---@param opts? dbrun.migrate.Options|{ direction?: "up"|"down", to?: string, steps?: integer }
 ---@return dbrun.migrate.Planned[]
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/1_a.sql", "-- migrate:up\ncreate table a (id int);\n-- migrate:down\ndrop table a;\n")
+---print(#migrate.plan { dirs = { dir }, table = "example_none" })  --> 1
+---fs.rmtree(dir)
+---```
 function M.plan(opts)
     opts = session.complete(options.check("plan", opts))
     local list = files.some(opts.dirs)
@@ -234,6 +296,10 @@ end
 ---@param tool "goose"|"golang-migrate"|"flyway"|"alembic"
 ---@param opts dbrun.migrate.Options|dbrun.migrate.ImportOptions
 ---@return dbrun.migrate.import.Result
+---```lua
+---local ok, e = pcall(migrate.import, "goose", { from = "no/such/folder" })
+---print(ok, e.kind)  --> false  config
+---```
 function M.import(tool, opts)
     args.check("migrate.import", "tool", tool, "string")
     opts = session.complete(options.check("import", opts))
@@ -245,6 +311,10 @@ end
 ---@param opts? dbrun.migrate.Options
 ---@return string text
 ---@return string? lacks what it does not say, in a sentence; nil: nothing is known to be missing
+---```lua
+---local schema = migrate.dump { table = "example_none" } -- what psql -f loads
+---print(schema:find "PostgreSQL database dump" ~= nil)  --> true
+---```
 function M.dump(opts)
     return require("dbrun.migrate.show.dump").text(session.complete(options.check("dump", opts)))
 end
@@ -253,6 +323,14 @@ end
 ---@param opts? dbrun.migrate.Options|dbrun.migrate.LintOptions
 ---@return dbrun.migrate.LintFinding[]
 ---@return integer looked number of files checked
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/1_a.sql", "-- migrate:up\nalter table a drop column b;\n-- migrate:down\n")
+---for _, finding in ipairs(migrate.lint { dirs = { dir } }) do print(finding.rule, finding.line) end
+-----> drop-column  2
+-----> missing-down  3
+---fs.rmtree(dir)
+---```
 function M.lint(opts)
     opts = options.check("lint", opts)
     local lint = require "dbrun.migrate.show.lint"

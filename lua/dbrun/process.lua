@@ -6,6 +6,8 @@
 ---
 --- Memory stays bounded: a write waits while the pipe is full, a standard output that nobody reads stops the
 --- child, and what is captured has a limit.
+---
+--- Raises an error of kind `io` when the system refuses.
 
 local args = require "dbrun.args"
 local core = require "dbrun.core"
@@ -59,7 +61,8 @@ local M = {}
 ---@field stderr? string
 
 ---@class dbrun.process.Child
----@field pid integer
+---Raises errors of kind `io`, `timeout` and `cancelled`.
+---@field pid integer the number of its process
 local Child = {}
 local child_meta = { __index = Child, __name = "dbrun.process.Child" }
 
@@ -122,6 +125,10 @@ end
 --- the output is larger than `max_output`.
 ---@param timeout? number seconds
 ---@return dbrun.process.Result? result nil after that time; the child runs on
+---```lua
+---local child <close> = process.start { "sh", "-c", "exit 3" }
+---print(child:wait(5).code)  --> 3
+---```
 function Child:wait(timeout)
     args.self("wait", self, child_meta, "a child", "child")
     args.optional("child:wait", "timeout", timeout, args.limit)
@@ -140,6 +147,11 @@ end
 --- Sends a signal; false when the child has ended already.
 ---@param sig? string|integer default "TERM"
 ---@return boolean sent
+---```lua
+---local child <close> = process.start { "sleep", "60" }
+---child:kill "TERM"
+---print(child:wait().signal)  --> TERM
+---```
 function Child:kill(sig)
     args.self("kill", self, child_meta, "a child", "child")
     return self.handle:kill(signal_number("child:kill", sig or "TERM"))
@@ -164,6 +176,12 @@ function Child:write(text, timeout)
 end
 
 --- Closes its standard input once the writes that wait are done.
+---```lua
+---local child <close> = process.start { "sort", stdin_from = "pipe", stdout = "capture" }
+---child:write "b\na\n"
+---child:close_stdin() -- sort begins at the end of its input
+---print(child:read_line(), child:read_line())  --> a  b
+---```
 function Child:close_stdin()
     args.self("close_stdin", self, child_meta, "a child", "child")
     self.handle:close_stdin()
@@ -189,6 +207,11 @@ end
 --- Does the child still run? Raises kind `io`, and ends the child, when its captured output is larger than
 --- `max_output` and nobody reads it by lines.
 ---@return boolean
+---```lua
+---local child <close> = process.start { "true" }
+---child:wait()
+---print(child:running())  --> false
+---```
 function Child:running()
     args.self("running", self, child_meta, "a child", "child")
     if self.problem then return false end
@@ -197,6 +220,10 @@ function Child:running()
 end
 
 --- Ends the child (SIGTERM, SIGKILL after 2 s) and waits for it; does nothing to a detached one.
+---```lua
+---local child <close> = process.start { "sleep", "60" } -- the end of the block closes it
+---print(child:running())  --> true
+---```
 function Child:close()
     args.self("close", self, child_meta, "a child", "child")
     if self.closed then return end
@@ -250,6 +277,9 @@ end
 --- Replaces this program by another one, which keeps the process number, terminal and streams. Does not return; raises
 --- kind `io` when the program cannot be run. Nothing is closed: do that before.
 ---@param spec dbrun.process.ExecSpec argv, env, clear_env, cwd, user, uid, gid
+---```lua
+---local function psql() process.exec { "psql", "-d", config.sync_database_url } end -- does not return
+---```
 function M.exec(spec)
     local normal <const> = spec_of.normalize("exec", spec)
     io.stdout:flush()
@@ -261,6 +291,10 @@ end
 ---@param pid integer
 ---@param sig? string|integer default "TERM"
 ---@return boolean sent
+---```lua
+---local child <close> = process.start { "sleep", "60" }
+---print(process.kill(child.pid, "TERM"), child:wait().signal)  --> true  TERM
+---```
 function M.kill(pid, sig)
     args.check("process.kill", "pid", pid, args.whole(1))
     return proc.kill(pid, signal_number("process.kill", sig or "TERM"))
@@ -274,6 +308,9 @@ end
 --- The state of a process from /proc; nil when it does not exist (a zombie does: state "Z").
 ---@param pid integer
 ---@return dbrun.process.Info?
+---```lua
+---print(process.info(process.pid()).ppid == process.ppid())  --> true
+---```
 function M.info(pid)
     args.check("process.info", "pid", pid, args.integer)
     local f <close> = io.open(("/proc/%d/stat"):format(pid), "rb")
@@ -290,6 +327,9 @@ end
 ---@param pid integer
 ---@param started? integer `info(pid).start` of the process: a pid is used again
 ---@return boolean
+---```lua
+---print(process.alive(process.pid()))  --> true
+---```
 function M.alive(pid, started)
     args.check("process.alive", "pid", pid, args.integer)
     args.optional("process.alive", "started", started, args.integer)
@@ -298,12 +338,20 @@ function M.alive(pid, started)
     return started == nil or info.start == started
 end
 
+---The number of this process.
 ---@return integer
+---```lua
+---print(math.type(process.pid()))  --> integer
+---```
 function M.pid()
     return (proc.ids())
 end
 
+---The number of the process that started this one.
 ---@return integer
+---```lua
+---print(math.type(process.ppid()))  --> integer
+---```
 function M.ppid()
     return (select(2, proc.ids()))
 end
@@ -311,6 +359,10 @@ end
 --- The effective user.
 ---@return integer uid
 ---@return integer gid
+---```lua
+---local uid, gid = process.uid()
+---print(math.type(uid), math.type(gid))  --> integer  integer
+---```
 function M.uid()
     local _, _, uid, gid = proc.ids()
     return uid, gid
@@ -326,6 +378,9 @@ end
 --- The user of this name or number, from the system's user database.
 ---@param who? string|integer default: the effective user
 ---@return dbrun.process.User?
+---```lua
+---print(process.user("root").home)  --> /root
+---```
 function M.user(who)
     args.optional("process.user", "who", who, args.one_type_of("string", "number"))
     return proc.user(who or (M.uid()))

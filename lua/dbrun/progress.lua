@@ -6,6 +6,8 @@
 ---
 --- Work that goes on where an earlier run has stopped says so (`start = 40000`): the rate and the remaining time are
 --- those of this run.
+---
+--- Raises nothing else.
 
 local args = require "dbrun.args"
 local task = require "dbrun.task"
@@ -37,6 +39,7 @@ local OPTIONS <const> = {
 }
 
 ---@class dbrun.progress.Progress
+---Raises an error of kind `io` when its stream cannot be written.
 local Progress = {}
 local meta = { __index = Progress, __name = "dbrun.progress" }
 
@@ -45,6 +48,9 @@ local redraw_interval <const> = 0.1
 --- 1234567 -> "1,234,567"
 ---@param n number
 ---@return string
+---```lua
+---print(progress.number(1234567))  --> 1,234,567
+---```
 function M.number(n)
     args.check("progress.number", "n", n, "number")
     local text = ("%.0f"):format(n)
@@ -56,6 +62,9 @@ end
 --- Seconds for people: "0.4 s", "12 s", "3:05", "2:00:07".
 ---@param s number
 ---@return string
+---```lua
+---print(progress.duration(12), progress.duration(185), progress.duration(7207))  --> 12 s  3:05  2:00:07
+---```
 function M.duration(s)
     args.check("progress.duration", "s", s, args.span)
     if s < 9.95 then return ("%.1f s"):format(s) end
@@ -107,6 +116,12 @@ end
 
 --- Adds `n` to the work done.
 ---@param n? number default 1
+---```lua
+---local bar = progress.new { label = "rows", total = 1000, out = io.tmpfile() } -- without `out`: standard error
+---bar:add() -- one
+---bar:add(99)
+---bar:finish()
+---```
 function Progress:add(n)
     args.self("add", self, meta, "a progress line", "progress")
     args.optional("progress:add", "n", n, "number")
@@ -115,6 +130,11 @@ end
 
 --- Sets the work done.
 ---@param done number
+---```lua
+---local bar = progress.new { label = "rows", total = 1000, out = io.tmpfile() } -- without `out`: standard error
+---bar:set(500)
+---bar:finish()
+---```
 function Progress:set(done)
     args.self("set", self, meta, "a progress line", "progress")
     args.check("progress:set", "done", done, "number")
@@ -126,6 +146,11 @@ end
 
 --- Writes another line, such as a warning, without damaging the progress line.
 ---@param line string
+---```lua
+---local bar = progress.new { label = "rows", total = 1000, out = io.tmpfile() } -- without `out`: standard error
+---bar:line "row 7 has no price" -- above the bar
+---bar:finish()
+---```
 function Progress:line(line)
     args.self("line", self, meta, "a progress line", "progress")
     args.check("progress:line", "line", line, "string")
@@ -135,6 +160,11 @@ function Progress:line(line)
 end
 
 --- Writes the final state and the total time as a line that stays. Called by `<close>`, once.
+---```lua
+---local bar = progress.new { label = "rows", total = 1000, out = io.tmpfile() } -- without `out`: standard error
+---bar:set(1000)
+---bar:finish()
+---```
 function Progress:finish()
     args.self("finish", self, meta, "a progress line", "progress")
     if self.ended then return end
@@ -150,8 +180,14 @@ meta.__close = function(self)
     self:finish()
 end
 
+---A progress line on standard error: rate and remaining time, redrawn on a terminal.
 ---@param opts dbrun.progress.Options
 ---@return dbrun.progress.Progress
+---```lua
+---local bar = progress.new { label = "rows", total = 1000, out = io.tmpfile() } -- without `out`: standard error
+---for _ = 1, 10 do bar:add(100) end
+---bar:finish()
+---```
 function M.new(opts)
     args.check("progress.new", "the options", opts, "table")
     args.options("progress.new", opts, OPTIONS)

@@ -5,6 +5,8 @@
 ---     local r = redis.get()
 ---     r:set("greeting", "hello", "EX", 60)
 ---     print(r:get("greeting"))
+---
+--- Raises an error of kind `config` when a setting is wrong.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -14,11 +16,33 @@ local options <const> = require "dbrun.redis.options"
 local M = {}
 
 ---@class dbrun.redis.Pool
+---Raises nothing else.
 ---@field close fun(self: dbrun.redis.Pool) closes idle connections now, those in use when they are released
----@field closed fun(self: dbrun.redis.Pool): boolean
+---```lua
+---local pool = redis.pool { url = config.redis_url, max_connections = 5 }
+---pool:close()
+---print(pool:closed())  --> true
+---```
+---@field closed fun(self: dbrun.redis.Pool): boolean was it closed?
+---```lua
+---local pool = redis.pool { url = config.redis_url, max_connections = 5 }
+---print(pool:closed())  --> false
+---pool:close()
+---```
 ---@field stats fun(self: dbrun.redis.Pool): table<string, number|string>
+---counts: connections, waiting tasks, queued bytes
+---```lua
+---local pool = redis.pool { url = config.redis_url, max_connections = 5 }
+---print(math.type(pool:stats().max_connections))  --> integer
+---pool:close()
+---```
 ---@field invalidate fun(self: dbrun.redis.Pool) connections opened before now get no more commands: the shared one of
 ---  each client is replaced, dedicated ones are closed when they come back
+---```lua
+---local pool = redis.pool { url = config.redis_url, max_connections = 5 }
+---pool:invalidate() -- after a failover
+---pool:close()
+---```
 
 ---@class dbrun.redis.WithOptions
 ---@field timeout? number seconds for each command
@@ -34,24 +58,66 @@ local M = {}
 ---strings, numbers, and flat tables of those; nil is refused. An error reply is raised as an error of
 ---kind `redis` with its first word in `code`.
 ---@class dbrun.redis.Client
+---Raises errors of kind `redis` (an error reply: `code` is its first word), `connect`, `pool`, `timeout` and
+---`cancelled`; `outcome` says whether the command may have run.
 ---@field call fun(self: dbrun.redis.Client, name: string, ...): any a command by its name: `r:call("CLIENT", "LIST")`
+---```lua
+---print(r:call("ECHO", "hello"))  --> hello
+---```
 ---@field acquire fun(self: dbrun.redis.Client): dbrun.redis.Connection takes a dedicated connection from the pool
+---```lua
+---local c <close> = r:acquire() -- for commands that block
+---print(c:blpop("example:empty", 0.05))  --> nil
+---```
 ---@field with fun(self: dbrun.redis.Client, opts: dbrun.redis.WithOptions): dbrun.redis.Client
----@field closed fun(self: dbrun.redis.Client): boolean
+---the same client with other options
+---@field closed fun(self: dbrun.redis.Client): boolean was it closed?
+---```lua
+---print(r:closed())  --> false
+---```
 ---@field package watched fun(self: dbrun.redis.Client, opts: table, fn: function, hooks: table?): any[]
 ---@field package links fun(self: dbrun.redis.Client): integer, integer, userdata serials of connections; the pool
 ---@field package __until fun(self: dbrun.redis.Client, stop: number?): dbrun.redis.Client, number the same client, all
 ---  of whose commands end by `stop` on the clock of task.now(): by default the deadline of a call that begins now
 ---@field package batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
 ---@field hscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, string?
+---fields and values of a hash, a page at a time
+---```lua
+---r:hset("example:h", { a = 1 })
+---for field, value in r:hscan "example:h" do print(field, value) end  --> a  1
+---r:del "example:h"
+---```
 ---@field sscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?
+---members of a set, a page at a time
+---```lua
+---r:sadd("example:s", "a")
+---for member in r:sscan "example:s" do print(member) end  --> a
+---r:del "example:s"
+---```
 ---@field zscan fun(self, key: string|number, opts: dbrun.redis.PageOptions?): fun(): string?, number?
+---members of a sorted set with their scores, a page at a time
+---```lua
+---r:zadd("example:z", 1.5, "a")
+---for member, score in r:zscan "example:z" do print(member, score) end  --> a  1.5
+---r:del "example:z"
+---```
 ---@field [string] fun(self: dbrun.redis.Client, ...): any
 
 ---A dedicated connection: `local c <close> = r:acquire()`.
 ---@class dbrun.redis.Connection: dbrun.redis.Client
+---Raises errors of kind `redis` (an error reply: `code` is its first word), `connect`, `pool`, `timeout` and
+---`cancelled`; `outcome` says whether the command may have run.
 ---@field close fun(self: dbrun.redis.Connection) releases it
+---```lua
+---local c = r:acquire()
+---print(c:ping())  --> PONG
+---c:close() -- gives it back; `local c <close>` does it at the end of the block
+---```
 ---@field discard fun(self: dbrun.redis.Connection) closes it for good
+---```lua
+---local c = r:acquire()
+---c:discard() -- closes it for good
+---```
 ---@field package links fun(self: dbrun.redis.Connection): integer, integer, userdata
 ---@field package __until fun(self: dbrun.redis.Connection, stop: number?): dbrun.redis.Connection, number itself
 ---@field package raw fun(self: dbrun.redis.Connection, name: string, ...): any
@@ -63,8 +129,22 @@ local M = {}
 
 ---Commands that are sent together. Each command is a method that queues it; `#p` is their number.
 ---@class dbrun.redis.Pipeline
----@field call fun(self: dbrun.redis.Pipeline, name: string, ...): dbrun.redis.Pipeline
+---Raises errors of kind `redis` (an error reply: `code` is its first word), `connect`, `pool`, `timeout` and
+---`cancelled`; `outcome` says whether the command may have run.
+---@field call fun(self: dbrun.redis.Pipeline, name: string, ...): dbrun.redis.Pipeline queues a command by its name
+---```lua
+---local p = r:pipeline()
+---p:call("ECHO", "a")
+---p:call("ECHO", "b")
+---print(#p, p:execute()[2])  --> 2  b
+---```
 ---@field clear fun(self: dbrun.redis.Pipeline) removes the queued commands
+---```lua
+---local p = r:pipeline()
+---p:ping()
+---p:clear()
+---print(#p)  --> 0
+---```
 ---@field package send fun(self: dbrun.redis.Pipeline, undo: dbrun.redis.Pipeline?, stop: number?): table|nil
 ---@field package asking fun(self: dbrun.redis.Pipeline): dbrun.redis.Pipeline
 ---@field package post fun(self: dbrun.redis.Pipeline): boolean sends the commands, for which nothing waits
@@ -116,6 +196,13 @@ local stop <const> = setmetatable({}, { __mode = "k" })
 ---  wait for room, within their deadline (64 MiB)
 ---@return dbrun.redis.Pool
 ---Raises errors of kind `config` and `usage`.
+---```lua
+---local pool = redis.pool { url = config.redis_url, max_connections = 5 }
+---local client = redis.client { pool = pool }
+---print(client:ping())  --> PONG
+---client:close()
+---pool:close()
+---```
 function M.pool(opts)
     local settings <const> = options.pool(opts, "redis.pool")
     local pool <const> = core.redis.pool_new(settings)
@@ -186,6 +273,12 @@ local close_line <const> = Client.close
 
 ---Closes the client: commands in progress fail, its connection goes back to the pool. A pool that was passed in stays
 ---open.
+---```lua
+---local client = redis.client { url = config.redis_url }
+---print(client:ping())  --> PONG
+---client:close()
+---print(client:closed())  --> true
+---```
 function Client:close()
     names.on_client("close", self)
     close_line(self)
@@ -235,6 +328,10 @@ function M.get(...)
 end
 
 ---Closes the shared client and its pool; the next redis.get() makes new ones. Harmless when there is none.
+---```lua
+---redis.close() -- the next redis.get() makes a new client
+---print(redis.get():ping())  --> PONG
+---```
 function M.close()
     local client <const> = singleton
     singleton = nil
@@ -268,6 +365,14 @@ local EXECUTE <const> = { raise = "boolean" }
 ---also when it fails, so that the next call does not run commands twice.
 ---@param opts? {raise: boolean?} raise=true raises the first of them instead
 ---@return any[]
+---```lua
+---local p = r:pipeline()
+---p:set("example:n", 1)
+---p:lpush("example:n", "x") -- an error reply is a value
+---local replies = p:execute()
+---print(replies[1], replies[2].code)  --> OK  WRONGTYPE
+---r:del "example:n"
+---```
 function Pipeline:execute(opts)
     args.self("execute", self, core.redis.class "pipeline", "a pipeline", "p")
     local n <const> = args.options("execute", opts, EXECUTE).raise and #self -- the list of replies may have holes

@@ -4,6 +4,8 @@
 ---     require("dbrun.seed").run { only = { "sources" } }
 ---
 --- `dbrun seed` is the command line over this module (dbrun.seed.command).
+---
+--- Raises errors of kind `config`, `connect`, `query` and `constraint`.
 local args = require "dbrun.args"
 local between = require "dbrun.migrate.run.between"
 local config = require "dbrun.config"
@@ -212,6 +214,12 @@ local LISTENER <const> = { target = "function", notice = "function", done = "fun
 ---@param opts? dbrun.seed.Options
 ---@return dbrun.seed.Done[]
 ---Raises errors of kind `config` (folder), `usage` (a name without a seed), and the error of the seed that failed.
+---```lua
+---local dir = fs.mkdtemp()
+---fs.write(dir .. "/1_fruit.sql", "create table if not exists fruit (name text)")
+---for _, done in ipairs(seed.run { dir = dir }) do print(done.name) end  --> 1_fruit
+---fs.rmtree(dir)
+---```
 function M.run(opts)
     opts = args.options("seed.run", opts, OPTIONS)
     args.optional_list("seed.run", "only", opts.only, "string")
@@ -241,6 +249,12 @@ end
 ---@param rows table|fun(): table? a list of rows, or a function that returns one per call; rows by name or by position
 ---@param opts? dbrun.seed.UpsertOptions
 ---@return integer rows inserted and updated
+---```lua
+---db.async:transaction(function(tx)
+---    tx:exec "create temporary table fruit (name text primary key, price numeric) on commit drop"
+---    print(seed.upsert(tx, "fruit", { "name" }, { { name = "apple", price = "0.30" }, { name = "pear" } }))  --> 2
+---end)
+---```
 M.upsert = require("dbrun.seed.upsert").upsert
 
 ---The command line.

@@ -3,6 +3,8 @@
 ---
 ---     local stack = require "dbrun.stack"
 ---     local urls = stack.up()      -- {DATABASE_URL=, REDIS_URL=}
+---
+--- Raises errors of kind `config` (a server is not installed) and `io` (it does not start).
 
 local args = require "dbrun.args"
 local errors = require "dbrun.error"
@@ -39,6 +41,9 @@ local OPTIONS <const> = { report = "function" }
 --- Makes and starts the servers as far as needed, and returns when both answer.
 ---@param opts? dbrun.stack.Options
 ---@return {DATABASE_URL: string, REDIS_URL: string}
+---```lua
+---local function start() return stack.up().DATABASE_URL end -- starts the servers of this folder
+---```
 function M.up(opts)
     opts = args.options("stack.up", opts, OPTIONS)
     local _ <close> = lock()
@@ -57,6 +62,9 @@ end
 --- Stops both servers; their data stays.
 ---@param opts? {report?: fun(title: string, stopped: boolean)}
 ---@return boolean any did one run?
+---```lua
+---print(stack.down()) -- none did run  --> false
+---```
 function M.down(opts)
     opts = args.options("stack.down", opts, OPTIONS)
     if not fs.exists(place.folder()) then return false end
@@ -79,6 +87,9 @@ end
 --- Stops the servers and removes their data for good: what the stack made, and nothing else.
 ---@return boolean any was there a stack?
 ---@return string[] left folders that its record names and that were left, because they are not its own or hold more
+---```lua
+---print((stack.reset())) -- there was none  --> false
+---```
 function M.reset()
     local folder = place.folder()
     if not fs.exists(folder) then return false, {} end
@@ -99,6 +110,10 @@ end
 
 --- The addresses, nil when the stack has never been started here. Nothing is started.
 ---@return {DATABASE_URL: string, REDIS_URL: string}?
+---```lua
+---local urls = stack.env()
+---if urls then print(urls.DATABASE_URL) end -- it was started here before
+---```
 function M.env()
     local at = place.find()
     return at and urls(at)
@@ -112,6 +127,9 @@ end
 --- Pings both servers.
 ---@return dbrun.stack.Status[]
 ---@return dbrun.stack.Place? place nil when the stack has never been started here
+---```lua
+---for _, server in ipairs(stack.status()) do if server.up then print(server.title) end end
+---```
 function M.status()
     local at = place.find()
     local list = {}

@@ -1,24 +1,66 @@
 --- Tasks: sequential code that runs concurrently. Structured concurrency: a task belongs to a group, an error in one
 --- cancels the others of its group, and no task outlives its group.
+---
+--- Raises an error of kind `cancelled` where a task that was cancelled waits, and what the called function raises.
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local ctask <const> = core.task
 
 ---@class dbrun.Task
+---Raises the error of the task, and `cancelled` when the task that calls is cancelled.
 ---@field join fun(self: dbrun.Task): ... waits for its end: returns what its function returned, or raises its error
+---```lua
+---local t = task.spawn(function(a, b) return a + b end, 1, 2)
+---print(t:join())  --> 3
+---```
 ---@field cancel fun(self: dbrun.Task) raises an error of kind `cancelled` where it waits
----@field status fun(self: dbrun.Task): "ready"|"running"|"waiting"|"done"|"failed"|"cancelled"
+---```lua
+---local t = task.spawn(task.sleep, 60)
+---t:cancel()
+---print(select(2, pcall(t.join, t)).kind)  --> cancelled
+---```
+---@field status fun(self: dbrun.Task): "ready"|"running"|"waiting"|"done"|"failed"|"cancelled" where it is
+---```lua
+---local t = task.spawn(task.sleep, 0.01)
+---t:join()
+---print(t:status())  --> done
+---```
 
 ---@class dbrun.Group
----@field spawn fun(self: dbrun.Group, fn: function, ...): dbrun.Task
+---Raises the first error of its tasks, and `cancelled` when the task that calls is cancelled.
+---@field spawn fun(self: dbrun.Group, fn: function, ...): dbrun.Task starts a task in this group: `fn(...)`
+---```lua
+---do
+---    local group <close> = task.group()
+---    group:spawn(function(name) print(name) end, "Ada")  --> Ada
+---end
+---```
 ---@field wait fun(self: dbrun.Group) waits until all its tasks have ended; raises the first error
----@field cancel fun(self: dbrun.Group)
+---```lua
+---local group <close> = task.group()
+---local t = group:spawn(function() return 42 end)
+---group:wait()
+---print(t:join())  --> 42
+---```
+---@field cancel fun(self: dbrun.Group) cancels all its tasks
+---```lua
+---do
+---    local group <close> = task.group()
+---    group:spawn(task.sleep, 60)
+---    group:cancel()
+---end
+---print "cancelled"  --> cancelled
+---```
 
 local M = {}
 
 ---Starts a task in the group of the task that calls.
 ---@type fun(fn: function, ...): dbrun.Task
+---```lua
+---local t = task.spawn(function(name) return "hello " .. name end, "Ada")
+---print(t:join())  --> hello Ada
+---```
 M.spawn = ctask.spawn
 
 ---A group: `local g <close> = task.group()`. The end of the block waits for its tasks. A task that is not of the group
@@ -26,23 +68,52 @@ M.spawn = ctask.spawn
 ---coroutine that is closed from outside (`coroutine.close`; `coroutine.wrap` after an error inside) nothing can wait:
 ---there the tasks are cancelled, and the group around this one waits for them.
 ---@type fun(): dbrun.Group
+---```lua
+---do
+---    local group <close> = task.group()
+---    for i = 1, 3 do group:spawn(task.sleep, i / 100) end
+---end -- waits for all three
+---print "done"  --> done
+---```
 M.group = ctask.group
 
 ---Waits `seconds`; other tasks run meanwhile.
 ---@type fun(seconds: number)
+---```lua
+---local before = task.now()
+---task.sleep(0.02)
+---print(task.now() - before >= 0.02)  --> true
+---```
 M.sleep = ctask.sleep
 
 ---Calls `fn(...)` and raises an error of kind `timeout` inside it when it takes longer than `seconds`.
 ---@type fun(seconds: number, fn: function, ...): ...
+---```lua
+---print(task.timeout(1, function(a) return a * 2 end, 21))  --> 42
+---print(select(2, pcall(task.timeout, 0.01, task.sleep, 1)).kind)  --> timeout
+---```
 M.timeout = ctask.timeout
 
 ---Calls `fn(...)`; a cancellation from outside waits until it has returned. A wait that nothing can end (a deadlock)
 ---raises an error there, too.
 ---@type fun(fn: function, ...): ...
+---```lua
+---local t = task.spawn(task.shield, function()
+---    task.sleep(0.02)
+---    print "finished"  --> finished
+---end)
+---task.sleep(0)
+---t:cancel()
+---pcall(t.join, t)
+---```
 M.shield = ctask.shield
 
 ---Seconds on the monotonic clock.
 ---@type fun(): number
+---```lua
+---local before = task.now()
+---print(task.now() - before < 1)  --> true
+---```
 M.now = ctask.now
 
 local COUNT <const> = args.whole(1)
@@ -50,6 +121,10 @@ local COUNT <const> = args.whole(1)
 ---Runs all functions concurrently.
 ---@param list function[]
 ---@return table results the first value that each returned, in the order of the list; `n` = their number
+---```lua
+---local results = task.all { function() return 1 end, function() return 2 end }
+---print(results[1], results[2])  --> 1  2
+---```
 function M.all(list)
     args.list("task.all", "list", list, "function")
     local results = { n = #list }
@@ -68,6 +143,9 @@ end
 ---@param n integer
 ---@param fn fun(item: any, index: integer): any
 ---@return table results in the order of the list
+---```lua
+---print(table.concat(task.map({ 1, 2, 3 }, 2, function(n) return n * n end), " "))  --> 1 4 9
+---```
 function M.map(list, n, fn)
     args.check("task.map", "list", list, "table")
     args.check("task.map", "n", n, COUNT)
@@ -90,6 +168,12 @@ end
 ---Runs all functions concurrently until the first one ends, and cancels the others.
 ---@param list function[]
 ---@return any ... the results of the first (or its error is raised)
+---```lua
+---print(task.race {  --> quick
+---    function() task.sleep(1) return "slow" end,
+---    function() return "quick" end,
+---})
+---```
 function M.race(list)
     args.list("task.race", "list", list, "function")
     if #list == 0 then
@@ -119,12 +203,18 @@ function M.race(list)
 end
 
 ---@class dbrun.Queue
+---Raises an error of kind `cancelled` when the task that waits is cancelled.
 local Queue = {}
 Queue.__index = Queue
 
 ---A queue between tasks. With a size, `push` waits while it is full.
 ---@param size? integer
 ---@return dbrun.Queue
+---```lua
+---local queue = task.queue(10)
+---task.spawn(function() queue:push "work" queue:close() end)
+---for item in queue:items() do print(item) end  --> work
+---```
 function M.queue(size)
     args.optional("task.queue", "size", size, COUNT)
     return setmetatable({ size = size or math.huge, first = 1, last = 0, closed = false,
@@ -137,6 +227,11 @@ end
 
 ---Appends a value, which must not be nil.
 ---@param value any
+---```lua
+---local queue = task.queue(1)
+---task.spawn(function() for i = 1, 3 do queue:push(i) end queue:close() end) -- waits while it is full
+---print(queue:pop(), queue:pop(), queue:pop())  --> 1  2  3
+---```
 function Queue:push(value)
     if type(self) ~= "table" or self.filled == nil then -- cheaper than args.self
         args.self("push", self, Queue, "a queue", "queue")
@@ -158,6 +253,12 @@ end
 ---Takes the first value, waiting for one; nil when the queue is closed and empty, or after `seconds`.
 ---@param seconds? number
 ---@return any
+---```lua
+---local queue = task.queue()
+---print(queue:pop(0.01)) -- nothing came  --> nil
+---queue:push "a"
+---print(queue:pop())  --> a
+---```
 function Queue:pop(seconds)
     if type(self) ~= "table" or self.filled == nil then
         args.self("pop", self, Queue, "a queue", "queue")
@@ -184,6 +285,12 @@ function Queue:pop(seconds)
 end
 
 ---Closes the queue: `pop` returns the remaining values, then nil.
+---```lua
+---local queue = task.queue()
+---queue:push(1)
+---queue:close()
+---print(queue:pop(), queue:pop())  --> 1  nil
+---```
 function Queue:close()
     args.self("close", self, Queue, "a queue", "queue")
     self.closed = true
@@ -193,6 +300,13 @@ end
 
 ---Iterates until the queue is closed and empty: `for value in q:items() do`.
 ---@return fun(): any
+---```lua
+---local queue = task.queue()
+---task.spawn(function() for i = 1, 3 do queue:push(i) end queue:close() end)
+---for value in queue:items() do print(value) end  --> 1
+-----> 2
+-----> 3
+---```
 function Queue:items()
     args.self("items", self, Queue, "a queue", "queue")
     return function()
@@ -201,21 +315,40 @@ function Queue:items()
 end
 
 ---@class dbrun.Semaphore
+---Raises an error of kind `cancelled` when the task that waits is cancelled.
 local Semaphore = {}
 Semaphore.__index = Semaphore
 
 ---A semaphore: at most `n` holders at a time, first in, first out.
 ---@param n integer
 ---@return dbrun.Semaphore
+---```lua
+---local semaphore, most, now = task.semaphore(2), 0, 0
+---task.map({ 1, 2, 3, 4 }, 4, function()
+---    local permit <close> = semaphore:acquire()
+---    now = now + 1
+---    most = math.max(most, now)
+---    task.sleep(0.01)
+---    now = now - 1
+---end)
+---print(most)  --> 2
+---```
 function M.semaphore(n)
     args.check("task.semaphore", "n", n, COUNT)
     return setmetatable({ free = n, size = n, turn = ctask.condition() }, Semaphore)
 end
 
 ---@class dbrun.Permit
+---Raises nothing else.
 local Permit = { __index = {} }
 
 ---Releases the permit; further calls do nothing.
+---```lua
+---local semaphore = task.semaphore(1)
+---local permit = semaphore:acquire()
+---permit:release()
+---print(semaphore:try_acquire() ~= nil)  --> true
+---```
 function Permit.__index:release()
     if type(self) ~= "table" or self.semaphore == nil then
         args.self("release", self, Permit, "a permit", "permit")
@@ -235,6 +368,13 @@ Permit.__close = Permit.__index.release
 ---Waits for a permit: `local permit <close> = sem:acquire()`. With a time limit: nil when it has passed.
 ---@param seconds? number
 ---@return dbrun.Permit|nil permit ended by permit:release() or `<close>`
+---```lua
+---local semaphore = task.semaphore(2)
+---do
+---    local permit <close> = semaphore:acquire()
+---    print "at most two are here"  --> at most two are here
+---end
+---```
 function Semaphore:acquire(seconds)
     if type(self) ~= "table" or self.turn == nil then
         args.self("acquire", self, Semaphore, "a semaphore", "semaphore")
@@ -255,6 +395,11 @@ end
 
 ---Takes a permit if one is free, without waiting.
 ---@return dbrun.Permit|nil
+---```lua
+---local semaphore = task.semaphore(1)
+---local permit <close> = semaphore:try_acquire()
+---print(semaphore:try_acquire())  --> nil
+---```
 function Semaphore:try_acquire()
     args.self("try_acquire", self, Semaphore, "a semaphore", "semaphore")
     if self.free == 0 then
@@ -267,6 +412,10 @@ end
 ---@param fn function
 ---@param ... any its arguments
 ---@return any ...
+---```lua
+---local semaphore = task.semaphore(1)
+---print(semaphore:with(math.max, 1, 2))  --> 2
+---```
 function Semaphore:with(fn, ...)
     args.self("with", self, Semaphore, "a semaphore", "semaphore")
     args.check("semaphore:with", "fn", fn, "function")
@@ -278,6 +427,13 @@ end
 ---@param name string "SIGHUP", "SIGUSR1", ...
 ---@param fn fun(name: string)
 ---@return dbrun.Task task task:cancel() stops that
+---```lua
+---local heard = task.queue()
+---local listening = task.on_signal("SIGUSR1", function(name) heard:push(name) end)
+---process.kill(process.pid(), "USR1")
+---print(heard:pop(5))  --> SIGUSR1
+---listening:cancel()
+---```
 function M.on_signal(name, fn)
     args.check("task.on_signal", "name", name, "string")
     args.check("task.on_signal", "fn", fn, "function")

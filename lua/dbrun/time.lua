@@ -10,6 +10,8 @@
 --- Calendar arithmetic (months, days, weekdays) is done in UTC, or at the given offset.
 ---
 --- Every function raises an error of kind `usage` that shows a value which is not a time.
+---
+--- Raises an error of kind `usage` that shows a value which is not a time.
 local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -268,21 +270,32 @@ end
 
 ---The time now, from the system clock (task.now is monotonic).
 ---@return integer us
+---```lua
+---print(math.abs(time.to_epoch(time.now()) - os.time()) <= 1)  --> true
+---```
 function M.now()
     return core.clock.now()
 end
 
+---Seconds since 1970.
 ---@param when dbrun.Moment
 ---@return number seconds since 1970 (infinity: math.huge)
 ---@return integer us the same, exact
+---```lua
+---print(time.to_epoch "2024-02-29T12:34:56.789Z")  --> 1709210096.789  1709210096789000
+---```
 function M.to_epoch(when)
     local us <const> = moment("to_epoch", when)
     if is_infinite(us) then return us > 0 and math.huge or -math.huge, us end
     return us / SECOND, us
 end
 
+---The moment of seconds since 1970.
 ---@param seconds number since 1970, rounded to microseconds; what `timestamps = "epoch"` of an engine gives
 ---@return integer us
+---```lua
+---print(time.format(time.from_epoch(1709210096.789)))  --> 2024-02-29T12:34:56.789+00:00
+---```
 function M.from_epoch(seconds)
     args.check("time.from_epoch", "seconds", seconds, args.limit)
     if seconds == math.huge or seconds == -math.huge then
@@ -298,9 +311,14 @@ end
 
 -- ---- the parts of a moment ----
 
+---Year, month, day and time of day of a moment.
 ---@param when dbrun.Moment
 ---@param offset? dbrun.Offset default UTC
 ---@return dbrun.TimeParts
+---```lua
+---local parts = time.parts "2024-02-29T12:34:56.789Z"
+---print(parts.year, parts.month, parts.day, parts.hour)  --> 2024  2  29  12
+---```
 function M.parts(when, offset)
     local shift <const> = shift_of("parts", offset)
     local at <const> = sum("parts", finite("parts", when), shift)
@@ -338,6 +356,9 @@ local PARTS <const> = {
 ---The moment that `parts` describes; missing parts are 0 (month and day: 1).
 ---@param parts dbrun.TimePartsGiven
 ---@return integer us
+---```lua
+---print(time.format(time.from_parts { year = 2024, month = 2, day = 29 }))  --> 2024-02-29T00:00:00+00:00
+---```
 function M.from_parts(parts)
     args.check("time.from_parts", "parts", parts, "table")
     args.options("time.from_parts", parts, PARTS)
@@ -353,6 +374,7 @@ function M.from_parts(parts)
         - shift_of("from_parts", parts.offset)
 end
 
+---The day of the week of a moment.
 ---@param when dbrun.Moment
 ---@param offset? dbrun.Offset
 ---@return integer weekday 1 is Monday, 7 Sunday
@@ -425,9 +447,13 @@ function M.add(when, delta, offset)
     return sum("add", days_from_civil(year, month, day) * DAY + at % DAY - shift, rest)
 end
 
+---The time between two moments, in microseconds.
 ---@param a dbrun.Moment
 ---@param b dbrun.Moment
 ---@return integer us from b to a: a - b
+---```lua
+---print(time.diff("2024-03-01", "2024-02-28") / 86400000000)  --> 2.0
+---```
 function M.diff(a, b)
     local x <const>, y <const> = finite("diff", a), finite("diff", b)
     return sum("diff", x, -y)
@@ -457,6 +483,9 @@ local UNIT <const> = {
 ---   a week begins on Monday; a number is a width in microseconds, counted from 1970
 ---@param offset? dbrun.Offset at which days and longer spans begin
 ---@return integer us infinity stays infinity
+---```lua
+---print(time.format(time.truncate("2024-02-29T12:34:56Z", "month")))  --> 2024-02-01T00:00:00+00:00
+---```
 function M.truncate(when, unit, offset)
     local us <const> = moment("truncate", when)
     args.check("time.truncate", "unit", unit, UNIT)

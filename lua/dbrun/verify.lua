@@ -3,6 +3,8 @@
 ---     local results, run = require("dbrun.verify").run { strict = true }
 ---
 --- `dbrun verify` is the command line over this module (dbrun.verify.command).
+---
+--- Raises an error of kind `config` when the configuration is wrong.
 local args = require "dbrun.args"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
@@ -30,6 +32,9 @@ local M = {}
 ---All checks in the order of the report; each comes after those it needs.
 ---@param expectations? dbrun.verify.Expectations their own checks come last
 ---@return dbrun.verify.Check[]
+---```lua
+---print(#verify.checks() > 10)  --> true
+---```
 function M.checks(expectations)
     args.optional("verify.checks", "expectations", expectations, "table")
     local pg, redis = require "dbrun.verify.checks_pg", require "dbrun.verify.checks_redis"
@@ -86,6 +91,9 @@ end
 ---@param only? string[]
 ---@param skip? string[]
 ---@return dbrun.verify.Check[]
+---```lua
+---for _, check in ipairs(verify.select(verify.checks(), { "redis" })) do print(check.name) break end  --> redis
+---```
 function M.select(checks, only, skip)
     args.list("verify.select", "checks", checks, "table")
     args.optional_list("verify.select", "only", only, "string")
@@ -128,6 +136,10 @@ end
 ---@param file? string
 ---@return dbrun.verify.Expectations
 ---@return dbrun.Error? problem
+---```lua
+---local expected, problem = verify.expectations "no/such/file.lua"
+---print(problem ~= nil)  --> true
+---```
 function M.expectations(file)
     args.optional("verify.expectations", "file", file, args.path)
     local expect = require "dbrun.verify.expect"
@@ -226,6 +238,10 @@ end
 ---@return dbrun.verify.Result[]
 ---@return dbrun.verify.Run
 ---Raises an error of kind `usage` for an unknown name.
+---```lua
+---local results, run = verify.run { only = { "postgres.async" } }
+---print(results[#results].name, results[#results].status, run.status)  --> postgres.async  PASS  0
+---```
 function M.run(opts)
     opts = args.options("verify.run", opts, OPTIONS)
     args.optional_list("verify.run", "only", opts.only, "string")

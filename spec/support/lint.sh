@@ -122,6 +122,7 @@ check "no locale in codecs" locales
 check "circles" circles
 check "order of files" order
 check "circles of modules" lua5.4 spec/support/requires.lua lua
+check "manual" lua5.4 spec/support/documented.lua
 check "luacheck lua scripts bench" luacheck --std lua54 --max-line-length 120 -q --no-cache --no-color \
     lua scripts spec/bench runtime/bind/redis/table
 check "luacheck spec" luacheck --std lua54+busted --max-line-length 120 -q --no-cache --no-color \

@@ -15,6 +15,7 @@ local M = {}
 local CHUNK <const> = 1000
 
 ---@class dbrun.Pipeline
+---Raises nothing else.
 local Pipeline = {}
 local Metatable <const> = { __index = names.answer("pipeline", Pipeline) }
 

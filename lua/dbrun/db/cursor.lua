@@ -10,6 +10,8 @@ local M = {}
 local FETCH <const> = 1000
 
 ---@class dbrun.Cursor
+---Raises errors of kind `connect`, `pool` (no connection in time), `timeout`, `cancelled`, `query` and `constraint`
+---(the server refused), and `protocol` (a value cannot be read); `outcome` says whether the work may have happened.
 ---@field private conn dbrun.Connection|false false = closed
 ---@field private last boolean has the server given its last row?
 ---@field private name string
@@ -104,6 +106,12 @@ function Metatable:__call()
 end
 
 ---Closes it on the server, if its transaction is still open. Idempotent.
+---```lua
+---db.async:transaction(function(tx)
+---    local cursor <close> = tx:cursor("select i from generate_series(1, 9) i")
+---    print(cursor().i, cursor().i)  --> 1  2
+---end)
+---```
 function Cursor:close()
     args.self("close", self, Metatable, "a cursor", "cursor")
     local conn <const> = self.conn

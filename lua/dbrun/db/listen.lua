@@ -24,6 +24,7 @@ local FIRST_PAUSE <const>, LONGEST_PAUSE <const> = 0.02, 1
 ---@field reason? string of a gap
 
 ---@class dbrun.Listener
+---Raises errors of kind `connect` when the server refuses for good, `query`, `timeout` and `cancelled`.
 ---@field private engine dbrun.Engine
 ---@field private channels string[]
 ---@field private feed table|false the connection; false while there is none
@@ -205,6 +206,12 @@ end
 ---Waits for the next event.
 ---@param timeout? number seconds; default: for ever
 ---@return dbrun.Notification|nil event nil after the timeout, or when the listener was closed
+---```lua
+---local listener <close> = db.async:listen "orders"
+---db.async:exec "notify orders, '4711'"
+---local event = listener:next(5)
+---print(event.kind, event.channel, event.payload)  --> notify  orders  4711
+---```
 function Listener:next(timeout)
     check_self("next", self)
     args.optional("next", "the timeout", timeout, args.any_seconds)
@@ -254,6 +261,12 @@ end
 
 ---Listens to more channels.
 ---@param ... string
+---```lua
+---local listener <close> = db.async:listen "orders"
+---listener:listen "stock"
+---db.async:exec "notify stock, 'empty'"
+---print(listener:next(5).payload)  --> empty
+---```
 function Listener:listen(...)
     check_self("listen", self)
     check_open(self)
@@ -265,6 +278,12 @@ end
 
 ---Stops listening to these channels.
 ---@param ... string
+---```lua
+---local listener <close> = db.async:listen "orders"
+---listener:unlisten "orders"
+---db.async:exec "notify orders, '4711'"
+---print(listener:next(0.05))  --> nil
+---```
 function Listener:unlisten(...)
     check_self("unlisten", self)
     check_open(self)
@@ -275,12 +294,21 @@ end
 
 ---The server process of the connection; nil while there is none.
 ---@return integer|nil
+---```lua
+---local listener <close> = db.async:listen "orders"
+---print(math.type(listener:backend_pid()))  --> integer
+---```
 function Listener:backend_pid()
     check_self("backend_pid", self)
     return self.feed and self.feed:backend_pid() or nil
 end
 
 ---Closes the listener; a loop over its events ends. Idempotent.
+---```lua
+---local listener = db.async:listen "orders"
+---listener:close()
+---print(listener:next(0.1))  --> nil
+---```
 function Listener:close()
     check_self("close", self)
     self.closed = true

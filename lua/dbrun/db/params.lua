@@ -240,6 +240,9 @@ local RANGE <const> = { lower = ANY, upper = ANY, lower_inc = "boolean", upper_i
 ---@param t {lower?: any, upper?: any, lower_inc?: boolean, upper_inc?: boolean, empty?: boolean}|table[]
 ---@param type_name? string without it what the server expects
 ---@return table
+---```lua
+---print(db.async:value("select $1::text", db.range({ lower = 1, upper = 5 }, "numrange")))  --> [1,5)
+---```
 function M.range(t, type_name)
     if type(t) == "table" and not literal.is_wrapped(t) then
         for _, range in ipairs(#t > 0 and t or { t }) do

@@ -7,6 +7,8 @@ local transaction <const> = require "dbrun.db.transaction"
 
 ---Its methods for statements are those of a connection; the first begins the transaction.
 ---@class dbrun.Session
+---Raises errors of kind `connect`, `pool` (no connection in time), `timeout`, `cancelled`, `query` and `constraint`
+---(the server refused), and `protocol` (a value cannot be read); `outcome` says whether the work may have happened.
 ---@field query fun(self, sql: string|dbrun.RowOptions, ...): dbrun.Result
 ---@field one fun(self, sql: string|dbrun.RowOptions, ...): table|nil
 ---@field value fun(self, sql: string|dbrun.RowOptions, ...): any
@@ -82,6 +84,12 @@ function Session:commit()
 end
 
 ---Rolls back; the next statement begins a new transaction.
+---```lua
+---local session <close> = db.async:session()
+---session:exec "create table note (t text)"
+---session:rollback()
+---print(db.async:value "select to_regclass('note')")  --> nil
+---```
 function Session:rollback()
     check_self("rollback", self)
     local conn <const> = self.conn

@@ -123,7 +123,7 @@ local function take_field(class, tag)
     class.fields[field.name] = field
     class.order[#class.order + 1] = field.name
     field.hidden = hidden ~= nil
-    field.examples = tag.examples
+    field.examples, field.raises = tag.examples, comments.joined("", tag.raises)
 end
 
 ---Takes the classes and aliases of a comment.
@@ -154,7 +154,7 @@ local function method_of(class, field)
     if field.type.params[1].name ~= "self" then return nil end
     local f <const> = {
         file = class.name, line = 0, documented = true, params = {}, given = {}, returns = field.type.returns,
-        results = results_of_types(field.type.returns), about = field.about or "", raises = "",
+        results = results_of_types(field.type.returns), about = field.about or "", raises = field.raises or "",
         examples = field.examples or {},
     }
     for i = 2, #field.type.params do

@@ -6,6 +6,7 @@ local M = {}
 ---@field text string behind it, on its line
 ---@field more string[] the lines below that belong to it
 ---@field examples? string[] of a field
+---@field raises? string[] of a field
 
 ---@class dbrun.manual.Comment
 ---@field about string the text above the tags
@@ -33,7 +34,7 @@ function M.read(block)
         local last <const> = comment.tags[#comment.tags]
         if code then
             if line:find "^%s*```" then
-                local list <const> = into == (last or {}).more and last.tag == "field" and last or comment
+                local list <const> = last and last.tag == "field" and last or comment
                 list.examples = list.examples or {}
                 list.examples[#list.examples + 1] = table.concat(code, "\n")
                 code = nil
@@ -48,7 +49,13 @@ function M.read(block)
         elseif last and line:find "^|" then
             last.text = last.text .. "|" .. line:match "^|%s*(.-)%s*$":gsub("%s*#.*$", "")
         else
-            if line:find "^Raises " then into = raises end
+            if line:find "^Raises " then
+                into = raises
+                if last and last.tag == "field" then
+                    last.raises = {}
+                    into = last.raises
+                end
+            end
             into[#into + 1] = line:match "^%s*(.-)%s*$"
         end
     end

@@ -80,8 +80,8 @@ function Functions:add_config()
         local f
         if is_function(field) then
             f = {
-                params = field.type.params, results = {}, about = field.about or "", raises = "", given = {},
-                examples = field.examples or {}, returns = field.type.returns, documented = true,
+                params = field.type.params, results = {}, about = field.about or "", raises = field.raises or "",
+                given = {}, examples = field.examples or {}, returns = field.type.returns, documented = true,
             }
             for i, kind in ipairs(field.type.returns) do
                 f.results[i] = { type = annotations.type_text(kind), about = "" }

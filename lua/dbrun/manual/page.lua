@@ -1,5 +1,5 @@
---- The page of a function: its signature, one sentence, arguments, result, errors, an example with its output, and where
---- more is told.
+--- The page of a function: its signature, one sentence, arguments, result, errors, an example with its output, and
+--- where more is told.
 local functions <const> = require "dbrun.manual.functions"
 local inline <const> = require "dbrun.manual.inline"
 local types <const> = require "dbrun.manual.types"

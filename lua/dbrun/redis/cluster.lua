@@ -24,6 +24,8 @@ local REPLICAS_EVERY <const> = 10 -- seconds after which the replicas are read a
 
 ---A client of a cluster has the methods of a client of one server, and these.
 ---@class dbrun.redis.Cluster: dbrun.redis.Client
+---Raises errors of kind `redis` (an error reply: `code` is its first word), `connect`, `pool`, `timeout` and
+---`cancelled`; `outcome` says whether the command may have run.
 ---@field package state table shared by all handles of a client
 ---@field package timeout number
 ---@field package stop number|false task.now() at which all calls end: they are steps of one
@@ -357,6 +359,11 @@ end
 
 ---The known nodes, each with its client: `r:nodes()[1].client:info()`.
 ---@return {name: string, host: string, port: integer, role: "primary"|"replica", client: dbrun.redis.Client}[]
+---```lua
+---local function show(r) -- a client of a cluster
+---    for _, node in ipairs(r:nodes()) do print(node.name, node.role, node.client:ping()) end
+---end
+---```
 function Cluster:nodes()
     on_cluster("nodes", self)
     self:ready()

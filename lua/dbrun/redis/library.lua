@@ -6,6 +6,8 @@ local options <const> = require "dbrun.redis.options"
 local task <const> = require "dbrun.task"
 
 ---@class dbrun.redis.Library
+---Raises errors of kind `redis` (an error reply: `code` is its first word), `connect`, `pool`, `timeout` and
+---`cancelled`; `outcome` says whether the command may have run.
 ---@field name string from the first line of the source
 ---@field package client dbrun.redis.Client
 ---@field package source string
@@ -85,6 +87,12 @@ local function make_sure(self, seen, client, stop)
 end
 
 ---Loads the library now, on all primaries of a cluster. (The first call does that, too.)
+---```lua
+---local library = r:library "#!lua name=hello\nredis.register_function('hello', function() return 'hi' end)"
+---library:load() -- now, and not at the first call
+---print(library:call "hello")  --> hi
+---r["function"](r, "DELETE", library.name)
+---```
 function Library:load()
     on_library("load", self)
     make_sure(self, self.functions, self.client:__until())

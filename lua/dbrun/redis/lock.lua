@@ -21,7 +21,9 @@ local TTL <const> = {
 -- ---- the lock ----
 
 ---@class dbrun.redis.Lock
----@field name string|number
+---Raises errors of kind `redis` (an error reply: `code` is its first word), `connect`, `pool`, `timeout` and
+---`cancelled`; `outcome` says whether the command may have run.
+---@field name string|number as it was given
 ---@field token string|false false: it was released
 ---@field ttl number seconds
 ---@field fence integer a number that grows with each holder
@@ -91,6 +93,10 @@ end
 ---Waits until the lock is lost: until it is no more certain that this client holds it.
 ---@param seconds? number wait at most so long
 ---@return boolean lost false when it was released, and after `seconds`
+---```lua
+---local lock <close> = r:lock("example:job", { ttl = 0.3 })
+---print(lock:lost(5)) -- waits until its time is over  --> true
+---```
 function Lock:lost(seconds)
     on_lock("lost", self)
     args.optional("lost", "the time", seconds, args.limit)
@@ -174,6 +180,10 @@ end
 
 ---Releases the lock. Harmless when it has expired or was released already. After an error it can be called again.
 ---@return boolean held false when it had expired
+---```lua
+---local lock = r:lock("example:job", { ttl = 30 })
+---print(lock:release(), lock:release())  --> true  false
+---```
 function Lock:release()
     on_lock("release", self)
     if not self.token then

@@ -24,6 +24,8 @@ local MESSAGES <const> = {
 
 ---`local s <close> = r:subscribe("news")`
 ---@class dbrun.redis.Subscription
+---Raises errors of kind `redis` (an error reply: `code` is its first word), `connect`, `pool`, `timeout` and
+---`cancelled`; `outcome` says whether the command may have run.
 ---@field package client dbrun.redis.Client
 ---@field package command string
 ---@field package channels string[]
@@ -171,6 +173,11 @@ end
 ---Iterates over messages: `for m in s:messages() do print(m.channel, m.payload) end`. Ends when the subscription is
 ---closed. After a lost connection it reconnects, and the next element has kind `gap`.
 ---@return fun(): dbrun.redis.Message?
+---```lua
+---local s <close> = r:subscribe "example:news"
+---r:publish("example:news", "hello")
+---for message in s:messages() do print(message.kind, message.payload) break end  --> message  hello
+---```
 function Subscription:messages(...)
     on_subscription("messages", self)
     args.no_more("messages", "takes no arguments", "a time limit: task.timeout(seconds, fn)", ...)
@@ -232,6 +239,10 @@ end
 
 ---Adds channels (patterns, for a psubscribe). What the server refuses is raised where the messages are read.
 ---@param ... string
+---```lua
+---local s <close> = r:subscribe "example:news"
+---s:subscribe "example:more" -- counts from when the server has read it
+---```
 function Subscription:subscribe(...)
     on_subscription("subscribe", self)
     check_open(self)
@@ -242,6 +253,10 @@ end
 
 ---Unsubscribes from channels.
 ---@param ... string
+---```lua
+---local s <close> = r:subscribe("example:news", "example:more")
+---s:unsubscribe "example:more" -- counts from when the server has read it
+---```
 function Subscription:unsubscribe(...)
     on_subscription("unsubscribe", self)
     check_open(self)
@@ -251,6 +266,10 @@ function Subscription:unsubscribe(...)
 end
 
 ---Closes the subscription; a loop over its messages ends. Idempotent.
+---```lua
+---local s = r:subscribe "example:news"
+---s:close()
+---```
 function Subscription:close()
     on_subscription("close", self)
     self.closed = true
@@ -278,6 +297,11 @@ return function(Client)
     ---Subscribes to channels; `s:messages()` iterates over what is published from now on.
     ---@param ... string
     ---@return dbrun.redis.Subscription
+    ---```lua
+    ---local s <close> = r:subscribe "example:news"
+    ---r:publish("example:news", "hello")
+    ---for message in s:messages() do print(message.channel, message.payload) break end  --> example:news  hello
+    ---```
     function Client:subscribe(...)
         return subscribe(self, "SUBSCRIBE", ...)
     end
@@ -285,6 +309,11 @@ return function(Client)
     ---The same for patterns (`news.*`).
     ---@param ... string
     ---@return dbrun.redis.Subscription
+    ---```lua
+    ---local s <close> = r:psubscribe "example:*"
+    ---r:publish("example:news", "hello")
+    ---for m in s:messages() do print(m.pattern, m.channel, m.payload) break end  --> example:*  example:news  hello
+    ---```
     function Client:psubscribe(...)
         return subscribe(self, "PSUBSCRIBE", ...)
     end
@@ -292,6 +321,14 @@ return function(Client)
     ---The same for sharded channels.
     ---@param ... string
     ---@return dbrun.redis.Subscription
+    ---```lua
+    ---local ok, e = pcall(function()
+    ---    local s <close> = r:ssubscribe "example:news" -- of one slot of a cluster; Redis 7
+    ---    r:spublish("example:news", "hello")
+    ---    for message in s:messages() do return message.payload end
+    ---end)
+    ---print(ok and e == "hello" or e.kind == "redis")  --> true
+    ---```
     function Client:ssubscribe(...)
         return subscribe(self, "SSUBSCRIBE", ...)
     end

@@ -6,6 +6,7 @@ local errors = require "dbrun.error"
 local M = {}
 
 ---@class dbrun.seed.Random
+---Raises nothing else.
 ---@overload fun(m?: integer, n?: integer): number
 local Random = {}
 
@@ -45,6 +46,10 @@ end
 
 ---The next 64 bits.
 ---@return integer
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(math.type(random:bits()))  --> integer
+---```
 function Random:bits()
     return bits(self)
 end
@@ -53,6 +58,11 @@ end
 ---@param low? number
 ---@param high? number
 ---@return number
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---local x = random:float(1, 2)
+---print(x >= 1 and x < 2)  --> true
+---```
 function Random:float(low, high)
     if low ~= nil or high ~= nil then
         args.optional("random:float", "low", low, "number")
@@ -67,6 +77,11 @@ end
 ---@param m integer
 ---@param n integer
 ---@return integer
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---local die = random:integer(1, 6)
+---print(die >= 1 and die <= 6)  --> true
+---```
 function Random:integer(m, n)
     if math.type(m) ~= "integer" or math.type(n) ~= "integer" then
         args.check("random:integer", "m", m, args.integer)
@@ -83,6 +98,10 @@ end
 ---@param mean? number default 0
 ---@param deviation? number default 1
 ---@return number
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(math.type(random:normal(20, 5)))  --> float
+---```
 function Random:normal(mean, deviation)
     args.optional("random:normal", "mean", mean, "number")
     args.optional("random:normal", "deviation", deviation, "number")
@@ -98,6 +117,10 @@ local LIST <const> = {
 ---@generic T
 ---@param list T[]
 ---@return T
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(random:pick { "only" })  --> only
+---```
 function Random:pick(list)
     args.check("random:pick", "list", list, LIST)
     return list[Random.integer(self, 1, #list)]
@@ -106,6 +129,10 @@ end
 ---true with this probability.
 ---@param probability? number default 0.5
 ---@return boolean
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(random:boolean(1))  --> true
+---```
 function Random:boolean(probability)
     args.optional("random:boolean", "probability", probability, "number")
     return Random.float(self) < (probability or 0.5)
@@ -119,6 +146,10 @@ local ENTRY <const> = {
 ---One element of a list of {value, weight}, with a probability in proportion to its weight.
 ---@param list { [1]: any, [2]: number }[]
 ---@return any
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(random:weighted { { "always", 1 }, { "never", 0 } })  --> always
+---```
 function Random:weighted(list)
     args.check("random:weighted", "list", list, LIST)
     args.list("random:weighted", "list", list, ENTRY)
@@ -136,6 +167,10 @@ end
 ---@generic T
 ---@param list T[]
 ---@return T[]
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(#random:shuffle { 1, 2, 3 })  --> 3
+---```
 function Random:shuffle(list)
     check_self(self)
     args.check("random:shuffle", "list", list, "table")
@@ -152,6 +187,10 @@ end
 ---@param list T[]
 ---@param n integer
 ---@return T[]
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(#random:sample({ "a", "b", "c" }, 2))  --> 2
+---```
 function Random:sample(list, n)
     args.check("random:sample", "list", list, "table")
     args.check("random:sample", "n", n, COUNT)
@@ -160,6 +199,10 @@ end
 
 ---A UUID of version 4.
 ---@return string
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(#random:uuid())  --> 36
+---```
 function Random:uuid()
     local a, b = bits(self), bits(self)
     return ("%08x-%04x-4%03x-%04x-%012x"):format(a >> 32, a >> 16 & 0xffff, a & 0xfff, b >> 48 & 0x3fff | 0x8000,
@@ -169,6 +212,10 @@ end
 ---`n` bytes.
 ---@param n integer
 ---@return string
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(#random:bytes(16))  --> 16
+---```
 function Random:bytes(n)
     args.check("random:bytes", "n", n, COUNT)
     local parts = {}
@@ -180,6 +227,10 @@ end
 ---@param from string as PostgreSQL takes it with a time zone or as UTC: "2025-01-01", "2025-01-01T12:00:00Z"
 ---@param to string not included
 ---@return string "2025-03-04T05:06:07Z"
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(random:time("2024-01-01", "2024-01-02"):sub(1, 10))  --> 2024-01-01
+---```
 function Random:time(from, to)
     args.check("random:time", "from", from, "string")
     args.check("random:time", "to", to, "string")
@@ -195,6 +246,10 @@ local SYLLABLES <const> = {
 
 ---An invented word of 2 to 4 syllables.
 ---@return string
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(type(random:word()))  --> string
+---```
 function Random:word()
     local parts = {}
     for i = 1, Random.integer(self, 2, 4) do parts[i] = Random.pick(self, SYLLABLES) end
@@ -204,6 +259,11 @@ end
 ---`n` words with a blank between them.
 ---@param n integer
 ---@return string
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---local _, blanks = random:words(3):gsub(" ", "")
+---print(blanks)  --> 2
+---```
 function Random:words(n)
     args.check("random:words", "n", n, COUNT)
     local list = {}
@@ -213,12 +273,20 @@ end
 
 ---An invented first and last name.
 ---@return string
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(random:name():match "%a+ %a+" ~= nil)  --> true
+---```
 function Random:name()
     return (("%s %s"):format(Random.word(self), Random.word(self)):gsub("%f[%a]%a", string.upper))
 end
 
 ---An e-mail address that cannot receive mail.
 ---@return string
+---```lua
+---local random = require "dbrun.seed.random".new "a seed" -- in a seed: ctx.random
+---print(random:email():match "@" ~= nil)  --> true
+---```
 function Random:email()
     return ("%s.%s%d@example.org"):format(Random.word(self), Random.word(self), Random.integer(self, 1, 9999))
 end
