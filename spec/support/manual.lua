@@ -1,6 +1,6 @@
 --- Runs the examples of the README and of the manual's chapters as a user would run them: each in an empty folder with
---- the scripts that ship, against a database and a Redis database of its own; what it prints must be what the text says.
---- An example is marked with `<!-- run -->` (readme.lua).
+--- the scripts that ship, against a database and a Redis database of its own; what it prints must be what the text
+--- says. An example is marked with `<!-- run -->` (readme.lua).
 ---
 ---     manual.specs(manual.chapters "redis")
 local assert <const> = require "luassert"

@@ -59,7 +59,8 @@ end
 function M.parse(text)
     local spans <const>, plain, at = {}, {}, 1
     local function add(span)
-        if #plain > 0 then spans[#spans + 1] = { kind = "text", text = table.concat(plain) } end
+        local before <const> = table.concat(plain)
+        if before ~= "" then spans[#spans + 1] = { kind = "text", text = before } end
         plain = {}
         spans[#spans + 1] = span
     end
@@ -80,7 +81,7 @@ function M.parse(text)
             at = span and behind or at + 1
         end
     end
-    if #plain > 0 then spans[#spans + 1] = { kind = "text", text = table.concat(plain) } end
+    add(nil)
     return spans
 end
 

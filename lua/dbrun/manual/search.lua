@@ -41,7 +41,9 @@ local function add_chapter(lines, name)
     end
 end
 
-local function all_lines()
+---Everything that is searched.
+---@return dbrun.manual.Line[]
+function M.lines()
     local lines <const> = {}
     for _, name in ipairs(library.topics()) do add_chapter(lines, name) end
     for _, entry in ipairs(library.functions().entries) do
@@ -79,7 +81,7 @@ end
 function M.find(query)
     local words <const>, hits <const> = {}, {}
     for word in query:lower():gmatch "%S+" do words[#words + 1] = word end
-    for i, line in ipairs(all_lines()) do
+    for i, line in ipairs(M.lines()) do
         local points <const> = #words > 0 and score(line, words) or 0
         if points > 0 then hits[#hits + 1] = { line = line, points = points, at = i } end
     end
