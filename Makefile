@@ -62,7 +62,7 @@ RUN := @
 endif
 
 .PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test faults lint asan valgrind fuzz \
-        migrate-fuzz bench bench-failover redis-table width-table install uninstall install-rock clean FORCE
+        migrate-fuzz bench bench-failover redis-table width-table manual man install uninstall install-rock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -87,6 +87,7 @@ help:
 	@echo "make bench      compare with the installed peers (make bench-failover: failovers of Redis)"
 	@echo "make redis-table COMMAND_FOLDERS=...   write the table of Redis commands anew (runtime/bind/redis/table)"
 	@echo "make width-table UNICODE=$(UNICODE)   write the table of characters' widths anew (runtime/base/width)"
+	@echo "make manual     the manual in HTML: $(BUILD)/manual/index.html"
 	@echo "make install PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)   make uninstall   make clean"
 	@echo "make deps       install the Debian packages that are missing"
 
@@ -277,6 +278,15 @@ fuzz: test-deps
 lint: test-deps
 	@sh spec/support/lint.sh
 
+# ---- the manual ----
+
+manual: $(DBRUN)
+	@$(DBRUN) -e 'require("dbrun.manual.site").write "$(BUILD)/manual"'
+	@echo "$(BUILD)/manual/index.html"
+
+man: $(DBRUN)
+	@$(DBRUN) -e 'require("dbrun.manual.man").write "$(BUILD)/man"'
+
 # ---- installing --------------------------------------------------------------------------------------
 
 BINDIR   = $(DESTDIR)$(PREFIX)/bin
@@ -287,16 +297,18 @@ DOCDIR   = $(DESTDIR)$(PREFIX)/share/doc/dbrun
 # The sample of what verify expects is not installed.
 SCRIPTS = $(filter-out scripts/expect.lua,$(wildcard scripts/*.lua))
 
-install: all
+install: all manual man
 	install -d '$(BINDIR)' '$(SHAREDIR)/scripts' '$(SHAREDIR)/lua' '$(MANDIR)' '$(DOCDIR)'
 	install -m 755 $(DBRUN) '$(BINDIR)/dbrun'
 	install -m 644 $(SCRIPTS) '$(SHAREDIR)/scripts'
 	cd lua && find . '(' -name '*.lua' -o -path './manual/*.md' ')' -exec install -D -m 644 '{}' '$(abspath $(SHAREDIR))/lua/{}' ';'
-	install -m 644 runtime/host/dbrun.1 '$(MANDIR)/dbrun.1'
-	install -m 644 LICENSE '$(DOCDIR)/LICENSE'
+	install -m 644 $(BUILD)/man/*.1 '$(MANDIR)'
+	install -m 644 LICENSE README.md CHANGELOG.md '$(DOCDIR)'
+	install -d '$(DOCDIR)/html'
+	install -m 644 $(BUILD)/manual/* '$(DOCDIR)/html'
 
 uninstall:
-	rm -f '$(BINDIR)/dbrun' '$(MANDIR)/dbrun.1'
+	rm -f '$(BINDIR)/dbrun' '$(MANDIR)/dbrun.1' '$(MANDIR)'/dbrun-*.1
 	rm -rf '$(SHAREDIR)' '$(DOCDIR)'
 
 # For the rockspec: INST_LIBDIR and INST_LUADIR are the rock's folders.

@@ -137,12 +137,10 @@ end
 ---Several words: `help migrate lint`, `help redis lock`.
 local function topic_of(words)
     if #words == 1 then return topic(words[1]) end
-    for _, between in ipairs { "-", "." } do
-        local word <const> = table.concat(words, between)
-        if library.chapter(word) or #library.functions():find(word) > 0 then return topic(word) end
-    end
-    local last <const> = words[#words]
-    if library.chapter(words[1]) and library.chapter(last) then return topic(last) end
+    local last <const> = words[#words]:lower()
+    if library.chapter(table.concat(words, "-"):lower()) then return topic(table.concat(words, "-")) end
+    if library.chapter(words[1]:lower()) and library.chapter(last) then return chapter(last) end
+    if #library.functions():find(table.concat(words, ".")) > 0 then return topic(table.concat(words, ".")) end
     return unknown(table.concat(words, " "))
 end
 

@@ -1,5 +1,5 @@
---- The manual as a folder of HTML files (`make manual`): a page for each chapter, one for the functions, an index, and a
---- search that works from file://, because its index is a script.
+--- The manual as a folder of HTML files (`make manual`): a page for each chapter, one for the functions, an index, and
+--- a search that works from file://, because its index is a script.
 local fs <const> = require "dbrun.fs"
 local functions <const> = require "dbrun.manual.functions"
 local html <const> = require "dbrun.manual.html"

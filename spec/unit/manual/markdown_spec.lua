@@ -105,7 +105,8 @@ describe("a chapter on a terminal", function()
     it("has aligned tables, whose cells are wrapped where they are too wide", function()
         local text = screen(HEAD .. "\n| name | n |\n|---|---:|\n| a | 1 |\n| bcd | 100 |\n")
         assert.matches("  name    n\n  ----  ---\n  a       1\n  bcd   100", text, 1, true)
-        local wide = screen(HEAD .. "\n| a | b |\n|---|---|\n| " .. ("long "):rep(30) .. "| " .. ("x"):rep(80) .. " |\n", 50)
+        local row = ("| %s| %s |\n"):format(("long "):rep(30), ("x"):rep(80))
+        local wide = screen(HEAD .. "\n| a | b |\n|---|---|\n" .. row, 50)
         for line in wide:gmatch "[^\n]+" do assert.is_true(#line <= 50, line) end
     end)
 
@@ -125,8 +126,8 @@ end)
 
 describe("a chapter in HTML", function()
     it("is escaped", function()
-        local page = html.chapter(chapter("# A <b> & c\n\nSay `<x>` & \"y\".\n\n```lua\nif a < b then print('&') end\n```\n"),
-            { name = "a", topics = { "a" } })
+        local text = "# A <b> & c\n\nSay `<x>` & \"y\".\n\n```lua\nif a < b then print('&') end\n```\n"
+        local page = html.chapter(chapter(text), { name = "a", topics = { "a" } })
         assert.is_nil(page:find("<x>", 1, true))
         assert.matches("A &lt;b&gt; &amp; c", page, 1, true)
         assert.matches("<code>&lt;x&gt;</code>", page, 1, true)

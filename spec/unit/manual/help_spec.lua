@@ -1,0 +1,150 @@
+-- `dbrun help`: topics, functions, words; on a terminal and in a pipe.
+local core = require "dbrun.core"
+local fs = require "dbrun.fs"
+local library = require "dbrun.manual.library"
+local process = require "dbrun.process"
+local terminal = require "spec.support.terminal"
+
+local PROGRAM <const> = core.options.program
+
+describe("dbrun help", function()
+    local folder
+    setup(function() folder = fs.mkdtemp() end)
+    teardown(function() fs.rmtree(folder) end)
+
+    local function help(...)
+        local command = { PROGRAM, "help", ... }
+        command.cwd, command.timeout, command.env = folder, 60, { COLUMNS = "80" }
+        local result = process.run(command)
+        return result.stdout, result.code, result.stderr
+    end
+
+    it("shows the commands and the topics, and so does -h", function()
+        local text, code = help()
+        assert.equal(0, code)
+        assert.matches("^dbrun %d+%.%d+%.%d+: Lua 5%.4 with PostgreSQL and Redis\n", text)
+        for _, topic in ipairs(library.topics()) do
+            assert.matches("%f[%w]" .. topic:gsub("%p", "%%%0") .. "%f[^%w%-]", text)
+        end
+        assert.is_nil(text:find "\27")
+        for line in text:gmatch "[^\n]+" do assert.is_true(#line <= 100, line) end
+        assert.equal(text, process.run({ PROGRAM, "-h", cwd = folder }).stdout)
+    end)
+
+    it("shows each chapter, as wide as the terminal", function()
+        for _, topic in ipairs { "postgres", "night", "lua5.4" } do
+            local text, code = help(topic)
+            assert.equal(0, code)
+            assert.equal(library.chapter(topic).title, text:match "^[^\n]+")
+        end
+        assert.equal((help "postgres"), (help "PostgreS"))
+        assert.equal((help "lint"), (help("migrate", "lint")))
+    end)
+
+    it("finds a function by any of its names", function()
+        local text, code = help "engine:query"
+        assert.equal(0, code)
+        for _, name in ipairs { "db.async.query", "db.sync:query", "db:query", "query", "db.async:query(sql)" } do
+            assert.equal(text, (help(name)), name)
+        end
+    end)
+
+    it("shows signature, sentence, arguments, result, errors, example and what to read next, in that order", function()
+        local text = help "fs.read"
+        local at = 0
+        for _, part in ipairs { "fs.read(path)\n", "The whole file.", "Arguments\n", "`path`", "Result\n", "`string`",
+            "Errors\n", "`io`", "`usage`", "Example\n", "fs.read(dir", "--> 8", "See also\n", "dbrun help modules" } do
+            at = assert(text:find(part, at + 1, true), part .. "\n" .. text)
+        end
+    end)
+
+    it("shows the example of a chapter with its output where the annotation has none", function()
+        local text = help "engine:copy_out"
+        assert.matches("Example\n.-copy_out.-\n\n    .-\n\nSee also", text)
+    end)
+
+    it("lists several hits, one a line", function()
+        local text, code = help "lock"
+        assert.equal(0, code)
+        assert.matches("\nr:lock%(name[^\n]*%) +Takes a lock", "\n" .. text)
+        assert.matches("\nfs.lock%(path[^\n]*%) +Takes an exclusive lock", "\n" .. text)
+    end)
+
+    it("lists the functions of a module and of an object", function()
+        for name, function_of in pairs { fs = "fs.read", ["dbrun.fs"] = "fs.read", task = "task.sleep", engine =
+            "engine:query", db = "db.ident", listener = "listener:events" } do
+            local text, code = help(name)
+            assert.equal(0, code)
+            assert.matches("\n" .. function_of .. "(", text, 1, true)
+        end
+    end)
+
+    it("shows a key of the configuration", function()
+        assert.matches("^config.DB_POOL_SIZE\n", (help "DB_POOL_SIZE"))
+    end)
+
+    it("answers a mistyped name with what was meant, and the status 2", function()
+        for wrong, meant in pairs {
+            migrat = "migrate", ["db.async.qurey"] = "db.async.query", task_sleep = "task.sleep", ["engine:xyz"] = false,
+        } do
+            local text, code, err = help(wrong)
+            assert.equal(2, code, wrong)
+            assert.equal("", text)
+            assert.matches("there is no topic or function '" .. wrong .. "'", err, 1, true)
+            if meant then assert.matches("did you mean '" .. meant .. "'?", err, 1, true) end
+        end
+        local _, code, err = help "a\27[31m"
+        assert.equal(2, code)
+        assert.is_nil(err:find "\27")
+    end)
+
+    it("searches: topic and line with the word marked, at most 20, the best first", function()
+        local text, code = help("--search", "upsert")
+        assert.equal(0, code)
+        assert.matches("^seed%.upsert +seed%.%*upsert%*%(", text)
+        assert.matches("\nseed +[^\n]*%*upsert%*", text)
+        local _, count = help("--search", "the"):gsub("\n", "")
+        assert.equal(20, count)
+        local both = help("--search", "advisory", "lock")
+        assert.matches("*advisory*", both, 1, true)
+    end)
+
+    it("says when a search finds nothing, and refuses what it does not know", function()
+        local text, code, err = help("--search", "xyzzyq")
+        assert.equal(1, code)
+        assert.equal("", text)
+        assert.matches("nothing in the manual has 'xyzzyq'", err, 1, true)
+        assert.equal(2, select(2, help "--serach"))
+        assert.equal(2, select(2, help("seed", "--search", "x")))
+        assert.matches("--search", (help "--help"), 1, true)
+    end)
+
+    it("pages what is higher than the terminal, and nothing else", function()
+        local command <const> = "env PAGER='sed s/^/paged:/' LINES=24 TERM=xterm NO_COLOR=1 "
+        do
+            local term <const> = terminal.start(command .. "sh -c 'stty rows 24 cols 80; exec lua help postgres'")
+            term:expect "paged:PostgreSQL"
+            term:ends(0)
+        end
+        local term <const> = terminal.start(command .. "sh -c 'stty rows 24 cols 80; exec lua help DB_POOL_SIZE'")
+        term:expect "\n?config.DB_POOL_SIZE"
+        term:ends(0)
+        assert.is_nil(term:text():find("paged:", 1, true))
+    end)
+
+    it("has colours on a terminal, and none with NO_COLOR", function()
+        for no_color, has in pairs { [""] = true, ["1"] = false } do
+            local command <const> = "env PAGER= TERM=xterm NO_COLOR=%s lua help DB_POOL_SIZE"
+            local term <const> = terminal.start(command:format(no_color))
+            term:ends(0)
+            assert.equal(has, term:text():find("\27[1", 1, true) ~= nil)
+        end
+    end)
+
+    it("prints all of it where the pager cannot be run", function()
+        local command <const> = "env PAGER=/no/such/pager TERM=xterm "
+        local term <const> = terminal.start(command .. "sh -c 'stty rows 9; exec lua help types'")
+        term:expect "From PostgreSQL to Lua"
+        term:ends(0)
+    end)
+end)
