@@ -1,6 +1,6 @@
 --- make lint: the manual is complete and well-formed. Each public function has a sentence, a type for each parameter,
---- what it raises and an example; each option that is taken is annotated; each chapter is the manual's Markdown, and its
---- links lead somewhere. Runs on a stock lua5.4, without a build.
+--- what it raises and an example; each option that is taken is annotated; each chapter is the manual's Markdown, and
+--- its links lead somewhere. Runs on a stock lua5.4, without a build.
 package.path = "lua/?.lua;" .. package.path
 
 local function lines_of(command)
@@ -70,6 +70,18 @@ end
 
 local topics <const> = library.topics()
 for _, name in ipairs(topics) do check_chapter(name) end
+
+-- The README is a tour; what it says at length stands in chapters.
+local MOST <const> = 350
+local readme <const> = read "README.md"
+for target in readme:gmatch "%]%(([^)#]+)#?[^)]*%)" do
+    if not target:find "^https?:" and not os.rename(target, target) then
+        complain("README.md: a link to %s, which is not there", target)
+    end
+end
+local _, lines <const> = readme:gsub("\n", "")
+if lines > MOST then complain("README.md: %d lines, and at most %d are a tour", lines, MOST) end
+
 if #problems > 0 then -- functions look for examples in them
     print(table.concat(problems, "\n"))
     os.exit(1)

@@ -85,7 +85,8 @@ describe("dbrun help", function()
 
     it("answers a mistyped name with what was meant, and the status 2", function()
         for wrong, meant in pairs {
-            migrat = "migrate", ["db.async.qurey"] = "db.async.query", task_sleep = "task.sleep", ["engine:xyz"] = false,
+            migrat = "migrate", ["db.async.qurey"] = "db.async.query", task_sleep = "task.sleep",
+            ["engine:xyz"] = false,
         } do
             local text, code, err = help(wrong)
             assert.equal(2, code, wrong)
