@@ -58,6 +58,13 @@ local function one(entry)
     return show(s.lines)
 end
 
+local function fields_of(class)
+    local s <const> = screen()
+    s:flow({ { text = class.name, style = "title" } }, 0, "")
+    s:blocks(page.class(class, library.functions()))
+    return show(s.lines)
+end
+
 ---Several functions, one a line.
 local function list(entries, about)
     local s <const>, widest = screen(), 0
@@ -131,6 +138,8 @@ local function topic(word)
     end
     if #entries == 1 then return one(entries[1]) end
     if #entries > 1 then return list(entries, "") end
+    local class <const> = library.functions().all.classes[word]
+    if class and word:find "^dbrun%." and #class.order > 0 then return fields_of(class) end
     return unknown(word)
 end
 

@@ -15,7 +15,7 @@ local M = {}
 ---@field class? dbrun.manual.Class of a method
 ---@field module? string
 ---@field like? string[] classes with a method that does the same
----@field raises string
+---@field raises string what all of its class or module raise
 ---@field chapter string
 
 ---@class dbrun.manual.Functions
@@ -51,7 +51,7 @@ function Functions:add_module(module, functions)
     local function add(name, f, field)
         self:add {
             id = module .. "." .. name, owner = module, name = name, names = names, f = f, field = field,
-            module = module, raises = f and f.raises ~= "" and f.raises or raises, chapter = chapter,
+            module = module, raises = raises, chapter = chapter,
         }
     end
     for key, f in pairs(functions) do
@@ -103,7 +103,7 @@ function Functions:add_object(object)
         self:add {
             id = object.name .. mark .. name, owner = object.name, name = name, names = names, f = f, field = field,
             class = class, like = object.like, chapter = object.chapter,
-            raises = f and f.raises ~= "" and f.raises or class.raises,
+            raises = class.raises,
         }
     end
     for name, f in pairs(class.methods) do

@@ -46,8 +46,23 @@ local function name_table(rows)
     return { kind = "table", header = { {}, {}, {} }, rows = rows, right = {} }
 end
 
+---A type in few words: `integer?` may be left out, and the fields of a table stand in lines of their own.
+local function short(kind, optional)
+    if not kind then return "any" end
+    local parts, seen <const> = {}, {}
+    for _, one in ipairs(kind.kind == "union" and kind.of or { kind }) do
+        local word <const> = one.kind == "table" and "table" or one.kind == "fun" and "function" or types.text(one)
+        if word ~= "nil" and not seen[word] then parts[#parts + 1] = word end
+        seen[word] = true
+    end
+    local words = table.concat(parts, "|")
+    if #words > 28 then words = table.concat(parts, " | ") end -- it may be broken there
+    if not (optional or seen["nil"]) or words == "any" then return words end
+    return #parts > 1 and "(" .. words .. ")?" or words .. "?"
+end
+
 local function row(name, kind, about, optional)
-    return { { code(name) }, { text(kind .. (optional and ", optional" or "")) }, M.spans(about or "") }
+    return { { code(name) }, { text(short(kind, optional)) }, M.spans(about or "") }
 end
 
 ---The fields of a class that is nothing but a table of fields.
@@ -60,13 +75,13 @@ local function add_fields(all, rows, kind, seen, indent)
             for _, name in ipairs(class.order) do
                 local field <const> = class.fields[name]
                 if not field.hidden then
-                    rows[#rows + 1] = row(indent .. name, types.text(field.type), field.about, field.optional)
+                    rows[#rows + 1] = row(indent .. name, field.type, field.about, field.optional)
                 end
             end
             if class.parent then add_fields(all, rows, { kind = "name", name = class.parent }, seen, indent) end
         elseif one.kind == "table" then
             for _, field in ipairs(one.fields) do
-                rows[#rows + 1] = row(indent .. field.name, types.text(field.type), field.about, field.optional)
+                rows[#rows + 1] = row(indent .. field.name, field.type, field.about, field.optional)
             end
         end
     end
@@ -76,11 +91,9 @@ local function add_arguments(blocks, all, f)
     if #f.params == 0 then return end
     local rows <const> = {}
     for _, param in ipairs(f.params) do
-        local kind <const> = param.type and types.text(param.type) or "any"
         local about = param.about or ""
         if param.name == "..." and about == "" then about = "parameters" end
-        local shown <const> = #kind > 40 and param.type.kind == "table" and "table" or kind
-        rows[#rows + 1] = row(param.name, shown, about, param.optional and param.name ~= "...")
+        rows[#rows + 1] = row(param.name, param.type, about, param.optional and param.name ~= "...")
         add_fields(all, rows, param.type, {}, param.name == "..." and "" or param.name .. ".")
     end
     blocks[#blocks + 1] = heading "Arguments"
@@ -95,7 +108,7 @@ local function add_result(blocks, all, f)
     end
     local rows <const> = {}
     for i, result in ipairs(f.results) do
-        rows[#rows + 1] = { { code(result.type) }, M.spans(result.about) }
+        rows[#rows + 1] = { { code(result.type) }, M.spans(result.about ~= "..." and result.about or "") }
         local fields <const> = {}
         add_fields(all, fields, f.returns[i], {}, "." )
         for _, field in ipairs(fields) do
@@ -107,10 +120,27 @@ local function add_result(blocks, all, f)
     blocks[#blocks + 1] = { kind = "table", header = { {}, {} }, rows = rows, right = {} }
 end
 
-local function add_errors(blocks, raises)
+local function add_errors(blocks, entry)
     blocks[#blocks + 1] = heading "Errors"
-    if raises ~= "" then blocks[#blocks + 1] = paragraph(raises) end
+    local own <const> = entry.f.raises
+    if own ~= "" then blocks[#blocks + 1] = paragraph(own) end
+    if entry.raises ~= "" and entry.raises ~= own and (own == "" or not entry.raises:find "^Raises nothing") then
+        blocks[#blocks + 1] = paragraph(entry.raises)
+    end
     blocks[#blocks + 1] = paragraph "Wrong arguments are an error of kind `usage`."
+end
+
+---The page of a class that is a table of fields: `dbrun.process.File`.
+---@param class dbrun.manual.Class
+---@param all dbrun.manual.Functions
+---@return dbrun.manual.Block[]
+function M.class(class, all)
+    local blocks <const>, rows <const> = {}, {}
+    add_about(blocks, class.about)
+    add_fields(all.all, rows, { kind = "name", name = class.name }, {}, "")
+    blocks[#blocks + 1] = heading "Fields"
+    blocks[#blocks + 1] = name_table(rows)
+    return blocks
 end
 
 ---@param entry dbrun.manual.Entry
@@ -124,7 +154,7 @@ function M.blocks(entry, all, examples)
     if f then
         add_arguments(blocks, all.all, f)
         add_result(blocks, all.all, f)
-        add_errors(blocks, entry.raises)
+        add_errors(blocks, entry)
     else
         blocks[#blocks + 1] = heading "Value"
         blocks[#blocks + 1] = { kind = "paragraph", spans = { code(types.text(entry.field.type)) } }
