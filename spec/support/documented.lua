@@ -131,7 +131,9 @@ local function check_function(entry)
     for _, kind in ipairs(f.returns) do check_type(entry.id, kind) end
     if functions:is_variant(entry) then return end
     if f.about == "" then complain("%s: no sentence says what it does", entry.id) end
-    if entry.raises == "" and f.raises == "" then complain("%s: no line 'Raises ...', nor one of its class or file", entry.id) end
+    if entry.raises == "" and f.raises == "" then
+        complain("%s: no line 'Raises ...', nor one of its class or file", entry.id)
+    end
     if #f.examples == 0 and #library.example(entry) == 0 then
         complain("%s: no example, neither in its annotation nor in a chapter", entry.id)
     end
@@ -150,7 +152,8 @@ end
 
 -- Modules that are no part of `dbrun` (lua/dbrun/init.lua): what they have is not for scripts.
 local INTERNAL <const> = {}
-for name in ([[argparse args command_line conninfo dotenv exit_guard init nearest pager places target url]]):gmatch "%S+" do
+for name in ([[argparse args command_line conninfo dotenv exit_guard init nearest pager places target
+    url]]):gmatch "%S+" do
     INTERNAL[name] = true
 end
 for _, path in ipairs(lines_of "ls lua/dbrun/*.lua") do

@@ -9,7 +9,11 @@ local PROGRAM <const> = core.options.program
 
 describe("dbrun help", function()
     local folder
-    setup(function() folder = fs.mkdtemp() end)
+    setup(function()
+        folder = fs.mkdtemp()
+        fs.mkdir(folder .. "/scripts")
+        fs.write(folder .. "/scripts/help.lua", fs.read "scripts/help.lua") -- none is beside a build elsewhere
+    end)
     teardown(function() fs.rmtree(folder) end)
 
     local function help(...)
