@@ -1,8 +1,10 @@
 --- The command line of the manual: `dbrun help [TOPIC | FUNCTION | --search WORD]`.
 local cli <const> = require "dbrun.command_line"
+local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local functions <const> = require "dbrun.manual.functions"
 local library <const> = require "dbrun.manual.library"
+local markdown <const> = require "dbrun.manual.markdown"
 local nearest <const> = require "dbrun.nearest"
 local objects <const> = require "dbrun.manual.objects"
 local page <const> = require "dbrun.manual.page"
@@ -10,6 +12,15 @@ local terminal <const> = require "dbrun.manual.terminal"
 local tty <const> = require "dbrun.tty"
 
 local M = {}
+
+local REDIS <const> = [[
+`%s` is a command of Redis. Each is a method of a client, `r = redis.get()`: its arguments are strings, numbers and flat
+tables of those, in the order of Redis; the reply has its natural shape. An error reply is an error of kind `redis`.
+
+## See also
+
+[the chapter](redis.md), `r:call`, [the command](https://redis.io/commands/%s/)
+]]
 
 local WIDEST <const> = 100 -- columns that are still easy to read
 
@@ -62,6 +73,16 @@ local function fields_of(class)
     local s <const> = screen()
     s:flow({ { text = class.name, style = "title" } }, 0, "")
     s:blocks(page.class(class, library.functions()))
+    return show(s.lines)
+end
+
+---A command of Redis: each is a method of a client.
+local function redis_command(word)
+    local name <const> = word:lower():gsub("^redis[.:]", ""):gsub("^r[.:]", "")
+    if not name:find "^%l+$" or not core.redis.fact(name:upper()) then return nil end
+    local s <const> = screen()
+    s:flow({ { text = ("r:%s(...)"):format(name), style = "title" } }, 0, "")
+    s:blocks(markdown.blocks(REDIS:format(name:upper(), name), "redis"))
     return show(s.lines)
 end
 
@@ -140,7 +161,7 @@ local function topic(word)
     if #entries > 1 then return list(entries, "") end
     local class <const> = library.functions().all.classes[word]
     if class and word:find "^dbrun%." and #class.order > 0 then return fields_of(class) end
-    return unknown(word)
+    return redis_command(word) or unknown(word)
 end
 
 ---Several words: `help migrate lint`, `help redis lock`.

@@ -83,6 +83,13 @@ describe("dbrun help", function()
         end
     end)
 
+    it("says of a command of Redis that it is a method", function()
+        local text, code = help "r:hgetall"
+        assert.equal(0, code)
+        assert.matches("^r:hgetall%(%.%.%.%)\n", text)
+        assert.equal(text, (help "hgetall"))
+    end)
+
     it("shows a key of the configuration", function()
         assert.matches("^config.DB_POOL_SIZE\n", (help "DB_POOL_SIZE"))
     end)
