@@ -106,10 +106,28 @@ M.literal = quote.literal
 ---```
 ---@field rows fun(self, sql: string|dbrun.RowOptions, ...): fun(): table|nil `for row in engine:rows(...)`: one by
 ---one, with back-pressure; leaving the loop early cancels the statement; options as for query
+---```lua
+---for row in db.async:rows("select i from generate_series(1, $1::int) i", 1000000) do
+---    if row.i == 3 then print(row.i) break end  --> 3
+---end
+---```
 ---@field columns fun(self, sql: string|dbrun.RowOptions, ...): table<string, any[]>, integer one list for each column
 ---(NULL = db.null), number of rows; { text = true } may stand before the SQL
+---```lua
+---local columns, n = db.async:columns "select i, i * i as square from generate_series(1, 5) i"
+---print(n, table.concat(columns.square, " "))  --> 5  1 4 9 16 25
+---```
 ---@field acquire fun(self): dbrun.Connection `local c <close> = engine:acquire()`
+---```lua
+---local conn <close> = db.async:acquire() -- given back at the end of the block
+---conn:exec "set application_name to 'report'"
+---print(conn:value "show application_name")  --> report
+---```
 ---@field stats fun(self): table<string, number> seconds and counts
+---```lua
+---local stats = db.async:stats()
+---print(stats.leased, math.type(stats.size))  --> 0  integer
+---```
 ---@field invalidate fun(self) replaces all present connections
 ---```lua
 ---db.async:invalidate() -- after a failover, or when the rights of the role have changed
@@ -187,6 +205,13 @@ end
 ---```
 ---@field describe fun(self, sql: string): {name: string, type?: string, oid: integer}[] the columns of a
 ---statement, which is not run
+---```lua
+---local conn <close> = db.async:acquire()
+---for _, column in ipairs(conn:describe "select 1 as one, now() as moment") do
+---    print(column.name, column.type)  --> one  int4
+-----> moment  timestamptz
+---end
+---```
 
 ---Rows through a server cursor: `for row in tx:cursor(sql, ..., {fetch = n}) do`. Only in a transaction. The loop may
 ---end early; other statements may run on the connection between its rows.
@@ -208,6 +233,8 @@ end
 ---Runs fn(tx) in a transaction: COMMIT when it returns, ROLLBACK when it raises. tx has the methods of a
 ---connection; tx:transaction is a savepoint.
 ---@param opts? {isolation?: string, read_only?: boolean, deferrable?: boolean, retry?: integer, timeout?: number}
+---isolation: "serializable", "repeatable read" or "read committed"; retry: how often fn runs again after SQLSTATE 40001
+---and 40P01; timeout: seconds for all of it
 ---@param fn fun(tx: dbrun.Connection): ...
 ---@return any ... what fn returned
 function Connection:transaction(opts, fn)
@@ -218,8 +245,17 @@ end
 
 ---As Connection:transaction, on a connection from the pool.
 ---@param opts? {isolation?: string, read_only?: boolean, deferrable?: boolean, retry?: integer, timeout?: number}
+---isolation: "serializable", "repeatable read" or "read committed"; retry: how often fn runs again after SQLSTATE 40001
+---and 40P01; timeout: seconds for all of it
 ---@param fn fun(tx: dbrun.Connection): ...
 ---@return any ... what fn returned
+---```lua
+---local id = db.async:transaction({ isolation = "serializable", retry = 3 }, function(tx)
+---    tx:exec "create temporary table note (id int, t text) on commit drop"
+---    return tx:value("insert into note values (1, $1) returning id", "a")
+---end)
+---print(id)  --> 1
+---```
 function Engine:transaction(opts, fn)
     on_engine("transaction", self)
     local transaction <const> = require "dbrun.db.transaction"
@@ -268,6 +304,15 @@ end
 ---@param opts? dbrun.CopyInOptions
 ---@param ... any
 ---@return integer rows
+---```lua
+---db.async:exec "create table reading (id int, value float8)"
+---local i = 0
+---print(db.async:copy_in("reading", { "id", "value" }, function()  --> 1000
+---    i = i + 1
+---    return i <= 1000 and { i, i / 4 } or nil
+---end))
+---db.async:exec "drop table reading"
+---```
 function Engine:copy_in(table_name, columns, source, opts, ...)
     on_engine("copy_in", self)
     local copy <const> = require "dbrun.db.copy"
@@ -294,6 +339,12 @@ end
 ---@param opts? dbrun.CopyOutOptions
 ---@param ... any parameters of the query: for $1, ..., or one table for :name; they are written into it as constants
 ---@return fun(): table|string|nil
+---```lua
+---for row in db.async:copy_out "select i, i * i as square from generate_series(1, 2) i" do
+---    print(row.i, row.square)  --> 1  1
+---    --> 2  4
+---end
+---```
 function Engine:copy_out(source, opts, ...)
     on_engine("copy_out", self)
     local copy_out <const> = require "dbrun.db.copy_out"
@@ -314,6 +365,13 @@ end
 ---As Connection:pipeline, on a connection from the pool.
 ---@param fn fun(p: dbrun.Pipeline)
 ---@return dbrun.Result[] in the order of the statements; the first error rolls all back and is raised
+---```lua
+---local results = db.async:pipeline(function(p)
+---    p:query "select 1 as one"
+---    p:query("select $1::int as two", 2)
+---end)
+---print(results[1][1].one, results[2][1].two)  --> 1  2
+---```
 function Engine:pipeline(fn)
     on_engine("pipeline", self)
     args.check("pipeline", "the function to call", fn, "function")
@@ -345,6 +403,11 @@ end
 ---@param sql string
 ---@param source table[]|fun(): table|nil
 ---@return integer rows affected by all of them
+---```lua
+---db.async:exec "create table reading (sensor int, value float8)"
+---print(db.async:execute_many("insert into reading values ($1, $2)", { { 1, 20.5 }, { 2, 21.0 } }))  --> 2
+---db.async:exec "drop table reading"
+---```
 function Engine:execute_many(sql, source, ...)
     on_engine("execute_many", self)
     local batch <const> = require "dbrun.db.batch"
@@ -355,6 +418,12 @@ end
 
 ---`local s <close> = engine:session()`: begins at the first statement, s:commit(), s:rollback().
 ---@return dbrun.Session
+---```lua
+---local session <close> = db.async:session()
+---session:exec "create temporary table note (t text) on commit drop"
+---session:query("insert into note values ($1)", "a")
+---session:commit() -- without it all is rolled back at the end of the block
+---```
 function Engine:session(...)
     on_engine("session", self)
     args.no_more("session", "takes no arguments",
@@ -380,6 +449,11 @@ end
 ---@param opts? { timeout?: number }
 ---@param fn fun(conn: dbrun.Connection): ...
 ---@return any ... what fn returned
+---```lua
+---print(db.async:advisory_lock("nightly report", { timeout = 10 }, function(conn)  --> one at a time
+---    return conn:value "select 'one at a time'"
+---end))
+---```
 function Engine:advisory_lock(key, opts, fn)
     on_engine("advisory_lock", self)
     local advisory <const> = require "dbrun.db.advisory"
@@ -390,6 +464,11 @@ end
 ---`for ev in l:events() do`. Names are taken as they are: NOTIFY Orders means "orders".
 ---@param ... string
 ---@return dbrun.Listener
+---```lua
+---local listener <close> = db.async:listen("orders", "stock")
+---db.async:query("select pg_notify('orders', $1)", "4711")
+---print(listener:next(5).payload)  --> 4711
+---```
 function Engine:listen(...)
     on_engine("listen", self)
     return require "dbrun.db.listen".new(self, ...)
@@ -398,6 +477,11 @@ end
 ---Makes an engine with its own pool.
 ---@param opts dbrun.EngineOptions
 ---@return dbrun.Engine
+---```lua
+---local engine = db.engine { url = config.async_database_url, size = 2, timeout = 5, pipeline = 16 }
+---print(engine:value "select 1")  --> 1
+---engine:close()
+---```
 function M.engine(opts)
     args.check("db.engine", "the options", opts, "table")
     return core.pg.engine(options.prepare(opts, "db.engine{url=}"))

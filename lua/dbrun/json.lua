@@ -23,6 +23,10 @@ M.null = core.null
 ---@param text string
 ---@return any
 ---Raises an error of kind `usage` with line and column.
+---```lua
+---local v = json.decode '{"id": 9007199254740993, "tags": [], "note": null}'
+---print(v.id, json.is_array(v.tags), v.note == json.null)  --> 9007199254740993  true  true
+---```
 function M.decode(text)
     return core.json.decode(text)
 end
@@ -37,6 +41,9 @@ local OPTIONS <const> = { indent = args.whole(0, 16), sort_keys = "boolean", nul
 ---that are NULL as null
 ---@return string
 ---Raises an error of kind `usage` that names the place of a value without a JSON form.
+---```lua
+---print(json.encode({ 1, 2.0, { name = "Ada" } }))  --> [1,2.0,{"name":"Ada"}]
+---```
 function M.encode(value, options)
     if options ~= nil then
         args.options("json.encode", options, OPTIONS)
@@ -69,6 +76,9 @@ end
 ---Was this table made from a JSON array, or marked as one?
 ---@param t any
 ---@return boolean
+---```lua
+---print(json.is_array(json.decode "[]"), json.is_array(json.decode "{}"))  --> true  false
+---```
 function M.is_array(t)
     return core.json.is_array(t)
 end

@@ -165,6 +165,11 @@ end
 --- `unknown`, and later writes are refused, since they would be taken for the rest.
 ---@param text string|number
 ---@param timeout? number seconds
+---```lua
+---local child <close> = process.start { "cat", stdin_from = "pipe", stdout = "capture" }
+---child:write("hello\n", 5) -- at most 5 s
+---print(child:read_line(5))  --> hello
+---```
 function Child:write(text, timeout)
     args.self("write", self, child_meta, "a child", "child")
     if type(text) == "number" then text = tostring(text) end
@@ -193,6 +198,10 @@ end
 ---@param timeout? number seconds
 ---@return string? line nil at the end of the output, or after that time
 ---@return string? reason "end" or "timeout"
+---```lua
+---local child <close> = process.start { "printf", "a\\nb\\n", stdout = "capture" }
+---print(child:read_line(5), child:read_line(5))  --> a  b
+---```
 function Child:read_line(timeout)
     args.self("read_line", self, child_meta, "a child", "child")
     args.optional("child:read_line", "timeout", timeout, args.limit)
@@ -250,6 +259,11 @@ end
 --- Starts a program and returns at once. `local child <close> = process.start{...}` ends the child with the block.
 ---@param spec dbrun.process.Spec
 ---@return dbrun.process.Child
+---```lua
+---local child <close> = process.start { "cat", stdin_from = "pipe", stdout = "capture" }
+---child:write "hello\n"
+---print(child:read_line(5))  --> hello
+---```
 function M.start(spec)
     return start("start", spec)
 end
@@ -259,6 +273,10 @@ end
 --- stopped after `timeout` seconds.
 ---@param spec dbrun.process.Spec
 ---@return dbrun.process.Result
+---```lua
+---local result = process.run { "sort", stdin = "b\na\n", timeout = 5 }
+---print(result.ok, result.code, #result.stdout)  --> true  0  4
+---```
 function M.run(spec)
     if type(spec) == "table" and spec.detached == true then
         errors.usage("process.run", "a detached program is started, not run")

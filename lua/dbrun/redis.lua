@@ -253,6 +253,10 @@ end
 ---  idempotent=true: commands whose connection was lost are sent again even when they may have run; read_from=
 ---  "replica" in a cluster: commands that only read go to replicas, which may be behind
 ---@return dbrun.redis.Client
+---```lua
+---local client <close> = redis.client { url = config.redis_url, client_name = "importer" }
+---print(client:client "GETNAME")  --> importer
+---```
 function M.client(opts)
     local settings <const>, client_opts <const> = options.pool(opts, "redis.client")
     if opts and opts.pool then
@@ -298,6 +302,9 @@ core.redis.class("client").__close = Client.close
 local with <const> = Client.with
 
 --- Checked here, because C would read what it knows and ignore the rest.
+---```lua
+---print(r:with({ timeout = 0.5 }):get "example:nobody")  --> nil
+---```
 function Client:with(opts)
     names.on_client("with", self)
     local checked <const>, want <const> = options.with(opts)
@@ -317,6 +324,12 @@ end
 ---The client that all parts of a program share, made at the first call from the configuration (REDIS_URL and
 ---REDIS_MAX_CONNECTIONS).
 ---@return dbrun.redis.Client
+---```lua
+---local r = redis.get()
+---r:set("example:greeting", "hello", "EX", 60)
+---print(r:get "example:greeting")  --> hello
+---r:del "example:greeting"
+---```
 function M.get(...)
     args.no_more("redis.get", "gives the shared client and takes no arguments", "redis.get():get(key) reads a key", ...)
     if not singleton or singleton:closed() then
@@ -390,6 +403,14 @@ end
 ---Runs `fn(p)`, which queues commands (`p:set(k, v)`), and sends them in one write.
 ---@param fn? fun(p: dbrun.redis.Pipeline) without it the pipeline is returned: p:get(k); p:execute()
 ---@return any[] replies in order; error replies are values in it
+---```lua
+---local replies = r:pipeline(function(p)
+---    p:set("example:n", 41)
+---    p:incr "example:n"
+---end)
+---print(replies[2])  --> 42
+---r:del "example:n"
+---```
 function Client:pipeline(fn)
     names.on_client("pipeline", self)
     args.optional("pipeline", "the function to call", fn, "function")
@@ -414,6 +435,15 @@ end
 ---@param fn fun(tx: dbrun.redis.Pipeline, connection: dbrun.redis.Connection?)
 ---@return any[] replies of the queued commands; error replies are values in it
 ---Raises an error of kind `redis` with code `WATCH` when a watched key kept changing.
+---```lua
+---r:set("example:n", 1)
+---local replies = r:multi({ watch = "example:n", retry = 3 }, function(tx, connection)
+---    tx:set("example:n", connection:get "example:n" * 2)
+---    tx:get "example:n"
+---end)
+---print(replies[2])  --> 2
+---r:del "example:n"
+---```
 function Client:multi(opts, fn)
     names.on_client("multi", self)
     opts, fn = options.multi(opts, fn)

@@ -180,6 +180,9 @@ end
 ---@return integer us microseconds since 1970-01-01T00:00:00Z; for a time of day: since midnight
 ---@return dbrun.TimeKind kind
 ---@return integer? offset seconds east of UTC, where the text names one
+---```lua
+---print((time.parse "2024-01-31T12:34:56.789+00:00"))  --> 1706704496789000
+---```
 function M.parse(text)
     args.check("time.parse", "text", text, "string")
     local us <const>, kind <const>, offset <const> = read(text)
@@ -249,6 +252,9 @@ local FORMAT_OPTIONS <const> = {
 ---   kind: what is written, default `timestamptz`; offset: at which it is written, default UTC; digits behind the
 ---   point, 0 to 6, the rest is cut off (default: as many as there are)
 ---@return string
+---```lua
+---print(time.format((time.parse "2024-02-29T12:34:56Z")))  --> 2024-02-29T12:34:56+00:00
+---```
 function M.format(when, opts)
     opts = args.options("time.format", opts, FORMAT_OPTIONS)
     local us <const>, kind <const> = moment("format", when), opts.kind or "timestamptz"
@@ -378,6 +384,9 @@ end
 ---@param when dbrun.Moment
 ---@param offset? dbrun.Offset
 ---@return integer weekday 1 is Monday, 7 Sunday
+---```lua
+---print(time.weekday "2024-02-29") -- 1 is Monday  --> 4
+---```
 function M.weekday(when, offset)
     local at <const> = sum("weekday", finite("weekday", when), shift_of("weekday", offset))
     return (at // DAY + 3) % 7 + 1
@@ -430,6 +439,9 @@ end
 ---   minutes, seconds, milliseconds, microseconds
 ---@param offset? dbrun.Offset
 ---@return integer us infinity stays infinity
+---```lua
+---print(time.format(time.add("2024-01-31", { months = 1 }), { kind = "date" }))  --> 2024-02-29
+---```
 function M.add(when, delta, offset)
     local us <const> = moment("add", when)
     local months <const>, rest <const> = span_of("add", delta)

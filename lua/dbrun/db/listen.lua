@@ -240,6 +240,13 @@ end
 ---without an event. After a lost connection it reconnects, and the next event has the kind `gap`.
 ---@param timeout? number seconds of silence that end the loop; default: none
 ---@return fun(): dbrun.Notification?
+---```lua
+---local listener <close> = db.async:listen "orders"
+---db.async:exec "notify orders, '4711'"
+---for event in listener:events(0.2) do -- ends after 0.2 s of silence; without a number it never does
+---    print(event.kind, event.payload)  --> notify  4711
+---end
+---```
 function Listener:events(timeout)
     check_self("events", self)
     args.optional("events", "the timeout", timeout, args.any_seconds)

@@ -104,6 +104,9 @@ end
 ---@param v any string, number, boolean, nil or db.null; a table where the type is an array, a range, ...
 ---@param type_name string any type, as SQL writes it ("numeric", "timestamp with time zone", "app.mood", '"Mood"')
 ---@return table
+---```lua
+---print(db.async:value("select $1 + 1", db.typed("0.1", "numeric")))  --> 1.1
+---```
 function M.typed(v, type_name)
     check_name("db.typed", type_name)
     if type(v) == "function" or type(v) == "thread" or (type(v) == "userdata" and v ~= core.null) then
@@ -115,6 +118,9 @@ end
 ---Raw bytes.
 ---@param s string
 ---@return table
+---```lua
+---print(db.async:value("select length($1)", db.bytea "\0\1\255"))  --> 3
+---```
 function M.bytea(s)
     args.check("db.bytea", "its argument", s, "string")
     local p <const> = param(s, 17, true)
@@ -125,6 +131,9 @@ end
 ---A JSON value; the server takes it as json or jsonb.
 ---@param v any what dbrun.json encodes
 ---@return table
+---```lua
+---print(db.async:value("select $1::jsonb ->> 'name'", db.json { name = "Ada" }))  --> Ada
+---```
 function M.json(v)
     local p <const> = param(require "dbrun.json".encode(v), 0, false)
     p.kind = "json"
@@ -197,6 +206,9 @@ local LIST <const> = { function(v) return type(v) == "table" end, "a list" }
 ---@param type_name? string of the elements; without it the elements' (db.typed) or what the server expects
 ---@param opts? {dims?: integer, lower?: integer|integer[]} number of dimensions, first index of each
 ---@return table
+---```lua
+---print(db.async:value("select cardinality($1)", db.array({ 7, 8 }, "int8")))  --> 2
+---```
 function M.array(t, type_name, opts)
     if literal.is_wrapped(t) then
         errors.usage("db.array", "expected a list, got a parameter")
@@ -256,6 +268,11 @@ end
 ---@param t table
 ---@param type_name? string without it what the server expects
 ---@return table
+---```lua
+---db.async:exec "create type pair as (a int, b text)"
+---print(db.async:value("select ($1).b", db.composite({ a = 1, b = "one" }, "pair")))  --> one
+---db.async:exec "drop type pair"
+---```
 function M.composite(t, type_name)
     return of_table("composite", t, type_name)
 end
@@ -301,6 +318,9 @@ end
 ---A quoted identifier: "schema.table" is split at the dots, {"schema", "ta.ble"} is not.
 ---@param name string|number|string[]
 ---@return string
+---```lua
+---print(db.ident "app.my table", db.ident { "app", "ta.ble" })  --> "app"."my table"  "app"."ta.ble"
+---```
 function M.ident(name)
     return M.ident_of("db.ident", "the name", type(name) == "number" and tostring(name) or name)
 end

@@ -69,6 +69,13 @@ local function release(self)
 end
 
 ---Commits; the next statement begins a new transaction. Sends nothing if there was no statement.
+---```lua
+---local session <close> = db.async:session()
+---session:exec "create table note (t text)"
+---session:commit()
+---print(db.async:value "select to_regclass('note') is not null")  --> true
+---db.async:exec "drop table note"
+---```
 function Session:commit()
     check_self("commit", self)
     if not self.open then

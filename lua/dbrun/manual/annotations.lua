@@ -27,6 +27,7 @@ local M = {}
 ---@field about string
 ---@field raises string
 ---@field examples string[]
+---@field refuses_rest? boolean it takes `...` to look at it, and the annotation tells of no such arguments
 ---@field value? dbrun.manual.Type it is no function, but a value of this type
 
 ---@class dbrun.manual.Class
@@ -99,6 +100,7 @@ local function function_of(file, line, comment, names, has_comment)
             end
         end
     end
+    f.refuses_rest = names[#names] == "..." and not given["..."]
     for i, name in ipairs(names) do
         f.params[i] = given[name] or { name = name, optional = false }
         if name == "..." then f.params[i].optional = true end

@@ -95,6 +95,14 @@ function Functions:add_config()
     end
 end
 
+---`As Connection:transaction, on a connection from the pool.` is told with what that one says.
+local function resolve(all, f)
+    local class <const>, name <const>, rest <const> = f.about:match "^As (%u%w*):([%w_]+), (.*)$"
+    local other <const> = class and all.classes["dbrun." .. class]
+    local said <const> = other and other.methods[name]
+    if said then f.about = said.about .. "\n\nHere " .. rest end
+end
+
 function Functions:add_object(object)
     local class <const> = self.all.classes[object.class]
     if not class then return end
@@ -107,6 +115,7 @@ function Functions:add_object(object)
         }
     end
     for name, f in pairs(class.methods) do
+        resolve(self.all, f)
         local field <const> = class.fields[name]
         local only <const> = not object.only or object.only[name]
         if only and not name:find "^_" and not (field and field.hidden) then add(":", name, f) end
@@ -206,13 +215,20 @@ function Functions:relatives(entry)
     return list
 end
 
+---The parameters that scripts give.
+---@param f dbrun.manual.Function
+---@return dbrun.manual.Param[]
+function M.parameters(f)
+    return f.refuses_rest and table.move(f.params, 1, #f.params - 1, 1, {}) or f.params
+end
+
 ---`engine:query(sql, ...)`
 ---@param entry dbrun.manual.Entry
 ---@return string
 function M.signature(entry)
     if not entry.f then return entry.id end
     local params <const> = {}
-    for i, param in ipairs(entry.f.params) do
+    for i, param in ipairs(M.parameters(entry.f)) do
         params[i] = param.optional and param.name ~= "..." and "[" .. param.name .. "]" or param.name
     end
     return ("%s(%s)"):format(entry.id, table.concat(params, ", "))

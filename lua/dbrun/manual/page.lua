@@ -88,9 +88,9 @@ local function add_fields(all, rows, kind, seen, indent)
 end
 
 local function add_arguments(blocks, all, f)
-    if #f.params == 0 then return end
-    local rows <const> = {}
-    for _, param in ipairs(f.params) do
+    local rows <const>, params <const> = {}, functions.parameters(f)
+    if #params == 0 then return end
+    for _, param in ipairs(params) do
         local about = param.about or ""
         if param.name == "..." and about == "" then about = "parameters" end
         rows[#rows + 1] = row(param.name, param.type, about, param.optional and param.name ~= "...")
@@ -108,7 +108,7 @@ local function add_result(blocks, all, f)
     end
     local rows <const> = {}
     for i, result in ipairs(f.results) do
-        rows[#rows + 1] = { { code(result.type) }, M.spans(result.about ~= "..." and result.about or "") }
+        rows[#rows + 1] = { { code(result.type) }, M.spans((result.about:gsub("^%.%.%.%s*", ""))) }
         local fields <const> = {}
         add_fields(all, fields, f.returns[i], {}, "." )
         for _, field in ipairs(fields) do

@@ -70,6 +70,11 @@ return function(Client)
     ---All keys, a page at a time: `for key in r:scan{match = "user:*"} do`. A key may come twice.
     ---@param opts? {match: string|number?, count: integer?, type: string?}
     ---@return fun(): string?
+    ---```lua
+    ---r:set("example:a", 1)
+    ---for key in r:scan { match = "example:*" } do print(key) end  --> example:a
+    ---r:del "example:a"
+    ---```
     function Client:scan(opts)
         names.on_client("scan", self)
         return pages(self, "SCAN", nil, opts, 1, one)
@@ -95,6 +100,11 @@ return function(Client)
     ---whole text when the server does not know it.
     ---@param source string
     ---@return fun(keys: (string|number)[]?, args: (string|number)[]?): any
+    ---```lua
+    ---local add = r:script "return redis.call('incrby', KEYS[1], ARGV[1])"
+    ---print(add({ "example:n" }, { 10 }))  --> 10
+    ---r:del "example:n"
+    ---```
     function Client:script(source, ...)
         names.on_client("script", self)
         check_source(source, ...)
@@ -130,6 +140,12 @@ return function(Client)
     ---@return dbrun.redis.Lock|any ...
     ---Raises an error of kind `timeout` when another client holds it for longer than `wait`, and one with the code
     ---`LOCKLOST` when it was lost before the function returned.
+    ---```lua
+    ---do
+    ---    local lock <close> = r:lock("example:report", { ttl = 30, wait = 5 })
+    ---    print(lock.name)  --> example:report
+    ---end
+    ---```
     function Client:lock(name, opts, fn)
         names.on_client("lock", self)
         return require "dbrun.redis.lock".take(self, name, opts, fn)

@@ -81,6 +81,11 @@ end
 ---Is it certain that this client holds the lock now? (It does not ask the server.)
 ---@return boolean
 ---@return number? seconds how long that is certain
+---```lua
+---local lock <close> = r:lock("example:job", { ttl = 30 })
+---local held, seconds = lock:valid()
+---print(held, seconds > 25)  --> true  true
+---```
 function Lock:valid()
     on_lock("valid", self)
     local left <const> = self.valid_until - task.now()
@@ -150,6 +155,10 @@ end
 ---Extends the lock to `ttl` seconds from now.
 ---@param ttl? number default: as given to lock
 ---@return boolean held false when it has expired, and another client may hold it
+---```lua
+---local lock <close> = r:lock("example:job", { ttl = 30 })
+---print(lock:extend(60))  --> true
+---```
 function Lock:extend(ttl)
     on_lock("extend", self)
     args.optional("extend", "the time", ttl, TTL)
