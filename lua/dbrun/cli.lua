@@ -183,6 +183,7 @@ end
 ---@param path string
 ---@return dbrun.cli.Description? nil: it does not use cli.run, or not where that can be seen
 ---@return string? why
+---Raises nothing but kind `usage` for a path that is no string.
 ---```lua
 ---fs.write("tidy.lua", [[require "dbrun.cli".run { options = { { "days", "integer" } }, run = print }]])
 ---print(cli.describe("tidy.lua").options[1].name)  --> days

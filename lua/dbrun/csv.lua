@@ -57,7 +57,6 @@ local function source_of(source)
     if type(source) == "string" then
         local file, why = io.open(source, "rb")
         if not file then errors.fail("io", "csv.reader: " .. why) end
-        source = file
         return function() return file:read(CHUNK) end, file
     elseif io.type(source) == "file" then
         return function() return source:read(CHUNK) end
@@ -73,7 +72,8 @@ local function source_of(source)
             return piece
         end
     end
-    return errors.usage("csv.reader", "the source must be a path, an open file, or a function that gives pieces of text")
+    return errors.usage("csv.reader",
+        "the source must be a path, an open file, or a function that gives pieces of text")
 end
 
 local function check_names(names)
@@ -184,11 +184,13 @@ ReaderMeta.__close = Reader.close
 ---@param source string|file*|fun(): string|nil a path, an open file, or a function that gives pieces of text
 ---@param opts? dbrun.csv.ReaderOptions
 ---@return dbrun.csv.Reader
----Raises kind `io` when the source cannot be read, when a quote is never closed (with the line where it was opened), and
----for a header without usable names; kind `usage` for options.
+---Raises kind `io` when the source cannot be read, when a quote is never closed (with the line where it was opened),
+---and for a header without usable names; kind `usage` for options.
 function M.reader(source, opts)
     opts = args.options("csv.reader", opts, READER)
-    if (opts.delimiter or ",") == (opts.quote or '"') then errors.usage("csv.reader", "delimiter and quote are the same") end
+    if (opts.delimiter or ",") == (opts.quote or '"') then
+        errors.usage("csv.reader", "delimiter and quote are the same")
+    end
     if type(opts.header) == "table" then args.list("csv.reader", "header", opts.header, "string") end
     local read <const>, file <const> = source_of(source)
     local self <const> = setmetatable({

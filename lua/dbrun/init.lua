@@ -3,6 +3,7 @@
 
 ---@class dbrun
 ---@field cli table command lines of scripts (dbrun.cli)
+---@field csv table rows in CSV files (dbrun.csv)
 ---@field config table configuration from arguments, environment and .env (dbrun.config)
 ---@field db table PostgreSQL (dbrun.db)
 ---@field error table the error class (dbrun.error)
@@ -15,16 +16,19 @@
 ---@field redis table Redis (dbrun.redis)
 ---@field seed table seeds (dbrun.seed)
 ---@field stack table the private PostgreSQL and Redis (dbrun.stack)
+---@field table table rows, lists and maps as text (dbrun.table)
 ---@field task table tasks (dbrun.task)
+---@field testing table databases for specs (dbrun.testing)
 ---@field time table dates and times (dbrun.time)
 ---@field tty table the terminal (dbrun.tty)
 ---@field verify table checks of a project's servers (dbrun.verify)
 local M <const> = {}
 
 local PARTS <const> = {
-    cli = true, config = true, db = true, error = true, fs = true, json = true, log = true, migrate = true,
+    cli = true, config = true, csv = true, db = true, error = true, fs = true, json = true, log = true, migrate = true,
     process = true, progress = true,
-    redis = true, seed = true, stack = true, task = true, time = true, tty = true, verify = true,
+    redis = true, seed = true, stack = true, table = true, task = true, testing = true, time = true, tty = true,
+    verify = true,
 }
 
 local meta <const> = {}

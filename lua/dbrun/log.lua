@@ -7,6 +7,8 @@
 ---     mine.warn("slow", { seconds = 3.5 })
 ---
 --- `--log LEVEL` (or the key DBRUN_LOG) says which lines are written: error, warn (the default), info or debug.
+---
+--- Raises errors of kind `usage` for fields that are no table, and nothing else.
 local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"

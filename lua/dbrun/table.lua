@@ -28,8 +28,8 @@ M.formats = { "table", "vertical", "csv", "tsv", "json", "jsonl", "md" }
 
 ---@class dbrun.table.Options
 ---@field format? "table"|"vertical"|"csv"|"tsv"|"json"|"jsonl"|"md" default table
----@field columns? (string|{name: string, type?: string, oid?: integer})[] which columns, and in which order; for rows that
----are lists: their names
+---@field columns? (string|{name: string, type?: string, oid?: integer})[] which columns, and in which order; for rows
+---that are lists: their names
 ---@field header? boolean false leaves the names of the columns out
 ---@field nulls? string the text of NULL: "NULL", in csv nothing
 ---@field title? string a line above a table
@@ -46,7 +46,8 @@ local KNOWN <const> = {
     title = "string", limit = args.whole(0), text = "boolean", width = args.or_false(args.whole(1)),
     cell_width = args.whole(1), color = "boolean",
     delimiter = {
-        function(v) return type(v) == "string" and #v == 1 and not v:find '[\r\n"]' end, "one byte, no quote or line end",
+        function(v) return type(v) == "string" and #v == 1 and not v:find '[\r\n"]' end,
+        "one byte, no quote or line end",
     },
 }
 

@@ -1,4 +1,5 @@
 #include "base/project.h"
+#include "base/number.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,11 +14,8 @@ static bool is_own(uid_t owner)
     const char *caller = self == 0 ? getenv("SUDO_UID") : NULL;
     if (owner == self)
         return true;
-    if (caller == NULL || *caller < '0' || *caller > '9')
-        return false;
-    char *end;
-    unsigned long uid = strtoul(caller, &end, 10);
-    return *end == '\0' && uid == owner;
+    int64_t uid;
+    return caller != NULL && number_parse_int(caller, &uid) && uid >= 0 && (uint64_t)uid == owner;
 }
 
 /* stat(folder/name); false when it is not there. */

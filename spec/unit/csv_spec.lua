@@ -21,7 +21,8 @@ local function read(text, opts, size)
     return rows, reader
 end
 
-local TEXT <const> = '\xef\xbb\xbfid,name\r\n1,"a ""q"" b\nsecond"\r\n2,\r\n\r\n3,""\r\n4\r\n5,a,b\n6,"x"y,z\n7,5" pipe\nx,1\n8,"last"'
+local TEXT <const> = '\xef\xbb\xbfid,name\r\n1,"a ""q"" b\nsecond"\r\n2,\r\n\r\n3,""\r\n4\r\n5,a,b\n' ..
+    '6,"x"y,z\n7,5" pipe\nx,1\n8,"last"'
 
 describe("csv.reader", function()
     for _, size in ipairs { 1, 2, 3, 5, 1000 } do
@@ -44,8 +45,8 @@ describe("csv.reader", function()
 
     it("converts by type, and keeps what is none", function()
         local rows, reader = read("a,b,c,d,e\n1,1.5e3,yes,2024-02-29,x\n+9223372036854775807,-0.5,F,2023-12-31,y\n" ..
-            "9223372036854775808,1,t,2024-01-01,x\n1,0x10,t,2024-01-01,x\n1,1,maybe,2024-01-01,x\n1,1,1,2023-02-29,x\n" ..
-            "1,1,1,2024-01-01,no\n",
+            "9223372036854775808,1,t,2024-01-01,x\n1,0x10,t,2024-01-01,x\n1,1,maybe,2024-01-01,x\n" ..
+            "1,1,1,2023-02-29,x\n1,1,1,2024-01-01,no\n",
             { types = { a = "integer", b = "number", c = "boolean", d = "date", e = function(text)
                 if text == "no" then return nil, "'no' is taken" end
                 return text:upper()
@@ -120,7 +121,8 @@ describe("csv.writer", function()
         local file <const> = { write = function(_, ...) out[#out + 1] = table.concat { ... } return true end }
         local w <const> = csv.writer(file, { columns = { "a", "b" } })
         local rows <const> = {
-            { a = "x,y", b = 'q"q' }, { a = "", b = "line\nend\r" }, { b = "only b" }, { a = "\xef\xbb\xbfbom", b = "\\." },
+            { a = "x,y", b = 'q"q' }, { a = "", b = "line\nend\r" }, { b = "only b" },
+            { a = "\xef\xbb\xbfbom", b = "\\." },
         }
         for _, row in ipairs(rows) do w:write(row) end
         w:write { 1, 1.5 }

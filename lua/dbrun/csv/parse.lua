@@ -1,5 +1,5 @@
---- Records of CSV (RFC 4180 section 2) out of chunks of any size. Differences from the RFC: a line may end with LF alone,
---- a quote inside of a field without quotes is a character like others, and lines without anything are left out.
+--- Records of CSV (RFC 4180 section 2) out of chunks of any size. Differences from the RFC: a line may end with LF
+--- alone, a quote inside of a field without quotes is a character like others, and lines without anything are left out.
 local errors <const> = require "dbrun.error"
 
 local M = {}
@@ -41,7 +41,8 @@ function M.records(read, delimiter, quote)
         until ended or got > 0 and got >= wanted
         buffer = table.concat(pieces)
         if #buffer > LARGEST and at == 1 then
-            errors.fail("io", ("line %d: the record that begins here is larger than %d MiB"):format(line, LARGEST >> 20),
+            errors.fail("io", ("line %d: the record that begins here is larger than %d MiB"):format(line,
+                LARGEST >> 20),
                 "is a quote not closed, or is the delimiter another one?")
         end
         return true
@@ -123,7 +124,8 @@ function M.records(read, delimiter, quote)
                 elseif not more() then
                     local ok, after = record()
                     if not ok then
-                        errors.fail("io", ("line %d: a quote that is opened in this record is never closed"):format(line),
+                        errors.fail("io",
+                            ("line %d: a quote that is opened in this record is never closed"):format(line),
                             "a quote inside of a field in quotes is written twice")
                     end
                     at = after

@@ -61,8 +61,8 @@ end
 
 --- The text of a value, cut and escaped, and its width.
 local function maker(source, opts)
-    local nulls <const>, null_width = core.text.escape(opts.nulls or "NULL"), nil
-    null_width = core.text.width(nulls)
+    local nulls <const> = core.text.escape(opts.nulls or "NULL")
+    local null_width <const> = core.text.width(nulls)
     local shown_null <const> = opts.color and "\27[2m" .. nulls .. "\27[0m" or nulls
     return function(row, column, most)
         local v <const> = source.get(row, column)

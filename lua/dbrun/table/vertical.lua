@@ -45,7 +45,8 @@ function M.new(source, opts, emit)
             lines[i] = text == "" and line:sub(1, -2) or line
         end
         if source.kind == "value" then
-            lines = { (core.text.cell(value.is_null(row[1]) and nulls or value.text(row[1], columns[1]), opts.width or nil)) }
+            local text <const> = value.is_null(row[1]) and nulls or value.text(row[1], columns[1])
+            lines = { (core.text.cell(text, opts.width or nil)) }
         elseif source.kind == "rows" or source.kind == "values" then
             if opts.header ~= false then
                 emit(rule(n, widest))

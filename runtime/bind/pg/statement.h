@@ -32,7 +32,7 @@ struct pg_statement {
     struct error error;
     enum pg_stage stage;
     enum pg_result_shape shape;
-    unsigned form; /* FORM_ bits */
+    unsigned form;  /* FORM_ bits */
     uint64_t began; /* when, for the log; 0: it does not want statements */
     int nparams;    /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
     bool simple;

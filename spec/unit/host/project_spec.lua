@@ -57,8 +57,8 @@ describe("the project's folder", function()
             assert.equal("trap\n", out("mkdir -p p/a p/scripts; echo 'print \"trap\"' > p/scripts/tidy.lua; "
                 .. "touch p/.env; chmod " .. mode .. " p; cd p/a; lua -C .. tidy"))
         end
-        assert.equal("group\n", out("mkdir -p p/a p/scripts; echo 'print \"group\"' > p/scripts/tidy.lua; touch p/.env; "
-            .. "chmod 775 p; cd p/a; lua tidy"))
+        assert.equal("group\n", out("mkdir -p p/a p/scripts; echo 'print \"group\"' > p/scripts/tidy.lua; "
+            .. "touch p/.env; chmod 775 p; cd p/a; lua tidy"))
     end)
 
     it("ends the search where it may not be taken: what is above is another project", function()
@@ -117,7 +117,8 @@ describe("the project's folder", function()
             .. "lua -e 'local c = require \"dbrun.config\" print(c.DBRUN_SEEDS_DIR, c.DBRUN_HOOKS_DIR) "
             .. "print((require \"dbrun.migrate.read.folders\".default())) "
             .. "print(require \"dbrun.project\".path(require \"dbrun.verify.expect\".DEFAULT_FILE)) "
-            .. "print(require \"dbrun.stack.place\".folder()) print(c.source \"DBRUN_SEEDS_DIR\")' | sed 's|[^ \t]*/folder||g'")
+            .. "print(require \"dbrun.stack.place\".folder()) print(c.source \"DBRUN_SEEDS_DIR\")' "
+            .. "| sed 's|[^ \t]*/folder||g'")
         assert.matches("^/.*/p/scripts/where.lua\t/.*/p/a\n", text)
         assert.matches("\n/p/data\t/p/scripts/hooks\n/p/scripts/migrations\n/p/scripts/expect.lua\n/p/.dbrun/stack\n"
             .. "/p/.env line 1\n$", text)
@@ -153,7 +154,8 @@ describe("-C", function()
 
     it("refuses what is no folder", function()
         for given, words in pairs {
-            ["-C nix"] = "-C: cannot go to nix: No such file or directory", ["-C f"] = "-C: cannot go to f: Not a directory",
+            ["-C nix"] = "-C: cannot go to nix: No such file or directory",
+            ["-C f"] = "-C: cannot go to f: Not a directory",
             ["-C ''"] = "-C: expected a folder, got an empty name", ["-C"] = "'-C' needs argument",
             ["-C a -C nix"] = "-C: cannot go to nix",
         } do
@@ -203,7 +205,8 @@ describe("a mistyped command line", function()
             assert.matches("^Usage: dbrun " .. name, run(("mkfifo %s; lua %s --help"):format(name, name)).out)
         end
         assert.equal("file\n", run("lua verify", { verify = "print 'file'" }).out)
-        assert.equal("file\n", run("mkdir t; ln -s ../verify t/verify; cd t; lua verify", { verify = "print 'file'" }).out)
+        assert.equal("file\n",
+            run("mkdir t; ln -s ../verify t/verify; cd t; lua verify", { verify = "print 'file'" }).out)
         local r = run("mkdir config; lua ./config")
         assert.matches("cannot read ./config", r.err)
         assert.equal(1, r.code)
