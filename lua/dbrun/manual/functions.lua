@@ -110,7 +110,8 @@ function Functions:add_object(object)
     local function add(mark, name, f, field)
         self:add {
             id = object.name .. mark .. name, owner = object.name, name = name, names = names, f = f, field = field,
-            class = class, like = object.like, chapter = object.chapter,
+            class = class, like = object.like,
+            chapter = not object.class:find "redis" and objects.METHODS[name] or object.chapter,
             raises = class.raises,
         }
     end

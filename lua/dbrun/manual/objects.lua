@@ -45,6 +45,14 @@ M.OBJECTS = {
     { class = "dbrun.seed.Random", name = "ctx.random", also = { "random" }, chapter = "seed" },
 }
 
+---Methods of PostgreSQL's objects that have a chapter of their own.
+---@type table<string, string>
+M.METHODS = {
+    copy_in = "copy", copy_out = "copy", transaction = "transactions", session = "transactions",
+    cursor = "transactions", acquire = "pools", stats = "pools", invalidate = "pools", dispose = "pools",
+    set_codec = "types",
+}
+
 ---The chapter of a module; others have the module's own name.
 ---@type table<string, string>
 M.CHAPTERS = {

@@ -63,8 +63,8 @@ describe("dbrun help", function()
     end)
 
     it("shows the example of a chapter with its output where the annotation has none", function()
-        local text = help "engine:copy_out"
-        assert.matches("Example\n.-copy_out.-\n\n    .-\n\nSee also", text)
+        local text = help "r:consume"
+        assert.matches("Example\n.-consume.-\n\n    .-\n\nSee also", text)
     end)
 
     it("lists several hits, one a line", function()
