@@ -23,7 +23,9 @@ M.GROUPS = {
     postgres = { "postgres", "types", "transactions", "copy", "pools", "tasks" },
     redis = { "redis", "redis-servers" },
     commands = { "config", "migrate", "lint", "dbmate", "import", "seed", "verify", "stack" },
-    terminal = { "start", "prompt", "prompt-commands", "sql", "redis-command", "results", "table", "csv" },
+    scripts = { "scripts", "maintenance", "log", "batch" },
+    testing = { "testing", "dry-run", "trace" },
+    terminal = { "start", "install", "prompt", "prompt-commands", "sql", "redis-command", "results", "table", "csv" },
 }
 
 ---The files of a group's chapters; of "others" those that are in no group.

@@ -54,7 +54,8 @@ end
 
 local function start()
     local s <const> = screen()
-    return show(require("dbrun.manual.screen").lines(function(text, style) return s:paint(text, style) end))
+    local width <const> = tty.isatty(1) and s.width or WIDEST
+    return show(require("dbrun.manual.screen").lines(function(text, style) return s:paint(text, style) end, width))
 end
 
 local function chapter(name)

@@ -16,33 +16,41 @@ local ROWS <const> = {
     { "test", { "testing", "dbrun test" } },
 }
 
-local WIDTH <const>, CELLS <const> = 100, { 24, 21, 17, 1 }
+local CELLS <const> = { 24, 21, 17, 1 }
 
----The parts of a row whose chapters are there, one behind the other in columns.
-local function cells(row, there)
-    local line, column = {}, 0
-    local function add(text)
-        column = column + 1
-        line[column] = ("%-" .. CELLS[column] .. "s"):format(text)
+local INDENT <const> = 9
+
+---The parts of a row whose chapters are there, one behind the other in columns; a part that does not fit begins a line.
+---@return string[] lines
+local function cells(row, there, width)
+    local lines, line, column = {}, "", 0
+    local function add(command, about)
+        local cell <const> = CELLS[column + 1]
+        local text = #command < cell and ("%-" .. cell .. "s"):format(command) or command .. "   "
+        if about then text = text .. ("%-" .. CELLS[column + 2] .. "s"):format(about) end
+        if line ~= "" and INDENT + #line + #text:gsub("%s+$", "") > width then
+            lines[#lines + 1] = line
+            line, column = "", 0
+            return add(command, about)
+        end
+        line, column = line .. text, column + (about and 2 or 1)
     end
     for i = 2, #row do
         local chapter <const>, command <const>, about = table.unpack(row[i])
         if command == "dbrun" and there.prompt then about = "the prompt: Lua and SQL" end
-        if there[chapter] then
-            add(command)
-            if about then add(about) end
-        end
+        if there[chapter] then add(command, about) end
     end
-    return column > 0 and (table.concat(line):gsub("%s+$", "")) or nil
+    if line ~= "" then lines[#lines + 1] = line end
+    return lines
 end
 
 ---@param topics string[]
 ---@param indent integer
 ---@return string[]
-local function topic_lines(topics, indent)
+local function topic_lines(topics, indent, width)
     local lines, line = {}, ""
     for _, topic in ipairs(topics) do
-        if line ~= "" and indent + #line + 1 + #topic > WIDTH then
+        if line ~= "" and indent + #line + 1 + #topic > width then
             lines[#lines + 1] = line
             line = ""
         end
@@ -53,22 +61,24 @@ local function topic_lines(topics, indent)
 end
 
 ---@param paint fun(text: string, style: string): string
+---@param width integer columns
 ---@return string[] lines
-function M.lines(paint)
+function M.lines(paint, width)
     local topics <const>, there <const> = library.topics(), {}
     for _, name in ipairs(topics) do there[name] = true end
     local lines <const> = { ("dbrun %s: Lua 5.4 with PostgreSQL and Redis"):format(core.options.version or ""), "" }
     local function add(word, text)
-        lines[#lines + 1] = paint(("%-9s"):format(word), "heading") .. text
+        lines[#lines + 1] = paint(("%-9s"):format(word), "heading") .. text:gsub("%s+$", "")
     end
     for _, row in ipairs(ROWS) do
-        local text <const> = cells(row, there)
-        if text then add(row[1], text) end
+        for i, text in ipairs(cells(row, there, width)) do add(i == 1 and row[1] or "", text) end
     end
-    local names <const> = topic_lines(topics, 33)
+    local names <const> = topic_lines(topics, INDENT + 24, width)
     add("read", ("%-24s"):format "dbrun help TOPIC" .. (names[1] or ""))
     for i = 2, #names do add("", (" "):rep(24) .. names[i]) end
-    add("", "dbrun help db.async.query     dbrun help --search upsert     dbrun --help: the options")
+    local more <const> = { "", { "options", "dbrun help db.async.query" },
+        { "options", "dbrun help --search upsert" }, { "options", "dbrun --help" } }
+    for _, text in ipairs(cells(more, there, width)) do add("", text) end
     return lines
 end
 

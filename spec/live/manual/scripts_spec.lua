@@ -1,0 +1,6 @@
+-- The examples of these chapters of the manual print what the text says; see spec/support/manual.lua.
+local manual = require "spec.support.manual"
+
+describe("the manual: scripts", function()
+    manual.specs(manual.chapters "scripts")
+end)
