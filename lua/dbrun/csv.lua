@@ -268,6 +268,7 @@ end
 ---@param file file* or an object with a method `write` that returns nil and a reason when it fails
 ---@param opts? dbrun.csv.WriterOptions
 ---@return dbrun.csv.Writer
+---Raises kind `usage` for options, kind `io` when the names cannot be written.
 function M.writer(file, opts)
     opts = args.options("csv.writer", opts, WRITER)
     local ok <const>, method <const> = pcall(function() return file.write end)

@@ -105,6 +105,10 @@ end
 ---@param opts? dbrun.table.Options
 ---@return string[]
 ---Raises an error of kind `usage` for options that do not exist, and for a row that is of another kind than the others.
+---```lua
+---local tables = require "dbrun.table"
+---print(tables.lines({ { id = 7, name = "Ada" } }, { format = "jsonl" })[1])  --> {"id":7,"name":"Ada"}
+---```
 function M.lines(v, opts)
     opts = options_of("table.lines", opts)
     for_terminal(opts, nil)
@@ -138,6 +142,11 @@ local FILE <const> = {
 ---@return integer rows how many there were
 ---@return integer shown how many of them were written (`limit`)
 ---Raises an error of kind `io` when the file cannot be written, and what lines raises.
+---```lua
+---local tables = require "dbrun.table"
+---local file <close> = io.open("ids.csv", "w")
+---print(tables.write(file, db.async:rows "select 1 as id", { format = "csv" }))  --> 1  1
+---```
 function M.write(file, v, opts)
     args.check("table.write", "the file", file, FILE)
     return write("table.write", file, v, opts)
@@ -147,6 +156,9 @@ end
 ---@param v any as lines
 ---@param opts? dbrun.table.Options
 ---Raises what write raises.
+---```lua
+---require("dbrun.table").print({ { id = 7, name = "Ada" } }, { format = "tsv" })
+---```
 function M.print(v, opts)
     write("table.print", io.stdout, v, opts)
 end

@@ -1,7 +1,6 @@
 --- Prints what statements give: tables and other formats (dbrun.table), or values only, as psql -At does. What is
 --- printed for programs has no command tags.
 local core = require "dbrun.core"
-local tables = require "dbrun.table"
 
 local M = {}
 
@@ -68,7 +67,7 @@ function Printer:rows(columns, next_row)
     if self.values and (self.format == "table") then return print_values(output, next_row) end
     if self.apart then output:write "\n" end
     self.apart = BETWEEN[self.format] and not self.values
-    tables.write(output, plain(next_row), {
+    require("dbrun.table").write(output.terminal and output.file or output, plain(next_row), {
         format = self.format, columns = AS_OBJECT[self.format] and unique(columns) or columns, text = true,
         header = not self.values,
     })
