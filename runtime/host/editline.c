@@ -17,18 +17,21 @@ static bool find(void *library, const char *name, void *out)
 }
 
 /* dbrun handles Ctrl-C itself; ~/.editrc may test the program's name. */
-static bool set_up(void *library)
+static bool set_up(void *library, int (*getc)(FILE *in))
 {
     int *catch_signals;
     const char **name;
-    if (!find(library, "rl_catch_signals", &catch_signals) || !find(library, "rl_readline_name", &name))
+    int (**get)(FILE *in);
+    if (!find(library, "rl_catch_signals", &catch_signals) || !find(library, "rl_readline_name", &name) ||
+        !find(library, "rl_getc_function", &get))
         return false;
     *catch_signals = 0;
     *name = "dbrun";
+    *get = getc;
     return true;
 }
 
-const struct editline *editline_open(void)
+const struct editline *editline_open(int (*getc)(FILE *in))
 {
     static struct editline e;
     static bool tried;
@@ -46,6 +49,10 @@ const struct editline *editline_open(void)
             find(library, "rl_prep_terminal", &e.prepare) &&
             find(library, "rl_forced_update_display", &e.redraw) &&
             find(library, "rl_parse_and_bind", &e.configure) &&
-            find(library, "add_history", &e.add_history) && set_up(library);
+            find(library, "add_history", &e.add_history) &&
+            find(library, "stifle_history", &e.limit_history) &&
+            find(library, "rl_insert_text", &e.insert) && find(library, "rl_add_defun", &e.bind) &&
+            find(library, "rl_line_buffer", &e.text) && find(library, "rl_point", &e.point) &&
+            find(library, "rl_end", &e.end) && set_up(library, getc);
     return found ? &e : NULL;
 }

@@ -5,7 +5,9 @@
 #ifndef DBRUN_HOST_EDITLINE_H
 #define DBRUN_HOST_EDITLINE_H
 
-/* libedit's functions, by their readline interface. */
+#include <stdio.h>
+
+/* libedit's functions and variables, by their readline interface. */
 struct editline {
     void (*install)(const char *prompt, void (*line)(char *line)); /* rl_callback_handler_install */
     void (*remove)(void);                                          /* rl_callback_handler_remove */
@@ -15,9 +17,16 @@ struct editline {
     int (*configure)(const char *command);                         /* rl_parse_and_bind: of editrc(5) */
     int (*redraw)(void);                                           /* rl_forced_update_display */
     int (*add_history)(const char *line);
+    int (*limit_history)(int entries);                             /* stifle_history */
+    int (*insert)(const char *text);                               /* rl_insert_text, at the cursor */
+    int (*bind)(const char *name, int (*fn)(int, int), int key);   /* rl_add_defun */
+    char **text;                                                   /* rl_line_buffer */
+    int *point;                                                    /* rl_point, in bytes */
+    int *end;                                                      /* rl_end */
 };
 
-/* NULL where the library is not installed. It stays until the end of the program. */
-const struct editline *editline_open(void);
+/* NULL where the library is not installed. It stays until the end of the program. `getc` gives libedit its
+ * characters, as wide ones; -1 = none. */
+const struct editline *editline_open(int (*getc)(FILE *in));
 
 #endif

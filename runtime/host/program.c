@@ -7,12 +7,12 @@
  */
 #include "host/host.h"
 #include "host/load.h"
+#include "host/prompt.h"
 
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 enum step { STEP_STACK, STEP_INIT, STEP_ACTIONS, STEP_SCRIPT, STEP_INTERACTIVE, STEP_PROMPT, STEP_END };
 
@@ -135,12 +135,27 @@ static int prepare_script(lua_State *L, struct host *h)
     return n;
 }
 
+/* The prompt at a terminal is Lua's work (dbrun.prompt). */
+static int prepare_terminal(lua_State *L, struct host *h)
+{
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "dbrun.prompt");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "run");
+    prompt_push(L, h);
+    lua_pushboolean(L, h->options.version);
+    return 2;
+}
+
 static int prepare_interactive(lua_State *L, struct host *h)
 {
     const struct options *o = &h->options;
     h->step = STEP_END;
     bool alone = o->script >= h->argc && !options_has_code(o);
-    if (o->interact || (alone && isatty(STDIN_FILENO))) {
+    bool terminal = prompt_has_terminal();
+    if (terminal && (o->interact || alone))
+        return prepare_terminal(L, h);
+    if (o->interact) {
         if (!o->version)
             printf("%s\n", LUA_COPYRIGHT);
         h->step = STEP_PROMPT;

@@ -1,28 +1,18 @@
 /*
- * The prompt. The root task waits for the terminal on the loop, so other tasks go on while the user types.
- * It runs each statement itself, under lua_pcallk, in a stretch that Ctrl-C cancels.
+ * The prompt where standard input is no terminal: as in lua, for programs that talk to it. The root task runs
+ * each statement itself, under lua_pcallk, in a stretch that SIGINT cancels. At a terminal, see prompt.c.
  *
  *   READ --a whole statement--> EVALUATE --it ended--> READ     end of input: the REPL returns
  *     ^--incomplete: more lines-|
  */
-#include "base/deadline.h"
-#include "host/editline.h"
 #include "host/host.h"
-#include "host/modes.h"
 #include "host/read.h"
 #include "host/signals.h"
-#include "host/suspend.h"
-#include "host/terminal.h"
-#include "io/stream.h"
-#include "io/watch.h"
 
-#include <fcntl.h>
-#include <locale.h>
 #include <lualib.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define REPL_CLASS "dbrun.repl"
 
@@ -32,99 +22,17 @@ enum { AT_BOX = 1, AT_SOURCE, AT_HANDLER, AT_STRETCH, AT_TOP = AT_STRETCH };
 
 struct repl {
     struct host *host;
-    struct io_watch *input; /* NULL: read stdin as io.read does, it is no terminal */
-    const struct editline *edit;
-    struct suspend *suspend;
-    struct wait *waiter;          /* the root task's, while it can be woken */
-    int tty;                      /* what the loop watches */
-    char *line;                   /* what libedit delivered */
-    bool editing;                 /* libedit has the terminal */
-    bool exact;                   /* reads of stdin leave to it what they do not need */
+    char *line;                   /* what was read */
     bool ended;                   /* end of input */
-    bool broken;                  /* Ctrl-C */
     struct scope_box *evaluation; /* of the statement that runs; NULL = none */
 };
 
-static struct repl *edited; /* libedit's callback has no argument */
-
-/* ---- the terminal ---- */
-
-static void wake(struct repl *r)
-{
-    struct wait *w = r->waiter;
-    r->waiter = NULL;
-    wait_wake(w);
-}
-
-static void on_input(void *data, unsigned events)
-{
-    (void)events;
-    wake(data);
-}
-
-/* Ctrl-C: ends the statement that runs, or drops the typed text. */
+/* SIGINT ends the statement that runs. */
 static void on_break(void *data)
 {
     struct repl *r = data;
-    if (r->evaluation) {
+    if (r->evaluation)
         stretch_cancel(r->evaluation);
-        return;
-    }
-    r->broken = true;
-    wake(r);
-}
-
-static void forget_wait(struct wait *w)
-{
-    struct repl *r = w->data;
-    r->waiter = NULL;
-}
-
-static void stop_editing(struct repl *r)
-{
-    if (!r->editing)
-        return;
-    r->editing = false;
-    suspend_unwatch(r->suspend);
-    r->edit->remove(); /* gives the terminal its ordinary modes back */
-    modes_forget();
-    io_watch_want(r->input, 0);
-    terminal_release();
-}
-
-static void on_line(char *line)
-{
-    edited->line = line;
-    edited->ended = line == NULL;
-    stop_editing(edited);
-}
-
-static void start_editing(struct repl *r, const char *prompt)
-{
-    edited = r;
-    r->editing = true;
-    r->exact = r->exact || stream_read_exactly(stdin);
-    terminal_hold(r->tty);
-    modes_keep(r->tty);
-    io_watch_want(r->input, IO_READ);
-    r->edit->install(prompt, on_line);
-    r->edit->configure("setty -d -inlcr"); /* else a read would get a line typed ahead with CR at its end */
-    suspend_watch(r->suspend);
-}
-
-/* A task started at the prompt has failed: reports it at once, and shows the prompt again with what is typed.
- */
-static void on_failure(lua_State *L, void *data)
-{
-    struct repl *r = data;
-    if (r->editing)
-        fputc('\n', stdout);
-    fflush(stdout);
-    lua_pushvalue(L, -1);
-    report_error(L, r->host);
-    lua_pop(L, 1);
-    if (r->editing)
-        r->edit->redraw();
 }
 
 static void end_listening(struct repl *r)
@@ -133,18 +41,20 @@ static void end_listening(struct repl *r)
     sched_on_failure(r->host->rt->sched, NULL, NULL);
 }
 
+/* A task started at the prompt has failed: reports it at once. */
+static void on_failure(lua_State *L, void *data)
+{
+    struct repl *r = data;
+    fflush(stdout);
+    lua_pushvalue(L, -1);
+    report_error(L, r->host);
+    lua_pop(L, 1);
+}
+
 static int repl_gc(lua_State *L)
 {
     struct repl *r = luaL_checkudata(L, 1, REPL_CLASS);
     end_listening(r);
-    stop_editing(r);
-    suspend_close(r->suspend);
-    r->suspend = NULL;
-    io_watch_close(r->input);
-    r->input = NULL;
-    if (r->tty >= 0)
-        close(r->tty);
-    r->tty = -1;
     free(r->line);
     r->line = NULL;
     return 0;
@@ -223,13 +133,6 @@ static int compile(lua_State *L)
     return luaL_loadbuffer(L, text, len, "=stdin");
 }
 
-static void remember_source(lua_State *L, const struct repl *r)
-{
-    const char *text = lua_tostring(L, AT_SOURCE);
-    if (r->input != NULL && text[0] != '\0')
-        r->edit->add_history(text);
-}
-
 /* ---- evaluating ---- */
 
 static int repl_loop(lua_State *L, struct repl *r);
@@ -240,19 +143,6 @@ static void show_error(lua_State *L, struct repl *r)
     report_line(NULL, r->host->rt, lua_tostring(L, -1)); /* as in lua, without the program's name */
 }
 
-/* At a terminal the text of a result is escaped: it may come from a server. */
-static void make_printable(lua_State *L, int index)
-{
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_getfield(L, -1, "dbrun.core");
-    lua_getfield(L, -1, "tty");
-    lua_getfield(L, -1, "printable");
-    lua_pushvalue(L, index);
-    lua_call(L, 1, 1);
-    lua_replace(L, index);
-    lua_pop(L, 3);
-}
-
 /* They stand above AT_TOP. */
 static void show_results(lua_State *L, struct repl *r)
 {
@@ -260,9 +150,6 @@ static void show_results(lua_State *L, struct repl *r)
     if (n == 0)
         return;
     luaL_checkstack(L, LUA_MINSTACK, "too many results to print");
-    for (int i = AT_TOP + 1; i <= AT_TOP + n; i++)
-        if (r->input != NULL && lua_type(L, i) == LUA_TSTRING)
-            make_printable(L, i);
     lua_getglobal(L, "print");
     lua_insert(L, AT_TOP + 1);
     if (lua_pcall(L, n, 0, 0) != LUA_OK) {
@@ -322,38 +209,6 @@ static void evaluate(lua_State *L, struct repl *r)
 
 /* ---- the loop ---- */
 
-static int repl_k(lua_State *L, int status, lua_KContext ctx);
-
-static int park(lua_State *L, struct repl *r)
-{
-    struct sched *s = r->host->rt->sched;
-    task_check_park(L, s);
-    r->waiter = wait_begin(s, DEADLINE_NEVER, forget_wait, r);
-    return wait_park(L, r->waiter, (lua_KContext)r, repl_k);
-}
-
-/* Ctrl-C: drops the typed text. */
-static void handle_break(lua_State *L, struct repl *r)
-{
-    r->broken = false;
-    stop_editing(r);
-    fputc('\n', stdout);
-    lua_pushnil(L);
-    lua_replace(L, AT_SOURCE);
-}
-
-/* True when the line is there or the input has ended; false: wait for more. */
-static bool read_line(lua_State *L, struct repl *r)
-{
-    const char *prompt = push_prompt(L, lua_isnil(L, AT_SOURCE));
-    if (r->input == NULL)
-        read_plain(L, r, prompt);
-    else if (!r->editing)
-        start_editing(r, prompt);
-    lua_settop(L, AT_TOP);
-    return r->line != NULL || r->ended;
-}
-
 static void take_statement(lua_State *L, struct repl *r)
 {
     take_line(L, r);
@@ -362,7 +217,6 @@ static void take_statement(lua_State *L, struct repl *r)
         lua_settop(L, AT_TOP);
         return;
     }
-    remember_source(L, r);
     lua_pushnil(L);
     lua_replace(L, AT_SOURCE);
     if (status == LUA_OK)
@@ -375,16 +229,15 @@ static void take_statement(lua_State *L, struct repl *r)
 static int repl_loop(lua_State *L, struct repl *r)
 {
     for (;;) {
-        if (r->broken)
-            handle_break(L, r);
-        if (r->line == NULL && !r->ended && !read_line(L, r))
-            return park(L, r);
+        if (r->line == NULL && !r->ended) {
+            read_plain(L, r, push_prompt(L, lua_isnil(L, AT_SOURCE)));
+            lua_settop(L, AT_TOP);
+        }
         if (r->ended)
             break;
         take_statement(L, r);
     }
     end_listening(r);
-    stop_editing(r);
     fputc('\n', stdout);
     return 0;
 }
@@ -397,43 +250,11 @@ static int read_plain_k(lua_State *L, int status, lua_KContext ctx)
     return repl_loop(L, r);
 }
 
-static int repl_k(lua_State *L, int status, lua_KContext ctx)
-{
-    (void)status;
-    struct repl *r = (struct repl *)ctx;
-    struct sched *s = r->host->rt->sched;
-    if (wait_end(s) == WAIT_CANCELLED) {
-        if (r->editing)
-            fputc('\n', stdout); /* begin a new line */
-        stop_editing(r);
-        return task_raise_cancelled(L, s);
-    }
-    if (r->editing && !r->broken)
-        r->edit->read_char();
-    return repl_loop(L, r);
-}
-
-/* The loop watches a second descriptor of the terminal: watching makes it non-blocking, which would affect
- * stdout and the shell if they shared it. Without one, or without libedit, lines are read from stdin. */
-static void open_terminal(struct repl *r)
-{
-    char name[PATH_MAX];
-    r->edit = editline_open();
-    if (r->edit == NULL || ttyname_r(STDIN_FILENO, name, sizeof name) != 0)
-        return;
-    r->tty = open(name, O_RDONLY | O_NOCTTY | O_CLOEXEC);
-    if (r->tty < 0)
-        return;
-    r->input = io_watch_open(sched_loop(r->host->rt->sched), r->tty, on_input, r);
-    r->suspend = suspend_open(sched_loop(r->host->rt->sched), r->edit);
-    setlocale(LC_CTYPE, ""); /* libedit needs the encoding of characters */
-}
-
 int repl_main(lua_State *L, struct host *h)
 {
     lua_settop(L, 0);
     struct repl *r = lua_newuserdatauv(L, sizeof *r, 0);
-    *r = (struct repl){.host = h, .tty = -1};
+    *r = (struct repl){.host = h};
     if (luaL_newmetatable(L, REPL_CLASS)) {
         lua_pushcfunction(L, repl_gc);
         lua_setfield(L, -2, "__gc");
@@ -443,8 +264,6 @@ int repl_main(lua_State *L, struct host *h)
     lua_pushlightuserdata(L, r);
     lua_pushcclosure(L, handle_message, 1);
     lua_replace(L, AT_HANDLER);
-    if (isatty(STDIN_FILENO))
-        open_terminal(r);
     signals_interactive(on_break, r);
     sched_on_failure(h->rt->sched, on_failure, r);
     return repl_loop(L, r);

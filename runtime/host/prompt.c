@@ -1,0 +1,527 @@
+/*
+ * The root task waits for the terminal on the loop, so other tasks go on while the user types. What is typed
+ * runs under lua_pcallk, in a stretch that Ctrl-C cancels.
+ *
+ *   terminal:read --line, paste, Ctrl-C or end--> Lua --terminal:evaluate--> Lua --terminal:read--> ...
+ */
+#include "host/prompt.h"
+
+#include "base/deadline.h"
+#include "bind/base/args.h"
+#include "host/editline.h"
+#include "host/keys.h"
+#include "host/modes.h"
+#include "host/read.h"
+#include "host/signals.h"
+#include "host/suspend.h"
+#include "host/terminal.h"
+#include "io/stream.h"
+#include "io/watch.h"
+
+#include <fcntl.h>
+#include <locale.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define CLASS "dbrun.terminal"
+
+/* The user value of the object: the function for the Tab key. */
+enum { VALUE_COMPLETE = 1, VALUES = VALUE_COMPLETE };
+
+struct prompt {
+    struct host *host;
+    struct io_watch *input; /* NULL: no libedit, or no terminal of its own */
+    const struct editline *edit;
+    struct suspend *suspend;
+    struct wait *waiter; /* the root task's, while it can be woken */
+    struct keys keys;
+    struct buf paste;
+    lua_State *L;   /* of the task that gives libedit its characters; NULL = none */
+    int tty;        /* what the loop watches */
+    char *line;     /* what libedit delivered */
+    bool editing;   /* libedit has the terminal */
+    bool marks;     /* the terminal was asked to mark pastes */
+    bool exact;     /* reads of stdin leave to it what they do not need */
+    bool ended;     /* end of input */
+    bool broken;    /* Ctrl-C */
+    struct scope_box *evaluation; /* of what runs; NULL = none */
+};
+
+static struct prompt *edited; /* libedit's callbacks have no argument */
+
+static struct prompt *check(lua_State *L)
+{
+    return luaL_checkudata(L, 1, CLASS);
+}
+
+/* ---- the terminal ---- */
+
+static void wake(struct prompt *p)
+{
+    struct wait *w = p->waiter;
+    p->waiter = NULL;
+    wait_wake(w);
+}
+
+static void on_input(void *data, unsigned events)
+{
+    (void)events;
+    wake(data);
+}
+
+/* Ctrl-C: ends what runs, or drops the typed text. */
+static void on_break(void *data)
+{
+    struct prompt *p = data;
+    if (p->evaluation) {
+        stretch_cancel(p->evaluation);
+        return;
+    }
+    p->broken = true;
+    wake(p);
+}
+
+static void forget_wait(struct wait *w)
+{
+    struct prompt *p = w->data;
+    p->waiter = NULL;
+}
+
+static void print(const char *text)
+{
+    fputs(text, stdout);
+    fflush(stdout);
+}
+
+/* Asks the terminal to mark what is pasted. */
+static void mark_pastes(struct prompt *p, bool on)
+{
+    const char *term = getenv("TERM");
+    if (term == NULL || strcmp(term, "dumb") == 0 || !isatty(STDOUT_FILENO) || p->marks == on)
+        return;
+    p->marks = on;
+    print(on ? "\033[?2004h" : "\033[?2004l");
+}
+
+static void stop_editing(struct prompt *p)
+{
+    if (!p->editing)
+        return;
+    p->editing = false;
+    suspend_unwatch(p->suspend);
+    mark_pastes(p, false);
+    p->edit->remove(); /* gives the terminal its ordinary modes back */
+    modes_forget();
+    io_watch_want(p->input, 0);
+    terminal_release();
+}
+
+static int next_key(FILE *in)
+{
+    (void)in;
+    return keys_next(&edited->keys);
+}
+
+static void on_line(char *line)
+{
+    edited->line = line;
+    edited->ended = line == NULL;
+    stop_editing(edited);
+}
+
+static void start_editing(struct prompt *p, const char *prompt, const char *typed)
+{
+    edited = p;
+    p->editing = true;
+    p->exact = p->exact || stream_read_exactly(stdin);
+    terminal_hold(p->tty);
+    modes_keep(p->tty);
+    io_watch_want(p->input, IO_READ);
+    mark_pastes(p, true);
+    p->edit->install(prompt, on_line);
+    p->edit->configure("setty -d -inlcr"); /* else a read would get a line typed ahead with CR at its end */
+    suspend_watch(p->suspend);
+    if (typed != NULL && *typed != '\0') {
+        p->edit->insert(typed);
+        p->edit->redraw();
+    }
+}
+
+/* A task started at the prompt has failed: reports it at once, and shows the prompt again with what is typed.
+ */
+static void on_failure(lua_State *L, void *data)
+{
+    struct prompt *p = data;
+    if (p->editing)
+        fputc('\n', stdout);
+    fflush(stdout);
+    lua_pushvalue(L, -1);
+    report_error(L, p->host);
+    lua_pop(L, 1);
+    if (p->editing)
+        p->edit->redraw();
+}
+
+static void close_terminal(struct prompt *p)
+{
+    if (edited == p)
+        edited = NULL;
+    signals_interactive(NULL, NULL);
+    sched_on_failure(p->host->rt->sched, NULL, NULL);
+    stop_editing(p);
+    suspend_close(p->suspend);
+    p->suspend = NULL;
+    io_watch_close(p->input);
+    p->input = NULL;
+    if (p->tty >= 0)
+        close(p->tty);
+    p->tty = -1;
+    free(p->line);
+    p->line = NULL;
+    keys_free(&p->keys);
+    buf_free(&p->paste);
+}
+
+static int prompt_gc(lua_State *L)
+{
+    close_terminal(check(L));
+    return 0;
+}
+
+/* ---- the Tab key ---- */
+
+/* Stack: the function of the Tab key, the line, the bytes before the cursor. It returns how many characters
+ * before the cursor go away, the text that comes there, and what is printed above the prompt. Never an error,
+ * which would leave libedit by a longjmp, and never a wait. */
+static void complete(lua_State *L, struct prompt *p)
+{
+    if (lua_pcall(L, 2, 3, 0) != LUA_OK)
+        return;
+    size_t len;
+    const char *text = lua_tolstring(L, -2, &len);
+    const char *listed = lua_tostring(L, -1);
+    if (text != NULL)
+        keys_queue(&p->keys, (int)lua_tointeger(L, -3), text, len);
+    if (listed != NULL) {
+        fputc('\n', stdout);
+        print(listed);
+        p->edit->redraw();
+    }
+}
+
+static int on_tab(int count, int key)
+{
+    (void)count;
+    (void)key;
+    struct prompt *p = edited;
+    lua_State *L = p->L;
+    if (L == NULL || !lua_checkstack(L, LUA_MINSTACK))
+        return 0;
+    int top = lua_gettop(L);
+    if (lua_getiuservalue(L, 1, VALUE_COMPLETE) == LUA_TFUNCTION && *p->edit->text != NULL) {
+        lua_pushstring(L, *p->edit->text);
+        lua_pushinteger(L, *p->edit->point);
+        complete(L, p);
+    }
+    lua_settop(L, top);
+    return 0;
+}
+
+/* set_complete(fn): fn(line, bytes before the cursor) -> characters to erase before it, text, listing */
+static int prompt_set_complete(lua_State *L)
+{
+    check(L);
+    luaL_checktype(L, 2, LUA_TFUNCTION);
+    lua_settop(L, 2);
+    lua_setiuservalue(L, 1, VALUE_COMPLETE);
+    return 0;
+}
+
+/* ---- reading ---- */
+
+/* Text that was pasted into the line that is edited. Without an end of line it is inserted; else libedit gives
+ * up the line, and Lua gets all of it. */
+static bool take_paste(struct prompt *p)
+{
+    struct buf *b = &p->paste;
+    while (b->len > 0 && b->data[b->len - 1] == '\n')
+        b->data[--b->len] = '\0';
+    if (b->len == 0 || b->oom)
+        return false;
+    if (memchr(b->data, '\n', b->len) == NULL) {
+        p->edit->insert(b->data);
+        p->edit->redraw();
+        return false;
+    }
+    return true;
+}
+
+/* Stack: ...; pushes the text before the paste, the paste, and what is behind the cursor. */
+static int push_paste(lua_State *L, struct prompt *p)
+{
+    const char *text = *p->edit->text != NULL ? *p->edit->text : "";
+    size_t len = strlen(text);
+    size_t at = *p->edit->point > 0 && (size_t)*p->edit->point < len ? (size_t)*p->edit->point : len;
+    if (*p->edit->point == 0)
+        at = 0;
+    lua_pushlstring(L, text, at);
+    lua_pushlstring(L, p->paste.data, p->paste.len);
+    lua_pushstring(L, text + at);
+    stop_editing(p);
+    return 3;
+}
+
+/* Gives libedit what has come: the characters of one key, or a paste. True: there is a paste for Lua. */
+static bool take_keys(lua_State *L, struct prompt *p)
+{
+    if (keys_look(&p->keys, &p->paste) == KEYS_PASTE && take_paste(p))
+        return true;
+    p->L = L;
+    while (p->editing && keys_queued(&p->keys))
+        p->edit->read_char();
+    p->L = NULL;
+    p->ended = p->ended || p->keys.ended;
+    return false;
+}
+
+static int prompt_read_k(lua_State *L, int status, lua_KContext ctx);
+
+static int park(lua_State *L, struct prompt *p)
+{
+    struct sched *s = p->host->rt->sched;
+    task_check_park(L, s);
+    p->waiter = wait_begin(s, DEADLINE_NEVER, forget_wait, p);
+    return wait_park(L, p->waiter, (lua_KContext)p, prompt_read_k);
+}
+
+static int go_on(lua_State *L, struct prompt *p)
+{
+    if (p->broken) {
+        p->broken = false;
+        stop_editing(p);
+        lua_pushboolean(L, false);
+        return 1;
+    }
+    if (p->line != NULL) {
+        lua_pushstring(L, p->line);
+        free(p->line);
+        p->line = NULL;
+        return 1;
+    }
+    if (p->ended) {
+        stop_editing(p);
+        lua_pushnil(L);
+        return 1;
+    }
+    if (!p->editing)
+        start_editing(p, lua_tostring(L, 2), lua_tostring(L, 3));
+    return park(L, p);
+}
+
+static int prompt_read_k(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    struct prompt *p = (struct prompt *)ctx;
+    struct sched *s = p->host->rt->sched;
+    if (wait_end(s) == WAIT_CANCELLED) {
+        if (p->editing)
+            fputc('\n', stdout); /* begin a new line */
+        stop_editing(p);
+        return task_raise_cancelled(L, s);
+    }
+    if (p->editing && !p->broken && take_keys(L, p))
+        return push_paste(L, p);
+    return go_on(L, p);
+}
+
+/* read(prompt [, typed]): edits a line that begins with the text `typed`. Returns the line; nil at the end of
+ * the input; false after Ctrl-C; or, when several lines were pasted, the text before the cursor, the paste, and
+ * the text behind the cursor. */
+static int prompt_read(lua_State *L)
+{
+    struct prompt *p = check(L);
+    luaL_checkstring(L, 2);
+    luaL_optstring(L, 3, NULL);
+    lua_settop(L, 3);
+    if (p->input == NULL)
+        return luaL_error(L, "the terminal cannot be edited: read it with io.read");
+    return go_on(L, p);
+}
+
+/* ---- evaluating ---- */
+
+static int prompt_evaluate(lua_State *L);
+
+/* Frames from that of prompt_evaluate down: they are the prompt's own. */
+static int frames_below(lua_State *L)
+{
+    lua_Debug ar;
+    int level = 0, found = -1;
+    for (; lua_getstack(L, level, &ar); level++) {
+        if (found >= 0)
+            continue;
+        lua_getinfo(L, "f", &ar);
+        if (lua_tocfunction(L, -1) == prompt_evaluate)
+            found = level;
+        lua_pop(L, 1);
+    }
+    return found < 0 ? 0 : level - found;
+}
+
+/* Pushes the text with a traceback, as in lua: without the frames of the prompt. */
+static void push_traceback(lua_State *L, const char *text)
+{
+    int below = frames_below(L);
+    luaL_traceback(L, L, text, 1);
+    size_t len;
+    const char *all = lua_tolstring(L, -1, &len);
+    for (; below > 0 && len > 0; len--)
+        if (all[len - 1] == '\n' && --below == 0)
+            break;
+    lua_pushlstring(L, all, len);
+    lua_pushliteral(L, "\t[C]: in ?");
+    lua_concat(L, 2);
+    lua_remove(L, -2);
+}
+
+/* As in lua: a string gets the traceback, an object with __tostring stays as it is. */
+static int handle_message(lua_State *L)
+{
+    const char *text = lua_tostring(L, 1);
+    if (text == NULL) {
+        if (report_is_kind(L, 1, NULL))
+            return 1;
+        if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
+            return 1;
+        text = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
+    }
+    push_traceback(L, text);
+    return 1;
+}
+
+/* Stack: the terminal, the handler, the stretch, then the results or the error. */
+enum { AT_HANDLER = 2, AT_STRETCH };
+
+static int take_results(lua_State *L, struct prompt *p, int status)
+{
+    struct sched *s = p->host->rt->sched;
+    bool cancelled = stretch_was_cancelled(p->evaluation);
+    stretch_leave(p->evaluation);
+    p->evaluation = NULL;
+    if (sched_interrupted(s))
+        return sched_raise_interrupted(L, s);
+    bool ok = status == LUA_OK || status == LUA_YIELD;
+    lua_pushboolean(L, ok);
+    lua_replace(L, AT_STRETCH);
+    if (!ok)
+        lua_pushboolean(L, cancelled && report_is_kind(L, -1, "cancelled"));
+    return lua_gettop(L) - AT_HANDLER;
+}
+
+static int evaluate_k(lua_State *L, int status, lua_KContext ctx)
+{
+    return take_results(L, (struct prompt *)ctx, status);
+}
+
+/* evaluate(fn, ...) -> true and its results; or false, the error (a text with the traceback, or the error
+ * object), and whether Ctrl-C ended it. */
+static int prompt_evaluate(lua_State *L)
+{
+    struct prompt *p = check(L);
+    luaL_checkany(L, 2);
+    if (p->evaluation != NULL)
+        return luaL_error(L, "the terminal evaluates already");
+    lua_pushcfunction(L, handle_message);
+    lua_insert(L, AT_HANDLER);
+    p->evaluation = stretch_enter(L, p->host->rt->sched);
+    lua_insert(L, AT_STRETCH);
+    int nargs = lua_gettop(L) - AT_STRETCH - 1;
+    return take_results(L, p,
+                        lua_pcallk(L, nargs, LUA_MULTRET, AT_HANDLER, (lua_KContext)p, evaluate_k));
+}
+
+/* ---- what else Lua needs ---- */
+
+/* is_edited() -> does libedit edit the lines? */
+static int prompt_is_edited(lua_State *L)
+{
+    lua_pushboolean(L, check(L)->input != NULL);
+    return 1;
+}
+
+/* remember(text): into the history of the arrow keys */
+static int prompt_remember(lua_State *L)
+{
+    struct prompt *p = check(L);
+    const char *text = luaL_checkstring(L, 2);
+    if (p->input != NULL)
+        p->edit->add_history(text);
+    return 0;
+}
+
+/* report(text): a line on stderr, secrets masked */
+static int prompt_report(lua_State *L)
+{
+    struct prompt *p = check(L);
+    lua_settop(L, 2);
+    report_push_text(L);
+    fflush(stdout);
+    report_line(NULL, p->host->rt, lua_tostring(L, -1));
+    return 0;
+}
+
+static int prompt_close(lua_State *L)
+{
+    close_terminal(check(L));
+    return 0;
+}
+
+/* The loop watches a second descriptor of the terminal: watching makes it non-blocking, which would affect
+ * stdout and the shell if they shared it. Without one, or without libedit, lines are read from stdin. */
+static void open_terminal(struct prompt *p)
+{
+    char name[PATH_MAX];
+    p->edit = editline_open(next_key);
+    if (p->edit == NULL || ttyname_r(STDIN_FILENO, name, sizeof name) != 0)
+        return;
+    p->tty = open(name, O_RDONLY | O_NOCTTY | O_CLOEXEC);
+    if (p->tty < 0)
+        return;
+    p->input = io_watch_open(sched_loop(p->host->rt->sched), p->tty, on_input, p);
+    p->suspend = suspend_open(sched_loop(p->host->rt->sched), p->edit);
+    setlocale(LC_CTYPE, ""); /* libedit needs the encoding of characters */
+    p->edit->bind("dbrun-complete", on_tab, '\t');
+}
+
+static const luaL_Reg methods[] = {
+    {"read", prompt_read},
+    {"evaluate", prompt_evaluate},
+    {"is_edited", prompt_is_edited},
+    {"remember", prompt_remember},
+    {"report", prompt_report},
+    {"set_complete", prompt_set_complete},
+    {"close", prompt_close},
+    {NULL, NULL},
+};
+
+bool prompt_has_terminal(void)
+{
+    return isatty(STDIN_FILENO) != 0;
+}
+
+void prompt_push(lua_State *L, struct host *h)
+{
+    struct prompt *p = lua_newuserdatauv(L, sizeof *p, VALUES);
+    *p = (struct prompt){.host = h, .tty = -1};
+    if (luaL_newmetatable(L, CLASS)) {
+        lua_pushcfunction(L, prompt_gc);
+        lua_setfield(L, -2, "__gc");
+        luaL_newlib(L, methods);
+        lua_setfield(L, -2, "__index");
+    }
+    lua_setmetatable(L, -2);
+    open_terminal(p);
+    signals_interactive(on_break, p);
+    sched_on_failure(h->rt->sched, on_failure, p);
+}
