@@ -1,0 +1,72 @@
+--- The commands of the prompt itself.
+local fs = require "dbrun.fs"
+local process = require "dbrun.process"
+
+local function toggle(session, key, what)
+    session[key] = not session[key]
+    session:tell(("%s is %s."):format(what, session[key] and "on" or "off"))
+end
+
+local function set(session, key, what, argument)
+    if argument == "on" or argument == "off" then session[key] = argument ~= "on"
+    elseif argument ~= "" then error(("\\%s: expected on or off"):format(key == "timing" and "timing" or "x"), 0) end
+    toggle(session, key, what)
+end
+
+local function again(session)
+    if session.last_sql then return session:run(session.last_sql) end
+    session:tell "No statement has been run yet."
+end
+
+local function output(session, argument)
+    if session.output then session.output:close() end
+    session.output = nil
+    if argument == "" then return end
+    local file <const>, message <const> = io.open(argument, "w")
+    if not file then error(("\\o: %s"):format(message), 0) end
+    session.output = file
+end
+
+--- The editor gets the last statement; what it leaves is run.
+local function edit(session)
+    local dir <const> = fs.mkdtemp(fs.join(fs.tempdir(), "dbrun-edit-"))
+    local path <const> = fs.join(dir, "statement.sql")
+    fs.write(path, (session.last_sql or "") .. "\n")
+    local editor <const> = os.getenv "VISUAL" or os.getenv "EDITOR" or "vi"
+    local result <const> = process.run {
+        "sh", "-c", editor .. ' "$1"', "sh", path, stdin_from = "inherit", stdout = "inherit", stderr = "inherit",
+        check = false,
+    }
+    local text <const> = fs.read(path)
+    fs.rmtree(dir)
+    if result.code ~= 0 then error(("\\e: '%s' ended with status %d; nothing is run"):format(editor, result.code), 0) end
+    session:feed(text)
+end
+
+local commands <const> = {
+    ["?"] = {
+        usage = "\\?", summary = "the commands",
+        run = function(session)
+            session:write(require "dbrun.prompt.commands".help() .. [[
+
+
+SQL runs at its semicolon, Lua at Enter. :name in SQL is the Lua variable of that name.
+conn db redis r task json config  are there; _ is the last result; = EXPR shows a value.
+Ctrl-C drops what is typed, or cancels what runs; Ctrl-D ends.]])
+        end,
+    },
+    q = { usage = "\\q", summary = "ends the prompt", run = function(session) session:quit() end },
+    x = {
+        usage = "\\x [on|off]", summary = "one line a column",
+        run = function(session, argument) set(session, "expanded", "One line a column", argument) end,
+    },
+    timing = {
+        usage = "\\timing [on|off]", summary = "the time behind each statement",
+        run = function(session, argument) set(session, "timing", "The time behind each statement", argument) end,
+    },
+    g = { usage = "\\g", summary = "runs what is typed, or the last statement again", run = again },
+    o = { usage = "\\o [FILE]", summary = "results go to FILE; without it to the terminal again", run = output },
+    e = { usage = "\\e", summary = "the last statement in $VISUAL or $EDITOR", run = edit },
+}
+
+return commands

@@ -1,0 +1,49 @@
+--- The variables of what is typed: the globals, and behind them the names of the prompt. No globals are made, and a
+--- script's own global of such a name wins.
+local M = {}
+
+local MODULES <const> = {
+    db = "dbrun.db", redis = "dbrun.redis", task = "dbrun.task", json = "dbrun.json", config = "dbrun.config",
+}
+
+---Makes the table that is _ENV of what is typed.
+---@param session dbrun.prompt.Session
+---@return table
+function M.new(session)
+    local function value(name)
+        if MODULES[name] then return require(MODULES[name]) end
+        if name == "r" then return require "dbrun.redis".get() end
+        if name == "conn" then return session:conn() end
+        if name == "_" then return session.last end
+    end
+    return setmetatable({}, {
+        __index = function(_, name)
+            local own <const> = rawget(_G, name)
+            if own ~= nil then return own end
+            local ours <const> = value(name)
+            if ours ~= nil then return ours end
+            return _G[name]
+        end,
+        __newindex = function(_, name, new) _G[name] = new end,
+        __pairs = function() return pairs(_G) end,
+    })
+end
+
+---Compiles what was typed: as an expression if it is one.
+---@param text string
+---@param env table
+---@return function|nil chunk
+---@return string|nil message
+---@return boolean|nil incomplete more lines may make it whole
+function M.compile(text, env)
+    local expression <const> = text:match "^%s*=(.*)$"
+    if expression then text = "return " .. expression end
+    local chunk = load("return " .. text, "=stdin", "t", env)
+    if chunk then return chunk end
+    local message
+    chunk, message = load(text, "=stdin", "t", env)
+    if chunk then return chunk end
+    return nil, message, message:sub(-5) == "<eof>"
+end
+
+return M

@@ -1,0 +1,253 @@
+--- What the prompt knows: its own connection, opened at the first SQL and kept until the end, and how things are shown.
+local core = require "dbrun.core"
+local errors = require "dbrun.error"
+local inspect = require "dbrun.prompt.inspect"
+local names = require "dbrun.prompt.names"
+local pager = require "dbrun.prompt.pager"
+local results = require "dbrun.sql.results"
+local stream = require "dbrun.sql.stream"
+local task = require "dbrun.task"
+
+local M = {}
+
+--- Rows of a result that are kept and shown; the rest are counted.
+local KEPT <const> = 1000
+
+---@class dbrun.prompt.Session
+---@field last_sql? string the last statement that was run
+---@field last any the last result, `_`
+---@field lua table the variables of what is typed
+---@field expanded boolean one line a column
+---@field timing boolean the time behind each statement
+---@field database? string as far as it is known
+---@field output? file* of \o
+---@field ended boolean the prompt ends
+local Session <const> = {}
+Session.__index = Session
+
+---The database's name in the configuration; nil where it does not tell.
+local function configured()
+    local ok <const>, url <const> = pcall(function() return require "dbrun.config".async_database_url end)
+    if not ok or not url or url == "" then return os.getenv "PGDATABASE" end
+    local parsed <const>, address = pcall(require "dbrun.url".parse_postgres, url, "url")
+    return parsed and address.database or os.getenv "PGDATABASE"
+end
+
+---@param terminal any dbrun.terminal
+---@return dbrun.prompt.Session
+function M.new(terminal)
+    local self <const> = setmetatable({
+        terminal = terminal, expanded = false, timing = true, ended = false, database = configured(),
+    }, Session)
+    self.lua = names.new(self)
+    return self
+end
+
+-- ---- the terminal ----
+
+---A line of the prompt's own.
+function Session:tell(text)
+    io.stdout:flush()
+    io.stderr:write(core.tty.printable(text), "\n")
+end
+
+---A text of several lines: to the file of \o, or the terminal.
+function Session:write(text)
+    if text ~= "" and text:sub(-1) ~= "\n" then text = text .. "\n" end
+    if self.output then
+        self.output:write(text)
+        self.output:flush()
+    else
+        pager.show(text)
+    end
+end
+
+---The prompt's text.
+function Session:prompt()
+    if _G._PROMPT ~= nil then return tostring(_G._PROMPT) end
+    if not self.database then return self.state == nil and "> " or "=" .. self.state .. "> " end
+    return ("%s=%s> "):format(core.tty.printable(self.database), self.state or "")
+end
+
+function Session:quit() self.ended = true end
+
+---How tables are shown.
+function Session:options()
+    return { format = self.expanded and "vertical" or "table" }
+end
+
+-- ---- the connection ----
+
+local function notice(self)
+    return function(n)
+        local lines <const> = { ("%s:  %s"):format(n.severity, n.message) }
+        if n.detail then lines[#lines + 1] = "DETAIL:  " .. n.detail end
+        if n.hint then lines[#lines + 1] = "HINT:  " .. n.hint end
+        self:tell(table.concat(lines, "\n"))
+    end
+end
+
+---The prompt's own connection, opened when there is none.
+---@return dbrun.Connection
+function Session:conn()
+    if not self.opened then
+        self.opened = require "dbrun.sql.session".open(core.options.target, notice(self))
+        self.database = self.opened.conn:value "select pg_catalog.current_database()"
+        if self.opened.protected then
+            self:tell(("The database is protected (DBRUN_PROTECTED): READ-ONLY. To change it: dbrun --target %s"):format(
+                self.database))
+        end
+        if self.lost then self:tell "Connected anew." end
+        self.lost = nil
+    end
+    return self.opened.conn
+end
+
+local STATE <const> = { open = "*", failed = "!" }
+
+---Looks what became of the transaction.
+function Session:look()
+    local ok, state = pcall(function() return self.opened and self.opened.conn:in_transaction() end)
+    self.state = ok and state and STATE[state] or nil
+end
+
+---Tells that the connection is gone, and what went with it.
+local function lose(self)
+    local open <const> = self.state
+    pcall(self.opened.close, self.opened)
+    self.opened, self.state, self.lost = nil, nil, true
+    self:tell("The connection was lost" .. (open and ", and the open transaction was rolled back" or "")
+        .. ". Temporary tables, settings, cursors and locks of the session are gone. The next statement opens another.")
+end
+
+---Closes the connection; an open transaction is rolled back.
+function Session:close()
+    if self.opened then
+        if self.state then self:tell "The open transaction is rolled back." end
+        pcall(self.opened.close, self.opened)
+        self.opened = nil
+    end
+    if self.output then self.output:close() end
+    self.output = nil
+end
+
+-- ---- statements ----
+
+---The values of the :names in a statement, which are Lua variables.
+---@param sql string
+---@return table|nil
+function Session:parameters(sql)
+    local plan <const> = core.pg.named(sql)
+    if not plan then return nil end
+    local values <const> = {}
+    for i = 2, #plan do
+        local value <const> = self.lua[plan[i]]
+        if value == nil then
+            errors.fail("usage", ("there is no Lua variable '%s' for the parameter :%s"):format(plan[i], plan[i]),
+                ("Set it first: %s = ... (a global; a local of another line is gone), or db.null for NULL."):format(
+                    plan[i]))
+        end
+        values[plan[i]] = value
+    end
+    return values
+end
+
+---The printer of a result (dbrun.sql.results).
+local function printer(self)
+    local p <const> = {}
+    function p.rows(_, columns, next_row)
+        local shown <const>, kept <const>, count = {}, {}, 0
+        for i, column in ipairs(columns) do
+            shown[i] = { name = column.name, type = column.type, oid = column.oid, as_text = true }
+        end
+        for row in next_row do
+            count = count + 1
+            if count <= KEPT then kept[count] = setmetatable(row, nil) end
+        end
+        local text <const> = {}
+        local at = 0
+        require "dbrun.table".write({
+            terminal = true, write = function(file, ...)
+                for _, piece in ipairs { ... } do text[#text + 1] = piece end
+                return file
+            end,
+        }, function()
+            at = at + 1
+            return kept[at]
+        end, { format = self:options().format, columns = shown })
+        local out = table.concat(text)
+        if not out:find "%(%d+ rows?%)\n?$" then out = out .. ("(%d row%s)\n"):format(count, count == 1 and "" or "s") end
+        if count > KEPT then
+            out = out:gsub("%(%d+ rows?%)\n?$", "")
+                .. ("(%d rows: the first %d are shown, the rest were counted and dropped)\n"):format(count, KEPT)
+        end
+        self:write(out)
+        self.last = kept
+        kept.columns, kept.count = columns, count
+    end
+    local COUNTS <const> = { INSERT = "INSERT 0", UPDATE = "UPDATE", DELETE = "DELETE", MERGE = "MERGE",
+        SELECT = "SELECT", COPY = "COPY", FETCH = "FETCH", MOVE = "MOVE" }
+    function p.command(_, command, affected)
+        self:write(COUNTS[command] and ("%s %d"):format(COUNTS[command], affected) or command)
+        self.last = affected
+    end
+    return p
+end
+
+---An error as psql shows it.
+local function error_text(e)
+    if not errors.is(e) then return tostring(e) end
+    local text = tostring(e)
+    if e.where and text:sub(1, #e.where + 2) == e.where .. ": " then text = text:sub(#e.where + 3) end
+    return (text:gsub("^(%u+): ", "%1:  "))
+end
+M.error_text = error_text
+
+local function refuse_copy(way)
+    local what <const> = way == "in" and "FROM STDIN" or "TO STDOUT"
+    errors.fail("usage", ("COPY ... %s is not for the prompt: the terminal is no file"):format(what),
+        way == "in" and 'In a shell: dbrun sql "copy ... from stdin" < FILE; from Lua: conn:copy_in(...).'
+        or 'In a shell: dbrun sql "copy ... to stdout" > FILE; from Lua: conn:copy_out(...).')
+end
+
+---Runs a statement and shows what came of it.
+---@param sql string
+---@return boolean ok
+function Session:run(sql)
+    self.last_sql = sql
+    local started = task.now()
+    local ok <const>, e <const> = pcall(function()
+        local way <const> = stream.of(sql)
+        if way then refuse_copy(way) end
+        local conn <const> = self:conn()
+        local values <const> = self:parameters(sql)
+        started = task.now()
+        results.run(conn, sql, values and { values } or {}, printer(self), notice(self))
+        if self.opened then self.opened:check() end
+    end)
+    local took <const> = task.now() - started
+    local lost = not ok and self.opened ~= nil and errors.is(e, "connect")
+    if not ok and errors.is(e, "cancelled") then
+        if lost then lose(self) end
+        self:look()
+        error(e, 0)
+    end
+    if not ok then self:tell(error_text(e)) end
+    if lost then lose(self) end
+    self:look()
+    if ok and self.timing then self:tell(("Time: %.3f ms"):format(took * 1000)) end
+    return ok
+end
+
+---Shows the values of a line of Lua.
+---@param ... any
+function Session:show(...)
+    local n <const> = select("#", ...)
+    if n == 0 then return end
+    self.last = (...)
+    local texts <const> = {}
+    for i = 1, n do texts[i] = inspect.value((select(i, ...))) end
+    self:write(table.concat(texts, "\t"))
+end
+
+return M
