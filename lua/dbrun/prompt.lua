@@ -17,7 +17,10 @@ local function evaluate(session, fn, ...)
     local terminal <const> = session.terminal
     local results <const> = table.pack(terminal:evaluate(fn, ...))
     if results[1] then return true, results end
-    if results[3] then terminal:report "interrupted!"
+    if results[3] then
+        terminal:report "interrupted!"
+        terminal:evaluate(session.settle, session)
+        session:look()
     else
         local e <const> = results[2]
         terminal:report(type(e) == "string" and e or sessions.error_text(e))
@@ -190,9 +193,9 @@ local function banner(session, version)
         print(("dbrun %s, %s. SQL runs at `;`, Lua at Enter."):format(core.options.version, _VERSION
             .. (core.options.lua_release or "")))
     end
-    local where <const> = session.database and ("Database '%s': the"):format(core.tty.printable(session.database)) or "The"
-    local marks <const> = core.options.read_only and " READ-ONLY." or ""
-    print(("%s connection is opened at the first SQL.%s \\? for help, \\q to end."):format(where, marks))
+    local ok <const>, results <const> = evaluate(session, require "dbrun.prompt.banner".server)
+    if ok then print(core.tty.printable(results[2])) end
+    print "\\? for help, \\q to end."
     if not session.terminal:is_edited() then
         print "Lines cannot be edited: libedit is not installed (apt-get install libedit2)."
     end

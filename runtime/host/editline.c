@@ -51,7 +51,7 @@ const struct editline *editline_open(int (*getc)(FILE *in))
             find(library, "rl_parse_and_bind", &e.configure) &&
             find(library, "add_history", &e.add_history) &&
             find(library, "stifle_history", &e.limit_history) &&
-            find(library, "rl_insert_text", &e.insert) && find(library, "rl_add_defun", &e.bind) &&
+            find(library, "rl_add_defun", &e.bind) &&
             find(library, "rl_line_buffer", &e.text) && find(library, "rl_point", &e.point) &&
             find(library, "rl_end", &e.end) && set_up(library, getc);
     return found ? &e : NULL;

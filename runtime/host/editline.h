@@ -18,7 +18,6 @@ struct editline {
     int (*redraw)(void);                                           /* rl_forced_update_display */
     int (*add_history)(const char *line);
     int (*limit_history)(int entries);                             /* stifle_history */
-    int (*insert)(const char *text);                               /* rl_insert_text, at the cursor */
     int (*bind)(const char *name, int (*fn)(int, int), int key);   /* rl_add_defun */
     char **text;                                                   /* rl_line_buffer */
     int *point;                                                    /* rl_point, in bytes */

@@ -54,6 +54,16 @@ void keys_queue(struct keys *k, int erase, const char *text, size_t len)
     queue(k, text, len);
 }
 
+void keys_type(struct keys *k, const char *text, size_t len)
+{
+    static const char literally = 'V' & 0x1f; /* Ctrl-V */
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] == '\t')
+            queue(k, &literally, 1);
+        queue(k, &text[i], 1);
+    }
+}
+
 /* One end of line is \n, \r or \r\n. Other control characters but tabs are dropped: the editor would take
  * them for keys. */
 static void add_pasted(struct buf *paste, char byte, char before)

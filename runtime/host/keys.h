@@ -26,6 +26,8 @@ enum keys_kind keys_look(struct keys *k, struct buf *paste);
 bool keys_queued(const struct keys *k);
 /* Puts a text into the queue, behind `erase` backspaces. */
 void keys_queue(struct keys *k, int erase, const char *text, size_t len);
+/* Puts a text into the queue as somebody would type it who wants its tabs as they are. */
+void keys_type(struct keys *k, const char *text, size_t len);
 /* The next character, as a wide one in the encoding of LC_CTYPE; -1: the terminal is gone. */
 int keys_next(struct keys *k);
 void keys_free(struct keys *k);

@@ -81,6 +81,12 @@ static bool set_env_file(struct options *o, const char *text)
     return true;
 }
 
+static bool set_target(struct options *o, const char *text)
+{
+    o->target = text;
+    return true;
+}
+
 /* lua's own, in its order. */
 static const struct option_words lua_options[] = {
     {"-e", "stat", NULL, "execute string 'stat'"},
@@ -112,6 +118,9 @@ static const struct long_option own_options[] = {
     {{"--read-only", NULL, NULL,
       "sessions are read-only on the server; Redis commands that may write are refused"},
      FLAG(read_only)},
+    {{"--target", "NAME", NULL, "the protected database (DBRUN_PROTECTED) that the prompt may change"},
+     0,
+     set_target},
     {{"--timeout", "S", NULL, "end the script after S seconds"}, 0, set_timeout},
     {{"--statement-timeout", "S", NULL, "the server ends statements that take longer"},
      0,

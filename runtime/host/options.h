@@ -30,7 +30,8 @@ struct options {
     const char *env_file;
     bool read_only;
     bool log_parameters;
-    double timeout; /* seconds, as the two below; 0 = none */
+    const char *target; /* the protected database that the prompt may change */
+    double timeout;     /* seconds, as the two below; 0 = none */
     double statement_timeout;
     double lock_timeout;
     const char *log; /* the word; NULL = default */

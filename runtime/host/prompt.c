@@ -142,10 +142,10 @@ static void start_editing(struct prompt *p, const char *prompt, const char *type
     p->edit->install(prompt, on_line);
     p->edit->configure("setty -d -inlcr"); /* else a read would get a line typed ahead with CR at its end */
     suspend_watch(p->suspend);
-    if (typed != NULL && *typed != '\0') {
-        p->edit->insert(typed);
-        p->edit->redraw();
-    }
+    if (typed != NULL)
+        keys_type(&p->keys, typed, strlen(typed));
+    while (p->editing && keys_queued(&p->keys))
+        p->edit->read_char();
 }
 
 /* A task started at the prompt has failed: reports it at once, and shows the prompt again with what is typed.
@@ -249,12 +249,10 @@ static bool take_paste(struct prompt *p)
         b->data[--b->len] = '\0';
     if (b->len == 0 || b->oom)
         return false;
-    if (memchr(b->data, '\n', b->len) == NULL) {
-        p->edit->insert(b->data);
-        p->edit->redraw();
-        return false;
-    }
-    return true;
+    if (memchr(b->data, '\n', b->len) != NULL)
+        return true;
+    keys_type(&p->keys, b->data, b->len);
+    return false;
 }
 
 /* Stack: ...; pushes the text before the paste, the paste, and what is behind the cursor. */
@@ -353,36 +351,40 @@ static int prompt_read(lua_State *L)
 
 static int prompt_evaluate(lua_State *L);
 
-/* Frames from that of prompt_evaluate down: they are the prompt's own. */
-static int frames_below(lua_State *L)
+/* The level of the frame of prompt_evaluate; -1: there is none. */
+static int evaluate_level(lua_State *L)
 {
     lua_Debug ar;
-    int level = 0, found = -1;
-    for (; lua_getstack(L, level, &ar); level++) {
-        if (found >= 0)
-            continue;
+    for (int level = 0; lua_getstack(L, level, &ar); level++) {
         lua_getinfo(L, "f", &ar);
-        if (lua_tocfunction(L, -1) == prompt_evaluate)
-            found = level;
+        bool found = lua_tocfunction(L, -1) == prompt_evaluate;
         lua_pop(L, 1);
+        if (found)
+            return level;
     }
-    return found < 0 ? 0 : level - found;
+    return -1;
 }
 
-/* Pushes the text with a traceback, as in lua: without the frames of the prompt. */
+/* Pushes the text with a traceback, as in lua: without the frames of the prompt, which are its end. */
 static void push_traceback(lua_State *L, const char *text)
 {
-    int below = frames_below(L);
+    static const char title[] = "stack traceback:";
+    int level = evaluate_level(L);
+    size_t len, own;
     luaL_traceback(L, L, text, 1);
-    size_t len;
-    const char *all = lua_tolstring(L, -1, &len);
-    for (; below > 0 && len > 0; len--)
-        if (all[len - 1] == '\n' && --below == 0)
-            break;
-    lua_pushlstring(L, all, len);
-    lua_pushliteral(L, "\t[C]: in ?");
+    if (level < 0)
+        return;
+    luaL_traceback(L, L, NULL, level);
+    const char *all = lua_tolstring(L, -2, &len);
+    const char *below = lua_tolstring(L, -1, &own) + sizeof title - 1;
+    own -= sizeof title - 1;
+    if (len < own || memcmp(all + len - own, below, own) != 0) {
+        lua_pop(L, 1);
+        return;
+    }
+    lua_pushlstring(L, all, len - own);
+    lua_pushliteral(L, "\n\t[C]: in ?");
     lua_concat(L, 2);
-    lua_remove(L, -2);
 }
 
 /* As in lua: a string gets the traceback, an object with __tostring stays as it is. */

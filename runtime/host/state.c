@@ -122,6 +122,7 @@ static void fill_options(lua_State *L, const struct options *o)
 {
     char program[PATH_MAX];
     set_string(L, "env_file", o->env_file);
+    set_string(L, "target", o->target);
     lua_pushboolean(L, o->no_dotenv);
     lua_setfield(L, -2, "no_env");
     lua_pushboolean(L, o->stack);

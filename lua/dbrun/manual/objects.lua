@@ -57,7 +57,7 @@ M.METHODS = {
 ---@type table<string, string>
 M.CHAPTERS = {
     db = "postgres", task = "tasks", error = "errors", fs = "modules", json = "modules", process = "modules",
-    time = "modules", tty = "modules", progress = "modules",
+    time = "modules", tty = "modules", progress = "scripts", cli = "scripts", log = "scripts",
 }
 
 return M

@@ -2,7 +2,6 @@
 --- DBRUN_HISTORY switches it off. Nothing with a secret is kept.
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
-local process = require "dbrun.process"
 
 local M = {}
 
@@ -27,15 +26,11 @@ local function has_secret(text)
     return errors.new { kind = "usage", message = text }.message ~= text
 end
 
---- The file, made if need be; nil where it cannot be written.
+--- The file, made if need be.
 local function create(path)
-    if not fs.exists(path) then
-        local result <const> = process.run {
-            "sh", "-c", 'umask 077 && mkdir -p "${1%/*}" && : >>"$1"', "sh", path, check = false,
-        }
-        return result.code == 0
-    end
-    return true
+    if fs.exists(path) then return end
+    fs.mkdir_p(path:match "^(.*)/[^/]*$" or ".", tonumber("700", 8))
+    fs.write(path, "", tonumber("600", 8))
 end
 
 ---Reads the history.
@@ -47,8 +42,7 @@ function M.open(remember)
     local last
     local lines <const>, message = {}, nil
     if path then
-        local ok <const>, made = pcall(create, path)
-        local file <const> = ok and made and io.open(path, "r")
+        local file <const> = pcall(create, path) and io.open(path, "r")
         if file then
             for line in file:lines() do lines[#lines + 1] = line end
             file:close()

@@ -30,7 +30,7 @@ local function configured()
     local ok <const>, url <const> = pcall(function() return require "dbrun.config".async_database_url end)
     if not ok or not url or url == "" then return os.getenv "PGDATABASE" end
     local parsed <const>, address = pcall(require "dbrun.url".parse_postgres, url, "url")
-    return parsed and address.database or os.getenv "PGDATABASE"
+    return parsed and address.dbname or os.getenv "PGDATABASE"
 end
 
 ---@param terminal any dbrun.terminal
@@ -210,6 +210,20 @@ local function refuse_copy(way)
         or 'In a shell: dbrun sql "copy ... to stdout" > FILE; from Lua: conn:copy_out(...).')
 end
 
+--- The statement with $1 for its first :name, and their values.
+local function positional(self, sql)
+    local plan <const>, named <const> = core.pg.named(sql), self:parameters(sql)
+    if not plan then return sql, {} end
+    local values <const> = {}
+    for i = 2, #plan do values[i - 1] = named[plan[i]] end
+    return plan[1], values
+end
+
+---Waits until a cancelled statement is over.
+function Session:settle()
+    if self.opened then self.opened.conn:drained() end
+end
+
 ---Runs a statement and shows what came of it.
 ---@param sql string
 ---@return boolean ok
@@ -220,9 +234,9 @@ function Session:run(sql)
         local way <const> = stream.of(sql)
         if way then refuse_copy(way) end
         local conn <const> = self:conn()
-        local values <const> = self:parameters(sql)
+        local text <const>, values <const> = positional(self, sql)
         started = task.now()
-        results.run(conn, sql, values and { values } or {}, printer(self), notice(self))
+        results.run(conn, text, values, printer(self), notice(self))
         if self.opened then self.opened:check() end
     end)
     local took <const> = task.now() - started
