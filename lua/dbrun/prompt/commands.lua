@@ -31,7 +31,7 @@ local M = {}
 ---@field hidden? boolean another name of a command that \? lists already
 
 --- In the order of \?.
-local PARTS <const> = { "dbrun.prompt.basic" }
+local PARTS <const> = { "dbrun.prompt.basic", "dbrun.prompt.describe_commands", "dbrun.prompt.tool_commands" }
 
 local known
 

@@ -3,7 +3,8 @@
 ---     describe.run(conn, "d", "notes")       -- blocks for dbrun.prompt.blocks
 ---
 --- One statement finds what the pattern means, one describes it. The statements name everything in pg_catalog, take the
---- pattern as a parameter, need no privilege, and do not wait for locks of other sessions.
+--- pattern as a parameter, and need no privilege. Relations that another session locks exclusively are named with that
+--- session, instead of waiting for it.
 local errors <const> = require "dbrun.error"
 local facts <const> = require "dbrun.prompt.describe.facts"
 local find <const> = require "dbrun.prompt.describe.find"
@@ -69,10 +70,16 @@ local function add_described(blocks, conn, wanted, opts)
         return
     end
     local oids = {}
-    for i, relation in ipairs(found) do oids[i] = relation.oid end
+    for _, relation in ipairs(found) do
+        if not relation.locked_by then oids[#oids + 1] = relation.oid end
+    end
     local by_oid <const> = facts.read(conn, oids)
     for _, relation in ipairs(found) do
-        if by_oid[relation.oid] then blocks[#blocks + 1] = show.block(relation, by_oid[relation.oid]) end
+        if relation.locked_by then
+            blocks[#blocks + 1] = show.locked(relation)
+        elseif by_oid[relation.oid] then
+            blocks[#blocks + 1] = show.block(relation, by_oid[relation.oid])
+        end
     end
 end
 

@@ -1,8 +1,7 @@
 --- All that the catalogs say about relations, in one statement.
 ---
---- It should not wait for another session's ALTER TABLE. The functions that write definitions from the catalogs
---- (pg_get_indexdef, pg_get_constraintdef, ...) do not. Those that give sizes, or a view's definition, do: where a
---- relation is locked exclusively they are not called, and it counts as `locked`.
+--- The functions that write definitions, or give sizes, wait for another session's exclusive lock: the caller leaves out
+--- what is locked itself. Of what is below or beside it the size is left out, and a view's definition.
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 

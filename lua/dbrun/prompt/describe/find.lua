@@ -12,11 +12,16 @@ local M = {}
 ---@field name string
 ---@field kind string pg_class.relkind
 ---@field visible boolean found without its schema
+---@field locked_by? integer process of another session that locks it, or its table, exclusively, or waits to
 
 --- A pattern without a schema means what the search_path finds.
 local FIND <const> = catalog.sql [[
 select c.oid::{int8} as oid, n.nspname::{text} as schema, c.relname::{text} as name, c.relkind::{text} as kind,
-       {pg_table_is_visible}(c.oid) as visible
+       {pg_table_is_visible}(c.oid) as visible,
+       (select l.pid from {pg_locks} l where l.mode {=} 'AccessExclusiveLock' and l.pid {<>} {pg_backend_pid}()
+           and l.database {=} (select d.oid from {pg_database} d where d.datname {=} {current_database}())
+           and l.relation {=} coalesce((select i.indrelid from {pg_index} i where i.indexrelid {=} c.oid), c.oid)
+         order by l.granted desc limit 1) as locked_by
   from {pg_class} c join {pg_namespace} n on n.oid {=} c.relnamespace
  where ($1::{text} is null or c.relname {~} ($1::{text} collate {default}))
    and case when $2::{text} is null then {pg_table_is_visible}(c.oid)

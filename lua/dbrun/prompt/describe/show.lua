@@ -15,6 +15,7 @@ local M = {}
 ---@field title? string
 ---@field columns? string[]
 ---@field rows? any[][] nil in a row is an empty cell
+---@field text? string[] lines between the grid and the sections
 ---@field sections? dbrun.prompt.Section[]
 
 --- pg_class.relkind in words.
@@ -218,6 +219,15 @@ local function sections_of(relation, facts)
     say(out, "Owner", facts.owner)
     say(out, "Comment", facts.comment)
     return out
+end
+
+---What `\d NAME` shows of a relation that another session locks: its description would wait for that.
+---@param relation dbrun.prompt.Relation
+---@return dbrun.prompt.Block
+function M.locked(relation)
+    return { title = title(relation, {}), sections = { { title = "Locked", text =
+        ("exclusively, by the session of process %d (or it waits to): the description would wait for it"):format(
+            relation.locked_by) } } }
 end
 
 ---What `\d NAME` shows of one relation.
