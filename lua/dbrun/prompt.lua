@@ -189,10 +189,7 @@ local function loop(session)
 end
 
 local function banner(session, version)
-    if not version then
-        print(("dbrun %s, %s. SQL runs at `;`, Lua at Enter."):format(core.options.version, _VERSION
-            .. (core.options.lua_release or "")))
-    end
+    if version then print(("dbrun %s, %s: SQL runs at `;`, Lua at Enter"):format(core.options.version, version)) end
     local ok <const>, results <const> = evaluate(session, require "dbrun.prompt.banner".server)
     if ok then print(core.tty.printable(results[2])) end
     print "\\? for help, \\q to end."
@@ -203,7 +200,7 @@ end
 
 ---Reads, runs and prints until the input ends.
 ---@param terminal any the terminal, from runtime/host/prompt.c
----@param version boolean -v has printed the version already
+---@param version? string of Lua; nil: -v has printed it already
 function M.run(terminal, version)
     local session <const> = sessions.new(terminal)
     function session:feed(text) take_text(self, text) end

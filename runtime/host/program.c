@@ -143,7 +143,7 @@ static int prepare_terminal(lua_State *L, struct host *h)
     lua_call(L, 1, 1);
     lua_getfield(L, -1, "run");
     prompt_push(L, h);
-    lua_pushboolean(L, h->options.version);
+    lua_pushstring(L, h->options.version ? NULL : LUA_RELEASE); /* -v has printed it */
     return 2;
 }
 
