@@ -156,30 +156,26 @@ end
 
 --- What was pasted in several lines runs nothing: it is held until Enter.
 local function hold(session, held, before, paste, behind)
-    local first, last = before .. paste, behind
-    local cut <const> = first:match "^.*()\n"
-    first, last = first:sub(1, cut - 1), first:sub(cut + 1) .. last
-    local shown <const> = core.tty.printable(paste:match "^(.*)\n" or ""):gsub("\n", "\n-> ")
-    io.stdout:write(shown, "\n")
-    session.held = held and held .. "\n" .. first or first
-    return last
+    local text <const> = before .. paste .. behind
+    for line in (paste .. "\n"):match "^[^\n]*\n(.*)$":gmatch "([^\n]*)\n" do
+        io.stdout:write("-> ", core.tty.printable(line), "\n")
+    end
+    session.held = held and held .. "\n" .. text or text
 end
 
 local function loop(session)
-    local typed
     while not session.ended do
         local terminal <const>, prompt <const> = session.terminal, session.held and "-> " or prompt_of(session)
         local line, paste, behind
-        if terminal:is_edited() then line, paste, behind = terminal:read(prompt, typed)
+        if terminal:is_edited() then line, paste, behind = terminal:read(prompt)
         else line = read_plain(session, prompt) end
-        typed = nil
         if line == nil then break end
         if not line then
             io.stdout:write "\n"
             session.held = nil
             begin_anew(session)
         elseif paste then
-            typed = hold(session, session.held, line, paste, behind)
+            hold(session, session.held, line, paste, behind)
         else
             local text <const> = session.held and session.held .. "\n" .. line or line
             session.held = nil

@@ -266,7 +266,14 @@ static int push_paste(lua_State *L, struct prompt *p)
     lua_pushlstring(L, text, at);
     lua_pushlstring(L, p->paste.data, p->paste.len);
     lua_pushstring(L, text + at);
+    /* libedit is left by an Enter only: removed in between, its next line would not be raw. */
+    keys_type(&p->keys, p->paste.data, strcspn(p->paste.data, "\n"));
+    keys_queue(&p->keys, 0, "\r", 1);
+    while (p->editing && keys_queued(&p->keys))
+        p->edit->read_char();
     stop_editing(p);
+    free(p->line);
+    p->line = NULL;
     return 3;
 }
 

@@ -46,12 +46,12 @@ describe("the prompt with a server", function()
     it("holds a paste until Enter, and runs no line of it alone", function()
         answers("create table t as select generate_series(1, 3) as id;", "SELECT 3\n.-=> ")
         term:type "\27[200~delete from t\rwhere id = 1;\r\27[201~"
-        term:expect "%-> where id = 1;"
+        term:expect "%-> where id = 1;\n%-> "
         term:type "\3"
         term:expect "=> "
         answers("select count(*) from t;", "3\n.-=> ")
         term:type "\27[200~delete from t\rwhere id = 1;\27[201~"
-        term:expect "%-> where id = 1;"
+        term:expect "%-> where id = 1;\n%-> "
         answers("", "DELETE 1\n.-=> ")
         term:type "delete from t\nwhere id = 2;\n" -- a terminal that does not mark pastes
         term:expect "DELETE 1\n.-=> "
