@@ -21,7 +21,7 @@ static bool set_up(void *library, int (*getc)(FILE *in))
 {
     int *catch_signals;
     const char **name;
-    int (**get)(FILE *in);
+    int (**get)(FILE * in);
     if (!find(library, "rl_catch_signals", &catch_signals) || !find(library, "rl_readline_name", &name) ||
         !find(library, "rl_getc_function", &get))
         return false;
@@ -42,17 +42,15 @@ const struct editline *editline_open(int (*getc)(FILE *in))
     void *library = dlopen(EDITLINE_SONAME, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL)
         return NULL;
-    found = find(library, "rl_callback_handler_install", &e.install) &&
-            find(library, "rl_callback_handler_remove", &e.remove) &&
-            find(library, "rl_callback_read_char", &e.read_char) &&
-            find(library, "rl_deprep_terminal", &e.restore) &&
-            find(library, "rl_prep_terminal", &e.prepare) &&
-            find(library, "rl_forced_update_display", &e.redraw) &&
-            find(library, "rl_parse_and_bind", &e.configure) &&
-            find(library, "add_history", &e.add_history) &&
-            find(library, "stifle_history", &e.limit_history) &&
-            find(library, "rl_add_defun", &e.bind) &&
-            find(library, "rl_line_buffer", &e.text) && find(library, "rl_point", &e.point) &&
-            find(library, "rl_end", &e.end) && set_up(library, getc);
+    found =
+        find(library, "rl_callback_handler_install", &e.install) &&
+        find(library, "rl_callback_handler_remove", &e.remove) &&
+        find(library, "rl_callback_read_char", &e.read_char) &&
+        find(library, "rl_deprep_terminal", &e.restore) && find(library, "rl_prep_terminal", &e.prepare) &&
+        find(library, "rl_forced_update_display", &e.redraw) &&
+        find(library, "rl_parse_and_bind", &e.configure) && find(library, "add_history", &e.add_history) &&
+        find(library, "stifle_history", &e.limit_history) && find(library, "rl_add_defun", &e.bind) &&
+        find(library, "rl_line_buffer", &e.text) && find(library, "rl_point", &e.point) &&
+        find(library, "rl_end", &e.end) && set_up(library, getc);
     return found ? &e : NULL;
 }

@@ -7,7 +7,7 @@
 #include <wchar.h>
 
 #define PASTE_BEGINS "\033[200~"
-#define PASTE_ENDS "\033[201~"
+#define PASTE_ENDS   "\033[201~"
 
 enum {
     KEY_WAIT = 50,     /* ms for the rest of a key that sends several bytes */

@@ -1,7 +1,7 @@
 /*
- * What is typed at the prompt, byte by byte: never more than the editor needs, because the rest belongs to the
- * statements that read. A pasted text, which the terminal marks (bracketed paste), is taken as a whole, so that
- * no newline of it runs anything and no tab completes anything.
+ * What is typed at the prompt, byte by byte: never more than the editor needs, because the rest belongs to
+ * the statements that read. A pasted text, which the terminal marks (bracketed paste), is taken as a whole,
+ * so that no newline of it runs anything and no tab completes anything.
  */
 #ifndef DBRUN_HOST_KEYS_H
 #define DBRUN_HOST_KEYS_H
@@ -13,8 +13,8 @@
 
 struct keys {
     struct buf queue; /* bytes for the editor that come before those of the terminal */
-    size_t next;         /* of the queue */
-    bool ended;          /* the terminal is gone */
+    size_t next;      /* of the queue */
+    bool ended;       /* the terminal is gone */
 };
 
 enum keys_kind { KEYS_PLAIN, KEYS_PASTE };

@@ -37,14 +37,14 @@ struct prompt {
     struct wait *waiter; /* the root task's, while it can be woken */
     struct keys keys;
     struct buf paste;
-    lua_State *L;   /* of the task that gives libedit its characters; NULL = none */
-    int tty;        /* what the loop watches */
-    char *line;     /* what libedit delivered */
-    bool editing;   /* libedit has the terminal */
-    bool marks;     /* the terminal was asked to mark pastes */
-    bool exact;     /* reads of stdin leave to it what they do not need */
-    bool ended;     /* end of input */
-    bool broken;    /* Ctrl-C */
+    lua_State *L;                 /* of the task that gives libedit its characters; NULL = none */
+    int tty;                      /* what the loop watches */
+    char *line;                   /* what libedit delivered */
+    bool editing;                 /* libedit has the terminal */
+    bool marks;                   /* the terminal was asked to mark pastes */
+    bool exact;                   /* reads of stdin leave to it what they do not need */
+    bool ended;                   /* end of input */
+    bool broken;                  /* Ctrl-C */
     struct scope_box *evaluation; /* of what runs; NULL = none */
 };
 
@@ -240,8 +240,8 @@ static int prompt_set_complete(lua_State *L)
 
 /* ---- reading ---- */
 
-/* Text that was pasted into the line that is edited. Without an end of line it is inserted; else libedit gives
- * up the line, and Lua gets all of it. */
+/* Text that was pasted into the line that is edited. Without an end of line it is inserted; else libedit
+ * gives up the line, and Lua gets all of it. */
 static bool take_paste(struct prompt *p)
 {
     struct buf *b = &p->paste;
@@ -341,8 +341,8 @@ static int prompt_read_k(lua_State *L, int status, lua_KContext ctx)
 }
 
 /* read(prompt [, typed]): edits a line that begins with the text `typed`. Returns the line; nil at the end of
- * the input; false after Ctrl-C; or, when several lines were pasted, the text before the cursor, the paste, and
- * the text behind the cursor. */
+ * the input; false after Ctrl-C; or, when several lines were pasted, the text before the cursor, the paste,
+ * and the text behind the cursor. */
 static int prompt_read(lua_State *L)
 {
     struct prompt *p = check(L);
@@ -446,8 +446,7 @@ static int prompt_evaluate(lua_State *L)
     p->evaluation = stretch_enter(L, p->host->rt->sched);
     lua_insert(L, AT_STRETCH);
     int nargs = lua_gettop(L) - AT_STRETCH - 1;
-    return take_results(L, p,
-                        lua_pcallk(L, nargs, LUA_MULTRET, AT_HANDLER, (lua_KContext)p, evaluate_k));
+    return take_results(L, p, lua_pcallk(L, nargs, LUA_MULTRET, AT_HANDLER, (lua_KContext)p, evaluate_k));
 }
 
 /* ---- what else Lua needs ---- */
@@ -504,14 +503,10 @@ static void open_terminal(struct prompt *p)
 }
 
 static const luaL_Reg methods[] = {
-    {"read", prompt_read},
-    {"evaluate", prompt_evaluate},
-    {"is_edited", prompt_is_edited},
-    {"remember", prompt_remember},
-    {"report", prompt_report},
-    {"set_complete", prompt_set_complete},
-    {"close", prompt_close},
-    {NULL, NULL},
+    {"read", prompt_read},           {"evaluate", prompt_evaluate},
+    {"is_edited", prompt_is_edited}, {"remember", prompt_remember},
+    {"report", prompt_report},       {"set_complete", prompt_set_complete},
+    {"close", prompt_close},         {NULL, NULL},
 };
 
 bool prompt_has_terminal(void)

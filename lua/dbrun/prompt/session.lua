@@ -94,8 +94,8 @@ function Session:conn()
         self.opened = require "dbrun.sql.session".open(core.options.target, notice(self))
         self.database = self.opened.conn:value "select pg_catalog.current_database()"
         if self.opened.protected then
-            self:tell(("The database is protected (DBRUN_PROTECTED): READ-ONLY. To change it: dbrun --target %s"):format(
-                self.database))
+            self:tell("The database is protected (DBRUN_PROTECTED): READ-ONLY. To change it: dbrun --target "
+                .. self.database)
         end
         if self.lost then self:tell "Connected anew." end
         self.lost = nil
@@ -176,7 +176,9 @@ local function printer(self)
             return kept[at]
         end, { format = self:options().format, columns = shown })
         local out = table.concat(text)
-        if not out:find "%(%d+ rows?%)\n?$" then out = out .. ("(%d row%s)\n"):format(count, count == 1 and "" or "s") end
+        if not out:find "%(%d+ rows?%)\n?$" then
+            out = out .. ("(%d row%s)\n"):format(count, count == 1 and "" or "s")
+        end
         if count > KEPT then
             out = out:gsub("%(%d+ rows?%)\n?$", "")
                 .. ("(%d rows: the first %d are shown, the rest were counted and dropped)\n"):format(count, KEPT)
