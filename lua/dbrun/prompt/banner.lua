@@ -23,7 +23,7 @@ end
 local function ask()
     local url <const> = config.async_database_url
     local engine <const> = db.engine { url = url, size = 1, overflow = 0, connect_timeout = PATIENCE * 4 }
-    local closing <close> = setmetatable({}, { __close = function() engine:close() end })
+    local _ <close> = setmetatable({}, { __close = function() engine:close() end })
     local conn <close> = engine:acquire()
     local where <const> = target.describe(conn, url or "")
     local ok, e = pcall(target.check, conn, url or "", core.options.target)
@@ -38,7 +38,9 @@ function M.server()
         if not is_configured() then return nil end
         return task.timeout(PATIENCE, ask)
     end)
-    if ok and not where then return "No server is configured (dbrun config): the first SQL asks libpq's own default." end
+    if ok and not where then
+        return "No server is configured (dbrun config): the first SQL asks libpq's own default."
+    end
     if ok then
         local marks = ""
         if protected then core.options.read_only = true end
@@ -50,8 +52,8 @@ function M.server()
     local e <const> = where
     if errors.is(e, "cancelled") then error(e, 0) end
     local late <const> = errors.is(e, "timeout")
-    return (late and "The server has not answered yet" or "No connection: " .. (errors.is(e) and e.message or tostring(e)))
-        .. ". The first SQL opens one."
+    local why <const> = errors.is(e) and e.message or tostring(e)
+    return (late and "The server has not answered yet" or "No connection: " .. why) .. ". The first SQL opens one."
 end
 
 return M

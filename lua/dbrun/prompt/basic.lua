@@ -39,7 +39,9 @@ local function edit(session)
     }
     local text <const> = fs.read(path)
     fs.rmtree(dir)
-    if result.code ~= 0 then error(("\\e: '%s' ended with status %d; nothing is run"):format(editor, result.code), 0) end
+    if result.code ~= 0 then
+        error(("\\e: '%s' ended with status %d; nothing is run"):format(editor, result.code), 0)
+    end
     session:feed(text)
 end
 

@@ -78,8 +78,10 @@ function M.help()
     local lines <const>, width = {}, 0
     local list <const> = {}
     for name, command in pairs(M.all()) do
-        if not command.hidden then list[#list + 1] = { name = name, usage = command.usage, summary = command.summary } end
-        if not command.hidden then width = math.max(width, #command.usage) end
+        if not command.hidden then
+            list[#list + 1] = { name = name, usage = command.usage, summary = command.summary }
+            width = math.max(width, #command.usage)
+        end
     end
     table.sort(list, function(a, b) return a.name < b.name end)
     for _, command in ipairs(list) do

@@ -46,7 +46,7 @@ end
 -- ---- the terminal ----
 
 ---A line of the prompt's own.
-function Session:tell(text)
+function Session.tell(_, text)
     io.stdout:flush()
     io.stderr:write(core.tty.printable(text), "\n")
 end
