@@ -52,6 +52,9 @@ TESTS        := $(TEST_SOURCES:spec/unit/c/%.c=$(BUILD)/test/%)
 DBRUN := $(BUILD)/dbrun
 EMBED := $(BUILD)/embed
 
+# A value as one word of the shell.
+quoted = '$(subst ','\'',$(1))'
+
 # `make V=1` shows the commands.
 ifeq ($(V),1)
 SAY := @:
@@ -93,10 +96,13 @@ help:
 
 # ---- building ----------------------------------------------------------------------------------------
 
+# A value inside of a string of C.
+c_text = $(subst ",\",$(subst \,\\,$(1)))
+
 # Version and prefix as C; rewritten only when they change, so that they rebuild only what uses them.
 $(BUILD)/gen/config.h: FORCE
 	@mkdir -p $(@D)
-	@printf '#define DBRUN_VERSION "%s"\n#define DBRUN_PREFIX "%s"\n' '$(VERSION)' '$(PREFIX)' > $@.new
+	@printf '#define DBRUN_VERSION "%s"\n#define DBRUN_PREFIX "%s"\n' '$(VERSION)' $(call quoted,$(call c_text,$(PREFIX))) > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 $(BUILD)/obj/%.o: %.c | $(BUILD)/gen/config.h
@@ -289,33 +295,21 @@ man: $(DBRUN)
 
 # ---- installing --------------------------------------------------------------------------------------
 
-BINDIR   = $(DESTDIR)$(PREFIX)/bin
-SHAREDIR = $(DESTDIR)$(PREFIX)/share/dbrun
-MANDIR   = $(DESTDIR)$(PREFIX)/share/man/man1
-DOCDIR   = $(DESTDIR)$(PREFIX)/share/doc/dbrun
-
-# The sample of what verify expects is not installed.
-SCRIPTS = $(filter-out scripts/expect.lua,$(wildcard scripts/*.lua))
-
 install: all manual man
-	install -d '$(BINDIR)' '$(SHAREDIR)/scripts' '$(SHAREDIR)/lua' '$(MANDIR)' '$(DOCDIR)'
-	install -m 755 $(DBRUN) '$(BINDIR)/dbrun'
-	install -m 644 $(SCRIPTS) '$(SHAREDIR)/scripts'
-	cd lua && find . '(' -name '*.lua' -o -path './manual/*.md' ')' -exec install -D -m 644 '{}' '$(abspath $(SHAREDIR))/lua/{}' ';'
-	install -m 644 $(BUILD)/man/*.1 '$(MANDIR)'
-	install -m 644 LICENSE README.md CHANGELOG.md '$(DOCDIR)'
-	install -d '$(DOCDIR)/html'
-	install -m 644 $(BUILD)/manual/* '$(DOCDIR)/html'
+	@sh runtime/install/install.sh install $(call quoted,$(DESTDIR)) $(call quoted,$(PREFIX)) $(call quoted,$(BUILD))
 
 uninstall:
-	rm -f '$(BINDIR)/dbrun' '$(MANDIR)/dbrun.1' '$(MANDIR)'/dbrun-*.1
-	rm -rf '$(SHAREDIR)' '$(DOCDIR)'
+	@sh runtime/install/install.sh uninstall $(call quoted,$(DESTDIR)) $(call quoted,$(PREFIX)) $(call quoted,$(BUILD))
 
 # For the rockspec: INST_LIBDIR and INST_LUADIR are the rock's folders.
 install-rock: core
-	install -D -m 755 $(BUILD)/core.so '$(INST_LIBDIR)/dbrun/core.so'
-	cd lua && find . -name '*.lua' -exec install -D -m 644 '{}' '$(abspath $(INST_LUADIR))/{}' ';'
-	cd lua/manual && find . -name '*.md' -exec install -D -m 644 '{}' '$(abspath $(INST_LUADIR))/dbrun/manual/chapters/{}' ';'
+	install -D -m 755 $(BUILD)/core.so $(call quoted,$(INST_LIBDIR)/dbrun/core.so)
+	@set -e; find lua -name '*.lua' | while IFS= read -r file; do \
+	    install -D -m 644 "$$file" $(call quoted,$(INST_LUADIR))/"$${file#lua/}"; \
+	done; \
+	find lua/manual -name '*.md' | while IFS= read -r file; do \
+	    install -D -m 644 "$$file" $(call quoted,$(INST_LUADIR))/dbrun/manual/chapters/"$${file#lua/manual/}"; \
+	done
 
 clean:
 	rm -rf $(BUILD)

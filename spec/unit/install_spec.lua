@@ -1,0 +1,72 @@
+--- make install and make uninstall. What is built already is installed: nothing is compiled, since only the last step of
+--- the two, runtime/install/install.sh, is run, as the Makefile does.
+
+local core <const> = require "dbrun.core"
+local fs <const> = require "dbrun.fs"
+local process <const> = require "dbrun.process"
+
+describe("make install", function()
+    local top
+    before_each(function() top = fs.mkdtemp(fs.tempdir() .. "/dbrun-install-") end)
+    after_each(function() fs.rmtree(top) end)
+
+    local function step(verb, destdir, prefix)
+        local build = fs.dirname(core.options.program)
+        local r = process.run { "sh", "runtime/install/install.sh", verb, destdir, prefix, build, timeout = 60 }
+        assert.equal(0, r.code, r.stderr)
+        return r
+    end
+
+    it("takes a prefix with blanks and quotes, and leaves no folder it made", function()
+        for _, prefix in ipairs { "/a b", "/it's/deep $x" } do
+            step("install", "", top .. prefix)
+            local r = process.run { top .. prefix .. "/bin/dbrun", "config", "--help", cwd = "/", timeout = 10 }
+            assert.matches("^Usage: dbrun config", r.stdout, r.stderr)
+            assert.is_true(fs.exists(top .. prefix .. "/share/dbrun/lua/dbrun/init.lua"))
+            assert.is_true(fs.exists(top .. prefix .. "/share/man/man1/dbrun.1"))
+            step("uninstall", "", top .. prefix)
+            assert.same({}, fs.list(top))
+        end
+    end)
+
+    it("puts everything below DESTDIR, which may be relative and have blanks", function()
+        step("install", top .. "/d e", "/usr/local")
+        assert.is_true(fs.exists(top .. "/d e/usr/local/bin/dbrun"))
+        assert.not_matches(top, fs.read(top .. "/d e/usr/local/share/dbrun/installed"), 1, true)
+        step("uninstall", top .. "/d e", "/usr/local")
+        assert.same({}, fs.list(top))
+    end)
+
+    it("keeps folders that were there before, and files of others", function()
+        fs.mkdir_p(top .. "/bin")
+        fs.mkdir_p(top .. "/share/man")
+        step("install", "", top)
+        step("install", "", top)
+        fs.write(top .. "/share/dbrun/scripts/mine.lua", "return 0\n")
+        local r = step("uninstall", "", top)
+        assert.matches("has files of others, which stay", r.stderr)
+        assert.equal("return 0\n", fs.read(top .. "/share/dbrun/scripts/mine.lua"))
+        fs.unlink(top .. "/share/dbrun/scripts/mine.lua")
+        fs.rmdir(top .. "/share/dbrun/scripts")
+        fs.rmdir(top .. "/share/dbrun")
+        assert.same({ "bin", "share" }, fs.list(top))
+        assert.same({ "man" }, fs.list(top .. "/share"))
+    end)
+
+    it("removes what an older version had and this one has not", function()
+        step("install", "", top .. "/p")
+        local list = top .. "/p/share/dbrun/installed"
+        fs.write(top .. "/p/share/dbrun/scripts/gone.lua", "")
+        fs.write(list, fs.read(list) .. "share/dbrun/scripts/gone.lua\n")
+        step("install", "", top .. "/p")
+        assert.is_false(fs.exists(top .. "/p/share/dbrun/scripts/gone.lua"))
+        step("uninstall", "", top .. "/p")
+        assert.is_false(fs.exists(top .. "/p"))
+    end)
+
+    it("hands the values of the Makefile on as they are", function()
+        local r = process.run { "make", "-n", "uninstall", "PREFIX=/tmp/it's a b", "DESTDIR=/d e", timeout = 30 }
+        assert.equal(0, r.code, r.stderr)
+        assert.truthy(r.stdout:find([[uninstall '/d e' '/tmp/it'\''s a b' 'build']], 1, true), r.stdout)
+    end)
+end)
