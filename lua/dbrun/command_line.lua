@@ -380,6 +380,12 @@ local function on_error(e)
     return { bug = debug.traceback(tostring(e), 2) }
 end
 
+---Each command renews what the editor of this project knows of dbrun, when that is of another version.
+local function renew_stubs()
+    local folder = require "dbrun.project".folder()
+    if core.fs.stat(folder .. "/.dbrun/stubs") then require "dbrun.start.stubs".renew(folder) end
+end
+
 ---Runs a script: returns its exit status, turns errors into a message and a status.
 ---@param name string the script's short name, in front of messages
 ---@param fn fun(): integer? its work; nil counts as 0
@@ -388,6 +394,7 @@ end
 function M.main(name, fn)
     args.check("command_line.main", "name", name, "string")
     args.check("command_line.main", "fn", fn, "function")
+    renew_stubs()
     local ok, result = xpcall(fn, on_error)
     local flushed, why = io.stdout:flush()
     if ok and not flushed then
