@@ -108,6 +108,28 @@ void report_push_text(lua_State *L)
     }
 }
 
+/* Stack: 1 the error. Replaces the text on top by one with a hint, where a name that the script calls is not
+ * there. */
+static void add_hint(lua_State *L)
+{
+    const char *text = lua_tostring(L, -1);
+    if (strstr(text, "attempt to call a nil value (") == NULL)
+        return;
+    int top = lua_gettop(L);
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "dbrun.mistyped");
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_istable(L, -1)) {
+        lua_getfield(L, -1, "hint");
+        lua_pushstring(L, text);
+        lua_pushinteger(L, 2); /* below this handler */
+        if (lua_pcall(L, 2, 1, 0) == LUA_OK && lua_isstring(L, -1)) {
+            lua_pushfstring(L, "%s\nHINT:  %s", text, lua_tostring(L, -1));
+            lua_replace(L, top);
+        }
+    }
+    lua_settop(L, top);
+}
+
 int report_handler(lua_State *L)
 {
     const struct host *h = lua_touserdata(L, lua_upvalueindex(1));
@@ -123,8 +145,11 @@ int report_handler(lua_State *L)
         text = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
     lua_pushvalue(L, 1);
     sched_note_error(L, s);
+    lua_pushstring(L, text);
+    if (lua_type(L, 1) == LUA_TSTRING)
+        add_hint(L);
     if (sched_push_traceback(L, s, 1))
-        lua_pushfstring(L, "%s\n%s", text, lua_tostring(L, -1));
+        lua_pushfstring(L, "%s\n%s", lua_tostring(L, -2), lua_tostring(L, -1));
     return 1;
 }
 

@@ -54,6 +54,29 @@ static int load_from_folder(lua_State *L, const char *folder, const char *name)
     return 2;
 }
 
+/* Leaves the name of the module that was probably meant, for the error of require; returns the number of
+ * results. */
+static int tell_nearest(lua_State *L, const char *name)
+{
+    int top = lua_gettop(L);
+    if (strcmp(name, "dbrun.mistyped") == 0 || load_embedded(L, "dbrun.mistyped") == 0)
+        return 0;
+    lua_pop(L, 1);
+    if (lua_pcall(L, 0, 1, 0) == LUA_OK) {
+        lua_getfield(L, -1, "module");
+        lua_pushstring(L, name);
+        lua_createtable(L, (int)embedded_count, 0);
+        for (size_t i = 0; i < embedded_count; i++) {
+            lua_pushstring(L, embedded_modules[i].name);
+            lua_seti(L, -2, (lua_Integer)i + 1);
+        }
+        if (lua_pcall(L, 2, 1, 0) == LUA_OK && lua_isstring(L, -1))
+            return 1;
+    }
+    lua_settop(L, top);
+    return 0;
+}
+
 /* Searched before package.path: an installed rock may be of another version than the binary. */
 static int search_own(lua_State *L)
 {
@@ -63,7 +86,8 @@ static int search_own(lua_State *L)
     const char *folder = getenv("DBRUN_LUA_DIR");
     if (folder != NULL && *folder != '\0')
         return load_from_folder(L, folder, name);
-    return load_embedded(L, name);
+    int found = load_embedded(L, name);
+    return found > 0 ? found : tell_nearest(L, name);
 }
 
 /* Searched last: embedded modules of others (argparse) are used only where they are not installed. */

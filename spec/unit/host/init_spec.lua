@@ -81,7 +81,7 @@ describe("dbrun init", function()
 
     it("writes stubs that Lua can read, and renews those of another version", function()
         local r = run("lua init > /dev/null; cd .dbrun/stubs; find . -name '*.lua' -exec luac5.4 -p {} \\; && "
-            .. "grep -c 'function M.read' dbrun/fs.lua; echo old > version; touch dbrun/gone.lua; cd ../../scripts; "
+            .. "grep -c 'function M.read(' dbrun/fs.lua; echo old > version; touch dbrun/gone.lua; cd ../../scripts; "
             .. "lua config > /dev/null; cat ../.dbrun/stubs/version; ls ../.dbrun/stubs/dbrun/gone.lua 2>&1 | wc -l; "
             .. "grep -l 'return M' ../.dbrun/stubs/dbrun/db.lua")
         assert.matches("^1\n%d+%.%d+%.%d+\n1\n", r.out, r.err)

@@ -1,0 +1,105 @@
+--- What a script probably meant by a name that it calls and that is not there. Asked by the host for an error that nobody
+--- has caught, while the stack is as it was.
+local nearest <const> = require "dbrun.nearest"
+
+local M = {}
+
+---The value of a variable where the error was raised.
+---@param level integer of the function, for the caller
+---@param name string
+local function variable(level, name)
+    local i, found = 1, nil
+    while true do
+        local key <const>, value <const> = debug.getlocal(level + 1, i)
+        if not key then break end
+        if key == name then found = value end
+        i = i + 1
+    end
+    if found ~= nil then return found end
+    local fn <const> = debug.getinfo(level + 1, "f").func
+    for n = 1, math.huge do
+        local key <const>, value <const> = debug.getupvalue(fn, n)
+        if not key then return rawget(_G, name) end
+        if key == name then return value end
+    end
+end
+
+---Collects the names of what a value has, without calling its functions.
+local function add_names(names, value, depth)
+    if type(value) == "table" then
+        for key in next, value do
+            if type(key) == "string" then names[#names + 1] = key end
+        end
+    end
+    local meta <const> = depth < 4 and debug.getmetatable(value)
+    local index <const> = type(meta) == "table" and rawget(meta, "__index")
+    if type(index) == "table" then add_names(names, index, depth + 1) end
+end
+
+---The text of a line of a script's file.
+local function line_of(source, number)
+    if source:sub(1, 1) ~= "@" then return nil end
+    local file <close> = io.open(source:sub(2), "rb")
+    if not file then return nil end
+    local n = 0
+    for line in file:lines() do
+        n = n + 1
+        if n == number then return line end
+    end
+end
+
+---The object in front of ".name" or ":name" in the line where the error was raised.
+local function object(level, name)
+    local info <const> = debug.getinfo(level + 1, "Sl")
+    local line <const> = line_of(info.source, info.currentline)
+    local path <const> = line and line:match("([%a_][%w_.]*)%s*[.:]%s*" .. name .. "%f[^%w_]")
+    if not path then return nil end
+    local value
+    for word in path:gmatch "[^.]+" do
+        if value == nil then
+            value = variable(level + 1, word)
+        else
+            value = type(value) == "table" and rawget(value, word) or nil
+        end
+        if value == nil then return nil end
+    end
+    return value
+end
+
+---@param message string of an error
+---@param level integer 1: the function that called this one
+---@return string? near
+local function find(message, level)
+    local kind <const>, name <const> = message:match "attempt to call a nil value %((%l+) '([%a_][%w_]*)'%)$"
+    if not kind then return nil end
+    local names <const> = {}
+    if kind == "global" then
+        add_names(names, _G, 0)
+    elseif kind == "field" or kind == "method" then
+        local value <const> = object(level + 1, name)
+        if value == nil then return nil end
+        add_names(names, value, 0)
+    end
+    table.sort(names)
+    return nearest.find(name, names)
+end
+
+---The hint for an error that is being raised.
+---@param message string
+---@param level integer 1: the function that called this one
+---@return string? hint
+function M.hint(message, level)
+    local ok <const>, near <const> = pcall(find, message, level + 2)
+    return ok and near and ("did you mean '%s'?"):format(near) or nil
+end
+
+---What is added when a module of dbrun is not found.
+---@param name string
+---@param modules string[] those there are
+---@return string? text
+function M.module(name, modules)
+    local near <const> = nearest.find(name, modules)
+    return near and ("did you mean '%s'?"):format(near) or nil
+end
+
+return M

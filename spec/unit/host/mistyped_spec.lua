@@ -1,0 +1,46 @@
+--- An error that nobody catches names what a script probably meant.
+
+local run <const> = require "spec.support.command".run
+
+describe("a mistyped name in a script", function()
+    local function stderr(text)
+        local r = run("lua x.lua", { ["x.lua"] = text })
+        assert.equal(1, r.code)
+        return r.err
+    end
+
+    it("has the nearest one as its hint", function()
+        for text, near in pairs {
+            ["local t = { inner = setmetatable({}, { __index = { query = print } }) }\nt.inner:qurey 'x'"] = "query",
+            ["string.formt('x')"] = "format",
+            ["local s = 'x' s:uper()"] = "upper",
+            ["pirnt(1)"] = "print",
+            ["local m = { insert = print }\nlocal function f() return function() m.isnert(1) end end\nf()()"] = "insert",
+        } do
+            local err = stderr(text)
+            assert.matches("attempt to call a nil value %(%l+ '%w+'%)\nHINT:  did you mean '" .. near .. "'%?\nstack traceback:",
+                err)
+        end
+    end)
+
+    it("has none where nothing is near, and calls no function of the script", function()
+        for _, text in ipairs {
+            "local x x()", "local t = {} t.nothing()", "frobnicate()",
+            "local t = setmetatable({}, { __index = function(_, k) if k ~= 'qurey' then print 'asked' end end }) t:qurey()",
+        } do
+            local r = run("lua x.lua", { ["x.lua"] = text })
+            assert.not_matches("HINT", r.err)
+            assert.equal("", r.out)
+        end
+    end)
+
+    it("leaves what a script catches as it is", function()
+        assert.equal("x.lua:1: attempt to call a nil value (global 'pirnt')\n", run("lua x.lua",
+            { ["x.lua"] = "print(select(2, pcall(function() pirnt(1) end)))" }).out)
+    end)
+
+    it("is told for a module of dbrun", function()
+        assert.matches("module 'dbrun%.jsn' not found:.*\n\tdid you mean 'dbrun%.json'%?\n", stderr "require 'dbrun.jsn'")
+        assert.not_matches("did you mean", stderr "require 'dbrun.xyzzyfrob'")
+    end)
+end)
