@@ -98,7 +98,7 @@ end
 ---@param modules string[] those there are
 ---@return string? text
 function M.module(name, modules)
-    local near <const> = nearest.find(name, modules)
+    local near <const> = nearest.find(name, modules, 2)
     return near and ("did you mean '%s'?"):format(near) or nil
 end
 

@@ -17,6 +17,7 @@
 #include "bind/os/tty.h"
 #include "bind/pg/module.h"
 #include "bind/redis/module.h"
+#include "bind/versions.h"
 
 #include <string.h>
 #include <unistd.h>
@@ -88,11 +89,21 @@ static const struct part {
     const char *name;
     int (*open)(lua_State *L, struct runtime *rt);
 } parts[] = {
-    {"error", bind_error_open}, {"log", bind_log_open},         {"task", open_task},
-    {"json", bind_json_open},   {"process", bind_process_open}, {"fs", bind_fs_open},
-    {"tty", bind_tty_open},     {"sql", bind_sql_open},         {"pg", bind_pg_open},
-    {"redis", bind_redis_open}, {"clock", bind_clock_open},     {"digest", bind_digest_open},
-    {"text", bind_text_open},   {"rows", bind_rows_open},
+    {"error", bind_error_open},
+    {"log", bind_log_open},
+    {"task", open_task},
+    {"json", bind_json_open},
+    {"process", bind_process_open},
+    {"fs", bind_fs_open},
+    {"versions", bind_versions_open},
+    {"tty", bind_tty_open},
+    {"sql", bind_sql_open},
+    {"pg", bind_pg_open},
+    {"redis", bind_redis_open},
+    {"clock", bind_clock_open},
+    {"digest", bind_digest_open},
+    {"text", bind_text_open},
+    {"rows", bind_rows_open},
 };
 
 /* __index(core, name): opens the part and keeps it. */

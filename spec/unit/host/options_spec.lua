@@ -70,6 +70,17 @@ describe("the command line of dbrun", function()
         assert.equal("installed\n", r.out, r.err)
     end)
 
+    it("tells the versions of its libraries, as text and as JSON", function()
+        local text = run("lua version")
+        assert.matches("^dbrun +%d+%.%d+%.%d+\nLua +5%.4%.%d+\nlibpq +%d+%.%d+\nhiredis +%d", text.out, text.err)
+        assert.matches("\nOpenSSL +OpenSSL %d", text.out)
+        local all = require "dbrun.json".decode(run("lua version --json").out)
+        assert.equal(core.options.version, all.dbrun)
+        assert.matches("^%d+%.%d+%.%d+$", all.libraries.libuv.compiled)
+        assert.matches("^%d+%.%d+%.%d+$", all.libraries.libuv.running)
+        assert.matches("Did you mean '%-%-json'", run("lua version --jsno").err)
+    end)
+
     it("--help and --version", function()
         local help = run "lua --help"
         assert.equal(0, help.code)
