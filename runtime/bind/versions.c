@@ -27,14 +27,16 @@ int bind_versions_open(lua_State *L, struct runtime *rt)
     char pq[32];
     char hiredis[32];
     char uv[32];
+    char pq_here[32];
     (void)rt;
     int version = PQlibVersion();
     snprintf(pq, sizeof pq, "%d.%d", version / 10000, version % 10000);
     snprintf(hiredis, sizeof hiredis, "%d.%d.%d", HIREDIS_MAJOR, HIREDIS_MINOR, HIREDIS_PATCH);
     snprintf(uv, sizeof uv, "%d.%d.%d", UV_VERSION_MAJOR, UV_VERSION_MINOR, UV_VERSION_PATCH);
+    snprintf(pq_here, sizeof pq_here, "%d.%d", PG_VERSION_NUM / 10000, PG_VERSION_NUM % 10000);
     lua_newtable(L);
     add(L, "Lua", LUA_VERSION_MAJOR "." LUA_VERSION_MINOR "." LUA_VERSION_RELEASE, NULL);
-    add(L, "libpq", PG_VERSION, pq);
+    add(L, "libpq", pq_here, pq);
     add(L, "hiredis", hiredis, NULL);
     add(L, "libuv", uv, uv_version_string());
     add(L, "OpenSSL", OPENSSL_VERSION_TEXT, OpenSSL_version(OPENSSL_VERSION));

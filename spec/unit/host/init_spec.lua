@@ -25,7 +25,8 @@ describe("dbrun init", function()
 
     it("keeps what is there, also the second time, and adds lines to .gitignore", function()
         local r = run("printf 'node_modules' > .gitignore; lua init > /dev/null; echo mine > scripts/tidy.lua; "
-            .. "cp -r . ../copy; lua init; cat .gitignore; rm -rf .dbrun ../copy/.dbrun; diff -r . ../copy && echo same")
+            .. "cp -r . ../copy; lua init; cat .gitignore; rm -rf .dbrun ../copy/.dbrun; "
+            .. "diff -r . ../copy && echo same")
         assert.equal(0, r.code, r.err)
         assert.matches("\n0 files, 8 kept%. Next:\n", r.out)
         assert.matches("node_modules\n/%.env\n/%.dbrun/\nsame\n$", r.out)
@@ -72,7 +73,7 @@ describe("dbrun init", function()
 
     it("says when it may not write", function()
         if process.uid() ~= 0 then pending "needs root, who can become another user" return end
-        local r = run("chmod 711 ..; cp $(readlink -f $(command -v lua)) ../mine; mkdir -p scripts; cp $(dirname $(readlink "
+        local r = run("chmod 711 ..; cp $(readlink -f $(command -v lua)) ../mine; mkdir scripts; cp $(dirname $(readlink "
             .. "-f $(command -v lua)))/../scripts/init.lua scripts; chmod 755 . ../mine scripts; setpriv --reuid 65534 "
             .. "--clear-groups ../mine scripts/init.lua")
         assert.equal(1, r.code, r.err)

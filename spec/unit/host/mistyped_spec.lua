@@ -18,15 +18,16 @@ describe("a mistyped name in a script", function()
             ["local m = { insert = print }\nlocal function f() return function() m.isnert(1) end end\nf()()"] = "insert",
         } do
             local err = stderr(text)
-            assert.matches("attempt to call a nil value %(%l+ '%w+'%)\nHINT:  did you mean '" .. near .. "'%?\nstack traceback:",
-                err)
+            assert.matches("attempt to call a nil value %(%l+ '%w+'%)\nHINT:  did you mean '" .. near
+                .. "'%?\nstack traceback:", err)
         end
     end)
 
     it("has none where nothing is near, and calls no function of the script", function()
         for _, text in ipairs {
             "local x x()", "local t = {} t.nothing()", "frobnicate()",
-            "local t = setmetatable({}, { __index = function(_, k) if k ~= 'qurey' then print 'asked' end end }) t:qurey()",
+            "local t = setmetatable({}, { __index = function(_, k) if k ~= 'qurey' then print 'asked' end end })\n"
+                .. "t:qurey()",
         } do
             local r = run("lua x.lua", { ["x.lua"] = text })
             assert.not_matches("HINT", r.err)
@@ -40,7 +41,8 @@ describe("a mistyped name in a script", function()
     end)
 
     it("is told for a module of dbrun", function()
-        assert.matches("module 'dbrun%.jsn' not found:.*\n\tdid you mean 'dbrun%.json'%?\n", stderr "require 'dbrun.jsn'")
+        assert.matches("module 'dbrun%.jsn' not found:.*\n\tdid you mean 'dbrun%.json'%?\n",
+            stderr "require 'dbrun.jsn'")
         assert.not_matches("did you mean", stderr "require 'dbrun.xyzzyfrob'")
     end)
 end)
