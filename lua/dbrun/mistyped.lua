@@ -1,5 +1,5 @@
---- What a script probably meant by a name that it calls and that is not there. Asked by the host for an error that nobody
---- has caught, while the stack is as it was.
+--- What a script probably meant by a name that it calls and that is not there. Asked by the host for an error that
+--- nobody has caught, while the stack is as it was.
 local nearest <const> = require "dbrun.nearest"
 
 local M = {}

@@ -14,8 +14,8 @@ local VERSION <const> = "version"
 
 --- Modules that the others are made of.
 local INTERNAL <const> = {
-    args = true, argparse = true, command_line = true, conninfo = true, dotenv = true, exit_guard = true, nearest = true,
-    pager = true, places = true, project = true, target = true, url = true,
+    args = true, argparse = true, command_line = true, conninfo = true, dotenv = true, exit_guard = true,
+    mistyped = true, nearest = true, pager = true, places = true, project = true, target = true, url = true,
 }
 
 ---Is it a module that scripts use? Files in folders are parts of one.

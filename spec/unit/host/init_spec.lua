@@ -73,7 +73,8 @@ describe("dbrun init", function()
 
     it("says when it may not write", function()
         if process.uid() ~= 0 then pending "needs root, who can become another user" return end
-        local r = run("chmod 711 ..; cp $(readlink -f $(command -v lua)) ../mine; mkdir scripts; cp $(dirname $(readlink "
+        local r = run("chmod 711 ..; cp $(readlink -f $(command -v lua)) ../mine; mkdir scripts; cp $(dirname $("
+            .. "readlink "
             .. "-f $(command -v lua)))/../scripts/init.lua scripts; chmod 755 . ../mine scripts; setpriv --reuid 65534 "
             .. "--clear-groups ../mine scripts/init.lua")
         assert.equal(1, r.code, r.err)

@@ -15,7 +15,7 @@ describe("a mistyped name in a script", function()
             ["string.formt('x')"] = "format",
             ["local s = 'x' s:uper()"] = "upper",
             ["pirnt(1)"] = "print",
-            ["local m = { insert = print }\nlocal function f() return function() m.isnert(1) end end\nf()()"] = "insert",
+            ["local m = { insert = print }\nlocal function f() return function() m.isnert() end end\nf()()"] = "insert",
         } do
             local err = stderr(text)
             assert.matches("attempt to call a nil value %(%l+ '%w+'%)\nHINT:  did you mean '" .. near
