@@ -7,6 +7,7 @@
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local outs <const> = require "dbrun.table.out"
 local parse <const> = require "dbrun.csv.parse"
 local types <const> = require "dbrun.csv.types"
 
@@ -30,7 +31,7 @@ local HEADER <const> = {
 ---@field quote? string one byte, default '"'
 ---@field null? string the text, without quotes around it, that is NULL; default ""
 ---@field strict? boolean the first bad row is an error
----@field max_bad? integer more bad rows than that are an error; default 1000
+---@field max_bad? integer more bad rows than that are an error; default: all are kept
 
 ---@class dbrun.csv.Bad
 ---@field line integer where the record begins
@@ -52,14 +53,22 @@ local READER <const> = {
 
 local CHUNK <const> = 1 << 16
 
+local function pieces_of(file)
+    return function()
+        local piece <const>, why <const> = file:read(CHUNK)
+        if not piece and why then errors.fail("io", "csv.reader: cannot read: " .. why) end
+        return piece
+    end
+end
+
 --- The function that gives the source's pieces, and what is to be closed at the end.
 local function source_of(source)
     if type(source) == "string" then
         local file, why = io.open(source, "rb")
         if not file then errors.fail("io", "csv.reader: " .. why) end
-        return function() return file:read(CHUNK) end, file
+        return pieces_of(file), file
     elseif io.type(source) == "file" then
-        return function() return source:read(CHUNK) end
+        return pieces_of(source)
     elseif io.type(source) == "closed file" then
         errors.usage("csv.reader", "the source is a closed file")
     elseif args.is_callable(source) then
@@ -160,13 +169,17 @@ function ReaderMeta:__call()
             self:close()
             return nil
         end
-        if not self.columns and not self.width then self.width = record.n end
-        local row <const>, reason <const> = to_row(self, record)
-        if row then
-            self.rows = self.rows + 1
-            return row
+        -- A line without anything is a row of one column, which is NULL, and no row of several.
+        local blank <const> = record.text == "" and (self.columns and #self.columns or self.width) ~= 1
+        if not blank then
+            if not self.columns and not self.width then self.width = record.n end
+            local row <const>, reason <const> = to_row(self, record)
+            if row then
+                self.rows = self.rows + 1
+                return row
+            end
+            bad_row(self, record, reason)
         end
-        bad_row(self, record, reason)
     end
 end
 
@@ -195,12 +208,15 @@ function M.reader(source, opts)
     local read <const>, file <const> = source_of(source)
     local self <const> = setmetatable({
         next = parse.records(read, opts.delimiter or ",", opts.quote or '"'), file = file, bad = {}, rows = 0,
-        null = opts.null or "", strict = opts.strict, max_bad = opts.max_bad or 1000,
+        null = opts.null or "", strict = opts.strict, max_bad = opts.max_bad or math.huge,
     }, ReaderMeta)
     local ok <const>, e <const> = pcall(function()
         local places
         if opts.header ~= false then
-            local first <const> = type(opts.header) ~= "table" and self.next() or nil
+            local first
+            if type(opts.header) ~= "table" then
+                repeat first = self.next() until not first or first.text ~= ""
+            end
             if first and first.wrong then errors.fail("io", ("line %d: %s"):format(first.line, first.wrong)) end
             local names <const> = type(opts.header) == "table" and opts.header or first and first.fields or {}
             places = check_names(names)
@@ -231,11 +247,6 @@ local WriterMeta <const> = { __index = Writer, __name = "dbrun.csv.Writer" }
 
 local WRITER <const> = { columns = "table", header = "boolean", delimiter = BYTE, quote = BYTE, null = "string" }
 
-local function put(self, line)
-    local ok <const>, why <const> = self.file:write(line, "\n")
-    if not ok then errors.fail("io", "csv.writer: cannot write: " .. tostring(why)) end
-end
-
 ---Writes a row.
 ---@param row table by name (when the writer has columns), or a list
 ---Raises kind `usage` for a row with a key that is no column, kind `io` when the file cannot be written.
@@ -260,30 +271,40 @@ function Writer:write(row)
         if by_name then v = row[columns[i]] else v = row[i] end
         texts[i] = not value.is_null(v) and value.text(v, {})
     end
-    put(self, self.line(texts, n))
+    self.out:line(self.line(texts, n))
     self.rows = self.rows + 1
 end
 
----Writes CSV into a file, row by row.
----@param file file* or an object with a method `write` that returns nil and a reason when it fails
+---Hands all rows over to the system. Idempotent; the file stays open.
+---Raises kind `io` when they cannot be written: a full disk is told here, not before.
+function Writer:flush()
+    args.self("flush", self, WriterMeta, "a writer", "writer")
+    self.out:flush()
+end
+
+---Flushes at the end of the writer's block; after an error in the block that error is the one that is told.
+function WriterMeta:__close(problem)
+    if problem == nil then self.out:flush() else pcall(self.out.flush, self.out) end
+end
+
+---Writes CSV into a file, row by row. `local w <close> = csv.writer(...)`, or `w:flush()` at the end, tells of a full
+---disk; so does the file's own `close`.
+---@param file file* or an object with a method `write`, such as a child process
 ---@param opts? dbrun.csv.WriterOptions
 ---@return dbrun.csv.Writer
 ---Raises kind `usage` for options, kind `io` when the names cannot be written.
 function M.writer(file, opts)
     opts = args.options("csv.writer", opts, WRITER)
-    local ok <const>, method <const> = pcall(function() return file.write end)
-    if type(file) == "string" or not ok or not args.is_callable(method) then
-        errors.usage("csv.writer", "the file must be an open file, or an object with a method write")
-    end
+    args.check("csv.writer", "the file", file, outs.FILE)
     if opts.columns then args.list("csv.writer", "columns", opts.columns, "string") end
     local self <const> = setmetatable({
-        file = file, rows = 0, columns = opts.columns, known = {},
+        out = outs.new("csv.writer", file, { at_once = true }), rows = 0, columns = opts.columns, known = {},
         line = require "dbrun.csv.encode".line {
             delimiter = opts.delimiter or ",", quote = opts.quote or '"', nulls = opts.null or "",
         },
     }, WriterMeta)
     for _, name in ipairs(opts.columns or {}) do self.known[name] = true end
-    if opts.columns and opts.header ~= false then put(self, self.line(opts.columns, #opts.columns)) end
+    if opts.columns and opts.header ~= false then self.out:line(self.line(opts.columns, #opts.columns)) end
     return self
 end
 

@@ -8,6 +8,7 @@
 --- In `table`, `vertical` and `md` a value never moves the cursor: control characters are escaped.
 local args <const> = require "dbrun.args"
 local errors <const> = require "dbrun.error"
+local outs <const> = require "dbrun.table.out"
 local source_of <const> = require "dbrun.table.source"
 local tty <const> = require "dbrun.tty"
 
@@ -31,8 +32,8 @@ M.formats = { "table", "vertical", "csv", "tsv", "json", "jsonl", "md" }
 ---@field columns? (string|{name: string, type?: string, oid?: integer})[] which columns, and in which order; for rows
 ---that are lists: their names
 ---@field header? boolean false leaves the names of the columns out
----@field nulls? string the text of NULL: "NULL", in csv nothing
----@field title? string a line above a table
+---@field nulls? string the text of NULL: "NULL", in csv nothing; the other formats for programs have one of their own
+---@field title? string a line above it (table, vertical, md)
 ---@field limit? integer rows that are shown; the others are read, and counted in a last line
 ---@field text? boolean the values are the server's own text, as query({text = true}, ...) gives it
 ---@field width? integer|false columns of the screen, to which lines are cut; default: the terminal's, where it goes to
@@ -51,12 +52,22 @@ local KNOWN <const> = {
     },
 }
 
+local ONLY_FOR <const> = {
+    title = { table = true, vertical = true, md = true }, delimiter = { csv = true },
+    nulls = { table = true, vertical = true, md = true, csv = true },
+}
+
 local function options_of(fn, given)
     local opts <const> = {}
     for key, value in pairs(args.options(fn, given, KNOWN)) do opts[key] = value end
     opts.format = opts.format or "table"
     if opts.columns and not require "dbrun.table.columns".are_columns(opts.columns) then
         errors.usage(fn, "columns must be a list of names, or of tables with a name as result.columns has them")
+    end
+    for key, formats in pairs(ONLY_FOR) do
+        if opts[key] ~= nil and not formats[opts.format] then
+            errors.usage(fn, "the format %s has no option '%s'", opts.format, key)
+        end
     end
     return opts
 end
@@ -73,7 +84,7 @@ end
 
 --- Gives each line to `emit`. Returns how many rows it was given, and how many of them it wrote.
 local function run(fn, v, opts, emit)
-    local meta <const> = type(v) ~= "table" and getmetatable(v)
+    local meta <const> = args.is_callable(v) and getmetatable(v)
     local _ <close> = type(meta) == "table" and meta.__close and v or nil
     local source <const> = source_of.of(fn, v, opts)
     for _, column in ipairs(source.columns) do column.as_text = opts.text end
@@ -122,21 +133,16 @@ local FDS <const> = { [io.stdout] = 1, [io.stderr] = 2 }
 local function write(fn, file, v, opts)
     opts = options_of(fn, opts)
     for_terminal(opts, FDS[file])
-    return run(fn, v, opts, function(line)
-        local ok, why = file:write(line, "\n")
-        if not ok then errors.fail("io", ("%s: cannot write: %s"):format(fn, tostring(why))) end
-    end)
+    local terminal <const> = FDS[file] ~= nil and tty.isatty(FDS[file])
+    local guard <const> = terminal and (opts.format == "csv" or opts.format == "tsv")
+    local out <close> = outs.new(fn, file, { at_once = terminal, guard = guard })
+    local rows <const>, shown <const> = run(fn, v, opts, function(line) out:line(line) end)
+    out:flush()
+    return rows, shown
 end
 
-local FILE <const> = {
-    function(v)
-        local ok, method = pcall(function() return v.write end)
-        return ok and type(v) ~= "string" and args.is_callable(method)
-    end, "a file, or an object with a method write",
-}
-
 ---Writes rows as they come: the widths of a table are those of the first 1,000, and no more rows are held in memory.
----@param file file* or an object with a method `write`, which returns nil and a reason when it fails
+---@param file file* or an object with a method `write`, such as a child process
 ---@param v any as lines
 ---@param opts? dbrun.table.Options
 ---@return integer rows how many there were
@@ -148,7 +154,7 @@ local FILE <const> = {
 ---print(tables.write(file, db.async:rows "select 1 as id", { format = "csv" }))  --> 1  1
 ---```
 function M.write(file, v, opts)
-    args.check("table.write", "the file", file, FILE)
+    args.check("table.write", "the file", file, outs.FILE)
     return write("table.write", file, v, opts)
 end
 

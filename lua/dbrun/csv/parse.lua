@@ -1,5 +1,6 @@
 --- Records of CSV (RFC 4180 section 2) out of chunks of any size. Differences from the RFC: a line may end with LF
---- alone, a quote inside of a field without quotes is a character like others, and lines without anything are left out.
+--- alone, a quote inside of a field without quotes is a character like others, and a line without
+--- anything is a record with an empty text, of which the reader decides.
 local errors <const> = require "dbrun.error"
 
 local M = {}
@@ -120,7 +121,7 @@ function M.records(read, delimiter, quote)
                 if found then
                     at, wanted = behind, 0
                     line = line + lines_in(found.text) + 1
-                    if found.text ~= "" then return found end
+                    return found
                 elseif not more() then
                     local ok, after = record()
                     if not ok then
@@ -130,7 +131,7 @@ function M.records(read, delimiter, quote)
                     end
                     at = after
                     line = line + lines_in(ok.text) + 1
-                    if ok.text ~= "" then return ok end
+                    return ok
                 end
             end
         end
