@@ -42,7 +42,7 @@ local function fit(widths, columns, width)
             high = middle - 1
         end
     end
-    local used = -2
+    local used = -1
     for i, w in ipairs(best) do
         -- A column that is left out is told by an ellipsis, which takes two columns of the screen.
         local more <const> = i < n and 2 or 0
