@@ -31,6 +31,8 @@ describe("public functions", function()
                 ["dbrun.progress.Progress"] = function()
                     return progress.new { label = "x", terminal = false, out = assert(io.open("/dev/null", "w")) }
                 end,
+                ["dbrun.csv.Reader"] = function() return require "dbrun.csv".reader(function() end) end,
+                ["dbrun.csv.Writer"] = function() return require "dbrun.csv".writer(io.stdout) end,
                 ["dbrun.seed.Random"] = function() return require "dbrun.seed.random".new "x" end,
             },
             values = {
@@ -54,6 +56,7 @@ describe("public functions", function()
         { "semaphore", "dbrun.Semaphore" }, { "permit", "dbrun.Permit" }, { "lock", "dbrun.fs.Lock" },
         { "child", "dbrun.process.Child" },
         { "progress", "dbrun.progress.Progress" }, { "random", "dbrun.seed.Random" },
+        { "reader", "dbrun.csv.Reader" }, { "writer", "dbrun.csv.Writer" },
     }
 
     it("are walked, or need servers", function()
