@@ -1,6 +1,6 @@
 /*
- * The prompt's terminal, for lua/dbrun/prompt: it reads lines with libedit where that is installed, and runs what
- * was typed in a stretch that Ctrl-C cancels. What a line means is decided in Lua.
+ * The prompt's terminal, for lua/dbrun/prompt: it reads lines with libedit where that is installed, and runs
+ * what was typed in a stretch that Ctrl-C cancels. What a line means is decided in Lua.
  */
 #ifndef DBRUN_HOST_PROMPT_H
 #define DBRUN_HOST_PROMPT_H

@@ -3,7 +3,11 @@
 local M = {}
 
 local MODULES <const> = {
-    db = "dbrun.db", redis = "dbrun.redis", task = "dbrun.task", json = "dbrun.json", config = "dbrun.config",
+    db = function() return require "dbrun.db" end,
+    redis = function() return require "dbrun.redis" end,
+    task = function() return require "dbrun.task" end,
+    json = function() return require "dbrun.json" end,
+    config = function() return require "dbrun.config" end,
 }
 
 ---Makes the table that is _ENV of what is typed.
@@ -11,7 +15,7 @@ local MODULES <const> = {
 ---@return table
 function M.new(session)
     local function value(name)
-        if MODULES[name] then return require(MODULES[name]) end
+        if MODULES[name] then return MODULES[name]() end
         if name == "r" then return require "dbrun.redis".get() end
         if name == "conn" then return session:conn() end
         if name == "_" then return session.last end
