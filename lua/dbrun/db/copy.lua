@@ -155,14 +155,22 @@ local function nothing() end
 
 --- Each sender stops early when the server has refused the COPY; the end of the COPY raises its error.
 local function send_rows(conn, encoder, plan, first, f, state)
-    local add <const> = encoder:rows(is_by_name(first, plan.names))
-    if add(first) and not conn:copy_send(encoder) then
-        return
+    local row, empty = first, 0
+    -- Rows that are all NULL have no form: the first of the others tells it.
+    while type(row) == "table" and next(row) == nil and core.rows.kind(row) ~= "row" do
+        row, empty = f(state, row), empty + 1
     end
-    for row in f, state, first do
+    local add <const> = encoder:rows(type(row) == "table" and is_by_name(row, plan.names))
+    for _ = 1, empty do
+        if add {} and not conn:copy_send(encoder) then
+            return
+        end
+    end
+    while row ~= nil do
         if add(row) and not conn:copy_send(encoder) then
             return
         end
+        row = f(state, row)
     end
     encoder:finish()
     conn:copy_send(encoder)

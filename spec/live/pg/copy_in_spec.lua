@@ -449,9 +449,23 @@ pg.on_both(describe, function(_, open)
             fails('row 1 is a list, and has a value for "nmae", too', { { nmae = "a" } })
             fails('row 2 is a list, and has a value for "name", too', { { "a", "b" }, { name = "c" } })
             fails('row 1 is a list, and has a value for "name", too', { { "a", name = "c" } })
-            fails('row 2 is a list, and has a value for "email", too', { {}, { email = "c" } })
+            fails('row 3 is a list, and has a value for "email", too', { {}, { "b" }, { email = "c" } })
             fails('row 1 is a list, and has a value for 5, too', { { "a", [5] = "b" } })
             fails('row 1 is a list, and has a value for 0, too', { { [0] = "a", "b" } })
+        end)
+
+        it("takes rows that are all NULL before it knows whether rows are lists or tables by name", function()
+            local e <close> = open()
+            local t = pg.table(e, "a text, b text")
+            for _, format in ipairs(formats) do
+                for _, row in ipairs { { b = "x" }, { db.null, "x" } } do
+                    assert.equal(4, e:copy_in(t, { "a", "b" }, { {}, {}, row, {} }, option(format)))
+                    local counts <const> = e:one("select count(*) as n, count(a) as a, count(b) as b from " .. t)
+                    assert.same({ n = 4, a = 0, b = 1 }, counts)
+                    e:exec("truncate " .. t)
+                end
+            end
+            assert.equal(2, e:copy_in(t, { "a", "b" }, { {}, {} }))
         end)
 
         it("takes every way to write a list with holes", function()
