@@ -6,12 +6,18 @@ local fs <const> = require "dbrun.fs"
 local process <const> = require "dbrun.process"
 
 describe("make install", function()
+    local build <const> = fs.dirname(core.options.program)
     local top
+
+    -- What `make install` makes before that step.
+    setup(function()
+        if not fs.exists(build .. "/man") then require("dbrun.manual.man").write(build .. "/man") end
+        if not fs.exists(build .. "/manual") then require("dbrun.manual.site").write(build .. "/manual") end
+    end)
     before_each(function() top = fs.mkdtemp(fs.tempdir() .. "/dbrun-install-") end)
     after_each(function() fs.rmtree(top) end)
 
     local function step(verb, destdir, prefix)
-        local build = fs.dirname(core.options.program)
         local r = process.run { "sh", "runtime/install/install.sh", verb, destdir, prefix, build, timeout = 60 }
         assert.equal(0, r.code, r.stderr)
         return r
