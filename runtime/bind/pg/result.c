@@ -267,8 +267,11 @@ int pg_result_push(lua_State *L, const struct pg_decoder *d, const PGresult *r, 
     case RESULT_VALUE:
         if (rows == 0 || PQnfields(r) == 0 || PQgetisnull(r, 0, 0))
             break;
-        plan = (struct row_plan){.r = r, .form = form, .reading = {.by = d, .result = r}};
+        plan.r = r; /* what push_value reads: all of the plan is half a kilobyte to clear */
+        plan.form = form;
         plan.binary = PQfformat(r, 0) == 1;
+        plan.reading = (struct pg_reading){.by = d, .result = r};
+        plan.types = NULL;
         push_value(L, &plan, type_of(&plan, 0), 0, 0);
         return 1;
     }
