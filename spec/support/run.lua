@@ -255,6 +255,8 @@ local function judge_reports(sum)
 end
 
 os.execute(("rm -rf %s && mkdir -p %s"):format(quote(reports), quote(reports)))
+-- A program finds the scripts that ship beside its folder; a build elsewhere has none there.
+os.execute(("cd %s/.. && test -e scripts || ln -s %s/scripts scripts"):format(quote(opts.build), quote(root)))
 local jobs <const> = collect()
 local sum <const> = { passed = 0, failed = 0, skipped = 0 }
 local started = 0
