@@ -39,6 +39,8 @@ SOURCES      := $(wildcard runtime/*/*.c runtime/bind/*/*.c)
 HOST_SOURCES := $(wildcard runtime/host/*.c)
 CORE_SOURCES := $(filter-out $(HOST_SOURCES),$(SOURCES))
 LUA_SOURCES  := $(sort $(shell find lua -name '*.lua'))
+# The commands; the sample of what verify expects is none.
+SCRIPTS      := $(filter-out scripts/expect.lua,$(sort $(wildcard scripts/*.lua)))
 MANUAL       := $(sort $(wildcard lua/manual/*.md))
 TEST_SOURCES := $(wildcard spec/unit/c/test_*.c)
 FUZZ_SOURCES := $(wildcard spec/unit/c/fuzz_*.c)
@@ -110,11 +112,11 @@ $(BUILD)/obj/%.o: %.c | $(BUILD)/gen/config.h
 	$(SAY) 'CC    $<'
 	$(RUN)$(CC) $(CPPFLAGS_) $(CFLAGS_) -MMD -MP -c -o $@ $<
 
-# The files of lua/ as bytecode inside the binary, the manual as text. The list is a file of its own, so that removing a
+# The files of lua/ and the commands as bytecode inside the binary, the manual as text. The list is a file of its own, so that removing a
 # source rebuilds too.
 $(BUILD)/gen/lua.list: FORCE
 	@mkdir -p $(@D)
-	@printf '%s\n' $(LUA_SOURCES) $(MANUAL) $(ARGPARSE) > $@.new
+	@printf '%s\n' $(LUA_SOURCES) $(MANUAL) $(ARGPARSE) $(SCRIPTS) > $@.new
 	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
 
 $(EMBED): runtime/host/embed/embed.c $(LUA_LIB)
@@ -122,9 +124,9 @@ $(EMBED): runtime/host/embed/embed.c $(LUA_LIB)
 	$(SAY) 'CC    $<'
 	$(RUN)$(CC) $(CPPFLAGS_) $(CFLAGS_) -o $@ $< $(LUA_LIB) $(SANITIZE) -lm -ldl
 
-$(BUILD)/gen/embedded.c: $(EMBED) $(LUA_SOURCES) $(MANUAL) $(BUILD)/gen/lua.list
+$(BUILD)/gen/embedded.c: $(EMBED) $(LUA_SOURCES) $(MANUAL) $(SCRIPTS) $(BUILD)/gen/lua.list
 	$(SAY) 'EMBED lua'
-	$(RUN)$(EMBED) $@ lua $(LUA_SOURCES) $(MANUAL) $(ARGPARSE)
+	$(RUN)$(EMBED) $@ lua $(LUA_SOURCES) $(MANUAL) $(ARGPARSE) $(SCRIPTS)
 
 $(BUILD)/obj/embedded.o: $(BUILD)/gen/embedded.c runtime/host/embedded.h
 	@mkdir -p $(@D)

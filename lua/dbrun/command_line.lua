@@ -383,7 +383,9 @@ end
 ---Each command renews what the editor of this project knows of dbrun, when that is of another version.
 local function renew_stubs()
     local folder = require "dbrun.project".folder()
-    if core.fs.stat(folder .. "/.dbrun/stubs") then require "dbrun.start.stubs".renew(folder) end
+    if not core.options or not core.fs.stat(folder .. "/.dbrun/stubs") then return end
+    local ok, e = pcall(require "dbrun.start.stubs".renew, folder)
+    if not ok then M.note(("the stubs in .dbrun/stubs stay as they are: %s"):format(tostring(e))) end
 end
 
 ---Runs a script: returns its exit status, turns errors into a message and a status.

@@ -35,7 +35,7 @@ local meta <const> = {}
 
 function meta.__index(_, name)
     if not PARTS[name] then
-        return nil
+        return require "dbrun.args".unknown_name("dbrun", name, PARTS)
     end
     local part = require("dbrun." .. name)
     M[name] = part

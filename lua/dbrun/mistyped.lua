@@ -66,6 +66,31 @@ local function object(level, name)
     return value
 end
 
+--- Lua's own libraries, and what has been loaded of dbrun.
+local LIBRARIES <const> = { "string", "table", "math", "io", "os", "coroutine", "utf8", "debug", "package" }
+
+---The nearest name in all libraries, for an object that is not known: code of -e and of the prompt has no file, and
+---a call of a call no name.
+local function in_libraries(kind, name)
+    local names <const>, full <const> = {}, {}
+    local function add(prefix, values)
+        for key, value in next, values do
+            if type(key) == "string" and type(value) == "function" and not full[key] then
+                names[#names + 1], full[key] = key, prefix .. key
+            end
+        end
+    end
+    for _, library in ipairs(LIBRARIES) do
+        if kind == "field" or library == "string" then add(library .. (kind == "field" and "." or ":"), _G[library]) end
+    end
+    for module, value in next, kind == "field" and package.loaded or {} do
+        local short <const> = type(module) == "string" and module:match "^dbrun%.([%l_]+)$"
+        if short and short ~= "core" and type(value) == "table" then add(short .. ".", value) end
+    end
+    table.sort(names)
+    return full[nearest.find(name, names, 2)]
+end
+
 ---@param message string of an error
 ---@param level integer 1: the function that called this one
 ---@return string? near
@@ -77,7 +102,7 @@ local function find(message, level)
         add_names(names, _G, 0)
     elseif kind == "field" or kind == "method" then
         local value <const> = object(level + 1, name)
-        if value == nil then return nil end
+        if value == nil then return in_libraries(kind, name) end
         add_names(names, value, 0)
     end
     table.sort(names)

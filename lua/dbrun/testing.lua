@@ -105,4 +105,4 @@ function M.project(opts)
     return project
 end
 
-return M
+return args.answer_for_names(M, "testing", { database = "testing.project()", stack = "testing.project()" })

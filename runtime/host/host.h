@@ -3,6 +3,7 @@
 #define DBRUN_HOST_HOST_H
 
 #include "bind/base/runtime.h"
+#include "host/embedded.h"
 #include "host/options.h"
 
 #include <limits.h>
@@ -19,6 +20,7 @@ struct host {
     char **link_argv; /* argv with the script's name in it, where a link gave that; else NULL */
     const char *progname;
     char script[PATH_MAX]; /* the file that argv[options.script] means */
+    const struct embedded_module *inside; /* that file is inside the binary; else NULL */
     struct runtime *rt;
     int step;            /* of program.c */
     int action;          /* number of -e, -l and -W begun */

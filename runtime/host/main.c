@@ -80,7 +80,7 @@ static bool prepare_link(struct host *h, char *name)
         h->link_argv[i + 1] = h->argv[i];
     h->argv = h->link_argv;
     h->argc++;
-    if (script_find_named(name, h->script, sizeof h->script))
+    if (script_find_named(name, h->script, sizeof h->script, &h->inside))
         return true;
     fprintf(stderr, "%s: there is no scripts/%s.lua here or in the installation\n", h->progname, name);
     return false;
@@ -184,7 +184,8 @@ static bool prepare(struct host *h)
         return refuse(h, "--env-file: cannot read %s: %s", o->env_file, strerror(errno));
     if (o->script < h->argc && o->is_stdin)
         snprintf(h->script, sizeof h->script, "%s", h->argv[o->script]);
-    else if (o->script < h->argc && !script_find(h->argv[o->script], h->script, sizeof h->script))
+    else if (o->script < h->argc &&
+             !script_find(h->argv[o->script], h->script, sizeof h->script, &h->inside))
         return refuse_script(h, h->argv[o->script], strerror(errno));
     return true;
 }

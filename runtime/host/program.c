@@ -120,7 +120,11 @@ static int prepare_script(lua_State *L, struct host *h)
     h->step = STEP_INTERACTIVE;
     if (h->options.script >= h->argc)
         return NO_CALL;
-    loaded(L, h->options.is_stdin ? load_stdin(L) : luaL_loadfile(L, h->script));
+    const struct embedded_module *m = h->inside;
+    if (m != NULL)
+        loaded(L, luaL_loadbufferx(L, (const char *)m->code, m->size, m->name, "b"));
+    else
+        loaded(L, h->options.is_stdin ? load_stdin(L) : luaL_loadfile(L, h->script));
     h->returns_status = !h->options.interact; /* else the prompt's end is the program's */
     if (lua_getglobal(L, "arg") != LUA_TTABLE) {
         lua_pushliteral(L, "'arg' is not a table");

@@ -78,10 +78,18 @@ static bool try(const char *folder, void *data)
     return len > 0 && (size_t)len < s->size && is_script(s->path);
 }
 
-bool script_find_named(const char *name, char *path, size_t size)
+bool script_find_named(const char *name, char *path, size_t size, const struct embedded_module **inside)
 {
     struct search search = {name, path, size};
-    return each_folder(try, &search);
+    char own[PATH_MAX];
+    *inside = NULL;
+    if (each_folder(try, &search))
+        return true;
+    int len = snprintf(own, sizeof own, "scripts/%s", name);
+    *inside = len > 0 && (size_t)len < sizeof own ? embedded_find(own) : NULL;
+    if (*inside != NULL)
+        snprintf(path, size, "%s.lua", own);
+    return *inside != NULL;
 }
 
 /* Returns true, which ends the search, when memory is short. */
@@ -101,14 +109,22 @@ static bool collect(const char *folder, void *data)
 
 bool script_names(struct buf *names)
 {
-    return !each_folder(collect, names);
+    static const char folder[] = "scripts/";
+    bool ok = !each_folder(collect, names);
+    for (size_t i = 0; ok && i < embedded_count; i++) {
+        const char *name = embedded_modules[i].name;
+        if (strncmp(name, folder, sizeof folder - 1) == 0)
+            ok = buf_add(names, name + sizeof folder - 1, strlen(name) - sizeof folder + 2);
+    }
+    return ok;
 }
 
-bool script_find(const char *name, char *path, size_t size)
+bool script_find(const char *name, char *path, size_t size, const struct embedded_module **inside)
 {
+    *inside = NULL;
     bool may_be_command =
         name[0] != '/' && name[0] != '.' && (is_word(name) ? !outranks_command(name) : !is_script(name));
-    if (may_be_command && script_find_named(name, path, size))
+    if (may_be_command && script_find_named(name, path, size, inside))
         return true;
     snprintf(path, size, "%s", name);
     return access(name, F_OK) == 0;

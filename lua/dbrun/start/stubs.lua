@@ -1,110 +1,170 @@
---- The annotations of the public functions as stubs for an editor: `.dbrun/stubs/dbrun/*.lua`, without bodies. They are
---- in the binary, and are written anew when its version is another one.
+--- What an editor knows of dbrun: Lua files that hold annotations alone, for lua-language-server. They are made from
+--- the annotations inside the binary and lie in the project, in `.dbrun/stubs`.
 local core <const> = require "dbrun.core"
 local fs <const> = require "dbrun.fs"
 local process <const> = require "dbrun.process"
-local texts <const> = require "dbrun.manual.texts"
 
 local M = {}
 
----The folder of the stubs, below that of the project.
 M.FOLDER = ".dbrun/stubs"
 
+--- Written last: while it is missing or another one, the stubs are written again.
 local VERSION <const> = "version"
 
---- Modules that the others are made of.
-local INTERNAL <const> = {
-    args = true, argparse = true, command_line = true, conninfo = true, dotenv = true, exit_guard = true,
-    mistyped = true, nearest = true, pager = true, places = true, project = true, target = true, url = true,
-}
-
----Is it a module that scripts use? Files in folders are parts of one.
-local function is_public(name)
-    local module <const> = name:match "^dbrun/([%w_]+)%.lua$"
-    return module ~= nil and not INTERNAL[module]
+---A comment of several lines.
+local function say(out, about)
+    for line in (about or ""):gmatch "[^\n]+" do out[#out + 1] = "---" .. line end
 end
 
----Lines of code in the text of a file: which of them stay.
----@param line string
----@param public boolean
----@return string? stub
----@return string? table what the stub needs: a name in front of '.' or ':'
-local function code(line, public)
-    local object, sign, name = line:match "^function ([%a_][%w_]*)([.:])([%w_.:]+)"
-    if object and (public or object ~= "M") then
-        local list <const> = line:match "%b()"
-        return ("function %s%s%s%s end"):format(object, sign, name, list or "(...)"), object
+---What follows a tag on its line.
+local function behind(about)
+    local line <const> = (about or ""):gsub("%s*\n%s*", " ")
+    return line ~= "" and " " .. line or ""
+end
+
+local function names_of(f)
+    local names <const> = {}
+    for i, param in ipairs(f.params) do names[i] = param.name end
+    return table.concat(names, ", ")
+end
+
+---@param out string[] gets the lines
+---@param name string "M.sleep", "Engine:query"
+---@param f dbrun.manual.Function
+---@param text fun(kind: table): string
+local function add_function(out, name, f, text)
+    out[#out + 1] = ""
+    say(out, f.about)
+    for _, param in ipairs(f.params) do
+        local mark <const> = param.optional and param.name ~= "..." and "?" or ""
+        out[#out + 1] = ("---@param %s%s %s%s"):format(param.name, mark, text(param.type), behind(param.about))
     end
-    name = public and line:match "^M%.([%a_][%w_]*)%s*="
-    if name then return ("M.%s = nil"):format(name), "M" end
+    for _, result in ipairs(f.results) do
+        out[#out + 1] = ("---@return %s%s"):format(result.type, behind(result.about))
+    end
+    say(out, f.raises)
+    out[#out + 1] = ("function %s(%s) end"):format(name, names_of(f))
 end
 
----@param text string the annotations of a file, each with the line of code that it belongs to
----@param public boolean a module; else a part of one, of which only classes and their methods stay
----@return string? stub nil: nothing stays
-function M.of(text, public)
-    local out, block, declared, kept = { "---@meta", "" }, {}, {}, false
-    local function close(line, object)
-        if object and not declared[object] then
-            declared[object] = true
-            out[#out + 1] = ("local %s = {}"):format(object)
+local function header()
+    return {
+        "---@meta",
+        ("-- Made by dbrun %s from its annotations; written anew when that changes."):format(core.options.version),
+    }
+end
+
+---The classes and their methods; a `do` each, for a file has at most 200 local names.
+local function classes_text(functions, text)
+    local out, sorted <const> = header(), {}
+    for name in pairs(functions.all.classes) do sorted[#sorted + 1] = name end
+    table.sort(sorted)
+    local aliases <const> = {}
+    for name, kind in pairs(functions.all.aliases) do
+        aliases[#aliases + 1] = ("---@alias %s %s"):format(name, text(kind))
+    end
+    table.sort(aliases)
+    out[#out + 1] = "\n" .. table.concat(aliases, "\n")
+    for _, name in ipairs(sorted) do
+        local class <const> = functions.all.classes[name]
+        local own <const> = {}
+        for method in pairs(class.methods) do
+            if not class.fields[method] and not method:find "^__" then own[#own + 1] = method end
         end
-        for _, comment in ipairs(block) do out[#out + 1] = comment end
-        if line then out[#out + 1] = line end
-        out[#out + 1], kept = "", true
-    end
-    for line in (text .. "\n"):gmatch "(.-)\n" do
-        if line:find "^%-%-%-" then
-            block[#block + 1] = line
-        else
-            local stub, object = code(line, public)
-            local words <const> = table.concat(block, "\n")
-            if stub then
-                close(stub, object)
-            elseif words:find("---@class", 1, true) or words:find("---@alias", 1, true) then
-                close()
+        table.sort(own)
+        out[#out + 1] = "\ndo"
+        say(out, class.about)
+        out[#out + 1] = "---@class " .. name .. (class.parent and ": " .. class.parent or "")
+        for _, field in ipairs(class.order) do
+            local f <const> = class.fields[field]
+            if not f.hidden then
+                out[#out + 1] = ("---@field %s%s %s%s"):format(field, f.optional and "?" or "", text(f.type),
+                    behind(f.about))
             end
-            block = {}
         end
+        if class.open then out[#out + 1] = "---@field [string] any" end
+        out[#out + 1] = "local Class = {}"
+        for _, method in ipairs(own) do add_function(out, "Class:" .. method, class.methods[method], text) end
+        out[#out + 1] = "end"
     end
-    if not kept then return nil end
-    if declared.M then out[#out + 1] = "return M" end
     return table.concat(out, "\n") .. "\n"
 end
 
----@param folder string of the project
----@return boolean
-local function is_current(folder)
-    local file <const> = fs.join(folder, M.FOLDER, VERSION)
-    return fs.exists(file) and fs.read(file) == core.options.version .. "\n"
-end
-
----Writes the stubs, in place of older ones.
----@param folder string of the project
----Raises an error of kind `io`.
-function M.write(folder)
-    local top <const> = fs.join(folder, M.FOLDER)
-    if fs.exists(top) then fs.rmtree(top) end
-    for _, name in ipairs(texts.modules()) do
-        local text <const> = not name:find "^dbrun/manual/" and texts.read(name)
-        local stub <const> = text and M.of(text, is_public(name))
-        if stub then
-            local path <const> = fs.join(top, name)
-            fs.mkdir_p(fs.dirname(path))
-            fs.write(path, stub)
+---A module: its functions and values; one whose values are a class's fields is of that class.
+local function module_text(list, class, text)
+    local out <const> = header()
+    if class then out[#out + 1] = "---@type " .. class end
+    out[#out + 1] = "local M = {}"
+    for _, entry in ipairs(class and {} or list) do
+        if entry.f then
+            add_function(out, "M." .. entry.name, entry.f, text)
+        else
+            out[#out + 1] = ""
+            say(out, entry.field.about)
+            out[#out + 1] = "---@type " .. text(entry.field.type)
+            out[#out + 1] = ("M.%s = nil"):format(entry.name)
         end
     end
-    fs.write(fs.join(top, VERSION), core.options.version .. "\n") -- last: what is not whole has none
+    out[#out + 1] = "\nreturn M"
+    return table.concat(out, "\n") .. "\n"
+end
+
+---The texts of the stubs, by their names below the folder.
+---@return table<string, string>
+function M.texts()
+    local functions <const> = require "dbrun.manual.library".functions()
+    local text <const> = require "dbrun.manual.types".text
+    local modules, all <const> = {}, header()
+    for _, entry in ipairs(functions.entries) do
+        if entry.module then
+            modules[entry.module] = modules[entry.module] or {}
+            table.insert(modules[entry.module], entry)
+        end
+    end
+    local files <const>, sorted <const> = { ["dbrun/classes.lua"] = classes_text(functions, text) }, {}
+    for name, list in pairs(modules) do
+        sorted[#sorted + 1] = name
+        local path <const> = ("dbrun/%s.lua"):format((name:gsub("%.", "/")))
+        files[path] = module_text(list, name == "config" and "Config" or nil, text)
+    end
+    table.sort(sorted)
+    all[#all + 1] = "local M = {}"
+    for _, name in ipairs(sorted) do
+        all[#all + 1] = ('M.%s = require "dbrun.%s"'):format(name, name)
+    end
+    all[#all + 1] = "return M\n"
+    files["dbrun/init.lua"] = table.concat(all, "\n")
+    return files
+end
+
+---Writes the stubs into a project, and removes those of another version.
+---@param folder string of the project
+function M.write(folder)
+    local root <const> = fs.join(folder, M.FOLDER)
+    fs.rmtree(fs.join(root, "dbrun"))
+    for name, text in pairs(M.texts()) do
+        local path <const> = fs.join(root, name)
+        fs.mkdir_p(fs.dirname(path))
+        fs.write(path, text)
+    end
+    fs.write(fs.join(root, VERSION), core.options.version .. "\n")
 end
 
 ---Writes the stubs of a project anew when they are of another version. Only those of this user: a run of cron as
 ---another one must not take them over.
 ---@param folder string of the project
 ---@return boolean written
+---Raises kind `io` when they cannot be read or written.
 function M.renew(folder)
-    local there <const> = fs.stat(fs.join(folder, M.FOLDER))
-    if not there or there.uid ~= process.uid() or is_current(folder) then return false end
-    return (pcall(M.write, folder))
+    local root <const> = fs.join(folder, M.FOLDER)
+    local there <const> = fs.stat(root)
+    if not there or there.uid ~= process.uid() then return false end
+    local mark <const> = fs.join(root, VERSION)
+    if fs.exists(mark) and fs.read(mark) == core.options.version .. "\n" then return false end
+    if not fs.access(root, "w") then return false end
+    local lock <close> = fs.lock(fs.join(root, ".lock"), 0)
+    if not lock then return false end -- another command is at it
+    M.write(folder)
+    return true
 end
 
 return M

@@ -20,6 +20,7 @@
 struct source {
     const char *path;
     bool outside;    /* not below ROOT */
+    bool command;    /* of the folder scripts: what `dbrun NAME` runs */
     bool markdown;   /* a text, no module */
     bool used;       /* it won over others of its name */
     char name[256];  /* dbrun.config */
@@ -49,6 +50,13 @@ static void name_source(struct source *m, const char *root)
     size_t root_len = strlen(root);
     m->markdown = ends_with(m->path, ".md");
     const char *rel = m->path;
+    m->command = strncmp(rel, "scripts/", 8) == 0;
+    if (m->command) { /* its name is no module's, for it has a slash */
+        m->outside = true;
+        snprintf(m->chunk, sizeof m->chunk, "=%s", rel);
+        snprintf(m->name, sizeof m->name, "%.*s", (int)(strlen(rel) - strlen(".lua")), rel);
+        return;
+    }
     if (strncmp(rel, root, root_len) == 0 && rel[root_len] == '/')
         rel += root_len + 1;
     else
@@ -173,7 +181,8 @@ static void write_text(FILE *file, struct source *m, size_t index, char *text, s
 
 static void write_code(lua_State *L, FILE *file, struct source *m, size_t index, const char *text, size_t len)
 {
-    if (luaL_loadbufferx(L, text, len, m->chunk, "t") != LUA_OK) {
+    size_t first = m->command && text[0] == '#' ? strcspn(text, "\n") : 0;
+    if (luaL_loadbufferx(L, text + first, len - first, m->chunk, "t") != LUA_OK) {
         fprintf(stderr, "embed: %s: %s\n", m->path, lua_tostring(L, -1));
         exit(1);
     }
@@ -257,7 +266,7 @@ int main(int argc, char **argv)
             continue;
         modules[names].source = s;
         snprintf(modules[names++].name, sizeof modules->name, "%s", s->name);
-        if (!s->outside)
+        if (!s->outside || s->command)
             continue;
         modules[names].source = s;
         snprintf(modules[names++].name, sizeof modules->name, "dbrun.%s", s->name);

@@ -89,4 +89,21 @@ describe("dbrun init", function()
         assert.matches("^1\n%d+%.%d+%.%d+\n1\n", r.out, r.err)
         assert.matches("stubs/dbrun/db%.lua\n$", r.out)
     end)
+
+    it("writes methods into stubs as those of their classes", function()
+        local r = run("lua init > /dev/null; cat .dbrun/stubs/dbrun/classes.lua .dbrun/stubs/dbrun/db.lua")
+        assert.matches("%-%-%-@class dbrun.Connection: dbrun.Engine\n[^\n].-\nlocal Class = {}\n", r.out)
+        assert.matches("%-%-%-@param fn fun%(tx: dbrun.Connection%): %.%.%.\n%-%-%-@return any[^\n]*\n[^f]*"
+            .. "function Class:transaction%(opts, fn%) end\n", r.out)
+        assert.matches("%-%-%-@type dbrun.Engine\nM.async = nil\n", r.out)
+        assert.matches("%-%-%-@param opts dbrun.EngineOptions\n%-%-%-@return dbrun.Engine\n"
+            .. "function M.engine%(opts%) end\n", r.out)
+    end)
+
+    it("tells when stubs cannot be renewed, and goes on", function()
+        local r = run("lua init > /dev/null; echo old > .dbrun/stubs/version; rm -rf .dbrun/stubs/dbrun; "
+            .. "ln -s /dev/null/x .dbrun/stubs/dbrun; mkdir .dbrun/stubs/.lock; lua config --show DB_POOL_SIZE")
+        assert.equal("20\n", r.out)
+        assert.matches("the stubs in .dbrun/stubs stay as they are: ", r.err)
+    end)
 end)

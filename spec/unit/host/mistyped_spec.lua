@@ -23,6 +23,16 @@ describe("a mistyped name in a script", function()
         end
     end)
 
+    it("has one of a library where the object is not known", function()
+        for code, near in pairs {
+            ["string.foramt('x')"] = "string%.format", ["('x'):uper()"] = "string:upper",
+            ["require 'dbrun.json' local j = {} print(#j, (function() return j end)().encoed())"] = "json%.encode",
+        } do
+            assert.matches("HINT:  did you mean '" .. near .. "'%?\n", run('lua -e "' .. code .. '"').err)
+        end
+        assert.matches("dbrun has no 'jsn'\nHINT:  did you mean 'json'", run("lua -e 'require \"dbrun\".jsn.x()'").err)
+    end)
+
     it("has none where nothing is near, and calls no function of the script", function()
         for _, text in ipairs {
             "local x x()", "local t = {} t.nothing()", "frobnicate()",
