@@ -67,7 +67,7 @@ RUN := @
 endif
 
 .PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test faults lint asan valgrind fuzz \
-        migrate-fuzz bench bench-failover redis-table width-table manual man install uninstall install-rock clean FORCE
+        migrate-fuzz bench bench-failover redis-table width-table manual man completion install uninstall install-rock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -297,7 +297,13 @@ man: $(DBRUN)
 
 # ---- installing --------------------------------------------------------------------------------------
 
-install: all manual man
+completion: $(DBRUN)
+	@mkdir -p $(BUILD)/completion
+	@$(DBRUN) completion bash > $(BUILD)/completion/dbrun
+	@$(DBRUN) completion zsh > $(BUILD)/completion/_dbrun
+	@$(DBRUN) completion fish > $(BUILD)/completion/dbrun.fish
+
+install: all manual man completion
 	@sh runtime/install/install.sh install $(call quoted,$(DESTDIR)) $(call quoted,$(PREFIX)) $(call quoted,$(BUILD))
 
 uninstall:

@@ -66,6 +66,21 @@ function M.command(parser, name, description)
     return command
 end
 
+local PARSER_OF <const> = {}
+local asked = false
+
+---The parser of a command, for completion: its work does not begin.
+---@param main fun(argv: string[]): integer? of the command
+---@return table? parser nil: it has none
+function M.parser_of(main)
+    args.check("command_line.parser_of", "main", main, "function")
+    asked = true
+    local ok, e = pcall(main, { "--help" })
+    asked = false
+    if ok or type(e) ~= "table" then return nil end
+    return rawget(e, PARSER_OF)
+end
+
 ---Parses a command line.
 ---@param parser table made by command_line.parser
 ---@param argv string[]
@@ -75,6 +90,7 @@ end
 function M.parse(parser, argv)
     args.check("command_line.parse", "parser", parser, "table")
     args.list("command_line.parse", "argv", argv, "string")
+    if asked then error({ [PARSER_OF] = parser }, 0) end
     parser.error = function(at, message)
         errors.raise {
             kind = "usage",
@@ -396,6 +412,7 @@ end
 function M.main(name, fn)
     args.check("command_line.main", "name", name, "string")
     args.check("command_line.main", "fn", fn, "function")
+    if asked then return fn() end
     renew_stubs()
     local ok, result = xpcall(fn, on_error)
     local flushed, why = io.stdout:flush()

@@ -6,6 +6,7 @@
 #include "host/load.h"
 #include "host/read.h"
 #include "host/script.h"
+#include "host/words.h"
 #include "task/where.h"
 
 #include <lualib.h>
@@ -202,6 +203,7 @@ static void open_core(lua_State *L, struct host *h)
     lua_pop(L, 1);
     lua_pushcfunction(L, core_embedded);
     lua_setfield(L, -2, "embedded");
+    words_install(L);
     lua_pop(L, 1);
 }
 

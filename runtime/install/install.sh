@@ -24,6 +24,15 @@ file() {
     printf '%s\n' "$2" >>"$new"
 }
 
+# Installs files into the folder $1, where they keep their names.
+files() {
+    into=$1
+    shift
+    folder "$into"
+    install -m 644 -t "$root/$into" "$@"
+    for one; do printf '%s\n' "$into/${one##*/}"; done >>"$new"
+}
+
 # Removes what the list names, folders last and only empty ones.
 clear_list() {
     while IFS= read -r name; do
@@ -54,24 +63,24 @@ install)
     fi
     folder bin
     file "$build/dbrun" bin/dbrun 755
-    for script in scripts/*.lua; do
-        case $script in scripts/expect.lua) continue ;; esac # the sample of what verify expects
-        file "$script" "share/dbrun/$script" 644
+    set --
+    for script in scripts/*.lua; do # but for the sample of what verify expects
+        [ "$script" = scripts/expect.lua ] || set -- "$@" "$script"
     done
-    find lua '(' -name '*.lua' -o -path 'lua/manual/*.md' ')' | sort >"$new.lua"
+    files share/dbrun/scripts "$@"
+    find lua -type d | sort >"$new.lua"
     while IFS= read -r name; do
-        file "$name" "share/dbrun/$name" 644
+        set -- "$name"/*.lua
+        if [ -f "$1" ]; then files "share/dbrun/$name" "$@"; fi
     done <"$new.lua"
     rm -f "$new.lua"
-    for page in "$build"/man/*.1; do
-        file "$page" "share/man/man1/${page##*/}" 644
-    done
-    for text in LICENSE README.md CHANGELOG.md; do
-        file "$text" "share/doc/dbrun/$text" 644
-    done
-    for page in "$build"/manual/*; do
-        file "$page" "share/doc/dbrun/html/${page##*/}" 644
-    done
+    files share/dbrun/lua/manual lua/manual/*.md
+    files share/man/man1 "$build"/man/*.1
+    files share/doc/dbrun LICENSE README.md CHANGELOG.md
+    files share/doc/dbrun/html "$build"/manual/*
+    files share/bash-completion/completions "$build/completion/dbrun"
+    files share/zsh/site-functions "$build/completion/_dbrun"
+    files share/fish/vendor_completions.d "$build/completion/dbrun.fish"
     echo "$list" >>"$new"
     sort -u "$new" >"$root/$list"
     chmod 644 "$root/$list"

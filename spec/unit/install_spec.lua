@@ -1,5 +1,5 @@
---- make install and make uninstall. What is built already is installed: nothing is compiled, since only the last step of
---- the two, runtime/install/install.sh, is run, as the Makefile does.
+--- make install and make uninstall. What is built already is installed: nothing is compiled, since only the last step
+--- of the two, runtime/install/install.sh, is run, as the Makefile does.
 
 local core <const> = require "dbrun.core"
 local fs <const> = require "dbrun.fs"
@@ -13,6 +13,11 @@ describe("make install", function()
     setup(function()
         if not fs.exists(build .. "/man") then require("dbrun.manual.man").write(build .. "/man") end
         if not fs.exists(build .. "/manual") then require("dbrun.manual.site").write(build .. "/manual") end
+        local shells = require "dbrun.completion.shells"
+        fs.mkdir_p(build .. "/completion")
+        for name, shell in pairs { dbrun = "bash", _dbrun = "zsh", ["dbrun.fish"] = "fish" } do
+            fs.write(build .. "/completion/" .. name, shells[shell])
+        end
     end)
     before_each(function() top = fs.mkdtemp(fs.tempdir() .. "/dbrun-install-") end)
     after_each(function() fs.rmtree(top) end)
@@ -30,6 +35,10 @@ describe("make install", function()
             assert.matches("^Usage: dbrun config", r.stdout, r.stderr)
             assert.is_true(fs.exists(top .. prefix .. "/share/dbrun/lua/dbrun/init.lua"))
             assert.is_true(fs.exists(top .. prefix .. "/share/man/man1/dbrun.1"))
+            for _, name in ipairs { "bash-completion/completions/dbrun", "zsh/site-functions/_dbrun",
+                "fish/vendor_completions.d/dbrun.fish" } do
+                assert.is_true(fs.exists(top .. prefix .. "/share/" .. name))
+            end
             step("uninstall", "", top .. prefix)
             assert.same({}, fs.list(top))
         end
