@@ -67,7 +67,7 @@ RUN := @
 endif
 
 .PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test faults lint asan valgrind fuzz \
-        migrate-fuzz bench bench-failover redis-table width-table manual man completion install uninstall install-rock clean FORCE
+        migrate-fuzz bench bench-failover redis-table width-table manual man completion deb install uninstall install-rock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -94,6 +94,7 @@ help:
 	@echo "make width-table UNICODE=$(UNICODE)   write the table of characters' widths anew (runtime/base/width)"
 	@echo "make manual     the manual in HTML: $(BUILD)/manual/index.html"
 	@echo "make install PREFIX=$(PREFIX) DESTDIR=$(DESTDIR)   make uninstall   make clean"
+	@echo "make deb        the Debian package: $(BUILD)/deb/dbrun_$(VERSION)_*.deb"
 	@echo "make deps       install the Debian packages that are missing"
 
 # ---- building ----------------------------------------------------------------------------------------
@@ -308,6 +309,10 @@ install: all manual man completion
 
 uninstall:
 	@sh runtime/install/install.sh uninstall $(call quoted,$(DESTDIR)) $(call quoted,$(PREFIX)) $(call quoted,$(BUILD))
+
+# The Debian package, in $(BUILD)/deb.
+deb:
+	@sh runtime/install/deb.sh package $(call quoted,$(BUILD)/deb) '$(VERSION)'
 
 # For the rockspec: INST_LIBDIR and INST_LUADIR are the rock's folders.
 install-rock: core

@@ -19,7 +19,7 @@ struct host {
     char **argv;
     char **link_argv; /* argv with the script's name in it, where a link gave that; else NULL */
     const char *progname;
-    char script[PATH_MAX]; /* the file that argv[options.script] means */
+    char script[PATH_MAX];                /* the file that argv[options.script] means */
     const struct embedded_module *inside; /* that file is inside the binary; else NULL */
     struct runtime *rt;
     int step;            /* of program.c */

@@ -184,8 +184,7 @@ static bool prepare(struct host *h)
         return refuse(h, "--env-file: cannot read %s: %s", o->env_file, strerror(errno));
     if (o->script < h->argc && o->is_stdin)
         snprintf(h->script, sizeof h->script, "%s", h->argv[o->script]);
-    else if (o->script < h->argc &&
-             !script_find(h->argv[o->script], h->script, sizeof h->script, &h->inside))
+    else if (o->script < h->argc && !script_find(h->argv[o->script], h->script, sizeof h->script, &h->inside))
         return refuse_script(h, h->argv[o->script], strerror(errno));
     return true;
 }

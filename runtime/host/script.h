@@ -10,8 +10,8 @@
 
 /* The regular file `name` itself where there is one; else scripts/<name>.lua of the project, beside the
  * binary (a build tree, an installation that was moved), or where it was installed; else the one inside the
- * binary, which *inside then is; else `name`, which may be a pipe. False when there is none; `path` then holds
- * `name`. */
+ * binary, which *inside then is; else `name`, which may be a pipe. False when there is none; `path` then
+ * holds `name`. */
 bool script_find(const char *name, char *path, size_t size, const struct embedded_module **inside);
 
 /* The same without the file `name` itself: a link to dbrun may have the script's name. */

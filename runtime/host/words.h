@@ -6,8 +6,8 @@
 
 /*
  * Stack: dbrun.core, which gets the function `words`: a list of the program's options ({name, value, choices,
- * about}), and one of the names of scripts. words(name): the path of the script of that name, or nil when there
- * is none; and whether it is the one inside the binary.
+ * about}), and one of the names of scripts. words(name): the path of the script of that name, or nil when
+ * there is none; and whether it is the one inside the binary.
  */
 void words_install(lua_State *L);
 

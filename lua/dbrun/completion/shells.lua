@@ -1,4 +1,5 @@
---- What a shell is told once. It asks `dbrun completion words` for the rest, so that scripts of the project complete too.
+--- What a shell is told once. It asks `dbrun completion words` for the rest, so that scripts of the project complete
+--- too.
 local M = {}
 
 M.bash = [==[
@@ -20,8 +21,10 @@ _dbrun() {
     COMPREPLY=()
     while IFS= read -r line; do
         case $line in
-            :files) compopt -o filenames; mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -f -- "${typed#"$before"}") ;;
-            :folders) compopt -o filenames; mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -d -- "${typed#"$before"}") ;;
+            :files | :folders)
+                compopt -o filenames
+                [[ $line == :files ]] && i=-f || i=-d
+                mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen $i -- "${typed#"$before"}") ;;
             *) value=${line%%$'\t'*}; COMPREPLY+=("${value#"$before"}") ;;
         esac
     done < <("${1/#\~/$HOME}" completion words -- "${words[@]}" 2>/dev/null)
