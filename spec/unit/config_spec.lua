@@ -310,6 +310,11 @@ describe("config.check", function()
             c.check())
     end)
 
+    it("notes those of the environment", function()
+        assert.same({ "DATABASE_ULR (environment) is not a key of dbrun; did you mean DATABASE_URL?" },
+            load({ DATABASE_ULR = "postgresql://app:hidden@db", PATH = "x", DATA_URL = "y" }).check())
+    end)
+
     it("leaves alone what a URL wins over", function()
         assert.same({}, load({ REDIS_URL = "redis://c", REDIS_PORT = "tcp://10.0.0.1:6379" }).check())
     end)
@@ -420,6 +425,15 @@ describe("dbrun in a folder", function()
         assert.truthy(output:find "DB_POOL_SIZE +7 +%.env line 2\n")
         assert.truthy(output:find("postgresql://app:***@db/x", 1, true))
         assert.is_nil(output:find("hunter2", 1, true))
+    end)
+
+    it("warns where there is no address but a mistyped one", function()
+        local output, status = config_script("", "DATABASE_ULR=x REDIS_UR=y")
+        assert.equal("0", status)
+        assert.matches("DATABASE_ULR %(environment%) is not a key of dbrun; did you mean DATABASE_URL%?", output)
+        assert.matches("REDIS_UR %(environment%) is not a key of dbrun; did you mean REDIS_URL%?", output)
+        assert.is_nil(config_script("", "REDIS_UR=y DATABASE_ULR=x DATABASE_URL=postgresql://db REDIS_PORT=1")
+            :find("did you mean", 1, true))
     end)
 
     it("shows one value as it is with --show", function()

@@ -72,8 +72,8 @@ function M.explain(state)
     return rows
 end
 
----Checks all keys in use and raises the first error. Returns notes on unknown keys of the file that resemble a known
----one.
+---Checks all keys in use and raises the first error. Returns notes on unknown keys of the file and the
+---environment that resemble a known one.
 ---@param state dbrun.ConfigState
 ---@return string[] notes
 function M.check(state)
@@ -85,16 +85,7 @@ function M.check(state)
     for _, key in ipairs(values.computed_order) do
         values.get(state, key)
     end
-    local nearest <const> = require "dbrun.nearest"
-    local notes = {}
-    for _, key in ipairs(custom_keys(state)) do
-        local near <const> = nearest.find(key, keys.order)
-        if near then
-            local _, source <const> = sources.lookup(state, key)
-            notes[#notes + 1] = ("%s (%s) is not a key of dbrun; did you mean %s?"):format(key, source, near)
-        end
-    end
-    return notes
+    return require "dbrun.config.mistyped".notes(state, keys.order)
 end
 
 return M

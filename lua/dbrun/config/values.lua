@@ -103,6 +103,7 @@ local function async_database_url(state)
     end
     label = sources.given(state, POSTGRES_KEYS)
     if not label then
+        require "dbrun.config.mistyped".warn(state, { "DATABASE_URL", table.unpack(POSTGRES_KEYS) })
         return "postgresql://", "default"
     end
     return url.build_postgres(postgres_from_keys(state)), label
@@ -138,7 +139,11 @@ local function redis_url(state)
     end
     local host <const> = typed(state, "REDIS_HOST")
     local socket <const> = host:find "^/" and host or nil
-    label = sources.given(state, REDIS_KEYS) or "default"
+    label = sources.given(state, REDIS_KEYS)
+    if not label then
+        require "dbrun.config.mistyped".warn(state, { "REDIS_URL", table.unpack(REDIS_KEYS) })
+        label = "default"
+    end
     return url.build_redis {
         path = socket,
         host = not socket and host or nil,

@@ -1,0 +1,86 @@
+--- Keys of the `.env` and the environment that are none of dbrun's, but a letter or two beside one.
+local core <const> = require "dbrun.core"
+local keys <const> = require "dbrun.config.keys"
+local nearest <const> = require "dbrun.nearest"
+local sources <const> = require "dbrun.config.sources"
+
+local M = {}
+
+--- A project and its machine have keys of their own: more than two edits are no mistake.
+local TYPO <const> = 2
+
+---The names in the environment of this process, or of the configuration.
+local function environment(state)
+    local names <const> = {}
+    if state.options.environ then
+        for name in pairs(state.options.environ) do names[#names + 1] = name end
+    else
+        for _, line in ipairs(core.process.environ()) do names[#names + 1] = line:match "^([^=]+)=" end
+    end
+    table.sort(names)
+    return names
+end
+
+---How often each byte is in a word, in upper case.
+local function counts_of(word)
+    local counts <const> = {}
+    for _, byte in ipairs { word:upper():byte(1, -1) } do counts[byte] = (counts[byte] or 0) + 1 end
+    return counts
+end
+
+---Those of the words that two edits may lead to: an edit changes the counts of two bytes at most. The distance itself
+---costs ten times as much.
+local function candidates(name, words)
+    local list <const> = {}
+    for _, word in ipairs(words) do
+        if math.abs(#word.name - #name) <= TYPO then
+            local changed, left <const> = 0, counts_of(name)
+            for byte, count in pairs(word.counts) do
+                changed = changed + math.abs(count - (left[byte] or 0))
+                left[byte] = nil
+                if changed > 2 * TYPO then break end
+            end
+            for _, count in pairs(left) do changed = changed + count end
+            if changed <= 2 * TYPO then list[#list + 1] = word.name end
+        end
+    end
+    return list
+end
+
+---A sentence for each key that is probably a mistyped one.
+---@param state dbrun.ConfigState
+---@param wanted string[] keys of dbrun that are looked for
+---@return string[]
+function M.notes(state, wanted)
+    sources.lookup(state, "DATABASE_URL") -- from here on the file has been read
+    local notes <const>, seen <const>, words <const> = {}, {}, {}
+    for i, name in ipairs(wanted) do words[i] = { name = name, counts = counts_of(name) } end
+    local function look(name)
+        if seen[name] or keys.specs[name] or #name > 64 then return end
+        seen[name] = true
+        local near <const> = nearest.find(name, candidates(name, words), TYPO)
+        if not near then return end
+        local _, source <const> = sources.find(state, name)
+        notes[#notes + 1] = ("%s (%s) is not a key of dbrun; did you mean %s?"):format(name, source, near)
+    end
+    for _, name in ipairs(state.dotenv and state.dotenv.order or {}) do look(name) end
+    for name in pairs(state.arguments) do look(name) end
+    for name in pairs(state.overlay) do look(name) end
+    for _, name in ipairs(environment(state)) do look(name) end
+    return notes
+end
+
+local warned <const> = {}
+
+---Warns where no address is given, but one with a mistyped key: the program would use the default server.
+---Once in a process for each file, for the environment stays.
+---@param state dbrun.ConfigState
+---@param wanted string[] the keys that say where the server is
+function M.warn(state, wanted)
+    local name <const> = wanted[1] .. " " .. (state.dotenv and state.dotenv.name or "")
+    if warned[name] and not state.options.environ then return end
+    warned[name] = true
+    for _, note in ipairs(M.notes(state, wanted)) do sources.log("warn", note) end
+end
+
+return M
