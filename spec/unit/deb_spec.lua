@@ -48,8 +48,8 @@ describe("make deb", function()
     end)
 
     it("says what is missing", function()
-        local r <const> = process.run { "sh", "-c", ("cd '%s' && mkdir bin && for p in rm mkdir git xargs cp find sh; do "
-            .. "at=$(command -v $p) && ln -s $at bin; done; cd - >/dev/null; PATH='%s/bin'; "
+        local r <const> = process.run { "sh", "-c", ("cd '%s' && mkdir bin && for p in rm mkdir git xargs cp find "
+            .. "sh; do at=$(command -v $p) && ln -s $at bin; done; cd - >/dev/null; PATH='%s/bin'; "
             .. "sh runtime/install/deb.sh package '%s/x' 1"):format(top, top, top) }
         assert.equal(2, r.code)
         assert.matches("make deb: dh is missing: sudo apt%-get install debhelper", r.stderr)

@@ -23,6 +23,7 @@ end
 
 ---What a shell asks: `words -- WORD...`, a line for each answer.
 local function words(list)
+    require "dbrun.completion.describe".COMMANDS.completion = function() return M end
     local complete <const> = require "dbrun.completion.words"
     local found <const>, folder <const> = complete.of(list)
     if folder then

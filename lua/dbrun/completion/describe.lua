@@ -18,12 +18,20 @@ local M = {}
 ---@field commands table<string, dbrun.completion.Level>
 ---@field order string[] names of the commands that are shown
 
---- The modules of the commands: what scripts/NAME.lua calls.
+--- The modules of the commands: what scripts/NAME.lua calls. `dbrun completion`, which
+--- asks, adds itself.
 M.COMMANDS = {
-    completion = "dbrun.completion.command", config = "dbrun.config.command", help = "dbrun.manual.command",
-    init = "dbrun.start.command", migrate = "dbrun.migrate", redis = "dbrun.redis.shell.command", seed = "dbrun.seed",
-    sql = "dbrun.sql.command", stack = "dbrun.stack.command", test = "dbrun.testing.command", verify = "dbrun.verify",
-    version = "dbrun.start.version",
+    config = function() return require "dbrun.config.command" end,
+    help = function() return require "dbrun.manual.command" end,
+    init = function() return require "dbrun.start.command" end,
+    migrate = function() return require "dbrun.migrate" end,
+    redis = function() return require "dbrun.redis.shell.command" end,
+    seed = function() return require "dbrun.seed" end,
+    sql = function() return require "dbrun.sql.command" end,
+    stack = function() return require "dbrun.stack.command" end,
+    test = function() return require "dbrun.testing.command" end,
+    verify = function() return require "dbrun.verify" end,
+    version = function() return require "dbrun.start.version" end,
 }
 
 local function first_line(text)
@@ -136,9 +144,9 @@ function M.level(name, is_file)
     if described then return level_of_script(described) end
     if is_file then return nil end
     if name == "dbmate" then return level_of_dbmate() end
-    local module <const> = M.COMMANDS[name]
-    if not module then return nil end
-    local parser <const> = command_line.parser_of(require(module).main)
+    local command <const> = M.COMMANDS[name]
+    if not command then return nil end
+    local parser <const> = command_line.parser_of(command().main)
     return parser and level_of_parser(parser) or nil
 end
 
