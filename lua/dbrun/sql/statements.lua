@@ -196,7 +196,9 @@ local function scan_on(self)
             if self.first then return take_statement(self, at - 1, true) end
             self:begin(behind) -- an empty statement
         else
-            if not self.first and not is_between(kind) then
+            -- A comment that is never closed may hide statements: the server says that it is open.
+            local never_closed <const> = open and kind == "comment" and short:sub(1, 2) == "/*"
+            if not self.first and (never_closed or not is_between(kind)) then
                 self.first, self.from = self:line_at(at), at
             end
             self.at = behind

@@ -116,6 +116,20 @@ describe("statements", function()
         assert.same({ "set x = off", "select 'a\\';b'", "set x = on", "select 'a\\'" }, found)
     end)
 
+    it("gives a comment that is never closed, which may hide statements", function()
+        for text, expected in pairs {
+            ["select 1;\n/* a /* b */ ;\nselect 2;"] = { "select 1", "/* a /* b */ ;\nselect 2;" },
+            ["/* a"] = { "/* a" }, ["select 1; -- a"] = { "select 1" }, ["select 1; /* a */"] = { "select 1" },
+            ["select 1; -- /* a"] = { "select 1" },
+        } do
+            local found <const>, reader <const> = {}, statements.new()
+            reader:feed(text)
+            reader:finish()
+            for statement in function() return reader:next() end do found[#found + 1] = statement.sql end
+            assert.same(expected, found, text)
+        end
+    end)
+
     it("takes a long statement in many lines without reading it again for each", function()
         local n, i = 200000, 0
         local reader = statements.new { read = function()
