@@ -13,7 +13,10 @@ function M.new(source, opts, emit)
     local numbers, others = {}, {}
 
     local function cell(text)
-        text = text:gsub("\\(%p)", "\\\\%1"):gsub("|", "\\|")
+        -- A backslash that stands alone before a letter is one in Markdown, too.
+        text = text:gsub("(\\+)(%p?)", function(slashes, mark)
+            if #slashes > 1 or mark ~= "" then return slashes .. slashes .. mark end
+        end):gsub("|", "\\|")
         return (core.text.cell(text, opts.cell_width))
     end
 
