@@ -71,13 +71,15 @@ local function key_text(key)
     return ("[%s]"):format(quoted(key))
 end
 
---- Keys in an order that is the same each time: numbers, then texts. At most 1,000 are looked at.
+--- Keys in an order that is the same each time: numbers, then texts. At most 1,000 that are not in skip are looked at.
 local function sorted_keys(t, skip)
     local keys <const>, seen = {}, 0
     for key in next, t do
-        seen = seen + 1
-        if seen > 1000 then break end
-        if not skip[key] then keys[#keys + 1] = key end
+        if not skip[key] then
+            seen = seen + 1
+            if seen > 1000 then break end
+            keys[seen] = key
+        end
     end
     table.sort(keys, function(a, b)
         local x <const>, y <const> = type(a), type(b)

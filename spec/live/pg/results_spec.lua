@@ -75,6 +75,18 @@ pg.on_both(describe, function(_, open)
             assert.matches("^table", getmetatable(r).__tostring {})
         end)
 
+        it("say that keys are left out only where some are", function()
+            local e <close> = open()
+            local columns <const> = {}
+            for i = 1, 1664 do columns[i] = i .. " as c" .. i end
+            local r <const> = e:query("select " .. table.concat(columns, ","))
+            assert.matches("c1664 = 1664}$", tostring(r[1]))
+            assert.matches("\n%(1 row%)$", tostring(r))
+            for i = 1, 1001 do r[1]["k" .. i] = i end
+            assert.matches(", %.%.%.}$", tostring(r[1]))
+            assert.matches("\n%(1 row; keys left out%)$", tostring(r))
+        end)
+
         it("become JSON in the order of the columns", function()
             local e <close> = open()
             local r = e:query "select 1 as z, 'q' as a, null as m, 2 as z union all select 5, 'w', 1, 6"
