@@ -175,6 +175,18 @@ static int decode(lua_State *L)
     return 1;
 }
 
+/* Is each key of the table at `at` a string? */
+static bool has_texts_only(lua_State *L, int at)
+{
+    for (lua_pushnil(L); lua_next(L, at) != 0; lua_pop(L, 1)) {
+        if (lua_type(L, -2) != LUA_TSTRING) {
+            lua_pop(L, 2);
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Sets the class of the table at 1 (a new one when there is none) and returns it. */
 static int mark(lua_State *L, const char *name, const char *class)
 {
@@ -189,6 +201,8 @@ static int mark(lua_State *L, const char *name, const char *class)
     enum rows_kind kind = bind_rows_kind(L, 1);
     if (kind == ROWS_RESULT && strcmp(class, JSON_ARRAY_CLASS) == 0)
         return 1; /* it is written as the list of its rows */
+    if (kind == ROWS_ROW && strcmp(class, JSON_OBJECT_CLASS) == 0 && has_texts_only(L, 1))
+        return 1; /* it is written as an object, in the order of its columns */
     if (kind == ROWS_NONE && lua_getmetatable(L, 1)) {
         luaL_getmetatable(L, JSON_ARRAY_CLASS);
         luaL_getmetatable(L, JSON_OBJECT_CLASS);

@@ -99,6 +99,12 @@ pg.on_both(describe, function(_, open)
             assert.equal(r, json.array(r))
             assert.is_true(json.is_array(r))
             assert.same({ z = 6, a = "w", m = 1 }, json.decode(json.encode(json.object(r[1]))))
+            local row <const> = e:one "select 2 as b, 1 as a, null as c"
+            assert.equal(row, json.object(row))
+            assert.equal("{b = 2, a = 1, c = NULL}", tostring(row))
+            assert.equal('{"b":2,"a":1,"c":null}', json.encode(row, { nulls = true }))
+            row[7] = "x"
+            assert.equal('{"7":"x","a":1,"b":2}', json.encode(json.object(row), { sort_keys = true }))
             assert.equal("[]", json.encode(e:query "select 1 where false"))
             r[3] = {}
             assert.matches("not a sequence", raised(json.encode, r).message)
