@@ -1,10 +1,12 @@
 --- The prompt at a terminal: SQL and Lua. Where standard input is no terminal, the host reads it as lua does.
+local banners = require "dbrun.prompt.banner"
 local commands = require "dbrun.prompt.commands"
 local core = require "dbrun.core"
 local history = require "dbrun.prompt.history"
 local names = require "dbrun.prompt.names"
 local sessions = require "dbrun.prompt.session"
 local statements = require "dbrun.sql.statements"
+local tabs = require "dbrun.prompt.tab"
 local words = require "dbrun.prompt.words"
 
 local M = {}
@@ -186,8 +188,9 @@ end
 
 local function banner(session, version)
     if version then print(("dbrun %s, %s: SQL runs at `;`, Lua at Enter"):format(core.options.version, version)) end
-    local ok <const>, results <const> = evaluate(session, require "dbrun.prompt.banner".server)
+    local ok <const>, results <const> = evaluate(session, banners.server)
     if ok then print(core.tty.printable(results[2])) end
+    session.is_configured = banners.is_configured()
     print "\\? for help, \\q to end."
     if not session.terminal:is_edited() then
         print "Lines cannot be edited: libedit is not installed (apt-get install libedit2)."
@@ -204,7 +207,10 @@ function M.run(terminal, version)
     local message
     session.add_history, message = history.open(function(text) terminal:remember(text) end)
     if message then session:tell(message) end
+    session.tab = tabs.new(session)
+    if session.is_configured then session.tab:refresh() end
     loop(session)
+    session.tab:close()
     session:close()
     terminal:close()
     if not session.ended then io.stdout:write "\n" end

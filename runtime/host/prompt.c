@@ -130,7 +130,7 @@ static void on_line(char *line)
     stop_editing(edited);
 }
 
-static void start_editing(struct prompt *p, const char *prompt, const char *typed)
+static void start_editing(struct prompt *p, const char *prompt)
 {
     edited = p;
     p->editing = true;
@@ -142,10 +142,6 @@ static void start_editing(struct prompt *p, const char *prompt, const char *type
     p->edit->install(prompt, on_line);
     p->edit->configure("setty -d -inlcr"); /* else a read would get a line typed ahead with CR at its end */
     suspend_watch(p->suspend);
-    if (typed != NULL)
-        keys_type(&p->keys, typed, strlen(typed));
-    while (p->editing && keys_queued(&p->keys))
-        p->edit->read_char();
 }
 
 /* A task started at the prompt has failed: reports it at once, and shows the prompt again with what is typed.
@@ -320,7 +316,7 @@ static int go_on(lua_State *L, struct prompt *p)
         return 1;
     }
     if (!p->editing)
-        start_editing(p, lua_tostring(L, 2), lua_tostring(L, 3));
+        start_editing(p, lua_tostring(L, 2));
     return park(L, p);
 }
 
@@ -340,15 +336,14 @@ static int prompt_read_k(lua_State *L, int status, lua_KContext ctx)
     return go_on(L, p);
 }
 
-/* read(prompt [, typed]): edits a line that begins with the text `typed`. Returns the line; nil at the end of
+/* read(prompt): edits a line. Returns the line; nil at the end of
  * the input; false after Ctrl-C; or, when several lines were pasted, the text before the cursor, the paste,
  * and the text behind the cursor. */
 static int prompt_read(lua_State *L)
 {
     struct prompt *p = check(L);
     luaL_checkstring(L, 2);
-    luaL_optstring(L, 3, NULL);
-    lua_settop(L, 3);
+    lua_settop(L, 2);
     if (p->input == NULL)
         return luaL_error(L, "the terminal cannot be edited: read it with io.read");
     return go_on(L, p);

@@ -71,7 +71,8 @@ describe("the prompt with a server", function()
         term:line "select 'sleeps', pg_sleep(60);"
         local engine <const> = db.engine { url = server.url, size = 1 }
         repeat
-            local n <const> = engine:value "select count(*) from pg_stat_activity where query like 'select ''sleeps%' and state = 'active'"
+            local n <const> = engine:value [[select count(*) from pg_stat_activity
+                where query like 'select ''sleeps%' and state = 'active']]
         until n == 1
         engine:close()
         term:type "\3"

@@ -12,8 +12,9 @@ local M = {}
 --- Seconds for the server to say who it is.
 local PATIENCE <const> = 0.5
 
---- Is a server configured? Else the prompt is Lua's until the first SQL.
-local function is_configured()
+---Is a server configured? Else the prompt is Lua's until the first SQL.
+---@return boolean
+function M.is_configured()
     for _, key in ipairs { "PGHOST", "PGDATABASE", "PGSERVICE", "PGHOSTADDR", "PGPORT", "PGUSER" } do
         if os.getenv(key) then return true end
     end
@@ -35,7 +36,7 @@ end
 ---@return string
 function M.server()
     local ok, where, protected, wrong = pcall(function()
-        if not is_configured() then return nil end
+        if not M.is_configured() then return nil end
         return task.timeout(PATIENCE, ask)
     end)
     if ok and not where then

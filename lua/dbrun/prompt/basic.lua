@@ -52,7 +52,8 @@ local commands <const> = {
             session:write(require "dbrun.prompt.commands".help() .. [[
 
 
-SQL runs at its semicolon, Lua at Enter. :name in SQL is the Lua variable of that name.
+SQL runs at its semicolon, Lua at Enter; what follows SQL in a line is SQL.
+:name in SQL is the Lua variable of that name.
 conn db redis r task json config  are there; _ is the last result; = EXPR shows a value.
 Ctrl-C drops what is typed, or cancels what runs; Ctrl-D ends.]])
         end,

@@ -31,7 +31,12 @@ local M = {}
 ---@field hidden? boolean another name of a command that \? lists already
 
 --- In the order of \?.
-local PARTS <const> = { "dbrun.prompt.basic", "dbrun.prompt.describe_commands", "dbrun.prompt.tool_commands" }
+local PARTS <const> = {
+    function() return require "dbrun.prompt.basic" end,
+    function() return require "dbrun.prompt.describe_commands" end,
+    function() return require "dbrun.prompt.tool_commands" end,
+    function() return require "dbrun.prompt.redis_command" end,
+}
 
 local known
 
@@ -41,7 +46,7 @@ function M.all()
     if known then return known end
     known = {}
     for _, part in ipairs(PARTS) do
-        for name, command in pairs(require(part)) do known[name] = command end
+        for name, command in pairs(part()) do known[name] = command end
     end
     return known
 end

@@ -12,8 +12,8 @@ local M = {}
 ---@field language? "sql"|"lua" of these lines, or of the line; nil: the line's first word says it
 ---@field names? table dbrun.prompt.DatabaseNames:get()
 ---@field globals? table _G
----@field prompt_names? table<string, any> names of the prompt that are no globals, with their values; a text that begins
----with `dbrun.` stands for that module, "redis client" and "connection" for such an object that is not there yet
+---@field prompt_names? table<string, any> names of the prompt that are no globals, with their values; a
+---function gives the value, "redis client" and "connection" stand for such an object that is not there yet
 ---@field commands? table<string, string|true> the `\` commands without backslash, and what each takes: "file", "redis",
 ---"topic" (with `topics`), "relation", "table", "index", "function", "schema", "role", "type", ...; true = nothing
 ---@field topics? string[] of the manual
@@ -23,19 +23,22 @@ local M = {}
 ---@type table<string, string>
 M.ARGUMENTS = {
     d = "relation", dt = "table", dv = "view", dm = "materialized", di = "index", ds = "sequence", df = "function",
-    sf = "function", dn = "schema", du = "role", dg = "role", l = "database", dx = "extension", dT = "type", dp = "relation",
-    z = "relation", o = "file", i = "file", e = "file", redis = "redis", help = "topic",
+    sf = "function", dn = "schema", du = "role", dg = "role", l = "database", dx = "extension", dT = "type",
+    dp = "relation", z = "relation", o = "file", i = "file", e = "file", redis = "redis", help = "topic",
 }
 
 local STATEMENT <const> = {}
-for _, word in ipairs(words.STATEMENTS) do STATEMENT[word] = word ~= "do" and word ~= "end" and word ~= "table" or nil end
+for _, word in ipairs(words.STATEMENTS) do
+    STATEMENT[word] = word ~= "do" and word ~= "end" and word ~= "table" or nil
+end
 
 --- SQL or Lua, where the caller does not say it; nil while the first word is typed.
 local function language_of(text)
     local first <const>, rest <const> = text:match "^%s*(%a+)(.*)$"
     if not first then return "lua" end
     if rest == "" then return nil end
-    if not STATEMENT[first:lower()] or rest:find "^%s*[=~,%[{]" or rest:find "^[.:]" or rest:find "^[%w_]" then return "lua" end
+    if not STATEMENT[first:lower()] then return "lua" end
+    if rest:find "^%s*[=~,%[{]" or rest:find "^[.:]" or rest:find "^[%w_]" then return "lua" end
     return "sql"
 end
 
@@ -86,9 +89,9 @@ end
 function M.candidates(line, point, context)
     context = context or {}
     local before <const>, typed <const> = context.before or "", line:sub(1, point)
-    local out, start = {}, nil
+    local out = {}
     if before == "" and typed:find "^\\" then
-        start = add_command(typed, context, out)
+        local start <const> = add_command(typed, context, out)
         return start, words.finish(out, context.most or 500)
     end
     local text = before .. typed
@@ -98,6 +101,7 @@ function M.candidates(line, point, context)
         text, shift, language = typed:sub(2), -1, "lua"
     end
     language = language or language_of(text)
+    local start
     if language == "sql" then
         start = sql.add(text, line:sub(point + 1), context, out)
     else

@@ -66,7 +66,9 @@ end
 ---@class dbrun.prompt.DatabaseNames
 local Names <const> = {}
 
-local META <const> = { __index = Names, __name = "dbrun.prompt.DatabaseNames", __close = function(self) self:close() end }
+local META <const> = {
+    __index = Names, __name = "dbrun.prompt.DatabaseNames", __close = function(self) self:close() end,
+}
 
 --- Reads until nobody has asked anew meanwhile.
 local function work(self)
@@ -83,8 +85,8 @@ local function work(self)
     self.running = nil
 end
 
----Says that the names have changed, or may have: they are read again in the background, unless that has begun; then once
----more behind it. Returns at once.
+---Says that the names have changed, or may have: they are read again in the background, unless that has begun; then
+---once more behind it. Returns at once.
 function Names:stale()
     if self.closed then return end
     self.wanted = true

@@ -65,8 +65,8 @@ local function add_described(blocks, conn, wanted, opts)
         errors.fail("usage", message, hint)
     end
     if #found > MOST then
-        add_list(blocks, conn, { title = "Relations", what = "relation", sql = lists.find "d".sql, kinds = "rpvmSfiItc" },
-            wanted, opts)
+        local all <const> = { title = "Relations", what = "relation", sql = lists.find "d".sql, kinds = "rpvmSfiItc" }
+        add_list(blocks, conn, all, wanted, opts)
         return
     end
     local oids = {}

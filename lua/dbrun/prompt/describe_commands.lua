@@ -15,7 +15,7 @@ local commands <const> = {}
 for name, entry in pairs(SUMMARIES) do
     local function run(session, argument, typed)
         local shown <const> = describe.run(session:conn(), typed, argument)
-        session:write(table.concat(blocks.lines(shown), "\n"))
+        session:write(table.concat(blocks.lines(shown, session:options()), "\n"))
     end
     for _, suffix in ipairs { "", "+", "S", "S+", "+S" } do
         commands[name .. suffix] = { usage = entry[1], summary = entry[2], run = run, hidden = suffix ~= "" or nil }

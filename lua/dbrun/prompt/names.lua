@@ -10,6 +10,11 @@ local MODULES <const> = {
     config = function() return require "dbrun.config" end,
 }
 
+--- What Tab knows of the names without opening a connection.
+---@type table<string, function|string>
+M.KINDS = { r = "redis client", conn = "connection" }
+for name, module in pairs(MODULES) do M.KINDS[name] = module end
+
 ---Makes the table that is _ENV of what is typed.
 ---@param session dbrun.prompt.Session
 ---@return table

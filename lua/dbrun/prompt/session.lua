@@ -3,15 +3,15 @@ local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local inspect = require "dbrun.prompt.inspect"
 local names = require "dbrun.prompt.names"
-local pager = require "dbrun.prompt.pager"
+local pager = require "dbrun.pager"
 local results = require "dbrun.sql.results"
+local shown = require "dbrun.prompt.shown"
 local stream = require "dbrun.sql.stream"
+local tab = require "dbrun.prompt.tab"
 local task = require "dbrun.task"
+local tty = require "dbrun.tty"
 
 local M = {}
-
---- Rows of a result that are kept and shown; the rest are counted.
-local KEPT <const> = 1000
 
 ---@class dbrun.prompt.Session
 ---@field last_sql? string the last statement that was run
@@ -58,7 +58,7 @@ function Session:write(text)
         self.output:write(text)
         self.output:flush()
     else
-        pager.show(text)
+        task.shield(pager.show, text) -- Ctrl-C is the pager's while it runs
     end
 end
 
@@ -71,9 +71,14 @@ end
 
 function Session:quit() self.ended = true end
 
----How tables are shown.
+---How tables are shown (dbrun.table): on the terminal lines are cut to its width.
+---@return dbrun.table.Options
 function Session:options()
-    return { format = self.expanded and "vertical" or "table" }
+    local to_terminal <const> = not self.output and tty.isatty(1)
+    return {
+        format = self.expanded and "vertical" or "table", width = to_terminal and tty.width(1) or false,
+        color = to_terminal and tty.colour(1),
+    }
 end
 
 -- ---- the connection ----
@@ -152,50 +157,6 @@ function Session:parameters(sql)
     return values
 end
 
----The printer of a result (dbrun.sql.results).
-local function printer(self)
-    local p <const> = {}
-    function p.rows(_, columns, next_row)
-        local shown <const>, kept <const>, count = {}, {}, 0
-        for i, column in ipairs(columns) do
-            shown[i] = { name = column.name, type = column.type, oid = column.oid, as_text = true }
-        end
-        for row in next_row do
-            count = count + 1
-            if count <= KEPT then kept[count] = setmetatable(row, nil) end
-        end
-        local text <const> = {}
-        local at = 0
-        require "dbrun.table".write({
-            terminal = true, write = function(file, ...)
-                for _, piece in ipairs { ... } do text[#text + 1] = piece end
-                return file
-            end,
-        }, function()
-            at = at + 1
-            return kept[at]
-        end, { format = self:options().format, columns = shown })
-        local out = table.concat(text)
-        if not out:find "%(%d+ rows?%)\n?$" then
-            out = out .. ("(%d row%s)\n"):format(count, count == 1 and "" or "s")
-        end
-        if count > KEPT then
-            out = out:gsub("%(%d+ rows?%)\n?$", "")
-                .. ("(%d rows: the first %d are shown, the rest were counted and dropped)\n"):format(count, KEPT)
-        end
-        self:write(out)
-        self.last = kept
-        kept.columns, kept.count = columns, count
-    end
-    local COUNTS <const> = { INSERT = "INSERT 0", UPDATE = "UPDATE", DELETE = "DELETE", MERGE = "MERGE",
-        SELECT = "SELECT", COPY = "COPY", FETCH = "FETCH", MOVE = "MOVE" }
-    function p.command(_, command, affected)
-        self:write(COUNTS[command] and ("%s %d"):format(COUNTS[command], affected) or command)
-        self.last = affected
-    end
-    return p
-end
-
 ---An error as psql shows it.
 local function error_text(e)
     if not errors.is(e) then return tostring(e) end
@@ -238,7 +199,7 @@ function Session:run(sql)
         local conn <const> = self:conn()
         local text <const>, values <const> = positional(self, sql)
         started = task.now()
-        results.run(conn, text, values, printer(self), notice(self))
+        results.run(conn, text, values, shown.printer(self), notice(self))
         if self.opened then self.opened:check() end
     end)
     local took <const> = task.now() - started
@@ -251,6 +212,7 @@ function Session:run(sql)
     if not ok then self:tell(error_text(e)) end
     if lost then lose(self) end
     self:look()
+    if ok and self.tab and tab.is_change(sql) then self.tab:refresh() end
     if ok and self.timing then self:tell(("Time: %.3f ms"):format(took * 1000)) end
     return ok
 end

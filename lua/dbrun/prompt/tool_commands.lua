@@ -40,7 +40,8 @@ end
 
 local function plan(session, argument)
     if argument ~= "" and argument ~= "analyze" then
-        errors.fail("usage", "\\plan: expected nothing, or analyze", "\\plan analyze runs the statement and rolls it back.")
+        errors.fail("usage", "\\plan: expected nothing, or analyze",
+            "\\plan analyze runs the statement and rolls it back.")
     end
     local sql <const> = last(session, "plan")
     local conn <const>, values <const> = session:conn(), session:parameters(sql)
@@ -72,13 +73,16 @@ local function psql(_, argument)
 end
 
 local function help(_, argument)
-    local command <const> = { core.options.program, "help", stdin_from = "inherit", stdout = "inherit", stderr = "inherit" }
+    local command <const> = {
+        core.options.program, "help", stdin_from = "inherit", stdout = "inherit", stderr = "inherit", check = false,
+    }
     for word in argument:gmatch "%S+" do command[#command + 1] = word end
-    process.run(command)
+    task.shield(process.run, command) -- Ctrl-C is the pager's while it runs; what is not found, it says itself
 end
 
 return {
-    watch = { usage = "\\watch [S]", summary = "the last statement again each S seconds (2), until Ctrl-C", run = watch },
+    watch = { usage = "\\watch [S]", summary = "the last statement again each S seconds (2), until Ctrl-C",
+        run = watch },
     plan = { usage = "\\plan [analyze]", summary = "the plan of the last statement; analyze runs it and rolls it back",
         run = plan },
     psql = { usage = "\\psql", summary = "psql on the same server", run = psql },

@@ -81,7 +81,7 @@ describe("completion of Lua", function()
     end)
 
     it("knows the prompt's names before they exist", function()
-        local names = { db = "dbrun.db", r = "redis client" }
+        local names = { db = function() return require "dbrun.db" end, r = "redis client" }
         assert.truthy(at("db.|", { prompt_names = names }):find "async")
         assert.truthy(at("db.async:q|", { prompt_names = names }):find "query")
         assert.equal("hget hgetall", (at("r:hge|", { prompt_names = names })))

@@ -246,7 +246,6 @@ local LUA <const> = each [=[
     |{ 1 }
     |{}
     |
-    |   
     |;
     |nil
     |db.async:query("select 1")
@@ -274,6 +273,7 @@ describe("the first word", function()
 
     it("tells Lua, also where a word of SQL is a name of the program's", function()
         assert.is_true(#LUA >= 80)
+        assert.equal("lua", words.kind("   ", is_value))
         for _, line in ipairs(LUA) do assert.equal(line .. ": lua", line .. ": " .. words.kind(line, is_value)) end
     end)
 

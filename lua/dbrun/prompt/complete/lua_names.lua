@@ -59,7 +59,9 @@ local function field(value, key)
     end
     local later <const> = module_of(value)
     if later and later[key] then return KINDS[later[key]]() end
-    if rawequal(value, package.loaded["dbrun"]) and type(key) == "string" then return package.loaded["dbrun." .. key] end
+    if rawequal(value, package.loaded["dbrun"]) and type(key) == "string" then
+        return package.loaded["dbrun." .. key]
+    end
     return nil
 end
 
@@ -143,8 +145,8 @@ local function value_of(keys, context)
     local value = field(globals_of(context), first)
     if value == nil and context.prompt_names then
         value = rawget(context.prompt_names, first)
-        if type(value) == "string" and value:find "^dbrun%." then
-            value = require(value)
+        if type(value) == "function" then -- gives the module
+            value = value()
         elseif KINDS[value] then
             value = KINDS[value]()
         end
@@ -156,7 +158,8 @@ local function value_of(keys, context)
     return value
 end
 
---- What the text ends in: { kind = "code" }, a string { kind = "string", at = its first character, quote = } or a comment.
+--- What the text ends in: { kind = "code" }, { kind = "comment" }, or a string: { kind = "string", at = its first
+--- character, quote = }.
 local function state_of(text)
     local i = 1
     while i <= #text do

@@ -117,8 +117,9 @@ for word in ("alter drop comment grant revoke lock refresh reindex set security 
 end
 
 local OBJECTS <const> = {
-    table = "table", view = "view", index = "index", sequence = "sequence", schema = "schema", ["function"] = "function",
-    procedure = "function", type = "type", domain = "type", extension = "extension", database = "database", role = "role",
+    table = "table", view = "view", index = "index", sequence = "sequence", schema = "schema",
+    ["function"] = "function", procedure = "function", type = "type", domain = "type", extension = "extension",
+    database = "database", role = "role",
     user = "role", owner = "role",
 }
 
@@ -157,7 +158,9 @@ local function expects(tokens, first, i, adjacent, comma)
     if low == "from" and before == "distinct" then return "expression" end
     if first == "copy" and (low == "from" or low == "to") then return "other" end
     if first == "comment" and low == "on" then return "other" end
-    if low == "column" and first == "alter" and before and before ~= "add" then return adjacent and "expression" or "other" end
+    if low == "column" and first == "alter" and before and before ~= "add" then
+        return adjacent and "expression" or "other"
+    end
     if low == "column" and first == "comment" then return "relation" end
     if first == "delete" and low == "using" then return (adjacent or comma) and "relation" or "other" end
     if CHANGES[first] and OBJECTS[low] and (adjacent or comma and LISTS[first]) then

@@ -44,7 +44,9 @@ local function add_name(out, name, word)
     end
 end
 
-local TABLES <const> = { table = "rp", view = "v", materialized = "m", index = "iI", sequence = "S", relation = "rpvmf" }
+local TABLES <const> = {
+    table = "rp", view = "v", materialized = "m", index = "iI", sequence = "S", relation = "rpvmf",
+}
 
 --- Relations of these kinds: those that the search_path finds, all of a schema where one is named.
 local function add_relations(out, names, word, kinds, schema)
@@ -83,7 +85,9 @@ end
 --- The relation that a name in the statement means.
 local function resolve(names, named)
     for _, relation in ipairs(names.by_name and names.by_name[named.name] or {}) do
-        if named.schema and relation.schema == named.schema or not named.schema and relation.visible then return relation end
+        if named.schema and relation.schema == named.schema or not named.schema and relation.visible then
+            return relation
+        end
     end
     return nil
 end
@@ -185,7 +189,8 @@ function M.add(before, after, context, out)
     local word <const>, rest <const> = typed(here, count, point)
     if not word then return point end
     local sign <const> = here[rest]
-    if sign and sign.text == ":" and sign.behind == word.start and not (here[rest - 1] and here[rest - 1].text == ":") then
+    local parameter <const> = sign and sign.text == ":" and sign.behind == word.start
+    if parameter and not (here[rest - 1] and here[rest - 1].text == ":") then
         local globals <const> = context.globals or _G
         for name in next, globals do -- a parameter is the Lua variable of that name
             if type(name) == "string" and name:sub(1, #word.prefix) == word.prefix and name:find "^[%a_][%w_]*$"

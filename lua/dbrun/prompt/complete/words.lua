@@ -14,15 +14,15 @@ local function set(text)
 end
 
 --- With which a statement begins.
-M.STATEMENTS = list [[abort alter analyze begin call checkpoint close cluster comment commit copy create deallocate declare
-    delete discard do drop end execute explain fetch grant import insert listen lock merge move notify prepare
+M.STATEMENTS = list [[abort alter analyze begin call checkpoint close cluster comment commit copy create deallocate
+    declare delete discard do drop end execute explain fetch grant import insert listen lock merge move notify prepare
     reassign refresh reindex release reset revoke rollback savepoint security select set show start table truncate
     unlisten update
     vacuum values with]]
 
 --- Inside of statements.
-M.SQL = list [[add all alter always analyze and any as asc authorization before between both buffers by cascade case cast
-    check coalesce collate column comment commit committed concurrently conflict constraint create cross
+M.SQL = list [[add all alter always analyze and any as asc authorization before between both buffers by cascade case
+    cast check coalesce collate column comment commit committed concurrently conflict constraint create cross
     current_database current_date current_role current_schema current_time current_timestamp current_user cursor cycle
     data database default deferrable deferred delete desc distinct do domain drop each else end enable except exclude
     execute exists explain extension extract false fetch filter first following for foreign format from full function
@@ -67,8 +67,9 @@ M.MODULES = list [[dbrun dbrun.batch dbrun.cli dbrun.config dbrun.csv dbrun.db d
     dbrun.migrate dbrun.process dbrun.progress dbrun.redis dbrun.seed dbrun.stack dbrun.table dbrun.task dbrun.testing
     dbrun.time dbrun.tty dbrun.verify]]
 
-M.REDIS = list [[append auth bgrewriteaof bgsave bitcount bitfield bitop bitpos blmove blmpop blpop brpop bzmpop bzpopmax
-    bzpopmin client cluster command config copy dbsize decr decrby del discard dump echo eval evalsha exec exists
+M.REDIS = list [[append auth bgrewriteaof bgsave bitcount bitfield bitop bitpos blmove blmpop blpop brpop bzmpop
+    bzpopmax bzpopmin client cluster command config copy dbsize decr decrby del discard dump echo eval evalsha exec
+    exists
     expire expireat expiretime failover flushall flushdb function geoadd geodist geohash geopos geosearch
     geosearchstore get getbit getdel getex getrange getset hdel hello hexists hget hgetall hincrby hincrbyfloat hkeys
     hlen hmget hmset hrandfield hscan hset hsetnx hstrlen hvals incr incrby incrbyfloat info keys lastsave latency lcs

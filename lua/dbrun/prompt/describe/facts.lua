@@ -1,7 +1,7 @@
 --- All that the catalogs say about relations, in one statement.
 ---
---- The functions that write definitions, or give sizes, wait for another session's exclusive lock: the caller leaves out
---- what is locked itself. Of what is below or beside it the size is left out, and a view's definition.
+--- The functions that write definitions, or give sizes, wait for another session's exclusive lock: the caller leaves
+--- out what is locked itself. Of what is below or beside it the size is left out, and a view's definition.
 local catalog <const> = require "dbrun.db.catalog"
 local core <const> = require "dbrun.core"
 
@@ -63,7 +63,8 @@ select {row_number}() over (order by r.rulename) as n, r.rulename as name, {pg_g
   from {pg_rewrite} r where r.ev_class {=} c.oid and r.rulename {<>} '_RETURN']],
 
     policies = [[
-select {row_number}() over (order by p.polname) as n, p.polname as name, p.polpermissive as permissive, p.polcmd as command,
+select {row_number}() over (order by p.polname) as n, p.polname as name, p.polpermissive as permissive,
+       p.polcmd as command,
        case when p.polroles {<>} '{ 0}' then
             {array_to_string}(array(select {quote_ident}(r.rolname) from {pg_roles} r
                 where r.oid {=} any (p.polroles) order by 1), ', ') end as roles,
@@ -80,7 +81,8 @@ select i.inhseqno as n, i.inhparent::{regclass}::{text} as name
 
     -- The first ones only: a table may have thousands.
     children = [[
-select {row_number}() over (order by {pg_get_expr}(k.relpartbound, k.oid) {=} 'DEFAULT', k.oid::{regclass}::{text}) as n,
+select {row_number}() over (order by {pg_get_expr}(k.relpartbound, k.oid) {=} 'DEFAULT',
+           k.oid::{regclass}::{text}) as n,
        k.oid::{regclass}::{text} as name, {pg_get_expr}(k.relpartbound, k.oid) as bound, k.relkind as kind
   from {pg_inherits} i join {pg_class} k on k.oid {=} i.inhrelid
  where i.inhparent {=} c.oid order by 1 limit 20]],
@@ -95,7 +97,8 @@ select {row_number}() over (order by d.refobjsubid) as n, d.objid::{regclass}::{
     publications = [[
 select {row_number}() over (order by p.pubname) as n, p.pubname as name
   from {pg_publication} p
- where c.relkind {=} any ('{r, p}') and c.relpersistence {=} 'p' and (p.puballtables and c.oid {>=} 16384::{oid} or exists
+ where c.relkind {=} any ('{r, p}') and c.relpersistence {=} 'p' and (p.puballtables and c.oid {>=} 16384::{oid}
+       or exists
      (select from {pg_publication_rel} x where x.prpubid {=} p.oid and x.prrelid {=} c.oid))]],
 }
 
@@ -139,7 +142,8 @@ local VALUES <const> = {
             i.indisvalid and i.indisready and i.indislive as valid, {pg_get_indexdef}(c.oid, 0, true) as def,
             {pg_get_expr}(i.indpred, i.indrelid, true) as predicate
        from {pg_index} i where i.indexrelid {=} c.oid) x)]],
-    toast_of = "(select o.oid::{regclass}::{text} from {pg_class} o where o.reltoastrelid {=} c.oid and c.relkind {=} 't')",
+    toast_of = [[(select o.oid::{regclass}::{text} from {pg_class} o
+       where o.reltoastrelid {=} c.oid and c.relkind {=} 't')]],
     -- Size and rows of the relation, and of all below it.
     size = [[(select {row_to_json}(z) from (select
             {sum}(s.bytes) filter (where s.own) as own, {sum}(s.indexes) filter (where s.own) as own_indexes,

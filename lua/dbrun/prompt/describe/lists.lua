@@ -45,7 +45,8 @@ local FUNCTIONS <const> = [[
 select n.nspname::{text} as "Schema", p.proname::{text} as "Name", {pg_get_function_result}(p.oid) as "Result",
        {pg_get_function_arguments}(p.oid) as "Arguments",
        case p.prokind when 'a' then 'aggregate' when 'w' then 'window' when 'p' then 'procedure'
-            else case when p.prorettype {=} 'pg_catalog.trigger'::{regtype} then 'trigger' else 'function' end end as "Kind",
+            else case when p.prorettype {=} 'pg_catalog.trigger'::{regtype} then 'trigger' else 'function' end end
+            as "Kind",
        case when $4::{bool} then case p.provolatile when 'i' then 'immutable' when 's' then 'stable'
             else 'volatile' end end as "Volatility",
        case when $4::{bool} then case when p.prosecdef then 'definer' else 'invoker' end end as "Security",
@@ -71,7 +72,8 @@ select r.rolname::{text} as "Name", {concat_ws}(', ', (select 'superuser' where 
            (select 'create database' where r.rolcreatedb), (select 'cannot log in' where not r.rolcanlogin),
            (select 'replication' where r.rolreplication), (select 'bypasses row security' where r.rolbypassrls),
            (select {concat}('at most ', r.rolconnlimit, ' connections') where r.rolconnlimit {>=} 0),
-           (select {concat}('password valid until ', r.rolvaliduntil) where r.rolvaliduntil is not null)) as "Attributes",
+           (select {concat}('password valid until ', r.rolvaliduntil) where r.rolvaliduntil is not null))
+           as "Attributes",
        {array_to_string}(array(select g.rolname from {pg_auth_members} m join {pg_roles} g on g.oid {=} m.roleid
             where m.member {=} r.oid order by g.rolname), ', ') as "Member of",
        {shobj_description}(r.oid, 'pg_authid') as "Comment", {count}(*) over () as total
@@ -121,8 +123,8 @@ select n.nspname::{text} as "Schema", {format_type}(t.oid, null) as "Name",
 
 local PRIVILEGES <const> = [[
 select n.nspname::{text} as "Schema", c.relname::{text} as "Name",
-       case c.relkind when 'r' then 'table' when 'v' then 'view' when 'm' then 'materialized view' when 'S' then 'sequence'
-            when 'f' then 'foreign table' else 'partitioned table' end as "Type",
+       case c.relkind when 'r' then 'table' when 'v' then 'view' when 'm' then 'materialized view'
+            when 'S' then 'sequence' when 'f' then 'foreign table' else 'partitioned table' end as "Type",
        case when {array_length}(c.relacl, 1) is null and c.relacl is not null then '(none)'
             else {array_to_string}(c.relacl, E'\n') end as "Privileges",
        {array_to_string}(array(select a.attname {||} ': ' {||} {array_to_string}(a.attacl, ', ') from {pg_attribute} a

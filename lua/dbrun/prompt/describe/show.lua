@@ -203,8 +203,8 @@ local function sections_of(relation, facts)
     end
     if not facts.bound then add(out, "Inherits", facts.parents, name_of) end
     local count <const> = facts.children_count
-    add(out, (relation.kind == "p" and "Partitions (%d)" or "Child tables (%d)"):format(count), facts.children, child_line,
-        count)
+    add(out, (relation.kind == "p" and "Partitions (%d)" or "Child tables (%d)"):format(count), facts.children,
+        child_line, count)
     add(out, "Sequences", facts.sequences, function(x) return ("%s of column %s"):format(x.name, x.column) end)
     say(out, "Owned by", facts.owned_by)
     say(out, "TOAST of", facts.toast_of)
@@ -212,7 +212,8 @@ local function sections_of(relation, facts)
     say(out, "Typed table of type", facts.of_type)
     say(out, "Replica identity", relation.kind ~= "i" and relation.kind ~= "I"
         and (relation.kind == "r" or relation.kind == "p") and IDENTITIES[facts.replica_identity])
-    say(out, "Access method", (relation.kind == "r" or relation.kind == "m") and facts.method ~= "heap" and facts.method)
+    say(out, "Access method", (relation.kind == "r" or relation.kind == "m") and facts.method ~= "heap"
+        and facts.method)
     say(out, "Options", facts.options)
     say(out, "Tablespace", facts.tablespace)
     say(out, "Size", sizes.text(relation, facts))
