@@ -27,6 +27,7 @@
 /* When a terminal closes, both its shell and the system send SIGHUP: within this time they are one. */
 #define ONE_HANGUP (50 * NS_PER_MS)
 
+enum { ROOT_TASK = 1 }; /* its number */
 enum stop { STOP_NONE, STOP_SIGINT, STOP_SIGTERM, STOP_SIGHUP, STOP_TIMEOUT };
 
 static char too_long[80];
@@ -55,6 +56,7 @@ static struct {
     volatile sig_atomic_t stop;        /* enum stop: the first cause */
     volatile sig_atomic_t interactive; /* SIGINT stops only what was typed */
     volatile sig_atomic_t break_line;  /* it came */
+    volatile sig_atomic_t insists;     /* once more, before anybody took the first one */
     volatile sig_atomic_t pipe_broke;
     volatile sig_atomic_t hook_due;
 } state = {.eventfd = -1};
@@ -179,6 +181,7 @@ static void on_signal(int sig)
     } else if (sig == SIGPIPE) {
         hook_running(); /* the hook checks whether it was stdout */
     } else if (sig == SIGINT && state.interactive) {
+        state.insists = state.break_line;
         state.break_line = 1;
         notice();
     } else if (sig == TIMER_SIGNAL && state.stop != STOP_NONE) {
@@ -196,11 +199,18 @@ static bool take_break(void)
 {
     if (!state.break_line)
         return false;
-    state.break_line = 0;
+    state.break_line = state.insists = 0;
     uint64_t count;
     ssize_t n = read(state.eventfd, &count, sizeof count);
     (void)n;
     return true;
+}
+
+/* SIGINT at the prompt stops what was typed, not a task of the background that happens to run: then the loop
+ * tells the prompt, in its turn. Who presses Ctrl-C once more before that is stuck in such a task. */
+static bool is_for_running(struct sched *s)
+{
+    return task_id(task_current(s)) <= ROOT_TASK || state.insists;
 }
 
 static void stop_hook(lua_State *L, lua_Debug *ar)
@@ -220,7 +230,7 @@ static void stop_hook(lua_State *L, lua_Debug *ar)
         sched_interrupt(rt->sched, reasons[state.stop]);
         task_interrupt(L, rt->sched);
     }
-    if (take_break())
+    if (is_for_running(rt->sched) && take_break())
         luaL_error(L, "interrupted!");
     if (ferror(stdout) && !state.pipe_broke) {
         state.pipe_broke = 1;
@@ -332,6 +342,6 @@ void signals_interactive(void (*interrupted)(void *data), void *data)
 {
     state.interrupted = interrupted;
     state.interrupted_data = data;
-    state.break_line = 0;
+    state.break_line = state.insists = 0;
     state.interactive = interrupted != NULL;
 }
