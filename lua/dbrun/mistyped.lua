@@ -91,6 +91,28 @@ local function in_libraries(kind, name)
     return full[nearest.find(name, names, 2)]
 end
 
+local LARGEST <const> = 1 << 20
+
+---The nearest name in the file of the error, for a task or a coroutine, whose stack is gone: names behind a dot or a
+---colon, and those that something is assigned to.
+local function in_file(message, name)
+    local path <const> = message:match "^([^:\n]+):%d+: "
+    local file <close> = path and io.open(path, "rb")
+    local size <const> = file and file:seek "end"
+    if not size or size > LARGEST or not file:seek "set" then return nil end
+    local text <const>, names <const>, seen <const> = file:read "a", {}, { [name] = true }
+    for _, pattern in ipairs { "[.:]%s*([%a_][%w_]*)", "([%a_][%w_]*)%s*=%f[^=]" } do
+        for word in (text or ""):gmatch(pattern) do
+            if not seen[word] then
+                seen[word] = true
+                names[#names + 1] = word
+            end
+        end
+    end
+    table.sort(names)
+    return nearest.find(name, names, 2)
+end
+
 ---@param message string of an error
 ---@param level integer 1: the function that called this one
 ---@return string? near
@@ -102,7 +124,7 @@ local function find(message, level)
         add_names(names, _G, 0)
     elseif kind == "field" or kind == "method" then
         local value <const> = object(level + 1, name)
-        if value == nil then return in_libraries(kind, name) end
+        if value == nil then return in_libraries(kind, name) or in_file(message, name) end
         add_names(names, value, 0)
     end
     table.sort(names)
@@ -116,6 +138,17 @@ end
 function M.hint(message, level)
     local ok <const>, near <const> = pcall(find, message, level + 2)
     return ok and near and ("did you mean '%s'?"):format(near) or nil
+end
+
+---The text of an error of a task, which has ended, with a hint in front of its traceback.
+---@param text string
+---@return string? text nil: there is no hint
+function M.later(text)
+    local first <const>, rest <const> = text:match "^([^\n]*)(.*)$"
+    local kind <const>, name <const> = first:match "attempt to call a nil value %((%l+) '([%a_][%w_]*)'%)$"
+    if not kind or rest:find("^\nHINT:") then return nil end
+    local near <const> = in_libraries(kind, name) or in_file(first, name)
+    return near and ("%s\nHINT:  did you mean '%s'?%s"):format(first, near, rest) or nil
 end
 
 ---What is added when a module of dbrun is not found.

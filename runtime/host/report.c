@@ -153,11 +153,37 @@ int report_handler(lua_State *L)
     return 1;
 }
 
+/* lua_CFunction under pcall: the text with a hint, or nil. */
+static int ask_later(lua_State *L)
+{
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "dbrun.mistyped");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "later");
+    lua_pushvalue(L, 1);
+    lua_call(L, 1, 1);
+    return 1;
+}
+
+/* Stack: the text of an error, of a task perhaps. Adds what the handler could not, being in another task. */
+static void add_late_hint(lua_State *L)
+{
+    if (strstr(lua_tostring(L, -1), "attempt to call a nil value (") == NULL)
+        return;
+    lua_pushcfunction(L, ask_later);
+    lua_pushvalue(L, -2);
+    if (lua_pcall(L, 1, 1, 0) == LUA_OK && lua_isstring(L, -1))
+        lua_remove(L, -2);
+    else
+        lua_pop(L, 1);
+}
+
 int report_error(lua_State *L, struct host *h)
 {
     int status = is_usage(L, -1) ? STATUS_USAGE : STATUS_FAILED;
     bool plain = h->preparing && report_is_kind(L, -1, NULL);
     report_push_text(L);
+    add_late_hint(L);
     size_t len;
     const char *text = lua_tolstring(L, -1, &len);
     const char *traceback = strstr(text, "\nstack traceback:\n");

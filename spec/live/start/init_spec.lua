@@ -4,7 +4,7 @@ local fs <const> = require "dbrun.fs"
 local process <const> = require "dbrun.process"
 
 local PROGRAM <const> = fs.realpath(core.options.program)
-local LUA_DIR <const> = os.getenv "DBRUN_LUA_DIR" and fs.realpath(os.getenv "DBRUN_LUA_DIR")
+local LUA_DIR <const> = (os.getenv "DBRUN_LUA_DIR" or "") ~= "" and fs.realpath(os.getenv "DBRUN_LUA_DIR")
 
 describe("dbrun init", function()
     local root, folder

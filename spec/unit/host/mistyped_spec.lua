@@ -33,6 +33,16 @@ describe("a mistyped name in a script", function()
         assert.matches("dbrun has no 'jsn'\nHINT:  did you mean 'json'", run("lua -e 'require \"dbrun\".jsn.x()'").err)
     end)
 
+    it("has one of its file where the error comes from a task or a coroutine", function()
+        for _, code in ipairs {
+            "local task = require 'dbrun.task'\nlocal x = { query = print }\n"
+                .. "task.spawn(function() x:qurey() end):join()",
+            "local x = { query = print }\ncoroutine.wrap(function() x.qurey() end)()",
+        } do
+            assert.matches("'qurey'%)\nHINT:  did you mean 'query'%?\n", stderr(code))
+        end
+    end)
+
     it("has none where nothing is near, and calls no function of the script", function()
         for _, text in ipairs {
             "local x x()", "local t = {} t.nothing()", "frobnicate()",
