@@ -138,7 +138,8 @@ describe("the formats", function()
         assert.equal('| id | t | z |\n| ---: | --- | --- |\n| 7 | a"b,c | NULL |\n| 8 |  | x\\|y\\n |',
             (as "md":gsub("\\\\n", "\\n")))
         for value, expected in pairs {
-            [ [[C:\dir]] ] = [[C:\dir]], [ [[a\.]] ] = [[a\\.]], [ [[a\\.]] ] = [[a\\\\.]], [ [[a\\n]] ] = [[a\\\\n]], [ [[a\|]] ] = [[a\\\|]],
+            [ [[C:\dir]] ] = [[C:\dir]], [ [[a\.]] ] = [[a\\.]], [ [[a\\.]] ] = [[a\\\\.]], [ [[a\\n]] ] = [[a\\\\n]],
+            [ [[a\|]] ] = [[a\\\|]],
         } do
             assert.equal("| " .. expected .. " |", text({ { v = value } }, { format = "md", header = false }), value)
         end

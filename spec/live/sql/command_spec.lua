@@ -254,7 +254,8 @@ describe("dbrun sql", function()
         -- The address sanitizer takes address space of its own.
         local limit <const> = os.getenv "ASAN_OPTIONS" and "unlimited" or "600000"
         local shell <const> = ([[ulimit -v %s; %s -t "%s" | tail -c 5; %s -t "%s" | head -n 1 | head -c 5; echo
-            %s -t "%s" | head -n 1 >/dev/null; echo ${PIPESTATUS[0]}]]):format(limit, dbrun, large, dbrun, large, dbrun, large)
+            %s -t "%s" | head -n 1 >/dev/null; echo ${PIPESTATUS[0]}]]):format(limit, dbrun, large,
+            dbrun, large, dbrun, large)
         local result = process.run { "bash", "-c", shell, env = { DATABASE_URL = url }, timeout = 100 }
         assert.same({ "xxxx\n1|xxx\n141\n", "" }, { result.stdout, result.stderr })
     end)
