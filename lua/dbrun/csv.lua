@@ -297,11 +297,15 @@ function M.writer(file, opts)
     opts = args.options("csv.writer", opts, WRITER)
     args.check("csv.writer", "the file", file, outs.FILE)
     if opts.columns then args.list("csv.writer", "columns", opts.columns, "string") end
+    local encode <const> = require "dbrun.csv.encode"
+    local dialect <const> = { delimiter = opts.delimiter or ",", quote = opts.quote or '"', nulls = opts.null or "" }
+    if dialect.delimiter == dialect.quote then errors.usage("csv.writer", "delimiter and quote are the same") end
+    if not encode.takes_nulls(dialect) then
+        errors.usage("csv.writer", "null is written without quotes, so it must have no delimiter, quote or line end")
+    end
     local self <const> = setmetatable({
         out = outs.new("csv.writer", file, { at_once = true }), rows = 0, columns = opts.columns, known = {},
-        line = require "dbrun.csv.encode".line {
-            delimiter = opts.delimiter or ",", quote = opts.quote or '"', nulls = opts.null or "",
-        },
+        line = encode.line(dialect),
     }, WriterMeta)
     for _, name in ipairs(opts.columns or {}) do self.known[name] = true end
     if opts.columns and opts.header ~= false then self.out:line(self.line(opts.columns, #opts.columns)) end

@@ -152,6 +152,27 @@ describe("csv.writer", function()
         assert.matches("the row has 3 values, and there are 2 columns", tostring(e), 1, true)
     end)
 
+    it("writes with any delimiter and quote, and refuses a NULL that is no field", function()
+        local out
+        local file <const> = { write = function(_, ...) out = out .. table.concat { ... } return true end }
+        for _, chars in ipairs { ";'", "%^", "^%", "-]", "a%", "\t\\" } do
+            out = ""
+            local opts <const> = { columns = { "x", "y" }, delimiter = chars:sub(1, 1), quote = chars:sub(2) }
+            local w <const> = csv.writer(file, opts)
+            w:write { chars .. chars, "%1" .. chars }
+            opts.columns = nil
+            assert.same({ { x = chars .. chars, y = "%1" .. chars } }, (read(out, opts)))
+        end
+        for _, opts in ipairs { { null = "a,b" }, { null = '"' }, { null = "a\n" }, { null = "-", delimiter = "-" } } do
+            local ok <const>, e <const> = pcall(csv.writer, file, opts)
+            assert.is_false(ok)
+            assert.matches("null is written without quotes", e.message, 1, true)
+        end
+        local ok <const>, e <const> = pcall(csv.writer, file, { delimiter = ";", quote = ";" })
+        assert.is_false(ok)
+        assert.matches("delimiter and quote are the same", e.message, 1, true)
+    end)
+
     it("raises when the file cannot be written", function()
         local full <close> = assert(io.open("/dev/full", "w"))
         full:setvbuf "no"

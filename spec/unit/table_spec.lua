@@ -145,6 +145,13 @@ describe("the formats", function()
         end
     end)
 
+    it("csv: refuses a NULL that is no field", function()
+        for _, nulls in ipairs { "a,b", '"', "a\n" } do
+            refused("nulls is written without quotes", text, { { a = NULL } }, { format = "csv", nulls = nulls })
+        end
+        assert.equal("a;b\nx,y;1", text({ { a = NULL, b = 1 } }, { format = "csv", nulls = "x,y", delimiter = ";" }))
+    end)
+
     it("vertical: a line a value", function()
         assert.matches("^%-%[ RECORD 1 %][+-]*\nid | 7\nt  | a\"b,c\nz  | NULL\n%-%[ RECORD 2 %]", as "vertical")
     end)

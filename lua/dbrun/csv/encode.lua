@@ -6,14 +6,25 @@ local M = {}
 ---@field quote string one byte
 ---@field nulls string the text of NULL, which is never quoted
 
+local function special_of(dialect)
+    return "[" .. ("\r\n" .. dialect.delimiter .. dialect.quote):gsub("%W", "%%%0") .. "]"
+end
+
+---Can NULL be written as this text? It is never quoted, so it must not need it.
+---@param dialect dbrun.csv.Dialect
+---@return boolean
+function M.takes_nulls(dialect)
+    return not dialect.nulls:find(special_of(dialect))
+end
+
 ---A function that writes a row's texts as a line, without its end. A text that is empty, or as NULL is written, is
 ---quoted: so it is not read as NULL.
 ---@param dialect dbrun.csv.Dialect
 ---@return fun(texts: (string|false)[], n: integer): string line false is NULL
 function M.line(dialect)
     local delimiter <const>, quote <const>, nulls <const> = dialect.delimiter, dialect.quote, dialect.nulls
-    local special <const> = "[" .. ("\r\n" .. delimiter .. quote):gsub("%W", "%%%0") .. "]"
-    local quote_pattern <const> = quote:gsub("%W", "%%%0")
+    local special <const> = special_of(dialect)
+    local quote_pattern <const>, doubled <const> = quote:gsub("%W", "%%%0"), (quote .. quote):gsub("%%", "%%%%")
     return function(texts, n)
         local out = {}
         for i = 1, n do
@@ -22,7 +33,7 @@ function M.line(dialect)
                 out[i] = nulls
             elseif text == "" or text == nulls or text == "\\." or text:find(special)
                 or i == 1 and text:find("\xef\xbb\xbf", 1, true) == 1 then
-                out[i] = quote .. text:gsub(quote_pattern, quote .. quote) .. quote
+                out[i] = quote .. text:gsub(quote_pattern, doubled) .. quote
             else
                 out[i] = text
             end

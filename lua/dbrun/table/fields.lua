@@ -1,5 +1,6 @@
 --- Lines for programs: CSV (RFC 4180), and the text format of PostgreSQL's COPY.
 local encode <const> = require "dbrun.csv.encode"
+local errors <const> = require "dbrun.error"
 local value <const> = require "dbrun.table.value"
 
 local M = {}
@@ -30,10 +31,13 @@ end
 ---@param opts table
 ---@param emit fun(line: string)
 ---@return dbrun.table.Format
-function M.csv(source, opts, emit)
-    return lines(source, opts, emit, encode.line {
-        delimiter = opts.delimiter or ",", quote = opts.quote or '"', nulls = opts.nulls or "",
-    })
+---@param fn string the function as scripts call it
+function M.csv(source, opts, emit, fn)
+    local dialect <const> = { delimiter = opts.delimiter or ",", quote = '"', nulls = opts.nulls or "" }
+    if not encode.takes_nulls(dialect) then
+        errors.usage(fn, "nulls is written without quotes, so it must have no delimiter, quote or line end")
+    end
+    return lines(source, opts, emit, encode.line(dialect))
 end
 
 local ESCAPES <const> = {
