@@ -78,9 +78,20 @@ local function for_terminal(opts, fd)
     if opts.color == nil then opts.color = fd ~= nil and tty.colour(fd) end
 end
 
-local function left_out(n)
-    return n > 0 and ("(%d more row%s)"):format(n, n == 1 and "" or "s") or nil
+local function plural(n, word) return ("%d %s%s"):format(n, word, n == 1 and "" or "s") end
+
+--- What is not shown. nil: nothing.
+local function left_out(rows, columns)
+    local parts <const> = {}
+    if rows > 0 then parts[1] = plural(rows, "more row") end
+    if columns > 0 then
+        parts[#parts + 1] = plural(columns, "column")
+            .. " of equal names not in the rows: read them with { positional = true }"
+    end
+    return parts[1] and "(" .. table.concat(parts, "; ") .. ")" or nil
 end
+
+local FOR_PEOPLE <const> = { table = true, vertical = true, md = true }
 
 --- Gives each line to `emit`. Returns how many rows it was given, and how many of them it wrote.
 local function run(fn, v, opts, emit)
@@ -89,7 +100,12 @@ local function run(fn, v, opts, emit)
     local source <const> = source_of.of(fn, v, opts)
     for _, column in ipairs(source.columns) do column.as_text = opts.text end
     source.asked = opts.columns ~= nil
-    local format <const> = FORMATS[opts.format](source, opts, emit)
+    local hidden <const> = source.hidden or 0
+    if hidden > 0 and not FOR_PEOPLE[opts.format] then
+        errors.fail("usage", ("%s: %s of equal names not in the rows"):format(fn, plural(hidden, "column")),
+            "name them in the SQL (as), or read by position: query({ positional = true }, ...)")
+    end
+    local format <const> = FORMATS[opts.format](source, opts, emit, fn)
     local shown = math.min(source.count, opts.limit or source.count)
     for i = 1, shown do
         source.check(source.rows[i], i)
@@ -107,7 +123,7 @@ local function run(fn, v, opts, emit)
             format.row(row, shown)
         end
     end
-    format.tail(shown, left_out(left))
+    format.tail(shown, left_out(left, hidden))
     return shown + left, shown
 end
 

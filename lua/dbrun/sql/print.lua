@@ -31,23 +31,6 @@ local function print_values(output, next_row)
     end
 end
 
---- Names of an object's members are different: the second `id` is `id_2`.
-local function unique(columns)
-    local seen, out = {}, {}
-    for _, column in ipairs(columns) do seen[column.name] = (seen[column.name] or 0) + 1 end
-    local taken <const> = {}
-    for i, column in ipairs(columns) do
-        local name, n = column.name, 1
-        while taken[name] or n > 1 and seen[name] do
-            n = n + 1
-            name = ("%s_%d"):format(column.name, n)
-        end
-        taken[name] = true
-        out[i] = { name = name, type = column.type, oid = column.oid }
-    end
-    return out
-end
-
 ---Rows without what a query gives them: names of columns, of which two may be the same.
 local function plain(next_row)
     return function()
@@ -57,7 +40,6 @@ local function plain(next_row)
 end
 
 local BETWEEN <const> = { table = true, vertical = true, md = true, csv = true, tsv = true }
-local AS_OBJECT <const> = { json = true, jsonl = true }
 
 ---Prints rows.
 ---@param columns {name: string, type?: string, oid: integer}[]
@@ -68,7 +50,7 @@ function Printer:rows(columns, next_row)
     if self.apart then output:write "\n" end
     self.apart = BETWEEN[self.format] and not self.values
     require("dbrun.table").write(output.terminal and output.file or output, plain(next_row), {
-        format = self.format, columns = AS_OBJECT[self.format] and unique(columns) or columns, text = true,
+        format = self.format, columns = columns, text = true,
         header = not self.values,
     })
 end

@@ -48,28 +48,6 @@ local function are_scalars(rows, n)
     return false
 end
 
---- The columns of a result, or those of them that are asked for.
-local function of_known(fn, known, wanted, positional)
-    local at, columns = {}, {}
-    for i, column in ipairs(known) do at[column.name] = at[column.name] or i end
-    for i, want in ipairs(wanted or wanted_of(known)) do
-        local index <const> = wanted and at[want.name] or i
-        if wanted and not at[want.name] then
-            local names = {}
-            for name in pairs(at) do names[#names + 1] = name end
-            table.sort(names)
-            local near <const> = require "dbrun.nearest".find(want.name, names)
-            errors.fail("usage", ("%s: there is no column '%s'"):format(fn, core.text.escape(want.name)),
-                near and ("did you mean '%s'?"):format(near) or "the columns are " .. table.concat(names, ", "))
-        end
-        columns[i] = {
-            name = want.name, key = positional and index or want.name, type = want.type or known[index].type,
-            oid = want.oid or known[index].oid,
-        }
-    end
-    return columns
-end
-
 local function by_position(rows, n)
     local most, columns = 0, {}
     for i = 1, n do most = math.max(most, rawlen(rows[i])) end
@@ -89,6 +67,57 @@ local function by_keys(rows, n)
     end
     table.sort(columns, function(a, b) return a.name < b.name end)
     return columns
+end
+
+--- The columns of rows by name: each name once, as a row has one value of it; then the keys that the script has added.
+local function with_added(known, rows, n)
+    local seen, columns = {}, {}
+    for _, column in ipairs(known) do
+        if not seen[column.name] then
+            -- The value of the last column of a name counts.
+            seen[column.name] = {}
+            columns[#columns + 1] = seen[column.name]
+        end
+        local one <const> = seen[column.name]
+        one.name, one.key, one.type, one.oid = column.name, column.name, column.type, column.oid
+    end
+    local hidden <const> = #known - #columns
+    for _, column in ipairs(by_keys(rows, n)) do
+        if not seen[column.key] then columns[#columns + 1] = column end
+    end
+    return columns, hidden
+end
+
+local function with_positions(known)
+    local columns <const> = {}
+    for i, column in ipairs(known) do
+        columns[i] = { name = column.name, key = i, type = column.type, oid = column.oid }
+    end
+    return columns
+end
+
+--- Those of the columns that are asked for.
+local function picked(fn, columns, wanted)
+    local named, names = {}, {}
+    for _, column in ipairs(columns) do
+        if not named[column.name] then
+            named[column.name], names[#names + 1] = column, column.name
+        end
+    end
+    local found <const> = {}
+    for i, want in ipairs(wanted) do
+        local column <const> = named[want.name]
+        if not column then
+            local near <const> = require "dbrun.nearest".find(want.name, names)
+            table.sort(names)
+            errors.fail("usage", ("%s: there is no column '%s'"):format(fn, core.text.escape(want.name)),
+                near and ("did you mean '%s'?"):format(near) or "the columns are " .. table.concat(names, ", "))
+        end
+        found[i] = {
+            name = want.name, key = column.key, type = want.type or column.type, oid = want.oid or column.oid,
+        }
+    end
+    return found
 end
 
 --- Raises unless the row is of the kind that the rows before it are, so that no value is left out.
@@ -116,6 +145,12 @@ local function checker(fn, positional, count, known_keys)
     end
 end
 
+local function keys_of(columns)
+    local keys <const> = {}
+    for _, column in ipairs(columns) do keys[column.key] = true end
+    return keys
+end
+
 local function by_key(row, column) return row[column.key] end
 local function itself(row) return row end
 local function none() end
@@ -139,14 +174,18 @@ function M.choose(fn, source, opts)
         local count = source.known and #source.known
         local keys
         if source.known then
-            source.columns = of_known(fn, source.known, wanted, positional)
+            local all
+            if positional or n == 0 then all = with_positions(source.known)
+            else all, source.hidden = with_added(source.known, rows, n) end
+            source.columns = wanted and picked(fn, all, wanted) or all
+            if wanted then source.hidden = 0 end
+            keys = not wanted and keys_of(all) or nil
         elseif wanted then
             for i, column in ipairs(wanted) do column.key = positional and i or column.name end
             source.columns = wanted
         else
             source.columns = positional and by_position(rows, n) or by_keys(rows, n)
-            keys = {}
-            for _, column in ipairs(source.columns) do keys[column.key] = true end
+            keys = keys_of(source.columns)
         end
         source.named = wanted ~= nil or source.known ~= nil or not positional
         source.closed = wanted ~= nil or source.known ~= nil

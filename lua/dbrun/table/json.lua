@@ -11,16 +11,28 @@ local function own_columns(row)
     return columns
 end
 
+--- Names of an object's members are different: the second `id` is `id_2`.
+local function unique(columns)
+    local seen, out = {}, {}
+    for _, column in ipairs(columns) do seen[column.name] = (seen[column.name] or 0) + 1 end
+    local taken <const> = {}
+    for _, column in ipairs(columns) do
+        local name, n = column.name, 1
+        while taken[name] or n > 1 and seen[name] do
+            n = n + 1
+            name = ("%s_%d"):format(column.name, n)
+        end
+        taken[name] = true
+        out[column] = value.json(name, {}) .. ":"
+    end
+    return out
+end
+
 --- The function that writes a row as JSON.
 local function writer(source)
-    local names = {}
+    local names <const> = source.closed and source.named and unique(source.columns) or {}
     local function name_of(column)
-        local name = names[column.name]
-        if not name then
-            name = value.json(column.name, {}) .. ":"
-            names[column.name] = name
-        end
-        return name
+        return names[column] or value.json(column.name, {}) .. ":"
     end
     local function array(row)
         local parts = {}

@@ -15,6 +15,7 @@ local AHEAD <const> = 1000
 ---@field closed boolean has each row these columns, also when it lacks one?
 ---@field rows any[] the first rows
 ---@field count integer how many of them are shown
+---@field hidden? integer columns of equal names, of which rows by name have one
 ---@field next? fun(): any the rows behind them
 ---@field left? integer rows of a list that the limit leaves out
 ---@field get fun(row: any, column: dbrun.table.Column): any

@@ -4,6 +4,7 @@ local core = require "dbrun.core"
 local db = require "dbrun.db"
 local json = require "dbrun.json"
 local pg = require "spec.support.pg"
+local tables = require "dbrun.table"
 
 local raised = pg.raised
 
@@ -85,6 +86,36 @@ pg.on_both(describe, function(_, open)
             for i = 1, 1001 do r[1]["k" .. i] = i end
             assert.matches(", %.%.%.}$", tostring(r[1]))
             assert.matches("\n%(1 row; keys left out%)$", tostring(r))
+        end)
+
+        it("are printed by dbrun.table with what the script has added, and no value twice", function()
+            local e <close> = open()
+            local function text(v, opts) return table.concat(tables.lines(v, opts), "\n") end
+            local r <const> = e:query "select 2 as z, 1 as a union all select 3, null"
+            r[2].sum = 4
+            assert.equal("z,a,sum\n2,1,\n3,,4", text(r, { format = "csv" }))
+            assert.equal("sum,z\n,2\n4,3", text(r, { format = "csv", columns = { "sum", "z" } }))
+            assert.equal('{"z":2,"a":1,"sum":null}\n{"z":3,"a":null,"sum":4}', text(r, { format = "jsonl" }))
+            assert.equal("did you mean 'sum'?", raised(text, r, { columns = { "sun" } }).hint)
+            local n = 0
+            assert.matches("row 1001 has a column 'late'", raised(text, function()
+                n = n + 1
+                r[1].late = n > 1000 and 1 or nil
+                return n < 1005 and r[1] or nil
+            end).message)
+
+            local join <const> = "select 1 as id, 5 as n, 2 as id"
+            r[1] = e:one(join)
+            assert.equal(" id | n\n----+---\n  2 | 5\n"
+                .. "(1 column of equal names not in the rows: read them with { positional = true })", text(r[1]))
+            for _, format in ipairs { "csv", "tsv", "json", "jsonl" } do
+                assert.matches("1 column of equal names not in the rows",
+                    raised(text, e:query(join), { format = format }).message)
+            end
+            local positional <const> = e:query({ positional = true }, join)
+            assert.equal("id,n,id\n1,5,2", text(positional, { format = "csv" }))
+            assert.equal('{"id":1,"n":5,"id_2":2}', text(positional, { format = "jsonl" }))
+            assert.equal("id,n,id", text(e:query({ positional = true }, join .. " where false"), { format = "csv" }))
         end)
 
         it("become JSON in the order of the columns", function()
