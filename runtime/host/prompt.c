@@ -43,6 +43,7 @@ struct prompt {
     bool editing;                 /* libedit has the terminal */
     bool marks;                   /* the terminal was asked to mark pastes */
     bool exact;                   /* reads of stdin leave to it what they do not need */
+    bool bound;                   /* the Tab key */
     bool ended;                   /* end of input */
     bool broken;                  /* Ctrl-C */
     struct scope_box *evaluation; /* of what runs; NULL = none */
@@ -117,6 +118,47 @@ static void stop_editing(struct prompt *p)
     terminal_release();
 }
 
+/* ---- the Tab key ---- */
+
+/* Stack: the function of the Tab key, the line, the bytes before the cursor. It returns how many characters
+ * before the cursor go away, the text that comes there, and what is printed above the prompt. Never an error,
+ * which would leave libedit by a longjmp, and never a wait. */
+static void complete(lua_State *L, struct prompt *p)
+{
+    if (lua_pcall(L, 2, 3, 0) != LUA_OK)
+        return;
+    size_t len;
+    const char *text = lua_tolstring(L, -2, &len);
+    const char *listed = lua_tostring(L, -1);
+    if (text != NULL)
+        keys_queue(&p->keys, (int)lua_tointeger(L, -3), text, len);
+    if (listed != NULL) {
+        fputc('\n', stdout);
+        print(listed);
+        p->edit->redraw();
+    }
+}
+
+static int on_tab(int count, int key)
+{
+    (void)count;
+    (void)key;
+    struct prompt *p = edited;
+    lua_State *L = p->L;
+    if (L == NULL || !lua_checkstack(L, LUA_MINSTACK))
+        return 0;
+    int top = lua_gettop(L);
+    if (lua_getiuservalue(L, 1, VALUE_COMPLETE) == LUA_TFUNCTION && *p->edit->text != NULL) {
+        lua_pushstring(L, *p->edit->text);
+        lua_pushinteger(L, *p->edit->point);
+        complete(L, p);
+    }
+    lua_settop(L, top);
+    return 0;
+}
+
+/* ---- editing ---- */
+
 static int next_key(FILE *in)
 {
     (void)in;
@@ -140,6 +182,8 @@ static void start_editing(struct prompt *p, const char *prompt)
     io_watch_want(p->input, IO_READ);
     mark_pastes(p, true);
     p->edit->install(prompt, on_line);
+    if (!p->bound) /* there is nothing to bind it to before libedit was installed */
+        p->bound = p->edit->bind("dbrun-complete", on_tab, '\t') == 0;
     p->edit->configure("setty -d -inlcr"); /* else a read would get a line typed ahead with CR at its end */
     suspend_watch(p->suspend);
 }
@@ -185,44 +229,7 @@ static int prompt_gc(lua_State *L)
     return 0;
 }
 
-/* ---- the Tab key ---- */
-
-/* Stack: the function of the Tab key, the line, the bytes before the cursor. It returns how many characters
- * before the cursor go away, the text that comes there, and what is printed above the prompt. Never an error,
- * which would leave libedit by a longjmp, and never a wait. */
-static void complete(lua_State *L, struct prompt *p)
-{
-    if (lua_pcall(L, 2, 3, 0) != LUA_OK)
-        return;
-    size_t len;
-    const char *text = lua_tolstring(L, -2, &len);
-    const char *listed = lua_tostring(L, -1);
-    if (text != NULL)
-        keys_queue(&p->keys, (int)lua_tointeger(L, -3), text, len);
-    if (listed != NULL) {
-        fputc('\n', stdout);
-        print(listed);
-        p->edit->redraw();
-    }
-}
-
-static int on_tab(int count, int key)
-{
-    (void)count;
-    (void)key;
-    struct prompt *p = edited;
-    lua_State *L = p->L;
-    if (L == NULL || !lua_checkstack(L, LUA_MINSTACK))
-        return 0;
-    int top = lua_gettop(L);
-    if (lua_getiuservalue(L, 1, VALUE_COMPLETE) == LUA_TFUNCTION && *p->edit->text != NULL) {
-        lua_pushstring(L, *p->edit->text);
-        lua_pushinteger(L, *p->edit->point);
-        complete(L, p);
-    }
-    lua_settop(L, top);
-    return 0;
-}
+/* ---- reading ---- */
 
 /* set_complete(fn): fn(line, bytes before the cursor) -> characters to erase before it, text, listing */
 static int prompt_set_complete(lua_State *L)
@@ -233,8 +240,6 @@ static int prompt_set_complete(lua_State *L)
     lua_setiuservalue(L, 1, VALUE_COMPLETE);
     return 0;
 }
-
-/* ---- reading ---- */
 
 /* Text that was pasted into the line that is edited. Without an end of line it is inserted; else libedit
  * gives up the line, and Lua gets all of it. */
@@ -494,7 +499,6 @@ static void open_terminal(struct prompt *p)
     p->input = io_watch_open(sched_loop(p->host->rt->sched), p->tty, on_input, p);
     p->suspend = suspend_open(sched_loop(p->host->rt->sched), p->edit);
     setlocale(LC_CTYPE, ""); /* libedit needs the encoding of characters */
-    p->edit->bind("dbrun-complete", on_tab, '\t');
 }
 
 static const luaL_Reg methods[] = {

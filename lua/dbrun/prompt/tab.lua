@@ -129,7 +129,7 @@ function Tab:press(line, point)
     self.line, self.point = line, point
     if #list == 0 then return 0 end
     local word <const>, shared = line:sub(start, point), common(list)
-    local ends <const> = #list == 1 and not line:sub(point + 1):find "^%s" and is_over(line, language, shared)
+    local ends <const> = #list == 1 and not line:sub(point + 1):find "^%s" and is_over(line:sub(1, start - 1) .. shared, language, shared)
     if ends then shared = shared .. " " end
     if shared:sub(1, #word) == word and #shared > #word then return 0, shared:sub(#word + 1) end
     if #shared >= #word and shared ~= word then return utf8.len(word) or #word, shared end
