@@ -79,13 +79,16 @@ end
 ---@param code integer the exit status it shall have
 function Terminal:ends(code)
     local result <const> = self.child:wait(LIMIT)
+    self.ended = result ~= nil
     if not result or result.code ~= code then
         local how <const> = result and "it ended with exit status " .. result.code or "it did not end"
         error(("%s instead of exit status %d; on the screen:\n%s"):format(how, code, self:text()), 2)
     end
 end
 
+--- The program gets SIGHUP, as it does when a window is closed. SIGTERM would leave `script` waiting for it.
 function Terminal:close()
+    if not self.ended then self.child:kill "KILL" end
     self.child:close()
     fs.rmtree(self.dir)
 end
