@@ -191,7 +191,7 @@ end
 ---@param sql string
 ---@return boolean ok
 function Session:run(sql)
-    self.last_sql = sql
+    self.last_sql, self.answered = sql, nil
     local started = task.now()
     local ok <const>, e <const> = pcall(function()
         local way <const> = stream.of(sql)
@@ -202,7 +202,7 @@ function Session:run(sql)
         results.run(conn, text, values, shown.printer(self), notice(self))
         if self.opened then self.opened:check() end
     end)
-    local took <const> = task.now() - started
+    local took <const> = (self.answered or task.now()) - started
     local lost = not ok and self.opened ~= nil and errors.is(e, "connect")
     if not ok and errors.is(e, "cancelled") then
         if lost then lose(self) end

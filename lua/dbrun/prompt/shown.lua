@@ -1,5 +1,6 @@
 --- Results of statements as the prompt shows and keeps them: by position, in the server's own text.
 local tables = require "dbrun.table"
+local task = require "dbrun.task"
 
 local M = {}
 
@@ -56,6 +57,7 @@ function M.printer(session)
             count = count + 1
             if count <= M.KEPT then kept[count] = setmetatable(row, nil) end
         end
+        session.answered = task.now() -- a pager may be looked at for long
         local options <const> = session:options()
         options.columns, options.text = columns, true
         local lines <const> = tables.lines(kept, options)
@@ -69,6 +71,7 @@ function M.printer(session)
     end
 
     function printer.command(_, command, affected)
+        session.answered = task.now()
         session:write(COUNTS[command] and ("%s %d"):format(COUNTS[command], affected) or command)
         session.last = affected
     end
