@@ -137,7 +137,7 @@ M.acts = {
     end,
     rows = function(x)
         x.rows = table.pack(x.conn:rows "select generate_series(1, 10)")
-        x.rows[1](x.rows[2])
+        x.rows[1]()
     end,
     cancel = function(x) x.conn:cancel() end,
     ["release and close"] = function(x)

@@ -295,8 +295,8 @@ local doings <const> = {
         local c <const> = engine():acquire()
         local _ <close> = keep("lease", c)
         check(nonce, c:value("select $1::text", nonce), "value of an abandoned one")
-        local next <const>, it <const> = c:rows "select generate_series(1, 10)"
-        next(it)
+        local it <const> = c:rows "select generate_series(1, 10)"
+        it()
     end,
     function(nonce)
         local l <close> = engine():listen("c" .. nonce)

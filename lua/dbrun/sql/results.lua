@@ -43,8 +43,8 @@ function M.run(conn, sql, values, printer, on_notice)
         conn:on_notice(on_notice)
     end
     if columns and #columns > 0 then
-        local rows <const>, state <const>, start <const>, _ <close> = conn:rows(FORM, sql, table.unpack(values))
-        printer:rows(columns, function() return rows(state, start) end)
+        local rows <close> = conn:rows(FORM, sql, table.unpack(values))
+        printer:rows(columns, rows)
         return
     end
     local result <const> = conn:query(FORM, sql, table.unpack(values))

@@ -169,6 +169,7 @@ static int deliver(lua_State *L, struct pg_statement *st)
     struct pg_engine *e = st->engine;
     if (is_unreadable(st))
         return read_again(L, st);
+    bool in_transaction = st->shape == RESULT_ONE && pg_machine_in_transaction(&st->link->m);
     if (st->link->notices.first)
         pg_notices_tell(L, st->link);
     if (st->began)
@@ -176,7 +177,6 @@ static int deliver(lua_State *L, struct pg_statement *st)
     warn_when_large(L, st);
     if (st->result && !st->describe_only && pg_result_has_meta(st->shape))
         push_meta(L, st); /* from here on a leased link may be gone */
-    bool in_transaction = st->shape == RESULT_ONE && pg_machine_in_transaction(&st->link->m);
     give_back(st);
     if (!st->result) { /* an empty statement */
         pg_statement_clean(st);

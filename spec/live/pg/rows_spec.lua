@@ -91,10 +91,10 @@ pg.on_both(describe, function(mode, open)
         it("whose lease is released end with an error, not with somebody else's rows", function()
             local e <close> = open()
             local c = e:acquire()
-            local next_row, stream = c:rows "select generate_series(1, 1000)"
-            assert.equal(1, next_row(stream).generate_series)
+            local next_row = c:rows "select generate_series(1, 1000)"
+            assert.equal(1, next_row().generate_series)
             c:release()
-            local err = raised(next_row, stream)
+            local err = raised(next_row)
             assert.equal("usage", err.kind)
             assert.matches("released", err.message)
             assert.equal(1, e:value "select 1")
@@ -104,8 +104,8 @@ pg.on_both(describe, function(mode, open)
         it("that are forgotten give their connection back when they are collected", function()
             local e <close> = open { size = 1 }
             do
-                local next_row, stream = e:rows "select generate_series(1, 100000)"
-                next_row(stream)
+                local next_row = e:rows "select generate_series(1, 100000)"
+                next_row()
             end
             collectgarbage()
             collectgarbage()
@@ -189,9 +189,9 @@ pg.on_both(describe, function(mode, open)
             it("are never given twice or lost when several tasks use one iterator", function()
                 local e <close> = open { size = 2 }
                 local query <const> = "select i, repeat('x', 4200) as x, pg_sleep(0.003) from generate_series(1, 60) i"
-                local it <const>, stream <const> = e:rows(query)
+                local it <const> = e:rows(query)
                 local copied <const> = e:copy_out(query)
-                for _, next_item in ipairs { function() return it(stream) end, function() return copied() end } do
+                for _, next_item in ipairs { function() return it() end, function() return copied() end } do
                     local seen, count = {}, 0
                     task.timeout(30, shared_by_tasks, next_item, function(row)
                         count = count + 1
@@ -211,8 +211,8 @@ pg.on_both(describe, function(mode, open)
                     return calls % 2 == 0 and error "no date" or text
                 end })
                 local query <const> = "select i, current_date as d from generate_series(1, 20) i"
-                local it <const>, stream <const> = e:rows(query)
-                for _, next_item in ipairs { function() return it(stream) end, e:copy_out(query) } do
+                local it <const> = e:rows(query)
+                for _, next_item in ipairs { function() return it() end, e:copy_out(query) } do
                     local good, bad = 0, 0
                     repeat
                         local ok <const>, row <const> = pcall(next_item)

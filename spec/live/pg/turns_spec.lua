@@ -85,13 +85,13 @@ end)
 describe("[async] rows that another task ends", function()
     it("are an error for the one that waits for the next", function()
         local e <close> = pg.engine { size = 1 }
-        local next_row, rows = e:rows [[select i, repeat('x', 20000) as p, pg_sleep(case when i > 3 then 5 else 0 end)
+        local rows = e:rows [[select i, repeat('x', 20000) as p, pg_sleep(case when i > 3 then 5 else 0 end)
             from generate_series(1, 20) i]]
         local problem
         task.all {
             function()
                 problem = raised(function()
-                    for _ in next_row, rows do end -- luacheck: ignore
+                    for _ in rows do end -- luacheck: ignore
                 end)
             end,
             function()
