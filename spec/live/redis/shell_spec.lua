@@ -111,9 +111,10 @@ describe("dbrun redis", function()
 
     it("refuses what cannot be run by itself, and says what to do", function()
         for _, command in ipairs { { "SELECT", "1" }, { "multi" }, { "MONITOR" }, { "AUTH", "x" },
-            { "client", "reply", "off" }, { "get k" }, { "SUBSCRIBE" } } do
+            { "client", "reply", "off" }, { "get k" }, { "SUBSCRIBE" }, { "WAIT", "0", "1" }, { "ASKING" } } do
             local result = dbrun(command)
             assert.equal(2, result.code, command[1])
+            assert.matches("^redis: [^r]", result.stderr)
             assert.matches("help: ", result.stderr)
         end
     end)
