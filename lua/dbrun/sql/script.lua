@@ -119,8 +119,13 @@ end
 function M.run(run)
     local conn <const> = run.session.conn
     if run.rules.single then
-        conn:transaction(function() run_all(run) end)
-        return
+        local ok <const>, e <const> = pcall(conn.transaction, conn, function() run_all(run) end)
+        if ok then return end
+        -- What is deferred to the COMMIT is the text's fault, too.
+        if errors.is(e) and e.sqlstate and not e.from_sql then
+            e.from_sql, e.where = true, run.text.name
+        end
+        error(e, 0)
     end
     run_all(run)
     if conn:in_transaction() then

@@ -123,6 +123,8 @@ describe("dbrun sql", function()
         local text = "insert into t values (1); savepoint s; rollback to s; insert into t values (2)"
         assert.equal(0, sql({ "-1", text }).code)
         assert.equal(2, pg:value "select count(*) from t")
+        fails(1, "^ERROR: duplicate key .*\nDETAIL:  Key .*\nCONTEXT:  the COMMIT of the transaction\n$", sql { "-1",
+            "create temp table u (a int unique deferrable initially deferred); insert into u values (1), (1)" })
     end)
 
     it("runs BEGIN and COMMIT, and tells of a transaction that is left open", function()
