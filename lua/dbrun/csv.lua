@@ -91,6 +91,10 @@ local function check_names(names)
         if type(name) ~= "string" or name == "" then
             errors.fail("io", ("csv.reader: column %d has no name"):format(i),
                 "header = { \"a\", \"b\", ... } gives names; header = false reads rows as lists")
+        elseif name:find "\r[^\n]" or name:find "\r$" then
+            -- The whole file would be its header, and have no rows.
+            errors.fail("io", ("csv.reader: the name of column %d has a carriage return"):format(i),
+                "lines end with LF or CR LF; of a file whose lines end with CR alone: tr '\\r' '\\n'")
         elseif seen[name] then
             errors.fail("io", ("csv.reader: the columns %d and %d are both called '%s'"):format(seen[name], i, name),
                 "header = { \"a\", \"b\", ... } gives names; header = false reads rows as lists")
@@ -153,8 +157,10 @@ end
 local function bad_row(self, record, reason)
     local bad <const> = { line = record.line, reason = reason, text = record.text }
     if self.strict or #self.bad >= self.max_bad then
-        local error_hint <const> = not self.strict and ("%d rows before it were bad too; max_bad allows more"):format(
-            #self.bad) or nil
+        local n <const> = #self.bad
+        local error_hint <const> = not self.strict and (n == 0 and "max_bad = 0 allows no bad row"
+            or ("%d row%s before it %s bad too; max_bad allows more"):format(n, n == 1 and "" or "s",
+                n == 1 and "was" or "were")) or nil
         self:close()
         errors.fail("io", ("line %d: %s"):format(bad.line, reason), error_hint)
     end
