@@ -31,11 +31,12 @@ local function parser()
         name = "dbrun sql", description = "Run SQL and print what it gives.", examples = EXAMPLES, epilog = EPILOG,
     }
     p:argument("sql", "One statement or several."):args "?"
-    p:option("-f --file", "Read the SQL from this file; - is standard input."):argname "FILE"
+    p:option("-f --file", "Read the SQL from this file; - is standard input."):argname "FILE":overwrite(false)
     p:option("--format", "How rows are printed."):choices(FORMATS):default "table"
     p:flag("-t --tuples-only", "Print values only: no names, no tags; | stands between them (csv, tsv: as there).")
         :target "values"
     p:option("-o --output", "Write into this file, which is whole afterwards or as it was."):argname "FILE"
+        :overwrite(false)
     p:option("-v --variable", "A parameter: :NAME in the SQL. May be given several times."):argname "NAME=VALUE"
         :count "*":target "variables"
     p:flag("-1 --single-transaction", "One transaction around all: nothing is kept if one statement fails.")

@@ -223,6 +223,8 @@ describe("dbrun sql", function()
     end)
 
     it("is refused when it is not told what to run", function()
+        fails(2, "'%-f' must be used at most 1 time", sql { "-f", "a.sql", "-f", "b.sql" })
+        fails(2, "'%-o' must be used at most 1 time", sql { "-o", "a", "-o", "b", "select 1" })
         fails(2, "no SQL", sql { "" })
         fails(2, "no SQL", sql { " ; -- nothing" })
         fails(2, "no SQL", sql({}, ""))
