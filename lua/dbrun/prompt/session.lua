@@ -187,6 +187,15 @@ function Session:settle()
     if self.opened then self.opened.conn:drained() end
 end
 
+--- A statement has made the session of a protected database writable: the session ends there.
+local function check(self)
+    local ok <const>, e <const> = pcall(self.opened.check, self.opened)
+    if ok then return end
+    pcall(self.opened.close, self.opened)
+    self.opened = nil
+    error(e, 0)
+end
+
 ---Runs a statement and shows what came of it.
 ---@param sql string
 ---@return boolean ok
@@ -200,7 +209,7 @@ function Session:run(sql)
         local text <const>, values <const> = positional(self, sql)
         started = task.now()
         results.run(conn, text, values, shown.printer(self), notice(self))
-        if self.opened then self.opened:check() end
+        if self.opened then check(self) end
     end)
     local took <const> = (self.answered or task.now()) - started
     local lost = not ok and self.opened ~= nil and errors.is(e, "connect")
