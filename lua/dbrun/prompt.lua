@@ -134,11 +134,15 @@ local function take_line(session, line)
     return run_lua(session, line)
 end
 
---- Lines one after the other, until something fails.
+--- Lines one after the other, until something fails; then what a command has left to run (\e).
 local function take_text(session, text)
-    for line in (text .. "\n"):gmatch "(.-)\n" do
-        if session.ended or take_line(session, line) == false then break end
-    end
+    repeat
+        session.fed = nil
+        for line in (text .. "\n"):gmatch "(.-)\n" do
+            if session.ended or take_line(session, line) == false then break end
+        end
+        text = session.fed
+    until not text
 end
 
 local function prompt_of(session)
@@ -202,7 +206,7 @@ end
 ---@param version? string of Lua; nil: -v has printed it already
 function M.run(terminal, version)
     local session <const> = sessions.new(terminal)
-    function session:feed(text) take_text(self, text) end
+    function session:feed(text) self.fed = text end
     banner(session, version)
     local message
     session.add_history, message = history.open(function(text) terminal:remember(text) end)

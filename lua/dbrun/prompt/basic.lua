@@ -27,15 +27,19 @@ local function output(session, argument)
     session.output = file
 end
 
+local function set_to(name)
+    local value <const> = os.getenv(name)
+    return value and value:find "%S" and value
+end
+
 --- The editor gets the last statement; what it leaves is run.
 local function edit(session)
     local dir <const> = fs.mkdtemp(fs.join(fs.tempdir(), "dbrun-edit-"))
     local path <const> = fs.join(dir, "statement.sql")
     fs.write(path, (session.last_sql or "") .. "\n")
-    local editor <const> = os.getenv "VISUAL" or os.getenv "EDITOR" or "vi"
+    local editor <const> = set_to "VISUAL" or set_to "EDITOR" or "vi"
     local result <const> = process.run {
         "sh", "-c", editor .. ' "$1"', "sh", path, stdin_from = "inherit", stdout = "inherit", stderr = "inherit",
-        check = false,
     }
     local text <const> = fs.read(path)
     fs.rmtree(dir)

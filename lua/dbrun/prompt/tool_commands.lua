@@ -74,7 +74,7 @@ end
 
 local function help(_, argument)
     local command <const> = {
-        core.options.program, "help", stdin_from = "inherit", stdout = "inherit", stderr = "inherit", check = false,
+        core.options.program, "help", stdin_from = "inherit", stdout = "inherit", stderr = "inherit",
     }
     for word in argument:gmatch "%S+" do command[#command + 1] = word end
     task.shield(process.run, command) -- Ctrl-C is the pager's while it runs; what is not found, it says itself
