@@ -49,8 +49,7 @@ const struct editline *editline_open(int (*getc)(FILE *in))
         find(library, "rl_deprep_terminal", &e.restore) && find(library, "rl_prep_terminal", &e.prepare) &&
         find(library, "rl_forced_update_display", &e.redraw) &&
         find(library, "rl_parse_and_bind", &e.configure) && find(library, "add_history", &e.add_history) &&
-        find(library, "stifle_history", &e.limit_history) && find(library, "rl_add_defun", &e.bind) &&
-        find(library, "rl_line_buffer", &e.text) && find(library, "rl_point", &e.point) &&
-        find(library, "rl_end", &e.end) && set_up(library, getc);
+        find(library, "rl_add_defun", &e.bind) && find(library, "rl_line_buffer", &e.text) &&
+        find(library, "rl_point", &e.point) && set_up(library, getc);
     return found ? &e : NULL;
 }

@@ -17,11 +17,9 @@ struct editline {
     int (*configure)(const char *command);                         /* rl_parse_and_bind: of editrc(5) */
     int (*redraw)(void);                                           /* rl_forced_update_display */
     int (*add_history)(const char *line);
-    int (*limit_history)(int entries);                           /* stifle_history */
     int (*bind)(const char *name, int (*fn)(int, int), int key); /* rl_add_defun */
     char **text;                                                 /* rl_line_buffer */
     int *point;                                                  /* rl_point, in bytes */
-    int *end;                                                    /* rl_end */
 };
 
 /* NULL where the library is not installed. It stays until the end of the program. `getc` gives libedit its

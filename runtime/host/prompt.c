@@ -120,25 +120,36 @@ static void stop_editing(struct prompt *p)
 
 /* ---- the Tab key ---- */
 
-/* Stack: the function of the Tab key, the line, the bytes before the cursor. It returns how many characters
- * before the cursor go away, the text that comes there, and what is printed above the prompt. Never an error,
- * which would leave libedit by a longjmp, and never a wait. */
-static void complete(lua_State *L, struct prompt *p)
+/* Stack: the terminal. Returns what its function of the Tab key does. */
+static int call_complete(lua_State *L)
 {
-    if (lua_pcall(L, 2, 3, 0) != LUA_OK)
-        return;
+    struct prompt *p = check(L);
+    if (lua_getiuservalue(L, 1, VALUE_COMPLETE) != LUA_TFUNCTION || *p->edit->text == NULL)
+        return 0;
+    lua_pushstring(L, *p->edit->text);
+    lua_pushinteger(L, *p->edit->point);
+    lua_call(L, 2, 3);
+    return 3;
+}
+
+/* Stack: ..., how many characters before the cursor go away, the text that comes there, and what is printed
+ * above the prompt. */
+static void take_completion(lua_State *L, struct prompt *p)
+{
     size_t len;
-    const char *text = lua_tolstring(L, -2, &len);
-    const char *listed = lua_tostring(L, -1);
-    if (text != NULL)
+    if (lua_type(L, -2) == LUA_TSTRING) {
+        const char *text = lua_tolstring(L, -2, &len);
         keys_queue(&p->keys, (int)lua_tointeger(L, -3), text, len);
-    if (listed != NULL) {
+    }
+    if (lua_type(L, -1) == LUA_TSTRING) {
         fputc('\n', stdout);
-        print(listed);
+        print(lua_tostring(L, -1));
         p->edit->redraw();
     }
 }
 
+/* Called by libedit, which an error must not leave by a longjmp. The function cannot wait: that is an error,
+ * too, and then the key does nothing. */
 static int on_tab(int count, int key)
 {
     (void)count;
@@ -148,11 +159,10 @@ static int on_tab(int count, int key)
     if (L == NULL || !lua_checkstack(L, LUA_MINSTACK))
         return 0;
     int top = lua_gettop(L);
-    if (lua_getiuservalue(L, 1, VALUE_COMPLETE) == LUA_TFUNCTION && *p->edit->text != NULL) {
-        lua_pushstring(L, *p->edit->text);
-        lua_pushinteger(L, *p->edit->point);
-        complete(L, p);
-    }
+    lua_pushcfunction(L, call_complete);
+    lua_pushvalue(L, 1);
+    if (lua_pcall(L, 1, 3, 0) == LUA_OK)
+        take_completion(L, p);
     lua_settop(L, top);
     return 0;
 }
