@@ -102,7 +102,8 @@ local function main(argv, redis)
     local ok <const>, result <const> = pcall(run_in, output, words, kind, format, redis.get())
     if ok then return result end
     if output.broken and output.pipe then return outputs.BROKEN end
-    if errors.is(result) then result.message = result.message:gsub("^redis: ", "") end -- the command's name stands there
+    -- The command's name stands there.
+    if errors.is(result) then result.message = result.message:gsub("^redis: ", "") end
     error(result, 0)
 end
 
