@@ -50,18 +50,6 @@ local function edit(session)
 end
 
 local commands <const> = {
-    ["?"] = {
-        usage = "\\?", summary = "the commands",
-        run = function(session)
-            session:write(require "dbrun.prompt.commands".help() .. [[
-
-
-SQL runs at its semicolon, Lua at Enter; what follows SQL in a line is SQL.
-:name in SQL is the Lua variable of that name.
-conn db redis r task json config  are there; _ is the last result; = EXPR shows a value.
-Ctrl-C drops what is typed, or cancels what runs; Ctrl-D ends.]])
-        end,
-    },
     q = { usage = "\\q", summary = "ends the prompt", run = function(session) session:quit() end },
     x = {
         usage = "\\x [on|off]", summary = "one line a column",

@@ -38,6 +38,15 @@ local PARTS <const> = {
     function() return require "dbrun.prompt.redis_command" end,
 }
 
+--- What else \? says.
+local NOTES <const> = [[
+
+
+SQL runs at its semicolon, Lua at Enter; what follows SQL in a line is SQL.
+:name in SQL is the Lua variable of that name.
+conn db redis r task json config  are there; _ is the last result; = EXPR shows a value.
+Tab completes; Ctrl-C drops what is typed, or cancels what runs; Ctrl-D ends.]]
+
 local known
 
 ---Every command by its name, and the names in the order of the parts.
@@ -45,6 +54,9 @@ local known
 function M.all()
     if known then return known end
     known = {}
+    known["?"] = {
+        usage = "\\?", summary = "the commands", run = function(session) session:write(M.help() .. NOTES) end,
+    }
     for _, part in ipairs(PARTS) do
         for name, command in pairs(part()) do known[name] = command end
     end

@@ -129,8 +129,10 @@ function Tab:press(line, point)
     self.line, self.point = line, point
     if #list == 0 then return 0 end
     local word <const>, shared = line:sub(start, point), common(list)
-    local ends <const> = #list == 1 and not line:sub(point + 1):find "^%s" and is_over(line:sub(1, start - 1) .. shared, language, shared)
-    if ends then shared = shared .. " " end
+    local whole <const> = line:sub(1, start - 1) .. shared
+    if #list == 1 and not line:find("^%s", point + 1) and is_over(whole, language, shared) then
+        shared = shared .. " "
+    end
     if shared:sub(1, #word) == word and #shared > #word then return 0, shared:sub(#word + 1) end
     if #shared >= #word and shared ~= word then return utf8.len(word) or #word, shared end
     if #list > 1 and again then return 0, nil, M.listing(list, tty.width(1), tty.height(1)) end
