@@ -4,7 +4,9 @@ local commands = require "dbrun.prompt.commands"
 local core = require "dbrun.core"
 local history = require "dbrun.prompt.history"
 local names = require "dbrun.prompt.names"
+local nearest = require "dbrun.nearest"
 local sessions = require "dbrun.prompt.session"
+local statement_words = require "dbrun.prompt.complete.words".STATEMENTS
 local statements = require "dbrun.sql.statements"
 local tabs = require "dbrun.prompt.tab"
 local words = require "dbrun.prompt.words"
@@ -91,6 +93,19 @@ end
 
 local ENDS <const> = { exit = true, quit = true }
 
+local RESERVED <const> = {}
+for word in ([[and break do else elseif end false for function goto if in local nil not or repeat return then true until
+    while]]):gmatch "%a+" do
+    RESERVED[word] = true
+end
+
+--- What does not compile as Lua may be a mistyped word of SQL.
+local function mistyped(text)
+    local word <const> = text:match "^%s*(%a+)%s+[%w*\"'(]"
+    if not word or RESERVED[word] then return nil end
+    return nearest.find(word:lower(), statement_words)
+end
+
 local function run_lua(session, text)
     local word <const> = text:match "^%s*(%a+)%s*;?%s*$"
     if word and session.lua[word] == nil then
@@ -106,6 +121,8 @@ local function run_lua(session, text)
     if text:find "%S" then session.add_history(text) end
     if not chunk then
         session.terminal:report(message)
+        local near <const> = mistyped(text)
+        if near then session:tell(("As SQL it would begin with %s: did you mean that?"):format(near)) end
         if word == "end" then session:tell "END is Lua's word here: COMMIT ends a transaction." end
         return false
     end
