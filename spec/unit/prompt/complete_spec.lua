@@ -84,6 +84,9 @@ describe("completion of Lua", function()
         local names = { db = function() return require "dbrun.db" end, r = "redis client" }
         assert.truthy(at("db.|", { prompt_names = names }):find "async")
         assert.truthy(at("db.async:q|", { prompt_names = names }):find "query")
+        assert.equal("", (at("db.async:cod|", { prompt_names = names })))
+        assert.equal("", (at("r:__|", { prompt_names = names })))
+        assert.equal("mine.codecs", "mine." .. at("mine.cod|", { globals = { mine = { codecs = 1 } } }))
         assert.equal("hget hgetall", (at("r:hge|", { prompt_names = names })))
     end)
 

@@ -71,6 +71,21 @@ local function callable(value)
     return type(meta) == "table" and rawget(meta, "__call") ~= nil
 end
 
+--- Methods that dbrun's own modules use, and no script.
+local INTERNAL <const> = {}
+for name in ([[batch batch_many certificates codecs copy_begin copy_end copy_out_begin copy_send deadline drained epochs
+    guard is_stale is_sync links listen_feed load_types parameter parameter_types reads_binary target
+    verbatim]]):gmatch "%S+" do
+    INTERNAL[name] = true
+end
+
+--- The keys of a table that are not offered; nil: it is none of dbrun's classes.
+local function hidden_in(t)
+    local engine <const>, connection <const> = core.pg.classes()
+    local client <const> = core.redis.class "client".__index
+    return (rawequal(t, engine) or rawequal(t, connection) or rawequal(t, client)) and INTERNAL or nil
+end
+
 --- Adds the names of fields of a value.
 local function add_fields(value, prefix, only_callable, out)
     local function add(key, v)
@@ -81,7 +96,10 @@ local function add_fields(value, prefix, only_callable, out)
         end
     end
     for _, t in ipairs(tables_of(value)) do
-        for key, v in next, t do add(key, v) end
+        local hidden <const> = hidden_in(t)
+        for key, v in next, t do
+            if not hidden or not (hidden[key] or tostring(key):find "^__") then add(key, v) end
+        end
     end
     local later <const> = module_of(value)
     for key in pairs(not only_callable and later or {}) do add(key, key) end
