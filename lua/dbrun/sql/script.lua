@@ -30,7 +30,7 @@ function M.refuse(run, refusal, ran)
 end
 
 ---The error of a statement, with its place: line numbers are those of the text.
-local function placed(run, statement, bound, e)
+local function placed(run, statement, e)
     if not errors.is(e) or e.kind == "cancelled" and not e.sqlstate then return e end
     local line = statement.line
     if e.position and e.statement then
@@ -46,9 +46,7 @@ local function placed(run, statement, bound, e)
         e.hint = ("the database '%s' is protected (DBRUN_PROTECTED): name it to change it: --target %s"):format(
             run.session.protected, run.session.protected)
     end
-    if e.sqlstate == "42P02" and #bound > 0 then
-        e.hint = "only SELECT, INSERT, UPDATE, DELETE, MERGE and VALUES take parameters: write the value into the SQL"
-    end
+    if e.sqlstate then e.hint = e.hint or run.rules.variables:hint(e) end
     return e
 end
 
@@ -68,7 +66,7 @@ local function run_one(run, reader, statement)
     if refusal then M.refuse(run, refusal) end
     if run.session.protected and check.asks_to_write(statement.sql) then session_of.refuse(run.session.protected) end
     local sql <const>, values <const> = run.rules.variables:bind(statement.sql)
-    run.statement, run.bound = statement, values
+    run.statement = statement
     local direction <const> = stream.of(sql)
     if direction then
         run_copy(run, reader, direction, sql)
@@ -102,7 +100,7 @@ local function run_all(run)
         else
             run.count = run.count + 1
             local ok <const>, e <const> = pcall(run_one, run, reader, found)
-            if not ok then error(placed(run, found, run.bound or {}, e), 0) end
+            if not ok then error(placed(run, found, e), 0) end
             note_transaction(run, found)
         end
     end

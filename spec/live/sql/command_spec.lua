@@ -145,6 +145,17 @@ describe("dbrun sql", function()
         fails(2, "no statement has :b", sql { "-v", "b=1", "insert into t values (1)" })
         fails(2, "NAME=VALUE", sql { "-v", "b", "select 1" })
         fails(2, "twice", sql { "-v", "b=1", "-v", "b=2", "select :b" })
+        fails(2, "'b' is not valid UTF%-8", sql { "-v", "b=\xff", "select :b" })
+        for text, hint in pairs {
+            ["select :y::int, :x is null"] = "$2 is :x: say its type, as :x::text",
+            ["set work_mem = :x"] = ":x is a parameter",
+            ["copy (select :x) to stdout"] = ":x is a parameter", ["select :y::int, :x::int"] = "$1 is :y, $2 is :x",
+            ["select :x::text, :y::text, nope"] = "$1 is :x, $2 is :y",
+        } do
+            local options <const> = { "-v", "x=v", text }
+            if text:find ":y" then table.insert(options, 1, "-v") table.insert(options, 2, "y=1") end
+            fails(1, "\nHINT:  " .. hint:gsub("%$", "%%$"), sql(options))
+        end
         fails(2, "no statement has :b", sql({ "-v", "b=1" }, "select 1"))
         assert.equal(0, pg:value "select count(*) from t")
     end)
