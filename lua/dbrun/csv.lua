@@ -253,6 +253,19 @@ local WriterMeta <const> = { __index = Writer, __name = "dbrun.csv.Writer" }
 
 local WRITER <const> = { columns = "table", header = "boolean", delimiter = BYTE, quote = BYTE, null = "string" }
 
+local BYTEA <const> = 17
+local BYTES <const>, PLAIN <const> = { bytes = true }, {}
+
+---Which values of a query's row are bytes, by name and by position: they are written as COPY does.
+local function describe(self, row)
+    local columns <const> = core.rows.columns(row)
+    if columns == self.described then return end
+    self.described, self.bytes = columns, {}
+    for i, column in ipairs(columns or {}) do
+        if column.oid == BYTEA then self.bytes[i], self.bytes[column.name] = BYTES, BYTES end
+    end
+end
+
 ---Writes a row.
 ---@param row table by name (when the writer has columns), or a list
 ---Raises kind `usage` for a row with a key that is no column, kind `io` when the file cannot be written.
@@ -266,6 +279,11 @@ function Writer:write(row)
     if columns and rawlen(row) > n then
         errors.usage("writer:write", "the row has %d values, and there are %d columns", rawlen(row), n)
     end
+    if not columns and n == 0 and next(row) ~= nil then
+        errors.fail("usage", "writer:write: the row is a table by name, and the writer has no columns",
+            "csv.writer(file, { columns = { \"id\", \"name\" } })")
+    end
+    describe(self, row)
     for key in next, by_name and row or {} do
         if not self.known[key] then
             errors.fail("usage", ("writer:write: the row has a column '%s' that the writer does not have"):format(
@@ -273,9 +291,13 @@ function Writer:write(row)
         end
     end
     for i = 1, n do
-        local v
-        if by_name then v = row[columns[i]] else v = row[i] end
-        texts[i] = not value.is_null(v) and value.text(v, {})
+        local key <const> = by_name and columns[i] or i
+        local v <const> = row[key]
+        if type(v) == "function" or type(v) == "thread" then
+            errors.usage("writer:write", "the value of %s is a %s",
+                by_name and ("'%s'"):format(key) or "column " .. key, type(v))
+        end
+        texts[i] = not value.is_null(v) and value.text(v, self.bytes[key] or PLAIN)
     end
     self.out:line(self.line(texts, n))
     self.rows = self.rows + 1
@@ -310,7 +332,8 @@ function M.writer(file, opts)
         errors.usage("csv.writer", "null is written without quotes, so it must have no delimiter, quote or line end")
     end
     local self <const> = setmetatable({
-        out = outs.new("csv.writer", file, { at_once = true }), rows = 0, columns = opts.columns, known = {},
+        out = outs.new("csv.writer", file, { at_once = true }), rows = 0, columns = opts.columns,
+        known = {}, bytes = {},
         line = encode.line(dialect),
     }, WriterMeta)
     for _, name in ipairs(opts.columns or {}) do self.known[name] = true end

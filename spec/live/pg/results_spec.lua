@@ -1,6 +1,7 @@
 --- How rows and results look, become JSON, are read by position or as text, and are used as parameters.
 
 local core = require "dbrun.core"
+local csv = require "dbrun.csv"
 local db = require "dbrun.db"
 local json = require "dbrun.json"
 local pg = require "spec.support.pg"
@@ -116,6 +117,18 @@ pg.on_both(describe, function(_, open)
             assert.equal("id,n,id\n1,5,2", text(positional, { format = "csv" }))
             assert.equal('{"id":1,"n":5,"id_2":2}', text(positional, { format = "jsonl" }))
             assert.equal("id,n,id", text(e:query({ positional = true }, join .. " where false"), { format = "csv" }))
+        end)
+
+        it("are written by csv.writer as COPY writes them, bytes too", function()
+            local e <close> = open()
+            local out <const> = {}
+            local w <const> = csv.writer({ write = function(_, text) out[#out + 1] = text return true end },
+                { columns = { "a", "b" }, header = false })
+            local sql <const> = "select '\\xff0a'::bytea as a, 'x' as b"
+            w:write(e:one(sql))
+            w:write(e:one({ positional = true }, "select 'x', '\\xff'::bytea"))
+            w:write { a = "\n" }
+            assert.equal('\\xff0a,x\nx,\\xff\n"\n",\n', table.concat(out))
         end)
 
         it("become JSON in the order of the columns", function()
