@@ -140,10 +140,39 @@ local function known_words()
     return words
 end
 
+---Does the manual have it, as a whole word?
+local function in_the_text(word)
+    local whole <const> = "%f[%w_]" .. word:lower():gsub("%p", "%%%0") .. "%f[^%w_]"
+    for _, line in ipairs(require("dbrun.manual.search").find(word)) do
+        if line.text:lower():find(whole) then return true end
+    end
+    return false
+end
+
+---What is no topic may still stand in the text: `cron`, `only_one`.
 local function unknown(word)
+    local said <const> = tty.printable(word)
     local near <const> = nearest.find(word, known_words())
-    errors.fail("usage", ("there is no topic or function '%s'%s"):format(word,
+    if not near and in_the_text(word) then
+        errors.fail("usage", ("there is no topic or function '%s', but the manual has the word"):format(said),
+            "dbrun help --search " .. said)
+    end
+    errors.fail("usage", ("there is no topic or function '%s'%s"):format(said,
         near and ("; did you mean '%s'?"):format(near) or " (dbrun help lists the topics)"))
+end
+
+---A variable of a script's own before the name: `ctx.upsert`. Only the name is looked up, but `t` is a spec's project.
+local function of_variable(word)
+    local owner <const>, name <const> = word:match "^([%a_][%w_]*)[.:]([%a_][%w_]*)$"
+    local project <const> = library.functions().all.classes["dbrun.testing.Project"]
+    for _, field in ipairs((owner == "t" or owner == "project") and project.order or {}) do
+        if (type(field) == "table" and field.name or field) == name then return fields_of(project) end
+    end
+    local module <const> = owner and ("dbrun/%s.lua"):format(owner:lower())
+    if not owner or library.functions().all.files[module] then return nil end
+    local entries <const> = library.functions():find(name)
+    if #entries == 1 then return one(entries[1]) end
+    return #entries > 1 and list(entries, "") or nil
 end
 
 ---@param word string
@@ -162,7 +191,7 @@ local function topic(word)
     if #entries > 1 then return list(entries, "") end
     local class <const> = library.functions().all.classes[word]
     if class and word:find "^dbrun%." and #class.order > 0 then return fields_of(class) end
-    return redis_command(word) or unknown(word)
+    return redis_command(word) or of_variable(word) or unknown(word)
 end
 
 ---Several words: `help migrate lint`, `help redis lock`.
@@ -201,11 +230,19 @@ local function search(query)
     return show(s.lines)
 end
 
+---`help --stack`: no option of this command, nor nearly one, but one that the manual tells of.
+local function is_option_of_dbrun(argv)
+    local word <const> = argv[1]
+    return #argv == 1 and word:find "^%-%-%l[%l-]+$" and not nearest.find(word, { "--search", "--help" })
+        and #require("dbrun.manual.search").find(word) > 0
+end
+
 ---@param argv string[] the command line
 ---@return integer status
 function M.main(argv)
     return cli.main("dbrun help", function()
         if #argv == 0 then return start() end
+        if is_option_of_dbrun(argv) then return search(argv[1]) end
         local args <const>, help <const> = cli.parse(parser(), argv)
         if not args then
             cli.print(help)

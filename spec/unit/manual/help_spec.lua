@@ -110,6 +110,38 @@ describe("dbrun help", function()
         assert.is_nil(err:find "\27")
     end)
 
+    it("names the search for what is no topic, but stands in the text", function()
+        for _, word in ipairs { "cron", "migrations", "only_one", "DBRUN_LOG_FORMATS" } do
+            local text, code, err = help(word)
+            assert.equal(2, code, word)
+            assert.equal("", text)
+            local there <const> = word ~= "DBRUN_LOG_FORMATS"
+            assert.equal(there, err:find("(help: dbrun help --search " .. word .. ")", 1, true) ~= nil, err)
+            assert.equal(not there, err:find("did you mean", 1, true) ~= nil, err)
+        end
+    end)
+
+    it("looks an option of dbrun up in the text", function()
+        for _, word in ipairs { "--stack", "--read-only", "--log" } do
+            local text, code = help(word)
+            assert.equal(0, code, word)
+            assert.matches("*" .. word .. "*", text, 1, true)
+        end
+        assert.matches("unknown option '--no-such'", select(3, help "--no-such"), 1, true)
+        assert.matches("did you mean '--search'", select(3, help "--serch"):lower(), 1, true)
+    end)
+
+    it("finds a function behind a variable of a script", function()
+        for word, shown in pairs {
+            ["t.run"] = "testing", ["t:rollback"] = "rollback", ["ctx.upsert"] = "seed.upsert",
+        } do
+            local text, code = help(word)
+            assert.equal(0, code, word)
+            assert.matches(shown, text, 1, true)
+        end
+        assert.equal(2, select(2, help "json.query"))
+    end)
+
     it("searches: topic and line with the word marked, at most 20, the best first", function()
         local text, code = help("--search", "upsert")
         assert.equal(0, code)
