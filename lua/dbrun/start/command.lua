@@ -163,6 +163,7 @@ function M.main(argv)
             cli.write(help, "\n")
             return cli.OK
         end
+        if args.folder == "" then errors.fail("usage", "the folder's name is empty", "dbrun init --help") end
         return init(args.folder or ".")
     end)
 end

@@ -56,6 +56,12 @@ describe("dbrun init", function()
             out("cp .env.example .env; dbrun config | grep ^DATABASE_URL | xargs | sed 's/DATABASE_URL //'", where))
     end)
 
+    it("refuses an empty name, as of an unset variable", function()
+        local r <const> = sh 'dbrun init "$UNSET"'
+        assert.equal(2, r.code)
+        assert.equal("init: the folder's name is empty (help: dbrun init --help)\n", r.stderr)
+    end)
+
     it("is no reason to make stubs in a project without", function()
         out "dbrun config"
         assert.is_false(fs.exists(folder .. "/.dbrun"))
