@@ -136,7 +136,7 @@ describe("a command line", function()
         { "-x", "unknown option '-x'" }, { "-days", "--days: expected a whole number, got 'ays'" },
         { "-fx", "unknown option '-x'" },
         { "--days", "--days needs a value" }, { "-d", "--days needs a value" },
-        { "--force=1", "--force takes no value | --force, or --no-force" },
+        { "--force=1", "--force takes no value | write --force, or --no-force" },
         { "5", "unexpected argument '5' | it takes options only" },
         { "--read-only", "unknown option '--read-only' | it is an option of dbrun: write it before the script's name" },
         { "--=x", "unknown option '--=x'" }, { "--day\27[2J", "unknown option '--day\\x1b[2J'" },

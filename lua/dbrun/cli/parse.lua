@@ -126,7 +126,8 @@ local function take_long(state, argv, i)
     end
     if option.type == "flag" then
         if has_value then
-            fail(("--%s takes no value"):format(name), ("--%s, or --no-%s"):format(option.name, option.name))
+            fail(("--%s takes no value"):format(name),
+                ("write --%s, or --no-%s"):format(option.name, option.name))
         end
         take(state, option, option ~= flag)
         return i
