@@ -47,8 +47,16 @@ local function named(folder, name, now)
     return path .. (there or now .. rest)
 end
 
+---Refuses a link that leads nowhere: what it names cannot be read or made.
+local function check_link(path)
+    if fs.stat(path, true) and not fs.stat(path) then
+        errors.fail("io", ("'%s' is a link to what is not there"):format(path), "remove it; nothing was written")
+    end
+end
+
 ---Refuses what is in the way, before anything is written.
 local function check(folder, list)
+    check_link(folder)
     local here <const> = fs.stat(folder)
     if here and here.kind ~= "folder" then
         errors.fail("usage", ("'%s' is a %s, not a folder"):format(folder, here.kind), "dbrun init --help")
@@ -59,9 +67,11 @@ local function check(folder, list)
             errors.fail("io", ("'%s' is a folder, where a file must be"):format(fs.join(folder, file.path)),
                 "move it away; nothing was written")
         end
+        if file.lines then check_link(fs.join(folder, file.path)) end
         local above = fs.dirname(file.path)
         while above ~= "." do
             local path <const> = fs.join(folder, above)
+            check_link(path)
             local stat <const> = fs.stat(path)
             if stat and stat.kind ~= "folder" then
                 errors.fail("io", ("'%s' is a %s, where a folder must be"):format(path, stat.kind),

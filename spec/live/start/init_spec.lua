@@ -62,6 +62,19 @@ describe("dbrun init", function()
         assert.equal("init: the folder's name is empty (help: dbrun init --help)\n", r.stderr)
     end)
 
+    it("refuses a link to nothing in its way, before it writes", function()
+        for _, link in ipairs { "here", "here/.gitignore", "here/scripts", "here/scripts/seeds" } do
+            out("rm -rf here; mkdir -p $(dirname " .. link .. "); ln -s nowhere " .. link)
+            local before <const> = out "find here | sort"
+            local r <const> = sh "dbrun init here"
+            assert.equal(1, r.code, link)
+            assert.equal("init: '" .. link .. "' is a link to what is not there\n"
+                .. "  hint: remove it; nothing was written\n", r.stderr)
+            assert.equal(before, out "find here | sort")
+        end
+        out "rm -rf here"
+    end)
+
     it("is no reason to make stubs in a project without", function()
         out "dbrun config"
         assert.is_false(fs.exists(folder .. "/.dbrun"))
