@@ -175,10 +175,33 @@ local function of_variable(word)
     return #entries > 1 and list(entries, "") or nil
 end
 
+---The chapters of commands that have another name.
+local COMMANDS <const> = { init = "start", test = "testing", version = "install" }
+
+local LIBRARIES <const> = {
+    string = string, table = table, math = math, io = io, os = os, coroutine = coroutine, utf8 = utf8, debug = debug,
+    package = package,
+}
+local BASE <const> = {
+    assert = true, collectgarbage = true, dofile = true, error = true, getmetatable = true, ipairs = true, load = true,
+    loadfile = true, next = true, pairs = true, pcall = true, rawequal = true, rawget = true, rawlen = true,
+    rawset = true, require = true, select = true, setmetatable = true, tonumber = true, tostring = true, type = true,
+    xpcall = true,
+}
+
+---A function of Lua itself: `string.format`, `require`.
+local function of_lua(word)
+    local owner <const>, name <const> = word:match "^(%l[%l%d]*)%.(%l[%l%d]*)$"
+    local values <const> = owner and LIBRARIES[owner]
+    if not BASE[word] and (not values or values[name] == nil) then return nil end
+    return show { ("%s is of Lua itself: https://www.lua.org/manual/5.4/manual.html#pdf-%s"):format(word, word) }
+end
+
 ---@param word string
 ---@return integer status
 local function topic(word)
-    local name <const> = word:lower():gsub("%.md$", "")
+    local name = word:lower():gsub("%.md$", "")
+    name = COMMANDS[name] or name
     if library.chapter(name) then return chapter(name) end
     local entries = library.functions():find(word)
     local owned <const>, about <const> = of_owner(word)
@@ -191,7 +214,7 @@ local function topic(word)
     if #entries > 1 then return list(entries, "") end
     local class <const> = library.functions().all.classes[word]
     if class and word:find "^dbrun%." and #class.order > 0 then return fields_of(class) end
-    return redis_command(word) or of_variable(word) or unknown(word)
+    return redis_command(word) or of_lua(word) or of_variable(word) or unknown(word)
 end
 
 ---Several words: `help migrate lint`, `help redis lock`.
@@ -201,6 +224,8 @@ local function topic_of(words)
     if library.chapter(table.concat(words, "-"):lower()) then return topic(table.concat(words, "-")) end
     if library.chapter(words[1]:lower()) and library.chapter(last) then return chapter(last) end
     if #library.functions():find(table.concat(words, ".")) > 0 then return topic(table.concat(words, ".")) end
+    local container <const> = words[1]:upper() -- CLIENT KILL
+    if #words == 2 and core.redis.fact(container) then return redis_command(container) end
     return unknown(table.concat(words, " "))
 end
 

@@ -121,6 +121,23 @@ describe("dbrun help", function()
         end
     end)
 
+    it("knows commands, Lua's own functions and commands of Redis of two words", function()
+        for words, shown in pairs {
+            ["init"] = "^%S", ["test"] = "^Testing one's own scripts", ["version"] = "^Installing",
+            ["string.format"] = "^string.format is of Lua itself: https://.*#pdf%-string.format\n",
+            ["require"] = "^require is of Lua itself", ["os.getenv"] = "^os.getenv is of Lua",
+            ["FUNCTION LOAD"] = "^r:function", ["client kill"] = "^r:client",
+        } do
+            local list <const> = {}
+            for word in words:gmatch "%S+" do list[#list + 1] = word end
+            local text, code = help(table.unpack(list))
+            assert.equal(0, code, words)
+            assert.matches(shown, text)
+        end
+        assert.equal(2, select(2, help "string.nosuch"))
+        assert.equal(2, select(2, help("nosuch", "kill")))
+    end)
+
     it("looks an option of dbrun up in the text", function()
         for _, word in ipairs { "--stack", "--read-only", "--log" } do
             local text, code = help(word)
