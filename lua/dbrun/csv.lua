@@ -323,7 +323,7 @@ end
 ---Raises kind `usage` for options, kind `io` when the names cannot be written.
 function M.writer(file, opts)
     opts = args.options("csv.writer", opts, WRITER)
-    args.check("csv.writer", "the file", file, outs.FILE)
+    outs.check("csv.writer", file)
     if opts.columns then args.list("csv.writer", "columns", opts.columns, "string") end
     local encode <const> = require "dbrun.csv.encode"
     local dialect <const> = { delimiter = opts.delimiter or ",", quote = opts.quote or '"', nulls = opts.null or "" }

@@ -170,7 +170,7 @@ end
 ---print(tables.write(file, db.async:rows "select 1 as id", { format = "csv" }))  --> 1  1
 ---```
 function M.write(file, v, opts)
-    args.check("table.write", "the file", file, outs.FILE)
+    outs.check("table.write", file)
     return write("table.write", file, v, opts)
 end
 

@@ -134,6 +134,16 @@ describe("csv.reader", function()
 end)
 
 describe("csv.writer", function()
+    it("says how to open a file that is given by its name, as table.write does", function()
+        for _, fn in ipairs { csv.writer, require "dbrun.table".write } do
+            local ok <const>, e <const> = pcall(fn, "x.csv", {})
+            assert.is_false(ok)
+            assert.equal("usage", e.kind)
+            assert.matches("the file must be a file that is open, got a string", e.message, 1, true)
+            assert.equal('io.open(path, "w") opens it', e.hint)
+        end
+    end)
+
     it("writes what the reader reads back", function()
         local out <const> = {}
         local file <const> = { write = function(_, ...) out[#out + 1] = table.concat { ... } return true end }

@@ -75,12 +75,24 @@ function M.new(fn, file, opts)
     return self
 end
 
----A rule for dbrun.args.
-M.FILE = {
+--- A rule for dbrun.args.
+local FILE <const> = {
     function(v)
         local ok, method = pcall(function() return v.write end)
         return ok and type(v) ~= "string" and args.is_callable(method)
     end, "a file, or an object with a method write",
 }
+
+---Raises where that is no file to write to. The name of a file is none: a function that opens it may not say that the
+---end of it could not be written.
+---@param fn string the function that is called
+---@param file any
+function M.check(fn, file)
+    if type(file) == "string" then
+        errors.fail("usage", fn .. ": the file must be a file that is open, got a string",
+            'io.open(path, "w") opens it')
+    end
+    args.check(fn, "the file", file, FILE)
+end
 
 return M
