@@ -33,14 +33,15 @@ files() {
     for one; do printf '%s\n' "$into/${one##*/}"; done >>"$new"
 }
 
+# Removes the files that the list $1 names.
+clear_files() {
+    grep -v '/$' "$1" | (cd "$root" && tr '\n' '\0' | xargs -0 rm -f --)
+}
+
 # Removes what the list names, folders last and only empty ones.
 clear_list() {
-    while IFS= read -r name; do
-        case $name in */) ;; *) rm -f "$root/$name" ;; esac
-    done <"$1"
-    grep '/$' "$1" | sort -r | while IFS= read -r name; do
-        rmdir "$root/$name" 2>/dev/null || :
-    done
+    clear_files "$1"
+    grep '/$' "$1" | sort -r | (cd "$root" && tr '\n' '\0' | xargs -0 rmdir -- 2>/dev/null) || :
 }
 
 case $verb in
@@ -49,9 +50,7 @@ install)
     trap 'rm -f "$new"' EXIT
     if [ -f "$root/$list" ]; then # an older version: its folders stay ours, its files may be gone in this one
         grep '/$' "$root/$list" >"$new" || :
-        while IFS= read -r name; do
-            case $name in */) ;; *) rm -f "$root/$name" ;; esac
-        done <"$root/$list"
+        clear_files "$root/$list"
     fi
     if [ ! -d "$root" ]; then # the number of folders that are made, from the root upwards
         made=0 at=$root
