@@ -4,6 +4,7 @@
 local args = require "dbrun.args"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
+local host_option = require "dbrun.host_option"
 
 local tty <const> = core.tty
 
@@ -92,6 +93,11 @@ function M.parse(parser, argv)
     args.list("command_line.parse", "argv", argv, "string")
     if asked then error({ [PARSER_OF] = parser }, 0) end
     parser.error = function(at, message)
+        local unknown = message:match "^unknown option '(%-[^']+)'"
+        if unknown and host_option.is(unknown) then
+            message = ("unknown option '%s', it is an option of dbrun: write it before the command's name")
+                :format(unknown)
+        end
         errors.raise {
             kind = "usage",
             message = (message:gsub("%s*\n%s*", ". ")), -- "Did you mean ...?" comes on a second line

@@ -139,6 +139,8 @@ describe("a command line", function()
         { "--force=1", "--force takes no value | write --force, or --no-force" },
         { "5", "unexpected argument '5' | it takes options only" },
         { "--read-only", "unknown option '--read-only' | it is an option of dbrun: write it before the script's name" },
+        { "--target", "unknown option '--target' | it is an option of dbrun: write it before the script's name" },
+        { "-C", "unknown option '-C' | it is an option of dbrun: write it before the script's name" },
         { "--=x", "unknown option '--=x'" }, { "--day\27[2J", "unknown option '--day\\x1b[2J'" },
     } do
         it(("is refused: %q"):format(case[1]), function()

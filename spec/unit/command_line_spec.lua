@@ -49,6 +49,12 @@ describe("a command line", function()
 
     it("with a mistake raises one line that names it, and the command for help", function()
         assert.equal("unknown option '--foo'", mistake({ "go", "--foo" }).message)
+        for _, of_dbrun in ipairs { "--stack", "--timeout=5", "-C", "--target" } do
+            for _, argv in ipairs { { of_dbrun, "go" }, { "go", of_dbrun } } do
+                assert.equal(("unknown option '%s', it is an option of dbrun: write it before the command's name")
+                    :format(of_dbrun:match "^[^=]+"), mistake(argv).message)
+            end
+        end
         assert.equal("dbrun sample go --help", mistake({ "go", "--foo" }).hint)
         assert.equal("unknown command 'bo'. Did you mean 'go'?", mistake({ "bo" }).message)
         assert.equal("dbrun sample --help", mistake({}).hint)

@@ -2,18 +2,12 @@
 --- ends options; what is not given comes from the environment (or the .env), then from the default.
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
+local host_option = require "dbrun.host_option"
 local nearest = require "dbrun.nearest"
 local tty = require "dbrun.tty"
 local types = require "dbrun.cli.types"
 
 local M = {}
-
---- Options of dbrun itself, which stand before the script's name.
-local OF_DBRUN <const> = {
-    ["env-file"] = true, ["no-env"] = true, stack = true, ["read-only"] = true, ["dry-run"] = true, timeout = true,
-    ["statement-timeout"] = true, ["lock-timeout"] = true, log = true, ["log-format"] = true,
-    ["log-parameters"] = true, trace = true,
-}
 
 ---@class dbrun.cli.Parsed
 ---@field level dbrun.cli.Level the script, or the command that was named
@@ -69,6 +63,8 @@ local function of_letter(level, letter)
     return each_option(level, function(option) return option.short == letter and option or nil end)
 end
 
+local OF_DBRUN <const> = "it is an option of dbrun: write it before the script's name"
+
 local function raise_unknown(level, name)
     local names = { "--help" }
     each_option(level, function(option)
@@ -76,9 +72,7 @@ local function raise_unknown(level, name)
         if option.type == "flag" then names[#names + 1] = "--no-" .. option.name end
     end)
     local near = nearest.find("--" .. name, names)
-    if not near and OF_DBRUN[name] then
-        fail(("unknown option '--%s'"):format(name), ("it is an option of dbrun: write it before the script's name"))
-    end
+    if not near and host_option.is("--" .. name) then fail(("unknown option '--%s'"):format(name), OF_DBRUN) end
     fail(("unknown option '--%s'"):format(shown(name)), near and ("did you mean '%s'?"):format(near))
 end
 
@@ -149,6 +143,7 @@ local function take_short(state, argv, i)
         else
             local option = of_letter(state.level, letter)
             if not option then
+                if host_option.is(word) then fail(("unknown option '%s'"):format(word), OF_DBRUN) end
                 local hint = #word > 2 and named(state.level, word:match "^%-([^=]*)")
                 fail(("unknown option '-%s'"):format(shown(utf8.len(word) and letter:find "%w" and letter
                     or word:sub(at))), hint and ("did you mean '--%s'?"):format(hint.name) or nil)
