@@ -436,6 +436,16 @@ describe("dbrun in a folder", function()
             :find("did you mean", 1, true))
     end)
 
+    it("tells of a mistyped key of the pool or of a folder when its default is used", function()
+        file(".env", "DATABASE_URL=postgresql://db/x\nDB_POOL_SZIE=3\nDB_HOST=far\nDB_NAME=far")
+        local output = config_script("", "DBRUN_PROTECTD=x")
+        assert.equal(1, select(2, output:gsub("DB_POOL_SZIE %(%.env line 2%) is not a key of dbrun; "
+            .. "did you mean DB_POOL_SIZE%?", "")), output)
+        assert.matches("DBRUN_PROTECTD %(environment%) is not a key of dbrun; did you mean DBRUN_PROTECTED%?", output)
+        assert.equal(2, select(2, output:gsub("did you mean", "")), output)
+        assert.is_nil(config_script("", "DB_POOL_SIZE=4"):find("did you mean", 1, true))
+    end)
+
     it("shows one value as it is with --show", function()
         file(".env", "DATABASE_URL=postgresql://app:hunter2@db/x\nAPI_TOKEN=hunter3")
         for key, value in pairs {

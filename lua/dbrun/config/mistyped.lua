@@ -72,10 +72,10 @@ end
 
 local warned <const> = {}
 
----Warns where no address is given, but one with a mistyped key: the program would use the default server.
+---Warns of mistyped keys where the default would be used: the default server, 20 connections.
 ---Once in a process for each file, for the environment stays.
 ---@param state dbrun.ConfigState
----@param wanted string[] the keys that say where the server is
+---@param wanted string[] the keys that would have said it, given nowhere
 function M.warn(state, wanted)
     local name <const> = wanted[1] .. " " .. (state.dotenv and state.dotenv.name or "")
     if warned[name] and not state.options.environ then return end
