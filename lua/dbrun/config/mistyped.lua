@@ -31,16 +31,13 @@ end
 ---Those of the words that two edits may lead to: an edit changes the counts of two bytes at most. The distance itself
 ---costs ten times as much.
 local function candidates(name, words)
-    local list <const> = {}
+    local list <const>, counts = {}, nil
     for _, word in ipairs(words) do
         if math.abs(#word.name - #name) <= TYPO then
-            local changed, left <const> = 0, counts_of(name)
-            for byte, count in pairs(word.counts) do
-                changed = changed + math.abs(count - (left[byte] or 0))
-                left[byte] = nil
-                if changed > 2 * TYPO then break end
-            end
-            for _, count in pairs(left) do changed = changed + count end
+            counts = counts or counts_of(name)
+            local changed = 0
+            for byte, count in pairs(word.counts) do changed = changed + math.abs(count - (counts[byte] or 0)) end
+            for byte, count in pairs(counts) do changed = changed + (word.counts[byte] and 0 or count) end
             if changed <= 2 * TYPO then list[#list + 1] = word.name end
         end
     end
@@ -50,8 +47,9 @@ end
 ---A sentence for each key that is probably a mistyped one.
 ---@param state dbrun.ConfigState
 ---@param wanted string[] keys of dbrun that are looked for
+---@param worth? fun(name: string): boolean is a name of the environment worth the search?
 ---@return string[]
-function M.notes(state, wanted)
+function M.notes(state, wanted, worth)
     sources.lookup(state, "DATABASE_URL") -- from here on the file has been read
     local notes <const>, seen <const>, words <const> = {}, {}, {}
     for i, name in ipairs(wanted) do words[i] = { name = name, counts = counts_of(name) } end
@@ -66,7 +64,9 @@ function M.notes(state, wanted)
     for _, name in ipairs(state.dotenv and state.dotenv.order or {}) do look(name) end
     for name in pairs(state.arguments) do look(name) end
     for name in pairs(state.overlay) do look(name) end
-    for _, name in ipairs(environment(state)) do look(name) end
+    for _, name in ipairs(environment(state)) do
+        if not worth or worth(name) then look(name) end
+    end
     return notes
 end
 
@@ -81,6 +81,25 @@ function M.warn(state, wanted)
     if warned[name] and not state.options.environ then return end
     warned[name] = true
     for _, note in ipairs(M.notes(state, wanted)) do sources.log("warn", note) end
+end
+
+---Does a name begin much as DB_ and DBRUN_ do? An environment has dozens of names, each of which costs 20 us.
+local function begins_with_db(name)
+    local start <const> = name:sub(1, 3)
+    return start:find "[Dd]" ~= nil and start:find "[Bb]" ~= nil
+end
+
+---Warns once of what is near a key that has a default and is given nowhere: of the pool, of folders, of the log.
+---@param state dbrun.ConfigState
+function M.warn_of_defaults(state)
+    local name <const> = "defaults " .. (state.dotenv and state.dotenv.name or "")
+    if warned[name] and not state.options.environ then return end
+    warned[name] = true
+    local wanted <const> = {}
+    for _, key in ipairs(keys.order) do
+        if key:find "^DB" and sources.lookup(state, key) == nil then wanted[#wanted + 1] = key end
+    end
+    for _, note in ipairs(M.notes(state, wanted, begins_with_db)) do sources.log("warn", note) end
 end
 
 return M

@@ -14,7 +14,7 @@ local function typed(state, key)
     local spec <const> = keys.specs[key]
     local raw <const>, source <const> = sources.lookup(state, key)
     if raw == nil then
-        if key:find "^DB" then require "dbrun.config.mistyped".warn(state, { key }) end -- addresses: where none is given
+        if key:find "^DB" then require "dbrun.config.mistyped".warn_of_defaults(state) end
         return spec.folder and require "dbrun.project".path(spec.default) or spec.default, source
     end
     local value <const>, expected <const>, hint <const> = spec.parse(raw)
