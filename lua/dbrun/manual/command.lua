@@ -185,8 +185,8 @@ local LIBRARIES <const> = {
 local BASE <const> = {
     assert = true, collectgarbage = true, dofile = true, error = true, getmetatable = true, ipairs = true, load = true,
     loadfile = true, next = true, pairs = true, pcall = true, rawequal = true, rawget = true, rawlen = true,
-    rawset = true, ["require"] = true, select = true, setmetatable = true, tonumber = true, tostring = true, type = true,
-    xpcall = true,
+    rawset = true, ["require"] = true, select = true, setmetatable = true, tonumber = true, tostring = true,
+    type = true, xpcall = true,
 }
 
 ---A function of Lua itself: `string.format`, `require`.
