@@ -186,23 +186,37 @@ local function hold(session, held, before, paste, behind)
     session.held = held and held .. "\n" .. text or text
 end
 
+--- Reads a line and runs it.
+local function turn(session)
+    local terminal <const>, prompt <const> = session.terminal, session.held and "-> " or prompt_of(session)
+    local line, paste, behind
+    if terminal:is_edited() then line, paste, behind = terminal:read(prompt)
+    else line = read_plain(session, prompt) end
+    if line == nil then
+        session:quit()
+    elseif not line then
+        io.stdout:write "\n"
+        session.held = nil
+        begin_anew(session)
+    elseif paste then
+        hold(session, session.held, line, paste, behind)
+    else
+        local text <const> = session.held and session.held .. "\n" .. line or line
+        session.held = nil
+        take_text(session, text)
+    end
+end
+
+--- Ctrl-C stops what was typed wherever it finds the prompt: also between a line and what runs for it.
 local function loop(session)
     while not session.ended do
-        local terminal <const>, prompt <const> = session.terminal, session.held and "-> " or prompt_of(session)
-        local line, paste, behind
-        if terminal:is_edited() then line, paste, behind = terminal:read(prompt)
-        else line = read_plain(session, prompt) end
-        if line == nil then break end
-        if not line then
-            io.stdout:write "\n"
+        local ok <const>, e <const> = pcall(turn, session)
+        if not ok then
+            if type(e) ~= "string" or not e:find "interrupted!$" then error(e, 0) end
+            session.terminal:report "interrupted!"
             session.held = nil
             begin_anew(session)
-        elseif paste then
-            hold(session, session.held, line, paste, behind)
-        else
-            local text <const> = session.held and session.held .. "\n" .. line or line
-            session.held = nil
-            take_text(session, text)
+            evaluate(session, session.settle, session)
         end
     end
 end
