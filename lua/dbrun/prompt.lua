@@ -5,6 +5,7 @@ local core = require "dbrun.core"
 local history = require "dbrun.prompt.history"
 local names = require "dbrun.prompt.names"
 local nearest = require "dbrun.nearest"
+local reserved = require "dbrun.reserved"
 local sessions = require "dbrun.prompt.session"
 local statement_words = require "dbrun.prompt.complete.words".STATEMENTS
 local statements = require "dbrun.sql.statements"
@@ -93,16 +94,10 @@ end
 
 local ENDS <const> = { exit = true, quit = true }
 
-local RESERVED <const> = {}
-for word in ([[and break do else elseif end false for function goto if in local nil not or repeat return then true until
-    while]]):gmatch "%a+" do
-    RESERVED[word] = true
-end
-
 --- What does not compile as Lua may be a mistyped word of SQL.
 local function mistyped(text)
     local word <const> = text:match "^%s*(%a+)%s+[%w*\"'(]"
-    if not word or RESERVED[word] then return nil end
+    if not word or reserved.is(word) then return nil end
     return nearest.find(word:lower(), statement_words)
 end
 

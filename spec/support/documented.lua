@@ -153,7 +153,7 @@ end
 -- Modules that are no part of `dbrun` (lua/dbrun/init.lua): what they have is not for scripts.
 local INTERNAL <const> = {}
 for name in ([[argparse args command_line conninfo dotenv exit_guard host_option init mistyped nearest output pager
-    places project prompt target url]]):gmatch "%S+" do
+    places project prompt reserved target url]]):gmatch "%S+" do
     INTERNAL[name] = true
 end
 for _, path in ipairs(lines_of "ls lua/dbrun/*.lua") do

@@ -1,6 +1,7 @@
 --- Rows and results as text, for print: bounded, never waits, asks no metamethod of the script, and never looks at the
 --- terminal.
 local core <const> = require "dbrun.core"
+local reserved <const> = require "dbrun.reserved"
 
 local M = {}
 
@@ -56,16 +57,10 @@ local function quoted(text)
     return ('"%s"'):format(shown) .. (cut and ("… (%d bytes)"):format(#text) or "")
 end
 
-local WORDS <const> = {}
-for word in ([[and break do else elseif end false for function goto if in local nil not or repeat return then true until
-    while]]):gmatch "%a+" do
-    WORDS[word] = true
-end
-
 local function key_text(key)
     if type(key) ~= "string" then
         return ("[%s]"):format(type(key) == "number" and tostring(key) or type(key))
-    elseif key:find "^[%a_][%w_]*$" and #key <= 64 and not WORDS[key] then
+    elseif key:find "^[%a_][%w_]*$" and #key <= 64 and not reserved.is(key) then
         return key
     end
     return ("[%s]"):format(quoted(key))

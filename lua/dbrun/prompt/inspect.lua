@@ -1,5 +1,6 @@
 --- Lua values as the prompt shows them: tables by what is in them, bounded, with a mark where one contains itself.
 local core = require "dbrun.core"
+local reserved = require "dbrun.reserved"
 
 local M = {}
 
@@ -12,16 +13,10 @@ local function order(a, b)
     return tostring(a) < tostring(b)
 end
 
-local RESERVED <const> = {}
-for word in ([[and break do else elseif end false for function goto if in local nil not or repeat return then true until
-    while]]):gmatch "%a+" do
-    RESERVED[word] = true
-end
-
 local show
 
 local function key_text(key, seen, depth)
-    if type(key) == "string" and key:find "^[%a_][%w_]*$" and not RESERVED[key] then return key end
+    if type(key) == "string" and key:find "^[%a_][%w_]*$" and not reserved.is(key) then return key end
     return "[" .. show(key, seen, depth) .. "]"
 end
 

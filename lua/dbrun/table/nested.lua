@@ -24,13 +24,11 @@ local function key_text(key, above)
     return ("[%s]"):format(lua_text(key, above))
 end
 
---- `above` has the tables that the value is in, one that holds itself ends there; and the bytes that are left.
+--- `above` has the tables that the value is in: one that holds itself ends there.
 function lua_text(v, above)
     if v == core.null then
         return "NULL"
     elseif type(v) == "string" then
-        if above.left and #v > above.left then v = v:sub(1, math.max(above.left, 0)) end
-        if above.left then above.left = above.left - #v end
         return '"' .. core.text.escape((v:gsub('["\\]', "\\%0"))) .. '"'
     elseif type(v) ~= "table" then
         return tostring(v)
@@ -39,13 +37,8 @@ function lua_text(v, above)
     end
     above[v], above.deep = true, above.deep + 1
     local parts, n = {}, rawlen(v)
-    for i = 1, n do
-        if above.left and above.left <= 0 then break end
-        parts[i] = lua_text(rawget(v, i), above)
-        if above.left then above.left = above.left - 3 end
-    end
-    for _, key in ipairs(above.left and above.left <= 0 and {} or sorted_keys(v)) do
-        if above.left and above.left <= 0 then break end
+    for i = 1, n do parts[i] = lua_text(rawget(v, i), above) end
+    for _, key in ipairs(sorted_keys(v)) do
         if not (math.type(key) == "integer" and key >= 1 and key <= n) then
             parts[#parts + 1] = key_text(key, above) .. " = " .. lua_text(rawget(v, key), above)
         end
@@ -59,14 +52,6 @@ end
 ---@return string
 function M.lua(v)
     return lua_text(v, { deep = 0 })
-end
-
----As lua, but with no more of the value than about that many bytes, however large it is.
----@param v any
----@param most integer
----@return string
-function M.bounded(v, most)
-    return lua_text(v, { deep = 0, left = most })
 end
 
 local SORTED <const> = { sort_keys = true }

@@ -2,6 +2,7 @@
 --- script has set, __index or __pairs, is called.
 local core <const> = require "dbrun.core"
 local files <const> = require "dbrun.prompt.complete.files"
+local reserved <const> = require "dbrun.reserved"
 local words <const> = require "dbrun.prompt.complete.words"
 
 local M = {}
@@ -90,7 +91,7 @@ end
 local function add_fields(value, prefix, only_callable, out)
     local function add(key, v)
         if type(key) == "string" and key:sub(1, #prefix) == prefix and key:find "^[%a_][%w_]*$"
-            and not words.LUA_RESERVED[key] and (key:sub(1, 1) ~= "_" or prefix:sub(1, 1) == "_")
+            and not reserved.is(key) and (key:sub(1, 1) ~= "_" or prefix:sub(1, 1) == "_")
             and (not only_callable or callable(v)) then
             out[#out + 1] = key
         end

@@ -57,10 +57,7 @@ M.TYPES = list [[bigint bigserial bit boolean bytea char character cidr date dat
     text
     time timestamp timestamptz tsquery tsrange tstzrange tsvector uuid varchar xml]]
 
-M.LUA = list [[and break do else elseif end false for function goto if in local nil not or repeat return then true until
-    while]]
-
-M.LUA_RESERVED = set(table.concat(M.LUA, " "))
+M.LUA = require "dbrun.reserved".words
 
 --- Modules of dbrun that scripts use.
 M.MODULES = list [[dbrun dbrun.batch dbrun.cli dbrun.config dbrun.csv dbrun.db dbrun.error dbrun.fs dbrun.json dbrun.log
