@@ -60,7 +60,7 @@ M.TYPES = list [[bigint bigserial bit boolean bytea char character cidr date dat
 M.LUA = require "dbrun.reserved".words
 
 --- Modules of dbrun that scripts use.
-M.MODULES = list [[dbrun dbrun.batch dbrun.cli dbrun.config dbrun.csv dbrun.db dbrun.error dbrun.fs dbrun.json dbrun.log
+M.MODULES = list [[dbrun dbrun.cli dbrun.config dbrun.csv dbrun.db dbrun.error dbrun.fs dbrun.json dbrun.log
     dbrun.migrate dbrun.process dbrun.progress dbrun.redis dbrun.seed dbrun.stack dbrun.table dbrun.task dbrun.testing
     dbrun.time dbrun.tty dbrun.verify]]
 
