@@ -4,8 +4,8 @@ local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
+local own = require "dbrun.testing.own"
 local server = require "dbrun.testing.server"
-local task = require "dbrun.task"
 
 local M = {}
 
@@ -49,55 +49,6 @@ local function check_paths(paths)
     end
 end
 
--- ---- servers for one run ----
-
-
-local function dbrun(folder, ...)
-    local words <const> = { core.options.program, "--no-env", "stack", ... }
-    words.cwd, words.timeout = folder, 120
-    return process.run(words)
-end
-
-local function remove(folder)
-    local result <const> = dbrun(folder, "reset", "--force")
-    if result.code ~= 0 then cli.note("test: ", (result.stderr:gsub("%s+$", ""))) end
-    fs.rmtree(folder)
-end
-
---- Removes the servers of a run that was killed: its process is gone, or another one has its number now.
-local function remove_left(above)
-    for _, name in ipairs(fs.exists(above) and fs.list(above) or {}) do
-        local pid <const>, started <const> = name:match "^test%-(%d+)%-(%d+)$"
-        if pid and not process.alive(math.tointeger(tonumber(pid)), math.tointeger(tonumber(started))) then
-            remove(fs.join(above, name))
-        end
-    end
-end
-
---- Starts a stack of its own for this run.
----@return { urls: table<string, string>, [string]: any } servers a value to close
-local function own_servers()
-    local above <const> = fs.join(fs.cwd(), ".dbrun")
-    remove_left(above)
-    local me <const> = process.pid()
-    local folder <const> = fs.join(above, ("test-%d-%d"):format(me, process.info(me).start))
-    -- The folder of a stack that is there is what `dbrun stack` takes, whatever lies above.
-    fs.mkdir_p(fs.join(folder, ".dbrun", "stack"))
-    local ignore <const> = fs.join(above, ".gitignore")
-    if not fs.exists(ignore) then fs.write(ignore, "*\n") end
-    local servers <const> = setmetatable({ urls = {} }, { __close = function() task.shield(remove, folder) end })
-    local result <const> = dbrun(folder, "up")
-    if result.code ~= 0 then
-        remove(folder)
-        errors.raise {
-            kind = result.code == cli.USAGE and "config" or "io", message = "the servers for the specs did not start",
-            detail = result.stderr,
-        }
-    end
-    for key, value in dbrun(folder, "env").stdout:gmatch "([%u_]+)=([^\n]+)" do servers.urls[key] = value end
-    return servers
-end
-
 --- Where the specs' databases are made.
 local function servers_of_run()
     local given <const> = { urls = core.options.stack and core.options.overlay or nil }
@@ -105,7 +56,7 @@ local function servers_of_run()
         server.find() -- both, or an error
         given.urls = { DATABASE_URL = os.getenv(server.DATABASE), REDIS_URL = os.getenv(server.REDIS) }
     end
-    return given.urls and setmetatable(given, { __close = function() end }) or own_servers()
+    return given.urls and setmetatable(given, { __close = function() end }) or own.start()
 end
 
 -- ---- busted ----
@@ -138,8 +89,8 @@ end
 ---@return integer status
 function M.main(argv)
     return cli.main("test", function()
-        local own <const>, more <const> = split(argv)
-        local args <const>, help <const> = cli.parse(parser(), own)
+        local before <const>, more <const> = split(argv)
+        local args <const>, help <const> = cli.parse(parser(), before)
         if not args then
             cli.print(help)
             return cli.OK

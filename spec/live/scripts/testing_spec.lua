@@ -4,6 +4,7 @@ local db = require "dbrun.db"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
 local servers = require "spec.support.servers"
+local support = require "spec.support.pg"
 
 local program <const> = fs.realpath(core.options.program)
 local root <const> = fs.cwd()
@@ -243,6 +244,9 @@ describe("dbrun test", function()
         os.execute(("kill -INT -%d"):format(child.pid)) -- as a terminal does: to the program and to busted
         local result <const> = child:wait(60)
         assert.equal(130, result.code, result.stdout)
+        support.eventually(60, function() -- after 2 seconds a program of its own goes on alone
+            return #fs.list(folder .. "/.dbrun") == 1
+        end, "the servers are not removed")
         assert.same({ ".gitignore" }, fs.list(folder .. "/.dbrun"))
     end)
 
