@@ -18,7 +18,12 @@ describe("dbrun verify, about conditions that are easily overlooked:", function(
             grant insert on public.held to watcher]]
     end)
     teardown(function() pg:close() end)
-    before_each(function() root = fs.mkdtemp() end)
+    before_each(function()
+        root = fs.mkdtemp()
+        support.eventually(10, function() -- the sessions of a report may still be ending: they count as others
+            return pg:psql "select count(*) from pg_stat_activity where backend_type = 'client backend'" == "1"
+        end, "sessions of the test before stay")
+    end)
     after_each(function() fs.rmtree(root) end)
 
     ---The checks by their names, as a role sees them.
@@ -63,7 +68,7 @@ describe("dbrun verify, about conditions that are easily overlooked:", function(
         local check = report("few")["postgres.capacity"]
         assert.matches("5 %+ 15 %+ 2 %(sync%) of 37, others use 1[2-4]", check.text) -- so 25 are left, of the role's 30
         pg:psql "alter role few connection limit 23"
-        require("spec.support.pg").eventually(10, function() -- those of the report before may still be ending
+        support.eventually(10, function() -- those of the report before may still be ending
             return pg:psql "select count(*) from pg_stat_activity where usename = 'few'":find "^0"
         end, "the sessions of the report before stay")
         check = report("few")["postgres.capacity"]
@@ -95,6 +100,9 @@ describe("dbrun verify, about conditions that are easily overlooked:", function(
             pg:psql("alter system reset " .. name)
         end
         pg:psql "select pg_reload_conf()"
+        support.eventually(10, function()
+            return pg:psql "select current_setting('full_page_writes') || current_setting('autovacuum')" == "onon"
+        end)
     end)
 
     it("archiving that is on, and has no command", function()
