@@ -1,6 +1,6 @@
 /*
  * The root task waits for the terminal on the loop, so other tasks go on while the user types. What is typed
- * runs under lua_pcallk, in a stretch that Ctrl-C cancels.
+ * runs in a stretch that Ctrl-C cancels: see evaluate.h.
  *
  *   terminal:read --line, paste, Ctrl-C or end--> Lua --terminal:evaluate--> Lua --terminal:read--> ...
  */
@@ -9,6 +9,7 @@
 #include "base/deadline.h"
 #include "bind/base/args.h"
 #include "host/editline.h"
+#include "host/evaluate.h"
 #include "host/keys.h"
 #include "host/modes.h"
 #include "host/read.h"
@@ -46,7 +47,7 @@ struct prompt {
     bool bound;                   /* the Tab key */
     bool ended;                   /* end of input */
     bool broken;                  /* Ctrl-C */
-    struct scope_box *evaluation; /* of what runs; NULL = none */
+    struct evaluation evaluation; /* of what was typed */
 };
 
 static struct prompt *edited; /* libedit's callbacks have no argument */
@@ -75,8 +76,8 @@ static void on_input(void *data, unsigned events)
 static void on_break(void *data)
 {
     struct prompt *p = data;
-    if (p->evaluation) {
-        stretch_cancel(p->evaluation);
+    if (evaluate_is_running(&p->evaluation)) {
+        evaluate_cancel(&p->evaluation);
         return;
     }
     p->broken = true;
@@ -364,84 +365,7 @@ static int prompt_read(lua_State *L)
     return go_on(L, p);
 }
 
-/* ---- evaluating ---- */
-
-static int prompt_evaluate(lua_State *L);
-
-/* The level of the frame of prompt_evaluate; -1: there is none. */
-static int evaluate_level(lua_State *L)
-{
-    lua_Debug ar;
-    for (int level = 0; lua_getstack(L, level, &ar); level++) {
-        lua_getinfo(L, "f", &ar);
-        bool found = lua_tocfunction(L, -1) == prompt_evaluate;
-        lua_pop(L, 1);
-        if (found)
-            return level;
-    }
-    return -1;
-}
-
-/* Pushes the text with a traceback, as in lua: without the frames of the prompt, which are its end. */
-static void push_traceback(lua_State *L, const char *text)
-{
-    static const char title[] = "stack traceback:";
-    int level = evaluate_level(L);
-    size_t len, own;
-    luaL_traceback(L, L, text, 1);
-    if (level < 0)
-        return;
-    luaL_traceback(L, L, NULL, level);
-    const char *all = lua_tolstring(L, -2, &len);
-    const char *below = lua_tolstring(L, -1, &own) + sizeof title - 1;
-    own -= sizeof title - 1;
-    if (len < own || memcmp(all + len - own, below, own) != 0) {
-        lua_pop(L, 1);
-        return;
-    }
-    lua_pushlstring(L, all, len - own);
-    lua_pushliteral(L, "\n\t[C]: in ?");
-    lua_concat(L, 2);
-}
-
-/* As in lua: a string gets the traceback, an object with __tostring stays as it is. */
-static int handle_message(lua_State *L)
-{
-    const char *text = lua_tostring(L, 1);
-    if (text == NULL) {
-        if (report_is_kind(L, 1, NULL))
-            return 1;
-        if (luaL_callmeta(L, 1, "__tostring") && lua_type(L, -1) == LUA_TSTRING)
-            return 1;
-        text = lua_pushfstring(L, "(error object is a %s value)", luaL_typename(L, 1));
-    }
-    push_traceback(L, text);
-    return 1;
-}
-
-/* Stack: the terminal, the handler, the stretch, then the results or the error. */
-enum { AT_HANDLER = 2, AT_STRETCH };
-
-static int take_results(lua_State *L, struct prompt *p, int status)
-{
-    struct sched *s = p->host->rt->sched;
-    bool cancelled = stretch_was_cancelled(p->evaluation);
-    stretch_leave(p->evaluation);
-    p->evaluation = NULL;
-    if (sched_interrupted(s))
-        return sched_raise_interrupted(L, s);
-    bool ok = status == LUA_OK || status == LUA_YIELD;
-    lua_pushboolean(L, ok);
-    lua_replace(L, AT_STRETCH);
-    if (!ok)
-        lua_pushboolean(L, cancelled && report_is_kind(L, -1, "cancelled"));
-    return lua_gettop(L) - AT_HANDLER;
-}
-
-static int evaluate_k(lua_State *L, int status, lua_KContext ctx)
-{
-    return take_results(L, (struct prompt *)ctx, status);
-}
+/* ---- what else Lua needs ---- */
 
 /* evaluate(fn, ...) -> true and its results; or false, the error (a text with the traceback, or the error
  * object), and whether Ctrl-C ended it. */
@@ -449,17 +373,8 @@ static int prompt_evaluate(lua_State *L)
 {
     struct prompt *p = check(L);
     luaL_checkany(L, 2);
-    if (p->evaluation != NULL)
-        return luaL_error(L, "the terminal evaluates already");
-    lua_pushcfunction(L, handle_message);
-    lua_insert(L, AT_HANDLER);
-    p->evaluation = stretch_enter(L, p->host->rt->sched);
-    lua_insert(L, AT_STRETCH);
-    int nargs = lua_gettop(L) - AT_STRETCH - 1;
-    return take_results(L, p, lua_pcallk(L, nargs, LUA_MULTRET, AT_HANDLER, (lua_KContext)p, evaluate_k));
+    return evaluate(L, &p->evaluation);
 }
-
-/* ---- what else Lua needs ---- */
 
 /* is_edited() -> does libedit edit the lines? */
 static int prompt_is_edited(lua_State *L)
@@ -526,7 +441,7 @@ bool prompt_has_terminal(void)
 void prompt_push(lua_State *L, struct host *h)
 {
     struct prompt *p = lua_newuserdatauv(L, sizeof *p, VALUES);
-    *p = (struct prompt){.host = h, .tty = -1};
+    *p = (struct prompt){.host = h, .tty = -1, .evaluation = {.host = h, .method = prompt_evaluate}};
     if (luaL_newmetatable(L, CLASS)) {
         lua_pushcfunction(L, prompt_gc);
         lua_setfield(L, -2, "__gc");
