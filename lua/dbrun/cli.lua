@@ -93,8 +93,14 @@ local function refused(root, program, e)
     return leave(command_line.USAGE)
 end
 
---- What run returned, as an exit status.
-local function status_of(name, result)
+--- What run returned, as an exit status. nil, or false, and why tells that it failed, as io.open does.
+local function status_of(name, result, why)
+    if not result and errors.is(why) then error(why, 0) end
+    if errors.is(result) then error(result, 0) end
+    if not result and type(why) == "string" then
+        command_line.note(("%s: %s"):format(name, why))
+        return command_line.FAILED
+    end
     if result == nil or result == true or type(result) == "table" then return command_line.OK end
     if result == false then return command_line.FAILED end
     local status = type(result) == "number" and math.tointeger(result)
@@ -120,8 +126,8 @@ local function work(root, level, values)
     local alone = nearest_with(level, "only_one")
     if not alone then return status_of(root.name, run(values)) end
     local lock = type(alone) == "string" and alone or root.name
-    local held, result = require "dbrun.cli.only_one".run(lock, function() return run(values) end)
-    if held then return status_of(root.name, result) end
+    local held, result, why = require "dbrun.cli.only_one".run(lock, function() return run(values) end)
+    if held then return status_of(root.name, result, why) end
     command_line.note(("%s: it runs already: %s. Nothing was done."):format(lock, result))
     return BUSY
 end

@@ -47,9 +47,9 @@ int program_main(lua_State *L);
 
 /* ---- status.c ---- */
 
-/* Takes the value on top of the stack, which the script has returned: its exit status, or raises an error
- * when it can be none. */
-void status_take(lua_State *L, struct host *h);
+/* Takes the two values from `index` on, which the script has returned: its exit status; or raises an error
+ * when it can be none, and when it is nil or false and why: a message, or an error object. */
+void status_take(lua_State *L, struct host *h, int index);
 /* lua_CFunction, upvalue 1 the host, core.status(n): the status when the script returns none. */
 int status_set(lua_State *L);
 

@@ -189,7 +189,7 @@ static int prepare(lua_State *L, struct host *h)
     return NO_CALL;
 }
 
-/* The call that `prepare` set up has returned one value. */
+/* The call that `prepare` set up has returned: one value, or two where they tell the exit status. */
 static void take(lua_State *L, struct host *h)
 {
     if (h->step == STEP_INIT) { /* the step before has just run */
@@ -198,7 +198,7 @@ static void take(lua_State *L, struct host *h)
     } else if (h->step == STEP_ACTIONS && h->action > 0)
         take_action(L, &h->options.actions[h->action - 1]);
     else if (h->returns_status)
-        status_take(L, h);
+        status_take(L, h, AT_HANDLER + 1);
     h->returns_status = false;
     lua_settop(L, AT_HANDLER);
 }
@@ -213,7 +213,7 @@ static int run(lua_State *L, struct host *h)
             lua_settop(L, AT_HANDLER);
             continue;
         }
-        int status = lua_pcallk(L, nargs, 1, AT_HANDLER, (lua_KContext)h, run_k);
+        int status = lua_pcallk(L, nargs, h->returns_status ? 2 : 1, AT_HANDLER, (lua_KContext)h, run_k);
         if (status != LUA_OK)
             return lua_error(L);
         take(L, h);

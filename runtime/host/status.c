@@ -12,32 +12,55 @@ int status_set(lua_State *L)
     return 0;
 }
 
+static void raise_object(lua_State *L, int index)
+{
+    if (report_is_kind(L, index, NULL)) {
+        lua_pushvalue(L, index);
+        lua_error(L);
+    }
+}
+
+/* nil, or false, and why: the way in which a function of Lua tells that it failed, as io.open does. What it
+ * tells is raised; does nothing when there is no such second value. */
+static void raise_reason(lua_State *L, const char *name, int index)
+{
+    raise_object(L, index + 1);
+    if (lua_type(L, index + 1) == LUA_TSTRING)
+        luaL_error(L, "%s returned %s: %s", name, lua_isnil(L, index) ? "nil" : "false",
+                   lua_tostring(L, index + 1));
+}
+
 /* Strings, functions and the like mean something that no program does with them. A module that is run as a
  * script returns a table, and a script that computes may return a float: both have worked. false is a
  * failure, as it is for os.exit. */
-void status_take(lua_State *L, struct host *h)
+void status_take(lua_State *L, struct host *h, int index)
 {
     bool named = h->options.script < h->argc && !h->options.is_stdin;
     const char *name = named ? h->script : "stdin";
-    switch (lua_type(L, -1)) {
+    switch (lua_type(L, index)) {
     case LUA_TNIL:
+        raise_reason(L, name, index);
+        break;
     case LUA_TTABLE:
+        raise_object(L, index);
         break;
     case LUA_TBOOLEAN:
-        if (!lua_toboolean(L, -1))
-            luaL_error(L, "%s returned false", name);
+        if (lua_toboolean(L, index))
+            break;
+        raise_reason(L, name, index);
+        luaL_error(L, "%s returned false", name);
         break;
     case LUA_TNUMBER:
-        if (!lua_isinteger(L, -1))
+        if (!lua_isinteger(L, index))
             break;
-        if (lua_tointeger(L, -1) < 0 || lua_tointeger(L, -1) > 255)
+        if (lua_tointeger(L, index) < 0 || lua_tointeger(L, index) > 255)
             luaL_error(L, "%s returned %I, but an exit status is an integer from 0 to 255", name,
-                       (LUAI_UACINT)lua_tointeger(L, -1));
-        h->script_status = (int)lua_tointeger(L, -1);
+                       (LUAI_UACINT)lua_tointeger(L, index));
+        h->script_status = (int)lua_tointeger(L, index);
         break;
     default:
         luaL_error(
             L, "%s returned a %s, but a script returns nothing, or its exit status: an integer from 0 to 255",
-            name, luaL_typename(L, -1));
+            name, luaL_typename(L, index));
     }
 }

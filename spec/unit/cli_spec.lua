@@ -309,6 +309,21 @@ examples:
         assert.equal(2, dbrun({ "forgets.lua", "--x" }).code)
     end)
 
+    it("has failed when run returns why, as io.open does", function()
+        for code, expected in pairs { ["nil, 'no rows'"] = { 1, "why: no rows\n" },
+            ["false, 'no rows'"] = { 1, "why: no rows\n" }, ["nil"] = { 0, "" }, ["false"] = { 1, "" } } do
+            fs.write(dir .. "/scripts/why.lua", ([[return require "dbrun.cli".run {
+                run = function() return %s end }]]):format(code))
+            local result = dbrun { "why" }
+            assert.same(expected, { result.code, result.stderr })
+        end
+        fs.write(dir .. "/scripts/why.lua", [[return require "dbrun.cli".run { run = function()
+            return nil, require "dbrun.error".new { kind = "config", message = "no rows" } end }]])
+        local result = dbrun { "why" }
+        assert.equal(2, result.code)
+        assert.matches("configuration error: no rows", result.stderr, 1, true)
+    end)
+
     it("takes what is not given from the environment, then from the .env, without showing it", function()
         assert.matches("^begins\n5\t", dbrun({ "tidy" }, { TIDY_DAYS = "5" }).stdout)
         assert.matches("^begins\n6\t", dbrun({ "tidy", "--days=6" }, { TIDY_DAYS = "5" }).stdout)

@@ -230,6 +230,25 @@ describe("the end of a program", function()
         end
     end)
 
+    it("is an error when the script returns why it failed, as io.open does", function()
+        for code, text in pairs { ["nil, 'no rows'"] = "a.lua returned nil: no rows",
+            ["io.open '/nowhere/x'"] = "a.lua returned nil: /nowhere/x: No such file or directory",
+            ["false, 'no rows'"] = "a.lua returned false: no rows",
+            ["pcall(error, 'no rows', 0)"] = "a.lua returned false: no rows" } do
+            assert.same({ out = "", err = ("lua: %s\n"):format(text), code = 1 },
+                run("lua a.lua", { ["a.lua"] = "return " .. code }))
+        end
+        local made = "require 'dbrun.error'.new { kind = 'usage', message = 'no rows' }"
+        for _, before in ipairs { "", "nil, ", "false, " } do
+            local r = run("lua a.lua", { ["a.lua"] = "return " .. before .. made })
+            assert.equal(2, r.code)
+            assert.matches("usage error: no rows", r.err, 1, true)
+        end
+        for _, code in ipairs { "nil", "nil, 5", "('a'):find 'b'", "{}, 'text'", "nil, {}" } do
+            assert.equal(0, run("lua a.lua", { ["a.lua"] = "return " .. code }).code)
+        end
+    end)
+
     it("os.exit(n, true) ends the other tasks too", function()
         local r = run("lua a.lua", script [[
             task.spawn(function() local x <close> = closing(function() print "closed" end) task.sleep(9) end)
