@@ -19,6 +19,11 @@ local SCRIPT <const> = [[
     cd $dir/folder && unset LUA_INIT LUA_INIT_5_4 LUA_PATH LUA_CPATH LUA_PATH_5_4 LUA_CPATH_5_4 DBRUN_LUA_DIR
     PATH=$dir/$whose:$PATH timeout -k 1 30 sh $dir/command >$dir/out 2>$dir/err </dev/null]]
 
+--- For what has to happen once the program runs: its script says when (READY), the command waits for that. A start
+--- may take longer than any sleep.
+M.WAIT = "until [ -e ready ]; do sleep 0.02; done; "
+M.READY = ' io.open("ready", "w"):close() '
+
 ---@class dbrun.spec.Ended
 ---@field out string
 ---@field err string

@@ -263,7 +263,7 @@ pg.on_both(describe, function(_, open)
             e:transaction(function(tx)
                 tx:exec(("insert into %s values (1)"):format(t))
                 assert.same({ { i = 1 } }, all(tx:copy_out(t)))
-                for row in tx:copy_out "select generate_series(1, 1000000) as i" do
+                for row in tx:copy_out "select generate_series(1, 100000) as i" do -- the rest ends within 5 seconds
                     if row.i == 2 then break end
                 end
                 assert.equal(1, tx:value(("select count(*) from %s"):format(t)))

@@ -1,7 +1,9 @@
 --- Standard input and the output of io.popen: a task that waits for them lets the others run.
 
-local run <const> = require "spec.support.command".run
+local shell <const> = require "spec.support.command"
 local terminal <const> = require "spec.support.terminal"
+
+local run <const>, WAIT <const>, READY <const> = shell.run, shell.WAIT, shell.READY
 
 local TICKER <const> = [[
     local task = require "dbrun.task"
@@ -22,21 +24,22 @@ describe("standard input", function()
         for _, read in ipairs { "io.read()", "io.read('a')", "io.read(2)", "io.read(0)", "io.read('n')", "io.lines()()",
             "io.stdin:read('L')", "io.stdin:lines(1)()", "io.input():read('l')", "io.open('/dev/stdin'):read()",
             "io.lines('/dev/stdin', 'n')()" } do
-            local r = run("(sleep 0.4; echo 12) | lua a.lua",
-                script(read .. " print(ticks > 5 or ticks)"))
+            local r = run("(" .. WAIT .. "sleep 0.4; echo 12) | lua a.lua",
+                script(READY .. read .. " print(ticks > 5 or ticks)"))
             assert.same({ out = "true\n", err = "", code = 0 }, r, read)
         end
     end)
 
     it("is waited for as a FIFO and as a socket", function()
-        local r = run("mkfifo f; (exec 3>f; sleep 0.3; echo 12 >&3) & lua a.lua <f",
-            script "print(io.read()) print(ticks > 5 or ticks)")
+        local r = run("mkfifo f; (exec 3>f; " .. WAIT .. "sleep 0.3; echo 12 >&3) & lua a.lua <f",
+            script(READY .. "print(io.read()) print(ticks > 5 or ticks)"))
         assert.same({ out = "12\ntrue\n", err = "", code = 0 }, r)
         r = run([[perl -MSocket -e '
             socketpair(my $ours, my $theirs, AF_UNIX, SOCK_STREAM, PF_UNSPEC) or die;
             if (!fork) { open(STDIN, "<&", $theirs); close $ours; exec "lua", "a.lua" }
-            close $theirs; select undef, undef, undef, 0.3; syswrite $ours, "12\n"; wait']],
-            script "print(io.read()) print(ticks > 5 or ticks)")
+            close $theirs; select undef, undef, undef, 0.02 until -e "ready"; select undef, undef, undef, 0.3;
+            syswrite $ours, "12\n"; wait']],
+            script(READY .. "print(io.read()) print(ticks > 5 or ticks)"))
         assert.same({ out = "12\ntrue\n", err = "", code = 0 }, r)
     end)
 
@@ -111,30 +114,30 @@ describe("standard input", function()
     end)
 
     it("loses nothing when a read is cancelled in the middle", function()
-        local r = run("(printf 'one\\ntwo\\nthr'; sleep 1; echo ee) | lua a.lua", script [[
-            print(select(2, pcall(task.timeout, 0.3, io.read, "l", "L", "l")).kind)
+        local r = run("(printf 'one\\ntwo\\nthr'; " .. WAIT .. "echo ee) | lua a.lua", script([[
+            print(select(2, pcall(task.timeout, 0.1, io.read, "l", "L", "l")).kind)
             local t = task.spawn(io.read, "a")
             task.sleep(0.05)
-            t:cancel()
+            t:cancel()]] .. READY .. [[
             print(io.read(), io.read(2))
-            print(io.read "a")]])
+            print(io.read "a")]]))
         assert.same({ out = "timeout\none\ttw\no\nthree\n\n", err = "", code = 0 }, r)
     end)
 
     it("a read that was cancelled leaves its bytes to dofile", function()
-        local r = run("(printf 'print'; sleep 1; echo '(5)') | lua a.lua",
-            script "pcall(task.timeout, 0.3, io.read) dofile()")
+        local r = run("(printf 'print'; " .. WAIT .. "echo '(5)') | lua a.lua",
+            script("pcall(task.timeout, 0.1, io.read)" .. READY .. "dofile()"))
         assert.same({ out = "5\n", err = "", code = 0 }, r)
     end)
 
     it("blocks where nothing can yield, and loses nothing there either", function()
-        local r = run("(printf 'one\\ntwo'; sleep 0.5; printf 'X\\nthree\\n') | lua a.lua", script [[
+        local r = run("(printf 'one\\ntwo'; " .. WAIT .. "sleep 0.1; printf 'X\\nthree\\n') | lua a.lua", script([[
             local reader = task.spawn(function() return io.read "a" end)
-            task.sleep(0.2)
+            task.sleep(0.05)]] .. READY .. [[
             print(tostring(setmetatable({}, { __tostring = function() return "[" .. io.read() .. "]" end })))
             local t = { 3, 2, 1 }
             table.sort(t, function(a, b) io.read(0) return a < b end)
-            print(reader:join())]])
+            print(reader:join())]]))
         assert.same({ out = "[one]\ntwoX\nthree\n\n", err = "", code = 0 }, r)
     end)
 
@@ -197,20 +200,20 @@ describe("standard input", function()
             print(ok, ok or e)]]))
         assert.equal(0, r.code, r.err)
         assert.matches("^%l+\t", r.out)
-        r = run("(sleep 0.4; printf 'one\\ntwo\\n') | lua a.lua", script(fire .. [[
+        r = run("(" .. WAIT .. "sleep 0.2; printf 'one\\ntwo\\n') | lua a.lua", script(fire .. [[
             local owner = task.spawn(pcall, io.read)
-            task.sleep(0.05)
+            task.sleep(0.05)]] .. READY .. [[
             fire(function() owner:cancel() end)
             print(io.read("l", "l"))]]))
         assert.same({ out = "one\ttwo\n", err = "", code = 0 }, r)
     end)
 
     it("what a read that cannot wait has left is given to the task that waits", function()
-        local r = run("(sleep 0.3; printf 'one\\ntwo\\n'; sleep 3) | lua a.lua", script [[
+        local r = run("(" .. WAIT .. "sleep 0.1; printf 'one\\ntwo\\n'; sleep 3) | lua a.lua", script([[
             local t = task.now()
             local a = task.spawn(function() return io.read() end)
-            task.sleep(0.1)
-            print((string.gsub("x", "x", function() return io.read() end)), a:join(), task.now() - t < 2)]])
+            task.sleep(0.05)]] .. READY .. [[
+            print((string.gsub("x", "x", function() return io.read() end)), a:join(), task.now() - t < 2)]]))
         assert.same({ out = "one\ttwo\ttrue\n", err = "", code = 0 }, r)
     end)
 

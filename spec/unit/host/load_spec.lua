@@ -1,15 +1,18 @@
 --- dofile, loadfile, debug.debug and a script that are read from standard input, in turn with io.read.
 
-local run <const> = require "spec.support.command".run
+local shell <const> = require "spec.support.command"
+
+local run <const>, WAIT <const> = shell.run, shell.WAIT
 
 local TASKS <const> = [[
     task = require "dbrun.task"
     reader = task.spawn(function() print("reader", io.read()) end)
-    task.sleep(0.2) ]]
+    task.sleep(0.05) ]] .. shell.READY
 
 describe("a program on standard input", function()
     it("that a task is reading already waits for its turn, and other tasks run", function()
-        local input <const> = "(printf 'one'; sleep 0.6; printf ' line\\nprint(5, ...)\\nreturn 7\\n') | lua a.lua"
+        local input <const> = "(printf 'one'; " .. WAIT
+            .. "sleep 0.4; printf ' line\\nprint(5, ...)\\nreturn 7\\n') | lua a.lua"
         for code, out in pairs {
             ["print(dofile())"] = "5\n7\n",
             ["print(pcall(dofile, nil))"] = "5\ntrue\t7\n",
@@ -25,20 +28,19 @@ describe("a program on standard input", function()
     end)
 
     it("is cancelled as any other read, and loses nothing", function()
-        local r <const> = run("(printf 'print('; sleep 1; printf '5)') | lua a.lua", { ["a.lua"] = [[
-            print((pcall(require "dbrun.task".timeout, 0.3, dofile)))
-            dofile()]] })
+        local r <const> = run("(printf 'print('; " .. WAIT .. "printf '5)') | lua a.lua", { ["a.lua"] = [[
+            print((pcall(require "dbrun.task".timeout, 0.1, dofile)))]] .. shell.READY .. "dofile()" })
         assert.same({ out = "false\n5\n", err = "", code = 0 }, r)
     end)
 
     it("begins with what a waiting read has taken where it has to block", function()
-        local input <const> = "(printf 'print('; sleep 0.6; printf '5)\\n') | "
+        local input <const> = "(printf 'print('; " .. WAIT .. "sleep 0.1; printf '5)\\n') | "
         local files <const> = { ["a.lua"] = TASKS .. [[
             table.sort({ 1, 2 }, function(a, b) dofile() return a < b end)]] }
         assert.same({ out = "5\nreader\tnil\n", err = "", code = 0 }, run(input .. "lua a.lua", files))
         assert.same({ out = "5\nreader\tnil\n", err = "", code = 0 },
             run(input .. "lua -e 'dofile \"a.lua\"' -", { ["a.lua"] = TASKS }))
-        local r <const> = run("(printf 'pri'; sleep 0.6; printf 'nt(5)\\ncont\\nrest\\n') | lua a.lua",
+        local r <const> = run("(printf 'pri'; " .. WAIT .. "sleep 0.1; printf 'nt(5)\\ncont\\nrest\\n') | lua a.lua",
             { ["a.lua"] = TASKS .. "debug.debug()" })
         assert.same({ out = "5\nreader\trest\n", err = "lua_debug> lua_debug> ", code = 0 }, r)
     end)

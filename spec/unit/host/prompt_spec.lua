@@ -231,7 +231,9 @@ describe("the prompt", function()
     it("lets tasks run while it waits for a stdin that is no terminal", function()
         local r = run([[(echo 't = require "dbrun.task" n = 0'
             echo 'ticker = t.spawn(function() while true do t.sleep(0.01) n = n + 1 end end)'
-            sleep 0.4; echo 'print(n > 5 or n)'; echo 'print(io.read())'; sleep 0.1; echo 'for you'
+            echo 'io.open("ready", "w"):close()'
+            until [ -e ready ]; do sleep 0.02; done; sleep 0.4
+            echo 'print(n > 5 or n)'; echo 'print(io.read())'; sleep 0.1; echo 'for you'
             echo 'ticker:cancel()') | lua -i]])
         assert.matches("> true\n> for you\n> > \n$", r.out)
         assert.equal(0, r.code)
