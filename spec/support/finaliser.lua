@@ -5,6 +5,7 @@
 
 local core <const> = require "dbrun.core"
 local process <const> = require "dbrun.process"
+local rounds <const> = require "spec.support.rounds"
 
 local M = {}
 
@@ -15,8 +16,8 @@ local M = {}
 ---@param scene table prepare, run, act, check: functions
 ---@return integer n the last moment that was tried
 function M.at_every_moment(scene)
-    local stride <const> = os.getenv "ASAN_OPTIONS" and 4 or 1
-    local n = math.random(stride) - stride
+    local stride <const>, first <const> = rounds.moments()
+    local n = first - stride
     repeat
         n = n + stride
         local x <const> = scene.prepare()

@@ -3,7 +3,7 @@
 
 local pg = require "spec.support.pg"
 local resident = require "spec.support.resident"
-local rounds = require "spec.support.rounds"
+local rounds = require("spec.support.rounds").of
 local task = require "dbrun.task"
 
 local STATEMENTS <const> = math.tointeger(tonumber(os.getenv "DBRUN_SOAK_STATEMENTS") or rounds(40000))

@@ -4,7 +4,7 @@ local fake = require "spec.support.fake"
 local redis = require "dbrun.redis"
 local redis_cluster = require "spec.support.redis_cluster"
 local redis_server = require "spec.support.redis_server"
-local rounds = require "spec.support.rounds"
+local rounds = require("spec.support.rounds").of
 local task = require "dbrun.task"
 
 local wait_until <const> = redis_server.wait_until

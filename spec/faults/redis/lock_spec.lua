@@ -7,7 +7,7 @@ local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 local redis_sentinels = require "spec.support.redis_sentinels"
 local redis_server = require "spec.support.redis_server"
-local rounds = require "spec.support.rounds"
+local rounds = require("spec.support.rounds").of
 local task = require "dbrun.task"
 
 local function seeded()

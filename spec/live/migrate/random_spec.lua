@@ -3,7 +3,7 @@
 local fs = require "dbrun.fs"
 local oracle = require "spec.support.migrate.oracle"
 local random_file = require "spec.support.migrate.random_file"
-local rounds = require "spec.support.rounds"
+local rounds = require("spec.support.rounds").of
 
 local FILES <const> = math.tointeger(tonumber(os.getenv "DBRUN_MIGRATE_FILES" or "")) or rounds(300)
 local SEED <const> = math.tointeger(tonumber(os.getenv "DBRUN_TEST_SEED" or "")) or 20250101

@@ -3,7 +3,7 @@
 local errors = require "dbrun.error"
 local keys = require "dbrun.redis.keys"
 local redis_server = require "spec.support.redis_server"
-local rounds = require "spec.support.rounds"
+local rounds = require("spec.support.rounds").of
 
 local seed <const> = math.tointeger(os.getenv "DBRUN_TEST_SEED") or os.time() * 1000 + math.random(0, 999)
 

@@ -5,7 +5,7 @@ local errors = require "dbrun.error"
 local files = require "dbrun.migrate.read.files"
 local fs = require "dbrun.fs"
 local parse = require "dbrun.migrate.read.parse"
-local rounds = require "spec.support.rounds"
+local rounds = require("spec.support.rounds").of
 local split = require "dbrun.migrate.read.split"
 
 local function failure(fn, ...)
