@@ -8,6 +8,7 @@
 #include "base/deadline.h"
 #include "host/input.h"
 #include "host/terminal.h"
+#include "task/traced.h"
 
 #include <errno.h>
 #include <lualib.h>
@@ -71,6 +72,7 @@ static int park(lua_State *L, struct reading *r, struct wait_queue *queue)
         io_borrowed_want(r->in->watch, true);
     else
         wait_queue_push(queue, r->wait);
+    wait_told(L, s, r->wait, TRACE_WAIT, "input");
     return wait_park(L, r->wait, (lua_KContext)r, resumed);
 }
 

@@ -1,5 +1,6 @@
 /* Groups as scripts use them: spawn, wait, cancel, and the end of their block. */
 #include "task/impl.h"
+#include "task/traced.h"
 
 #include <lauxlib.h>
 
@@ -75,8 +76,11 @@ static int group_end_k(lua_State *L, int status, lua_KContext how)
     } else if (status == LUA_YIELD) {
         take_told(L, g);
     }
-    if (g->live > 0)
-        return wait_park(L, group_wait_begin(g, s), how, group_end_k);
+    if (g->live > 0) {
+        struct wait *w = group_wait_begin(g, s);
+        wait_told(L, s, w, TRACE_WAIT, "tasks");
+        return wait_park(L, w, how, group_end_k);
+    }
     g->cancelled = false;
     g->scope.fired = g->scope.delivered = false;
     if (how != END_WAIT)

@@ -61,6 +61,7 @@ struct task {
     int ref;   /* registry reference to the userdata while it lives */
     int nargs; /* arguments on co's stack before the first resume; results after the end */
     uint32_t id;
+    uint32_t lane; /* of the trace; 0: none yet */
     enum scope_kind cancel_kind;
     enum task_state state;
     bool ok;     /* DONE: returned rather than raised */
@@ -135,6 +136,7 @@ struct sched {
     struct group *cancel_head; /* groups whose tasks are being cancelled */
     struct group *cancel_tail;
     struct scope *aside; /* scopes of suspended coroutines; those of one coroutine innermost first */
+    struct trace *trace; /* NULL: none */
     struct deferred *deferred;
     struct timer_heap timers;
     struct ending ending;
@@ -223,6 +225,12 @@ void traceback_attach(lua_State *L, struct sched *s);
 /* Reports the error of a task of the root group, on top of L, to the function of sched_on_failure. False
  * when there is none. */
 bool sched_report_failure(lua_State *L, struct sched *s);
+
+/* ---- traced.c ---- */
+/* The wait, which has `told`, has ended. */
+void traced_wait_ended(struct sched *s, struct wait *w);
+/* Gives the task's lane back. */
+void traced_task_ended(struct sched *s, struct task *t);
 
 /* ---- wait.c ---- */
 /* Ends a pending wait by the cancellation noted in its task. */

@@ -1,6 +1,7 @@
 /* core.task: its functions, the methods of tasks, and task_open. */
 #include "base/deadline.h"
 #include "task/impl.h"
+#include "task/traced.h"
 
 #include <lauxlib.h>
 
@@ -76,6 +77,7 @@ static int task_join(lua_State *L)
     }
     task_check_park(L, s);
     struct wait *w = wait_begin(s, DEADLINE_NEVER, abandon_join, t);
+    wait_told(L, s, w, TRACE_WAIT, "tasks");
     wait_queue_push(&t->joiners, w);
     return wait_park(L, w, (lua_KContext)t, join_k);
 }
@@ -121,6 +123,7 @@ static int task_sleep(lua_State *L)
     /* An endless sleep counts as a timer: no deadlock. */
     uint64_t deadline = deadline_min(deadline_in(seconds), DEADLINE_NEVER - 1);
     struct wait *w = wait_begin(s, deadline, abandon_sleep, NULL);
+    wait_told(L, s, w, TRACE_SLEEP, "sleep");
     return wait_park(L, w, 0, sleep_k);
 }
 

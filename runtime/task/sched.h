@@ -22,6 +22,7 @@
 #define DBRUN_TASK_SCHED_H
 
 #include "base/error.h"
+#include "trace/trace.h"
 
 #include <lua.h>
 #include <signal.h>
@@ -50,6 +51,8 @@ struct wait {
     struct wait *next; /* for a FIFO the resource keeps (wait_queue) */
     struct wait *prev;
     struct sched_timer timer; /* its deadline; stopped = none */
+    struct trace_span span;   /* with a trace: set by who tells of the wait */
+    const struct trace_text *told; /* the wait's end tells this of it (task/traced.h); NULL: nothing */
     enum wait_status status;
 };
 
@@ -117,6 +120,8 @@ void sched_on_failure(struct sched *s, void (*fn)(lua_State *L, void *data), voi
  * connection): +1 when it begins, -1 when it ends. The end of the program waits for it at most 1.5 s. */
 void sched_background(struct sched *s, int change);
 
+/* What the program waits for is told to this trace. NULL: to none. */
+void sched_set_trace(struct sched *s, struct trace *trace);
 /* How errors become Lua values; set by the binding, which knows the error object. */
 void sched_set_errors(struct sched *s, void (*push)(lua_State *L, void *data, const struct error *e),
                       void *data);

@@ -1,6 +1,7 @@
 /* Conditions (queues and semaphores are made of them) and signals: what tasks wait for besides I/O. */
 #include "base/deadline.h"
 #include "task/impl.h"
+#include "task/traced.h"
 
 #include <lauxlib.h>
 #include <stdlib.h>
@@ -50,6 +51,7 @@ static int condition_wait(lua_State *L)
     task_check_park(L, s);
     struct wait *w = wait_begin(s, deadline, abandon_condition, c);
     wait_queue_push(&c->waiting, w);
+    wait_told(L, s, w, TRACE_WAIT, "condition");
     return wait_park(L, w, 0, condition_k);
 }
 
@@ -206,6 +208,7 @@ static int signal_wait(lua_State *L)
         return sched_usage(L, s, "this signal handle is closed");
     task_check_park(L, s);
     struct wait *w = wait_begin(s, DEADLINE_NEVER, abandon_signal, b->h);
+    wait_told(L, s, w, TRACE_WAIT, "signal");
     if (b->h->pending)
         wait_wake(w);
     else

@@ -104,6 +104,8 @@ static void task_ended(struct sched *s, struct task *t)
     lua_State *L = s->L;
     lua_checkstack(L, 8);
     t->state = TASK_DONE;
+    if (t->lane)
+        traced_task_ended(s, t);
     s->deadlocks = 0;
     t->quiet = !t->ok && t->own.delivered && traceback_is_cancelled(t->co) &&
                !(t == s->root_task && s->interrupt_reason);
@@ -130,7 +132,11 @@ void task_resume(struct sched *s, struct task *t)
     int nargs = t->nargs;
     t->nargs = 0;
     t->state = TASK_RUNNING;
+    if (s->trace)
+        trace_runs(s->trace, true);
     int status = lua_resume(t->co, s->L, nargs, &nres);
+    if (s->trace)
+        trace_runs(s->trace, false);
     s->current = before;
     s->running = running;
     if (status == LUA_YIELD && s->parking) {
@@ -174,6 +180,8 @@ void task_close(struct sched *s, struct task *t)
 {
     if (t->state == TASK_DONE)
         return;
+    if (t->lane)
+        traced_task_ended(s, t);
     s->current = t;
     s->running = t->co;
     s->blocked = 1;

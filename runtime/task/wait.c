@@ -77,6 +77,7 @@ struct wait *wait_begin(struct sched *s, uint64_t deadline, void (*abandon)(stru
     w->abandon = abandon;
     w->data = data;
     w->next = w->prev = NULL;
+    w->told = NULL;
     w->status = WAIT_PENDING;
     w->timer.fn = expired;
     w->timer.data = w;
@@ -106,6 +107,8 @@ enum wait_status wait_end(struct sched *s)
     struct wait *w = &s->current->wait;
     enum wait_status status = w->status;
     w->status = WAIT_NONE;
+    if (w->told)
+        traced_wait_ended(s, w);
     return status;
 }
 
@@ -116,6 +119,8 @@ static int parked_k(lua_State *L, int status, lua_KContext ctx)
         /* C code resumed a coroutine that a task is parked in. */
         t->wait.abandon(&t->wait);
         t->wait.status = WAIT_NONE;
+        if (t->wait.told)
+            traced_wait_ended(t->sched, &t->wait);
         sched_timer_stop(t->sched, &t->wait.timer);
         return sched_usage(L, t->sched, "a coroutine that waits was resumed from outside the scheduler");
     }

@@ -75,11 +75,11 @@ local function filled(conn, query, values)
     return require "dbrun.db.quote".fill(query, values, types)
 end
 
-local function open_raw(conn, query, opts, own)
-    return conn:copy_out_begin(statement.copy_out(query, opts), { raw = true, own = own })
+local function open_raw(conn, query, opts, own, shown)
+    return conn:copy_out_begin(statement.copy_out(query, opts), { raw = true, own = own, shown = shown })
 end
 
-local function open_rows(conn, query, opts, own)
+local function open_rows(conn, query, opts, own, shown)
     statement.rows_only("copy_out", opts)
     local names, oids = {}, {}
     local columns <const> = conn:describe(query) or {}
@@ -98,7 +98,7 @@ local function open_rows(conn, query, opts, own)
     local format <const> = opts.format or (readable and "binary" or "text")
     return conn:copy_out_begin(statement.copy_out(query, { format = format }), {
         binary = format == "binary", by_name = not opts.positional, own = own, oids = oids, names = names,
-        columns = columns,
+        columns = columns, shown = shown,
     })
 end
 
@@ -151,14 +151,14 @@ end
 ---@return any closing for the generic `for`
 function M.copy_out(conn, source, opts, own, ...)
     local query = query_of(conn, source, opts)
-    local shown <const> = query -- for the log, without values
+    local shown <const> = query -- for the log and the trace, without values
     local values <const> = table.pack(...)
     conn:drained()
     if values.n > 0 then
         query = filled(conn, query, values)
     end
     local began <const> = told.begin()
-    local iterator <const> = (opts.raw and open_raw or open_rows)(conn, query, opts, own)
+    local iterator <const> = (opts.raw and open_raw or open_rows)(conn, query, opts, own, shown)
     told.done(began, "copy_out", {}, shown)
     return iterator, nil, nil, iterator
 end

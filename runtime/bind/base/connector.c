@@ -21,6 +21,8 @@ struct connecting {
     struct connecting *next;
     struct connecting **link; /* the pointer that points to this one */
     void *target;
+    struct trace *trace; /* NULL: none */
+    uint64_t began;      /* for the trace */
     uint64_t deadline;
     uint64_t given_up;       /* a little later */
     struct sched_timer late; /* on the loop */
@@ -47,6 +49,8 @@ static struct connecting *connecting_new(struct connector *cr, struct pool_slot 
     c->slot = slot;
     c->target = cr->target;
     c->ops->hold(c->target);
+    c->trace = cr->rt->trace;
+    c->began = c->trace ? mono_now() : 0;
     c->deadline = deadline_in(cr->connect_timeout);
     c->given_up =
         deadline_min(deadline_in(cr->connect_timeout * MOST_LATE), deadline_after(c->deadline, GRACE));
@@ -151,6 +155,8 @@ static void deliver(struct connecting *c)
                   c->ops->server);
     if (conn && !made)
         error_set_field(&e, ERROR_HINT, error_limit_hint(EMFILE));
+    if (c->trace)
+        trace_connected(c->trace, c->ops->trace_pid, c->began, made ? NULL : error_kind_name(e.kind));
     connecting_free(c);
     if (made)
         pool_opened(slot, made, mono_now());

@@ -23,6 +23,7 @@ struct connecting;
 struct connector_ops {
     const char *server;   /* for messages: "PostgreSQL" */
     const char *variable; /* for messages: the environment variable that names the host */
+    unsigned trace_pid;   /* of the trace */
     /* Reference counting of the target (the address and login); threads share the target: only its count
      * changes, atomically. */
     void (*hold)(void *target);

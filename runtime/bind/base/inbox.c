@@ -1,6 +1,7 @@
 #include "bind/base/inbox.h"
 
 #include "bind/base/error.h"
+#include "task/traced.h"
 
 enum { FULL_AT = 8 * 1024 * 1024, ROOM_AT = FULL_AT / 2 };
 
@@ -101,6 +102,7 @@ int inbox_wait(lua_State *L, struct runtime *rt, struct inbox *in, uint64_t dead
 {
     in->taking = true;
     in->wait = wait_begin(rt->sched, deadline, abandon, in);
+    wait_told(L, rt->sched, in->wait, TRACE_WAIT, "message");
     return wait_park(L, in->wait, ctx, k);
 }
 

@@ -22,6 +22,7 @@ struct runtime {
     struct workers *workers;
     struct secrets *secrets;
     struct log *log;
+    struct trace *trace;           /* --trace; NULL: none. The host's */
     struct io_interrupt interrupt; /* filled in by the host; fd = -1 in a stock lua5.4 */
     lua_State *L;                  /* the main thread */
     bool read_only;                /* --read-only: Redis commands that may write are refused */

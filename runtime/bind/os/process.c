@@ -6,6 +6,7 @@
 #include "bind/os/child.h"
 #include "bind/os/child_write.h"
 #include "bind/os/system.h"
+#include "task/traced.h"
 
 #include <errno.h>
 #include <string.h>
@@ -220,6 +221,7 @@ static int handle_wait(lua_State *L)
     struct wait *w = wait_begin(rt->sched, deadline, child_abandon, c);
     child_ask(c, want);
     child_wait(c, want, w);
+    wait_told(L, rt->sched, w, TRACE_WAIT, "child");
     return wait_park(L, w, (lua_KContext)w, child_waited);
 }
 

@@ -10,6 +10,7 @@
 #include "bind/pg/lookup.h"
 #include "bind/pg/params.h"
 #include "bind/pg/result.h"
+#include "bind/pg/traced.h"
 #include "pg/placeholder.h"
 #include "pg/scan.h"
 
@@ -30,6 +31,8 @@ static int batch_failed(lua_State *L, struct pg_link *link, const char *sql)
     error_move(&e, &link->m.error);
     if (!error_is_set(&e))
         error_set(&e, ERROR_QUERY, "the batch could not be sent");
+    if (link->traced)
+        pg_traced_work_over(link, &e);
     if (sql)
         pg_error_of_statement(&e, sql);
     pg_machine_batch_clear(&link->m);
@@ -251,6 +254,8 @@ static int batch_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
     pg_lease_waited(L, link, status, "the batch did not end");
+    if (link->traced)
+        pg_traced_batch_over(L, link, NULL, lua_rawlen(L, 2));
     const char *sql = NULL;
     if (error_is_set(&link->m.error) && lua_rawgeti(L, 2, (lua_Integer)link->m.batch.n + 1) == LUA_TTABLE &&
         lua_rawgeti(L, -1, 1) == LUA_TSTRING)
@@ -269,6 +274,8 @@ static int many_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
     pg_lease_waited(L, link, status, "the batch did not end");
+    if (link->traced)
+        pg_traced_batch_over(L, link, lua_tostring(L, 2), lua_rawlen(L, 3));
     check_reply(L, link, 3, lua_tostring(L, 2));
     lua_pushinteger(L, link->m.batch.affected);
     pg_machine_batch_clear(&link->m);
@@ -311,6 +318,8 @@ static int run(lua_State *L, int list, int from, bool written, lua_KFunction k)
     bool ok = true;
     const char *sql = from == 1 ? lua_tostring(L, 2) : NULL;
     uint64_t types = 0;
+    if (link->traced)
+        pg_traced_work(L, link, TRACE_PIPELINE, sql ? NULL : "pipeline", sql, sql ? strlen(sql) : 0);
     for (lua_Integer i = 1; ok && i <= n; i++)
         ok = add_item(L, link, list, i, from, &types);
     lua_settop(L, BASE);

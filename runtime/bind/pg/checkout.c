@@ -61,10 +61,10 @@ int pg_statement_checked_out(lua_State *L, struct pg_statement *st, bool parked)
     }
     if (st->waiter.result != POOL_GRANTED)
         return pg_statement_checkout_failed(L, st, st->waiter.result);
-    if (parked && st->began)
-        pg_log_waited(L, st);
     st->link = st->waiter.slot->conn;
     st->waiter.slot = NULL; /* st->link holds the slot from now on */
+    if (st->began)
+        pg_log_waited(L, st, parked);
     return pg_statement_leased(L, st);
 }
 

@@ -70,6 +70,7 @@ static const char *describe(const void *target)
 
 const struct connector_ops pg_connector_ops = {.server = "PostgreSQL",
                                                .variable = "DATABASE_URL (or POSTGRES_HOST)",
+                                               .trace_pid = TRACE_CONNECTIONS,
                                                .hold = hold,
                                                .let_go = let_go,
                                                .describe = describe,

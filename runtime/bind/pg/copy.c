@@ -10,6 +10,7 @@
 #include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/pg/lease.h"
+#include "bind/pg/traced.h"
 #include "pg/errors.h"
 #include "pg/placeholder.h"
 
@@ -34,6 +35,8 @@ static int copy_failed(lua_State *L, struct pg_link *link)
             "the statement is not a COPY in the right direction (copy_in: FROM STDIN, copy_out: TO STDOUT)");
     if (!e.field[ERROR_STATEMENT])
         error_set_field(&e, ERROR_STATEMENT, link->statement);
+    if (link->traced)
+        pg_traced_work_over(link, &e);
     if (link->m.state == PG_COPY_OUT || link->m.state == PG_COPY_IN)
         pg_machine_break(&link->m);
     return bind_error_raise(L, link->engine->rt, &e);
@@ -52,12 +55,16 @@ static int lost_in_between(lua_State *L, struct pg_link *link)
 
 static int wait_in(lua_State *L, struct pg_link *link, lua_KFunction k)
 {
+    if (link->traced)
+        pg_traced_parks(link);
     return pg_link_wait(L, link, link->engine->command_timeout, (lua_KContext)link, k);
 }
 
 /* ---- beginning ---- */
 
-int pg_copy_start(lua_State *L, struct pg_link *link, lua_KFunction k)
+static int begin_k(lua_State *L, int status, lua_KContext ctx);
+
+int pg_copy_start(lua_State *L, struct pg_link *link, const char *shown, lua_KFunction k)
 {
     size_t len;
     const char *sql = lua_tolstring(L, 2, &len);
@@ -66,6 +73,10 @@ int pg_copy_start(lua_State *L, struct pg_link *link, lua_KFunction k)
     size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
     memcpy(link->statement, sql, n);
     link->statement[n] = '\0';
+    if (link->traced) {
+        const char *name = k == begin_k ? "COPY in" : "COPY out";
+        pg_traced_work(L, link, TRACE_COPY, name, shown ? shown : sql, strlen(shown ? shown : sql));
+    }
     if (!pg_machine_copy(&link->m, sql))
         return copy_failed(L, link);
     return wait_in(L, link, k);
@@ -93,7 +104,7 @@ static int begin_k(lua_State *L, int status, lua_KContext ctx)
 int pg_copy_begin(lua_State *L)
 {
     bind_check_type(L, PG_LEASE_CLASS, 2, "the SQL", LUA_TSTRING);
-    return pg_copy_start(L, pg_lease_link(L), begin_k);
+    return pg_copy_start(L, pg_lease_link(L), NULL, begin_k);
 }
 
 /* ---- sending ---- */
@@ -186,6 +197,10 @@ static int end_k(lua_State *L, int status, lua_KContext ctx)
         if (link->m.state == PG_BROKEN && link->m.in_transaction)
             link->m.error.outcome = OUTCOME_FAILED;
         return copy_failed(L, link);
+    }
+    if (link->traced) {
+        link->traced->rows = link->m.result ? (uint64_t)number_int(PQcmdTuples(link->m.result)) : 0;
+        pg_traced_work_over(link, NULL);
     }
     if (!link->m.result)
         return 0;

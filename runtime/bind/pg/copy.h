@@ -9,7 +9,7 @@
 #include "pg/copyfmt.h"
 
 /* Sends the COPY whose SQL (a string) is at 2; then k continues, which calls pg_copy_begun. */
-int pg_copy_start(lua_State *L, struct pg_link *link, lua_KFunction k);
+int pg_copy_start(lua_State *L, struct pg_link *link, const char *shown, lua_KFunction k);
 /* Ends the wait; raises when the machine is not in `state`, PG_COPY_IN or PG_COPY_OUT. */
 void pg_copy_begun(lua_State *L, struct pg_link *link, int status, enum pg_state state);
 

@@ -13,6 +13,7 @@
 #include "bind/pg/lease.h"
 #include "bind/pg/notices.h"
 #include "bind/pg/stream.h"
+#include "bind/pg/traced.h"
 #include "pg/copyfmt.h"
 #include "pg/wire.h"
 
@@ -231,6 +232,8 @@ static bool push_next(lua_State *L, struct copy_out *c)
     if (!(c->binary ? push_binary_row(L, c) : push_text_row(L, c)))
         return false;
     pg_row_box_done(L, BOX);
+    if (c->base.link && c->base.link->traced)
+        c->base.link->traced->rows++;
     lua_getiuservalue(L, 1, PG_STREAM_META);
     lua_setmetatable(L, -2);
     return true;
@@ -266,6 +269,8 @@ static int end_of_copy(lua_State *L, struct copy_out *c)
     error_move(&e, &link->m.error);
     if (error_is_set(&e))
         error_set_field(&e, ERROR_STATEMENT, link->statement);
+    if (link->traced)
+        pg_traced_work_over(link, &e);
     pg_stream_finish(&c->base);
     if (error_is_set(&e))
         return bind_error_raise(L, bind_runtime(L), &e);
@@ -342,8 +347,9 @@ static int begun_k(lua_State *L, int status, lua_KContext ctx)
     return 1;
 }
 
-/* copy_out_begin(sql, {raw=, binary=, by_name=, own=, oids=, names=, columns=}) -> iterator. own: the
- * iterator takes the connection from the lease, and gives it back to the pool at its end. */
+/* copy_out_begin(sql, {raw=, binary=, by_name=, own=, oids=, names=, columns=, shown=}) -> iterator. own: the
+ * iterator takes the connection from the lease, and gives it back to the pool at its end. shown: the query without the
+ * values that were written into it, for the trace. */
 int pg_copy_out_begin(lua_State *L)
 {
     bind_check_type(L, PG_LEASE_CLASS, 2, "the SQL", LUA_TSTRING);
@@ -364,6 +370,9 @@ int pg_copy_out_begin(lua_State *L)
     lua_setiuservalue(L, -2, PG_STREAM_META);
     lua_pushvalue(L, 1);
     lua_setiuservalue(L, -2, PG_STREAM_LEASE);
+    lua_getfield(L, 3, "shown");
+    const char *shown = lua_tostring(L, -1); /* the options keep it */
+    lua_pop(L, 1);
     struct pg_link *link = pg_lease_link(L); /* after what allocates */
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, 4, (lua_Integer)i + 1);
@@ -371,7 +380,7 @@ int pg_copy_out_begin(lua_State *L)
         lua_pop(L, 1);
     }
     lua_replace(L, 4);
-    return pg_copy_start(L, link, begun_k);
+    return pg_copy_start(L, link, shown, begun_k);
 }
 
 /* reads_binary(oids) -> can values of all these types be read in the binary format? */

@@ -4,6 +4,7 @@
 #include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/pg/notices.h"
+#include "bind/pg/traced.h"
 #include "pg/errors.h"
 
 #include <string.h>
@@ -33,6 +34,15 @@ int pg_lease_lost(lua_State *L, struct runtime *rt)
     return bind_error_raise(L, rt, &e);
 }
 
+/* For the trace. */
+static void tell_waited(struct pg_link *link, enum wait_status how)
+{
+    struct error e = {.kind = how == WAIT_TIMEOUT ? ERROR_TIMEOUT : ERROR_CANCELLED};
+    pg_traced_goes_on(link);
+    if (how != WAIT_DONE)
+        pg_traced_work_over(link, &e);
+}
+
 void pg_lease_waited(lua_State *L, struct pg_link *link, int status, const char *what)
 {
     struct pg_lease *lease = lua_touserdata(L, 1);
@@ -40,6 +50,8 @@ void pg_lease_waited(lua_State *L, struct pg_link *link, int status, const char 
     enum wait_status how = status == LUA_YIELD ? wait_end(rt->sched) : WAIT_DONE;
     if (lease->link == link)
         link->answered = false;
+    if (lease->link == link && link->traced)
+        tell_waited(link, how);
     if (how == WAIT_CANCELLED) {
         bool rolled_back = lease->link == link && link->m.in_transaction;
         task_raise_cancelled_with(L, rt->sched, rolled_back ? OUTCOME_FAILED : OUTCOME_UNKNOWN);

@@ -1,6 +1,7 @@
 /* Opening and closing a link, its user, and the events of its socket. */
 #include "bind/pg/link.h"
 #include "bind/pg/notices.h"
+#include "bind/pg/traced.h"
 
 #include "base/deadline.h"
 #include "pg/settings.h"
@@ -90,6 +91,8 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
     link->m.bare = !pg_settings_at_startup(conn);
     link->m.text_only = e->decoder.codecs != LUA_NOREF;
     link->pid = PQbackendPID(conn);
+    if (e->rt->trace)
+        pg_traced_new(link);
     link->writer = asks_for_writes(conn) && !is_read_only(conn);
     pg_engine_ref(e);
     if (link->io)
@@ -118,6 +121,8 @@ void pg_link_free(struct pg_link *link)
     if (link->cancel)
         link->cancel->link = NULL; /* the worker ends the request */
     detach_user(link);
+    if (link->traced)
+        pg_traced_free(link);
     pg_notices_forget(link);
     pg_link_set_background(link, false);
     sched_timer_stop(e->rt->sched, &link->limit);

@@ -24,6 +24,7 @@
 #include "task/where.h"
 
 struct pg_link;
+struct pg_traced;
 
 struct pg_link_user {
     const char *name;
@@ -77,6 +78,7 @@ struct pg_link {
     bool in_background;
     uint64_t turned; /* COPY FROM STDIN: when its task last let the loop turn */
     int pid;
+    struct pg_traced *traced;  /* NULL: there is no trace */
     struct script_place place; /* where the script acquired it; none = not leased by a script */
     const struct task *task;   /* the task whose single statement runs on it; NULL while it is leased */
     char statement[96];        /* the beginning of the last statement */

@@ -2,6 +2,7 @@
 #include "base/deadline.h"
 #include "bind/pg/link.h"
 #include "bind/pg/notices.h"
+#include "bind/pg/traced.h"
 
 #include <string.h>
 
@@ -111,6 +112,8 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
     pg_link_drop_notifications(link);
     if (link->user && link->user->detach)
         link->user->detach(link);
+    if (link->traced)
+        pg_traced_over(link);
     if ((link->user || link->cancel) && pg_link_is_draining(link))
         return POOL_RESET;
     if (link->m.state != PG_IDLE || link->user || (link->writer && pg_link_is_demoted(link)))

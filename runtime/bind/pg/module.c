@@ -19,6 +19,7 @@
 #include "bind/pg/query.h"
 #include "bind/pg/statement.h"
 #include "bind/pg/stream.h"
+#include "bind/pg/traced.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -388,7 +389,16 @@ static int pause_blocking(lua_State *L)
     struct runtime *rt = bind_runtime(L);
     unsigned ready;
     uint64_t deadline = deadline_in(luaL_checknumber(L, 1));
-    if (io_poll(-1, 0, deadline, &rt->interrupt, &ready) == IO_INTERRUPTED)
+    struct trace_span span = rt->trace ? task_span(rt->sched) : (struct trace_span){0};
+    enum io_status status = io_poll(-1, 0, deadline, &rt->interrupt, &ready);
+    if (rt->trace) {
+        struct script_place place;
+        struct trace_event event = pg_traced_event(L, rt, TRACE_SLEEP, &place);
+        event.name = "sleep";
+        event.blocking = true;
+        trace_end(rt->trace, &span, &event);
+    }
+    if (status == IO_INTERRUPTED)
         return bind_fail(L, rt, ERROR_CANCELLED, "interrupted");
     return 0;
 }

@@ -293,6 +293,7 @@ static bool send_first(struct pg_mux_conn *c)
     }
     pop(mux);
     s->flight = c->link;
+    s->pid = c->link->pid;
     s->sent = true;
     double limit = mux->engine->command_timeout;
     wait_set_deadline(s->wait, limit > 0 ? deadline_in(limit) : DEADLINE_NEVER);

@@ -17,7 +17,7 @@
 #include "bind/pg/named.h"
 #include "bind/pg/params.h"
 #include "bind/pg/stale.h"
-#include "bind/pg/statement.h"
+#include "bind/pg/statement_log.h"
 #include "bind/pg/stream.h"
 
 #include <string.h>
@@ -112,7 +112,9 @@ static struct pg_statement *begin(lua_State *L, struct pg_lease *lease)
     st->engine = check_turn(L, lease);
     st->lease = lease;
     st->k = next_stage;
-    st->began = log_wants(st->engine->rt->log, LOG_LEVEL_DEBUG) ? mono_now() : 0;
+    st->began = pg_statement_is_told(st->engine->rt) ? mono_now() : 0;
+    if (st->began)
+        pg_log_begun(st);
     pg_engine_ref(st->engine); /* it may be closed while the statement waits */
     return st;
 }

@@ -8,6 +8,7 @@
 #include "bind/pg/stale.h"
 #include "bind/pg/statement_log.h"
 #include "bind/pg/stream.h"
+#include "bind/pg/traced.h"
 #include "pg/errors.h"
 
 static int looked_up(lua_State *L, struct pg_statement *st);
@@ -27,6 +28,11 @@ static int hand_to_stream(lua_State *L, struct pg_statement *st)
         pg_link_note_place(L, link); /* the rows may be read by another task than this */
     if (st->began)
         pg_log_statement(L, st);
+    if (link->traced) {
+        size_t len;
+        const char *sql = lua_tolstring(L, 2, &len);
+        pg_traced_work(L, link, TRACE_ROWS, NULL, sql, len);
+    }
     link->task = NULL;
     st->stream->form = st->form;
     pg_stream_attach_ready(st->stream, link, st->lease == NULL);

@@ -36,6 +36,8 @@ void pg_statement_clean(struct pg_statement *st)
                      mono_now()); /* the pool granted it, but its task was never resumed */
     if (e && st->link && !st->lease)
         pool_discard(e->pool, st->link->slot, mono_now());
+    if (st->span.serial)
+        trace_drop(e->rt->trace, &st->span);
     PQclear(st->result);
     if (st->old)
         PQclear(st->old);
@@ -91,7 +93,7 @@ int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st, enum err
 {
     struct sched *s = st->engine->rt->sched;
     if (st->began)
-        pg_log_cancelled(L, st);
+        pg_log_cancelled(L, st, outcome);
     pg_statement_clean(st);
     return task_raise_cancelled_with(L, s, outcome);
 }

@@ -33,7 +33,8 @@ struct pg_statement {
     enum pg_stage stage;
     enum pg_result_shape shape;
     unsigned form;  /* FORM_ bits */
-    uint64_t began; /* when, for the log; 0: it does not want statements */
+    uint64_t began; /* when, for the log or the trace; 0: neither wants statements */
+    struct trace_span span; /* with a trace */
     int nparams;    /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
     bool simple;
     int top;                        /* the stack's top before on_connect was called */

@@ -2,6 +2,7 @@
 
 #include "base/deadline.h"
 #include "bind/pg/params.h"
+#include "bind/pg/statement_trace.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -93,10 +94,24 @@ static void begin(lua_State *L, const struct pg_statement *st, struct log_line *
     log_text(line, "sql", sql, cut(sql, len, LONGEST_SQL));
 }
 
+/* Does the log want the statement, or only the trace? */
+static bool is_for_log(const struct pg_statement *st)
+{
+    return st->began && log_wants(st->engine->rt->log, LOG_LEVEL_DEBUG);
+}
+
+void pg_log_begun(struct pg_statement *st)
+{
+    if (st->engine->rt->trace)
+        pg_trace_begin(st);
+}
+
 void pg_log_statement(lua_State *L, struct pg_statement *st)
 {
     struct log_line line;
-    if (!st->began || st->acquire_only || st->describe_only || st->stale_only)
+    if (st->engine->rt->trace)
+        pg_trace_statement(L, st);
+    if (!is_for_log(st) || st->acquire_only || st->describe_only || st->stale_only)
         return;
     bool ok = !error_is_set(&st->error);
     begin(L, st, &line, ok ? "postgres: statement" : "postgres: statement failed");
@@ -115,10 +130,12 @@ void pg_log_statement(lua_State *L, struct pg_statement *st)
     st->began = 0;
 }
 
-void pg_log_cancelled(lua_State *L, struct pg_statement *st)
+void pg_log_cancelled(lua_State *L, struct pg_statement *st, enum error_outcome outcome)
 {
     struct log_line line;
-    if (!st->began || st->acquire_only)
+    if (st->engine->rt->trace)
+        pg_trace_cancelled(L, st, outcome);
+    if (!is_for_log(st) || st->acquire_only)
         return;
     begin(L, st, &line, "postgres: statement cancelled");
     put_parameters(L, st, &line);
@@ -127,10 +144,12 @@ void pg_log_cancelled(lua_State *L, struct pg_statement *st)
     st->began = 0;
 }
 
-void pg_log_waited(lua_State *L, struct pg_statement *st)
+void pg_log_waited(lua_State *L, struct pg_statement *st, bool parked)
 {
     struct log_line line;
-    if (!st->began)
+    if (st->engine->rt->trace)
+        pg_trace_waited(L, st, parked);
+    if (!parked || !is_for_log(st))
         return;
     begin(L, st, &line, "postgres: waited for a connection");
     put_place(L, &line);

@@ -10,6 +10,7 @@
 #include "bind/pg/lease.h"
 #include "bind/pg/notices.h"
 #include "bind/pg/result.h"
+#include "bind/pg/traced.h"
 #include "pg/errors.h"
 
 #include <assert.h>
@@ -161,6 +162,8 @@ void pg_stream_finish(struct pg_stream *s)
 {
     struct pg_link *link = s->link;
     detach(s);
+    if (link->traced)
+        pg_traced_work_over(link, NULL);
     if (link->io)
         pg_link_rest(link);
     if (s->own)
@@ -188,6 +191,8 @@ static void stop(struct pg_stream *s, double grace, double cancel)
     if (!link)
         return;
     detach(s);
+    if (link->traced)
+        pg_traced_work_over(link, NULL);
     if (link->waiter) { /* another task ends the stream while one waits for its next row */
         s->lost = true;
         wait_wake(link->waiter);
@@ -285,6 +290,8 @@ static int give_row(lua_State *L, struct pg_stream *s)
     struct pg_row_box *box = lua_touserdata(L, BOX);
     unsigned form = s->form;
     pg_row_box_begin(box, s->link->engine);
+    if (s->link->traced)
+        s->link->traced->rows++;
     box->row = pg_machine_take(&s->link->m);
     pg_notices_tell(L, s->link);
     const struct pg_decoder *d = &box->engine->decoder;
@@ -303,6 +310,8 @@ static int end_of_rows(lua_State *L, struct pg_stream *s)
     error_move(&e, &link->m.error);
     if (error_is_set(&e))
         error_set_field(&e, ERROR_STATEMENT, link->statement);
+    if (link->traced)
+        pg_traced_work_over(link, &e);
     pg_stream_finish(s);
     return error_is_set(&e) ? bind_error_raise(L, rt, &e) : 0;
 }
@@ -322,6 +331,8 @@ static int fail_late(lua_State *L, struct pg_stream *s, enum error_kind kind)
         pg_error_late(&e, "the next row did not come", timeout);
     e.outcome = link->m.in_transaction ? OUTCOME_FAILED : OUTCOME_UNKNOWN;
     error_set_field(&e, ERROR_STATEMENT, link->statement);
+    if (link->traced)
+        pg_traced_work_over(link, &e);
     stop(s, 0, kind == ERROR_CANCELLED ? PG_DRAIN_LIMIT : pg_link_grace_after(limit > 0 ? limit : timeout));
     return bind_error_raise(L, rt, &e);
 }
@@ -337,6 +348,8 @@ bool pg_stream_resumed(lua_State *L, struct pg_stream *s)
     struct runtime *rt = bind_runtime(L);
     enum wait_status how = wait_end(rt->sched);
     s->woken = false;
+    if (s->link && s->link->traced)
+        pg_traced_goes_on(s->link);
     if (how == WAIT_CANCELLED) {
         bool in_transaction = s->link && s->link->m.in_transaction;
         pg_stream_stop(s);
@@ -368,6 +381,8 @@ int pg_stream_park(lua_State *L, struct pg_stream *s, unsigned want, lua_KFuncti
     struct pg_link *link = s->link;
     link->waiter = wait_begin(link->engine->rt->sched, limit_of_row(s), abandon_row, link);
     io_watch_want(link->io, want);
+    if (link->traced)
+        pg_traced_parks(link);
     return wait_park(L, link->waiter, (lua_KContext)s, k);
 }
 
@@ -417,8 +432,26 @@ void pg_stream_poll_blocking(lua_State *L, struct pg_stream *s, unsigned want)
     uint64_t until = limit_of_row(s);
     unsigned ready = 0;
     check_blocking(L, s, mono_now() >= until ? IO_TIMEOUT : IO_READY);
-    check_blocking(L, s, io_poll(pg_machine_fd(&link->m), want, until, intr->fd >= 0 ? intr : NULL, &ready));
+    if (link->traced)
+        pg_traced_parks(link);
+    enum io_status status =
+        io_poll(pg_machine_fd(&link->m), want, until, intr->fd >= 0 ? intr : NULL, &ready);
+    if (link->traced)
+        pg_traced_goes_on(link);
+    check_blocking(L, s, status);
     pg_machine_step(&link->m, ready);
+}
+
+static unsigned next_step_blocking(lua_State *L, struct pg_stream *s)
+{
+    unsigned step;
+    if (s->link->traced)
+        pg_traced_parks(s->link);
+    enum io_status status = pg_link_step_blocking(s->link, &step, deadline_of(s->link));
+    if (s->link->traced)
+        pg_traced_goes_on(s->link);
+    check_blocking(L, s, status);
+    return step;
 }
 
 /* iterator() -> row | nil */
@@ -435,7 +468,7 @@ static int stream_call(lua_State *L)
     step = s->first;
     s->first = 0;
     if (!step)
-        check_blocking(L, s, pg_link_step_blocking(s->link, &step, deadline_of(s->link)));
+        step = next_step_blocking(L, s);
     return step == PG_ROW ? give_row(L, s) : end_of_rows(L, s);
 }
 

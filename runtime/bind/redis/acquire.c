@@ -1,6 +1,7 @@
 /* Handles with less time than others: a dedicated connection, and a client for the steps of one call. */
 #include "bind/base/args.h"
 #include "bind/base/error.h"
+#include "bind/redis/command_trace.h"
 #include "bind/redis/handle.h"
 
 #include "base/deadline.h"
@@ -47,13 +48,25 @@ static void log_waited(lua_State *L, const struct redis_session *s)
     log_write(s->rt->log, LOG_LEVEL_DEBUG, "redis: waited for a connection at %s", where);
 }
 
+/* Why there is none, for the trace; NULL: there is one. */
+static const char *kind_of(const struct redis_session *s, enum wait_status how)
+{
+    if (how != WAIT_DONE)
+        return error_kind_name(how == WAIT_TIMEOUT ? ERROR_TIMEOUT : ERROR_CANCELLED);
+    if (s->waiter.result == POOL_FAILED)
+        return error_kind_name(s->waiter.error.kind);
+    return s->waiter.result == POOL_GRANTED ? NULL : error_kind_name(ERROR_POOL);
+}
+
 static int acquired(lua_State *L, int status, lua_KContext ctx)
 {
     struct redis_handle *h = lua_touserdata(L, 2);
     (void)status;
-    (void)ctx;
     double waited = lua_tonumber(L, 4);
-    switch (wait_end(h->session->rt->sched)) {
+    enum wait_status how = wait_end(h->session->rt->sched);
+    if (h->session->rt->trace)
+        redis_trace_waited(L, h->session->rt, (struct wait *)ctx, kind_of(h->session, how));
+    switch (how) {
     case WAIT_CANCELLED:
         return task_raise_cancelled(L, h->session->rt->sched);
     case WAIT_TIMEOUT:
@@ -111,6 +124,8 @@ static int acquire(lua_State *L)
     stop = deadline_min(stop, limit);
     lua_pushnumber(L, seconds_until(stop));
     struct wait *w = wait_begin(rt->sched, stop, acquire_abandoned, h->session);
+    if (rt->trace)
+        w->span = task_span(rt->sched);
     enum pool_settle result = redis_session_acquire(h->session, w, task_owner(rt->sched));
     if (result != POOL_WAITING) {
         wait_wake(w);

@@ -4,6 +4,7 @@
 #include "bind/base/error.h"
 #include "bind/redis/args.h"
 #include "bind/redis/command_log.h"
+#include "bind/redis/command_trace.h"
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
 #include "redis/codes.h"
@@ -19,6 +20,8 @@ int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k)
     struct redis_session *s = r->handle->session;
     r->call->began = log_wants(s->rt->log, LOG_LEVEL_DEBUG) ? mono_now() : 0;
     struct wait *w = wait_begin(s->rt->sched, r->deadline, redis_session_abandon, r->call);
+    if (s->rt->trace)
+        w->span = task_span(s->rt->sched);
     redis_session_issue(s, r->call, w, r->from, r->expect, r->deadline, r->handle->repeat);
     return wait_park(L, w, (lua_KContext)w, k);
 }
@@ -102,6 +105,7 @@ int redis_park_for_room(lua_State *L, struct redis_session *s, size_t size, cons
     c->deadline = terms->deadline;
     struct wait *w = wait_begin(s->rt->sched, terms->deadline, redis_session_leave_room, c);
     redis_session_wait_for_room(c, w, size);
+    wait_told(L, s->rt->sched, w, TRACE_WAIT, "room");
     return wait_park(L, w, (lua_KContext)w, k);
 }
 
@@ -144,6 +148,8 @@ static struct session_call *answer(lua_State *L, struct redis_session *s, lua_KC
     struct wait *w = (struct wait *)ctx;
     void *data = w->data;
     enum wait_status status = wait_end(rt->sched);
+    if (rt->trace)
+        redis_trace_command(L, rt, w, status, status == WAIT_DONE ? data : NULL, what, first == 0);
     if (status == WAIT_CANCELLED)
         task_raise_cancelled(L, rt->sched);
     if (status == WAIT_TIMEOUT)

@@ -153,6 +153,7 @@ static const char *describe(const void *target)
 
 static const struct connector_ops connector_ops = {.server = "Redis",
                                                    .variable = "REDIS_URL (or REDIS_HOST)",
+                                                   .trace_pid = TRACE_REDIS_SERVER,
                                                    .hold = hold,
                                                    .let_go = let_go,
                                                    .describe = describe,

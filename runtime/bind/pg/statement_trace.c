@@ -1,0 +1,90 @@
+#include "bind/pg/statement_trace.h"
+
+#include "base/deadline.h"
+#include "bind/pg/mux.h"
+#include "bind/pg/traced.h"
+
+/* Taking a connection that is there is no wait. */
+#define SHORT_WAIT_NS (20 * UINT64_C(1000))
+
+void pg_trace_begin(struct pg_statement *st)
+{
+    st->span = task_span(st->engine->rt->sched);
+}
+
+/* The wait for a connection has ended; `e`: in vain. */
+static void tell_wait(lua_State *L, struct pg_statement *st, const struct error *e)
+{
+    struct script_place place;
+    struct trace_event event = pg_traced_event(L, st->engine->rt, TRACE_POOL, &place);
+    event.name = "wait for a connection";
+    event.blocking = st->engine->sync;
+    if (e)
+        pg_traced_failed(&event, e);
+    trace_end(st->engine->rt->trace, &st->span, &event);
+}
+
+void pg_trace_waited(lua_State *L, struct pg_statement *st, bool parked)
+{
+    if (!parked && !st->acquire_only && mono_now() - st->span.start < SHORT_WAIT_NS)
+        return;
+    if (parked || mono_now() - st->span.start >= SHORT_WAIT_NS)
+        tell_wait(L, st, NULL);
+    trace_drop(st->engine->rt->trace, &st->span);
+    if (!st->acquire_only)
+        pg_trace_begin(st);
+}
+
+/* The connection that the statement ran on: a lease's stays, another may be anybody's by now. */
+static struct pg_link *link_of(const struct pg_statement *st)
+{
+    return st->lease ? st->lease->link : st->link;
+}
+
+static void tell(lua_State *L, struct pg_statement *st, const struct error *e)
+{
+    struct runtime *rt = st->engine->rt;
+    struct script_place place;
+    struct pg_link *link = link_of(st);
+    bool shared = st->stage == STAGE_SHARED && st->shared;
+    uint64_t start = st->span.start;
+    struct trace_event event = pg_traced_event(L, rt, shared ? TRACE_SHARED : TRACE_POSTGRES, &place);
+    if (st->describe_only || st->stale_only)
+        event.name = "describe";
+    else
+        event.sql = lua_tolstring(L, 2, &event.len);
+    event.conn = shared ? st->shared->pid : link ? link->pid : 0;
+    event.blocking = st->engine->sync;
+    if (e)
+        pg_traced_failed(&event, e);
+    else
+        pg_traced_rows(&event, st->result);
+    trace_end(rt->trace, &st->span, &event);
+    if (link)
+        pg_traced_settled(link, start, &event, st->result);
+}
+
+void pg_trace_statement(lua_State *L, struct pg_statement *st)
+{
+    const struct error *e = error_is_set(&st->error) ? &st->error : NULL;
+    if (!st->span.serial)
+        return;
+    bool unsent = e && e->outcome == OUTCOME_NOT_SENT;
+    if (unsent && st->lease) /* refused here */
+        trace_drop(st->engine->rt->trace, &st->span);
+    else if (unsent || st->acquire_only)
+        tell_wait(L, st, e);
+    else
+        tell(L, st, e);
+}
+
+void pg_trace_cancelled(lua_State *L, struct pg_statement *st, enum error_outcome outcome)
+{
+    struct error e = {.kind = ERROR_CANCELLED, .outcome = outcome};
+    if (!st->span.serial)
+        return;
+    if (st->acquire_only || outcome == OUTCOME_NOT_SENT)
+        tell_wait(L, st, &e);
+    else
+        tell(L, st, &e);
+}

@@ -1,0 +1,15 @@
+/*
+ * Waits of tasks in the trace (--trace). The scheduler has a trace, or NULL; a task has a lane of it from its first
+ * event to its end.
+ */
+#ifndef DBRUN_TASK_TRACED_H
+#define DBRUN_TASK_TRACED_H
+
+#include "task/sched.h"
+
+/* Something begins now in the lane of the current task. There must be a trace. */
+struct trace_span task_span(struct sched *s);
+/* The wait that has just begun is told as this when it ends. Does nothing without a trace. */
+void wait_told(lua_State *L, struct sched *s, struct wait *w, enum trace_cat cat, const char *name);
+
+#endif

@@ -1,0 +1,243 @@
+#include "trace/file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    BLOCK = 64 * 1024,    /* written at once */
+    ROOM = BLOCK * 2,     /* a line must fit behind a block */
+    STACK = 64 * 1024,    /* of the thread */
+};
+
+struct trace_file {
+    int fd;
+    bool forked; /* this is a child's copy */
+    volatile sig_atomic_t writing;
+    pthread_t thread;
+    pthread_mutex_t lock; /* held while a line is made, and while lines are written */
+    pthread_cond_t stop;
+    bool stopping;
+    bool threaded;
+    int failure; /* errno of the first write that failed; what comes later is dropped */
+    bool told;
+    uint64_t size;
+    size_t len; /* of whole lines */
+    char data[ROOM];
+};
+
+/* ---- opening ---- */
+
+/* A new file of this name beside it takes its place, so that nobody who has the old one open reads the trace, and its
+ * mode is ours. */
+static int replace(const char *path)
+{
+    char name[PATH_MAX];
+    int n = snprintf(name, sizeof name, "%s.XXXXXX", path);
+    if (n < 0 || (size_t)n >= sizeof name) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    int fd = mkostemp(name, O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (rename(name, path) == 0)
+        return fd;
+    int reason = errno;
+    unlink(name);
+    close(fd);
+    errno = reason;
+    return -1;
+}
+
+static int open_path(const char *path)
+{
+    char target[PATH_MAX];
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        if (errno != ENOENT)
+            return -1;
+        if (lstat(path, &st) != 0)
+            return replace(path);
+        return open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600); /* a link to nothing: refused */
+    }
+    if (S_ISDIR(st.st_mode)) {
+        errno = EISDIR;
+        return -1;
+    }
+    if (!S_ISREG(st.st_mode))
+        return open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    if (!realpath(path, target))
+        return -1;
+    return replace(target);
+}
+
+/* ---- writing ---- */
+
+static bool write_all(int fd, const char *data, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = write(fd, data, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return false;
+        data += n;
+        len -= (size_t)n;
+    }
+    return true;
+}
+
+/* Under the lock. */
+static void flush(struct trace_file *f)
+{
+    f->writing = 1;
+    if (f->len > 0 && !f->failure && !f->forked && !write_all(f->fd, f->data, f->len))
+        f->failure = errno;
+    f->len = 0;
+    f->writing = 0;
+}
+
+static void *each_second(void *arg)
+{
+    struct trace_file *f = arg;
+    struct timespec until;
+    pthread_mutex_lock(&f->lock);
+    while (!f->stopping) {
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_sec++;
+        pthread_cond_timedwait(&f->stop, &f->lock, &until);
+        flush(f);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+/* Signals are the main thread's. Without a thread the file is written by the block. */
+static void start_thread(struct trace_file *f)
+{
+    sigset_t all;
+    sigset_t before;
+    pthread_attr_t attr;
+    pthread_condattr_t clock;
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&f->stop, &clock);
+    pthread_condattr_destroy(&clock);
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    f->threaded = pthread_create(&f->thread, &attr, each_second, f) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    pthread_attr_destroy(&attr);
+}
+
+struct trace_file *trace_file_open(const char *path)
+{
+    struct trace_file *f = calloc(1, sizeof *f);
+    if (!f)
+        return NULL;
+    f->fd = open_path(path);
+    if (f->fd < 0) {
+        int reason = errno;
+        free(f);
+        errno = reason;
+        return NULL;
+    }
+    pthread_mutex_init(&f->lock, NULL);
+    start_thread(f);
+    return f;
+}
+
+/* ---- lines ---- */
+
+char *trace_file_begin(struct trace_file *f, size_t most)
+{
+    pthread_mutex_lock(&f->lock);
+    if (f->failure || f->forked || most > ROOM - BLOCK) {
+        pthread_mutex_unlock(&f->lock);
+        return NULL;
+    }
+    if (f->len >= BLOCK || f->len + most > ROOM)
+        flush(f);
+    return f->data + f->len;
+}
+
+void trace_file_end(struct trace_file *f, const char *at)
+{
+    size_t len = (size_t)(at - f->data);
+    f->size += len - f->len;
+    f->len = len;
+    pthread_mutex_unlock(&f->lock);
+}
+
+bool trace_file_write(struct trace_file *f, const char *data, size_t len)
+{
+    pthread_mutex_lock(&f->lock);
+    bool ok = write_all(f->fd, data, len);
+    int reason = errno;
+    pthread_mutex_unlock(&f->lock);
+    errno = reason;
+    return ok;
+}
+
+uint64_t trace_file_size(const struct trace_file *f)
+{
+    return f->size;
+}
+
+int trace_file_failure(struct trace_file *f)
+{
+    if (!f->failure || f->told || f->forked)
+        return 0;
+    f->told = true;
+    return f->failure;
+}
+
+/* The signal may have interrupted a line, which has the lock: the whole lines before it are written without. While
+ * they are being written, this waits a moment. */
+void trace_file_rescue(struct trace_file *f)
+{
+    const struct timespec pause = {.tv_nsec = 1000000};
+    for (int i = 0; i < 100 && f->writing; i++)
+        nanosleep(&pause, NULL);
+    if (!f->writing && f->len > 0 && !f->failure && !f->forked)
+        write_all(f->fd, f->data, f->len);
+}
+
+void trace_file_before_fork(struct trace_file *f)
+{
+    pthread_mutex_lock(&f->lock);
+}
+
+void trace_file_after_fork(struct trace_file *f, bool child)
+{
+    f->forked = f->forked || child;
+    pthread_mutex_unlock(&f->lock);
+}
+
+int trace_file_close(struct trace_file *f)
+{
+    if (f->threaded && !f->forked) {
+        pthread_mutex_lock(&f->lock);
+        f->stopping = true;
+        pthread_cond_signal(&f->stop);
+        pthread_mutex_unlock(&f->lock);
+        pthread_join(f->thread, NULL);
+    }
+    flush(f);
+    if (close(f->fd) != 0 && !f->failure)
+        f->failure = errno;
+    int failure = trace_file_failure(f);
+    free(f);
+    return failure;
+}

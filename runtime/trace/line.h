@@ -1,0 +1,31 @@
+/*
+ * One line of the trace, made piece by piece in memory that is large enough: text, numbers, texts as JSON.
+ */
+#ifndef DBRUN_TRACE_LINE_H
+#define DBRUN_TRACE_LINE_H
+
+#include "base/buf.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+/* Each function returns where the next piece goes. */
+
+static inline char *line_put(char *at, const char *text, size_t len)
+{
+    memcpy(at, text, len);
+    return at + len;
+}
+
+#define line_lit(at, literal) line_put((at), (literal), sizeof(literal) - 1)
+
+char *line_number(char *at, uint64_t n);
+/* A word that needs no escape: a kind, an SQLSTATE. */
+char *line_word(char *at, const char *word);
+
+/* Appends the text as it stands inside of quotes in JSON: no control character, `<` as \u003c, so that no text ends
+ * the script of a page, and U+FFFD for what is no UTF-8. At most six bytes for one. */
+bool line_json(struct buf *out, const char *text, size_t len);
+
+#endif
