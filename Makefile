@@ -53,6 +53,10 @@ TESTS        := $(TEST_SOURCES:spec/unit/c/%.c=$(BUILD)/test/%)
 
 DBRUN := $(BUILD)/dbrun
 EMBED := $(BUILD)/embed
+PAGE  := $(BUILD)/page
+# The page of --trace FILE.html; the scripts in the order in which they stand in it.
+VIEWER_PARTS := viewer.html viewer.css numbers.js timeline.js page.js
+VIEWER := $(VIEWER_PARTS:%=runtime/trace/viewer/%)
 
 # A value as one word of the shell.
 quoted = '$(subst ','\'',$(1))'
@@ -128,6 +132,15 @@ $(EMBED): runtime/host/embed/embed.c $(LUA_LIB)
 $(BUILD)/gen/embedded.c: $(EMBED) $(LUA_SOURCES) $(MANUAL) $(SCRIPTS) $(BUILD)/gen/lua.list
 	$(SAY) 'EMBED lua'
 	$(RUN)$(EMBED) $@ lua $(LUA_SOURCES) $(MANUAL) $(ARGPARSE) $(SCRIPTS)
+
+$(PAGE): runtime/host/embed/page.c | $(BUILD)/gen/config.h
+	@mkdir -p $(@D)
+	$(SAY) 'CC    $<'
+	$(RUN)$(CC) $(CPPFLAGS_) $(CFLAGS_) -o $@ $< $(SANITIZE) -lcrypto
+
+$(BUILD)/gen/viewer.html: $(PAGE) $(VIEWER)
+	$(SAY) 'PAGE  $@'
+	$(RUN)$(PAGE) $@ $(VIEWER)
 
 $(BUILD)/obj/embedded.o: $(BUILD)/gen/embedded.c runtime/host/embedded.h
 	@mkdir -p $(@D)
