@@ -129,9 +129,9 @@ $(EMBED): runtime/host/embed/embed.c $(LUA_LIB)
 	$(SAY) 'CC    $<'
 	$(RUN)$(CC) $(CPPFLAGS_) $(CFLAGS_) -o $@ $< $(LUA_LIB) $(SANITIZE) -lm -ldl
 
-$(BUILD)/gen/embedded.c: $(EMBED) $(LUA_SOURCES) $(MANUAL) $(SCRIPTS) $(BUILD)/gen/lua.list
+$(BUILD)/gen/embedded.c: $(EMBED) $(LUA_SOURCES) $(MANUAL) $(SCRIPTS) $(BUILD)/gen/viewer.html $(BUILD)/gen/lua.list
 	$(SAY) 'EMBED lua'
-	$(RUN)$(EMBED) $@ lua $(LUA_SOURCES) $(MANUAL) $(ARGPARSE) $(SCRIPTS)
+	$(RUN)$(EMBED) $@ lua $(LUA_SOURCES) $(MANUAL) $(ARGPARSE) $(SCRIPTS) $(BUILD)/gen/viewer.html
 
 $(PAGE): runtime/host/embed/page.c | $(BUILD)/gen/config.h
 	@mkdir -p $(@D)

@@ -39,6 +39,8 @@ static int runtime_gc(lua_State *L)
         workers_close(rt->workers);
     if (rt->sched)
         sched_close(rt->sched);
+    if (rt->trace)
+        trace_mask(rt->trace, NULL);
     secrets_free(rt->secrets);
     rt->workers = NULL;
     rt->secrets = NULL;

@@ -19,7 +19,8 @@ extern const size_t embedded_count;
 /* The module of that name; NULL when there is none. */
 const struct embedded_module *embedded_find(const char *name);
 
-/* What `dbrun help` shows: chapters of the manual, and the annotations of Lua files. */
+/* What `dbrun help` shows: chapters of the manual, and the annotations of Lua files. And "viewer.html", the page of
+ * --trace. */
 struct embedded_text {
     const char *name; /* "manual/postgres.md", "dbrun/task.lua" */
     const unsigned char *text;
@@ -28,5 +29,8 @@ struct embedded_text {
 
 extern const struct embedded_text embedded_texts[];
 extern const size_t embedded_text_count;
+
+/* The text of that name; NULL when there is none. */
+const struct embedded_text *embedded_find_text(const char *name);
 
 #endif

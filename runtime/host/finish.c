@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-int finish_flush(const struct host *h, int status)
+static int flush(const struct host *h, int status)
 {
     errno = 0;
     bool failed = fflush(stdout) != 0;
@@ -25,6 +25,13 @@ int finish_flush(const struct host *h, int status)
     fprintf(stderr, "%s: cannot write to stdout%s%s\n", h->progname, reason != 0 ? ": " : "",
             reason != 0 ? strerror(reason) : "");
     return status == STATUS_OK ? STATUS_FAILED : status;
+}
+
+int finish_flush(struct host *h, int status)
+{
+    status = flush(h, status);
+    run_trace_close(h, status);
+    return status;
 }
 
 /* OpenSSL's clean-up at exit would crash a thread that is still in a connect. */

@@ -22,6 +22,7 @@ struct host {
     char script[PATH_MAX];                /* the file that argv[options.script] means */
     const struct embedded_module *inside; /* that file is inside the binary; else NULL */
     struct runtime *rt;
+    struct trace *trace; /* --trace; NULL: none */
     int step;            /* of program.c */
     int action;          /* number of -e, -l and -W begun */
     bool preparing;      /* --stack starts the servers: its errors are reported without a traceback */
@@ -74,10 +75,19 @@ void report_push_text(lua_State *L);
 /* Is the value an error object, of this kind (NULL = any)? */
 bool report_is_kind(lua_State *L, int index, const char *kind);
 
+/* ---- run_trace.c: --trace ---- */
+
+/* Opens the file before anything runs; false when it cannot be written, which has been told. */
+bool run_trace_open(struct host *h);
+/* The runtime is there: what it waits for is told. */
+void run_trace_attach(struct host *h);
+/* The program has ended. */
+void run_trace_close(struct host *h, int status);
+
 /* ---- finish.c ---- */
 
-/* Flushes; when stdout did not take everything, a line on stderr and a status that is not 0. */
-int finish_flush(const struct host *h, int status);
+/* Ends the trace and flushes; when stdout did not take everything, a line on stderr and a status that is not 0. */
+int finish_flush(struct host *h, int status);
 /* Ends the process. */
 void finish_process(int status) __attribute__((noreturn));
 

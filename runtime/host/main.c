@@ -208,7 +208,7 @@ int main(int argc, char **argv)
         else {
             if (h->options.version)
                 printf("%s\n", LUA_COPYRIGHT);
-            status = run_lua(h);
+            status = run_trace_open(h) ? run_lua(h) : STATUS_USAGE;
         }
     }
     options_free(&h->options);

@@ -7,6 +7,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+
+/* Bytes of --trace-limit. */
+enum { MIN_TRACE = 64 << 10, DEFAULT_TRACE = 64 << 20 };
 
 __attribute__((format(printf, 2, 3))) static bool wrong(struct options *o, const char *fmt, ...)
 {
@@ -64,6 +68,37 @@ static bool set_log_format(struct options *o, const char *text)
     o->log_format = text;
     if (strcmp(text, "text") != 0 && strcmp(text, "json") != 0)
         return wrong(o, "--log-format: expected text or json, got '%s'", text);
+    return true;
+}
+
+/* FILE.html is the page, FILE.json the events alone. */
+static bool set_trace(struct options *o, const char *text)
+{
+    size_t len = strlen(text);
+    bool known = len > 5 && (strcmp(text + len - 5, ".json") == 0 || strcmp(text + len - 5, ".html") == 0);
+    if (!known || text[len - 6] == '/')
+        return wrong(o, "--trace: expected FILE.json or FILE.html, got '%.200s'", text);
+    o->trace = text;
+    return true;
+}
+
+/* As options of scripts take a size: k and KiB are 1024 bytes, kB is 1000. */
+static bool set_trace_limit(struct options *o, const char *text)
+{
+    static const char letters[] = "kmgt";
+    char *unit;
+    double size = strtod(text, &unit);
+    size_t digits = strspn(text, "0123456789.");
+    const char *letter = *unit != '\0' ? strchr(letters, *unit | 0x20) : NULL;
+    const char *rest = letter != NULL ? unit + 1 : unit;
+    bool known = *rest == '\0' || strcasecmp(rest, "b") == 0 || (letter != NULL && strcasecmp(rest, "ib") == 0);
+    double step = letter != NULL && strcasecmp(rest, "b") == 0 ? 1000 : 1024;
+    if (letter != NULL)
+        size *= pow(step, (double)(letter - letters + 1));
+    if (digits == 0 || text + digits != unit || !known || !(size >= MIN_TRACE && size < 1e15))
+        return wrong(o, "--trace-limit: expected a size of 64 KiB or more, such as 500k or 64MiB, got '%.100s'",
+                     text);
+    o->trace_limit = (uint64_t)size;
     return true;
 }
 
@@ -126,6 +161,12 @@ static const struct long_option own_options[] = {
      0,
      set_statement_timeout},
     {{"--lock-timeout", "S", NULL, "the server ends waits for locks that take longer"}, 0, set_lock_timeout},
+    {{"--trace", "FILE", NULL, "write what the script waits for into FILE.html, a page, or FILE.json (Perfetto)"},
+     0,
+     set_trace},
+    {{"--trace-limit", "SIZE", NULL, "leave out short events so that FILE takes at most SIZE (64MiB)"},
+     0,
+     set_trace_limit},
     {{"--log", "LEVEL", "error warn info debug", "error, warn (default), info or debug, on stderr"},
      0,
      set_log},
@@ -247,6 +288,7 @@ bool options_parse(struct options *o, int argc, char **argv)
 {
     static char help[] = "help";
     memset(o, 0, sizeof *o);
+    o->trace_limit = DEFAULT_TRACE;
     o->script = argc;
     o->actions = calloc((size_t)argc + 1, sizeof *o->actions);
     o->folders = calloc((size_t)argc + 1, sizeof *o->folders);

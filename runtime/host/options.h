@@ -9,6 +9,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 
 /* -e, -l and -W are done in the order of the command line. */
@@ -34,7 +35,9 @@ struct options {
     double timeout;     /* seconds, as the two below; 0 = none */
     double statement_timeout;
     double lock_timeout;
-    const char *log; /* the word; NULL = default */
+    const char *trace;    /* the file; NULL = none */
+    uint64_t trace_limit; /* bytes */
+    const char *log;      /* the word; NULL = default */
     enum log_level log_level;
     const char *log_format; /* "text", "json" or NULL */
     struct option_action *actions;

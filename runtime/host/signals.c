@@ -50,6 +50,7 @@ static struct {
     void *hook_data;
     void (*interrupted)(void *data);
     void *interrupted_data;
+    struct trace *trace; /* what it has is written before a handler ends the process; NULL: none */
     uint64_t stopped_at; /* written and read in handlers only, which do not interrupt each other */
     int eventfd;
     volatile sig_atomic_t watching;
@@ -71,6 +72,8 @@ static void say(const char *text)
 
 static void end_at_once(int status)
 {
+    if (state.trace)
+        trace_rescue(state.trace);
     modes_give_back();
     _exit(status);
 }
@@ -331,6 +334,11 @@ int signals_received(void)
 const char *signals_reason(void)
 {
     return reasons[state.stop];
+}
+
+void signals_trace(struct trace *trace)
+{
+    state.trace = trace;
 }
 
 bool signals_pipe_broke(void)

@@ -170,25 +170,24 @@ static void fill_options(lua_State *L, const struct options *o)
 static int core_embedded(lua_State *L)
 {
     const char *name = luaL_optstring(L, 1, NULL);
-    if (name == NULL)
-        lua_createtable(L, (int)embedded_text_count, 0);
+    const struct embedded_text *text = name != NULL ? embedded_find_text(name) : NULL;
+    if (text != NULL)
+        lua_pushlstring(L, (const char *)text->text, text->size);
+    if (name != NULL)
+        return text != NULL;
+    lua_createtable(L, (int)embedded_text_count, 0);
     for (size_t i = 0; i < embedded_text_count; i++) {
-        const struct embedded_text *t = &embedded_texts[i];
-        if (name == NULL) {
-            lua_pushstring(L, t->name);
-            lua_rawseti(L, -2, (lua_Integer)i + 1);
-        } else if (strcmp(t->name, name) == 0) {
-            lua_pushlstring(L, (const char *)t->text, t->size);
-            return 1;
-        }
+        lua_pushstring(L, embedded_texts[i].name);
+        lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
-    return name == NULL ? 1 : 0;
+    return 1;
 }
 
 static void open_core(lua_State *L, struct host *h)
 {
     h->rt = bind_open(L);
     h->rt->read_only = h->options.read_only;
+    run_trace_attach(h);
     h->rt->log->parameters = h->options.log_parameters;
     if (h->options.log != NULL)
         h->rt->log->level = h->options.log_level;

@@ -156,7 +156,8 @@ static bool first_lines(const struct trace *t, struct buf *out)
     struct tm tm;
     gmtime_r(&now, &tm);
     strftime(started, sizeof started, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    bool ok = t->s.before_size == 0 || buf_add(out, t->s.before, t->s.before_size);
+    bool ok = !t->s.page || (buf_add(out, t->s.page, t->s.page_size) &&
+                             buf_adds(out, "\n<script type=\"application/json\" id=\"events\">\n"));
     ok = ok && buf_addf(out,
                         "[\n{\"name\":\"dbrun_start\",\"ph\":\"M\",\"pid\":1,\"tid\":0,\"args\":{\"format\":1,"
                         "\"version\":\"%s\",\"started\":\"%s\",\"limit\":%llu,\"script\":\"",
@@ -201,8 +202,8 @@ static void last_lines(struct trace *t, int status)
              (unsigned long long)t->left_out, (unsigned long long)(t->least / 1000));
     add_times(t, &out);
     buf_adds(&out, "}}\n]\n");
-    if (t->s.after)
-        buf_adds(&out, t->s.after);
+    if (t->s.page)
+        buf_adds(&out, "</script>\n");
     if (!out.oom)
         put_line(t, out.data, out.len);
     buf_free(&out);
@@ -525,7 +526,7 @@ void trace_end(struct trace *t, struct trace_span *span, const struct trace_even
     if (!span->serial)
         return;
     bool nests = pop(t, span);
-    uint64_t now = mono_now();
+    uint64_t now = e->until ? e->until : mono_now();
     uint64_t ns = now > span->start ? now - span->start : 0;
     struct trace_text *x = text_of(t, e);
     span->serial = 0;

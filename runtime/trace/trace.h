@@ -79,9 +79,8 @@ struct trace_span {
 struct trace_settings {
     const char *path;
     uint64_t limit;     /* bytes of lines */
-    const char *before; /* what stands before the lines and behind them; may be NULL */
-    size_t before_size;
-    const char *after;
+    const char *page; /* HTML that stands before the lines; NULL: they stand alone */
+    size_t page_size;
     const char *version;
     const char *script;                          /* its name, without arguments */
     void (*tell)(void *data, const char *text);  /* tells that the file cannot be written any more */
@@ -132,6 +131,7 @@ struct trace_event {
     bool redis;
     uint64_t rows;
     uint64_t wait;    /* ns */
+    uint64_t until;   /* when it ended; 0: now */
     uint64_t count;   /* how many statements or commands; 0: one, and nothing is said */
     const char *end;  /* of a transaction */
     const char *kind; /* of the error, if it has failed */

@@ -49,7 +49,7 @@ floor_of() {
     base) echo 0 ;;
     pg | redis | pool) echo 1 ;;
     io) echo 2 ;;
-    connect) echo 3 ;;
+    connect | trace) echo 3 ;;
     task) echo 4 ;;
     bind/base) echo 5 ;;
     bind/os | bind/data) echo 6 ;;

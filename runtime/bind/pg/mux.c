@@ -293,7 +293,10 @@ static bool send_first(struct pg_mux_conn *c)
     }
     pop(mux);
     s->flight = c->link;
-    s->pid = c->link->pid;
+    if (mux->engine->rt->trace) {
+        s->pid = c->link->pid;
+        s->sent_at = mono_now();
+    }
     s->sent = true;
     double limit = mux->engine->command_timeout;
     wait_set_deadline(s->wait, limit > 0 ? deadline_in(limit) : DEADLINE_NEVER);

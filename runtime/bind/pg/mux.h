@@ -25,7 +25,8 @@ struct pg_shared {
     bool sent;              /* the statement's time limit applies, not the pool's */
     bool alone;             /* it must get a connection alone */
     bool large;             /* its block is larger than the spare blocks */
-    int pid;                /* the server's process of `flight`, for the trace */
+    int pid;                /* for the trace: the server's process, and when it was sent */
+    uint64_t sent_at;
     bool tried;             /* one connection has already broken before it was sent */
     /* how it ended: one of these */
     struct pg_link *link; /* it has got this connection alone */

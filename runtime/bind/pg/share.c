@@ -102,6 +102,8 @@ int pg_statement_shared(lua_State *L, struct pg_statement *st)
         st->link = s->link;
         st->shared = NULL;
         pg_shared_free(e->mux, s);
+        if (st->began)
+            pg_log_waited(L, st, false);
         return pg_statement_leased(L, st);
     }
     pg_notices_tell_shared(L, e);

@@ -7,6 +7,8 @@
 /* Taking a connection that is there is no wait. */
 #define SHORT_WAIT_NS (20 * UINT64_C(1000))
 
+static const char waits[] = "wait for a connection";
+
 void pg_trace_begin(struct pg_statement *st)
 {
     st->span = task_span(st->engine->rt->sched);
@@ -17,7 +19,7 @@ static void tell_wait(lua_State *L, struct pg_statement *st, const struct error 
 {
     struct script_place place;
     struct trace_event event = pg_traced_event(L, st->engine->rt, TRACE_POOL, &place);
-    event.name = "wait for a connection";
+    event.name = waits;
     event.blocking = st->engine->sync;
     if (e)
         pg_traced_failed(&event, e);
@@ -41,12 +43,31 @@ static struct pg_link *link_of(const struct pg_statement *st)
     return st->lease ? st->lease->link : st->link;
 }
 
+/* A statement that was sent on a shared connection waited until one was open and had room. */
+static void tell_queued(lua_State *L, struct pg_statement *st)
+{
+    uint64_t sent = st->shared->sent_at;
+    struct trace *t = st->engine->rt->trace;
+    struct script_place place;
+    if (sent >= st->span.start + SHORT_WAIT_NS) {
+        struct trace_span wait = trace_begin(t, st->span.lane, st->span.start);
+        struct trace_event event = pg_traced_event(L, st->engine->rt, TRACE_POOL, &place);
+        event.name = waits;
+        event.until = sent;
+        trace_end(t, &wait, &event);
+    }
+    if (sent)
+        st->span.start = sent;
+}
+
 static void tell(lua_State *L, struct pg_statement *st, const struct error *e)
 {
     struct runtime *rt = st->engine->rt;
     struct script_place place;
     struct pg_link *link = link_of(st);
     bool shared = st->stage == STAGE_SHARED && st->shared;
+    if (shared)
+        tell_queued(L, st);
     uint64_t start = st->span.start;
     struct trace_event event = pg_traced_event(L, rt, shared ? TRACE_SHARED : TRACE_POSTGRES, &place);
     if (st->describe_only || st->stale_only)
@@ -57,7 +78,7 @@ static void tell(lua_State *L, struct pg_statement *st, const struct error *e)
     event.blocking = st->engine->sync;
     if (e)
         pg_traced_failed(&event, e);
-    else
+    else if (event.sql)
         pg_traced_rows(&event, st->result);
     trace_end(rt->trace, &st->span, &event);
     if (link)

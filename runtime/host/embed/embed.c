@@ -6,7 +6,8 @@
  * embedded file; it replaces a file of that name below ROOT, which is for use without the binary. A syntax
  * error stops the build.
  *
- * Texts, by their path below ROOT: a Markdown file as it is, and of each Lua file what `dbrun help` shows:
+ * Texts, by their path below ROOT: a file of Markdown or HTML as it is (one from outside of ROOT by its name), and of
+ * each Lua file what `dbrun help` shows:
  * the annotations of functions and classes, each with the line of code behind it.
  */
 #include <errno.h>
@@ -21,7 +22,7 @@ struct source {
     const char *path;
     bool outside;    /* not below ROOT */
     bool command;    /* of the folder scripts: what `dbrun NAME` runs */
-    bool markdown;   /* a text, no module */
+    bool text;       /* as it is, no module */
     bool used;       /* it won over others of its name */
     char name[256];  /* dbrun.config */
     char chunk[300]; /* =dbrun/config.lua; the chunk name of a file begins with @ */
@@ -48,7 +49,7 @@ static bool ends_with(const char *text, const char *end)
 static void name_source(struct source *m, const char *root)
 {
     size_t root_len = strlen(root);
-    m->markdown = ends_with(m->path, ".md");
+    m->text = ends_with(m->path, ".md") || ends_with(m->path, ".html");
     const char *rel = m->path;
     m->command = strncmp(rel, "scripts/", 8) == 0;
     if (m->command) { /* its name is no module's, for it has a slash */
@@ -166,7 +167,7 @@ static size_t keep_annotations(char *text)
 
 static void write_text(FILE *file, struct source *m, size_t index, char *text, size_t len)
 {
-    if (!m->markdown)
+    if (!m->text)
         len = keep_annotations(text);
     m->text_size = len;
     if (len == 0)
@@ -200,7 +201,7 @@ static void write_source(lua_State *L, FILE *file, struct source *m, size_t inde
     char *text = read_file(m->path, &len);
     if (m->used)
         write_code(L, file, m, index, text, len);
-    if (!m->outside)
+    if (!m->outside || m->text)
         write_text(file, m, index, text, len);
     free(text);
 }
@@ -262,7 +263,7 @@ int main(int argc, char **argv)
         struct source *s = &sources[i];
         s->path = argv[i + 3];
         name_source(s, argv[2]);
-        if (s->markdown)
+        if (s->text)
             continue;
         modules[names].source = s;
         snprintf(modules[names++].name, sizeof modules->name, "%s", s->name);
