@@ -63,7 +63,8 @@ bool run_trace_open(struct host *h)
     }
     h->trace = trace_open(&s);
     if (h->trace == NULL) {
-        snprintf(text, sizeof text, "--trace: cannot write %.400s: %s", path, strerror(errno));
+        snprintf(text, sizeof text, "--trace: cannot write %.400s: %s", path,
+                 errno == EEXIST ? "it is a link that leads to nothing" : strerror(errno));
         report_line(h->progname, NULL, text);
         return false;
     }

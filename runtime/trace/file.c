@@ -67,7 +67,8 @@ static int open_path(const char *path)
             return -1;
         if (lstat(path, &st) != 0)
             return replace(path);
-        return open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600); /* a link to nothing: refused */
+        errno = EEXIST; /* a link to nothing */
+        return -1;
     }
     if (S_ISDIR(st.st_mode)) {
         errno = EISDIR;

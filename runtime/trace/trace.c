@@ -14,8 +14,9 @@ enum {
     LINE_SIZE = TRACE_TEXT_SIZE + 800, /* a line at most */
     STEPS = 16,                        /* the room for lines is filled in so many steps; from half of it on each leaves
                                           out more */
-    TOTALS_SHARE = 8,                  /* this part of the limit is for the counts at the end */
-    OTHERS_SIZE = 8 * 1024             /* for lines of the counts that are always written */
+    TOTALS_SHARE = 4,                  /* this part of the limit, but not more than TOTALS_MOST, is for the counts */
+    TOTALS_MOST = 4 << 20,
+    OTHERS_SIZE = 4 * 1024             /* for lines of the counts that are always written */
 };
 
 /* What has begun in the lane and not ended, outermost first. */
@@ -190,11 +191,17 @@ static void add_times(const struct trace *t, struct buf *out)
     buf_addf(out, "\"lua\":%llu}", (unsigned long long)(lua / 1000));
 }
 
+/* The limit is 64 KiB at least. */
+static uint64_t totals_room(const struct trace *t)
+{
+    uint64_t room = t->s.limit / TOTALS_SHARE;
+    return room < TOTALS_MOST ? room : TOTALS_MOST;
+}
+
 static void last_lines(struct trace *t, int status)
 {
     struct buf out = {0};
-    uint64_t room = t->s.limit / TOTALS_SHARE;
-    trace_texts_tell(t->texts, room > OTHERS_SIZE ? room - OTHERS_SIZE : 0, put_line, t);
+    trace_texts_tell(t->texts, (size_t)totals_room(t) - OTHERS_SIZE, put_line, t);
     buf_addf(&out,
              "{\"name\":\"dbrun_totals\",\"ph\":\"M\",\"pid\":1,\"tid\":0,\"args\":{\"elapsed_us\":%llu,\"status\":%d,"
              "\"written\":%llu,\"left_out\":%llu,\"least_us\":%llu,",
@@ -243,7 +250,7 @@ struct trace *trace_open(const struct trace_settings *s)
     }
     t->s = *s;
     t->start = mono_now();
-    t->room = s->limit - s->limit / TOTALS_SHARE;
+    t->room = s->limit - totals_room(t);
     t->lowest = 1;
     t->file = trace_file_open(s->path);
     if (t->file && write_first(t))

@@ -10,8 +10,10 @@ local task = require "dbrun.task"
 local seed <const>, tasks <const>, steps <const> = tonumber(arg[1]), tonumber(arg[2]), tonumber(arg[3])
 math.randomseed(seed)
 
-local engine <const> = db.engine { url = os.getenv "DATABASE_URL", size = 3, overflow = 0 }
-local shared <const> = db.engine { url = os.getenv "DATABASE_URL", pipeline = 5, size = 2, overflow = 0 }
+local engine <const> = db.engine { url = os.getenv "DATABASE_URL", size = 4, overflow = 0, timeout = 0.03 }
+local shared <const> = db.engine {
+    url = os.getenv "DATABASE_URL", pipeline = 5, size = 3, overflow = 0, timeout = 0.03,
+}
 local sync <const> = db.sync
 local r <const> = redis.get()
 local ran <const> = {}
