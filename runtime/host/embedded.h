@@ -19,7 +19,8 @@ extern const size_t embedded_count;
 /* The module of that name; NULL when there is none. */
 const struct embedded_module *embedded_find(const char *name);
 
-/* What `dbrun help` shows: chapters of the manual, and the annotations of Lua files. And "viewer.html", the page of
+/* What `dbrun help` shows: chapters of the manual, and the annotations of Lua files. And "viewer.html", the
+ * page of
  * --trace. */
 struct embedded_text {
     const char *name; /* "manual/postgres.md", "dbrun/task.lua" */

@@ -86,7 +86,8 @@ void run_trace_close(struct host *h, int status);
 
 /* ---- finish.c ---- */
 
-/* Ends the trace and flushes; when stdout did not take everything, a line on stderr and a status that is not 0. */
+/* Ends the trace and flushes; when stdout did not take everything, a line on stderr and a status that is not
+ * 0. */
 int finish_flush(struct host *h, int status);
 /* Ends the process. */
 void finish_process(int status) __attribute__((noreturn));

@@ -91,13 +91,14 @@ static bool set_trace_limit(struct options *o, const char *text)
     size_t digits = strspn(text, "0123456789.");
     const char *letter = *unit != '\0' ? strchr(letters, *unit | 0x20) : NULL;
     const char *rest = letter != NULL ? unit + 1 : unit;
-    bool known = *rest == '\0' || strcasecmp(rest, "b") == 0 || (letter != NULL && strcasecmp(rest, "ib") == 0);
+    bool known =
+        *rest == '\0' || strcasecmp(rest, "b") == 0 || (letter != NULL && strcasecmp(rest, "ib") == 0);
     double step = letter != NULL && strcasecmp(rest, "b") == 0 ? 1000 : 1024;
     if (letter != NULL)
         size *= pow(step, (double)(letter - letters + 1));
     if (digits == 0 || text + digits != unit || !known || !(size >= MIN_TRACE && size < 1e15))
-        return wrong(o, "--trace-limit: expected a size of 64 KiB or more, such as 500k or 64MiB, got '%.100s'",
-                     text);
+        return wrong(
+            o, "--trace-limit: expected a size of 64 KiB or more, such as 500k or 64MiB, got '%.100s'", text);
     o->trace_limit = (uint64_t)size;
     return true;
 }
@@ -161,7 +162,8 @@ static const struct long_option own_options[] = {
      0,
      set_statement_timeout},
     {{"--lock-timeout", "S", NULL, "the server ends waits for locks that take longer"}, 0, set_lock_timeout},
-    {{"--trace", "FILE", NULL, "write what the script waits for into FILE.html, a page, or FILE.json (Perfetto)"},
+    {{"--trace", "FILE", NULL,
+      "write what the script waits for into FILE.html, a page, or FILE.json (Perfetto)"},
      0,
      set_trace},
     {{"--trace-limit", "SIZE", NULL, "leave out short events so that FILE takes at most SIZE (64MiB)"},

@@ -29,7 +29,8 @@ bool signals_pipe_broke(void);
  * NULL restores the ordinary meaning. */
 void signals_interactive(void (*interrupted)(void *data), void *data);
 
-/* Where a handler ends the process, it writes what this trace has collected. NULL: there is none (any more). */
+/* Where a handler ends the process, it writes what this trace has collected. NULL: there is none (any more).
+ */
 void signals_trace(struct trace *trace);
 
 #endif

@@ -50,8 +50,8 @@ struct wait {
     void *data;        /* the resource's own */
     struct wait *next; /* for a FIFO the resource keeps (wait_queue) */
     struct wait *prev;
-    struct sched_timer timer; /* its deadline; stopped = none */
-    struct trace_span span;   /* with a trace: set by who tells of the wait */
+    struct sched_timer timer;      /* its deadline; stopped = none */
+    struct trace_span span;        /* with a trace: set by who tells of the wait */
     const struct trace_text *told; /* the wait's end tells this of it (task/traced.h); NULL: nothing */
     enum wait_status status;
 };

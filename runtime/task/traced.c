@@ -31,7 +31,7 @@ void wait_told(lua_State *L, struct sched *s, struct wait *w, enum trace_cat cat
 
 void traced_wait_ended(struct sched *s, struct wait *w)
 {
-    struct trace_event event = {.cat = w->told->cat, .text = w->told, .task = task_id(w->task)};
+    struct trace_event event = {.cat = w->told->cat, .text = w->told, .task = w->task->id};
     w->told = NULL;
     trace_end(s->trace, &w->span, &event);
 }

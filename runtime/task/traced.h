@@ -1,6 +1,6 @@
 /*
- * Waits of tasks in the trace (--trace). The scheduler has a trace, or NULL; a task has a lane of it from its first
- * event to its end.
+ * Waits of tasks in the trace (--trace). The scheduler has a trace, or NULL; a task has a lane of it from its
+ * first event to its end.
  */
 #ifndef DBRUN_TASK_TRACED_H
 #define DBRUN_TASK_TRACED_H

@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 enum {
-    BLOCK = 64 * 1024,    /* written at once */
-    ROOM = BLOCK * 2,     /* a line must fit behind a block */
-    STACK = 64 * 1024,    /* of the thread */
+    BLOCK = 64 * 1024, /* written at once */
+    ROOM = BLOCK * 2,  /* a line must fit behind a block */
+    STACK = 64 * 1024, /* of the thread */
 };
 
 struct trace_file {
@@ -36,8 +36,8 @@ struct trace_file {
 
 /* ---- opening ---- */
 
-/* A new file of this name beside it takes its place, so that nobody who has the old one open reads the trace, and its
- * mode is ours. */
+/* A new file of this name beside it takes its place, so that nobody who has the old one open reads the trace,
+ * and its mode is ours. */
 static int replace(const char *path)
 {
     char name[PATH_MAX];
@@ -204,8 +204,8 @@ int trace_file_failure(struct trace_file *f)
     return f->failure;
 }
 
-/* The signal may have interrupted a line, which has the lock: the whole lines before it are written without. While
- * they are being written, this waits a moment. */
+/* The signal may have interrupted a line, which has the lock: the whole lines before it are written without.
+ * While they are being written, this waits a moment. */
 void trace_file_rescue(struct trace_file *f)
 {
     const struct timespec pause = {.tv_nsec = 1000000};

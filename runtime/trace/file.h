@@ -1,6 +1,6 @@
 /*
- * The file of the trace: lines are collected and written 64 KiB at a time, and each second by a thread, so that a
- * program that hangs or is killed has left what it did.
+ * The file of the trace: lines are collected and written 64 KiB at a time, and each second by a thread, so
+ * that a program that hangs or is killed has left what it did.
  *
  * A failed write is noted, what comes then is dropped, and the program goes on.
  */
@@ -13,10 +13,11 @@
 
 struct trace_file;
 
-/* Makes the file (mode 0600), in the place of one that is there; what a link leads to is replaced, a device or pipe is
- * written to. NULL, and errno, when that fails. */
+/* Makes the file (mode 0600), in the place of one that is there; what a link leads to is replaced, a device
+ * or pipe is written to. NULL, and errno, when that fails. */
 struct trace_file *trace_file_open(const char *path);
-/* Room for a line of at most `most` bytes; NULL: it is not wanted any more. The line ends with trace_file_end. */
+/* Room for a line of at most `most` bytes; NULL: it is not wanted any more. The line ends with
+ * trace_file_end. */
 char *trace_file_begin(struct trace_file *f, size_t most);
 /* The line ends at `at`. */
 void trace_file_end(struct trace_file *f, const char *at);
@@ -31,7 +32,8 @@ void trace_file_rescue(struct trace_file *f);
 /* Around a fork, so that the child does not find the lock taken. The child writes nothing. */
 void trace_file_before_fork(struct trace_file *f);
 void trace_file_after_fork(struct trace_file *f, bool child);
-/* Ends the thread, writes what there is and closes the file; the errno of a failure that was not told, or 0. */
+/* Ends the thread, writes what there is and closes the file; the errno of a failure that was not told, or 0.
+ */
 int trace_file_close(struct trace_file *f);
 
 #endif

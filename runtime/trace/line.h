@@ -24,8 +24,8 @@ char *line_number(char *at, uint64_t n);
 /* A word that needs no escape: a kind, an SQLSTATE. */
 char *line_word(char *at, const char *word);
 
-/* Appends the text as it stands inside of quotes in JSON: no control character, `<` as \u003c, so that no text ends
- * the script of a page, and U+FFFD for what is no UTF-8. At most six bytes for one. */
+/* Appends the text as it stands inside of quotes in JSON: no control character, `<` as \u003c, so that no
+ * text ends the script of a page, and U+FFFD for what is no UTF-8. At most six bytes for one. */
 bool line_json(struct buf *out, const char *text, size_t len);
 
 #endif

@@ -13,8 +13,8 @@ enum {
     STEPS = 8                         /* buckets between a duration and its double */
 };
 
-const char *const trace_cat_names[TRACE_CATS] = {"postgres", "shared", "pipeline", "piped", "rows", "copy",
-                                                 "transaction", "pool", "redis", "sleep", "wait"};
+const char *const trace_cat_names[TRACE_CATS] = {"postgres",    "shared", "pipeline", "piped", "rows", "copy",
+                                                 "transaction", "pool",   "redis",    "sleep", "wait"};
 
 struct trace_texts {
     const struct secrets *secrets;
@@ -57,7 +57,8 @@ static bool add_place(struct buf *out, const char *file, int line)
 {
     if (line <= 0)
         return true;
-    return buf_adds(out, ",\"place\":\"") && line_json(out, file, strlen(file)) && buf_addf(out, ":%d\"", line);
+    return buf_adds(out, ",\"place\":\"") && line_json(out, file, strlen(file)) &&
+           buf_addf(out, ":%d\"", line);
 }
 
 static bool render(struct trace_text *x, const struct trace_key *key, const struct secrets *secrets)
@@ -287,8 +288,8 @@ static int by_total(const void *a, const void *b)
     return (x->counts->total < y->counts->total) - (x->counts->total > y->counts->total);
 }
 
-void trace_texts_tell(struct trace_texts *t, size_t room, void (*put)(void *data, const char *line, size_t len),
-                      void *data)
+void trace_texts_tell(struct trace_texts *t, size_t room,
+                      void (*put)(void *data, const char *line, size_t len), void *data)
 {
     struct trace_text **list = calloc(t->n + 1, sizeof(struct trace_text *));
     struct buf line = {0};

@@ -1,8 +1,10 @@
 /*
- * The texts of the trace: each SQL text, command or kind of wait with the line of the script it came from. What an
- * event says of them is made once. Each has its counts, which also hold the events that the file has no room for.
+ * The texts of the trace: each SQL text, command or kind of wait with the line of the script it came from.
+ * What an event says of them is made once. Each has its counts, which also hold the events that the file has
+ * no room for.
  *
- * The table owns the texts until it is freed. It is bounded: what comes when it is full is counted as "(others)".
+ * The table owns the texts until it is freed. It is bounded: what comes when it is full is counted as
+ * "(others)".
  */
 #ifndef DBRUN_TRACE_TEXT_H
 #define DBRUN_TRACE_TEXT_H
@@ -72,13 +74,14 @@ struct trace_texts *trace_texts_new(void);
 void trace_texts_free(struct trace_texts *t);
 /* From here on these are masked. NULL: none are known (any more). */
 void trace_texts_mask(struct trace_texts *t, const struct secrets *secrets);
-/* The text; `keep`: it stays valid as long as the table, else until the next call. NULL when memory is out. */
+/* The text; `keep`: it stays valid as long as the table, else until the next call. NULL when memory is out.
+ */
 struct trace_text *trace_text_find(struct trace_texts *t, const struct trace_key *key, bool keep);
 /* One more: `n` statements, which took `ns` together. */
 void trace_text_count(struct trace_text *x, uint64_t n, uint64_t ns, uint64_t rows, bool failed);
-/* Calls `put` with a line for each text that was counted, the longest totals first, at most `room` bytes, and with one
- * that sums up the rest. */
-void trace_texts_tell(struct trace_texts *t, size_t room, void (*put)(void *data, const char *line, size_t len),
-                      void *data);
+/* Calls `put` with a line for each text that was counted, the longest totals first, at most `room` bytes, and
+ * with one that sums up the rest. */
+void trace_texts_tell(struct trace_texts *t, size_t room,
+                      void (*put)(void *data, const char *line, size_t len), void *data);
 
 #endif

@@ -348,8 +348,8 @@ static int begun_k(lua_State *L, int status, lua_KContext ctx)
 }
 
 /* copy_out_begin(sql, {raw=, binary=, by_name=, own=, oids=, names=, columns=, shown=}) -> iterator. own: the
- * iterator takes the connection from the lease, and gives it back to the pool at its end. shown: the query without the
- * values that were written into it, for the trace. */
+ * iterator takes the connection from the lease, and gives it back to the pool at its end. shown: the query
+ * without the values that were written into it, for the trace. */
 int pg_copy_out_begin(lua_State *L)
 {
     bind_check_type(L, PG_LEASE_CLASS, 2, "the SQL", LUA_TSTRING);

@@ -27,7 +27,7 @@ struct pg_shared {
     bool large;             /* its block is larger than the spare blocks */
     int pid;                /* for the trace: the server's process, and when it was sent */
     uint64_t sent_at;
-    bool tried;             /* one connection has already broken before it was sent */
+    bool tried; /* one connection has already broken before it was sent */
     /* how it ended: one of these */
     struct pg_link *link; /* it has got this connection alone */
     PGresult *result;

@@ -1,5 +1,5 @@
-/* Statements in the log (--log debug) and in the trace (--trace): what ran, how long, how many rows, from which line
- * of the script. */
+/* Statements in the log (--log debug) and in the trace (--trace): what ran, how long, how many rows, from
+ * which line of the script. */
 #ifndef DBRUN_BIND_PG_STATEMENT_LOG_H
 #define DBRUN_BIND_PG_STATEMENT_LOG_H
 

@@ -50,7 +50,8 @@ static const char *end_of(const PGresult *result)
     return NULL;
 }
 
-void pg_traced_settled(struct pg_link *link, uint64_t start, const struct trace_event *event, const PGresult *result)
+void pg_traced_settled(struct pg_link *link, uint64_t start, const struct trace_event *event,
+                       const PGresult *result)
 {
     if (!link->traced || (link->m.state != PG_BROKEN && pg_machine_is_busy(&link->m)))
         return;
@@ -118,7 +119,8 @@ void pg_traced_goes_on(struct pg_link *link)
 /* ---- several statements at once ---- */
 
 /* Tells statement `i` of the list at stack index 2. */
-static void tell_piped(lua_State *L, struct pg_link *link, size_t i, struct trace_event event, const struct error *e)
+static void tell_piped(lua_State *L, struct pg_link *link, size_t i, struct trace_event event,
+                       const struct error *e)
 {
     int top = lua_gettop(L);
     const struct pg_batch *b = &link->m.batch;
@@ -175,7 +177,8 @@ void pg_traced_free(struct pg_link *link)
 
 /* ---- events ---- */
 
-struct trace_event pg_traced_event(lua_State *L, struct runtime *rt, enum trace_cat cat, struct script_place *place)
+struct trace_event pg_traced_event(lua_State *L, struct runtime *rt, enum trace_cat cat,
+                                   struct script_place *place)
 {
     place->line = 0;
     script_place(L, 1, place);

@@ -4,7 +4,8 @@
 
 #include <string.h>
 
-static struct trace_event begin(lua_State *L, struct runtime *rt, enum trace_cat cat, struct script_place *place)
+static struct trace_event begin(lua_State *L, struct runtime *rt, enum trace_cat cat,
+                                struct script_place *place)
 {
     place->line = 0;
     script_place(L, 1, place);

@@ -6,9 +6,9 @@
  * embedded file; it replaces a file of that name below ROOT, which is for use without the binary. A syntax
  * error stops the build.
  *
- * Texts, by their path below ROOT: a file of Markdown or HTML as it is (one from outside of ROOT by its name), and of
- * each Lua file what `dbrun help` shows:
- * the annotations of functions and classes, each with the line of code behind it.
+ * Texts, by their path below ROOT: a file of Markdown or HTML as it is (one from outside of ROOT by its
+ * name), and of each Lua file what `dbrun help` shows: the annotations of functions and classes, each with
+ * the line of code behind it.
  */
 #include <errno.h>
 #include <lauxlib.h>
