@@ -123,7 +123,7 @@ const numbers = (() => {
         function failure(event, args, ts, from, to) {
             t.failed++;
             const name = string(event.name), place = string(args.place), sql = string(args.sql);
-            entry(t.errors, [args.kind, name, place, sql].join("\0"), () => ({
+            entry(t.errors, [args.kind, name, place, entry(shapes, sql, shape)].join("\0"), () => ({
                 name, kind: string(args.kind), place, sql, calls: 0, first: ts,
             })).calls++;
             t.marks.push({ ts, lane: lane(event).index, from, to });
@@ -263,7 +263,12 @@ const numbers = (() => {
             if (tasks && (most.total >= end / 100 || most.calls >= 5 * OFTEN))
                 found.push({ statement: s, calls: most.calls, total: most.total, tasks });
         }
-        return found.sort((a, b) => b.total - a.total);
+        const told = new Set(); // the same on shared connections is told once
+        return found.sort((a, b) => b.total - a.total).filter(({ statement: s }) => {
+            const key = s.sql + "\0" + s.place, first = !told.has(key);
+            told.add(key);
+            return first;
+        });
     }
 
     // The indexes of the longest, in the order of the file.

@@ -222,14 +222,18 @@
         fill();
     }
 
+    let view; // of the timeline
+
     function errors({ errors: list, failed }) {
         $("errors-section").hidden = !failed;
         const body = head($("errors"), titles(["number", "error", "place", "first after", "statement"], [1, 2, 4]));
         for (const e of list.slice(0, FIRST)) {
             const known = Object.hasOwn(STATES, e.name) ? STATES[e.name] : e.kind === e.name ? "" : e.kind;
             const name = line(e.name) + (known ? " " + line(known) : "");
+            const go = () => view.go(e.first);
+            const first = el("button", { type: "button", title: "show it on the timeline", click: go }, time(e.first));
             body.append(el("tr", {}, figure(count(e.calls)), cell(name, "place bad"),
-                el("td", { class: "place", title: line(e.place) }, code(e.place)), figure(time(e.first)),
+                el("td", { class: "place", title: line(e.place) }, code(e.place)), figure(first),
                 el("td", { class: "sql" }, line(e.sql))));
         }
         if (list.length > FIRST) $("errors").after(note(count(list.length - FIRST) + " more are not shown."));
@@ -262,7 +266,7 @@
             return [heading(event, e), el("pre", {}, visible(sql(e))), list];
         }
 
-        const view = timeline({
+        view = timeline({
             frame: $("frame"), canvas: $("canvas"), height: $("height"), result, shown: { tick, line },
             label: event => line(sql(read(event)), 200),
             onHover(event, px, py) {
@@ -281,7 +285,8 @@
         $("all").addEventListener("click", () => view.all());
         const drawn = result.events.length;
         if (drawn < result.spans)
-            $("timeline-note").textContent = "The " + count(drawn) + " longest of " + count(result.spans) + " events.";
+            $("timeline-note").textContent = "The " + count(drawn) + " longest of " + count(result.spans) +
+                " events. Where nothing stands, Lua ran or shorter events went on.";
         $("timeline-section").hidden = !result.spans;
     }
 

@@ -69,7 +69,8 @@ function timeline({ frame, canvas, height, result, label, shown, onHover, onSele
             context.fillStyle = colours.line;
             context.fillRect(at, AXIS - 6, 1, bottom);
             context.fillStyle = colours.dim;
-            context.fillText(shown.tick(ts, step), at + 4, AXIS / 2);
+            const text = shown.tick(ts, step);
+            if (at + 4 + context.measureText(text).width < width) context.fillText(text, at + 4, AXIS / 2);
         }
     }
 
@@ -264,5 +265,11 @@ function timeline({ frame, canvas, height, result, label, shown, onHover, onSele
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", recolour);
     frame.style.height = Math.min(total + AXIS, 512) + 2 + "px";
     recolour();
-    return { zoom, all: () => show(0, end) };
+    // Shows a hundredth of the run around an instant.
+    const go = ts => {
+        show(ts - end / 200, ts + end / 200);
+        frame.scrollIntoView({ block: "center" });
+        frame.focus({ preventScroll: true });
+    };
+    return { zoom, go, all: () => show(0, end) };
 }
