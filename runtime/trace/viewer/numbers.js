@@ -133,7 +133,7 @@ const numbers = (() => {
             if (event.name === "thread_name") lane(event).name = string(args.name);
             else if (event.name === "dbrun_start") t.run = args;
             else if (event.name === "dbrun_totals") t.totals = args;
-            else if (event.name === "dbrun_statement" && CATEGORIES.has(args.cat)) t.exact.push(args);
+            else if (event.name === "dbrun_statement" && (CATEGORIES.get(args.cat) || {}).call) t.exact.push(args);
         }
 
         const seen = lines(text, (event, from, to) => {
@@ -159,7 +159,7 @@ const numbers = (() => {
             for (const key of ["calls", "rows", "errors"]) r.exact[key] += number(args[key]);
             r.exact.total += number(args.total_us);
             for (const key of ["max", "p95"]) r.exact[key] = Math.max(r.exact[key], number(args[key + "_us"]));
-            if (args.rows !== undefined) r.counted = true;
+            if (number(args.rows) > 0) r.counted = true;
         }
         return { ...t, seen, unfinished: open.size };
     }
@@ -235,14 +235,19 @@ const numbers = (() => {
         return sorted.length ? sorted[Math.ceil(sorted.length * 0.95) - 1] : 0;
     }
 
+    // The counts of the trace's end also hold what was left out; of loops they tell the script's time, too.
     function statements(t) {
         const short = t.totals && number(t.totals.left_out) > 0;
         const list = [];
         for (const { durations, exact, texts, ...s } of t.calls.values()) {
             s.written = s.calls;
             s.texts = Math.max(texts.size, exact ? exact.members : 0);
-            s.p95 = short && exact ? exact.p95 : p95(durations);
-            if (exact) for (const key of ["calls", "total", "max", "rows", "errors"]) s[key] = exact[key];
+            s.p95 = p95(durations);
+            if (exact && CATEGORIES.get(s.category).loop) Object.assign(s, { calls: exact.calls, rows: exact.rows });
+            else if (exact) {
+                const { calls, total, max, rows, errors } = exact;
+                Object.assign(s, { calls, total, max, rows, errors, p95: short ? exact.p95 : s.p95 });
+            }
             s.mean = s.calls ? s.total / s.calls : 0;
             list.push(s);
         }

@@ -5,6 +5,7 @@ function timeline({ frame, canvas, height, result, label, shown, onHover, onSele
     const ROW = 18, HEAD = 24, AXIS = 26, DEEPEST = 12;
     const COLOURS = "back raised text dim line bad on postgres redis pool sleep wait other".split(" ");
     const GROUPS = { 1: "Tasks", 2: "Connections", 3: "Redis" };
+    const nameless = ({ pid, tid }) => pid === 2 && !tid ? "being opened" : String(tid);
     const context = canvas.getContext("2d");
     const end = Math.max(result.end, 1);
     const view = { from: 0, to: end };
@@ -137,7 +138,7 @@ function timeline({ frame, canvas, height, result, label, shown, onHover, onSele
             context.fillStyle = colours.back;
             context.fillRect(0, y, gutter - 1, lane.rows * ROW + 2);
             context.fillStyle = colours.dim;
-            context.fillText(clip(shown.line(lane.name || String(lane.tid)), gutter - 20), 16, y + ROW / 2);
+            context.fillText(clip(shown.line(lane.name || nameless(lane)), gutter - 20), 16, y + ROW / 2);
         }
         context.restore();
     }

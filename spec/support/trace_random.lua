@@ -1,7 +1,4 @@
---- Traces by chance, in the form of runtime/trace/trace.h, and their numbers by a computation of our own. The spec of
---- the viewer compares its numbers with these.
----
----   lua5.4 spec/support/traces.lua [CALLS [TASKS [SEED]]]     prints one
+--- Traces by chance, in the form that runtime/trace/trace.h tells; trace_numbers.lua computes what the page shows.
 local M = {}
 
 local STATEMENTS <const> = {
@@ -11,7 +8,7 @@ local STATEMENTS <const> = {
     { "insert into audit_log (at, what) values (now(), $1)", "lib/audit.lua:7", 1, 900, 15 },
     { "update orders set state = 'paid' where id = any($1) and state = 'open'", "orders.lua:40", 500, 4000, 4 },
     { "select count(*) from orders o join customers c on c.id = o.customer_id", "report.lua:3", 1, 60000, .2 },
-    { "select total from invoices where id = %d and kind = 'a''%d'", "invoices.lua:9", 1, 400, 2 },
+    { "select total from invoices where id = %d and kind = 'a''%s'", "invoices.lua:9", 1, 400, 2 },
     { "</script><img src=x onerror=alert(1)><script>alert(1)</script><!--", "x<b>.lua:1", 0, 500, .1 },
     { "select '\u{202e}gpj.exe', '\u{5e9}\u{5dc}\u{5d5}\u{5dd}' -- \1\27[31m\r\"\\ \u{2066}", "rtl.lua:9", 1, 500, .1 },
 }
@@ -32,7 +29,9 @@ local function args_of(args)
     return "{" .. table.concat(list, ",") .. "}"
 end
 
----The lines of a trace, each with its line feed. `options`: calls, tasks, seed, ended (false: as after kill -9).
+---The lines of a trace, each with its line feed.
+---@param options {calls?: integer, tasks?: integer, seed?: integer, ended?: boolean} ended=false: as after kill -9
+---@return string[]
 function M.lines(options)
     math.randomseed(options.seed or 1)
     local tasks <const>, out = options.tasks or 4, {}
@@ -62,7 +61,7 @@ function M.lines(options)
         for _, s in ipairs(STATEMENTS) do
             pick = pick - s[5]
             if pick <= 0 then
-                return s[1]:find("%%d") and s[1]:format(math.random(1e6), math.random(9)) or s[1], s
+                return s[1]:find("%%d") and s[1]:format(math.random(1e6), ("x"):rep(math.random(9))) or s[1], s
             end
         end
         return STATEMENTS[1][1], STATEMENTS[1]
@@ -76,13 +75,13 @@ function M.lines(options)
         local name = sql:gsub("%c+", " "):sub(1, 40)
         if chance < .002 then
             args.rows, args.kind, args.sqlstate = nil, "query", "40001"
-            put('{"name":"40001","cat":"error","ph":"i","s":"t","ts":%d,"pid":1,"tid":%d,"args":%s},\n', now + dur, lane,
-                args_of { sql = sql, place = s[2], task = lane, kind = "query", sqlstate = "40001" })
+            put('{"name":"40001","cat":"error","ph":"i","s":"t","ts":%d,"pid":1,"tid":%d,"args":%s},\n', now + dur,
+                lane, args_of { sql = sql, place = s[2], task = lane, kind = "query", sqlstate = "40001" })
         elseif chance < .1 then
             id, args.lane = id + 1, lane
             add("shared", dur)
-            put('{"name":%s,"cat":"shared","ph":"b","id":%d,"ts":%d,"pid":2,"tid":4000,"args":%s},\n', text(name), id, now,
-                args_of(args))
+            put('{"name":%s,"cat":"shared","ph":"b","id":%d,"ts":%d,"pid":2,"tid":4000,"args":%s},\n', text(name), id,
+                now, args_of(args))
             put('{"name":%s,"cat":"shared","ph":"e","id":%d,"ts":%d,"pid":2,"tid":4000},\n', text(name), id, now + dur)
             return now + dur
         elseif chance < .12 and depth == 0 then
