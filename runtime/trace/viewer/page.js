@@ -5,7 +5,7 @@
     const FIRST = 100; // rows of a table that are shown at first
     const NAMES = {
         postgres: "PostgreSQL", redis: "Redis", pool: "Waiting for a connection", sleep: "Sleep", wait: "Other waits",
-        lua: "Lua", rest: "Start, end, dbrun itself", other: "Transaction",
+        lua: "Lua and dbrun", rest: "Everything else", other: "Transaction",
     };
     const STATES = {
         22012: "division by zero", 23502: "not null violation", 23503: "foreign key violation",
@@ -119,11 +119,12 @@
             if (share > 0 || sum > 0 || kind === "lua" || kind === "postgres")
                 body.append(el("tr", {}, el("td", {}, swatch(kind), NAMES[kind]), figure(percent(share, result.end)),
                     figure(time(share)), figure(sum ? time(sum) : ""), figure(calls ? count(calls) : "")));
-        const added = result.times.reduce((n, row) => n + row.sum, 0);
-        $("times-note").textContent = (result.totals ? "" : "Lua is what remains. ") +
-            "Time in which tasks waited for several of these counts for the first." +
-            (added > result.end * 1.2 ? " Tasks ran side by side: together they took " + digits(added / result.end) +
-                " times the run." : "");
+        const added = result.times.reduce((n, row) => n + (row.kind === "lua" ? 0 : row.sum), 0) / result.end;
+        $("times-note").textContent = (result.totals ?
+            "Lua and dbrun: the program itself ran, also to send statements and to read their results." :
+            "Lua and dbrun: what the waits leave, for the trace has no end.") +
+            " When tasks waited for several of these at once, the first counts." +
+            (added > 1.1 ? " Tasks waited side by side, " + digits(added) + " times as long as the run." : "");
     }
 
     function advice({ category, sql }) {
