@@ -113,12 +113,18 @@ local function times(spans, totals, stop)
     local shares, sums = sweep(spans)
     local all, result = 0, {}
     for _, kind in ipairs(KINDS) do all = all + (shares[kind] or 0) end
-    local lua = totals and totals.time_us.lua or stop - all
-    local part = math.min(1, (stop - lua) / all)
+    local lua, added = totals and totals.time_us.lua or stop - all, 0
+    for _, kind in ipairs(KINDS) do added = added + (sums[kind] or 0) end
+    local part = 1
+    if totals and added > all * 1.001 then
+        part = math.min(1, (stop - lua) / all)
+    else
+        lua = math.min(lua, stop - all)
+    end
     for _, kind in ipairs(KINDS) do
         result[kind] = { share = (shares[kind] or 0) * part, sum = sums[kind] or 0 }
     end
-    result.lua = { share = lua, sum = totals and lua or 0 }
+    result.lua = { share = lua, sum = totals and totals.time_us.lua or 0 }
     return result
 end
 

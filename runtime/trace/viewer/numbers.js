@@ -198,9 +198,10 @@ const numbers = (() => {
         return shares;
     }
 
-    // The time by kind. `share`, of the run's: where the trace has no end, Lua's is what the waits leave. At its end it
-    // tells how long Lua ran, and the waits share at most the rest: while one task waited, others may have run.
-    // `sum`: of all tasks, more than the run when they overlap.
+    // The time by kind. `sum`: of all tasks, more than the run when they wait side by side. `share`, of the run's: of a
+    // trace without its end Lua's is what the waits leave. Its end tells how long the program ran. Of that a part lies
+    // inside of the waits: to send, to read, and other tasks. When no two waits lie side by side they keep their time;
+    // else they share what the program leaves.
     function times(t, end) {
         const rows = KINDS.map(kind => ({ kind, share: 0, sum: 0, calls: 0 }));
         let inLoops = 0;
@@ -223,9 +224,12 @@ const numbers = (() => {
             row.share = row.sum > 0 ? row.share * real / row.sum : real; // short events may have been left out
             row.sum = real;
         }
-        const lua = Math.min(number(exact.lua), end), most = Math.min(1, (end - lua) / waited() || 0);
-        for (const row of rows) row.share *= most;
-        rows.push({ kind: "lua", share: lua, sum: lua, calls: 0 });
+        const ran = Math.min(number(exact.lua), end);
+        if (sum(rows, row => row.sum) > waited() * 1.001) {
+            const most = Math.min(1, (end - ran) / waited() || 0);
+            for (const row of rows) row.share *= most;
+        }
+        rows.push({ kind: "lua", share: Math.min(ran, Math.max(0, end - waited())), sum: ran, calls: 0 });
         return [...rows, { kind: "rest", share: Math.max(0, end - waited()), sum: 0, calls: 0 }];
     }
 
