@@ -120,8 +120,8 @@
                 body.append(el("tr", {}, el("td", {}, swatch(kind), NAMES[kind]), figure(percent(share, result.end)),
                     figure(time(share)), figure(sum ? time(sum) : ""), figure(calls ? count(calls) : "")));
         const added = result.times.reduce((n, row) => n + (row.kind === "lua" ? 0 : row.sum), 0) / result.end;
-        const side = added > 1.1 ? " Tasks waited side by side, in all " + digits(added) + " times as long as the run: " +
-            "of what several waited for, the first counts." : "";
+        const side = added > 1.1 ? " Tasks waited side by side, in all " + digits(added) + " times as long as the " +
+            "run: of what several waited for, the first counts." : "";
         $("times-note").textContent = "Lua and dbrun: the program itself ran." + side;
     }
 
