@@ -249,8 +249,8 @@ const numbers = (() => {
             s.p95 = p95(durations);
             if (exact && CATEGORIES.get(s.category).loop) Object.assign(s, { calls: exact.calls, rows: exact.rows });
             else if (exact) {
-                const { calls, total, max, rows, errors } = exact;
-                Object.assign(s, { calls, total, max, rows, errors, p95: short ? exact.p95 : s.p95 });
+                const { calls, total, rows, errors, max, p95: most } = exact;
+                Object.assign(s, { calls, total, rows, errors }, short ? { max, p95: Math.min(most, max) } : {});
             }
             s.mean = s.calls ? s.total / s.calls : 0;
             list.push(s);
