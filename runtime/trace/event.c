@@ -11,6 +11,15 @@ const struct trace_text *trace_keep(struct trace *t, const struct trace_key *key
     return trace_text_find(t->texts, key, true);
 }
 
+/* Bytes of an event's numbers and words, at most. */
+enum { NUMBERS = 700 };
+
+/* Bytes of its lines, at most. */
+static size_t size_of(const struct trace_text *x)
+{
+    return 2 * x->head.len + x->args.len + NUMBERS;
+}
+
 static struct trace_text *text_of(struct trace *t, const struct trace_event *e)
 {
     if (e->text)
@@ -121,7 +130,7 @@ static void put_error(struct trace *t, const struct trace_text *x, const struct 
                       uint64_t now)
 {
     struct trace_event only = {.cat = e->cat, .task = e->task, .kind = e->kind, .code = e->code};
-    char *at = t->full ? NULL : trace_file_begin(t->file, TRACE_LINE);
+    char *at = trace_has_room(t, size_of(x)) ? trace_file_begin(t->file, TRACE_LINE) : NULL;
     if (!at)
         return;
     at = line_lit(at, "{\"cat\":\"error\",\"ph\":\"i\",\"s\":\"t\"");
@@ -153,7 +162,7 @@ void trace_end(struct trace *t, struct trace_span *span, const struct trace_even
     if (!x)
         return;
     count(t, x, e, ns);
-    if (trace_is_wanted(t, ns)) {
+    if (trace_is_wanted(t, ns, size_of(x))) {
         if (nests && e->cat != TRACE_SHARED)
             put_whole(t, x, e, span, now);
         else
@@ -172,7 +181,7 @@ void trace_piped(struct trace *t, const struct trace_span *span, const struct tr
     if (!span->serial || !x)
         return;
     count(t, x, e, ns);
-    if (trace_is_wanted(t, ns)) {
+    if (trace_is_wanted(t, ns, size_of(x))) {
         put_pair(t, x, e, span, now);
         trace_note_written(t, ns);
     }
@@ -182,7 +191,7 @@ void trace_connected(struct trace *t, unsigned pid, uint64_t start, const char *
 {
     static const char head[] = "{\"name\":\"connect\",\"cat\":\"connect\",\"ph\":\"";
     uint64_t now = mono_now();
-    if (!trace_is_wanted(t, now - start))
+    if (!trace_is_wanted(t, now - start, NUMBERS))
         return;
     t->next_id++;
     trace_note_written(t, now - start);

@@ -20,11 +20,10 @@ struct trace {
     struct trace_settings s;
     struct trace_file *file;
     struct trace_texts *texts;
-    uint64_t start; /* of the program, on the monotonic clock */
-    uint64_t room;  /* bytes for events */
-    uint64_t least; /* ns: shorter events are left out */
-    unsigned step;
-    bool full;
+    uint64_t start;     /* of the program, on the monotonic clock */
+    uint64_t room;      /* bytes for events */
+    uint64_t least;     /* ns: shorter events are left out */
+    unsigned step;      /* of filling it */
     struct lane *lanes; /* from 1 on */
     uint32_t nlanes;
     uint32_t lowest; /* no lane below it is free */
@@ -34,15 +33,17 @@ struct trace {
     uint64_t left_out;
     uint64_t sum[TRACE_CATS];
     uint64_t ran, running_since, blocked;
-    uint64_t count[TRACE_BUCKETS]; /* of written events by the power of two of their us */
+    uint64_t count[64]; /* of written events by the power of two of their us */
 };
 
 /* ---- limit.c ---- */
 
 /* Bytes of the limit that are kept for the counts at the end. */
 uint64_t trace_totals_room(const struct trace *t);
-/* Is there room for an event that took so long? One for which there is none is counted. */
-bool trace_is_wanted(struct trace *t, uint64_t ns);
+/* Is there room for lines of `size` bytes? */
+bool trace_has_room(const struct trace *t, size_t size);
+/* The same for an event that took `ns`; one for which there is none is counted. */
+bool trace_is_wanted(struct trace *t, uint64_t ns, size_t size);
 void trace_note_written(struct trace *t, uint64_t ns);
 /* Tells the errno of a write that failed; 0: none has. */
 void trace_tell_failure(struct trace *t, int reason);

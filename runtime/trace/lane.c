@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { NAME_SIZE = 150 };
+
 uint64_t trace_time(const struct trace *t, uint64_t time)
 {
     return time > t->start ? (time - t->start) / 1000 : 0;
@@ -14,7 +16,7 @@ uint64_t trace_time(const struct trace *t, uint64_t time)
 
 void trace_name_thread(struct trace *t, unsigned pid, uint64_t tid, const char *what)
 {
-    char *at = t->full ? NULL : trace_file_begin(t->file, TRACE_LINE);
+    char *at = trace_has_room(t, NAME_SIZE) ? trace_file_begin(t->file, TRACE_LINE) : NULL;
     if (!at)
         return;
     at = line_lit(at, "{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":");

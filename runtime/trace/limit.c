@@ -10,7 +10,8 @@
 enum {
     STEPS = 16,       /* the room is filled in so many steps; from half of it on each leaves out more */
     TOTALS_SHARE = 4, /* this part of the limit, but not more than TOTALS_MOST, is for the counts */
-    TOTALS_MOST = 4 << 20
+    TOTALS_MOST = 4 << 20,
+    LEAST_SIZE = 200 /* of the line that tells what is left out */
 };
 
 void trace_tell_failure(struct trace *t, int reason)
@@ -62,28 +63,29 @@ static void tell_least(struct trace *t)
     trace_file_end(t->file, line_lit(at, "}},\n"));
 }
 
+bool trace_has_room(const struct trace *t, size_t size)
+{
+    return trace_file_size(t->file) + size <= t->room;
+}
+
 /* As the file fills, only longer and longer events are written. */
 static void look_at_limit(struct trace *t)
 {
     uint64_t size = trace_file_size(t->file);
     trace_tell_failure(t, trace_file_failure(t->file));
-    if (t->full || size < t->room / STEPS * (t->step + 1))
+    if (size < t->room / STEPS * (t->step + 1))
         return;
     t->step = (unsigned)(size / (t->room / STEPS));
-    if (t->step >= STEPS) {
-        t->full = true;
-        return;
-    }
-    if (t->step < STEPS / 2)
+    if (t->step < STEPS / 2 || !trace_has_room(t, LEAST_SIZE))
         return;
     t->least = t->least ? t->least * 2 : usual_duration(t);
     tell_least(t);
 }
 
-bool trace_is_wanted(struct trace *t, uint64_t ns)
+bool trace_is_wanted(struct trace *t, uint64_t ns, size_t size)
 {
     look_at_limit(t);
-    if (!t->full && ns >= t->least)
+    if (ns >= t->least && trace_has_room(t, size))
         return true;
     t->left_out++;
     return false;
