@@ -5,11 +5,18 @@
 
 char *line_number(char *at, uint64_t n)
 {
+    static const char pairs[] =
+        "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
+        "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
+        "8081828384858687888990919293949596979899";
     char digits[20];
     char *p = digits + sizeof digits;
-    do
-        *--p = (char)('0' + n % 10);
-    while ((n /= 10) > 0);
+    for (; n >= 100; n /= 100)
+        memcpy(p -= 2, pairs + n % 100 * 2, 2);
+    if (n >= 10)
+        memcpy(p -= 2, pairs + n * 2, 2);
+    else
+        *--p = (char)('0' + n);
     return line_put(at, p, (size_t)(digits + sizeof digits - p));
 }
 

@@ -164,8 +164,10 @@ void pg_traced_batch_over(lua_State *L, struct pg_link *link, const char *sql, s
 
 void pg_traced_over(struct pg_link *link)
 {
-    pg_traced_work_over(link, NULL);
-    end_transaction(link, NULL);
+    if (link->traced->work.serial)
+        pg_traced_work_over(link, NULL);
+    if (link->traced->transaction.serial)
+        end_transaction(link, NULL);
 }
 
 void pg_traced_free(struct pg_link *link)
