@@ -1,4 +1,4 @@
---- Traces by chance, in the form that runtime/trace/trace.h tells; trace_numbers.lua computes what the page shows.
+--- Traces by chance, in the form that runtime/trace/README.md tells; trace_numbers.lua computes what the page shows.
 local M = {}
 
 local STATEMENTS <const> = {

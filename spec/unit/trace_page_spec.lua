@@ -123,6 +123,18 @@ describe("the numbers of the page of a trace", function()
         near(930, share.rest, "the rest")
     end)
 
+    it("tell the same over and over, but not the beginnings and ends of transactions", function()
+        local function often(sql)
+            local line = '{"cat":"postgres","ph":"X","ts":%d,"dur":9,"pid":1,"tid":1,"args":{"sql":"%s","task":1}},\n'
+            local list = { "[\n" }
+            for i = 1, 20 do list[i + 1] = line:format(i * 10, sql:format(i)) end
+            return table.concat(list)
+        end
+        local pages = computed(often "BEGIN", often "begin_work(%d)", often "select '%d'", often "rollback to s")
+        for i, n in ipairs { 0, 1, 1, 0 } do assert.equal(n, #pages[i].repeated) end
+        assert.equal(20, pages[3].repeated[1].calls)
+    end)
+
     it("read a file of nothing, and lines that are no events", function()
         local pages = computed("", "[\n", "[\n]\n", [=[
 [

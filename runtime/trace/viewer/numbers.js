@@ -1,5 +1,5 @@
-// The computing part: the lines of a trace (trace.h has their form) go in, the numbers that the page shows come out.
-// It touches no page, so that the specs run it by node.
+// The computing part: the lines of a trace (../README.md has their form) go in, the numbers that the page shows come
+// out. It touches no page, so that the specs run it by node.
 "use strict";
 
 const numbers = (() => {
@@ -17,6 +17,10 @@ const numbers = (() => {
     const LONGEST = 20000;  // events of the timeline
     const OFTEN = 20;       // calls of one statement from one place by one task that are worth a sentence
     const FEW_ROWS = 10;    // rows a call, at most: who fetches or changes more works in batches
+    // These are not told then: what they belong to is.
+    const CONTROL = {
+        postgres: /^\s*(?:begin|start|commit|end|rollback|savepoint|release)\b/i, redis: /^(?:pipeline|transaction)$/,
+    };
 
     // SQL without its values: `id = 1` and `id = 2` are one statement.
     const shape = sql => sql.replace(/'(?:[^']|'')*'|(?<![\w$.])\d+(?:\.\d+)?/g, "?");
@@ -262,7 +266,7 @@ const numbers = (() => {
     function repeated(list, end) {
         const found = [];
         for (const s of list) {
-            if (!["postgres", "shared", "redis"].includes(s.category)) continue;
+            if (!["postgres", "shared", "redis"].includes(s.category) || CONTROL[s.kind].test(s.sql)) continue;
             let most = { calls: 0 }, tasks = 0;
             for (const task of s.tasks.values()) {
                 if (task.calls < OFTEN || task.rows > FEW_ROWS * task.calls) continue;
