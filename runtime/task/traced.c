@@ -9,12 +9,12 @@ void sched_set_trace(struct sched *s, struct trace *trace)
     s->trace = trace;
 }
 
-struct trace_span task_span(struct sched *s)
+struct trace_span task_span(struct sched *s, uint64_t start)
 {
     struct task *t = s->current;
     if (t->lane == 0)
         t->lane = trace_lane_take(s->trace);
-    return trace_begin(s->trace, t->lane, mono_now());
+    return trace_begin(s->trace, t->lane, start);
 }
 
 void wait_told(lua_State *L, struct sched *s, struct wait *w, enum trace_cat cat, const char *name)
@@ -26,7 +26,7 @@ void wait_told(lua_State *L, struct sched *s, struct wait *w, enum trace_cat cat
     struct trace_key key = {.cat = cat, .name = name, .file = place.file, .line = place.line};
     w->told = trace_keep(s->trace, &key);
     if (w->told)
-        w->span = task_span(s);
+        w->span = task_span(s, mono_now());
 }
 
 void traced_wait_ended(struct sched *s, struct wait *w)

@@ -36,6 +36,12 @@ struct trace {
     uint64_t count[64]; /* of written events by the power of two of their us */
 };
 
+/* Microseconds from the start of the program. */
+static inline uint64_t trace_time(const struct trace *t, uint64_t time)
+{
+    return time > t->start ? (time - t->start) / 1000 : 0;
+}
+
 /* ---- limit.c ---- */
 
 /* Bytes of the limit that are kept for the counts at the end. */
@@ -50,8 +56,6 @@ void trace_tell_failure(struct trace *t, int reason);
 
 /* ---- lane.c ---- */
 
-/* Microseconds from the start of the program. */
-uint64_t trace_time(const struct trace *t, uint64_t time);
 /* Names a row. */
 void trace_name_thread(struct trace *t, unsigned pid, uint64_t tid, const char *what);
 /* Takes the span out of its lane. True: what began in the lane after it has ended, so that it nests. */

@@ -9,11 +9,6 @@
 
 enum { NAME_SIZE = 150 };
 
-uint64_t trace_time(const struct trace *t, uint64_t time)
-{
-    return time > t->start ? (time - t->start) / 1000 : 0;
-}
-
 void trace_name_thread(struct trace *t, unsigned pid, uint64_t tid, const char *what)
 {
     char *at = trace_has_room(t, NAME_SIZE) ? trace_file_begin(t->file, TRACE_LINE) : NULL;

@@ -19,8 +19,9 @@ void trace_tell_failure(struct trace *t, int reason)
     char text[600];
     if (!reason)
         return;
-    snprintf(text, sizeof text, "--trace: cannot write %.400s: %s; it ends there, and the program goes on",
-             t->s.path, strerror(reason));
+    snprintf(text, sizeof text,
+             "--trace: cannot write %.400s: %s; the trace ends there, and the program goes on", t->s.path,
+             strerror(reason));
     t->s.tell(t->s.data, text);
 }
 

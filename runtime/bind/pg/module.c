@@ -389,7 +389,7 @@ static int pause_blocking(lua_State *L)
     struct runtime *rt = bind_runtime(L);
     unsigned ready;
     uint64_t deadline = deadline_in(luaL_checknumber(L, 1));
-    struct trace_span span = rt->trace ? task_span(rt->sched) : (struct trace_span){0};
+    struct trace_span span = rt->trace ? task_span(rt->sched, mono_now()) : (struct trace_span){0};
     enum io_status status = io_poll(-1, 0, deadline, &rt->interrupt, &ready);
     if (rt->trace) {
         struct script_place place;

@@ -11,7 +11,7 @@ static const char waits[] = "wait for a connection";
 
 void pg_trace_begin(struct pg_statement *st)
 {
-    st->span = task_span(st->engine->rt->sched);
+    st->span = task_span(st->engine->rt->sched, st->began);
 }
 
 /* The wait for a connection has ended; `e`: in vain. */
@@ -28,13 +28,16 @@ static void tell_wait(lua_State *L, struct pg_statement *st, const struct error 
 
 void pg_trace_waited(lua_State *L, struct pg_statement *st, bool parked)
 {
-    if (!parked && !st->acquire_only && mono_now() - st->span.start < SHORT_WAIT_NS)
+    bool at_once = !parked && !st->engine->sync && st->stage != STAGE_SHARED;
+    if (at_once && !st->acquire_only)
         return;
     if (parked || mono_now() - st->span.start >= SHORT_WAIT_NS)
         tell_wait(L, st, NULL);
+    else if (!st->acquire_only)
+        return;
     trace_drop(st->engine->rt->trace, &st->span);
     if (!st->acquire_only)
-        pg_trace_begin(st);
+        st->span = task_span(st->engine->rt->sched, mono_now());
 }
 
 /* The connection that the statement ran on: a lease's stays, another may be anybody's by now. */

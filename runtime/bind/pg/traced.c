@@ -34,8 +34,7 @@ static void begin_transaction(struct pg_link *link, uint64_t start, const struct
         .cat = TRACE_TRANSACTION, .name = "transaction", .file = by->file, .line = by->line};
     d->transaction_text = trace_keep(rt->trace, &key);
     d->transaction_task = by->task;
-    d->transaction = task_span(rt->sched);
-    d->transaction.start = start;
+    d->transaction = task_span(rt->sched, start);
     if (!d->transaction_text)
         trace_drop(rt->trace, &d->transaction);
 }
@@ -82,7 +81,7 @@ void pg_traced_work(lua_State *L, struct pg_link *link, enum trace_cat cat, cons
     d->work_cat = cat;
     d->work_task = task_id(task_current(rt->sched));
     d->rows = d->waited = d->parked = 0;
-    d->work = task_span(rt->sched);
+    d->work = task_span(rt->sched, mono_now());
 }
 
 void pg_traced_work_over(struct pg_link *link, const struct error *e)

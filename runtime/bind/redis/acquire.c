@@ -125,7 +125,7 @@ static int acquire(lua_State *L)
     lua_pushnumber(L, seconds_until(stop));
     struct wait *w = wait_begin(rt->sched, stop, acquire_abandoned, h->session);
     if (rt->trace)
-        w->span = task_span(rt->sched);
+        w->span = task_span(rt->sched, mono_now());
     enum pool_settle result = redis_session_acquire(h->session, w, task_owner(rt->sched));
     if (result != POOL_WAITING) {
         wait_wake(w);

@@ -21,7 +21,7 @@ int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k)
     r->call->began = log_wants(s->rt->log, LOG_LEVEL_DEBUG) ? mono_now() : 0;
     struct wait *w = wait_begin(s->rt->sched, r->deadline, redis_session_abandon, r->call);
     if (s->rt->trace)
-        w->span = task_span(s->rt->sched);
+        w->span = task_span(s->rt->sched, mono_now());
     redis_session_issue(s, r->call, w, r->from, r->expect, r->deadline, r->handle->repeat);
     return wait_park(L, w, (lua_KContext)w, k);
 }
