@@ -6,6 +6,7 @@
 ---@field csv table rows in CSV files (dbrun.csv)
 ---@field config table configuration from arguments, environment and .env (dbrun.config)
 ---@field db table PostgreSQL (dbrun.db)
+---@field dry_run boolean is this a dry run (--dry-run)?
 ---@field error table the error class (dbrun.error)
 ---@field fs table files (dbrun.fs)
 ---@field json table JSON (dbrun.json)
@@ -34,6 +35,7 @@ local PARTS <const> = {
 local meta <const> = {}
 
 function meta.__index(_, name)
+    if name == "dry_run" then return require "dbrun.core".options.dry_run == true end
     if not PARTS[name] then
         return require "dbrun.args".unknown_name("dbrun", name, PARTS)
     end

@@ -42,9 +42,40 @@ static void *keep(void *ud, void *block, size_t old_size, size_t size)
     return size == 0 ? NULL : realloc(block, size);
 }
 
+/* lua_CFunction under pcall: rolls a dry run back and prints its summary, in a task of its own, since the
+ * script's have ended. False: it is not known that nothing was kept. */
+static int finish_dry_run(lua_State *L)
+{
+    struct host *h = lua_touserdata(L, 1);
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    if (lua_getfield(L, -1, "dbrun.dry") != LUA_TTABLE)
+        return 0;
+    lua_getfield(L, -1, "finish");
+    if (sched_run(L, h->rt->sched, 0) == LUA_OK)
+        return 1;
+    report_error(L, h);
+    lua_pushboolean(L, false);
+    return 1;
+}
+
+/* The tasks are over, or os.exit has printed the summary before it ended them (PHASE_ENDING). */
+static int end_dry_run(lua_State *L, struct host *h, int status)
+{
+    if (h->phase != PHASE_RUNNING)
+        return status;
+    lua_settop(L, 0);
+    lua_pushcfunction(L, finish_dry_run);
+    lua_pushlightuserdata(L, h);
+    if (lua_pcall(L, 1, 1, 0) != LUA_OK)
+        report_error(L, h);
+    else if (!lua_isboolean(L, -1) || lua_toboolean(L, -1))
+        return status;
+    return status == STATUS_OK ? STATUS_FAILED : status;
+}
+
 int exit_close(lua_State *L, struct host *h)
 {
-    int status = exit_status(L, h);
+    int status = end_dry_run(L, h, exit_status(L, h));
     signals_stop();
     if (KEEP_MEMORY)
         lua_setallocf(L, keep, NULL);

@@ -154,6 +154,8 @@ static const struct long_option own_options[] = {
     {{"--read-only", NULL, NULL,
       "sessions are read-only on the server; Redis commands that may write are refused"},
      FLAG(read_only)},
+    {{"--dry-run", NULL, NULL, "PostgreSQL rolls back; Redis writes and child processes are told, not done"},
+     FLAG(dry_run)},
     {{"--target", "NAME", NULL, "the protected database (DBRUN_PROTECTED) that the prompt may change"},
      0,
      set_target},

@@ -30,6 +30,7 @@ struct options {
     bool no_dotenv; /* --no-env */
     const char *env_file;
     bool read_only;
+    bool dry_run;
     bool log_parameters;
     const char *target; /* the protected database that the prompt may change */
     double timeout;     /* seconds, as the two below; 0 = none */

@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum step { STEP_STACK, STEP_INIT, STEP_ACTIONS, STEP_SCRIPT, STEP_INTERACTIVE, STEP_PROMPT, STEP_END };
+enum step { STEP_STACK, STEP_DRY_RUN, STEP_INIT, STEP_ACTIONS, STEP_SCRIPT, STEP_INTERACTIVE, STEP_PROMPT, STEP_END };
 
 /* Stack: the message handler; then what a step calls, or its result. */
 enum { AT_HANDLER = 1 };
@@ -37,7 +37,7 @@ static int load_text(lua_State *L, const char *text, const char *name)
 /* dbrun.stack starts the servers and says where they are. */
 static int prepare_stack(lua_State *L, struct host *h)
 {
-    h->step = STEP_INIT;
+    h->step = STEP_DRY_RUN;
     if (!h->options.stack)
         return NO_CALL;
     lua_getglobal(L, "require");
@@ -62,6 +62,19 @@ static void take_stack(lua_State *L)
         lua_insert(L, -2);
         lua_settable(L, -4);
     }
+}
+
+/* dbrun.dry takes the place of what would be kept. */
+static int prepare_dry_run(lua_State *L, struct host *h)
+{
+    h->step = STEP_INIT;
+    if (!h->options.dry_run)
+        return NO_CALL;
+    lua_getglobal(L, "require");
+    lua_pushliteral(L, "dbrun.dry");
+    lua_call(L, 1, 1);
+    lua_getfield(L, -1, "start");
+    return 0;
 }
 
 static int prepare_init(lua_State *L, struct host *h)
@@ -139,13 +152,13 @@ static int prepare_script(lua_State *L, struct host *h)
     return n;
 }
 
-/* The prompt at a terminal is Lua's work (dbrun.prompt). */
+/* The prompt at a terminal is Lua's work (dbrun.prompt). A dry run has none. */
 static int prepare_terminal(lua_State *L, struct host *h)
 {
     lua_getglobal(L, "require");
-    lua_pushliteral(L, "dbrun.prompt");
+    lua_pushstring(L, h->options.dry_run ? "dbrun.dry.refuse" : "dbrun.prompt");
     lua_call(L, 1, 1);
-    lua_getfield(L, -1, "run");
+    lua_getfield(L, -1, h->options.dry_run ? "prompt" : "run");
     prompt_push(L, h);
     lua_pushstring(L, h->options.version ? NULL : LUA_RELEASE); /* -v has printed it */
     return 2;
@@ -174,6 +187,8 @@ static int prepare(lua_State *L, struct host *h)
     switch ((enum step)h->step) {
     case STEP_STACK:
         return prepare_stack(L, h);
+    case STEP_DRY_RUN:
+        return prepare_dry_run(L, h);
     case STEP_INIT:
         return prepare_init(L, h);
     case STEP_ACTIONS:
@@ -192,7 +207,7 @@ static int prepare(lua_State *L, struct host *h)
 /* The call that `prepare` set up has returned: one value, or two where they tell the exit status. */
 static void take(lua_State *L, struct host *h)
 {
-    if (h->step == STEP_INIT) { /* the step before has just run */
+    if (h->step == STEP_DRY_RUN) { /* the step before has just run */
         h->preparing = false;
         take_stack(L);
     } else if (h->step == STEP_ACTIONS && h->action > 0)

@@ -1,0 +1,8 @@
+local M = {}
+
+function M.install() end
+
+---@return string[]
+function M.lines() return {} end
+
+return M
