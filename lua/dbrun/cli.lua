@@ -163,6 +163,7 @@ function M.run(spec, argv)
         command_line.print(help.text(parsed.level, program))
         return leave(command_line.OK)
     end
+    if parsed.dry_run then require "dbrun.dry.start".start(true) end
     current.yes = current.has_yes and parsed.args.yes == true
     return leave(work(root, parsed.level, parsed.args))
 end

@@ -484,14 +484,14 @@ end
 ---```
 function M.engine(opts)
     args.check("db.engine", "the options", opts, "table")
-    return core.pg.engine(options.prepare(opts, "db.engine{url=}"))
+    return options.open(opts, "db.engine{url=}")
 end
 
 local function from_config(mode)
     local config <const> = require "dbrun.config"
     local key <const> = mode .. "_database_url"
     local sync <const> = mode == "sync"
-    return core.pg.engine(options.prepare({
+    return options.open({
         url = config[key],
         mode = mode,
         size = sync and config.SYNC_POOL_SIZE or config.DB_POOL_SIZE,
@@ -503,7 +503,7 @@ local function from_config(mode)
         command_timeout = config.DB_STATEMENT_TIMEOUT,
         statement_cache = config.DB_STATEMENT_CACHE,
         statement_cache_age = config.DB_STATEMENT_CACHE_AGE,
-    }, config.source(key)))
+    }, config.source(key))
 end
 
 ---Closes db.async and db.sync; the next use opens them anew.

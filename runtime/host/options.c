@@ -156,7 +156,7 @@ static const struct long_option own_options[] = {
      FLAG(read_only)},
     {{"--dry-run", NULL, NULL, "PostgreSQL rolls back; Redis writes and child processes are told, not done"},
      FLAG(dry_run)},
-    {{"--target", "NAME", NULL, "the protected database (DBRUN_PROTECTED) that the prompt may change"},
+    {{"--target", "NAME", NULL, "the protected database (DBRUN_PROTECTED) for the prompt, or a dry run"},
      0,
      set_target},
     {{"--timeout", "S", NULL, "end the script after S seconds"}, 0, set_timeout},

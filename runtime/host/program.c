@@ -14,7 +14,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum step { STEP_STACK, STEP_DRY_RUN, STEP_INIT, STEP_ACTIONS, STEP_SCRIPT, STEP_INTERACTIVE, STEP_PROMPT, STEP_END };
+enum step {
+    STEP_STACK,
+    STEP_DRY_RUN,
+    STEP_INIT,
+    STEP_ACTIONS,
+    STEP_SCRIPT,
+    STEP_INTERACTIVE,
+    STEP_PROMPT,
+    STEP_END
+};
 
 /* Stack: the message handler; then what a step calls, or its result. */
 enum { AT_HANDLER = 1 };
@@ -64,14 +73,14 @@ static void take_stack(lua_State *L)
     }
 }
 
-/* dbrun.dry takes the place of what would be kept. */
+/* Modules of dbrun.dry take the place of what would be kept. */
 static int prepare_dry_run(lua_State *L, struct host *h)
 {
     h->step = STEP_INIT;
     if (!h->options.dry_run)
         return NO_CALL;
     lua_getglobal(L, "require");
-    lua_pushliteral(L, "dbrun.dry");
+    lua_pushliteral(L, "dbrun.dry.start");
     lua_call(L, 1, 1);
     lua_getfield(L, -1, "start");
     return 0;

@@ -152,7 +152,7 @@ end
 
 -- Modules that are no part of `dbrun` (lua/dbrun/init.lua): what they have is not for scripts.
 local INTERNAL <const> = {}
-for name in ([[argparse args command_line conninfo dotenv exit_guard host_option init mistyped nearest output pager
+for name in ([[argparse args command_line conninfo dotenv dry exit_guard host_option init mistyped nearest output pager
     places project prompt reserved target url]]):gmatch "%S+" do
     INTERNAL[name] = true
 end

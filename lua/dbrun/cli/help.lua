@@ -1,4 +1,5 @@
 --- The help of a script, and its options as a table, from its specification.
+local host_option = require "dbrun.host_option"
 local tty = require "dbrun.tty"
 
 local M = {}
@@ -108,6 +109,17 @@ local function usage(level, program)
     return table.concat(words, " ")
 end
 
+--- Has the script an option of that name? Under another host dbrun has none.
+local function has_dry_run(level)
+    while level do
+        for _, option in ipairs(level.options) do
+            if option.name == "dry-run" then return true end
+        end
+        level = level.parent
+    end
+    return not host_option.is "--dry-run"
+end
+
 ---The help of a level.
 ---@param level dbrun.cli.Level
 ---@param program string what is typed to run the script
@@ -131,6 +143,9 @@ function M.text(level, program)
             rows[#rows + 1] = { option_left(option), (option.help or "") .. " " .. facts(option) }
         end
         at = at.parent
+    end
+    if not has_dry_run(level) then
+        rows[#rows + 1] = { "--dry-run", "nothing is kept: what would change is told" }
     end
     rows[#rows + 1] = { "-h, --help", "show this help" }
     section(lines, "options", rows)

@@ -13,11 +13,13 @@ local M = {}
 ---@field level dbrun.cli.Level the script, or the command that was named
 ---@field args table<string, any> what run gets
 ---@field help? boolean it was asked for
+---@field dry_run? boolean --dry-run of dbrun itself stands behind the script's name
 
 ---@class dbrun.cli.Parse
 ---@field level dbrun.cli.Level
 ---@field given table<string, any> by key
 ---@field words string[] arguments by position
+---@field dry_run? boolean
 
 local function fail(message, hint)
     errors.raise { kind = "usage", message = message, hint = hint }
@@ -101,6 +103,9 @@ local function take(state, option, value)
     end
 end
 
+--- The one option of the program that may stand behind the script's name, where it is looked for.
+local DRY_RUN <const> = "dry-run"
+
 ---@return integer i the last word that was taken
 local function take_long(state, argv, i)
     local name, value = argv[i]:match "^%-%-([^=]+)=?(.*)$"
@@ -115,6 +120,9 @@ local function take_long(state, argv, i)
     local flag = negated and named(state.level, negated)
     if flag and flag.type == "flag" then
         option = flag
+    elseif not option and name == DRY_RUN and not has_value and host_option.is("--" .. name) then
+        state.dry_run = true
+        return i
     elseif not option then
         raise_unknown(state.level, name)
     end
@@ -286,7 +294,7 @@ function M.parse(root, argv)
     end
     complete(state)
     if state.level.parent then state.given.command = state.level.path end
-    return { level = state.level, args = state.given }
+    return { level = state.level, args = state.given, dry_run = state.dry_run }
 end
 
 return M

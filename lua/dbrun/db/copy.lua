@@ -103,7 +103,10 @@ local function chunks_of_file(file)
 end
 
 --- The values for a generic `for`, for each kind of source.
-local function iterator_of(source, state)
+---@param source any of copy_in
+---@param state any
+---@return function, any ...
+function M.iterator_of(source, state)
     if args.is_callable(source) then
         return source, state
     elseif type(source) == "string" then
@@ -300,7 +303,7 @@ end
 ---@return integer rows as the server counted them
 function M.copy_in(conn, call)
     local _ <close> = call.closing
-    local f <const>, s <const> = iterator_of(call.source, call.state)
+    local f <const>, s <const> = M.iterator_of(call.source, call.state)
     local first <const> = f(s, nil)
     if first == nil then
         return run(conn, statement.copy_in(call.target, call.columns, { format = "text" }), function() end)

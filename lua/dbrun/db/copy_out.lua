@@ -42,7 +42,12 @@ local function is_table(source)
     return type(source) == "table" or not source:find "[%s()]"
 end
 
-local function query_of(conn, source, opts)
+---The query that reads the source.
+---@param conn table
+---@param source string|string[] a query, or a table's name
+---@param opts dbrun.CopyOutOptions
+---@return string
+function M.query_of(conn, source, opts)
     if is_table(source) then
         return query_of_table(conn, source, opts.columns)
     elseif opts.columns then
@@ -150,7 +155,7 @@ end
 ---@return nil
 ---@return any closing for the generic `for`
 function M.copy_out(conn, source, opts, own, ...)
-    local query = query_of(conn, source, opts)
+    local query = M.query_of(conn, source, opts)
     local shown <const> = query -- for the log and the trace, without values
     local values <const> = table.pack(...)
     conn:drained()

@@ -4,7 +4,9 @@ local asked <const> = require "dbrun.db.asked"
 local core <const> = require "dbrun.core"
 local url <const> = require "dbrun.url"
 
-local M = {}
+---@class dbrun.db.options
+---@field opened boolean an engine was made
+local M = { opened = false }
 
 --- Results of at least this size are logged.
 local LARGE_RESULT <const> = 256 * 1024 * 1024
@@ -158,6 +160,17 @@ function M.prepare(options, what)
         on_notice = options.on_notice,
         large_result = options.large_result or LARGE_RESULT,
     }
+end
+
+---Makes an engine; in a dry run one that rolls back.
+---@param options table as db.engine takes them
+---@param what string what the URL is, for errors
+---@return dbrun.Engine
+function M.open(options, what)
+    local settings <const> = M.prepare(options, what)
+    M.opened = true
+    if core.options.dry_run then return require "dbrun.dry.postgres".engine(settings, options.url or "") end
+    return core.pg.engine(settings)
 end
 
 return M

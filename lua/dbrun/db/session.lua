@@ -27,9 +27,10 @@ local Metatable <const> = { __index = names.answer("session", Session), __name =
 local M = {}
 
 ---@param engine table
+---@param ends? table what begins, commits and rolls back a connection's transaction: dbrun.db.transaction
 ---@return dbrun.Session
-function M.new(engine)
-    return setmetatable({ engine = engine, conn = false, open = true }, Metatable)
+function M.new(engine, ends)
+    return setmetatable({ engine = engine, conn = false, open = true, ends = ends or transaction }, Metatable)
 end
 
 local function check_self(method, self)
@@ -45,7 +46,7 @@ local function connection(self)
     -- Checked each time: the BEGIN may have been cancelled.
     self.conn:drained()
     if not self.conn:in_transaction() then
-        transaction.begin(self.conn, {})
+        self.ends.begin(self.conn, {})
     end
     return self.conn
 end
@@ -82,7 +83,7 @@ function Session:commit()
         errors.fail("usage", "this session has been closed")
     end
     if self.conn then
-        local ok <const>, e <const> = pcall(transaction.commit, self.conn)
+        local ok <const>, e <const> = pcall(self.ends.commit, self.conn)
         release(self)
         if not ok then
             error(e, 0)
@@ -103,7 +104,7 @@ function Session:rollback()
     if not conn then
         return
     end
-    local ok <const>, e <const> = pcall(transaction.rollback, conn)
+    local ok <const>, e <const> = pcall(self.ends.rollback, conn)
     release(self)
     -- When the connection is lost, the server rolls back.
     if not ok and not errors.is(e, "connect") then

@@ -49,7 +49,9 @@ local function rollback(conn, sql)
     end)
 end
 
-local function raise_nothing_done(message)
+---Raises the error of a transaction whose failed statement nobody heard of.
+---@param message string "nothing was committed"
+function M.raise_nothing_done(message)
     errors.raise {
         kind = "query", sqlstate = "25P02", severity = "ERROR", outcome = "failed", retryable = false,
         message = message .. ": a statement of this transaction failed and its error was caught",
@@ -115,7 +117,7 @@ function M.commit(conn)
     end
     if conn:in_transaction() == "failed" then
         rollback(conn, "ROLLBACK")
-        raise_nothing_done "nothing was committed"
+        M.raise_nothing_done "nothing was committed"
     end
     local ok <const>, e <const> = pcall(conn.exec, conn, "COMMIT")
     if not ok then
@@ -168,7 +170,10 @@ local function next_savepoint()
     return ("dbrun_%08x_%d"):format(process_mark, savepoints)
 end
 
-local function release(conn, savepoint)
+---Releases a savepoint. Raises when the script did, or went back behind it.
+---@param conn table
+---@param savepoint string
+function M.release(conn, savepoint)
     local ok <const>, e <const> = pcall(conn.exec, conn, "RELEASE SAVEPOINT " .. savepoint)
     if ok then
         return
@@ -200,15 +205,17 @@ local function run_in_savepoint(conn, opts, fn)
     conn:drained()
     if conn:in_transaction() == "failed" then
         rollback(conn, back)
-        raise_nothing_done "nothing of the nested transaction was kept"
+        M.raise_nothing_done "nothing of the nested transaction was kept"
     end
-    release(conn, savepoint)
+    M.release(conn, savepoint)
     return result
 end
 
 local nested_only <const> = { isolation = true, deferrable = true, retry = true, timeout = true }
 
-local function check_nested_options(opts)
+---Raises for options that a nested transaction cannot have.
+---@param opts table
+function M.check_nested_options(opts)
     for key in pairs(nested_only) do
         if opts[key] ~= nil then
             errors.fail("usage", ("transaction: a nested transaction cannot have %s"):format(key),
@@ -219,7 +226,7 @@ end
 
 --- The outer transaction may be one that the script began by SQL: it must not end inside of the nested one either.
 local function run_nested(conn, opts, fn)
-    check_nested_options(opts)
+    M.check_nested_options(opts)
     if conn:guard() then
         return run_in_savepoint(conn, opts, fn)
     end
@@ -259,10 +266,10 @@ local function pause(conn, try)
     end
 end
 
-local function run_with_retries(conn, opts, fn)
+local function run_with_retries(conn, opts, fn, run)
     for try = 0, opts.retry or 0 do
         -- COMMIT too may fail with 40001: then all was rolled back and can be retried.
-        local result <const> = run_top(conn, opts, fn)
+        local result <const> = run(conn, opts, fn)
         if result[1] then
             return table.unpack(result, 2, result.n)
         end
@@ -274,12 +281,12 @@ local function run_with_retries(conn, opts, fn)
 end
 
 --- The time limit: the scheduler stops a task wherever it waits; the sync engine checks at each statement.
-local function run_within(seconds, conn, opts, fn)
+local function run_within(seconds, conn, opts, fn, run)
     if not conn:is_sync() then
-        return core.task.timeout(seconds, run_with_retries, conn, opts, fn)
+        return core.task.timeout(seconds, run_with_retries, conn, opts, fn, run)
     end
     conn:deadline(seconds)
-    local result <const> = table.pack(pcall(run_with_retries, conn, opts, fn))
+    local result <const> = table.pack(pcall(run_with_retries, conn, opts, fn, run))
     conn:deadline(nil)
     if not result[1] then
         error(result[2], 0)
@@ -294,6 +301,19 @@ end
 ---@return function fn
 function M.arguments(opts, fn)
     return args.options_and_function("transaction", opts, fn, KNOWN)
+end
+
+---Runs fn(conn) by `run`, within the time limit of the options, and again as they say.
+---@param conn table
+---@param opts table as returned by M.arguments
+---@param fn function
+---@param run fun(conn: table, opts: table, fn: function): table as pcall, packed; what failed is rolled back
+---@return any ... what fn returned
+function M.run_top(conn, opts, fn, run)
+    if opts.timeout then
+        return run_within(opts.timeout, conn, opts, fn, run)
+    end
+    return run_with_retries(conn, opts, fn, run)
 end
 
 ---Runs fn(conn) in a transaction of the leased connection; nested = savepoint.
@@ -314,10 +334,7 @@ function M.run(conn, opts, fn, own)
         end
         return table.unpack(result, 2, result.n)
     end
-    if opts.timeout then
-        return run_within(opts.timeout, conn, opts, fn)
-    end
-    return run_with_retries(conn, opts, fn)
+    return M.run_top(conn, opts, fn, run_top)
 end
 
 return M

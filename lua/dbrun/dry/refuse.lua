@@ -1,12 +1,42 @@
---- What has no dry run: commands of dbrun's own, and the prompt.
+--- What has no dry run by --dry-run before its name: commands of dbrun's own, and the prompt.
+local dry <const> = require "dbrun.dry"
 local errors <const> = require "dbrun.error"
 
 local M = {}
 
+local NOTHING <const> = "it changes nothing: leave --dry-run out"
+
+--- What to write instead, by the name that a command has in messages.
+local INSTEAD <const> = {
+    migrate = "this shows what it would do: dbrun migrate plan",
+    seed = "its own rolls all of it back: dbrun seed --dry-run",
+    sql = "one transaction that is rolled back does it: dbrun sql \"begin; ...; rollback\"",
+    redis = "nothing takes a command of Redis back: leave --dry-run out, or use --read-only",
+    stack = "it starts, stops and removes servers of the project's own: leave --dry-run out",
+    test = "specs have databases of their own: leave --dry-run out",
+    init = "it keeps the files that are there: leave --dry-run out",
+    dbmate = "this shows what it would do: dbrun migrate plan",
+    verify = NOTHING, config = NOTHING, completion = NOTHING,
+}
+
+--- They show what they always show.
+local SHOW <const> = { ["dbrun help"] = true, version = true }
+
+---A command of dbrun's own. Returns when it may run.
+---@param name string
+---Raises an error of kind `usage`.
+function M.command(name)
+    local instead <const> = INSTEAD[name]
+    if not instead and not SHOW[name] then return end -- the command line of a script
+    dry.leave()
+    if instead then errors.fail("usage", ("--dry-run is for scripts: %s has none"):format(name), instead) end
+end
+
 ---The prompt.
 ---Raises an error of kind `usage`.
 function M.prompt()
-    errors.fail("usage", "--dry-run: the prompt has no dry run", "begin; ... rollback; there does the same")
+    dry.leave()
+    errors.fail("usage", "--dry-run is for scripts: the prompt has none", "begin; ... rollback; does the same there")
 end
 
 return M

@@ -5,15 +5,20 @@ local tty <const> = require "dbrun.tty"
 local M = {}
 
 ---Prints what the parts have to say.
----@param parts string[] names of modules; each has `lines()`, its lines of the summary (none: nothing happened)
+---@param parts dbrun.dry.Part[]
+---@return boolean ok false: something may be kept, or was not done
 function M.print(parts)
-    local lines = {}
-    for _, name in ipairs(parts) do
-        for _, line in ipairs(require(name).lines()) do lines[#lines + 1] = "  " .. line end
+    local lines, problem = {}, nil
+    for _, part in ipairs(parts) do
+        local list, why = part.lines()
+        for _, line in ipairs(list) do lines[#lines + 1] = "  " .. line end
+        problem = problem or why
     end
-    table.insert(lines, 1, #lines == 0 and "dry run: nothing would have changed" or "dry run: rolled back")
+    local head = problem or (#lines == 0 and "nothing would have changed" or "rolled back")
+    table.insert(lines, 1, "dry run: " .. head)
     io.stdout:flush()
     for _, line in ipairs(lines) do io.stderr:write(tty.printable(core.log.mask(line)), "\n") end
+    return problem == nil
 end
 
 return M

@@ -1,0 +1,518 @@
+--- The one connection of a dry run to a database, and its one transaction. What a script commits is a savepoint in it
+--- (a unit), so that one statement that fails, or one transaction that is rolled back, leaves the rest as it was; the
+--- end rolls all of it back.
+local catalog <const> = require "dbrun.db.catalog"
+local core <const> = require "dbrun.core"
+local counts <const> = require "dbrun.dry.counts"
+local errors <const> = require "dbrun.error"
+local explain <const> = require "dbrun.dry.explain"
+local params <const> = require "dbrun.db.params"
+local sqls <const> = require "dbrun.dry.sql"
+local transaction <const> = require "dbrun.db.transaction"
+local turns <const> = require "dbrun.dry.turn"
+
+local shield <const>, now <const> = core.task.shield, core.task.now
+
+local M = {}
+
+---@class dbrun.dry.Unit what a script would commit, or roll back
+---@field savepoint string
+---@field top boolean no other unit is around it
+---@field before dbrun.dry.Counts when it began
+---@field undone dbrun.dry.Counts what had been rolled back until then
+---@field changes table<string, integer> of the schema
+---@field settings { [1]: string, [2]: string }[] what SET LOCAL has changed, with the values before
+---@field temporary { sql: string }[] what happens to temporary tables at the end
+
+---@class dbrun.dry.Connection
+---@field settings table of the engine
+---@field sync boolean
+---@field name string "db.async", "db.sync" or "an engine", for messages
+---@field database string "shop"; false until it is open
+---@field pool table the real engine, which has this one connection
+---@field real table|false the real connection
+---@field turn dbrun.dry.Turn
+---@field units dbrun.dry.Unit[] those that are open
+---@field marks table[] savepoints that the script made by SQL
+---@field lost any why it cannot go on: an error
+---@field kept boolean its transaction was ended by something else: what it did may be kept
+---@field over boolean the dry run has ended
+---@field undone dbrun.dry.Counts counted by the server, but rolled back
+---@field targets table<string, boolean> names behind UPDATE, INTO and their like
+---@field changes table<string, integer> of the schema, by command
+---@field all dbrun.dry.Connection[] of this dry run
+local Connection <const> = {}
+Connection.__index = Connection
+
+---@param settings table for core.pg.engine
+---@param url string
+---@param all dbrun.dry.Connection[] the connections of this dry run, this one included
+---@return dbrun.dry.Connection
+function M.new(settings, url, all)
+    local own <const> = {}
+    for key, value in pairs(settings) do own[key] = value end
+    own.size, own.overflow, own.pipeline, own.on_connect = 1, 0, 0, nil
+    own.reset, own.recycle = "rollback", 0
+    own.statement_cache = 0 -- what is prepared cannot be prepared anew in a transaction, when its types have changed
+    local name <const> = settings.sync and "db.sync" or "db.async"
+    return setmetatable({
+        settings = settings, url = url, sync = settings.sync, name = name, database = false, all = all,
+        pool = core.pg.engine(own), real = false, turn = turns.new(name, settings.sync), units = {}, marks = {},
+        lost = false, kept = false, over = false, undone = {}, targets = {}, changes = {}, deferred = false,
+        tracked = true,
+    }, Connection)
+end
+
+-- ---- opening ----
+
+local BEGIN <const> = "BEGIN ISOLATION LEVEL READ COMMITTED"
+--- The transaction waits for the script, and the locks that it holds are waited for by others: see the manual.
+local SETTINGS <const> = catalog.sql [[
+select {set_config}(s.name, case when s.name {=} 'lock_timeout' then $1 else '0' end, true)
+from {pg_settings} s
+where s.name {=} 'idle_in_transaction_session_timeout' or s.name {=} 'transaction_timeout'
+   or (s.name {=} 'lock_timeout' and s.setting {=} '0')]]
+
+--- A dry run holds locks until its end, which a protected database must not meet by accident.
+local function check_target(real, url)
+    local target <const> = require "dbrun.target"
+    local ok <const>, e <const> = pcall(target.check, real, url)
+    if ok then return end
+    local named <const> = core.options.target
+    if not named or not errors.is(e, "usage") then
+        if errors.is(e, "usage") and e.hint then
+            e.hint = "a dry run locks what it changes until its end; " .. e.hint
+        end
+        error(e, 0)
+    end
+    target.check(real, url, named)
+end
+
+local function begin_all(self, real)
+    check_target(real, self.url)
+    self.database = real:value(catalog.sql "select {current_database}()::{text}")
+    real:exec(BEGIN)
+    real:guard(true)
+    real:query(SETTINGS, ("%d"):format(math.ceil(turns.limit() * 1000)))
+    self.tracked = real:value(counts.TRACKED)
+    self.undone = counts.read(real:query(counts.SQL)) -- of others, behind a pooler
+end
+
+--- To be called by the task that has its turn.
+local function open(self)
+    if self.real then return end
+    local real <const> = self.pool:acquire()
+    local ok <const>, e <const> = pcall(begin_all, self, real)
+    if not ok then
+        pcall(real.invalidate, real)
+        pcall(real.release, real)
+        error(e, 0)
+    end
+    self.real = real
+    local on_connect <const> = self.settings.on_connect
+    if on_connect then self:begun(on_connect) end
+end
+
+-- ---- using ----
+
+---Raises when the transaction is no more.
+function Connection:check()
+    if self.over then
+        errors.fail("usage", "the dry run has ended: nothing more is done in it")
+    elseif self.lost then
+        error(self.lost, 0)
+    end
+end
+
+--- An error of a statement. Has it ended the transaction?
+local function take_error(self, e)
+    local real <const> = self.real
+    if not self.lost and not real:in_transaction() then
+        local _, ended <const> = real:guard()
+        self.kept = ended
+        self.lost = explain.lost(self, e, ended)
+    end
+    return self.lost or explain.statement(self, e)
+end
+
+---Calls fn(real, ...), which asks a producer between its statements: the task may wait for others meanwhile.
+---@param fn function
+---@param ... any
+---@return any ...
+function Connection:run(fn, ...)
+    self:check()
+    local result <const> = table.pack(pcall(fn, self.real, ...))
+    if not result[1] then error(take_error(self, result[2]), 0) end
+    return table.unpack(result, 2, result.n)
+end
+
+---Calls fn(real, ...) with the real connection. The task has its turn.
+---@param fn function
+---@param ... any
+---@return any ...
+function Connection:use(fn, ...)
+    local holder <const> = self.turn.holder or {}
+    holder.busy = true
+    local result <const> = table.pack(pcall(self.run, self, fn, ...))
+    holder.busy, holder.last = false, now()
+    if not result[1] then error(result[2], 0) end
+    return table.unpack(result, 2, result.n)
+end
+
+---Calls a method of the real connection.
+function Connection:call(method, ...)
+    return self:use(self.real[method], ...)
+end
+
+-- ---- units ----
+
+local savepoints = 0
+local mark <const> = math.random(0) & 0xffffffff
+
+local function next_savepoint()
+    savepoints = savepoints + 1
+    return ("dbrun_dry_%08x_%d"):format(mark, savepoints)
+end
+
+--- Several statements in one round trip.
+local function pipeline(real, list)
+    return real:pipeline(function(p)
+        for _, sql in ipairs(list) do p:query(sql) end
+    end)
+end
+
+local DEFERRED <const> = catalog.sql [[
+select {string_agg}({format}('%I.%I', x.nspname, x.conname), ', ') as list
+from (select n.nspname, c.conname
+      from {pg_constraint} c join {pg_namespace} n on n.oid {=} c.connamespace
+      group by n.nspname, c.conname
+      having {bool_or}(c.condeferred) and {bool_and}(c.condeferrable)) x]]
+
+--- `SET CONSTRAINTS ALL IMMEDIATE`, which stands for COMMIT, lasts: the next transaction begins as the constraints say.
+local function deferred_sql(self)
+    if self.deferred == false then
+        self.deferred = self:call("value", DEFERRED) or ""
+    end
+    return self.deferred ~= "" and ("SET CONSTRAINTS %s DEFERRED"):format(self.deferred) or nil
+end
+
+local function begin(self, read_only)
+    local unit <const> = {
+        savepoint = next_savepoint(), top = #self.units == 0, before = {}, undone = self.undone, changes = {},
+        settings = {}, temporary = {},
+    }
+    if self.real:in_transaction() == "failed" then explain.raise_failed_around() end
+    local list <const> = { "SAVEPOINT " .. unit.savepoint, counts.SQL }
+    if unit.top then list[#list + 1] = deferred_sql(self) end
+    if read_only ~= nil then
+        list[#list + 1] = "SET TRANSACTION " .. (read_only and "READ ONLY" or "READ WRITE")
+    end
+    self.units[#self.units + 1] = unit
+    local ok <const>, results <const> = pcall(self.use, self, pipeline, list)
+    if not ok then
+        self:rollback(unit, true)
+        error(results, 0)
+    end
+    unit.before = counts.read(results[2])
+    return unit
+end
+
+---Begins a unit.
+---@param read_only? boolean
+---@return dbrun.dry.Unit
+function Connection:begin(read_only)
+    self:check()
+    self.real:drained()
+    return shield(begin, self, read_only)
+end
+
+--- Forgets a unit, and those in it.
+local function leave(self, unit)
+    for i = #self.units, 1, -1 do
+        local last <const> = self.units[i] == unit
+        self.units[i] = nil
+        if last then break end
+    end
+    local depth <const> = #self.units
+    for i = #self.marks, 1, -1 do
+        if self.marks[i].depth > depth then self.marks[i] = nil end
+    end
+end
+
+local function roll_back(self, unit, unread)
+    local real <const> = self.real
+    local _, _ = pcall(real.deadline, real, nil), pcall(real.drained, real)
+    leave(self, unit)
+    if self.lost then return end
+    local name <const> = unit.savepoint
+    local ok <const>, results <const> = pcall(self.use, self, pipeline,
+        { "ROLLBACK TO SAVEPOINT " .. name, "RELEASE SAVEPOINT " .. name, counts.SQL })
+    if ok then
+        if not unread then
+            self.undone = counts.add(unit.undone, 1, counts.read(results[3]), unit.before)
+        end
+    elseif unit.top and not self.lost then -- else the unit around it goes back
+        self.lost = explain.lost(self, results, false)
+    end
+end
+
+---Rolls a unit back. Raises nothing: what went wrong ends the dry run.
+---@param unit dbrun.dry.Unit
+---@param unread? boolean its counts are not known: it has not begun
+function Connection:rollback(unit, unread)
+    shield(roll_back, self, unit, unread)
+end
+
+local COMMIT <const> = "SET CONSTRAINTS ALL IMMEDIATE"
+
+--- What the end of a transaction does, and the end of a savepoint does not.
+local function settle(self, unit)
+    local ok <const>, e <const> = pcall(self.call, self, "exec", COMMIT)
+    if not ok then
+        if errors.is(e) and e.sqlstate then
+            e.context = (e.context and e.context .. "\n" or "") .. "the COMMIT of the transaction"
+        end
+        error(e, 0)
+    end
+    for _, sql in ipairs(unit.temporary) do self:call("exec", sql) end
+    for i = #unit.settings, 1, -1 do
+        local setting <const> = unit.settings[i]
+        self:call("query", catalog.sql "select {set_config}($1, $2, true)", setting[1], setting[2])
+    end
+end
+
+local function add_changes(to, from)
+    for name, n in pairs(from) do to[name] = (to[name] or 0) + n end
+end
+
+---Ends a unit as COMMIT would. Raises when COMMIT would; the caller rolls back then.
+---@param unit dbrun.dry.Unit
+function Connection:commit(unit)
+    self.real:drained()
+    self:check()
+    if self.real:in_transaction() == "failed" then
+        transaction.raise_nothing_done(unit.top and "nothing was committed"
+            or "nothing of the nested transaction was kept")
+    end
+    if unit.top then settle(self, unit) end
+    shield(function() self:use(transaction.release, unit.savepoint) end)
+    leave(self, unit)
+    local around <const> = self.units[#self.units]
+    add_changes(around and around.changes or self.changes, unit.changes)
+    if around then
+        table.move(unit.settings, 1, #unit.settings, #around.settings + 1, around.settings)
+        table.move(unit.temporary, 1, #unit.temporary, #around.temporary + 1, around.temporary)
+    end
+end
+
+local Leaving <const> = { __close = function(self) self.turn:leave(self.holder) end }
+
+---Takes the turn, opens the connection; the result gives the turn back when it is closed.
+---@param what string the method, for messages
+---@return table closable
+function Connection:enter(what)
+    self:check()
+    local leaving <const> = setmetatable({ turn = self.turn, holder = false }, Leaving)
+    leaving.holder = self.turn:enter(what)
+    local ok <const>, e <const> = pcall(open, self)
+    if not ok then
+        self.turn:leave(leaving.holder)
+        error(e, 0)
+    end
+    return leaving
+end
+
+---Runs fn(...) as a unit: kept until the end of the dry run when it returns, rolled back when it raises.
+---@param what string the method, for messages
+---@param read_only boolean|nil
+---@param fn function
+---@param ... any
+---@return any ... what fn returned
+function Connection:unit(what, read_only, fn, ...)
+    local _ <close> = self:enter(what)
+    local unit <const> = self:begin(read_only)
+    local result = table.pack(pcall(fn, ...))
+    if result[1] then
+        local ok <const>, e <const> = pcall(self.commit, self, unit)
+        if ok then return table.unpack(result, 2, result.n) end
+        result = { false, e }
+    end
+    self:rollback(unit)
+    error(result[2], 0)
+end
+
+-- ---- statements ----
+
+local SETTING <const> = catalog.sql "select {current_setting}($1, true)"
+
+--- What the end of the unit has to undo, noted before the statement is sent.
+local function note(self, statement)
+    local unit <const> = self.units[#self.units]
+    for _, name in ipairs(statement.targets) do self.targets[name] = true end
+    if statement.notifies then
+        explain.tell_once(self, "notify", "NOTIFY is not sent: it would come with a COMMIT")
+    end
+    if statement.isolation then
+        explain.tell_once(self, "isolation", "isolation levels are not set: all runs in one transaction, which is "
+            .. "read committed")
+    end
+    if not unit then return end
+    if statement.changes then unit.changes[statement.changes] = (unit.changes[statement.changes] or 0) + 1 end
+    if statement.drops then
+        table.insert(unit.temporary, "drop table if exists " .. statement.drops)
+    elseif statement.empties then
+        table.insert(unit.temporary, "truncate " .. statement.empties)
+    end
+    if statement.setting and self.real:in_transaction() == "open" then
+        local name <const> = statement.setting:gsub('^"(.*)"$', "%1")
+        table.insert(unit.settings, { name, self:call("value", SETTING, name) or "" })
+    end
+end
+
+--- The script's own savepoints count as units do.
+local function before_savepoint(self, statement)
+    if statement.savepoint then
+        local before <const> = counts.read(self:call("query", counts.SQL))
+        return function()
+            self.marks[#self.marks + 1] = {
+                name = statement.savepoint, before = before, undone = self.undone, depth = #self.units,
+            }
+        end
+    end
+    return function()
+        for i = #self.marks, 1, -1 do
+            local one <const> = self.marks[i]
+            if one.name == statement.back then
+                self.undone = counts.add(one.undone, 1, counts.read(self:call("query", counts.SQL)), one.before)
+                break
+            elseif one.name == statement.release then
+                self.marks[i] = nil
+                break
+            end
+            if statement.back then self.marks[i] = nil end
+        end
+    end
+end
+
+local function send(self, statement, fn, sql, ...)
+    note(self, statement)
+    local settles <const> = (statement.savepoint or statement.back or statement.release)
+        and before_savepoint(self, statement)
+    local result <const> = table.pack(fn(self, statement.isolation or sql, ...))
+    if settles then settles() end
+    return table.unpack(result, 1, result.n)
+end
+
+---What is to be known of an SQL text. Raises when a dry run refuses it.
+---@param sql string
+---@param inside boolean is the script in a transaction?
+---@return dbrun.dry.Facts
+function Connection:look(sql, inside)
+    local escapes <const> = self.real and self.real:parameter "standard_conforming_strings" == "off"
+    local facts <const> = sqls.facts(sql, escapes)
+    local refused = facts.refused
+    if not refused and facts.savepoints and not inside then
+        refused = { "a savepoint can only be used in a transaction", "engine:transaction(fn) is one" }
+    end
+    if refused then
+        errors.raise {
+            kind = "usage", outcome = "not_sent", retryable = false, message = refused[1], hint = refused[2],
+            statement = sql,
+        }
+    end
+    if facts.defers then self.deferred = false end
+    return facts
+end
+
+---Notes what several statements say, which are sent by something else.
+---@param facts dbrun.dry.Facts
+function Connection:note(facts)
+    for _, statement in ipairs(facts.statements) do note(self, statement) end
+end
+
+---Sends a statement: `fn(self, sql, ...)` does it.
+---@param facts dbrun.dry.Facts
+---@param fn function
+---@param sql string
+---@param ... any
+---@return any ...
+function Connection:send(facts, fn, sql, ...)
+    local only <const> = facts.statements[1]
+    if not only then return fn(self, sql, ...) end
+    if #facts.statements == 1 then return send(self, only, fn, sql, ...) end
+    if not facts.savepoints then
+        self:note(facts)
+        return fn(self, sql, ...)
+    end
+    local result
+    for _, statement in ipairs(facts.statements) do
+        result = table.pack(send(self, statement, fn, statement.sql, ...))
+    end
+    return table.unpack(result, 1, result.n)
+end
+
+-- ---- the end ----
+
+---@class dbrun.dry.Found
+---@field oids dbrun.dry.Counts
+---@field names table<integer, string>
+---@field problem? string
+
+local function count_all(self)
+    local real <const> = self.real
+    local unit <const> = self.units[1]
+    local holder <const> = self.turn.holder
+    if holder and holder.busy then
+        return unit and counts.add(unit.before, -1, unit.undone, {}) or {}, false
+    end
+    if unit then -- what was under way is not kept
+        self.undone = unit.undone
+        local before <const> = unit.before
+        pcall(real.drained, real)
+        if real:in_transaction() then real:exec("ROLLBACK TO SAVEPOINT " .. unit.savepoint) end
+        return counts.add(before, -1, unit.undone, {}), true
+    end
+    return counts.add(counts.read(real:query(counts.SQL)), -1, self.undone, {}), true
+end
+
+local function names_of(real, found)
+    local oids <const>, names <const> = {}, {}
+    for oid in pairs(found) do oids[#oids + 1] = oid end
+    for _, row in ipairs(real:query(counts.NAMES, params.array(oids, "oid"))) do names[row.oid] = row.name end
+    return names
+end
+
+local function finish(self, found)
+    local real <const> = self.real
+    local free
+    found.oids, free = count_all(self)
+    if not free then
+        found.problem = "a statement was under way: what was done since the last transaction is not counted"
+        pcall(real.invalidate, real)
+        return
+    end
+    found.names = names_of(real, found.oids)
+    real:guard(false)
+    real:exec "ROLLBACK"
+end
+
+---Rolls everything back. What it would have changed is in the result.
+---@return dbrun.dry.Found? nil: it was never used
+function Connection:finish()
+    if self.over or not self.real then
+        self.over = true
+        return nil
+    end
+    local found <const> = { oids = {}, names = {} }
+    if not self.lost then
+        pcall(self.real.deadline, self.real, nil)
+        local ok <const>, e <const> = pcall(finish, self, found)
+        if not ok then found.problem = explain.unfinished(self, e) end
+    end
+    self.over = true
+    pcall(self.real.invalidate, self.real) -- its end frees what the session holds
+    pcall(self.real.release, self.real)
+    return found
+end
+
+return M

@@ -1,0 +1,31 @@
+--- The beginning of a dry run.
+local core <const> = require "dbrun.core"
+local dry <const> = require "dbrun.dry"
+
+local M = {}
+
+---os.exit prints the summary, too.
+local function cover_exit()
+    local exit <const> = os.exit
+    rawset(os, "exit", function(code, close)
+        local ok <const>, kept <const> = pcall(dry.finish)
+        if not ok then dry.tell("rolled back; what it would have changed is not counted: " .. tostring(kept)) end
+        local fine <const> = code == nil or code == true or code == 0
+        return exit((not ok or kept == false) and fine and 1 or code, close)
+    end)
+end
+
+---Begins the dry run, before anything of the script's work. By the host's option, or by cli.run.
+---@param late? boolean the script runs already
+---Raises an error of kind `usage` when work that is no dry run has begun.
+function M.start(late)
+    if #dry.parts > 0 then return end
+    local postgres <const>, redis <const> = require "dbrun.dry.postgres", require "dbrun.dry.redis"
+    local parts <const> = { postgres, redis, (require "dbrun.dry.process") }
+    for _, part in ipairs(parts) do part.install(late) end
+    table.move(parts, 1, #parts, 1, dry.parts)
+    core.options.dry_run = true
+    cover_exit()
+end
+
+return M
