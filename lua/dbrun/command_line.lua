@@ -410,13 +410,6 @@ local function renew_stubs()
     if not ok then M.note(("the stubs in .dbrun/stubs stay as they are: %s"):format(tostring(e))) end
 end
 
----Commands have no dry run by --dry-run before their names.
-local function may_run_dry(name)
-    local ok, e = pcall(require "dbrun.dry.refuse".command, name)
-    if not ok then M.note(shown(name, e)) end
-    return ok
-end
-
 ---Runs a script: returns its exit status, turns errors into a message and a status.
 ---@param name string the script's short name, in front of messages
 ---@param fn fun(): integer? its work; nil counts as 0
@@ -426,7 +419,11 @@ function M.main(name, fn)
     args.check("command_line.main", "name", name, "string")
     args.check("command_line.main", "fn", fn, "function")
     if asked then return fn() end
-    if core.options.dry_run and not may_run_dry(name) then return M.USAGE end
+    local refused <const> = core.options.dry_run and require "dbrun.dry.refuse".command(name)
+    if refused then
+        M.note(("%s: %s"):format(name, refused))
+        return M.USAGE
+    end
     renew_stubs()
     local ok, result = xpcall(fn, on_error)
     local flushed, why = io.stdout:flush()

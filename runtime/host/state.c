@@ -154,8 +154,6 @@ static void fill_options(lua_State *L, const struct options *o)
     lua_setfield(L, -2, "stack");
     lua_pushboolean(L, o->read_only);
     lua_setfield(L, -2, "read_only");
-    lua_pushboolean(L, o->dry_run);
-    lua_setfield(L, -2, "dry_run");
     set_seconds(L, "timeout", o->timeout);
     set_seconds(L, "statement_timeout", o->statement_timeout);
     set_seconds(L, "lock_timeout", o->lock_timeout);

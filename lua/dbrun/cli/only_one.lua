@@ -29,8 +29,10 @@ local function application(name)
     return ("dbrun " .. name):sub(1, LONGEST_NAME - #who) .. who
 end
 
+--- A real one in a dry run, too: its lock keeps the next run away.
 local function engine_of(name)
-    return require("dbrun.db").engine {
+    assert(require "dbrun.db") -- engines have its methods
+    return require("dbrun.db.options").real {
         url = config.sync_database_url, size = 2, overflow = 0, timeout = config.DB_POOL_TIMEOUT,
         connect_timeout = config.DB_CONNECT_TIMEOUT, statement_cache = 0, application_name = application(name),
     }

@@ -77,9 +77,11 @@ local function level_of_script(described, above)
     local level <const> = {
         about = first_line(described.about), options = {}, args = {}, more = false, commands = {}, order = {},
     }
+    local own_dry_run = false
+    for _, option in ipairs(described.options) do own_dry_run = own_dry_run or option.name == "dry-run" end
     for _, option in ipairs(above and above.options or { { names = { "-h", "--help" }, about = "Show this help",
-        takes = false } }) do
-        level.options[#level.options + 1] = option
+        takes = false }, { names = { "--dry-run" }, about = "Nothing is kept", takes = false } }) do
+        if option.names[1] ~= "--dry-run" or not own_dry_run then level.options[#level.options + 1] = option end
     end
     for _, option in ipairs(described.options) do
         local names <const> = { option.short and "-" .. option.short or nil }

@@ -162,6 +162,13 @@ function M.prepare(options, what)
     }
 end
 
+---Makes an engine, whatever the run: for what is not the script's work.
+---@param options table as db.engine takes them
+---@return dbrun.Engine
+function M.real(options)
+    return core.pg.engine(M.prepare(options, "db.engine{url=}"))
+end
+
 ---Makes an engine; in a dry run one that rolls back.
 ---@param options table as db.engine takes them
 ---@param what string what the URL is, for errors

@@ -22,14 +22,14 @@ local INSTEAD <const> = {
 --- They show what they always show.
 local SHOW <const> = { ["dbrun help"] = true, version = true }
 
----A command of dbrun's own. Returns when it may run.
+---A command of dbrun's own.
 ---@param name string
----Raises an error of kind `usage`.
+---@return string? text why it does not run; nil: it may
 function M.command(name)
     local instead <const> = INSTEAD[name]
-    if not instead and not SHOW[name] then return end -- the command line of a script
+    if not instead and not SHOW[name] then return nil end -- the command line of a script
     dry.leave()
-    if instead then errors.fail("usage", ("--dry-run is for scripts: %s has none"):format(name), instead) end
+    return instead and ("--dry-run is for scripts; %s"):format(instead)
 end
 
 ---The prompt.

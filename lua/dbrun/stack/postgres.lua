@@ -230,9 +230,9 @@ end
 
 --- Runs one query. Returns true, or nil and the error.
 local function ask(place, name, seconds)
-    local db = require "dbrun.db"
+    local options <const> = require "dbrun.db.options"
     local ok, problem = pcall(function()
-        local engine = db.engine {
+        local engine = options.real {
             url = M.full_url(place, name), size = 1, overflow = 0, timeout = seconds, connect_timeout = seconds,
             command_timeout = seconds, application_name = "dbrun stack",
         }
@@ -250,8 +250,8 @@ local MADE_BY_ANOTHER <const> = { ["42P04"] = true, ["23505"] = true, ["55006"] 
 
 --- Afterwards the database is there, or another statement is making it: ask again.
 local function make_database(place, seconds)
-    local db = require "dbrun.db"
-    local engine = db.engine {
+    local options <const> = require "dbrun.db.options"
+    local engine = options.real {
         url = M.full_url(place, "postgres"), size = 1, overflow = 0, timeout = seconds, connect_timeout = seconds,
         command_timeout = seconds, application_name = "dbrun stack",
     }
