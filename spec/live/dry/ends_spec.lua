@@ -1,0 +1,105 @@
+--- A dry run rolls back and prints its summary however it ends.
+local dry = require "spec.support.dry"
+local fs = require "dbrun.fs"
+local process = require "dbrun.process"
+local task = require "dbrun.task"
+
+local WORK <const> = [[
+e:exec "insert into orders values (9001, '')"
+db.sync:exec "insert into orders values (9002, '')"
+]]
+local COUNTED <const> = "dry run: rolled back\n  orders  2 inserted\n"
+
+describe("the end of a dry run", function()
+    local at
+
+    setup(function() at = dry.database() end)
+    teardown(function() at.engine:close() end)
+
+    local function ends(code, stderr, text, options)
+        local result = dry.run(at, WORK .. text, options)
+        assert.equal(code, result.code, result.stderr)
+        assert.equal(stderr, result.stderr:sub(-#stderr))
+        assert.is_true(dry.is_unchanged(at))
+        return result
+    end
+
+    it("by os.exit, with and without closing, and inside of a transaction", function()
+        ends(3, COUNTED, "os.exit(3)")
+        ends(4, COUNTED, "os.exit(4, true)")
+        ends(0, COUNTED, [[e:transaction(function(tx) tx:exec "delete from items" os.exit(true) end)]])
+    end)
+
+    it("by os.exit where nothing can wait: it says that it did not count", function()
+        ends(0, "the rows in " .. at.engine:value "select current_database()" .. " are not counted: this function waits, "
+            .. "and nothing can wait here (a sort comparator, a gsub callback, __tostring, __gc, coroutine.close or while "
+            .. "a module loads): use the sync engine (db.sync), or call it outside\n",
+            "table.sort({ 2, 1 }, function() os.exit(0) end)")
+    end)
+
+    it("by os.exit while another task has a statement under way", function()
+        ends(0, "  a statement was under way: what was done since the last transaction is not counted\n", [[
+            task.spawn(function() e:query "select pg_sleep(10)" end)
+            task.sleep(0.05)
+            os.exit(0)]])
+    end)
+
+    it("by an error, whose text comes first", function()
+        local result = ends(1, COUNTED, [[e:transaction(function(tx) tx:exec "delete from items" error "boom" end)]])
+        assert.matches("boom\nstack traceback:", result.stderr)
+    end)
+
+    it("by tasks that go on after the script", function()
+        ends(0, "dry run: rolled back\n  orders  3 inserted\n",
+            [[task.spawn(function() task.sleep(0.05) e:exec "insert into orders values (9003, '')" end)]])
+    end)
+
+    it("by --timeout, in the middle of a transaction", function()
+        ends(1, COUNTED, [[
+            e:transaction(function(tx) tx:exec "delete from items" tx:query "select pg_sleep(10)" end)]],
+            { "--timeout", "0.4" })
+    end)
+
+    ---Starts a run, and returns once it has printed a line.
+    local function start(text)
+        local argv = dry.command(at, WORK .. text)
+        argv.stdout, argv.stderr = "capture", "capture"
+        local child = process.start(argv)
+        return child
+    end
+
+    it("by Ctrl-C", function()
+        local dir = fs.mkdtemp()
+        local child = start(([[
+            require "dbrun.fs".write(%q, "x")
+            e:transaction(function(tx) tx:exec "delete from items" tx:query "select pg_sleep(10)" end)]]):format(dir .. "/on"))
+        while not fs.exists(dir .. "/on") do task.sleep(0.01) end
+        child:kill "INT"
+        local result = child:wait(20)
+        fs.rmtree(dir)
+        assert.equal(130, result.code)
+        assert.matches("interrupted by SIGINT\n" .. COUNTED .. "$", result.stderr)
+        assert.is_true(dry.is_unchanged(at))
+    end)
+
+    it("by the end of its connection: it says that nothing was kept, and goes no further", function()
+        local dir = fs.mkdtemp()
+        local child = start(([[
+            local fs = require "dbrun.fs"
+            fs.write(%q, (e:value "select pg_backend_pid()"))
+            while fs.exists(%q) do task.sleep(0.01) end
+            for _ = 1, 2 do print(fails(e.value, e, "select 1").message) end]]):format(dir .. "/new", dir .. "/pid"))
+        fs.write(dir .. "/pid", "")
+        while not (fs.exists(dir .. "/new") and #fs.read(dir .. "/new") > 0) do task.sleep(0.01) end
+        at.engine:value("select pg_terminate_backend($1::int)", fs.read(dir .. "/new"))
+        fs.unlink(dir .. "/pid")
+        local result = child:wait(20)
+        fs.rmtree(dir)
+        assert.equal(1, result.code)
+        assert.matches("^the dry run lost its transaction in [%w_]+, nothing of it was kept, and it cannot go on: .*\n"
+            .. "the dry run lost its transaction", result.stdout)
+        assert.matches("dry run: it did not run to its end: the transaction in [%w_]+ was lost, and nothing of it was kept\n",
+            result.stderr)
+        assert.is_true(dry.is_unchanged(at))
+    end)
+end)

@@ -1,0 +1,112 @@
+--- What a dry run refuses before it is sent, and what the server refuses in it.
+local dry = require "spec.support.dry"
+local fs = require "dbrun.fs"
+local process = require "dbrun.process"
+local core = require "dbrun.core"
+
+describe("a dry run refuses", function()
+    local at
+
+    setup(function() at = dry.database() end)
+    teardown(function() at.engine:close() end)
+
+    it("what would end the transaction, or has an effect that stays", function()
+        local result = dry.run(at, [=[
+            for _, sql in ipairs {
+                "commit", "BEGIN", "start transaction", "end", "abort", "rollback", "/* x */ commit and chain",
+                "insert into orders values (9001, ''); commit", "prepare transaction 'x'", "rollback prepared 'x'",
+                "savepoint a", "copy orders to '/tmp/x'", "copy orders from program 'true'",
+                "select pg_terminate_backend(1)", 'select pg_catalog."pg_cancel_backend"(1)',
+                "do $$ begin perform pg_reload_conf(); end $$", "select setval('s', 1)", "select dblink_exec('', '')",
+                "alter system set work_mem = '1MB'", "select lo_export(1, '/tmp/x')",
+            } do
+                for _, engine in ipairs { db.async, db.sync } do
+                    local p = fails(engine.exec, engine, sql)
+                    assert(p.kind == "usage" and p.outcome == "not_sent" and p.hint, sql)
+                    assert(fails(engine.query, engine, sql).kind == "usage", sql)
+                end
+            end
+            e:transaction(function(tx) assert(fails(tx.exec, tx, "commit").kind == "usage") end)
+            assert(fails(e.pipeline, e, function(p) p:query "select 1" p:query "commit" end).kind == "usage")
+            for _, sql in ipairs { "vacuum orders", "create database x", "create index concurrently on orders (note)" } do
+                local p = fails(e.exec, e, sql)
+                assert(p.sqlstate == "25001" and p.message:find "cannot run in a dry run", sql)
+            end
+            local p = fails(e.exec, e, "do $$ begin commit; end $$")
+            assert(p.sqlstate == "2D000" and p.message:find "that commits cannot run in a dry run")
+            print((e:value "select 'commit; rollback'"), (e:value "select 1 as \"commit\""))]=])
+        assert.equal("commit; rollback\t1\n", result.stdout, result.stderr)
+        assert.equal("dry run: nothing would have changed\n", result.stderr)
+        assert.is_true(dry.is_unchanged(at))
+    end)
+
+    it("a protected database that --target does not name", function()
+        local env = { DBRUN_PROTECTED = "*" }
+        local result = dry.run(at, "print((e:value 'select 1'))", {}, env)
+        assert.equal(2, result.code)
+        assert.matches("is protected %(DBRUN_PROTECTED: %*%).*a dry run locks what it changes until its end; name it",
+            result.stderr)
+        local name = at.engine:value "select current_database()"
+        result = dry.run(at, "print((e:value 'select 1'))", { "--target", name }, env)
+        assert.equal("1\n", result.stdout, result.stderr)
+    end)
+
+    it("commands of dbrun's own, with what does the same", function()
+        local function run(...)
+            return process.run { core.options.program, "--no-env", "--dry-run", (...), timeout = 60 }
+        end
+        for name, text in pairs { migrate = "dbrun migrate plan", seed = "dbrun seed --dry-run", verify = "changes nothing",
+            stack = "leave --dry-run out", sql = "rollback" } do
+            local result = run("scripts/" .. name .. ".lua")
+            assert.equal(2, result.code)
+            assert.equal("", result.stdout)
+            assert.matches("^" .. name .. ": %-%-dry%-run is for scripts; .*" .. (text:gsub("%p", "%%%0")) .. ".*\n$", result.stderr)
+        end
+        local result = run("scripts/version.lua")
+        assert.equal(0, result.code)
+        assert.equal("", result.stderr)
+    end)
+
+    describe("behind a script's name", function()
+        local dir
+
+        local function tidy(text, ...)
+            dir = fs.mkdtemp()
+            fs.write(dir .. "/tidy.lua", text)
+            local argv = { core.options.program, "--no-env", "tidy.lua", ... }
+            argv.cwd, argv.timeout, argv.env = dir, 60, { DATABASE_URL = at.url }
+            return process.run(argv)
+        end
+        after_each(function() fs.rmtree(dir) end)
+
+        it("nothing: cli.run takes it", function()
+            local result = tidy([[
+                local cli, db = require "dbrun.cli", require "dbrun.db"
+                assert(require "dbrun".dry_run == false)
+                return cli.run { only_one = true, options = { { "days", "integer" } }, run = function(args)
+                    print(require "dbrun".dry_run, args.days, (db.async:query("delete from items where id < $1", args.days)).affected)
+                end }]], "--days", "5", "--dry-run")
+            assert.equal("true\t5\t4\n", result.stdout, result.stderr)
+            assert.equal("dry run: rolled back\n  items  4 deleted\n", result.stderr)
+            assert.is_true(dry.is_unchanged(at))
+        end)
+
+        it("a script that has opened a database before", function()
+            local result = tidy([[
+                local cli, engine = require "dbrun.cli", require "dbrun.db".async
+                return cli.run { run = function() engine:exec "delete from items" end }]], "--dry-run")
+            assert.equal(2, result.code)
+            assert.matches("has opened a database before cli.run\nHINT:  write it before the script's name", result.stderr)
+            assert.is_true(dry.is_unchanged(at))
+        end)
+
+        it("nothing that is the script's own", function()
+            local result = tidy([[
+                return require "dbrun.cli".run { options = { { "dry-run", "flag" } }, run = function(args)
+                    print(args.dry_run, require "dbrun".dry_run)
+                end }]], "--dry-run")
+            assert.equal("true\tfalse\n", result.stdout, result.stderr)
+            assert.equal("", result.stderr)
+        end)
+    end)
+end)
