@@ -282,6 +282,7 @@ options:
       --size SIZE  (default 5MiB)
       --fail
       --[no-]cold  (on unless --no-cold)
+      --dry-run    nothing is kept: what would change is told
   -h, --help       show this help
 
 examples:

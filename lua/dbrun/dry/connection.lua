@@ -222,6 +222,11 @@ end
 ---@return dbrun.dry.Unit
 function Connection:begin(read_only)
     self:check()
+    local holder <const> = self.turn.holder
+    if holder and holder.busy then
+        errors.fail("usage", "another task runs a statement on this connection",
+            "one at a time; each task may take a connection of its own: engine:acquire()")
+    end
     self.real:drained()
     return shield(begin, self, read_only)
 end
@@ -323,13 +328,13 @@ function Connection:enter(what)
 end
 
 ---Runs fn(...) as a unit: kept until the end of the dry run when it returns, rolled back when it raises.
----@param what string the method, for messages
+---@param what string|false the method, for messages; false: the caller has the turn
 ---@param read_only boolean|nil
 ---@param fn function
 ---@param ... any
 ---@return any ... what fn returned
 function Connection:unit(what, read_only, fn, ...)
-    local _ <close> = self:enter(what)
+    local _ <close> = what and self:enter(what) or nil
     local unit <const> = self:begin(read_only)
     local result = table.pack(pcall(fn, ...))
     if result[1] then

@@ -16,6 +16,7 @@ local M = {}
 ---@field open boolean
 ---@field unit dbrun.dry.Unit|false that of a session
 ---@field streams boolean it is the connection of an iterator
+---@field parent? dbrun.dry.Lease which the iterator is of
 local Lease <const> = {}
 local Metatable <const> = { __index = names.answer("connection", Lease), __name = "dbrun.Connection" }
 
@@ -38,10 +39,15 @@ local function check(self, method)
     self.conn:check()
 end
 
+--- Has the connection the turn, whichever task calls?
+local function has_turn(self)
+    return self.open and (self.held or self.depth > 0 or (self.parent and has_turn(self.parent)))
+end
+
 --- Runs fn(...) in the transaction that the script has, or else as one of its own.
 local function within(self, what, fn, ...)
     if self.depth > 0 then return fn(...) end
-    return self.conn:unit(what, nil, fn, ...)
+    return self.conn:unit(not has_turn(self) and what, nil, fn, ...)
 end
 
 local function text_of(sql, ...)
@@ -80,7 +86,7 @@ end
 
 --- A connection for an iterator: each of its statements is a unit, so that others may run between the rows.
 local function stream_of(self)
-    return M.new(self.conn, false, { streams = true })
+    return M.new(self.conn, false, { streams = true, parent = self })
 end
 
 --- What is no query cannot have a cursor; its rows come at once.
@@ -168,7 +174,7 @@ function Lease:pipeline(fn)
     args.check("pipeline", "the function to call", fn, "function")
     local conn <const> = self.conn
     return within(self, "pipeline", function()
-        return conn:use(function(real)
+        return conn:run(function(real)
             return require "dbrun.db.batch".pipeline(real, function(p)
                 fn(p)
                 for _, item in ipairs(p) do conn:note(conn:look(item[1], true)) end
@@ -269,15 +275,15 @@ function Lease:transaction(opts, fn)
     local conn <const> = self.conn
     if self.depth > 0 then
         transaction.check_nested_options(opts)
-        return conn:unit("transaction", opts.read_only, run_inside, self, fn)
+        return conn:unit(false, opts.read_only, run_inside, self, fn)
     end
     if opts.isolation then
         explain.tell_once(conn, "isolation", "isolation levels are not set: all runs in one transaction, which is "
             .. "read committed")
     end
-    local _ <close> = conn:enter "transaction"
+    local _ <close> = not has_turn(self) and conn:enter "transaction" or nil
     return transaction.run_top(self, opts, fn, function(_, _, run)
-        return table.pack(pcall(conn.unit, conn, "transaction", opts.read_only, run_inside, self, run))
+        return table.pack(pcall(conn.unit, conn, false, opts.read_only, run_inside, self, run))
     end)
 end
 

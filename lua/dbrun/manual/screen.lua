@@ -11,7 +11,7 @@ local ROWS <const> = {
     { "look", { "sql", 'dbrun sql "select 1"' }, { "redis-command", "dbrun redis GET k" }, { "verify", "dbrun verify" },
       { "config", "dbrun config" } },
     { "change", { "migrate", "dbrun migrate up" }, { "seed", "dbrun seed" }, { "batch", "dbrun batch" },
-      { "options", "(--read-only)" } },
+      { "dry-run", "(--dry-run, --read-only)" } },
     { "servers", { "stack", "dbrun stack up" }, { "stack", "dbrun --stack ..." } },
     { "test", { "testing", "dbrun test" } },
 }

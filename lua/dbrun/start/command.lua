@@ -128,7 +128,7 @@ local function next_steps(folder, sample)
     if folder ~= "." then step("cd " .. quoted(folder:find "^%-" and "./" .. folder or folder), "") end
     step("dbrun --stack migrate up", "a private PostgreSQL and Redis in .dbrun/, and the first migration")
     step("dbrun --stack seed", "two rows", sample)
-    step("dbrun --stack tidy", "the first script", sample and texts.read "dbrun/cli.lua" ~= nil)
+    step("dbrun --stack tidy --dry-run", "the first script, nothing kept", sample and texts.read "dbrun/cli.lua" ~= nil)
     step("dbrun --stack test", "its test", sample and texts.read "dbrun/testing.lua" ~= nil)
     step("dbrun --stack verify", "is everything there?")
     step("dbrun --stack", "the prompt")

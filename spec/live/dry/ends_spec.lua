@@ -31,10 +31,9 @@ describe("the end of a dry run", function()
     end)
 
     it("by os.exit where nothing can wait: it says that it did not count", function()
-        ends(0, "the rows in " .. at.engine:value "select current_database()" .. " are not counted: this function waits, "
-            .. "and nothing can wait here (a sort comparator, a gsub callback, __tostring, __gc, coroutine.close or while "
-            .. "a module loads): use the sync engine (db.sync), or call it outside\n",
-            "table.sort({ 2, 1 }, function() os.exit(0) end)")
+        local result = ends(0, "\n", "table.sort({ 2, 1 }, function() os.exit(0) end)")
+        assert.matches("dry run: rolled back\n.*  the rows in [%w_]+ are not counted: .*nothing can wait here",
+            result.stderr)
     end)
 
     it("by os.exit while another task has a statement under way", function()
@@ -72,7 +71,8 @@ describe("the end of a dry run", function()
         local dir = fs.mkdtemp()
         local child = start(([[
             require "dbrun.fs".write(%q, "x")
-            e:transaction(function(tx) tx:exec "delete from items" tx:query "select pg_sleep(10)" end)]]):format(dir .. "/on"))
+            e:transaction(function(tx) tx:exec "delete from items" tx:query "select pg_sleep(10)" end)]])
+            :format(dir .. "/on"))
         while not fs.exists(dir .. "/on") do task.sleep(0.01) end
         child:kill "INT"
         local result = child:wait(20)
@@ -98,8 +98,8 @@ describe("the end of a dry run", function()
         assert.equal(1, result.code)
         assert.matches("^the dry run lost its transaction in [%w_]+, nothing of it was kept, and it cannot go on: .*\n"
             .. "the dry run lost its transaction", result.stdout)
-        assert.matches("dry run: it did not run to its end: the transaction in [%w_]+ was lost, and nothing of it was kept\n",
-            result.stderr)
+        assert.matches("dry run: it did not run to its end: the transaction in [%w_]+ was lost, and nothing of it was "
+            .. "kept\n", result.stderr)
         assert.is_true(dry.is_unchanged(at))
     end)
 end)

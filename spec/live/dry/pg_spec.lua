@@ -60,7 +60,8 @@ describe("a dry run", function()
         does("9001 9004\n", "dry run: rolled back\n  orders  2 inserted\n", [[
             e:transaction(function(tx)
                 tx:exec "insert into orders values (9001, '')"
-                tx:exec "savepoint a; insert into orders values (9002, ''); rollback to a; insert into orders values (9004, '')"
+                tx:exec [=[savepoint a; insert into orders values (9002, ''); rollback to a;
+                    insert into orders values (9004, '')]=]
                 tx:query "savepoint b"
                 tx:query("insert into orders values ($1, '')", 9005)
                 tx:query "rollback work to savepoint b"
@@ -85,6 +86,26 @@ describe("a dry run", function()
             print(#task.map({ 1, 2, 3 }, 3, function(n) return e:value("select $1::int", n) end))]])
     end)
 
+    it("lets tasks use a connection, or a transaction, that another one gives them", function()
+        does("57014\ttrue\nusage\n2\n", "dry run: rolled back\n  orders  2 inserted\n", [[
+            do
+                local c <close> = e:acquire()
+                local slow = task.spawn(pcall, c.query, c, "select pg_sleep(10)")
+                task.sleep(0.1)
+                local busy = fails(c.query, c, "select 1")
+                c:cancel()
+                print(select(2, slow:join()).sqlstate, (c:value "select true"))
+                print(busy.kind)
+            end
+            e:transaction(function(tx)
+                task.spawn(function()
+                    tx:exec "insert into orders values (9001, '')"
+                    tx:transaction(function() tx:exec "insert into orders values (9002, '')" end)
+                end):join()
+            end)
+            print((e:value "select count(*) from orders where id > 9000"))]])
+    end)
+
     it("says who has the turn when a task waits for one that waits for it", function()
         local result = dry.run(at, [[
             e:transaction(function(tx)
@@ -92,8 +113,8 @@ describe("a dry run", function()
                 task.all { function() e:value "select 1" end }
             end)]], { "--lock-timeout", "0.3" })
         assert.equal(1, result.code)
-        assert.matches("db.async:value waited 0.3 s for its turn in the dry run: the transaction at %(command line%):%d+ "
-            .. "%(task 1, for 0.%d s%) has it", result.stderr)
+        assert.matches("db.async:value waited 0.3 s for its turn in the dry run: the transaction at "
+            .. "%(command line%):%d+ %(task 1, for 0.%d s%) has it", result.stderr)
         assert.matches("dry run: nothing would have changed\n", result.stderr)
         assert.is_true(dry.is_unchanged(at))
     end)
@@ -110,7 +131,8 @@ describe("a dry run", function()
     end)
 
     it("runs other statements between the rows of a query, a cursor and a COPY", function()
-        does("3 rows, 2 of a cursor, 2 of update, 2500 of COPY, 2 lines\n", "dry run: rolled back\n  orders  10 updated\n", [[
+        local summary <const> = "dry run: rolled back\n  orders  10 updated\n"
+        does("3 rows, 2 of a cursor, 2 of update, 2500 of COPY, 2 lines\n", summary, [[
             local function touch() e:exec "update orders set note = 'x' where id = 1" end
             local rows, cursor, updated, copied, lines = 0, 0, 0, 0, 0
             for row in e:rows("select id from orders where id <= $1", 3) do rows = rows + 1 touch() end
@@ -130,7 +152,8 @@ describe("a dry run", function()
                 lines = lines + select(2, line:gsub("\n", ""))
                 touch()
             end
-            print(("%d rows, %d of a cursor, %d of update, %d of COPY, %d lines"):format(rows, cursor, updated, copied, lines))
+            print(("%d rows, %d of a cursor, %d of update, %d of COPY, %d lines"):format(rows, cursor, updated, copied,
+                lines))
             e:exec "update orders set note = '' where id = 3"]])
     end)
 
@@ -150,7 +173,7 @@ describe("a dry run", function()
     it("copies in, from a query of the same engine too, and runs many statements at once", function()
         does("10\t2\t0\t2\t1\n", "dry run: rolled back\n  orders  14 inserted, 1 updated\n", [[
             local row = {}
-            print(e:copy_in("orders", { "id", "note" }, e:rows "select id + 9000 as id, note from orders where id <= 10"),
+            print(e:copy_in("orders", { "id", "note" }, e:rows "select id + 9000 as id, note from orders limit 10"),
                 e:copy_in("orders", { "id", "note" }, "9101\ta\n9102\t\\N\n"),
                 e:copy_in("orders", nil, {}),
                 e:execute_many("insert into orders values ($1, $2)", { { 9201, "a" }, { 9202, "b" } }),
@@ -171,8 +194,8 @@ describe("a dry run", function()
     end)
 
     it("gives connections, locks, isolation and time limits as far as they go", function()
-        does("false\topen\ttrue\n5\ntimeout\n1\n", "dry run: isolation levels are not set: all runs in one transaction, "
-            .. "which is read committed\ndry run: NOTIFY is not sent: it would come with a COMMIT\n"
+        does("false\topen\ttrue\n5\ntimeout\n1\n", "dry run: isolation levels are not set: all runs in one "
+            .. "transaction, which is read committed\ndry run: NOTIFY is not sent: it would come with a COMMIT\n"
             .. "dry run: nothing would have changed\n", [[
             do
                 local c <close> = e:acquire()

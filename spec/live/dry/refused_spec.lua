@@ -28,7 +28,7 @@ describe("a dry run refuses", function()
             end
             e:transaction(function(tx) assert(fails(tx.exec, tx, "commit").kind == "usage") end)
             assert(fails(e.pipeline, e, function(p) p:query "select 1" p:query "commit" end).kind == "usage")
-            for _, sql in ipairs { "vacuum orders", "create database x", "create index concurrently on orders (note)" } do
+            for _, sql in ipairs { "vacuum orders", "create database x", "reindex table concurrently orders" } do
                 local p = fails(e.exec, e, sql)
                 assert(p.sqlstate == "25001" and p.message:find "cannot run in a dry run", sql)
             end
@@ -55,12 +55,13 @@ describe("a dry run refuses", function()
         local function run(...)
             return process.run { core.options.program, "--no-env", "--dry-run", (...), timeout = 60 }
         end
-        for name, text in pairs { migrate = "dbrun migrate plan", seed = "dbrun seed --dry-run", verify = "changes nothing",
-            stack = "leave --dry-run out", sql = "rollback" } do
+        for name, text in pairs { migrate = "dbrun migrate plan", seed = "dbrun seed --dry-run",
+            verify = "changes nothing", stack = "leave --dry-run out", sql = "rollback" } do
             local result = run("scripts/" .. name .. ".lua")
             assert.equal(2, result.code)
             assert.equal("", result.stdout)
-            assert.matches("^" .. name .. ": %-%-dry%-run is for scripts; .*" .. (text:gsub("%p", "%%%0")) .. ".*\n$", result.stderr)
+            assert.matches("^" .. name .. ": %-%-dry%-run is for scripts; .*", result.stderr)
+            assert.is_truthy(result.stderr:find(text, 1, true), result.stderr)
         end
         local result = run("scripts/version.lua")
         assert.equal(0, result.code)
@@ -84,7 +85,8 @@ describe("a dry run refuses", function()
                 local cli, db = require "dbrun.cli", require "dbrun.db"
                 assert(require "dbrun".dry_run == false)
                 return cli.run { only_one = true, options = { { "days", "integer" } }, run = function(args)
-                    print(require "dbrun".dry_run, args.days, (db.async:query("delete from items where id < $1", args.days)).affected)
+                    local r = db.async:query("delete from items where id < :days", args)
+                    print(require "dbrun".dry_run, args.days, r.affected)
                 end }]], "--days", "5", "--dry-run")
             assert.equal("true\t5\t4\n", result.stdout, result.stderr)
             assert.equal("dry run: rolled back\n  items  4 deleted\n", result.stderr)
@@ -96,7 +98,8 @@ describe("a dry run refuses", function()
                 local cli, engine = require "dbrun.cli", require "dbrun.db".async
                 return cli.run { run = function() engine:exec "delete from items" end }]], "--dry-run")
             assert.equal(2, result.code)
-            assert.matches("has opened a database before cli.run\nHINT:  write it before the script's name", result.stderr)
+            assert.matches("has opened a database before cli.run\nHINT:  write it before the script's name",
+                result.stderr)
             assert.is_true(dry.is_unchanged(at))
         end)
 

@@ -39,8 +39,8 @@ describe("dbrun init", function()
         assert.matches("\n8 files%. Next:\n  cd 'my shop; #1'\n", printed)
         local where <const>, commands <const> = folder .. "/my shop; #1", {}
         for line in printed:gmatch "\n  (dbrun [^\n]+)" do commands[#commands + 1] = line:match "^(.-)  +" end
-        assert.same({ "dbrun --stack migrate up", "dbrun --stack seed", "dbrun --stack tidy", "dbrun --stack test",
-            "dbrun --stack verify", "dbrun --stack" }, commands)
+        assert.same({ "dbrun --stack migrate up", "dbrun --stack seed", "dbrun --stack tidy --dry-run",
+            "dbrun --stack test", "dbrun --stack verify", "dbrun --stack" }, commands)
         local _ <close> = setmetatable({}, { __close = function() sh("dbrun stack reset --force", where) end })
         local text <const> = {}
         for i, command in ipairs(commands) do text[i] = out(command .. " </dev/null", where) end

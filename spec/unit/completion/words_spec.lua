@@ -58,12 +58,12 @@ return cli.run {
     end)
 
     it("offers what a script of the project takes, without running it", function()
-        assert.equal("--help --days --mode --into --force", offered("tidy", "--"))
+        assert.equal("--help --dry-run --days --mode --into --force", offered("tidy", "--"))
         assert.equal("fast slow", offered("tidy", "--mode", ""))
         assert.equal(":files", offered("tidy", "--into", ""))
         assert.equal("purge count", offered("tidy", ""))
         assert.equal("--vacuum", offered("tidy", "purge", "--v"))
-        assert.equal("--days", offered("scripts/tidy.lua", "--d"))
+        assert.equal("--days", offered("scripts/tidy.lua", "--da"))
         assert.equal("", offered("tidy", "--days", ""))
         assert.equal("0\n", run("mv tidy.lua t.lua; lua completion words -- t.lua --; ls ran 2>/dev/null | wc -l",
             { ["tidy.lua"] = TIDY }).out:match "[^\n]*\n$")
@@ -103,7 +103,7 @@ return cli.run {
     it("works in bash", function()
         local out <const> = shell("bash", [[bash -c 'compopt() { :; }; source <(dbrun completion bash)
             try() { COMP_WORDS=("$@") COMP_CWORD=$(($# - 1)); _dbrun dbrun; printf "<%s>" "${COMPREPLY[@]}"; echo; }
-            try dbrun mig; try dbrun migrate lint --format = j; try dbrun tidy --d; try dbrun sql -f "a"
+            try dbrun mig; try dbrun migrate lint --format = j; try dbrun tidy --da; try dbrun sql -f "a"
             try dbrun --log = w
             complete -p dbrun']])
         if not out then return end
@@ -112,7 +112,7 @@ return cli.run {
 
     it("works in fish", function()
         local out <const> = shell("fish", [[HOME=$PWD fish -c 'dbrun completion fish | source
-            complete -C "dbrun mig"; complete -C "dbrun migrate lint --format=j"; complete -C "dbrun tidy --d"']])
+            complete -C "dbrun mig"; complete -C "dbrun migrate lint --format=j"; complete -C "dbrun tidy --da"']])
         if out then assert.equal("migrate\n--format=json\n--days\tolder than this\n", out) end
     end)
 
