@@ -7,6 +7,7 @@
 #include "bind/redis/args.h"
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
+#include "bind/redis/writes.h"
 #include "redis/codes.h"
 
 #include <math.h>

@@ -7,6 +7,7 @@
 #include "bind/redis/command_trace.h"
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
+#include "bind/redis/writes.h"
 #include "redis/codes.h"
 
 #include <math.h>
@@ -248,57 +249,6 @@ struct plan {
     bool only_reads; /* the server has said so */
     double block;    /* for redis_handle_deadline */
 };
-
-/* SORT and EVAL may write, SORT_RO and EVAL_RO are the same without that. */
-static void add_reading_twin(struct error *e, const struct redis_command *cmd)
-{
-    char twin[80], hint[128];
-    int n = snprintf(twin, sizeof twin, "%s_RO", cmd->name);
-    if (n < (int)sizeof twin && redis_fact_find(twin)) {
-        snprintf(hint, sizeof hint, "%s does the same, and never writes", twin);
-        error_set_field(e, ERROR_HINT, hint);
-    }
-}
-
-enum redis_reading redis_reading_of(lua_State *L, const struct runtime *rt, const struct redis_command *cmd,
-                                    int first)
-{
-    if (!rt->read_only || redis_command_only_reads(L, cmd, first))
-        return READING_MAY_SEND;
-    return redis_command_is_known(L, cmd, first) ? READING_MAY_WRITE : READING_ASK;
-}
-
-int redis_ask_reading(lua_State *L, const struct redis_command *cmd, int first, lua_KFunction k)
-{
-    bool argument = lua_gettop(L) > first && lua_type(L, first) == LUA_TSTRING;
-    luaL_checkstack(L, 4, NULL);
-    if (lua_getfield(L, LUA_REGISTRYINDEX, REDIS_ONLY_READS) != LUA_TFUNCTION)
-        return redis_refuse_write(L, bind_runtime(L), cmd, first);
-    lua_insert(L, -2); /* function handle */
-    lua_pushstring(L, cmd->name);
-    if (argument)
-        lua_pushvalue(L, first);
-    else
-        lua_pushnil(L);
-    lua_callk(L, 3, 1, first, k);
-    return k(L, LUA_OK, first);
-}
-
-int redis_refuse_write(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first)
-{
-    char name[128];
-    struct error e = {0};
-    redis_command_full_name(L, cmd, first, name, sizeof name);
-    error_set(&e, ERROR_USAGE, "redis: %s may write, and this program runs with --read-only", name);
-    e.outcome = OUTCOME_NOT_SENT;
-    if (redis_command_is_known(L, cmd, first))
-        add_reading_twin(&e, cmd);
-    else
-        error_set_field(
-            &e, ERROR_HINT,
-            "dbrun does not know it, and the server does not say that it only reads (COMMAND INFO)");
-    return bind_error_raise(L, rt, &e);
-}
 
 static inline int write_command(lua_State *L, struct redis_handle *h, const struct redis_command *cmd,
                                 int first, const struct redis_terms *terms)

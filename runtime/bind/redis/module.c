@@ -12,6 +12,7 @@
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
 #include "bind/redis/words.h"
+#include "bind/redis/writes.h"
 #include "redis/hash_slot.h"
 
 #include <errno.h>
