@@ -186,8 +186,8 @@ static int core_embedded(lua_State *L)
 static void open_core(lua_State *L, struct host *h)
 {
     h->rt = bind_open(L);
-    h->rt->read_only = h->options.read_only;
     run_trace_attach(h);
+    h->rt->redis_writes = h->options.read_only ? REDIS_WRITES_REFUSED : REDIS_WRITES_SENT;
     h->rt->log->parameters = h->options.log_parameters;
     if (h->options.log != NULL)
         h->rt->log->level = h->options.log_level;

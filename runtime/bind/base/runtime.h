@@ -17,6 +17,9 @@
 
 struct pg_engine;
 
+/* --read-only refuses them, a dry run judges them. */
+enum redis_writes { REDIS_WRITES_SENT, REDIS_WRITES_REFUSED, REDIS_WRITES_JUDGED };
+
 struct runtime {
     struct sched *sched;
     struct workers *workers;
@@ -25,7 +28,7 @@ struct runtime {
     struct trace *trace;           /* --trace; NULL: none. The host's */
     struct io_interrupt interrupt; /* filled in by the host; fd = -1 in a stock lua5.4 */
     lua_State *L;                  /* the main thread */
-    bool read_only;                /* --read-only: Redis commands that may write are refused */
+    enum redis_writes redis_writes; /* what becomes of Redis commands that may write */
     uint64_t redis_links;          /* connections to Redis that were opened: their serial numbers */
     uint64_t schema_epoch;         /* raised by each DDL that a connection of the program commits */
     struct pg_engine *engines;     /* all engines that still have connections or users */

@@ -17,7 +17,8 @@
 #define ASKING "*1\r\n$6\r\nASKING\r\n"
 #define EXEC   "*1\r\n$4\r\nEXEC\r\n"
 
-enum { USER_REPLIES = 1, USER_HANDLE, USER_VALUES = USER_HANDLE }; /* the last replies; what it was made by */
+/* The last replies; what it was made by; the commands that are answered and not sent, in a list. */
+enum { USER_REPLIES = 1, USER_HANDLE, USER_TOLD, USER_VALUES = USER_TOLD };
 
 enum {
     FIRST_BYTES = 4000,
@@ -32,6 +33,7 @@ struct redis_batch {
     struct buf out;
     struct buf shapes; /* one byte per command */
     uint32_t count;
+    uint32_t told; /* of them are not sent */
     double
         block; /* seconds that its commands may block, one after the other; < 0: none does, 0: without end */
     bool transaction;
@@ -100,6 +102,41 @@ static void forget_shapes(struct redis_batch *b)
 static int queue_command(lua_State *L, struct redis_batch *b, const struct redis_command *cmd, int first,
                          bool only_reads);
 
+/* Queues the command whose answer, {answer = ...}, is on top of the stack. */
+static int queue_told(lua_State *L, struct redis_batch *b)
+{
+    char byte = (char)REDIS_SHAPE_TOLD;
+    luaL_checkstack(L, 3, NULL);
+    if (b->told == 0) {
+        lua_newtable(L);
+        lua_setiuservalue(L, 1, USER_TOLD);
+    }
+    lua_getiuservalue(L, 1, USER_TOLD);
+    lua_pushvalue(L, -2);
+    lua_rawseti(L, -2, (lua_Integer)b->told + 1);
+    check_open(L, b); /* nothing allocates from here on */
+    forget_shapes(b);
+    if (!buf_add(&b->shapes, &byte, 1)) {
+        b->shapes.oom = false;
+        return luaL_error(L, "not enough memory");
+    }
+    b->told++;
+    b->count++;
+    lua_settop(L, 1);
+    return 1;
+}
+
+static int judged(lua_State *L, int status, lua_KContext ctx)
+{
+    const struct redis_command *cmd = lua_touserdata(L, lua_upvalueindex(2));
+    bool send = lua_toboolean(L, -2);
+    (void)status;
+    if (!send)
+        return queue_told(L, check_batch(L));
+    lua_pop(L, 2);
+    return queue_command(L, check_batch(L), cmd ? cmd : lua_touserdata(L, 2), (int)ctx, true);
+}
+
 static int reading_told(lua_State *L, int status, lua_KContext ctx)
 {
     const struct redis_command *cmd = lua_touserdata(L, lua_upvalueindex(2));
@@ -151,6 +188,10 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
         return redis_refuse_write(L, rt, cmd, first);
     if (reading == READING_ASK)
         return ask_reading(L, cmd, first);
+    if (reading == READING_JUDGE) {
+        struct redis_judged of = {USER_HANDLE, b->transaction ? "transaction" : "pipeline", false};
+        return redis_judge(L, cmd, first, &of, judged);
+    }
     struct redis_args_error wrong;
     char byte = (char)shape;
     check_open(L, b); /* nothing allocates from here on */
@@ -234,6 +275,7 @@ static int batch__len(lua_State *L)
 static void forget_commands(struct redis_batch *b)
 {
     b->count = 0;
+    b->told = 0;
     b->block = -1;
     if (b->out.cap > 1024 * 1024)
         buf_free(&b->out);
@@ -246,21 +288,40 @@ static void forget(struct redis_batch *b)
     buf_clear(&b->shapes);
 }
 
-/* Pushes the list of the `n` replies at the cursor in the noted shapes. Works on a copy of the shapes,
- * because a finaliser of the script may queue commands meanwhile. */
+/* Pushes the answer of the next command that was not sent; `list`: where the list of them is. */
+static void push_told(lua_State *L, int list, lua_Integer at)
+{
+    if (lua_rawgeti(L, list, at) == LUA_TTABLE) {
+        lua_getfield(L, -1, "answer");
+        lua_remove(L, -2);
+    }
+}
+
+/* Pushes the list of the `n` replies at the cursor in the noted shapes, and of those that were not sent among
+ * them. Works on a copy of the shapes, because a finaliser of the script may queue commands meanwhile. */
 static void push_replies(lua_State *L, const struct redis_batch *b, struct resp_cursor *cur, uint64_t n)
 {
     struct runtime *rt = bind_runtime(L);
     size_t known;
+    lua_Integer told = 0;
+    lua_getiuservalue(L, 1, USER_TOLD);
+    int list = lua_gettop(L);
     lua_pushlstring(L, b->shapes.len ? b->shapes.data : "", b->shapes.len);
     const char *shapes = lua_tolstring(L, -1, &known);
     lua_createtable(L, n > INT32_MAX ? INT32_MAX : (int)n, 0);
-    for (uint64_t i = 0; i < n; i++) {
-        (void)redis_reply_push(L, rt, cur, i < known ? (redis_shape_id)shapes[i] : SHAPE_PLAIN);
+    uint64_t i = 0;
+    for (uint64_t taken = 0; taken < n || (i < known && (redis_shape_id)shapes[i] == REDIS_SHAPE_TOLD); i++) {
+        if (i < known && (redis_shape_id)shapes[i] == REDIS_SHAPE_TOLD) {
+            push_told(L, list, ++told);
+        } else {
+            (void)redis_reply_push(L, rt, cur, i < known ? (redis_shape_id)shapes[i] : SHAPE_PLAIN);
+            taken++;
+        }
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
-    redis_reply_count(L, n);
-    lua_remove(L, -2);
+    redis_reply_count(L, i);
+    lua_replace(L, list);
+    lua_settop(L, list);
 }
 
 /* What errors call it: the fourth argument of send. */
@@ -446,10 +507,11 @@ static int execute(lua_State *L, struct redis_batch *b, const struct redis_batch
     struct redis_queue *q = redis_session_queue(s);
     struct redis_request r = {.handle = &b->handle,
                               .from = q->out.len,
-                              .expect = b->count + (b->transaction ? 2 : 0) + (b->asking ? 1 : 0),
+                              .expect = b->count - b->told + (b->transaction ? 2 : 0) + (b->asking ? 1 : 0),
                               .deadline = terms->deadline};
     r.call = redis_session_take(s);
-    bool kept = r.call && (!undo || redis_undo_keep(r.call, undo->out.data, undo->out.len, undo->count));
+    bool kept =
+        r.call && (!undo || redis_undo_keep(r.call, undo->out.data, undo->out.len, undo->count - undo->told));
     if (!kept || !write_out(b, q)) {
         if (r.call)
             redis_session_give(r.call);
@@ -474,6 +536,29 @@ static int room_given(lua_State *L, int status, lua_KContext ctx)
     return execute(L, b, luaL_testudata(L, 2, REDIS_BATCH_CLASS), &terms);
 }
 
+/* None of the commands is sent. */
+static int answer_told(lua_State *L, struct redis_batch *b)
+{
+    push_replies(L, b, NULL, 0);
+    forget_commands(b);
+    lua_pushvalue(L, -1);
+    lua_setiuservalue(L, 1, USER_REPLIES);
+    return 1;
+}
+
+/* told() -> the list of the queued commands that are not sent | nil, how many are sent, what made it */
+static int batch_told(lua_State *L)
+{
+    struct redis_batch *b = check_batch(L);
+    if (b->told)
+        lua_getiuservalue(L, 1, USER_TOLD);
+    else
+        lua_pushnil(L);
+    lua_pushinteger(L, b->count - b->told);
+    lua_getiuservalue(L, 1, USER_HANDLE);
+    return 3;
+}
+
 /* send([undo [, stop [, name]]]): `undo` is a pipeline that is sent right behind this one when the task gives
  * up waiting; the deadline is the client's or `stop`, on the clock of task.now(), whichever comes first;
  * `name` stands in errors.
@@ -492,6 +577,8 @@ static int batch_execute(lua_State *L)
         lua_newtable(L);
         return 1;
     }
+    if (b->count == b->told)
+        return answer_told(L, b);
     task_check_park(L, rt->sched);
     if (redis_is_over(&h))
         return redis_raise_over(L, b->session, b->transaction ? "the transaction" : name_of(L));
@@ -508,8 +595,9 @@ static int batch_post(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
     struct redis_session *s = b->session;
-    bool open = !s->closed && (s->shared || s->link) && b->count > 0;
-    lua_pushboolean(L, open && redis_undo_post(s, b->out.data, b->out.len, b->count));
+    uint32_t count = b->count - b->told;
+    bool open = !s->closed && (s->shared || s->link) && count > 0;
+    lua_pushboolean(L, open && redis_undo_post(s, b->out.data, b->out.len, count));
     forget(b);
     return 1;
 }
@@ -525,9 +613,8 @@ void redis_batch_class(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg meta[] = {{"__gc", batch__gc}, {"__len", batch__len}, {NULL, NULL}};
     static const luaL_Reg methods[] = {
-        {"call", batch_call}, {"asking", batch_asking}, {"send", batch_execute},
-        {"post", batch_post}, {"last", batch_last},     {"clear", batch_clear},
-        {NULL, NULL}};
+        {"call", batch_call}, {"asking", batch_asking}, {"send", batch_execute}, {"post", batch_post},
+        {"last", batch_last}, {"clear", batch_clear},   {"told", batch_told},    {NULL, NULL}};
     bind_class(L, rt, REDIS_BATCH_CLASS, meta, methods);
     bind_class_words(L, "a pipeline", "p");
 }

@@ -246,8 +246,9 @@ static int answered(lua_State *L, int status, lua_KContext ctx)
 struct plan {
     redis_shape_id shape;
     bool blocks;
-    bool only_reads; /* the server has said so */
-    double block;    /* for redis_handle_deadline */
+    bool only_reads; /* the server, or who judges writes, has said so */
+    bool raw;
+    double block; /* for redis_handle_deadline */
 };
 
 static inline int write_command(lua_State *L, struct redis_handle *h, const struct redis_command *cmd,
@@ -327,7 +328,7 @@ void redis_push_until(lua_State *L, const struct redis_handle *from, uint64_t st
 }
 
 /* The question and the command have one deadline. */
-static int ask_reading(lua_State *L, const struct redis_command *cmd, int first)
+static void bound_handle(lua_State *L)
 {
     const struct redis_handle *h = redis_check_handle(L, 1);
     luaL_checkstack(L, 1, NULL);
@@ -335,8 +336,42 @@ static int ask_reading(lua_State *L, const struct redis_command *cmd, int first)
         redis_push_until(L, h, redis_handle_deadline(h, -1));
         lua_replace(L, 1);
     }
+}
+
+static int ask_reading(lua_State *L, const struct redis_command *cmd, int first)
+{
+    bound_handle(L);
     lua_pushvalue(L, 1);
     return redis_ask_reading(L, cmd, first, reading_told);
+}
+
+static int send_command(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
+                        const struct plan *plan);
+
+static int judged(lua_State *L, int status, lua_KContext ctx)
+{
+    (void)status;
+    if (!lua_toboolean(L, -2))
+        return 1; /* the answer */
+    lua_pop(L, 2);
+    return run(L, redis_check_handle(L, 1), running(L), (int)ctx, true);
+}
+
+static int judged_raw(lua_State *L, int status, lua_KContext ctx)
+{
+    static const struct plan plan = {SHAPE_PLAIN, false, true, true, -1};
+    (void)status;
+    if (!lua_toboolean(L, -2))
+        return 1;
+    lua_pop(L, 2);
+    return send_command(L, redis_check_handle(L, 1), running(L), (int)ctx, &plan);
+}
+
+static int judge(lua_State *L, const struct redis_command *cmd, int first, const struct plan *plan)
+{
+    struct redis_judged of = {0, "command", redis_check_handle(L, 1)->typed};
+    bound_handle(L);
+    return redis_judge(L, cmd, first, &of, plan->raw ? judged_raw : judged);
 }
 
 static int send_command(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
@@ -348,6 +383,8 @@ static int send_command(lua_State *L, struct redis_handle *h, const struct redis
         return redis_refuse_write(L, rt, cmd, first);
     if (reading == READING_ASK)
         return ask_reading(L, cmd, first);
+    if (reading == READING_JUDGE)
+        return judge(L, cmd, first, plan);
     task_check_park(L, rt->sched);
     if (redis_is_over(h))
         return redis_raise_over(L, h->session, cmd->name);
@@ -395,7 +432,7 @@ static int send_special(lua_State *L, struct redis_handle *h, const struct redis
                         bool only_reads)
 {
     const char *instead;
-    struct plan plan = {redis_command_shape(L, cmd, first, &instead), false, only_reads, -1};
+    struct plan plan = {redis_command_shape(L, cmd, first, &instead), false, only_reads, false, -1};
     if (instead)
         return redis_refuse(L, bind_runtime(L), cmd, first, instead);
     double block = redis_command_blocks(L, cmd, first);
@@ -420,7 +457,7 @@ static int run(lua_State *L, struct redis_handle *h, const struct redis_command 
 {
     if (cmd->flags)
         return send_special(L, h, cmd, first, only_reads);
-    struct plan plan = {h->typed ? REDIS_SHAPE_TYPED : cmd->shape, false, only_reads, -1};
+    struct plan plan = {h->typed ? REDIS_SHAPE_TYPED : cmd->shape, false, only_reads, false, -1};
     return send_command(L, h, cmd, first, &plan);
 }
 
@@ -468,6 +505,6 @@ int redis_call__raw(lua_State *L)
 {
     struct redis_handle *h = redis_check_handle(L, 1);
     const struct redis_command *cmd = name_to_command(L, bind_runtime(L));
-    struct plan plan = {SHAPE_PLAIN, false, false, -1};
+    struct plan plan = {SHAPE_PLAIN, false, false, true, -1};
     return send_command(L, h, cmd, 3, &plan);
 }

@@ -185,6 +185,19 @@ static int on_reading(lua_State *L)
     return 0;
 }
 
+/* judge_writes(fn): fn(handle, name, arguments, how, typed) -> send, answer, about each command from now on
+ */
+static int judge_writes(lua_State *L)
+{
+    struct runtime *rt = bind_runtime(L);
+    luaL_checktype(L, 1, LUA_TFUNCTION);
+    lua_settop(L, 1);
+    lua_setfield(L, LUA_REGISTRYINDEX, REDIS_JUDGE);
+    if (rt->redis_writes == REDIS_WRITES_SENT)
+        rt->redis_writes = REDIS_WRITES_JUDGED;
+    return 0;
+}
+
 /* class("client" | ...) -> the metatable */
 static int class(lua_State *L)
 {
@@ -389,6 +402,7 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
                                          {"command", command},
                                          {"on_unknown", on_unknown},
                                          {"on_reading", on_reading},
+                                         {"judge_writes", judge_writes},
                                          {"class", class},
                                          {"fact", fact},
                                          {"may_write", may_write},

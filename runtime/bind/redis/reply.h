@@ -10,6 +10,8 @@
 
 /* No shape, but the reply as it came: a status reply is {status = "OK"}, and nil in a list is core.null. */
 #define REDIS_SHAPE_TYPED ((redis_shape_id)255)
+/* No reply of the server: of a command that a dry run has answered. */
+#define REDIS_SHAPE_TOLD ((redis_shape_id)254)
 
 /* Pushes the next value at the cursor in this shape. Error replies become error objects. False: it is nested
  * too deep for Lua, and an error object that says so was pushed in its place. */

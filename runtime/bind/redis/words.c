@@ -4,10 +4,16 @@
 
 bool redis_each_arg(lua_State *L, int first, bool (*fn)(lua_State *L, int idx, void *data), void *data)
 {
+    return redis_each_arg_to(L, first, lua_gettop(L), fn, data);
+}
+
+bool redis_each_arg_to(lua_State *L, int first, int last, bool (*fn)(lua_State *L, int idx, void *data),
+                       void *data)
+{
     int top = lua_gettop(L);
     bool stop = false;
     luaL_checkstack(L, 4, NULL);
-    for (int i = first; i <= top && !stop; i++) {
+    for (int i = first; i <= last && !stop; i++) {
         if (!lua_istable(L, i)) {
             stop = fn(L, i, data);
             continue;

@@ -13,6 +13,9 @@
 /* Calls fn(L, index, data) for each argument from stack index `first` on as it is sent (a table gives
  * several, see args.c), until fn returns true. */
 bool redis_each_arg(lua_State *L, int first, bool (*fn)(lua_State *L, int idx, void *data), void *data);
+/* The same for the arguments up to `last`, when there is more on the stack. */
+bool redis_each_arg_to(lua_State *L, int first, int last, bool (*fn)(lua_State *L, int idx, void *data),
+                       void *data);
 
 /* What the options say. */
 struct redis_words {

@@ -1,6 +1,8 @@
 #include "bind/redis/writes.h"
 
 #include "bind/base/error.h"
+#include "bind/redis/args.h"
+#include "bind/redis/words.h"
 
 #include <stdio.h>
 
@@ -15,10 +17,12 @@ static void add_reading_twin(struct error *e, const struct redis_command *cmd)
     }
 }
 
-enum redis_reading redis_reading_of(lua_State *L, const struct runtime *rt, const struct redis_command *cmd,
-                                    int first)
+enum redis_reading redis_reading_look(lua_State *L, const struct runtime *rt, const struct redis_command *cmd,
+                                      int first)
 {
-    if (!rt->read_only || redis_command_only_reads(L, cmd, first))
+    if (rt->redis_writes == REDIS_WRITES_JUDGED)
+        return READING_JUDGE;
+    if (redis_command_only_reads(L, cmd, first))
         return READING_MAY_SEND;
     return redis_command_is_known(L, cmd, first) ? READING_MAY_WRITE : READING_ASK;
 }
@@ -53,4 +57,49 @@ int redis_refuse_write(lua_State *L, struct runtime *rt, const struct redis_comm
             &e, ERROR_HINT,
             "dbrun does not know it, and the server does not say that it only reads (COMMAND INFO)");
     return bind_error_raise(L, rt, &e);
+}
+
+/* ---- judging ---- */
+
+struct word_list {
+    int table;
+    lua_Integer count;
+};
+
+static bool add_word(lua_State *L, int idx, void *data)
+{
+    struct word_list *list = data;
+    lua_pushvalue(L, idx);
+    lua_rawseti(L, list->table, ++list->count);
+    return false;
+}
+
+/* Pushes the list of the arguments first .. last as they are sent. */
+static void push_words(lua_State *L, int first, int last)
+{
+    lua_newtable(L);
+    struct word_list list = {lua_gettop(L), 0};
+    redis_each_arg_to(L, first, last, add_word, &list);
+}
+
+int redis_judge(lua_State *L, const struct redis_command *cmd, int first, const struct redis_judged *of,
+                lua_KFunction k)
+{
+    int last = lua_gettop(L);
+    size_t size;
+    struct redis_args_error wrong;
+    if (!redis_args_size(L, cmd, first, &size, &wrong))
+        return redis_args_raise(L, bind_runtime(L), cmd, &wrong);
+    luaL_checkstack(L, 8, NULL);
+    lua_getfield(L, LUA_REGISTRYINDEX, REDIS_JUDGE);
+    if (of->handle)
+        lua_getiuservalue(L, 1, of->handle);
+    else
+        lua_pushvalue(L, 1);
+    lua_pushstring(L, cmd->name);
+    push_words(L, first, last);
+    lua_pushstring(L, of->how);
+    lua_pushboolean(L, of->typed);
+    lua_callk(L, 5, 2, first, k);
+    return k(L, LUA_OK, first);
 }

@@ -1,14 +1,22 @@
-/* What becomes of commands that may write, when the program runs with --read-only. */
+/*
+ * What becomes of commands that may write: they are sent, refused (--read-only), or judged in Lua (a dry
+ * run), which says whether they only read, and what else the answer is.
+ */
 #ifndef DBRUN_BIND_REDIS_WRITES_H
 #define DBRUN_BIND_REDIS_WRITES_H
 
 #include "bind/redis/command.h"
 
-/* With --read-only, of a command with arguments from `first` on: may it be sent, or does only the server
- * know? */
-enum redis_reading { READING_MAY_SEND, READING_MAY_WRITE, READING_ASK };
-enum redis_reading redis_reading_of(lua_State *L, const struct runtime *rt, const struct redis_command *cmd,
-                                    int first);
+/* Of a command with arguments from `first` on: may it be sent, does only the server know whether it writes,
+ * or is it to be judged? */
+enum redis_reading { READING_MAY_SEND, READING_MAY_WRITE, READING_ASK, READING_JUDGE };
+enum redis_reading redis_reading_look(lua_State *L, const struct runtime *rt, const struct redis_command *cmd,
+                                      int first);
+static inline enum redis_reading redis_reading_of(lua_State *L, const struct runtime *rt,
+                                                  const struct redis_command *cmd, int first)
+{
+    return rt->redis_writes == REDIS_WRITES_SENT ? READING_MAY_SEND : redis_reading_look(L, rt, cmd, first);
+}
 /* Raises: the command may write. */
 int redis_refuse_write(lua_State *L, struct runtime *rt, const struct redis_command *cmd, int first);
 /* Asks the server of the handle on top of the stack, which it pops, whether the command only reads; then k(L,
@@ -16,5 +24,19 @@ int redis_refuse_write(lua_State *L, struct runtime *rt, const struct redis_comm
 int redis_ask_reading(lua_State *L, const struct redis_command *cmd, int first, lua_KFunction k);
 /* The registry's key of the function that asks: fn(client, name, argument) -> boolean. */
 #define REDIS_ONLY_READS "dbrun.redis.only_reads"
+/* For whom a command is judged. */
+struct redis_judged {
+    int handle;      /* which user value of the object at 1 is the handle; 0: the object itself */
+    const char *how; /* "command", "pipeline", "transaction" */
+    bool typed;      /* the reply keeps its type */
+};
+
+/* Has the command judged, whose arguments are from `first` to the top. Then k(L, status, first) has two
+ * values on top: whether it is to be sent, and the answer when it is not. Raises when it cannot be answered.
+ */
+int redis_judge(lua_State *L, const struct redis_command *cmd, int first, const struct redis_judged *of,
+                lua_KFunction k);
+/* The registry's key of the function that judges: fn(handle, name, arguments, how, typed) -> send, answer. */
+#define REDIS_JUDGE "dbrun.redis.judge"
 
 #endif
