@@ -37,9 +37,11 @@ local M = {}
 ---@field timeout? number seconds; run only
 ---@field detached? boolean starts a new session and goes on after this program
 ---@field pdeathsig? string|integer signal for the child when this program dies
+---@field dry_run? "run" it only reads: a dry run (--dry-run) runs it, and does not only tell it
 
 ---@class dbrun.process.ExecSpec what is not said here is as in dbrun.process.Spec
 ---@field [integer] string|number
+---@field dry_run? "run"
 ---@field env? table<string, string|number|false>
 ---@field clear_env? boolean
 ---@field cwd? string
@@ -294,7 +296,7 @@ end
 
 --- Replaces this program by another one, which keeps the process number, terminal and streams. Does not return; raises
 --- kind `io` when the program cannot be run. Nothing is closed: do that before.
----@param spec dbrun.process.ExecSpec argv, env, clear_env, cwd, user, uid, gid
+---@param spec dbrun.process.ExecSpec argv, env, clear_env, cwd, user, uid, gid, dry_run
 ---```lua
 ---local function psql() process.exec { "psql", "-d", config.sync_database_url } end -- does not return
 ---```

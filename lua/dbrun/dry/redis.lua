@@ -1,8 +1,263 @@
+--- Redis in a dry run: commands that only read go to the server; writes are told, and answered where the answer is known
+--- from their arguments; all others end the run with an error. Each command comes here before it is sent, from clients,
+--- dedicated connections, pipelines and the nodes of a cluster alike.
+local answers <const> = require "dbrun.dry.redis_answers"
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local key_patterns <const> = require "dbrun.dry.key_patterns"
+local keys <const> = require "dbrun.redis.keys"
+local tty <const> = require "dbrun.tty"
+local writes <const> = require "dbrun.redis.writes"
+
 local M = {}
 
-function M.install() end
+-- ---- what is told ----
 
+local MOST_BYTES <const> = 100 -- of a key
+
+---@class dbrun.dry.RedisCommand
+---@field label string
+---@field patterns dbrun.dry.KeyPatterns
+---@field times integer
+---@field refused boolean it could not be answered
+
+---@type dbrun.dry.RedisCommand[]
+local list <const> = {}
+---@type table<string, dbrun.dry.RedisCommand>
+local told <const>, refused <const> = {}, {}
+
+local function command_of(among, label)
+    local command = among[label]
+    if not command then
+        command = { label = label, patterns = key_patterns.new(), times = 0, refused = among == refused }
+        among[label], list[#list + 1] = command, command
+    end
+    return command
+end
+
+--- A key as a part of a line.
+local function shown(name)
+    name = tty.printable(name:sub(1, MOST_BYTES + 1)):gsub("\n", "\\n"):gsub("\t", "\\t")
+    return #name > MOST_BYTES and name:sub(1, (utf8.offset(name, 0, MOST_BYTES) or MOST_BYTES) - 1) .. "..." or name
+end
+
+--- Tells a write, once for each pattern of its keys.
+local function note(label, names)
+    local command <const> = command_of(told, label)
+    local first <const> = command.times == 0
+    command.times = command.times + 1
+    local new
+    for _, name in ipairs(names) do
+        name = tostring(name)
+        if command.patterns:add(name) and not new then
+            new = name
+        end
+    end
+    if new or first then
+        local more <const> = new and #names > 1 and (" (%d keys)"):format(#names) or ""
+        require "dbrun.dry".tell("redis: " .. label .. (new and " " .. shown(new) or "") .. more)
+    end
+end
+
+-- ---- what a command is ----
+
+--- Without keys, and yet with names worth telling: channels, and the settings of the server.
+local function names_of(label, spec, args)
+    if label == "PUBLISH" then
+        return { args[1] }
+    elseif label == "CONFIG SET" then
+        local names <const> = {}
+        for i = 2, #args, 2 do
+            names[#names + 1] = args[i]
+        end
+        return names
+    end
+    return spec.keys and spec.name and core.redis.keys(spec.name, args, #args) or {}
+end
+
+--- Their state is the connection's own, and ends with it.
+local OF_CONNECTION <const> = { WATCH = true, UNWATCH = true }
+--- They only read for --read-only, which is about data.
+local SENDS <const> = { PUBLISH = true, SPUBLISH = true }
+
+local function only_reads(name, label, args)
+    if OF_CONNECTION[name] then
+        return true
+    elseif SENDS[name] then
+        return false
+    elseif label == "ACL LOG" then
+        return args[2] == nil or tostring(args[2]):upper() ~= "RESET"
+    elseif writes.WITH[name] then
+        return not writes.may_write(name, table.unpack(args))
+    end
+    return not core.redis.may_write(name, args[1])
+end
+
+local function refuse(label, names, reason, hint)
+    local command <const> = command_of(refused, label)
+    for _, name in ipairs(names) do
+        command.patterns:add(tostring(name))
+    end
+    errors.raise {
+        kind = "usage", outcome = "not_sent", hint = hint,
+        message = ("redis: a dry run cannot answer %s: %s"):format(label, reason),
+    }
+end
+
+local function wrong_number(label)
+    errors.raise {
+        kind = "redis", code = "ERR", outcome = "not_sent",
+        message = ("ERR wrong number of arguments for '%s' command"):format(label:lower()),
+    }
+end
+
+--- A command that dbrun does not know: the server says what it is.
+local function unknown_reads(handle, name, args)
+    if keys.only_reads(handle, name, args[1]) then
+        return true
+    end
+    refuse(name, {}, "dbrun does not know it, and the server does not say that it only reads (COMMAND INFO)",
+        'what needs its answer can be left out: if not require("dbrun").dry_run then ... end')
+end
+
+--- Nothing of the command is sent. A server that cannot be reached, or does not answer, is an error all the same.
+local function reach(handle)
+    local ok <const>, e <const> = pcall(handle.call, handle, "PING")
+    if not ok and not (errors.is(e, "redis") and (e.code == "ERR" or e.code == "NOPERM")) then
+        error(e, 0)
+    end
+end
+
+--- Decides about one command.
+---@param handle dbrun.redis.Client|dbrun.redis.Connection
+---@param name string upper case
+---@param args (string|number)[]
+---@param how "command"|"pipeline"|"transaction"
+---@param typed boolean
+---@return boolean send
+---@return any answer of a command in a pipeline the entry of take_told
+local function judge(handle, name, args, how, typed)
+    local spec <const> = keys.known(name, args[1])
+    if not spec then
+        return unknown_reads(handle, name, args)
+    end
+    local label <const> = spec.name or name
+    if only_reads(name, label, args) then
+        return true
+    end
+    local names <const> = names_of(label, spec, args)
+    if how == "transaction" then
+        refuse("MULTI", {}, ("its commands run as one, and %s is one that writes"):format(label),
+            'outside of a transaction many writes can be answered; if not require("dbrun").dry_run then ... end leaves '
+            .. "it out")
+    end
+    local answer <const>, wrong <const> = answers.of(label, args)
+    if wrong then
+        wrong_number(label)
+    elseif answer == nil then
+        refuse(label, names, answers.why_not(label))
+    elseif how == "pipeline" then
+        return false, { label = label, names = names, answer = answer }
+    end
+    reach(handle)
+    note(label, names)
+    return false, typed and answer == "OK" and { status = answer } or answer
+end
+
+-- ---- pipelines ----
+
+--- What a pipeline does not send is told when it is sent.
+local function send_of(send)
+    return function(pipeline, undo, stop, name)
+        local queued <const>, sent <const>, handle <const> = pipeline:told()
+        if queued and sent == 0 then
+            local of_client <const> = getmetatable(handle) == core.redis.class "client"
+            reach(of_client and stop and handle:__until(stop) or handle)
+        end
+        local entries <const> = queued and table.move(queued, 1, #queued, 1, {}) or {}
+        local replies <const> = send(pipeline, undo, stop, name)
+        for _, entry in ipairs(entries) do
+            note(entry.label, entry.names)
+        end
+        return replies
+    end
+end
+
+-- ---- the dry run ----
+
+---Begins it: from now on each command is judged.
+function M.install()
+    local pipeline <const> = core.redis.class "pipeline".__index
+    pipeline.send = send_of(pipeline.send)
+    core.redis.judge_writes(judge)
+    writes.to_confirm = function() return false end
+    require "dbrun.dry.redis_lock".install(function(label, key) note(label, { key }) end)
+    require "dbrun.redis.stream_group".new = function()
+        refuse("XREADGROUP", {}, answers.why_not "XREADGROUP")
+    end
+end
+
+-- ---- the summary ----
+
+local MOST_ROWS <const> = 20 -- of one command
+
+local function number(n)
+    local text <const> = tostring(n):reverse():gsub("(%d%d%d)", "%1,"):reverse()
+    return (text:gsub("^,", ""))
+end
+
+local function times(n)
+    return n > 1 and number(n) .. " times" or ""
+end
+
+local UNITS <const> = {
+    PUBLISH = "channels", SPUBLISH = "channels", ["CONFIG SET"] = "settings", lock = "locks",
+}
+
+local function amount(command, row)
+    if row.keys > 1 or row.at_least then
+        return ("%s%s %s"):format(row.at_least and "at least " or "", number(row.keys), UNITS[command.label] or "keys")
+    end
+    return times(row.times)
+end
+
+--- The lines of one command: its name, keys, how many.
+local function add_rows(rows, command)
+    local of_keys <const> = command.patterns:rows()
+    if command.refused then
+        local one <const> = #of_keys == 1 and shown(of_keys[1].pattern) or ""
+        rows[#rows + 1] = { command.label, one, "not answered" }
+        return
+    elseif #of_keys == 0 then
+        rows[#rows + 1] = { command.label, "", times(command.times) }
+    end
+    for i = 1, math.min(#of_keys, MOST_ROWS) do
+        rows[#rows + 1] = { command.label, shown(of_keys[i].pattern), amount(command, of_keys[i]) }
+    end
+    if #of_keys > MOST_ROWS then
+        rows[#rows + 1] = { command.label, ("and %d more patterns"):format(#of_keys - MOST_ROWS), "" }
+    end
+end
+
+---What was not written, for the summary.
 ---@return string[]
-function M.lines() return {} end
+function M.lines()
+    local rows <const>, widths <const> = {}, { 0, 0 }
+    for _, command in ipairs(list) do
+        add_rows(rows, command)
+    end
+    for _, row in ipairs(rows) do
+        for i = 1, 2 do
+            widths[i] = math.max(widths[i], #row[i])
+        end
+    end
+    local lines <const> = {}
+    for i, row in ipairs(rows) do
+        local line <const> = ("redis  %s  %s  %s"):format(row[1] .. (" "):rep(widths[1] - #row[1]),
+            row[2] .. (" "):rep(widths[2] - #row[2]), row[3])
+        lines[i] = line:gsub(" +$", "")
+    end
+    return lines
+end
 
 return M

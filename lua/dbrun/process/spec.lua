@@ -38,6 +38,7 @@ local STREAM <const> = {
 }
 
 local EXEC <const> = {
+    dry_run = args.or_false(args.one_of("run")),
     env = args.or_false "table", clear_env = "boolean", cwd = args.or_false(args.path), user = args.or_false(args.path),
     uid = args.or_false(args.whole(0)), gid = args.or_false(args.whole(0)),
 }
@@ -214,6 +215,7 @@ function M.normalize(fn, spec)
     local argv <const> = arguments(fn, spec)
     local out <const> = {
         argv = argv, env = environment(fn, spec), cwd = spec.cwd or nil, detached = spec.detached or false,
+        dry_run = spec.dry_run or nil,
         pdeathsig = spec.pdeathsig and M.signal_number("process." .. fn, spec.pdeathsig) or 0,
         limit = spec.max_output == nil and MAX_OUTPUT or math.tointeger(spec.max_output or 0), paced = fn == "start",
     }

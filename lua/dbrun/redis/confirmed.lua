@@ -6,30 +6,9 @@ local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local names <const> = require "dbrun.redis.names"
 local options <const> = require "dbrun.redis.options"
+local writes_of <const> = require "dbrun.redis.writes"
 
 local M = {}
-
---- Commands that write only with one of these words.
-local WRITES_WITH <const> = {
-    SORT = { STORE = true }, GEORADIUS = { STORE = true, STOREDIST = true },
-    GEORADIUSBYMEMBER = { STORE = true, STOREDIST = true }, BITFIELD = { SET = true, INCRBY = true },
-    GETEX = { EX = true, PX = true, EXAT = true, PXAT = true, PERSIST = true },
-}
-
---- False when it is certain that the command changes nothing. (A key may be called as one of the words.)
-local function may_write(name, ...)
-    if not core.redis.may_write(name, ...) then
-        return false
-    end
-    local words <const> = WRITES_WITH[name:upper()]
-    for i = 2, words and select("#", ...) or 0 do
-        local word <const> = select(i, ...)
-        if type(word) == "table" or type(word) == "string" and words[word:upper()] then
-            return true
-        end
-    end
-    return not words or type((...)) == "table"
-end
 
 --- A command that blocks and gives nil has waited in vain: it wrote nothing.
 local function is_something(reply)
@@ -94,7 +73,7 @@ local function run_shared(self, write, wrote)
 end
 
 local function run(self, name, ...)
-    if not may_write(name, ...) then
+    if not writes_of.to_confirm(name, ...) then
         return self.inner:call(name, ...)
     end
     local given <const> = table.pack(...)
@@ -171,7 +150,7 @@ function Pipeline:call(name, ...)
     if self.replayed then
         self.list[n] = table.pack(name, ...)
     end
-    if may_write(name, ...) then
+    if writes_of.to_confirm(name, ...) then
         self.writes[#self.writes + 1] = n
     end
     return self
