@@ -18,6 +18,7 @@ local MOST_KNOWN <const> = 100000 -- keys that are told apart
 ---@field package root table
 ---@field package seen table<string, boolean>
 ---@field package known integer
+---@field package most integer
 ---@field package leaves integer
 local Patterns <const> = {}
 Patterns.__index = Patterns
@@ -26,9 +27,10 @@ local function new_node()
     return { kids = {}, values = 0, collapsed = false, leaf = nil }
 end
 
+---@param most? integer how many keys are told apart
 ---@return dbrun.dry.KeyPatterns
-function M.new()
-    return setmetatable({ root = new_node(), seen = {}, known = 0, leaves = 0 }, Patterns)
+function M.new(most)
+    return setmetatable({ root = new_node(), seen = {}, known = 0, most = most or MOST_KNOWN, leaves = 0 }, Patterns)
 end
 
 --- Does the part of a key differ from key to key?
@@ -133,7 +135,7 @@ function Patterns:add(key)
     leaf.times = leaf.times + 1
     if self.seen[key] then
         return new
-    elseif self.known < MOST_KNOWN then
+    elseif self.known < self.most then
         self.seen[key], self.known = true, self.known + 1
         leaf.keys = leaf.keys + 1
     else

@@ -87,6 +87,8 @@ local function only_reads(name, label, args)
         return false
     elseif label == "ACL LOG" then
         return args[2] == nil or tostring(args[2]):upper() ~= "RESET"
+    elseif name == "GETEX" then
+        return #args == 1
     elseif writes.WITH[name] then
         return not writes.may_write(name, table.unpack(args))
     end

@@ -5,10 +5,10 @@
 #include "bind/base/args.h"
 #include "bind/base/error.h"
 #include "bind/redis/args.h"
+#include "bind/redis/exec.h"
 #include "bind/redis/handle.h"
 #include "bind/redis/reply.h"
 #include "bind/redis/writes.h"
-#include "redis/codes.h"
 
 #include <math.h>
 #include <string.h>
@@ -308,7 +308,8 @@ static void push_replies(lua_State *L, const struct redis_batch *b, struct resp_
     int list = lua_gettop(L);
     lua_pushlstring(L, b->shapes.len ? b->shapes.data : "", b->shapes.len);
     const char *shapes = lua_tolstring(L, -1, &known);
-    lua_createtable(L, n > INT32_MAX ? INT32_MAX : (int)n, 0);
+    uint64_t size = n > known ? n : known; /* with its size, # is that also when some are nil */
+    lua_createtable(L, size > INT32_MAX ? INT32_MAX : (int)size, 0);
     uint64_t i = 0;
     for (uint64_t taken = 0; taken < n || (i < known && (redis_shape_id)shapes[i] == REDIS_SHAPE_TOLD); i++) {
         if (i < known && (redis_shape_id)shapes[i] == REDIS_SHAPE_TOLD) {
@@ -352,100 +353,6 @@ static int batch_last(lua_State *L)
     return 1;
 }
 
-/* Adds why the server refused the transaction: the reply to the command, or the rest of the message. */
-static void add_cause(struct error *e, const struct redis_batch *b, const struct resp_item *item,
-                      const struct resp_item *cause)
-{
-    static const char because[] = "because of: ";
-    const char *from = cause->text;
-    size_t len = (size_t)cause->size;
-    if (cause->type != RESP_ERROR) {
-        from = memmem(item->text, item->size, because, sizeof because - 1);
-        if (!from)
-            return;
-        from += sizeof because - 1;
-        len = (size_t)(item->text + item->size - from);
-    }
-    char text[512], code[REDIS_CODE_SIZE];
-    len = len < sizeof text - 1 ? len : sizeof text - 1;
-    memcpy(text, from, len);
-    text[len] = '\0';
-    error_set_field(e, ERROR_DETAIL, text);
-    redis_code_read(text, len, code);
-    bool demoted = b->session->pool->target->sentinels && strcmp(code, "READONLY") == 0;
-    e->retryable = demoted || redis_code_is_transient(code);
-}
-
-/* What the replies before that to EXEC say. */
-struct queued {
-    struct resp_item multi; /* the reply to MULTI */
-    struct resp_item cause; /* the first error; RESP_NIL: there is none */
-    bool accepted;          /* some command was not refused */
-};
-
-static int raise_aborted(lua_State *L, const struct redis_batch *b, struct session_call *c,
-                         const struct resp_item *item, const struct queued *queued)
-{
-    struct error e = {0};
-    redis_reply_error(item, "EXEC", &e);
-    add_cause(&e, b, item, &queued->cause);
-    redis_taken(c);
-    return bind_error_raise(L, bind_runtime(L), &e);
-}
-
-/* Without MULTI the server takes the commands one by one. */
-static int raise_not_begun(lua_State *L, struct session_call *c, const struct queued *queued)
-{
-    struct error e = {0};
-    redis_reply_error(&queued->multi, "MULTI", &e);
-    if (queued->accepted) {
-        e.outcome = OUTCOME_UNKNOWN;
-        e.retryable = false;
-        error_set_field(&e, ERROR_HINT,
-                        "there was no transaction: the server refused MULTI, and ran those of the commands "
-                        "one by one that it did not refuse, too");
-    }
-    redis_taken(c);
-    return bind_error_raise(L, bind_runtime(L), &e);
-}
-
-/* Did a command whose reply is this error change nothing? A script may have written before it failed. */
-static bool is_refusal(const struct resp_item *item)
-{
-    struct error e = {0};
-    redis_reply_error(item, NULL, &e);
-    bool refused = e.outcome == OUTCOME_FAILED;
-    error_clear(&e);
-    return refused;
-}
-
-static struct queued read_queued(struct resp_cursor *cur, uint32_t n, uint32_t multi)
-{
-    struct queued q = {.multi = {.type = RESP_NIL}, .cause = {.type = RESP_NIL}};
-    struct resp_item item;
-    for (uint32_t i = 0; i < n && resp_next(cur, &item); i++) {
-        if (i == multi)
-            q.multi = item;
-        q.accepted = q.accepted || (i > multi && !(item.type == RESP_ERROR && is_refusal(&item)));
-        if (item.type == RESP_ERROR && q.cause.type != RESP_ERROR)
-            q.cause = item;
-        while (item.type == RESP_ARRAY && item.size-- > 0)
-            resp_skip(cur);
-    }
-    return q;
-}
-
-/* No server answers so: what became of the commands is not known. */
-static int raise_no_list(lua_State *L, struct session_call *c, uint32_t commands)
-{
-    struct error e = {0};
-    error_set(&e, ERROR_PROTOCOL, "redis: the reply to EXEC is not a list of %u replies", (unsigned)commands);
-    e.outcome = OUTCOME_UNKNOWN;
-    error_set_field(&e, ERROR_HINT, "is there a proxy before the server that knows no transactions?");
-    redis_taken(c);
-    return bind_error_raise(L, bind_runtime(L), &e);
-}
-
 /* The replies: OK to ASKING, if it was sent, OK to MULTI, QUEUED to each command, then the reply to EXEC: a
  * list of replies, nil when a watched key had changed, or an error because the server had refused one of the
  * commands. */
@@ -456,17 +363,12 @@ static int transaction_done(lua_State *L, int status, lua_KContext ctx)
     b->running = false;
     struct session_call *c = redis_answer(L, b->session, ctx, "the transaction");
     struct resp_cursor cur = resp_cursor(&c->call.reply);
-    struct queued queued = read_queued(&cur, c->expect - 1, b->asking ? 1 : 0);
+    struct redis_queued queued = redis_queued_read(&cur, c->expect - 1, b->asking ? 1 : 0);
     struct resp_item item;
     if (!resp_next(&cur, &item))
         item.type = RESP_NIL;
-    if (queued.multi.type == RESP_ERROR)
-        return raise_not_begun(L, c, &queued);
-    if (item.type == RESP_ERROR)
-        return raise_aborted(L, b, c, &item, &queued);
     uint32_t commands = c->expect - (b->asking ? 3 : 2);
-    if (item.type != RESP_NIL && (item.type != RESP_ARRAY || item.size != commands))
-        return raise_no_list(L, c, commands);
+    redis_exec_check(L, c, &item, &queued, commands);
     if (item.type == RESP_ARRAY)
         push_replies(L, b, &cur, item.size);
     else

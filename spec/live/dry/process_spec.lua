@@ -1,0 +1,100 @@
+-- What a dry run does with child processes: they are told, and not run.
+local core = require "dbrun.core"
+local fs = require "dbrun.fs"
+local process = require "dbrun.process"
+
+describe("a dry run", function()
+    local folder
+    setup(function() folder = fs.mkdtemp() end)
+    teardown(function() fs.rmtree(folder) end)
+
+    --- `made` is a file that no script may make; lines behind `-->` are what it prints.
+    local function run(script, code)
+        local expected <const> = {}
+        for line in script:gmatch "%-%->%s*([^\n]*)" do expected[#expected + 1] = line .. "\n" end
+        fs.write(folder .. "/script.lua", ([[
+            local process, fs, made = require "dbrun.process", require "dbrun.fs", %q
+        ]]):format(folder .. "/made") .. script)
+        local result <const> = process.run {
+            core.options.program, "--no-env", "--dry-run", folder .. "/script.lua", timeout = 20, cwd = folder,
+        }
+        assert.equal(table.concat(expected), result.stdout, result.stderr)
+        assert.equal(code or 0, result.code, result.stderr)
+        assert.is_false(fs.exists(folder .. "/made"))
+        return result.stderr
+    end
+
+    it("runs no child, which looks as if it had ended well and said nothing", function()
+        local told <const> = run [[
+            local done = process.run { "sh", "-c", "touch " .. made .. "; echo hi; exit 3" }
+            print(done.ok, done.code, done.signal, #done.stdout) --> true	0	nil	0
+            print(process.run { "echo", "hi", stdout = { file = made } }.stdout) --> nil
+            local child <close> = process.start { "tee", made, stdin_from = "pipe", stdout = "capture" }
+            child:write "text"
+            child:close_stdin()
+            print(child:running(), child:read_line(1)) --> false	nil	end
+            print(child:wait().code, child:kill(), process.kill(child.pid), process.alive(child.pid)) --> 0	false	false	false
+            process.run { "gzip", "-9", "export.csv" } process.run { "gzip", "-9", "export.csv" }
+        ]]
+        assert.match("dry run: process: gzip -9 export.csv\n", told, 1, true)
+        assert.match("\n  processes  gzip -9 export.csv  2 times\n", told, 1, true)
+        assert.match("process: sh %-c 'touch [^\n]*made; echo hi; exit 3'", told)
+    end)
+
+    it("runs a child that says it only reads", function()
+        local told <const> = run [[
+            print(process.run { "echo", "hi", dry_run = "run" }.stdout:match "%a+") --> hi
+            local child <close> = process.start { "sleep", "60", dry_run = "run" }
+            print(process.kill(child.pid, "TERM"), child:wait().signal) --> true	TERM
+            print((select(2, pcall(process.run, { "echo", dry_run = "yes" })).message:match "dry_run.*"))
+            --> dry_run must be "run", or false, got "yes"
+        ]]
+        assert.equal("dry run: nothing would have changed\n", told)
+    end)
+
+    it("takes os.execute and io.popen for that, too", function()
+        local told <const> = run [[
+            print(os.execute(), os.execute("touch " .. made)) --> true	true	exit	0
+            local f = io.popen("echo hi > " .. made) print(#f:read "a", f:close()) --> 0	true	exit	0
+            f = io.popen("cat > " .. made, "w") print(f:write "text" == f, f:close()) --> true	true	exit	0
+            print((select(2, pcall(io.popen, "echo", "r+")):match "bad.*")) --> bad argument #2 to 'popen' (invalid mode)
+            print((select(2, pcall(os.execute, {})):match "bad.*d")) --> bad argument #1 to 'execute' (string expected
+        ]]
+        assert.match("process: cat > ", told, 1, true)
+        assert.match("process: touch ", told, 1, true)
+    end)
+
+    it("sends no signal but to its own children", function()
+        local victim <close> = process.start { "sleep", "60" }
+        local told <const> = run(([[
+            print(process.kill(%d, "TERM"), process.kill(%d, 0), process.kill((1 << 22) - 1, "TERM")) --> true	true	false
+        ]]):format(victim.pid, victim.pid))
+        assert.is_true(victim:running())
+        assert.match(("process: kill -TERM %d"):format(victim.pid), told, 1, true)
+    end)
+
+    it("ends where another program would take its place", function()
+        local told <const> = run [[
+            process.exec { "touch", made }
+            print "not here"
+        ]]
+        assert.match("process: exec touch ", told, 1, true)
+    end)
+
+    it("says so when the program is not there", function()
+        local told <const> = run("process.run { 'no-such-program' }", 1)
+        assert.match("'no-such-program' cannot be run: there is no such program", told, 1, true)
+    end)
+
+    it("prints no secret, and no control character", function()
+        local told <const> = run [[
+            process.run { "cat", "postgresql://ada:geheim@db/app", "--password", "geheim", "-c", "say '\27[2J'" }
+            os.execute "PGPASSWORD=geheim pg_dump --token geheim | gzip"
+            process.run { "true", env = { TOKEN = "geheim" } }
+        ]]
+        assert.is_nil(told:find("geheim", 1, true))
+        assert.is_nil(told:find("\27", 1, true))
+        assert.match([[cat postgresql://***@db/app --password *** -c 'say '\''\x1b[2J'\''']], told, 1, true)
+        assert.match("*** pg_dump --token *** | gzip", told, 1, true)
+    end)
+end)
