@@ -1,6 +1,6 @@
---- Redis in a dry run: commands that only read go to the server; writes are told, and answered where the answer is known
---- from their arguments; all others end the run with an error. Each command comes here before it is sent, from clients,
---- dedicated connections, pipelines and the nodes of a cluster alike.
+--- Redis in a dry run: commands that only read go to the server; writes are told, and answered where the answer is
+--- known from their arguments; all others end the run with an error. Each command comes here before it is sent, from
+--- clients, dedicated connections, pipelines and the nodes of a cluster alike.
 local answers <const> = require "dbrun.dry.redis_answers"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"

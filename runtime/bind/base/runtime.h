@@ -25,13 +25,13 @@ struct runtime {
     struct workers *workers;
     struct secrets *secrets;
     struct log *log;
-    struct trace *trace;           /* --trace; NULL: none. The host's */
-    struct io_interrupt interrupt; /* filled in by the host; fd = -1 in a stock lua5.4 */
-    lua_State *L;                  /* the main thread */
+    struct trace *trace;            /* --trace; NULL: none. The host's */
+    struct io_interrupt interrupt;  /* filled in by the host; fd = -1 in a stock lua5.4 */
+    lua_State *L;                   /* the main thread */
     enum redis_writes redis_writes; /* what becomes of Redis commands that may write */
-    uint64_t redis_links;          /* connections to Redis that were opened: their serial numbers */
-    uint64_t schema_epoch;         /* raised by each DDL that a connection of the program commits */
-    struct pg_engine *engines;     /* all engines that still have connections or users */
+    uint64_t redis_links;           /* connections to Redis that were opened: their serial numbers */
+    uint64_t schema_epoch;          /* raised by each DDL that a connection of the program commits */
+    struct pg_engine *engines;      /* all engines that still have connections or users */
 };
 
 /* The runtime of the running C function (its upvalue 1). */

@@ -42,7 +42,9 @@ print(sent)
 ]]
 
 --- They have the flag, and write only with an option. (What they were sent with did not.)
-local WITH_AN_OPTION <const> = { sort = true, getex = true, bitfield = true, georadius = true, georadiusbymember = true }
+local WITH_AN_OPTION <const> = {
+    sort = true, getex = true, bitfield = true, georadius = true, georadiusbymember = true,
+}
 
 describe("a dry run", function()
     local server, r

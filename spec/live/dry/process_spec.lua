@@ -33,7 +33,8 @@ describe("a dry run", function()
             child:write "text"
             child:close_stdin()
             print(child:running(), child:read_line(1)) --> false	nil	end
-            print(child:wait().code, child:kill(), process.kill(child.pid), process.alive(child.pid)) --> 0	false	false	false
+            print(child:wait().code, child:kill()) --> 0	false
+            print(process.kill(child.pid), process.alive(child.pid)) --> false	false
             process.run { "gzip", "-9", "export.csv" } process.run { "gzip", "-9", "export.csv" }
         ]]
         assert.match("dry run: process: gzip -9 export.csv\n", told, 1, true)
@@ -57,7 +58,8 @@ describe("a dry run", function()
             print(os.execute(), os.execute("touch " .. made)) --> true	true	exit	0
             local f = io.popen("echo hi > " .. made) print(#f:read "a", f:close()) --> 0	true	exit	0
             f = io.popen("cat > " .. made, "w") print(f:write "text" == f, f:close()) --> true	true	exit	0
-            print((select(2, pcall(io.popen, "echo", "r+")):match "bad.*")) --> bad argument #2 to 'popen' (invalid mode)
+            local _, e = pcall(io.popen, "echo", "r+")
+            print((e:match "bad.*")) --> bad argument #2 to 'popen' (invalid mode)
             print((select(2, pcall(os.execute, {})):match "bad.*d")) --> bad argument #1 to 'execute' (string expected
         ]]
         assert.match("process: cat > ", told, 1, true)
@@ -67,7 +69,8 @@ describe("a dry run", function()
     it("sends no signal but to its own children", function()
         local victim <close> = process.start { "sleep", "60" }
         local told <const> = run(([[
-            print(process.kill(%d, "TERM"), process.kill(%d, 0), process.kill((1 << 22) - 1, "TERM")) --> true	true	false
+            print(process.kill(%d, "TERM"), process.kill(%d, 0)) --> true	true
+            print(process.kill((1 << 22) - 1, "TERM")) --> false
         ]]):format(victim.pid, victim.pid))
         assert.is_true(victim:running())
         assert.match(("process: kill -TERM %d"):format(victim.pid), told, 1, true)

@@ -24,13 +24,13 @@ describe("a dry run", function()
     end)
 
     --- Runs the script in a dry run, after which the server must be what it was before.
-    local function run(script, more)
+    local function run(script)
         local path <const> = folder .. "/script.lua"
         fs.write(path, PRELUDE .. script)
         local before <const> = r:debug "DIGEST"
-        local argv = { core.options.program, "--no-env", "--dry-run", path, env = { REDIS_URL = server.url }, timeout = 20 }
-        for key, value in pairs(more or {}) do argv[key] = value end
-        local result <const> = process.run(argv)
+        local result <const> = process.run {
+            core.options.program, "--no-env", "--dry-run", path, env = { REDIS_URL = server.url }, timeout = 20,
+        }
         assert.equal(before, r:debug "DIGEST", "the dry run has changed something")
         assert.not_match("stack traceback:.*dbrun/dry", result.stderr)
         return result
@@ -54,11 +54,12 @@ describe("a dry run", function()
             print(r:del("greeting", "nobody"), r:unlink { "a", "b", "c" }, r:exists "greeting") --> 2	3	1
             print(r:expire("greeting", 5), r:persist "greeting", r:ttl "greeting") --> 1	1	-1
             print(r:hset("h", { a = 2, b = 3 }), r:hdel("h", "a"), r:hget("h", "a")) --> 2	1	1
-            print(r:sadd("set", 1, 2, 3), r:srem("set", 1), r:zadd("z", "CH", 1, "a", 2, "b"), r:zrem("z", "a")) --> 3	1	2	1
+            print(r:sadd("set", 1, 2, 3), r:srem("set", 1)) --> 3	1
+            print(r:zadd("z", "CH", 1, "a", 2, "b"), r:zrem("z", "a")) --> 2	1
             print(r:publish("channel", "text"), r:rename("greeting", "g"), r:ltrim("queue", 0, 0)) --> 0	OK	OK
             print(r:xack("s", "g", "1-1", "1-2"), r:xdel("s", "1-1"), r:xlen "s") --> 2	1	1
             print(r:flushdb(), r:dbsize()) --> OK	4
-            print(r:script "x" ~= nil, r:call("SCRIPT", "LOAD", "return 1")) --> true	e0e1f9fabfc9d4800c877a703b823ac0578ff8db
+            print(r:call("SCRIPT", "LOAD", "return 1")) --> e0e1f9fabfc9d4800c877a703b823ac0578ff8db
             print(r:with { typed = true }:set("a", 1).status) --> OK
             print(r:with { wait = { replicas = 3 } }:set("a", 1)) --> OK
         ]]
@@ -66,9 +67,11 @@ describe("a dry run", function()
 
     it("sends what only reads, also when its options could make it write", function()
         prints [[
-            print(#r:sort("queue", "ALPHA"), r:call("GETEX", "greeting"), #r:bitfield("greeting", "GET", "u8", 0)) --> 2	hello	1
+            print(#r:sort("queue", "ALPHA"), r:call("GETEX", "greeting")) --> 2	hello
+            print(#r:bitfield("greeting", "GET", "u8", 0)) --> 1
             print(r:call("EVAL_RO", "return redis.call('get', KEYS[1])", 1, "greeting")) --> hello
-            print(r:xread("STREAMS", "s", "0").s[1][1], #r:lrange("queue", 0, -1), r:object("ENCODING", "greeting")) --> 1-1	2	embstr
+            print(r:xread("STREAMS", "s", "0").s[1][1], #r:lrange("queue", 0, -1)) --> 1-1	2
+            print(r:object("ENCODING", "greeting")) --> embstr
             for key in r:scan { match = "gree*" } do print(key) end --> greeting
             print(r:multi(function(tx) tx:get "greeting" tx:llen "queue" end)[2]) --> 2
             print(r:multi({ watch = "greeting" }, function(tx) tx:get "greeting" end)[1]) --> hello
@@ -133,7 +136,7 @@ describe("a dry run", function()
         it("a write that the server would refuse for its arguments, and a server that is not there", function()
             prints [[
                 print(select(2, pcall(r.set, r, "a")).message) --> ERR wrong number of arguments for 'set' command
-                print(select(2, pcall(r.mset, r, "a", 1, "b")).message) --> ERR wrong number of arguments for 'mset' command
+                print(select(2, pcall(r.mset, r, "a", 1, "b")).code) --> ERR
                 print(select(2, pcall(r.set, r, "a", nil)).kind) --> usage
                 local closed = redis.client { url = os.getenv "REDIS_URL" } closed:close()
                 print(select(2, pcall(closed.set, closed, "a", 1)).message) --> redis: this client is closed
@@ -150,7 +153,8 @@ describe("a dry run", function()
             prints [[
                 local l = r:lock("report", { ttl = 30, fence = true })
                 print(l:valid(), l.fence, l:extend(60)) --> true	5	true
-                print(select(2, pcall(r.lock, r, "report")).message) --> redis: the lock 'report' is held by another client (waited 0 s)
+                local message = select(2, pcall(r.lock, r, "report")).message
+                print(message) --> redis: the lock 'report' is held by another client (waited 0 s)
                 print(l:release(), l:release(), r:lock("report", { fence = true }).fence) --> true	false	6
                 print(r:lock("other", { auto_extend = true }, function(o) return o.name end)) --> other
                 local n = 0
