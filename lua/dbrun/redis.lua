@@ -149,6 +149,8 @@ local M = {}
 ---@field package asking fun(self: dbrun.redis.Pipeline): dbrun.redis.Pipeline
 ---@field package post fun(self: dbrun.redis.Pipeline): boolean sends the commands, for which nothing waits
 ---@field package last fun(self: dbrun.redis.Pipeline): table|nil the result of the last execute
+---@field package told fun(self: dbrun.redis.Pipeline): table|nil, integer, table in a dry run: the commands that are
+---  not sent, how many are, and the client
 ---@field [string] fun(self: dbrun.redis.Pipeline, ...): any
 
 --- A table of methods that makes a method for each command of Redis at its first use.

@@ -67,6 +67,22 @@ describe("a dry run", function()
         assert.equal("OK\tOK\tOK\nOK\t1\ttrue\n", result.stdout, result.stderr)
     end)
 
+    it("asks the server about commands that it does not know", function()
+        local renamed <const> = redis_server.start { args = {
+            "--rename-command", "GET", "PEEK", "--rename-command", "SET", "PUT",
+        } }
+        renamed:cli("put", "greeting", "hello")
+        local ok <const>, result <const> = pcall(run, [[
+            local r = require "dbrun.redis".get()
+            print(r:peek "greeting", table.unpack(r:pipeline(function(p) p:set("a", 1) p:peek "greeting" end)))
+            print(select(2, pcall(r.put, r, "greeting", 1)).message:sub(1, 47), r:peek "greeting")
+            print(select(2, pcall(r.pipeline, r, function(p) p:put("greeting", 1) end)).kind)
+        ]], renamed.url, { "--dry-run" })
+        renamed:stop()
+        assert(ok, result)
+        assert.equal("hello\tOK\thello\nredis: a dry run cannot answer PUT: dbrun does \thello\nusage\n", result.stdout)
+    end)
+
     it("refuses each write with --read-only", function()
         local result <const> = run([[
             local r = require "dbrun.redis".get()
