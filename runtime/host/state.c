@@ -1,6 +1,7 @@
 /* Fills the Lua state before the script runs. Modules are loaded only on require. */
 #include "bind/core.h"
 #include "config.h"
+#include "host/children.h"
 #include "host/embedded.h"
 #include "host/host.h"
 #include "host/load.h"
@@ -203,6 +204,7 @@ static void open_core(lua_State *L, struct host *h)
     lua_pushcfunction(L, core_embedded);
     lua_setfield(L, -2, "embedded");
     words_install(L);
+    children_install(L, h->rt);
     lua_pop(L, 1);
 }
 

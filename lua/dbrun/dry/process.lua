@@ -142,12 +142,13 @@ end
 
 -- ---- the functions of Lua ----
 
-local execute <const>, popen <const> = os.execute, io.popen
+---@type function, function
+local execute, popen
 
 local function check_command(fn, command)
     if type(command) ~= "string" and type(command) ~= "number" then
         error(("bad argument #1 to '%s' (string expected, got %s)"):format(fn,
-            command == nil and "no value" or type(command)), 3)
+            command == nil and "no value" or type(command)), 4)
     end
     return tostring(command)
 end
@@ -175,8 +176,13 @@ end
 ---Begins it: from now on no child is started that does not say so.
 function M.install()
     proc.start, proc.exec, proc.kill = start, exec, kill
-    rawset(os, "execute", told_execute)
-    rawset(io, "popen", told_popen)
+    if core.children then -- also for a script that has kept them in variables before
+        execute, popen = core.children(told_execute, told_popen)
+    else
+        execute, popen = os.execute, io.popen
+        rawset(os, "execute", told_execute)
+        rawset(io, "popen", told_popen)
+    end
 end
 
 ---What was not run, for the summary.

@@ -56,15 +56,17 @@ describe("a dry run", function()
         local result <const> = run([[
             local redis = require "dbrun.redis"
             local r = redis.get()
+            local execute, popen = os.execute, io.popen
             local confirmed, c, p, set = r:with { wait = { replicas = 2 } }, r:acquire(), r:pipeline(), r.set
             r:get "greeting"
-            require "dbrun.dry".start()
+            require "dbrun.dry.start".start(true)
             print(confirmed:set("greeting", 1), c:set("greeting", 1), set(r, "greeting", 1))
             p:set("greeting", 1)
             print(p:execute()[1], confirmed:pipeline(function(q) q:del "greeting" end)[1], require "dbrun".dry_run)
             c:close()
+            print((execute "exit 3"), #popen("echo hi"):read "a")
         ]], server.url, {})
-        assert.equal("OK\tOK\tOK\nOK\t1\ttrue\n", result.stdout, result.stderr)
+        assert.equal("OK\tOK\tOK\nOK\t1\ttrue\ntrue\t0\n", result.stdout, result.stderr)
     end)
 
     it("asks the server about commands that it does not know", function()
