@@ -7,6 +7,7 @@
 --- Raises errors of kind `config` (a server is not installed) and `io` (it does not start).
 
 local args = require "dbrun.args"
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local place = require "dbrun.stack.place"
@@ -29,6 +30,14 @@ local function lock()
         ("another dbrun has been busy with the stack in '%s' for %d s"):format(folder, lock_wait))
 end
 
+--- Its children would only be told, and half of the work done.
+local function check_dry_run(fn)
+    if core.options.dry_run then
+        errors.fail("usage", fn .. ": a dry run starts, stops and removes no servers",
+            "dbrun --stack --dry-run NAME starts the private stack before the script")
+    end
+end
+
 local function urls(at)
     return { DATABASE_URL = postgres.full_url(at), REDIS_URL = redis.url(at) }
 end
@@ -46,6 +55,7 @@ local OPTIONS <const> = { report = "function" }
 ---```
 function M.up(opts)
     opts = args.options("stack.up", opts, OPTIONS)
+    check_dry_run "stack.up"
     local _ <close> = lock()
     local at = place.make()
     local work = {}
@@ -67,6 +77,7 @@ end
 ---```
 function M.down(opts)
     opts = args.options("stack.down", opts, OPTIONS)
+    check_dry_run "stack.down"
     if not fs.exists(place.folder()) then return false end
     local _ <close> = lock()
     local at = place.find()
@@ -91,6 +102,7 @@ end
 ---print((stack.reset())) -- there was none  --> false
 ---```
 function M.reset()
+    check_dry_run "stack.reset"
     local folder = place.folder()
     if not fs.exists(folder) then return false, {} end
     local _ <close> = lock()

@@ -84,6 +84,19 @@ describe("a dry run", function()
         assert.match("process: exec touch ", told, 1, true)
     end)
 
+    it("leaves the private stack alone", function()
+        run [[
+            local stack = require "dbrun.stack"
+            for _, name in ipairs { "up", "down", "reset" } do
+                print(name, select(2, pcall(stack[name])).message:match ": (.*)")
+                --> up	a dry run starts, stops and removes no servers
+                --> down	a dry run starts, stops and removes no servers
+                --> reset	a dry run starts, stops and removes no servers
+            end
+        ]]
+        assert.is_false(fs.exists(folder .. "/.dbrun"))
+    end)
+
     it("says so when the program is not there", function()
         local told <const> = run("process.run { 'no-such-program' }", 1)
         assert.match("'no-such-program' cannot be run: there is no such program", told, 1, true)
