@@ -93,11 +93,11 @@ describe("a migration that was interrupted", function()
 
     it("and killed again and again, at another message each time, ends the same", function()
         dir = migrations.folder(PROJECT)
-        local rounds = 0
+        local kills = 0
         repeat
-            rounds = rounds + 1
-            local result = crash(25 + rounds % 7)
-        until result.code == 0 or rounds > 40
+            kills = kills + 1
+            local result = crash(25 + kills % 7)
+        until result.code == 0 or kills > 40
         assert.equal(0, migrate("up", "--dir", dir).code)
         assert.equal(END_STATE, state())
     end)
