@@ -32,7 +32,7 @@ struct options {
     bool read_only;
     bool dry_run;
     bool log_parameters;
-    const char *target; /* the protected database that the prompt may change */
+    const char *target; /* the protected database that is named, for the prompt or a dry run */
     double timeout;     /* seconds, as the two below; 0 = none */
     double statement_timeout;
     double lock_timeout;

@@ -1,10 +1,23 @@
 --- --dry-run on PostgreSQL: scripts see their own work, and nothing of it is there afterwards.
 local dry = require "spec.support.dry"
+local process = require "dbrun.process"
+local servers = require "spec.support.servers"
 
 describe("a dry run", function()
-    local at
+    local at, before
+    local lacks = servers.pg_dump_lacks()
 
-    setup(function() at = dry.database() end)
+    ---All of the database as SQL; pg_dump guards it by a word that is new each time.
+    local function dump()
+        local result = process.run { "pg_dump", at.url, timeout = 60 }
+        assert(result.code == 0, result.stderr)
+        return (result.stdout:gsub("\n\\u?n?restrict [^\n]*", "\n"))
+    end
+
+    setup(function()
+        at = dry.database()
+        before = not lacks and dump()
+    end)
     teardown(function() at.engine:close() end)
 
     ---The run prints `out`, its summary is `summary`, and the database is as it was.
@@ -219,5 +232,11 @@ describe("a dry run", function()
                 p = fails(e.value, e, "select 1")
             end)
             print(p.sqlstate, p.message:find "both are on one connection" ~= nil)]])
+    end)
+
+    it("leaves the database byte for byte as it was, whatever ran before this", function()
+        if lacks then return pending(lacks) end
+        assert.is_true(#before > 10000)
+        assert.is_true(dump() == before)
     end)
 end)
