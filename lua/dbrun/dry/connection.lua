@@ -8,6 +8,7 @@ local errors <const> = require "dbrun.error"
 local explain <const> = require "dbrun.dry.explain"
 local params <const> = require "dbrun.db.params"
 local sqls <const> = require "dbrun.dry.sql"
+local statements <const> = require "dbrun.dry.statement"
 local transaction <const> = require "dbrun.db.transaction"
 local turns <const> = require "dbrun.dry.turn"
 
@@ -348,66 +349,6 @@ end
 
 -- ---- statements ----
 
-local SETTING <const> = catalog.sql "select {current_setting}($1, true)"
-
---- What the end of the unit has to undo, noted before the statement is sent.
-local function note(self, statement)
-    local unit <const> = self.units[#self.units]
-    for _, name in ipairs(statement.targets) do self.targets[name] = true end
-    if statement.notifies then
-        explain.tell_once(self, "notify", "NOTIFY is not sent: it would come with a COMMIT")
-    end
-    if statement.isolation then
-        explain.tell_once(self, "isolation", "isolation levels are not set: all runs in one transaction, which is "
-            .. "read committed")
-    end
-    if not unit then return end
-    if statement.changes then unit.changes[statement.changes] = (unit.changes[statement.changes] or 0) + 1 end
-    if statement.drops then
-        table.insert(unit.temporary, "drop table if exists " .. statement.drops)
-    elseif statement.empties then
-        table.insert(unit.temporary, "truncate " .. statement.empties)
-    end
-    if statement.setting and self.real:in_transaction() == "open" then
-        local name <const> = statement.setting:gsub('^"(.*)"$', "%1")
-        table.insert(unit.settings, { name, self:call("value", SETTING, name) or "" })
-    end
-end
-
---- The script's own savepoints count as units do.
-local function before_savepoint(self, statement)
-    if statement.savepoint then
-        local before <const> = counts.read(self:call("query", counts.SQL))
-        return function()
-            self.marks[#self.marks + 1] = {
-                name = statement.savepoint, before = before, undone = self.undone, depth = #self.units,
-            }
-        end
-    end
-    return function()
-        for i = #self.marks, 1, -1 do
-            local one <const> = self.marks[i]
-            if one.name == statement.back then
-                self.undone = counts.add(one.undone, 1, counts.read(self:call("query", counts.SQL)), one.before)
-                break
-            elseif one.name == statement.release then
-                self.marks[i] = nil
-                break
-            end
-            if statement.back then self.marks[i] = nil end
-        end
-    end
-end
-
-local function send(self, statement, fn, sql, ...)
-    note(self, statement)
-    local settles <const> = (statement.savepoint or statement.back or statement.release)
-        and before_savepoint(self, statement)
-    local result <const> = table.pack(fn(self, statement.isolation or sql, ...))
-    if settles then settles() end
-    return table.unpack(result, 1, result.n)
-end
-
 ---What is to be known of an SQL text. Raises when a dry run refuses it.
 ---@param sql string
 ---@param inside boolean is the script in a transaction?
@@ -432,7 +373,7 @@ end
 ---Notes what several statements say, which are sent by something else.
 ---@param facts dbrun.dry.Facts
 function Connection:note(facts)
-    for _, statement in ipairs(facts.statements) do note(self, statement) end
+    for _, statement in ipairs(facts.statements) do statements.note(self, statement) end
 end
 
 ---Sends a statement: `fn(self, sql, ...)` does it.
@@ -444,14 +385,14 @@ end
 function Connection:send(facts, fn, sql, ...)
     local only <const> = facts.statements[1]
     if not only then return fn(self, sql, ...) end
-    if #facts.statements == 1 then return send(self, only, fn, sql, ...) end
+    if #facts.statements == 1 then return statements.send(self, only, fn, sql, ...) end
     if not facts.savepoints then
         self:note(facts)
         return fn(self, sql, ...)
     end
     local result
     for _, statement in ipairs(facts.statements) do
-        result = table.pack(send(self, statement, fn, statement.sql, ...))
+        result = table.pack(statements.send(self, statement, fn, statement.sql, ...))
     end
     return table.unpack(result, 1, result.n)
 end
