@@ -110,6 +110,7 @@ local function open(self)
         error(e, 0)
     end
     self.real = real
+    explain.second(self)
     local on_connect <const> = self.settings.on_connect
     if on_connect then self:begun(on_connect) end
 end
@@ -434,6 +435,7 @@ local function finish(self, found)
     found.oids, free = count_all(self)
     if not free then
         found.problem = "a statement was under way: what was done since the last transaction is not counted"
+        pcall(real.cancel, real) -- else the server goes on with it, and keeps the locks
         pcall(real.invalidate, real)
         return
     end

@@ -2,6 +2,7 @@
 local dry = require "spec.support.dry"
 local fs = require "dbrun.fs"
 local process = require "dbrun.process"
+local support = require "spec.support.pg"
 local task = require "dbrun.task"
 
 local WORK <const> = [[
@@ -19,7 +20,7 @@ describe("the end of a dry run", function()
     local function ends(code, stderr, text, options)
         local result = dry.run(at, WORK .. text, options)
         assert.equal(code, result.code, result.stderr)
-        assert.equal(stderr, result.stderr:sub(-#stderr))
+        assert.equal(stderr, result.stderr:sub(-#stderr), result.stderr)
         assert.is_true(dry.is_unchanged(at))
         return result
     end
@@ -41,6 +42,9 @@ describe("the end of a dry run", function()
             task.spawn(function() e:query "select pg_sleep(10)" end)
             task.sleep(0.05)
             os.exit(0)]])
+        support.eventually(5, function()
+            return at.engine:value "select count(*) from pg_stat_activity where query like '%pg_sleep(10)%'" == 1
+        end, "the statement goes on at the server") -- 1: this one
     end)
 
     it("by an error, whose text comes first", function()
