@@ -249,6 +249,7 @@ test: test-deps
 	@$(RUN_TESTS) --build $(BUILD) spec/unit spec/live spec/faults
 
 FAULTS := spec/faults/pg/each spec/faults/pg/copy_spec.lua spec/faults/pg/listen_spec.lua \
+          spec/live/pg/finaliser_spec.lua \
           spec/unit/c/test_pg_memory.c spec/unit/c/test_redis_memory.c
 
 ASAN_BUILD    := $(BUILD)/asan
@@ -264,7 +265,7 @@ faults: test-deps
 	@DBRUN_FAULT_ROUNDS=$${DBRUN_FAULT_ROUNDS:-100} DBRUN_TEST_STRIDE=1 DBRUN_TEST_SEED=$${DBRUN_TEST_SEED:-$$(date +%s)} \
 	    $(RUN_TESTS) --build $(BUILD) --seconds 1200 $(FAULTS)
 
-# Random migration files beside psql. make test compares 300; DBRUN_TEST_SEED makes others.
+# Random migration files beside psql. make test compares 150; DBRUN_TEST_SEED makes others.
 MIGRATE_FILES ?= 10000
 
 migrate-fuzz: test-deps

@@ -12,11 +12,11 @@ local M = {}
 --- Calls run(x) again and again, each time with a new x = prepare(). In the n-th call a finaliser calls act(x) at the
 --- n-th of the moments at which Lua allocates (each is a whole collection). Ends with the call that has no n-th.
 --- check(x, ok, ...) gets what pcall(run, x) returned, also of that last call, which nobody disturbed.
---- Under the sanitizers, which are several times slower, every fourth moment, from one of the first four on.
+--- Every fourth moment, from one of the first four on: each run tries others (make faults: every one).
 ---@param scene table prepare, run, act, check: functions
 ---@return integer n the last moment that was tried
 function M.at_every_moment(scene)
-    local stride <const>, first <const> = rounds.moments()
+    local stride <const>, first <const> = rounds.moments(4)
     local n = first - stride
     repeat
         n = n + stride

@@ -5,7 +5,7 @@ local oracle = require "spec.support.migrate.oracle"
 local random_file = require "spec.support.migrate.random_file"
 local rounds = require("spec.support.rounds").of
 
-local FILES <const> = math.tointeger(tonumber(os.getenv "DBRUN_MIGRATE_FILES" or "")) or rounds(300)
+local FILES <const> = math.tointeger(tonumber(os.getenv "DBRUN_MIGRATE_FILES" or "")) or rounds(150)
 local SEED <const> = math.tointeger(tonumber(os.getenv "DBRUN_TEST_SEED" or "")) or 20250101
 
 describe("random migration files", function()
