@@ -228,6 +228,53 @@ static size_t skip_blanks(const char *text, size_t len, size_t i)
     return i;
 }
 
+/* Past blanks, line ends and comments of SQL. */
+static size_t skip_sql_gap(const char *text, size_t len, size_t i)
+{
+    for (;;) {
+        const char *end = NULL;
+        if (i < len && is_space(text[i])) {
+            i++;
+            continue;
+        }
+        if (len - i < 2 || (memcmp(text + i, "--", 2) != 0 && memcmp(text + i, "/*", 2) != 0))
+            return i;
+        if (text[i] == '-' && (end = memchr(text + i, '\n', len - i)))
+            i = (size_t)(end - text) + 1;
+        else if (text[i] == '/' && (end = memmem(text + i + 2, len - i - 2, "*/", 2)))
+            i = (size_t)(end - text) + 2;
+        else
+            return len;
+    }
+}
+
+/* Length of what begins a string of SQL: E, N, B, X or U& before a quote. */
+static size_t string_prefix(const char *text, size_t len)
+{
+    if (len >= 2 && strchr("EeNnBbXx", text[0]) && text[0] != '\0' && text[1] == '\'')
+        return 1;
+    return len >= 3 && (text[0] == 'U' || text[0] == 'u') && text[1] == '&' && text[2] == '\'' ? 2 : 0;
+}
+
+/* Length of the "$tag$" that the text begins with, or 0. */
+static size_t dollar_tag(const char *text, size_t len)
+{
+    size_t i = 1;
+    if (len < 2 || text[0] != '$' || (text[1] >= '0' && text[1] <= '9'))
+        return 0;
+    while (i < len && (is_word(text[i]) || (unsigned char)text[i] >= 0x80))
+        i++;
+    return i < len && text[i] == '$' ? i + 1 : 0;
+}
+
+/* Length of a value that ends as it begins: between two tags, or between doubled quotes, as in a string of SQL
+ * that has a connection string. */
+static size_t between(const char *text, size_t len, size_t tag)
+{
+    const char *end = memmem(text + tag, len - tag, text, tag);
+    return end ? (size_t)(end - text) + tag : len;
+}
+
 /* At the word "password": where its value begins, in "password = value", "password":"value" and SQL's
  * PASSWORD 'value'; `len` when no value follows. */
 static size_t value_of_password(const char *text, size_t len)
@@ -238,9 +285,24 @@ static size_t value_of_password(const char *text, size_t len)
     size_t j = skip_blanks(text, len, i);
     if (j < len && (text[j] == '=' || (json && text[j] == ':')))
         return skip_blanks(text, len, j + 1);
-    if (j + 1 < len && (text[j] == 'E' || text[j] == 'e'))
-        j++;
-    return j > i && j < len && text[j] == '\'' ? j : len;
+    j = skip_sql_gap(text, len, i);
+    j += string_prefix(text + j, len - j);
+    if (j == len || j == i)
+        return len;
+    return text[j] == '\'' || dollar_tag(text + j, len - j) ? j : len;
+}
+
+/* Length of the value that begins there. */
+static size_t length_of_value(const char *text, size_t len, bool in_url)
+{
+    size_t tag = dollar_tag(text, len);
+    if (tag)
+        return between(text, len, tag);
+    if (len > 2 && memcmp(text, "''", 2) == 0 && !is_space(text[2]) && !strchr("'),;&]}", text[2]))
+        return between(text, len, 2);
+    if (len > 0 && (text[0] == '\'' || text[0] == '"'))
+        return quoted_value(text, len);
+    return bare_value(text, len, in_url);
 }
 
 /* ---- masking ---- */
@@ -260,10 +322,7 @@ static bool place_at(const char *text, size_t len, size_t at, size_t *from, size
     if (*from == len)
         return false;
     bool in_url = at > 0 && (text[at - 1] == '?' || text[at - 1] == '&');
-    if (text[*from] == '\'' || text[*from] == '"')
-        *to = *from + quoted_value(text + *from, len - *from);
-    else
-        *to = *from + bare_value(text + *from, len - *from, in_url);
+    *to = *from + length_of_value(text + *from, len - *from, in_url);
     return *to > *from;
 }
 

@@ -167,6 +167,16 @@ static void test_other_places(void)
     SHOWS(NULL, "{\"password\": \"a\\\"b\", \"c\":1}", "{\"password\": ***, \"c\":1}");
     SHOWS(NULL, "create role r password 'it''s' login", "create role r password *** login");
     SHOWS(NULL, "ALTER ROLE r PASSWORD E'a\\'b';", "ALTER ROLE r PASSWORD E***;");
+    SHOWS(NULL, "alter role r password U&'s\\0041' login", "alter role r password U&*** login");
+    SHOWS(NULL, "alter role r password n's' login", "alter role r password n*** login");
+    SHOWS(NULL, "alter role r password $$it's$$ login", "alter role r password *** login");
+    SHOWS(NULL, "alter role r password $q$a$$b$q$;", "alter role r password ***;");
+    SHOWS(NULL, "alter role r password $q$a $q b", "alter role r password ***");
+    SHOWS(NULL, "alter role r password\n\t's'", "alter role r password\n\t***");
+    SHOWS(NULL, "password -- it's\n/* 'a' */'s' login", "password -- it's\n/* 'a' */*** login");
+    SHOWS(NULL, "password/**/'s'", "password/**/***");
+    SHOWS(NULL, "connect('host=h password=''a b'' user=u')", "connect('host=h password=*** user=u')");
+    SHOWS(NULL, "set password = '', a = 'b'", "set password = ***, a = 'b'");
 }
 
 static void test_keyword_without(void)
@@ -180,6 +190,13 @@ static void test_keyword_without(void)
         "password",
         "the password's length",
         "password expired",
+        "password $1",
+        "password -- 's",
+        "password /* 's'",
+        "password\n",
+        "password U&",
+        "password $",
+        "password $a",
     };
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         SHOWS(NULL, texts[i], texts[i]);
