@@ -4,6 +4,8 @@
 #include "bind/pg/mux.h"
 #include "bind/pg/traced.h"
 
+#include <string.h>
+
 /* Taking a connection that is there is no wait. */
 #define SHORT_WAIT_NS (20 * UINT64_C(1000))
 
@@ -63,6 +65,33 @@ static void tell_queued(lua_State *L, struct pg_statement *st)
         st->span.start = sent;
 }
 
+static bool begins(const char *sql, const char *word)
+{
+    return strncmp(sql, word, strlen(word)) == 0;
+}
+
+/* Names of savepoints and cursors that dbrun makes have a number, so that each text would be another one: it is
+ * told without the name. */
+static const char *without_name(const char *sql, size_t *len)
+{
+    static const char *const words[] = {"SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT", "CLOSE"};
+    static const char declare[] = "DECLARE dbrun_cursor_", cursor[] = "CURSOR FOR ";
+    const char *at;
+    for (int i = 0; i < 4; i++) {
+        size_t n = strlen(words[i]);
+        if (begins(sql, words[i]) && begins(sql + n, " dbrun_")) {
+            *len = n;
+            return sql;
+        }
+    }
+    if (begins(sql, "FETCH FORWARD ") && (at = strstr(sql, " FROM dbrun_cursor_")))
+        *len = (size_t)(at - sql);
+    if (!begins(sql, declare) || !(at = strstr(sql, cursor)))
+        return sql;
+    *len -= (size_t)(at - sql);
+    return at;
+}
+
 static void tell(lua_State *L, struct pg_statement *st, const struct error *e)
 {
     struct runtime *rt = st->engine->rt;
@@ -75,8 +104,8 @@ static void tell(lua_State *L, struct pg_statement *st, const struct error *e)
     struct trace_event event = pg_traced_event(L, rt, shared ? TRACE_SHARED : TRACE_POSTGRES, &place);
     if (st->describe_only || st->stale_only)
         event.name = "describe";
-    else
-        event.sql = lua_tolstring(L, 2, &event.len);
+    else if ((event.sql = lua_tolstring(L, 2, &event.len)))
+        event.sql = without_name(event.sql, &event.len);
     event.conn = shared ? st->shared->pid : link ? link->pid : 0;
     event.blocking = st->engine->sync;
     if (e)

@@ -26,6 +26,7 @@ engine:transaction(function(tx)
     for _ in tx:copy_out("select a from t where a > $1", {}, "geheim1") do end
     tx:pipeline(function(p) p:query("select $1", "geheim6") p:query "select 2" end)
     for _ in tx:cursor("select a from t where a <> $1", "geheim7") do end
+    for _ = 1, 2 do tx:transaction(function() end) end
 end)
 pcall(engine.transaction, engine, function(tx) tx:query "select 'back'" error "away" end)
 local shared = db.engine { url = os.getenv "DATABASE_URL", pipeline = 10 }
@@ -34,7 +35,7 @@ db.sync:query("select 'sync'")
 engine:query("select '</script><!--\\\1\t\"\127\u{202e}', '" .. ("ä"):rep(1500) .. "'")
 pcall(engine.query, engine, "select '\xff'")
 local r = redis.get()
-r:set("geheim9", "geheim10") -- line 24
+r:set("geheim9", "geheim10") -- line 25
 pcall(r.lpush, r, "geheim9", "geheim11")
 r:pipeline(function(p) p:get "geheim9" p:get "k" end)
 do local c <close> = r:acquire() c:ping() end
@@ -104,11 +105,14 @@ describe("--trace", function()
         local piped = find(list, "piped", "sql", "select 2")
         assert.same({ "b", 2, tx.args.conn, 1 }, { piped.ph, piped.pid, piped.tid, piped.args.rows })
         assert.is_truthy(find(list, "transaction", "end", "ROLLBACK"))
+        local counts = trace.totals(list) -- without their numbered names; the pipeline has one, too
+        assert.same({ 3, 3 }, { counts.SAVEPOINT, counts["RELEASE SAVEPOINT"] })
+        assert.same({ 1, 1 }, { counts["CURSOR FOR select a from t where a <> $1"], counts["FETCH FORWARD 1000"] })
         local shared = find(list, "shared", "sql", "'shared'")
         assert.same({ "b", 2, 1, 1 }, { shared.ph, shared.pid, shared.args.rows, shared.args.lane })
         assert.is_truthy(find(list, "postgres", "sql", "'sync'"))
         assert.is_truthy(find(list, "connect", "opened", "true"))
-        assert.equal("a.lua:24", find(list, "redis", "name", "SET").args.place)
+        assert.equal("a.lua:25", find(list, "redis", "name", "SET").args.place)
         assert.equal("WRONGTYPE", find(list, "redis", "name", "LPUSH").args.code)
         assert.equal(2, find(list, "redis", "name", "pipeline").args.commands)
         assert.is_true(find(list, "pool", "redis", "true").dur >= 0)
