@@ -178,6 +178,8 @@ static bool prepare(struct host *h)
         return o->unknown != NULL ? refuse_option(h) : refuse(h, "%s", o->error);
     if (o->help || o->about)
         return true;
+    if (o->trace == NULL && o->trace_limit != 0)
+        return refuse(h, "--trace-limit: there is no trace to limit (--trace FILE.html writes one)");
     if (!enter_folders(h))
         return false;
     if (o->env_file != NULL && access(o->env_file, R_OK) != 0)

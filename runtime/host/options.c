@@ -10,7 +10,7 @@
 #include <strings.h>
 
 /* Bytes of --trace-limit. */
-enum { MIN_TRACE = 64 << 10, DEFAULT_TRACE = 64 << 20 };
+enum { MIN_TRACE = 64 << 10 };
 
 __attribute__((format(printf, 2, 3))) static bool wrong(struct options *o, const char *fmt, ...)
 {
@@ -292,7 +292,6 @@ bool options_parse(struct options *o, int argc, char **argv)
 {
     static char help[] = "help";
     memset(o, 0, sizeof *o);
-    o->trace_limit = DEFAULT_TRACE;
     o->script = argc;
     o->actions = calloc((size_t)argc + 1, sizeof *o->actions);
     o->folders = calloc((size_t)argc + 1, sizeof *o->folders);

@@ -37,7 +37,7 @@ struct options {
     double statement_timeout;
     double lock_timeout;
     const char *trace;    /* the file; NULL = none */
-    uint64_t trace_limit; /* bytes */
+    uint64_t trace_limit; /* bytes; 0 = not given */
     const char *log;      /* the word; NULL = default */
     enum log_level log_level;
     const char *log_format; /* "text", "json" or NULL */

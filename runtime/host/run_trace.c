@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { DEFAULT_LIMIT = 64 << 20 };
+
 /* The handlers of a fork get no argument. */
 static struct trace *forking;
 
@@ -50,7 +52,7 @@ bool run_trace_open(struct host *h)
     if (path == NULL)
         return true;
     struct trace_settings s = {.path = path,
-                               .limit = h->options.trace_limit,
+                               .limit = h->options.trace_limit ? h->options.trace_limit : DEFAULT_LIMIT,
                                .version = DBRUN_VERSION,
                                .script = script_name(h),
                                .tell = tell,
@@ -63,8 +65,9 @@ bool run_trace_open(struct host *h)
     }
     h->trace = trace_open(&s);
     if (h->trace == NULL) {
-        snprintf(text, sizeof text, "--trace: cannot write %.400s: %s", path,
-                 errno == EEXIST ? "it is a link that leads to nothing" : strerror(errno));
+        snprintf(text, sizeof text, "--trace: cannot write %.400s: %s%s", path,
+                 errno == EEXIST ? "it is a link that leads to nothing" : strerror(errno),
+                 errno == EACCES ? " (the file is made anew: you must be allowed to write in its folder)" : "");
         report_line(h->progname, NULL, text);
         return false;
     }

@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,13 +22,13 @@ enum {
 struct trace_file {
     int fd;
     bool forked; /* this is a child's copy */
-    volatile sig_atomic_t writing;
+    atomic_bool writing; /* a flush, or the handler of a signal, which never ends to */
     pthread_t thread;
     pthread_mutex_t lock; /* held while a line is made, and while lines are written */
     pthread_cond_t stop;
     bool stopping;
     bool threaded;
-    int failure; /* errno of the first write that failed; what comes later is dropped */
+    _Atomic int failure; /* errno of the first write that failed; what comes later is dropped */
     bool told;
     uint64_t size;
     size_t len; /* of whole lines */
@@ -35,53 +36,6 @@ struct trace_file {
 };
 
 /* ---- opening ---- */
-
-/* A new file of this name beside it takes its place, so that nobody who has the old one open reads the trace,
- * and its mode is ours. */
-static int replace(const char *path)
-{
-    char name[PATH_MAX];
-    int n = snprintf(name, sizeof name, "%s.XXXXXX", path);
-    if (n < 0 || (size_t)n >= sizeof name) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    int fd = mkostemp(name, O_CLOEXEC);
-    if (fd < 0)
-        return -1;
-    if (rename(name, path) == 0)
-        return fd;
-    int reason = errno;
-    unlink(name);
-    close(fd);
-    errno = reason;
-    return -1;
-}
-
-static int open_path(const char *path)
-{
-    char target[PATH_MAX];
-    struct stat st;
-    if (stat(path, &st) != 0) {
-        if (errno != ENOENT)
-            return -1;
-        if (lstat(path, &st) != 0)
-            return replace(path);
-        errno = EEXIST; /* a link to nothing */
-        return -1;
-    }
-    if (S_ISDIR(st.st_mode)) {
-        errno = EISDIR;
-        return -1;
-    }
-    if (!S_ISREG(st.st_mode))
-        return open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
-    if (!realpath(path, target))
-        return -1;
-    return replace(target);
-}
-
-/* ---- writing ---- */
 
 static bool write_all(int fd, const char *data, size_t len)
 {
@@ -97,14 +51,78 @@ static bool write_all(int fd, const char *data, size_t len)
     return true;
 }
 
+static int close_failed(int fd)
+{
+    int reason = errno;
+    close(fd);
+    errno = reason;
+    return -1;
+}
+
+/* A new file of this name beside it takes its place once it has its first lines, so that nobody who has the old
+ * one open reads the trace, and its mode is ours. */
+static int replace(const char *path, const char *first, size_t len)
+{
+    char name[PATH_MAX];
+    int n = snprintf(name, sizeof name, "%s.XXXXXX", path);
+    if (n < 0 || (size_t)n >= sizeof name) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    int fd = mkostemp(name, O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    if (write_all(fd, first, len) && rename(name, path) == 0)
+        return fd;
+    int reason = errno;
+    unlink(name);
+    errno = reason;
+    return close_failed(fd);
+}
+
+/* A device or a pipe. */
+static int open_other(const char *path, const char *first, size_t len)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    return fd < 0 || write_all(fd, first, len) ? fd : close_failed(fd);
+}
+
+static int open_path(const char *path, const char *first, size_t len)
+{
+    char target[PATH_MAX];
+    struct stat st;
+    if (stat(path, &st) != 0) {
+        if (errno != ENOENT)
+            return -1;
+        if (lstat(path, &st) != 0)
+            return replace(path, first, len);
+        errno = EEXIST; /* a link to nothing */
+        return -1;
+    }
+    if (S_ISDIR(st.st_mode)) {
+        errno = EISDIR;
+        return -1;
+    }
+    if (!S_ISREG(st.st_mode))
+        return open_other(path, first, len);
+    if (!realpath(path, target))
+        return -1;
+    return replace(target, first, len);
+}
+
+/* ---- writing ---- */
+
 /* Under the lock. */
 static void flush(struct trace_file *f)
 {
-    f->writing = 1;
+    if (atomic_exchange(&f->writing, true)) {
+        f->len = 0; /* the process ends */
+        return;
+    }
     if (f->len > 0 && !f->failure && !f->forked && !write_all(f->fd, f->data, f->len))
         f->failure = errno;
     f->len = 0;
-    f->writing = 0;
+    atomic_store(&f->writing, false);
 }
 
 static void *each_second(void *arg)
@@ -142,12 +160,12 @@ static void start_thread(struct trace_file *f)
     pthread_attr_destroy(&attr);
 }
 
-struct trace_file *trace_file_open(const char *path)
+struct trace_file *trace_file_open(const char *path, const char *first, size_t len)
 {
     struct trace_file *f = calloc(1, sizeof *f);
     if (!f)
         return NULL;
-    f->fd = open_path(path);
+    f->fd = open_path(path, first, len);
     if (f->fd < 0) {
         int reason = errno;
         free(f);
@@ -181,16 +199,6 @@ void trace_file_end(struct trace_file *f, const char *at)
     pthread_mutex_unlock(&f->lock);
 }
 
-bool trace_file_write(struct trace_file *f, const char *data, size_t len)
-{
-    pthread_mutex_lock(&f->lock);
-    bool ok = write_all(f->fd, data, len);
-    int reason = errno;
-    pthread_mutex_unlock(&f->lock);
-    errno = reason;
-    return ok;
-}
-
 uint64_t trace_file_size(const struct trace_file *f)
 {
     return f->size;
@@ -209,9 +217,12 @@ int trace_file_failure(struct trace_file *f)
 void trace_file_rescue(struct trace_file *f)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
-    for (int i = 0; i < 100 && f->writing; i++)
+    bool busy = atomic_exchange(&f->writing, true);
+    for (int i = 0; i < 100 && busy; i++) {
         nanosleep(&pause, NULL);
-    if (!f->writing && f->len > 0 && !f->failure && !f->forked)
+        busy = atomic_exchange(&f->writing, true);
+    }
+    if (!busy && f->len > 0 && !f->failure && !f->forked)
         write_all(f->fd, f->data, f->len);
 }
 

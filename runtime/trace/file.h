@@ -13,16 +13,14 @@
 
 struct trace_file;
 
-/* Makes the file (mode 0600), in the place of one that is there; what a link leads to is replaced, a device
- * or pipe is written to. NULL, and errno, when that fails. */
-struct trace_file *trace_file_open(const char *path);
+/* Makes the file (mode 0600) with its first lines, in the place of one that is there; what a link leads to is
+ * replaced, a device or pipe is written to. NULL, and errno, when that fails: what was there stays. */
+struct trace_file *trace_file_open(const char *path, const char *first, size_t len);
 /* Room for a line of at most `most` bytes; NULL: it is not wanted any more. The line ends with
  * trace_file_end. */
 char *trace_file_begin(struct trace_file *f, size_t most);
 /* The line ends at `at`. */
 void trace_file_end(struct trace_file *f, const char *at);
-/* Writes bytes at once; false, and errno, when that failed. */
-bool trace_file_write(struct trace_file *f, const char *data, size_t len);
 /* Bytes of all lines so far. */
 uint64_t trace_file_size(const struct trace_file *f);
 /* Why a write has failed (an errno), once; 0: none has, or it was asked for. */

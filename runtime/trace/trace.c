@@ -78,17 +78,17 @@ static void last_lines(struct trace *t, int status)
 
 /* ---- life ---- */
 
-static bool write_first(struct trace *t)
+static struct trace_file *open_file(const struct trace *t)
 {
     struct buf first = {0};
-    bool ok = first_lines(t, &first);
-    if (!ok)
-        errno = ENOMEM;
-    ok = ok && trace_file_write(t->file, first.data, first.len);
+    struct trace_file *f = NULL;
+    errno = ENOMEM;
+    if (first_lines(t, &first))
+        f = trace_file_open(t->s.path, first.data, first.len);
     int reason = errno;
     buf_free(&first);
     errno = reason;
-    return ok;
+    return f;
 }
 
 static void free_all(struct trace *t)
@@ -110,12 +110,10 @@ struct trace *trace_open(const struct trace_settings *s)
     t->start = mono_now();
     t->room = s->limit - trace_totals_room(t);
     t->lowest = 1;
-    t->file = trace_file_open(s->path);
-    if (t->file && write_first(t))
+    t->file = open_file(t);
+    if (t->file)
         return t;
     int reason = errno;
-    if (t->file)
-        trace_file_close(t->file);
     free_all(t);
     errno = reason;
     return NULL;

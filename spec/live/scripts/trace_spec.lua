@@ -236,6 +236,22 @@ require 'dbrun.db'.async:value 'select 1' print 'here' io.stdout:flush() %s]]):f
             assert.equal(2, result.code, size)
             assert.matches("%-%-trace%-limit: expected a size", result.stderr)
         end
+        local alone = process.run { core.options.program, "--trace-limit", "1M", "-e", "print 'ran'", stdout = "capture",
+            stderr = "capture" }
+        assert.same({ 2, "" }, { alone.code, alone.stdout })
+        assert.matches("%-%-trace FILE.html writes one", alone.stderr)
+    end)
+
+    it("keeps the file that was there when the first lines of the new one cannot be written", function()
+        fs.mkdir(dir .. "/kept")
+        fs.write(dir .. "/kept/a.json", "old")
+        local result = process.run { "sh", "-c", "trap '' XFSZ; ulimit -f 0; exec \"$@\"", "sh",
+            core.options.program, "--no-env", "--trace", dir .. "/kept/a.json", "-e", "print 'ran'",
+            stdout = "capture", stderr = "capture" }
+        assert.same({ 2, "" }, { result.code, result.stdout })
+        assert.matches("cannot write .*a.json: File too large", result.stderr)
+        assert.same({ "a.json" }, fs.list(dir .. "/kept"))
+        assert.equal("old", fs.read(dir .. "/kept/a.json"))
     end)
 
     it("replaces a file, so that who has the old one reads nothing of the new one, and follows a link", function()
