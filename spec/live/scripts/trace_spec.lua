@@ -236,8 +236,9 @@ require 'dbrun.db'.async:value 'select 1' print 'here' io.stdout:flush() %s]]):f
             assert.equal(2, result.code, size)
             assert.matches("%-%-trace%-limit: expected a size", result.stderr)
         end
-        local alone = process.run { core.options.program, "--trace-limit", "1M", "-e", "print 'ran'", stdout = "capture",
-            stderr = "capture" }
+        local alone = process.run {
+            core.options.program, "--trace-limit", "1M", "-e", "print 'ran'", stdout = "capture", stderr = "capture",
+        }
         assert.same({ 2, "" }, { alone.code, alone.stdout })
         assert.matches("%-%-trace FILE.html writes one", alone.stderr)
     end)
