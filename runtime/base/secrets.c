@@ -267,8 +267,8 @@ static size_t dollar_tag(const char *text, size_t len)
     return i < len && text[i] == '$' ? i + 1 : 0;
 }
 
-/* Length of a value that ends as it begins: between two tags, or between doubled quotes, as in a string of SQL
- * that has a connection string. */
+/* Length of a value that ends as it begins: between two tags, or between doubled quotes, as in a string of
+ * SQL that has a connection string. */
 static size_t between(const char *text, size_t len, size_t tag)
 {
     const char *end = memmem(text + tag, len - tag, text, tag);

@@ -21,7 +21,7 @@ enum {
 
 struct trace_file {
     int fd;
-    bool forked; /* this is a child's copy */
+    bool forked;         /* this is a child's copy */
     atomic_bool writing; /* a flush, or the handler of a signal, which never ends to */
     pthread_t thread;
     pthread_mutex_t lock; /* held while a line is made, and while lines are written */
@@ -59,8 +59,8 @@ static int close_failed(int fd)
     return -1;
 }
 
-/* A new file of this name beside it takes its place once it has its first lines, so that nobody who has the old
- * one open reads the trace, and its mode is ours. */
+/* A new file of this name beside it takes its place once it has its first lines, so that nobody who has the
+ * old one open reads the trace, and its mode is ours. */
 static int replace(const char *path, const char *first, size_t len)
 {
     char name[PATH_MAX];
@@ -101,6 +101,10 @@ static int open_path(const char *path, const char *first, size_t len)
     }
     if (S_ISDIR(st.st_mode)) {
         errno = EISDIR;
+        return -1;
+    }
+    if (S_ISFIFO(st.st_mode) && st.st_uid != geteuid()) {
+        errno = EPERM; /* who made it in a folder of all would read the trace */
         return -1;
     }
     if (!S_ISREG(st.st_mode))

@@ -14,7 +14,8 @@
 struct trace_file;
 
 /* Makes the file (mode 0600) with its first lines, in the place of one that is there; what a link leads to is
- * replaced, a device or pipe is written to. NULL, and errno, when that fails: what was there stays. */
+ * replaced, a device or a pipe of one's own is written to. NULL, and errno, when that fails: what was there
+ * stays. */
 struct trace_file *trace_file_open(const char *path, const char *first, size_t len);
 /* Room for a line of at most `most` bytes; NULL: it is not wanted any more. The line ends with
  * trace_file_end. */

@@ -70,8 +70,8 @@ static bool begins(const char *sql, const char *word)
     return strncmp(sql, word, strlen(word)) == 0;
 }
 
-/* Names of savepoints and cursors that dbrun makes have a number, so that each text would be another one: it is
- * told without the name. */
+/* Names of savepoints and cursors that dbrun makes have a number, so that each text would be another one: it
+ * is told without the name. */
 static const char *without_name(const char *sql, size_t *len)
 {
     static const char *const words[] = {"SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT", "CLOSE"};

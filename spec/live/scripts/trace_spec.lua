@@ -191,6 +191,7 @@ require 'dbrun.db'.async:value 'select 1' print 'here' io.stdout:flush() %s]]):f
     end
 
     it("is whole after SIGINT, has its events after a second one, and its lines after SIGKILL", function()
+        local killed = started("kill.json", "while true do end") -- meanwhile its lines are written
         local child = started("int.json", "require 'dbrun.task'.sleep(9)")
         child:kill "INT"
         assert.equal(130, child:wait().code)
@@ -202,13 +203,12 @@ require 'dbrun.db'.async:value 'select 1' print 'here' io.stdout:flush() %s]]):f
         child:kill "INT"
         assert.equal(130, child:wait().code)
         assert.equal(1, #trace.of((events "twice.json"), "postgres"))
-        child = started("kill.json", "while true do end")
         local deadline = task.now() + 10
         while not fs.read(dir .. "/kill.json"):find("select 1", 1, true) and task.now() < deadline do
             task.sleep(0.05)
         end
-        child:kill "KILL"
-        child:wait()
+        killed:kill "KILL"
+        killed:wait()
         list, ended = events "kill.json"
         assert.same({ false, 1 }, { ended, #trace.of(list, "postgres") })
     end)
@@ -217,7 +217,10 @@ require 'dbrun.db'.async:value 'select 1' print 'here' io.stdout:flush() %s]]):f
         fs.mkdir(dir .. "/folder.json")
         fs.symlink("/dev/full", dir .. "/full.json")
         fs.symlink("nowhere", dir .. "/dangling.json")
+        process.run { "mkfifo", dir .. "/theirs.json" }
+        local root = pcall(fs.chown, dir .. "/theirs.json", 65534, 65534) -- only root can give it away
         for file, why in pairs {
+            ["theirs.json"] = root and "Operation not permitted" or nil,
             ["folder.json"] = "Is a directory", ["full.json"] = "No space left on device",
             ["none/a.json"] = "No such file or directory", ["dangling.json"] = "leads to nothing",
         } do
