@@ -119,10 +119,8 @@ static int open_path(const char *path, const char *first, size_t len)
 /* Under the lock. */
 static void flush(struct trace_file *f)
 {
-    if (atomic_exchange(&f->writing, true)) {
-        f->len = 0; /* the process ends */
-        return;
-    }
+    if (atomic_exchange(&f->writing, true))
+        return; /* the handler reads it, and the process ends */
     if (f->len > 0 && !f->failure && !f->forked && !write_all(f->fd, f->data, f->len))
         f->failure = errno;
     f->len = 0;
@@ -192,7 +190,10 @@ char *trace_file_begin(struct trace_file *f, size_t most)
     }
     if (f->len >= BLOCK || f->len + most > ROOM)
         flush(f);
-    return f->data + f->len;
+    if (f->len + most <= ROOM)
+        return f->data + f->len;
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
 }
 
 void trace_file_end(struct trace_file *f, const char *at)
