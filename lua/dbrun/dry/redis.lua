@@ -106,11 +106,9 @@ local function refuse(label, names, reason, hint)
     }
 end
 
-local function wrong_number(label)
-    errors.raise {
-        kind = "redis", code = "ERR", outcome = "not_sent",
-        message = ("ERR wrong number of arguments for '%s' command"):format(label:lower()),
-    }
+--- What the server would say.
+local function error_reply(text)
+    return errors.new { kind = "redis", code = text:match "^%S+", outcome = "not_sent", message = text }
 end
 
 --- A command that dbrun does not know: the server says what it is.
@@ -122,11 +120,43 @@ local function unknown_reads(handle, name, args)
         'what needs its answer can be left out: if not require("dbrun").dry_run then ... end')
 end
 
+--- The commands that a server has, by pool and name.
+---@type table<any, table<string, boolean>>
+local has <const> = {}
+
 --- Nothing of the command is sent. A server that cannot be reached, or does not answer, is an error all the same.
-local function reach(handle)
-    local ok <const>, e <const> = pcall(handle.call, handle, "PING")
-    if not ok and not (errors.is(e, "redis") and (e.code == "ERR" or e.code == "NOPERM")) then
-        error(e, 0)
+local function ask(handle, ...)
+    local ok <const>, reply <const> = pcall(handle.call, handle, ...)
+    if ok then
+        return reply
+    elseif not (errors.is(reply, "redis") and (reply.code == "ERR" or reply.code == "NOPERM")) then
+        error(reply, 0)
+    end
+end
+
+--- An older server has no HEXPIRE, another one has renamed FLUSHALL: that is asked once. Where the server does not
+--- tell, it has the command.
+---@return table? problem the error
+---@return boolean asked
+local function check_known(handle, label)
+    local _ <const>, _ <const>, pool <const> = handle:links()
+    local name <const>, of_pool <const> = label:match "^%S+", has[pool] or {}
+    local asked <const> = of_pool[name] == nil
+    has[pool] = of_pool
+    if asked then
+        local reply <const> = ask(handle, "COMMAND", "INFO", name)
+        of_pool[name] = type(reply) ~= "table" or type(reply[1]) == "table"
+    end
+    return not of_pool[name] and error_reply(("ERR unknown command '%s'"):format(name)) or nil, asked
+end
+
+--- Raises the error where there is one, else asks whether the server is there.
+local function reach(handle, label, wrong)
+    local problem <const>, asked <const> = check_known(handle, label)
+    if problem or wrong then
+        error(problem or error_reply(wrong), 0)
+    elseif not asked then
+        ask(handle, "PING")
     end
 end
 
@@ -154,32 +184,43 @@ local function judge(handle, name, args, how, typed)
             .. "it out")
     end
     local answer <const>, wrong <const> = answers.of(label, args)
-    if wrong then
-        wrong_number(label)
-    elseif answer == nil then
+    if answer == nil and not wrong then
         refuse(label, names, answers.why_not(label))
     elseif how == "pipeline" then
-        return false, { label = label, names = names, answer = answer }
+        return false, { label = label, names = names, answer = wrong and error_reply(wrong) or answer }
     end
-    reach(handle)
+    reach(handle, label, wrong)
     note(label, names)
     return false, typed and answer == "OK" and { status = answer } or answer
 end
 
 -- ---- pipelines ----
 
+--- The answers of commands that the server does not have become its errors. Something is asked when nothing else is
+--- sent.
+local function check_entries(entries, handle, sent)
+    local asked_any = sent > 0
+    for _, entry in ipairs(entries) do
+        local problem <const>, asked <const> = check_known(handle, entry.label)
+        entry.answer, asked_any = problem or entry.answer, asked_any or asked
+    end
+    if not asked_any and #entries > 0 then
+        ask(handle, "PING")
+    end
+end
+
 --- What a pipeline does not send is told when it is sent.
 local function send_of(send)
     return function(pipeline, undo, stop, name)
         local queued <const>, sent <const>, handle <const> = pipeline:told()
-        if queued and sent == 0 then
-            local of_client <const> = getmetatable(handle) == core.redis.class "client"
-            reach(of_client and stop and handle:__until(stop) or handle)
-        end
         local entries <const> = queued and table.move(queued, 1, #queued, 1, {}) or {}
+        local of_client <const> = getmetatable(handle) == core.redis.class "client"
+        check_entries(entries, of_client and stop and handle:__until(stop) or handle, sent)
         local replies <const> = send(pipeline, undo, stop, name)
         for _, entry in ipairs(entries) do
-            note(entry.label, entry.names)
+            if not errors.is(entry.answer) then
+                note(entry.label, entry.names)
+            end
         end
         return replies
     end

@@ -1,10 +1,12 @@
 --- What a Redis command that writes is answered in a dry run. Only from its arguments: as if what it needs were there,
---- and what it makes were new. A command whose answer depends on what the server has gets none.
+--- and what it makes were new. A command whose answer depends on what the server has gets none; arguments that every
+--- server refuses get its error.
 local core <const> = require "dbrun.core"
 
 local M = {}
 
----@alias dbrun.dry.Answer fun(args: (string|number)[]): any nil: it depends on what the server has
+---@alias dbrun.dry.Answer fun(args: (string|number)[]): any, string? nil: it depends on what the server has, or the
+---  error that the server has for it
 
 local function word(args, i)
     return args[i] and tostring(args[i]):upper()
@@ -23,11 +25,55 @@ local function count(from, step)
     end
 end
 
---- Without one of the conditions behind argument `last`.
-local function unless_behind(last, answer)
-    return function(args)
-        return #args <= last and answer(args) or nil
+-- ---- what the server refuses ----
+
+local NO_INTEGER <const>, SYNTAX <const> = "ERR value is not an integer or out of range", "ERR syntax error"
+
+local function integer(value)
+    return math.type(value) == "integer" and value
+        or type(value) == "string" and value:find "^%-?%d+$" and math.tointeger(tonumber(value)) or nil
+end
+
+--- A time from now, which is at least 1.
+local function check_time(value, name)
+    local n <const> = integer(value)
+    if not n then
+        return NO_INTEGER
     end
+    return n <= 0 and ("ERR invalid expire time in '%s' command"):format(name) or nil
+end
+
+--- EXPIRE and its like: with a condition the answer depends on the time that the key has.
+local function expire(args)
+    if not integer(args[2]) then
+        return nil, NO_INTEGER
+    end
+    return #args == 2 and 1 or nil
+end
+
+local function setex(name)
+    return function(args)
+        local wrong <const> = check_time(args[2], name)
+        return not wrong and "OK" or nil, wrong
+    end
+end
+
+local FLUSH <const> = { ASYNC = true, SYNC = true }
+
+local function flush(args)
+    if #args > 1 or #args == 1 and not FLUSH[word(args, 1)] then
+        return nil, SYNTAX
+    end
+    return "OK"
+end
+
+local function xdel(args)
+    for i = 2, #args do
+        if not tostring(args[i]):find "^%d+$" and not tostring(args[i]):find "^%d+%-%d+$" then
+            return nil, "ERR Invalid stream ID specified as stream command argument"
+        end
+    end
+    return #args - 1
 end
 
 -- ---- commands with options ----
@@ -35,13 +81,19 @@ end
 --- How many arguments follow an option that does not make the answer another one.
 local EXPIRY <const> = { EX = 1, PX = 1, EXAT = 1, PXAT = 1, KEEPTTL = 0 }
 
---- From argument `from` on there are only such options.
-local function only_expiry(args, from)
+--- Are there only such options from argument `from` to `last`? And what the server says to them.
+local function only_expiry(args, from, last, name)
     local i = from
-    while i <= #args do
+    while i <= last do
         local takes <const> = EXPIRY[word(args, i)]
         if not takes then
             return false
+        elseif i + takes > last then
+            return false, SYNTAX
+        end
+        local wrong <const> = takes == 1 and check_time(args[i + 1], name)
+        if wrong then
+            return false, wrong
         end
         i = i + 1 + takes
     end
@@ -49,26 +101,31 @@ local function only_expiry(args, from)
 end
 
 local function set(args)
-    return only_expiry(args, 3) and "OK" or nil
+    local fine <const>, wrong <const> = only_expiry(args, 3, #args, "set")
+    return fine and "OK" or nil, wrong
 end
 
 --- MSETEX numkeys key value ... options
 local function msetex(args)
-    local keys <const> = math.tointeger(tonumber(args[1]))
-    return keys and keys > 0 and only_expiry(args, 2 + 2 * keys) and 1 or nil
+    local keys <const> = integer(args[1])
+    if not keys or keys <= 0 or #args < 1 + 2 * keys then
+        return nil
+    end
+    local fine <const>, wrong <const> = only_expiry(args, 2 + 2 * keys, #args, "msetex")
+    return fine and 1 or nil, wrong
 end
 
 --- HSETEX key options FIELDS numfields field value ...
 local function hsetex(args)
-    local i = 2
-    while i <= #args and word(args, i) ~= "FIELDS" do
-        local takes <const> = EXPIRY[word(args, i)]
-        if not takes then
-            return nil
-        end
-        i = i + 1 + takes
+    local fields = 2
+    while fields <= #args and word(args, fields) ~= "FIELDS" do
+        fields = fields + 1
     end
-    return 1
+    local fine <const>, wrong <const> = only_expiry(args, 2, fields - 1, "hsetex")
+    if fine and integer(args[fields + 1]) ~= (#args - fields - 1) / 2 then
+        return nil, SYNTAX
+    end
+    return fine and 1 or nil, wrong
 end
 
 --- ZADD and GEOADD: options, then `step` arguments for each member.
@@ -78,8 +135,11 @@ local function members(step)
         while word(args, i) == "CH" do
             i = i + 1
         end
-        if tonumber(args[i]) == nil then
+        local score <const> = args[i] and tostring(args[i])
+        if not score or not tonumber(score) and not score:lower():find "^[+-]?inf" then
             return nil -- NX, XX, GT, LT, INCR
+        elseif (#args - i + 1) % step ~= 0 then
+            return nil, SYNTAX
         end
         return (#args - i + 1) // step
     end
@@ -90,6 +150,8 @@ local function each_field(before)
     return function(args)
         if word(args, before + 1) ~= "FIELDS" then
             return nil -- a condition
+        elseif integer(args[before + 2]) ~= #args - before - 2 then
+            return nil, "ERR The `numfields` parameter must match the number of arguments"
         end
         local list <const> = {}
         for i = 1, #args - before - 2 do
@@ -112,11 +174,11 @@ end
 --- The least number of arguments, and the answer. With fewer the server refuses the command.
 ---@type table<string, {[1]: integer, [2]: dbrun.dry.Answer}>
 local ANSWERS <const> = {
-    SET = { 2, set }, SETEX = { 3, OK }, PSETEX = { 3, OK }, MSET = { 2, OK }, MSETEX = { 3, msetex },
+    SET = { 2, set }, SETEX = { 3, setex "setex" }, PSETEX = { 3, setex "psetex" }, MSET = { 2, OK }, MSETEX = { 3, msetex },
     RENAME = { 2, OK }, RESTORE = { 3, OK }, COPY = { 2, copy },
     DEL = { 1, count(1) }, UNLINK = { 1, count(1) },
-    EXPIRE = { 2, unless_behind(2, ONE) }, PEXPIRE = { 2, unless_behind(2, ONE) },
-    EXPIREAT = { 2, unless_behind(2, ONE) }, PEXPIREAT = { 2, unless_behind(2, ONE) }, PERSIST = { 1, ONE },
+    EXPIRE = { 2, expire }, PEXPIRE = { 2, expire }, EXPIREAT = { 2, expire }, PEXPIREAT = { 2, expire },
+    PERSIST = { 1, ONE },
     HSET = { 3, count(2, 2) }, HMSET = { 3, OK }, HDEL = { 2, count(2) }, HSETEX = { 5, hsetex },
     HEXPIRE = { 5, each_field(2) }, HPEXPIRE = { 5, each_field(2) }, HEXPIREAT = { 5, each_field(2) },
     HPEXPIREAT = { 5, each_field(2) }, HPERSIST = { 4, each_field(1) },
@@ -124,11 +186,11 @@ local ANSWERS <const> = {
     ZADD = { 3, members(2) }, ZREM = { 2, count(2) }, GEOADD = { 4, members(3) },
     LSET = { 3, OK }, LTRIM = { 3, OK },
     PFADD = { 1, ONE }, PFMERGE = { 1, OK },
-    XDEL = { 2, count(2) }, XACK = { 3, count(3) }, XSETID = { 2, OK },
+    XDEL = { 2, xdel }, XACK = { 3, count(3) }, XSETID = { 2, OK },
     ["XGROUP CREATE"] = { 4, OK }, ["XGROUP SETID"] = { 4, OK }, ["XGROUP DESTROY"] = { 3, ONE },
     ["XGROUP CREATECONSUMER"] = { 4, ONE },
     PUBLISH = { 2, NONE }, SPUBLISH = { 2, NONE },
-    FLUSHDB = { 0, OK }, FLUSHALL = { 0, OK }, SWAPDB = { 2, OK },
+    FLUSHDB = { 0, flush }, FLUSHALL = { 0, flush }, SWAPDB = { 2, OK },
     ["SCRIPT LOAD"] = { 2, script_load }, ["SCRIPT FLUSH"] = { 1, OK },
     ["FUNCTION DELETE"] = { 2, OK }, ["FUNCTION FLUSH"] = { 1, OK },
     ["CONFIG SET"] = { 3, OK }, ["CONFIG RESETSTAT"] = { 1, OK }, ["CONFIG REWRITE"] = { 1, OK },
@@ -144,7 +206,7 @@ local PAIRS <const> = { MSET = 1, HSET = 2, HMSET = 2, ["CONFIG SET"] = 2 }
 ---@param name string upper case, with the subcommand
 ---@param args (string|number)[]
 ---@return any answer nil: it depends on what the server has
----@return boolean? wrong the number of arguments is one that the server refuses
+---@return string? wrong the error that the server has for these arguments
 function M.of(name, args)
     local entry <const> = ANSWERS[name]
     if not entry then
@@ -152,7 +214,7 @@ function M.of(name, args)
     end
     local pairs_from <const> = PAIRS[name]
     if #args < entry[1] or pairs_from and (#args - pairs_from) % 2 == 0 then
-        return nil, true
+        return nil, ("ERR wrong number of arguments for '%s' command"):format(name:lower():gsub(" ", "|"))
     end
     return entry[2](args)
 end

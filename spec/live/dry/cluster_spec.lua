@@ -76,13 +76,16 @@ describe("a dry run", function()
         renamed:cli("put", "greeting", "hello")
         local ok <const>, result <const> = pcall(run, [[
             local r = require "dbrun.redis".get()
-            print(r:peek "greeting", table.unpack(r:pipeline(function(p) p:set("a", 1) p:peek "greeting" end)))
+            print(r:peek "greeting", table.unpack(r:pipeline(function(p) p:del "a" p:peek "greeting" end)))
+            local replies = r:pipeline(function(p) p:set("a", 1) p:del "a" end)
+            print(select(2, pcall(r.set, r, "a", 1)).message, replies[1].message, replies[2])
             print(select(2, pcall(r.put, r, "greeting", 1)).message:sub(1, 47), r:peek "greeting")
             print(select(2, pcall(r.pipeline, r, function(p) p:put("greeting", 1) end)).kind)
         ]], renamed.url, { "--dry-run" })
         renamed:stop()
         assert(ok, result)
-        assert.equal("hello\tOK\thello\nredis: a dry run cannot answer PUT: dbrun does \thello\nusage\n", result.stdout)
+        assert.equal("hello\t1\thello\nERR unknown command 'SET'\tERR unknown command 'SET'\t1\n"
+            .. "redis: a dry run cannot answer PUT: dbrun does \thello\nusage\n", result.stdout, result.stderr)
     end)
 
     it("refuses each write with --read-only", function()
