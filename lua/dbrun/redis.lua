@@ -76,7 +76,8 @@ local M = {}
 ---print(r:closed())  --> false
 ---```
 ---@field package watched fun(self: dbrun.redis.Client, opts: table, fn: function, hooks: table?): any[]
----@field package links fun(self: dbrun.redis.Client): integer, integer, userdata serials of connections; the pool
+---@field package links fun(self: dbrun.redis.Client): integer, integer, userdata, integer serials of connections; the
+---  pool; the number of the database
 ---@field package __until fun(self: dbrun.redis.Client, stop: number?): dbrun.redis.Client, number the same client, all
 ---  of whose commands end by `stop` on the clock of task.now(): by default the deadline of a call that begins now
 ---@field package batch fun(self: dbrun.redis.Client, transaction: boolean): dbrun.redis.Pipeline
@@ -118,7 +119,7 @@ local M = {}
 ---local c = r:acquire()
 ---c:discard() -- closes it for good
 ---```
----@field package links fun(self: dbrun.redis.Connection): integer, integer, userdata
+---@field package links fun(self: dbrun.redis.Connection): integer, integer, userdata, integer
 ---@field package __until fun(self: dbrun.redis.Connection, stop: number?): dbrun.redis.Connection, number itself
 ---@field package raw fun(self: dbrun.redis.Connection, name: string, ...): any
 ---@field package listen fun(self: dbrun.redis.Connection, ...): any

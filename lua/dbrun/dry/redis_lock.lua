@@ -15,8 +15,11 @@ local held <const> = {}
 ---@type table<string, integer>
 local counted <const> = {}
 
+--- Clients of one server and database share their locks.
 local function id_of(lock, key)
-    return tostring(lock.client) .. " " .. key
+    local client <const> = type(lock.client) == "userdata" and lock.client or rawget(lock.client, "inner")
+    local database <const> = client and select(4, client:links()) or 0 -- a cluster has one
+    return ("%s %d %s"):format(tostring(lock.client), database, key)
 end
 
 local function holder(lock)

@@ -109,7 +109,10 @@ static int queue_told(lua_State *L, struct redis_batch *b)
     luaL_checkstack(L, 3, NULL);
     if (b->told == 0) {
         lua_newtable(L);
-        lua_setiuservalue(L, 1, USER_TOLD);
+        if (b->told == 0) /* a finaliser of the script may have queued one meanwhile */
+            lua_setiuservalue(L, 1, USER_TOLD);
+        else
+            lua_pop(L, 1);
     }
     lua_getiuservalue(L, 1, USER_TOLD);
     lua_pushvalue(L, -2);

@@ -10,6 +10,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct item {
     struct inbox_item base; /* first: free_item and the others cast it back */
@@ -101,12 +102,21 @@ int redis_feed__listen(lua_State *L)
     return 0;
 }
 
+/* [P|S][UN]SUBSCRIBE: what --read-only and a dry run have not seen may do nothing else. */
+static bool is_subscription(const struct redis_command *cmd)
+{
+    const char *at = strstr(cmd->name, "SUBSCRIBE");
+    return at && strcmp(at, "SUBSCRIBE") == 0;
+}
+
 int redis_feed__post(lua_State *L)
 {
     struct runtime *rt = bind_runtime(L);
     bind_check_type(L, REDIS_CONN_CLASS, 2, "the name of the command", LUA_TSTRING);
     const struct redis_command *cmd = redis_command_push(L, rt, 2);
     lua_replace(L, 2);
+    if (!is_subscription(cmd))
+        return redis_refuse(L, rt, cmd, 3, "conn:call(name, ...) runs a command on a dedicated connection");
     struct redis_session *s = redis_check_handle(L, 1)->session;
     struct redis_queue *q = redis_session_queue(s);
     struct redis_args_error wrong;

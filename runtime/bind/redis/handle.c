@@ -61,7 +61,8 @@ int redis_handle__links(lua_State *L)
     lua_pushinteger(L, s && s->link ? (lua_Integer)s->link->serial : 0);
     lua_pushinteger(L, s ? (lua_Integer)s->answered : 0);
     lua_pushlightuserdata(L, s ? s->pool : NULL);
-    return 3;
+    lua_pushinteger(L, s && !s->closed ? s->pool->target->db : 0);
+    return 4;
 }
 
 /* ---- deadlines ---- */

@@ -57,8 +57,8 @@ static inline bool redis_is_over(const struct redis_handle *h)
     return h->until != DEADLINE_NEVER && h->until <= mono_now();
 }
 /* links() -> the serial number of the connection now (0: none), that of the connection whose reply a task
- * took last (0: none), and a light userdata that is different for each pool. Never raises for a handle: what
- * it tells of may be over. */
+ * took last (0: none), a light userdata that is different for each pool, and the number of the database.
+ * Never raises for a handle: what it tells of may be over. */
 int redis_handle__links(lua_State *L);
 
 /* Issues the command at the end of the session's queue, from `from` on, and parks the task; then k continues

@@ -133,6 +133,27 @@ describe("a dry run", function()
             ]]
         end)
 
+        it("arguments that every server refuses, as it does", function()
+            prints [[
+                local function of(...) return (select(2, pcall(r.call, r, ...)).message:gsub("^ERR ", "")) end
+                print(of("SET", "a", 1, "EX"), of("set", "a", 1, "px", 0)) --> syntax error	invalid expire time in 'set' command
+                print(of("EXPIRE", "a", "soon")) --> value is not an integer or out of range
+                print(of("SETEX", "a", "1.5", "x")) --> value is not an integer or out of range
+                print(of("FLUSHALL", "now"), of("ZADD", "z", 1, "a", 2)) --> syntax error	syntax error
+                print(of("XDEL", "s", "first")) --> Invalid stream ID specified as stream command argument
+                print(r:zadd("z", "-inf", "a"), r:set("a", 1, "Ex", "60"), r:flushdb "async") --> 1	OK	OK
+                local replies = r:pipeline(function(p) p:set "a" p:hset("h", "a") p:set("a", 1, "EX", 0) p:del "a" end)
+                print(replies[1].code, replies[2].kind, replies[3].code, replies[4]) --> ERR	redis	ERR	1
+            ]]
+        end)
+
+        it("what would be posted on a connection", function()
+            prints [[
+                local c <close> = r:acquire()
+                print(select(2, pcall(c.post, c, "SET", "greeting", 1)).kind, c:get "greeting") --> usage	hello
+            ]]
+        end)
+
         it("a write that the server would refuse for its arguments, and a server that is not there", function()
             prints [[
                 print(select(2, pcall(r.set, r, "a")).message) --> ERR wrong number of arguments for 'set' command
@@ -160,6 +181,14 @@ describe("a dry run", function()
                 local n = 0
                 local function once() local o <close> = r:lock("turn", { wait = 5 }) n = n + 1 end
                 task.all { once, once } print(n) --> 2
+            ]]
+        end)
+
+        it("of each database by itself", function()
+            prints [[
+                local other = redis.client { url = os.getenv "REDIS_URL" .. "?db=1" }
+                local l = r:lock "report"
+                print(other:lock "report":release(), l:release()) --> true	true
             ]]
         end)
 
