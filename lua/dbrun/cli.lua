@@ -155,6 +155,8 @@ function M.run(spec, argv)
         return leave(command_line.OK)
     end
     local program = help.program(root, path)
+    local dry = core.options.dry_run and require "dbrun.dry"
+    if dry then dry.quiet = true end
     local ok, parsed = pcall(require "dbrun.cli.parse".parse, root, argv)
     if not ok then
         if errors.is(parsed, "usage") then return refused(root, program, parsed) end
@@ -163,6 +165,7 @@ function M.run(spec, argv)
         command_line.print(help.text(parsed.level, program))
         return leave(command_line.OK)
     end
+    if dry then dry.quiet = false end
     if parsed.dry_run then require "dbrun.dry.start".start(true) end
     current.yes = current.has_yes and parsed.args.yes == true
     return leave(work(root, parsed.level, parsed.args))

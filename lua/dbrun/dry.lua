@@ -9,7 +9,8 @@ local tty <const> = require "dbrun.tty"
 
 ---@class dbrun.dry
 ---@field parts dbrun.dry.Part[] in the order of the summary; of dbrun.dry.start
-local M = { parts = {} }
+---@field quiet boolean nothing is said where nothing would have changed: the script has not begun
+local M = { parts = {}, quiet = false }
 
 local finished = false
 
@@ -26,7 +27,7 @@ end
 function M.finish()
     if finished or #M.parts == 0 then return end
     finished = true
-    return core.task.shield(require "dbrun.dry.summary".print, M.parts)
+    return core.task.shield(require "dbrun.dry.summary".print, M.parts, M.quiet)
 end
 
 ---Ends the dry run without a word: a command has none.

@@ -1,6 +1,7 @@
 --- The rows that a dry run would have changed, by table, from the server's counters of the transaction: what cascades
 --- and triggers do is in them. They count what was rolled back to a savepoint, too; that is subtracted.
 local catalog <const> = require "dbrun.db.catalog"
+local columns <const> = require "dbrun.dry.columns"
 local command_line <const> = require "dbrun.command_line"
 
 local M = {}
@@ -62,7 +63,7 @@ local WORDS <const> = { "inserted", "updated", "deleted" }
 ---@param tables table<string, dbrun.dry.TableCounts>
 ---@return string[]
 function M.lines(tables)
-    local list, width = {}, 0
+    local list = {}
     for _, one in pairs(tables) do
         local words = {}
         for i, word in ipairs(WORDS) do
@@ -71,15 +72,10 @@ function M.lines(tables)
         if #words > 0 then
             local text = table.concat(words, ", ") .. (one.named and "" or " (by a cascade, a trigger or a function)")
             list[#list + 1] = { one.name, text }
-            width = math.max(width, utf8.len(one.name) or #one.name)
         end
     end
     table.sort(list, function(a, b) return a[1] < b[1] end)
-    local lines = {}
-    for i, pair in ipairs(list) do
-        lines[i] = pair[1] .. (" "):rep(width - (utf8.len(pair[1]) or #pair[1]) + 2) .. pair[2]
-    end
-    return lines
+    return columns.lines(list)
 end
 
 return M

@@ -1,9 +1,9 @@
 --- Child processes in a dry run: they are told, not run, and look as if they had ended at once with status 0 and no
 --- output, unless their spec has `dry_run = "run"`. So are signals to other processes, os.execute and io.popen.
+local child_words <const> = require "dbrun.dry.child_words"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local fs <const> = require "dbrun.fs"
-local mask <const> = require "dbrun.config.mask"
 local tty <const> = require "dbrun.tty"
 
 local proc <const> = core.process
@@ -11,7 +11,7 @@ local proc <const> = core.process
 local M = {}
 
 local MOST_BYTES <const> = 200 -- of a command line
-local MOST_LINES <const> = 50 -- of the summary
+local MOST_LINES <const> = 50 -- while it runs, and of the summary
 
 -- ---- what is told ----
 
@@ -26,40 +26,26 @@ local function cut(text)
     return #text > MOST_BYTES and text:sub(1, (utf8.offset(text, 0, MOST_BYTES) or MOST_BYTES) - 1) .. "..." or text
 end
 
-local function note(text)
+local NO_OUTPUT <const> = 'not run, its output is empty; process.run { ..., dry_run = "run" } runs one that only reads'
+local output_told = false
+
+--- `speaks`: the script can read what the child says, and gets nothing. That is told once.
+local function note(text, speaks)
     text = cut(text)
     if times[text] then
         times[text] = times[text] + 1
         return
-    elseif #list < MOST_LINES then
-        times[text], list[#list + 1] = 1, text
-    else
+    elseif #list == MOST_LINES then
         left_out = left_out + 1
+        if left_out == 1 then
+            require "dbrun.dry".tell "process: more of them, which the end counts"
+        end
+        return
     end
-    require "dbrun.dry".tell("process: " .. text)
-end
-
---- The words of a command line as a shell would take them, without secrets.
-local function line_of(words)
-    local shown <const>, hide = {}, false
-    for i, word in ipairs(words) do
-        local is_option <const> = word:find "^%-%-?%a[%w_-]*$" ~= nil
-        word = hide and not is_option and "***" or mask.by_value(word)
-        hide = is_option and mask.by_name(word)
-        shown[i] = word:find "^[%w@%%+=:,./_*-]+$" and word or "'" .. word:gsub("'", "'\\''") .. "'"
-    end
-    return table.concat(shown, " ")
-end
-
---- A command of a shell: what looks like a secret is hidden, all else is as it was.
-local function shell_line(command)
-    local hide = false
-    return (command:gsub("[^%s;|&()]+", function(word)
-        local is_option <const> = word:find "^%-%-?%a[%w_-]*$" ~= nil
-        local hidden <const> = hide and not is_option
-        hide = is_option and mask.by_name(word)
-        return hidden and "***" or mask.by_value(word)
-    end))
+    times[text], list[#list + 1] = 1, text
+    local more <const> = speaks and not output_told and (" (%s)"):format(NO_OUTPUT) or ""
+    output_told = output_told or speaks or false
+    require "dbrun.dry".tell("process: " .. text .. more)
 end
 
 -- ---- a child that was not started ----
@@ -72,30 +58,67 @@ local Handle <const> = {}
 local handle_meta <const> = { __index = Handle, __close = function() end }
 
 function Handle:pid() return self.number end
+
+function Handle:write()
+    if self.stdin ~= "pipe" then
+        errors.fail("usage", ("process: the standard input of '%s' is no pipe"):format(self.name),
+            'start it with stdin_from = "pipe"')
+    elseif self.closed then
+        errors.fail("usage", ("process: the standard input of '%s' is closed"):format(self.name),
+            "close_stdin() comes after the last write")
+    end
+end
+
+function Handle:close_stdin() self.closed = true end
 function Handle.wait() return true end
 function Handle.status() return 0 end
 function Handle.output() return "" end
 function Handle.line() return nil end
 function Handle.over() return nil end
-function Handle.write() end
 function Handle.feed() end
-function Handle.close_stdin() end
 function Handle.kill() return false end
 function Handle.terminate() end
 function Handle.close() end
 
---- A program that is not there is an error, as it would be. (With an environment of its own, its PATH decides.)
+local function in_folder(normal, path)
+    return path:sub(1, 1) ~= "/" and normal.cwd and fs.join(normal.cwd, path) or path
+end
+
+--- What keeps a child from being started is an error, as it would be. (With an environment of its own, its PATH
+--- decides.)
 local function check_program(normal)
     local name <const> = normal.argv[1]
-    local there
-    if name:find("/", 1, true) then
-        there = fs.access(name:sub(1, 1) ~= "/" and normal.cwd and fs.join(normal.cwd, name) or name, "x")
-    else
-        there = normal.env ~= nil or require "dbrun.stack.programs".which(name) ~= nil
+    local shown <const> = tty.printable(name)
+    local cwd <const> = normal.cwd and fs.stat(normal.cwd)
+    if normal.cwd and not (cwd and cwd.kind == "folder") then
+        errors.fail("io", ("cannot run '%s' in the folder '%s': %s"):format(shown, tty.printable(normal.cwd),
+            cwd and "Not a directory" or "No such file or directory"))
+    elseif name:find("/", 1, true) then
+        local stat <const> = fs.stat(in_folder(normal, name))
+        if not stat then
+            errors.fail("io", ("cannot run '%s': No such file or directory"):format(shown), "is the path right?")
+        elseif stat.kind == "folder" or not fs.access(in_folder(normal, name), "x") then
+            errors.fail("io", ("cannot run '%s': Permission denied"):format(shown),
+                "the file, or a folder above it, does not allow it for this user")
+        end
+    elseif not normal.env and not require "dbrun.stack.programs".which(name) then
+        errors.fail("io", ("cannot run '%s': No such file or directory"):format(shown),
+            "is it installed, and is its folder in PATH?")
     end
-    if not there then
-        errors.fail("io", ("'%s' cannot be run: there is no such program"):format(tty.printable(name)),
-            not name:find("/", 1, true) and "it was searched in PATH" or nil)
+end
+
+local function check_open(normal, path, fine)
+    if path and not fine then
+        errors.fail("io", ("cannot open '%s' for '%s': No such file or directory"):format(tty.printable(path),
+            tty.printable(normal.argv[1])))
+    end
+end
+
+--- Files for its output are not made; their folder must be there.
+local function check_streams(normal)
+    check_open(normal, normal.stdin_path, normal.stdin_path and fs.exists(normal.stdin_path))
+    for _, path in ipairs { normal.stdout_path or false, normal.stderr_path or false } do
+        check_open(normal, path, path and fs.exists(fs.dirname(path)))
     end
 end
 
@@ -113,9 +136,12 @@ local function start(normal)
         return handle
     end
     check_program(normal)
-    note(line_of(normal.argv))
+    check_streams(normal)
+    note(child_words.line_of(normal.argv), normal.stdout == "pipe")
     children = children + 1
-    return setmetatable({ number = NO_PROCESS + children }, handle_meta)
+    return setmetatable({
+        number = NO_PROCESS + children, name = tty.printable(normal.argv[1]), stdin = normal.stdin, closed = false,
+    }, handle_meta)
 end
 
 --- The program that takes this one's place ends it; in a dry run, with status 0.
@@ -125,7 +151,7 @@ local function exec(normal)
         return real.exec(normal)
     end
     check_program(normal)
-    note("exec " .. line_of(normal.argv))
+    note("exec " .. child_words.line_of(normal.argv))
     os.exit(0, true)
 end
 
@@ -157,18 +183,22 @@ local function told_execute(command)
     if command == nil then
         return execute() -- is there a shell?
     end
-    note(shell_line(check_command("execute", command)))
+    note(child_words.shell_line(check_command("execute", command)))
     return true, "exit", 0
 end
 
 --- A shell that does nothing takes the command's place: nothing to read, and what is written goes nowhere.
 local function told_popen(command, mode)
     command = check_command("popen", command)
-    local file <const>, e <const>, code <const> = popen(mode == "w" and "exec cat >/dev/null" or ":", mode)
-    if file then
-        note(shell_line(command))
+    if mode ~= nil and mode ~= "r" and mode ~= "w" then
+        error("bad argument #2 to 'popen' (invalid mode)", 3)
     end
-    return file, e, code
+    local file <const>, e <const>, code <const> = popen(mode == "w" and "exec cat >/dev/null" or ":", mode)
+    if not file then
+        return file, e, code
+    end
+    note(child_words.shell_line(command), mode ~= "w")
+    return file
 end
 
 -- ---- the dry run ----

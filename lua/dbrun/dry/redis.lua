@@ -2,6 +2,7 @@
 --- known from their arguments; all others end the run with an error. Each command comes here before it is sent, from
 --- clients, dedicated connections, pipelines and the nodes of a cluster alike.
 local answers <const> = require "dbrun.dry.redis_answers"
+local columns <const> = require "dbrun.dry.columns"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local key_patterns <const> = require "dbrun.dry.key_patterns"
@@ -269,38 +270,27 @@ local function add_rows(rows, command)
     local of_keys <const> = command.patterns:rows()
     if command.refused then
         local one <const> = #of_keys == 1 and shown(of_keys[1].pattern) or ""
-        rows[#rows + 1] = { command.label, one, "not answered" }
+        rows[#rows + 1] = { "redis", command.label, one, "not answered" }
         return
     elseif #of_keys == 0 then
-        rows[#rows + 1] = { command.label, "", times(command.times) }
+        rows[#rows + 1] = { "redis", command.label, "", times(command.times) }
     end
     for i = 1, math.min(#of_keys, MOST_ROWS) do
-        rows[#rows + 1] = { command.label, shown(of_keys[i].pattern), amount(command, of_keys[i]) }
+        rows[#rows + 1] = { "redis", command.label, shown(of_keys[i].pattern), amount(command, of_keys[i]) }
     end
     if #of_keys > MOST_ROWS then
-        rows[#rows + 1] = { command.label, ("and %d more patterns"):format(#of_keys - MOST_ROWS), "" }
+        rows[#rows + 1] = { "redis", command.label, ("and %d more patterns"):format(#of_keys - MOST_ROWS), "" }
     end
 end
 
 ---What was not written, for the summary.
 ---@return string[]
 function M.lines()
-    local rows <const>, widths <const> = {}, { 0, 0 }
+    local rows <const> = {}
     for _, command in ipairs(list) do
         add_rows(rows, command)
     end
-    for _, row in ipairs(rows) do
-        for i = 1, 2 do
-            widths[i] = math.max(widths[i], #row[i])
-        end
-    end
-    local lines <const> = {}
-    for i, row in ipairs(rows) do
-        local line <const> = ("redis  %s  %s  %s"):format(row[1] .. (" "):rep(widths[1] - #row[1]),
-            row[2] .. (" "):rep(widths[2] - #row[2]), row[3])
-        lines[i] = line:gsub(" +$", "")
-    end
-    return lines
+    return columns.lines(rows)
 end
 
 return M

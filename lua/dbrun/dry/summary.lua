@@ -6,14 +6,16 @@ local M = {}
 
 ---Prints what the parts have to say.
 ---@param parts dbrun.dry.Part[]
+---@param quiet boolean nothing is said where nothing would have changed
 ---@return boolean ok false: something may be kept, or was not done
-function M.print(parts)
+function M.print(parts, quiet)
     local lines, problem = {}, nil
     for _, part in ipairs(parts) do
         local list, why = part.lines()
         for _, line in ipairs(list) do lines[#lines + 1] = "  " .. line end
         problem = problem or why
     end
+    if quiet and #lines == 0 and not problem then return true end
     local head = problem or (#lines == 0 and "nothing would have changed" or "rolled back")
     table.insert(lines, 1, "dry run: " .. head)
     io.stdout:flush()

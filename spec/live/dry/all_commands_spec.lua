@@ -12,15 +12,20 @@ local ARGUMENTS <const> = {
     {}, { "k" }, { "k", "1" }, { "k", "a", "1" }, { "k", "1", "a", "2" }, { "1", "k", "2", "b" }, { "k", "k2" },
     { "k", "k2", "1", "1", "1" }, { "k", "0", "-1" }, { "k", "FIELDS", "1", "a" }, { "k", "1", "FIELDS", "1", "a" },
 }
-local sent = 0
+local sent, c = 0, nil
+--- After them a connection answers in another way, or not at all.
+local CHANGES <const> = { CLIENT = true, MULTI = true, AUTH = true, SELECT = true }
 local function try(name, words)
     pcall(r.call, r, name, table.unpack(words))
     pcall(r.pipeline, r, function(p) p:call(name, table.unpack(words)) end)
     pcall(r.multi, r, function(tx) tx:call(name, table.unpack(words)) end)
-    local c <close> = r:acquire()
+    c = c or r:acquire()
     pcall(c.call, c, name, table.unpack(words))
     pcall(c.raw, c, name, table.unpack(words))
-    c:discard()
+    if CHANGES[name] or c:lost() then
+        c:discard()
+        c = nil
+    end
     sent = sent + 1
 end
 local WAITS <const> = { XREAD = true, WAIT = true, WAITAOF = true, MONITOR = true, SUBSCRIBE = true, PSUBSCRIBE = true,
@@ -38,6 +43,7 @@ for _, info in ipairs(r:command()) do
         end
     end
 end
+if c then c:close() end
 print(sent)
 ]]
 

@@ -47,6 +47,16 @@ describe("the end of a dry run", function()
         end, "the statement goes on at the server") -- 1: this one
     end)
 
+    it("before it has begun: help and a mistyped option are no dry run", function()
+        local result = dry.run(at, [[
+            local cli = require "dbrun.cli"
+            cli.run({ about = "Tidies.", run = print }, { "--help" })
+            os.exit(cli.run({ about = "Tidies.", run = print }, { "--hlep" }))]])
+        assert.equal(2, result.code)
+        assert.match("Tidies.", result.stdout, 1, true)
+        assert.not_match("dry run:", result.stderr)
+    end)
+
     it("by an error, whose text comes first", function()
         local result = ends(1, COUNTED, [[e:transaction(function(tx) tx:exec "delete from items" error "boom" end)]])
         assert.matches("boom\nstack traceback:", result.stderr)

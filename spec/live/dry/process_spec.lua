@@ -97,9 +97,40 @@ describe("a dry run", function()
         assert.is_false(fs.exists(folder .. "/.dbrun"))
     end)
 
-    it("says so when the program is not there", function()
-        local told <const> = run("process.run { 'no-such-program' }", 1)
-        assert.match("'no-such-program' cannot be run: there is no such program", told, 1, true)
+    it("refuses what could not be started", function()
+        run [[
+            local function why(...) return (select(2, pcall(process.run, { ... })).message:match "cannot.*") end
+            print(why "no-such-program") --> cannot run 'no-such-program': No such file or directory
+            print(why "./no-such-program") --> cannot run './no-such-program': No such file or directory
+            print(why "/etc/passwd") --> cannot run '/etc/passwd': Permission denied
+            print(why "/etc") --> cannot run '/etc': Permission denied
+            local _, e = pcall(process.run, { "true", cwd = "/nowhere" })
+            print(e.message) --> cannot run 'true' in the folder '/nowhere': No such file or directory
+            _, e = pcall(process.run, { "true", stdin_from = { file = "/nowhere" } })
+            print(e.message) --> cannot open '/nowhere' for 'true': No such file or directory
+            _, e = pcall(process.run, { "true", stdout = { file = "/nowhere/x" } })
+            print(e.message) --> cannot open '/nowhere/x' for 'true': No such file or directory
+            local child <close> = process.start { "cat", stdin_from = "pipe" }
+            child:close_stdin()
+            print(select(2, pcall(child.write, child, "x")).message) --> process: the standard input of 'cat' is closed
+            local plain <close> = process.start { "cat" }
+            print(select(2, pcall(plain.write, plain, "x")).kind) --> usage
+        ]]
+    end)
+
+    it("says once that there is no output to read, and tells no more than fifty", function()
+        local told <const> = run [[
+            process.run { "true", stdout = "inherit" }
+            for i = 1, 70 do process.run { "echo", i } end
+            print(select("#", io.popen "echo a")) --> 1
+        ]]
+        local _, hints <const> = told:gsub("its output is empty", "")
+        assert.equal(1, hints)
+        assert.match("process: echo 1 (not run, its output is empty; process.run", told, 1, true)
+        local _, lines <const> = told:gsub("dry run: process: ", "")
+        assert.equal(51, lines)
+        assert.match("\ndry run: process: more of them, which the end counts\n", told, 1, true)
+        assert.match("\n  processes  and 22 more\n", told, 1, true)
     end)
 
     it("prints no secret, and no control character", function()
@@ -107,10 +138,18 @@ describe("a dry run", function()
             process.run { "cat", "postgresql://ada:geheim@db/app", "--password", "geheim", "-c", "say '\27[2J'" }
             os.execute "PGPASSWORD=geheim pg_dump --token geheim | gzip"
             process.run { "true", env = { TOKEN = "geheim" } }
+            process.run { "true", "-u", "ada:geheim" }
+            for _, line in ipairs { "mysql -pgeheim app", "redis-cli -a geheim ping", "sudo sshpass -p geheim ssh db" } do
+                os.execute(line)
+                process.run { "sh", "-c", line }
+            end
         ]]
         assert.is_nil(told:find("geheim", 1, true))
         assert.is_nil(told:find("\27", 1, true))
         assert.match([[cat postgresql://***@db/app --password *** -c 'say '\''\x1b[2J'\''']], told, 1, true)
         assert.match("*** pg_dump --token *** | gzip", told, 1, true)
+        assert.match("true -u ada:***\n", told, 1, true)
+        assert.match("process: mysql -p*** app\n", told, 1, true)
+        assert.match("process: sh -c 'sudo sshpass -p *** ssh db'\n", told, 1, true)
     end)
 end)
