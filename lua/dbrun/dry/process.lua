@@ -5,6 +5,7 @@ local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local fs <const> = require "dbrun.fs"
 local tty <const> = require "dbrun.tty"
+local unmade <const> = require "dbrun.dry.unmade"
 
 local proc <const> = core.process
 
@@ -129,6 +130,18 @@ local real <const> = { start = proc.start, exec = proc.exec, kill = proc.kill }
 ---@type table<integer, boolean>
 local running <const> = {}
 
+--- With the files that it would read and write.
+local function told_line(normal)
+    local list <const> = { child_words.line_of(normal.argv) }
+    local function add(sign, path)
+        list[#list + 1] = path and sign .. " " .. child_words.line_of { path } or nil
+    end
+    add("<", normal.stdin_path)
+    add(normal.stdout == "append" and ">>" or ">", normal.stdout_path)
+    add(normal.stderr == "append" and "2>>" or "2>", normal.stderr_path)
+    return table.concat(list, " ")
+end
+
 local function start(normal)
     if normal.dry_run == "run" then
         local handle <const> = real.start(normal)
@@ -137,7 +150,9 @@ local function start(normal)
     end
     check_program(normal)
     check_streams(normal)
-    note(child_words.line_of(normal.argv), normal.stdout == "pipe")
+    note(told_line(normal), normal.stdout == "pipe")
+    unmade.add(normal.stdout_path)
+    unmade.add(normal.stderr_path)
     children = children + 1
     return setmetatable({
         number = NO_PROCESS + children, name = tty.printable(normal.argv[1]), stdin = normal.stdin, closed = false,
@@ -206,6 +221,7 @@ end
 ---Begins it: from now on no child is started that does not say so.
 function M.install()
     proc.start, proc.exec, proc.kill = start, exec, kill
+    unmade.install(function(from, to) note("rename " .. child_words.line_of { from, to }) end)
     if core.children then -- also for a script that has kept them in variables before
         execute, popen = core.children(told_execute, told_popen)
     else

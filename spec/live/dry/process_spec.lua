@@ -29,6 +29,7 @@ describe("a dry run", function()
             local done = process.run { "sh", "-c", "touch " .. made .. "; echo hi; exit 3" }
             print(done.ok, done.code, done.signal, #done.stdout) --> true	0	nil	0
             print(process.run { "echo", "hi", stdout = { file = made } }.stdout) --> nil
+            process.run { "sort", stdin_from = "/etc/passwd", stdout = { append = made }, stderr = made .. " x" }
             local child <close> = process.start { "tee", made, stdin_from = "pipe", stdout = "capture" }
             child:write "text"
             child:close_stdin()
@@ -39,6 +40,8 @@ describe("a dry run", function()
         ]]
         assert.match("dry run: process: gzip -9 export.csv\n", told, 1, true)
         assert.match("\n  processes  gzip -9 export.csv  2 times\n", told, 1, true)
+        assert.match("process: echo hi > [%w/.-]+/made\n", told)
+        assert.match("process: sort < /etc/passwd >> [%w/.-]+/made 2> '[%w/.-]+/made x'\n", told)
         assert.match("process: sh %-c 'touch [^\n]*made; echo hi; exit 3'", told)
     end)
 
@@ -116,6 +119,23 @@ describe("a dry run", function()
             local plain <close> = process.start { "cat" }
             print(select(2, pcall(plain.write, plain, "x")).kind) --> usage
         ]]
+    end)
+
+    it("renames no file that a child would have written", function()
+        fs.write(folder .. "/old.part", "of an earlier run")
+        fs.write(folder .. "/old", "whole")
+        fs.write(folder .. "/mine", "text")
+        local told <const> = run [[
+            local gzip <close> = process.start { "gzip", "-c", stdin_from = "pipe", stdout = { file = "made.part" } }
+            gzip:write "text"
+            gzip:close_stdin()
+            fs.rename("made.part", "made")
+            process.run { "echo", "hi", stdout = "./old.part" }
+            print(os.rename("old.part", "old"), fs.read "old", fs.read "old.part") --> true	whole	of an earlier run
+            fs.rename("mine", "yours")
+            print(fs.exists "yours", (os.rename("nothing", "x"))) --> true	nil
+        ]]
+        assert.match("process: gzip -c > made.part\ndry run: process: rename made.part made\n", told, 1, true)
     end)
 
     it("says once that there is no output to read, and tells no more than fifty", function()
