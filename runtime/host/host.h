@@ -94,7 +94,7 @@ void finish_process(int status) __attribute__((noreturn));
 
 /* ---- exit.c ---- */
 
-/* Replaces os.exit. */
+/* Replaces os.exit, and sets core.cover_exit in the table on top of the stack. */
 void exit_install(lua_State *L, struct host *h);
 /* Closes the state and returns the exit status. Stack: whether the program went well, and the error if not,
  * which is reported. */

@@ -205,6 +205,7 @@ static void open_core(lua_State *L, struct host *h)
     lua_setfield(L, -2, "embedded");
     words_install(L);
     children_install(L, h->rt);
+    exit_install(L, h);
     lua_pop(L, 1);
 }
 
@@ -221,7 +222,6 @@ void state_fill(lua_State *L, struct host *h)
     push_arg(L, h);
     add_searchers(L);
     open_core(L, h);
-    exit_install(L, h);
     read_install(L, h->rt);
     load_install(L, h->rt);
     lua_gc(L, LUA_GCGEN, 0, 0);

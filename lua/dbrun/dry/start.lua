@@ -6,13 +6,18 @@ local M = {}
 
 ---os.exit prints the summary, too.
 local function cover_exit()
-    local exit <const> = os.exit
-    rawset(os, "exit", function(code, close)
+    local exit = os.exit
+    local function covered(code, close)
         local ok <const>, kept <const> = pcall(dry.finish)
         if not ok then dry.tell("rolled back; what it would have changed is not counted: " .. tostring(kept)) end
         local fine <const> = code == nil or code == true or code == 0
         return exit((not ok or kept == false) and fine and 1 or code, close)
-    end)
+    end
+    if core.cover_exit then -- also for a script that has kept it in a variable before
+        exit = core.cover_exit(covered)
+    else
+        rawset(os, "exit", covered)
+    end
 end
 
 ---Begins the dry run, before anything of the script's work. By the host's option, or by cli.run.

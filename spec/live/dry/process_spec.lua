@@ -87,6 +87,15 @@ describe("a dry run", function()
         assert.match("process: exec touch ", told, 1, true)
     end)
 
+    it("tells its end to a script that has kept os.exit, too", function()
+        fs.write(folder .. "/kept.lua", [[
+            local exit, execute = os.exit, os.execute
+            return require "dbrun.cli".run { about = "x", run = function() execute "true" exit(3) end }]])
+        local result <const> = process.run { core.options.program, "--no-env", folder .. "/kept.lua", "--dry-run" }
+        assert.equal(3, result.code)
+        assert.match("dry run: rolled back\n  processes  true\n", result.stderr, 1, true)
+    end)
+
     it("leaves the private stack alone", function()
         run [[
             local stack = require "dbrun.stack"
