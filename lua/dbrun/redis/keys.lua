@@ -138,6 +138,20 @@ end
 
 local reading <const> = {}
 
+--- A reply to a typed client has {status = "readonly"}.
+local function plain(reply)
+    if type(reply) ~= "table" then
+        return reply
+    elseif reply.status then
+        return reply.status
+    end
+    local list <const> = {}
+    for i = 1, #reply do
+        list[i] = plain(reply[i])
+    end
+    return list
+end
+
 ---For programs with --read-only: does the server say of a command, which is not in the table, that it only reads? A
 ---server that does not know the command, or does not tell, is not believed to.
 ---@param client dbrun.redis.Client|dbrun.redis.Connection
@@ -156,7 +170,7 @@ function M.only_reads(client, name, argument)
         elseif type(replies) ~= "table" or type(replies[1]) ~= "table" then
             return false -- another server may know it
         end
-        reading[asked] = M.of_info(replies[1])
+        reading[asked] = M.of_info(plain(replies[1]))
     end
     local spec <const> = reading[asked]
     local sub <const> = spec.of_server and type(argument) == "string" and spec.of_server[argument:upper()]

@@ -76,6 +76,7 @@ describe("a dry run", function()
         renamed:cli("put", "greeting", "hello")
         local ok <const>, result <const> = pcall(run, [[
             local r = require "dbrun.redis".get()
+            print(r:with { typed = true }:peek "greeting")
             print(r:peek "greeting", table.unpack(r:pipeline(function(p) p:del "a" p:peek "greeting" end)))
             local replies = r:pipeline(function(p) p:set("a", 1) p:del "a" end)
             print(select(2, pcall(r.set, r, "a", 1)).message, replies[1].message, replies[2])
@@ -84,7 +85,7 @@ describe("a dry run", function()
         ]], renamed.url, { "--dry-run" })
         renamed:stop()
         assert(ok, result)
-        assert.equal("hello\t1\thello\nERR unknown command 'SET'\tERR unknown command 'SET'\t1\n"
+        assert.equal("hello\nhello\t1\thello\nERR unknown command 'SET'\tERR unknown command 'SET'\t1\n"
             .. "redis: a dry run cannot answer PUT: dbrun does \thello\nusage\n", result.stdout, result.stderr)
     end)
 
