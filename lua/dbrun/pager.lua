@@ -24,7 +24,7 @@ end
 local function command()
     local own <const> = os.getenv "PAGER"
     if own then return own:find "%S" and own or nil end
-    return process.run({ "sh", "-c", "command -v less" }).ok and DEFAULT or nil
+    return process.run({ "sh", "-c", "command -v less", dry_run = "run" }).ok and DEFAULT or nil
 end
 
 ---Writes the text to the pager. False when the pager could not be started.
@@ -32,7 +32,9 @@ local function page(pager, text)
     local _ <close> = setmetatable({ task.on_signal("SIGINT", function() end) }, { -- Ctrl-C is the pager's
         __close = function(self) self[1]:cancel() end,
     })
-    local child <close> = process.start { "sh", "-c", pager, stdin_from = "pipe", stdout = "inherit" }
+    local child <close> = process.start {
+        "sh", "-c", pager, stdin_from = "pipe", stdout = "inherit", dry_run = "run",
+    }
     local ok <const>, e <const> = pcall(child.write, child, text)
     if not ok and not (errors.is(e, "io")) then error(e, 0) end -- io: it was left before its end
     child:close_stdin()

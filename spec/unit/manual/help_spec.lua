@@ -187,6 +187,11 @@ describe("dbrun help", function()
             term:expect "paged:PostgreSQL"
             term:ends(0)
         end
+        do -- a dry run starts no children, but for this one
+            local term <const> = terminal.start(command .. "sh -c 'stty rows 24 cols 80; exec lua --dry-run help types'")
+            term:expect "paged:From PostgreSQL"
+            term:ends(0)
+        end
         local term <const> = terminal.start(command .. "sh -c 'stty rows 24 cols 80; exec lua help DB_POOL_SIZE'")
         term:expect "\n?config.DB_POOL_SIZE"
         term:ends(0)
