@@ -103,8 +103,11 @@ function Patterns:place(key)
     local node = self.root
     for _, part in ipairs(self.leaves < MOST_PATTERNS and parts_of(key) or { { "*", "" } }) do
         local star <const>, token = "*" .. part[2], part[1] .. part[2]
+        local counted <const> = part[2] == "" and part[1]:match "^(%a[%w_-]-)%d+$" -- "user12" at the end: "user*"
         if not node.kids[token] and (node.collapsed or varies(part[1])) then
-            token = star
+            token = counted and node.kids[counted .. "*"] and counted .. "*" or star
+        elseif counted then
+            token = counted .. "*"
         end
         if not node.kids[token] then
             node.kids[token] = new_node()

@@ -30,6 +30,12 @@ describe("key patterns", function()
         assert.same({ "* 2 2", "greeting 1 1" }, rows_of { "1", "2", "greeting" })
     end)
 
+    it("have a star for a number behind a word at the end", function()
+        assert.same({ "t* 12 12", "user* 20 20", "v1:name 1 1", "x1 1 1" }, rows_of { "v1:name", "x1",
+            table.unpack(table.move(many(12, "t%d", function(i) return i end), 1, 12, 21,
+                many(20, "user%d", function(i) return i end))) })
+    end)
+
     it("have a star where there are many values", function()
         local names <const> = many(20, "by:%s:x", function(i) return ("n"):rep(i) end)
         names[#names + 1] = "by:other:y"
