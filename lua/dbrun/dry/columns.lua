@@ -1,5 +1,5 @@
---- Rows of the summary in columns. A text that is far longer than the others moves what is behind it, not all rows: they
---- fit into a terminal of 80 columns as long as they can.
+--- Rows of the summary in columns. A text that is far longer than the others moves what is behind it, not all rows:
+--- they fit into a terminal of 80 columns as long as they can.
 local core <const> = require "dbrun.core"
 local tty <const> = require "dbrun.tty"
 

@@ -132,14 +132,14 @@ local running <const> = {}
 
 --- With the files that it would read and write.
 local function told_line(normal)
-    local list <const> = { child_words.line_of(normal.argv) }
+    local words <const> = { child_words.line_of(normal.argv) }
     local function add(sign, path)
-        list[#list + 1] = path and sign .. " " .. child_words.line_of { path } or nil
+        words[#words + 1] = path and sign .. " " .. child_words.line_of { path } or nil
     end
     add("<", normal.stdin_path)
     add(normal.stdout == "append" and ">>" or ">", normal.stdout_path)
     add(normal.stderr == "append" and "2>>" or "2>", normal.stderr_path)
-    return table.concat(list, " ")
+    return table.concat(words, " ")
 end
 
 local function start(normal)

@@ -230,7 +230,13 @@ end
 -- ---- the dry run ----
 
 ---Begins it: from now on each command is judged.
-function M.install()
+---@param late? boolean the script has begun
+---Raises an error of kind `usage` when the script has used Redis before: what it wrote is kept.
+function M.install(late)
+    if late and core.redis.opened() then
+        errors.fail("usage", "--dry-run: the script has used Redis before cli.run, and what it wrote is kept",
+            "write it before the script's name: dbrun --dry-run NAME")
+    end
     local pipeline <const> = core.redis.class "pipeline".__index
     pipeline.send = send_of(pipeline.send)
     core.redis.judge_writes(judge)

@@ -174,7 +174,8 @@ end
 --- The least number of arguments, and the answer. With fewer the server refuses the command.
 ---@type table<string, {[1]: integer, [2]: dbrun.dry.Answer}>
 local ANSWERS <const> = {
-    SET = { 2, set }, SETEX = { 3, setex "setex" }, PSETEX = { 3, setex "psetex" }, MSET = { 2, OK }, MSETEX = { 3, msetex },
+    SET = { 2, set }, SETEX = { 3, setex "setex" }, PSETEX = { 3, setex "psetex" },
+    MSET = { 2, OK }, MSETEX = { 3, msetex },
     RENAME = { 2, OK }, RESTORE = { 3, OK }, COPY = { 2, copy },
     DEL = { 1, count(1) }, UNLINK = { 1, count(1) },
     EXPIRE = { 2, expire }, PEXPIRE = { 2, expire }, EXPIREAT = { 2, expire }, PEXPIREAT = { 2, expire },

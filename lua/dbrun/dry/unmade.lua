@@ -1,5 +1,5 @@
---- Files that a child would have written, which was not run. Scripts give such a file its name when it is whole: in a dry
---- run that is told and not done, since the file is not there, or is an old one.
+--- Files that a child would have written, which was not run. Scripts give such a file its name when it is whole: in a
+--- dry run that is told and not done, since the file is not there, or is an old one.
 local core <const> = require "dbrun.core"
 
 local M = {}

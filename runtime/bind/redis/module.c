@@ -198,6 +198,13 @@ static int judge_writes(lua_State *L)
     return 0;
 }
 
+/* opened() -> has any client opened a connection? */
+static int opened(lua_State *L)
+{
+    lua_pushboolean(L, bind_runtime(L)->redis_links > 0);
+    return 1;
+}
+
 /* class("client" | ...) -> the metatable */
 static int class(lua_State *L)
 {
@@ -403,6 +410,7 @@ int bind_redis_open(lua_State *L, struct runtime *rt)
                                          {"on_unknown", on_unknown},
                                          {"on_reading", on_reading},
                                          {"judge_writes", judge_writes},
+                                         {"opened", opened},
                                          {"class", class},
                                          {"fact", fact},
                                          {"may_write", may_write},

@@ -59,7 +59,7 @@ describe("a dry run", function()
             local execute, popen = os.execute, io.popen
             local confirmed, c, p, set = r:with { wait = { replicas = 2 } }, r:acquire(), r:pipeline(), r.set
             r:get "greeting"
-            require "dbrun.dry.start".start(true)
+            require "dbrun.dry.start".start()
             print(confirmed:set("greeting", 1), c:set("greeting", 1), set(r, "greeting", 1))
             p:set("greeting", 1)
             print(p:execute()[1], confirmed:pipeline(function(q) q:del "greeting" end)[1], require "dbrun".dry_run)
@@ -67,6 +67,16 @@ describe("a dry run", function()
             print((execute "exit 3"), #popen("echo hi"):read "a")
         ]], server.url, {})
         assert.equal("OK\tOK\tOK\nOK\t1\ttrue\ntrue\t0\n", result.stdout, result.stderr)
+    end)
+
+    it("does not begin when Redis has been used", function()
+        local result <const> = run([[
+            local r = require "dbrun.redis".get()
+            r:get "greeting"
+            local start = require "dbrun.dry.start".start
+            print(select(2, pcall(start, true)).message)
+        ]], server.url, {})
+        assert.equal("--dry-run: the script has used Redis before cli.run, and what it wrote is kept\n", result.stdout)
     end)
 
     it("asks the server about commands that it does not know", function()

@@ -168,7 +168,7 @@ describe("a dry run", function()
             os.execute "PGPASSWORD=geheim pg_dump --token geheim | gzip"
             process.run { "true", env = { TOKEN = "geheim" } }
             process.run { "true", "-u", "ada:geheim" }
-            for _, line in ipairs { "mysql -pgeheim app", "redis-cli -a geheim ping", "sudo sshpass -p geheim ssh db" } do
+            for _, line in ipairs { "mysql -pgeheim app", "redis-cli -a geheim", "sudo sshpass -p geheim ssh x" } do
                 os.execute(line)
                 process.run { "sh", "-c", line }
             end
@@ -179,6 +179,6 @@ describe("a dry run", function()
         assert.match("*** pg_dump --token *** | gzip", told, 1, true)
         assert.match("true -u ada:***\n", told, 1, true)
         assert.match("process: mysql -p*** app\n", told, 1, true)
-        assert.match("process: sh -c 'sudo sshpass -p *** ssh db'\n", told, 1, true)
+        assert.match("process: sh -c 'sudo sshpass -p *** ssh x'\n", told, 1, true)
     end)
 end)

@@ -188,7 +188,8 @@ describe("dbrun help", function()
             term:ends(0)
         end
         do -- a dry run starts no children, but for this one
-            local term <const> = terminal.start(command .. "sh -c 'stty rows 24 cols 80; exec lua --dry-run help types'")
+            local term <const> = terminal.start(command
+                .. "sh -c 'stty rows 24 cols 80; exec lua --dry-run help types'")
             term:expect "paged:From PostgreSQL"
             term:ends(0)
         end
