@@ -56,6 +56,16 @@ function M.command(at, code, options, more)
     return argv
 end
 
+---Runs it to its end, and for real.
+---@return dbrun.process.Result
+function M.run_for_real(at, code)
+    local argv <const> = M.command(at, code)
+    table.remove(argv, 3)
+    assert(argv[2] == "--no-env" and argv[3] == "-e")
+    argv.timeout = 60
+    return process.run(argv)
+end
+
 ---Runs it to its end.
 ---@return dbrun.process.Result
 function M.run(...)

@@ -23,7 +23,7 @@ local M = {}
 ---@field undone dbrun.dry.Counts what had been rolled back until then
 ---@field changes table<string, integer> of the schema
 ---@field settings { [1]: string, [2]: string }[] what SET LOCAL has changed, with the values before
----@field temporary { sql: string }[] what happens to temporary tables at the end
+---@field temporary dbrun.dry.Temporary[] what happens to temporary tables at the end
 
 ---@class dbrun.dry.Connection
 ---@field settings table of the engine
@@ -41,6 +41,9 @@ local M = {}
 ---@field undone dbrun.dry.Counts counted by the server, but rolled back
 ---@field targets table<string, boolean> names behind UPDATE, INTO and their like
 ---@field changes table<string, integer> of the schema, by command
+---@field deferred string|false constraints that each transaction begins with deferred; false: to be read
+---@field emptied string[] temporary tables that each COMMIT empties
+---@field truncated boolean a TRUNCATE has been sent
 ---@field all dbrun.dry.Connection[] of this dry run
 local Connection <const> = {}
 Connection.__index = Connection
@@ -48,8 +51,9 @@ Connection.__index = Connection
 ---@param settings table for core.pg.engine
 ---@param url string
 ---@param all dbrun.dry.Connection[] the connections of this dry run, this one included
+---@param begun fun(conn: dbrun.dry.Connection, on_connect: function) calls on_connect with the connection of a script
 ---@return dbrun.dry.Connection
-function M.new(settings, url, all)
+function M.new(settings, url, all, begun)
     local own <const> = {}
     for key, value in pairs(settings) do own[key] = value end
     own.size, own.overflow, own.pipeline, own.on_connect = 1, 0, 0, nil
@@ -60,7 +64,7 @@ function M.new(settings, url, all)
         settings = settings, url = url, sync = settings.sync, name = name, database = false, all = all,
         pool = core.pg.engine(own), real = false, turn = turns.new(name, settings.sync), units = {}, marks = {},
         lost = false, kept = false, over = false, undone = {}, targets = {}, changes = {}, deferred = false,
-        tracked = true,
+        tracked = true, emptied = {}, truncated = false, begun = begun,
     }, Connection)
 end
 
@@ -103,7 +107,7 @@ end
 local function open(self)
     if self.real then return end
     local real <const> = self.pool:acquire()
-    local ok <const>, e <const> = pcall(begin_all, self, real)
+    local ok, e = pcall(begin_all, self, real)
     if not ok then
         pcall(real.invalidate, real)
         pcall(real.release, real)
@@ -112,7 +116,13 @@ local function open(self)
     self.real = real
     explain.second(self)
     local on_connect <const> = self.settings.on_connect
-    if on_connect then self:begun(on_connect) end
+    if not on_connect then return end
+    ok, e = pcall(self.begun, self, on_connect)
+    if ok then return end
+    self.real = false -- as a connection that is not used; the next one calls it again
+    pcall(real.invalidate, real)
+    pcall(real.release, real)
+    error(e, 0)
 end
 
 -- ---- using ----
@@ -187,6 +197,7 @@ local DEFERRED <const> = catalog.sql [[
 select {string_agg}({format}('%I.%I', x.nspname, x.conname), ', ') as list
 from (select n.nspname, c.conname
       from {pg_constraint} c join {pg_namespace} n on n.oid {=} c.connamespace
+      where {has_schema_privilege}(n.oid, 'usage') and not {pg_is_other_temp_schema}(n.oid)
       group by n.nspname, c.conname
       having {bool_or}(c.condeferred) and {bool_and}(c.condeferrable)) x]]
 
@@ -198,7 +209,7 @@ local function deferred_sql(self)
     return self.deferred ~= "" and ("SET CONSTRAINTS %s DEFERRED"):format(self.deferred) or nil
 end
 
-local function begin(self, read_only)
+local function begin(self, read_only, again)
     local unit <const> = {
         savepoint = next_savepoint(), top = #self.units == 0, before = {}, undone = self.undone, changes = {},
         settings = {}, temporary = {},
@@ -210,10 +221,13 @@ local function begin(self, read_only)
         list[#list + 1] = "SET TRANSACTION " .. (read_only and "READ ONLY" or "READ WRITE")
     end
     self.units[#self.units + 1] = unit
+    local deferred <const> = self.deferred
     local ok <const>, results <const> = pcall(self.use, self, pipeline, list)
     if not ok then
         self:rollback(unit, true)
-        error(results, 0)
+        if again or not unit.top or deferred == "" then error(results, 0) end
+        self.deferred = false -- constraints, roles and rights may be others by now
+        return begin(self, read_only, true)
     end
     unit.before = counts.read(results[2])
     return unit
@@ -250,6 +264,7 @@ local function roll_back(self, unit, unread)
     local real <const> = self.real
     local _, _ = pcall(real.deadline, real, nil), pcall(real.drained, real)
     leave(self, unit)
+    self.deferred = next(unit.changes) == nil and self.deferred
     if self.lost then return end
     local name <const> = unit.savepoint
     local ok <const>, results <const> = pcall(self.use, self, pipeline,
@@ -258,7 +273,7 @@ local function roll_back(self, unit, unread)
         if not unread then
             self.undone = counts.add(unit.undone, 1, counts.read(results[3]), unit.before)
         end
-    elseif unit.top and not self.lost then -- else the unit around it goes back
+    elseif unit.top and not self.lost and not self.over then -- else the unit around it goes back
         self.lost = explain.lost(self, results, false)
     end
 end
@@ -281,7 +296,7 @@ local function settle(self, unit)
         end
         error(e, 0)
     end
-    for _, sql in ipairs(unit.temporary) do self:call("exec", sql) end
+    statements.settle_temporary(self, unit.temporary)
     for i = #unit.settings, 1, -1 do
         local setting <const> = unit.settings[i]
         self:call("query", catalog.sql "select {set_config}($1, $2, true)", setting[1], setting[2])
@@ -302,7 +317,7 @@ function Connection:commit(unit)
             or "nothing of the nested transaction was kept")
     end
     if unit.top then settle(self, unit) end
-    shield(function() self:use(transaction.release, unit.savepoint) end)
+    shield(statements.counted, self, function() self:use(transaction.release, unit.savepoint) end)
     leave(self, unit)
     local around <const> = self.units[#self.units]
     add_changes(around and around.changes or self.changes, unit.changes)
@@ -387,7 +402,7 @@ function Connection:send(facts, fn, sql, ...)
     local only <const> = facts.statements[1]
     if not only then return fn(self, sql, ...) end
     if #facts.statements == 1 then return statements.send(self, only, fn, sql, ...) end
-    if not facts.savepoints then
+    if not facts.savepoints and not facts.truncates then
         self:note(facts)
         return fn(self, sql, ...)
     end
@@ -402,43 +417,46 @@ end
 
 ---@class dbrun.dry.Found
 ---@field oids dbrun.dry.Counts
----@field names table<integer, string>
+---@field names table<integer, { name: string, relation: string }>
 ---@field problem? string
 
-local function count_all(self)
-    local real <const> = self.real
-    local unit <const> = self.units[1]
+--- Seconds that a statement of another task has to end, once it was cancelled.
+local LAST_WAIT <const> = 2
+
+--- Ends the statement that another task has under way: the server would go on with it, and hold the locks, when this
+--- process has gone.
+---@return boolean? was there one
+local function interrupt(self)
     local holder <const> = self.turn.holder
-    if holder and holder.busy then
-        return unit and counts.add(unit.before, -1, unit.undone, {}) or {}, false
-    end
+    if not (holder and holder.busy) then return end
+    pcall(self.real.cancel, self.real)
+    local limit <const> = now() + LAST_WAIT
+    while holder.busy and now() < limit and pcall(core.task.sleep, 0.005) do end
+    return true
+end
+
+local function count_all(self, unit)
+    local real <const> = self.real
     if unit then -- what was under way is not kept
         self.undone = unit.undone
-        local before <const> = unit.before
         pcall(real.drained, real)
         if real:in_transaction() then real:exec("ROLLBACK TO SAVEPOINT " .. unit.savepoint) end
-        return counts.add(before, -1, unit.undone, {}), true
+        return counts.add(unit.before, -1, unit.undone, {})
     end
-    return counts.add(counts.read(real:query(counts.SQL)), -1, self.undone, {}), true
+    return counts.add(counts.read(real:query(counts.SQL)), -1, self.undone, {})
 end
 
 local function names_of(real, found)
     local oids <const>, names <const> = {}, {}
     for oid in pairs(found) do oids[#oids + 1] = oid end
-    for _, row in ipairs(real:query(counts.NAMES, params.array(oids, "oid"))) do names[row.oid] = row.name end
+    for _, row in ipairs(real:query(counts.NAMES, params.array(oids, "oid"))) do names[row.oid] = row end
     return names
 end
 
 local function finish(self, found)
-    local real <const> = self.real
-    local free
-    found.oids, free = count_all(self)
-    if not free then
-        found.problem = "a statement was under way: what was done since the last transaction is not counted"
-        pcall(real.cancel, real) -- else the server goes on with it, and keeps the locks
-        pcall(real.invalidate, real)
-        return
-    end
+    local real <const>, unit <const> = self.real, self.units[1]
+    if interrupt(self) then found.problem = "a statement was under way: its transaction is not counted" end
+    found.oids = count_all(self, unit)
     found.names = names_of(real, found.oids)
     real:guard(false)
     real:exec "ROLLBACK"
@@ -451,13 +469,16 @@ function Connection:finish()
         self.over = true
         return nil
     end
+    self.over = true
     local found <const> = { oids = {}, names = {} }
     if not self.lost then
         pcall(self.real.deadline, self.real, nil)
         local ok <const>, e <const> = pcall(finish, self, found)
-        if not ok then found.problem = explain.unfinished(self, e) end
+        if not ok then
+            found.problem = explain.unfinished(self, e)
+            pcall(self.real.cancel, self.real)
+        end
     end
-    self.over = true
     pcall(self.real.invalidate, self.real) -- its end frees what the session holds
     pcall(self.real.release, self.real)
     return found

@@ -20,8 +20,9 @@ where x.i {>} 0 or x.u {>} 0 or x.d {>} 0]]
 
 ---The names, as they are written without a schema where the search_path finds them; a partition counts for its table.
 M.NAMES = catalog.sql [[
-select c.oid::{int8} as oid, coalesce({pg_partition_root}(c.oid), c.oid)::{regclass}::{text} as name
-from {pg_class} c where c.oid {=} any ($1::{oid}[])]]
+select c.oid::{int8} as oid, r.oid::{regclass}::{text} as name, r.relname::{text} as relation
+from {pg_class} c join {pg_class} r on r.oid {=} coalesce({pg_partition_root}(c.oid), c.oid)
+where c.oid {=} any ($1::{oid}[])]]
 
 M.TRACKED = catalog.sql "select {current_setting}('track_counts') {=} 'on'"
 
@@ -50,6 +51,20 @@ function M.add(a, factor, b, c)
         sum[oid] = row
     end
     return sum
+end
+
+---What the counters of tables have less than before, as numbers below 0.
+---@param before dbrun.dry.Counts
+---@param after dbrun.dry.Counts
+---@return dbrun.dry.Counts
+function M.lost(before, after)
+    local lost <const> = {}
+    for oid, old in pairs(before) do
+        local new <const>, row = after[oid] or NONE, {}
+        for i = 1, 3 do row[i] = math.min(0, new[i] - old[i]) end
+        lost[oid] = row
+    end
+    return lost
 end
 
 local WORDS <const> = { "inserted", "updated", "deleted" }

@@ -16,6 +16,7 @@ local M = {}
 ---@field open boolean
 ---@field unit dbrun.dry.Unit|false that of a session
 ---@field streams boolean it is the connection of an iterator
+---@field reading (fun(): boolean)|false is an iteration over rows under way?
 ---@field parent? dbrun.dry.Lease which the iterator is of
 local Lease <const> = {}
 local Metatable <const> = { __index = names.answer("connection", Lease), __name = "dbrun.Connection" }
@@ -25,7 +26,8 @@ local Metatable <const> = { __index = names.answer("connection", Lease), __name 
 ---@param fields? table
 ---@return dbrun.dry.Lease
 function M.new(conn, held, fields)
-    local self <const> = { conn = conn, held = held, depth = 0, open = true, unit = false, streams = false }
+    local self <const> = { conn = conn, held = held, depth = 0, open = true, unit = false, streams = false,
+        reading = false }
     for key, value in pairs(fields or {}) do self[key] = value end
     return setmetatable(self, Metatable)
 end
@@ -44,8 +46,20 @@ local function has_turn(self)
     return self.open and (self.held or self.depth > 0 or (self.parent and has_turn(self.parent)))
 end
 
+--- A connection of the script's does one thing at a time, here as in a run that is none; an engine has others.
+local function check_idle(self)
+    if not self.reading or not has_turn(self) then return end
+    if self.reading() then
+        errors.fail("usage", "this connection is busy with another statement (an iteration over rows that has not "
+            .. "ended): a leased connection does one thing at a time",
+            "Read the rows to their end first, use tx:cursor, or the engine for the other statement.")
+    end
+    self.reading = false
+end
+
 --- Runs fn(...) in the transaction that the script has, or else as one of its own.
 local function within(self, what, fn, ...)
+    check_idle(self)
     if self.depth > 0 then return fn(...) end
     return self.conn:unit(not has_turn(self) and what, nil, fn, ...)
 end
@@ -86,7 +100,10 @@ end
 
 --- A connection for an iterator: each of its statements is a unit, so that others may run between the rows.
 local function stream_of(self)
-    return M.new(self.conn, false, { streams = true, parent = self })
+    check_idle(self)
+    local stream <const> = M.new(self.conn, false, { streams = true, parent = self })
+    self.reading = function() return stream.open end
+    return stream
 end
 
 --- What is no query cannot have a cursor; its rows come at once.
@@ -94,14 +111,20 @@ local NO_CURSOR <const> = { ["0A000"] = true, ["42601"] = true, ["42P11"] = true
 local QUERIES <const> = { select = true, values = true, with = true, table = true }
 
 local function rows_at_once(stream, options, sql, ...)
-    local result <const> = options and stream:query(options, sql, ...) or stream:query(sql, ...)
+    local call <const> = options and table.pack(options, sql, ...) or table.pack(sql, ...)
+    local ok <const>, result <const> = pcall(stream.query, stream, table.unpack(call, 1, call.n))
+    if not ok then
+        stream.open = false
+        error(result, 0)
+    end
     local i = 0
     return setmetatable({}, {
         __call = function()
             i = i + 1
+            stream.open = result[i] ~= nil
             return result[i]
         end,
-        __close = function() i = #result end,
+        __close = function() i, stream.open = #result, false end,
     })
 end
 
@@ -109,11 +132,12 @@ end
 local FETCH <const> = { fetch = 1000 }
 
 local function rows(self, options, sql, ...)
+    local facts <const> = type(sql) == "string" and self.conn:look(sql, self.depth > 0)
     local stream <const> = stream_of(self)
     local given <const> = table.pack(...)
     given[given.n + 1] = FETCH
-    if type(sql) == "string" then
-        local first <const> = self.conn:look(sql, self.depth > 0).statements[1]
+    if facts then
+        local first <const> = facts.statements[1]
         if first and QUERIES[first.words[1]] then
             local open <const> = require "dbrun.db.cursor".open
             local result
@@ -123,7 +147,10 @@ local function rows(self, options, sql, ...)
                 result = table.pack(pcall(open, stream, sql, table.unpack(given, 1, given.n + 1)))
             end
             if result[1] then return table.unpack(result, 2, result.n) end
-            if not (errors.is(result[2]) and NO_CURSOR[result[2].sqlstate]) then error(result[2], 0) end
+            if not (errors.is(result[2]) and NO_CURSOR[result[2].sqlstate]) then
+                stream.open = false
+                error(result[2], 0)
+            end
         end
     end
     local iterator <const> = rows_at_once(stream, options, sql, ...)
@@ -147,8 +174,8 @@ function Lease:copy_out(source, opts, ...)
     check(self, "copy_out")
     local copy_out <const> = require "dbrun.db.copy_out"
     opts = copy_out.arguments(source, opts, ...)
-    local stream <const> = stream_of(self)
-    local query <const> = copy_out.query_of(stream, source, opts)
+    check_idle(self)
+    local query <const> = copy_out.query_of(M.new(self.conn, false, { streams = true, parent = self }), source, opts)
     self.conn:look(query, false)
     if not opts.raw then
         require "dbrun.db.copy_statement".rows_only("copy_out", opts)
@@ -163,6 +190,7 @@ function Lease:copy_out(source, opts, ...)
             return require "dbrun.dry.spool".of(f, s, first)
         end, ...)
     end, ...)
+    self.reading = function() return io.type(spool.file) == "file" end
     return spool, nil, nil, spool
 end
 
@@ -263,14 +291,19 @@ end
 
 local function run_inside(self, fn)
     self.depth = self.depth + 1
-    local _ <close> = setmetatable({}, { __close = function() self.depth = self.depth - 1 end })
-    return fn(self)
+    local _ <close> = setmetatable({}, { __close = function()
+        self.depth, self.reading = self.depth - 1, false
+    end })
+    local result <const> = table.pack(fn(self))
+    check_idle(self)
+    return table.unpack(result, 1, result.n)
 end
 
 ---@param opts? table
 ---@param fn function
 function Lease:transaction(opts, fn)
     check(self, "transaction")
+    check_idle(self)
     opts, fn = transaction.arguments(opts, fn)
     local conn <const> = self.conn
     if self.depth > 0 then
@@ -296,7 +329,8 @@ M.ends = {
     commit = function(self)
         local unit <const> = self.unit
         if not unit then return end
-        self.unit, self.depth = false, 0
+        check_idle(self)
+        self.unit, self.depth, self.reading = false, 0, false
         local ok <const>, e <const> = pcall(self.conn.commit, self.conn, unit)
         if ok then return end
         self.conn:rollback(unit)
@@ -304,7 +338,7 @@ M.ends = {
     end,
     rollback = function(self)
         local unit <const> = self.unit
-        self.unit, self.depth = false, 0
+        self.unit, self.depth, self.reading = false, 0, false
         if unit then self.conn:rollback(unit) end
     end,
 }
@@ -377,6 +411,24 @@ function Metatable.__index(self, key)
     return Lease[key]
 end
 
+---Calls on_connect of an engine, for the task that has the turn.
+---@param conn dbrun.dry.Connection
+---@param on_connect fun(conn: dbrun.dry.Lease)
+function M.begun(conn, on_connect)
+    local lease <close> = M.new(conn, setmetatable({}, { __close = function() end }))
+    local ok <const>, e <const> = pcall(on_connect, lease)
+    if ok then return end
+    if errors.is(e) then
+        if e.kind ~= "cancelled" and not conn.lost then
+            e.context = (e.context and e.context .. "\n" or "") .. "on_connect of the engine"
+        end
+        error(e, 0)
+    end
+    errors.raise {
+        kind = "connect", outcome = "failed", retryable = false, message = "on_connect failed: " .. tostring(e),
+    }
+end
+
 local close_cursor <const> = "^CLOSE dbrun_cursor_"
 local exec <const> = Lease.exec
 
@@ -386,6 +438,7 @@ function Lease:exec(sql, ...)
         return exec(self, sql, ...)
     end
     local ok <const>, e <const> = pcall(exec, self, sql, ...)
+    self.open = false
     if not ok and core.log.level() == "debug" then core.log.write("debug", "dry run: " .. tostring(e)) end
 end
 

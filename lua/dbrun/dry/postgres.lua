@@ -4,6 +4,7 @@ local connections <const> = require "dbrun.dry.connection"
 local counts <const> = require "dbrun.dry.counts"
 local engines <const> = require "dbrun.dry.engine"
 local errors <const> = require "dbrun.error"
+local leases <const> = require "dbrun.dry.lease"
 
 local M = {}
 
@@ -45,7 +46,7 @@ function M.engine(settings, url)
     local key <const> = key_of(settings)
     local conn = by_key[key]
     if not conn then
-        conn = connections.new(settings, url, all)
+        conn = connections.new(settings, url, all, leases.begun)
         by_key[key] = conn
         all[#all + 1] = conn
     end
@@ -54,19 +55,15 @@ end
 
 -- ---- the summary ----
 
---- Has a statement named the table, whose name has a schema and quotes where it needs them?
-local function is_named(targets, name)
-    return targets[name:match '"([^"]+)"$' or name:match "[^.]+$"] == true
-end
-
 local function add_tables(tables, conn, found, several)
     for oid, row in pairs(found.oids) do
-        local name = found.names[oid]
-        if name then
+        local names <const> = found.names[oid]
+        if names then
+            local name <const> = names.name
             local key <const> = several and conn.database .. ": " .. name or name
             local one <const> = tables[key] or { name = key, counts = { 0, 0, 0 }, named = false }
             for i = 1, 3 do one.counts[i] = one.counts[i] + row[i] end
-            one.named = one.named or is_named(conn.targets, name)
+            one.named = one.named or conn.targets[names.relation] or false
             tables[key] = one
         end
     end

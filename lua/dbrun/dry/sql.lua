@@ -15,17 +15,19 @@ local M = {}
 ---@field savepoint? string the name that it makes
 ---@field back? string the savepoint that it goes back to
 ---@field release? string
----@field setting? string what SET LOCAL changes
+---@field settings string[] what SET LOCAL, and set_config with a name in its text, change
 ---@field drops? string a temporary table that the end of the transaction drops
 ---@field empties? string one that it empties
 ---@field notifies boolean
 ---@field isolation? string what stands in place of SET TRANSACTION ISOLATION LEVEL
----@field changes? string "ALTER TABLE": what changes the schema, for the summary
+---@field changes? string "ALTER TABLE", "TRUNCATE orders": what changes the schema, for the summary
+---@field truncates boolean
 
 ---@class dbrun.dry.Facts
 ---@field statements dbrun.dry.Statement[]
 ---@field refused? { [1]: string, [2]: string } what is refused, and what to do
 ---@field savepoints boolean one of them has to do with savepoints
+---@field truncates boolean one of them does
 ---@field defers boolean it may make constraints that are deferred
 
 -- ---- what is refused ----
@@ -122,10 +124,28 @@ local BEFORE_KIND <const> = {
     default = true,
 }
 
---- "ALTER TABLE", "CREATE INDEX", "TRUNCATE".
-local function change_of(words)
+local BEFORE_NAMES <const> = { ["table"] = true, only = true, ["if"] = true, exists = true, ["*"] = true }
+local AFTER_NAMES <const> = { restart = true, continue = true, cascade = true, restrict = true }
+--- A list of names that is longer says too much.
+local MOST_NAMES <const> = 60
+
+--- The tables that a TRUNCATE or DROP TABLE names.
+local function names_in(pieces, at)
+    local list = ""
+    while pieces[at] and not AFTER_NAMES[pieces[at]] do
+        if not BEFORE_NAMES[pieces[at]] then list = list .. (pieces[at] == "," and ", " or pieces[at]) end
+        at = at + 1
+    end
+    return (#list > 0 and #list <= MOST_NAMES and " " .. list or "")
+        .. (pieces[#pieces] == "cascade" and " CASCADE" or "")
+end
+
+--- "ALTER TABLE", "CREATE INDEX", "TRUNCATE orders".
+local function change_of(words, pieces)
     local first <const> = words[1]
     if not SCHEMA[first] then return nil end
+    if first == "truncate" then return "TRUNCATE" .. names_in(pieces, 2) end
+    if first == "drop" and words[2] == "table" then return "DROP TABLE" .. names_in(pieces, 3) end
     if first ~= "create" and first ~= "alter" and first ~= "drop" then return first:upper() end
     local at = 2
     while BEFORE_KIND[words[at]] do at = at + 1 end
@@ -158,7 +178,7 @@ local function read_temporary(statement)
     if words[at] == "if" then at = at + 3 end -- IF NOT EXISTS
     for i = at, #words - 2 do
         if words[i] == "on" and words[i + 1] == "commit" then
-            local name <const> = name_at(statement, at)
+            local name <const> = (statement.raw[at + 1] == "." and "" or "pg_temp.") .. name_at(statement, at)
             if words[i + 2] == "drop" then statement.drops = name end
             if words[i + 2] == "delete" then statement.empties = name end
         end
@@ -178,7 +198,7 @@ local function read_set(statement)
     if words[2] == "transaction" then
         read_set_transaction(statement)
     elseif words[2] == "local" and words[3] then
-        statement.setting = SPOKEN[words[3]] or name_at(statement, 3)
+        table.insert(statement.settings, SPOKEN[words[3]] or name_at(statement, 3))
     end
 end
 
@@ -193,6 +213,7 @@ local function read_targets(statement)
             table.move(words, i + 1, math.min(#words, i + FAR), #targets + 1, targets)
         end
     end
+    if words[1] == "refresh" then table.move(words, 1, #words, #targets + 1, targets) end
     statement.targets = targets
 end
 
@@ -218,7 +239,8 @@ local function read(statement)
     end
     read_temporary(statement)
     read_targets(statement)
-    statement.changes = change_of(words)
+    statement.changes = change_of(words, statement.pieces)
+    statement.truncates = statement.truncates or first == "truncate"
     statement.notifies = statement.notifies or first == "notify"
 end
 
@@ -228,7 +250,19 @@ end
 local MOST_PIECES <const> = 2000
 
 local function new_statement()
-    return { sql = "", words = {}, raw = {}, pieces = {}, notifies = false }
+    return { sql = "", words = {}, raw = {}, pieces = {}, settings = {}, notifies = false, truncates = false }
+end
+
+--- set_config('name', value, true) is SET LOCAL.
+local function read_set_config(statement, kind, text, word)
+    if kind == "string" and statement.configures == true then
+        statement.configures = text:match "^'([%w_.]+)'$" or false
+    elseif word == "true" and statement.configures then
+        table.insert(statement.settings, statement.configures)
+        statement.configures = nil
+    elseif text == "(" and statement.last == "set_config" then
+        statement.configures = true
+    end
 end
 
 ---The body of a DO block is a string: what it calls is looked for in its text.
@@ -239,11 +273,13 @@ local function look_inside(statement, text)
         if name == "pg_notify" then statement.notifies = true end
     end
     statement.defers = statement.defers or text:find("deferred", 1, true) ~= nil
+    statement.truncates = statement.truncates or text:find("truncate", 1, true) ~= nil
 end
 
 local function add_piece(statement, kind, text)
     local pieces <const> = statement.pieces
     local word = kind == "word" and text:lower() or kind == "quoted" and text:sub(2, -2):gsub('""', '"') or nil
+    read_set_config(statement, kind, text, word)
     if text == "(" and statement.last then
         if FUNCTIONS[statement.last] then statement.calls = statement.calls or statement.last end
         if statement.last == "pg_notify" then statement.notifies = true end
@@ -267,7 +303,7 @@ end
 ---@param escapes boolean plain strings have escapes: standard_conforming_strings is off
 ---@return dbrun.dry.Facts
 local function facts_of(sql, escapes)
-    local facts <const> = { statements = {}, savepoints = false, defers = false }
+    local facts <const> = { statements = {}, savepoints = false, truncates = false, defers = false }
     local statement, from, state = new_statement(), nil, ends.new()
     local function finish(last)
         if not from then return end
@@ -276,8 +312,9 @@ local function facts_of(sql, escapes)
         facts.statements[#facts.statements + 1] = statement
         facts.refused = facts.refused or refused(statement)
         facts.savepoints = facts.savepoints or (statement.savepoint or statement.back or statement.release) ~= nil
+        facts.truncates = facts.truncates or statement.truncates
         facts.defers = facts.defers or statement.defers or false
-        statement.pieces, statement.raw = nil, nil
+        statement.pieces, statement.raw, statement.configures = nil, nil, nil
         statement, from, state = new_statement(), nil, ends.new()
     end
     local at = 1

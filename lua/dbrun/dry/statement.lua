@@ -22,16 +22,54 @@ function M.note(self, statement)
             .. "read committed")
     end
     if not unit then return end
-    if statement.changes then unit.changes[statement.changes] = (unit.changes[statement.changes] or 0) + 1 end
-    if statement.drops then
-        table.insert(unit.temporary, "drop table if exists " .. statement.drops)
-    elseif statement.empties then
-        table.insert(unit.temporary, "truncate " .. statement.empties)
+    if statement.changes then
+        unit.changes[statement.changes] = (unit.changes[statement.changes] or 0) + 1
+        self.deferred = false -- its constraints may be others now
     end
-    if statement.setting and self.real:in_transaction() == "open" then
-        local name <const> = statement.setting:gsub('^"(.*)"$', "%1")
+    if statement.drops or statement.empties then
+        table.insert(unit.temporary, { name = statement.drops or statement.empties, drop = statement.drops ~= nil })
+    end
+    if #statement.settings == 0 or self.real:in_transaction() ~= "open" then return end
+    for _, setting in ipairs(statement.settings) do
+        local name <const> = setting:gsub('^"(.*)"$', "%1")
         table.insert(unit.settings, { name, self:call("value", SETTING, name) or "" })
     end
+end
+
+---@class dbrun.dry.Temporary a table
+---@field name string as it is written
+---@field drop boolean by the end of its transaction; else each COMMIT empties it
+
+local THERE <const> = catalog.sql "select {to_regclass}($1) is not null"
+
+---What COMMIT does to temporary tables.
+---@param self dbrun.dry.Connection
+---@param list dbrun.dry.Temporary[] those that the transaction has made
+function M.settle_temporary(self, list)
+    for _, one in ipairs(list) do
+        if one.drop then
+            self:call("exec", "drop table if exists " .. one.name)
+        else
+            self.emptied[#self.emptied + 1] = one.name
+        end
+    end
+    for _, name in ipairs(self.emptied) do
+        if self:call("value", THERE, name) then self:call("exec", "truncate " .. name) end
+    end
+end
+
+---TRUNCATE sets the server's counters of the table to 0, those around its savepoint when that is released. What they
+---had counted is kept: fn() sends a statement by which it may be lost.
+---@param self dbrun.dry.Connection
+---@param fn fun(...): ...
+---@param ... any
+---@return any ...
+function M.counted(self, fn, ...)
+    if not self.truncated then return fn(...) end
+    local before <const> = counts.read(self:call("query", counts.SQL))
+    local result <const> = table.pack(fn(...))
+    self.undone = counts.add(self.undone, 1, counts.lost(before, counts.read(self:call("query", counts.SQL))), {})
+    return table.unpack(result, 1, result.n)
 end
 
 --- The script's own savepoints count as units do.
@@ -70,7 +108,13 @@ function M.send(self, statement, fn, sql, ...)
     M.note(self, statement)
     local settles <const> = (statement.savepoint or statement.back or statement.release)
         and before_savepoint(self, statement)
-    local result <const> = table.pack(fn(self, statement.isolation or sql, ...))
+    self.truncated = self.truncated or statement.truncates
+    local result
+    if statement.truncates or statement.release then
+        result = table.pack(M.counted(self, fn, self, statement.isolation or sql, ...))
+    else
+        result = table.pack(fn(self, statement.isolation or sql, ...))
+    end
     if settles then settles() end
     return table.unpack(result, 1, result.n)
 end
