@@ -372,10 +372,8 @@ end
 function Connection:look(sql, inside)
     local escapes <const> = self.real and self.real:parameter "standard_conforming_strings" == "off"
     local facts <const> = sqls.facts(sql, escapes)
-    local refused = facts.refused
-    if not refused and facts.savepoints and not inside then
-        refused = { "a savepoint can only be used in a transaction", "engine:transaction(fn) is one" }
-    end
+    local refused <const> = facts.refused
+    if not refused and not inside then explain.outside(facts, sql) end
     if refused then
         errors.raise {
             kind = "usage", outcome = "not_sent", retryable = false, message = refused[1], hint = refused[2],
@@ -418,6 +416,8 @@ end
 ---@class dbrun.dry.Found
 ---@field oids dbrun.dry.Counts
 ---@field names table<integer, { name: string, relation: string }>
+---@field foreign? string[] tables that statements name
+---@field wrote? boolean the transaction has written something
 ---@field problem? string
 
 --- Seconds that a statement of another task has to end, once it was cancelled.
@@ -453,11 +453,19 @@ local function names_of(real, found)
     return names
 end
 
+local function target_list(self)
+    local list <const> = {}
+    for name in pairs(self.targets) do list[#list + 1] = name end
+    return list
+end
+
 local function finish(self, found)
     local real <const>, unit <const> = self.real, self.units[1]
     if interrupt(self) then found.problem = "a statement was under way: its transaction is not counted" end
     found.oids = count_all(self, unit)
     found.names = names_of(real, found.oids)
+    found.foreign = real:columns(counts.FOREIGN, params.array(target_list(self), "text"))
+    found.wrote = real:value(counts.WROTE)
     real:guard(false)
     real:exec "ROLLBACK"
 end

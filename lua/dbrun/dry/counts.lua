@@ -24,6 +24,14 @@ select c.oid::{int8} as oid, r.oid::{regclass}::{text} as name, r.relname::{text
 from {pg_class} c join {pg_class} r on r.oid {=} coalesce({pg_partition_root}(c.oid), c.oid)
 where c.oid {=} any ($1::{oid}[])]]
 
+--- The server counts no rows of foreign tables.
+M.FOREIGN = catalog.sql [[
+select c.oid::{regclass}::{text} as name from {pg_class} c
+where c.relkind {=} 'f' and c.relname::{text} {=} any ($1::{text}[]) order by 1]]
+
+--- Has anything been written? Also what was rolled back to a savepoint.
+M.WROTE = catalog.sql "select {txid_current_if_assigned}() is not null"
+
 M.TRACKED = catalog.sql "select {current_setting}('track_counts') {=} 'on'"
 
 ---@param rows table[] of M.SQL

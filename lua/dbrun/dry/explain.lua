@@ -51,6 +51,19 @@ function M.raise_failed_around()
     }
 end
 
+---Raises what the server says of a statement that needs a transaction, for a script that has begun none.
+---@param facts dbrun.dry.Facts
+---@param sql string
+function M.outside(facts, sql)
+    local what <const> = facts.savepoints and "SAVEPOINT" or #facts.statements == 1 and facts.statements[1].needs
+    if not what then return end
+    errors.raise {
+        kind = "query", sqlstate = "25P01", severity = "ERROR", outcome = "not_sent", retryable = false,
+        message = what .. " can only be used in transaction blocks", hint = "engine:transaction(fn) is one",
+        statement = sql,
+    }
+end
+
 local WORDS <const> = {
     ["25001"] = { "cannot run in a dry run, which is one transaction",
         "leave it out in a dry run: if not require(\"dbrun\").dry_run then ... end" },

@@ -80,7 +80,7 @@ local function sender(method, options)
 end
 
 local function send_with_options(self, method, options, sql, ...)
-    local facts <const> = self.conn:look(sql, self.depth > 0)
+    local facts <const> = self.conn:look(sql, self.depth > 0 or self.streams)
     return within(self, method, self.conn.send, self.conn, facts, sender(method, options), sql, ...)
 end
 

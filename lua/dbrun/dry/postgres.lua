@@ -92,11 +92,15 @@ end
 ---@return string? problem what may have been kept, or was not done
 function M.lines()
     local tables <const>, changes <const>, problems <const> = {}, {}, {}
-    local several <const>, problem = has_several(), nil
+    local several <const>, problem, wrote = has_several(), nil, false
     for _, conn in ipairs(all) do
         local found <const> = conn:finish()
         if found then
             add_tables(tables, conn, found, several)
+            for _, name in ipairs(found.foreign or {}) do
+                problems[#problems + 1] = ("the rows in %s are not counted: it is a foreign table"):format(name)
+            end
+            wrote = wrote or found.wrote
             for name, n in pairs(conn.changes) do changes[name] = (changes[name] or 0) + n end
             if conn.kept then problem = ("something of it may be kept in %s"):format(conn.database) end
             if conn.lost and not conn.kept then
@@ -112,6 +116,7 @@ function M.lines()
     local lines <const> = counts.lines(tables)
     for _, line in ipairs(change_lines(changes)) do lines[#lines + 1] = line end
     table.move(problems, 1, #problems, #lines + 1, lines)
+    if wrote and #lines == 0 then lines[1] = "no row of a table would have changed" end
     return lines, problem
 end
 

@@ -22,6 +22,7 @@ local M = {}
 ---@field isolation? string what stands in place of SET TRANSACTION ISOLATION LEVEL
 ---@field changes? string "ALTER TABLE", "TRUNCATE orders": what changes the schema, for the summary
 ---@field truncates boolean
+---@field needs? string it needs a transaction: "LOCK TABLE"
 
 ---@class dbrun.dry.Facts
 ---@field statements dbrun.dry.Statement[]
@@ -224,6 +225,15 @@ end
 
 local AFTER_BACK <const> = { work = true, transaction = true, to = true, savepoint = true }
 
+--- DECLARE without WITH HOLD.
+local function holds_not(words)
+    for i, word in ipairs(words) do
+        if word == "for" then return true end
+        if word == "hold" and words[i - 1] == "with" then return false end
+    end
+    return true
+end
+
 ---Notes what the words of a finished statement say.
 local function read(statement)
     local words <const> = statement.words
@@ -237,6 +247,8 @@ local function read(statement)
     elseif first == "set" then
         read_set(statement)
     end
+    statement.needs = first == "lock" and "LOCK TABLE" or nil
+    if first == "declare" and holds_not(words) then statement.needs = "DECLARE CURSOR" end
     read_temporary(statement)
     read_targets(statement)
     statement.changes = change_of(words, statement.pieces)

@@ -131,7 +131,7 @@ describe("a dry run", function()
         assert.equal(1, result.code)
         assert.matches("db.async:value waited 0.3 s for its turn in the dry run: the transaction at "
             .. "%(command line%):%d+ %(task 1, for 0.%d s%) has it", result.stderr)
-        assert.matches("dry run: nothing would have changed\n", result.stderr)
+        assert.matches("dry run: rolled back\n  no row of a table would have changed\n", result.stderr)
         assert.is_true(dry.is_unchanged(at))
     end)
 
@@ -212,7 +212,7 @@ describe("a dry run", function()
     it("gives connections, locks, isolation and time limits as far as they go", function()
         does("false\topen\ttrue\n5\ntimeout\n1\n", "dry run: isolation levels are not set: all runs in one "
             .. "transaction, which is read committed\ndry run: NOTIFY is not sent: it would come with a COMMIT\n"
-            .. "dry run: nothing would have changed\n", [[
+            .. "dry run: rolled back\n  no row of a table would have changed\n", [[
             do
                 local c <close> = e:acquire()
                 print(c:in_transaction(), c:transaction({ isolation = "serializable" },

@@ -15,7 +15,7 @@ describe("a dry run refuses", function()
             for _, sql in ipairs {
                 "commit", "BEGIN", "start transaction", "end", "abort", "rollback", "/* x */ commit and chain",
                 "insert into orders values (9001, ''); commit", "prepare transaction 'x'", "rollback prepared 'x'",
-                "savepoint a", "copy orders to '/tmp/x'", "copy orders from program 'true'",
+                "copy orders to '/tmp/x'", "copy orders from program 'true'",
                 "select pg_terminate_backend(1)", 'select pg_catalog."pg_cancel_backend"(1)',
                 "do $$ begin perform pg_reload_conf(); end $$", "select setval('s', 1)", "select dblink_exec('', '')",
                 "alter system set work_mem = '1MB'", "select lo_export(1, '/tmp/x')",
@@ -26,6 +26,10 @@ describe("a dry run refuses", function()
                     assert(fails(engine.query, engine, sql).kind == "usage", sql)
                 end
             end
+            for _, sql in ipairs { "savepoint a", "lock table orders", "declare c cursor for select 1" } do
+                assert(fails(e.exec, e, sql).sqlstate == "25P01", sql)
+            end
+            e:exec "lock table orders; declare c cursor with hold for select 1"
             e:transaction(function(tx) assert(fails(tx.exec, tx, "commit").kind == "usage") end)
             assert(fails(e.pipeline, e, function(p) p:query "select 1" p:query "commit" end).kind == "usage")
             for _, sql in ipairs { "vacuum orders", "create database x", "reindex table concurrently orders" } do
@@ -36,7 +40,7 @@ describe("a dry run refuses", function()
             assert(p.sqlstate == "2D000" and p.message:find "that commits cannot run in a dry run")
             print((e:value "select 'commit; rollback'"), (e:value "select 1 as \"commit\""))]=])
         assert.equal("commit; rollback\t1\n", result.stdout, result.stderr)
-        assert.equal("dry run: nothing would have changed\n", result.stderr)
+        assert.equal("dry run: rolled back\n  no row of a table would have changed\n", result.stderr)
         assert.is_true(dry.is_unchanged(at))
     end)
 

@@ -88,6 +88,17 @@ describe("a dry run, as a run that is none,", function()
             print(fails(c.transaction, c, function(tx) tx:rows "select i from generate_series(1, 3000) i" end).kind)]])
     end)
 
+    it("says what it cannot count", function()
+        local result = dry.run(at, [[
+            e:exec "create extension postgres_fdw; create server s foreign data wrapper postgres_fdw"
+            e:exec "create foreign table far (id int) server s"
+            print(fails(e.exec, e, "insert into far values (1)").sqlstate)]])
+        assert.matches("  the rows in far are not counted: it is a foreign table\n$", result.stderr)
+        assert.equal("dry run: rolled back\n  no row of a table would have changed\n", dry.run(at,
+            "print((e:value 'select lo_create(0)'))").stderr)
+        assert.is_true(dry.is_unchanged(at))
+    end)
+
     it("counts what a TRUNCATE takes from the counters", function()
         local result = dry.run(at, [[
             e:exec "delete from items where id <= 29"
