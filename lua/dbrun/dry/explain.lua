@@ -78,20 +78,14 @@ local function other_of(conn)
     end
 end
 
---- What to call a connection and another one of the same database.
-local function names(conn, other)
-    if conn.name ~= other.name then return conn.name, other.name end
-    return "this engine of " .. conn.name, "another one"
-end
-
 ---Tells what the second connection to a database does not see.
 ---@param conn dbrun.dry.Connection that has just been opened
 function M.second(conn)
     local other <const> = other_of(conn)
     if not other then return end
-    local own <const>, others <const> = names(conn, other)
-    M.tell_once(conn, "second", ("%s and %s have a transaction each in %s: neither sees what the other changes"):format(
-        own, others, conn.database))
+    local both <const> = conn.name ~= other.name and ("%s and %s"):format(other.name, conn.name) or "two engines"
+    M.tell_once(conn, "second", ("%s have a transaction each in %s: neither sees what the other changes"):format(both,
+        conn.database))
 end
 
 ---An error of a statement: the dry run's part in it is named.

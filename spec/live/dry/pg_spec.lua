@@ -3,7 +3,7 @@ local dry = require "spec.support.dry"
 local process = require "dbrun.process"
 local servers = require "spec.support.servers"
 
-local SECOND <const> = "dry run: db.sync and db.async have a transaction each in %s: "
+local SECOND <const> = "dry run: db.async and db.sync have a transaction each in %s: "
     .. "neither sees what the other changes\n"
 
 describe("a dry run", function()
