@@ -37,6 +37,15 @@ bool utf8_is_valid(const char *text, size_t len)
     return true;
 }
 
+size_t utf8_cut(const char *text, size_t len, size_t most)
+{
+    if (len <= most)
+        return len;
+    while (most > 0 && ((unsigned char)text[most] & 0xc0) == 0x80)
+        most--;
+    return most;
+}
+
 int hex_digit(char c)
 {
     if (c >= '0' && c <= '9')

@@ -13,6 +13,8 @@
 size_t utf8_len(const char *text, size_t left);
 /* Is the whole text well-formed UTF-8? NUL bytes are allowed. */
 bool utf8_is_valid(const char *text, size_t len);
+/* The length of the text cut to at most `most` bytes, before a byte that goes on with a character. */
+size_t utf8_cut(const char *text, size_t len, size_t most);
 
 /* The value of a hexadecimal digit, -1 when it is not one. */
 int hex_digit(char c);

@@ -1,5 +1,6 @@
 #include "trace/text.h"
 
+#include "base/text.h"
 #include "trace/line.h"
 
 #include <stdlib.h>
@@ -28,16 +29,6 @@ struct trace_texts {
 
 /* ---- what an event says of a text ---- */
 
-/* Cut before a byte that goes on with a character. */
-static size_t cut(const char *text, size_t len, size_t most)
-{
-    if (len <= most)
-        return len;
-    while (most > 0 && ((unsigned char)text[most] & 0xc0) == 0x80)
-        most--;
-    return most;
-}
-
 /* The beginning of the text, with one blank for each row of blanks. */
 static bool add_name(struct buf *out, const char *text, size_t len)
 {
@@ -50,7 +41,7 @@ static bool add_name(struct buf *out, const char *text, size_t len)
         else if (n > 0 && name[n - 1] != ' ')
             name[n++] = ' ';
     }
-    return line_json(out, name, n > TRACE_NAME_MOST ? cut(name, n, TRACE_NAME_MOST) : n);
+    return line_json(out, name, n > TRACE_NAME_MOST ? utf8_cut(name, n, TRACE_NAME_MOST) : n);
 }
 
 static bool add_place(struct buf *out, const char *file, int line)
@@ -66,11 +57,12 @@ static bool render(struct trace_text *x, const struct trace_key *key, const stru
     struct buf sql = {0};
     buf_clear(&x->head);
     buf_clear(&x->args);
-    bool ok = !key->sql || secrets_mask(secrets, key->sql, cut(key->sql, key->len, MASKED_MOST), &sql);
-    size_t len = cut(sql.data, sql.len, TRACE_SQL_MOST);
+    bool ok = !key->sql || secrets_mask(secrets, key->sql, utf8_cut(key->sql, key->len, MASKED_MOST), &sql);
+    size_t len = utf8_cut(sql.data, sql.len, TRACE_SQL_MOST);
     ok = ok && buf_adds(&x->head, "{\"name\":\"");
-    ok = ok && (key->name ? line_json(&x->head, key->name, cut(key->name, strlen(key->name), TRACE_NAME_MOST))
-                          : add_name(&x->head, sql.data ? sql.data : "", len));
+    ok = ok &&
+         (key->name ? line_json(&x->head, key->name, utf8_cut(key->name, strlen(key->name), TRACE_NAME_MOST))
+                    : add_name(&x->head, sql.data ? sql.data : "", len));
     ok = ok && buf_addf(&x->head, "\",\"cat\":\"%s\"", trace_cat_names[key->cat]);
     if (key->sql)
         ok = ok && buf_adds(&x->args, ",\"sql\":\"") && line_json(&x->args, sql.data ? sql.data : "", len) &&

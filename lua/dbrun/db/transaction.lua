@@ -161,11 +161,12 @@ local function run_top(conn, opts, fn)
     return result
 end
 
---- Each savepoint has a name of its own, so that none can be taken for another one.
 local savepoints = 0
 local process_mark <const> = math.random(0) & 0xffffffff
 
-local function next_savepoint()
+---The name of a savepoint: each has its own, so that none can be taken for another one.
+---@return string
+function M.next_savepoint()
     savepoints = savepoints + 1
     return ("dbrun_%08x_%d"):format(process_mark, savepoints)
 end
@@ -189,7 +190,7 @@ end
 
 --- Runs fn(conn) inside a savepoint. The server ends READ ONLY with the savepoint.
 local function run_in_savepoint(conn, opts, fn)
-    local savepoint <const> = next_savepoint()
+    local savepoint <const> = M.next_savepoint()
     local back <const> = ("ROLLBACK TO SAVEPOINT %s; RELEASE SAVEPOINT %s"):format(savepoint, savepoint)
     conn:exec("SAVEPOINT " .. savepoint)
     local result <const> = table.pack(pcall(function()

@@ -178,14 +178,6 @@ end
 
 -- ---- units ----
 
-local savepoints = 0
-local mark <const> = math.random(0) & 0xffffffff
-
-local function next_savepoint()
-    savepoints = savepoints + 1
-    return ("dbrun_dry_%08x_%d"):format(mark, savepoints)
-end
-
 --- Several statements in one round trip.
 local function pipeline(real, list)
     return real:pipeline(function(p)
@@ -211,7 +203,7 @@ end
 
 local function begin(self, read_only, again)
     local unit <const> = {
-        savepoint = next_savepoint(), top = #self.units == 0, before = {}, undone = self.undone, changes = {},
+        savepoint = transaction.next_savepoint(), top = #self.units == 0, before = {}, undone = self.undone, changes = {},
         settings = {}, temporary = {},
     }
     if self.real:in_transaction() == "failed" then explain.raise_failed_around() end

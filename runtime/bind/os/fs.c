@@ -1,6 +1,7 @@
 #include "bind/os/fs.h"
 
 #include "base/project.h"
+#include "base/write.h"
 #include "bind/base/error.h"
 
 #include <dirent.h>
@@ -334,20 +335,6 @@ static int fs_mkdtemp(lua_State *L)
 }
 
 /* ---- writing a file ---- */
-
-static bool write_all(int fd, const char *data, size_t len)
-{
-    while (len > 0) {
-        ssize_t n = write(fd, data, len);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return false;
-        data += n;
-        len -= (size_t)n;
-    }
-    return true;
-}
 
 /* write_new(path, data [, mode [, sync]]): makes a file that must not exist; removes it when it cannot be
  * written completely */

@@ -4,6 +4,7 @@
 #include "bind/pg/traced.h"
 
 #include "base/deadline.h"
+#include "base/text.h"
 #include "pg/settings.h"
 
 #include <stdlib.h>
@@ -149,9 +150,7 @@ void pg_link_set_user(struct pg_link *link, const struct pg_link_user *user)
 
 void pg_link_note_statement(struct pg_link *link, const char *sql, size_t len)
 {
-    size_t n = len < sizeof link->statement - 1 ? len : sizeof link->statement - 1;
-    while (n > 0 && n < len && ((unsigned char)sql[n] & 0xc0) == 0x80) /* do not cut a character */
-        n--;
+    size_t n = utf8_cut(sql, len, sizeof link->statement - 1);
     memcpy(link->statement, sql, n);
     link->statement[n] = '\0';
 }

@@ -1,6 +1,7 @@
 #include "bind/pg/statement_log.h"
 
 #include "base/deadline.h"
+#include "base/text.h"
 #include "bind/pg/params.h"
 #include "bind/pg/statement_trace.h"
 
@@ -15,16 +16,6 @@ static void put_place(lua_State *L, struct log_line *line)
     char where[SCRIPT_WHERE];
     if (script_where(L, 1, where, sizeof where))
         log_text(line, "place", where, strlen(where));
-}
-
-/* Cut before a byte that goes on with a character. */
-static size_t cut(const char *text, size_t len, size_t most)
-{
-    if (len <= most)
-        return len;
-    while (most > 0 && ((unsigned char)text[most] & 0xc0) == 0x80)
-        most--;
-    return most;
 }
 
 static void add_value(lua_State *L, int at, struct buf *out)
@@ -51,7 +42,7 @@ static void add_value(lua_State *L, int at, struct buf *out)
         buf_adds(out, "null");
         return;
     }
-    size_t shown = cut(text, len, LONGEST_VALUE);
+    size_t shown = utf8_cut(text, len, LONGEST_VALUE);
     buf_adds(out, "'");
     buf_add(out, text, shown);
     buf_adds(out, shown < len ? "...'" : "'");
@@ -91,7 +82,7 @@ static void begin(lua_State *L, const struct pg_statement *st, struct log_line *
     log_milliseconds(line, "ms", mono_now() - st->began);
     if (st->acquire_only)
         return;
-    log_text(line, "sql", sql, cut(sql, len, LONGEST_SQL));
+    log_text(line, "sql", sql, utf8_cut(sql, len, LONGEST_SQL));
 }
 
 /* Does the log want the statement, or only the trace? */
