@@ -55,7 +55,7 @@ static char *add_args(char *at, const struct trace_text *x, const struct trace_e
     if (x->args.len)
         at = line_put(at, x->args.data, x->args.len);
     if (e->conn)
-        at = add_member(at, "conn", (uint64_t)e->conn);
+        at = add_member(at, "conn", (uint32_t)e->conn);
     if (lane)
         at = add_member(at, "lane", lane);
     if (e->count)
@@ -113,7 +113,7 @@ static void put_half(struct trace *t, const struct trace_text *x, const struct t
     at = line_lit(at, "\",\"id\":");
     at = line_number(at, t->next_id);
     at = add_where(at, on_connection ? TRACE_CONNECTIONS : TRACE_TASKS,
-                   on_connection ? (uint64_t)e->conn : span->lane, trace_time(t, time));
+                   on_connection ? (uint32_t)e->conn : span->lane, trace_time(t, time));
     at = phase == 'b' ? add_args(at, x, e, span->lane) : line_lit(at, "},\n");
     trace_file_end(t->file, at);
 }
@@ -214,5 +214,5 @@ void trace_connected(struct trace *t, unsigned pid, uint64_t start, const char *
 
 void trace_name_connection(struct trace *t, int conn)
 {
-    trace_name_thread(t, TRACE_CONNECTIONS, (uint64_t)conn, "backend ");
+    trace_name_thread(t, TRACE_CONNECTIONS, (uint32_t)conn, "backend ");
 }

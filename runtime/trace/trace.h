@@ -73,7 +73,7 @@ struct trace_event {
     int line;
     const struct trace_text *text; /* in place of these five: from trace_keep */
     uint32_t task;
-    int conn; /* the server's process */
+    int conn; /* the server's process; of a pooler any number, also one below zero */
     bool has_rows;
     bool has_wait;
     bool blocking; /* the program waited, not only the task */

@@ -171,7 +171,7 @@ for i = 1, 9 do db.sync:value("select pg_sleep(0.003)") end]])
             ["return 0"] = 0, ["error 'x'"] = 1, ["os.exit(3)"] = 3, ["os.exit(4, true)"] = 4,
             ["require 'dbrun.task'.sleep(9)"] = 1, ["while true do end"] = 1,
         } do
-            local limit = code == 1 and { "--timeout", "0.1" } or {}
+            local limit = code == 1 and { "--timeout", "0.2" } or {}
             local result = run("end.json", limit[1] or "--no-env", limit[2] or "-E", "-e",
                 "require 'dbrun.db'.sync:value 'select 1' " .. script)
             assert.equal(code, result.code, result.stderr)

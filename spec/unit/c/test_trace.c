@@ -70,6 +70,23 @@ static void test_lanes(void)
     trace_close(t, 0);
 }
 
+/* A pooler gives any number as the server's process. */
+static void test_connections(void)
+{
+    struct trace *t = open_trace(1 << 20);
+    struct trace_event event = statement("select 1");
+    size_t size;
+    event.conn = -2;
+    trace_name_connection(t, event.conn);
+    struct trace_span span = trace_begin(t, trace_lane_take(t), mono_now());
+    trace_end(t, &span, &event);
+    trace_close(t, 0);
+    char *text = read_trace(&size);
+    CHECK_EQ(count(text, "\"tid\":4294967294,"), 1);
+    CHECK_EQ(count(text, "\"conn\":4294967294"), 1);
+    free(text);
+}
+
 static void test_nesting(void)
 {
     struct trace *t = open_trace(1 << 20);
@@ -199,6 +216,7 @@ int main(void)
         return 1;
     memcpy(path, folder, strlen(folder));
     TEST("tasks take the lowest lane that is free", test_lanes);
+    TEST("a process below zero is told as what fits into an integer", test_connections);
     TEST("what nests is one event, what does not is two", test_nesting);
     TEST("the file keeps to its limit, and to its counts", test_limit);
     TEST("texts are escaped, numbers are written", test_texts);
