@@ -44,6 +44,7 @@ local M = {}
 ---@field deferred string|false constraints that each transaction begins with deferred; false: to be read
 ---@field emptied string[] temporary tables that each COMMIT empties
 ---@field truncated boolean a TRUNCATE has been sent
+---@field advisory boolean a lock of the session may have been taken
 ---@field all dbrun.dry.Connection[] of this dry run
 local Connection <const> = {}
 Connection.__index = Connection
@@ -64,7 +65,7 @@ function M.new(settings, url, all, begun)
         settings = settings, url = url, sync = settings.sync, name = name, database = false, all = all,
         pool = core.pg.engine(own), real = false, turn = turns.new(name, settings.sync), units = {}, marks = {},
         lost = false, kept = false, over = false, undone = {}, targets = {}, changes = {}, deferred = false,
-        tracked = true, emptied = {}, truncated = false, begun = begun,
+        tracked = true, emptied = {}, truncated = false, advisory = false, begun = begun,
     }, Connection)
 end
 
@@ -408,7 +409,7 @@ end
 ---@class dbrun.dry.Found
 ---@field oids dbrun.dry.Counts
 ---@field names table<integer, { name: string, relation: string }>
----@field foreign? string[] tables that statements name
+---@field foreign? { name: string }[] tables that statements name
 ---@field wrote? boolean the transaction has written something
 ---@field problem? string
 
@@ -445,6 +446,8 @@ local function names_of(real, found)
     return names
 end
 
+local UNLOCK <const> = catalog.sql "select {pg_advisory_unlock_all}()"
+
 local function target_list(self)
     local list <const> = {}
     for name in pairs(self.targets) do list[#list + 1] = name end
@@ -455,9 +458,11 @@ local function finish(self, found)
     local real <const>, unit <const> = self.real, self.units[1]
     if interrupt(self) then found.problem = "a statement was under way: its transaction is not counted" end
     found.oids = count_all(self, unit)
+    real:exec "SET LOCAL search_path TO DEFAULT" -- names are the same whatever the script set
     found.names = names_of(real, found.oids)
-    found.foreign = real:columns(counts.FOREIGN, params.array(target_list(self), "text"))
+    found.foreign = real:query(counts.FOREIGN, params.array(target_list(self), "text"))
     found.wrote = real:value(counts.WROTE)
+    if self.advisory then real:query(UNLOCK) end -- a pooler keeps the session
     real:guard(false)
     real:exec "ROLLBACK"
 end

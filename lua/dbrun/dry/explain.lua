@@ -102,7 +102,8 @@ function M.statement(conn, e)
         local other <const> = other_of(conn)
         if other then
             e.hint = ("In a dry run %s and %s have one transaction each, which keeps its locks until the end: the one "
-                .. "of %s probably holds this lock. Use one of them for both, or --lock-timeout S (%g now)."):format(
+                .. "of %s may hold this one. Use one of them for both. Or another session holds it: --lock-timeout S "
+                .. "waits longer (%g now)."):format(
                 conn.name, other.name ~= conn.name and other.name or "another engine",
                 other.name ~= conn.name and other.name or "the other", turns.limit())
         else

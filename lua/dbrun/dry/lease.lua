@@ -200,12 +200,12 @@ end
 function Lease:pipeline(fn)
     check(self, "pipeline")
     args.check("pipeline", "the function to call", fn, "function")
-    local conn <const> = self.conn
+    local conn <const>, inside <const> = self.conn, self.depth > 0
     return within(self, "pipeline", function()
         return conn:run(function(real)
             return require "dbrun.db.batch".pipeline(real, function(p)
                 fn(p)
-                for _, item in ipairs(p) do conn:note(conn:look(item[1], true)) end
+                for _, item in ipairs(p) do conn:note(conn:look(item[1], inside)) end
             end)
         end)
     end)

@@ -97,8 +97,8 @@ function M.lines()
         local found <const> = conn:finish()
         if found then
             add_tables(tables, conn, found, several)
-            for _, name in ipairs(found.foreign or {}) do
-                problems[#problems + 1] = ("the rows in %s are not counted: it is a foreign table"):format(name)
+            for _, row in ipairs(found.foreign or {}) do
+                problems[#problems + 1] = ("the rows in %s are not counted: it is a foreign table"):format(row.name)
             end
             wrote = wrote or found.wrote
             for name, n in pairs(conn.changes) do changes[name] = (changes[name] or 0) + n end

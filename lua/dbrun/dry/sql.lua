@@ -19,6 +19,7 @@ local M = {}
 ---@field drops? string a temporary table that the end of the transaction drops
 ---@field empties? string one that it empties
 ---@field notifies boolean
+---@field advisory boolean it takes a lock that the session keeps
 ---@field isolation? string what stands in place of SET TRANSACTION ISOLATION LEVEL
 ---@field changes? string "ALTER TABLE", "TRUNCATE orders": what changes the schema, for the summary
 ---@field truncates boolean
@@ -262,7 +263,8 @@ end
 local MOST_PIECES <const> = 2000
 
 local function new_statement()
-    return { sql = "", words = {}, raw = {}, pieces = {}, settings = {}, notifies = false, truncates = false }
+    return { sql = "", words = {}, raw = {}, pieces = {}, settings = {}, notifies = false, truncates = false,
+        advisory = false }
 end
 
 --- set_config('name', value, true) is SET LOCAL.
@@ -283,6 +285,7 @@ local function look_inside(statement, text)
     for name in text:gmatch "%f[%w_]([%a_][%w_]*)%s*%(" do
         if FUNCTIONS[name] then statement.calls = statement.calls or name end
         if name == "pg_notify" then statement.notifies = true end
+        if name:find "^pg_.*advisory_lock" then statement.advisory = true end
     end
     statement.defers = statement.defers or text:find("deferred", 1, true) ~= nil
     statement.truncates = statement.truncates or text:find("truncate", 1, true) ~= nil
@@ -295,6 +298,7 @@ local function add_piece(statement, kind, text)
     if text == "(" and statement.last then
         if FUNCTIONS[statement.last] then statement.calls = statement.calls or statement.last end
         if statement.last == "pg_notify" then statement.notifies = true end
+        if statement.last:find "^pg_.*advisory_lock" then statement.advisory = true end
     end
     statement.last = word
     if word == "deferred" then statement.defers = true end

@@ -14,6 +14,7 @@ local SETTING <const> = catalog.sql "select {current_setting}($1, true)"
 function M.note(self, statement)
     local unit <const> = self.units[#self.units]
     for _, name in ipairs(statement.targets) do self.targets[name] = true end
+    self.advisory = self.advisory or statement.advisory
     if statement.notifies then
         explain.tell_once(self, "notify", "NOTIFY is not sent: it would come with a COMMIT")
     end
