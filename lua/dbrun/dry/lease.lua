@@ -5,6 +5,7 @@ local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local explain <const> = require "dbrun.dry.explain"
 local names <const> = require "dbrun.db.names"
+local statements <const> = require "dbrun.dry.statement"
 local transaction <const> = require "dbrun.db.transaction"
 
 local M = {}
@@ -202,12 +203,19 @@ function Lease:pipeline(fn)
     args.check("pipeline", "the function to call", fn, "function")
     local conn <const>, inside <const> = self.conn, self.depth > 0
     return within(self, "pipeline", function()
-        return conn:run(function(real)
+        local keep
+        local results <const> = conn:run(function(real)
             return require "dbrun.db.batch".pipeline(real, function(p)
                 fn(p)
-                for _, item in ipairs(p) do conn:note(conn:look(item[1], inside)) end
+                for _, item in ipairs(p) do
+                    local facts <const> = conn:look(item[1], inside)
+                    conn:note(facts)
+                    keep = keep or facts.truncates and statements.counting(conn)
+                end
             end)
         end)
+        if keep then keep() end
+        return results
     end)
 end
 

@@ -15,6 +15,7 @@ function M.note(self, statement)
     local unit <const> = self.units[#self.units]
     for _, name in ipairs(statement.targets) do self.targets[name] = true end
     self.advisory = self.advisory or statement.advisory
+    self.truncated = self.truncated or statement.truncates
     if statement.notifies then
         explain.tell_once(self, "notify", "NOTIFY is not sent: it would come with a COMMIT")
     end
@@ -60,16 +61,26 @@ function M.settle_temporary(self, list)
 end
 
 ---TRUNCATE sets the server's counters of the table to 0, those around its savepoint when that is released. What they
----had counted is kept: fn() sends a statement by which it may be lost.
+---had counted is kept: to be called before a statement by which it may be lost.
+---@param self dbrun.dry.Connection
+---@return fun() keep to be called behind it
+function M.counting(self)
+    local before <const> = counts.read(self:call("query", counts.SQL))
+    return function()
+        self.undone = counts.add(self.undone, 1, counts.lost(before, counts.read(self:call("query", counts.SQL))), {})
+    end
+end
+
+---Calls fn(...), which may take something from the counters when there was a TRUNCATE.
 ---@param self dbrun.dry.Connection
 ---@param fn fun(...): ...
 ---@param ... any
 ---@return any ...
 function M.counted(self, fn, ...)
     if not self.truncated then return fn(...) end
-    local before <const> = counts.read(self:call("query", counts.SQL))
+    local keep <const> = M.counting(self)
     local result <const> = table.pack(fn(...))
-    self.undone = counts.add(self.undone, 1, counts.lost(before, counts.read(self:call("query", counts.SQL))), {})
+    keep()
     return table.unpack(result, 1, result.n)
 end
 
@@ -109,7 +120,6 @@ function M.send(self, statement, fn, sql, ...)
     M.note(self, statement)
     local settles <const> = (statement.savepoint or statement.back or statement.release)
         and before_savepoint(self, statement)
-    self.truncated = self.truncated or statement.truncates
     local result
     if statement.truncates or statement.release then
         result = table.pack(M.counted(self, fn, self, statement.isolation or sql, ...))

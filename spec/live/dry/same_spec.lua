@@ -112,10 +112,12 @@ describe("a dry run, as a run that is none,", function()
                 tx:exec "truncate items; insert into items values (1, 101); release a"
             end)
             pcall(e.transaction, e, function(tx) tx:exec "truncate items" error() end)
+            e:pipeline(function(p) p:query "select 1" p:query "truncate items, nodes" end)
+            e:exec "insert into items values (1, 101)"
             print((e:value "select count(*) from items"))]])
         assert.equal("1\n", result.stdout, result.stderr)
-        assert.equal("dry run: rolled back\n  items  6 inserted, 30 deleted\n  also run: TRUNCATE items, "
-            .. "TRUNCATE public.items CASCADE\n", result.stderr)
+        assert.equal("dry run: rolled back\n  items  7 inserted, 30 deleted\n  also run: TRUNCATE items, "
+            .. "TRUNCATE items, nodes, TRUNCATE public.items CASCADE\n", result.stderr)
         assert.is_true(dry.is_unchanged(at))
     end)
 end)
