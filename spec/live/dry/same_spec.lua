@@ -49,7 +49,10 @@ describe("a dry run, as a run that is none,", function()
             e:exec "create table n2 (id int primary key, up int references n2 deferrable initially deferred)"
             print((e:value "select 1"))
             print(fails(e.exec, e, "insert into n2 values (1, 9)").sqlstate)
-            pcall(e.transaction, e, function(tx) tx:exec "alter table nodes drop constraint nodes_parent_fkey" error() end)
+            pcall(e.transaction, e, function(tx)
+                tx:exec "alter table nodes drop constraint nodes_parent_fkey"
+                error()
+            end)
             e:exec "alter table n2 drop constraint n2_up_fkey"
             e:exec "do $$ begin execute 'alter table n2 add unique (up) deferrable initially deferred'; end $$"
             e:exec "drop table n2"
@@ -104,7 +107,10 @@ describe("a dry run, as a run that is none,", function()
     it("counts what a TRUNCATE takes from the counters", function()
         local result = dry.run(at, [[
             e:exec "delete from items where id <= 29"
-            pcall(e.transaction, e, function(tx) tx:exec "insert into items select 90000 + i, 100 + i from generate_series(1, 3) i" error() end)
+            pcall(e.transaction, e, function(tx)
+                tx:exec "insert into items select 90000 + i, 100 + i from generate_series(1, 3) i"
+                error()
+            end)
             e:exec "truncate only public.items cascade"
             e:exec "insert into items select i, 100 + i from generate_series(1, 5) i"
             e:transaction(function(tx)
