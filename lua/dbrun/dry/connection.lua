@@ -204,7 +204,8 @@ end
 
 local function begin(self, read_only, again)
     local unit <const> = {
-        savepoint = transaction.next_savepoint(), top = #self.units == 0, before = {}, undone = self.undone, changes = {},
+        savepoint = transaction.next_savepoint(), top = #self.units == 0, before = {}, undone = self.undone,
+        changes = {},
         settings = {}, temporary = {},
     }
     if self.real:in_transaction() == "failed" then explain.raise_failed_around() end
