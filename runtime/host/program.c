@@ -58,8 +58,9 @@ static int prepare_stack(lua_State *L, struct host *h)
 }
 
 /* Its result overrides every other source of configuration. */
-static void take_stack(lua_State *L)
+static void take_stack(lua_State *L, struct host *h)
 {
+    h->rt->redis_links_own = h->rt->redis_links;
     luaL_checktype(L, -1, LUA_TTABLE);
     luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
     lua_getfield(L, -1, "dbrun.core");
@@ -218,7 +219,7 @@ static void take(lua_State *L, struct host *h)
 {
     if (h->step == STEP_DRY_RUN) { /* the step before has just run */
         h->preparing = false;
-        take_stack(L);
+        take_stack(L, h);
     } else if (h->step == STEP_ACTIONS && h->action > 0)
         take_action(L, &h->options.actions[h->action - 1]);
     else if (h->returns_status)

@@ -30,6 +30,7 @@ struct runtime {
     lua_State *L;                   /* the main thread */
     enum redis_writes redis_writes; /* what becomes of Redis commands that may write */
     uint64_t redis_links;           /* connections to Redis that were opened: their serial numbers */
+    uint64_t redis_links_own;       /* of them by dbrun itself, before the script (--stack) */
     uint64_t schema_epoch;          /* raised by each DDL that a connection of the program commits */
     struct pg_engine *engines;      /* all engines that still have connections or users */
 };

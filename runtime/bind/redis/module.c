@@ -198,10 +198,11 @@ static int judge_writes(lua_State *L)
     return 0;
 }
 
-/* opened() -> has any client opened a connection? */
+/* opened() -> has any client of the script opened a connection? */
 static int opened(lua_State *L)
 {
-    lua_pushboolean(L, bind_runtime(L)->redis_links > 0);
+    const struct runtime *rt = bind_runtime(L);
+    lua_pushboolean(L, rt->redis_links > rt->redis_links_own);
     return 1;
 }
 
