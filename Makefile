@@ -87,7 +87,7 @@ help:
 	@echo "make up | down  start | stop the private PostgreSQL and Redis in .dbrun/stack"
 	@echo "make migrate    apply scripts/migrations      make seed   run scripts/seeds"
 	@echo "make test       all tests; the last line counts them"
-	@echo "make asan       the same tests on an AddressSanitizer + UBSan + LeakSanitizer build"
+	@echo "make asan       the tests on an AddressSanitizer + UBSan + LeakSanitizer build (of commands in Lua a third)"
 	@echo "make faults     each fault 100 times at random moments; DBRUN_TEST_SEED repeats them"
 	@echo "make valgrind   the C tests under valgrind"
 	@echo "make fuzz       libFuzzer on hostile input, FUZZ_SECONDS=$(FUZZ_SECONDS) for each program"
