@@ -3,7 +3,6 @@
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local failover = require "spec.support.failover"
-local fails = require "spec.support.fails"
 local process = require "dbrun.process"
 local redis = require "dbrun.redis"
 local redis_cluster = require "spec.support.redis_cluster"
@@ -92,18 +91,26 @@ describe("a Redis cluster in trouble", function()
         end)
         -- One that has waited in vain has not run: the last attempt leaves time for its answer.
         do
-            local quick <const> = r:with { timeout = 0.3 }
+            local quick <const> = r:with { timeout = 1 }
+            local told = 0
             local g <close> = task.group()
             for _ = 1, 100 do
                 g:spawn(function()
                     task.sleep(math.random())
-                    local e <const> = fails("redis", quick.multi, quick, function(tx)
+                    local ok <const>, e <const> = pcall(quick.multi, quick, function(tx)
                         tx:mget(tag .. "old", tag .. "a")
                     end)
-                    assert.equal("failed", e.outcome)
-                    assert.matches("TRYAGAIN", e.detail)
+                    assert.is_false(ok)
+                    if e.outcome == "failed" then
+                        assert.matches("TRYAGAIN", e.detail)
+                        told = told + 1
+                    else
+                        assert.equal("not_sent", e.outcome) -- on a machine that is very busy
+                    end
                 end)
             end
+            g:wait()
+            assert.is_true(told > 0)
         end
         from:cli("migrate", "127.0.0.1", tostring(to.port), "", "0", "5000", "KEYS", tag .. "old")
         assert.same({ { "7", "2" } }, t:join())
