@@ -4,7 +4,8 @@
 ---   lua5.4 spec/support/run.lua [--build DIR] [--sanitizers | --valgrind] [--jobs N] [--seconds N] [FOLDER|FILE ...]
 ---
 --- With --valgrind all C tests run, and nothing else unless it is named. With --sanitizers a third of the files about
---- work that is done in Lua runs, another one each time (IN_LUA). Details of what failed are printed; the last line is
+--- work that is done in Lua runs, another one each time (IN_LUA). From DBRUN_TEST_UNTIL on (seconds since 1970) no
+--- file is started: what is left counts as skipped. Details of what failed are printed; the last line is
 --- `N passed, N failed, N skipped`. Exit status 1 when anything failed or nothing ran.
 
 -- Two more than two cores need: most files wait for servers most of the time.
@@ -24,6 +25,8 @@ do
         i = i + 1
     end
 end
+
+local UNTIL <const> = tonumber(os.getenv "DBRUN_TEST_UNTIL") or math.huge
 
 local function quote(s)
     return "'" .. s:gsub("'", "'\\''") .. "'"
@@ -168,8 +171,8 @@ local function collect()
         assert(io.open(name)):close() -- the list has to follow when a file is renamed
         rank[name] = i
     end
-    for i, job in ipairs(jobs) do
-        job.rank = rank[job.name] or #LONG + i
+    for i, job in ipairs(jobs) do -- where the time may end, others are left out each time
+        job.rank = rank[job.name] or #LONG + (UNTIL < math.huge and 1 + math.random() or i)
     end
     table.sort(jobs, function(a, b) return a.rank < b.rank end)
     return jobs
@@ -282,27 +285,32 @@ if opts.sanitizers then
     print(("of the files about work in Lua every %drd runs: DBRUN_TEST_TURN=%d"):format(TURNS, turn))
 end
 local sum <const> = { passed = 0, failed = 0, skipped = 0 }
-local started = 0
+local started, running = 0, 0
 local function start_next()
-    if started < #jobs then
-        started = started + 1
+    if started < #jobs and os.time() < UNTIL then
+        started, running = started + 1, running + 1
         start(jobs[started], started)
     end
 end
 for _ = 1, opts.jobs do
     start_next()
 end
-for _ = 1, #jobs do
+while running > 0 do
     local going <const>, index <const> = pcall(done.read, done, "n")
     if not going then -- Ctrl-C; closing the state would wait for the files
         os.exit(130)
     end
     local job <const> = jobs[index]
     finish(job)
+    running = running - 1
     start_next()
     for key in pairs(sum) do
         sum[key] = sum[key] + job[key]
     end
+end
+for i = started + 1, #jobs do
+    sum.skipped = sum.skipped + 1
+    print(("skip %-44s the time of this run was over (DBRUN_TEST_UNTIL)"):format(jobs[i].name))
 end
 if opts.sanitizers then
     judge_reports(sum)
