@@ -245,7 +245,8 @@ local WITH_PARENT <const> = "setpriv --pdeathsig TERM"
 
 local function start(job, index)
     job.path = ("%s/%d"):format(tmp, index)
-    local command = ("%s timeout -k 5 %d env %s >%s 2>&1 </dev/null; echo $?; date +%%s.%%N; echo %d 1<>%s"):format(
+    local command = ("%s timeout -k 5 %d env -u DBRUN_TEST_UNTIL %s >%s 2>&1 </dev/null; echo $?; "
+        .. "date +%%s.%%N; echo %d 1<>%s"):format(
         WITH_PARENT, opts.seconds, job.command, job.path, index, quote(ended))
     command = ("exec %s sh -c %s"):format(WITH_PARENT, quote(command))
     job.began = tonumber(lines_of("date +%s.%N")[1])
