@@ -106,6 +106,16 @@ function M.rollback(conn)
     end
 end
 
+---Names the COMMIT in an error of the server that came at the end of a transaction.
+---@param e any
+---@return any e
+function M.at_commit(e)
+    if errors.is(e) and e.sqlstate then
+        e.context = (e.context and e.context .. "\n" or "") .. "the COMMIT of the transaction"
+    end
+    return e
+end
+
 ---Commits a transaction of M.begin. Raises when a statement of it failed, because the server would silently roll back
 ---then, and when one has ended it.
 ---@param conn table
@@ -120,12 +130,7 @@ function M.commit(conn)
         M.raise_nothing_done "nothing was committed"
     end
     local ok <const>, e <const> = pcall(conn.exec, conn, "COMMIT")
-    if not ok then
-        if errors.is(e) and e.sqlstate then
-            e.context = (e.context and e.context .. "\n" or "") .. "the COMMIT of the transaction"
-        end
-        error(e, 0)
-    end
+    if not ok then error(M.at_commit(e), 0) end
 end
 
 --- After its deadline the caller does not wait until a statement is drained: the pool rolls back a connection that is

@@ -284,12 +284,7 @@ local COMMIT <const> = "SET CONSTRAINTS ALL IMMEDIATE"
 --- What the end of a transaction does, and the end of a savepoint does not.
 local function settle(self, unit)
     local ok <const>, e <const> = pcall(self.call, self, "exec", COMMIT)
-    if not ok then
-        if errors.is(e) and e.sqlstate then
-            e.context = (e.context and e.context .. "\n" or "") .. "the COMMIT of the transaction"
-        end
-        error(e, 0)
-    end
+    if not ok then error(transaction.at_commit(e), 0) end
     statements.settle_temporary(self, unit.temporary)
     for i = #unit.settings, 1, -1 do
         local setting <const> = unit.settings[i]
