@@ -1,7 +1,7 @@
 --- Rows of the summary in columns. A text that is far longer than the others moves what is behind it, not all rows:
 --- they fit into a terminal of 80 columns as long as they can.
 local core <const> = require "dbrun.core"
-local tty <const> = require "dbrun.tty"
+local shown <const> = require "dbrun.dry.shown"
 
 local width_of <const> = core.text.width
 
@@ -15,7 +15,7 @@ function M.lines(rows)
     local widths <const>, lines <const> = {}, {}
     for _, row in ipairs(rows) do
         for at, text in ipairs(row) do
-            row[at] = tty.printable(text):gsub("\n", "\\n"):gsub("\t", "\\t")
+            row[at] = shown.line(text)
             local width <const> = width_of(row[at])
             widths[at] = math.max(widths[at] or 0, width <= MOST_WIDTH and width or 0)
         end

@@ -4,6 +4,7 @@ local child_words <const> = require "dbrun.dry.child_words"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local fs <const> = require "dbrun.fs"
+local shown <const> = require "dbrun.dry.shown"
 local tty <const> = require "dbrun.tty"
 local unmade <const> = require "dbrun.dry.unmade"
 
@@ -22,17 +23,12 @@ local list <const> = {}
 local times <const> = {}
 local left_out = 0
 
-local function cut(text)
-    text = tty.printable(text):gsub("\n", "\\n"):gsub("\t", "\\t")
-    return #text > MOST_BYTES and text:sub(1, (utf8.offset(text, 0, MOST_BYTES) or MOST_BYTES) - 1) .. "..." or text
-end
-
 local NO_OUTPUT <const> = 'not run, its output is empty; process.run { ..., dry_run = "run" } runs one that only reads'
 local output_told = false
 
 --- `speaks`: the script can read what the child says, and gets nothing. That is told once.
 local function note(text, speaks)
-    text = cut(text)
+    text = shown.cut(text, MOST_BYTES)
     if times[text] then
         times[text] = times[text] + 1
         return
@@ -89,21 +85,21 @@ end
 --- decides.)
 local function check_program(normal)
     local name <const> = normal.argv[1]
-    local shown <const> = tty.printable(name)
+    local printed <const> = tty.printable(name)
     local cwd <const> = normal.cwd and fs.stat(normal.cwd)
     if normal.cwd and not (cwd and cwd.kind == "folder") then
-        errors.fail("io", ("cannot run '%s' in the folder '%s': %s"):format(shown, tty.printable(normal.cwd),
+        errors.fail("io", ("cannot run '%s' in the folder '%s': %s"):format(printed, tty.printable(normal.cwd),
             cwd and "Not a directory" or "No such file or directory"))
     elseif name:find("/", 1, true) then
         local stat <const> = fs.stat(in_folder(normal, name))
         if not stat then
-            errors.fail("io", ("cannot run '%s': No such file or directory"):format(shown), "is the path right?")
+            errors.fail("io", ("cannot run '%s': No such file or directory"):format(printed), "is the path right?")
         elseif stat.kind == "folder" or not fs.access(in_folder(normal, name), "x") then
-            errors.fail("io", ("cannot run '%s': Permission denied"):format(shown),
+            errors.fail("io", ("cannot run '%s': Permission denied"):format(printed),
                 "the file, or a folder above it, does not allow it for this user")
         end
     elseif not normal.env and not require "dbrun.stack.programs".which(name) then
-        errors.fail("io", ("cannot run '%s': No such file or directory"):format(shown),
+        errors.fail("io", ("cannot run '%s': No such file or directory"):format(printed),
             "is it installed, and is its folder in PATH?")
     end
 end

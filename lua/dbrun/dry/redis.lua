@@ -3,11 +3,12 @@
 --- clients, dedicated connections, pipelines and the nodes of a cluster alike.
 local answers <const> = require "dbrun.dry.redis_answers"
 local columns <const> = require "dbrun.dry.columns"
+local command_line <const> = require "dbrun.command_line"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
 local key_patterns <const> = require "dbrun.dry.key_patterns"
 local keys <const> = require "dbrun.redis.keys"
-local tty <const> = require "dbrun.tty"
+local shown <const> = require "dbrun.dry.shown"
 local writes <const> = require "dbrun.redis.writes"
 
 local M = {}
@@ -36,12 +37,6 @@ local function command_of(among, label)
     return command
 end
 
---- A key as a part of a line.
-local function shown(name)
-    name = tty.printable(name:sub(1, MOST_BYTES + 1)):gsub("\n", "\\n"):gsub("\t", "\\t")
-    return #name > MOST_BYTES and name:sub(1, (utf8.offset(name, 0, MOST_BYTES) or MOST_BYTES) - 1) .. "..." or name
-end
-
 --- Tells a write, once for each pattern of its keys.
 local function note(label, names)
     local command <const> = command_of(told, label)
@@ -56,7 +51,7 @@ local function note(label, names)
     end
     if new or first then
         local more <const> = new and #names > 1 and (" (%d keys)"):format(#names) or ""
-        require "dbrun.dry".tell("redis: " .. label .. (new and " " .. shown(new) or "") .. more)
+        require "dbrun.dry".tell("redis: " .. label .. (new and " " .. shown.cut(new, MOST_BYTES) or "") .. more)
     end
 end
 
@@ -251,13 +246,8 @@ end
 
 local MOST_ROWS <const> = 20 -- of one command
 
-local function number(n)
-    local text <const> = tostring(n):reverse():gsub("(%d%d%d)", "%1,"):reverse()
-    return (text:gsub("^,", ""))
-end
-
 local function times(n)
-    return n > 1 and number(n) .. " times" or ""
+    return n > 1 and command_line.count(n) .. " times" or ""
 end
 
 local UNITS <const> = {
@@ -266,7 +256,8 @@ local UNITS <const> = {
 
 local function amount(command, row)
     if row.keys > 1 or row.at_least then
-        return ("%s%s %s"):format(row.at_least and "at least " or "", number(row.keys), UNITS[command.label] or "keys")
+        return ("%s%s %s"):format(row.at_least and "at least " or "", command_line.count(row.keys),
+            UNITS[command.label] or "keys")
     end
     return times(row.times)
 end
@@ -275,14 +266,15 @@ end
 local function add_rows(rows, command)
     local of_keys <const> = command.patterns:rows()
     if command.refused then
-        local one <const> = #of_keys == 1 and shown(of_keys[1].pattern) or ""
+        local one <const> = #of_keys == 1 and shown.cut(of_keys[1].pattern, MOST_BYTES) or ""
         rows[#rows + 1] = { "redis", command.label, one, "not answered" }
         return
     elseif #of_keys == 0 then
         rows[#rows + 1] = { "redis", command.label, "", times(command.times) }
     end
     for i = 1, math.min(#of_keys, MOST_ROWS) do
-        rows[#rows + 1] = { "redis", command.label, shown(of_keys[i].pattern), amount(command, of_keys[i]) }
+        local row <const> = of_keys[i]
+        rows[#rows + 1] = { "redis", command.label, shown.cut(row.pattern, MOST_BYTES), amount(command, row) }
     end
     if #of_keys > MOST_ROWS then
         rows[#rows + 1] = { "redis", command.label, ("and %d more patterns"):format(#of_keys - MOST_ROWS), "" }
