@@ -44,6 +44,8 @@ local values = require "dbrun.config.values"
 ---@field DBRUN_MIGRATIONS_DIR string folder of the migrations (default scripts/migrations)
 ---@field DBRUN_SEEDS_DIR string folder of the seeds (default scripts/seeds)
 ---@field DBRUN_HOOKS_DIR string folder of the migration hooks (default scripts/hooks)
+---@field DBRUN_BATCHES_DIR string folder of the batch jobs (default scripts/batches)
+---@field DBRUN_BATCH_SCHEMA? string schema of the tables of batch jobs (default: the first of the search_path)
 ---@field DBRUN_LOG "error"|"warn"|"info"|"debug" the log's level, where --log does not say it (default warn)
 ---@field DBRUN_LOG_FORMAT "text"|"json" its form, where --log-format does not say it (default text)
 ---@field DBRUN_PROTECTED string|nil databases that scripts change only when they are named

@@ -367,6 +367,15 @@ function M.pid()
     return (proc.ids())
 end
 
+---The name of this machine, as gethostname(2) gives it.
+---@return string
+---```lua
+---print(#process.host_name() > 0)  --> true
+---```
+function M.host_name()
+    return proc.host()
+end
+
 ---The number of the process that started this one.
 ---@return integer
 ---```lua

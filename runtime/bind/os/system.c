@@ -33,6 +33,17 @@ static int process_ids(lua_State *L)
     return 4;
 }
 
+/* host() -> the machine's name, cut after 255 bytes */
+static int process_host(lua_State *L)
+{
+    char name[256];
+    if (gethostname(name, sizeof(name)) != 0 && errno != ENAMETOOLONG)
+        return bind_fail(L, bind_runtime(L), ERROR_IO, "cannot read the machine's name: %s", strerror(errno));
+    name[sizeof(name) - 1] = '\0';
+    lua_pushstring(L, name);
+    return 1;
+}
+
 static void push_groups(lua_State *L, const char *name, gid_t gid)
 {
     int n = 0;
@@ -111,8 +122,8 @@ static void push_signals(lua_State *L)
 void bind_system_functions(lua_State *L, struct runtime *rt)
 {
     static const luaL_Reg functions[] = {
-        {"kill", process_kill},       {"ids", process_ids}, {"user", process_user},
-        {"environ", process_environ}, {NULL, NULL},
+        {"kill", process_kill}, {"ids", process_ids},         {"host", process_host},
+        {"user", process_user}, {"environ", process_environ}, {NULL, NULL},
     };
     lua_pushlightuserdata(L, rt);
     luaL_setfuncs(L, functions, 1);
