@@ -54,6 +54,7 @@ create table %s (
     ended timestamp with time zone,
     last text[],
     barrier jsonb,
+    keeps boolean,
     set_values jsonb not null default '{}',
     file_values jsonb not null default '{}',
     estimate bigint,

@@ -1,0 +1,49 @@
+--- Transactions that are open now, to be waited for later: what they write comes behind the last key that was read.
+--- They are known by their virtual ids, as CREATE INDEX CONCURRENTLY knows them: a transaction that has written nothing
+--- yet has no number. Those that are prepared for two-phase commit are known by their names.
+local catalog = require "dbrun.db.catalog"
+
+local M = {}
+
+local READ <const> = catalog.sql [[
+select {jsonb_build_object}(
+    'server', {pg_postmaster_start_time}(),
+    'open', (select coalesce({jsonb_agg}(l.virtualtransaction), '[]') from {pg_locks} l
+               join {pg_stat_activity} a on a.pid {=} l.pid
+               join {pg_database} d on d.oid {=} a.datid and d.datname {=} {current_database}()
+              where l.locktype {=} 'virtualxid' and l.mode {=} 'ExclusiveLock' and l.granted
+                and l.pid {<>} {pg_backend_pid}() and not a.application_name {~} '^dbrun batch '
+                and not exists (select from {pg_stat_progress_vacuum} v where v.pid {=} l.pid)),
+    'prepared', (select coalesce({jsonb_agg}(gid), '[]') from {pg_prepared_xacts}
+                  where database {=} {current_database}())) as barrier]]
+
+local LEFT <const> = catalog.sql [[
+select {format}('pid %s%s, open for %s s', l.pid,
+                case when a.application_name {<>} '' then {concat}(' (', a.application_name, ')') end,
+                coalesce({round}(extract(epoch from ({clock_timestamp}() {-} a.xact_start)))::{text}, '?')) as who
+  from {pg_locks} l join {pg_stat_activity} a on a.pid {=} l.pid
+ where l.locktype {=} 'virtualxid' and l.mode {=} 'ExclusiveLock' and l.granted
+   and {pg_postmaster_start_time}() {=} (:barrier::jsonb {->>} 'server')::timestamp with time zone
+   and :barrier::jsonb {->} 'open' {?} l.virtualtransaction
+ union all
+select {format}('the prepared transaction %L', p.gid) from {pg_prepared_xacts} p
+ where p.database {=} {current_database}() and :barrier::jsonb {->} 'prepared' {?} p.gid
+ order by 1 limit 1]]
+
+---The transactions of this database that are open now, without those of this connection, of batches and of VACUUM.
+---@param conn table
+---@return table barrier
+function M.read(conn)
+    return conn:value(READ)
+end
+
+---One that is still open.
+---@param conn table
+---@param barrier? table
+---@return string? who nil when all have ended
+function M.holder(conn, barrier)
+    if not barrier then return nil end
+    return conn:value(LEFT, { barrier = require("dbrun.db").json(barrier) })
+end
+
+return M

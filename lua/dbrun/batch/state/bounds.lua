@@ -1,0 +1,154 @@
+--- Bounds of chunks, asked where the walked table is: in the database of the state, or in another one. Keys are written
+--- as text under settings of ours, which the next statement of the transaction does not see.
+local catalog = require "dbrun.db.catalog"
+
+local M = {}
+
+---@class dbrun.batch.Bounds
+---@field walk dbrun.batch.Walk
+---@field apart boolean the table is not in the database of the state
+local Bounds = {}
+Bounds.__index = Bounds
+
+---@param walk dbrun.batch.Walk
+---@param values table<string, any> parameters of `where`, and `started`
+---@param source? dbrun.Engine where the table is; nil: where the state is
+---@return dbrun.batch.Bounds
+function M.new(walk, values, source)
+    local self <const> = setmetatable({ walk = walk, values = values, source = source, steps = {} }, Bounds)
+    self.apart = source ~= nil or walk.sql == false
+    return self
+end
+
+---SQL that puts settings in force until the end of the transaction, and what they were before.
+local function settings(pins)
+    local list <const> = {}
+    for i, pin in ipairs(pins) do
+        list[i] = ("{set_config}('%s', '%s', true)"):format(pin[1], pin[2])
+    end
+    return catalog.sql("select " .. table.concat(list, ", "))
+end
+
+---The statement that must run before keys are written in a transaction; nil when no key depends on a setting.
+---@return string?
+function Bounds:pin()
+    if self.apart or #self.walk.pins == 0 then return nil end
+    self.pin_sql = self.pin_sql or settings(self.walk.pins)
+    return self.pin_sql
+end
+
+---Columns with the present values of the settings that Bounds:pin changes; "" when it changes none.
+---@return string
+function Bounds:present()
+    if not self:pin() then return "" end
+    local list <const> = {}
+    for i, pin in ipairs(self.walk.pins) do
+        list[i] = (", {current_setting}('%s') as pin_%d"):format(pin[1], i)
+    end
+    return table.concat(list)
+end
+
+---The statement that undoes Bounds:pin within the transaction, so that triggers at COMMIT do not see it.
+---@param row table a row with the columns of Bounds:present
+---@return string? sql
+---@return table? values
+function Bounds:unpin(row)
+    if not self:pin() then return nil end
+    local values <const> = {}
+    for i in ipairs(self.walk.pins) do values["pin_" .. i] = row["pin_" .. i] end
+    if not self.unpin_sql then
+        local list <const> = {}
+        for i, pin in ipairs(self.walk.pins) do list[i] = ("{set_config}('%s', :pin_%d, true)"):format(pin[1], i) end
+        self.unpin_sql = catalog.sql("select " .. table.concat(list, ", "))
+    end
+    return self.unpin_sql, values
+end
+
+---All values of a statement: those of the job, and these.
+---@param values table
+---@return table
+function Bounds:with(values)
+    local all <const> = {}
+    for key, value in pairs(self.values) do all[key] = value end
+    for key, value in pairs(values) do all[key] = value end
+    local db <const> = require "dbrun.db"
+    for _, key in ipairs { "after", "upto" } do
+        if type(all[key]) == "table" then all[key] = db.array(all[key], "text") end
+    end
+    return all
+end
+
+---The step as a query, for use inside of another statement.
+---@param open boolean without a lower bound
+---@param by_where boolean
+---@return string
+function Bounds:step_sql(open, by_where)
+    local key <const> = (open and 1 or 0) + (by_where and 2 or 0)
+    self.steps[key] = self.steps[key] or self.walk:step(open, by_where)
+    return self.steps[key]
+end
+
+---Runs a query of the walk where its table is.
+local function ask(self, tx, sql, values)
+    local function one(conn)
+        if values then return conn:one(sql, self:with(values)) end
+        return conn:one(sql)
+    end
+    if not self.apart then
+        local pin <const> = self:pin()
+        if pin then tx:query(pin) end
+        return one(tx)
+    end
+    return self.source:transaction({ isolation = "read committed", read_only = true }, function(other)
+        if #self.walk.pins > 0 then other:query(settings(self.walk.pins)) end
+        other:query(catalog.sql "select {set_config}('plan_cache_mode', 'force_custom_plan', true)")
+        return one(other)
+    end)
+end
+
+---The next bound, as a statement of its own.
+---@param tx table
+---@param after? string[]
+---@param upto string[]
+---@param size integer
+---@param look integer
+---@param by_where boolean
+---@return {bound: string[], fits: integer, looked: integer, final: boolean}? nil when nothing lies there
+function Bounds:step(tx, after, upto, size, look, by_where)
+    if self.walk.sql == false then return self.walk:next_bound(after, size) end
+    return ask(self, tx, self:step_sql(after == nil, by_where), { after = after, upto = upto, size = size, look = look })
+end
+
+---A key in the middle of the next `keys` keys.
+---@param tx table
+---@param after? string[]
+---@param upto string[]
+---@param keys integer
+---@return {middle?: string[], bound?: string[]}?
+function Bounds:cut(tx, after, upto, keys)
+    if self.walk.sql == false then return self.walk:cut_bound(after, upto) end
+    return ask(self, tx, self.walk:cut(after == nil), { after = after, upto = upto, keys = keys })
+end
+
+---The last key of the table.
+---@param tx table
+---@return string[]? nil for an empty table
+function Bounds:last(tx)
+    if self.walk.sql == false then return self.walk:last_bound() end
+    local row <const> = ask(self, tx, self.walk:last())
+    return row and row.bound
+end
+
+---SQL that orders rows by a column of bounds, as the key orders them.
+---@param column string
+---@return string
+function Bounds:order(column)
+    local list <const> = {}
+    for i, key in ipairs(self.walk.key) do
+        list[i] = ("cast(%s[%d] as %s)%s"):format(column, i, key.type,
+            key.collation and " collate " .. key.collation or "")
+    end
+    return table.concat(list, ", ")
+end
+
+return M

@@ -1,0 +1,150 @@
+--- The two statements of a chunk: the claim, which locks the range's row and reads where it stands, and the mark, which
+--- finds the next chunk's bound and moves the position. Each is one round trip with BEGIN or COMMIT.
+local catalog = require "dbrun.db.catalog"
+local core = require "dbrun.core"
+local parts = require "dbrun.batch.state.sql"
+
+local M = {}
+
+---Chunks after which a range's row is closed and the rest gets a new row: a row's versions stay few however old the
+---oldest snapshot is.
+M.CHUNKS <const> = 100
+
+local CLAIM <const> = [[
+select %s, j.state as job_state, j.reason, j.set_values::text as set_values, j.started, {pg_backend_pid}() as backend%s%s
+  from %s r, %s j where r.id {=} :id and j.name {=} r.job for no key update of r skip locked]]
+
+---A setting's value as text, for set_config.
+local function text(value)
+    return type(value) == "boolean" and (value and "on" or "off") or tostring(value)
+end
+
+---@class dbrun.batch.Claim: dbrun.batch.Range
+---@field job_state string
+---@field reason? string
+---@field set_values string JSON
+---@field started string
+---@field backend integer process of the server
+
+---Begins a chunk's transaction and locks the range's row. One round trip.
+---@param conn table
+---@param store dbrun.batch.Store
+---@param id integer of the range
+---@param settings {[1]: string, [2]: any}[] in force for the transaction
+---@return dbrun.batch.Claim? nil when the row is locked, or gone
+function M.claim(conn, store, id, settings)
+    local sql = store.claim_sql
+    if not sql then
+        local list <const> = {}
+        for i in ipairs(settings) do list[i] = (", {set_config}(:name_%d, :value_%d, true)"):format(i, i) end
+        sql = catalog.sql(CLAIM:format("r." .. parts.RANGE:gsub(", ", ", r.") .. ", r.owner {=} :me as mine",
+            store.bounds:present(), table.concat(list), store.place.ranges, store.place.jobs))
+        store.claim_sql = sql
+    end
+    local values <const> = { id = id, me = store.me }
+    for i, setting in ipairs(settings) do
+        values["name_" .. i], values["value_" .. i] = setting[1], text(setting[2])
+    end
+    local results <const> = conn:pipeline(function(p)
+        p:query "begin isolation level read committed read write"
+        p:query(sql, values)
+    end)
+    return results[2][1]
+end
+
+---What the mark finds behind a position: `nothing` ends the range, no row that fits passes the stretch without a chunk.
+local FOUND <const> = [[
+found as (select coalesce((select final and fits {=} 0 from step), true) as nothing, (select bound from step) as bound,
+                 coalesce((select fits from step), 0) as fits, coalesce((select looked from step), 0) as looked)]]
+
+local GIVEN <const> = [[
+found as (select :_nothing::boolean as nothing, :_bound::text[] as bound, :_fits::bigint as fits,
+                 :_step_looked::bigint as looked)]]
+
+local MARK <const> = [[
+,
+moved as (select case when nothing then :upto::text[] when fits {=} 0 then bound else :after::text[] end as position,
+                 case when not nothing and fits {>} 0 then bound end as next, nothing, fits, looked from found),
+rest as (insert into %s (job, pass, first, position, next, last, size)
+         select :_job, :_pass, position, position, next, :upto::text[], :_new_size from moved
+          where :_close and not nothing returning id)
+update %s r set position = m.position, next = case when not :_close then m.next end,
+       last = case when :_close then m.position else r.last end,
+       state = case when :_close or m.nothing then 'done' else 'open' end,
+       chunks = r.chunks {+} :_chunks, rows = r.rows {+} :_rows, looked = r.looked {+} m.looked,
+       worked = r.worked {+} :_seconds, waited = coalesce(%s, '{}'), note = coalesce(%s, r.note),
+       durations = case when :_chunks {>} 0 then (r.durations {||} :_seconds::real)[
+           greatest(1, {cardinality}(r.durations) {-} 30):] else r.durations end,
+       sizes = case when :_chunks {>} 0 then (r.sizes {||} :_rows::integer)[
+           greatest(1, {cardinality}(r.sizes) {-} 30):] else r.sizes end,
+       size = :_new_size, taken = case when :_chunks {>} 0 then 0 else r.taken end, waiting = null,
+       pid = {pg_backend_pid}(), moved = {clock_timestamp}()
+  from moved m where r.id {=} :_id
+returning r.state, r.position, r.next, r.last, m.fits, m.looked, m.nothing]]
+
+local function sql_of(store, open, by_where)
+    store.marks = store.marks or {}
+    local key <const> = store.bounds.apart and 4 or (open and 1 or 0) + (by_where and 2 or 0)
+    if not store.marks[key] then
+        local ranges <const> = store.place.ranges
+        local waited <const> = parts.by_name("r.waited", ":_waited::jsonb", "sum")
+        local note <const> = parts.by_name("r.note", ":_note::jsonb", "max")
+        -- What the walk wrote is the user's SQL, too: its names are not to be taken for ours.
+        local found <const> = store.bounds.apart and catalog.sql(GIVEN)
+            or "step as materialized (" .. store.bounds:step_sql(open, by_where) .. "),\n" .. catalog.sql(FOUND)
+        store.marks[key] = "with " .. found .. catalog.sql(MARK:format(ranges, ranges, waited, note))
+    end
+    return store.marks[key]
+end
+
+---@class dbrun.batch.Mark
+---@field claim dbrun.batch.Claim
+---@field done boolean a chunk was done: the position moves to its end
+---@field rows integer
+---@field seconds number the chunk took so far
+---@field size integer rows of the next chunk
+---@field step_size integer rows, or keys, that the step counts
+---@field look integer keys that the step reads at most
+---@field by_where boolean the step counts rows that fit, not keys
+---@field waited? table<string, number> seconds by reason since the last mark
+---@field note? table<string, number>
+
+---Moves the position, finds the next bound and commits. One round trip, but for a table that is in another database.
+---@param conn table
+---@param store dbrun.batch.Store
+---@param mark dbrun.batch.Mark
+---@return {state: string, position: string[], next?: string[], fits: integer, looked: integer, nothing: boolean} row
+function M.mark(conn, store, mark)
+    local claim <const> = mark.claim
+    local bounds <const> = store.bounds
+    local after = claim.position
+    if mark.done then after = claim.next end
+    local db <const> = require "dbrun.db"
+    local values <const> = bounds:with {
+        _id = claim.id, _job = store.name, _pass = claim.pass, after = after or core.null, upto = claim.last,
+        size = mark.step_size, look = mark.look, _chunks = mark.done and 1 or 0, _rows = mark.rows,
+        _seconds = mark.seconds, _new_size = mark.size, _waited = db.json(mark.waited or {}),
+        _note = mark.note and db.json(mark.note) or core.null,
+        _close = mark.done and claim.chunks + 1 >= M.CHUNKS,
+    }
+    if bounds.apart then
+        local step <const> = bounds:step(conn, after, claim.last, mark.step_size, mark.look, mark.by_where)
+        values._nothing = not step or step.final and step.fits == 0
+        values._bound = step and step.bound or core.null
+        values._fits, values._step_looked = step and step.fits or 0, step and step.looked or 0
+    end
+    local sql <const> = sql_of(store, after == nil, mark.by_where)
+    local at
+    local results <const> = conn:pipeline(function(p)
+        local pin <const> = bounds:pin()
+        if pin then p:query(pin) end
+        p:query(sql, values)
+        at = pin and 2 or 1
+        local unpin <const>, before <const> = bounds:unpin(claim)
+        if unpin then p:query(unpin, before) end
+        p:query "commit"
+    end)
+    return results[at][1]
+end
+
+return M

@@ -1,0 +1,67 @@
+--- What a process reads and writes of its job beside the chunks, once a second, on its control connection.
+local catalog = require "dbrun.db.catalog"
+local core = require "dbrun.core"
+
+local M = {}
+
+local READ <const> = [[
+select j.state, j.reason, j.set_values::text as set_values, j.keeps, j.pass,
+       (select {count}(distinct r.owner) from %s r where r.job {=} j.name and r.state {=} 'open'
+          and r.owner is not null and r.moved {>} ({clock_timestamp}() {-} interval '30 seconds')) as workers
+  from %s j where j.name {=} $1]]
+
+---@param conn table
+---@param store dbrun.batch.Store
+---@return {state: string, reason?: string, set_values: string, workers: integer, keeps?: boolean, pass: integer}? job
+---nil: forgotten
+function M.read(conn, store)
+    return conn:one(catalog.sql(READ:format(store.place.ranges, store.place.jobs)), store.name)
+end
+
+local WAITING <const> = "update %s set waiting = $2 where job {=} $1 and owner {=} any ($3::text[]) and state {=} 'open'"
+
+---Writes what the workers of this process wait for into their ranges, for `status`.
+---@param conn table
+---@param store dbrun.batch.Store
+---@param why? string nil: they go on
+---@param owners string[]
+function M.waiting(conn, store, why, owners)
+    conn:query(catalog.sql(WAITING:format(store.place.ranges)), store.name, why or core.null, owners)
+end
+
+local KEEPS <const> = "update %s set keeps = $2 where name {=} $1 and keeps is null"
+
+---Notes whether `where` still holds for rows after `run`: then a second pass would do them again.
+---@param conn table
+---@param store dbrun.batch.Store
+---@param keeps boolean
+function M.keeps(conn, store, keeps)
+    conn:query(catalog.sql(KEEPS:format(store.place.jobs)), store.name, keeps)
+end
+
+local FOUND <const> = "update %s set found = $2 where name {=} $1"
+
+---Notes how many rows the last look found.
+---@param conn table
+---@param store dbrun.batch.Store
+---@param found integer
+function M.found(conn, store, found)
+    conn:query(catalog.sql(FOUND:format(store.place.jobs)), store.name, found)
+end
+
+local STOP <const> = [[
+update %s set state = :state, reason = :reason where name {=} :name and state {=} 'running']]
+
+---Stops or pauses the job on behalf of this process.
+---@param conn table
+---@param store dbrun.batch.Store
+---@param state "stopped"|"paused"
+---@param reason string
+function M.halt(conn, store, state, reason)
+    local jobs <const> = require "dbrun.batch.state.jobs"
+    local n <const> = conn:query(catalog.sql(STOP:format(store.place.jobs)),
+        { state = state, reason = reason, name = store.name }).affected
+    if n > 0 then jobs.event(conn, store.name, state, reason, store.place) end
+end
+
+return M

@@ -1,0 +1,109 @@
+--- The end of a pass: what comes next when a job has no open range. With `where` the table is walked again, after every
+--- transaction that was open at the start of the pass has ended: what came behind the frontier is found then. A job that
+--- follows a growing key goes on from the old end.
+local barriers = require "dbrun.batch.state.barrier"
+local catalog = require "dbrun.db.catalog"
+local core = require "dbrun.core"
+local jobs = require "dbrun.batch.state.jobs"
+
+local M = {}
+
+local NEXT_PASS <const> = [[
+update %s set pass = :pass, pass_started = {clock_timestamp}(), last = :last::text[], barrier = :barrier::jsonb,
+       events = %s where name {=} :name]]
+
+local RANGE <const> = [[
+insert into %s (job, pass, first, position, last) values (:job, :pass, :first::text[], :first::text[], :last::text[])]]
+
+local DONE <const> = "update %s set state = 'done', ended = {clock_timestamp}(), events = %s where name {=} :name"
+
+local MORE <const> = "update %s set last = coalesce(:last::text[], last), barrier = :barrier::jsonb where name {=} :name"
+
+---The failed ranges of a job, in the order of their keys.
+local function failed(tx, store)
+    return tx:query(catalog.sql(([[
+        select first, last from %s where job {=} $1 and state {=} 'failed' order by ]]):format(store.place.ranges))
+        .. store.bounds:order "last", store.name)
+end
+
+local function same(a, b)
+    return a == b or a ~= nil and b ~= nil and table.concat(a, "\0") == table.concat(b, "\0")
+end
+
+---The stretches between failed ranges, which are not tried again by themselves.
+---@param tx table
+---@param store dbrun.batch.Store
+---@param last string[] the end
+---@return {first?: string[], last: string[]}[]
+function M.stretches(tx, store, last)
+    local list <const>, first = {}, nil
+    for _, range in ipairs(failed(tx, store)) do
+        if range.first and not same(range.first, first) then list[#list + 1] = { first = first, last = range.first } end
+        first = range.last
+    end
+    if not same(first, last) then list[#list + 1] = { first = first, last = last } end
+    return list
+end
+
+local function finish(tx, store, what)
+    tx:query(catalog.sql(DONE:format(store.place.jobs, jobs.with_event())), {
+        name = store.name, what = what, who = jobs.who(), text = core.null,
+    })
+    return "done"
+end
+
+local function next_pass(tx, store, job)
+    local who <const> = barriers.holder(tx, job.barrier)
+    if who then return "wait", "the second pass begins when older transactions have ended: " .. who end
+    local last <const> = store.bounds:last(tx)
+    if not last then return finish(tx, store, "done") end
+    local pass <const> = job.pass + 1
+    tx:query(catalog.sql(NEXT_PASS:format(store.place.jobs, jobs.with_event())), {
+        name = store.name, pass = pass, last = last, barrier = require("dbrun.db").json(barriers.read(tx)),
+        what = "pass", who = jobs.who(), text = "pass " .. pass,
+    })
+    for _, stretch in ipairs(M.stretches(tx, store, last)) do
+        tx:query(catalog.sql(RANGE:format(store.place.ranges)),
+            { job = store.name, pass = pass, first = stretch.first or core.null, last = stretch.last })
+    end
+    return "again"
+end
+
+---A job that follows: the last key counts only when every transaction that was open as it was read has ended.
+local function follow(tx, store, job)
+    local db <const> = require "dbrun.db"
+    local barrier <const> = job.barrier
+    if barrier and barrier.last then
+        local who <const> = barriers.holder(tx, barrier)
+        if who then return "wait", "new rows are taken when older transactions have ended: " .. who end
+        tx:query(catalog.sql(MORE:format(store.place.jobs)),
+            { name = store.name, last = barrier.last, barrier = core.null })
+        tx:query(catalog.sql(RANGE:format(store.place.ranges)),
+            { job = store.name, pass = job.pass, first = job.last or core.null, last = barrier.last })
+        return "again"
+    end
+    local last <const> = store.bounds:last(tx)
+    if not last or same(last, job.last) then
+        return "wait", "for new rows"
+    end
+    local now <const> = barriers.read(tx)
+    now.last = last
+    tx:query(catalog.sql(MORE:format(store.place.jobs)),
+        { name = store.name, last = core.null, barrier = db.json(now) })
+    return "wait", "for new rows"
+end
+
+---What happens when no range of the present pass is open. Runs under the lock of the job's row.
+---@param tx table
+---@param store dbrun.batch.Store
+---@param job table the row of the job
+---@param opts {passes: integer, follow?: boolean}
+---@return "again"|"wait"|"done" what
+---@return string? why for "wait"
+function M.advance(tx, store, job, opts)
+    if opts.follow then return follow(tx, store, job) end
+    if job.pass < opts.passes and not job.keeps then return next_pass(tx, store, job) end
+    return finish(tx, store, "done")
+end
+
+return M

@@ -1,0 +1,118 @@
+--- Chunks that cannot be done: set aside as failed rows of their own, which never block what comes behind, or halved.
+local catalog = require "dbrun.db.catalog"
+local core = require "dbrun.core"
+
+local M = {}
+
+local FAILED <const> = [[
+insert into %s (job, pass, first, position, next, last, state, error)
+select job, pass, position, position, null, next, 'failed', :error::jsonb from %s where id {=} :id]]
+
+local PASSED <const> = [[
+update %s set position = next, next = null, taken = 0, owner = case when :release then null else owner end,
+       moved = {clock_timestamp}(), state = case when next {=} last then 'done' else state end
+ where id {=} :id]]
+
+---Sets the chunk (position, next] of a range aside. The caller holds the range's row locked.
+---@param tx table
+---@param store dbrun.batch.Store
+---@param range dbrun.batch.Range
+---@param why {sqlstate?: string, message: string, key?: any, attempts?: integer}
+---@param release boolean the range has no owner afterwards
+---@return integer failed ranges of the job
+function M.in_transaction(tx, store, range, why, release)
+    local ranges <const> = store.place.ranges
+    local note <const> = { at = os.date "!%Y-%m-%dT%H:%M:%SZ" }
+    for key, value in pairs(why) do note[key] = value end
+    tx:query(catalog.sql(FAILED:format(ranges, ranges)), { id = range.id, error = require("dbrun.db").json(note) })
+    tx:query(catalog.sql(PASSED:format(ranges)), { id = range.id, release = release })
+    return tx:value(catalog.sql(
+        ("select {count}(*) from %s where job {=} $1 and state {=} 'failed'"):format(ranges)), store.name)
+end
+
+local HOLD <const> = [[
+select position, next, last from %s
+ where id {=} :id and owner {=} :me and state {=} 'open' and next {=} :next::text[] for no key update]]
+
+---Locks a range whose chunk has failed, and gives fn its present bounds; nothing when it has changed hands meanwhile.
+local function held(conn, store, range, fn)
+    return conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
+        local now <const> = tx:one(catalog.sql(HOLD:format(store.place.ranges)),
+            { id = range.id, me = store.me, next = range.next })
+        if now then return fn(tx, now) end
+    end)
+end
+
+---Sets aside a chunk that failed.
+---@param conn table
+---@param store dbrun.batch.Store
+---@param range dbrun.batch.Range as its chunk was claimed
+---@param why table as for in_transaction
+---@return integer? failed ranges of the job; nil when another worker has the range
+function M.fail(conn, store, range, why)
+    return held(conn, store, range, function(tx)
+        return M.in_transaction(tx, store, range, why, false)
+    end)
+end
+
+local HALVE <const> = "update %s set next = :middle::text[], retried = retried {+} 1 where id {=} :id"
+local RETRIED <const> = "update %s set retried = retried {+} 1 where id {=} :id"
+
+---Halves a chunk that failed. What is cut off comes with the next chunk.
+---@param conn table
+---@param store dbrun.batch.Store
+---@param range dbrun.batch.Range as its chunk was claimed
+---@param keys integer keys to read at most while the middle is looked for
+---@return "halved"|"single"|nil how "single": the chunk has one key; nil when another worker has the range
+function M.halve(conn, store, range, keys)
+    return held(conn, store, range, function(tx, now)
+        local found <const> = store.bounds:cut(tx, now.position, now.next, keys)
+        local middle <const> = found and found.middle
+        if middle then
+            tx:query(catalog.sql(HALVE:format(store.place.ranges)), { id = range.id, middle = middle })
+        else
+            tx:query(catalog.sql(RETRIED:format(store.place.ranges)), { id = range.id })
+        end
+        return middle and "halved" or "single"
+    end)
+end
+
+return M.in_transaction(tx, store, range, why, false)
+    end)
+end
+
+local HALVE <const> = "update %s set next = :middle::text[], retried = retried {+} 1 where id {=} :id"
+local RETRIED <const> = "update %s set retried = retried {+} 1 where id {=} :id"
+
+---Halves a chunk that failed. What is cut off comes with the next chunk.
+---@param conn table
+---@param store dbrun.batch.Store
+---@param range dbrun.batch.Range as its chunk was claimed
+---@param keys integer keys to read at most while the middle is looked for
+---@return "halved"|"single"|nil how "single": the chunk has one key; nil when another worker has the range
+function M.halve(conn, store, range, keys)
+    return held(conn, store, range, function(tx, now)
+        local found <const> = store.bounds:cut(tx, now.position, now.next, keys)
+        local middle <const> = found and found.middle
+        if middle then
+            tx:query(catalog.sql(HALVE:format(store.place.ranges)), { id = range.id, middle = middle })
+        else
+            tx:query(catalog.sql(RETRIED:format(store.place.ranges)), { id = range.id })
+        end
+        return middle and "halved" or "single"
+    end)
+end
+
+local WAITING <const> = "update %s set waiting = :why where owner {=} :me and job {=} :job and state {=} 'open'"
+
+---Writes what a worker waits for into its range, for `status`; nil when it goes on.
+---@param conn table
+---@param store dbrun.batch.Store
+---@param why? string
+function M.waiting(conn, store, why)
+    conn:query(catalog.sql(WAITING:format(store.place.ranges)), {
+        why = why or core.null, me = store.me, job = store.name,
+    })
+end
+
+return M

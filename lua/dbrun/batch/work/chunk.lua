@@ -1,0 +1,163 @@
+--- One chunk: a READ COMMITTED transaction that locks the range's row, does the work between two bounds, and moves the
+--- position. Three round trips for one statement, one commit.
+local args = require "dbrun.args"
+local chunks = require "dbrun.batch.state.chunk"
+local core = require "dbrun.core"
+local define = require "dbrun.batch.define"
+local errors = require "dbrun.error"
+local task = require "dbrun.task"
+
+local M = {}
+
+---@class dbrun.batch.Chunk
+---@field first any the key behind which it begins; nil at the start of the table
+---@field last any its last key
+---@field number integer of the chunk, counted by this process
+---@field attempt integer 1, and one more for each time it was begun again
+---@field id string the same for the same bounds: a key for calls that may be repeated
+---@field started string the job's start, on the server's clock
+---@field package after? string[]
+---@field package upto string[]
+---@field package open boolean
+
+---@class dbrun.batch.Outcome
+---@field what "done"|"stepped"|"locked"|"lost"|"state"
+---@field ended? boolean the range has nothing more
+---@field rows? integer
+---@field seconds? number
+---@field chunk? dbrun.batch.Chunk
+---@field claim? dbrun.batch.Claim
+---@field state? string of the job
+---@field reason? string
+
+local function id_of(worker, claim)
+    local text <const> = table.concat({ worker.store.name, tostring(claim.pass),
+        claim.position and table.concat(claim.position, "\1") or "", table.concat(claim.next, "\1") }, "\2")
+    return core.digest("sha256", text):sub(1, 32)
+end
+
+local function chunk_of(worker, claim)
+    local walk <const> = worker.store.bounds.walk
+    return {
+        first = walk.value(claim.position), last = walk.value(claim.next), number = worker.run:next_number(),
+        attempt = 1 + claim.taken + worker:failures(claim), id = id_of(worker, claim), started = claim.started,
+        after = claim.position, upto = claim.next, open = claim.position == nil,
+    }
+end
+
+---Undoes the guard around the script's work: nothing of it may have ended the transaction, or be in flight.
+local function settle(conn)
+    conn:drained()
+    if conn:guard(false) then
+        errors.fail("usage", "the transaction of a chunk was ended inside of it",
+            "dbrun commits each chunk; run has no COMMIT, ROLLBACK or BEGIN")
+    end
+    if conn:in_transaction() == "failed" then
+        errors.raise {
+            kind = "query", sqlstate = "25P02", outcome = "failed",
+            message = "a statement of the chunk failed and its error was caught: nothing of the chunk was kept",
+            hint = "Catch the error outside of run, or put the statement into tx:transaction (a savepoint).",
+        }
+    end
+end
+
+local ROWS <const> = args.whole(0)
+
+local function work(worker, conn, chunk)
+    conn:guard(true)
+    local rows <const>, note <const> = task.timeout(worker.values.timeout + 0.25, worker.work, conn, chunk)
+    args.check("batch run", "the number of rows it returns", rows, ROWS)
+    settle(conn)
+    return rows, note
+end
+
+local STILL <const> = "select pg_catalog.count(*) from %s as %s where %s"
+
+---Does `where` still hold for rows of the chunk, which were just done? Asked once in a job.
+local function ask_keeps(worker, conn, chunk, rows)
+    local run <const> = worker.run
+    if not worker.definition.where or run.keeps ~= nil or rows == 0 or worker.store.bounds.apart then return end
+    local walk <const> = worker.store.bounds.walk
+    local still <const> = conn:value(
+        STILL:format(walk.relation, walk.alias, define.condition(worker.definition, walk, chunk.open, true)),
+        worker.store.bounds:with { after = chunk.after, upto = chunk.upto })
+    run.keeps = still > 0
+    run.keeps_new = true
+end
+
+---What the step counts: rows that fit, or keys alone while most rows fit.
+local function step_of(worker, size)
+    if not worker.definition.where then return size, false end
+    local share <const> = worker.share
+    if share and share >= 0.5 then return math.ceil(size / share), false end
+    return size, true
+end
+
+local function mark(worker, conn, claim, done)
+    local limits <const> = worker.size
+    local size <const> = worker.run:allowed(limits.rows)
+    local step_size <const>, by_where <const> = step_of(worker, size)
+    local began <const> = task.now()
+    worker.marking = true
+    local row <const> = chunks.mark(conn, worker.store, {
+        claim = claim, done = done ~= nil, rows = done and done.rows or 0, seconds = done and done.seconds or 0.0,
+        size = limits.rows, step_size = step_size, look = math.max(limits.look, step_size), by_where = by_where,
+        waited = worker:take_waited(), note = done and done.note,
+    })
+    worker.tail = task.now() - began
+    limits:stepped(worker.tail)
+    if by_where and row.looked > 0 then worker.share = row.fits / row.looked end
+    worker.wanted, worker.keys = size, not by_where and step_size or nil
+    worker.run:looked(row.looked, claim.pass)
+    return row
+end
+
+local function do_chunk(worker, conn, claim, began)
+    local chunk <const> = chunk_of(worker, claim)
+    worker.chunk = chunk
+    local rows <const>, note <const> = work(worker, conn, chunk)
+    ask_keeps(worker, conn, chunk, rows)
+    local seconds <const> = task.now() - began
+    local wanted <const> = worker.wanted or worker.size.rows
+    worker.size:done(rows, wanted, seconds + (worker.tail or 0), worker.run:may_grow())
+    if worker.keys then worker.share = math.min(1, rows / worker.keys) end -- few: the next step counts rows that fit
+    worker.committing = { claim = claim, chunk = chunk, rows = rows }
+    local row <const> = mark(worker, conn, claim, { rows = rows, seconds = seconds, note = note })
+    worker.committing = nil
+    return {
+        what = "done", rows = rows, seconds = task.now() - began, chunk = chunk, claim = claim,
+        ended = row.state ~= "open", overhead = worker.claimed + worker.tail,
+    }
+end
+
+---Does the next chunk of the worker's range. Raises what the work or the server raised; the connection is in a failed
+---or open transaction then.
+---@param worker dbrun.batch.Worker
+---@return dbrun.batch.Outcome
+function M.run(worker)
+    local conn <const> = worker.conn
+    local began <const> = task.now()
+    local claim <const> = chunks.claim(conn, worker.store, worker.range.id, worker:settings())
+    worker.claimed = task.now() - began
+    local outcome
+    if not claim then
+        outcome = { what = "locked" }
+    elseif not claim.mine or claim.state ~= "open" then
+        outcome = { what = "lost" }
+    elseif claim.job_state ~= "running" then
+        outcome = { what = "state", state = claim.job_state, reason = claim.reason }
+    end
+    if outcome then
+        conn:exec "rollback"
+        return outcome
+    end
+    worker.claim, worker.backend, worker.marking = claim, claim.backend, false
+    worker.run:configure(claim.set_values)
+    if not claim.next or worker.run:too_big(worker) then
+        local row <const> = mark(worker, conn, claim)
+        return { what = "stepped", ended = row.state ~= "open" }
+    end
+    return do_chunk(worker, conn, claim, began)
+end
+
+return M

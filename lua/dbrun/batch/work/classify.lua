@@ -1,0 +1,36 @@
+--- What an error in a chunk means for the job.
+local errors = require "dbrun.error"
+
+local M = {}
+
+---Others are in the way, or the chunk was too much: half of it is tried again.
+local CONFLICT <const> = {
+    ["40001"] = true, ["40P01"] = true, ["55P03"] = true, ["57014"] = true, ["53400"] = true, ["25P03"] = true,
+    ["25P04"] = true,
+}
+
+---@alias dbrun.batch.Verdict
+---| "conflict" # halve, and try again after a pause
+---| "connection" # connect again
+---| "row" # a row's fault: on_error decides
+---| "stop" # ends the job
+---| "cancelled" # this program is ending
+
+---@param e any
+---@return dbrun.batch.Verdict
+function M.of(e)
+    if not errors.is(e) then return "stop" end
+    if e.kind == "cancelled" then return "cancelled" end
+    local state <const> = e.sqlstate
+    if not state then
+        if e.kind == "timeout" then return "conflict" end
+        return (e.kind == "connect" or e.kind == "pool") and "connection" or "stop"
+    end
+    if CONFLICT[state] then return "conflict" end
+    local class <const> = state:sub(1, 2)
+    if class == "08" or class == "57" or state == "25006" then return "connection" end
+    if class == "22" or class == "23" or class == "P0" then return "row" end
+    return "stop"
+end
+
+return M

@@ -1,0 +1,148 @@
+--- What watches over the workers of a run: once a second, on one connection. And how a run ends.
+local define = require "dbrun.batch.define"
+local errors = require "dbrun.error"
+local jobs = require "dbrun.batch.state.jobs"
+local state = require "dbrun.batch.state.control"
+local task = require "dbrun.task"
+
+local M = {}
+
+---Seconds between two looks.
+local EVERY <const> = 1
+---Seconds that a chunk has when the run is to end.
+local GRACE <const> = 1
+
+---Ends a worker's chunk: it rolls back, is halved and tried again.
+local function cancel_chunk(worker, why)
+    local conn <const> = worker.conn
+    if not conn or not worker.backend then return end
+    worker.because = why
+    local ok <const>, e <const> = pcall(conn.cancel, conn)
+    if not ok then require("dbrun.core").log.write("debug", "batch: " .. tostring(e)) end
+end
+
+local function look_at_health(run, conn)
+    local health <const> = run.health
+    health:sample(conn)
+    for _, blocked in ipairs(health:blocking()) do
+        for _, worker in ipairs(run.workers) do
+            if worker.backend == blocked.pid then cancel_chunk(worker, blocked.text) end
+        end
+    end
+    local critical <const> = health:critical()
+    if critical and run.state == "running" then
+        state.halt(conn, run.store, "paused", critical)
+        run.state, run.reason = "paused", critical
+        for _, worker in ipairs(run.workers) do cancel_chunk(worker, critical) end
+    end
+end
+
+local function owners(run)
+    local list <const> = {}
+    for i, worker in ipairs(run.workers) do list[i] = worker.store.me end
+    return list
+end
+
+---Writes a change of what is waited for into the ranges, for `status`.
+local function show_wait(run, conn)
+    local _, why <const> = run:hold()
+    if why ~= run.shown then
+        state.waiting(conn, run.store, why, owners(run))
+        run.shown = why
+    end
+end
+
+local function look(run, conn)
+    local job <const> = state.read(conn, run.store)
+    if not job then
+        return run:fail(nil, errors.new {
+            kind = "usage", message = ("the job '%s' was forgotten while it ran"):format(run.store.name),
+        })
+    end
+    run.state, run.reason, run.all_workers = job.state, job.reason, job.workers
+    if job.keeps ~= nil then run.keeps = job.keeps end
+    run:configure(job.set_values)
+    run.closed = run.hours and define.hours.open(run.hours, conn) or nil
+    if job.state == "stopped" or job.state == "cancelled" then return run:ended(job.state, job.reason) end
+    look_at_health(run, conn)
+    show_wait(run, conn)
+end
+
+---Looks once a second until it is cancelled.
+---@param run dbrun.batch.Run
+function M.loop(run)
+    local conn
+    local _ <close> = setmetatable({}, { __close = function() if conn then pcall(conn.release, conn) end end })
+    while true do
+        local began <const> = task.now()
+        local ok <const>, e <const> = pcall(function()
+            conn = conn or run.engine:acquire()
+            look(run, conn)
+        end)
+        if not ok then
+            if errors.is(e, "cancelled") then error(e, 0) end
+            if conn then pcall(conn.release, conn) end
+            conn = nil
+            local lost <const> = errors.is(e) and (e.kind == "connect" or e.kind == "pool" or e.kind == "timeout"
+                or e.sqlstate and (e.sqlstate:sub(1, 2) == "57" or e.sqlstate:sub(1, 2) == "08"))
+            if not lost then run:fail(nil, e) end
+        end
+        task.sleep(math.max(0.05, EVERY - (task.now() - began)))
+    end
+end
+
+---Ctrl-C and SIGTERM: no new chunk; the one under way is cancelled when it has not ended after a second.
+---@param run dbrun.batch.Run
+---@return table closing
+function M.signals(run)
+    local function stop(name)
+        if run.stopping then os.exit(name == "SIGINT" and 130 or 143) end
+        run.stopping = name
+        run:tell("message", { text = "the chunk under way ends, then the run" })
+        task.sleep(GRACE)
+        if run.group then run.group:cancel() end
+    end
+    local list <const> = {}
+    for i, name in ipairs { "SIGINT", "SIGTERM" } do list[i] = task.on_signal(name, stop) end
+    return setmetatable({}, { __close = function() for _, listening in ipairs(list) do listening:cancel() end end })
+end
+
+---Marks the job as stopped by an error of this run.
+---@param run dbrun.batch.Run
+---@param e any
+function M.stop(run, e)
+    local conn <close> = run.engine:acquire()
+    local text = errors.is(e) and e.message or tostring(e)
+    if errors.is(e) and e.sqlstate then text = ("%s (SQLSTATE %s)"):format(text, e.sqlstate) end
+    state.halt(conn, run.store, "stopped", text)
+end
+
+---How far the job is, from keys that were looked at; nil when nobody knows.
+local function share(run, totals)
+    local total <const> = run.row.estimate
+    if run.over == "done" then return 1 end
+    if not total or total <= 0 then return nil end
+    return math.min(0.99, totals.looked / total)
+end
+
+---The event "end".
+---@param run dbrun.batch.Run
+---@param found? integer
+---@return table
+function M.report(run, found)
+    local ok <const>, totals = pcall(task.timeout, run.stopping and 0.5 or 10, function()
+        local conn <close> = run.engine:acquire()
+        return jobs.totals(conn, run.store.name)
+    end)
+    if not ok then totals = nil end
+    local event <const> = {
+        state = run.over or run.stopping and "interrupted" or run.state, signal = run.stopping, rows = run.rows,
+        chunks = run.chunks, failed = totals and totals.failed or run.failed, seconds = task.now() - run.began,
+        found = found, share = totals and share(run, totals) or nil, why = run.reason, name = run.store.name,
+        keeps = run.keeps, total_rows = totals and totals.rows or nil,
+    }
+    run:tell("end", event)
+    return event
+end
+
+return M

@@ -1,0 +1,170 @@
+--- The start of a run: connections, tables, the walk, what it yields to, and the row of the job.
+local bounds = require "dbrun.batch.state.bounds"
+local define = require "dbrun.batch.define"
+local errors = require "dbrun.error"
+local jobs = require "dbrun.batch.state.jobs"
+local process = require "dbrun.process"
+local schema = require "dbrun.batch.state.schema"
+local signals = require "dbrun.batch.signals"
+local start = require "dbrun.batch.state.start"
+local walks = require "dbrun.batch.walk"
+
+local M = {}
+
+---Seconds beyond `timeout` after which the server ends a transaction whose worker says nothing.
+local SILENCE <const> = 5
+
+local function engine_of(given, workers, name)
+    if type(given) ~= "string" and given then return given, false end
+    local config <const> = require "dbrun.config"
+    return require("dbrun.db").engine {
+        url = given or config.async_database_url, size = workers + 1, overflow = 1, application_name = "dbrun batch "
+            .. name, statement_cache = config.DB_STATEMENT_CACHE, connect_timeout = config.DB_CONNECT_TIMEOUT,
+        pre_ping = true,
+    }, true
+end
+
+---Settings that a server may not have.
+local function optional_settings(conn)
+    local list <const> = {}
+    local version <const> = tonumber((conn.parameters.server_version or ""):match "^%d+") or 0
+    if version >= 17 then list.transaction_timeout = true end
+    local ok <const> = pcall(conn.transaction, conn, function(tx)
+        tx:query "select pg_catalog.set_config('client_connection_check_interval', '5s', true)"
+    end)
+    list.client_connection_check_interval = ok
+    local limit <const> = conn:value
+        "select setting::float8 / 1000 from pg_catalog.pg_settings where name = 'deadlock_timeout'"
+    list.deadlock_timeout = limit or 1
+    return list
+end
+
+---Settings of a chunk's transaction.
+---@param run dbrun.batch.Run
+---@param values table in force
+---@param number integer of the worker
+---@return {[1]: string, [2]: any}[]
+function M.settings(run, values, number)
+    local function ms(seconds) return math.max(1, math.floor(seconds * 1000 + 0.5)) end
+    local list <const> = {
+        { "statement_timeout", ms(values.timeout) },
+        -- Below deadlock_timeout: the batch gives way, not the application.
+        { "lock_timeout", ms(math.min(values.lock_timeout, 0.9 * run.optional.deadlock_timeout)) },
+        { "idle_in_transaction_session_timeout", ms(values.timeout + SILENCE) },
+        { "tcp_user_timeout", ms(values.timeout + SILENCE) },
+        { "plan_cache_mode", "force_custom_plan" },
+        { "synchronous_commit", "on" },
+        { "application_name", ("dbrun batch %s #%d"):format(run.definition.name, number):sub(1, 63) },
+    }
+    if run.optional.transaction_timeout then
+        list[#list + 1] = { "transaction_timeout", ms(values.timeout + SILENCE) }
+    end
+    if run.optional.client_connection_check_interval then
+        list[#list + 1] = { "client_connection_check_interval", ms(SILENCE) }
+    end
+    local names <const> = {}
+    for name in pairs(run.definition.settings) do names[#names + 1] = name end
+    table.sort(names)
+    for _, name in ipairs(names) do list[#list + 1] = { name, run.definition.settings[name] } end
+    return list
+end
+
+---The hours in force, read.
+---@param values table
+---@return table?
+function M.hours(values)
+    return values.hours and define.hours.parse(values.hours) or nil
+end
+
+local function check_server(conn)
+    if conn:value "select pg_catalog.pg_is_in_recovery()" then
+        errors.fail("usage", "the server is a standby: a batch writes where it works",
+            "connect to the primary (target_session_attrs=read-write with several hosts), or promote it first")
+    end
+end
+
+local function estimate(run, conn, walk, opts)
+    if not opts.count or walk.sql == false then return walk.estimate end
+    local where <const> = run.definition.where
+    return conn:value(("select pg_catalog.count(*) from %s as %s%s"):format(walk.relation, walk.alias,
+        where and " where " .. where or ""), where and run.values_of or nil)
+end
+
+---@param run dbrun.batch.Run
+local function watch_signals(run, walk)
+    return signals.new {
+        throttle = run.values.throttle, critical = run.values.critical, blind = run.definition.blind,
+        replicas = run.definition.replicas, oid = walk.oid, table = run.definition.table,
+        pids = function()
+            local pids <const> = {}
+            for _, worker in ipairs(run.workers) do pids[#pids + 1] = worker.backend end
+            return pids
+        end,
+        say = function(text) run:tell("message", { text = text }) end,
+    }
+end
+
+---Opens all that a run needs, and starts or resumes the job.
+---@param run dbrun.batch.Run
+---@param opts dbrun.batch.RunOptions
+---@return table closing `<close>`: the run's own connections
+---Raises an error of kind `usage` for a job that cannot run as it is.
+function M.open(run, opts)
+    local definition <const> = run.definition
+    local engine <const>, own <const> = engine_of(definition.engine, opts.workers or 1, definition.name)
+    local closing <const> = setmetatable({}, { __close = function() if own then engine:close() end end })
+    local ok <const>, e <const> = pcall(M.prepare, run, opts, engine)
+    if not ok then
+        if own then engine:close() end
+        error(e, 0)
+    end
+    return closing
+end
+
+---@param run dbrun.batch.Run
+---@param opts dbrun.batch.RunOptions
+---@param engine dbrun.Engine
+function M.prepare(run, opts, engine)
+    local definition <const> = run.definition
+    run.engine, run.me = engine, ("%s:%d"):format(process.host_name(), process.pid())
+    run.values = define.values(definition, {})
+    run.hours = M.hours(run.values)
+    local conn <close> = engine:acquire()
+    require("dbrun.target").check(conn, type(definition.engine) == "string" and definition.engine
+        or require("dbrun.config").async_database_url, opts.target)
+    check_server(conn)
+    run.optional = optional_settings(conn)
+    local place <const> = schema.ensure(conn)
+    local walk <const> = walks.open(definition.source_engine or conn, definition)
+    run.store = { place = place, name = definition.name }
+    run.store.bounds = bounds.new(walk, definition.params, definition.source_engine)
+    run.health = watch_signals(run, walk)
+    run.health:start(conn)
+    if run.hours then run.closed = define.hours.open(run.hours, conn) end
+    local last <const> = conn:transaction(function(tx) return run.store.bounds:last(tx) end)
+    local row <const>, resumed <const> = start.open(conn, place, {
+        name = definition.name, kind = definition.kind, source = definition.table or walk.relation,
+        texts = definition.texts, hash = definition.hash, identity = walk.identity,
+        file_values = define.file_values(definition), estimate = estimate(run, conn, walk, opts), last = last,
+        follow = definition.follow, adopt = opts.adopt,
+    })
+    run.row, run.state, run.reason, run.keeps = row, row.state, row.reason, row.keeps
+    run.store.bounds.values = define.named(definition, { started = row.started })
+    run.work = definition.work and definition.work(walk, {
+        engine = engine, place = place, name = definition.name, started = row.started,
+        notes = function(with)
+            local list <const> = {}
+            for i, range in ipairs(jobs.ranges(with, definition.name)) do list[i] = range.note end
+            return list
+        end,
+    }) or define.compile(definition, walk)
+    local totals <const> = jobs.totals(conn, definition.name)
+    run.keys_before, run.rows_before, run.failed_before = totals.looked, totals.rows, totals.failed
+    run:tell("begin", {
+        name = definition.name, resumed = resumed, pass = row.pass, total = row.estimate, workers = opts.workers or 1,
+        looked = totals.looked, rows = totals.rows, state = row.state, reason = row.reason,
+    })
+    if row.state == "done" or row.state == "cancelled" then run:ended(row.state) end
+end
+
+return M

@@ -1,0 +1,258 @@
+--- A run of a job in this process: its workers, what they share, and its end.
+local control = require "dbrun.batch.work.control"
+local core = require "dbrun.core"
+local define = require "dbrun.batch.define"
+local errors = require "dbrun.error"
+local json = require "dbrun.json"
+local last_look = require "dbrun.batch.work.last_look"
+local opening = require "dbrun.batch.work.opening"
+local task = require "dbrun.task"
+local workers = require "dbrun.batch.work.worker"
+
+local M = {}
+
+---@class dbrun.batch.RunOptions
+---@field workers? integer default 1
+---@field limit? integer rows after which the run ends
+---@field seconds? number after which the run ends
+---@field adopt? boolean takes a changed definition
+---@field reconnect? number seconds to try to connect again (300)
+---@field count? boolean counts the rows at the start
+---@field force? boolean does what is refused as dangerous
+---@field target? string the database's name, for a protected one
+---@field on? fun(event: table) what happens, for people
+---@field signals? boolean Ctrl-C and SIGTERM end the run with its chunk
+
+---@class dbrun.batch.Run
+---@field definition dbrun.batch.Definition
+---@field store dbrun.batch.Store without `me`
+---@field engine dbrun.Engine
+---@field me string "host:pid"
+---@field values table<string, any> in force
+---@field state? string of the job, as it was last seen
+---@field reason? string
+---@field keeps? boolean `where` still holds after `run`
+---@field health table
+local Run = {}
+Run.__index = Run
+
+---Tells who watches.
+function Run:tell(what, event)
+    event.what = what
+    if self.on then self.on(event) end
+end
+
+---@return integer number of the next chunk of this process
+function Run:next_number()
+    self.numbers = self.numbers + 1
+    return self.numbers
+end
+
+---The values that were set, when they are others than before.
+---@param set_text string JSON
+function Run:configure(set_text)
+    if set_text == self.set_text then return end
+    self.set_text = set_text
+    self.values = define.values(self.definition, json.decode(set_text))
+    self.health:configure(self.values.throttle, self.values.critical)
+    self.hours = opening.hours(self.values)
+    for _, worker in ipairs(self.workers) do
+        worker.values = self.values
+        worker.size:configure(self.values)
+    end
+end
+
+---Rows that a chunk may have: no more than are left of the run's limit.
+---@param rows integer
+---@return integer
+function Run:allowed(rows)
+    if not self.limit then return rows end
+    return math.max(1, math.min(rows, self.limit - self.rows))
+end
+
+---Would the worker's next chunk go beyond the limit?
+---@param worker dbrun.batch.Worker
+---@return boolean
+function Run:too_big(worker)
+    return self.limit ~= nil and (worker.wanted or math.huge) > self:allowed(math.huge)
+end
+
+---May chunks grow?
+---@return boolean
+function Run:may_grow()
+    return not self.health:near()
+end
+
+---The part of the rate that a worker has, of all that work on the job now.
+---@return integer
+function Run:share_of_rate()
+    return math.max(1, self.all_workers or #self.workers)
+end
+
+---@param keys integer that a step has passed
+---@param pass integer
+function Run:looked(keys, pass)
+    if pass == 1 then self.keys = self.keys + keys end
+end
+
+---Sleeps, but no longer than until the run is to end.
+---@param seconds number
+function Run:sleep(seconds)
+    local until_ <const> = task.now() + seconds
+    repeat
+        local left <const> = until_ - task.now()
+        if left > 0 then task.sleep(math.min(left, 0.2)) end
+    until left <= 0 or self:is_over()
+end
+
+---@return boolean
+function Run:is_over()
+    return self.stopping ~= nil or self.failure ~= nil or self.over ~= nil
+end
+
+---Is a worker to end, or to wait?
+---@return boolean ends
+---@return string? why said to people
+---@return string? reason under which the time is counted
+function Run:hold()
+    if not self.over and self.limit and self.rows >= self.limit then
+        self.over = "limit"
+    elseif not self.over and self.seconds and task.now() - self.began >= self.seconds then
+        self.over = "time"
+    end
+    if self:is_over() then return true end
+    if self.state == "paused" then
+        return false, ("the job is paused%s"):format(self.reason and ": " .. self.reason or ""), "paused"
+    end
+    if self.closed then return false, self.closed, "hours" end
+    local why <const>, name <const> = self.health:verdict()
+    if why then return false, why, name or "throttle" end
+    return false
+end
+
+---A worker waits: said when what it waits for has changed.
+function Run:waits(worker, text)
+    if worker.said == text then return end
+    worker.said = text
+    if self.said ~= text then
+        self.said = text
+        self:tell("wait", { worker = worker.number, text = text })
+    end
+end
+
+---A worker goes on after a wait.
+function Run:goes_on(worker)
+    worker.said = nil
+    if self.said then
+        self.said = nil
+        self:tell("go", { worker = worker.number })
+    end
+end
+
+---A chunk was committed.
+function Run:did(worker, outcome)
+    local chunk <const> = outcome.chunk
+    self.rows, self.chunks = self.rows + outcome.rows, self.chunks + 1
+    if outcome.overhead then self.health:took(outcome.overhead) end
+    self:goes_on(worker)
+    self:tell("chunk", {
+        worker = worker.number, range = outcome.claim.id, pass = outcome.claim.pass, number = chunk.number,
+        attempt = chunk.attempt, first = chunk.first, last = chunk.last, rows = outcome.rows,
+        seconds = outcome.seconds, size = worker.size.rows, keys = self.keys,
+    })
+    if self.keeps_new then
+        self.keeps_new = nil
+        require("dbrun.batch.state.control").keeps(worker.conn, worker.store, self.keeps)
+    end
+    local after <const> = self.definition.after
+    if after then
+        local ok <const>, e <const> = pcall(after, chunk, outcome.rows)
+        if not ok then self:fail(worker, e) end
+    end
+end
+
+---A worker tries again.
+function Run:retries(worker, e, pause, how)
+    local text <const> = worker.because or errors.is(e) and e.message or tostring(e)
+    worker.because = nil
+    self:tell("retry", {
+        worker = worker.number, text = text, sqlstate = errors.is(e) and e.sqlstate or nil, pause = pause, how = how,
+        holder = how ~= "connect" and errors.is(e) and e.sqlstate == "55P03" and self.health.holder
+            and self.health:holder() or nil,
+    })
+end
+
+---A chunk was set aside.
+function Run:set_aside(worker, claim, why)
+    self.failed = self.failed + 1
+    local walk <const> = self.store.bounds.walk
+    self:tell("failed", {
+        worker = worker.number, first = walk.value(claim.position), last = walk.value(claim.next),
+        key = why.key and walk.value(why.key), sqlstate = why.sqlstate, message = why.message,
+    })
+end
+
+---The run ends with an error, and the job is stopped.
+function Run:fail(worker, e)
+    if self.failure then return end
+    self.failure = e
+    self:tell("message", { worker = worker and worker.number, text = "the job stops" })
+end
+
+---The job has ended: done, stopped or cancelled, by this process or by another.
+function Run:ended(state, reason)
+    self.state, self.reason, self.over = state, reason, state
+end
+
+---Settings of the transaction of each chunk of a worker.
+function Run:settings(values, number)
+    return opening.settings(self, values, number)
+end
+
+local function finish(run)
+    if run.failure then
+        local e <const> = run.failure
+        local ok <const>, why <const> = pcall(task.timeout, 5, control.stop, run, e)
+        if not ok then core.log.write("warn", "batch: the job was not marked as stopped: " .. tostring(why)) end
+        error(e, 0)
+    end
+    local found
+    if run.over == "done" and run.definition.where and not run.keeps and run.store.bounds.walk.sql ~= false then
+        found = last_look.run(run)
+    end
+    return found
+end
+
+local function start(run, opts)
+    local group <close> = task.group()
+    local watching <const> = task.spawn(control.loop, run)
+    for i = 1, opts.workers or 1 do run.workers[i] = workers.new(run, i) end
+    for _, worker in ipairs(run.workers) do group:spawn(worker.loop, worker) end
+    run.group = group
+    local ok <const>, e <const> = pcall(group.wait, group)
+    watching:cancel()
+    if not ok and not (run.stopping and errors.is(e, "cancelled")) then error(e, 0) end
+end
+
+---Runs a job until it is done, or the run is to end.
+---@param definition dbrun.batch.Definition
+---@param opts? dbrun.batch.RunOptions
+---@return table event "end": {state, rows, chunks, failed, seconds, found, share, why}
+---Raises what ended it.
+function M.start(definition, opts)
+    opts = opts or {}
+    local run <const> = setmetatable({
+        definition = definition, on = opts.on, limit = opts.limit, seconds = opts.seconds, workers = {}, numbers = 0,
+        rows = 0, chunks = 0, failed = 0, keys = 0, reconnect = opts.reconnect or 300, began = task.now(),
+    }, Run)
+    local _ <close> = opening.open(run, opts)
+    local found
+    if not run.over then
+        local _ <close> = opts.signals and control.signals(run) or nil
+        start(run, opts)
+        found = finish(run)
+    end
+    return control.report(run, found)
+end
+
+return M

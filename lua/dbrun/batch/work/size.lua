@@ -1,0 +1,107 @@
+--- How many rows a chunk takes, and how many keys are looked at to find them: both follow the time that they take.
+--- Knows neither a database nor a clock.
+local M = {}
+
+---Share of the newest chunk in the average of the time for a row.
+local WEIGHT <const> = 0.3
+---A chunk is full when it has this share of the rows that were wanted.
+local FULL <const> = 0.9
+
+---@class dbrun.batch.Size
+---@field rows integer of the next chunk
+---@field look integer keys to look at
+---@field limits {min: integer, max: integer, look: integer, target: number}
+local Size = {}
+Size.__index = Size
+
+---@param limits {size: integer, min: integer, max: integer, look: integer, target: number}
+---@param from? integer rows of the last chunk of the job, where it goes on
+---@return dbrun.batch.Size
+function M.new(limits, from)
+    local self <const> = setmetatable({ fast = 0, limits = limits, look = limits.look }, Size)
+    self.rows = self:within(from or limits.size)
+    return self
+end
+
+---@param rows number
+---@return integer
+function Size:within(rows)
+    local limits <const> = self.limits
+    return math.floor(math.max(limits.min, math.min(limits.max, rows)) + 0.5)
+end
+
+---Other limits are in force from now on; a size that was set by hand is taken at once.
+---@param limits {size: integer, min: integer, max: integer, look: integer, target: number}
+function Size:configure(limits)
+    local set <const> = limits.size ~= self.limits.size
+    self.limits = limits
+    self.look = math.min(self.look, limits.look)
+    self.rows = self:within(set and limits.size or self.rows)
+end
+
+---Below the smallest size, where a conflict has brought it, the size doubles with each chunk that is done.
+local function recover(self)
+    self.rows = math.min(self.rows * 2, self.before)
+    if self.rows >= self.before then self.before = nil end
+end
+
+local function follow(self, seconds, may_grow)
+    local limits <const> = self.limits
+    local ideal <const> = limits.target / self.per_row
+    if seconds > 2 * limits.target then
+        self.rows = self:within(math.min(self.rows, self.rows * limits.target / seconds))
+        self.per_row = seconds / math.max(1, self.counted)
+    elseif ideal < self.rows / 1.1 then
+        self.rows = self:within(math.max(ideal, self.rows / 1.2))
+    elseif self.fast >= 3 and may_grow then
+        self.rows = self:within(math.max(self.rows, math.min(ideal, self.rows * 1.2)))
+    end
+end
+
+---A chunk was done.
+---@param rows integer that it changed
+---@param wanted integer rows that it was to have
+---@param seconds number from its first lock to its commit
+---@param may_grow boolean nothing that the job yields to is near its limit
+function Size:done(rows, wanted, seconds, may_grow)
+    if self.before then return recover(self) end
+    local counted <const> = math.max(1, rows)
+    self.counted = counted
+    local present <const> = seconds / counted
+    self.per_row = self.per_row and (1 - WEIGHT) * self.per_row + WEIGHT * present or present
+    local full <const> = rows >= FULL * wanted
+    if seconds < 0.8 * self.limits.target then
+        if full then self.fast = self.fast + 1 end
+    else
+        self.fast = 0
+    end
+    if full or seconds > 2 * self.limits.target then follow(self, seconds, may_grow) end
+end
+
+---A step was made: looking for the next bound has its own time.
+---@param seconds number
+function Size:stepped(seconds)
+    local target <const> = self.limits.target
+    if seconds > target then
+        self.look = math.max(100, math.floor(self.look * target / seconds))
+    elseif seconds < 0.5 * target then
+        self.look = math.min(self.limits.look, self.look * 2)
+    end
+end
+
+---The chunk met a conflict, or took too long: half of it is tried, down to one row.
+---@return integer rows
+function Size:conflict()
+    self.before = self.before or self.rows
+    self.rows = math.max(1, self.rows // 2)
+    self.fast = 0
+    return self.rows
+end
+
+---After a wait the work begins at half.
+function Size:waited()
+    self.rows = self:within(self.rows / 2)
+    self.fast = 0
+end
+
+return M

@@ -1,0 +1,297 @@
+--- A worker: takes a range, does its chunks one after the other, and deals with what fails. It has one connection.
+local chunk = require "dbrun.batch.work.chunk"
+local classify = require "dbrun.batch.work.classify"
+local core = require "dbrun.core"
+local errors = require "dbrun.error"
+local pace = require "dbrun.batch.work.pace"
+local passes = require "dbrun.batch.state.passes"
+local set_aside = require "dbrun.batch.state.set_aside"
+local sizes = require "dbrun.batch.work.size"
+local take = require "dbrun.batch.state.take"
+local task = require "dbrun.task"
+
+local M = {}
+
+---@class dbrun.batch.Worker
+---@field number integer
+---@field run dbrun.batch.Run
+---@field store dbrun.batch.Store
+---@field definition dbrun.batch.Definition
+---@field values table<string, any> in force
+---@field work fun(conn: table, chunk: table): integer, table?
+---@field size dbrun.batch.Size
+---@field conn? table
+---@field range? dbrun.batch.Range
+---@field claim? dbrun.batch.Claim of the chunk under way
+---@field backend? integer the server's process, while a chunk is under way
+---@field wanted? integer rows that the next chunk is to have
+---@field share? number of the keys of the last step whose rows fit
+local Worker = {}
+Worker.__index = Worker
+
+---@param run dbrun.batch.Run
+---@param number integer
+---@return dbrun.batch.Worker
+function M.new(run, number)
+    local store <const> = setmetatable({ me = ("%s/%d"):format(run.me, number) }, { __index = run.store })
+    return setmetatable({
+        number = number, run = run, store = store, definition = run.definition, values = run.values, work = run.work,
+        size = sizes.new(run.values), pace = pace.new(task.now()), waited = {}, conflicts = 0,
+    }, Worker)
+end
+
+---Settings of the transaction of each chunk.
+---@return {[1]: string, [2]: any}[]
+function Worker:settings()
+    if self.settings_of ~= self.values then
+        self.settings_of = self.values
+        self.list = self.run:settings(self.values, self.number)
+    end
+    return self.list
+end
+
+---How often the chunk with these bounds has failed before.
+function Worker:failures(claim)
+    local failed <const> = self.failed
+    if failed and failed.id == claim.id and failed.position == table.concat(claim.position or {}, "\0") then
+        return failed.n
+    end
+    return 0
+end
+
+local function note_failure(worker, claim)
+    local n <const> = worker:failures(claim) + 1
+    worker.failed = { id = claim.id, position = table.concat(claim.position or {}, "\0"), n = n }
+    return n
+end
+
+---Seconds waited by reason since the last mark.
+function Worker:take_waited()
+    local waited <const> = self.waited
+    self.waited = {}
+    return waited
+end
+
+---Waits, and remembers for what; the caller has no transaction open.
+function Worker:wait(reason, seconds, text)
+    local began <const> = task.now()
+    if text then self.run:waits(self, text) end
+    self.run:sleep(seconds)
+    self.waited[reason] = (self.waited[reason] or 0) + task.now() - began
+end
+
+local function connect(worker)
+    if not worker.conn then worker.conn = worker.run.engine:acquire() end
+end
+
+---Gives the connection back after an error: the pool rolls back, or closes it.
+local function disconnect(worker)
+    local conn <const> = worker.conn
+    worker.conn, worker.backend = nil, nil
+    if conn then pcall(conn.release, conn) end
+end
+
+---Gives the range back.
+local function leave(worker, seconds)
+    local range <const> = worker.range
+    worker.range, worker.claim = nil, nil
+    if range then
+        connect(worker)
+        take.release(worker.conn, worker.store, range.id, seconds)
+    end
+end
+
+---The range of a lost connection: was its last chunk committed after all?
+local function recover(worker)
+    local lost <const> = worker.lost
+    connect(worker)
+    local range <const> = take.again(worker.conn, worker.store, lost)
+    worker.lost = nil
+    worker.range = range and range.state == "open" and range or nil
+    local committing <const> = worker.committing
+    worker.committing = nil
+    if committing and range and table.concat(range.position or {}, "\0") == table.concat(committing.claim.next, "\0") then
+        worker.run:did(worker, {
+            what = "done", rows = committing.rows, chunk = committing.chunk, claim = committing.claim, seconds = 0,
+        })
+    end
+end
+
+---A range to work on. Returns false when the worker is to end.
+local function get_range(worker)
+    local run <const> = worker.run
+    local what <const>, value <const> = take.take(worker.conn, worker.store, function(tx, job)
+        return passes.advance(tx, worker.store, job, {
+            passes = worker.definition.where and worker.definition.passes or 1, follow = worker.definition.follow,
+        })
+    end)
+    if what == "range" then
+        worker.range = value
+        worker.size = sizes.new(worker.values, value.size)
+    elseif what == "split" then
+        worker.range = take.split(worker.conn, worker.store, value)
+        if worker.range then
+            worker.size = sizes.new(worker.values, worker.range.size)
+        else
+            worker:wait("work", 0.2 + 0.1 * math.random())
+        end
+    elseif what == "wait" then
+        worker:wait(worker.definition.follow and "rows" or "transactions", 1, value)
+    elseif what == "paused" then
+        run.state, run.reason = "paused", value
+    elseif what ~= "again" then
+        run:ended(what, value)
+        return false
+    end
+    return true
+end
+
+---Half of the chunk, after a pause in which other ranges go first.
+local function conflict(worker, e)
+    local run <const> = worker.run
+    local claim <const> = worker.claim
+    local n <const> = note_failure(worker, claim)
+    worker.size:conflict()
+    worker.conflicts = worker.conflicts + 1
+    local pause <const> = math.min(5, 0.1 * 2 ^ math.min(n, 6)) * (0.5 + 0.5 * math.random())
+    connect(worker)
+    if worker.marking then worker.size:stepped(2 * worker.values.timeout) end -- it is the step that is slow
+    local how <const> = claim.next and set_aside.halve(worker.conn, worker.store, claim, worker.values.look)
+    run:retries(worker, e, pause, how)
+    if how then leave(worker, pause) end
+    worker.range = nil
+    worker:wait("conflict", math.min(pause, 0.1))
+end
+
+---The row's fault: the job stops, or the chunk is set aside, or halved until the row is alone.
+local function bad_row(worker, e)
+    local run <const> = worker.run
+    local claim <const> = worker.claim
+    local on_error <const> = worker.values.on_error
+    if on_error == "stop" then return run:fail(worker, e) end
+    connect(worker)
+    local attempts <const> = note_failure(worker, claim)
+    local key
+    if on_error == "split" then
+        worker.size:conflict()
+        local how <const> = set_aside.halve(worker.conn, worker.store, claim, worker.values.look)
+        if how ~= "single" then return end
+        key = claim.next
+    end
+    local why <const> = { sqlstate = e.sqlstate, message = e.message, detail = e.detail, key = key, attempts = attempts }
+    local failed <const> = set_aside.fail(worker.conn, worker.store, claim, why)
+    run:set_aside(worker, claim, why)
+    if failed and failed > worker.values.max_failed then
+        run:fail(worker, errors.new {
+            kind = "query", message = ("%d ranges failed, and max_failed is %d"):format(failed, worker.values.max_failed),
+            hint = "dbrun batch errors " .. worker.store.name .. " shows them",
+        })
+    end
+end
+
+---The server is gone, or not the one that may be written: connects again until the time for it is over.
+local function reconnect(worker, e)
+    local run <const> = worker.run
+    local now <const> = task.now()
+    worker.down = worker.down or now
+    if now - worker.down > run.reconnect then
+        return run:fail(worker, e)
+    end
+    if worker.range then worker.lost = worker.claim or worker.range end
+    if e.sqlstate == "25006" then run.engine:invalidate() end
+    worker.tries = (worker.tries or 0) + 1
+    run:retries(worker, e, nil, "connect")
+    worker:wait("connection", math.min(2, 0.1 * 2 ^ math.min(worker.tries, 5)) * (0.5 + 0.5 * math.random()))
+end
+
+local function handle(worker, e)
+    local verdict <const> = classify.of(e)
+    local in_chunk <const> = worker.backend ~= nil
+    disconnect(worker)
+    if verdict == "cancelled" then error(e, 0) end
+    if verdict == "conflict" and in_chunk then
+        return conflict(worker, e)
+    elseif verdict == "conflict" then
+        return worker:wait("conflict", 0.05 + 0.1 * math.random())
+    elseif verdict == "connection" then
+        return reconnect(worker, e)
+    elseif verdict == "row" and in_chunk then
+        return bad_row(worker, e)
+    end
+    worker.run:fail(worker, e)
+end
+
+---After a chunk: rests as duty and rate say.
+local function rest(worker, outcome)
+    local values <const> = worker.values
+    if values.duty >= 1 and not values.rate then return end
+    local rate <const> = values.rate and values.rate / worker.run:share_of_rate()
+    local seconds <const> = worker.pace:rest(task.now(), outcome.seconds, outcome.rows, values.duty, rate)
+    if seconds > 0 then worker:wait("rest", seconds) end
+end
+
+local function step(worker)
+    connect(worker)
+    if worker.lost then return recover(worker) end
+    if not worker.range then return get_range(worker) end
+    worker.claim = nil
+    local outcome <const> = chunk.run(worker)
+    worker.backend, worker.down, worker.tries = nil, nil, nil
+    if outcome.what == "done" then
+        worker.failed = nil
+        worker.run:did(worker, outcome)
+        if outcome.ended then worker.range = nil end
+        rest(worker, outcome)
+    elseif outcome.what == "stepped" then
+        if outcome.ended then worker.range = nil end
+    elseif outcome.what == "locked" then
+        worker:wait("lock", 0.005 + 0.02 * math.random())
+    elseif outcome.what == "lost" then
+        worker.range = nil
+    elseif outcome.what == "state" then
+        worker.run.state, worker.run.reason = outcome.state, outcome.reason
+        if outcome.state ~= "paused" then
+            worker.run:ended(outcome.state, outcome.reason)
+            return false
+        end
+    end
+    return true
+end
+
+local function work(worker)
+    local run <const> = worker.run
+    while true do
+        local ends <const>, why <const>, reason <const> = run:hold()
+        if ends then return end
+        if why then
+            worker:wait(reason, 1, why)
+            worker.held = true
+        else
+            if worker.held then
+                worker.held = nil
+                worker.size:waited()
+                run:goes_on(worker)
+                task.sleep(0.3 * math.random()) -- workers begin a little apart
+            end
+            local ok <const>, more <const> = pcall(step, worker)
+            if not ok then
+                handle(worker, more)
+            elseif more == false then
+                return
+            end
+        end
+    end
+end
+
+---Works until the job ends, or the run. What it has taken it gives back; where that fails, others take it 15 s later.
+function Worker:loop()
+    local ok <const>, e <const> = pcall(work, self)
+    task.shield(function()
+        local left <const>, why <const> = pcall(task.timeout, 0.5, leave, self)
+        if not left then core.log.write("debug", "batch: a range was not given back: " .. tostring(why)) end
+        disconnect(self)
+    end)
+    if not ok then error(e, 0) end
+end
+
+return M
