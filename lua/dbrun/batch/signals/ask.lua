@@ -1,0 +1,120 @@
+--- One statement for everything that the signals want to know of the server at a look: a row with a column for each
+--- part. Where a part is not offered (a managed service without that function, a role that may not call it), each is
+--- asked alone.
+local catalog <const> = require "dbrun.db.catalog"
+local db_params <const> = require "dbrun.db.params"
+local errors <const> = require "dbrun.error"
+
+local M = {}
+
+---@class dbrun.batch.Server
+---@field version integer 150018
+---@field role string
+---@field timeline? string changes when a standby is promoted; nil on a standby
+---@field archives boolean
+---@field masked boolean the role sees nothing of other roles' sessions
+
+--- Who sees nothing of other roles' sessions sees no kind of the server's own processes either.
+local SERVER <const> = catalog.sql [[
+select {current_setting}('server_version_num')::int as version, current_user::{text} as role,
+       case when not {pg_is_in_recovery}()
+            then {left}({pg_walfile_name}({pg_current_wal_lsn}()), 8) end as timeline,
+       coalesce({current_setting}('archive_mode', true) {<>} 'off', false) as archives,
+       exists (select from {pg_stat_get_activity}(null) where backend_type is null and usesysid is null) as masked]]
+
+---What does not change while a connection lasts.
+---@param conn table a leased connection
+---@return dbrun.batch.Server
+function M.server(conn)
+    return catalog.rows(conn, SERVER, { version = "number", role = "string", archives = "boolean",
+        masked = "boolean" })[1]
+end
+
+---@class dbrun.batch.Part
+---@field name string the column
+---@field sql string of the column's value: may use :ours (processes of this program) and :oid (the table)
+
+local BASE <const> = [[
+select extract(epoch from {clock_timestamp}())::{float8} as clock,
+       {pg_wal_lsn_diff}(case when {pg_is_in_recovery}() then {pg_last_wal_replay_lsn}()
+                              else {pg_current_wal_lsn}() end, '0/0')::{int8} as wal]]
+
+local written <const> = {}
+
+---@param parts dbrun.batch.Part[]
+---@return string
+local function statement(parts)
+    local names <const>, columns <const> = {}, { BASE }
+    for i, part in ipairs(parts) do
+        names[i] = part.name
+        columns[i + 1] = ("       %s as %s"):format(part.sql, part.name)
+    end
+    local key <const> = table.concat(names, " ")
+    written[key] = written[key] or catalog.sql(table.concat(columns, ",\n"))
+    return written[key]
+end
+
+--- A list of rows as a value.
+---@param query string without the closing bracket of its own
+---@return string
+function M.rows(query)
+    return ("(select coalesce({json_agg}(r), '[]') from (%s) r)"):format(query)
+end
+
+local NULL <const> = require "dbrun.core".null
+
+---Takes the NULLs out of rows that came as JSON.
+local function without_nulls(value)
+    if type(value) ~= "table" then return end
+    for key, field in pairs(value) do
+        if field == NULL then value[key] = nil else without_nulls(field) end
+    end
+end
+
+local REFUSALS <const> = { ["42501"] = true, ["42883"] = true, ["42P01"] = true, ["42703"] = true, ["0A000"] = true }
+
+local function refusal(e)
+    return errors.is(e) and REFUSALS[e.sqlstate] and e or nil
+end
+
+---@class dbrun.batch.Answer
+---@field clock number
+---@field wal integer
+---@field refused table<string, dbrun.Error> parts that the server did not answer
+
+---@param conn table a leased connection
+---@param parts dbrun.batch.Part[]
+---@param ours integer[]
+---@param oid? integer
+---@return dbrun.batch.Answer
+---Raises what is not about a single part.
+function M.look(conn, parts, ours, oid)
+    local values <const> = { ours = db_params.array(ours, "int4"), oid = oid or 0 }
+    local ok, answer = pcall(conn.one, conn, statement(parts), values)
+    if ok then
+        for _, part in ipairs(parts) do without_nulls(answer[part.name]) end
+        answer.refused = {}
+        return answer
+    end
+    if not refusal(answer) or #parts == 0 then error(answer, 0) end
+    local all <const>, refused <const> = { refused = {} }, {}
+    for _, part in ipairs(parts) do
+        local fine <const>, found <const> = pcall(conn.one, conn, statement { part }, values)
+        if fine then
+            without_nulls(found[part.name])
+            all.clock, all.wal, all[part.name] = found.clock, found.wal, found[part.name]
+        elseif refusal(found) then
+            refused[part.name] = found
+        else
+            error(found, 0)
+        end
+    end
+    if not all.clock then
+        local base <const> = conn:one(statement {}, values)
+        all.clock, all.wal = base.clock, base.wal
+    end
+    all.refused = refused
+    return all
+end
+
+return M

@@ -1,0 +1,74 @@
+--- Sessions that wait for a lock of a chunk under way. This is no reason to wait with the next chunk, for between
+--- chunks nobody is blocked: it ends the chunk. pg_locks shows every role who waits, and pg_blocking_pids, which stops
+--- all who want a lock for a moment, is asked only about those who wait for an object that is ours.
+local ask <const> = require "dbrun.batch.signals.ask"
+local words <const> = require "dbrun.batch.signals.words"
+
+local Blocked = { name = "blocked", kind = "seconds", default = 1 }
+Blocked.__index = Blocked
+
+local NEAR <const> = 0.75 -- of the limit
+local SOONEST <const> = 0.05 -- seconds until the next look
+
+--- PostgreSQL notes since 14 when a wait began. The role and the application are those of the session that waits.
+Blocked.parts = { {
+    name = "blocked", while_working = true,
+    sql = ask.rows [[
+        with l as materialized (
+             select pid, granted, {to_jsonb}(k) {->>} 'waitstart' as waitstart,
+                    {concat}(locktype, ' ', database, ' ', relation, ' ', page, ' ', tuple, ' ', virtualxid, ' ',
+                             transactionid, ' ', classid, ' ', objid, ' ', objsubid) as object
+               from {pg_lock_status}() k where not granted or pid {=} any (:ours::int[])),
+             w as (
+             select pid, extract(epoch from {clock_timestamp}() {-} {min}(waitstart::{timestamptz}))::{float8} as waited
+               from l where not granted and not pid {=} any (:ours::int[])
+                and object {=} any (array(select object from l where pid {=} any (:ours::int[])))
+              group by pid)
+        select w.pid, w.waited, b.holders, a.application_name as application,
+               (select rolname::{text} from {pg_roles} where oid {=} a.usesysid) as role
+          from w cross join lateral (select {pg_blocking_pids}(w.pid) as holders) b
+          left join lateral {pg_stat_get_activity}(w.pid) a on true
+         where b.holders {&&} :ours::int[] ]],
+} }
+
+function Blocked.new()
+    return setmetatable({ since = {}, list = {}, longest = nil }, Blocked)
+end
+
+--- Of its holders, the one that is ours.
+local function ours(holders, pids)
+    for _, pid in ipairs(holders) do
+        if pids[pid] then return pid end
+    end
+    return nil
+end
+
+---@param answer dbrun.batch.Answer
+---@param look dbrun.batch.Look
+---@param limit number
+---@return dbrun.batch.Reading
+function Blocked:read(answer, look, limit)
+    local since <const>, list <const>, longest = {}, {}, nil
+    for _, row in ipairs(answer.blocked or {}) do
+        local pid <const> = ours(row.holders, look.pids)
+        since[row.pid] = self.since[row.pid] or look.now
+        local waited <const> = math.max(row.waited or 0, look.now - since[row.pid])
+        longest = math.max(longest or 0, waited)
+        if pid and limit and waited >= limit then
+            list[#list + 1] = { pid = pid, waited = waited, text = ("%s waits %s for a lock of ours"):format(
+                words.session(row.pid, row.application, row.role), words.seconds(waited)) }
+        end
+    end
+    table.sort(list, function(a, b) return a.waited > b.waited end)
+    self.since, self.list, self.longest = since, list, longest
+    return { near = limit and longest ~= nil and longest > NEAR * limit }
+end
+
+---Seconds after which the next look sees that one who waits now has waited too long.
+---@param limit number
+---@return number?
+function Blocked:next_look(limit)
+    return self.longest and math.max(SOONEST, limit - self.longest) or nil
+end
+
+return Blocked

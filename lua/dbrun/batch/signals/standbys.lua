@@ -1,0 +1,103 @@
+--- The standbys that are connected, and those that were at the start and are gone.
+local words <const> = require "dbrun.batch.signals.words"
+
+local M = {}
+
+local GONE <const> = 60 -- seconds for which one that is gone still counts
+
+---@class dbrun.batch.Standby
+---@field key string what it is known by when it comes back: its name and address
+---@field pid integer of its WAL sender
+---@field name string
+---@field replayed? integer
+---@field from_start boolean
+---@field gone? number since when
+
+---@class dbrun.batch.Standbys
+---@field list dbrun.batch.Standby[]
+---@field started boolean
+local Standbys = {}
+local meta <const> = { __index = Standbys, __name = "dbrun.batch.Standbys" }
+
+---@return dbrun.batch.Standbys
+function M.new()
+    return setmetatable({ list = {}, started = false }, meta)
+end
+
+local function key_of(row)
+    return ("%s\0%s"):format(row.name or "", row.address or "")
+end
+
+--- "b"; where nobody gave it a name, its address.
+local function name_of(row)
+    local name <const>, address <const> = row.name or "", row.address
+    if name ~= "" and name ~= "walreceiver" then return words.name(name) end
+    return address and ("at " .. words.name(address)) or ("of WAL sender %d"):format(row.pid)
+end
+
+--- The row that goes on with this standby: the same sender, else one that came with its name and address.
+local function pick(standby, rows, taken)
+    local other
+    for i, row in ipairs(rows) do
+        if not taken[i] and key_of(row) == standby.key then
+            if row.pid == standby.pid then return i end
+            other = other or i
+        end
+    end
+    return other
+end
+
+---@param rows { pid: integer, name?: string, address?: string, replayed?: integer }[]
+---@param now number monotonic
+---@param say fun(text: string)
+function Standbys:look(rows, now, say)
+    local taken <const>, list <const> = {}, {}
+    for _, standby in ipairs(self.list) do
+        local i <const> = pick(standby, rows, taken)
+        if i then
+            taken[i], standby.pid, standby.gone = true, rows[i].pid, nil
+            standby.replayed = rows[i].replayed or standby.replayed
+        elseif standby.from_start then
+            standby.gone = standby.gone or now
+        end
+        local left_out <const> = standby.gone and now - standby.gone >= GONE
+        if left_out then
+            say(("standby %s has been gone for %d s: replication_lag goes on without it"):format(standby.name, GONE))
+        end
+        if (i or standby.gone) and not left_out then list[#list + 1] = standby end
+    end
+    for i, row in ipairs(rows) do
+        if not taken[i] then
+            list[#list + 1] = { key = key_of(row), pid = row.pid, name = name_of(row), replayed = row.replayed,
+                from_start = not self.started }
+        end
+    end
+    self.list, self.started = list, true
+end
+
+---After a failover the standbys are those of the new primary.
+function Standbys:restart()
+    self.list, self.started = {}, false
+end
+
+---The one that is most behind.
+---@param wal dbrun.batch.Wal
+---@param now number monotonic
+---@return number seconds
+---@return string? text "standby b is 12 s behind"
+function Standbys:worst(wal, now)
+    local most, text = 0, nil
+    for _, standby in ipairs(self.list) do
+        local behind, at_least = 0, false
+        if standby.replayed then behind, at_least = wal:behind(standby.replayed) end
+        if behind > most then
+            most = behind
+            text = ("standby %s is %s%s behind%s"):format(standby.name, at_least and "at least " or "",
+                words.seconds(behind), standby.gone and (", and gone for %s"):format(words.seconds(now - standby.gone))
+                or "")
+        end
+    end
+    return most, text
+end
+
+return M
