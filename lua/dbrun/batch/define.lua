@@ -1,0 +1,348 @@
+--- What a job says: its options checked, the values in force, its hash, and its statement made ready for chunks. No
+--- database is asked here, but for what the key of the table is: that is the walk's.
+local args <const> = require "dbrun.args"
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local hashes <const> = require "dbrun.batch.define.hash"
+local hours <const> = require "dbrun.batch.define.hours"
+local nearest <const> = require "dbrun.nearest"
+local rules <const> = require "dbrun.batch.define.rules"
+local statement <const> = require "dbrun.batch.define.statement"
+
+local M = {}
+
+---@class dbrun.batch.Definition
+---@field kind string "run", "purge", ...
+---@field fn string the function that made it, for errors: "batch.job"
+---@field name string
+---@field table? string as given: "orders", "app.orders"
+---@field source? table what is walked instead of a table
+---@field as? string
+---@field key? string[]
+---@field where? string
+---@field params table<string, any>
+---@field run? string|string[]|function
+---@field work? fun(walk: table, env: table): function of a kind that works without `run`
+---@field settings table<string, any>
+---@field throttle table<string, any>
+---@field critical table<string, any>
+---@field passes integer
+---@field hash string
+---@field texts table<string, string> table, key, where and run for people
+---@field assigned table<string, true> the options that were given
+
+---@class dbrun.batch.Extra what a kind adds
+---@field options? table<string, dbrun.args.Rule> its own options; their values stand in the definition
+---@field work? fun(walk: table, env: table): function
+---@field run? string|string[]|function the statement, when the kind has one of its own
+---@field hashed? string[] its options that the hash covers
+---@field texts? table<string, string> more for people
+
+local TUNABLE_TABLES <const> = { throttle = true, critical = true }
+
+-- ---- checks ----
+
+local function fail(fn, message, hint, ...)
+    errors.fail("usage", ("%s: %s"):format(fn, message:format(...)), hint)
+end
+
+local function sorted(set)
+    local list = {}
+    for name in pairs(set) do list[#list + 1] = tostring(name) end
+    table.sort(list)
+    return list
+end
+
+local function check_required(fn, options, extra)
+    if options.name == nil then
+        fail(fn, "name is missing", 'it is the job\'s identity in the database: name = "orders-cents"')
+    elseif not options.table == not options.source then
+        fail(fn, options.table and "table and source are given: a job walks one of them" or "table is missing",
+            'say what is walked: table = "orders"')
+    elseif extra.run or extra.work then
+        if options.run ~= nil then fail(fn, "it has a run of its own", "batch.job takes a run") end
+    elseif options.run == nil then
+        fail(fn, "run is missing", 'run = "update ... where :chunk", or a function(tx, chunk)')
+    end
+end
+
+local function check_params(fn, params)
+    for name, value in pairs(params) do
+        if type(name) ~= "string" or not name:find "^[%a_][%w_]*$" then
+            fail(fn, "params has the name '%s', which no parameter can have", "letters, digits and '_': params = "
+                .. "{ limit = 7 } is :limit in the SQL", tostring(name))
+        elseif rules.RESERVED[name] then
+            fail(fn, "params has '%s', which is a name of dbrun's own", "give it another name; dbrun's own are "
+                .. table.concat(sorted(rules.RESERVED), ", "), name)
+        elseif not rules.is_parameter(value) then
+            fail(fn, "params.%s must be a value for PostgreSQL, got a %s", nil, name, type(value))
+        end
+    end
+end
+
+--- Settings that options of the job say, or on which its promises rest.
+local OWN_SETTINGS <const> = {
+    statement_timeout = "timeout = SECONDS", transaction_timeout = "timeout = SECONDS",
+    lock_timeout = "lock_timeout = SECONDS", idle_in_transaction_session_timeout = "timeout = SECONDS",
+    plan_cache_mode = "a chunk is planned with its own bounds", transaction_isolation = "a chunk is READ COMMITTED",
+    default_transaction_isolation = "a chunk is READ COMMITTED",
+    transaction_read_only = "a chunk's transaction writes its position",
+    default_transaction_read_only = "a chunk's transaction writes its position",
+}
+
+local function check_settings(fn, settings)
+    for name, value in pairs(settings) do
+        if type(name) ~= "string" or not name:find "^[%a_][%w_.]*$" then
+            fail(fn, "settings has '%s', which is no name of a setting", 'settings = { work_mem = "64MB" }',
+                tostring(name))
+        elseif OWN_SETTINGS[name:lower()] then
+            fail(fn, "settings cannot have %s", OWN_SETTINGS[name:lower()], name)
+        end
+        args.check(fn, "settings." .. name, value, rules.SETTING)
+    end
+end
+
+local LIMIT <const> = {
+    function(v)
+        local kind <const> = type(v)
+        return kind == "boolean" or kind == "string" or kind == "table" or kind == "number" and v >= 0 and v < math.huge
+    end, "a limit of at least 0, or false",
+}
+
+local function check_signals(fn, option, list)
+    for name, value in pairs(list) do
+        if type(name) ~= "string" then
+            fail(fn, "%s must name its signals, got [%s]", "throttle = { replication_lag = 5 }", option, tostring(name))
+        elseif rules.SIGNALS[name] then
+            args.check(fn, option .. "." .. name, value, LIMIT)
+        elseif type(value) ~= "function" then
+            local near <const> = nearest.find(name, sorted(rules.SIGNALS))
+            fail(fn, "%s has no signal '%s'", near and ("did you mean '%s'?"):format(near) or "the signals are "
+                .. table.concat(sorted(rules.SIGNALS), ", ") .. "; another name takes a function", option, name)
+        end
+    end
+end
+
+local function check_order(fn, values)
+    if values.min > values.size then
+        fail(fn, "min is %d, more than size, which is %d", "size is the first size, between min and max", values.min,
+            values.size)
+    elseif values.size > values.max then
+        fail(fn, "size is %d, more than max, which is %d", "size is the first size, between min and max", values.size,
+            values.max)
+    elseif values.look < values.size then
+        fail(fn, "look is %d, fewer than size, which is %d", "look is how many keys are looked at for size rows",
+            values.look, values.size)
+    elseif values.timeout < values.target then
+        fail(fn, "timeout is %g s, less than target, which is %g s", "leave timeout out: it is 4 * target",
+            values.timeout, values.target)
+    end
+end
+
+local function key_of(fn, key)
+    if key == nil then return nil end
+    local list <const>, seen <const> = type(key) == "table" and table.move(key, 1, #key, 1, {}) or { key }, {}
+    for _, name in ipairs(list) do
+        if seen[name] then fail(fn, "key has the column '%s' twice", nil, name) end
+        seen[name] = true
+    end
+    return list
+end
+
+-- ---- definitions ----
+
+local function copy(t) return type(t) == "table" and not getmetatable(t) and table.move(t, 1, #t, 1, {}) or t end
+
+local function assigned_of(options)
+    local assigned = {}
+    for name, value in pairs(options) do
+        assigned[name] = true
+        for signal in pairs(TUNABLE_TABLES[name] and value or {}) do assigned[name .. "." .. signal] = true end
+    end
+    return assigned
+end
+
+local function map(t)
+    local out = {}
+    for key, value in pairs(t or {}) do out[key] = value end
+    return out
+end
+
+---Checks the options of a job and makes its definition.
+---@param kind string "run", or the kind's name
+---@param options table
+---@param extra? dbrun.batch.Extra what the kind adds
+---@return dbrun.batch.Definition
+---Raises an error of kind `usage`.
+function M.of(kind, options, extra)
+    local fn <const> = kind == "run" and "batch.job" or "batch." .. kind
+    extra = extra or {}
+    local known <const> = map(rules.RULES)
+    for name, rule in pairs(extra.options or {}) do known[name] = rule end
+    args.check(fn, "its argument", options, "table")
+    args.options(fn, options, known)
+    check_required(fn, options, extra)
+    check_params(fn, options.params or {})
+    check_settings(fn, options.settings or {})
+    for name in pairs(TUNABLE_TABLES) do check_signals(fn, name, options[name] or {}) end
+    check_order(fn, rules.with_defaults(options))
+
+    local definition <const> = map(options)
+    definition.kind, definition.fn, definition.key = kind, fn, key_of(fn, options.key)
+    for name, value in pairs(rules.with_defaults(options)) do definition[name] = value end
+    for _, name in ipairs { "params", "settings", "throttle", "critical" } do definition[name] = map(options[name]) end
+    definition.run, definition.work = copy(options.run or extra.run), extra.work
+    definition.passes, definition.assigned = options.passes or 2, assigned_of(options)
+    statement.check(definition)
+    definition.hash = hashes.of(definition, extra.hashed or {})
+    definition.texts = map(extra.texts)
+    for name, text in pairs(hashes.texts(definition)) do definition.texts[name] = text end
+    return definition
+end
+
+-- ---- values in force ----
+
+---What `dbrun batch set NAME throttle.X=TEXT` means.
+local function limit_of(text)
+    if text == "off" or text == "false" then return false end
+    if text == "on" or text == "true" then return true end
+    return math.tointeger(tonumber(text)) or tonumber(text) or text
+end
+
+---What `dbrun batch set NAME NAME=TEXT` means: nil when it is no such value.
+local function value_of(name, text)
+    local rule <const> = rules.TUNABLE[name]
+    local value = text
+    if name ~= "hours" and name ~= "on_error" then
+        value = not text:find "^%s*0[xX]" and tonumber(text) or nil
+        value = math.tointeger(value) or value
+    end
+    return value ~= nil and rule[1](value) and value or nil
+end
+
+local OFF <const> = { rate = true, hours = true }
+
+---Checks what `dbrun batch set` is given.
+---@param name string "size", "throttle.replication_lag", ...
+---@param text string
+---Raises an error of kind `usage` for an unknown name or a value that it cannot have.
+function M.check_set(name, text)
+    local fn <const> = "batch set"
+    args.check(fn, "name", name, "string")
+    args.check(fn, "value", text, "string")
+    local group <const>, signal <const> = name:match "^(%w+)%.(.+)$"
+    if TUNABLE_TABLES[group] then
+        local names <const> = sorted(rules.SIGNALS)
+        if not rules.SIGNALS[signal] then
+            local near <const> = nearest.find(signal, names)
+            fail(fn, "there is no signal '%s'", near and ("did you mean '%s.%s'?"):format(group, near)
+                or "the signals are " .. table.concat(names, ", "), signal)
+        end
+        local limit <const> = limit_of(text)
+        if text == "" or limit ~= limit or not LIMIT[1](limit) then
+            fail(fn, "%s must be %s, got %q", nil, name, 'a limit of at least 0, or off', text)
+        end
+    elseif not rules.TUNABLE[name] then
+        local names = sorted(rules.TUNABLE)
+        names[#names + 1], names[#names + 2] = "throttle.X", "critical.X"
+        local near <const> = nearest.find(name, names)
+        fail(fn, "'%s' cannot be set", near and ("did you mean '%s'?"):format(near)
+            or "these can: " .. table.concat(names, ", "), name)
+    elseif not (OFF[name] and text == "off") and value_of(name, text) == nil then
+        fail(fn, "%s must be %s, got %q", nil, name, rules.TUNABLE[name][2] .. (OFF[name] and ", or off" or ""), text)
+    end
+end
+
+--- What stands in the database was checked when it was set. What an older or newer dbrun left there and means nothing
+--- here does not count.
+local function set_values(set)
+    local said <const>, limits <const>, off <const> = {}, { throttle = {}, critical = {} }, {}
+    for name, text in pairs(set or {}) do
+        local group <const>, signal <const> = name:match "^(%w+)%.(.+)$"
+        if TUNABLE_TABLES[group] then
+            limits[group][signal] = limit_of(text)
+        elseif OFF[name] and text == "off" then
+            off[name] = true
+        elseif rules.TUNABLE[name] then
+            said[name] = value_of(name, text)
+        end
+    end
+    return said, limits, off
+end
+
+---The values in force: what was set wins over the file, the file over defaults.
+---@param definition dbrun.batch.Definition
+---@param set? table<string, string> what `dbrun batch set` said
+---@return table<string, any> values
+---@return table<string, "set"|"file"|"default"> sources by name, "throttle.X" for a signal
+function M.values(definition, set)
+    local said <const>, limits <const>, off <const> = set_values(set)
+    local merged, sources = {}, {}
+    for name in pairs(rules.TUNABLE) do
+        local is_set <const> = said[name] ~= nil or off[name]
+        sources[name] = is_set and "set" or definition.assigned[name] and "file" or "default"
+        if said[name] ~= nil then
+            merged[name] = said[name]
+        elseif definition.assigned[name] and not off[name] then
+            merged[name] = definition[name]
+        end
+    end
+    local values <const> = rules.with_defaults(merged)
+    -- What was set may contradict the file: the size is what people mean.
+    values.min, values.max = math.min(values.min, values.size), math.max(values.max, values.size)
+    values.look, values.timeout = math.max(values.look, values.size), math.max(values.timeout, values.target)
+    for group in pairs(TUNABLE_TABLES) do
+        values[group] = map(definition[group])
+        for name in pairs(values[group]) do sources[group .. "." .. name] = "file" end
+        for name, limit in pairs(limits[group]) do
+            values[group][name], sources[group .. "." .. name] = limit, "set"
+        end
+    end
+    return values, sources
+end
+
+---The values that the file gave, as texts: for those who look at the job without having the file.
+---@param definition dbrun.batch.Definition
+---@return table<string, string>
+function M.file_values(definition)
+    local texts = {}
+    for name in pairs(definition.assigned) do
+        local group <const>, signal <const> = name:match "^(%w+)%.(.+)$"
+        local value = definition[name]
+        if TUNABLE_TABLES[group] then value = definition[group][signal] end
+        if rules.TUNABLE[name] or TUNABLE_TABLES[group] then
+            local kind <const> = type(value)
+            texts[name] = value == false and "off" or (kind == "function" or kind == "table") and kind
+                or kind == "number" and core.pg.number_text(value) or tostring(value)
+        end
+    end
+    return texts
+end
+
+-- ---- compiled work ----
+
+M.hours = hours
+
+---The SQL of a chunk of the walk: `:chunk` when `whole`, else `:range`.
+M.condition = statement.condition
+
+---SQL with :chunk and :range written out.
+M.expand = statement.expand
+
+---The parameters of statements for a chunk.
+M.named = statement.named
+
+---The statements of a job's `run`, written out for a walk.
+M.statements = statement.statements
+
+---Makes the function that does the work of a chunk.
+---@param definition dbrun.batch.Definition
+---@param walk dbrun.batch.Walk
+---@param env? table what a kind's work needs
+---@return fun(tx: table, chunk: table): integer, table? work
+---Raises an error of kind `usage` for a `run` that cannot be done in chunks.
+function M.compile(definition, walk, env)
+    return require "dbrun.batch.define.compile".of(definition, walk, env)
+end
+
+return M

@@ -1,0 +1,139 @@
+--- The SQL of a job: what of it is ours (:chunk, :range, :started), and the parameters of a chunk.
+local args <const> = require "dbrun.args"
+local core <const> = require "dbrun.core"
+local db_params <const> = require "dbrun.db.params"
+local errors <const> = require "dbrun.error"
+local nearest <const> = require "dbrun.nearest"
+local rules <const> = require "dbrun.batch.define.rules"
+
+local scan <const> = core.sql.scan
+
+local M = {}
+
+local function fail(definition, hint, fmt, ...)
+    errors.fail("usage", ("%s: %s"):format(definition.fn, fmt:format(...)), hint)
+end
+
+---The names of the parameters of an SQL text.
+local function names_of(sql)
+    local plan <const> = core.pg.named(sql)
+    return plan and table.move(plan, 2, #plan, 1, {}) or {}
+end
+
+---Raises unless the text can be a part of a statement of ours, and each of its parameters has a value.
+---@param definition dbrun.batch.Definition
+---@param what string "where", "run"
+---@param sql string
+---@param ours table<string, true> names of ours that may stand in it
+---@return table<string, true> names
+local function check_names(definition, what, sql, ours)
+    for behind, kind, at in scan, sql, 1 do
+        if kind == "parameter" then
+            fail(definition, "params = { name = value }, and :name in the SQL", "%s has the parameter %s: only those "
+                .. "with names have values here", what, sql:sub(at, behind - 1))
+        end
+    end
+    local set, known = {}, {}
+    for name in pairs(definition.params) do known[#known + 1] = name end
+    for name in pairs(ours) do known[#known + 1] = name end
+    table.sort(known)
+    for _, name in ipairs(names_of(sql)) do
+        set[name] = true
+        if not ours[name] and rules.RESERVED[name] then
+            fail(definition, what == "where" and ":chunk has where in it already" or "the bounds of a chunk are in "
+                .. ":chunk and :range", "%s cannot have :%s", what, name)
+        elseif not ours[name] and definition.params[name] == nil then
+            local near <const> = nearest.find(name, known)
+            fail(definition, near and ("did you mean :%s?"):format(near) or ("give it a value: params = { %s = ... } "
+                .. "(SQL NULL is db.null)"):format(name), "%s has the parameter :%s, which has no value", what, name)
+        end
+    end
+    return set
+end
+
+local IN_WHERE <const> = { started = true }
+local IN_RUN <const> = { started = true, chunk = true, range = true }
+
+---Raises for SQL that cannot be that of a job, so far as its text tells.
+---@param definition dbrun.batch.Definition
+function M.check(definition)
+    if definition.where then check_names(definition, "where", definition.where, IN_WHERE) end
+    local run <const> = definition.run
+    if type(run) == "function" or run == nil then return end
+    local has_chunk = false
+    for _, sql in ipairs(type(run) == "table" and run or { run }) do
+        local names <const> = check_names(definition, "run", sql, IN_RUN)
+        has_chunk = has_chunk or names.chunk or names.range
+    end
+    if not has_chunk then
+        fail(definition, "write it where the rows are chosen: update ... where :chunk (:chunk is the key's range and "
+            .. "where, :range the range alone)", "run has no :chunk: it would touch every row in every chunk")
+    end
+end
+
+---The condition of a chunk as SQL, in brackets, with `:after` and `:upto`.
+---@param definition dbrun.batch.Definition
+---@param walk dbrun.batch.Walk
+---@param open boolean there is no lower bound
+---@param whole boolean the key's range and where; false: the range alone
+---@return string
+function M.condition(definition, walk, open, whole)
+    local range <const> = walk:condition(open)
+    if not whole or not definition.where then return "(" .. range .. ")" end
+    return ("(%s and (%s\n))"):format(range, definition.where) -- a comment may end it
+end
+
+---SQL with :chunk and :range written out; other parameters stay.
+---@param definition dbrun.batch.Definition
+---@param walk dbrun.batch.Walk
+---@param sql string
+---@param open boolean
+---@return string
+function M.expand(definition, walk, sql, open)
+    local plan <const> = core.pg.named(sql)
+    if not plan then return sql end
+    local numbered <const>, parts = plan[1], {}
+    for behind, kind, at in scan, numbered, 1 do
+        local text = numbered:sub(at, behind - 1)
+        if kind == "parameter" then
+            local name <const> = plan[tonumber(text:sub(2)) + 1]
+            text = ":" .. name
+            if name == "chunk" or name == "range" then
+                text = M.condition(definition, walk, open, name == "chunk")
+            end
+        end
+        parts[#parts + 1] = text
+    end
+    return table.concat(parts)
+end
+
+---The statements of `run`, written out.
+---@param definition dbrun.batch.Definition
+---@param walk dbrun.batch.Walk
+---@param open boolean there is no lower bound
+---@return string[]? list nil: run is a function, or a kind's own work
+function M.statements(definition, walk, open)
+    local run <const> = definition.run
+    if run == nil or type(run) == "function" then return nil end
+    local list = {}
+    for i, sql in ipairs(type(run) == "table" and run or { run }) do
+        list[i] = M.expand(definition, walk, sql, open)
+    end
+    return list
+end
+
+---The parameters of all SQL of a chunk or a step: the job's own, :started, :after and :upto.
+---@param definition dbrun.batch.Definition
+---@param chunk { after?: string[], upto?: string[], started?: string }
+---@return table<string, any>
+function M.named(definition, chunk)
+    local named = {}
+    for name, value in pairs(definition.params) do named[name] = value end
+    args.optional(definition.fn, "chunk.started", chunk.started, "string")
+    named.started = chunk.started and db_params.typed(chunk.started, "timestamptz")
+    named.after = chunk.after and db_params.array(chunk.after, "text")
+    named.upto = chunk.upto and db_params.array(chunk.upto, "text")
+    return named
+end
+
+return M
