@@ -172,13 +172,17 @@ function Run:did(worker, outcome)
 end
 
 ---A worker tries again.
-function Run:retries(worker, e, pause, how)
+---@param worker dbrun.batch.Worker
+---@param e any
+---@param pause? number seconds
+---@param how? "halved"|"single"|"connect"
+---@param holder? string who holds a lock on the table
+function Run:retries(worker, e, pause, how, holder)
     local text <const> = worker.because or errors.is(e) and e.message or tostring(e)
     worker.because = nil
     self:tell("retry", {
         worker = worker.number, text = text, sqlstate = errors.is(e) and e.sqlstate or nil, pause = pause, how = how,
-        holder = how ~= "connect" and errors.is(e) and e.sqlstate == "55P03" and self.health.holder
-            and self.health:holder() or nil,
+        holder = holder,
     })
 end
 

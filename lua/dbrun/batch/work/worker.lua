@@ -3,6 +3,7 @@ local chunk = require "dbrun.batch.work.chunk"
 local classify = require "dbrun.batch.work.classify"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
+local holders = require "dbrun.batch.state.holders"
 local pace = require "dbrun.batch.work.pace"
 local passes = require "dbrun.batch.state.passes"
 local set_aside = require "dbrun.batch.state.set_aside"
@@ -157,7 +158,8 @@ local function conflict(worker, e)
     connect(worker)
     if worker.marking then worker.size:stepped(2 * worker.values.timeout) end -- it is the step that is slow
     local how <const> = claim.next and set_aside.halve(worker.conn, worker.store, claim, worker.values.look)
-    run:retries(worker, e, pause, how)
+    local holder <const> = e.sqlstate == "55P03" and holders.of(worker.conn, worker.store.bounds.walk.oid) or nil
+    run:retries(worker, e, pause, how, holder)
     if how then leave(worker, pause) end
     worker.range = nil
     worker:wait("conflict", math.min(pause, 0.1))
