@@ -1,0 +1,131 @@
+--- What the catalogs say of the table that is walked: the relation, its columns, its indexes. Nothing is judged here.
+local catalog <const> = require "dbrun.db.catalog"
+
+local M = {}
+
+local RELATION <const> = catalog.sql [[
+select c.oid, c.relkind::{text} as kind, c.relpersistence::{text} as persistence, n.nspname::{text} as schema,
+    c.relname::{text} as name, {pg_relation_size}(c.oid) {/} {current_setting}('block_size')::{int8} as pages,
+    exists (select from {pg_inherits} h where h.inhparent {=} c.oid) as has_children,
+    {to_regclass}('_timescaledb_catalog.hypertable') is not null as has_timescale
+from {pg_class} c join {pg_namespace} n on n.oid {=} c.relnamespace
+where c.oid {=} {to_regclass}($1::{text})::{oid}]]
+
+--- Rows by the statistics and the size of today, as the planner estimates: of the table and of all below it.
+local ESTIMATE <const> = catalog.sql [[
+with recursive t(oid) as (select $1::{oid} union all
+    select h.inhrelid from t join {pg_inherits} h on h.inhparent {=} t.oid)
+select {sum}(c.reltuples::{float8} {*} ({pg_relation_size}(c.oid) {/} {current_setting}('block_size')::{float8})
+    {/} c.relpages::{float8}) filter (where c.reltuples {>=} 0 and c.relpages {>} 0) as rows
+from t join {pg_class} c on c.oid {=} t.oid where c.relkind {<>} 'p']]
+
+local COLUMNS <const> = catalog.sql [[
+with recursive base(attnum, oid, depth) as (
+    select a.attnum, a.atttypid, 0 from {pg_attribute} a where a.attrelid {=} $1::{oid} and a.attnum {>} 0
+        and not a.attisdropped
+    union all select b.attnum, t.typbasetype, b.depth {+} 1 from base b join {pg_type} t on t.oid {=} b.oid
+    where t.typtype {=} 'd')
+select a.attnum::{int4} as number, a.attname::{text} as name, a.attnotnull as filled,
+    {format_type}(a.atttypid, -1) as type, t.oid as base, t.typname::{text} as base_name,
+    tn.nspname::{text} as base_schema, t.typtype::{text} as kind, a.attcollation::{int8} as collation_oid,
+    case when a.attcollation {<>} 0::{oid} then {quote_ident}(cn.nspname) {||} '.' {||} {quote_ident}(c.collname) end
+        as collation,
+    case when c.collprovider {<>} 'd' then {pg_collation_actual_version}(c.oid) end as version
+from {pg_attribute} a
+join lateral (select b.oid from base b where b.attnum {=} a.attnum order by b.depth desc limit 1) b on true
+join {pg_type} t on t.oid {=} b.oid join {pg_namespace} tn on tn.oid {=} t.typnamespace
+left join {pg_collation} c on c.oid {=} a.attcollation left join {pg_namespace} cn on cn.oid {=} c.collnamespace
+where a.attrelid {=} $1::{oid} and a.attnum {>} 0 and not a.attisdropped order by a.attnum]]
+
+--- A row for each column of each index. `usual`: its operator class is the one that the column's type has by itself.
+local INDEXES <const> = catalog.sql [[
+select i.indexrelid as index, ic.relname::{text} as name, am.amname::{text} as method, i.indisunique as is_unique,
+    i.indisprimary as is_primary, i.indisvalid and i.indisready and i.indislive as is_ready,
+    i.indpred is not null as is_partial, k.n as position, i.indkey[k.n {-} 1]::{int4} as number,
+    i.indoption[k.n {-} 1]::{int4} as option, i.indcollation[k.n {-} 1]::{int8} as collation_oid,
+    o.opcdefault and (o.opcintype {=} b.oid or not exists (select from {pg_opclass} d
+        where d.opcmethod {=} o.opcmethod and d.opcdefault and d.opcintype {=} b.oid)) as usual,
+    gt.oprname::{text} as gt, le.oprname::{text} as le, gn.nspname::{text} as gt_schema, ln.nspname::{text} as le_schema,
+    gt.oid as gt_oid, le.oid as le_oid, {format_type}(o.opcintype, -1) as operand
+from {pg_index} i join {pg_class} ic on ic.oid {=} i.indexrelid join {pg_am} am on am.oid {=} ic.relam
+cross join lateral {generate_series}(1, i.indnkeyatts::{int4}) k(n)
+join {pg_opclass} o on o.oid {=} i.indclass[k.n {-} 1]
+left join lateral (with recursive d(oid, depth) as (
+        select a.atttypid, 0 from {pg_attribute} a where a.attrelid {=} i.indrelid and a.attnum {=} i.indkey[k.n {-} 1]
+        union all select t.typbasetype, d.depth {+} 1 from d join {pg_type} t on t.oid {=} d.oid
+        where t.typtype {=} 'd')
+    select d.oid from d order by d.depth desc limit 1) b on true
+left join {pg_amop} ga on ga.amopfamily {=} o.opcfamily and ga.amopstrategy {=} 5 and ga.amoplefttype {=} o.opcintype
+    and ga.amoprighttype {=} o.opcintype and ga.amoppurpose {=} 's'
+left join {pg_operator} gt on gt.oid {=} ga.amopopr left join {pg_namespace} gn on gn.oid {=} gt.oprnamespace
+left join {pg_amop} la on la.amopfamily {=} o.opcfamily and la.amopstrategy {=} 2 and la.amoplefttype {=} o.opcintype
+    and la.amoprighttype {=} o.opcintype and la.amoppurpose {=} 's'
+left join {pg_operator} le on le.oid {=} la.amopopr left join {pg_namespace} ln on ln.oid {=} le.oprnamespace
+where i.indrelid {=} $1::{oid} order by ic.relname, i.indexrelid, k.n]]
+
+local DATABASE_VERSION <const> = catalog.sql [[
+select {pg_database_collation_actual_version}(d.oid) from {pg_database} d where d.datname {=} {current_database}()]]
+
+local OPERATOR <const> = catalog.sql "select {to_regoperator}($1::{text})::{oid}"
+
+local HYPERTABLE <const> = [[
+select h.id, exists (select from _timescaledb_catalog.chunk c where c.hypertable_id operator(pg_catalog.=) h.id
+    and c.compressed_chunk_id is not null) as compressed
+from _timescaledb_catalog.hypertable h where h.schema_name operator(pg_catalog.=) $1::pg_catalog.name
+    and h.table_name operator(pg_catalog.=) $2::pg_catalog.name]]
+
+---@param conn table
+---@param name string as SQL writes it
+---@return table? relation nil: there is none
+function M.relation(conn, name)
+    return catalog.rows(conn, RELATION, { oid = "number", kind = "string" }, name)[1]
+end
+
+---@return integer? rows nil: there are no statistics
+function M.estimate(conn, oid)
+    local rows <const> = conn:value(ESTIMATE, oid)
+    return rows and math.tointeger(rows // 1)
+end
+
+---@return table[] columns
+function M.columns(conn, oid)
+    return catalog.rows(conn, COLUMNS, { name = "string", base_name = "string" }, oid)
+end
+
+---@return table[] indexes each with `columns`, one for each column of its key
+function M.indexes(conn, oid)
+    local list = {}
+    for _, row in ipairs(catalog.rows(conn, INDEXES, { name = "string", position = "number" }, oid)) do
+        if row.position == 1 then
+            list[#list + 1] = {
+                oid = row.index, name = row.name, method = row.method, is_unique = row.is_unique, columns = {},
+                is_primary = row.is_primary, is_ready = row.is_ready, is_partial = row.is_partial,
+            }
+        end
+        table.insert(list[#list].columns, row)
+    end
+    return list
+end
+
+---The version of the collation that a database has by itself; nil where the server does not tell.
+---@return string? version
+function M.database_version(conn)
+    local major <const> = tonumber((conn.parameters.server_version or ""):match "^%d+")
+    if not major or major < 15 then return nil end
+    return conn:value(DATABASE_VERSION)
+end
+
+---@param conn table
+---@param signature string ">(app.mood, app.mood)"
+---@return integer? oid the operator that the session would use
+function M.operator(conn, signature)
+    return conn:value(OPERATOR, signature)
+end
+
+---@return table? hypertable nil: it is none; else has `compressed`
+function M.hypertable(conn, relation)
+    if not relation.has_timescale then return nil end
+    return conn:one(HYPERTABLE, relation.schema, relation.name)
+end
+
+return M

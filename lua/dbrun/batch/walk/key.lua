@@ -1,0 +1,210 @@
+--- Which index a table is walked by. What cannot be one is refused with what helps.
+local errors <const> = require "dbrun.error"
+local nearest <const> = require "dbrun.nearest"
+
+local M = {}
+
+local DESCENDING <const>, NULLS_FIRST <const> = 1, 2 -- bits of pg_index.indoption
+
+local function fail(definition, hint, fmt, ...)
+    errors.fail("usage", ("%s: %s"):format(definition.fn, fmt:format(...)), hint)
+end
+
+local function names_of(index, by_number, count)
+    local names = {}
+    for i = 1, count or #index.columns do
+        local column <const> = by_number[index.columns[i].number]
+        names[i] = column and column.name or "(an expression)"
+    end
+    return names
+end
+
+---Why an index does not keep rows in an order that can be walked; nil when it does.
+---@param index table
+---@param by_number table<integer, table>
+---@param count integer columns of the key
+local function fault_of(index, by_number, count)
+    if index.method ~= "btree" then return ("is a %s index"):format(index.method) end
+    if index.is_partial then return "is partial: it has only some of the rows" end
+    if not index.is_ready then
+        return "is not valid: CREATE INDEX CONCURRENTLY failed or is still under way"
+    end
+    for i = 1, count do
+        local entry <const>, column = index.columns[i], by_number[index.columns[i].number]
+        if not column then return "has an expression" end
+        if entry.collation_oid ~= column.collation_oid then
+            return ("orders %s by another collation than the column's"):format(column.name)
+        elseif not entry.usual then
+            return ("orders %s by another operator class than the type's own"):format(column.name)
+        elseif not entry.gt or not entry.le then
+            return ("orders %s by operators that cannot be found"):format(column.name)
+        elseif (entry.option ~ index.columns[1].option) & DESCENDING ~= 0 then
+            return "has ascending and descending columns"
+        end
+    end
+    return nil
+end
+
+---Does a valid unique index exist whose columns are all among those of the key?
+local function is_unique_by(indexes, by_number, key)
+    local among = {}
+    for _, name in ipairs(key) do among[name] = true end
+    for _, index in ipairs(indexes) do
+        local all = index.is_unique and index.is_ready and not index.is_partial
+        for _, entry in ipairs(index.columns) do
+            local column <const> = by_number[entry.number]
+            all = all and column and among[column.name]
+        end
+        if all then return true end
+    end
+    return false
+end
+
+local function starts_with(list, key)
+    for i, name in ipairs(key) do
+        if list[i] ~= name then return false end
+    end
+    return true
+end
+
+local function quoted(names)
+    local out = {}
+    for i, name in ipairs(names) do
+        out[i] = name:find "^[%l_][%l%d_]*$" and name or '"' .. name:gsub('"', '""') .. '"'
+    end
+    return table.concat(out, ", ")
+end
+
+---@class dbrun.batch.Found
+---@field index table
+---@field key string[]
+
+---The unique indexes by which the table can be walked, for a hint.
+local function suitable(indexes, by_number)
+    local list = {}
+    for _, index in ipairs(indexes) do
+        if index.is_unique and not fault_of(index, by_number, #index.columns) then
+            local names <const> = names_of(index, by_number)
+            for i, name in ipairs(names) do names[i] = ("%q"):format(name) end
+            list[#list + 1] = #names == 1 and "key = " .. names[1] or ("key = { %s }"):format(table.concat(names, ", "))
+        end
+    end
+    return list
+end
+
+local function primary_of(definition, relation, indexes, by_number)
+    for _, index in ipairs(indexes) do
+        if index.is_primary then
+            local fault <const> = fault_of(index, by_number, #index.columns)
+            if not fault then return { index = index, key = names_of(index, by_number) } end
+            fail(definition, 'say another: key = "column"', "the primary key %s of %s %s", index.name, relation.shown,
+                fault)
+        end
+    end
+    local list <const> = suitable(indexes, by_number)
+    fail(definition, #list > 0 and "it can be walked by: " .. table.concat(list, ", or ")
+        or ("add one, or a unique index on columns that are not null: create unique index concurrently on %s (...)")
+            :format(relation.sql), "%s has no primary key, and no key is given", relation.shown)
+end
+
+---@return string hint the statement that makes the index
+local function create(relation, key, unique)
+    return ("create %sindex concurrently on %s (%s)"):format(unique and "unique " or "", relation.sql, quoted(key))
+end
+
+local function primary_key(indexes, by_number)
+    for _, index in ipairs(indexes) do
+        if index.is_primary then return names_of(index, by_number) end
+    end
+    return {}
+end
+
+local function refuse_ambiguous(definition, relation, indexes, by_number, key, index)
+    local longer, had = table.move(key, 1, #key, 1, {}), {}
+    for _, name in ipairs(key) do had[name] = true end
+    for _, name in ipairs(primary_key(indexes, by_number)) do
+        if not had[name] then longer[#longer + 1] = name end
+    end
+    local hint = "or say ties = true: rows with the same value are then one chunk, however many"
+    if #longer > #key then
+        hint = ("add the primary key as the last column: key = { %s }, with %s; %s"):format(
+            '"' .. table.concat(longer, '", "') .. '"', create(relation, longer), hint)
+    end
+    fail(definition, hint, "the key (%s) of %s is not unique: %s may have several rows of the same value, and a chunk "
+        .. "that ends among them would leave some out", quoted(key), relation.shown, index.name)
+end
+
+local function check_columns(definition, relation, columns, key)
+    local known, names = {}, {}
+    for i, column in ipairs(columns) do known[column.name], names[i] = true, column.name end
+    for _, name in ipairs(key) do
+        if not known[name] then
+            local near <const> = nearest.find(name, names)
+            fail(definition, near and ("did you mean '%s'?"):format(near) or "its columns are " .. quoted(names),
+                "%s has no column '%s' for its key", relation.shown, name)
+        end
+    end
+end
+
+local function given(definition, relation, columns, indexes, by_number)
+    local key <const> = definition.key
+    check_columns(definition, relation, columns, key)
+    local unique <const> = is_unique_by(indexes, by_number, key)
+    local found, fault, faulty
+    for _, index in ipairs(indexes) do
+        if starts_with(names_of(index, by_number), key) then
+            local why <const> = fault_of(index, by_number, #key)
+            if why then
+                fault, faulty = fault or why, faulty or index
+            elseif not found or (index.is_unique and #index.columns == #key and not found.is_unique) then
+                found = index
+            end
+        end
+    end
+    if not found then
+        local hint <const> = create(relation, key, not unique and not definition.ties)
+        if fault then fail(definition, hint, "the index %s of %s cannot be walked: it %s", faulty.name, relation.shown,
+            fault) end
+        fail(definition, hint, "%s has no index on (%s), in this order", relation.shown, quoted(key))
+    end
+    if not unique and not definition.ties then
+        refuse_ambiguous(definition, relation, indexes, by_number, key, found)
+    end
+    return { index = found, key = key }
+end
+
+local function check_nulls(definition, relation, entries)
+    for _, entry in ipairs(entries) do
+        if not entry.column.filled and definition.nulls ~= "skip" then
+            fail(definition, ('nulls = "skip" leaves such rows out and counts them; or alter table %s alter column %s '
+                .. "set not null"):format(relation.sql, quoted { entry.column.name }),
+                "the key column %s of %s may be null: such rows would never be reached", entry.column.name,
+                relation.shown)
+        end
+    end
+end
+
+---The columns of the key, in its order, with what the index says of each.
+---@param definition dbrun.batch.Definition
+---@param relation table `shown` and `sql` are its name for people and in SQL
+---@param columns table[]
+---@param indexes table[]
+---@return table[] entries each has `column`, `entry` and `nulls_first`, as it is read in ascending order
+---@return table index
+---Raises an error of kind `usage`.
+function M.of(definition, relation, columns, indexes)
+    local by_number = {}
+    for _, column in ipairs(columns) do by_number[column.number] = column end
+    local found <const> = definition.key and given(definition, relation, columns, indexes, by_number)
+        or primary_of(definition, relation, indexes, by_number)
+    local entries = {}
+    for i = 1, #found.key do
+        local entry <const> = found.index.columns[i]
+        local first <const>, down = entry.option & NULLS_FIRST ~= 0, entry.option & DESCENDING ~= 0
+        entries[i] = { column = by_number[entry.number], entry = entry, nulls_first = first ~= down }
+    end
+    check_nulls(definition, relation, entries)
+    return entries, found.index
+end
+
+return M

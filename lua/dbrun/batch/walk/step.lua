@@ -1,0 +1,223 @@
+--- The SQL that walks: conditions on the key, the next bound, the last key, where to cut a range. It is for sessions
+--- with any search_path. Bounds are texts, `:after` and `:upto`, and each is read as the type of its column.
+local M = {}
+
+-- ---- pieces ----
+
+local function map(list, fn)
+    local out = {}
+    for i, item in ipairs(list) do out[i] = fn(item, i) end
+    return out
+end
+
+local function join(list) return table.concat(list, ", ") end
+
+---One value, or a row of them: rows are compared column by column, by the index.
+local function row_of(list) return #list == 1 and list[1] or "(" .. join(list) .. ")" end
+
+local function columns(walk)
+    return map(walk.key, function(k) return walk.alias .. "." .. k.ident end)
+end
+
+---The values of a bound that is a parameter.
+local function bound(walk, name)
+    return map(walk.key, function(k, i)
+        return ("cast((cast(:%s as pg_catalog.text[]))[%d] as %s)"):format(name, i, k.cast)
+    end)
+end
+
+---The values of the row of a WITH query. Each is a query of its own, which is done once and then known to the index.
+local function of(walk, query)
+    return map(walk.key, function(_, i) return ("(select k%d from %s)"):format(i, query) end)
+end
+
+local function beyond(walk, list) return ("%s %s %s"):format(row_of(columns(walk)), walk.gt, row_of(list)) end
+local function within(walk, list) return ("%s %s %s"):format(row_of(columns(walk)), walk.le, row_of(list)) end
+
+---Rows whose key has a NULL are in no range.
+local function filled(walk)
+    local parts = {}
+    for i, k in ipairs(walk.key) do
+        if k.nullable then parts[#parts + 1] = ("%s is not null"):format(columns(walk)[i]) end
+    end
+    return parts
+end
+
+---All conditions on a range.
+local function range(walk, lower)
+    local parts <const> = filled(walk)
+    table.insert(parts, 1, within(walk, bound(walk, "upto")))
+    if lower then table.insert(parts, 1, beyond(walk, lower)) end
+    return table.concat(parts, " and ")
+end
+
+local function lower_of(walk, open) return not open and bound(walk, "after") or nil end
+
+local function from(walk) return ("from %s as %s"):format(walk.relation, walk.alias) end
+
+---ORDER BY; ascending unless `down`.
+local function order(walk, down)
+    return "order by " .. join(map(columns(walk), function(sql, i)
+        local first <const> = walk.key[i].nulls_first ~= (down or false)
+        return sql .. (down and " desc" or "") .. (first and " nulls first" or " nulls last")
+    end))
+end
+
+local function select_key(walk)
+    return "select " .. join(map(columns(walk), function(sql, i) return ("%s as k%d"):format(sql, i) end))
+end
+
+---A key of a WITH query, or of the table, as a list of texts.
+local function text_of(walk, prefix)
+    return ("array[%s]"):format(join(map(walk.key, function(k, i)
+        return k.text(prefix and ("%s.k%d"):format(prefix, i) or columns(walk)[i])
+    end)))
+end
+
+-- ---- what the walk has ----
+
+---The condition of a chunk.
+---@param walk dbrun.batch.Walk
+---@param open boolean there is no lower bound
+---@return string sql
+function M.condition(walk, open)
+    return range(walk, lower_of(walk, open))
+end
+
+---The last key.
+---@param walk dbrun.batch.Walk
+---@return string sql
+function M.last(walk)
+    local where <const> = table.concat(filled(walk), " and ")
+    return ("select %s as bound %s %s %s limit 1"):format(text_of(walk), from(walk),
+        where ~= "" and "where " .. where or "", order(walk, true))
+end
+
+---How many rows the walk leaves out because their key has a NULL.
+---@param walk dbrun.batch.Walk
+---@return string? sql nil: none can
+function M.nulls(walk)
+    local parts = {}
+    for i, k in ipairs(walk.key) do
+        if k.nullable then parts[#parts + 1] = columns(walk)[i] .. " is null" end
+    end
+    if #parts == 0 then return nil end
+    return ("select pg_catalog.count(*) as rows %s where %s"):format(from(walk), table.concat(parts, " or "))
+end
+
+--- The end of a step: the row of `hit`, or, when the range ended before, what `$other` gives.
+local STEP <const> = [[
+with $hit,
+rest as materialized (select exists (select 1 $from where $behind) as more)
+select s.bound, s.fits, s.looked, s.final from (
+    select case when (select more from rest) then $text else cast(:upto as pg_catalog.text[]) end as bound,
+        $fits as fits, $looked as looked, not (select more from rest) as final
+    from hit
+    union all
+    select cast(:upto as pg_catalog.text[]), $other
+) s limit 1]]
+
+local WANTED <const> = "cast(least(cast(:size as pg_catalog.int8), cast(:look as pg_catalog.int8)) as pg_catalog.int8)"
+
+local function fill(template, values)
+    return (template:gsub("%$([%l_]+)", values))
+end
+
+local function finish(walk, open, values)
+    values.from, values.text, values.order = from(walk), text_of(walk, "hit"), order(walk)
+    values.key, values.wanted = select_key(walk), WANTED
+    values.range = range(walk, lower_of(walk, open))
+    values.behind = range(walk, of(walk, "hit"))
+    for _, name in ipairs { "hit", "other", "fits", "looked" } do values[name] = fill(values[name], values) end
+    return fill(STEP, values)
+end
+
+---By keys alone.
+local function by_keys(walk, open)
+    return finish(walk, open, {
+        hit = "hit as materialized ($key $from where $range $order offset $wanted operator(pg_catalog.-) 1 limit 1)",
+        fits = WANTED, looked = WANTED,
+        other = "c.n, c.n, true from (select pg_catalog.count(*) as n $from where $range) c\n"
+            .. "    where c.n operator(pg_catalog.>) 0 and not exists (select 1 from hit)",
+    })
+end
+
+--- Most keys do not fit, and to number them would cost more than to read them. So a sample of those that do not fit
+--- is taken, 512 on average from as many as may be looked at, and the step ends with the 410th (the chance that more
+--- keys than allowed were read is below one in a million). Up to 512 keys, all are taken.
+local SAMPLE <const>, ENOUGH <const> = 512, 410
+
+--- CASE ... <> 0: the planner takes it for true, and so believes that few keys will be read, which is so.
+local BY_WHERE <const> = [[
+e as ($key, ($where
+    ) is true as m $from where $range and (($where
+    ) is true or case when pg_catalog.random() operator(pg_catalog.<) $share then 1 else 0 end
+        operator(pg_catalog.<>) 0) $order limit $wanted operator(pg_catalog.+) ]] .. SAMPLE .. [[
+),
+n as materialized (select e.*, pg_catalog.count(*) filter (where e.m) over w as f,
+    pg_catalog.count(*) filter (where not e.m) over w as marks from e window w as (rows unbounded preceding)),
+hit as materialized (select * from n where n.f operator(pg_catalog.>=) $wanted
+    or case when cast(:look as pg_catalog.int8) operator(pg_catalog.>) ]] .. SAMPLE .. [[
+ then n.marks operator(pg_catalog.>=) ]] .. ENOUGH .. [[
+ else n.marks operator(pg_catalog.+) n.f operator(pg_catalog.>=) cast(:look as pg_catalog.int8) end limit 1)]]
+
+local SHARE <const> = ("(%d.0::pg_catalog.float8 operator(pg_catalog./) cast(cast(:look as pg_catalog.int8)"
+    .. " as pg_catalog.float8))"):format(SAMPLE)
+
+---Keys that were looked at, as the sample tells.
+local function looked(fits, marks)
+    return ("cast(%s operator(pg_catalog.+) (cast(%s as pg_catalog.float8) operator(pg_catalog./) least($share, 1)) "
+        .. "as pg_catalog.int8)"):format(fits, marks)
+end
+
+local function by_where(walk, open, where)
+    local totals <const> = "coalesce(pg_catalog.max(n.f), 0)"
+    return finish(walk, open, {
+        hit = BY_WHERE, share = SHARE, fits = "hit.f", looked = looked("hit.f", "hit.marks"),
+        where = "(" .. where .. "\n)",
+        other = totals .. ", " .. looked(totals, "coalesce(pg_catalog.max(n.marks), 0)")
+            .. ", true from n having exists (select 1 $from where $range)",
+    })
+end
+
+---The next bound.
+---@param walk dbrun.batch.Walk
+---@param open boolean
+---@param where? string nil: by keys alone
+---@return string sql
+function M.step(walk, open, where)
+    return where and by_where(walk, open, where) or by_keys(walk, open)
+end
+
+local CUT <const> = [[
+with mid as materialized ($key $from where $range $order offset $half operator(pg_catalog.-) 1 limit 1),
+far as materialized ($key $from where $behind $order offset $keys operator(pg_catalog.-) $half
+    operator(pg_catalog.-) 1 limit 1),
+total as materialized (select case when exists (select 1 from far) then $keys
+    when exists (select 1 from mid) then $half operator(pg_catalog.+) (select pg_catalog.count(*) $from where $behind)
+    else (select pg_catalog.count(*) $from where $range) end as n),
+cut as (select total.n as keys,
+    case when exists (select 1 from far) then (select $far_text from far)
+        else (select $text $from where $range $down limit 1) end as bound,
+    case when exists (select 1 from far) then (select $mid_text from mid)
+        else (select $text $from where $range $order
+            offset greatest(total.n operator(pg_catalog./) 2 operator(pg_catalog.-) 1, 0) limit 1) end as middle
+    from total)
+select cut.bound, cut.middle, cut.keys from cut
+where cut.keys operator(pg_catalog.>) 1 and cut.middle operator(pg_catalog.<>) cut.bound]]
+
+---Where a range is cut.
+---@param walk dbrun.batch.Walk
+---@param open boolean
+---@return string sql
+function M.cut(walk, open)
+    local keys <const> = "greatest(cast(:keys as pg_catalog.int8), 2)"
+    return fill(CUT, {
+        key = select_key(walk), from = from(walk), range = range(walk, lower_of(walk, open)), order = order(walk),
+        down = order(walk, true), behind = range(walk, of(walk, "mid")), keys = keys,
+        half = "(" .. keys .. " operator(pg_catalog./) 2)", text = text_of(walk), far_text = text_of(walk, "far"),
+        mid_text = text_of(walk, "mid"),
+    })
+end
+
+return M

@@ -1,0 +1,74 @@
+--- How values of a key are written as text, and what scripts see of them.
+local M = {}
+
+--- Their text depends on no setting. Types that are not named here are written with all settings pinned: they may
+--- have others in them, and those of extensions are not known.
+local PLAIN <const> = {}
+for name in ([[int2 int4 int8 oid numeric text varchar bpchar name uuid bool char citext inet cidr macaddr macaddr8
+    pg_lsn xid8 bit varbit jsonb time]]):gmatch "%S+" do
+    PLAIN[name] = true
+end
+
+--- Names that a search_path changes, and numbers under them.
+local REGISTERED <const> = {}
+for name in ([[regclass regcollation regconfig regdictionary regnamespace regoper regoperator regproc regprocedure
+    regrole regtype]]):gmatch "%S+" do
+    REGISTERED[name] = true
+end
+
+local PINS <const> = {
+    { "DateStyle", "ISO" }, { "IntervalStyle", "iso_8601" }, { "TimeZone", "UTC" }, { "bytea_output", "hex" },
+    { "extra_float_digits", "1" }, { "lc_monetary", "C" },
+}
+
+local function quote(name) return '"' .. name:gsub('"', '""') .. '"' end
+
+---The settings that must be in force where a key is written as text.
+---@param columns table[]
+---@return string[][] pins none when no type depends on them
+function M.pins(columns)
+    for _, column in ipairs(columns) do
+        if column.kind ~= "e" and not PLAIN[column.base_name] and not REGISTERED[column.base_name] then
+            local pins = {}
+            for i, pin in ipairs(PINS) do pins[i] = { pin[1], pin[2] } end
+            return pins
+        end
+    end
+    return {}
+end
+
+---The type that a bound is read as: never a domain, whose checks say nothing of order, and with no length, which
+---would cut.
+---@param column table
+---@return string sql
+function M.cast(column)
+    if REGISTERED[column.base_name] then return '"pg_catalog"."oid"' end
+    return quote(column.base_schema) .. "." .. quote(column.base_name)
+end
+
+---SQL that writes a value as text.
+---@param column table
+---@param sql string
+---@return string sql
+function M.text(column, sql)
+    if REGISTERED[column.base_name] then sql = ('cast(%s as "pg_catalog"."oid")'):format(sql) end
+    return ('cast(%s as "pg_catalog"."text")'):format(sql)
+end
+
+local INTEGERS <const> = { int2 = true, int4 = true, int8 = true, oid = true }
+local FLOATS <const> = { NaN = 0 / 0, Infinity = math.huge, ["-Infinity"] = -math.huge }
+
+---A bound as scripts see it: numbers and booleans as they come from a query, all else as text.
+---@param column table
+---@param text string
+---@return any
+function M.value(column, text)
+    local name <const> = column.base_name
+    if column.base_schema ~= "pg_catalog" then return text end
+    if INTEGERS[name] then return math.tointeger(tonumber(text)) or text end
+    if name == "float4" or name == "float8" then return FLOATS[text] or tonumber(text) or text end
+    if name == "bool" then return text == "true" or text == "t" end
+    return text
+end
+
+return M
