@@ -6,7 +6,7 @@ local reading = require "dbrun.migrate.read.script"
 local sending = require "dbrun.migrate.run.send"
 local split = require "dbrun.migrate.read.split"
 local steps = require "dbrun.migrate.run.steps"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 

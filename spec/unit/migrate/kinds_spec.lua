@@ -3,7 +3,7 @@ local fs = require "dbrun.fs"
 local kinds = require "spec.support.migrate.kinds"
 local migrate = require "dbrun.migrate"
 local plan = require "dbrun.migrate.show.plan"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 describe("a statement", function()
     local dir

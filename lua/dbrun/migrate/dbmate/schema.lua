@@ -6,7 +6,7 @@ local errors = require "dbrun.error"
 local process = require "dbrun.process"
 local sending = require "dbrun.migrate.run.send"
 local split = require "dbrun.migrate.read.split"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 local url = require "dbrun.url"
 
 local M = {}

@@ -3,7 +3,7 @@ local calls = require "dbrun.migrate.lint.calls"
 local locks = require "dbrun.migrate.show.locks"
 local model = require "dbrun.migrate.lint.model"
 local names = require "dbrun.migrate.lint.names"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 

@@ -2,7 +2,7 @@
 local core = require "dbrun.core"
 local split = require "dbrun.migrate.read.split"
 local texts = require "dbrun.migrate.lint.texts"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 

@@ -2,7 +2,7 @@
 --- files tell. Rules ask it what a table was before the statement.
 local calls = require "dbrun.migrate.lint.calls"
 local names = require "dbrun.migrate.lint.names"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 local types = require "dbrun.migrate.lint.types"
 
 local M = {}

@@ -1,6 +1,6 @@
 --- Names of tables and other objects, so that two spellings of one name are one: `s` and `public.s`, `S` and `s`.
 local core = require "dbrun.core"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 

@@ -1,6 +1,6 @@
 --- Rules about rows.
 local facts = require "dbrun.migrate.lint.facts"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local shown <const> = facts.shown
 

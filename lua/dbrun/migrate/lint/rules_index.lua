@@ -1,7 +1,7 @@
 --- Rules about indexes.
 local facts = require "dbrun.migrate.lint.facts"
 local model = require "dbrun.migrate.lint.model"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local shown <const> = facts.shown
 

@@ -3,7 +3,7 @@ local aftermath = require "dbrun.migrate.run.aftermath"
 local facts = require "dbrun.migrate.lint.facts"
 local locks = require "dbrun.migrate.show.locks"
 local model = require "dbrun.migrate.lint.model"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local shown <const> = facts.shown
 

@@ -3,7 +3,7 @@ local core = require "dbrun.core"
 local facts = require "dbrun.migrate.lint.facts"
 local model = require "dbrun.migrate.lint.model"
 local names = require "dbrun.migrate.lint.names"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local shown <const> = facts.shown
 

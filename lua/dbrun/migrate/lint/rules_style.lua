@@ -1,6 +1,6 @@
 --- Rules of style: types of columns. Those with `style = true` are off unless they are asked for.
 local facts = require "dbrun.migrate.lint.facts"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local shown <const> = facts.shown
 

@@ -1,7 +1,7 @@
 --- Rules about ALTER TABLE: columns and constraints.
 local facts = require "dbrun.migrate.lint.facts"
 local model = require "dbrun.migrate.lint.model"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 local types = require "dbrun.migrate.lint.types"
 
 local alter <const>, constraint_of <const>, shown <const> = facts.alter, facts.constraint_of, facts.shown

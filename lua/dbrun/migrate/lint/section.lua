@@ -5,7 +5,7 @@ local facts = require "dbrun.migrate.lint.facts"
 local inner = require "dbrun.migrate.lint.inner"
 local model = require "dbrun.migrate.lint.model"
 local rules = require "dbrun.migrate.lint.rules"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 

@@ -1,7 +1,7 @@
 --- Which statements begin, end or need a transaction, told by the parse tree. A statement that the parser does not know
 --- is judged by its first words: the grammar begins each of these statements with a word that begins no other.
 local split = require "dbrun.migrate.read.split"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 

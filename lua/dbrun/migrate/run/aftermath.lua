@@ -1,7 +1,7 @@
 --- Statements that cannot run in a transaction, and how to find out, after an interrupted run, whether one took effect.
 local catalog = require "dbrun.db.catalog"
 local split = require "dbrun.migrate.read.split"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 

@@ -9,7 +9,7 @@ local core = require "dbrun.core"
 local settings = require "dbrun.migrate.run.settings"
 local split = require "dbrun.migrate.read.split"
 local state = require "dbrun.migrate.run.state"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local catalog <const> = require "dbrun.db.catalog"
 

@@ -5,7 +5,7 @@ local between = require "dbrun.migrate.run.between"
 local catalog = require "dbrun.db.catalog"
 local errors = require "dbrun.error"
 local note = require "dbrun.migrate.run.note"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 

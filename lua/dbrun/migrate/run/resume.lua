@@ -6,7 +6,7 @@ local note = require "dbrun.migrate.run.note"
 local records = require "dbrun.migrate.book.records"
 local state = require "dbrun.migrate.run.state"
 local task = require "dbrun.task"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 

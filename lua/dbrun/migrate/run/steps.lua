@@ -16,7 +16,7 @@ local records = require "dbrun.migrate.book.records"
 local resume = require "dbrun.migrate.run.resume"
 local sending = require "dbrun.migrate.run.send"
 local state = require "dbrun.migrate.run.state"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 

@@ -1,5 +1,5 @@
 --- The locks that a statement takes on existing tables, and so what others must wait for.
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 

@@ -6,7 +6,7 @@ local locks = require "dbrun.migrate.show.locks"
 local model = require "dbrun.migrate.lint.model"
 local records = require "dbrun.migrate.book.records"
 local resume = require "dbrun.migrate.run.resume"
-local tree = require "dbrun.migrate.read.tree"
+local tree = require "dbrun.sql.tree"
 
 local M = {}
 
