@@ -8,7 +8,7 @@ local M = {}
 
 ---Chunks after which a range's row is closed and the rest gets a new row: a row's versions stay few however old the
 ---oldest snapshot is.
-M.CHUNKS <const> = 100
+M.CHUNKS = 100
 
 local CLAIM <const> = [[
 select %s, j.state as job_state, j.reason, j.set_values::text as set_values, j.started, {pg_backend_pid}() as backend%s%s

@@ -77,42 +77,4 @@ function M.halve(conn, store, range, keys)
     end)
 end
 
-return M.in_transaction(tx, store, range, why, false)
-    end)
-end
-
-local HALVE <const> = "update %s set next = :middle::text[], retried = retried {+} 1 where id {=} :id"
-local RETRIED <const> = "update %s set retried = retried {+} 1 where id {=} :id"
-
----Halves a chunk that failed. What is cut off comes with the next chunk.
----@param conn table
----@param store dbrun.batch.Store
----@param range dbrun.batch.Range as its chunk was claimed
----@param keys integer keys to read at most while the middle is looked for
----@return "halved"|"single"|nil how "single": the chunk has one key; nil when another worker has the range
-function M.halve(conn, store, range, keys)
-    return held(conn, store, range, function(tx, now)
-        local found <const> = store.bounds:cut(tx, now.position, now.next, keys)
-        local middle <const> = found and found.middle
-        if middle then
-            tx:query(catalog.sql(HALVE:format(store.place.ranges)), { id = range.id, middle = middle })
-        else
-            tx:query(catalog.sql(RETRIED:format(store.place.ranges)), { id = range.id })
-        end
-        return middle and "halved" or "single"
-    end)
-end
-
-local WAITING <const> = "update %s set waiting = :why where owner {=} :me and job {=} :job and state {=} 'open'"
-
----Writes what a worker waits for into its range, for `status`; nil when it goes on.
----@param conn table
----@param store dbrun.batch.Store
----@param why? string
-function M.waiting(conn, store, why)
-    conn:query(catalog.sql(WAITING:format(store.place.ranges)), {
-        why = why or core.null, me = store.me, job = store.name,
-    })
-end
-
 return M
