@@ -35,28 +35,32 @@ local function name_of(row)
     return address and ("at " .. words.name(address)) or ("of WAL sender %d"):format(row.pid)
 end
 
---- The row that goes on with this standby: the same sender, else one that came with its name and address.
-local function pick(standby, rows, taken)
-    local other
-    for i, row in ipairs(rows) do
-        if not taken[i] and key_of(row) == standby.key then
-            if row.pid == standby.pid then return i end
-            other = other or i
+--- Which row goes on with which standby: that of the same sender, else one that came with its name and address.
+local function match(list, rows)
+    local row_of <const>, taken <const> = {}, {}
+    for _, same_sender in ipairs { true, false } do
+        for _, standby in ipairs(list) do
+            for i, row in ipairs(rows) do
+                if not row_of[standby] and not taken[i] and key_of(row) == standby.key
+                    and (row.pid == standby.pid or not same_sender) then
+                    row_of[standby], taken[i] = row, true
+                end
+            end
         end
     end
-    return other
+    return row_of, taken
 end
 
 ---@param rows { pid: integer, name?: string, address?: string, replayed?: integer }[]
 ---@param now number monotonic
 ---@param say fun(text: string)
 function Standbys:look(rows, now, say)
-    local taken <const>, list <const> = {}, {}
+    local row_of <const>, taken <const> = match(self.list, rows)
+    local list <const> = {}
     for _, standby in ipairs(self.list) do
-        local i <const> = pick(standby, rows, taken)
-        if i then
-            taken[i], standby.pid, standby.gone = true, rows[i].pid, nil
-            standby.replayed = rows[i].replayed or standby.replayed
+        local row <const> = row_of[standby]
+        if row then
+            standby.pid, standby.replayed, standby.gone = row.pid, row.replayed or standby.replayed, nil
         elseif standby.from_start then
             standby.gone = standby.gone or now
         end
@@ -64,7 +68,7 @@ function Standbys:look(rows, now, say)
         if left_out then
             say(("standby %s has been gone for %d s: replication_lag goes on without it"):format(standby.name, GONE))
         end
-        if (i or standby.gone) and not left_out then list[#list + 1] = standby end
+        if (row or standby.gone) and not left_out then list[#list + 1] = standby end
     end
     for i, row in ipairs(rows) do
         if not taken[i] then
