@@ -71,6 +71,14 @@ local function without_nulls(value)
     end
 end
 
+---@param values table<string, any> of the names that a part may use
+local function ask(conn, parts, values)
+    local sql <const> = statement(parts)
+    local answer <const> = sql:find("[^:]:%l") and conn:one(sql, values) or conn:one(sql)
+    for _, part in ipairs(parts) do without_nulls(answer[part.name]) end
+    return answer
+end
+
 local REFUSALS <const> = { ["42501"] = true, ["42883"] = true, ["42P01"] = true, ["42703"] = true, ["0A000"] = true }
 
 local function refusal(e)
@@ -82,6 +90,18 @@ end
 ---@field wal integer
 ---@field refused table<string, dbrun.Error> parts that the server did not answer
 
+--- Each part by itself, to find the ones that are refused.
+local function alone(conn, parts, values)
+    local all <const> = ask(conn, {}, values)
+    all.refused = {}
+    for _, part in ipairs(parts) do
+        local ok <const>, found <const> = pcall(ask, conn, { part }, values)
+        if not ok and not refusal(found) then error(found, 0) end
+        if ok then all[part.name] = found[part.name] else all.refused[part.name] = found end
+    end
+    return all
+end
+
 ---@param conn table a leased connection
 ---@param parts dbrun.batch.Part[]
 ---@param ours integer[]
@@ -90,31 +110,13 @@ end
 ---Raises what is not about a single part.
 function M.look(conn, parts, ours, oid)
     local values <const> = { ours = db_params.array(ours, "int4"), oid = oid or 0 }
-    local ok, answer = pcall(conn.one, conn, statement(parts), values)
-    if ok then
-        for _, part in ipairs(parts) do without_nulls(answer[part.name]) end
-        answer.refused = {}
-        return answer
+    local ok, answer = pcall(ask, conn, parts, values)
+    if not ok then
+        if not refusal(answer) or #parts == 0 then error(answer, 0) end
+        return alone(conn, parts, values)
     end
-    if not refusal(answer) or #parts == 0 then error(answer, 0) end
-    local all <const>, refused <const> = { refused = {} }, {}
-    for _, part in ipairs(parts) do
-        local fine <const>, found <const> = pcall(conn.one, conn, statement { part }, values)
-        if fine then
-            without_nulls(found[part.name])
-            all.clock, all.wal, all[part.name] = found.clock, found.wal, found[part.name]
-        elseif refusal(found) then
-            refused[part.name] = found
-        else
-            error(found, 0)
-        end
-    end
-    if not all.clock then
-        local base <const> = conn:one(statement {}, values)
-        all.clock, all.wal = base.clock, base.wal
-    end
-    all.refused = refused
-    return all
+    answer.refused = {}
+    return answer
 end
 
 return M

@@ -45,7 +45,7 @@ function M.new() return setmetatable({ seen = {} }, meta) end
 local TEXTS <const> = {
     session = function(row)
         return ("the transaction of %s%s"):format(words.session(row.pid, row.application, row.role),
-            row.state and row.state ~= "active" and ", " .. words.name(row.state) or "")
+            row.state and row.state ~= "active" and (", %s,"):format(words.name(row.state)) or "")
     end,
     prepared = function(row)
         return ("the prepared transaction '%s' of %s"):format(words.name(row.name), words.name(row.role))

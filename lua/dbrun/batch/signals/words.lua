@@ -33,7 +33,7 @@ end
 ---@return string
 function M.bytes(n) return sizes.pretty(math.floor(n)) end
 
----A session: "pid 812 (crm)". Without its application's name, which the server may hide, its role is named.
+---A session: "pid 812 (crm)"; by its role where it has not said what it is.
 ---@param pid integer
 ---@param application? string
 ---@param role? string

@@ -1,0 +1,395 @@
+-- What a batch yields to, on real servers: standbys whose replay is paused, that are silent, gone and idle; roles with
+-- and without rights; sessions that are blocked; slots, the archive, transactions, dead rows.
+local db = require "dbrun.db"
+local fails = require "spec.support.fails"
+local pg = require "spec.support.pg"
+local process = require "dbrun.process"
+local servers = require "spec.support.servers"
+local signals = require "dbrun.batch.signals"
+local task = require "dbrun.task"
+
+local LOOK <const> = 0.1 -- seconds between two looks here
+
+local primary, paused, silent, root, conn, oid, usual
+
+local function settings(name) return { cluster_name = name, max_prepared_transactions = 2 } end
+
+setup(function()
+    primary = servers.postgres { settings = { max_prepared_transactions = 2, archive_mode = "on",
+        archive_command = "/bin/false", autovacuum = "off" } }
+    primary:psql [[
+        create role app login; create role crm login; create role watcher login; grant pg_monitor to watcher;
+        create table t (id int primary key, n int); insert into t select i, 0 from generate_series(1, 5000) i;
+        grant all on t to app, crm, watcher]]
+    task.all {
+        function() paused = servers.postgres { standby_of = primary, settings = settings "b" } end,
+        function() silent = servers.postgres { standby_of = primary, settings = settings "c" } end,
+    }
+    root = pg.engine { url = primary.url, size = 6 }
+    conn = root:acquire()
+    oid = conn:value "select 't'::regclass::oid::int8"
+end)
+teardown(function()
+    conn:release()
+    root:dispose()
+    for _, server in ipairs { silent, paused, primary } do server:close() end
+end)
+
+--- Signals with only what is named, on a connection, and what they say once.
+local function health(throttle, opts)
+    local said <const> = {}
+    local all <const> = { replication_lag = false, blocked = false, latency = false }
+    for name, limit in pairs(throttle) do all[name] = limit end
+    opts = opts or {}
+    opts.throttle, opts.oid, opts.table = all, oid, "t"
+    opts.say = function(text) said[#said + 1] = text end
+    return signals.new(opts), said
+end
+
+local function engine_of(role) return pg.engine { url = primary:address { user = role }, size = 2 } end
+
+local function write() conn:exec "update t set n = n + 1 where id = 1" end
+
+--- Looks until it waits (or does not), while something is written all the time.
+local function look_until(h, waits, seconds)
+    local began <const> = task.now()
+    repeat
+        write()
+        h:sample(conn)
+        if (h:verdict() ~= nil) == waits then return h:verdict(), task.now() - began end
+        task.sleep(LOOK)
+    until task.now() - began > seconds
+    error(("%s after %g s: %s"):format(waits and "it goes on" or "it waits", seconds, h:verdict()))
+end
+
+local function signal_all(server, name)
+    for _, pid in ipairs(server:children()) do process.kill(pid, name) end
+end
+
+describe("replication_lag", function()
+    it("stops for a standby that is paused, silent or gone, and goes on; an idle one is no reason", function()
+        paused:catch_up(primary)
+        silent:catch_up(primary)
+        local now = 0
+        local h <const>, said <const> = health({ replication_lag = 0.8 }, { now = function() return now end })
+        h:start(conn)
+        assert.is_nil(h:verdict())
+        paused:psql "select pg_wal_replay_pause()"
+        usual = health { active = "2x" } -- its start takes a second; nothing is written meanwhile
+        local second <close> = root:acquire()
+        local starting <const> = task.spawn(usual.start, usual, second)
+        repeat -- the paused one has everything that there is
+            h:sample(conn)
+            assert.is_nil(h:verdict())
+            task.sleep(LOOK)
+        until starting:status() == "done"
+
+        local text, took = look_until(h, true, 2.8)
+        assert.matches("^standby b is [%d.]+ s behind, limit 0.8$", text)
+        assert.is_true(took > 0.5)
+        assert.is_true(h:near())
+        paused:psql "select pg_wal_replay_resume()"
+        look_until(h, false, 2)
+
+        signal_all(silent, "STOP")
+        text = look_until(h, true, 2.8)
+        assert.matches("^standby c is [%d.]+ s behind, limit 0.8$", text)
+        signal_all(silent, "CONT")
+        silent:stop "immediate"
+        pg.eventually(5, function()
+            return conn:value "select count(*) from pg_stat_replication where application_name = 'c'" == 0
+        end)
+        now = 100
+        text = look_until(h, true, 2)
+        assert.matches("^standby c is [%d.]+ s behind, and gone for 0 s, limit 0.8$", text)
+        now = 159
+        h:sample(conn)
+        assert.is_truthy(h:verdict())
+        now = 160
+        h:sample(conn)
+        assert.is_nil(h:verdict())
+        assert.same({ "standby c has been gone for 60 s: replication_lag goes on without it" }, said)
+        silent:start()
+    end)
+
+    it("asks replicas themselves, also for a role that may not see who is connected", function()
+        local e <close> = engine_of "app"
+        local c <close> = e:acquire()
+        local there <close> = pg.engine { url = paused:address { user = "app" }, size = 1 }
+        paused:catch_up(primary)
+        local h <const> = health({ replication_lag = 0.8 }, { replicas = { b = there } })
+        h:start(c)
+        paused:psql "select pg_wal_replay_pause()"
+        local text
+        pg.eventually(2.8, function()
+            write()
+            h:sample(c)
+            text = h:verdict()
+            return text or task.sleep(LOOK)
+        end)
+        assert.matches("^replica b is [%d.]+ s behind, limit 0.8$", text)
+        paused:psql "select pg_wal_replay_resume()"
+        pg.eventually(2, function()
+            h:sample(c)
+            return not h:verdict() or task.sleep(LOOK)
+        end)
+        local none <const> = health({ replication_lag = 5 }, { replicas = { root } })
+        assert.matches("replica 1: it is no standby", fails("usage", none.start, none, c).message, 1, true)
+    end)
+
+    it("is refused for a role that may not see standbys, or left out where nobody asked for it", function()
+        local e <close> = engine_of "app"
+        local c <close> = e:acquire()
+        local asked <const> = health { replication_lag = 5 }
+        local problem <const> = fails("usage", asked.start, asked, c)
+        assert.matches("replication_lag cannot be read: pg_stat_replication hides %d standbys? from the role app",
+            problem.message)
+        assert.matches('grant pg_monitor to "app"; or blind = true', problem.hint, 1, true)
+        local default, said = health {}
+        default:configure { blocked = false, latency = false }
+        local blind, told = health({ replication_lag = 5 }, { blind = true })
+        for h, texts in pairs { [default] = said, [blind] = told } do
+            h:start(c)
+            h:sample(c)
+            assert.equal(1, #texts)
+            assert.matches('the job goes on without it (grant pg_monitor to "app")', texts[1], 1, true)
+            assert.is_nil(h:verdict())
+        end
+        local w <close> = engine_of "watcher"
+        local seeing <close> = w:acquire()
+        health({ replication_lag = 5 }):start(seeing)
+    end)
+
+    it("is satisfied on a server without standbys, whatever the role may see", function()
+        local e <close> = pg.engine { url = paused:address { user = "app" }, size = 1 }
+        local c <close> = e:acquire()
+        local h <const> = health { replication_lag = 0, wal_archive = "1MiB" } -- archiving is off there
+        h:start(c)
+        assert.is_nil(h:verdict())
+        assert.is_false(h:near())
+    end)
+end)
+
+describe("blocked", function()
+    it("names who waits for us, for a role without rights, and nobody between chunks", function()
+        local e <close> = engine_of "app"
+        local crm <close> = engine_of "crm"
+        local control <close> = e:acquire()
+        local ours <close> = e:acquire()
+        local other <close> = crm:acquire()
+        local working = {}
+        local h <const> = health({ blocked = 0.3 }, { pids = function() return working end })
+        h:start(control)
+        local pid <const> = ours:backend_pid()
+        local waiting
+        ours:transaction(function(tx)
+            working = { pid }
+            tx:exec "update t set n = 1 where id = 7"
+            other:exec "set application_name = 'crm'"
+            waiting = task.spawn(function() other:exec "update t set n = 2 where id = 7" end)
+            pg.eventually(2, function()
+                h:sample(control)
+                return h.by_name.blocked.signal.longest
+            end)
+            assert.same({}, h:blocking())
+            assert.is_true(h:next_look() < 0.35)
+            task.sleep(h:next_look() + 0.02)
+            h:sample(control)
+            local blocking <const> = h:blocking()
+            assert.equal(1, #blocking)
+            assert.equal(pid, blocking[1].pid)
+            assert.matches(("^pid %d %%(crm%%) waits 0.%%d s for a lock of ours$"):format(other:backend_pid()),
+                blocking[1].text)
+            assert.is_true(h:near())
+            assert.is_nil(h:verdict())
+            working = {}
+            h:sample(control)
+            assert.same({}, h:blocking())
+            assert.equal(1, h:next_look())
+        end)
+        waiting:join()
+    end)
+
+    it("does not count who waits for somebody else, nor our own workers for each other", function()
+        local e <close> = engine_of "app"
+        local ours <close> = e:acquire()
+        local second <close> = root:acquire()
+        local other <close> = root:acquire()
+        local h <const> = health({ blocked = 0.05 }, { pids = function()
+            return { ours:backend_pid(), second:backend_pid() }
+        end })
+        h:start(conn)
+        local tasks <const> = {}
+        other:transaction(function(tx)
+            ours:transaction(function(mine)
+                mine:exec "update t set n = 1 where id = 8"
+                tx:exec "update t set n = 1 where id = 9"
+                tasks[1] = task.spawn(function() second:exec "update t set n = 2 where id = 8" end)
+                tasks[2] = task.spawn(function() root:exec "update t set n = 2 where id = 9" end)
+                pg.eventually(2, function()
+                    return conn:value "select count(*) from pg_locks where not granted" == 2
+                end)
+                task.sleep(0.1)
+                h:sample(conn)
+                assert.same({}, h:blocking())
+            end)
+        end)
+        for _, one in ipairs(tasks) do one:join() end
+    end)
+end)
+
+describe("the other signals", function()
+    it("see slots, the archive, the rate and checkpoints", function()
+        conn:exec "select pg_create_physical_replication_slot('old', true), pg_switch_wal()"
+        local h <const> = health({ slots = "64KiB" })
+        h:start(conn)
+        assert.is_nil(h:verdict()) -- it has not grown
+        conn:exec "create table fill as select i, repeat('x', 200) from generate_series(1, 2000) i"
+        h:sample(conn)
+        assert.matches("^slot old keeps %d+ [kM]B of WAL, limit 64 kB$", h:verdict())
+        conn:exec "select pg_drop_replication_slot('old')"
+        h:sample(conn)
+        assert.is_nil(h:verdict())
+
+        h:configure({ wal_archive = "1MiB" })
+        h:sample(conn)
+        assert.matches("^%d+ MB of WAL wait to be archived, limit 1024 kB$", h:verdict())
+
+        h:configure({ wal_rate = 1000, replication_lag = false })
+        task.sleep(0.5)
+        h:sample(conn)
+        assert.matches("^the server writes .* of WAL a second, limit 1000 bytes$", h:verdict())
+
+        h:configure({ checkpoints = 0, replication_lag = false })
+        h:sample(conn)
+        assert.is_nil(h:verdict())
+        conn:exec "checkpoint"
+        pg.eventually(2, function()
+            h:sample(conn)
+            return h:verdict() or task.sleep(LOOK)
+        end)
+        assert.matches("^1 checkpoint was asked for in 5 min, limit 0$", h:verdict())
+    end)
+
+    it("see sessions, transactions and dead rows, and leave ours out", function()
+        local e <close> = engine_of "crm"
+        local other <close> = e:acquire()
+        local ours <close> = e:acquire()
+        local h <const> = health({ active = 0, oldest_transaction = 0.1 }, { pids = function()
+            return { ours:backend_pid() }
+        end })
+        h:start(conn)
+        assert.is_nil(h:verdict())
+        ours:transaction(function(tx)
+            tx:exec "update t set n = 1 where id = 20"
+            task.sleep(0.15)
+            h:sample(conn)
+            assert.is_nil(h:verdict())
+        end)
+        other:exec "set application_name = 'crm'"
+        other:transaction(function(tx)
+            tx:exec "update t set n = 1 where id = 20"
+            task.sleep(0.15)
+            h:sample(conn)
+            assert.matches(("^the transaction of pid %d %%(crm%%), idle in transaction, is open for 0.%%d s, limit 0.1$"
+                ):format(other:backend_pid()), h:verdict())
+            local sleeping <const> = task.spawn(function() tx:exec "select pg_sleep(0.2)" end)
+            task.sleep(0.05)
+            h:sample(conn)
+            local text, name = h:verdict()
+            assert.equal("1 session is active, limit 0", text)
+            assert.equal("active", name)
+            sleeping:join()
+        end)
+        conn:exec "begin; update t set n = 1 where id = 21; prepare transaction 'left'"
+        task.sleep(0.15)
+        h:sample(conn)
+        assert.matches("the prepared transaction 'left' of dbrun is open for", h:verdict(), 1, true)
+        conn:exec "rollback prepared 'left'"
+
+        conn:exec "update t set n = n + 1; select pg_stat_force_next_flush()"
+        h:configure { vacuum = true, dead = 0.1 }
+        pg.eventually(2, function()
+            h:sample(conn)
+            return h:verdict() or task.sleep(LOOK)
+        end)
+        assert.matches("^%d+%.?%d* %% of the rows of t are dead, autovacuum is off, limit 10 %%$", h:verdict())
+        assert.is_true(h:wants_vacuum())
+        assert.is_false(h:wants_vacuum()) -- one worker is enough
+        conn:exec "vacuum t"
+        pg.eventually(2, function()
+            h:sample(conn)
+            return not h:verdict() or task.sleep(LOOK)
+        end)
+    end)
+
+    it("compare with what was usual before the start", function()
+        local h <const> = assert(usual)
+        local busy <const> = {}
+        for i = 1, 3 do busy[i] = task.spawn(function() root:exec "select pg_sleep(0.3)" end) end
+        task.sleep(0.1)
+        h:sample(conn)
+        assert.equal("3 sessions are active, limit 2 (2x of 1)", (h:verdict()))
+        for _, one in ipairs(busy) do one:join() end
+        h:sample(conn)
+        assert.is_nil(h:verdict())
+    end)
+
+    it("need a right, or are refused; and say once what they lack where blind = true", function()
+        local e <close> = engine_of "app"
+        local c <close> = e:acquire()
+        for name, limit in pairs { active = 5, oldest_transaction = 5, autovacuum = 5, wal_archive = 5 } do
+            local h <const> = health { [name] = limit }
+            local problem <const> = fails("usage", h.start, h, c)
+            assert.matches(name .. " cannot be read: ", problem.message, 1, true)
+            assert.matches('grant pg_monitor to "app"', problem.hint, 1, true)
+            local blind <const>, said <const> = health({ [name] = limit }, { blind = true })
+            blind:start(c)
+            blind:sample(c)
+            assert.equal(1, #said)
+            assert.is_nil(blind:verdict())
+        end
+        local h <const> = health { slots = "1GiB", wal_rate = "1GiB", checkpoints = 5, dead = 0.5 }
+        h:start(c)
+        h:configure { active = 5, replication_lag = false }
+        h:sample(c)
+        assert.matches('^active cannot be read: .*grant pg_monitor to "app"', h:verdict())
+        h:sample(c)
+        assert.is_truthy(h:verdict())
+        h:configure { replication_lag = false }
+        h:sample(c)
+        assert.is_nil(h:verdict())
+        local w <close> = engine_of "watcher"
+        local seeing <close> = w:acquire()
+        health({ active = 50, oldest_transaction = 500, autovacuum = 5, wal_archive = "9GiB" }):start(seeing)
+    end)
+
+    it("of a job say why to wait; what they do wrong is a reason too", function()
+        local answer, critical
+        local now = 0
+        local h <const> = health({ queue = function(ctx)
+            assert(ctx.name == "queue" and ctx.table == "t" and ctx.db:value "select 1" == 1)
+            return answer and answer()
+        end }, { critical = { disk = function() return critical end }, now = function() return now end })
+        h:start(conn)
+        assert.is_nil(h:verdict())
+        for text, fn in pairs {
+            ["queue: 900 mails wait"] = function() return "900 mails wait" end,
+            ["queue: a\\x1b[31m"] = function() return "a\27[31m" end,
+            ["queue failed: division by zero"] = function() conn:exec "select 1/0" end,
+            ["queue returned a number: it must return nil, or a text that says why to wait"] = function() return 7 end,
+        } do
+            answer = fn
+            h:sample(conn)
+            assert.same({ text, "queue" }, { h:verdict() })
+        end
+        answer, critical = nil, "full"
+        h:sample(conn) -- it has waited until now
+        h:sample(conn)
+        now = 5
+        h:sample(conn)
+        assert.same({ "disk: full", "disk" }, { h:critical() })
+        assert.is_nil(h:verdict())
+        db.close()
+    end)
+end)
