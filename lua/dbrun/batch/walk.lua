@@ -52,8 +52,7 @@ local function quote(name) return '"' .. name:gsub('"', '""') .. '"' end
 local function parts_of(definition)
     local parts, rest = {}, definition.table
     while rest do
-        local quoted <const>, after = rest:match '^"((?:[^"]|"")+)"(.*)$'
-        local part = quoted
+        local part, after
         if rest:sub(1, 1) == '"' then
             local at = 2
             while true do
@@ -101,6 +100,7 @@ local function relation_of(conn, definition)
         fail(definition, "make it a table that other connections see", "%s is a temporary table", shown)
     end
     relation.shown, relation.sql = shown, quote(relation.schema) .. "." .. quote(relation.name)
+    relation.written = keys.written({ relation.schema, relation.name }, ".")
     return relation
 end
 
@@ -224,6 +224,10 @@ Walk.differs = M.differs
 ---@param open? boolean
 ---@return string sql
 function Walk:condition(open) return steps.condition(self, open or false) end
+
+---ORDER BY of the walk.
+---@return string sql
+function Walk:order() return steps.order(self) end
 
 ---One query for the next bound, with `:after`, `:upto`, `:size` and `:look`: a row with `bound` (text[]), `fits` (rows
 ---that fit, up to the bound), `looked` (keys that were read for it: by a sample when by_where) and `final` (nothing lies

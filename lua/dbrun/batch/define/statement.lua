@@ -4,6 +4,7 @@ local core <const> = require "dbrun.core"
 local db_params <const> = require "dbrun.db.params"
 local errors <const> = require "dbrun.error"
 local nearest <const> = require "dbrun.nearest"
+local refuse <const> = require "dbrun.batch.define.refuse"
 local rules <const> = require "dbrun.batch.define.rules"
 
 local scan <const> = core.sql.scan
@@ -57,12 +58,16 @@ local IN_RUN <const> = { started = true, chunk = true, range = true }
 ---Raises for SQL that cannot be that of a job, so far as its text tells.
 ---@param definition dbrun.batch.Definition
 function M.check(definition)
-    if definition.where then check_names(definition, "where", definition.where, IN_WHERE) end
+    if definition.where then
+        check_names(definition, "where", definition.where, IN_WHERE)
+        refuse.check_where(definition, definition.where)
+    end
     local run <const> = definition.run
     if type(run) == "function" or run == nil then return end
     local has_chunk = false
     for _, sql in ipairs(type(run) == "table" and run or { run }) do
         local names <const> = check_names(definition, "run", sql, IN_RUN)
+        refuse.check(definition, nil, sql)
         has_chunk = has_chunk or names.chunk or names.range
     end
     if not has_chunk then

@@ -10,6 +10,18 @@ local function fail(definition, hint, fmt, ...)
     errors.fail("usage", ("%s: %s"):format(definition.fn, fmt:format(...)), hint)
 end
 
+---Names as people write them in SQL.
+---@param names string[]
+---@param sign? string between them
+---@return string sql
+function M.written(names, sign)
+    local out = {}
+    for i, name in ipairs(names) do
+        out[i] = name:find "^[%l_][%l%d_]*$" and name or '"' .. name:gsub('"', '""') .. '"'
+    end
+    return table.concat(out, sign or ", ")
+end
+
 local function names_of(index, by_number, count)
     local names = {}
     for i = 1, count or #index.columns do
@@ -67,18 +79,6 @@ local function starts_with(list, key)
     return true
 end
 
-local function quoted(names)
-    local out = {}
-    for i, name in ipairs(names) do
-        out[i] = name:find "^[%l_][%l%d_]*$" and name or '"' .. name:gsub('"', '""') .. '"'
-    end
-    return table.concat(out, ", ")
-end
-
----@class dbrun.batch.Found
----@field index table
----@field key string[]
-
 ---The unique indexes by which the table can be walked, for a hint.
 local function suitable(indexes, by_number)
     local list = {}
@@ -104,12 +104,12 @@ local function primary_of(definition, relation, indexes, by_number)
     local list <const> = suitable(indexes, by_number)
     fail(definition, #list > 0 and "it can be walked by: " .. table.concat(list, ", or ")
         or ("add one, or a unique index on columns that are not null: create unique index concurrently on %s (...)")
-            :format(relation.sql), "%s has no primary key, and no key is given", relation.shown)
+            :format(relation.written), "%s has no primary key, and no key is given", relation.shown)
 end
 
 ---@return string hint the statement that makes the index
 local function create(relation, key, unique)
-    return ("create %sindex concurrently on %s (%s)"):format(unique and "unique " or "", relation.sql, quoted(key))
+    return ("create %sindex concurrently on %s (%s)"):format(unique and "unique " or "", relation.written, M.written(key))
 end
 
 local function primary_key(indexes, by_number)
@@ -131,7 +131,7 @@ local function refuse_ambiguous(definition, relation, indexes, by_number, key, i
             '"' .. table.concat(longer, '", "') .. '"', create(relation, longer), hint)
     end
     fail(definition, hint, "the key (%s) of %s is not unique: %s may have several rows of the same value, and a chunk "
-        .. "that ends among them would leave some out", quoted(key), relation.shown, index.name)
+        .. "that ends among them would leave some out", M.written(key), relation.shown, index.name)
 end
 
 local function check_columns(definition, relation, columns, key)
@@ -140,7 +140,7 @@ local function check_columns(definition, relation, columns, key)
     for _, name in ipairs(key) do
         if not known[name] then
             local near <const> = nearest.find(name, names)
-            fail(definition, near and ("did you mean '%s'?"):format(near) or "its columns are " .. quoted(names),
+            fail(definition, near and ("did you mean '%s'?"):format(near) or "its columns are " .. M.written(names),
                 "%s has no column '%s' for its key", relation.shown, name)
         end
     end
@@ -165,7 +165,7 @@ local function given(definition, relation, columns, indexes, by_number)
         local hint <const> = create(relation, key, not unique and not definition.ties)
         if fault then fail(definition, hint, "the index %s of %s cannot be walked: it %s", faulty.name, relation.shown,
             fault) end
-        fail(definition, hint, "%s has no index on (%s), in this order", relation.shown, quoted(key))
+        fail(definition, hint, "%s has no index on (%s), in this order", relation.shown, M.written(key))
     end
     if not unique and not definition.ties then
         refuse_ambiguous(definition, relation, indexes, by_number, key, found)
@@ -177,7 +177,7 @@ local function check_nulls(definition, relation, entries)
     for _, entry in ipairs(entries) do
         if not entry.column.filled and definition.nulls ~= "skip" then
             fail(definition, ('nulls = "skip" leaves such rows out and counts them; or alter table %s alter column %s '
-                .. "set not null"):format(relation.sql, quoted { entry.column.name }),
+                .. "set not null"):format(relation.written, M.written { entry.column.name }),
                 "the key column %s of %s may be null: such rows would never be reached", entry.column.name,
                 relation.shown)
         end
@@ -186,7 +186,7 @@ end
 
 ---The columns of the key, in its order, with what the index says of each.
 ---@param definition dbrun.batch.Definition
----@param relation table `shown` and `sql` are its name for people and in SQL
+---@param relation table `shown` is its name as it was given, `written` that with its schema
 ---@param columns table[]
 ---@param indexes table[]
 ---@return table[] entries each has `column`, `entry` and `nulls_first`, as it is read in ascending order

@@ -63,6 +63,11 @@ local function order(walk, down)
     end))
 end
 
+---The order of the walk.
+---@param walk dbrun.batch.Walk
+---@return string sql
+function M.order(walk) return order(walk) end
+
 local function select_key(walk)
     return "select " .. join(map(columns(walk), function(sql, i) return ("%s as k%d"):format(sql, i) end))
 end
