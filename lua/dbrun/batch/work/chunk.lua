@@ -48,7 +48,8 @@ end
 ---Undoes the guard around the script's work: nothing of it may have ended the transaction, or be in flight.
 local function settle(conn)
     conn:drained()
-    if conn:guard(false) then
+    local _, ended <const> = conn:guard(false)
+    if ended then
         errors.fail("usage", "the transaction of a chunk was ended inside of it",
             "dbrun commits each chunk; run has no COMMIT, ROLLBACK or BEGIN")
     end

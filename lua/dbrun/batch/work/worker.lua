@@ -127,6 +127,7 @@ local function get_range(worker)
         })
     end)
     if what == "range" then
+        if value.pass ~= worker.pass then worker.share, worker.pass = nil, value.pass end
         worker.range = value
         worker.size = sizes.new(worker.values, value.size)
     elseif what == "split" then
