@@ -66,7 +66,9 @@ local function of_statements(definition, walk)
         [false] = statement.statements(definition, walk, false) }
     return function(tx, chunk)
         local named <const>, rows = statement.named(definition, chunk), 0
-        for _, sql in ipairs(lists[chunk.open == true]) do
+        -- Lua 5.4.4 makes wrong code of a comparison that is the key of an upvalue.
+        local list <const> = chunk.open and lists[true] or lists[false]
+        for _, sql in ipairs(list) do
             local result <const> = core.pg.named(sql) and tx:query(sql, named) or tx:query(sql)
             rows = result.affected
         end

@@ -71,7 +71,8 @@ rest as (insert into %s (job, pass, first, position, next, last, size)
 update %s r set position = m.position, next = case when not :_close then m.next end,
        last = case when :_close then m.position else r.last end,
        state = case when :_close or m.nothing then 'done' else 'open' end,
-       chunks = r.chunks {+} :_chunks, rows = r.rows {+} :_rows, looked = r.looked {+} m.looked,
+       chunks = r.chunks {+} :_chunks, rows = r.rows {+} :_rows,
+       looked = r.looked {+} :_looked {+} case when m.fits {=} 0 and not m.nothing then m.looked else 0 end,
        worked = r.worked {+} :_seconds, waited = coalesce(%s, '{}'), note = coalesce(%s, r.note),
        durations = case when :_chunks {>} 0 then (r.durations {||} :_seconds::real)[
            greatest(1, {cardinality}(r.durations) {-} 30):] else r.durations end,
@@ -101,6 +102,7 @@ end
 ---@field claim dbrun.batch.Claim
 ---@field done boolean a chunk was done: the position moves to its end
 ---@field rows integer
+---@field looked integer keys that the step before it has passed to find the chunk
 ---@field seconds number the chunk took so far
 ---@field size integer rows of the next chunk
 ---@field step_size integer rows, or keys, that the step counts
@@ -122,7 +124,7 @@ function M.mark(conn, store, mark)
     local db <const> = require "dbrun.db"
     local values <const> = bounds:with {
         _id = claim.id, _job = store.name, _pass = claim.pass, after = after or core.null, upto = claim.last,
-        size = mark.step_size, look = mark.look, _chunks = mark.done and 1 or 0, _rows = mark.rows,
+        size = mark.step_size, look = mark.look, _chunks = mark.done and 1 or 0, _rows = mark.rows, _looked = mark.looked,
         _seconds = mark.seconds, _new_size = mark.size, _waited = db.json(mark.waited or {}),
         _note = mark.note and db.json(mark.note) or core.null,
         _close = mark.done and claim.chunks + 1 >= M.CHUNKS,

@@ -231,7 +231,8 @@ end
 
 local TOTALS <const> = [[
 select coalesce({sum}(chunks), 0)::bigint as chunks, coalesce({sum}(rows), 0)::bigint as rows,
-       coalesce({sum}(looked), 0)::bigint as looked, coalesce({sum}(retried), 0)::bigint as retried,
+       coalesce({sum}(looked) filter (where pass {=} (
+           select {max}(p.pass) from %s p where p.job {=} $1)), 0)::bigint as looked, coalesce({sum}(retried), 0)::bigint as retried,
        coalesce({sum}(worked), 0) as worked, {count}(*) filter (where state {=} 'failed') as failed,
        {count}(*) filter (where state {=} 'open') as open,
        (select coalesce({jsonb_object_agg}(key, total), '{}') from (
@@ -239,7 +240,7 @@ select coalesce({sum}(chunks), 0)::bigint as chunks, coalesce({sum}(rows), 0)::b
              from %s x, {jsonb_each_text}(x.waited) w where x.job {=} $1 group by w.key) s) as waited
   from %s where job {=} $1]]
 
----What all ranges of a job add up to: chunks, rows, looked, retried, worked, waited (seconds by reason), and the numbers
+---What all ranges of a job add up to: chunks, rows, looked (keys, in the present pass), retried, worked, waited (seconds by reason), and the numbers
 ---of failed and open ranges.
 ---@param conn table
 ---@param name string
@@ -249,7 +250,7 @@ function M.totals(conn, name)
     if not place.exists then
         return { chunks = 0, rows = 0, looked = 0, retried = 0, worked = 0, failed = 0, open = 0, waited = {} }
     end
-    return conn:one(catalog.sql(TOTALS:format(place.ranges, place.ranges)), name)
+    return conn:one(catalog.sql(TOTALS:format(place.ranges, place.ranges, place.ranges)), name)
 end
 
 local BUSY <const> = [[

@@ -101,7 +101,8 @@ local function mark(worker, conn, claim, done)
     local began <const> = task.now()
     worker.marking = true
     local row <const> = chunks.mark(conn, worker.store, {
-        claim = claim, done = done ~= nil, rows = done and done.rows or 0, seconds = done and done.seconds or 0.0,
+        claim = claim, done = done ~= nil, rows = done and done.rows or 0,
+        looked = done and done.keys or 0, seconds = done and done.seconds or 0.0,
         size = limits.rows, step_size = step_size, look = math.max(limits.look, step_size), by_where = by_where,
         waited = worker:take_waited(), note = done and done.note,
     })
@@ -109,7 +110,7 @@ local function mark(worker, conn, claim, done)
     limits:stepped(worker.tail)
     if by_where and row.looked > 0 then worker.share = row.fits / row.looked end
     worker.wanted, worker.keys = size, not by_where and step_size or nil
-    worker.run:looked(row.looked, claim.pass)
+    worker.passed = row.fits > 0 and row.looked or 0
     return row
 end
 
@@ -122,12 +123,13 @@ local function do_chunk(worker, conn, claim, began)
     local wanted <const> = worker.wanted or worker.size.rows
     worker.size:done(rows, wanted, seconds + (worker.tail or 0), worker.run:may_grow())
     if worker.keys then worker.share = math.min(1, rows / worker.keys) end -- few: the next step counts rows that fit
+    local keys <const> = math.max(rows, worker.passed or 0)
     worker.committing = { claim = claim, chunk = chunk, rows = rows }
-    local row <const> = mark(worker, conn, claim, { rows = rows, seconds = seconds, note = note })
+    local row <const> = mark(worker, conn, claim, { rows = rows, keys = keys, seconds = seconds, note = note })
     worker.committing = nil
     return {
         what = "done", rows = rows, seconds = task.now() - began, chunk = chunk, claim = claim,
-        ended = row.state ~= "open", overhead = worker.claimed + worker.tail,
+        keys = keys, ended = row.state ~= "open", overhead = worker.claimed + worker.tail,
     }
 end
 

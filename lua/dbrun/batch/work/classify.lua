@@ -9,6 +9,14 @@ local CONFLICT <const> = {
     ["25P04"] = true,
 }
 
+---Did the chunk take too long, and not only wait for others?
+---@param e any
+---@return boolean
+function M.is_too_long(e)
+    return errors.is(e) and (e.sqlstate == "57014" or e.sqlstate == "25P03" or e.sqlstate == "25P04"
+        or e.sqlstate == "53400" or not e.sqlstate and e.kind == "timeout")
+end
+
 ---@alias dbrun.batch.Verdict
 ---| "conflict" # halve, and try again after a pause
 ---| "connection" # connect again

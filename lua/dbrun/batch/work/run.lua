@@ -89,12 +89,6 @@ function Run:share_of_rate()
     return math.max(1, self.all_workers or #self.workers)
 end
 
----@param keys integer that a step has passed
----@param pass integer
-function Run:looked(keys, pass)
-    if pass == 1 then self.keys = self.keys + keys end
-end
-
 ---Sleeps, but no longer than until the run is to end.
 ---@param seconds number
 function Run:sleep(seconds)
@@ -158,7 +152,7 @@ function Run:did(worker, outcome)
     self:tell("chunk", {
         worker = worker.number, range = outcome.claim.id, pass = outcome.claim.pass, number = chunk.number,
         attempt = chunk.attempt, first = chunk.first, last = chunk.last, rows = outcome.rows,
-        seconds = outcome.seconds, size = worker.size.rows, keys = self.keys,
+        seconds = outcome.seconds, size = worker.size.rows, keys = outcome.keys,
     })
     if self.keeps_new then
         self.keeps_new = nil
@@ -247,7 +241,7 @@ function M.start(definition, opts)
     opts = opts or {}
     local run <const> = setmetatable({
         definition = definition, on = opts.on, limit = opts.limit, seconds = opts.seconds, workers = {}, numbers = 0,
-        rows = 0, chunks = 0, failed = 0, keys = 0, reconnect = opts.reconnect or 300, began = task.now(),
+        rows = 0, chunks = 0, failed = 0, reconnect = opts.reconnect or 300, began = task.now(),
     }, Run)
     local _ <close> = opening.open(run, opts)
     local found

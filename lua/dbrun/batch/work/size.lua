@@ -27,7 +27,12 @@ end
 ---@return integer
 function Size:within(rows)
     local limits <const> = self.limits
-    return math.floor(math.max(limits.min, math.min(limits.max, rows)) + 0.5)
+    local least = limits.min
+    if self.floor then -- a chunk of `min` rows took too long
+        least = self.floor
+        if rows >= limits.min then self.floor = nil end
+    end
+    return math.floor(math.max(least, math.min(limits.max, rows)) + 0.5)
 end
 
 ---Other limits are in force from now on; a size that was set by hand is taken at once.
@@ -89,13 +94,18 @@ function Size:stepped(seconds)
     end
 end
 
----The chunk met a conflict, or took too long: half of it is tried, down to one row.
----@return integer rows
+---Others were in the way, or a row is bad: half of it is tried, down to one row. The size comes back with success.
 function Size:conflict()
     self.before = self.before or self.rows
     self.rows = math.max(1, self.rows // 2)
     self.fast = 0
-    return self.rows
+end
+
+---The chunk took too long and was cancelled: half of it is tried, down to one row, and the size stays there.
+function Size:too_long()
+    self.before, self.per_row, self.fast = nil, nil, 0
+    self.rows = math.max(1, self.rows // 2)
+    self.floor = self.rows < self.limits.min and self.rows or nil
 end
 
 ---After a wait the work begins at half.

@@ -37,7 +37,7 @@ function M.new(run, number)
     local store <const> = setmetatable({ me = ("%s/%d"):format(run.me, number) }, { __index = run.store })
     return setmetatable({
         number = number, run = run, store = store, definition = run.definition, values = run.values, work = run.work,
-        size = sizes.new(run.values), pace = pace.new(task.now()), waited = {}, conflicts = 0,
+        size = sizes.new(run.values), pace = pace.new(task.now()), waited = {},
     }, Worker)
 end
 
@@ -148,13 +148,20 @@ local function get_range(worker)
     return true
 end
 
+---A key for people; nil for the open start.
+local function key_text(value)
+    if type(value) ~= "table" then return value ~= nil and tostring(value) or nil end
+    local list <const> = {}
+    for i, part in ipairs(value) do list[i] = tostring(part) end
+    return "(" .. table.concat(list, ", ") .. ")"
+end
+
 ---Half of the chunk, after a pause in which other ranges go first.
 local function conflict(worker, e)
     local run <const> = worker.run
     local claim <const> = worker.claim
     local n <const> = note_failure(worker, claim)
-    worker.size:conflict()
-    worker.conflicts = worker.conflicts + 1
+    if classify.is_too_long(e) then worker.size:too_long() else worker.size:conflict() end
     local pause <const> = math.min(5, 0.1 * 2 ^ math.min(n, 6)) * (0.5 + 0.5 * math.random())
     connect(worker)
     if worker.marking then worker.size:stepped(2 * worker.values.timeout) end -- it is the step that is slow
@@ -166,12 +173,23 @@ local function conflict(worker, e)
     worker:wait("conflict", math.min(pause, 0.1))
 end
 
+---Says in an error which chunk of which job it is about.
+local function in_chunk_of(worker, e)
+    if errors.is(e) then
+        local walk <const>, claim <const> = worker.store.bounds.walk, worker.claim
+        local first <const>, last <const> = key_text(walk.value(claim.position)), key_text(walk.value(claim.next))
+        e.context = (e.context and e.context .. "\n" or "") .. ("a chunk of the job '%s': the keys %s up to %s"):format(
+            worker.store.name, first and "behind " .. first or "from the first on", last or "?")
+    end
+    return e
+end
+
 ---The row's fault: the job stops, or the chunk is set aside, or halved until the row is alone.
 local function bad_row(worker, e)
     local run <const> = worker.run
     local claim <const> = worker.claim
     local on_error <const> = worker.values.on_error
-    if on_error == "stop" then return run:fail(worker, e) end
+    if on_error == "stop" then return run:fail(worker, in_chunk_of(worker, e)) end
     connect(worker)
     local attempts <const> = note_failure(worker, claim)
     local key
@@ -221,7 +239,7 @@ local function handle(worker, e)
     elseif verdict == "row" and in_chunk then
         return bad_row(worker, e)
     end
-    worker.run:fail(worker, e)
+    worker.run:fail(worker, in_chunk and in_chunk_of(worker, e) or e)
 end
 
 ---After a chunk: rests as duty and rate say.
