@@ -68,9 +68,9 @@ end
 
 local function check_params(fn, params)
     for name, value in pairs(params) do
-        if type(name) ~= "string" or not name:find "^[%a_][%w_]*$" then
-            fail(fn, "params has the name '%s', which no parameter can have", "letters, digits and '_': params = "
-                .. "{ limit = 7 } is :limit in the SQL", tostring(name))
+        if type(name) ~= "string" or not name:find "^%a[%w_]*$" then
+            fail(fn, "params has the name '%s', which no parameter can have", "a letter, then letters, digits and "
+                .. "'_': params = { limit = 7 } is :limit in the SQL", tostring(name))
         elseif rules.RESERVED[name] then
             fail(fn, "params has '%s', which is a name of dbrun's own", "give it another name; dbrun's own are "
                 .. table.concat(sorted(rules.RESERVED), ", "), name)

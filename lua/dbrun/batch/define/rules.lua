@@ -29,7 +29,8 @@ local RUN <const> = {
     "SQL, a list of statements, or a function(tx, chunk)",
 }
 local ENGINE <const> = {
-    function(v) return type(v) == "userdata" or type(v) == "table" end, "an engine, as db.engine gives it",
+    function(v) return type(v) == "userdata" or type(v) == "table" or is_text(v) end,
+    "an engine, as db.engine gives it, or a URL",
 }
 
 local function between(low, high, words, with_high)
