@@ -30,6 +30,8 @@ select a.attnum::{int4} as number, a.attname::{text} as name, a.attnotnull as fi
     tn.nspname::{text} as base_schema, t.typtype::{text} as kind, a.attcollation::{int8} as collation_oid,
     case when a.attcollation {<>} 0::{oid} then {quote_ident}(cn.nspname) {||} '.' {||} {quote_ident}(c.collname) end
         as collation,
+    exists (select from {pg_opclass} o join {pg_am} am on am.oid {=} o.opcmethod where am.amname {=} 'btree'
+        and o.opcdefault and o.opcintype {=} t.oid) as has_class,
     case when c.collprovider {<>} 'd' then {pg_collation_actual_version}(c.oid) end as version
 from {pg_attribute} a
 join lateral (select b.oid from base b where b.attnum {=} a.attnum order by b.depth desc limit 1) b on true
@@ -37,31 +39,25 @@ join {pg_type} t on t.oid {=} b.oid join {pg_namespace} tn on tn.oid {=} t.typna
 left join {pg_collation} c on c.oid {=} a.attcollation left join {pg_namespace} cn on cn.oid {=} c.collnamespace
 where a.attrelid {=} $1::{oid} and a.attnum {>} 0 and not a.attisdropped order by a.attnum]]
 
---- A row for each column of each index. `usual`: its operator class is the one that the column's type has by itself.
+--- A row for each column of each index, with the operators of its operator class: > is strategy 5 of btree, <= is 2.
 local INDEXES <const> = catalog.sql [[
-select i.indexrelid as index, ic.relname::{text} as name, am.amname::{text} as method, i.indisunique as is_unique,
-    i.indisprimary as is_primary, i.indisvalid and i.indisready and i.indislive as is_ready,
-    i.indpred is not null as is_partial, k.n as position, i.indkey[k.n {-} 1]::{int4} as number,
-    i.indoption[k.n {-} 1]::{int4} as option, i.indcollation[k.n {-} 1]::{int8} as collation_oid,
-    o.opcdefault and (o.opcintype {=} b.oid or not exists (select from {pg_opclass} d
-        where d.opcmethod {=} o.opcmethod and d.opcdefault and d.opcintype {=} b.oid)) as usual,
-    gt.oprname::{text} as gt, le.oprname::{text} as le, gn.nspname::{text} as gt_schema, ln.nspname::{text} as le_schema,
-    gt.oid as gt_oid, le.oid as le_oid, {format_type}(o.opcintype, -1) as operand
-from {pg_index} i join {pg_class} ic on ic.oid {=} i.indexrelid join {pg_am} am on am.oid {=} ic.relam
-cross join lateral {generate_series}(1, i.indnkeyatts::{int4}) k(n)
-join {pg_opclass} o on o.oid {=} i.indclass[k.n {-} 1]
-left join lateral (with recursive d(oid, depth) as (
-        select a.atttypid, 0 from {pg_attribute} a where a.attrelid {=} i.indrelid and a.attnum {=} i.indkey[k.n {-} 1]
-        union all select t.typbasetype, d.depth {+} 1 from d join {pg_type} t on t.oid {=} d.oid
-        where t.typtype {=} 'd')
-    select d.oid from d order by d.depth desc limit 1) b on true
-left join {pg_amop} ga on ga.amopfamily {=} o.opcfamily and ga.amopstrategy {=} 5 and ga.amoplefttype {=} o.opcintype
-    and ga.amoprighttype {=} o.opcintype and ga.amoppurpose {=} 's'
-left join {pg_operator} gt on gt.oid {=} ga.amopopr left join {pg_namespace} gn on gn.oid {=} gt.oprnamespace
-left join {pg_amop} la on la.amopfamily {=} o.opcfamily and la.amopstrategy {=} 2 and la.amoplefttype {=} o.opcintype
-    and la.amoprighttype {=} o.opcintype and la.amoppurpose {=} 's'
-left join {pg_operator} le on le.oid {=} la.amopopr left join {pg_namespace} ln on ln.oid {=} le.oprnamespace
-where i.indrelid {=} $1::{oid} order by ic.relname, i.indexrelid, k.n]]
+select x.*, gt.oprname::{text} as gt, le.oprname::{text} as le, gn.nspname::{text} as gt_schema,
+    ln.nspname::{text} as le_schema, {format_type}(x.input, -1) as operand
+from (select i.indexrelid as index, ic.relname::{text} as name, am.amname::{text} as method,
+        i.indisunique as is_unique, i.indisprimary as is_primary, i.indisvalid and i.indisready and i.indislive
+        as is_ready, i.indpred is not null as is_partial, k.n as position, i.indkey[k.n {-} 1]::{int4} as number,
+        i.indoption[k.n {-} 1]::{int4} as option, i.indcollation[k.n {-} 1]::{int8} as collation_oid,
+        o.opcdefault as is_default, o.opcintype as input,
+        (select a.amopopr from {pg_amop} a where a.amopfamily {=} o.opcfamily and a.amoplefttype {=} o.opcintype
+            and a.amoprighttype {=} o.opcintype and a.amopstrategy {=} 5 and a.amoppurpose {=} 's') as gt_oid,
+        (select a.amopopr from {pg_amop} a where a.amopfamily {=} o.opcfamily and a.amoplefttype {=} o.opcintype
+            and a.amoprighttype {=} o.opcintype and a.amopstrategy {=} 2 and a.amoppurpose {=} 's') as le_oid
+    from {pg_index} i join {pg_class} ic on ic.oid {=} i.indexrelid join {pg_am} am on am.oid {=} ic.relam
+    cross join lateral {generate_series}(1, i.indnkeyatts::{int4}) k(n)
+    join {pg_opclass} o on o.oid {=} i.indclass[k.n {-} 1] where i.indrelid {=} $1::{oid}) x
+left join {pg_operator} gt on gt.oid {=} x.gt_oid left join {pg_namespace} gn on gn.oid {=} gt.oprnamespace
+left join {pg_operator} le on le.oid {=} x.le_oid left join {pg_namespace} ln on ln.oid {=} le.oprnamespace
+order by x.name, x.index, x.position]]
 
 local DATABASE_VERSION <const> = catalog.sql [[
 select {pg_database_collation_actual_version}(d.oid) from {pg_database} d where d.datname {=} {current_database}()]]

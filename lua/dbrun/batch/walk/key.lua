@@ -31,6 +31,11 @@ local function names_of(index, by_number, count)
     return names
 end
 
+---Has the index's column the operator class that its type has by itself, so that the type's operators mean its order?
+local function is_usual(entry, column)
+    return entry.is_default and (entry.input == column.base or not column.has_class)
+end
+
 ---Why an index does not keep rows in an order that can be walked; nil when it does.
 ---@param index table
 ---@param by_number table<integer, table>
@@ -46,7 +51,7 @@ local function fault_of(index, by_number, count)
         if not column then return "has an expression" end
         if entry.collation_oid ~= column.collation_oid then
             return ("orders %s by another collation than the column's"):format(column.name)
-        elseif not entry.usual then
+        elseif not is_usual(entry, column) then
             return ("orders %s by another operator class than the type's own"):format(column.name)
         elseif not entry.gt or not entry.le then
             return ("orders %s by operators that cannot be found"):format(column.name)
@@ -65,7 +70,8 @@ local function is_unique_by(indexes, by_number, key)
         local all = index.is_unique and index.is_ready and not index.is_partial
         for _, entry in ipairs(index.columns) do
             local column <const> = by_number[entry.number]
-            all = all and column and among[column.name]
+            all = all and column and among[column.name] and is_usual(entry, column)
+                and entry.collation_oid == column.collation_oid
         end
         if all then return true end
     end

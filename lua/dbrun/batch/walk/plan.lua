@@ -11,7 +11,7 @@ local FEW_PAGES <const> = 256
 local OURS <const> = catalog.sql [[
 with recursive t(oid) as (select $1::{oid} union all
     select h.inhrelid from t join {pg_inherits} h on h.inhparent {=} t.oid)
-select n.nspname::{text} as schema, c.relname::{text} as name, c.relpages::{int8} as pages, {array}(
+select n.nspname::{text} as schema, c.relname::{text} as name, c.relpages::{int8} as pages, array(
         select ic.relname::{text} from {pg_index} i join {pg_class} ic on ic.oid {=} i.indexrelid
         join {pg_attribute} a on a.attrelid {=} i.indrelid and a.attnum {=} i.indkey[0]
         where i.indrelid {=} c.oid and a.attname {=} $2::{name}) as indexes
