@@ -62,13 +62,11 @@ end
 local function of_statements(definition, walk)
     local run <const> = definition.run
     for _, sql in ipairs(type(run) == "table" and run or { run }) do refuse.check(definition, walk, sql) end
-    local lists <const> = { [true] = statement.statements(definition, walk, true),
-        [false] = statement.statements(definition, walk, false) }
+    local first <const> = statement.statements(definition, walk, true)
+    local others <const> = statement.statements(definition, walk, false)
     return function(tx, chunk)
         local named <const>, rows = statement.named(definition, chunk), 0
-        -- Lua 5.4.4 makes wrong code of a comparison that is the key of an upvalue.
-        local list <const> = chunk.open and lists[true] or lists[false]
-        for _, sql in ipairs(list) do
+        for _, sql in ipairs(chunk.open and first or others) do
             local result <const> = core.pg.named(sql) and tx:query(sql, named) or tx:query(sql)
             rows = result.affected
         end

@@ -29,7 +29,8 @@ end
 ---Adds "sat" or "mon-fri" to a set of days.
 local function add_days(set, text)
     local first <const>, last <const> = text:match "^(%a+)%-?(%a*)$"
-    local from <const>, to <const> = DAYS[first], DAYS[last == "" and first or last]
+    local from <const> = DAYS[first]
+    local to <const> = last == "" and from or DAYS[last]
     if not from or not to or text:find "%-$" then return false end
     local day = from
     set[day] = true
