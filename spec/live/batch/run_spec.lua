@@ -1,7 +1,6 @@
 -- A job on a real server: once for each row, resumed, split between workers, with errors, conflicts and passes.
 local batch = require "dbrun.batch"
-local db = require "dbrun.db"
-local fails = require "spec.support.fails"
+local errors = require "dbrun.error"
 local jobs = require "dbrun.batch.state.jobs"
 local pg = require "spec.support.pg"
 local servers = require "spec.support.servers"
@@ -41,6 +40,15 @@ end
 local function counts()
     local row <const> = engine:one "select count(*) as rows, min(n) as least, max(n) as most, sum(n)::int8 as sum from t"
     return row
+end
+
+--- The error that fn raises; its message has `text`.
+local function fails(text, fn)
+    local ok <const>, e <const> = pcall(fn)
+    assert.is_false(ok)
+    assert.is_true(errors.is(e), tostring(e))
+    assert.is_truthy(e.message:find(text, 1, true), e.message)
+    return e
 end
 
 local function failed()
@@ -144,17 +152,16 @@ describe("where", function()
     it("waits for transactions that were open at the start, and names one", function()
         fresh(1000)
         local conn <close> = engine:acquire()
-        conn:exec "begin; insert into t values (-1, 1)"
-        local committed
-        local ended <const>, seen <const> = run({ where = "n = 0" }, {
-            on = nil, seconds = 20,
-        }, task.spawn(function()
-            task.sleep(1)
-            committed = true
-            conn:exec "commit"
-        end))
-        assert.is_true(committed)
-        assert.match("older transactions have ended: pid %d+", seen.wait[1].text)
+        conn:exec "begin"
+        conn:exec "insert into t values (-1, 1)"
+        local said
+        local ended <const> = job({ where = "n = 0" }):run { on = function(event)
+            if event.what == "wait" and not said then
+                said = event.text
+                conn:exec "commit"
+            end
+        end }
+        assert.match("older transactions have ended: pid %d+", said)
         assert.same({ 1001, 0 }, { ended.rows, ended.found })
     end)
 end)
@@ -203,16 +210,19 @@ describe("others", function()
     it("are waited for: the chunk is halved, and who holds a lock is named", function()
         fresh(1000)
         local conn <close> = engine:acquire()
-        conn:exec "set application_name = 'crm'; begin; update t set v = v where id = 700"
-        local holder <const> = task.spawn(function()
-            task.sleep(0.6)
-            conn:exec "commit"
-        end)
-        local ended <const>, seen <const> = run { lock_timeout = 0.1 }
-        holder:join()
+        conn:exec "set application_name = 'crm'"
+        conn:exec "begin"
+        conn:exec "update t set v = v where id = 700"
+        local held
+        local ended <const> = job({ lock_timeout = 0.1 }):run { on = function(event)
+            if event.what == "retry" and not held then
+                held = event
+                conn:exec "commit"
+            end
+        end }
         assert.same({ rows = 1000, least = 1, most = 1, sum = 1000 }, counts())
-        assert.equal("55P03", seen.retry[1].sqlstate)
-        assert.match('pid %d+, app "crm", idle in transaction', seen.retry[1].holder)
+        assert.equal("55P03", held.sqlstate)
+        assert.match('pid %d+, app "crm", idle in transaction', held.holder)
         assert.equal("done", ended.state)
     end)
 
@@ -220,22 +230,18 @@ describe("others", function()
         fresh(5000)
         local other <close> = engine:acquire()
         local paused = false
-        local ended <const>, seen <const> = (function()
-            local seen <const> = {}
-            local result <const> = job { size = 100, max = 100 }:run { on = function(event)
-                seen[event.what] = seen[event.what] or {}
-                table.insert(seen[event.what], event)
-                if event.what == "chunk" and #seen.chunk == 3 then
-                    jobs.pause(other, "j", "for lunch")
-                    paused = true
-                elseif event.what == "wait" then
-                    jobs.set(other, "j", "size", "1000")
-                    jobs.set(other, "j", "max", "1000")
-                    jobs.resume(other, "j")
-                end
-            end }
-            return result, seen
-        end)()
+        local seen <const> = { chunk = {}, wait = {} }
+        local ended <const> = job({ size = 100, max = 100 }):run { on = function(event)
+            table.insert(seen[event.what] or {}, event)
+            if event.what == "chunk" and #seen.chunk == 3 then
+                jobs.pause(other, "j", "for lunch")
+                paused = true
+            elseif event.what == "wait" then
+                jobs.set(other, "j", "max", "1000")
+                jobs.set(other, "j", "size", "1000")
+                jobs.resume(other, "j")
+            end
+        end }
         assert.is_true(paused)
         assert.match("paused: for lunch", seen.wait[1].text)
         assert.equal(5000, ended.rows)
@@ -246,7 +252,7 @@ describe("others", function()
     it("cancel it", function()
         fresh(5000)
         local other <close> = engine:acquire()
-        local ended <const> = job { size = 100 }:run { on = function(event)
+        local ended <const> = job({ size = 100 }):run { on = function(event)
             if event.what == "chunk" and event.number == 3 then jobs.cancel(other, "j") end
         end }
         assert.same({ "cancelled", 300 }, { ended.state, ended.rows })
@@ -312,12 +318,4 @@ describe("a COMMIT without an answer", function()
         assert.equal("done", ended.state)
         assert.is_true(killed >= 1)
     end)
-end)
-
-it("is written in a schema of its own when that is said", function()
-    fresh(100)
-    local e <const> = fails("no job 'x'", function() jobs.pause(engine, "x") end)
-    assert.match("never started", e.message)
-    assert.equal(100, run().rows)
-    assert.is_true(#jobs.list(engine) == 1 and db.null ~= nil)
 end)
