@@ -51,6 +51,23 @@ function Job:run(opts)
     return require("dbrun.batch.work.run").start(self.definition, opts)
 end
 
+---Starts the job in the database, or checks that it is there, and works on nothing: others do, by `dbrun batch run`.
+---@param opts? dbrun.batch.RunOptions
+---@return string state "running", "paused", "done", ...
+---```lua
+---db.async:exec "create table orders (id int primary key, cents int)"
+---local job = batch.job {
+---    name = "orders-cents", table = "orders", run = "update orders set cents = 0 where :chunk",
+---}
+---print(job:start())  --> done
+---db.async:exec "drop table orders, dbrun_batch_jobs, dbrun_batch_ranges"
+---```
+function Job:start(opts)
+    args.self("start", self, meta, "a job", "job")
+    opts = args.options("job:start", opts, RUN)
+    return require("dbrun.batch.work.run").only_start(self.definition, opts)
+end
+
 ---Is it a job of batch.job, batch.purge, ...?
 ---@param v any
 ---@return boolean

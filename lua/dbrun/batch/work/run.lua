@@ -232,6 +232,23 @@ local function start(run, opts)
     if not ok and not (run.stopping and errors.is(e, "cancelled")) then error(e, 0) end
 end
 
+local function new(definition, opts)
+    return setmetatable({
+        definition = definition, on = opts.on, limit = opts.limit, seconds = opts.seconds, workers = {}, numbers = 0,
+        rows = 0, chunks = 0, failed = 0, reconnect = opts.reconnect or 300, began = task.now(),
+    }, Run)
+end
+
+---Starts a job in the database, or checks that it is there and has not changed, without working on it.
+---@param definition dbrun.batch.Definition
+---@param opts dbrun.batch.RunOptions
+---@return string state of the job
+function M.only_start(definition, opts)
+    local run <const> = new(definition, opts)
+    local _ <close> = opening.open(run, opts)
+    return run.state
+end
+
 ---Runs a job until it is done, or the run is to end.
 ---@param definition dbrun.batch.Definition
 ---@param opts? dbrun.batch.RunOptions
@@ -239,10 +256,7 @@ end
 ---Raises what ended it.
 function M.start(definition, opts)
     opts = opts or {}
-    local run <const> = setmetatable({
-        definition = definition, on = opts.on, limit = opts.limit, seconds = opts.seconds, workers = {}, numbers = 0,
-        rows = 0, chunks = 0, failed = 0, reconnect = opts.reconnect or 300, began = task.now(),
-    }, Run)
+    local run <const> = new(definition, opts)
     local _ <close> = opening.open(run, opts)
     local found
     if not run.over then

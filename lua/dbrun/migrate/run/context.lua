@@ -15,6 +15,8 @@ local M = {}
 ---@field dry_run? boolean of a hook around seeds
 ---@field strict? boolean of a hook around a verification
 ---@field status? integer of a hook after a verification: its exit status
+---@field batch? fun(options: table): table? of a migration with transaction = false: runs a batch job to its end
+---@field batch_done? fun(name: string) of a migration: raises unless the batch job is done
 ---@field progress fun(label: string, total?: integer, unit?: string): dbrun.progress.Progress
 
 ---@class dbrun.migrate.Applied
@@ -27,7 +29,7 @@ local M = {}
 ---Fields that not every event has: nil there, and no mistyped method of the connection.
 local OPTIONAL <const> = {
     migration = true, event = true, error = true, applied = true, seeds = true, results = true, status = true,
-    dry_run = true, strict = true,
+    dry_run = true, strict = true, batch = true, batch_done = true,
 }
 
 ---Methods of the connection work on the context too: `up = function(db) db:exec "..." end` works.

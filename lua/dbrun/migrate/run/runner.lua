@@ -1,5 +1,6 @@
 --- Runs migrations on one connection, under the lock: each with its version's row in one transaction, or, where the
 --- file says transaction:false, statement by statement (dbrun.migrate.run.steps).
+local batch = require "dbrun.migrate.run.batch"
 local between = require "dbrun.migrate.run.between"
 local blocks = require "dbrun.migrate.read.blocks"
 local context = require "dbrun.migrate.run.context"
@@ -129,11 +130,12 @@ end
 local UNDONE <const> = { up = "Nothing of this migration was kept.", down = "Nothing of this migration was undone." }
 
 ---Calls the function of a Lua migration; an error that is not an error object gets a traceback.
-local function call_lua(work, conn)
+local function call_lua(run, work, conn)
+    local ctx = context.new(conn, { migration = context.migration(work), batch_done = batch.done(conn) })
+    ctx.batch = batch.run(conn, run.opts.url, ctx.progress)
     local ok, e = xpcall(exit_guard.call, function(e)
         return errors.is(e) and e or debug.traceback(tostring(e), 2)
-    end, "the migration " .. work.file.path, work.section.fn,
-        context.new(conn, { migration = context.migration(work) }))
+    end, "the migration " .. work.file.path, work.section.fn, ctx)
     if not ok then error(e, 0) end
 end
 
@@ -156,7 +158,7 @@ local function run_statements(run, work, tx)
     local function before() hook(run, work, "before" .. EACH[work.direction], tx) end
     local late <const> = run.unloaded -- a hook may need the library that the first statement changes
     if not late then before() end
-    if work.section.fn then sending.listening(tx, run.on_notice, function() call_lua(work, tx) end) end
+    if work.section.fn then sending.listening(tx, run.on_notice, function() call_lua(run, work, tx) end) end
     for i, statement in ipairs(work.statements) do
         work.current = statement
         if run.listener.statement then run.listener.statement(work.file, statement, i, #work.statements) end
@@ -227,7 +229,7 @@ local function run_by_statement(run, work, began)
             end)
         end
         if work.section.fn then
-            sending.listening(run.conn, run.on_notice, function() call_lua(work, run.conn) end)
+            sending.listening(run.conn, run.on_notice, function() call_lua(run, work, run.conn) end)
             note.apart(run.conn, run.own, function() work.record(run.conn) end)
         else
             steps.run(run, work)
