@@ -32,6 +32,8 @@ local HEADER <const> = {
 ---@field null? string the text, without quotes around it, that is NULL; default ""
 ---@field strict? boolean the first bad row is an error
 ---@field max_bad? integer more bad rows than that are an error; default: all are kept
+---@field from? dbrun.csv.Place of a path: where the first row begins, as `reader.byte` and `reader.line` of another
+---reader of the file told; the names of the columns are read from its beginning nonetheless
 
 ---@class dbrun.csv.Bad
 ---@field line integer where the record begins
@@ -42,14 +44,17 @@ local HEADER <const> = {
 ---@field columns string[]|nil the names of the columns
 ---@field bad dbrun.csv.Bad[] the records that are no rows, in their order
 ---@field rows integer how many rows were given
+---@field byte integer how many bytes of the source stand in front of the next record
+---@field line integer the line where the next record begins
 ---@overload fun(): table|nil the next row: by name, NULL being absent, or a list with db.null
 local Reader = {}
 local ReaderMeta <const> = { __index = Reader, __name = "dbrun.csv.Reader" }
 
 local READER <const> = {
     header = HEADER, types = "table", delimiter = BYTE, quote = BYTE, null = "string", strict = "boolean",
-    max_bad = args.whole(0),
+    max_bad = args.whole(0), from = "table",
 }
+local FROM <const> = { byte = args.whole(0), line = args.whole(1) }
 
 local CHUNK <const> = 1 << 16
 
@@ -175,6 +180,7 @@ function ReaderMeta:__call()
             self:close()
             return nil
         end
+        self.byte, self.line = record.stop, record.below
         -- A line without anything is a row of one column, which is NULL, and no row of several.
         local blank <const> = record.text == "" and (self.columns and #self.columns or self.width) ~= 1
         if not blank then
@@ -198,6 +204,14 @@ function Reader:close()
 end
 ReaderMeta.__close = Reader.close
 
+--- Where a reader of a file is to begin.
+local function place_of(source, from)
+    args.options("csv.reader", from, FROM)
+    for _, name in ipairs { "byte", "line" } do args.check("csv.reader", "from." .. name, from[name], FROM[name]) end
+    if type(source) ~= "string" then errors.usage("csv.reader", "from is for a path") end
+    return from
+end
+
 ---Reads CSV. The reader is an iterator of rows: `for row in reader do`, and a source of `copy_in`. A record that is no
 ---row (too few or too many fields, a value that is none of its type) is kept in `reader.bad` with its line.
 ---@param source string|file*|fun(): string|nil a path, an open file, or a function that gives pieces of text
@@ -211,10 +225,11 @@ function M.reader(source, opts)
         errors.usage("csv.reader", "delimiter and quote are the same")
     end
     if type(opts.header) == "table" then args.list("csv.reader", "header", opts.header, "string") end
+    local from <const> = opts.from and place_of(source, opts.from)
     local read <const>, file <const> = source_of(source)
     local self <const> = setmetatable({
         next = parse.records(read, opts.delimiter or ",", opts.quote or '"'), file = file, bad = {}, rows = 0,
-        null = opts.null or "", strict = opts.strict, max_bad = opts.max_bad or math.huge,
+        null = opts.null or "", strict = opts.strict, max_bad = opts.max_bad or math.huge, byte = 0, line = 1,
     }, ReaderMeta)
     local ok <const>, e <const> = pcall(function()
         local places
@@ -224,11 +239,22 @@ function M.reader(source, opts)
                 repeat first = self.next() until not first or first.text ~= ""
             end
             if first and first.wrong then errors.fail("io", ("line %d: %s"):format(first.line, first.wrong)) end
+            if first then self.byte, self.line = first.stop, first.below end
             local names <const> = type(opts.header) == "table" and opts.header or first and first.fields or {}
             places = check_names(names)
             self.columns = table.move(names, 1, #names, 1, {})
         end
         self.converters = converters(opts.types, self.columns, places)
+        if from and from.byte > self.byte then
+            if not self.columns then -- the first row says how many fields all have
+                local first
+                repeat first = self.next() until not first or first.text ~= ""
+                self.width = first and first.n
+            end
+            file:seek("set", from.byte)
+            self.byte, self.line = from.byte, from.line
+            self.next = parse.records(read, opts.delimiter or ",", opts.quote or '"', from)
+        end
     end)
     if not ok then
         self:close()

@@ -113,6 +113,40 @@ describe("csv.reader", function()
         refused("", { delimiter = '"' }, "delimiter and quote are the same")
     end)
 
+    it("goes on at the place where another reader has stopped", function()
+        local path <const> = os.tmpname()
+        local text <const> = '\xef\xbb\xbfa,b\r\n1,"x\ny"\n\n2,"""q"""\r\nbad\n3,\xef\xbb\xbf\n"4","\n\n"\n5,last'
+        for _, header in ipairs { true, false } do
+            local file <const> = assert(io.open(path, "wb"))
+            file:write(header and text or text:gsub("^.-\n", ""))
+            file:close()
+            local all, places = {}, {}
+            local whole <const> = csv.reader(path, { header = header })
+            places[1] = { byte = whole.byte, line = whole.line }
+            for row in whole do
+                all[#all + 1] = row
+                places[#places + 1] = { byte = whole.byte, line = whole.line }
+            end
+            assert.equal(5, #all)
+            for i, place in ipairs(places) do
+                local rest <const> = csv.reader(path, { header = header, from = place })
+                for n = i, #all do assert.same(all[n], rest()) end
+                assert.is_nil(rest())
+                assert.same({ whole.byte, whole.line }, { rest.byte, rest.line })
+                local bad <const> = rest.bad[1]
+                if i <= 3 then assert.same(whole.bad[1], bad) else assert.is_nil(bad) end
+            end
+        end
+        os.remove(path)
+        local function refused(source, from)
+            local ok <const>, e <const> = pcall(csv.reader, source, { from = from })
+            assert.is_false(ok)
+            return e.message
+        end
+        assert.equal("csv.reader: from is for a path", refused(function() end, { byte = 0, line = 1 }))
+        assert.equal("csv.reader: from.line must be a whole number of at least 1, got nil", refused(path, { byte = 0 }))
+    end)
+
     it("reads a path and an open file, and closes only what it opened", function()
         local folder <const> = fs.mkdtemp()
         local path <const> = folder .. "/a.csv"

@@ -15,20 +15,28 @@ local LARGEST <const> = 64 << 20
 ---@field quoted table<integer, true> which fields were in quotes
 ---@field n integer
 ---@field wrong string|nil why it is no record
+---@field stop integer bytes of the source up to the end of its line
+---@field below integer the line behind it
+
+---@class dbrun.csv.Place where a record begins
+---@field byte integer bytes of the source in front of it
+---@field line integer
 
 ---@param read fun(): string|nil the next piece of the source, nil at its end
 ---@param delimiter string one byte
 ---@param quote string one byte
+---@param from? dbrun.csv.Place where `read` begins; default: at the beginning of the source
 ---@return fun(): dbrun.csv.Record|nil
-function M.records(read, delimiter, quote)
-    local buffer, at, line, ended, wanted = "", 1, 1, false, 0
+function M.records(read, delimiter, quote, from)
+    local buffer, at, ended, wanted = "", 1, false, 0
+    local base, line = from and from.byte or 0, from and from.line or 1 -- base: bytes in front of the buffer
     local plain_end <const> = "[\n" .. (delimiter:gsub("%W", "%%%0")) .. "]"
 
     --- Gets more of the source; false at its end. What is read grows with the record, so that a long one is not begun
     --- anew for each small piece.
     local function more()
         if ended then return false end
-        if at > 1 then buffer, at = buffer:sub(at), 1 end
+        if at > 1 then base, buffer, at = base + at - 1, buffer:sub(at), 1 end
         wanted = math.max(wanted, #buffer)
         local pieces, got = { buffer }, 0
         repeat
@@ -107,7 +115,7 @@ function M.records(read, delimiter, quote)
         return count
     end
 
-    local first = true
+    local first = base == 0
     return function()
         while true do
             if first then
@@ -121,6 +129,7 @@ function M.records(read, delimiter, quote)
                 if found then
                     at, wanted = behind, 0
                     line = line + lines_in(found.text) + 1
+                    found.stop, found.below = base + behind - 1, line
                     return found
                 elseif not more() then
                     local ok, after = record()
@@ -131,6 +140,7 @@ function M.records(read, delimiter, quote)
                     end
                     at = after
                     line = line + lines_in(ok.text) + 1
+                    ok.stop, ok.below = base + after - 1, line
                     return ok
                 end
             end
