@@ -1,0 +1,212 @@
+--- The files of an archive: one for each worker, which grows by one piece a chunk. How long a file is, is noted in the
+--- transaction that deletes the rows; what stands behind that length was written by a chunk that did not commit, and is
+--- cut off before more is written.
+---
+--- Beside a file lies NAME.lock while the job runs: its lock says that a worker of this machine writes the file, its
+--- text which job has made it. A file that no note and no such text knows is not the job's: it is never touched.
+local errors <const> = require "dbrun.error"
+local fs <const> = require "dbrun.fs"
+local log <const> = require "dbrun.log"
+local process <const> = require "dbrun.process"
+
+local M = {}
+
+local MOST <const> = 1000 -- files of one job on one machine
+
+local function host()
+    local ok <const>, name = pcall(fs.read, "/proc/sys/kernel/hostname")
+    return ok and name:match "^%S+" or "localhost"
+end
+
+---Raises kind `usage` unless it is a file's name with a place for the worker's number.
+---@param fn string
+---@param pattern string
+function M.check(fn, pattern)
+    local has_number = false
+    for letter in pattern:gmatch "%%(.?)" do
+        if letter ~= "w" and letter ~= "h" and letter ~= "%" then
+            errors.fail("usage", ("%s: the file's name has %%%s"):format(fn, letter),
+                "%w is the worker's number, %h the machine's name, %% a percent sign")
+        end
+        has_number = has_number or letter == "w"
+    end
+    if not has_number then
+        errors.fail("usage", fn .. ": the file's name has no %w", "each worker writes a file of its own: orders-%w.csv")
+    end
+end
+
+local function path_of(pattern, number)
+    local letters <const> = { w = ("%d"):format(number), h = host(), ["%"] = "%" }
+    local path <const> = pattern:gsub("%%(.)", letters)
+    local folder <const> = fs.dirname(path)
+    fs.mkdir_p(folder)
+    return fs.join(fs.realpath(folder), fs.basename(path))
+end
+
+-- ---- children: the system's own programs wait for the disk, and the program goes on meanwhile ----
+
+local function run(spec, path)
+    spec.stderr, spec.max_output, spec.dry_run = "capture", false, "run"
+    local result <const> = process.run(spec)
+    if not result.ok then
+        errors.fail("io", ("cannot write '%s': %s"):format(path, (result.stderr:gsub("%s+$", ""))),
+            "the rows are still in the table; free some space, or check the rights, and run the job again")
+    end
+    return result.stdout
+end
+
+---Cuts the file at a length, writes behind it, and waits until the disk has it.
+---@param path string
+---@param at integer
+---@param data string
+local function write_at(path, at, data)
+    run({
+        "dd", "of=" .. path, "oflag=seek_bytes", ("seek=%d"):format(at), "bs=65536", "conv=fsync", "status=none",
+        stdin = data,
+    }, path)
+    local stat <const> = fs.stat(path)
+    if not stat or stat.size ~= at + #data then
+        errors.fail("io", ("'%s' has %s bytes after a write that makes it %d"):format(path, stat and stat.size or "no",
+            at + #data), "does another program write it? The rows are still in the table.")
+    end
+end
+
+local function compressed(data, path)
+    return run({ "gzip", "-n", "-c", stdin = data }, path)
+end
+
+-- ---- which file ----
+
+---@class dbrun.batch.File
+---@field path string
+---@field key string of the note: "machine:/path"
+---@field lock dbrun.fs.Lock
+---@field known boolean its lock file says that a note was seen
+---@field gzip boolean
+---@field job string what the lock file says of the job
+
+local function lock_text(job, state)
+    return ("dbrun batch %s\n%s\n"):format(job, state)
+end
+
+local function write_lock(path, text)
+    local file <close> = io.open(path, "wb") -- in place: another file would not be locked
+    if not file or not file:write(text) or not file:flush() then
+        errors.fail("io", ("cannot write '%s'"):format(path))
+    end
+end
+
+---The largest length that is noted for a file.
+local function noted(notes, key)
+    local length
+    for _, note in ipairs(notes) do
+        local n <const> = math.tointeger(note[key])
+        if n and (not length or n > length) then length = n end
+    end
+    return length
+end
+
+---May this job write the file? Its lock is held.
+local function is_ours(file, notes)
+    local stat <const> = fs.stat(file.path)
+    local length <const> = noted(notes, file.key)
+    local ok <const>, said = pcall(fs.read, file.path .. ".lock")
+    said = ok and said or ""
+    if length then
+        if not stat then
+            log.warn(("archive: '%s' is gone, with the %d bytes that were written; another file is begun"):format(
+                file.path, length))
+            return false
+        elseif stat.size < length then
+            errors.fail("io", ("'%s' has %d bytes, and %d were written: rows of the archive are lost"):format(file.path,
+                stat.size, length), "bring the file back, or move it away: then the job begins another one")
+        end
+        file.known = said == lock_text(file.job, "noted")
+        return true
+    elseif not stat then
+        return true
+    end
+    -- Its first chunk did not commit. With "noted" there was a note, which is lost: then it is left as it is.
+    return said == lock_text(file.job, "new")
+end
+
+---The first file that no other worker writes.
+---@param pattern string
+---@param job string name and start of the job
+---@param notes table[]
+---@param gzip boolean
+---@return dbrun.batch.File
+function M.take(pattern, job, notes, gzip)
+    for number = 1, MOST do
+        local path <const> = path_of(pattern, number)
+        local lock_path <const> = path .. ".lock"
+        local file <const> = { path = path, key = host() .. ":" .. path, gzip = gzip, job = job, known = false }
+        local was_there <const> = fs.exists(lock_path)
+        if was_there or not fs.exists(path) or noted(notes, file.key) then
+            file.lock = fs.lock(lock_path)
+            if file.lock and is_ours(file, notes) then
+                if not fs.exists(path) then
+                    write_lock(lock_path, lock_text(job, "new"))
+                    write_at(path, 0, "")
+                    run({ "sync", fs.dirname(path), lock_path }, path)
+                end
+                return file
+            elseif file.lock then
+                if not was_there then fs.unlink(lock_path) end
+                file.lock:release()
+            end
+        end
+    end
+    return errors.fail("io", ("no file of '%s' is free up to number %d"):format(pattern, MOST),
+        "move away the files of older jobs")
+end
+
+---Writes a chunk's rows, behind what is noted.
+---@param file dbrun.batch.File
+---@param notes table[]
+---@param data string
+---@return table note
+function M.append(file, notes, data)
+    local at <const> = M.length(file, notes)
+    if at > 0 and not file.known then
+        write_lock(file.path .. ".lock", lock_text(file.job, "noted"))
+        file.known = true
+    end
+    if file.gzip then data = compressed(data, file.path) end
+    write_at(file.path, at, data)
+    return { [file.key] = at + #data }
+end
+
+---How much of a file is noted.
+---@param file dbrun.batch.File
+---@param notes table[]
+---@return integer
+function M.length(file, notes)
+    return noted(notes, file.key) or 0
+end
+
+---The job is done: cuts off what workers of this machine that were killed have left, and removes the lock files.
+---@param pattern string
+---@param job string
+---@param notes table[]
+function M.finish(pattern, job, notes)
+    for number = 1, MOST do
+        local path <const> = path_of(pattern, number)
+        local lock_path <const> = path .. ".lock"
+        local file <const> = { path = path, key = host() .. ":" .. path, job = job }
+        local lock <const> = fs.exists(lock_path) and fs.lock(lock_path)
+        if lock then
+            local length <const> = noted(notes, file.key)
+            local stat <const> = fs.stat(path)
+            if stat and is_ours(file, notes) then
+                if length and length < stat.size then write_at(path, length, "") end
+                if not length then fs.unlink(path) end
+            end
+            local ok <const>, said <const> = pcall(fs.read, lock_path)
+            if ok and said:find(("dbrun batch %s\n"):format(job), 1, true) == 1 then fs.unlink(lock_path) end
+            lock:release()
+        end
+    end
+end
+
+return M
