@@ -13,11 +13,6 @@ local M = {}
 
 local MOST <const> = 1000 -- files of one job on one machine
 
-local function host()
-    local ok <const>, name = pcall(fs.read, "/proc/sys/kernel/hostname")
-    return ok and name:match "^%S+" or "localhost"
-end
-
 ---Raises kind `usage` unless it is a file's name with a place for the worker's number.
 ---@param fn string
 ---@param pattern string
@@ -36,7 +31,7 @@ function M.check(fn, pattern)
 end
 
 local function path_of(pattern, number)
-    local letters <const> = { w = ("%d"):format(number), h = host(), ["%"] = "%" }
+    local letters <const> = { w = ("%d"):format(number), h = process.host_name(), ["%"] = "%" }
     local path <const> = pattern:gsub("%%(.)", letters)
     local folder <const> = fs.dirname(path)
     fs.mkdir_p(folder)
@@ -140,7 +135,7 @@ function M.take(pattern, job, notes, gzip)
     for number = 1, MOST do
         local path <const> = path_of(pattern, number)
         local lock_path <const> = path .. ".lock"
-        local file <const> = { path = path, key = host() .. ":" .. path, gzip = gzip, job = job, known = false }
+        local file <const> = { path = path, key = process.host_name() .. ":" .. path, gzip = gzip, job = job, known = false }
         local was_there <const> = fs.exists(lock_path)
         if was_there or not fs.exists(path) or noted(notes, file.key) then
             file.lock = fs.lock(lock_path)
@@ -193,7 +188,7 @@ function M.finish(pattern, job, notes)
     for number = 1, MOST do
         local path <const> = path_of(pattern, number)
         local lock_path <const> = path .. ".lock"
-        local file <const> = { path = path, key = host() .. ":" .. path, job = job }
+        local file <const> = { path = path, key = process.host_name() .. ":" .. path, job = job }
         local lock <const> = fs.exists(lock_path) and fs.lock(lock_path)
         if lock then
             local length <const> = noted(notes, file.key)

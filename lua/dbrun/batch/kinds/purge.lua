@@ -1,17 +1,14 @@
 --- Jobs that delete rows.
+local args <const> = require "dbrun.args"
 local define <const> = require "dbrun.batch.define"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
 
 local M = {}
 
----The table of a job as SQL, with the name by which `where` knows it.
----@param fn string
----@param options table
----@return string
-function M.target(fn, options)
-    local target <const> = params.ident_of(fn, "table", options.table)
-    return options.as and target .. " as " .. params.ident { options.as } or target
+local function target_of(options)
+    local target <const> = params.ident_of("batch.purge", "table", options.table)
+    return type(options.as) == "string" and target .. " as " .. params.ident { options.as } or target
 end
 
 ---Raises kind `usage` when all rows would be meant.
@@ -36,9 +33,11 @@ end
 ---```
 function M.purge(options)
     M.check_where("batch.purge", options)
-    options = define.options("batch.purge", options)
-    options.run = ("delete from %s where :chunk"):format(M.target("batch.purge", options))
-    return define.of("purge", options)
+    args.check("batch.purge", "its argument", options, "table")
+    args.check("batch.purge", "table", options.table, "string")
+    return define.of("purge", options, {
+        run = ("delete from %s where :chunk"):format(target_of(options)),
+    })
 end
 
 return M

@@ -1,0 +1,220 @@
+--- Jobs that move rows out of a table: into another table, another database, or files.
+local args <const> = require "dbrun.args"
+local columns <const> = require "dbrun.batch.kinds.columns"
+local core <const> = require "dbrun.core"
+local databases <const> = require "dbrun.batch.kinds.database"
+local define <const> = require "dbrun.batch.define"
+local errors <const> = require "dbrun.error"
+local files <const> = require "dbrun.batch.kinds.files"
+local params <const> = require "dbrun.db.params"
+local purge <const> = require "dbrun.batch.kinds.purge"
+local transfer <const> = require "dbrun.batch.kinds.transfer"
+
+local M = {}
+
+local FN <const> = "batch.archive"
+
+---The DELETE of a chunk, which returns the columns.
+local function delete_sql(definition, walk, chunk, names)
+    return define.expand(definition, walk, ("delete from %s where :chunk returning %s"):format(
+        transfer.table(walk), columns.list(names, walk.alias .. ".")), chunk.open)
+end
+
+---@class dbrun.batch.Moved what is known of the tables since the first chunk
+---@field oids integer[]
+---@field shape string
+---@field names string[]
+
+---The tables are what they were when the columns were compared: raises when one has changed. It is asked behind the
+---statement, whose locks keep them so until the commit.
+local function check_shape(tx, moved)
+    if columns.shape(tx, moved.oids) ~= moved.shape then
+        errors.fail("usage", FN .. ": the columns of the table, or of its archive, have changed since the job began",
+            "nothing of this chunk was moved; run the job again: it compares them anew")
+    end
+end
+
+local function names_of(list)
+    local names <const> = {}
+    for i, column in ipairs(list) do names[i] = column.name end
+    return names
+end
+
+-- ---- into a table ----
+
+local function to_table(definition, to)
+    return function(walk)
+        local moved
+        return function(tx, chunk)
+            if not moved then
+                local source <const>, target <const> = columns.oid(tx, walk.relation, "the table"),
+                    columns.oid(tx, to, FN .. ": the archive")
+                if source == target then errors.usage(FN, "to is the table itself") end
+                local shape <const> = columns.shape(tx, { source, target })
+                moved = {
+                    oids = { source, target }, shape = shape,
+                    names = columns.moved(FN, columns.of(tx, walk.relation), columns.of(tx, to), to, false),
+                }
+            end
+            local list <const> = columns.list(moved.names)
+            local n <const> = tx:query(("with moved as (%s) insert into %s (%s) overriding system value select %s "
+                .. "from moved"):format(delete_sql(definition, walk, chunk, moved.names), to, list, list),
+                define.named(definition, chunk)).affected
+            check_shape(tx, moved)
+            return n
+        end
+    end
+end
+
+-- ---- into another database ----
+
+local function to_database(definition, database)
+    return function(walk)
+        local moved
+        local function compare(tx, target)
+            local key <const>, there <const> = {}, params.ident(definition.table)
+            for i, column in ipairs(walk.key) do key[i] = column.name end
+            local to <const> = "the table in " .. database.text
+            local source <const> = columns.oid(tx, walk.relation, "the table")
+            columns.oid(target, there, ("%s: in %s the table"):format(FN, database.text))
+            moved = {
+                oids = { source }, shape = columns.shape(tx, { source }),
+                names = columns.moved(FN, columns.of(tx, walk.relation), columns.of(target, there), to, true),
+                keys = columns.key(FN, tx, walk.relation, target, there, key, to),
+            }
+        end
+        return function(tx, chunk)
+            transfer.pin(tx)
+            local rows
+            database.engine:transaction({ isolation = "read committed", read_only = false }, function(target)
+                if not moved then compare(tx, target) end
+                rows = transfer.send(tx, delete_sql(definition, walk, chunk, moved.names),
+                    define.named(definition, chunk), target, definition.table, moved.keys, moved.names)
+                check_shape(tx, moved)
+            end)
+            return rows
+        end
+    end
+end
+
+-- ---- into files ----
+
+---The rows of a chunk as text, and how many they are.
+local FORMATS <const> = {
+    csv = function(tx, sql, values, header)
+        local pieces <const> = {}
+        for piece in tx:copy_out(sql, { raw = true, format = "csv", header = header }, values) do
+            pieces[#pieces + 1] = piece
+        end
+        local text <const> = table.concat(pieces)
+        local _, lines <const> = text:gsub('"[^"]*"', ""):gsub("\n", "")
+        local rows <const> = header and lines - 1 or lines
+        return rows > 0 and text or "", rows
+    end,
+    jsonl = function(tx, sql, values)
+        local lines <const> = {}
+        for row in tx:rows(("with moved as (%s) select pg_catalog.row_to_json(moved)::pg_catalog.text as line from moved")
+            :format(sql), values) do
+            lines[#lines + 1] = row.line
+        end
+        lines[#lines + 1] = ""
+        return table.concat(lines, "\n"), #lines - 1
+    end,
+}
+
+local function job_of(env)
+    return ("%s, started %s"):format(env.job, env.started)
+end
+
+local function to_files(definition, to)
+    local write <const> = FORMATS[to.format]
+    return function(walk, env)
+        local file, moved
+        return function(tx, chunk)
+            local notes <const> = env.notes(tx)
+            file = file or files.take(to.file, job_of(env), notes, to.gzip)
+            if not moved then
+                local source <const> = columns.oid(tx, walk.relation, "the table")
+                moved = { oids = { source }, shape = columns.shape(tx, { source }) }
+                moved.names = names_of(columns.of(tx, walk.relation))
+            end
+            transfer.pin(tx)
+            local text <const>, rows <const> = write(tx, delete_sql(definition, walk, chunk, moved.names),
+                define.named(definition, chunk), files.length(file, notes) == 0)
+            check_shape(tx, moved)
+            return rows, rows > 0 and files.append(file, notes, text) or nil
+        end
+    end
+end
+
+local FILE <const> = { file = args.path, format = args.one_of("csv", "jsonl") }
+
+---The option `to` of files, checked and complete.
+local function file_of(to)
+    args.options(FN .. ": to", to, FILE)
+    if not to.file then errors.usage(FN, "to.file is missing: the name of the files, as \"archive/orders-%%w.csv.gz\"") end
+    files.check(FN, to.file)
+    local name <const>, gzip <const> = to.file:gsub("%.gz$", "")
+    local format <const> = to.format or name:match "%.(%w+)$"
+    if not FORMATS[format] then
+        errors.fail("usage", FN .. ": to.format is missing, and the file's name does not tell it",
+            'format = "csv" or "jsonl", or a name that ends with .csv, .jsonl, .csv.gz or .jsonl.gz')
+    end
+    return { file = to.file, format = format, gzip = gzip == 1 }
+end
+
+-- ---- the kind ----
+
+local TO <const> = args.one_type_of("string", "table", "userdata")
+
+local function target_of(to)
+    if type(to) == "table" and not databases.is_engine(to) then
+        local file <const> = file_of(to)
+        return to_files, file, ("%s (%s%s)"):format(file.file, file.format, file.gzip and ", gzip" or ""), file
+    elseif type(to) == "string" and not databases.is_address(to) then
+        return to_table, params.ident_of(FN, "to", to), to
+    end
+    local database <const> = databases.of(FN, "to", to)
+    return to_database, database, database.text
+end
+
+---A job that moves the rows that fit `where` out of a table. To another table of the database (`to = "orders_archive"`)
+---one statement moves them, exactly once. To another database (`to` is an engine or an address) they are written by
+---their key and committed there before they are deleted here: nothing is lost, and what a crash repeats is the same row.
+---To files (`to = { file = "archive/orders-%w.csv.gz" }`) each worker writes its own, on the disk before the deletion
+---commits; what a crash leaves behind the last commit is cut off.
+---@param options dbrun.batch.Options table, where and to at least
+---@return dbrun.batch.Definition
+---Raises kind `usage` for options. That a column is missing in the target is told, of kind `usage`, when the job runs.
+---```lua
+---return batch.archive {
+---    name = "orders-2019", table = "orders", where = "created_at < '2020-01-01'", to = "archive.orders",
+---}
+---```
+function M.archive(options)
+    args.check(FN, "its argument", options, "table")
+    args.check(FN, "table", options.table, "string")
+    if options.to == nil then
+        errors.fail("usage", FN .. ": to is missing: where the rows go",
+            'to = "schema.table", an engine, the address of a database, or { file = "archive/orders-%w.csv.gz" }')
+    end
+    args.check(FN, "to", options.to, TO)
+    purge.check_where(FN, options)
+    local work_of <const>, target <const>, text <const>, file <const> = target_of(options.to)
+    local definition, work
+    definition = define.of("archive", options, {
+        options = { to = TO }, texts = { to = text },
+        work = function(walk, env)
+            work = work or work_of(definition, target)
+            return work(walk, env)
+        end,
+    })
+    definition.hash = core.digest("sha256", definition.hash .. "\nto " .. text)
+    definition.to = target
+    if file then
+        definition.finish = function(conn, env) files.finish(file.file, job_of(env), env.notes(conn)) end
+    end
+    return definition
+end
+
+return M

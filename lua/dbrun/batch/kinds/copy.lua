@@ -1,0 +1,79 @@
+--- Jobs that copy a table into another database.
+local args <const> = require "dbrun.args"
+local columns <const> = require "dbrun.batch.kinds.columns"
+local core <const> = require "dbrun.core"
+local databases <const> = require "dbrun.batch.kinds.database"
+local define <const> = require "dbrun.batch.define"
+local errors <const> = require "dbrun.error"
+local params <const> = require "dbrun.db.params"
+local transfer <const> = require "dbrun.batch.kinds.transfer"
+
+local M = {}
+
+local FN <const> = "batch.copy"
+
+local function compare(definition, walk, source, target, to)
+    local key <const>, there <const> = {}, params.ident(definition.table)
+    for i, column in ipairs(walk.key) do key[i] = column.name end
+    local text <const> = "the table in " .. to.text
+    columns.oid(target, there, ("%s: in %s the table"):format(FN, to.text))
+    return {
+        names = columns.moved(FN, columns.of(source, walk.relation), columns.of(target, there), text, true),
+        keys = columns.key(FN, source, walk.relation, target, there, key, text),
+    }
+end
+
+local function work_of(definition, from, to)
+    return function(walk)
+        local moved
+        return function(tx, chunk)
+            return from.engine:transaction({ isolation = "read committed", read_only = true }, function(source)
+                moved = moved or compare(definition, walk, source, tx, to)
+                transfer.pin(source)
+                local sql <const> = define.expand(definition, walk, ("select %s from %s where :chunk"):format(
+                    columns.list(moved.names, walk.alias .. "."), transfer.table(walk)), chunk.open)
+                return transfer.send(source, sql, define.named(definition, chunk), tx, definition.table, moved.keys,
+                    moved.names)
+            end)
+        end
+    end
+end
+
+local SIDE <const> = args.one_type_of("string", "userdata")
+
+---A job that copies the rows of a table, all or those that fit `where`, into the table of the same name in another
+---database. Rows that are there already are updated by their key. The job's state stands in the target: rows and
+---position commit together, so that each chunk is copied once. It is no snapshot: what is deleted in the source behind
+---the job's position stays in the target.
+---@param options dbrun.batch.Options from (default: the configured database), to and table at least
+---@return dbrun.batch.Definition
+---Raises kind `usage` for options. Columns that are missing or have another type are told, of kind `usage`, when the job
+---runs.
+---```lua
+---return batch.copy {
+---    name = "orders-to-reports", table = "orders", to = "postgres://app@reports.example/shop",
+---}
+---```
+function M.copy(options)
+    args.check(FN, "its argument", options, "table")
+    args.check(FN, "table", options.table, "string")
+    if options.to == nil then
+        errors.fail("usage", FN .. ": to is missing: the database that gets the rows",
+            'to = "postgres://user@host/database", or an engine')
+    elseif options.engine then
+        errors.usage(FN, "engine is not for a copy: from is read, to is written")
+    end
+    local from <const> = options.from and databases.of(FN, "from", options.from)
+        or { text = "the configured database", engine = require("dbrun.db").async }
+    local to <const> = databases.of(FN, "to", options.to)
+    local definition
+    definition = define.of("copy", options, {
+        options = { from = SIDE, to = SIDE }, texts = { from = from.text, to = to.text },
+        work = function(walk) return work_of(definition, from, to)(walk) end,
+    })
+    definition.hash = core.digest("sha256", ("%s\nfrom %s\nto %s"):format(definition.hash, from.text, to.text))
+    definition.from, definition.to, definition.engine, definition.source_engine = from, to, to.engine, from.engine
+    return definition
+end
+
+return M

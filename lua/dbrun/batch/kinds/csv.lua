@@ -1,0 +1,227 @@
+--- A CSV file that a job walks. A position is the byte where a record begins, and its line for messages. The file is
+--- known by its size and the SHA-256 of its bytes: a job does not go on with another one. One machine has it, so a
+--- second one cannot join.
+local csv <const> = require "dbrun.csv"
+local core <const> = require "dbrun.core"
+local errors <const> = require "dbrun.error"
+local args <const> = require "dbrun.args"
+local fs <const> = require "dbrun.fs"
+local parse <const> = require "dbrun.csv.parse"
+local process <const> = require "dbrun.process"
+
+local M = {}
+
+local PIECE <const> = 1 << 16
+
+-- ---- the file ----
+
+local known <const> = {} -- the hash of a file that has not changed since, by path
+
+local function stat_of(path)
+    local stat <const> = fs.stat(path)
+    if not stat or stat.kind ~= "file" then
+        errors.fail("usage", ("batch.csv: '%s' is not there"):format(path),
+            "the file is read on the machine where the job was started: only this one can work on it")
+    end
+    return stat
+end
+
+---The SHA-256 of the file, by a program of the system: a large file does not stop the tasks of this one.
+local function hash_of(path, stat)
+    local before <const> = known[path]
+    if before and before.size == stat.size and before.mtime == stat.mtime then return before.sha256 end
+    local result <const> = process.run { "sha256sum", stdin_from = { file = path }, stderr = "capture", dry_run = "run" }
+    local sha256 <const> = result.ok and result.stdout:match "^%x+"
+    if not sha256 then
+        errors.fail("io", ("cannot read '%s': %s"):format(path, (result.stderr:gsub("%s+$", ""))))
+    end
+    known[path] = { size = stat.size, mtime = stat.mtime, sha256 = sha256 }
+    return sha256
+end
+
+-- ---- the walk ----
+
+---@class dbrun.batch.CsvWalk a walk that is not SQL: bounds are { byte, line }
+---@field sql false
+---@field identity table
+local Walk = {}
+Walk.__index = Walk
+
+local function place_of(self, bound)
+    if not bound then return self.first end
+    return { byte = math.tointeger(tonumber(bound[1])), line = math.tointeger(tonumber(bound[2])) }
+end
+
+local function bound_of(byte, line)
+    return { ("%d"):format(byte), ("%d"):format(line) }
+end
+
+---The file must be what it was when the walk was opened.
+local function check_same(self)
+    local now <const> = stat_of(self.path)
+    if now.size ~= self.stat.size or now.mtime ~= self.stat.mtime then
+        errors.fail("usage", ("batch.csv: '%s' was changed while it is read"):format(self.path),
+            "the places of its records are other ones now: dbrun batch forget starts the job anew")
+    end
+end
+
+---The records from a place on.
+local function records(self, place)
+    check_same(self)
+    local file <const>, why <const> = io.open(self.path, "rb")
+    if not file then errors.fail("io", "batch.csv: " .. why) end
+    file:seek("set", place.byte)
+    return file, parse.records(function() return file:read(PIECE) end, self.options.delimiter or ",",
+        self.options.quote or '"', place)
+end
+
+---The end of the file.
+---@return string[]? bound nil: it has no record
+function Walk:last_bound()
+    return self.first.byte < self.stat.size and bound_of(self.stat.size, math.maxinteger) or nil
+end
+
+---The place `size` records behind another, not behind `upto`.
+---@param after string[]|nil nil: the first record
+---@param size integer
+---@param upto? string[] default: the end of the file
+---@return {bound: string[], fits: integer, looked: integer, final: boolean}? step nil: there are no more
+function Walk:next_bound(after, size, upto)
+    local from <const>, stop <const> = place_of(self, after), upto and place_of(self, upto).byte or self.stat.size
+    if from.byte >= stop then return nil end
+    local file <close>, next_record <const> = records(self, from)
+    local n, byte, line = 0, from.byte, from.line
+    while n < size and byte < stop do
+        local record <const> = next_record()
+        if not record then break end
+        byte, line = record.stop, record.below
+        if record.text ~= "" then n = n + 1 end
+    end
+    io.type(file)
+    local final <const> = byte >= stop
+    return { bound = final and upto or bound_of(byte, line), fits = n, looked = n, final = final }
+end
+
+---A place in the middle of the next `keys` records, where a range can be cut.
+---@param after string[]|nil
+---@param upto string[]
+---@param keys integer
+---@return {bound: string[], middle: string[]}? cut nil: there are fewer than two
+function Walk:cut_bound(after, upto, keys)
+    local whole <const> = self:next_bound(after, keys, upto)
+    if not whole or whole.fits < 2 then return nil end
+    return { bound = whole.bound, middle = self:next_bound(after, whole.fits // 2, upto).bound }
+end
+
+---The rows of a chunk. A record that is no row is an error of SQLSTATE 22P04, which names its line: what becomes of it
+---the job's on_error says.
+---@param _tx table
+---@param after string[]|nil
+---@param upto string[]
+---@param columns? string[] default: all
+---@return table[]
+function Walk:read(_tx, after, upto, columns)
+    check_same(self)
+    local options <const>, stop <const> = {}, place_of(self, upto)
+    for key, value in pairs(self.options) do options[key] = value end
+    options.from = place_of(self, after)
+    local reader <close> = csv.reader(self.path, options)
+    local rows <const> = {}
+    while true do
+        local row = reader()
+        local bad <const> = reader.bad[1]
+        if bad and bad.line < stop.line then
+            errors.raise {
+                kind = "query", sqlstate = "22P04", outcome = "failed",
+                message = ("%s line %d: %s"):format(fs.basename(self.path), bad.line, bad.reason),
+                hint = "correct the record before the job's first run; on_error = \"split\" goes on without it",
+            }
+        end
+        if not row or reader.byte > stop.byte then return rows end
+        if columns and reader.columns then
+            local some <const> = {}
+            for _, name in ipairs(columns) do some[name] = row[name] end
+            row = some
+        end
+        rows[#rows + 1] = row
+        if reader.byte == stop.byte then return rows end
+    end
+end
+
+-- ---- the source ----
+
+---@class dbrun.batch.CsvSource
+---@field kind "csv"
+---@field text string for people
+---@field hash string
+local Source = {}
+Source.__index = Source
+
+---@return dbrun.batch.CsvWalk
+function Source:open()
+    local stat <const> = stat_of(self.path)
+    local reader <close> = csv.reader(self.path, self.options)
+    return setmetatable({
+        sql = false, path = self.path, options = self.options, stat = stat, columns = reader.columns,
+        first = { byte = reader.byte, line = reader.line },
+        key = { { name = "byte", ident = "byte", type = "bigint" } }, pins = {},
+        identity = {
+            file = self.text, size = stat.size, mtime = stat.mtime, sha256 = hash_of(self.path, stat),
+        },
+        value = function(bound) return bound and math.tointeger(tonumber(bound[1])) end,
+    }, Walk)
+end
+
+---Nothing was made.
+function Source:forget() end
+
+---The work of a statement: it is run with each record, whose columns are its parameters.
+---@param definition dbrun.batch.Job
+---@return function
+function Source:work(definition)
+    return function(walk)
+        return function(tx, chunk)
+            local rows <const> = walk:read(tx, chunk.after, chunk.upto)
+            for i, row in ipairs(rows) do
+                if walk.columns then
+                    local values <const> = { started = chunk.started }
+                    for name, value in pairs(definition.params or {}) do values[name] = value end
+                    for _, name in ipairs(walk.columns) do
+                        values[name] = row[name] == nil and core.null or row[name]
+                    end
+                    rows[i] = values
+                end
+            end
+            local statements <const> = type(definition.run) == "table" and definition.run or { definition.run }
+            local n = 0
+            for _, sql in ipairs(statements) do n = #rows > 0 and tx:execute_many(sql, rows) or 0 end
+            return n
+        end
+    end
+end
+
+local OPTIONS <const> = {
+    header = args.one_type_of("boolean", "table"), types = "table", delimiter = "string", quote = "string",
+    null = "string",
+}
+
+---A CSV file as the source of a job: its records are walked instead of a table's rows. `run` as SQL has the columns as
+---`:name` and is run for each record; a function gets the records of a chunk from `chunk:rows()`. The job goes on where
+---it was, on the machine that has the file, as long as the file has not changed.
+---@param path string
+---@param opts? {header?: boolean|string[], types?: table, delimiter?: string, quote?: string, null?: string} as for
+---csv.reader
+---@return dbrun.batch.CsvSource
+---Raises kind `usage` for options; that the file is not there is told when the job runs.
+function M.csv(path, opts)
+    args.check("batch.csv", "the path", path, args.path)
+    opts = args.options("batch.csv", opts, OPTIONS)
+    local parts <const> = {}
+    for _, key in ipairs { "delimiter", "quote", "null" } do parts[#parts + 1] = tostring(opts[key]) end
+    parts[#parts + 1] = type(opts.header) == "table" and table.concat(opts.header, "\0") or tostring(opts.header)
+    return setmetatable({
+        kind = "csv", path = path, options = opts, text = fs.basename(path), hash = table.concat(parts, "\0"),
+    }, Source)
+end
+
+return M

@@ -1,0 +1,47 @@
+--- Rows that go to another database: as the text of a COPY, which no program reads in between, into a table there by its
+--- key.
+local catalog <const> = require "dbrun.db.catalog"
+local upsert <const> = require("dbrun.seed.upsert").upsert
+
+local M = {}
+
+-- Text that any server reads as the same value, whatever it is set to.
+local PINS <const> = catalog.sql [[
+select {set_config}('DateStyle', 'ISO', true), {set_config}('IntervalStyle', 'iso_8601', true),
+       {set_config}('bytea_output', 'hex', true), {set_config}('extra_float_digits', '1', true)]]
+
+---The table that is walked, as SQL, with the name that `where` has for it.
+---@param walk dbrun.batch.Walk
+---@return string
+function M.table(walk)
+    return walk.relation .. " as " .. walk.alias
+end
+
+---Values leave this transaction as text that any server reads as the same value.
+---@param tx table
+function M.pin(tx)
+    tx:query(PINS)
+end
+
+---Runs a statement here, and inserts or updates its rows there.
+---@param tx table a transaction where the statement runs, whose text is pinned
+---@param sql string that returns the columns, in their order
+---@param values table its parameters by name
+---@param target table a transaction
+---@param to string|string[] the table there
+---@param keys string[] columns of its unique index
+---@param columns string[]
+---@return integer rows
+function M.send(tx, sql, values, target, to, keys, columns)
+    local rows = 0
+    local pieces <close> = tx:copy_out(sql, { raw = true, format = "text" }, values)
+    upsert(target, to, keys, function()
+        local piece <const> = pieces()
+        -- A line break in a value is written as \n: each that there is ends a row.
+        if piece then rows = rows + select(2, piece:gsub("\n", "")) end
+        return piece
+    end, { columns = columns })
+    return rows
+end
+
+return M
