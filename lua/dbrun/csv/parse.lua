@@ -57,15 +57,15 @@ function M.records(read, delimiter, quote, from)
         return true
     end
 
-    --- The end of a field in quotes that begins at `from`: its text and the place behind the quote; nil when the buffer
+    --- The end of a field in quotes that begins at `start`: its text and the place behind the quote; nil when the buffer
     --- ends before.
-    local function quoted(from)
-        local p = from + 1
+    local function quoted(start)
+        local p = start + 1
         while true do
             local q <const> = buffer:find(quote, p, true)
             if not q or q == #buffer and not ended then return nil end
             if buffer:sub(q + 1, q + 1) ~= quote then
-                return (buffer:sub(from + 1, q - 1):gsub(quote:gsub("%W", "%%%0") .. quote:gsub("%W", "%%%0"),
+                return (buffer:sub(start + 1, q - 1):gsub(quote:gsub("%W", "%%%0") .. quote:gsub("%W", "%%%0"),
                     (quote:gsub("%%", "%%%%")))), q + 1
             end
             p = q + 2

@@ -50,15 +50,20 @@ local function run(spec, path)
     return result.stdout
 end
 
----Cuts the file at a length, writes behind it, and waits until the disk has it.
+---Cuts off what stands behind a length.
+local function cut(path, at)
+    run({ "truncate", "-s", ("%d"):format(at), "--", path }, path)
+    run({ "sync", "--", path }, path)
+end
+
+---Writes at the end of the file, which is `at`, and waits until the disk has it.
 ---@param path string
 ---@param at integer
 ---@param data string
 local function write_at(path, at, data)
-    run({
-        "dd", "of=" .. path, "oflag=seek_bytes", ("seek=%d"):format(at), "bs=65536", "conv=fsync", "status=none",
-        stdin = data,
-    }, path)
+    local before <const> = fs.stat(path)
+    if before and before.size > at then cut(path, at) end
+    run({ "dd", "of=" .. path, "oflag=append", "conv=notrunc,fsync", "bs=65536", "status=none", stdin = data }, path)
     local stat <const> = fs.stat(path)
     if not stat or stat.size ~= at + #data then
         errors.fail("io", ("'%s' has %s bytes after a write that makes it %d"):format(path, stat and stat.size or "no",
@@ -194,7 +199,7 @@ function M.finish(pattern, job, notes)
             local length <const> = noted(notes, file.key)
             local stat <const> = fs.stat(path)
             if stat and is_ours(file, notes) then
-                if length and length < stat.size then write_at(path, length, "") end
+                if length and length < stat.size then cut(path, length) end
                 if not length then fs.unlink(path) end
             end
             local ok <const>, said <const> = pcall(fs.read, lock_path)
