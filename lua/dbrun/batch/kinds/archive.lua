@@ -6,7 +6,6 @@ local databases <const> = require "dbrun.batch.kinds.database"
 local define <const> = require "dbrun.batch.define"
 local errors <const> = require "dbrun.error"
 local files <const> = require "dbrun.batch.kinds.files"
-local params <const> = require "dbrun.db.params"
 local purge <const> = require "dbrun.batch.kinds.purge"
 local transfer <const> = require "dbrun.batch.kinds.transfer"
 
@@ -19,11 +18,6 @@ local function delete_sql(definition, walk, chunk, names)
     return define.expand(definition, walk, ("delete from %s where :chunk returning %s"):format(
         transfer.table(walk), columns.list(names, walk.alias .. ".")), chunk.open)
 end
-
----@class dbrun.batch.Moved what is known of the tables since the first chunk
----@field oids integer[]
----@field shape string
----@field names string[]
 
 ---The tables are what they were when the columns were compared: raises when one has changed. It is asked behind the
 ---statement, whose locks keep them so until the commit.
@@ -47,18 +41,17 @@ local function to_table(definition, to)
         local moved
         return function(tx, chunk)
             if not moved then
-                local source <const>, target <const> = columns.oid(tx, walk.relation, "the table"),
-                    columns.oid(tx, to, FN .. ": the archive")
-                if source == target then errors.usage(FN, "to is the table itself") end
-                local shape <const> = columns.shape(tx, { source, target })
+                local target <const> = columns.table(tx, to, FN .. ": the archive")
+                if walk.oid == target.oid then errors.usage(FN, "to is the table itself") end
+                local oids <const> = { walk.oid, target.oid }
                 moved = {
-                    oids = { source, target }, shape = shape,
-                    names = columns.moved(FN, columns.of(tx, walk.relation), columns.of(tx, to), to, false),
+                    oids = oids, shape = columns.shape(tx, oids), to = target.relation,
+                    names = columns.moved(FN, columns.of(tx, walk.oid), columns.of(tx, target.oid), to, false),
                 }
             end
             local list <const> = columns.list(moved.names)
             local n <const> = tx:query(("with moved as (%s) insert into %s (%s) overriding system value select %s "
-                .. "from moved"):format(delete_sql(definition, walk, chunk, moved.names), to, list, list),
+                .. "from moved"):format(delete_sql(definition, walk, chunk, moved.names), moved.to, list, list),
                 define.named(definition, chunk)).affected
             check_shape(tx, moved)
             return n
@@ -72,16 +65,9 @@ local function to_database(definition, database)
     return function(walk)
         local moved
         local function compare(tx, target)
-            local key <const>, there <const> = {}, params.ident(definition.table)
-            for i, column in ipairs(walk.key) do key[i] = column.name end
-            local to <const> = "the table in " .. database.text
-            local source <const> = columns.oid(tx, walk.relation, "the table")
-            columns.oid(target, there, ("%s: in %s the table"):format(FN, database.text))
-            moved = {
-                oids = { source }, shape = columns.shape(tx, { source }),
-                names = columns.moved(FN, columns.of(tx, walk.relation), columns.of(target, there), to, true),
-                keys = columns.key(FN, tx, walk.relation, target, there, key, to),
-            }
+            moved = columns.compare(FN, walk, tx, target, definition.table, database.text)
+            moved.oids = { walk.oid }
+            moved.shape = columns.shape(tx, moved.oids)
         end
         return function(tx, chunk)
             transfer.pin(tx)
@@ -89,7 +75,7 @@ local function to_database(definition, database)
             database.engine:transaction({ isolation = "read committed", read_only = false }, function(target)
                 if not moved then compare(tx, target) end
                 rows = transfer.send(tx, delete_sql(definition, walk, chunk, moved.names),
-                    define.named(definition, chunk), target, definition.table, moved.keys, moved.names)
+                    define.named(definition, chunk), target, moved)
                 check_shape(tx, moved)
             end)
             return rows
@@ -98,6 +84,8 @@ local function to_database(definition, database)
 end
 
 -- ---- into files ----
+
+local LINES <const> = "with moved as (%s) select pg_catalog.row_to_json(moved)::pg_catalog.text as line from moved"
 
 ---The rows of a chunk as text, and how many they are.
 local FORMATS <const> = {
@@ -113,8 +101,7 @@ local FORMATS <const> = {
     end,
     jsonl = function(tx, sql, values)
         local lines <const> = {}
-        for row in tx:rows(("with moved as (%s) select pg_catalog.row_to_json(moved)::pg_catalog.text as line from moved")
-            :format(sql), values) do
+        for row in tx:rows(LINES:format(sql), values) do
             lines[#lines + 1] = row.line
         end
         lines[#lines + 1] = ""
@@ -134,9 +121,8 @@ local function to_files(definition, to)
             local notes <const> = env.notes(tx)
             file = file or files.take(to.file, job_of(env), notes, to.gzip)
             if not moved then
-                local source <const> = columns.oid(tx, walk.relation, "the table")
-                moved = { oids = { source }, shape = columns.shape(tx, { source }) }
-                moved.names = names_of(columns.of(tx, walk.relation))
+                moved = { oids = { walk.oid }, shape = columns.shape(tx, { walk.oid }) }
+                moved.names = names_of(columns.of(tx, walk.oid))
             end
             transfer.pin(tx)
             local text <const>, rows <const> = write(tx, delete_sql(definition, walk, chunk, moved.names),
@@ -152,7 +138,9 @@ local FILE <const> = { file = args.path, format = args.one_of("csv", "jsonl") }
 ---The option `to` of files, checked and complete.
 local function file_of(to)
     args.options(FN .. ": to", to, FILE)
-    if not to.file then errors.usage(FN, "to.file is missing: the name of the files, as \"archive/orders-%%w.csv.gz\"") end
+    if not to.file then
+        errors.fail("usage", FN .. ": to.file is missing: the name of the files", 'file = "archive/orders-%w.csv.gz"')
+    end
     files.check(FN, to.file)
     local name <const>, gzip <const> = to.file:gsub("%.gz$", "")
     local format <const> = to.format or name:match "%.(%w+)$"
@@ -172,15 +160,16 @@ local function target_of(to)
         local file <const> = file_of(to)
         return to_files, file, ("%s (%s%s)"):format(file.file, file.format, file.gzip and ", gzip" or ""), file
     elseif type(to) == "string" and not databases.is_address(to) then
-        return to_table, params.ident_of(FN, "to", to), to
+        return to_table, to, to
     end
     local database <const> = databases.of(FN, "to", to)
     return to_database, database, database.text
 end
 
----A job that moves the rows that fit `where` out of a table. To another table of the database (`to = "orders_archive"`)
----one statement moves them, exactly once. To another database (`to` is an engine or an address) they are written by
----their key and committed there before they are deleted here: nothing is lost, and what a crash repeats is the same row.
+---A job that moves the rows that fit `where` out of a table.
+---To another table of the database (`to = "orders_archive"`) one statement moves them, exactly once.
+---To another database (`to` is an engine or an address) they are written by their key and committed there before they
+---are deleted here: nothing is lost, and what a crash repeats is the same row.
 ---To files (`to = { file = "archive/orders-%w.csv.gz" }`) each worker writes its own, on the disk before the deletion
 ---commits; what a crash leaves behind the last commit is cut off.
 ---@param options dbrun.batch.Options table, where and to at least

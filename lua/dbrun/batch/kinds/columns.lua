@@ -17,13 +17,15 @@ local COLUMNS <const> = catalog.sql [[
 select a.attname::{text} as name, a.attgenerated {<>} '' as generated,
        a.attnotnull and not a.atthasdef and a.attidentity {=} '' as required,
        case when n.nspname {=} 'pg_catalog' then {format_type}(a.atttypid, a.atttypmod)
-            else t.typname::{text} {||} case when a.atttypmod {>=} 0 then '(' {||} a.atttypmod::{text} {||} ')' else '' end
-       end as type
+            when a.atttypmod {>=} 0 then t.typname::{text} {||} '(' {||} a.atttypmod::{text} {||} ')'
+            else t.typname::{text} end as type
   from {pg_attribute} a join {pg_type} t on t.oid {=} a.atttypid join {pg_namespace} n on n.oid {=} t.typnamespace
- where a.attrelid {=} $1::{regclass} and a.attnum {>} 0 and not a.attisdropped
+ where a.attrelid {=} $1::{oid} and a.attnum {>} 0 and not a.attisdropped
  order by a.attnum]]
 
-local FOUND <const> = catalog.sql "select {to_regclass}($1)::{oid}"
+local TABLE <const> = catalog.sql [[
+select c.oid, n.nspname::{text} as schema, c.relname::{text} as name
+  from {pg_class} c join {pg_namespace} n on n.oid {=} c.relnamespace where c.oid {=} {to_regclass}($1)::{oid}]]
 
 -- Read behind a statement in its transaction, whose locks keep both tables as they are until it ends.
 local SHAPE <const> = catalog.sql [[
@@ -36,29 +38,42 @@ select i.indisprimary as is_primary,
        array(select a.attname::{text} from {generate_series}(0, i.indnkeyatts {-} 1) k
                join {pg_attribute} a on a.attrelid {=} i.indrelid and a.attnum {=} i.indkey[k] order by k) as names
   from {pg_index} i
- where i.indrelid {=} $1::{regclass} and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
+ where i.indrelid {=} $1::{oid} and i.indisunique and i.indisvalid and i.indimmediate and i.indpred is null
    and 0::{int2} {<>} all (i.indkey::{int2}[])
  order by i.indisprimary desc, i.indexrelid]]
 
----The number of a table.
+---A table's name as SQL: taken as it is, with its capital letters, unless it has quotes itself.
+---@param name string "orders", "app.orders"
+---@return string
+function M.name(name)
+    return name:find('"', 1, true) and name or params.ident(name)
+end
+
+---@class dbrun.batch.Table
+---@field oid integer
+---@field parts string[] schema and name
+---@field relation string both, quoted
+
+---A table by its name.
 ---@param conn table
----@param relation string quoted
----@param what string how a message names it: "the target"
----@return integer oid
-function M.oid(conn, relation, what)
-    local oid <const> = conn:value(FOUND, relation)
-    if not oid then
-        errors.fail("usage", ("%s %s is not there"):format(what, core.text.cell(relation, 100)),
-            "make the table first, or name its schema: \"archive.orders\"")
+---@param name string as it was given
+---@param what string how a message names it: "batch.archive: the archive"
+---@return dbrun.batch.Table
+function M.table(conn, name, what)
+    local row <const> = conn:one(TABLE, M.name(name))
+    if not row then
+        errors.fail("usage", ("%s '%s' is not there"):format(what, core.text.cell(name, 100)),
+            "make the table first; name its schema when the search_path does not: \"archive.orders\"")
     end
-    return oid
+    local parts <const> = { row.schema, row.name }
+    return { oid = row.oid, parts = parts, relation = params.ident(parts) }
 end
 
 ---@param conn table
----@param relation string quoted
+---@param oid integer
 ---@return dbrun.batch.Column[]
-function M.of(conn, relation)
-    return conn:query(COLUMNS, relation)
+function M.of(conn, oid)
+    return conn:query(COLUMNS, oid)
 end
 
 ---What the columns of tables are, as one text: it differs when one of them was changed.
@@ -99,7 +114,7 @@ function M.moved(fn, source, target, to, types)
         elseif not there.generated then
             names[#names + 1] = column.name
             if types and there.type ~= column.type then
-                wrong[#wrong + 1] = ("'%s' is %s here and %s there"):format(core.text.cell(column.name, 60), column.type,
+                wrong[#wrong + 1] = ("%s is %s here and %s there"):format(quoted_list { column.name }, column.type,
                     there.type)
             end
         end
@@ -140,31 +155,47 @@ end
 
 ---The columns by which a row that is there already is known: those of a unique index of the target over the key that
 ---is walked, else its primary key when the source has the same.
----@param fn string
----@param source table a connection
----@param relation string
----@param target table a connection
----@param to_relation string
----@param key string[] what is walked
----@param to string how a message names the target
----@return string[]
-function M.key(fn, source, relation, target, to_relation, key, to)
-    local there <const> = target:query(UNIQUE, to_relation)
-    for _, index in ipairs(there) do
+local function key_of(fn, walk, source, target, there, to)
+    local key <const> = {}
+    for i, column in ipairs(walk.key) do key[i] = column.name end
+    local indexes <const> = target:query(UNIQUE, there.oid)
+    for _, index in ipairs(indexes) do
         if same(key, index.names) then return index.names end
     end
-    local here <const> = source:query(UNIQUE, relation)
-    for _, index in ipairs(there) do
+    local here <const> = source:query(UNIQUE, walk.oid)
+    for _, index in ipairs(indexes) do
         for _, own in ipairs(here) do
             if index.is_primary and own.is_primary and same(own.names, index.names) then return index.names end
         end
     end
-    local list <const> = {}
-    for i, name in ipairs(key) do list[i] = params.ident { name } end
     return errors.fail("usage",
         ("%s: %s has no unique index on (%s): a row that is there already could not be found"):format(fn, to,
-            table.concat(key, ", ")),
-        ("create unique index concurrently on %s (%s)"):format(to_relation, table.concat(list, ", ")))
+            quoted_list(key)),
+        ("create unique index concurrently on %s (%s)"):format(there.relation, M.list(key)))
+end
+
+---@class dbrun.batch.Moved what goes where
+---@field names string[] the columns
+---@field parts? string[] schema and name of the target
+---@field keys? string[] the columns by which a row is known there
+---@field oids? integer[] of the tables whose columns must not change
+---@field shape? string what they were
+
+---Compares the table that is walked with the one of a name in another database.
+---@param fn string "batch.copy"
+---@param walk dbrun.batch.Walk
+---@param source table a connection
+---@param target table a connection to the other database
+---@param name string
+---@param database string for people
+---@return dbrun.batch.Moved
+function M.compare(fn, walk, source, target, name, database)
+    local there <const> = M.table(target, name, ("%s: in %s the table"):format(fn, database))
+    local to <const> = "the table in " .. database
+    return {
+        names = M.moved(fn, M.of(source, walk.oid), M.of(target, there.oid), to, true), parts = there.parts,
+        keys = key_of(fn, walk, source, target, there, to),
+    }
 end
 
 ---Names as a list of quoted identifiers.

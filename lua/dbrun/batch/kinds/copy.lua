@@ -5,35 +5,22 @@ local core <const> = require "dbrun.core"
 local databases <const> = require "dbrun.batch.kinds.database"
 local define <const> = require "dbrun.batch.define"
 local errors <const> = require "dbrun.error"
-local params <const> = require "dbrun.db.params"
 local transfer <const> = require "dbrun.batch.kinds.transfer"
 
 local M = {}
 
 local FN <const> = "batch.copy"
 
-local function compare(definition, walk, source, target, to)
-    local key <const>, there <const> = {}, params.ident(definition.table)
-    for i, column in ipairs(walk.key) do key[i] = column.name end
-    local text <const> = "the table in " .. to.text
-    columns.oid(target, there, ("%s: in %s the table"):format(FN, to.text))
-    return {
-        names = columns.moved(FN, columns.of(source, walk.relation), columns.of(target, there), text, true),
-        keys = columns.key(FN, source, walk.relation, target, there, key, text),
-    }
-end
-
 local function work_of(definition, from, to)
     return function(walk)
         local moved
         return function(tx, chunk)
             return from.engine:transaction({ isolation = "read committed", read_only = true }, function(source)
-                moved = moved or compare(definition, walk, source, tx, to)
+                moved = moved or columns.compare(FN, walk, source, tx, definition.table, to.text)
                 transfer.pin(source)
                 local sql <const> = define.expand(definition, walk, ("select %s from %s where :chunk"):format(
                     columns.list(moved.names, walk.alias .. "."), transfer.table(walk)), chunk.open)
-                return transfer.send(source, sql, define.named(definition, chunk), tx, definition.table, moved.keys,
-                    moved.names)
+                return transfer.send(source, sql, define.named(definition, chunk), tx, moved)
             end)
         end
     end
@@ -47,8 +34,8 @@ local SIDE <const> = args.one_type_of("string", "userdata")
 ---the job's position stays in the target.
 ---@param options dbrun.batch.Options from (default: the configured database), to and table at least
 ---@return dbrun.batch.Definition
----Raises kind `usage` for options. Columns that are missing or have another type are told, of kind `usage`, when the job
----runs.
+---Raises kind `usage` for options. Columns that are missing or have another type are told, of kind `usage`, when the
+---job runs.
 ---```lua
 ---return batch.copy {
 ---    name = "orders-to-reports", table = "orders", to = "postgres://app@reports.example/shop",

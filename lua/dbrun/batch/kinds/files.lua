@@ -140,7 +140,8 @@ function M.take(pattern, job, notes, gzip)
     for number = 1, MOST do
         local path <const> = path_of(pattern, number)
         local lock_path <const> = path .. ".lock"
-        local file <const> = { path = path, key = process.host_name() .. ":" .. path, gzip = gzip, job = job, known = false }
+        local key <const> = process.host_name() .. ":" .. path
+        local file <const> = { path = path, key = key, gzip = gzip, job = job, known = false }
         local was_there <const> = fs.exists(lock_path)
         if was_there or not fs.exists(path) or noted(notes, file.key) then
             file.lock = fs.lock(lock_path)

@@ -98,7 +98,7 @@ function Source:open(conn, definition)
     local relation <const> = relation_of(conn, definition)
     make(conn, relation, self)
     local base <const> = walks.open(conn, {
-        fn = definition.fn, name = definition.name, relation = relation, key = { "n" }, params = {}, passes = 1,
+        fn = definition.fn, name = definition.name, table = relation, key = { "n" }, params = {}, passes = 1,
     })
     return setmetatable({ base = base, names = self.names, outer = definition.as }, WalkMeta)
 end
@@ -106,7 +106,7 @@ end
 ---Drops the table: the job is done, or forgotten, or begins anew.
 ---@param conn table
 ---@param definition dbrun.batch.Definition
-function Source:forget(conn, definition)
+function Source.forget(_, conn, definition)
     local relation <const> = relation_of(conn, definition)
     if conn:value(FOUND, relation) then conn:exec("drop table " .. relation) end
 end

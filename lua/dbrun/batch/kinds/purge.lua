@@ -1,15 +1,11 @@
 --- Jobs that delete rows.
 local args <const> = require "dbrun.args"
+local columns <const> = require "dbrun.batch.kinds.columns"
 local define <const> = require "dbrun.batch.define"
 local errors <const> = require "dbrun.error"
 local params <const> = require "dbrun.db.params"
 
 local M = {}
-
-local function target_of(options)
-    local target <const> = params.ident_of("batch.purge", "table", options.table)
-    return type(options.as) == "string" and target .. " as " .. params.ident { options.as } or target
-end
 
 ---Raises kind `usage` when all rows would be meant.
 ---@param fn string
@@ -36,7 +32,8 @@ function M.purge(options)
     args.check("batch.purge", "its argument", options, "table")
     args.check("batch.purge", "table", options.table, "string")
     return define.of("purge", options, {
-        run = ("delete from %s where :chunk"):format(target_of(options)),
+        run = ("delete from %s where :chunk"):format(columns.name(options.table)
+            .. (type(options.as) == "string" and " as " .. params.ident { options.as } or "")),
     })
 end
 

@@ -16,9 +16,10 @@ select pg_catalog.row_number() over (order by %s)::pg_catalog.int8 as n, %s
   from (select distinct %s from (%s
 ) q where %s) d]]
 
----The keys that a query finds as the source of a job: those that a table cannot be walked by, because they come out of a
----join or an aggregate. The query runs once, when the job starts; its keys are written into a table. `:chunk` in the
----job's run is `(id) in (those of the chunk)`, and `chunk:rows()` gives them. NULL is no key, and each key is taken once.
+---The keys that a query finds as the source of a job: those by which no table can be walked, because they come out of
+---a join or an aggregate. The query runs once, when the job starts; its keys are written into a table. `:chunk` in the
+---job's run is `(id) in (those of the chunk)`, and `chunk:rows()` gives them. NULL is no key, and each key is taken
+---once.
 ---@param sql string a SELECT; `:name` are values
 ---@param key string|string[] its columns that make the key
 ---@param values? table<string, any>

@@ -1,5 +1,5 @@
---- Rows that go to another database: as the text of a COPY, which no program reads in between, into a table there by its
---- key.
+--- Rows that go to another database: as the text of a COPY, which no program reads in between, into a table there by
+--- its key.
 local catalog <const> = require "dbrun.db.catalog"
 local upsert <const> = require("dbrun.seed.upsert").upsert
 
@@ -28,19 +28,17 @@ end
 ---@param sql string that returns the columns, in their order
 ---@param values table its parameters by name
 ---@param target table a transaction
----@param to string|string[] the table there
----@param keys string[] columns of its unique index
----@param columns string[]
+---@param moved dbrun.batch.Moved
 ---@return integer rows
-function M.send(tx, sql, values, target, to, keys, columns)
+function M.send(tx, sql, values, target, moved)
     local rows = 0
     local pieces <close> = tx:copy_out(sql, { raw = true, format = "text" }, values)
-    upsert(target, to, keys, function()
+    upsert(target, moved.parts, moved.keys, function()
         local piece <const> = pieces()
         -- A line break in a value is written as \n: each that there is ends a row.
         if piece then rows = rows + select(2, piece:gsub("\n", "")) end
         return piece
-    end, { columns = columns })
+    end, { columns = moved.names })
     return rows
 end
 
