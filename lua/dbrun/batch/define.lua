@@ -168,6 +168,25 @@ local function map(t)
     return out
 end
 
+---`table` may be a source, as batch.list gives it: it is the same as `source`.
+local function with_source(fn, options)
+    if type(options.table) == "table" and not options.source then
+        options = map(options)
+        options.source, options.table = options.table, nil
+    end
+    local source <const> = options.source
+    if type(source) ~= "table" then return options end
+    if type(source.open) ~= "function" then
+        fail(fn, "source is none", "batch.list, batch.csv and batch.query make one")
+    end
+    for _, name in ipairs { "where", "key", "ties", "nulls", "follow" } do
+        if options[name] ~= nil then
+            fail(fn, "%s is for a table, and source is %s", "the source says what is done", name, source.text)
+        end
+    end
+    return options
+end
+
 ---Checks the options of a job and makes its definition.
 ---@param kind string "run", or the kind's name
 ---@param options table
@@ -180,6 +199,7 @@ function M.of(kind, options, extra)
     local known <const> = map(rules.RULES)
     for name, rule in pairs(extra.options or {}) do known[name] = rule end
     args.check(fn, "its argument", options, "table")
+    options = with_source(fn, options)
     args.options(fn, options, known)
     check_required(fn, options, extra)
     check_params(fn, options.params or {})
@@ -192,6 +212,10 @@ function M.of(kind, options, extra)
     for name, value in pairs(rules.with_defaults(options)) do definition[name] = value end
     for _, name in ipairs { "params", "settings", "throttle", "critical" } do definition[name] = map(options[name]) end
     definition.run, definition.work = copy(options.run or extra.run), extra.work
+    local source <const> = definition.source
+    if source and source.work and type(definition.run) ~= "function" then
+        definition.work = source:work(definition) -- its run has no :chunk
+    end
     definition.passes, definition.assigned = options.passes or 2, assigned_of(options)
     statement.check(definition)
     definition.hash = hashes.of(definition, extra.hashed or {})

@@ -168,6 +168,7 @@ end
 ---@return dbrun.batch.Walk
 ---Raises an error of kind `usage` with the remedy for what cannot be walked.
 function M.open(conn, definition)
+    if definition.source then return definition.source:open(conn, definition) end
     local relation <const> = relation_of(conn, definition)
     check_children(conn, definition, relation)
     local entries <const>, index <const> = keys.of(definition, relation, facts.columns(conn, relation.oid),
@@ -196,6 +197,7 @@ local WORDS <const> = {
     { "collations", "the key's collation is %s now, and was %s: the order of rows is another one" },
     { "versions", "the version of the key's collation is %s now, and was %s: the order of rows may be another one "
         .. "(a new ICU or libc)" },
+    { "file", "the file has %s now, and had %s" },
 }
 
 ---What is different about the table since a job began; bounds from then mean nothing when something is.

@@ -32,6 +32,7 @@ function M.of(definition, hashed)
         local text <const> = text_of(definition[name])
         parts[#parts + 1] = ("%s %d:%s"):format(name, #text, text)
     end
+    if definition.source then parts[#parts + 1] = "source " .. definition.source.hash end
     return core.digest("sha256", table.concat(parts, "\n"))
 end
 
@@ -48,7 +49,7 @@ function M.texts(definition)
     end
     return {
         table = definition.table, key = definition.key and table.concat(definition.key, ", "),
-        where = definition.where, run = run,
+        where = definition.where, run = run, source = definition.source and definition.source.text,
     }
 end
 

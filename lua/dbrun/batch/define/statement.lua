@@ -63,7 +63,7 @@ function M.check(definition)
         refuse.check_where(definition, definition.where)
     end
     local run <const> = definition.run
-    if type(run) == "function" or run == nil then return end
+    if type(run) == "function" or run == nil or definition.work then return end
     local has_chunk = false
     for _, sql in ipairs(type(run) == "table" and run or { run }) do
         local names <const> = check_names(definition, "run", sql, IN_RUN)

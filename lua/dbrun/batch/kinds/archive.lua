@@ -110,7 +110,7 @@ local FORMATS <const> = {
 }
 
 local function job_of(env)
-    return ("%s, started %s"):format(env.job, env.started)
+    return ("%s, started %s"):format(env.name, env.started)
 end
 
 local function to_files(definition, to)

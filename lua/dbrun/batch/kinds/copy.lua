@@ -59,6 +59,7 @@ function M.copy(options)
         work = function(walk) return work_of(definition, from, to)(walk) end,
     })
     definition.hash = core.digest("sha256", ("%s\nfrom %s\nto %s"):format(definition.hash, from.text, to.text))
+    if not options.passes then definition.passes = 1 end -- what was copied fits as before
     definition.from, definition.to, definition.engine, definition.source_engine = from, to, to.engine, from.engine
     return definition
 end

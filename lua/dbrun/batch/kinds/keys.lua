@@ -2,8 +2,8 @@
 --- of the jobs' state, which is then walked by that number. `:chunk` in the job's run is `(id) in (those of the chunk)`.
 local catalog <const> = require "dbrun.db.catalog"
 local columns_of <const> = require("dbrun.batch.kinds.columns").list
-local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
+local jobs <const> = require "dbrun.batch.state.jobs"
 local params <const> = require "dbrun.db.params"
 local schema <const> = require "dbrun.batch.state.schema"
 local walks <const> = require "dbrun.batch.walk"
@@ -15,28 +15,48 @@ local SETTINGS <const> = { isolation = "read committed", read_only = false }
 
 -- ---- the table of keys ----
 
----@param conn table
----@param definition dbrun.batch.Definition
----@return string relation quoted
-local function relation_of(conn, definition)
-    local name <const> = "dbrun_batch_keys_" .. core.digest("sha256", definition.name):sub(1, 16)
-    return schema.place(conn).schema .. "." .. ident { name }
-end
+local STATE <const> = catalog.sql [[
+select {obj_description}(c.oid, 'pg_class') as text, extract(epoch from {clock_timestamp}())::{int8} as now
+  from {pg_class} c where c.oid {=} {to_regclass}($1)::{oid}]]
+local NOW <const> = catalog.sql "select extract(epoch from {clock_timestamp}())::{int8}"
 
-local FOUND <const> = catalog.sql "select {to_regclass}($1) is not null"
+---Seconds within which processes that start a job at the same time share its keys. Those of a start that has failed
+---later are made anew: they may be old.
+local FRESH <const> = 600
 
 -- Another process that makes it at the same time waits for this one at an index of the catalog, and finds it then.
 local THERE <const> = { ["42P07"] = true, ["23505"] = true }
 
+local function comment_of(source, at)
+    return ("%s, made %d"):format(source.hash, at)
+end
+
+---Can the table that is there be walked?
+local function is_good(conn, relation, source)
+    local found <const> = conn:one(STATE, relation)
+    if not found then return nil end
+    local hash <const>, at <const> = (found.text or ""):match "^(%x+), made (%d+)$"
+    return hash == source.hash and found.now - tonumber(at) < FRESH
+end
+
+local function drop(conn, relation)
+    local ok <const>, e <const> = pcall(conn.exec, conn, "drop table " .. relation)
+    if not ok and not (errors.is(e) and e.sqlstate == "42P01") then error(e, 0) end
+end
+
+---The job's row is not there yet: makes the table.
 local function make(conn, relation, source)
-    if conn:value(FOUND, relation) then return end
+    local good <const> = is_good(conn, relation, source)
+    if good then return end
+    if good == false then drop(conn, relation) end
     local ok <const>, e <const> = pcall(conn.transaction, conn, SETTINGS, function(tx)
         source.fill(tx, relation)
         tx:exec(("alter table %s add primary key (n)"):format(relation))
+        tx:exec(("comment on table %s is '%s'"):format(relation, comment_of(source, tx:value(NOW))))
     end)
     if ok then
         conn:exec("analyze " .. relation)
-    elseif not (errors.is(e) and THERE[e.sqlstate] and conn:value(FOUND, relation)) then
+    elseif not (errors.is(e) and THERE[e.sqlstate] and is_good(conn, relation, source)) then
         error(e, 0)
     end
 end
@@ -95,8 +115,14 @@ Source.__index = Source
 ---@param definition dbrun.batch.Definition
 ---@return dbrun.batch.KeysWalk
 function Source:open(conn, definition)
-    local relation <const> = relation_of(conn, definition)
-    make(conn, relation, self)
+    local place <const> = schema.place(conn)
+    local relation <const> = schema.keys(place, definition.name)
+    if not jobs.find(conn, definition.name, place) then
+        make(conn, relation, self)
+    elseif not conn:one(STATE, relation) then
+        errors.fail("usage", ("the job '%s' cannot go on: the table of its keys, %s, is gone"):format(definition.name,
+            relation), ("dbrun batch forget %s starts it anew"):format(definition.name))
+    end
     local base <const> = walks.open(conn, {
         fn = definition.fn, name = definition.name, table = relation, key = { "n" }, params = {}, passes = 1,
     })
@@ -107,8 +133,8 @@ end
 ---@param conn table
 ---@param definition dbrun.batch.Definition
 function Source.forget(_, conn, definition)
-    local relation <const> = relation_of(conn, definition)
-    if conn:value(FOUND, relation) then conn:exec("drop table " .. relation) end
+    local relation <const> = schema.keys(schema.place(conn), definition.name)
+    if conn:one(STATE, relation) then drop(conn, relation) end
 end
 
 ---@param fields table kind, text, hash, names, fill

@@ -115,7 +115,7 @@ end
 ---@param by_where boolean
 ---@return {bound: string[], fits: integer, looked: integer, final: boolean}? nil when nothing lies there
 function Bounds:step(tx, after, upto, size, look, by_where)
-    if self.walk.sql == false then return self.walk:next_bound(after, size) end
+    if self.walk.sql == false then return self.walk:next_bound(after, size, upto) end
     return ask(self, tx, self:step_sql(after == nil, by_where), { after = after, upto = upto, size = size, look = look })
 end
 
@@ -126,7 +126,7 @@ end
 ---@param keys integer
 ---@return {middle?: string[], bound?: string[]}?
 function Bounds:cut(tx, after, upto, keys)
-    if self.walk.sql == false then return self.walk:cut_bound(after, upto) end
+    if self.walk.sql == false then return self.walk:cut_bound(after, upto, keys) end
     return ask(self, tx, self.walk:cut(after == nil), { after = after, upto = upto, keys = keys })
 end
 

@@ -216,6 +216,8 @@ function M.forget(conn, name)
     conn:transaction(function(tx)
         tx:query(catalog.sql(("delete from %s where job {=} $1"):format(place.ranges)), name)
         tx:query(catalog.sql(("delete from %s where name {=} $1"):format(place.jobs)), name)
+        local keys <const> = schema.keys(place, name)
+        if tx:value(catalog.sql "select {to_regclass}($1) is not null", keys) then tx:exec("drop table " .. keys) end
     end)
 end
 

@@ -2,6 +2,7 @@
 --- No column that a chunk changes is in an index, and half of each page is free, so that a chunk's new row version needs
 --- no new index entry.
 local catalog = require "dbrun.db.catalog"
+local core = require "dbrun.core"
 local errors = require "dbrun.error"
 local ident = require("dbrun.db.params").ident
 
@@ -35,6 +36,14 @@ function M.place(conn)
         schema = ident { where }, jobs = ident { where, "dbrun_batch_jobs" },
         ranges = ident { where, "dbrun_batch_ranges" }, exists = found.has,
     }
+end
+
+---The table of keys of a job whose source is a list or a query.
+---@param place dbrun.batch.Place
+---@param name string of the job
+---@return string relation quoted
+function M.keys(place, name)
+    return place.schema .. "." .. ident { "dbrun_batch_keys_" .. core.digest("sha256", name):sub(1, 16) }
 end
 
 local TABLES <const> = [[

@@ -94,7 +94,7 @@ end
 local function watch_signals(run, walk)
     return signals.new {
         throttle = run.values.throttle, critical = run.values.critical, blind = run.definition.blind,
-        replicas = run.definition.replicas, oid = walk.oid, table = run.definition.table,
+        replicas = run.definition.replicas, oid = not run.store.bounds.apart and walk.oid or nil, table = run.definition.table,
         pids = function()
             local pids <const> = {}
             for _, worker in ipairs(run.workers) do pids[#pids + 1] = worker.backend end
@@ -102,6 +102,56 @@ local function watch_signals(run, walk)
         end,
         say = function(text) run:tell("message", { text = text }) end,
     }
+end
+
+---The work of a worker, which keeps what it needs from one chunk to the next: a kind its file, or what it knows of
+---columns. So each worker has its own.
+local function work_of(run, walk, engine)
+    local definition <const> = run.definition
+    local env <const> = {
+        engine = engine, place = run.store.place, name = definition.name, started = run.row.started,
+        notes = function(with)
+            local list <const> = {}
+            for _, range in ipairs(jobs.ranges(with, definition.name)) do list[#list + 1] = range.note end
+            return list
+        end,
+    }
+    run.env = env
+    return function() return define.compile(definition, walk, env) end
+end
+
+---The table that is walked, where it is.
+local function open_walk(conn, definition)
+    if not definition.source_engine then return walks.open(conn, definition) end
+    local source <close> = definition.source_engine:acquire()
+    return walks.open(source, definition)
+end
+
+---A job whose source is no table is over: what it walked is dropped, and there is nothing to open.
+local function is_over(run, conn, place)
+    local row <const> = run.definition.source and jobs.find(conn, run.definition.name, place)
+    if not row or row.state ~= "done" and row.state ~= "cancelled" then return false end
+    run.store, run.row = { place = place, name = row.name }, row
+    return true
+end
+
+---The job is done: what a kind or a source has made for it goes.
+---@param run dbrun.batch.Run
+function M.finish(run)
+    local definition <const> = run.definition
+    if not definition.finish and not definition.source then return end
+    local conn <close> = run.engine:acquire()
+    if definition.finish then definition.finish(conn, run.env) end
+    if definition.source then definition.source:forget(conn, definition) end
+end
+
+local function tell_begin(run, resumed, opts)
+    local row <const>, totals <const> = run.row, run.totals
+    run:tell("begin", {
+        name = row.name, resumed = resumed, pass = row.pass, total = row.estimate, workers = opts.workers or 1,
+        looked = totals.looked, rows = totals.rows, state = row.state, reason = row.reason,
+    })
+    if row.state == "done" or row.state == "cancelled" then run:ended(row.state) end
 end
 
 ---Opens all that a run needs, and starts or resumes the job.
@@ -135,7 +185,11 @@ function M.prepare(run, opts, engine)
     check_server(conn)
     run.optional = optional_settings(conn)
     local place <const> = schema.ensure(conn)
-    local walk <const> = walks.open(definition.source_engine or conn, definition)
+    if is_over(run, conn, place) then
+        run.totals = jobs.totals(conn, definition.name)
+        return tell_begin(run, true, opts)
+    end
+    local walk <const> = open_walk(conn, definition)
     run.store = { place = place, name = definition.name }
     run.store.bounds = bounds.new(walk, definition.params, definition.source_engine)
     run.health = watch_signals(run, walk)
@@ -143,28 +197,19 @@ function M.prepare(run, opts, engine)
     if run.hours then run.closed = define.hours.open(run.hours, conn) end
     local last <const> = conn:transaction(function(tx) return run.store.bounds:last(tx) end)
     local row <const>, resumed <const> = start.open(conn, place, {
-        name = definition.name, kind = definition.kind, source = definition.table or walk.relation,
+        name = definition.name, kind = definition.kind, source = definition.table or definition.source.text,
         texts = definition.texts, hash = definition.hash, identity = walk.identity,
         file_values = define.file_values(definition), estimate = estimate(run, conn, walk, opts), last = last,
         follow = definition.follow, adopt = opts.adopt,
     })
     run.row, run.state, run.reason, run.keeps = row, row.state, row.reason, row.keeps
+    if definition.source_engine then run.keeps = true end -- a copy leaves what it reads as it is
     run.store.bounds.values = define.named(definition, { started = row.started })
-    run.work = definition.work and definition.work(walk, {
-        engine = engine, place = place, name = definition.name, started = row.started,
-        notes = function(with)
-            local list <const> = {}
-            for i, range in ipairs(jobs.ranges(with, definition.name)) do list[i] = range.note end
-            return list
-        end,
-    }) or define.compile(definition, walk)
+    run.work_of = work_of(run, walk, engine)
     local totals <const> = jobs.totals(conn, definition.name)
     run.keys_before, run.rows_before, run.failed_before = totals.looked, totals.rows, totals.failed
-    run:tell("begin", {
-        name = definition.name, resumed = resumed, pass = row.pass, total = row.estimate, workers = opts.workers or 1,
-        looked = totals.looked, rows = totals.rows, state = row.state, reason = row.reason,
-    })
-    if row.state == "done" or row.state == "cancelled" then run:ended(row.state) end
+    run.totals = totals
+    tell_begin(run, resumed, opts)
 end
 
 return M

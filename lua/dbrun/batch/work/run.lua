@@ -214,6 +214,7 @@ local function finish(run)
         if not ok then core.log.write("warn", "batch: the job was not marked as stopped: " .. tostring(why)) end
         error(e, 0)
     end
+    if run.over == "done" then opening.finish(run) end
     local found
     if run.over == "done" and run.definition.where and not run.keeps and run.store.bounds.walk.sql ~= false then
         found = last_look.run(run)

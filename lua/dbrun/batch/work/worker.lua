@@ -36,8 +36,8 @@ Worker.__index = Worker
 function M.new(run, number)
     local store <const> = setmetatable({ me = ("%s/%d"):format(run.me, number) }, { __index = run.store })
     return setmetatable({
-        number = number, run = run, store = store, definition = run.definition, values = run.values, work = run.work,
-        size = sizes.new(run.values), pace = pace.new(task.now()), waited = {},
+        number = number, run = run, store = store, definition = run.definition, values = run.values,
+        work = run.work_of(number), size = sizes.new(run.values), pace = pace.new(task.now()), waited = {},
     }, Worker)
 end
 
