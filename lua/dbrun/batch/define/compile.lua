@@ -31,13 +31,22 @@ local function columns_of(definition, walk, columns)
     return table.concat(list, ", ")
 end
 
+---The columns of a source that reads its rows itself: names alone.
+local function names_of(definition, columns)
+    if columns == nil then return nil end
+    args.check(definition.fn, "chunk:rows: columns", columns, args.string_or_strings)
+    return type(columns) == "string" and { columns } or columns
+end
+
 ---Gives a chunk its method `rows`, which works as long as its transaction.
 local function add_rows(definition, walk, tx, chunk)
-    local locked <const> = definition.lock ~= false and " for no key update of " .. walk.alias or ""
+    local locked <const> = not walk.read and definition.lock ~= false and " for no key update of " .. walk.alias
+        or ""
     chunk.rows = function(self, columns)
         if self ~= chunk then
             errors.fail("usage", "chunk:rows: must be called on the chunk", "call it with ':', as chunk:rows(columns)")
         end
+        if walk.read then return walk:read(tx, chunk.after, chunk.upto, names_of(definition, columns)) end
         return tx:query(("select %s from %s as %s where %s %s%s"):format(columns_of(definition, walk, columns),
             walk.relation, walk.alias, statement.condition(definition, walk, chunk.open, true), walk:order(), locked),
             statement.named(definition, chunk))
