@@ -92,4 +92,117 @@ function M.job(options)
     return job_of(define.of("run", options))
 end
 
+-- ---- kinds: jobs with a run of ours ----
+
+---A job that deletes the rows that fit `where`. Each chunk is one statement, which commits with the position: each row
+---is deleted once, whatever crashes.
+---@param options dbrun.batch.Options table and where at least
+---@return dbrun.batch.Job
+---```lua
+---local job = batch.purge {
+---    name = "old-sessions", table = "session",
+---    where = "seen < :started - interval '90 days'", -- the job's start, on the server's clock
+---}
+---print(job.name)  --> old-sessions
+---```
+function M.purge(options)
+    return job_of(require("dbrun.batch.kinds.purge").of(options))
+end
+
+---A job that moves the rows that fit `where` out of a table.
+---To another table of the database (`to = "archive.orders"`) one statement moves them, exactly once.
+---To another database (`to` is an engine or an address) they are written by their key and committed there before they
+---are deleted here: nothing is lost, and what a crash repeats is the same row.
+---To files (`to = { file = "archive/orders-%w.csv.gz" }`, `format = "csv"` or `"jsonl"` when the name does not tell)
+---each worker writes its own (%w is its number, %h the machine), on the disk before the deletion commits; what a crash
+---leaves behind the last commit is cut off.
+---@param options dbrun.batch.Options table, where and to at least
+---@return dbrun.batch.Job
+---That a column is missing in the target is told, of kind `usage`, when the job runs.
+---```lua
+---local job = batch.archive {
+---    name = "orders-2019", table = "orders", where = "created_at < '2020-01-01'", to = "archive.orders",
+---}
+---print(job.name)  --> orders-2019
+---```
+function M.archive(options)
+    return job_of(require("dbrun.batch.kinds.archive").of(options))
+end
+
+---A job that copies the rows of a table, all or those that fit `where`, into the table of the same name in another
+---database. Rows that are there already are updated by their key. The job's state stands in the target: rows and
+---position commit together, so that each chunk is copied once. It is no snapshot: what is deleted in the source behind
+---the job's position stays in the target.
+---@param options dbrun.batch.Options from (default: the configured database), to and table at least
+---@return dbrun.batch.Job
+---Columns that are missing or have another type are told, of kind `usage`, when the job runs.
+---```lua
+---local job = batch.copy {
+---    name = "orders-to-reports", table = "orders", to = "postgres://app@reports.example/shop",
+---}
+---print(job.name)  --> orders-to-reports
+---```
+function M.copy(options)
+    return job_of(require("dbrun.batch.kinds.copy").of(options))
+end
+
+-- ---- sources: what a job walks instead of a table ----
+
+---Keys as the source of a job: scalars, or rows as `{ id = 7, region = "eu" }`. They are written into a table when the
+---job starts; `:chunk` in its run is `(id) in (those of the chunk)`, and `chunk:rows()` gives them. A key that stands
+---twice in the list is taken once.
+---@param list any[]
+---@param opts? {key?: string, types?: table<string, string>} key: the column that scalars are of (default "id"); types:
+---those of columns, where they are not bigint, double precision and text: `{ id = "uuid" }`
+---@return dbrun.batch.KeysSource
+---```lua
+---local job = batch.job {
+---    name = "recompute", source = batch.list { 4, 8, 15 },
+---    run = "update orders set cents = round(amount * 100) where :chunk",
+---}
+---print(job.name)  --> recompute
+---```
+function M.list(list, opts)
+    return require("dbrun.batch.kinds.list").source(list, opts)
+end
+
+---The keys that a query finds as the source of a job: those by which no table can be walked, because they come out of a
+---join or an aggregate. The query runs once, when the job starts; its keys are written into a table. `:chunk` in the
+---job's run is `(id) in (those of the chunk)`, and `chunk:rows()` gives them. NULL is no key, and each key is taken
+---once.
+---@param sql string a SELECT; `:name` are values
+---@param key string|string[] its columns that make the key
+---@param values? table<string, any>
+---@return dbrun.batch.KeysSource
+---What the server says of the query is told when the job starts.
+---```lua
+---local job = batch.job {
+---    name = "recount", source = batch.query("select distinct customer as id from orders", "id"),
+---    run = "update customer c set orders = (select count(*) from orders o where o.customer = c.id) where :chunk",
+---}
+---print(job.name)  --> recount
+---```
+function M.query(sql, key, values)
+    return require("dbrun.batch.kinds.query").source(sql, key, values)
+end
+
+---A CSV file as the source of a job: its records are walked instead of a table's rows. `run` as SQL has the columns as
+---`:name` and is run for each record; a function gets the records of a chunk from `chunk:rows()`. The job goes on where
+---it was, on the machine that has the file, as long as the file has not changed.
+---@param path string
+---@param opts? {header?: boolean|string[], types?: table, delimiter?: string, quote?: string, null?: string} as for
+---csv.reader
+---@return dbrun.batch.CsvSource
+---That the file is not there is told when the job runs.
+---```lua
+---local job = batch.job {
+---    name = "prices", source = batch.csv("prices.csv", { types = { id = "integer" } }),
+---    run = "update product set price = :price where id = :id",
+---}
+---print(job.name)  --> prices
+---```
+function M.csv(path, opts)
+    return require("dbrun.batch.kinds.csv").source(path, opts)
+end
+
 return M

@@ -166,21 +166,9 @@ local function target_of(to)
     return to_database, database, database.text
 end
 
----A job that moves the rows that fit `where` out of a table.
----To another table of the database (`to = "orders_archive"`) one statement moves them, exactly once.
----To another database (`to` is an engine or an address) they are written by their key and committed there before they
----are deleted here: nothing is lost, and what a crash repeats is the same row.
----To files (`to = { file = "archive/orders-%w.csv.gz" }`) each worker writes its own, on the disk before the deletion
----commits; what a crash leaves behind the last commit is cut off.
----@param options dbrun.batch.Options table, where and to at least
+---@param options table as for batch.archive
 ---@return dbrun.batch.Definition
----Raises kind `usage` for options. That a column is missing in the target is told, of kind `usage`, when the job runs.
----```lua
----return batch.archive {
----    name = "orders-2019", table = "orders", where = "created_at < '2020-01-01'", to = "archive.orders",
----}
----```
-function M.archive(options)
+function M.of(options)
     args.check(FN, "its argument", options, "table")
     args.check(FN, "table", options.table, "string")
     if options.to == nil then

@@ -28,20 +28,9 @@ end
 
 local SIDE <const> = args.one_type_of("string", "userdata")
 
----A job that copies the rows of a table, all or those that fit `where`, into the table of the same name in another
----database. Rows that are there already are updated by their key. The job's state stands in the target: rows and
----position commit together, so that each chunk is copied once. It is no snapshot: what is deleted in the source behind
----the job's position stays in the target.
----@param options dbrun.batch.Options from (default: the configured database), to and table at least
+---@param options table as for batch.copy
 ---@return dbrun.batch.Definition
----Raises kind `usage` for options. Columns that are missing or have another type are told, of kind `usage`, when the
----job runs.
----```lua
----return batch.copy {
----    name = "orders-to-reports", table = "orders", to = "postgres://app@reports.example/shop",
----}
----```
-function M.copy(options)
+function M.of(options)
     args.check(FN, "its argument", options, "table")
     args.check(FN, "table", options.table, "string")
     if options.to == nil then

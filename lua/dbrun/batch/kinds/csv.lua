@@ -206,15 +206,10 @@ local OPTIONS <const> = {
     null = "string",
 }
 
----A CSV file as the source of a job: its records are walked instead of a table's rows. `run` as SQL has the columns as
----`:name` and is run for each record; a function gets the records of a chunk from `chunk:rows()`. The job goes on where
----it was, on the machine that has the file, as long as the file has not changed.
 ---@param path string
----@param opts? {header?: boolean|string[], types?: table, delimiter?: string, quote?: string, null?: string} as for
----csv.reader
+---@param opts? table as for batch.csv
 ---@return dbrun.batch.CsvSource
----Raises kind `usage` for options; that the file is not there is told when the job runs.
-function M.csv(path, opts)
+function M.source(path, opts)
     args.check("batch.csv", "the path", path, args.path)
     opts = args.options("batch.csv", opts, OPTIONS)
     local parts <const> = {}

@@ -66,21 +66,10 @@ end
 
 local OPTIONS <const> = { key = "string", types = "table" }
 
----Keys as the source of a job: scalars, or rows as `{ id = 7, region = "eu" }`. They are written into a table when the
----job starts; `:chunk` in its run is `(id) in (those of the chunk)`, and `chunk:rows()` gives them. A key that stands
----twice in the list is taken once.
 ---@param list any[]
----@param opts? {key?: string, types?: table<string, string>} key: the column that scalars are of (default "id"); types:
----those of columns, where they are not bigint, double precision and text: `{ id = "uuid" }`
+---@param opts? table as for batch.list
 ---@return dbrun.batch.KeysSource
----Raises kind `usage` for an empty list, and for elements that are no keys or of several types.
----```lua
----return batch.job {
----    name = "recompute", source = batch.list { 4, 8, 15 },
----    run = "update orders set cents = round(amount * 100) where :chunk",
----}
----```
-function M.list(list, opts)
+function M.source(list, opts)
     args.check(FN, "its argument", list, "table")
     opts = args.options(FN, opts, OPTIONS)
     if #list == 0 then errors.usage(FN, "the list is empty") end

@@ -17,17 +17,9 @@ function M.check_where(fn, options)
     end
 end
 
----A job that deletes the rows that fit `where`: each chunk is one statement, which commits with the position, so that
----each row is deleted once, whatever crashes.
----@param options dbrun.batch.Options table and where at least
----@return dbrun.batch.Job
----```lua
----return batch.purge {
----    name = "old-sessions", table = "session",
----    where = "seen < :started - interval '90 days'", -- the job's start, on the server's clock
----}
----```
-function M.purge(options)
+---@param options table as for batch.purge
+---@return dbrun.batch.Definition
+function M.of(options)
     M.check_where("batch.purge", options)
     args.check("batch.purge", "its argument", options, "table")
     args.check("batch.purge", "table", options.table, "string")

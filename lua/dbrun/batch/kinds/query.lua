@@ -16,23 +16,11 @@ select pg_catalog.row_number() over (order by %s)::pg_catalog.int8 as n, %s
   from (select distinct %s from (%s
 ) q where %s) d]]
 
----The keys that a query finds as the source of a job: those by which no table can be walked, because they come out of
----a join or an aggregate. The query runs once, when the job starts; its keys are written into a table. `:chunk` in the
----job's run is `(id) in (those of the chunk)`, and `chunk:rows()` gives them. NULL is no key, and each key is taken
----once.
----@param sql string a SELECT; `:name` are values
----@param key string|string[] its columns that make the key
+---@param sql string
+---@param key string|string[]
 ---@param values? table<string, any>
 ---@return dbrun.batch.KeysSource
----Raises kind `usage` for arguments; what the server says of the query is told when the job starts.
----```lua
----return batch.job {
----    name = "recount",
----    source = batch.query("select customer as id from orders group by customer having count(*) > 1", "id"),
----    run = "update customer c set orders = (select count(*) from orders o where o.customer = c.id) where :chunk",
----}
----```
-function M.query(sql, key, values)
+function M.source(sql, key, values)
     args.check(FN, "the query", sql, "string")
     args.check(FN, "the key", key, args.string_or_strings)
     args.optional(FN, "the values", values, "table")
