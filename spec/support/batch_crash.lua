@@ -39,6 +39,28 @@ local function command(self, workers)
     }
 end
 
+---Starts the job, and kills its process once a session of the database is as said.
+---@param engine table
+---@param state string a condition on pg_stat_activity
+---@param goes_on? boolean the server does not notice, and commits what the process has sent
+---@param release? fun() ends what the session waits for
+function Crash:while_it(engine, state, goes_on, release)
+    local child = process.start(command(self))
+    local waiting = pg.eventually(20, function()
+        local result = child:wait(0)
+        if result then error("the job ended before its crash: " .. result.stdout .. result.stderr) end
+        return engine:value(("select pid from pg_stat_activity where datname = current_database() and pid <> "
+            .. "pg_backend_pid() and %s"):format(state))
+    end, "the wait of the chunk")
+    child:kill "KILL"
+    child:wait(10)
+    if not goes_on then engine:query("select pg_terminate_backend($1)", waiting) end
+    if release then release() end
+    pg.eventually(20, function()
+        return engine:value("select count(*) from pg_stat_activity where pid = $1", waiting) == 0
+    end, "the end of the killed worker's session")
+end
+
 local HOLD <const> = [[
 create or replace function hold() returns trigger language plpgsql as $$
 begin
@@ -61,20 +83,9 @@ function Crash:at(engine, relation, id, moment, goes_on)
         at_commit and "deferrable initially deferred" or ""))
     local conn <close> = engine:acquire()
     conn:query "select pg_advisory_lock(7)"
-    local child = process.start(command(self))
-    local waiting = pg.eventually(20, function()
-        local result = child:wait(0)
-        if result then error("the job ended before its crash: " .. result.stdout .. result.stderr) end
-        return engine:value [[select pid from pg_locks where locktype = 'advisory' and objid = 7 and not granted
-            and database = (select oid from pg_database where datname = current_database())]]
-    end, "the wait of the chunk")
-    child:kill "KILL"
-    child:wait(10)
-    if not goes_on then engine:query("select pg_terminate_backend($1)", waiting) end
-    conn:query "select pg_advisory_unlock(7)"
-    pg.eventually(20, function()
-        return engine:value("select count(*) from pg_stat_activity where pid = $1", waiting) == 0
-    end, "the end of the killed worker's session")
+    self:while_it(engine, "wait_event_type = 'Lock' and wait_event = 'advisory'", goes_on, function()
+        conn:query "select pg_advisory_unlock(7)"
+    end)
     engine:exec(("drop trigger hold on %s"):format(relation))
 end
 

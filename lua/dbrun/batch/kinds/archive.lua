@@ -113,13 +113,23 @@ local function job_of(env)
     return ("%s, started %s"):format(env.name, env.started)
 end
 
+---The workers of this run have ended: others may take their files.
+local function release(env)
+    for _, file in ipairs(env.files or {}) do file.lock:release() end
+    env.files = nil
+end
+
 local function to_files(definition, to)
     local write <const> = FORMATS[to.format]
     return function(walk, env)
         local file, moved
         return function(tx, chunk)
             local notes <const> = env.notes(tx)
-            file = file or files.take(to.file, job_of(env), notes, to.gzip)
+            if not file then
+                file = files.take(to.file, job_of(env), notes, to.gzip)
+                env.files = env.files or {}
+                table.insert(env.files, file)
+            end
             if not moved then
                 moved = { oids = { walk.oid }, shape = columns.shape(tx, { walk.oid }) }
                 moved.names = names_of(columns.of(tx, walk.oid))
@@ -189,7 +199,11 @@ function M.of(options)
     definition.hash = core.digest("sha256", definition.hash .. "\nto " .. text)
     definition.to = target
     if file then
-        definition.finish = function(conn, env) files.finish(file.file, job_of(env), env.notes(conn)) end
+        definition.close = release
+        definition.finish = function(conn, env)
+            release(env)
+            files.finish(file.file, job_of(env), env.notes(conn))
+        end
     end
     return definition
 end

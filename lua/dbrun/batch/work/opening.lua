@@ -162,7 +162,12 @@ end
 function M.open(run, opts)
     local definition <const> = run.definition
     local engine <const>, own <const> = engine_of(definition.engine, opts.workers or 1, definition.name)
-    local closing <const> = setmetatable({}, { __close = function() if own then engine:close() end end })
+    local closing <const> = setmetatable({}, {
+        __close = function()
+            if definition.close and run.env then definition.close(run.env) end
+            if own then engine:close() end
+        end,
+    })
     local ok <const>, e <const> = pcall(M.prepare, run, opts, engine)
     if not ok then
         if own then engine:close() end
