@@ -62,7 +62,8 @@ describe("a batch that deletes", function()
 
         it("moves each row once, whether a killed worker's chunk was committed or not", function()
             local crash <close> = crashes.new(url, [[return require("dbrun.batch").archive {
-                name = "a", table = "orders", where = "id <= 700", to = "old.orders", size = 100, lock_timeout = 0.9 }]])
+                name = "a", table = "orders", where = "id <= 700", to = "old.orders", size = 100,
+                lock_timeout = 0.9 }]])
             crash:at(engine, "orders", 150, "before")
             assert.same({ 900, 100 }, { count "orders", count "old.orders" })
             crash:at(engine, "orders", 250, "commit", true)

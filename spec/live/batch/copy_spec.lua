@@ -7,8 +7,8 @@ local servers = require "spec.support.servers"
 
 local TABLE <const> = [[
 create type mood as enum ('good', 'bad');
-create table orders (id int, region text collate "C", note text, price numeric(10, 2), mood mood, tags text[], raw bytea,
-    doc json, span interval, at timestamptz, f float8, twice int generated always as (id * 2) stored,
+create table orders (id int, region text collate "C", note text, price numeric(10, 2), mood mood, tags text[],
+    raw bytea, doc json, span interval, at timestamptz, f float8, twice int generated always as (id * 2) stored,
     primary key (region, id))]]
 local ROWS <const> = [[
 insert into orders (id, region, note, price, mood, tags, raw, doc, span, at, f)
