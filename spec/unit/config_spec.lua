@@ -37,8 +37,8 @@ describe("the configuration", function()
             c.DB_CONNECT_TIMEOUT, c.DB_STATEMENT_TIMEOUT, c.DB_STATEMENT_CACHE, c.SYNC_POOL_SIZE,
             c.REDIS_MAX_CONNECTIONS,
         })
-        assert.same({ "scripts/migrations", "scripts/seeds", "scripts/hooks" },
-            { c.DBRUN_MIGRATIONS_DIR, c.DBRUN_SEEDS_DIR, c.DBRUN_HOOKS_DIR })
+        assert.same({ "scripts/migrations", "scripts/seeds", "scripts/hooks", "scripts/batches" },
+            { c.DBRUN_MIGRATIONS_DIR, c.DBRUN_SEEDS_DIR, c.DBRUN_HOOKS_DIR, c.DBRUN_BATCHES_DIR })
         assert.is_nil(c.DATABASE_URL)
         assert.equal("postgresql://", c.async_database_url)
         assert.equal("postgresql://", c.sync_database_url)

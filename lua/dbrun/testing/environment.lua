@@ -10,7 +10,7 @@ local OTHER <const> = {
 }
 
 --- The project's own folders, which a .env that is not read may have set.
-local FOLDERS <const> = { "DBRUN_MIGRATIONS_DIR", "DBRUN_SEEDS_DIR", "DBRUN_HOOKS_DIR" }
+local FOLDERS <const> = { "DBRUN_MIGRATIONS_DIR", "DBRUN_SEEDS_DIR", "DBRUN_HOOKS_DIR", "DBRUN_BATCHES_DIR" }
 
 ---@param urls { database_url: string, redis_url: string }
 ---@param more? table<string, string|number|false> variables of the caller, on top
