@@ -5,7 +5,7 @@
 ---     for ... do p:add(1000) end
 ---
 --- Work that goes on where an earlier run has stopped says so (`start = 40000`): the rate and the remaining time are
---- those of this run.
+--- those of this run. Work that has to wait says so too (`p:wait "for the standby"`): that time is in neither.
 ---
 --- Raises nothing else.
 
@@ -18,6 +18,7 @@ local M = {}
 ---@class dbrun.progress.Options
 ---@field label string
 ---@field total? number|false the amount of work; without it neither percentage nor remaining time is shown
+---@field about? boolean the total is an estimate: it is shown as "~1,000", and left out when more was done
 ---@field start? number what was done before this run; default 0
 ---@field unit? string such as "rows"
 ---@field out? file*|table default io.stderr; a table has the methods write and flush
@@ -34,7 +35,7 @@ local AMOUNT <const> = {
     function(v) return type(v) == "number" and v >= 0 and v < math.huge end, "a number of at least 0",
 }
 local OPTIONS <const> = {
-    label = "string", total = args.or_false "number", start = AMOUNT, unit = "string", out = OUT, fd = args.integer,
+    label = "string", total = args.or_false "number", about = "boolean", start = AMOUNT, unit = "string", out = OUT, fd = args.integer,
     terminal = "boolean", interval = args.seconds, clock = "function",
 }
 
@@ -84,22 +85,32 @@ end
 --- The line as it is at a time of its clock.
 local function text_of(self, now)
     local elapsed = now - self.started
+    local worked = elapsed - self.waited - (self.waits_since and now - self.waits_since or 0)
     local unit = self.unit and (" " .. self.unit) or ""
-    local rate = elapsed > 0 and (self.done - self.start) / elapsed or 0
+    local rate = worked > 0 and (self.done - self.start) / worked or 0
+    local total = self.total
+    if self.about and total and self.done > total then total = false end
     local parts = {}
-    if self.total then
-        local share = self.total > 0 and self.done / self.total or 1
-        parts[1] = ("%s: %3.0f %%  %s/%s%s"):format(self.label, math.min(share, 1) * 100, M.number(self.done),
-            M.number(self.total), unit)
+    if total then
+        local share = total > 0 and self.done / total or 1
+        parts[1] = ("%s: %3.0f %%  %s/%s%s%s"):format(self.label, math.min(share, 1) * 100, M.number(self.done),
+            self.about and "~" or "", M.number(total), unit)
     else
         parts[1] = ("%s: %s%s"):format(self.label, M.number(self.done), unit)
+    end
+    if self.waits_for and not self.ended then
+        parts[2] = "waiting: " .. self.waits_for
+        return table.concat(parts, "  ")
     end
     if rate > 0 then parts[2] = ("%s/s"):format(M.number(rate)) end
     if self.ended then
         parts[#parts + 1] = "in " .. M.duration(elapsed)
-    elseif self.total and rate > 0 and self.done < self.total then
-        parts[#parts + 1] = M.duration((self.total - self.done) / rate) .. " left"
+        return table.concat(parts, "  ")
     end
+    if total and rate > 0 and self.done < total then
+        parts[#parts + 1] = M.duration((total - self.done) / rate) .. " left"
+    end
+    if self.noted then parts[#parts + 1] = self.noted end
     return table.concat(parts, "  ")
 end
 
@@ -142,6 +153,39 @@ function Progress:set(done)
     self.done = done
     local now = self.clock()
     if now - self.drawn_at >= self.interval then draw(self, now) end
+end
+
+--- Says what else there is to know: it stands at the end of the line from now on.
+---@param text? string nil: nothing any more
+---```lua
+---local bar = progress.new { label = "rows", total = 1000, out = io.tmpfile() } -- without `out`: standard error
+---bar:note "size 500"
+---bar:add(500)
+---bar:finish()
+---```
+function Progress:note(text)
+    args.self("note", self, meta, "a progress line", "progress")
+    args.optional("progress:note", "text", text, "string")
+    self.noted = text or false
+end
+
+--- Says that the work waits, and what for, in place of rate and remaining time: the time until the next call is in
+--- neither. It is drawn at once; where there is no terminal it is a line of its own.
+---@param text? string nil: the work goes on
+---```lua
+---local bar = progress.new { label = "rows", total = 1000, out = io.tmpfile() } -- without `out`: standard error
+---bar:wait "the standby is 12 s behind"
+---bar:wait() -- goes on
+---bar:finish()
+---```
+function Progress:wait(text)
+    args.self("wait", self, meta, "a progress line", "progress")
+    args.optional("progress:wait", "text", text, "string")
+    if self.ended or (text or false) == self.waits_for then return end
+    local now = self.clock()
+    if self.waits_since then self.waited = self.waited + now - self.waits_since end
+    self.waits_for, self.waits_since = text or false, text and now or false
+    draw(self, now)
 end
 
 --- Writes another line, such as a warning, without damaging the progress line.
@@ -201,7 +245,8 @@ function M.new(opts)
         label = opts.label, total = opts.total or false, unit = opts.unit or false, ended = false,
         out = opts.out or io.stderr, fd = fd,
         terminal = terminal, clock = clock, started = now, start = opts.start or 0,
-        done = opts.start or 0,
+        done = opts.start or 0, about = opts.about or false,
+        noted = false, waits_for = false, waits_since = false, waited = 0,
         interval = terminal and redraw_interval or opts.interval or 5, drawn_at = now,
     }, meta)
     if terminal then draw(self, now) end

@@ -48,6 +48,43 @@ describe("progress on a terminal", function()
         assert.are.equal("rows: 100 %  100,000/100,000  1,000/s  in 10 s\27[K\n", out.text:match("\r([^\r]*)$"))
     end)
 
+    it("says what the work waits for, and counts that time in neither the rate nor the remaining time", function()
+        local p, out, at = new { label = "rows", total = 1000, terminal = true }
+        local function last() return out.text:match("\r([^\r\27]*)[^\r]*$") end
+        at(1)
+        p:note "size 100"
+        p:set(100)
+        assert.equal("rows:  10 %  100/1,000  100/s  9.0 s left  size 100", last())
+        p:wait "a standby is behind"
+        assert.equal("rows:  10 %  100/1,000  waiting: a standby is behind", last())
+        at(50)
+        p:wait "a lock"
+        assert.equal("rows:  10 %  100/1,000  waiting: a lock", last())
+        at(101)
+        p:wait()
+        at(102)
+        p:set(200)
+        p:note()
+        assert.equal("rows:  20 %  200/1,000  100/s  8.0 s left  size 100", last())
+        at(110)
+        p:set(1000)
+        p:finish()
+        assert.equal("rows: 100 %  1,000/1,000  100/s  in 1:50", last())
+        p:wait "never"
+        assert.equal("rows: 100 %  1,000/1,000  100/s  in 1:50", last())
+    end)
+
+    it("marks a total that is an estimate, and leaves it out when more was done", function()
+        local p, out, at = new { label = "rows", total = 1000, about = true, terminal = true }
+        local function last() return out.text:match("\r([^\r\27]*)[^\r]*$") end
+        at(1)
+        p:set(500)
+        assert.equal("rows:  50 %  500/~1,000  500/s  1.0 s left", last())
+        at(2)
+        p:set(1500)
+        assert.equal("rows: 1,500  750/s", last())
+    end)
+
     it("is drawn at most ten times a second", function()
         local p, out, at = new { label = "x", total = 10000, terminal = true }
         for i = 1, 10000 do
