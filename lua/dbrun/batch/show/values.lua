@@ -1,0 +1,55 @@
+--- The values that a job works with, and where each comes from: what `dbrun batch set` said wins over the file, and the
+--- file over the defaults.
+local M = {}
+
+---@class dbrun.batch.Value
+---@field name string "size", "throttle.replication_lag"
+---@field value string
+---@field from "set"|"file"|"default"
+
+---The order in which people read them.
+local NAMES <const> = {
+    "size", "min", "max", "look", "target", "timeout", "duty", "rate", "hours", "lock_timeout", "on_error",
+    "max_failed", "passes",
+}
+
+---A value as `dbrun batch set` takes it.
+local function text_of(value)
+    if math.type(value) == "float" then return (("%.6g"):format(value)) end
+    if type(value) == "table" then return require("dbrun.command_line").json(value) end
+    return tostring(value)
+end
+
+local function add(into, name, value, from)
+    if type(value) == "table" and (name == "throttle" or name == "critical") then
+        for key, of in pairs(value) do add(into, ("%s.%s"):format(name, key), of, from) end
+        return
+    end
+    if value ~= nil then into[name] = { name = name, value = text_of(value), from = from } end
+end
+
+---@param job dbrun.batch.JobRow
+---@return dbrun.batch.Value[]
+function M.of(job)
+    local found <const> = {}
+    local file <const> = job.file_values or {}
+    local defaults <const> = require("dbrun.batch.define").DEFAULTS
+    for name, value in pairs(defaults) do add(found, name, value, "default") end
+    for name, value in pairs(file) do add(found, name, value, "file") end
+    for name, value in pairs(job.set_values or {}) do add(found, name, value, "set") end
+    if not found.timeout then -- it follows the target
+        local target <const> = tonumber(found.target and found.target.value)
+        if target then found.timeout = { name = "timeout", value = text_of(4 * target), from = found.target.from } end
+    end
+    local list <const>, rest <const> = {}, {}
+    for _, name in ipairs(NAMES) do
+        list[#list + 1] = found[name]
+        found[name] = nil
+    end
+    for name in pairs(found) do rest[#rest + 1] = name end
+    table.sort(rest)
+    for _, name in ipairs(rest) do list[#list + 1] = found[name] end
+    return list
+end
+
+return M

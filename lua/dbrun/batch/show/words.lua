@@ -1,0 +1,60 @@
+--- The words that the commands share: shares, spans, moments, what a job is called in a command.
+local cli = require "dbrun.command_line"
+
+local M = {}
+
+---A share, never rounded up to the whole: "41 %", "0.3 %", "99.9 %"; of nothing "-".
+---@param share? number 0 to 1
+---@return string
+function M.share(share)
+    if not share then return "-" end
+    if share >= 1 then return "100 %" end
+    local percent <const> = share * 100
+    if percent > 0 and percent < 1 or percent > 99 then return ("%.1f %%"):format(math.floor(percent * 10) / 10) end
+    return ("%d %%"):format(math.floor(percent))
+end
+
+---A rate of rows: "9,120 rows/s", "0.4 rows/s".
+---@param rate number
+---@return string
+function M.rate(rate)
+    if rate >= 10 then return cli.count(math.floor(rate + 0.5)) .. " rows/s" end
+    return ("%.1f rows/s"):format(rate)
+end
+
+---A moment on the clock of this machine.
+---@param epoch number seconds since 1970
+---@return string
+function M.moment(epoch)
+    return os.date("%Y-%m-%d %H:%M:%S", math.floor(epoch)) --[[@as string]]
+end
+
+---A key or a bound: "42", "(2024-01-01, 7)".
+---@param bound? string[]|string|number
+---@return string
+function M.key(bound)
+    if bound == nil then return "the start" end
+    if type(bound) ~= "table" then return cli.one_line(tostring(bound)) end
+    local parts <const> = {}
+    for i, part in ipairs(bound) do parts[i] = cli.one_line(tostring(part)) end
+    if #parts == 1 then return parts[1] end
+    return ("(%s)"):format(table.concat(parts, ", "))
+end
+
+---A name as a word of a shell's command line.
+---@param name string
+---@return string
+function M.quoted(name)
+    if name:find "^[%w_./:@%%+=-]+$" and name:sub(1, 1) ~= "-" then return name end
+    return ("'%s'"):format(cli.one_line(name):gsub("'", "'\\''"))
+end
+
+---A command with a job's name behind it.
+---@param command string "resume"
+---@param name string
+---@return string
+function M.command(command, name)
+    return ("dbrun batch %s %s"):format(command, M.quoted(name))
+end
+
+return M
