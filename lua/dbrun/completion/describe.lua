@@ -21,6 +21,7 @@ local M = {}
 --- The modules of the commands: what scripts/NAME.lua calls. `dbrun completion`, which
 --- asks, adds itself.
 M.COMMANDS = {
+    batch = function() return require "dbrun.batch.show.command" end,
     config = function() return require "dbrun.config.command" end,
     help = function() return require "dbrun.manual.command" end,
     init = function() return require "dbrun.start.command" end,

@@ -25,6 +25,9 @@ local function add_values(out, takes, choices, before)
         out[#out + 1] = { M.FOLDERS }
     elseif word == "key" then
         for _, key in ipairs(require "dbrun.config.keys".order) do out[#out + 1] = { before .. key } end
+    elseif word == "job" then
+        local ok <const>, files <const> = pcall(require "dbrun.batch.show.find".list)
+        for _, file in ipairs(ok and files or {}) do out[#out + 1] = { before .. file.stem } end
     elseif word == "topic" then
         for _, name in ipairs(require "dbrun.manual.library".topics()) do out[#out + 1] = { before .. name } end
     end

@@ -10,6 +10,7 @@ local NOTHING <const> = "it changes nothing: leave --dry-run out"
 local INSTEAD <const> = {
     migrate = "this shows what it would do: dbrun migrate plan",
     seed = "its own rolls all of it back: dbrun seed --dry-run",
+    batch = "its own reads what it would do: dbrun batch run NAME --dry-run",
     sql = "one transaction that is rolled back does it: dbrun sql \"begin; ...; rollback\"",
     redis = "nothing takes a command of Redis back: leave --dry-run out, or use --read-only",
     stack = "it starts, stops and removes servers of the project's own: leave --dry-run out",

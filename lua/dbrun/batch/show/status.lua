@@ -41,7 +41,7 @@ local function head(facts, options)
 end
 
 local function work(facts)
-    local of <const> = facts.definition and facts.definition.texts or facts.definition or {}
+    local of <const> = facts.definition or {}
     local list <const> = { { "table", facts.source } }
     for _, name in ipairs { "where", "run" } do
         if type(of[name]) == "string" then list[#list + 1] = { name, of[name] } end

@@ -28,19 +28,22 @@ local function add(into, name, value, from)
     if value ~= nil then into[name] = { name = name, value = text_of(value), from = from } end
 end
 
+---The defaults, some of which follow what was said.
+local function defaults_of(file, set)
+    local said <const> = {}
+    for name, value in pairs(file) do said[name] = value end
+    for name, text in pairs(set) do said[name] = tonumber(text) or text end
+    return require("dbrun.batch.define.rules").with_defaults(said)
+end
+
 ---@param job dbrun.batch.JobRow
 ---@return dbrun.batch.Value[]
 function M.of(job)
     local found <const> = {}
-    local file <const> = job.file_values or {}
-    local defaults <const> = require("dbrun.batch.define").DEFAULTS
-    for name, value in pairs(defaults) do add(found, name, value, "default") end
+    local file <const>, set <const> = job.file_values or {}, job.set_values or {}
+    for name, value in pairs(defaults_of(file, set)) do add(found, name, value, "default") end
     for name, value in pairs(file) do add(found, name, value, "file") end
-    for name, value in pairs(job.set_values or {}) do add(found, name, value, "set") end
-    if not found.timeout then -- it follows the target
-        local target <const> = tonumber(found.target and found.target.value)
-        if target then found.timeout = { name = "timeout", value = text_of(4 * target), from = found.target.from } end
-    end
+    for name, value in pairs(set) do add(found, name, value, "set") end
     local list <const>, rest <const> = {}, {}
     for _, name in ipairs(NAMES) do
         list[#list + 1] = found[name]
