@@ -1,5 +1,6 @@
 --- What is known of a job, all of it from the database: its file may be on another machine.
 local catalog = require "dbrun.db.catalog"
+local core = require "dbrun.core"
 local jobs = require "dbrun.batch.state.jobs"
 local share = require "dbrun.batch.show.share"
 local values = require "dbrun.batch.show.values"
@@ -37,11 +38,11 @@ local M = {}
 ---@field attempts? integer
 
 ---Seconds since 1970 of a time as an engine gives it.
----@param when? string|number
+---@param when any
 ---@return number?
 function M.epoch(when)
     if when == nil then return nil end
-    if type(when) == "number" then return when end
+    if type(when) ~= "string" then return type(when) == "number" and when or nil end
     local ok <const>, us <const> = pcall(require("dbrun.time").parse, when)
     return ok and us / 1e6 or nil
 end
@@ -69,11 +70,12 @@ function M.failed_of(ranges)
     local list <const> = {}
     for _, range in ipairs(ranges) do
         if range.state == "failed" then
-            local e <const> = range.error or {}
-            list[#list + 1] = {
-                range = range.id, first = range.position or range.first, last = range.last, key = e.key,
-                sqlstate = e.sqlstate, message = e.message, at = e.at, attempts = e.attempts,
-            }
+            local e <const>, one = range.error or {}, nil
+            one = { range = range.id, first = range.position or range.first, last = range.last }
+            for _, name in ipairs { "key", "sqlstate", "message", "at", "attempts" } do
+                if e[name] ~= core.null then one[name] = e[name] end
+            end
+            list[#list + 1] = one
         end
     end
     return list

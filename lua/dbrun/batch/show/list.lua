@@ -22,7 +22,7 @@ function M.jobs(all)
         local remark = job.reason and cli.one_line(job.reason)
         if not remark and job.state == "running" then
             remark = workers == 0 and "no worker" or cli.plural(workers, "worker")
-            if job.left then remark = ("%s, %s left"):format(remark, cli.duration(job.left)) end
+            if job.left then remark = ("%s, %s left"):format(remark, words.span(job.left)) end
         end
         if job.totals.failed > 0 then
             remark = ("%s%s failed"):format(remark and remark .. "; " or "", cli.plural(job.totals.failed, "range"))
@@ -45,13 +45,13 @@ function M.errors(failed, name)
             or ("behind %s up to %s"):format(words.key(one.first), words.key(one.last))
         local at <const> = facts.epoch(one.at)
         local about <const> = {}
-        if one.sqlstate then about[#about + 1] = "SQLSTATE " .. cli.one_line(one.sqlstate) end
-        if one.attempts then
+        if words.text(one.sqlstate) then about[#about + 1] = "SQLSTATE " .. words.text(one.sqlstate) end
+        if math.type(one.attempts) == "integer" then
             about[#about + 1] = one.attempts == 1 and "tried once" or ("tried %d times"):format(one.attempts)
         end
         if at then about[#about + 1] = words.moment(at) end
         cli.report(style.bold(place), "  ", style.dim(table.concat(about, ", ")))
-        cli.report("  ", cli.one_line(one.message or "no message was kept"))
+        cli.report("  ", words.text(one.message) or "no message was kept")
     end
     cli.report(("%s; %s opens %s again"):format(cli.plural(#failed, "failed range"), words.command("retry", name),
         #failed == 1 and "it" or "them"))
@@ -64,10 +64,8 @@ function M.log(events, name)
     local rows <const> = {}
     for i, event in ipairs(events) do
         local at <const> = facts.epoch(event.at)
-        rows[i] = {
-            at and words.moment(at) or "", cli.one_line(tostring(event.what or "")),
-            cli.one_line(tostring(event.who or "")), event.text and cli.one_line(tostring(event.text)) or "",
-        }
+        rows[i] = { at and words.moment(at) or "", words.text(event.what) or "", words.text(event.who) or "",
+            words.text(event.text) or "" }
     end
     for _, line in ipairs(cli.table(rows)) do cli.report(line) end
 end

@@ -35,7 +35,7 @@ local function head(facts, options)
     local spent <const> = facts.started and (facts.ended or facts.now) - facts.started
     if spent then
         text = ("%s  %s %s, %s"):format(text, "started", words.moment(facts.started), facts.ended
-            and "ended after " .. cli.duration(math.max(0, spent)) or cli.duration(math.max(0, spent)) .. " ago")
+            and "ended after " .. words.span(spent) or words.span(spent) .. " ago")
     end
     return text
 end
@@ -56,7 +56,7 @@ local function done_text(facts)
     local looked = cli.plural(t.looked, "key") .. " looked at"
     if facts.estimate then looked = ("%s of ~%s"):format(looked, cli.count(facts.estimate)) end
     text[#text + 1] = looked
-    if facts.left then text[#text + 1] = "about " .. cli.duration(facts.left) .. " left" end
+    if facts.left then text[#text + 1] = "about " .. words.span(facts.left) .. " left" end
     return text
 end
 

@@ -23,6 +23,9 @@ local function plain(one)
     local out <const> = {}
     for key, value in pairs(one) do out[key] = value end
     out.newest, out.events = nil, nil
+    for _, key in ipairs { "started", "ended", "now" } do
+        out[key] = out[key] and os.date("!%Y-%m-%dT%H:%M:%SZ", math.floor(out[key]))
+    end
     for _, key in ipairs { "workers", "failed", "values" } do out[key] = json.array(out[key]) end
     for _, worker in ipairs(out.workers) do
         worker.durations, worker.sizes = json.array(worker.durations), json.array(worker.sizes)
