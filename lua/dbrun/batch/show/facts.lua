@@ -7,7 +7,7 @@ local values = require "dbrun.batch.show.values"
 
 local M = {}
 
----@class dbrun.batch.Worker
+---@class dbrun.batch.SeenWorker
 ---@field owner string "host:pid/worker"
 ---@field range integer
 ---@field chunk integer its number in the range
@@ -23,7 +23,7 @@ local M = {}
 ---@field state string
 ---@field now number the server's clock, in seconds since 1970
 ---@field totals table see jobs.totals
----@field workers dbrun.batch.Worker[]
+---@field workers dbrun.batch.SeenWorker[]
 ---@field failed dbrun.batch.Failed[]
 ---@field values dbrun.batch.Value[]
 

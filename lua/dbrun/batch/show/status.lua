@@ -112,8 +112,8 @@ local function add_workers(lines, facts, options)
         add_drawing(lines, options, worker, LABEL + 4)
     end
     if gone > 0 then
-        add(lines, options, #here == 0 and "left" or "",
-            ("%s of workers that have ended: taken up by the next"):format(cli.plural(gone, "range")))
+        add(lines, options, "left", ("%s of workers that have ended: taken up by the next"):format(
+            cli.plural(gone, "range")))
     end
     if #here == 0 and facts.newest then
         add(lines, options, "last", "chunks of the range that moved last")

@@ -65,10 +65,12 @@ function on.begin(self, event)
         self:line(("%s goes on where it was%s"):format(self.name, event.share and ", at " .. words.share(event.share)
             or ""))
     end
-    self.bar = progress.new {
+    local options <const> = {
         label = self.name, total = event.total or false, about = not event.counted, unit = "rows",
-        start = event.done or 0, interval = self.interval,
+        start = event.done or 0,
     }
+    for key, value in pairs(self.options) do options[key] = value end
+    self.bar = progress.new(options)
     self:draw()
 end
 
@@ -120,7 +122,8 @@ Teller.__index = Teller
 ---A line of its own.
 function Teller:line(text)
     if self.bar then return self.bar:line(text) end
-    cli.note(text)
+    local out <const> = self.options.out
+    if out then out:write(text, "\n") else cli.note(text) end
 end
 
 function Teller:draw()
@@ -136,11 +139,11 @@ end
 
 ---Progress on standard error.
 ---@param name string of the job
----@param interval? number seconds between plain lines
+---@param options? dbrun.progress.Options where and how it is drawn
 ---@return dbrun.batch.Teller
-function M.text(name, interval)
+function M.text(name, options)
     local self <const> = setmetatable({
-        name = cli.one_line(name), interval = interval, workers = 1, pass = 1, failed = 0, waits = {}, size = false,
+        name = cli.one_line(name), options = options or {}, workers = 1, pass = 1, failed = 0, waits = {}, size = false,
     }, Teller)
     self.on = function(event)
         local take <const> = on[event.what]
