@@ -60,7 +60,7 @@ describe("dbrun batch", function()
     it("makes the tables, or prints their SQL", function()
         local printed = out("init", "--print")
         assert.matches("create table \"public\".\"dbrun_batch_jobs\"", printed, 1, true)
-        assert.equal("true", sql "select to_regclass('dbrun_batch_jobs') is null")
+        assert.equal("t", sql "select to_regclass('dbrun_batch_jobs') is null")
         engine:exec(printed)
         assert.matches("were there", out "init")
         engine:exec "drop table dbrun_batch_jobs, dbrun_batch_ranges; create schema ops"
