@@ -164,50 +164,45 @@ describe("the progress of a run", function()
     it("is one line on a terminal: share, rate, size, what it waits for, what is left without the waits", function()
         local t, out, at = teller(true)
         local function last() return out.text:match "\r([^\r\27]*)[^\r]*$" end
-        t.on { what = "begin", name = "job", total = 1000, workers = 2, pass = 1 }
+        t.on { what = "begin", name = "job", total = 1000, workers = 2, pass = 1, looked = 0, rows = 0 }
         at(1)
-        t.on { what = "chunk", worker = 1, rows = 100, size = 100, number = 1, attempt = 1 }
+        t.on { what = "chunk", worker = 1, rows = 100, size = 100, keys = 100 }
         assert.equal("job:  10 %  100/~1,000 rows  100/s  9.0 s left  size 100", last())
-        t.on { what = "wait", worker = 1, text = "standby b is 12 s behind, limit 5" }
-        at(1.2)
-        t.on { what = "chunk", worker = 2, rows = 20, size = 50, number = 2, attempt = 1 }
-        assert.equal("job:  12 %  120/~1,000 rows  100/s  8.8 s left  size 50  1 of 2 wait: standby b", last():sub(1, 79))
-        t.on { what = "wait", worker = 2, text = "a\27[31m lock" }
-        assert.equal("job:  12 %  120/~1,000 rows  waiting: standby b is 12 s behind, limit 5", last())
+        t.on { what = "wait", worker = 1, text = "standby b is 12 s behind\27[31m" }
+        assert.equal("job:  10 %  100/~1,000 rows  waiting: standby b is 12 s behind\\x1b[31m", last())
         at(100)
         t.on { what = "go", worker = 1 }
-        at(101.8)
-        t.on { what = "chunk", worker = 2, rows = 180, size = 50, number = 3, attempt = 1 }
-        assert.equal("job:  30 %  300/~1,000 rows  100/s  7.0 s left  size 50", last())
+        at(101)
+        t.on { what = "chunk", worker = 2, rows = 1, size = 50, keys = 200 }
+        assert.equal("job:  20 %  200/~1,000 rows  100/s  8.0 s left  101 changed  size 50", last())
+        t.on { what = "retry", worker = 2, text = "lock not available", holder = "row locked by pid 8", sqlstate = "55P03" }
+        assert.equal("job:  20 %  200/~1,000 rows  waiting: row locked by pid 8 (SQLSTATE 55P03)", last())
+        at(102)
+        t.on { what = "look", rows = 400, looked = 400 } -- other machines, too
+        assert.equal("job:  40 %  400/~1,000 rows  waiting: row locked by pid 8 (SQLSTATE 55P03)", last())
         t.on { what = "failed", key = { "7\n" }, sqlstate = "22003", message = "out\27 of range" }
         assert.matches("\r\27[Kjob: failed: key 7\\x0a: out\\x1b of range (SQLSTATE 22003)\n", out.text, 1, true)
         t.on { what = "end", state = "done" }
-        assert.equal("job:  30 %  300/~1,000 rows  100/s  in 1:42", last())
+        assert.equal("job:  40 %  400/~1,000 rows  200/s  in 1:42", last())
         assert.is_nil(out.text:find "\27%[31m")
     end)
 
     it("is plain lines elsewhere, at once when its state changes", function()
         local t, out, at = teller(false)
-        t.on { what = "begin", name = "job", total = 1000, counted = true, workers = 1, pass = 1, resumed = true }
+        t.on { what = "begin", name = "job", total = 1000, workers = 1, pass = 1, resumed = true, looked = 500, rows = 500 }
         at(1)
-        t.on { what = "chunk", worker = 1, rows = 100, size = 100 }
+        t.on { what = "chunk", worker = 1, rows = 100, size = 100, keys = 100 }
         t.on { what = "wait", worker = 1, text = "a lock" }
         t.on { what = "go", worker = 1 }
+        t.on { what = "retry", worker = 1, text = "row locked by pid 812", sqlstate = "55P03", pause = 0.5 }
         t.on { what = "pass", pass = 2 }
         t.on { what = "message", text = "the standby b is gone" }
         t.close(t)
         assert.equal("job goes on where it was\n"
-            .. "job:  10 %  100/1,000 rows  waiting: a lock\n"
-            .. "job:  10 %  100/1,000 rows  100/s  9.0 s left  size 100\n"
+            .. "job:  60 %  600/~1,000 rows  waiting: a lock\n"
+            .. "job:  60 %  600/~1,000 rows  100/s  4.0 s left  size 100\n"
             .. "job: pass 2, over what came behind\njob: the standby b is gone\n"
-            .. "job:  10 %  100/1,000 rows  100/s  in 1.0 s\n", out.text)
-    end)
-
-    it("says the retries of a chunk", function()
-        local t, out = teller(false)
-        t.on { what = "begin", workers = 1 }
-        t.on { what = "retry", worker = 1, text = "row locked by pid 812", sqlstate = "55P03", pause = 0.5 }
-        assert.equal("job: 0 rows  waiting: row locked by pid 812 (SQLSTATE 55P03)\n", out.text)
+            .. "job:  60 %  600/~1,000 rows  100/s  in 1.0 s\n", out.text)
     end)
 
     it("is JSON with a line an event", function()

@@ -9,16 +9,14 @@ local words = require "dbrun.batch.show.words"
 
 local M = {}
 
----The engine of a job: its own, or that of the configuration.
+---The database of a job: its own, or that of the configuration.
 ---@param job dbrun.batch.Definition
 ---@return table|userdata engine
-function M.engine(job)
-    return job.engine or require("dbrun.db").async
-end
-
----Refuses a protected database that was not named.
-local function check_target(args, engine)
-    require("dbrun.target").check(engine, config.async_database_url, args.target)
+---@return string url
+local function database(job)
+    local own <const> = job.engine
+    if type(own) == "string" then return require("dbrun.db").engine { url = own, size = 1, overflow = 0 }, own end
+    return own or require("dbrun.db").async, config.async_database_url
 end
 
 ---A job that somebody has paused: its workers wait, and so does this run.
@@ -36,60 +34,72 @@ local function tell_paused(engine, name)
     cli.note(("  it waits until: %s"):format(words.command("resume", name)))
 end
 
----The last words about a run.
-local function show_end(ended, name, again)
+local STATUS <const> = { SIGINT = 130, SIGTERM = 143 }
+
+---The last words about a run: what came of it.
+local function outcome(ended, name, again, before)
+    local shown <const> = cli.one_line(name)
+    if before == "done" or before == "cancelled" then
+        return ("%s %s; %s lets a run start anew"):format(shown, before == "done" and "was done already"
+            or "was cancelled", words.command("forget", name))
+    end
     local what <const> = ("%s in %s, %s"):format(cli.plural(ended.rows or 0, "row"),
         cli.plural(ended.chunks or 0, "chunk"), cli.duration(ended.seconds or 0))
-    local shown <const>, failed <const> = cli.one_line(name), ended.failed or 0
-    if ended.state == "done" then
-        cli.report(("%s is done: %s"):format(shown, what))
-    elseif ended.state == "cancelled" then
-        cli.report(("%s was cancelled: %s"):format(shown, what))
-    elseif ended.state == "stopped" then
-        cli.report(("%s has stopped: %s%s"):format(shown, what, ended.why and "; " .. cli.one_line(ended.why) or ""))
-    else
-        cli.report(("%s is not finished: %s%s"):format(shown, ended.share and words.share(ended.share) .. ", " or "",
-            what))
-        cli.report("  it goes on with: ", again)
-    end
+    local why <const> = ended.why and ": " .. cli.one_line(ended.why) or ""
+    if ended.state == "done" then return ("%s is done: %s"):format(shown, what) end
+    if ended.state == "cancelled" then return ("%s was cancelled: %s"):format(shown, what) end
+    if ended.state == "stopped" then return ("%s has stopped%s (%s)"):format(shown, why, what) end
+    return ("%s is not finished: %s%s\n  %s%s"):format(shown, ended.share and words.share(ended.share) .. ", " or "",
+        what, ended.state == "interrupted" and "interrupted; " or "", "it goes on with: " .. again)
+end
+
+local function show_end(ended, name, again, before)
+    cli.report(outcome(ended, name, again, before))
     if ended.found and ended.found > 0 then
         cli.report(("  %s came behind: does the application write such rows? %s counts them"):format(
             cli.plural(ended.found, "row"), words.command("check", name)))
     end
-    if failed > 0 then
-        cli.report(("  %s failed: %s shows why, %s opens them again"):format(cli.plural(failed, "range"),
+    if (ended.failed or 0) > 0 then
+        cli.report(("  %s failed: %s shows why, %s opens them again"):format(cli.plural(ended.failed, "range"),
             words.command("errors", name), words.command("retry", name)))
     end
 end
 
----0 when it is done or ended by --for or --limit.
+---0 when it is done, or ended by --for or --limit.
 local function status_of(ended)
+    if ended.signal then return STATUS[ended.signal] or cli.FAILED end
     if ended.state == "cancelled" or ended.state == "stopped" then return cli.FAILED end
     return (ended.failed or 0) > 0 and ended.state == "done" and cli.FAILED or cli.OK
 end
 
 ---@param args table of the command line
 ---@return integer status
+local function try(args, job)
+    local look <const> = require "dbrun.batch.look"
+    if args.try then
+        local engine <const>, url <const> = database(job)
+        require("dbrun.target").check(engine, url, args.target)
+    end
+    local opts <const> = { format = args.format, force = args.force, count = args.count }
+    return (args.try and look.try or look.dry_run)(job, opts) or cli.OK
+end
+
+---@param args table of the command line
+---@return integer status
 function M.run(args)
     local job <const> = find.job(args.name)
-    local engine <const> = M.engine(job)
-    if args.dry_run or args.try then
-        local look <const> = require "dbrun.batch.look"
-        if args.try then check_target(args, engine) end
-        local opts <const> = { format = args.format, force = args.force, count = args.count }
-        return (args.try and look.try or look.dry_run)(job, opts) or cli.OK
-    end
-    check_target(args, engine)
+    if args.dry_run or args.try then return try(args, job) end
     local text <const>, again <const> = args.format == "text", words.command("run", args.name)
     if text then
-        cli.report("Target: ", cli.style(1).bold(require("dbrun.target").describe(engine, config.async_database_url)))
+        local engine <const>, url <const> = database(job)
+        cli.report("Target: ", cli.style(1).bold(require("dbrun.target").describe(engine, url)))
         io.stdout:flush()
         tell_paused(engine, job.name)
     end
     local teller <const> = text and tell.text(job.name) or tell.json()
     local ok <const>, ended <const> = pcall(require("dbrun.batch.work.run").start, job, {
         workers = args.workers, limit = args.limit, seconds = args.seconds, adopt = args.adopt, force = args.force,
-        count = args.count, reconnect = args.reconnect, on = teller.on,
+        count = args.count, reconnect = args.reconnect, target = args.target, signals = true, on = teller.on,
     })
     teller:close()
     if not ok then
@@ -98,7 +108,7 @@ function M.run(args)
         end
         error(ended, 0)
     end
-    if text then show_end(ended, job.name, again) end
+    if text then show_end(ended, job.name, again, teller.state) end
     return status_of(ended)
 end
 

@@ -8,6 +8,7 @@ local M = {}
 
 ---@class dbrun.batch.Teller
 ---@field on fun(event: table) takes an event of the run
+---@field state? string of the job when the run began
 ---@field close fun(self) ends the line
 
 ---What JSON can hold of an event.
@@ -32,63 +33,56 @@ function M.json()
     }
 end
 
----What all workers wait for, when no one works.
-local function waiting(self)
-    local text, n = nil, 0
-    for worker = 1, self.workers do
-        local of <const> = self.waits[worker]
-        if not of then return nil end
-        text, n = text or of, n + 1
-    end
-    return n > 0 and text or nil
-end
-
 ---What stands behind the numbers.
 local function note(self)
     local parts <const> = {}
     if self.pass > 1 then parts[#parts + 1] = ("pass %d"):format(self.pass) end
+    if self.rows ~= self.keys then parts[#parts + 1] = cli.count(self.rows) .. " changed" end
     if self.size then parts[#parts + 1] = "size " .. cli.count(self.size) end
-    local some, n
-    for worker = 1, self.workers do
-        if self.waits[worker] then some, n = some or self.waits[worker], (n or 0) + 1 end
-    end
-    if n then parts[#parts + 1] = ("%d of %d wait: %s"):format(n, self.workers, some) end
     if self.failed > 0 then parts[#parts + 1] = cli.plural(self.failed, "range") .. " failed" end
+    if self.again then parts[#parts + 1] = self.again end
     return #parts > 0 and table.concat(parts, "  ") or nil
+end
+
+local function code(event)
+    return event.sqlstate and (" (SQLSTATE %s)"):format(event.sqlstate) or ""
 end
 
 local on <const> = {}
 
 function on.begin(self, event)
-    self.workers, self.pass = event.workers or 1, event.pass or 1
-    if event.resumed then
-        self:line(("%s goes on where it was%s"):format(self.name, event.share and ", at " .. words.share(event.share)
-            or ""))
-    end
+    self.pass, self.state = event.pass or 1, event.state
+    if event.state == "done" or event.state == "cancelled" then return end
+    self.keys, self.rows, self.before = event.looked or 0, event.rows or 0, event.looked or 0
     local options <const> = {
-        label = self.name, total = event.total or false, about = not event.counted, unit = "rows",
-        start = event.done or 0,
+        label = self.name, total = self.pass == 1 and event.total or false, about = true, unit = "rows",
+        start = self.keys,
     }
     for key, value in pairs(self.options) do options[key] = value end
+    if event.resumed then self:line(("%s goes on where it was"):format(self.name)) end
     self.bar = progress.new(options)
-    self:draw()
 end
 
 function on.chunk(self, event)
-    self.waits[event.worker] = nil
-    self.size = event.size or self.size
-    self:draw()
-    if self.bar then self.bar:add(event.rows) end
+    self.size, self.again = event.size or self.size, nil
+    self.rows = self.rows + event.rows
+    self:go_on()
+    self:set(event.keys and self.before + event.keys or self.keys + event.rows)
+end
+
+---What all machines together have done.
+function on.look(self, event)
+    self.rows = event.rows
+    self:set(event.looked)
 end
 
 function on.wait(self, event)
-    self.waits[event.worker] = cli.one_line(event.text)
-    self:draw()
+    self.waits = true
+    if self.bar then self.bar:wait(cli.one_line(event.text)) end
 end
 
-function on.go(self, event)
-    self.waits[event.worker] = nil
-    self:draw()
+function on.go(self)
+    self:go_on()
 end
 
 function on.pass(self, event)
@@ -96,18 +90,18 @@ function on.pass(self, event)
     self:line(("%s: pass %d, over what came behind"):format(self.name, event.pass))
 end
 
+---On a terminal it is seen at once; elsewhere with the next line, because there may be many.
 function on.retry(self, event)
-    local code <const> = event.sqlstate and (" (SQLSTATE %s)"):format(event.sqlstate) or ""
-    self.waits[event.worker] = ("%s%s"):format(cli.one_line(event.text), code)
-    self:draw()
+    local text <const> = cli.one_line(event.holder or event.text) .. code(event)
+    self.again = "again: " .. text
+    if self.bar and self.bar.terminal then on.wait(self, { text = text }) end
 end
 
 function on.failed(self, event)
     self.failed = self.failed + 1
     local place <const> = event.key ~= nil and "key " .. words.key(event.key)
         or ("behind %s up to %s"):format(words.key(event.first), words.key(event.last))
-    self:line(("%s: failed: %s: %s%s"):format(self.name, place, cli.one_line(event.message or ""),
-        event.sqlstate and (" (SQLSTATE %s)"):format(event.sqlstate) or ""))
+    self:line(("%s: failed: %s: %s%s"):format(self.name, place, cli.one_line(event.message or ""), code(event)))
 end
 
 function on.message(self, event)
@@ -126,10 +120,17 @@ function Teller:line(text)
     if out then out:write(text, "\n") else cli.note(text) end
 end
 
-function Teller:draw()
+---Keys that were looked at, of all passes.
+function Teller:set(keys)
+    self.keys = math.max(self.keys, keys)
     if not self.bar then return end
     self.bar:note(note(self))
-    self.bar:wait(waiting(self))
+    self.bar:set(self.keys)
+end
+
+function Teller:go_on()
+    if self.waits and self.bar then self.bar:wait() end
+    self.waits = false
 end
 
 function Teller:close()
@@ -143,7 +144,8 @@ end
 ---@return dbrun.batch.Teller
 function M.text(name, options)
     local self <const> = setmetatable({
-        name = cli.one_line(name), options = options or {}, workers = 1, pass = 1, failed = 0, waits = {}, size = false,
+        name = cli.one_line(name), options = options or {}, pass = 1, failed = 0, keys = 0, rows = 0, before = 0,
+        waits = false, size = false,
     }, Teller)
     self.on = function(event)
         local take <const> = on[event.what]
