@@ -220,13 +220,4 @@ describe("dbrun batch", function()
         fails("there is no folder", "x")
         fs.rmtree(folder)
     end)
-
-    it("has no --dry-run before its name, and says which one it has", function()
-        local spec = scripts.command("batch", { "run", "x" })
-        table.insert(spec, 3, "--dry-run")
-        spec.stderr = "capture"
-        local result = require "dbrun.process".run(spec)
-        assert.equal(2, result.code)
-        assert.matches("dbrun batch run NAME --dry-run", result.stderr, 1, true)
-    end)
 end)

@@ -60,6 +60,7 @@ describe("a dry run refuses", function()
             return process.run { core.options.program, "--no-env", "--dry-run", (...), timeout = 60 }
         end
         for name, text in pairs { migrate = "dbrun migrate plan", seed = "dbrun seed --dry-run",
+            batch = "dbrun batch run NAME --dry-run",
             verify = "changes nothing", stack = "leave --dry-run out", sql = "rollback" } do
             local result = run("scripts/" .. name .. ".lua")
             assert.equal(2, result.code)

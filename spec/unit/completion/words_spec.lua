@@ -24,7 +24,7 @@ return cli.run {
     end
 
     it("offers commands, those of the project too, and files", function()
-        assert.equal("completion config dbmate help init migrate redis seed sql stack test tidy verify version :files",
+        assert.equal("batch completion config dbmate help init migrate redis seed sql stack test tidy verify version :files",
             offered "")
         assert.equal("migrate :files", offered "mig")
         assert.equal("tidy :files", offered("--stack", "--timeout", "5", "ti"))
@@ -51,7 +51,9 @@ return cli.run {
         assert.equal(":folders", offered("init", ""))
         assert.equal("--migrations-dir --migrations-table", offered("dbmate", "--mig"))
         assert.equal("bash zsh fish", offered("completion", ""))
-        for _, name in ipairs { "config", "init", "migrate", "redis", "seed", "sql", "stack", "test", "verify",
+        assert.equal("run", offered("batch", "ru"))
+        assert.equal("--wait", offered("batch", "pause", "orders-cents", "--w"))
+        for _, name in ipairs { "batch", "config", "init", "migrate", "redis", "seed", "sql", "stack", "test", "verify",
             "version" } do
             assert.matches("%-%-help", offered(name, "--"), name)
         end
