@@ -39,6 +39,10 @@ describe("dbrun batch", function()
         return sql(("select state || coalesce(': ' || reason, '') from dbrun_batch_jobs where name = '%s'"):format(name))
     end
 
+    local function set_values()
+        return sql "select set_values from dbrun_batch_jobs where name = 'orders-cents'"
+    end
+
     setup(function()
         url = servers.database()
         engine = db.engine { url = url, size = 1 }
@@ -53,7 +57,7 @@ describe("dbrun batch", function()
         for _, command in ipairs { "status", "pause", "wait" } do
             local result = batch { command, "orders-cents" }
             assert.equal(1, result.code, command .. result.text)
-            assert.matches("no job 'orders-cents': no batch job was ever started in this database", result.stderr, 1, true)
+            assert.matches("no job 'orders-cents': no batch job was ever started", result.stderr, 1, true)
         end
     end)
 
@@ -75,13 +79,14 @@ describe("dbrun batch", function()
             engine:exec(schema.sql { jobs = "dbrun_batch_jobs", ranges = "dbrun_batch_ranges" })
             job("orders-cents", "estimate, set_values, file_values", [[1000, '{"size": "500"}', '{"target": 1}']])
             job("purge_logs", "state, ended", "'done', now()")
-            sql [[insert into dbrun_batch_ranges (job, pass, first, position, next, last, state, owner, pid, chunks, rows,
-                    looked, worked, waited, durations, sizes, waiting, error) values
-                ('orders-cents', 1, null, '{400}', null, '{400}', 'done', null, null, 4, 40, 400, 3, '{"lock": 1}', '{}', '{}',
-                    null, null),
-                ('orders-cents', 1, '{400}', '{500}', '{600}', '{1000}', 'open', 'db1:42/1', 1, 1, 10, 100, 1, '{}', '{0.25}',
-                    '{10}', E'locked by \x1b[31mcrm', null),
-                ('orders-cents', 1, '{450}', '{450}', null, '{457}', 'failed', null, null, 0, 0, 0, 0, '{}', '{}', '{}', null,
+            sql [[insert into dbrun_batch_ranges (job, pass, first, position, next, last, state, owner, pid, chunks,
+                    rows, looked, worked, waited, durations, sizes, waiting, error) values
+                ('orders-cents', 1, null, '{400}', null, '{400}', 'done', null, null, 4,
+                    40, 400, 3, '{"lock": 1}', '{}', '{}', null, null),
+                ('orders-cents', 1, '{400}', '{500}', '{600}', '{1000}', 'open', 'db1:42/1', 1, 1,
+                    10, 100, 1, '{}', '{0.25}', '{10}', E'locked by \x1b[31mcrm', null),
+                ('orders-cents', 1, '{450}', '{450}', null, '{457}', 'failed', null, null, 0,
+                    0, 0, 0, '{}', '{}', '{}', null,
                     '{"sqlstate": "22003", "message": "too \u001b[31mlarge", "key": ["453"], "attempts": 1}')]]
         end)
 
@@ -138,13 +143,13 @@ describe("dbrun batch", function()
         end)
 
         it("pauses, sets, resumes and logs who did it", function()
-            assert.matches("orders-cents is paused", out("pause", "orders-cents", "--wait", "--reason", "it's slow\27"), 1,
-                true)
+            local paused = out("pause", "orders-cents", "--wait", "--reason", "it's slow\27")
+            assert.matches("orders-cents is paused", paused, 1, true)
             assert.equal("paused: it's slow\27", state "orders-cents")
             assert.matches("orders-cents was paused already", out("pause", "orders-cents"), 1, true)
             assert.matches("reason    it's slow\\x1b", out("status", "orders-cents"), 1, true)
             out("set", "orders-cents", "target=0.25", "size=")
-            assert.equal('{"target": "0.25"}', sql "select set_values from dbrun_batch_jobs where name = 'orders-cents'")
+            assert.equal('{"target": "0.25"}', set_values())
             assert.equal("orders-cents may go on: workers that wait take it up within a second\n",
                 out("resume", "--all"))
             assert.equal("running", state "orders-cents")
@@ -168,7 +173,7 @@ describe("dbrun batch", function()
                 local result = batch { "set", "orders-cents", table.unpack(words) }
                 assert.equal(2, result.code, result.text)
             end
-            assert.equal('{"size": "500"}', sql "select set_values from dbrun_batch_jobs where name = 'orders-cents'")
+            assert.equal('{"size": "500"}', set_values())
         end)
 
         it("opens failed ranges again, cancels, waits and forgets", function()
@@ -212,7 +217,7 @@ describe("dbrun batch", function()
         fails("no batch job is called 'orders%-cent'; [^\n]*/batches has logs%-2024 %(b.lua%), broken, number, x "
             .. "%(orders_cents.lua%)\n  hint: did you mean 'orders_cents'", "orders-cent")
         fails("broken.lua is not a batch job: [^\n]*unexpected symbol", "broken")
-        fails("number.lua is not a batch job: it returns a number instead of a job: return require%(\"dbrun.batch\"%)", "number")
+        fails("number.lua is not a batch job: it returns a number instead of a job: return require", "number")
         fails("there is no file '/nowhere/job.lua'", "/nowhere/job.lua")
         env.DBRUN_BATCHES_DIR = folder .. "/none"
         fails("no batch job is called 'x': [^\n]*/none has no %*.lua", "x")

@@ -54,7 +54,8 @@ describe("the share that is done", function()
     it("is reckoned from the key's position where it is a number", function()
         -- Keys begin at 1,000,000, which the start of the first range does not say.
         local done, left = share.of(job, {
-            range(nil, { "1000100" }, { "1000100" }, 100, "done"), range({ "1000100" }, { "1000200" }, { "1001100" }, 100),
+            range(nil, { "1000100" }, { "1000100" }, 100, "done"),
+            range({ "1000100" }, { "1000200" }, { "1001100" }, 100),
         })
         assert.near(900, left, 0.001)
         assert.near(200 / 1100, done, 0.0001)
@@ -111,12 +112,13 @@ describe("the status of a job", function()
     it("says how far it is, what it waited for, and where each value comes from", function()
         local text = lines()
         assert.matches("^orders%-cents  running  started [^\n]+, 12 min 04 s ago\n", text)
-        assert.matches("\n  where     cents is null\n  run       update orders set cents = 1 where :chunk\n", text, 1, true)
-        assert.matches("\n  done      41 %, 410 rows in 3 chunks, 410 keys looked at of ~1,000,\n            about 1 min 20 s left\n",
-            text, 1, true)
+        assert.matches("\n  where     cents is null\n  run       update orders set cents = 1 where :chunk\n", text, 1,
+            true)
+        assert.matches("\n  done      41 %, 410 rows in 3 chunks, 410 keys looked at of ~1,000,\n"
+            .. "            about 1 min 20 s left\n", text, 1, true)
         assert.matches("\n  rate      9,120 rows/s while chunks run\n", text, 1, true)
-        assert.matches("worked 80 %, waited 15 % for replication_lag, waited 5 % for lock,\n            2 chunks tried again",
-            text, 1, true)
+        assert.matches("worked 80 %, waited 15 % for replication_lag, waited 5 % for lock,\n"
+            .. "            2 chunks tried again", text, 1, true)
         assert.matches("\n  set       size = 500\n  file      target = 1\n  default   min = 10$", text)
         assert.matches("workers   none is at work: dbrun batch run orders-cents", text, 1, true)
     end)
@@ -136,9 +138,8 @@ describe("the status of a job", function()
     it("says why a job is paused, how it goes on, and what failed", function()
         local totals = facts().totals
         totals.failed = 2
-        local text = lines { state = "paused", reason = "critical: standby b is 99 s behind", totals = totals, found = 12 }
-        assert.matches("  reason    critical: standby b is 99 s behind\n  go on     dbrun batch resume orders-cents\n", text, 1,
-            true)
+        local text = lines { state = "paused", reason = "standby b is 99 s behind", totals = totals, found = 12 }
+        assert.matches("  reason    standby b is 99 s behind\n  go on     dbrun batch resume orders-cents\n", text, 1, true)
         assert.matches("failed    2 ranges: dbrun batch errors orders-cents", text, 1, true)
         assert.matches("found     12 rows came behind the last pass, does the application write them?", text, 1, true)
     end)
@@ -175,7 +176,7 @@ describe("the progress of a run", function()
         at(101)
         t.on { what = "chunk", worker = 2, rows = 1, size = 50, keys = 200 }
         assert.equal("job:  20 %  200/~1,000 rows  100/s  8.0 s left  101 changed  size 50", last())
-        t.on { what = "retry", worker = 2, text = "lock not available", holder = "row locked by pid 8", sqlstate = "55P03" }
+        t.on { what = "retry", worker = 2, text = "no lock", holder = "row locked by pid 8", sqlstate = "55P03" }
         assert.equal("job:  20 %  200/~1,000 rows  waiting: row locked by pid 8 (SQLSTATE 55P03)", last())
         at(102)
         t.on { what = "look", rows = 400, looked = 400 } -- other machines, too
@@ -189,7 +190,7 @@ describe("the progress of a run", function()
 
     it("is plain lines elsewhere, at once when its state changes", function()
         local t, out, at = teller(false)
-        t.on { what = "begin", name = "job", total = 1000, workers = 1, pass = 1, resumed = true, looked = 500, rows = 500 }
+        t.on { what = "begin", total = 1000, workers = 1, pass = 1, resumed = true, looked = 500, rows = 500 }
         at(1)
         t.on { what = "chunk", worker = 1, rows = 100, size = 100, keys = 100 }
         t.on { what = "wait", worker = 1, text = "a lock" }

@@ -24,8 +24,8 @@ return cli.run {
     end
 
     it("offers commands, those of the project too, and files", function()
-        assert.equal("batch completion config dbmate help init migrate redis seed sql stack test tidy verify version :files",
-            offered "")
+        assert.equal("batch completion config dbmate help init migrate redis seed sql stack test tidy verify version "
+            .. ":files", offered "")
         assert.equal("migrate :files", offered "mig")
         assert.equal("tidy :files", offered("--stack", "--timeout", "5", "ti"))
     end)

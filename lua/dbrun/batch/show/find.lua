@@ -2,7 +2,6 @@
 local errors = require "dbrun.error"
 local fs = require "dbrun.fs"
 local nearest = require "dbrun.nearest"
-local words = require "dbrun.batch.show.words"
 
 local M = {}
 

@@ -1,5 +1,5 @@
---- What a run tells while it goes on: a line that is drawn again on a terminal, plain lines elsewhere, or JSON, a line an
---- event.
+--- What a run tells while it goes on: a line that is drawn again on a terminal, plain lines elsewhere, or JSON with a
+--- line an event.
 local cli = require "dbrun.command_line"
 local progress = require "dbrun.progress"
 local words = require "dbrun.batch.show.words"
