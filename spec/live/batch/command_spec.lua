@@ -39,6 +39,11 @@ describe("dbrun batch", function()
         return sql(("select state || coalesce(': ' || reason, '') from dbrun_batch_jobs where name = '%s'"):format(name))
     end
 
+    local function job_file(name)
+        return ([[return require("dbrun.batch").job { name = "%s", table = "t", run = "delete from t where :chunk" }]])
+            :format(name)
+    end
+
     local function set_values()
         return sql "select set_values from dbrun_batch_jobs where name = 'orders-cents'"
     end
@@ -191,7 +196,7 @@ describe("dbrun batch", function()
         end)
 
         it("knows a job by the name of its file, and names one that is near", function()
-            local folder = scripts.folder { ["batches/cents.lua"] = "return { name = 'orders-cents' }" }
+            local folder = scripts.folder { ["batches/cents.lua"] = job_file "orders-cents" }
             local env = { DBRUN_BATCHES_DIR = folder .. "/batches" }
             local result = batch({ "log", "cents" }, env)
             assert.equal(0, result.code, result.text)
@@ -205,7 +210,7 @@ describe("dbrun batch", function()
 
     it("finds the file of a job by its name, or says what there is", function()
         local folder = scripts.folder {
-            ["batches/orders_cents.lua"] = "return { name = 'x' }", ["batches/b.lua"] = "return { name = 'logs-2024' }",
+            ["batches/orders_cents.lua"] = job_file "x", ["batches/b.lua"] = job_file "logs-2024",
             ["batches/broken.lua"] = "return {", ["batches/number.lua"] = "return 7", ["none/a.txt"] = "",
         }
         local env = { DBRUN_BATCHES_DIR = folder .. "/batches" }

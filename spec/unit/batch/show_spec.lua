@@ -49,7 +49,7 @@ describe("the share that is done", function()
     local function range(first, position, last, looked, state)
         return { pass = 1, first = first, position = position, last = last, looked = looked, state = state or "open" }
     end
-    local job = { state = "running", pass = 1, estimate = 1000 }
+    local job = { state = "running", pass = 1, estimate = 1000, identity = { types = { "bigint" } } }
 
     it("is reckoned from the key's position where it is a number", function()
         -- Keys begin at 1,000,000, which the start of the first range does not say.
@@ -62,7 +62,7 @@ describe("the share that is done", function()
     end)
 
     it("or a time", function()
-        local done = share.of(job, {
+        local done = share.of({ state = "running", pass = 1, identity = { types = { "timestamp(3) with time zone" } } }, {
             range({ "2024-01-01 00:00:00+00", "7" }, { "2024-01-02 00:00:00+00", "7" },
                 { "2024-01-05 00:00:00+00", "7" }, 100),
         })
@@ -70,7 +70,8 @@ describe("the share that is done", function()
     end)
 
     it("else from the rows that the statistics gave", function()
-        local done, left = share.of(job, { range({ "a" }, { "b" }, { "z" }, 400) })
+        local by_text = { state = "running", pass = 1, estimate = 1000, identity = { types = { "text" } } }
+        local done, left = share.of(by_text, { range({ "1" }, { "2" }, { "9" }, 400) })
         assert.near(0.4, done, 0.0001)
         assert.equal(600, left)
         assert.is_nil((share.of({ state = "running", pass = 1 }, { range({ "a" }, { "b" }, { "z" }, 400) })))
@@ -79,7 +80,7 @@ describe("the share that is done", function()
 
     it("is of the present pass, and whole for a job that is done", function()
         local old = range({ "0" }, { "100" }, { "100" }, 100, "done")
-        assert.near(0.5, share.of({ state = "running", pass = 2 }, { old, { pass = 2, first = { "0" },
+        assert.near(0.5, share.of({ state = "running", pass = 2, identity = job.identity }, { old, { pass = 2, first = { "0" },
             position = { "50" }, last = { "100" }, looked = 50, state = "open" } }), 0.0001)
         assert.equal(1, (share.of({ state = "done", pass = 1 }, {})))
     end)

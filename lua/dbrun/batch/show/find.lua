@@ -52,11 +52,11 @@ function M.load(path)
         if errors.is(job, "cancelled") then error(job, 0) end
         broken(path, tostring(job))
     end
-    if type(job) ~= "table" or type(job.name) ~= "string" then
+    if not require("dbrun.batch").is_job(job) then
         broken(path, ("it returns %s instead of a job: return require(\"dbrun.batch\").job{...}"):format(
-            job == nil and "nothing" or "a " .. type(job)))
+            job == nil and "nothing" or type(job) == "table" and "another table" or "a " .. type(job)))
     end
-    return job
+    return job.definition
 end
 
 ---The file that has this name, or nil.

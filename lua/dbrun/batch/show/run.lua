@@ -97,17 +97,17 @@ function M.run(args)
         tell_paused(engine, job.name)
     end
     local teller <const> = text and tell.text(job.name) or tell.json()
-    local ok <const>, ended <const> = pcall(require("dbrun.batch.work.run").start, job, {
+    local _ <close> = setmetatable({}, { __close = function(_, e)
+        teller:close()
+        if errors.is(e, "cancelled") and not e.sqlstate then
+            cli.note(("%s: interrupted; it goes on with: %s"):format(cli.one_line(job.name), again))
+        end
+    end })
+    local ended <const> = require("dbrun.batch.work.run").start(job, {
         workers = args.workers, limit = args.limit, seconds = args.seconds, adopt = args.adopt, force = args.force,
         count = args.count, reconnect = args.reconnect, target = args.target, signals = true, on = teller.on,
     })
     teller:close()
-    if not ok then
-        if errors.is(ended, "cancelled") and not ended.sqlstate then
-            cli.note(("%s: interrupted; it goes on with: %s"):format(cli.one_line(job.name), again))
-        end
-        error(ended, 0)
-    end
     if text then show_end(ended, job.name, again, teller.state) end
     return status_of(ended)
 end

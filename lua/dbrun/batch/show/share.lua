@@ -3,24 +3,29 @@
 --- from the number of rows that the statistics gave at the start.
 local M = {}
 
----A bound as a number; nil: it is none, and no time either.
-local function number(text)
+local function to_number(text)
     local n <const> = tonumber(text)
-    if n then return n == n and math.abs(n) < math.huge and n or nil end
-    if type(text) ~= "string" or not text:find "^%d%d%d%d+%-%d%d%-%d%d" then return nil end
-    local ok <const>, us <const> = pcall(require("dbrun.time").parse, text)
-    return ok and math.abs(us) < math.maxinteger and us or nil
+    return n and n == n and math.abs(n) < math.huge and n or nil
 end
 
----The place of a bound on the first column of the key.
-local function place(bound)
-    return bound and number(bound[1])
+local function to_time(text)
+    local ok <const>, us <const> = pcall(require("dbrun.time").parse, text)
+    return ok and math.abs(us) < math.maxinteger and us / 1e6 or nil
 end
+
+--- Types of keys that have a distance; others, such as text that looks like a number, have another order.
+local READ <const> = {
+    smallint = to_number, integer = to_number, bigint = to_number, numeric = to_number, real = to_number,
+    ["double precision"] = to_number, oid = to_number, date = to_time, ["timestamp with time zone"] = to_time,
+    ["timestamp without time zone"] = to_time,
+}
 
 ---What is left by the key's position: the keys of the part behind, if they lie as close as those in front. Nil where
 ---the key is no number and no time, or where too little was done.
-local function left_by_key(ranges)
+local function left_by_key(ranges, read)
     local left, length, looked = 0, 0, 0
+    ---The place of a bound on the first column of the key.
+    local function place(bound) return bound and read(bound[1]) end
     for _, range in ipairs(ranges) do
         local first <const>, at <const>, last <const> = place(range.first), place(range.position), place(range.last)
         if not last then return nil end
@@ -52,7 +57,9 @@ function M.of(job, ranges)
         end
     end
     if #here == 0 then return nil end
-    local left = left_by_key(here)
+    local kind <const> = ((job.identity or {}).types or {})[1]
+    local read <const> = kind and READ[(kind:gsub("%(.*%)", ""))]
+    local left = read and left_by_key(here, read)
     if not left and job.estimate then left = math.max(0, job.estimate - looked) end
     if not left then return nil end
     if looked + left == 0 then return 1, 0 end
