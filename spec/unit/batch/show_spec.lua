@@ -168,14 +168,14 @@ describe("the progress of a run", function()
         local function last() return out.text:match "\r([^\r\27]*)[^\r]*$" end
         t.on { what = "begin", name = "job", total = 1000, workers = 2, pass = 1, looked = 0, rows = 0 }
         at(1)
-        t.on { what = "chunk", worker = 1, rows = 100, size = 100, keys = 100 }
+        t.on { what = "chunk", worker = 1, rows = 100, size = 100, keys = 200 } -- 100 of them are the next chunk's
         assert.equal("job:  10 %  100/~1,000 rows  100/s  9.0 s left  size 100", last())
         t.on { what = "wait", worker = 1, text = "standby b is 12 s behind\27[31m" }
         assert.equal("job:  10 %  100/~1,000 rows  waiting: standby b is 12 s behind\\x1b[31m", last())
         at(100)
         t.on { what = "go", worker = 1 }
         at(101)
-        t.on { what = "chunk", worker = 2, rows = 1, size = 50, keys = 200 }
+        t.on { what = "chunk", worker = 2, rows = 1, size = 50, keys = 300 }
         assert.equal("job:  20 %  200/~1,000 rows  100/s  8.0 s left  101 changed  size 50", last())
         t.on { what = "retry", worker = 2, text = "no lock", holder = "row locked by pid 8", sqlstate = "55P03" }
         assert.equal("job:  20 %  200/~1,000 rows  waiting: row locked by pid 8 (SQLSTATE 55P03)", last())

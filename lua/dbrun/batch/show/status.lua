@@ -51,10 +51,10 @@ end
 
 local function done_text(facts)
     local t <const> = facts.totals
-    local text <const> = { words.share(facts.share), ("%s in %s"):format(cli.plural(t.rows, "row"),
-        cli.plural(t.chunks, "chunk")) }
+    local text <const> = { facts.share and words.share(facts.share) }
+    text[#text + 1] = ("%s in %s"):format(cli.plural(t.rows, "row"), cli.plural(t.chunks, "chunk"))
     local looked = cli.plural(t.looked, "key") .. " looked at"
-    if facts.estimate then looked = ("%s of ~%s"):format(looked, cli.count(facts.estimate)) end
+    if facts.estimate and t.looked <= facts.estimate then looked = ("%s of ~%s"):format(looked, cli.count(facts.estimate)) end
     text[#text + 1] = looked
     if facts.left then text[#text + 1] = "about " .. words.span(facts.left) .. " left" end
     return text
@@ -144,7 +144,7 @@ function M.lines(facts, options)
         add(lines, options, "reason", options.style.yellow(wrap.short(facts.reason, width)))
     end
     if facts.state == "paused" or facts.state == "stopped" then
-        add(lines, options, "go on", words.command("resume", facts.name))
+        add(lines, options, "go on", words.command(facts.state == "paused" and "resume" or "run", facts.name))
     end
     for _, row in ipairs(work(facts)) do add(lines, options, row[1], wrap.short(row[2], width)) end
     add(lines, options, "done", wrap.list(done_text(facts), width))

@@ -67,7 +67,9 @@ function on.chunk(self, event)
     self.size, self.again = event.size or self.size, nil
     self.rows = self.rows + event.rows
     self:go_on()
-    self:set(event.keys and self.before + event.keys or self.keys + event.rows)
+    -- A chunk's commit has looked for the bound of the next one, too: those keys are not done yet.
+    self:set(event.keys and self.before + (self.passed or event.rows) or self.keys + event.rows)
+    self.passed = event.keys
 end
 
 ---What all machines together have done.

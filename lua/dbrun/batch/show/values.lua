@@ -31,7 +31,7 @@ end
 ---The defaults, some of which follow what was said.
 local function defaults_of(file, set)
     local said <const> = {}
-    for name, value in pairs(file) do said[name] = value end
+    for name, value in pairs(file) do said[name] = tonumber(value) or value end
     for name, text in pairs(set) do said[name] = tonumber(text) or text end
     return require("dbrun.batch.define.rules").with_defaults(said)
 end
