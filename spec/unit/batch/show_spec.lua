@@ -180,7 +180,7 @@ describe("the progress of a run", function()
         t.on { what = "retry", worker = 2, text = "no lock", holder = "row locked by pid 8", sqlstate = "55P03" }
         assert.equal("job:  20 %  200/~1,000 rows  waiting: row locked by pid 8 (SQLSTATE 55P03)", last())
         at(102)
-        t.on { what = "look", rows = 400, looked = 400 } -- other machines, too
+        t.on { what = "look", rows = 400, looked = 500, keys = 300 } -- other machines, too
         assert.equal("job:  40 %  400/~1,000 rows  waiting: row locked by pid 8 (SQLSTATE 55P03)", last())
         t.on { what = "failed", key = { "7\n" }, sqlstate = "22003", message = "out\27 of range" }
         assert.matches("\r\27[Kjob: failed: key 7\\x0a: out\\x1b of range (SQLSTATE 22003)\n", out.text, 1, true)

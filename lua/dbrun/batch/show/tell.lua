@@ -37,7 +37,7 @@ end
 local function note(self)
     local parts <const> = {}
     if self.pass > 1 then parts[#parts + 1] = ("pass %d"):format(self.pass) end
-    if self.rows ~= self.keys then parts[#parts + 1] = cli.count(self.rows) .. " changed" end
+    if math.abs(self.rows - self.keys) > self.keys // 20 then parts[#parts + 1] = cli.count(self.rows) .. " changed" end
     if self.size then parts[#parts + 1] = "size " .. cli.count(self.size) end
     if self.failed > 0 then parts[#parts + 1] = cli.plural(self.failed, "range") .. " failed" end
     if self.again then parts[#parts + 1] = self.again end
@@ -68,14 +68,16 @@ function on.chunk(self, event)
     self.rows = self.rows + event.rows
     self:go_on()
     -- A chunk's commit has looked for the bound of the next one, too: those keys are not done yet.
-    self:set(event.keys and self.before + (self.passed or event.rows) or self.keys + event.rows)
+    self.own = event.keys and (self.passed or event.rows) or self.own + event.rows
     self.passed = event.keys
+    self:draw()
 end
 
 ---What all machines together have done.
 function on.look(self, event)
-    self.rows = event.rows
-    self:set(event.looked)
+    self.others = math.max(self.others, event.looked - self.before - event.keys)
+    self.rows = math.max(self.rows, event.rows)
+    self:draw()
 end
 
 function on.wait(self, event)
@@ -122,9 +124,8 @@ function Teller:line(text)
     if out then out:write(text, "\n") else cli.note(text) end
 end
 
----Keys that were looked at, of all passes.
-function Teller:set(keys)
-    self.keys = math.max(self.keys, keys)
+function Teller:draw()
+    self.keys = math.max(self.keys, self.before + self.own + self.others)
     if not self.bar then return end
     self.bar:note(note(self))
     self.bar:set(self.keys)
@@ -147,7 +148,7 @@ end
 function M.text(name, options)
     local self <const> = setmetatable({
         name = cli.one_line(name), options = options or {}, pass = 1, failed = 0, keys = 0, rows = 0, before = 0,
-        waits = false, size = false,
+        own = 0, others = 0, waits = false, size = false,
     }, Teller)
     self.on = function(event)
         local take <const> = on[event.what]

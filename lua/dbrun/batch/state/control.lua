@@ -5,17 +5,21 @@ local core = require "dbrun.core"
 local M = {}
 
 local READ <const> = [[
-select j.state, j.reason, j.set_values::text as set_values, j.keeps, j.pass,
-       (select {count}(distinct r.owner) from %s r where r.job {=} j.name and r.state {=} 'open'
-          and r.owner is not null and r.moved {>} ({clock_timestamp}() {-} interval '30 seconds')) as workers
-  from %s j where j.name {=} $1]]
+select j.state, j.reason, j.set_values::text as set_values, j.keeps, j.pass, x.workers,
+       coalesce(x.looked, 0)::bigint as looked, coalesce(x.rows, 0)::bigint as rows
+  from %s j cross join lateral (
+       select {count}(distinct r.owner) filter (where r.state {=} 'open' and r.owner is not null
+                  and r.moved {>} ({clock_timestamp}() {-} interval '30 seconds')) as workers,
+              {sum}(r.looked) as looked, {sum}(r.rows) as rows
+         from %s r where r.job {=} j.name) x
+ where j.name {=} $1]]
 
 ---@param conn table
 ---@param store dbrun.batch.Store
----@return {state: string, reason?: string, set_values: string, workers: integer, keeps?: boolean, pass: integer}? job
+---@return {state: string, reason?: string, set_values: string, workers: integer, keeps?: boolean, pass: integer, looked: integer, rows: integer}? job
 ---nil: forgotten
 function M.read(conn, store)
-    return conn:one(catalog.sql(READ:format(store.place.ranges, store.place.jobs)), store.name)
+    return conn:one(catalog.sql(READ:format(store.place.jobs, store.place.ranges)), store.name)
 end
 
 local WAITING <const> = "update %s set waiting = $2 where job {=} $1 and owner {=} any ($3::text[]) and state {=} 'open'"
