@@ -75,7 +75,7 @@ end
 
 ---What all machines together have done.
 function on.look(self, event)
-    self.others = math.max(self.others, event.looked - self.before - event.keys)
+    if self.pass == 1 then self.others = math.max(self.others, event.looked - self.before - event.keys) end
     self.rows = math.max(self.rows, event.rows)
     self:draw()
 end

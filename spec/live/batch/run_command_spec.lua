@@ -1,0 +1,110 @@
+-- `dbrun batch run` on a real server: its lines, its exit statuses, and how it is steered while it runs.
+local db = require "dbrun.db"
+local fs = require "dbrun.fs"
+local json = require "dbrun.json"
+local scripts = require "spec.support.scripts"
+local servers = require "spec.support.servers"
+local task = require "dbrun.task"
+
+local FILES <const> = {
+    ["fill_n.lua"] = [[return require("dbrun.batch").job { name = "fill", table = "t", where = "n is null",
+        run = "update t set n = id where :chunk", size = 100, max = 100 }]],
+    ["slow.lua"] = [[return require("dbrun.batch").job { name = "slow", table = "t", size = 10, max = 10,
+        run = "update t set n = id from (select pg_sleep(0.05)) s where :chunk" }]],
+    ["odd.lua"] = [[return require("dbrun.batch").job { name = "odd", table = "t", size = 500, on_error = "split",
+        run = "update t set n = 1000 / (id - 42) where :chunk" }]],
+    ["typo.lua"] = [[return require("dbrun.batch").job { name = "typo", table = "t",
+        run = "update t set m = 1 where :chunk" }]],
+}
+
+describe("dbrun batch run", function()
+    local url, engine, folder
+
+    setup(function()
+        url, folder = servers.database(), scripts.folder(FILES)
+        engine = db.engine { url = url, size = 2 }
+        engine:exec "create table t (id int primary key, n int)"
+        engine:exec "insert into t select i, null from generate_series(1, 500) i; analyze t"
+    end)
+    teardown(function()
+        engine:close()
+        fs.rmtree(folder)
+    end)
+
+    local function env(more)
+        local all = { DATABASE_URL = url, DBRUN_BATCHES_DIR = folder }
+        for key, value in pairs(more or {}) do all[key] = value end
+        return all
+    end
+
+    local function batch(...) return scripts.run("batch", { ... }, env()) end
+
+    it("ends with 0 at --limit, goes on with the same line, and is done", function()
+        local result = batch("run", "fill", "--limit", "200")
+        assert.equal(0, result.code, result.text)
+        assert.matches("^Target: [^\n]+\nfill is not finished: %d+ %%, 200 rows in 2 chunks, [^\n]*\n"
+            .. "  it goes on with: dbrun batch run fill\n$", result.stdout)
+        result = batch("run", "fill-n", "--format", "json")
+        assert.equal(0, result.code, result.text)
+        local rows, last = 0, nil
+        for line in result.stdout:gmatch "[^\n]+" do
+            last = json.decode(line)
+            if last.event == "chunk" then rows = rows + last.rows end
+        end
+        assert.equal(300, rows)
+        assert.equal("end done", last.event .. " " .. last.state)
+        result = batch("run", "fill")
+        assert.equal(0, result.code, result.text)
+        assert.matches("fill was done already; dbrun batch forget fill lets a run start anew", result.stdout, 1, true)
+    end)
+
+    it("ends with 1 when ranges have failed, and does them when they are opened again", function()
+        local result = batch("run", "odd")
+        assert.equal(1, result.code, result.text)
+        assert.matches("odd is done: 499 rows in", result.stdout, 1, true)
+        assert.matches("1 range failed: dbrun batch errors odd shows why", result.stdout, 1, true)
+        assert.matches("odd: failed: key 42: division by zero (SQLSTATE 22012)\n", result.stderr, 1, true)
+        assert.matches("^key 42  SQLSTATE 22012", batch("errors", "odd").stdout)
+    end)
+
+    it("says why it stopped, and status does", function()
+        local result = batch("run", folder .. "/typo.lua")
+        assert.equal(1, result.code, result.text)
+        assert.matches('column "m" of relation "t" does not exist', result.stderr, 1, true)
+        local shown = batch("status", "typo").stdout
+        assert.matches("typo  stopped  ", shown, 1, true)
+        assert.matches("\n  reason    [^\n]*column \"m\"[^\n]*\n  go on     dbrun batch run typo\n", shown)
+    end)
+
+    it("needs --target on a protected database", function()
+        local result = scripts.run("batch", { "run", "fill" }, env { DBRUN_PROTECTED = "*" })
+        assert.equal(2, result.code)
+        assert.matches("is protected", result.stderr)
+    end)
+
+    it("waits while it is paused, says who paused it, and ends with 130 at Ctrl-C", function()
+        local running = scripts.start("batch", { "run", "slow" }, env())
+        local function state()
+            local ok, row = pcall(engine.one, engine, "select rows from dbrun_batch_ranges where job = 'slow'")
+            return ok and row and row.rows or 0
+        end
+        local deadline = task.now() + 20
+        while state() == 0 and task.now() < deadline do task.sleep(0.02) end
+        local paused = batch("pause", "slow", "--wait", "--reason", "deploy")
+        assert.equal(0, paused.code, paused.text)
+        local rows = state()
+        assert.is_true(rows > 0 and rows < 500)
+        local second = scripts.start("batch", { "run", "slow" }, env())
+        task.sleep(0.3)
+        second.child:kill "TERM"
+        local ended = second.finish()
+        assert.equal(143, ended.code, ended.text)
+        assert.matches("slow is paused by [^\n]+: deploy\n  it waits until: dbrun batch resume slow\n", ended.stderr)
+        assert.equal(rows, state())
+        running.child:kill "INT"
+        ended = running.finish()
+        assert.equal(130, ended.code, ended.text)
+        assert.matches("waiting: the job is paused: deploy", ended.stderr, 1, true)
+        assert.matches("slow is not finished: [^\n]*\n  interrupted; it goes on with: dbrun batch run slow\n$", ended.stdout)
+    end)
+end)
