@@ -168,19 +168,20 @@ describe("the progress of a run", function()
         local function last() return out.text:match "\r([^\r\27]*)[^\r]*$" end
         t.on { what = "begin", name = "job", total = 1000, workers = 2, pass = 1, looked = 0, rows = 0 }
         at(1)
-        t.on { what = "chunk", worker = 1, rows = 100, size = 100, keys = 200 } -- 100 of them are the next chunk's
+        t.on { what = "chunk", worker = 1, rows = 100, size = 100, keys = 100 }
         assert.equal("job:  10 %  100/~1,000 rows  100/s  9.0 s left  size 100", last())
         t.on { what = "wait", worker = 1, text = "standby b is 12 s behind\27[31m" }
         assert.equal("job:  10 %  100/~1,000 rows  waiting: standby b is 12 s behind\\x1b[31m", last())
         at(100)
         t.on { what = "go", worker = 1 }
         at(101)
-        t.on { what = "chunk", worker = 2, rows = 1, size = 50, keys = 300 }
+        t.on { what = "chunk", worker = 2, rows = 1, size = 50, keys = 100 }
+        t.on { what = "chunk", worker = 2, rows = 0, size = 50, keys = 70, pass = 2 } -- counted in pass 1
         assert.equal("job:  20 %  200/~1,000 rows  100/s  8.0 s left  101 changed  size 50", last())
         t.on { what = "retry", worker = 2, text = "no lock", holder = "row locked by pid 8", sqlstate = "55P03" }
         assert.equal("job:  20 %  200/~1,000 rows  waiting: row locked by pid 8 (SQLSTATE 55P03)", last())
         at(102)
-        t.on { what = "look", rows = 400, looked = 500, keys = 300 } -- other machines, too
+        t.on { what = "look", rows = 400, looked = 400, pass = 1 } -- other machines, too
         assert.equal("job:  40 %  400/~1,000 rows  waiting: row locked by pid 8 (SQLSTATE 55P03)", last())
         t.on { what = "failed", key = { "7\n" }, sqlstate = "22003", message = "out\27 of range" }
         assert.matches("\r\27[Kjob: failed: key 7\\x0a: out\\x1b of range (SQLSTATE 22003)\n", out.text, 1, true)

@@ -54,7 +54,8 @@ local function done_text(facts)
     local text <const> = { facts.share and words.share(facts.share) }
     text[#text + 1] = ("%s in %s"):format(cli.plural(t.rows, "row"), cli.plural(t.chunks, "chunk"))
     local looked = cli.plural(t.looked, "key") .. " looked at"
-    if facts.estimate and t.looked <= facts.estimate then looked = ("%s of ~%s"):format(looked, cli.count(facts.estimate)) end
+    if facts.pass > 1 then looked = ("%s in pass %d"):format(looked, facts.pass) end
+    if facts.estimate and facts.pass == 1 then looked = ("%s of ~%s"):format(looked, cli.count(facts.estimate)) end
     text[#text + 1] = looked
     if facts.left then text[#text + 1] = "about " .. words.span(facts.left) .. " left" end
     return text

@@ -51,7 +51,7 @@ end
 local on <const> = {}
 
 function on.begin(self, event)
-    self.pass, self.state = event.pass or 1, event.state
+    self.pass, self.counts, self.state = event.pass or 1, event.pass or 1, event.state
     if event.state == "done" or event.state == "cancelled" then return end
     self.keys, self.rows, self.before = event.looked or 0, event.rows or 0, event.looked or 0
     local options <const> = {
@@ -67,15 +67,15 @@ function on.chunk(self, event)
     self.size, self.again = event.size or self.size, nil
     self.rows = self.rows + event.rows
     self:go_on()
-    -- A chunk's commit has looked for the bound of the next one, too: those keys are not done yet.
-    self.own = event.keys and (self.passed or event.rows) or self.own + event.rows
-    self.passed = event.keys
+    if (event.pass or 1) == self.counts then self.own = self.own + (event.keys or event.rows) end
     self:draw()
 end
 
 ---What all machines together have done.
 function on.look(self, event)
-    if self.pass == 1 then self.others = math.max(self.others, event.looked - self.before - event.keys) end
+    if event.pass == self.counts then
+        self.others = math.max(self.others, event.looked - self.before - self.own)
+    end
     self.rows = math.max(self.rows, event.rows)
     self:draw()
 end
@@ -147,7 +147,7 @@ end
 ---@return dbrun.batch.Teller
 function M.text(name, options)
     local self <const> = setmetatable({
-        name = cli.one_line(name), options = options or {}, pass = 1, failed = 0, keys = 0, rows = 0, before = 0,
+        name = cli.one_line(name), options = options or {}, pass = 1, failed = 0, counts = 1, keys = 0, rows = 0, before = 0,
         own = 0, others = 0, waits = false, size = false,
     }, Teller)
     self.on = function(event)

@@ -10,7 +10,7 @@ select j.state, j.reason, j.set_values::text as set_values, j.keeps, j.pass, x.w
   from %s j cross join lateral (
        select {count}(distinct r.owner) filter (where r.state {=} 'open' and r.owner is not null
                   and r.moved {>} ({clock_timestamp}() {-} interval '30 seconds')) as workers,
-              {sum}(r.looked) as looked, {sum}(r.rows) as rows
+              {sum}(r.looked) filter (where r.pass {=} j.pass) as looked, {sum}(r.rows) as rows
          from %s r where r.job {=} j.name) x
  where j.name {=} $1]]
 

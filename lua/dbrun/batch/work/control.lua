@@ -61,7 +61,7 @@ local function look(run, conn)
     end
     run.state, run.reason, run.all_workers = job.state, job.reason, job.workers
     if job.keeps ~= nil then run.keeps = job.keeps end
-    run:tell("look", { looked = job.looked, rows = job.rows, workers = job.workers, keys = run.keys })
+    run:tell("look", { looked = job.looked, rows = job.rows, workers = job.workers, pass = job.pass })
     run:configure(job.set_values)
     run.closed = run.hours and define.hours.open(run.hours, conn) or nil
     if job.state == "stopped" or job.state == "cancelled" then return run:ended(job.state, job.reason) end
