@@ -3,6 +3,7 @@
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local parts = require "dbrun.batch.state.sql"
+local settings_of = require "dbrun.batch.state.settings"
 
 local M = {}
 
@@ -13,11 +14,6 @@ M.CHUNKS = 100
 local CLAIM <const> = [[
 select %s, j.state as job_state, j.reason, j.set_values::text as set_values, j.started, {pg_backend_pid}() as backend%s%s
   from %s r, %s j where r.id {=} :id and j.name {=} r.job for no key update of r skip locked]]
-
----A setting's value as text, for set_config.
-local function text(value)
-    return type(value) == "boolean" and (value and "on" or "off") or tostring(value)
-end
 
 ---@class dbrun.batch.Claim: dbrun.batch.Range
 ---@field job_state string
@@ -43,7 +39,7 @@ function M.claim(conn, store, id, settings)
     end
     local values <const> = { id = id, me = store.me }
     for i, setting in ipairs(settings) do
-        values["name_" .. i], values["value_" .. i] = setting[1], text(setting[2])
+        values["name_" .. i], values["value_" .. i] = setting[1], settings_of.text(setting[2])
     end
     local results <const> = conn:pipeline(function(p)
         p:query "begin isolation level read committed read write"

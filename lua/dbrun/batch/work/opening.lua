@@ -5,14 +5,12 @@ local errors = require "dbrun.error"
 local jobs = require "dbrun.batch.state.jobs"
 local process = require "dbrun.process"
 local schema = require "dbrun.batch.state.schema"
+local settings = require "dbrun.batch.state.settings"
 local signals = require "dbrun.batch.signals"
 local start = require "dbrun.batch.state.start"
 local walks = require "dbrun.batch.walk"
 
 local M = {}
-
----Seconds beyond `timeout` after which the server ends a transaction whose worker says nothing.
-local SILENCE <const> = 5
 
 local function engine_of(given, workers, name)
     if type(given) ~= "string" and given then return given, false end
@@ -22,51 +20,6 @@ local function engine_of(given, workers, name)
             .. name, statement_cache = config.DB_STATEMENT_CACHE, connect_timeout = config.DB_CONNECT_TIMEOUT,
         pre_ping = true,
     }, true
-end
-
----Settings that a server may not have.
-local function optional_settings(conn)
-    local list <const> = {}
-    local version <const> = tonumber((conn.parameters.server_version or ""):match "^%d+") or 0
-    if version >= 17 then list.transaction_timeout = true end
-    local ok <const> = pcall(conn.transaction, conn, function(tx)
-        tx:query "select pg_catalog.set_config('client_connection_check_interval', '5s', true)"
-    end)
-    list.client_connection_check_interval = ok
-    local limit <const> = conn:value
-        "select setting::float8 / 1000 from pg_catalog.pg_settings where name = 'deadlock_timeout'"
-    list.deadlock_timeout = limit or 1
-    return list
-end
-
----Settings of a chunk's transaction.
----@param run dbrun.batch.Run
----@param values table in force
----@param number integer of the worker
----@return {[1]: string, [2]: any}[]
-function M.settings(run, values, number)
-    local function ms(seconds) return math.max(1, math.floor(seconds * 1000 + 0.5)) end
-    local list <const> = {
-        { "statement_timeout", ms(values.timeout) },
-        -- Below deadlock_timeout: the batch gives way, not the application.
-        { "lock_timeout", ms(math.min(values.lock_timeout, 0.9 * run.optional.deadlock_timeout)) },
-        { "idle_in_transaction_session_timeout", ms(values.timeout + SILENCE) },
-        { "tcp_user_timeout", ms(values.timeout + SILENCE) },
-        { "plan_cache_mode", "force_custom_plan" },
-        { "synchronous_commit", "on" },
-        { "application_name", ("dbrun batch %s #%d"):format(run.definition.name, number):sub(1, 63) },
-    }
-    if run.optional.transaction_timeout then
-        list[#list + 1] = { "transaction_timeout", ms(values.timeout + SILENCE) }
-    end
-    if run.optional.client_connection_check_interval then
-        list[#list + 1] = { "client_connection_check_interval", ms(SILENCE) }
-    end
-    local names <const> = {}
-    for name in pairs(run.definition.settings) do names[#names + 1] = name end
-    table.sort(names)
-    for _, name in ipairs(names) do list[#list + 1] = { name, run.definition.settings[name] } end
-    return list
 end
 
 ---The hours in force, read.
@@ -188,7 +141,7 @@ function M.prepare(run, opts, engine)
     require("dbrun.target").check(conn, type(definition.engine) == "string" and definition.engine
         or require("dbrun.config").async_database_url, opts.target)
     check_server(conn)
-    run.optional = optional_settings(conn)
+    run.optional = settings.optional(conn)
     local place <const> = schema.ensure(conn)
     if is_over(run, conn, place) then
         run.totals = jobs.totals(conn, definition.name)

@@ -6,6 +6,7 @@ local errors = require "dbrun.error"
 local json = require "dbrun.json"
 local last_look = require "dbrun.batch.work.last_look"
 local opening = require "dbrun.batch.work.opening"
+local settings = require "dbrun.batch.state.settings"
 local task = require "dbrun.task"
 local workers = require "dbrun.batch.work.worker"
 
@@ -204,7 +205,7 @@ end
 
 ---Settings of the transaction of each chunk of a worker.
 function Run:settings(values, number)
-    return opening.settings(self, values, number)
+    return settings.of(self.definition, values, number, self.optional)
 end
 
 local function finish(run)
