@@ -116,7 +116,8 @@ end
 ---@return {bound: string[], fits: integer, looked: integer, final: boolean}? nil when nothing lies there
 function Bounds:step(tx, after, upto, size, look, by_where)
     if self.walk.sql == false then return self.walk:next_bound(after, size, upto) end
-    return ask(self, tx, self:step_sql(after == nil, by_where), { after = after, upto = upto, size = size, look = look })
+    return ask(self, tx, self:step_sql(after == nil, by_where),
+        { after = after, upto = upto, size = size, look = look })
 end
 
 ---A key in the middle of the next `keys` keys.

@@ -12,7 +12,8 @@ local M = {}
 M.CHUNKS = 100
 
 local CLAIM <const> = [[
-select %s, j.state as job_state, j.reason, j.set_values::text as set_values, j.started, {pg_backend_pid}() as backend%s%s
+select %s, j.state as job_state, j.reason, j.set_values::text as set_values, j.started,
+       {pg_backend_pid}() as backend%s%s
   from %s r, %s j where r.id {=} :id and j.name {=} r.job for no key update of r skip locked]]
 
 ---@class dbrun.batch.Claim: dbrun.batch.Range
@@ -120,7 +121,8 @@ function M.mark(conn, store, mark)
     local db <const> = require "dbrun.db"
     local values <const> = bounds:with {
         _id = claim.id, _job = store.name, _pass = claim.pass, after = after or core.null, upto = claim.last,
-        size = mark.step_size, look = mark.look, _chunks = mark.done and 1 or 0, _rows = mark.rows, _looked = mark.looked,
+        size = mark.step_size, look = mark.look, _chunks = mark.done and 1 or 0, _rows = mark.rows,
+        _looked = mark.looked,
         _seconds = mark.seconds, _new_size = mark.size, _waited = db.json(mark.waited or {}),
         _note = mark.note and db.json(mark.note) or core.null,
         _close = mark.done and claim.chunks + 1 >= M.CHUNKS,

@@ -16,13 +16,14 @@ select j.state, j.reason, j.set_values::text as set_values, j.keeps, j.pass, x.w
 
 ---@param conn table
 ---@param store dbrun.batch.Store
----@return {state: string, reason?: string, set_values: string, workers: integer, keeps?: boolean, pass: integer, looked: integer, rows: integer}? job
+---@return table? job {state, reason, set_values, workers, keeps, pass, looked, rows};
 ---nil: forgotten
 function M.read(conn, store)
     return conn:one(catalog.sql(READ:format(store.place.jobs, store.place.ranges)), store.name)
 end
 
-local WAITING <const> = "update %s set waiting = $2 where job {=} $1 and owner {=} any ($3::text[]) and state {=} 'open'"
+local WAITING <const> = "update %s set waiting = $2 "
+    .. "where job {=} $1 and owner {=} any ($3::text[]) and state {=} 'open'"
 
 ---Writes what the workers of this process wait for into their ranges, for `status`.
 ---@param conn table

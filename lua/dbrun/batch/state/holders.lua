@@ -1,12 +1,13 @@
---- Who is in the way of a chunk whose wait for a lock was given up: the oldest transaction, not one of ours, that holds a
---- lock for writing on the walked table. Which row it holds is not known.
+--- Who is in the way of a chunk whose wait for a lock was given up: the oldest transaction, not one of ours, that holds
+--- a lock for writing on the walked table. Which row it holds is not known.
 local catalog = require "dbrun.db.catalog"
 
 local M = {}
 
 local OLDEST <const> = catalog.sql [[
-select {format}('pid %s%s%s%s', l.pid, case when a.application_name {<>} '' then {concat}(', app "', a.application_name, '"')
-       end, case when a.state {=} 'idle in transaction' then ', idle in transaction' end,
+select {format}('pid %s%s%s%s', l.pid,
+       case when a.application_name {<>} '' then {concat}(', app "', a.application_name, '"') end,
+       case when a.state {=} 'idle in transaction' then ', idle in transaction' end,
        {format}(', open for %s s', {round}(extract(epoch from ({clock_timestamp}() {-} a.xact_start))))) as who
   from {pg_locks} l left join {pg_stat_activity} a on a.pid {=} l.pid
  where l.relation {=} $1 and l.granted and l.locktype {=} 'relation' and l.pid {<>} {pg_backend_pid}()

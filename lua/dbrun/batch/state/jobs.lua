@@ -234,7 +234,8 @@ end
 local TOTALS <const> = [[
 select coalesce({sum}(chunks), 0)::bigint as chunks, coalesce({sum}(rows), 0)::bigint as rows,
        coalesce({sum}(looked) filter (where pass {=} (
-           select {max}(p.pass) from %s p where p.job {=} $1)), 0)::bigint as looked, coalesce({sum}(retried), 0)::bigint as retried,
+           select {max}(p.pass) from %s p where p.job {=} $1)), 0)::bigint as looked,
+       coalesce({sum}(retried), 0)::bigint as retried,
        coalesce({sum}(worked), 0) as worked, {count}(*) filter (where state {=} 'failed') as failed,
        {count}(*) filter (where state {=} 'open') as open,
        (select coalesce({jsonb_object_agg}(key, total), '{}') from (
@@ -242,11 +243,11 @@ select coalesce({sum}(chunks), 0)::bigint as chunks, coalesce({sum}(rows), 0)::b
              from %s x, {jsonb_each_text}(x.waited) w where x.job {=} $1 group by w.key) s) as waited
   from %s where job {=} $1]]
 
----What all ranges of a job add up to: chunks, rows, looked (keys, in the present pass), retried, worked, waited (seconds by reason), and the numbers
----of failed and open ranges.
+---What all ranges of a job add up to: chunks, rows, looked (keys, in the present pass), retried, worked, waited (seconds
+---by reason), and the numbers of failed and open ranges.
 ---@param conn table
 ---@param name string
----@return {chunks: integer, rows: integer, looked: integer, retried: integer, worked: number, failed: integer, open: integer, waited: table<string, number>}
+---@return table totals
 function M.totals(conn, name)
     local place <const> = schema.place(conn)
     if not place.exists then

@@ -1,6 +1,6 @@
 --- The end of a pass: what comes next when a job has no open range. With `where` the table is walked again, after every
---- transaction that was open at the start of the pass has ended: what came behind the frontier is found then. A job that
---- follows a growing key goes on from the old end.
+--- transaction that was open at the start of the pass has ended: what came behind the frontier is found then. A job
+--- that follows a growing key goes on from the old end.
 local barriers = require "dbrun.batch.state.barrier"
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
@@ -17,7 +17,8 @@ insert into %s (job, pass, first, position, last) values (:job, :pass, :first::t
 
 local DONE <const> = "update %s set state = 'done', ended = {clock_timestamp}(), events = %s where name {=} :name"
 
-local MORE <const> = "update %s set last = coalesce(:last::text[], last), barrier = :barrier::jsonb where name {=} :name"
+local MORE <const> = "update %s set last = coalesce(:last::text[], last), barrier = :barrier::jsonb "
+    .. "where name {=} :name"
 
 ---The failed ranges of a job, in the order of their keys.
 local function failed(tx, store)

@@ -1,6 +1,6 @@
 --- The two tables that hold the state of all batch jobs of a database: where they are, and the SQL that makes them.
---- No column that a chunk changes is in an index, and half of each page is free, so that a chunk's new row version needs
---- no new index entry.
+--- No column that a chunk changes is in an index, and half of each page is free, so that a chunk's new row version
+--- needs no new index entry.
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"

@@ -61,7 +61,8 @@ end
 
 local function check_same(row, start)
     if row.kind ~= start.kind then
-        errors.fail("usage", ("the job '%s' was started as a %s, and is a %s now"):format(row.name, row.kind, start.kind),
+        errors.fail("usage",
+            ("the job '%s' was started as a %s, and is a %s now"):format(row.name, row.kind, start.kind),
             "give it another name, or: dbrun batch forget " .. row.name)
     end
     local differs <const> = walks.differs(row.identity, start.identity)

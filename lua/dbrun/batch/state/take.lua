@@ -1,6 +1,6 @@
 --- Giving out ranges. One head range holds the whole rest of a table. A worker that asks for work gets a range that
---- nobody works on; where there is none, it splits one: the owner keeps about a hundred chunks, the new worker takes the
---- rest, or half of what is left. The job's row is locked for the short moment in which a free range is chosen.
+--- nobody works on; where there is none, it splits one: the owner keeps about a hundred chunks, the new worker takes
+--- the rest, or half of what is left. The job's row is locked for the short moment in which a free range is chosen.
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local errors = require "dbrun.error"
@@ -49,8 +49,8 @@ with pair as (
       from %s a join %s b on b.job {=} a.job and b.pass {=} a.pass and b.first {=} a.last and b.state {=} 'done'
      where a.job {=} $1 and a.pass {=} $2 and a.state {=} 'done' and a.id {<>} b.id limit 1),
 gone as (delete from %s using pair where id {=} pair.b)
-update %s a set last = b.last, position = b.last, chunks = a.chunks {+} b.chunks, rows = a.rows {+} b.rows, looked = a.looked {+} b.looked,
-       retried = a.retried {+} b.retried, worked = a.worked {+} b.worked, waited = coalesce(%s, '{}'), note = %s,
+update %s a set last = b.last, position = b.last, chunks = a.chunks {+} b.chunks, rows = a.rows {+} b.rows,
+       looked = a.looked {+} b.looked, retried = a.retried {+} b.retried, worked = a.worked {+} b.worked, waited = coalesce(%s, '{}'), note = %s,
        durations = case when b.moved {>=} a.moved then b.durations else a.durations end,
        sizes = case when b.moved {>=} a.moved then b.sizes else a.sizes end, moved = greatest(a.moved, b.moved)
   from pair b where a.id {=} b.a]]

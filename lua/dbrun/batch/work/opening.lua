@@ -47,7 +47,8 @@ end
 local function watch_signals(run, walk)
     return signals.new {
         throttle = run.values.throttle, critical = run.values.critical, blind = run.definition.blind,
-        replicas = run.definition.replicas, oid = not run.store.bounds.apart and walk.oid or nil, table = run.definition.table,
+        replicas = run.definition.replicas, oid = not run.store.bounds.apart and walk.oid or nil,
+        table = run.definition.table,
         pids = function()
             local pids <const> = {}
             for _, worker in ipairs(run.workers) do pids[#pids + 1] = worker.backend end

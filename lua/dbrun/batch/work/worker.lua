@@ -111,7 +111,8 @@ local function recover(worker)
     worker.range = range and range.state == "open" and range or nil
     local committing <const> = worker.committing
     worker.committing = nil
-    if committing and range and table.concat(range.position or {}, "\0") == table.concat(committing.claim.next, "\0") then
+    if committing and range
+        and table.concat(range.position or {}, "\0") == table.concat(committing.claim.next, "\0") then
         worker.run:did(worker, {
             what = "done", rows = committing.rows, chunk = committing.chunk, claim = committing.claim, seconds = 0,
         })
@@ -199,12 +200,15 @@ local function bad_row(worker, e)
         if how ~= "single" then return end
         key = claim.next
     end
-    local why <const> = { sqlstate = e.sqlstate, message = e.message, detail = e.detail, key = key, attempts = attempts }
+    local why <const> = {
+        sqlstate = e.sqlstate, message = e.message, detail = e.detail, key = key, attempts = attempts,
+    }
     local failed <const> = set_aside.fail(worker.conn, worker.store, claim, why)
     run:set_aside(worker, claim, why)
     if failed and failed > worker.values.max_failed then
         run:fail(worker, errors.new {
-            kind = "query", message = ("%d ranges failed, and max_failed is %d"):format(failed, worker.values.max_failed),
+            kind = "query", message = ("%d ranges failed, and max_failed is %d"):format(failed,
+                worker.values.max_failed),
             hint = "dbrun batch errors " .. worker.store.name .. " shows them",
         })
     end

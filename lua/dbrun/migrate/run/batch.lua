@@ -57,7 +57,8 @@ function M.run(conn, url, progress)
     return function(options)
         require("dbrun.args").check("ctx.batch", "the options of the job", options, "table")
         if conn:in_transaction() then
-            errors.fail("usage", "ctx.batch: a batch job commits each of its chunks, and this migration is one transaction",
+            errors.fail("usage",
+                "ctx.batch: a batch job commits each of its chunks, and this migration is one transaction",
                 "return { transaction = false, up = function(ctx) ... end }")
         end
         local own <const>, rest <const> = split(options)
@@ -85,7 +86,8 @@ function M.done(conn)
             errors.fail("usage", ("this migration needs the batch job '%s', which was never started in this database")
                 :format(name), "dbrun batch run " .. name)
         elseif job.state ~= "done" then
-            errors.fail("usage", ("this migration needs the batch job '%s' to be done; it is %s"):format(name, job.state),
+            errors.fail("usage",
+                ("this migration needs the batch job '%s' to be done; it is %s"):format(name, job.state),
                 ("dbrun batch wait %s && dbrun migrate up"):format(name))
         end
         local failed <const> = jobs.totals(conn, name).failed
