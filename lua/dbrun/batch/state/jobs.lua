@@ -243,8 +243,8 @@ select coalesce({sum}(chunks), 0)::bigint as chunks, coalesce({sum}(rows), 0)::b
              from %s x, {jsonb_each_text}(x.waited) w where x.job {=} $1 group by w.key) s) as waited
   from %s where job {=} $1]]
 
----What all ranges of a job add up to: chunks, rows, looked (keys, in the present pass), retried, worked, waited (seconds
----by reason), and the numbers of failed and open ranges.
+---What all ranges of a job add up to: chunks, rows, looked (keys, in the present pass), retried, worked, waited
+---(seconds by reason), and the numbers of failed and open ranges.
 ---@param conn table
 ---@param name string
 ---@return table totals

@@ -50,7 +50,8 @@ with pair as (
      where a.job {=} $1 and a.pass {=} $2 and a.state {=} 'done' and a.id {<>} b.id limit 1),
 gone as (delete from %s using pair where id {=} pair.b)
 update %s a set last = b.last, position = b.last, chunks = a.chunks {+} b.chunks, rows = a.rows {+} b.rows,
-       looked = a.looked {+} b.looked, retried = a.retried {+} b.retried, worked = a.worked {+} b.worked, waited = coalesce(%s, '{}'), note = %s,
+       looked = a.looked {+} b.looked, retried = a.retried {+} b.retried, worked = a.worked {+} b.worked,
+       waited = coalesce(%s, '{}'), note = %s,
        durations = case when b.moved {>=} a.moved then b.durations else a.durations end,
        sizes = case when b.moved {>=} a.moved then b.sizes else a.sizes end, moved = greatest(a.moved, b.moved)
   from pair b where a.id {=} b.a]]
