@@ -7,8 +7,6 @@ local task = require "dbrun.task"
 
 local M = {}
 
----Seconds between two looks.
-local EVERY <const> = 1
 ---Seconds that a chunk has when the run is to end.
 local GRACE <const> = 1
 
@@ -69,7 +67,7 @@ local function look(run, conn)
     show_wait(run, conn)
 end
 
----Looks once a second until it is cancelled.
+---Looks once a second, and more often while a session waits for a chunk of ours, until it is cancelled.
 ---@param run dbrun.batch.Run
 function M.loop(run)
     local conn
@@ -88,7 +86,7 @@ function M.loop(run)
                 or e.sqlstate and (e.sqlstate:sub(1, 2) == "57" or e.sqlstate:sub(1, 2) == "08"))
             if not lost then run:fail(nil, e) end
         end
-        task.sleep(math.max(0.05, EVERY - (task.now() - began)))
+        task.sleep(math.max(0.05, run.health:next_look() - (task.now() - began)))
     end
 end
 

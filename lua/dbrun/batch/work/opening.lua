@@ -3,6 +3,7 @@ local bounds = require "dbrun.batch.state.bounds"
 local define = require "dbrun.batch.define"
 local errors = require "dbrun.error"
 local jobs = require "dbrun.batch.state.jobs"
+local pool_mode = require "dbrun.db.pool_mode"
 local process = require "dbrun.process"
 local schema = require "dbrun.batch.state.schema"
 local settings = require "dbrun.batch.state.settings"
@@ -30,7 +31,15 @@ function M.hours(values)
 end
 
 local function check_server(conn)
-    if conn:value "select pg_catalog.pg_is_in_recovery()" then
+    local ok <const>, standby <const> = pcall(conn.transaction, conn, function(tx)
+        return tx:value "select pg_catalog.pg_is_in_recovery()"
+    end)
+    if not ok and pool_mode.takes_no_transactions(standby) then
+        errors.fail("usage", "the pooler is in statement mode, and a chunk is a transaction",
+            "connect to the server itself, or to a pooler with pool_mode = transaction")
+    elseif not ok then
+        error(standby, 0)
+    elseif standby then
         errors.fail("usage", "the server is a standby: a batch writes where it works",
             "connect to the primary (target_session_attrs=read-write with several hosts), or promote it first")
     end

@@ -255,11 +255,22 @@ local function rest(worker, outcome)
     if seconds > 0 then worker:wait("rest", seconds) end
 end
 
+---VACUUM between chunks, where the signal `dead` asks for it.
+local function vacuum(worker)
+    local run <const> = worker.run
+    if not run.health:wants_vacuum() then return end
+    run:tell("message", { worker = worker.number, text = "VACUUM of the table, between chunks" })
+    local began <const> = task.now()
+    worker.conn:exec("vacuum " .. worker.store.bounds.walk.relation)
+    worker.waited.vacuum = (worker.waited.vacuum or 0) + task.now() - began
+end
+
 local function step(worker)
     connect(worker)
     if worker.lost then return recover(worker) end
     if not worker.range then return get_range(worker) end
     worker.claim = nil
+    vacuum(worker)
     local outcome <const> = chunk.run(worker)
     worker.backend, worker.down, worker.tries = nil, nil, nil
     if outcome.what == "done" then
