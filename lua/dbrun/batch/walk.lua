@@ -232,8 +232,8 @@ function Walk:condition(open) return steps.condition(self, open or false) end
 function Walk:order() return steps.order(self) end
 
 ---One query for the next bound, with `:after`, `:upto`, `:size` and `:look`: a row with `bound` (text[]), `fits` (rows
----that fit, up to the bound), `looked` (keys that were read for it: by a sample when by_where) and `final` (nothing lies
----behind it). No row: the range has no keys.
+---that fit, up to the bound), `looked` (keys that were read for it; when by_where, as a sample tells) and `final`
+---(nothing lies behind it). No row: the range has no keys.
 ---@param open? boolean
 ---@param by_where? boolean rows that fit are counted, else keys
 ---@return string sql

@@ -30,7 +30,8 @@ describe("the work of a chunk", function()
     local function run(options, after, upto)
         local work <const> = compiled(options)
         local chunk <const> = {
-            after = after and { after }, upto = { upto }, open = not after, started = "2024-01-02T00:00:00Z", number = 1,
+            after = after and { after }, upto = { upto }, open = not after, number = 1,
+            started = "2024-01-02T00:00:00Z",
         }
         return conn:transaction(function(tx) return work(tx, chunk) end)
     end
@@ -41,7 +42,8 @@ describe("the work of a chunk", function()
     end
 
     it("is a statement on the rows of :chunk", function()
-        assert.equal(2, run({ run = "update o set n = 1 where :chunk -- the end", where = "id % 2 = 0 -- even" }, "10", "14"))
+        assert.equal(2, run({ run = "update o set n = 1 where :chunk -- the end", where = "id % 2 = 0 -- even" }, "10",
+            "14"))
         assert.equal("12 14", changed())
     end)
 

@@ -64,7 +64,8 @@ describe("the definition of a job", function()
             { throttle = { replication_lagg = 5 } })
         is("critical.slots must be a limit of at least 0", "", { critical = { slots = -1 } })
         is("settings cannot have statement_timeout", "timeout = SECONDS", { settings = { statement_timeout = 1 } })
-        is("settings.work_mem must be a string, a number or a boolean, got a table", "", { settings = { work_mem = {} } })
+        is("settings.work_mem must be a string, a number or a boolean, got a table", "",
+            { settings = { work_mem = {} } })
         is("params has 'after', which is a name of dbrun's own", "keys, look, range", { params = { after = 1 } })
         is("params has the name 'a-b'", ":limit", { params = { ["a-b"] = 1 } })
         is("params.f must be a value for PostgreSQL, got a function", "", { params = { f = print } })
@@ -80,7 +81,8 @@ describe("the definition of a job", function()
         end
         is("run has no :chunk: it would touch every row in every chunk", "where :chunk", "update t set a = 1")
         is("run has no :chunk", "", "update t set a = ':chunk' /* :chunk */ where a::chunk = 1")
-        is("run has the parameter :b, which has no value", "params = { b = ... }", "delete from t where :chunk and a = :b")
+        is("run has the parameter :b, which has no value", "params = { b = ... }",
+            "delete from t where :chunk and a = :b")
         is("run has the parameter :dayz, which has no value", "did you mean :days?",
             "delete from t where :chunk and a = :dayz", { params = { days = 1 } })
         is("run has the parameter $1", "params = { name = value }", "delete from t where :chunk and a = $1")
@@ -145,11 +147,13 @@ describe("the definition of a job", function()
 
     describe("the values in force", function()
         it("are what was set, else what the file says, else defaults", function()
-            local d <const> = of { size = 50, rate = 7, hours = "22:00-06:00 UTC", throttle = { blocked = 2, slots = 5 } }
+            local d <const> = of { size = 50, rate = 7, hours = "22:00-06:00 UTC",
+                throttle = { blocked = 2, slots = 5 } }
             local values <const>, sources <const> = define.values(d, { size = "200", ["throttle.slots"] = "off",
                 ["critical.active"] = "2x", rate = "off", target = "0.25" })
             assert.same({ 200, "set", nil, "set" }, { values.size, sources.size, values.rate, sources.rate })
-            assert.same({ 1.0, "default", 20000, "default" }, { values.timeout, sources.timeout, values.max, sources.max })
+            assert.same({ 1.0, "default", 20000, "default" }, { values.timeout, sources.timeout, values.max,
+                sources.max })
             assert.same({ "22:00-06:00 UTC", "file" }, { values.hours, sources.hours })
             assert.same({ blocked = 2, slots = false }, values.throttle)
             assert.same({ active = "2x" }, values.critical)

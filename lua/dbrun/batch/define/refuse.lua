@@ -21,8 +21,8 @@ local WORDS <const> = {
 }
 
 local TRANSACTION <const> = "a chunk is one transaction, which dbrun ends: leave it out"
-local OTHERS <const> = "run is SELECT, INSERT, UPDATE, DELETE or MERGE, and beside these CREATE TABLE AS, LOCK TABLE and "
-    .. "SET LOCAL; a function(tx, chunk) can do more"
+local OTHERS <const> = "run is SELECT, INSERT, UPDATE, DELETE or MERGE, and beside these CREATE TABLE AS, LOCK TABLE "
+    .. "and SET LOCAL; a function(tx, chunk) can do more"
 
 ---The first word and the number of statements of a text.
 local function words_of(sql)
@@ -56,8 +56,8 @@ local function check_kind(definition, sql)
     if not kind then return nil end
     if kind == "VariableSetStmt" then
         if not body.is_local then
-            fail(definition, "SET LOCAL ends with the chunk; or settings = { name = value }", "run may not be SET, which "
-                .. "stays in a session that others get")
+            fail(definition, "SET LOCAL ends with the chunk; or settings = { name = value }", "run may not be SET, "
+                .. "which stays in a session that others get")
         end
     elseif not ALLOWED[kind] then
         fail(definition, OTHERS, "run may not be %s", (word:upper()))

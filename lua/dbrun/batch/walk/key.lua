@@ -115,7 +115,8 @@ end
 
 ---@return string hint the statement that makes the index
 local function create(relation, key, unique)
-    return ("create %sindex concurrently on %s (%s)"):format(unique and "unique " or "", relation.written, M.written(key))
+    return ("create %sindex concurrently on %s (%s)"):format(unique and "unique " or "", relation.written,
+        M.written(key))
 end
 
 local function primary_key(indexes, by_number)

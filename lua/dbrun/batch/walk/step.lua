@@ -110,10 +110,11 @@ function M.nulls(walk)
     return ("select pg_catalog.count(*) as rows %s where %s"):format(from(walk), table.concat(parts, " or "))
 end
 
---- The end of a step: the row of `hit`, or, when the range ended before, what `$other` gives.
+--- The end of a step: the row of `hit`, or, when the range ended before, what `$other` gives. Whether there is a key is
+--- asked in the order of the key: EXISTS alone may be planned as a scan of the table.
 local STEP <const> = [[
 with $hit,
-rest as materialized (select exists (select 1 $from where $behind) as more)
+rest as materialized (select coalesce((select true $from where $behind $order limit 1), false) as more)
 select s.bound, s.fits, s.looked, s.final from (
     select case when (select more from rest) then $text else cast(:upto as pg_catalog.text[]) end as bound,
         $fits as fits, $looked as looked, not (select more from rest) as final
@@ -142,7 +143,8 @@ local function by_keys(walk, open)
     return finish(walk, open, {
         hit = "hit as materialized ($key $from where $range $order offset $wanted operator(pg_catalog.-) 1 limit 1)",
         fits = WANTED, looked = WANTED,
-        other = "c.n, c.n, true from (select pg_catalog.count(*) as n $from where $range) c\n"
+        other = "c.n, c.n, true from (select pg_catalog.count(*) as n from "
+            .. "($key $from where $range $order limit $wanted) r) c\n"
             .. "    where c.n operator(pg_catalog.>) 0 and not exists (select 1 from hit)",
     })
 end
@@ -181,7 +183,7 @@ local function by_where(walk, open, where)
         hit = BY_WHERE, share = SHARE, fits = "hit.f", looked = looked("hit.f", "hit.marks"),
         where = "(" .. where .. "\n)",
         other = totals .. ", " .. looked(totals, "coalesce(pg_catalog.max(n.marks), 0)")
-            .. ", true from n having exists (select 1 $from where $range)",
+            .. ", true from n having (select true $from where $range $order limit 1)",
     })
 end
 
@@ -199,8 +201,9 @@ with mid as materialized ($key $from where $range $order offset $half operator(p
 far as materialized ($key $from where $behind $order offset $keys operator(pg_catalog.-) $half
     operator(pg_catalog.-) 1 limit 1),
 total as materialized (select case when exists (select 1 from far) then $keys
-    when exists (select 1 from mid) then $half operator(pg_catalog.+) (select pg_catalog.count(*) $from where $behind)
-    else (select pg_catalog.count(*) $from where $range) end as n),
+    when exists (select 1 from mid) then $half operator(pg_catalog.+)
+        (select pg_catalog.count(*) from ($key $from where $behind $order limit $keys) r)
+    else (select pg_catalog.count(*) from ($key $from where $range $order limit $keys) r) end as n),
 cut as (select total.n as keys,
     case when exists (select 1 from far) then (select $far_text from far)
         else (select $text $from where $range $down limit 1) end as bound,
