@@ -223,9 +223,10 @@ describe("the walk of a table", function()
             local relation <const> = "w" .. number
             local down <const> = math.random(2) == 1
             conn:exec(("reset all; set client_min_messages = error; "
-                .. "create table %s (k %s not null, seen int default 0); create unique index on %s (k %s)"):format(relation, name, relation, down and "desc" or ""))
+                .. "create table %s (k %s not null, seen int default 0); create unique index on %s (k %s)"):format(
+                    relation, name, relation, down and "desc" or ""))
             local values = {}
-            for i = 1, 30 do values[i] = make() end
+            for i = 1, 24 do values[i] = make() end
             conn:query(("insert into %s (k) select v::%s from unnest($1::text[]) v on conflict do nothing"):format(
                 relation, (name:gsub(" collate.*", ""))), db.array(values, "text"))
             local d <const> = definition { table = relation, key = "k", where = "ctid is not null" }
@@ -237,14 +238,14 @@ describe("the walk of a table", function()
 
     it("reaches each row once by keys of several columns, with ties and NULLs", function()
         conn:exec "set client_min_messages = error"
-        for round = 1, 6 do
+        for round = 1, 4 do
             local relation <const> = "m" .. round
             local down <const>, first <const> = pick { "", "desc" }, pick { "nulls first", "nulls last" }
             conn:exec(("create table %s (a int, b timestamptz, c text collate \"en-x-icu\", id int primary key, "
                 .. "seen int default 0); create index on %s (a %s, b %s %s, c %s, id %s)"):format(relation, relation,
                 down, down, first, down, down))
             local rows = {}
-            for i = 1, 60 do
+            for i = 1, 40 do
                 rows[i] = { pick { 1, 2, 3, db.null }, pick { "2024-01-01", "infinity", db.null }, text(), i }
             end
             conn:execute_many(("insert into %s values ($1, $2, $3, $4)"):format(relation), rows)

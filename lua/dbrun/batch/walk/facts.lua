@@ -7,7 +7,7 @@ local RELATION <const> = catalog.sql [[
 select c.oid, c.relkind::{text} as kind, c.relpersistence::{text} as persistence, n.nspname::{text} as schema,
     c.relname::{text} as name, {pg_relation_size}(c.oid) {/} {current_setting}('block_size')::{int8} as pages,
     exists (select from {pg_inherits} h where h.inhparent {=} c.oid) as has_children,
-    {to_regclass}('_timescaledb_catalog.hypertable') is not null as has_timescale
+    {to_regclass}('timescaledb_information.hypertables') is not null as has_timescale
 from {pg_class} c join {pg_namespace} n on n.oid {=} c.relnamespace
 where c.oid {=} {to_regclass}($1::{text})::{oid}]]
 
@@ -65,10 +65,11 @@ select {pg_database_collation_actual_version}(d.oid) from {pg_database} d where 
 local OPERATOR <const> = catalog.sql "select {to_regoperator}($1::{text})::{oid}"
 
 local HYPERTABLE <const> = [[
-select h.id, exists (select from _timescaledb_catalog.chunk c where c.hypertable_id operator(pg_catalog.=) h.id
-    and c.compressed_chunk_id is not null) as compressed
-from _timescaledb_catalog.hypertable h where h.schema_name operator(pg_catalog.=) $1::pg_catalog.name
-    and h.table_name operator(pg_catalog.=) $2::pg_catalog.name]]
+select exists (select from timescaledb_information.chunks c where c.is_compressed
+    and c.hypertable_schema operator(pg_catalog.=) h.hypertable_schema
+    and c.hypertable_name operator(pg_catalog.=) h.hypertable_name) as compressed
+from timescaledb_information.hypertables h where h.hypertable_schema operator(pg_catalog.=) $1::pg_catalog.name
+    and h.hypertable_name operator(pg_catalog.=) $2::pg_catalog.name]]
 
 ---@param conn table
 ---@param name string as SQL writes it

@@ -1,4 +1,5 @@
---- Which index a table is walked by. What cannot be one is refused with what helps.
+--- Which index a table is walked by. What cannot be one is refused with what helps. A constraint that is deferrable
+--- counts as unique: what a step sees is committed.
 local errors <const> = require "dbrun.error"
 local nearest <const> = require "dbrun.nearest"
 
