@@ -257,6 +257,36 @@ describe("the other signals", function()
         assert.matches("^1 checkpoint was asked for in 5 min, limit 0$", h:verdict())
     end)
 
+    it("find a slot critical whose WAL goes, when it lasts for five seconds", function()
+        conn:exec "alter system set max_slot_wal_keep_size = '1MB'"
+        conn:query "select pg_reload_conf(), pg_create_physical_replication_slot('left', true)"
+        local now = 0
+        local h <const> = health({}, { critical = { slots = "9GiB" }, now = function() return now end })
+        h:start(conn)
+        assert.is_nil(h:critical())
+        for _ = 1, 3 do conn:query "select pg_switch_wal(), txid_current()" end
+        h:sample(conn)
+        local text <const> = "slot left is unreserved: its WAL is about to be removed"
+        assert.equal(text, (h:verdict()))
+        assert.is_nil(h:critical())
+        now = 5
+        h:sample(conn)
+        assert.is_nil(h:critical()) -- it waits already, and no chunk is under way
+        local working <const> = health({}, { critical = { slots = "9GiB" }, now = function() return now end,
+            pids = function() return { 1 } end })
+        working.by_name.slots.signal.started = true
+        working:sample(conn)
+        now = 10
+        working:sample(conn)
+        assert.same({ text, "slots" }, { working:critical() })
+        conn:query "select pg_drop_replication_slot('left')"
+        working:sample(conn)
+        assert.is_nil(working:critical())
+        assert.is_nil(working:verdict())
+        conn:exec "alter system reset max_slot_wal_keep_size"
+        conn:query "select pg_reload_conf()"
+    end)
+
     it("see sessions, transactions and dead rows, and leave ours out", function()
         local e <close> = engine_of "crm"
         local other <close> = e:acquire()
@@ -377,5 +407,22 @@ describe("the other signals", function()
         assert.same({ "disk: full", "disk" }, { h:critical() })
         assert.is_nil(h:verdict())
         db.close()
+    end)
+end)
+
+describe("after a failover", function()
+    it("the standbys are those of the new primary, and nothing is behind", function()
+        local h <const>, said <const> = health { replication_lag = 0.6 }
+        h:start(conn)
+        write()
+        standby:catch_up(primary)
+        standby:promote()
+        local e <close> = pg.engine { url = standby.url, size = 1 }
+        local c <close> = e:acquire()
+        c:exec "update t set n = n + 1"
+        h:sample(c)
+        assert.equal(0, #h.by_name.replication_lag.signal.standbys.list)
+        assert.is_nil(h:verdict())
+        assert.same({}, said)
     end)
 end)
