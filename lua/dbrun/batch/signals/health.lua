@@ -60,8 +60,11 @@ local function state_of(self, name, limit, critical, asked)
     local state <const> = old or { name = name, judge = judge.new() }
     local signal <const> = options.BY_NAME[name]
     if signal and not state.signal then state.signal = signal.new(self) end
-    state.limit, state.critical, state.asked = limit or nil, critical or nil, asked
-    state.out, state.told, state.again = nil, nil, nil
+    limit, critical = limit or nil, critical or nil
+    if state.limit ~= limit or state.critical ~= critical or state.asked ~= asked then -- else what was said stays said
+        state.limit, state.critical, state.asked = limit, critical, asked
+        state.out, state.told, state.again = nil, nil, nil
+    end
     return state
 end
 
@@ -129,23 +132,29 @@ end
 
 -- ---- what cannot be read ----
 
-local function remedy(self, why)
-    return why.hint or ("grant pg_monitor to %s; or blind = true goes on without"):format(
-        db_params.ident { self.server.role })
+---@class dbrun.batch.Unread
+---@field text string why
+---@field remedy? string|false nil: the right that is missing; false: there is none
+
+local function remedy_of(self, why)
+    if why.remedy == nil then return "grant pg_monitor to " .. db_params.ident { self.server.role } end
+    return why.remedy
 end
 
 ---Refuses at the start what was asked for. Later it is why to wait, and where nobody asked, it is said once.
+---@param why dbrun.batch.Unread
 ---@return string? wait
 local function cannot(self, state, why)
-    local text <const> = ("%s cannot be read: %s"):format(state.name, why.text)
+    local text <const>, remedy <const> = ("%s cannot be read: %s"):format(state.name, why.text), remedy_of(self, why)
     if state.asked and not self.blind then
-        if self.starting then errors.fail("usage", text, remedy(self, why)) end
-        return ("%s (%s)"):format(text, remedy(self, why))
+        if self.starting then
+            errors.fail("usage", text, (remedy and remedy .. "; or " or "") .. "blind = true goes on without")
+        end
+        return remedy and ("%s (%s)"):format(text, remedy) or text
     end
     if not state.told then
         state.told = true
-        self.say(("%s; the job goes on without it (%s)"):format(text, why.hint
-            or "grant pg_monitor to " .. db_params.ident { self.server.role }))
+        self.say(("%s; the job goes on without%s"):format(text, remedy and (" (%s)"):format(remedy) or ""))
     end
     return nil
 end
@@ -197,13 +206,14 @@ local function answer_of(self, conn, parts, ours, now)
 end
 
 ---Why a signal of ours cannot be read from this answer.
+---@return dbrun.batch.Unread?
 local function refused(self, state, answer)
     for _, part in ipairs(parts_of(self, state)) do
         local e <const> = answer.refused[part.name]
         if e then
-            local right <const> = e.sqlstate == "42501"
-            return { text = words.text(e.message), hint = not right
-                and "this server does not offer it: leave the signal out, or blind = true goes on without" or nil }
+            local why <const> = { text = words.text(e.message) }
+            if e.sqlstate ~= "42501" then why.remedy = false end -- no right would help
+            return why
         end
     end
     if state.signal.sees_sessions and self.server.masked then
@@ -229,7 +239,7 @@ local function read_ours(self, state, answer, look)
         return { wait = wait }
     end
     local found <const> = signal:read(answer, look, number(signal, state.limit), state.judge.waiting)
-    if found.unread then found.wait = cannot(self, state, { text = found.unread, hint = found.hint }) end
+    if found.unread then found.wait = cannot(self, state, found.unread) end
     return found
 end
 

@@ -13,8 +13,7 @@ local APART <const> = 5 -- seconds between the two looks that make it critical
 ---@field wait? string why to wait, whatever the value is
 ---@field critical? string why this is critical, whatever the value is
 ---@field near? boolean close to a limit that is not one of waiting
----@field unread? string why it cannot be read
----@field hint? string the remedy
+---@field unread? dbrun.batch.Unread why it, or a part of it, cannot be read
 
 ---@class dbrun.batch.Judge
 ---@field waiting boolean

@@ -47,12 +47,13 @@ function Lag:read(answer, look)
     local most, text = self.standbys:worst(look.wal, look.now)
     local first <const> = not self.started
     self.started = true
-    local unread = first and self.replicas:problem() or nil
+    local problem <const> = first and self.replicas:problem()
+    local unread = problem and { text = problem, remedy = "check the address of that replica" } or nil
     local theirs <const>, their_text <const> = self.replicas:worst(look.wal, look.now, first and quiet or look.say)
     if theirs > most then most, text = theirs, their_text end
     if hidden > 0 and #self.replicas.list == 0 then
-        unread = ("pg_stat_replication hides %d standby%s from the role %s"):format(hidden, hidden == 1 and "" or "s",
-            look.role)
+        unread = { text = ("pg_stat_replication hides %d standby%s from the role %s"):format(hidden,
+            hidden == 1 and "" or "s", look.role) }
     end
     return { value = most, text = text, unread = unread }
 end
