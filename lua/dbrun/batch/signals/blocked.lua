@@ -10,7 +10,8 @@ Blocked.__index = Blocked
 local NEAR <const> = 0.75 -- of the limit
 local SOONEST <const> = 0.05 -- seconds until the next look
 
---- PostgreSQL notes since 14 when a wait began. The role and the application are those of the session that waits.
+--- PostgreSQL notes since 14 when a wait began. One who waits too long is enough to end a chunk, so twenty will do. The
+--- role and the application are those of the session that waits.
 Blocked.parts = { {
     name = "blocked", while_working = true,
     sql = ask.rows [[
@@ -23,7 +24,7 @@ Blocked.parts = { {
              select pid, extract(epoch from {clock_timestamp}() {-} {min}(waitstart::{timestamptz}))::{float8} as waited
                from l where not granted and not pid {=} any (:ours::int[])
                 and object {=} any (array(select object from l where pid {=} any (:ours::int[])))
-              group by pid)
+              group by pid order by 2 desc nulls last limit 20)
         select w.pid, w.waited, b.holders, a.application_name as application,
                (select rolname::{text} from {pg_roles} where oid {=} a.usesysid) as role
           from w cross join lateral (select {pg_blocking_pids}(w.pid) as holders) b
