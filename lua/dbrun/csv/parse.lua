@@ -57,8 +57,8 @@ function M.records(read, delimiter, quote, from)
         return true
     end
 
-    --- The end of a field in quotes that begins at `start`: its text and the place behind the quote; nil when the buffer
-    --- ends before.
+    --- The end of a field in quotes that begins at `start`: its text and the place behind the quote; nil when the
+    --- buffer ends before.
     local function quoted(start)
         local p = start + 1
         while true do

@@ -49,7 +49,7 @@ describe("the source of a batch", function()
             local got = {}
             job {
                 table = batch.list { { id = 1, region = "r1" }, { id = 2, region = "r0" }, { id = 3, region = "r0" } },
-                run = function(tx, chunk)
+                run = function(_, chunk)
                     for _, row in ipairs(chunk:rows()) do got[#got + 1] = row.id .. row.region end
                     assert.equal(#chunk:rows { "id" }, #chunk:rows "region")
                     return 0
