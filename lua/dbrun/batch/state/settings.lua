@@ -43,6 +43,7 @@ function M.of(definition, values, number, optional)
         { "idle_in_transaction_session_timeout", ms(values.timeout + SILENCE) },
         { "tcp_user_timeout", ms(values.timeout + SILENCE) },
         { "plan_cache_mode", "force_custom_plan" },
+        { "jit", false }, -- each chunk is planned anew, and to compile a plan takes longer than a chunk
         { "synchronous_commit", "on" },
         { "application_name", ("dbrun batch %s #%d"):format(definition.name, number):sub(1, 63) },
     }
