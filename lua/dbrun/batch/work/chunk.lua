@@ -82,7 +82,7 @@ local function ask_keeps(worker, conn, chunk, rows)
     local still <const> = conn:value(
         STILL:format(walk.relation, walk.alias, define.condition(worker.definition, walk, chunk.open, true)),
         worker.store.bounds:with { after = chunk.after, upto = chunk.upto })
-    run.keeps = still > 0
+    run.keeps = still >= rows -- fewer have come meanwhile
     run.keeps_new = true
 end
 
