@@ -7,6 +7,7 @@ local hashes <const> = require "dbrun.batch.define.hash"
 local hours <const> = require "dbrun.batch.define.hours"
 local nearest <const> = require "dbrun.nearest"
 local rules <const> = require "dbrun.batch.define.rules"
+local signals <const> = require "dbrun.batch.signals.options"
 local statement <const> = require "dbrun.batch.define.statement"
 
 local M = {}
@@ -102,27 +103,6 @@ local function check_settings(fn, settings)
     end
 end
 
-local LIMIT <const> = {
-    function(v)
-        local kind <const> = type(v)
-        return kind == "boolean" or kind == "string" or kind == "table" or kind == "number" and v >= 0 and v < math.huge
-    end, "a limit of at least 0, or false",
-}
-
-local function check_signals(fn, option, list)
-    for name, value in pairs(list) do
-        if type(name) ~= "string" then
-            fail(fn, "%s must name its signals, got [%s]", "throttle = { replication_lag = 5 }", option, tostring(name))
-        elseif rules.SIGNALS[name] then
-            args.check(fn, option .. "." .. name, value, LIMIT)
-        elseif type(value) ~= "function" then
-            local near <const> = nearest.find(name, sorted(rules.SIGNALS))
-            fail(fn, "%s has no signal '%s'", near and ("did you mean '%s'?"):format(near) or "the signals are "
-                .. table.concat(sorted(rules.SIGNALS), ", ") .. "; another name takes a function", option, name)
-        end
-    end
-end
-
 local function check_order(fn, values)
     if values.min > values.size then
         fail(fn, "min is %d, more than size, which is %d", "size is the first size, between min and max", values.min,
@@ -204,7 +184,7 @@ function M.of(kind, options, extra)
     check_required(fn, options, extra)
     check_params(fn, options.params or {})
     check_settings(fn, options.settings or {})
-    for name in pairs(TUNABLE_TABLES) do check_signals(fn, name, options[name] or {}) end
+    for name in pairs(TUNABLE_TABLES) do signals.read(fn, name, options[name]) end
     check_order(fn, rules.with_defaults(options))
 
     local definition <const> = map(options)
@@ -226,13 +206,6 @@ end
 
 -- ---- values in force ----
 
----What `dbrun batch set NAME throttle.X=TEXT` means.
-local function limit_of(text)
-    if text == "off" or text == "false" then return false end
-    if text == "on" or text == "true" then return true end
-    return math.tointeger(tonumber(text)) or tonumber(text) or text
-end
-
 ---What `dbrun batch set NAME NAME=TEXT` means: nil when it is no such value.
 local function value_of(name, text)
     local rule <const> = rules.TUNABLE[name]
@@ -249,23 +222,20 @@ local OFF <const> = { rate = true, hours = true }
 ---Checks what `dbrun batch set` is given.
 ---@param name string "size", "throttle.replication_lag", ...
 ---@param text string
+---@param given? table<string, any> what the job's file gave, as M.file_values says it
 ---Raises an error of kind `usage` for an unknown name or a value that it cannot have.
-function M.check_set(name, text)
+function M.check_set(name, text, given)
     local fn <const> = "batch set"
     args.check(fn, "name", name, "string")
     args.check(fn, "value", text, "string")
-    local group <const>, signal <const> = name:match "^(%w+)%.(.+)$"
+    local group <const> = name:match "^(%w+)%."
     if TUNABLE_TABLES[group] then
-        local names <const> = sorted(rules.SIGNALS)
-        if not rules.SIGNALS[signal] then
-            local near <const> = nearest.find(signal, names)
-            fail(fn, "there is no signal '%s'", near and ("did you mean '%s.%s'?"):format(group, near)
-                or "the signals are " .. table.concat(names, ", "), signal)
+        local own <const> = {}
+        for key, value in pairs(given or {}) do
+            local of <const>, bare <const> = key:match "^(%w+)%.(.+)$"
+            if of == group and value == "function" then own[bare] = function() end end
         end
-        local limit <const> = limit_of(text)
-        if text == "" or limit ~= limit or not LIMIT[1](limit) then
-            fail(fn, "%s must be %s, got %q", nil, name, 'a limit of at least 0, or off', text)
-        end
+        signals.parse(name, text, own)
     elseif not rules.TUNABLE[name] then
         local names = sorted(rules.TUNABLE)
         names[#names + 1], names[#names + 2] = "throttle.X", "critical.X"
@@ -279,12 +249,13 @@ end
 
 --- What stands in the database was checked when it was set. What an older or newer dbrun left there and means nothing
 --- here does not count.
-local function set_values(set)
+local function set_values(definition, set)
     local said <const>, limits <const>, off <const> = {}, { throttle = {}, critical = {} }, {}
     for name, text in pairs(set or {}) do
         local group <const>, signal <const> = name:match "^(%w+)%.(.+)$"
         if TUNABLE_TABLES[group] then
-            limits[group][signal] = limit_of(text)
+            local ok <const>, limit <const> = pcall(signals.parse, name, text, definition[group])
+            if ok then limits[group][signal] = limit end
         elseif OFF[name] and text == "off" then
             off[name] = true
         elseif rules.TUNABLE[name] then
@@ -300,7 +271,7 @@ end
 ---@return table<string, any> values
 ---@return table<string, "set"|"file"|"default"> sources by name, "throttle.X" for a signal
 function M.values(definition, set)
-    local said <const>, limits <const>, off <const> = set_values(set)
+    local said <const>, limits <const>, off <const> = set_values(definition, set)
     local merged, sources = {}, {}
     for name in pairs(rules.TUNABLE) do
         local is_set <const> = said[name] ~= nil or off[name]

@@ -58,12 +58,6 @@ M.RULES = {
 }
 for name, rule in pairs(M.TUNABLE) do M.RULES[name] = rule end
 
---- Signals that dbrun has itself (and `vacuum`, which goes with `dead`); another name needs a function.
-M.SIGNALS = {
-    replication_lag = true, slots = true, blocked = true, latency = true, active = true, wal_archive = true,
-    wal_rate = true, checkpoints = true, autovacuum = true, dead = true, oldest_transaction = true, vacuum = true,
-}
-
 --- Names that a statement's parameters cannot have, because dbrun gives them values.
 M.RESERVED = {
     after = true, upto = true, size = true, look = true, keys = true, chunk = true, range = true, started = true,

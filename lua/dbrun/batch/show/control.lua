@@ -83,13 +83,14 @@ end
 function M.set(args, conn)
     local name <const> = names.of(conn, args.name)
     local said <const> = {}
+    local given <const> = (jobs.find(conn, name) or {}).file_values
     for i, word in ipairs(args.values) do
         local key <const>, text <const> = word:match "^([%w_.]+)=(.*)$"
         if not key then
             errors.fail("usage", ("set: expected key=value, got '%s'"):format(word), "size=500, or size= for the "
                 .. "file's own")
         end
-        if text ~= "" then require("dbrun.batch.define").check_set(key, text) end
+        if text ~= "" then require("dbrun.batch.define").check_set(key, text, given) end
         said[i] = { key, text ~= "" and text or nil }
     end
     for _, one in ipairs(said) do

@@ -1,6 +1,5 @@
 --- Chunks that cannot be done: set aside as failed rows of their own, which never block what comes behind, or halved.
 local catalog = require "dbrun.db.catalog"
-local core = require "dbrun.core"
 
 local M = {}
 

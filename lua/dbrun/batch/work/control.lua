@@ -41,12 +41,12 @@ local function owners(run)
     return list
 end
 
----Writes a change of what is waited for into the ranges, for `status`.
+---Writes a change of what is waited for into the ranges, for `status`: of the reason, not of its number of seconds.
 local function show_wait(run, conn)
-    local _, why <const> = run:hold()
-    if why ~= run.shown then
+    local _, why <const>, reason <const> = run:hold()
+    if reason ~= run.shown then
         state.waiting(conn, run.store, why, owners(run))
-        run.shown = why
+        run.shown = reason
     end
 end
 
