@@ -63,7 +63,7 @@ describe("the definition of a job", function()
         is('hours must be times and a time zone', "", { hours = "22-06" })
         is("there is no signal 'replication_lagg'", "did you mean 'replication_lag'?",
             { throttle = { replication_lagg = 5 } })
-        is("critical.slots must be a limit of at least 0", "", { critical = { slots = -1 } })
+        is("critical.slots must be a number of bytes", "", { critical = { slots = -1 } })
         is("settings cannot have statement_timeout", "timeout = SECONDS", { settings = { statement_timeout = 1 } })
         is("settings.work_mem must be a string, a number or a boolean, got a table", "",
             { settings = { work_mem = {} } })
