@@ -35,8 +35,8 @@ local AMOUNT <const> = {
     function(v) return type(v) == "number" and v >= 0 and v < math.huge end, "a number of at least 0",
 }
 local OPTIONS <const> = {
-    label = "string", total = args.or_false "number", about = "boolean", start = AMOUNT, unit = "string", out = OUT, fd = args.integer,
-    terminal = "boolean", interval = args.seconds, clock = "function",
+    label = "string", total = args.or_false "number", about = "boolean", start = AMOUNT, unit = "string", out = OUT,
+    fd = args.integer, terminal = "boolean", interval = args.seconds, clock = "function",
 }
 
 ---@class dbrun.progress.Progress

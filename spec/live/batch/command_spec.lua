@@ -29,14 +29,15 @@ describe("dbrun batch", function()
     end
 
     local function job(name, columns, values)
-        sql(([[insert into dbrun_batch_jobs (name, kind, source, definition, hash, identity, started, pass_started, last%s)
+        sql(([[insert into dbrun_batch_jobs (name, kind, source, definition, hash, identity, started, pass_started,
+                last%s)
             values ('%s', 'run', 'orders', '{"table": "orders", "where": "cents is null"}', 'x', '{}',
             now() - interval '5 minutes', now() - interval '5 minutes', '{1000}'%s)]]):format(
             columns and ", " .. columns or "", name, values and ", " .. values or ""))
     end
 
     local function state(name)
-        return sql(("select state || coalesce(': ' || reason, '') from dbrun_batch_jobs where name = '%s'"):format(name))
+        return sql(("select concat_ws(': ', state, reason) from dbrun_batch_jobs where name = '%s'"):format(name))
     end
 
     local function job_file(name)

@@ -105,6 +105,7 @@ describe("dbrun batch run", function()
         ended = running.finish()
         assert.equal(130, ended.code, ended.text)
         assert.matches("waiting: the job is paused: deploy", ended.stderr, 1, true)
-        assert.matches("slow is not finished: [^\n]*\n  interrupted; it goes on with: dbrun batch run slow\n$", ended.stdout)
+        assert.matches("slow is not finished: [^\n]*\n  interrupted; it goes on with: dbrun batch run slow\n$",
+            ended.stdout)
     end)
 end)

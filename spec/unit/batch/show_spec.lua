@@ -62,7 +62,8 @@ describe("the share that is done", function()
     end)
 
     it("or a time", function()
-        local done = share.of({ state = "running", pass = 1, identity = { types = { "timestamp(3) with time zone" } } }, {
+        local by_time = { state = "running", pass = 1, identity = { types = { "timestamp(3) with time zone" } } }
+        local done = share.of(by_time, {
             range({ "2024-01-01 00:00:00+00", "7" }, { "2024-01-02 00:00:00+00", "7" },
                 { "2024-01-05 00:00:00+00", "7" }, 100),
         })
@@ -80,8 +81,8 @@ describe("the share that is done", function()
 
     it("is of the present pass, and whole for a job that is done", function()
         local old = range({ "0" }, { "100" }, { "100" }, 100, "done")
-        assert.near(0.5, share.of({ state = "running", pass = 2, identity = job.identity }, { old, { pass = 2, first = { "0" },
-            position = { "50" }, last = { "100" }, looked = 50, state = "open" } }), 0.0001)
+        assert.near(0.5, share.of({ state = "running", pass = 2, identity = job.identity }, { old, { pass = 2,
+            first = { "0" }, position = { "50" }, last = { "100" }, looked = 50, state = "open" } }), 0.0001)
         assert.equal(1, (share.of({ state = "done", pass = 1 }, {})))
     end)
 end)
@@ -140,7 +141,8 @@ describe("the status of a job", function()
         local totals = facts().totals
         totals.failed = 2
         local text = lines { state = "paused", reason = "standby b is 99 s behind", totals = totals, found = 12 }
-        assert.matches("  reason    standby b is 99 s behind\n  go on     dbrun batch resume orders-cents\n", text, 1, true)
+        assert.matches("  reason    standby b is 99 s behind\n  go on     dbrun batch resume orders-cents\n", text, 1,
+            true)
         assert.matches("failed    2 ranges: dbrun batch errors orders-cents", text, 1, true)
         assert.matches("found     12 rows came behind the last pass, does the application write them?", text, 1, true)
     end)

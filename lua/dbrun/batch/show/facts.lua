@@ -70,8 +70,8 @@ function M.failed_of(ranges)
     local list <const> = {}
     for _, range in ipairs(ranges) do
         if range.state == "failed" then
-            local e <const>, one = range.error or {}, nil
-            one = { range = range.id, first = range.position or range.first, last = range.last }
+            local e <const> = range.error or {}
+            local one <const> = { range = range.id, first = range.position or range.first, last = range.last }
             for _, name in ipairs { "key", "sqlstate", "message", "at", "attempts" } do
                 if e[name] ~= core.null then one[name] = e[name] end
             end

@@ -147,8 +147,8 @@ end
 ---@return dbrun.batch.Teller
 function M.text(name, options)
     local self <const> = setmetatable({
-        name = cli.one_line(name), options = options or {}, pass = 1, failed = 0, counts = 1, keys = 0, rows = 0, before = 0,
-        own = 0, others = 0, waits = false, size = false,
+        name = cli.one_line(name), options = options or {}, pass = 1, counts = 1, failed = 0, keys = 0, rows = 0,
+        before = 0, own = 0, others = 0, waits = false, size = false,
     }, Teller)
     self.on = function(event)
         local take <const> = on[event.what]
