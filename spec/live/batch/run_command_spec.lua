@@ -40,10 +40,11 @@ describe("dbrun batch run", function()
     local function batch(...) return scripts.run("batch", { ... }, env()) end
 
     it("ends with 0 at --limit, goes on with the same line, and is done", function()
-        local result = batch("run", "fill", "--limit", "200")
+        local result = batch("run", "fill", "--limit", "200", "--count")
         assert.equal(0, result.code, result.text)
-        assert.matches("^Target: [^\n]+\nfill is not finished: %d+ %%, 200 rows in 2 chunks, [^\n]*\n"
+        assert.matches("^Target: [^\n]+\nfill is not finished: 40 %%, 200 rows in 2 chunks, [^\n]*\n"
             .. "  it goes on with: dbrun batch run fill\n$", result.stdout)
+        assert.matches("fill:  40 %  200/500 rows", result.stderr, 1, true)
         result = batch("run", "fill-n", "--format", "json")
         assert.equal(0, result.code, result.text)
         local rows, last = 0, nil

@@ -50,7 +50,7 @@ local function run_command(p)
     seconds(run, "--for", "End after this time, as 90s, 30m or 6h."):target "seconds"
     run:mutex(run:flag("--dry-run", "Say what it would do, and change nothing."),
         run:flag("--try", "Run the first chunk and roll it back."))
-    run:flag("--count", "Count the rows first, for an exact share.")
+    run:flag("--count", "Count the table's rows first, for an exact share.")
     run:flag("--adopt", "Go on although the file has changed since the job was started.")
     run:flag("--force", "Go on although the dry run would refuse it.")
     seconds(run, "--reconnect", "How long to look for a lost server (default 300s).")

@@ -55,7 +55,7 @@ function on.begin(self, event)
     if event.state == "done" or event.state == "cancelled" then return end
     self.keys, self.rows, self.before = event.looked or 0, event.rows or 0, event.looked or 0
     local options <const> = {
-        label = self.name, total = self.pass == 1 and event.total or false, about = true, unit = "rows",
+        label = self.name, total = self.pass == 1 and event.total or false, about = not event.counted, unit = "rows",
         start = self.keys,
     }
     for key, value in pairs(self.options) do options[key] = value end

@@ -45,11 +45,10 @@ local function check_server(conn)
     end
 end
 
-local function estimate(run, conn, walk, opts)
+---The keys that are to be looked at: by statistics, or counted. Without `where`, because progress is counted in keys.
+local function estimate(conn, walk, opts)
     if not opts.count or walk.sql == false then return walk.estimate end
-    local where <const> = run.definition.where
-    return conn:value(("select pg_catalog.count(*) from %s as %s%s"):format(walk.relation, walk.alias,
-        where and " where " .. where or ""), where and run.values_of or nil)
+    return conn:value(("select pg_catalog.count(*) from %s as %s"):format(walk.relation, walk.alias))
 end
 
 ---@param run dbrun.batch.Run
@@ -113,6 +112,7 @@ local function tell_begin(run, resumed, opts)
     run:tell("begin", {
         name = row.name, resumed = resumed, pass = row.pass, total = row.estimate, workers = opts.workers or 1,
         looked = totals.looked, rows = totals.rows, state = row.state, reason = row.reason,
+        counted = opts.count == true and not resumed,
     })
     if row.state == "done" or row.state == "cancelled" then run:ended(row.state) end
 end
@@ -167,7 +167,7 @@ function M.prepare(run, opts, engine)
     local row <const>, resumed <const> = start.open(conn, place, {
         name = definition.name, kind = definition.kind, source = definition.table or definition.source.text,
         texts = definition.texts, hash = definition.hash, identity = walk.identity,
-        file_values = define.file_values(definition), estimate = estimate(run, conn, walk, opts), last = last,
+        file_values = define.file_values(definition), estimate = estimate(conn, walk, opts), last = last,
         follow = definition.follow, adopt = opts.adopt,
     })
     run.row, run.state, run.reason, run.keeps = row, row.state, row.reason, row.keeps
