@@ -32,7 +32,11 @@ with recursive fk(con, child, parent, deletes, updates) as (
         on c.confrelid {=} fk.child where $2::{bool} and fk.deletes {=} 'c' and c.contype {=} 'f'
         and not exists (select from {pg_constraint} p
             where p.oid {=} c.conparentid and p.confrelid {=} c.confrelid))
-select k.conname::{text} as name, fk.child, n.nspname::{text} as schema, c.relname::{text} as table,
+select k.conname::{text} as name, fk.child,
+    {quote_ident}(n.nspname) {||} '.' {||} {quote_ident}(c.relname) as relation,
+    (select {string_agg}({quote_ident}(a.attname), ', ' order by u.n) from {unnest}(k.conkey) with ordinality u(number, n)
+        join {pg_attribute} a on a.attrelid {=} k.conrelid and a.attnum {=} u.number) as quoted,
+    n.nspname::{text} as schema, c.relname::{text} as table,
     c.relkind::{text} as kind, fk.parent {=} $1::{oid} as is_direct, pc.relname::{text} as parent,
     fk.deletes::{text} as on_delete, fk.updates::{text} as on_update,
     array(select a.attname::{text} from {unnest}(k.conkey) with ordinality u(number, n)
@@ -87,13 +91,15 @@ local UNNAMED <const> = catalog.sql [[
 with recursive t(oid) as (select {unnest}($1::{oid}[]) union
     select h.inhrelid from t join {pg_inherits} h on h.inhparent {=} t.oid)
 select n.nspname::{text} as schema, c.relname::{text} as table, p.pubname::{text} as publication,
-    c.relreplident::{text} as identity
+    c.relreplident::{text} as identity,
+    {quote_ident}(n.nspname) {||} '.' {||} {quote_ident}(c.relname) as relation
 from t join {pg_class} c on c.oid {=} t.oid join {pg_namespace} n on n.oid {=} c.relnamespace
 join {pg_publication} p on case when $2::{text} {=} 'delete' then p.pubdelete else p.pubupdate end
 where c.relkind {=} 'r' and c.relpersistence {=} 'p' and c.relreplident {<>} 'f'
     and not exists (select from {pg_index} i where i.indrelid {=} c.oid and i.indisvalid and i.indimmediate
         and case when c.relreplident {=} 'd' then i.indisprimary else c.relreplident {=} 'i' and i.indisreplident end)
-    and (p.puballtables or exists (select from {pg_publication_tables} v join {pg_class} vc on vc.relname {=} v.tablename
+    and (p.puballtables or exists (select from {pg_publication_tables} v
+        join {pg_class} vc on vc.relname {=} v.tablename
         join {pg_namespace} vn on vn.oid {=} vc.relnamespace and vn.nspname {=} v.schemaname
         where v.pubname {=} p.pubname and (vc.oid {=} c.oid
             or vc.oid {=} any (select a.relid::{oid} from {pg_partition_ancestors}(c.oid) a))))
@@ -117,7 +123,7 @@ with recursive t(oid) as (select $1::{oid} union all
 select {sum}({pg_relation_size}(t.oid) {/} {current_setting}('block_size')::{int8})::{int8} from t]]
 
 local MAY_CREATE <const> = catalog.sql [[
-select {has_schema_privilege}(n.oid, 'create') from {pg_namespace} n where {quote_ident}(n.nspname) {=} $1]]
+select {has_schema_privilege}({to_regnamespace}($1::{text})::{oid}, 'create')]]
 
 ---@param conn table
 ---@param oid integer

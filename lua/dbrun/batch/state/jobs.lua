@@ -27,10 +27,11 @@ local M = {}
 ---@field file_values table<string, any>
 ---@field estimate? integer rows by statistics, or counted, at the start
 ---@field found? integer rows that the last look found
+---@field keeps? boolean `where` still holds for rows that are done
 ---@field events table[]
 
 local COLUMNS <const> = "name, kind, source, definition, hash, identity, state, reason, pass, started, pass_started, "
-    .. "ended, last, barrier, set_values, file_values, estimate, found, events"
+    .. "ended, last, barrier, set_values, file_values, estimate, found, keeps, events"
 
 ---The job of that name.
 ---@param conn table

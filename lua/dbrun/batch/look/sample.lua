@@ -1,0 +1,64 @@
+--- How many rows there are, and how many of them fit: from the statistics and some pages of the table.
+local facts <const> = require "dbrun.batch.look.facts"
+local reading <const> = require "dbrun.batch.look.reading"
+
+local M = {}
+
+local PAGES <const> = 200
+local PATIENCE <const> = 0.5 -- seconds
+local ENOUGH <const> = 10 -- rows that fit, below which the statistics are the better guess
+
+---@class dbrun.batch.Sample
+---@field total integer rows, estimated
+---@field fits integer of them, estimated
+---@field by "sample"|"statistics"|"counted"
+---@field sampled integer rows that were read for it
+---@field sampled_fits integer those that fit
+---@field is_all boolean they are all rows
+
+local SAMPLE <const> = [[
+select pg_catalog.count(*) as n, pg_catalog.count(*) filter (where (%s
+)) as fits from %s as %s tablesample system (%.6f) repeatable (0)]]
+
+local function guess(tx, walk, where, named)
+    return reading.plan(tx, ("select 1 from %s as %s where (%s\n)"):format(walk.relation, walk.alias, where),
+        named)["Plan Rows"]
+end
+
+---@param conn table
+---@param definition dbrun.batch.Definition
+---@param walk dbrun.batch.Walk
+---@param named table<string, any>
+---@return dbrun.batch.Sample
+function M.of(conn, definition, walk, named)
+    local where <const> = definition.where or "true"
+    local pages <const> = facts.pages(conn, walk.oid)
+    local percent <const> = math.min(100, 100 * PAGES / math.max(pages, 1))
+    -- Reads few pages; fails for foreign partitions, and may take long when `where` asks other tables.
+    local row <const> = reading.try(conn, definition, PATIENCE, function(tx)
+        local sql <const> = SAMPLE:format(where, walk.relation, walk.alias, percent)
+        local given <const> = reading.values(sql, named)
+        if given then return tx:one(sql, given) end
+        return tx:one(sql)
+    end)
+    local sampled <const> = row and row.n or 0
+    local is_all <const> = row ~= nil and percent >= 100
+    local total = walk.estimate
+    if is_all then
+        total = sampled
+    elseif not total then
+        total = math.floor(sampled * 100 / percent + 0.5)
+    end
+    if row and (is_all or row.fits >= ENOUGH or not definition.where) then
+        local share <const> = sampled > 0 and row.fits / sampled or 0
+        return { total = total, fits = math.floor(total * share + 0.5), by = "sample", sampled = sampled,
+            sampled_fits = row.fits, is_all = is_all }
+    end
+    local rows = reading.try(conn, definition, PATIENCE, function(tx) return guess(tx, walk, where, named) end) or total
+    -- A share of which so few are found in so many rows is hardly more than three times that.
+    if sampled > 0 then rows = math.min(rows, total * 3 * math.max(row.fits, 1) / sampled) end
+    return { total = total, fits = math.floor(math.min(rows, total) + 0.5), by = "statistics", sampled = sampled,
+        sampled_fits = row and row.fits or 0, is_all = false }
+end
+
+return M
