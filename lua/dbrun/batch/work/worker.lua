@@ -246,6 +246,12 @@ local function handle(worker, e)
     worker.run:fail(worker, in_chunk and in_chunk_of(worker, e) or e)
 end
 
+---Deals with an error; the connection that this needs may be lost, too.
+local function deal(worker, e)
+    local ok <const>, another <const> = pcall(handle, worker, e)
+    if not ok then handle(worker, another) end
+end
+
 ---After a chunk: rests as duty and rate say.
 local function rest(worker, outcome)
     local values <const> = worker.values
@@ -311,7 +317,7 @@ local function work(worker)
             end
             local ok <const>, more <const> = pcall(step, worker)
             if not ok then
-                handle(worker, more)
+                deal(worker, more)
             elseif more == false then
                 return
             end
