@@ -71,7 +71,7 @@ RUN := @
 endif
 
 .PHONY: all core tests fuzzers deps test-deps help verify up down migrate seed test faults lint asan valgrind fuzz \
-        migrate-fuzz bench bench-failover redis-table width-table manual man completion deb install uninstall install-rock clean FORCE
+        migrate-fuzz batch-storm bench bench-failover redis-table width-table manual man completion deb install uninstall install-rock clean FORCE
 .DELETE_ON_ERROR:
 .SECONDARY:
 
@@ -92,6 +92,7 @@ help:
 	@echo "make valgrind   the C tests under valgrind"
 	@echo "make fuzz       libFuzzer on hostile input, FUZZ_SECONDS=$(FUZZ_SECONDS) for each program"
 	@echo "make migrate-fuzz  $(MIGRATE_FILES) random migration files by dbrun and by psql: no difference"
+	@echo "make batch-storm  a batch job under crashes, a failover and cut networks (root): each row is done once"
 	@echo "make lint       gcc and clang with -Werror, clang-format, luacheck, floors, circles"
 	@echo "make bench      compare with the installed peers (make bench-failover: failovers of Redis)"
 	@echo "make redis-table COMMAND_FOLDERS=...   write the table of Redis commands anew (runtime/bind/redis/table)"
@@ -271,6 +272,12 @@ MIGRATE_FILES ?= 10000
 migrate-fuzz: test-deps
 	@$(SUBMAKE) all
 	@DBRUN_MIGRATE_FILES=$(MIGRATE_FILES) $(RUN_TESTS) --build $(BUILD) --seconds 7200 spec/live/migrate/random_spec.lua
+
+# make test has a short form of the crashes, and no cut network. DBRUN_TEST_SEED repeats one.
+batch-storm: test-deps
+	@$(SUBMAKE) all
+	@DBRUN_BATCH_ROWS=$${DBRUN_BATCH_ROWS:-200000} DBRUN_BATCH_FAULTS=$${DBRUN_BATCH_FAULTS:-200} \
+	    DBRUN_BATCH_CUTS=$${DBRUN_BATCH_CUTS:-10} $(RUN_TESTS) --build $(BUILD) --seconds 3600 spec/faults/batch
 
 valgrind: test-deps
 	@$(SUBMAKE) tests
