@@ -23,7 +23,7 @@ M.GROUPS = {
     postgres = { "postgres", "types", "transactions", "copy", "pools", "tasks" },
     redis = { "redis", "redis-servers" },
     commands = { "config", "migrate", "lint", "dbmate", "import", "seed", "verify", "stack" },
-    scripts = { "scripts", "maintenance", "log", "batch" },
+    scripts = { "scripts", "maintenance", "log", "batch", "batch-kinds" },
     testing = { "testing", "dry-run", "trace" },
     terminal = { "start", "install", "prompt", "prompt-commands", "sql", "redis-command", "results", "table", "csv" },
 }

@@ -43,7 +43,7 @@ end
 local function work(facts)
     local of <const> = facts.definition or {}
     local list <const> = { { "table", facts.source } }
-    for _, name in ipairs { "where", "run" } do
+    for _, name in ipairs { "from", "to", "where", "run" } do
         if type(of[name]) == "string" then list[#list + 1] = { name, of[name] } end
     end
     return list
