@@ -2,6 +2,7 @@
 local db = require "dbrun.db"
 local fs = require "dbrun.fs"
 local json = require "dbrun.json"
+local process = require "dbrun.process"
 local scripts = require "spec.support.scripts"
 local servers = require "spec.support.servers"
 local task = require "dbrun.task"
@@ -83,30 +84,43 @@ describe("dbrun batch run", function()
         assert.matches("is protected", result.stderr)
     end)
 
-    it("waits while it is paused, says who paused it, and ends with 130 at Ctrl-C", function()
-        local running = scripts.start("batch", { "run", "slow" }, env())
-        local function state()
+    it("waits while it is paused, says who paused it, and ends with 130 or 143 when it is interrupted", function()
+        local function start(name)
+            local path = folder .. "/" .. name
+            local child = process.start(scripts.command("batch", { "run", "slow" }, env(),
+                { stdout = path, stderr = "stdout" }))
+            return {
+                expect = function(pattern)
+                    local deadline = task.now() + 30
+                    while not (fs.exists(path) and fs.read(path):find(pattern)) and task.now() < deadline do
+                        task.sleep(0.02)
+                    end
+                    assert.matches(pattern, fs.read(path))
+                end,
+                ends = function(signal, code)
+                    child:kill(signal)
+                    assert.equal(code, child:wait(30).code, fs.read(path))
+                end,
+            }
+        end
+        local first = start "first"
+        local function rows()
             local ok, row = pcall(engine.one, engine, "select rows from dbrun_batch_ranges where job = 'slow'")
             return ok and row and row.rows or 0
         end
-        local deadline = task.now() + 20
-        while state() == 0 and task.now() < deadline do task.sleep(0.02) end
+        local deadline = task.now() + 30
+        while rows() == 0 and task.now() < deadline do task.sleep(0.02) end
         local paused = batch("pause", "slow", "--wait", "--reason", "deploy")
         assert.equal(0, paused.code, paused.text)
-        local rows = state()
-        assert.is_true(rows > 0 and rows < 500)
-        local second = scripts.start("batch", { "run", "slow" }, env())
-        task.sleep(0.3)
-        second.child:kill "TERM"
-        local ended = second.finish()
-        assert.equal(143, ended.code, ended.text)
-        assert.matches("slow is paused by [^\n]+: deploy\n  it waits until: dbrun batch resume slow\n", ended.stderr)
-        assert.equal(rows, state())
-        running.child:kill "INT"
-        ended = running.finish()
-        assert.equal(130, ended.code, ended.text)
-        assert.matches("waiting: the job is paused: deploy", ended.stderr, 1, true)
-        assert.matches("slow is not finished: [^\n]*\n  interrupted; it goes on with: dbrun batch run slow\n$",
-            ended.stdout)
+        local done = rows()
+        assert.is_true(done > 0 and done < 500, done)
+        local second = start "second"
+        second.expect "slow is paused by [^\n]+: deploy\n  it waits until: dbrun batch resume slow\n"
+        second.expect "waiting: the job is paused: deploy"
+        second.ends("TERM", 143)
+        assert.equal(done, rows())
+        first.expect "waiting: the job is paused: deploy"
+        first.ends("INT", 130)
+        first.expect "slow is not finished: [^\n]*\n  interrupted; it goes on with: dbrun batch run slow\n$"
     end)
 end)
