@@ -1,5 +1,6 @@
 --- The start of a run: connections, tables, the walk, what it yields to, and the row of the job.
 local bounds = require "dbrun.batch.state.bounds"
+local checks = require "dbrun.batch.work.checks"
 local define = require "dbrun.batch.define"
 local errors = require "dbrun.error"
 local jobs = require "dbrun.batch.state.jobs"
@@ -164,6 +165,9 @@ function M.prepare(run, opts, engine)
     run.health:start(conn)
     if run.hours then run.closed = define.hours.open(run.hours, conn) end
     local last <const> = conn:transaction(function(tx) return run.store.bounds:last(tx) end)
+    if not (opts.force or definition.force) and not jobs.find(conn, definition.name, place) then
+        checks.first(run, conn, walk, last)
+    end
     local row <const>, resumed <const> = start.open(conn, place, {
         name = definition.name, kind = definition.kind, source = definition.table or definition.source.text,
         texts = definition.texts, hash = definition.hash, identity = walk.identity,

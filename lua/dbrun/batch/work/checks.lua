@@ -1,0 +1,42 @@
+--- What a job is refused for before its first chunk: dangers of its statement, and a plan that would read much more than
+--- a chunk's rows.
+local define <const> = require "dbrun.batch.define"
+local errors <const> = require "dbrun.error"
+local look <const> = require "dbrun.batch.look"
+
+local M = {}
+
+local function check_dangers(conn, definition, walk)
+    for _, danger in ipairs(look.dangers(conn, definition, walk)) do
+        errors.fail("usage", danger.text, danger.hint .. "; or --force")
+    end
+end
+
+local function check_plan(run, conn, walk, last)
+    local definition <const> = run.definition
+    local step <const> = conn:transaction({ read_only = true }, function(tx)
+        return run.store.bounds:step(tx, nil, last, run.values.size, run.values.look, definition.where ~= nil)
+    end)
+    if not step or step.fits == 0 then return end
+    local started <const> = conn:value({ text = true }, "select pg_catalog.clock_timestamp()")
+    local problem <const> = look.first_plan(conn, definition, walk,
+        define.named(definition, { upto = step.bound, started = started }))
+    if problem then
+        errors.fail("usage", ("the first chunk would not reach %s through the index of its key: %s"):format(walk.shown,
+            problem), "write run so that :chunk stands alone in its WHERE; or --force")
+    end
+end
+
+---Checks a job that is not yet in the database.
+---@param run dbrun.batch.Run
+---@param conn table a leased connection
+---@param walk dbrun.batch.Walk
+---@param last? string[] the last key
+---Raises an error of kind `usage` that says how to mend it.
+function M.first(run, conn, walk, last)
+    if walk.sql == false or run.store.bounds.apart then return end
+    check_dangers(conn, run.definition, walk)
+    if last then check_plan(run, conn, walk, last) end
+end
+
+return M
