@@ -59,7 +59,8 @@ local function follow(self, seconds, may_grow)
     elseif ideal < self.rows / 1.1 then
         self.rows = self:within(math.max(ideal, self.rows / 1.2))
     elseif self.fast >= 3 and may_grow then
-        self.rows = self:within(math.max(self.rows, math.min(ideal, self.rows * 1.2)))
+        local more <const> = math.max(self.rows * 1.2, self.rows + 1) -- a fifth of one row is none
+        self.rows = self:within(math.max(self.rows, math.min(ideal, more)))
     end
 end
 
