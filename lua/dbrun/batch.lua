@@ -6,11 +6,50 @@
 ---         run = "update orders set cents = round(amount * 100) where :chunk",
 ---     }
 ---
---- `dbrun batch run FILE` runs it. The manual's chapter "batch" has the options.
+--- `dbrun batch run FILE` runs it. The manual's chapter "batch" tells more.
+---
+--- Raises errors of kind `usage`.
 local args <const> = require "dbrun.args"
 local define <const> = require "dbrun.batch.define"
 
 local M = {}
+
+---@class dbrun.batch.Options
+---@field name string the job's identity in the database
+---@field table? string what is walked: "orders", "app.orders"
+---@field source? table batch.list, batch.query or batch.csv, instead of a table
+---@field as? string the table's name in `where` and `run`
+---@field key? string|string[] columns of a unique index (the primary key)
+---@field where? string rows that still need it
+---@field params? table<string, any> values of :name
+---@field run? string|string[]|fun(tx: table, chunk: table): integer a statement with :chunk or :range, several, or a
+---function that returns the number of rows
+---@field after? fun(chunk: table, rows: integer) behind each COMMIT
+---@field size? integer rows of the first chunk (1000)
+---@field min? integer rows of the smallest chunk (10)
+---@field max? integer rows of the largest chunk (20000)
+---@field look? integer keys that are looked at for a chunk (100000)
+---@field target? number seconds that a chunk should take (0.5)
+---@field timeout? number seconds that a chunk may take (4 * target)
+---@field duty? number share of the time that is worked (1)
+---@field rate? number rows a second
+---@field hours? string when it may work: "22:00-06:00 Europe/Berlin"
+---@field lock_timeout? number seconds that a chunk waits for a lock (0.2)
+---@field settings? table<string, string|number|boolean> of the server, for each chunk
+---@field throttle? table<string, any> what it yields to
+---@field critical? table<string, any> what pauses it
+---@field on_error? "stop"|"skip"|"split" what a row's error does (stop)
+---@field max_failed? integer failed ranges before it stops (100)
+---@field passes? integer how often the table is walked, with `where` (2)
+---@field follow? boolean goes on with new rows of a growing key
+---@field ties? boolean a key that is not unique: one value is one chunk
+---@field nulls? "skip" rows whose key has a NULL are left out
+---@field lock? boolean chunk:rows locks its rows (true)
+---@field compressed? boolean works on compressed chunks of a hypertable, too
+---@field blind? boolean goes on without signals that cannot be read
+---@field force? boolean does what is refused as dangerous
+---@field replicas? table[] engines of standbys that only they can see
+---@field engine? dbrun.Engine|string where the table and the state are (the configured database)
 
 ---@class dbrun.batch.Job
 ---@field definition dbrun.batch.Definition

@@ -2,6 +2,7 @@
 --- A part is loaded when it is first asked for.
 
 ---@class dbrun
+---@field batch table work on many rows, in chunks (dbrun.batch)
 ---@field cli table command lines of scripts (dbrun.cli)
 ---@field csv table rows in CSV files (dbrun.csv)
 ---@field config table configuration from arguments, environment and .env (dbrun.config)
@@ -26,10 +27,9 @@
 local M <const> = {}
 
 local PARTS <const> = {
-    cli = true, config = true, csv = true, db = true, error = true, fs = true, json = true, log = true, migrate = true,
-    process = true, progress = true,
-    redis = true, seed = true, stack = true, table = true, task = true, testing = true, time = true, tty = true,
-    verify = true,
+    batch = true, cli = true, config = true, csv = true, db = true, error = true, fs = true, json = true, log = true,
+    migrate = true, process = true, progress = true, redis = true, seed = true, stack = true, table = true, task = true,
+    testing = true, time = true, tty = true, verify = true,
 }
 
 local meta <const> = {}

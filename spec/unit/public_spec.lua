@@ -50,7 +50,8 @@ describe("public functions", function()
     end)
 
     local MODULES = { "error", "fs", "json", "migrate", "process", "progress", "seed", "stack", "task", "time", "tty",
-        "verify", "cli", "csv", "log", "table", "command_line", "url", "dotenv", "conninfo", "target", "seed.random" }
+        "verify", "batch", "cli", "csv", "log", "table", "command_line", "url", "dotenv", "conninfo", "target",
+        "seed.random" }
     local CLASSES = {
         { "task", "dbrun.Task" }, { "group", "dbrun.Group" }, { "queue", "dbrun.Queue" },
         { "semaphore", "dbrun.Semaphore" }, { "permit", "dbrun.Permit" }, { "lock", "dbrun.fs.Lock" },

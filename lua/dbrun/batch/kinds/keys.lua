@@ -1,5 +1,6 @@
 --- Keys that a job is given, rather than finds in a table: written once, with a number each, into a table beside those
---- of the jobs' state, which is then walked by that number. `:chunk` in the job's run is `(id) in (those of the chunk)`.
+--- of the jobs' state, which is then walked by that number. `:chunk` in the job's run is `(id) in (those of the
+--- chunk)`.
 local catalog <const> = require "dbrun.db.catalog"
 local columns_of <const> = require("dbrun.batch.kinds.columns").list
 local errors <const> = require "dbrun.error"

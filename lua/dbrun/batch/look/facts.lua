@@ -34,7 +34,8 @@ with recursive fk(con, child, parent, deletes, updates) as (
             where p.oid {=} c.conparentid and p.confrelid {=} c.confrelid))
 select k.conname::{text} as name, fk.child,
     {quote_ident}(n.nspname) {||} '.' {||} {quote_ident}(c.relname) as relation,
-    (select {string_agg}({quote_ident}(a.attname), ', ' order by u.n) from {unnest}(k.conkey) with ordinality u(number, n)
+    (select {string_agg}({quote_ident}(a.attname), ', ' order by u.n)
+       from {unnest}(k.conkey) with ordinality u(number, n)
         join {pg_attribute} a on a.attrelid {=} k.conrelid and a.attnum {=} u.number) as quoted,
     n.nspname::{text} as schema, c.relname::{text} as table,
     c.relkind::{text} as kind, fk.parent {=} $1::{oid} as is_direct, pc.relname::{text} as parent,

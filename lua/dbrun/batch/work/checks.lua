@@ -1,5 +1,5 @@
---- What a job is refused for before its first chunk: dangers of its statement, and a plan that would read much more than
---- a chunk's rows.
+--- What a job is refused for before its first chunk: dangers of its statement, and a plan that would read much more
+--- than a chunk's rows.
 local define <const> = require "dbrun.batch.define"
 local errors <const> = require "dbrun.error"
 local look <const> = require "dbrun.batch.look"
