@@ -43,7 +43,7 @@ local function about_chunks(lines, report)
         .. "does one"
     lines:add("chunks", ("about %s of %s at first; %s"):format(cli.count(math.max(chunks.count, #first.chunks)),
         number(chunks.size, "row"), time:format(lines_of.span(chunks.seconds))))
-    if chunks.look_seconds and chunks.look_seconds >= 1 and report.work.where then
+    if report.work.where and (chunks.look_seconds or 0) > chunks.seconds then
         lines:add("", ("all %s are looked at for them: about %s"):format(number(report.rows.total, "key", true),
             lines_of.span(chunks.look_seconds)))
     end

@@ -35,7 +35,7 @@ with recursive fk(con, child, parent, deletes, updates) as (
 select k.conname::{text} as name, fk.child,
     {quote_ident}(n.nspname) {||} '.' {||} {quote_ident}(c.relname) as relation,
     (select {string_agg}({quote_ident}(a.attname), ', ' order by u.n)
-       from {unnest}(k.conkey) with ordinality u(number, n)
+        from {unnest}(k.conkey) with ordinality u(number, n)
         join {pg_attribute} a on a.attrelid {=} k.conrelid and a.attnum {=} u.number) as quoted,
     n.nspname::{text} as schema, c.relname::{text} as table,
     c.relkind::{text} as kind, fk.parent {=} $1::{oid} as is_direct, pc.relname::{text} as parent,
