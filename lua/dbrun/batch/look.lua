@@ -10,7 +10,7 @@ local M = {}
 ---@field data table
 ---@field status integer 0, or 1: a run would be refused, the trial failed, the check found something
 
-local OPTIONS <const> = { force = "boolean", say = "function" }
+local DRY_RUN <const>, OTHERS <const> = { force = "boolean", count = "boolean" }, { say = "function" }
 
 --- The definition of a job, which may be given itself.
 local function definition_of(job) return job.definition or job end
@@ -19,12 +19,13 @@ local function note(text) require("dbrun.command_line").note(text) end
 
 ---What a job would do. Nothing is changed, and no table of batch jobs need be there.
 ---@param job dbrun.batch.Job|dbrun.batch.Definition
----@param opts? {force?: boolean} force: what is dangerous is told, and no reason for the status 1
+---@param opts? {force?: boolean, count?: boolean} force: what is dangerous is told, and no reason for the status 1;
+---count: rows that fit are counted, which reads the whole table
 ---@return dbrun.batch.Found
 ---Raises an error of kind `usage` for what a run would refuse at once, and those of the server.
 function M.dry_run(job, opts)
-    opts = args.options("look.dry_run", opts, OPTIONS)
-    local report <const> = require "dbrun.batch.look.dry_run".of(definition_of(job))
+    opts = args.options("look.dry_run", opts, DRY_RUN)
+    local report <const> = require "dbrun.batch.look.dry_run".of(definition_of(job), opts.count or false)
     local refused = #report.refused > 0 and not opts.force
     for _, planned in ipairs(report.plans) do refused = refused or planned.problem ~= nil end
     return { lines = require "dbrun.batch.look.dry_lines".of(report, opts.force or false), data = report,
@@ -33,11 +34,11 @@ end
 
 ---Does the first chunk of a job in a transaction that is rolled back.
 ---@param job dbrun.batch.Job|dbrun.batch.Definition
----@param opts? {force?: boolean, say?: fun(text: string)} say: what is told before (default: on standard error)
+---@param opts? {say?: fun(text: string)} say: what is told before (default: on standard error)
 ---@return dbrun.batch.Found
 ---Raises an error of kind `usage` for what a run would refuse.
 function M.try(job, opts)
-    opts = args.options("look.try", opts, OPTIONS)
+    opts = args.options("look.try", opts, OTHERS)
     local definition <const> = definition_of(job)
     if type(definition.run) == "function" then
         (opts.say or note) "run is a function: what it does outside of this database's transaction is done for real"
@@ -53,7 +54,7 @@ end
 ---@return dbrun.batch.Found
 ---Raises an error of kind `usage` for a job of which nothing tells what is done.
 function M.check(job, opts)
-    opts = args.options("look.check", opts, OPTIONS)
+    opts = args.options("look.check", opts, OTHERS)
     local ends <const> = require "dbrun.batch.look.end_lines"
     local report <const> = require "dbrun.batch.look.check".of(definition_of(job), opts.say or note)
     return { lines = ends.of_check(report), data = report, status = ends.left(report) > 0 and 1 or 0 }

@@ -5,6 +5,7 @@ local core <const> = require "dbrun.core"
 local databases <const> = require "dbrun.batch.kinds.database"
 local define <const> = require "dbrun.batch.define"
 local errors <const> = require "dbrun.error"
+local params <const> = require "dbrun.db.params"
 local transfer <const> = require "dbrun.batch.kinds.transfer"
 
 local M = {}
@@ -49,6 +50,10 @@ function M.of(options)
     })
     definition.hash = core.digest("sha256", ("%s\nfrom %s\nto %s"):format(definition.hash, from.text, to.text))
     if not options.passes then definition.passes = 1 end -- what was copied fits as before
+    definition.compare = function(walk, source, target) -- for a check
+        local moved <const> = columns.compare(FN, walk, source, target, definition.table, to.text)
+        return { names = moved.names, to = params.ident(moved.parts) }
+    end
     definition.from, definition.to, definition.engine, definition.source_engine = from, to, to.engine, from.engine
     return definition
 end

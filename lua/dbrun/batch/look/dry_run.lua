@@ -1,4 +1,6 @@
 --- What a job would do, told without doing anything of it.
+local bounds_of <const> = require "dbrun.batch.state.bounds"
+local counting <const> = require "dbrun.batch.state.count"
 local dangers <const> = require "dbrun.batch.look.dangers"
 local define <const> = require "dbrun.batch.define"
 local effects <const> = require "dbrun.batch.look.effects"
@@ -56,10 +58,6 @@ end
 
 ---Chunks and the time to expect: a chunk follows `target`, so that no more is known before a trial.
 local function expect(values, rows, found)
-    if found.final then -- they were counted
-        rows.fits, rows.by = 0, "counted"
-        for _, chunk in ipairs(found.chunks) do rows.fits = rows.fits + chunk.rows end
-    end
     local count <const> = math.ceil(rows.fits / values.size)
     local seconds, by = count * values.target / values.duty, "target"
     if values.rate and rows.fits / values.rate > seconds then seconds, by = rows.fits / values.rate, "rate" end
@@ -80,6 +78,18 @@ local function chunks_for(found, walk)
         stopped = found.stopped, is_whole = found.final }
 end
 
+---Takes a count in place of the estimate: the first chunks were all, or it was asked for.
+local function count(rows, conn, definition, walk, values, found, named, wanted)
+    if found.final then
+        rows.fits, rows.by = 0, "counted"
+        for _, chunk in ipairs(found.chunks) do rows.fits = rows.fits + chunk.rows end
+    elseif wanted then
+        rows.by, rows.fits = "counted", counting.rows(conn, bounds_of.new(walk, named), { last = found.last },
+            { look = values.look, duty = values.duty })
+        if not definition.where then rows.total, rows.is_all = rows.fits, true end
+    end
+end
+
 local function nulls_of(conn, definition, walk)
     local sql <const> = walk.nulls and walk:nulls()
     if not sql then return nil end
@@ -89,7 +99,7 @@ local function nulls_of(conn, definition, walk)
 end
 
 ---What the walk says, asked where its table is.
-local function look_at_walk(report, conn, definition, started, set)
+local function look_at_walk(report, conn, definition, started, set, counted)
     local walk <const> = walks.open(conn, definition)
     local values <const> = define.values(definition, set)
     local named <const> = define.named(definition, { started = started })
@@ -99,6 +109,7 @@ local function look_at_walk(report, conn, definition, started, set)
     report.rows = sample.of(conn, definition, walk, named)
     report.nulls = nulls_of(conn, definition, walk)
     local found <const> = first.of(conn, definition, walk, values, started)
+    count(report.rows, conn, definition, walk, values, found, named, counted)
     report.first, report.chunks = chunks_for(found, walk), expect(values, report.rows, found)
     local chunk <const> = found.chunks[1] or not found.final and found.stretch
     if chunk then
@@ -121,7 +132,7 @@ local function look_at_targets(report, conn, definition, walk, named)
     end
 end
 
-local function look(definition, engine)
+local function look(definition, engine, counted)
     local conn <close> = engine:acquire()
     local state <const>, row <const> = state_of(conn, definition.name)
     local report <const> = { name = definition.name, kind = definition.kind, work = definition.texts, state = state,
@@ -131,9 +142,9 @@ local function look(definition, engine)
     local walk, named
     if definition.source_engine then
         local source <close> = definition.source_engine:acquire()
-        look_at_walk(report, source, definition, started, set)
+        look_at_walk(report, source, definition, started, set, counted)
     elseif definition.table then
-        walk, named = look_at_walk(report, conn, definition, started, set)
+        walk, named = look_at_walk(report, conn, definition, started, set, counted)
     end
     look_at_targets(report, conn, definition, walk, named)
     report.notes = json.array(notes.of(definition, walk, report))
@@ -141,10 +152,11 @@ local function look(definition, engine)
 end
 
 ---@param definition dbrun.batch.Definition
+---@param counted boolean rows that fit are counted, which reads the whole table
 ---@return dbrun.batch.DryRun
 ---Raises an error of kind `usage` for what a run would refuse, and those of the server.
-function M.of(definition)
-    return reading.with_engine(definition, function(engine) return look(definition, engine) end)
+function M.of(definition, counted)
+    return reading.with_engine(definition, function(engine) return look(definition, engine, counted) end)
 end
 
 return M

@@ -17,7 +17,7 @@ local function about_locks(lines, report)
             and ", which holds up others on the whole table" or "")
     end
     if (report.other_locks or 0) > 0 then
-        texts[#texts + 1] = cli.plural(report.other_locks, "lock") .. " that are not on a table"
+        texts[#texts + 1] = cli.plural(report.other_locks, "advisory lock")
     end
     if #texts > 0 then lines:add("locks", table.unpack(texts)) end
 end
@@ -59,8 +59,8 @@ end
 
 local function of_comparison(lines, report)
     local c <const> = report.compared
-    lines:say(("%s: %s here, %s in the copy; %s of %s differ"):format(report.name, cli.plural(c.source, "row"),
-        cli.plural(c.target, "row"), cli.count(c.differ), cli.plural(c.ranges, "range")))
+    lines:say(("%s: %s here, %s in the copy; %s of %s ranges differ"):format(report.name, cli.plural(c.source, "row"),
+        cli.plural(c.target, "row"), cli.count(c.differ), cli.count(c.ranges)))
     for _, range in ipairs(c.differing) do
         lines:add("differs", ("%s: %s here, %s in the copy"):format(range_text(range), cli.plural(range.source, "row"),
             cli.plural(range.target, "row")))

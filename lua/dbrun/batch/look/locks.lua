@@ -1,4 +1,4 @@
---- The locks that a transaction holds, but for those on the catalogs.
+--- The locks that a transaction holds, but for those on the catalogs and on temporary tables.
 local catalog <const> = require "dbrun.db.catalog"
 
 local M = {}
@@ -7,8 +7,8 @@ local LOCKS <const> = catalog.sql [[
 select coalesce(n.nspname::{text}, '') as schema, coalesce(c.relname::{text}, '') as name,
     coalesce(c.relkind::{text}, '') as kind, l.locktype as type, l.mode
 from {pg_locks} l left join {pg_class} c on c.oid {=} l.relation left join {pg_namespace} n on n.oid {=} c.relnamespace
-where l.pid {=} {pg_backend_pid}() and l.granted and l.locktype {<>} all (array['virtualxid', 'transactionid'])
-    and (n.nspname is null or n.nspname {<>} all (array['pg_catalog', 'pg_toast']::{name}[]))
+where l.pid {=} {pg_backend_pid}() and l.granted and (l.locktype {=} 'advisory' or l.locktype {=} 'relation'
+    and c.relpersistence {<>} 't' and n.nspname {<>} all (array['pg_catalog', 'pg_toast']::{name}[]))
 order by n.nspname, c.relname, l.mode]]
 
 --- Locks by how much they hold up, the weakest first.
@@ -24,7 +24,7 @@ local ORDER <const> = {
 
 ---@param conn table in the transaction
 ---@return dbrun.batch.Lock[] locks of tables; those of their indexes go with them
----@return integer others advisory locks and the like
+---@return integer others advisory locks
 function M.of(conn)
     local list <const>, by_name <const>, others = {}, {}, 0
     for _, row in ipairs(conn:query(LOCKS)) do

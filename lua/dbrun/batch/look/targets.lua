@@ -13,6 +13,7 @@ local M = {}
 ---@field schema? string nil: the search_path finds the table
 ---@field name string
 ---@field columns? string[] those that an UPDATE assigns; nil where it is not known
+---@field shown? string its name for people, when it is not these
 
 ---@class dbrun.batch.Target: dbrun.batch.Write
 ---@field oid integer
@@ -71,7 +72,7 @@ end
 local function by_word(sql, walk)
     local word <const> = sql:lower():match "^%s*(%l+)"
     if word ~= "update" and word ~= "delete" then return {} end
-    return { { kind = word, schema = walk.schema, name = walk.name } }
+    return { { kind = word, schema = walk.schema, name = walk.name, shown = walk.shown } }
 end
 
 ---Columns of two UPDATEs of a table; nil as soon as those of one are not known.
@@ -97,7 +98,7 @@ local function writes_of(definition, walk)
     if type(run) == "function" then return nil end
     if run == nil then
         if definition.kind ~= "archive" or not walk then return nil end
-        return { { kind = "delete", schema = walk.schema, name = walk.name } }
+        return { { kind = "delete", schema = walk.schema, name = walk.name, shown = walk.shown } }
     end
     local all <const> = {}
     for _, sql in ipairs(type(run) == "table" and run or { run }) do
@@ -126,7 +127,8 @@ function M.of(conn, definition, walk)
             else
                 by_key[key] = {
                     kind = write.kind, oid = relation.oid, schema = relation.schema, name = relation.name,
-                    columns = write.columns, shown = write.schema and write.schema .. "." .. write.name or write.name,
+                    columns = write.columns,
+                    shown = write.shown or write.schema and write.schema .. "." .. write.name or write.name,
                     relation = params.ident { relation.schema, relation.name },
                 }
                 list[#list + 1] = by_key[key]

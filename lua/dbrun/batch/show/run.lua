@@ -80,8 +80,9 @@ local function try(args, job)
         local engine <const>, url <const> = database(job)
         require("dbrun.target").check(engine, url, args.target)
     end
-    local opts <const> = { format = args.format, force = args.force, count = args.count }
-    return (args.try and look.try or look.dry_run)(job, opts) or cli.OK
+    local found <const> = args.try and look.try(job)
+        or look.dry_run(job, { force = args.force or false, count = args.count or false })
+    return require("dbrun.batch.look.print").show(found, args.format)
 end
 
 ---@param args table of the command line
@@ -116,7 +117,7 @@ end
 ---@return integer status
 function M.check(args)
     local job <const> = find.job(args.name)
-    return require("dbrun.batch.look").check(job, { format = args.format }) or cli.OK
+    return require("dbrun.batch.look.print").show(require("dbrun.batch.look").check(job), args.format)
 end
 
 return M
