@@ -1,6 +1,6 @@
 --- Keys that a job is given, rather than finds in a table: written once, with a number each, into a table beside those
---- of the jobs' state, which is then walked by that number. `:chunk` in the job's run is `(id) in (those of the
---- chunk)`.
+--- of the jobs' state, which is then walked by that number.
+--- `:chunk` in the job's run is `(id) in (those of the chunk)`.
 local catalog <const> = require "dbrun.db.catalog"
 local columns_of <const> = require("dbrun.batch.kinds.columns").list
 local errors <const> = require "dbrun.error"
@@ -50,14 +50,16 @@ local function make(conn, relation, source)
     local good <const> = is_good(conn, relation, source)
     if good then return end
     if good == false then drop(conn, relation) end
-    local settings <const> = not conn:in_transaction() and SETTINGS or {} -- a trial is in one
-    local ok <const>, e <const> = pcall(conn.transaction, conn, settings, function(tx)
+    local ok <const>, e <const> = pcall(conn.transaction, conn, SETTINGS, function(tx)
         source.fill(tx, relation)
         tx:exec(("alter table %s add primary key (n)"):format(relation))
         tx:exec(("comment on table %s is '%s'"):format(relation, comment_of(source, tx:value(NOW))))
     end)
     if ok then
         conn:exec("analyze " .. relation)
+    elseif errors.is(e) and e.sqlstate == "42501" and e.message:find("schema", 1, true) then
+        e.hint = "the keys of a list or a query are written into a table: grant create on that schema to the role"
+        error(e, 0)
     elseif not (errors.is(e) and THERE[e.sqlstate] and is_good(conn, relation, source)) then
         error(e, 0)
     end

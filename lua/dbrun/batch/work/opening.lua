@@ -1,6 +1,7 @@
 --- The start of a run: connections, tables, the walk, what it yields to, and the row of the job.
 local bounds = require "dbrun.batch.state.bounds"
 local checks = require "dbrun.batch.work.checks"
+local catalog = require "dbrun.db.catalog"
 local define = require "dbrun.batch.define"
 local errors = require "dbrun.error"
 local jobs = require "dbrun.batch.state.jobs"
@@ -67,15 +68,18 @@ local function watch_signals(run, walk)
     }
 end
 
+local NOTES <const> = "select note from %s where job {=} $1 and note is not null"
+
 ---The work of a worker, which keeps what it needs from one chunk to the next: a kind its file, or what it knows of
 ---columns. So each worker has its own.
 local function work_of(run, walk, engine)
     local definition <const> = run.definition
+    local notes <const> = catalog.sql(NOTES:format(run.store.place.ranges))
     local env <const> = {
         engine = engine, place = run.store.place, name = definition.name, started = run.row.started,
         notes = function(with)
             local list <const> = {}
-            for _, range in ipairs(jobs.ranges(with, definition.name)) do list[#list + 1] = range.note end
+            for i, row in ipairs(with:query(notes, definition.name)) do list[i] = row.note end
             return list
         end,
     }
