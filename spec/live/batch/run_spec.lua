@@ -15,7 +15,8 @@ teardown(function() engine:close() end)
 local function fresh(n)
     engine:exec("drop table if exists dbrun_batch_jobs, dbrun_batch_ranges, t")
     engine:exec("create table t (id int primary key, v int, n int not null default 0)")
-    engine:query("insert into t select i, case when i % 700 = 0 then 0 else i end from generate_series(1, $1::int) i", n)
+    engine:query([[insert into t select i, case when i % 700 = 0 then 0 else i end
+                     from generate_series(1, $1::int) i]], n)
     engine:exec "analyze t"
 end
 
@@ -38,8 +39,8 @@ local function run(options, opts)
 end
 
 local function counts()
-    local row <const> = engine:one "select count(*) as rows, min(n) as least, max(n) as most, sum(n)::int8 as sum from t"
-    return row
+    return engine:one
+        "select count(*) as rows, min(n) as least, max(n) as most, sum(n)::int8 as sum from t"
 end
 
 --- The error that fn raises; its message has `text`.
