@@ -78,6 +78,18 @@ describe("dbrun batch run", function()
         assert.matches("\n  reason    [^\n]*column \"m\"[^\n]*\n  go on     dbrun batch run typo\n", shown)
     end)
 
+    it("has a dry run, a trial and a check, which change nothing", function()
+        local chunks = "select n is null as empty, count(*) from t group by 1 order by 1"
+        local before = engine:query(chunks)
+        for _, words in ipairs { { "run", "odd", "--dry-run" }, { "run", "fill", "--try" }, { "check", "fill" } } do
+            local result = batch(words[1], words[2], words[3])
+            assert.is_true(result.code <= 1 and result.stdout ~= "", result.text)
+            assert.same(before, engine:query(chunks))
+        end
+        assert.equal("table", type(json.decode(batch("run", "odd", "--dry-run", "--format", "json").stdout)))
+        assert.equal(2, batch("run", "odd", "--dry-run", "--try").code)
+    end)
+
     it("needs --target on a protected database", function()
         local result = scripts.run("batch", { "run", "fill" }, env { DBRUN_PROTECTED = "*" })
         assert.equal(2, result.code)
