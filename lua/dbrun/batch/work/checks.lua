@@ -14,11 +14,13 @@ end
 
 local function check_plan(run, conn, walk, last)
     local definition <const> = run.definition
+    -- The job's row, which will say when it was started, is not there yet, and where may ask for :started.
+    local started <const> = conn:value({ text = true }, "select pg_catalog.clock_timestamp()")
+    run.store.bounds.values = define.named(definition, { started = started })
     local step <const> = conn:transaction({ read_only = true }, function(tx)
         return run.store.bounds:step(tx, nil, last, run.values.size, run.values.look, definition.where ~= nil)
     end)
     if not step or step.fits == 0 then return end
-    local started <const> = conn:value({ text = true }, "select pg_catalog.clock_timestamp()")
     local problem <const> = look.first_plan(conn, definition, walk,
         define.named(definition, { upto = step.bound, started = started }))
     if problem then
