@@ -59,9 +59,15 @@ describe("a batch into another database", function()
     end)
 
     it("copies those that fit where, once", function()
-        local ended = copy { where = "id <= 50 and note is not null" }:run()
+        local job = copy { where = "id <= 50 and note is not null" }
+        local ended = job:run()
         assert.same({ "done", 49 }, { ended.state, ended.rows })
         assert.same({ 49, 0 }, { count(target), count(target, "id > 50") })
+        local check = require("dbrun.batch.look").check
+        assert.same({ 0, 49 }, { check(job).status, check(job).data.compared.target })
+        target:exec "update orders set note = 'changed' where id = 8"
+        local found = check(job)
+        assert.same({ 1, 1 }, { found.status, found.data.compared.differ })
     end)
 
     it("compares columns by name and type, and needs a unique index there", function()
