@@ -24,7 +24,7 @@ M.GROUPS = {
     redis = { "redis", "redis-servers" },
     commands = { "config", "migrate", "lint", "dbmate", "import", "seed", "verify", "stack" },
     scripts = { "scripts", "maintenance", "log", "batch", "batch-kinds" },
-    testing = { "testing", "dry-run", "trace" },
+    testing = { "testing", "dry-run", "trace", "batch-dry-run" },
     terminal = { "start", "install", "prompt", "prompt-commands", "sql", "redis-command", "results", "table", "csv" },
 }
 

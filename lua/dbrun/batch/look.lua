@@ -26,10 +26,10 @@ local function note(text) require("dbrun.command_line").note(text) end
 function M.dry_run(job, opts)
     opts = args.options("look.dry_run", opts, DRY_RUN)
     local report <const> = require "dbrun.batch.look.dry_run".of(definition_of(job), opts.count or false)
-    local refused = #report.refused > 0 and not opts.force
+    local refused = #report.refused > 0
     for _, planned in ipairs(report.plans) do refused = refused or planned.problem ~= nil end
     return { lines = require "dbrun.batch.look.dry_lines".of(report, opts.force or false), data = report,
-        status = refused and 1 or 0 }
+        status = refused and not opts.force and 1 or 0 }
 end
 
 ---Does the first chunk of a job in a transaction that is rolled back.

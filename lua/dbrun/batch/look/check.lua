@@ -38,9 +38,9 @@ local function yielder(conn, definition, values, walk, say)
         table = definition.table, say = say,
     }
     health:start(conn)
-    local looked = task.now()
+    local looked
     return function()
-        if task.now() - looked < EVERY then return end
+        if looked and task.now() - looked < EVERY then return end
         local said
         while true do
             health:sample(conn)
