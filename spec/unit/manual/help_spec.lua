@@ -48,7 +48,7 @@ describe("dbrun help", function()
     it("finds a function by any of its names", function()
         local text, code = help "engine:query"
         assert.equal(0, code)
-        for _, name in ipairs { "db.async.query", "db.sync:query", "db:query", "query", "db.async:query(sql)" } do
+        for _, name in ipairs { "db.async.query", "db.sync:query", "db:query", "db.async:query(sql)" } do
             assert.equal(text, (help(name)), name)
         end
     end)
