@@ -39,14 +39,15 @@ end
 --- dbrun running the function `measure[variant]` of the workload's own file, in a process of its own.
 ---@param name string     -- for the table
 ---@param variant string
+---@param limit? number   -- seconds after which it is killed
 ---@return bench.Contender
-function M.ours(name, variant)
+function M.ours(name, variant, limit)
     return {
         name = name, kind = "ours",
         run = function(ctx, workload)
-            local out <const>, runs <const> = ctx:measure {
+            local out <const>, runs <const> = ctx:measure({
                 ctx.dbrun, "--no-env", ctx.home .. "/child.lua", workload.file, variant, ctx.seconds,
-            }
+            }, { limit = limit })
             return M.sample(out, runs[1])
         end,
     }

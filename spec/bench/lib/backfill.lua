@@ -1,0 +1,149 @@
+-- A column of a million rows filled in chunks: by a batch job, and by a procedure written by hand that commits each
+-- chunk. Both begin with the same table, made anew.
+local shell <const> = require "bench.lib.shell"
+
+local M = {}
+
+M.CHUNK = 5000
+
+--- How many rows: fewer when it is only to be seen whether it works.
+---@param seconds number
+---@return integer
+function M.rows(seconds)
+    return seconds < 1 and 50000 or 1000000
+end
+
+--- One row in so many fits, its column is null.
+local FRESH <const> = [[
+drop table if exists backfill;
+create table backfill (id bigint primary key, amount numeric not null, cents bigint, note text not null);
+insert into backfill select i, i / 100.0, case when i %% %d = 0 then null else i end, 'note of row ' || i
+  from generate_series(1, %d) i;
+vacuum (freeze, analyze) backfill;
+checkpoint;
+]]
+
+---@param rows integer
+---@param one_in integer
+---@return string[] statements
+function M.fresh(rows, one_in)
+    local list <const> = {}
+    for statement in FRESH:format(math.min(one_in, rows), rows):gmatch "[^;]+" do
+        if statement:find "%S" then list[#list + 1] = statement end
+    end
+    return list
+end
+
+M.UPDATE = "update backfill set cents = round(amount * 100) where :chunk"
+
+local PROCEDURE <const> = [[
+create or replace procedure backfill_by_hand() language plpgsql as $$
+declare
+    done bigint := 0;
+    upto bigint;
+begin
+    loop
+        select max(id) into upto from (select id from backfill where id > done order by id limit %d) x;
+        exit when upto is null;
+        update backfill set cents = round(amount * 100) where id > done and id <= upto and cents is null;
+        commit;
+        done := upto;
+    end loop;
+end $$]]
+
+--- Runs SQL for others than dbrun: one statement each.
+local function psql(ctx, ...)
+    local argv <const> = { ctx.servers.bin .. "/psql", "-XqAt", "-v", "ON_ERROR_STOP=1", ctx.servers.database_url }
+    for _, statement in ipairs { ... } do
+        argv[#argv + 1] = "-c"
+        argv[#argv + 1] = statement
+    end
+    return argv
+end
+
+--- Makes the table anew, beside what is measured.
+---@param ctx bench.Context
+---@param one_in integer
+function M.reset(ctx, one_in)
+    shell.must(psql(ctx, table.unpack(M.fresh(M.rows(ctx.seconds), one_in))))
+end
+
+local WRITTEN <const> = "select pg_current_wal_insert_lsn() - '0/0'"
+local SIZE <const> = "select pg_total_relation_size('backfill')"
+
+--- The procedure. Its answers are checked; with `bytes` its memory is what it wrote: "wal", or how much the table and
+--- its index grew: "size".
+---@param bytes? "wal"|"size"
+---@return bench.Contender
+function M.by_hand(bytes)
+    return {
+        name = bytes and "procedure, " .. bytes or "procedure", kind = "peer",
+        run = function(ctx)
+            M.reset(ctx, 1)
+            local rows <const> = M.rows(ctx.seconds)
+            shell.must(psql(ctx, PROCEDURE:format(M.CHUNK)))
+            local ask <const> = psql(ctx, bytes == "size" and SIZE or WRITTEN)
+            local before <const> = tonumber(shell.must(ask))
+            local _, runs <const> = ctx:measure(psql(ctx, "set synchronous_commit = on", "call backfill_by_hand()"),
+                { limit = 600 })
+            local after <const> = tonumber(shell.must(ask))
+            local left <const> = shell.must(psql(ctx, "select count(*) from backfill where cents is distinct from id"))
+            if tonumber(left) ~= 0 then error("the procedure left rows: " .. left, 0) end
+            local r <const> = runs[1]
+            return {
+                rate = rows / r.wall, time = r.wall / rows, cpu = r.cpu / rows,
+                memory = bytes and after - before or r.rss_kib * 1024,
+            }
+        end,
+    }
+end
+
+--- A count of the rows that fit, along the index that the job walks.
+---@param one_in integer
+---@return bench.Contender
+function M.count(one_in)
+    return {
+        name = ("count(*), 1 in %d"):format(one_in), kind = "floor",
+        run = function(ctx)
+            M.reset(ctx, one_in)
+            local rows <const> = M.rows(ctx.seconds)
+            local out <const>, runs <const> = ctx:measure(psql(ctx, "set enable_seqscan = off; set enable_bitmapscan = off; "
+                .. "set max_parallel_workers_per_gather = 0", "select count(*) from backfill where id > 0 and cents is null"),
+                { limit = 600 })
+            if tonumber(out) ~= rows // math.min(one_in, rows) then error("count: " .. out, 0) end
+            local r <const> = runs[1]
+            return { rate = rows / r.wall, time = r.wall / rows, cpu = r.cpu / rows, memory = r.rss_kib * 1024 }
+        end,
+    }
+end
+
+--- What a batch job takes, from its start to its end on the server's clock: for child.lua.
+---@param opts {workers?: integer, one_in?: integer, passes?: integer, bytes?: "wal"|"size"}
+---@return fun(seconds: number): table
+function M.job(opts)
+    return function(seconds)
+        local batch <const> = require "dbrun.batch"
+        local db <const> = require "dbrun.db"
+        local engine <const>, rows <const> = db.async, M.rows(seconds)
+        local one_in <const> = math.min(opts.one_in or 1, rows)
+        engine:exec "drop table if exists dbrun_batch_jobs, dbrun_batch_ranges"
+        for _, statement in ipairs(M.fresh(rows, one_in)) do engine:exec(statement) end
+        local ask <const> = opts.bytes == "size" and SIZE or "select (pg_current_wal_insert_lsn() - '0/0')::int8"
+        local before <const>, cpu <const> = engine:value(ask), os.clock()
+        local ended <const> = batch.job({
+            name = "backfill", table = "backfill", where = "cents is null", run = M.UPDATE, size = M.CHUNK,
+            max = M.CHUNK, target = 10, passes = opts.passes,
+        }):run { workers = opts.workers or 1 }
+        local bytes <const>, spent <const> = engine:value(ask) - before, os.clock() - cpu
+        local took <const> = engine:value "select extract(epoch from ended - started)::float8 from dbrun_batch_jobs"
+        local wrong = engine:value "select count(*) from backfill where cents is distinct from id"
+        if ended.state ~= "done" or ended.rows ~= rows // one_in then wrong = wrong + 1 end
+        engine:exec "drop table dbrun_batch_jobs, dbrun_batch_ranges"
+        db.close()
+        return {
+            ops = rows, checks = rows, errors = wrong, seconds = took, cpu = spent, bytes = opts.bytes and bytes or nil,
+        }
+    end
+end
+
+return M

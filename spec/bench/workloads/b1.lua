@@ -1,0 +1,26 @@
+-- B1: a column of a million rows is filled in chunks of 5,000, each its own transaction: by a batch job, and by a
+-- procedure written by hand. And where few rows fit: how fast it gets past those that do not.
+local backfill <const> = require "bench.lib.backfill"
+local contender <const> = require "bench.lib.contender"
+
+local FEW <const>, ONE <const> = 1000, 1000000 -- or of as many as there are
+
+return {
+    id = "B1", order = 41, title = "backfill of a million rows", metric = "rate",
+    measure = {
+        one = backfill.job {}, two = backfill.job { workers = 2 },
+        few = backfill.job { one_in = FEW, passes = 1 },
+        least = backfill.job { one_in = ONE, passes = 1 },
+    },
+    ours = {
+        contender.ours("dbrun, 1 worker", "one", 600), contender.ours("dbrun, 2 workers", "two", 600),
+        contender.ours("dbrun, 1 in 1000 fits", "few", 600), contender.ours("dbrun, 1 in 1000000 fits", "least", 600),
+    },
+    others = { backfill.by_hand(), backfill.count(FEW), backfill.count(ONE) },
+    targets = {
+        { metric = "rate", ours = "dbrun, 1 worker", against = "procedure", at_least = 0.9 },
+        { metric = "rate", ours = "dbrun, 2 workers", against = "procedure", at_least = 1.6 },
+        { metric = "rate", ours = "dbrun, 1 in 1000 fits", against = "count(*), 1 in 1000", at_least = 0.8 },
+        { metric = "rate", ours = "dbrun, 1 in 1000000 fits", against = "count(*), 1 in 1000000", at_least = 0.8 },
+    },
+}
