@@ -70,7 +70,7 @@ update %s r set position = m.position, next = case when not :_close then m.next 
        state = case when :_close or m.nothing then 'done' else 'open' end,
        chunks = r.chunks {+} :_chunks, rows = r.rows {+} :_rows,
        looked = r.looked {+} :_looked {+} case when m.fits {=} 0 and not m.nothing then m.looked else 0 end,
-       worked = r.worked {+} :_seconds, waited = coalesce(%s, '{}'), note = coalesce(%s, r.note),
+       worked = r.worked {+} :_seconds, waited = coalesce(%s, r.waited), note = coalesce(%s, r.note),
        durations = case when :_chunks {>} 0 then (r.durations {||} :_seconds::real)[
            greatest(1, {cardinality}(r.durations) {-} 30):] else r.durations end,
        sizes = case when :_chunks {>} 0 then (r.sizes {||} :_rows::integer)[
@@ -80,13 +80,17 @@ update %s r set position = m.position, next = case when not :_close then m.next 
   from moved m where r.id {=} :_id
 returning r.state, r.position, r.next, r.last, m.fits, m.looked, m.nothing]]
 
-local function sql_of(store, open, by_where)
+---The text of a mark. It is parsed and planned for each chunk, so it has no more than that one needs.
+local function sql_of(store, mark, open)
     store.marks = store.marks or {}
-    local key <const> = store.bounds.apart and 4 or (open and 1 or 0) + (by_where and 2 or 0)
+    local by_where <const>, has_waited <const>, has_note <const> = mark.by_where, next(mark.waited or {}) ~= nil,
+        mark.note ~= nil
+    local key <const> = (store.bounds.apart and 4 or (open and 1 or 0) + (by_where and 2 or 0))
+        + (has_waited and 8 or 0) + (has_note and 16 or 0)
     if not store.marks[key] then
         local ranges <const> = store.place.ranges
-        local waited <const> = parts.by_name("r.waited", ":_waited::jsonb", "sum")
-        local note <const> = parts.by_name("r.note", ":_note::jsonb", "max")
+        local waited <const> = has_waited and parts.by_name("r.waited", ":_waited::jsonb", "sum") or "null"
+        local note <const> = has_note and parts.by_name("r.note", ":_note::jsonb", "max") or "null"
         -- What the walk wrote is the user's SQL, too: its names are not to be taken for ours.
         local found <const> = store.bounds.apart and catalog.sql(GIVEN)
             or "step as materialized (" .. store.bounds:step_sql(open, by_where) .. "),\n" .. catalog.sql(FOUND)
@@ -133,7 +137,7 @@ function M.mark(conn, store, mark)
         values._bound = step and step.bound or core.null
         values._fits, values._step_looked = step and step.fits or 0, step and step.looked or 0
     end
-    local sql <const> = sql_of(store, after == nil, mark.by_where)
+    local sql <const> = sql_of(store, mark, after == nil)
     local at
     local results <const> = conn:pipeline(function(p)
         local pin <const> = bounds:pin()
