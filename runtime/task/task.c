@@ -132,11 +132,9 @@ void task_resume(struct sched *s, struct task *t)
     int nargs = t->nargs;
     t->nargs = 0;
     t->state = TASK_RUNNING;
-    if (s->trace)
-        trace_runs(s->trace, true);
     int status = lua_resume(t->co, s->L, nargs, &nres);
     if (s->trace)
-        trace_runs(s->trace, false);
+        trace_runs(s->trace);
     s->current = before;
     s->running = running;
     if (status == LUA_YIELD && s->parking) {

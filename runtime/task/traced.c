@@ -31,7 +31,10 @@ void wait_told(lua_State *L, struct sched *s, struct wait *w, enum trace_cat cat
 
 void traced_wait_ended(struct sched *s, struct wait *w)
 {
-    struct trace_event event = {.cat = w->told->cat, .text = w->told, .task = w->task->id};
+    struct trace_event event = {.cat = w->told->cat,
+                                .text = w->told,
+                                .task = w->task->id,
+                                .until = trace_resumed(s->trace, &w->span)};
     w->told = NULL;
     trace_end(s->trace, &w->span, &event);
 }

@@ -15,11 +15,15 @@ static void run_deferred(struct sched *s)
 
 static void run_turn(struct sched *s)
 {
+    if (s->trace && s->turn)
+        trace_runs(s->trace);
     while (s->turn) {
         struct task *t = s->turn;
         s->turn = t->ready_next;
         task_resume(s, t);
     }
+    if (s->trace)
+        trace_waits(s->trace);
 }
 
 void sched_run_ready(struct sched *s)

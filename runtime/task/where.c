@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define FOLDER_END "dbrun/"
+
 static char registry_key; /* its address is the key of the folder, written as in a chunk's source: "@/..." */
 
 void script_own_folder(lua_State *L, const char *folder)
@@ -27,12 +29,15 @@ static bool begins_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-/* Is it one of dbrun's own modules: embedded, or from the folder? */
+/* Is it one of dbrun's own modules: embedded, or from the folder? To ask for the folder takes longer than to see that
+ * it cannot be. */
 static bool is_own(lua_State *L, const lua_Debug *ar)
 {
     if (*ar->source == '=')
         return begins_with(ar->source, "=dbrun/");
-    const char *folder = *ar->source == '@' ? own_folder(L) : NULL;
+    if (*ar->source != '@' || !strstr(ar->source, FOLDER_END))
+        return false;
+    const char *folder = own_folder(L);
     return folder && begins_with(ar->source, folder);
 }
 

@@ -22,7 +22,7 @@ struct script_place {
     char file[LUA_IDSIZE];
 };
 
-/* Chunks of files in `folder` (ends in "/") count as dbrun's from now on. */
+/* Chunks of files in `folder` (ends in "dbrun/") count as dbrun's from now on. */
 void script_own_folder(lua_State *L, const char *folder);
 
 /* The line of the innermost script function at `from_level` or above on L's stack; false, and `out` as it

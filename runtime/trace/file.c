@@ -17,16 +17,19 @@
 
 enum {
     BLOCK = 64 * 1024, /* written at once */
-    ROOM = BLOCK * 2,  /* a line must fit behind a block */
+    ROOM = BLOCK * 2,  /* the lines of an event must fit behind a block */
     STACK = 64 * 1024, /* of the thread */
 };
 
 struct trace_file {
     int fd;
     bool forked;         /* this is a child's copy */
-    atomic_bool writing; /* a flush, or the handler of a signal, which never ends to */
+    atomic_bool writing; /* a flush, the thread, or the handler of a signal, which never ends to */
+    bool is_mine;        /* `writing` is the thread's or the handler's: what it flushes, it may */
+    void (*fill)(void *data);
+    void *data;
     pthread_t thread;
-    pthread_mutex_t lock; /* held while a line is made, and while lines are written */
+    pthread_mutex_t lock; /* held while lines are made, and while they are written */
     pthread_cond_t stop;
     bool stopping;
     bool threaded;
@@ -34,7 +37,7 @@ struct trace_file {
     bool told;
     uint64_t size;
     size_t len; /* of whole lines */
-    char data[ROOM];
+    char lines[ROOM];
 };
 
 /* ---- opening ---- */
@@ -104,15 +107,30 @@ static int open_path(const char *path, const char *first, size_t len)
 
 /* ---- writing ---- */
 
+static void write_lines(struct trace_file *f)
+{
+    if (f->len > 0 && !f->failure && !f->forked && !write_all(f->fd, f->lines, f->len))
+        f->failure = errno;
+    f->len = 0;
+}
+
 /* Under the lock. */
 static void flush(struct trace_file *f)
 {
-    if (atomic_exchange(&f->writing, true))
+    if (!f->is_mine && atomic_exchange(&f->writing, true))
         return; /* the handler reads it, and the process ends */
-    if (f->len > 0 && !f->failure && !f->forked && !write_all(f->fd, f->data, f->len))
-        f->failure = errno;
-    f->len = 0;
-    atomic_store(&f->writing, false);
+    write_lines(f);
+    if (!f->is_mine)
+        atomic_store(&f->writing, false);
+}
+
+/* By who has `writing`: all that there is becomes lines, and is written. */
+static void write_all_of(struct trace_file *f)
+{
+    f->is_mine = true;
+    f->fill(f->data);
+    write_lines(f);
+    f->is_mine = false;
 }
 
 static void *each_second(void *arg)
@@ -124,19 +142,24 @@ static void *each_second(void *arg)
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec++;
         pthread_cond_timedwait(&f->stop, &f->lock, &until);
-        flush(f);
+        if (atomic_exchange(&f->writing, true))
+            break; /* the process ends */
+        write_all_of(f);
+        atomic_store(&f->writing, false);
     }
     pthread_mutex_unlock(&f->lock);
     return NULL;
 }
 
 /* Signals are the main thread's. Without a thread the file is written by the block. */
-static void start_thread(struct trace_file *f)
+void trace_file_start(struct trace_file *f, void (*fill)(void *data), void *data)
 {
     sigset_t all;
     sigset_t before;
     pthread_attr_t attr;
     pthread_condattr_t clock;
+    f->fill = fill;
+    f->data = data;
     pthread_condattr_init(&clock);
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
     pthread_cond_init(&f->stop, &clock);
@@ -163,38 +186,45 @@ struct trace_file *trace_file_open(const char *path, const char *first, size_t l
         return NULL;
     }
     pthread_mutex_init(&f->lock, NULL);
-    start_thread(f);
     return f;
 }
 
 /* ---- lines ---- */
 
-char *trace_file_begin(struct trace_file *f, size_t most)
+void trace_file_lock(struct trace_file *f)
 {
     pthread_mutex_lock(&f->lock);
-    if (f->failure || f->forked || most > ROOM - BLOCK) {
-        pthread_mutex_unlock(&f->lock);
+}
+
+void trace_file_unlock(struct trace_file *f)
+{
+    pthread_mutex_unlock(&f->lock);
+}
+
+char *trace_file_begin(struct trace_file *f, size_t most)
+{
+    if (f->failure || f->forked || most > ROOM - BLOCK)
         return NULL;
-    }
     if (f->len >= BLOCK || f->len + most > ROOM)
         flush(f);
-    if (f->len + most <= ROOM)
-        return f->data + f->len;
-    pthread_mutex_unlock(&f->lock);
-    return NULL;
+    return f->len + most <= ROOM ? f->lines + f->len : NULL;
 }
 
 void trace_file_end(struct trace_file *f, const char *at)
 {
-    size_t len = (size_t)(at - f->data);
+    size_t len = (size_t)(at - f->lines);
     f->size += len - f->len;
     f->len = len;
-    pthread_mutex_unlock(&f->lock);
 }
 
 uint64_t trace_file_size(const struct trace_file *f)
 {
     return f->size;
+}
+
+bool trace_file_has_failed(const struct trace_file *f)
+{
+    return f->failure != 0;
 }
 
 int trace_file_failure(struct trace_file *f)
@@ -206,7 +236,7 @@ int trace_file_failure(struct trace_file *f)
 }
 
 /* The signal may have interrupted a line, which has the lock: the whole lines before it are written without.
- * While they are being written, this waits a moment. */
+ * While they are being written, this waits a moment. An event whose line had just ended is told twice. */
 void trace_file_rescue(struct trace_file *f)
 {
     const struct timespec pause = {.tv_nsec = 1000000};
@@ -215,8 +245,8 @@ void trace_file_rescue(struct trace_file *f)
         nanosleep(&pause, NULL);
         busy = atomic_exchange(&f->writing, true);
     }
-    if (!busy && f->len > 0 && !f->failure && !f->forked)
-        write_all(f->fd, f->data, f->len);
+    if (!busy)
+        write_all_of(f);
 }
 
 void trace_file_before_fork(struct trace_file *f)

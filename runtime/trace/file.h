@@ -1,6 +1,6 @@
 /*
  * The file of the trace: lines are collected and written 64 KiB at a time, and each second by a thread, so
- * that a program that hangs or is killed has left what it did.
+ * that a program that hangs or is killed has left what it did. What is not a line by then, `fill` makes one.
  *
  * A failed write is noted, what comes then is dropped, and the program goes on.
  */
@@ -17,13 +17,18 @@ struct trace_file;
  * replaced, a device or a pipe of one's own is written to. NULL, and errno, when that fails: what was there
  * stays. */
 struct trace_file *trace_file_open(const char *path, const char *first, size_t len);
-/* Room for a line of at most `most` bytes; NULL: it is not wanted any more. The line ends with
- * trace_file_end. */
+/* Starts the thread. It calls `fill` with the lock, as trace_file_rescue does without: that puts lines. */
+void trace_file_start(struct trace_file *f, void (*fill)(void *data), void *data);
+/* Lines are put with the lock. */
+void trace_file_lock(struct trace_file *f);
+void trace_file_unlock(struct trace_file *f);
+/* Room for lines of at most `most` bytes; NULL: they are not wanted any more. They end with trace_file_end. */
 char *trace_file_begin(struct trace_file *f, size_t most);
-/* The line ends at `at`. */
+/* The last line ends at `at`. */
 void trace_file_end(struct trace_file *f, const char *at);
 /* Bytes of all lines so far. */
 uint64_t trace_file_size(const struct trace_file *f);
+bool trace_file_has_failed(const struct trace_file *f);
 /* Why a write has failed (an errno), once; 0: none has, or it was asked for. */
 int trace_file_failure(struct trace_file *f);
 /* Writes what there is, in the handler of a signal after which the process ends: async-signal-safe. */

@@ -11,17 +11,19 @@ enum { NAME_SIZE = 150 };
 
 void trace_name_thread(struct trace *t, unsigned pid, uint64_t tid, const char *what)
 {
-    char *at = trace_has_room(t, NAME_SIZE) ? trace_file_begin(t->file, TRACE_LINE) : NULL;
-    if (!at)
-        return;
-    at = line_lit(at, "{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":");
-    at = line_number(at, pid);
-    at = line_lit(at, ",\"tid\":");
-    at = line_number(at, tid);
-    at = line_lit(at, ",\"args\":{\"name\":\"");
-    at = line_word(at, what);
-    at = line_number(at, tid);
-    trace_file_end(t->file, line_lit(at, "\"}},\n"));
+    trace_file_lock(t->file);
+    char *at = trace_has_room(t, NAME_SIZE) ? trace_file_begin(t->file, NAME_SIZE) : NULL;
+    if (at) {
+        at = line_lit(at, "{\"name\":\"thread_name\",\"ph\":\"M\",\"pid\":");
+        at = line_number(at, pid);
+        at = line_lit(at, ",\"tid\":");
+        at = line_number(at, tid);
+        at = line_lit(at, ",\"args\":{\"name\":\"");
+        at = line_word(at, what);
+        at = line_number(at, tid);
+        trace_file_end(t->file, line_lit(at, "\"}},\n"));
+    }
+    trace_file_unlock(t->file);
 }
 
 static bool add_lanes(struct trace *t)

@@ -50,15 +50,15 @@ static uint64_t usual_duration(const struct trace *t)
     return NS_PER_MS;
 }
 
-static void tell_least(struct trace *t)
+static void tell_least(struct trace *t, uint64_t time)
 {
-    char *at = trace_file_begin(t->file, TRACE_LINE);
+    char *at = trace_file_begin(t->file, LEAST_SIZE);
     if (!at)
         return;
     at = line_lit(
         at, "{\"name\":\"shorter events are left out\",\"cat\":\"trace\",\"ph\":\"i\",\"s\":\"g\",\"pid\":1,"
             "\"tid\":0,\"ts\":");
-    at = line_number(at, trace_time(t, mono_now()));
+    at = line_number(at, trace_time(t, time));
     at = line_lit(at, ",\"args\":{\"least_us\":");
     at = line_number(at, t->least / 1000);
     trace_file_end(t->file, line_lit(at, "}},\n"));
@@ -70,22 +70,21 @@ bool trace_has_room(const struct trace *t, size_t size)
 }
 
 /* As the file fills, only longer and longer events are written. */
-static void look_at_limit(struct trace *t)
+static void look_at_limit(struct trace *t, uint64_t time)
 {
     uint64_t size = trace_file_size(t->file);
-    trace_tell_failure(t, trace_file_failure(t->file));
     if (size < t->room / STEPS * (t->step + 1))
         return;
     t->step = (unsigned)(size / (t->room / STEPS));
     if (t->step < STEPS / 2 || !trace_has_room(t, LEAST_SIZE))
         return;
     t->least = t->least ? t->least * 2 : usual_duration(t);
-    tell_least(t);
+    tell_least(t, time);
 }
 
-bool trace_is_wanted(struct trace *t, uint64_t ns, size_t size)
+bool trace_is_wanted(struct trace *t, uint64_t ns, uint64_t until, size_t size)
 {
-    look_at_limit(t);
+    look_at_limit(t, until);
     if (ns >= t->least && trace_has_room(t, size))
         return true;
     t->left_out++;

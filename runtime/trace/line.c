@@ -3,21 +3,29 @@
 #include "base/printable.h"
 #include "base/text.h"
 
-char *line_number(char *at, uint64_t n)
+static unsigned digits_of(uint64_t n)
+{
+    unsigned digits = 3;
+    for (; n >= 1000; n /= 1000)
+        digits += 3;
+    return n >= 100 ? digits : n >= 10 ? digits - 1 : digits - 2;
+}
+
+char *line_long_number(char *at, uint64_t n)
 {
     static const char pairs[] =
         "00010203040506070809101112131415161718192021222324252627282930313233343536373839"
         "40414243444546474849505152535455565758596061626364656667686970717273747576777879"
         "8081828384858687888990919293949596979899";
-    char digits[20];
-    char *p = digits + sizeof digits;
+    char *end = at + digits_of(n);
+    char *p = end;
     for (; n >= 100; n /= 100)
         memcpy(p -= 2, pairs + n % 100 * 2, 2);
     if (n >= 10)
-        memcpy(p -= 2, pairs + n * 2, 2);
+        memcpy(p - 2, pairs + n * 2, 2);
     else
-        *--p = (char)('0' + n);
-    return line_put(at, p, (size_t)(digits + sizeof digits - p));
+        p[-1] = (char)('0' + n);
+    return end;
 }
 
 char *line_word(char *at, const char *word)

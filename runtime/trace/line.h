@@ -20,7 +20,16 @@ static inline char *line_put(char *at, const char *text, size_t len)
 
 #define line_lit(at, literal) line_put((at), (literal), sizeof(literal) - 1)
 
-char *line_number(char *at, uint64_t n);
+char *line_long_number(char *at, uint64_t n);
+
+static inline char *line_number(char *at, uint64_t n)
+{
+    if (n >= 10)
+        return line_long_number(at, n);
+    *at = (char)('0' + n);
+    return at + 1;
+}
+
 /* A word that needs no escape: a kind, an SQLSTATE. */
 char *line_word(char *at, const char *word);
 

@@ -184,6 +184,7 @@ struct trace_text *trace_text_find(struct trace_texts *t, const struct trace_key
     if (!render(&t->passing, key, t->secrets))
         return NULL;
     t->passing.cat = key->cat;
+    t->passing.passes = true;
     t->passing.counts = &t->others_counts[key->cat];
     return &t->passing;
 }

@@ -61,6 +61,7 @@ struct trace_text {
     size_t len;
     enum trace_cat cat;
     int line;
+    bool passes; /* not kept: valid until the next call of trace_text_find */
     char file[TRACE_FILE_SIZE];
     struct buf head; /* {"name":"...","cat":"..." */
     struct buf args; /* ,"sql":"...","place":"..." */

@@ -111,8 +111,10 @@ struct trace *trace_open(const struct trace_settings *s)
     t->room = s->limit - trace_totals_room(t);
     t->lowest = 1;
     t->file = open_file(t);
-    if (t->file)
+    if (t->file) {
+        trace_file_start(t->file, trace_tell_records, t);
         return t;
+    }
     int reason = errno;
     free_all(t);
     errno = reason;
@@ -123,8 +125,11 @@ void trace_close(struct trace *t, int status)
 {
     if (!t)
         return;
-    trace_runs(t, false);
+    trace_runs(t);
+    trace_file_lock(t->file);
+    trace_tell_records(t);
     last_lines(t, status);
+    trace_file_unlock(t->file);
     trace_tell_failure(t, trace_file_close(t->file));
     free_all(t);
 }
@@ -149,10 +154,20 @@ void trace_after_fork(struct trace *t, bool child)
     trace_file_after_fork(t->file, child);
 }
 
-void trace_runs(struct trace *t, bool runs)
+void trace_runs(struct trace *t)
 {
     uint64_t now = mono_now();
-    if (t->running_since)
-        t->ran += now - t->running_since;
-    t->running_since = runs ? now : 0;
+    if (t->since)
+        t->ran += now - t->since;
+    t->since = now;
+}
+
+void trace_waits(struct trace *t)
+{
+    t->since = 0;
+}
+
+uint64_t trace_resumed(const struct trace *t, const struct trace_span *span)
+{
+    return t->since > span->start ? t->since : mono_now();
 }

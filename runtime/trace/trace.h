@@ -58,8 +58,13 @@ void trace_lane_give(struct trace *t, uint32_t lane);
 struct trace_span trace_begin(struct trace *t, uint32_t lane, uint64_t start);
 /* It is not to be told. Harmless for one that was told, or is zeroed. */
 void trace_drop(struct trace *t, struct trace_span *span);
-/* A task begins or stops to run. */
-void trace_runs(struct trace *t, bool runs);
+/* A task is resumed now, or has stopped and the next is resumed at once. */
+void trace_runs(struct trace *t);
+/* The last that was ready has stopped. */
+void trace_waits(struct trace *t);
+/* When the wait of a task has ended, told by what runs first when it is resumed: then, if it has begun before
+ * that, else now. */
+uint64_t trace_resumed(const struct trace *t, const struct trace_span *span);
 
 /* ---- events ---- */
 

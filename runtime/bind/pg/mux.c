@@ -277,8 +277,8 @@ static void not_sent(struct pg_mux *mux, struct pg_shared *s)
 }
 
 /* Sends the first statement of the queue; false when it cannot be shared on this connection, or was not
- * sent. */
-static bool send_first(struct pg_mux_conn *c)
+ * sent. `now` is for the trace; 0: there is none. */
+static bool send_first(struct pg_mux_conn *c, uint64_t now)
 {
     struct pg_mux *mux = c->mux;
     struct pg_shared *s = mux->head;
@@ -293,9 +293,9 @@ static bool send_first(struct pg_mux_conn *c)
     }
     pop(mux);
     s->flight = c->link;
-    if (mux->engine->rt->trace) {
+    if (now) {
         s->pid = c->link->pid;
-        s->sent_at = mono_now();
+        s->sent_at = now;
     }
     s->sent = true;
     double limit = mux->engine->command_timeout;
@@ -308,8 +308,9 @@ static void send_all(struct pg_mux_conn *c)
 {
     struct pg_mux *mux = c->mux;
     struct pg_link *link = c->link;
+    uint64_t now = mux->engine->rt->trace ? mono_now() : 0;
     int n = 0;
-    while (mux->head && n < mux->most && send_first(c))
+    while (mux->head && n < mux->most && send_first(c, now))
         n++;
     if (n == 0) {
         if (mux->head && link->m.state == PG_IDLE) {

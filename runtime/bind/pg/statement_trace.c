@@ -48,17 +48,19 @@ static struct pg_link *link_of(const struct pg_statement *st)
     return st->lease ? st->lease->link : st->link;
 }
 
-/* A statement that was sent on a shared connection waited until one was open and had room. */
-static void tell_queued(lua_State *L, struct pg_statement *st)
+/* A statement that was sent on a shared connection waited until one was open and had room; `by`: its event. */
+static void tell_queued(struct pg_statement *st, const struct trace_event *by)
 {
     uint64_t sent = st->shared->sent_at;
     struct trace *t = st->engine->rt->trace;
-    struct script_place place;
     if (sent >= st->span.start + SHORT_WAIT_NS) {
         struct trace_span wait = trace_begin(t, st->span.lane, st->span.start);
-        struct trace_event event = pg_traced_event(L, st->engine->rt, TRACE_POOL, &place);
-        event.name = waits;
-        event.until = sent;
+        struct trace_event event = {.cat = TRACE_POOL,
+                                    .name = waits,
+                                    .file = by->file,
+                                    .line = by->line,
+                                    .task = by->task,
+                                    .until = sent};
         trace_end(t, &wait, &event);
     }
     if (sent)
@@ -77,6 +79,8 @@ static const char *without_name(const char *sql, size_t *len)
     static const char *const words[] = {"SAVEPOINT", "RELEASE SAVEPOINT", "ROLLBACK TO SAVEPOINT", "CLOSE"};
     static const char declare[] = "DECLARE dbrun_cursor_", cursor[] = "CURSOR FOR ";
     const char *at;
+    if (!*sql || !strchr("CDFRS", *sql))
+        return sql;
     for (int i = 0; i < 4; i++) {
         size_t n = strlen(words[i]);
         if (begins(sql, words[i]) && begins(sql + n, " dbrun_")) {
@@ -98,16 +102,17 @@ static void tell(lua_State *L, struct pg_statement *st, const struct error *e)
     struct script_place place;
     struct pg_link *link = link_of(st);
     bool shared = st->stage == STAGE_SHARED && st->shared;
-    if (shared)
-        tell_queued(L, st);
-    uint64_t start = st->span.start;
     struct trace_event event = pg_traced_event(L, rt, shared ? TRACE_SHARED : TRACE_POSTGRES, &place);
+    if (shared)
+        tell_queued(st, &event);
+    uint64_t start = st->span.start;
     if (st->describe_only || st->stale_only)
         event.name = "describe";
     else if ((event.sql = lua_tolstring(L, 2, &event.len)))
         event.sql = without_name(event.sql, &event.len);
     event.conn = shared ? st->shared->pid : link ? link->pid : 0;
     event.blocking = st->engine->sync;
+    event.until = trace_resumed(rt->trace, &st->span);
     if (e)
         pg_traced_failed(&event, e);
     else if (event.sql)

@@ -198,7 +198,12 @@ void pg_traced_rows(struct trace_event *event, const PGresult *result)
 {
     if (!result)
         return;
+    if (PQnfields(result) > 0) {
+        event->has_rows = true;
+        event->rows = (uint64_t)PQntuples(result);
+        return;
+    }
     const char *counted = PQcmdTuples((PGresult *)result);
-    event->has_rows = PQnfields(result) > 0 || *counted;
-    event->rows = PQnfields(result) > 0 ? (uint64_t)PQntuples(result) : (uint64_t)number_int(counted);
+    event->has_rows = *counted;
+    event->rows = (uint64_t)number_int(counted);
 }

@@ -31,6 +31,7 @@ void redis_trace_command(lua_State *L, struct runtime *rt, struct wait *w, enum 
     struct trace_event event = begin(L, rt, TRACE_REDIS, &place);
     event.name = !batch ? name : strcmp(name, "the transaction") == 0 ? "transaction" : "pipeline";
     event.count = batch && c ? c->expect : 0;
+    event.until = trace_resumed(rt->trace, &w->span);
     if (status != WAIT_DONE)
         event.kind = error_kind_name(status == WAIT_TIMEOUT ? ERROR_TIMEOUT : ERROR_CANCELLED);
     else if (c->failed)
