@@ -3,9 +3,15 @@
 
 #include "base/deadline.h"
 
+const struct trace_text *trace_find(struct trace *t, const struct trace_key *key)
+{
+    return trace_text_find(t->texts, key);
+}
+
 const struct trace_text *trace_keep(struct trace *t, const struct trace_key *key)
 {
-    return trace_text_find(t->texts, key, true);
+    struct trace_text *x = trace_text_find(t->texts, key);
+    return x ? x : trace_text_others(t->texts, key->cat);
 }
 
 static struct trace_text *text_of(struct trace *t, const struct trace_event *e)
@@ -14,7 +20,8 @@ static struct trace_text *text_of(struct trace *t, const struct trace_event *e)
         return (struct trace_text *)e->text;
     struct trace_key key = {
         .cat = e->cat, .name = e->name, .sql = e->sql, .len = e->len, .file = e->file, .line = e->line};
-    return trace_text_find(t->texts, &key, false);
+    struct trace_text *x = trace_text_find(t->texts, &key);
+    return x ? x : trace_text_passing(t->texts, &key);
 }
 
 /* With `now`, this event becomes lines, too: what it points to does not stay. */
@@ -77,6 +84,12 @@ void trace_piped(struct trace *t, const struct trace_span *span, const struct tr
 {
     if (span->serial)
         put(t, span, e, mono_now(), false);
+}
+
+void trace_idle(struct trace *t)
+{
+    if (t->ended - atomic_load_explicit(&t->told, memory_order_relaxed) >= TRACE_RECORDS / 2)
+        tell_records(t, NULL);
 }
 
 void trace_name_connection(struct trace *t, int conn)

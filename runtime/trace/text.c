@@ -171,16 +171,22 @@ static struct trace_text *add(struct trace_texts *t, const struct trace_key *key
     return x;
 }
 
-struct trace_text *trace_text_find(struct trace_texts *t, const struct trace_key *key, bool keep)
+struct trace_text *trace_text_find(struct trace_texts *t, const struct trace_key *key)
 {
     uint64_t hash = hash_of(key);
     for (struct trace_text *x = t->chain[hash % CHAINS]; x; x = x->next)
         if (is(x, key, hash))
             return x;
-    if (t->n < MOST_TEXTS && t->bytes < MOST_BYTES)
-        return add(t, key, hash);
-    if (keep)
-        return &t->others[key->cat];
+    return t->n < MOST_TEXTS && t->bytes < MOST_BYTES ? add(t, key, hash) : NULL;
+}
+
+struct trace_text *trace_text_others(struct trace_texts *t, enum trace_cat cat)
+{
+    return &t->others[cat];
+}
+
+struct trace_text *trace_text_passing(struct trace_texts *t, const struct trace_key *key)
+{
     if (!render(&t->passing, key, t->secrets))
         return NULL;
     t->passing.cat = key->cat;

@@ -61,7 +61,7 @@ struct trace_text {
     size_t len;
     enum trace_cat cat;
     int line;
-    bool passes; /* not kept: valid until the next call of trace_text_find */
+    bool passes; /* not kept: see trace_text_passing */
     char file[TRACE_FILE_SIZE];
     struct buf head; /* {"name":"...","cat":"..." */
     struct buf args; /* ,"sql":"...","place":"..." */
@@ -75,9 +75,12 @@ struct trace_texts *trace_texts_new(void);
 void trace_texts_free(struct trace_texts *t);
 /* From here on these are masked. NULL: none are known (any more). */
 void trace_texts_mask(struct trace_texts *t, const struct secrets *secrets);
-/* The text; `keep`: it stays valid as long as the table, else until the next call. NULL when memory is out.
- */
-struct trace_text *trace_text_find(struct trace_texts *t, const struct trace_key *key, bool keep);
+/* The text, which stays as long as the table. NULL when that is full, or memory is out. */
+struct trace_text *trace_text_find(struct trace_texts *t, const struct trace_key *key);
+/* The "(others)" of a category. */
+struct trace_text *trace_text_others(struct trace_texts *t, enum trace_cat cat);
+/* A text for which there was no room: valid until the next call. NULL when memory is out. */
+struct trace_text *trace_text_passing(struct trace_texts *t, const struct trace_key *key);
 /* One more: `n` statements, which took `ns` together. */
 void trace_text_count(struct trace_text *x, uint64_t n, uint64_t ns, uint64_t rows, bool failed);
 /* Calls `put` with a line for each text that was counted, the longest totals first, at most `room` bytes, and

@@ -62,6 +62,8 @@ void trace_drop(struct trace *t, struct trace_span *span);
 void trace_runs(struct trace *t);
 /* The last that was ready has stopped. */
 void trace_waits(struct trace *t);
+/* The program is about to wait: a good time for work that is due anyway. */
+void trace_idle(struct trace *t);
 /* When the wait of a task has ended, told by what runs first when it is resumed: then, if it has begun before
  * that, else now. */
 uint64_t trace_resumed(const struct trace *t, const struct trace_span *span);
@@ -76,7 +78,7 @@ struct trace_event {
     size_t len;
     const char *file;
     int line;
-    const struct trace_text *text; /* in place of these five: from trace_keep */
+    const struct trace_text *text; /* in place of these five: from trace_keep, trace_find */
     uint32_t task;
     int conn; /* the server's process; of a pooler any number, also one below zero */
     bool has_rows;
@@ -92,8 +94,10 @@ struct trace_event {
     const char *code; /* SQLSTATE, or that of Redis */
 };
 
-/* The text of an event that is told later. NULL when memory is out. */
+/* The text of an event that is told later; that of all others when there is no room for it. */
 const struct trace_text *trace_keep(struct trace *t, const struct trace_key *key);
+/* The same, but NULL when there is no room: then the event's end brings all of it. */
+const struct trace_text *trace_find(struct trace *t, const struct trace_key *key);
 /* The span ends now, and is told. */
 void trace_end(struct trace *t, struct trace_span *span, const struct trace_event *event);
 /* A statement of a pipeline has ended with it: `span` is the pipeline's, and goes on. */
