@@ -44,8 +44,6 @@ void sched_poll(struct sched *s)
         s->deadlocks = 0;
     /* These tasks may have ended the wait of a stock lua5.4's main thread. */
     bool settled = s->main_task.wait.status > WAIT_PENDING;
-    if (s->trace)
-        trace_idle(s->trace);
     uv_run(&s->loop, s->ready_head || settled ? UV_RUN_NOWAIT : UV_RUN_ONCE);
 }
 

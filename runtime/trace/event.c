@@ -44,8 +44,11 @@ static void put(struct trace *t, const struct trace_span *span, const struct tra
     if (!x)
         return;
     uint32_t ended = t->ended;
-    if (ended - atomic_load_explicit(&t->told, memory_order_acquire) == TRACE_RECORDS || t->failed)
+    uint32_t waiting = ended - atomic_load_explicit(&t->told, memory_order_acquire);
+    if (waiting == TRACE_RECORDS || t->failed)
         tell_records(t, NULL);
+    else if (waiting == TRACE_RECORDS / 2)
+        trace_file_wake(t->file);
     struct record *r = &t->records[ended % TRACE_RECORDS];
     *r = (struct record){.text = x,
                          .start = span->start,
@@ -80,16 +83,10 @@ void trace_end(struct trace *t, struct trace_span *span, const struct trace_even
     put(t, span, e, e->until ? e->until : mono_now(), nests);
 }
 
-void trace_piped(struct trace *t, const struct trace_span *span, const struct trace_event *e)
+void trace_part(struct trace *t, const struct trace_span *span, const struct trace_event *e)
 {
     if (span->serial)
-        put(t, span, e, mono_now(), false);
-}
-
-void trace_idle(struct trace *t)
-{
-    if (t->ended - atomic_load_explicit(&t->told, memory_order_relaxed) >= TRACE_RECORDS / 2)
-        tell_records(t, NULL);
+        put(t, span, e, e->until ? e->until : mono_now(), e->cat != TRACE_PIPED);
 }
 
 void trace_name_connection(struct trace *t, int conn)

@@ -30,7 +30,7 @@ struct trace_file {
     void *data;
     pthread_t thread;
     pthread_mutex_t lock; /* held while lines are made, and while they are written */
-    pthread_cond_t stop;
+    pthread_cond_t wake;
     bool stopping;
     bool threaded;
     _Atomic int failure; /* errno of the first write that failed; what comes later is dropped */
@@ -133,7 +133,7 @@ static void write_all_of(struct trace_file *f)
     f->is_mine = false;
 }
 
-static void *each_second(void *arg)
+static void *work(void *arg)
 {
     struct trace_file *f = arg;
     struct timespec until;
@@ -141,7 +141,7 @@ static void *each_second(void *arg)
     while (!f->stopping) {
         clock_gettime(CLOCK_MONOTONIC, &until);
         until.tv_sec++;
-        pthread_cond_timedwait(&f->stop, &f->lock, &until);
+        pthread_cond_timedwait(&f->wake, &f->lock, &until);
         if (atomic_exchange(&f->writing, true))
             break; /* the process ends */
         write_all_of(f);
@@ -162,13 +162,13 @@ void trace_file_start(struct trace_file *f, void (*fill)(void *data), void *data
     f->data = data;
     pthread_condattr_init(&clock);
     pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
-    pthread_cond_init(&f->stop, &clock);
+    pthread_cond_init(&f->wake, &clock);
     pthread_condattr_destroy(&clock);
     pthread_attr_init(&attr);
     pthread_attr_setstacksize(&attr, STACK);
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
-    f->threaded = pthread_create(&f->thread, &attr, each_second, f) == 0;
+    f->threaded = pthread_create(&f->thread, &attr, work, f) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     pthread_attr_destroy(&attr);
 }
@@ -190,6 +190,12 @@ struct trace_file *trace_file_open(const char *path, const char *first, size_t l
 }
 
 /* ---- lines ---- */
+
+void trace_file_wake(struct trace_file *f)
+{
+    if (f->threaded)
+        pthread_cond_signal(&f->wake);
+}
 
 void trace_file_lock(struct trace_file *f)
 {
@@ -265,7 +271,7 @@ int trace_file_close(struct trace_file *f)
     if (f->threaded && !f->forked) {
         pthread_mutex_lock(&f->lock);
         f->stopping = true;
-        pthread_cond_signal(&f->stop);
+        pthread_cond_signal(&f->wake);
         pthread_mutex_unlock(&f->lock);
         pthread_join(f->thread, NULL);
     }

@@ -19,10 +19,13 @@ struct trace_file;
 struct trace_file *trace_file_open(const char *path, const char *first, size_t len);
 /* Starts the thread. It calls `fill` with the lock, as trace_file_rescue does without: that puts lines. */
 void trace_file_start(struct trace_file *f, void (*fill)(void *data), void *data);
+/* Lets the thread do its work now. */
+void trace_file_wake(struct trace_file *f);
 /* Lines are put with the lock. */
 void trace_file_lock(struct trace_file *f);
 void trace_file_unlock(struct trace_file *f);
-/* Room for lines of at most `most` bytes; NULL: they are not wanted any more. They end with trace_file_end. */
+/* Room for lines of at most `most` bytes; NULL: they are not wanted any more. They end with trace_file_end.
+ */
 char *trace_file_begin(struct trace_file *f, size_t most);
 /* The last line ends at `at`. */
 void trace_file_end(struct trace_file *f, const char *at);

@@ -9,7 +9,7 @@
 
 enum {
     TRACE_LINES = (TRACE_TEXT_SIZE + 800) * 2, /* the lines of an event at most */
-    TRACE_RECORDS = 128
+    TRACE_RECORDS = 1024                       /* of half of them on the thread makes lines */
 };
 
 /* What has begun in the lane and not ended, outermost first. */
@@ -21,7 +21,8 @@ struct lane {
 };
 
 /* An event that has ended and is not in the file yet. To make its line while the caches hold what the program
- * works on costs more than the statement's other work for the trace: lines are made of many records at once. */
+ * works on costs more than the statement's other work for the trace: lines are made of many records at once.
+ */
 struct record {
     struct trace_text *text;
     uint64_t start, until;
@@ -39,15 +40,15 @@ struct trace {
     struct trace_settings s;
     struct trace_file *file;
     struct trace_texts *texts;
-    /* Records from `told` to `ended` wait. The program's thread adds them without the file's lock; who makes lines
-     * of them has it. */
+    /* Records from `told` to `ended` wait. The program's thread adds them without the file's lock; who makes
+     * lines of them has it. */
     _Atomic uint32_t ended, told;
     _Atomic bool failed; /* a write, which is still to be told */
-    uint64_t start;     /* of the program, on the monotonic clock */
-    uint64_t room;      /* bytes for events */
-    uint64_t least;     /* ns: shorter events are left out */
-    unsigned step;      /* of filling it */
-    struct lane *lanes; /* from 1 on */
+    uint64_t start;      /* of the program, on the monotonic clock */
+    uint64_t room;       /* bytes for events */
+    uint64_t least;      /* ns: shorter events are left out */
+    unsigned step;       /* of filling it */
+    struct lane *lanes;  /* from 1 on */
     uint32_t nlanes;
     uint32_t lowest; /* no lane below it is free */
     uint64_t serial;
@@ -56,7 +57,7 @@ struct trace {
     uint64_t left_out;
     uint64_t sum[TRACE_CATS];
     uint64_t ran, blocked;
-    uint64_t since; /* when the task that runs was resumed; 0: none does */
+    uint64_t since;     /* when the task that runs was resumed; 0: none does */
     uint64_t count[64]; /* of written events by the power of two of their us */
     struct record records[TRACE_RECORDS];
 };
@@ -85,8 +86,8 @@ void trace_tell_failure(struct trace *t, int reason);
 
 /* Names a row. Takes the lock. */
 void trace_name_thread(struct trace *t, unsigned pid, uint64_t tid, const char *what);
-/* Takes the span out of its lane. True: what began in the lane after it has ended, so that it nests. Without the
- * lock: lanes are of the program's thread. */
+/* Takes the span out of its lane. True: what began in the lane after it has ended, so that it nests. Without
+ * the lock: lanes are of the program's thread. */
 bool trace_pop(struct trace *t, const struct trace_span *span);
 void trace_lanes_free(struct trace *t);
 

@@ -3,12 +3,31 @@
 #include "base/printable.h"
 #include "base/text.h"
 
+/* Of a number above 0. */
 static unsigned digits_of(uint64_t n)
 {
-    unsigned digits = 3;
-    for (; n >= 1000; n /= 1000)
-        digits += 3;
-    return n >= 100 ? digits : n >= 10 ? digits - 1 : digits - 2;
+    static const uint64_t powers[] = {1,
+                                      10,
+                                      100,
+                                      1000,
+                                      10000,
+                                      100000,
+                                      1000000,
+                                      10000000,
+                                      100000000,
+                                      1000000000,
+                                      10000000000,
+                                      100000000000,
+                                      1000000000000,
+                                      10000000000000,
+                                      100000000000000,
+                                      1000000000000000,
+                                      10000000000000000,
+                                      100000000000000000,
+                                      1000000000000000000,
+                                      10000000000000000000U};
+    unsigned least = (64 - (unsigned)__builtin_clzll(n)) * 1233 >> 12; /* 1233 / 4096 is the logarithm of 2 */
+    return least + (n >= powers[least]);
 }
 
 char *line_long_number(char *at, uint64_t n)

@@ -36,7 +36,8 @@ static char *add_args(char *at, const struct record *r, uint32_t lane)
     if (lane)
         at = add_member(at, "lane", lane);
     if (r->count)
-        at = x->cat == TRACE_REDIS ? add_member(at, "commands", r->count) : add_member(at, "statements", r->count);
+        at = x->cat == TRACE_REDIS ? add_member(at, "commands", r->count)
+                                   : add_member(at, "statements", r->count);
     if (r->has_rows)
         at = add_member(at, "rows", r->rows);
     if (r->has_wait)
@@ -71,23 +72,25 @@ static char *add_whole(char *at, const struct trace *t, const struct record *r)
     return add_args(at, r, 0);
 }
 
-static char *add_half(char *at, const struct trace *t, const struct record *r, char phase, uint64_t time)
+/* The second is as the first up to its time, but for its phase. */
+static char *add_pair(char *at, struct trace *t, const struct record *r)
 {
     const struct trace_text *x = r->text;
     bool on_connection = x->cat == TRACE_SHARED || x->cat == TRACE_PIPED;
+    char *first = at;
     at = line_put(at, x->head.data, x->head.len);
     at = line_lit(at, ",\"ph\":\"");
-    *at++ = phase;
-    at = line_number(line_lit(at, "\",\"id\":"), t->next_id);
-    return add_where(at, on_connection ? TRACE_CONNECTIONS : TRACE_TASKS,
-                     on_connection ? (uint32_t)r->conn : r->lane, trace_time(t, time));
-}
-
-static char *add_pair(char *at, struct trace *t, const struct record *r)
-{
-    t->next_id++;
-    at = add_args(add_half(at, t, r, 'b', r->start), r, r->lane);
-    return line_lit(add_half(at, t, r, 'e', r->until), "},\n");
+    ptrdiff_t phase = at - first;
+    at = line_number(line_lit(at, "b\",\"id\":"), ++t->next_id);
+    at = add_member(at, "pid", on_connection ? TRACE_CONNECTIONS : TRACE_TASKS);
+    at = add_member(at, "tid", on_connection ? (uint32_t)r->conn : r->lane);
+    at = line_lit(at, ",\"ts\":");
+    size_t same = (size_t)(at - first);
+    at = add_args(line_number(at, trace_time(t, r->start)), r, r->lane);
+    char *second = at;
+    at = line_put(at, first, same);
+    second[phase] = 'e';
+    return line_lit(line_number(at, trace_time(t, r->until)), "},\n");
 }
 
 static void put_error(struct trace *t, const struct record *r)

@@ -62,8 +62,6 @@ void trace_drop(struct trace *t, struct trace_span *span);
 void trace_runs(struct trace *t);
 /* The last that was ready has stopped. */
 void trace_waits(struct trace *t);
-/* The program is about to wait: a good time for work that is due anyway. */
-void trace_idle(struct trace *t);
 /* When the wait of a task has ended, told by what runs first when it is resumed: then, if it has begun before
  * that, else now. */
 uint64_t trace_resumed(const struct trace *t, const struct trace_span *span);
@@ -100,8 +98,9 @@ const struct trace_text *trace_keep(struct trace *t, const struct trace_key *key
 const struct trace_text *trace_find(struct trace *t, const struct trace_key *key);
 /* The span ends now, and is told. */
 void trace_end(struct trace *t, struct trace_span *span, const struct trace_event *event);
-/* A statement of a pipeline has ended with it: `span` is the pipeline's, and goes on. */
-void trace_piped(struct trace *t, const struct trace_span *span, const struct trace_event *event);
+/* A part of the span has ended, which began with it, and the span goes on: a statement of a pipeline, the
+ * wait for a connection. */
+void trace_part(struct trace *t, const struct trace_span *span, const struct trace_event *event);
 /* A connection was opened, or was not; `kind` says why. */
 void trace_connected(struct trace *t, unsigned pid, uint64_t start, const char *kind);
 /* The server's process of a new connection. */

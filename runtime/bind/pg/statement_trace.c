@@ -48,20 +48,20 @@ static struct pg_link *link_of(const struct pg_statement *st)
     return st->lease ? st->lease->link : st->link;
 }
 
-/* A statement that was sent on a shared connection waited until one was open and had room; `by`: its event. */
+/* A statement that was sent on a shared connection waited until one was open and had room; `by`: its event.
+ */
 static void tell_queued(struct pg_statement *st, const struct trace_event *by)
 {
     uint64_t sent = st->shared->sent_at;
     struct trace *t = st->engine->rt->trace;
     if (sent >= st->span.start + SHORT_WAIT_NS) {
-        struct trace_span wait = trace_begin(t, st->span.lane, st->span.start);
         struct trace_event event = {.cat = TRACE_POOL,
                                     .name = waits,
                                     .file = by->file,
                                     .line = by->line,
                                     .task = by->task,
                                     .until = sent};
-        trace_end(t, &wait, &event);
+        trace_part(t, &st->span, &event);
     }
     if (sent)
         st->span.start = sent;

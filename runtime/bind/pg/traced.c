@@ -131,7 +131,7 @@ static void tell_piped(lua_State *L, struct pg_link *link, size_t i, struct trac
     else if (i >= b->n)
         pg_traced_failed(&event, e);
     if (event.sql)
-        trace_piped(link->engine->rt->trace, &link->traced->work, &event);
+        trace_part(link->engine->rt->trace, &link->traced->work, &event);
     lua_settop(L, top);
 }
 
