@@ -25,8 +25,7 @@ void wait_told(lua_State *L, struct sched *s, struct wait *w, enum trace_cat cat
     script_place(L, 1, &place);
     struct trace_key key = {.cat = cat, .name = name, .file = place.file, .line = place.line};
     w->told = trace_keep(s->trace, &key);
-    if (w->told)
-        w->span = task_span(s, mono_now());
+    w->span = task_span(s, mono_now());
 }
 
 void traced_wait_ended(struct sched *s, struct wait *w)

@@ -29,8 +29,8 @@ static bool begins_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-/* Is it one of dbrun's own modules: embedded, or from the folder? To ask for the folder takes longer than to see that
- * it cannot be. */
+/* Is it one of dbrun's own modules: embedded, or from the folder? To ask for the folder takes longer than to
+ * see that it cannot be. */
 static bool is_own(lua_State *L, const lua_Debug *ar)
 {
     if (*ar->source == '=')

@@ -35,8 +35,6 @@ static void begin_transaction(struct pg_link *link, uint64_t start, const struct
     d->transaction_text = trace_keep(rt->trace, &key);
     d->transaction_task = by->task;
     d->transaction = task_span(rt->sched, start);
-    if (!d->transaction_text)
-        trace_drop(rt->trace, &d->transaction);
 }
 
 static const char *end_of(const PGresult *result)
@@ -76,8 +74,6 @@ void pg_traced_work(lua_State *L, struct pg_link *link, enum trace_cat cat, cons
     struct trace_key key = {
         .cat = cat, .name = name, .sql = sql, .len = len, .file = place.file, .line = place.line};
     d->work_text = trace_keep(rt->trace, &key);
-    if (!d->work_text)
-        return;
     d->work_cat = cat;
     d->work_task = task_id(task_current(rt->sched));
     d->rows = d->waited = d->parked = 0;

@@ -116,6 +116,55 @@ static void test_nesting(void)
     free(text);
 }
 
+/* Also when more of them end than wait for the thread, and some have failed. */
+static void test_all(void)
+{
+    struct trace *t = open_trace(16 << 20);
+    uint32_t lane = trace_lane_take(t);
+    struct trace_event e = statement("select 1");
+    enum { EVENTS = 20000 };
+    size_t size;
+    for (int i = 0; i < EVENTS; i++) {
+        struct trace_span span = trace_begin(t, lane, mono_now());
+        e.rows = (uint64_t)i;
+        e.has_rows = true;
+        e.kind = i % 7000 == 6999 ? "query" : NULL;
+        trace_end(t, &span, &e);
+    }
+    trace_close(t, 0);
+    char *text = read_trace(&size);
+    CHECK_EQ(count(text, "\"ph\":\"X\""), EVENTS);
+    CHECK_EQ(count(text, "\"cat\":\"error\""), 2);
+    CHECK_EQ(count(text, "\"calls\":20000,\"errors\":2,"), 1);
+    const char *at = text;
+    for (int i = 0; i < EVENTS && at; i++) { /* in their order */
+        char rows[40];
+        snprintf(rows, sizeof rows, "\"rows\":%d%s", i, i % 7000 == 6999 ? "," : "}");
+        at = strstr(at, rows);
+    }
+    CHECK(at != NULL);
+    free(text);
+}
+
+/* As a handler of a signal calls it: what has ended is in the file. */
+static void test_rescue(void)
+{
+    struct trace *t = open_trace(1 << 20);
+    uint32_t lane = trace_lane_take(t);
+    struct trace_event e = statement("select 1");
+    size_t size;
+    for (int i = 0; i < 100; i++) {
+        struct trace_span span = trace_begin(t, lane, mono_now());
+        trace_end(t, &span, &e);
+    }
+    trace_rescue(t);
+    char *text = read_trace(&size);
+    CHECK_EQ(count(text, "\"ph\":\"X\""), 100);
+    CHECK(size > 2 && strcmp(text + size - 2, ",\n") == 0);
+    free(text);
+    trace_close(t, 0);
+}
+
 static void test_limit(void)
 {
     struct prng r = prng_new(check_seed("trace"));
@@ -218,6 +267,8 @@ int main(void)
     TEST("tasks take the lowest lane that is free", test_lanes);
     TEST("a process below zero is told as what fits into an integer", test_connections);
     TEST("what nests is one event, what does not is two", test_nesting);
+    TEST("each event is told, in its order", test_all);
+    TEST("what has ended is written before a signal ends the process", test_rescue);
     TEST("the file keeps to its limit, and to its counts", test_limit);
     TEST("texts are escaped, numbers are written", test_texts);
     TEST("the 95th percentile is that of the durations, or a little more", test_percentile);
