@@ -56,8 +56,8 @@ local meta <const> = { __index = Worker, __name = "spec.BatchWorker" }
 
 ---Starts a process that works on a job.
 ---@param source string Lua that returns a job
----@param opts {url: string, workers?: integer, run?: table, env?: table<string, string>, chunks?: boolean, words?: string[]}
----run: options of Job:run; chunks: it tells of each chunk; words: what starts the program
+---@param opts {url: string, workers?: integer, run?: table, env?: table, chunks?: boolean, words?: string[]} run: what
+---Job:run takes; chunks: it tells of each chunk; words: what starts the program
 ---@return spec.BatchWorker
 function M.start(source, opts)
     local run <const> = { workers = opts.workers or 1, reconnect = 30, signals = true }

@@ -411,6 +411,10 @@ describe("the workloads that ship", function()
         R3 = { "rate redis-benchmark >= 0.97 x" },
         S1 = { "time C, same libraries <= 1.3 x" },
         S2 = { "time SQLAlchemy, redis-py >= 10 x faster", "memory  <= 12.0 MiB" },
+        B1 = { "rate procedure >= 0.9 x", "rate procedure >= 1.6 x", "rate count(*), 1 in 1000 >= 0.8 x",
+            "rate count(*), 1 in 1000000 >= 0.8 x" },
+        B2 = { "time  <= 2.00 ms", "memory  <= 40.0 MiB", "time dbrun, chunk 100 <= 1.5 x" },
+        B8 = { "memory procedure, wal <= 1.05 x", "memory procedure, size <= 1.05 x" },
     }
 
     local loaded <const> = {}

@@ -98,6 +98,9 @@ function M.by_hand(bytes)
     }
 end
 
+local ALONG_INDEX <const> =
+    "set enable_seqscan = off; set enable_bitmapscan = off; set max_parallel_workers_per_gather = 0"
+
 --- A count of the rows that fit, along the index that the job walks.
 ---@param one_in integer
 ---@return bench.Contender
@@ -107,9 +110,8 @@ function M.count(one_in)
         run = function(ctx)
             M.reset(ctx, one_in)
             local rows <const> = M.rows(ctx.seconds)
-            local out <const>, runs <const> = ctx:measure(psql(ctx, "set enable_seqscan = off; set enable_bitmapscan = off; "
-                .. "set max_parallel_workers_per_gather = 0", "select count(*) from backfill where id > 0 and cents is null"),
-                { limit = 600 })
+            local out <const>, runs <const> = ctx:measure(psql(ctx, ALONG_INDEX,
+                "select count(*) from backfill where id > 0 and cents is null"), { limit = 600 })
             if tonumber(out) ~= rows // math.min(one_in, rows) then error("count: " .. out, 0) end
             local r <const> = runs[1]
             return { rate = rows / r.wall, time = r.wall / rows, cpu = r.cpu / rows, memory = r.rss_kib * 1024 }

@@ -59,7 +59,8 @@ local function measure(opts)
         end
         local n, began, cpu, took, start = 0, 0, 0, 0, task.now()
         batch.job({
-            name = "small", table = "small", run = "update small set n = n + 1 where :chunk", size = 1, min = 1, max = 1,
+            name = "small", table = "small", run = "update small set n = n + 1 where :chunk", size = 1, min = 1,
+            max = 1,
         }):run { limit = chunks, on = function(event)
             if event.what ~= "chunk" then return end
             n = n + 1

@@ -141,7 +141,8 @@ local function state(storm)
     for i, worker in ipairs(storm.workers) do
         pcall(worker.kill, worker)
         local _, result <const> = pcall(worker.finish, worker, 5)
-        list[#list + 1] = ("process %d, %d: %s"):format(i, worker.pid, type(result) == "table" and result.text or result)
+        local said <const> = type(result) == "table" and result.text or tostring(result)
+        list[#list + 1] = ("process %d, %d: %s"):format(i, worker.pid, said)
     end
     return table.concat(list, "\n")
 end

@@ -12,7 +12,8 @@ local function missing()
     for _, name in ipairs { "unshare", "nsenter", "ip" } do
         if not process.run({ "sh", "-c", "command -v " .. name }).ok then return "takes " .. name end
     end
-    if not process.run({ "unshare", "-n", "ip", "link", "add", "near0", "type", "veth", "peer", "name", "far0" }).ok then
+    local pair <const> = "ip link add near0 type veth peer name far0"
+    if not process.run({ "unshare", "-n", "sh", "-c", pair }).ok then
         return "takes network namespaces, and the right to make them"
     end
 end
@@ -52,8 +53,8 @@ local e <close> = pg.engine { url = server.url, size = 3 }
 
 --- The range that the far machine has a chunk of under way, or has had.
 local function range_of(name, pid)
-    return e:one("select id from dbrun_batch_ranges where job = $1 and state = 'open' and owner like '%:' || $2 || '/%'",
-        name, tostring(pid))
+    return e:one("select id from dbrun_batch_ranges where job = $1 and state = 'open' "
+        .. "and owner like '%:' || $2 || '/%'", name, tostring(pid))
 end
 
 local function taken(name, id, pid)
@@ -70,8 +71,8 @@ local function round(n)
         name = name, table = "t", run = "update t set n = n + 1 where :chunk", size = SIZE, max = SIZE,
     }
     local a <close> = batch.start(source, {
-        url = server:address { host = "10.99.0.1" }, words = { "nsenter", "-t", tostring(peer.pid), "-n" }, chunks = true,
-        run = { reconnect = 120 },
+        url = server:address { host = "10.99.0.1" }, words = { "nsenter", "-t", tostring(peer.pid), "-n" },
+        chunks = true, run = { reconnect = 120 },
     })
     for _ = 1, math.random(3, 10) do a:event "chunk" end
     local b <close> = batch.start(source, { url = server.url })

@@ -1,5 +1,6 @@
 -- What a job does to a server, and what others do to its table meanwhile.
 local batch = require "dbrun.batch"
+local fake = require "spec.support.fake"
 local pg = require "spec.support.pg"
 local servers = require "spec.support.servers"
 
@@ -47,4 +48,25 @@ it("rows that come into a chunk while it is done do not look as if run had left 
     }):run()
     assert.equal(1, engine:value("select n from t where id = $1", first))
     assert.same({ false, 0, 1001 }, { ended.keeps, ended.found, ended.rows })
+end)
+
+it("a chunk takes three round trips", function()
+    fresh(400)
+    local DELAY <const> = 0.05
+    local shared <const>, name <const> = servers.shared_postgres(), engine:value "select current_database()"
+    local proxy <close> = fake.proxy { to = shared }
+    local least, chunks = math.huge, 0
+    local job <const> = batch.job {
+        name = "j", table = "t", engine = proxy:address_of(shared, { database = name }), size = 40, max = 40,
+        run = "update t set n = n + 1 where :chunk",
+    }
+    job:run { on = function(event)
+        if event.what == "begin" then proxy:delay("up", DELAY) end
+        if event.what ~= "chunk" then return end
+        chunks = chunks + 1
+        if chunks > 1 and chunks <= 6 then least = math.min(least, event.seconds) end
+        if chunks == 6 then proxy:delay("up", 0) end
+    end }
+    assert.equal(10, chunks)
+    assert(least >= 2.9 * DELAY and least < 4 * DELAY, least)
 end)
