@@ -50,7 +50,8 @@ local function make(conn, relation, source)
     local good <const> = is_good(conn, relation, source)
     if good then return end
     if good == false then drop(conn, relation) end
-    local ok <const>, e <const> = pcall(conn.transaction, conn, SETTINGS, function(tx)
+    local settings <const> = not conn:in_transaction() and SETTINGS or {} -- a trial is in one
+    local ok <const>, e <const> = pcall(conn.transaction, conn, settings, function(tx)
         source.fill(tx, relation)
         tx:exec(("alter table %s add primary key (n)"):format(relation))
         tx:exec(("comment on table %s is '%s'"):format(relation, comment_of(source, tx:value(NOW))))
