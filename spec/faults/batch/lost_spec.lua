@@ -2,7 +2,9 @@
 local batch = require "dbrun.batch"
 local fake = require "spec.support.fake"
 local pg = require "spec.support.pg"
+local schema = require "dbrun.batch.state.schema"
 local servers = require "spec.support.servers"
+local take = require "dbrun.batch.state.take"
 local task = require "dbrun.task"
 
 local engine, proxy, url
@@ -65,4 +67,21 @@ it("a chunk whose time is over while the server is out of reach is done later", 
     assert.equal("done", ended.state)
     assert.equal("1 1 1000", counted())
     assert(#retries >= 1, #retries)
+end)
+
+it("a range that has no chunk yet is not set aside, however often its connection is lost", function()
+    fresh(10)
+    local conn <close> = engine:acquire()
+    local place <const> = schema.ensure(conn)
+    local store <const> = { name = "j", me = "here:1/1", place = place }
+    local id <const> = conn:value [[
+        insert into dbrun_batch_ranges (job, pass, last, owner) values ('j', 1, '{10}', 'here:1/1') returning id]]
+    local range
+    for _ = 1, 6 do range = take.again(conn, store, { id = id }) end
+    assert.same({ "open", 0 }, { range.state, range.taken })
+    conn:query("update dbrun_batch_ranges set next = '{5}' where id = $1", id)
+    for i = 1, 4 do assert.equal(i, take.again(conn, store, { id = id }).taken) end
+    assert.is_nil(take.again(conn, store, { id = id }))
+    local why <const> = conn:value "select error->>'message' from dbrun_batch_ranges where state = 'failed'"
+    assert.equal("its worker ended 5 times", why)
 end)

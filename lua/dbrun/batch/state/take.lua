@@ -69,7 +69,7 @@ values (:job, :pass, :middle::text[], :middle::text[], :last::text[], :me, {pg_b
         {clock_timestamp}(), :size) returning %s]]
 
 local AGAIN <const> = [[
-update %s r set taken = r.taken {+} case when coalesce(r.position {=} :position::text[],
+update %s r set taken = r.taken {+} case when r.next is not null and coalesce(r.position {=} :position::text[],
                                                  r.position is null and :position::text[] is null) then 1 else 0 end,
        pid = {pg_backend_pid}(), backend_start = %s, moved = {clock_timestamp}()
  where r.id {=} :id and r.owner {=} :me and r.state {=} 'open' returning %s]]
