@@ -5,6 +5,7 @@ local db_params <const> = require "dbrun.db.params"
 local errors <const> = require "dbrun.error"
 local facts <const> = require "dbrun.batch.walk.facts"
 local keys <const> = require "dbrun.batch.walk.key"
+local leaves <const> = require "dbrun.batch.walk.leaves"
 local plans <const> = require "dbrun.batch.walk.plan"
 local steps <const> = require "dbrun.batch.walk.step"
 local types <const> = require "dbrun.batch.walk.types"
@@ -28,6 +29,10 @@ local M = {}
 ---@field oid integer
 ---@field estimate? integer rows by statistics
 ---@field pages integer
+---@field leaves dbrun.batch.Leaf[] partitions, or chunks of a hypertable
+---@field ordered? boolean the key begins with what the leaves are made by
+---@field citus? {shards: integer, column?: string} the table is one of Citus
+---@field once boolean each mention of the table in a statement has its price
 ---@field shown string its name for people
 ---@field schema string
 ---@field name string
@@ -104,17 +109,31 @@ local function relation_of(conn, definition)
     return relation
 end
 
----Tables below it: partitions have all indexes of their parent, children by inheritance have not.
-local function check_children(conn, definition, relation)
-    if relation.kind ~= "r" or not relation.has_children then return end
-    local hypertable <const> = facts.hypertable(conn, relation)
-    if not hypertable then
+---Tables below it: partitions and the chunks of a hypertable have the indexes of their parent, children by inheritance
+---have not.
+---@return dbrun.batch.Leaf[]
+local function leaves_of(conn, definition, relation)
+    if relation.has_timescale then relation.hypertable = facts.hypertable(conn, relation) end
+    local hypertable <const> = relation.hypertable
+    if relation.kind == "r" and relation.has_children and not hypertable then
         fail(definition, "make a job for each of the tables", "%s has tables that inherit from it, which its indexes "
             .. "do not cover", relation.shown)
-    elseif hypertable.compressed and not definition.compressed then
+    elseif hypertable and hypertable.compressed and not definition.compressed then
         fail(definition, "compressed = true works on them too, and is slow: they are decompressed for each change",
             "%s has compressed chunks", relation.shown)
     end
+    return relation.has_children and leaves.of(conn, relation.oid) or {}
+end
+
+--- The rows of a distributed table are on other servers, whose locks and times no setting of a chunk reaches.
+local function check_citus(conn, definition, relation)
+    if not relation.has_citus then return nil end
+    local citus <const> = facts.citus(conn, relation.oid)
+    if citus and citus.node ~= 0 then
+        fail(definition, "connect to the coordinator: work and position commit together there",
+            "%s is a table of Citus, and this is one of its workers", relation.shown)
+    end
+    return citus
 end
 
 -- ---- the key ----
@@ -154,12 +173,23 @@ local function key_column(conn, e)
 end
 
 local function identity_of(walk)
-    local identity = { oid = walk.oid, columns = {}, types = {}, collations = {}, versions = {} }
+    local identity = { oid = walk.oid, columns = {}, types = {}, collations = {}, versions = {},
+        leaves = leaves.kept(walk.leaves) }
     for i, k in ipairs(walk.key) do
         identity.columns[i], identity.types[i] = k.name, k.type
         identity.collations[i], identity.versions[i] = k.collation or "", k.version or ""
     end
     return identity
+end
+
+---Does the key begin with what the leaves are made by?
+local function is_ordered(relation, entries)
+    local first <const> = entries[1].column
+    for _, e in ipairs(entries) do
+        if not e.entry.is_default then return false end
+    end
+    if relation.hypertable then return relation.hypertable.dimension == first.name end
+    return relation.partition_column == first.number
 end
 
 ---Looks up the table of a definition and its key. Only the catalogs are read.
@@ -170,7 +200,7 @@ end
 function M.open(conn, definition)
     if definition.source then return definition.source:open(conn, definition) end
     local relation <const> = relation_of(conn, definition)
-    check_children(conn, definition, relation)
+    local below <const>, citus <const> = leaves_of(conn, definition, relation), check_citus(conn, definition, relation)
     local entries <const>, index <const> = keys.of(definition, relation, facts.columns(conn, relation.oid),
         facts.indexes(conn, relation.oid))
     local alias <const> = definition.as or relation.name
@@ -179,7 +209,12 @@ function M.open(conn, definition)
         estimate = facts.estimate(conn, relation.oid), shown = relation.shown, schema = relation.schema,
         name = relation.name, index = index.name, where = definition.where, key = {},
         gt = operator_of(conn, definition, entries, "gt"), le = operator_of(conn, definition, entries, "le"),
+        leaves = below, citus = citus, once = #below > 0 or citus ~= nil, quote = db_params.ident,
     }, Metatable)
+    if #below > 0 and is_ordered(relation, entries) then
+        walk.ordered, walk.ge = true, operator_of(conn, definition, entries, "ge")
+        walk.cut_at = not (relation.hypertable and relation.hypertable.compressed)
+    end
     local columns = {}
     for i, e in ipairs(entries) do walk.key[i], columns[i] = key_column(conn, e), e.column end
     walk.pins, walk.identity = types.pins(columns), identity_of(walk)
@@ -251,6 +286,17 @@ function Walk:last() return steps.last(self) end
 ---@param open? boolean
 ---@return string sql
 function Walk:cut(open) return steps.cut(self, open or false) end
+
+---A query for the keys at which a range is cut before it is worked on, with `:after` and `:upto`: rows with `bound`.
+---@param open? boolean
+---@return string? sql nil: the table has no leaves in the order of the key
+function Walk:cuts(open) return self.cut_at and leaves.cuts(self, self.leaves, open or false) or nil end
+
+---Which partitions, or chunks of a hypertable, are gone since a job began.
+---@param conn table
+---@param stored table the walk's identity at that time
+---@return {name: string, exists: boolean}[] exists: it was detached, and is a table of its own
+function Walk:gone(conn, stored) return leaves.gone(conn, self.oid, stored.leaves) end
 
 ---A query for the number of rows whose key has a NULL, as `rows`.
 ---@return string? sql nil: no key can

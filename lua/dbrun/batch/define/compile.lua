@@ -38,6 +38,14 @@ local function names_of(definition, columns)
     return type(columns) == "string" and { columns } or columns
 end
 
+--- Citus locks rows of one shard alone.
+local function check_lock(definition, walk)
+    if definition.lock == false or not walk.citus or walk.citus.shards < 2 then return end
+    errors.fail("usage", ("%s: chunk:rows cannot lock its rows: those of %s are in %d shards, and Citus locks rows in "
+        .. "one"):format(definition.fn, walk.shown, walk.citus.shards),
+        "lock = false reads them without a lock: let the statements of run check what they change again")
+end
+
 ---Gives a chunk its method `rows`, which works as long as its transaction.
 local function add_rows(definition, walk, tx, chunk)
     local locked <const> = not walk.read and definition.lock ~= false and " for no key update of " .. walk.alias
@@ -47,6 +55,7 @@ local function add_rows(definition, walk, tx, chunk)
             errors.fail("usage", "chunk:rows: must be called on the chunk", "call it with ':', as chunk:rows(columns)")
         end
         if walk.read then return walk:read(tx, chunk.after, chunk.upto, names_of(definition, columns)) end
+        check_lock(definition, walk)
         return tx:query(("select %s from %s as %s where %s %s%s"):format(columns_of(definition, walk, columns),
             walk.relation, walk.alias, statement.condition(definition, walk, chunk.open, true), walk:order(), locked),
             statement.named(definition, chunk))

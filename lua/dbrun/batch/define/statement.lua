@@ -138,6 +138,7 @@ function M.named(definition, chunk)
     named.started = chunk.started and db_params.typed(chunk.started, "timestamptz")
     named.after = chunk.after and db_params.array(chunk.after, "text")
     named.upto = chunk.upto and db_params.array(chunk.upto, "text")
+    named._after, named._upto = chunk.after and chunk.after[1], chunk.upto and chunk.upto[1] -- the first column alone
     return named
 end
 

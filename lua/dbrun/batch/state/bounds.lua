@@ -73,7 +73,10 @@ function Bounds:with(values)
     for key, value in pairs(values) do all[key] = value end
     local db <const> = require "dbrun.db"
     for _, key in ipairs { "after", "upto" } do
-        if type(all[key]) == "table" then all[key] = db.array(all[key], "text") end
+        if type(all[key]) == "table" then
+            all["_" .. key] = all[key][1] -- for conditions on the key's first column alone
+            all[key] = db.array(all[key], "text")
+        end
     end
     return all
 end
@@ -88,11 +91,12 @@ function Bounds:step_sql(open, by_where)
     return self.steps[key]
 end
 
----Runs a query of the walk where its table is.
-local function ask(self, tx, sql, values)
+---Runs a query of the walk where its table is; `how` is the connection's method.
+local function ask(self, tx, sql, values, how)
     local function one(conn)
-        if values then return conn:one(sql, self:with(values)) end
-        return conn:one(sql)
+        local method <const> = conn[how or "one"]
+        if values then return method(conn, sql, self:with(values)) end
+        return method(conn, sql)
     end
     if not self.apart then
         local pin <const> = self:pin()
@@ -138,6 +142,19 @@ function Bounds:last(tx)
     if self.walk.sql == false then return self.walk:last_bound() end
     local row <const> = ask(self, tx, self.walk:last())
     return row and row.bound
+end
+
+---Where a range is cut before it is worked on: the last keys of partitions, in the order of the key.
+---@param tx table
+---@param after? string[]
+---@param upto string[]
+---@return string[][] keys none: it is not cut
+function Bounds:cuts(tx, after, upto)
+    local sql <const> = self.walk.sql ~= false and self.walk:cuts(after == nil)
+    if not sql then return {} end
+    local keys <const> = {}
+    for i, row in ipairs(ask(self, tx, sql, { after = after, upto = upto }, "query")) do keys[i] = row.bound end
+    return keys
 end
 
 ---SQL that orders rows by a column of bounds, as the key orders them.

@@ -31,6 +31,25 @@ local function same(a, b)
     return a == b or a ~= nil and b ~= nil and table.concat(a, "\0") == table.concat(b, "\0")
 end
 
+---A stretch of the table, cut where the walk says so.
+---@param tx table
+---@param bounds dbrun.batch.Bounds
+---@param first? string[]
+---@param last string[]
+---@param list? table[] to which the parts are added
+---@return {first?: string[], last: string[]}[] list
+function M.cut(tx, bounds, first, last, list)
+    list = list or {}
+    for _, key in ipairs(bounds:cuts(tx, first, last)) do
+        if not same(key, first) and not same(key, last) then
+            list[#list + 1] = { first = first, last = key }
+            first = key
+        end
+    end
+    list[#list + 1] = { first = first, last = last }
+    return list
+end
+
 ---The stretches between failed ranges, which are not tried again by themselves.
 ---@param tx table
 ---@param store dbrun.batch.Store
@@ -39,10 +58,10 @@ end
 function M.stretches(tx, store, last)
     local list <const>, first = {}, nil
     for _, range in ipairs(failed(tx, store)) do
-        if range.first and not same(range.first, first) then list[#list + 1] = { first = first, last = range.first } end
+        if range.first and not same(range.first, first) then M.cut(tx, store.bounds, first, range.first, list) end
         first = range.last
     end
-    if not same(first, last) then list[#list + 1] = { first = first, last = last } end
+    if not same(first, last) then M.cut(tx, store.bounds, first, last, list) end
     return list
 end
 

@@ -18,6 +18,7 @@ local M = {}
 ---@field file_values table
 ---@field estimate? integer
 ---@field last? string[] the last key; nil for an empty table
+---@field parts fun(tx: table): {first?: string[], last: string[]}[] the ranges at the start, up to the last key
 ---@field follow? boolean goes on when the end is reached
 ---@field adopt? boolean takes a changed definition
 
@@ -29,7 +30,8 @@ values (:name, :kind, :source, :texts::jsonb, :hash, :identity::jsonb, {clock_ti
         case when :empty then 'done' else 'running' end, case when :empty then {clock_timestamp}() end)
 on conflict (name) do nothing returning name]]
 
-local FIRST <const> = "insert into %s (job, pass, last) values ($1, 1, $2::text[])"
+local FIRST <const> = "insert into %s (job, pass, first, position, last) "
+    .. "values (:job, 1, :first::text[], :first::text[], :last::text[])"
 
 local function create(tx, place, start)
     local json <const> = require("dbrun.db").json
@@ -40,8 +42,8 @@ local function create(tx, place, start)
         file_values = json(start.file_values), estimate = start.estimate or core.null, what = "started",
         who = jobs.who(), text = core.null, empty = empty,
     })
-    if made and start.last then
-        tx:query(FIRST:format(place.ranges), start.name, start.last)
+    for _, part in ipairs(made and start.last and start.parts(tx) or {}) do
+        tx:query(FIRST:format(place.ranges), { job = start.name, first = part.first or core.null, last = part.last })
     end
     return made ~= nil
 end

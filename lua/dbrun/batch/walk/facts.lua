@@ -7,7 +7,10 @@ local RELATION <const> = catalog.sql [[
 select c.oid, c.relkind::{text} as kind, c.relpersistence::{text} as persistence, n.nspname::{text} as schema,
     c.relname::{text} as name, {pg_relation_size}(c.oid) {/} {current_setting}('block_size')::{int8} as pages,
     exists (select from {pg_inherits} h where h.inhparent {=} c.oid) as has_children,
-    {to_regclass}('timescaledb_information.hypertables') is not null as has_timescale
+    {to_regclass}('timescaledb_information.hypertables') is not null as has_timescale,
+    {to_regclass}('pg_catalog.pg_dist_partition') is not null as has_citus,
+    (select p.partattrs[0]::{int4} from {pg_partitioned_table} p where p.partrelid {=} c.oid
+        and p.partstrat {=} any (array['r', 'l']::{char}[])) as partition_column
 from {pg_class} c join {pg_namespace} n on n.oid {=} c.relnamespace
 where c.oid {=} {to_regclass}($1::{text})::{oid}]]
 
@@ -39,10 +42,12 @@ join {pg_type} t on t.oid {=} b.oid join {pg_namespace} tn on tn.oid {=} t.typna
 left join {pg_collation} c on c.oid {=} a.attcollation left join {pg_namespace} cn on cn.oid {=} c.collnamespace
 where a.attrelid {=} $1::{oid} and a.attnum {>} 0 and not a.attisdropped order by a.attnum]]
 
---- A row for each column of each index, with the operators of its operator class: > is strategy 5 of btree, <= is 2.
+--- A row for each column of each index, with the operators of its operator class: > is strategy 5 of btree, <= is 2,
+--- >= is 4.
 local INDEXES <const> = catalog.sql [[
-select x.*, gt.oprname::{text} as gt, le.oprname::{text} as le, gn.nspname::{text} as gt_schema,
-    ln.nspname::{text} as le_schema, {format_type}(x.input, -1) as operand
+select x.*, gt.oprname::{text} as gt, le.oprname::{text} as le, ge.oprname::{text} as ge,
+    gn.nspname::{text} as gt_schema, ln.nspname::{text} as le_schema, gen.nspname::{text} as ge_schema,
+    {format_type}(x.input, -1) as operand
 from (select i.indexrelid as index, ic.relname::{text} as name, am.amname::{text} as method,
         i.indisunique as is_unique, i.indisprimary as is_primary, i.indisvalid and i.indisready and i.indislive
         as is_ready, i.indpred is not null as is_partial, k.n as position, i.indkey[k.n {-} 1]::{int4} as number,
@@ -51,12 +56,15 @@ from (select i.indexrelid as index, ic.relname::{text} as name, am.amname::{text
         (select a.amopopr from {pg_amop} a where a.amopfamily {=} o.opcfamily and a.amoplefttype {=} o.opcintype
             and a.amoprighttype {=} o.opcintype and a.amopstrategy {=} 5 and a.amoppurpose {=} 's') as gt_oid,
         (select a.amopopr from {pg_amop} a where a.amopfamily {=} o.opcfamily and a.amoplefttype {=} o.opcintype
-            and a.amoprighttype {=} o.opcintype and a.amopstrategy {=} 2 and a.amoppurpose {=} 's') as le_oid
+            and a.amoprighttype {=} o.opcintype and a.amopstrategy {=} 2 and a.amoppurpose {=} 's') as le_oid,
+        (select a.amopopr from {pg_amop} a where a.amopfamily {=} o.opcfamily and a.amoplefttype {=} o.opcintype
+            and a.amoprighttype {=} o.opcintype and a.amopstrategy {=} 4 and a.amoppurpose {=} 's') as ge_oid
     from {pg_index} i join {pg_class} ic on ic.oid {=} i.indexrelid join {pg_am} am on am.oid {=} ic.relam
     cross join lateral {generate_series}(1, i.indnkeyatts::{int4}) k(n)
     join {pg_opclass} o on o.oid {=} i.indclass[k.n {-} 1] where i.indrelid {=} $1::{oid}) x
 left join {pg_operator} gt on gt.oid {=} x.gt_oid left join {pg_namespace} gn on gn.oid {=} gt.oprnamespace
 left join {pg_operator} le on le.oid {=} x.le_oid left join {pg_namespace} ln on ln.oid {=} le.oprnamespace
+left join {pg_operator} ge on ge.oid {=} x.ge_oid left join {pg_namespace} gen on gen.oid {=} ge.oprnamespace
 order by x.name, x.index, x.position]]
 
 local DATABASE_VERSION <const> = catalog.sql [[
@@ -66,10 +74,21 @@ local OPERATOR <const> = catalog.sql "select {to_regoperator}($1::{text})::{oid}
 
 local HYPERTABLE <const> = [[
 select exists (select from timescaledb_information.chunks c where c.is_compressed
-    and c.hypertable_schema operator(pg_catalog.=) h.hypertable_schema
-    and c.hypertable_name operator(pg_catalog.=) h.hypertable_name) as compressed
+        and c.hypertable_schema operator(pg_catalog.=) h.hypertable_schema
+        and c.hypertable_name operator(pg_catalog.=) h.hypertable_name) as compressed,
+    (select d.column_name::pg_catalog.text from timescaledb_information.dimensions d
+        where d.dimension_number operator(pg_catalog.=) 1
+        and d.hypertable_schema operator(pg_catalog.=) h.hypertable_schema
+        and d.hypertable_name operator(pg_catalog.=) h.hypertable_name) as dimension
 from timescaledb_information.hypertables h where h.hypertable_schema operator(pg_catalog.=) $1::pg_catalog.name
     and h.hypertable_name operator(pg_catalog.=) $2::pg_catalog.name]]
+
+--- Node 0 is the coordinator.
+local CITUS <const> = catalog.sql [[
+select (select g.groupid::{int4} from pg_catalog.pg_dist_local_group g) as node,
+    (select {count}(*) from pg_catalog.pg_dist_shard s where s.logicalrelid::{oid} {=} p.logicalrelid::{oid}) as shards,
+    case when p.partkey is not null then pg_catalog.column_to_column_name(p.logicalrelid, p.partkey) end as column
+from pg_catalog.pg_dist_partition p where p.logicalrelid::{oid} {=} $1::{oid}]]
 
 ---@param conn table
 ---@param name string as SQL writes it
@@ -119,10 +138,14 @@ function M.operator(conn, signature)
     return conn:value(OPERATOR, signature)
 end
 
----@return table? hypertable nil: it is none; else has `compressed`
+---@return {compressed: boolean, dimension: string}? hypertable nil: it is none; dimension: its first, time
 function M.hypertable(conn, relation)
     if not relation.has_timescale then return nil end
     return conn:one(HYPERTABLE, relation.schema, relation.name)
 end
+
+---@return {node: integer, shards: integer, column?: string}? citus nil: it is no table of Citus; column: that it is
+---distributed by
+function M.citus(conn, oid) return conn:one(CITUS, oid) end
 
 return M

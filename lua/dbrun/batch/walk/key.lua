@@ -99,6 +99,20 @@ local function suitable(indexes, by_number)
     return list
 end
 
+---@return string hint the statement that makes the index
+local function create(relation, key, unique)
+    local on <const> = ("%s (%s)"):format(relation.written, key and M.written(key) or "...")
+    if relation.kind == "p" then
+        return ("create %sindex concurrently on each partition, then the same without concurrently on %s, which takes "
+            .. "those%s; or make a job for each partition, which is walked by its own indexes"):format(
+            unique and "unique " or "", on, unique and " (a unique one needs the partition key in it)" or "")
+    elseif relation.hypertable then
+        return unique and ("create unique index on %s, with its time column in it; it locks the table"):format(on)
+            or ("create index on %s with (timescaledb.transaction_per_chunk)"):format(on)
+    end
+    return ("create %sindex concurrently on %s"):format(unique and "unique " or "", on)
+end
+
 local function primary_of(definition, relation, indexes, by_number)
     for _, index in ipairs(indexes) do
         if index.is_primary then
@@ -110,14 +124,8 @@ local function primary_of(definition, relation, indexes, by_number)
     end
     local list <const> = suitable(indexes, by_number)
     fail(definition, #list > 0 and "it can be walked by: " .. table.concat(list, ", or ")
-        or ("add one, or a unique index on columns that are not null: create unique index concurrently on %s (...)")
-            :format(relation.written), "%s has no primary key, and no key is given", relation.shown)
-end
-
----@return string hint the statement that makes the index
-local function create(relation, key, unique)
-    return ("create %sindex concurrently on %s (%s)"):format(unique and "unique " or "", relation.written,
-        M.written(key))
+        or "add one, or a unique index on columns that are not null: " .. create(relation, nil, true),
+        "%s has no primary key, and no key is given", relation.shown)
 end
 
 local function primary_key(indexes, by_number)

@@ -43,11 +43,21 @@ local function filled(walk)
     return parts
 end
 
+--- The planner leaves out leaves by conditions on their partition key alone, and only when these are constants: not by
+--- the comparison of rows, and not by a text that is read as a time, which depends on a setting.
+local function prune(walk, parts, open)
+    if not walk.ordered then return end
+    local column <const>, cast <const> = columns(walk)[1], walk.key[1].cast
+    if not open then parts[#parts + 1] = ("%s %s cast(:_after as %s)"):format(column, walk.ge, cast) end
+    parts[#parts + 1] = ("%s %s cast(:_upto as %s)"):format(column, walk.le, cast)
+end
+
 ---All conditions on a range.
-local function range(walk, lower)
+local function range(walk, lower, open)
     local parts <const> = filled(walk)
     table.insert(parts, 1, within(walk, bound(walk, "upto")))
     if lower then table.insert(parts, 1, beyond(walk, lower)) end
+    prune(walk, parts, open)
     return table.concat(parts, " and ")
 end
 
@@ -86,7 +96,7 @@ end
 ---@param open boolean there is no lower bound
 ---@return string sql
 function M.condition(walk, open)
-    return range(walk, lower_of(walk, open))
+    return range(walk, lower_of(walk, open), open)
 end
 
 ---The last key.
@@ -129,18 +139,38 @@ local function fill(template, values)
     return (template:gsub("%$([%l_]+)", values))
 end
 
-local function finish(walk, open, values)
+local function finish(walk, open, template, values)
     values.from, values.text, values.order = from(walk), text_of(walk, "hit"), order(walk)
     values.key, values.wanted = select_key(walk), WANTED
-    values.range = range(walk, lower_of(walk, open))
-    values.behind = range(walk, of(walk, "hit"))
+    values.range = range(walk, lower_of(walk, open), open)
+    values.behind = range(walk, of(walk, "hit"), open)
     for _, name in ipairs { "hit", "other", "fits", "looked" } do values[name] = fill(values[name], values) end
-    return fill(STEP, values)
+    return fill(template, values)
 end
+
+--- The same for a table with leaves, or one that is spread over nodes: each mention of it costs a plan of all of them,
+--- so that it is mentioned once.
+local KEYS_ONCE <const> = [[
+with e as materialized ($key $from where $range $order limit $wanted operator(pg_catalog.+) 1),
+hit as materialized (select e.* from e offset $wanted operator(pg_catalog.-) 1 limit 1),
+total as materialized (select pg_catalog.count(*) as n from e)
+select case when total.n operator(pg_catalog.>) $wanted then (select $text from hit)
+    else cast(:upto as pg_catalog.text[]) end as bound, least(total.n, $wanted) as fits,
+    least(total.n, $wanted) as looked, total.n operator(pg_catalog.<=) $wanted as final
+from total where total.n operator(pg_catalog.>) 0]]
+
+--- When nothing fits behind the hit, the next step says so.
+local WHERE_ONCE <const> = [[
+with $hit
+select s.bound, s.fits, s.looked, s.final from (
+    select $text as bound, $fits as fits, $looked as looked, false as final from hit
+    union all
+    select cast(:upto as pg_catalog.text[]), $other, true from n
+) s limit 1]]
 
 ---By keys alone.
 local function by_keys(walk, open)
-    return finish(walk, open, {
+    return finish(walk, open, walk.once and KEYS_ONCE or STEP, {
         hit = "hit as materialized ($key $from where $range $order offset $wanted operator(pg_catalog.-) 1 limit 1)",
         fits = WANTED, looked = WANTED,
         other = "c.n, c.n, true from (select pg_catalog.count(*) as n from "
@@ -178,12 +208,13 @@ local function looked(fits, marks)
 end
 
 local function by_where(walk, open, where)
-    local totals <const> = "coalesce(pg_catalog.max(n.f), 0)"
-    return finish(walk, open, {
+    local fits <const> = "coalesce(pg_catalog.max(n.f), 0)"
+    local totals <const> = fits .. ", " .. looked(fits, "coalesce(pg_catalog.max(n.marks), 0)")
+    return finish(walk, open, walk.once and WHERE_ONCE or STEP, {
         hit = BY_WHERE, share = SHARE, fits = "hit.f", looked = looked("hit.f", "hit.marks"),
         where = "(" .. where .. "\n)",
-        other = totals .. ", " .. looked(totals, "coalesce(pg_catalog.max(n.marks), 0)")
-            .. ", true from n having (select true $from where $range $order limit 1)",
+        other = walk.once and totals
+            or totals .. ", true from n having (select true $from where $range $order limit 1)",
     })
 end
 
@@ -221,11 +252,32 @@ where cut.keys operator(pg_catalog.>) 1 and cut.middle operator(pg_catalog.<>) c
 function M.cut(walk, open)
     local keys <const> = "greatest(cast(:keys as pg_catalog.int8), 2)"
     return fill(CUT, {
-        key = select_key(walk), from = from(walk), range = range(walk, lower_of(walk, open)), order = order(walk),
-        down = order(walk, true), behind = range(walk, of(walk, "mid")), keys = keys,
+        key = select_key(walk), from = from(walk), range = range(walk, lower_of(walk, open), open),
+        order = order(walk), down = order(walk, true), behind = range(walk, of(walk, "mid"), open), keys = keys,
         half = "(" .. keys .. " operator(pg_catalog./) 2)", text = text_of(walk), far_text = text_of(walk, "far"),
         mid_text = text_of(walk, "mid"),
     })
+end
+
+---The last keys of leaves, in the order of the key and within a range: there it is cut so that each part is in few of
+---them.
+---@param walk dbrun.batch.Walk
+---@param leaves string[] quoted, with their schemas
+---@param open boolean
+---@return string sql
+function M.cuts(walk, leaves, open)
+    local where <const> = table.concat(filled(walk), " and ")
+    local parts <const> = map(leaves, function(leaf)
+        return ("(%s from %s as %s %s %s limit 1)"):format(select_key(walk), leaf, walk.alias,
+            where ~= "" and "where " .. where or "", order(walk, true))
+    end)
+    local own <const> = map(walk.key, function(_, i) return "c.k" .. i end)
+    local kept <const> = { ("%s %s %s"):format(row_of(own), walk.le, row_of(bound(walk, "upto"))) }
+    if not open then
+        kept[2] = ("%s %s %s"):format(row_of(own), walk.gt, row_of(bound(walk, "after")))
+    end
+    return ("select %s as bound from (%s) c where %s order by %s"):format(text_of(walk, "c"),
+        table.concat(parts, " union all "), table.concat(kept, " and "), join(own))
 end
 
 return M

@@ -5,6 +5,7 @@ local catalog = require "dbrun.db.catalog"
 local define = require "dbrun.batch.define"
 local errors = require "dbrun.error"
 local jobs = require "dbrun.batch.state.jobs"
+local passes = require "dbrun.batch.state.passes"
 local pool_mode = require "dbrun.db.pool_mode"
 local process = require "dbrun.process"
 local schema = require "dbrun.batch.state.schema"
@@ -176,7 +177,7 @@ function M.prepare(run, opts, engine)
         name = definition.name, kind = definition.kind, source = definition.table or definition.source.text,
         texts = definition.texts, hash = definition.hash, identity = walk.identity,
         file_values = define.file_values(definition), estimate = estimate(conn, walk, opts), last = last,
-        follow = definition.follow, adopt = opts.adopt,
+        parts = function(tx) return passes.cut(tx, run.store.bounds, nil, last) end, follow = definition.follow, adopt = opts.adopt,
     })
     run.row, run.state, run.reason, run.keeps = row, row.state, row.reason, row.keeps
     if definition.source_engine then run.keeps = true end -- a copy leaves what it reads as it is

@@ -3,6 +3,7 @@ local control = require "dbrun.batch.work.control"
 local core = require "dbrun.core"
 local define = require "dbrun.batch.define"
 local errors = require "dbrun.error"
+local gone = require "dbrun.batch.work.gone"
 local json = require "dbrun.json"
 local last_look = require "dbrun.batch.work.last_look"
 local opening = require "dbrun.batch.work.opening"
@@ -215,7 +216,10 @@ local function finish(run)
         if not ok then core.log.write("warn", "batch: the job was not marked as stopped: " .. tostring(why)) end
         error(e, 0)
     end
-    if run.over == "done" then opening.finish(run) end
+    if run.over == "done" then
+        gone.tell(run)
+        opening.finish(run)
+    end
     local found
     if run.over == "done" and run.definition.where and not run.keeps and run.store.bounds.walk.sql ~= false then
         found = last_look.run(run)
