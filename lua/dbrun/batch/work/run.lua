@@ -228,9 +228,9 @@ local function finish(run)
 end
 
 local function start(run, opts)
+    for i = 1, opts.workers or 1 do run.workers[i] = workers.new(run, i) end -- may raise: before anything runs
     local group <close> = task.group()
     local watching <const> = task.spawn(control.loop, run)
-    for i = 1, opts.workers or 1 do run.workers[i] = workers.new(run, i) end
     for _, worker in ipairs(run.workers) do group:spawn(worker.loop, worker) end
     run.group = group
     local ok <const>, e <const> = pcall(group.wait, group)
