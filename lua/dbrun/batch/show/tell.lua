@@ -26,6 +26,7 @@ end
 function M.json()
     return {
         on = function(event)
+            if event.still then return end
             cli.write(cli.json(plain(event), { sort_keys = true }), "\n")
             io.stdout:flush()
         end,
@@ -81,6 +82,7 @@ function on.look(self, event)
 end
 
 function on.wait(self, event)
+    if event.still and not (self.bar and self.bar.terminal) then return end
     self.waits = true
     if self.bar then self.bar:wait(cli.one_line(event.text)) end
 end

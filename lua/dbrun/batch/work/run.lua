@@ -126,21 +126,27 @@ function Run:hold()
     return false
 end
 
----A worker waits: said when what it waits for has changed.
-function Run:waits(worker, text)
-    if worker.said == text then return end
-    worker.said = text
-    if self.said ~= text then
-        self.said = text
-        self:tell("wait", { worker = worker.number, text = text })
-    end
+---A worker waits: said when the reason has changed. A text that has changed alone (12 s behind, 13 s behind) is `still`
+---the same wait.
+function Run:waits(worker, text, reason)
+    local still <const> = self.said_reason == reason
+    if still and self.said == text then return end
+    self.said, self.said_reason = text, reason
+    self:tell("wait", { worker = worker.number, text = text, reason = reason, still = still or nil })
+end
+
+---A worker has got a range of a later pass.
+---@param pass integer
+function Run:passes(pass)
+    if pass <= (self.pass or self.row.pass) then return end
+    self.pass = pass
+    self:tell("pass", { pass = pass })
 end
 
 ---A worker goes on after a wait.
 function Run:goes_on(worker)
-    worker.said = nil
     if self.said then
-        self.said = nil
+        self.said, self.said_reason = nil, nil
         self:tell("go", { worker = worker.number })
     end
 end

@@ -76,7 +76,7 @@ end
 ---Waits, and remembers for what; the caller has no transaction open.
 function Worker:wait(reason, seconds, text)
     local began <const> = task.now()
-    if text then self.run:waits(self, text) end
+    if text then self.run:waits(self, text, reason) end
     self.run:sleep(seconds)
     self.waited[reason] = (self.waited[reason] or 0) + task.now() - began
 end
@@ -128,7 +128,10 @@ local function get_range(worker)
         })
     end)
     if what == "range" then
-        if value.pass ~= worker.pass then worker.share, worker.pass = nil, value.pass end
+        if value.pass ~= worker.pass then
+            worker.share, worker.pass = nil, value.pass
+            run:passes(value.pass)
+        end
         worker.range = value
         worker.size = sizes.new(worker.values, value.size)
     elseif what == "split" then
