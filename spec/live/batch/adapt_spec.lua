@@ -51,7 +51,7 @@ local function tries(fn)
 end
 
 it("chunks take about the target, where rows take ten times as long from the middle on", function()
-    local rows <const>, target <const> = 2600, 0.04
+    local rows <const>, target <const> = 2480, 0.04
     tries(function()
         fresh(rows)
         local list <const> = times({ size = 100, target = target, min = 2 }, function(id)
@@ -131,7 +131,7 @@ it("Ctrl-C ends a run within 2 s, in the middle of a chunk; the job goes on late
 end)
 
 it("a pause from another process lets no chunk begin, and ends within the time of one", function()
-    fresh(400)
+    fresh(240)
     process.slow(engine, "t", 0.02)
     local worker <close> = process.start(source(), { url = url, workers = 2, chunks = true })
     worker:event "chunk"
@@ -143,9 +143,9 @@ it("a pause from another process lets no chunk begin, and ends within the time o
     local rows <const> = process.progress(engine, "j")
     task.sleep(0.3)
     assert.equal(rows, process.progress(engine, "j"))
-    assert(rows < 400, rows)
+    assert(rows < 240, rows)
     assert.same({ "j" }, jobs.resume(engine, "j"))
     local result <const> = worker:finish(20)
     assert.equal("done", result.ended.state)
-    all_done(400)
+    all_done(240)
 end)
