@@ -30,6 +30,7 @@ local M = {}
 ---@field estimate? integer rows by statistics
 ---@field pages integer
 ---@field leaves dbrun.batch.Leaf[] partitions, or chunks of a hypertable
+---@field is_hypertable boolean
 ---@field ordered? boolean the key begins with what the leaves are made by
 ---@field citus? {shards: integer, column?: string} the table is one of Citus
 ---@field once boolean each mention of the table in a statement has its price
@@ -206,10 +207,11 @@ function M.open(conn, definition)
     local alias <const> = definition.as or relation.name
     local walk <const> = setmetatable({
         relation = relation.sql, alias = quote(alias), alias_name = alias, oid = relation.oid, pages = relation.pages,
-        estimate = facts.estimate(conn, relation.oid), shown = relation.shown, schema = relation.schema,
+        estimate = facts.estimate(conn, relation.oid, citus), shown = relation.shown, schema = relation.schema,
         name = relation.name, index = index.name, where = definition.where, key = {},
         gt = operator_of(conn, definition, entries, "gt"), le = operator_of(conn, definition, entries, "le"),
         leaves = below, citus = citus, once = #below > 0 or citus ~= nil, quote = db_params.ident,
+        is_hypertable = relation.hypertable ~= nil,
     }, Metatable)
     if #below > 0 and is_ordered(relation, entries) then
         walk.ordered, walk.ge = true, operator_of(conn, definition, entries, "ge")
@@ -306,7 +308,8 @@ function Walk:nulls() return steps.nulls(self) end
 ---@param conn table
 ---@param sql string with the parameters of `named`
 ---@param named? table<string, any>
----@return string? text nil: it does, or the table is small; else why not, and the plan
+---@return string? text nil: it does, or reads little; else why not, and the plan
+---@return number? rows that the table, or its leaves which it reads otherwise, have; nil: not known
 function Walk:plan_ok(conn, sql, named) return plans.ok(conn, self, sql, named or {}) end
 
 ---A bound as scripts see it: one value, or a list of them.

@@ -41,23 +41,23 @@ local function lines_of(tx, sql, named)
     return lines
 end
 
---- A chunk of so large a part of the table may be read by reading the table.
+--- A chunk of so large a part of a table, or of its partition, may be read by reading all of that.
 local LARGE <const> = 0.05
 
 ---Why a statement would read much more than the rows of the chunk. When few rows fit, the first chunk may be most of
 ---the table, which the planner reads from one end to the other with good reason. It leaves settings of the transaction
 ---changed.
 local function problem_of(tx, definition, walk, sql, named)
-    local problem <const> = walk:plan_ok(tx, sql, named)
+    local problem <const>, rows <const> = walk:plan_ok(tx, sql, named)
     if not problem then return nil end
     reading.set(tx, { { "enable_seqscan", false } })
     if walk:plan_ok(tx, sql, named) then return problem end
-    if not walk.estimate then
+    if not rows then
         return ("%s has no statistics (analyze %s): %s"):format(walk.shown, walk.relation, problem)
     end
     local keys <const> = tx:value(("select pg_catalog.count(*) from %s as %s where %s"):format(walk.relation,
         walk.alias, define.condition(definition, walk, named.after == nil, false)), named)
-    return keys < LARGE * walk.estimate and problem or nil
+    return keys < LARGE * rows and problem or nil
 end
 
 ---The plans of all statements for a chunk.

@@ -25,6 +25,23 @@ local function guess(tx, walk, where, named)
         named)["Plan Rows"]
 end
 
+local A_PAGE <const> = 50 -- rows, where the pages are on other servers
+
+---Rows of some pages. Fails for foreign partitions, and may take long when `where` asks other tables.
+---@return {n: integer, fits: integer}? row nil: there is no sample
+---@return number percent of the table
+local function take(conn, definition, walk, where, named)
+    local pages <const> = walk.citus and (walk.estimate or 0) / A_PAGE or facts.pages(conn, walk.oid)
+    local percent <const> = math.min(100, 100 * PAGES / math.max(pages, 1))
+    if walk.is_hypertable then return nil, percent end -- TABLESAMPLE reads none of its chunks
+    return reading.try(conn, definition, PATIENCE, function(tx)
+        local sql <const> = SAMPLE:format(where, walk.relation, walk.alias, percent)
+        local given <const> = reading.values(sql, named)
+        if given then return tx:one(sql, given) end
+        return tx:one(sql)
+    end), percent
+end
+
 ---@param conn table
 ---@param definition dbrun.batch.Definition
 ---@param walk dbrun.batch.Walk
@@ -32,15 +49,7 @@ end
 ---@return dbrun.batch.Sample
 function M.of(conn, definition, walk, named)
     local where <const> = definition.where or "true"
-    local pages <const> = facts.pages(conn, walk.oid)
-    local percent <const> = math.min(100, 100 * PAGES / math.max(pages, 1))
-    -- Reads few pages; fails for foreign partitions, and may take long when `where` asks other tables.
-    local row <const> = reading.try(conn, definition, PATIENCE, function(tx)
-        local sql <const> = SAMPLE:format(where, walk.relation, walk.alias, percent)
-        local given <const> = reading.values(sql, named)
-        if given then return tx:one(sql, given) end
-        return tx:one(sql)
-    end)
+    local row <const>, percent <const> = take(conn, definition, walk, where, named)
     local sampled <const> = row and row.n or 0
     local is_all <const> = row ~= nil and percent >= 100
     local total = walk.estimate
@@ -54,7 +63,8 @@ function M.of(conn, definition, walk, named)
         return { total = total, fits = math.floor(total * share + 0.5), by = "sample", sampled = sampled,
             sampled_fits = row.fits, is_all = is_all }
     end
-    local rows = reading.try(conn, definition, PATIENCE, function(tx) return guess(tx, walk, where, named) end) or total
+    local rows = definition.where
+        and reading.try(conn, definition, PATIENCE, function(tx) return guess(tx, walk, where, named) end) or total
     -- A share of which so few are found in so many rows is hardly more than three times that.
     if sampled > 0 then rows = math.min(rows, total * 3 * math.max(row.fits, 1) / sampled) end
     return { total = total, fits = math.floor(math.min(rows, total) + 0.5), by = "statistics", sampled = sampled,

@@ -97,9 +97,18 @@ function M.relation(conn, name)
     return catalog.rows(conn, RELATION, { oid = "number", kind = "string" }, name)[1]
 end
 
+--- Of a distributed table: its rows are in tables of other nodes.
+local SHARDS <const> = catalog.sql [[
+select {sum}(r.result::{float8}) filter (where r.success and r.result::{float8} {>} 0::{float8}) as rows
+from pg_catalog.run_command_on_shards($1::{oid}::{regclass},
+    'select reltuples::pg_catalog.int8 from pg_catalog.pg_class where oid operator(pg_catalog.=) ''%s''::regclass') r]]
+
+---@param conn table
+---@param oid integer
+---@param citus? table as of M.citus
 ---@return integer? rows nil: there are no statistics
-function M.estimate(conn, oid)
-    local rows <const> = conn:value(ESTIMATE, oid)
+function M.estimate(conn, oid, citus)
+    local rows <const> = conn:value(citus and SHARDS or ESTIMATE, oid)
     return rows and math.tointeger(rows // 1)
 end
 

@@ -7,17 +7,17 @@ local M = {}
 local MOST <const> = 5 -- names that are said
 
 ---@param list {name: string, exists: boolean}[]
----@param shown string the table
+---@param walk dbrun.batch.Walk
 ---@return string
-local function text_of(list, shown)
+local function text_of(list, walk)
     local names <const> = {}
     for i = 1, math.min(#list, MOST) do
         names[i] = ("%s was %s"):format(list[i].name, list[i].exists and "detached" or "dropped")
     end
     if #list > MOST then names[#names + 1] = ("and %d more"):format(#list - MOST) end
-    return ("%s of %s %s gone since the job began, and what it had not reached there is not done: %s"):format(
-        #list == 1 and "1 partition" or #list .. " partitions", shown, #list == 1 and "is" or "are",
-        table.concat(names, ", "))
+    local word <const>, one <const> = walk.is_hypertable and "chunk" or "partition", #list == 1
+    return ("%d %s of %s %s gone since the job began, and what it had not reached there is not done: %s"):format(
+        #list, one and word or word .. "s", walk.shown, one and "is" or "are", table.concat(names, ", "))
 end
 
 ---Says which are gone, and notes it in the job's log.
@@ -29,7 +29,7 @@ function M.tell(run)
     local source <close> = run.definition.source_engine and run.definition.source_engine:acquire() or nil
     local list <const> = walk:gone(source or conn, run.row.identity)
     if #list == 0 then return end
-    local text <const> = text_of(list, walk.shown)
+    local text <const> = text_of(list, walk)
     run:tell("message", { text = text })
     local row <const> = jobs.find(conn, run.store.name, run.store.place)
     for _, event in ipairs(row and row.events or {}) do

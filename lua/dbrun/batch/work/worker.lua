@@ -160,6 +160,17 @@ local function key_text(value)
     return "(" .. table.concat(list, ", ") .. ")"
 end
 
+---Says in an error which chunk of which job it is about.
+local function in_chunk_of(worker, e)
+    if errors.is(e) then
+        local walk <const>, claim <const> = worker.store.bounds.walk, worker.claim
+        local first <const>, last <const> = key_text(walk.value(claim.position)), key_text(walk.value(claim.next))
+        e.context = (e.context and e.context .. "\n" or "") .. ("a chunk of the job '%s': the keys %s up to %s"):format(
+            worker.store.name, first and "behind " .. first or "from the first on", last or "?")
+    end
+    return e
+end
+
 ---Half of the chunk, after a pause in which other ranges go first.
 local function conflict(worker, e)
     local run <const> = worker.run
@@ -171,21 +182,15 @@ local function conflict(worker, e)
     if worker.marking then worker.size:stepped(2 * worker.values.timeout) end -- it is the step that is slow
     local how <const> = claim.next and set_aside.halve(worker.conn, worker.store, claim, worker.values.look)
     local holder <const> = e.sqlstate == "55P03" and holders.of(worker.conn, worker.store.bounds.walk.oid) or nil
+    if e.sqlstate == "53400" and how == "single" then -- it will not fit later, either
+        e.hint = e.hint or "a single key is over the limit of the server: settings = { NAME = VALUE } raises it for "
+            .. "each chunk (timescaledb.max_tuples_decompressed_per_dml_transaction)"
+        return run:fail(worker, in_chunk_of(worker, e))
+    end
     run:retries(worker, e, pause, how, holder)
     if how then leave(worker, pause) end
     worker.range = nil
     worker:wait("conflict", math.min(pause, 0.1))
-end
-
----Says in an error which chunk of which job it is about.
-local function in_chunk_of(worker, e)
-    if errors.is(e) then
-        local walk <const>, claim <const> = worker.store.bounds.walk, worker.claim
-        local first <const>, last <const> = key_text(walk.value(claim.position)), key_text(walk.value(claim.next))
-        e.context = (e.context and e.context .. "\n" or "") .. ("a chunk of the job '%s': the keys %s up to %s"):format(
-            worker.store.name, first and "behind " .. first or "from the first on", last or "?")
-    end
-    return e
 end
 
 ---The row's fault: the job stops, or the chunk is set aside, or halved until the row is alone.
