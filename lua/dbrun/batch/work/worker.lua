@@ -183,8 +183,8 @@ local function conflict(worker, e)
     local how <const> = claim.next and set_aside.halve(worker.conn, worker.store, claim, worker.values.look)
     local holder <const> = e.sqlstate == "55P03" and holders.of(worker.conn, worker.store.bounds.walk.oid) or nil
     if e.sqlstate == "53400" and how == "single" then -- it will not fit later, either
-        e.hint = e.hint or "a single key is over the limit of the server: settings = { NAME = VALUE } raises it for "
-            .. "each chunk (timescaledb.max_tuples_decompressed_per_dml_transaction)"
+        e.hint = (e.hint and e.hint .. " " or "") .. "A single key is over the limit: settings = { NAME = VALUE } in "
+            .. "the job raises it for each chunk."
         return run:fail(worker, in_chunk_of(worker, e))
     end
     run:retries(worker, e, pause, how, holder)
