@@ -31,12 +31,13 @@ teardown(function()
     engine:close()
 end)
 
---- `wrong`: keys in two ranges, in none and not done in this pass, or done too often (what failed before this pass is not
---- tried in it). `astray`: ranges whose chunk is not in them.
+--- `wrong`: keys in two ranges, in none and not done in this pass, or done too often (what failed before this pass is
+--- not tried in it). `astray`: ranges whose chunk is not in them.
 local LOOK <const> = [[
 with r as materialized (
-    select id, state, pass, rows, chunks, coalesce(first[1]::int, 0) as first, coalesce(position[1]::int, 0) as position,
-           next[1]::int as next, last[1]::int as last from dbrun_batch_ranges where job = 'm'),
+    select id, state, pass, rows, chunks, coalesce(first[1]::int, 0) as first,
+           coalesce(position[1]::int, 0) as position, next[1]::int as next, last[1]::int as last
+      from dbrun_batch_ranges where job = 'm'),
 p as materialized (select pass from dbrun_batch_jobs where name = 'm'),
 o as materialized (
     select case when state = 'open' then position else first end as behind, last, state from r, p
@@ -90,7 +91,7 @@ local function vanish(course, w)
     course:worker(w.i)
 end
 
-local function reconnect(course, w)
+local function reconnect(w)
     kill(w.pid)
     pcall(w.conn.exec, w.conn, "select") -- so that the pool sees it, too
     pcall(w.conn.release, w.conn)
@@ -151,12 +152,12 @@ local ENDS <const> = {
     end,
     commit_without_answer = function(course, w)
         mark(course, w, w.rows)
-        reconnect(course, w)
+        reconnect(w)
         local range <const> = take.again(w.conn, w.store, w.claim)
         w.range = range and range.id
     end,
-    lost = function(course, w)
-        reconnect(course, w)
+    lost = function(_, w)
+        reconnect(w)
         local range <const> = take.again(w.conn, w.store, w.claim)
         w.range = range and range.id
     end,
@@ -177,8 +178,8 @@ local ENDS <const> = {
     vanish = vanish,
 }
 local HOW <const> = {
-    "commit", "commit", "commit", "commit", "commit", "commit_without_answer", "lost", "halve", "halve_and_keep", "fail",
-    "vanish",
+    "commit", "commit", "commit", "commit", "commit", "commit_without_answer", "lost", "halve", "halve_and_keep",
+    "fail", "vanish",
 }
 
 local BETWEEN <const> = {
@@ -188,7 +189,7 @@ local BETWEEN <const> = {
     end,
     forget = function(_, w) w.range = nil end,
     vanish = vanish,
-    stay_long = function(course)
+    stay_long = function()
         engine:exec "update dbrun_batch_ranges set moved = moved - interval '20 s' where state = 'open'"
     end,
 }
@@ -251,9 +252,11 @@ local function course_of(number, n_passes)
     local definition <const> = define.of("run", { name = "m", table = "t", run = RUN })
     local place <const>, walk <const> = schema.ensure(watch), walks.open(watch, definition)
     local store <const> = { place = place, name = "m", bounds = bounds.new(walk, {}) }
+    local last <const> = store.bounds:last(watch)
     start.open(watch, place, {
         name = "m", kind = "run", source = "t", texts = definition.texts, hash = definition.hash,
-        identity = walk.identity, file_values = {}, last = store.bounds:last(watch),
+        identity = walk.identity, file_values = {}, last = last,
+        parts = function(tx) return passes.cut(tx, store.bounds, nil, last) end,
     })
     math.randomseed(number)
     local self <const> = setmetatable({
@@ -289,4 +292,31 @@ describe("the ranges of a job", function()
         it("hold each key once in one pass, with retries, course " .. number, function() run(number, 1) end)
         it("hold each key once in each of two passes, course " .. number, function() run(number, 2) end)
     end
+end)
+
+describe("a job that is forgotten", function()
+    it("leaves no range, whatever a chunk or a split leaves behind in this moment", function()
+        local course <const> = course_of(seed, 1)
+        local one <const>, two <const> = course.workers[1], course.workers[2]
+        get_range(course, one)
+        begin(course, one)
+        local job <const> = one.conn:one "select pass, last from dbrun_batch_jobs"
+        begin(course, one)
+        local splitting <const> = task.spawn(take.split, two.conn, two.store, job)
+        jobs.cancel(engine, "m")
+        local forgetting <const> = task.spawn(function()
+            local conn <close> = engine:acquire()
+            jobs.forget(conn, "m")
+        end)
+        repeat
+            task.sleep(0.002)
+        until engine:value "select count(*) from pg_locks where not granted" > 1
+        mark(course, one, one.rows)
+        pcall(splitting.join, splitting)
+        forgetting:join()
+        assert.same({ 0, 0 }, { engine:value "select count(*) from dbrun_batch_jobs",
+            engine:value "select count(*) from dbrun_batch_ranges" })
+        for _, w in ipairs(course.workers) do w.conn:release() end
+        course.watch:release()
+    end)
 end)

@@ -214,9 +214,17 @@ function M.forget(conn, name)
         errors.fail("usage", ("the job '%s' is running: it cannot be forgotten"):format(name),
             "dbrun batch cancel " .. name .. " ends it")
     end
-    conn:transaction(function(tx)
-        tx:query(catalog.sql(("delete from %s where job {=} $1"):format(place.ranges)), name)
-        tx:query(catalog.sql(("delete from %s where name {=} $1"):format(place.jobs)), name)
+    conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
+        -- The job first: nothing is given out any more. What a chunk or a split that is waited for leaves as a new row
+        -- is seen by the next DELETE; a range that stayed would be worked on beside those of the next job of that name.
+        local gone <const> = tx:query(catalog.sql(
+            ("delete from %s where name {=} $1 and state {<>} 'running'"):format(place.jobs)), name).affected
+        if gone == 0 then
+            errors.fail("usage", ("the job '%s' has changed in this moment: it was not forgotten"):format(name),
+                "dbrun batch status " .. name)
+        end
+        local sql <const> = catalog.sql(("delete from %s where job {=} $1"):format(place.ranges))
+        repeat until tx:query(sql, name).affected == 0
         local keys <const> = schema.keys(place, name)
         if tx:value(catalog.sql "select {to_regclass}($1) is not null", keys) then tx:exec("drop table " .. keys) end
     end)
