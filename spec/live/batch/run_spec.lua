@@ -320,3 +320,20 @@ describe("a COMMIT without an answer", function()
         assert.is_true(killed >= 1)
     end)
 end)
+
+describe("a worker that was away for long", function()
+    it("ends when its range was done and merged by others", function()
+        fresh(3000)
+        local ended <const> = run({ size = 100, max = 100, on_error = "stop", run = function(tx, chunk)
+            if chunk.number == 3 then -- others take the rest of it in this moment, as they may after 15 s
+                task.spawn(function()
+                    engine:query "update dbrun_batch_ranges set owner = 'other:1/1', claimed = clock_timestamp()"
+                    engine:query "delete from dbrun_batch_ranges"
+                end)
+                task.sleep(0.1)
+            end
+            return tx:query("update t set n = n + 1 where id > $1 and id <= $2", chunk.first or 0, chunk.last).affected
+        end }, { seconds = 20 })
+        assert.same({ "done", 300 }, { ended.state, ended.rows })
+    end)
+end)

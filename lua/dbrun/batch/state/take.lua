@@ -82,6 +82,8 @@ update %s set owner = null, pid = null, waiting = null,
 
 local OPEN <const> = "select {count}(*) from %s where job {=} $1 and pass {=} $2 and state {=} 'open'"
 
+local HOLDS <const> = "select 1 from %s where id {=} $1 and owner {=} $2 and state {=} 'open'"
+
 local LOOK <const> = "select %s from %s where id {=} $1 for no key update"
 
 local function texts_of(store)
@@ -95,6 +97,7 @@ local function texts_of(store)
                 parts.by_name("a.waited", "b.waited", "sum"), parts.by_name("a.note", "b.note", "max"))),
             open = catalog.sql(OPEN:format(ranges)),
             candidates = catalog.sql(CANDIDATES:format(ranges)),
+            holds = catalog.sql(HOLDS:format(ranges)),
             look = catalog.sql(LOOK:format(parts.RANGE, ranges)),
             cut = catalog.sql(CUT:format(ranges)),
             rest = catalog.sql(REST:format(ranges, parts.BACKEND_START, parts.RANGE)),
@@ -202,6 +205,15 @@ function M.again(conn, store, claim)
         end
         return range
     end)
+end
+
+---Has the worker the range still? While its row is locked, the claim does not tell.
+---@param conn table
+---@param store dbrun.batch.Store
+---@param id integer
+---@return boolean
+function M.holds(conn, store, id)
+    return conn:one(texts_of(store).holds, id, store.me) ~= nil
 end
 
 ---Gives a range back: another worker may take it, at once or after a pause.

@@ -279,6 +279,20 @@ local function vacuum(worker)
     worker.waited.vacuum = (worker.waited.vacuum or 0) + task.now() - began
 end
 
+--- Claims in a row that found the range's row locked, or gone, after which it is asked which.
+local LOCKED <const> = 5
+
+---The row of the range is locked: by a worker that splits it, or one that has taken it. Or it is gone: another worker
+---took it while this one was away for long, ended it, and it was merged.
+local function locked(worker)
+    worker.locked = (worker.locked or 0) + 1
+    if worker.locked % LOCKED == 0 and not take.holds(worker.conn, worker.store, worker.range.id) then
+        worker.range = nil
+        return
+    end
+    worker:wait("lock", 0.005 + 0.02 * math.random())
+end
+
 local function step(worker)
     connect(worker)
     if worker.lost then return recover(worker) end
@@ -287,6 +301,7 @@ local function step(worker)
     vacuum(worker)
     local outcome <const> = chunk.run(worker)
     worker.backend, worker.down, worker.tries = nil, nil, nil
+    if outcome.what ~= "locked" then worker.locked = nil end
     if outcome.what == "done" then
         worker.failed = nil
         worker.run:did(worker, outcome)
@@ -295,7 +310,7 @@ local function step(worker)
     elseif outcome.what == "stepped" then
         if outcome.ended then worker.range = nil end
     elseif outcome.what == "locked" then
-        worker:wait("lock", 0.005 + 0.02 * math.random())
+        locked(worker)
     elseif outcome.what == "lost" then
         worker.range = nil
     elseif outcome.what == "state" then
