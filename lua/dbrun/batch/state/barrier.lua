@@ -2,6 +2,7 @@
 --- They are known by their virtual ids, as CREATE INDEX CONCURRENTLY knows them: a transaction that has written nothing
 --- yet has no number. Those that are prepared for two-phase commit are known by their names.
 local catalog = require "dbrun.db.catalog"
+local settings = require "dbrun.batch.state.settings"
 
 local M = {}
 
@@ -12,7 +13,7 @@ select {jsonb_build_object}(
                join {pg_stat_activity} a on a.pid {=} l.pid
                join {pg_database} d on d.oid {=} a.datid and d.datname {=} {current_database}()
               where l.locktype {=} 'virtualxid' and l.mode {=} 'ExclusiveLock' and l.granted
-                and l.pid {<>} {pg_backend_pid}() and not a.application_name {~} '^dbrun batch '
+                and l.pid {<>} {pg_backend_pid}() and {left}(a.application_name, {length}($1)) {<>} $1
                 and not exists (select from {pg_stat_progress_vacuum} v where v.pid {=} l.pid)),
     'prepared', (select coalesce({jsonb_agg}(gid), '[]') from {pg_prepared_xacts}
                   where database {=} {current_database}())) as barrier]]
@@ -30,11 +31,13 @@ select {format}('the prepared transaction %L', p.gid) from {pg_prepared_xacts} p
  where p.database {=} {current_database}() and :barrier::jsonb {->} 'prepared' {?} p.gid
  order by 1 limit 1]]
 
----The transactions of this database that are open now, without those of this connection, of batches and of VACUUM.
+---The transactions of this database that are open now, without those of this connection, of chunks of this job and of
+---VACUUM.
 ---@param conn table
+---@param name string of the job
 ---@return table barrier
-function M.read(conn)
-    return conn:value(READ)
+function M.read(conn, name)
+    return conn:value(READ, settings.application_name(name))
 end
 
 ---One that is still open.

@@ -79,7 +79,7 @@ local function next_pass(tx, store, job)
     if not last then return finish(tx, store, "done") end
     local pass <const> = job.pass + 1
     tx:query(catalog.sql(NEXT_PASS:format(store.place.jobs, jobs.with_event())), {
-        name = store.name, pass = pass, last = last, barrier = require("dbrun.db").json(barriers.read(tx)),
+        name = store.name, pass = pass, last = last, barrier = require("dbrun.db").json(barriers.read(tx, store.name)),
         what = "pass", who = jobs.who(), text = "pass " .. pass,
     })
     for _, stretch in ipairs(M.stretches(tx, store, last)) do
@@ -106,7 +106,7 @@ local function follow(tx, store, job)
     if not last or same(last, job.last) then
         return "wait", "for new rows"
     end
-    local now <const> = barriers.read(tx)
+    local now <const> = barriers.read(tx, store.name)
     now.last = last
     tx:query(catalog.sql(MORE:format(store.place.jobs)),
         { name = store.name, last = core.null, barrier = db.json(now) })

@@ -3,6 +3,14 @@ local catalog = require "dbrun.db.catalog"
 
 local M = {}
 
+---What the sessions of a job's workers are called; without a number, what all of them begin with.
+---@param name string of the job
+---@param number? integer of the worker
+---@return string
+function M.application_name(name, number)
+    return ("dbrun batch %s #%s"):format(name, number or ""):sub(1, 63)
+end
+
 ---Seconds beyond `timeout` after which the server ends a transaction whose worker says nothing.
 local SILENCE <const> = 5
 
@@ -45,7 +53,7 @@ function M.of(definition, values, number, optional)
         { "plan_cache_mode", "force_custom_plan" },
         { "jit", false }, -- each chunk is planned anew, and to compile a plan takes longer than a chunk
         { "synchronous_commit", "on" },
-        { "application_name", ("dbrun batch %s #%d"):format(definition.name, number):sub(1, 63) },
+        { "application_name", M.application_name(definition.name, number) },
     }
     if optional.transaction_timeout then
         list[#list + 1] = { "transaction_timeout", ms(values.timeout + SILENCE) }

@@ -38,7 +38,7 @@ local function create(tx, place, start)
     local empty <const> = not start.last and not start.follow
     local made <const> = tx:value(catalog.sql(INSERT:format(place.jobs, jobs.with_event "'[]'::jsonb")), {
         name = start.name, kind = start.kind, source = start.source, texts = json(start.texts), hash = start.hash,
-        identity = json(start.identity), last = start.last or core.null, barrier = json(barriers.read(tx)),
+        identity = json(start.identity), last = start.last or core.null, barrier = json(barriers.read(tx, start.name)),
         file_values = json(start.file_values), estimate = start.estimate or core.null, what = "started",
         who = jobs.who(), text = core.null, empty = empty,
     })

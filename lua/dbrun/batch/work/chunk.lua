@@ -86,11 +86,17 @@ local function ask_keeps(worker, conn, chunk, rows)
     run.keeps_new = true
 end
 
+---So many rows in a stretch are worth a chunk that is not counted before.
+local SOME <const> = 10
+
 ---What the step counts: rows that fit, or keys alone while most rows fit.
 local function step_of(worker, size)
     if not worker.definition.where then return size, false end
     local share <const> = worker.share
     if share and share >= 0.5 then return math.ceil(size / share), false end
+    -- A stretch of `look` keys has fewer rows than a chunk takes, but some: to count them takes as long as to do them.
+    local look <const> = worker.size.look
+    if share and share * look >= SOME and share * look < size then return look, false end
     return size, true
 end
 
