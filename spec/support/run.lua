@@ -115,6 +115,7 @@ local IN_LUA <const> = {
     "^spec/live/migrate/", "^spec/live/seed/", "^spec/live/verify/", "^spec/live/stack/", "^spec/live/start/",
     "^spec/live/sql/", "^spec/live/manual/", "^spec/unit/migrate/", "^spec/unit/seed/", "^spec/unit/manual/",
     "^spec/unit/completion/", "^spec/unit/sql/", "^spec/faults/migrate_spec", "^spec/faults/verify_spec",
+    "^spec/live/batch/", "^spec/unit/batch/", "^spec/faults/batch/",
 }
 local TURNS <const> = 3
 local turn <const> = math.tointeger(tonumber(os.getenv "DBRUN_TEST_TURN")) or math.random(TURNS)
