@@ -92,15 +92,15 @@ describe("a job", function()
     end)
 
     it("shares its table among workers, and leaves few rows of state", function()
-        fresh(20000)
+        fresh(6000)
         local ended <const>, seen <const> = run({ size = 10, max = 10, min = 1 }, { workers = 4 })
-        assert.same({ rows = 20000, least = 1, most = 1, sum = 20000 }, counts())
+        assert.same({ rows = 6000, least = 1, most = 1, sum = 6000 }, counts())
         local by <const> = {}
         for _, event in ipairs(seen.chunk) do by[event.worker] = true end
         assert.equal(4, #by)
-        assert.equal(20000, ended.rows)
+        assert.equal(6000, ended.rows)
         assert.is_true(engine:value "select count(*) from dbrun_batch_ranges" <= 12)
-        assert.equal(20000, engine:value "select sum(rows)::int8 from dbrun_batch_ranges")
+        assert.equal(6000, engine:value "select sum(rows)::int8 from dbrun_batch_ranges")
     end)
 
     it("is refused when it has changed, and adopted when that is said", function()
