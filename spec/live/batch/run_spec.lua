@@ -199,6 +199,27 @@ describe("a row's fault", function()
         assert.equal("", failed())
     end)
 
+    it("in where stops the job, whatever on_error says: the chunk before it is not to blame", function()
+        for _, on_error in ipairs { "skip", "split" } do
+            fresh(1000)
+            local e <const> = fails("division by zero", function()
+                run({ where = "id % 10 = 0 and 1000 / (id - 700) is not null", on_error = on_error, size = 20,
+                    max = 20 }, { seconds = 20 })
+            end)
+            assert.match("the search for the next chunk of the job 'j'", e.context)
+            assert.equal("", failed())
+        end
+    end)
+
+    it("at COMMIT is a row's fault, too", function()
+        fresh(1500)
+        engine:exec "update t set v = id; alter table t add unique (v) deferrable initially deferred"
+        local ended <const> = run { run = "update t set v = case when id in (700, 1400) then 1 else v end where :chunk",
+            on_error = "split" }
+        assert.same({ "done", 2, 1498 }, { ended.state, ended.failed, ended.rows })
+        assert.equal("700 23505 700, 1400 23505 1400", failed())
+    end)
+
     it("stops the job when there are too many", function()
         fresh(3000)
         fails("2 ranges failed, and max_failed is 1", function()

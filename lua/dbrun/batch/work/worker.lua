@@ -160,9 +160,19 @@ local function key_text(value)
     return "(" .. table.concat(list, ", ") .. ")"
 end
 
+---Did the search for the next chunk fail, and not the chunk? What fails at COMMIT is the chunk's.
+local function in_step(worker, e)
+    return worker.marking and e.statement ~= "commit"
+end
+
 ---Says in an error which chunk of which job it is about.
 local function in_chunk_of(worker, e)
-    if errors.is(e) then
+    if errors.is(e) and in_step(worker, e) then
+        local walk <const>, claim <const> = worker.store.bounds.walk, worker.claim
+        local after <const> = key_text(walk.value(worker.committing and claim.next or claim.position))
+        e.context = (e.context and e.context .. "\n" or "") .. ("the search for the next chunk of the job '%s'%s: where "
+            .. "fails for a row there"):format(worker.store.name, after and ", behind the key " .. after or "")
+    elseif errors.is(e) then
         local walk <const>, claim <const> = worker.store.bounds.walk, worker.claim
         local first <const>, last <const> = key_text(walk.value(claim.position)), key_text(walk.value(claim.next))
         e.context = (e.context and e.context .. "\n" or "") .. ("a chunk of the job '%s': the keys %s up to %s"):format(
@@ -212,8 +222,9 @@ local function bad_row(worker, e)
         sqlstate = e.sqlstate, message = e.message, detail = e.detail, key = key, attempts = attempts,
     }
     local failed <const> = set_aside.fail(worker.conn, worker.store, claim, why)
+    if not failed then return end -- another worker has the range now
     run:set_aside(worker, claim, why)
-    if failed and failed > worker.values.max_failed then
+    if failed > worker.values.max_failed then
         run:fail(worker, errors.new {
             kind = "query", message = ("%d ranges failed, and max_failed is %d"):format(failed,
                 worker.values.max_failed),
@@ -243,12 +254,14 @@ local function handle(worker, e)
     disconnect(worker)
     if verdict == "cancelled" then error(e, 0) end
     if verdict == "conflict" and in_chunk then
+        worker.committing = nil
         return conflict(worker, e)
     elseif verdict == "conflict" then
         return worker:wait("conflict", 0.05 + 0.1 * math.random())
     elseif verdict == "connection" then
         return reconnect(worker, e)
-    elseif verdict == "row" and in_chunk then
+    elseif verdict == "row" and in_chunk and not in_step(worker, e) then
+        worker.committing = nil
         return bad_row(worker, e)
     end
     worker.run:fail(worker, in_chunk and in_chunk_of(worker, e) or e)
