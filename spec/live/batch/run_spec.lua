@@ -167,6 +167,18 @@ describe("where", function()
     end)
 end)
 
+describe("a slow where", function()
+    it("is looked for in smaller steps when one took too long", function()
+        fresh(60)
+        local ended <const>, seen <const> = run({
+            where = "pg_sleep(0.005) is not null and id % 30 = 0", passes = 1, target = 0.05, timeout = 0.15,
+            force = true, settings = { enable_seqscan = false, enable_bitmapscan = false }, -- as in a large table
+        }, { seconds = 15 })
+        assert.equal("57014", seen.retry[1].sqlstate)
+        assert.same({ "done", 2 }, { ended.state, ended.rows })
+    end)
+end)
+
 describe("a row's fault", function()
     local BAD <const> = "update t set n = n + 1 + (0 / v) where :chunk"
 

@@ -23,6 +23,15 @@ function M.new(limits, from)
     return self
 end
 
+---The size for another range: rows as its last worker had them. What is known about the time of looking stays.
+---@param from? integer
+---@return dbrun.batch.Size
+function Size:other(from)
+    local size <const> = M.new(self.limits, from)
+    size.look = self.look
+    return size
+end
+
 ---@param rows number
 ---@return integer
 function Size:within(rows)
@@ -89,7 +98,7 @@ end
 function Size:stepped(seconds)
     local target <const> = self.limits.target
     if seconds > target then
-        self.look = math.max(100, math.floor(self.look * target / seconds))
+        self.look = math.max(1, math.floor(self.look * target / seconds))
     elseif seconds < 0.5 * target then
         self.look = math.min(self.limits.look, self.look * 2)
     end

@@ -133,11 +133,12 @@ local function get_range(worker)
             run:passes(value.pass)
         end
         worker.range = value
-        worker.size = sizes.new(worker.values, value.size)
+        if value.id ~= worker.left then worker.size = worker.size:other(value.size) end
+        worker.left = nil
     elseif what == "split" then
         worker.range = take.split(worker.conn, worker.store, value)
         if worker.range then
-            worker.size = sizes.new(worker.values, worker.range.size)
+            worker.size = worker.size:other(worker.range.size)
         else
             worker:wait("work", 0.2 + 0.1 * math.random())
         end
@@ -199,7 +200,7 @@ local function conflict(worker, e)
     end
     run:retries(worker, e, pause, how, holder)
     if how then leave(worker, pause) end
-    worker.range = nil
+    worker.range, worker.left = nil, claim.id -- its size is halved, and stays so when it is taken again
     worker:wait("conflict", math.min(pause, 0.1))
 end
 
