@@ -7,6 +7,8 @@ local M = {}
 ---@class dbrun.batch.Bounds
 ---@field walk dbrun.batch.Walk
 ---@field apart boolean the table is not in the database of the state
+---@field alone boolean the step is a statement of its own: the table is apart, or a statement that reads it cannot write
+---the state (Citus)
 local Bounds = {}
 Bounds.__index = Bounds
 
@@ -17,6 +19,7 @@ Bounds.__index = Bounds
 function M.new(walk, values, source)
     local self <const> = setmetatable({ walk = walk, values = values, source = source, steps = {} }, Bounds)
     self.apart = source ~= nil or walk.sql == false
+    self.alone = self.apart or walk.citus ~= nil
     return self
 end
 

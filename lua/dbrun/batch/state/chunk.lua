@@ -85,14 +85,14 @@ local function sql_of(store, mark, open)
     store.marks = store.marks or {}
     local by_where <const>, has_waited <const>, has_note <const> = mark.by_where, next(mark.waited or {}) ~= nil,
         mark.note ~= nil
-    local key <const> = (store.bounds.apart and 4 or (open and 1 or 0) + (by_where and 2 or 0))
+    local key <const> = (store.bounds.alone and 4 or (open and 1 or 0) + (by_where and 2 or 0))
         + (has_waited and 8 or 0) + (has_note and 16 or 0)
     if not store.marks[key] then
         local ranges <const> = store.place.ranges
         local waited <const> = has_waited and parts.by_name("r.waited", ":_waited::jsonb", "sum") or "null"
         local note <const> = has_note and parts.by_name("r.note", ":_note::jsonb", "max") or "null"
         -- What the walk wrote is the user's SQL, too: its names are not to be taken for ours.
-        local found <const> = store.bounds.apart and catalog.sql(GIVEN)
+        local found <const> = store.bounds.alone and catalog.sql(GIVEN)
             or "step as materialized (" .. store.bounds:step_sql(open, by_where) .. "),\n" .. catalog.sql(FOUND)
         store.marks[key] = "with " .. found .. catalog.sql(MARK:format(ranges, ranges, waited, note))
     end
@@ -112,7 +112,8 @@ end
 ---@field waited? table<string, number> seconds by reason since the last mark
 ---@field note? table<string, number>
 
----Moves the position, finds the next bound and commits. One round trip, but for a table that is in another database.
+---Moves the position, finds the next bound and commits. One round trip; two for a
+---table that is in another database, or spread over nodes by Citus.
 ---@param conn table
 ---@param store dbrun.batch.Store
 ---@param mark dbrun.batch.Mark
@@ -131,7 +132,7 @@ function M.mark(conn, store, mark)
         _note = mark.note and db.json(mark.note) or core.null,
         _close = mark.done and claim.chunks + 1 >= M.CHUNKS,
     }
-    if bounds.apart then
+    if bounds.alone then
         local step <const> = bounds:step(conn, after, claim.last, mark.step_size, mark.look, mark.by_where)
         values._nothing = not step or step.final and step.fits == 0
         values._bound = step and step.bound or core.null

@@ -245,13 +245,23 @@ cut as (select total.n as keys,
 select cut.bound, cut.middle, cut.keys from cut
 where cut.keys operator(pg_catalog.>) 1 and cut.middle operator(pg_catalog.<>) cut.bound]]
 
+--- The same for a table that is mentioned once; it reads no more than so many keys.
+local CUT_ONCE <const>, MOST_KEYS <const> = [[
+with e as materialized ($key $from where $range $order limit least($keys, $most)),
+n as materialized (select e.*, pg_catalog.row_number() over () as i, pg_catalog.count(*) over () as n from e)
+select s.bound, s.middle, s.keys from (select $far_text as bound, $mid_text as middle, far.n as keys
+    from n as far cross join n as mid
+    where far.i operator(pg_catalog.=) far.n and mid.i operator(pg_catalog.=) (far.n operator(pg_catalog./) 2)) s
+where s.keys operator(pg_catalog.>) 1 and s.middle operator(pg_catalog.<>) s.bound]], 100000
+
 ---Where a range is cut.
 ---@param walk dbrun.batch.Walk
 ---@param open boolean
 ---@return string sql
 function M.cut(walk, open)
     local keys <const> = "greatest(cast(:keys as pg_catalog.int8), 2)"
-    return fill(CUT, {
+    return fill(walk.once and CUT_ONCE or CUT, {
+        most = tostring(MOST_KEYS),
         key = select_key(walk), from = from(walk), range = range(walk, lower_of(walk, open), open),
         order = order(walk), down = order(walk, true), behind = range(walk, of(walk, "mid"), open), keys = keys,
         half = "(" .. keys .. " operator(pg_catalog./) 2)", text = text_of(walk), far_text = text_of(walk, "far"),
