@@ -124,28 +124,39 @@ static void flush(struct trace_file *f)
         atomic_store(&f->writing, false);
 }
 
-/* By who has `writing`: all that there is becomes lines, and is written. */
-static void write_all_of(struct trace_file *f)
+/* By who has `writing`: all that there is becomes lines; `now`: and is written, also what is less than a
+ * block.
+ */
+static void fill_lines(struct trace_file *f, bool now)
 {
     f->is_mine = true;
     f->fill(f->data);
-    write_lines(f);
+    if (now)
+        write_lines(f);
     f->is_mine = false;
+}
+
+static struct timespec in_a_second(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    t.tv_sec++;
+    return t;
 }
 
 static void *work(void *arg)
 {
     struct trace_file *f = arg;
-    struct timespec until;
+    struct timespec until = in_a_second();
     pthread_mutex_lock(&f->lock);
     while (!f->stopping) {
-        clock_gettime(CLOCK_MONOTONIC, &until);
-        until.tv_sec++;
-        pthread_cond_timedwait(&f->wake, &f->lock, &until);
+        bool due = pthread_cond_timedwait(&f->wake, &f->lock, &until) == ETIMEDOUT;
         if (atomic_exchange(&f->writing, true))
             break; /* the process ends */
-        write_all_of(f);
+        fill_lines(f, due);
         atomic_store(&f->writing, false);
+        if (due)
+            until = in_a_second();
     }
     pthread_mutex_unlock(&f->lock);
     return NULL;
@@ -252,7 +263,7 @@ void trace_file_rescue(struct trace_file *f)
         busy = atomic_exchange(&f->writing, true);
     }
     if (!busy)
-        write_all_of(f);
+        fill_lines(f, true);
 }
 
 void trace_file_before_fork(struct trace_file *f)

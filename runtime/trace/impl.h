@@ -9,7 +9,7 @@
 
 enum {
     TRACE_LINES = (TRACE_TEXT_SIZE + 800) * 2, /* the lines of an event at most */
-    TRACE_RECORDS = 1024                       /* of half of them on the thread makes lines */
+    TRACE_RECORDS = 1024                        /* of half of them on the thread makes lines */
 };
 
 /* What has begun in the lane and not ended, outermost first. */
@@ -37,28 +37,31 @@ struct record {
 };
 
 struct trace {
-    struct trace_settings s;
+    /* Of the program's thread. */
+    uint64_t since; /* when the task that runs was resumed; 0: none does */
+    uint64_t ran;
     struct trace_file *file;
     struct trace_texts *texts;
+    struct lane *lanes; /* from 1 on */
+    uint32_t nlanes;
+    uint32_t lowest; /* no lane below it is free */
+    uint64_t serial;
     /* Records from `told` to `ended` wait. The program's thread adds them without the file's lock; who makes
      * lines of them has it. */
     _Atomic uint32_t ended, told;
     _Atomic bool failed; /* a write, which is still to be told */
-    uint64_t start;      /* of the program, on the monotonic clock */
-    uint64_t room;       /* bytes for events */
-    uint64_t least;      /* ns: shorter events are left out */
-    unsigned step;       /* of filling it */
-    struct lane *lanes;  /* from 1 on */
-    uint32_t nlanes;
-    uint32_t lowest; /* no lane below it is free */
-    uint64_t serial;
+    /* With the lock. */
+    uint64_t start;   /* of the program, on the monotonic clock */
+    uint64_t room;    /* bytes for events */
+    uint64_t least;   /* ns: shorter events are left out */
+    unsigned step;    /* of filling it */
     uint64_t next_id; /* of pairs of b and e */
     uint64_t written;
     uint64_t left_out;
+    uint64_t blocked;
     uint64_t sum[TRACE_CATS];
-    uint64_t ran, blocked;
-    uint64_t since;     /* when the task that runs was resumed; 0: none does */
     uint64_t count[64]; /* of written events by the power of two of their us */
+    struct trace_settings s;
     struct record records[TRACE_RECORDS];
 };
 

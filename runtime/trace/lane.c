@@ -90,13 +90,16 @@ struct trace_span trace_begin(struct trace *t, uint32_t lane, uint64_t start)
 bool trace_pop(struct trace *t, const struct trace_span *span)
 {
     struct lane *lane = &t->lanes[span->lane];
+    if (lane->n > 0 && lane->open[lane->n - 1] == span->serial) {
+        lane->n--;
+        return true;
+    }
     for (uint32_t i = lane->n; i > 0; i--) {
         if (lane->open[i - 1] != span->serial)
             continue;
-        bool innermost = i == lane->n;
         memmove(lane->open + i - 1, lane->open + i, (lane->n - i) * sizeof *lane->open);
         lane->n--;
-        return innermost;
+        break;
     }
     return false;
 }

@@ -97,15 +97,18 @@ static const char *without_name(const char *sql, size_t *len)
 }
 
 /* What the statement is, and where it stands. */
-static struct trace_event describe(lua_State *L, const struct pg_statement *st, enum trace_cat cat,
-                                   struct script_place *place)
+static struct trace_key describe(lua_State *L, const struct pg_statement *st, enum trace_cat cat,
+                                 struct script_place *place)
 {
-    struct trace_event event = pg_traced_event(L, st->engine->rt, cat, place);
+    struct trace_key key = {.cat = cat, .file = place->file};
+    place->line = 0;
+    script_place(L, 1, place);
+    key.line = place->line;
     if (st->describe_only || st->stale_only)
-        event.name = "describe";
-    else if ((event.sql = lua_tolstring(L, 2, &event.len)))
-        event.sql = without_name(event.sql, &event.len);
-    return event;
+        key.name = "describe";
+    else if ((key.sql = lua_tolstring(L, 2, &key.len)))
+        key.sql = without_name(key.sql, &key.len);
+    return key;
 }
 
 /* What can be done before the statement ends is done now, while the server works. */
@@ -114,9 +117,7 @@ void pg_trace_sent(lua_State *L, struct pg_statement *st)
     struct script_place place;
     if (!st->span.serial || st->text)
         return;
-    struct trace_event e = describe(L, st, TRACE_POSTGRES, &place);
-    struct trace_key key = {
-        .cat = e.cat, .name = e.name, .sql = e.sql, .len = e.len, .file = e.file, .line = e.line};
+    struct trace_key key = describe(L, st, TRACE_POSTGRES, &place);
     st->text = trace_find(st->engine->rt->trace, &key);
 }
 
@@ -124,12 +125,18 @@ static struct trace_event event_of(lua_State *L, const struct pg_statement *st, 
                                    struct script_place *place)
 {
     const struct trace_text *x = st->text;
-    if (!x)
-        return describe(L, st, shared ? TRACE_SHARED : TRACE_POSTGRES, place);
-    return (struct trace_event){.cat = x->cat,
+    struct trace_key key = {.name = NULL};
+    if (x)
+        key = (struct trace_key){.cat = x->cat, .file = x->file, .line = x->line};
+    else
+        key = describe(L, st, shared ? TRACE_SHARED : TRACE_POSTGRES, place);
+    return (struct trace_event){.cat = key.cat,
+                                .name = key.name,
+                                .sql = key.sql,
+                                .len = key.len,
+                                .file = key.file,
+                                .line = key.line,
                                 .text = x,
-                                .file = x->file,
-                                .line = x->line,
                                 .task = task_id(task_current(st->engine->rt->sched))};
 }
 
