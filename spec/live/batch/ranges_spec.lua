@@ -294,6 +294,33 @@ describe("the ranges of a job", function()
     end
 end)
 
+describe("failed ranges", function()
+    it("are opened again in the pass that begins in this moment", function()
+        local course <const> = course_of(seed, 2)
+        local one <const> = course.workers[1]
+        get_range(course, one)
+        begin(course, one)
+        begin(course, one)
+        ENDS.fail(course, one)
+        engine:exec "update dbrun_batch_ranges set state = 'done' where state = 'open'"
+        one.conn:exec "begin"
+        one.conn:exec "select 1 from dbrun_batch_jobs for no key update" -- as while a pass is made
+        local retrying <const> = task.spawn(function()
+            local conn <close> = engine:acquire()
+            jobs.retry(conn, "m")
+        end)
+        repeat
+            task.sleep(0.002)
+        until engine:value "select count(*) from pg_locks where not granted" > 0
+        one.conn:exec "update dbrun_batch_jobs set pass = 2"
+        one.conn:exec "commit"
+        retrying:join()
+        assert.equal(2, engine:value "select pass from dbrun_batch_ranges where state = 'open'")
+        for _, w in ipairs(course.workers) do w.conn:release() end
+        course.watch:release()
+    end)
+end)
+
 describe("a job that is forgotten", function()
     it("leaves no range, whatever a chunk or a split leaves behind in this moment", function()
         local course <const> = course_of(seed, 1)

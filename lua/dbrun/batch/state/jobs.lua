@@ -188,12 +188,15 @@ function M.retry(conn, name)
     local row <const> = M.find(conn, name, place)
     if not row then M.unknown(conn, name) end
     local n
-    conn:transaction(function(tx)
+    conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
+        -- The pass of this moment: a range of an earlier one would be given to nobody.
+        local pass <const> = tx:value(catalog.sql(
+            ("select pass from %s where name {=} $1 for no key update"):format(place.jobs)), name)
         n = tx:query(catalog.sql(([[
             update %s set state = 'open', pass = :pass, position = first, next = last, taken = 0, owner = null,
                           again = null, error = null
              where job {=} :name and state {=} 'failed']]):format(place.ranges)),
-            { name = name, pass = row.pass }).affected
+            { name = name, pass = pass or row.pass }).affected
         if n > 0 then
             update(tx, place, name, "retry", n == 1 and "1 failed range" or n .. " failed ranges",
                 "state = case when state {=} 'paused' then state else 'running' end, ended = null, reason = null, "
