@@ -167,6 +167,29 @@ describe("where", function()
     end)
 end)
 
+describe("follow", function()
+    it("waits for transactions that were open at the start: their keys may be below the last one", function()
+        fresh(10)
+        local conn <close> = engine:acquire()
+        local other <close> = engine:acquire()
+        conn:exec "begin"
+        conn:exec "insert into t values (11, 1)"
+        engine:exec "insert into t values (12, 1)"
+        local said
+        local ended <const> = job({ follow = true }):run { seconds = 15, on = function(event)
+            if event.what == "wait" and not said then
+                said = event.text
+                conn:exec "commit"
+            elseif event.what == "chunk" then
+                jobs.cancel(other, "j")
+            end
+        end }
+        assert.match("older transactions have ended: pid %d+", said)
+        assert.same({ 12, "cancelled" }, { ended.rows, ended.state })
+        assert.same({ rows = 12, least = 1, most = 1, sum = 12 }, counts())
+    end)
+end)
+
 describe("a slow where", function()
     it("is looked for in smaller steps when one took too long", function()
         fresh(60)

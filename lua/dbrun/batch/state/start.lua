@@ -36,13 +36,15 @@ local FIRST <const> = "insert into %s (job, pass, first, position, last) "
 local function create(tx, place, start)
     local json <const> = require("dbrun.db").json
     local empty <const> = not start.last and not start.follow
+    local barrier <const>, last = barriers.read(tx, start.name), start.last
+    if start.follow then barrier.last, last = last, nil end -- it counts when all that are open now have ended
     local made <const> = tx:value(catalog.sql(INSERT:format(place.jobs, jobs.with_event "'[]'::jsonb")), {
         name = start.name, kind = start.kind, source = start.source, texts = json(start.texts), hash = start.hash,
-        identity = json(start.identity), last = start.last or core.null, barrier = json(barriers.read(tx, start.name)),
+        identity = json(start.identity), last = last or core.null, barrier = json(barrier),
         file_values = json(start.file_values), estimate = start.estimate or core.null, what = "started",
         who = jobs.who(), text = core.null, empty = empty,
     })
-    for _, part in ipairs(made and start.last and start.parts(tx) or {}) do
+    for _, part in ipairs(made and last and start.parts(tx) or {}) do
         tx:query(FIRST:format(place.ranges), { job = start.name, first = part.first or core.null, last = part.last })
     end
     return made ~= nil
