@@ -294,6 +294,21 @@ describe("the ranges of a job", function()
     end
 end)
 
+describe("a range", function()
+    it("is its owner's when a pooler gives it another server process", function()
+        local course <const> = course_of(seed, 1)
+        local one <const>, two <const> = course.workers[1], course.workers[2]
+        get_range(course, one)
+        one.conn, two.conn = two.conn, one.conn
+        begin(course, one)
+        assert.equal(1, engine:value [[select count(*) from dbrun_batch_ranges r
+            join pg_stat_activity a on a.pid = r.pid and a.backend_start = r.backend_start]])
+        assert.equal("split", (take.take(two.conn, two.store, function() return "done" end)))
+        for _, w in ipairs(course.workers) do w.conn:release() end
+        course.watch:release()
+    end)
+end)
+
 describe("failed ranges", function()
     it("are opened again in the pass that begins in this moment", function()
         local course <const> = course_of(seed, 2)

@@ -76,7 +76,8 @@ update %s r set position = m.position, next = case when not :_close then m.next 
        sizes = case when :_chunks {>} 0 then (r.sizes {||} :_rows::integer)[
            greatest(1, {cardinality}(r.sizes) {-} 30):] else r.sizes end,
        size = :_new_size, taken = case when :_chunks {>} 0 then 0 else r.taken end, waiting = null,
-       pid = {pg_backend_pid}(), moved = {clock_timestamp}()
+       pid = {pg_backend_pid}(), moved = {clock_timestamp}(),
+       backend_start = case when r.pid {=} {pg_backend_pid}() then r.backend_start else %s end
   from moved m where r.id {=} :_id
 returning r.state, r.position, r.next, r.last, m.fits, m.looked, m.nothing]]
 
@@ -94,7 +95,8 @@ local function sql_of(store, mark, open)
         -- What the walk wrote is the user's SQL, too: its names are not to be taken for ours.
         local found <const> = store.bounds.alone and catalog.sql(GIVEN)
             or "step as materialized (" .. store.bounds:step_sql(open, by_where) .. "),\n" .. catalog.sql(FOUND)
-        store.marks[key] = "with " .. found .. catalog.sql(MARK:format(ranges, ranges, waited, note))
+        store.marks[key] = "with " .. found .. catalog.sql(
+            MARK:format(ranges, ranges, waited, note, parts.BACKEND_START)) -- a pooler gives another server process
     end
     return store.marks[key]
 end

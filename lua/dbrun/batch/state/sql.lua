@@ -9,12 +9,12 @@ M.RANGE = "id, pass, first, position, next, last, state, owner, taken, chunks, r
 M.FREE = [[
 (r.again is null or r.again {<=} {clock_timestamp}())
 and (r.owner is null or r.owner {=} :me or r.moved {<} ({clock_timestamp}() {-} interval '15 seconds')
-     or not exists (select from {pg_stat_activity} a where a.pid {=} r.pid
-                    and (a.backend_start is null or a.backend_start {=} r.backend_start)))]]
+     or not exists (select from {pg_stat_get_activity}(coalesce(r.pid, 0)) a
+                    where (a.backend_start is null or a.backend_start {=} r.backend_start)))]]
 
----The start of the server's process of this session, which tells it from a later one with its number.
-M.BACKEND_START =
-    "(select a.backend_start from {pg_stat_activity} a where a.pid {=} {pg_backend_pid}())"
+---The start of the server's process of this session, which tells it from a later one with its number. The function
+---costs a chunk less to plan than the view, and needs no right.
+M.BACKEND_START = "(select a.backend_start from {pg_stat_get_activity}({pg_backend_pid}()) a)"
 
 ---The sum of two columns of seconds (or lengths) by name.
 ---@param a string
