@@ -37,6 +37,12 @@ function M.of(definition, walk, report)
         add("run is a function: what it does is known by a trial only (--try), and what it does outside of the "
             .. "database is done for real then")
     end
+    local citus <const> = walk and walk.citus
+    if citus and (citus.shards == 1 or type(definition.run) == "function") then
+        add(("%s: Citus commits what concerns one shard alone there, and then the position; if the coordinator ends in "
+            .. "that moment the chunk is done again. With a `where` that does not hold any more it is harmless"):format(
+            citus.shards == 1 and walk.shown .. " is one shard" or "run is a function"))
+    end
     local deletes = false
     for _, target in ipairs(report.targets or {}) do deletes = deletes or target.kind == "delete" end
     if definition.where and definition.passes > 1 and not deletes then

@@ -23,6 +23,21 @@ select %s, j.state as job_state, j.reason, j.set_values::text as set_values, j.s
 ---@field started string
 ---@field backend integer process of the server
 
+--- Settings of a chunk that Citus takes along to the nodes of the rows, when they are said by SET LOCAL.
+local TAKEN_ALONG <const> = { lock_timeout = true, idle_in_transaction_session_timeout = true }
+
+---@return string[] list none: the table is not one of Citus
+local function for_nodes(store, settings)
+    if not store.bounds.walk.citus then return {} end
+    local list <const> = { "set local citus.propagate_set_commands = 'local'" }
+    for _, setting in ipairs(settings) do
+        if TAKEN_ALONG[setting[1]] then
+            list[#list + 1] = ("set local %s = %d"):format(setting[1], setting[2])
+        end
+    end
+    return list
+end
+
 ---Begins a chunk's transaction and locks the range's row. One round trip.
 ---@param conn table
 ---@param store dbrun.batch.Store
@@ -45,6 +60,7 @@ function M.claim(conn, store, id, settings)
     local results <const> = conn:pipeline(function(p)
         p:query "begin isolation level read committed read write"
         p:query(sql, values)
+        for _, text in ipairs(for_nodes(store, settings)) do p:query(text) end
     end)
     return results[2][1]
 end

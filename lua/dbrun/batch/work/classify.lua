@@ -36,6 +36,9 @@ function M.of(e)
     end
     if CONFLICT[state] then return "conflict" end
     local class <const> = state:sub(1, 2)
+    if state == "XX000" and (e.message or ""):find("postmaster was shut down", 1, true) then
+        return "connection" -- what Citus says when its server ends
+    end
     if class == "08" or class == "57" or state == "25006" then return "connection" end
     if class == "22" or class == "23" or class == "P0" then return "row" end
     return "stop"
