@@ -29,22 +29,13 @@ static bool begins_with(const char *text, const char *start)
     return strncmp(text, start, strlen(start)) == 0;
 }
 
-/* Can it be a file of the folder? To ask for the folder takes longer. */
-static bool is_in_such_folder(const char *source)
-{
-    static const char end[] = FOLDER_END;
-    size_t n = 0;
-    for (; *source && end[n]; source++)
-        n = *source == end[n] ? n + 1 : *source == *end;
-    return end[n] == '\0';
-}
-
-/* Is it one of dbrun's own modules: embedded, or from the folder? */
+/* Is it one of dbrun's own modules: embedded, or from the folder? To ask for that takes longer than to see
+ * that it is no file in such a one. */
 static bool is_own(lua_State *L, const lua_Debug *ar)
 {
     if (*ar->source == '=')
         return begins_with(ar->source, "=dbrun/");
-    const char *folder = *ar->source == '@' && is_in_such_folder(ar->source) ? own_folder(L) : NULL;
+    const char *folder = *ar->source == '@' && strstr(ar->source, FOLDER_END) ? own_folder(L) : NULL;
     return folder && begins_with(ar->source, folder);
 }
 

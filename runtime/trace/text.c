@@ -97,19 +97,10 @@ static uint64_t hash_of(const struct trace_key *key)
     return h;
 }
 
-/* Not by strncmp: that is seldom in the caches where a statement ends. */
-static bool is_in(const struct trace_text *x, const char *file)
-{
-    size_t i = 0;
-    while (i < sizeof x->file - 1 && x->file[i] == file[i] && file[i] != '\0')
-        i++;
-    return i == sizeof x->file - 1 || x->file[i] == file[i];
-}
-
 static bool is(const struct trace_text *x, const struct trace_key *key, uint64_t hash)
 {
     return x->hash == hash && x->len == key->len && x->cat == key->cat && x->line == key->line &&
-           (key->line <= 0 || is_in(x, key->file));
+           (key->line <= 0 || strncmp(x->file, key->file, sizeof x->file - 1) == 0);
 }
 
 struct trace_texts *trace_texts_new(void)
