@@ -1,9 +1,9 @@
 --- The first chunk of a job, done for real in a transaction that is rolled back.
 local bounds_of <const> = require "dbrun.batch.state.bounds"
 local catalog <const> = require "dbrun.db.catalog"
-local core <const> = require "dbrun.core"
 local define <const> = require "dbrun.batch.define"
 local errors <const> = require "dbrun.error"
+local guarded <const> = require "dbrun.batch.state.guarded"
 local jobs <const> = require "dbrun.batch.state.jobs"
 local json <const> = require "dbrun.json"
 local locks_of <const> = require "dbrun.batch.look.locks"
@@ -78,28 +78,15 @@ end
 local function chunk_of(definition, walk, found, started)
     return {
         first = walk.value(found.after), last = walk.value(found.upto), number = 1, attempt = 1,
-        id = core.digest("sha256", definition.name .. "\2try\2" .. table.concat(found.upto, "\1")):sub(1, 32),
+        id = guarded.id(definition.name, "try", table.concat(found.upto, "\1")),
         started = started, after = found.after, upto = found.upto, open = found.after == nil,
     }
-end
-
----Undoes the guard around the job's work.
-local function settle(conn)
-    conn:drained()
-    local _, ended <const> = conn:guard(false)
-    if ended then
-        errors.fail("usage", "the transaction of a chunk was ended inside of it: what it did before may be committed",
-            "dbrun commits each chunk; run has no COMMIT, ROLLBACK or BEGIN")
-    end
 end
 
 local function measure(report, conn, definition, walk, chunk, values, work)
     local from <const> = conn:value(WAL)
     local began <const> = task.now()
-    conn:guard(true)
-    local ok <const>, rows <const> = pcall(task.timeout, values.timeout + 0.25, work, conn, chunk)
-    if not ok then error(rows, 0) end
-    settle(conn)
+    local rows <const> = guarded.run(conn, values.timeout, work, chunk)
     conn:exec "set constraints all immediate" -- as COMMIT would check them
     report.seconds, report.rows = task.now() - began, rows
     report.wal_bytes = conn:value(DIFFERENCE, from)

@@ -1,10 +1,8 @@
 --- One chunk: a READ COMMITTED transaction that locks the range's row, does the work between two bounds, and moves the
 --- position. Three round trips for one statement, one commit.
-local args = require "dbrun.args"
 local chunks = require "dbrun.batch.state.chunk"
-local core = require "dbrun.core"
 local define = require "dbrun.batch.define"
-local errors = require "dbrun.error"
+local guarded = require "dbrun.batch.state.guarded"
 local task = require "dbrun.task"
 
 local M = {}
@@ -31,9 +29,8 @@ local M = {}
 ---@field reason? string
 
 local function id_of(worker, claim)
-    local text <const> = table.concat({ worker.store.name, tostring(claim.pass),
-        claim.position and table.concat(claim.position, "\1") or "", table.concat(claim.next, "\1") }, "\2")
-    return core.digest("sha256", text):sub(1, 32)
+    return guarded.id(worker.store.name, tostring(claim.pass),
+        claim.position and table.concat(claim.position, "\1") or "", table.concat(claim.next, "\1"))
 end
 
 local function chunk_of(worker, claim)
@@ -43,33 +40,6 @@ local function chunk_of(worker, claim)
         attempt = 1 + claim.taken + worker:failures(claim), id = id_of(worker, claim), started = claim.started,
         after = claim.position, upto = claim.next, open = claim.position == nil,
     }
-end
-
----Undoes the guard around the script's work: nothing of it may have ended the transaction, or be in flight.
-local function settle(conn)
-    conn:drained()
-    local _, ended <const> = conn:guard(false)
-    if ended then
-        errors.fail("usage", "the transaction of a chunk was ended inside of it",
-            "dbrun commits each chunk; run has no COMMIT, ROLLBACK or BEGIN")
-    end
-    if conn:in_transaction() == "failed" then
-        errors.raise {
-            kind = "query", sqlstate = "25P02", outcome = "failed",
-            message = "a statement of the chunk failed and its error was caught: nothing of the chunk was kept",
-            hint = "Catch the error outside of run, or put the statement into tx:transaction (a savepoint).",
-        }
-    end
-end
-
-local ROWS <const> = args.whole(0)
-
-local function work(worker, conn, chunk)
-    conn:guard(true)
-    local rows <const>, note <const> = task.timeout(worker.values.timeout + 0.25, worker.work, conn, chunk)
-    args.check("batch run", "the number of rows it returns", rows, ROWS)
-    settle(conn)
-    return rows, note
 end
 
 local STILL <const> = "select pg_catalog.count(*) from %s as %s where %s"
@@ -123,7 +93,7 @@ end
 local function do_chunk(worker, conn, claim, began)
     local chunk <const> = chunk_of(worker, claim)
     worker.chunk = chunk
-    local rows <const>, note <const> = work(worker, conn, chunk)
+    local rows <const>, note <const> = guarded.run(conn, worker.values.timeout, worker.work, chunk)
     ask_keeps(worker, conn, chunk, rows)
     local seconds <const> = task.now() - began
     local wanted <const> = worker.wanted or worker.size.rows

@@ -178,7 +178,8 @@ function M.prepare(run, opts, engine)
         name = definition.name, kind = definition.kind, source = definition.table or definition.source.text,
         texts = definition.texts, hash = definition.hash, identity = walk.identity,
         file_values = define.file_values(definition), estimate = estimate(conn, walk, opts), last = last,
-        parts = function(tx) return passes.cut(tx, run.store.bounds, nil, last) end, follow = definition.follow, adopt = opts.adopt,
+        parts = function(tx) return passes.cut(tx, run.store.bounds, nil, last) end, follow = definition.follow,
+        adopt = opts.adopt,
     })
     run.row, run.state, run.reason, run.keeps = row, row.state, row.reason, row.keeps
     if definition.source_engine then run.keeps = true end -- a copy leaves what it reads as it is
