@@ -39,7 +39,8 @@ function M.of(e)
     if state == "XX000" and (e.message or ""):find("postmaster was shut down", 1, true) then
         return "connection" -- what Citus says when its server ends
     end
-    if class == "08" or class == "57" or state == "25006" then return "connection" end
+    -- 53300: too many clients, as everywhere when all come back after a failover.
+    if class == "08" or class == "57" or state == "25006" or state == "53300" then return "connection" end
     if class == "22" or class == "23" or class == "P0" then return "row" end
     return "stop"
 end
