@@ -113,14 +113,14 @@ function M.event(conn, name, what, text, place)
 end
 
 ---Steers jobs; an unknown name raises, and so does a job whose state does not allow it.
-local function steer(conn, name, what, text, assignments, states, done)
+local function steer(conn, name, what, text, assignments, states, done, values)
     local place <const> = schema.place(conn)
     if not place.exists then
         if name then M.unknown(conn, name) end
         return {}
     end
     local condition <const> = ("and state {=} any (array['%s'])"):format(table.concat(states, "', '"))
-    local names <const> = update(conn, place, name, what, text, assignments, condition)
+    local names <const> = update(conn, place, name, what, text, assignments, condition, values)
     if name and #names == 0 then
         local row <const> = M.find(conn, name, place)
         if not row then M.unknown(conn, name) end
@@ -140,8 +140,8 @@ function M.pause(conn, name, reason)
     local place <const> = schema.place(conn)
     local row <const> = name and M.find(conn, name, place)
     if row and row.state == "paused" then return {} end
-    local assignments <const> = ("state = 'paused', reason = '%s', events = EVENTS"):format((text:gsub("'", "''")))
-    return steer(conn, name, "paused", text, assignments, { "running" }, "paused")
+    return steer(conn, name, "paused", text, "state = 'paused', reason = :reason, events = EVENTS", { "running" },
+        "paused", { reason = text })
 end
 
 ---Lets a paused or stopped job go on.
