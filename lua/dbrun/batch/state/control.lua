@@ -22,16 +22,20 @@ function M.read(conn, store)
     return conn:one(catalog.sql(READ:format(store.place.jobs, store.place.ranges)), store.name)
 end
 
-local WAITING <const> = "update %s set waiting = $2 "
-    .. "where job {=} $1 and owner {=} any ($3::text[]) and state {=} 'open'"
+local WAITING <const> = [[
+with free as materialized (select id from %s where job {=} $1 and owner {=} any ($3::text[]) and state {=} 'open'
+                              for no key update skip locked)
+update %s r set waiting = $2 from free where r.id {=} free.id]]
 
----Writes what the workers of this process wait for into their ranges, for `status`.
+---Writes what the workers of this process wait for into their ranges, for `status`. It never waits for a chunk.
 ---@param conn table
 ---@param store dbrun.batch.Store
 ---@param why? string nil: they go on
 ---@param owners string[]
+---@return integer written ranges
 function M.waiting(conn, store, why, owners)
-    conn:query(catalog.sql(WAITING:format(store.place.ranges)), store.name, why or core.null, owners)
+    return conn:query(catalog.sql(WAITING:format(store.place.ranges, store.place.ranges)), store.name,
+        why or core.null, owners).affected
 end
 
 local KEEPS <const> = "update %s set keeps = $2 where name {=} $1 and keeps is null"

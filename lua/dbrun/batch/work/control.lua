@@ -1,4 +1,5 @@
 --- What watches over the workers of a run: once a second, on one connection. And how a run ends.
+local classify = require "dbrun.batch.work.classify"
 local define = require "dbrun.batch.define"
 local errors = require "dbrun.error"
 local jobs = require "dbrun.batch.state.jobs"
@@ -44,10 +45,11 @@ end
 ---Writes a change of what is waited for into the ranges, for `status`: of the reason, not of its number of seconds.
 local function show_wait(run, conn)
     local _, why <const>, reason <const> = run:hold()
-    if reason ~= run.shown then
-        state.waiting(conn, run.store, why, owners(run))
-        run.shown = reason
-    end
+    if reason == run.shown then return end
+    local ranges = 0
+    for _, worker in ipairs(run.workers) do ranges = ranges + (worker.range and 1 or 0) end
+    -- Those of chunks under way are written by a later look.
+    if state.waiting(conn, run.store, why, owners(run)) >= ranges then run.shown = reason end
 end
 
 local function look(run, conn)
@@ -82,9 +84,8 @@ function M.loop(run)
             if errors.is(e, "cancelled") then error(e, 0) end
             if conn then pcall(conn.release, conn) end
             conn = nil
-            local lost <const> = errors.is(e) and (e.kind == "connect" or e.kind == "pool" or e.kind == "timeout"
-                or e.sqlstate and (e.sqlstate:sub(1, 2) == "57" or e.sqlstate:sub(1, 2) == "08"))
-            if not lost then run:fail(nil, e) end
+            local verdict <const> = classify.of(e)
+            if verdict ~= "connection" and verdict ~= "conflict" then run:fail(nil, e) end
         end
         task.sleep(math.max(0.05, run.health:next_look() - (task.now() - began)))
     end
