@@ -234,6 +234,16 @@ local function bad_row(worker, e)
     end
 end
 
+--- How often a search for a chunk may lose its connection.
+local MOST_SEARCHES <const> = 5
+
+---A chunk that ends the server is set aside in the end; a search that does so has nothing to be set aside.
+local function ends_search(worker)
+    if not worker.marking or worker.claim.next then return false end
+    worker.searches = (worker.searches or 0) + 1
+    return worker.searches >= MOST_SEARCHES
+end
+
 ---The server is gone, or not the one that may be written: connects again until the time for it is over.
 local function reconnect(worker, e)
     local run <const> = worker.run
@@ -260,6 +270,7 @@ local function handle(worker, e)
     elseif verdict == "conflict" then
         return worker:wait("conflict", 0.05 + 0.1 * math.random())
     elseif verdict == "connection" then
+        if in_chunk and ends_search(worker) then return worker.run:fail(worker, in_chunk_of(worker, e)) end
         return reconnect(worker, e)
     elseif verdict == "row" and in_chunk and not in_step(worker, e) then
         worker.committing = nil
@@ -314,7 +325,7 @@ local function step(worker)
     worker.claim = nil
     vacuum(worker)
     local outcome <const> = chunk.run(worker)
-    worker.backend, worker.down, worker.tries = nil, nil, nil
+    worker.backend, worker.searches = nil, nil
     if outcome.what ~= "locked" then worker.locked = nil end
     if outcome.what == "done" then
         worker.failed = nil
@@ -353,6 +364,7 @@ local function work(worker)
                 task.sleep(0.3 * math.random()) -- workers begin a little apart
             end
             local ok <const>, more <const> = pcall(step, worker)
+            if ok then worker.down, worker.tries = nil, nil end -- the server has answered
             if not ok then
                 deal(worker, more)
             elseif more == false then
