@@ -171,8 +171,8 @@ local function in_chunk_of(worker, e)
     if errors.is(e) and in_step(worker, e) then
         local walk <const>, claim <const> = worker.store.bounds.walk, worker.claim
         local after <const> = key_text(walk.value(worker.committing and claim.next or claim.position))
-        e.context = (e.context and e.context .. "\n" or "") .. ("the search for the next chunk of the job '%s'%s: where "
-            .. "fails for a row there"):format(worker.store.name, after and ", behind the key " .. after or "")
+        e.context = (e.context and e.context .. "\n" or "") .. ("the search for the next chunk of the job '%s'%s: "
+            .. "where fails for a row there"):format(worker.store.name, after and ", behind the key " .. after or "")
     elseif errors.is(e) then
         local walk <const>, claim <const> = worker.store.bounds.walk, worker.claim
         local first <const>, last <const> = key_text(walk.value(claim.position)), key_text(walk.value(claim.next))
