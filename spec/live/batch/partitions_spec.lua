@@ -24,7 +24,8 @@ describe("a batch on a partitioned table", function()
                 make_timestamptz(2024, i, 1, 0, 0, 0, 'UTC'),
                 make_timestamptz(2024, i, 1, 0, 0, 0, 'UTC') + interval '1 month');
         end loop; end $$]]
-        engine:exec [[insert into t (id, at) select i, make_timestamptz(2024, 1 + i % 12, 1 + i % 28, i % 24, 0, 0, 'UTC')
+        engine:exec [[insert into t (id, at)
+            select i, make_timestamptz(2024, 1 + i % 12, 1 + i % 28, i % 24, 0, 0, 'UTC')
             from generate_series(1, 600) i; analyze t]]
     end)
 
@@ -47,7 +48,8 @@ describe("a batch on a partitioned table", function()
     end
 
     local function refused(options)
-        options.name, options.table, options.run = "j", options.table or "t", options.run or "delete from t where :chunk"
+        options.name, options.table = "j", options.table or "t"
+        options.run = options.run or "delete from t where :chunk"
         local conn <close> = engine:acquire()
         local ok <const>, e <const> = pcall(walks.open, conn, define.of("run", options))
         assert.is_false(ok)

@@ -1,6 +1,6 @@
 --- The leaves of a table: partitions, or chunks of a hypertable. Where the key begins with the partition key, ranges
---- are cut at the leaves' last keys, so that each statement of the job concerns few of them. Which leaves there were at the
---- start is known, so that it can be said which are gone.
+--- are cut at the leaves' last keys, so that each statement of the job concerns few of them. Which leaves there were at
+--- the start is known, so that it can be said which are gone.
 local catalog <const> = require "dbrun.db.catalog"
 local steps <const> = require "dbrun.batch.walk.step"
 
