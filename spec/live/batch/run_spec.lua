@@ -170,6 +170,21 @@ describe("where", function()
     end)
 end)
 
+describe("the last look", function()
+    it("ends with the time of the run, and says so", function()
+        fresh(600)
+        local ended <const>, seen <const> = run({
+            where = "case when n = 1 then pg_sleep(0.01) is null else true end", passes = 1, size = 20, look = 20,
+            settings = { enable_seqscan = false }, throttle = { blocked = false },
+        }, { seconds = 2 })
+        assert.is_nil(ended.found)
+        assert.is_true(ended.seconds < 4)
+        if ended.state == "done" then -- else there was no time for it
+            assert.match("had to end %(dbrun batch check j looks%)", seen.message[#seen.message].text)
+        end
+    end)
+end)
+
 describe("follow", function()
     it("waits for transactions that were open at the start: their keys may be below the last one", function()
         fresh(10)

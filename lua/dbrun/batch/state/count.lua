@@ -10,6 +10,7 @@ local READ_ONLY <const> = { isolation = "read committed", read_only = true }
 ---@field duty number share of the time that it works
 ---@field most? integer ends when it has found so many
 ---@field between? fun() called between two steps; may wait
+---@field ends? fun(): boolean asked between two steps: is it to end before?
 
 ---Rows of a stretch that fit `where`; without one, all.
 ---@param conn table
@@ -23,6 +24,7 @@ function M.rows(conn, bounds, stretch, opts)
     local after, found, keys, final = stretch.first, 0, 0, false
     while not final and found < (opts.most or math.huge) do
         if keys > 0 and opts.between then opts.between() end
+        if keys > 0 and opts.ends and opts.ends() then break end
         local began <const> = task.now()
         local step <const> = conn:transaction(READ_ONLY, function(tx)
             return bounds:step(tx, after, stretch.last, opts.look, opts.look, by_where)

@@ -2,6 +2,7 @@
 local control = require "dbrun.batch.state.control"
 local counting = require "dbrun.batch.state.count"
 local passes = require "dbrun.batch.state.passes"
+local task = require "dbrun.task"
 
 local M = {}
 
@@ -10,17 +11,27 @@ M.MOST = 1000
 
 ---Counts, and notes the number in the job's row.
 ---@param run dbrun.batch.Run
----@return integer found M.MOST or more means: at least so many
+---@return integer? found M.MOST or more means: at least so many; nil: the run had to end before
 function M.run(run)
     local conn <close> = run.engine:acquire()
     local job <const> = require("dbrun.batch.state.jobs").find(conn, run.store.name, run.store.place)
     local found = 0
     if not job or not job.last then return 0 end
+    local ended = false
+    local function ends()
+        ended = ended or run.stopping ~= nil or run.seconds ~= nil and task.now() - run.began >= run.seconds
+        return ended
+    end
     for _, stretch in ipairs(passes.stretches(conn, run.store, job.last)) do
-        if found < M.MOST then
+        if found < M.MOST and not ends() then
             found = found + counting.rows(conn, run.store.bounds, stretch,
-                { look = run.values.look, duty = run.values.duty, most = M.MOST - found })
+                { look = run.values.look, duty = run.values.duty, most = M.MOST - found, ends = ends })
         end
+    end
+    if ended then
+        run:tell("message", { text = "the job is done; the look for rows that came behind had to end (dbrun batch check "
+            .. run.store.name .. " looks)" })
+        return nil
     end
     control.found(conn, run.store, found)
     return found

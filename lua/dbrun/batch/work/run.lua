@@ -215,6 +215,17 @@ function Run:settings(values, number)
     return settings.of(self.definition, values, number, self.optional)
 end
 
+---The last look, which a signal cancels as it does a chunk.
+local function look_last(run)
+    local found
+    local group <close> = task.group()
+    group:spawn(function() found = last_look.run(run) end)
+    run.group = group
+    local ok <const>, e <const> = pcall(group.wait, group)
+    if not ok and not (run.stopping and errors.is(e, "cancelled")) then error(e, 0) end
+    return found
+end
+
 local function finish(run)
     if run.failure then
         local e <const> = run.failure
