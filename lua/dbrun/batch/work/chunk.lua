@@ -19,7 +19,7 @@ local M = {}
 ---@field package open boolean
 
 ---@class dbrun.batch.Outcome
----@field what "done"|"stepped"|"locked"|"lost"|"state"
+---@field what "done"|"stepped"|"locked"|"lost"|"state"|"full" full: other workers do what is left of the run's limit
 ---@field ended? boolean the range has nothing more
 ---@field rows? integer
 ---@field seconds? number
@@ -72,7 +72,7 @@ end
 
 local function mark(worker, conn, claim, done)
     local limits <const> = worker.size
-    local size <const> = worker.run:allowed(limits.rows)
+    local size <const> = worker.run:allowed(limits.rows, worker)
     local step_size <const>, by_where <const> = step_of(worker, size)
     local began <const> = task.now()
     worker.marking = true
@@ -115,6 +115,7 @@ end
 ---@return dbrun.batch.Outcome
 function M.run(worker)
     local conn <const> = worker.conn
+    if worker.run:room(worker) < 1 then return { what = "full" } end
     local began <const> = task.now()
     local claim <const> = chunks.claim(conn, worker.store, worker.range.id, worker:settings())
     worker.claimed = task.now() - began
@@ -134,8 +135,9 @@ function M.run(worker)
     worker.run:configure(claim.set_values)
     if not claim.next or worker.run:too_big(worker) then
         local row <const> = mark(worker, conn, claim)
-        return { what = "stepped", ended = row.state ~= "open" }
+        return { what = "stepped", ended = row.state ~= "open", rows = 0, seconds = task.now() - began }
     end
+    worker.planned = worker.wanted
     return do_chunk(worker, conn, claim, began)
 end
 

@@ -64,19 +64,35 @@ function Run:configure(set_text)
     end
 end
 
----Rows that a chunk may have: no more than are left of the run's limit.
+---Rows that are left of the run's limit for a worker: the others have taken theirs when their chunk began.
+---@param worker dbrun.batch.Worker
+---@return number
+function Run:room(worker)
+    if not self.limit then return math.huge end
+    local room = self.limit - self.rows
+    for _, other in ipairs(self.workers) do
+        if other ~= worker then room = room - (other.planned or 0) end
+    end
+    return room
+end
+
+---Rows that a chunk of a worker may have: no more than are left of the limit, and as many as the rate gives it in ten
+---seconds: a worker that rests for longer is taken for one that is lost.
 ---@param rows integer
+---@param worker dbrun.batch.Worker
 ---@return integer
-function Run:allowed(rows)
-    if not self.limit then return rows end
-    return math.max(1, math.min(rows, self.limit - self.rows))
+function Run:allowed(rows, worker)
+    local most = math.min(rows, self:room(worker))
+    local rate <const> = self.values.rate
+    if rate then most = math.min(most, math.ceil(10 * rate / self:share_of_rate())) end
+    return math.max(1, most)
 end
 
 ---Would the worker's next chunk go beyond the limit?
 ---@param worker dbrun.batch.Worker
 ---@return boolean
 function Run:too_big(worker)
-    return self.limit ~= nil and (worker.wanted or math.huge) > self:allowed(math.huge)
+    return self.limit ~= nil and (worker.wanted or math.huge) > self:room(worker)
 end
 
 ---May chunks grow?
@@ -88,7 +104,9 @@ end
 ---The part of the rate that a worker has, of all that work on the job now.
 ---@return integer
 function Run:share_of_rate()
-    return math.max(1, self.all_workers or #self.workers)
+    local own = 0
+    for _, worker in ipairs(self.workers) do own = own + (worker.range and 1 or 0) end
+    return math.max(1, self.all_workers or #self.workers, own)
 end
 
 ---Sleeps, but no longer than until the run is to end.

@@ -88,7 +88,7 @@ end
 ---Gives the connection back after an error: the pool rolls back, or closes it.
 local function disconnect(worker)
     local conn <const> = worker.conn
-    worker.conn, worker.backend = nil, nil
+    worker.conn, worker.backend, worker.planned = nil, nil, nil
     if conn then pcall(conn.release, conn) end
 end
 
@@ -119,6 +119,11 @@ local function recover(worker)
     end
 end
 
+---What the last step found says nothing about another range's next chunk.
+local function forget_step(worker)
+    worker.wanted, worker.keys, worker.passed = nil, nil, nil
+end
+
 ---A range to work on. Returns false when the worker is to end.
 local function get_range(worker)
     local run <const> = worker.run
@@ -133,10 +138,12 @@ local function get_range(worker)
             run:passes(value.pass)
         end
         worker.range = value
+        forget_step(worker)
         if value.id ~= worker.left then worker.size = worker.size:other(value.size) end
         worker.left = nil
     elseif what == "split" then
         worker.range = take.split(worker.conn, worker.store, value)
+        forget_step(worker)
         if worker.range then
             worker.size = worker.size:other(worker.range.size)
         else
@@ -325,7 +332,7 @@ local function step(worker)
     worker.claim = nil
     vacuum(worker)
     local outcome <const> = chunk.run(worker)
-    worker.backend, worker.searches = nil, nil
+    worker.backend, worker.planned, worker.searches = nil, nil, nil
     if outcome.what ~= "locked" then worker.locked = nil end
     if outcome.what == "done" then
         worker.failed = nil
@@ -334,6 +341,9 @@ local function step(worker)
         rest(worker, outcome)
     elseif outcome.what == "stepped" then
         if outcome.ended then worker.range = nil end
+        rest(worker, outcome)
+    elseif outcome.what == "full" then
+        worker:wait("limit", 0.05)
     elseif outcome.what == "locked" then
         locked(worker)
     elseif outcome.what == "lost" then
