@@ -309,6 +309,22 @@ describe("a range", function()
     end)
 end)
 
+describe("what is done between chunks", function()
+    it("has its own time, whatever the role's statement_timeout is", function()
+        local course <const> = course_of(seed, 1)
+        local one <const> = course.workers[1]
+        engine:exec "delete from dbrun_batch_ranges"
+        one.conn:exec "set statement_timeout = '100ms'"
+        assert.equal("done", (take.take(one.conn, one.store, function(tx)
+            tx:query "select pg_sleep(0.15)"
+            return "done"
+        end)))
+        one.conn:exec "reset statement_timeout"
+        for _, w in ipairs(course.workers) do w.conn:release() end
+        course.watch:release()
+    end)
+end)
+
 describe("failed ranges", function()
     it("are opened again in the pass that begins in this moment", function()
         local course <const> = course_of(seed, 2)

@@ -1,5 +1,6 @@
 --- Chunks that cannot be done: set aside as failed rows of their own, which never block what comes behind, or halved.
 local catalog = require "dbrun.db.catalog"
+local parts = require "dbrun.batch.state.sql"
 
 local M = {}
 
@@ -29,8 +30,7 @@ function M.in_transaction(tx, store, range, why, release)
         ("select {count}(*) from %s where job {=} $1 and state {=} 'failed'"):format(ranges)), store.name)
 end
 
-local HOLD <const> = [[
-select position, next, last from %s
+local HOLD <const> = "select position, next, last, " .. parts.PATIENT .. [[ from %s
  where id {=} :id and owner {=} :me and state {=} 'open' and next {=} :next::text[] for no key update]]
 
 ---Locks a range whose chunk has failed, and gives fn its present bounds; nothing when it has changed hands meanwhile.

@@ -4,6 +4,9 @@ local M = {}
 ---Columns of a range that a worker needs.
 M.RANGE = "id, pass, first, position, next, last, state, owner, taken, chunks, rows, looked, size, note"
 
+---The rest of a short transaction of ours has its own time: the role's statement_timeout may be that of a web request.
+M.PATIENT = "{set_config}('statement_timeout', '60s', true) as patient"
+
 ---A range may be taken: nobody has it, or its owner is gone, or has not moved it for 15 s. Whether it is really free is
 ---decided by the lock on its row alone.
 M.FREE = [[

@@ -31,7 +31,8 @@ local MOST_TAKEN <const> = 5
 ---Keys that a split reads at most.
 local MOST_KEYS <const> = 1000000
 
-local LOCK <const> = "select state, reason, pass, last, barrier, keeps from %s where name {=} $1 for no key update"
+local LOCK <const> = "select state, reason, pass, last, barrier, keeps, " .. parts.PATIENT
+    .. " from %s where name {=} $1 for no key update"
 
 local PICK <const> = [[
 update %s r set owner = :me, pid = {pg_backend_pid}(), backend_start = %s, claimed = {clock_timestamp}(),
@@ -157,7 +158,7 @@ end
 
 local function split_one(tx, store, id)
     local sql <const> = texts_of(store)
-    tx:query(catalog.sql "select {set_config}('lock_timeout', '2s', true)")
+    tx:query(catalog.sql("select {set_config}('lock_timeout', '2s', true), " .. parts.PATIENT))
     local range <const> = tx:one(sql.look, id)
     if not range or range.state ~= "open" or not range.next then return nil end
     local found <const> = store.bounds:cut(tx, range.next, range.last, keys_of(range))

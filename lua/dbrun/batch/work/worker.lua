@@ -266,6 +266,9 @@ local function reconnect(worker, e)
     worker:wait("connection", math.min(2, 0.1 * 2 ^ math.min(worker.tries, 5)) * (0.5 + 0.5 * math.random()))
 end
 
+--- Conflicts in a row outside of a chunk, of which the last is said.
+local SAID <const> = 20
+
 local function handle(worker, e)
     local verdict <const> = classify.of(e)
     local in_chunk <const> = worker.backend ~= nil
@@ -275,6 +278,8 @@ local function handle(worker, e)
         worker.committing = nil
         return conflict(worker, e)
     elseif verdict == "conflict" then
+        worker.refused = (worker.refused or 0) + 1
+        if worker.refused % SAID == 0 then worker.run:retries(worker, e) end
         return worker:wait("conflict", 0.05 + 0.1 * math.random())
     elseif verdict == "connection" then
         if in_chunk and ends_search(worker) then return worker.run:fail(worker, in_chunk_of(worker, e)) end
@@ -374,7 +379,7 @@ local function work(worker)
                 task.sleep(0.3 * math.random()) -- workers begin a little apart
             end
             local ok <const>, more <const> = pcall(step, worker)
-            if ok then worker.down, worker.tries = nil, nil end -- the server has answered
+            if ok then worker.down, worker.tries, worker.refused = nil, nil, nil end -- the server has answered
             if not ok then
                 deal(worker, more)
             elseif more == false then
