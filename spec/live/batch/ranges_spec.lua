@@ -309,6 +309,36 @@ describe("a range", function()
     end)
 end)
 
+describe("a chunk", function()
+    it("that is set aside because it ended its workers is told, with the number of those that failed", function()
+        local course <const> = course_of(seed, 1)
+        local one <const> = course.workers[1]
+        get_range(course, one)
+        begin(course, one)
+        engine:exec "update dbrun_batch_ranges set taken = 4, owner = 'gone:1/1', pid = 0"
+        local told
+        one.store.set_aside = function(range, why, failed) told = { range.next[1], why.message, failed } end
+        local next_one <const> = engine:value "select next[1] from dbrun_batch_ranges"
+        get_range(course, one)
+        assert.same({ next_one, "its worker ended 5 times", 1 }, told)
+        for _, w in ipairs(course.workers) do w.conn:release() end
+        course.watch:release()
+    end)
+
+    it("whose COMMIT had no answer is known to be done when it was the range's last, too", function()
+        local course <const> = course_of(seed, 1)
+        local one <const> = course.workers[1]
+        engine:query("update dbrun_batch_ranges set next = last")
+        get_range(course, one)
+        begin(course, one)
+        mark(course, one, one.rows)
+        local range <const>, ended <const> = take.again(one.conn, one.store, one.claim)
+        assert.same({ nil, true }, { range, ended })
+        for _, w in ipairs(course.workers) do w.conn:release() end
+        course.watch:release()
+    end)
+end)
+
 describe("what is done between chunks", function()
     it("has its own time, whatever the role's statement_timeout is", function()
         local course <const> = course_of(seed, 1)

@@ -54,7 +54,7 @@ local function workers_of(ranges, processes, now)
         if range.state == "open" and range.owner then
             local start <const> = processes[range.pid]
             list[#list + 1] = {
-                owner = range.owner, range = range.id, chunk = range.chunks + 1, pid = range.pid,
+                owner = range.owner:gsub("%.%x+$", ""), range = range.id, chunk = range.chunks + 1, pid = range.pid,
                 since = math.max(0, now - (M.epoch(range.moved) or now)), waiting = range.waiting,
                 here = start ~= nil and (start == true or start == range.backend_start),
                 size = range.size, durations = range.durations or {}, sizes = range.sizes or {},

@@ -6,7 +6,8 @@ local M = {}
 
 local FAILED <const> = [[
 insert into %s (job, pass, first, position, next, last, state, error)
-select job, pass, position, position, null, next, 'failed', :error::jsonb from %s where id {=} :id]]
+select job, pass, position, position, null, next, 'failed',
+       :error::jsonb {||} {jsonb_build_object}('at', {clock_timestamp}()) from %s where id {=} :id]]
 
 local PASSED <const> = [[
 update %s set position = next, next = null, taken = 0, owner = case when :release then null else owner end,
@@ -22,9 +23,7 @@ update %s set position = next, next = null, taken = 0, owner = case when :releas
 ---@return integer failed ranges of the job
 function M.in_transaction(tx, store, range, why, release)
     local ranges <const> = store.place.ranges
-    local note <const> = { at = os.date "!%Y-%m-%dT%H:%M:%SZ" }
-    for key, value in pairs(why) do note[key] = value end
-    tx:query(catalog.sql(FAILED:format(ranges, ranges)), { id = range.id, error = require("dbrun.db").json(note) })
+    tx:query(catalog.sql(FAILED:format(ranges, ranges)), { id = range.id, error = require("dbrun.db").json(why) })
     tx:query(catalog.sql(PASSED:format(ranges)), { id = range.id, release = release })
     return tx:value(catalog.sql(
         ("select {count}(*) from %s where job {=} $1 and state {=} 'failed'"):format(ranges)), store.name)

@@ -24,7 +24,8 @@ local M = {}
 ---@field place dbrun.batch.Place
 ---@field name string of the job
 ---@field bounds dbrun.batch.Bounds
----@field me string owner: "host:pid/worker"
+---@field me string owner: "host:pid/worker.token"
+---@field set_aside? fun(range: dbrun.batch.Range, why: table, failed: integer) told of what take and again set aside
 
 ---How often a chunk is begun again after its worker was lost.
 local MOST_TAKEN <const> = 5
@@ -85,6 +86,8 @@ local OPEN <const> = "select {count}(*) from %s where job {=} $1 and pass {=} $2
 
 local HOLDS <const> = "select 1 from %s where id {=} $1 and owner {=} $2 and state {=} 'open'"
 
+local ENDED <const> = "select 1 from %s where id {=} $1 and owner {=} $2 and state {=} 'done'"
+
 local LOOK <const> = "select %s from %s where id {=} $1 for no key update"
 
 local function texts_of(store)
@@ -98,6 +101,7 @@ local function texts_of(store)
                 parts.by_name("a.waited", "b.waited", "sum"), parts.by_name("a.note", "b.note", "max"))),
             open = catalog.sql(OPEN:format(ranges)),
             candidates = catalog.sql(CANDIDATES:format(ranges)),
+            ended = catalog.sql(ENDED:format(ranges)),
             holds = catalog.sql(HOLDS:format(ranges)),
             look = catalog.sql(LOOK:format(parts.RANGE, ranges)),
             cut = catalog.sql(CUT:format(ranges)),
@@ -109,17 +113,25 @@ local function texts_of(store)
     return store.take_sql
 end
 
-local function pick(tx, store, pass)
+---Sets the chunk aside that ended its workers.
+---@return table aside for tell
+local function give_up(tx, store, range)
+    local why <const> = { message = ("its worker ended %d times"):format(MOST_TAKEN), attempts = MOST_TAKEN }
+    return { range, why, set_aside.in_transaction(tx, store, range, why, true) }
+end
+
+---Tells what was set aside, when it is committed.
+local function tell(store, list)
+    for _, aside in ipairs(store.set_aside and list or {}) do store.set_aside(table.unpack(aside)) end
+end
+
+local function pick(tx, store, pass, aside)
     local sql <const> = texts_of(store)
     local range
     repeat
         range = tx:one(sql.pick, { me = store.me, job = store.name, pass = pass })
         local hopeless <const> = range and range.taken >= MOST_TAKEN
-        if hopeless then
-            set_aside.in_transaction(tx, store, range, {
-                message = ("its worker ended %d times"):format(MOST_TAKEN), attempts = MOST_TAKEN,
-            }, true)
-        end
+        if hopeless then aside[#aside + 1] = give_up(tx, store, range) end
     until not hopeless
     return range
 end
@@ -132,7 +144,8 @@ end
 ---@return "range"|"split"|"wait"|"again"|"paused"|"stopped"|"cancelled"|"done" what
 ---@return any value the range; the job's row for "split"; why, for "wait", "paused" and "stopped"
 function M.take(conn, store, advance)
-    return conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
+    local aside <const> = {}
+    local what <const>, value <const> = conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
         local sql <const> = texts_of(store)
         local job <const> = tx:one(sql.lock, store.name)
         if not job then
@@ -140,13 +153,15 @@ function M.take(conn, store, advance)
         elseif job.state ~= "running" then
             return job.state, job.reason
         end
-        local range <const> = pick(tx, store, job.pass)
+        local range <const> = pick(tx, store, job.pass, aside)
         for _ = 1, 2 do tx:query(sql.merge, store.name, job.pass) end
         if range then return "range", range end
         local open <const> = tx:value(sql.open, store.name, job.pass)
         if open > 0 then return "split", job end
         return advance(tx, job)
     end)
+    tell(store, aside)
+    return what, value
 end
 
 ---Keys that the owner keeps, twice: a hundred of its chunks.
@@ -194,18 +209,21 @@ end
 ---@param claim dbrun.batch.Range as the lost chunk was claimed
 ---@return dbrun.batch.Range? nil when another worker has the range now; its position has moved when the chunk was
 ---committed after all
+---@return boolean ended the chunk was committed after all, and was the range's last
 function M.again(conn, store, claim)
-    return conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
+    local aside <const>, ended = {}, nil
+    local again <const> = conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
         local range <const> = tx:one(texts_of(store).again,
             { id = claim.id, me = store.me, position = claim.position or core.null })
         if range and range.taken >= MOST_TAKEN then
-            set_aside.in_transaction(tx, store, range, {
-                message = ("its worker ended %d times"):format(MOST_TAKEN), attempts = MOST_TAKEN,
-            }, true)
+            aside[1] = give_up(tx, store, range)
             return nil
         end
+        ended = not range and tx:one(texts_of(store).ended, claim.id, store.me) ~= nil
         return range
     end)
+    tell(store, aside)
+    return again, ended or false
 end
 
 ---Has the worker the range still? While its row is locked, the claim does not tell.

@@ -145,6 +145,10 @@ function M.open(run, opts)
     return closing
 end
 
+--- Containers of one name have the same numbers of processes: the name of a worker needs something more.
+local TOKEN <const> = catalog.sql [[
+select {left}({md5}({concat}({random}(), {clock_timestamp}(), {pg_backend_pid}())), 6)]]
+
 ---@param run dbrun.batch.Run
 ---@param opts dbrun.batch.RunOptions
 ---@param engine dbrun.Engine
@@ -157,6 +161,7 @@ function M.prepare(run, opts, engine)
     require("dbrun.target").check(conn, type(definition.engine) == "string" and definition.engine
         or require("dbrun.config").async_database_url, opts.target)
     check_server(conn)
+    run.token = conn:value(TOKEN)
     run.optional = settings.optional(conn)
     local place <const> = schema.ensure(conn)
     if is_over(run, conn, place) then

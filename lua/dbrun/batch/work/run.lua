@@ -30,6 +30,7 @@ local M = {}
 ---@field store dbrun.batch.Store without `me`
 ---@field engine dbrun.Engine
 ---@field me string "host:pid"
+---@field token string tells it from another process with the same host and pid
 ---@field values table<string, any> in force
 ---@field state? string of the job, as it was last seen
 ---@field reason? string

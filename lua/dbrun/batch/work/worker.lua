@@ -34,11 +34,29 @@ Worker.__index = Worker
 ---@param number integer
 ---@return dbrun.batch.Worker
 function M.new(run, number)
-    local store <const> = setmetatable({ me = ("%s/%d"):format(run.me, number) }, { __index = run.store })
-    return setmetatable({
+    local me <const> = ("%s/%d.%s"):format(run.me, number, run.token)
+    local store <const> = setmetatable({ me = me }, { __index = run.store })
+    local self <const> = setmetatable({
         number = number, run = run, store = store, definition = run.definition, values = run.values,
         work = run.work_of(number), size = sizes.new(run.values), pace = pace.new(task.now()), waited = {},
     }, Worker)
+    store.set_aside = function(range, why, failed) self:set_aside(range, why, failed) end
+    return self
+end
+
+---A chunk was set aside: said, and too many stop the job.
+---@param range dbrun.batch.Range with the bounds of the chunk
+---@param why table
+---@param failed integer failed ranges of the job
+function Worker:set_aside(range, why, failed)
+    local run <const>, most <const> = self.run, self.values.max_failed
+    run:set_aside(self, range, why)
+    if failed <= most then return end
+    run:fail(self, errors.new {
+        kind = "query", message = ("%d %s failed, and max_failed is %d"):format(failed,
+            failed == 1 and "range" or "ranges", most),
+        hint = "dbrun batch errors " .. self.store.name .. " shows them",
+    })
 end
 
 ---Settings of the transaction of each chunk.
@@ -106,13 +124,13 @@ end
 local function recover(worker)
     local lost <const> = worker.lost
     connect(worker)
-    local range <const> = take.again(worker.conn, worker.store, lost)
+    local range <const>, ended <const> = take.again(worker.conn, worker.store, lost)
     worker.lost = nil
     worker.range = range and range.state == "open" and range or nil
     local committing <const> = worker.committing
     worker.committing = nil
-    if committing and range
-        and table.concat(range.position or {}, "\0") == table.concat(committing.claim.next, "\0") then
+    if committing and (ended or range
+        and table.concat(range.position or {}, "\0") == table.concat(committing.claim.next, "\0")) then
         worker.run:did(worker, {
             what = "done", rows = committing.rows, chunk = committing.chunk, claim = committing.claim, seconds = 0,
         })
@@ -230,15 +248,7 @@ local function bad_row(worker, e)
         sqlstate = e.sqlstate, message = e.message, detail = e.detail, key = key, attempts = attempts,
     }
     local failed <const> = set_aside.fail(worker.conn, worker.store, claim, why)
-    if not failed then return end -- another worker has the range now
-    run:set_aside(worker, claim, why)
-    if failed > worker.values.max_failed then
-        run:fail(worker, errors.new {
-            kind = "query", message = ("%d ranges failed, and max_failed is %d"):format(failed,
-                worker.values.max_failed),
-            hint = "dbrun batch errors " .. worker.store.name .. " shows them",
-        })
-    end
+    if failed then worker:set_aside(claim, why, failed) end -- else another worker has the range now
 end
 
 --- How often a search for a chunk may lose its connection.
