@@ -10,8 +10,8 @@ local M = {}
 local ORDER <const> = {
     "start", "install", "options", "prompt", "prompt-commands", "sql", "redis-command", "results", "table", "csv",
     "postgres", "types", "transactions", "copy", "pools", "redis", "redis-servers", "tasks", "config", "migrate",
-    "lint", "dbmate", "import", "seed", "verify", "expect", "stack", "batch", "batch-signals", "scripts", "maintenance",
-    "log", "testing", "dry-run", "trace", "modules", "errors", "night", "speed", "lua5.4",
+    "lint", "dbmate", "import", "seed", "verify", "expect", "stack", "batch", "batch-signals", "batch-partitions",
+    "scripts", "maintenance", "log", "testing", "dry-run", "trace", "modules", "errors", "night", "speed", "lua5.4",
 }
 
 ---The names of the chapters in the order of the manual.

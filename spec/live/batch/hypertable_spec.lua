@@ -109,10 +109,8 @@ describe("a batch on a hypertable", function()
 
     it("walks one chunk as a table", function()
         local chunk <const> = engine:value "select show_chunks::text from show_chunks('m') order by 1 limit 1"
-        assert.equal(100, run({
-            table = chunk, as = "c", run = ("update %s as c set n = 1 where :chunk"):format(chunk),
-        })
-            .rows)
+        local sql <const> = ("update %s as c set n = 1 where :chunk"):format(chunk)
+        assert.equal(100, run({ table = chunk, as = "c", run = sql }).rows)
         assert.equal("0: 900, 1: 100", counted())
     end)
 

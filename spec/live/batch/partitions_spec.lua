@@ -48,8 +48,7 @@ describe("a batch on a partitioned table", function()
     end
 
     local function refused(options)
-        options.name, options.table = "j", options.table or "t"
-        options.run = options.run or "delete from t where :chunk"
+        options.name, options.table, options.run = "j", "t", "delete from t where :chunk"
         local conn <close> = engine:acquire()
         local ok <const>, e <const> = pcall(walks.open, conn, define.of("run", options))
         assert.is_false(ok)

@@ -7,8 +7,7 @@ local M = {}
 ---@class dbrun.batch.Bounds
 ---@field walk dbrun.batch.Walk
 ---@field apart boolean the table is not in the database of the state
----@field alone boolean the step is a statement of its own: the table is apart, or what reads it cannot write
----the state (Citus)
+---@field alone boolean the step is a statement of its own: the table is apart, or what reads it cannot write the state
 local Bounds = {}
 Bounds.__index = Bounds
 
