@@ -3,11 +3,6 @@
 
 #include "base/deadline.h"
 
-const struct trace_text *trace_find(struct trace *t, const struct trace_key *key)
-{
-    return trace_text_find(t->texts, key);
-}
-
 const struct trace_text *trace_keep(struct trace *t, const struct trace_key *key)
 {
     struct trace_text *x = trace_text_find(t->texts, key);

@@ -9,7 +9,7 @@
 
 enum {
     TRACE_LINES = (TRACE_TEXT_SIZE + 800) * 2, /* the lines of an event at most */
-    TRACE_RECORDS = 1024                        /* of half of them on the thread makes lines */
+    TRACE_RECORDS = 1024                       /* of half of them on the thread makes lines */
 };
 
 /* What has begun in the lane and not ended, outermost first. */

@@ -76,7 +76,7 @@ struct trace_event {
     size_t len;
     const char *file;
     int line;
-    const struct trace_text *text; /* in place of these five: from trace_keep, trace_find */
+    const struct trace_text *text; /* in place of these five: from trace_keep */
     uint32_t task;
     int conn; /* the server's process; of a pooler any number, also one below zero */
     bool has_rows;
@@ -94,8 +94,6 @@ struct trace_event {
 
 /* The text of an event that is told later; that of all others when there is no room for it. */
 const struct trace_text *trace_keep(struct trace *t, const struct trace_key *key);
-/* The same, but NULL when there is no room: then the event's end brings all of it. */
-const struct trace_text *trace_find(struct trace *t, const struct trace_key *key);
 /* The span ends now, and is told. */
 void trace_end(struct trace *t, struct trace_span *span, const struct trace_event *event);
 /* A part of the span has ended, which began with it, and the span goes on: a statement of a pipeline, the

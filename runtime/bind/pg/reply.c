@@ -91,8 +91,6 @@ int pg_statement_send(lua_State *L, struct pg_statement *st)
         return pg_statement_replied(L, st, false);
     if (st->stream && !st->describing)
         pg_machine_stream(&link->m);
-    if (st->began)
-        pg_log_sent(L, st);
     return pg_link_wait(L, link, st->engine->command_timeout, (lua_KContext)st, st->k);
 }
 

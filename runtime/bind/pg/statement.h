@@ -35,8 +35,7 @@ struct pg_statement {
     unsigned form;          /* FORM_ bits */
     uint64_t began;         /* when, for the log or the trace; 0: neither wants statements */
     struct trace_span span; /* with a trace */
-    const struct trace_text *text;
-    int nparams; /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
+    int nparams;            /* on the stack from index 3 on; 1 = engine or lease, 2 = the SQL */
     bool simple;
     int top;                        /* the stack's top before on_connect was called */
     struct pg_lease *connect_lease; /* what on_connect gets: anchored on the stack */

@@ -97,12 +97,6 @@ void pg_log_begun(struct pg_statement *st)
         pg_trace_begin(st);
 }
 
-void pg_log_sent(lua_State *L, struct pg_statement *st)
-{
-    if (st->engine->rt->trace)
-        pg_trace_sent(L, st);
-}
-
 void pg_log_statement(lua_State *L, struct pg_statement *st)
 {
     struct log_line line;

@@ -13,8 +13,6 @@ static inline bool pg_statement_is_told(const struct runtime *rt)
 
 /* The statement begins. */
 void pg_log_begun(struct pg_statement *st);
-/* It was sent, on a connection of its own. */
-void pg_log_sent(lua_State *L, struct pg_statement *st);
 /* The statement at stack index 2 has ended: st->result or st->error says how. Nothing when it did not begin
  * while the log wanted it. Does not raise. */
 void pg_log_statement(lua_State *L, struct pg_statement *st);

@@ -96,57 +96,17 @@ static const char *without_name(const char *sql, size_t *len)
     return at;
 }
 
-/* What the statement is, and where it stands. */
-static struct trace_key describe(lua_State *L, const struct pg_statement *st, enum trace_cat cat,
-                                 struct script_place *place)
-{
-    struct trace_key key = {.cat = cat, .file = place->file};
-    place->line = 0;
-    script_place(L, 1, place);
-    key.line = place->line;
-    if (st->describe_only || st->stale_only)
-        key.name = "describe";
-    else if ((key.sql = lua_tolstring(L, 2, &key.len)))
-        key.sql = without_name(key.sql, &key.len);
-    return key;
-}
-
-/* What can be done before the statement ends is done now, while the server works. */
-void pg_trace_sent(lua_State *L, struct pg_statement *st)
-{
-    struct script_place place;
-    if (!st->span.serial || st->text)
-        return;
-    struct trace_key key = describe(L, st, TRACE_POSTGRES, &place);
-    st->text = trace_find(st->engine->rt->trace, &key);
-}
-
-static struct trace_event event_of(lua_State *L, const struct pg_statement *st, bool shared,
-                                   struct script_place *place)
-{
-    const struct trace_text *x = st->text;
-    struct trace_key key = {.name = NULL};
-    if (x)
-        key = (struct trace_key){.cat = x->cat, .file = x->file, .line = x->line};
-    else
-        key = describe(L, st, shared ? TRACE_SHARED : TRACE_POSTGRES, place);
-    return (struct trace_event){.cat = key.cat,
-                                .name = key.name,
-                                .sql = key.sql,
-                                .len = key.len,
-                                .file = key.file,
-                                .line = key.line,
-                                .text = x,
-                                .task = task_id(task_current(st->engine->rt->sched))};
-}
-
 static void tell(lua_State *L, struct pg_statement *st, const struct error *e)
 {
     struct runtime *rt = st->engine->rt;
     struct script_place place;
     struct pg_link *link = link_of(st);
     bool shared = st->stage == STAGE_SHARED && st->shared;
-    struct trace_event event = event_of(L, st, shared, &place);
+    struct trace_event event = pg_traced_event(L, rt, shared ? TRACE_SHARED : TRACE_POSTGRES, &place);
+    if (st->describe_only || st->stale_only)
+        event.name = "describe";
+    else if ((event.sql = lua_tolstring(L, 2, &event.len)))
+        event.sql = without_name(event.sql, &event.len);
     if (shared)
         tell_queued(st, &event);
     uint64_t start = st->span.start;
@@ -155,7 +115,7 @@ static void tell(lua_State *L, struct pg_statement *st, const struct error *e)
     event.until = trace_resumed(rt->trace, &st->span);
     if (e)
         pg_traced_failed(&event, e);
-    else if (!st->describe_only && !st->stale_only)
+    else if (event.sql)
         pg_traced_rows(&event, st->result);
     trace_end(rt->trace, &st->span, &event);
     if (link)

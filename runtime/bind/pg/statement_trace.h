@@ -7,8 +7,6 @@
 void pg_trace_begin(struct pg_statement *st);
 /* It has a connection; `parked`: its task has waited for it. */
 void pg_trace_waited(lua_State *L, struct pg_statement *st, bool parked);
-/* It was sent, on a connection of its own. */
-void pg_trace_sent(lua_State *L, struct pg_statement *st);
 /* It has ended as st->result or st->error says. */
 void pg_trace_statement(lua_State *L, struct pg_statement *st);
 void pg_trace_cancelled(lua_State *L, struct pg_statement *st, enum error_outcome outcome);
