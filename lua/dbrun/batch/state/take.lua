@@ -145,7 +145,8 @@ end
 ---@return any value the range; the job's row for "split"; why, for "wait", "paused" and "stopped"
 function M.take(conn, store, advance)
     local aside <const> = {}
-    local what <const>, value <const> = conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
+    local opts <const> = { isolation = "read committed", read_only = false }
+    local what <const>, value <const> = conn:transaction(opts, function(tx)
         local sql <const> = texts_of(store)
         local job <const> = tx:one(sql.lock, store.name)
         if not job then

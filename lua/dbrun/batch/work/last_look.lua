@@ -29,8 +29,8 @@ function M.run(run)
         end
     end
     if ended then
-        run:tell("message", { text = "the job is done; the look for rows that came behind had to end (dbrun batch check "
-            .. run.store.name .. " looks)" })
+        run:tell("message", { text = "the job is done; the look for rows that came behind had to end (dbrun "
+            .. "batch check " .. run.store.name .. " looks)" })
         return nil
     end
     control.found(conn, run.store, found)

@@ -257,7 +257,7 @@ local function finish(run)
         opening.finish(run)
     end
     if run.over == "done" and run.definition.where and not run.keeps and run.store.bounds.walk.sql ~= false then
-        local ok <const>, what <const> = pcall(last_look.run, run)
+        local ok <const>, what <const> = pcall(look_last, run)
         if ok then return what end
         if errors.is(what, "cancelled") then error(what, 0) end
         run:tell("message", { text = "the job is done; what may have come behind is not known: " .. tostring(what) })
