@@ -396,6 +396,22 @@ describe("others", function()
         assert.same({ rows = 5000, least = 1, most = 1, sum = 5000 }, counts())
     end)
 
+    it("forget it and start another of its name: that one is left alone", function()
+        fresh(5000)
+        local other <close> = engine:acquire()
+        fails("the job 'j' was forgotten while it ran", function()
+            job({ size = 100, max = 100 }):run { on = function(event)
+                if event.what == "chunk" and event.number == 3 then
+                    jobs.cancel(other, "j")
+                    jobs.forget(other, "j")
+                    job({ run = "update t set v = 7 where :chunk" }):start()
+                end
+            end }
+        end)
+        assert.equal(300, counts().sum)
+        assert.equal("running", jobs.find(engine, "j").state)
+    end)
+
     it("cancel it", function()
         fresh(5000)
         local other <close> = engine:acquire()

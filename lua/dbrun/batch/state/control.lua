@@ -1,6 +1,7 @@
 --- What a process reads and writes of its job beside the chunks, once a second, on its control connection.
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
+local parts = require "dbrun.batch.state.sql"
 
 local M = {}
 
@@ -12,14 +13,15 @@ select j.state, j.reason, j.set_values::text as set_values, j.keeps, j.pass, x.w
                   and r.moved {>} ({clock_timestamp}() {-} interval '30 seconds')) as workers,
               {sum}(r.looked) filter (where r.pass {=} j.pass) as looked, {sum}(r.rows) as rows
          from %s r where r.job {=} j.name) x
- where j.name {=} $1]]
+ where j.name {=} $1]] .. parts.THE_SAME:format("$2", "$2")
 
 ---@param conn table
 ---@param store dbrun.batch.Store
 ---@return table? job {state, reason, set_values, workers, keeps, pass, looked, rows};
 ---nil: forgotten
 function M.read(conn, store)
-    return conn:one(catalog.sql(READ:format(store.place.jobs, store.place.ranges)), store.name)
+    return conn:one(catalog.sql(READ:format(store.place.jobs, store.place.ranges)), store.name,
+        store.started or core.null)
 end
 
 local WAITING <const> = [[
@@ -60,6 +62,7 @@ end
 
 local STOP <const> = [[
 update %s set state = :state, reason = :reason where name {=} :name and state {=} 'running']]
+    .. parts.THE_SAME:format(":started", ":started")
 
 ---Stops or pauses the job on behalf of this process.
 ---@param conn table
@@ -69,7 +72,7 @@ update %s set state = :state, reason = :reason where name {=} :name and state {=
 function M.halt(conn, store, state, reason)
     local jobs <const> = require "dbrun.batch.state.jobs"
     local n <const> = conn:query(catalog.sql(STOP:format(store.place.jobs)),
-        { state = state, reason = reason, name = store.name }).affected
+        { state = state, reason = reason, name = store.name, started = store.started or core.null }).affected
     if n > 0 then jobs.event(conn, store.name, state, reason, store.place) end
 end
 

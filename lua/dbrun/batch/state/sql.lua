@@ -4,6 +4,10 @@ local M = {}
 ---Columns of a range that a worker needs.
 M.RANGE = "id, pass, first, position, next, last, state, owner, taken, chunks, rows, looked, size, note"
 
+---The job that a process works on, and not one that was started under its name when it had been forgotten. It follows
+---a comparison of names; its parameter is the start of the store, or NULL.
+M.THE_SAME = " and (%s::timestamp with time zone is null or started {=} %s)"
+
 ---The rest of a short transaction of ours has its own time: the role's statement_timeout may be that of a web request.
 M.PATIENT = "{set_config}('statement_timeout', '60s', true) as patient"
 

@@ -25,6 +25,7 @@ local M = {}
 ---@field name string of the job
 ---@field bounds dbrun.batch.Bounds
 ---@field me string owner: "host:pid/worker.token"
+---@field started? string when the job was started: another of its name is not this one
 ---@field set_aside? fun(range: dbrun.batch.Range, why: table, failed: integer) told of what take and again set aside
 
 ---How often a chunk is begun again after its worker was lost.
@@ -33,7 +34,7 @@ local MOST_TAKEN <const> = 5
 local MOST_KEYS <const> = 1000000
 
 local LOCK <const> = "select state, reason, pass, last, barrier, keeps, " .. parts.PATIENT
-    .. " from %s where name {=} $1 for no key update"
+    .. " from %s where name {=} $1" .. parts.THE_SAME:format("$2", "$2") .. " for no key update"
 
 local PICK <const> = [[
 update %s r set owner = :me, pid = {pg_backend_pid}(), backend_start = %s, claimed = {clock_timestamp}(),
@@ -148,7 +149,7 @@ function M.take(conn, store, advance)
     local opts <const> = { isolation = "read committed", read_only = false }
     local what <const>, value <const> = conn:transaction(opts, function(tx)
         local sql <const> = texts_of(store)
-        local job <const> = tx:one(sql.lock, store.name)
+        local job <const> = tx:one(sql.lock, store.name, store.started or core.null)
         if not job then
             errors.fail("usage", ("the job '%s' was forgotten while it ran"):format(store.name))
         elseif job.state ~= "running" then

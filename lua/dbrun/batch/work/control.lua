@@ -64,7 +64,7 @@ local function look(run, conn)
     run:tell("look", { looked = job.looked, rows = job.rows, workers = job.workers, pass = job.pass })
     run:configure(job.set_values)
     run.closed = run.hours and define.hours.open(run.hours, conn) or nil
-    if job.state == "stopped" or job.state == "cancelled" then return run:ended(job.state, job.reason) end
+    if job.state == "stopped" or job.state == "cancelled" or job.state == "done" then return run:ended(job.state, job.reason) end
     look_at_health(run, conn)
     show_wait(run, conn)
 end

@@ -188,6 +188,7 @@ function M.prepare(run, opts, engine)
     })
     run.row, run.state, run.reason, run.keeps = row, row.state, row.reason, row.keeps
     if definition.source_engine then run.keeps = true end -- a copy leaves what it reads as it is
+    run.store.started = row.started
     run.store.bounds.values = define.named(definition, { started = row.started })
     run.work_of = work_of(run, walk, engine)
     local totals <const> = jobs.totals(conn, definition.name)
