@@ -166,6 +166,20 @@ describe("where", function()
         assert.same({ rows = 3000, least = 0, most = 1, sum = 1500 }, counts())
     end)
 
+    it("is walked again when run has left some of its rows", function()
+        fresh(300)
+        local pass = 0
+        local ended <const> = run { where = "n = 0", run = function(tx, chunk)
+            if not chunk.first then pass = pass + 1 end
+            return tx:query("update t set n = n + 1 where id = any ($1) and (id % 3 = 0 or $2::int = 2)", (function()
+                local ids <const> = {}
+                for i, row in ipairs(chunk:rows "id") do ids[i] = row.id end
+                return ids
+            end)(), pass).affected
+        end }
+        assert.same({ false, 300, 0 }, { ended.keeps, ended.rows, ended.found })
+    end)
+
     it("waits for transactions that were open at the start, and names one", function()
         fresh(1000)
         local conn <close> = engine:acquire()

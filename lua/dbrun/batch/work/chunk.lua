@@ -52,7 +52,10 @@ local function ask_keeps(worker, conn, chunk, rows)
     local still <const> = conn:value(
         STILL:format(walk.relation, walk.alias, define.condition(worker.definition, walk, chunk.open, true)),
         worker.store.bounds:with { after = chunk.after, upto = chunk.upto })
-    run.keeps = still >= rows -- fewer have come meanwhile
+    -- Rows that fit before and still do: those that run has changed, or those that it has left. Others may have changed
+    -- some meanwhile.
+    local fitted <const> = worker.fits
+    if fitted then run.keeps = still > fitted - rows / 2 else run.keeps = still >= rows end
     run.keeps_new = true
 end
 
@@ -87,6 +90,7 @@ local function mark(worker, conn, claim, done)
     if by_where and row.looked > 0 then worker.share = row.fits / row.looked end
     worker.wanted, worker.keys = size, not by_where and step_size or nil
     worker.passed = row.fits > 0 and row.looked or 0
+    worker.fits = by_where and row.fits or nil
     return row
 end
 

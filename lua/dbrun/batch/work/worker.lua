@@ -139,7 +139,7 @@ end
 
 ---What the last step found says nothing about another range's next chunk.
 local function forget_step(worker)
-    worker.wanted, worker.keys, worker.passed = nil, nil, nil
+    worker.wanted, worker.keys, worker.passed, worker.fits = nil, nil, nil, nil
 end
 
 ---A range to work on. Returns false when the worker is to end.
@@ -240,6 +240,7 @@ local function bad_row(worker, e)
     local key
     if on_error == "split" then
         worker.size:conflict()
+        forget_step(worker)
         local how <const> = set_aside.halve(worker.conn, worker.store, claim, worker.values.look)
         if how ~= "single" then return end
         key = claim.next
