@@ -52,6 +52,8 @@ local function show_wait(run, conn)
     if state.waiting(conn, run.store, why, owners(run)) >= ranges then run.shown = reason end
 end
 
+local ENDED <const> = { stopped = true, cancelled = true, done = true }
+
 local function look(run, conn)
     local job <const> = state.read(conn, run.store)
     if not job then
@@ -64,7 +66,7 @@ local function look(run, conn)
     run:tell("look", { looked = job.looked, rows = job.rows, workers = job.workers, pass = job.pass })
     run:configure(job.set_values)
     run.closed = run.hours and define.hours.open(run.hours, conn) or nil
-    if job.state == "stopped" or job.state == "cancelled" or job.state == "done" then return run:ended(job.state, job.reason) end
+    if ENDED[job.state] then return run:ended(job.state, job.reason) end
     look_at_health(run, conn)
     show_wait(run, conn)
 end
