@@ -241,16 +241,16 @@ describe("a server that is lost", function()
         local other <close> = engine:acquire()
         local lost = 0
         local ended <const> = job({ follow = true, engine = address }):run {
-            reconnect = 0.5, seconds = 20, on = function(event)
+            reconnect = 1, seconds = 20, on = function(event)
                 if event.what == "retry" then
                     lost = lost + 1
                 elseif event.what == "wait" then
                     task.spawn(function()
-                        for _ = 1, 2 do
+                        repeat
                             other:query [[select pg_terminate_backend(pid) from pg_stat_activity
                                            where application_name like 'dbrun batch j%']]
-                            task.sleep(1.2)
-                        end
+                            task.sleep(1.3)
+                        until lost >= 2
                         jobs.cancel(other, "j")
                     end)
                 end
