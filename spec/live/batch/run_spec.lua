@@ -387,6 +387,37 @@ describe("others", function()
         assert.equal("done", ended.state)
     end)
 
+    it("that wait too long for a chunk end it; it is halved and done", function()
+        fresh(400)
+        local waited, text
+        local other <const> = task.spawn(function()
+            pg.eventually(10, function()
+                return engine:value "select count(*) from pg_stat_activity where query = 'select pg_sleep(20)'" == 1
+            end)
+            local began <const> = task.now()
+            engine:exec "update t set v = 1 where id = 1"
+            waited = task.now() - began
+        end)
+        local first = true
+        local ended <const> = job({
+            timeout = 30, throttle = { blocked = 0.3 },
+            run = function(tx, chunk)
+                local rows <const> = tx:query("update t set n = n + 1 where id > $1 and id <= $2", chunk.first or 0,
+                    chunk.last).affected
+                if first then
+                    first = false
+                    tx:query "select pg_sleep(20)"
+                end
+                return rows
+            end,
+        }):run { on = function(event) if event.what == "retry" then text = event.text end end }
+        other:join()
+        assert.match("waits .* for a lock of ours", text)
+        assert.is_true(waited < 10)
+        assert.same({ "done", 400 }, { ended.state, ended.rows })
+        assert.same({ rows = 400, least = 1, most = 1, sum = 400 }, counts())
+    end)
+
     it("pause it and set its values while it runs", function()
         fresh(5000)
         local other <close> = engine:acquire()

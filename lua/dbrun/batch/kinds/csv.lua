@@ -29,7 +29,9 @@ end
 ---The SHA-256 of the file, by a program of the system: a large file does not stop the tasks of this one.
 local function hash_of(path, stat)
     local before <const> = known[path]
-    if before and before.size == stat.size and before.mtime == stat.mtime then return before.sha256 end
+    if before and before.settled and before.size == stat.size and before.mtime == stat.mtime then
+        return before.sha256
+    end
     local result <const> = process.run {
         "sha256sum", stdin_from = { file = path }, stderr = "capture", dry_run = "run",
     }
@@ -37,7 +39,8 @@ local function hash_of(path, stat)
     if not sha256 then
         errors.fail("io", ("cannot read '%s': %s"):format(path, (result.stderr:gsub("%s+$", ""))))
     end
-    known[path] = { size = stat.size, mtime = stat.mtime, sha256 = sha256 }
+    -- A file that was written a moment ago may change again without another time.
+    known[path] = { size = stat.size, mtime = stat.mtime, sha256 = sha256, settled = os.time() - stat.mtime > 2 }
     return sha256
 end
 

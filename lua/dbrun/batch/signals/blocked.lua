@@ -44,13 +44,22 @@ local function ours(holders, pids)
     return nil
 end
 
+---Without workers of batches: one that is to split the range of another waits for its chunk.
+local function others(rows)
+    local list <const> = {}
+    for _, row in ipairs(rows) do
+        if not (row.application or ""):find "^dbrun batch " then list[#list + 1] = row end
+    end
+    return list
+end
+
 ---@param answer dbrun.batch.Answer
 ---@param look dbrun.batch.Look
 ---@param limit number
 ---@return dbrun.batch.Reading
 function Blocked:read(answer, look, limit)
     local since <const>, list <const>, longest = {}, {}, nil
-    for _, row in ipairs(answer.blocked or {}) do
+    for _, row in ipairs(others(answer.blocked or {})) do
         local pid <const> = ours(row.holders, look.pids)
         since[row.pid] = self.since[row.pid] or look.now
         local waited <const> = math.max(row.waited or 0, look.now - since[row.pid])

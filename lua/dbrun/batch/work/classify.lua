@@ -28,8 +28,8 @@ end
 ---@return dbrun.batch.Verdict
 function M.of(e)
     if not errors.is(e) then return "stop" end
-    if e.kind == "cancelled" then return "cancelled" end
     local state <const> = e.sqlstate
+    if e.kind == "cancelled" and not state then return "cancelled" end -- 57014: a statement alone was cancelled
     if not state then
         if e.kind == "timeout" then return "conflict" end
         return (e.kind == "connect" or e.kind == "pool") and "connection" or "stop"

@@ -83,7 +83,7 @@ function M.loop(run)
             look(run, conn)
         end)
         if not ok then
-            if errors.is(e, "cancelled") then error(e, 0) end
+            if errors.is(e, "cancelled") and not e.sqlstate then error(e, 0) end
             if conn then pcall(conn.release, conn) end
             conn = nil
             local verdict <const> = classify.of(e)
