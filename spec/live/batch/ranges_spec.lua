@@ -190,7 +190,8 @@ local BETWEEN <const> = {
     forget = function(_, w) w.range = nil end,
     vanish = vanish,
     stay_long = function()
-        engine:exec "update dbrun_batch_ranges set moved = moved - interval '20 s' where state = 'open'"
+        engine:exec [[update dbrun_batch_ranges set moved = moved - interval '20 s' where id in (
+            select id from dbrun_batch_ranges where state = 'open' for no key update skip locked)]]
     end,
 }
 local SELDOM <const> = { "release", "forget", "vanish", "stay_long" }
