@@ -156,6 +156,20 @@ describe("where", function()
         assert.same({ 0, 3001 }, { ended.found, ended.rows })
     end)
 
+    it("is done by a role whose transactions are read-only by default", function()
+        fresh(1000)
+        run({ where = "n = 0" }, { limit = 100 }) -- makes the tables
+        local url <const> = servers.shared_postgres():address {
+            database = engine:value "select current_database()",
+            params = { options = "-c default_transaction_read_only=on" },
+        }
+        assert.same({ "done", 900 }, (function()
+            local ended <const> = run({ where = "n = 0", engine = url })
+            return { ended.state, ended.rows }
+        end)())
+        assert.same({ rows = 1000, least = 1, most = 1, sum = 1000 }, counts())
+    end)
+
     it("that still holds afterwards is not walked twice", function()
         fresh(3000)
         local ended <const> = run { where = "id % 2 = 0" }

@@ -5,6 +5,9 @@ local parts = require "dbrun.batch.state.sql"
 
 local M = {}
 
+---Said, because a role may have default_transaction_read_only.
+local WRITES <const> = { isolation = "read committed", read_only = false }
+
 local READ <const> = [[
 select j.state, j.reason, j.set_values::text as set_values, j.keeps, j.pass, x.workers,
        coalesce(x.looked, 0)::bigint as looked, coalesce(x.rows, 0)::bigint as rows
@@ -36,14 +39,16 @@ update %s r set waiting = $2 from free where r.id {=} free.id]]
 ---@param owners string[]
 ---@return integer written ranges
 function M.waiting(conn, store, why, owners)
-    return conn:query(catalog.sql(WAITING:format(store.place.ranges, store.place.ranges)), store.name,
-        why or core.null, owners).affected
+    return conn:transaction(WRITES, function(tx)
+        return tx:query(catalog.sql(WAITING:format(store.place.ranges, store.place.ranges)), store.name,
+            why or core.null, owners).affected
+    end)
 end
 
 local KEEPS <const> = "update %s set keeps = $2 where name {=} $1 and keeps is null"
 
 ---Notes whether `where` still holds for rows after `run`: then a second pass would do them again.
----@param conn table
+---@param conn table in the transaction of the chunk
 ---@param store dbrun.batch.Store
 ---@param keeps boolean
 function M.keeps(conn, store, keeps)
@@ -57,7 +62,9 @@ local FOUND <const> = "update %s set found = $2 where name {=} $1"
 ---@param store dbrun.batch.Store
 ---@param found integer
 function M.found(conn, store, found)
-    conn:query(catalog.sql(FOUND:format(store.place.jobs)), store.name, found)
+    conn:transaction(WRITES, function(tx)
+        tx:query(catalog.sql(FOUND:format(store.place.jobs)), store.name, found)
+    end)
 end
 
 local STOP <const> = [[
@@ -71,9 +78,11 @@ update %s set state = :state, reason = :reason where name {=} :name and state {=
 ---@param reason string
 function M.halt(conn, store, state, reason)
     local jobs <const> = require "dbrun.batch.state.jobs"
-    local n <const> = conn:query(catalog.sql(STOP:format(store.place.jobs)),
-        { state = state, reason = reason, name = store.name, started = store.started or core.null }).affected
-    if n > 0 then jobs.event(conn, store.name, state, reason, store.place) end
+    conn:transaction(WRITES, function(tx)
+        local n <const> = tx:query(catalog.sql(STOP:format(store.place.jobs)),
+            { state = state, reason = reason, name = store.name, started = store.started or core.null }).affected
+        if n > 0 then jobs.event(tx, store.name, state, reason, store.place) end
+    end)
 end
 
 return M

@@ -243,7 +243,9 @@ end
 ---@param id integer
 ---@param pause? number seconds
 function M.release(conn, store, id, pause)
-    conn:query(texts_of(store).release, { id = id, me = store.me, pause = pause or 0.0 })
+    conn:transaction({ isolation = "read committed", read_only = false }, function(tx)
+        tx:query(texts_of(store).release, { id = id, me = store.me, pause = pause or 0.0 })
+    end)
 end
 
 return M

@@ -1,5 +1,6 @@
 --- One chunk: a READ COMMITTED transaction that locks the range's row, does the work between two bounds, and moves the
 --- position. Three round trips for one statement, one commit.
+local control = require "dbrun.batch.state.control"
 local chunks = require "dbrun.batch.state.chunk"
 local define = require "dbrun.batch.define"
 local guarded = require "dbrun.batch.state.guarded"
@@ -44,7 +45,8 @@ end
 
 local STILL <const> = "select pg_catalog.count(*) from %s as %s where %s"
 
----Does `where` still hold for rows of the chunk, which were just done? Asked once in a job.
+---Does `where` still hold for rows of the chunk, which were just done? Asked once in a job, and noted in its row.
+---@return boolean? keeps nil: it was not asked
 local function ask_keeps(worker, conn, chunk, rows)
     local run <const> = worker.run
     if not worker.definition.where or run.keeps ~= nil or rows == 0 or worker.store.bounds.apart then return end
@@ -55,8 +57,10 @@ local function ask_keeps(worker, conn, chunk, rows)
     -- Rows that fit before and still do: those that run has changed, or those that it has left. Others may have changed
     -- some meanwhile.
     local fitted <const> = worker.fits
-    if fitted then run.keeps = still > fitted - rows / 2 else run.keeps = still >= rows end
-    run.keeps_new = true
+    local keeps
+    if fitted then keeps = still > fitted - rows / 2 else keeps = still >= rows end
+    control.keeps(conn, worker.store, keeps) -- with the rows: no other worker can begin a second pass without it
+    return keeps
 end
 
 ---So many rows in a stretch are worth a chunk that is not counted before.
@@ -98,7 +102,7 @@ local function do_chunk(worker, conn, claim, began)
     local chunk <const> = chunk_of(worker, claim)
     worker.chunk = chunk
     local rows <const>, note <const> = guarded.run(conn, worker.values.timeout, worker.work, chunk)
-    ask_keeps(worker, conn, chunk, rows)
+    local keeps <const> = ask_keeps(worker, conn, chunk, rows)
     local seconds <const> = task.now() - began
     local wanted <const> = worker.wanted or worker.size.rows
     worker.size:done(rows, wanted, seconds + (worker.tail or 0), worker.run:may_grow())
@@ -107,6 +111,7 @@ local function do_chunk(worker, conn, claim, began)
     worker.committing = { claim = claim, chunk = chunk, rows = rows }
     local row <const> = mark(worker, conn, claim, { rows = rows, keys = keys, seconds = seconds, note = note })
     worker.committing = nil
+    if keeps ~= nil then worker.run.keeps = keeps end
     return {
         what = "done", rows = rows, seconds = task.now() - began, chunk = chunk, claim = claim,
         keys = keys, ended = row.state ~= "open", overhead = worker.claimed + worker.tail,

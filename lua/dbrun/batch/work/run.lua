@@ -181,10 +181,6 @@ function Run:did(worker, outcome)
         attempt = chunk.attempt, first = chunk.first, last = chunk.last, rows = outcome.rows,
         seconds = outcome.seconds, size = worker.size.rows, keys = outcome.keys,
     })
-    if self.keeps_new then
-        self.keeps_new = nil
-        require("dbrun.batch.state.control").keeps(worker.conn, worker.store, self.keeps)
-    end
     local after <const> = self.definition.after
     if after then
         local ok <const>, e <const> = pcall(after, chunk, outcome.rows)
