@@ -52,7 +52,7 @@ local function fail(definition, hint, fmt, ...)
     errors.fail("usage", ("%s: %s"):format(definition.fn, fmt:format(...)), hint)
 end
 
-local function quote(name) return '"' .. name:gsub('"', '""') .. '"' end
+local function quote(name) return db_params.ident { name } end
 
 ---The name of a table as it was given: "schema.table", and what is quoted may have dots in it.
 local function parts_of(definition)

@@ -1,4 +1,5 @@
 --- The work of a chunk, as a function: statements with the chunk's parameters, or the job's own function.
+local db_params <const> = require "dbrun.db.params"
 local args <const> = require "dbrun.args"
 local core <const> = require "dbrun.core"
 local errors <const> = require "dbrun.error"
@@ -19,7 +20,7 @@ local M = {}
 ---@field started string
 ---@field rows fun(self, columns?: string|string[]): table[] its rows in the order of the key, locked
 
-local function quote(name) return '"' .. name:gsub('"', '""') .. '"' end
+local function quote(name) return db_params.ident { name } end
 
 ---The columns that rows are read with: SQL, or a list of names.
 local function columns_of(definition, walk, columns)

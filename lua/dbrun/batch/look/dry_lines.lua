@@ -1,10 +1,11 @@
 --- A dry run as lines for people.
+local bound <const> = require "dbrun.batch.walk.bound"
 local cli <const> = require "dbrun.command_line"
 local lines_of <const> = require "dbrun.batch.look.lines"
 
 local M = {}
 
-local number <const>, key_text <const> = lines_of.number, lines_of.key
+local number <const>, key_text <const> = lines_of.number, bound.text
 
 local NAMES <const> = 4 -- of partitions that are named
 

@@ -1,10 +1,11 @@
 --- A trial, and a check, as lines for people.
+local bound <const> = require "dbrun.batch.walk.bound"
 local cli <const> = require "dbrun.command_line"
 local lines_of <const> = require "dbrun.batch.look.lines"
 
 local M = {}
 
-local number <const>, key_text <const> = lines_of.number, lines_of.key
+local number <const>, key_text <const> = lines_of.number, bound.text
 
 local function range_text(range)
     return ("%s to %s"):format(range.first == nil and "the start" or key_text(range.first), key_text(range.last))

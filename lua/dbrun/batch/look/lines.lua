@@ -38,16 +38,6 @@ function M.number(n, one, estimated)
     return (estimated and "~" or "") .. cli.plural(math.floor(n + 0.5), one)
 end
 
----A key: "42", "(2024-01-01, 7)".
----@param value any as walk.value gives it
----@return string
-function M.key(value)
-    if type(value) ~= "table" then return tostring(value) end
-    local parts <const> = {}
-    for i, part in ipairs(value) do parts[i] = tostring(part) end
-    return ("(%s)"):format(table.concat(parts, ", "))
-end
-
 ---A span of time to expect, never less than a second.
 ---@param seconds number
 ---@return string

@@ -1,4 +1,5 @@
 --- The words that the commands share: shares, spans, moments, what a job is called in a command.
+local bounds <const> = require "dbrun.batch.walk.bound"
 local cli = require "dbrun.command_line"
 
 local M = {}
@@ -51,11 +52,7 @@ end
 ---@return string
 function M.key(bound)
     if bound == nil then return "the start" end
-    if type(bound) ~= "table" then return cli.one_line(tostring(bound)) end
-    local parts <const> = {}
-    for i, part in ipairs(bound) do parts[i] = cli.one_line(tostring(part)) end
-    if #parts == 1 then return parts[1] end
-    return ("(%s)"):format(table.concat(parts, ", "))
+    return cli.one_line(bounds.text(bound))
 end
 
 ---A name as a word of a shell's command line.

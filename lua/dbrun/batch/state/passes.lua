@@ -1,6 +1,7 @@
 --- The end of a pass: what comes next when a job has no open range. With `where` the table is walked again, after every
 --- transaction that was open at the start of the pass has ended: what came behind the frontier is found then. A job
 --- that follows a growing key goes on from the old end.
+local bound = require "dbrun.batch.walk.bound"
 local barriers = require "dbrun.batch.state.barrier"
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
@@ -27,10 +28,6 @@ local function failed(tx, store)
         .. store.bounds:order "last", store.name)
 end
 
-local function same(a, b)
-    return a == b or a ~= nil and b ~= nil and table.concat(a, "\0") == table.concat(b, "\0")
-end
-
 ---A stretch of the table, cut where the walk says so.
 ---@param tx table
 ---@param bounds dbrun.batch.Bounds
@@ -41,7 +38,7 @@ end
 function M.cut(tx, bounds, first, last, list)
     list = list or {}
     for _, key in ipairs(bounds:cuts(tx, first, last)) do
-        if not same(key, first) and not same(key, last) then
+        if not bound.same(key, first) and not bound.same(key, last) then
             list[#list + 1] = { first = first, last = key }
             first = key
         end
@@ -58,10 +55,10 @@ end
 function M.stretches(tx, store, last)
     local list <const>, first = {}, nil
     for _, range in ipairs(failed(tx, store)) do
-        if range.first and not same(range.first, first) then M.cut(tx, store.bounds, first, range.first, list) end
+        if range.first and not bound.same(range.first, first) then M.cut(tx, store.bounds, first, range.first, list) end
         first = range.last
     end
-    if not same(first, last) then M.cut(tx, store.bounds, first, last, list) end
+    if not bound.same(first, last) then M.cut(tx, store.bounds, first, last, list) end
     return list
 end
 
@@ -103,7 +100,7 @@ local function follow(tx, store, job)
         return "again"
     end
     local last <const> = store.bounds:last(tx)
-    if not last or same(last, job.last) then
+    if not last or bound.same(last, job.last) then
         return "wait", "for new rows"
     end
     local now <const> = barriers.read(tx, store.name)

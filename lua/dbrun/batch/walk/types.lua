@@ -1,4 +1,6 @@
 --- How values of a key are written as text, and what scripts see of them.
+local db_params <const> = require "dbrun.db.params"
+
 local M = {}
 
 --- Their text depends on no setting. Types that are not named here are written with all settings pinned: they may
@@ -21,7 +23,7 @@ local PINS <const> = {
     { "extra_float_digits", "1" }, { "lc_monetary", "C" },
 }
 
-local function quote(name) return '"' .. name:gsub('"', '""') .. '"' end
+local function quote(name) return db_params.ident { name } end
 
 ---The settings that must be in force where a key is written as text.
 ---@param columns table[]

@@ -1,4 +1,5 @@
 --- A worker: takes a range, does its chunks one after the other, and deals with what fails. It has one connection.
+local bound = require "dbrun.batch.walk.bound"
 local chunk = require "dbrun.batch.work.chunk"
 local classify = require "dbrun.batch.work.classify"
 local core = require "dbrun.core"
@@ -72,7 +73,7 @@ end
 ---How often the chunk with these bounds has failed before.
 function Worker:failures(claim)
     local failed <const> = self.failed
-    if failed and failed.id == claim.id and failed.position == table.concat(claim.position or {}, "\0") then
+    if failed and failed.id == claim.id and bound.same(failed.position, claim.position) then
         return failed.n
     end
     return 0
@@ -80,7 +81,7 @@ end
 
 local function note_failure(worker, claim)
     local n <const> = worker:failures(claim) + 1
-    worker.failed = { id = claim.id, position = table.concat(claim.position or {}, "\0"), n = n }
+    worker.failed = { id = claim.id, position = claim.position, n = n }
     return n
 end
 
@@ -129,8 +130,7 @@ local function recover(worker)
     worker.range = range and range.state == "open" and range or nil
     local committing <const> = worker.committing
     worker.committing = nil
-    if committing and (ended or range
-        and table.concat(range.position or {}, "\0") == table.concat(committing.claim.next, "\0")) then
+    if committing and (ended or range and bound.same(range.position, committing.claim.next)) then
         worker.run:did(worker, {
             what = "done", rows = committing.rows, chunk = committing.chunk, claim = committing.claim, seconds = 0,
         })
@@ -178,14 +178,6 @@ local function get_range(worker)
     return true
 end
 
----A key for people; nil for the open start.
-local function key_text(value)
-    if type(value) ~= "table" then return value ~= nil and tostring(value) or nil end
-    local list <const> = {}
-    for i, part in ipairs(value) do list[i] = tostring(part) end
-    return "(" .. table.concat(list, ", ") .. ")"
-end
-
 ---Did the search for the next chunk fail, and not the chunk? What fails at COMMIT is the chunk's.
 local function in_step(worker, e)
     return worker.marking and e.statement ~= "commit"
@@ -195,12 +187,12 @@ end
 local function in_chunk_of(worker, e)
     if errors.is(e) and in_step(worker, e) then
         local walk <const>, claim <const> = worker.store.bounds.walk, worker.claim
-        local after <const> = key_text(walk.value(worker.committing and claim.next or claim.position))
+        local after <const> = bound.text(walk.value(worker.committing and claim.next or claim.position))
         e.context = (e.context and e.context .. "\n" or "") .. ("the search for the next chunk of the job '%s'%s: "
             .. "where fails for a row there"):format(worker.store.name, after and ", behind the key " .. after or "")
     elseif errors.is(e) then
         local walk <const>, claim <const> = worker.store.bounds.walk, worker.claim
-        local first <const>, last <const> = key_text(walk.value(claim.position)), key_text(walk.value(claim.next))
+        local first <const>, last <const> = bound.text(walk.value(claim.position)), bound.text(walk.value(claim.next))
         e.context = (e.context and e.context .. "\n" or "") .. ("a chunk of the job '%s': the keys %s up to %s"):format(
             worker.store.name, first and "behind " .. first or "from the first on", last or "?")
     end
