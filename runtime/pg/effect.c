@@ -30,11 +30,43 @@ static bool is_sign(struct piece p, char sign)
 }
 
 /* Also when it is quoted. */
-static bool is_set_config(struct piece p)
+static bool calls_set_config(struct piece p)
 {
     if (p.kind == SQL_QUOTED)
         return p.len == 12 && memcmp(p.text, "\"set_config\"", 12) == 0;
     return is_word(p, "set_config");
+}
+
+/* Settings that change neither what a statement means nor how a value is written: only how long things may
+ * take, how a plan is made, what a session is called. */
+static bool is_of_meaning(struct piece name)
+{
+    static const char *const others[] = {"'statement_timeout'",
+                                         "'lock_timeout'",
+                                         "'idle_in_transaction_session_timeout'",
+                                         "'transaction_timeout'",
+                                         "'client_connection_check_interval'",
+                                         "'tcp_user_timeout'",
+                                         "'synchronous_commit'",
+                                         "'plan_cache_mode'",
+                                         "'jit'",
+                                         "'application_name'"};
+    for (size_t i = 0; name.kind == SQL_STRING && i < sizeof others / sizeof *others; i++)
+        if (name.len == strlen(others[i]) && memcmp(name.text, others[i], name.len) == 0)
+            return false;
+    return true;
+}
+
+/* `p` is the function's name, and `x` stands behind it. A call whose setting is not written out may be one of
+ * any. */
+static bool is_set_config(struct piece p, struct sql_scan x)
+{
+    if (!calls_set_config(p))
+        return false;
+    if (!is_sign(next_piece(&x), '('))
+        return true;
+    struct piece name = next_piece(&x);
+    return is_of_meaning(name) || !is_sign(next_piece(&x), ',');
 }
 
 static bool is_one_of(struct piece p, const char *const *words)
@@ -72,7 +104,7 @@ static unsigned of_first_word(struct piece p)
 /* What a word further on tells: INTO makes a table unless it belongs to INSERT or MERGE; CREATE stands in
  * EXPLAIN ANALYZE; PREPARED in COMMIT PREPARED, which commits the DDL of another session's transaction, as
  * PREPARE TRANSACTION hands over that of this one. */
-static unsigned of_word(struct piece p, struct piece before)
+static unsigned of_word(struct piece p, struct piece before, const struct sql_scan *x)
 {
     if (is_word(p, "into") && !is_word(before, "insert") && !is_word(before, "merge"))
         return PG_CHANGES_SCHEMA | PG_CHANGES_SESSION;
@@ -80,7 +112,7 @@ static unsigned of_word(struct piece p, struct piece before)
         (is_word(p, "prepared") && (is_word(before, "commit") || is_word(before, "rollback"))) ||
         (is_word(p, "transaction") && is_word(before, "prepare")))
         return PG_CHANGES_SCHEMA | PG_CHANGES_SESSION;
-    return is_set_config(p) ? PG_CHANGES_SESSION : 0;
+    return is_set_config(p, *x) ? PG_CHANGES_SESSION : 0;
 }
 
 unsigned pg_effect_of(const char *sql, size_t len, bool plain_strings)
@@ -101,7 +133,7 @@ unsigned pg_effect_of(const char *sql, size_t len, bool plain_strings)
             effect |= of_first_word(p);
             first = false;
         } else
-            effect |= of_word(p, before);
+            effect |= of_word(p, before, &x);
         before = p;
     }
 }

@@ -54,9 +54,28 @@ static void test_changes(void)
     check("select set_config('a.b', 'c', false)", PLAN | SESSION);
     check("select pg_catalog . \"set_config\" ('a.b', 'c', false)", PLAN | SESSION);
     check("select 'set_config'", PLAN);
+    check("select set_config('search_path', $1, true)", PLAN | SESSION);
+    check("select set_config($1, $2, true)", PLAN | SESSION);
+    check("select set_config('lock_timeout' || $1, $2, true)", PLAN | SESSION);
+    check("select set_config(setting_name => 'lock_timeout', new_value => $2, is_local => true)",
+          PLAN | SESSION);
+    check("select set_config('lock_timeout', $1, true), set_config('TimeZone', $2, true)", PLAN | SESSION);
+    check("select set_config", PLAN | SESSION);
+    check("select set_config(", PLAN | SESSION);
+    check("select set_config('lock_timeout'", PLAN | SESSION);
     check("explain select 1", RUNS);
     check("explain analyze create table t as select 1", RUNS | SCHEMA | SESSION);
     check("explain analyze select 1 into t", RUNS | SCHEMA | SESSION);
+}
+
+/* A time limit changes no meaning: what is prepared stays. */
+static void test_harmless(void)
+{
+    check("select set_config('lock_timeout', $1, true)", PLAN);
+    check("select pg_catalog . \"set_config\" ( /* a */ 'jit' , 'off', true), a from t", PLAN);
+    check("select set_config('application_name', $1, true), set_config('statement_timeout', '5s', true)",
+          PLAN);
+    check("set lock_timeout = '1s'", SESSION);
 }
 
 static void test_ends(void)
@@ -90,6 +109,7 @@ int main(void)
 {
     TEST("what has a plan is told from utility statements", test_plans);
     TEST("DDL and settings are found, also in a SELECT", test_changes);
+    TEST("a limit that set_config sets changes no meaning", test_harmless);
     TEST("the end of a transaction is one, also to a savepoint", test_ends);
     TEST("several statements have the effects of each", test_several);
     TEST("a backslash without standard_conforming_strings may hide anything", test_backslashes);

@@ -3,6 +3,7 @@
 local catalog = require "dbrun.db.catalog"
 local core = require "dbrun.core"
 local parts = require "dbrun.batch.state.sql"
+local quote = require "dbrun.db.quote"
 local settings_of = require "dbrun.batch.state.settings"
 
 local M = {}
@@ -48,14 +49,18 @@ function M.claim(conn, store, id, settings)
     local sql = store.claim_sql
     if not sql then
         local list <const> = {}
-        for i in ipairs(settings) do list[i] = (", {set_config}(:name_%d, :value_%d, true)"):format(i, i) end
+        -- Names that are written out tell that most of these settings change no statement's meaning: what the
+        -- connection has prepared stays.
+        for i, setting in ipairs(settings) do
+            list[i] = (", {set_config}(%s, :value_%d, true)"):format(quote.literal(setting[1]), i)
+        end
         sql = catalog.sql(CLAIM:format("r." .. parts.RANGE:gsub(", ", ", r.") .. ", r.owner {=} :me as mine",
             store.bounds:present(), table.concat(list), store.place.ranges, store.place.jobs))
         store.claim_sql = sql
     end
     local values <const> = { id = id, me = store.me }
     for i, setting in ipairs(settings) do
-        values["name_" .. i], values["value_" .. i] = setting[1], settings_of.text(setting[2])
+        values["value_" .. i] = settings_of.text(setting[2])
     end
     local results <const> = conn:pipeline(function(p)
         p:query "begin isolation level read committed read write"
