@@ -4,7 +4,7 @@
  *
  * A prepared statement keeps the parameter types, and the meaning of its literals, from the time when it was
  * parsed: an insert goes on storing a timestamp into a column that has become a timestamptz. So an entry is
- * used only while nothing is known to have changed since then, and for a limited time (machine_send.c); then
+ * used only while nothing is known to have changed since then, and for a limited time (machine_epoch.c); then
  * it begins anew.
  *
  * Names carry a random part: behind a transaction pooler several clients share a server session, and a name

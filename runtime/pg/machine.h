@@ -227,6 +227,8 @@ bool pg_machine_copy(struct pg_machine *m, const char *sql);
 /* Makes rows come one by one (PG_ROW). Call it right after pg_machine_query returned true. */
 void pg_machine_stream(struct pg_machine *m);
 
+/* ---- machine_batch.c ---- */
+
 /* Several statements in one group: begin, add each, end; then step to PG_DONE and look at m->batch. `add`
  * with NULL as SQL runs the last SQL again with other parameters; the server parses it only once. After `add`
  * or `end` returned false the connection is broken; m->error says why. */

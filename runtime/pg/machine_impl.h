@@ -58,6 +58,24 @@ static inline bool pg_machine_is_readable(const struct pg_machine *m)
 /* It is not: the head has failed, and the connection must break. */
 void pg_machine_refuse_encoding(struct pg_machine *m);
 
+/* ---- machine_entry.c ---- */
+
+/* What a text does to the statements that are prepared: enum pg_effect. */
+unsigned pg_machine_effect_of(const struct pg_machine *m, const char *sql, size_t len);
+/* The cache's entry for this statement; NULL: run it without the cache. `evicted` gets the name of a prepared
+ * statement to close, or "": in a transaction only when there are many, because behind a pooler that loses
+ * prepared statements, or renames them, that is an error. */
+struct pg_cached *pg_machine_entry_for(struct pg_machine *m, const char *sql, size_t len,
+                                       const struct pg_params *p, char evicted[40]);
+/* The server parses the statement now. */
+void pg_machine_note_parse(const struct pg_machine *m, struct pg_cached *e, const struct pg_params *p);
+
+/* ---- machine_send.c ---- */
+
+/* Before a group that is alone: clears what belongs to the group before. False: nothing can be sent now, and
+ * m->error says why. */
+bool pg_machine_begin(struct pg_machine *m);
+
 /* ---- machine_end.c ---- */
 
 /* The next result of the server: there is no other place that asks libpq for it. */

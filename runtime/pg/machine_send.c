@@ -1,9 +1,5 @@
 /* Sends statements on a connection on which nothing else is in flight. */
-#include "base/deadline.h"
-#include "base/number.h"
-#include "pg/effect.h"
 #include "pg/machine_impl.h"
-#include "pg/scan.h"
 
 #include <string.h>
 
@@ -11,7 +7,7 @@ enum { MOST_PARAMS = 65535 }; /* the protocol's Bind message has 16 bits for the
 
 /* ---- beginning ---- */
 
-static bool begin(struct pg_machine *m)
+bool pg_machine_begin(struct pg_machine *m)
 {
     if (m->state != PG_IDLE && m->state != PG_BROKEN) { /* do not touch the statement in flight */
         error_set(&m->error, ERROR_USAGE, "this connection is busy with another statement");
@@ -37,13 +33,6 @@ static bool sent(struct pg_machine *m, enum pg_state state, size_t statements)
     return true;
 }
 
-/* ---- what to prepare, and what a statement does ---- */
-
-static unsigned effect_of(const struct pg_machine *m, const char *sql, size_t len)
-{
-    return pg_effect_of(sql, len, pg_machine_is_scanned_right(m, sql, len));
-}
-
 /* Binary when the columns can be read so; that they are still those of the last result, the server guarantees
  * only for a prepared statement that has answered. Else only a statement that may run again, should they not
  * be. */
@@ -55,80 +44,6 @@ static int result_format(struct pg_machine *m, const struct pg_cached *e, const 
         return 1;
     m->guessed = e->repeatable && !p->text && !m->in_transaction;
     return m->guessed;
-}
-
-uint64_t pg_params_fingerprint(const struct pg_params *p)
-{
-    uint64_t h = (uint64_t)p->n;
-    for (int i = 0; i < p->n; i++)
-        h = (h ^ (p->types ? p->types[i] : 0)) * UINT64_C(1099511628211);
-    return h;
-}
-
-static bool has_declared_type(const struct pg_params *p)
-{
-    for (int i = 0; i < p->n; i++)
-        if (p->types && p->types[i])
-            return true;
-    return false;
-}
-
-/* A WITH may hide an INSERT. */
-static bool only_reads(const char *sql)
-{
-    const char *word = sql_first_word(sql);
-    return ascii_begins(word, "select", 6) || ascii_begins(word, "values", 6) ||
-           ascii_begins(word, "table", 5);
-}
-
-/* Utility statements have no entry: they gain nothing from PREPARE, some cannot run in a group with it
- * (VACUUM), and the columns of others (FETCH, SHOW, EXECUTE) may change their types unnoticed. */
-static struct pg_cached *new_entry(struct pg_machine *m, const char *sql, size_t len, char evicted[40])
-{
-    m->effect = effect_of(m, sql, len);
-    struct pg_cached *e = m->effect & PG_HAS_PLAN ? pg_cache_add(m->cache, sql, len, evicted) : NULL;
-    if (e) {
-        e->effect = m->effect;
-        e->repeatable = only_reads(sql);
-    }
-    return e;
-}
-
-/* The cache's entry for this statement; NULL: run it without the cache. In a transaction old names are closed
- * only when there are many: behind a pooler that loses prepared statements, or renames them, that is an
- * error. */
-static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t len,
-                                   const struct pg_params *p, char evicted[40])
-{
-    evicted[0] = '\0';
-    if (p->once)
-        return NULL;
-    struct pg_cached *e = pg_cache_find(m->cache, sql, len);
-    if (!e)
-        e = new_entry(m, sql, len, evicted);
-    if (!e)
-        return NULL;
-    m->effect = e->effect;
-    if (e->seen && !pg_machine_is_current(m, e))
-        pg_cache_renew(m->cache, e);
-    if (e->seen && !e->prepared)
-        pg_cache_take_deferred(m->cache, m->in_transaction, evicted);
-    uint64_t types = pg_params_fingerprint(p);
-    if (e->prepared && e->types != types)
-        return NULL; /* it was prepared for other parameter types */
-    if (e->types != types)
-        e->seen = false;
-    e->types = types;
-    return e;
-}
-
-/* The server parses the statement now. */
-static void note_parse(const struct pg_machine *m, struct pg_cached *e, const struct pg_params *p)
-{
-    e->parsed = mono_now();
-    e->schema = *m->schema_epoch;
-    e->session = m->session_epoch;
-    e->typed = has_declared_type(p);
 }
 
 /* PREPARE, the statement and one sync in a single round trip. */
@@ -166,11 +81,11 @@ static bool too_many(struct pg_machine *m, int n)
 bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const struct pg_params *p)
 {
     char evicted[40];
-    if (!begin(m))
+    if (!pg_machine_begin(m))
         return false;
     if (p->n > MOST_PARAMS)
         return too_many(m, p->n);
-    struct pg_cached *e = entry_for(m, sql, len, p, evicted);
+    struct pg_cached *e = pg_machine_entry_for(m, sql, len, p, evicted);
     m->entry = e;
     if (!e && !pg_machine_guard_allows(m, sql))
         return false;
@@ -183,7 +98,7 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
         return sent(m, PG_PLAIN, 1);
     }
     if (e)
-        note_parse(m, e, p);
+        pg_machine_note_parse(m, e, p);
     /* In a failed transaction the server refuses PREPARE. */
     if (e && e->seen && PQtransactionStatus(m->conn) != PQTRANS_INERROR)
         return prepare_and_query(m, e, evicted, p);
@@ -197,7 +112,7 @@ bool pg_machine_query(struct pg_machine *m, const char *sql, size_t len, const s
 
 bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_params *p)
 {
-    if (!begin(m))
+    if (!pg_machine_begin(m))
         return false;
     if (p->n > MOST_PARAMS)
         return too_many(m, p->n);
@@ -212,7 +127,7 @@ bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_
 
 bool pg_machine_describe_prepared(struct pg_machine *m, const struct pg_cached *e)
 {
-    if (!begin(m))
+    if (!pg_machine_begin(m))
         return false;
     if (!PQsendDescribePrepared(m->conn, e->name))
         return pg_machine_not_sent(m, false);
@@ -228,12 +143,12 @@ void pg_machine_stream(struct pg_machine *m)
 
 bool pg_machine_simple(struct pg_machine *m, const char *sql)
 {
-    if (!begin(m) || !pg_machine_guard_allows(m, sql))
+    if (!pg_machine_begin(m) || !pg_machine_guard_allows(m, sql))
         return false;
     if (!PQsendQuery(m->conn, sql))
         return pg_machine_not_sent(m, false);
     m->simple = true;
-    m->effect = effect_of(m, sql, strlen(sql));
+    m->effect = pg_machine_effect_of(m, sql, strlen(sql));
     pg_machine_note_format(m, sql, strlen(sql), &(struct pg_params){.n = 0});
     return sent(m, PG_PLAIN, 1);
 }
@@ -243,52 +158,5 @@ bool pg_machine_copy(struct pg_machine *m, const char *sql)
     if (!pg_machine_simple(m, sql))
         return false;
     m->copy = true;
-    return true;
-}
-
-/* ---- several statements in one group ---- */
-
-bool pg_machine_batch_begin(struct pg_machine *m, bool count_only)
-{
-    if (!begin(m))
-        return false;
-    if (!pg_machine_enter_pipeline(m))
-        return pg_machine_not_sent(m, false);
-    m->batch.active = true;
-    m->batch.count_only = count_only;
-    pg_machine_set_state(m, PG_PIPE); /* now, so that a batch that is never ended is not taken for idle */
-    pg_machine_push(m, 0, NULL);
-    return true;
-}
-
-/* The unnamed statement is parsed when an SQL is given, and stays until the next SQL. */
-bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg_params *p)
-{
-    if ((sql && !PQsendPrepare(m->conn, "", sql, p->n, p->types)) ||
-        !PQsendQueryPrepared(m->conn, "", p->n, p->values, p->lengths, p->formats, 0))
-        return pg_machine_not_sent(m, true);
-    if (sql) {
-        m->effect |= effect_of(m, sql, strlen(sql));
-        pg_machine_guard_read(m, sql);
-    }
-    pg_machine_note_format(m, sql, sql ? strlen(sql) : 0, p);
-    pg_machine_head(m)->statements++;
-    return true;
-}
-
-bool pg_machine_batch_describe(struct pg_machine *m, const char *sql, const struct pg_params *p)
-{
-    m->batch.describing = true;
-    if (!PQsendPrepare(m->conn, "", sql, p->n, p->types) || !PQsendDescribePrepared(m->conn, ""))
-        return pg_machine_not_sent(m, true);
-    pg_machine_head(m)->statements++;
-    return true;
-}
-
-bool pg_machine_batch_end(struct pg_machine *m)
-{
-    if (!PQpipelineSync(m->conn))
-        return pg_machine_not_sent(m, true);
-    m->flushing = PQflush(m->conn) != 0;
     return true;
 }
