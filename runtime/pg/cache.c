@@ -66,6 +66,11 @@ uint32_t pg_cache_count(const struct pg_cache *c)
     return c->count;
 }
 
+uint32_t pg_cache_limit(const struct pg_cache *c)
+{
+    return c->limit;
+}
+
 /* FNV-1a over 8 bytes at a time: the caller compares the texts too, so speed matters more than spread. */
 static uint64_t hash_text(const char *s, size_t len)
 {

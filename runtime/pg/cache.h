@@ -30,6 +30,8 @@ struct pg_cached {
     uint64_t parsed; /* when the server parsed it last (base/deadline.h) */
     uint64_t schema; /* the epochs of machine.h at that time */
     uint64_t session;
+    uint64_t batch;  /* the number of the last batch that used it */
+    size_t parse;    /* the number of the PREPARE that this batch sent for it; 0: it was prepared before */
     unsigned effect; /* enum pg_effect */
     bool seen;       /* it ran once since it began, or began anew */
     bool prepared;   /* the server knows it by `name` */
@@ -67,5 +69,6 @@ void pg_cache_clear(struct pg_cache *c);
 /* Clears the cache; from now on every lookup is NULL. */
 void pg_cache_disable(struct pg_cache *c);
 uint32_t pg_cache_count(const struct pg_cache *c);
+uint32_t pg_cache_limit(const struct pg_cache *c);
 
 #endif

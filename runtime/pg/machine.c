@@ -21,6 +21,7 @@ void pg_machine_batch_clear(struct pg_machine *m)
     for (size_t i = 0; m->batch.list && i < m->batch.n; i++)
         PQclear(m->batch.list[i]);
     free(m->batch.list);
+    free(m->batch.names.use);
     m->batch = (struct pg_batch){0};
 }
 

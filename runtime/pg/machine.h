@@ -81,6 +81,27 @@ struct pg_params {
     bool as_text; /* results in text in any case: the caller wants the server's texts */
 };
 
+/* A statement of a batch that runs under its name in the cache. */
+struct pg_batch_use {
+    struct pg_cached *e;
+    size_t from;  /* the statement's index */
+    size_t to;    /* of its last run with other parameters */
+    size_t parse; /* 0: it was prepared before; else the number of the PREPARE that the batch sent for it */
+};
+
+/* Which statements of a batch run by name. */
+struct pg_batch_names {
+    struct pg_batch_use *use;
+    size_t n;
+    size_t cap;
+    size_t distinct;        /* entries of the cache that the batch has used so far */
+    size_t sent;            /* PREPAREs, of unnamed statements too */
+    size_t answered;        /* of these */
+    struct pg_cached *last; /* the entry under whose name the last SQL ran; NULL: unnamed */
+    bool off;               /* the rest of the batch runs unnamed */
+    bool begun;             /* in a transaction */
+};
+
 /* The results of a group of several statements. */
 struct pg_batch {
     PGresult **list; /* one for each statement; NULL when `count_only` */
@@ -91,6 +112,8 @@ struct pg_batch {
     bool describing; /* the parameters of the statements are asked for, which do not run */
     bool parsed;     /* describing: the next result is the description */
     bool active;
+    bool by_name; /* after a failure: the statement that failed was prepared before the batch */
+    struct pg_batch_names names;
 };
 
 struct pg_group {
@@ -159,6 +182,7 @@ struct pg_machine {
         reported; /* a hash of the settings that the server reports and that change a statement's meaning */
     unsigned pending;  /* what the open transaction has changed so far: enum pg_effect */
     uint64_t no_epoch; /* *schema_epoch of a connection that shares none */
+    uint64_t batches;  /* the number of the last batch */
 };
 
 /* A hash of the number and the types of the parameters: a prepared statement takes only these. */
@@ -231,10 +255,16 @@ void pg_machine_stream(struct pg_machine *m);
 
 /* Several statements in one group: begin, add each, end; then step to PG_DONE and look at m->batch. `add`
  * with NULL as SQL runs the last SQL again with other parameters; the server parses it only once. After `add`
- * or `end` returned false the connection is broken; m->error says why. */
-bool pg_machine_batch_begin(struct pg_machine *m, bool count_only);
+ * or `end` returned false the connection is broken; m->error says why.
+ *
+ * A statement that ran before is prepared, and from then on runs by its name, like one that is alone. Results
+ * are texts. `unnamed`: nothing is prepared, and no name is used. */
+bool pg_machine_batch_begin(struct pg_machine *m, bool count_only, bool unnamed);
 bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg_params *p);
 bool pg_machine_batch_end(struct pg_machine *m);
+/* The batch has failed, with the error in m->error. Is it undone with all that it did, so that it may run
+ * again? A name is used only where that is so, or in a transaction. */
+bool pg_machine_batch_is_undone(const struct pg_machine *m);
 /* Instead of `add`: the statement does not run; its result in m->batch.list has the types of its parameters
  * (PQparamtype). A batch either runs or describes its statements. */
 bool pg_machine_batch_describe(struct pg_machine *m, const char *sql, const struct pg_params *p);

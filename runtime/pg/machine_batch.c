@@ -1,9 +1,130 @@
 /* Sends several statements in one group, on a connection on which nothing else is in flight. */
+#include "base/number.h"
 #include "pg/machine_impl.h"
+#include "pg/scan.h"
 
+#include <stdlib.h>
 #include <string.h>
 
-bool pg_machine_batch_begin(struct pg_machine *m, bool count_only)
+/* ---- names ---- */
+
+/* Closes the names that the cache has given up: they come before the statements of the batch. */
+static bool close_names(struct pg_machine *m)
+{
+    char name[40];
+    while (pg_cache_take_deferred(m->cache, m->in_transaction, name)) {
+        char sql[64] = "DEALLOCATE ";
+        strcat(sql, name);
+        if (!PQsendQueryParams(m->conn, sql, 0, NULL, NULL, NULL, NULL, 0))
+            return false;
+        m->ahead++;
+    }
+    return true;
+}
+
+/* The entry of a statement that may run by name, or NULL. `effect` gets what the statement does. */
+static struct pg_cached *entry_for(struct pg_machine *m, const char *sql, size_t len,
+                                   const struct pg_params *p, unsigned *effect)
+{
+    struct pg_batch_names *names = &m->batch.names;
+    unsigned before = m->effect;
+    char evicted[40];
+    /* A new entry may take the place of the one that was not used for the longest time: of none that this
+     * batch has used, as long as these are fewer than the cache keeps. */
+    if (names->off || (names->distinct >= pg_cache_limit(m->cache) && !pg_cache_find(m->cache, sql, len))) {
+        *effect = pg_machine_effect_of(m, sql, len);
+        return NULL;
+    }
+    struct pg_cached *e = pg_machine_entry_for(m, sql, len, p, evicted);
+    *effect = m->effect;
+    m->effect = before;
+    if (evicted[0])
+        pg_cache_defer_close(m->cache, evicted);
+    if (e && e->batch != m->batches) {
+        e->batch = m->batches;
+        e->parse = 0;
+        names->distinct++;
+    }
+    return e;
+}
+
+/* Keeps that the next statement runs by the entry's name; false when memory is out. */
+static bool use(struct pg_machine *m, struct pg_cached *e)
+{
+    struct pg_batch_names *names = &m->batch.names;
+    size_t at = pg_machine_head(m)->statements;
+    if (names->n == names->cap) {
+        size_t cap = names->cap ? names->cap * 2 : 8;
+        struct pg_batch_use *list = realloc(names->use, cap * sizeof *list);
+        if (!list)
+            return false;
+        names->use = list;
+        names->cap = cap;
+    }
+    if (!e->prepared)
+        e->parse = names->sent + 1;
+    names->use[names->n++] = (struct pg_batch_use){e, at, at, e->parse};
+    return true;
+}
+
+/* Sends a PREPARE, unless the server has the statement. */
+static bool parse(struct pg_machine *m, struct pg_cached *e, const char *sql, const struct pg_params *p)
+{
+    struct pg_batch_names *names = &m->batch.names;
+    bool by_name = e && e->seen && use(m, e);
+    names->last = by_name ? e : NULL;
+    if (by_name && e->prepared)
+        return true;
+    if (e && !e->prepared) {
+        pg_machine_note_parse(m, e, p);
+        e->seen = true;
+        e->prepared = by_name; /* unless the batch fails before it */
+    }
+    names->sent++;
+    return PQsendPrepare(m->conn, by_name ? e->name : "", sql, p->n, p->types);
+}
+
+/* Does the text only begin a transaction? */
+static bool begins(const char *sql)
+{
+    const char *word = sql_first_word(sql);
+    return (ascii_begins(word, "begin", 5) || ascii_begins(word, "start", 5)) && !sql_is_several(sql);
+}
+
+/* Behind a statement that changes what a name means, or undoes such a change, the rest is parsed anew. And a
+ * name may turn out to be out of date, so that the batch runs again: none is used behind a statement that
+ * cannot be undone. */
+static void look_ahead(struct pg_batch_names *names, const char *sql, unsigned effect)
+{
+    if (effect & (PG_CHANGES_SCHEMA | PG_CHANGES_SESSION | PG_ENDS))
+        names->off = true;
+    else if (effect != PG_HAS_PLAN && !names->begun && !(names->begun = begins(sql)))
+        names->off = true;
+}
+
+void pg_machine_batch_settle(struct pg_machine *m)
+{
+    struct pg_batch *b = &m->batch;
+    struct pg_batch_names *names = &b->names;
+    for (size_t i = 0; i < names->n; i++) {
+        const struct pg_batch_use *u = &names->use[i];
+        if (u->parse > names->answered)
+            u->e->prepared = false;
+        if (error_is_set(&m->failure) && u->from <= b->n && b->n <= u->to && u->parse == 0)
+            b->by_name = true;
+    }
+    free(names->use);
+    b->names = (struct pg_batch_names){0};
+}
+
+bool pg_machine_batch_is_undone(const struct pg_machine *m)
+{
+    return m->state == PG_IDLE && !m->in_transaction && !pg_machine_in_transaction(m);
+}
+
+/* ---- sending ---- */
+
+bool pg_machine_batch_begin(struct pg_machine *m, bool count_only, bool unnamed)
 {
     if (!pg_machine_begin(m))
         return false;
@@ -11,22 +132,47 @@ bool pg_machine_batch_begin(struct pg_machine *m, bool count_only)
         return pg_machine_not_sent(m, false);
     m->batch.active = true;
     m->batch.count_only = count_only;
+    /* In a failed transaction the server refuses PREPARE. */
+    m->batch.names.off = unnamed || PQtransactionStatus(m->conn) == PQTRANS_INERROR;
+    m->batch.names.begun = m->in_transaction;
+    m->batches++;
     pg_machine_set_state(m, PG_PIPE); /* now, so that a batch that is never ended is not taken for idle */
     pg_machine_push(m, 0, NULL);
+    return m->batch.names.off || close_names(m) || pg_machine_not_sent(m, true);
+}
+
+/* The statement, or with NULL the one before again. */
+static bool parse_next(struct pg_machine *m, const char *sql, const struct pg_params *p)
+{
+    struct pg_batch_names *names = &m->batch.names;
+    if (!sql) {
+        if (names->last)
+            names->use[names->n - 1].to++;
+        pg_machine_note_format(m, NULL, 0, p);
+        return true;
+    }
+    unsigned effect;
+    size_t len = strlen(sql);
+    struct pg_cached *e = entry_for(m, sql, len, p, &effect);
+    bool known = e && e->prepared && effect == PG_HAS_PLAN;
+    m->effect |= effect;
+    if (!known) {
+        pg_machine_note_format(m, sql, len, p);
+        pg_machine_guard_read(m, sql);
+    }
+    if (!parse(m, e, sql, p))
+        return false;
+    look_ahead(names, sql, effect);
     return true;
 }
 
-/* The unnamed statement is parsed when an SQL is given, and stays until the next SQL. */
 bool pg_machine_batch_add(struct pg_machine *m, const char *sql, const struct pg_params *p)
 {
-    if ((sql && !PQsendPrepare(m->conn, "", sql, p->n, p->types)) ||
-        !PQsendQueryPrepared(m->conn, "", p->n, p->values, p->lengths, p->formats, 0))
+    if (!parse_next(m, sql, p))
         return pg_machine_not_sent(m, true);
-    if (sql) {
-        m->effect |= pg_machine_effect_of(m, sql, strlen(sql));
-        pg_machine_guard_read(m, sql);
-    }
-    pg_machine_note_format(m, sql, sql ? strlen(sql) : 0, p);
+    const struct pg_cached *e = m->batch.names.last;
+    if (!PQsendQueryPrepared(m->conn, e ? e->name : "", p->n, p->values, p->lengths, p->formats, 0))
+        return pg_machine_not_sent(m, true);
     pg_machine_head(m)->statements++;
     return true;
 }

@@ -13,6 +13,8 @@ static void settle_alone(struct pg_machine *m)
         error_clear(&m->failure);
         return;
     }
+    if (m->batch.active)
+        pg_machine_batch_settle(m);
     pg_machine_raise_epochs(m);
     if (m->forgotten) {
         m->entry = NULL;

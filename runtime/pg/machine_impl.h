@@ -76,6 +76,11 @@ void pg_machine_note_parse(const struct pg_machine *m, struct pg_cached *e, cons
  * m->error says why. */
 bool pg_machine_begin(struct pg_machine *m);
 
+/* ---- machine_batch.c ---- */
+
+/* At the sync of a batch, or when its connection is given up: which of its PREPAREs have worked. */
+void pg_machine_batch_settle(struct pg_machine *m);
+
 /* ---- machine_end.c ---- */
 
 /* The next result of the server: there is no other place that asks libpq for it. */

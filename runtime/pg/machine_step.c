@@ -156,6 +156,8 @@ static const char *take_answer(struct pg_machine *m, PGresult *r)
     if (m->ahead > 0 || is_parse) {
         if (m->ahead > 0)
             take_ahead(m);
+        else
+            m->batch.names.answered++;
         PQclear(r);
         return NULL;
     }

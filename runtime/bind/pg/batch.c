@@ -9,6 +9,7 @@
 #include "bind/pg/lease.h"
 #include "bind/pg/lookup.h"
 #include "bind/pg/params.h"
+#include "bind/pg/recovery.h"
 #include "bind/pg/result.h"
 #include "bind/pg/traced.h"
 #include "pg/placeholder.h"
@@ -250,6 +251,13 @@ static int batch_typed_k(lua_State *L, int status, lua_KContext ctx)
     return bind_error_raise(L, link->engine->rt, &e);
 }
 
+static bool may_run_again(struct pg_link *link, const char *sql)
+{
+    return error_is_set(&link->m.error) && pg_batch_may_run_again(link->engine, &link->m, sql);
+}
+
+static int run(lua_State *L, int list, int from, bool written, bool unnamed, lua_KFunction k);
+
 static int batch_k(lua_State *L, int status, lua_KContext ctx)
 {
     struct pg_link *link = (struct pg_link *)ctx;
@@ -260,6 +268,8 @@ static int batch_k(lua_State *L, int status, lua_KContext ctx)
     if (error_is_set(&link->m.error) && lua_rawgeti(L, 2, (lua_Integer)link->m.batch.n + 1) == LUA_TTABLE &&
         lua_rawgeti(L, -1, 1) == LUA_TSTRING)
         sql = lua_tostring(L, -1);
+    if (may_run_again(link, sql))
+        return run(L, 2, 2, true, true, batch_k);
     check_reply(L, link, 2, sql);
     lua_settop(L, BASE);
     struct replies *replies = take_replies(L, link);
@@ -296,9 +306,11 @@ static void give_up(struct pg_link *link)
     error_move(&link->m.error, &why);
 }
 
-/* Returns nothing to Lua, and sends nothing, when the values must be written by their types first. */
-static int run(lua_State *L, int list, int from, bool written, lua_KFunction k)
+/* Returns nothing to Lua, and sends nothing, when the values must be written by their types first. `unnamed`:
+ * no statement is prepared (machine.h). */
+static int run(lua_State *L, int list, int from, bool written, bool unnamed, lua_KFunction k)
 {
+    lua_settop(L, 3);
     push_replies(L);
     lua_pushliteral(L, "n");
     if (from == 1) {
@@ -312,7 +324,7 @@ static int run(lua_State *L, int list, int from, bool written, lua_KFunction k)
     if (unwritten || (link->engine->typed_values && !written))
         return 0;
     lua_Integer n = (lua_Integer)lua_rawlen(L, list);
-    if (pg_link_is_draining(link) || !pg_machine_batch_begin(&link->m, from == 1))
+    if (pg_link_is_draining(link) || !pg_machine_batch_begin(&link->m, from == 1, unnamed))
         return batch_failed(L, link, NULL);
     snprintf(link->statement, sizeof link->statement, "batch of %d statements", (int)n);
     bool ok = true;
@@ -342,7 +354,7 @@ int pg_lease_batch(lua_State *L)
         lua_newtable(L);
         return 1;
     }
-    return run(L, 2, 2, written, batch_k);
+    return run(L, 2, 2, written, false, batch_k);
 }
 
 /* batch_many(sql, {{...}, ...}, written) -> rows affected by all of them, or nothing: write the values first
@@ -358,5 +370,5 @@ int pg_lease_batch_many(lua_State *L)
         lua_pushinteger(L, 0);
         return 1;
     }
-    return run(L, 3, 1, written, many_k);
+    return run(L, 3, 1, written, true, many_k); /* parsed once for many lists, and often in a transaction */
 }

@@ -226,7 +226,7 @@ int pg_lease_parameter_types(lua_State *L)
     Oid *declared = lua_newuserdatauv(L, (most + 1) * sizeof *declared, 0);
     luaL_checkstack(L, 8, "the types of parameters");
     struct pg_link *link = pg_lease_link(L);
-    if (pg_link_is_draining(link) || !pg_machine_batch_begin(&link->m, false))
+    if (pg_link_is_draining(link) || !pg_machine_batch_begin(&link->m, false, true))
         return fail(L, link, 1);
     snprintf(link->statement, sizeof link->statement, "the types of parameters");
     bool ok = true;

@@ -2,6 +2,7 @@
 #include "bind/pg/recovery.h"
 #include "base/deadline.h"
 #include "base/number.h"
+#include "bind/pg/stale.h"
 #include "pg/placeholder.h"
 #include "pg/scan.h"
 
@@ -49,10 +50,23 @@ static void switch_cache_off(struct pg_engine *e, struct pg_machine *m)
 }
 
 /* In a transaction the statement has failed with all that was done before it. */
-static void tell_retryable(struct pg_statement *st, const char *hint)
+static void tell_retryable(struct error *e, const char *hint)
 {
-    st->error.retryable = true;
-    error_set_field(&st->error, ERROR_HINT, hint);
+    e->retryable = true;
+    error_set_field(e, ERROR_HINT, hint);
+}
+
+static void tell_lost(struct error *e)
+{
+    tell_retryable(e, "A pooler in front of the server lost a prepared statement. From now on none is "
+                      "prepared: run the transaction again, and set DB_STATEMENT_CACHE=0 (or "
+                      "statement_cache=0).");
+}
+
+static void tell_stale(struct error *e)
+{
+    tell_retryable(e, "The columns of the statement have changed since it was prepared, and it is prepared "
+                      "anew now. Run the transaction again, or give it retry=1.");
 }
 
 bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry)
@@ -65,9 +79,7 @@ bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry
         switch_cache_off(st->engine, m);
         if (!m->in_transaction)
             return true;
-        tell_retryable(st, "A pooler in front of the server lost a prepared statement. From now on none is "
-                           "prepared: run the transaction again, and set DB_STATEMENT_CACHE=0 (or "
-                           "statement_cache=0).");
+        tell_lost(&st->error);
         return false;
     }
     if (m->guessed && is_without_binary(state)) {
@@ -80,9 +92,35 @@ bool pg_statement_may_run_again(struct pg_statement *st, struct pg_cached *entry
     entry->binary = false;
     if (!m->in_transaction)
         return true;
-    tell_retryable(st, "The columns of the statement have changed since it was prepared, and it is prepared "
-                       "anew now. Run the transaction again, or give it retry=1.");
+    tell_stale(&st->error);
     return false;
+}
+
+bool pg_batch_may_run_again(struct pg_engine *engine, struct pg_machine *m, const char *sql)
+{
+    struct error *e = &m->error;
+    const char *state = e->field[ERROR_SQLSTATE];
+    bool by_name = m->batch.by_name, undone = pg_machine_batch_is_undone(m);
+    if (!state || m->state != PG_IDLE)
+        return false;
+    if (is_lost_statement(e)) {
+        switch_cache_off(engine, m);
+        if (!undone)
+            tell_lost(e);
+        return undone;
+    }
+    bool stale = by_name && is_stale_plan(e);
+    bool suspect = by_name && undone && pg_stale_is_suspect(state, e->field[ERROR_DATATYPE] != NULL);
+    if (!stale && !suspect)
+        return false;
+    struct pg_cached *entry = sql ? pg_cache_find(m->cache, sql, strlen(sql)) : NULL;
+    if (entry && entry->prepared) {
+        pg_cache_renew(m->cache, entry);
+        entry->binary = false;
+    }
+    if (!undone)
+        tell_stale(e);
+    return undone;
 }
 
 /* Can this SQL end a transaction? One of several statements can be a COMMIT. */

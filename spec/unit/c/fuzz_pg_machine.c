@@ -216,15 +216,19 @@ static void ask_batch(struct world *w, unsigned arg)
     struct pg_params p = params(w, arg);
     struct pg_asked *u = new_unit(w, false);
     unsigned n = arg % MOST_STATEMENTS;
-    bool ok = pg_machine_batch_begin(&w->m, arg & 64);
+    bool ok = pg_machine_batch_begin(&w->m, arg & 64, arg & 128);
     begun(w, u, ok);
     if (!ok)
         return;
+    for (unsigned i = 0; i < w->m.ahead; i++)
+        pg_asked_add(u, "1 2 n C:DEALLOCATE");
     w->building = true;
     for (unsigned i = 0; ok && i < n; i++) {
         bool again = i > 0 && arg & 32;
-        pg_asked_add(u, again ? "2 T D:n%u C:SELECT_1" : "1 2 T D:n%u C:SELECT_1");
-        ok = pg_machine_batch_add(&w->m, again ? NULL : texts[0], &p);
+        size_t parsed = w->m.batch.names.sent;
+        ok = pg_machine_batch_add(&w->m, again ? NULL : texts[arg & 16 ? i % TEXTS : 0], &p);
+        bool parses = w->m.batch.names.sent > parsed;
+        pg_asked_add(u, parses ? "1 2 T D:n%u C:SELECT_1" : "2 T D:n%u C:SELECT_1");
     }
     ok = ok && pg_machine_batch_end(&w->m);
     pg_asked_add(u, "Z");

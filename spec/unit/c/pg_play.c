@@ -252,6 +252,13 @@ static void learn(struct play *p, bool prepare)
     CHECK(p->m.state == PG_IDLE && (!prepare || p->m.entry->prepared));
 }
 
+/* Has the server prepared the statement, as far as the machine knows? */
+static bool is_known(const struct play *p)
+{
+    const struct pg_cached *e = pg_cache_find(p->m.cache, p->sql, strlen(p->sql));
+    return e && e->prepared;
+}
+
 static void add(struct play *p, const char *sql)
 {
     struct pg_params v = params(p);
@@ -267,7 +274,7 @@ static void close_batch(struct play *p)
 
 static void batch(struct play *p, int n, bool count_only)
 {
-    begun(p, pg_machine_batch_begin(&p->m, count_only));
+    begun(p, pg_machine_batch_begin(&p->m, count_only, false));
     for (int i = 0; i < n; i++)
         add(p, i ? NULL : p->sql);
     close_batch(p);
@@ -338,6 +345,8 @@ static bool small_word(struct play *p, const char *w, const char *arg)
         tell(p, p->m.refused ? "refused" : "taken");
     else if (strcmp(w, "entries") == 0)
         tell_about(p, "entries=", pg_cache_count(p->m.cache) ? "some" : "none");
+    else if (strcmp(w, "known") == 0)
+        tell_about(p, "known=", is_known(p) ? "yes" : "no");
     else if (strcmp(w, "sql") == 0)
         set_sql(p, arg);
     else if (strcmp(w, "text") == 0)
@@ -378,7 +387,7 @@ static bool begin_word(struct play *p, const char *w, const char *arg)
     else if (strcmp(w, "batch") == 0 || strcmp(w, "counts") == 0)
         batch(p, atoi(arg), w[0] == 'c');
     else if (strcmp(w, "open") == 0)
-        begun(p, pg_machine_batch_begin(&p->m, false));
+        begun(p, pg_machine_batch_begin(&p->m, false, false));
     else if (strcmp(w, "add") == 0)
         add(p, p->sql);
     else if (strcmp(w, "same") == 0)

@@ -150,9 +150,19 @@ static const struct pg_scenario batches[] = {
      "=20:1:():():():():():():():():():():():():():():():():():():():(9) IDLE"},
     {"batch:20 <1 <2 <T <C:SELECT_0 break", "=!connect/unknown BROKEN"},
     /* the server drops what it has prepared */
-    {"learn batch:2 <1 <2 <n <C:DEALLOCATE_ALL <2 <n <C:SELECT_0 <Z entries",
+    {"learn batch:2 <2 <n <C:DEALLOCATE_ALL <2 <n <C:SELECT_0 <Z entries",
      "=2:0:DEALLOCATE_ALL:SELECT_0 entries=none IDLE"},
-    {"learn counts:1 <1 <2 <n <C:DISCARD_ALL <Z entries", "=1:0 entries=none IDLE"},
+    {"learn counts:1 <2 <n <C:DISCARD_ALL <Z entries", "=1:0 entries=none IDLE"},
+    /* prepared when it runs again, if its PREPARE has worked; then it runs by its name */
+    {"batch:1 <1 <2 <n <C:SELECT_0 <Z known batch:1 <1 <2 <n <C:SELECT_0 <Z known batch:1 <2 <n <C:SELECT_0 "
+     "<Z",
+     "=1:0:SELECT_0 known=no =1:0:SELECT_0 known=yes =1:0:SELECT_0 IDLE"},
+    {"see batch:1 <E:42601 <Z known", "=!query/failed/42601 known=no IDLE"},
+    {"see batch:1 <1 <E:22012 <Z known", "=!query/failed/22012 known=yes IDLE"},
+    {"see open add add close_batch <1 <E:22012 <Z known", "=!query/failed/22012 known=yes IDLE"},
+    {"learn counts:2 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <Z", "=2:2 IDLE"},
+    {"open add add add close_batch <1 <2 <n <C:SELECT_0 <1 <2 <n <C:SELECT_0 <2 <n <C:SELECT_0 <Z",
+     "=3:0:SELECT_0:SELECT_0:SELECT_0 IDLE"},
     {"open add many add close_batch", "no_!query/unknown BROKEN"},
     /* what cannot be */
     {"batch:1 <1 <2 <n <C:INSERT_0_1 <2 <n <C:INSERT_0_1 <Z", "=!protocol/unknown BROKEN"},
