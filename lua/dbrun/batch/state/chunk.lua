@@ -14,7 +14,9 @@ M.CHUNKS = 100
 
 local CLAIM <const> = [[
 select %s, j.state as job_state, j.reason, j.set_values::text as set_values, j.started,
-       {pg_backend_pid}() as backend%s%s
+       {pg_backend_pid}() as backend%s]]
+local CLAIMED <const> = [[
+
   from %s r, %s j where r.id {=} :id and j.name {=} r.job for no key update of r skip locked]]
 
 ---@class dbrun.batch.Claim: dbrun.batch.Range
@@ -39,6 +41,25 @@ local function for_nodes(store, settings)
     return list
 end
 
+---The text of a claim. The settings are written out: that tells that most of them change no statement's meaning, so
+---what the connection has prepared stays.
+local function claim_sql(store, settings)
+    store.claims = store.claims or setmetatable({}, { __mode = "k" })
+    local sql = store.claims[settings]
+    if not sql then
+        local list <const> = {}
+        for i, setting in ipairs(settings) do
+            list[i] = (", pg_catalog.set_config(%s, %s, true)"):format(quote.literal(setting[1]),
+                quote.literal(settings_of.text(setting[2])))
+        end
+        local columns <const> = "r." .. parts.RANGE:gsub(", ", ", r.") .. ", r.owner {=} :me as mine"
+        sql = catalog.sql(CLAIM:format(columns, store.bounds:present())) .. table.concat(list)
+            .. catalog.sql(CLAIMED:format(store.place.ranges, store.place.jobs))
+        store.claims[settings] = sql
+    end
+    return sql
+end
+
 ---Begins a chunk's transaction and locks the range's row. One round trip.
 ---@param conn table
 ---@param store dbrun.batch.Store
@@ -46,22 +67,8 @@ end
 ---@param settings {[1]: string, [2]: any}[] in force for the transaction
 ---@return dbrun.batch.Claim? nil when the row is locked, or gone
 function M.claim(conn, store, id, settings)
-    local sql = store.claim_sql
-    if not sql then
-        local list <const> = {}
-        -- Names that are written out tell that most of these settings change no statement's meaning: what the
-        -- connection has prepared stays.
-        for i, setting in ipairs(settings) do
-            list[i] = (", {set_config}(%s, :value_%d, true)"):format(quote.literal(setting[1]), i)
-        end
-        sql = catalog.sql(CLAIM:format("r." .. parts.RANGE:gsub(", ", ", r.") .. ", r.owner {=} :me as mine",
-            store.bounds:present(), table.concat(list), store.place.ranges, store.place.jobs))
-        store.claim_sql = sql
-    end
+    local sql <const> = claim_sql(store, settings)
     local values <const> = { id = id, me = store.me }
-    for i, setting in ipairs(settings) do
-        values["value_" .. i] = settings_of.text(setting[2])
-    end
     local results <const> = conn:pipeline(function(p)
         p:query "begin isolation level read committed read write"
         p:query(sql, values)
