@@ -101,32 +101,17 @@ struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn 
     return link;
 }
 
-void pg_link_set_background(struct pg_link *link, bool on)
-{
-    if (link->in_background == on)
-        return;
-    link->in_background = on;
-    sched_timer_stop(link->engine->rt->sched, &link->again);
-    sched_background(link->engine->rt->sched, on ? 1 : -1);
-}
-
-static void detach_user(struct pg_link *link)
-{
-    if (link->user && link->user->detach)
-        link->user->detach(link);
-}
-
 void pg_link_free(struct pg_link *link)
 {
     struct pg_engine *e = link->engine;
     if (link->cancel)
         link->cancel->link = NULL; /* the worker ends the request */
-    detach_user(link);
+    if (link->user && link->user->detach)
+        link->user->detach(link);
     if (link->traced)
         pg_traced_free(link);
     pg_notices_forget(link);
-    pg_link_set_background(link, false);
-    sched_timer_stop(e->rt->sched, &link->limit);
+    pg_link_end(link);
     sched_timer_stop(e->rt->sched, &link->gone);
     io_watch_close(link->io);
     pg_machine_close(&link->m);
@@ -141,9 +126,43 @@ void pg_link_close(struct pool_slot *slot)
     pool_closed(slot, mono_now());
 }
 
+/* ---- the user ---- */
+
 void pg_link_set_user(struct pg_link *link, const struct pg_link_user *user)
 {
     link->user = user;
+}
+
+static void set_background(struct pg_link *link, bool on)
+{
+    if (link->in_background != on)
+        sched_background(link->engine->rt->sched, on ? 1 : -1);
+    link->in_background = on;
+}
+
+void pg_link_begin(struct pg_link *link, const struct pg_link_user *user, double seconds, bool background)
+{
+    struct sched *s = link->engine->rt->sched;
+    link->user = user;
+    set_background(link, background);
+    sched_timer_stop(s, &link->again);
+    sched_timer_start(s, &link->limit, deadline_in(seconds));
+}
+
+void pg_link_end(struct pg_link *link)
+{
+    struct sched *s = link->engine->rt->sched;
+    link->user = NULL;
+    set_background(link, false);
+    sched_timer_stop(s, &link->again);
+    sched_timer_stop(s, &link->limit);
+}
+
+void pg_link_wake(struct pg_link *link)
+{
+    link->answered = link->waiter != NULL;
+    wait_wake(link->waiter);
+    link->waiter = NULL;
 }
 
 /* ---- notes for the error of tasks that wait too long for a connection ---- */

@@ -2,14 +2,16 @@
  * A link: one established connection in a pool slot. It consists of the machine and its user.
  *
  * A link without a user is idle in its pool, or leased and between two statements, two blocks of a COPY, or a
- * reply and the task that takes it (`answered`). Only pg_link_set_user changes the user:
+ * reply and the task that takes it (`answered`). Only pg_link_set_user, pg_link_begin and pg_link_end change
+ * the user:
  *
  *   statement  link_wait.c    a task waits for a reply: the reply -> free; the wait is abandoned -> drain
  *   stream     stream.c       rows or COPY, piece by piece, read only while a task waits for more
  *   shared     mux.c          statements of several tasks in flight (pipeline=)
- *   drain      link_cancel.c  a given up statement: replies are thrown away; it is cancelled at once or after
- * a grace ping       link_upkeep.c  the pool's pre-ping reset      link_upkeep.c  ROLLBACK (or DISCARD ALL)
- * on return
+ *   drain      link_cancel.c  a given up statement: its replies are thrown away, and it is cancelled
+ *                             -> free, or reset when the link was given back
+ *   ping       link_upkeep.c  the pool's pre-ping -> free
+ *   reset      link_upkeep.c  ROLLBACK (or DISCARD ALL) on return -> free
  *
  * Who owns what: a link belongs to its pool slot. The pool may close the link inside of pool_release,
  * pool_pinged, pool_reset_done and pool_died: do not touch it after these calls.
@@ -65,7 +67,7 @@ struct pg_link {
     struct sched_timer limit;              /* the time limit of a ping, a drain, a reset */
     struct sched_timer again;              /* sends another cancel request when one had no effect */
     struct pg_cancelling *cancel;          /* a cancel request under way: no statement may begin */
-    void (*drained)(struct pg_link *link); /* drain: called at its end; NULL = the link becomes free */
+    void (*drained)(struct pg_link *link); /* drain: what begins at its end; NULL = the link becomes free */
     bool writer;   /* target_session_attrs asks for a server that takes writes, and this one did at first */
     int on_notice; /* the lease's handler; LUA_NOREF = the engine's */
     struct pg_notices notices;
@@ -93,8 +95,14 @@ void pg_link_free(struct pg_link *link);
 void pg_link_close(struct pool_slot *slot);
 /* NULL makes the link free. */
 void pg_link_set_user(struct pg_link *link, const struct pg_link_user *user);
-/* At its end the program waits a moment for links in the background (drain, reset). */
-void pg_link_set_background(struct pg_link *link, bool on);
+/* Sets a user that has `seconds` to end (user->late). In the background no task waits for it; the program's
+ * end does, for a moment. */
+void pg_link_begin(struct pg_link *link, const struct pg_link_user *user, double seconds, bool background);
+/* Such a user has ended: the link is free. */
+void pg_link_end(struct pg_link *link);
+/* Wakes the task that waits for the user's end, or for the next piece. It must take the answer before the
+ * link is used again. */
+void pg_link_wake(struct pg_link *link);
 /* Call it after sending: watches the socket until it has taken everything. When the server is gone, libpq may
  * have closed the socket while sending; then libuv must not watch it any more, and a timer steps the
  * machine. */
@@ -147,8 +155,9 @@ void pg_link_abandon(struct pg_link *link, double grace);
 void pg_link_warn_cancelled(const struct pg_link *link);
 /* Is a given up statement, or its cancel request, still under way? */
 bool pg_link_is_draining(struct pg_link *link);
-/* Ends the grace of a drain: the transaction is over anyway, so a cancel loses nothing. */
-void pg_link_drain_now(struct pg_link *link);
+/* The link was given back: `next` begins when it is drained, which may be now. A grace ends: the transaction
+ * is over anyway, so a cancel loses nothing. */
+void pg_link_drain_then(struct pg_link *link, void (*next)(struct pg_link *link));
 /* Parks the task until the link is drained; then k continues. */
 int pg_link_wait_drained(lua_State *L, struct pg_link *link, lua_KContext ctx, lua_KFunction k);
 /* The lease is released while a task waits on the link: gives the statement up, and wakes the task. */

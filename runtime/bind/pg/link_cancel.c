@@ -84,6 +84,7 @@ void pg_link_request_cancel(struct pg_link *link)
 /* ---- the drain ---- */
 
 static void drain_settle(struct pg_link *link);
+static void drain_at_once(struct pg_link *link);
 
 static void drain_stepped(struct pg_link *link, unsigned step)
 {
@@ -91,21 +92,15 @@ static void drain_stepped(struct pg_link *link, unsigned step)
     drain_settle(link);
 }
 
-/* The grace is over, and the statement has not ended: cancels it. */
-static void lose_patience(struct pg_link *link)
-{
-    link->patient = false;
-    pg_link_warn_cancelled(link);
-    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
-    pg_link_request_cancel(link);
-}
-
+/* With a grace: it is over, and the statement has not ended. */
 static void drain_late(struct pg_link *link)
 {
-    if (link->patient)
-        lose_patience(link);
-    else
+    if (!link->patient) {
         pg_link_give_up(link);
+        return;
+    }
+    pg_link_warn_cancelled(link);
+    drain_at_once(link);
 }
 
 static const struct pg_link_user drain_user = {
@@ -123,25 +118,21 @@ static void drain_settle(struct pg_link *link)
     if (link->m.state != PG_BROKEN && (link->cancel || pg_machine_is_busy(&link->m)))
         return;
     void (*next)(struct pg_link *) = link->drained;
-    sched_timer_stop(link->engine->rt->sched, &link->limit);
-    pg_link_set_background(link, false);
-    pg_link_set_user(link, NULL);
     link->patient = false;
     link->drained = NULL;
     if (next) {
         next(link);
         return;
     }
-    link->answered = link->waiter != NULL;
-    wait_wake(link->waiter);
-    link->waiter = NULL;
+    pg_link_end(link);
+    pg_link_wake(link);
 }
 
-static void begin_drain(struct pg_link *link, double limit)
+static void drain_at_once(struct pg_link *link)
 {
-    pg_link_set_user(link, &drain_user);
-    pg_link_set_background(link, true);
-    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(limit));
+    link->patient = false;
+    pg_link_begin(link, &drain_user, PG_DRAIN_LIMIT, true);
+    pg_link_request_cancel(link);
 }
 
 void pg_link_warn_cancelled(const struct pg_link *link)
@@ -160,22 +151,25 @@ void pg_link_abandon(struct pg_link *link, double grace)
         pg_link_set_user(link, NULL);
         return;
     }
-    link->patient = grace > 0;
-    begin_drain(link, link->patient ? grace : PG_DRAIN_LIMIT);
-    if (!link->patient)
-        pg_link_request_cancel(link);
+    if (grace > 0) {
+        link->patient = true;
+        pg_link_begin(link, &drain_user, grace, true);
+    } else {
+        drain_at_once(link);
+    }
     pg_machine_discard(&link->m);
     pg_link_watch(link);
 }
 
-void pg_link_drain_now(struct pg_link *link)
+void pg_link_drain_then(struct pg_link *link, void (*next)(struct pg_link *link))
 {
-    if (!link->patient)
+    if (link->user != &drain_user) {
+        next(link);
         return;
-    link->patient = false;
-    sched_timer_stop(link->engine->rt->sched, &link->limit);
-    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
-    pg_link_request_cancel(link);
+    }
+    link->drained = next;
+    if (link->patient)
+        drain_at_once(link);
 }
 
 /* Begins a drain when the statement has ended and its cancel request is still under way. (Between two blocks
@@ -183,7 +177,7 @@ void pg_link_drain_now(struct pg_link *link)
 bool pg_link_is_draining(struct pg_link *link)
 {
     if (!link->user && link->cancel && link->m.state == PG_IDLE)
-        begin_drain(link, PG_DRAIN_LIMIT);
+        pg_link_begin(link, &drain_user, PG_DRAIN_LIMIT, true);
     return link->user == &drain_user;
 }
 
@@ -204,18 +198,14 @@ int pg_link_wait_drained(lua_State *L, struct pg_link *link, lua_KContext ctx, l
 
 void pg_link_cancel_shared(struct pg_link *link)
 {
-    if (!link->in_background) {
-        pg_link_set_background(link, true);
-        sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PG_DRAIN_LIMIT));
-    }
+    if (!link->in_background)
+        pg_link_begin(link, link->user, PG_DRAIN_LIMIT, true); /* the user stays: its time is limited now */
     pg_link_request_cancel(link);
 }
 
 void pg_link_shared_over(struct pg_link *link)
 {
-    pg_link_set_user(link, NULL);
-    sched_timer_stop(link->engine->rt->sched, &link->limit);
-    pg_link_set_background(link, false);
+    pg_link_end(link);
     pg_link_is_draining(link);
 }
 

@@ -53,8 +53,7 @@ enum pool_check pg_link_check(struct pool_slot *slot, uint64_t idle_ns)
 
 static void finish_ping(struct pg_link *link)
 {
-    sched_timer_stop(link->engine->rt->sched, &link->limit);
-    pg_link_set_user(link, NULL);
+    pg_link_end(link);
     pool_pinged(link->slot, link->m.state == PG_IDLE, mono_now());
 }
 
@@ -70,7 +69,7 @@ static const struct pg_link_user ping_user = {
 void pg_link_ping(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
-    pg_link_set_user(link, &ping_user);
+    pg_link_begin(link, &ping_user, PING_LIMIT, false);
     if (!pg_machine_simple(&link->m, "")) {
         pg_link_give_up(link);
         return;
@@ -82,7 +81,6 @@ void pg_link_ping(struct pool_slot *slot)
             pg_link_give_up(link);
         return;
     }
-    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(PING_LIMIT));
     pg_link_watch(link);
 }
 
@@ -142,9 +140,7 @@ static void finish_reset(struct pg_link *link)
 {
     renew_session(link);
     bool ok = link->m.state == PG_IDLE && !error_is_set(&link->m.error);
-    sched_timer_stop(link->engine->rt->sched, &link->limit);
-    pg_link_set_background(link, false);
-    pg_link_set_user(link, NULL);
+    pg_link_end(link);
     pool_reset_done(link->slot, ok, mono_now());
 }
 
@@ -189,26 +185,18 @@ static void reset_next(struct pg_link *link)
             finish_reset(link);
             return;
         }
-        pg_link_set_user(link, &reset_user);
     } while (run_reset(link, sql));
 }
 
 static void reset_begin(struct pg_link *link)
 {
-    pg_link_set_background(link, true);
+    pg_link_begin(link, &reset_user, RESET_LIMIT, true);
     error_clear(&link->m.error); /* of the last statement, whose task has it */
     link->statement[0] = '\0';
-    sched_timer_start(link->engine->rt->sched, &link->limit, deadline_in(RESET_LIMIT));
     reset_next(link);
 }
 
 void pg_link_reset(struct pool_slot *slot)
 {
-    struct pg_link *link = slot->conn;
-    if (!pg_link_is_draining(link)) {
-        reset_begin(link);
-        return;
-    }
-    link->drained = reset_begin;
-    pg_link_drain_now(link); /* the transaction will be rolled back anyway */
+    pg_link_drain_then(slot->conn, reset_begin);
 }

@@ -5,9 +5,7 @@
 static void wake(struct pg_link *link)
 {
     pg_link_set_user(link, NULL);
-    link->answered = link->waiter != NULL;
-    wait_wake(link->waiter);
-    link->waiter = NULL;
+    pg_link_wake(link);
 }
 
 /* The statement has ended. Its task is not woken while a cancel request is under way, which could cancel the
