@@ -15,14 +15,23 @@ struct secret {
     size_t len;
 };
 
+/* What can begin with a byte: a secret, in any spelling; a place that holds one. Most texts contain few such
+ * bytes, which makes masking fast. */
+enum { SECRET = 1, PLACE = 2 };
+static const unsigned char places[256] = {[':'] = PLACE, ['p'] = PLACE, ['P'] = PLACE}; /* "password" */
+
 struct secrets {
     struct secret *list;
     size_t n;
+    unsigned char begins[256];
 };
 
 struct secrets *secrets_new(void)
 {
-    return calloc(1, sizeof(struct secrets));
+    struct secrets *s = calloc(1, sizeof *s);
+    if (s)
+        memcpy(s->begins, places, sizeof places);
+    return s;
 }
 
 void secrets_free(struct secrets *s)
@@ -53,6 +62,9 @@ bool secrets_add(struct secrets *s, const char *secret, size_t len)
         return false;
     memcpy(text, secret, len);
     s->list[s->n++] = (struct secret){text, len};
+    s->begins[(unsigned char)text[0]] |= SECRET;
+    s->begins['%'] |= SECRET;
+    s->begins['\\'] |= SECRET;
     return true;
 }
 
@@ -125,7 +137,7 @@ static bool whole_words_only(const struct secret *secret)
 static size_t known_at(const struct secrets *s, const char *text, size_t len, size_t at)
 {
     size_t longest = 0;
-    for (size_t i = 0; s && i < s->n; i++) {
+    for (size_t i = 0; i < s->n; i++) {
         for (int how = PLAIN; how < SPELLINGS; how++) {
             size_t n = matches(text + at, len - at, &s->list[i], (enum spelling)how);
             if (n <= longest)
@@ -326,31 +338,28 @@ static bool place_at(const char *text, size_t len, size_t at, size_t *from, size
     return *to > *from;
 }
 
-/* The bytes that a secret or a place can begin with, in any spelling. Most texts contain few of them, which
- * makes masking fast. */
-static void find_beginnings(const struct secrets *s, bool begins[256])
+/* From text[at] on, the first byte that anything can begin with; `len`: there is none. */
+static size_t next_beginning(const unsigned char begins[256], const char *text, size_t len, size_t at)
 {
-    memset(begins, 0, 256);
-    begins[':'] = begins['%'] = begins['\\'] = true;
-    begins['p'] = begins['P'] = true; /* "password" */
-    for (size_t i = 0; s && i < s->n; i++)
-        begins[(unsigned char)s->list[i].text[0]] = true;
+    while (at < len && !begins[(unsigned char)text[at]])
+        at++;
+    return at;
 }
 
 bool secrets_mask(const struct secrets *s, const char *text, size_t len, struct buf *out)
 {
-    bool begins[256];
-    find_beginnings(s, begins);
+    const unsigned char *begins = s ? s->begins : places;
     size_t from = 0; /* the last place seen; a secret may begin before it */
     size_t to = 0;
     size_t done = 0;
     for (size_t at = 0; at < len;) {
-        if (at >= to && !begins[(unsigned char)text[at]]) {
-            at++;
-            continue;
-        }
-        size_t end = at + known_at(s, text, len, at);
         if (at >= to)
+            at = next_beginning(begins, text, len, at);
+        if (at == len)
+            break;
+        unsigned what = begins[(unsigned char)text[at]];
+        size_t end = at + (what & SECRET ? known_at(s, text, len, at) : 0);
+        if (at >= to && (what & PLACE))
             place_at(text, len, at, &from, &to);
         if (at >= from && end < to)
             end = to;

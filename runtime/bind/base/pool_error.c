@@ -14,6 +14,7 @@ struct holders {
     const struct pool_words *words;
     struct buf text;
     unsigned n;
+    uint64_t now;
 };
 
 static void add_holder(const struct pool_slot *slot, void *data)
@@ -27,14 +28,14 @@ static void add_holder(const struct pool_slot *slot, void *data)
         buf_addf(&h->text, "held %s ", holder.how);
     else
         buf_adds(&h->text, "\n         ");
-    double held = (double)(mono_now() - slot->leased_at) / (double)NS_PER_S;
+    double held = (double)(h->now - slot->leased_at) / (double)NS_PER_S;
     buf_addf(&h->text, "%s for %.1f s%s%s", holder.who, held, holder.statement[0] ? ", last statement: " : "",
              holder.statement);
 }
 
 static void set_holders(const struct pool *p, const struct pool_words *w, struct error *e)
 {
-    struct holders h = {.words = w};
+    struct holders h = {.words = w, .now = mono_now()};
     pool_each_leased(p, add_holder, &h);
     if (h.n > HOLDERS_SHOWN)
         buf_addf(&h.text, "\n         and %u more", h.n - HOLDERS_SHOWN);
