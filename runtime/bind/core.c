@@ -24,11 +24,6 @@
 
 /* ---- the runtime ---- */
 
-static void push_error(lua_State *L, void *data, const struct error *e)
-{
-    bind_error_push(L, data, e);
-}
-
 /* The last of the program's parts to go: everything that refers to it was made later, and Lua
  * finalises in the reverse order. */
 static int runtime_gc(lua_State *L)
@@ -73,7 +68,7 @@ struct runtime *bind_open(lua_State *L)
     if (!rt->secrets)
         luaL_error(L, "not enough memory");
     rt->log->secrets = rt->secrets;
-    sched_set_errors(rt->sched, push_error, rt);
+    bind_error_of_tasks(rt);
     rt->workers = workers_new(sched_loop(rt->sched));
     if (!rt->workers)
         luaL_error(L, "not enough memory");

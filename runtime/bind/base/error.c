@@ -75,6 +75,16 @@ void bind_error_push(lua_State *L, struct runtime *rt, const struct error *e)
     lua_remove(L, -2);
 }
 
+static void push_for_task(lua_State *L, void *rt, const struct error *e)
+{
+    bind_error_push(L, rt, e);
+}
+
+void bind_error_of_tasks(struct runtime *rt)
+{
+    sched_set_errors(rt->sched, push_for_task, rt);
+}
+
 static int push_protected(lua_State *L)
 {
     bind_error_push(L, lua_touserdata(L, 1), lua_touserdata(L, 2));
