@@ -410,10 +410,11 @@ static int execute(lua_State *L, struct redis_batch *b, const struct redis_batch
 {
     struct redis_session *s = b->session;
     struct redis_queue *q = redis_session_queue(s);
-    struct redis_request r = {.handle = &b->handle,
+    struct redis_request r = {.queue = q,
                               .from = q->out.len,
                               .expect = b->count - b->told + (b->transaction ? 2 : 0) + (b->asking ? 1 : 0),
-                              .deadline = terms->deadline};
+                              .deadline = terms->deadline,
+                              .repeat = b->handle.repeat};
     r.call = redis_session_take(s);
     bool kept =
         r.call && (!undo || redis_undo_keep(r.call, undo->out.data, undo->out.len, undo->count - undo->told));
@@ -428,7 +429,7 @@ static int execute(lua_State *L, struct redis_batch *b, const struct redis_batch
     resp_reply_expect(&r.call->call.reply, expected < MOST_EXPECTED ? expected : MOST_EXPECTED);
     b->running = true;
     forget_commands(b); /* the server may run them from now on: the next execution must not send them again */
-    return redis_park(L, &r, b->transaction ? transaction_done : batch_done);
+    return redis_park(L, s, &r, b->transaction ? transaction_done : batch_done);
 }
 
 static int room_given(lua_State *L, int status, lua_KContext ctx)

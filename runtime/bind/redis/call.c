@@ -16,14 +16,13 @@
 
 /* ---- parking ---- */
 
-int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k)
+int redis_park(lua_State *L, struct redis_session *s, const struct redis_request *r, lua_KFunction k)
 {
-    struct redis_session *s = r->handle->session;
     r->call->began = log_wants(s->rt->log, LOG_LEVEL_DEBUG) ? mono_now() : 0;
     struct wait *w = wait_begin(s->rt->sched, r->deadline, redis_session_abandon, r->call);
     if (s->rt->trace)
         w->span = task_span(s->rt->sched, mono_now());
-    redis_session_issue(s, r->call, w, r->from, r->expect, r->deadline, r->handle->repeat);
+    redis_session_issue(s, r, w);
     return wait_park(L, w, (lua_KContext)w, k);
 }
 
@@ -228,9 +227,9 @@ static const struct redis_command *running(lua_State *L)
 
 static int answered(lua_State *L, int status, lua_KContext ctx)
 {
-    struct runtime *rt = bind_runtime(L);
     const struct redis_command *cmd = running(L);
     struct redis_handle *h = lua_touserdata(L, 1);
+    struct runtime *rt = h->session->rt;
     int first = lua_touserdata(L, lua_upvalueindex(2)) ? 2 : 3;
     struct session_call *c = answer(L, h->session, ctx, cmd->name, first);
     struct resp_cursor cur = resp_cursor(&c->call.reply);
@@ -256,11 +255,12 @@ static inline int write_command(lua_State *L, struct redis_handle *h, const stru
 {
     struct redis_session *s = h->session;
     struct redis_queue *q = redis_session_queue(s);
-    struct redis_request r = {.handle = h, .from = q->out.len, .expect = 1, .deadline = terms->deadline};
+    struct redis_request r = {
+        .queue = q, .from = q->out.len, .expect = 1, .deadline = terms->deadline, .repeat = h->repeat};
     struct redis_args_error wrong;
     if (!redis_args_write(L, cmd, first, &q->out, &wrong)) {
         redis_session_admit(s);
-        return redis_args_raise(L, bind_runtime(L), cmd, &wrong);
+        return redis_args_raise(L, s->rt, cmd, &wrong);
     }
     r.call = redis_session_take(s);
     if (!r.call) {
@@ -270,7 +270,7 @@ static inline int write_command(lua_State *L, struct redis_handle *h, const stru
     }
     r.call->shape = terms->shape;
     r.call->blocks = terms->blocks;
-    return redis_park(L, &r, answered);
+    return redis_park(L, s, &r, answered);
 }
 
 static int room_given(lua_State *L, int status, lua_KContext ctx)
@@ -377,7 +377,7 @@ static int judge(lua_State *L, const struct redis_command *cmd, int first, const
 static int send_command(lua_State *L, struct redis_handle *h, const struct redis_command *cmd, int first,
                         const struct plan *plan)
 {
-    struct runtime *rt = bind_runtime(L);
+    struct runtime *rt = h->session->rt;
     enum redis_reading reading = plan->only_reads ? READING_MAY_SEND : redis_reading_of(L, rt, cmd, first);
     if (reading == READING_MAY_WRITE)
         return redis_refuse_write(L, rt, cmd, first);

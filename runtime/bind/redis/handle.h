@@ -61,16 +61,8 @@ static inline bool redis_is_over(const struct redis_handle *h)
  * Never raises for a handle: what it tells of may be over. */
 int redis_handle__links(lua_State *L);
 
-/* Issues the command at the end of the session's queue, from `from` on, and parks the task; then k continues
- * with the struct wait as its context. */
-struct redis_request {
-    struct redis_handle *handle;
-    struct session_call *call;
-    size_t from;
-    uint32_t expect;
-    uint64_t deadline;
-};
-int redis_park(lua_State *L, const struct redis_request *r, lua_KFunction k);
+/* Issues the command, and parks the task; then k continues with the struct wait as its context. */
+int redis_park(lua_State *L, struct redis_session *s, const struct redis_request *r, lua_KFunction k);
 /* What is settled about a command before it is written. */
 struct redis_terms {
     uint64_t deadline;

@@ -87,21 +87,21 @@ static void crowd(struct redis_session *s)
     redis_session_judge(s);
 }
 
-void redis_session_issue(struct redis_session *s, struct session_call *c, struct wait *w, size_t from,
-                         uint32_t expect, uint64_t deadline, bool repeat)
+void redis_session_issue(struct redis_session *s, const struct redis_request *r, struct wait *w)
 {
-    struct redis_queue *q = redis_session_queue(s);
-    redis_queue_push(q, &c->call, from, expect);
+    struct session_call *c = r->call;
+    struct redis_queue *q = r->queue;
+    redis_queue_push(q, &c->call, r->from, r->expect);
     c->wait = w;
-    c->expect = expect;
-    c->deadline = deadline;
+    c->expect = r->expect;
+    c->deadline = r->deadline;
     s->live++;
-    s->commands += expect;
+    s->commands += r->expect;
     redis_pool_used(s->pool);
-    if (repeat && !c->undo) {
+    if (r->repeat && !c->undo) {
         c->copy = malloc(c->call.size);
         if (c->copy)
-            memcpy(c->copy, q->out.data + from, c->call.size);
+            memcpy(c->copy, q->out.data + r->from, c->call.size);
     }
     if (!s->link) {
         c->received = UINT64_MAX;

@@ -100,11 +100,18 @@ static inline struct redis_queue *redis_session_queue(struct redis_session *s)
 {
     return s->link ? redisconn_queue(s->link->conn) : &s->backlog;
 }
-/* Queues a command whose bytes are at the end of the queue, from `from` on. Wakes `w` when it is answered or
- * has failed. With `repeat` a command of a shared session is sent again when its connection is lost, if there
- * was memory for its copy. */
-void redis_session_issue(struct redis_session *s, struct session_call *c, struct wait *w, size_t from,
-                         uint32_t expect, uint64_t deadline, bool repeat);
+/* A command, or several, that was written into the queue. */
+struct redis_request {
+    struct session_call *call;
+    struct redis_queue *queue; /* redis_session_queue's: its bytes are the last there, from `from` on */
+    size_t from;
+    uint32_t expect; /* number of replies */
+    uint64_t deadline;
+    bool repeat; /* a shared session sends it again when its connection is lost, if there was memory for its
+                    copy */
+};
+/* Queues it. Wakes `w` when it is answered or has failed. */
+void redis_session_issue(struct redis_session *s, const struct redis_request *r, struct wait *w);
 /* The same for a command that no task waits for, because it has no reply. */
 void redis_session_post(struct redis_session *s, struct session_call *c, size_t from);
 /* After a change of `demoted`, `crowded` or `closed`. */
