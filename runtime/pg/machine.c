@@ -62,7 +62,8 @@ int pg_machine_fd(const struct pg_machine *m)
 
 /* ---- the queue ---- */
 
-void pg_machine_new_head(struct pg_machine *m)
+/* Resets the fields of struct pg_machine that describe the head. */
+static void new_head(struct pg_machine *m)
 {
     m->failed = m->cancelling = false;
     m->answered = 0;
@@ -74,7 +75,16 @@ void pg_machine_push(struct pg_machine *m, size_t statements, void *owner)
     m->group[(m->head + m->owed) % PG_MOST_GROUPS] =
         (struct pg_group){.owner = owner, .statements = statements};
     if (m->owed++ == 0)
-        pg_machine_new_head(m);
+        new_head(m);
+}
+
+void *pg_machine_pop(struct pg_machine *m)
+{
+    void *owner = pg_machine_head(m)->owner;
+    m->head = (m->head + 1) % PG_MOST_GROUPS;
+    m->owed--;
+    new_head(m);
+    return owner;
 }
 
 bool pg_machine_not_sent(struct pg_machine *m, bool half)

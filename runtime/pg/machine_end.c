@@ -49,11 +49,8 @@ static void settle_shared(struct pg_machine *m, void *owner)
 
 void pg_machine_settle(struct pg_machine *m)
 {
-    void *owner = pg_machine_head(m)->owner;
-    m->head = (m->head + 1) % PG_MOST_GROUPS;
-    m->owed--;
     m->unmended = m->mending && m->failed;
-    pg_machine_new_head(m);
+    void *owner = pg_machine_pop(m);
     if (m->shared)
         settle_shared(m, owner);
     else

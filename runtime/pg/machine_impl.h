@@ -11,8 +11,8 @@
 
 /* Adds a group to the queue. */
 void pg_machine_push(struct pg_machine *m, size_t statements, void *owner);
-/* Resets the fields of struct pg_machine that describe the head of the queue. */
-void pg_machine_new_head(struct pg_machine *m);
+/* Removes the head and returns its owner: the next group is the head. */
+void *pg_machine_pop(struct pg_machine *m);
 /* Sets m->error when libpq could not send. With `half` a part of a pipeline was queued, which cannot be taken
  * back: the connection breaks. Returns false, for the caller to return. */
 bool pg_machine_not_sent(struct pg_machine *m, bool half);
@@ -50,12 +50,8 @@ static inline bool pg_machine_was_usual(const struct pg_machine *m)
 }
 /* Another group that was alone has ended: puts the settings back. Returns what step returns. */
 unsigned pg_machine_mend(struct pg_machine *m);
-/* Is the text that the server sends still UTF-8? */
-static inline bool pg_machine_is_readable(const struct pg_machine *m)
-{
-    return PQclientEncoding(m->conn) == m->encoding;
-}
-/* It is not: the head has failed, and the connection must break. */
+/* The text that the server sends is not UTF-8 any more: the head has failed, and the connection must break.
+ */
 void pg_machine_refuse_encoding(struct pg_machine *m);
 
 /* ---- machine_entry.c ---- */

@@ -233,6 +233,12 @@ static const char *leave_pipeline(const struct pg_machine *m)
     return NULL;
 }
 
+/* Is the text that the server sends still UTF-8? */
+static bool is_readable(const struct pg_machine *m)
+{
+    return PQclientEncoding(m->conn) == m->encoding;
+}
+
 static const char *refuse_encoding(struct pg_machine *m)
 {
     pg_machine_refuse_encoding(m);
@@ -250,7 +256,7 @@ static const char *take_sync(struct pg_machine *m)
     const char *wrong = last ? leave_pipeline(m) : NULL;
     if (wrong)
         return wrong;
-    if (!pg_machine_is_readable(m))
+    if (!is_readable(m))
         return refuse_encoding(m);
     pg_machine_settle(m);
     if (last) {
@@ -274,7 +280,7 @@ static const char *take_null(struct pg_machine *m)
     }
     if (m->answered == 0 && !m->failed)
         return "the end of a statement before its result";
-    if (!pg_machine_is_readable(m))
+    if (!is_readable(m))
         return refuse_encoding(m);
     pg_machine_settle(m);
     pg_machine_set_state(m, PG_IDLE);
