@@ -127,6 +127,12 @@ bool pg_machine_is_scanned_right(const struct pg_machine *m, const char *sql, si
     return conforming && strcmp(conforming, "on") == 0;
 }
 
+void pg_machine_given_back(struct pg_machine *m)
+{
+    m->guard = PG_UNGUARDED;
+    m->verbatim = false;
+}
+
 bool pg_machine_is_clean(const struct pg_machine *m)
 {
     return m->state == PG_IDLE && PQtransactionStatus(m->conn) == PQTRANS_IDLE;

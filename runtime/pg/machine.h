@@ -209,6 +209,8 @@ static inline bool pg_machine_in_transaction(const struct pg_machine *m)
 /* Does the scanner (scan.h) find the ends of this text's strings? It takes a backslash in '...' for itself;
  * with standard_conforming_strings off it escapes. */
 bool pg_machine_is_scanned_right(const struct pg_machine *m, const char *sql, size_t len);
+/* The caller gives the connection back: what it has switched on (the guard, `verbatim`) ends with it. */
+void pg_machine_given_back(struct pg_machine *m);
 /* Can another caller use the connection? It is idle and in no transaction. */
 bool pg_machine_is_clean(const struct pg_machine *m);
 /* Is a group in flight? */
@@ -245,6 +247,8 @@ bool pg_machine_describe(struct pg_machine *m, const char *sql, const struct pg_
 bool pg_machine_describe_prepared(struct pg_machine *m, const struct pg_cached *e);
 /* One or several statements without parameters (simple protocol). A COPY among them is refused. */
 bool pg_machine_simple(struct pg_machine *m, const char *sql);
+/* An empty text: the server only answers. */
+bool pg_machine_ping(struct pg_machine *m);
 /* One COPY: when its data can be transferred, step returns PG_DONE and the state is PG_COPY_IN or
  * PG_COPY_OUT. */
 bool pg_machine_copy(struct pg_machine *m, const char *sql);

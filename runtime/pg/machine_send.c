@@ -141,16 +141,26 @@ void pg_machine_stream(struct pg_machine *m)
     m->streaming = m->state == PG_PIPE || PQsetSingleRowMode(m->conn);
 }
 
+static bool send_simple(struct pg_machine *m, const char *sql)
+{
+    if (!PQsendQuery(m->conn, sql))
+        return pg_machine_not_sent(m, false);
+    m->simple = true;
+    return sent(m, PG_PLAIN, 1);
+}
+
 bool pg_machine_simple(struct pg_machine *m, const char *sql)
 {
     if (!pg_machine_begin(m) || !pg_machine_guard_allows(m, sql))
         return false;
-    if (!PQsendQuery(m->conn, sql))
-        return pg_machine_not_sent(m, false);
-    m->simple = true;
     m->effect = pg_machine_effect_of(m, sql, strlen(sql));
     pg_machine_note_format(m, sql, strlen(sql), &(struct pg_params){.n = 0});
-    return sent(m, PG_PLAIN, 1);
+    return send_simple(m, sql);
+}
+
+bool pg_machine_ping(struct pg_machine *m)
+{
+    return pg_machine_begin(m) && send_simple(m, "");
 }
 
 bool pg_machine_copy(struct pg_machine *m, const char *sql)

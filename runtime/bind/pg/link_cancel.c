@@ -39,12 +39,11 @@ static void ask_again(struct sched_timer *t)
 
 static void plan_again(struct pg_link *link)
 {
-    struct sched *s = link->engine->rt->sched;
+    if (!link->in_background || !pg_machine_is_busy(&link->m))
+        return;
     link->again.fn = ask_again;
     link->again.data = link;
-    sched_timer_stop(s, &link->again);
-    if (link->in_background && pg_machine_is_busy(&link->m))
-        sched_timer_start(s, &link->again, deadline_in(PG_CANCEL_AGAIN));
+    sched_timer_start(link->engine->rt->sched, &link->again, deadline_in(PG_CANCEL_AGAIN));
 }
 
 static void cancel_done(struct job *j)

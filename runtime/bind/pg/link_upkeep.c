@@ -70,7 +70,7 @@ void pg_link_ping(struct pool_slot *slot)
 {
     struct pg_link *link = slot->conn;
     pg_link_begin(link, &ping_user, PING_LIMIT, false);
-    if (!pg_machine_simple(&link->m, "")) {
+    if (!pg_machine_ping(&link->m)) {
         pg_link_give_up(link);
         return;
     }
@@ -104,8 +104,7 @@ enum pool_verdict pg_link_judge(struct pool_slot *slot)
         pg_notices_forget(link);
     link->task = NULL;
     link->deadline = DEADLINE_NEVER;
-    pg_machine_guard(&link->m, false);
-    link->m.verbatim = false;
+    pg_machine_given_back(&link->m);
     renew_session(link);
     pg_link_drop_notifications(link);
     if (link->user && link->user->detach)
