@@ -50,7 +50,7 @@ struct wait {
     void *data;        /* the resource's own */
     struct wait *next; /* for a FIFO the resource keeps (wait_queue) */
     struct wait *prev;
-    struct sched_timer timer;      /* its deadline; stopped = none */
+    struct sched_timer timer;      /* its deadline; DEADLINE_NEVER: it does not run */
     struct trace_span span;        /* with a trace: set by who tells of the wait */
     const struct trace_text *told; /* the wait's end tells this of it (task/traced.h); NULL: nothing */
     enum wait_status status;
@@ -137,6 +137,7 @@ struct deferred {
 void sched_defer(struct sched *s, struct deferred *d);
 void sched_undefer(struct sched *s, struct deferred *d);
 
+/* Also for one that runs: it gets another deadline. DEADLINE_NEVER stops it. */
 void sched_timer_start(struct sched *s, struct sched_timer *t, uint64_t deadline);
 void sched_timer_stop(struct sched *s, struct sched_timer *t);
 

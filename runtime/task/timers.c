@@ -53,11 +53,11 @@ static void heap_grow(struct timer_heap *h)
 void sched_timer_start(struct sched *s, struct sched_timer *t, uint64_t deadline)
 {
     sched_timer_stop(s, t);
+    t->deadline = deadline;
     if (deadline == DEADLINE_NEVER)
         return;
     struct timer_heap *h = &s->timers;
     heap_grow(h);
-    t->deadline = deadline;
     h->n++;
     sift_up(h, h->n, t);
 }

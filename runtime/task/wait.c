@@ -81,7 +81,8 @@ struct wait *wait_begin(struct sched *s, uint64_t deadline, void (*abandon)(stru
     w->status = WAIT_PENDING;
     w->timer.fn = expired;
     w->timer.data = w;
-    if (deadline != DEADLINE_NEVER)
+    w->timer.deadline = deadline;
+    if (deadline != DEADLINE_NEVER) /* a statement without a limit is the usual one */
         sched_timer_start(s, &w->timer, deadline);
     return w;
 }
@@ -90,10 +91,7 @@ void wait_set_deadline(struct wait *w, uint64_t deadline)
 {
     if (!w || w->status != WAIT_PENDING)
         return;
-    sched_timer_stop(w->task->sched, &w->timer);
-    w->timer.deadline = deadline;
-    if (deadline != DEADLINE_NEVER)
-        sched_timer_start(w->task->sched, &w->timer, deadline);
+    sched_timer_start(w->task->sched, &w->timer, deadline);
 }
 
 void wait_wake(struct wait *w)

@@ -506,6 +506,25 @@ describe("[async] the pool", function()
         assert(st.wait_count >= 1 and st.wait_sum >= 1 and st.wait_max >= 1 and st.wait_max < 10)
     end)
 
+    it("does not count a task that was cancelled as one that waited too long", function()
+        local e <close> = pg.engine { size = 1, overflow = 0, timeout = 1e12 }
+        local c <close> = e:acquire()
+        local waiter <const> = task.spawn(function()
+            task.sleep(0.01) -- its deadline has passed
+            e:value "select 1"
+        end)
+        pg.eventually(2, function()
+            return e:stats().waiting == 1
+        end)
+        waiter:cancel()
+        raised(waiter.join, waiter)
+        local st <const> = e:stats()
+        assert.equal(0, st.waiting)
+        assert.equal(0, st.timeouts)
+        c:release()
+        assert.equal(1, e:value "select 1")
+    end)
+
     it("a failed connect goes to the one who waits, and the next one tries again", function()
         local e <close> = pg.engine { url = "postgresql:///nope?host=/nonexistent", size = 1 }
         for i = 1, 3 do
