@@ -106,13 +106,13 @@ static struct pg_engine *check_turn(lua_State *L, struct pg_lease *lease)
 }
 
 /* The task's statement on this engine or lease, pushed. Nothing may allocate from here to `enter`. */
-static struct pg_statement *begin(lua_State *L, struct pg_lease *lease)
+static struct pg_statement *begin(lua_State *L, struct runtime *rt, struct pg_lease *lease)
 {
-    struct pg_statement *st = pg_statement_take(L, bind_runtime(L));
+    struct pg_statement *st = pg_statement_take(L, rt);
     st->engine = check_turn(L, lease);
     st->lease = lease;
     st->k = next_stage;
-    st->began = pg_statement_is_told(st->engine->rt) ? mono_now() : 0;
+    st->began = pg_statement_is_told(rt) ? mono_now() : 0;
     if (st->began)
         pg_log_begun(st);
     pg_engine_ref(st->engine); /* it may be closed while the statement waits */
@@ -124,10 +124,10 @@ static struct pg_statement *begin(lua_State *L, struct pg_lease *lease)
 /* What goes on once they are written. */
 enum { GOAL_LEASE = 16, GOAL_ROWS = 32, GOAL_FORM = 64 };
 
-static int run(lua_State *L, struct pg_lease *lease, int nparams, int goal)
+static int run(lua_State *L, struct runtime *rt, struct pg_lease *lease, int nparams, int goal)
 {
     struct pg_stream *stream = goal & GOAL_ROWS ? pg_stream_new(L) : NULL;
-    struct pg_statement *st = begin(L, lease);
+    struct pg_statement *st = begin(L, rt, lease);
     st->nparams = nparams;
     st->stream = stream;
     st->form = (unsigned)goal / GOAL_FORM;
@@ -143,7 +143,7 @@ static int written_k(lua_State *L, int status, lua_KContext ctx)
     (void)status;
     if (pg_params_check(L, rt, 3, nparams))
         return bind_fail(L, rt, ERROR_USAGE, "a table was left among the parameters");
-    return run(L, ctx & GOAL_LEASE ? lua_touserdata(L, 1) : NULL, nparams, (int)ctx);
+    return run(L, rt, ctx & GOAL_LEASE ? lua_touserdata(L, 1) : NULL, nparams, (int)ctx);
 }
 
 /* Stack: 1 = engine or lease, 2 = SQL, then the parameters, which the results of the function replace. */
@@ -187,7 +187,7 @@ static int check_and_run(lua_State *L, struct pg_lease *lease, int goal)
     bool unwritten = pg_params_check(L, rt, 3, nparams);
     if (nparams > 0 && (unwritten || engine_now(L, lease)->typed_values))
         return write_values(L, nparams, goal | (lease ? GOAL_LEASE : 0));
-    return run(L, lease, nparams, goal);
+    return run(L, rt, lease, nparams, goal);
 }
 
 int pg_query(lua_State *L, struct pg_lease *lease, enum pg_result_shape shape)
@@ -197,9 +197,10 @@ int pg_query(lua_State *L, struct pg_lease *lease, enum pg_result_shape shape)
 
 int pg_describe(lua_State *L, struct pg_lease *lease)
 {
-    check_sql(L, bind_runtime(L), lease);
+    struct runtime *rt = bind_runtime(L);
+    check_sql(L, rt, lease);
     lua_settop(L, 2);
-    struct pg_statement *st = begin(L, lease);
+    struct pg_statement *st = begin(L, rt, lease);
     st->describe_only = true;
     st->shape = RESULT_WHOLE;
     return enter(L, st);
@@ -207,13 +208,14 @@ int pg_describe(lua_State *L, struct pg_lease *lease)
 
 int pg_is_stale(lua_State *L, struct pg_lease *lease)
 {
-    check_sql(L, bind_runtime(L), lease);
+    struct runtime *rt = bind_runtime(L);
+    check_sql(L, rt, lease);
     if (!lua_isnoneornil(L, 3))
         bind_check_type(L, PG_LEASE_CLASS, 3, "the SQLSTATE", LUA_TSTRING);
     if (!pg_stale_is_suspect(lua_tostring(L, 3), !lua_isnoneornil(L, 4)))
         return 0;
     lua_settop(L, 2);
-    struct pg_statement *st = begin(L, lease);
+    struct pg_statement *st = begin(L, rt, lease);
     st->stale_only = true;
     return enter(L, st);
 }
@@ -225,10 +227,11 @@ int pg_rows(lua_State *L, struct pg_lease *lease)
 
 int pg_script(lua_State *L, struct pg_lease *lease)
 {
-    check_sql(L, bind_runtime(L), lease);
+    struct runtime *rt = bind_runtime(L);
+    check_sql(L, rt, lease);
     if (lua_gettop(L) > 2)
-        return bind_fail(L, bind_runtime(L), ERROR_USAGE, "exec takes no parameters: use query");
-    struct pg_statement *st = begin(L, lease);
+        return bind_fail(L, rt, ERROR_USAGE, "exec takes no parameters: use query");
+    struct pg_statement *st = begin(L, rt, lease);
     st->simple = true;
     st->shape = RESULT_AFFECTED;
     return enter(L, st);
@@ -238,7 +241,7 @@ int pg_acquire(lua_State *L)
 {
     lua_settop(L, 1);
     struct pg_lease *lease = pg_lease_new(L);
-    struct pg_statement *st = begin(L, NULL);
+    struct pg_statement *st = begin(L, bind_runtime(L), NULL);
     lease->engine = st->engine;
     st->acquire_only = true;
     return enter(L, st);

@@ -324,10 +324,9 @@ static int timed_out(lua_State *L, struct pg_statement *st)
 }
 
 /* The task was cancelled while the statement ran. */
-static int cancelled(lua_State *L, struct pg_statement *st)
+static int cancelled(lua_State *L, struct pg_statement *st, bool lost)
 {
-    enum error_outcome outcome =
-        is_lost(st) ? OUTCOME_UNKNOWN : pg_statement_unfinished(st, lua_tostring(L, 2));
+    enum error_outcome outcome = lost ? OUTCOME_UNKNOWN : pg_statement_unfinished(st, lua_tostring(L, 2));
     give_back(st);
     return pg_statement_raise_cancelled(L, st, outcome);
 }
@@ -364,11 +363,12 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
     struct pg_link *link = st->link;
     struct sched *s = st->engine->rt->sched;
     enum wait_status how = parked ? wait_end(s) : WAIT_DONE;
-    if (!is_lost(st))
+    bool lost = is_lost(st);
+    if (!lost)
         link->answered = false;
     if (how == WAIT_CANCELLED)
-        return cancelled(L, st);
-    if (is_lost(st))
+        return cancelled(L, st, lost);
+    if (lost)
         return raise_lost(L, st);
     if (how == WAIT_TIMEOUT)
         return timed_out(L, st);
@@ -377,10 +377,10 @@ int pg_statement_replied(lua_State *L, struct pg_statement *st, bool parked)
     if (st->comparing)
         return compared(L, st);
     struct pg_cached *entry = link->m.entry;
-    if (error_is_set(&link->m.error))
+    if (error_is_set(&link->m.error)) {
         error_move(&st->error, &link->m.error);
-    if (error_is_set(&st->error))
         return failed(L, st, entry);
+    }
     if (st->describing)
         return described(L, st);
     if (!st->lease && !(entry && entry->prepared) && pg_machine_in_transaction(&link->m))
@@ -411,11 +411,12 @@ static int raise_lost(lua_State *L, struct pg_statement *st)
 int pg_statement_drained(lua_State *L, struct pg_statement *st)
 {
     enum wait_status how = wait_end(st->engine->rt->sched);
-    if (!is_lost(st))
+    bool lost = is_lost(st);
+    if (!lost)
         st->link->answered = false;
     if (how == WAIT_CANCELLED)
         return pg_statement_raise_cancelled(L, st, OUTCOME_NOT_SENT);
-    if (is_lost(st))
+    if (lost)
         return raise_lost(L, st);
     return pg_statement_send(L, st);
 }
