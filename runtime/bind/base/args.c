@@ -106,6 +106,16 @@ int bind_wrong_self(lua_State *L, const char *tname, const char *fn)
     return bind_error_raise(L, bind_find(L), &e);
 }
 
+void *bind_of(lua_State *L, int upvalue)
+{
+    void *object = lua_touserdata(L, 1);
+    if (!object || !lua_getmetatable(L, 1))
+        return NULL;
+    bool same = lua_rawequal(L, -1, lua_upvalueindex(upvalue));
+    lua_pop(L, 1);
+    return same ? object : NULL;
+}
+
 void *bind_self(lua_State *L, const char *tname)
 {
     void *self = bind_of(L, 2);

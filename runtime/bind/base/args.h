@@ -11,6 +11,9 @@
  * engine"), and how examples name it ("engine"). */
 void bind_class_words(lua_State *L, const char *what, const char *as);
 
+/* The userdata at 1 if its metatable is upvalue number `upvalue` of the running function, else NULL. Takes
+ * half as long as luaL_testudata. */
+void *bind_of(lua_State *L, int upvalue);
 /* The object at 1, for the methods and metamethods that bind_class made: their upvalue 2 is the metatable.
  * Other functions are slower. Raises when there is another value: the method was called with '.', not ':'. */
 void *bind_self(lua_State *L, const char *tname);

@@ -57,16 +57,6 @@ void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_
     }
 }
 
-void *bind_of(lua_State *L, int upvalue)
-{
-    void *object = lua_touserdata(L, 1);
-    if (!object || !lua_getmetatable(L, 1))
-        return NULL;
-    bool same = lua_rawequal(L, -1, lua_upvalueindex(upvalue));
-    lua_pop(L, 1);
-    return same ? object : NULL;
-}
-
 bool bind_is_collected(lua_State *L)
 {
     lua_Debug ar;

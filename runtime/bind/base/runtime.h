@@ -55,9 +55,6 @@ lua_CFunction bind_replace(lua_State *L, struct runtime *rt, const char *name, l
  * table. Lua code may add methods to __index. */
 void bind_class(lua_State *L, struct runtime *rt, const char *tname, const luaL_Reg *meta,
                 const luaL_Reg *methods);
-/* The userdata at 1 if its metatable is upvalue number `upvalue` of the running function, else NULL. Takes
- * half as long as luaL_testudata. */
-void *bind_of(lua_State *L, int upvalue);
 /* In a __gc: does the collector call it? If not, the script called it through the metatable, and the object
  * may still be in use, also by a task that waits. */
 bool bind_is_collected(lua_State *L);
