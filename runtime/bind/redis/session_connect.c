@@ -302,7 +302,7 @@ static void connect_failed(struct redis_session *s, const struct error *why)
     s->retry_timer.data = s;
     s->retrying = true;
     /* Full jitter: clients that lost the same server do not come back together. */
-    double spread = (double)(mono_now() % 1024) / 1024;
+    double spread = (double)(now % 1024) / 1024;
     if (s->retry_pause < FIRST_PAUSE)
         s->retry_pause = FIRST_PAUSE;
     double pause = FIRST_PAUSE + (s->retry_pause - FIRST_PAUSE) * spread;
@@ -360,12 +360,13 @@ void redis_session_connect(struct redis_session *s)
 {
     if (s->link || s->acquiring || s->retrying || s->closed)
         return;
+    uint64_t now = mono_now();
     if (!s->wanting_since)
-        s->wanting_since = mono_now();
+        s->wanting_since = now;
     s->waiter.owner = NULL;
     s->waiter.nowait = s->pool->full_is_error;
     s->waiter.settled = settled;
-    enum pool_settle result = pool_acquire(s->pool->pool, &s->waiter, mono_now());
+    enum pool_settle result = pool_acquire(s->pool->pool, &s->waiter, now);
     if (result != POOL_WAITING) {
         settle(s, result);
         return;
@@ -373,21 +374,20 @@ void redis_session_connect(struct redis_session *s)
     s->acquiring = true;
     s->acquire_timer.fn = acquire_expired;
     s->acquire_timer.data = s;
-    uint64_t deadline = deadline_in(s->pool->timeout);
-    if (deadline != DEADLINE_NEVER)
-        sched_timer_start(s->rt->sched, &s->acquire_timer, deadline);
+    sched_timer_start(s->rt->sched, &s->acquire_timer, deadline_after(now, duration_ns(s->pool->timeout)));
 }
 
 enum pool_settle redis_session_acquire(struct redis_session *s, struct wait *w, const void *owner)
 {
+    uint64_t now = mono_now();
     s->waiter.owner = owner;
     s->waiter.nowait = s->pool->full_is_error;
     s->waiter.settled = settled;
-    enum pool_settle result = pool_acquire(s->pool->pool, &s->waiter, mono_now());
+    enum pool_settle result = pool_acquire(s->pool->pool, &s->waiter, now);
     if (result == POOL_WAITING) {
         s->acquiring = true;
         s->acquire_wait = w;
-        s->wanting_since = mono_now();
+        s->wanting_since = now;
         redis_pool_used(s->pool);
     }
     s->granted = result == POOL_GRANTED;
