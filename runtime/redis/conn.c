@@ -272,6 +272,21 @@ static bool unasked(struct redisconn *c)
     return false;
 }
 
+/* Gives short replies to their calls; returns how many bytes they were. */
+static size_t take_short(struct redisconn *c, const char *data, size_t len)
+{
+    size_t at = 0;
+    while (c->sent_head) {
+        size_t n = redis_reader_take(&c->reader, &c->sent_head->reply, data + at, len - at);
+        if (n == 0)
+            break;
+        at += n;
+        if (--c->sent_head->expect == 0)
+            finish_call(c);
+    }
+    return at;
+}
+
 static bool parse(struct redisconn *c)
 {
     for (;;) {
@@ -307,9 +322,10 @@ static bool receive(struct redisconn *c)
         if (io != REDIS_IO_OK)
             return io_failed(c, io, &e);
         c->received += n;
-        if (!redis_reader_feed(&c->reader, chunk, n))
+        size_t taken = take_short(c, chunk, n);
+        if (taken < n && !redis_reader_feed(&c->reader, chunk + taken, n - taken))
             return failed(c, ERROR_CONNECT, "not enough memory for a reply", NULL);
-        if (!parse(c))
+        if (taken < n && !parse(c))
             return false;
         /* After a short read a socket is empty; with TLS a read returns at most one record. */
         if (n < sizeof chunk && !c->transport.tls)

@@ -286,6 +286,19 @@ bool redis_reader_feed(struct redis_reader *r, const char *data, size_t len)
     return redisReaderFeed(r->parser, data, len) == REDIS_OK;
 }
 
+bool redis_reader_is_empty(const struct redis_reader *r)
+{
+    return r->parser->len == r->parser->pos;
+}
+
+size_t redis_reader_take(struct redis_reader *r, struct resp_reply *to, const char *data, size_t len)
+{
+    /* Below 0: the parser is between two replies. */
+    if (r->parser->ridx >= 0 || !redis_reader_is_empty(r) || to->len + len > REDIS_READER_MAX_REPLY / 2)
+        return 0;
+    return resp_take_short(to, data, len);
+}
+
 /* The number between `p` and the end of its line, or a greater one than any limit. */
 static uint64_t announced(const char *p, const char *end)
 {
@@ -325,11 +338,6 @@ static const char *cannot_end(struct redis_reader *r)
     if (r->reply->len + RESP_VALUE_SIZE + size > REDIS_READER_MAX_REPLY)
         return too_large(r, "the reply is larger than 1 GiB");
     return NULL;
-}
-
-bool redis_reader_is_empty(const struct redis_reader *r)
-{
-    return r->parser->len == r->parser->pos;
 }
 
 enum redis_read redis_reader_next(struct redis_reader *r, struct resp_reply *to)

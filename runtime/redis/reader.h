@@ -1,6 +1,8 @@
 /*
  * Reads replies: hiredis' `redisReader`, with functions that append the values it finds to a tape
- * (redis/resp.h). It knows no socket: bytes are fed to it, and it says when a reply is complete.
+ * (redis/resp.h). What a pipeline mostly gets, one short value that is all there, is put on the tape from
+ * where it was received: hiredis would copy the bytes first, and take five times as long. It knows no socket:
+ * bytes are fed to it, and it says when a reply is complete.
  *
  * Replies of RESP3 are made those of RESP2: maps, sets and pushes are arrays, doubles and big numbers are
  * texts, booleans are 1 and 0, and attributes are not seen.
@@ -46,6 +48,9 @@ bool redis_reader_open(struct redis_reader *r, struct resp_reply *push);
 void redis_reader_close(struct redis_reader *r);
 /* False when memory is out. */
 bool redis_reader_feed(struct redis_reader *r, const char *data, size_t len);
+/* Appends the reply at the front of `data`, which was not fed, without hiredis: how many bytes that was. 0:
+ * the rest has to be fed, because a reply is being read, or this one is not a short one (resp_take_short). */
+size_t redis_reader_take(struct redis_reader *r, struct resp_reply *to, const char *data, size_t len);
 /* Appends the next reply, or the part of it that has arrived, to the tape `to`. */
 enum redis_read redis_reader_next(struct redis_reader *r, struct resp_reply *to);
 const char *redis_reader_refusal(const struct redis_reader *r);

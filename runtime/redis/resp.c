@@ -77,6 +77,27 @@ bool resp_add_arg(struct buf *b, const void *data, size_t len)
     return true;
 }
 
+/* Most texts are short, and a call of memcpy takes longer than two overlapping copies of fixed size. */
+static inline char *put_bytes(char *p, const char *from, size_t len)
+{
+    enum { HALF = 8 };
+    if (len >= HALF && len <= 2 * HALF) {
+        char *last = p + len - HALF;
+        memcpy(p, from, HALF);
+        memcpy(last, from + len - HALF, HALF);
+    } else if (len < HALF && len >= HALF / 2) {
+        char *last = p + len - HALF / 2;
+        memcpy(p, from, HALF / 2);
+        memcpy(last, from + len - HALF / 2, HALF / 2);
+    } else if (len < HALF / 2) {
+        for (size_t i = 0; i < len; i++)
+            p[i] = from[i];
+    } else {
+        memcpy(p, from, len);
+    }
+    return p + len;
+}
+
 static char *put_prefix(char *p, char sigil, uint64_t number)
 {
     *p++ = sigil;
@@ -99,12 +120,10 @@ bool resp_add_command(struct buf *b, const char *wire, size_t wire_len, const st
     if (!buf_reserve(b, size))
         return false;
     char *p = put_prefix(b->data + b->len, '*', n + 1);
-    memcpy(p, wire, wire_len);
-    p += wire_len;
+    p = put_bytes(p, wire, wire_len);
     for (size_t i = 0; i < n; i++) {
         p = put_prefix(p, '$', args[i].len);
-        memcpy(p, args[i].data, args[i].len);
-        p += args[i].len;
+        p = put_bytes(p, args[i].data, args[i].len);
         *p++ = '\r';
         *p++ = '\n';
     }
@@ -131,20 +150,8 @@ bool resp_add_double(struct buf *b, double v)
 
 /* ---- replies ---- */
 
-/* A value on the tape: a header, and for texts the bytes, padded so that headers stay aligned. */
-struct node {
-    uint64_t type;
-    uint64_t value;
-};
 /* The type of an attribute of RESP3, which no reader of the tape sees. */
 enum { ATTRIBUTE = RESP_ARRAY + 1 };
-
-_Static_assert(sizeof(struct node) == RESP_VALUE_SIZE, "the size that limits are counted with");
-
-static size_t padded(size_t len)
-{
-    return (len + 7) & ~(size_t)7;
-}
 
 void resp_reply_clear(struct resp_reply *r)
 {
@@ -185,15 +192,15 @@ void resp_reply_expect(struct resp_reply *r, size_t size)
 }
 
 /* Room for a header and `extra` bytes behind it; NULL when memory is out. */
-static char *append(struct resp_reply *r, enum resp_type type, uint64_t value, size_t extra)
+static inline char *append(struct resp_reply *r, enum resp_type type, uint64_t value, size_t extra)
 {
     if (extra > SIZE_MAX / 4 - r->len)
         return NULL;
-    size_t need = r->len + sizeof(struct node) + padded(extra);
+    size_t need = r->len + sizeof(struct resp_node) + resp_padded(extra);
     if (need > r->cap && !grow(r, need))
         return NULL;
     char *p = (r->data ? r->data : r->small) + r->len;
-    struct node n = {(uint64_t)type, value};
+    struct resp_node n = {(uint64_t)type, value};
     memcpy(p, &n, sizeof n);
     r->len = need;
     return p + sizeof n;
@@ -229,10 +236,95 @@ bool resp_put_attribute(struct resp_reply *r, uint64_t values)
     return append(r, (enum resp_type)ATTRIBUTE, values, 0) != NULL;
 }
 
+/* ---- short replies ---- */
+
+/* The longest number that is read here, so that it cannot overflow. */
+enum { SHORT_DIGITS = 18 };
+
+/* The bytes behind "<digits>\r\n", NULL when they are not that. As hiredis has it, a number has no zeros
+ * before it. */
+static inline const char *take_number(const char *p, const char *end, uint64_t *n)
+{
+    const char *first = p;
+    uint64_t v = 0;
+    for (; p < end && ascii_is_digit(*p); p++)
+        v = v * 10 + (uint64_t)(*p - '0'); /* more digits than are read wrap round, and are refused below */
+    if (p == first || p - first > SHORT_DIGITS || (*first == '0' && p - first > 1))
+        return NULL;
+    if (end - p < 2 || p[0] != '\r' || p[1] != '\n')
+        return NULL;
+    *n = v;
+    return p + 2;
+}
+
+/* Most texts are short: a copy of fixed size takes one step. What it takes too much is in `from`, and is
+ * unused in the tape. */
+static inline bool put_short(struct resp_reply *r, enum resp_type type, const char *from, size_t len,
+                             const char *end)
+{
+    enum { SHORT = 16 };
+    if (len > SHORT || end - from < SHORT || r->cap - r->len < sizeof(struct resp_node) + SHORT)
+        return resp_put_text(r, type, from, len);
+    struct resp_node n = {(uint64_t)type, len};
+    char *p = (r->data ? r->data : r->small) + r->len;
+    memcpy(p, &n, sizeof n);
+    memcpy(p + sizeof n, from, SHORT);
+    r->len += sizeof n + resp_padded(len);
+    return true;
+}
+
+static const char *take_string(struct resp_reply *r, const char *p, const char *end)
+{
+    uint64_t size;
+    if (end - p >= 4 && memcmp(p, "-1\r\n", 4) == 0)
+        return resp_put_nil(r) ? p + 4 : NULL;
+    p = take_number(p, end, &size);
+    if (!p || (uint64_t)(end - p) < size + 2 || p[size] != '\r' || p[size + 1] != '\n')
+        return NULL;
+    return put_short(r, RESP_STRING, p, size, end) ? p + size + 2 : NULL;
+}
+
+static const char *take_status(struct resp_reply *r, const char *p, const char *end)
+{
+    const char *text = p;
+    while (p < end && (unsigned char)*p >= ' ')
+        p++;
+    if (end - p < 2 || p[0] != '\r' || p[1] != '\n')
+        return NULL;
+    return put_short(r, RESP_STATUS, text, (size_t)(p - text), end) ? p + 2 : NULL;
+}
+
+static const char *take_integer(struct resp_reply *r, const char *p, const char *end)
+{
+    uint64_t n;
+    bool minus = p < end && *p == '-';
+    p = take_number(p + minus, end, &n);
+    if (!p || (minus && n == 0))
+        return NULL;
+    return resp_put_integer(r, minus ? -(int64_t)n : (int64_t)n) ? p : NULL;
+}
+
+size_t resp_take_short(struct resp_reply *r, const char *data, size_t len)
+{
+    const char *end = data + len;
+    const char *p = NULL;
+    if (len == 0)
+        return 0;
+    if (*data == '$')
+        p = take_string(r, data + 1, end);
+    else if (*data == '+')
+        p = take_status(r, data + 1, end);
+    else if (*data == ':')
+        p = take_integer(r, data + 1, end);
+    return p ? (size_t)(p - data) : 0;
+}
+
+/* ---- reading a tape ---- */
+
 /* The value at the cursor, or the header of an attribute. */
 static inline bool next_node(struct resp_cursor *c, struct resp_item *out)
 {
-    struct node n;
+    struct resp_node n;
     if ((size_t)(c->end - c->at) < sizeof n)
         return false;
     memcpy(&n, c->at, sizeof n);
@@ -252,7 +344,7 @@ static inline bool next_node(struct resp_cursor *c, struct resp_item *out)
     case RESP_ERROR:
         out->size = n.value;
         out->text = c->at;
-        c->at += padded(n.value);
+        c->at += resp_padded(n.value);
         break;
     case RESP_ARRAY:
     default:

@@ -16,6 +16,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* The longest argument and the longest string in a reply: Redis' own limit. */
 #define RESP_MAX_STRING (UINT64_C(512) << 20)
@@ -91,6 +92,11 @@ bool resp_put_array(struct resp_reply *r, uint64_t elements);
  * tape is read. */
 bool resp_put_attribute(struct resp_reply *r, uint64_t values);
 
+/* Appends the reply at the front of `data`, which begins where a reply begins: how many bytes that was. 0: it
+ * is not a status, an integer, a string or a nil in its usual form, or its end is not there, or memory is
+ * out; the tape is unchanged then, and the reader has to look. */
+size_t resp_take_short(struct resp_reply *r, const char *data, size_t len);
+
 /* Reads a tape from the front. */
 struct resp_cursor {
     const char *at;
@@ -103,8 +109,34 @@ static inline struct resp_cursor resp_cursor(const struct resp_reply *r)
     return (struct resp_cursor){p, p + r->len};
 }
 
+/* A value on the tape: a header, and for texts the bytes, padded so that headers stay aligned. */
+struct resp_node {
+    uint64_t type;
+    uint64_t value;
+};
+_Static_assert(sizeof(struct resp_node) == RESP_VALUE_SIZE, "the size that limits are counted with");
+
+static inline size_t resp_padded(size_t len)
+{
+    return (len + 7) & ~(size_t)7;
+}
+
 /* The next value; of an array only its header: the elements come next. False at the end. */
 bool resp_next(struct resp_cursor *c, struct resp_item *out);
+/* Is the next value a status or a string? Only then the cursor moves. */
+static inline bool resp_next_text(struct resp_cursor *c, struct resp_text *out)
+{
+    struct resp_node n;
+    if ((size_t)(c->end - c->at) < sizeof n)
+        return false;
+    memcpy(&n, c->at, sizeof n);
+    if (n.type != RESP_STATUS && n.type != RESP_STRING)
+        return false;
+    out->data = c->at + sizeof n;
+    out->len = n.value;
+    c->at = out->data + resp_padded(n.value);
+    return true;
+}
 /* Steps over one whole value, elements included. False at the end. */
 bool resp_skip(struct resp_cursor *c);
 

@@ -292,6 +292,106 @@ static void test_every_split(void)
     buf_free(&wire);
 }
 
+/* ---- short replies ---- */
+
+/* Takes what is short from the front of `data`, and feeds the rest, as a connection does. */
+static enum redis_read take_and_feed(struct redis_reader *r, struct resp_reply *to, const char *data,
+                                     size_t len, unsigned *replies, unsigned *taken)
+{
+    enum redis_read got = REDIS_READ_MORE;
+    for (size_t n; (n = redis_reader_take(r, to, data, len)); data += n, len -= n)
+        ++*replies, ++*taken;
+    if (len > 0 && !redis_reader_feed(r, data, len))
+        abort();
+    while ((got = redis_reader_next(r, to)) == REDIS_READ_REPLY)
+        ++*replies;
+    return got;
+}
+
+/* The same bytes make the same tape, cut at any of them, whether short replies are taken or hiredis reads
+ * all. */
+static void check_taken(const char *text, size_t len, unsigned want_replies, unsigned want_taken)
+{
+    struct redis_reader r;
+    struct resp_reply want;
+    unsigned replies;
+    struct buf wire = {0};
+    buf_add(&wire, text, len);
+    resp_reply_init(&want);
+    if (!redis_reader_open(&r, &pushes))
+        abort();
+    CHECK_EQ(read_at_once(&r, &want, &wire, &replies), REDIS_READ_MORE);
+    CHECK_EQ(replies, want_replies);
+    redis_reader_close(&r);
+    for (size_t cut = 0; cut < len; cut++) {
+        struct resp_reply got;
+        unsigned taken = 0;
+        char *first = malloc(cut + 1); /* blocks that end with the bytes: reading on is an error */
+        char *rest = malloc(len - cut);
+        resp_reply_init(&got);
+        replies = 0;
+        if (!first || !rest || !redis_reader_open(&r, &pushes))
+            abort();
+        memcpy(first, text, cut);
+        memcpy(rest, text + cut, len - cut);
+        CHECK_EQ(take_and_feed(&r, &got, first, cut, &replies, &taken), REDIS_READ_MORE);
+        CHECK_EQ(take_and_feed(&r, &got, rest, len - cut, &replies, &taken), REDIS_READ_MORE);
+        CHECK_EQ(replies, want_replies);
+        CHECK(cut > 0 || taken == want_taken);
+        CHECK(same_tape(&got, &want));
+        redis_reader_close(&r);
+        resp_reply_clear(&got);
+        free(first);
+        free(rest);
+    }
+    resp_reply_clear(&want);
+    buf_free(&wire);
+}
+
+static void test_short(void)
+{
+    static const char all_short[] =
+        "+OK\r\n:0\r\n:-1\r\n:123456789012345678\r\n$-1\r\n$0\r\n\r\n$3\r\na\r\n\r\n"
+        "$16\r\n0123456789abcdef\r\n$17\r\n0123456789abcdefg\r\n+\r\n+\xc3\xa9\r\n$10\r\n0123456789\r\n";
+    check_taken(all_short, sizeof all_short - 1, 12, 12);
+    static const char mixed[] = "+OK\r\n*2\r\n$1\r\na\r\n*0\r\n:7\r\n-ERR no\r\n+OK\r\n";
+    check_taken(mixed, sizeof mixed - 1, 5, 1);
+    static const char long_numbers[] = ":9223372036854775807\r\n:-9223372036854775808\r\n";
+    check_taken(long_numbers, sizeof long_numbers - 1, 2, 0);
+}
+
+/* What is not as the protocol has it is left for hiredis to refuse. */
+static void test_not_short(void)
+{
+    static const char *const texts[] = {"+a\nb\r\n",
+                                        "+a\rb\r\n",
+                                        ":\r\n",
+                                        ":01\r\n",
+                                        ":-0\r\n",
+                                        ":1x\r\n",
+                                        ":+1\r\n",
+                                        "$01\r\na\r\n",
+                                        "$1\r\nab\r\n",
+                                        "$-2\r\n",
+                                        "$\r\n",
+                                        "$1\ra\r\n",
+                                        "$1\r\na\rx\r\n",
+                                        ":1\n\r\n",
+                                        "-ERR\r\n",
+                                        "*0\r\n",
+                                        "_\r\n",
+                                        "?1\r\n",
+                                        ":1234567890123456789\r\n",
+                                        "$18446744073709551617\r\na\r\n",
+                                        "$1000000000000000000\r\na\r\n"};
+    for (size_t i = 0; i < sizeof texts / sizeof *texts; i++) {
+        struct resp_reply r;
+        resp_reply_init(&r);
+        CHECK_EQ(resp_take_short(&r, texts[i], strlen(texts[i])), 0);
+        CHECK_EQ(r.len, 0);
+    }
+}
+
 /* ---- what cannot end ---- */
 
 /* Refused, with these words, as soon as the last byte has come, and with little memory taken. */
@@ -430,6 +530,8 @@ int main(void)
     TEST("arrays are read to a depth of 90,000, each in its place", test_deep_with_neighbours);
     TEST("random trees arrive as they were encoded", test_random_trees);
     TEST("a deep tree may be cut at any byte", test_every_split);
+    TEST("short replies are taken as hiredis would read them", test_short);
+    TEST("what is not a short reply is left alone", test_not_short);
     TEST("a count that cannot fit is refused at once, at any depth", test_lying_counts);
     TEST("a length that cannot fit is refused at once", test_lying_lengths);
     if (RESP3)
