@@ -184,21 +184,25 @@ static bool count_all(lua_State *L, const struct redis_command *cmd, int first, 
 
 enum { FEW = 8 };
 
-/* The fast path of most commands: a few strings, which need no conversion. False: take the general path. */
-static bool write_texts(lua_State *L, const struct redis_command *cmd, int first, int top, struct buf *out)
+bool redis_args_write_few(lua_State *L, const struct redis_command *cmd, int first, struct buf *out)
 {
     struct resp_text args[FEW];
-    size_t n = 0;
-    if (top - first >= FEW)
+    char digits[FEW][RESP_INT_DIGITS];
+    int n = lua_gettop(L) - first + 1;
+    if (n > FEW)
         return false;
-    for (int i = first; i <= top; i++, n++) {
-        if (lua_type(L, i) != LUA_TSTRING)
+    for (int i = 0; i < n; i++) {
+        if (lua_type(L, first + i) == LUA_TSTRING) {
+            args[i].data = lua_tolstring(L, first + i, &args[i].len);
+            if (args[i].len > RESP_MAX_STRING)
+                return false;
+        } else if (lua_isinteger(L, first + i)) {
+            args[i] = (struct resp_text){digits[i], resp_format_int(lua_tointeger(L, first + i), digits[i])};
+        } else {
             return false;
-        args[n].data = lua_tolstring(L, i, &args[n].len);
-        if (args[n].len > RESP_MAX_STRING)
-            return false;
+        }
     }
-    if (resp_add_command(out, cmd->text, cmd->wire_len, args, n))
+    if (resp_add_command(out, cmd->text, cmd->wire_len, args, (size_t)n))
         return true;
     out->oom = false;
     return false;
@@ -207,11 +211,11 @@ static bool write_texts(lua_State *L, const struct redis_command *cmd, int first
 bool redis_args_write(lua_State *L, const struct redis_command *cmd, int first, struct buf *out,
                       struct redis_args_error *e)
 {
+    if (redis_args_write_few(L, cmd, first, out))
+        return true;
     int top = lua_gettop(L);
     uint64_t count = 1;
     *e = (struct redis_args_error){0};
-    if (write_texts(L, cmd, first, top, out))
-        return true;
     if (!lua_checkstack(L, 4) || !count_all(L, cmd, first, top, &count, e))
         return false;
     size_t from = out->len;

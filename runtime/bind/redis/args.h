@@ -15,6 +15,9 @@ struct redis_args_error {
  * buffer unchanged, and `e` says which argument cannot be sent. */
 bool redis_args_write(lua_State *L, const struct redis_command *cmd, int first, struct buf *out,
                       struct redis_args_error *e);
+/* The same for a few strings and integers, which most commands have. False also for others that can be sent.
+ */
+bool redis_args_write_few(lua_State *L, const struct redis_command *cmd, int first, struct buf *out);
 /* How many bytes that appends, to within a few for each argument. False: they cannot be sent. */
 bool redis_args_size(lua_State *L, const struct redis_command *cmd, int first, size_t *size,
                      struct redis_args_error *e);

@@ -10,6 +10,7 @@
 #include "bind/redis/reply.h"
 #include "bind/redis/writes.h"
 
+#include <endian.h>
 #include <math.h>
 #include <string.h>
 
@@ -92,11 +93,22 @@ int redis_batch_new(lua_State *L)
 
 /* ---- queueing ---- */
 
-/* The shapes of the last execution are kept until the next command is queued. */
-static void forget_shapes(struct redis_batch *b)
+/* Makes room for the shape of one more command; those of the last execution are kept until then. */
+static bool reserve_shape(struct redis_batch *b)
 {
     if (b->count == 0)
         buf_clear(&b->shapes);
+    bool ok = b->shapes.len + 1 < b->shapes.cap || buf_reserve(&b->shapes, 1);
+    b->shapes.oom = false;
+    return ok;
+}
+
+/* A command was queued: room for its shape was reserved before. */
+static void count_command(struct redis_batch *b, redis_shape_id shape)
+{
+    b->shapes.data[b->shapes.len++] = (char)shape;
+    b->shapes.data[b->shapes.len] = '\0';
+    b->count++;
 }
 
 static int queue_command(lua_State *L, struct redis_batch *b, const struct redis_command *cmd, int first,
@@ -105,7 +117,6 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
 /* Queues the command whose answer, {answer = ...}, is on top of the stack. */
 static int queue_told(lua_State *L, struct redis_batch *b)
 {
-    char byte = (char)REDIS_SHAPE_TOLD;
     luaL_checkstack(L, 3, NULL);
     if (b->told == 0) {
         lua_newtable(L);
@@ -118,13 +129,10 @@ static int queue_told(lua_State *L, struct redis_batch *b)
     lua_pushvalue(L, -2);
     lua_rawseti(L, -2, (lua_Integer)b->told + 1);
     check_open(L, b); /* nothing allocates from here on */
-    forget_shapes(b);
-    if (!buf_add(&b->shapes, &byte, 1)) {
-        b->shapes.oom = false;
+    if (!reserve_shape(b))
         return luaL_error(L, "not enough memory");
-    }
     b->told++;
-    b->count++;
+    count_command(b, REDIS_SHAPE_TOLD);
     lua_settop(L, 1);
     return 1;
 }
@@ -170,7 +178,7 @@ static void add_block(struct redis_batch *b, double seconds)
 static int queue_command(lua_State *L, struct redis_batch *b, const struct redis_command *cmd, int first,
                          bool only_reads)
 {
-    struct runtime *rt = bind_runtime(L);
+    struct runtime *rt = b->session->rt;
     redis_shape_id shape = cmd->shape;
     double block = -1;
     if (cmd->flags) {
@@ -196,20 +204,28 @@ static int queue_command(lua_State *L, struct redis_batch *b, const struct redis
         return redis_judge(L, cmd, first, &of, judged);
     }
     struct redis_args_error wrong;
-    char byte = (char)shape;
-    check_open(L, b); /* nothing allocates from here on */
-    forget_shapes(b);
-    if (!buf_reserve(&b->shapes, 1)) {
-        b->shapes.oom = false;
+    if (!b->session || b->running)
+        check_open(L, b); /* nothing allocates from here on */
+    if (!reserve_shape(b))
         return luaL_error(L, "not enough memory");
-    }
     if (!redis_args_write(L, cmd, first, &b->out, &wrong))
         return redis_args_raise(L, rt, cmd, &wrong);
-    buf_add(&b->shapes, &byte, 1);
+    count_command(b, shape);
     add_block(b, block);
-    b->count++;
-    lua_settop(L, 1);
+    lua_pushvalue(L, 1);
     return 1;
+}
+
+/* Queues most commands of most programs; allocates nothing in Lua. False: look closer. */
+static inline bool queue_usual(lua_State *L, struct redis_batch *b, const struct redis_command *cmd)
+{
+    if (cmd->flags || b->session->rt->redis_writes != REDIS_WRITES_SENT)
+        return false;
+    if (!reserve_shape(b) || !redis_args_write_few(L, cmd, 2, &b->out))
+        return false;
+    count_command(b, cmd->shape);
+    lua_pushvalue(L, 1);
+    return true;
 }
 
 /* Upvalues: runtime, command, metatable of the class. */
@@ -221,7 +237,7 @@ static int queue_call(lua_State *L)
         return redis_wrong_self(L, REDIS_BATCH_CLASS, cmd);
     if (!b->session || b->running)
         check_open(L, b);
-    return queue_command(L, b, cmd, 2, false);
+    return queue_usual(L, b, cmd) ? 1 : queue_command(L, b, cmd, 2, false);
 }
 
 void redis_push_queue(lua_State *L, struct runtime *rt, int cmd_idx, int class_idx)
@@ -249,19 +265,16 @@ static int batch_call(lua_State *L)
 static int batch_asking(lua_State *L)
 {
     struct redis_batch *b = check_batch(L);
-    char shape = (char)SHAPE_PLAIN;
     if (b->transaction) {
         b->asking = true;
         lua_settop(L, 1);
         return 1;
     }
-    forget_shapes(b);
-    if (!buf_reserve(&b->shapes, 1) || !buf_add(&b->out, ASKING, sizeof ASKING - 1)) {
-        b->shapes.oom = b->out.oom = false;
+    if (!reserve_shape(b) || !buf_add(&b->out, ASKING, sizeof ASKING - 1)) {
+        b->out.oom = false;
         return luaL_error(L, "not enough memory");
     }
-    buf_add(&b->shapes, &shape, 1);
-    b->count++;
+    count_command(b, SHAPE_PLAIN);
     lua_settop(L, 1);
     return 1;
 }
@@ -300,6 +313,34 @@ static void push_told(lua_State *L, int list, lua_Integer at)
     }
 }
 
+/* Of a text that is as the one before it, as most statuses are, Lua need not find the string again. */
+struct last_text {
+    struct resp_text text;
+    lua_Integer at; /* in the list of replies; 0: there is none */
+};
+
+/* Are both short and the same? Texts on a tape are padded to eight bytes. */
+static bool is_same_short(const struct resp_text *a, const struct resp_text *b)
+{
+    uint64_t x, y;
+    if (a->len != b->len || a->len == 0 || a->len > sizeof x)
+        return false;
+    memcpy(&x, a->data, sizeof x);
+    memcpy(&y, b->data, sizeof y);
+    return le64toh(x ^ y) << 8 * (sizeof x - a->len) == 0;
+}
+
+/* Pushes the text that was read from the cursor as reply number `i` of the list below it. */
+static void push_text(lua_State *L, const struct resp_text *text, lua_Integer i, struct last_text *last)
+{
+    if (last->at && is_same_short(text, &last->text)) {
+        lua_rawgeti(L, -1, last->at);
+        return;
+    }
+    lua_pushlstring(L, text->data, text->len);
+    *last = (struct last_text){*text, i};
+}
+
 /* Pushes the list of the `n` replies at the cursor in the noted shapes, and of those that were not sent among
  * them. Works on a copy of the shapes, because a finaliser of the script may queue commands meanwhile. */
 static void push_replies(lua_State *L, const struct redis_batch *b, struct resp_cursor *cur, uint64_t n)
@@ -313,14 +354,18 @@ static void push_replies(lua_State *L, const struct redis_batch *b, struct resp_
     const char *shapes = lua_tolstring(L, -1, &known);
     uint64_t size = n > known ? n : known; /* with its size, # is that also when some are nil */
     lua_createtable(L, size > INT32_MAX ? INT32_MAX : (int)size, 0);
+    struct last_text last = {.at = 0};
+    struct resp_text text;
     uint64_t i = 0;
     for (uint64_t taken = 0; taken < n || (i < known && (redis_shape_id)shapes[i] == REDIS_SHAPE_TOLD); i++) {
-        if (i < known && (redis_shape_id)shapes[i] == REDIS_SHAPE_TOLD) {
+        redis_shape_id shape = i < known ? (redis_shape_id)shapes[i] : SHAPE_PLAIN;
+        taken += shape != REDIS_SHAPE_TOLD;
+        if (shape == REDIS_SHAPE_TOLD)
             push_told(L, list, ++told);
-        } else {
-            (void)redis_reply_push(L, rt, cur, i < known ? (redis_shape_id)shapes[i] : SHAPE_PLAIN);
-            taken++;
-        }
+        else if (shape == SHAPE_PLAIN && resp_next_text(cur, &text))
+            push_text(L, &text, (lua_Integer)i + 1, &last);
+        else
+            (void)redis_reply_push(L, rt, cur, shape);
         lua_rawseti(L, -2, (lua_Integer)i + 1);
     }
     redis_reply_count(L, i);

@@ -162,11 +162,15 @@ static void push_too_deep(lua_State *L, struct runtime *rt)
 bool redis_reply_push_item(lua_State *L, struct runtime *rt, struct resp_cursor *c,
                            const struct resp_item *item, redis_shape_id shape)
 {
-    luaL_checkstack(L, STACK_A_TABLE, "no room for a reply");
-    if (item->type == RESP_STRING && shape == SHAPE_PLAIN) { /* GET needs no more */
+    if (item->type == RESP_STRING && shape == SHAPE_PLAIN) { /* GET and INCR need no more */
         lua_pushlstring(L, item->text, item->size);
         return true;
     }
+    if (item->type == RESP_INTEGER && shape == SHAPE_PLAIN) {
+        lua_pushinteger(L, item->integer);
+        return true;
+    }
+    luaL_checkstack(L, STACK_A_TABLE, "no room for a reply");
     bool typed = shape == REDIS_SHAPE_TYPED;
     struct maker m = {.L = L, .rt = rt, .c = c, .typed = typed};
     push_item(&m, item, &redis_shapes[typed ? SHAPE_PLAIN : shape]);
