@@ -3,11 +3,21 @@
 #include <limits.h>
 #include <time.h>
 
-uint64_t mono_now(void)
+static uint64_t read_clock(clockid_t clock)
 {
     struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
+    clock_gettime(clock, &ts);
     return (uint64_t)ts.tv_sec * NS_PER_S + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t mono_now(void)
+{
+    return read_clock(CLOCK_MONOTONIC);
+}
+
+uint64_t mono_coarse(void)
+{
+    return read_clock(CLOCK_MONOTONIC_COARSE);
 }
 
 uint64_t duration_ns(double seconds)

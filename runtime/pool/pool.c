@@ -22,36 +22,42 @@ static enum pool_settle queue(struct pool *p, struct pool_waiter *w)
     return answer(w, POOL_WAITING);
 }
 
-static enum pool_settle acquire_slowly(struct pool *p, struct pool_waiter *w, enum pool_check said,
-                                       uint64_t now)
+static enum pool_settle acquire_slowly(struct pool *p, struct pool_waiter *w, uint64_t now)
 {
+    struct pool_slot *s = p->list[SLOT_IDLE].head;
     w->inside = true;
     pool_enter(p, now);
-    if (said != POOL_CHECK_OK)
-        pool_slot_suspect(p, p->list[SLOT_IDLE].head, said);
+    if (s && s->said != POOL_CHECK_OK)
+        pool_slot_suspect(p, s);
     queue(p, w);
     pool_leave(p);
     w->inside = false;
     return w->result;
 }
 
-enum pool_settle pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t now)
+struct pool_slot *pool_take(struct pool *p, const void *owner, uint64_t now)
 {
     struct pool_slot *s = p->list[SLOT_IDLE].head;
-    enum pool_check said = POOL_CHECK_OK;
-    w->slot = NULL;
+    if (!s || p->closed || p->first || now > s->expires_at || !pool_slot_passes(p, s, now))
+        return NULL;
+    pool_slot_lease(p, s, owner, now);
+    return s;
+}
+
+enum pool_settle pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t now)
+{
     w->queued = false;
+    w->slot = pool_take(p, w->owner, now);
+    if (w->slot)
+        return answer(w, POOL_GRANTED);
     if (p->closed)
         return answer(w, POOL_CLOSED);
-    if (s && !p->first && now <= s->expires_at) {
-        said = p->config.ops->check(s, pool_slot_idle_ns(s, now));
-        if (said == POOL_CHECK_OK) {
-            pool_slot_lease(p, s, w->owner, now);
-            w->slot = s;
-            return answer(w, POOL_GRANTED);
-        }
-    }
-    return acquire_slowly(p, w, said, now);
+    return acquire_slowly(p, w, now);
+}
+
+bool pool_has_waiter(const struct pool *p)
+{
+    return p->first != NULL;
 }
 
 bool pool_cancel(struct pool *p, struct pool_waiter *w, bool timed_out, uint64_t now)

@@ -46,6 +46,8 @@ enum pool_slot_state {
     SLOT_CLOSING,
 };
 
+enum pool_check { POOL_CHECK_OK, POOL_CHECK_PING, POOL_CHECK_DEAD };
+
 struct pool_slot {
     struct pool *pool;
     void *conn; /* the embedder's */
@@ -61,7 +63,8 @@ struct pool_slot {
     uint32_t owner_waits; /* waiters of the same owner in this pool's queue */
     bool invalid;         /* close it on return */
     /* the pool's own */
-    bool proven; /* the server has just answered: `check` is not needed */
+    bool proven;          /* the server has just answered: `check` is not needed */
+    enum pool_check said; /* of a check that is still to be acted on; else POOL_CHECK_OK */
     struct pool_list *list;
 };
 
@@ -92,7 +95,6 @@ struct pool_waiter {
     bool inside; /* pool_acquire has not returned yet */
 };
 
-enum pool_check { POOL_CHECK_OK, POOL_CHECK_PING, POOL_CHECK_DEAD };
 enum pool_verdict { POOL_REUSE, POOL_RESET, POOL_BROKEN };
 
 /* What the embedder does for the pool. Each of open, ping, reset and close may report its result before it
@@ -146,6 +148,11 @@ bool pool_would_deadlock(const struct pool *p, const void *owner);
 /* Do more tasks wait than connections are being opened, while all of the pool's size is open? Then a
  * connection that is kept without need helps when it is released. */
 bool pool_wants_back(const struct pool *p);
+/* The connection that pool_acquire would grant at once, granted; NULL: there is none, or its check did not
+ * pass: the next pool_acquire acts on that. */
+struct pool_slot *pool_take(struct pool *p, const void *owner, uint64_t now);
+/* Does a task wait, so that a release grants a connection? */
+bool pool_has_waiter(const struct pool *p);
 /* Takes a connection or queues. POOL_WAITING means that `w` is queued; any other answer is final and
  * also stands in w->result. */
 enum pool_settle pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t now);

@@ -126,6 +126,15 @@ static inline uint64_t pool_slot_idle_ns(const struct pool_slot *s, uint64_t now
     return now > s->idle_since ? now - s->idle_since : 0;
 }
 
+/* Is the connection usable? Asks once, because a check may change what the next one would see: a failed one
+ * is kept until pool_slot_suspect. */
+static inline bool pool_slot_passes(const struct pool *p, struct pool_slot *s, uint64_t now)
+{
+    if (s->said == POOL_CHECK_OK)
+        s->said = p->config.ops->check(s, pool_slot_idle_ns(s, now));
+    return s->said == POOL_CHECK_OK;
+}
+
 /* ---- pool_pump.c ---- */
 
 void pool_enter(struct pool *p, uint64_t now);
@@ -139,7 +148,7 @@ void pool_slot_close(struct pool *p, struct pool_slot *s, enum pool_reason why);
 /* Frees the slot and its capacity. */
 void pool_slot_gone(struct pool *p, struct pool_slot *s);
 /* An idle connection's check did not say POOL_CHECK_OK: ping or replace it. */
-void pool_slot_suspect(struct pool *p, struct pool_slot *s, enum pool_check said);
+void pool_slot_suspect(struct pool *p, struct pool_slot *s);
 /* The server closed this connection: treat all older ones as dead too. */
 void pool_slot_dead(struct pool *p, struct pool_slot *s);
 

@@ -111,8 +111,10 @@ void pool_slot_dead(struct pool *p, struct pool_slot *s)
         pool_retire_all(p);
 }
 
-void pool_slot_suspect(struct pool *p, struct pool_slot *s, enum pool_check said)
+void pool_slot_suspect(struct pool *p, struct pool_slot *s)
 {
+    enum pool_check said = s->said;
+    s->said = POOL_CHECK_OK;
     if (said == POOL_CHECK_DEAD) {
         pool_slot_dead(p, s);
     } else {
@@ -136,13 +138,10 @@ static void offer(struct pool *p, struct pool_slot *s)
         pool_slot_close(p, s, POOL_TOO_OLD);
         return;
     }
-    enum pool_check said = POOL_CHECK_OK;
-    if (!s->proven)
-        said = p->config.ops->check(s, pool_slot_idle_ns(s, p->now));
-    if (said == POOL_CHECK_OK)
+    if (s->proven || pool_slot_passes(p, s, p->now))
         grant(p, s);
     else
-        pool_slot_suspect(p, s, said);
+        pool_slot_suspect(p, s);
 }
 
 /* ---- the pump ---- */

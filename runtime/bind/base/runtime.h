@@ -33,6 +33,7 @@ struct runtime {
     uint64_t redis_links_own;       /* of them by dbrun itself, before the script (--stack) */
     uint64_t schema_epoch;          /* raised by each DDL that a connection of the program commits */
     struct pg_engine *engines;      /* all engines that still have connections or users */
+    int pg_leases; /* the metatable of leases, in the registry: found faster than by its name */
 };
 
 /* The runtime of the running C function (its upvalue 1). */

@@ -32,12 +32,32 @@ int pg_statement_checkout_failed(lua_State *L, struct pg_statement *st, enum poo
     return pg_statement_raise(L, st);
 }
 
+bool pg_lease_take(lua_State *L, struct pg_lease *lease, struct pg_engine *e)
+{
+    if (e->on_connect != LUA_NOREF || pg_statement_is_told(e->rt))
+        return false;
+    struct pool_slot *slot = pool_take(e->pool, task_owner(e->rt->sched), pg_engine_now(e));
+    if (!slot)
+        return false;
+    lease->engine = e;
+    lease->link = slot->conn;
+    pg_link_note_place(L, lease->link);
+    return true;
+}
+
 int pg_statement_checkout(lua_State *L, struct pg_statement *st)
 {
     struct pg_engine *e = st->engine;
-    st->waiter =
-        (struct pool_waiter){.owner = task_owner(e->rt->sched), .nowait = e->sync, .settled = waiter_settled};
+    const void *owner = task_owner(e->rt->sched);
     st->stage = STAGE_ACQUIRED;
+    struct pool_slot *slot = pool_take(e->pool, owner, pg_engine_now(e));
+    if (slot) {
+        st->link = slot->conn;
+        if (st->began)
+            pg_log_waited(L, st, false);
+        return pg_statement_leased(L, st);
+    }
+    st->waiter = (struct pool_waiter){.owner = owner, .nowait = e->sync, .settled = waiter_settled};
     enum pool_settle result = pool_acquire(e->pool, &st->waiter, mono_now());
     if (result == POOL_WAITING) {
         st->wait = wait_begin(e->rt->sched, deadline_in(e->timeout), abandon_checkout, st);

@@ -6,6 +6,7 @@
 #ifndef DBRUN_BIND_PG_ENGINE_H
 #define DBRUN_BIND_PG_ENGINE_H
 
+#include "base/deadline.h"
 #include "bind/base/connector.h"
 #include "bind/base/runtime.h"
 #include "bind/pg/conninfo.h"
@@ -28,6 +29,7 @@ struct pg_engine {
     void (*last)(struct pg_engine *e); /* called when the count falls to 0: frees what module.c made */
     struct pg_mux *mux; /* pipeline=: statements share connections; NULL = each takes its own */
     bool sync;
+    bool exact; /* its pool needs the exact time (pg_engine_now) */
     bool closed;
     bool pre_ping;
     bool typed_values; /* any parameter may need its type: a codec writes, or timestamps are numbers */
@@ -52,6 +54,14 @@ struct pg_engine {
 struct pg_engine_box {
     struct pg_engine *e; /* NULL = closed */
 };
+
+/* The time for taking and giving back a connection. Reading the exact clock takes as long as either, and what
+ * it is for is coarser: how long a connection was idle, and who has held it for how long. The sync engine
+ * needs it, because no loop watches its idle connections, and so do waiting tasks, whose time is counted. */
+static inline uint64_t pg_engine_now(const struct pg_engine *e)
+{
+    return e->exact || pool_has_waiter(e->pool) ? mono_now() : mono_coarse();
+}
 
 void pg_engine_ref(struct pg_engine *e);
 void pg_engine_unref(struct pg_engine *e);

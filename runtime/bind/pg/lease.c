@@ -13,7 +13,8 @@ struct pg_lease *pg_lease_new(lua_State *L)
 {
     struct pg_lease *lease = lua_newuserdatauv(L, sizeof *lease, 0);
     *lease = (struct pg_lease){NULL, NULL};
-    luaL_setmetatable(L, PG_LEASE_CLASS);
+    lua_rawgeti(L, LUA_REGISTRYINDEX, bind_runtime(L)->pg_leases);
+    lua_setmetatable(L, -2);
     return lease;
 }
 

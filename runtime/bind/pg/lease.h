@@ -18,7 +18,7 @@ struct pg_lease {
     struct pg_link *link; /* NULL = released */
 };
 
-/* Pushes a lease without a link. */
+/* Pushes a lease without a link. Of a running function of the bindings. */
 struct pg_lease *pg_lease_new(lua_State *L);
 
 /* The lease at 1; raises when it was released. */

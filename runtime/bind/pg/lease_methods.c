@@ -87,10 +87,8 @@ static int lease_exec(lua_State *L)
     return pg_script(L, pg_lease_check(L));
 }
 
-/* release(): gives the connection back; a second time is an error. */
-static int lease_release(lua_State *L)
+static int give_back(lua_State *L, struct pg_lease *lease)
 {
-    struct pg_lease *lease = pg_lease_check(L);
     struct pg_link *link = lease->link;
     if (link->telling)
         pg_lease_check_free(L, lease);
@@ -99,15 +97,21 @@ static int lease_release(lua_State *L)
     lease->link = NULL;
     if (link->waiter || link->stream)
         pg_link_take_away(link);
-    pool_release(link->engine->pool, link->slot, mono_now());
+    pg_link_release(link);
     return 0;
+}
+
+/* release(): gives the connection back; a second time is an error. */
+static int lease_release(lua_State *L)
+{
+    return give_back(L, pg_lease_check(L));
 }
 
 /* The end of a <close> block: the script may have released it already. */
 static int lease_close(lua_State *L)
 {
     struct pg_lease *lease = bind_self(L, PG_LEASE_CLASS);
-    return lease->link ? lease_release(L) : 0;
+    return lease->link ? give_back(L, lease) : 0;
 }
 
 static int lease_gc(lua_State *L)
@@ -336,6 +340,8 @@ void pg_lease_class(lua_State *L, struct runtime *rt)
     static const luaL_Reg parameters[] = {
         {"__index", parameters_index}, {"__pairs", parameters_pairs}, {NULL, NULL}};
     bind_class(L, rt, PG_LEASE_CLASS, meta, methods);
+    lua_pushvalue(L, -1);
+    rt->pg_leases = luaL_ref(L, LUA_REGISTRYINDEX);
     bind_class_words(L, "a connection", "conn");
     lua_getfield(L, -1, "__index");
     lua_pushvalue(L, -1);

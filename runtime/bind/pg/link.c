@@ -119,6 +119,12 @@ void pg_link_free(struct pg_link *link)
     pg_engine_unref(e);
 }
 
+void pg_link_release(struct pg_link *link)
+{
+    struct pg_engine *e = link->engine;
+    pool_release(e->pool, link->slot, pg_engine_now(e));
+}
+
 void pg_link_close(struct pool_slot *slot)
 {
     pg_link_free(slot->conn);

@@ -91,6 +91,8 @@ struct pg_link {
 /* Takes over the connection; NULL when memory is out, and then the connection is closed. */
 struct pg_link *pg_link_new(struct pg_engine *e, struct pool_slot *slot, PGconn *conn);
 void pg_link_free(struct pg_link *link);
+/* Gives it back to its pool, which may free it. */
+void pg_link_release(struct pg_link *link);
 /* For pool_ops.close. */
 void pg_link_close(struct pool_slot *slot);
 /* NULL makes the link free. */

@@ -151,6 +151,9 @@ static void read_asked(lua_State *L, struct pg_conninfo *info)
     lua_pop(L, 1);
 }
 
+/* A pre-ping after less idle time than this, in seconds, is measured exactly. */
+#define EXACT_IDLE 0.1
+
 static void read_settings(lua_State *L, struct pg_engine *e)
 {
     static const char *const resets[] = {"rollback", "full", "none", NULL};
@@ -162,6 +165,7 @@ static void read_settings(lua_State *L, struct pg_engine *e)
     e->command_timeout = field_number(L, 1, "command_timeout", 0);
     e->pre_ping = field_boolean(L, 1, "pre_ping", true);
     e->pre_ping_idle = field_number(L, 1, "pre_ping_idle", 0.5);
+    e->exact = e->sync || (e->pre_ping && e->pre_ping_idle < EXACT_IDLE);
     e->cache_limit = (uint32_t)field_number(L, 1, "statement_cache", 100);
     double age = field_number(L, 1, "statement_cache_age", 1);
     e->cache_age = age > 0 ? duration_ns(age) + 1 : 0; /* an age of less than 1 ns is not "no limit" */

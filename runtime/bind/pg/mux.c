@@ -182,7 +182,7 @@ static void flight_over(struct pg_mux_conn *c)
         pg_link_shared_over(link);
         pg_link_rest(link);
     }
-    pool_release(mux->engine->pool, link->slot, mono_now());
+    pg_link_release(link);
     flush_later(mux);
 }
 

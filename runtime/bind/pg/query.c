@@ -241,6 +241,8 @@ int pg_acquire(lua_State *L)
 {
     lua_settop(L, 1);
     struct pg_lease *lease = pg_lease_new(L);
+    if (pg_lease_take(L, lease, check_turn(L, NULL)))
+        return 1;
     struct pg_statement *st = begin(L, bind_runtime(L), NULL);
     lease->engine = st->engine;
     st->acquire_only = true;

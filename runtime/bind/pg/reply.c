@@ -101,7 +101,7 @@ static void give_back(struct pg_statement *st)
     struct pg_link *link = st->link;
     st->link = NULL;
     if (!st->lease)
-        pool_release(st->engine->pool, link->slot, mono_now());
+        pg_link_release(link);
 }
 
 /* Stack: 2 = SQL. */

@@ -66,6 +66,9 @@ int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st, enum err
 
 /* ---- checkout.c ---- */
 
+/* Takes an idle connection for the lease on top of the stack, without a statement. False: it needs one,
+ * because a task must wait, on_connect runs first, or the log or the trace is told. Allocates nothing. */
+bool pg_lease_take(lua_State *L, struct pg_lease *lease, struct pg_engine *e);
 /* Takes a connection, or queues: then it goes on at STAGE_ACQUIRED. */
 int pg_statement_checkout(lua_State *L, struct pg_statement *st);
 /* STAGE_ACQUIRED: the pool has answered, at once or while the task was parked. */

@@ -167,7 +167,7 @@ void pg_stream_finish(struct pg_stream *s)
     if (link->io)
         pg_link_rest(link);
     if (s->own)
-        pool_release(link->engine->pool, link->slot, mono_now());
+        pg_link_release(link);
 }
 
 /* Sync engine: reads the rest for at most `grace` seconds, then cancels for at most `cancel` seconds, or as
@@ -207,7 +207,7 @@ static void stop(struct pg_stream *s, double grace, double cancel)
     else if (!over)
         pg_link_abandon(link, grace);
     if (s->own)
-        pool_release(link->engine->pool, link->slot, mono_now());
+        pg_link_release(link);
 }
 
 void pg_stream_stop(struct pg_stream *s)

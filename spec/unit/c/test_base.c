@@ -18,6 +18,16 @@ static void test_deadline_forward(void)
     CHECK(d <= after + 1500 * NS_PER_MS);
 }
 
+static void test_coarse_clock(void)
+{
+    for (int i = 0; i < 1000; i++) {
+        uint64_t coarse = mono_coarse();
+        CHECK(coarse <= mono_now());
+    }
+    uint64_t now = mono_now();
+    CHECK(mono_coarse() + NS_PER_S >= now); /* a tick may be late where the machine is not alone */
+}
+
 static void test_deadline_odd_numbers(void)
 {
     uint64_t before = mono_now();
@@ -230,6 +240,7 @@ static void test_error_names(void)
 int main(void)
 {
     TEST("a deadline is that many seconds ahead", test_deadline_forward);
+    TEST("the coarse clock is a little behind, never ahead", test_coarse_clock);
     TEST("negative, infinite, huge and no number make sensible deadlines", test_deadline_odd_numbers);
     TEST("seconds become nanoseconds, and no more than there are", test_duration);
     TEST("a deadline that much later never comes round to the past", test_deadline_after);

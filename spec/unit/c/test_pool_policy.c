@@ -38,6 +38,35 @@ static void test_ping_alive(void)
     CHECK_EQ(w.conns, 1);
 }
 
+/* Taking without waiting gives what passes its check, and leaves the rest to pool_acquire, which does not
+ * check again: a check may have read what the server said. */
+static void test_take(void)
+{
+    struct world w;
+    struct world_waiter x = {0};
+    world_open(&w, 2, 0, 0);
+    CHECK(pool_take(w.pool, NULL, w.now) == NULL); /* it opens none */
+    struct pool_slot *s = world_take(&w, NULL);
+    CHECK(pool_take(w.pool, NULL, w.now) == NULL);
+    world_release(&w, s);
+    CHECK(pool_take(w.pool, &one, w.now) == s);
+    CHECK(s->state == SLOT_LEASED && s->owner == &one);
+    world_release(&w, s);
+    world_conn(s)->check = POOL_CHECK_PING;
+    int checks = w.checks;
+    CHECK(pool_take(w.pool, NULL, w.now) == NULL);
+    CHECK_EQ(s->state, SLOT_IDLE);
+    world_conn(s)->check = POOL_CHECK_OK;
+    CHECK(pool_take(w.pool, NULL, w.now) == NULL); /* what the check said stands */
+    CHECK_EQ(world_acquire(&w, &x, NULL), POOL_WAITING);
+    CHECK_EQ(w.checks, checks + 1);
+    CHECK_EQ(w.pinging.n, 1);
+    CHECK(pool_has_waiter(w.pool) && pool_take(w.pool, NULL, w.now) == NULL);
+    world_pinged(&w, true);
+    CHECK(x.w.slot == s);
+    world_end(&w);
+}
+
 static void idle_pair(struct world *w, struct pool_slot *s[3])
 {
     for (int i = 0; i < 3; i++)
@@ -317,6 +346,7 @@ static void test_detach(void)
 int main(void)
 {
     TEST("every checkout looks at the connection, except a fresh one", test_check_every_checkout);
+    TEST("a connection is taken without a waiter when its check passes, checked once", test_take);
     TEST("a ping that succeeds grants", test_ping_alive);
     TEST("a ping that fails retires everything older and replaces this one", test_ping_failed);
     TEST("a connection found dead is replaced and the caller sees nothing", test_check_dead);
