@@ -55,6 +55,11 @@ enum pool_settle pool_acquire(struct pool *p, struct pool_waiter *w, uint64_t no
     return acquire_slowly(p, w, now);
 }
 
+bool pool_has_idle(const struct pool *p)
+{
+    return p->list[SLOT_IDLE].head != NULL;
+}
+
 bool pool_has_waiter(const struct pool *p)
 {
     return p->first != NULL;

@@ -151,6 +151,7 @@ bool pool_wants_back(const struct pool *p);
 /* The connection that pool_acquire would grant at once, granted; NULL: there is none, or its check did not
  * pass: the next pool_acquire acts on that. */
 struct pool_slot *pool_take(struct pool *p, const void *owner, uint64_t now);
+bool pool_has_idle(const struct pool *p);
 /* Does a task wait, so that a release grants a connection? */
 bool pool_has_waiter(const struct pool *p);
 /* Takes a connection or queues. POOL_WAITING means that `w` is queued; any other answer is final and

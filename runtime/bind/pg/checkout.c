@@ -32,9 +32,14 @@ int pg_statement_checkout_failed(lua_State *L, struct pg_statement *st, enum poo
     return pg_statement_raise(L, st);
 }
 
+static bool needs_statement(const struct pg_engine *e)
+{
+    return e->on_connect != LUA_NOREF || pg_statement_is_told(e->rt);
+}
+
 bool pg_lease_take(lua_State *L, struct pg_lease *lease, struct pg_engine *e)
 {
-    if (e->on_connect != LUA_NOREF || pg_statement_is_told(e->rt))
+    if (needs_statement(e))
         return false;
     struct pool_slot *slot = pool_take(e->pool, task_owner(e->rt->sched), pg_engine_now(e));
     if (!slot)
@@ -43,6 +48,84 @@ bool pg_lease_take(lua_State *L, struct pg_lease *lease, struct pg_engine *e)
     lease->link = slot->conn;
     pg_link_note_place(L, lease->link);
     return true;
+}
+
+bool pg_lease_may_wait(const struct pg_engine *e)
+{
+    return !e->sync && !needs_statement(e);
+}
+
+static void lease_settled(struct pool_waiter *w)
+{
+    struct pg_checkout *c = (struct pg_checkout *)((char *)w - offsetof(struct pg_checkout, waiter));
+    wait_wake(c->wait);
+    c->wait = NULL;
+}
+
+static void abandon_lease(struct wait *w)
+{
+    struct pg_lease *lease = w->data;
+    struct pg_checkout *c = lease->checkout;
+    c->wait = NULL;
+    pool_cancel(lease->engine->pool, &c->waiter, mono_now() >= w->timer.deadline, mono_now());
+}
+
+/* The pool has refused, or its time limit has passed: raises. */
+static int lease_failed(lua_State *L, struct pg_lease *lease, enum pool_settle result)
+{
+    struct runtime *rt = lease->engine->rt;
+    struct error e = {0};
+    if (result == POOL_FAILED)
+        error_move(&e, &lease->checkout->waiter.error);
+    else
+        pg_engine_pool_error(lease->engine, result, &e);
+    pg_lease_end_checkout(lease);
+    return bind_error_raise(L, rt, &e);
+}
+
+static int lease_granted(lua_State *L, struct pg_lease *lease)
+{
+    struct pool_waiter *w = &lease->checkout->waiter;
+    lease->link = w->slot->conn;
+    w->slot = NULL; /* lease->link holds the slot from now on */
+    pg_lease_end_checkout(lease);
+    pg_link_note_place(L, lease->link);
+    lua_settop(L, 2);
+    return 1;
+}
+
+static int lease_waited(lua_State *L, int status, lua_KContext ctx)
+{
+    struct pg_lease *lease = (struct pg_lease *)ctx;
+    struct sched *sched = lease->engine->rt->sched;
+    (void)status;
+    switch (wait_end(sched)) {
+    case WAIT_CANCELLED:
+        pg_lease_end_checkout(lease);
+        return task_raise_cancelled_with(L, sched, OUTCOME_NOT_SENT);
+    case WAIT_TIMEOUT:
+        return lease_failed(L, lease, POOL_WAITING);
+    default:
+        break;
+    }
+    enum pool_settle result = lease->checkout->waiter.result;
+    return result == POOL_GRANTED ? lease_granted(L, lease) : lease_failed(L, lease, result);
+}
+
+int pg_lease_checkout(lua_State *L, struct pg_lease *lease, struct pg_engine *e)
+{
+    struct sched *sched = e->rt->sched;
+    struct pg_checkout *c = (struct pg_checkout *)(lease + 1);
+    *c = (struct pg_checkout){.waiter = {.owner = task_owner(sched), .settled = lease_settled}};
+    pg_engine_ref(e); /* it may be closed while the task waits */
+    lease->engine = e;
+    lease->checkout = c;
+    enum pool_settle result = pool_acquire(e->pool, &c->waiter, mono_now());
+    if (result == POOL_WAITING) {
+        c->wait = wait_begin(sched, deadline_in(e->timeout), abandon_lease, lease);
+        return wait_park(L, c->wait, (lua_KContext)lease, lease_waited);
+    }
+    return result == POOL_GRANTED ? lease_granted(L, lease) : lease_failed(L, lease, result);
 }
 
 int pg_statement_checkout(lua_State *L, struct pg_statement *st)

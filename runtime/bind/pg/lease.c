@@ -9,13 +9,27 @@
 
 #include <string.h>
 
-struct pg_lease *pg_lease_new(lua_State *L)
+struct pg_lease *pg_lease_new(lua_State *L, bool waits)
 {
-    struct pg_lease *lease = lua_newuserdatauv(L, sizeof *lease, 0);
-    *lease = (struct pg_lease){NULL, NULL};
+    size_t size = sizeof(struct pg_lease) + (waits ? sizeof(struct pg_checkout) : 0);
+    struct pg_lease *lease = lua_newuserdatauv(L, size, 0);
+    *lease = (struct pg_lease){NULL, NULL, NULL};
     lua_rawgeti(L, LUA_REGISTRYINDEX, bind_runtime(L)->pg_leases);
     lua_setmetatable(L, -2);
     return lease;
+}
+
+void pg_lease_end_checkout(struct pg_lease *lease)
+{
+    struct pg_checkout *c = lease->checkout;
+    struct pg_engine *e = lease->engine;
+    lease->checkout = NULL;
+    if (c->waiter.queued)
+        pool_cancel(e->pool, &c->waiter, false, mono_now());
+    else if (c->waiter.slot)
+        pool_discard(e->pool, c->waiter.slot, mono_now());
+    error_clear(&c->waiter.error);
+    pg_engine_unref(e);
 }
 
 struct pg_lease *pg_lease_check(lua_State *L)

@@ -15,11 +15,22 @@
 
 struct pg_lease {
     struct pg_engine *engine;
-    struct pg_link *link; /* NULL = released */
+    struct pg_link *link; /* NULL = released, or not there yet */
+    struct pg_checkout
+        *checkout; /* the wait for its connection (checkout.c), in the same block; NULL = none */
 };
 
-/* Pushes a lease without a link. Of a running function of the bindings. */
-struct pg_lease *pg_lease_new(lua_State *L);
+/* Holds a reference to the engine. */
+struct pg_checkout {
+    struct pool_waiter waiter;
+    struct wait *wait; /* NULL once it was woken or given up */
+};
+
+/* Pushes a lease without a link, with room for a checkout. Of a running function of the bindings. */
+struct pg_lease *pg_lease_new(lua_State *L, bool waits);
+/* Ends the checkout of a lease that has one. A connection that the pool has granted and nobody took is
+ * closed. */
+void pg_lease_end_checkout(struct pg_lease *lease);
 
 /* The lease at 1; raises when it was released. */
 struct pg_lease *pg_lease_check(lua_State *L);

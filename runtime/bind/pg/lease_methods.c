@@ -118,6 +118,8 @@ static int lease_gc(lua_State *L)
 {
     struct pg_lease *lease = bind_self(L, PG_LEASE_CLASS);
     struct pg_link *link = lease->link;
+    if (lease->checkout && bind_is_collected(L)) /* the task was never resumed */
+        pg_lease_end_checkout(lease);
     if (!link || link->telling) /* its on_notice called __gc by hand */
         return 0;
     char where[SCRIPT_WHERE] = "?";

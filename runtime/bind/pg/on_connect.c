@@ -7,7 +7,7 @@
 struct pg_lease *pg_connect_event(lua_State *L, struct pg_link **owner)
 {
     luaL_checkstack(L, 4, "on_connect");
-    struct pg_lease *holder = pg_lease_new(L);
+    struct pg_lease *holder = pg_lease_new(L, false);
     struct pg_link *link = *owner;
     lua_rawgeti(L, LUA_REGISTRYINDEX, link->engine->on_connect);
     lua_pushvalue(L, -2);

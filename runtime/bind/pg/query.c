@@ -240,9 +240,14 @@ int pg_script(lua_State *L, struct pg_lease *lease)
 int pg_acquire(lua_State *L)
 {
     lua_settop(L, 1);
-    struct pg_lease *lease = pg_lease_new(L);
-    if (pg_lease_take(L, lease, check_turn(L, NULL)))
+    struct pg_engine *e = engine_now(L, NULL);
+    bool waits = !pool_has_idle(e->pool);
+    struct pg_lease *lease = pg_lease_new(L, waits);
+    e = check_turn(L, NULL);
+    if (pg_lease_take(L, lease, e))
         return 1;
+    if (waits && pg_lease_may_wait(e))
+        return pg_lease_checkout(L, lease, e);
     struct pg_statement *st = begin(L, bind_runtime(L), NULL);
     lease->engine = st->engine;
     st->acquire_only = true;

@@ -69,6 +69,10 @@ int pg_statement_raise_cancelled(lua_State *L, struct pg_statement *st, enum err
 /* Takes an idle connection for the lease on top of the stack, without a statement. False: it needs one,
  * because a task must wait, on_connect runs first, or the log or the trace is told. Allocates nothing. */
 bool pg_lease_take(lua_State *L, struct pg_lease *lease, struct pg_engine *e);
+/* May a lease wait for its connection by itself, without a statement? */
+bool pg_lease_may_wait(const struct pg_engine *e);
+/* The same as pg_statement_checkout for the lease at 2, which has room for it. */
+int pg_lease_checkout(lua_State *L, struct pg_lease *lease, struct pg_engine *e);
 /* Takes a connection, or queues: then it goes on at STAGE_ACQUIRED. */
 int pg_statement_checkout(lua_State *L, struct pg_statement *st);
 /* STAGE_ACQUIRED: the pool has answered, at once or while the task was parked. */

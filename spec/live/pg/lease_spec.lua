@@ -203,6 +203,50 @@ describe("a lease that is forgotten", function()
         end
     end)
 
+    it("that waits for its connection cannot be ended from outside of its task", function()
+        local e <close> = pg.engine { size = 1, overflow = 0 }
+        local held = e:acquire()
+        local meta = getmetatable(held)
+        local waiting, found, got
+        do
+            local g <close> = task.group()
+            g:spawn(function()
+                waiting = coroutine.running()
+                local c <close> = e:acquire()
+                got = c:value "select 7"
+            end)
+            repeat task.sleep(0) until e:stats().waiting == 1
+            -- Only the debug library sees it: among the values of the C function that waits.
+            for i = 1, 5 do
+                local _, v = debug.getlocal(waiting, 0, i)
+                if getmetatable(v) == meta then
+                    found = v
+                end
+            end
+            assert.is_truthy(found)
+            meta.__gc(found)
+            meta.__close(found)
+            assert.matches("released", raised(found.value, found, "select 1").message)
+            assert.equal(1, e:stats().waiting)
+            held:release()
+        end
+        assert.equal(7, got)
+        assert.same({ 0, 0 }, { e:stats().waiting, e:stats().leased })
+    end)
+
+    it("that still waits for its connection when the program ends is given up", function()
+        local result = run_script [[
+            local db, task = require "dbrun.db", require "dbrun.task"
+            local e = db.engine { url = os.getenv "DATABASE_URL", size = 1, overflow = 0 }
+            local held = e:acquire()
+            for _ = 1, 3 do task.spawn(function() e:acquire(); print "never" end) end
+            repeat task.sleep(0) until e:stats().waiting == 3
+            os.exit(3, true)
+        ]]
+        assert.equal(3, result.code, result.stderr)
+        assert.equal("", result.stdout)
+    end)
+
     it("and os.exit in the middle of everything is no harm either", function()
         for _, close in ipairs { "true", "false" } do
             local result = run_script(([[
